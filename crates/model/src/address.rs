@@ -1,0 +1,114 @@
+//! IP addresses and networks as kube-proxy reads them.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+/// The two address families; each has rules of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum IpFamily {
+    /// IPv4
+    Ipv4,
+    /// IPv6
+    Ipv6,
+}
+
+impl IpFamily {
+    /// Both families, IPv4 first.
+    pub const BOTH: [IpFamily; 2] = [IpFamily::Ipv4, IpFamily::Ipv6];
+
+    /// The family of an address.
+    pub fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => IpFamily::Ipv4,
+            IpAddr::V6(_) => IpFamily::Ipv6,
+        }
+    }
+
+    /// The family of a network.
+    pub fn of_network(network: IpNet) -> Self {
+        Self::of(network.addr())
+    }
+
+    /// The address a host reaches itself at.
+    pub fn loopback(self) -> IpAddr {
+        match self {
+            IpFamily::Ipv4 => Ipv4Addr::LOCALHOST.into(),
+            IpFamily::Ipv6 => Ipv6Addr::LOCALHOST.into(),
+        }
+    }
+
+    /// The name the API uses for it: `IPv4` or `IPv6`.
+    pub fn api_name(self) -> &'static str {
+        match self {
+            IpFamily::Ipv4 => "IPv4",
+            IpFamily::Ipv6 => "IPv6",
+        }
+    }
+}
+
+/// Parses an address; zero-padded numbers are decimal (`172.30.0.041` is 172.30.0.41), as
+/// clusters older than Kubernetes 1.22 may hold such objects. IPv4-mapped IPv6 becomes IPv4.
+pub fn parse_address(text: &str) -> Option<IpAddr> {
+    let parsed = match text.parse::<IpAddr>() {
+        Ok(address) => address,
+        Err(_) if text.len() <= 64 => without_padding(text).parse().ok()?,
+        Err(_) => return None,
+    };
+    Some(parsed.to_canonical())
+}
+
+/// Parses `address/length`, zero-padded numbers decimal, and clears the host bits.
+pub fn parse_network(text: &str) -> Option<IpNet> {
+    let (address, length) = text.split_once('/')?;
+    if length.is_empty() || length.len() > 8 || !length.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let network = IpNet::new(parse_address(address)?, length.parse().ok()?).ok()?;
+    Some(network.trunc())
+}
+
+/// Drops the leading zeros of each group of digits.
+fn without_padding(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for group in text.split_inclusive(['.', ':']) {
+        let digits = group.trim_end_matches(['.', ':']);
+        let kept = digits.trim_start_matches('0');
+        out.push_str(if kept.is_empty() && !digits.is_empty() { "0" } else { kept });
+        out.push_str(group.get(digits.len()..).unwrap_or_default());
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_padding_is_decimal() {
+        for (text, want) in [
+            ("172.30.0.041", "172.30.0.41"),
+            ("010.000.000.001", "10.0.0.1"),
+            ("0.0.0.0", "0.0.0.0"),
+            ("fd00:0096::0001", "fd00:96::1"),
+            ("::", "::"),
+            ("::ffff:10.0.0.1", "10.0.0.1"),
+        ] {
+            assert_eq!(parse_address(text).map(|a| a.to_string()).as_deref(), Some(want), "{text}");
+        }
+        assert_eq!(
+            parse_network("203.0.113.000/025").map(|n| n.to_string()).as_deref(),
+            Some("203.0.113.0/25")
+        );
+    }
+
+    #[test]
+    fn what_is_no_address_is_none() {
+        for text in ["", "1.2.3", "1.2.3.4.5", "1.2.3.256", "a.b.c.d", "fe80::1%eth0", "1.2.3.4 "] {
+            assert_eq!(parse_address(text), None, "{text}");
+        }
+        for text in ["10.0.0.0", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/+8", "::/129", "/8"] {
+            assert_eq!(parse_network(text), None, "{text}");
+        }
+    }
+}

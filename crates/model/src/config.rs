@@ -1,0 +1,468 @@
+//! KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1), read as kube-proxy reads it.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde_json::Value;
+
+use crate::address::{parse_address, parse_network};
+use crate::manifest::yaml_value;
+use crate::problem::{ObjectName, Problem, Severity, Source};
+
+const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
+const KIND: &str = "KubeProxyConfiguration";
+
+/// Which kind of rules to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ProxyMode {
+    /// iptables chains, rule for rule kube-proxy's.
+    #[default]
+    Iptables,
+    /// An nftables table.
+    Nftables,
+}
+
+/// How traffic of this node's pods is told from other traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DetectLocalMode {
+    /// By a source in the cluster's pod network.
+    #[default]
+    ClusterCidr,
+    /// By a source in the node's pod network.
+    NodeCidr,
+    /// By the bridge it comes in from.
+    BridgeInterface,
+    /// By the start of the name of the interface it comes in from.
+    InterfaceNamePrefix,
+}
+
+impl DetectLocalMode {
+    /// As flags and files spell it.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "ClusterCIDR" => Some(Self::ClusterCidr),
+            "NodeCIDR" => Some(Self::NodeCidr),
+            "BridgeInterface" => Some(Self::BridgeInterface),
+            "InterfaceNamePrefix" => Some(Self::InterfaceNamePrefix),
+            _ => None,
+        }
+    }
+}
+
+/// At which of the node's addresses node ports are open.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum NodePortAddresses {
+    /// At all of them.
+    #[default]
+    All,
+    /// At the node's primary address of each family.
+    Primary,
+    /// At those in these networks; a family without a network is open at all.
+    Networks(Vec<IpNet>),
+}
+
+impl NodePortAddresses {
+    /// Reads a list of CIDRs or the word `primary`.
+    ///
+    /// # Errors
+    /// Says which entry is neither.
+    pub fn parse<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Self, String> {
+        let texts: Vec<&str> = texts.map(str::trim).filter(|text| !text.is_empty()).collect();
+        match texts.as_slice() {
+            [] => Ok(Self::All),
+            ["primary"] => Ok(Self::Primary),
+            texts => {
+                let network = |text: &&str| {
+                    parse_network(text)
+                        .ok_or_else(|| format!("{text:?} is no CIDR, nor `primary` alone"))
+                };
+                texts.iter().map(network).collect::<Result<_, _>>().map(Self::Networks)
+            }
+        }
+    }
+}
+
+/// What of the configuration changes rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are kube-proxy's own; its reference documents them")]
+pub struct ProxyConfig {
+    pub mode: ProxyMode,
+    pub hostname_override: Option<String>,
+    pub bind_address: Option<IpAddr>,
+    pub detect_local_mode: DetectLocalMode,
+    pub cluster_cidrs: Vec<IpNet>,
+    pub bridge_interface: Option<String>,
+    pub interface_name_prefix: Option<String>,
+    pub masquerade_all: bool,
+    pub masquerade_bit: u8,
+    pub localhost_node_ports: bool,
+    pub node_port_addresses: NodePortAddresses,
+    pub tcp_be_liberal: bool,
+}
+
+impl Default for ProxyConfig {
+    fn default() -> Self {
+        Self {
+            mode: ProxyMode::Iptables,
+            hostname_override: None,
+            bind_address: None,
+            detect_local_mode: DetectLocalMode::ClusterCidr,
+            cluster_cidrs: Vec::new(),
+            bridge_interface: None,
+            interface_name_prefix: None,
+            masquerade_all: false,
+            masquerade_bit: 14,
+            localhost_node_ports: true,
+            node_port_addresses: NodePortAddresses::All,
+            tcp_be_liberal: false,
+        }
+    }
+}
+
+/// Reads a configuration. A field that kube-proxy does not have is a warning; a value it would
+/// refuse to start with is an error, and the field keeps its default.
+pub fn read_config(file: &str, text: &[u8]) -> (ProxyConfig, Vec<Problem>) {
+    let source = Source { file: file.into(), document: 1 };
+    let mut reader = Reader { source, problems: Vec::new() };
+    let config = reader.config(text);
+    (config, reader.problems)
+}
+
+/// Splits a cluster CIDR as kube-proxy takes it: one network, or one of each family.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn parse_cluster_cidrs(text: &str) -> Result<Vec<IpNet>, String> {
+    let network = |text: &str| {
+        parse_network(text.trim())
+            .ok_or_else(|| format!("{text:?} is no CIDR such as 10.244.0.0/16"))
+    };
+    let networks: Vec<IpNet> = text
+        .split(',')
+        .filter(|text| !text.trim().is_empty())
+        .map(network)
+        .collect::<Result<_, _>>()?;
+    match networks.as_slice() {
+        [] | [_] => Ok(networks),
+        [a, b] if a.addr().is_ipv4() != b.addr().is_ipv4() => Ok(networks),
+        _ => Err(format!("{text:?} is neither one CIDR nor one of each family")),
+    }
+}
+
+/// Checks the name of an interface that a rule shall match.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn parse_interface(name: &str, longest: usize) -> Result<String, String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-:@".contains(&b);
+    if name.is_empty() || name.len() > longest || !name.bytes().all(plain) {
+        return Err(format!(
+            "{name:?} is no interface name (1 to {longest} of a-z, A-Z, 0-9 and ._-:@)"
+        ));
+    }
+    Ok(name.to_owned())
+}
+
+/// The longest interface name (IFNAMSIZ without its NUL), and the longest start of one that
+/// leaves room for the `+` behind it.
+pub const LONGEST_INTERFACE: usize = 15;
+/// See [`LONGEST_INTERFACE`].
+pub const LONGEST_INTERFACE_PREFIX: usize = LONGEST_INTERFACE - 1;
+
+/// What a field may hold.
+#[derive(Clone, Copy)]
+enum Type {
+    Bool,
+    Number(i64, i64),
+    Text,
+    /// Go's durations: `30s`, `1h15m`.
+    Duration,
+    List,
+    /// A map whose keys are the user's own.
+    Map,
+    Section,
+}
+
+/// Every field of v1alpha1, by path.
+const FIELDS: &[(&str, Type)] = &[
+    ("apiVersion", Type::Text),
+    ("kind", Type::Text),
+    ("bindAddress", Type::Text),
+    ("bindAddressHardFail", Type::Bool),
+    ("clientConnection", Type::Section),
+    ("clientConnection.acceptContentTypes", Type::Text),
+    ("clientConnection.burst", Type::Number(0, i32::MAX as i64)),
+    ("clientConnection.contentType", Type::Text),
+    ("clientConnection.kubeconfig", Type::Text),
+    ("clientConnection.qps", Type::Number(i32::MIN as i64, i32::MAX as i64)),
+    ("clusterCIDR", Type::Text),
+    ("configSyncPeriod", Type::Duration),
+    ("conntrack", Type::Section),
+    ("conntrack.maxPerCore", Type::Number(0, i32::MAX as i64)),
+    ("conntrack.min", Type::Number(0, i32::MAX as i64)),
+    ("conntrack.tcpBeLiberal", Type::Bool),
+    ("conntrack.tcpCloseWaitTimeout", Type::Duration),
+    ("conntrack.tcpEstablishedTimeout", Type::Duration),
+    ("conntrack.udpStreamTimeout", Type::Duration),
+    ("conntrack.udpTimeout", Type::Duration),
+    ("detectLocal", Type::Section),
+    ("detectLocal.bridgeInterface", Type::Text),
+    ("detectLocal.interfaceNamePrefix", Type::Text),
+    ("detectLocalMode", Type::Text),
+    ("enableProfiling", Type::Bool),
+    ("featureGates", Type::Map),
+    ("healthzBindAddress", Type::Text),
+    ("hostnameOverride", Type::Text),
+    ("iptables", Type::Section),
+    ("iptables.localhostNodePorts", Type::Bool),
+    ("iptables.masqueradeAll", Type::Bool),
+    ("iptables.masqueradeBit", Type::Number(0, 31)),
+    ("iptables.minSyncPeriod", Type::Duration),
+    ("iptables.syncPeriod", Type::Duration),
+    ("ipvs", Type::Map),
+    ("logging", Type::Map),
+    ("metricsBindAddress", Type::Text),
+    ("mode", Type::Text),
+    ("nftables", Type::Section),
+    ("nftables.masqueradeAll", Type::Bool),
+    ("nftables.masqueradeBit", Type::Number(0, 31)),
+    ("nftables.minSyncPeriod", Type::Duration),
+    ("nftables.syncPeriod", Type::Duration),
+    ("nodePortAddresses", Type::List),
+    ("oomScoreAdj", Type::Number(-1000, 1000)),
+    ("portRange", Type::Text),
+    ("showHiddenMetricsForVersion", Type::Text),
+    ("windowsRunAsService", Type::Bool),
+    ("winkernel", Type::Map),
+];
+
+struct Reader {
+    source: Source,
+    problems: Vec<Problem>,
+}
+
+impl Reader {
+    fn config(&mut self, text: &[u8]) -> ProxyConfig {
+        let Some(root) = self.root(text) else { return ProxyConfig::default() };
+        self.check("", &root);
+        let root = Section { value: &root, path: "" };
+        let (iptables, detect_local) = (root.section("iptables"), root.section("detectLocal"));
+        let default = ProxyConfig::default();
+        ProxyConfig {
+            mode: self.parsed(root, "mode", parse_mode).unwrap_or_default(),
+            hostname_override: root.text("hostnameOverride").map(str::to_owned),
+            bind_address: self.parsed(root, "bindAddress", parse_bind_address),
+            detect_local_mode: self
+                .parsed(root, "detectLocalMode", parse_detect_local_mode)
+                .unwrap_or_default(),
+            cluster_cidrs: self
+                .parsed(root, "clusterCIDR", parse_cluster_cidrs)
+                .unwrap_or_default(),
+            bridge_interface: self.parsed(detect_local, "bridgeInterface", |name| {
+                parse_interface(name, LONGEST_INTERFACE)
+            }),
+            interface_name_prefix: self.parsed(detect_local, "interfaceNamePrefix", |name| {
+                parse_interface(name, LONGEST_INTERFACE_PREFIX)
+            }),
+            masquerade_all: iptables.bool("masqueradeAll").unwrap_or(default.masquerade_all),
+            masquerade_bit: iptables.bit("masqueradeBit").unwrap_or(default.masquerade_bit),
+            localhost_node_ports: iptables
+                .bool("localhostNodePorts")
+                .unwrap_or(default.localhost_node_ports),
+            node_port_addresses: self.node_port_addresses(root),
+            tcp_be_liberal: root
+                .section("conntrack")
+                .bool("tcpBeLiberal")
+                .unwrap_or(default.tcp_be_liberal),
+        }
+    }
+
+    fn root(&mut self, text: &[u8]) -> Option<Value> {
+        let value = std::str::from_utf8(text)
+            .map_err(|error| format!("is not text: byte {} is not UTF-8", error.valid_up_to()))
+            .and_then(|text| {
+                yaml_value(text).map_err(|error| format!("is not valid YAML: {error}"))
+            });
+        let value = match value {
+            Ok(value) => value,
+            Err(message) => {
+                self.problems.push(Problem::new(Severity::Error, message).at(&self.source));
+                return None;
+            }
+        };
+        match &value {
+            Value::Object(_) => {}
+            Value::Null => {
+                self.error("", format!("is empty: a {KIND} is needed"));
+                return None;
+            }
+            _ => {
+                self.error("", format!("is not an object: a {KIND} is needed"));
+                return None;
+            }
+        }
+        for (field, wanted) in [("kind", KIND), ("apiVersion", API_VERSION)] {
+            match value.get(field).and_then(Value::as_str) {
+                Some(given) if given == wanted => {}
+                Some(given) => self.error(field, format!("{given:?} is not {wanted}")),
+                None => self.error(field, format!("is missing: {wanted} is needed")),
+            }
+        }
+        Some(value)
+    }
+
+    /// Compares what is there with [`FIELDS`].
+    fn check(&mut self, path: &str, value: &Value) {
+        let Value::Object(fields) = value else { return };
+        for (name, value) in fields {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            match FIELDS.iter().find(|(known, _)| *known == path) {
+                None => {
+                    let problem = Problem::warning(
+                        &path,
+                        "is no field of a KubeProxyConfiguration: it is ignored",
+                    );
+                    self.push(problem);
+                }
+                Some(_) if value.is_null() => {}
+                Some((_, kind)) => match kind.mismatch(value) {
+                    Some(expected) => {
+                        self.error(&path, format!("expected {expected}, found {value}"))
+                    }
+                    None if matches!(kind, Type::Section) => self.check(&path, value),
+                    None => {}
+                },
+            }
+        }
+    }
+
+    /// A text field through its parser; empty is absent.
+    fn parsed<T>(
+        &mut self,
+        section: Section<'_>,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let text = section.text(name)?;
+        parse(text).map_err(|message| self.error(&section.path_of(name), message)).ok()
+    }
+
+    fn node_port_addresses(&mut self, root: Section<'_>) -> NodePortAddresses {
+        let Some(list) = root.get("nodePortAddresses").and_then(Value::as_array) else {
+            return NodePortAddresses::All;
+        };
+        let texts = list.iter().map(|entry| entry.as_str().unwrap_or("(not a text)"));
+        NodePortAddresses::parse(texts).unwrap_or_else(|message| {
+            self.error("nodePortAddresses", message);
+            NodePortAddresses::All
+        })
+    }
+
+    fn error(&mut self, field: &str, message: impl Into<String>) {
+        self.push(Problem::new(Severity::Error, message).field(field));
+    }
+
+    fn push(&mut self, problem: Problem) {
+        let object = ObjectName { kind: KIND, namespace: String::new(), name: String::new() };
+        self.problems.push(problem.of(&self.source, &object));
+    }
+}
+
+impl Type {
+    /// What was expected, if the value is something else.
+    fn mismatch(self, value: &Value) -> Option<String> {
+        let (fits, expected) = match self {
+            Type::Bool => (value.is_boolean(), "true or false".to_owned()),
+            Type::Number(least, most) => (
+                value.as_i64().is_some_and(|n| (least..=most).contains(&n)),
+                format!("a number from {least} to {most}"),
+            ),
+            Type::Text => (value.is_string(), "a text".to_owned()),
+            Type::Duration => (
+                value.as_str().is_some_and(is_duration),
+                "a duration such as 30s or 1h15m".to_owned(),
+            ),
+            Type::List => (value.is_array(), "a list".to_owned()),
+            Type::Map | Type::Section => (value.is_object(), "an object".to_owned()),
+        };
+        (!fits).then_some(expected)
+    }
+}
+
+/// Whether Go's `time.ParseDuration` takes it.
+fn is_duration(text: &str) -> bool {
+    let text = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if text == "0" {
+        return true;
+    }
+    let mut rest = text;
+    while !rest.is_empty() {
+        let number = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+        let unit = ["ns", "us", "µs", "ms", "h", "m", "s"]
+            .iter()
+            .find_map(|unit| number.strip_prefix(unit));
+        match unit {
+            Some(behind) if number.len() < rest.len() => rest = behind,
+            _ => return false,
+        }
+    }
+    !text.is_empty()
+}
+
+/// A part of the configuration; what is of the wrong type is absent, [`Reader::check`] told it.
+#[derive(Clone, Copy)]
+struct Section<'a> {
+    value: &'a Value,
+    path: &'a str,
+}
+
+impl<'a> Section<'a> {
+    fn get(self, name: &str) -> Option<&'a Value> {
+        self.value.get(name)
+    }
+
+    fn section(self, name: &'a str) -> Section<'a> {
+        Section { value: self.get(name).unwrap_or(&Value::Null), path: name }
+    }
+
+    fn text(self, name: &str) -> Option<&'a str> {
+        self.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
+    }
+
+    fn bool(self, name: &str) -> Option<bool> {
+        self.get(name).and_then(Value::as_bool)
+    }
+
+    fn bit(self, name: &str) -> Option<u8> {
+        self.get(name)
+            .and_then(Value::as_u64)
+            .and_then(|bit| u8::try_from(bit).ok())
+            .filter(|bit| *bit < 32)
+    }
+
+    fn path_of(self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+}
+
+/// Reads a proxy mode.
+///
+/// # Errors
+/// Says which modes there are.
+pub fn parse_mode(text: &str) -> Result<ProxyMode, String> {
+    match text {
+        "iptables" => Ok(ProxyMode::Iptables),
+        "nftables" => Ok(ProxyMode::Nftables),
+        other => Err(format!("{other:?} is no mode that rulegen has (iptables, nftables)")),
+    }
+}
+
+fn parse_bind_address(text: &str) -> Result<IpAddr, String> {
+    parse_address(text).ok_or_else(|| format!("{text:?} is no IP address"))
+}
+
+fn parse_detect_local_mode(text: &str) -> Result<DetectLocalMode, String> {
+    DetectLocalMode::parse(text).ok_or_else(|| {
+        format!("{text:?} is none of ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix")
+    })
+}

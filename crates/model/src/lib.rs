@@ -1,0 +1,41 @@
+//! Kubernetes objects to an ordered, immutable [`Snapshot`].
+//!
+//! ```text
+//! bytes ──manifest──▶ Objects ──snapshot──▶ Snapshot        (what one compile reads)
+//! bytes ──config────▶ ProxyConfig ───────────┘
+//! ```
+//!
+//! Owns what Services, EndpointSlices and Nodes mean to a proxy: defaulting, joining slices,
+//! and which endpoints each traffic policy sees. Knows nothing of rules, kernels or networks,
+//! performs no I/O but reading from a [`std::io::BufRead`] it is handed, and cannot fail:
+//! every function returns a value and the [`Problem`]s met on the way.
+
+mod address;
+mod config;
+mod document;
+mod endpoint;
+mod manifest;
+mod node;
+mod object;
+mod problem;
+mod select;
+mod service;
+mod snapshot;
+
+pub use address::{IpFamily, parse_address, parse_network};
+pub use config::{
+    DetectLocalMode, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX, NodePortAddresses, ProxyConfig,
+    ProxyMode, parse_cluster_cidrs, parse_interface, parse_mode, read_config,
+};
+pub use document::MAX_DOCUMENT_BYTES;
+pub use endpoint::{Endpoint, Hint};
+pub use manifest::{Objects, Sourced, read_manifest};
+pub use node::{FamilyAddresses, Host, Node};
+pub use object::{
+    EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, LoadBalancerIngress, Metadata,
+    NodeAddress, NodeObject, Service, ServicePortSpec, SliceEndpoint,
+};
+pub use problem::{ObjectName, Problem, Severity, Source};
+pub use select::{Selection, select};
+pub use service::{Protocol, ServicePort, ServicePortName, TrafficPolicy};
+pub use snapshot::{Snapshot, snapshot};

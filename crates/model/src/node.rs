@@ -1,0 +1,148 @@
+//! This node: its name, zone, addresses and pod networks.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::address::{IpFamily, parse_address, parse_network};
+use crate::object::NodeObject;
+use crate::problem::Report;
+
+const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+
+/// What the machine says of itself, for want of a Node object.
+#[derive(Debug, Clone, Default)]
+pub struct Host {
+    /// The host name.
+    pub name: String,
+    /// The addresses of its interfaces, in the kernel's order.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// The node that rules are made for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its name in the cluster.
+    pub name: String,
+    /// Its zone, empty if it has none.
+    pub zone: String,
+    /// Its IPv4 side.
+    pub ipv4: FamilyAddresses,
+    /// Its IPv6 side.
+    pub ipv6: FamilyAddresses,
+}
+
+/// What a node has in one family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FamilyAddresses {
+    /// The node's address in the cluster; loopback where it has none, as in kube-proxy.
+    pub primary: IpAddr,
+    /// Every address it answers at, loopback included, ordered.
+    pub local: Vec<IpAddr>,
+    /// The network of its pods.
+    pub pod_cidr: Option<IpNet>,
+}
+
+impl Node {
+    /// What it has in a family.
+    pub fn addresses(&self, family: IpFamily) -> &FamilyAddresses {
+        match family {
+            IpFamily::Ipv4 => &self.ipv4,
+            IpFamily::Ipv6 => &self.ipv6,
+        }
+    }
+
+    /// A node known only by the machine it is.
+    pub(crate) fn of_host(name: &str, host: &Host) -> Self {
+        let own = |ip: &&IpAddr| !ip.is_loopback() && !is_link_local(**ip);
+        let global: Vec<IpAddr> = host.addresses.iter().filter(own).copied().collect();
+        Self::with(name, String::new(), &global, &host.addresses, &[])
+    }
+
+    /// A node as the cluster knows it.
+    pub(crate) fn of_object(object: &NodeObject, report: &mut Report<'_>) -> Self {
+        let zone = object.metadata.label(ZONE_LABEL).unwrap_or_default().to_owned();
+        let addresses = node_addresses(object, report);
+        let pod_cidrs = pod_cidrs(object, report);
+        Self::with(&object.metadata.name, zone, &addresses, &addresses, &pod_cidrs)
+    }
+
+    fn with(
+        name: &str,
+        zone: String,
+        by_preference: &[IpAddr],
+        local: &[IpAddr],
+        pod_cidrs: &[IpNet],
+    ) -> Self {
+        let family = |family: IpFamily| {
+            let mut local: Vec<IpAddr> =
+                local.iter().copied().filter(|ip| IpFamily::of(*ip) == family).collect();
+            local.push(family.loopback());
+            local.sort_unstable();
+            local.dedup();
+            let primary = by_preference.iter().copied().find(|ip| IpFamily::of(*ip) == family);
+            FamilyAddresses {
+                primary: primary.unwrap_or(family.loopback()),
+                local,
+                pod_cidr: pod_cidrs
+                    .iter()
+                    .copied()
+                    .find(|net| IpFamily::of_network(*net) == family),
+            }
+        };
+        Self {
+            name: name.to_owned(),
+            zone,
+            ipv4: family(IpFamily::Ipv4),
+            ipv6: family(IpFamily::Ipv6),
+        }
+    }
+
+    /// The same node with another primary address, which `--bind-address` names.
+    pub(crate) fn with_primary(mut self, primary: IpAddr) -> Self {
+        match primary {
+            IpAddr::V4(_) => self.ipv4.primary = primary,
+            IpAddr::V6(_) => self.ipv6.primary = primary,
+        }
+        self
+    }
+}
+
+/// The node's addresses, internal ones first: the first of a family is its primary one.
+fn node_addresses(object: &NodeObject, report: &mut Report<'_>) -> Vec<IpAddr> {
+    let mut addresses = Vec::new();
+    for kind in ["InternalIP", "ExternalIP"] {
+        let all = object.status.addresses.iter().enumerate();
+        for (n, entry) in all.filter(|(_, entry)| entry.kind == kind) {
+            let field = format!("status.addresses[{n}].address");
+            let message = format!("{:?} is no IP address", entry.address);
+            addresses.extend(report.need(parse_address(&entry.address), field, message));
+        }
+    }
+    addresses
+}
+
+fn pod_cidrs(object: &NodeObject, report: &mut Report<'_>) -> Vec<IpNet> {
+    let spec = &object.spec;
+    let (texts, field) = match (spec.pod_cidrs.as_slice(), &spec.pod_cidr) {
+        ([], Some(single)) => (std::slice::from_ref(single), "spec.podCIDR"),
+        (list, _) => (list, "spec.podCIDRs"),
+    };
+    let given = texts.iter().filter(|text| !text.is_empty());
+    given
+        .filter_map(|text| {
+            report.need(
+                parse_network(text),
+                field,
+                format!("{text:?} is no CIDR such as 10.244.1.0/24"),
+            )
+        })
+        .collect()
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}

@@ -1,0 +1,243 @@
+//! The fields of Kubernetes objects that a proxy reads, as they stand in JSON and YAML.
+//!
+//! These are the API's own names and shapes (core/v1, discovery.k8s.io/v1), cut down to what
+//! changes a rule: a cluster of 50,000 endpoints stays small in memory, and what is not read
+//! cannot break. Numbers are wide on purpose, so that 70000 is reported as a bad port of one
+//! object's one field rather than as a syntax error. `null` means absent, as in the API.
+
+#![expect(missing_docs, reason = "the fields are the API's own; its reference documents them")]
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+
+/// `metadata` of any object.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Metadata {
+    /// The object's name.
+    #[serde(deserialize_with = "or_default")]
+    pub name: String,
+    /// Its namespace; absent means `default`, as kubectl takes it.
+    #[serde(deserialize_with = "or_default")]
+    pub namespace: String,
+    /// Its labels.
+    #[serde(deserialize_with = "or_default")]
+    pub labels: BTreeMap<String, Option<String>>,
+}
+
+impl Metadata {
+    /// The namespace, `default` where none is given.
+    pub fn namespace(&self) -> &str {
+        if self.namespace.is_empty() { "default" } else { &self.namespace }
+    }
+
+    /// The value of a label, empty if it has the label without a value.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels.get(key).map(|value| value.as_deref().unwrap_or_default())
+    }
+}
+
+/// A core/v1 Service.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Service {
+    /// Name, namespace, labels.
+    #[serde(deserialize_with = "or_default")]
+    pub metadata: Metadata,
+    /// What is wanted.
+    #[serde(deserialize_with = "or_default")]
+    pub spec: ServiceSpec,
+    /// What a load balancer gave.
+    #[serde(deserialize_with = "or_default")]
+    pub status: ServiceStatus,
+}
+
+/// `spec` of a Service.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ServiceSpec {
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub ports: Vec<ServicePortSpec>,
+    #[serde(rename = "clusterIP")]
+    pub cluster_ip: Option<String>,
+    #[serde(rename = "clusterIPs", deserialize_with = "or_default")]
+    pub cluster_ips: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub ip_families: Vec<String>,
+    #[serde(rename = "externalIPs", deserialize_with = "or_default")]
+    pub external_ips: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub load_balancer_source_ranges: Vec<String>,
+    pub external_traffic_policy: Option<String>,
+    pub internal_traffic_policy: Option<String>,
+    pub health_check_node_port: Option<i64>,
+    pub session_affinity: Option<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub session_affinity_config: SessionAffinityConfig,
+}
+
+/// One entry of a Service's `spec.ports`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ServicePortSpec {
+    #[serde(deserialize_with = "or_default")]
+    pub name: String,
+    pub protocol: Option<String>,
+    pub port: Option<i64>,
+    pub node_port: Option<i64>,
+}
+
+/// `spec.sessionAffinityConfig` of a Service.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct SessionAffinityConfig {
+    #[serde(rename = "clientIP", deserialize_with = "or_default")]
+    pub client_ip: ClientIpConfig,
+}
+
+/// `clientIP` of a session affinity.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ClientIpConfig {
+    pub timeout_seconds: Option<i64>,
+}
+
+/// `status` of a Service.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ServiceStatus {
+    #[serde(deserialize_with = "or_default")]
+    pub load_balancer: LoadBalancerStatus,
+}
+
+/// `status.loadBalancer` of a Service.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct LoadBalancerStatus {
+    #[serde(deserialize_with = "or_default")]
+    pub ingress: Vec<LoadBalancerIngress>,
+}
+
+/// One entry of `status.loadBalancer.ingress`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct LoadBalancerIngress {
+    #[serde(deserialize_with = "or_default")]
+    pub ip: String,
+    pub ip_mode: Option<String>,
+}
+
+/// A discovery.k8s.io/v1 EndpointSlice.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct EndpointSlice {
+    #[serde(deserialize_with = "or_default")]
+    pub metadata: Metadata,
+    #[serde(deserialize_with = "or_default")]
+    pub address_type: String,
+    #[serde(deserialize_with = "or_default")]
+    pub endpoints: Vec<SliceEndpoint>,
+    #[serde(deserialize_with = "or_default")]
+    pub ports: Vec<EndpointPort>,
+}
+
+/// One entry of an EndpointSlice's `endpoints`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct SliceEndpoint {
+    #[serde(deserialize_with = "or_default")]
+    pub addresses: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub conditions: EndpointConditions,
+    pub node_name: Option<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub hints: EndpointHints,
+}
+
+/// `conditions` of an endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct EndpointConditions {
+    pub ready: Option<bool>,
+    pub serving: Option<bool>,
+    pub terminating: Option<bool>,
+}
+
+/// `hints` of an endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct EndpointHints {
+    #[serde(deserialize_with = "or_default")]
+    pub for_zones: Vec<HintedName>,
+    #[serde(deserialize_with = "or_default")]
+    pub for_nodes: Vec<HintedName>,
+}
+
+/// A zone or node that a hint names.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct HintedName {
+    #[serde(deserialize_with = "or_default")]
+    pub name: String,
+}
+
+/// One entry of an EndpointSlice's `ports`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct EndpointPort {
+    #[serde(deserialize_with = "or_default")]
+    pub name: String,
+    pub protocol: Option<String>,
+    pub port: Option<i64>,
+}
+
+/// A core/v1 Node.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct NodeObject {
+    #[serde(deserialize_with = "or_default")]
+    pub metadata: Metadata,
+    #[serde(deserialize_with = "or_default")]
+    pub spec: NodeSpec,
+    #[serde(deserialize_with = "or_default")]
+    pub status: NodeStatus,
+}
+
+/// `spec` of a Node.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct NodeSpec {
+    #[serde(rename = "podCIDR")]
+    pub pod_cidr: Option<String>,
+    #[serde(rename = "podCIDRs", deserialize_with = "or_default")]
+    pub pod_cidrs: Vec<String>,
+}
+
+/// `status` of a Node.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct NodeStatus {
+    #[serde(deserialize_with = "or_default")]
+    pub addresses: Vec<NodeAddress>,
+}
+
+/// One entry of a Node's `status.addresses`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct NodeAddress {
+    #[serde(rename = "type", deserialize_with = "or_default")]
+    pub kind: String,
+    #[serde(deserialize_with = "or_default")]
+    pub address: String,
+}
+
+fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}

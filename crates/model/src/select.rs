@@ -1,0 +1,99 @@
+//! Which endpoints each traffic policy sees (kube-proxy's `topology.go`).
+
+use crate::endpoint::{Endpoint, Hint};
+use crate::service::ServicePort;
+
+/// A service port's endpoints as the policies see them from this node. Every list keeps the
+/// order of the service port's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// What policy Cluster chooses from; empty if the service port never uses it.
+    pub cluster: Vec<Endpoint>,
+    /// What policy Local chooses from; empty if the service port never uses it.
+    pub local: Vec<Endpoint>,
+    /// All that either policy may choose.
+    pub reachable: Vec<Endpoint>,
+    /// Whether there is a usable endpoint anywhere in the cluster.
+    pub any: bool,
+}
+
+/// Chooses endpoints: ready ones, or for want of these the ones that still serve while they
+/// terminate, for Cluster and Local independently (KEP-1669). Topology hints narrow what
+/// Cluster sees (KEP-2433, KEP-3015).
+pub fn select(port: &ServicePort) -> Selection {
+    let mut selection = Selection::default();
+    if port.uses_cluster_endpoints() {
+        let topology = Topology::of(&port.endpoints);
+        selection.cluster =
+            ready_or_draining(&port.endpoints, |endpoint| topology.allows(endpoint));
+        selection.any = !selection.cluster.is_empty();
+    }
+    if port.uses_local_endpoints() {
+        selection.local = ready_or_draining(&port.endpoints, |endpoint| endpoint.local);
+        selection.any |= port.endpoints.iter().any(|e| e.ready || is_draining(e));
+    }
+    let reachable = |endpoint: &&Endpoint| {
+        selection.cluster.contains(endpoint) || selection.local.contains(endpoint)
+    };
+    selection.reachable = match (selection.cluster.as_slice(), selection.local.as_slice()) {
+        (cluster, []) => cluster.to_vec(),
+        ([], local) => local.to_vec(),
+        _ => port.endpoints.iter().filter(reachable).copied().collect(),
+    };
+    selection
+}
+
+/// Hints apply only if every ready endpoint has one and at least one points here; those for
+/// nodes come before those for zones.
+#[derive(Clone, Copy)]
+enum Topology {
+    Everywhere,
+    SameZone,
+    SameNode,
+}
+
+impl Topology {
+    fn of(endpoints: &[Endpoint]) -> Self {
+        let usable = |hint: fn(&Endpoint) -> Hint| {
+            let mut hints = endpoints.iter().filter(|endpoint| endpoint.ready).map(hint).peekable();
+            let mut here = false;
+            hints.all(|hint| {
+                here |= hint == Hint::Here;
+                hint != Hint::Absent
+            }) && here
+        };
+        if usable(|endpoint| endpoint.node_hint) {
+            Topology::SameNode
+        } else if usable(|endpoint| endpoint.zone_hint) {
+            Topology::SameZone
+        } else {
+            Topology::Everywhere
+        }
+    }
+
+    fn allows(self, endpoint: &Endpoint) -> bool {
+        match self {
+            Topology::Everywhere => true,
+            Topology::SameZone => endpoint.zone_hint == Hint::Here,
+            Topology::SameNode => endpoint.node_hint == Hint::Here,
+        }
+    }
+}
+
+/// The ready endpoints among the eligible, else those that drain. Hints never leave a service
+/// without ready endpoints, so for Cluster the second case means that there are none anywhere,
+/// and hints no longer count.
+fn ready_or_draining(
+    endpoints: &[Endpoint],
+    eligible: impl Fn(&Endpoint) -> bool,
+) -> Vec<Endpoint> {
+    let those = |condition: fn(&Endpoint) -> bool| -> Vec<Endpoint> {
+        endpoints.iter().filter(|e| condition(e) && eligible(e)).copied().collect()
+    };
+    let ready = those(|endpoint| endpoint.ready);
+    if ready.is_empty() { those(is_draining) } else { ready }
+}
+
+fn is_draining(endpoint: &Endpoint) -> bool {
+    endpoint.serving && endpoint.terminating
+}

@@ -1,0 +1,486 @@
+//! Services to service ports: what is reached, at which addresses, under which policies.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::address::{IpFamily, parse_address, parse_network};
+use crate::endpoint::Endpoint;
+use crate::object::{LoadBalancerIngress, Service, ServicePortSpec};
+use crate::problem::Report;
+
+/// Services that carry it are left to the proxy it names.
+const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
+
+/// The API server's default for `sessionAffinityConfig.clientIP.timeoutSeconds`: three hours.
+const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
+
+/// What the API server allows there: a day.
+const MAX_AFFINITY_SECONDS: i64 = 86_400;
+
+/// A transport protocol that Services know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "their names say it")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl Protocol {
+    /// As objects spell it; absent means TCP.
+    pub fn parse(text: Option<&str>) -> Option<Self> {
+        match text {
+            None | Some("" | "TCP") => Some(Protocol::Tcp),
+            Some("UDP") => Some(Protocol::Udp),
+            Some("SCTP") => Some(Protocol::Sctp),
+            Some(_) => None,
+        }
+    }
+
+    /// As rules spell it.
+    pub fn lower_case(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
+        }
+    }
+}
+
+/// One port of one Service. It is printed `namespace/name:port`, or `namespace/name` where the
+/// port has no name, as in kube-proxy's comments and hashes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServicePortName {
+    /// The Service's namespace.
+    pub namespace: Arc<str>,
+    /// The Service's name.
+    pub service: Arc<str>,
+    /// The port's name, empty for an unnamed one.
+    pub port: Arc<str>,
+    /// Two ports may share a name if not their protocol.
+    pub protocol: Protocol,
+}
+
+impl fmt::Display for ServicePortName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.service)?;
+        if self.port.is_empty() { Ok(()) } else { write!(f, ":{}", self.port) }
+    }
+}
+
+/// Which endpoints traffic may go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TrafficPolicy {
+    /// All of the cluster's.
+    Cluster,
+    /// Those on this node.
+    Local,
+}
+
+/// A service port in one family, with its endpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePort {
+    /// `namespace/name:port` and the protocol.
+    pub name: ServicePortName,
+    /// The address inside the cluster.
+    pub cluster_ip: IpAddr,
+    /// The port at every address but the nodes'.
+    pub port: u16,
+    /// The port at the nodes' addresses.
+    pub node_port: Option<NonZeroU16>,
+    /// `spec.externalIPs` of this family.
+    pub external_ips: Vec<IpAddr>,
+    /// Load-balancer addresses that packets arrive with (ipMode VIP) of this family.
+    pub load_balancer_ips: Vec<IpAddr>,
+    /// Who may use the load-balancer addresses; empty means everybody.
+    pub source_ranges: Vec<IpNet>,
+    /// Where load balancers ask whether this node has endpoints.
+    pub health_check_node_port: Option<NonZeroU16>,
+    /// The policy for the cluster IP.
+    pub internal_policy: TrafficPolicy,
+    /// The policy for every other address.
+    pub external_policy: TrafficPolicy,
+    /// How long a client keeps its endpoint, in seconds, with affinity ClientIP.
+    pub affinity_seconds: Option<u32>,
+    /// All endpoints of all slices, ordered by their text, each once.
+    pub endpoints: Vec<Endpoint>,
+}
+
+impl ServicePort {
+    /// Whether there is an address beside the cluster IP.
+    pub fn externally_accessible(&self) -> bool {
+        self.node_port.is_some()
+            || !self.external_ips.is_empty()
+            || !self.load_balancer_ips.is_empty()
+    }
+
+    /// Whether any traffic goes to endpoints of the whole cluster. With external policy Local
+    /// that is the traffic of this node's pods and its own, which is short-circuited.
+    pub fn uses_cluster_endpoints(&self) -> bool {
+        self.internal_policy == TrafficPolicy::Cluster || self.externally_accessible()
+    }
+
+    /// Whether any traffic is kept to this node's endpoints.
+    pub fn uses_local_endpoints(&self) -> bool {
+        self.internal_policy == TrafficPolicy::Local
+            || (self.external_policy == TrafficPolicy::Local && self.externally_accessible())
+    }
+}
+
+/// A Service's ports in each family it has, still without endpoints.
+pub(crate) fn service_ports(service: &Service, report: &mut Report<'_>) -> Vec<ServicePort> {
+    let Some(kind) = proxied_kind(service, report) else { return Vec::new() };
+    let facts = ServiceFacts::new(service, kind, report);
+    let ports = distinct_ports(service, report);
+    cluster_ips(service, report)
+        .into_iter()
+        .flat_map(|cluster_ip| {
+            let facts = &facts;
+            ports.iter().map(move |port| facts.port(cluster_ip, port))
+        })
+        .collect()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum ServiceKind {
+    ClusterIp,
+    NodePort,
+    LoadBalancer,
+}
+
+/// The Service's type if a proxy makes rules for it at all.
+fn proxied_kind(service: &Service, report: &mut Report<'_>) -> Option<ServiceKind> {
+    let metadata = &service.metadata;
+    let named =
+        [("metadata.name", metadata.name.as_str()), ("metadata.namespace", metadata.namespace())]
+            .into_iter()
+            .all(|(field, name)| is_label(name, field, report));
+    if !named {
+        return None;
+    }
+    if let Some(proxy) = metadata.label(PROXY_NAME_LABEL) {
+        report.note(format!(
+            "is left to the proxy {proxy:?} that its label {PROXY_NAME_LABEL} names"
+        ));
+        return None;
+    }
+    let kind = match service.spec.kind.as_deref() {
+        None | Some("" | "ClusterIP") => ServiceKind::ClusterIp,
+        Some("NodePort") => ServiceKind::NodePort,
+        Some("LoadBalancer") => ServiceKind::LoadBalancer,
+        Some("ExternalName") => {
+            report.note("is of type ExternalName, a DNS alias: no rules are made for it");
+            return None;
+        }
+        Some(other) => {
+            report.warn(
+                "spec.type",
+                format!("{other:?} is none of ClusterIP, NodePort, LoadBalancer, ExternalName"),
+            );
+            return None;
+        }
+    };
+    let given = service.spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty());
+    match given.or(service.spec.cluster_ips.first().map(String::as_str)) {
+        Some("None") => {
+            report.note("is headless (clusterIP: None): its DNS name leads to the pods, no rules are made for it");
+            None
+        }
+        None | Some("") => {
+            report.warn("spec.clusterIP", "is not set: the API server assigns it; take the manifest from `kubectl get -o yaml`");
+            None
+        }
+        Some(_) => Some(kind),
+    }
+}
+
+/// A name as the API server takes it (RFC 1123 label). What passes can stand in a rule's
+/// comment as it is.
+fn is_label(name: &str, field: &str, report: &mut Report<'_>) -> bool {
+    let fine = (1..=63).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    if !fine {
+        let what = if name.is_empty() {
+            "is missing".to_owned()
+        } else {
+            format!("{name:?} is no valid name")
+        };
+        report.warn(
+            field,
+            format!("{what}: 1 to 63 of a-z, 0-9 and - are needed, no - first or last"),
+        );
+    }
+    fine
+}
+
+/// The cluster IP of each family. `ipFamilies` says which index is which; where it is shorter
+/// the address itself does.
+fn cluster_ips(service: &Service, report: &mut Report<'_>) -> Vec<IpAddr> {
+    let spec = &service.spec;
+    let single = [spec.cluster_ip.clone().unwrap_or_default()];
+    let (texts, list) = match spec.cluster_ips.as_slice() {
+        [] => (single.as_slice(), false),
+        texts => (texts, true),
+    };
+    let mut found: Vec<IpAddr> = Vec::new();
+    for (n, text) in texts.iter().enumerate() {
+        let field =
+            if list { format!("spec.clusterIPs[{n}]") } else { "spec.clusterIP".to_owned() };
+        let Some(ip) =
+            report.need(parse_address(text), &field, format!("{text:?} is no IP address"))
+        else {
+            continue;
+        };
+        let family = IpFamily::of(ip);
+        match spec.ip_families.get(n) {
+            Some(named) if named != family.api_name() => {
+                report.warn(
+                    field,
+                    format!(
+                        "{ip} is of family {}, but spec.ipFamilies[{n}] says {named:?}",
+                        family.api_name()
+                    ),
+                );
+            }
+            _ if found.iter().any(|other| IpFamily::of(*other) == family) => {
+                report.warn(
+                    field,
+                    format!("{ip} is a second address of family {}", family.api_name()),
+                );
+            }
+            _ => found.push(ip),
+        }
+    }
+    found
+}
+
+struct Port {
+    name: ServicePortName,
+    port: u16,
+    node_port: Option<NonZeroU16>,
+}
+
+/// The usable entries of `spec.ports`.
+fn distinct_ports(service: &Service, report: &mut Report<'_>) -> Vec<Port> {
+    if service.spec.ports.is_empty() {
+        report.warn("spec.ports", "is empty: a Service needs a port to be reached at");
+    }
+    let namespace: Arc<str> = service.metadata.namespace().into();
+    let name: Arc<str> = service.metadata.name.as_str().into();
+    let mut ports: Vec<Port> = Vec::with_capacity(service.spec.ports.len());
+    for (n, spec) in service.spec.ports.iter().enumerate() {
+        let field = |name: &str| format!("spec.ports[{n}].{name}");
+        let Some(protocol) = known_protocol(spec.protocol.as_deref(), field("protocol"), report)
+        else {
+            continue;
+        };
+        let Some(port) = usable_port(spec, field("port"), report) else { continue };
+        if !spec.name.is_empty() && !is_label(&spec.name, &field("name"), report) {
+            continue;
+        }
+        let same_protocol = |other: &&Port| other.name.protocol == protocol;
+        if ports.iter().filter(same_protocol).any(|other| *other.name.port == *spec.name) {
+            report.warn(field("name"), format!("{:?} names two ports of one protocol", spec.name));
+            continue;
+        }
+        if ports.iter().filter(same_protocol).any(|other| other.port == port) {
+            report.warn(field("port"), format!("{port} is given twice for one protocol"));
+            continue;
+        }
+        let node_port = optional_port(spec.node_port, field("nodePort"), report);
+        let name = ServicePortName {
+            namespace: namespace.clone(),
+            service: name.clone(),
+            port: spec.name.as_str().into(),
+            protocol,
+        };
+        ports.push(Port { name, port, node_port });
+    }
+    ports
+}
+
+pub(crate) fn known_protocol(
+    text: Option<&str>,
+    field: String,
+    report: &mut Report<'_>,
+) -> Option<Protocol> {
+    let message = || format!("{:?} is none of TCP, UDP, SCTP", text.unwrap_or_default());
+    report.need(Protocol::parse(text), field, message())
+}
+
+fn usable_port(spec: &ServicePortSpec, field: String, report: &mut Report<'_>) -> Option<u16> {
+    let number = report.need(spec.port, &field, "is missing")?;
+    port_number(number, field, report).map(NonZeroU16::get)
+}
+
+/// A port that may be absent, which 0 means too.
+fn optional_port(
+    number: Option<i64>,
+    field: String,
+    report: &mut Report<'_>,
+) -> Option<NonZeroU16> {
+    number.filter(|number| *number != 0).and_then(|number| port_number(number, field, report))
+}
+
+pub(crate) fn port_number(
+    number: i64,
+    field: String,
+    report: &mut Report<'_>,
+) -> Option<NonZeroU16> {
+    let port = u16::try_from(number).ok().and_then(NonZeroU16::new);
+    report.need(port, field, format!("{number} is no port (1 to 65535)"))
+}
+
+/// What all ports of a Service share, of both families.
+struct ServiceFacts {
+    external_ips: Vec<IpAddr>,
+    load_balancer_ips: Vec<IpAddr>,
+    source_ranges: Vec<IpNet>,
+    health_check_node_port: Option<NonZeroU16>,
+    internal_policy: TrafficPolicy,
+    external_policy: TrafficPolicy,
+    affinity_seconds: Option<u32>,
+}
+
+impl ServiceFacts {
+    fn new(service: &Service, kind: ServiceKind, report: &mut Report<'_>) -> Self {
+        let spec = &service.spec;
+        let mut external_policy =
+            policy(spec.external_traffic_policy.as_deref(), "spec.externalTrafficPolicy", report);
+        // The field says something only where there is external traffic.
+        if kind == ServiceKind::ClusterIp && spec.external_ips.is_empty() {
+            external_policy = TrafficPolicy::Cluster;
+        }
+        let checked = kind == ServiceKind::LoadBalancer && external_policy == TrafficPolicy::Local;
+        let health_check = spec.health_check_node_port.filter(|_| checked);
+        Self {
+            external_ips: external_ips(&spec.external_ips, report),
+            load_balancer_ips: load_balancer_ips(&service.status.load_balancer.ingress, report),
+            source_ranges: source_ranges(&spec.load_balancer_source_ranges, report),
+            health_check_node_port: optional_port(
+                health_check,
+                "spec.healthCheckNodePort".into(),
+                report,
+            ),
+            internal_policy: policy(
+                spec.internal_traffic_policy.as_deref(),
+                "spec.internalTrafficPolicy",
+                report,
+            ),
+            external_policy,
+            affinity_seconds: affinity(service, report),
+        }
+    }
+
+    /// A port as it is in the family of its cluster IP.
+    fn port(&self, cluster_ip: IpAddr, port: &Port) -> ServicePort {
+        let family = IpFamily::of(cluster_ip);
+        let of_family = |ips: &[IpAddr]| -> Vec<IpAddr> {
+            ips.iter().copied().filter(|ip| IpFamily::of(*ip) == family).collect()
+        };
+        let mut source_ranges: Vec<IpNet> = self
+            .source_ranges
+            .iter()
+            .copied()
+            .filter(|range| IpFamily::of_network(*range) == family)
+            .collect();
+        if source_ranges.iter().any(|range| range.prefix_len() == 0) {
+            source_ranges.clear();
+        }
+        ServicePort {
+            name: port.name.clone(),
+            cluster_ip,
+            port: port.port,
+            node_port: port.node_port,
+            external_ips: of_family(&self.external_ips),
+            load_balancer_ips: of_family(&self.load_balancer_ips),
+            source_ranges,
+            health_check_node_port: self.health_check_node_port,
+            internal_policy: self.internal_policy,
+            external_policy: self.external_policy,
+            affinity_seconds: self.affinity_seconds,
+            endpoints: Vec::new(),
+        }
+    }
+}
+
+fn policy(text: Option<&str>, field: &str, report: &mut Report<'_>) -> TrafficPolicy {
+    match text {
+        Some("Local") => TrafficPolicy::Local,
+        None | Some("" | "Cluster") => TrafficPolicy::Cluster,
+        Some(other) => {
+            report.warn(field, format!("{other:?} is neither Cluster nor Local: taken as Cluster"));
+            TrafficPolicy::Cluster
+        }
+    }
+}
+
+fn affinity(service: &Service, report: &mut Report<'_>) -> Option<u32> {
+    match service.spec.session_affinity.as_deref() {
+        None | Some("" | "None") => None,
+        Some("ClientIP") => {
+            let given = service.spec.session_affinity_config.client_ip.timeout_seconds;
+            let seconds = given.unwrap_or(DEFAULT_AFFINITY_SECONDS.into());
+            let valid = u32::try_from(seconds)
+                .ok()
+                .filter(|_| (1..=MAX_AFFINITY_SECONDS).contains(&seconds));
+            let message = format!(
+                "{seconds} is not from 1 to {MAX_AFFINITY_SECONDS} seconds: taken as {DEFAULT_AFFINITY_SECONDS}"
+            );
+            let seconds =
+                report.need(valid, "spec.sessionAffinityConfig.clientIP.timeoutSeconds", message);
+            Some(seconds.unwrap_or(DEFAULT_AFFINITY_SECONDS))
+        }
+        Some(other) => {
+            report.warn(
+                "spec.sessionAffinity",
+                format!("{other:?} is neither None nor ClientIP: taken as None"),
+            );
+            None
+        }
+    }
+}
+
+fn external_ips(texts: &[String], report: &mut Report<'_>) -> Vec<IpAddr> {
+    let usable = |(n, text): (usize, &String)| {
+        let field = format!("spec.externalIPs[{n}]");
+        report.need(parse_address(text), field, format!("{text:?} is no IP address"))
+    };
+    texts.iter().enumerate().filter_map(usable).collect()
+}
+
+/// Addresses that packets still carry when they arrive: ipMode VIP, which is the default. In
+/// mode Proxy the load balancer delivers to a node port or a pod instead (KEP-1860).
+fn load_balancer_ips(ingress: &[LoadBalancerIngress], report: &mut Report<'_>) -> Vec<IpAddr> {
+    let mut ips = Vec::new();
+    for (n, entry) in ingress.iter().enumerate().filter(|(_, entry)| !entry.ip.is_empty()) {
+        let field = |name| format!("status.loadBalancer.ingress[{n}].{name}");
+        match entry.ip_mode.as_deref() {
+            Some("Proxy") => continue,
+            None | Some("" | "VIP") => {}
+            Some(other) => {
+                report.warn(field("ipMode"), format!("{other:?} is neither VIP nor Proxy"));
+                continue;
+            }
+        }
+        let ip = parse_address(&entry.ip);
+        ips.extend(report.need(ip, field("ip"), format!("{:?} is no IP address", entry.ip)));
+    }
+    ips
+}
+
+/// The API server lets blanks around a range pass, so they are not counted against it.
+fn source_ranges(texts: &[String], report: &mut Report<'_>) -> Vec<IpNet> {
+    let usable = |(n, text): (usize, &String)| {
+        let field = format!("spec.loadBalancerSourceRanges[{n}]");
+        let message = format!("{text:?} is no CIDR such as 203.0.113.0/24");
+        report.need(parse_network(text.trim()), field, message)
+    };
+    texts.iter().enumerate().filter_map(usable).collect()
+}
