@@ -1,0 +1,21 @@
+//! iptables: tables, chains and rules as `iptables-save` prints them.
+
+mod chance;
+mod diff;
+mod parse;
+mod rule;
+mod ruleset;
+mod text;
+mod trace;
+mod transaction;
+
+pub use chance::Chance;
+pub use diff::{Ownership, diff, removal};
+pub use parse::{ParseError, parse};
+pub use rule::{
+    AddressType, ConntrackState, Interface, Mark, Match, Negatable, Protocol, Recent, RecentAction,
+    RejectWith, Rule, RuleSpec, SetMark, Target,
+};
+pub use ruleset::{Chain, ChainName, Policy, Ruleset, Table};
+pub use trace::{Branch, Origin, Packet, Step, Trace, Verdict, trace};
+pub use transaction::{Change, TableChanges, Transaction};

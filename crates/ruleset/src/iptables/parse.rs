@@ -1,0 +1,338 @@
+//! Reads the text of `iptables-save`. Rules in our own vocabulary are understood; all others
+//! are kept as they are, with the chain they lead to.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::iter::Peekable;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::rule::{
+    AddressType, ConntrackState, Interface, Mark, Match, Negatable, Protocol, Recent, RecentAction,
+    RejectWith, Rule, RuleSpec, SetMark, Target,
+};
+use super::ruleset::{Chain, ChainName, Policy, Ruleset, Table};
+use crate::Family;
+
+/// A line that is not in the form of iptables-save.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseError {
+    /// Counted from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub message: &'static str,
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.message)
+    }
+}
+
+/// Reads every table of the text. A line that cannot be read is reported and left out.
+pub fn parse(family: Family, text: &str) -> (Ruleset, Vec<ParseError>) {
+    let mut ruleset = Ruleset::new(family);
+    let mut errors = Vec::new();
+    let mut table = None;
+    for (n, line) in text.lines().enumerate() {
+        if let Err(message) = parse_line(line.trim_end(), &mut table, &mut ruleset) {
+            errors.push(ParseError { line: n + 1, message });
+        }
+    }
+    (ruleset, errors)
+}
+
+fn parse_line(
+    line: &str,
+    table: &mut Option<Table>,
+    ruleset: &mut Ruleset,
+) -> Result<(), &'static str> {
+    if line.is_empty() || line.starts_with('#') {
+        return Ok(());
+    }
+    if let Some(name) = line.strip_prefix('*') {
+        *table = Table::ALL.into_iter().find(|table| table.name() == name);
+        let table = table.ok_or("no table of iptables")?;
+        ruleset.tables.entry(table).or_default();
+        return Ok(());
+    }
+    if line == "COMMIT" {
+        *table = None;
+        return Ok(());
+    }
+    let chains = table.and_then(|table| ruleset.tables.get_mut(&table)).ok_or("outside a table")?;
+    if let Some(declaration) = line.strip_prefix(':') {
+        let (name, policy) = parse_chain(declaration)?;
+        chains.entry(name).or_default().policy = policy;
+        return Ok(());
+    }
+    let (chain, rule) = parse_rule(without_counters(line))?;
+    chains.entry(chain).or_insert_with(Chain::default).rules.push(rule);
+    Ok(())
+}
+
+fn parse_chain(declaration: &str) -> Result<(ChainName, Option<Policy>), &'static str> {
+    let mut words = declaration.split_ascii_whitespace();
+    let (Some(name), Some(policy)) = (words.next(), words.next()) else {
+        return Err("a chain without name or policy");
+    };
+    let policy = match policy {
+        "ACCEPT" => Some(Policy::Accept),
+        "DROP" => Some(Policy::Drop),
+        "-" => None,
+        _ => return Err("an unknown policy"),
+    };
+    Ok((name.into(), policy))
+}
+
+/// `[packets:bytes] -A …` is what `iptables-save -c` prints.
+fn without_counters(line: &str) -> &str {
+    match line.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
+        Some((_, rule)) => rule,
+        None => line,
+    }
+}
+
+fn parse_rule(line: &str) -> Result<(ChainName, Rule), &'static str> {
+    let rest = line.strip_prefix("-A ").ok_or("neither a table, a chain nor a rule")?;
+    let (chain, text) = rest.split_once(' ').unwrap_or((rest, ""));
+    if chain.is_empty() {
+        return Err("a rule without a chain");
+    }
+    let rule = match parse_spec(text) {
+        Some(spec) => Rule::Known(spec),
+        None => Rule::Foreign { text: text.into(), target: foreign_target(text) },
+    };
+    Ok((chain.into(), rule))
+}
+
+/// The word behind `-j` or `-g`, wherever it stands outside quotes.
+fn foreign_target(text: &str) -> Option<ChainName> {
+    let mut words = Words(text);
+    while let Some(word) = words.next() {
+        if !word.quoted && matches!(&*word.text, "-j" | "-g" | "--jump" | "--goto") {
+            return words.next().map(|word| ChainName::from(word.text.as_ref()));
+        }
+    }
+    None
+}
+
+/// The rule, if every word of it is in our vocabulary.
+fn parse_spec(text: &str) -> Option<RuleSpec> {
+    let mut words = Words(text).peekable();
+    let mut rule = RuleSpec::default();
+    while words.peek().is_some() {
+        let negated = take(&mut words, "!");
+        let option = next(&mut words)?;
+        match (&*option, negated) {
+            ("-s", _) if rule.source.is_none() => rule.source = Some(network(&mut words, negated)?),
+            ("-d", _) if rule.destination.is_none() => {
+                rule.destination = Some(network(&mut words, negated)?);
+            }
+            ("-i", _) if rule.in_interface.is_none() => {
+                let value = Interface(next(&mut words)?.into());
+                rule.in_interface = Some(Negatable { negated, value });
+            }
+            ("-p", false) if rule.protocol.is_none() => {
+                rule.protocol = Some(Protocol::parse(&next(&mut words)?)?);
+            }
+            ("-m", false) => rule.matches.push(parse_match(&mut words)?),
+            ("-j", false) => {
+                rule.target = Some(parse_target(&mut words)?);
+                return words.next().is_none().then_some(rule);
+            }
+            _ => return None,
+        }
+    }
+    Some(rule)
+}
+
+fn network(words: &mut Peekable<Words<'_>>, negated: bool) -> Option<Negatable<IpNet>> {
+    let text = next(words)?;
+    let value = match text.parse::<IpNet>() {
+        Ok(network) => network,
+        Err(_) => IpNet::from(text.parse::<IpAddr>().ok()?),
+    };
+    Some(Negatable { negated, value })
+}
+
+fn parse_match(words: &mut Peekable<Words<'_>>) -> Option<Match> {
+    let name = next(words)?;
+    match &*name {
+        "comment" => {
+            expect(words, "--comment")?;
+            Some(Match::Comment(next(words)?.into()))
+        }
+        "conntrack" => {
+            let negated = take(words, "!");
+            expect(words, "--ctstate")?;
+            Some(Match::Conntrack(Negatable { negated, value: states(&next(words)?)? }))
+        }
+        "mark" => {
+            let negated = take(words, "!");
+            expect(words, "--mark")?;
+            let (value, mask) = value_and_mask(&next(words)?)?;
+            Some(Match::Mark(Negatable { negated, value: Mark { value, mask } }))
+        }
+        "addrtype" => {
+            let side = next(words)?;
+            expect(words, "LOCAL")?;
+            match &*side {
+                "--src-type" => Some(Match::SourceType(AddressType::Local)),
+                "--dst-type" => Some(Match::DestinationType(AddressType::Local)),
+                _ => None,
+            }
+        }
+        "recent" => parse_recent(words).map(Match::Recent),
+        "statistic" => {
+            expect(words, "--mode")?;
+            expect(words, "random")?;
+            expect(words, "--probability")?;
+            threshold(next(words)?.parse().ok()?).map(Match::Random)
+        }
+        transport => {
+            let protocol = Protocol::parse(transport)?;
+            let destination_port = match take(words, "--dport") {
+                true => Some(next(words)?.parse().ok()?),
+                false => None,
+            };
+            Some(Match::Transport { protocol, destination_port })
+        }
+    }
+}
+
+fn states(text: &str) -> Option<Vec<ConntrackState>> {
+    let state = |name: &str| ConntrackState::ALL.iter().find(|(_, known)| *known == name);
+    text.split(',').map(|name| state(name).map(|(state, _)| *state)).collect()
+}
+
+/// A probability as the kernel holds it: of 2³¹, rounded.
+fn threshold(probability: f64) -> Option<u32> {
+    let all = f64::from(1_u32 << 31);
+    if !(0.0..=1.0).contains(&probability) {
+        return None;
+    }
+    // In range by the line above, and integral: the conversion is exact.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 2^31")]
+    Some((probability * all).round() as u32)
+}
+
+fn parse_recent(words: &mut Peekable<Words<'_>>) -> Option<Recent> {
+    let action = match &*next(words)? {
+        "--set" => RecentAction::Set,
+        "--rcheck" => {
+            expect(words, "--seconds")?;
+            let seconds = next(words)?.parse().ok()?;
+            expect(words, "--reap")?;
+            RecentAction::Check { seconds }
+        }
+        _ => return None,
+    };
+    expect(words, "--name")?;
+    let list = ChainName::from(next(words)?.as_ref());
+    expect(words, "--mask")?;
+    let mask = next(words)?.parse().ok()?;
+    expect(words, "--rsource")?;
+    Some(Recent { list, action, mask })
+}
+
+fn parse_target(words: &mut Peekable<Words<'_>>) -> Option<Target> {
+    let name = next(words)?;
+    Some(match &*name {
+        "ACCEPT" => Target::Accept,
+        "DROP" => Target::Drop,
+        "RETURN" => Target::Return,
+        "REJECT" => {
+            expect(words, "--reject-with")?;
+            Target::Reject(reject_with(&next(words)?)?)
+        }
+        "MARK" => {
+            expect(words, "--set-xmark")?;
+            let (value, mask) = value_and_mask(&next(words)?)?;
+            Target::SetMark(SetMark { value, mask })
+        }
+        "MASQUERADE" => Target::Masquerade { random_fully: take(words, "--random-fully") },
+        "DNAT" => {
+            expect(words, "--to-destination")?;
+            Target::Dnat(next(words)?.parse().ok()?)
+        }
+        // What has options of its own is another module's target, not a chain.
+        _ if words.peek().is_some() => return None,
+        _ => Target::Jump(ChainName::from(name.as_ref())),
+    })
+}
+
+fn reject_with(name: &str) -> Option<RejectWith> {
+    [RejectWith::IcmpPortUnreachable, RejectWith::Icmp6PortUnreachable]
+        .into_iter()
+        .find(|with| with.name() == name)
+}
+
+fn value_and_mask(text: &str) -> Option<(u32, u32)> {
+    let number = |text: &str| u32::from_str_radix(text.strip_prefix("0x")?, 16).ok();
+    match text.split_once('/') {
+        Some((value, mask)) => Some((number(value)?, number(mask)?)),
+        None => Some((number(text)?, u32::MAX)),
+    }
+}
+
+fn next<'a>(words: &mut Peekable<Words<'a>>) -> Option<Cow<'a, str>> {
+    words.next().map(|word| word.text)
+}
+
+fn expect(words: &mut Peekable<Words<'_>>, wanted: &str) -> Option<()> {
+    take(words, wanted).then_some(())
+}
+
+fn take(words: &mut Peekable<Words<'_>>, wanted: &str) -> bool {
+    words.next_if(|word| !word.quoted && word.text == wanted).is_some()
+}
+
+/// The words of a rule: separated by blanks, double quotes around what has blanks in it, a
+/// backslash before a character that would end it.
+struct Words<'a>(&'a str);
+
+struct Word<'a> {
+    text: Cow<'a, str>,
+    quoted: bool,
+}
+
+impl<'a> Iterator for Words<'a> {
+    type Item = Word<'a>;
+
+    fn next(&mut self) -> Option<Word<'a>> {
+        let rest = self.0.trim_start_matches(' ');
+        if rest.is_empty() {
+            return None;
+        }
+        let Some(quoted) = rest.strip_prefix('"') else {
+            let (word, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+            self.0 = rest;
+            return Some(Word { text: word.into(), quoted: false });
+        };
+        let plain = quoted.find(['"', '\\']).unwrap_or(quoted.len());
+        let (text, behind) = quoted.split_at(plain);
+        if let Some(behind) = behind.strip_prefix('"') {
+            self.0 = behind;
+            return Some(Word { text: text.into(), quoted: true });
+        }
+        let (text, behind) = unescape(quoted);
+        self.0 = behind;
+        Some(Word { text: text.into(), quoted: true })
+    }
+}
+
+/// The text up to the closing quote, and what is behind it.
+fn unescape(quoted: &str) -> (String, &str) {
+    let mut text = String::new();
+    let mut characters = quoted.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            '"' => break,
+            '\\' => text.extend(characters.next()),
+            c => text.push(c),
+        }
+    }
+    (text, characters.as_str())
+}

@@ -1,0 +1,155 @@
+//! Tables and chains.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::rule::Rule;
+use crate::Family;
+
+/// The tables of iptables, in the order in which we print and commit them: packets must be
+/// refused (filter) before a stale translation (nat) could be missed, as in kube-proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "they are netfilter's")]
+pub enum Table {
+    Raw,
+    Mangle,
+    Filter,
+    Nat,
+    Security,
+}
+
+impl Table {
+    /// All of them.
+    pub const ALL: [Table; 5] =
+        [Table::Raw, Table::Mangle, Table::Filter, Table::Nat, Table::Security];
+
+    /// The name that iptables has for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Table::Raw => "raw",
+            Table::Mangle => "mangle",
+            Table::Filter => "filter",
+            Table::Nat => "nat",
+            Table::Security => "security",
+        }
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The chains that netfilter itself calls, in the order in which packets can meet them.
+const BUILT_IN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
+
+/// A chain's name. Built-in chains come first in its order, as iptables-save prints them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct ChainName(Arc<str>);
+
+impl ChainName {
+    /// Longest name that iptables takes (XT_EXTENSION_MAXNAMELEN without its NUL).
+    pub const MAX_LENGTH: usize = 28;
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is one of netfilter's own.
+    pub fn is_built_in(&self) -> bool {
+        self.built_in_rank() < BUILT_IN.len()
+    }
+
+    fn built_in_rank(&self) -> usize {
+        BUILT_IN.iter().position(|name| *name == &*self.0).unwrap_or(BUILT_IN.len())
+    }
+}
+
+impl<T: Into<Arc<str>>> From<T> for ChainName {
+    fn from(name: T) -> Self {
+        Self(name.into())
+    }
+}
+
+impl Ord for ChainName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let ranks = self.built_in_rank().cmp(&other.built_in_rank());
+        ranks.then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+impl PartialOrd for ChainName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for ChainName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a built-in chain does with what no rule decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "they are netfilter's")]
+pub enum Policy {
+    Accept,
+    Drop,
+}
+
+/// A chain: its rules, and a policy if it is a built-in one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Chain {
+    /// Of built-in chains only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
+    /// In the order in which packets meet them.
+    pub rules: Vec<Rule>,
+}
+
+/// The tables of one family: what is wanted, or what the kernel holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ruleset {
+    /// Whose tables they are.
+    pub family: Family,
+    /// Chains by table and name.
+    pub tables: BTreeMap<Table, BTreeMap<ChainName, Chain>>,
+}
+
+impl Ruleset {
+    /// No table at all.
+    pub fn new(family: Family) -> Self {
+        Self { family, tables: BTreeMap::new() }
+    }
+
+    /// A chain, if it is there.
+    pub fn chain(&self, table: Table, name: &ChainName) -> Option<&Chain> {
+        self.tables.get(&table)?.get(name)
+    }
+
+    /// A table with the built-in chains it has in every kernel.
+    pub fn built_in_chains(table: Table) -> BTreeMap<ChainName, Chain> {
+        let names: &[&str] = match table {
+            Table::Raw => &["PREROUTING", "OUTPUT"],
+            Table::Mangle => &BUILT_IN,
+            Table::Filter | Table::Security => &["INPUT", "FORWARD", "OUTPUT"],
+            Table::Nat => &["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"],
+        };
+        let chain = Chain { policy: Some(Policy::Accept), rules: Vec::new() };
+        names.iter().map(|name| (ChainName::from(*name), chain.clone())).collect()
+    }
+
+    /// How many rules there are in a table.
+    pub fn rule_count(&self, table: Table) -> usize {
+        self.tables.get(&table).map_or(0, |chains| chains.values().map(|c| c.rules.len()).sum())
+    }
+}

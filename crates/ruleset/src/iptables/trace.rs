@@ -1,0 +1,358 @@
+//! Follows the first packet of a new connection through a ruleset, along every way that chance
+//! can send it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::chance::Chance;
+use super::rule::{
+    ConntrackState, Match, Negatable, Protocol, RecentAction, Rule, RuleSpec, Target,
+};
+use super::ruleset::{Chain, ChainName, Policy, Ruleset, Table};
+
+/// Where a packet comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// In through an interface.
+    Interface(String),
+    /// A process on this host.
+    Host,
+}
+
+/// The first packet of a connection, of a client that was not seen before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packet {
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Whom it says it is from.
+    pub source: IpAddr,
+    /// Whom it is to.
+    pub destination: SocketAddr,
+    /// What carries it.
+    pub protocol: Protocol,
+}
+
+/// A rule that matched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step<'a> {
+    /// Its table.
+    pub table: Table,
+    /// Its chain.
+    pub chain: &'a ChainName,
+    /// The rule.
+    pub rule: &'a Rule,
+}
+
+/// What became of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// It goes on.
+    Delivered {
+        /// To there, which is where it was sent to unless it was translated.
+        destination: SocketAddr,
+        /// Whether the destination was replaced.
+        translated: bool,
+        /// Whether the source was replaced by this host's address.
+        masqueraded: bool,
+    },
+    /// It is refused, and the sender is told.
+    Rejected,
+    /// It is gone.
+    Dropped,
+}
+
+/// One way that a packet can take.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Branch<'a> {
+    /// How probable it is.
+    pub chance: Chance,
+    /// The rules that matched, in order.
+    pub path: Vec<Step<'a>>,
+    /// Where it ends.
+    pub verdict: Verdict,
+}
+
+/// All the ways that a packet can take.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trace<'a> {
+    /// Their chances add up to certainty.
+    pub branches: Vec<Branch<'a>>,
+    /// Rules of others on its way that could not be judged and were taken not to match.
+    pub unknown: Vec<Step<'a>>,
+}
+
+impl Trace<'_> {
+    /// The chance of each verdict.
+    pub fn verdicts(&self) -> Vec<(Verdict, Chance)> {
+        let mut verdicts: Vec<(Verdict, Chance)> = Vec::new();
+        for branch in &self.branches {
+            match verdicts.iter_mut().find(|(verdict, _)| *verdict == branch.verdict) {
+                Some((_, chance)) => *chance = chance.or(&branch.chance),
+                None => verdicts.push((branch.verdict, branch.chance.clone())),
+            }
+        }
+        verdicts.sort_by_key(|(verdict, _)| *verdict);
+        verdicts
+    }
+}
+
+/// Follows a packet. `local` are the host's own addresses.
+pub fn trace<'a>(ruleset: &'a Ruleset, local: &[IpAddr], packet: &Packet) -> Trace<'a> {
+    let mut tracer = Tracer { ruleset, local, packet, unknown: Vec::new() };
+    let branches = tracer.run();
+    Trace { branches, unknown: tracer.unknown }
+}
+
+struct Tracer<'a, 'p> {
+    ruleset: &'a Ruleset,
+    local: &'p [IpAddr],
+    packet: &'p Packet,
+    unknown: Vec<Step<'a>>,
+}
+
+/// A packet on its way.
+#[derive(Clone)]
+struct State<'a> {
+    chance: Chance,
+    path: Vec<Step<'a>>,
+    destination: SocketAddr,
+    translated: bool,
+    masqueraded: bool,
+    mark: u32,
+}
+
+/// How a chain was left.
+#[derive(Clone, Copy, PartialEq)]
+enum Exit {
+    Returned,
+    Accepted,
+    Rejected,
+    Dropped,
+}
+
+/// Chains that call one another deeper than the kernel lets them (NF_MAX_HOOKS does not apply;
+/// xtables refuses loops) can only come from a text that no kernel took.
+const MAX_DEPTH: usize = 64;
+
+impl<'a> Tracer<'a, '_> {
+    fn run(&mut self) -> Vec<Branch<'a>> {
+        let start = State {
+            chance: Chance::certain(),
+            path: Vec::new(),
+            destination: self.packet.destination,
+            translated: false,
+            masqueraded: false,
+            mark: 0,
+        };
+        let first: &[(Table, &str)] = match self.packet.origin {
+            Origin::Interface(_) => &[(Table::Nat, "PREROUTING")],
+            Origin::Host => &[(Table::Nat, "OUTPUT"), (Table::Filter, "OUTPUT")],
+        };
+        let mut branches = Vec::new();
+        for state in self.hooks(vec![start], first, &mut branches) {
+            let hooks: &[(Table, &str)] =
+                match (&self.packet.origin, self.is_local(state.destination.ip())) {
+                    (Origin::Interface(_), true) => {
+                        &[(Table::Filter, "INPUT"), (Table::Nat, "INPUT")]
+                    }
+                    (Origin::Interface(_), false) => {
+                        &[(Table::Filter, "FORWARD"), (Table::Nat, "POSTROUTING")]
+                    }
+                    (Origin::Host, true) => {
+                        &[(Table::Nat, "POSTROUTING"), (Table::Filter, "INPUT")]
+                    }
+                    (Origin::Host, false) => &[(Table::Nat, "POSTROUTING")],
+                };
+            for state in self.hooks(vec![state], hooks, &mut branches) {
+                let verdict = Verdict::Delivered {
+                    destination: state.destination,
+                    translated: state.translated,
+                    masqueraded: state.masqueraded,
+                };
+                branches.push(Branch { chance: state.chance, path: state.path, verdict });
+            }
+        }
+        branches
+    }
+
+    /// Sends packets through built-in chains, one after the other; what ends there is branched
+    /// off.
+    fn hooks(
+        &mut self,
+        mut states: Vec<State<'a>>,
+        hooks: &[(Table, &str)],
+        branches: &mut Vec<Branch<'a>>,
+    ) -> Vec<State<'a>> {
+        for (table, name) in hooks {
+            let Some((chain, content)) = self.chain(*table, &ChainName::from(*name)) else {
+                continue;
+            };
+            let mut on = Vec::new();
+            for state in states {
+                for (state, exit) in self.chain_rules(state, *table, chain, content, 0) {
+                    let exit = match (exit, content.policy) {
+                        (Exit::Returned, Some(Policy::Drop)) => Exit::Dropped,
+                        (exit, _) => exit,
+                    };
+                    let ended = |verdict| Branch {
+                        chance: state.chance.clone(),
+                        path: state.path.clone(),
+                        verdict,
+                    };
+                    match exit {
+                        Exit::Dropped => branches.push(ended(Verdict::Dropped)),
+                        Exit::Rejected => branches.push(ended(Verdict::Rejected)),
+                        Exit::Accepted | Exit::Returned => on.push(state),
+                    }
+                }
+            }
+            states = on;
+        }
+        states
+    }
+
+    fn chain(&self, table: Table, name: &ChainName) -> Option<(&'a ChainName, &'a Chain)> {
+        self.ruleset.tables.get(&table)?.get_key_value(name)
+    }
+
+    fn chain_rules(
+        &mut self,
+        state: State<'a>,
+        table: Table,
+        chain: &'a ChainName,
+        content: &'a Chain,
+        depth: usize,
+    ) -> Vec<(State<'a>, Exit)> {
+        let (mut live, mut ended) = (vec![state], Vec::new());
+        for rule in &content.rules {
+            let step = Step { table, chain, rule };
+            let Rule::Known(spec) = rule else {
+                if !self.unknown.contains(&step) {
+                    self.unknown.push(step);
+                }
+                continue;
+            };
+            let mut on = Vec::new();
+            for state in live {
+                let (taken, left) = self.split(spec, state);
+                on.extend(left);
+                let Some(mut state) = taken else { continue };
+                state.path.push(step.clone());
+                for (state, exit) in self.target(spec.target.as_ref(), state, table, depth) {
+                    match exit {
+                        None => on.push(state),
+                        Some(exit) => ended.push((state, exit)),
+                    }
+                }
+            }
+            live = on;
+        }
+        ended.extend(live.into_iter().map(|state| (state, Exit::Returned)));
+        ended
+    }
+
+    /// What a target does with a packet: goes on behind the rule (`None`), or leaves the chain.
+    fn target(
+        &mut self,
+        target: Option<&'a Target>,
+        mut state: State<'a>,
+        table: Table,
+        depth: usize,
+    ) -> Vec<(State<'a>, Option<Exit>)> {
+        let exit = match target {
+            None => None,
+            Some(Target::Jump(name)) => {
+                let Some((chain, content)) = self.chain(table, name).filter(|_| depth < MAX_DEPTH)
+                else {
+                    return vec![(state, None)];
+                };
+                let left = self.chain_rules(state, table, chain, content, depth + 1);
+                let returned = |exit| (exit != Exit::Returned).then_some(exit);
+                return left.into_iter().map(|(state, exit)| (state, returned(exit))).collect();
+            }
+            Some(Target::Accept) => Some(Exit::Accepted),
+            Some(Target::Drop) => Some(Exit::Dropped),
+            Some(Target::Reject(_)) => Some(Exit::Rejected),
+            Some(Target::Return) => Some(Exit::Returned),
+            Some(Target::SetMark(set)) => {
+                state.mark = (state.mark & !set.mask) ^ set.value;
+                None
+            }
+            Some(Target::Masquerade { .. }) => {
+                state.masqueraded = true;
+                Some(Exit::Accepted)
+            }
+            Some(Target::Dnat(to)) => {
+                state.destination = *to;
+                state.translated = true;
+                Some(Exit::Accepted)
+            }
+        };
+        vec![(state, exit)]
+    }
+
+    /// The part of a packet's chance that a rule takes, and the part it leaves.
+    fn split(&self, rule: &RuleSpec, state: State<'a>) -> (Option<State<'a>>, Option<State<'a>>) {
+        if !self.matches(rule, &state) {
+            return (None, Some(state));
+        }
+        let thresholds = rule.matches.iter().filter_map(|m| match m {
+            Match::Random(threshold) => Some(*threshold),
+            _ => None,
+        });
+        let (mut taken, mut left) = (state.chance.clone(), Chance::never());
+        for threshold in thresholds {
+            let (hit, miss) = taken.split(threshold);
+            left = left.or(&miss);
+            taken = hit;
+        }
+        let with = |chance: Chance| (!chance.is_never()).then(|| State { chance, ..state.clone() });
+        (with(taken), with(left))
+    }
+
+    /// Whether everything but chance matches.
+    fn matches(&self, rule: &RuleSpec, state: &State<'_>) -> bool {
+        let source = self.packet.source;
+        let contains = |network: &Option<Negatable<IpNet>>, ip: IpAddr| {
+            network.is_none_or(|network| network.value.contains(&ip) != network.negated)
+        };
+        let interface = match &self.packet.origin {
+            Origin::Interface(name) => name.as_str(),
+            Origin::Host => "",
+        };
+        contains(&rule.source, source)
+            && contains(&rule.destination, state.destination.ip())
+            && rule.in_interface.as_ref().is_none_or(|i| i.value.matches(interface) != i.negated)
+            && rule.protocol.is_none_or(|protocol| protocol == self.packet.protocol)
+            && rule.matches.iter().all(|m| self.match_matches(m, state))
+    }
+
+    fn match_matches(&self, m: &Match, state: &State<'_>) -> bool {
+        match m {
+            Match::Comment(_) | Match::Random(_) => true,
+            Match::Transport { protocol, destination_port } => {
+                *protocol == self.packet.protocol
+                    && destination_port.is_none_or(|port| port == state.destination.port())
+            }
+            Match::Conntrack(states) => {
+                let has = |s: &ConntrackState| match s {
+                    ConntrackState::New => true,
+                    ConntrackState::Dnat => state.translated,
+                    _ => false,
+                };
+                states.value.iter().any(has) != states.negated
+            }
+            Match::Mark(mark) => (state.mark & mark.value.mask == mark.value.value) != mark.negated,
+            Match::SourceType(_) => {
+                self.packet.origin == Origin::Host || self.is_local(self.packet.source)
+            }
+            Match::DestinationType(_) => self.is_local(state.destination.ip()),
+            Match::Recent(recent) => recent.action == RecentAction::Set,
+        }
+    }
+
+    fn is_local(&self, ip: IpAddr) -> bool {
+        ip.is_loopback() || self.local.contains(&ip)
+    }
+}

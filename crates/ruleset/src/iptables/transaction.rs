@@ -1,0 +1,149 @@
+//! What turns the ruleset in the kernel into the wanted one.
+
+use std::collections::BTreeMap;
+
+use askama::Template;
+
+use super::rule::Rule;
+use super::ruleset::{Chain, ChainName, Ruleset, Table};
+
+/// One change to a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change<'a> {
+    /// Makes the chain, if need be, and gives it these rules and no other.
+    Fill {
+        /// The chain.
+        chain: &'a ChainName,
+        /// All its rules.
+        rules: &'a [Rule],
+    },
+    /// Puts a rule before all others of a chain.
+    Prepend {
+        /// The chain.
+        chain: &'a ChainName,
+        /// The rule.
+        rule: &'a Rule,
+    },
+    /// Takes one rule out of a chain.
+    Remove {
+        /// The chain.
+        chain: &'a ChainName,
+        /// The rule.
+        rule: &'a Rule,
+    },
+    /// Deletes a chain with all its rules.
+    Delete {
+        /// The chain.
+        chain: &'a ChainName,
+    },
+}
+
+/// The changes to one table, which the kernel takes whole or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableChanges<'a> {
+    /// The table.
+    pub table: Table,
+    /// Removals, then additions, then deletions: no rule ever leads to a chain that is gone.
+    pub changes: Vec<Change<'a>>,
+}
+
+/// All changes of one family; empty if there is nothing to do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Transaction<'a> {
+    /// Tables with at least one change.
+    pub tables: Vec<TableChanges<'a>>,
+}
+
+impl Transaction<'_> {
+    /// Whether nothing is to be done.
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+
+    /// How many chains and rules it touches.
+    pub fn change_count(&self) -> usize {
+        self.tables.iter().map(|table| table.changes.len()).sum()
+    }
+
+    /// The text for `iptables-restore --noflush`.
+    pub fn to_text(&self) -> String {
+        let tables: Vec<Restored<'_>> = self.tables.iter().map(Restored::new).collect();
+        let lines: usize =
+            tables.iter().flat_map(|t| &t.filled).map(|(_, rules)| rules.len()).sum();
+        let mut text = String::with_capacity(1024 + lines * 192);
+        // Writing into a String cannot fail, and nothing in the template can.
+        let _ = Restore { tables }.render_into(&mut text);
+        text
+    }
+
+    /// What the ruleset becomes: the law that [`super::diff`] is tested by.
+    pub fn apply(&self, ruleset: &mut Ruleset) {
+        for TableChanges { table, changes } in &self.tables {
+            let chains =
+                ruleset.tables.entry(*table).or_insert_with(|| Ruleset::built_in_chains(*table));
+            changes.iter().for_each(|change| change.apply(chains));
+        }
+    }
+}
+
+impl Change<'_> {
+    fn apply(&self, chains: &mut BTreeMap<ChainName, Chain>) {
+        match self {
+            Change::Fill { chain, rules } => {
+                chains.entry((*chain).clone()).or_default().rules = rules.to_vec();
+            }
+            Change::Prepend { chain, rule } => {
+                chains.entry((*chain).clone()).or_default().rules.insert(0, (*rule).clone());
+            }
+            Change::Remove { chain, rule } => {
+                if let Some(chain) = chains.get_mut(*chain)
+                    && let Some(at) = chain.rules.iter().position(|other| other == *rule)
+                {
+                    chain.rules.remove(at);
+                }
+            }
+            Change::Delete { chain } => {
+                chains.remove(*chain);
+            }
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "iptables-restore.txt", escape = "none")]
+struct Restore<'a> {
+    tables: Vec<Restored<'a>>,
+}
+
+/// A table's changes in the order of iptables-restore's grammar. A declared chain is emptied,
+/// which a chain must be before it can be deleted.
+#[derive(Default)]
+struct Restored<'a> {
+    name: &'static str,
+    declared: Vec<&'a ChainName>,
+    removed: Vec<(&'a ChainName, &'a Rule)>,
+    prepended: Vec<(&'a ChainName, &'a Rule)>,
+    filled: Vec<(&'a ChainName, &'a [Rule])>,
+    deleted: Vec<&'a ChainName>,
+}
+
+impl<'a> Restored<'a> {
+    fn new(table: &TableChanges<'a>) -> Self {
+        let mut restored = Self { name: table.table.name(), ..Self::default() };
+        for change in &table.changes {
+            match *change {
+                Change::Fill { chain, rules } => {
+                    restored.declared.push(chain);
+                    restored.filled.push((chain, rules));
+                }
+                Change::Prepend { chain, rule } => restored.prepended.push((chain, rule)),
+                Change::Remove { chain, rule } => restored.removed.push((chain, rule)),
+                Change::Delete { chain } => {
+                    restored.declared.push(chain);
+                    restored.deleted.push(chain);
+                }
+            }
+        }
+        restored
+    }
+}

@@ -1,0 +1,17 @@
+//! What a dataplane holds, in types, without a word of Kubernetes.
+//!
+//! ```text
+//! Ruleset ◀──parse── iptables-save text          (what the kernel holds)
+//! Ruleset ──text───▶ iptables-save text          (what is wanted)
+//! diff(held, wanted) ──▶ Transaction ──text──▶ iptables-restore text
+//! trace(ruleset, packet) ──▶ where the packet ends, with exact chances
+//! ```
+//!
+//! Pure: no I/O, no C, and nothing here can fail but reading text, which says what it could
+//! not read.
+
+pub mod iptables;
+
+mod family;
+
+pub use family::Family;
