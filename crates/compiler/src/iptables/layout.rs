@@ -1,0 +1,179 @@
+//! The chains that are there whatever Services there are, and who else uses them.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use rulegen_model::IpFamily;
+use rulegen_ruleset::iptables::{
+    AddressType, ConntrackState, Match, Negatable, Ownership, Rule, RuleSpec, Table, Target,
+};
+
+use super::Chains;
+use super::spell::{commented, jump, marked, matching, or_mark, then, xor_mark};
+use crate::plan::{NodePortsAt, Plan};
+
+pub(super) const SERVICES: &str = "KUBE-SERVICES";
+pub(super) const EXTERNAL_SERVICES: &str = "KUBE-EXTERNAL-SERVICES";
+pub(super) const NODE_PORTS: &str = "KUBE-NODEPORTS";
+pub(super) const PROXY_FIREWALL: &str = "KUBE-PROXY-FIREWALL";
+pub(super) const MARK_MASQUERADE: &str = "KUBE-MARK-MASQ";
+const FORWARD: &str = "KUBE-FORWARD";
+const POSTROUTING: &str = "KUBE-POSTROUTING";
+pub(super) const CANARY: &str = "KUBE-PROXY-CANARY";
+
+/// The chain with the loopback guard. kubelet makes it too, with the same rule in it, so it is
+/// shared: our rule is added if it is missing, and no other is touched.
+pub(super) const SHARED_FIREWALL: &str = "KUBE-FIREWALL";
+
+/// Chains by which kubelet shows that it is here; they are never ours.
+pub const KUBELET_CHAINS: [&str; 2] = ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"];
+
+/// The chains that we fill and delete.
+pub const OURS: Ownership<'static> = Ownership {
+    chains: &[
+        (Table::Filter, SERVICES),
+        (Table::Filter, EXTERNAL_SERVICES),
+        (Table::Filter, FORWARD),
+        (Table::Filter, NODE_PORTS),
+        (Table::Filter, PROXY_FIREWALL),
+        (Table::Nat, SERVICES),
+        (Table::Nat, NODE_PORTS),
+        (Table::Nat, POSTROUTING),
+        (Table::Nat, MARK_MASQUERADE),
+    ],
+    prefixes: SERVICE_PREFIXES,
+};
+
+const SERVICE_PREFIXES: &[(Table, &str)] = &[
+    (Table::Nat, "KUBE-SVC-"),
+    (Table::Nat, "KUBE-SVL-"),
+    (Table::Nat, "KUBE-EXT-"),
+    (Table::Nat, "KUBE-FW-"),
+    (Table::Nat, "KUBE-SEP-"),
+];
+
+/// The jumps from built-in chains, and the rules that stand before any Service's.
+pub(super) fn begin(plan: &Plan, chains: &mut Chains) {
+    for chain in [SERVICES, EXTERNAL_SERVICES, FORWARD, NODE_PORTS, PROXY_FIREWALL, SHARED_FIREWALL]
+    {
+        chains.filter(chain);
+    }
+    for chain in [SERVICES, NODE_PORTS, POSTROUTING, MARK_MASQUERADE] {
+        chains.nat(chain);
+    }
+    jumps(chains);
+    masquerade(plan.masquerade_mark, chains);
+    forward(plan, chains);
+    if plan.guards_loopback {
+        chains.filter(SHARED_FIREWALL).push(loopback_guard());
+    }
+}
+
+/// The way to the node ports, behind every Service's rules: an address of the node may also be
+/// some Service's external IP, and that comes first.
+pub(super) fn finish(plan: &Plan, chains: &mut Chains) {
+    let last = "kubernetes service nodeports; NOTE: this must be the last rule in this chain";
+    let services = chains.nat(SERVICES);
+    match &plan.node_ports_at {
+        NodePortsAt::AnyLocal { loopback } => {
+            let mut rule = matching(commented(last), Match::DestinationType(AddressType::Local));
+            if !loopback {
+                rule.destination = Some(Negatable::is_not(loopback_network(plan.family)));
+            }
+            services.push(jump(rule, NODE_PORTS));
+        }
+        NodePortsAt::These(addresses) => services.extend(addresses.iter().map(|address| {
+            let destination = Some(Negatable::is(IpNet::from(*address)));
+            jump(RuleSpec { destination, ..commented(last) }, NODE_PORTS)
+        })),
+    }
+}
+
+fn loopback_network(family: IpFamily) -> IpNet {
+    let loopback = IpNet::from(family.loopback());
+    match family {
+        IpFamily::Ipv4 => IpNet::new(IpAddr::from([127, 0, 0, 0]), 8).unwrap_or(loopback),
+        IpFamily::Ipv6 => loopback,
+    }
+}
+
+/// From top to bottom as they end up in the kernel. Those without a state stand where every
+/// packet must pass: established connections too.
+fn jumps(chains: &mut Chains) {
+    let firewall = "kubernetes load balancer firewall";
+    let external = "kubernetes externally-visible service portals";
+    let services = "kubernetes service portals";
+    chains.filter("INPUT").extend([
+        jump(RuleSpec::default(), SHARED_FIREWALL),
+        jump(new_connections(firewall), PROXY_FIREWALL),
+        jump(commented("kubernetes health check service ports"), NODE_PORTS),
+        jump(new_connections(external), EXTERNAL_SERVICES),
+    ]);
+    chains.filter("FORWARD").extend([
+        jump(new_connections(firewall), PROXY_FIREWALL),
+        jump(commented("kubernetes forwarding rules"), FORWARD),
+        jump(new_connections(services), SERVICES),
+        jump(new_connections(external), EXTERNAL_SERVICES),
+    ]);
+    chains.filter("OUTPUT").extend([
+        jump(RuleSpec::default(), SHARED_FIREWALL),
+        jump(new_connections(firewall), PROXY_FIREWALL),
+        jump(new_connections(services), SERVICES),
+    ]);
+    chains.nat("PREROUTING").push(jump(commented(services), SERVICES));
+    chains.nat("OUTPUT").push(jump(commented(services), SERVICES));
+    chains.nat("POSTROUTING").push(jump(commented("kubernetes postrouting rules"), POSTROUTING));
+}
+
+fn new_connections(comment: &str) -> RuleSpec {
+    let mut rule = in_states(&[ConntrackState::New], false);
+    rule.matches.push(Match::Comment(comment.into()));
+    rule
+}
+
+fn in_states(states: &[ConntrackState], negated: bool) -> RuleSpec {
+    let states = Negatable { negated, value: states.to_vec() };
+    RuleSpec { matches: vec![Match::Conntrack(states)], ..RuleSpec::default() }
+}
+
+/// Marked packets are masqueraded; the mark goes, so that a packet which passes twice is not
+/// masqueraded twice.
+fn masquerade(mark: u32, chains: &mut Chains) {
+    let unmarked = Match::Mark(Negatable::is_not(marked(mark)));
+    chains.nat(POSTROUTING).extend([
+        then(matching(RuleSpec::default(), unmarked), Target::Return),
+        then(RuleSpec::default(), xor_mark(mark)),
+        then(
+            commented("kubernetes service traffic requiring SNAT"),
+            Target::Masquerade { random_fully: true },
+        ),
+    ]);
+    chains.nat(MARK_MASQUERADE).push(then(RuleSpec::default(), or_mark(mark)));
+}
+
+/// Lets what we translated pass a FORWARD chain that drops by default.
+fn forward(plan: &Plan, chains: &mut Chains) {
+    let forward = chains.filter(FORWARD);
+    if plan.drops_invalid {
+        forward.push(then(in_states(&[ConntrackState::Invalid], false), Target::Drop));
+    }
+    let mark = Match::Mark(Negatable::is(marked(plan.masquerade_mark)));
+    forward.push(then(matching(commented("kubernetes forwarding rules"), mark), Target::Accept));
+    let known = Negatable::is(vec![ConntrackState::Related, ConntrackState::Established]);
+    let rule = matching(commented("kubernetes forwarding conntrack rule"), Match::Conntrack(known));
+    forward.push(then(rule, Target::Accept));
+}
+
+/// With route_localnet set, a neighbour could send to loopback addresses; only what a node
+/// port translated may.
+pub(super) fn loopback_guard() -> Rule {
+    use ConntrackState::{Dnat, Established, Related};
+    let loopback = loopback_network(IpFamily::Ipv4);
+    let known = Negatable::is_not(vec![Related, Established, Dnat]);
+    let rule = RuleSpec {
+        source: Some(Negatable::is_not(loopback)),
+        destination: Some(Negatable::is(loopback)),
+        ..matching(commented("block incoming localnet connections"), Match::Conntrack(known))
+    };
+    then(rule, Target::Drop)
+}

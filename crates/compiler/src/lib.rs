@@ -1,0 +1,18 @@
+//! Snapshot to [`Plan`] to ruleset.
+//!
+//! ```text
+//! Snapshot, ProxyConfig ──plan──▶ Plan ──iptables::ruleset──▶ iptables::Ruleset
+//! ```
+//!
+//! Every decision is taken in the plan: which endpoints a policy sees, what is masqueraded,
+//! what is refused and how. A backend only spells it. Pure, and it cannot fail: what a
+//! snapshot holds can be compiled.
+
+pub mod iptables;
+
+mod plan;
+
+pub use plan::{
+    External, ExternalAddress, Firewall, Internal, Masquerade, NodePortsAt, Outcome, Plan,
+    PodTraffic, Refusal, ServicePlan, plan,
+};
