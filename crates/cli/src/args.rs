@@ -1,0 +1,352 @@
+//! The command line. Flags that kube-proxy has keep its names and meanings.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap_complete::Shell;
+
+const ABOUT: &str = "Turns Kubernetes Services into Linux packet rules, as kube-proxy would";
+
+const LONG_ABOUT: &str = "\
+Turns Kubernetes Services and EndpointSlices into Linux packet rules: the iptables rules that \
+kube-proxy makes of them, rule for rule.
+
+Given manifests, rulegen compiles them for one node and applies the rules to the network \
+namespace it runs in; only what differs is written. With --dry-run it prints them instead, as \
+iptables-save would print them on that node, and needs no privilege.";
+
+const EXAMPLES: &str = "\
+Examples:
+  # The rules of a cluster, as its node node-1 would have them
+  kubectl get nodes,services,endpointslices -A -o json |
+      rulegen --dry-run -f - --hostname-override node-1 --cluster-cidr 10.244.0.0/16
+
+  # The same with the configuration that kube-proxy has
+  rulegen --dry-run -f cluster.yaml --config kube-proxy.yaml --ip-family ipv6
+
+  # What would change in this network namespace, then change it, then take it all away
+  rulegen diff -f cluster.yaml
+  rulegen -f cluster.yaml
+  rulegen cleanup
+
+Exit status: 0 done; 1 failed; 2 wrong usage. `rulegen diff`: 0 nothing would change, 1 \
+something would, 2 failed.";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rulegen",
+    version,
+    about = ABOUT,
+    long_about = LONG_ABOUT,
+    after_long_help = EXAMPLES,
+    args_conflicts_with_subcommands = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    apply: ApplyArgs,
+
+    /// Remove all rules and exit, as `rulegen cleanup` does
+    #[arg(long, exclusive = true)]
+    cleanup: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Compile manifests and apply the rules to this network namespace (the default)
+    Apply(ApplyArgs),
+    /// Show what apply would change, and change nothing
+    ///
+    /// Exit status 0: nothing would change; 1: something would; 2: it could not be found out.
+    Diff(DiffArgs),
+    /// Follow a packet through the rules: which it meets, where it ends and how probably
+    Explain(ExplainArgs),
+    /// Remove everything that rulegen or kube-proxy put into the kernel
+    ///
+    /// Removes the KUBE-* chains of kube-proxy and the jumps to them, from both variants of
+    /// iptables. What belongs to others stays as it is: chains of kubelet (KUBE-KUBELET-CANARY,
+    /// KUBE-IPTABLES-HINT, and KUBE-FIREWALL where kubelet is), of network plugins, and yours.
+    Cleanup(CleanupArgs),
+    /// Print the completion script of a shell
+    ///
+    /// bash:  source <(rulegen completion bash)
+    /// zsh:   rulegen completion zsh > "${fpath[1]}/_rulegen"
+    /// fish:  rulegen completion fish > ~/.config/fish/completions/rulegen.fish
+    #[command(verbatim_doc_comment)]
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+impl Cli {
+    /// The command that was given, or meant by giving none.
+    pub(crate) fn into_command(self) -> Command {
+        match self.command {
+            Some(command) => command,
+            None if self.cleanup => Command::Cleanup(CleanupArgs::default()),
+            None => Command::Apply(self.apply),
+        }
+    }
+
+    /// How much to log.
+    pub(crate) fn verbosity(&self) -> u8 {
+        let log = match &self.command {
+            Some(Command::Apply(args)) => &args.log,
+            Some(Command::Diff(args)) => &args.log,
+            Some(Command::Explain(args)) => &args.log,
+            Some(Command::Cleanup(args)) => &args.log,
+            Some(Command::Completion { .. }) => return 0,
+            None => &self.apply.log,
+        };
+        log.verbosity
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArgs {
+    /// Print the rules instead of applying them; touches nothing and needs no privilege
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
+
+    /// The form in which --dry-run prints [default: that of the proxy mode]
+    #[arg(short, long, value_name = "FORM", requires = "dry_run")]
+    pub(crate) output: Option<OutputForm>,
+
+    #[command(flatten)]
+    pub(crate) family: FamilyArgs,
+
+    #[command(flatten)]
+    pub(crate) proxy: ProxyArgs,
+
+    #[command(flatten)]
+    pub(crate) kernel: KernelArgs,
+
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
+
+    #[command(flatten)]
+    pub(crate) family: FamilyArgs,
+
+    #[command(flatten)]
+    pub(crate) proxy: ProxyArgs,
+
+    #[command(flatten)]
+    pub(crate) kernel: KernelArgs,
+
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The packet's source address: a pod's, the node's own, or any other
+    #[arg(long, value_name = "IP")]
+    pub(crate) from: IpAddr,
+
+    /// The packet's destination: IP:PORT, or IP:PORT/udp, [IP]:PORT/sctp
+    #[arg(long, value_name = "IP:PORT[/PROTO]", value_parser = parse_destination)]
+    pub(crate) to: Destination,
+
+    /// The interface that the packet comes in from, where pods are told by it
+    #[arg(long, value_name = "NAME", default_value = "eth0")]
+    pub(crate) interface: String,
+
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
+
+    #[command(flatten)]
+    pub(crate) proxy: ProxyArgs,
+
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+#[derive(Debug, Args, Default)]
+pub(crate) struct CleanupArgs {
+    #[command(flatten)]
+    pub(crate) lock: LockArgs,
+
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Input")]
+pub(crate) struct InputArgs {
+    /// Manifests: files, folders (*.yaml, *.yml, *.json) or - for standard input; YAML or JSON,
+    /// any number of documents, lists of any kind; may be repeated
+    #[arg(short, long = "filename", value_name = "PATH", required = true, num_args = 1..)]
+    pub(crate) filename: Vec<PathBuf>,
+
+    /// Exit with status 1 if anything in the input had to be left out
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FamilyArgs {
+    /// The families to work on [default: dual; ipv4 for --dry-run in the form of iptables-save,
+    /// which holds one family]
+    #[arg(long, value_name = "FAMILY")]
+    pub(crate) ip_family: Option<FamilyChoice>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FamilyChoice {
+    Ipv4,
+    Ipv6,
+    Dual,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputForm {
+    /// As iptables-save prints it
+    IptablesSave,
+    /// The tables as data
+    Json,
+}
+
+/// kube-proxy's flags that change rules. One that is given wins over --config.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "kube-proxy's flags (one that is given wins over --config)")]
+pub(crate) struct ProxyArgs {
+    /// A KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// iptables [default: the configuration's mode, else iptables]
+    #[arg(long, value_name = "MODE")]
+    pub(crate) proxy_mode: Option<String>,
+
+    /// The name of the node to make rules for [default: the host name]. If the manifests have a
+    /// Node of this name, its addresses, labels and podCIDRs count, else this host's own
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hostname_override: Option<String>,
+
+    /// The node's primary address, in place of the Node object's
+    #[arg(long, value_name = "IP")]
+    pub(crate) bind_address: Option<IpAddr>,
+
+    /// The network of the cluster's pods: one CIDR, or one of each family with a comma between
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) cluster_cidr: Option<String>,
+
+    /// How traffic of this node's pods is told: ClusterCIDR, NodeCIDR, BridgeInterface or
+    /// InterfaceNamePrefix
+    #[arg(long, value_name = "MODE")]
+    pub(crate) detect_local_mode: Option<String>,
+
+    /// The bridge of the node's pods, for --detect-local-mode BridgeInterface
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pod_bridge_interface: Option<String>,
+
+    /// How the interfaces of the node's pods begin, for --detect-local-mode InterfaceNamePrefix
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) pod_interface_name_prefix: Option<String>,
+
+    /// Masquerade all traffic to cluster IPs
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) masquerade_all: Option<bool>,
+
+    /// The bit of a packet's mark that asks for masquerading (0 to 31) [default: 14]
+    #[arg(long, value_name = "BIT", value_parser = value_parser!(u8).range(0..32))]
+    pub(crate) iptables_masquerade_bit: Option<u8>,
+
+    /// Whether node ports are open at 127.0.0.1 too [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) iptables_localhost_nodeports: Option<bool>,
+
+    /// At which of the node's addresses node ports are open: CIDRs with commas between, or
+    /// `primary` [default: at all]
+    #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
+    pub(crate) nodeport_addresses: Option<Vec<String>>,
+
+    /// Let packets through that conntrack finds invalid
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) conntrack_tcp_be_liberal: Option<bool>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Kernel")]
+pub(crate) struct KernelArgs {
+    /// The variant of iptables [default: the one in which kubelet made its chains, else nft]
+    #[arg(long, value_name = "VARIANT")]
+    pub(crate) iptables_variant: Option<VariantChoice>,
+
+    #[command(flatten)]
+    pub(crate) lock: LockArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VariantChoice {
+    Nft,
+    Legacy,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LockArgs {
+    /// How long to wait for the lock of iptables, in seconds
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = DEFAULT_LOCK_SECONDS,
+        value_parser = value_parser!(u32).range(1..)
+    )]
+    pub(crate) iptables_lock_timeout: u32,
+}
+
+/// What kube-proxy waits.
+const DEFAULT_LOCK_SECONDS: u32 = 5;
+
+impl Default for LockArgs {
+    fn default() -> Self {
+        Self { iptables_lock_timeout: DEFAULT_LOCK_SECONDS }
+    }
+}
+
+impl LockArgs {
+    /// How long to wait for the lock.
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_secs(self.iptables_lock_timeout.into())
+    }
+}
+
+#[derive(Debug, Args, Default)]
+#[command(next_help_heading = "Logging")]
+pub(crate) struct LogArgs {
+    /// How much to say on standard error: 0 problems, 2 what is done, 4 every step
+    #[arg(short = 'v', long = "v", value_name = "LEVEL", default_value_t = 0, action = ArgAction::Set)]
+    pub(crate) verbosity: u8,
+}
+
+/// Where a packet goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Destination {
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) protocol: rulegen_ruleset::iptables::Protocol,
+}
+
+fn parse_destination(text: &str) -> Result<Destination, String> {
+    let (address, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let protocol = rulegen_ruleset::iptables::Protocol::parse(&protocol.to_lowercase())
+        .ok_or_else(|| format!("{protocol:?} is none of tcp, udp, sctp"))?;
+    let address =
+        address.parse().map_err(|_| format!("{address:?} is no IP:PORT (IPv6: [IP]:PORT)"))?;
+    Ok(Destination { address, protocol })
+}

@@ -1,0 +1,73 @@
+//! `rulegen -f …`: compiles, and writes to this network namespace what differs.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use rulegen_compiler::iptables::OURS;
+use rulegen_kernel::iptables::Variant;
+use rulegen_model::IpFamily;
+use rulegen_ruleset::iptables::{Change, Transaction, diff};
+
+use super::{compile, exit_code, iptables, refuse_incomplete, variant};
+use crate::args::ApplyArgs;
+use crate::families;
+use crate::input::{self, Input};
+use crate::problems::say;
+
+pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode> {
+    let input = input::load(&args.input, &args.proxy)?;
+    refuse_incomplete(&input)?;
+    if args.input.strict && input.worst == Some(rulegen_model::Severity::Warning) {
+        anyhow::bail!("the input has warnings and --strict is given, so nothing is applied");
+    }
+    let variant = variant(&args.kernel)?;
+    for family in families::on_this_host(args.family.ip_family) {
+        apply(args, &input, *family, variant)?;
+    }
+    hint_at_localnet(&input);
+    Ok(exit_code(&input, args.input.strict))
+}
+
+fn apply(args: &ApplyArgs, input: &Input, family: IpFamily, variant: Variant) -> Result<()> {
+    let iptables = iptables(family, variant, &args.kernel);
+    let wanted = compile(input, family);
+    let held = iptables.save()?;
+    let transaction = diff(&held, &wanted, &OURS);
+    if !transaction.is_empty() {
+        iptables.restore(&transaction.to_text())?;
+    }
+    say(&format!("{} (iptables-{variant}): {}", family.api_name(), summary(&transaction)));
+    Ok(())
+}
+
+/// What a transaction does, in numbers.
+pub(crate) fn summary(transaction: &Transaction<'_>) -> String {
+    let changes = || transaction.tables.iter().flat_map(|table| &table.changes);
+    let counts = [
+        (changes().filter(|c| matches!(c, Change::Fill { .. })).count(), "chains written"),
+        (
+            changes().filter(|c| matches!(c, Change::Prepend { .. })).count(),
+            "rules put into shared chains",
+        ),
+        (
+            changes().filter(|c| matches!(c, Change::Remove { .. })).count(),
+            "rules taken out of shared chains",
+        ),
+        (changes().filter(|c| matches!(c, Change::Delete { .. })).count(), "chains deleted"),
+    ];
+    let said: Vec<String> =
+        counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    if said.is_empty() { "nothing to do".to_owned() } else { said.join(", ") }
+}
+
+/// Node ports at 127.0.0.1 need a sysctl that this command leaves to the one who runs it: it
+/// opens loopback addresses to neighbours, which the rules guard but nothing else does.
+fn hint_at_localnet(input: &Input) {
+    let wanted =
+        rulegen_compiler::plan(&input.snapshot, &input.config, IpFamily::Ipv4).guards_loopback;
+    if wanted && !rulegen_kernel::host::routes_localnet() {
+        tracing::info!(
+            "node ports at 127.0.0.1 need the sysctl net.ipv4.conf.all.route_localnet=1"
+        );
+    }
+}

@@ -1,0 +1,117 @@
+//! `rulegen diff`: what apply would change.
+
+use std::fmt::Write;
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use rulegen_compiler::iptables::OURS;
+use rulegen_model::{IpFamily, Severity};
+use rulegen_ruleset::iptables::{Change, Ruleset, Table, Transaction, diff};
+
+use super::{compile, iptables, print, variant};
+use crate::args::DiffArgs;
+use crate::families;
+use crate::input;
+use crate::problems::print_error;
+
+/// As kubectl diff and diff(1): 0 nothing, 1 something, 2 it could not be found out.
+pub(crate) fn run(args: &DiffArgs) -> Result<ExitCode> {
+    let found = compare(args).unwrap_or_else(|error| {
+        print_error(&error);
+        2
+    });
+    Ok(ExitCode::from(found))
+}
+
+fn compare(args: &DiffArgs) -> Result<u8> {
+    let input = input::load(&args.input, &args.proxy)?;
+    let variant = variant(&args.kernel)?;
+    let mut differs = false;
+    for family in families::on_this_host(args.family.ip_family) {
+        let held = iptables(*family, variant, &args.kernel).save()?;
+        let wanted = compile(&input, *family);
+        let transaction = diff(&held, &wanted, &OURS);
+        differs |= !transaction.is_empty();
+        print(&describe(*family, &held, &transaction))?;
+    }
+    Ok(match input.worst {
+        Some(Severity::Error) => 2,
+        Some(Severity::Warning) if args.input.strict => 2,
+        _ => u8::from(differs),
+    })
+}
+
+/// One line a rule: what goes, then what comes, chain by chain.
+fn describe(family: IpFamily, held: &Ruleset, transaction: &Transaction<'_>) -> String {
+    let paint = Paint::for_stdout();
+    let mut text = String::new();
+    for changes in &transaction.tables {
+        for change in &changes.changes {
+            // Writing into a String cannot fail.
+            let _ = describe_change(&mut text, &paint, family, changes.table, held, change);
+        }
+    }
+    text
+}
+
+fn describe_change(
+    text: &mut String,
+    paint: &Paint,
+    family: IpFamily,
+    table: Table,
+    held: &Ruleset,
+    change: &Change<'_>,
+) -> std::fmt::Result {
+    let (chain, what) = match change {
+        Change::Fill { chain, .. } if held.chain(table, chain).is_none() => (chain, "new chain"),
+        Change::Fill { chain, .. } => (chain, "changed"),
+        Change::Prepend { chain, .. } | Change::Remove { chain, .. } => (chain, "shared chain"),
+        Change::Delete { chain } => (chain, "deleted"),
+    };
+    writeln!(text, "{}", paint.bold(&format!("{} {table} {chain}: {what}", family.api_name())))?;
+    let there = held.chain(table, chain).map(|chain| chain.rules.as_slice()).unwrap_or_default();
+    match change {
+        Change::Fill { rules, .. } => {
+            for rule in there.iter().filter(|rule| !rules.contains(rule)) {
+                writeln!(text, "{}", paint.goes(&format!("  -{rule}")))?;
+            }
+            for rule in rules.iter().filter(|rule| !there.contains(rule)) {
+                writeln!(text, "{}", paint.comes(&format!("  +{rule}")))?;
+            }
+        }
+        Change::Prepend { rule, .. } => writeln!(text, "{}", paint.comes(&format!("  +{rule}")))?,
+        Change::Remove { rule, .. } => writeln!(text, "{}", paint.goes(&format!("  -{rule}")))?,
+        Change::Delete { .. } => {
+            for rule in there {
+                writeln!(text, "{}", paint.goes(&format!("  -{rule}")))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Colours, on a terminal only.
+struct Paint(bool);
+
+impl Paint {
+    fn for_stdout() -> Self {
+        Self(io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+    }
+
+    fn bold(&self, text: &str) -> String {
+        self.with("1", text)
+    }
+
+    fn comes(&self, text: &str) -> String {
+        self.with("32", text)
+    }
+
+    fn goes(&self, text: &str) -> String {
+        self.with("31", text)
+    }
+
+    fn with(&self, code: &str, text: &str) -> String {
+        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}

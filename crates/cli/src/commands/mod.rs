@@ -1,0 +1,77 @@
+//! One file a command.
+
+pub(crate) mod apply;
+pub(crate) mod cleanup;
+pub(crate) mod completion;
+pub(crate) mod diff;
+pub(crate) mod dry_run;
+pub(crate) mod explain;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use rulegen_compiler::iptables::{KUBELET_CHAINS, ruleset};
+use rulegen_compiler::plan;
+use rulegen_kernel::iptables::{Iptables, Variant, choose};
+use rulegen_model::{IpFamily, Severity};
+use rulegen_ruleset::Family;
+use rulegen_ruleset::iptables::Ruleset;
+
+use crate::args::{KernelArgs, VariantChoice};
+use crate::input::Input;
+
+/// The rules of one family.
+fn compile(input: &Input, family: IpFamily) -> Ruleset {
+    ruleset(&plan(&input.snapshot, &input.config, family))
+}
+
+/// Refuses to change the kernel by an input of which a part is missing: its Services would be
+/// taken for deleted.
+fn refuse_incomplete(input: &Input) -> Result<()> {
+    if input.worst == Some(Severity::Error) {
+        bail!(
+            "an input could not be used (see above), so nothing is applied: the Services in it would lose their rules"
+        );
+    }
+    Ok(())
+}
+
+/// The status to exit with after the input was compiled.
+fn exit_code(input: &Input, strict: bool) -> ExitCode {
+    let failed = match input.worst {
+        Some(Severity::Error) => true,
+        Some(Severity::Warning) => strict,
+        _ => false,
+    };
+    ExitCode::from(u8::from(failed))
+}
+
+/// The variant that was asked for, or the one this node uses.
+fn variant(args: &KernelArgs) -> Result<Variant> {
+    Ok(match args.iptables_variant {
+        Some(VariantChoice::Nft) => Variant::Nft,
+        Some(VariantChoice::Legacy) => Variant::Legacy,
+        None => choose(&KUBELET_CHAINS)?,
+    })
+}
+
+fn iptables(family: IpFamily, variant: Variant, args: &KernelArgs) -> Iptables {
+    Iptables::new(dataplane_family(family), variant, args.lock.timeout())
+}
+
+fn dataplane_family(family: IpFamily) -> Family {
+    match family {
+        IpFamily::Ipv4 => Family::Ipv4,
+        IpFamily::Ipv6 => Family::Ipv6,
+    }
+}
+
+/// Writes results to standard output. A reader that went away, as `head` does, is no failure.
+fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => done.context("standard output cannot be written"),
+    }
+}

@@ -1,0 +1,74 @@
+//! The configuration in force: the file's, under the flags that were given.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+use rulegen_model::{
+    DetectLocalMode, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX, NodePortAddresses, Problem,
+    ProxyConfig, ProxyMode, parse_cluster_cidrs, parse_interface, parse_mode, read_config,
+};
+
+use crate::args::ProxyArgs;
+
+/// Reads the file if there is one, and lays the flags over it.
+pub(crate) fn load(args: &ProxyArgs) -> Result<(ProxyConfig, Vec<Problem>)> {
+    let (mut config, problems) = match &args.config {
+        Some(path) => read_file(path)?,
+        None => (ProxyConfig::default(), Vec::new()),
+    };
+    lay_flags(args, &mut config)?;
+    if config.mode != ProxyMode::Iptables {
+        bail!(
+            "the proxy mode is nftables, which this version of rulegen does not have yet: \
+             give --proxy-mode iptables"
+        );
+    }
+    Ok((config, problems))
+}
+
+fn read_file(path: &Path) -> Result<(ProxyConfig, Vec<Problem>)> {
+    let file = path.display().to_string();
+    let text =
+        std::fs::read(path).with_context(|| format!("{file}: the configuration cannot be read"))?;
+    Ok(read_config(&file, &text))
+}
+
+fn lay_flags(args: &ProxyArgs, config: &mut ProxyConfig) -> Result<()> {
+    if let Some(mode) = &args.proxy_mode {
+        config.mode = flag("proxy-mode", parse_mode(mode))?;
+    }
+    if let Some(name) = &args.hostname_override {
+        config.hostname_override = Some(name.clone());
+    }
+    config.bind_address = args.bind_address.or(config.bind_address);
+    if let Some(cidr) = &args.cluster_cidr {
+        config.cluster_cidrs = flag("cluster-cidr", parse_cluster_cidrs(cidr))?;
+    }
+    if let Some(mode) = &args.detect_local_mode {
+        let known =
+            DetectLocalMode::parse(mode).ok_or_else(|| format!("{mode:?} is none of its modes"));
+        config.detect_local_mode = flag("detect-local-mode", known)?;
+    }
+    if let Some(name) = &args.pod_bridge_interface {
+        let name = flag("pod-bridge-interface", parse_interface(name, LONGEST_INTERFACE))?;
+        config.bridge_interface = Some(name);
+    }
+    if let Some(start) = &args.pod_interface_name_prefix {
+        let start = parse_interface(start, LONGEST_INTERFACE_PREFIX);
+        config.interface_name_prefix = Some(flag("pod-interface-name-prefix", start)?);
+    }
+    if let Some(addresses) = &args.nodeport_addresses {
+        let addresses = NodePortAddresses::parse(addresses.iter().map(String::as_str));
+        config.node_port_addresses = flag("nodeport-addresses", addresses)?;
+    }
+    config.masquerade_all = args.masquerade_all.unwrap_or(config.masquerade_all);
+    config.masquerade_bit = args.iptables_masquerade_bit.unwrap_or(config.masquerade_bit);
+    config.localhost_node_ports =
+        args.iptables_localhost_nodeports.unwrap_or(config.localhost_node_ports);
+    config.tcp_be_liberal = args.conntrack_tcp_be_liberal.unwrap_or(config.tcp_be_liberal);
+    Ok(())
+}
+
+fn flag<T>(name: &str, value: Result<T, String>) -> Result<T> {
+    value.map_err(|message| anyhow!("--{name}: {message}"))
+}

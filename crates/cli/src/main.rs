@@ -1,0 +1,50 @@
+//! The `rulegen` program: arguments in, one file a command.
+
+mod args;
+mod commands;
+mod configuration;
+mod families;
+mod input;
+mod problems;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(cli.verbosity());
+    let done = match cli.into_command() {
+        Command::Apply(args) if args.dry_run => commands::dry_run::run(&args),
+        Command::Apply(args) => commands::apply::run(&args),
+        Command::Diff(args) => commands::diff::run(&args),
+        Command::Explain(args) => commands::explain::run(&args),
+        Command::Cleanup(args) => commands::cleanup::run(&args),
+        Command::Completion { shell } => commands::completion::run(shell),
+    };
+    done.unwrap_or_else(|error| {
+        problems::print_error(&error);
+        ExitCode::from(1)
+    })
+}
+
+/// Klog's levels, as far as they make sense here: 0 and 1 tell what went wrong, 2 what is done,
+/// 4 and more every step.
+fn start_log(verbosity: u8) {
+    let level = match verbosity {
+        0 | 1 => "warn",
+        2 | 3 => "info",
+        4 | 5 => "debug",
+        _ => "trace",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("RULEGEN_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_target(false)
+        .init();
+}

@@ -1,0 +1,56 @@
+//! Tells a person what was wrong, on standard error.
+
+use std::io::{self, IsTerminal, Write};
+
+use rulegen_model::{Problem, Severity};
+
+/// Of each severity so many are told; a cluster may hold thousands of headless Services.
+const TOLD: usize = 100;
+
+/// Prints problems, the worst last, where the eye is.
+pub(crate) fn print(problems: &[Problem]) {
+    for (severity, label) in [
+        (Severity::Note, Label::Note),
+        (Severity::Warning, Label::Warning),
+        (Severity::Error, Label::Error),
+    ] {
+        let those: Vec<&Problem> = problems.iter().filter(|p| p.severity == severity).collect();
+        for problem in those.iter().take(TOLD) {
+            line(label, &problem.to_string());
+        }
+        if let Some(more) = those.len().checked_sub(TOLD).filter(|more| *more > 0) {
+            line(label, &format!("and {more} more like these"));
+        }
+    }
+}
+
+/// Prints why the program failed, with all its causes.
+pub(crate) fn print_error(error: &anyhow::Error) {
+    line(Label::Error, &format!("{error:#}"));
+}
+
+/// Says what was done.
+pub(crate) fn say(message: &str) {
+    // Nobody is left to be told if standard error is gone.
+    let _ = writeln!(io::stderr(), "{message}");
+}
+
+#[derive(Clone, Copy)]
+enum Label {
+    Note,
+    Warning,
+    Error,
+}
+
+fn line(label: Label, message: &str) {
+    let (name, colour) = match label {
+        Label::Note => ("note", "36"),
+        Label::Warning => ("warning", "33"),
+        Label::Error => ("error", "31"),
+    };
+    let coloured = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    say(&match coloured {
+        true => format!("\x1b[1;{colour}m{name}:\x1b[0m {message}"),
+        false => format!("{name}: {message}"),
+    });
+}

@@ -1,0 +1,37 @@
+//! The lock that all programs of iptables-legacy take.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+/// Where the lock is: iptables reads the same variable.
+pub(super) fn path() -> String {
+    std::env::var("XTABLES_LOCKFILE").unwrap_or_else(|_| "/run/xtables.lock".to_owned())
+}
+
+/// Whether a program gave up waiting for the lock.
+pub(super) fn is_complaint(message: &str) -> bool {
+    message.contains("xtables lock")
+}
+
+/// The process that holds the lock, from /proc/locks (proc(5)).
+pub(super) fn holder() -> String {
+    pid().map_or_else(
+        || "another process".to_owned(),
+        |pid| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            format!("{} (pid {pid})", if name.is_empty() { "a process" } else { name.trim() })
+        },
+    )
+}
+
+fn pid() -> Option<u32> {
+    let inode = fs::metadata(path()).ok()?.ino().to_string();
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    locks.lines().find_map(|line| {
+        // "1: FLOCK  ADVISORY  WRITE 4711 00:17:1234 0 EOF"
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let (kind, pid, file) = (fields.get(1)?, fields.get(4)?, fields.get(5)?);
+        let ours = *kind == "FLOCK" && file.rsplit(':').next() == Some(inode.as_str());
+        ours.then(|| pid.parse().ok())?
+    })
+}

@@ -1,0 +1,121 @@
+//! iptables through its own programs, of either variant.
+//!
+//! The kernel's old interface takes a whole table at a time and its layout is iptables' own
+//! business, so rulesets go through `iptables-save` and `iptables-restore`: one call of each a
+//! family.
+
+mod lock;
+mod program;
+mod variant;
+
+use std::time::Duration;
+
+use rulegen_ruleset::Family;
+use rulegen_ruleset::iptables::{Ruleset, Table, parse};
+
+pub use variant::{Variant, choose, installed};
+
+use program::Program;
+
+/// What went wrong between us and iptables.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The program is not there. Retrying does not help.
+    #[error("{program} is not installed (Debian: apt-get install iptables)")]
+    NotInstalled {
+        /// Its name.
+        program: String,
+    },
+    /// The program could not be run or spoken to.
+    #[error("{program} could not be run")]
+    Run {
+        /// Its name.
+        program: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another process holds the lock of iptables. Retrying helps once it is done.
+    #[error(
+        "the lock of iptables ({path}) is held by {holder}, and waiting {waited:?} did not help; \
+         try again, or wait longer with --iptables-lock-timeout"
+    )]
+    Locked {
+        /// The lock file.
+        path: String,
+        /// The process that holds it, as far as that can be told.
+        holder: String,
+        /// How long we waited.
+        waited: Duration,
+    },
+    /// The program refused; nothing was changed in the table it names.
+    #[error("{program} failed: {message}")]
+    Refused {
+        /// Its name.
+        program: String,
+        /// Its own words, and the line it names.
+        message: String,
+    },
+}
+
+/// One family's iptables of one variant.
+#[derive(Debug, Clone)]
+pub struct Iptables {
+    family: Family,
+    variant: Variant,
+    lock_timeout: Duration,
+}
+
+impl Iptables {
+    /// Speaks to the kernel through a variant's programs, waiting at most so long for the lock.
+    pub fn new(family: Family, variant: Variant, lock_timeout: Duration) -> Self {
+        Self { family, variant, lock_timeout }
+    }
+
+    /// Reads all tables. A line that is not understood is left out, with a warning in the log:
+    /// other chains than ours may hold anything.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn save(&self) -> Result<Ruleset, Error> {
+        let text = self.program("save").run(&[], None)?;
+        let (ruleset, errors) = parse(self.family, &text);
+        for error in errors {
+            tracing::warn!(%error, "iptables-save printed what is not understood");
+        }
+        Ok(ruleset)
+    }
+
+    /// Carries a transaction out that is in the form of `iptables-restore --noflush`. Each table
+    /// in it changes whole or not at all.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn restore(&self, text: &str) -> Result<(), Error> {
+        let wait = self.lock_timeout.as_secs().max(1).to_string();
+        let restore = self.program("restore");
+        restore.run(&["-w", &wait, "--noflush"], Some(text)).map(drop).map_err(
+            |error| match error {
+                Error::Refused { message, .. } if lock::is_complaint(&message) => Error::Locked {
+                    path: lock::path(),
+                    holder: lock::holder(),
+                    waited: self.lock_timeout,
+                },
+                error => error,
+            },
+        )
+    }
+
+    fn program(&self, what: &str) -> Program {
+        Program::new(self.family, self.variant, what)
+    }
+}
+
+/// The chains of one table that a variant has, which need not hold any rule.
+fn chain_names(ruleset: &Ruleset, table: Table) -> impl Iterator<Item = &str> {
+    ruleset
+        .tables
+        .get(&table)
+        .into_iter()
+        .flat_map(|chains| chains.keys())
+        .map(|name| name.as_str())
+}

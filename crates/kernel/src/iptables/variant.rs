@@ -1,0 +1,79 @@
+//! The two variants of iptables, and which one this node uses.
+
+use std::fmt;
+
+use rulegen_ruleset::Family;
+use rulegen_ruleset::iptables::{Table, parse};
+
+use super::program::Program;
+use super::{Error, chain_names};
+
+/// Which interface of the kernel the programs use. Rules of one are invisible to the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variant {
+    /// nf_tables: the newer one.
+    Nft,
+    /// ip_tables.
+    Legacy,
+}
+
+impl Variant {
+    /// Both, the newer first.
+    pub const ALL: [Variant; 2] = [Variant::Nft, Variant::Legacy];
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Variant::Nft => "nft",
+            Variant::Legacy => "legacy",
+        })
+    }
+}
+
+/// The variants whose programs are there, the newer first.
+///
+/// # Errors
+/// [`Error::NotInstalled`] if there is none.
+pub fn installed() -> Result<Vec<Variant>, Error> {
+    let mut missing = None;
+    let mut variants = Vec::new();
+    for variant in Variant::ALL {
+        match Program::new(Family::Ipv4, variant, "restore").run(&["--version"], None) {
+            Err(error @ Error::NotInstalled { .. }) => missing = missing.or(Some(error)),
+            _ => variants.push(variant),
+        }
+    }
+    match missing {
+        Some(error) if variants.is_empty() => Err(error),
+        _ => Ok(variants),
+    }
+}
+
+/// The variant that this node uses: the one in which kubelet made one of the `marks`, chains
+/// of the table `mangle`, in either family; else the newer. The wrapper in kube-proxy's image
+/// decides by the same chains, and like it we look at the newer variant first.
+///
+/// # Errors
+/// [`Error::NotInstalled`] if there is none.
+pub fn choose(marks: &[&str]) -> Result<Variant, Error> {
+    let installed = installed()?;
+    let marked = installed.iter().find(|variant| is_marked(**variant, marks));
+    let chosen = marked.or(installed.first()).copied().unwrap_or(Variant::Nft);
+    tracing::debug!(variant = %chosen, marked = marked.is_some(), "chose the variant of iptables");
+    Ok(chosen)
+}
+
+fn is_marked(variant: Variant, marks: &[&str]) -> bool {
+    // Naming a table makes the legacy program load the table's module, so it must not.
+    let arguments: &[&str] = match variant {
+        Variant::Nft => &["-t", Table::Mangle.name()],
+        Variant::Legacy => &[],
+    };
+    [Family::Ipv4, Family::Ipv6].into_iter().any(|family| {
+        // A family that cannot be read, say for want of IPv6, holds no mark.
+        let saved = Program::new(family, variant, "save").run(arguments, None);
+        let held = saved.map(|text| parse(family, &text).0);
+        held.is_ok_and(|held| chain_names(&held, Table::Mangle).any(|name| marks.contains(&name)))
+    })
+}
