@@ -1,6 +1,6 @@
 //! Splits an input into documents, at most one of them in memory.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read};
 
 /// What one document may measure, in bytes: a `List` of 100,000 Services with their slices
 /// from `kubectl get -o json` is about 120 MB.
@@ -23,42 +23,55 @@ pub(crate) struct Documents<R> {
     limit: usize,
     /// What stood behind the `---` that ended the last document.
     carried: Vec<u8>,
+    at_line_start: bool,
     done: bool,
 }
 
+/// A line is read in pieces of at most this size, since it may be of any length.
+const PIECE_BYTES: u64 = 1 << 16;
+
 impl<R: BufRead> Documents<R> {
     pub(crate) fn new(input: R, limit: usize) -> Self {
-        Self { input, limit, carried: Vec::new(), done: false }
+        Self { input, limit, carried: Vec::new(), at_line_start: true, done: false }
     }
 
     fn read(&mut self) -> io::Result<Document> {
         let mut text = std::mem::take(&mut self.carried);
         let mut size = text.len();
-        let mut line = Line::default();
         loop {
-            line.read(&mut self.input, self.limit)?;
-            if line.size == 0 {
+            let start = text.len();
+            let length = self.input.by_ref().take(PIECE_BYTES).read_until(b'\n', &mut text)?;
+            if length == 0 {
                 self.done = true;
                 break;
             }
-            if line.is_separator() {
+            let piece = text.get(start..).unwrap_or_default();
+            let behind = after_separator(piece).filter(|_| self.at_line_start).map(<[u8]>::to_vec);
+            self.at_line_start = piece.ends_with(b"\n");
+            if let Some(behind) = behind {
+                text.truncate(start);
                 if size > self.limit || !text.trim_ascii().is_empty() {
-                    self.carried = line.after_separator().to_vec();
+                    self.carried = behind;
                     break;
                 }
-                text = line.after_separator().to_vec();
+                text = behind;
                 size = text.len();
                 continue;
             }
-            size += line.size;
-            if size <= self.limit {
-                text.extend_from_slice(&line.text);
-            } else {
+            size += length;
+            if size > self.limit {
                 text = Vec::new();
             }
         }
         Ok(if size > self.limit { Document::TooLarge(size) } else { Document::Text(text) })
     }
+}
+
+/// What stands behind a `---` that is alone or followed by white space, mostly nothing or a
+/// comment: it belongs to the next document.
+fn after_separator(line: &[u8]) -> Option<&[u8]> {
+    let behind = line.strip_prefix(b"---")?;
+    behind.first().is_none_or(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n')).then_some(behind)
 }
 
 impl<R: BufRead> Iterator for Documents<R> {
@@ -71,50 +84,6 @@ impl<R: BufRead> Iterator for Documents<R> {
         let read = self.read();
         self.done |= read.is_err();
         Some(read)
-    }
-}
-
-/// A line of which at most a limit is kept.
-#[derive(Default)]
-struct Line {
-    text: Vec<u8>,
-    size: usize,
-}
-
-impl Line {
-    fn read(&mut self, input: &mut impl BufRead, limit: usize) -> io::Result<()> {
-        self.text.clear();
-        self.size = 0;
-        loop {
-            let buffer = match input.fill_buf() {
-                Ok(buffer) => buffer,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            let end = buffer.iter().position(|b| *b == b'\n');
-            let taken = buffer.get(..end.map_or(buffer.len(), |at| at + 1)).unwrap_or(buffer);
-            let length = taken.len();
-            if self.size + length <= limit {
-                self.text.extend_from_slice(taken);
-            }
-            self.size += length;
-            input.consume(length);
-            if end.is_some() || length == 0 {
-                return Ok(());
-            }
-        }
-    }
-
-    /// `---`, alone or followed by white space: what follows belongs to the next document.
-    fn is_separator(&self) -> bool {
-        self.text.strip_prefix(b"---").is_some_and(|rest| {
-            rest.first().is_none_or(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n'))
-        })
-    }
-
-    /// What stands on the line of the separator, mostly nothing or a comment.
-    fn after_separator(&self) -> &[u8] {
-        self.text.get(3..).unwrap_or_default()
     }
 }
 

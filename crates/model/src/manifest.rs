@@ -5,7 +5,7 @@ use std::io::BufRead;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -85,18 +85,7 @@ impl Reader<'_> {
             }
         };
         if text.trim_start().starts_with('{') {
-            match json_values(text) {
-                Ok(values) => {
-                    values.into_iter().for_each(|raw| self.object(&Tree::Json(raw), None, 0));
-                    return;
-                }
-                // YAML's flow style also starts with a brace; what is neither is told in
-                // JSON's words, which give the place.
-                Err(error) => match yaml_value(text) {
-                    Ok(value) => return self.object(&Tree::Value(value), None, 0),
-                    Err(_) => return self.warn(format!("is not valid JSON: {error}")),
-                },
-            }
+            return self.json_document(text);
         }
         match yaml_value(text) {
             Ok(Value::Null) => {}
@@ -105,16 +94,43 @@ impl Reader<'_> {
         }
     }
 
+    fn json_document(&mut self, text: &str) {
+        // Mostly it is one large list: then this is the only look at the document as a whole.
+        if let Ok(head) = serde_json::from_str::<Head<'_>>(text) {
+            return self.headed(&Tree::Json(text), head, None, 0);
+        }
+        match json_values(text) {
+            Ok(values) => {
+                values.iter().for_each(|raw| self.object(&Tree::Json(raw.get()), None, 0))
+            }
+            // YAML's flow style also starts with a brace; what is neither is told in JSON's
+            // words, which give the place.
+            Err(error) => match yaml_value(text) {
+                Ok(value) => self.object(&Tree::Value(value), None, 0),
+                Err(_) => self.warn(format!("is not valid JSON: {error}")),
+            },
+        }
+    }
+
     /// One object; `inherited` is the kind that a typed list (`ServiceList`) gives its items.
     fn object(&mut self, tree: &Tree<'_>, inherited: Option<&TypeMeta>, depth: usize) {
-        let head = match tree.read::<TypeMeta>() {
-            Ok(head) => head,
+        match tree.head() {
+            Ok(head) => self.headed(tree, head, inherited, depth),
             Err(error) => {
                 let message = format!("{}; a Kubernetes object is needed", error.message);
                 let problem = Problem::warning(error.path, message);
-                return self.problems.push(problem.at(&self.source));
+                self.problems.push(problem.of(&self.source, &tree.object_name("object")));
             }
-        };
+        }
+    }
+
+    fn headed(
+        &mut self,
+        tree: &Tree<'_>,
+        head: Head<'_>,
+        inherited: Option<&TypeMeta>,
+        depth: usize,
+    ) {
         let inherited = inherited.cloned().unwrap_or_default();
         let kind = head.kind.or(inherited.kind).unwrap_or_default();
         let api_version = head.api_version.or(inherited.api_version).unwrap_or_default();
@@ -137,12 +153,20 @@ impl Reader<'_> {
                 let read = self.read(tree, "Node");
                 self.objects.nodes.extend(read);
             }
-            (_, list) if list.ends_with("List") => self.list(tree, &api_version, list, depth),
+            (_, list) if list.ends_with("List") => {
+                let items = match tree {
+                    Tree::Json(_) => {
+                        head.items.into_iter().flatten().map(|raw| Tree::Json(raw.get())).collect()
+                    }
+                    Tree::Value(value) => value_items(value),
+                };
+                self.list(items, &api_version, list, depth);
+            }
             _ => *self.objects.ignored.entry(kind).or_default() += 1,
         }
     }
 
-    fn list(&mut self, tree: &Tree<'_>, api_version: &str, kind: &str, depth: usize) {
+    fn list(&mut self, items: Vec<Tree<'_>>, api_version: &str, kind: &str, depth: usize) {
         if depth == MAX_LIST_DEPTH {
             return self.warn(format!("lists stand more than {MAX_LIST_DEPTH} deep in lists"));
         }
@@ -151,14 +175,7 @@ impl Reader<'_> {
             api_version: Some(api_version.to_owned()),
         };
         let inherited = item.kind.is_some().then_some(&item);
-        match tree.items() {
-            Ok(items) => items.iter().for_each(|item| self.object(item, inherited, depth + 1)),
-            Err(error) => {
-                let object = tree.object_name("List");
-                let problem = Problem::warning(error.path, error.message);
-                self.problems.push(problem.of(&self.source, &object));
-            }
-        }
+        items.iter().for_each(|item| self.object(item, inherited, depth + 1));
     }
 
     fn read<T: DeserializeOwned>(
@@ -181,17 +198,28 @@ impl Reader<'_> {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+/// The kind that a list gives to items which do not say theirs.
+#[derive(Debug, Clone, Default)]
 struct TypeMeta {
     kind: Option<String>,
     api_version: Option<String>,
 }
 
+/// What is looked at before the kind is known.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Head<'a> {
+    kind: Option<String>,
+    api_version: Option<String>,
+    /// Of JSON only.
+    #[serde(borrow)]
+    items: Option<Vec<&'a RawValue>>,
+}
+
 /// A document or a list's item that is not yet an object. JSON stays text until its kind is
 /// known, so that a large list is held once only.
 enum Tree<'a> {
-    Json(&'a RawValue),
+    Json(&'a str),
     Value(Value),
 }
 
@@ -204,30 +232,32 @@ struct FieldError {
 impl Tree<'_> {
     fn read<T: DeserializeOwned>(&self) -> Result<T, FieldError> {
         match self {
-            Tree::Json(raw) => serde_json::from_str(raw.get()).or_else(|_| {
-                let mut deserializer = serde_json::Deserializer::from_str(raw.get());
+            Tree::Json(text) => serde_json::from_str(text).or_else(|_| {
+                let mut deserializer = serde_json::Deserializer::from_str(text);
                 serde_path_to_error::deserialize(&mut deserializer).map_err(FieldError::from)
             }),
             Tree::Value(value) => serde_path_to_error::deserialize(value).map_err(FieldError::from),
         }
     }
 
-    fn items(&self) -> Result<Vec<Tree<'_>>, FieldError> {
-        #[derive(Deserialize)]
-        struct RawItems<'a> {
-            #[serde(borrow, default)]
-            items: Option<Vec<&'a RawValue>>,
+    fn head(&self) -> Result<Head<'_>, FieldError> {
+        #[derive(Default, Deserialize)]
+        #[serde(default, rename_all = "camelCase")]
+        struct ValueHead {
+            kind: Option<String>,
+            api_version: Option<String>,
+            items: Option<Vec<IgnoredAny>>,
         }
-        let not_a_list = |message: String| FieldError { path: "items".into(), message };
         match self {
-            Tree::Json(raw) => serde_json::from_str::<RawItems<'_>>(raw.get())
-                .map(|list| list.items.unwrap_or_default().into_iter().map(Tree::Json).collect())
-                .map_err(|error| not_a_list(in_plain_words(&error.to_string()))),
-            Tree::Value(value) => match value.get("items") {
-                None | Some(Value::Null) => Ok(Vec::new()),
-                Some(Value::Array(items)) => Ok(items.iter().cloned().map(Tree::Value).collect()),
-                Some(_) => Err(not_a_list("expected a list".into())),
-            },
+            Tree::Json(text) => serde_json::from_str(text).or_else(|_| {
+                let mut deserializer = serde_json::Deserializer::from_str(text);
+                serde_path_to_error::deserialize(&mut deserializer).map_err(FieldError::from)
+            }),
+            Tree::Value(_) => self.read().map(|head: ValueHead| Head {
+                kind: head.kind,
+                api_version: head.api_version,
+                items: head.items.map(|_| Vec::new()),
+            }),
         }
     }
 
@@ -270,6 +300,11 @@ fn in_plain_words(message: &str) -> String {
         other => other,
     };
     format!("{what}expected {expected}")
+}
+
+fn value_items(list: &Value) -> Vec<Tree<'static>> {
+    let items = list.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+    items.into_iter().map(Tree::Value).collect()
 }
 
 /// All JSON values of a text, one behind the other.

@@ -1,10 +1,13 @@
 //! `rulegen --dry-run`: prints the rules.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-use super::{compile, exit_code, print};
+use rulegen_ruleset::iptables::Ruleset;
+
+use super::{compile, exit_code, print_with};
 use crate::args::{ApplyArgs, FamilyChoice, OutputForm};
 use crate::families;
 use crate::input;
@@ -22,14 +25,19 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode> {
         (OutputForm::Json, None) => FamilyChoice::Dual,
     };
     let input = input::load(&args.input, &args.proxy)?;
-    let mut rulesets = families::chosen(choice).iter().map(|family| compile(&input, *family));
+    let rulesets: Vec<Ruleset> =
+        families::chosen(choice).iter().map(|family| compile(&input, *family)).collect();
     match form {
-        OutputForm::IptablesSave => rulesets.try_for_each(|ruleset| print(&ruleset.to_text()))?,
-        OutputForm::Json => {
-            let mut text = serde_json::to_string_pretty(&rulesets.collect::<Vec<_>>())?;
-            text.push('\n');
-            print(&text)?;
+        OutputForm::IptablesSave => {
+            rulesets.iter().try_for_each(|rules| print_with(|out| rules.write_text(out)))?;
         }
+        OutputForm::Json => print_with(|out| {
+            serde_json::to_writer_pretty(&mut *out, &rulesets)?;
+            writeln!(out)
+        })?,
     }
-    Ok(exit_code(&input, args.input.strict))
+    let code = exit_code(&input, args.input.strict);
+    // The process ends here: freeing a large cluster piece by piece took a tenth of its time.
+    std::mem::forget((rulesets, input));
+    Ok(code)
 }

@@ -7,7 +7,7 @@ pub(crate) mod diff;
 pub(crate) mod dry_run;
 pub(crate) mod explain;
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, StdoutLock, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -69,8 +69,13 @@ fn dataplane_family(family: IpFamily) -> Family {
 
 /// Writes results to standard output. A reader that went away, as `head` does, is no failure.
 fn print(text: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    print_with(|out| out.write_all(text.as_bytes()))
+}
+
+/// The same for results that are written piece by piece.
+fn print_with(write: impl FnOnce(&mut BufWriter<StdoutLock<'_>>) -> io::Result<()>) -> Result<()> {
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         done => done.context("standard output cannot be written"),
     }

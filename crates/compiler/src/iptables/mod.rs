@@ -20,7 +20,7 @@ mod spell;
 
 use std::collections::BTreeMap;
 
-use rulegen_ruleset::iptables::{ChainName, Rule, Ruleset, Table};
+use rulegen_ruleset::iptables::{Chain, ChainName, Rule, Ruleset, Table};
 
 pub use cleanup::removal_of_everything;
 pub use layout::{KUBELET_CHAINS, OURS};
@@ -29,7 +29,7 @@ use crate::plan::Plan;
 
 /// The tables `filter` and `nat` that carry the plan out.
 pub fn ruleset(plan: &Plan) -> Ruleset {
-    let mut chains = Chains::default();
+    let mut chains = Chains::new();
     layout::begin(plan, &mut chains);
     for service in &plan.services {
         service::spell(plan, service, &mut chains);
@@ -37,34 +37,35 @@ pub fn ruleset(plan: &Plan) -> Ruleset {
     layout::finish(plan, &mut chains);
 
     let mut ruleset = Ruleset::new(spell::family(plan.family));
-    for (table, own) in [(Table::Filter, chains.filter), (Table::Nat, chains.nat)] {
-        let mut all = Ruleset::built_in_chains(table);
-        for (name, rules) in own {
-            all.entry(name).or_default().rules = rules;
-        }
-        ruleset.tables.insert(table, all);
-    }
+    ruleset.tables.insert(Table::Filter, chains.filter);
+    ruleset.tables.insert(Table::Nat, chains.nat);
     ruleset
 }
 
-/// The rules made so far, by table and chain.
-#[derive(Default)]
+/// The chains made so far.
 struct Chains {
-    filter: BTreeMap<ChainName, Vec<Rule>>,
-    nat: BTreeMap<ChainName, Vec<Rule>>,
+    filter: BTreeMap<ChainName, Chain>,
+    nat: BTreeMap<ChainName, Chain>,
 }
 
 impl Chains {
+    fn new() -> Self {
+        Self {
+            filter: Ruleset::built_in_chains(Table::Filter),
+            nat: Ruleset::built_in_chains(Table::Nat),
+        }
+    }
+
     fn filter(&mut self, chain: &'static str) -> &mut Vec<Rule> {
-        self.filter.entry(chain.into()).or_default()
+        &mut self.filter.entry(chain.into()).or_default().rules
     }
 
     fn nat(&mut self, chain: &'static str) -> &mut Vec<Rule> {
-        self.nat.entry(chain.into()).or_default()
+        &mut self.nat.entry(chain.into()).or_default().rules
     }
 
     /// Adds a whole chain of the table `nat`.
     fn add(&mut self, name: ChainName, rules: Vec<Rule>) {
-        self.nat.insert(name, rules);
+        self.nat.insert(name, Chain { policy: None, rules });
     }
 }

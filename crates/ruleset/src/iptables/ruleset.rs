@@ -1,6 +1,5 @@
 //! Tables and chains.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -50,50 +49,40 @@ impl fmt::Display for Table {
 const BUILT_IN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
 
 /// A chain's name. Built-in chains come first in its order, as iptables-save prints them.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
-pub struct ChainName(Arc<str>);
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct ChainName {
+    /// The place among the built-in chains, or the one behind them.
+    #[serde(skip)]
+    rank: u8,
+    name: Arc<str>,
+}
 
 impl ChainName {
-    /// Longest name that iptables takes (XT_EXTENSION_MAXNAMELEN without its NUL).
-    pub const MAX_LENGTH: usize = 28;
-
     /// The name as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
     }
 
     /// Whether it is one of netfilter's own.
     pub fn is_built_in(&self) -> bool {
-        self.built_in_rank() < BUILT_IN.len()
-    }
-
-    fn built_in_rank(&self) -> usize {
-        BUILT_IN.iter().position(|name| *name == &*self.0).unwrap_or(BUILT_IN.len())
+        usize::from(self.rank) < BUILT_IN.len()
     }
 }
 
 impl<T: Into<Arc<str>>> From<T> for ChainName {
     fn from(name: T) -> Self {
-        Self(name.into())
+        let name = name.into();
+        let rank = (0..).zip(BUILT_IN).find(|(_, built_in)| *built_in == &*name);
+        Self { rank: rank.map_or(BEHIND_BUILT_IN, |(rank, _)| rank), name }
     }
 }
 
-impl Ord for ChainName {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let ranks = self.built_in_rank().cmp(&other.built_in_rank());
-        ranks.then_with(|| self.0.cmp(&other.0))
-    }
-}
-
-impl PartialOrd for ChainName {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
+const BEHIND_BUILT_IN: u8 = u8::MAX;
 
 impl fmt::Display for ChainName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.name)
     }
 }
 

@@ -2,6 +2,7 @@
 //! printed the same again.
 
 use std::fmt::{self, Write};
+use std::io;
 
 use askama::Template;
 use ipnet::IpNet;
@@ -14,21 +15,18 @@ use super::ruleset::{Chain, ChainName, Policy, Ruleset};
 impl Ruleset {
     /// The text of `iptables-save`, counters zero, built-in chains first and then by name.
     pub fn to_text(&self) -> String {
-        let tables = self.tables.iter().map(|(table, chains)| {
-            let chains = chains.iter().map(|(name, chain)| SavedChain {
-                name,
-                policy: policy_name(chain),
-                rules: &chain.rules,
-            });
-            SavedTable { name: table.name(), chains: chains.collect() }
-        });
-        let page = Saved { tables: tables.collect() };
-        let rules: usize =
-            self.tables.values().flat_map(|t| t.values()).map(|c| c.rules.len()).sum();
-        let mut text = String::with_capacity(1024 + rules * 192);
+        let mut text = String::new();
         // Writing into a String cannot fail, and nothing in the template can.
-        let _ = page.render_into(&mut text);
+        let _ = Saved::new(self).render_into(&mut text);
         text
+    }
+
+    /// Writes the same text.
+    ///
+    /// # Errors
+    /// What `out` answers.
+    pub fn write_text(&self, out: &mut impl io::Write) -> io::Result<()> {
+        Saved::new(self).write_into(out)
     }
 }
 
@@ -36,6 +34,20 @@ impl Ruleset {
 #[template(path = "iptables-save.txt", escape = "none")]
 struct Saved<'a> {
     tables: Vec<SavedTable<'a>>,
+}
+
+impl<'a> Saved<'a> {
+    fn new(ruleset: &'a Ruleset) -> Self {
+        let tables = ruleset.tables.iter().map(|(table, chains)| {
+            let chains = chains.iter().map(|(name, chain)| SavedChain {
+                name,
+                policy: policy_name(chain),
+                rules: &chain.rules,
+            });
+            SavedTable { name: table.name(), chains: chains.collect() }
+        });
+        Self { tables: tables.collect() }
+    }
 }
 
 struct SavedTable<'a> {
