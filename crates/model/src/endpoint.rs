@@ -54,24 +54,28 @@ impl Endpoint {
 }
 
 /// An EndpointSlice, checked and ready to be joined.
-pub(crate) struct Slice {
-    pub(crate) namespace: String,
-    pub(crate) service: String,
+pub(crate) struct Slice<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) service: &'a str,
     family: IpFamily,
-    ports: Vec<SlicePort>,
+    ports: Vec<SlicePort<'a>>,
     /// Their ports are 0 until the join.
     endpoints: Vec<Endpoint>,
 }
 
-struct SlicePort {
-    name: String,
+struct SlicePort<'a> {
+    name: &'a str,
     protocol: Protocol,
     number: u16,
 }
 
-impl Slice {
+impl<'a> Slice<'a> {
     /// The slice, if a proxy looks at it at all.
-    pub(crate) fn new(slice: &EndpointSlice, node: &Node, report: &mut Report<'_>) -> Option<Self> {
+    pub(crate) fn new(
+        slice: &'a EndpointSlice,
+        node: &Node,
+        report: &mut Report<'_>,
+    ) -> Option<Self> {
         if slice.metadata.label(HEADLESS_LABEL).is_some() {
             return None;
         }
@@ -89,8 +93,8 @@ impl Slice {
         }
         let family = family(&slice.address_type, report)?;
         Some(Self {
-            namespace: slice.metadata.namespace().to_owned(),
-            service: service.to_owned(),
+            namespace: slice.metadata.namespace(),
+            service,
             family,
             ports: ports(slice, report),
             endpoints: endpoints(slice, family, node, report),
@@ -105,13 +109,13 @@ impl Slice {
 /// All endpoints that slices of one family have for a service port, each `IP:port` once,
 /// ordered by its text: kube-proxy's order, which decides which rule has which probability.
 pub(crate) fn join<'a>(
-    slices: impl Iterator<Item = &'a Slice>,
+    slices: impl Iterator<Item = &'a Slice<'a>>,
     port_name: &str,
     protocol: Protocol,
 ) -> Vec<Endpoint> {
     let mut joined: Vec<Endpoint> = Vec::new();
     for slice in slices {
-        let named = |port: &&SlicePort| port.protocol == protocol && port.name == port_name;
+        let named = |port: &&SlicePort<'_>| port.protocol == protocol && port.name == port_name;
         for port in slice.ports.iter().filter(named) {
             joined.extend(slice.endpoints.iter().map(|endpoint| {
                 let address = SocketAddr::new(endpoint.address.ip(), port.number);
@@ -142,7 +146,7 @@ fn family(address_type: &str, report: &mut Report<'_>) -> Option<IpFamily> {
     }
 }
 
-fn ports(slice: &EndpointSlice, report: &mut Report<'_>) -> Vec<SlicePort> {
+fn ports<'a>(slice: &'a EndpointSlice, report: &mut Report<'_>) -> Vec<SlicePort<'a>> {
     let mut ports = Vec::with_capacity(slice.ports.len());
     for (n, port) in slice.ports.iter().enumerate() {
         let field = |name: &str| format!("ports[{n}].{name}");
@@ -153,7 +157,7 @@ fn ports(slice: &EndpointSlice, report: &mut Report<'_>) -> Vec<SlicePort> {
         // The API takes a port without a number for "all ports", which no proxy supports.
         let Some(number) = report.need(port.port, field("port"), "is missing") else { continue };
         let Some(number) = port_number(number, field("port"), report) else { continue };
-        ports.push(SlicePort { name: port.name.clone(), protocol, number: number.get() });
+        ports.push(SlicePort { name: &port.name, protocol, number: number.get() });
     }
     ports
 }

@@ -72,7 +72,7 @@ fn node(
     problems: &mut Vec<Problem>,
 ) -> Node {
     let name = config.hostname_override.as_deref().unwrap_or(&host.name).trim().to_lowercase();
-    let distinct = distinct(nodes, "Node", |node| node.metadata.name.clone(), problems);
+    let distinct = distinct(nodes, "Node", |node| node.metadata.name.as_str(), problems);
     let node = match distinct.into_iter().find(|node| node.object.metadata.name == name) {
         None => Node::of_host(&name, host),
         Some(node) => {
@@ -87,15 +87,16 @@ fn node(
     }
 }
 
-type NamespacedName = (String, String);
+/// A namespace and a name in it.
+type NamespacedName<'a> = (&'a str, &'a str);
 
 /// The slices of each Service.
-fn slices(
-    objects: &Objects,
+fn slices<'a>(
+    objects: &'a Objects,
     node: &Node,
     problems: &mut Vec<Problem>,
-) -> HashMap<NamespacedName, Vec<Slice>> {
-    let mut by_service: HashMap<NamespacedName, Vec<Slice>> = HashMap::new();
+) -> HashMap<NamespacedName<'a>, Vec<Slice<'a>>> {
+    let mut by_service: HashMap<NamespacedName<'_>, Vec<Slice<'_>>> = HashMap::new();
     let distinct =
         distinct(&objects.slices, "EndpointSlice", |s| namespaced(&s.metadata), problems);
     for slice in distinct {
@@ -103,7 +104,7 @@ fn slices(
         let object = object_name("EndpointSlice", metadata.namespace(), metadata);
         let mut report = Report { source: &slice.source, object: &object, problems };
         if let Some(slice) = Slice::new(&slice.object, node, &mut report) {
-            let service = (slice.namespace.clone(), slice.service.clone());
+            let service = (slice.namespace, slice.service);
             by_service.entry(service).or_default().push(slice);
         }
     }
@@ -115,7 +116,7 @@ fn slices(
 fn distinct<'a, T, K>(
     objects: &'a [Sourced<T>],
     kind: &'static str,
-    key: impl Fn(&T) -> K,
+    key: impl Fn(&'a T) -> K,
     problems: &mut Vec<Problem>,
 ) -> Vec<&'a Sourced<T>>
 where
@@ -165,8 +166,8 @@ impl HasMetadata for NodeObject {
     }
 }
 
-fn namespaced(metadata: &Metadata) -> NamespacedName {
-    (metadata.namespace().to_owned(), metadata.name.clone())
+fn namespaced(metadata: &Metadata) -> NamespacedName<'_> {
+    (metadata.namespace(), &metadata.name)
 }
 
 fn object_name(kind: &'static str, namespace: &str, metadata: &Metadata) -> ObjectName {

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::rule::{
     AddressType, ConntrackState, Match, Negatable, RecentAction, RejectWith, Rule, RuleSpec, Target,
 };
-use super::ruleset::{Chain, ChainName, Policy, Ruleset};
+use super::ruleset::{Chain, Policy, Ruleset};
 
 impl Ruleset {
     /// The text of `iptables-save`, counters zero, built-in chains first and then by name.
@@ -40,7 +40,7 @@ impl<'a> Saved<'a> {
     fn new(ruleset: &'a Ruleset) -> Self {
         let tables = ruleset.tables.iter().map(|(table, chains)| {
             let chains = chains.iter().map(|(name, chain)| SavedChain {
-                name,
+                name: name.as_str(),
                 policy: policy_name(chain),
                 rules: &chain.rules,
             });
@@ -56,7 +56,7 @@ struct SavedTable<'a> {
 }
 
 struct SavedChain<'a> {
-    name: &'a ChainName,
+    name: &'a str,
     policy: &'static str,
     rules: &'a [Rule],
 }

@@ -120,11 +120,11 @@ struct Restore<'a> {
 #[derive(Default)]
 struct Restored<'a> {
     name: &'static str,
-    declared: Vec<&'a ChainName>,
-    removed: Vec<(&'a ChainName, &'a Rule)>,
-    prepended: Vec<(&'a ChainName, &'a Rule)>,
-    filled: Vec<(&'a ChainName, &'a [Rule])>,
-    deleted: Vec<&'a ChainName>,
+    declared: Vec<&'a str>,
+    removed: Vec<(&'a str, &'a Rule)>,
+    prepended: Vec<(&'a str, &'a Rule)>,
+    filled: Vec<(&'a str, &'a [Rule])>,
+    deleted: Vec<&'a str>,
 }
 
 impl<'a> Restored<'a> {
@@ -133,14 +133,14 @@ impl<'a> Restored<'a> {
         for change in &table.changes {
             match *change {
                 Change::Fill { chain, rules } => {
-                    restored.declared.push(chain);
-                    restored.filled.push((chain, rules));
+                    restored.declared.push(chain.as_str());
+                    restored.filled.push((chain.as_str(), rules));
                 }
-                Change::Prepend { chain, rule } => restored.prepended.push((chain, rule)),
-                Change::Remove { chain, rule } => restored.removed.push((chain, rule)),
+                Change::Prepend { chain, rule } => restored.prepended.push((chain.as_str(), rule)),
+                Change::Remove { chain, rule } => restored.removed.push((chain.as_str(), rule)),
                 Change::Delete { chain } => {
-                    restored.declared.push(chain);
-                    restored.deleted.push(chain);
+                    restored.declared.push(chain.as_str());
+                    restored.deleted.push(chain.as_str());
                 }
             }
         }
