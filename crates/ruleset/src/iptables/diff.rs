@@ -49,8 +49,11 @@ pub fn removal<'a>(held: &'a Ruleset, ours: &Ownership<'_>) -> Transaction<'a> {
             let jumps = content.rules.iter().filter(leads_to_ours);
             changes.extend(jumps.map(|rule| Change::Remove { chain, rule }));
         }
-        let stay = led_to_by_others(*table, held, ours, |name| !name.is_built_in());
-        let gone = held.keys().filter(|name| ours.owns(*table, name) && !stay.contains(name));
+        let is_ours = |name: &ChainName| ours.owns(*table, name);
+        // The jumps from built-in chains are taken out above.
+        let others = |name: &ChainName| !is_ours(name) && !name.is_built_in();
+        let stay = led_to_by_others(held, others, is_ours);
+        let gone = held.keys().filter(|name| is_ours(name) && !stay.contains(name));
         changes.extend(gone.map(|chain| Change::Delete { chain }));
         (!changes.is_empty()).then_some(TableChanges { table: *table, changes })
     });
@@ -78,28 +81,26 @@ fn table_diff<'a>(
             prepended.extend(missing.map(|rule| Change::Prepend { chain, rule }));
         }
     }
-    let stay = led_to_by_others(table, held, ours, |_| true);
-    let stale = |name: &&ChainName| {
-        ours.owns(table, name) && !wanted.contains_key(*name) && !stay.contains(name)
-    };
-    let deleted = held.keys().filter(stale).map(|chain| Change::Delete { chain });
+    let is_stale = |name: &ChainName| ours.owns(table, name) && !wanted.contains_key(name);
+    let stay = led_to_by_others(held, |name| !ours.owns(table, name), is_stale);
+    let gone = held.keys().filter(|name| is_stale(name) && !stay.contains(name));
+    let deleted = gone.map(|chain| Change::Delete { chain });
     prepended.into_iter().chain(filled).chain(deleted).collect()
 }
 
-/// The chains that rules of others lead to, and what is reached from there: the kernel would
-/// refuse to delete them, and with them the whole transaction.
+/// The `stale` chains that rules of others lead to, and those that are reached from there: the
+/// kernel would refuse to delete them, and with them the whole transaction.
 fn led_to_by_others<'a>(
-    table: Table,
     held: &'a BTreeMap<ChainName, Chain>,
-    ours: &Ownership<'_>,
-    counts: impl Fn(&ChainName) -> bool,
+    is_others: impl Fn(&ChainName) -> bool,
+    is_stale: impl Fn(&ChainName) -> bool,
 ) -> BTreeSet<&'a ChainName> {
     let targets = |chain: &'a Chain| chain.rules.iter().filter_map(Rule::target_chain);
-    let others = held.iter().filter(|(name, _)| !ours.owns(table, name) && counts(name));
+    let others = held.iter().filter(|(name, _)| is_others(name));
     let mut waiting: Vec<&ChainName> = others.flat_map(|(_, chain)| targets(chain)).collect();
     let mut reached = BTreeSet::new();
     while let Some(name) = waiting.pop() {
-        if ours.owns(table, name) && reached.insert(name) {
+        if is_stale(name) && reached.insert(name) {
             waiting.extend(held.get(name).into_iter().flat_map(targets));
         }
     }

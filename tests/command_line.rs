@@ -1,0 +1,122 @@
+//! The command line: help that teaches, completion, versions, exit statuses.
+
+mod common;
+
+use common::{Scratch, root, rulegen, stderr, stdout};
+
+#[test]
+fn help_teaches() {
+    let help = stdout(&rulegen(&root(), &["--help"]));
+    for part in ["kube-proxy", "Examples:", "--dry-run", "--cluster-cidr", "Exit status", "cleanup"]
+    {
+        assert!(help.contains(part), "--help does not say {part:?}:\n{help}");
+    }
+    for command in ["apply", "diff", "explain", "cleanup", "completion"] {
+        let output = rulegen(&root(), &[command, "--help"]);
+        assert!(output.status.success());
+        assert!(help.contains(&format!("  {command} ")), "--help does not name {command}");
+    }
+}
+
+#[test]
+fn every_line_of_help_fits_a_terminal() {
+    for arguments in [&["--help"][..], &["diff", "--help"], &["cleanup", "--help"]] {
+        let help = stdout(&rulegen(&root(), arguments));
+        let long: Vec<&str> = help.lines().filter(|line| line.chars().count() > 100).collect();
+        assert!(long.is_empty(), "{arguments:?}: {long:?}");
+    }
+}
+
+#[test]
+fn completion_for_three_shells() {
+    for (shell, part) in
+        [("bash", "complete -F"), ("zsh", "#compdef rulegen"), ("fish", "complete -c rulegen")]
+    {
+        let output = rulegen(&root(), &["completion", shell]);
+        assert!(output.status.success());
+        assert!(stdout(&output).contains(part), "{shell}");
+    }
+}
+
+#[test]
+fn the_version() {
+    assert_eq!(
+        stdout(&rulegen(&root(), &["--version"])),
+        format!("rulegen {}\n", env!("CARGO_PKG_VERSION"))
+    );
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    for arguments in [
+        &[][..],
+        &["--dry-run"],
+        &["--no-such-flag"],
+        &["--dry-run", "-f", "x", "-o", "xml"],
+        &["-f", "x", "-o", "json"],
+        &["--dry-run", "-f", "x", "--iptables-masquerade-bit", "32"],
+        &["completion", "tcsh"],
+        &["--dry-run", "-f", "x", "--masquerade-all=maybe"],
+    ] {
+        let output = rulegen(&root(), arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn wrong_values_of_flags_name_the_flag() {
+    let good = root().join("tests/good.yaml");
+    let good = good.to_str().unwrap();
+    for (flag, part) in [
+        ("--cluster-cidr=10.244.0.0", "--cluster-cidr"),
+        ("--cluster-cidr=10.0.0.0/8,10.1.0.0/16", "--cluster-cidr"),
+        ("--detect-local-mode=Magic", "--detect-local-mode"),
+        ("--nodeport-addresses=here", "--nodeport-addresses"),
+        ("--pod-bridge-interface=much-too-long-a-name", "--pod-bridge-interface"),
+        ("--proxy-mode=ipvs", "--proxy-mode"),
+    ] {
+        let output = rulegen(&root(), &["--dry-run", "-f", good, flag]);
+        assert_eq!(output.status.code(), Some(1), "{flag}");
+        assert!(stderr(&output).contains(part), "{flag}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn the_form_of_iptables_save_holds_one_family() {
+    let good = root().join("tests/good.yaml");
+    let good = good.to_str().unwrap();
+    let output = rulegen(&root(), &["--dry-run", "-f", good, "--ip-family", "dual"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("one family"));
+    let output = rulegen(&root(), &["--dry-run", "-f", good, "-o", "json"]);
+    let families: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(families[0]["family"], "ipv4");
+    assert_eq!(families[1]["family"], "ipv6");
+}
+
+#[test]
+fn a_flag_wins_over_the_configuration() {
+    let scratch = Scratch::new("flag-wins");
+    let config = scratch.write(
+        "config.yaml",
+        "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\niptables:\n  masqueradeBit: 8\n",
+    );
+    let good = root().join("tests/good.yaml");
+    let arguments = ["--dry-run", "-f", good.to_str().unwrap(), "--config", &config];
+    assert!(stdout(&rulegen(&root(), &arguments)).contains("--set-xmark 0x100/0x100"));
+    let with_flag = [&arguments[..], &["--iptables-masquerade-bit", "5"]].concat();
+    assert!(stdout(&rulegen(&root(), &with_flag)).contains("--set-xmark 0x20/0x20"));
+}
+
+#[test]
+fn explain_follows_a_packet() {
+    let good = root().join("tests/good.yaml");
+    let arguments =
+        ["explain", "-f", good.to_str().unwrap(), "--from", "10.244.9.9", "--to", "10.96.0.99:80"];
+    let text = stdout(&rulegen(&root(), &arguments));
+    assert!(
+        text.starts_with("1.0000 goes to 10.244.9.9:8080, which sees the node's address"),
+        "{text}"
+    );
+    assert!(text.contains("nat KUBE-SERVICES: -d 10.96.0.99/32 -p tcp"), "{text}");
+}

@@ -1,0 +1,87 @@
+//! The law of the layers, read from the manifests: who may know whom, and where C may be.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use common::root;
+
+/// What a crate of ours may know of our crates, and which kinds of packages only it may use.
+const LAW: &[(&str, &[&str])] = &[
+    ("model", &[]),
+    ("ruleset", &[]),
+    ("compiler", &["rulegen-model", "rulegen-ruleset"]),
+    ("kernel", &["rulegen-ruleset"]),
+    ("cli", &["rulegen-compiler", "rulegen-kernel", "rulegen-model", "rulegen-ruleset"]),
+];
+
+/// Packages and the only crates that may depend on them.
+const KEPT: &[(&str, &[&str])] = &[
+    ("kube", &["agent"]),
+    ("tokio", &["agent", "cli"]),
+    ("nftnl", &["kernel"]),
+    ("mnl", &["kernel"]),
+    ("nix", &["kernel"]),
+    ("askama", &["ruleset", "agent"]),
+    ("anyhow", &["agent", "cli"]),
+    ("serde-saphyr", &["model"]),
+];
+
+#[test]
+fn each_crate_knows_only_those_below_it() {
+    for (name, dependencies) in crates() {
+        let Some((_, allowed)) = LAW.iter().find(|(of, _)| *of == name) else {
+            panic!("crates/{name} has no place in the law of the layers");
+        };
+        for ours in dependencies.iter().filter(|dependency| dependency.starts_with("rulegen")) {
+            assert!(allowed.contains(&ours.as_str()), "crates/{name} may not know {ours}");
+        }
+    }
+}
+
+#[test]
+fn packages_stay_where_they_belong() {
+    for (name, dependencies) in crates() {
+        for (package, keepers) in KEPT {
+            let uses = dependencies.contains(*package);
+            assert!(
+                !uses || keepers.contains(&name.as_str()),
+                "crates/{name} may not use {package}"
+            );
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_is_forbidden() {
+    let workspace = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    assert!(workspace.contains("unsafe_code = \"forbid\""));
+    for (name, _) in crates() {
+        let manifest =
+            fs::read_to_string(root().join("crates").join(&name).join("Cargo.toml")).unwrap();
+        assert!(
+            manifest.contains("[lints]\nworkspace = true"),
+            "crates/{name} has lints of its own"
+        );
+    }
+}
+
+/// The dependencies of each crate, those of its tests left out.
+fn crates() -> BTreeMap<String, BTreeSet<String>> {
+    let folders = fs::read_dir(root().join("crates")).unwrap().map(|entry| entry.unwrap().path());
+    folders
+        .map(|folder| {
+            let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+            let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
+            (name, dependencies(&manifest))
+        })
+        .collect()
+}
+
+fn dependencies(manifest: &str) -> BTreeSet<String> {
+    let section = manifest.split("\n[dependencies]\n").nth(1).unwrap_or_default();
+    let section = section.split("\n[").next().unwrap_or_default();
+    let name = |line: &str| line.split(['.', ' ', '=']).next().map(str::to_owned);
+    section.lines().filter(|line| !line.trim().is_empty()).filter_map(name).collect()
+}

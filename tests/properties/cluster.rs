@@ -1,0 +1,209 @@
+//! Clusters at random: everything a Service can be, in small numbers, so that things meet.
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use rulegen_compiler::{Plan, plan};
+use rulegen_model::{
+    DetectLocalMode, Host, IpFamily, NodePortAddresses, Objects, ProxyConfig, Snapshot,
+    parse_network, read_manifest, snapshot,
+};
+use serde_json::{Value, json};
+
+pub(crate) const NODE: &str = "node-1";
+
+/// The objects of a cluster, as `kubectl get -o json` has them.
+pub(crate) fn objects() -> impl Strategy<Value = Vec<Value>> {
+    let services =
+        (1_usize..6).prop_flat_map(|count| (0..count).map(service_with_slices).collect::<Vec<_>>());
+    services.prop_map(|services| {
+        let of_services =
+            services.into_iter().flat_map(|(service, slices)| [vec![service], slices].concat());
+        std::iter::once(node()).chain(of_services).collect()
+    })
+}
+
+fn node() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": NODE, "labels": {"topology.kubernetes.io/zone": "zone-a"}},
+        "spec": {"podCIDR": "10.244.1.0/24", "podCIDRs": ["10.244.1.0/24", "fd00:10:244:1::/64"]},
+        "status": {"addresses": [
+            {"type": "InternalIP", "address": "192.168.50.1"},
+            {"type": "InternalIP", "address": "fd00:50::1"},
+            {"type": "ExternalIP", "address": "172.20.0.1"},
+            {"type": "Hostname", "address": NODE},
+        ]},
+    })
+}
+
+fn service_with_slices(n: usize) -> impl Strategy<Value = (Value, Vec<Value>)> {
+    (service(n), vec(slice(n), 0..4))
+}
+
+fn service(n: usize) -> impl Strategy<Value = Value> {
+    let shape = (
+        select(vec!["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"]),
+        select(vec![vec!["IPv4"], vec!["IPv6"], vec!["IPv4", "IPv6"], vec!["IPv6", "IPv4"]]),
+        vec(select(vec!["TCP", "UDP", "SCTP"]), 1..4),
+        subsequence(vec!["203.0.113.7", "2001:db8::7"], 0..=2),
+        subsequence(
+            vec![("198.51.100.1", "VIP"), ("198.51.100.2", "Proxy"), ("2001:db8:1::1", "VIP")],
+            0..=3,
+        ),
+        subsequence(vec!["198.18.0.0/15", "192.168.50.0/24", "0.0.0.0/0", " fd00:50::/64"], 0..=2),
+    );
+    let policies = (
+        select(vec!["Cluster", "Local"]),
+        select(vec!["Cluster", "Local"]),
+        option::of(1_u32..1000),
+        prop::bool::weighted(0.1),
+    );
+    (shape, policies).prop_map(
+        move |((kind, families, protocols, external, ingress, ranges), policies)| {
+            let (external_policy, internal_policy, affinity, headless) = policies;
+            let ports: Vec<Value> = protocols
+                .iter()
+                .enumerate()
+                .map(|(p, protocol)| {
+                    let mut port =
+                        json!({"name": format!("p{p}"), "port": 80 + p, "protocol": protocol});
+                    if kind != "ClusterIP" {
+                        port["nodePort"] = json!(30000 + n * 10 + p);
+                    }
+                    port
+                })
+                .collect();
+            let ip = |family: &&str| match *family {
+                "IPv4" => format!("10.96.0.{}", n + 10),
+                _ => format!("fd00:96::{:x}", n + 16),
+            };
+            let ips: Vec<String> = families.iter().map(ip).collect();
+            let ips = if headless { vec!["None".to_owned()] } else { ips };
+            let ingress: Vec<Value> =
+                ingress.iter().map(|(ip, mode)| json!({"ip": ip, "ipMode": mode})).collect();
+            let mut spec = json!({
+                "type": kind, "ports": ports, "ipFamilies": families, "clusterIP": ips[0],
+                "clusterIPs": ips, "externalTrafficPolicy": external_policy,
+                "internalTrafficPolicy": internal_policy, "loadBalancerSourceRanges": ranges,
+            });
+            // Addresses of their own for each, as in a cluster where nothing collides.
+            if n == 0 {
+                spec["externalIPs"] = json!(external);
+            }
+            if let Some(seconds) = affinity {
+                spec["sessionAffinity"] = json!("ClientIP");
+                spec["sessionAffinityConfig"] = json!({"clientIP": {"timeoutSeconds": seconds}});
+            }
+            let ingress = if n == 0 && kind == "LoadBalancer" { ingress } else { Vec::new() };
+            json!({
+                "apiVersion": "v1", "kind": "Service",
+                "metadata": {"name": format!("svc-{n}"), "namespace": "default"},
+                "spec": spec, "status": {"loadBalancer": {"ingress": ingress}},
+            })
+        },
+    )
+}
+
+fn slice(n: usize) -> impl Strategy<Value = Value> {
+    let endpoints = |family| (Just(family), vec(endpoint(family), 0..5));
+    let of_family = select(vec!["IPv4", "IPv6"]).prop_flat_map(endpoints);
+    (any::<u32>(), of_family, 0_usize..3).prop_map(move |(id, (family, endpoints), shift)| {
+        let port = |p: usize, protocol: &str| {
+            json!({"name": format!("p{p}"), "port": 8080 + p + shift, "protocol": protocol})
+        };
+        let ports: Vec<Value> =
+            (0..3).flat_map(|p| ["TCP", "UDP", "SCTP"].map(|protocol| port(p, protocol))).collect();
+        json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": family,
+            "metadata": {
+                "name": format!("svc-{n}-{id:x}"), "namespace": "default",
+                "labels": {"kubernetes.io/service-name": format!("svc-{n}")},
+            },
+            "ports": ports, "endpoints": endpoints,
+        })
+    })
+}
+
+fn endpoint(family: &'static str) -> impl Strategy<Value = Value> {
+    let conditions =
+        (option::of(any::<bool>()), option::of(any::<bool>()), option::of(any::<bool>()));
+    let hints =
+        (option::of(select(vec!["zone-a", "zone-b"])), option::of(select(vec![NODE, "node-2"])));
+    (1_u8..3, 2_u8..8, conditions, hints, prop::bool::weighted(0.9)).prop_map(
+        move |(node, host, (ready, serving, terminating), (zone, on_node), named)| {
+            let address = match family {
+                "IPv4" => format!("10.244.{node}.{host}"),
+                _ => format!("fd00:10:244:{node}::{host:x}"),
+            };
+            json!({
+                "addresses": [address],
+                "conditions": {"ready": ready, "serving": serving, "terminating": terminating},
+                "nodeName": named.then(|| format!("node-{node}")),
+                "hints": {
+                    "forZones": zone.map(|name| vec![json!({"name": name})]),
+                    "forNodes": on_node.map(|name| vec![json!({"name": name})]),
+                },
+            })
+        },
+    )
+}
+
+/// Configurations that change rules.
+pub(crate) fn config() -> impl Strategy<Value = ProxyConfig> {
+    let modes = select(vec![
+        DetectLocalMode::ClusterCidr,
+        DetectLocalMode::NodeCidr,
+        DetectLocalMode::BridgeInterface,
+        DetectLocalMode::InterfaceNamePrefix,
+    ]);
+    let addresses = select(vec![
+        NodePortAddresses::All,
+        NodePortAddresses::Primary,
+        NodePortAddresses::Networks(vec![parse_network("172.20.0.0/16").unwrap()]),
+    ]);
+    let cidrs = subsequence(vec!["10.244.0.0/16", "fd00:10:244::/48"], 0..=2);
+    (modes, addresses, cidrs, any::<bool>(), any::<bool>(), 0_u8..32).prop_map(
+        |(
+            detect_local_mode,
+            node_port_addresses,
+            cidrs,
+            masquerade_all,
+            localhost_node_ports,
+            masquerade_bit,
+        )| {
+            ProxyConfig {
+                hostname_override: Some(NODE.to_owned()),
+                detect_local_mode,
+                node_port_addresses,
+                cluster_cidrs: cidrs.iter().filter_map(|cidr| parse_network(cidr)).collect(),
+                bridge_interface: Some("cni0".to_owned()),
+                interface_name_prefix: Some("cali".to_owned()),
+                masquerade_all,
+                localhost_node_ports,
+                masquerade_bit,
+                ..ProxyConfig::default()
+            }
+        },
+    )
+}
+
+pub(crate) fn read(texts: &[String]) -> Objects {
+    let mut objects = Objects::default();
+    for (n, text) in texts.iter().enumerate() {
+        let problems = read_manifest(&format!("{n}"), text.as_bytes(), &mut objects);
+        assert!(problems.is_empty(), "{problems:?}");
+    }
+    objects
+}
+
+pub(crate) fn snapshot_of(objects: &[Value], config: &ProxyConfig) -> Snapshot {
+    let texts: Vec<String> = objects.iter().map(Value::to_string).collect();
+    snapshot(&read(&texts), config, &Host::default()).0
+}
+
+pub(crate) fn plans(objects: &[Value], config: &ProxyConfig) -> [(IpFamily, Plan); 2] {
+    let snapshot = snapshot_of(objects, config);
+    IpFamily::BOTH.map(|family| (family, plan(&snapshot, config, family)))
+}

@@ -1,0 +1,201 @@
+//! Order, text, and diff.
+
+use proptest::prelude::*;
+use rulegen_compiler::iptables::{OURS, removal_of_everything, ruleset};
+use rulegen_compiler::plan;
+use rulegen_model::{Host, IpFamily, Objects, ProxyConfig, read_config, read_manifest, snapshot};
+use rulegen_ruleset::Family;
+use rulegen_ruleset::iptables::{Chain, Rule, Ruleset, Table, diff, parse};
+use serde_json::{Value, json};
+
+use crate::cluster::{config, objects, plans, read};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// The same objects in any order, in one file or many, in YAML or JSON, give the same bytes.
+    #[test]
+    fn order_files_and_form_do_not_matter(
+        (given, shuffled) in objects().prop_flat_map(|o| (Just(o.clone()), Just(o).prop_shuffle())),
+        config in config(),
+        forms in proptest::collection::vec(0_u8..4, 40),
+    ) {
+        let one_list = vec![json!({"apiVersion": "v1", "kind": "List", "items": given}).to_string()];
+        let many_files: Vec<String> =
+            shuffled.iter().zip(&forms).map(|(object, form)| in_form(object, *form)).collect();
+        let one_file = vec![many_files.join("\n---\n")];
+        let texts = |files: &[String]| IpFamily::BOTH.map(|family| {
+            let (snapshot, _) = snapshot(&read(files), &config, &Host::default());
+            ruleset(&plan(&snapshot, &config, family)).to_text()
+        });
+        let wanted = texts(&one_list);
+        prop_assert_eq!(&texts(&many_files), &wanted);
+        prop_assert_eq!(&texts(&one_file), &wanted);
+    }
+
+    /// What is printed is read back as what it was, and as nothing foreign.
+    #[test]
+    fn text_is_read_back(objects in objects(), config in config()) {
+        for (_, plan) in plans(&objects, &config) {
+            let ruleset = ruleset(&plan);
+            let (back, errors) = parse(ruleset.family, &ruleset.to_text());
+            prop_assert_eq!(errors, vec![]);
+            prop_assert_eq!(back, ruleset);
+        }
+    }
+
+    /// A diff carried out leaves nothing to do, and what is foreign as it was.
+    #[test]
+    fn diff_then_apply_gives_the_wanted(
+        before in objects(), after in objects(), config in config(), strangers in strangers(),
+    ) {
+        for ((_, before), (_, after)) in plans(&before, &config).iter().zip(&plans(&after, &config)) {
+            let mut held = ruleset(before);
+            strangers.iter().for_each(|stranger| stranger.join(&mut held));
+            let foreign_before = foreign(&held);
+            let wanted = ruleset(after);
+            let held_before = held.clone();
+            diff(&held_before, &wanted, &OURS).apply(&mut held);
+            let rest = diff(&held, &wanted, &OURS).to_text();
+            prop_assert_eq!(rest, "");
+            prop_assert_eq!(&foreign(&held), &foreign_before);
+            let stale = |name: &str| OURS.owns(Table::Nat, &name.into())
+                && wanted.chain(Table::Nat, &name.into()).is_none();
+            for name in held.tables[&Table::Nat].keys() {
+                prop_assert!(!stale(name.as_str()) || is_used_by_strangers(&held, name.as_str()));
+            }
+        }
+    }
+
+    /// What is equal needs nothing, also from an empty kernel to the wanted in one step.
+    #[test]
+    fn equal_needs_nothing(objects in objects(), config in config()) {
+        for (_, plan) in plans(&objects, &config) {
+            let wanted = ruleset(&plan);
+            prop_assert!(diff(&wanted, &wanted, &OURS).is_empty());
+            let mut held = Ruleset::new(wanted.family);
+            let empty = held.clone();
+            diff(&empty, &wanted, &OURS).apply(&mut held);
+            prop_assert_eq!(held, wanted);
+        }
+    }
+
+    /// A clean-up takes all that is ours and nothing else.
+    #[test]
+    fn removal_takes_all_of_it_and_nothing_else(
+        objects in objects(), config in config(), strangers in strangers(),
+    ) {
+        for (_, plan) in plans(&objects, &config) {
+            let mut held = ruleset(&plan);
+            let mut only_strangers = Ruleset::new(held.family);
+            for table in [Table::Filter, Table::Nat] {
+                only_strangers.tables.insert(table, Ruleset::built_in_chains(table));
+            }
+            // Those that lead into our chains keep them, which the law above covers.
+            // And where kubelet is, the shared firewall is its own: see `kubelet_keeps_its_firewall`.
+            let apart: Vec<_> =
+                strangers.iter().filter(|s| !s.leads_to_ours() && !s.chain.contains("KUBELET")).collect();
+            apart.iter().for_each(|stranger| stranger.join(&mut held));
+            apart.iter().for_each(|stranger| stranger.join(&mut only_strangers));
+            let before = held.clone();
+            removal_of_everything(&before).apply(&mut held);
+            prop_assert_eq!(held, only_strangers);
+        }
+    }
+
+    /// Whatever is read, nothing breaks.
+    #[test]
+    fn no_input_breaks_a_reader(bytes in proptest::collection::vec(any::<u8>(), 0..400), text in ".{0,400}") {
+        for input in [&bytes[..], text.as_bytes()] {
+            let mut objects = Objects::default();
+            read_manifest("x", input, &mut objects);
+            snapshot(&objects, &ProxyConfig::default(), &Host::default());
+            read_config("x", input);
+        }
+        parse(Family::Ipv4, &text);
+    }
+}
+
+fn in_form(object: &Value, form: u8) -> String {
+    match form {
+        0 => object.to_string(),
+        1 => serde_json::to_string_pretty(object).unwrap(),
+        2 => serde_saphyr::to_string(object).unwrap(),
+        _ => format!("# a comment\n{}", serde_saphyr::to_string(object).unwrap()),
+    }
+}
+
+/// A rule of somebody else's.
+#[derive(Debug, Clone)]
+struct Stranger {
+    table: Table,
+    chain: String,
+    text: String,
+    target: Option<String>,
+    first: bool,
+}
+
+fn strangers() -> impl Strategy<Value = Vec<Stranger>> {
+    let chains = prop::sample::select(vec![
+        (Table::Filter, "INPUT"),
+        (Table::Filter, "FORWARD"),
+        (Table::Filter, "CALICO"),
+        (Table::Nat, "PREROUTING"),
+        (Table::Nat, "POSTROUTING"),
+        (Table::Nat, "CNI-HOSTPORT"),
+        (Table::Nat, "KUBE-KUBELET-CANARY"),
+    ]);
+    let targets =
+        prop::sample::select(vec![None, Some("ACCEPT"), Some("KUBE-MARK-MASQ"), Some("CALICO")]);
+    let stranger = (chains, targets, any::<u16>(), any::<bool>()).prop_map(
+        |((table, chain), target, port, first)| {
+            let jump = target.map(|target| format!(" -j {target}")).unwrap_or_default();
+            let text = format!("-p tcp -m multiport --dports {port}{jump}");
+            Stranger {
+                table,
+                chain: chain.to_owned(),
+                text,
+                target: target.map(str::to_owned),
+                first,
+            }
+        },
+    );
+    proptest::collection::vec(stranger, 0..8)
+}
+
+impl Stranger {
+    fn join(&self, ruleset: &mut Ruleset) {
+        let chains = ruleset
+            .tables
+            .entry(self.table)
+            .or_insert_with(|| Ruleset::built_in_chains(self.table));
+        let chain: &mut Chain = chains.entry(self.chain.as_str().into()).or_default();
+        let target = self.target.as_deref().map(Into::into);
+        let rule = Rule::Foreign { text: self.text.as_str().into(), target };
+        let at = if self.first { 0 } else { chain.rules.len() };
+        chain.rules.insert(at, rule);
+    }
+
+    fn leads_to_ours(&self) -> bool {
+        self.target.as_deref().is_some_and(|target| target.starts_with("KUBE-"))
+    }
+}
+
+/// What is not ours: chains, and rules in their order.
+fn foreign(ruleset: &Ruleset) -> Vec<(Table, String, Vec<String>)> {
+    let mut found = Vec::new();
+    for (table, chains) in &ruleset.tables {
+        for (name, chain) in chains.iter().filter(|(name, _)| !OURS.owns(*table, name)) {
+            let theirs = |rule: &&Rule| matches!(rule, Rule::Foreign { .. });
+            let rules = chain.rules.iter().filter(theirs).map(Rule::to_string).collect();
+            found.push((*table, name.to_string(), rules));
+        }
+    }
+    found
+}
+
+fn is_used_by_strangers(ruleset: &Ruleset, chain: &str) -> bool {
+    ruleset.tables[&Table::Nat].values().flat_map(|c| &c.rules).any(|rule| {
+        matches!(rule, Rule::Foreign { target: Some(target), .. } if target.as_str() == chain)
+    })
+}

@@ -1,0 +1,264 @@
+//! What packets meet: the plan says it, the printed rules do it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use proptest::prelude::*;
+use rulegen_compiler::iptables::ruleset;
+use rulegen_compiler::{
+    External, ExternalAddress, Firewall, Masquerade, NodePortsAt, Outcome, Plan, PodTraffic,
+    Refusal, ServicePlan,
+};
+use rulegen_model::{Endpoint, IpFamily, TrafficPolicy};
+use rulegen_ruleset::iptables::{Origin, Packet, Protocol, Trace, Verdict, parse, trace};
+
+use crate::cluster::{config, objects, plans};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// The chance of each endpoint is 1/n, to the resolution of the kernel's 31 bits; and each
+    /// packet is forwarded, masqueraded, rejected or dropped as the plan says.
+    #[test]
+    fn the_rules_do_what_the_plan_says(objects in objects(), config in config()) {
+        for (family, plan) in plans(&objects, &config) {
+            let (rules, errors) = parse(ruleset(&plan).family, &ruleset(&plan).to_text());
+            prop_assert!(errors.is_empty());
+            let local = local_addresses(family);
+            for service in &plan.services {
+                for (destination, kind) in frontends(&plan, service, &local) {
+                    for client in clients(family, service) {
+                        let client = match destination.ip() {
+                            // No such packet comes in from anywhere: the kernel drops it before.
+                            ip if ip.is_loopback() && client.origin != Origin::Host => continue,
+                            ip if ip.is_loopback() => Client { source: ip, ..client },
+                            _ => client,
+                        };
+                        let packet = Packet {
+                            origin: client.origin.clone(),
+                            source: client.source,
+                            destination,
+                            protocol: Protocol::parse(service.name.protocol.lower_case()).unwrap(),
+                        };
+                        let trace = trace(&rules, &local, &packet);
+                        let wanted = meaning(&plan, service, kind, &client, &local);
+                        check(&trace, &wanted, &packet)?;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn local_addresses(family: IpFamily) -> Vec<IpAddr> {
+    let texts: &[&str] = match family {
+        IpFamily::Ipv4 => &["192.168.50.1", "172.20.0.1", "127.0.0.1"],
+        IpFamily::Ipv6 => &["fd00:50::1", "::1"],
+    };
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+#[derive(Debug, Clone)]
+struct Client {
+    origin: Origin,
+    source: IpAddr,
+}
+
+/// A pod here, a pod elsewhere, somebody outside in and out of source ranges, the node itself,
+/// and the service's own endpoints.
+fn clients(family: IpFamily, service: &ServicePlan) -> Vec<Client> {
+    let through = |interface: &str, source: &str| Client {
+        origin: Origin::Interface(interface.to_owned()),
+        source: source.parse().unwrap(),
+    };
+    let mut clients = match family {
+        IpFamily::Ipv4 => vec![
+            through("cali1", "10.244.1.200"),
+            through("cni0", "10.244.1.201"),
+            through("eth1", "10.244.2.200"),
+            through("eth0", "198.18.0.1"),
+            through("eth0", "203.0.113.99"),
+            Client { origin: Origin::Host, source: "192.168.50.1".parse().unwrap() },
+        ],
+        IpFamily::Ipv6 => vec![
+            through("cali1", "fd00:10:244:1::200"),
+            through("eth1", "fd00:10:244:2::200"),
+            through("eth0", "fd00:50::99"),
+            through("eth0", "2001:db8:9::1"),
+            Client { origin: Origin::Host, source: "fd00:50::1".parse().unwrap() },
+        ],
+    };
+    let first = service.reachable_endpoints.first();
+    clients.extend(first.map(|endpoint| through("cali1", &endpoint.address.ip().to_string())));
+    clients
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    ClusterIp,
+    External(ExternalAddress),
+    ClosedNodePort,
+}
+
+fn frontends(plan: &Plan, service: &ServicePlan, local: &[IpAddr]) -> Vec<(SocketAddr, Kind)> {
+    let mut frontends =
+        vec![(SocketAddr::new(service.internal.address, service.port), Kind::ClusterIp)];
+    for address in service.external.iter().flat_map(|external| &external.addresses) {
+        let kind = Kind::External(*address);
+        match *address {
+            ExternalAddress::ExternalIp(ip) | ExternalAddress::LoadBalancerIp(ip) => {
+                frontends.push((SocketAddr::new(ip, service.port), kind));
+            }
+            ExternalAddress::NodePort(port) => {
+                frontends.extend(local.iter().map(|ip| {
+                    let open = match &plan.node_ports_at {
+                        NodePortsAt::AnyLocal { loopback } => *loopback || !ip.is_loopback(),
+                        NodePortsAt::These(addresses) => addresses.contains(ip),
+                    };
+                    let kind = if open { kind } else { Kind::ClosedNodePort };
+                    (SocketAddr::new(*ip, port.get()), kind)
+                }));
+            }
+        }
+    }
+    frontends
+}
+
+/// What a packet must meet.
+#[derive(Debug)]
+enum Meaning {
+    /// Goes on untranslated, or is refused as other traffic to the node.
+    Passes,
+    Refused(Refusal),
+    Dropped,
+    Forwarded {
+        endpoints: Vec<Endpoint>,
+        masqueraded: bool,
+        from: IpAddr,
+    },
+}
+
+fn meaning(
+    plan: &Plan,
+    service: &ServicePlan,
+    kind: Kind,
+    client: &Client,
+    local: &[IpAddr],
+) -> Meaning {
+    let from_pod = is_pod(plan, client);
+    let is_node = client.origin == Origin::Host || local.contains(&client.source);
+    let forward = |policy: TrafficPolicy, masqueraded: bool| Meaning::Forwarded {
+        endpoints: match policy {
+            TrafficPolicy::Cluster => service.cluster_endpoints.clone(),
+            TrafficPolicy::Local => service.local_endpoints.clone(),
+        },
+        masqueraded,
+        from: client.source,
+    };
+    match kind {
+        // The refusals in the filter table are for the node's addresses whatever the node
+        // ports are open at.
+        Kind::ClosedNodePort => match service.external.as_ref().map(|external| external.outcome) {
+            Some(Outcome::Refuse(refusal)) if client.origin != Origin::Host => {
+                Meaning::Refused(refusal)
+            }
+            Some(Outcome::Refuse(refusal)) => Meaning::Refused(refusal),
+            _ => Meaning::Passes,
+        },
+        Kind::ClusterIp => match service.internal.outcome {
+            Outcome::Refuse(refusal) => Meaning::Refused(refusal),
+            Outcome::Forward(policy) => forward(
+                policy,
+                match service.internal.masquerade {
+                    Masquerade::All => true,
+                    Masquerade::NotFromPods => !from_pod,
+                    Masquerade::None => false,
+                },
+            ),
+        },
+        Kind::External(address) => {
+            let external: &External = service.external.as_ref().unwrap();
+            if !external.forwards {
+                return refused(external, client, address, local);
+            }
+            if let (ExternalAddress::LoadBalancerIp(_), Some(firewall)) =
+                (address, &external.firewall)
+            {
+                if !is_accepted(firewall, external, client.source) {
+                    return Meaning::Dropped;
+                }
+            }
+            match external.policy {
+                TrafficPolicy::Cluster => forward(TrafficPolicy::Cluster, true),
+                TrafficPolicy::Local if from_pod => forward(TrafficPolicy::Cluster, false),
+                TrafficPolicy::Local if is_node => forward(TrafficPolicy::Cluster, true),
+                TrafficPolicy::Local => match external.outcome {
+                    Outcome::Forward(policy) => forward(policy, false),
+                    Outcome::Refuse(_) => refused(external, client, address, local),
+                },
+            }
+        }
+    }
+}
+
+/// Packets that the node itself sends to a remote external address pass: the rules that refuse
+/// them are in INPUT and FORWARD, as in kube-proxy.
+fn refused(
+    external: &External,
+    client: &Client,
+    address: ExternalAddress,
+    _local: &[IpAddr],
+) -> Meaning {
+    let at_node = matches!(address, ExternalAddress::NodePort(_));
+    match external.outcome {
+        Outcome::Refuse(_) if client.origin == Origin::Host && !at_node => Meaning::Passes,
+        Outcome::Refuse(refusal) => Meaning::Refused(refusal),
+        Outcome::Forward(_) => Meaning::Passes,
+    }
+}
+
+fn is_pod(plan: &Plan, client: &Client) -> bool {
+    match (&plan.pod_traffic, &client.origin) {
+        (Some(PodTraffic::From(network)), _) => network.contains(&client.source),
+        (Some(PodTraffic::Through(bridge)), Origin::Interface(name)) => name == bridge,
+        (Some(PodTraffic::ThroughPrefix(start)), Origin::Interface(name)) => {
+            name.starts_with(start.as_str())
+        }
+        _ => false,
+    }
+}
+
+fn is_accepted(firewall: &Firewall, external: &External, source: IpAddr) -> bool {
+    let is_load_balancer = || external.addresses.contains(&ExternalAddress::LoadBalancerIp(source));
+    firewall.source_ranges.iter().any(|range| range.contains(&source))
+        || (firewall.from_node && is_load_balancer())
+}
+
+fn check(trace: &Trace<'_>, wanted: &Meaning, packet: &Packet) -> Result<(), TestCaseError> {
+    let verdicts = trace.verdicts();
+    let only = |verdict: Verdict| matches!(verdicts.as_slice(), [(found, _)] if *found == verdict);
+    let fine = match wanted {
+        Meaning::Passes => verdicts
+            .iter()
+            .all(|(verdict, _)| matches!(verdict, Verdict::Delivered { translated: false, .. })),
+        Meaning::Refused(Refusal::NoEndpoints) => only(Verdict::Rejected),
+        Meaning::Refused(Refusal::NoLocalEndpoints) | Meaning::Dropped => only(Verdict::Dropped),
+        Meaning::Forwarded { endpoints, masqueraded, from } => {
+            let n = u64::try_from(endpoints.len()).unwrap();
+            verdicts.len() == endpoints.len()
+                && endpoints.iter().all(|endpoint| {
+                    let verdict = Verdict::Delivered {
+                        destination: endpoint.address,
+                        translated: true,
+                        masqueraded: *masqueraded || endpoint.address.ip() == *from,
+                    };
+                    // Each of at most n - 1 thresholds is off by less than one step of 2^-31,
+                    // and what is off in one is made up for by the others.
+                    verdicts
+                        .iter()
+                        .any(|(found, chance)| *found == verdict && chance.is_one_in(n, 2))
+                })
+        }
+    };
+    prop_assert!(fine, "{packet:?}\nwanted {wanted:?}\nfound {verdicts:?}");
+    Ok(())
+}
