@@ -1,1 +1,15 @@
-//! placeholder
+//! What the kernel makes of it: rules in network namespaces, and real packets through them.
+//!
+//! Needs root, iproute2 and both variants of iptables (`ci/test` installs them), and fails
+//! without. Every namespace is the tests' own, with a lock file of its own, and is removed
+//! however the tests end; nothing is sent anywhere else.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod apply;
+mod lab;
+mod namespace;
+mod packets;
+mod restore;
+mod traffic;

@@ -46,7 +46,8 @@ impl<R: BufRead> Documents<R> {
                 break;
             }
             let piece = text.get(start..).unwrap_or_default();
-            let behind = after_separator(piece).filter(|_| self.at_line_start).map(<[u8]>::to_vec);
+            let behind = after_separator(piece).filter(|_| self.at_line_start);
+            let behind = behind.map(|behind| behind.trim_ascii_start().to_vec());
             self.at_line_start = piece.ends_with(b"\n");
             if let Some(behind) = behind {
                 text.truncate(start);

@@ -77,13 +77,26 @@ fn parse_chain(declaration: &str) -> Result<(ChainName, Option<Policy>), &'stati
     let (Some(name), Some(policy)) = (words.next(), words.next()) else {
         return Err("a chain without name or policy");
     };
+    let name = chain_name(name)?;
     let policy = match policy {
         "ACCEPT" => Some(Policy::Accept),
         "DROP" => Some(Policy::Drop),
         "-" => None,
         _ => return Err("an unknown policy"),
     };
-    Ok((name.into(), policy))
+    Ok((name, policy))
+}
+
+fn chain_name(name: &str) -> Result<ChainName, &'static str> {
+    plain(name).map(ChainName::from).ok_or("no name of a chain")
+}
+
+/// A name that iptables takes: no blank, quote or control character in it, no `-` or `!`
+/// before it.
+fn plain(name: &str) -> Option<&str> {
+    let unusable = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\\');
+    let usable = !name.is_empty() && !name.starts_with(['-', '!']) && !name.contains(unusable);
+    usable.then_some(name)
 }
 
 /// `[packets:bytes] -A …` is what `iptables-save -c` prints.
@@ -97,14 +110,12 @@ fn without_counters(line: &str) -> &str {
 fn parse_rule(line: &str) -> Result<(ChainName, Rule), &'static str> {
     let rest = line.strip_prefix("-A ").ok_or("neither a table, a chain nor a rule")?;
     let (chain, text) = rest.split_once(' ').unwrap_or((rest, ""));
-    if chain.is_empty() {
-        return Err("a rule without a chain");
-    }
+    let chain = chain_name(chain)?;
     let rule = match parse_spec(text) {
         Some(spec) => Rule::Known(spec),
         None => Rule::Foreign { text: text.into(), target: foreign_target(text) },
     };
-    Ok((chain.into(), rule))
+    Ok((chain, rule))
 }
 
 /// The word behind `-j` or `-g`, wherever it stands outside quotes.
@@ -112,7 +123,7 @@ fn foreign_target(text: &str) -> Option<ChainName> {
     let mut words = Words(text);
     while let Some(word) = words.next() {
         if !word.quoted && matches!(&*word.text, "-j" | "-g" | "--jump" | "--goto") {
-            return words.next().map(|word| ChainName::from(word.text.as_ref()));
+            return chain_name(&words.next()?.text).ok();
         }
     }
     None
@@ -131,7 +142,7 @@ fn parse_spec(text: &str) -> Option<RuleSpec> {
                 rule.destination = Some(network(&mut words, negated)?);
             }
             ("-i", _) if rule.in_interface.is_none() => {
-                let value = Interface(next(&mut words)?.into());
+                let value = Interface(plain(&next(&mut words)?)?.into());
                 rule.in_interface = Some(Negatable { negated, value });
             }
             ("-p", false) if rule.protocol.is_none() => {
@@ -230,7 +241,7 @@ fn parse_recent(words: &mut Peekable<Words<'_>>) -> Option<Recent> {
         _ => return None,
     };
     expect(words, "--name")?;
-    let list = ChainName::from(next(words)?.as_ref());
+    let list = chain_name(&next(words)?).ok()?;
     expect(words, "--mask")?;
     let mask = next(words)?.parse().ok()?;
     expect(words, "--rsource")?;
@@ -259,7 +270,7 @@ fn parse_target(words: &mut Peekable<Words<'_>>) -> Option<Target> {
         }
         // What has options of its own is another module's target, not a chain.
         _ if words.peek().is_some() => return None,
-        _ => Target::Jump(ChainName::from(name.as_ref())),
+        _ => Target::Jump(chain_name(&name).ok()?),
     })
 }
 
@@ -335,4 +346,59 @@ fn unescape(quoted: &str) -> (String, &str) {
         }
     }
     (text, characters.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(text: &str) -> (Vec<Rule>, Vec<ParseError>) {
+        let (ruleset, errors) = parse(Family::Ipv4, &format!("*nat\n{text}\nCOMMIT\n"));
+        let chains = ruleset.tables.get(&Table::Nat).cloned().unwrap_or_default();
+        (chains.into_values().flat_map(|chain| chain.rules).collect(), errors)
+    }
+
+    #[test]
+    fn rules_of_others_are_kept_as_they_are_with_their_target() {
+        for (text, target) in [
+            ("-p icmp -j ACCEPT", Some("ACCEPT")),
+            ("-p tcp -m multiport --dports 22,80 -g ELSEWHERE", Some("ELSEWHERE")),
+            ("-m comment --comment \"-j TRAP\" -m owner --uid-owner 0", None),
+            ("-s 10.0.0.1/32 -m tcp --sport 5 -j SNAT --to-source 10.0.0.2", Some("SNAT")),
+            ("! -p tcp", None),
+            ("-m comment --comment \"a \\\"quoted\\\" -j word\" -m ttl --ttl-eq 1 -j X", Some("X")),
+        ] {
+            let (rules, errors) = rules(&format!("-A CHAIN {text}"));
+            assert_eq!(errors, []);
+            let target = target.map(ChainName::from);
+            assert_eq!(rules, [Rule::Foreign { text: text.into(), target }]);
+        }
+    }
+
+    #[test]
+    fn quotes_counters_and_old_masks_are_understood() {
+        let (rules, errors) = rules(
+            "[12:34] -A CHAIN -s 10.0.0.1 -m comment --comment \"it's \\\\ \\\"x\\\"\" -m mark --mark 0x1 -j RETURN",
+        );
+        assert_eq!(errors, []);
+        let text: Vec<String> = rules.iter().map(Rule::to_string).collect();
+        let wanted = " -s 10.0.0.1/32 -m comment --comment \"it\\'s \\\\ \\\"x\\\"\" -m mark --mark 0x1/0xffffffff -j RETURN";
+        assert_eq!(text, [wanted]);
+    }
+
+    #[test]
+    fn what_is_no_line_of_iptables_save_is_told_with_its_number() {
+        for (line, message) in [
+            ("-A", "neither a table, a chain nor a rule"),
+            ("-A IN\tPUT -j ACCEPT", "no name of a chain"),
+            ("-A -x -j ACCEPT", "no name of a chain"),
+            (":X", "a chain without name or policy"),
+            (":X MAYBE [0:0]", "an unknown policy"),
+            ("*teapot", "no table of iptables"),
+            ("hello", "neither a table, a chain nor a rule"),
+        ] {
+            let (_, errors) = rules(line);
+            assert_eq!(errors.first(), Some(&ParseError { line: 2, message }), "{line}");
+        }
+    }
 }

@@ -1,0 +1,28 @@
+//! Any text as the output of iptables-save: nothing may panic, what is read is printed and read
+//! the same, and neither a diff nor a clean-up touches what is not ours.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use rulegen_compiler::iptables::{OURS, removal_of_everything, ruleset};
+use rulegen_compiler::plan;
+use rulegen_model::{Host, IpFamily, Objects, ProxyConfig, snapshot};
+use rulegen_ruleset::Family;
+use rulegen_ruleset::iptables::{diff, parse};
+
+fuzz_target!(|input: &str| {
+    let (held, _) = parse(Family::Ipv4, input);
+    let (again, errors) = parse(Family::Ipv4, &held.to_text());
+    assert_eq!(errors, vec![]);
+    assert_eq!(again, held);
+
+    let config = ProxyConfig::default();
+    let (snapshot, _) = snapshot(&Objects::default(), &config, &Host::default());
+    let wanted = ruleset(&plan(&snapshot, &config, IpFamily::Ipv4));
+    let mut after = held.clone();
+    diff(&held, &wanted, &OURS).apply(&mut after);
+    assert!(diff(&after, &wanted, &OURS).is_empty());
+    let mut clean = after.clone();
+    removal_of_everything(&after).apply(&mut clean);
+    assert!(removal_of_everything(&clean).is_empty());
+});

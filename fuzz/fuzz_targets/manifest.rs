@@ -1,0 +1,25 @@
+//! Any bytes as a manifest and as a configuration: nothing may panic, and whatever comes out
+//! must be rules that are read back as they were printed.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use rulegen_compiler::iptables::ruleset;
+use rulegen_compiler::plan;
+use rulegen_model::{Host, IpFamily, Objects, read_config, read_manifest, snapshot};
+use rulegen_ruleset::iptables::parse;
+
+fuzz_target!(|input: &[u8]| {
+    let (config, _) = read_config("fuzz", input);
+    let mut objects = Objects::default();
+    for problem in read_manifest("fuzz", input, &mut objects) {
+        assert!(!problem.to_string().contains('\n'));
+    }
+    let (snapshot, _) = snapshot(&objects, &config, &Host::default());
+    for family in IpFamily::BOTH {
+        let rules = ruleset(&plan(&snapshot, &config, family));
+        let (back, errors) = parse(rules.family, &rules.to_text());
+        assert_eq!(errors, vec![]);
+        assert_eq!(back, rules);
+    }
+});

@@ -1,0 +1,363 @@
+//! Applying, diffing and cleaning up beside other people's rules.
+
+use std::fs;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::common::{root, stderr, stdout};
+use crate::namespace::Namespace;
+
+const VARIANTS: [&str; 2] = ["nft", "legacy"];
+
+/// What was there before us: kubelet's chains, a network plugin's, and the administrator's.
+const OTHERS: &str = "\
+*mangle
+:KUBE-IPTABLES-HINT - [0:0]
+:KUBE-KUBELET-CANARY - [0:0]
+COMMIT
+*filter
+:INPUT ACCEPT [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+:KUBE-KUBELET-CANARY - [0:0]
+:KUBE-FIREWALL - [0:0]
+:CNI-ISOLATION - [0:0]
+-A INPUT -j KUBE-FIREWALL
+-A INPUT -p tcp -m multiport --dports 22,2222 -j ACCEPT
+-A INPUT -s 203.0.113.66/32 -m comment --comment \"the \\\"bad\\\" one\" -j DROP
+-A FORWARD -j CNI-ISOLATION
+-A OUTPUT -j KUBE-FIREWALL
+-A KUBE-FIREWALL ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment \"block incoming localnet connections\" -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP
+-A CNI-ISOLATION -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN
+COMMIT
+*nat
+:PREROUTING ACCEPT [0:0]
+:INPUT ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+:KUBE-KUBELET-CANARY - [0:0]
+:CNI-HOSTPORT-DNAT - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT
+-A POSTROUTING -s 10.244.0.0/16 ! -d 10.244.0.0/16 -j MASQUERADE
+-A CNI-HOSTPORT-DNAT -p tcp -m tcp --dport 8443 -j DNAT --to-destination 10.244.1.99:443
+COMMIT
+";
+
+fn example(name: &str) -> String {
+    root().join("examples").join(name).display().to_string()
+}
+
+/// The rules without counters and comments of iptables.
+fn saved(namespace: &Namespace, variant: &str, family: &str) -> String {
+    let text = namespace.run(&format!("{family}-{variant}-save"));
+    let line = |line: &str| format!("{}\n", line.split(" [").next().unwrap_or_default());
+    text.lines().filter(|line| !line.starts_with('#')).map(line).collect()
+}
+
+fn with_others(label: &str, variant: &str) -> Namespace {
+    let namespace = Namespace::new(label);
+    let others = namespace.file("others", OTHERS);
+    namespace.run(&format!("iptables-{variant}-restore < {others}"));
+    namespace
+}
+
+/// Programs of the same names before the real ones in PATH, which write down what they are
+/// called with.
+fn watch_restores(namespace: &Namespace) -> (String, String) {
+    let log = namespace.file("restores", "");
+    let folder = Path::new(&log).with_file_name("bin");
+    fs::create_dir_all(&folder).unwrap();
+    for variant in VARIANTS {
+        for family in ["iptables", "ip6tables"] {
+            let name = format!("{family}-{variant}-restore");
+            let script = format!(
+                "#!/bin/sh\n[ \"$1\" = --version ] && exec /usr/sbin/{name} --version\n\
+                 echo \"CALL {name} $*\" >> {log}\ntee -a {log} | /usr/sbin/{name} \"$@\"\n"
+            );
+            let path = folder.join(name);
+            fs::write(&path, script).unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            fs::set_permissions(&path, mode).unwrap();
+        }
+    }
+    (format!("PATH={}:$PATH", folder.display()), log)
+}
+
+#[test]
+fn one_call_a_family_then_nothing() {
+    for variant in VARIANTS {
+        let namespace = with_others("once", variant);
+        let (path, log) = watch_restores(&namespace);
+        let apply = |manifest: &str| {
+            let command = format!("{path} {} -f {manifest}", env!("CARGO_BIN_EXE_rulegen"));
+            let before = fs::read_to_string(&log).unwrap();
+            let output = namespace.shell(&command);
+            assert!(output.status.success(), "{}", stderr(&output));
+            let log = fs::read_to_string(&log).unwrap();
+            (stderr(&output), log.strip_prefix(&before).unwrap().to_owned())
+        };
+        let (_, calls) = apply(&example("clusterip.yaml"));
+        let called: Vec<&str> = calls.lines().filter(|line| line.starts_with("CALL")).collect();
+        let wanted =
+            ["iptables", "ip6tables"].map(|f| format!("CALL {f}-{variant}-restore -w 5 --noflush"));
+        assert_eq!(called, wanted, "{variant}");
+
+        let before = saved(&namespace, variant, "iptables");
+        let (said, calls) = apply(&example("clusterip.yaml"));
+        assert_eq!(calls, "", "{variant}: the second run wrote");
+        assert_eq!(said.matches("nothing to do").count(), 2, "{said}");
+        assert_eq!(saved(&namespace, variant, "iptables"), before);
+
+        // A pod is replaced: its service's chain changes, its own goes, and nothing else.
+        let (said, calls) = apply(&example("crash.yaml"));
+        let lines = |start: &str| calls.lines().filter(|line| line.starts_with(start)).count();
+        assert_eq!(lines("CALL"), 1, "{calls}");
+        assert!(!calls.contains("*filter"), "the filter table did not change:\n{calls}");
+        assert!(said.contains("chains deleted"), "{said}");
+    }
+}
+
+#[test]
+fn others_stay_and_cleanup_takes_only_ours() {
+    for variant in VARIANTS {
+        let namespace = with_others("others", variant);
+        let before = ["iptables", "ip6tables"].map(|family| saved(&namespace, variant, family));
+        for manifest in ["loadbalancer.yaml", "nodeport.yaml", "loadbalancer.yaml"] {
+            let output =
+                namespace.rulegen(&format!("-f {} --hostname-override node-1", example(manifest)));
+            assert!(output.status.success(), "{}", stderr(&output));
+            let now = saved(&namespace, variant, "iptables");
+            let foreign = |text: &str| -> Vec<String> {
+                let ours = [
+                    "KUBE-SERVICES",
+                    "KUBE-EXT",
+                    "KUBE-NODEPORTS",
+                    "KUBE-PROXY-FIREWALL",
+                    "KUBE-FORWARD",
+                    "KUBE-SVC",
+                    "KUBE-SVL",
+                    "KUBE-SEP",
+                    "KUBE-FW",
+                    "KUBE-MARK-MASQ",
+                    "KUBE-POSTROUTING",
+                ];
+                text.lines()
+                    .filter(|line| !ours.iter().any(|name| line.contains(name)))
+                    .map(str::to_owned)
+                    .collect()
+            };
+            assert_eq!(foreign(&now), foreign(&before[0]), "{variant} {manifest}");
+            assert!(now.contains("KUBE-SVC-"), "{now}");
+        }
+        let output = namespace.rulegen("cleanup");
+        assert!(output.status.success(), "{}", stderr(&output));
+        let after = ["iptables", "ip6tables"].map(|family| saved(&namespace, variant, family));
+        assert_eq!(chains_of(&after[0]), chains_of(&before[0]), "{variant}");
+        // ip6tables had no table before; now it has empty ones at most.
+        assert!(!after[1].contains("KUBE"), "{}", after[1]);
+        assert!(!after[1].contains("-A "), "{}", after[1]);
+        assert!(stderr(&namespace.rulegen("cleanup")).matches("nothing to do").count() == 4);
+    }
+}
+
+/// A save as sorted lines with each chain's rules in order: where a chain stands is iptables' own.
+fn chains_of(saved: &str) -> Vec<String> {
+    let mut lines: Vec<String> = saved.lines().map(str::to_owned).collect();
+    lines.sort_by_key(|line| line.split(' ').take(2).map(str::to_owned).collect::<Vec<_>>());
+    lines
+}
+
+#[test]
+fn an_empty_namespace_is_empty_again_after_cleanup() {
+    for variant in VARIANTS {
+        let namespace = Namespace::new("empty");
+        let apply = format!("-f {} --iptables-variant {variant}", example("nodeport.yaml"));
+        assert!(namespace.rulegen(&apply).status.success());
+        assert!(saved(&namespace, variant, "iptables").contains("KUBE-FIREWALL"));
+        assert!(namespace.rulegen("cleanup").status.success());
+        for family in ["iptables", "ip6tables"] {
+            let left = saved(&namespace, variant, family);
+            assert!(!left.contains("KUBE") && !left.contains("-A "), "{variant} {family}:\n{left}");
+        }
+    }
+}
+
+/// The jumps stand where kube-proxy puts them: before all others, in its order.
+#[test]
+fn jumps_come_first_in_kube_proxys_order() {
+    for variant in VARIANTS {
+        let namespace = with_others("jumps", variant);
+        assert!(namespace.rulegen(&format!("-f {}", example("nodeport.yaml"))).status.success());
+        let now = saved(&namespace, variant, "iptables");
+        let targets = |chain: &str| -> Vec<String> {
+            let rules = now.lines().filter(|line| line.starts_with(&format!("-A {chain} ")));
+            rules.map(|rule| rule.split(' ').next_back().unwrap().to_owned()).collect()
+        };
+        // KUBE-FIREWALL was there; kube-proxy leaves a jump where it is.
+        let input = [
+            "KUBE-PROXY-FIREWALL",
+            "KUBE-NODEPORTS",
+            "KUBE-EXTERNAL-SERVICES",
+            "KUBE-FIREWALL",
+            "ACCEPT",
+            "DROP",
+        ];
+        assert_eq!(targets("INPUT"), input, "{variant}");
+        let forward = [
+            "KUBE-PROXY-FIREWALL",
+            "KUBE-FORWARD",
+            "KUBE-SERVICES",
+            "KUBE-EXTERNAL-SERVICES",
+            "CNI-ISOLATION",
+        ];
+        assert_eq!(targets("FORWARD"), forward, "{variant}");
+        assert_eq!(targets("PREROUTING"), ["KUBE-SERVICES", "CNI-HOSTPORT-DNAT"], "{variant}");
+        assert_eq!(targets("POSTROUTING"), ["KUBE-POSTROUTING", "MASQUERADE"], "{variant}");
+    }
+}
+
+#[test]
+fn what_is_printed_is_what_is_applied() {
+    for variant in VARIANTS {
+        let namespace = Namespace::new("printed");
+        let flags = format!("-f {} --hostname-override node-1", example("loadbalancer.yaml"));
+        for family in ["ipv4", "ipv6"] {
+            let printed = namespace.rulegen(&format!("--dry-run {flags} --ip-family {family}"));
+            let file = namespace.file(family, &stdout(&printed));
+            let program = if family == "ipv4" { "iptables" } else { "ip6tables" };
+            namespace.run(&format!("{program}-{variant}-restore < {file}"));
+        }
+        let output = namespace.rulegen(&format!("{flags} --iptables-variant {variant}"));
+        assert_eq!(
+            stderr(&output).matches("nothing to do").count(),
+            2,
+            "{variant}: {}",
+            stderr(&output)
+        );
+    }
+}
+
+#[test]
+fn diff_tells_and_writes_nothing() {
+    for variant in VARIANTS {
+        let namespace = with_others("diff", variant);
+        let diff = |manifest: &str| namespace.rulegen(&format!("diff -f {}", example(manifest)));
+        let before = saved(&namespace, variant, "iptables");
+        let output = diff("clusterip.yaml");
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        assert!(
+            stdout(&output).contains("IPv4 nat KUBE-SERVICES: new chain"),
+            "{}",
+            stdout(&output)
+        );
+        assert_eq!(saved(&namespace, variant, "iptables"), before);
+
+        assert!(namespace.rulegen(&format!("-f {}", example("clusterip.yaml"))).status.success());
+        let output = diff("clusterip.yaml");
+        assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), ""));
+
+        let output = diff("crash.yaml");
+        let text = stdout(&output);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text.contains(": changed") && text.contains(": deleted"), "{text}");
+        assert!(text.contains("--to-destination 10.244.1.5:8080"), "{text}");
+        assert!(!text.contains("filter"), "{text}");
+        assert_eq!(namespace.rulegen("diff -f missing.yaml").status.code(), Some(2));
+    }
+}
+
+/// By kubelet's chains, else the newer.
+#[test]
+fn the_variant_is_the_nodes_own() {
+    let namespace = Namespace::new("variant");
+    let used = |namespace: &Namespace| {
+        let said = stderr(
+            &namespace.rulegen(&format!("-f {} --ip-family ipv4", example("nodeport.yaml"))),
+        );
+        VARIANTS.into_iter().find(|variant| said.contains(&format!("iptables-{variant}")))
+    };
+    assert_eq!(used(&namespace), Some("nft"), "without any mark");
+    assert!(namespace.rulegen("cleanup").status.success());
+    namespace.run("iptables-legacy -t mangle -N KUBE-KUBELET-CANARY");
+    assert_eq!(used(&namespace), Some("legacy"), "with kubelet's canary");
+    namespace.run("ip6tables-nft -t mangle -N KUBE-IPTABLES-HINT");
+    assert_eq!(used(&namespace), Some("nft"), "with kubelet's hint in the newer");
+}
+
+/// A chain that somebody else's rule leads to cannot go, and must not stop what can.
+#[test]
+fn a_chain_that_others_use_is_kept() {
+    for variant in VARIANTS {
+        let namespace = with_others("used", variant);
+        let flags = format!("-f {}", example("nodeport.yaml"));
+        assert!(namespace.rulegen(&flags).status.success());
+        namespace.run(&format!(
+            "iptables-{variant} -t nat -A CNI-HOSTPORT-DNAT -p udp --dport 53 -j KUBE-MARK-MASQ"
+        ));
+        let output = namespace.rulegen("cleanup");
+        assert!(output.status.success(), "{}", stderr(&output));
+        let left = saved(&namespace, variant, "iptables");
+        assert!(left.contains("-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000"), "{left}");
+        assert!(!left.contains("KUBE-SERVICES") && !left.contains("KUBE-SEP"), "{left}");
+    }
+}
+
+/// The lock of iptables-legacy is waited for, and a process that keeps it is named.
+#[test]
+fn the_lock_is_waited_for() {
+    let namespace = Namespace::new("lock");
+    namespace.run("iptables-legacy -t mangle -N KUBE-KUBELET-CANARY");
+    let file = File::create(namespace.lock_file()).unwrap();
+    let lock = Flock::lock(file, FlockArg::LockExclusive).unwrap();
+    assert!(lock.as_fd().try_clone_to_owned().is_ok());
+
+    let apply = format!("-f {} --iptables-lock-timeout 1", example("nodeport.yaml"));
+    let output = namespace.rulegen(&apply);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("the lock of iptables") && said.contains("is held by"), "{said}");
+    assert!(said.contains(&format!("(pid {})", std::process::id())), "{said}");
+
+    let started = Instant::now();
+    let waiting = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            namespace
+                .rulegen(&format!("-f {} --iptables-lock-timeout 60", example("nodeport.yaml")))
+        });
+        while !is_waiting(&namespace) {
+            assert!(started.elapsed() < Duration::from_secs(30), "nobody waits for the lock");
+            std::thread::yield_now();
+        }
+        drop(lock);
+        waiting.join().unwrap()
+    });
+    assert!(waiting.status.success(), "{}", stderr(&waiting));
+}
+
+/// Whether iptables-legacy-restore runs in the namespace: it starts by taking the lock.
+fn is_waiting(namespace: &Namespace) -> bool {
+    let pids = namespace.run(&format!("ip netns pids {}", namespace.name));
+    pids.lines().any(|pid| {
+        let name = fs::read_to_string(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
+        name.starts_with("iptables-legacy-restore\0-w")
+    })
+}
+
+/// What a program of iptables refuses is told with the line, and the other tables stay whole.
+#[test]
+fn missing_programs_are_told() {
+    let namespace = Namespace::new("missing");
+    let program = env!("CARGO_BIN_EXE_rulegen");
+    let output =
+        namespace.shell(&format!("PATH=/nonexistent {program} -f {}", example("nodeport.yaml")));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("iptables-nft-restore is not installed"),
+        "{}",
+        stderr(&output)
+    );
+}

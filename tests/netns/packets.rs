@@ -1,0 +1,415 @@
+//! Real packets: which endpoint answers, which source address it sees, who is refused how.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::lab::{ELSEWHERE_IPS, From, Lab, POD_IPS, POD_PORT};
+use crate::traffic::{Answer, Listeners, Proto};
+
+/// A frontend of the lab's Service number n, in both families.
+#[derive(Debug, Clone, Copy)]
+enum To {
+    ClusterIp(u16),
+    /// At the node's address that the cluster knows.
+    NodePort(u16),
+    /// At another address of the node (IPv4).
+    OtherNodePort(u16),
+    /// At 127.0.0.1 and ::1.
+    LocalhostPort(u16),
+    ExternalIp(u16),
+    LoadBalancerIp(u16),
+}
+
+impl To {
+    fn address(self, family: usize) -> Option<SocketAddr> {
+        let (v4, v6, port) = match self {
+            To::ClusterIp(n) => (format!("10.96.0.{n}"), format!("fd00:96::{n}"), 80),
+            To::NodePort(n) => ("192.168.50.1".into(), "fd00:50::1".into(), 30_000 + n),
+            To::OtherNodePort(n) => ("172.20.0.1".into(), String::new(), 30_000 + n),
+            To::LocalhostPort(n) => ("127.0.0.1".into(), "::1".into(), 30_000 + n),
+            To::ExternalIp(n) => (format!("203.0.113.{n}"), format!("2001:db8::{n}"), 80),
+            To::LoadBalancerIp(n) => (format!("198.51.100.{n}"), format!("2001:db8:1::{n}"), 80),
+        };
+        let ip: IpAddr = if family == 0 { &v4 } else { &v6 }.parse().ok()?;
+        Some(SocketAddr::new(ip, port))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pod {
+    /// 10.244.1.5
+    First,
+    /// 10.244.2.6
+    Elsewhere,
+}
+
+impl Pod {
+    fn address(self, family: usize) -> SocketAddr {
+        let ips = match self {
+            Pod::First => POD_IPS[0],
+            Pod::Elsewhere => ELSEWHERE_IPS,
+        };
+        SocketAddr::new(ips[family].parse().unwrap(), POD_PORT)
+    }
+}
+
+/// What must become of requests.
+#[derive(Debug, Clone, Copy)]
+enum Expect {
+    /// Each of these answers, no other does, and they see the client's own address.
+    Seen(&'static [Pod]),
+    /// The same, but they see an address of the node.
+    Masqueraded(&'static [Pod]),
+    /// The same, and the first of them, which is the client itself, sees an address of the node.
+    Hairpin(&'static [Pod]),
+    /// Port unreachable, at once.
+    Refused,
+    /// Nothing.
+    Silence,
+}
+
+use Expect::{Hairpin, Masqueraded, Refused, Seen, Silence};
+use Pod::{Elsewhere, First};
+use To::{ClusterIp, ExternalIp, LoadBalancerIp, LocalhostPort, NodePort, OtherNodePort};
+
+const BOTH: &[Pod] = &[First, Elsewhere];
+const OUTSIDERS: &[From] = &[From::Outside, From::OutsideInRange];
+
+/// The default configuration: pods are told by the cluster's pod networks.
+const TABLE: &[(&[From], To, Expect)] = &[
+    // Both policies Cluster. A pod's address is kept at the cluster IP only.
+    (&[From::PodElsewhere], ClusterIp(10), Hairpin(&[Elsewhere, First])),
+    (&[From::BridgedPod], ClusterIp(10), Seen(BOTH)),
+    (&[From::Pod], ClusterIp(10), Hairpin(BOTH)),
+    (&[From::Node], ClusterIp(10), Masqueraded(BOTH)),
+    (OUTSIDERS, ClusterIp(10), Masqueraded(BOTH)),
+    (&[From::BridgedPod, From::Node, From::Outside], NodePort(10), Masqueraded(BOTH)),
+    (&[From::BridgedPod, From::Outside], OtherNodePort(10), Masqueraded(BOTH)),
+    (&[From::BridgedPod, From::Node, From::Outside], ExternalIp(10), Masqueraded(BOTH)),
+    (&[From::BridgedPod, From::Node, From::Outside], LoadBalancerIp(10), Masqueraded(BOTH)),
+    // External policy Local: outside traffic stays here with its address; pods and the node are
+    // short-circuited to all endpoints.
+    (OUTSIDERS, NodePort(20), Seen(&[First])),
+    (OUTSIDERS, OtherNodePort(20), Seen(&[First])),
+    (OUTSIDERS, ExternalIp(20), Seen(&[First])),
+    (OUTSIDERS, LoadBalancerIp(20), Seen(&[First])),
+    (&[From::BridgedPod], LoadBalancerIp(20), Seen(BOTH)),
+    (&[From::PodElsewhere], NodePort(20), Hairpin(&[Elsewhere, First])),
+    (&[From::Node], NodePort(20), Masqueraded(BOTH)),
+    (&[From::Node], ExternalIp(20), Masqueraded(BOTH)),
+    // External policy Local without an endpoint here.
+    (&[From::Outside], NodePort(30), Silence),
+    (&[From::Outside], ExternalIp(30), Silence),
+    (&[From::Outside], LoadBalancerIp(30), Silence),
+    (&[From::BridgedPod], LoadBalancerIp(30), Seen(&[Elsewhere])),
+    (&[From::BridgedPod], NodePort(30), Seen(&[Elsewhere])),
+    (&[From::Node], NodePort(30), Masqueraded(&[Elsewhere])),
+    (&[From::BridgedPod], ClusterIp(30), Seen(&[Elsewhere])),
+    // No endpoints: told at once, wherever it is asked.
+    (&[From::Pod, From::PodElsewhere, From::Node, From::Outside], ClusterIp(40), Refused),
+    (&[From::Pod, From::Node, From::Outside], NodePort(40), Refused),
+    (&[From::Outside], OtherNodePort(40), Refused),
+    (&[From::Pod, From::Outside], ExternalIp(40), Refused),
+    (&[From::Pod, From::Outside], LoadBalancerIp(40), Refused),
+    (&[From::Pod, From::Outside], ClusterIp(41), Refused),
+    (&[From::Outside], NodePort(41), Refused),
+    // Internal policy Local.
+    (&[From::BridgedPod], ClusterIp(50), Seen(&[First])),
+    (&[From::Node, From::Outside], ClusterIp(50), Masqueraded(&[First])),
+    (&[From::Pod, From::PodElsewhere, From::Node, From::Outside], ClusterIp(60), Silence),
+    // Source ranges hold for load-balancer IPs only.
+    (&[From::OutsideInRange], LoadBalancerIp(80), Masqueraded(&[First])),
+    (&[From::Outside, From::BridgedPod, From::Node], LoadBalancerIp(80), Silence),
+    (&[From::Outside], NodePort(80), Masqueraded(&[First])),
+    (&[From::Outside], ExternalIp(80), Masqueraded(&[First])),
+    (&[From::Node], LoadBalancerIp(81), Masqueraded(&[First])),
+    (&[From::OutsideInRange], LoadBalancerIp(81), Silence),
+    // An endpoint reaches itself through every frontend.
+    (&[From::Pod], ClusterIp(90), Masqueraded(&[First])),
+    (&[From::Pod], NodePort(90), Masqueraded(&[First])),
+    (&[From::Pod], LoadBalancerIp(90), Masqueraded(&[First])),
+    // Terminating endpoints, for Cluster and Local separately.
+    (&[From::BridgedPod], ClusterIp(91), Seen(&[First])),
+    (&[From::BridgedPod], ClusterIp(92), Seen(&[Elsewhere])),
+    (&[From::Outside], NodePort(92), Seen(&[First])),
+    (&[From::BridgedPod], NodePort(92), Seen(&[Elsewhere])),
+    // Hints.
+    (&[From::BridgedPod], ClusterIp(94), Seen(&[First])),
+];
+
+const CLUSTER_CIDR: &str = "--cluster-cidr 10.244.0.0/16,fd00:10:244::/48";
+
+#[test]
+fn every_behaviour_with_the_nft_variant() {
+    let lab = Lab::new("nft");
+    lab.apply(&format!("{CLUSTER_CIDR} --iptables-variant nft"));
+    check(&lab, TABLE);
+    sctp(&lab);
+}
+
+#[test]
+fn every_behaviour_with_the_legacy_variant() {
+    let lab = Lab::new("legacy");
+    lab.apply(&format!("{CLUSTER_CIDR} --iptables-variant legacy"));
+    check(&lab, TABLE);
+    sctp(&lab);
+}
+
+/// The same lab under one configuration after the other: only the difference is written.
+#[test]
+fn every_configuration() {
+    let lab = Lab::new("config");
+    // One family only: pods are told in that one.
+    lab.apply("--cluster-cidr 10.244.0.0/16");
+    check_family(&lab, 0, &[(&[From::BridgedPod], NodePort(30), Seen(&[Elsewhere]))]);
+    check_family(&lab, 1, &[(&[From::BridgedPod], NodePort(30), Silence)]);
+    check(&lab, &[(&[From::BridgedPod], ClusterIp(10), Seen(BOTH))]);
+    lab.apply("--detect-local-mode NodeCIDR");
+    check(
+        &lab,
+        &[
+            (&[From::BridgedPod], ClusterIp(10), Seen(BOTH)),
+            (&[From::PodElsewhere], ClusterIp(50), Masqueraded(&[First])),
+            (&[From::PodElsewhere], NodePort(30), Silence),
+        ],
+    );
+    lab.apply("--detect-local-mode BridgeInterface --pod-bridge-interface cni0");
+    check(
+        &lab,
+        &[
+            (&[From::BridgedPod], ClusterIp(10), Seen(BOTH)),
+            (&[From::BridgedPod], NodePort(30), Seen(&[Elsewhere])),
+            (&[From::Pod], ClusterIp(94), Masqueraded(&[First])),
+            (&[From::Pod], NodePort(30), Silence),
+        ],
+    );
+    lab.apply("--detect-local-mode InterfaceNamePrefix --pod-interface-name-prefix cali");
+    check(
+        &lab,
+        &[
+            (&[From::Pod], ClusterIp(30), Seen(&[Elsewhere])),
+            (&[From::Pod], NodePort(30), Seen(&[Elsewhere])),
+            (&[From::BridgedPod], ClusterIp(10), Masqueraded(BOTH)),
+            (&[From::BridgedPod], NodePort(30), Silence),
+        ],
+    );
+    lab.apply("");
+    check(
+        &lab,
+        &[
+            (&[From::BridgedPod], ClusterIp(10), Seen(BOTH)),
+            (&[From::Outside], ClusterIp(50), Seen(&[First])),
+            (&[From::BridgedPod], NodePort(30), Silence),
+        ],
+    );
+    lab.apply(&format!("{CLUSTER_CIDR} --masquerade-all --iptables-masquerade-bit 5"));
+    check(&lab, &[(&[From::BridgedPod, From::Outside], ClusterIp(10), Masqueraded(BOTH))]);
+}
+
+#[test]
+fn node_ports_only_where_they_shall_be() {
+    let lab = Lab::new("nodeport");
+    lab.node.run("sysctl -qw net.ipv4.conf.all.route_localnet=1");
+    lab.apply(CLUSTER_CIDR);
+    check(
+        &lab,
+        &[
+            (&[From::Outside], NodePort(10), Masqueraded(BOTH)),
+            (&[From::Outside], OtherNodePort(10), Masqueraded(BOTH)),
+        ],
+    );
+    check_family(&lab, 0, &[(&[From::Node], LocalhostPort(10), Masqueraded(BOTH))]);
+    check_family(&lab, 1, &[(&[From::Node], LocalhostPort(10), Refused)]);
+
+    lab.apply(&format!("{CLUSTER_CIDR} --iptables-localhost-nodeports=false"));
+    check_family(
+        &lab,
+        0,
+        &[
+            (&[From::Node], LocalhostPort(10), Refused),
+            (&[From::Outside], NodePort(10), Masqueraded(BOTH)),
+        ],
+    );
+    for addresses in ["192.168.50.0/24,fd00:50::/64", "primary"] {
+        lab.apply(&format!("{CLUSTER_CIDR} --nodeport-addresses {addresses}"));
+        check(
+            &lab,
+            &[
+                (&[From::Outside], NodePort(10), Masqueraded(BOTH)),
+                (&[From::Outside], OtherNodePort(10), Refused),
+            ],
+        );
+        check_family(&lab, 0, &[(&[From::Node], LocalhostPort(10), Refused)]);
+    }
+}
+
+/// A neighbour may not reach loopback addresses through what route_localnet opens.
+#[test]
+fn loopback_is_guarded() {
+    let lab = Lab::new("guard");
+    lab.node.run("sysctl -qw net.ipv4.conf.all.route_localnet=1");
+    lab.apply(CLUSTER_CIDR);
+    crate::traffic::serve(&lab.node, "127.0.0.1:9999".parse().unwrap());
+    lab.client.run("sysctl -qw net.ipv4.conf.all.route_localnet=1; ip route del local 127.0.0.0/8 dev lo table local 2>/dev/null; ip addr del 127.0.0.1/8 dev lo; ip route add 127.0.0.0/8 via 192.168.50.1 dev eth0");
+    let to = "127.0.0.1:9999".parse().unwrap();
+    assert_eq!(lab.ask(From::Outside, Proto::Udp, to), Answer::Silence);
+    lab.node.run("iptables -F KUBE-FIREWALL");
+    assert!(
+        matches!(lab.ask(From::Outside, Proto::Udp, to), Answer::From { .. }),
+        "the lab cannot show the hole"
+    );
+}
+
+#[test]
+fn affinity_sticks_and_expires() {
+    for (variant, family) in [("nft", 0), ("legacy", 1)] {
+        let lab = Lab::new("sticky");
+        lab.apply(&format!("{CLUSTER_CIDR} --iptables-variant {variant}"));
+        let to = ClusterIp(70).address(family).unwrap();
+        let endpoint = |to| match lab.ask(From::BridgedPod, Proto::Tcp, to) {
+            Answer::From { endpoint, .. } => endpoint,
+            other => panic!("{other:?}"),
+        };
+        let first = endpoint(to);
+        for _ in 0..30 {
+            assert_eq!(endpoint(to), first, "{variant}: the client lost its endpoint");
+        }
+        // Over every frontend it is the same.
+        assert_eq!(endpoint(LoadBalancerIp(70).address(family).unwrap()), first, "{variant}");
+        // Once the client was away for longer than two seconds it may meet another, with a
+        // chance of two in three each time.
+        let deadline = Instant::now() + Duration::from_secs(90);
+        while endpoint(to) == first {
+            assert!(Instant::now() < deadline, "{variant}: affinity never expired");
+            thread::sleep(Duration::from_millis(2_300));
+        }
+    }
+}
+
+/// Pearson's chi-squared over three endpoints: 23.03 is exceeded once in 100,000 runs by a fair
+/// choice (two degrees of freedom).
+#[test]
+fn the_choice_is_even() {
+    const REQUESTS: u32 = 1500;
+    let lab = Lab::new("even");
+    lab.apply(CLUSTER_CIDR);
+    for family in 0..2 {
+        let mut counts: BTreeMap<SocketAddr, u32> = BTreeMap::new();
+        for _ in 0..REQUESTS {
+            match lab.ask(From::BridgedPod, Proto::Udp, ClusterIp(93).address(family).unwrap()) {
+                Answer::From { endpoint, .. } => *counts.entry(endpoint).or_default() += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(counts.len(), 3, "{counts:?}");
+        let mean = f64::from(REQUESTS) / 3.0;
+        let chi_squared: f64 = counts.values().map(|n| (f64::from(*n) - mean).powi(2) / mean).sum();
+        assert!(chi_squared < 23.03, "{counts:?}: chi-squared is {chi_squared}");
+    }
+}
+
+fn check(lab: &Lab, table: &[(&[From], To, Expect)]) {
+    for family in 0..2 {
+        check_family(lab, family, table);
+    }
+}
+
+fn check_family(lab: &Lab, family: usize, table: &[(&[From], To, Expect)]) {
+    for (from, to, expected) in table {
+        let Some(address) = to.address(family) else { continue };
+        for from in *from {
+            for proto in [Proto::Tcp, Proto::Udp] {
+                let about = format!("{from:?} asks {address} over {proto:?}");
+                check_one(lab, family, *from, proto, address, *expected, &about);
+            }
+        }
+    }
+}
+
+/// More requests than any endpoint could be missed in by chance: 2^-200.
+const MANY: usize = 200;
+
+fn check_one(
+    lab: &Lab,
+    family: usize,
+    from: From,
+    proto: Proto,
+    to: SocketAddr,
+    expected: Expect,
+    about: &str,
+) {
+    let (pods, masqueraded, hairpin) = match expected {
+        Refused => {
+            let started = Instant::now();
+            assert_eq!(lab.ask(from, proto, to), Answer::Refused, "{about}");
+            assert!(started.elapsed() < Duration::from_millis(500), "{about}: refused late");
+            return;
+        }
+        Silence => return assert_eq!(lab.ask(from, proto, to), Answer::Silence, "{about}"),
+        Seen(pods) => (pods, false, None),
+        Masqueraded(pods) => (pods, true, None),
+        Hairpin(pods) => (pods, false, pods.first()),
+    };
+    let mut missing: Vec<SocketAddr> = pods.iter().map(|pod| pod.address(family)).collect();
+    let own = hairpin.map(|pod| pod.address(family));
+    let (_, source) = lab.source(from, to);
+    for _ in 0..MANY {
+        let Answer::From { endpoint, seen } = lab.ask(from, proto, to) else {
+            panic!("{about}: no answer, expected {expected:?}");
+        };
+        assert!(
+            pods.iter().any(|pod| pod.address(family) == endpoint),
+            "{about}: {endpoint} answered"
+        );
+        if masqueraded || own == Some(endpoint) {
+            assert!(lab.is_nodes(seen), "{about}: {endpoint} saw {seen}, not the node");
+        } else {
+            assert_eq!(seen, source, "{about}: {endpoint} did not see the client");
+        }
+        missing.retain(|other| *other != endpoint);
+        if missing.is_empty() {
+            return;
+        }
+    }
+    panic!("{about}: {missing:?} never answered");
+}
+
+/// SCTP on the wire: where an INIT arrives and from whom.
+fn sctp(lab: &Lab) {
+    let mut at = Vec::new();
+    for (namespace, ips) in lab.servers() {
+        at.extend(ips.map(|ip| (namespace, SocketAddr::new(ip.parse().unwrap(), POD_PORT))));
+    }
+    let listeners = Listeners::new(&at);
+    let mut tag = 0;
+    for family in 0..2 {
+        for (from, to, expected) in [
+            (From::BridgedPod, ClusterIp(50), Seen(&[First])),
+            (From::Outside, NodePort(20), Seen(&[First])),
+            (From::Outside, NodePort(80), Masqueraded(&[First])),
+            (From::OutsideInRange, LoadBalancerIp(80), Masqueraded(&[First])),
+            (From::Outside, LoadBalancerIp(80), Silence),
+            (From::Outside, NodePort(30), Silence),
+            (From::Pod, ClusterIp(90), Masqueraded(&[First])),
+        ] {
+            tag += 1;
+            let to = to.address(family).unwrap();
+            let (namespace, source) = lab.source(from, to);
+            let answer = listeners.ask(namespace, source, to, tag);
+            let about = format!("{from:?} sends SCTP to {to}: {answer:?}");
+            match (expected, answer) {
+                (Silence, Answer::Silence) => {}
+                (Seen([pod]), Answer::From { endpoint, seen }) => {
+                    assert_eq!((endpoint, seen), (pod.address(family), source), "{about}");
+                }
+                (Masqueraded([pod]), Answer::From { endpoint, seen }) => {
+                    assert_eq!(endpoint, pod.address(family), "{about}");
+                    assert!(lab.is_nodes(seen), "{about}");
+                }
+                _ => panic!("{about}, expected {expected:?}"),
+            }
+        }
+    }
+}
