@@ -1,6 +1,15 @@
 //! Broken input: each case gets exactly its message, and everything sound beside it is still
 //! compiled. The table is `bad-input.txt`; what cannot stand in a table is made here.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test that cannot go on shall stop"
+)]
+
 mod common;
 
 use std::fs;

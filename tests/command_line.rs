@@ -1,5 +1,14 @@
 //! The command line: help that teaches, completion, versions, exit statuses.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test that cannot go on shall stop"
+)]
+
 mod common;
 
 use common::{Scratch, root, rulegen, stderr, stdout};

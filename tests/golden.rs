@@ -3,6 +3,15 @@
 //! `UPDATE_GOLDEN=1 cargo test --test golden` writes what is printed now; read the change
 //! before you commit it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test that cannot go on shall stop"
+)]
+
 mod common;
 
 use std::fs;

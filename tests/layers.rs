@@ -1,5 +1,14 @@
 //! The law of the layers, read from the manifests: who may know whom, and where C may be.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test that cannot go on shall stop"
+)]
+
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};

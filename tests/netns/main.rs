@@ -4,6 +4,15 @@
 //! without. Every namespace is the tests' own, with a lock file of its own, and is removed
 //! however the tests end; nothing is sent anywhere else.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test that cannot go on shall stop"
+)]
+
 #[path = "../common/mod.rs"]
 mod common;
 

@@ -182,10 +182,9 @@ fn meaning(
             }
             if let (ExternalAddress::LoadBalancerIp(_), Some(firewall)) =
                 (address, &external.firewall)
+                && !is_accepted(firewall, external, client.source)
             {
-                if !is_accepted(firewall, external, client.source) {
-                    return Meaning::Dropped;
-                }
+                return Meaning::Dropped;
             }
             match external.policy {
                 TrafficPolicy::Cluster => forward(TrafficPolicy::Cluster, true),

@@ -265,7 +265,7 @@ pub(crate) struct ProxyArgs {
     pub(crate) masquerade_all: Option<bool>,
 
     /// The bit of a packet's mark that asks for masquerading (0 to 31) [default: 14]
-    #[arg(long, value_name = "BIT", value_parser = value_parser!(u8).range(0..32))]
+    #[arg(long, value_name = "BIT", value_parser = value_parser!(u8).range(0..=31))]
     pub(crate) iptables_masquerade_bit: Option<u8>,
 
     /// Whether node ports are open at 127.0.0.1 too [default: true]

@@ -5,18 +5,22 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail};
 use rulegen_model::{
     DetectLocalMode, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX, NodePortAddresses, Problem,
-    ProxyConfig, ProxyMode, parse_cluster_cidrs, parse_interface, parse_mode, read_config,
+    ProxyConfig, ProxyMode, Severity, parse_cluster_cidrs, parse_detect_local_mode,
+    parse_interface, parse_mode, read_config,
 };
 
 use crate::args::ProxyArgs;
 
 /// Reads the file if there is one, and lays the flags over it.
 pub(crate) fn load(args: &ProxyArgs) -> Result<(ProxyConfig, Vec<Problem>)> {
-    let (mut config, problems) = match &args.config {
+    let (mut config, mut problems) = match &args.config {
         Some(path) => read_file(path)?,
         None => (ProxyConfig::default(), Vec::new()),
     };
     lay_flags(args, &mut config)?;
+    if problems.iter().all(|problem| problem.severity < Severity::Error) {
+        problems.extend(missing_for_detection(&config));
+    }
     if config.mode != ProxyMode::Iptables {
         bail!(
             "the proxy mode is nftables, which this version of rulegen does not have yet: \
@@ -45,9 +49,7 @@ fn lay_flags(args: &ProxyArgs, config: &mut ProxyConfig) -> Result<()> {
         config.cluster_cidrs = flag("cluster-cidr", parse_cluster_cidrs(cidr))?;
     }
     if let Some(mode) = &args.detect_local_mode {
-        let known =
-            DetectLocalMode::parse(mode).ok_or_else(|| format!("{mode:?} is none of its modes"));
-        config.detect_local_mode = flag("detect-local-mode", known)?;
+        config.detect_local_mode = flag("detect-local-mode", parse_detect_local_mode(mode))?;
     }
     if let Some(name) = &args.pod_bridge_interface {
         let name = flag("pod-bridge-interface", parse_interface(name, LONGEST_INTERFACE))?;
@@ -67,6 +69,21 @@ fn lay_flags(args: &ProxyArgs, config: &mut ProxyConfig) -> Result<()> {
         args.iptables_localhost_nodeports.unwrap_or(config.localhost_node_ports);
     config.tcp_be_liberal = args.conntrack_tcp_be_liberal.unwrap_or(config.tcp_be_liberal);
     Ok(())
+}
+
+/// A mode without what it looks for would find nothing: kube-proxy does not start so either.
+fn missing_for_detection(config: &ProxyConfig) -> Option<Problem> {
+    let (field, flag) = match config.detect_local_mode {
+        DetectLocalMode::BridgeInterface if config.bridge_interface.is_none() => {
+            ("detectLocal.bridgeInterface", "--pod-bridge-interface")
+        }
+        DetectLocalMode::InterfaceNamePrefix if config.interface_name_prefix.is_none() => {
+            ("detectLocal.interfaceNamePrefix", "--pod-interface-name-prefix")
+        }
+        _ => return None,
+    };
+    let message = format!("is missing, and {flag} is not given: the detectLocalMode needs it");
+    Some(Problem::new(Severity::Error, message).field(field))
 }
 
 fn flag<T>(name: &str, value: Result<T, String>) -> Result<T> {

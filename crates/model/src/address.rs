@@ -50,12 +50,15 @@ impl IpFamily {
 /// Parses an address; zero-padded numbers are decimal (`172.30.0.041` is 172.30.0.41), as
 /// clusters older than Kubernetes 1.22 may hold such objects. IPv4-mapped IPv6 becomes IPv4.
 pub fn parse_address(text: &str) -> Option<IpAddr> {
-    let parsed = match text.parse::<IpAddr>() {
-        Ok(address) => address,
-        Err(_) if text.len() <= 64 => without_padding(text).parse().ok()?,
-        Err(_) => return None,
-    };
-    Some(parsed.to_canonical())
+    parse_padded(text).map(|address| address.to_canonical())
+}
+
+fn parse_padded(text: &str) -> Option<IpAddr> {
+    match text.parse::<IpAddr>() {
+        Ok(address) => Some(address),
+        Err(_) if text.len() <= 64 => without_padding(text).parse().ok(),
+        Err(_) => None,
+    }
 }
 
 /// Parses `address/length`, zero-padded numbers decimal, and clears the host bits.
@@ -64,7 +67,12 @@ pub fn parse_network(text: &str) -> Option<IpNet> {
     if length.is_empty() || length.len() > 8 || !length.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    let network = IpNet::new(parse_address(address)?, length.parse().ok()?).ok()?;
+    let address = parse_padded(address)?;
+    // Go takes these for IPv6, and kube-proxy with it; there is no telling what was meant.
+    if matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) {
+        return None;
+    }
+    let network = IpNet::new(address, length.parse().ok()?).ok()?;
     Some(network.trunc())
 }
 
@@ -107,7 +115,15 @@ mod tests {
         for text in ["", "1.2.3", "1.2.3.4.5", "1.2.3.256", "a.b.c.d", "fe80::1%eth0", "1.2.3.4 "] {
             assert_eq!(parse_address(text), None, "{text}");
         }
-        for text in ["10.0.0.0", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/+8", "::/129", "/8"] {
+        for text in [
+            "10.0.0.0",
+            "10.0.0.0/",
+            "10.0.0.0/33",
+            "10.0.0.0/+8",
+            "::/129",
+            "/8",
+            "::ffff:10.0.0.0/104",
+        ] {
             assert_eq!(parse_network(text), None, "{text}");
         }
     }

@@ -74,7 +74,7 @@ impl NodePortAddresses {
             texts => {
                 let network = |text: &&str| {
                     parse_network(text)
-                        .ok_or_else(|| format!("{text:?} is no CIDR, nor `primary` alone"))
+                        .ok_or_else(|| format!("{text:?} is no CIDR such as 192.168.0.0/16 (`primary` must stand alone)"))
                 };
                 texts.iter().map(network).collect::<Result<_, _>>().map(Self::Networks)
             }
@@ -137,13 +137,12 @@ pub fn parse_cluster_cidrs(text: &str) -> Result<Vec<IpNet>, String> {
         parse_network(text.trim())
             .ok_or_else(|| format!("{text:?} is no CIDR such as 10.244.0.0/16"))
     };
-    let networks: Vec<IpNet> = text
-        .split(',')
-        .filter(|text| !text.trim().is_empty())
-        .map(network)
-        .collect::<Result<_, _>>()?;
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let networks: Vec<IpNet> = text.split(',').map(network).collect::<Result<_, _>>()?;
     match networks.as_slice() {
-        [] | [_] => Ok(networks),
+        [_] => Ok(networks),
         [a, b] if a.addr().is_ipv4() != b.addr().is_ipv4() => Ok(networks),
         _ => Err(format!("{text:?} is neither one CIDR nor one of each family")),
     }
@@ -154,10 +153,11 @@ pub fn parse_cluster_cidrs(text: &str) -> Result<Vec<IpNet>, String> {
 /// # Errors
 /// Says what is wrong with it.
 pub fn parse_interface(name: &str, longest: usize) -> Result<String, String> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-:@".contains(&b);
-    if name.is_empty() || name.len() > longest || !name.bytes().all(plain) {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-@".contains(&b);
+    let begins_well = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    if !begins_well || name.len() > longest || !name.bytes().all(plain) {
         return Err(format!(
-            "{name:?} is no interface name (1 to {longest} of a-z, A-Z, 0-9 and ._-:@)"
+            "{name:?} is no interface name (1 to {longest} of a-z, A-Z, 0-9, _ and, not first, .-@)"
         ));
     }
     Ok(name.to_owned())
@@ -172,8 +172,10 @@ pub const LONGEST_INTERFACE_PREFIX: usize = LONGEST_INTERFACE - 1;
 /// What a field may hold.
 #[derive(Clone, Copy)]
 enum Type {
+    Any,
     Bool,
     Number(i64, i64),
+    Float,
     Text,
     /// Go's durations: `30s`, `1h15m`.
     Duration,
@@ -185,8 +187,9 @@ enum Type {
 
 /// Every field of v1alpha1, by path.
 const FIELDS: &[(&str, Type)] = &[
-    ("apiVersion", Type::Text),
-    ("kind", Type::Text),
+    // Looked at before all others, by what they say.
+    ("apiVersion", Type::Any),
+    ("kind", Type::Any),
     ("bindAddress", Type::Text),
     ("bindAddressHardFail", Type::Bool),
     ("clientConnection", Type::Section),
@@ -194,7 +197,7 @@ const FIELDS: &[(&str, Type)] = &[
     ("clientConnection.burst", Type::Number(0, i32::MAX as i64)),
     ("clientConnection.contentType", Type::Text),
     ("clientConnection.kubeconfig", Type::Text),
-    ("clientConnection.qps", Type::Number(i32::MIN as i64, i32::MAX as i64)),
+    ("clientConnection.qps", Type::Float),
     ("clusterCIDR", Type::Text),
     ("configSyncPeriod", Type::Duration),
     ("conntrack", Type::Section),
@@ -351,8 +354,11 @@ impl Reader {
         let Some(list) = root.get("nodePortAddresses").and_then(Value::as_array) else {
             return NodePortAddresses::All;
         };
-        let texts = list.iter().map(|entry| entry.as_str().unwrap_or("(not a text)"));
-        NodePortAddresses::parse(texts).unwrap_or_else(|message| {
+        let texts: Vec<String> = list
+            .iter()
+            .map(|entry| entry.as_str().map_or_else(|| entry.to_string(), str::to_owned))
+            .collect();
+        NodePortAddresses::parse(texts.iter().map(String::as_str)).unwrap_or_else(|message| {
             self.error("nodePortAddresses", message);
             NodePortAddresses::All
         })
@@ -372,11 +378,13 @@ impl Type {
     /// What was expected, if the value is something else.
     fn mismatch(self, value: &Value) -> Option<String> {
         let (fits, expected) = match self {
+            Type::Any => return None,
             Type::Bool => (value.is_boolean(), "true or false".to_owned()),
             Type::Number(least, most) => (
                 value.as_i64().is_some_and(|n| (least..=most).contains(&n)),
                 format!("a number from {least} to {most}"),
             ),
+            Type::Float => (value.is_number(), "a number".to_owned()),
             Type::Text => (value.is_string(), "a text".to_owned()),
             Type::Duration => (
                 value.as_str().is_some_and(is_duration),
@@ -398,11 +406,14 @@ fn is_duration(text: &str) -> bool {
     let mut rest = text;
     while !rest.is_empty() {
         let number = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-        let unit = ["ns", "us", "µs", "ms", "h", "m", "s"]
+        let digits = rest.get(..rest.len() - number.len()).unwrap_or_default();
+        let is_number =
+            digits.matches('.').count() < 2 && digits.contains(|c: char| c.is_ascii_digit());
+        let unit = ["ns", "us", "µs", "μs", "ms", "h", "m", "s"]
             .iter()
             .find_map(|unit| number.strip_prefix(unit));
         match unit {
-            Some(behind) if number.len() < rest.len() => rest = behind,
+            Some(behind) if is_number => rest = behind,
             _ => return false,
         }
     }
@@ -461,7 +472,11 @@ fn parse_bind_address(text: &str) -> Result<IpAddr, String> {
     parse_address(text).ok_or_else(|| format!("{text:?} is no IP address"))
 }
 
-fn parse_detect_local_mode(text: &str) -> Result<DetectLocalMode, String> {
+/// Reads how traffic of pods is told.
+///
+/// # Errors
+/// Says which ways there are.
+pub fn parse_detect_local_mode(text: &str) -> Result<DetectLocalMode, String> {
     DetectLocalMode::parse(text).ok_or_else(|| {
         format!("{text:?} is none of ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix")
     })

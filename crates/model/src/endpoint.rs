@@ -83,9 +83,7 @@ impl<'a> Slice<'a> {
         let service = report.need(
             service,
             "metadata.labels",
-            format!(
-                "have no {SERVICE_NAME_LABEL}: it is not known which Service the slice belongs to"
-            ),
+            format!("lack {SERVICE_NAME_LABEL}, which says whose slice it is"),
         )?;
         if slice.metadata.name.is_empty() {
             report.warn("metadata.name", "is missing");
@@ -137,6 +135,10 @@ fn family(address_type: &str, report: &mut Report<'_>) -> Option<IpFamily> {
         "FQDN" => {
             report
                 .note("holds host names (addressType: FQDN), which a proxy cannot send packets to");
+            None
+        }
+        "" => {
+            report.warn("addressType", "is missing: IPv4 or IPv6 is needed");
             None
         }
         other => {

@@ -25,7 +25,8 @@ mod snapshot;
 pub use address::{IpFamily, parse_address, parse_network};
 pub use config::{
     DetectLocalMode, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX, NodePortAddresses, ProxyConfig,
-    ProxyMode, parse_cluster_cidrs, parse_interface, parse_mode, read_config,
+    ProxyMode, parse_cluster_cidrs, parse_detect_local_mode, parse_interface, parse_mode,
+    read_config,
 };
 pub use document::MAX_DOCUMENT_BYTES;
 pub use endpoint::{Endpoint, Hint};

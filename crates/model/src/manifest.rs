@@ -10,7 +10,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::document::{Document, Documents, MAX_DOCUMENT_BYTES};
-use crate::object::{EndpointSlice, Metadata, NodeObject, Service};
+use crate::object::{EndpointSlice, NodeObject, Object, Service};
 use crate::problem::{ObjectName, Problem, Severity, Source};
 
 /// An object and where it was read from.
@@ -38,20 +38,20 @@ pub struct Objects {
 /// Reads every object of an input into `objects`. YAML or JSON, any number of documents, lists
 /// of any kind. What is broken is reported and costs nothing else.
 pub fn read_manifest(file: &str, input: impl BufRead, objects: &mut Objects) -> Vec<Problem> {
-    let mut reader = Reader {
-        source: Arc::new(Source { file: file.into(), document: 0 }),
-        objects,
-        problems: Vec::new(),
-    };
+    let source = Arc::new(Source { file: file.into(), document: 0 });
+    let mut reader = Reader { source, first_line: 1, objects, problems: Vec::new() };
     for (n, document) in Documents::new(input, MAX_DOCUMENT_BYTES).enumerate() {
         reader.source = Arc::new(Source { file: file.into(), document: n + 1 });
         match document {
-            Ok(Document::Text(text)) if text.trim_ascii().is_empty() => {
+            Ok(Document::Text { text, .. }) if text.trim_ascii().is_empty() => {
                 if n == 0 {
                     reader.warn("is empty: there is no object in it");
                 }
             }
-            Ok(Document::Text(text)) => reader.document(&text),
+            Ok(Document::Text { text, first_line }) => {
+                reader.first_line = first_line;
+                reader.document(&text);
+            }
             Ok(Document::TooLarge(size)) => reader.warn(format!(
                 "{} MiB are too much for one document (limit {} MiB): split it",
                 size >> 20,
@@ -71,6 +71,8 @@ const MAX_LIST_DEPTH: usize = 4;
 
 struct Reader<'a> {
     source: Arc<Source>,
+    /// The line of the file at which the document begins.
+    first_line: usize,
     objects: &'a mut Objects,
     problems: Vec<Problem>,
 }
@@ -84,58 +86,73 @@ impl Reader<'_> {
                     .warn(format!("is not text: byte {} is not UTF-8", error.valid_up_to()));
             }
         };
+        if text.lines().all(|line| line.is_empty() || line.starts_with(['%', '#'])) {
+            // Directives such as %YAML stand before the document that they are for.
+            return;
+        }
         if text.trim_start().starts_with('{') {
             return self.json_document(text);
         }
         match yaml_value(text) {
             Ok(Value::Null) => {}
-            Ok(value) => self.object(&Tree::Value(value), None, 0),
-            Err(error) => self.warn(format!("is not valid YAML: {error}")),
+            Ok(value) => self.object(&Tree::Value(value), Place::DOCUMENT),
+            Err(error) => self.warn(format!("is not valid YAML: {}", self.in_file(&error))),
         }
     }
 
     fn json_document(&mut self, text: &str) {
         // Mostly it is one large list: then this is the only look at the document as a whole.
-        if let Ok(head) = serde_json::from_str::<Head<'_>>(text) {
-            return self.headed(&Tree::Json(text), head, None, 0);
+        if let Ok(Object(head)) = serde_json::from_str::<Object<Head<'_>>>(text) {
+            return self.headed(&Tree::Json(text), head, Place::DOCUMENT);
         }
-        match json_values(text) {
-            Ok(values) => {
-                values.iter().for_each(|raw| self.object(&Tree::Json(raw.get()), None, 0))
-            }
+        let (values, error) = json_values(text);
+        if let (true, Some(error)) = (values.is_empty(), &error) {
             // YAML's flow style also starts with a brace; what is neither is told in JSON's
             // words, which give the place.
-            Err(error) => match yaml_value(text) {
-                Ok(value) => self.object(&Tree::Value(value), None, 0),
-                Err(_) => self.warn(format!("is not valid JSON: {error}")),
-            },
+            return match yaml_value(text) {
+                Ok(value) => self.object(&Tree::Value(value), Place::DOCUMENT),
+                Err(_) => self.warn(format!("is not valid JSON: {}", self.in_file(error))),
+            };
+        }
+        values.iter().for_each(|raw| self.object(&Tree::Json(raw.get()), Place::DOCUMENT));
+        if let Some(error) = error {
+            self.warn(format!("is not valid JSON: {}", self.in_file(&error)));
         }
     }
 
-    /// One object; `inherited` is the kind that a typed list (`ServiceList`) gives its items.
-    fn object(&mut self, tree: &Tree<'_>, inherited: Option<&TypeMeta>, depth: usize) {
+    /// A parser's message with its line counted from the start of the file.
+    fn in_file(&self, message: &str) -> String {
+        let counted = message.rsplit_once(" at line ").and_then(|(what, place)| {
+            let digits = place.find(|c: char| !c.is_ascii_digit()).unwrap_or(place.len());
+            let (line, rest) = place.split_at(digits);
+            let line = line.parse::<usize>().ok()? + self.first_line - 1;
+            Some(format!("{what} at line {line}{rest}"))
+        });
+        counted.unwrap_or_else(|| message.to_owned())
+    }
+
+    fn object(&mut self, tree: &Tree<'_>, place: Place<'_>) {
         match tree.head() {
-            Ok(head) => self.headed(tree, head, inherited, depth),
+            Ok(head) => self.headed(tree, head, place),
             Err(error) => {
-                let message = format!("{}; a Kubernetes object is needed", error.message);
-                let problem = Problem::warning(error.path, message);
+                let field = match (place.item, error.path.as_str()) {
+                    (None, path) => path.to_owned(),
+                    (Some(n), "." | "") => format!("items[{n}]"),
+                    (Some(n), path) => format!("items[{n}].{path}"),
+                };
+                let problem = Problem::warning(field, error.message);
                 self.problems.push(problem.of(&self.source, &tree.object_name("object")));
             }
         }
     }
 
-    fn headed(
-        &mut self,
-        tree: &Tree<'_>,
-        head: Head<'_>,
-        inherited: Option<&TypeMeta>,
-        depth: usize,
-    ) {
-        let inherited = inherited.cloned().unwrap_or_default();
-        let kind = head.kind.or(inherited.kind).unwrap_or_default();
-        let api_version = head.api_version.or(inherited.api_version).unwrap_or_default();
+    fn headed(&mut self, tree: &Tree<'_>, head: Head<'_>, place: Place<'_>) {
+        let kind = head.kind.or_else(|| place.kind.map(str::to_owned)).unwrap_or_default();
+        let inherited = || place.api_version.map(str::to_owned);
+        let api_version = head.api_version.or_else(inherited).unwrap_or_default();
         if kind.is_empty() || api_version.is_empty() {
             let field = if kind.is_empty() { "kind" } else { "apiVersion" };
+            let field = place.item.map_or(field.to_owned(), |n| format!("items[{n}].{field}"));
             let object = tree.object_name("object");
             let problem = Problem::warning(field, "is missing: this is not a Kubernetes object");
             return self.problems.push(problem.of(&self.source, &object));
@@ -160,22 +177,42 @@ impl Reader<'_> {
                     }
                     Tree::Value(value) => value_items(value),
                 };
-                self.list(items, &api_version, list, depth);
+                self.list(&items, &api_version, list, place.depth);
             }
+            (version, kind) if is_near(version, kind) => self.other_version(tree, version, kind),
             _ => *self.objects.ignored.entry(kind).or_default() += 1,
         }
     }
 
-    fn list(&mut self, items: Vec<Tree<'_>>, api_version: &str, kind: &str, depth: usize) {
+    fn list(&mut self, items: &[Tree<'_>], api_version: &str, kind: &str, depth: usize) {
         if depth == MAX_LIST_DEPTH {
             return self.warn(format!("lists stand more than {MAX_LIST_DEPTH} deep in lists"));
         }
-        let item = TypeMeta {
-            kind: kind.strip_suffix("List").filter(|kind| !kind.is_empty()).map(str::to_owned),
-            api_version: Some(api_version.to_owned()),
+        let of_items = kind.strip_suffix("List").filter(|kind| !kind.is_empty());
+        for (n, item) in items.iter().enumerate() {
+            let place = Place {
+                kind: of_items,
+                api_version: of_items.map(|_| api_version),
+                item: Some(n),
+                depth: depth + 1,
+            };
+            self.object(item, place);
+        }
+    }
+
+    /// An object that would count if it were of another version of the API.
+    fn other_version(&mut self, tree: &Tree<'_>, version: &str, kind: &str) {
+        let message = match kind {
+            "EndpointSlice" => format!("{version:?} is not read: discovery.k8s.io/v1 is"),
+            _ => format!("{version:?} is not read: v1 is"),
         };
-        let inherited = item.kind.is_some().then_some(&item);
-        items.iter().for_each(|item| self.object(item, inherited, depth + 1));
+        let name = match kind {
+            "EndpointSlice" => "EndpointSlice",
+            "Service" => "Service",
+            _ => "Node",
+        };
+        let problem = Problem::warning("apiVersion", message);
+        self.problems.push(problem.of(&self.source, &tree.object_name(name)));
     }
 
     fn read<T: DeserializeOwned>(
@@ -198,11 +235,26 @@ impl Reader<'_> {
     }
 }
 
-/// The kind that a list gives to items which do not say theirs.
-#[derive(Debug, Clone, Default)]
-struct TypeMeta {
-    kind: Option<String>,
-    api_version: Option<String>,
+/// Whether it is one of our kinds, in one of Kubernetes' own groups, of a version that is not
+/// read. A Service of somebody else's group (Knative's) is none of our business.
+fn is_near(api_version: &str, kind: &str) -> bool {
+    let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
+    matches!(kind, "Service" | "EndpointSlice" | "Node")
+        && matches!(group, "" | "apps" | "core" | "discovery.k8s.io" | "extensions")
+}
+
+/// Where an object stands, and what a typed list (`ServiceList`) gives to items that do not say
+/// it.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    kind: Option<&'a str>,
+    api_version: Option<&'a str>,
+    item: Option<usize>,
+    depth: usize,
+}
+
+impl Place<'_> {
+    const DOCUMENT: Self = Self { kind: None, api_version: None, item: None, depth: 0 };
 }
 
 /// What is looked at before the kind is known.
@@ -231,13 +283,11 @@ struct FieldError {
 
 impl Tree<'_> {
     fn read<T: DeserializeOwned>(&self) -> Result<T, FieldError> {
-        match self {
-            Tree::Json(text) => serde_json::from_str(text).or_else(|_| {
-                let mut deserializer = serde_json::Deserializer::from_str(text);
-                serde_path_to_error::deserialize(&mut deserializer).map_err(FieldError::from)
-            }),
+        let read: Result<Object<T>, FieldError> = match self {
+            Tree::Json(text) => read_json(text),
             Tree::Value(value) => serde_path_to_error::deserialize(value).map_err(FieldError::from),
-        }
+        };
+        read.map(|Object(object)| object)
     }
 
     fn head(&self) -> Result<Head<'_>, FieldError> {
@@ -249,10 +299,7 @@ impl Tree<'_> {
             items: Option<Vec<IgnoredAny>>,
         }
         match self {
-            Tree::Json(text) => serde_json::from_str(text).or_else(|_| {
-                let mut deserializer = serde_json::Deserializer::from_str(text);
-                serde_path_to_error::deserialize(&mut deserializer).map_err(FieldError::from)
-            }),
+            Tree::Json(text) => read_json::<Object<Head<'_>>>(text).map(|Object(head)| head),
             Tree::Value(_) => self.read().map(|head: ValueHead| Head {
                 kind: head.kind,
                 api_version: head.api_version,
@@ -261,21 +308,31 @@ impl Tree<'_> {
         }
     }
 
-    /// As much of the object's name as can be read from it.
+    /// The object's name, if it can be told, whatever else is wrong with it.
     fn object_name(&self, kind: &'static str) -> ObjectName {
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Named {
-            metadata: Option<Metadata>,
-        }
-        let metadata = self.read::<Named>().ok().and_then(|named| named.metadata);
-        let metadata = metadata.unwrap_or_default();
-        let namespace = match kind {
-            "Service" | "EndpointSlice" => metadata.namespace().to_owned(),
-            _ => metadata.namespace,
+        let value = match self {
+            Tree::Json(text) => serde_json::from_str(text).unwrap_or_default(),
+            Tree::Value(value) => value.clone(),
         };
-        ObjectName { kind, namespace, name: metadata.name }
+        let text = |field: &str| {
+            let field = value.get("metadata").and_then(|metadata| metadata.get(field));
+            field.and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let namespace = match (kind, text("namespace")) {
+            ("Service" | "EndpointSlice", namespace) if namespace.is_empty() => {
+                "default".to_owned()
+            }
+            (_, namespace) => namespace,
+        };
+        ObjectName { kind, namespace, name: text("name") }
     }
+}
+
+fn read_json<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, FieldError> {
+    serde_json::from_str(text).or_else(|_| {
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        serde_path_to_error::deserialize(&mut deserializer).map_err(FieldError::from)
+    })
 }
 
 impl<E: std::fmt::Display> From<serde_path_to_error::Error<E>> for FieldError {
@@ -289,14 +346,16 @@ impl<E: std::fmt::Display> From<serde_path_to_error::Error<E>> for FieldError {
 /// start of the object rather than of the file.
 fn in_plain_words(message: &str) -> String {
     let message = message.split(" at line ").next().unwrap_or_default();
+    let message = message
+        .replace("invalid type: map", "invalid type: object")
+        .replace("invalid type: sequence", "invalid type: list");
     let Some((what, expected)) = message.rsplit_once("expected ") else {
-        return message.to_owned();
+        return message;
     };
     let expected = match expected {
         "i64" => "a number",
         "a sequence" => "a list",
         "a map" => "an object",
-        other if other.starts_with("struct ") => "an object",
         other => other,
     };
     format!("{what}expected {expected}")
@@ -307,9 +366,16 @@ fn value_items(list: &Value) -> Vec<Tree<'static>> {
     items.into_iter().map(Tree::Value).collect()
 }
 
-/// All JSON values of a text, one behind the other.
-fn json_values(text: &str) -> Result<Vec<&RawValue>, serde_json::Error> {
-    serde_json::Deserializer::from_str(text).into_iter::<&RawValue>().collect()
+/// All JSON values of a text, one behind the other, and what is wrong behind the last.
+fn json_values(text: &str) -> (Vec<&RawValue>, Option<String>) {
+    let mut values = Vec::new();
+    for value in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>() {
+        match value {
+            Ok(value) => values.push(value),
+            Err(error) => return (values, Some(error.to_string())),
+        }
+    }
+    (values, None)
 }
 
 /// One YAML document as a JSON value. The budget bounds what anchors may unfold to and how deep
@@ -320,7 +386,7 @@ pub(crate) fn yaml_value(text: &str) -> Result<Value, String> {
             max_events: 64_000_000,
             max_nodes: 32_000_000,
             max_total_scalar_bytes: MAX_DOCUMENT_BYTES,
-            max_depth: 64,
+            max_depth: MAX_YAML_DEPTH,
             max_aliases: 10_000,
             max_anchors: 10_000,
         },
@@ -333,6 +399,27 @@ pub(crate) fn yaml_value(text: &str) -> Result<Value, String> {
     };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let message = error.to_string();
-        message.lines().next().unwrap_or_default().to_owned()
+        in_our_words(message.lines().next().unwrap_or_default())
     })
+}
+
+/// How deep a YAML document may nest; a Service nests seven deep.
+const MAX_YAML_DEPTH: usize = 64;
+
+/// The YAML reader's message without advice to those who program with it.
+fn in_our_words(message: &str) -> String {
+    let is_about = |what: &str| message.contains(what);
+    if is_about("Depth {") {
+        return format!("it is nested more than {MAX_YAML_DEPTH} deep");
+    }
+    if is_about("budget breached") || is_about("alias replay") {
+        return "what its anchors and aliases unfold to is too much".to_owned();
+    }
+    if is_about("recursive references") {
+        return "an anchor refers to itself".to_owned();
+    }
+    if is_about("multiple YAML documents") {
+        return "there is more than one document".to_owned();
+    }
+    message.replace(", set DuplicateKeyPolicy in Options if acceptable", "")
 }

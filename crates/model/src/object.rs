@@ -8,7 +8,11 @@
 #![expect(missing_docs, reason = "the fields are the API's own; its reference documents them")]
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// `metadata` of any object.
@@ -43,13 +47,13 @@ impl Metadata {
 #[serde(default)]
 pub struct Service {
     /// Name, namespace, labels.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "object")]
     pub metadata: Metadata,
     /// What is wanted.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "object")]
     pub spec: ServiceSpec,
     /// What a load balancer gave.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "object")]
     pub status: ServiceStatus,
 }
 
@@ -59,7 +63,7 @@ pub struct Service {
 pub struct ServiceSpec {
     #[serde(rename = "type")]
     pub kind: Option<String>,
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "objects")]
     pub ports: Vec<ServicePortSpec>,
     #[serde(rename = "clusterIP")]
     pub cluster_ip: Option<String>,
@@ -75,7 +79,7 @@ pub struct ServiceSpec {
     pub internal_traffic_policy: Option<String>,
     pub health_check_node_port: Option<i64>,
     pub session_affinity: Option<String>,
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "object")]
     pub session_affinity_config: SessionAffinityConfig,
 }
 
@@ -94,7 +98,7 @@ pub struct ServicePortSpec {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct SessionAffinityConfig {
-    #[serde(rename = "clientIP", deserialize_with = "or_default")]
+    #[serde(rename = "clientIP", deserialize_with = "object")]
     pub client_ip: ClientIpConfig,
 }
 
@@ -109,7 +113,7 @@ pub struct ClientIpConfig {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ServiceStatus {
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "object")]
     pub load_balancer: LoadBalancerStatus,
 }
 
@@ -117,7 +121,7 @@ pub struct ServiceStatus {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct LoadBalancerStatus {
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "objects")]
     pub ingress: Vec<LoadBalancerIngress>,
 }
 
@@ -134,13 +138,13 @@ pub struct LoadBalancerIngress {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct EndpointSlice {
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "object")]
     pub metadata: Metadata,
     #[serde(deserialize_with = "or_default")]
     pub address_type: String,
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "objects")]
     pub endpoints: Vec<SliceEndpoint>,
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "objects")]
     pub ports: Vec<EndpointPort>,
 }
 
@@ -150,10 +154,10 @@ pub struct EndpointSlice {
 pub struct SliceEndpoint {
     #[serde(deserialize_with = "or_default")]
     pub addresses: Vec<String>,
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "object")]
     pub conditions: EndpointConditions,
     pub node_name: Option<String>,
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "object")]
     pub hints: EndpointHints,
 }
 
@@ -170,9 +174,9 @@ pub struct EndpointConditions {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct EndpointHints {
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "objects")]
     pub for_zones: Vec<HintedName>,
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "objects")]
     pub for_nodes: Vec<HintedName>,
 }
 
@@ -198,11 +202,11 @@ pub struct EndpointPort {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct NodeObject {
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "object")]
     pub metadata: Metadata,
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "object")]
     pub spec: NodeSpec,
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "object")]
     pub status: NodeStatus,
 }
 
@@ -220,7 +224,7 @@ pub struct NodeSpec {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct NodeStatus {
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "objects")]
     pub addresses: Vec<NodeAddress>,
 }
 
@@ -240,4 +244,44 @@ where
     T: Default + Deserialize<'de>,
 {
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+fn object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    let object = Option::<Object<T>>::deserialize(deserializer)?;
+    Ok(object.map(|Object(object)| object).unwrap_or_default())
+}
+
+fn objects<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let objects = Option::<Vec<Object<T>>>::deserialize(deserializer)?;
+    Ok(objects.into_iter().flatten().map(|Object(object)| object).collect())
+}
+
+/// Reads a struct from an object only. serde would also take a list for one, field by field in
+/// their order here, and so find a port where somebody left out a name.
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FromMap<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for FromMap<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_map(FromMap(PhantomData)).map(Object)
+    }
 }

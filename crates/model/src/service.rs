@@ -179,7 +179,7 @@ fn proxied_kind(service: &Service, report: &mut Report<'_>) -> Option<ServiceKin
         Some(other) => {
             report.warn(
                 "spec.type",
-                format!("{other:?} is none of ClusterIP, NodePort, LoadBalancer, ExternalName"),
+                format!("{other:?} is none of ClusterIP, NodePort, LoadBalancer, ExternalName: no rules are made for it"),
             );
             return None;
         }
@@ -228,6 +228,19 @@ fn cluster_ips(service: &Service, report: &mut Report<'_>) -> Vec<IpAddr> {
         [] => (single.as_slice(), false),
         texts => (texts, true),
     };
+    for (n, family) in spec.ip_families.iter().enumerate() {
+        if family != "IPv4" && family != "IPv6" {
+            report.warn(
+                format!("spec.ipFamilies[{n}]"),
+                format!("{family:?} is neither IPv4 nor IPv6"),
+            );
+        }
+    }
+    let single_ip = spec.cluster_ip.as_deref().unwrap_or_default();
+    if list && !single_ip.is_empty() && texts.first().is_some_and(|first| first != single_ip) {
+        let message = format!("{single_ip:?} is not the first of spec.clusterIPs, which count");
+        report.warn("spec.clusterIP", message);
+    }
     let mut found: Vec<IpAddr> = Vec::new();
     for (n, text) in texts.iter().enumerate() {
         let field =
@@ -238,8 +251,8 @@ fn cluster_ips(service: &Service, report: &mut Report<'_>) -> Vec<IpAddr> {
             continue;
         };
         let family = IpFamily::of(ip);
-        match spec.ip_families.get(n) {
-            Some(named) if named != family.api_name() => {
+        match spec.ip_families.get(n).map(String::as_str) {
+            Some(named @ ("IPv4" | "IPv6")) if named != family.api_name() => {
                 report.warn(
                     field,
                     format!(
@@ -286,7 +299,11 @@ fn distinct_ports(service: &Service, report: &mut Report<'_>) -> Vec<Port> {
         }
         let same_protocol = |other: &&Port| other.name.protocol == protocol;
         if ports.iter().filter(same_protocol).any(|other| *other.name.port == *spec.name) {
-            report.warn(field("name"), format!("{:?} names two ports of one protocol", spec.name));
+            let message = match spec.name.as_str() {
+                "" => "is missing: of several ports of one protocol each needs a name".to_owned(),
+                name => format!("{name:?} names two ports of one protocol"),
+            };
+            report.warn(field("name"), message);
             continue;
         }
         if ports.iter().filter(same_protocol).any(|other| other.port == port) {
@@ -482,5 +499,10 @@ fn source_ranges(texts: &[String], report: &mut Report<'_>) -> Vec<IpNet> {
         let message = format!("{text:?} is no CIDR such as 203.0.113.0/24");
         report.need(parse_network(text.trim()), field, message)
     };
-    texts.iter().enumerate().filter_map(usable).collect()
+    let ranges: Vec<IpNet> = texts.iter().enumerate().filter_map(usable).collect();
+    if ranges.is_empty() && !texts.is_empty() {
+        let message = "no usable range is left, so everybody may use the load balancer";
+        report.warn("spec.loadBalancerSourceRanges", message);
+    }
+    ranges
 }

@@ -126,6 +126,11 @@ where
     let mut at: HashMap<K, usize> = HashMap::with_capacity(objects.len());
     let mut distinct: Vec<&Sourced<T>> = Vec::with_capacity(objects.len());
     for object in objects {
+        if object.object.metadata().name.is_empty() {
+            // That it has no name is told where it is read.
+            distinct.push(object);
+            continue;
+        }
         let Some(first) = at.get(&key(&object.object)).and_then(|at| distinct.get_mut(*at)) else {
             at.insert(key(&object.object), distinct.len());
             distinct.push(object);
