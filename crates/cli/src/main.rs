@@ -13,6 +13,11 @@ use clap::Parser;
 
 use args::{Cli, Command};
 
+/// glibc grows the heap of a second thread by a page at a time: 18,000 calls of mprotect while
+/// it reads 10,000 Services, a fifth of the time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(cli.verbosity());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
@@ -65,6 +66,20 @@ pub fn read_manifest(file: &str, input: impl BufRead, objects: &mut Objects) -> 
     }
     reader.problems
 }
+
+impl Objects {
+    fn append(&mut self, other: Objects) {
+        self.services.extend(other.services);
+        self.slices.extend(other.slices);
+        self.nodes.extend(other.nodes);
+        for (kind, count) in other.ignored {
+            *self.ignored.entry(kind).or_default() += count;
+        }
+    }
+}
+
+/// Items that are read at a time, by one processor.
+const ITEMS_OF_A_PART: usize = 512;
 
 /// How deep lists may stand in lists; kubectl makes one level.
 const MAX_LIST_DEPTH: usize = 4;
@@ -188,15 +203,26 @@ impl Reader<'_> {
         if depth == MAX_LIST_DEPTH {
             return self.warn(format!("lists stand more than {MAX_LIST_DEPTH} deep in lists"));
         }
-        let of_items = kind.strip_suffix("List").filter(|kind| !kind.is_empty());
-        for (n, item) in items.iter().enumerate() {
-            let place = Place {
-                kind: of_items,
-                api_version: of_items.map(|_| api_version),
-                item: Some(n),
-                depth: depth + 1,
-            };
-            self.object(item, place);
+        let kind = kind.strip_suffix("List").filter(|kind| !kind.is_empty());
+        let place =
+            Place { kind, api_version: kind.map(|_| api_version), item: None, depth: depth + 1 };
+        let (source, first_line) = (&self.source, self.first_line);
+        let read_part = |(part, items): (usize, &[Tree<'_>])| {
+            let mut objects = Objects::default();
+            let (source, problems) = (source.clone(), Vec::new());
+            let mut reader = Reader { source, first_line, objects: &mut objects, problems };
+            for (n, item) in (part * ITEMS_OF_A_PART..).zip(items) {
+                reader.object(item, Place { item: Some(n), ..place });
+            }
+            let problems = reader.problems;
+            (objects, problems)
+        };
+        // A list of a whole cluster is most of the work there is; its items stand for themselves.
+        let parts: Vec<(Objects, Vec<Problem>)> =
+            items.par_chunks(ITEMS_OF_A_PART).enumerate().map(read_part).collect();
+        for (objects, problems) in parts {
+            self.objects.append(objects);
+            self.problems.extend(problems);
         }
     }
 

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
 
+use rayon::prelude::*;
+
 use crate::address::IpFamily;
 use crate::config::ProxyConfig;
 use crate::endpoint::{Slice, join};
 use crate::manifest::{Objects, Sourced};
 use crate::node::{Host, Node};
-use crate::object::{Metadata, NodeObject};
+use crate::object::{EndpointSlice, Metadata, NodeObject, Service};
 use crate::problem::{ObjectName, Problem, Report};
 use crate::service::{ServicePort, service_ports};
 
@@ -44,17 +46,12 @@ pub fn snapshot(objects: &Objects, config: &ProxyConfig, host: &Host) -> (Snapsh
 
     let services =
         distinct(&objects.services, "Service", |s| namespaced(&s.metadata), &mut problems);
-    for service in services {
-        let metadata = &service.object.metadata;
-        let object = object_name("Service", metadata.namespace(), metadata);
-        let mut report =
-            Report { source: &service.source, object: &object, problems: &mut problems };
-        let of_service = slices.get(&namespaced(metadata)).map(Vec::as_slice).unwrap_or_default();
-        for mut port in service_ports(&service.object, &mut report) {
-            let family = IpFamily::of(port.cluster_ip);
-            let of_family = of_service.iter().filter(|slice| slice.family() == family);
-            port.endpoints = join(of_family, &port.name.port, port.name.protocol);
-            match family {
+    let of_services: Vec<(Vec<ServicePort>, Vec<Problem>)> =
+        services.par_iter().map(|service| joined_ports(service, &slices)).collect();
+    for (ports, of_service) in of_services {
+        problems.extend(of_service);
+        for port in ports {
+            match IpFamily::of(port.cluster_ip) {
                 IpFamily::Ipv4 => snapshot.ipv4.push(port),
                 IpFamily::Ipv6 => snapshot.ipv6.push(port),
             }
@@ -63,6 +60,25 @@ pub fn snapshot(objects: &Objects, config: &ProxyConfig, host: &Host) -> (Snapsh
     snapshot.ipv4.sort_by(|a, b| a.name.cmp(&b.name));
     snapshot.ipv6.sort_by(|a, b| a.name.cmp(&b.name));
     (snapshot, problems)
+}
+
+/// A Service's ports with their endpoints.
+fn joined_ports(
+    service: &Sourced<Service>,
+    slices: &HashMap<NamespacedName<'_>, Vec<Slice<'_>>>,
+) -> (Vec<ServicePort>, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let metadata = &service.object.metadata;
+    let object = object_name("Service", metadata.namespace(), metadata);
+    let mut report = Report { source: &service.source, object: &object, problems: &mut problems };
+    let mut ports = service_ports(&service.object, &mut report);
+    let of_service = slices.get(&namespaced(metadata)).map(Vec::as_slice).unwrap_or_default();
+    for port in &mut ports {
+        let family = IpFamily::of(port.cluster_ip);
+        let of_family = of_service.iter().filter(|slice| slice.family() == family);
+        port.endpoints = join(of_family, &port.name.port, port.name.protocol);
+    }
+    (ports, problems)
 }
 
 fn node(
@@ -99,13 +115,19 @@ fn slices<'a>(
     let mut by_service: HashMap<NamespacedName<'_>, Vec<Slice<'_>>> = HashMap::new();
     let distinct =
         distinct(&objects.slices, "EndpointSlice", |s| namespaced(&s.metadata), problems);
-    for slice in distinct {
+    let read = |slice: &&'a Sourced<EndpointSlice>| {
+        let mut problems = Vec::new();
         let metadata = &slice.object.metadata;
         let object = object_name("EndpointSlice", metadata.namespace(), metadata);
-        let mut report = Report { source: &slice.source, object: &object, problems };
-        if let Some(slice) = Slice::new(&slice.object, node, &mut report) {
-            let service = (slice.namespace, slice.service);
-            by_service.entry(service).or_default().push(slice);
+        let mut report = Report { source: &slice.source, object: &object, problems: &mut problems };
+        let slice = Slice::new(&slice.object, node, &mut report);
+        (slice, problems)
+    };
+    let all: Vec<(Option<Slice<'a>>, Vec<Problem>)> = distinct.par_iter().map(read).collect();
+    for (slice, of_slice) in all {
+        problems.extend(of_slice);
+        if let Some(slice) = slice {
+            by_service.entry((slice.namespace, slice.service)).or_default().push(slice);
         }
     }
     by_service
@@ -153,13 +175,13 @@ trait HasMetadata {
     fn metadata(&self) -> &Metadata;
 }
 
-impl HasMetadata for crate::object::Service {
+impl HasMetadata for Service {
     fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 }
 
-impl HasMetadata for crate::object::EndpointSlice {
+impl HasMetadata for EndpointSlice {
     fn metadata(&self) -> &Metadata {
         &self.metadata
     }

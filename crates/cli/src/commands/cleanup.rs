@@ -32,7 +32,7 @@ fn clean(args: &CleanupArgs, variant: Variant, family: IpFamily) -> Result<()> {
     let held = iptables.save()?;
     let transaction = removal_of_everything(&held);
     if !transaction.is_empty() {
-        iptables.restore(&transaction.to_text())?;
+        iptables.restore(&transaction)?;
     }
     say(&format!("{} (iptables-{variant}): {}", family.api_name(), summary(&transaction)));
     Ok(())

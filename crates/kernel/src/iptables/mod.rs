@@ -11,7 +11,7 @@ mod variant;
 use std::time::Duration;
 
 use rulegen_ruleset::Family;
-use rulegen_ruleset::iptables::{Ruleset, Table, parse};
+use rulegen_ruleset::iptables::{Ruleset, Table, Transaction, parse};
 
 pub use variant::{Variant, choose, installed};
 
@@ -85,24 +85,23 @@ impl Iptables {
         Ok(ruleset)
     }
 
-    /// Carries a transaction out that is in the form of `iptables-restore --noflush`. Each table
-    /// in it changes whole or not at all.
+    /// Carries a transaction out. Each table in it changes whole or not at all.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn restore(&self, text: &str) -> Result<(), Error> {
+    pub fn restore(&self, transaction: &Transaction<'_>) -> Result<(), Error> {
         let wait = self.lock_timeout.as_secs().max(1).to_string();
         let restore = self.program("restore");
-        restore.run(&["-w", &wait, "--noflush"], Some(text)).map(drop).map_err(
-            |error| match error {
+        restore.run(&["-w", &wait, "--noflush"], Some(transaction)).map(drop).map_err(|error| {
+            match error {
                 Error::Refused { message, .. } if lock::is_complaint(&message) => Error::Locked {
                     path: lock::path(),
                     holder: lock::holder(),
                     waited: self.lock_timeout,
                 },
                 error => error,
-            },
-        )
+            }
+        })
     }
 
     fn program(&self, what: &str) -> Program {

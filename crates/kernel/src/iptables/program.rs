@@ -1,10 +1,12 @@
 //! Runs one of iptables' programs.
 
-use std::io::{self, Read, Write};
-use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::fs::File;
+use std::io::{self, BufWriter, Seek};
+use std::process::{Command, Stdio};
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use rulegen_ruleset::Family;
+use rulegen_ruleset::iptables::Transaction;
 
 use super::{Error, Variant};
 
@@ -21,61 +23,61 @@ impl Program {
         Self { name: format!("{start}-{variant}-{what}") }
     }
 
-    /// Runs it to its end; returns what it printed.
-    pub(super) fn run(&self, arguments: &[&str], input: Option<&str>) -> Result<String, Error> {
-        tracing::debug!(program = self.name, ?arguments, bytes = input.map(str::len), "runs");
+    /// Runs it to its end, with a transaction's text as its input; returns what it printed.
+    pub(super) fn run(
+        &self,
+        arguments: &[&str],
+        input: Option<&Transaction<'_>>,
+    ) -> Result<String, Error> {
+        tracing::debug!(program = self.name, ?arguments, "runs");
+        let stdin = match input {
+            Some(transaction) => {
+                text_file(transaction).map_err(|source| self.run_error(source))?.into()
+            }
+            None => Stdio::null(),
+        };
         let child = Command::new(&self.name)
             .args(arguments)
             .env("LC_ALL", "C")
-            .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|source| self.spawn_error(source))?;
-        let (output, complaint, ended) = speak(child, input)
-            .map_err(|source| Error::Run { program: self.name.clone(), source })?;
-        if ended {
-            return Ok(output);
+        let output = child.wait_with_output().map_err(|source| self.run_error(source))?;
+        if output.status.success() {
+            return Ok(text(output.stdout));
         }
-        let message = explain(complaint.trim(), input.unwrap_or_default());
+        let input = input.map(Transaction::to_text).unwrap_or_default();
+        let message = explain(text(output.stderr).trim(), &input);
         Err(Error::Refused { program: self.name.clone(), message })
     }
 
     fn spawn_error(&self, source: io::Error) -> Error {
-        let program = self.name.clone();
         match source.kind() {
-            io::ErrorKind::NotFound => Error::NotInstalled { program },
-            _ => Error::Run { program, source },
+            io::ErrorKind::NotFound => Error::NotInstalled { program: self.name.clone() },
+            _ => self.run_error(source),
         }
+    }
+
+    fn run_error(&self, source: io::Error) -> Error {
+        Error::Run { program: self.name.clone(), source }
     }
 }
 
-/// Writes and reads at once, since either pipe may fill up. Returns standard output, standard
-/// error and whether the program succeeded.
-fn speak(mut child: Child, input: Option<&str>) -> io::Result<(String, String, bool)> {
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let (output, complaint) = thread::scope(|scope| {
-        let complaint = scope.spawn(|| read_all(stderr));
-        let output = scope.spawn(|| read_all(stdout));
-        if let (Some(mut stdin), Some(input)) = (stdin, input) {
-            // A program that ends early closes its side; its exit status says why.
-            let _ = stdin.write_all(input.as_bytes());
-        }
-        let text = |reader: thread::ScopedJoinHandle<'_, io::Result<String>>| {
-            reader.join().unwrap_or_else(|_| Err(io::Error::other("reading it failed")))
-        };
-        (text(output), text(complaint))
-    });
-    Ok((output?, complaint?, child.wait()?.success()))
+/// The text in a file of memory. Through a pipe, iptables-restore reads 4 KiB at a time and
+/// wakes us for each: on a virtual machine that cost 0.3 s of 1.8 s for 10,000 Services.
+fn text_file(transaction: &Transaction<'_>) -> io::Result<File> {
+    let file = File::from(memfd_create(c"rulegen", MFdFlags::MFD_CLOEXEC)?);
+    let mut out = BufWriter::with_capacity(1 << 16, file);
+    transaction.write_text(&mut out)?;
+    let mut file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.rewind()?;
+    Ok(file)
 }
 
-fn read_all(stream: Option<impl Read>) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    if let Some(mut stream) = stream {
-        stream.read_to_end(&mut bytes)?;
-    }
-    Ok(String::from_utf8(bytes)
-        .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
 }
 
 /// iptables-restore names a line by its number only: quotes it too.

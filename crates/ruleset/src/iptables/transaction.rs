@@ -1,6 +1,7 @@
 //! What turns the ruleset in the kernel into the wanted one.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use askama::Template;
 
@@ -67,13 +68,22 @@ impl Transaction<'_> {
 
     /// The text for `iptables-restore --noflush`.
     pub fn to_text(&self) -> String {
-        let tables: Vec<Restored<'_>> = self.tables.iter().map(Restored::new).collect();
-        let lines: usize =
-            tables.iter().flat_map(|t| &t.filled).map(|(_, rules)| rules.len()).sum();
-        let mut text = String::with_capacity(1024 + lines * 192);
+        let mut text = String::new();
         // Writing into a String cannot fail, and nothing in the template can.
-        let _ = Restore { tables }.render_into(&mut text);
+        let _ = self.restore().render_into(&mut text);
         text
+    }
+
+    /// Writes the same text.
+    ///
+    /// # Errors
+    /// What `out` answers.
+    pub fn write_text(&self, out: &mut impl io::Write) -> io::Result<()> {
+        self.restore().write_into(out)
+    }
+
+    fn restore(&self) -> Restore<'_> {
+        Restore { tables: self.tables.iter().map(Restored::new).collect() }
     }
 
     /// What the ruleset becomes: the law that [`super::diff`] is tested by.
@@ -144,6 +154,10 @@ impl<'a> Restored<'a> {
                 }
             }
         }
+        // iptables-legacy keeps chains in a sorted list and looks for the place of a new one
+        // from the start of its part of the list. From the last to the first each place is
+        // found at once; in order, 60,000 chains took half as long again.
+        restored.declared.sort_unstable_by(|a, b| b.cmp(a));
         restored
     }
 }
