@@ -85,7 +85,7 @@ fn wrong_values_of_flags_name_the_flag() {
         ("--proxy-mode=ipvs", "--proxy-mode"),
     ] {
         let output = rulegen(&root(), &["--dry-run", "-f", good, flag]);
-        assert_eq!(output.status.code(), Some(1), "{flag}");
+        assert_eq!(output.status.code(), Some(2), "{flag}");
         assert!(stderr(&output).contains(part), "{flag}: {}", stderr(&output));
     }
 }
@@ -95,7 +95,7 @@ fn the_form_of_iptables_save_holds_one_family() {
     let good = root().join("tests/good.yaml");
     let good = good.to_str().unwrap();
     let output = rulegen(&root(), &["--dry-run", "-f", good, "--ip-family", "dual"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("one family"));
     let output = rulegen(&root(), &["--dry-run", "-f", good, "-o", "json"]);
     let families: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

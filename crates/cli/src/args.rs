@@ -53,7 +53,7 @@ pub(crate) struct Cli {
     apply: ApplyArgs,
 
     /// Remove all rules and exit, as `rulegen cleanup` does
-    #[arg(long, exclusive = true)]
+    #[arg(long, exclusive = true, help_heading = "Options")]
     cleanup: bool,
 }
 
@@ -76,7 +76,7 @@ pub(crate) enum Command {
     /// Print the completion script of a shell
     ///
     /// bash:  source <(rulegen completion bash)
-    /// zsh:   rulegen completion zsh > "${fpath[1]}/_rulegen"
+    /// zsh:   rulegen completion zsh > ~/.zfunc/_rulegen
     /// fish:  rulegen completion fish > ~/.config/fish/completions/rulegen.fish
     #[command(verbatim_doc_comment)]
     Completion {
@@ -119,7 +119,7 @@ pub(crate) struct ApplyArgs {
     pub(crate) input: InputArgs,
 
     /// The form in which --dry-run prints [default: that of the proxy mode]
-    #[arg(short, long, value_name = "FORM", requires = "dry_run")]
+    #[arg(short, long, value_name = "FORM", requires = "dry_run", help_heading = "Output")]
     pub(crate) output: Option<OutputForm>,
 
     #[command(flatten)]
@@ -159,7 +159,8 @@ pub(crate) struct ExplainArgs {
     #[arg(long, value_name = "IP")]
     pub(crate) from: IpAddr,
 
-    /// The packet's destination: IP:PORT, or IP:PORT/udp, [IP]:PORT/sctp
+    /// The packet's destination, over TCP unless it says /udp or /sctp; an IPv6 address stands in
+    /// brackets
     #[arg(long, value_name = "IP:PORT[/PROTO]", value_parser = parse_destination)]
     pub(crate) to: Destination,
 
@@ -203,7 +204,7 @@ pub(crate) struct InputArgs {
 pub(crate) struct FamilyArgs {
     /// The families to work on [default: dual; ipv4 for --dry-run in the form of iptables-save,
     /// which holds one family]
-    #[arg(long, value_name = "FAMILY")]
+    #[arg(long, value_name = "FAMILY", help_heading = "Output")]
     pub(crate) ip_family: Option<FamilyChoice>,
 }
 

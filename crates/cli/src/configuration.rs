@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use rulegen_model::{
     DetectLocalMode, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX, NodePortAddresses, Problem,
     ProxyConfig, ProxyMode, Severity, parse_cluster_cidrs, parse_detect_local_mode,
     parse_interface, parse_mode, read_config,
 };
 
+use crate::WrongUsage;
 use crate::args::ProxyArgs;
 
 /// Reads the file if there is one, and lays the flags over it.
@@ -87,5 +88,5 @@ fn missing_for_detection(config: &ProxyConfig) -> Option<Problem> {
 }
 
 fn flag<T>(name: &str, value: Result<T, String>) -> Result<T> {
-    value.map_err(|message| anyhow!("--{name}: {message}"))
+    value.map_err(|message| WrongUsage(format!("--{name}: {message}")).into())
 }

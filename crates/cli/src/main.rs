@@ -31,9 +31,21 @@ fn main() -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         problems::print_error(&error);
-        ExitCode::from(1)
+        ExitCode::from(if error.is::<WrongUsage>() { 2 } else { 1 })
     })
 }
+
+/// The command line cannot be meant as it is.
+#[derive(Debug)]
+struct WrongUsage(String);
+
+impl std::fmt::Display for WrongUsage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for WrongUsage {}
 
 /// Klog's levels, as far as they make sense here: 0 and 1 tell what went wrong, 2 what is done,
 /// 4 and more every step.

@@ -3,11 +3,12 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use rulegen_ruleset::iptables::Ruleset;
 
 use super::{compile, exit_code, print_with};
+use crate::WrongUsage;
 use crate::args::{ApplyArgs, FamilyChoice, OutputForm};
 use crate::families;
 use crate::input;
@@ -16,9 +17,9 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode> {
     let form = args.output.unwrap_or(OutputForm::IptablesSave);
     let choice = match (form, args.family.ip_family) {
         (OutputForm::IptablesSave, Some(FamilyChoice::Dual)) => {
-            bail!(
-                "the form of iptables-save holds one family: give --ip-family ipv4 or ipv6, or -o json"
-            );
+            let message = "the form of iptables-save holds one family: give --ip-family ipv4 or \
+                           ipv6, or -o json";
+            return Err(WrongUsage(message.to_owned()).into());
         }
         (_, Some(choice)) => choice,
         (OutputForm::IptablesSave, None) => FamilyChoice::Ipv4,

@@ -3,18 +3,19 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use rulegen_model::IpFamily;
 use rulegen_ruleset::iptables::{Branch, Origin, Packet, Verdict, trace};
 
 use super::{compile, exit_code, print};
+use crate::WrongUsage;
 use crate::args::ExplainArgs;
 use crate::input;
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
     let destination = args.to.address;
     if args.from.is_ipv4() != destination.is_ipv4() {
-        bail!("--from and --to are of different families");
+        return Err(WrongUsage("--from and --to are of different families".to_owned()).into());
     }
     let input = input::load(&args.input, &args.proxy)?;
     let family = IpFamily::of(destination.ip());
