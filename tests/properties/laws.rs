@@ -59,6 +59,11 @@ proptest! {
             let rest = diff(&held, &wanted, &OURS).to_text();
             prop_assert_eq!(rest, "");
             prop_assert_eq!(&foreign(&held), &foreign_before);
+            for (table, chains) in &wanted.tables {
+                for (name, chain) in chains.iter().filter(|(name, _)| OURS.owns(*table, name)) {
+                    prop_assert_eq!(held.chain(*table, name), Some(chain));
+                }
+            }
             let stale = |name: &str| OURS.owns(Table::Nat, &name.into())
                 && wanted.chain(Table::Nat, &name.into()).is_none();
             for name in held.tables[&Table::Nat].keys() {
