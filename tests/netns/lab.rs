@@ -15,8 +15,10 @@ use crate::common::{root, stderr};
 use crate::namespace::Namespace;
 use crate::traffic::{Answer, Proto, ask, serve};
 
-/// The pods' port.
+/// The pods' first port.
 pub(crate) const POD_PORT: u16 = 8080;
+/// Their other port.
+pub(crate) const OTHER_POD_PORT: u16 = 8081;
 
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,9 +82,10 @@ impl Lab {
         lab.connect_elsewhere();
         lab.connect_pods();
         for (namespace, addresses) in lab.servers() {
-            addresses
-                .iter()
-                .for_each(|ip| serve(namespace, SocketAddr::new(ip.parse().unwrap(), POD_PORT)));
+            for ip in addresses {
+                serve(namespace, SocketAddr::new(ip.parse().unwrap(), POD_PORT));
+                serve(namespace, SocketAddr::new(ip.parse().unwrap(), OTHER_POD_PORT));
+            }
         }
         lab.wait_until_connected();
         lab

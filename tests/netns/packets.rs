@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::lab::{ELSEWHERE_IPS, From, Lab, POD_IPS, POD_PORT};
+use crate::lab::{ELSEWHERE_IPS, From, Lab, OTHER_POD_PORT, POD_IPS, POD_PORT};
 use crate::traffic::{Answer, Listeners, Proto};
 
 /// A frontend of the lab's Service number n, in both families.
@@ -135,8 +135,20 @@ const TABLE: &[(&[From], To, Expect)] = &[
     (&[From::BridgedPod], ClusterIp(92), Seen(&[Elsewhere])),
     (&[From::Outside], NodePort(92), Seen(&[First])),
     (&[From::BridgedPod], NodePort(92), Seen(&[Elsewhere])),
-    // Hints.
+    // Hints, for zones and nodes, and none where an endpoint lacks one.
     (&[From::BridgedPod], ClusterIp(94), Seen(&[First])),
+    (&[From::BridgedPod], ClusterIp(107), Seen(&[First])),
+    (&[From::BridgedPod], ClusterIp(108), Seen(BOTH)),
+    // A zero range means everybody; there is no node port where none is allocated.
+    (&[From::Outside, From::OutsideInRange], LoadBalancerIp(82), Masqueraded(&[First])),
+    (&[From::Outside], NodePort(82), Refused),
+    // Slices: several, an endpoint in two of them, one that is not ready, one on no node,
+    // families in either order, and those that do not count.
+    (&[From::BridgedPod], ClusterIp(102), Seen(BOTH)),
+    (&[From::BridgedPod], ClusterIp(103), Seen(&[First])),
+    (&[From::BridgedPod], ClusterIp(104), Silence),
+    (&[From::BridgedPod], ClusterIp(105), Silence),
+    (&[From::BridgedPod], ClusterIp(106), Refused),
 ];
 
 const CLUSTER_CIDR: &str = "--cluster-cidr 10.244.0.0/16,fd00:10:244::/48";
@@ -243,6 +255,109 @@ fn node_ports_only_where_they_shall_be() {
         );
         check_family(&lab, 0, &[(&[From::Node], LocalhostPort(10), Refused)]);
     }
+}
+
+/// Ports without a name, two ports, and a port for each of two protocols (all of the table).
+#[test]
+fn ports_lead_where_their_names_say() {
+    let lab = Lab::new("ports");
+    lab.apply(CLUSTER_CIDR);
+    for family in 0..2 {
+        let answers = |proto, n, port| {
+            let mut to = ClusterIp(n).address(family).unwrap();
+            to.set_port(port);
+            lab.ask(From::BridgedPod, proto, to)
+        };
+        let (_, source) = lab.source(From::BridgedPod, ClusterIp(100).address(family).unwrap());
+        let at = |port| {
+            let endpoint = SocketAddr::new(First.address(family).ip(), port);
+            Answer::From { endpoint, seen: source }
+        };
+        assert_eq!(answers(Proto::Udp, 100, 80), at(POD_PORT));
+        assert_eq!(answers(Proto::Tcp, 100, 80), Answer::Silence, "the other protocol");
+        assert_eq!(answers(Proto::Tcp, 101, 80), at(POD_PORT));
+        assert_eq!(answers(Proto::Tcp, 101, 81), at(OTHER_POD_PORT));
+        assert_eq!(answers(Proto::Tcp, 101, 82), Answer::Silence, "a port that is none");
+    }
+}
+
+/// In ipMode Proxy the address is the load balancer's own: packets go there.
+#[test]
+fn a_load_balancer_that_proxies_is_left_alone() {
+    let lab = Lab::new("proxied");
+    let to = "198.51.100.109:80".parse().unwrap();
+    lab.client.run("ip addr add 198.51.100.109/32 dev lo");
+    crate::traffic::serve(&lab.client, to);
+    lab.apply(CLUSTER_CIDR);
+    let (_, source) = lab.source(From::BridgedPod, to);
+    let answer = lab.ask(From::BridgedPod, Proto::Udp, to);
+    assert_eq!(answer, Answer::From { endpoint: to, seen: source });
+}
+
+/// Where the load-balancer IP is one of the node's addresses, the node's own requests to it have
+/// it as their source; they are let in if the node is in a source range.
+#[test]
+fn the_nodes_own_requests_to_a_load_balancer_loop_back() {
+    let lab = Lab::new("loopback");
+    lab.apply(CLUSTER_CIDR);
+    for (n, is_in_range) in [(81, true), (80, false)] {
+        let to = LoadBalancerIp(n).address(0).unwrap();
+        lab.node.run(&format!("ip addr add {}/32 dev lo", to.ip()));
+        let answer = crate::traffic::ask(&lab.node, Proto::Tcp, to.ip(), to);
+        let answered =
+            matches!(answer, Answer::From { endpoint, .. } if endpoint == First.address(0));
+        assert_eq!(answered, is_in_range, "{to}: {answer:?}");
+    }
+}
+
+/// The load balancer's question passes a firewall that drops everything else.
+#[test]
+fn health_check_node_ports_are_open() {
+    let lab = Lab::new("health");
+    lab.apply(CLUSTER_CIDR);
+    lab.node.run("iptables -P INPUT DROP");
+    let (checked, other) = ("192.168.50.1:31020", "192.168.50.1:31019");
+    for at in [checked, other] {
+        crate::traffic::serve(&lab.node, at.parse().unwrap());
+    }
+    let checked = lab.ask(From::Outside, Proto::Tcp, checked.parse().unwrap());
+    assert!(matches!(checked, Answer::From { .. }), "{checked:?}");
+    let other = lab.ask(From::Outside, Proto::Tcp, other.parse().unwrap());
+    assert_eq!(other, Answer::Silence);
+}
+
+/// More than 1,000 endpoints: the rules of endpoints carry no comments and do the same.
+#[test]
+fn a_large_cluster_works_without_comments() {
+    let lab = Lab::new("large");
+    let many: Vec<String> = (0..1001)
+        .map(|n| {
+            format!(
+                "{{addresses: [10.244.3.{}], nodeName: node-3, conditions: {{ready: {}}}}}",
+                n % 250,
+                n < 3
+            )
+        })
+        .collect();
+    let slices: String = (0..5)
+        .map(|n| {
+            format!(
+                "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n\
+                 metadata: {{name: many-{n}, labels: {{kubernetes.io/service-name: many}}}}\n\
+                 ports: [{{port: {}}}]\nendpoints: [{}]\n",
+                8080 + n,
+                many.join(", ")
+            )
+        })
+        .collect();
+    let many = "apiVersion: v1\nkind: Service\nmetadata: {name: many}\n\
+                spec: {clusterIP: 10.96.0.110, ports: [{port: 80}]}\n";
+    let file = lab.node.file("many.yaml", &format!("{many}{slices}"));
+    lab.apply(&format!("{CLUSTER_CIDR} -f {file}"));
+    let rules = lab.node.run("iptables-save -t nat");
+    assert!(rules.contains("lab/cluster:tcp cluster IP"), "rules of frontends keep theirs");
+    assert!(!rules.contains("lab/cluster:tcp -> "), "rules of endpoints have none");
+    check_family(&lab, 0, &[(&[From::BridgedPod], ClusterIp(10), Seen(BOTH))]);
 }
 
 /// A neighbour may not reach loopback addresses through what route_localnet opens.
