@@ -47,20 +47,18 @@ fn apply(args: &ApplyArgs, input: &Input, family: IpFamily, variant: Variant) ->
 /// What a transaction does, in numbers.
 pub(crate) fn summary(transaction: &Transaction<'_>) -> String {
     let changes = || transaction.tables.iter().flat_map(|table| &table.changes);
+    let count = |what: fn(&Change<'_>) -> bool| changes().filter(|change| what(change)).count();
     let counts = [
-        (changes().filter(|c| matches!(c, Change::Fill { .. })).count(), "chains written"),
-        (
-            changes().filter(|c| matches!(c, Change::Prepend { .. })).count(),
-            "rules put into shared chains",
-        ),
-        (
-            changes().filter(|c| matches!(c, Change::Remove { .. })).count(),
-            "rules taken out of shared chains",
-        ),
-        (changes().filter(|c| matches!(c, Change::Delete { .. })).count(), "chains deleted"),
+        (count(|c| matches!(c, Change::Fill { .. })), "chain", "written"),
+        (count(|c| matches!(c, Change::Prepend { .. })), "rule", "put into shared chains"),
+        (count(|c| matches!(c, Change::Remove { .. })), "rule", "taken out of shared chains"),
+        (count(|c| matches!(c, Change::Delete { .. })), "chain", "deleted"),
     ];
-    let said: Vec<String> =
-        counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    let say = |(n, noun, done): &(usize, &str, &str)| {
+        let plural = if *n == 1 { "" } else { "s" };
+        format!("{n} {noun}{plural} {done}")
+    };
+    let said: Vec<String> = counts.iter().filter(|(n, ..)| *n > 0).map(say).collect();
     if said.is_empty() { "nothing to do".to_owned() } else { said.join(", ") }
 }
 
