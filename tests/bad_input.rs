@@ -125,11 +125,20 @@ fn strict_makes_a_warning_fail_and_still_prints() {
 
 #[test]
 fn an_incomplete_input_is_never_applied() {
-    // Before it would even look for iptables: nothing of the kernel is touched.
+    // Refused before it would even look for iptables: nothing of the kernel is touched.
     let scratch = Scratch::new("incomplete");
-    let output = rulegen(&scratch.0, &["apply", "-f", "missing.yaml", "-f", &good_path()]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("nothing is applied"), "{}", stderr(&output));
+    let folder = scratch.0.join("folder");
+    fs::create_dir(&folder).unwrap();
+    let empty = scratch.write("empty.yaml", "");
+    let cut = scratch
+        .write("cut.json", "{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": [{\"kind\":");
+    let broken = scratch.write("broken.yaml", format!("{}---\na: [\n", good_text()));
+    let junk = scratch.write("junk.yaml", [0xff; 9]);
+    for input in ["missing.yaml", folder.to_str().unwrap(), &empty, &cut, &broken, &junk, "-"] {
+        let output = rulegen(&scratch.0, &["apply", "-f", input, "-f", &good_path()]);
+        assert_eq!(output.status.code(), Some(1), "{input}");
+        assert!(stderr(&output).contains("nothing is applied"), "{input}: {}", stderr(&output));
+    }
 }
 
 #[test]

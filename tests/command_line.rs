@@ -129,3 +129,24 @@ fn explain_follows_a_packet() {
     );
     assert!(text.contains("nat KUBE-SERVICES: -d 10.96.0.99/32 -p tcp"), "{text}");
 }
+
+/// A DaemonSet's arguments can be used as they are.
+#[test]
+fn flags_of_how_kube_proxy_runs_are_taken() {
+    let good = root().join("tests/good.yaml");
+    let flags = [
+        "--kubeconfig=/etc/kubernetes/kubeconfig",
+        "--healthz-bind-address=0.0.0.0:10256",
+        "--conntrack-max-per-core=32768",
+        "--oom-score-adj=-999",
+        "--hostname-override=",
+        "--proxy-mode=",
+        "--masquerade-all=True",
+        "--v=2",
+    ];
+    let arguments = [&["--dry-run", "-f", good.to_str().unwrap()], &flags[..]].concat();
+    let output = rulegen(&root(), &arguments);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("note: --kubeconfig says how kube-proxy runs"));
+    assert!(stdout(&output).contains("cluster IP\" -m tcp --dport 80 -j KUBE-MARK-MASQ"));
+}

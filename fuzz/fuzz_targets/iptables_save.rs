@@ -23,6 +23,6 @@ fuzz_target!(|input: &str| {
     diff(&held, &wanted, &OURS).apply(&mut after);
     assert!(diff(&after, &wanted, &OURS).is_empty());
     let mut clean = after.clone();
-    removal_of_everything(&after).apply(&mut clean);
-    assert!(removal_of_everything(&clean).is_empty());
+    removal_of_everything(&after).0.apply(&mut clean);
+    assert!(removal_of_everything(&clean).0.is_empty());
 });

@@ -15,6 +15,7 @@ pub(crate) fn rulegen(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_rulegen"))
         .args(arguments)
         .current_dir(folder)
+        .stdin(std::process::Stdio::null())
         .output()
         .unwrap()
 }

@@ -288,7 +288,8 @@ fn the_variant_is_the_nodes_own() {
     assert_eq!(used(&namespace), Some("nft"), "with kubelet's hint in the newer");
 }
 
-/// A chain that somebody else's rule leads to cannot go, and must not stop what can.
+/// A chain that somebody else's rule leads to cannot go, and must not stop what can; nor does
+/// that rule go, wherever it stands.
 #[test]
 fn a_chain_that_others_use_is_kept() {
     for variant in VARIANTS {
@@ -296,13 +297,78 @@ fn a_chain_that_others_use_is_kept() {
         let flags = format!("-f {}", example("nodeport.yaml"));
         assert!(namespace.rulegen(&flags).status.success());
         namespace.run(&format!(
-            "iptables-{variant} -t nat -A CNI-HOSTPORT-DNAT -p udp --dport 53 -j KUBE-MARK-MASQ"
+            "iptables-{variant} -t nat -A CNI-HOSTPORT-DNAT -p udp --dport 53 -j KUBE-MARK-MASQ; \
+             iptables-{variant} -t nat -A POSTROUTING -s 10.9.0.0/16 -j KUBE-MARK-MASQ"
         ));
         let output = namespace.rulegen("cleanup");
-        assert!(output.status.success(), "{}", stderr(&output));
+        let said = stderr(&output);
+        assert!(output.status.success(), "{said}");
+        assert!(said.contains("kept nat KUBE-MARK-MASQ"), "{said}");
         let left = saved(&namespace, variant, "iptables");
         assert!(left.contains("-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000"), "{left}");
+        assert!(left.contains("-A POSTROUTING -s 10.9.0.0/16 -j KUBE-MARK-MASQ"), "{left}");
         assert!(!left.contains("KUBE-SERVICES") && !left.contains("KUBE-SEP"), "{left}");
+    }
+}
+
+/// iptables-nft-save leaves out a table with a rule that only nft can make, and succeeds.
+#[test]
+fn a_table_that_iptables_cannot_show_is_not_taken_for_empty() {
+    let namespace = Namespace::new("incompatible");
+    let apply = format!("-f {} --iptables-variant nft", example("nodeport.yaml"));
+    assert!(namespace.rulegen(&apply).status.success());
+    namespace.run("nft add rule ip nat POSTROUTING ip daddr { 192.0.2.1, 192.0.2.2 } masquerade");
+    for command in [apply.as_str(), "cleanup"] {
+        let output = namespace.rulegen(command);
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        assert!(stderr(&output).contains("Table `nat' is incompatible"), "{}", stderr(&output));
+    }
+    let rules = namespace.run("nft list chain ip nat PREROUTING");
+    assert_eq!(rules.matches("jump KUBE-SERVICES").count(), 1, "{rules}");
+}
+
+/// What was made while IPv6 was on goes after it was switched off.
+#[test]
+fn cleanup_goes_through_a_family_that_is_switched_off() {
+    let namespace = Namespace::new("noipv6");
+    let apply = format!("-f {} --iptables-variant nft", example("nodeport.yaml"));
+    assert!(namespace.rulegen(&apply).status.success());
+    namespace.run("sysctl -qw net.ipv6.conf.all.disable_ipv6=1");
+    let said = stderr(&namespace.rulegen(&apply));
+    assert!(said.contains("IPv6 is not there or switched off"), "{said}");
+    assert!(namespace.rulegen("--cleanup").status.success());
+    assert!(!saved(&namespace, "nft", "ip6tables").contains("KUBE"));
+}
+
+#[test]
+fn ip6tables_may_be_missing() {
+    let namespace = Namespace::new("noip6tables");
+    let folder = Path::new(&namespace.file("x", "")).with_file_name("only4");
+    fs::create_dir_all(&folder).unwrap();
+    for name in ["iptables-nft-save", "iptables-nft-restore"] {
+        std::os::unix::fs::symlink(format!("/usr/sbin/{name}"), folder.join(name)).unwrap();
+    }
+    let rulegen = format!("PATH={} {}", folder.display(), env!("CARGO_BIN_EXE_rulegen"));
+    let apply = format!("{rulegen} -f {}", example("nodeport.yaml"));
+    let output = namespace.shell(&apply);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("ip6tables is not installed"), "{}", stderr(&output));
+    assert_eq!(namespace.shell(&format!("{apply} --ip-family dual")).status.code(), Some(1));
+    assert!(namespace.shell(&format!("{rulegen} cleanup")).status.success());
+}
+
+/// Rules of the other variant still count, so somebody must know.
+#[test]
+fn rules_of_the_other_variant_are_told() {
+    for (used, other) in [("nft", "legacy"), ("legacy", "nft")] {
+        let namespace = Namespace::new("both");
+        let apply = |variant: &str| {
+            let flags = format!("-f {} --iptables-variant {variant}", example("nodeport.yaml"));
+            stderr(&namespace.rulegen(&flags))
+        };
+        assert!(!apply(other).contains("warning"));
+        let said = apply(used);
+        assert!(said.contains(&format!("warning: iptables-{other} holds rules")), "{said}");
     }
 }
 

@@ -103,7 +103,7 @@ proptest! {
             apart.iter().for_each(|stranger| stranger.join(&mut held));
             apart.iter().for_each(|stranger| stranger.join(&mut only_strangers));
             let before = held.clone();
-            removal_of_everything(&before).apply(&mut held);
+            removal_of_everything(&before).0.apply(&mut held);
             prop_assert_eq!(held, only_strangers);
         }
     }

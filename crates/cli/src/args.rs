@@ -43,6 +43,7 @@ something would, 2 failed.";
     long_about = LONG_ABOUT,
     after_long_help = EXAMPLES,
     args_conflicts_with_subcommands = true,
+    mut_arg("filename", |filename| filename.required(false).required_unless_present("cleanup")),
     arg_required_else_help = true
 )]
 pub(crate) struct Cli {
@@ -53,7 +54,7 @@ pub(crate) struct Cli {
     apply: ApplyArgs,
 
     /// Remove all rules and exit, as `rulegen cleanup` does
-    #[arg(long, exclusive = true, help_heading = "Options")]
+    #[arg(long, help_heading = "Options")]
     cleanup: bool,
 }
 
@@ -67,7 +68,7 @@ pub(crate) enum Command {
     Diff(DiffArgs),
     /// Follow a packet through the rules: which it meets, where it ends and how probably
     Explain(ExplainArgs),
-    /// Remove everything that rulegen or kube-proxy put into the kernel
+    /// Remove everything that rulegen or kube-proxy put into iptables
     ///
     /// Removes the KUBE-* chains of kube-proxy and the jumps to them, from both variants of
     /// iptables. What belongs to others stays as it is: chains of kubelet (KUBE-KUBELET-CANARY,
@@ -90,7 +91,9 @@ impl Cli {
     pub(crate) fn into_command(self) -> Command {
         match self.command {
             Some(command) => command,
-            None if self.cleanup => Command::Cleanup(CleanupArgs::default()),
+            None if self.cleanup => {
+                Command::Cleanup(CleanupArgs { lock: self.apply.kernel.lock, log: self.apply.log })
+            }
             None => Command::Apply(self.apply),
         }
     }
@@ -178,7 +181,7 @@ pub(crate) struct ExplainArgs {
     pub(crate) log: LogArgs,
 }
 
-#[derive(Debug, Args, Default)]
+#[derive(Debug, Args)]
 pub(crate) struct CleanupArgs {
     #[command(flatten)]
     pub(crate) lock: LockArgs,
@@ -262,7 +265,7 @@ pub(crate) struct ProxyArgs {
     pub(crate) pod_interface_name_prefix: Option<String>,
 
     /// Masquerade all traffic to cluster IPs
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
     pub(crate) masquerade_all: Option<bool>,
 
     /// The bit of a packet's mark that asks for masquerading (0 to 31) [default: 14]
@@ -270,7 +273,7 @@ pub(crate) struct ProxyArgs {
     pub(crate) iptables_masquerade_bit: Option<u8>,
 
     /// Whether node ports are open at 127.0.0.1 too [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
     pub(crate) iptables_localhost_nodeports: Option<bool>,
 
     /// At which of the node's addresses node ports are open: CIDRs with commas between, or
@@ -279,8 +282,11 @@ pub(crate) struct ProxyArgs {
     pub(crate) nodeport_addresses: Option<Vec<String>>,
 
     /// Let packets through that conntrack finds invalid
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
     pub(crate) conntrack_tcp_be_liberal: Option<bool>,
+
+    #[command(flatten)]
+    pub(crate) running: RunningArgs,
 }
 
 #[derive(Debug, Args)]
@@ -315,12 +321,6 @@ pub(crate) struct LockArgs {
 /// What kube-proxy waits.
 const DEFAULT_LOCK_SECONDS: u32 = 5;
 
-impl Default for LockArgs {
-    fn default() -> Self {
-        Self { iptables_lock_timeout: DEFAULT_LOCK_SECONDS }
-    }
-}
-
 impl LockArgs {
     /// How long to wait for the lock.
     pub(crate) fn timeout(&self) -> Duration {
@@ -328,12 +328,75 @@ impl LockArgs {
     }
 }
 
-#[derive(Debug, Args, Default)]
+#[derive(Debug, Args)]
 #[command(next_help_heading = "Logging")]
 pub(crate) struct LogArgs {
     /// How much to say on standard error: 0 problems, 2 what is done, 4 every step
     #[arg(short = 'v', long = "v", value_name = "LEVEL", default_value_t = 0, action = ArgAction::Set)]
     pub(crate) verbosity: u8,
+}
+
+/// As Go reads it, and kube-proxy with it.
+fn parse_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("true or false is needed".to_owned()),
+    }
+}
+
+/// Flags of kube-proxy that say how it runs, not which rules there are. They are taken, so that
+/// its command line can be used as it is, and told to be without effect.
+#[derive(Debug, Args)]
+pub(crate) struct RunningArgs {
+    #[arg(long, hide = true)]
+    kubeconfig: Option<String>,
+    #[arg(long, hide = true)]
+    master: Option<String>,
+    #[arg(long, hide = true)]
+    healthz_bind_address: Option<String>,
+    #[arg(long, hide = true)]
+    metrics_bind_address: Option<String>,
+    #[arg(long, hide = true)]
+    iptables_sync_period: Option<String>,
+    #[arg(long, hide = true)]
+    iptables_min_sync_period: Option<String>,
+    #[arg(long, hide = true)]
+    conntrack_max_per_core: Option<String>,
+    #[arg(long, hide = true)]
+    conntrack_min: Option<String>,
+    #[arg(long, hide = true)]
+    conntrack_tcp_timeout_established: Option<String>,
+    #[arg(long, hide = true)]
+    conntrack_tcp_timeout_close_wait: Option<String>,
+    #[arg(long, hide = true)]
+    conntrack_udp_timeout: Option<String>,
+    #[arg(long, hide = true)]
+    conntrack_udp_timeout_stream: Option<String>,
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    oom_score_adj: Option<String>,
+}
+
+impl RunningArgs {
+    /// The names of those that were given.
+    pub(crate) fn given(&self) -> Vec<&'static str> {
+        let all = [
+            ("kubeconfig", &self.kubeconfig),
+            ("master", &self.master),
+            ("healthz-bind-address", &self.healthz_bind_address),
+            ("metrics-bind-address", &self.metrics_bind_address),
+            ("iptables-sync-period", &self.iptables_sync_period),
+            ("iptables-min-sync-period", &self.iptables_min_sync_period),
+            ("conntrack-max-per-core", &self.conntrack_max_per_core),
+            ("conntrack-min", &self.conntrack_min),
+            ("conntrack-tcp-timeout-established", &self.conntrack_tcp_timeout_established),
+            ("conntrack-tcp-timeout-close-wait", &self.conntrack_tcp_timeout_close_wait),
+            ("conntrack-udp-timeout", &self.conntrack_udp_timeout),
+            ("conntrack-udp-timeout-stream", &self.conntrack_udp_timeout_stream),
+            ("oom-score-adj", &self.oom_score_adj),
+        ];
+        all.into_iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name).collect()
+    }
 }
 
 /// Where a packet goes.

@@ -19,6 +19,10 @@ pub(crate) fn load(args: &ProxyArgs) -> Result<(ProxyConfig, Vec<Problem>)> {
         None => (ProxyConfig::default(), Vec::new()),
     };
     lay_flags(args, &mut config)?;
+    for flag in args.running.given() {
+        let message = format!("--{flag} says how kube-proxy runs, which has no effect here");
+        problems.push(Problem::new(Severity::Note, message));
+    }
     if problems.iter().all(|problem| problem.severity < Severity::Error) {
         problems.extend(missing_for_detection(&config));
     }
@@ -39,24 +43,24 @@ fn read_file(path: &Path) -> Result<(ProxyConfig, Vec<Problem>)> {
 }
 
 fn lay_flags(args: &ProxyArgs, config: &mut ProxyConfig) -> Result<()> {
-    if let Some(mode) = &args.proxy_mode {
+    if let Some(mode) = given(&args.proxy_mode) {
         config.mode = flag("proxy-mode", parse_mode(mode))?;
     }
-    if let Some(name) = &args.hostname_override {
-        config.hostname_override = Some(name.clone());
+    if let Some(name) = given(&args.hostname_override) {
+        config.hostname_override = Some(name.to_owned());
     }
     config.bind_address = args.bind_address.or(config.bind_address);
-    if let Some(cidr) = &args.cluster_cidr {
+    if let Some(cidr) = given(&args.cluster_cidr) {
         config.cluster_cidrs = flag("cluster-cidr", parse_cluster_cidrs(cidr))?;
     }
-    if let Some(mode) = &args.detect_local_mode {
+    if let Some(mode) = given(&args.detect_local_mode) {
         config.detect_local_mode = flag("detect-local-mode", parse_detect_local_mode(mode))?;
     }
-    if let Some(name) = &args.pod_bridge_interface {
+    if let Some(name) = given(&args.pod_bridge_interface) {
         let name = flag("pod-bridge-interface", parse_interface(name, LONGEST_INTERFACE))?;
         config.bridge_interface = Some(name);
     }
-    if let Some(start) = &args.pod_interface_name_prefix {
+    if let Some(start) = given(&args.pod_interface_name_prefix) {
         let start = parse_interface(start, LONGEST_INTERFACE_PREFIX);
         config.interface_name_prefix = Some(flag("pod-interface-name-prefix", start)?);
     }
@@ -85,6 +89,11 @@ fn missing_for_detection(config: &ProxyConfig) -> Option<Problem> {
     };
     let message = format!("is missing, and {flag} is not given: the detectLocalMode needs it");
     Some(Problem::new(Severity::Error, message).field(field))
+}
+
+/// A flag's value; empty means that it is not given, as in kube-proxy.
+fn given(value: &Option<String>) -> Option<&str> {
+    value.as_deref().filter(|value| !value.is_empty())
 }
 
 fn flag<T>(name: &str, value: Result<T, String>) -> Result<T> {

@@ -1,8 +1,11 @@
 //! Which families to work on.
 
+use rulegen_compiler::iptables::family;
+use rulegen_kernel::iptables::{Variant, is_installed};
 use rulegen_model::IpFamily;
 
 use crate::args::FamilyChoice;
+use crate::problems::say;
 
 /// The families a choice stands for.
 pub(crate) fn chosen(choice: FamilyChoice) -> &'static [IpFamily] {
@@ -13,13 +16,17 @@ pub(crate) fn chosen(choice: FamilyChoice) -> &'static [IpFamily] {
     }
 }
 
-/// The same on this host: both, by default or by choice, means those that it has.
-pub(crate) fn on_this_host(choice: Option<FamilyChoice>) -> &'static [IpFamily] {
-    match choice.unwrap_or(FamilyChoice::Dual) {
-        FamilyChoice::Dual if !rulegen_kernel::host::has_ipv6() => {
-            tracing::info!("IPv6 is not there or switched off: only IPv4 is worked on");
-            chosen(FamilyChoice::Ipv4)
-        }
-        choice => chosen(choice),
+/// The same on this host: where none is asked for, those that it has.
+pub(crate) fn on_this_host(choice: Option<FamilyChoice>, variant: Variant) -> &'static [IpFamily] {
+    if let Some(choice) = choice {
+        return chosen(choice);
     }
+    let missing =
+        match (rulegen_kernel::host::has_ipv6(), is_installed(family(IpFamily::Ipv6), variant)) {
+            (true, true) => return chosen(FamilyChoice::Dual),
+            (false, _) => "IPv6 is not there or switched off",
+            (true, false) => "ip6tables is not installed",
+        };
+    say(&format!("note: {missing}: only IPv4 is worked on (--ip-family dual insists on both)"));
+    chosen(FamilyChoice::Ipv4)
 }

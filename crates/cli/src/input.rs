@@ -83,11 +83,7 @@ fn read_path(path: &Path, objects: &mut Objects) -> Vec<Problem> {
     }
     match manifests_in(path) {
         Ok(files) if files.is_empty() => {
-            vec![problem(
-                path,
-                Severity::Warning,
-                "has no *.yaml, *.yml or *.json in it".to_owned(),
-            )]
+            vec![problem(path, Severity::Unread, "has no *.yaml, *.yml or *.json in it".to_owned())]
         }
         Ok(files) => files.iter().flat_map(|file| read_file(file, objects)).collect(),
         Err(error) => vec![unreadable(path, &error)],

@@ -46,14 +46,14 @@ pub fn read_manifest(file: &str, input: impl BufRead, objects: &mut Objects) -> 
         match document {
             Ok(Document::Text { text, .. }) if text.trim_ascii().is_empty() => {
                 if n == 0 {
-                    reader.warn("is empty: there is no object in it");
+                    reader.unread("is empty: there is no object in it");
                 }
             }
             Ok(Document::Text { text, first_line }) => {
                 reader.first_line = first_line;
                 reader.document(&text);
             }
-            Ok(Document::TooLarge(size)) => reader.warn(format!(
+            Ok(Document::TooLarge(size)) => reader.unread(format!(
                 "{} MiB are too much for one document (limit {} MiB): split it",
                 size >> 20,
                 MAX_DOCUMENT_BYTES >> 20
@@ -98,7 +98,7 @@ impl Reader<'_> {
             Ok(text) => text,
             Err(error) => {
                 return self
-                    .warn(format!("is not text: byte {} is not UTF-8", error.valid_up_to()));
+                    .unread(format!("is not text: byte {} is not UTF-8", error.valid_up_to()));
             }
         };
         if text.lines().all(|line| line.is_empty() || line.starts_with(['%', '#'])) {
@@ -111,7 +111,7 @@ impl Reader<'_> {
         match yaml_value(text) {
             Ok(Value::Null) => {}
             Ok(value) => self.object(&Tree::Value(value), Place::DOCUMENT),
-            Err(error) => self.warn(format!("is not valid YAML: {}", self.in_file(&error))),
+            Err(error) => self.unread(format!("is not valid YAML: {}", self.in_file(&error))),
         }
     }
 
@@ -126,12 +126,12 @@ impl Reader<'_> {
             // words, which give the place.
             return match yaml_value(text) {
                 Ok(value) => self.object(&Tree::Value(value), Place::DOCUMENT),
-                Err(_) => self.warn(format!("is not valid JSON: {}", self.in_file(error))),
+                Err(_) => self.unread(format!("is not valid JSON: {}", self.in_file(error))),
             };
         }
         values.iter().for_each(|raw| self.object(&Tree::Json(raw.get()), Place::DOCUMENT));
         if let Some(error) = error {
-            self.warn(format!("is not valid JSON: {}", self.in_file(&error)));
+            self.unread(format!("is not valid JSON: {}", self.in_file(&error)));
         }
     }
 
@@ -201,7 +201,7 @@ impl Reader<'_> {
 
     fn list(&mut self, items: &[Tree<'_>], api_version: &str, kind: &str, depth: usize) {
         if depth == MAX_LIST_DEPTH {
-            return self.warn(format!("lists stand more than {MAX_LIST_DEPTH} deep in lists"));
+            return self.unread(format!("lists stand more than {MAX_LIST_DEPTH} deep in lists"));
         }
         let kind = kind.strip_suffix("List").filter(|kind| !kind.is_empty());
         let place =
@@ -256,8 +256,8 @@ impl Reader<'_> {
         }
     }
 
-    fn warn(&mut self, message: impl Into<String>) {
-        self.problems.push(Problem::new(Severity::Warning, message).at(&self.source));
+    fn unread(&mut self, message: impl Into<String>) {
+        self.problems.push(Problem::new(Severity::Unread, message).at(&self.source));
     }
 }
 

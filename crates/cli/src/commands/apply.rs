@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use rulegen_compiler::iptables::OURS;
-use rulegen_kernel::iptables::Variant;
+use rulegen_kernel::iptables::{Variant, holds_chain};
 use rulegen_model::IpFamily;
-use rulegen_ruleset::iptables::{Change, Transaction, diff};
+use rulegen_ruleset::iptables::{Change, Table, Transaction, diff};
 
 use super::{compile, exit_code, iptables, refuse_incomplete, variant};
 use crate::args::ApplyArgs;
@@ -21,9 +21,10 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode> {
         anyhow::bail!("the input has warnings and --strict is given, so nothing is applied");
     }
     let variant = variant(&args.kernel)?;
-    for family in families::on_this_host(args.family.ip_family) {
+    for family in families::on_this_host(args.family.ip_family, variant) {
         apply(args, &input, *family, variant)?;
     }
+    warn_of_other_variant(variant);
     hint_at_localnet(&input);
     let code = exit_code(&input, args.input.strict);
     std::mem::forget(input);
@@ -60,6 +61,19 @@ pub(crate) fn summary(transaction: &Transaction<'_>) -> String {
     };
     let said: Vec<String> = counts.iter().filter(|(n, ..)| *n > 0).map(say).collect();
     if said.is_empty() { "nothing to do".to_owned() } else { said.join(", ") }
+}
+
+/// Rules that were made with the other variant still translate packets, in an order that nobody
+/// chose.
+fn warn_of_other_variant(variant: Variant) {
+    for other in Variant::ALL.into_iter().filter(|other| *other != variant) {
+        if holds_chain(other, Table::Nat, "KUBE-SERVICES") {
+            say(&format!(
+                "warning: iptables-{other} holds rules of kube-proxy's too, which still count: \
+                 `rulegen cleanup` takes both away, then apply again"
+            ));
+        }
+    }
 }
 
 /// Node ports at 127.0.0.1 need a sysctl that this command leaves to the one who runs it: it

@@ -28,7 +28,7 @@ fn compare(args: &DiffArgs) -> Result<u8> {
     let input = input::load(&args.input, &args.proxy)?;
     let variant = variant(&args.kernel)?;
     let mut differs = false;
-    for family in families::on_this_host(args.family.ip_family) {
+    for family in families::on_this_host(args.family.ip_family, variant) {
         let held = iptables(*family, variant, &args.kernel).save()?;
         let wanted = compile(&input, *family);
         let transaction = diff(&held, &wanted, &OURS);
@@ -36,7 +36,7 @@ fn compare(args: &DiffArgs) -> Result<u8> {
         print(&describe(*family, &held, &transaction))?;
     }
     Ok(match input.worst {
-        Some(Severity::Error) => 2,
+        Some(Severity::Unread | Severity::Error) => 2,
         Some(Severity::Warning) if args.input.strict => 2,
         _ => u8::from(differs),
     })

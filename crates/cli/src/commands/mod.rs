@@ -11,11 +11,10 @@ use std::io::{self, BufWriter, StdoutLock, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use rulegen_compiler::iptables::{KUBELET_CHAINS, ruleset};
+use rulegen_compiler::iptables::{KUBELET_CHAINS, family as family_of, ruleset};
 use rulegen_compiler::plan;
 use rulegen_kernel::iptables::{Iptables, Variant, choose};
 use rulegen_model::{IpFamily, Severity};
-use rulegen_ruleset::Family;
 use rulegen_ruleset::iptables::Ruleset;
 
 use crate::args::{KernelArgs, VariantChoice};
@@ -29,7 +28,7 @@ fn compile(input: &Input, family: IpFamily) -> Ruleset {
 /// Refuses to change the kernel by an input of which a part is missing: its Services would be
 /// taken for deleted.
 fn refuse_incomplete(input: &Input) -> Result<()> {
-    if input.worst == Some(Severity::Error) {
+    if input.worst >= Some(Severity::Unread) {
         bail!(
             "an input could not be used (see above), so nothing is applied: the Services in it would lose their rules"
         );
@@ -41,7 +40,7 @@ fn refuse_incomplete(input: &Input) -> Result<()> {
 fn exit_code(input: &Input, strict: bool) -> ExitCode {
     let failed = match input.worst {
         Some(Severity::Error) => true,
-        Some(Severity::Warning) => strict,
+        Some(Severity::Warning | Severity::Unread) => strict,
         _ => false,
     };
     ExitCode::from(u8::from(failed))
@@ -57,14 +56,7 @@ fn variant(args: &KernelArgs) -> Result<Variant> {
 }
 
 fn iptables(family: IpFamily, variant: Variant, args: &KernelArgs) -> Iptables {
-    Iptables::new(dataplane_family(family), variant, args.lock.timeout())
-}
-
-fn dataplane_family(family: IpFamily) -> Family {
-    match family {
-        IpFamily::Ipv4 => Family::Ipv4,
-        IpFamily::Ipv6 => Family::Ipv6,
-    }
+    Iptables::new(family_of(family), variant, args.lock.timeout())
 }
 
 /// Writes results to standard output. A reader that went away, as `head` does, is no failure.

@@ -1,18 +1,66 @@
-//! What a clean-up takes away: our chains, kube-proxy's canaries, and the shared firewall chain
-//! where nobody shares it.
+//! What a clean-up takes away: our chains and the jumps to them, kube-proxy's canaries, and the
+//! shared firewall chain where nobody shares it.
 
-use rulegen_ruleset::iptables::{Ownership, Ruleset, Table, Transaction, removal};
+use rulegen_ruleset::iptables::{
+    ChainName, ConntrackState, Match, Negatable, Ownership, Rule, RuleSpec, Ruleset, Table,
+    Transaction, removal,
+};
 
-use super::layout::{CANARY, KUBELET_CHAINS, OURS, SHARED_FIREWALL, loopback_guard};
+use super::layout::{CANARY, JUMP_COMMENTS, KUBELET_CHAINS, OURS, SHARED_FIREWALL, loopback_guard};
 
-/// Everything that rulegen or kube-proxy put into the tables.
-pub fn removal_of_everything(held: &Ruleset) -> Transaction<'_> {
+/// Everything that rulegen or kube-proxy put into the tables, and the chains of it that have to
+/// stay because a rule of somebody else's leads to them.
+pub fn removal_of_everything(held: &Ruleset) -> (Transaction<'_>, Vec<(Table, &ChainName)>) {
     let mut chains = OURS.chains.to_vec();
     chains.extend([(Table::Mangle, CANARY), (Table::Filter, CANARY), (Table::Nat, CANARY)]);
     if !is_kubelets_firewall(held) {
         chains.push((Table::Filter, SHARED_FIREWALL));
     }
-    removal(held, &Ownership { chains: &chains, prefixes: OURS.prefixes })
+    let ours = Ownership { chains: &chains, prefixes: OURS.prefixes };
+    let is_our_jump = |table: Table, rule: &Rule| {
+        is_jump(rule) && rule.target_chain().is_some_and(|chain| ours.owns(table, chain))
+    };
+    let transaction = removal(held, &ours, is_our_jump);
+    let kept = kept(held, &ours, &transaction);
+    (transaction, kept)
+}
+
+fn kept<'a>(
+    held: &'a Ruleset,
+    ours: &Ownership<'_>,
+    transaction: &Transaction<'_>,
+) -> Vec<(Table, &'a ChainName)> {
+    let chains = held
+        .tables
+        .iter()
+        .flat_map(|(table, chains)| chains.keys().map(move |chain| (*table, chain)));
+    let stays = |(table, chain): &(Table, &ChainName)| {
+        ours.owns(*table, chain) && !transaction.deletes(*table, chain)
+    };
+    chains.filter(stays).collect()
+}
+
+/// A jump as kube-proxy makes it, of this version or an older one: nothing but a comment that it
+/// uses, and maybe that the connection is new; or, for the firewall, nothing at all.
+fn is_jump(rule: &Rule) -> bool {
+    let Rule::Known(RuleSpec {
+        source: None,
+        destination: None,
+        in_interface: None,
+        protocol: None,
+        matches,
+        target: Some(_),
+    }) = rule
+    else {
+        return false;
+    };
+    let of_jumps = |m: &Match| match m {
+        Match::Comment(comment) => JUMP_COMMENTS.contains(&&**comment),
+        Match::Conntrack(Negatable { negated: false, value }) => *value == [ConntrackState::New],
+        _ => false,
+    };
+    let is_firewall = rule.target_chain().is_some_and(|chain| chain.as_str() == SHARED_FIREWALL);
+    matches.iter().all(of_jumps) && matches.is_empty() == is_firewall
 }
 
 /// kubelet makes the same chain with the same rule in it and does not sign it. It is taken for

@@ -97,32 +97,40 @@ fn loopback_network(family: IpFamily) -> IpNet {
     }
 }
 
+const FIREWALL_JUMP: &str = "kubernetes load balancer firewall";
+const HEALTH_JUMP: &str = "kubernetes health check service ports";
+const EXTERNAL_JUMP: &str = "kubernetes externally-visible service portals";
+const FORWARD_JUMP: &str = "kubernetes forwarding rules";
+const SERVICES_JUMP: &str = "kubernetes service portals";
+const POSTROUTING_JUMP: &str = "kubernetes postrouting rules";
+
+/// The comments by which jumps from built-in chains are known.
+pub(super) const JUMP_COMMENTS: [&str; 6] =
+    [FIREWALL_JUMP, HEALTH_JUMP, EXTERNAL_JUMP, FORWARD_JUMP, SERVICES_JUMP, POSTROUTING_JUMP];
+
 /// From top to bottom as they end up in the kernel. Those without a state stand where every
 /// packet must pass: established connections too.
 fn jumps(chains: &mut Chains) {
-    let firewall = "kubernetes load balancer firewall";
-    let external = "kubernetes externally-visible service portals";
-    let services = "kubernetes service portals";
     chains.filter("INPUT").extend([
         jump(RuleSpec::default(), SHARED_FIREWALL),
-        jump(new_connections(firewall), PROXY_FIREWALL),
-        jump(commented("kubernetes health check service ports"), NODE_PORTS),
-        jump(new_connections(external), EXTERNAL_SERVICES),
+        jump(new_connections(FIREWALL_JUMP), PROXY_FIREWALL),
+        jump(commented(HEALTH_JUMP), NODE_PORTS),
+        jump(new_connections(EXTERNAL_JUMP), EXTERNAL_SERVICES),
     ]);
     chains.filter("FORWARD").extend([
-        jump(new_connections(firewall), PROXY_FIREWALL),
-        jump(commented("kubernetes forwarding rules"), FORWARD),
-        jump(new_connections(services), SERVICES),
-        jump(new_connections(external), EXTERNAL_SERVICES),
+        jump(new_connections(FIREWALL_JUMP), PROXY_FIREWALL),
+        jump(commented(FORWARD_JUMP), FORWARD),
+        jump(new_connections(SERVICES_JUMP), SERVICES),
+        jump(new_connections(EXTERNAL_JUMP), EXTERNAL_SERVICES),
     ]);
     chains.filter("OUTPUT").extend([
         jump(RuleSpec::default(), SHARED_FIREWALL),
-        jump(new_connections(firewall), PROXY_FIREWALL),
-        jump(new_connections(services), SERVICES),
+        jump(new_connections(FIREWALL_JUMP), PROXY_FIREWALL),
+        jump(new_connections(SERVICES_JUMP), SERVICES),
     ]);
-    chains.nat("PREROUTING").push(jump(commented(services), SERVICES));
-    chains.nat("OUTPUT").push(jump(commented(services), SERVICES));
-    chains.nat("POSTROUTING").push(jump(commented("kubernetes postrouting rules"), POSTROUTING));
+    chains.nat("PREROUTING").push(jump(commented(SERVICES_JUMP), SERVICES));
+    chains.nat("OUTPUT").push(jump(commented(SERVICES_JUMP), SERVICES));
+    chains.nat("POSTROUTING").push(jump(commented(POSTROUTING_JUMP), POSTROUTING));
 }
 
 fn new_connections(comment: &str) -> RuleSpec {

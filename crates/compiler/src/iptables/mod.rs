@@ -25,6 +25,7 @@ use rulegen_ruleset::iptables::{Chain, ChainName, Rule, Ruleset, Table};
 
 pub use cleanup::removal_of_everything;
 pub use layout::{KUBELET_CHAINS, OURS};
+pub use spell::family;
 
 use crate::plan::{Plan, ServicePlan};
 

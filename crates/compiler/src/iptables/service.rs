@@ -16,7 +16,8 @@ use super::spell::{
     by_pods, commented, from_network, jump, matching, protocol, reject, then, to_port,
 };
 use crate::plan::{
-    External, ExternalAddress, Firewall, Masquerade, Outcome, Plan, Refusal, ServicePlan,
+    External, ExternalAddress, Firewall, Masquerade, Outcome, Plan, PodTraffic, Refusal,
+    ServicePlan,
 };
 
 /// Adds everything that a service port needs.
@@ -262,6 +263,8 @@ impl Speller<'_> {
         let rule = || self.to_service(internal.address, "cluster IP");
         let rule = match (internal.masquerade, &self.plan.pod_traffic) {
             (Masquerade::All, _) => rule(),
+            // Everybody is a pod: a rule for the others matches nobody, and iptables-nft refuses it.
+            (_, Some(PodTraffic::From(all))) if all.prefix_len() == 0 => return None,
             (Masquerade::NotFromPods, Some(pods)) => by_pods(rule(), pods, true),
             (Masquerade::NotFromPods | Masquerade::None, _) => return None,
         };

@@ -12,7 +12,8 @@ use rulegen_ruleset::iptables::{
 
 use crate::plan::PodTraffic;
 
-pub(super) fn family(family: IpFamily) -> Family {
+/// The dataplane's word for a family.
+pub fn family(family: IpFamily) -> Family {
     match family {
         IpFamily::Ipv4 => Family::Ipv4,
         IpFamily::Ipv6 => Family::Ipv6,

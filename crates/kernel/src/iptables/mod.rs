@@ -13,7 +13,7 @@ use std::time::Duration;
 use rulegen_ruleset::Family;
 use rulegen_ruleset::iptables::{Ruleset, Table, Transaction, parse};
 
-pub use variant::{Variant, choose, installed};
+pub use variant::{Variant, choose, holds_chain, installed, is_installed};
 
 use program::Program;
 
@@ -47,6 +47,16 @@ pub enum Error {
         /// How long we waited.
         waited: Duration,
     },
+    /// A table holds rules that only `nft` can have made, and iptables cannot show it. Retrying
+    /// helps once they are gone.
+    #[error(
+        "iptables cannot read a table of its own ({line}): somebody put a rule into it that is \
+         not iptables'; find it with `nft list table ip nat` or `nft list table ip filter`"
+    )]
+    Incompatible {
+        /// In the words of iptables-nft-save.
+        line: String,
+    },
     /// The program refused; nothing was changed in the table it names.
     #[error("{program} failed: {message}")]
     Refused {
@@ -78,6 +88,7 @@ impl Iptables {
     /// See [`Error`].
     pub fn save(&self) -> Result<Ruleset, Error> {
         let text = self.program("save").run(&[], None)?;
+        refuse_incompatible(&text)?;
         let (ruleset, errors) = parse(self.family, &text);
         for error in errors {
             tracing::warn!(%error, "iptables-save printed what is not understood");
@@ -109,12 +120,11 @@ impl Iptables {
     }
 }
 
-/// The chains of one table that a variant has, which need not hold any rule.
-fn chain_names(ruleset: &Ruleset, table: Table) -> impl Iterator<Item = &str> {
-    ruleset
-        .tables
-        .get(&table)
-        .into_iter()
-        .flat_map(|chains| chains.keys())
-        .map(|name| name.as_str())
+/// iptables-nft-save leaves out a table that holds what it does not understand, says so in a
+/// comment, and succeeds. Taken for empty, it would get every rule a second time.
+fn refuse_incompatible(saved: &str) -> Result<(), Error> {
+    let ours =
+        [Table::Filter, Table::Nat].map(|table| format!("# Table `{table}' is incompatible"));
+    let line = saved.lines().find(|line| ours.iter().any(|start| line.starts_with(start)));
+    line.map_or(Ok(()), |line| Err(Error::Incompatible { line: line.to_owned() }))
 }

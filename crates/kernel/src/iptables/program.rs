@@ -80,17 +80,19 @@ fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
 }
 
-/// iptables-restore names a line by its number only: quotes it too.
+/// iptables-restore names lines by their numbers only: quotes them too.
 fn explain(complaint: &str, input: &str) -> String {
     let complaint = if complaint.is_empty() { "it gave no reason" } else { complaint };
-    let number = complaint.split("line").nth(1).and_then(|rest| {
-        let digits: String =
-            rest.trim_start_matches([' ', ':']).chars().take_while(char::is_ascii_digit).collect();
-        digits.parse::<usize>().ok()
+    let number = |rest: &str| {
+        let digits = rest.trim_start_matches([' ', ':']);
+        let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+        digits.get(..end).and_then(|digits| digits.parse::<usize>().ok())
+    };
+    let mut numbers: Vec<usize> = complaint.split("line").skip(1).filter_map(number).collect();
+    numbers.dedup();
+    let quoted = numbers.iter().filter_map(|number| {
+        let line = input.lines().nth(number.checked_sub(1)?)?;
+        Some(format!("; line {number} is: {line}"))
     });
-    let line = number.and_then(|number| input.lines().nth(number.checked_sub(1)?));
-    match line {
-        Some(line) => format!("{complaint} (the line is: {line})"),
-        None => complaint.to_owned(),
-    }
+    quoted.fold(complaint.to_owned(), |message, line| message + &line)
 }

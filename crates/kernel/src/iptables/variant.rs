@@ -5,8 +5,8 @@ use std::fmt;
 use rulegen_ruleset::Family;
 use rulegen_ruleset::iptables::{Table, parse};
 
+use super::Error;
 use super::program::Program;
-use super::{Error, chain_names};
 
 /// Which interface of the kernel the programs use. Rules of one are invisible to the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,18 +36,21 @@ impl fmt::Display for Variant {
 /// # Errors
 /// [`Error::NotInstalled`] if there is none.
 pub fn installed() -> Result<Vec<Variant>, Error> {
-    let mut missing = None;
-    let mut variants = Vec::new();
-    for variant in Variant::ALL {
-        match Program::new(Family::Ipv4, variant, "restore").run(&["--version"], None) {
-            Err(error @ Error::NotInstalled { .. }) => missing = missing.or(Some(error)),
-            _ => variants.push(variant),
-        }
-    }
-    match missing {
-        Some(error) if variants.is_empty() => Err(error),
+    let there = |variant: &Variant| is_installed(Family::Ipv4, *variant);
+    let variants: Vec<Variant> = Variant::ALL.into_iter().filter(there).collect();
+    match (variants.first(), probe(Family::Ipv4, Variant::Nft)) {
+        (None, Err(error)) => Err(error),
         _ => Ok(variants),
     }
+}
+
+/// Whether a variant's programs for a family are there.
+pub fn is_installed(family: Family, variant: Variant) -> bool {
+    !matches!(probe(family, variant), Err(Error::NotInstalled { .. }))
+}
+
+fn probe(family: Family, variant: Variant) -> Result<String, Error> {
+    Program::new(family, variant, "restore").run(&["--version"], None)
 }
 
 /// The variant that this node uses: the one in which kubelet made one of the `marks`, chains
@@ -58,22 +61,25 @@ pub fn installed() -> Result<Vec<Variant>, Error> {
 /// [`Error::NotInstalled`] if there is none.
 pub fn choose(marks: &[&str]) -> Result<Variant, Error> {
     let installed = installed()?;
-    let marked = installed.iter().find(|variant| is_marked(**variant, marks));
+    let marked = installed
+        .iter()
+        .find(|variant| marks.iter().any(|mark| holds_chain(**variant, Table::Mangle, mark)));
     let chosen = marked.or(installed.first()).copied().unwrap_or(Variant::Nft);
     tracing::debug!(variant = %chosen, marked = marked.is_some(), "chose the variant of iptables");
     Ok(chosen)
 }
 
-fn is_marked(variant: Variant, marks: &[&str]) -> bool {
+/// Whether a variant has a chain, in either family.
+pub fn holds_chain(variant: Variant, table: Table, chain: &str) -> bool {
     // Naming a table makes the legacy program load the table's module, so it must not.
     let arguments: &[&str] = match variant {
-        Variant::Nft => &["-t", Table::Mangle.name()],
+        Variant::Nft => &["-t", table.name()],
         Variant::Legacy => &[],
     };
     [Family::Ipv4, Family::Ipv6].into_iter().any(|family| {
-        // A family that cannot be read, say for want of IPv6, holds no mark.
+        // A family that cannot be read, say for want of IPv6, holds nothing.
         let saved = Program::new(family, variant, "save").run(arguments, None);
         let held = saved.map(|text| parse(family, &text).0);
-        held.is_ok_and(|held| chain_names(&held, Table::Mangle).any(|name| marks.contains(&name)))
+        held.is_ok_and(|held| held.chain(table, &chain.into()).is_some())
     })
 }

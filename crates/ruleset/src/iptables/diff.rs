@@ -38,20 +38,23 @@ pub fn diff<'a>(held: &'a Ruleset, wanted: &'a Ruleset, ours: &Ownership<'_>) ->
     Transaction { tables: tables.collect() }
 }
 
-/// What takes everything that is ours out of `held`: the chains, and the rules in built-in
-/// chains that lead to them. A chain that somebody else's rule leads to stays.
-pub fn removal<'a>(held: &'a Ruleset, ours: &Ownership<'_>) -> Transaction<'a> {
+/// What takes everything that is ours out of `held`: the chains, and those rules of built-in
+/// chains that `is_our_jump` knows. A chain that somebody else's rule leads to stays.
+pub fn removal<'a>(
+    held: &'a Ruleset,
+    ours: &Ownership<'_>,
+    is_our_jump: impl Fn(Table, &Rule) -> bool,
+) -> Transaction<'a> {
     let tables = held.tables.iter().filter_map(|(table, held)| {
-        let leads_to_ours =
-            |rule: &&Rule| rule.target_chain().is_some_and(|c| ours.owns(*table, c));
+        let is_jump =
+            |chain: &ChainName, rule: &Rule| chain.is_built_in() && is_our_jump(*table, rule);
         let mut changes: Vec<Change<'_>> = Vec::new();
-        for (chain, content) in held.iter().filter(|(name, _)| name.is_built_in()) {
-            let jumps = content.rules.iter().filter(leads_to_ours);
+        for (chain, content) in held {
+            let jumps = content.rules.iter().filter(|rule| is_jump(chain, rule));
             changes.extend(jumps.map(|rule| Change::Remove { chain, rule }));
         }
         let is_ours = |name: &ChainName| ours.owns(*table, name);
-        // The jumps from built-in chains are taken out above.
-        let others = |name: &ChainName| !is_ours(name) && !name.is_built_in();
+        let others = |chain: &ChainName, rule: &Rule| !is_ours(chain) && !is_jump(chain, rule);
         let stay = led_to_by_others(held, others, is_ours);
         let gone = held.keys().filter(|name| is_ours(name) && !stay.contains(name));
         changes.extend(gone.map(|chain| Change::Delete { chain }));
@@ -82,7 +85,7 @@ fn table_diff<'a>(
         }
     }
     let is_stale = |name: &ChainName| ours.owns(table, name) && !wanted.contains_key(name);
-    let stay = led_to_by_others(held, |name| !ours.owns(table, name), is_stale);
+    let stay = led_to_by_others(held, |name, _| !ours.owns(table, name), is_stale);
     let gone = held.keys().filter(|name| is_stale(name) && !stay.contains(name));
     let deleted = gone.map(|chain| Change::Delete { chain });
     prepended.into_iter().chain(filled).chain(deleted).collect()
@@ -90,18 +93,21 @@ fn table_diff<'a>(
 
 /// The `stale` chains that rules of others lead to, and those that are reached from there: the
 /// kernel would refuse to delete them, and with them the whole transaction.
-fn led_to_by_others<'a>(
-    held: &'a BTreeMap<ChainName, Chain>,
-    is_others: impl Fn(&ChainName) -> bool,
+fn led_to_by_others(
+    held: &BTreeMap<ChainName, Chain>,
+    is_others: impl Fn(&ChainName, &Rule) -> bool,
     is_stale: impl Fn(&ChainName) -> bool,
-) -> BTreeSet<&'a ChainName> {
-    let targets = |chain: &'a Chain| chain.rules.iter().filter_map(Rule::target_chain);
-    let others = held.iter().filter(|(name, _)| is_others(name));
-    let mut waiting: Vec<&ChainName> = others.flat_map(|(_, chain)| targets(chain)).collect();
+) -> BTreeSet<&ChainName> {
+    let mut waiting: Vec<&ChainName> = Vec::new();
+    for (name, chain) in held {
+        let others = chain.rules.iter().filter(|rule| is_others(name, rule));
+        waiting.extend(others.filter_map(Rule::target_chain));
+    }
     let mut reached = BTreeSet::new();
     while let Some(name) = waiting.pop() {
         if is_stale(name) && reached.insert(name) {
-            waiting.extend(held.get(name).into_iter().flat_map(targets));
+            let rules = held.get(name).into_iter().flat_map(|chain| &chain.rules);
+            waiting.extend(rules.filter_map(Rule::target_chain));
         }
     }
     reached

@@ -35,12 +35,50 @@ pub fn parse(family: Family, text: &str) -> (Ruleset, Vec<ParseError>) {
     let mut ruleset = Ruleset::new(family);
     let mut errors = Vec::new();
     let mut table = None;
-    for (n, line) in text.lines().enumerate() {
+    for (line, number) in whole_lines(text) {
         if let Err(message) = parse_line(line.trim_end(), &mut table, &mut ruleset) {
-            errors.push(ParseError { line: n + 1, message });
+            errors.push(ParseError { line: number, message });
         }
     }
     (ruleset, errors)
+}
+
+/// The lines with their numbers. iptables prints a line break in a comment as it is, so a rule
+/// goes on until its quotes are closed.
+fn whole_lines(text: &str) -> impl Iterator<Item = (&str, usize)> {
+    let (mut rest, mut number) = (text, 0);
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let end = line_end(rest);
+        let (line, behind) = rest.split_at(end);
+        let first = number + 1;
+        number += line.matches('\n').count() + 1;
+        rest = behind.strip_prefix('\n').unwrap_or(behind);
+        Some((line, first))
+    })
+}
+
+/// Where the line ends: at its first line break, or for a rule the first outside quotes, if its
+/// quotes are closed at all.
+fn line_end(text: &str) -> usize {
+    let first = text.find('\n').unwrap_or(text.len());
+    let is_rule = text.starts_with(['-', '[']);
+    if !is_rule || !text.get(..first).is_some_and(|line| line.contains('"')) {
+        return first;
+    }
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_quoted => is_escaped = true,
+            b'"' => is_quoted = !is_quoted,
+            b'\n' if !is_quoted => return at,
+            _ => {}
+        }
+    }
+    if is_quoted { first } else { text.len() }
 }
 
 fn parse_line(
@@ -384,6 +422,16 @@ mod tests {
         let text: Vec<String> = rules.iter().map(Rule::to_string).collect();
         let wanted = " -s 10.0.0.1/32 -m comment --comment \"it\\'s \\\\ \\\"x\\\"\" -m mark --mark 0x1/0xffffffff -j RETURN";
         assert_eq!(text, [wanted]);
+    }
+
+    #[test]
+    fn a_line_break_in_a_comment_does_not_end_the_rule() {
+        let text = "-m comment --comment \"a\n-A KUBE-SERVICES b\" -g KUBE-MARK-MASQ";
+        let (rules, errors) = rules(&format!("-A MINE {text}\n-A MINE -j ACCEPT"));
+        assert_eq!(errors, []);
+        let foreign = Rule::Foreign { text: text.into(), target: Some("KUBE-MARK-MASQ".into()) };
+        assert_eq!(rules.first(), Some(&foreign));
+        assert_eq!(rules.len(), 2);
     }
 
     #[test]

@@ -136,9 +136,4 @@ impl Ruleset {
         let chain = Chain { policy: Some(Policy::Accept), rules: Vec::new() };
         names.iter().map(|name| (ChainName::from(*name), chain.clone())).collect()
     }
-
-    /// How many rules there are in a table.
-    pub fn rule_count(&self, table: Table) -> usize {
-        self.tables.get(&table).map_or(0, |chains| chains.values().map(|c| c.rules.len()).sum())
-    }
 }

@@ -131,8 +131,8 @@ enum Exit {
     Dropped,
 }
 
-/// Chains that call one another deeper than the kernel lets them (NF_MAX_HOOKS does not apply;
-/// xtables refuses loops) can only come from a text that no kernel took.
+/// How deep chains may call one another. The kernel refuses loops, so deeper ones can only come
+/// from a text that no kernel took.
 const MAX_DEPTH: usize = 64;
 
 impl<'a> Tracer<'a, '_> {

@@ -61,9 +61,12 @@ impl Transaction<'_> {
         self.tables.is_empty()
     }
 
-    /// How many chains and rules it touches.
-    pub fn change_count(&self) -> usize {
-        self.tables.iter().map(|table| table.changes.len()).sum()
+    /// Whether it deletes a chain.
+    pub fn deletes(&self, table: Table, chain: &ChainName) -> bool {
+        let of_table = self.tables.iter().filter(|changes| changes.table == table);
+        of_table
+            .flat_map(|changes| &changes.changes)
+            .any(|change| matches!(change, Change::Delete { chain: deleted } if *deleted == chain))
     }
 
     /// The text for `iptables-restore --noflush`.
