@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use crate::address::{IpFamily, parse_address};
 use crate::node::Node;
 use crate::object::{EndpointSlice, HintedName, SliceEndpoint};
+use crate::port::{Protocol, known_protocol, port_number};
 use crate::problem::Report;
-use crate::service::{Protocol, known_protocol, port_number};
 
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 

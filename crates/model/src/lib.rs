@@ -17,6 +17,7 @@ mod endpoint;
 mod manifest;
 mod node;
 mod object;
+mod port;
 mod problem;
 mod select;
 mod service;
@@ -36,7 +37,8 @@ pub use object::{
     EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, LoadBalancerIngress, Metadata,
     NodeAddress, NodeObject, Service, ServicePortSpec, SliceEndpoint,
 };
+pub use port::Protocol;
 pub use problem::{ObjectName, Problem, Severity, Source};
 pub use select::{Selection, select};
-pub use service::{Protocol, ServicePort, ServicePortName, TrafficPolicy};
+pub use service::{ServicePort, ServicePortName, TrafficPolicy};
 pub use snapshot::{Snapshot, snapshot};

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use crate::address::{IpFamily, parse_address, parse_network};
 use crate::endpoint::Endpoint;
 use crate::object::{LoadBalancerIngress, Service, ServicePortSpec};
+use crate::port::{Protocol, known_protocol, optional_port, port_number};
 use crate::problem::Report;
 
 /// Services that carry it are left to the proxy it names.
@@ -20,36 +21,6 @@ const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
 
 /// What the API server allows there: a day.
 const MAX_AFFINITY_SECONDS: i64 = 86_400;
-
-/// A transport protocol that Services know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "their names say it")]
-pub enum Protocol {
-    Tcp,
-    Udp,
-    Sctp,
-}
-
-impl Protocol {
-    /// As objects spell it; absent means TCP.
-    pub fn parse(text: Option<&str>) -> Option<Self> {
-        match text {
-            None | Some("" | "TCP") => Some(Protocol::Tcp),
-            Some("UDP") => Some(Protocol::Udp),
-            Some("SCTP") => Some(Protocol::Sctp),
-            Some(_) => None,
-        }
-    }
-
-    /// As rules spell it.
-    pub fn lower_case(self) -> &'static str {
-        match self {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-            Protocol::Sctp => "sctp",
-        }
-    }
-}
 
 /// One port of one Service. It is printed `namespace/name:port`, or `namespace/name` where the
 /// port has no name, as in kube-proxy's comments and hashes.
@@ -322,36 +293,9 @@ fn distinct_ports(service: &Service, report: &mut Report<'_>) -> Vec<Port> {
     ports
 }
 
-pub(crate) fn known_protocol(
-    text: Option<&str>,
-    field: String,
-    report: &mut Report<'_>,
-) -> Option<Protocol> {
-    let message = || format!("{:?} is none of TCP, UDP, SCTP", text.unwrap_or_default());
-    report.need(Protocol::parse(text), field, message())
-}
-
 fn usable_port(spec: &ServicePortSpec, field: String, report: &mut Report<'_>) -> Option<u16> {
     let number = report.need(spec.port, &field, "is missing")?;
     port_number(number, field, report).map(NonZeroU16::get)
-}
-
-/// A port that may be absent, which 0 means too.
-fn optional_port(
-    number: Option<i64>,
-    field: String,
-    report: &mut Report<'_>,
-) -> Option<NonZeroU16> {
-    number.filter(|number| *number != 0).and_then(|number| port_number(number, field, report))
-}
-
-pub(crate) fn port_number(
-    number: i64,
-    field: String,
-    report: &mut Report<'_>,
-) -> Option<NonZeroU16> {
-    let port = u16::try_from(number).ok().and_then(NonZeroU16::new);
-    report.need(port, field, format!("{number} is no port (1 to 65535)"))
 }
 
 /// What all ports of a Service share, of both families.

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::chain_name::ChainName;
 use super::rule::Rule;
-use super::ruleset::{Chain, ChainName, Ruleset, Table};
+use super::ruleset::{Chain, Ruleset, Table};
 use super::transaction::{Change, TableChanges, Transaction};
 
 /// Which chains are ours, to fill and to delete as we like. Everything else is shared: we only

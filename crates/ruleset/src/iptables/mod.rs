@@ -1,5 +1,6 @@
 //! iptables: tables, chains and rules as `iptables-save` prints them.
 
+mod chain_name;
 mod chance;
 mod diff;
 mod parse;
@@ -9,6 +10,7 @@ mod text;
 mod trace;
 mod transaction;
 
+pub use chain_name::ChainName;
 pub use chance::Chance;
 pub use diff::{Ownership, diff, removal};
 pub use parse::{ParseError, parse};
@@ -16,6 +18,6 @@ pub use rule::{
     AddressType, ConntrackState, Interface, Mark, Match, Negatable, Protocol, Recent, RecentAction,
     RejectWith, Rule, RuleSpec, SetMark, Target,
 };
-pub use ruleset::{Chain, ChainName, Policy, Ruleset, Table};
+pub use ruleset::{Chain, Policy, Ruleset, Table};
 pub use trace::{Branch, Origin, Packet, Step, Trace, Verdict, trace};
 pub use transaction::{Change, TableChanges, Transaction};

@@ -8,11 +8,12 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::chain_name::ChainName;
 use super::rule::{
     AddressType, ConntrackState, Interface, Mark, Match, Negatable, Protocol, Recent, RecentAction,
     RejectWith, Rule, RuleSpec, SetMark, Target,
 };
-use super::ruleset::{Chain, ChainName, Policy, Ruleset, Table};
+use super::ruleset::{Chain, Policy, Ruleset, Table};
 use crate::Family;
 
 /// A line that is not in the form of iptables-save.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::ruleset::ChainName;
+use super::chain_name::ChainName;
 
 /// A rule: one that we can make and understand, or somebody else's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

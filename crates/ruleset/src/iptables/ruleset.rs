@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::chain_name::{BUILT_IN, ChainName};
 use super::rule::Rule;
 use crate::Family;
 
@@ -42,47 +42,6 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-/// The chains that netfilter itself calls, in the order in which packets can meet them.
-const BUILT_IN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
-
-/// A chain's name. Built-in chains come first in its order, as iptables-save prints them.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct ChainName {
-    /// The place among the built-in chains, or the one behind them.
-    #[serde(skip)]
-    rank: u8,
-    name: Arc<str>,
-}
-
-impl ChainName {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.name
-    }
-
-    /// Whether it is one of netfilter's own.
-    pub fn is_built_in(&self) -> bool {
-        usize::from(self.rank) < BUILT_IN.len()
-    }
-}
-
-impl<T: Into<Arc<str>>> From<T> for ChainName {
-    fn from(name: T) -> Self {
-        let name = name.into();
-        let rank = (0..).zip(BUILT_IN).find(|(_, built_in)| *built_in == &*name);
-        Self { rank: rank.map_or(BEHIND_BUILT_IN, |(rank, _)| rank), name }
-    }
-}
-
-const BEHIND_BUILT_IN: u8 = u8::MAX;
-
-impl fmt::Display for ChainName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
     }
 }
 

@@ -5,11 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
+use super::chain_name::ChainName;
 use super::chance::Chance;
 use super::rule::{
     ConntrackState, Match, Negatable, Protocol, RecentAction, Rule, RuleSpec, Target,
 };
-use super::ruleset::{Chain, ChainName, Policy, Ruleset, Table};
+use super::ruleset::{Chain, Policy, Ruleset, Table};
 
 /// Where a packet comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

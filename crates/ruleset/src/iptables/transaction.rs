@@ -5,8 +5,9 @@ use std::io;
 
 use askama::Template;
 
+use super::chain_name::ChainName;
 use super::rule::Rule;
-use super::ruleset::{Chain, ChainName, Ruleset, Table};
+use super::ruleset::{Chain, Ruleset, Table};
 
 /// One change to a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
