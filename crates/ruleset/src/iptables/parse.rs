@@ -61,25 +61,27 @@ fn whole_lines(text: &str) -> impl Iterator<Item = (&str, usize)> {
     })
 }
 
-/// Where the line ends: at its first line break, or for a rule the first outside quotes, if its
-/// quotes are closed at all.
+/// Where the line ends: at its first line break, or for a rule at the first outside quotes, if
+/// its quotes are closed at all.
 fn line_end(text: &str) -> usize {
     let first = text.find('\n').unwrap_or(text.len());
-    let is_rule = text.starts_with(['-', '[']);
-    if !is_rule || !text.get(..first).is_some_and(|line| line.contains('"')) {
-        return first;
-    }
+    let is_rule = without_counters(text).starts_with("-A ");
+    if is_rule { end_outside_quotes(text).unwrap_or(first) } else { first }
+}
+
+/// The first line break outside quotes or else the end of the text; none if a quote stays open.
+fn end_outside_quotes(text: &str) -> Option<usize> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     for (at, byte) in text.bytes().enumerate() {
         match byte {
             _ if is_escaped => is_escaped = false,
             b'\\' if is_quoted => is_escaped = true,
             b'"' => is_quoted = !is_quoted,
-            b'\n' if !is_quoted => return at,
+            b'\n' if !is_quoted => return Some(at),
             _ => {}
         }
     }
-    if is_quoted { first } else { text.len() }
+    (!is_quoted).then_some(text.len())
 }
 
 fn parse_line(
@@ -140,9 +142,10 @@ fn plain(name: &str) -> Option<&str> {
 
 /// `[packets:bytes] -A …` is what `iptables-save -c` prints.
 fn without_counters(line: &str) -> &str {
+    let is_counter = |c: char| c.is_ascii_digit() || c == ':';
     match line.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
-        Some((_, rule)) => rule,
-        None => line,
+        Some((counters, rule)) if counters.chars().all(is_counter) => rule,
+        _ => line,
     }
 }
 
@@ -150,6 +153,9 @@ fn parse_rule(line: &str) -> Result<(ChainName, Rule), &'static str> {
     let rest = line.strip_prefix("-A ").ok_or("neither a table, a chain nor a rule")?;
     let (chain, text) = rest.split_once(' ').unwrap_or((rest, ""));
     let chain = chain_name(chain)?;
+    if end_outside_quotes(text).is_none() {
+        return Err("a quote that is never closed");
+    }
     let rule = match parse_spec(text) {
         Some(spec) => Rule::Known(spec),
         None => Rule::Foreign { text: text.into(), target: foreign_target(text) },
@@ -441,6 +447,8 @@ mod tests {
             ("-A", "neither a table, a chain nor a rule"),
             ("-A IN\tPUT -j ACCEPT", "no name of a chain"),
             ("-A -x -j ACCEPT", "no name of a chain"),
+            ("-A X -m comment --comment \"a -j ACCEPT", "a quote that is never closed"),
+            ("[1:x] -A X -j ACCEPT", "neither a table, a chain nor a rule"),
             (":X", "a chain without name or policy"),
             (":X MAYBE [0:0]", "an unknown policy"),
             ("*teapot", "no table of iptables"),
