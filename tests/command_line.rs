@@ -91,6 +91,21 @@ fn wrong_values_of_flags_name_the_flag() {
 }
 
 #[test]
+fn a_form_must_fit_the_mode() {
+    let good = root().join("tests/good.yaml");
+    let good = good.to_str().unwrap();
+    for (mode, form) in [("iptables", "nft"), ("nftables", "iptables-save")] {
+        let output = rulegen(&root(), &["--dry-run", "-f", good, "--proxy-mode", mode, "-o", form]);
+        assert_eq!(output.status.code(), Some(2), "{mode}");
+        assert!(stderr(&output).contains("does not fit"), "{mode}: {}", stderr(&output));
+    }
+    let output = rulegen(&root(), &["--dry-run", "-f", good, "--proxy-mode=nftables", "-o=json"]);
+    let tables: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let families: Vec<_> = tables.as_array().unwrap().iter().map(|t| &t["family"]).collect();
+    assert_eq!(families, ["ipv4", "ipv6"], "both families by default");
+}
+
+#[test]
 fn the_form_of_iptables_save_holds_one_family() {
     let good = root().join("tests/good.yaml");
     let good = good.to_str().unwrap();

@@ -24,16 +24,19 @@ fn folders() {
     let mut cases = Vec::new();
     for folder in entries(&root().join("tests/golden")) {
         let name = |suffix: &str| folder.join(suffix);
-        let outputs =
-            ["ipv4", "ipv6"].map(|family| (family, name(&format!("{family}.iptables-save"))));
-        let of_case: Vec<_> = outputs.into_iter().filter(|(_, file)| file.exists()).collect();
+        let outputs = ["ipv4", "ipv6"].into_iter().flat_map(|family| {
+            [("iptables-save", None), ("nft", Some("nftables"))]
+                .map(|(form, mode)| (family, mode, name(&format!("{family}.{form}"))))
+        });
+        let of_case: Vec<_> = outputs.filter(|(_, _, file)| file.exists()).collect();
         assert!(!of_case.is_empty(), "{} has no expected output", folder.display());
-        for (family, output) in of_case {
+        for (family, mode, output) in of_case {
             cases.push(Case {
                 folder: folder.clone(),
                 manifest: "cluster.yaml".into(),
                 flags: name("flags"),
                 family: Some(family),
+                mode,
                 output,
                 stderr: name("stderr"),
             });
@@ -53,6 +56,7 @@ fn examples() {
             manifest: manifest.file_name().unwrap().to_str().unwrap().to_owned(),
             flags: manifest.with_extension("flags"),
             family: None,
+            mode: None,
             output: manifest.with_extension("iptables-save"),
             stderr: manifest.with_extension("stderr"),
         })
@@ -65,6 +69,8 @@ struct Case {
     manifest: String,
     flags: PathBuf,
     family: Option<&'static str>,
+    /// The proxy mode that the form of the output asks for, if not the one by default.
+    mode: Option<&'static str>,
     output: PathBuf,
     /// What is expected on standard error; nothing if there is no such file.
     stderr: PathBuf,
@@ -88,6 +94,7 @@ impl Case {
         let mut arguments = vec!["--dry-run", "-f", &self.manifest];
         arguments.extend(flags.lines());
         arguments.extend(self.family.into_iter().flat_map(|family| ["--ip-family", family]));
+        arguments.extend(self.mode.into_iter().flat_map(|mode| ["--proxy-mode", mode]));
         let output = rulegen(&self.folder, &arguments);
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             fs::write(&self.output, &output.stdout).unwrap();

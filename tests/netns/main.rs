@@ -1,6 +1,6 @@
 //! What the kernel makes of it: rules in network namespaces, and real packets through them.
 //!
-//! Needs root, iproute2 and both variants of iptables (`ci/test` installs them), and fails
+//! Needs root, iproute2, nft and both variants of iptables (`ci/test` installs them), and fails
 //! without. Every namespace is the tests' own, with a lock file of its own, and is removed
 //! however the tests end; nothing is sent anywhere else.
 
@@ -19,6 +19,7 @@ mod common;
 mod apply;
 mod lab;
 mod namespace;
+mod nftables;
 mod packets;
 mod restore;
 mod traffic;

@@ -169,6 +169,36 @@ fn every_behaviour_with_the_legacy_variant() {
     sctp(&lab);
 }
 
+#[test]
+fn every_behaviour_with_nftables() {
+    let lab = Lab::new("table");
+    lab.load_table(&format!("{CLUSTER_CIDR} --nodeport-addresses 0.0.0.0/0,::/0"));
+    check(&lab, TABLE);
+    sctp(&lab);
+    // What iptables lets pass: ports that no Service has at a cluster IP, cluster IPs that no
+    // Service has.
+    for family in 0..2 {
+        let mut to = ClusterIp(10).address(family).unwrap();
+        to.set_port(9999);
+        assert_eq!(lab.ask(From::BridgedPod, Proto::Tcp, to), Answer::Refused);
+    }
+}
+
+/// By default node ports are open at the node's primary address alone, and never at loopback.
+#[test]
+fn node_ports_with_nftables() {
+    let lab = Lab::new("table-ports");
+    lab.load_table(CLUSTER_CIDR);
+    check(
+        &lab,
+        &[
+            (&[From::Outside], NodePort(10), Masqueraded(BOTH)),
+            (&[From::Outside], OtherNodePort(10), Refused),
+            (&[From::Node], LocalhostPort(10), Refused),
+        ],
+    );
+}
+
 /// The same lab under one configuration after the other: only the difference is written.
 #[test]
 fn every_configuration() {
@@ -379,9 +409,12 @@ fn loopback_is_guarded() {
 
 #[test]
 fn affinity_sticks_and_expires() {
-    for (variant, family) in [("nft", 0), ("legacy", 1)] {
+    for (variant, family) in [("nft", 0), ("legacy", 1), ("nftables", 0), ("nftables", 1)] {
         let lab = Lab::new("sticky");
-        lab.apply(&format!("{CLUSTER_CIDR} --iptables-variant {variant}"));
+        match variant {
+            "nftables" => lab.load_table(CLUSTER_CIDR),
+            variant => lab.apply(&format!("{CLUSTER_CIDR} --iptables-variant {variant}")),
+        }
         let to = ClusterIp(70).address(family).unwrap();
         let endpoint = |to| match lab.ask(From::BridgedPod, Proto::Tcp, to) {
             Answer::From { endpoint, .. } => endpoint,
@@ -410,16 +443,23 @@ fn the_choice_is_even() {
     const REQUESTS: u32 = 1500;
     let lab = Lab::new("even");
     lab.apply(CLUSTER_CIDR);
+    expect_even(&lab, REQUESTS);
+    let lab = Lab::new("even-table");
+    lab.load_table(CLUSTER_CIDR);
+    expect_even(&lab, REQUESTS);
+}
+
+fn expect_even(lab: &Lab, requests: u32) {
     for family in 0..2 {
         let mut counts: BTreeMap<SocketAddr, u32> = BTreeMap::new();
-        for _ in 0..REQUESTS {
+        for _ in 0..requests {
             match lab.ask(From::BridgedPod, Proto::Udp, ClusterIp(93).address(family).unwrap()) {
                 Answer::From { endpoint, .. } => *counts.entry(endpoint).or_default() += 1,
                 other => panic!("{other:?}"),
             }
         }
         assert_eq!(counts.len(), 3, "{counts:?}");
-        let mean = f64::from(REQUESTS) / 3.0;
+        let mean = f64::from(requests) / 3.0;
         let chi_squared: f64 = counts.values().map(|n| (f64::from(*n) - mean).powi(2) / mean).sum();
         assert!(chi_squared < 23.03, "{counts:?}: chi-squared is {chi_squared}");
     }

@@ -159,7 +159,7 @@ pub(crate) fn config() -> impl Strategy<Value = ProxyConfig> {
         DetectLocalMode::InterfaceNamePrefix,
     ]);
     let addresses = select(vec![
-        NodePortAddresses::All,
+        NodePortAddresses::Unset,
         NodePortAddresses::Primary,
         NodePortAddresses::Networks(vec![parse_network("172.20.0.0/16").unwrap()]),
     ]);

@@ -11,4 +11,5 @@
 
 mod cluster;
 mod laws;
+mod layout;
 mod meaning;

@@ -222,6 +222,8 @@ pub(crate) enum FamilyChoice {
 pub(crate) enum OutputForm {
     /// As iptables-save prints it
     IptablesSave,
+    /// As `nft -f` reads it
+    Nft,
     /// The tables as data
     Json,
 }
@@ -234,7 +236,8 @@ pub(crate) struct ProxyArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// iptables [default: the configuration's mode, else iptables]
+    /// iptables or nftables; nftables is so far only printed (--dry-run) [default: the
+    /// configuration's mode, else iptables]
     #[arg(long, value_name = "MODE")]
     pub(crate) proxy_mode: Option<String>,
 
@@ -268,7 +271,8 @@ pub(crate) struct ProxyArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
     pub(crate) masquerade_all: Option<bool>,
 
-    /// The bit of a packet's mark that asks for masquerading (0 to 31) [default: 14]
+    /// The bit of a packet's mark that asks for masquerading (0 to 31), in iptables mode; that of
+    /// nftables mode stands in the configuration (nftables.masqueradeBit) [default: 14]
     #[arg(long, value_name = "BIT", value_parser = value_parser!(u8).range(0..=31))]
     pub(crate) iptables_masquerade_bit: Option<u8>,
 

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rulegen_model::{
     DetectLocalMode, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX, NodePortAddresses, Problem,
-    ProxyConfig, ProxyMode, Severity, parse_cluster_cidrs, parse_detect_local_mode,
-    parse_interface, parse_mode, read_config,
+    ProxyConfig, Severity, parse_cluster_cidrs, parse_detect_local_mode, parse_interface,
+    parse_mode, read_config,
 };
 
 use crate::WrongUsage;
@@ -25,12 +25,6 @@ pub(crate) fn load(args: &ProxyArgs) -> Result<(ProxyConfig, Vec<Problem>)> {
     }
     if problems.iter().all(|problem| problem.severity < Severity::Error) {
         problems.extend(missing_for_detection(&config));
-    }
-    if config.mode != ProxyMode::Iptables {
-        bail!(
-            "the proxy mode is nftables, which this version of rulegen does not have yet: \
-             give --proxy-mode iptables"
-        );
     }
     Ok((config, problems))
 }
@@ -69,6 +63,7 @@ fn lay_flags(args: &ProxyArgs, config: &mut ProxyConfig) -> Result<()> {
         config.node_port_addresses = flag("nodeport-addresses", addresses)?;
     }
     config.masquerade_all = args.masquerade_all.unwrap_or(config.masquerade_all);
+    config.nftables_masquerade_all = args.masquerade_all.unwrap_or(config.nftables_masquerade_all);
     config.masquerade_bit = args.iptables_masquerade_bit.unwrap_or(config.masquerade_bit);
     config.localhost_node_ports =
         args.iptables_localhost_nodeports.unwrap_or(config.localhost_node_ports);

@@ -1,6 +1,6 @@
 //! Which families to work on.
 
-use rulegen_compiler::iptables::family;
+use rulegen_compiler::family;
 use rulegen_kernel::iptables::{Variant, is_installed};
 use rulegen_model::IpFamily;
 

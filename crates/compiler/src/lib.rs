@@ -1,7 +1,8 @@
 //! Snapshot to [`Plan`] to ruleset.
 //!
 //! ```text
-//! Snapshot, ProxyConfig ──plan──▶ Plan ──iptables::ruleset──▶ iptables::Ruleset
+//! Snapshot, ProxyConfig ──plan──▶ Plan ─┬─iptables::ruleset─▶ iptables::Ruleset
+//!                                       └─nftables::table───▶ nftables::Table
 //! ```
 //!
 //! Every decision is taken in the plan: which endpoints a policy sees, what is masqueraded,
@@ -9,10 +10,13 @@
 //! snapshot holds can be compiled.
 
 pub mod iptables;
+pub mod nftables;
 
 mod plan;
+mod words;
 
 pub use plan::{
     External, ExternalAddress, Firewall, Internal, Masquerade, NodePortsAt, Outcome, Plan,
     PodTraffic, Refusal, ServicePlan, plan,
 };
+pub use words::family;

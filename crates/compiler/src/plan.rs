@@ -5,8 +5,8 @@ use std::num::NonZeroU16;
 
 use ipnet::IpNet;
 use rulegen_model::{
-    DetectLocalMode, Endpoint, IpFamily, Node, NodePortAddresses, ProxyConfig, ServicePort,
-    ServicePortName, Snapshot, TrafficPolicy, select,
+    DetectLocalMode, Endpoint, IpFamily, Node, NodePortAddresses, ProxyConfig, ProxyMode,
+    ServicePort, ServicePortName, Snapshot, TrafficPolicy, select,
 };
 
 /// Above so many endpoints kube-proxy leaves the comments of endpoint rules out: they are
@@ -28,6 +28,8 @@ pub struct Plan {
     /// loopback need route_localnet, which opens these addresses to neighbours
     /// (CVE-2020-8558).
     pub guards_loopback: bool,
+    /// Networks that cluster IPs are taken from.
+    pub service_cidrs: Vec<IpNet>,
     /// Whether packets that conntrack finds invalid are dropped rather than let through to
     /// reset a connection (kubernetes#74839).
     pub drops_invalid: bool,
@@ -173,7 +175,7 @@ pub fn plan(snapshot: &Snapshot, config: &ProxyConfig, family: IpFamily) -> Plan
     let (node_ports_at, localhost) = node_ports_at(node, config, family);
     let pod_traffic = pod_traffic(node, config, family);
     let endpoints: usize = ports.iter().map(|port| port.endpoints.len()).sum();
-    let masquerade = match (config.masquerade_all, &pod_traffic) {
+    let masquerade = match (config.masquerades_all(), &pod_traffic) {
         (true, _) => Masquerade::All,
         (false, Some(_)) => Masquerade::NotFromPods,
         (false, None) => Masquerade::None,
@@ -181,10 +183,16 @@ pub fn plan(snapshot: &Snapshot, config: &ProxyConfig, family: IpFamily) -> Plan
     let primary = node.addresses(family).primary;
     Plan {
         family,
-        masquerade_mark: 1_u32.checked_shl(config.masquerade_bit.into()).unwrap_or_default(),
+        masquerade_mark: 1_u32.checked_shl(config.mark_bit().into()).unwrap_or_default(),
         pod_traffic,
         node_ports_at,
         guards_loopback: localhost && family == IpFamily::Ipv4,
+        service_cidrs: snapshot
+            .service_cidrs
+            .iter()
+            .copied()
+            .filter(|network| IpFamily::of_network(*network) == family)
+            .collect(),
         drops_invalid: !config.tcp_be_liberal,
         names_endpoints: endpoints <= MANY_ENDPOINTS,
         services: ports.iter().map(|port| service_plan(port, masquerade, primary)).collect(),
@@ -208,13 +216,19 @@ fn pod_traffic(node: &Node, config: &ProxyConfig, family: IpFamily) -> Option<Po
 }
 
 /// Where node ports are open, and whether that includes loopback. IPv6 has no route_localnet,
-/// so there they never are open at loopback.
+/// and the nftables mode does not ask for it, so there they never are open at loopback.
 fn node_ports_at(node: &Node, config: &ProxyConfig, family: IpFamily) -> (NodePortsAt, bool) {
     let addresses = node.addresses(family);
     let networks: Vec<IpNet> = match &config.node_port_addresses {
-        NodePortAddresses::All => Vec::new(),
-        NodePortAddresses::Primary if addresses.primary.is_loopback() => Vec::new(),
-        NodePortAddresses::Primary => vec![IpNet::from(addresses.primary)],
+        NodePortAddresses::Unset if config.mode == ProxyMode::Iptables => Vec::new(),
+        NodePortAddresses::Unset | NodePortAddresses::Primary
+            if addresses.primary.is_loopback() =>
+        {
+            Vec::new()
+        }
+        NodePortAddresses::Unset | NodePortAddresses::Primary => {
+            vec![IpNet::from(addresses.primary)]
+        }
         NodePortAddresses::Networks(networks) => {
             networks.iter().copied().filter(|net| IpFamily::of_network(*net) == family).collect()
         }
@@ -222,7 +236,8 @@ fn node_ports_at(node: &Node, config: &ProxyConfig, family: IpFamily) -> (NodePo
     let any = networks.is_empty() || networks.iter().any(|network| network.prefix_len() == 0);
     let covers_loopback =
         |net: &IpNet| net.addr().is_loopback() || net.contains(&IpAddr::from([127, 0, 0, 0]));
-    let localhost = config.localhost_node_ports
+    let localhost = config.mode == ProxyMode::Iptables
+        && config.localhost_node_ports
         && family == IpFamily::Ipv4
         && (any || networks.iter().any(covers_loopback));
     if any {
@@ -248,7 +263,7 @@ fn service_plan(port: &ServicePort, masquerade: Masquerade, node_ip: IpAddr) -> 
         policy: port.external_policy,
         forwards: selection.any,
         outcome: outcome(port.external_policy),
-        firewall: firewall(port, selection.any, node_ip),
+        firewall: firewall(port, node_ip),
     });
     ServicePlan {
         name: port.name.clone(),
@@ -274,9 +289,9 @@ fn external_addresses(port: &ServicePort) -> Vec<ExternalAddress> {
     external.chain(load_balancer).chain(node_port).collect()
 }
 
-fn firewall(port: &ServicePort, has_endpoints: bool, node_ip: IpAddr) -> Option<Firewall> {
+fn firewall(port: &ServicePort, node_ip: IpAddr) -> Option<Firewall> {
     let ranges = &port.source_ranges;
-    let needed = has_endpoints && !port.load_balancer_ips.is_empty() && !ranges.is_empty();
+    let needed = !port.load_balancer_ips.is_empty() && !ranges.is_empty();
     needed.then(|| Firewall {
         source_ranges: ranges.clone(),
         from_node: ranges.iter().any(|range| range.contains(&node_ip)),

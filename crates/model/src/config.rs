@@ -52,9 +52,9 @@ impl DetectLocalMode {
 /// At which of the node's addresses node ports are open.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum NodePortAddresses {
-    /// At all of them.
+    /// Not said: at all of them in iptables mode, at the primary one in nftables mode.
     #[default]
-    All,
+    Unset,
     /// At the node's primary address of each family.
     Primary,
     /// At those in these networks; a family without a network is open at all.
@@ -69,7 +69,7 @@ impl NodePortAddresses {
     pub fn parse<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Self, String> {
         let texts: Vec<&str> = texts.map(str::trim).filter(|text| !text.is_empty()).collect();
         match texts.as_slice() {
-            [] => Ok(Self::All),
+            [] => Ok(Self::Unset),
             ["primary"] => Ok(Self::Primary),
             texts => {
                 let network = |text: &&str| {
@@ -95,6 +95,8 @@ pub struct ProxyConfig {
     pub interface_name_prefix: Option<String>,
     pub masquerade_all: bool,
     pub masquerade_bit: u8,
+    pub nftables_masquerade_all: bool,
+    pub nftables_masquerade_bit: u8,
     pub localhost_node_ports: bool,
     pub node_port_addresses: NodePortAddresses,
     pub tcp_be_liberal: bool,
@@ -112,9 +114,29 @@ impl Default for ProxyConfig {
             interface_name_prefix: None,
             masquerade_all: false,
             masquerade_bit: 14,
+            nftables_masquerade_all: false,
+            nftables_masquerade_bit: 14,
             localhost_node_ports: true,
-            node_port_addresses: NodePortAddresses::All,
+            node_port_addresses: NodePortAddresses::Unset,
             tcp_be_liberal: false,
+        }
+    }
+}
+
+impl ProxyConfig {
+    /// Whether everything to cluster IPs is masqueraded, in the mode that is set.
+    pub fn masquerades_all(&self) -> bool {
+        match self.mode {
+            ProxyMode::Iptables => self.masquerade_all,
+            ProxyMode::Nftables => self.nftables_masquerade_all,
+        }
+    }
+
+    /// The bit of a packet's mark that asks for masquerading, in the mode that is set.
+    pub fn mark_bit(&self) -> u8 {
+        match self.mode {
+            ProxyMode::Iptables => self.masquerade_bit,
+            ProxyMode::Nftables => self.nftables_masquerade_bit,
         }
     }
 }
@@ -249,7 +271,8 @@ impl Reader {
         let Some(root) = self.root(text) else { return ProxyConfig::default() };
         self.check("", &root);
         let root = Section { value: &root, path: "" };
-        let (iptables, detect_local) = (root.section("iptables"), root.section("detectLocal"));
+        let (iptables, nftables) = (root.section("iptables"), root.section("nftables"));
+        let detect_local = root.section("detectLocal");
         let default = ProxyConfig::default();
         ProxyConfig {
             mode: self.parsed(root, "mode", parse_mode).unwrap_or_default(),
@@ -269,6 +292,12 @@ impl Reader {
             }),
             masquerade_all: iptables.bool("masqueradeAll").unwrap_or(default.masquerade_all),
             masquerade_bit: iptables.bit("masqueradeBit").unwrap_or(default.masquerade_bit),
+            nftables_masquerade_all: nftables
+                .bool("masqueradeAll")
+                .unwrap_or(default.nftables_masquerade_all),
+            nftables_masquerade_bit: nftables
+                .bit("masqueradeBit")
+                .unwrap_or(default.nftables_masquerade_bit),
             localhost_node_ports: iptables
                 .bool("localhostNodePorts")
                 .unwrap_or(default.localhost_node_ports),
@@ -352,7 +381,7 @@ impl Reader {
 
     fn node_port_addresses(&mut self, root: Section<'_>) -> NodePortAddresses {
         let Some(list) = root.get("nodePortAddresses").and_then(Value::as_array) else {
-            return NodePortAddresses::All;
+            return NodePortAddresses::Unset;
         };
         let texts: Vec<String> = list
             .iter()
@@ -360,7 +389,7 @@ impl Reader {
             .collect();
         NodePortAddresses::parse(texts.iter().map(String::as_str)).unwrap_or_else(|message| {
             self.error("nodePortAddresses", message);
-            NodePortAddresses::All
+            NodePortAddresses::Unset
         })
     }
 

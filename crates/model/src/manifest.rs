@@ -11,7 +11,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::document::{Document, Documents, MAX_DOCUMENT_BYTES};
-use crate::object::{EndpointSlice, NodeObject, Object, Service};
+use crate::object::{EndpointSlice, NodeObject, Object, Service, ServiceCidr};
 use crate::problem::{ObjectName, Problem, Severity, Source};
 
 /// An object and where it was read from.
@@ -32,6 +32,8 @@ pub struct Objects {
     pub slices: Vec<Sourced<EndpointSlice>>,
     /// Nodes, in the order they were read.
     pub nodes: Vec<Sourced<NodeObject>>,
+    /// ServiceCIDRs, in the order they were read.
+    pub service_cidrs: Vec<Sourced<ServiceCidr>>,
     /// How many objects of other kinds were passed over, by kind.
     pub ignored: BTreeMap<String, usize>,
 }
@@ -72,6 +74,7 @@ impl Objects {
         self.services.extend(other.services);
         self.slices.extend(other.slices);
         self.nodes.extend(other.nodes);
+        self.service_cidrs.extend(other.service_cidrs);
         for (kind, count) in other.ignored {
             *self.ignored.entry(kind).or_default() += count;
         }
@@ -184,6 +187,10 @@ impl Reader<'_> {
             ("v1", "Node") => {
                 let read = self.read(tree, "Node");
                 self.objects.nodes.extend(read);
+            }
+            ("networking.k8s.io/v1" | "networking.k8s.io/v1beta1", "ServiceCIDR") => {
+                let read = self.read(tree, "ServiceCIDR");
+                self.objects.service_cidrs.extend(read);
             }
             (_, list) if list.ends_with("List") => {
                 let items = match tree {

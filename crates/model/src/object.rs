@@ -220,6 +220,24 @@ pub struct NodeSpec {
     pub pod_cidrs: Vec<String>,
 }
 
+/// A networking.k8s.io ServiceCIDR.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct ServiceCidr {
+    #[serde(deserialize_with = "object")]
+    pub metadata: Metadata,
+    #[serde(deserialize_with = "object")]
+    pub spec: ServiceCidrSpec,
+}
+
+/// `spec` of a ServiceCIDR.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct ServiceCidrSpec {
+    #[serde(deserialize_with = "or_default")]
+    pub cidrs: Vec<String>,
+}
+
 /// `status` of a Node.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]

@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
 
+use ipnet::IpNet;
 use rayon::prelude::*;
 
-use crate::address::IpFamily;
+use crate::address::{IpFamily, parse_network};
 use crate::config::ProxyConfig;
 use crate::endpoint::{Slice, join};
 use crate::manifest::{Objects, Sourced};
 use crate::node::{Host, Node};
-use crate::object::{EndpointSlice, Metadata, NodeObject, Service};
+use crate::object::{EndpointSlice, Metadata, NodeObject, Service, ServiceCidr};
 use crate::problem::{ObjectName, Problem, Report};
 use crate::service::{ServicePort, service_ports};
 
@@ -21,6 +22,8 @@ use crate::service::{ServicePort, service_ports};
 pub struct Snapshot {
     /// The node that rules are made for.
     pub node: Node,
+    /// Networks that cluster IPs are taken from, of both families, ordered; none overlaps another.
+    pub service_cidrs: Vec<IpNet>,
     /// Service ports of IPv4, ordered by name.
     pub ipv4: Vec<ServicePort>,
     /// Service ports of IPv6, ordered by name.
@@ -42,7 +45,8 @@ pub fn snapshot(objects: &Objects, config: &ProxyConfig, host: &Host) -> (Snapsh
     let mut problems = Vec::new();
     let node = node(&objects.nodes, config, host, &mut problems);
     let slices = slices(objects, &node, &mut problems);
-    let mut snapshot = Snapshot { node, ipv4: Vec::new(), ipv6: Vec::new() };
+    let service_cidrs = service_cidrs(&objects.service_cidrs, &mut problems);
+    let mut snapshot = Snapshot { node, service_cidrs, ipv4: Vec::new(), ipv6: Vec::new() };
 
     let services =
         distinct(&objects.services, "Service", |s| namespaced(&s.metadata), &mut problems);
@@ -101,6 +105,19 @@ fn node(
         Some(address) => node.with_primary(address),
         None => node,
     }
+}
+
+fn service_cidrs(objects: &[Sourced<ServiceCidr>], problems: &mut Vec<Problem>) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    for cidr in distinct(objects, "ServiceCIDR", |cidr| cidr.metadata.name.as_str(), problems) {
+        let object = object_name("ServiceCIDR", "", &cidr.object.metadata);
+        let mut report = Report { source: &cidr.source, object: &object, problems };
+        for (n, text) in cidr.object.spec.cidrs.iter().enumerate() {
+            let message = format!("{text:?} is no CIDR such as 10.96.0.0/16");
+            networks.extend(report.need(parse_network(text), format!("spec.cidrs[{n}]"), message));
+        }
+    }
+    IpNet::aggregate(&networks)
 }
 
 /// A namespace and a name in it.
@@ -163,7 +180,8 @@ where
             if content(object) < content(first) { (object, *first) } else { (*first, object) };
         *first = used;
         let metadata = left.object.metadata();
-        let namespace = if kind == "Node" { "" } else { metadata.namespace() };
+        let namespace =
+            if matches!(kind, "Node" | "ServiceCIDR") { "" } else { metadata.namespace() };
         let message = format!("is given twice; the one of {} is used", used.source);
         let object = object_name(kind, namespace, metadata);
         problems.push(Problem::warning("metadata.name", message).of(&left.source, &object));
@@ -182,6 +200,12 @@ impl HasMetadata for Service {
 }
 
 impl HasMetadata for EndpointSlice {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+}
+
+impl HasMetadata for ServiceCidr {
     fn metadata(&self) -> &Metadata {
         &self.metadata
     }

@@ -11,7 +11,10 @@
 //! not read.
 
 pub mod iptables;
+pub mod nftables;
 
 mod family;
+mod words;
 
 pub use family::Family;
+pub use words::{Negatable, Protocol};

@@ -9,21 +9,22 @@ use rulegen_kernel::iptables::{Variant, holds_chain};
 use rulegen_model::IpFamily;
 use rulegen_ruleset::iptables::{Change, Table, Transaction, diff};
 
-use super::{compile, exit_code, iptables, refuse_incomplete, variant};
+use super::{compile, exit_code, iptables, refuse_incomplete, refuse_nftables, variant};
 use crate::args::ApplyArgs;
 use crate::families;
 use crate::input::{self, Input};
 use crate::problems::say;
 
 pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode> {
-    let variant = variant(&args.kernel)?;
-    // Asking takes 10 ms, a tenth of applying 1,000 Services: it is done meanwhile.
-    let others = thread::spawn(move || others_in_use(variant));
     let input = input::load(&args.input, &args.proxy)?;
+    refuse_nftables(&input)?;
     refuse_incomplete(&input)?;
     if args.input.strict && input.worst == Some(rulegen_model::Severity::Warning) {
         anyhow::bail!("the input has warnings and --strict is given, so nothing is applied");
     }
+    let variant = variant(&args.kernel)?;
+    // Asking takes 10 ms, a tenth of applying 1,000 Services: it is done meanwhile.
+    let others = thread::spawn(move || others_in_use(variant));
     for family in families::on_this_host(args.family.ip_family, variant) {
         apply(args, &input, *family, variant)?;
     }

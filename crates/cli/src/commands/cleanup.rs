@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use rulegen_compiler::iptables::{family as family_of, removal_of_everything};
+use rulegen_compiler::family as family_of;
+use rulegen_compiler::iptables::removal_of_everything;
 use rulegen_kernel::iptables::{Iptables, Variant, installed, is_installed};
 use rulegen_model::IpFamily;
 

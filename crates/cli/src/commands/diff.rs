@@ -9,7 +9,7 @@ use rulegen_compiler::iptables::OURS;
 use rulegen_model::{IpFamily, Severity};
 use rulegen_ruleset::iptables::{Change, Ruleset, Table, Transaction, diff};
 
-use super::{compile, iptables, print, variant};
+use super::{compile, iptables, print, refuse_nftables, variant};
 use crate::args::DiffArgs;
 use crate::families;
 use crate::input;
@@ -26,6 +26,7 @@ pub(crate) fn run(args: &DiffArgs) -> Result<ExitCode> {
 
 fn compare(args: &DiffArgs) -> Result<u8> {
     let input = input::load(&args.input, &args.proxy)?;
+    refuse_nftables(&input)?;
     let variant = variant(&args.kernel)?;
     let mut differs = false;
     for family in families::on_this_host(args.family.ip_family, variant) {

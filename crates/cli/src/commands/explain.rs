@@ -7,7 +7,7 @@ use anyhow::Result;
 use rulegen_model::IpFamily;
 use rulegen_ruleset::iptables::{Branch, Origin, Packet, Verdict, trace};
 
-use super::{compile, exit_code, print};
+use super::{compile, exit_code, print, refuse_nftables};
 use crate::WrongUsage;
 use crate::args::ExplainArgs;
 use crate::input;
@@ -18,6 +18,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
         return Err(WrongUsage("--from and --to are of different families".to_owned()).into());
     }
     let input = input::load(&args.input, &args.proxy)?;
+    refuse_nftables(&input)?;
     let family = IpFamily::of(destination.ip());
     let local = &input.snapshot.node.addresses(family).local;
     let origin = match local.contains(&args.from) {

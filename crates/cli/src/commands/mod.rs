@@ -11,10 +11,10 @@ use std::io::{self, BufWriter, StdoutLock, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use rulegen_compiler::iptables::{KUBELET_CHAINS, family as family_of, ruleset};
-use rulegen_compiler::plan;
+use rulegen_compiler::iptables::{KUBELET_CHAINS, ruleset};
+use rulegen_compiler::{family as family_of, plan};
 use rulegen_kernel::iptables::{Iptables, Variant, choose};
-use rulegen_model::{IpFamily, Severity};
+use rulegen_model::{IpFamily, ProxyMode, Severity};
 use rulegen_ruleset::iptables::Ruleset;
 
 use crate::args::{KernelArgs, VariantChoice};
@@ -31,6 +31,18 @@ fn refuse_incomplete(input: &Input) -> Result<()> {
     if input.worst >= Some(Severity::Unread) {
         bail!(
             "an input could not be used (see above), so nothing is applied: the Services in it would lose their rules"
+        );
+    }
+    Ok(())
+}
+
+/// Refuses what is not there for nftables: rulegen prints its table, but does not yet read or
+/// write it in the kernel.
+fn refuse_nftables(input: &Input) -> Result<()> {
+    if input.config.mode == ProxyMode::Nftables {
+        bail!(
+            "the proxy mode is nftables, in which this version of rulegen only prints \
+             (--dry-run): give --proxy-mode iptables"
         );
     }
     Ok(())

@@ -1,7 +1,5 @@
 //! The chains that are there whatever Services there are, and who else uses them.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 use rulegen_model::IpFamily;
 use rulegen_ruleset::iptables::{
@@ -11,6 +9,7 @@ use rulegen_ruleset::iptables::{
 use super::Chains;
 use super::spell::{commented, jump, marked, matching, or_mark, then, xor_mark};
 use crate::plan::{NodePortsAt, Plan};
+use crate::words::loopback_network;
 
 pub(super) const SERVICES: &str = "KUBE-SERVICES";
 pub(super) const EXTERNAL_SERVICES: &str = "KUBE-EXTERNAL-SERVICES";
@@ -86,14 +85,6 @@ pub(super) fn finish(plan: &Plan, chains: &mut Chains) {
             let destination = Some(Negatable::is(IpNet::from(*address)));
             jump(RuleSpec { destination, ..commented(last) }, NODE_PORTS)
         })),
-    }
-}
-
-fn loopback_network(family: IpFamily) -> IpNet {
-    let loopback = IpNet::from(family.loopback());
-    match family {
-        IpFamily::Ipv4 => IpNet::new(IpAddr::from([127, 0, 0, 0]), 8).unwrap_or(loopback),
-        IpFamily::Ipv6 => loopback,
     }
 }
 

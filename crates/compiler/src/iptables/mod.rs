@@ -25,7 +25,6 @@ use rulegen_ruleset::iptables::{Chain, ChainName, Rule, Ruleset, Table};
 
 pub use cleanup::removal_of_everything;
 pub use layout::{KUBELET_CHAINS, OURS};
-pub use spell::family;
 
 use crate::plan::{Plan, ServicePlan};
 
@@ -38,7 +37,7 @@ pub fn ruleset(plan: &Plan) -> Ruleset {
     of_services.into_iter().for_each(|part| chains.append(part));
     layout::finish(plan, &mut chains);
 
-    let mut ruleset = Ruleset::new(spell::family(plan.family));
+    let mut ruleset = Ruleset::new(crate::family(plan.family));
     ruleset.tables.insert(Table::Filter, table(Table::Filter, chains.filter, Vec::new()));
     ruleset.tables.insert(Table::Nat, table(Table::Nat, chains.nat, chains.own));
     ruleset

@@ -12,13 +12,12 @@ use rulegen_ruleset::iptables::{
 use super::Chains;
 use super::layout::{EXTERNAL_SERVICES, MARK_MASQUERADE, NODE_PORTS, PROXY_FIREWALL, SERVICES};
 use super::names::{ServiceChains, endpoint_chain};
-use super::spell::{
-    by_pods, commented, from_network, jump, matching, protocol, reject, then, to_port,
-};
+use super::spell::{by_pods, commented, from_network, jump, matching, reject, then, to_port};
 use crate::plan::{
     External, ExternalAddress, Firewall, Masquerade, Outcome, Plan, PodTraffic, Refusal,
     ServicePlan,
 };
+use crate::words::protocol;
 
 /// Adds everything that a service port needs.
 pub(super) fn spell(plan: &Plan, service: &ServicePlan, chains: &mut Chains) {

@@ -5,28 +5,12 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use rulegen_model::{IpFamily, Protocol};
-use rulegen_ruleset::Family;
 use rulegen_ruleset::iptables::{
-    self, ChainName, Interface, Mark, Match, Negatable, RejectWith, Rule, RuleSpec, SetMark, Target,
+    ChainName, Interface, Mark, Match, Negatable, RejectWith, Rule, RuleSpec, SetMark, Target,
 };
 
 use crate::plan::PodTraffic;
-
-/// The dataplane's word for a family.
-pub fn family(family: IpFamily) -> Family {
-    match family {
-        IpFamily::Ipv4 => Family::Ipv4,
-        IpFamily::Ipv6 => Family::Ipv6,
-    }
-}
-
-pub(super) fn protocol(protocol: Protocol) -> iptables::Protocol {
-    match protocol {
-        Protocol::Tcp => iptables::Protocol::Tcp,
-        Protocol::Udp => iptables::Protocol::Udp,
-        Protocol::Sctp => iptables::Protocol::Sctp,
-    }
-}
+use crate::words::protocol;
 
 /// A rule without any match but a comment.
 pub(super) fn commented(comment: impl Into<Arc<str>>) -> RuleSpec {

@@ -10,13 +10,14 @@ mod text;
 mod trace;
 mod transaction;
 
+pub use crate::words::{Negatable, Protocol};
 pub use chain_name::ChainName;
 pub use chance::Chance;
 pub use diff::{Ownership, diff, removal};
 pub use parse::{ParseError, parse};
 pub use rule::{
-    AddressType, ConntrackState, Interface, Mark, Match, Negatable, Protocol, Recent, RecentAction,
-    RejectWith, Rule, RuleSpec, SetMark, Target,
+    AddressType, ConntrackState, Interface, Mark, Match, Recent, RecentAction, RejectWith, Rule,
+    RuleSpec, SetMark, Target,
 };
 pub use ruleset::{Chain, Policy, Ruleset, Table};
 pub use trace::{Branch, Origin, Packet, Step, Trace, Verdict, trace};

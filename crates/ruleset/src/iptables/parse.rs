@@ -10,11 +10,11 @@ use ipnet::IpNet;
 
 use super::chain_name::ChainName;
 use super::rule::{
-    AddressType, ConntrackState, Interface, Mark, Match, Negatable, Protocol, Recent, RecentAction,
-    RejectWith, Rule, RuleSpec, SetMark, Target,
+    AddressType, ConntrackState, Interface, Mark, Match, Recent, RecentAction, RejectWith, Rule,
+    RuleSpec, SetMark, Target,
 };
 use super::ruleset::{Chain, Policy, Ruleset, Table};
-use crate::Family;
+use crate::{Family, Negatable, Protocol};
 
 /// A line that is not in the form of iptables-save.
 #[derive(Debug, Clone, PartialEq, Eq)]

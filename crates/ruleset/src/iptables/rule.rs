@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use super::chain_name::ChainName;
+use crate::{Negatable, Protocol};
 
 /// A rule: one that we can make and understand, or somebody else's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -64,28 +65,6 @@ pub struct RuleSpec {
     pub target: Option<Target>,
 }
 
-/// A match that may be turned round with `!`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Negatable<T> {
-    /// Whether it is turned round.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub negated: bool,
-    /// What is matched.
-    pub value: T,
-}
-
-impl<T> Negatable<T> {
-    /// Matches what is equal.
-    pub fn is(value: T) -> Self {
-        Self { negated: false, value }
-    }
-
-    /// Matches what is not equal.
-    pub fn is_not(value: T) -> Self {
-        Self { negated: true, value }
-    }
-}
-
 /// An interface, or with a `+` at the end of its text all whose names start so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Interface(pub Arc<str>);
@@ -97,32 +76,6 @@ impl Interface {
             Some(start) => name.starts_with(start),
             None => name == &*self.0,
         }
-    }
-}
-
-/// A transport protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "their names say it")]
-pub enum Protocol {
-    Tcp,
-    Udp,
-    Sctp,
-}
-
-impl Protocol {
-    /// The name of the protocol, and of the match for its ports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-            Protocol::Sctp => "sctp",
-        }
-    }
-
-    /// The protocol of that name.
-    pub fn parse(name: &str) -> Option<Self> {
-        [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().find(|p| p.name() == name)
     }
 }
 

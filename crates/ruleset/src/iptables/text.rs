@@ -8,9 +8,10 @@ use askama::Template;
 use ipnet::IpNet;
 
 use super::rule::{
-    AddressType, ConntrackState, Match, Negatable, RecentAction, RejectWith, Rule, RuleSpec, Target,
+    AddressType, ConntrackState, Match, RecentAction, RejectWith, Rule, RuleSpec, Target,
 };
 use super::ruleset::{Chain, Policy, Ruleset};
+use crate::Negatable;
 
 impl Ruleset {
     /// The text of `iptables-save`, counters zero, built-in chains first and then by name.

@@ -7,10 +7,9 @@ use ipnet::IpNet;
 
 use super::chain_name::ChainName;
 use super::chance::Chance;
-use super::rule::{
-    ConntrackState, Match, Negatable, Protocol, RecentAction, Rule, RuleSpec, Target,
-};
+use super::rule::{ConntrackState, Match, RecentAction, Rule, RuleSpec, Target};
 use super::ruleset::{Chain, Policy, Ruleset, Table};
+use crate::{Negatable, Protocol};
 
 /// Where a packet comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

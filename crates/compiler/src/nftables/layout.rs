@@ -1,0 +1,311 @@
+//! The sets and chains that are there whatever Services there are.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use rulegen_ruleset::Negatable;
+use rulegen_ruleset::nftables::{
+    BaseChain, Chain, ChainKind, Condition, DataType, Element, Field, Hook, Name, Rule, Selector,
+    Set, Statement, Value, Verdict,
+};
+
+use super::spell::{
+    ADDRESS_KEY, NODE_PORT_KEY, goto, holds, jump, key_and, short_circuit, verdict_map,
+};
+use crate::plan::{NodePortsAt, Plan};
+use crate::words::loopback_network;
+
+pub(super) const CLUSTER_IPS: &str = "cluster-ips";
+pub(super) const HAIRPINS: &str = "hairpins";
+pub(super) const FIREWALLED: &str = "firewalled";
+pub(super) const SOURCE_RANGES: &str = "source-ranges";
+const SERVICE_CIDRS: &str = "service-cidrs";
+const NODE_PORT_IPS: &str = "node-port-ips";
+const SERVICES: &str = "services";
+const FIREWALL: &str = "firewall";
+const REFUSED: &str = "no-endpoints";
+const REFUSED_NODE_PORTS: &str = "no-endpoints-node-ports";
+const CLOSED: &str = "closed-cluster-ips";
+const MASQUERADE: &str = "masquerading";
+
+/// The chain that tells a sender that a port is unreachable, for use as a verdict.
+pub(super) const REJECT: &str = "reject-chain";
+
+/// Where traffic arrives: the maps and chains are the same for both, but a node port is one at
+/// any of the node's addresses, so the address is no part of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Address,
+    NodePort,
+}
+
+impl Place {
+    const BOTH: [Place; 2] = [Place::Address, Place::NodePort];
+
+    pub(super) fn key(self) -> &'static [Selector] {
+        match self {
+            Place::Address => ADDRESS_KEY,
+            Place::NodePort => NODE_PORT_KEY,
+        }
+    }
+
+    fn fields(self) -> &'static [Field] {
+        match self {
+            Place::Address => &[Field::Address, Field::Protocol, Field::Port],
+            Place::NodePort => &[Field::Protocol, Field::Port],
+        }
+    }
+
+    /// The map from a frontend to what becomes of it.
+    pub(super) fn services(self) -> &'static str {
+        match self {
+            Place::Address => "services",
+            Place::NodePort => "node-ports",
+        }
+    }
+
+    /// The map from a frontend to its refusal.
+    pub(super) fn refused(self) -> &'static str {
+        match self {
+            Place::Address => REFUSED,
+            Place::NodePort => REFUSED_NODE_PORTS,
+        }
+    }
+
+    /// The map from a frontend and a number to an endpoint; chains that choose from it are named
+    /// after it and the number of endpoints.
+    pub(super) fn endpoints(self) -> &'static str {
+        match self {
+            Place::Address => "endpoints",
+            Place::NodePort => "node-port-endpoints",
+        }
+    }
+
+    /// The same for external traffic under policy Local.
+    pub(super) fn local_endpoints(self) -> &'static str {
+        match self {
+            Place::Address => "local-endpoints",
+            Place::NodePort => "node-port-local-endpoints",
+        }
+    }
+
+    /// The map from a frontend under policy Local to the choice among the cluster's endpoints.
+    pub(super) fn short_circuits(self) -> &'static str {
+        match self {
+            Place::Address => "short-circuits",
+            Place::NodePort => "node-port-short-circuits",
+        }
+    }
+
+    /// The map from a frontend under policy Local to the choice among this node's endpoints.
+    pub(super) fn local_services(self) -> &'static str {
+        match self {
+            Place::Address => "local-services",
+            Place::NodePort => "node-port-local-services",
+        }
+    }
+
+    /// The chain for external traffic under policy Local.
+    pub(super) fn local_policy(self) -> &'static str {
+        match self {
+            Place::Address => "local-policy",
+            Place::NodePort => "node-port-local-policy",
+        }
+    }
+
+    /// The chain for external traffic under policy Cluster to so many endpoints.
+    pub(super) fn external(self, endpoints: usize) -> String {
+        match self {
+            Place::Address => format!("external-{endpoints}"),
+            Place::NodePort => format!("node-port-external-{endpoints}"),
+        }
+    }
+}
+
+/// All sets, empty but for what the node's configuration puts into them.
+pub(super) fn sets(plan: &Plan) -> BTreeMap<Name, Set> {
+    let address = &[Field::Address];
+    let pair = &[Field::Address, Field::Address];
+    let socket = Place::Address.fields();
+    let from_source: Vec<Field> = socket.iter().copied().chain([Field::Address]).collect();
+    let mut sets: Vec<(&str, Set)> = vec![
+        (CLUSTER_IPS, Set::new(address, "cluster IPs of all Services")),
+        (HAIRPINS, Set::new(pair, "endpoints that reach themselves are masqueraded")),
+        (FIREWALLED, Set::new(socket, "load-balancer IPs that only source ranges may use")),
+        (
+            SOURCE_RANGES,
+            Set { interval: true, ..Set::new(&from_source, "who may use load-balancer IPs") },
+        ),
+        (SERVICE_CIDRS, service_cidrs(plan)),
+    ];
+    if let NodePortsAt::These(addresses) = &plan.node_ports_at {
+        let mut set = Set::new(address, "where node ports are open");
+        let keys = addresses.iter().map(|ip| (vec![Value::Address(*ip)], Element::default()));
+        set.elements.extend(keys);
+        sets.push((NODE_PORT_IPS, set));
+    }
+    Place::BOTH.into_iter().for_each(|place| sets.extend(maps(place)));
+    sets.into_iter().map(|(name, set)| (Name::from(name), set)).collect()
+}
+
+fn service_cidrs(plan: &Plan) -> Set {
+    let mut set = Set {
+        interval: true,
+        ..Set::new(&[Field::Address], "addresses that only cluster IPs are taken from")
+    };
+    let networks = IpNet::aggregate(&plan.service_cidrs);
+    set.elements.extend(networks.into_iter().map(|net| (vec![network(net)], Element::default())));
+    set
+}
+
+/// A network as an element's value. What holds one address is listed as that address.
+pub(super) fn network(network: IpNet) -> Value {
+    match network.prefix_len() == network.max_prefix_len() {
+        true => Value::Address(network.addr()),
+        false => Value::Network(network.trunc()),
+    }
+}
+
+fn maps(place: Place) -> [(&'static str, Set); 6] {
+    let key = place.fields();
+    let numbered: Vec<Field> = key.iter().copied().chain([Field::Number]).collect();
+    let verdicts = |comment| Set::map(key, DataType::Verdict, comment);
+    let sockets = |comment| Set::map(&numbered, DataType::Socket, comment);
+    [
+        (place.services(), verdicts("what becomes of traffic to Services")),
+        (place.refused(), verdicts("traffic that is refused for want of endpoints")),
+        (place.endpoints(), sockets("endpoints by number")),
+        (place.local_endpoints(), sockets("endpoints on this node by number")),
+        (place.short_circuits(), verdicts("policy Local: what pods and the node see")),
+        (place.local_services(), verdicts("policy Local: what all others see")),
+    ]
+}
+
+/// All chains that do not hang on a number of endpoints.
+pub(super) fn chains(plan: &Plan) -> BTreeMap<Name, Chain> {
+    let new = || Statement::If(Condition::NewConnection);
+    let at_new = |chain: &str| Rule::new([new(), jump(chain)]);
+    let mut chains: Vec<(&str, Chain)> = base_chains(at_new);
+    chains.extend([
+        (SERVICES, of_rules(services(plan))),
+        (FIREWALL, of_rules(vec![firewall()])),
+        (REFUSED, of_rules(vec![Rule::new([verdict_map(ADDRESS_KEY, REFUSED)])])),
+        (REFUSED_NODE_PORTS, of_rules(vec![refused_node_ports(plan)])),
+        (CLOSED, of_rules(closed())),
+        (REJECT, of_rules(vec![Rule::new([Statement::Reject])])),
+        (MASQUERADE, of_rules(masquerade(plan))),
+    ]);
+    for place in Place::BOTH {
+        // The short circuit looks the endpoints up by the frontend, once more.
+        chains.push((
+            place.short_circuits(),
+            of_rules(vec![Rule::new([verdict_map(place.key(), place.short_circuits())])]),
+        ));
+        let mut rules = short_circuit(plan, &goto(place.short_circuits()));
+        rules.push(Rule::new([verdict_map(place.key(), place.local_services())]));
+        chains.push((place.local_policy(), of_rules(rules)));
+    }
+    chains.into_iter().map(|(name, chain)| (Name::from(name), chain)).collect()
+}
+
+pub(super) fn of_rules(rules: Vec<Rule>) -> Chain {
+    Chain { base: None, rules }
+}
+
+/// NF_IP_PRI_NAT_DST and NF_IP_PRI_NAT_SRC of linux/netfilter_ipv4.h, and kube-proxy's place for
+/// what must see a packet before it is translated.
+const DSTNAT: i32 = -100;
+const SRCNAT: i32 = 100;
+const BEFORE_DSTNAT: i32 = DSTNAT - 10;
+
+fn base_chains(at_new: impl Fn(&str) -> Rule) -> Vec<(&'static str, Chain)> {
+    use ChainKind::{Filter, Nat};
+    let base = |kind, hook, priority, rules| Chain {
+        base: Some(BaseChain { kind, hook, priority }),
+        rules,
+    };
+    let firewalled = || vec![at_new(FIREWALL)];
+    let translated = || vec![Rule::new([jump(SERVICES)])];
+    let refused = |first: &[&str]| first.iter().map(|chain| at_new(chain)).collect();
+    vec![
+        ("filter-prerouting-pre-dnat", base(Filter, Hook::Prerouting, BEFORE_DSTNAT, firewalled())),
+        ("filter-output-pre-dnat", base(Filter, Hook::Output, BEFORE_DSTNAT, firewalled())),
+        ("filter-input", base(Filter, Hook::Input, 0, refused(&[REFUSED_NODE_PORTS, REFUSED]))),
+        ("filter-forward", base(Filter, Hook::Forward, 0, refused(&[REFUSED, CLOSED]))),
+        ("filter-output", base(Filter, Hook::Output, 0, refused(&[REFUSED, CLOSED]))),
+        ("nat-prerouting", base(Nat, Hook::Prerouting, DSTNAT, translated())),
+        ("nat-output", base(Nat, Hook::Output, DSTNAT, translated())),
+        (
+            "nat-postrouting",
+            base(Nat, Hook::Postrouting, SRCNAT, vec![Rule::new([jump(MASQUERADE)])]),
+        ),
+    ]
+}
+
+/// Addresses come before node ports: an address of the node may be some Service's external IP.
+fn services(plan: &Plan) -> Vec<Rule> {
+    let mut at_node = match &plan.node_ports_at {
+        NodePortsAt::AnyLocal { .. } => vec![Statement::If(Condition::DestinationIsLocal)],
+        NodePortsAt::These(_) => Vec::new(),
+    };
+    at_node.extend(at_node_port_address(plan));
+    at_node.push(verdict_map(NODE_PORT_KEY, Place::NodePort.services()));
+    vec![Rule::new([verdict_map(ADDRESS_KEY, Place::Address.services())]), Rule::new(at_node)]
+}
+
+fn refused_node_ports(plan: &Plan) -> Rule {
+    let refuse = verdict_map(NODE_PORT_KEY, REFUSED_NODE_PORTS);
+    Rule::new(at_node_port_address(plan).into_iter().chain([refuse]))
+}
+
+/// nftables has no node ports at loopback: the kernel would not route the answers.
+fn at_node_port_address(plan: &Plan) -> Option<Statement> {
+    match plan.node_ports_at {
+        NodePortsAt::AnyLocal { loopback: true } => None,
+        NodePortsAt::AnyLocal { loopback: false } => Some(Statement::If(Condition::Destination(
+            Negatable::is_not(loopback_network(plan.family)),
+        ))),
+        NodePortsAt::These(_) => Some(holds(&[Selector::DestinationAddress], NODE_PORT_IPS)),
+    }
+}
+
+fn firewall() -> Rule {
+    let key = key_and(ADDRESS_KEY, Selector::SourceAddress);
+    let outside = Condition::In { key, set: Negatable::is_not(Name::from(SOURCE_RANGES)) };
+    Rule::new([
+        holds(ADDRESS_KEY, FIREWALLED),
+        Statement::If(outside),
+        Statement::Verdict(Verdict::Drop),
+    ])
+    .comment("not from a source range of the Service")
+}
+
+/// A cluster IP is no host's: what no Service took would wander through the network.
+fn closed() -> Vec<Rule> {
+    let to = |set| holds(&[Selector::DestinationAddress], set);
+    vec![
+        Rule::new([to(CLUSTER_IPS), Statement::Reject])
+            .comment("a port that the Service does not have"),
+        Rule::new([to(SERVICE_CIDRS), Statement::Verdict(Verdict::Drop)])
+            .comment("a cluster IP that no Service has"),
+    ]
+}
+
+/// The mark goes, so that a packet which passes twice is not masqueraded twice.
+fn masquerade(plan: &Plan) -> Vec<Rule> {
+    let bits = plan.masquerade_mark;
+    let pair = [Selector::SourceAddress, Selector::DestinationAddress];
+    vec![
+        Rule::new([
+            Statement::If(Condition::MarkBits(bits)),
+            Statement::FlipMarkBits(bits),
+            Statement::Masquerade,
+        ]),
+        Rule::new([
+            Statement::If(Condition::Translated),
+            holds(&pair, HAIRPINS),
+            Statement::Masquerade,
+        ])
+        .comment("an endpoint that reaches itself"),
+    ]
+}

@@ -1,0 +1,42 @@
+//! Spells a plan as one nftables table whose size, but for elements, does not hang on the number
+//! of Services.
+//!
+//! ```text
+//! -110 prerouting, output ─▶ firewall               source ranges of load-balancer IPs
+//! nat  prerouting, output ─▶ services ─@services───▶ cluster-ip-N ─▶ endpoints-N ─@endpoints─▶ DNAT
+//!                               │                    external-N ──▶ endpoints-N
+//!                               │                    local-policy ─@short-circuits▶ endpoints-N
+//!                               │                         └────────@local-services▶ local-endpoints-N
+//!                               └─────@node-ports──▶ the same with node-port- before the name
+//! 0    input, forward, output ─▶ no-endpoints       what is refused, and closed cluster IPs
+//! nat  postrouting ─▶ masquerade what is marked, and endpoints that reach themselves
+//! ```
+//!
+//! N is a number of endpoints: the key that `endpoints-N` looks up ends in a random number below
+//! N, so one map holds the endpoints of all Services. kube-proxy makes a chain and a map a
+//! Service instead, and the kernel walks the list of all maps for each: n Services cost n².
+//!
+//! Session affinity alone needs objects of its own: see `affinity`.
+
+mod affinity;
+mod elements;
+mod layout;
+mod service;
+mod spell;
+
+use rulegen_ruleset::nftables::{Name, Table};
+
+use crate::plan::Plan;
+
+/// The table that carries the plan out.
+pub fn table(plan: &Plan, name: &str) -> Table {
+    let mut table = Table {
+        family: crate::family(plan.family),
+        name: Name::from(name),
+        comment: "made by rulegen from Kubernetes Services".to_owned(),
+        sets: layout::sets(plan),
+        chains: layout::chains(plan),
+    };
+    plan.services.iter().for_each(|service| service::spell(plan, service, &mut table));
+    table
+}

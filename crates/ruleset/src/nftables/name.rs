@@ -1,0 +1,49 @@
+//! Names of tables, chains and sets.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+/// The name of a table, a chain or a set: up to 255 letters, digits and `_ . / -`, a letter
+/// first. What else is asked for becomes `_`, so that no name can end a line of text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Name(Arc<str>);
+
+/// NFT_NAME_MAXLEN of linux/netfilter/nf_tables.h, less the NUL.
+const LONGEST: usize = 255;
+
+impl Name {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: AsRef<str>> From<T> for Name {
+    fn from(text: T) -> Self {
+        let fits = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '/' | '-');
+        let text = text.as_ref();
+        let letters = text.chars().map(|c| if fits(&c) { c } else { '_' }).take(LONGEST);
+        Self(letters.collect::<String>().into())
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_never_holds_what_could_end_it() {
+        assert_eq!(Name::from("endpoint/a/b/tcp/x__::1/80").as_str(), "endpoint/a/b/tcp/x____1/80");
+        assert_eq!(Name::from("a\n}; flush ruleset").as_str(), "a____flush_ruleset");
+        assert_eq!(Name::from("x".repeat(300)).as_str().len(), LONGEST);
+    }
+}

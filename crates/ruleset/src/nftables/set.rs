@@ -1,0 +1,137 @@
+//! Sets, maps and their elements.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Serialize, Serializer};
+
+use super::{Name, Verdict};
+use crate::Protocol;
+
+/// A set, or a map if it has data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Set {
+    /// What its keys are made of.
+    pub key: Vec<Field>,
+    /// What a map has for a key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataType>,
+    /// Whether a key may stand for a whole network.
+    pub interval: bool,
+    /// How long an element that a packet put in stays there. Only packets put elements into
+    /// such a set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
+    /// What it is for.
+    pub comment: String,
+    /// Its elements.
+    #[serde(serialize_with = "as_list")]
+    pub elements: BTreeMap<Key, Element>,
+}
+
+/// Maps with keys that are no text have no form in JSON.
+fn as_list<S: Serializer>(
+    elements: &BTreeMap<Key, Element>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Entry<'a> {
+        key: &'a Key,
+        #[serde(flatten)]
+        element: &'a Element,
+    }
+    serializer.collect_seq(elements.iter().map(|(key, element)| Entry { key, element }))
+}
+
+/// What a part of a key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Field {
+    /// An address of the table's family, or a network.
+    Address,
+    /// A transport protocol.
+    Protocol,
+    /// A port.
+    Port,
+    /// A number that the kernel makes.
+    Number,
+}
+
+/// What a map has for a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataType {
+    /// Where the packet goes on.
+    Verdict,
+    /// An address and a port.
+    Socket,
+}
+
+/// The key of an element, a value a field.
+pub type Key = Vec<Value>;
+
+/// A part of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Value {
+    /// An address.
+    Address(IpAddr),
+    /// All addresses of a network.
+    Network(IpNet),
+    /// A transport protocol.
+    Protocol(Protocol),
+    /// A port.
+    Port(u16),
+    /// A number.
+    Number(u32),
+}
+
+/// What an element says beside its key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Element {
+    /// What a map has there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<Data>,
+    /// What it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comment: Option<Arc<str>>,
+}
+
+/// What a map has for a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Data {
+    /// Where the packet goes on.
+    Verdict(Verdict),
+    /// An address and a port.
+    Socket(SocketAddr),
+}
+
+impl Set {
+    /// An empty set.
+    pub fn new(key: &[Field], comment: &str) -> Self {
+        Self {
+            key: key.to_vec(),
+            data: None,
+            interval: false,
+            timeout: None,
+            comment: comment.to_owned(),
+            elements: BTreeMap::new(),
+        }
+    }
+
+    /// An empty map.
+    pub fn map(key: &[Field], data: DataType, comment: &str) -> Self {
+        Self { data: Some(data), ..Self::new(key, comment) }
+    }
+}
+
+impl From<Name> for Data {
+    /// Going on in a chain, without a way back.
+    fn from(chain: Name) -> Self {
+        Data::Verdict(Verdict::Goto(chain))
+    }
+}

@@ -1,0 +1,322 @@
+//! Tables in the language of `nft`, in the order and spelling of `nft list table` as far as that
+//! does not change from version to version.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
+use std::io;
+
+use askama::Template;
+
+use super::Name;
+use super::rule::{Condition, Interface, Number, Rule, Selector, Statement, Verdict};
+use super::set::{Data, DataType, Element, Field, Key, Set, Value};
+use super::table::{BaseChain, Chain, ChainKind, Hook, Table};
+use crate::{Family, Negatable};
+
+impl Table {
+    /// The text that `nft -f` makes the table of.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String cannot fail, and nothing in the template can.
+        let _ = self.listed().render_into(&mut text);
+        text
+    }
+
+    /// Writes the same text.
+    ///
+    /// # Errors
+    /// What `out` answers.
+    pub fn write_text(&self, out: &mut impl io::Write) -> io::Result<()> {
+        self.listed().write_into(out)
+    }
+
+    fn listed(&self) -> Listed<'_> {
+        Listed {
+            family: Word(self.family),
+            name: &self.name,
+            comment: Quoted(&self.comment),
+            sets: &self.sets,
+            chains: &self.chains,
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "nft.txt", escape = "none")]
+struct Listed<'a> {
+    family: Word,
+    name: &'a Name,
+    comment: Quoted<'a>,
+    sets: &'a BTreeMap<Name, Set>,
+    chains: &'a BTreeMap<Name, Chain>,
+}
+
+/// The word of nft for a family, for its tables as well as for its header fields.
+#[derive(Clone, Copy)]
+struct Word(Family);
+
+impl Display for Word {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Family::Ipv4 => "ip",
+            Family::Ipv6 => "ip6",
+        })
+    }
+}
+
+/// A comment in quotes. nft knows no escape, so what could end it is left out; the kernel takes
+/// 128 bytes of it (NFTNL_UDATA_COMMENT_MAXLEN), its end included.
+struct Quoted<'a>(&'a str);
+
+const LONGEST_COMMENT: usize = 127;
+
+impl Display for Quoted<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let fits = |c: &char| c.is_ascii() && !c.is_ascii_control() && *c != '"';
+        let text: String = self.0.chars().filter(fits).take(LONGEST_COMMENT).collect();
+        write!(f, "\"{text}\"")
+    }
+}
+
+impl Set {
+    fn kind(&self) -> &'static str {
+        if self.data.is_some() { "map" } else { "set" }
+    }
+
+    fn quoted_comment(&self) -> Quoted<'_> {
+        Quoted(&self.comment)
+    }
+
+    fn key_type(&self, family: &Word) -> String {
+        let by_example = self.key.contains(&Field::Number) || self.data == Some(DataType::Socket);
+        let key = Concatenated(self.key.iter().map(|field| match by_example {
+            true => by_expression(*field, *family),
+            false => by_type(*field, *family).to_owned(),
+        }));
+        let word = if by_example { "typeof" } else { "type" };
+        match self.data {
+            None => format!("{word} {key}"),
+            Some(DataType::Verdict) => format!("{word} {key} : verdict"),
+            // With `tcp dport` here nft would have each rule that uses the map ask for TCP first.
+            Some(DataType::Socket) => format!("{word} {key} : {family} daddr . th dport"),
+        }
+    }
+}
+
+fn by_type(field: Field, family: Word) -> &'static str {
+    match (field, family.0) {
+        (Field::Address, Family::Ipv4) => "ipv4_addr",
+        (Field::Address, Family::Ipv6) => "ipv6_addr",
+        (Field::Protocol, _) => "inet_proto",
+        (Field::Port, _) => "inet_service",
+        (Field::Number, _) => "integer",
+    }
+}
+
+/// Numbers that the kernel makes have no name among nft's types.
+fn by_expression(field: Field, family: Word) -> String {
+    match field {
+        Field::Address => format!("{family} daddr"),
+        Field::Protocol => "meta l4proto".to_owned(),
+        Field::Port => "th dport".to_owned(),
+        Field::Number => format!("numgen random mod {}", u32::MAX),
+    }
+}
+
+impl Element {
+    fn with_key<'a>(&'a self, key: &'a Key) -> KeyAndElement<'a> {
+        KeyAndElement { key, element: self }
+    }
+}
+
+struct KeyAndElement<'a> {
+    key: &'a Key,
+    element: &'a Element,
+}
+
+impl Display for KeyAndElement<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Concatenated(self.key.iter()))?;
+        if let Some(comment) = &self.element.comment {
+            write!(f, " comment {}", Quoted(comment))?;
+        }
+        match &self.element.data {
+            None => Ok(()),
+            Some(Data::Verdict(verdict)) => write!(f, " : {verdict}"),
+            Some(Data::Socket(socket)) => write!(f, " : {} . {}", socket.ip(), socket.port()),
+        }
+    }
+}
+
+impl Display for Value {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Address(address) => write!(f, "{address}"),
+            Value::Network(network) => write!(f, "{network}"),
+            Value::Protocol(protocol) => f.write_str(protocol.name()),
+            Value::Port(port) => write!(f, "{port}"),
+            Value::Number(number) => write!(f, "{number}"),
+        }
+    }
+}
+
+/// Parts with a dot between them.
+struct Concatenated<I>(I);
+
+impl<I: Iterator<Item = T> + Clone, T: Display> Display for Concatenated<I> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mut between = "";
+        for part in self.0.clone() {
+            write!(f, "{between}{part}")?;
+            between = " . ";
+        }
+        Ok(())
+    }
+}
+
+impl Display for BaseChain {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            ChainKind::Filter => "filter",
+            ChainKind::Nat => "nat",
+        };
+        let hook = match self.hook {
+            Hook::Prerouting => "prerouting",
+            Hook::Input => "input",
+            Hook::Forward => "forward",
+            Hook::Output => "output",
+            Hook::Postrouting => "postrouting",
+        };
+        write!(f, "type {kind} hook {hook} priority {}; policy accept;", self.priority)
+    }
+}
+
+impl Rule {
+    fn of(&self, family: &Word) -> RuleOf<'_> {
+        RuleOf { rule: self, family: *family }
+    }
+}
+
+struct RuleOf<'a> {
+    rule: &'a Rule,
+    family: Word,
+}
+
+impl Display for RuleOf<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mut between = "";
+        for statement in &self.rule.statements {
+            write!(f, "{between}{}", StatementOf { statement, family: self.family })?;
+            between = " ";
+        }
+        match &self.rule.comment {
+            Some(comment) => write!(f, " comment {}", Quoted(comment)),
+            None => Ok(()),
+        }
+    }
+}
+
+struct StatementOf<'a> {
+    statement: &'a Statement,
+    family: Word,
+}
+
+impl StatementOf<'_> {
+    fn key<'a>(&self, key: &'a [Selector]) -> impl Display + use<'a> {
+        let family = self.family;
+        Concatenated(key.iter().map(move |selector| SelectorOf { selector: *selector, family }))
+    }
+
+    fn condition(&self, condition: &Condition, f: &mut Formatter<'_>) -> fmt::Result {
+        let family = self.family;
+        match condition {
+            Condition::NewConnection => f.write_str("ct state new"),
+            Condition::Translated => f.write_str("ct status dnat"),
+            Condition::MarkBits(bits) => write!(f, "meta mark & {bits:#010x} == {bits:#010x}"),
+            Condition::Source(network) => write!(f, "{family} saddr {}", unless(network)),
+            Condition::Destination(network) => write!(f, "{family} daddr {}", unless(network)),
+            Condition::SourceIsLocal => f.write_str("fib saddr type local"),
+            Condition::DestinationIsLocal => f.write_str("fib daddr type local"),
+            Condition::InInterface(interface) => write!(f, "iifname {}", unless(interface)),
+            Condition::In { key, set } => {
+                let not = if set.negated { "!= " } else { "" };
+                write!(f, "{} {not}@{}", self.key(key), set.value)
+            }
+            Condition::Is(number, value) => write!(f, "{number} {value}"),
+        }
+    }
+}
+
+impl Display for StatementOf<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let family = self.family;
+        match self.statement {
+            Statement::If(condition) => self.condition(condition, f),
+            Statement::SetMarkBits(bits) => write!(f, "meta mark set meta mark | {bits:#010x}"),
+            Statement::FlipMarkBits(bits) => write!(f, "meta mark set meta mark ^ {bits:#010x}"),
+            Statement::Update { set, key } => write!(f, "update @{set} {{ {} }}", self.key(key)),
+            Statement::VerdictMap { key, map } => write!(f, "{} vmap @{map}", self.key(key)),
+            Statement::DnatMap { key, map } => {
+                write!(f, "dnat {family} to {} map @{map}", self.key(key))
+            }
+            Statement::Dnat(protocol, to) => {
+                write!(f, "meta l4proto {} dnat to {to}", protocol.name())
+            }
+            Statement::Masquerade => f.write_str("masquerade fully-random"),
+            Statement::Reject => f.write_str("reject"),
+            Statement::Verdict(verdict) => write!(f, "{verdict}"),
+        }
+    }
+}
+
+/// What is matched, with `!=` before it if it must not be so.
+fn unless<T: Display>(matched: &Negatable<T>) -> impl Display {
+    format!("{}{}", if matched.negated { "!= " } else { "" }, matched.value)
+}
+
+impl Display for Verdict {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Drop => f.write_str("drop"),
+            Verdict::Jump(chain) => write!(f, "jump {chain}"),
+            Verdict::Goto(chain) => write!(f, "goto {chain}"),
+        }
+    }
+}
+
+impl Display for Interface {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Interface::Named(name) => write!(f, "\"{name}\""),
+            Interface::Prefix(start) => write!(f, "\"{start}*\""),
+        }
+    }
+}
+
+struct SelectorOf {
+    selector: Selector,
+    family: Word,
+}
+
+impl Display for SelectorOf {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let family = self.family;
+        match self.selector {
+            Selector::SourceAddress => write!(f, "{family} saddr"),
+            Selector::DestinationAddress => write!(f, "{family} daddr"),
+            Selector::Protocol => f.write_str("meta l4proto"),
+            Selector::DestinationPort => f.write_str("th dport"),
+            Selector::Number(number) => write!(f, "{number}"),
+        }
+    }
+}
+
+impl Display for Number {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Number::Random(below) => write!(f, "numgen random mod {below}"),
+            // nft has no other way to put a constant among what is looked up.
+            Number::Constant(value) => write!(f, "numgen inc mod 1 offset {value}"),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The table of nftables has a constant size: only elements grow with Services.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use rulegen_compiler::{nftables, plan};
+use rulegen_model::{IpFamily, ProxyConfig, ProxyMode, parse_network};
+use rulegen_ruleset::nftables::{
+    Condition, Data, Key, Name, Number, Selector, Statement, Table, Value as Part, Verdict,
+};
+use serde_json::{Value, json};
+
+use crate::cluster::{NODE, config, objects, plans, snapshot_of};
+
+#[test]
+fn chains_rules_and_sets_do_not_grow_with_services() {
+    for family in IpFamily::BOTH {
+        let sizes = [10, 1_000, 20_000].map(|services| size(&table(services, family)));
+        assert_eq!(sizes[0], sizes[1], "{family:?}");
+        assert_eq!(sizes[1], sizes[2], "{family:?}");
+        assert!(sizes[0]["sets"] > 15 && sizes[0]["rules"] > 40, "{:?}", sizes[0]);
+    }
+}
+
+#[test]
+fn elements_grow_by_the_same_for_each_service() {
+    let elements = |services| -> usize {
+        table(services, IpFamily::Ipv4).sets.values().map(|set| set.elements.len()).sum()
+    };
+    let (few, more, most) = (elements(50), elements(100), elements(150));
+    assert_eq!(more - few, most - more);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// Whatever a rule or an element names is there, and a chain that chooses by a number finds an
+    /// endpoint for each: a gap would let packets pass untranslated.
+    #[test]
+    fn nothing_leads_nowhere(objects in objects(), config in in_nftables_mode()) {
+        for (_, plan) in plans(&objects, &config) {
+            let table = nftables::table(&plan, "rulegen");
+            for rule in table.chains.values().flat_map(|chain| &chain.rules) {
+                for statement in &rule.statements {
+                    prop_assert_eq!(missing(&table, statement), None);
+                }
+            }
+            for set in table.sets.values() {
+                for (key, element) in &set.elements {
+                    if let Some(Data::Verdict(Verdict::Goto(chain))) = &element.data {
+                        prop_assert!(table.chains.contains_key(chain), "{} is missing", chain);
+                        prop_assert_eq!(gap(&table, chain, key), None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The same objects in any order give the same bytes.
+    #[test]
+    fn order_does_not_matter(
+        (given, shuffled) in objects().prop_flat_map(|o| (Just(o.clone()), Just(o).prop_shuffle())),
+        config in in_nftables_mode(),
+    ) {
+        let texts = |objects: &[Value]| {
+            plans(objects, &config).map(|(_, plan)| nftables::table(&plan, "rulegen").to_text())
+        };
+        prop_assert_eq!(texts(&given), texts(&shuffled));
+    }
+}
+
+fn in_nftables_mode() -> impl Strategy<Value = ProxyConfig> {
+    config().prop_map(|config| ProxyConfig { mode: ProxyMode::Nftables, ..config })
+}
+
+/// A chain or set that a statement names and the table lacks.
+fn missing<'a>(table: &Table, statement: &'a Statement) -> Option<&'a Name> {
+    let (name, is_there) = match statement {
+        Statement::Verdict(Verdict::Jump(chain) | Verdict::Goto(chain)) => {
+            (chain, table.chains.contains_key(chain))
+        }
+        Statement::VerdictMap { map: set, .. }
+        | Statement::DnatMap { map: set, .. }
+        | Statement::Update { set, .. } => (set, table.sets.contains_key(set)),
+        Statement::If(Condition::In { set, .. }) => {
+            (&set.value, table.sets.contains_key(&set.value))
+        }
+        _ => return None,
+    };
+    (!is_there).then_some(name)
+}
+
+/// A number for which a chain, or one that it goes on to, has no endpoint.
+fn gap(table: &Table, chain: &Name, key: &Key) -> Option<u32> {
+    table.chains[chain].rules.iter().flat_map(|rule| &rule.statements).find_map(|statement| {
+        match statement {
+            Statement::DnatMap { key: selectors, map } => {
+                let Some(Selector::Number(Number::Random(below))) = selectors.last() else {
+                    return Some(u32::MAX);
+                };
+                let has = |number: &u32| {
+                    let key: Key = key.iter().copied().chain([Part::Number(*number)]).collect();
+                    table.sets[map].elements.contains_key(&key)
+                };
+                (0..*below).find(|number| !has(number))
+            }
+            Statement::Verdict(Verdict::Goto(next)) => gap(table, next, key),
+            _ => None,
+        }
+    })
+}
+
+fn size(table: &Table) -> BTreeMap<&'static str, usize> {
+    let rules = table.chains.values().map(|chain| chain.rules.len()).sum();
+    [("chains", table.chains.len()), ("rules", rules), ("sets", table.sets.len())].into()
+}
+
+fn table(services: usize, family: IpFamily) -> Table {
+    let config = ProxyConfig {
+        mode: ProxyMode::Nftables,
+        hostname_override: Some(NODE.to_owned()),
+        cluster_cidrs: ["10.244.0.0/16", "fd00:10:244::/48"]
+            .iter()
+            .filter_map(|cidr| parse_network(cidr))
+            .collect(),
+        ..ProxyConfig::default()
+    };
+    let objects: Vec<Value> = (0..services).flat_map(service).collect();
+    nftables::table(&plan(&snapshot_of(&objects, &config), &config, family), "rulegen")
+}
+
+/// Ten shapes, one after the other: policies, source ranges, and from none to five endpoints, of
+/// which the first is on this node.
+fn service(n: usize) -> Vec<Value> {
+    let (shape, high, low) = (n % 10, n / 250, n % 250 + 1);
+    let policy = |local| if local { "Local" } else { "Cluster" };
+    let name = format!("s{n}");
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "type": "LoadBalancer",
+            "clusterIPs": [format!("10.96.{high}.{low}"), format!("fd00:96::{high:x}:{low:x}")],
+            "clusterIP": format!("10.96.{high}.{low}"),
+            "ipFamilies": ["IPv4", "IPv6"],
+            "externalIPs": [format!("10.32.{high}.{low}"), format!("2001:db8::{high:x}:{low:x}")],
+            "externalTrafficPolicy": policy(shape % 3 == 1),
+            "internalTrafficPolicy": policy(shape % 4 == 3),
+            "loadBalancerSourceRanges": if shape % 5 == 2 { json!(["198.18.0.0/15"]) } else { json!([]) },
+            "ports": [{"port": 80, "nodePort": 30_000 + n}],
+        },
+        "status": {"loadBalancer": {"ingress": [{"ip": format!("10.64.{high}.{low}")}]}},
+    });
+    let slices = [("IPv4", "10.244."), ("IPv6", "fd00:10:244::")].map(|(family, start)| {
+        let endpoints: Vec<Value> = (0..shape % 6)
+            .map(|endpoint| {
+                let node = if endpoint == 0 { NODE } else { "another" };
+                let end = match family {
+                    "IPv4" => format!("{}.{endpoint}", n % 250),
+                    _ => format!("{n:x}:{endpoint}"),
+                };
+                json!({"addresses": [format!("{start}{end}")], "nodeName": node})
+            })
+            .collect();
+        json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": family,
+            "metadata": {
+                "name": format!("{name}-{family}"), "namespace": "default",
+                "labels": {"kubernetes.io/service-name": name},
+            },
+            "ports": [{"port": 8080}],
+            "endpoints": endpoints,
+        })
+    });
+    [service].into_iter().chain(slices).collect()
+}
