@@ -9,6 +9,7 @@
     reason = "a test that cannot go on shall stop"
 )]
 
+mod agreement;
 mod cluster;
 mod laws;
 mod layout;

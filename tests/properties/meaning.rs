@@ -49,7 +49,7 @@ proptest! {
     }
 }
 
-fn local_addresses(family: IpFamily) -> Vec<IpAddr> {
+pub(crate) fn local_addresses(family: IpFamily) -> Vec<IpAddr> {
     let texts: &[&str] = match family {
         IpFamily::Ipv4 => &["192.168.50.1", "172.20.0.1", "127.0.0.1"],
         IpFamily::Ipv6 => &["fd00:50::1", "::1"],
@@ -58,14 +58,14 @@ fn local_addresses(family: IpFamily) -> Vec<IpAddr> {
 }
 
 #[derive(Debug, Clone)]
-struct Client {
-    origin: Origin,
-    source: IpAddr,
+pub(crate) struct Client {
+    pub(crate) origin: Origin,
+    pub(crate) source: IpAddr,
 }
 
 /// A pod here, a pod elsewhere, somebody outside in and out of source ranges, the node itself,
 /// and the service's own endpoints.
-fn clients(family: IpFamily, service: &ServicePlan) -> Vec<Client> {
+pub(crate) fn clients(family: IpFamily, service: &ServicePlan) -> Vec<Client> {
     let through = |interface: &str, source: &str| Client {
         origin: Origin::Interface(interface.to_owned()),
         source: source.parse().unwrap(),
@@ -93,13 +93,17 @@ fn clients(family: IpFamily, service: &ServicePlan) -> Vec<Client> {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+pub(crate) enum Kind {
     ClusterIp,
     External(ExternalAddress),
     ClosedNodePort,
 }
 
-fn frontends(plan: &Plan, service: &ServicePlan, local: &[IpAddr]) -> Vec<(SocketAddr, Kind)> {
+pub(crate) fn frontends(
+    plan: &Plan,
+    service: &ServicePlan,
+    local: &[IpAddr],
+) -> Vec<(SocketAddr, Kind)> {
     let mut frontends =
         vec![(SocketAddr::new(service.internal.address, service.port), Kind::ClusterIp)];
     for address in service.external.iter().flat_map(|external| &external.addresses) {

@@ -4,7 +4,8 @@
 //! Ruleset ◀──parse── iptables-save text          (what the kernel holds)
 //! Ruleset ──text───▶ iptables-save text          (what is wanted)
 //! diff(held, wanted) ──▶ Transaction ──text──▶ iptables-restore text
-//! trace(ruleset, packet) ──▶ where the packet ends, with exact chances
+//! trace(ruleset or table, packet) ──▶ where the packet ends, with exact chances
+//! Table ──text──▶ what `nft -f` reads
 //! ```
 //!
 //! Pure: no I/O, no C, and nothing here can fail but reading text, which says what it could
@@ -14,7 +15,9 @@ pub mod iptables;
 pub mod nftables;
 
 mod family;
+mod packet;
 mod words;
 
 pub use family::Family;
+pub use packet::{Origin, Packet};
 pub use words::{Negatable, Protocol};

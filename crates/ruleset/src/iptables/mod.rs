@@ -10,6 +10,7 @@ mod text;
 mod trace;
 mod transaction;
 
+pub use crate::packet::{Origin, Packet, Verdict};
 pub use crate::words::{Negatable, Protocol};
 pub use chain_name::ChainName;
 pub use chance::Chance;
@@ -20,5 +21,5 @@ pub use rule::{
     RuleSpec, SetMark, Target,
 };
 pub use ruleset::{Chain, Policy, Ruleset, Table};
-pub use trace::{Branch, Origin, Packet, Step, Trace, Verdict, trace};
+pub use trace::{Branch, Step, Trace, trace};
 pub use transaction::{Change, TableChanges, Transaction};

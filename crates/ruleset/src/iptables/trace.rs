@@ -9,29 +9,8 @@ use super::chain_name::ChainName;
 use super::chance::Chance;
 use super::rule::{ConntrackState, Match, RecentAction, Rule, RuleSpec, Target};
 use super::ruleset::{Chain, Policy, Ruleset, Table};
-use crate::{Negatable, Protocol};
-
-/// Where a packet comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// In through an interface.
-    Interface(String),
-    /// A process on this host.
-    Host,
-}
-
-/// The first packet of a connection, of a client that was not seen before.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Packet {
-    /// Where it comes from.
-    pub origin: Origin,
-    /// Whom it says it is from.
-    pub source: IpAddr,
-    /// Whom it is to.
-    pub destination: SocketAddr,
-    /// What carries it.
-    pub protocol: Protocol,
-}
+use crate::Negatable;
+use crate::packet::{Origin, Packet, Verdict};
 
 /// A rule that matched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,24 +21,6 @@ pub struct Step<'a> {
     pub chain: &'a ChainName,
     /// The rule.
     pub rule: &'a Rule,
-}
-
-/// What became of a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Verdict {
-    /// It goes on.
-    Delivered {
-        /// To there, which is where it was sent to unless it was translated.
-        destination: SocketAddr,
-        /// Whether the destination was replaced.
-        translated: bool,
-        /// Whether the source was replaced by this host's address.
-        masqueraded: bool,
-    },
-    /// It is refused, and the sender is told.
-    Rejected,
-    /// It is gone.
-    Dropped,
 }
 
 /// One way that a packet can take.

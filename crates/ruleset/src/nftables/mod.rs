@@ -6,10 +6,14 @@
 mod name;
 mod rule;
 mod set;
+mod share;
 mod table;
 mod text;
+mod trace;
 
 pub use name::Name;
 pub use rule::{Condition, Interface, Number, Rule, Selector, Statement, Verdict};
 pub use set::{Data, DataType, Element, Field, Key, Set, Value};
+pub use share::Share;
 pub use table::{BaseChain, Chain, ChainKind, Hook, Table};
+pub use trace::trace;
