@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::thread;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rulegen_compiler::iptables::OURS;
 use rulegen_kernel::iptables::{Variant, holds_chain};
 use rulegen_model::IpFamily;
@@ -24,7 +24,9 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode> {
     }
     let variant = variant(&args.kernel)?;
     // Asking takes 10 ms, a tenth of applying 1,000 Services: it is done meanwhile.
-    let others = thread::spawn(move || others_in_use(variant));
+    let others = thread::Builder::new()
+        .spawn(move || others_in_use(variant))
+        .context("a thread cannot be started")?;
     for family in families::on_this_host(args.family.ip_family, variant) {
         apply(args, &input, *family, variant)?;
     }

@@ -56,10 +56,10 @@ impl Program {
         // Gives up its own copy of the pipe's other end, without which its death would go unseen.
         command.stdin(Stdio::null());
         let (output, written) = thread::scope(|scope| {
-            let writing = scope.spawn(|| write(input, writer));
-            (child.wait_with_output(), writing.join())
-        });
-        let output = output.map_err(|source| self.run_error(source))?;
+            let writing = thread::Builder::new().spawn_scoped(scope, || write(input, writer))?;
+            Ok((child.wait_with_output()?, writing.join()))
+        })
+        .map_err(|source| self.run_error(source))?;
         match written {
             Ok(Err(source)) if output.status.success() => Err(self.run_error(source)),
             // It says itself why it stopped reading.
