@@ -35,8 +35,9 @@ pub(crate) fn load(input: &InputArgs, proxy: &ProxyArgs) -> Result<Input> {
         tracing::info!(kind, count, "objects of this kind make no rules");
     }
     problems::print(&found);
-    // A large cluster took a tenth of the whole time to free, and the process soon ends.
-    std::mem::forget(objects);
+    // What follows uses their memory again: fresh pages cost iptables-restore, which runs next to
+    // us, a sixth of its time at 10,000 Services on a virtual machine.
+    drop(objects);
     let worst = found.iter().map(|problem| problem.severity).max();
     Ok(Input { snapshot, config, worst })
 }
