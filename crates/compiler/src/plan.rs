@@ -28,7 +28,7 @@ pub struct Plan {
     /// loopback need route_localnet, which opens these addresses to neighbours
     /// (CVE-2020-8558).
     pub guards_loopback: bool,
-    /// Networks that cluster IPs are taken from.
+    /// Networks that cluster IPs are taken from; none overlaps another.
     pub service_cidrs: Vec<IpNet>,
     /// Whether packets that conntrack finds invalid are dropped rather than let through to
     /// reset a connection (kubernetes#74839).

@@ -153,8 +153,8 @@ fn service_cidrs(plan: &Plan) -> Set {
         interval: true,
         ..Set::new(&[Field::Address], "addresses that only cluster IPs are taken from")
     };
-    let networks = IpNet::aggregate(&plan.service_cidrs);
-    set.elements.extend(networks.into_iter().map(|net| (vec![network(net)], Element::default())));
+    let networks = plan.service_cidrs.iter();
+    set.elements.extend(networks.map(|net| (vec![network(*net)], Element::default())));
     set
 }
 
@@ -258,7 +258,8 @@ fn refused_node_ports(plan: &Plan) -> Rule {
     Rule::new(at_node_port_address(plan).into_iter().chain([refuse]))
 }
 
-/// nftables has no node ports at loopback: the kernel would not route the answers.
+/// In nftables mode the plan has no node ports at loopback, for which the kernel would have to
+/// route loopback addresses.
 fn at_node_port_address(plan: &Plan) -> Option<Statement> {
     match plan.node_ports_at {
         NodePortsAt::AnyLocal { loopback: true } => None,

@@ -19,7 +19,6 @@
 //! Session affinity alone needs objects of its own: see `affinity`.
 
 mod affinity;
-mod elements;
 mod layout;
 mod service;
 mod spell;

@@ -1,15 +1,16 @@
 //! The elements of one service port, and the chains for its numbers of endpoints.
 
+use std::collections::btree_map::Entry;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use rulegen_model::{Endpoint, TrafficPolicy};
 use rulegen_ruleset::nftables::{
-    Chain, Data, Key, Name, Number, Rule, Selector, Statement, Table, Value, Verdict,
+    Chain, Data, Element, Key, Name, Number, Rule, Selector, Statement, Table, Value, Verdict,
 };
 
 use super::affinity::{self, AffinityChains};
-use super::elements::put;
 use super::layout::{
     CLUSTER_IPS, FIREWALLED, HAIRPINS, Place, REJECT, SOURCE_RANGES, network, of_rules,
 };
@@ -203,13 +204,18 @@ impl Speller<'_> {
         name
     }
 
-    fn at_address(&self, ip: std::net::IpAddr) -> Frontend {
+    fn at_address(&self, ip: IpAddr) -> Frontend {
         let over = Value::Protocol(protocol(self.service.name.protocol));
         let key = vec![Value::Address(ip), over, Value::Port(self.service.port)];
         Frontend { place: Place::Address, key }
     }
 
+    /// Puts an element in unless one with the key is there: of two Services with one address and
+    /// port the first by name has it, as in iptables. Says whether it was put in.
     fn put(&mut self, set: &str, key: Key, data: Option<Data>) -> bool {
-        put(self.table, set, key, data, &self.name)
+        let Some(set) = self.table.sets.get_mut(&Name::from(set)) else { return false };
+        let Entry::Vacant(free) = set.elements.entry(key) else { return false };
+        free.insert(Element { data, comment: Some(self.name.clone()) });
+        true
     }
 }

@@ -61,9 +61,12 @@ impl Program {
         })
         .map_err(|source| self.run_error(source))?;
         match written {
-            Ok(Err(source)) if output.status.success() => Err(self.run_error(source)),
             // It says itself why it stopped reading.
-            _ => Ok(output),
+            _ if !output.status.success() => Ok(output),
+            Ok(Ok(())) => Ok(output),
+            Ok(Err(source)) => Err(self.run_error(source)),
+            // A text that ends early between two tables is one that it takes.
+            Err(_) => Err(self.run_error(io::Error::other("the text ended early"))),
         }
     }
 
