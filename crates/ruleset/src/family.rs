@@ -15,4 +15,12 @@ impl Family {
     pub fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 }
     }
+
+    /// The word of nft for it, for its tables as well as for its header fields.
+    pub fn word(self) -> &'static str {
+        match self {
+            Family::Ipv4 => "ip",
+            Family::Ipv6 => "ip6",
+        }
+    }
 }

@@ -44,6 +44,20 @@ impl Protocol {
         }
     }
 
+    /// Its number in the header of IP (IANA's protocol numbers).
+    pub fn number(self) -> u8 {
+        match self {
+            Protocol::Tcp => 6,
+            Protocol::Udp => 17,
+            Protocol::Sctp => 132,
+        }
+    }
+
+    /// The protocol of that number.
+    pub fn of_number(number: u8) -> Option<Self> {
+        [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().find(|p| p.number() == number)
+    }
+
     /// The protocol of that name.
     pub fn parse(name: &str) -> Option<Self> {
         [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().find(|p| p.name() == name)

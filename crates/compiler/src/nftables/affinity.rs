@@ -8,12 +8,11 @@
 //! The number of an endpoint comes from its address and port: others that come and go leave it.
 //! Two that share a number would share their clients, who would still stay with the first.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rulegen_model::{Endpoint, TrafficPolicy};
 use rulegen_ruleset::nftables::{
-    Condition, Field, Name, Number, Rule, Selector, Set, Statement, Table,
+    Comment, Condition, Field, Name, Number, Rule, Selector, Set, Statement, Table,
 };
 use sha2::{Digest, Sha256};
 
@@ -70,7 +69,7 @@ impl Speller<'_> {
 
     fn endpoints(&mut self) {
         let service = self.service;
-        let about: Arc<str> = service.name.to_string().into();
+        let about = Comment::from(service.name.to_string());
         for endpoint in &service.reachable_endpoints {
             let keep = Statement::Update { set: self.clients_name(), key: pair(endpoint) };
             let dnat = Statement::Dnat(protocol(service.name.protocol), endpoint.address);

@@ -23,7 +23,7 @@ mod layout;
 mod service;
 mod spell;
 
-use rulegen_ruleset::nftables::{Name, Table};
+use rulegen_ruleset::nftables::{Comment, Name, Table};
 
 use crate::plan::Plan;
 
@@ -32,7 +32,7 @@ pub fn table(plan: &Plan, name: &str) -> Table {
     let mut table = Table {
         family: crate::family(plan.family),
         name: Name::from(name),
-        comment: "made by rulegen from Kubernetes Services".to_owned(),
+        comment: Comment::from("made by rulegen from Kubernetes Services"),
         sets: layout::sets(plan),
         chains: layout::chains(plan),
     };

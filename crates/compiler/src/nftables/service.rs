@@ -2,12 +2,12 @@
 
 use std::collections::btree_map::Entry;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use ipnet::IpNet;
 use rulegen_model::{Endpoint, TrafficPolicy};
 use rulegen_ruleset::nftables::{
-    Chain, Data, Element, Key, Name, Number, Rule, Selector, Statement, Table, Value, Verdict,
+    Chain, Comment, Data, Element, Key, Name, Number, Rule, Selector, Statement, Table, Value,
+    Verdict,
 };
 
 use super::affinity::{self, AffinityChains};
@@ -22,7 +22,7 @@ use crate::words::protocol;
 
 /// Adds everything that a service port needs.
 pub(super) fn spell(plan: &Plan, service: &ServicePlan, table: &mut Table) {
-    let name: Arc<str> = service.name.to_string().into();
+    let name: Comment = service.name.to_string().into();
     let affinity = service.affinity_seconds.map(|_| affinity::spell(plan, service, table));
     Speller { plan, service, name, affinity, table }.spell();
 }
@@ -30,7 +30,7 @@ pub(super) fn spell(plan: &Plan, service: &ServicePlan, table: &mut Table) {
 struct Speller<'a> {
     plan: &'a Plan,
     service: &'a ServicePlan,
-    name: Arc<str>,
+    name: Comment,
     affinity: Option<AffinityChains>,
     table: &'a mut Table,
 }

@@ -3,6 +3,12 @@
 //! What a table says of many addresses stands in the elements of its sets and maps, which the
 //! kernel finds by hash; its chains and rules say only how to look there.
 
+mod comment;
+mod describe;
+mod diff;
+mod expression;
+mod held;
+mod lower;
 mod name;
 mod rule;
 mod set;
@@ -10,10 +16,18 @@ mod share;
 mod table;
 mod text;
 mod trace;
+mod transaction;
 
+pub use comment::Comment;
+pub use describe::Line;
+pub use diff::diff;
+pub use expression::{ConntrackKey, Expression, MetaKey, NumberKind, PayloadBase, Register};
+pub use held::{Held, HeldChain, HeldRule};
+pub use lower::lower;
 pub use name::Name;
 pub use rule::{Condition, Interface, Number, Rule, Selector, Statement, Verdict};
 pub use set::{Data, DataType, Element, Field, Key, Set, Value};
 pub use share::Share;
 pub use table::{BaseChain, Chain, ChainKind, Hook, Table};
 pub use trace::trace;
+pub use transaction::{Operation, Transaction};

@@ -15,6 +15,11 @@ pub struct Name(Arc<str>);
 const LONGEST: usize = 255;
 
 impl Name {
+    /// A name as the kernel has it, whatever it holds.
+    pub fn held(text: &str) -> Self {
+        Self(text.into())
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,12 +1,11 @@
 //! Rules and what they are made of.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::Name;
+use super::{Comment, Name};
 use crate::{Negatable, Protocol};
 
 /// Statements that are carried out from left to right until one does not hold.
@@ -16,7 +15,7 @@ pub struct Rule {
     pub statements: Vec<Statement>,
     /// What it is for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub comment: Option<Arc<str>>,
+    pub comment: Option<Comment>,
 }
 
 impl Rule {
@@ -27,7 +26,7 @@ impl Rule {
 
     /// The same rule with a comment.
     #[must_use]
-    pub fn comment(mut self, comment: impl Into<Arc<str>>) -> Self {
+    pub fn comment(mut self, comment: impl Into<Comment>) -> Self {
         self.comment = Some(comment.into());
         self
     }

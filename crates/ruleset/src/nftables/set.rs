@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
-use super::{Name, Verdict};
+use super::{Comment, Name, Verdict};
 use crate::Protocol;
 
 /// A set, or a map if it has data.
@@ -26,7 +25,7 @@ pub struct Set {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
     /// What it is for.
-    pub comment: String,
+    pub comment: Comment,
     /// Its elements.
     #[serde(serialize_with = "as_list")]
     pub elements: BTreeMap<Key, Element>,
@@ -97,7 +96,7 @@ pub struct Element {
     pub data: Option<Data>,
     /// What it is for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub comment: Option<Arc<str>>,
+    pub comment: Option<Comment>,
 }
 
 /// What a map has for a key.
@@ -118,9 +117,20 @@ impl Set {
             data: None,
             interval: false,
             timeout: None,
-            comment: comment.to_owned(),
+            comment: comment.into(),
             elements: BTreeMap::new(),
         }
+    }
+
+    /// All but its elements: sets with different ones cannot be made into one another.
+    pub fn shape(&self) -> impl PartialEq {
+        (&self.key, self.data, self.interval, self.timeout, &self.comment)
+    }
+
+    /// Whether nft must be told by example what keys and data are: it has no name for numbers
+    /// that the kernel makes, nor for an address and a port as data.
+    pub fn is_by_example(&self) -> bool {
+        self.key.contains(&Field::Number) || self.data == Some(DataType::Socket)
     }
 
     /// An empty map.

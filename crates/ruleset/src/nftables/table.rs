@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Name, Rule, Set};
+use super::{Comment, Name, Rule, Set};
 use crate::Family;
 
 /// One table of one family.
@@ -15,7 +15,7 @@ pub struct Table {
     /// What it is called.
     pub name: Name,
     /// What it is for.
-    pub comment: String,
+    pub comment: Comment,
     /// Sets and maps.
     pub sets: BTreeMap<Name, Set>,
     /// Chains.

@@ -7,10 +7,10 @@ use std::io;
 
 use askama::Template;
 
-use super::Name;
 use super::rule::{Condition, Interface, Number, Rule, Selector, Statement, Verdict};
 use super::set::{Data, DataType, Element, Field, Key, Set, Value};
 use super::table::{BaseChain, Chain, ChainKind, Hook, Table};
+use super::{Comment, Name};
 use crate::{Family, Negatable};
 
 impl Table {
@@ -34,7 +34,7 @@ impl Table {
         Listed {
             family: Word(self.family),
             name: &self.name,
-            comment: Quoted(&self.comment),
+            comment: &self.comment,
             sets: &self.sets,
             chains: &self.chains,
         }
@@ -46,35 +46,18 @@ impl Table {
 struct Listed<'a> {
     family: Word,
     name: &'a Name,
-    comment: Quoted<'a>,
+    comment: &'a Comment,
     sets: &'a BTreeMap<Name, Set>,
     chains: &'a BTreeMap<Name, Chain>,
 }
 
-/// The word of nft for a family, for its tables as well as for its header fields.
+/// A family by its word.
 #[derive(Clone, Copy)]
 struct Word(Family);
 
 impl Display for Word {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Family::Ipv4 => "ip",
-            Family::Ipv6 => "ip6",
-        })
-    }
-}
-
-/// A comment in quotes. nft knows no escape, so what could end it is left out; the kernel takes
-/// 128 bytes of it (NFTNL_UDATA_COMMENT_MAXLEN), its end included.
-struct Quoted<'a>(&'a str);
-
-const LONGEST_COMMENT: usize = 127;
-
-impl Display for Quoted<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let fits = |c: &char| c.is_ascii() && !c.is_ascii_control() && *c != '"';
-        let text: String = self.0.chars().filter(fits).take(LONGEST_COMMENT).collect();
-        write!(f, "\"{text}\"")
+        f.write_str(self.0.word())
     }
 }
 
@@ -83,12 +66,8 @@ impl Set {
         if self.data.is_some() { "map" } else { "set" }
     }
 
-    fn quoted_comment(&self) -> Quoted<'_> {
-        Quoted(&self.comment)
-    }
-
     fn key_type(&self, family: &Word) -> String {
-        let by_example = self.key.contains(&Field::Number) || self.data == Some(DataType::Socket);
+        let by_example = self.is_by_example();
         let key = Concatenated(self.key.iter().map(|field| match by_example {
             true => by_expression(*field, *family),
             false => by_type(*field, *family).to_owned(),
@@ -124,21 +103,22 @@ fn by_expression(field: Field, family: Word) -> String {
 }
 
 impl Element {
-    fn with_key<'a>(&'a self, key: &'a Key) -> KeyAndElement<'a> {
-        KeyAndElement { key, element: self }
+    fn with_key<'a>(&'a self, key: &'a Key) -> ElementText<'a> {
+        ElementText { key, element: self }
     }
 }
 
-struct KeyAndElement<'a> {
-    key: &'a Key,
-    element: &'a Element,
+/// An element with its key.
+pub(super) struct ElementText<'a> {
+    pub(super) key: &'a Key,
+    pub(super) element: &'a Element,
 }
 
-impl Display for KeyAndElement<'_> {
+impl Display for ElementText<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}", Concatenated(self.key.iter()))?;
         if let Some(comment) = &self.element.comment {
-            write!(f, " comment {}", Quoted(comment))?;
+            write!(f, " comment {comment}")?;
         }
         match &self.element.data {
             None => Ok(()),
@@ -192,25 +172,26 @@ impl Display for BaseChain {
 }
 
 impl Rule {
-    fn of(&self, family: &Word) -> RuleOf<'_> {
-        RuleOf { rule: self, family: *family }
+    fn of(&self, family: &Word) -> RuleText<'_> {
+        RuleText { rule: self, family: family.0 }
     }
 }
 
-struct RuleOf<'a> {
-    rule: &'a Rule,
-    family: Word,
+/// A rule in a table of a family.
+pub(super) struct RuleText<'a> {
+    pub(super) rule: &'a Rule,
+    pub(super) family: Family,
 }
 
-impl Display for RuleOf<'_> {
+impl Display for RuleText<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let mut between = "";
         for statement in &self.rule.statements {
-            write!(f, "{between}{}", StatementOf { statement, family: self.family })?;
+            write!(f, "{between}{}", StatementOf { statement, family: Word(self.family) })?;
             between = " ";
         }
         match &self.rule.comment {
-            Some(comment) => write!(f, " comment {}", Quoted(comment)),
+            Some(comment) => write!(f, " comment {comment}"),
             None => Ok(()),
         }
     }

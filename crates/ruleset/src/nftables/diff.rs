@@ -1,0 +1,236 @@
+//! The shortest way from what the kernel holds to what is wanted.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Iter;
+use std::iter::Peekable;
+
+use super::lower::lower;
+use super::{
+    Chain, Condition, Element, Held, HeldChain, HeldRule, Key, Name, Number, Operation, Rule,
+    Selector, Set, Statement, Table, Transaction, Value,
+};
+
+/// What makes the kernel hold the wanted table and nothing else under its name. A table of which
+/// a part can only go with the whole is made anew; packets see no state between.
+pub fn diff<'a>(held: Option<&'a Held>, wanted: &'a Table) -> Transaction<'a> {
+    let operations = match held {
+        None => fresh(wanted),
+        Some(held) if held.foreign.is_empty() => Differ::new(held, wanted).operations(),
+        Some(_) => [Operation::DeleteTable].into_iter().chain(fresh(wanted)).collect(),
+    };
+    Transaction { family: wanted.family, table: &wanted.name, operations }
+}
+
+fn fresh(wanted: &Table) -> Vec<Operation<'_>> {
+    static NOTHING: Held =
+        Held { foreign: Vec::new(), sets: BTreeMap::new(), chains: BTreeMap::new() };
+    let all = Differ::new(&NOTHING, wanted).operations();
+    [Operation::AddTable(wanted)].into_iter().chain(all).collect()
+}
+
+struct Differ<'a> {
+    held: &'a Held,
+    wanted: &'a Table,
+    /// What must go before anything can come.
+    removals: Removals<'a>,
+    added_sets: Vec<Operation<'a>>,
+    added_chains: Vec<Operation<'a>>,
+    added_rules: Vec<Operation<'a>>,
+    added_elements: Vec<Operation<'a>>,
+}
+
+/// In the order in which they are carried out: what refers before what is referred to.
+#[derive(Default)]
+struct Removals<'a> {
+    rules: Vec<Operation<'a>>,
+    elements: Vec<Operation<'a>>,
+    chains: Vec<Operation<'a>>,
+    sets: Vec<Operation<'a>>,
+}
+
+impl<'a> Differ<'a> {
+    fn new(held: &'a Held, wanted: &'a Table) -> Self {
+        Self {
+            held,
+            wanted,
+            removals: Removals::default(),
+            added_sets: Vec::new(),
+            added_chains: Vec::new(),
+            added_rules: Vec::new(),
+            added_elements: Vec::new(),
+        }
+    }
+
+    fn operations(mut self) -> Vec<Operation<'a>> {
+        for (name, held, wanted) in merge(&self.held.sets, &self.wanted.sets) {
+            self.set(name, held, wanted);
+        }
+        for (name, held, wanted) in merge(&self.held.chains, &self.wanted.chains) {
+            self.chain(name, held, wanted);
+        }
+        let Removals { rules, elements, chains, sets } = self.removals;
+        let gone = [rules, elements, chains, sets];
+        let come = [self.added_sets, self.added_chains, self.added_rules, self.added_elements];
+        gone.into_iter().chain(come).flatten().collect()
+    }
+
+    fn set(&mut self, name: &'a Name, held: Option<&'a Option<Set>>, wanted: Option<&'a Set>) {
+        match (held, wanted) {
+            (Some(Some(held)), Some(wanted)) if held.shape() == wanted.shape() => {
+                self.elements(name, held, wanted);
+            }
+            _ => {
+                if held.is_some() {
+                    self.removals.elements.push(Operation::FlushSet(name));
+                    self.removals.sets.push(Operation::DeleteSet(name));
+                }
+                if let Some(wanted) = wanted {
+                    self.added_sets.push(Operation::AddSet(name, wanted));
+                    self.add_elements(name, wanted, wanted.elements.iter().collect());
+                }
+            }
+        }
+    }
+
+    fn elements(&mut self, name: &'a Name, held: &'a Set, wanted: &'a Set) {
+        if wanted.timeout.is_some() {
+            return self.forget_clients(name, held);
+        }
+        let (mut gone, mut come) = (Vec::new(), Vec::new());
+        for (key, held, wanted) in merge(&held.elements, &wanted.elements) {
+            if held != wanted {
+                gone.extend(held.map(|element| (key, element)));
+                come.extend(wanted.map(|element| (key, element)));
+            }
+        }
+        if !gone.is_empty() {
+            self.removals.elements.push(Operation::DeleteElements(name, held, gone));
+        }
+        self.add_elements(name, wanted, come);
+    }
+
+    /// Packets fill a set with a timeout, but what a rule no longer asks for would come to life
+    /// again with the rule: an endpoint that returns would find clients that it lost.
+    fn forget_clients(&mut self, name: &'a Name, held: &'a Set) {
+        if held.elements.is_empty() {
+            return;
+        }
+        let rules = self.wanted.chains.values().flat_map(|chain| &chain.rules);
+        let asked: Vec<u32> = rules.flat_map(|rule| numbers_asked_of(name, rule)).collect();
+        let is_asked = |value: &Value| match value {
+            Value::Number(number) => asked.contains(number),
+            _ => true,
+        };
+        let gone: Vec<(&Key, &Element)> =
+            held.elements.iter().filter(|(key, _)| !key.iter().all(is_asked)).collect();
+        if !gone.is_empty() {
+            self.removals.elements.push(Operation::DeleteElements(name, held, gone));
+        }
+    }
+
+    fn add_elements(&mut self, name: &'a Name, set: &'a Set, come: Vec<(&'a Key, &'a Element)>) {
+        if !come.is_empty() {
+            self.added_elements.push(Operation::AddElements(name, set, come));
+        }
+    }
+
+    fn chain(
+        &mut self,
+        name: &'a Name,
+        held: Option<&'a Option<HeldChain>>,
+        wanted: Option<&'a Chain>,
+    ) {
+        match (held, wanted) {
+            (Some(Some(held)), Some(wanted)) if held.base == wanted.base => {
+                self.rules(name, &held.rules, &wanted.rules);
+            }
+            _ => {
+                if held.is_some() {
+                    self.removals.rules.push(Operation::FlushChain(name));
+                    self.removals.chains.push(Operation::DeleteChain(name));
+                }
+                if let Some(wanted) = wanted {
+                    self.added_chains.push(Operation::AddChain(name, wanted.base));
+                    self.rules(name, &[], &wanted.rules);
+                }
+            }
+        }
+    }
+
+    /// Keeps the rules at the head that are as they should be. What follows is written anew,
+    /// which keeps the order without positions.
+    fn rules(&mut self, name: &'a Name, held: &'a [HeldRule], wanted: &'a [Rule]) {
+        let same = held.iter().zip(wanted).take_while(|(held, rule)| self.stays(held, rule));
+        let same = same.count();
+        let gone = held.iter().skip(same).map(|rule| Operation::DeleteRule(name, rule));
+        self.removals.rules.extend(gone);
+        let come = wanted.iter().skip(same).map(|rule| Operation::AddRule(name, rule));
+        self.added_rules.extend(come);
+    }
+
+    /// Whether a rule is as it should be and none of what it uses is made anew.
+    fn stays(&self, held: &HeldRule, wanted: &Rule) -> bool {
+        let lowered = lower(self.wanted.family, &wanted.statements);
+        held.comment == wanted.comment
+            && held.expressions.as_ref() == Some(&lowered)
+            && wanted.statements.iter().filter_map(set_of).all(|set| self.set_stays(set))
+    }
+
+    fn set_stays(&self, name: &Name) -> bool {
+        match (self.held.sets.get(name), self.wanted.sets.get(name)) {
+            (Some(Some(held)), Some(wanted)) => held.shape() == wanted.shape(),
+            _ => false,
+        }
+    }
+}
+
+fn set_of(statement: &Statement) -> Option<&Name> {
+    match statement {
+        Statement::If(Condition::In { set, .. }) => Some(&set.value),
+        Statement::Update { set, .. } => Some(set),
+        Statement::VerdictMap { map, .. } | Statement::DnatMap { map, .. } => Some(map),
+        _ => None,
+    }
+}
+
+/// The constants that a rule looks for in a set.
+fn numbers_asked_of(name: &Name, rule: &Rule) -> impl Iterator<Item = u32> {
+    let keys = rule.statements.iter().filter_map(move |statement| match statement {
+        Statement::If(Condition::In { key, set }) if set.value == *name => Some(key),
+        _ => None,
+    });
+    keys.flatten().filter_map(|selector| match selector {
+        Selector::Number(Number::Constant(number)) => Some(*number),
+        _ => None,
+    })
+}
+
+/// Two maps side by side, by key.
+struct Merge<'a, K, A, B> {
+    left: Peekable<Iter<'a, K, A>>,
+    right: Peekable<Iter<'a, K, B>>,
+}
+
+fn merge<'a, K: Ord, A, B>(
+    left: &'a BTreeMap<K, A>,
+    right: &'a BTreeMap<K, B>,
+) -> Merge<'a, K, A, B> {
+    Merge { left: left.iter().peekable(), right: right.iter().peekable() }
+}
+
+impl<'a, K: Ord, A, B> Iterator for Merge<'a, K, A, B> {
+    type Item = (&'a K, Option<&'a A>, Option<&'a B>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let order = match (self.left.peek(), self.right.peek()) {
+            (Some((left, _)), Some((right, _))) => left.cmp(right),
+            (Some(_), None) => Ordering::Less,
+            (None, _) => Ordering::Greater,
+        };
+        let left = if order.is_le() { self.left.next() } else { None };
+        let right = if order.is_ge() { self.right.next() } else { None };
+        let (key, _) = left.map(|(key, _)| (key, ())).or(right.map(|(key, _)| (key, ())))?;
+        Some((key, left.map(|(_, value)| value), right.map(|(_, value)| value)))
+    }
+}

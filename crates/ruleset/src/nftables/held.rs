@@ -1,0 +1,38 @@
+//! What the kernel holds under the name of a table. Whatever rulegen would never make is told
+//! as foreign instead of as what it is.
+
+use std::collections::BTreeMap;
+
+use super::{BaseChain, Comment, Expression, Name, Set};
+
+/// A table as it was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// What is in it that can only be taken away with the whole table, in words: flags, or
+    /// objects of kinds that rulegen does not make.
+    pub foreign: Vec<String>,
+    /// Sets and maps; `None` if something about one is foreign.
+    pub sets: BTreeMap<Name, Option<Set>>,
+    /// Chains; `None` if something about one but its rules is foreign.
+    pub chains: BTreeMap<Name, Option<HeldChain>>,
+}
+
+/// A chain as it was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HeldChain {
+    /// Where packets enter it, if not from other chains alone.
+    pub base: Option<BaseChain>,
+    /// From top to bottom.
+    pub rules: Vec<HeldRule>,
+}
+
+/// A rule as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldRule {
+    /// The kernel's number for it.
+    pub handle: u64,
+    /// What it is made of; `None` if that is foreign.
+    pub expressions: Option<Vec<Expression>>,
+    /// What it is for.
+    pub comment: Option<Comment>,
+}
