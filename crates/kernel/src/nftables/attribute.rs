@@ -1,0 +1,42 @@
+//! Attributes of a message that was received (struct nlattr of linux/netlink.h).
+
+/// The header of a netlink message and the one of nfnetlink behind it, in bytes.
+const HEADERS: usize = 16 + 4;
+
+/// Bits of the type that say how it is spelled (NLA_F_NESTED and NLA_F_NET_BYTEORDER).
+const FLAGS: u16 = 0xc000;
+
+/// The first attribute of a type.
+pub(super) fn find(message: &[u8], wanted: u16) -> Option<&[u8]> {
+    find_behind(message, HEADERS, wanted)
+}
+
+/// The same where the attributes begin elsewhere.
+pub(super) fn find_behind(message: &[u8], headers: usize, wanted: u16) -> Option<&[u8]> {
+    let mut rest = message.get(headers..)?;
+    while let [a, b, c, d, ..] = *rest {
+        let length = usize::from(u16::from_ne_bytes([a, b]));
+        let value = rest.get(4..length)?;
+        if u16::from_ne_bytes([c, d]) & !FLAGS == wanted {
+            return Some(value);
+        }
+        rest = rest.get(length.next_multiple_of(4)..)?;
+    }
+    None
+}
+
+/// A number in the byte order of the network.
+pub(super) fn be32(message: &[u8], wanted: u16) -> Option<u32> {
+    find(message, wanted)?.try_into().ok().map(u32::from_be_bytes)
+}
+
+/// A string, which ends before its NUL.
+pub(super) fn text(message: &[u8], wanted: u16) -> Option<String> {
+    find(message, wanted).map(string)
+}
+
+/// What is before the NUL.
+pub(super) fn string(value: &[u8]) -> String {
+    let text = value.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(text).into_owned()
+}

@@ -1,0 +1,215 @@
+//! Transactions to the messages of one batch.
+
+use std::fmt::Display;
+use std::ops::Range;
+
+use nftnl::nftnl_sys::libc;
+use rulegen_ruleset::Family;
+use rulegen_ruleset::nftables::{Element, Key, Name, Operation, Set, Transaction};
+
+use super::raw::{Message, Object, Scratch};
+use super::{Generation, chain, element, family, rule, set, table};
+
+/// Messages that count all at once or not at all.
+pub(super) struct Batch {
+    scratch: Box<Scratch>,
+    bytes: Vec<u8>,
+    /// The next message's.
+    sequence: u32,
+    /// That of the message that begins the batch.
+    first: u32,
+    /// What each message does, by the first of its sequence numbers.
+    steps: Vec<(u32, String)>,
+    sets: u32,
+    /// Where the last message that does something begins.
+    last: usize,
+}
+
+/// NLM_F_* of linux/netlink.h.
+const NEW: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+const AT_END: i32 = libc::NLM_F_CREATE | libc::NLM_F_APPEND;
+
+impl Batch {
+    /// The messages of all transactions. The kernel refuses them if the ruleset has changed since
+    /// the generation that is given.
+    pub(super) fn new(
+        generation: Option<Generation>,
+        transactions: &[Transaction<'_>],
+        first: u32,
+    ) -> Self {
+        let mut batch = Self {
+            scratch: Scratch::new(),
+            bytes: Vec::new(),
+            sequence: first,
+            first,
+            steps: Vec::new(),
+            sets: 0,
+            last: 0,
+        };
+        batch.begin(generation);
+        for transaction in transactions {
+            for operation in &transaction.operations {
+                batch.operation(transaction.family, transaction.table, operation);
+            }
+        }
+        batch.ask_for_answer();
+        batch
+    }
+
+    /// The bytes of a batch that is carried out.
+    pub(super) fn finish(mut self) -> Finished {
+        let end = self.scratch.write_bound(false, self.sequence, |_| {});
+        self.bytes.extend_from_slice(end);
+        Finished { bytes: self.bytes, sequences: self.first..self.sequence, steps: self.steps }
+    }
+
+    fn begin(&mut self, generation: Option<Generation>) {
+        // NFNL_BATCH_GENID of linux/netfilter/nfnetlink.h.
+        const GENERATION: u16 = 1;
+        let message = self.scratch.write_bound(true, self.sequence, |header| {
+            if let Some(generation) = generation {
+                header.be32(GENERATION, generation.0);
+            }
+        });
+        self.bytes.extend_from_slice(message);
+        self.sequence = self.sequence.wrapping_add(1);
+    }
+
+    fn operation(&mut self, of: Family, table: &Name, operation: &Operation<'_>) {
+        let word = of.word();
+        let mut step = |what: &str, name: &dyn Display| {
+            self.steps.push((self.sequence, format!("{what} {word} {table} {name}")));
+        };
+        match operation {
+            Operation::AddTable(made) => {
+                step("add table", &"");
+                self.add(libc::NFT_MSG_NEWTABLE, of, NEW, &table::encode(of, table, &made.comment));
+            }
+            Operation::DeleteTable => {
+                step("delete table", &"");
+                self.add(libc::NFT_MSG_DELTABLE, of, 0, &table::named(of, table));
+            }
+            Operation::AddSet(name, made) => {
+                step("add set", name);
+                self.sets += 1;
+                let raw = set::encode(of, table, name, made, self.sets);
+                self.add(libc::NFT_MSG_NEWSET, of, NEW, &raw);
+            }
+            Operation::DeleteSet(name) => {
+                step("delete set", name);
+                self.add(libc::NFT_MSG_DELSET, of, 0, &set::named(of, table, name));
+            }
+            Operation::AddChain(name, base) => {
+                step("add chain", name);
+                let raw = chain::encode(of, table, name, *base);
+                self.add(libc::NFT_MSG_NEWCHAIN, of, NEW, &raw);
+            }
+            Operation::DeleteChain(name) => {
+                step("delete chain", name);
+                self.add(libc::NFT_MSG_DELCHAIN, of, 0, &chain::named(of, table, name));
+            }
+            Operation::AddRule(chain, made) => {
+                step("add rule to", chain);
+                let raw = rule::encode(of, table, chain, made);
+                self.add(libc::NFT_MSG_NEWRULE, of, AT_END, &raw);
+            }
+            Operation::DeleteRule(chain, held) => {
+                step("delete rule of", chain);
+                let raw = rule::with_handle(of, table, chain, held.handle);
+                self.add(libc::NFT_MSG_DELRULE, of, 0, &raw);
+            }
+            Operation::FlushChain(chain) => {
+                step("delete all rules of", chain);
+                self.add(libc::NFT_MSG_DELRULE, of, 0, &rule::of_chain(of, table, chain));
+            }
+            Operation::AddElements(name, set, elements) => {
+                step("add elements to", name);
+                let made = elements.iter().map(|(key, element)| (*key, Some(*element)));
+                self.elements(libc::NFT_MSG_NEWSETELEM, of, NEW, (table, name, set), made);
+            }
+            Operation::DeleteElements(name, set, elements) => {
+                step("delete elements of", name);
+                let gone = elements.iter().map(|(key, _)| (*key, None));
+                self.elements(libc::NFT_MSG_DELSETELEM, of, 0, (table, name, set), gone);
+            }
+            Operation::FlushSet(name) => {
+                step("delete all elements of", name);
+                self.add(libc::NFT_MSG_DELSETELEM, of, 0, &set::named(of, table, name));
+            }
+        }
+    }
+
+    fn add<T: Message>(&mut self, kind: i32, of: Family, flags: i32, object: &Object<T>) {
+        self.write(kind, of, flags, |header| object.build(header));
+    }
+
+    /// libnftnl keeps elements in a list, so they go through it a piece at a time.
+    fn elements<'e>(
+        &mut self,
+        kind: i32,
+        of: Family,
+        flags: i32,
+        (table, name, set): (&Name, &Name, &Set),
+        elements: impl Iterator<Item = (&'e Key, Option<&'e Element>)>,
+    ) {
+        const PIECE: usize = 4096;
+        let mut elements = elements.peekable();
+        while elements.peek().is_some() {
+            let mut raw = set::named(of, table, name);
+            for (key, element) in elements.by_ref().take(PIECE) {
+                element::encode(set, key, element).into_iter().for_each(|one| raw.add(one));
+            }
+            raw.write_elements(|body| self.write(kind, of, flags, body));
+        }
+    }
+
+    fn write(
+        &mut self,
+        kind: i32,
+        of: Family,
+        flags: i32,
+        body: impl FnOnce(&mut super::raw::Header<'_>),
+    ) {
+        let kind = message_type(kind);
+        let flags = u16::try_from(flags).unwrap_or_default();
+        let message = self.scratch.write(kind, family::number(of), flags, self.sequence, body);
+        self.last = self.bytes.len();
+        self.bytes.extend_from_slice(message);
+        self.sequence = self.sequence.wrapping_add(1);
+    }
+
+    /// The kernel answers the last message if it took it. Before 6.10 it did not answer the end
+    /// of a batch, whatever it was asked.
+    fn ask_for_answer(&mut self) {
+        // The flags of struct nlmsghdr, behind its length and type.
+        const FLAGS: usize = 6;
+        let at = self.last + FLAGS;
+        if let Some([a, b]) = self.bytes.get_mut(at..at + 2) {
+            let asked = u16::try_from(libc::NLM_F_ACK).unwrap_or_default();
+            [*a, *b] = (u16::from_ne_bytes([*a, *b]) | asked).to_ne_bytes();
+        }
+    }
+}
+
+/// A message's type, which is its number in the subsystem nf_tables (linux/netfilter/nfnetlink.h).
+pub(super) fn message_type(number: i32) -> u16 {
+    u16::try_from(libc::NFNL_SUBSYS_NFTABLES << 8 | number).unwrap_or_default()
+}
+
+/// A batch as it goes to the kernel.
+pub(super) struct Finished {
+    pub(super) bytes: Vec<u8>,
+    /// Those of its messages; the kernel answers the last and all that fail.
+    pub(super) sequences: Range<u32>,
+    steps: Vec<(u32, String)>,
+}
+
+impl Finished {
+    /// What a message was to do.
+    pub(super) fn step(&self, sequence: u32) -> String {
+        let offset = |number: u32| number.wrapping_sub(self.sequences.start);
+        let begun = self.steps.partition_point(|(first, _)| offset(*first) <= offset(sequence));
+        let step = begun.checked_sub(1).and_then(|index| self.steps.get(index));
+        step.map_or("the transaction", |(_, step)| step.trim_end()).to_owned()
+    }
+}

@@ -1,0 +1,242 @@
+//! Elements of sets and maps.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use ipnet::IpNet;
+use nftnl::nftnl_sys as sys;
+use rulegen_ruleset::nftables::{Data, Element, Field, Key, Set, Value};
+use rulegen_ruleset::{Family, Protocol};
+
+use super::raw::{Part, RawElement};
+use super::{set, userdata, verdict};
+
+type Raw<'a> = Part<'a, sys::nftnl_set_elem>;
+
+/// NFT_SET_ELEM_INTERVAL_END of linux/netfilter/nf_tables.h.
+const INTERVAL_END: u32 = 1;
+
+/// The elements of libnftnl's that an element is: two where a set of networks has keys of one
+/// part, the first address and the first behind.
+pub(super) fn encode(set: &Set, key: &Key, element: Option<&Element>) -> Vec<RawElement> {
+    let mut raw = RawElement::element().bytes(sys::NFTNL_SET_ELEM_KEY, &first(key));
+    if set.interval && key.len() > 1 {
+        raw = raw.bytes(sys::NFTNL_SET_ELEM_KEY_END, &last(key));
+    }
+    if let Some(element) = element {
+        raw = with_data(raw, element);
+    }
+    let end = (set.interval && key.len() == 1).then(|| behind(last(key))).flatten();
+    let end = end.map(|end| {
+        RawElement::element()
+            .bytes(sys::NFTNL_SET_ELEM_KEY, &end)
+            .u32(sys::NFTNL_SET_ELEM_FLAGS, INTERVAL_END)
+    });
+    [raw].into_iter().chain(end).collect()
+}
+
+fn with_data(raw: RawElement, element: &Element) -> RawElement {
+    let raw = match &element.data {
+        None => raw,
+        Some(Data::Socket(to)) => {
+            let mut bytes = Vec::with_capacity(20);
+            put_address(&mut bytes, to.ip());
+            bytes.extend(to.port().to_be_bytes());
+            pad(&mut bytes);
+            raw.bytes(sys::NFTNL_SET_ELEM_DATA, &bytes)
+        }
+        Some(Data::Verdict(of)) => {
+            let (number, chain) = verdict::encode(of);
+            let raw = raw.u32(sys::NFTNL_SET_ELEM_VERDICT, number);
+            match chain {
+                Some(chain) => raw.text(sys::NFTNL_SET_ELEM_CHAIN, chain.as_str()),
+                None => raw,
+            }
+        }
+    };
+    match &element.comment {
+        Some(comment) => raw.bytes(sys::NFTNL_SET_ELEM_USERDATA, &userdata::of_comment(comment)),
+        None => raw,
+    }
+}
+
+/// The first key that a key stands for.
+fn first(key: &Key) -> Vec<u8> {
+    bytes(key, IpNet::network)
+}
+
+/// The last one.
+fn last(key: &Key) -> Vec<u8> {
+    bytes(key, IpNet::broadcast)
+}
+
+/// Parts of several begin at registers.
+fn bytes(key: &Key, of_network: fn(&IpNet) -> IpAddr) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(24);
+    for value in key {
+        match value {
+            Value::Address(address) => put_address(&mut bytes, *address),
+            Value::Network(network) => put_address(&mut bytes, of_network(network)),
+            Value::Protocol(protocol) => bytes.push(protocol.number()),
+            Value::Port(port) => bytes.extend(port.to_be_bytes()),
+            Value::Number(number) => bytes.extend(number.to_ne_bytes()),
+        }
+        if key.len() > 1 {
+            pad(&mut bytes);
+        }
+    }
+    bytes
+}
+
+fn put_address(bytes: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => bytes.extend(address.octets()),
+        IpAddr::V6(address) => bytes.extend(address.octets()),
+    }
+}
+
+/// Up to the next register.
+fn pad(bytes: &mut Vec<u8>) {
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+}
+
+/// The key behind the last one of an interval; none behind the last of all.
+fn behind(mut key: Vec<u8>) -> Option<Vec<u8>> {
+    for byte in key.iter_mut().rev() {
+        let (next, carried) = byte.overflowing_add(1);
+        *byte = next;
+        if !carried {
+            return Some(key);
+        }
+    }
+    None
+}
+
+/// What was read of one set.
+pub(super) struct Reader<'a> {
+    family: Family,
+    set: &'a Set,
+    elements: BTreeMap<Key, Element>,
+    /// Where intervals of keys of one part begin and end.
+    starts: Vec<(IpAddr, Element)>,
+    ends: Vec<IpAddr>,
+}
+
+/// An element is one that rulegen would not make.
+pub(super) struct Foreign;
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(family: Family, set: &'a Set) -> Self {
+        Self { family, set, elements: BTreeMap::new(), starts: Vec::new(), ends: Vec::new() }
+    }
+
+    pub(super) fn read(&mut self, raw: &Raw<'_>) -> Result<(), Foreign> {
+        let flags = raw.get_u32(sys::NFTNL_SET_ELEM_FLAGS).unwrap_or_default();
+        let key = raw.get(sys::NFTNL_SET_ELEM_KEY).ok_or(Foreign)?;
+        let by_points = self.set.interval && self.set.key.len() == 1;
+        if by_points && flags == INTERVAL_END {
+            self.ends.push(address(self.family, key).ok_or(Foreign)?);
+            return Ok(());
+        }
+        let other =
+            [sys::NFTNL_SET_ELEM_EXPR, sys::NFTNL_SET_ELEM_EXPRESSIONS, sys::NFTNL_SET_ELEM_OBJREF];
+        if flags != 0 || other.iter().any(|attribute| raw.has(*attribute)) {
+            return Err(Foreign);
+        }
+        let element = self.element(raw).ok_or(Foreign)?;
+        if by_points {
+            self.starts.push((address(self.family, key).ok_or(Foreign)?, element));
+        } else {
+            let last = raw.get(sys::NFTNL_SET_ELEM_KEY_END).unwrap_or(key);
+            let key = self.key(key, last).ok_or(Foreign)?;
+            self.elements.insert(key, element);
+        }
+        Ok(())
+    }
+
+    /// All elements.
+    pub(super) fn finish(mut self) -> Result<BTreeMap<Key, Element>, Foreign> {
+        let mut points: Vec<IpAddr> = self.starts.iter().map(|(start, _)| *start).collect();
+        points.extend(&self.ends);
+        points.sort_unstable();
+        for (start, element) in self.starts {
+            let end = points.iter().copied().find(|point| *point > start);
+            let value = network(start, end).ok_or(Foreign)?;
+            self.elements.insert(vec![value], element);
+        }
+        Ok(self.elements)
+    }
+
+    fn key(&self, mut first: &[u8], mut last: &[u8]) -> Option<Key> {
+        let mut key = Key::with_capacity(self.set.key.len());
+        let alone = self.set.key.len() == 1;
+        for field in &self.set.key {
+            let length = usize::from(set::length(self.family, *field));
+            let taken = if alone { length } else { length.next_multiple_of(4) };
+            let (low, rest) = first.split_at_checked(taken)?;
+            let (high, rest_of_last) = last.split_at_checked(taken)?;
+            key.push(self.value(*field, low.get(..length)?, high.get(..length)?)?);
+            (first, last) = (rest, rest_of_last);
+        }
+        (first.is_empty() && last.is_empty()).then_some(key)
+    }
+
+    fn value(&self, field: Field, low: &[u8], high: &[u8]) -> Option<Value> {
+        match field {
+            Field::Address if low == high => address(self.family, low).map(Value::Address),
+            Field::Address => {
+                let end = behind(high.to_vec()).and_then(|end| address(self.family, &end));
+                network(address(self.family, low)?, end)
+            }
+            _ if low != high => None,
+            Field::Protocol => Protocol::of_number(*low.first()?).map(Value::Protocol),
+            Field::Port => Some(Value::Port(u16::from_be_bytes(low.try_into().ok()?))),
+            Field::Number => Some(Value::Number(u32::from_ne_bytes(low.try_into().ok()?))),
+        }
+    }
+
+    fn element(&self, raw: &Raw<'_>) -> Option<Element> {
+        let data = if self.set.data.is_none() {
+            None
+        } else if let Some(number) = raw.get_u32(sys::NFTNL_SET_ELEM_VERDICT) {
+            let chain = raw.get_text(sys::NFTNL_SET_ELEM_CHAIN);
+            Some(Data::Verdict(verdict::decode(number, chain)?))
+        } else {
+            Some(Data::Socket(self.socket(raw.get(sys::NFTNL_SET_ELEM_DATA)?)?))
+        };
+        let comment = raw.get(sys::NFTNL_SET_ELEM_USERDATA).and_then(userdata::comment_of);
+        Some(Element { data, comment })
+    }
+
+    fn socket(&self, data: &[u8]) -> Option<SocketAddr> {
+        let length = usize::from(set::length(self.family, Field::Address));
+        let (ip, port) = data.split_at_checked(length)?;
+        let port = u16::from_be_bytes(port.get(..2)?.try_into().ok()?);
+        Some(SocketAddr::new(address(self.family, ip)?, port))
+    }
+}
+
+fn address(family: Family, bytes: &[u8]) -> Option<IpAddr> {
+    Some(match family {
+        Family::Ipv4 => Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into(),
+        Family::Ipv6 => Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into(),
+    })
+}
+
+/// The addresses from one up to another, or to the last of all, if they are a network.
+fn network(start: IpAddr, end: Option<IpAddr>) -> Option<Value> {
+    let longest = IpNet::from(start).max_prefix_len();
+    let mut networks = (0..=longest).filter_map(|length| IpNet::new(start, length).ok());
+    let end = end.map(octets);
+    let fits =
+        |network: &IpNet| network.network() == start && behind(octets(network.broadcast())) == end;
+    let network = networks.find(fits)?;
+    let whole = network.prefix_len() == longest;
+    Some(if whole { Value::Address(start) } else { Value::Network(network) })
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(16);
+    put_address(&mut bytes, address);
+    bytes
+}

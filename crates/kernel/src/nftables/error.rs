@@ -1,0 +1,86 @@
+//! What goes wrong between us and nf_tables.
+
+use std::fmt::{self, Display, Formatter};
+use std::io;
+
+use nix::errno::Errno;
+
+/// Why nothing was read or written. The kernel holds what it held before, except where an error
+/// says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Netlink cannot be spoken to at all. Retrying does not help.
+    #[error("nf_tables cannot be reached{}", remedy(.source))]
+    Unreachable {
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel refused operations, and so all of them. Retrying the same does not help.
+    #[error("the kernel refused {}", listed(.0))]
+    Refused(Vec<Refusal>),
+    /// Somebody else changed the ruleset after it was read. Reading again helps.
+    #[error("another program changed the ruleset meanwhile")]
+    Stale,
+    /// The kernel had more to tell than the socket holds, so it is not known whether the
+    /// transaction counted. Reading again helps.
+    #[error("the kernel's answers were lost for want of room")]
+    Lost,
+    /// Others changed the ruleset so often that it could not be read or written in one piece.
+    #[error(
+        "another program changed the ruleset each of the {attempts} times that it was read or \
+         written; `nft monitor` shows who (see its process id)"
+    )]
+    Busy {
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// The kernel says what it cannot mean. Reading again may help.
+    #[error("the kernel's answer is not understood: {0}")]
+    Misunderstood(String),
+}
+
+/// An operation that the kernel refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What was to be done, to what in which table.
+    pub operation: String,
+    /// Why not.
+    pub errno: Errno,
+    /// The kernel's own words, if it had any.
+    pub message: Option<String>,
+}
+
+impl Display for Refusal {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.operation, self.errno)?;
+        self.message.as_ref().map_or(Ok(()), |message| write!(f, " ({message})"))
+    }
+}
+
+impl Error {
+    /// Whether the kernel has no nf_tables, and so no tables.
+    pub fn is_absence(&self) -> bool {
+        let Error::Unreachable { source } = self else { return false };
+        let errno = source.raw_os_error().map(Errno::from_raw);
+        matches!(errno, Some(Errno::EPROTONOSUPPORT | Errno::EOPNOTSUPP))
+    }
+}
+
+fn remedy(source: &io::Error) -> &'static str {
+    match source.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EPERM | Errno::EACCES) => ": it takes root, or the capability NET_ADMIN",
+        Some(Errno::EPROTONOSUPPORT | Errno::EOPNOTSUPP) => {
+            ": the kernel has it not (CONFIG_NF_TABLES; modprobe nf_tables)"
+        }
+        _ => "",
+    }
+}
+
+fn listed(refusals: &[Refusal]) -> String {
+    const TOLD: usize = 10;
+    let told: Vec<String> = refusals.iter().take(TOLD).map(Refusal::to_string).collect();
+    match refusals.len().checked_sub(TOLD) {
+        Some(more) if more > 0 => format!("{}; and {more} more operations", told.join("; ")),
+        _ => told.join("; "),
+    }
+}

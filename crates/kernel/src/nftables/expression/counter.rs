@@ -1,0 +1,16 @@
+//! Counters (net/netfilter/nft_counter.c).
+
+use nftnl::nftnl_sys::{NFTNL_EXPR_CTR_BYTES as BYTES, NFTNL_EXPR_CTR_PACKETS as PACKETS};
+use rulegen_ruleset::nftables::Expression;
+
+use super::{Raw, RawExpression, has_only};
+
+pub(super) fn encode() -> RawExpression {
+    RawExpression::named(c"counter")
+}
+
+/// What it counted so far does not make it another.
+pub(super) fn decode(raw: &Raw<'_>) -> Option<Expression> {
+    has_only(raw, &[BYTES, PACKETS])?;
+    Some(Expression::Counter)
+}

@@ -1,0 +1,99 @@
+//! Expressions to and from libnftnl's, one file each.
+//!
+//! An expression that has an attribute which rulegen never sets is read as foreign, whatever
+//! the rest of it says.
+
+mod bitwise;
+mod compare;
+mod conntrack;
+mod counter;
+mod dynset;
+mod fib;
+mod hash;
+mod immediate;
+mod lookup;
+mod masquerade;
+mod meta;
+mod nat;
+mod number;
+mod payload;
+mod reject;
+
+use nftnl::nftnl_sys as sys;
+use rulegen_ruleset::nftables::{Expression, Register};
+
+use super::raw::{Part, RawExpression};
+
+type Raw<'a> = Part<'a, sys::nftnl_expr>;
+
+/// As libnftnl has it.
+pub(super) fn encode(expression: &Expression) -> RawExpression {
+    match expression {
+        Expression::Payload { base, offset, length, to } => {
+            payload::encode(*base, *offset, *length, *to)
+        }
+        Expression::Meta { key, to } => meta::encode(*key, *to),
+        Expression::SetMark { from } => meta::encode_mark(*from),
+        Expression::Conntrack { key, to } => conntrack::encode(*key, *to),
+        Expression::AddressType { of_source, to } => fib::encode(*of_source, *to),
+        Expression::Number { kind, modulus, offset, to } => {
+            number::encode(*kind, *modulus, *offset, *to)
+        }
+        Expression::Hash { from, length, modulus, seed, to } => {
+            hash::encode(*from, *length, *modulus, *seed, *to)
+        }
+        Expression::Bitwise { from, to, mask, xor } => bitwise::encode(*from, *to, mask, xor),
+        Expression::Compare { from, negated, value } => compare::encode(*from, *negated, value),
+        Expression::Lookup { set, from, negated, to } => lookup::encode(set, *from, *negated, *to),
+        Expression::Update { set, from } => dynset::encode(set, *from),
+        Expression::Immediate { to, value } => immediate::encode(*to, value),
+        Expression::Verdict(verdict) => immediate::encode_verdict(verdict),
+        Expression::Dnat { family, address, port } => nat::encode(*family, *address, *port),
+        Expression::Masquerade { flags } => masquerade::encode(*flags),
+        Expression::Reject { code } => reject::encode(*code),
+        Expression::Counter => counter::encode(),
+    }
+}
+
+/// What libnftnl has, unless it is foreign.
+pub(super) fn decode(raw: &Raw<'_>) -> Option<Expression> {
+    match raw.get_text(sys::NFTNL_EXPR_NAME)? {
+        "payload" => payload::decode(raw),
+        "meta" => meta::decode(raw),
+        "ct" => conntrack::decode(raw),
+        "fib" => fib::decode(raw),
+        "numgen" => number::decode(raw),
+        "hash" => hash::decode(raw),
+        "bitwise" => bitwise::decode(raw),
+        "cmp" => compare::decode(raw),
+        "lookup" => lookup::decode(raw),
+        "dynset" => dynset::decode(raw),
+        "immediate" => immediate::decode(raw),
+        "nat" => nat::decode(raw),
+        "masq" => masquerade::decode(raw),
+        "reject" => reject::decode(raw),
+        "counter" => counter::decode(raw),
+        _ => None,
+    }
+}
+
+/// Whether an expression has no attributes but these.
+fn has_only(raw: &Raw<'_>, attributes: &[u32]) -> Option<()> {
+    // libnftnl keeps them as bits of 32.
+    let other = |attribute: &u32| !attributes.contains(attribute) && raw.has(*attribute);
+    (!(sys::NFTNL_EXPR_BASE..32).any(|attribute| other(&attribute))).then_some(())
+}
+
+fn register(raw: &Raw<'_>, attribute: u32) -> Option<Register> {
+    raw.get_u32(attribute).map(Register)
+}
+
+/// The kernel's number for a value, from a list of all.
+fn number_of<T: PartialEq>(numbers: &[(u32, T)], value: T) -> u32 {
+    numbers.iter().find(|(_, other)| *other == value).map_or(u32::MAX, |(number, _)| *number)
+}
+
+/// The value that the kernel has this number for.
+fn of_number<T: Copy>(numbers: &[(u32, T)], number: u32) -> Option<T> {
+    numbers.iter().find(|(other, _)| *other == number).map(|(_, value)| *value)
+}

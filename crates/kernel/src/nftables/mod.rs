@@ -1,0 +1,140 @@
+//! nf_tables through netlink, without any program.
+//!
+//! ```text
+//! read ──▶ Held of each table, all of one generation ──diff──▶ Transactions ──commit──▶ kernel
+//! ```
+//!
+//! `raw` holds what libnftnl owns; one file each for tables, chains, sets, elements, rules and
+//! expressions turns it into types of [`rulegen_ruleset::nftables`] and back; `batch` and `read`
+//! put those into messages; `socket` sends and receives.
+
+mod attribute;
+mod batch;
+mod chain;
+mod element;
+mod error;
+mod expression;
+mod family;
+mod raw;
+mod read;
+mod reconcile;
+mod rule;
+mod set;
+mod socket;
+mod table;
+mod userdata;
+mod verdict;
+mod watch;
+
+use rulegen_ruleset::Family;
+use rulegen_ruleset::nftables::{Held, Name, Operation, Transaction};
+
+pub use error::{Error, Refusal};
+pub use reconcile::{Dataplane, reconcile};
+pub use watch::{Commit, Event, Watcher, Writer};
+
+use batch::Batch;
+use read::Interrupted;
+use socket::Socket;
+
+/// The number of a state of the whole ruleset; each commit of anybody makes a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Generation(pub u32);
+
+/// The nf_tables of the network namespace that this was made in.
+pub struct NfTables {
+    socket: Socket,
+}
+
+/// How often reading is begun anew, when others keep changing the ruleset.
+const ATTEMPTS: u32 = 20;
+
+impl NfTables {
+    /// Opens a socket to the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`].
+    pub fn open() -> Result<Self, Error> {
+        Ok(Self { socket: Socket::open()? })
+    }
+
+    /// The address of this socket: a [`Commit`] of that port is our own.
+    pub fn port(&self) -> u32 {
+        self.socket.port()
+    }
+
+    /// The generation that the ruleset is of.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`].
+    pub fn generation(&mut self) -> Result<Generation, Error> {
+        read::generation(&mut self.socket)
+    }
+
+    /// Takes those of the tables away that are there, and says which they were.
+    ///
+    /// # Errors
+    /// None was taken away: see [`Error`].
+    pub fn delete(&mut self, tables: &[(Family, Name)]) -> Result<Vec<(Family, Name)>, Error> {
+        let mut found = Vec::new();
+        for (family, name) in tables {
+            if read::exists(&mut self.socket, *family, name)? {
+                found.push((*family, name.clone()));
+            }
+        }
+        let transactions: Vec<Transaction<'_>> = found
+            .iter()
+            .map(|(family, table)| {
+                let operations = vec![Operation::DeleteTable];
+                Transaction { family: *family, table, operations }
+            })
+            .collect();
+        if !transactions.is_empty() {
+            self.commit(None, &transactions)?;
+        }
+        Ok(found)
+    }
+
+    fn read_once(
+        &mut self,
+        tables: &[(Family, &Name)],
+    ) -> Result<(Generation, Vec<Option<Held>>), Interrupted> {
+        let generation = read::generation(&mut self.socket)?;
+        let held: Result<Vec<Option<Held>>, Interrupted> = tables
+            .iter()
+            .map(|(family, name)| read::table(&mut self.socket, *family, name))
+            .collect();
+        let held = held?;
+        match read::generation(&mut self.socket)? {
+            same if same == generation => Ok((generation, held)),
+            _ => Err(Interrupted::Changed),
+        }
+    }
+}
+
+impl Dataplane for NfTables {
+    fn read(
+        &mut self,
+        tables: &[(Family, &Name)],
+    ) -> Result<(Generation, Vec<Option<Held>>), Error> {
+        for _ in 0..ATTEMPTS {
+            match self.read_once(tables) {
+                Ok(read) => return Ok(read),
+                Err(Interrupted::Failed(error)) => return Err(error),
+                Err(Interrupted::Changed) => tracing::debug!("the ruleset changed while read"),
+            }
+        }
+        Err(Error::Busy { attempts: ATTEMPTS })
+    }
+
+    fn commit(
+        &mut self,
+        generation: Option<Generation>,
+        transactions: &[Transaction<'_>],
+    ) -> Result<(), Error> {
+        let first = self.socket.first_sequence();
+        let batch = Batch::new(generation, transactions, first).finish();
+        tracing::debug!(bytes = batch.bytes.len(), "commits");
+        self.socket.commit(&batch)
+    }
+}

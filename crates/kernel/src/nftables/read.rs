@@ -1,0 +1,244 @@
+//! Reads tables, all of one generation of the ruleset.
+
+use std::collections::BTreeMap;
+
+use nftnl::nftnl_sys::libc;
+use rulegen_ruleset::Family;
+use rulegen_ruleset::nftables::{Held, HeldRule, Name, Set};
+
+use super::raw::{Aligned, Object};
+use super::set::RawSet;
+use super::socket::{Dumped, Socket};
+use super::table::RawTable;
+use super::{Error, Generation, attribute, chain, element, family, rule, set, table};
+
+/// Every kind of object names its table in its first attribute (NFTA_*_TABLE).
+const TABLE: u16 = 1;
+/// And, but for rules, itself in another (NFTA_OBJ_NAME, NFTA_FLOWTABLE_NAME).
+const NAME: u16 = 2;
+
+/// NFT_MSG_GETFLOWTABLE of linux/netfilter/nf_tables.h.
+const GET_FLOWTABLE: i32 = 23;
+
+/// The generation of the ruleset, which each commit of anybody raises.
+pub(super) fn generation(socket: &mut Socket) -> Result<Generation, Error> {
+    // NFTA_GEN_ID.
+    const ID: u16 = 1;
+    let mut generation = None;
+    socket.ask(
+        libc::NFT_MSG_GETGEN,
+        0,
+        false,
+        |_| {},
+        |message| {
+            generation = attribute::be32(message, ID);
+        },
+    )?;
+    generation
+        .map(Generation)
+        .ok_or_else(|| Error::Misunderstood("it has no generation".to_owned()))
+}
+
+/// Whether there is a table of that name.
+pub(super) fn exists(socket: &mut Socket, of: Family, name: &Name) -> Result<bool, Error> {
+    Ok(find(socket, of, name)?.is_some())
+}
+
+fn find(socket: &mut Socket, of: Family, name: &Name) -> Result<Option<RawTable>, Error> {
+    let mut found = None;
+    let named = table::named(of, name);
+    let number = family::number(of);
+    socket.ask(
+        libc::NFT_MSG_GETTABLE,
+        number,
+        false,
+        |header| named.build(header),
+        |message| {
+            found = Aligned::new(message).and_then(|message| Object::parse(&message));
+        },
+    )?;
+    Ok(found)
+}
+
+/// What the kernel holds of a table, `Ok(None)` if it has none of that name, and an error if
+/// somebody changed the ruleset meanwhile.
+pub(super) fn table(
+    socket: &mut Socket,
+    of: Family,
+    name: &Name,
+) -> Result<Option<Held>, Interrupted> {
+    let Some(found) = find(socket, of, name)? else { return Ok(None) };
+    let held = Held { foreign: table::foreign(&found), ..Held::default() };
+    let mut reader = Reader { socket, family: of, table: name, held };
+    reader.chains()?;
+    reader.rules()?;
+    reader.sets()?;
+    reader.others(libc::NFT_MSG_GETOBJ, "object")?;
+    reader.others(GET_FLOWTABLE, "flowtable")?;
+    Ok(Some(reader.held))
+}
+
+/// Why a table was not read.
+pub(super) enum Interrupted {
+    /// It must be read again.
+    Changed,
+    /// It cannot be.
+    Failed(Error),
+}
+
+impl From<Error> for Interrupted {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Lost => Self::Changed,
+            error => Self::Failed(error),
+        }
+    }
+}
+
+struct Reader<'a> {
+    socket: &'a mut Socket,
+    family: Family,
+    table: &'a Name,
+    held: Held,
+}
+
+impl Reader<'_> {
+    fn chains(&mut self) -> Result<(), Interrupted> {
+        let mut chains = Vec::new();
+        self.dump(
+            libc::NFT_MSG_GETCHAIN,
+            |_| {},
+            |message| {
+                chains.push(Object::parse(message).as_ref().and_then(chain::decode));
+            },
+        )?;
+        self.held.chains = self.named(chains, "chain");
+        Ok(())
+    }
+
+    fn rules(&mut self) -> Result<(), Interrupted> {
+        let mut rules: Vec<Option<(Name, HeldRule)>> = Vec::new();
+        let of_table = rule::of_table(self.family, self.table);
+        self.dump(
+            libc::NFT_MSG_GETRULE,
+            |header| of_table.build(header),
+            |message| {
+                rules.push(Object::parse(message).as_ref().and_then(rule::decode));
+            },
+        )?;
+        for rule in rules {
+            match rule {
+                Some((chain, rule)) => {
+                    if let Some(Some(chain)) = self.held.chains.get_mut(&chain) {
+                        chain.rules.push(rule);
+                    }
+                }
+                None => self.held.foreign.push("a rule that cannot be read".to_owned()),
+            }
+        }
+        Ok(())
+    }
+
+    fn sets(&mut self) -> Result<(), Interrupted> {
+        let mut sets = Vec::new();
+        let of = self.family;
+        let of_table = set::of_table(of, self.table);
+        self.dump(
+            libc::NFT_MSG_GETSET,
+            |header| of_table.build(header),
+            |message| {
+                sets.push(Object::parse(message).as_ref().and_then(|raw| set::decode(of, raw)));
+            },
+        )?;
+        let mut sets: BTreeMap<Name, Option<Set>> = self.named(sets, "set");
+        for (name, held) in &mut sets {
+            if let Some(set) = held
+                && !self.elements(name, set)?
+            {
+                *held = None;
+            }
+        }
+        self.held.sets = sets;
+        Ok(())
+    }
+
+    /// Fills a set with its elements; not if one is foreign.
+    fn elements(&mut self, name: &Name, set: &mut Set) -> Result<bool, Interrupted> {
+        let mut reader = element::Reader::new(self.family, set);
+        let mut is_ours = true;
+        let of_set = set::named(self.family, self.table, name);
+        self.dump(
+            libc::NFT_MSG_GETSETELEM,
+            |header| of_set.build(header),
+            |message| {
+                let read = RawSet::elements(message, |raw| reader.read(&raw).is_ok());
+                is_ours &= read.is_some_and(|read| read.into_iter().all(|read| read));
+            },
+        )?;
+        match reader.finish() {
+            Ok(elements) if is_ours => {
+                set.elements = elements;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Objects of a kind that rulegen makes none of.
+    fn others(&mut self, kind: i32, what: &str) -> Result<(), Interrupted> {
+        let table = self.table.as_str();
+        let mut found = Vec::new();
+        self.dump_raw(
+            kind,
+            |header| header.text(TABLE, table),
+            |message| {
+                let name = attribute::text(message, NAME).unwrap_or_default();
+                found.push(format!("the {what} {name}"));
+            },
+        )?;
+        self.held.foreign.extend(found);
+        Ok(())
+    }
+
+    fn named<T>(&mut self, read: Vec<Option<(Name, T)>>, what: &str) -> BTreeMap<Name, T> {
+        if read.iter().any(Option::is_none) {
+            self.held.foreign.push(format!("a {what} that cannot be read"));
+        }
+        read.into_iter().flatten().collect()
+    }
+
+    fn dump(
+        &mut self,
+        kind: i32,
+        body: impl FnOnce(&mut super::raw::Header<'_>),
+        mut each: impl FnMut(&Aligned<'_>),
+    ) -> Result<(), Interrupted> {
+        self.dump_raw(kind, body, |message| {
+            if let Some(message) = Aligned::new(message) {
+                each(&message);
+            }
+        })
+    }
+
+    /// All of a kind in our table. Of what is in others no more than the table's name is looked
+    /// at: the kernel tells chains of all tables, whatever it is asked.
+    fn dump_raw(
+        &mut self,
+        kind: i32,
+        body: impl FnOnce(&mut super::raw::Header<'_>),
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<(), Interrupted> {
+        let table = self.table.as_str().as_bytes();
+        let number = family::number(self.family);
+        let dumped = self.socket.ask(kind, number, true, body, |message| {
+            let of = attribute::find(message, TABLE).and_then(|name| name.strip_suffix(&[0]));
+            if of == Some(table) {
+                each(message);
+            }
+        })?;
+        match dumped {
+            Dumped::Whole => Ok(()),
+            Dumped::Interrupted | Dumped::Nothing => Err(Interrupted::Changed),
+        }
+    }
+}

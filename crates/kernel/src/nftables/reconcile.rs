@@ -1,0 +1,63 @@
+//! Makes the kernel hold what is wanted, whatever it held and whoever else writes.
+
+use rulegen_ruleset::Family;
+use rulegen_ruleset::nftables::{Held, Name, Table, Transaction, diff};
+
+use super::{Error, Generation};
+
+/// What holds tables: the kernel, or its twin in tests.
+pub trait Dataplane {
+    /// Reads tables, all of one generation; `None` for those that are not there.
+    ///
+    /// # Errors
+    /// Nothing was read: see [`Error`].
+    fn read(
+        &mut self,
+        tables: &[(Family, &Name)],
+    ) -> Result<(Generation, Vec<Option<Held>>), Error>;
+
+    /// Carries all transactions out, or none, and none if the ruleset is no longer of the
+    /// generation that is given.
+    ///
+    /// # Errors
+    /// Nothing was changed, or, with [`Error::Lost`], it is not known: see [`Error`].
+    fn commit(
+        &mut self,
+        generation: Option<Generation>,
+        transactions: &[Transaction<'_>],
+    ) -> Result<(), Error>;
+}
+
+/// How often somebody else may come in between.
+const ATTEMPTS: u32 = 10;
+
+/// Writes what differs between tables and what is held under their names, in one commit; writes
+/// nothing if nothing differs. Whatever was written is told.
+///
+/// # Errors
+/// What could not be helped by reading and trying again. The kernel then holds what it held,
+/// unless it is [`Error::Lost`].
+pub fn reconcile<R>(
+    dataplane: &mut impl Dataplane,
+    wanted: &[Table],
+    tell: impl Fn(&[Transaction<'_>]) -> R,
+) -> Result<R, Error> {
+    let names: Vec<(Family, &Name)> =
+        wanted.iter().map(|table| (table.family, &table.name)).collect();
+    for _ in 0..ATTEMPTS {
+        let (generation, held) = dataplane.read(&names)?;
+        let transactions: Vec<Transaction<'_>> =
+            held.iter().zip(wanted).map(|(held, wanted)| diff(held.as_ref(), wanted)).collect();
+        if transactions.iter().all(Transaction::is_empty) {
+            return Ok(tell(&transactions));
+        }
+        match dataplane.commit(Some(generation), &transactions) {
+            Ok(()) => return Ok(tell(&transactions)),
+            Err(Error::Stale | Error::Lost) => {
+                tracing::debug!("the ruleset changed before it was written");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Error::Busy { attempts: ATTEMPTS })
+}

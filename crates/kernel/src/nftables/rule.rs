@@ -1,0 +1,50 @@
+//! Rules.
+
+use nftnl::nftnl_sys as sys;
+use rulegen_ruleset::Family;
+use rulegen_ruleset::nftables::{HeldRule, Name, Rule, lower};
+
+use super::raw::Object;
+use super::{expression, family, userdata};
+
+pub(super) type RawRule = Object<sys::nftnl_rule>;
+
+/// Which chain's rules a message is about.
+pub(super) fn of_chain(of: Family, table: &Name, chain: &Name) -> RawRule {
+    of_table(of, table).text(sys::NFTNL_RULE_CHAIN, chain.as_str())
+}
+
+/// Which table's.
+pub(super) fn of_table(of: Family, table: &Name) -> RawRule {
+    RawRule::new()
+        .u32(sys::NFTNL_RULE_FAMILY, family::number(of).into())
+        .text(sys::NFTNL_RULE_TABLE, table.as_str())
+}
+
+/// Which one rule.
+pub(super) fn with_handle(of: Family, table: &Name, chain: &Name, handle: u64) -> RawRule {
+    of_chain(of, table, chain).u64(sys::NFTNL_RULE_HANDLE, handle)
+}
+
+/// A rule.
+pub(super) fn encode(of: Family, table: &Name, chain: &Name, rule: &Rule) -> RawRule {
+    let mut raw = of_chain(of, table, chain);
+    if let Some(comment) = &rule.comment {
+        raw = raw.bytes(sys::NFTNL_RULE_USERDATA, &userdata::of_comment(comment));
+    }
+    lower(of, &rule.statements)
+        .iter()
+        .fold(raw, |raw, expression| raw.expression(expression::encode(expression)))
+}
+
+/// A rule and the name of its chain.
+pub(super) fn decode(raw: &RawRule) -> Option<(Name, HeldRule)> {
+    let part = raw.borrow();
+    let chain = Name::held(part.get_text(sys::NFTNL_RULE_CHAIN)?);
+    let rule = HeldRule {
+        handle: part.get_u64(sys::NFTNL_RULE_HANDLE)?,
+        expressions: raw.expressions(|raw| expression::decode(&raw)).into_iter().collect(),
+        comment: part.get(sys::NFTNL_RULE_USERDATA).and_then(userdata::comment_of),
+    };
+    Some((chain, rule))
+}

@@ -1,0 +1,149 @@
+//! Sets and maps.
+
+use nftnl::nftnl_sys as sys;
+use rulegen_ruleset::Family;
+use rulegen_ruleset::nftables::{DataType, Field, Name, Set};
+use std::time::Duration;
+
+use super::raw::Object;
+use super::{family, userdata};
+
+pub(super) type RawSet = Object<sys::nftnl_set>;
+
+/// NFT_SET_* of linux/netfilter/nf_tables.h.
+const INTERVAL: u32 = 0x4;
+const MAP: u32 = 0x8;
+const TIMEOUT: u32 = 0x10;
+const DYNAMIC: u32 = 0x20;
+const CONCATENATION: u32 = 0x80;
+
+/// NFT_DATA_VERDICT of the same.
+const VERDICT: u32 = 0xffff_ff00;
+
+/// Which set a message is about.
+pub(super) fn named(of: Family, table: &Name, name: &Name) -> RawSet {
+    of_table(of, table).text(sys::NFTNL_SET_NAME, name.as_str())
+}
+
+/// Which table's sets.
+pub(super) fn of_table(of: Family, table: &Name) -> RawSet {
+    RawSet::new()
+        .u32(sys::NFTNL_SET_FAMILY, family::number(of).into())
+        .text(sys::NFTNL_SET_TABLE, table.as_str())
+}
+
+/// A set without its elements. The kernel wants a number for it that no other of the batch has.
+pub(super) fn encode(of: Family, table: &Name, name: &Name, set: &Set, id: u32) -> RawSet {
+    let mut raw = named(of, table, name)
+        .u32(sys::NFTNL_SET_ID, id)
+        .u32(sys::NFTNL_SET_FLAGS, flags(set))
+        .u32(sys::NFTNL_SET_KEY_TYPE, type_of(of, &set.key))
+        .u32(sys::NFTNL_SET_KEY_LEN, length_of(of, &set.key))
+        .bytes(sys::NFTNL_SET_USERDATA, &userdata::of_set(of, set));
+    if let Some(data) = set.data {
+        let (kind, length) = data_of(of, data);
+        raw = raw.u32(sys::NFTNL_SET_DATA_TYPE, kind).u32(sys::NFTNL_SET_DATA_LEN, length);
+    }
+    if let Some(timeout) = set.timeout {
+        let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        raw = raw.u64(sys::NFTNL_SET_TIMEOUT, milliseconds);
+    }
+    if flags(set) & CONCATENATION != 0 {
+        let lengths: Vec<u8> = set.key.iter().map(|field| length(of, *field)).collect();
+        raw = raw.bytes(sys::NFTNL_SET_DESC_CONCAT, &lengths);
+    }
+    raw
+}
+
+/// A set's name, and the set without elements unless something about it is foreign.
+pub(super) fn decode(of: Family, raw: &RawSet) -> Option<(Name, Option<Set>)> {
+    let name = Name::held(raw.borrow().get_text(sys::NFTNL_SET_NAME)?);
+    Some((name, decode_shape(of, raw)))
+}
+
+fn decode_shape(of: Family, raw: &RawSet) -> Option<Set> {
+    let raw = raw.borrow();
+    let number = |attribute: sys::nftnl_set_attr| raw.get_u32(attribute).unwrap_or_default();
+    let held = number(sys::NFTNL_SET_FLAGS);
+    let data = match (held & MAP != 0, number(sys::NFTNL_SET_DATA_TYPE)) {
+        (false, _) => None,
+        (true, VERDICT) => Some(DataType::Verdict),
+        (true, kind) if kind == data_of(of, DataType::Socket).0 => Some(DataType::Socket),
+        (true, _) => return None,
+    };
+    let timeout = raw.get_u64(sys::NFTNL_SET_TIMEOUT).map(Duration::from_millis);
+    let comment = raw.get(sys::NFTNL_SET_USERDATA).and_then(userdata::set_comment_of)?;
+    let set = Set {
+        key: fields_of(of, number(sys::NFTNL_SET_KEY_TYPE))?,
+        data,
+        interval: held & INTERVAL != 0,
+        timeout,
+        comment,
+        elements: Default::default(),
+    };
+    let other = [sys::NFTNL_SET_OBJ_TYPE, sys::NFTNL_SET_EXPR, sys::NFTNL_SET_EXPRESSIONS];
+    // A set that packets fill gets a size from the first rule that has them do so
+    // (nft_dynset_init() of net/netfilter/nft_dynset.c).
+    let is_sized = raw.has(sys::NFTNL_SET_DESC_SIZE) && set.timeout.is_none();
+    let is_ours = held == flags(&set)
+        && number(sys::NFTNL_SET_KEY_LEN) == length_of(of, &set.key)
+        && !is_sized
+        && !other.iter().any(|attribute| raw.has(*attribute));
+    is_ours.then_some(set)
+}
+
+fn flags(set: &Set) -> u32 {
+    let when = |is: bool, flag: u32| if is { flag } else { 0 };
+    when(set.data.is_some(), MAP)
+        | when(set.interval, INTERVAL)
+        | when(set.interval && set.key.len() > 1, CONCATENATION)
+        | when(set.timeout.is_some(), TIMEOUT | DYNAMIC)
+}
+
+/// nft's number for a type (include/datatype.h), those of several parts in 6 bits each.
+fn type_of(of: Family, fields: &[Field]) -> u32 {
+    fields.iter().fold(0, |kind, field| kind << 6 | number_of(of, *field))
+}
+
+fn fields_of(of: Family, kind: u32) -> Option<Vec<Field>> {
+    let numbers = (0..5).rev().map(|part| kind >> (6 * part) & 0x3f).skip_while(|part| *part == 0);
+    numbers.map(|number| ALL.into_iter().find(|field| number_of(of, *field) == number)).collect()
+}
+
+const ALL: [Field; 4] = [Field::Address, Field::Protocol, Field::Port, Field::Number];
+
+fn number_of(of: Family, field: Field) -> u32 {
+    match (field, of) {
+        (Field::Number, _) => 4,
+        (Field::Address, Family::Ipv4) => 7,
+        (Field::Address, Family::Ipv6) => 8,
+        (Field::Protocol, _) => 12,
+        (Field::Port, _) => 13,
+    }
+}
+
+/// How many bytes a part of a key has.
+pub(super) fn length(of: Family, field: Field) -> u8 {
+    match (field, of) {
+        (Field::Address, Family::Ipv4) | (Field::Number, _) => 4,
+        (Field::Address, Family::Ipv6) => 16,
+        (Field::Protocol, _) => 1,
+        (Field::Port, _) => 2,
+    }
+}
+
+/// Each of several parts begins at a register.
+fn length_of(of: Family, fields: &[Field]) -> u32 {
+    match fields {
+        [field] => length(of, *field).into(),
+        fields => fields.iter().map(|f| u32::from(length(of, *f)).next_multiple_of(4)).sum(),
+    }
+}
+
+fn data_of(of: Family, data: DataType) -> (u32, u32) {
+    let socket = [Field::Address, Field::Port];
+    match data {
+        DataType::Verdict => (VERDICT, 0),
+        DataType::Socket => (type_of(of, &socket), length_of(of, &socket)),
+    }
+}

@@ -1,0 +1,38 @@
+//! Tables.
+
+use nftnl::nftnl_sys as sys;
+use rulegen_ruleset::Family;
+use rulegen_ruleset::nftables::{Comment, Name};
+
+use super::raw::Object;
+use super::{family, userdata};
+
+pub(super) type RawTable = Object<sys::nftnl_table>;
+
+/// Which table a message is about.
+pub(super) fn named(of: Family, name: &Name) -> RawTable {
+    RawTable::new()
+        .u32(sys::NFTNL_TABLE_FAMILY, family::number(of).into())
+        .text(sys::NFTNL_TABLE_NAME, name.as_str())
+}
+
+/// A table without what is in it.
+pub(super) fn encode(of: Family, name: &Name, comment: &Comment) -> RawTable {
+    named(of, name)
+        .u32(sys::NFTNL_TABLE_FLAGS, 0)
+        .bytes(sys::NFTNL_TABLE_USERDATA, &userdata::of_comment(comment))
+}
+
+/// What is foreign about a table, apart from what is in it.
+pub(super) fn foreign(raw: &RawTable) -> Vec<String> {
+    // NFT_TABLE_F_* of linux/netfilter/nf_tables.h.
+    const FLAGS: [(u32, &str); 3] = [(1, "dormant"), (2, "owner"), (4, "persist")];
+    let held = raw.borrow().get_u32(sys::NFTNL_TABLE_FLAGS).unwrap_or_default();
+    let known = FLAGS.iter().filter(|(flag, _)| held & flag != 0);
+    let mut foreign: Vec<String> = known.map(|(_, name)| format!("the flag {name}")).collect();
+    let all = FLAGS.iter().fold(0, |all, (flag, _)| all | flag);
+    if held & !all != 0 {
+        foreign.push(format!("the flags {:#x}", held & !all));
+    }
+    foreign
+}

@@ -1,0 +1,155 @@
+//! What nft keeps beside tables, sets, elements and rules for its own use: comments, and how the
+//! keys of sets were spelled. The kernel only stores it.
+//!
+//! Type, length, value, each of the first two a byte (libnftnl/udata.h). The numbers of
+//! expressions, protocols and their fields are nft's own (include/expression.h, proto.h and
+//! datatype.h of nftables); as they lie in kernels, no version may change them.
+
+use rulegen_ruleset::Family;
+use rulegen_ruleset::nftables::{Comment, DataType, Field, Set};
+
+/// NFTNL_UDATA_{TABLE,RULE,SET_ELEM}_COMMENT.
+const COMMENT: u8 = 0;
+
+/// NFTNL_UDATA_SET_*.
+mod set {
+    pub(super) const KEY_BYTE_ORDER: u8 = 0;
+    pub(super) const DATA_BYTE_ORDER: u8 = 1;
+    pub(super) const KEY_TYPEOF: u8 = 3;
+    pub(super) const DATA_TYPEOF: u8 = 4;
+    pub(super) const DATA_INTERVAL: u8 = 6;
+    pub(super) const COMMENT: u8 = 7;
+}
+
+/// The comment on a table, an element or a rule.
+pub(super) fn of_comment(comment: &Comment) -> Vec<u8> {
+    let mut data = Vec::with_capacity(comment.as_str().len() + 3);
+    put_comment(&mut data, COMMENT, comment);
+    data
+}
+
+/// The same, read.
+pub(super) fn comment_of(data: &[u8]) -> Option<Comment> {
+    find(data, COMMENT).map(comment)
+}
+
+/// The comment on a set and how `nft list` is to show the set.
+pub(super) fn of_set(family: Family, of: &Set) -> Vec<u8> {
+    let mut data = Vec::new();
+    put_number(&mut data, set::KEY_BYTE_ORDER, byte_order(&of.key));
+    if of.data.is_some() {
+        put_number(&mut data, set::DATA_BYTE_ORDER, MIXED);
+    }
+    if of.is_by_example() {
+        put(&mut data, set::KEY_TYPEOF, &typeof_fields(family, &of.key));
+    }
+    if of.data == Some(DataType::Socket) {
+        put(&mut data, set::DATA_TYPEOF, &typeof_fields(family, &[Field::Address, Field::Port]));
+        put_number(&mut data, set::DATA_INTERVAL, 0);
+    }
+    put_comment(&mut data, set::COMMENT, &of.comment);
+    data
+}
+
+/// The comment on a set.
+pub(super) fn set_comment_of(data: &[u8]) -> Option<Comment> {
+    find(data, set::COMMENT).map(comment)
+}
+
+/// BYTEORDER_INVALID, for keys of several parts, and BYTEORDER_BIG_ENDIAN.
+const MIXED: u32 = 0;
+const BIG_ENDIAN: u32 = 2;
+
+fn byte_order(key: &[Field]) -> u32 {
+    match key {
+        [Field::Address | Field::Port] => BIG_ENDIAN,
+        _ => MIXED,
+    }
+}
+
+/// EXPR_CONCAT and the parts, by their turn.
+fn typeof_fields(family: Family, fields: &[Field]) -> Vec<u8> {
+    const CONCATENATION: u32 = 13;
+    let mut parts = Vec::new();
+    for (turn, field) in (0..).zip(fields) {
+        put(&mut parts, turn, &typeof_field(family, *field));
+    }
+    expression(CONCATENATION, &parts)
+}
+
+fn typeof_field(family: Family, field: Field) -> Vec<u8> {
+    const PAYLOAD: u32 = 7;
+    const META: u32 = 9;
+    const NUMBER: u32 = 23;
+    let mut about = Vec::new();
+    let kind = match field {
+        Field::Address => {
+            // PROTO_DESC_IP and IPHDR_DADDR, PROTO_DESC_IP6 and IP6HDR_DADDR.
+            let (protocol, destination) = match family {
+                Family::Ipv4 => (12, 12),
+                Family::Ipv6 => (13, 9),
+            };
+            put_number(&mut about, 0, protocol);
+            put_number(&mut about, 1, destination);
+            PAYLOAD
+        }
+        Field::Port => {
+            // PROTO_DESC_TH and THDR_DPORT.
+            put_number(&mut about, 0, 11);
+            put_number(&mut about, 1, 2);
+            PAYLOAD
+        }
+        Field::Protocol => {
+            // NFT_META_L4PROTO.
+            put_number(&mut about, 0, 16);
+            META
+        }
+        Field::Number => {
+            // NFT_NG_RANDOM, modulus and offset.
+            put_number(&mut about, 0, 1);
+            put_number(&mut about, 1, u32::MAX);
+            put_number(&mut about, 2, 0);
+            NUMBER
+        }
+    };
+    expression(kind, &about)
+}
+
+fn expression(kind: u32, about: &[u8]) -> Vec<u8> {
+    let mut data = Vec::new();
+    put_number(&mut data, 0, kind);
+    put(&mut data, 1, about);
+    data
+}
+
+fn put_number(data: &mut Vec<u8>, kind: u8, value: u32) {
+    put(data, kind, &value.to_ne_bytes());
+}
+
+fn put_comment(data: &mut Vec<u8>, kind: u8, comment: &Comment) {
+    let length = u8::try_from(comment.as_str().len() + 1).unwrap_or_default();
+    data.extend([kind, length]);
+    data.extend(comment.as_str().bytes());
+    data.push(0);
+}
+
+fn put(data: &mut Vec<u8>, kind: u8, value: &[u8]) {
+    data.extend([kind, u8::try_from(value.len()).unwrap_or_default()]);
+    data.extend(value);
+}
+
+fn find(mut data: &[u8], wanted: u8) -> Option<&[u8]> {
+    while let [kind, length, rest @ ..] = data {
+        let (value, behind) = rest.split_at_checked(usize::from(*length))?;
+        if *kind == wanted {
+            return Some(value);
+        }
+        data = behind;
+    }
+    None
+}
+
+fn comment(value: &[u8]) -> Comment {
+    let text = value.split(|byte| *byte == 0).next().unwrap_or_default();
+    Comment::from(String::from_utf8_lossy(text))
+}
