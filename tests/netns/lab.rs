@@ -11,7 +11,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::common::{root, stderr, stdout};
+use crate::common::{root, stderr};
 use crate::namespace::Namespace;
 use crate::traffic::{Answer, Proto, ask, serve};
 
@@ -116,19 +116,6 @@ impl Lab {
             .node
             .rulegen(&format!("-f {} --hostname-override node-1 {flags}", cluster.display()));
         assert!(output.status.success(), "{}", stderr(&output));
-    }
-
-    /// Loads the lab's cluster as the table that is printed for it.
-    pub(crate) fn load_table(&self, flags: &str) {
-        let cluster = root().join("tests/netns/cluster.yaml");
-        let arguments = format!(
-            "--dry-run --proxy-mode nftables -f {} --hostname-override node-1 {flags}",
-            cluster.display()
-        );
-        let printed = self.node.rulegen(&arguments);
-        assert!(printed.status.success(), "{}", stderr(&printed));
-        let file = self.node.file("table.nft", &stdout(&printed));
-        self.node.run(&format!("nft -f {file}"));
     }
 
     /// One request over TCP or UDP.

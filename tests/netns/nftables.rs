@@ -1,29 +1,75 @@
-//! The table as `nft` sees it: what is printed loads, is listed, and the list loads again.
+//! The table in the kernel: as `nft` sees it, read back, repaired, and written under a kill.
 
 use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rulegen_kernel::nftables::{Commit, Dataplane, Event, Generation, NfTables, Watcher};
+use rulegen_ruleset::Family;
+use rulegen_ruleset::nftables::{Held, Name};
 
 use crate::common::{root, stderr, stdout};
+use crate::lab::{From, Lab};
 use crate::namespace::Namespace;
+use crate::traffic::{Answer, Proto};
+
+const MODE: &str = "--proxy-mode nftables";
+
+/// The arguments for each golden case that has a table.
+fn golden_cases() -> Vec<(PathBuf, String)> {
+    let folders = fs::read_dir(root().join("tests/golden")).unwrap();
+    let mut cases: Vec<(PathBuf, String)> = folders
+        .map(|entry| entry.unwrap().path())
+        .filter(|folder| ["ipv4.nft", "ipv6.nft"].iter().any(|name| folder.join(name).exists()))
+        .map(|folder| {
+            let flags = fs::read_to_string(folder.join("flags")).unwrap_or_default();
+            let arguments = format!("{MODE} -f cluster.yaml {}", flags.replace('\n', " "));
+            (folder, arguments)
+        })
+        .collect();
+    cases.sort();
+    assert!(cases.len() >= 12, "only {} cases were found", cases.len());
+    cases
+}
+
+/// The program, in a folder of a namespace; it must succeed.
+fn rulegen_in(namespace: &Namespace, folder: &std::path::Path, arguments: &str) -> String {
+    let program = env!("CARGO_BIN_EXE_rulegen");
+    let output = namespace.shell(&format!("cd {} && {program} {arguments}", folder.display()));
+    assert!(output.status.success(), "{}: {}", folder.display(), stderr(&output));
+    stdout(&output) + &stderr(&output)
+}
+
+/// Elements of one set are listed in an order of the kernel's own.
+fn sorted_list(namespace: &Namespace) -> Vec<String> {
+    let listed = namespace.run("nft list ruleset");
+    let mut lines: Vec<String> = listed
+        .lines()
+        .map(|line| line.trim().trim_start_matches("elements = { ").trim_end_matches([',', '}']))
+        .map(|line| line.trim().to_owned())
+        .collect();
+    lines.sort();
+    lines
+}
+
+fn generation(namespace: &Namespace) -> Generation {
+    namespace.inside(|| NfTables::open().unwrap().generation().unwrap())
+}
 
 #[test]
 fn a_printed_table_is_listed_and_its_list_is_a_fixed_point() {
-    let mut tables: Vec<_> = fs::read_dir(root().join("tests/golden"))
-        .unwrap()
-        .flat_map(|entry| {
-            ["ipv4.nft", "ipv6.nft"].map(|name| entry.as_ref().unwrap().path().join(name))
-        })
-        .filter(|path| path.exists())
-        .collect();
-    tables.sort();
-    assert!(tables.len() >= 12, "only {} tables were found", tables.len());
     let (first, second) = (Namespace::new("listed"), Namespace::new("listed-again"));
-    for table in tables {
-        first.run(&format!("nft -c -f {}", table.display()));
-        first.run(&format!("nft -f {}", table.display()));
+    for (folder, arguments) in golden_cases() {
+        let printed = rulegen_in(&first, &folder, &format!("--dry-run {arguments} 2>/dev/null"));
+        let file = first.file("printed.nft", &printed);
+        first.run(&format!("nft -c -f {file} && nft -f {file}"));
         let listed = first.run("nft list ruleset");
         let file = second.file("listed.nft", &listed);
         second.run(&format!("nft -f {file}"));
-        assert_eq!(second.run("nft list ruleset"), listed, "{}", table.display());
+        assert_eq!(second.run("nft list ruleset"), listed, "{}", folder.display());
         for namespace in [&first, &second] {
             namespace.run("nft flush ruleset");
         }
@@ -31,14 +77,320 @@ fn a_printed_table_is_listed_and_its_list_is_a_fixed_point() {
 }
 
 #[test]
-fn only_printing_is_there_for_nftables() {
-    let namespace = Namespace::new("printing");
-    let cluster = root().join("tests/netns/cluster.yaml");
-    for command in ["apply", "diff"] {
-        let output =
-            namespace.rulegen(&format!("{command} --proxy-mode nftables -f {}", cluster.display()));
-        assert!(!output.status.success(), "{}", stdout(&output));
-        assert!(stderr(&output).contains("only prints"), "{}", stderr(&output));
+fn what_is_applied_is_what_is_printed_and_is_written_once() {
+    let (applied, printed) = (Namespace::new("applied"), Namespace::new("printed"));
+    for (folder, arguments) in golden_cases() {
+        rulegen_in(&applied, &folder, &arguments);
+        let text = rulegen_in(&printed, &folder, &format!("--dry-run {arguments} 2>/dev/null"));
+        let file = printed.file("printed.nft", &text);
+        printed.run(&format!("nft -f {file}"));
+        let list = sorted_list(&printed);
+        assert_eq!(sorted_list(&applied), list, "{}", folder.display());
+        let before = generation(&applied);
+        let said = rulegen_in(&applied, &folder, &arguments);
+        assert_eq!(said.matches("nothing to do").count(), 2, "{}: {said}", folder.display());
+        assert_eq!(rulegen_in(&applied, &folder, &format!("diff {arguments} 2>/dev/null")), "");
+        assert_eq!(generation(&applied), before, "{}: something was written", folder.display());
+        // What nft made of the text is made ours without a word changed.
+        rulegen_in(&printed, &folder, &arguments);
+        assert_eq!(sorted_list(&printed), list, "{}", folder.display());
+        for namespace in [&applied, &printed] {
+            namespace.run("nft flush ruleset");
+        }
     }
-    assert_eq!(namespace.run("nft list ruleset"), "");
+}
+
+/// Changes by others, each with what tells of it.
+const DRIFT: &[(&str, &str)] = &[
+    ("nft flush ruleset", "deleted table ip rulegen"),
+    ("nft delete table ip6 rulegen", "deleted table ip6 rulegen"),
+    ("nft add rule ip rulegen services accept", "added rule of ip rulegen services"),
+    ("nft insert rule ip rulegen nat-output return", "added rule of ip rulegen nat-output"),
+    ("nft flush chain ip rulegen services", "deleted rule of ip rulegen services"),
+    ("nft add chain ip rulegen mine", "added chain ip rulegen mine"),
+    ("nft add set ip rulegen mine '{ type ipv4_addr; }'", "added set ip rulegen mine"),
+    (
+        "nft add element ip rulegen cluster-ips '{ 9.9.9.9 }'",
+        "added element of ip rulegen cluster-ips",
+    ),
+    (
+        "nft 'delete element ip rulegen cluster-ips { 10.96.0.10 };
+         add element ip rulegen cluster-ips { 10.96.0.10 comment \"other\" }'",
+        "deleted element of ip rulegen cluster-ips",
+    ),
+    (
+        "nft delete element ip rulegen services '{ 10.96.0.10 . tcp . 80 }'",
+        "deleted element of ip rulegen services",
+    ),
+    (
+        "nft 'delete element ip rulegen services { 10.96.0.10 . tcp . 80 };
+         add element ip rulegen services { 10.96.0.10 . tcp . 80 : goto reject-chain }'",
+        "added element of ip rulegen services",
+    ),
+    (
+        "nft add element ip rulegen services '{ 9.9.9.9 . icmp . 1 : drop }'",
+        "element of ip rulegen services",
+    ),
+    ("nft add counter ip rulegen mine", "object ip rulegen mine"),
+    ("nft add chain ip rulegen nat-output '{ policy drop; }'", "chain ip rulegen nat-output"),
+    ("nft 'add table ip rulegen { flags dormant; }'", "table ip rulegen"),
+    (
+        "nft 'add chain ip rulegen mine; add rule ip rulegen services ip daddr 9.9.9.9 jump mine'",
+        "mine",
+    ),
+    (
+        "nft 'add set ip rulegen mine { type ipv4_addr; }; add rule ip rulegen services ip daddr @mine drop'",
+        "mine",
+    ),
+    ("nft add chain ip rulegen mine '{ type filter hook input priority 5; policy drop; }'", "mine"),
+];
+
+#[test]
+fn drift_is_noticed_named_and_repaired_within_a_second() {
+    let namespace = Namespace::new("drift");
+    namespace.run("nft add table ip others; nft add chain ip others theirs");
+    let arguments = format!("-f {} --hostname-override node-1 {MODE}", example("loadbalancer"));
+    assert!(namespace.rulegen(&arguments).status.success());
+    let wanted = sorted_list(&namespace);
+    let tables = [Family::Ipv4, Family::Ipv6].map(|family| (family, Name::from("rulegen")));
+    let mut watcher = namespace.inside(|| Watcher::open(&tables).unwrap());
+    for (change, named) in DRIFT {
+        let begin = Instant::now();
+        namespace.run(&change.replace('\n', " "));
+        let commit = drifted(&mut watcher);
+        assert_eq!(commit.writer.program, "nft", "{change}");
+        assert!(commit.writer.pid > 0, "{change}");
+        let told = commit.changes.iter().any(|told| told.contains(named));
+        assert!(told, "{change}: {:?}", commit.changes);
+        let diff = namespace.rulegen(&format!("diff {arguments}"));
+        assert_eq!(diff.status.code(), Some(1), "{change}: {}", stderr(&diff));
+        let repaired = namespace.rulegen(&arguments);
+        assert!(repaired.status.success(), "{change}: {}", stderr(&repaired));
+        assert!(begin.elapsed() < Duration::from_secs(1), "{change}: it took too long");
+        // nft flush ruleset took the others' table away, too, which is none of our business.
+        namespace.run("nft add table ip others; nft add chain ip others theirs");
+        assert_eq!(sorted_list(&namespace), wanted, "{change}");
+        while !watcher.next(Some(Duration::from_millis(50))).unwrap().is_empty() {}
+    }
+}
+
+/// The next commit that changed our tables.
+fn drifted(watcher: &mut Watcher) -> Commit {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < deadline {
+        for event in watcher.next(Some(Duration::from_secs(1))).unwrap() {
+            match event {
+                Event::Commit(commit) if commit.changes.is_empty() => {}
+                Event::Commit(commit) => return commit,
+                Event::Lost => panic!("events were lost"),
+            }
+        }
+    }
+    panic!("nothing was heard");
+}
+
+#[test]
+fn own_commits_are_told_from_others_and_other_tables_are_no_matter() {
+    let namespace = Namespace::new("own");
+    let name = Name::from("rulegen");
+    let tables = [(Family::Ipv4, name.clone())];
+    namespace.inside(|| {
+        let mut watcher = Watcher::open(&tables).unwrap();
+        let mut kernel = NfTables::open().unwrap();
+        namespace.run("nft add table ip other; nft add table ip6 rulegen");
+        namespace.run("nft add table ip rulegen");
+        assert_eq!(kernel.delete(&tables).unwrap().len(), 1);
+        let mut commits = Vec::new();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while commits.len() < 4 {
+            assert!(Instant::now() < deadline, "{commits:?}");
+            for event in watcher.next(Some(Duration::from_secs(1))).unwrap() {
+                let Event::Commit(commit) = event else { panic!("events were lost") };
+                commits.push((commit.writer.port == kernel.port(), commit.changes));
+            }
+        }
+        let none = Vec::<String>::new();
+        let wanted = [
+            (false, none.clone()),
+            (false, none),
+            (false, vec!["added table ip rulegen".to_owned()]),
+            (true, vec!["deleted table ip rulegen".to_owned()]),
+        ];
+        assert_eq!(commits, wanted);
+    });
+}
+
+#[test]
+fn a_refused_operation_is_named() {
+    use rulegen_kernel::nftables::Error;
+    use rulegen_ruleset::nftables::{Operation, Transaction};
+    let namespace = Namespace::new("refused");
+    let table = Name::from("rulegen");
+    let gone = Name::from("gone");
+    let operations = vec![Operation::DeleteTable, Operation::DeleteChain(&gone)];
+    let transaction = Transaction { family: Family::Ipv6, table: &table, operations };
+    let refused = namespace
+        .inside(|| NfTables::open().unwrap().commit(None, std::slice::from_ref(&transaction)));
+    let error = refused.unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, Error::Refused(ref all) if all.len() == 2), "{text}");
+    for part in ["delete table ip6 rulegen: ENOENT", "delete chain ip6 rulegen gone: ENOENT"] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+/// What somebody else commits between reading and writing makes the writing void.
+#[test]
+fn a_transaction_on_an_old_state_is_refused() {
+    use rulegen_kernel::nftables::Error;
+    use rulegen_ruleset::nftables::{Operation, Transaction};
+    let namespace = Namespace::new("stale");
+    let table = Name::from("rulegen");
+    namespace.run("nft add table ip rulegen");
+    let operations = vec![Operation::DeleteTable];
+    let transaction = Transaction { family: Family::Ipv4, table: &table, operations };
+    let refused = namespace.inside(|| {
+        let mut kernel = NfTables::open().unwrap();
+        let (generation, _) = kernel.read(&[(Family::Ipv4, &table)]).unwrap();
+        namespace.run("nft add table ip other");
+        kernel.commit(Some(generation), std::slice::from_ref(&transaction))
+    });
+    assert!(matches!(refused, Err(Error::Stale)), "{refused:?}");
+    assert!(namespace.run("nft list ruleset").contains("table ip rulegen"));
+}
+
+fn example(name: &str) -> String {
+    root().join("examples").join(format!("{name}.yaml")).display().to_string()
+}
+
+/// So many Services beside the lab's, so that a kill has time to come in between.
+const MORE_SERVICES: usize = 60;
+
+/// Two states of the lab's cluster, with an endpoint more or less for all but the Service that
+/// is asked all the while.
+fn two_states(namespace: &Namespace) -> [String; 2] {
+    let lab = fs::read_to_string(root().join("tests/netns/cluster.yaml")).unwrap();
+    [1, 2].map(|endpoints| {
+        let more: String = (0..MORE_SERVICES).map(|n| service(n, endpoints)).collect();
+        namespace.file(&format!("state-{endpoints}.yaml"), format!("{lab}\n{more}").as_str())
+    })
+}
+
+fn service(n: usize, endpoints: usize) -> String {
+    let (high, low) = (n / 200, n % 200 + 1);
+    let addresses: String = (0..endpoints)
+        .map(|e| {
+            format!("- {{addresses: [10.250.{high}.{}], conditions: {{ready: true}}}}\n", low + e)
+        })
+        .collect();
+    format!(
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: more-{n}, namespace: more}}\n\
+         spec: {{clusterIP: 10.97.{high}.{low}, clusterIPs: [10.97.{high}.{low}], ports: [{{port: 80}}]}}\n\
+         ---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n\
+         metadata: {{name: more-{n}, namespace: more, labels: {{kubernetes.io/service-name: more-{n}}}}}\n\
+         ports: [{{port: 80}}]\nendpoints:\n{addresses}"
+    )
+}
+
+/// The tables without the kernel's own numbers for rules, which each writing changes.
+fn held(namespace: &Namespace) -> Vec<Option<Held>> {
+    let name = Name::from("rulegen");
+    let read = || NfTables::open().unwrap().read(&[(Family::Ipv4, &name), (Family::Ipv6, &name)]);
+    let (_, mut held) = namespace.inside(read).unwrap();
+    let rules = held
+        .iter_mut()
+        .flatten()
+        .flat_map(|table| table.chains.values_mut().flatten())
+        .flat_map(|chain| &mut chain.rules);
+    rules.for_each(|rule| rule.handle = 0);
+    held
+}
+
+#[test]
+fn a_kill_at_any_point_leaves_one_state_whole_and_no_connection_refused() {
+    const RUNS: u32 = 200;
+    let lab = Lab::new("kill");
+    let states = two_states(&lab.node);
+    let arguments = |state: &str| format!("-f {state} --hostname-override node-1 {MODE}");
+    let mut wholes = Vec::new();
+    let mut longest = Duration::ZERO;
+    for state in states.iter().chain(&states) {
+        let begin = Instant::now();
+        assert!(lab.node.rulegen(&arguments(state)).status.success());
+        longest = longest.max(begin.elapsed());
+        wholes.push(held(&lab.node));
+    }
+    assert_ne!(wholes[0], wholes[1]);
+    assert_eq!(wholes[0], wholes[2]);
+
+    let (stop, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        let traffic = scope.spawn(|| {
+            let to = "10.96.0.10:80".parse().unwrap();
+            while !stop.load(Ordering::Relaxed) {
+                let answer = lab.ask(From::BridgedPod, Proto::Tcp, to);
+                assert!(matches!(answer, Answer::From { .. }), "{answer:?}");
+                asked.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let mut found = [0_u32; 2];
+        for run in 0..RUNS {
+            // The state that is not there now, stopped somewhere between its start and its end.
+            let index = usize::from(held(&lab.node) == wholes[0]);
+            kill_after(&lab.node, &arguments(&states[index]), longest * run / RUNS);
+            let now = held(&lab.node);
+            let state = wholes.iter().take(2).position(|whole| *whole == now);
+            found[state.expect("a mixture of two states")] += 1;
+            assert!(!traffic.is_finished(), "a connection failed");
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(found.iter().all(|count| *count > 0), "{found:?}");
+        assert!(asked.load(Ordering::Relaxed) > 100, "hardly any traffic");
+    });
+}
+
+fn kill_after(namespace: &Namespace, arguments: &str, time: Duration) {
+    let program = env!("CARGO_BIN_EXE_rulegen");
+    let mut child = Command::new("ip")
+        .args(["netns", "exec", &namespace.name, program])
+        .args(arguments.split(' '))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Not a wait for something: the moment of the kill is what is varied.
+    thread::sleep(time);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// Affinity: the client of an endpoint that is gone goes elsewhere at once, and is not led back
+/// when the endpoint returns.
+#[test]
+fn a_removed_endpoint_loses_its_clients() {
+    let lab = Lab::new("loses");
+    let lab_cluster = fs::read_to_string(root().join("tests/netns/cluster.yaml")).unwrap();
+    let arguments = |file: &str| format!("-f {file} --hostname-override node-1 {MODE}");
+    let whole = lab.node.file("whole.yaml", &lab_cluster);
+    assert!(lab.node.rulegen(&arguments(&whole)).status.success());
+    let to = "10.96.0.70:80".parse().unwrap();
+    let endpoint = || match lab.ask(From::BridgedPod, Proto::Tcp, to) {
+        Answer::From { endpoint, .. } => endpoint,
+        other => panic!("{other:?}"),
+    };
+    let first = endpoint();
+    let without: String = lab_cluster
+        .split("---\n")
+        .map(|document| match document.contains("service-name: sticky") {
+            true => {
+                document.replace(&format!("addresses: [{}]", first.ip()), "addresses: [10.244.9.9]")
+            }
+            false => document.to_owned(),
+        })
+        .collect::<Vec<_>>()
+        .join("---\n");
+    assert_ne!(without, lab_cluster, "the endpoint was not found in the manifest");
+    let without = lab.node.file("without.yaml", &without);
+    assert!(lab.node.rulegen(&arguments(&without)).status.success());
+    let clients = lab.node.run("nft list table ip rulegen");
+    assert!(!clients.contains("expires"), "a client was kept:\n{clients}");
 }

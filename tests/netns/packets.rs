@@ -152,6 +152,7 @@ const TABLE: &[(&[From], To, Expect)] = &[
 ];
 
 const CLUSTER_CIDR: &str = "--cluster-cidr 10.244.0.0/16,fd00:10:244::/48";
+const NFTABLES: &str = "--proxy-mode nftables --cluster-cidr 10.244.0.0/16,fd00:10:244::/48";
 
 #[test]
 fn every_behaviour_with_the_nft_variant() {
@@ -172,7 +173,7 @@ fn every_behaviour_with_the_legacy_variant() {
 #[test]
 fn every_behaviour_with_nftables() {
     let lab = Lab::new("table");
-    lab.load_table(&format!("{CLUSTER_CIDR} --nodeport-addresses 0.0.0.0/0,::/0"));
+    lab.apply(&format!("{NFTABLES} --nodeport-addresses 0.0.0.0/0,::/0"));
     check(&lab, TABLE);
     sctp(&lab);
     // What iptables lets pass: ports that no Service has at a cluster IP, cluster IPs that no
@@ -188,7 +189,7 @@ fn every_behaviour_with_nftables() {
 #[test]
 fn node_ports_with_nftables() {
     let lab = Lab::new("table-ports");
-    lab.load_table(CLUSTER_CIDR);
+    lab.apply(NFTABLES);
     check(
         &lab,
         &[
@@ -412,7 +413,7 @@ fn affinity_sticks_and_expires() {
     for (variant, family) in [("nft", 0), ("legacy", 1), ("nftables", 0), ("nftables", 1)] {
         let lab = Lab::new("sticky");
         match variant {
-            "nftables" => lab.load_table(CLUSTER_CIDR),
+            "nftables" => lab.apply(NFTABLES),
             variant => lab.apply(&format!("{CLUSTER_CIDR} --iptables-variant {variant}")),
         }
         let to = ClusterIp(70).address(family).unwrap();
@@ -445,7 +446,7 @@ fn the_choice_is_even() {
     lab.apply(CLUSTER_CIDR);
     expect_even(&lab, REQUESTS);
     let lab = Lab::new("even-table");
-    lab.load_table(CLUSTER_CIDR);
+    lab.apply(NFTABLES);
     expect_even(&lab, REQUESTS);
 }
 

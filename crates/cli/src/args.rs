@@ -68,10 +68,10 @@ pub(crate) enum Command {
     Diff(DiffArgs),
     /// Follow a packet through the rules: which it meets, where it ends and how probably
     Explain(ExplainArgs),
-    /// Remove everything that rulegen or kube-proxy put into iptables
+    /// Remove everything that rulegen or kube-proxy put into the kernel
     ///
-    /// Removes the KUBE-* chains of kube-proxy and the jumps to them, from both variants of
-    /// iptables. What belongs to others stays as it is: chains of kubelet (KUBE-KUBELET-CANARY,
+    /// Removes the nftables tables rulegen and kube-proxy, and the KUBE-* chains of kube-proxy
+    /// and the jumps to them from both variants of iptables. What belongs to others stays as it is: chains of kubelet (KUBE-KUBELET-CANARY,
     /// KUBE-IPTABLES-HINT, and KUBE-FIREWALL where kubelet is), of network plugins, and yours.
     Cleanup(CleanupArgs),
     /// Print the completion script of a shell
@@ -236,8 +236,7 @@ pub(crate) struct ProxyArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// iptables or nftables; nftables is so far only printed (--dry-run) [default: the
-    /// configuration's mode, else iptables]
+    /// iptables or nftables [default: the configuration's mode, else iptables]
     #[arg(long, value_name = "MODE")]
     pub(crate) proxy_mode: Option<String>,
 

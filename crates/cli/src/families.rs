@@ -16,7 +16,16 @@ pub(crate) fn chosen(choice: FamilyChoice) -> &'static [IpFamily] {
     }
 }
 
-/// The same on this host: where none is asked for, those that it has.
+/// The same on this host in nftables mode: where none is asked for, those that it has.
+pub(crate) fn of_nftables(choice: Option<FamilyChoice>) -> &'static [IpFamily] {
+    match choice {
+        Some(choice) => chosen(choice),
+        None if rulegen_kernel::host::has_ipv6() => chosen(FamilyChoice::Dual),
+        None => only_ipv4("IPv6 is not there or switched off"),
+    }
+}
+
+/// The same in iptables mode.
 pub(crate) fn on_this_host(choice: Option<FamilyChoice>, variant: Variant) -> &'static [IpFamily] {
     if let Some(choice) = choice {
         return chosen(choice);
@@ -27,6 +36,10 @@ pub(crate) fn on_this_host(choice: Option<FamilyChoice>, variant: Variant) -> &'
             (false, _) => "IPv6 is not there or switched off",
             (true, false) => "ip6tables is not installed",
         };
-    say(&format!("note: {missing}: only IPv4 is worked on (--ip-family dual insists on both)"));
+    only_ipv4(missing)
+}
+
+fn only_ipv4(why: &str) -> &'static [IpFamily] {
+    say(&format!("note: {why}: only IPv4 is worked on (--ip-family dual insists on both)"));
     chosen(FamilyChoice::Ipv4)
 }

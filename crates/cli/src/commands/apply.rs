@@ -6,10 +6,12 @@ use std::thread;
 use anyhow::{Context, Result};
 use rulegen_compiler::iptables::OURS;
 use rulegen_kernel::iptables::{Variant, holds_chain};
-use rulegen_model::IpFamily;
+use rulegen_kernel::nftables::{NfTables, reconcile};
+use rulegen_model::{IpFamily, ProxyMode};
 use rulegen_ruleset::iptables::{Change, Table, Transaction, diff};
+use rulegen_ruleset::nftables;
 
-use super::{compile, exit_code, iptables, refuse_incomplete, refuse_nftables, variant};
+use super::{compile, exit_code, iptables, refuse_incomplete, tables, variant};
 use crate::args::ApplyArgs;
 use crate::families;
 use crate::input::{self, Input};
@@ -17,24 +19,47 @@ use crate::problems::say;
 
 pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode> {
     let input = input::load(&args.input, &args.proxy)?;
-    refuse_nftables(&input)?;
     refuse_incomplete(&input)?;
     if args.input.strict && input.worst == Some(rulegen_model::Severity::Warning) {
         anyhow::bail!("the input has warnings and --strict is given, so nothing is applied");
     }
+    match input.config.mode {
+        ProxyMode::Iptables => apply_iptables(args, &input)?,
+        ProxyMode::Nftables => apply_nftables(args, &input)?,
+    }
+    let code = exit_code(&input, args.input.strict);
+    std::mem::forget(input);
+    Ok(code)
+}
+
+fn apply_nftables(args: &ApplyArgs, input: &Input) -> Result<()> {
+    let wanted = tables(input, families::of_nftables(args.family.ip_family));
+    let said = reconcile(&mut NfTables::open()?, &wanted, |transactions| {
+        transactions.iter().map(describe_transaction).collect::<Vec<String>>()
+    })?;
+    said.iter().for_each(|line| say(line));
+    // Freeing a large cluster piece by piece takes longer than compiling it.
+    std::mem::forget(wanted);
+    Ok(())
+}
+
+fn describe_transaction(transaction: &nftables::Transaction<'_>) -> String {
+    let (family, table) = (transaction.family.word(), transaction.table);
+    format!("{family} {table}: {}", transaction.summary())
+}
+
+fn apply_iptables(args: &ApplyArgs, input: &Input) -> Result<()> {
     let variant = variant(&args.kernel)?;
     // Asking takes 10 ms, a tenth of applying 1,000 Services: it is done meanwhile.
     let others = thread::Builder::new()
         .spawn(move || others_in_use(variant))
         .context("a thread cannot be started")?;
     for family in families::on_this_host(args.family.ip_family, variant) {
-        apply(args, &input, *family, variant)?;
+        apply(args, input, *family, variant)?;
     }
     others.join().unwrap_or_default().into_iter().for_each(warn_of_other);
-    hint_at_localnet(&input);
-    let code = exit_code(&input, args.input.strict);
-    std::mem::forget(input);
-    Ok(code)
+    hint_at_localnet(input);
+    Ok(())
 }
 
 fn apply(args: &ApplyArgs, input: &Input, family: IpFamily, variant: Variant) -> Result<()> {

@@ -6,16 +6,27 @@ use anyhow::Result;
 use rulegen_compiler::family as family_of;
 use rulegen_compiler::iptables::removal_of_everything;
 use rulegen_kernel::iptables::{Iptables, Variant, installed, is_installed};
+use rulegen_kernel::nftables::NfTables;
 use rulegen_model::IpFamily;
+use rulegen_ruleset::Family;
+use rulegen_ruleset::nftables::Name;
 
+use super::TABLE;
 use super::apply::summary;
 use crate::args::CleanupArgs;
 use crate::problems::{print_error, say};
+
+/// What kube-proxy's table is called (pkg/proxy/nftables/proxier.go).
+const KUBE_PROXY_TABLE: &str = "kube-proxy";
 
 /// Goes through both variants and families, whatever fails on the way, and tells all of it. A
 /// family that is switched off may have been on when the rules were made.
 pub(crate) fn run(args: &CleanupArgs) -> Result<ExitCode> {
     let mut failed = false;
+    if let Err(error) = delete_tables() {
+        print_error(&error);
+        failed = true;
+    }
     for variant in installed()? {
         for family in IpFamily::BOTH.into_iter().filter(|f| is_installed(family_of(*f), variant)) {
             if let Err(error) = clean(args, variant, family) {
@@ -25,6 +36,25 @@ pub(crate) fn run(args: &CleanupArgs) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::from(u8::from(failed)))
+}
+
+/// The tables of both programs' nftables modes, each as a whole.
+fn delete_tables() -> Result<()> {
+    let names = [TABLE, KUBE_PROXY_TABLE].map(Name::from);
+    let families = [Family::Ipv4, Family::Ipv6];
+    let tables: Vec<(Family, Name)> =
+        families.into_iter().flat_map(|family| names.clone().map(|name| (family, name))).collect();
+    let deleted = match NfTables::open().and_then(|mut kernel| kernel.delete(&tables)) {
+        Err(error) if error.is_absence() => Vec::new(),
+        deleted => deleted?,
+    };
+    for (family, table) in &deleted {
+        say(&format!("{} {table}: table deleted", family.word()));
+    }
+    if deleted.is_empty() {
+        say("nftables: nothing to do");
+    }
+    Ok(())
 }
 
 fn clean(args: &CleanupArgs, variant: Variant, family: IpFamily) -> Result<()> {

@@ -1,18 +1,22 @@
 //! `rulegen diff`: what apply would change.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use anyhow::Result;
 use rulegen_compiler::iptables::OURS;
-use rulegen_model::{IpFamily, Severity};
+use rulegen_kernel::nftables::{Dataplane, NfTables};
+use rulegen_model::{IpFamily, ProxyMode, Severity};
+use rulegen_ruleset::Family;
 use rulegen_ruleset::iptables::{Change, Ruleset, Table, Transaction, diff};
+use rulegen_ruleset::nftables::{self, Line, Name};
 
-use super::{compile, iptables, print, refuse_nftables, variant};
+use super::{compile, iptables, print, tables, variant};
 use crate::args::DiffArgs;
 use crate::families;
-use crate::input;
+use crate::input::{self, Input};
 use crate::problems::print_error;
 
 /// As kubectl diff and diff(1): 0 nothing, 1 something, 2 it could not be found out.
@@ -26,21 +30,68 @@ pub(crate) fn run(args: &DiffArgs) -> Result<ExitCode> {
 
 fn compare(args: &DiffArgs) -> Result<u8> {
     let input = input::load(&args.input, &args.proxy)?;
-    refuse_nftables(&input)?;
-    let variant = variant(&args.kernel)?;
-    let mut differs = false;
-    for family in families::on_this_host(args.family.ip_family, variant) {
-        let held = iptables(*family, variant, &args.kernel).save()?;
-        let wanted = compile(&input, *family);
-        let transaction = diff(&held, &wanted, &OURS);
-        differs |= !transaction.is_empty();
-        print(&describe(*family, &held, &transaction))?;
-    }
+    let differs = match input.config.mode {
+        ProxyMode::Iptables => compare_iptables(args, &input)?,
+        ProxyMode::Nftables => compare_nftables(args, &input)?,
+    };
     Ok(match input.worst {
         Some(Severity::Unread | Severity::Error) => 2,
         Some(Severity::Warning) if args.input.strict => 2,
         _ => u8::from(differs),
     })
+}
+
+fn compare_nftables(args: &DiffArgs, input: &Input) -> Result<bool> {
+    let wanted = tables(input, families::of_nftables(args.family.ip_family));
+    let names: Vec<(Family, &Name)> =
+        wanted.iter().map(|table| (table.family, &table.name)).collect();
+    let (_, held) = NfTables::open()?.read(&names)?;
+    let mut differs = false;
+    for (held, wanted) in held.iter().zip(&wanted) {
+        let transaction = nftables::diff(held.as_ref(), wanted);
+        differs |= !transaction.is_empty();
+        print(&describe_lines(transaction.lines()))?;
+    }
+    Ok(differs)
+}
+
+/// One line a rule or element, each chain and set named once.
+fn describe_lines(lines: impl Iterator<Item = Line>) -> String {
+    let paint = Paint::for_stdout();
+    let mut parts: Vec<String> = Vec::new();
+    let mut known: HashMap<String, usize> = HashMap::new();
+    let mut at = 0;
+    for line in lines {
+        let line = match line {
+            Line::Heading(heading) => {
+                at = *known.entry(heading).or_insert_with_key(|heading| {
+                    parts.push(format!("{}\n", paint.bold(heading)));
+                    parts.len() - 1
+                });
+                continue;
+            }
+            Line::Gone(line) => paint.goes(&format!("  -{line}")),
+            Line::New(line) => paint.comes(&format!("  +{line}")),
+        };
+        if let Some(part) = parts.get_mut(at) {
+            part.push_str(&line);
+            part.push('\n');
+        }
+    }
+    parts.concat()
+}
+
+fn compare_iptables(args: &DiffArgs, input: &Input) -> Result<bool> {
+    let variant = variant(&args.kernel)?;
+    let mut differs = false;
+    for family in families::on_this_host(args.family.ip_family, variant) {
+        let held = iptables(*family, variant, &args.kernel).save()?;
+        let wanted = compile(input, *family);
+        let transaction = diff(&held, &wanted, &OURS);
+        differs |= !transaction.is_empty();
+        print(&describe(*family, &held, &transaction))?;
+    }
+    Ok(differs)
 }
 
 /// One line a rule: what goes, then what comes, chain by chain.

@@ -4,13 +4,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use rulegen_compiler::{nftables, plan};
 use rulegen_model::ProxyMode;
 use rulegen_ruleset::iptables::Ruleset;
-use rulegen_ruleset::nftables::Table;
 use serde::Serialize;
 
-use super::{compile, exit_code, print_with};
+use super::{compile, exit_code, print_with, tables};
 use crate::WrongUsage;
 use crate::args::{ApplyArgs, FamilyChoice, OutputForm};
 use crate::families;
@@ -64,9 +62,7 @@ fn print_nftables(
     choice: Option<FamilyChoice>,
 ) -> Result<()> {
     let choice = choice.unwrap_or(FamilyChoice::Dual);
-    let compile = |family| nftables::table(&plan(&input.snapshot, &input.config, family), TABLE);
-    let tables: Vec<Table> =
-        families::chosen(choice).iter().map(|family| compile(*family)).collect();
+    let tables = tables(input, families::chosen(choice));
     let printed = match form {
         Some(OutputForm::IptablesSave) => return Err(misfit("iptables-save", "nftables")),
         Some(OutputForm::Json) => print_json(&tables),
@@ -77,9 +73,6 @@ fn print_nftables(
     std::mem::forget(tables);
     printed
 }
-
-/// What our table is called.
-const TABLE: &str = "rulegen";
 
 fn print_json<T: Serialize>(tables: &[T]) -> Result<()> {
     print_with(|out| {

@@ -12,10 +12,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use rulegen_compiler::iptables::{KUBELET_CHAINS, ruleset};
-use rulegen_compiler::{family as family_of, plan};
+use rulegen_compiler::{family as family_of, nftables, plan};
 use rulegen_kernel::iptables::{Iptables, Variant, choose};
 use rulegen_model::{IpFamily, ProxyMode, Severity};
 use rulegen_ruleset::iptables::Ruleset;
+use rulegen_ruleset::nftables::Table;
 
 use crate::args::{KernelArgs, VariantChoice};
 use crate::input::Input;
@@ -24,6 +25,15 @@ use crate::input::Input;
 fn compile(input: &Input, family: IpFamily) -> Ruleset {
     ruleset(&plan(&input.snapshot, &input.config, family))
 }
+
+/// The nftables tables of these families.
+fn tables(input: &Input, families: &[IpFamily]) -> Vec<Table> {
+    let compile = |family| nftables::table(&plan(&input.snapshot, &input.config, family), TABLE);
+    families.iter().map(|family| compile(*family)).collect()
+}
+
+/// What our table is called.
+const TABLE: &str = "rulegen";
 
 /// Refuses to change the kernel by an input of which a part is missing: its Services would be
 /// taken for deleted.
