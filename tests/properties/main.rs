@@ -14,3 +14,5 @@ mod cluster;
 mod laws;
 mod layout;
 mod meaning;
+mod reconcile;
+mod twin;

@@ -1,0 +1,252 @@
+//! Whatever the kernel held and whatever goes wrong: in the end it holds what is wanted, or what
+//! it held, and nobody else's table was touched.
+
+use nix::errno::Errno;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use rulegen_compiler::nftables;
+use rulegen_kernel::nftables::{Error, reconcile};
+use rulegen_model::{ProxyConfig, ProxyMode};
+use rulegen_ruleset::Family;
+use rulegen_ruleset::nftables::{
+    BaseChain, ChainKind, Element, Expression, Held, HeldChain, HeldRule, Hook, Name, Operation,
+    Table, Transaction, Verdict,
+};
+use serde_json::Value;
+
+use crate::cluster::{config, objects, plans};
+use crate::twin::{Fault, Twin};
+
+fn tables(objects: &[Value], config: &ProxyConfig) -> Vec<Table> {
+    let config = ProxyConfig { mode: ProxyMode::Nftables, ..config.clone() };
+    plans(objects, &config).map(|(_, plan)| nftables::table(&plan, "rulegen")).into()
+}
+
+/// Writes until it works, and says how many operations the last time took.
+fn write(twin: &mut Twin, wanted: &[Table]) -> Result<usize, Error> {
+    let count = |all: &[Transaction<'_>]| all.iter().map(|one| one.operations.len()).sum();
+    reconcile(twin, wanted, count)
+}
+
+/// A twin that holds just this.
+fn fresh(wanted: &[Table]) -> Twin {
+    let mut twin = Twin::default();
+    write(&mut twin, wanted).unwrap();
+    twin
+}
+
+/// Our tables without the numbers of rules, which say only in which order they were made.
+fn content(twin: &Twin) -> Vec<(Family, Held)> {
+    let ours = twin.tables.iter().filter(|((_, name), _)| name.as_str() == "rulegen");
+    let mut content: Vec<(Family, Held)> =
+        ours.map(|((family, _), held)| (*family, held.clone())).collect();
+    let chains = content.iter_mut().flat_map(|(_, held)| held.chains.values_mut().flatten());
+    chains.flat_map(|chain| &mut chain.rules).for_each(|rule| rule.handle = 0);
+    content
+}
+
+/// What somebody else does to our table.
+#[derive(Debug, Clone)]
+enum Meddling {
+    Drop(Index),
+    ForeignRule(Index, bool),
+    DeleteRule(Index),
+    ForeignChain,
+    ForeignSet(Index),
+    DeleteElement(Index, Index),
+    ChangeElement(Index, Index),
+    OtherPriority(Index),
+    Object,
+}
+
+fn meddling() -> impl Strategy<Value = Meddling> {
+    prop_oneof![
+        any::<Index>().prop_map(Meddling::Drop),
+        (any::<Index>(), any::<bool>()).prop_map(|(at, first)| Meddling::ForeignRule(at, first)),
+        any::<Index>().prop_map(Meddling::DeleteRule),
+        Just(Meddling::ForeignChain),
+        any::<Index>().prop_map(Meddling::ForeignSet),
+        (any::<Index>(), any::<Index>()).prop_map(|(set, at)| Meddling::DeleteElement(set, at)),
+        (any::<Index>(), any::<Index>()).prop_map(|(set, at)| Meddling::ChangeElement(set, at)),
+        any::<Index>().prop_map(Meddling::OtherPriority),
+        Just(Meddling::Object),
+    ]
+}
+
+fn meddle(twin: &mut Twin, meddling: &Meddling) {
+    let mine = Name::from("mine");
+    for held in twin.tables.values_mut() {
+        let mut chains: Vec<&mut HeldChain> = held.chains.values_mut().flatten().collect();
+        match meddling {
+            Meddling::Drop(at) => {
+                let rule = Some(vec![Expression::Verdict(Verdict::Drop)]);
+                chains.swap_remove(at.index(chains.len())).rules.insert(0, foreign(rule));
+            }
+            Meddling::ForeignRule(at, first) => {
+                let rules = &mut chains.swap_remove(at.index(chains.len())).rules;
+                rules.insert(if *first { 0 } else { rules.len() }, foreign(None));
+            }
+            Meddling::DeleteRule(at) => {
+                let rules = &mut chains.swap_remove(at.index(chains.len())).rules;
+                rules.pop();
+            }
+            Meddling::ForeignChain => {
+                let jump = Some(vec![Expression::Verdict(Verdict::Jump(mine.clone()))]);
+                chains.swap_remove(0).rules.push(foreign(jump));
+                held.chains.insert(mine.clone(), Some(HeldChain::default()));
+            }
+            Meddling::ForeignSet(at) => {
+                let at = at.index(held.sets.len());
+                if let Some(set) = held.sets.values_mut().nth(at) {
+                    *set = None;
+                }
+            }
+            Meddling::DeleteElement(set, at) => {
+                if let Some(Some(set)) = held.sets.values_mut().nth(set.index(18) % 17)
+                    && !set.elements.is_empty()
+                {
+                    let at = at.index(set.elements.len());
+                    let key = set.elements.keys().nth(at).unwrap().clone();
+                    set.elements.remove(&key);
+                }
+            }
+            Meddling::ChangeElement(set, at) => {
+                if let Some(Some(set)) = held.sets.values_mut().nth(set.index(18) % 17)
+                    && !set.elements.is_empty()
+                {
+                    let at = at.index(set.elements.len());
+                    let element: &mut Element = set.elements.values_mut().nth(at).unwrap();
+                    element.comment = Some("somebody's".into());
+                }
+            }
+            Meddling::OtherPriority(at) => {
+                let mut based: Vec<&mut HeldChain> =
+                    chains.into_iter().filter(|chain| chain.base.is_some()).collect();
+                let at = at.index(based.len());
+                let base = BaseChain { kind: ChainKind::Nat, hook: Hook::Input, priority: 7 };
+                based.swap_remove(at).base = Some(base);
+            }
+            Meddling::Object => held.foreign.push("the object mine".to_owned()),
+        }
+    }
+    twin.generation += 1;
+}
+
+fn foreign(expressions: Option<Vec<Expression>>) -> HeldRule {
+    HeldRule { handle: u64::MAX, expressions, comment: None }
+}
+
+fn fault() -> impl Strategy<Value = Option<Fault>> {
+    select(vec![
+        None,
+        Some(Fault::Interrupted),
+        Some(Fault::Operation(0)),
+        Some(Fault::Operation(7)),
+        Some(Fault::AnswerLost),
+        Some(Fault::QuestionLost),
+        Some(Fault::Overtaken),
+        Some(Fault::Flushed),
+    ])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Also from a state that others meddled with. The twin refuses what the kernel would: an
+    /// order of operations that does not work would be seen.
+    #[test]
+    fn diff_then_commit_gives_the_wanted_and_the_second_time_writes_nothing(
+        before in objects(), after in objects(), configs in (config(), config()),
+        meddlings in prop::collection::vec(meddling(), 0..4),
+    ) {
+        let mut twin = fresh(&tables(&before, &configs.0));
+        meddlings.iter().for_each(|meddling| meddle(&mut twin, meddling));
+        let other = (Family::Ipv4, Name::from("theirs"));
+        let theirs = Held { foreign: vec!["what nft cannot read".to_owned()], ..Held::default() };
+        twin.tables.insert(other.clone(), theirs.clone());
+
+        let wanted = tables(&after, &configs.1);
+        write(&mut twin, &wanted).unwrap();
+        prop_assert_eq!(content(&twin), content(&fresh(&wanted)));
+        let generation = twin.generation;
+        prop_assert_eq!(write(&mut twin, &wanted).unwrap(), 0);
+        prop_assert_eq!(twin.generation, generation);
+        prop_assert_eq!(&twin.tables[&other], &theirs);
+    }
+
+    #[test]
+    fn faults_cost_nothing_but_time(
+        before in objects(), after in objects(), config in config(),
+        faults in prop::collection::vec(fault(), 0..40),
+    ) {
+        let mut twin = fresh(&tables(&before, &config));
+        let wanted = tables(&after, &config);
+        let (old, new) = (content(&twin), content(&fresh(&wanted)));
+        twin.faults = faults;
+        let mut tries = 0;
+        while let Err(error) = write(&mut twin, &wanted) {
+            let now = content(&twin);
+            prop_assert!(now == old || now == new || now.is_empty(), "{error}: a mixture");
+            tries += 1;
+            prop_assert!(tries <= 40, "{error}: it does not end");
+        }
+        prop_assert_eq!(content(&twin), new);
+    }
+
+    /// Each operation of a transaction in turn.
+    #[test]
+    fn an_operation_that_fails_is_named_and_undoes_all(
+        before in objects(), after in objects(), config in config(),
+    ) {
+        let wanted = tables(&after, &config);
+        let fresh_twin = || fresh(&tables(&before, &config));
+        let operations = write(&mut fresh_twin(), &wanted).unwrap();
+        for number in 0..operations {
+            let mut twin = fresh_twin();
+            let old = content(&twin);
+            twin.faults = vec![Some(Fault::Operation(number)), None];
+            match write(&mut twin, &wanted) {
+                // What builds on it fails too, and is named behind it.
+                Err(Error::Refused(refusals)) => {
+                    prop_assert_eq!(refusals[0].errno, Errno::ENOMEM);
+                }
+                other => prop_assert!(false, "{:?}", other),
+            }
+            prop_assert_eq!(&content(&twin), &old);
+            prop_assert_eq!(write(&mut twin, &wanted).unwrap(), operations);
+        }
+    }
+}
+
+/// The diff is as short as it can be: an endpoint that is replaced is an element that is replaced,
+/// in each map that has it.
+#[test]
+fn one_endpoint_is_a_few_elements() {
+    let service = |address: &str| {
+        let service = serde_json::json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": "web", "namespace": "default"},
+            "spec": {"clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.10"],
+                     "ports": [{"port": 80}]},
+        });
+        let slice = serde_json::json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {"name": "web-1", "namespace": "default",
+                         "labels": {"kubernetes.io/service-name": "web"}},
+            "ports": [{"port": 8080}],
+            "endpoints": [{"addresses": ["10.244.1.5"]}, {"addresses": [address]}],
+        });
+        tables(&[service, slice], &ProxyConfig::default())
+    };
+    let mut twin = fresh(&service("10.244.1.6"));
+    let wanted = service("10.244.1.7");
+    let told = reconcile(&mut twin, &wanted, |all| {
+        let elements = |operation: &Operation<'_>| match operation {
+            Operation::AddElements(name, _, elements) => format!("+{name} {}", elements.len()),
+            Operation::DeleteElements(name, _, elements) => format!("-{name} {}", elements.len()),
+            other => format!("{other:?}"),
+        };
+        all.iter().flat_map(|one| &one.operations).map(elements).collect::<Vec<_>>()
+    });
+    assert_eq!(told.unwrap(), ["-endpoints 1", "-hairpins 1", "+endpoints 1", "+hairpins 1"]);
+}

@@ -1,0 +1,267 @@
+//! A twin of nf_tables in memory: it takes what the kernel takes, refuses what the kernel
+//! refuses, and fails when it is told to.
+
+use std::collections::BTreeMap;
+
+use nix::errno::Errno;
+use rulegen_kernel::nftables::{Dataplane, Error, Generation, Refusal};
+use rulegen_ruleset::Family;
+use rulegen_ruleset::nftables::{
+    Data, Element, Expression, Held, HeldChain, HeldRule, Key, Name, Operation, Set, Transaction,
+    Verdict, lower,
+};
+
+type Tables = BTreeMap<(Family, Name), Held>;
+
+#[derive(Debug, Default)]
+pub(crate) struct Twin {
+    pub(crate) tables: Tables,
+    pub(crate) generation: u32,
+    /// What goes wrong, from the last to the first, one for each call.
+    pub(crate) faults: Vec<Option<Fault>>,
+    handle: u64,
+}
+
+/// What goes wrong in one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// A dump is interrupted again and again; of a commit nothing.
+    Interrupted,
+    /// Of a commit, this operation fails for want of memory; of a dump nothing.
+    Operation(usize),
+    /// The answer is lost, after all was done.
+    AnswerLost,
+    /// The question is lost.
+    QuestionLost,
+    /// Somebody commits to another table first.
+    Overtaken,
+    /// Somebody deletes our tables first.
+    Flushed,
+}
+
+impl Dataplane for Twin {
+    fn read(
+        &mut self,
+        tables: &[(Family, &Name)],
+    ) -> Result<(Generation, Vec<Option<Held>>), Error> {
+        match self.faults.pop().flatten() {
+            Some(Fault::Interrupted) => return Err(Error::Busy { attempts: 1 }),
+            Some(Fault::AnswerLost | Fault::QuestionLost) => {
+                return Err(Error::Misunderstood("it gives none".to_owned()));
+            }
+            Some(Fault::Flushed) => self.flush(),
+            Some(Fault::Operation(_) | Fault::Overtaken) | None => {}
+        }
+        let held = |(family, name): &(Family, &Name)| {
+            self.tables.get(&(*family, (*name).clone())).cloned()
+        };
+        Ok((Generation(self.generation), tables.iter().map(held).collect()))
+    }
+
+    fn commit(
+        &mut self,
+        generation: Option<Generation>,
+        transactions: &[Transaction<'_>],
+    ) -> Result<(), Error> {
+        let fault = self.faults.pop().flatten();
+        match fault {
+            Some(Fault::QuestionLost) => return Err(Error::Lost),
+            Some(Fault::Overtaken) => self.generation += 1,
+            Some(Fault::Flushed) => self.flush(),
+            _ => {}
+        }
+        if generation.is_some_and(|known| known != Generation(self.generation)) {
+            return Err(Error::Stale);
+        }
+        let failing = match fault {
+            Some(Fault::Operation(number)) => Some(number),
+            _ => None,
+        };
+        self.carry_out(transactions, failing).map_err(Error::Refused)?;
+        self.generation += 1;
+        if fault == Some(Fault::AnswerLost) { Err(Error::Lost) } else { Ok(()) }
+    }
+}
+
+impl Twin {
+    fn flush(&mut self) {
+        self.tables.clear();
+        self.generation += 1;
+    }
+
+    fn carry_out(
+        &mut self,
+        transactions: &[Transaction<'_>],
+        failing: Option<usize>,
+    ) -> Result<(), Vec<Refusal>> {
+        let mut tables = self.tables.clone();
+        let mut refusals = Vec::new();
+        let all = transactions.iter().flat_map(|transaction| {
+            transaction.operations.iter().map(move |operation| (transaction, operation))
+        });
+        for (number, (transaction, operation)) in all.enumerate() {
+            let done = match failing == Some(number) {
+                true => Err(Errno::ENOMEM),
+                false => self.operation(&mut tables, transaction, operation),
+            };
+            if let Err(errno) = done {
+                let operation = format!("{operation:?}");
+                refusals.push(Refusal { operation, errno, message: None });
+            }
+        }
+        if !refusals.is_empty() {
+            return Err(refusals);
+        }
+        self.tables = tables;
+        Ok(())
+    }
+
+    fn operation(
+        &mut self,
+        tables: &mut Tables,
+        transaction: &Transaction<'_>,
+        operation: &Operation<'_>,
+    ) -> Result<(), Errno> {
+        let of = (transaction.family, transaction.table.clone());
+        match operation {
+            Operation::AddTable(_) => {
+                return absent(tables.insert(of, Held::default()).is_some());
+            }
+            Operation::DeleteTable => return present(tables.remove(&of)).map(drop),
+            _ => {}
+        }
+        let table = present(tables.get_mut(&of))?;
+        match operation {
+            Operation::AddTable(_) | Operation::DeleteTable => {}
+            Operation::AddSet(name, set) => {
+                let empty = Set { elements: BTreeMap::new(), ..(*set).clone() };
+                absent(table.sets.insert((*name).clone(), Some(empty)).is_some())?;
+            }
+            Operation::DeleteSet(name) => {
+                unused(rules(table).any(|rule| uses_set(rule, name)))?;
+                present(table.sets.remove(*name))?;
+            }
+            Operation::AddChain(name, base) => {
+                let chain = HeldChain { base: *base, rules: Vec::new() };
+                absent(table.chains.insert((*name).clone(), Some(chain)).is_some())?;
+            }
+            Operation::DeleteChain(name) => {
+                unused(leads_to(table, name))?;
+                present(table.chains.remove(*name))?;
+            }
+            Operation::AddRule(name, rule) => {
+                let expressions = lower(transaction.family, &rule.statements);
+                for expression in &expressions {
+                    check(table, expression)?;
+                }
+                self.handle += 1;
+                let rule = HeldRule {
+                    handle: self.handle,
+                    expressions: Some(expressions),
+                    comment: rule.comment.clone(),
+                };
+                chain(table, name)?.rules.push(rule);
+            }
+            Operation::DeleteRule(name, rule) => {
+                let rules = &mut chain(table, name)?.rules;
+                let at = rules.iter().position(|held| held.handle == rule.handle);
+                rules.remove(present(at)?);
+            }
+            Operation::FlushChain(name) => {
+                present(table.chains.get(*name))?;
+                if let Some(Some(chain)) = table.chains.get_mut(*name) {
+                    chain.rules.clear();
+                }
+            }
+            Operation::AddElements(name, _, elements) => {
+                for (key, element) in elements {
+                    if let Some(Data::Verdict(verdict)) = &element.data {
+                        check(table, &Expression::Verdict(verdict.clone()))?;
+                    }
+                    let known = set(table, name)?;
+                    absent(known.insert((*key).clone(), (*element).clone()).is_some())?;
+                }
+            }
+            Operation::DeleteElements(name, _, elements) => {
+                for (key, _) in elements {
+                    present(set(table, name)?.remove(*key))?;
+                }
+            }
+            Operation::FlushSet(name) => {
+                present(table.sets.get(*name))?;
+                if let Some(Some(set)) = table.sets.get_mut(*name) {
+                    set.elements.clear();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn present<T>(found: Option<T>) -> Result<T, Errno> {
+    found.ok_or(Errno::ENOENT)
+}
+
+fn absent(there: bool) -> Result<(), Errno> {
+    if there { Err(Errno::EEXIST) } else { Ok(()) }
+}
+
+fn unused(used: bool) -> Result<(), Errno> {
+    if used { Err(Errno::EBUSY) } else { Ok(()) }
+}
+
+fn chain<'a>(table: &'a mut Held, name: &Name) -> Result<&'a mut HeldChain, Errno> {
+    table.chains.get_mut(name).and_then(Option::as_mut).ok_or(Errno::ENOENT)
+}
+
+fn set<'a>(table: &'a mut Held, name: &Name) -> Result<&'a mut BTreeMap<Key, Element>, Errno> {
+    let set = table.sets.get_mut(name).and_then(Option::as_mut).ok_or(Errno::ENOENT)?;
+    Ok(&mut set.elements)
+}
+
+/// What an expression refers to must be there.
+fn check(table: &Held, expression: &Expression) -> Result<(), Errno> {
+    match expression {
+        Expression::Lookup { set, .. } | Expression::Update { set, .. } => {
+            present(table.sets.get(set)).map(drop)
+        }
+        Expression::Verdict(verdict) => {
+            chain_of(verdict).map_or(Ok(()), |chain| present(table.chains.get(chain)).map(drop))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn chain_of(verdict: &Verdict) -> Option<&Name> {
+    match verdict {
+        Verdict::Drop => None,
+        Verdict::Jump(chain) | Verdict::Goto(chain) => Some(chain),
+    }
+}
+
+fn rules(table: &Held) -> impl Iterator<Item = &HeldRule> {
+    table.chains.values().flatten().flat_map(|chain| &chain.rules)
+}
+
+fn uses_set(rule: &HeldRule, name: &Name) -> bool {
+    rule.expressions.iter().flatten().any(|expression| match expression {
+        Expression::Lookup { set, .. } | Expression::Update { set, .. } => set == name,
+        _ => false,
+    })
+}
+
+fn leads_to(table: &Held, name: &Name) -> bool {
+    let by_rule =
+        rules(table).flat_map(|rule| rule.expressions.iter().flatten()).any(|expression| {
+            match expression {
+                Expression::Verdict(verdict) => chain_of(verdict) == Some(name),
+                _ => false,
+            }
+        });
+    let elements = table.sets.values().flatten().flat_map(|set| set.elements.values());
+    let mut verdicts = elements.filter_map(|element| match &element.data {
+        Some(Data::Verdict(verdict)) => chain_of(verdict),
+        _ => None,
+    });
+    by_rule || verdicts.any(|chain| chain == name)
+}
