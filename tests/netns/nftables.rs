@@ -239,6 +239,32 @@ fn a_refused_operation_is_named() {
     }
 }
 
+/// The probes are looked at by the kernel, and undone: one that it cannot mean is named.
+#[test]
+fn a_kernel_is_asked_for_what_a_table_needs() {
+    use rulegen_ruleset::nftables::{
+        BaseChain, Chain, ChainKind, Condition, Draw, Hook, Number, Rule, Statement, Table,
+    };
+    let namespace = Namespace::new("features");
+    let draw = |draw| Statement::If(Condition::Is(Number::Below(draw, 2), 0));
+    let statements = [draw(Draw::Random), draw(Draw::BySource), Statement::Reject];
+    let base = BaseChain { kind: ChainKind::Filter, hook: Hook::Input, priority: 0 };
+    let chain = Chain { base: Some(base), rules: vec![Rule::new(statements)] };
+    let table = |family| Table {
+        family,
+        name: Name::from("rulegen"),
+        comment: "needs something".into(),
+        sets: Default::default(),
+        chains: [(Name::from("input"), chain.clone())].into(),
+    };
+    let before = generation(&namespace);
+    let tables = [table(Family::Ipv4), table(Family::Ipv6)];
+    let missing = namespace.inside(|| NfTables::open().unwrap().missing(&tables).unwrap());
+    assert_eq!(missing, [], "this kernel has all of them");
+    assert_eq!(generation(&namespace), before);
+    assert_eq!(namespace.run("nft list ruleset"), "");
+}
+
 /// What somebody else commits between reading and writing makes the writing void.
 #[test]
 fn a_transaction_on_an_old_state_is_refused() {

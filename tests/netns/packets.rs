@@ -450,6 +450,51 @@ fn the_choice_is_even() {
     expect_even(&lab, REQUESTS);
 }
 
+/// Round-robin by the flag, and each connection counted.
+#[test]
+fn endpoints_take_turns_and_their_connections_are_counted() {
+    const TURNS: usize = 10;
+    let lab = Lab::new("turns");
+    lab.apply(&format!("{NFTABLES} --load-balancing round-robin --nftables-counters"));
+    for (family, word) in ["ip", "ip6"].into_iter().enumerate() {
+        let to = ClusterIp(93).address(family).unwrap();
+        let asked: Vec<Answer> =
+            (0..3 * TURNS).map(|_| lab.ask(From::BridgedPod, Proto::Udp, to)).collect();
+        for turn in asked.chunks(3) {
+            assert_eq!(turn, &asked[..3], "not in turn");
+            assert!(turn[0] != turn[1] && turn[1] != turn[2] && turn[0] != turn[2], "{turn:?}");
+        }
+        let listed = lab.node.run(&format!("nft list map {word} rulegen endpoints"));
+        let counted = listed.lines().filter(|line| {
+            line.contains(&format!("{} . udp . 80", to.ip()))
+                && line.contains(&format!("counter packets {TURNS} "))
+        });
+        assert_eq!(counted.count(), 3, "{listed}");
+    }
+}
+
+#[test]
+fn a_client_stays_with_its_endpoint_by_source_hash() {
+    let lab = Lab::new("hash");
+    lab.apply(&format!("{NFTABLES} --load-balancing source-hash"));
+    let mut chosen = Vec::new();
+    for family in 0..2 {
+        let to = ClusterIp(93).address(family).unwrap();
+        for from in [From::BridgedPod, From::PodElsewhere, From::Outside, From::OutsideInRange] {
+            let endpoint = || match lab.ask(from, Proto::Udp, to) {
+                Answer::From { endpoint, .. } => endpoint.ip(),
+                other => panic!("{from:?}: {other:?}"),
+            };
+            let first = endpoint();
+            (0..30).for_each(|_| assert_eq!(endpoint(), first, "{from:?}"));
+            chosen.push(first);
+        }
+    }
+    chosen.sort();
+    chosen.dedup();
+    assert!(chosen.len() > 3, "all clients went to the same: {chosen:?}");
+}
+
 fn expect_even(lab: &Lab, requests: u32) {
     for family in 0..2 {
         let mut counts: BTreeMap<SocketAddr, u32> = BTreeMap::new();

@@ -35,7 +35,7 @@ proptest! {
         let pairs = plans(&objects, &config).into_iter().zip(plans(&objects, &in_nftables));
         for ((family, plan), (_, other_plan)) in pairs {
             let rules = iptables::ruleset(&plan);
-            let table = nftables::table(&other_plan, "rulegen");
+            let table = nftables::table(&other_plan, &"rulegen".into());
             let local = local_addresses(family);
             for service in &plan.services {
                 for (destination, kind) in frontends(&plan, service, &local) {

@@ -40,7 +40,7 @@ proptest! {
     #[test]
     fn nothing_leads_nowhere(objects in objects(), config in in_nftables_mode()) {
         for (_, plan) in plans(&objects, &config) {
-            let table = nftables::table(&plan, "rulegen");
+            let table = nftables::table(&plan, &"rulegen".into());
             for rule in table.chains.values().flat_map(|chain| &chain.rules) {
                 for statement in &rule.statements {
                     prop_assert_eq!(missing(&table, statement), None);
@@ -64,7 +64,7 @@ proptest! {
         config in in_nftables_mode(),
     ) {
         let texts = |objects: &[Value]| {
-            plans(objects, &config).map(|(_, plan)| nftables::table(&plan, "rulegen").to_text())
+            plans(objects, &config).map(|(_, plan)| nftables::table(&plan, &"rulegen".into()).to_text())
         };
         prop_assert_eq!(texts(&given), texts(&shuffled));
     }
@@ -96,7 +96,7 @@ fn gap(table: &Table, chain: &Name, key: &Key) -> Option<u32> {
     table.chains[chain].rules.iter().flat_map(|rule| &rule.statements).find_map(|statement| {
         match statement {
             Statement::DnatMap { key: selectors, map } => {
-                let Some(Selector::Number(Number::Random(below))) = selectors.last() else {
+                let Some(Selector::Number(Number::Below(_, below))) = selectors.last() else {
                     return Some(u32::MAX);
                 };
                 let has = |number: &u32| {
@@ -127,7 +127,7 @@ fn table(services: usize, family: IpFamily) -> Table {
         ..ProxyConfig::default()
     };
     let objects: Vec<Value> = (0..services).flat_map(service).collect();
-    nftables::table(&plan(&snapshot_of(&objects, &config), &config, family), "rulegen")
+    nftables::table(&plan(&snapshot_of(&objects, &config), &config, family), &"rulegen".into())
 }
 
 /// Ten shapes, one after the other: policies, source ranges, and from none to five endpoints, of

@@ -19,7 +19,7 @@ use crate::twin::{Fault, Twin};
 
 fn tables(objects: &[Value], config: &ProxyConfig) -> Vec<Table> {
     let config = ProxyConfig { mode: ProxyMode::Nftables, ..config.clone() };
-    plans(objects, &config).map(|(_, plan)| nftables::table(&plan, "rulegen")).into()
+    plans(objects, &config).map(|(_, plan)| nftables::table(&plan, &"rulegen".into())).into()
 }
 
 /// Writes until it works, and says how many operations the last time took.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 use clap_complete::Shell;
+use rulegen_model::{LoadBalancing, parse_load_balancing};
+use rulegen_ruleset::nftables::Name;
 
 const ABOUT: &str = "Turns Kubernetes Services into Linux packet rules, as kube-proxy would";
 
@@ -91,9 +93,11 @@ impl Cli {
     pub(crate) fn into_command(self) -> Command {
         match self.command {
             Some(command) => command,
-            None if self.cleanup => {
-                Command::Cleanup(CleanupArgs { lock: self.apply.kernel.lock, log: self.apply.log })
-            }
+            None if self.cleanup => Command::Cleanup(CleanupArgs {
+                nftables_table: self.apply.proxy.nftables.nftables_table,
+                lock: self.apply.kernel.lock,
+                log: self.apply.log,
+            }),
             None => Command::Apply(self.apply),
         }
     }
@@ -183,6 +187,10 @@ pub(crate) struct ExplainArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CleanupArgs {
+    /// The name of rulegen's nftables table, if it was given another
+    #[arg(long, value_name = "NAME", default_value = "rulegen", value_parser = parse_table)]
+    pub(crate) nftables_table: Name,
+
     #[command(flatten)]
     pub(crate) lock: LockArgs,
 
@@ -289,7 +297,38 @@ pub(crate) struct ProxyArgs {
     pub(crate) conntrack_tcp_be_liberal: Option<bool>,
 
     #[command(flatten)]
+    pub(crate) nftables: NftablesArgs,
+
+    #[command(flatten)]
     pub(crate) running: RunningArgs,
+}
+
+/// What rulegen adds to kube-proxy's nftables mode.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "nftables mode")]
+pub(crate) struct NftablesArgs {
+    /// The name of the table. Some programs look for `kube-proxy`
+    #[arg(long, value_name = "NAME", default_value = "rulegen", value_parser = parse_table)]
+    pub(crate) nftables_table: Name,
+
+    /// Count the connections to each endpoint; `nft list map ip rulegen endpoints` shows them. In
+    /// the configuration: nftables.counters [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
+    pub(crate) nftables_counters: Option<bool>,
+
+    /// How endpoints are chosen: random; round-robin, one after the other, where Services with
+    /// the same number of endpoints take their turns together; or source-hash, by the client's
+    /// address. In the configuration: nftables.loadBalancing; for one Service its annotation
+    /// rulegen/load-balancing, which wins [default: random]
+    #[arg(long, value_name = "WAY", value_parser = parse_load_balancing)]
+    pub(crate) load_balancing: Option<LoadBalancing>,
+}
+
+fn parse_table(text: &str) -> Result<Name, String> {
+    let name = Name::from(text);
+    let fits = name.as_str() == text && text.starts_with(|c: char| c.is_ascii_alphabetic());
+    let message = "a name is up to 255 letters, digits and _ . / -, a letter first";
+    if fits { Ok(name) } else { Err(message.to_owned()) }
 }
 
 #[derive(Debug, Args)]

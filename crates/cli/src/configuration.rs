@@ -67,6 +67,9 @@ fn lay_flags(args: &ProxyArgs, config: &mut ProxyConfig) -> Result<()> {
     config.masquerade_bit = args.iptables_masquerade_bit.unwrap_or(config.masquerade_bit);
     config.localhost_node_ports =
         args.iptables_localhost_nodeports.unwrap_or(config.localhost_node_ports);
+    config.load_balancing = args.nftables.load_balancing.unwrap_or(config.load_balancing);
+    config.counts_connections =
+        args.nftables.nftables_counters.unwrap_or(config.counts_connections);
     config.tcp_be_liberal = args.conntrack_tcp_be_liberal.unwrap_or(config.tcp_be_liberal);
     Ok(())
 }

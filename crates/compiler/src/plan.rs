@@ -5,8 +5,8 @@ use std::num::NonZeroU16;
 
 use ipnet::IpNet;
 use rulegen_model::{
-    DetectLocalMode, Endpoint, IpFamily, Node, NodePortAddresses, ProxyConfig, ProxyMode,
-    ServicePort, ServicePortName, Snapshot, TrafficPolicy, select,
+    DetectLocalMode, Endpoint, IpFamily, LoadBalancing, Node, NodePortAddresses, ProxyConfig,
+    ProxyMode, ServicePort, ServicePortName, Snapshot, TrafficPolicy, select,
 };
 
 /// Above so many endpoints kube-proxy leaves the comments of endpoint rules out: they are
@@ -33,6 +33,8 @@ pub struct Plan {
     /// Whether packets that conntrack finds invalid are dropped rather than let through to
     /// reset a connection (kubernetes#74839).
     pub drops_invalid: bool,
+    /// Whether connections are counted for each endpoint, in nftables mode.
+    pub counts_connections: bool,
     /// Whether rules of endpoints say which service port they are for.
     pub names_endpoints: bool,
     /// Service ports, ordered by name.
@@ -71,6 +73,8 @@ pub struct ServicePlan {
     pub port: u16,
     /// How long a client keeps its endpoint, in seconds.
     pub affinity_seconds: Option<u32>,
+    /// How an endpoint is chosen, in nftables mode.
+    pub load_balancing: LoadBalancing,
     /// What policy Cluster chooses from, each as probable as the other.
     pub cluster_endpoints: Vec<Endpoint>,
     /// What policy Local chooses from, each as probable as the other.
@@ -194,8 +198,12 @@ pub fn plan(snapshot: &Snapshot, config: &ProxyConfig, family: IpFamily) -> Plan
             .filter(|network| IpFamily::of_network(*network) == family)
             .collect(),
         drops_invalid: !config.tcp_be_liberal,
+        counts_connections: config.counts_connections,
         names_endpoints: endpoints <= MANY_ENDPOINTS,
-        services: ports.iter().map(|port| service_plan(port, masquerade, primary)).collect(),
+        services: ports
+            .iter()
+            .map(|port| service_plan(port, config.load_balancing, masquerade, primary))
+            .collect(),
     }
 }
 
@@ -249,7 +257,12 @@ fn node_ports_at(node: &Node, config: &ProxyConfig, family: IpFamily) -> (NodePo
     (NodePortsAt::These(addresses.local.iter().copied().filter(open).collect()), localhost)
 }
 
-fn service_plan(port: &ServicePort, masquerade: Masquerade, node_ip: IpAddr) -> ServicePlan {
+fn service_plan(
+    port: &ServicePort,
+    load_balancing: LoadBalancing,
+    masquerade: Masquerade,
+    node_ip: IpAddr,
+) -> ServicePlan {
     let selection = select(port);
     let outcome = |policy| match policy {
         _ if !selection.any => Outcome::Refuse(Refusal::NoEndpoints),
@@ -269,6 +282,7 @@ fn service_plan(port: &ServicePort, masquerade: Masquerade, node_ip: IpAddr) -> 
         name: port.name.clone(),
         port: port.port,
         affinity_seconds: port.affinity_seconds,
+        load_balancing: port.load_balancing.unwrap_or(load_balancing),
         internal: Internal {
             address: port.cluster_ip,
             outcome: outcome(port.internal_policy),

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::address::{parse_address, parse_network};
+use crate::load_balancing::{LoadBalancing, parse_load_balancing};
 use crate::manifest::yaml_value;
 use crate::problem::{ObjectName, Problem, Severity, Source};
 
@@ -100,6 +101,10 @@ pub struct ProxyConfig {
     pub localhost_node_ports: bool,
     pub node_port_addresses: NodePortAddresses,
     pub tcp_be_liberal: bool,
+    /// How endpoints are chosen in nftables mode.
+    pub load_balancing: LoadBalancing,
+    /// Whether connections are counted for each endpoint in nftables mode.
+    pub counts_connections: bool,
 }
 
 impl Default for ProxyConfig {
@@ -119,6 +124,8 @@ impl Default for ProxyConfig {
             localhost_node_ports: true,
             node_port_addresses: NodePortAddresses::Unset,
             tcp_be_liberal: false,
+            load_balancing: LoadBalancing::Random,
+            counts_connections: false,
         }
     }
 }
@@ -252,6 +259,9 @@ const FIELDS: &[(&str, Type)] = &[
     ("nftables.masqueradeAll", Type::Bool),
     ("nftables.masqueradeBit", Type::Number(0, 31)),
     ("nftables.minSyncPeriod", Type::Duration),
+    // Ours: kube-proxy warns of them and goes on.
+    ("nftables.loadBalancing", Type::Text),
+    ("nftables.counters", Type::Bool),
     ("nftables.syncPeriod", Type::Duration),
     ("nodePortAddresses", Type::List),
     ("oomScoreAdj", Type::Number(-1000, 1000)),
@@ -298,6 +308,10 @@ impl Reader {
             nftables_masquerade_bit: nftables
                 .bit("masqueradeBit")
                 .unwrap_or(default.nftables_masquerade_bit),
+            load_balancing: self
+                .parsed(nftables, "loadBalancing", parse_load_balancing)
+                .unwrap_or_default(),
+            counts_connections: nftables.bool("counters").unwrap_or(default.counts_connections),
             localhost_node_ports: iptables
                 .bool("localhostNodePorts")
                 .unwrap_or(default.localhost_node_ports),

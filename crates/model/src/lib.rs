@@ -14,6 +14,7 @@ mod address;
 mod config;
 mod document;
 mod endpoint;
+mod load_balancing;
 mod manifest;
 mod node;
 mod object;
@@ -31,11 +32,13 @@ pub use config::{
 };
 pub use document::MAX_DOCUMENT_BYTES;
 pub use endpoint::{Endpoint, Hint};
+pub use load_balancing::{LoadBalancing, parse_load_balancing};
 pub use manifest::{Objects, Sourced, read_manifest};
 pub use node::{FamilyAddresses, Host, Node};
 pub use object::{
-    EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, LoadBalancerIngress, Metadata,
-    NodeAddress, NodeObject, Service, ServicePortSpec, SliceEndpoint,
+    Annotations, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice,
+    LoadBalancerIngress, Metadata, NodeAddress, NodeObject, Service, ServicePortSpec,
+    SliceEndpoint,
 };
 pub use port::Protocol;
 pub use problem::{ObjectName, Problem, Severity, Source};

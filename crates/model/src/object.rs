@@ -28,6 +28,19 @@ pub struct Metadata {
     /// Its labels.
     #[serde(deserialize_with = "or_default")]
     pub labels: BTreeMap<String, Option<String>>,
+    /// Its annotations.
+    #[serde(deserialize_with = "object")]
+    pub annotations: Annotations,
+}
+
+/// Annotations that mean something here. The others, among them kubectl's copy of the whole
+/// object, are not kept.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Annotations {
+    /// How endpoints are chosen.
+    #[serde(rename = "rulegen/load-balancing")]
+    pub load_balancing: Option<String>,
 }
 
 impl Metadata {

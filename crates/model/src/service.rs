@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use crate::address::{IpFamily, parse_address, parse_network};
 use crate::endpoint::Endpoint;
+use crate::load_balancing::{ANNOTATION, LoadBalancing, parse_load_balancing};
 use crate::object::{LoadBalancerIngress, Service, ServicePortSpec};
 use crate::port::{Protocol, known_protocol, optional_port, port_number};
 use crate::problem::Report;
@@ -77,6 +78,8 @@ pub struct ServicePort {
     pub external_policy: TrafficPolicy,
     /// How long a client keeps its endpoint, in seconds, with affinity ClientIP.
     pub affinity_seconds: Option<u32>,
+    /// How endpoints are chosen, if not as the configuration says.
+    pub load_balancing: Option<LoadBalancing>,
     /// All endpoints of all slices, ordered by their text, each once.
     pub endpoints: Vec<Endpoint>,
 }
@@ -307,6 +310,7 @@ struct ServiceFacts {
     internal_policy: TrafficPolicy,
     external_policy: TrafficPolicy,
     affinity_seconds: Option<u32>,
+    load_balancing: Option<LoadBalancing>,
 }
 
 impl ServiceFacts {
@@ -336,6 +340,7 @@ impl ServiceFacts {
             ),
             external_policy,
             affinity_seconds: affinity(service, report),
+            load_balancing: load_balancing(service, report),
         }
     }
 
@@ -366,6 +371,7 @@ impl ServiceFacts {
             internal_policy: self.internal_policy,
             external_policy: self.external_policy,
             affinity_seconds: self.affinity_seconds,
+            load_balancing: self.load_balancing,
             endpoints: Vec::new(),
         }
     }
@@ -403,6 +409,18 @@ fn affinity(service: &Service, report: &mut Report<'_>) -> Option<u32> {
                 "spec.sessionAffinity",
                 format!("{other:?} is neither None nor ClientIP: taken as None"),
             );
+            None
+        }
+    }
+}
+
+fn load_balancing(service: &Service, report: &mut Report<'_>) -> Option<LoadBalancing> {
+    let text = service.metadata.annotations.load_balancing.as_deref()?;
+    let field = format!("metadata.annotations[{ANNOTATION}]");
+    match parse_load_balancing(text) {
+        Ok(way) => Some(way),
+        Err(message) => {
+            report.warn(field, format!("{message}: endpoints are chosen as for all Services"));
             None
         }
     }

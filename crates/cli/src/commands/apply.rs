@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rulegen_compiler::iptables::OURS;
 use rulegen_kernel::iptables::{Variant, holds_chain};
-use rulegen_kernel::nftables::{NfTables, reconcile};
+use rulegen_kernel::nftables::{Error, Missing, NfTables, reconcile};
 use rulegen_model::{IpFamily, ProxyMode};
 use rulegen_ruleset::iptables::{Change, Table, Transaction, diff};
 use rulegen_ruleset::nftables;
@@ -21,7 +21,7 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode> {
     let input = input::load(&args.input, &args.proxy)?;
     refuse_incomplete(&input)?;
     if args.input.strict && input.worst == Some(rulegen_model::Severity::Warning) {
-        anyhow::bail!("the input has warnings and --strict is given, so nothing is applied");
+        bail!("the input has warnings and --strict is given, so nothing is applied");
     }
     match input.config.mode {
         ProxyMode::Iptables => apply_iptables(args, &input)?,
@@ -33,14 +33,37 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode> {
 }
 
 fn apply_nftables(args: &ApplyArgs, input: &Input) -> Result<()> {
-    let wanted = tables(input, families::of_nftables(args.family.ip_family));
-    let said = reconcile(&mut NfTables::open()?, &wanted, |transactions| {
+    let wanted = tables(
+        input,
+        &args.proxy.nftables.nftables_table,
+        families::of_nftables(args.family.ip_family),
+    );
+    let mut kernel = NfTables::open()?;
+    let told = reconcile(&mut kernel, &wanted, |transactions| {
         transactions.iter().map(describe_transaction).collect::<Vec<String>>()
-    })?;
+    });
+    let said = told.or_else(|error| explain_refusal(error, &mut kernel, &wanted))?;
     said.iter().for_each(|line| say(line));
     // Freeing a large cluster piece by piece takes longer than compiling it.
     std::mem::forget(wanted);
     Ok(())
+}
+
+/// Whether it is the kernel that is too old. Asking before takes 20 ms each time: the kernel waits
+/// for all processors.
+fn explain_refusal<T>(
+    error: Error,
+    kernel: &mut NfTables,
+    wanted: &[nftables::Table],
+) -> Result<T> {
+    if matches!(error, Error::Refused(_)) {
+        let missing = kernel.missing(wanted)?;
+        if !missing.is_empty() {
+            let listed: Vec<String> = missing.iter().map(Missing::to_string).collect();
+            bail!("this kernel lacks what the tables need: {}", listed.join("; "));
+        }
+    }
+    Err(error.into())
 }
 
 fn describe_transaction(transaction: &nftables::Transaction<'_>) -> String {

@@ -11,7 +11,6 @@ use rulegen_model::IpFamily;
 use rulegen_ruleset::Family;
 use rulegen_ruleset::nftables::Name;
 
-use super::TABLE;
 use super::apply::summary;
 use crate::args::CleanupArgs;
 use crate::problems::{print_error, say};
@@ -23,7 +22,7 @@ const KUBE_PROXY_TABLE: &str = "kube-proxy";
 /// family that is switched off may have been on when the rules were made.
 pub(crate) fn run(args: &CleanupArgs) -> Result<ExitCode> {
     let mut failed = false;
-    if let Err(error) = delete_tables() {
+    if let Err(error) = delete_tables(&args.nftables_table) {
         print_error(&error);
         failed = true;
     }
@@ -39,8 +38,8 @@ pub(crate) fn run(args: &CleanupArgs) -> Result<ExitCode> {
 }
 
 /// The tables of both programs' nftables modes, each as a whole.
-fn delete_tables() -> Result<()> {
-    let names = [TABLE, KUBE_PROXY_TABLE].map(Name::from);
+fn delete_tables(ours: &Name) -> Result<()> {
+    let names = [ours.clone(), Name::from(KUBE_PROXY_TABLE)];
     let families = [Family::Ipv4, Family::Ipv6];
     let tables: Vec<(Family, Name)> =
         families.into_iter().flat_map(|family| names.clone().map(|name| (family, name))).collect();

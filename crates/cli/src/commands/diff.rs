@@ -42,7 +42,11 @@ fn compare(args: &DiffArgs) -> Result<u8> {
 }
 
 fn compare_nftables(args: &DiffArgs, input: &Input) -> Result<bool> {
-    let wanted = tables(input, families::of_nftables(args.family.ip_family));
+    let wanted = tables(
+        input,
+        &args.proxy.nftables.nftables_table,
+        families::of_nftables(args.family.ip_family),
+    );
     let names: Vec<(Family, &Name)> =
         wanted.iter().map(|table| (table.family, &table.name)).collect();
     let (_, held) = NfTables::open()?.read(&names)?;

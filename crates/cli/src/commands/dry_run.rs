@@ -19,7 +19,7 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode> {
     let choice = args.family.ip_family;
     match input.config.mode {
         ProxyMode::Iptables => print_iptables(&input, args.output, choice)?,
-        ProxyMode::Nftables => print_nftables(&input, args.output, choice)?,
+        ProxyMode::Nftables => print_nftables(&input, args)?,
     }
     let code = exit_code(&input, args.input.strict);
     // The process ends here: freeing a large cluster piece by piece took a tenth of its time.
@@ -56,14 +56,11 @@ fn print_iptables(
     printed
 }
 
-fn print_nftables(
-    input: &Input,
-    form: Option<OutputForm>,
-    choice: Option<FamilyChoice>,
-) -> Result<()> {
-    let choice = choice.unwrap_or(FamilyChoice::Dual);
-    let tables = tables(input, families::chosen(choice));
-    let printed = match form {
+fn print_nftables(input: &Input, args: &ApplyArgs) -> Result<()> {
+    let choice = args.family.ip_family.unwrap_or(FamilyChoice::Dual);
+    let name = &args.proxy.nftables.nftables_table;
+    let tables = tables(input, name, families::chosen(choice));
+    let printed = match args.output {
         Some(OutputForm::IptablesSave) => return Err(misfit("iptables-save", "nftables")),
         Some(OutputForm::Json) => print_json(&tables),
         Some(OutputForm::Nft) | None => {

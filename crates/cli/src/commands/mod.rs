@@ -16,7 +16,7 @@ use rulegen_compiler::{family as family_of, nftables, plan};
 use rulegen_kernel::iptables::{Iptables, Variant, choose};
 use rulegen_model::{IpFamily, ProxyMode, Severity};
 use rulegen_ruleset::iptables::Ruleset;
-use rulegen_ruleset::nftables::Table;
+use rulegen_ruleset::nftables::{Name, Table};
 
 use crate::args::{KernelArgs, VariantChoice};
 use crate::input::Input;
@@ -27,13 +27,10 @@ fn compile(input: &Input, family: IpFamily) -> Ruleset {
 }
 
 /// The nftables tables of these families.
-fn tables(input: &Input, families: &[IpFamily]) -> Vec<Table> {
-    let compile = |family| nftables::table(&plan(&input.snapshot, &input.config, family), TABLE);
-    families.iter().map(|family| compile(*family)).collect()
+fn tables(input: &Input, name: &Name, families: &[IpFamily]) -> Vec<Table> {
+    let plan = |family| plan(&input.snapshot, &input.config, family);
+    families.iter().map(|family| nftables::table(&plan(*family), name)).collect()
 }
-
-/// What our table is called.
-const TABLE: &str = "rulegen";
 
 /// Refuses to change the kernel by an input of which a part is missing: its Services would be
 /// taken for deleted.

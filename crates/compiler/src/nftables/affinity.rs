@@ -10,9 +10,9 @@
 
 use std::time::Duration;
 
-use rulegen_model::{Endpoint, TrafficPolicy};
+use rulegen_model::{Endpoint, LoadBalancing, TrafficPolicy};
 use rulegen_ruleset::nftables::{
-    Comment, Condition, Field, Name, Number, Rule, Selector, Set, Statement, Table,
+    Comment, Condition, Draw, Field, Name, Number, Rule, Selector, Set, Statement, Table,
 };
 use sha2::{Digest, Sha256};
 
@@ -73,7 +73,9 @@ impl Speller<'_> {
         for endpoint in &service.reachable_endpoints {
             let keep = Statement::Update { set: self.clients_name(), key: pair(endpoint) };
             let dnat = Statement::Dnat(protocol(service.name.protocol), endpoint.address);
-            let rules = vec![Rule::new([keep]), Rule::new([dnat]).comment(about.clone())];
+            let count = self.plan.counts_connections.then_some(Statement::Counter);
+            let lead = Rule::new(count.into_iter().chain([dnat])).comment(about.clone());
+            let rules = vec![Rule::new([keep]), lead];
             self.add(self.endpoint_name(endpoint), rules);
         }
     }
@@ -86,8 +88,9 @@ impl Speller<'_> {
             .iter()
             .map(|endpoint| Rule::new([holds(&pair(endpoint), clients.as_str()), lead(endpoint)]));
         let left = (1..=u32::try_from(endpoints.len()).unwrap_or(u32::MAX)).rev();
+        let draw = first_choice(self.service.load_balancing);
         let chosen = left.zip(endpoints).map(|(left, endpoint)| {
-            let one_in = (left > 1).then_some(Condition::Is(Number::Random(left), 0));
+            let one_in = (left > 1).then_some(Condition::Is(Number::Below(draw, left), 0));
             Rule::new(one_in.map(Statement::If).into_iter().chain([lead(endpoint)]))
         });
         let rules: Vec<Rule> = kept.chain(chosen).collect();
@@ -146,6 +149,15 @@ impl Speller<'_> {
 
     fn named(&self, what: &str) -> Name {
         Name::from(format!("{what}/{}", self.path))
+    }
+}
+
+/// Of several rules one behind the other each asks for its own number, which must not be the same
+/// for all: a hash of the source would be. The client keeps what it gets anyway.
+fn first_choice(way: LoadBalancing) -> Draw {
+    match way {
+        LoadBalancing::Random | LoadBalancing::SourceHash => Draw::Random,
+        LoadBalancing::RoundRobin => Draw::InTurn,
     }
 }
 

@@ -144,7 +144,7 @@ pub(super) fn sets(plan: &Plan) -> BTreeMap<Name, Set> {
         set.elements.extend(keys);
         sets.push((NODE_PORT_IPS, set));
     }
-    Place::BOTH.into_iter().for_each(|place| sets.extend(maps(place)));
+    Place::BOTH.into_iter().for_each(|place| sets.extend(maps(plan, place)));
     sets.into_iter().map(|(name, set)| (Name::from(name), set)).collect()
 }
 
@@ -166,11 +166,14 @@ pub(super) fn network(network: IpNet) -> Value {
     }
 }
 
-fn maps(place: Place) -> [(&'static str, Set); 6] {
+fn maps(plan: &Plan, place: Place) -> [(&'static str, Set); 6] {
     let key = place.fields();
     let numbered: Vec<Field> = key.iter().copied().chain([Field::Number]).collect();
     let verdicts = |comment| Set::map(key, DataType::Verdict, comment);
-    let sockets = |comment| Set::map(&numbered, DataType::Socket, comment);
+    let sockets = |comment| Set {
+        counter: plan.counts_connections,
+        ..Set::map(&numbered, DataType::Socket, comment)
+    };
     [
         (place.services(), verdicts("what becomes of traffic to Services")),
         (place.refused(), verdicts("traffic that is refused for want of endpoints")),

@@ -28,10 +28,10 @@ use rulegen_ruleset::nftables::{Comment, Name, Table};
 use crate::plan::Plan;
 
 /// The table that carries the plan out.
-pub fn table(plan: &Plan, name: &str) -> Table {
+pub fn table(plan: &Plan, name: &Name) -> Table {
     let mut table = Table {
         family: crate::family(plan.family),
-        name: Name::from(name),
+        name: name.clone(),
         comment: Comment::from("made by rulegen from Kubernetes Services"),
         sets: layout::sets(plan),
         chains: layout::chains(plan),

@@ -4,10 +4,10 @@ use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use rulegen_model::{Endpoint, TrafficPolicy};
+use rulegen_model::{Endpoint, LoadBalancing, TrafficPolicy};
 use rulegen_ruleset::nftables::{
-    Chain, Comment, Data, Element, Key, Name, Number, Rule, Selector, Statement, Table, Value,
-    Verdict,
+    Chain, Comment, Data, Draw, Element, Key, Name, Number, Rule, Selector, Statement, Table,
+    Value, Verdict,
 };
 
 use super::affinity::{self, AffinityChains};
@@ -179,7 +179,8 @@ impl Speller<'_> {
     fn cluster_ip_chain(&mut self, internal: Internal, endpoints: usize) -> Name {
         let choice = self.choice_chain(Place::Address, Place::Address.endpoints(), endpoints);
         let Some(rule) = masquerade_internal(self.plan, internal.masquerade) else { return choice };
-        let name = Name::from(format!("cluster-ip-{endpoints}"));
+        let suffix = suffix(self.service.load_balancing);
+        let name = Name::from(format!("cluster-ip-{endpoints}{suffix}"));
         self.chain(name, || of_rules(vec![rule, Rule::new([goto(choice.as_str())])]))
     }
 
@@ -187,16 +188,18 @@ impl Speller<'_> {
         let choice = self.choice_chain(place, place.endpoints(), endpoints);
         let mark = mark(self.plan);
         let rules = || of_rules(vec![Rule::new([mark]), Rule::new([goto(choice.as_str())])]);
-        self.chain(Name::from(place.external(endpoints)), rules)
+        let suffix = suffix(self.service.load_balancing);
+        self.chain(Name::from(format!("{}{suffix}", place.external(endpoints))), rules)
     }
 
     /// The chain that chooses one of so many endpoints from a map.
     fn choice_chain(&mut self, place: Place, map: &str, endpoints: usize) -> Name {
+        let way = self.service.load_balancing;
         let below = u32::try_from(endpoints).unwrap_or(u32::MAX);
-        let key = key_and(place.key(), Selector::Number(Number::Random(below)));
+        let key = key_and(place.key(), Selector::Number(Number::Below(draw(way), below)));
         let choose = Statement::DnatMap { key, map: Name::from(map) };
         let rules = || of_rules(vec![Rule::new([choose])]);
-        self.chain(Name::from(format!("{map}-{endpoints}")), rules)
+        self.chain(Name::from(format!("{map}-{endpoints}{}", suffix(way))), rules)
     }
 
     fn chain(&mut self, name: Name, make: impl FnOnce() -> Chain) -> Name {
@@ -217,5 +220,22 @@ impl Speller<'_> {
         let Entry::Vacant(free) = set.elements.entry(key) else { return false };
         free.insert(Element { data, comment: Some(self.name.clone()) });
         true
+    }
+}
+
+fn draw(way: LoadBalancing) -> Draw {
+    match way {
+        LoadBalancing::Random => Draw::Random,
+        LoadBalancing::RoundRobin => Draw::InTurn,
+        LoadBalancing::SourceHash => Draw::BySource,
+    }
+}
+
+/// What tells chains apart that choose in different ways.
+fn suffix(way: LoadBalancing) -> &'static str {
+    match way {
+        LoadBalancing::Random => "",
+        LoadBalancing::RoundRobin => "-round-robin",
+        LoadBalancing::SourceHash => "-source-hash",
     }
 }

@@ -63,6 +63,11 @@ impl Batch {
         Finished { bytes: self.bytes, sequences: self.first..self.sequence, steps: self.steps }
     }
 
+    /// The bytes of a batch that the kernel only looks through: it undoes what has no end.
+    pub(super) fn without_end(self) -> Finished {
+        Finished { bytes: self.bytes, sequences: self.first..self.sequence, steps: self.steps }
+    }
+
     fn begin(&mut self, generation: Option<Generation>) {
         // NFNL_BATCH_GENID of linux/netfilter/nfnetlink.h.
         const GENERATION: u16 = 1;

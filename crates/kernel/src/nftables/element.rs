@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use nftnl::nftnl_sys as sys;
-use rulegen_ruleset::nftables::{Data, Element, Field, Key, Set, Value};
+use rulegen_ruleset::nftables::{Data, Element, Expression, Field, Key, Set, Value};
 use rulegen_ruleset::{Family, Protocol};
 
 use super::raw::{Part, RawElement};
-use super::{set, userdata, verdict};
+use super::{expression, set, userdata, verdict};
 
 type Raw<'a> = Part<'a, sys::nftnl_set_elem>;
 
@@ -138,9 +138,7 @@ impl<'a> Reader<'a> {
             self.ends.push(address(self.family, key).ok_or(Foreign)?);
             return Ok(());
         }
-        let other =
-            [sys::NFTNL_SET_ELEM_EXPR, sys::NFTNL_SET_ELEM_EXPRESSIONS, sys::NFTNL_SET_ELEM_OBJREF];
-        if flags != 0 || other.iter().any(|attribute| raw.has(*attribute)) {
+        if flags != 0 || raw.has(sys::NFTNL_SET_ELEM_OBJREF) {
             return Err(Foreign);
         }
         let element = self.element(raw).ok_or(Foreign)?;
@@ -205,7 +203,10 @@ impl<'a> Reader<'a> {
             Some(Data::Socket(self.socket(raw.get(sys::NFTNL_SET_ELEM_DATA)?)?))
         };
         let comment = raw.get(sys::NFTNL_SET_ELEM_USERDATA).and_then(userdata::comment_of);
-        Some(Element { data, comment })
+        let has = raw.expressions(expression::decode);
+        // An element has the expressions that its set had when it was put in.
+        let wanted: &[_] = if self.set.counter { &[Some(Expression::Counter)] } else { &[] };
+        (has == wanted).then_some(Element { data, comment })
     }
 
     fn socket(&self, data: &[u8]) -> Option<SocketAddr> {

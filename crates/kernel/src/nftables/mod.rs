@@ -15,6 +15,7 @@ mod element;
 mod error;
 mod expression;
 mod family;
+mod feature;
 mod raw;
 mod read;
 mod reconcile;
@@ -30,6 +31,7 @@ use rulegen_ruleset::Family;
 use rulegen_ruleset::nftables::{Held, Name, Operation, Transaction};
 
 pub use error::{Error, Refusal};
+pub use feature::Missing;
 pub use reconcile::{Dataplane, reconcile};
 pub use watch::{Commit, Event, Watcher, Writer};
 

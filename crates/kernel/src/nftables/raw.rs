@@ -365,7 +365,47 @@ impl Object<sys::nftnl_set_elem> {
     }
 }
 
+impl Part<'_, sys::nftnl_set_elem> {
+    /// What is made of each expression of an element.
+    pub(super) fn expressions<R>(&self, read: impl Fn(&Part<'_, sys::nftnl_expr>) -> R) -> Vec<R> {
+        let mut found: Vec<*mut sys::nftnl_expr> = Vec::new();
+        let list: *mut Vec<_> = &raw mut found;
+        // SAFETY: calls `note` with each expression and the list, and returns.
+        unsafe { sys::nftnl_set_elem_expr_foreach(self.0.as_ptr(), Some(note), list.cast()) };
+        let parts = found.into_iter().filter_map(NonNull::new);
+        parts.map(|raw| read(&Part(raw, PhantomData))).collect()
+    }
+}
+
+/// Puts an expression on a list.
+///
+/// # Safety
+/// `list` is a `Vec` of such expressions that nothing else uses meanwhile.
+unsafe extern "C" fn note(expression: *mut sys::nftnl_expr, list: *mut c_void) -> c_int {
+    // SAFETY: as above.
+    let list = unsafe { &mut *list.cast::<Vec<*mut sys::nftnl_expr>>() };
+    list.push(expression);
+    0
+}
+
 impl Object<sys::nftnl_set> {
+    /// Has each element get an expression of its own.
+    pub(super) fn expression(self, expression: RawExpression) -> Self {
+        // SAFETY: both are whole; the set owns the expression from here on.
+        unsafe { sys::nftnl_set_add_expr(self.0.as_ptr(), expression.into_raw()) };
+        self
+    }
+
+    /// What is made of each of these expressions.
+    pub(super) fn expressions<R>(&self, read: impl Fn(&Part<'_, sys::nftnl_expr>) -> R) -> Vec<R> {
+        let mut found: Vec<*mut sys::nftnl_expr> = Vec::new();
+        let list: *mut Vec<_> = &raw mut found;
+        // SAFETY: calls `note` with each expression and the list, and returns.
+        unsafe { sys::nftnl_set_expr_foreach(self.0.as_ptr(), Some(note), list.cast()) };
+        let parts = found.into_iter().filter_map(NonNull::new);
+        parts.map(|raw| read(&Part(raw, PhantomData))).collect()
+    }
+
     pub(super) fn add(&mut self, element: RawElement) {
         let raw = element.0.as_ptr();
         std::mem::forget(element);

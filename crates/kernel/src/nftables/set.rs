@@ -1,12 +1,13 @@
 //! Sets and maps.
 
-use nftnl::nftnl_sys as sys;
-use rulegen_ruleset::Family;
-use rulegen_ruleset::nftables::{DataType, Field, Name, Set};
 use std::time::Duration;
 
+use nftnl::nftnl_sys as sys;
+use rulegen_ruleset::Family;
+use rulegen_ruleset::nftables::{DataType, Expression, Field, Name, Set};
+
 use super::raw::Object;
-use super::{family, userdata};
+use super::{expression, family, userdata};
 
 pub(super) type RawSet = Object<sys::nftnl_set>;
 
@@ -48,6 +49,9 @@ pub(super) fn encode(of: Family, table: &Name, name: &Name, set: &Set, id: u32) 
         let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         raw = raw.u64(sys::NFTNL_SET_TIMEOUT, milliseconds);
     }
+    if set.counter {
+        raw = raw.expression(expression::encode(&Expression::Counter));
+    }
     if flags(set) & CONCATENATION != 0 {
         let lengths: Vec<u8> = set.key.iter().map(|field| length(of, *field)).collect();
         raw = raw.bytes(sys::NFTNL_SET_DESC_CONCAT, &lengths);
@@ -62,6 +66,11 @@ pub(super) fn decode(of: Family, raw: &RawSet) -> Option<(Name, Option<Set>)> {
 }
 
 fn decode_shape(of: Family, raw: &RawSet) -> Option<Set> {
+    let counter = match raw.expressions(expression::decode).as_slice() {
+        [] => false,
+        [Some(Expression::Counter)] => true,
+        _ => return None,
+    };
     let raw = raw.borrow();
     let number = |attribute: sys::nftnl_set_attr| raw.get_u32(attribute).unwrap_or_default();
     let held = number(sys::NFTNL_SET_FLAGS);
@@ -78,17 +87,17 @@ fn decode_shape(of: Family, raw: &RawSet) -> Option<Set> {
         data,
         interval: held & INTERVAL != 0,
         timeout,
+        counter,
         comment,
         elements: Default::default(),
     };
-    let other = [sys::NFTNL_SET_OBJ_TYPE, sys::NFTNL_SET_EXPR, sys::NFTNL_SET_EXPRESSIONS];
     // A set that packets fill gets a size from the first rule that has them do so
     // (nft_dynset_init() of net/netfilter/nft_dynset.c).
     let is_sized = raw.has(sys::NFTNL_SET_DESC_SIZE) && set.timeout.is_none();
     let is_ours = held == flags(&set)
         && number(sys::NFTNL_SET_KEY_LEN) == length_of(of, &set.key)
         && !is_sized
-        && !other.iter().any(|attribute| raw.has(*attribute));
+        && !raw.has(sys::NFTNL_SET_OBJ_TYPE);
     is_ours.then_some(set)
 }
 

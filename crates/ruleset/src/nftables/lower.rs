@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::expression::{ConntrackKey, Expression, MetaKey, NumberKind, PayloadBase, Register};
-use super::rule::{Condition, Interface, Number, Selector, Statement};
+use super::rule::{Condition, Draw, Interface, Number, Selector, Statement};
 use crate::{Family, Negatable, Protocol};
 
 /// The expressions of a rule in a table of this family.
@@ -34,6 +34,8 @@ const STATUS_DST_NAT: u32 = 1 << 5;
 const ROUTE_LOCAL: u32 = 2;
 /// NF_NAT_RANGE_PROTO_RANDOM_FULLY of linux/netfilter/nf_nat.h.
 const RANDOM_FULLY: u32 = 1 << 4;
+/// One for all, so that a client is led to the same endpoint by every node and after a restart.
+pub(super) const HASH_SEED: u32 = 0x5eed;
 /// IFNAMSIZ of linux/if.h.
 const INTERFACE_NAME: usize = 16;
 
@@ -41,6 +43,7 @@ impl Lowerer {
     fn statement(&mut self, statement: &Statement) {
         match statement {
             Statement::If(condition) => self.condition(condition),
+            Statement::Counter => self.done.push(Expression::Counter),
             Statement::SetMarkBits(bits) => self.change_mark(!bits, *bits),
             Statement::FlipMarkBits(bits) => self.change_mark(u32::MAX, *bits),
             Statement::Update { set, key } => {
@@ -124,14 +127,20 @@ impl Lowerer {
 
     fn number(&mut self, number: Number, word: u32) {
         let to = Register::of_word(word);
-        self.done.push(match number {
-            Number::Random(modulus) => {
-                Expression::Number { kind: NumberKind::Random, modulus, offset: 0, to }
+        let below = |kind, modulus| Expression::Number { kind, modulus, offset: 0, to };
+        let expression = match number {
+            Number::Below(Draw::Random, modulus) => below(NumberKind::Random, modulus),
+            Number::Below(Draw::InTurn, modulus) => below(NumberKind::Incremental, modulus),
+            Number::Below(Draw::BySource, modulus) => {
+                self.load(Selector::SourceAddress, word);
+                let length = self.address_length();
+                Expression::Hash { from: to, length, modulus, seed: HASH_SEED, to }
             }
             Number::Constant(offset) => {
                 Expression::Number { kind: NumberKind::Incremental, modulus: 1, offset, to }
             }
-        });
+        };
+        self.done.push(expression);
     }
 
     fn length(&self, selector: Selector) -> u32 {

@@ -25,7 +25,7 @@ pub use expression::{ConntrackKey, Expression, MetaKey, NumberKind, PayloadBase,
 pub use held::{Held, HeldChain, HeldRule};
 pub use lower::lower;
 pub use name::Name;
-pub use rule::{Condition, Interface, Number, Rule, Selector, Statement, Verdict};
+pub use rule::{Condition, Draw, Interface, Number, Rule, Selector, Statement, Verdict};
 pub use set::{Data, DataType, Element, Field, Key, Set, Value};
 pub use share::Share;
 pub use table::{BaseChain, Chain, ChainKind, Hook, Table};

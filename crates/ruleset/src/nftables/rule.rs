@@ -40,6 +40,8 @@ pub enum Statement {
     If(Condition),
     /// Sets these bits of the packet's mark.
     SetMarkBits(u32),
+    /// Counts packets.
+    Counter,
     /// Turns these bits of the packet's mark round.
     FlipMarkBits(u32),
     /// Puts an element into a set, or starts its time anew.
@@ -143,12 +145,24 @@ pub enum Selector {
     Number(Number),
 }
 
+/// How one of several numbers is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Draw {
+    /// Each as probable as the other.
+    Random,
+    /// One after the other, by a counter of the rule's own.
+    InTurn,
+    /// By the packet's source address.
+    BySource,
+}
+
 /// Numbers that the kernel makes for a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Number {
-    /// Any from 0 up to, not including, this, each as probable as the other.
-    Random(u32),
+    /// One from 0 up to, not including, this.
+    Below(Draw, u32),
     /// Always this.
     Constant(u32),
 }

@@ -24,6 +24,9 @@ pub struct Set {
     /// such a set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
+    /// Whether lookups are counted, for each element that is found.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub counter: bool,
     /// What it is for.
     pub comment: Comment,
     /// Its elements.
@@ -117,6 +120,7 @@ impl Set {
             data: None,
             interval: false,
             timeout: None,
+            counter: false,
             comment: comment.into(),
             elements: BTreeMap::new(),
         }
@@ -124,7 +128,7 @@ impl Set {
 
     /// All but its elements: sets with different ones cannot be made into one another.
     pub fn shape(&self) -> impl PartialEq {
-        (&self.key, self.data, self.interval, self.timeout, &self.comment)
+        (&self.key, self.data, self.interval, self.timeout, self.counter, &self.comment)
     }
 
     /// Whether nft must be told by example what keys and data are: it has no name for numbers

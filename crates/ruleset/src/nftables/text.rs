@@ -7,7 +7,8 @@ use std::io;
 
 use askama::Template;
 
-use super::rule::{Condition, Interface, Number, Rule, Selector, Statement, Verdict};
+use super::lower::HASH_SEED;
+use super::rule::{Condition, Draw, Interface, Number, Rule, Selector, Statement, Verdict};
 use super::set::{Data, DataType, Element, Field, Key, Set, Value};
 use super::table::{BaseChain, Chain, ChainKind, Hook, Table};
 use super::{Comment, Name};
@@ -223,7 +224,9 @@ impl StatementOf<'_> {
                 let not = if set.negated { "!= " } else { "" };
                 write!(f, "{} {not}@{}", self.key(key), set.value)
             }
-            Condition::Is(number, value) => write!(f, "{number} {value}"),
+            Condition::Is(number, value) => {
+                write!(f, "{} {value}", NumberOf { number: *number, family })
+            }
         }
     }
 }
@@ -233,6 +236,7 @@ impl Display for StatementOf<'_> {
         let family = self.family;
         match self.statement {
             Statement::If(condition) => self.condition(condition, f),
+            Statement::Counter => f.write_str("counter"),
             Statement::SetMarkBits(bits) => write!(f, "meta mark set meta mark | {bits:#010x}"),
             Statement::FlipMarkBits(bits) => write!(f, "meta mark set meta mark ^ {bits:#010x}"),
             Statement::Update { set, key } => write!(f, "update @{set} {{ {} }}", self.key(key)),
@@ -287,15 +291,25 @@ impl Display for SelectorOf {
             Selector::DestinationAddress => write!(f, "{family} daddr"),
             Selector::Protocol => f.write_str("meta l4proto"),
             Selector::DestinationPort => f.write_str("th dport"),
-            Selector::Number(number) => write!(f, "{number}"),
+            Selector::Number(number) => write!(f, "{}", NumberOf { number, family }),
         }
     }
 }
 
-impl Display for Number {
+struct NumberOf {
+    number: Number,
+    family: Word,
+}
+
+impl Display for NumberOf {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Number::Random(below) => write!(f, "numgen random mod {below}"),
+        let family = self.family;
+        match self.number {
+            Number::Below(Draw::Random, below) => write!(f, "numgen random mod {below}"),
+            Number::Below(Draw::InTurn, below) => write!(f, "numgen inc mod {below}"),
+            Number::Below(Draw::BySource, below) => {
+                write!(f, "jhash {family} saddr mod {below} seed {HASH_SEED:#x}")
+            }
             // nft has no other way to put a constant among what is looked up.
             Number::Constant(value) => write!(f, "numgen inc mod 1 offset {value}"),
         }

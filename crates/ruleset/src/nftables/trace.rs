@@ -160,6 +160,7 @@ impl<'a> Tracer<'a> {
                 on.extend(holds);
                 done.extend(not.map(|state| (state, None)));
             }
+            Statement::Counter => on.push(state),
             Statement::SetMarkBits(bits) => on.push(State { mark: state.mark | bits, ..state }),
             Statement::FlipMarkBits(bits) => on.push(State { mark: state.mark ^ bits, ..state }),
             Statement::Update { .. } => on.push(state),
@@ -211,7 +212,7 @@ impl<'a> Tracer<'a> {
     /// The part of a packet's share for which a condition holds, and the part for which it does
     /// not.
     fn split(&self, condition: &Condition, state: State) -> (Option<State>, Option<State>) {
-        if let Condition::Is(Number::Random(below), value) = condition {
+        if let Condition::Is(Number::Below(_, below), value) = condition {
             let hit = u32::from(value < below);
             let with = |part| State { share: state.share.times(part, *below), ..state };
             let (hit, miss) = (with(hit), with(below.saturating_sub(hit)));
@@ -242,7 +243,7 @@ impl<'a> Tracer<'a> {
                 found != set.negated
             }
             Condition::Is(Number::Constant(constant), value) => constant == value,
-            Condition::Is(Number::Random(_), _) => false,
+            Condition::Is(Number::Below(..), _) => false,
         }
     }
 
@@ -262,7 +263,7 @@ impl<'a> Tracer<'a> {
         state: State,
     ) -> Vec<(State, Option<&'a Element>)> {
         let random = key.iter().find_map(|selector| match selector {
-            Selector::Number(Number::Random(below)) => Some(*below),
+            Selector::Number(Number::Below(_, below)) => Some(*below),
             _ => None,
         });
         let below = random.unwrap_or(1);
@@ -281,7 +282,7 @@ impl<'a> Tracer<'a> {
             Selector::Protocol => Value::Protocol(self.packet.protocol),
             Selector::DestinationPort => Value::Port(state.destination.port()),
             Selector::Number(Number::Constant(constant)) => Value::Number(constant),
-            Selector::Number(Number::Random(_)) => Value::Number(random),
+            Selector::Number(Number::Below(..)) => Value::Number(random),
         }
     }
 

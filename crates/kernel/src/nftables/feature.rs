@@ -1,0 +1,232 @@
+//! What a kernel must have for a table, asked of the kernel itself.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
+use std::mem::discriminant;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use nix::errno::Errno;
+use rulegen_ruleset::nftables::{
+    BaseChain, ChainKind, Comment, Condition, DataType, Draw, Expression, Field, Hook, Name,
+    Number, Operation, Rule, Set, Statement, Table, Transaction, lower,
+};
+use rulegen_ruleset::{Family, Protocol};
+
+use super::batch::Batch;
+use super::{Error, NfTables};
+
+/// Something that this kernel lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// In tables of this family.
+    pub family: Family,
+    /// What it is for.
+    pub feature: &'static str,
+    /// The option that the kernel is built with to have it.
+    pub option: &'static str,
+    /// The first version of Linux that has it.
+    pub since: &'static str,
+    /// How the kernel put it.
+    pub errno: Errno,
+}
+
+impl Display for Missing {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { family, feature, option, since, errno } = self;
+        write!(
+            f,
+            "{feature} in {} tables: Linux has it since {since}, if it is built with {option} \
+             (it answers {errno})",
+            family.word()
+        )
+    }
+}
+
+struct Feature {
+    name: &'static str,
+    option: &'static str,
+    since: &'static str,
+    probe: Probe,
+}
+
+/// What a kernel without the feature refuses.
+enum Probe {
+    Rule(fn(Family) -> Statement),
+    Set(Set),
+}
+
+/// In the words of the kernel's configuration; the versions are those of the commits that
+/// brought them.
+fn features() -> Vec<Feature> {
+    let feature = |name, option, since, probe| Feature { name, option, since, probe };
+    let key = [Field::Address, Field::Port];
+    let about = "a probe";
+    let networks = Set { interval: true, ..Set::new(&key, about) };
+    let counters = Set { counter: true, ..Set::map(&key, DataType::Socket, about) };
+    vec![
+        feature("networks in keys of several parts", "NF_TABLES", "5.6", Probe::Set(networks)),
+        feature("counters of elements", "NF_TABLES", "5.7", Probe::Set(counters)),
+        feature("random choice", "NFT_NUMGEN", "4.9", Probe::Rule(|_| below_two(Draw::Random))),
+        feature("choice by source", "NFT_HASH", "4.9", Probe::Rule(|_| below_two(Draw::BySource))),
+        feature(
+            "connection tracking",
+            "NFT_CT",
+            "3.13",
+            Probe::Rule(|_| Statement::If(Condition::Translated)),
+        ),
+        feature(
+            "types of addresses",
+            "NFT_FIB_IPV4 and NFT_FIB_IPV6",
+            "4.10",
+            Probe::Rule(|_| Statement::If(Condition::SourceIsLocal)),
+        ),
+        feature("translation", "NFT_NAT", "3.13", Probe::Rule(dnat)),
+        feature("masquerading", "NFT_MASQ", "3.18", Probe::Rule(|_| Statement::Masquerade)),
+        feature("refusal", "NFT_REJECT", "3.14", Probe::Rule(|_| Statement::Reject)),
+    ]
+}
+
+fn below_two(draw: Draw) -> Statement {
+    Statement::If(Condition::Is(Number::Below(draw, 2), 0))
+}
+
+fn dnat(family: Family) -> Statement {
+    let address: IpAddr = match family {
+        Family::Ipv4 => Ipv4Addr::LOCALHOST.into(),
+        Family::Ipv6 => Ipv6Addr::LOCALHOST.into(),
+    };
+    Statement::Dnat(Protocol::Tcp, SocketAddr::new(address, 1))
+}
+
+impl NfTables {
+    /// What the tables need and this kernel has not. The kernel looks at an example of each
+    /// feature and undoes it: nothing is written.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], or another if the kernel cannot be asked.
+    pub fn missing(&mut self, tables: &[Table]) -> Result<Vec<Missing>, Error> {
+        let features = features();
+        let needed: Vec<(Family, &Feature)> = tables
+            .iter()
+            .flat_map(|table| {
+                let needed = features.iter().filter(|feature| feature.probe.is_in(table));
+                needed.map(|feature| (table.family, feature))
+            })
+            .collect();
+        // Each undoing waits for all processors, so they are asked one by one only where all
+        // together are refused.
+        if self.refusal(&needed)?.is_none() {
+            return Ok(Vec::new());
+        }
+        let mut missing = Vec::new();
+        for one in &needed {
+            if let Some(errno) = self.refusal(std::slice::from_ref(one))? {
+                let (family, Feature { name, option, since, .. }) = one;
+                missing.push(Missing { family: *family, feature: name, option, since, errno });
+            }
+        }
+        Ok(missing)
+    }
+
+    fn refusal(&mut self, probes: &[(Family, &Feature)]) -> Result<Option<Errno>, Error> {
+        let made: Vec<Made> = probes
+            .iter()
+            .enumerate()
+            .map(|(turn, (family, feature))| feature.probe.make(*family, turn))
+            .collect();
+        let transactions: Vec<Transaction<'_>> = made.iter().map(Made::transaction).collect();
+        let first = self.socket.first_sequence();
+        let batch = Batch::new(None, &transactions, first).without_end();
+        match self.socket.commit(&batch) {
+            Ok(()) => Ok(None),
+            Err(Error::Refused(refusals)) => Ok(refusals.first().map(|refusal| refusal.errno)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A table with an example in it.
+struct Made {
+    table: Table,
+    name: Name,
+    base: Option<BaseChain>,
+    rule: Rule,
+    set: Option<Set>,
+}
+
+impl Made {
+    fn transaction(&self) -> Transaction<'_> {
+        let Self { table, name, base, rule, set } = self;
+        let mut operations = vec![Operation::AddTable(table)];
+        match set {
+            Some(set) => operations.push(Operation::AddSet(name, set)),
+            None => {
+                operations
+                    .extend([Operation::AddChain(name, *base), Operation::AddRule(name, rule)]);
+            }
+        }
+        Transaction { family: table.family, table: &table.name, operations }
+    }
+}
+
+impl Probe {
+    fn make(&self, family: Family, turn: usize) -> Made {
+        let table = Table {
+            family,
+            name: Name::from(format!("rulegen-probe-{}-{turn}", std::process::id())),
+            comment: Comment::from("a probe"),
+            sets: BTreeMap::new(),
+            chains: BTreeMap::new(),
+        };
+        let (rule, set) = match self {
+            Probe::Rule(statement) => (Rule::new([statement(family)]), None),
+            Probe::Set(set) => (Rule::default(), Some(set.clone())),
+        };
+        let base = place(rule.statements.first());
+        Made { table, name: Name::from("probe"), base: Some(base), rule, set }
+    }
+
+    /// Whether a table has something of the kind in it.
+    fn is_in(&self, table: &Table) -> bool {
+        match self {
+            Probe::Set(set) => table.sets.values().any(|other| {
+                let networks = set.interval && other.interval && other.key.len() > 1;
+                networks || set.counter && other.counter
+            }),
+            Probe::Rule(statement) => {
+                let family = table.family;
+                let example = lower(family, &[statement(family)]);
+                let Some(example) = example.iter().find(|expression| !is_everywhere(expression))
+                else {
+                    return false;
+                };
+                let rules = table.chains.values().flat_map(|chain| &chain.rules);
+                rules
+                    .flat_map(|rule| lower(family, &rule.statements))
+                    .any(|expression| discriminant(&expression) == discriminant(example))
+            }
+        }
+    }
+}
+
+/// Translation is for chains of its own.
+fn place(statement: Option<&Statement>) -> BaseChain {
+    let (kind, hook) = match statement {
+        Some(Statement::Masquerade) => (ChainKind::Nat, Hook::Postrouting),
+        Some(Statement::Dnat(..)) => (ChainKind::Nat, Hook::Prerouting),
+        _ => (ChainKind::Filter, Hook::Input),
+    };
+    BaseChain { kind, hook, priority: 0 }
+}
+
+/// What nf_tables itself always has.
+fn is_everywhere(expression: &Expression) -> bool {
+    matches!(
+        expression,
+        Expression::Payload { .. }
+            | Expression::Meta { .. }
+            | Expression::Bitwise { .. }
+            | Expression::Compare { .. }
+            | Expression::Immediate { .. }
+    )
+}
