@@ -328,7 +328,7 @@ fn held(namespace: &Namespace) -> Vec<Option<Held>> {
         .flatten()
         .flat_map(|table| table.chains.values_mut().flatten())
         .flat_map(|chain| &mut chain.rules);
-    rules.for_each(|rule| rule.handle = 0);
+    rules.for_each(|rule| rule.handle = None);
     held
 }
 

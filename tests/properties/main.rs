@@ -13,6 +13,7 @@ mod agreement;
 mod cluster;
 mod laws;
 mod layout;
+mod live;
 mod meaning;
 mod reconcile;
 mod twin;

@@ -41,7 +41,7 @@ fn content(twin: &Twin) -> Vec<(Family, Held)> {
     let mut content: Vec<(Family, Held)> =
         ours.map(|((family, _), held)| (*family, held.clone())).collect();
     let chains = content.iter_mut().flat_map(|(_, held)| held.chains.values_mut().flatten());
-    chains.flat_map(|chain| &mut chain.rules).for_each(|rule| rule.handle = 0);
+    chains.flat_map(|chain| &mut chain.rules).for_each(|rule| rule.handle = None);
     content
 }
 
@@ -133,7 +133,7 @@ fn meddle(twin: &mut Twin, meddling: &Meddling) {
 }
 
 fn foreign(expressions: Option<Vec<Expression>>) -> HeldRule {
-    HeldRule { handle: u64::MAX, expressions, comment: None }
+    HeldRule { handle: Some(u64::MAX), expressions, comment: None }
 }
 
 fn fault() -> impl Strategy<Value = Option<Fault>> {

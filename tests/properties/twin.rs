@@ -156,7 +156,7 @@ impl Twin {
                 }
                 self.handle += 1;
                 let rule = HeldRule {
-                    handle: self.handle,
+                    handle: Some(self.handle),
                     expressions: Some(expressions),
                     comment: rule.comment.clone(),
                 };

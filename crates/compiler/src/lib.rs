@@ -17,6 +17,6 @@ mod words;
 
 pub use plan::{
     External, ExternalAddress, Firewall, Internal, Masquerade, NodePortsAt, Outcome, Plan,
-    PodTraffic, Refusal, ServicePlan, plan,
+    PodTraffic, Refusal, ServicePlan, plan, plan_service,
 };
 pub use words::family;

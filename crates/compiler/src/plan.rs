@@ -179,12 +179,6 @@ pub fn plan(snapshot: &Snapshot, config: &ProxyConfig, family: IpFamily) -> Plan
     let (node_ports_at, localhost) = node_ports_at(node, config, family);
     let pod_traffic = pod_traffic(node, config, family);
     let endpoints: usize = ports.iter().map(|port| port.endpoints.len()).sum();
-    let masquerade = match (config.masquerades_all(), &pod_traffic) {
-        (true, _) => Masquerade::All,
-        (false, Some(_)) => Masquerade::NotFromPods,
-        (false, None) => Masquerade::None,
-    };
-    let primary = node.addresses(family).primary;
     Plan {
         family,
         masquerade_mark: 1_u32.checked_shl(config.mark_bit().into()).unwrap_or_default(),
@@ -200,10 +194,7 @@ pub fn plan(snapshot: &Snapshot, config: &ProxyConfig, family: IpFamily) -> Plan
         drops_invalid: !config.tcp_be_liberal,
         counts_connections: config.counts_connections,
         names_endpoints: endpoints <= MANY_ENDPOINTS,
-        services: ports
-            .iter()
-            .map(|port| service_plan(port, config.load_balancing, masquerade, primary))
-            .collect(),
+        services: ports.iter().map(|port| plan_service(port, node, config, family)).collect(),
     }
 }
 
@@ -257,12 +248,18 @@ fn node_ports_at(node: &Node, config: &ProxyConfig, family: IpFamily) -> (NodePo
     (NodePortsAt::These(addresses.local.iter().copied().filter(open).collect()), localhost)
 }
 
-fn service_plan(
+/// Decides everything for one service port, which hangs on no other.
+pub fn plan_service(
     port: &ServicePort,
-    load_balancing: LoadBalancing,
-    masquerade: Masquerade,
-    node_ip: IpAddr,
+    node: &Node,
+    config: &ProxyConfig,
+    family: IpFamily,
 ) -> ServicePlan {
+    let masquerade = match (config.masquerades_all(), pod_traffic(node, config, family)) {
+        (true, _) => Masquerade::All,
+        (false, Some(_)) => Masquerade::NotFromPods,
+        (false, None) => Masquerade::None,
+    };
     let selection = select(port);
     let outcome = |policy| match policy {
         _ if !selection.any => Outcome::Refuse(Refusal::NoEndpoints),
@@ -276,13 +273,13 @@ fn service_plan(
         policy: port.external_policy,
         forwards: selection.any,
         outcome: outcome(port.external_policy),
-        firewall: firewall(port, node_ip),
+        firewall: firewall(port, node.addresses(family).primary),
     });
     ServicePlan {
         name: port.name.clone(),
         port: port.port,
         affinity_seconds: port.affinity_seconds,
-        load_balancing: port.load_balancing.unwrap_or(load_balancing),
+        load_balancing: port.load_balancing.unwrap_or(config.load_balancing),
         internal: Internal {
             address: port.cluster_ip,
             outcome: outcome(port.internal_policy),

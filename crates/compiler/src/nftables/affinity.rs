@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use rulegen_model::{Endpoint, LoadBalancing, TrafficPolicy};
 use rulegen_ruleset::nftables::{
-    Comment, Condition, Draw, Field, Name, Number, Rule, Selector, Set, Statement, Table,
+    Comment, Condition, Draw, Field, Name, Number, Rule, Selector, Set, Statement,
 };
 use sha2::{Digest, Sha256};
 
+use super::draft::Draft;
 use super::layout::of_rules;
 use super::spell::{goto, holds, mark, masquerade_internal, short_circuit};
 use crate::plan::{External, Internal, Outcome, Plan, ServicePlan};
@@ -30,8 +31,8 @@ pub(super) struct AffinityChains {
 }
 
 /// Adds the set and the chains of a service port with affinity.
-pub(super) fn spell(plan: &Plan, service: &ServicePlan, table: &mut Table) -> AffinityChains {
-    let mut speller = Speller { plan, service, path: path(service), table };
+pub(super) fn spell(plan: &Plan, service: &ServicePlan, draft: &mut Draft) -> AffinityChains {
+    let mut speller = Speller { plan, service, path: path(service), draft };
     speller.clients();
     speller.endpoints();
     speller.choices(TrafficPolicy::Cluster, &service.cluster_endpoints);
@@ -53,7 +54,7 @@ struct Speller<'a> {
     plan: &'a Plan,
     service: &'a ServicePlan,
     path: String,
-    table: &'a mut Table,
+    draft: &'a mut Draft,
 }
 
 impl Speller<'_> {
@@ -64,7 +65,7 @@ impl Speller<'_> {
             timeout: Some(Duration::from_secs(seconds)),
             ..Set::new(&[Field::Address, Field::Number], &comment)
         };
-        self.table.sets.insert(self.clients_name(), set);
+        self.draft.set(self.clients_name(), set);
     }
 
     fn endpoints(&mut self) {
@@ -126,7 +127,7 @@ impl Speller<'_> {
     }
 
     fn add(&mut self, name: Name, rules: Vec<Rule>) {
-        self.table.chains.insert(name, of_rules(rules));
+        self.draft.chain(name, || of_rules(rules));
     }
 
     fn clients_name(&self) -> Name {

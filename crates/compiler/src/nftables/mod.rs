@@ -19,23 +19,33 @@
 //! Session affinity alone needs objects of its own: see `affinity`.
 
 mod affinity;
+mod draft;
 mod layout;
+mod live;
 mod service;
 mod spell;
 
 use rulegen_ruleset::nftables::{Comment, Name, Table};
 
 use crate::plan::Plan;
+use draft::Draft;
+
+pub use live::{LiveTable, Patch};
 
 /// The table that carries the plan out.
 pub fn table(plan: &Plan, name: &Name) -> Table {
-    let mut table = Table {
+    let mut draft = Draft::new(empty(plan, name));
+    plan.services.iter().for_each(|service| service::spell(plan, service, &mut draft));
+    draft.table
+}
+
+/// What is there without any Service.
+fn empty(plan: &Plan, name: &Name) -> Table {
+    Table {
         family: crate::family(plan.family),
         name: name.clone(),
         comment: Comment::from("made by rulegen from Kubernetes Services"),
         sets: layout::sets(plan),
         chains: layout::chains(plan),
-    };
-    plan.services.iter().for_each(|service| service::spell(plan, service, &mut table));
-    table
+    }
 }

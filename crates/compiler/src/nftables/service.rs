@@ -1,16 +1,16 @@
 //! The elements of one service port, and the chains for its numbers of endpoints.
 
-use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use rulegen_model::{Endpoint, LoadBalancing, TrafficPolicy};
 use rulegen_ruleset::nftables::{
-    Chain, Comment, Data, Draw, Element, Key, Name, Number, Rule, Selector, Statement, Table,
-    Value, Verdict,
+    Chain, Comment, Data, Draw, Element, Key, Name, Number, Rule, Selector, Statement, Value,
+    Verdict,
 };
 
 use super::affinity::{self, AffinityChains};
+use super::draft::Draft;
 use super::layout::{
     CLUSTER_IPS, FIREWALLED, HAIRPINS, Place, REJECT, SOURCE_RANGES, network, of_rules,
 };
@@ -21,10 +21,10 @@ use crate::plan::{
 use crate::words::protocol;
 
 /// Adds everything that a service port needs.
-pub(super) fn spell(plan: &Plan, service: &ServicePlan, table: &mut Table) {
+pub(super) fn spell(plan: &Plan, service: &ServicePlan, draft: &mut Draft) {
     let name: Comment = service.name.to_string().into();
-    let affinity = service.affinity_seconds.map(|_| affinity::spell(plan, service, table));
-    Speller { plan, service, name, affinity, table }.spell();
+    let affinity = service.affinity_seconds.map(|_| affinity::spell(plan, service, draft));
+    Speller { plan, service, name, affinity, draft }.spell();
 }
 
 struct Speller<'a> {
@@ -32,7 +32,7 @@ struct Speller<'a> {
     service: &'a ServicePlan,
     name: Comment,
     affinity: Option<AffinityChains>,
-    table: &'a mut Table,
+    draft: &'a mut Draft,
 }
 
 /// An address or a node port, as the maps know it.
@@ -203,7 +203,7 @@ impl Speller<'_> {
     }
 
     fn chain(&mut self, name: Name, make: impl FnOnce() -> Chain) -> Name {
-        self.table.chains.entry(name.clone()).or_insert_with(make);
+        self.draft.chain(name.clone(), make);
         name
     }
 
@@ -213,13 +213,10 @@ impl Speller<'_> {
         Frontend { place: Place::Address, key }
     }
 
-    /// Puts an element in unless one with the key is there: of two Services with one address and
-    /// port the first by name has it, as in iptables. Says whether it was put in.
+    /// Puts an element in unless another service port has one with the key.
     fn put(&mut self, set: &str, key: Key, data: Option<Data>) -> bool {
-        let Some(set) = self.table.sets.get_mut(&Name::from(set)) else { return false };
-        let Entry::Vacant(free) = set.elements.entry(key) else { return false };
-        free.insert(Element { data, comment: Some(self.name.clone()) });
-        true
+        let comment = Some(self.name.clone());
+        self.draft.put(set, key, Element { data, comment })
     }
 }
 

@@ -27,6 +27,8 @@ mod userdata;
 mod verdict;
 mod watch;
 
+use std::time::{Duration, Instant};
+
 use rulegen_ruleset::Family;
 use rulegen_ruleset::nftables::{Held, Name, Operation, Transaction};
 
@@ -46,6 +48,18 @@ pub struct Generation(pub u32);
 /// The nf_tables of the network namespace that this was made in.
 pub struct NfTables {
     socket: Socket,
+    last: Written,
+}
+
+/// What the last commit took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Bytes that were sent.
+    pub bytes: usize,
+    /// To make messages of the transactions.
+    pub encoding: Duration,
+    /// The kernel.
+    pub kernel: Duration,
 }
 
 /// How often reading is begun anew, when others keep changing the ruleset.
@@ -57,12 +71,17 @@ impl NfTables {
     /// # Errors
     /// [`Error::Unreachable`].
     pub fn open() -> Result<Self, Error> {
-        Ok(Self { socket: Socket::open()? })
+        Ok(Self { socket: Socket::open()?, last: Written::default() })
     }
 
     /// The address of this socket: a [`Commit`] of that port is our own.
     pub fn port(&self) -> u32 {
         self.socket.port()
+    }
+
+    /// What the last commit took, also one that was refused.
+    pub fn last_written(&self) -> Written {
+        self.last
     }
 
     /// The generation that the ruleset is of.
@@ -134,9 +153,14 @@ impl Dataplane for NfTables {
         generation: Option<Generation>,
         transactions: &[Transaction<'_>],
     ) -> Result<(), Error> {
+        let begun = Instant::now();
         let first = self.socket.first_sequence();
         let batch = Batch::new(generation, transactions, first).finish();
-        tracing::debug!(bytes = batch.bytes.len(), "commits");
-        self.socket.commit(&batch)
+        let encoding = begun.elapsed();
+        let done = self.socket.commit(&batch);
+        let kernel = begun.elapsed().saturating_sub(encoding);
+        self.last = Written { bytes: batch.bytes.len(), encoding, kernel };
+        tracing::debug!(written = ?self.last, "committed");
+        done
     }
 }

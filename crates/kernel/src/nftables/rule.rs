@@ -21,9 +21,13 @@ pub(super) fn of_table(of: Family, table: &Name) -> RawRule {
         .text(sys::NFTNL_RULE_TABLE, table.as_str())
 }
 
-/// Which one rule.
-pub(super) fn with_handle(of: Family, table: &Name, chain: &Name, handle: u64) -> RawRule {
-    of_chain(of, table, chain).u64(sys::NFTNL_RULE_HANDLE, handle)
+/// Which one rule; without a number all of the chain.
+pub(super) fn with_handle(of: Family, table: &Name, chain: &Name, handle: Option<u64>) -> RawRule {
+    let raw = of_chain(of, table, chain);
+    match handle {
+        Some(handle) => raw.u64(sys::NFTNL_RULE_HANDLE, handle),
+        None => raw,
+    }
 }
 
 /// A rule.
@@ -42,7 +46,7 @@ pub(super) fn decode(raw: &RawRule) -> Option<(Name, HeldRule)> {
     let part = raw.borrow();
     let chain = Name::held(part.get_text(sys::NFTNL_RULE_CHAIN)?);
     let rule = HeldRule {
-        handle: part.get_u64(sys::NFTNL_RULE_HANDLE)?,
+        handle: part.get_u64(sys::NFTNL_RULE_HANDLE),
         expressions: raw.expressions(|raw| expression::decode(&raw)).into_iter().collect(),
         comment: part.get(sys::NFTNL_RULE_USERDATA).and_then(userdata::comment_of),
     };

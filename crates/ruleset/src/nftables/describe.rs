@@ -71,7 +71,7 @@ impl Display for Held<'_> {
                 }
             }
         }
-        write!(f, " handle {}", self.0.handle)?;
+        self.0.handle.map_or(Ok(()), |handle| write!(f, " handle {handle}"))?;
         self.0.comment.as_ref().map_or(Ok(()), |comment| write!(f, " comment {comment}"))
     }
 }

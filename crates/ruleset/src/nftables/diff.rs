@@ -162,9 +162,15 @@ impl<'a> Differ<'a> {
     /// which keeps the order without positions.
     fn rules(&mut self, name: &'a Name, held: &'a [HeldRule], wanted: &'a [Rule]) {
         let same = held.iter().zip(wanted).take_while(|(held, rule)| self.stays(held, rule));
-        let same = same.count();
-        let gone = held.iter().skip(same).map(|rule| Operation::DeleteRule(name, rule));
-        self.removals.rules.extend(gone);
+        let mut same = same.count();
+        if held.iter().skip(same).all(|rule| rule.handle.is_some()) {
+            let gone = held.iter().skip(same);
+            self.removals.rules.extend(gone.map(|rule| Operation::DeleteRule(name, rule)));
+        } else {
+            // Without numbers there is only all of them.
+            self.removals.rules.push(Operation::FlushChain(name));
+            same = 0;
+        }
         let come = wanted.iter().skip(same).map(|rule| Operation::AddRule(name, rule));
         self.added_rules.extend(come);
     }

@@ -29,8 +29,8 @@ pub struct HeldChain {
 /// A rule as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldRule {
-    /// The kernel's number for it.
-    pub handle: u64,
+    /// The kernel's number for it, if it is known.
+    pub handle: Option<u64>,
     /// What it is made of; `None` if that is foreign.
     pub expressions: Option<Vec<Expression>>,
     /// What it is for.

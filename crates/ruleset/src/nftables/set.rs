@@ -76,7 +76,7 @@ pub enum DataType {
 pub type Key = Vec<Value>;
 
 /// A part of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Value {
     /// An address.

@@ -22,6 +22,49 @@ pub struct Table {
     pub chains: BTreeMap<Name, Chain>,
 }
 
+impl Table {
+    /// A table of the same name with nothing in it.
+    pub fn without_content(&self) -> Self {
+        Self {
+            family: self.family,
+            name: self.name.clone(),
+            comment: self.comment.clone(),
+            sets: BTreeMap::new(),
+            chains: BTreeMap::new(),
+        }
+    }
+
+    /// Makes a part of the table what another is, where that differs.
+    pub fn replace(&mut self, before: &Self, after: &Self) {
+        replace(&mut self.chains, &before.chains, &after.chains);
+        self.sets
+            .retain(|name, _| !before.sets.contains_key(name) || after.sets.contains_key(name));
+        for (name, after) in &after.sets {
+            match (self.sets.get_mut(name), before.sets.get(name)) {
+                (Some(set), Some(before)) if before.shape() == after.shape() => {
+                    replace(&mut set.elements, &before.elements, &after.elements);
+                }
+                _ => {
+                    self.sets.insert(name.clone(), after.clone());
+                }
+            }
+        }
+    }
+}
+
+fn replace<K: Ord + Clone, V: Eq + Clone>(
+    whole: &mut BTreeMap<K, V>,
+    before: &BTreeMap<K, V>,
+    after: &BTreeMap<K, V>,
+) {
+    for key in before.keys().filter(|key| !after.contains_key(key)) {
+        whole.remove(key);
+    }
+    for (key, value) in after.iter().filter(|(key, value)| before.get(key) != Some(value)) {
+        whole.insert(key.clone(), value.clone());
+    }
+}
+
 /// Rules, one behind the other.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Chain {

@@ -23,6 +23,17 @@ impl Transaction<'_> {
         self.operations.is_empty()
     }
 
+    /// How many elements come or go.
+    pub fn elements(&self) -> usize {
+        let count = |operation: &Operation<'_>| match operation {
+            Operation::AddElements(_, _, elements) | Operation::DeleteElements(_, _, elements) => {
+                elements.len()
+            }
+            _ => 0,
+        };
+        self.operations.iter().map(count).sum()
+    }
+
     /// What is done, in numbers.
     pub fn summary(&self) -> String {
         let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
@@ -38,7 +49,7 @@ impl Transaction<'_> {
                 Operation::DeleteRule(..) => ("deleted", "rule", 1),
                 Operation::AddElements(_, _, elements) => ("added", "element", elements.len()),
                 Operation::DeleteElements(_, _, elements) => ("deleted", "element", elements.len()),
-                // Of what goes with its set or chain.
+                // Of what goes with its set or chain, or is made anew.
                 Operation::FlushChain(_) | Operation::FlushSet(_) => continue,
             };
             *counts.entry((turn, what)).or_default() += count;

@@ -1,0 +1,104 @@
+//! A table that follows changes is the table that is compiled anew, and the patches lead the
+//! kernel there.
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+use rulegen_compiler::nftables::{self, LiveTable};
+use rulegen_compiler::{Plan, ServicePlan};
+use rulegen_kernel::nftables::{Dataplane, reconcile};
+use rulegen_model::{ProxyConfig, ProxyMode, ServicePortName};
+use rulegen_ruleset::nftables::Name;
+use serde_json::Value;
+
+use crate::cluster::{config, objects, plans};
+use crate::twin::Twin;
+
+fn plan(objects: &[Value], config: &ProxyConfig) -> Plan {
+    let config = ProxyConfig { mode: ProxyMode::Nftables, ..config.clone() };
+    let [(_, plan), _] = plans(objects, &config);
+    plan
+}
+
+/// What makes one plan the other, a service port at a time or all at once.
+fn changes(before: &Plan, after: &Plan) -> Vec<(ServicePortName, Option<ServicePlan>)> {
+    let find = |plan: &Plan, name: &ServicePortName| {
+        plan.services.iter().find(|service| service.name == *name).cloned()
+    };
+    let names = before.services.iter().chain(&after.services).map(|service| &service.name);
+    let mut names: Vec<ServicePortName> = names.cloned().collect();
+    names.sort();
+    names.dedup();
+    names
+        .into_iter()
+        .filter(|name| find(before, name) != find(after, name))
+        .map(|name| (name.clone(), find(after, &name)))
+        .collect()
+}
+
+/// Gives service ports addresses of others, so that they claim the same.
+fn collide(plan: &mut Plan, collisions: &[(Index, Index)]) {
+    for (one, other) in collisions {
+        if let Some(count) = plan.services.len().checked_sub(1).filter(|count| *count > 0) {
+            let taken = plan.services[other.index(count + 1)].clone();
+            let service = &mut plan.services[one.index(count + 1)];
+            service.internal.address = taken.internal.address;
+            service.port = taken.port;
+            service.name.protocol = taken.name.protocol;
+            if let (Some(external), Some(taken)) = (&mut service.external, taken.external) {
+                external.addresses = taken.addresses;
+            }
+        }
+    }
+    plan.services.sort_by(|a, b| a.name.cmp(&b.name));
+    plan.services.dedup_by(|a, b| a.name == b.name);
+}
+
+fn collisions() -> impl Strategy<Value = Vec<(Index, Index)>> {
+    prop::collection::vec((any::<Index>(), any::<Index>()), 0..4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn a_live_table_is_the_compiled_table(
+        states in prop::collection::vec((objects(), collisions()), 2..5),
+        config in config(), at_once in any::<bool>(),
+    ) {
+        let name = Name::from("rulegen");
+        let mut states: Vec<Plan> = states
+            .iter()
+            .map(|(objects, collisions)| {
+                let mut plan = plan(objects, &config);
+                collide(&mut plan, collisions);
+                plan
+            })
+            .collect();
+        let mut last = states.remove(0);
+        let mut live = LiveTable::new(last.clone(), &name);
+        prop_assert_eq!(live.table(), &nftables::table(&last, &name));
+        let mut twin = Twin::default();
+        reconcile(&mut twin, std::slice::from_ref(live.table()), |_| ()).unwrap();
+
+        for state in states {
+            let mut steps: Vec<_> =
+                changes(&last, &state).into_iter().map(|change| vec![change]).collect();
+            if at_once {
+                steps = vec![steps.concat()];
+            }
+            for step in steps {
+                let patch = live.update(step);
+                let transaction = patch.transaction();
+                if !transaction.is_empty() {
+                    twin.commit(None, &[transaction]).unwrap();
+                }
+                let left = reconcile(&mut twin, std::slice::from_ref(live.table()), |all| {
+                    all.iter().flat_map(|one| one.lines()).collect::<Vec<_>>()
+                });
+                prop_assert_eq!(left.unwrap(), []);
+            }
+            prop_assert_eq!(live.table(), &nftables::table(&state, &name));
+            last = state;
+        }
+    }
+}
