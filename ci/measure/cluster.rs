@@ -1,0 +1,45 @@
+//! Clusters of any size.
+
+use serde_json::{Value, json};
+
+/// Of each Service.
+pub(crate) const ENDPOINTS: usize = 5;
+
+/// A `List` as `kubectl get services,endpointslices -A -o json` prints it, without blanks.
+pub(crate) fn cluster(services: usize) -> String {
+    let ip =
+        |net: usize, n: usize| format!("10.{}.{}.{}", net + (n >> 16), (n >> 8) & 255, n & 255);
+    let service = |n: usize| {
+        json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": format!("svc-{n}"), "namespace": format!("ns-{}", n % 50)},
+            "spec": {
+                "type": "ClusterIP", "clusterIP": ip(96, n), "clusterIPs": [ip(96, n)],
+                "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack", "sessionAffinity": "None",
+                "internalTrafficPolicy": "Cluster",
+                "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": 8080}],
+            },
+            "status": {"loadBalancer": {}},
+        })
+    };
+    let slice = |n: usize| {
+        let endpoint = |e: usize| {
+            json!({
+                "addresses": [ip(128, n * ENDPOINTS + e)],
+                "conditions": {"ready": true, "serving": true, "terminating": false},
+                "nodeName": format!("node-{}", (n + e) % 100),
+            })
+        };
+        json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {
+                "name": format!("svc-{n}-abcde"), "namespace": format!("ns-{}", n % 50),
+                "labels": {"kubernetes.io/service-name": format!("svc-{n}")},
+            },
+            "endpoints": (0..ENDPOINTS).map(endpoint).collect::<Vec<_>>(),
+            "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+        })
+    };
+    let items: Vec<Value> = (0..services).map(service).chain((0..services).map(slice)).collect();
+    json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
+}

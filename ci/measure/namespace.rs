@@ -1,0 +1,58 @@
+//! Network namespaces, which go with their owner.
+
+use std::fs::File;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use nix::sched::{CloneFlags, setns};
+
+use crate::scratch;
+
+pub(crate) struct Namespace(pub(crate) String);
+
+impl Namespace {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("rulegen-bench-{}-{number}", std::process::id());
+        let made = Command::new("ip").args(["netns", "add", &name]).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        Self(name)
+    }
+
+    /// Runs a command line; it must succeed.
+    pub(crate) fn run(&self, command: &str) {
+        let done = Command::new("ip")
+            .args(["netns", "exec", &self.0, "sh", "-c", command])
+            .env("XTABLES_LOCKFILE", scratch().join("lock"))
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    /// How long a command line takes, in seconds.
+    pub(crate) fn time(&self, command: &str) -> f64 {
+        let begun = Instant::now();
+        self.run(&format!("exec {command}"));
+        begun.elapsed().as_secs_f64()
+    }
+
+    /// Runs code in the namespace.
+    pub(crate) fn inside<T: Send>(&self, code: impl FnOnce() -> T + Send) -> T {
+        let namespace = File::open(format!("/run/netns/{}", self.0)).unwrap();
+        std::thread::scope(|scope| {
+            let inside = || {
+                setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+                code()
+            };
+            scope.spawn(inside).join().unwrap()
+        })
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).output();
+    }
+}
