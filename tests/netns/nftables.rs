@@ -153,7 +153,7 @@ fn drift_is_noticed_named_and_repaired_within_a_second() {
     assert!(namespace.rulegen(&arguments).status.success());
     let wanted = sorted_list(&namespace);
     let tables = [Family::Ipv4, Family::Ipv6].map(|family| (family, Name::from("rulegen")));
-    let mut watcher = namespace.inside(|| Watcher::open(&tables).unwrap());
+    let mut watcher = namespace.inside(|| Watcher::open(&tables, Watcher::ROOM).unwrap());
     for (change, named) in DRIFT {
         let begin = Instant::now();
         namespace.run(&change.replace('\n', " "));
@@ -195,7 +195,7 @@ fn own_commits_are_told_from_others_and_other_tables_are_no_matter() {
     let name = Name::from("rulegen");
     let tables = [(Family::Ipv4, name.clone())];
     namespace.inside(|| {
-        let mut watcher = Watcher::open(&tables).unwrap();
+        let mut watcher = Watcher::open(&tables, Watcher::ROOM).unwrap();
         let mut kernel = NfTables::open().unwrap();
         namespace.run("nft add table ip other; nft add table ip6 rulegen");
         namespace.run("nft add table ip rulegen");
@@ -218,6 +218,118 @@ fn own_commits_are_told_from_others_and_other_tables_are_no_matter() {
         ];
         assert_eq!(commits, wanted);
     });
+}
+
+/// iptables-nft keeps its rules in tables of nf_tables; what happens to those of iptables-legacy the
+/// kernel does not tell, so they are looked at each second.
+#[test]
+fn changes_to_iptables_are_heard_of_or_looked_for() {
+    use rulegen_kernel::iptables::{Variant, Watcher};
+    let namespace = Namespace::new("watch-iptables");
+    let arguments = format!("-f {} --hostname-override node-1", example("clusterip"));
+    for (variant, name) in [(Variant::Nft, "nft"), (Variant::Legacy, "legacy")] {
+        let arguments = format!("{arguments} --iptables-variant {name}");
+        assert!(namespace.rulegen(&arguments).status.success());
+        let mut watcher = namespace.inside(|| Watcher::open(variant).unwrap());
+        namespace.run(&format!("iptables-{name} -t nat -D KUBE-SERVICES 1"));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut heard = Vec::new();
+        while heard.is_empty() {
+            assert!(Instant::now() < deadline, "{name}: nothing was heard");
+            heard = watcher.next(Duration::from_secs(1)).unwrap();
+        }
+        match &heard[0] {
+            Event::Commit(commit) => {
+                assert_eq!(variant, Variant::Nft);
+                assert!(commit.writer.program.starts_with("iptables"), "{commit:?}");
+                assert_eq!(commit.changes, ["deleted rule of ip nat KUBE-SERVICES"]);
+            }
+            Event::Lost => assert_eq!(variant, Variant::Legacy),
+        }
+        assert_eq!(namespace.rulegen(&format!("diff {arguments}")).status.code(), Some(1));
+        assert!(namespace.rulegen(&arguments).status.success());
+        assert_eq!(namespace.rulegen(&format!("diff {arguments}")).status.code(), Some(0));
+    }
+}
+
+/// More than a socket holds unless it is asked to, sent in one piece; and more than one dump gives
+/// at a time.
+#[test]
+fn fifty_thousand_elements_are_written_once() {
+    const SERVICES: usize = 4_200;
+    let namespace = Namespace::new("many");
+    let items: Vec<String> = (0..SERVICES).map(|n| json_service(n, 5)).collect();
+    let list = format!(r#"{{"apiVersion": "v1", "kind": "List", "items": [{}]}}"#, items.join(","));
+    let arguments = format!("-f {} {MODE}", namespace.file("many.json", &list));
+    let tables = [(Family::Ipv4, Name::from("rulegen"))];
+    let [mut roomy, mut cramped] =
+        namespace.inside(|| [Watcher::ROOM, 1].map(|room| Watcher::open(&tables, room).unwrap()));
+    let first = namespace.rulegen(&arguments);
+    assert!(first.status.success(), "{}", stderr(&first));
+    let commit = drifted(&mut roomy);
+    assert_eq!(commit.writer.program, "rulegen");
+    let lost = cramped.next(Some(Duration::from_secs(10))).unwrap();
+    assert_eq!(lost, [Event::Lost]);
+    let told = stderr(&first);
+    assert!(told.contains("50400 elements added"), "{told}");
+    let before = generation(&namespace);
+    let again = namespace.rulegen(&arguments);
+    assert_eq!(stderr(&again).matches("nothing to do").count(), 2, "{}", stderr(&again));
+    assert_eq!(generation(&namespace), before);
+    let elsewhere = list.replacen("10.240.0.1", "10.239.0.1", 1);
+    let changed = format!("-f {} {MODE}", namespace.file("changed.json", &elsewhere));
+    let told = stderr(&namespace.rulegen(&changed));
+    assert!(told.contains("ip rulegen: 2 elements added, 2 elements deleted"), "{told}");
+}
+
+fn json_service(n: usize, endpoints: usize) -> String {
+    let (high, low) = (n / 40, n % 40);
+    let ip = format!("10.97.{high}.{low}");
+    let addresses: Vec<String> = (0..endpoints)
+        .map(|e| format!(r#"{{"addresses": ["10.240.{high}.{}"]}}"#, low * endpoints + e + 1))
+        .collect();
+    format!(
+        r#"{{"apiVersion": "v1", "kind": "Service", "metadata": {{"name": "many-{n}"}},
+            "spec": {{"clusterIP": "{ip}", "clusterIPs": ["{ip}"], "ports": [{{"port": 80}}]}}}},
+           {{"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {{"name": "many-{n}", "labels": {{"kubernetes.io/service-name": "many-{n}"}}}},
+            "ports": [{{"port": 80}}], "endpoints": [{}]}}"#,
+        addresses.join(",")
+    )
+}
+
+/// Somebody who commits all the time comes in between reading and writing, again and again.
+#[test]
+fn a_busy_ruleset_is_read_and_written_in_the_end_or_it_is_said_why_not() {
+    const RUNS: usize = 20;
+    let namespace = Namespace::new("busy");
+    let states = [1, 2].map(|endpoints| {
+        let items: Vec<String> = (0..100).map(|n| json_service(n, endpoints)).collect();
+        let list =
+            format!(r#"{{"apiVersion": "v1", "kind": "List", "items": [{}]}}"#, items.join(","));
+        namespace.file(&format!("state-{endpoints}.json"), &list)
+    });
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                namespace.run("nft add table ip other; nft delete table ip other");
+            }
+        });
+        for run in 0..RUNS {
+            let state = &states[run % 2];
+            let output = namespace.rulegen(&format!("-f {state} {MODE}"));
+            if output.status.success() {
+                continue;
+            }
+            let told = stderr(&output);
+            assert!(told.contains("another program changed the ruleset"), "{told}");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let last = format!("-f {} {MODE}", states[0]);
+    assert!(namespace.rulegen(&last).status.success());
+    assert_eq!(namespace.rulegen(&format!("diff {last}")).status.code(), Some(0));
 }
 
 #[test]

@@ -174,6 +174,18 @@ proptest! {
         prop_assert_eq!(&twin.tables[&other], &theirs);
     }
 
+    /// Two commits then, of which the first does all that counts.
+    #[test]
+    fn old_kernels_let_go_of_chains_later(
+        before in objects(), after in objects(), config in config(),
+    ) {
+        let mut twin = fresh(&tables(&before, &config));
+        twin.is_old = true;
+        let wanted = tables(&after, &config);
+        write(&mut twin, &wanted).unwrap();
+        prop_assert_eq!(content(&twin), content(&fresh(&wanted)));
+    }
+
     #[test]
     fn faults_cost_nothing_but_time(
         before in objects(), after in objects(), config in config(),

@@ -17,6 +17,9 @@ type Tables = BTreeMap<(Family, Name), Held>;
 pub(crate) struct Twin {
     pub(crate) tables: Tables,
     pub(crate) generation: u32,
+    /// Whether a chain is in use for as long as the transaction lasts that takes the last element
+    /// that leads to it, as before Linux 6.2.
+    pub(crate) is_old: bool,
     /// What goes wrong, from the last to the first, one for each call.
     pub(crate) faults: Vec<Option<Fault>>,
     handle: u64,
@@ -146,7 +149,8 @@ impl Twin {
                 absent(table.chains.insert((*name).clone(), Some(chain)).is_some())?;
             }
             Operation::DeleteChain(name) => {
-                unused(leads_to(table, name))?;
+                let before = self.tables.get(&of).filter(|_| self.is_old);
+                unused(leads_to(table, name) || before.is_some_and(|held| maps_to(held, name)))?;
                 present(table.chains.remove(*name))?;
             }
             Operation::AddRule(name, rule) => {
@@ -258,10 +262,14 @@ fn leads_to(table: &Held, name: &Name) -> bool {
                 _ => false,
             }
         });
+    by_rule || maps_to(table, name)
+}
+
+fn maps_to(table: &Held, name: &Name) -> bool {
     let elements = table.sets.values().flatten().flat_map(|set| set.elements.values());
     let mut verdicts = elements.filter_map(|element| match &element.data {
         Some(Data::Verdict(verdict)) => chain_of(verdict),
         _ => None,
     });
-    by_rule || verdicts.any(|chain| chain == name)
+    verdicts.any(|chain| chain == name)
 }

@@ -7,6 +7,7 @@
 mod lock;
 mod program;
 mod variant;
+mod watch;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use rulegen_ruleset::Family;
 use rulegen_ruleset::iptables::{Ruleset, Table, Transaction, parse};
 
 pub use variant::{Variant, choose, holds_chain, installed, is_installed};
+pub use watch::Watcher;
 
 use program::Program;
 

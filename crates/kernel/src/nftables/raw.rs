@@ -252,15 +252,19 @@ macro_rules! kind {
         // SAFETY: the functions of this very type.
         unsafe impl Kind for sys::$kind {
             unsafe fn free(raw: NonNull<Self>) {
+                // SAFETY: what the caller promises is what the function asks for.
                 unsafe { sys::$free(raw.as_ptr()) }
             }
             unsafe fn set(raw: NonNull<Self>, attribute: u16, data: *const c_void, length: u32) {
+                // SAFETY: what the caller promises is what the function asks for.
                 unsafe { sys::$set(raw.as_ptr(), attribute, data, length) };
             }
             unsafe fn get(raw: NonNull<Self>, attribute: u16, length: &mut u32) -> *const c_void {
+                // SAFETY: what the caller promises is what the function asks for.
                 unsafe { sys::$get(raw.as_ptr(), attribute, length) }
             }
             unsafe fn is_set(raw: NonNull<Self>, attribute: u16) -> bool {
+                // SAFETY: what the caller promises is what the function asks for.
                 unsafe { sys::$is_set(raw.as_ptr(), attribute) }
             }
         }
@@ -273,12 +277,15 @@ macro_rules! message {
         // SAFETY: the functions of this very type.
         unsafe impl Message for sys::$kind {
             unsafe fn alloc() -> *mut Self {
+                // SAFETY: what the caller promises is what the function asks for.
                 unsafe { sys::$alloc() }
             }
             unsafe fn build(header: *mut nlmsghdr, raw: NonNull<Self>) {
+                // SAFETY: what the caller promises is what the function asks for.
                 unsafe { sys::$build(header, raw.as_ptr()) }
             }
             unsafe fn parse(header: *const nlmsghdr, raw: NonNull<Self>) -> c_int {
+                // SAFETY: what the caller promises is what the function asks for.
                 unsafe { sys::$parse(header, raw.as_ptr()) }
             }
         }

@@ -69,11 +69,10 @@ impl Socket {
 
     /// A socket that hears of each commit to the ruleset (NFNLGRP_NFTABLES of
     /// linux/netfilter/nfnetlink.h).
-    pub(super) fn for_events() -> Result<Self, Error> {
+    pub(super) fn for_events(room: usize) -> Result<Self, Error> {
         const GROUP: u32 = 7;
         let socket = Self::bound_to(1 << (GROUP - 1))?;
-        // A commit of 100,000 elements is told in about 10 MB.
-        socket.room_to_receive(1 << 26);
+        socket.room_to_receive(room);
         Ok(socket)
     }
 

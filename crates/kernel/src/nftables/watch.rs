@@ -56,13 +56,17 @@ pub struct Writer {
 }
 
 impl Watcher {
+    /// Room for what is told of a commit of 400,000 elements, in bytes. The kernel takes it only
+    /// while events are not fetched.
+    pub const ROOM: usize = 1 << 26;
+
     /// Watches these tables from now on. What is read after this is followed by all changes to
-    /// it.
+    /// it. Events that there is no room for are lost, and that they were is told.
     ///
     /// # Errors
     /// [`Error::Unreachable`].
-    pub fn open(tables: &[(Family, Name)]) -> Result<Self, Error> {
-        let socket = Socket::for_events()?;
+    pub fn open(tables: &[(Family, Name)], room: usize) -> Result<Self, Error> {
+        let socket = Socket::for_events(room)?;
         Ok(Self { socket, tables: tables.to_vec(), changes: Vec::new() })
     }
 

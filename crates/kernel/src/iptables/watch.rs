@@ -1,0 +1,50 @@
+//! Hears of changes to iptables' tables, as far as the kernel tells of them.
+
+use std::thread;
+use std::time::Duration;
+
+use rulegen_ruleset::Family;
+use rulegen_ruleset::nftables::Name;
+
+use super::Variant;
+use crate::nftables::{self, Error, Event};
+
+/// Waits for changes to the tables of a variant. Those of iptables-nft are tables of nf_tables,
+/// and each commit to them is told with who made it. The kernel tells nobody of iptables-legacy's:
+/// there anything may have happened each time.
+pub struct Watcher {
+    events: Option<nftables::Watcher>,
+}
+
+/// How often iptables-legacy is to be looked at.
+const POLL: Duration = Duration::from_secs(1);
+
+impl Watcher {
+    /// Watches from now on.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`].
+    pub fn open(variant: Variant) -> Result<Self, Error> {
+        let tables = [Family::Ipv4, Family::Ipv6]
+            .into_iter()
+            .flat_map(|family| ["filter", "nat"].map(|table| (family, Name::from(table))));
+        let tables: Vec<(Family, Name)> = tables.collect();
+        let events = match variant {
+            Variant::Nft => Some(nftables::Watcher::open(&tables, nftables::Watcher::ROOM)?),
+            Variant::Legacy => None,
+        };
+        Ok(Self { events })
+    }
+
+    /// The next events within the time; [`Event::Lost`] once a second for iptables-legacy.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn next(&mut self, patience: Duration) -> Result<Vec<Event>, Error> {
+        if let Some(events) = &mut self.events {
+            return events.next(Some(patience));
+        }
+        thread::sleep(patience.min(POLL));
+        Ok(if patience < POLL { Vec::new() } else { vec![Event::Lost] })
+    }
+}
