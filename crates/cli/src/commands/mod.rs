@@ -43,13 +43,12 @@ fn refuse_incomplete(input: &Input) -> Result<()> {
     Ok(())
 }
 
-/// Refuses what is not there for nftables: rulegen prints its table, but does not yet read or
-/// write it in the kernel.
+/// Refuses what is not there for nftables.
 fn refuse_nftables(input: &Input) -> Result<()> {
     if input.config.mode == ProxyMode::Nftables {
         bail!(
-            "the proxy mode is nftables, in which this version of rulegen only prints \
-             (--dry-run): give --proxy-mode iptables"
+            "explain follows packets through iptables rules only: give --proxy-mode iptables, \
+             whose rules send them to the same places"
         );
     }
     Ok(())
