@@ -107,6 +107,8 @@ fn changes(snapshot: &Snapshot) -> Value {
         },
     ];
     rows.extend(kinds.iter().map(|change| change.measure(snapshot, &mut live, &mut kernel)));
+    let left = reconcile(&mut kernel, std::slice::from_ref(live.table()), |all| all[0].is_empty());
+    assert!(left.unwrap(), "the kernel does not hold what was written");
     Value::Array(rows)
 }
 
@@ -167,13 +169,13 @@ pub(crate) fn print(rows: &[Value]) {
         );
     }
     println!(
-        "\nin-process, milliseconds      change        elements      bytes  compile   diff  encode  kernel    p50    p99"
+        "\nin-process, milliseconds      change        elements      bytes  compile   diff  encode  kernel     p50     p99"
     );
     for row in rows {
         for change in row["nftables"]["changes"].as_array().into_iter().flatten() {
             let of = |name: &str| change[name].as_f64().unwrap_or(f64::NAN);
             println!(
-                "{:>6} services              {:<13} {:>8} {:>10} {:>8.2} {:>6.2} {:>7.2} {:>7.2} {:>6.1} {:>6.1}",
+                "{:>6} services              {:<13} {:>8} {:>10} {:>8.2} {:>6.2} {:>7.2} {:>7.2} {:>7.2} {:>7.2}",
                 row["services"],
                 change["change"].as_str().unwrap_or_default(),
                 change["elements"],
