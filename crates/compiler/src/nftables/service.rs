@@ -138,8 +138,7 @@ impl Speller<'_> {
             return;
         }
         for (number, endpoint) in (0..).zip(endpoints) {
-            let mut key = frontend.key.clone();
-            key.push(Value::Number(number));
+            let key = with(&frontend.key, Value::Number(number));
             self.put(map, key, Some(Data::Socket(endpoint.address)));
         }
     }
@@ -169,9 +168,7 @@ impl Speller<'_> {
                 continue;
             }
             for source in &sources {
-                let mut key = key.clone();
-                key.push(network(*source));
-                self.put(SOURCE_RANGES, key, None);
+                self.put(SOURCE_RANGES, with(&key, network(*source)), None);
             }
         }
     }
@@ -218,6 +215,14 @@ impl Speller<'_> {
         let comment = Some(self.name.clone());
         self.draft.put(set, key, Element { data, comment })
     }
+}
+
+/// A key with one more part. There are as many of these as endpoints, so none has room to spare.
+fn with(key: &Key, last: Value) -> Key {
+    let mut longer = Key::with_capacity(key.len() + 1);
+    longer.extend_from_slice(key);
+    longer.push(last);
+    longer
 }
 
 fn draw(way: LoadBalancing) -> Draw {
