@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{root, stderr};
 use crate::namespace::Namespace;
-use crate::traffic::{Answer, Proto, ask, serve};
+use crate::traffic::{Answer, Proto, ask, ask_within, serve};
 
 /// The pods' first port.
 pub(crate) const POD_PORT: u16 = 8080;
@@ -122,6 +122,13 @@ impl Lab {
     pub(crate) fn ask(&self, from: From, proto: Proto, to: SocketAddr) -> Answer {
         let (namespace, source) = self.source(from, to);
         ask(namespace, proto, source, to)
+    }
+
+    /// The same, where somebody works the machine hard meanwhile. A packet that met no rules stays
+    /// without an answer however long it takes: its connection is known as it was.
+    pub(crate) fn ask_patiently(&self, from: From, proto: Proto, to: SocketAddr) -> Answer {
+        let (namespace, source) = self.source(from, to);
+        ask_within(Duration::from_secs(10), namespace, proto, source, to)
     }
 
     /// The namespace and address that a request comes from.

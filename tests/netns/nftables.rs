@@ -131,6 +131,22 @@ const DRIFT: &[(&str, &str)] = &[
         "nft add element ip rulegen services '{ 9.9.9.9 . icmp . 1 : drop }'",
         "element of ip rulegen services",
     ),
+    ("nft insert rule ip rulegen services ip daddr '{ 1.1.1.1, 2.2.2.2 }' drop", "rule of ip rulegen services"),
+    (
+        "nft insert rule ip rulegen services ip daddr vmap '{ 1.1.1.1 : drop, 2.2.2.2 : accept }'",
+        "rule of ip rulegen services",
+    ),
+    ("nft insert rule ip rulegen services jump '{ ip daddr 1.1.1.1 drop; }'", "rule of ip rulegen services"),
+    (
+        "nft 'add set ip rulegen mine { type ipv4_addr; flags constant; elements = { 1.1.1.1 } };
+         add rule ip rulegen services ip daddr @mine drop'",
+        "mine",
+    ),
+    (
+        "nft 'add map ip rulegen mine { type ipv4_addr : verdict; elements = { 1.1.1.1 : goto reject-chain } };
+         add rule ip rulegen services ip daddr vmap @mine'",
+        "mine",
+    ),
     ("nft add counter ip rulegen mine", "object ip rulegen mine"),
     ("nft add chain ip rulegen nat-output '{ policy drop; }'", "chain ip rulegen nat-output"),
     ("nft 'add table ip rulegen { flags dormant; }'", "table ip rulegen"),
@@ -466,7 +482,7 @@ fn a_kill_at_any_point_leaves_one_state_whole_and_no_connection_refused() {
         let traffic = scope.spawn(|| {
             let to = "10.96.0.10:80".parse().unwrap();
             while !stop.load(Ordering::Relaxed) {
-                let answer = lab.ask(From::BridgedPod, Proto::Tcp, to);
+                let answer = lab.ask_patiently(From::BridgedPod, Proto::Tcp, to);
                 assert!(matches!(answer, Answer::From { .. }), "{answer:?}");
                 asked.fetch_add(1, Ordering::Relaxed);
             }
@@ -475,7 +491,7 @@ fn a_kill_at_any_point_leaves_one_state_whole_and_no_connection_refused() {
         for run in 0..RUNS {
             // The state that is not there now, stopped somewhere between its start and its end.
             let index = usize::from(held(&lab.node) == wholes[0]);
-            kill_after(&lab.node, &arguments(&states[index]), longest * run / RUNS);
+            kill_after(&lab.node, &arguments(&states[index]), longest * 2 * run / RUNS);
             let now = held(&lab.node);
             let state = wholes.iter().take(2).position(|whole| *whole == now);
             found[state.expect("a mixture of two states")] += 1;

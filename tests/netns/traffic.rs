@@ -61,9 +61,20 @@ fn understand(text: &str) -> Option<Answer> {
 
 /// Asks once, from an address of a namespace and a port that was not used lately.
 pub(crate) fn ask(namespace: &Namespace, proto: Proto, from: IpAddr, to: SocketAddr) -> Answer {
+    ask_within(PATIENCE, namespace, proto, from, to)
+}
+
+/// The same, with another patience.
+pub(crate) fn ask_within(
+    patience: Duration,
+    namespace: &Namespace,
+    proto: Proto,
+    from: IpAddr,
+    to: SocketAddr,
+) -> Answer {
     let asked = namespace.inside(|| match proto {
-        Proto::Tcp => ask_tcp(from, to),
-        Proto::Udp => ask_udp(from, to),
+        Proto::Tcp => ask_tcp(patience, from, to),
+        Proto::Udp => ask_udp(patience, from, to),
     });
     match asked {
         Ok(text) => understand(&text).unwrap_or_else(|| panic!("strange answer {text:?}")),
@@ -72,18 +83,18 @@ pub(crate) fn ask(namespace: &Namespace, proto: Proto, from: IpAddr, to: SocketA
     }
 }
 
-fn socket(kind: Type, protocol: Protocol, from: IpAddr) -> io::Result<Socket> {
+fn socket(patience: Duration, kind: Type, protocol: Protocol, from: IpAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(SocketAddr::new(from, 0)), kind, Some(protocol))?;
     socket.bind(&SocketAddr::new(from, 0).into())?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(patience))?;
     Ok(socket)
 }
 
-fn ask_tcp(from: IpAddr, to: SocketAddr) -> io::Result<String> {
-    let mut socket = socket(Type::STREAM, Protocol::TCP, from)?;
+fn ask_tcp(patience: Duration, from: IpAddr, to: SocketAddr) -> io::Result<String> {
+    let mut socket = socket(patience, Type::STREAM, Protocol::TCP, from)?;
     // No TIME_WAIT: thousands of requests shall not use up the ports.
     socket.set_linger(Some(Duration::ZERO))?;
-    connect(&socket, from, to)?;
+    connect(patience, &socket, from, to)?;
     let mut text = String::new();
     let mut buffer = [0; 64];
     while !text.ends_with('\n') {
@@ -99,7 +110,7 @@ fn ask_tcp(from: IpAddr, to: SocketAddr) -> io::Result<String> {
 /// Connects, or tells that it was refused as soon as port unreachable arrives. The socket alone
 /// does not always say so: between namespaces the answer comes while the connecting thread
 /// still holds the socket, and then TCP only tries again a second later (tcp_v6_err).
-fn connect(socket: &Socket, from: IpAddr, to: SocketAddr) -> io::Result<()> {
+fn connect(patience: Duration, socket: &Socket, from: IpAddr, to: SocketAddr) -> io::Result<()> {
     let icmp = if from.is_ipv4() { Protocol::ICMPV4 } else { Protocol::ICMPV6 };
     let icmp = raw(from, icmp);
     icmp.set_nonblocking(true)?;
@@ -108,7 +119,7 @@ fn connect(socket: &Socket, from: IpAddr, to: SocketAddr) -> io::Result<()> {
 
     socket.set_nonblocking(true)?;
     let _ = socket.connect(&to.into());
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     let mut packet = [0; 256];
     while socket.peer_addr().is_err() {
         if let Some(error) = socket.take_error()? {
@@ -138,8 +149,8 @@ fn is_port_unreachable(packet: &[u8], is_ipv4: bool, own_port: u16) -> bool {
     message.starts_with(&wanted) && port == Some(&own_port.to_be_bytes())
 }
 
-fn ask_udp(from: IpAddr, to: SocketAddr) -> io::Result<String> {
-    let mut socket = socket(Type::DGRAM, Protocol::UDP, from)?;
+fn ask_udp(patience: Duration, from: IpAddr, to: SocketAddr) -> io::Result<String> {
+    let mut socket = socket(patience, Type::DGRAM, Protocol::UDP, from)?;
     socket.connect(&to.into())?;
     match socket.send(b"?") {
         // The node's own packet was taken out on its way; whether with a word, the socket knows.

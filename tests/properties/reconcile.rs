@@ -174,6 +174,21 @@ proptest! {
         prop_assert_eq!(&twin.tables[&other], &theirs);
     }
 
+    #[test]
+    fn what_cannot_be_changed_is_made_anew(
+        before in objects(), after in objects(), config in config(),
+    ) {
+        let mut twin = fresh(&tables(&before, &config));
+        meddle(&mut twin, &Meddling::ForeignChain);
+        twin.faults = vec![Some(Fault::Unchangeable), None];
+        let wanted = tables(&after, &config);
+        let replaced = reconcile(&mut twin, &wanted, |all| {
+            all.iter().all(|one| one.operations[0] == Operation::DeleteTable)
+        });
+        prop_assert!(replaced.unwrap());
+        prop_assert_eq!(content(&twin), content(&fresh(&wanted)));
+    }
+
     /// Two commits then, of which the first does all that counts.
     #[test]
     fn old_kernels_let_go_of_chains_later(

@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     Interrupted,
     /// Of a commit, this operation fails for want of memory; of a dump nothing.
     Operation(usize),
+    /// Of a commit all operations, for the kernel does not let that be changed.
+    Unchangeable,
     /// The answer is lost, after all was done.
     AnswerLost,
     /// The question is lost.
@@ -53,7 +55,7 @@ impl Dataplane for Twin {
                 return Err(Error::Misunderstood("it gives none".to_owned()));
             }
             Some(Fault::Flushed) => self.flush(),
-            Some(Fault::Operation(_) | Fault::Overtaken) | None => {}
+            Some(Fault::Operation(_) | Fault::Unchangeable | Fault::Overtaken) | None => {}
         }
         let held = |(family, name): &(Family, &Name)| {
             self.tables.get(&(*family, (*name).clone())).cloned()
@@ -75,6 +77,15 @@ impl Dataplane for Twin {
         }
         if generation.is_some_and(|known| known != Generation(self.generation)) {
             return Err(Error::Stale);
+        }
+        if fault == Some(Fault::Unchangeable) {
+            let (operation, errno) = ("all of it".to_owned(), Errno::EOPNOTSUPP);
+            return Err(Error::Refused(vec![Refusal {
+                operation,
+                of_elements: false,
+                errno,
+                message: None,
+            }]));
         }
         let failing = match fault {
             Some(Fault::Operation(number)) => Some(number),
@@ -108,8 +119,10 @@ impl Twin {
                 false => self.operation(&mut tables, transaction, operation),
             };
             if let Err(errno) = done {
+                let of_elements =
+                    matches!(operation, Operation::AddElements(..) | Operation::DeleteElements(..));
                 let operation = format!("{operation:?}");
-                refusals.push(Refusal { operation, errno, message: None });
+                refusals.push(Refusal { operation, of_elements, errno, message: None });
             }
         }
         if !refusals.is_empty() {

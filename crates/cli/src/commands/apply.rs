@@ -57,7 +57,7 @@ fn explain_refusal<T>(
     wanted: &[nftables::Table],
 ) -> Result<T> {
     if matches!(error, Error::Refused(_)) {
-        let missing = kernel.missing(wanted)?;
+        let missing = kernel.missing(wanted).unwrap_or_default();
         if !missing.is_empty() {
             let listed: Vec<String> = missing.iter().map(Missing::to_string).collect();
             bail!("this kernel lacks what the tables need: {}", listed.join("; "));

@@ -33,7 +33,8 @@ pub struct LiveTable {
 }
 
 /// The part of a table that a change is about, as it was and as it shall be. Clients that
-/// packets put into sets of service ports with affinity are in neither.
+/// packets put into sets of service ports with affinity are in neither: those of an endpoint that
+/// goes stay until their time is over, unless who commits it reads and diffs the whole table.
 pub struct Patch {
     held: Held,
     wanted: Table,

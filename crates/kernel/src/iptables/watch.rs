@@ -1,7 +1,7 @@
 //! Hears of changes to iptables' tables, as far as the kernel tells of them.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rulegen_ruleset::Family;
 use rulegen_ruleset::nftables::Name;
@@ -14,6 +14,7 @@ use crate::nftables::{self, Error, Event};
 /// there anything may have happened each time.
 pub struct Watcher {
     events: Option<nftables::Watcher>,
+    looked: Instant,
 }
 
 /// How often iptables-legacy is to be looked at.
@@ -33,7 +34,7 @@ impl Watcher {
             Variant::Nft => Some(nftables::Watcher::open(&tables, nftables::Watcher::ROOM)?),
             Variant::Legacy => None,
         };
-        Ok(Self { events })
+        Ok(Self { events, looked: Instant::now() })
     }
 
     /// The next events within the time; [`Event::Lost`] once a second for iptables-legacy.
@@ -44,7 +45,11 @@ impl Watcher {
         if let Some(events) = &mut self.events {
             return events.next(Some(patience));
         }
-        thread::sleep(patience.min(POLL));
-        Ok(if patience < POLL { Vec::new() } else { vec![Event::Lost] })
+        thread::sleep(patience.min(POLL.saturating_sub(self.looked.elapsed())));
+        if self.looked.elapsed() < POLL {
+            return Ok(Vec::new());
+        }
+        self.looked = Instant::now();
+        Ok(vec![Event::Lost])
     }
 }

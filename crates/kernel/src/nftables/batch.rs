@@ -4,9 +4,11 @@ use std::fmt::Display;
 use std::ops::Range;
 
 use nftnl::nftnl_sys::libc;
+use nix::errno::Errno;
 use rulegen_ruleset::Family;
 use rulegen_ruleset::nftables::{Element, Key, Name, Operation, Set, Transaction};
 
+use super::error::Refusal;
 use super::raw::{Message, Object, Scratch};
 use super::{Generation, chain, element, family, rule, set, table};
 
@@ -18,8 +20,7 @@ pub(super) struct Batch {
     sequence: u32,
     /// That of the message that begins the batch.
     first: u32,
-    /// What each message does, by the first of its sequence numbers.
-    steps: Vec<(u32, String)>,
+    steps: Vec<Step>,
     sets: u32,
     /// Where the last message that does something begins.
     last: usize,
@@ -82,8 +83,11 @@ impl Batch {
 
     fn operation(&mut self, of: Family, table: &Name, operation: &Operation<'_>) {
         let word = of.word();
+        let of_elements =
+            matches!(operation, Operation::AddElements(..) | Operation::DeleteElements(..));
         let mut step = |what: &str, name: &dyn Display| {
-            self.steps.push((self.sequence, format!("{what} {word} {table} {name}")));
+            let text = format!("{what} {word} {table} {name}").trim_end().to_owned();
+            self.steps.push(Step { first: self.sequence, text, of_elements });
         };
         match operation {
             Operation::AddTable(made) => {
@@ -215,15 +219,26 @@ pub(super) struct Finished {
     pub(super) bytes: Vec<u8>,
     /// Those of its messages; the kernel answers the last and all that fail.
     pub(super) sequences: Range<u32>,
-    steps: Vec<(u32, String)>,
+    steps: Vec<Step>,
+}
+
+/// An operation, by the first of the messages that it takes.
+struct Step {
+    first: u32,
+    text: String,
+    of_elements: bool,
 }
 
 impl Finished {
-    /// What a message was to do.
-    pub(super) fn step(&self, sequence: u32) -> String {
-        let offset = |number: u32| number.wrapping_sub(self.sequences.start);
-        let begun = self.steps.partition_point(|(first, _)| offset(*first) <= offset(sequence));
+    /// That a message was refused.
+    pub(super) fn refusal(&self, sequence: u32, errno: Errno, message: Option<String>) -> Refusal {
+        let begun = self.steps.partition_point(|step| step.first <= sequence);
         let step = begun.checked_sub(1).and_then(|index| self.steps.get(index));
-        step.map_or("the transaction", |(_, step)| step.trim_end()).to_owned()
+        Refusal {
+            operation: step.map_or("the transaction", |step| &step.text).to_owned(),
+            of_elements: step.is_some_and(|step| step.of_elements),
+            errno,
+            message,
+        }
     }
 }

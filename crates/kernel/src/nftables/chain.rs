@@ -49,6 +49,13 @@ pub(super) fn decode(raw: &RawChain) -> Option<(Name, Option<HeldChain>)> {
     Some((name, chain))
 }
 
+/// Whether it is written in the rule that leads to it, as `jump { … }`.
+pub(super) fn is_of_a_rule(raw: &RawChain) -> bool {
+    // NFT_CHAIN_BINDING of linux/netfilter/nf_tables.h.
+    const BINDING: u32 = 4;
+    raw.borrow().get_u32(sys::NFTNL_CHAIN_FLAGS).unwrap_or_default() & BINDING != 0
+}
+
 /// NFT_CHAIN_BASE of linux/netfilter/nf_tables.h, which the kernel tells of every base chain.
 const IS_BASE: u32 = 1;
 

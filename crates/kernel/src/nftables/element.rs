@@ -26,7 +26,7 @@ pub(super) fn encode(set: &Set, key: &Key, element: Option<&Element>) -> Vec<Raw
     if let Some(element) = element {
         raw = with_data(raw, element);
     }
-    let end = (set.interval && key.len() == 1).then(|| behind(last(key))).flatten();
+    let end = set.is_by_points().then(|| behind(last(key))).flatten();
     let end = end.map(|end| {
         RawElement::element()
             .bytes(sys::NFTNL_SET_ELEM_KEY, &end)
@@ -133,12 +133,14 @@ impl<'a> Reader<'a> {
     pub(super) fn read(&mut self, raw: &Raw<'_>) -> Result<(), Foreign> {
         let flags = raw.get_u32(sys::NFTNL_SET_ELEM_FLAGS).unwrap_or_default();
         let key = raw.get(sys::NFTNL_SET_ELEM_KEY).ok_or(Foreign)?;
-        let by_points = self.set.interval && self.set.key.len() == 1;
+        let by_points = self.set.is_by_points();
         if by_points && flags == INTERVAL_END {
             self.ends.push(address(self.family, key).ok_or(Foreign)?);
             return Ok(());
         }
-        if flags != 0 || raw.has(sys::NFTNL_SET_ELEM_OBJREF) {
+        // The kernel tells a timeout only where it is not the set's.
+        let other = [sys::NFTNL_SET_ELEM_OBJREF, sys::NFTNL_SET_ELEM_TIMEOUT];
+        if flags != 0 || other.iter().any(|attribute| raw.has(*attribute)) {
             return Err(Foreign);
         }
         let element = self.element(raw).ok_or(Foreign)?;
@@ -158,7 +160,8 @@ impl<'a> Reader<'a> {
         points.extend(&self.ends);
         points.sort_unstable();
         for (start, element) in self.starts {
-            let end = points.iter().copied().find(|point| *point > start);
+            let behind = points.partition_point(|point| *point <= start);
+            let end = points.get(behind).copied();
             let value = network(start, end).ok_or(Foreign)?;
             self.elements.insert(vec![value], element);
         }

@@ -44,6 +44,8 @@ pub enum Error {
 pub struct Refusal {
     /// What was to be done, to what in which table.
     pub operation: String,
+    /// Whether that was to put elements into a set or to take them out.
+    pub of_elements: bool,
     /// Why not.
     pub errno: Errno,
     /// The kernel's own words, if it had any.

@@ -29,6 +29,7 @@ mod watch;
 
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use rulegen_ruleset::Family;
 use rulegen_ruleset::nftables::{Held, Name, Operation, Transaction};
 
@@ -97,6 +98,18 @@ impl NfTables {
     /// # Errors
     /// None was taken away: see [`Error`].
     pub fn delete(&mut self, tables: &[(Family, Name)]) -> Result<Vec<(Family, Name)>, Error> {
+        for _ in 0..ATTEMPTS {
+            match self.delete_once(tables) {
+                // Somebody was faster.
+                Err(Error::Refused(refusals))
+                    if refusals.iter().all(|refusal| refusal.errno == Errno::ENOENT) => {}
+                done => return done,
+            }
+        }
+        Err(Error::Busy { attempts: ATTEMPTS })
+    }
+
+    fn delete_once(&mut self, tables: &[(Family, Name)]) -> Result<Vec<(Family, Name)>, Error> {
         let mut found = Vec::new();
         for (family, name) in tables {
             if read::exists(&mut self.socket, *family, name)? {
@@ -110,9 +123,7 @@ impl NfTables {
                 Transaction { family: *family, table, operations }
             })
             .collect();
-        if !transactions.is_empty() {
-            self.commit(None, &transactions)?;
-        }
+        self.commit(None, &transactions)?;
         Ok(found)
     }
 
@@ -153,6 +164,9 @@ impl Dataplane for NfTables {
         generation: Option<Generation>,
         transactions: &[Transaction<'_>],
     ) -> Result<(), Error> {
+        if transactions.iter().all(Transaction::is_empty) {
+            return Ok(());
+        }
         let begun = Instant::now();
         let first = self.socket.first_sequence();
         let batch = Batch::new(generation, transactions, first).finish();

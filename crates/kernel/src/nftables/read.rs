@@ -7,7 +7,7 @@ use rulegen_ruleset::Family;
 use rulegen_ruleset::nftables::{Held, HeldRule, Name, Set};
 
 use super::raw::{Aligned, Object};
-use super::set::RawSet;
+use super::set::{Nature, RawSet};
 use super::socket::{Dumped, Socket};
 use super::table::RawTable;
 use super::{Error, Generation, attribute, chain, element, family, rule, set, table};
@@ -109,7 +109,11 @@ impl Reader<'_> {
             libc::NFT_MSG_GETCHAIN,
             |_| {},
             |message| {
-                chains.push(Object::parse(message).as_ref().and_then(chain::decode));
+                let raw = Object::parse(message);
+                // A chain that is part of a rule goes with it.
+                if !raw.as_ref().is_some_and(chain::is_of_a_rule) {
+                    chains.push(raw.as_ref().and_then(chain::decode));
+                }
             },
         )?;
         self.held.chains = self.named(chains, "chain");
@@ -140,17 +144,24 @@ impl Reader<'_> {
     }
 
     fn sets(&mut self) -> Result<(), Interrupted> {
-        let mut sets = Vec::new();
+        let (mut sets, mut fixed) = (Vec::new(), Vec::new());
         let of = self.family;
         let of_table = set::of_table(of, self.table);
         self.dump(
             libc::NFT_MSG_GETSET,
             |header| of_table.build(header),
             |message| {
-                sets.push(Object::parse(message).as_ref().and_then(|raw| set::decode(of, raw)));
+                let Some(raw) = Object::parse(message) else { return sets.push(None) };
+                // What goes with its rule is no matter, and what cannot be changed needs the table.
+                match set::nature(&raw) {
+                    Nature::OfARule => {}
+                    Nature::Fixed => fixed.push("a set with the flag constant".to_owned()),
+                    Nature::Plain => sets.push(set::decode(of, &raw)),
+                }
             },
         )?;
         let mut sets: BTreeMap<Name, Option<Set>> = self.named(sets, "set");
+        self.held.foreign.extend(fixed);
         for (name, held) in &mut sets {
             if let Some(set) = held
                 && !self.elements(name, set)?

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use rulegen_ruleset::Family;
-use rulegen_ruleset::nftables::{Held, Name, Operation, Table, Transaction, diff};
+use rulegen_ruleset::nftables::{Held, Name, Operation, Table, Transaction, diff, replacement};
 
 use super::{Error, Generation, Refusal};
 
@@ -35,12 +35,18 @@ pub trait Dataplane {
 /// How often somebody else may come in between.
 const ATTEMPTS: u32 = 10;
 
+/// How long the kernel may take to see that nothing uses a chain any more.
+const GRACE: Duration = Duration::from_millis(50);
+
 /// Writes what differs between tables and what is held under their names, in one commit; writes
-/// nothing if nothing differs. Whatever was written is told.
+/// nothing if nothing differs. Tells what the last commit wrote.
+///
+/// Where the kernel refuses to have what it holds changed into the wanted, the tables are made anew
+/// as a whole, still in one commit.
 ///
 /// # Errors
-/// What could not be helped by reading and trying again. The kernel then holds what it held,
-/// unless it is [`Error::Lost`].
+/// What could not be helped by reading and trying again. The kernel then holds what it held, or
+/// the wanted with chains that nothing uses; with [`Error::Lost`] it is not known.
 pub fn reconcile<R>(
     dataplane: &mut impl Dataplane,
     wanted: &[Table],
@@ -48,7 +54,7 @@ pub fn reconcile<R>(
 ) -> Result<R, Error> {
     let names: Vec<(Family, &Name)> =
         wanted.iter().map(|table| (table.family, &table.name)).collect();
-    let mut refused = None;
+    let mut last = Error::Busy { attempts: ATTEMPTS };
     for _ in 0..ATTEMPTS {
         let (generation, held) = dataplane.read(&names)?;
         let transactions: Vec<Transaction<'_>> =
@@ -56,46 +62,98 @@ pub fn reconcile<R>(
         if transactions.iter().all(Transaction::is_empty) {
             return Ok(tell(&transactions));
         }
-        match dataplane.commit(Some(generation), &transactions) {
+        let refusals = match dataplane.commit(Some(generation), &transactions) {
             Ok(()) => return Ok(tell(&transactions)),
-            Err(Error::Stale | Error::Lost) => {
-                tracing::debug!("the ruleset changed before it was written");
+            Err(Error::Refused(refusals)) => refusals,
+            Err(Error::Stale) => {
+                last = Error::Busy { attempts: ATTEMPTS };
+                continue;
             }
-            Err(Error::Refused(refusals)) if still_in_use(&refusals) => {
-                let kept: Vec<Transaction<'_>> =
-                    transactions.iter().map(without_deletions).collect();
-                if kept.iter().all(Transaction::is_empty) {
-                    thread::sleep(GRACE);
-                } else {
-                    match dataplane.commit(Some(generation), &kept) {
-                        Ok(()) | Err(Error::Stale | Error::Lost) => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-                refused = Some(Error::Refused(refusals));
+            Err(Error::Lost) => {
+                last = Error::Lost;
+                continue;
             }
+            Err(error) => return Err(error),
+        };
+        let way = Way::around(&refusals, &held);
+        last = Error::Refused(refusals);
+        let instead: Vec<Transaction<'_>> = match way {
+            Way::ReadAgain => continue,
+            Way::InTwoSteps => transactions.iter().map(without_deletions).collect(),
+            Way::Anew => held
+                .iter()
+                .zip(wanted)
+                .map(|(held, wanted)| match held {
+                    Some(_) => replacement(wanted),
+                    None => diff(None, wanted),
+                })
+                .collect(),
+            Way::None => return Err(last),
+        };
+        match dataplane.commit(Some(generation), &instead) {
+            Ok(()) if way == Way::Anew => return Ok(tell(&instead)),
+            Ok(()) => thread::sleep(GRACE),
+            Err(Error::Stale | Error::Lost) => {}
+            Err(Error::Refused(_)) if way == Way::Anew => return Err(last),
+            Err(Error::Refused(_)) => thread::sleep(GRACE),
             Err(error) => return Err(error),
         }
     }
-    Err(refused.unwrap_or(Error::Busy { attempts: ATTEMPTS }))
+    Err(last)
 }
 
-/// How long the kernel may take to see that nothing uses a chain any more.
-const GRACE: Duration = Duration::from_millis(50);
-
-/// Before Linux 6.2 a chain was in use until some time after the last element that led to it was
-/// gone, and so could not go with it. It goes with the next commit instead.
-fn still_in_use(refusals: &[Refusal]) -> bool {
-    refusals.iter().all(|refusal| refusal.errno == Errno::EBUSY)
+/// What helps where a transaction was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Elements with a timeout go by themselves, and that makes no new generation: one that was to
+    /// be deleted may be gone. A dump may also have missed elements while the kernel resized a
+    /// set.
+    ReadAgain,
+    /// Before Linux 6.2 a chain was in use until some time after the last element that led to it
+    /// was gone, and so could not go with it. It goes with the next commit instead.
+    InTwoSteps,
+    /// The kernel holds what it does not let be changed piece by piece.
+    Anew,
+    /// Nothing that could be done here.
+    None,
 }
 
+impl Way {
+    fn around(refusals: &[Refusal], held: &[Option<Held>]) -> Self {
+        let all = |are: fn(&Refusal) -> bool| refusals.iter().all(are);
+        let of_content = |refusal: &Refusal| {
+            matches!(
+                refusal.errno,
+                Errno::EBUSY | Errno::EEXIST | Errno::EINVAL | Errno::ENOENT | Errno::EOPNOTSUPP
+            )
+        };
+        let is_gone = |refusal: &Refusal| {
+            refusal.of_elements && matches!(refusal.errno, Errno::ENOENT | Errno::EEXIST)
+        };
+        if all(is_gone) {
+            Way::ReadAgain
+        } else if all(|refusal| refusal.errno == Errno::EBUSY) {
+            Way::InTwoSteps
+        } else if all(of_content) && held.iter().any(Option::is_some) {
+            Way::Anew
+        } else {
+            Way::None
+        }
+    }
+}
+
+/// Without the deletions of chains that do not come back.
 fn without_deletions<'a>(transaction: &Transaction<'a>) -> Transaction<'a> {
-    let comes_back = |name: &Name| {
-        let is_added = |operation: &Operation<'_>| matches!(operation, Operation::AddChain(added, _) if *added == name);
-        transaction.operations.iter().any(is_added)
-    };
+    let added: Vec<&Name> = transaction
+        .operations
+        .iter()
+        .filter_map(|operation| match operation {
+            Operation::AddChain(name, _) => Some(*name),
+            _ => None,
+        })
+        .collect();
     let stays = |operation: &&Operation<'a>| match operation {
-        Operation::DeleteChain(name) => comes_back(name),
+        Operation::DeleteChain(name) => added.contains(name),
         _ => true,
     };
     let kept = transaction.operations.iter().filter(stays);

@@ -59,6 +59,29 @@ pub(super) fn encode(of: Family, table: &Name, name: &Name, set: &Set, id: u32) 
     raw
 }
 
+/// What can be done with a set.
+pub(super) enum Nature {
+    /// It is written in the rule that uses it, as `{ 1.1.1.1, 2.2.2.2 }`, and goes with it.
+    OfARule,
+    /// The kernel takes no change to it as long as a rule uses it.
+    Fixed,
+    /// Whatever is wanted.
+    Plain,
+}
+
+/// What can be done with a set that was read.
+pub(super) fn nature(raw: &RawSet) -> Nature {
+    // NFT_SET_ANONYMOUS and NFT_SET_CONSTANT.
+    const ANONYMOUS: u32 = 0x1;
+    const CONSTANT: u32 = 0x2;
+    let flags = raw.borrow().get_u32(sys::NFTNL_SET_FLAGS).unwrap_or_default();
+    match (flags & ANONYMOUS != 0, flags & CONSTANT != 0) {
+        (true, _) => Nature::OfARule,
+        (false, true) => Nature::Fixed,
+        (false, false) => Nature::Plain,
+    }
+}
+
 /// A set's name, and the set without elements unless something about it is foreign.
 pub(super) fn decode(of: Family, raw: &RawSet) -> Option<(Name, Option<Set>)> {
     let name = Name::held(raw.borrow().get_text(sys::NFTNL_SET_NAME)?);
@@ -93,7 +116,9 @@ fn decode_shape(of: Family, raw: &RawSet) -> Option<Set> {
     };
     // A set that packets fill gets a size from the first rule that has them do so
     // (nft_dynset_init() of net/netfilter/nft_dynset.c).
-    let is_sized = raw.has(sys::NFTNL_SET_DESC_SIZE) && set.timeout.is_none();
+    const DYNSET_SIZE: u32 = 0xffff;
+    let size = raw.get_u32(sys::NFTNL_SET_DESC_SIZE);
+    let is_sized = size.is_some_and(|size| set.timeout.is_none() || size != DYNSET_SIZE);
     let is_ours = held == flags(&set)
         && number(sys::NFTNL_SET_KEY_LEN) == length_of(of, &set.key)
         && !is_sized

@@ -86,8 +86,7 @@ impl Socket {
             buffer: Box::new(Buffer([0; 1 << 17])),
             sequence: 1,
         };
-        // The kernel answers before `send` comes back; this is for a kernel that does not.
-        socket.wait_at_most(Duration::from_secs(30));
+        socket.wait_at_most(PATIENCE);
         socket.room_to_receive(1 << 22);
         // Answers then hold the header of what they answer, not all of it, and words besides.
         socket.turn_on(libc::NETLINK_CAP_ACK);
@@ -123,7 +122,7 @@ impl Socket {
         let mut dumped = Dumped::Whole;
         loop {
             let mut end = None;
-            self.receive(|message, fields| {
+            let received = self.receive(|message, fields| {
                 if fields.sequence != sequence || end.is_some() {
                     return;
                 }
@@ -134,15 +133,22 @@ impl Socket {
                     Answer::Object => each(message),
                     answer => end = Some(answer),
                 }
-            })?;
+            });
+            match received {
+                // A dump goes on, and must be heard to its end before the next.
+                Err(Error::Lost) if is_dump => dumped = Dumped::Interrupted,
+                Err(Error::Lost) => {
+                    self.drain(|_, _| {});
+                    return Err(Error::Lost);
+                }
+                received => received?,
+            }
             match end {
                 None | Some(Answer::Object) => {}
                 Some(Answer::Done) => return Ok(dumped),
                 Some(Answer::Refused(Errno::ENOENT, _)) => return Ok(Dumped::Nothing),
-                Some(Answer::Refused(Errno::EINTR, _)) => return Ok(Dumped::Interrupted),
-                Some(Answer::Refused(errno, _)) => {
-                    return Err(Error::Unreachable { source: errno.into() });
-                }
+                Some(Answer::Refused(Errno::EINTR, _)) => return Err(Error::Lost),
+                Some(Answer::Refused(errno, _)) => return Err(refused_request(errno)),
             }
         }
     }
@@ -152,45 +158,36 @@ impl Socket {
     pub(super) fn commit(&mut self, batch: &Finished) -> Result<(), Error> {
         self.sequence = batch.sequences.end.wrapping_add(1);
         self.room_to_send(batch.bytes.len())?;
-        self.socket.send(&batch.bytes).map_err(|source| {
-            match Errno::from_raw(source.raw_os_error().unwrap_or_default()) {
-                Errno::ENOBUFS => Error::Lost,
-                _ => Error::Unreachable { source },
+        self.socket.send(&batch.bytes).map_err(|source| Error::Unreachable { source })?;
+        let mut answers = Answers::new(batch);
+        while answers.outcome.is_none() {
+            let received = self.receive(|message, fields| answers.take(message, fields));
+            if let Err(error) = received {
+                // There was no room for all answers: those that are left say enough.
+                self.drain(|message, fields| answers.take(message, fields));
+                answers.end(error);
             }
-        })?;
-        let (first, last) = (batch.sequences.start, batch.sequences.end.wrapping_sub(1));
-        let mut refusals: Vec<Refusal> = Vec::new();
-        let mut done = None;
-        while done.is_none() {
-            self.receive(|message, fields| {
-                if done.is_some() || fields.kind != ERROR {
-                    return;
-                }
-                let refused = match answer(message, fields) {
-                    Answer::Refused(errno, words) => Some((errno, words)),
-                    _ => None,
-                };
-                if fields.sequence == first {
-                    // Nothing was looked at: an answer to the last message does not come.
-                    match refused {
-                        Some((Errno::ERESTART, _)) => done = Some(Err(Error::Stale)),
-                        Some((errno @ (Errno::EPERM | Errno::EOPNOTSUPP), _)) => {
-                            done = Some(Err(Error::Unreachable { source: errno.into() }));
-                        }
-                        _ => {}
-                    }
-                }
-                if let Some((errno, message)) = refused {
-                    let operation = batch.step(fields.sequence);
-                    refusals.push(Refusal { operation, errno, message });
-                }
-                if fields.sequence == last {
-                    done.get_or_insert(Ok(()));
-                }
-            })?;
         }
-        done.unwrap_or(Ok(()))?;
+        let Answers { outcome, refusals, .. } = answers;
+        outcome.unwrap_or(Ok(()))?;
         if refusals.is_empty() { Ok(()) } else { Err(Error::Refused(refusals)) }
+    }
+
+    /// Takes what is there without waiting. As long as something is left, the kernel drops what
+    /// follows and does not say so again (netlink_overrun() of net/netlink/af_netlink.c).
+    fn drain(&mut self, mut each: impl FnMut(&[u8], &Fields)) {
+        self.wait_at_most(SHORTEST);
+        loop {
+            let received = self.receive_raw();
+            if matches!(&received, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+                break;
+            }
+            match self.split(received, &mut each) {
+                Ok(()) | Err(Error::Lost) => {}
+                Err(_) => break,
+            }
+        }
+        self.wait_at_most(PATIENCE);
     }
 
     /// Hands over the messages of one event, with the port of who caused it. Says whether there
@@ -200,14 +197,16 @@ impl Socket {
         patience: Option<Duration>,
         mut each: impl FnMut(&[u8], u16, u32),
     ) -> Result<bool, Error> {
-        self.wait_at_most(patience.unwrap_or_default());
-        match self.receive_raw() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            received => self.split(received, |message, fields| {
-                each(message, fields.kind, fields.port);
-            })?,
+        self.wait_at_most(patience.map_or(Duration::ZERO, |time| time.max(SHORTEST)));
+        let received = self.receive_raw();
+        if matches!(&received, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+            return Ok(false);
         }
-        Ok(true)
+        let heard = self.split(received, |message, fields| each(message, fields.kind, fields.port));
+        if matches!(heard, Err(Error::Lost)) {
+            self.drain(|_, _| {});
+        }
+        heard.map(|()| true)
     }
 
     fn receive(&mut self, each: impl FnMut(&[u8], &Fields)) -> Result<(), Error> {
@@ -235,7 +234,8 @@ impl Socket {
                 Some(Errno::EAGAIN) => Error::Misunderstood("it gives none".to_owned()),
                 _ => Error::Unreachable { source },
             })?;
-        let bytes = self.buffer.0.get(..length).unwrap_or_default();
+        // What is split must end where a header could stand.
+        let bytes = self.buffer.0.get(..length.next_multiple_of(4)).unwrap_or_default();
         for message in mnl::NlMessages::new(bytes) {
             let message = message.map_err(|error| Error::Misunderstood(error.to_string()))?;
             if let Some(fields) = fields(message) {
@@ -250,8 +250,10 @@ impl Socket {
     fn room_to_send(&self, bytes: usize) -> Result<(), Error> {
         // The kernel doubles it, and keeps a few bytes for itself.
         let room = bytes.saturating_add(1 << 16).min(i32::MAX.unsigned_abs() as usize / 2);
-        setsockopt(&self.descriptor(), sockopt::SndBufForce, &room)
-            .map_err(|errno| Error::Unreachable { source: errno.into() })
+        let forced = setsockopt(&self.descriptor(), sockopt::SndBufForce, &room);
+        // In a user namespace of its own a process may have no more than is usual.
+        let made = forced.or_else(|_| setsockopt(&self.descriptor(), sockopt::SndBuf, &room));
+        made.map_err(|errno| Error::Unreachable { source: errno.into() })
     }
 
     /// Without the capability for more the usual room is left: answers may be lost then, which
@@ -292,6 +294,72 @@ impl Socket {
     fn descriptor(&self) -> BorrowedFd<'_> {
         // SAFETY: the descriptor is open as long as the socket, which is borrowed as long.
         unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }
+    }
+}
+
+/// The kernel answers before `send` comes back; this is for a kernel that does not.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Nought would mean for ever.
+const SHORTEST: Duration = Duration::from_micros(1);
+
+/// A subsystem that is not there answers a request with EINVAL (nfnetlink_rcv_msg() of
+/// net/netfilter/nfnetlink.c).
+fn refused_request(errno: Errno) -> Error {
+    let errno = if errno == Errno::EINVAL { Errno::EOPNOTSUPP } else { errno };
+    Error::Unreachable { source: errno.into() }
+}
+
+/// What the kernel says of a batch.
+struct Answers<'a> {
+    batch: &'a Finished,
+    refusals: Vec<Refusal>,
+    /// Once nothing more is to come.
+    outcome: Option<Result<(), Error>>,
+}
+
+impl<'a> Answers<'a> {
+    fn new(batch: &'a Finished) -> Self {
+        Self { batch, refusals: Vec::new(), outcome: None }
+    }
+
+    fn take(&mut self, message: &[u8], fields: &Fields) {
+        let sequences = &self.batch.sequences;
+        let is_ours = fields.kind == ERROR && sequences.contains(&fields.sequence);
+        if self.outcome.is_some() || !is_ours {
+            return;
+        }
+        if let Answer::Refused(errno, words) = answer(message, fields) {
+            if fields.sequence == sequences.start {
+                self.outcome = refused_whole(errno);
+            }
+            // Out of memory the kernel forgets all answers but this.
+            if errno == Errno::ENOMEM {
+                self.outcome = Some(Ok(()));
+            }
+            self.refusals.push(self.batch.refusal(fields.sequence, errno, words));
+        }
+        if fields.sequence == sequences.end.wrapping_sub(1) {
+            self.outcome.get_or_insert(Ok(()));
+        }
+    }
+
+    /// No more can be heard. What was refused is void as a whole; without a refusal nobody knows
+    /// whether the batch counted.
+    fn end(&mut self, error: Error) {
+        let lost = matches!(error, Error::Lost | Error::Misunderstood(_));
+        let unknown = if lost { Error::Lost } else { error };
+        let known = if self.refusals.is_empty() { Err(unknown) } else { Ok(()) };
+        self.outcome.get_or_insert(known);
+    }
+}
+
+/// Why nothing of a batch was looked at: an answer to the last message does not come.
+fn refused_whole(errno: Errno) -> Option<Result<(), Error>> {
+    match errno {
+        Errno::ERESTART => Some(Err(Error::Stale)),
+        Errno::EPERM | Errno::EOPNOTSUPP => Some(Err(Error::Unreachable { source: errno.into() })),
+        _ => None,
     }
 }
 

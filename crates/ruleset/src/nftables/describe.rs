@@ -50,8 +50,8 @@ impl Transaction<'_> {
                 let lines = elements.iter().map(|one| Line::Gone(element(one)));
                 [heading("set ", name, "changed")].into_iter().chain(lines).collect()
             }
-            // The chain or set is deleted right behind.
-            Operation::FlushChain(_) | Operation::FlushSet(_) => Vec::new(),
+            Operation::FlushChain(name) => vec![heading("chain ", name, "emptied")],
+            Operation::FlushSet(name) => vec![heading("set ", name, "emptied")],
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The shortest way from what the kernel holds to what is wanted.
 
+use std::cell::OnceCell;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::collections::btree_map::Iter;
+use std::collections::{BTreeMap, HashSet};
 use std::iter::Peekable;
 
 use super::lower::lower;
@@ -17,8 +18,14 @@ pub fn diff<'a>(held: Option<&'a Held>, wanted: &'a Table) -> Transaction<'a> {
     let operations = match held {
         None => fresh(wanted),
         Some(held) if held.foreign.is_empty() => Differ::new(held, wanted).operations(),
-        Some(_) => [Operation::DeleteTable].into_iter().chain(fresh(wanted)).collect(),
+        Some(_) => return replacement(wanted),
     };
+    Transaction { family: wanted.family, table: &wanted.name, operations }
+}
+
+/// The same for a table that is there, whatever is in it.
+pub fn replacement(wanted: &Table) -> Transaction<'_> {
+    let operations = [Operation::DeleteTable].into_iter().chain(fresh(wanted)).collect();
     Transaction { family: wanted.family, table: &wanted.name, operations }
 }
 
@@ -32,6 +39,8 @@ fn fresh(wanted: &Table) -> Vec<Operation<'_>> {
 struct Differ<'a> {
     held: &'a Held,
     wanted: &'a Table,
+    /// The constants that rules look for in sets, once they are needed.
+    asked: OnceCell<HashSet<(&'a Name, u32)>>,
     /// What must go before anything can come.
     removals: Removals<'a>,
     added_sets: Vec<Operation<'a>>,
@@ -54,6 +63,7 @@ impl<'a> Differ<'a> {
         Self {
             held,
             wanted,
+            asked: OnceCell::new(),
             removals: Removals::default(),
             added_sets: Vec::new(),
             added_chains: Vec::new(),
@@ -97,6 +107,10 @@ impl<'a> Differ<'a> {
         if wanted.timeout.is_some() {
             return self.forget_clients(name, held);
         }
+        if wanted.is_by_points() && held.elements != wanted.elements {
+            self.removals.elements.push(Operation::FlushSet(name));
+            return self.add_elements(name, wanted, wanted.elements.iter().collect());
+        }
         let (mut gone, mut come) = (Vec::new(), Vec::new());
         for (key, held, wanted) in merge(&held.elements, &wanted.elements) {
             if held != wanted {
@@ -116,10 +130,9 @@ impl<'a> Differ<'a> {
         if held.elements.is_empty() {
             return;
         }
-        let rules = self.wanted.chains.values().flat_map(|chain| &chain.rules);
-        let asked: Vec<u32> = rules.flat_map(|rule| numbers_asked_of(name, rule)).collect();
+        let asked = self.asked.get_or_init(|| numbers_asked(self.wanted));
         let is_asked = |value: &Value| match value {
-            Value::Number(number) => asked.contains(number),
+            Value::Number(number) => asked.contains(&(name, *number)),
             _ => true,
         };
         let gone: Vec<(&Key, &Element)> =
@@ -146,8 +159,12 @@ impl<'a> Differ<'a> {
                 self.rules(name, &held.rules, &wanted.rules);
             }
             _ => {
+                match held {
+                    None => {}
+                    Some(Some(held)) => self.rules(name, &held.rules, &[]),
+                    Some(None) => self.removals.rules.push(Operation::FlushChain(name)),
+                }
                 if held.is_some() {
-                    self.removals.rules.push(Operation::FlushChain(name));
                     self.removals.chains.push(Operation::DeleteChain(name));
                 }
                 if let Some(wanted) = wanted {
@@ -200,16 +217,19 @@ fn set_of(statement: &Statement) -> Option<&Name> {
     }
 }
 
-/// The constants that a rule looks for in a set.
-fn numbers_asked_of(name: &Name, rule: &Rule) -> impl Iterator<Item = u32> {
-    let keys = rule.statements.iter().filter_map(move |statement| match statement {
-        Statement::If(Condition::In { key, set }) if set.value == *name => Some(key),
+fn numbers_asked(table: &Table) -> HashSet<(&Name, u32)> {
+    let rules = table.chains.values().flat_map(|chain| &chain.rules);
+    let asked = rules.flat_map(|rule| &rule.statements).filter_map(|statement| match statement {
+        Statement::If(Condition::In { key, set }) => Some((&set.value, key)),
         _ => None,
     });
-    keys.flatten().filter_map(|selector| match selector {
-        Selector::Number(Number::Constant(number)) => Some(*number),
-        _ => None,
-    })
+    let numbers = asked.flat_map(|(set, key)| {
+        key.iter().filter_map(move |selector| match selector {
+            Selector::Number(Number::Constant(number)) => Some((set, *number)),
+            _ => None,
+        })
+    });
+    numbers.collect()
 }
 
 /// Two maps side by side, by key.

@@ -20,7 +20,7 @@ mod transaction;
 
 pub use comment::Comment;
 pub use describe::Line;
-pub use diff::diff;
+pub use diff::{diff, replacement};
 pub use expression::{ConntrackKey, Expression, MetaKey, NumberKind, PayloadBase, Register};
 pub use held::{Held, HeldChain, HeldRule};
 pub use lower::lower;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-/// The name of a table, a chain or a set: up to 255 letters, digits and `_ . / -`, a letter
-/// first. What else is asked for becomes `_`, so that no name can end a line of text.
+/// The name of a table, a chain or a set: up to 255 letters, digits and `_ . / -`. What
+/// else is asked for becomes `_`, so that no name can end a line of text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Name(Arc<str>);

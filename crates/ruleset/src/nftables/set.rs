@@ -131,6 +131,13 @@ impl Set {
         (&self.key, self.data, self.interval, self.timeout, self.counter, &self.comment)
     }
 
+    /// Whether the kernel keeps the first addresses of networks and those behind the last: which
+    /// of them are there where two networks touch is up to who wrote them, so such a set is
+    /// written as a whole.
+    pub fn is_by_points(&self) -> bool {
+        self.interval && self.key.len() == 1
+    }
+
     /// Whether nft must be told by example what keys and data are: it has no name for numbers
     /// that the kernel makes, nor for an address and a port as data.
     pub fn is_by_example(&self) -> bool {
