@@ -97,12 +97,15 @@ fn peak_megabytes(command: &mut Command) -> f64 {
     let mut peak = f64::NAN;
     let mut buffer = vec![0; 1 << 16];
     while std::io::Read::read(&mut output, &mut buffer).unwrap() > 0 {
-        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kilobytes =
-            line.and_then(|line| line.split_ascii_whitespace().next()?.parse::<f64>().ok());
-        peak = kilobytes.map_or(peak, |kilobytes| kilobytes / 1024.0);
+        peak = peak_of(child.id()).unwrap_or(peak);
     }
     assert!(child.wait().unwrap().success());
     peak
+}
+
+/// The most memory that a running process had so far, in megabytes.
+fn peak_of(pid: u32) -> Option<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_ascii_whitespace().next()?.parse::<f64>().ok()? / 1024.0)
 }

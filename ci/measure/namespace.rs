@@ -1,13 +1,13 @@
 //! Network namespaces, which go with their owner.
 
 use std::fs::File;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 
-use crate::scratch;
+use crate::{peak_of, scratch};
 
 pub(crate) struct Namespace(pub(crate) String);
 
@@ -36,6 +36,23 @@ impl Namespace {
         let begun = Instant::now();
         self.run(&format!("exec {command}"));
         begun.elapsed().as_secs_f64()
+    }
+
+    /// The most memory that a command line ever had, in megabytes: what the kernel says of it while
+    /// it runs, to a millisecond before its end.
+    pub(crate) fn peak_megabytes(&self, command: &str) -> f64 {
+        let mut child = Command::new("ip")
+            .args(["netns", "exec", &self.0])
+            .args(command.split(' '))
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut peak = 0.0_f64;
+        while child.try_wait().unwrap().is_none() {
+            peak = peak.max(peak_of(child.id()).unwrap_or_default());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        peak
     }
 
     /// Runs code in the namespace.

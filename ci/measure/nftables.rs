@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 
 use rulegen_compiler::nftables::LiveTable;
@@ -15,7 +14,7 @@ use rulegen_ruleset::nftables::{Name, Transaction};
 use serde_json::{Value, json};
 
 use crate::namespace::Namespace;
-use crate::{ROUNDS, median, peak_megabytes, percentile, rulegen, scratch};
+use crate::{ROUNDS, median, percentile, rulegen, scratch};
 
 const FLAGS: &str = "--proxy-mode nftables --hostname-override node-1 --ip-family ipv4";
 
@@ -52,13 +51,12 @@ fn whole(file: &Path) -> Value {
         times[1].push(namespace.time(&apply));
         times[2].push(namespace.time(&apply));
     }
-    let [load, apply, again] = times.map(|times| median(&times));
-    let mut command = Command::new(rulegen());
-    command.args(FLAGS.split(' ')).args(["--dry-run", "-f"]).arg(file);
-    command.stdout(std::process::Stdio::piped());
+    let [load_time, apply_time, again] = times.map(|times| median(&times));
+    let [peak, nft_peak] = [&apply, &load].map(|command| Namespace::new().peak_megabytes(command));
     json!({
-        "nft_seconds": load, "apply_seconds": apply, "ratio": apply / load,
-        "again_seconds": again, "dry_run_peak_memory_megabytes": peak_megabytes(&mut command),
+        "nft_seconds": load_time, "apply_seconds": apply_time, "ratio": apply_time / load_time,
+        "again_seconds": again, "peak_memory_megabytes": peak,
+        "nft_peak_memory_megabytes": nft_peak,
     })
 }
 
@@ -154,18 +152,19 @@ impl Change {
 
 pub(crate) fn print(rows: &[Value]) {
     println!(
-        "\ninto an empty namespace       nft -f  rulegen  ratio  again (nothing to do)  peak memory, dry run"
+        "\ninto an empty namespace       nft -f  rulegen  ratio  again (nothing to do)  peak memory, nft's"
     );
     for row in rows {
         let of = |name: &str| row["nftables"]["whole"][name].as_f64().unwrap_or(f64::NAN);
         println!(
-            "{:>6} services           {:>6.3} s {:>6.3} s {:>6.2} {:>8.3} s {:>27.0} MB",
+            "{:>6} services           {:>6.3} s {:>6.3} s {:>6.2} {:>8.3} s {:>21.0} MB {:>6.0} MB",
             row["services"],
             of("nft_seconds"),
             of("apply_seconds"),
             of("ratio"),
             of("again_seconds"),
-            of("dry_run_peak_memory_megabytes"),
+            of("peak_memory_megabytes"),
+            of("nft_peak_memory_megabytes"),
         );
     }
     println!(
