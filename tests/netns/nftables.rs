@@ -393,6 +393,44 @@ fn a_kernel_is_asked_for_what_a_table_needs() {
     assert_eq!(namespace.run("nft list ruleset"), "");
 }
 
+/// A table that aborts `nft` when it lists it: a map's data are the key of another lookup. The kernel
+/// takes it, and it is no business of ours.
+#[test]
+fn a_table_that_nft_cannot_decode_does_no_harm() {
+    use rulegen_ruleset::nftables::{
+        BaseChain, Chain, ChainKind, DataType, Field, Hook, Rule, Selector, Set, Statement, Table,
+        diff,
+    };
+    let namespace = Namespace::new("odd");
+    let (sockets, verdicts) = (Name::from("sockets"), Name::from("verdicts"));
+    let rule = Rule::new([
+        Statement::DnatMap { key: vec![Selector::DestinationAddress], map: sockets.clone() },
+        Statement::VerdictMap { key: Vec::new(), map: verdicts.clone() },
+    ]);
+    let base = BaseChain { kind: ChainKind::Nat, hook: Hook::Prerouting, priority: -100 };
+    let odd = Table {
+        family: Family::Ipv4,
+        name: Name::from("odd"),
+        comment: "cannot be listed".into(),
+        sets: [
+            (sockets, Set::map(&[Field::Address], DataType::Socket, "")),
+            (verdicts, Set::map(&[Field::Address, Field::Port], DataType::Verdict, "")),
+        ]
+        .into(),
+        chains: [(Name::from("odd"), Chain { base: Some(base), rules: vec![rule] })].into(),
+    };
+    let commit = || NfTables::open().unwrap().commit(None, &[diff(None, &odd)]);
+    namespace.inside(commit).unwrap();
+    assert!(!namespace.shell("nft list ruleset").status.success(), "nft can list it after all");
+    let arguments = format!("-f {} --hostname-override node-1 {MODE}", example("nodeport"));
+    for _ in 0..2 {
+        assert!(namespace.rulegen(&arguments).status.success());
+    }
+    assert_eq!(namespace.rulegen(&format!("diff {arguments}")).status.code(), Some(0));
+    assert!(namespace.run("nft list table ip rulegen").contains("default/web-service"));
+    assert!(namespace.rulegen("cleanup").status.success());
+}
+
 /// What somebody else commits between reading and writing makes the writing void.
 #[test]
 fn a_transaction_on_an_old_state_is_refused() {
