@@ -99,8 +99,11 @@ impl Socket {
         self.socket.portid()
     }
 
-    /// So many sequence numbers that no message of this socket had.
+    /// The first of enough sequence numbers for a batch, which lie one behind the other.
     pub(super) fn first_sequence(&mut self) -> u32 {
+        if self.sequence > u32::MAX / 2 {
+            self.sequence = 1;
+        }
         self.sequence
     }
 
