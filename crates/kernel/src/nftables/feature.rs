@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nix::errno::Errno;
 use rulegen_ruleset::nftables::{
-    BaseChain, ChainKind, Comment, Condition, DataType, Draw, Expression, Field, Hook, Name,
-    Number, Operation, Rule, Set, Statement, Table, Transaction, lower,
+    Comment, Condition, DataType, Draw, Expression, Field, Name, Number, Operation, Rule, Set,
+    Statement, Table, Transaction, lower,
 };
 use rulegen_ruleset::{Family, Protocol};
 
@@ -149,20 +149,19 @@ impl NfTables {
 struct Made {
     table: Table,
     name: Name,
-    base: Option<BaseChain>,
     rule: Rule,
     set: Option<Set>,
 }
 
 impl Made {
     fn transaction(&self) -> Transaction<'_> {
-        let Self { table, name, base, rule, set } = self;
+        let Self { table, name, rule, set } = self;
         let mut operations = vec![Operation::AddTable(table)];
         match set {
             Some(set) => operations.push(Operation::AddSet(name, set)),
             None => {
                 operations
-                    .extend([Operation::AddChain(name, *base), Operation::AddRule(name, rule)]);
+                    .extend([Operation::AddChain(name, None), Operation::AddRule(name, rule)]);
             }
         }
         Transaction { family: table.family, table: &table.name, operations }
@@ -182,8 +181,7 @@ impl Probe {
             Probe::Rule(statement) => (Rule::new([statement(family)]), None),
             Probe::Set(set) => (Rule::default(), Some(set.clone())),
         };
-        let base = place(rule.statements.first());
-        Made { table, name: Name::from("probe"), base: Some(base), rule, set }
+        Made { table, name: Name::from("probe"), rule, set }
     }
 
     /// Whether a table has something of the kind in it.
@@ -207,16 +205,6 @@ impl Probe {
             }
         }
     }
-}
-
-/// Translation is for chains of its own.
-fn place(statement: Option<&Statement>) -> BaseChain {
-    let (kind, hook) = match statement {
-        Some(Statement::Masquerade) => (ChainKind::Nat, Hook::Postrouting),
-        Some(Statement::Dnat(..)) => (ChainKind::Nat, Hook::Prerouting),
-        _ => (ChainKind::Filter, Hook::Input),
-    };
-    BaseChain { kind, hook, priority: 0 }
 }
 
 /// What nf_tables itself always has.

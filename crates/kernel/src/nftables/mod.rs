@@ -93,6 +93,19 @@ impl NfTables {
         read::generation(&mut self.socket)
     }
 
+    /// Whether there is a table of each of these names, whatever is in it.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], or [`Error::Lost`].
+    pub fn has_all(&mut self, tables: &[(Family, &Name)]) -> Result<bool, Error> {
+        for (family, name) in tables {
+            if !read::exists(&mut self.socket, *family, name)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Takes those of the tables away that are there, and says which they were.
     ///
     /// # Errors

@@ -375,13 +375,23 @@ impl Object<sys::nftnl_set_elem> {
 impl Part<'_, sys::nftnl_set_elem> {
     /// What is made of each expression of an element.
     pub(super) fn expressions<R>(&self, read: impl Fn(&Part<'_, sys::nftnl_expr>) -> R) -> Vec<R> {
-        let mut found: Vec<*mut sys::nftnl_expr> = Vec::new();
-        let list: *mut Vec<_> = &raw mut found;
-        // SAFETY: calls `note` with each expression and the list, and returns.
-        unsafe { sys::nftnl_set_elem_expr_foreach(self.0.as_ptr(), Some(note), list.cast()) };
-        let parts = found.into_iter().filter_map(NonNull::new);
-        parts.map(|raw| read(&Part(raw, PhantomData))).collect()
+        listed(read, |list| {
+            // SAFETY: calls `note` with each expression and the list, and returns.
+            unsafe { sys::nftnl_set_elem_expr_foreach(self.0.as_ptr(), Some(note), list) };
+        })
     }
+}
+
+/// What is made of each expression that `each` puts on a list; they must outlive the call.
+fn listed<R>(
+    read: impl Fn(&Part<'_, sys::nftnl_expr>) -> R,
+    each: impl FnOnce(*mut c_void),
+) -> Vec<R> {
+    let mut found: Vec<*mut sys::nftnl_expr> = Vec::new();
+    let list: *mut Vec<_> = &raw mut found;
+    each(list.cast());
+    let parts = found.into_iter().filter_map(NonNull::new);
+    parts.map(|raw| read(&Part(raw, PhantomData))).collect()
 }
 
 /// Puts an expression on a list.
@@ -405,12 +415,10 @@ impl Object<sys::nftnl_set> {
 
     /// What is made of each of these expressions.
     pub(super) fn expressions<R>(&self, read: impl Fn(&Part<'_, sys::nftnl_expr>) -> R) -> Vec<R> {
-        let mut found: Vec<*mut sys::nftnl_expr> = Vec::new();
-        let list: *mut Vec<_> = &raw mut found;
-        // SAFETY: calls `note` with each expression and the list, and returns.
-        unsafe { sys::nftnl_set_expr_foreach(self.0.as_ptr(), Some(note), list.cast()) };
-        let parts = found.into_iter().filter_map(NonNull::new);
-        parts.map(|raw| read(&Part(raw, PhantomData))).collect()
+        listed(read, |list| {
+            // SAFETY: calls `note` with each expression and the list, and returns.
+            unsafe { sys::nftnl_set_expr_foreach(self.0.as_ptr(), Some(note), list) };
+        })
     }
 
     pub(super) fn add(&mut self, element: RawElement) {
