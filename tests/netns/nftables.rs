@@ -190,6 +190,24 @@ fn drift_is_noticed_named_and_repaired_within_a_second() {
     }
 }
 
+/// It takes its anonymous set, map or chain with it. Making the table anew would do too, but would
+/// cost the clients of session affinity.
+#[test]
+fn a_foreign_rule_goes_alone() {
+    let namespace = Namespace::new("alone");
+    let arguments = format!("-f {} --hostname-override node-1 {MODE}", example("nodeport"));
+    assert!(namespace.rulegen(&arguments).status.success());
+    for rule in [
+        "ip daddr '{ 1.1.1.1, 2.2.2.2 }' drop",
+        "ip daddr vmap '{ 1.1.1.1 : drop, 2.2.2.2 : accept }'",
+        "jump '{ ip daddr 1.1.1.1 drop; }'",
+    ] {
+        namespace.run(&format!("nft add rule ip rulegen services {rule}"));
+        let told = stderr(&namespace.rulegen(&arguments));
+        assert!(told.contains("ip rulegen: 1 rule deleted\n"), "{rule}: {told}");
+    }
+}
+
 /// The next commit that changed our tables.
 fn drifted(watcher: &mut Watcher) -> Commit {
     let deadline = Instant::now() + Duration::from_secs(10);
