@@ -16,4 +16,5 @@ mod layout;
 mod live;
 mod meaning;
 mod reconcile;
+mod store;
 mod twin;

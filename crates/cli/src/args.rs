@@ -296,6 +296,12 @@ pub(crate) struct ProxyArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
     pub(crate) conntrack_tcp_be_liberal: Option<bool>,
 
+    /// Which externalIPs of Services get rules: all, none, or those within CIDRs with commas
+    /// between. Whoever may write a Service may otherwise take any address's traffic. In the
+    /// configuration: rulegen.externalIPs [default: all]
+    #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
+    pub(crate) external_ips: Option<Vec<String>>,
+
     #[command(flatten)]
     pub(crate) nftables: NftablesArgs,
 

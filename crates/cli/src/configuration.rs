@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use rulegen_model::{
-    DetectLocalMode, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX, NodePortAddresses, Problem,
-    ProxyConfig, Severity, parse_cluster_cidrs, parse_detect_local_mode, parse_interface,
+    DetectLocalMode, ExternalIps, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX, NodePortAddresses,
+    Problem, ProxyConfig, Severity, parse_cluster_cidrs, parse_detect_local_mode, parse_interface,
     parse_mode, read_config,
 };
 
@@ -61,6 +61,10 @@ fn lay_flags(args: &ProxyArgs, config: &mut ProxyConfig) -> Result<()> {
     if let Some(addresses) = &args.nodeport_addresses {
         let addresses = NodePortAddresses::parse(addresses.iter().map(String::as_str));
         config.node_port_addresses = flag("nodeport-addresses", addresses)?;
+    }
+    if let Some(networks) = &args.external_ips {
+        let networks = ExternalIps::parse(networks.iter().map(String::as_str));
+        config.external_ips = flag("external-ips", networks)?;
     }
     config.masquerade_all = args.masquerade_all.unwrap_or(config.masquerade_all);
     config.nftables_masquerade_all = args.masquerade_all.unwrap_or(config.nftables_masquerade_all);

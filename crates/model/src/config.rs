@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::address::{parse_address, parse_network};
+use crate::external_ips::ExternalIps;
 use crate::load_balancing::{LoadBalancing, parse_load_balancing};
 use crate::manifest::yaml_value;
 use crate::problem::{ObjectName, Problem, Severity, Source};
@@ -101,6 +102,8 @@ pub struct ProxyConfig {
     pub localhost_node_ports: bool,
     pub node_port_addresses: NodePortAddresses,
     pub tcp_be_liberal: bool,
+    /// Which external IPs of Services get rules.
+    pub external_ips: ExternalIps,
     /// How endpoints are chosen in nftables mode.
     pub load_balancing: LoadBalancing,
     /// Whether connections are counted for each endpoint in nftables mode.
@@ -124,6 +127,7 @@ impl Default for ProxyConfig {
             localhost_node_ports: true,
             node_port_addresses: NodePortAddresses::Unset,
             tcp_be_liberal: false,
+            external_ips: ExternalIps::All,
             load_balancing: LoadBalancing::Random,
             counts_connections: false,
         }
@@ -266,6 +270,9 @@ const FIELDS: &[(&str, Type)] = &[
     ("nodePortAddresses", Type::List),
     ("oomScoreAdj", Type::Number(-1000, 1000)),
     ("portRange", Type::Text),
+    // Ours.
+    ("rulegen", Type::Section),
+    ("rulegen.externalIPs", Type::List),
     ("showHiddenMetricsForVersion", Type::Text),
     ("windowsRunAsService", Type::Bool),
     ("winkernel", Type::Map),
@@ -308,6 +315,7 @@ impl Reader {
             nftables_masquerade_bit: nftables
                 .bit("masqueradeBit")
                 .unwrap_or(default.nftables_masquerade_bit),
+            external_ips: self.external_ips(root),
             load_balancing: self
                 .parsed(nftables, "loadBalancing", parse_load_balancing)
                 .unwrap_or_default(),
@@ -394,16 +402,23 @@ impl Reader {
     }
 
     fn node_port_addresses(&mut self, root: Section<'_>) -> NodePortAddresses {
-        let Some(list) = root.get("nodePortAddresses").and_then(Value::as_array) else {
-            return NodePortAddresses::Unset;
-        };
-        let texts: Vec<String> = list
-            .iter()
-            .map(|entry| entry.as_str().map_or_else(|| entry.to_string(), str::to_owned))
-            .collect();
+        let texts = root.texts("nodePortAddresses");
         NodePortAddresses::parse(texts.iter().map(String::as_str)).unwrap_or_else(|message| {
             self.error("nodePortAddresses", message);
             NodePortAddresses::Unset
+        })
+    }
+
+    /// kube-proxy has a feature gate for all or none; ours says which.
+    fn external_ips(&mut self, root: Section<'_>) -> ExternalIps {
+        let texts = root.section("rulegen").texts("externalIPs");
+        let gate = root.section("featureGates").bool("AllowServiceExternalIPs");
+        if texts.is_empty() && gate == Some(false) {
+            return ExternalIps::None;
+        }
+        ExternalIps::parse(texts.iter().map(String::as_str)).unwrap_or_else(|message| {
+            self.error("rulegen.externalIPs", message);
+            ExternalIps::None
         })
     }
 
@@ -481,6 +496,11 @@ impl<'a> Section<'a> {
 
     fn text(self, name: &str) -> Option<&'a str> {
         self.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
+    }
+
+    fn texts(self, name: &str) -> Vec<String> {
+        let list = self.get(name).and_then(Value::as_array).into_iter().flatten();
+        list.map(|entry| entry.as_str().map_or_else(|| entry.to_string(), str::to_owned)).collect()
     }
 
     fn bool(self, name: &str) -> Option<bool> {

@@ -10,9 +10,6 @@ use crate::problem::Report;
 
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
-/// Slices that carry it belong to headless Services; kube-proxy does not watch them.
-const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
-
 /// Whether a topology hint points to where this node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Hint {
@@ -76,10 +73,10 @@ impl<'a> Slice<'a> {
         node: &Node,
         report: &mut Report<'_>,
     ) -> Option<Self> {
-        if slice.metadata.label(HEADLESS_LABEL).is_some() {
+        if slice.metadata.labels.headless.is_some() {
             return None;
         }
-        let service = slice.metadata.label(SERVICE_NAME_LABEL).filter(|name| !name.is_empty());
+        let service = slice.service_name();
         let service = report.need(
             service,
             "metadata.labels",

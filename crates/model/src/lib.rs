@@ -14,6 +14,7 @@ mod address;
 mod config;
 mod document;
 mod endpoint;
+mod external_ips;
 mod load_balancing;
 mod manifest;
 mod node;
@@ -23,6 +24,7 @@ mod problem;
 mod select;
 mod service;
 mod snapshot;
+mod store;
 
 pub use address::{IpFamily, parse_address, parse_network};
 pub use config::{
@@ -32,16 +34,18 @@ pub use config::{
 };
 pub use document::MAX_DOCUMENT_BYTES;
 pub use endpoint::{Endpoint, Hint};
+pub use external_ips::ExternalIps;
 pub use load_balancing::{LoadBalancing, parse_load_balancing};
 pub use manifest::{Objects, Sourced, read_manifest};
 pub use node::{FamilyAddresses, Host, Node};
 pub use object::{
-    Annotations, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice,
-    LoadBalancerIngress, Metadata, NodeAddress, NodeObject, Service, ServicePortSpec,
+    Annotations, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, Labels,
+    LoadBalancerIngress, Metadata, NodeAddress, NodeObject, Service, ServiceCidr, ServicePortSpec,
     SliceEndpoint,
 };
 pub use port::Protocol;
 pub use problem::{ObjectName, Problem, Severity, Source};
 pub use select::{Selection, select};
 pub use service::{ServicePort, ServicePortName, TrafficPolicy};
-pub use snapshot::{Snapshot, snapshot};
+pub use snapshot::{Snapshot, single_objects, snapshot};
+pub use store::{Changes, Kind, NodeState, Object, ObjectKey, ServiceChange, Store, StoreEvent};

@@ -8,8 +8,6 @@ use crate::address::{IpFamily, parse_address, parse_network};
 use crate::object::NodeObject;
 use crate::problem::Report;
 
-const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
-
 /// What the machine says of itself, for want of a Node object.
 #[derive(Debug, Clone, Default)]
 pub struct Host {
@@ -61,7 +59,7 @@ impl Node {
 
     /// A node as the cluster knows it.
     pub(crate) fn of_object(object: &NodeObject, report: &mut Report<'_>) -> Self {
-        let zone = object.metadata.label(ZONE_LABEL).unwrap_or_default().to_owned();
+        let zone = object.metadata.labels.zone.as_deref().unwrap_or_default().to_owned();
         let addresses = node_addresses(object, report);
         let pod_cidrs = pod_cidrs(object, report);
         Self::with(&object.metadata.name, zone, &addresses, &addresses, &pod_cidrs)

@@ -7,7 +7,6 @@
 
 #![expect(missing_docs, reason = "the fields are the API's own; its reference documents them")]
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -26,11 +25,68 @@ pub struct Metadata {
     #[serde(deserialize_with = "or_default")]
     pub namespace: String,
     /// Its labels.
-    #[serde(deserialize_with = "or_default")]
-    pub labels: BTreeMap<String, Option<String>>,
+    #[serde(deserialize_with = "object")]
+    pub labels: Labels,
     /// Its annotations.
     #[serde(deserialize_with = "object")]
     pub annotations: Annotations,
+    /// When its deletion was asked for.
+    #[serde(rename = "deletionTimestamp")]
+    pub deletion_timestamp: Option<String>,
+}
+
+/// Labels that mean something here; empty where an object has one without a value. A map of all
+/// would take more memory than the rest of an EndpointSlice.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Labels {
+    /// `kubernetes.io/service-name`: whose slice an EndpointSlice is.
+    pub service_name: Option<Box<str>>,
+    /// `service.kubernetes.io/headless`: set on slices of headless Services, which kube-proxy does
+    /// not watch.
+    pub headless: Option<Box<str>>,
+    /// `service.kubernetes.io/service-proxy-name`: the proxy that a Service is left to.
+    pub service_proxy_name: Option<Box<str>>,
+    /// `topology.kubernetes.io/zone`: where a Node is.
+    pub zone: Option<Box<str>>,
+}
+
+impl Labels {
+    fn slot(&mut self, key: &str) -> Option<&mut Option<Box<str>>> {
+        match key {
+            "kubernetes.io/service-name" => Some(&mut self.service_name),
+            "service.kubernetes.io/headless" => Some(&mut self.headless),
+            "service.kubernetes.io/service-proxy-name" => Some(&mut self.service_proxy_name),
+            "topology.kubernetes.io/zone" => Some(&mut self.zone),
+            _ => None,
+        }
+    }
+}
+
+/// The values of other labels are read too: where one is no text, the object is none that the API
+/// would have taken.
+impl<'de> Deserialize<'de> for Labels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FromMap;
+        impl<'de> Visitor<'de> for FromMap {
+            type Value = Labels;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Labels, A::Error> {
+                let mut labels = Labels::default();
+                while let Some(key) = map.next_key::<String>()? {
+                    let value: Option<Box<str>> = map.next_value()?;
+                    if let Some(slot) = labels.slot(&key) {
+                        *slot = Some(value.unwrap_or_default());
+                    }
+                }
+                Ok(labels)
+            }
+        }
+        deserializer.deserialize_map(FromMap)
+    }
 }
 
 /// Annotations that mean something here. The others, among them kubectl's copy of the whole
@@ -41,17 +97,15 @@ pub struct Annotations {
     /// How endpoints are chosen.
     #[serde(rename = "rulegen/load-balancing")]
     pub load_balancing: Option<String>,
+    /// When what an EndpointSlice tells began, in RFC 3339.
+    #[serde(rename = "endpoints.kubernetes.io/last-change-trigger-time")]
+    pub last_change_trigger_time: Option<String>,
 }
 
 impl Metadata {
     /// The namespace, `default` where none is given.
     pub fn namespace(&self) -> &str {
         if self.namespace.is_empty() { "default" } else { &self.namespace }
-    }
-
-    /// The value of a label, empty if it has the label without a value.
-    pub fn label(&self, key: &str) -> Option<&str> {
-        self.labels.get(key).map(|value| value.as_deref().unwrap_or_default())
     }
 }
 
@@ -161,6 +215,13 @@ pub struct EndpointSlice {
     pub ports: Vec<EndpointPort>,
 }
 
+impl EndpointSlice {
+    /// The Service that it is of.
+    pub(crate) fn service_name(&self) -> Option<&str> {
+        self.metadata.labels.service_name.as_deref().filter(|name| !name.is_empty())
+    }
+}
+
 /// One entry of an EndpointSlice's `endpoints`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -231,6 +292,16 @@ pub struct NodeSpec {
     pub pod_cidr: Option<String>,
     #[serde(rename = "podCIDRs", deserialize_with = "or_default")]
     pub pod_cidrs: Vec<String>,
+    #[serde(deserialize_with = "objects")]
+    pub taints: Vec<Taint>,
+}
+
+/// One entry of a Node's `spec.taints`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Taint {
+    #[serde(deserialize_with = "or_default")]
+    pub key: String,
 }
 
 /// A networking.k8s.io ServiceCIDR.

@@ -92,8 +92,12 @@ impl Problem {
     }
 
     /// The same problem, of this object read from there.
-    pub fn of(mut self, source: &Source, object: &ObjectName) -> Self {
-        self.source = Some(source.clone());
+    pub fn of(self, source: &Source, object: &ObjectName) -> Self {
+        self.at(source).about(object)
+    }
+
+    /// The same problem, of this object.
+    pub fn about(mut self, object: &ObjectName) -> Self {
         self.object = Some(object.clone());
         self
     }
@@ -122,7 +126,8 @@ impl fmt::Display for Problem {
 
 /// Collects what is wrong with one object while it is read.
 pub(crate) struct Report<'a> {
-    pub(crate) source: &'a Source,
+    /// Where it was read, if from a file.
+    pub(crate) source: Option<&'a Source>,
     pub(crate) object: &'a ObjectName,
     pub(crate) problems: &'a mut Vec<Problem>,
 }
@@ -130,13 +135,17 @@ pub(crate) struct Report<'a> {
 impl Report<'_> {
     /// A field is unusable and left out.
     pub(crate) fn warn(&mut self, field: impl Into<String>, message: impl Into<String>) {
-        self.problems.push(Problem::warning(field, message).of(self.source, self.object));
+        self.push(Problem::warning(field, message));
     }
 
     /// Nothing is wrong, but the user may wonder.
     pub(crate) fn note(&mut self, message: impl Into<String>) {
-        let problem = Problem::new(Severity::Note, message).of(self.source, self.object);
-        self.problems.push(problem);
+        self.push(Problem::new(Severity::Note, message));
+    }
+
+    fn push(&mut self, problem: Problem) {
+        let problem = problem.about(self.object);
+        self.problems.push(Problem { source: self.source.cloned(), ..problem });
     }
 
     /// The value if there is one, else a warning about the field it should have come from.

@@ -9,12 +9,12 @@ use ipnet::IpNet;
 
 use crate::address::{IpFamily, parse_address, parse_network};
 use crate::endpoint::Endpoint;
+use crate::external_ips::ExternalIps;
 use crate::load_balancing::{ANNOTATION, LoadBalancing, parse_load_balancing};
 use crate::object::{LoadBalancerIngress, Service, ServicePortSpec};
 use crate::port::{Protocol, known_protocol, optional_port, port_number};
 use crate::problem::Report;
 
-/// Services that carry it are left to the proxy it names.
 const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 
 /// The API server's default for `sessionAffinityConfig.clientIP.timeoutSeconds`: three hours.
@@ -106,9 +106,13 @@ impl ServicePort {
 }
 
 /// A Service's ports in each family it has, still without endpoints.
-pub(crate) fn service_ports(service: &Service, report: &mut Report<'_>) -> Vec<ServicePort> {
+pub(crate) fn service_ports(
+    service: &Service,
+    allowed: &ExternalIps,
+    report: &mut Report<'_>,
+) -> Vec<ServicePort> {
     let Some(kind) = proxied_kind(service, report) else { return Vec::new() };
-    let facts = ServiceFacts::new(service, kind, report);
+    let facts = ServiceFacts::new(service, kind, allowed, report);
     let ports = distinct_ports(service, report);
     cluster_ips(service, report)
         .into_iter()
@@ -136,7 +140,7 @@ fn proxied_kind(service: &Service, report: &mut Report<'_>) -> Option<ServiceKin
     if !named {
         return None;
     }
-    if let Some(proxy) = metadata.label(PROXY_NAME_LABEL) {
+    if let Some(proxy) = metadata.labels.service_proxy_name.as_deref() {
         report.note(format!(
             "is left to the proxy {proxy:?} that its label {PROXY_NAME_LABEL} names"
         ));
@@ -314,7 +318,12 @@ struct ServiceFacts {
 }
 
 impl ServiceFacts {
-    fn new(service: &Service, kind: ServiceKind, report: &mut Report<'_>) -> Self {
+    fn new(
+        service: &Service,
+        kind: ServiceKind,
+        allowed: &ExternalIps,
+        report: &mut Report<'_>,
+    ) -> Self {
         let spec = &service.spec;
         let mut external_policy =
             policy(spec.external_traffic_policy.as_deref(), "spec.externalTrafficPolicy", report);
@@ -325,7 +334,7 @@ impl ServiceFacts {
         let checked = kind == ServiceKind::LoadBalancer && external_policy == TrafficPolicy::Local;
         let health_check = spec.health_check_node_port.filter(|_| checked);
         Self {
-            external_ips: external_ips(&spec.external_ips, report),
+            external_ips: external_ips(&spec.external_ips, allowed, report),
             load_balancer_ips: load_balancer_ips(&service.status.load_balancer.ingress, report),
             source_ranges: source_ranges(&spec.load_balancer_source_ranges, report),
             health_check_node_port: optional_port(
@@ -426,10 +435,13 @@ fn load_balancing(service: &Service, report: &mut Report<'_>) -> Option<LoadBala
     }
 }
 
-fn external_ips(texts: &[String], report: &mut Report<'_>) -> Vec<IpAddr> {
+fn external_ips(texts: &[String], allowed: &ExternalIps, report: &mut Report<'_>) -> Vec<IpAddr> {
     let usable = |(n, text): (usize, &String)| {
         let field = format!("spec.externalIPs[{n}]");
-        report.need(parse_address(text), field, format!("{text:?} is no IP address"))
+        let message = format!("{text:?} is no IP address");
+        let ip = report.need(parse_address(text), &field, message)?;
+        let message = format!("{ip} is not among the external IPs that the configuration allows");
+        report.need(Some(ip).filter(|ip| allowed.allow(*ip)), field, message)
     };
     texts.iter().enumerate().filter_map(usable).collect()
 }

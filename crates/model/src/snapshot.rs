@@ -10,11 +10,13 @@ use rayon::prelude::*;
 use crate::address::{IpFamily, parse_network};
 use crate::config::ProxyConfig;
 use crate::endpoint::{Slice, join};
+use crate::external_ips::ExternalIps;
 use crate::manifest::{Objects, Sourced};
 use crate::node::{Host, Node};
 use crate::object::{EndpointSlice, Metadata, NodeObject, Service, ServiceCidr};
-use crate::problem::{ObjectName, Problem, Report};
+use crate::problem::{ObjectName, Problem, Report, Source};
 use crate::service::{ServicePort, service_ports};
+use crate::store::Object;
 
 /// Everything one compile reads. Equal objects give equal snapshots, in whatever order and
 /// from however many files they came.
@@ -50,8 +52,10 @@ pub fn snapshot(objects: &Objects, config: &ProxyConfig, host: &Host) -> (Snapsh
 
     let services =
         distinct(&objects.services, "Service", |s| namespaced(&s.metadata), &mut problems);
-    let of_services: Vec<(Vec<ServicePort>, Vec<Problem>)> =
-        services.par_iter().map(|service| joined_ports(service, &slices)).collect();
+    let of_services: Vec<(Vec<ServicePort>, Vec<Problem>)> = services
+        .par_iter()
+        .map(|service| joined_ports(service, &slices, &config.external_ips))
+        .collect();
     for (ports, of_service) in of_services {
         problems.extend(of_service);
         for port in ports {
@@ -66,23 +70,110 @@ pub fn snapshot(objects: &Objects, config: &ProxyConfig, host: &Host) -> (Snapsh
     (snapshot, problems)
 }
 
+/// Every object once, for a [`Store`](crate::Store): of several under one name the same is chosen
+/// that a snapshot would have.
+pub fn single_objects(objects: &Objects) -> (Vec<Object>, Vec<Problem>) {
+    let problems = &mut Vec::new();
+    let services = distinct(&objects.services, "Service", |s| namespaced(&s.metadata), problems);
+    let slices = distinct(&objects.slices, "EndpointSlice", |s| namespaced(&s.metadata), problems);
+    let nodes = distinct(&objects.nodes, "Node", |n| n.metadata.name.as_str(), problems);
+    let cidrs =
+        distinct(&objects.service_cidrs, "ServiceCIDR", |c| c.metadata.name.as_str(), problems);
+    let services = services.into_iter().map(|s| Object::Service(s.object.clone()));
+    let slices = slices.into_iter().map(|s| Object::EndpointSlice(s.object.clone()));
+    let nodes = nodes.into_iter().map(|node| Object::Node(node.object.clone()));
+    let cidrs = cidrs.into_iter().map(|cidr| Object::ServiceCidr(cidr.object.clone()));
+    let all = services.chain(slices).chain(nodes).chain(cidrs).collect();
+    (all, std::mem::take(problems))
+}
+
 /// A Service's ports with their endpoints.
 fn joined_ports(
     service: &Sourced<Service>,
     slices: &HashMap<NamespacedName<'_>, Vec<Slice<'_>>>,
+    allowed: &ExternalIps,
+) -> (Vec<ServicePort>, Vec<Problem>) {
+    let (mut ports, problems) = bare_ports(&service.object, allowed, Some(&service.source));
+    let metadata = &service.object.metadata;
+    let of_service = slices.get(&namespaced(metadata)).map(Vec::as_slice).unwrap_or_default();
+    join_endpoints(&mut ports, of_service);
+    (ports, problems)
+}
+
+/// A Service's ports, still without endpoints.
+pub(crate) fn bare_ports(
+    service: &Service,
+    allowed: &ExternalIps,
+    source: Option<&Source>,
 ) -> (Vec<ServicePort>, Vec<Problem>) {
     let mut problems = Vec::new();
-    let metadata = &service.object.metadata;
-    let object = object_name("Service", metadata.namespace(), metadata);
-    let mut report = Report { source: &service.source, object: &object, problems: &mut problems };
-    let mut ports = service_ports(&service.object, &mut report);
-    let of_service = slices.get(&namespaced(metadata)).map(Vec::as_slice).unwrap_or_default();
-    for port in &mut ports {
+    let object = object_name("Service", service.metadata.namespace(), &service.metadata);
+    let mut report = Report { source, object: &object, problems: &mut problems };
+    let ports = service_ports(service, allowed, &mut report);
+    (ports, problems)
+}
+
+/// Gives ports of one Service the endpoints of its slices.
+pub(crate) fn join_endpoints(ports: &mut [ServicePort], slices: &[Slice<'_>]) {
+    for port in ports {
         let family = IpFamily::of(port.cluster_ip);
-        let of_family = of_service.iter().filter(|slice| slice.family() == family);
+        let of_family = slices.iter().filter(|slice| slice.family() == family);
         port.endpoints = join(of_family, &port.name.port, port.name.protocol);
     }
-    (ports, problems)
+}
+
+/// A slice as a proxy on this node sees it.
+pub(crate) fn seen_slice<'a>(
+    slice: &'a EndpointSlice,
+    node: &Node,
+    source: Option<&Source>,
+) -> (Option<Slice<'a>>, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let object = object_name("EndpointSlice", slice.metadata.namespace(), &slice.metadata);
+    let mut report = Report { source, object: &object, problems: &mut problems };
+    let slice = Slice::new(slice, node, &mut report);
+    (slice, problems)
+}
+
+/// The name of the node that rules are made for.
+pub(crate) fn node_name(config: &ProxyConfig, host: &Host) -> String {
+    config.hostname_override.as_deref().unwrap_or(&host.name).trim().to_lowercase()
+}
+
+/// This node by its object, or for want of one by the machine.
+pub(crate) fn this_node(
+    object: Option<&NodeObject>,
+    config: &ProxyConfig,
+    host: &Host,
+    source: Option<&Source>,
+) -> (Node, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let node = match object {
+        None => Node::of_host(&node_name(config, host), host),
+        Some(object) => {
+            let name = object_name("Node", "", &object.metadata);
+            let mut report = Report { source, object: &name, problems: &mut problems };
+            Node::of_object(object, &mut report)
+        }
+    };
+    let node = match config.bind_address.filter(|address| !address.is_unspecified()) {
+        Some(address) => node.with_primary(address),
+        None => node,
+    };
+    (node, problems)
+}
+
+/// The networks of a ServiceCIDR.
+pub(crate) fn networks(cidr: &ServiceCidr, source: Option<&Source>) -> (Vec<IpNet>, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let object = object_name("ServiceCIDR", "", &cidr.metadata);
+    let mut report = Report { source, object: &object, problems: &mut problems };
+    let mut networks = Vec::new();
+    for (n, text) in cidr.spec.cidrs.iter().enumerate() {
+        let message = format!("{text:?} is no CIDR such as 10.96.0.0/16");
+        networks.extend(report.need(parse_network(text), format!("spec.cidrs[{n}]"), message));
+    }
+    (networks, problems)
 }
 
 fn node(
@@ -91,33 +182,23 @@ fn node(
     host: &Host,
     problems: &mut Vec<Problem>,
 ) -> Node {
-    let name = config.hostname_override.as_deref().unwrap_or(&host.name).trim().to_lowercase();
+    let name = node_name(config, host);
     let distinct = distinct(nodes, "Node", |node| node.metadata.name.as_str(), problems);
-    let node = match distinct.into_iter().find(|node| node.object.metadata.name == name) {
-        None => Node::of_host(&name, host),
-        Some(node) => {
-            let object = object_name("Node", "", &node.object.metadata);
-            let mut report = Report { source: &node.source, object: &object, problems };
-            Node::of_object(&node.object, &mut report)
-        }
-    };
-    match config.bind_address.filter(|address| !address.is_unspecified()) {
-        Some(address) => node.with_primary(address),
-        None => node,
-    }
+    let found = distinct.into_iter().find(|node| node.object.metadata.name == name);
+    let source = found.map(|node| &*node.source);
+    let (node, of_node) = this_node(found.map(|node| &node.object), config, host, source);
+    problems.extend(of_node);
+    node
 }
 
 fn service_cidrs(objects: &[Sourced<ServiceCidr>], problems: &mut Vec<Problem>) -> Vec<IpNet> {
-    let mut networks = Vec::new();
+    let mut all = Vec::new();
     for cidr in distinct(objects, "ServiceCIDR", |cidr| cidr.metadata.name.as_str(), problems) {
-        let object = object_name("ServiceCIDR", "", &cidr.object.metadata);
-        let mut report = Report { source: &cidr.source, object: &object, problems };
-        for (n, text) in cidr.object.spec.cidrs.iter().enumerate() {
-            let message = format!("{text:?} is no CIDR such as 10.96.0.0/16");
-            networks.extend(report.need(parse_network(text), format!("spec.cidrs[{n}]"), message));
-        }
+        let (of_cidr, wrong) = networks(&cidr.object, Some(&cidr.source));
+        all.extend(of_cidr);
+        problems.extend(wrong);
     }
-    IpNet::aggregate(&networks)
+    IpNet::aggregate(&all)
 }
 
 /// A namespace and a name in it.
@@ -132,14 +213,8 @@ fn slices<'a>(
     let mut by_service: HashMap<NamespacedName<'_>, Vec<Slice<'_>>> = HashMap::new();
     let distinct =
         distinct(&objects.slices, "EndpointSlice", |s| namespaced(&s.metadata), problems);
-    let read = |slice: &&'a Sourced<EndpointSlice>| {
-        let mut problems = Vec::new();
-        let metadata = &slice.object.metadata;
-        let object = object_name("EndpointSlice", metadata.namespace(), metadata);
-        let mut report = Report { source: &slice.source, object: &object, problems: &mut problems };
-        let slice = Slice::new(&slice.object, node, &mut report);
-        (slice, problems)
-    };
+    let read =
+        |slice: &&'a Sourced<EndpointSlice>| seen_slice(&slice.object, node, Some(&slice.source));
     let all: Vec<(Option<Slice<'a>>, Vec<Problem>)> = distinct.par_iter().map(read).collect();
     for (slice, of_slice) in all {
         problems.extend(of_slice);
@@ -221,6 +296,6 @@ fn namespaced(metadata: &Metadata) -> NamespacedName<'_> {
     (metadata.namespace(), &metadata.name)
 }
 
-fn object_name(kind: &'static str, namespace: &str, metadata: &Metadata) -> ObjectName {
+pub(crate) fn object_name(kind: &'static str, namespace: &str, metadata: &Metadata) -> ObjectName {
     ObjectName { kind, namespace: namespace.to_owned(), name: metadata.name.clone() }
 }

@@ -1,0 +1,52 @@
+//! Which `spec.externalIPs` are believed.
+//!
+//! Whoever may write a Service may name any address there, and so take traffic that was meant for
+//! others (CVE-2020-8554). Kubernetes leaves it to the cluster whether that is wanted.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::address::parse_network;
+
+/// Which external IPs of Services get rules.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ExternalIps {
+    /// All of them, as in kube-proxy.
+    #[default]
+    All,
+    /// None.
+    None,
+    /// Those in these networks.
+    Within(Vec<IpNet>),
+}
+
+impl ExternalIps {
+    /// Reads `all`, `none` or a list of CIDRs.
+    ///
+    /// # Errors
+    /// Says which entry is none of these.
+    pub fn parse<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Self, String> {
+        let texts: Vec<&str> = texts.map(str::trim).filter(|text| !text.is_empty()).collect();
+        match texts.as_slice() {
+            [] | ["all"] => Ok(Self::All),
+            ["none"] => Ok(Self::None),
+            texts => {
+                let network = |text: &&str| {
+                    let message =
+                        "is no CIDR such as 203.0.113.0/24 (`all` and `none` stand alone)";
+                    parse_network(text).ok_or_else(|| format!("{text:?} {message}"))
+                };
+                texts.iter().map(network).collect::<Result<_, _>>().map(Self::Within)
+            }
+        }
+    }
+
+    pub(crate) fn allow(&self, ip: IpAddr) -> bool {
+        match self {
+            Self::All => true,
+            Self::None => false,
+            Self::Within(networks) => networks.iter().any(|network| network.contains(&ip)),
+        }
+    }
+}

@@ -1,0 +1,447 @@
+//! Objects as they come and go, and what each change of them means for Services.
+//!
+//! ```text
+//! StoreEvent ──take_in──▶ Store ──changes──▶ Changes      the service ports that became others
+//!                           └─────snapshot─▶ Snapshot     all of them
+//! ```
+//!
+//! What a change costs depends on the Services that it touches, not on how many there are. The
+//! snapshot of a store is the one of the objects that are in it, whatever came before.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use rayon::prelude::*;
+
+use crate::address::IpFamily;
+use crate::config::ProxyConfig;
+use crate::node::{Host, Node};
+use crate::object::{EndpointSlice, Metadata, NodeObject, Service, ServiceCidr};
+use crate::problem::Problem;
+use crate::service::ServicePort;
+use crate::snapshot::{
+    Snapshot, bare_ports, join_endpoints, networks, node_name, seen_slice, this_node,
+};
+
+/// The kinds of objects that a proxy looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the kinds are the API's own")]
+pub enum Kind {
+    Service,
+    EndpointSlice,
+    Node,
+    ServiceCidr,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 4] = [Kind::Service, Kind::EndpointSlice, Kind::Node, Kind::ServiceCidr];
+
+    /// As the API spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Service => "Service",
+            Kind::EndpointSlice => "EndpointSlice",
+            Kind::Node => "Node",
+            Kind::ServiceCidr => "ServiceCIDR",
+        }
+    }
+}
+
+/// An object of one of the kinds.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the kinds are the API's own")]
+pub enum Object {
+    Service(Service),
+    EndpointSlice(EndpointSlice),
+    Node(NodeObject),
+    ServiceCidr(ServiceCidr),
+}
+
+impl Object {
+    /// What kind it is of.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Object::Service(_) => Kind::Service,
+            Object::EndpointSlice(_) => Kind::EndpointSlice,
+            Object::Node(_) => Kind::Node,
+            Object::ServiceCidr(_) => Kind::ServiceCidr,
+        }
+    }
+
+    /// What it is called.
+    pub fn key(&self) -> ObjectKey {
+        match self {
+            Object::Service(object) => ObjectKey::of(&object.metadata),
+            Object::EndpointSlice(object) => ObjectKey::of(&object.metadata),
+            Object::Node(object) => ObjectKey::new("", &object.metadata.name),
+            Object::ServiceCidr(object) => ObjectKey::new("", &object.metadata.name),
+        }
+    }
+}
+
+/// What an object of a kind is called.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    /// Empty for what is not in a namespace.
+    pub namespace: Arc<str>,
+    /// The name in it.
+    pub name: Arc<str>,
+}
+
+impl ObjectKey {
+    /// Of a namespace and a name in it.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    fn of(metadata: &Metadata) -> Self {
+        Self::new(metadata.namespace(), &metadata.name)
+    }
+}
+
+/// What is told of objects.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StoreEvent {
+    /// All objects of a kind follow; what is not among them is gone.
+    ListBegan(Kind),
+    /// An object is there, new or as before or changed.
+    Put(Box<Object>),
+    /// An object is not there.
+    Gone(Kind, ObjectKey),
+    /// That were all of the kind.
+    ListEnded(Kind),
+}
+
+/// What became of the service ports since the last time.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Changes {
+    /// Something changed that all service ports hang on: the node, or the networks of cluster
+    /// IPs.
+    pub whole: bool,
+    /// The Services whose ports changed, ordered by name.
+    pub services: Vec<ServiceChange>,
+}
+
+impl Changes {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        !self.whole && self.services.is_empty()
+    }
+}
+
+/// What became of one Service's ports, in both families.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceChange {
+    /// As they were; none if there was no such Service.
+    pub before: Vec<ServicePort>,
+    /// As they are; none if there is no such Service.
+    pub after: Vec<ServicePort>,
+}
+
+/// Whether the cluster wants this node to take traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeState {
+    /// There is no Node object of its name.
+    Unknown,
+    /// It is one of the cluster.
+    Known,
+    /// Its deletion was asked for.
+    BeingDeleted,
+    /// The cluster's autoscaler is about to delete it (KEP-3836).
+    Drained,
+}
+
+/// The taint by which the cluster's autoscaler tells that it will delete a node.
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+
+/// The objects that are there, no larger than need be.
+pub struct Store {
+    config: ProxyConfig,
+    host: Host,
+    node_object: Option<NodeObject>,
+    node: Node,
+    node_state: NodeState,
+    service_cidrs: BTreeMap<ObjectKey, Vec<IpNet>>,
+    services: BTreeMap<ObjectKey, Known>,
+    slices: HashMap<ObjectKey, EndpointSlice>,
+    /// The names of a Service's slices.
+    slices_of: HashMap<ObjectKey, BTreeSet<Arc<str>>>,
+    /// Services of which something came since the last time.
+    touched: BTreeSet<ObjectKey>,
+    /// Whether something changed that all hang on.
+    whole: bool,
+    /// What was told of a kind whose list has begun.
+    listing: BTreeMap<Kind, BTreeSet<ObjectKey>>,
+    listed: BTreeSet<Kind>,
+}
+
+/// A Service that is there.
+struct Known {
+    /// Its ports with their endpoints, as last told.
+    ports: Vec<ServicePort>,
+    /// Its ports, still without endpoints, if it came anew.
+    fresh: Option<Vec<ServicePort>>,
+    /// Whether it is there still.
+    there: bool,
+}
+
+impl Store {
+    /// A store without objects, for the node that the configuration names, or for this host.
+    pub fn new(config: ProxyConfig, host: Host) -> Self {
+        let (node, _) = this_node(None, &config, &host, None);
+        Self {
+            config,
+            host,
+            node_object: None,
+            node,
+            node_state: NodeState::Unknown,
+            service_cidrs: BTreeMap::new(),
+            services: BTreeMap::new(),
+            slices: HashMap::new(),
+            slices_of: HashMap::new(),
+            touched: BTreeSet::new(),
+            whole: true,
+            listing: BTreeMap::new(),
+            listed: BTreeSet::new(),
+        }
+    }
+
+    /// Takes in what is told, and says what is wrong with it.
+    pub fn take_in(&mut self, event: StoreEvent) -> Vec<Problem> {
+        match event {
+            StoreEvent::ListBegan(kind) => {
+                self.listing.insert(kind, BTreeSet::new());
+                Vec::new()
+            }
+            StoreEvent::Put(object) => {
+                if let Some(told) = self.listing.get_mut(&object.kind()) {
+                    told.insert(object.key());
+                }
+                self.put(*object)
+            }
+            StoreEvent::Gone(kind, key) => {
+                self.remove(kind, &key);
+                Vec::new()
+            }
+            StoreEvent::ListEnded(kind) => {
+                self.end_list(kind);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Takes in that the machine's own name or addresses are others.
+    pub fn set_host(&mut self, host: Host) -> Vec<Problem> {
+        self.host = host;
+        self.find_node()
+    }
+
+    /// The kinds of which not all objects were told yet.
+    pub fn missing(&self) -> Vec<Kind> {
+        Kind::ALL.into_iter().filter(|kind| !self.listed.contains(kind)).collect()
+    }
+
+    /// The node that rules are made for.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Whether the cluster wants the node to take traffic.
+    pub fn node_state(&self) -> NodeState {
+        self.node_state
+    }
+
+    /// The configuration that it was made with.
+    pub fn config(&self) -> &ProxyConfig {
+        &self.config
+    }
+
+    /// All service ports, as last told by [`Store::changes`].
+    pub fn service_ports(&self) -> impl Iterator<Item = &ServicePort> {
+        self.services.values().flat_map(|known| &known.ports)
+    }
+
+    /// What changed since the last time.
+    pub fn changes(&mut self) -> Changes {
+        let touched = std::mem::take(&mut self.touched);
+        let ports: Vec<(ObjectKey, Vec<ServicePort>)> = touched
+            .into_par_iter()
+            .map(|key| {
+                let ports = self.joined_ports(&key);
+                (key, ports)
+            })
+            .collect();
+        let changes = ports.into_iter().filter_map(|(key, after)| self.replace(key, after));
+        let services = changes.collect();
+        Changes { whole: std::mem::take(&mut self.whole), services }
+    }
+
+    /// All that is there, as last told by [`Store::changes`].
+    pub fn snapshot(&self) -> Snapshot {
+        let of_family = |family: IpFamily| {
+            let all = self.service_ports().filter(|port| IpFamily::of(port.cluster_ip) == family);
+            let mut ports: Vec<ServicePort> = all.cloned().collect();
+            ports.sort_by(|a, b| a.name.cmp(&b.name));
+            ports
+        };
+        let networks: Vec<IpNet> = self.service_cidrs.values().flatten().copied().collect();
+        Snapshot {
+            node: self.node.clone(),
+            service_cidrs: IpNet::aggregate(&networks),
+            ipv4: of_family(IpFamily::Ipv4),
+            ipv6: of_family(IpFamily::Ipv6),
+        }
+    }
+
+    fn put(&mut self, object: Object) -> Vec<Problem> {
+        let key = object.key();
+        match object {
+            Object::Service(service) => self.put_service(key, &service),
+            Object::EndpointSlice(slice) => self.put_slice(key, slice),
+            Object::Node(node) if *node.metadata.name == node_name(&self.config, &self.host) => {
+                self.node_state = state(&node);
+                self.node_object = Some(node);
+                self.find_node()
+            }
+            Object::Node(_) => Vec::new(),
+            Object::ServiceCidr(cidr) => {
+                let (networks, problems) = networks(&cidr, None);
+                let before = self.service_cidrs.insert(key, networks.clone());
+                self.whole |= before != Some(networks);
+                problems
+            }
+        }
+    }
+
+    fn put_service(&mut self, key: ObjectKey, service: &Service) -> Vec<Problem> {
+        let (ports, problems) = bare_ports(service, &self.config.external_ips, None);
+        let known = self.services.entry(key.clone());
+        let known = known.or_insert_with(|| Known { ports: Vec::new(), fresh: None, there: true });
+        known.fresh = Some(ports);
+        known.there = true;
+        self.touched.insert(key);
+        problems
+    }
+
+    fn put_slice(&mut self, key: ObjectKey, slice: EndpointSlice) -> Vec<Problem> {
+        // A slice whose label changed leaves the Service that it was of.
+        self.remove_slice(&key);
+        let (_, problems) = seen_slice(&slice, &self.node, None);
+        if let Some(service) = service_of(&slice) {
+            self.slices_of.entry(service.clone()).or_default().insert(key.name.clone());
+            self.touched.insert(service);
+            self.slices.insert(key, slice);
+        }
+        problems
+    }
+
+    fn remove(&mut self, kind: Kind, key: &ObjectKey) {
+        match kind {
+            Kind::Service => {
+                if let Some(known) = self.services.get_mut(key) {
+                    known.there = false;
+                    self.touched.insert(key.clone());
+                }
+            }
+            Kind::EndpointSlice => self.remove_slice(key),
+            // Its addresses are still the best that is known of this node.
+            Kind::Node if *key.name == *node_name(&self.config, &self.host) => {
+                self.node_state = NodeState::Unknown;
+            }
+            Kind::Node => {}
+            Kind::ServiceCidr => self.whole |= self.service_cidrs.remove(key).is_some(),
+        }
+    }
+
+    fn remove_slice(&mut self, key: &ObjectKey) {
+        let Some(service) = self.slices.remove(key).as_ref().and_then(service_of) else { return };
+        if let Some(names) = self.slices_of.get_mut(&service) {
+            names.remove(&key.name);
+            if names.is_empty() {
+                self.slices_of.remove(&service);
+            }
+        }
+        self.touched.insert(service);
+    }
+
+    fn end_list(&mut self, kind: Kind) {
+        let Some(told) = self.listing.remove(&kind) else { return };
+        self.listed.insert(kind);
+        let gone: Vec<ObjectKey> = match kind {
+            Kind::Service => without(self.services.keys(), &told),
+            Kind::EndpointSlice => without(self.slices.keys(), &told),
+            Kind::Node => {
+                let name = self.node_object.as_ref().map(|node| &*node.metadata.name);
+                without(name.map(|name| ObjectKey::new("", name)).iter(), &told)
+            }
+            Kind::ServiceCidr => without(self.service_cidrs.keys(), &told),
+        };
+        gone.iter().for_each(|key| self.remove(kind, key));
+    }
+
+    fn find_node(&mut self) -> Vec<Problem> {
+        let object = self.node_object.as_ref();
+        let (node, problems) = this_node(object, &self.config, &self.host, None);
+        if node != self.node {
+            self.whole = true;
+            // Which endpoints are local or near is seen from the node.
+            if (&node.name, &node.zone) != (&self.node.name, &self.node.zone) {
+                self.touched.extend(self.services.keys().cloned());
+            }
+            self.node = node;
+        }
+        problems
+    }
+
+    /// A Service's ports as they are now.
+    fn joined_ports(&self, key: &ObjectKey) -> Vec<ServicePort> {
+        let Some(known) = self.services.get(key).filter(|known| known.there) else {
+            return Vec::new();
+        };
+        let mut ports = known.fresh.clone().unwrap_or_else(|| known.ports.clone());
+        let names = self.slices_of.get(key).into_iter().flatten();
+        let slices: Vec<_> = names
+            .filter_map(|name| {
+                let (namespace, name) = (key.namespace.clone(), name.clone());
+                let slice = self.slices.get(&ObjectKey { namespace, name })?;
+                seen_slice(slice, &self.node, None).0
+            })
+            .collect();
+        join_endpoints(&mut ports, &slices);
+        ports
+    }
+
+    fn replace(&mut self, key: ObjectKey, after: Vec<ServicePort>) -> Option<ServiceChange> {
+        let known = self.services.get_mut(&key)?;
+        known.fresh = None;
+        let before = std::mem::replace(&mut known.ports, after);
+        let after = known.ports.clone();
+        if !known.there {
+            self.services.remove(&key);
+        }
+        (before != after).then_some(ServiceChange { before, after })
+    }
+}
+
+fn service_of(slice: &EndpointSlice) -> Option<ObjectKey> {
+    Some(ObjectKey::new(slice.metadata.namespace(), slice.service_name()?))
+}
+
+fn without<'a>(
+    all: impl Iterator<Item = &'a ObjectKey>,
+    told: &BTreeSet<ObjectKey>,
+) -> Vec<ObjectKey> {
+    all.filter(|key| !told.contains(key)).cloned().collect()
+}
+
+fn state(node: &NodeObject) -> NodeState {
+    if node.metadata.deletion_timestamp.is_some() {
+        NodeState::BeingDeleted
+    } else if node.spec.taints.iter().any(|taint| taint.key == TO_BE_DELETED) {
+        NodeState::Drained
+    } else {
+        NodeState::Known
+    }
+}

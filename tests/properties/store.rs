@@ -1,0 +1,93 @@
+//! What came before does not count: a store that took objects in and out in any order has the
+//! snapshot of those that are in it, and its changes lead there.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use rulegen_model::{
+    Host, Kind, Object, ObjectKey, ServicePort, Store, StoreEvent, single_objects,
+};
+use serde_json::Value;
+
+use crate::cluster::{config, objects, read, snapshot_of};
+
+fn singles(objects: &[Value]) -> Vec<Object> {
+    let texts: Vec<String> = objects.iter().map(Value::to_string).collect();
+    single_objects(&read(&texts)).0
+}
+
+/// The service ports that the changes told so far lead to.
+#[derive(Default)]
+struct Followed(BTreeMap<(String, bool), ServicePort>);
+
+impl Followed {
+    fn follow(&mut self, store: &mut Store) {
+        let key = |port: &ServicePort| (format!("{:?}", port.name), port.cluster_ip.is_ipv4());
+        for change in store.changes().services {
+            assert_ne!(change.before, change.after);
+            for port in &change.before {
+                assert_eq!(self.0.remove(&key(port)).as_ref(), Some(port));
+            }
+            for port in change.after {
+                assert_eq!(self.0.insert(key(&port), port), None);
+            }
+        }
+    }
+}
+
+/// Takes `later` in after `earlier`, in a shuffled order, either object by object or as lists.
+fn events(earlier: &[Object], later: &[Object], order: &[u32], as_lists: bool) -> Vec<StoreEvent> {
+    let keys: Vec<(Kind, ObjectKey)> = later.iter().map(|o| (o.kind(), o.key())).collect();
+    let gone = earlier.iter().map(|object| (object.kind(), object.key()));
+    let gone = gone.filter(|name| !as_lists && !keys.contains(name));
+    let gone = gone.map(|(kind, key)| StoreEvent::Gone(kind, key));
+    let put = later.iter().cloned().map(|object| StoreEvent::Put(Box::new(object)));
+    let mut events: Vec<(u32, StoreEvent)> =
+        order.iter().cycle().copied().zip(gone.chain(put)).collect();
+    events.sort_by_key(|(order, _)| *order);
+    let events = events.into_iter().map(|(_, event)| event);
+    if !as_lists {
+        return events.collect();
+    }
+    let began = Kind::ALL.map(StoreEvent::ListBegan).into_iter();
+    began.chain(events).chain(Kind::ALL.map(StoreEvent::ListEnded)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_store_forgets_what_was_before(
+        config in config(),
+        clusters in prop::collection::vec(objects(), 1..4),
+        order in prop::collection::vec(any::<u32>(), 17),
+        pauses in prop::collection::vec(any::<bool>(), 13),
+        as_lists in any::<bool>(),
+    ) {
+        let mut store = Store::new(config.clone(), Host::default());
+        let mut followed = Followed::default();
+        let mut earlier = Vec::new();
+        for cluster in &clusters {
+            let later = singles(cluster);
+            for (event, pause) in
+                events(&earlier, &later, &order, as_lists).into_iter().zip(pauses.iter().cycle())
+            {
+                store.take_in(event);
+                if *pause {
+                    followed.follow(&mut store);
+                }
+            }
+            followed.follow(&mut store);
+            let snapshot = store.snapshot();
+            prop_assert_eq!(&snapshot, &snapshot_of(cluster, &config));
+            let mut ports: Vec<&ServicePort> = followed.0.values().collect();
+            let mut wanted: Vec<&ServicePort> = snapshot.ipv4.iter().chain(&snapshot.ipv6).collect();
+            let by_name = |port: &&ServicePort| (!port.cluster_ip.is_ipv4(), port.name.clone());
+            ports.sort_by_key(by_name);
+            wanted.sort_by_key(by_name);
+            prop_assert_eq!(ports, wanted);
+            prop_assert!(store.changes().is_empty());
+            earlier = later;
+        }
+    }
+}
