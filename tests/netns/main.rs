@@ -17,6 +17,8 @@
 mod common;
 
 mod apply;
+mod conntrack;
+mod host;
 mod lab;
 mod namespace;
 mod nftables;

@@ -9,6 +9,7 @@
 //! what is refused and how. A backend only spells it. Pure, and it cannot fail: what a
 //! snapshot holds can be compiled.
 
+pub mod conntrack;
 pub mod iptables;
 pub mod nftables;
 

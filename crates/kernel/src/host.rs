@@ -1,6 +1,7 @@
 //! What the machine says of itself.
 
 use std::net::IpAddr;
+use std::num::NonZero;
 use std::path::Path;
 
 use nix::ifaddrs::getifaddrs;
@@ -33,6 +34,13 @@ pub fn addresses() -> std::io::Result<Vec<IpAddr>> {
     Ok(addresses)
 }
 
+/// How many CPUs work, whichever of them this process may use: the kernel's tables are for all.
+pub fn cpus() -> usize {
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    let ours = || std::thread::available_parallelism().map_or(1, NonZero::get);
+    count_of_list(online.trim()).filter(|count| *count > 0).unwrap_or_else(ours)
+}
+
 /// Whether IPv6 is there and not switched off in this network namespace.
 pub fn has_ipv6() -> bool {
     let disabled = std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6");
@@ -44,4 +52,28 @@ pub fn has_ipv6() -> bool {
 pub fn routes_localnet() -> bool {
     std::fs::read_to_string("/proc/sys/net/ipv4/conf/all/route_localnet")
         .is_ok_and(|value| value.trim() == "1")
+}
+
+/// How many numbers are in a list such as `0-3,8` (bitmap_print_to_pagebuf() of the kernel).
+fn count_of_list(list: &str) -> Option<usize> {
+    list.split(',').try_fold(0_usize, |count, range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        count.checked_add(last.checked_sub(first)?)?.checked_add(1)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpus_are_counted() {
+        assert_eq!(count_of_list("0"), Some(1));
+        assert_eq!(count_of_list("0-3,8,10-11"), Some(7));
+        assert_eq!(count_of_list(""), None);
+        assert_eq!(count_of_list("3-0"), None);
+        assert_eq!(count_of_list(&format!("0-{}", usize::MAX)), None);
+        assert!(cpus() > 0);
+    }
 }

@@ -2,6 +2,14 @@
 //!
 //! Works on the network namespace that the process is in. Knows rulesets, not Services.
 
+pub mod addresses;
+pub mod conntrack;
+mod folder;
 pub mod host;
 pub mod iptables;
+mod netlink;
 pub mod nftables;
+pub mod privileges;
+pub mod sysctl;
+
+pub use folder::FolderWatcher;

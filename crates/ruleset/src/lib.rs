@@ -15,9 +15,11 @@ pub mod iptables;
 pub mod nftables;
 
 mod family;
+mod flow;
 mod packet;
 mod words;
 
 pub use family::Family;
+pub use flow::Flow;
 pub use packet::{Origin, Packet};
 pub use words::{Negatable, Protocol};

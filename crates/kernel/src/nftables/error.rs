@@ -5,6 +5,8 @@ use std::io;
 
 use nix::errno::Errno;
 
+use crate::netlink::{self, Failure};
+
 /// Why nothing was read or written. The kernel holds what it held before, except where an error
 /// says otherwise.
 #[derive(Debug, thiserror::Error)]
@@ -62,16 +64,24 @@ impl Display for Refusal {
 impl Error {
     /// Whether the kernel has no nf_tables, and so no tables.
     pub fn is_absence(&self) -> bool {
-        let Error::Unreachable { source } = self else { return false };
-        let errno = source.raw_os_error().map(Errno::from_raw);
-        matches!(errno, Some(Errno::EPROTONOSUPPORT | Errno::EOPNOTSUPP))
+        matches!(self, Error::Unreachable { source } if netlink::is_absence(source))
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unreachable(source) => Self::Unreachable { source },
+            Failure::Lost => Self::Lost,
+            Failure::Misunderstood(what) => Self::Misunderstood(what),
+        }
     }
 }
 
 fn remedy(source: &io::Error) -> &'static str {
     match source.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EPERM | Errno::EACCES) => ": it takes root, or the capability NET_ADMIN",
-        Some(Errno::EPROTONOSUPPORT | Errno::EOPNOTSUPP) => {
+        _ if netlink::is_absence(source) => {
             ": the kernel has it not (CONFIG_NF_TABLES; modprobe nf_tables)"
         }
         _ => "",

@@ -1,5 +1,6 @@
 //! What a kernel must have for a table, asked of the kernel itself.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::mem::discriminant;
@@ -104,11 +105,12 @@ impl NfTables {
     ///
     /// # Errors
     /// [`Error::Unreachable`], or another if the kernel cannot be asked.
-    pub fn missing(&mut self, tables: &[Table]) -> Result<Vec<Missing>, Error> {
+    pub fn missing(&mut self, tables: &[impl Borrow<Table>]) -> Result<Vec<Missing>, Error> {
         let features = features();
         let needed: Vec<(Family, &Feature)> = tables
             .iter()
             .flat_map(|table| {
+                let table = table.borrow();
                 let needed = features.iter().filter(|feature| feature.probe.is_in(table));
                 needed.map(|feature| (table.family, feature))
             })

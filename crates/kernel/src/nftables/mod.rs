@@ -6,15 +6,13 @@
 //!
 //! `raw` holds what libnftnl owns; one file each for tables, chains, sets, elements, rules and
 //! expressions turns it into types of [`rulegen_ruleset::nftables`] and back; `batch` and `read`
-//! put those into messages; `socket` sends and receives.
+//! put those into messages; `socket` sends them, through that of `netlink`, and hears the answers.
 
-mod attribute;
 mod batch;
 mod chain;
 mod element;
 mod error;
 mod expression;
-mod family;
 mod feature;
 mod raw;
 mod read;
@@ -41,6 +39,8 @@ pub use watch::{Commit, Event, Watcher, Writer};
 use batch::Batch;
 use read::Interrupted;
 use socket::Socket;
+
+use crate::netlink::{attribute, family};
 
 /// The number of a state of the whole ruleset; each commit of anybody makes a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

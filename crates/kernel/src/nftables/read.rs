@@ -8,9 +8,10 @@ use rulegen_ruleset::nftables::{Held, HeldRule, Name, Set};
 
 use super::raw::{Aligned, Object};
 use super::set::{Nature, RawSet};
-use super::socket::{Dumped, Socket};
+use super::socket::Socket;
 use super::table::RawTable;
 use super::{Error, Generation, attribute, chain, element, family, rule, set, table};
+use crate::netlink::Dumped;
 
 /// Every kind of object names its table in its first attribute (NFTA_*_TABLE).
 const TABLE: u16 = 1;

@@ -1,5 +1,6 @@
 //! Makes the kernel hold what is wanted, whatever it held and whoever else writes.
 
+use std::borrow::Borrow;
 use std::thread;
 use std::time::Duration;
 
@@ -49,16 +50,17 @@ const GRACE: Duration = Duration::from_millis(50);
 /// the wanted with chains that nothing uses; with [`Error::Lost`] it is not known.
 pub fn reconcile<R>(
     dataplane: &mut impl Dataplane,
-    wanted: &[Table],
+    wanted: &[impl Borrow<Table>],
     tell: impl Fn(&[Transaction<'_>]) -> R,
 ) -> Result<R, Error> {
+    let wanted: Vec<&Table> = wanted.iter().map(Borrow::borrow).collect();
     let names: Vec<(Family, &Name)> =
         wanted.iter().map(|table| (table.family, &table.name)).collect();
     let mut last = Error::Busy { attempts: ATTEMPTS };
     for _ in 0..ATTEMPTS {
         let (generation, held) = dataplane.read(&names)?;
         let transactions: Vec<Transaction<'_>> =
-            held.iter().zip(wanted).map(|(held, wanted)| diff(held.as_ref(), wanted)).collect();
+            held.iter().zip(&wanted).map(|(held, wanted)| diff(held.as_ref(), wanted)).collect();
         if transactions.iter().all(Transaction::is_empty) {
             return Ok(tell(&transactions));
         }
@@ -82,7 +84,7 @@ pub fn reconcile<R>(
             Way::InTwoSteps => transactions.iter().map(without_deletions).collect(),
             Way::Anew => held
                 .iter()
-                .zip(wanted)
+                .zip(&wanted)
                 .map(|(held, wanted)| match held {
                     Some(_) => replacement(wanted),
                     None => diff(None, wanted),

@@ -1,64 +1,19 @@
-//! A netlink socket to nf_tables: requests, dumps, batches and events.
-#![allow(unsafe_code, reason = "mnl gives its descriptor and options only raw")]
+//! What is said to nf_tables: requests, batches and events.
 
-use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use mnl::mnl_sys;
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
-use nix::sys::socket::{setsockopt, sockopt};
-use nix::sys::time::TimeVal;
 
-use super::attribute;
 use super::batch::{Finished, message_type};
 use super::error::{Error, Refusal};
 use super::raw::{Header, Scratch};
+use crate::netlink::{self, Answer, Dumped, ERROR, Fields, answer};
 
 pub(super) struct Socket {
-    socket: mnl::Socket,
+    netlink: netlink::Socket,
     scratch: Box<Scratch>,
-    buffer: Box<Buffer>,
     sequence: u32,
-}
-
-// SAFETY: mnl's socket is a descriptor and the address that it is bound to, in memory of its own;
-// it has no thread that it belongs to, and `Socket` is not shared between threads.
-unsafe impl Send for Socket {}
-
-/// Dumps come in pieces of at most 32 KiB, events in smaller ones (netlink_dump() of
-/// net/netlink/af_netlink.c, NLMSG_GOODSIZE).
-#[repr(C, align(8))]
-struct Buffer([u8; 1 << 17]);
-
-/// The fields of struct nlmsghdr of linux/netlink.h.
-struct Fields {
-    kind: u16,
-    flags: u16,
-    sequence: u32,
-    port: u32,
-}
-
-/// One of many answers that are not for what was asked last.
-enum Answer {
-    /// One of the objects that were asked for.
-    Object,
-    /// All was said, or done.
-    Done,
-    /// The kernel will not.
-    Refused(Errno, Option<String>),
-}
-
-/// How a dump ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dumped {
-    /// All of one state.
-    Whole,
-    /// Somebody changed the ruleset meanwhile: pieces may be missing or there twice.
-    Interrupted,
-    /// What was asked for is not there.
-    Nothing,
 }
 
 impl Socket {
@@ -72,31 +27,17 @@ impl Socket {
     pub(super) fn for_events(room: usize) -> Result<Self, Error> {
         const GROUP: u32 = 7;
         let socket = Self::bound_to(1 << (GROUP - 1))?;
-        socket.room_to_receive(room);
+        socket.netlink.room_to_receive(room);
         Ok(socket)
     }
 
     fn bound_to(groups: u32) -> Result<Self, Error> {
-        let unreachable = |source| Error::Unreachable { source };
-        let socket = mnl::Socket::open(mnl::Bus::Netfilter).map_err(unreachable)?;
-        socket.bind(groups, mnl_sys::MNL_SOCKET_AUTOPID).map_err(unreachable)?;
-        let socket = Self {
-            socket,
-            scratch: Scratch::new(),
-            buffer: Box::new(Buffer([0; 1 << 17])),
-            sequence: 1,
-        };
-        socket.wait_at_most(PATIENCE);
-        socket.room_to_receive(1 << 22);
-        // Answers then hold the header of what they answer, not all of it, and words besides.
-        socket.turn_on(libc::NETLINK_CAP_ACK);
-        socket.turn_on(libc::NETLINK_EXT_ACK);
-        Ok(socket)
+        Ok(Self { netlink: netlink::Socket::open(groups)?, scratch: Scratch::new(), sequence: 1 })
     }
 
     /// The address of this socket, by which the kernel tells whose commit it was.
     pub(super) fn port(&self) -> u32 {
-        self.socket.portid()
+        self.netlink.port()
     }
 
     /// The first of enough sequence numbers for a batch, which lie one behind the other.
@@ -114,61 +55,29 @@ impl Socket {
         of: u16,
         is_dump: bool,
         body: impl FnOnce(&mut Header<'_>),
-        mut each: impl FnMut(&[u8]),
+        each: impl FnMut(&[u8]),
     ) -> Result<Dumped, Error> {
         let flags = if is_dump { libc::NLM_F_DUMP } else { libc::NLM_F_ACK };
         let flags = u16::try_from(flags).unwrap_or_default();
         let sequence = self.sequence;
         self.sequence = sequence.wrapping_add(1);
         let message = self.scratch.write(message_type(kind), of, flags, sequence, body);
-        self.socket.send(message).map_err(|source| Error::Unreachable { source })?;
-        let mut dumped = Dumped::Whole;
-        loop {
-            let mut end = None;
-            let received = self.receive(|message, fields| {
-                if fields.sequence != sequence || end.is_some() {
-                    return;
-                }
-                if fields.flags & INTERRUPTED != 0 {
-                    dumped = Dumped::Interrupted;
-                }
-                match answer(message, fields) {
-                    Answer::Object => each(message),
-                    answer => end = Some(answer),
-                }
-            });
-            match received {
-                // A dump goes on, and must be heard to its end before the next.
-                Err(Error::Lost) if is_dump => dumped = Dumped::Interrupted,
-                Err(Error::Lost) => {
-                    self.drain(|_, _| {});
-                    return Err(Error::Lost);
-                }
-                received => received?,
-            }
-            match end {
-                None | Some(Answer::Object) => {}
-                Some(Answer::Done) => return Ok(dumped),
-                Some(Answer::Refused(Errno::ENOENT, _)) => return Ok(Dumped::Nothing),
-                Some(Answer::Refused(Errno::EINTR, _)) => return Err(Error::Lost),
-                Some(Answer::Refused(errno, _)) => return Err(refused_request(errno)),
-            }
-        }
+        Ok(self.netlink.ask(message, sequence, is_dump, each)?)
     }
 
     /// Sends a batch, and tells what the kernel refused of it. A batch `without_end` is refused
     /// as a whole, in silence.
     pub(super) fn commit(&mut self, batch: &Finished) -> Result<(), Error> {
         self.sequence = batch.sequences.end.wrapping_add(1);
-        self.room_to_send(batch.bytes.len())?;
-        self.socket.send(&batch.bytes).map_err(|source| Error::Unreachable { source })?;
+        self.netlink.room_to_send(batch.bytes.len())?;
+        self.netlink.send(&batch.bytes)?;
         let mut answers = Answers::new(batch);
         while answers.outcome.is_none() {
-            let received = self.receive(|message, fields| answers.take(message, fields));
-            if let Err(error) = received {
+            let received = self.netlink.receive(|message, fields| answers.take(message, fields));
+            if let Err(failure) = received {
                 // There was no room for all answers: those that are left say enough.
-                self.drain(|message, fields| answers.take(message, fields));
-                answers.end(error);
+                self.netlink.drain(|message, fields| answers.take(message, fields));
+                answers.end(failure.into());
             }
         }
         let Answers { outcome, refusals, .. } = answers;
@@ -176,141 +85,15 @@ impl Socket {
         if refusals.is_empty() { Ok(()) } else { Err(Error::Refused(refusals)) }
     }
 
-    /// Takes what is there without waiting. As long as something is left, the kernel drops what
-    /// follows and does not say so again (netlink_overrun() of net/netlink/af_netlink.c).
-    fn drain(&mut self, mut each: impl FnMut(&[u8], &Fields)) {
-        self.wait_at_most(SHORTEST);
-        loop {
-            let received = self.receive_raw();
-            if matches!(&received, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
-                break;
-            }
-            match self.split(received, &mut each) {
-                Ok(()) | Err(Error::Lost) => {}
-                Err(_) => break,
-            }
-        }
-        self.wait_at_most(PATIENCE);
-    }
-
     /// Hands over the messages of one event, with the port of who caused it. Says whether there
     /// were any within the time.
     pub(super) fn hear(
         &mut self,
         patience: Option<Duration>,
-        mut each: impl FnMut(&[u8], u16, u32),
+        each: impl FnMut(&[u8], u16, u32),
     ) -> Result<bool, Error> {
-        self.wait_at_most(patience.map_or(Duration::ZERO, |time| time.max(SHORTEST)));
-        let received = self.receive_raw();
-        if matches!(&received, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
-            return Ok(false);
-        }
-        let heard = self.split(received, |message, fields| each(message, fields.kind, fields.port));
-        if matches!(heard, Err(Error::Lost)) {
-            self.drain(|_, _| {});
-        }
-        heard.map(|()| true)
+        Ok(self.netlink.hear(patience, each)?)
     }
-
-    fn receive(&mut self, each: impl FnMut(&[u8], &Fields)) -> Result<(), Error> {
-        let received = self.receive_raw();
-        self.split(received, each)
-    }
-
-    fn receive_raw(&mut self) -> io::Result<usize> {
-        loop {
-            match self.socket.recv_raw(&mut self.buffer.0) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                received => return received,
-            }
-        }
-    }
-
-    fn split(
-        &self,
-        received: io::Result<usize>,
-        mut each: impl FnMut(&[u8], &Fields),
-    ) -> Result<(), Error> {
-        let length =
-            received.map_err(|source| match source.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::ENOBUFS) => Error::Lost,
-                Some(Errno::EAGAIN) => Error::Misunderstood("it gives none".to_owned()),
-                _ => Error::Unreachable { source },
-            })?;
-        // What is split must end where a header could stand.
-        let bytes = self.buffer.0.get(..length.next_multiple_of(4)).unwrap_or_default();
-        for message in mnl::NlMessages::new(bytes) {
-            let message = message.map_err(|error| Error::Misunderstood(error.to_string()))?;
-            if let Some(fields) = fields(message) {
-                each(message, &fields);
-            }
-        }
-        Ok(())
-    }
-
-    /// A batch goes in one piece: nfnetlink looks for its end in the same packet. A batch that
-    /// does not fit even so is refused with EMSGSIZE by `send`.
-    fn room_to_send(&self, bytes: usize) -> Result<(), Error> {
-        // The kernel doubles it, and keeps a few bytes for itself.
-        let room = bytes.saturating_add(1 << 16).min(i32::MAX.unsigned_abs() as usize / 2);
-        let forced = setsockopt(&self.descriptor(), sockopt::SndBufForce, &room);
-        // In a user namespace of its own a process may have no more than is usual.
-        let made = forced.or_else(|_| setsockopt(&self.descriptor(), sockopt::SndBuf, &room));
-        made.map_err(|errno| Error::Unreachable { source: errno.into() })
-    }
-
-    /// Without the capability for more the usual room is left: answers may be lost then, which
-    /// is noticed.
-    fn room_to_receive(&self, bytes: usize) {
-        if let Err(error) = setsockopt(&self.descriptor(), sockopt::RcvBufForce, &bytes) {
-            tracing::debug!(%error, bytes, "the socket's room stays as it is");
-        }
-    }
-
-    /// Forever, if the time is nought.
-    fn wait_at_most(&self, time: Duration) {
-        let time = TimeVal::new(
-            time.as_secs().try_into().unwrap_or(i64::MAX),
-            time.subsec_micros().into(),
-        );
-        if let Err(error) = setsockopt(&self.descriptor(), sockopt::ReceiveTimeout, &time) {
-            tracing::debug!(%error, "the socket waits as long as it will");
-        }
-    }
-
-    /// Options that older kernels lack cost only words.
-    fn turn_on(&self, option: i32) {
-        let on: libc::c_int = 1;
-        let length = libc::socklen_t::try_from(size_of_val(&on)).unwrap_or_default();
-        // SAFETY: the socket is open; `on` is as long as is said.
-        unsafe {
-            let on: *const libc::c_int = &raw const on;
-            mnl_sys::mnl_socket_setsockopt(
-                self.socket.as_raw_socket(),
-                option,
-                on.cast_mut().cast(),
-                length,
-            );
-        }
-    }
-
-    fn descriptor(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor is open as long as the socket, which is borrowed as long.
-        unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }
-    }
-}
-
-/// The kernel answers before `send` comes back; this is for a kernel that does not.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Nought would mean for ever.
-const SHORTEST: Duration = Duration::from_micros(1);
-
-/// A subsystem that is not there answers a request with EINVAL (nfnetlink_rcv_msg() of
-/// net/netfilter/nfnetlink.c).
-fn refused_request(errno: Errno) -> Error {
-    let errno = if errno == Errno::EINVAL { Errno::EOPNOTSUPP } else { errno };
-    Error::Unreachable { source: errno.into() }
 }
 
 /// What the kernel says of a batch.
@@ -363,35 +146,5 @@ fn refused_whole(errno: Errno) -> Option<Result<(), Error>> {
         Errno::ERESTART => Some(Err(Error::Stale)),
         Errno::EPERM | Errno::EOPNOTSUPP => Some(Err(Error::Unreachable { source: errno.into() })),
         _ => None,
-    }
-}
-
-/// NLMSG_ERROR, NLMSG_DONE and NLM_F_DUMP_INTR of linux/netlink.h.
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
-const INTERRUPTED: u16 = 0x10;
-
-fn fields(message: &[u8]) -> Option<Fields> {
-    let half = |at: usize| Some(u16::from_ne_bytes(message.get(at..at + 2)?.try_into().ok()?));
-    let whole = |at: usize| Some(u32::from_ne_bytes(message.get(at..at + 4)?.try_into().ok()?));
-    Some(Fields { kind: half(4)?, flags: half(6)?, sequence: whole(8)?, port: whole(12)? })
-}
-
-fn answer(message: &[u8], fields: &Fields) -> Answer {
-    // Behind the header of the answer: the errno, and the header of what is answered.
-    const ERRNO: usize = 16;
-    const WORDS: usize = ERRNO + 4 + 16;
-    // NLMSGERR_ATTR_MSG.
-    const MESSAGE: u16 = 1;
-    if fields.kind != ERROR && fields.kind != DONE {
-        return Answer::Object;
-    }
-    let code = message.get(ERRNO..ERRNO + 4).and_then(|bytes| bytes.try_into().ok());
-    match code.map_or(0, i32::from_ne_bytes) {
-        0 => Answer::Done,
-        code => {
-            let words = attribute::find_behind(message, WORDS, MESSAGE).map(attribute::string);
-            Answer::Refused(Errno::from_raw(code.saturating_neg()), words)
-        }
     }
 }

@@ -34,9 +34,9 @@ impl Transaction<'_> {
         self.operations.iter().map(count).sum()
     }
 
-    /// What is done, in numbers.
-    pub fn summary(&self) -> String {
-        let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    /// How many of which kind of thing come or go: `("added", "element")` and the like.
+    pub fn counts(&self) -> BTreeMap<(&'static str, &'static str), usize> {
+        let mut counts = BTreeMap::new();
         for operation in &self.operations {
             let (turn, what, count) = match operation {
                 Operation::AddTable(_) => ("added", "table", 1),
@@ -54,10 +54,15 @@ impl Transaction<'_> {
             };
             *counts.entry((turn, what)).or_default() += count;
         }
-        let say = |((done, what), count): (&(&str, &str), &usize)| {
-            format!("{count} {what}{} {done}", if *count == 1 { "" } else { "s" })
+        counts
+    }
+
+    /// What is done, in numbers.
+    pub fn summary(&self) -> String {
+        let say = |((done, what), count): ((&str, &str), usize)| {
+            format!("{count} {what}{} {done}", if count == 1 { "" } else { "s" })
         };
-        let said: Vec<String> = counts.iter().map(say).collect();
+        let said: Vec<String> = self.counts().into_iter().map(say).collect();
         if said.is_empty() { "nothing to do".to_owned() } else { said.join(", ") }
     }
 }

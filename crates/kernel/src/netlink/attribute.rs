@@ -7,12 +7,12 @@ const HEADERS: usize = 16 + 4;
 const FLAGS: u16 = 0xc000;
 
 /// The first attribute of a type.
-pub(super) fn find(message: &[u8], wanted: u16) -> Option<&[u8]> {
+pub(crate) fn find(message: &[u8], wanted: u16) -> Option<&[u8]> {
     find_behind(message, HEADERS, wanted)
 }
 
 /// The same where the attributes begin elsewhere.
-pub(super) fn find_behind(message: &[u8], headers: usize, wanted: u16) -> Option<&[u8]> {
+pub(crate) fn find_behind(message: &[u8], headers: usize, wanted: u16) -> Option<&[u8]> {
     let mut rest = message.get(headers..)?;
     while let [a, b, c, d, ..] = *rest {
         let length = usize::from(u16::from_ne_bytes([a, b]));
@@ -26,17 +26,17 @@ pub(super) fn find_behind(message: &[u8], headers: usize, wanted: u16) -> Option
 }
 
 /// A number in the byte order of the network.
-pub(super) fn be32(message: &[u8], wanted: u16) -> Option<u32> {
+pub(crate) fn be32(message: &[u8], wanted: u16) -> Option<u32> {
     find(message, wanted)?.try_into().ok().map(u32::from_be_bytes)
 }
 
 /// A string, which ends before its NUL.
-pub(super) fn text(message: &[u8], wanted: u16) -> Option<String> {
+pub(crate) fn text(message: &[u8], wanted: u16) -> Option<String> {
     find(message, wanted).map(string)
 }
 
 /// What is before the NUL.
-pub(super) fn string(value: &[u8]) -> String {
+pub(crate) fn string(value: &[u8]) -> String {
     let text = value.split(|byte| *byte == 0).next().unwrap_or_default();
     String::from_utf8_lossy(text).into_owned()
 }

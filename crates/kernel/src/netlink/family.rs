@@ -4,7 +4,7 @@ use nftnl::nftnl_sys::libc;
 use rulegen_ruleset::Family;
 
 /// NFPROTO_* of linux/netfilter.h.
-pub(super) fn number(family: Family) -> u16 {
+pub(crate) fn number(family: Family) -> u16 {
     match family {
         Family::Ipv4 => 2,
         Family::Ipv6 => 10,
@@ -12,7 +12,7 @@ pub(super) fn number(family: Family) -> u16 {
 }
 
 /// The family of that number.
-pub(super) fn of_number(number: u32) -> Option<Family> {
+pub(crate) fn of_number(number: u32) -> Option<Family> {
     match i32::try_from(number).ok()? {
         libc::NFPROTO_IPV4 => Some(Family::Ipv4),
         libc::NFPROTO_IPV6 => Some(Family::Ipv6),

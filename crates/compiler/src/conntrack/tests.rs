@@ -1,0 +1,362 @@
+//! Cases of flows, each judged.
+//!
+//! The Service is at 10.96.0.10:53, 192.0.2.7:53 and 203.0.113.7:53 and has node port 30053. The
+//! node is 192.168.50.1 and 172.20.0.1.
+
+use std::num::NonZeroU16;
+
+use rulegen_model::{Endpoint, Hint, LoadBalancing, ServicePortName, TrafficPolicy};
+
+use super::*;
+
+const READY: &str = "10.244.1.5:5353";
+const DRAINING: &str = "10.244.1.6:5353";
+const UNREADY: &str = "10.244.1.7:5353";
+const FINISHED: &str = "10.244.1.8:5353";
+const REMOVED: &str = "10.244.1.9:5353";
+
+const CLUSTER_IP: &str = "10.96.0.10:53";
+const EXTERNAL_IP: &str = "192.0.2.7:53";
+const LOAD_BALANCER_IP: &str = "203.0.113.7:53";
+const NODE_PORT: &str = "192.168.50.1:30053";
+const OTHER_NODE_PORT: &str = "172.20.0.1:30053";
+const LOOPBACK_NODE_PORT: &str = "127.0.0.1:30053";
+const FOREIGN_HOST: &str = "198.51.100.1:30053";
+const FRONTENDS: [&str; 4] = [CLUSTER_IP, EXTERNAL_IP, LOAD_BALANCER_IP, NODE_PORT];
+
+fn endpoint(address: &str, ready: bool, serving: bool, terminating: bool) -> Endpoint {
+    Endpoint {
+        address: at(address),
+        local: false,
+        ready,
+        serving,
+        terminating,
+        zone_hint: Hint::Absent,
+        node_hint: Hint::Absent,
+    }
+}
+
+/// In every condition there is.
+fn endpoints() -> Vec<Endpoint> {
+    vec![
+        endpoint(READY, true, true, false),
+        endpoint(DRAINING, false, true, true),
+        endpoint(UNREADY, false, false, false),
+        endpoint(FINISHED, false, false, true),
+    ]
+}
+
+fn service(protocol: ServiceProtocol, endpoints: Vec<Endpoint>) -> ServicePort {
+    let name = ServicePortName {
+        namespace: "kube-system".into(),
+        service: "dns".into(),
+        port: "dns".into(),
+        protocol,
+    };
+    ServicePort {
+        name,
+        cluster_ip: at(CLUSTER_IP).ip(),
+        port: 53,
+        node_port: NonZeroU16::new(30053),
+        external_ips: vec![at(EXTERNAL_IP).ip()],
+        load_balancer_ips: vec![at(LOAD_BALANCER_IP).ip()],
+        source_ranges: Vec::new(),
+        health_check_node_port: None,
+        internal_policy: TrafficPolicy::Local,
+        external_policy: TrafficPolicy::Local,
+        affinity_seconds: None,
+        load_balancing: Some(LoadBalancing::Random),
+        endpoints,
+    }
+}
+
+fn at(address: &str) -> SocketAddr {
+    address.parse().unwrap()
+}
+
+fn flow(protocol: Protocol, destination: &str, reply_source: &str) -> Flow {
+    Flow {
+        protocol,
+        source: at("10.244.2.6:40000"),
+        destination: at(destination),
+        reply_source: at(reply_source),
+        reply_destination: at("10.244.2.6:40000"),
+        zone: 0,
+        id: None,
+    }
+}
+
+/// A judge of the Service on a node where node ports are open at any address but loopback.
+struct Bench {
+    ports: Vec<ServicePort>,
+    past: Past,
+    node_ports_at: NodePortsAt,
+    resets_removed_tcp: bool,
+}
+
+impl Bench {
+    fn of(ports: Vec<ServicePort>) -> Self {
+        Self {
+            ports,
+            past: Past::Vanished(HashSet::new()),
+            node_ports_at: NodePortsAt::AnyLocal { loopback: false },
+            resets_removed_tcp: false,
+        }
+    }
+
+    fn judge(&self) -> Judge {
+        let local_addresses = ["192.168.50.1:0", "172.20.0.1:0", "127.0.0.1:0"].map(|a| at(a).ip());
+        let service_cidrs: Vec<IpNet> = vec!["10.96.0.0/16".parse().unwrap()];
+        let context = Context {
+            node_ports_at: &self.node_ports_at,
+            local_addresses: &local_addresses,
+            service_cidrs: &service_cidrs,
+            resets_removed_tcp: self.resets_removed_tcp,
+        };
+        Judge::new(&self.ports, self.past.clone(), &context)
+    }
+
+    #[track_caller]
+    fn assert(&self, protocol: Protocol, cases: &[(&str, &str, bool)]) {
+        let judge = self.judge();
+        for (destination, reply_source, want) in cases {
+            let flow = flow(protocol, destination, reply_source);
+            assert_eq!(judge.is_stale(&flow), *want, "{protocol:?} {destination} {reply_source}");
+        }
+    }
+}
+
+const DATAGRAMS: [(ServiceProtocol, Protocol); 2] =
+    [(ServiceProtocol::Udp, Protocol::Udp), (ServiceProtocol::Sctp, Protocol::Sctp)];
+
+#[test]
+fn a_flow_goes_on_to_an_endpoint_that_would_answer_and_to_no_other() {
+    for (of, protocol) in DATAGRAMS {
+        let bench = Bench::of(vec![service(of, endpoints())]);
+        for frontend in FRONTENDS {
+            bench.assert(
+                protocol,
+                &[
+                    (frontend, READY, false),
+                    (frontend, DRAINING, false),
+                    (frontend, UNREADY, true),
+                    (frontend, FINISHED, true),
+                    (frontend, REMOVED, true),
+                    // Same address, another port.
+                    (frontend, "10.244.1.5:53", true),
+                    // The client was there before the Service.
+                    (frontend, frontend, true),
+                ],
+            );
+        }
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_ready_whatever_it_says_of_serving_keeps_its_flows() {
+    let bench =
+        Bench::of(vec![service(ServiceProtocol::Udp, vec![endpoint(READY, true, false, false)])]);
+    bench.assert(Protocol::Udp, &[(CLUSTER_IP, READY, false)]);
+}
+
+#[test]
+fn an_endpoint_at_the_node_port_itself_keeps_its_flows() {
+    let host = endpoint(NODE_PORT, true, true, false);
+    let bench = Bench::of(vec![service(ServiceProtocol::Udp, vec![host])]);
+    bench.assert(Protocol::Udp, &[(NODE_PORT, NODE_PORT, false), (CLUSTER_IP, NODE_PORT, false)]);
+}
+
+#[test]
+fn without_endpoints_only_translated_flows_are_stale() {
+    for (of, protocol) in DATAGRAMS {
+        for left in [Vec::new(), vec![endpoint(FINISHED, false, false, true)]] {
+            let bench = Bench::of(vec![service(of, left)]);
+            for frontend in FRONTENDS {
+                bench.assert(protocol, &[(frontend, REMOVED, true), (frontend, frontend, false)]);
+            }
+        }
+    }
+}
+
+#[test]
+fn other_flows_are_left() {
+    let bench = Bench::of(vec![service(ServiceProtocol::Udp, endpoints())]);
+    bench.assert(
+        Protocol::Udp,
+        &[
+            // Other ports and addresses, translated by somebody else or not at all.
+            ("10.96.0.10:54", "10.96.0.10:54", false),
+            ("10.96.0.10:54", REMOVED, false),
+            ("10.96.0.11:53", REMOVED, false),
+            ("192.168.50.1:53", REMOVED, false),
+            ("10.96.0.10:30053", REMOVED, false),
+            (READY, READY, false),
+            ("8.8.8.8:53", "8.8.8.8:53", false),
+            ("[fd00:10:96::a]:53", "[fd00:10:244:1::9]:5353", false),
+        ],
+    );
+    bench.assert(Protocol::Sctp, &[(CLUSTER_IP, REMOVED, false)]);
+    bench.assert(Protocol::Tcp, &[(CLUSTER_IP, REMOVED, false), (CLUSTER_IP, CLUSTER_IP, false)]);
+}
+
+#[test]
+fn node_ports_are_only_where_they_are_open() {
+    let stale = |node_ports_at: NodePortsAt| {
+        let mut bench = Bench::of(vec![service(ServiceProtocol::Udp, endpoints())]);
+        bench.node_ports_at = node_ports_at;
+        let judge = bench.judge();
+        [NODE_PORT, OTHER_NODE_PORT, LOOPBACK_NODE_PORT, "127.0.0.2:30053", FOREIGN_HOST].map(
+            |destination| {
+                let translated = judge.is_stale(&flow(Protocol::Udp, destination, REMOVED));
+                let plain = judge.is_stale(&flow(Protocol::Udp, destination, destination));
+                assert_eq!(translated, plain, "{destination}");
+                translated
+            },
+        )
+    };
+    let any = |loopback| NodePortsAt::AnyLocal { loopback };
+    assert_eq!(stale(any(false)), [true, true, false, false, false]);
+    assert_eq!(stale(any(true)), [true, true, true, true, false]);
+    let these = |addresses: &[&str]| {
+        NodePortsAt::These(addresses.iter().map(|address| at(address).ip()).collect())
+    };
+    assert_eq!(stale(these(&[OTHER_NODE_PORT])), [false, true, false, false, false]);
+    assert_eq!(stale(these(&[LOOPBACK_NODE_PORT])), [false, false, true, false, false]);
+    assert_eq!(stale(these(&[])), [false; 5]);
+}
+
+#[test]
+fn what_was_translated_to_a_frontend_that_vanished_is_stale() {
+    for (of, protocol) in DATAGRAMS {
+        let mut bench = Bench::of(Vec::new());
+        bench.past = Past::Vanished(frontends(&service(of, Vec::new())).collect());
+        for frontend in FRONTENDS {
+            bench.assert(protocol, &[(frontend, READY, true), (frontend, frontend, false)]);
+        }
+        bench.assert(
+            protocol,
+            &[
+                (FOREIGN_HOST, READY, false),
+                (LOOPBACK_NODE_PORT, READY, false),
+                ("10.96.0.11:53", READY, false),
+            ],
+        );
+    }
+}
+
+#[test]
+fn one_address_of_a_service_may_vanish() {
+    let mut bench = Bench::of(vec![ServicePort {
+        load_balancer_ips: Vec::new(),
+        ..service(ServiceProtocol::Udp, endpoints())
+    }]);
+    let vanished = Frontend::Address(Protocol::Udp, at(LOAD_BALANCER_IP));
+    bench.past = Past::Vanished(HashSet::from([vanished]));
+    bench.assert(Protocol::Udp, &[(LOAD_BALANCER_IP, READY, true), (CLUSTER_IP, READY, false)]);
+}
+
+#[test]
+fn a_frontend_that_is_there_again_is_judged_by_what_is_behind_it_now() {
+    let again = service(ServiceProtocol::Udp, endpoints());
+    let past = Past::Vanished(frontends(&again).collect());
+    let bench = Bench { past, ..Bench::of(vec![again]) };
+    bench.assert(Protocol::Udp, &[(CLUSTER_IP, READY, false), (CLUSTER_IP, REMOVED, true)]);
+}
+
+#[test]
+fn after_a_restart_cluster_ips_without_a_service_are_taken_for_vanished() {
+    let mut bench = Bench::of(vec![service(ServiceProtocol::Udp, endpoints())]);
+    bench.past = Past::Unknown;
+    for protocol in [Protocol::Udp, Protocol::Sctp] {
+        bench.assert(
+            protocol,
+            &[
+                ("10.96.0.99:53", READY, true),
+                // The Service has lost this port, or has it for another protocol only.
+                ("10.96.0.10:54", READY, true),
+                ("10.96.0.99:53", "10.96.0.99:53", false),
+                // Outside of the service CIDRs others translate too.
+                ("192.168.50.1:53", READY, false),
+                ("203.0.113.99:53", READY, false),
+            ],
+        );
+    }
+    bench.assert(Protocol::Udp, &[(CLUSTER_IP, READY, false), (CLUSTER_IP, REMOVED, true)]);
+    bench.assert(Protocol::Sctp, &[(CLUSTER_IP, READY, true)]);
+    bench.assert(Protocol::Tcp, &[("10.96.0.99:53", READY, false)]);
+}
+
+#[test]
+fn tcp_is_reset_only_if_asked_and_only_to_endpoints_that_were_removed() {
+    let cases = |reset| {
+        FRONTENDS.map(|frontend| {
+            [
+                (frontend, READY, false),
+                (frontend, DRAINING, false),
+                (frontend, UNREADY, false),
+                (frontend, FINISHED, false),
+                (frontend, REMOVED, reset),
+                (frontend, frontend, false),
+            ]
+        })
+    };
+    let mut bench = Bench::of(vec![service(ServiceProtocol::Tcp, endpoints())]);
+    bench.assert(Protocol::Tcp, cases(false).as_flattened());
+    bench.resets_removed_tcp = true;
+    bench.assert(Protocol::Tcp, cases(true).as_flattened());
+    bench.assert(Protocol::Udp, &[(CLUSTER_IP, REMOVED, false)]);
+    // All are removed.
+    bench.ports = vec![service(ServiceProtocol::Tcp, Vec::new())];
+    bench.assert(Protocol::Tcp, &[(CLUSTER_IP, REMOVED, true), (CLUSTER_IP, CLUSTER_IP, false)]);
+    // The Service is.
+    bench.past = Past::Vanished(bench.ports.iter().flat_map(frontends).collect());
+    bench.ports = Vec::new();
+    bench.assert(Protocol::Tcp, &[(CLUSTER_IP, REMOVED, false)]);
+    bench.past = Past::Unknown;
+    bench.assert(Protocol::Tcp, &[(CLUSTER_IP, REMOVED, false)]);
+}
+
+#[test]
+fn services_that_share_an_address_keep_the_flows_of_each() {
+    let first = service(ServiceProtocol::Udp, vec![endpoint(READY, true, true, false)]);
+    let mut second = service(ServiceProtocol::Udp, vec![endpoint(UNREADY, true, true, false)]);
+    second.cluster_ip = at("10.96.0.11:0").ip();
+    for ports in [vec![first.clone(), second.clone()], vec![second, first]] {
+        Bench::of(ports).assert(
+            Protocol::Udp,
+            &[
+                (EXTERNAL_IP, READY, false),
+                (EXTERNAL_IP, UNREADY, false),
+                (EXTERNAL_IP, REMOVED, true),
+                (CLUSTER_IP, UNREADY, true),
+            ],
+        );
+    }
+}
+
+#[test]
+fn a_flow_of_another_zone_is_stale_only_if_it_was_translated() {
+    let judge = Bench::of(vec![service(ServiceProtocol::Udp, endpoints())]).judge();
+    let in_zone = |reply_source| Flow { zone: 7, ..flow(Protocol::Udp, CLUSTER_IP, reply_source) };
+    assert!(judge.is_stale(&in_zone(REMOVED)));
+    assert!(!judge.is_stale(&in_zone(READY)));
+    assert!(!judge.is_stale(&in_zone(CLUSTER_IP)));
+}
+
+#[test]
+fn only_protocols_that_may_have_stale_flows_are_listed() {
+    use Protocol::{Sctp, Tcp, Udp};
+    let of = |of| service(of, Vec::new());
+    let protocols = |ports: Vec<ServicePort>, past: &Past, resets_removed_tcp| {
+        Bench { past: past.clone(), resets_removed_tcp, ..Bench::of(ports) }.judge().protocols()
+    };
+    let nothing = Past::Vanished(HashSet::new());
+    let vanished = |protocol| Past::Vanished(frontends(&of(protocol)).collect());
+    let (tcp, udp) = (of(ServiceProtocol::Tcp), of(ServiceProtocol::Udp));
+    assert_eq!(protocols(vec![tcp.clone(), udp.clone()], &nothing, false), [Udp]);
+    assert_eq!(protocols(vec![tcp.clone(), udp], &nothing, true), [Tcp, Udp]);
+    assert_eq!(protocols(vec![tcp], &nothing, false), []);
+    assert_eq!(protocols(Vec::new(), &vanished(ServiceProtocol::Sctp), false), [Sctp]);
+    assert_eq!(protocols(Vec::new(), &vanished(ServiceProtocol::Tcp), true), []);
+    assert_eq!(protocols(Vec::new(), &Past::Unknown, false), [Udp, Sctp]);
+}

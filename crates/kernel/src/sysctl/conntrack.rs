@@ -1,0 +1,153 @@
+//! How connections are tracked.
+
+use std::time::Duration;
+
+use super::{Setting, Sysctl};
+
+/// What kube-proxy sets of net.netfilter, with its defaults. What is zero is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConntrackSettings {
+    /// Connections that are tracked at most, for each CPU.
+    pub max_per_core: u32,
+    /// But at least so many, unless `max_per_core` is zero.
+    pub min: u32,
+    /// How long an idle TCP connection is remembered.
+    pub tcp_established: Duration,
+    /// How long one is remembered that only one side has closed.
+    pub tcp_close_wait: Duration,
+    /// Whether TCP packets outside of the window belong to their connection. Otherwise left alone.
+    pub tcp_be_liberal: bool,
+    /// How long a UDP packet without an answer is remembered.
+    pub udp_timeout: Duration,
+    /// How long UDP packets with answers are remembered.
+    pub udp_stream_timeout: Duration,
+}
+
+impl ConntrackSettings {
+    /// More than this is not reckoned from the number of CPUs. By the default it is reached at
+    /// 32 of them.
+    pub const MOST_BY_CORES: u64 = 1 << 20;
+
+    /// The settings, on a machine of so many CPUs.
+    pub fn wanted(&self, cpus: usize) -> Vec<Setting> {
+        let timeout = |sysctl, time| Some(Setting::Exactly(sysctl, seconds(time)?));
+        let [max, buckets] = self.table(cpus).map_or([None, None], |settings| settings.map(Some));
+        [
+            max,
+            buckets,
+            timeout(TCP_ESTABLISHED, self.tcp_established),
+            timeout(TCP_CLOSE_WAIT, self.tcp_close_wait),
+            self.tcp_be_liberal.then_some(Setting::Exactly(TCP_BE_LIBERAL, 1)),
+            timeout(UDP, self.udp_timeout),
+            timeout(UDP_STREAM, self.udp_stream_timeout),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// The table holds so many connections, and has a bucket for every four of them. To make it
+    /// smaller would help nobody, and takes time.
+    fn table(&self, cpus: usize) -> Option<[Setting; 2]> {
+        let max_per_core = Some(u64::from(self.max_per_core)).filter(|max| *max > 0)?;
+        let cpus = u64::try_from(cpus.max(1)).unwrap_or(u64::MAX);
+        let by_cores = max_per_core.saturating_mul(cpus).min(Self::MOST_BY_CORES);
+        // A floor that somebody asked for holds, however high it is.
+        let max = by_cores.max(u64::from(self.min));
+        Some([Setting::Exactly(MAX, max), Setting::AtLeast(BUCKETS, max / 4)])
+    }
+}
+
+impl Default for ConntrackSettings {
+    fn default() -> Self {
+        Self {
+            max_per_core: 32_768,
+            min: 131_072,
+            tcp_established: Duration::from_secs(86_400),
+            tcp_close_wait: Duration::from_secs(3_600),
+            tcp_be_liberal: false,
+            udp_timeout: Duration::ZERO,
+            udp_stream_timeout: Duration::ZERO,
+        }
+    }
+}
+
+const MAX: Sysctl = Sysctl("net.netfilter.nf_conntrack_max");
+
+/// The same value as the parameter `hashsize` of the module, which only root may even read.
+const BUCKETS: Sysctl = Sysctl("net.netfilter.nf_conntrack_buckets");
+
+const TCP_ESTABLISHED: Sysctl = Sysctl("net.netfilter.nf_conntrack_tcp_timeout_established");
+const TCP_CLOSE_WAIT: Sysctl = Sysctl("net.netfilter.nf_conntrack_tcp_timeout_close_wait");
+const TCP_BE_LIBERAL: Sysctl = Sysctl("net.netfilter.nf_conntrack_tcp_be_liberal");
+const UDP: Sysctl = Sysctl("net.netfilter.nf_conntrack_udp_timeout");
+const UDP_STREAM: Sysctl = Sysctl("net.netfilter.nf_conntrack_udp_timeout_stream");
+
+/// Part of a second counts as one: zero seconds would forget connections at once.
+fn seconds(time: Duration) -> Option<u64> {
+    let part = u64::from(time.subsec_nanos() > 0);
+    Some(time.as_secs().saturating_add(part)).filter(|seconds| *seconds > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTHING: ConntrackSettings = ConntrackSettings {
+        max_per_core: 0,
+        min: 131_072,
+        tcp_established: Duration::ZERO,
+        tcp_close_wait: Duration::ZERO,
+        tcp_be_liberal: false,
+        udp_timeout: Duration::ZERO,
+        udp_stream_timeout: Duration::ZERO,
+    };
+
+    fn max(max_per_core: u32, min: u32, cpus: usize) -> Option<u64> {
+        let settings = ConntrackSettings { max_per_core, min, ..NOTHING };
+        settings.wanted(cpus).first().map(|setting| setting.value())
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_kube_proxy() {
+        let wanted = ConntrackSettings::default().wanted(8);
+        let expected = [
+            Setting::Exactly(MAX, 262_144),
+            Setting::AtLeast(BUCKETS, 65_536),
+            Setting::Exactly(TCP_ESTABLISHED, 86_400),
+            Setting::Exactly(TCP_CLOSE_WAIT, 3_600),
+        ];
+        assert_eq!(wanted, expected);
+    }
+
+    #[test]
+    fn zero_leaves_alone() {
+        assert_eq!(NOTHING.wanted(8), []);
+    }
+
+    #[test]
+    fn the_rest_is_set_when_asked_for() {
+        let settings = ConntrackSettings {
+            tcp_be_liberal: true,
+            udp_timeout: Duration::from_millis(1),
+            udp_stream_timeout: Duration::from_millis(120_500),
+            ..NOTHING
+        };
+        let expected = [
+            Setting::Exactly(TCP_BE_LIBERAL, 1),
+            Setting::Exactly(UDP, 1),
+            Setting::Exactly(UDP_STREAM, 121),
+        ];
+        assert_eq!(settings.wanted(8), expected);
+    }
+
+    #[test]
+    fn the_floor_wins_over_few_cpus_and_over_the_most() {
+        assert_eq!(max(32_768, 131_072, 1), Some(131_072));
+        assert_eq!(max(32_768, 131_072, 32), Some(1 << 20));
+        assert_eq!(max(32_768, 131_072, 256), Some(1 << 20));
+        assert_eq!(max(32_768, 2_000_000, 256), Some(2_000_000));
+        assert_eq!(max(32_768, 0, 0), Some(32_768));
+        assert_eq!(max(u32::MAX, u32::MAX, usize::MAX), Some(u64::from(u32::MAX)));
+    }
+}

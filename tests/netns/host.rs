@@ -1,0 +1,232 @@
+//! What is not a rule: sysctls, addresses, and what the process may do.
+
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, unshare};
+use rulegen_kernel::addresses::AddressWatcher;
+use rulegen_kernel::host;
+use rulegen_kernel::nftables::NfTables;
+use rulegen_kernel::privileges::{Capability, drop_to};
+use rulegen_kernel::sysctl::{self, Applied, ConntrackSettings, Setting, Sysctl};
+use rulegen_ruleset::Family;
+use rulegen_ruleset::nftables::Name;
+
+use crate::common::{stderr, stdout};
+use crate::namespace::Namespace;
+
+/// Those that every namespace has for itself. The size of the table is the machine's.
+const OF_THE_NAMESPACE: ConntrackSettings = ConntrackSettings {
+    max_per_core: 0,
+    min: 0,
+    tcp_established: Duration::from_secs(4_711),
+    tcp_close_wait: Duration::from_secs(815),
+    tcp_be_liberal: true,
+    udp_timeout: Duration::from_secs(31),
+    udp_stream_timeout: Duration::from_secs(121),
+};
+
+fn told(applied: &Applied) -> Vec<String> {
+    let changed = applied.changed.iter().map(ToString::to_string);
+    changed.chain(applied.failed.iter().map(ToString::to_string)).collect()
+}
+
+#[test]
+fn sysctls_are_those_of_the_namespace_and_are_written_once() {
+    let namespace = Namespace::new("sysctl");
+    let settings = OF_THE_NAMESPACE.wanted(1);
+    let values = |settings: &[Setting]| -> Vec<u64> {
+        settings.iter().map(|setting| setting.sysctl().read().unwrap()).collect()
+    };
+    let of_the_machine = values(&settings);
+    let localnet_of_the_machine = Sysctl::ROUTE_LOCALNET.read().unwrap();
+    namespace.inside(|| {
+        let first = sysctl::apply(&settings);
+        assert_eq!((first.changed.len(), first.failed.len()), (5, 0), "{:?}", told(&first));
+        let second = sysctl::apply(&settings);
+        assert_eq!(told(&second), Vec::<String>::new());
+        let change = sysctl::set_route_localnet().unwrap().unwrap();
+        assert_eq!(change.to_string(), "net.ipv4.conf.all.route_localnet was 0 and is 1");
+        assert_eq!(sysctl::set_route_localnet().unwrap(), None);
+        assert!(host::routes_localnet());
+    });
+    let seen = namespace.run(
+        "cd /proc/sys/net/netfilter; cat nf_conntrack_tcp_timeout_established \
+         nf_conntrack_tcp_timeout_close_wait nf_conntrack_tcp_be_liberal nf_conntrack_udp_timeout \
+         nf_conntrack_udp_timeout_stream",
+    );
+    assert_eq!(seen, "4711\n815\n1\n31\n121\n");
+    assert_eq!(values(&settings), of_the_machine);
+    assert_eq!(Sysctl::ROUTE_LOCALNET.read().unwrap(), localnet_of_the_machine);
+}
+
+/// As in a container that is not privileged: what an init container has set passes.
+#[test]
+fn right_values_pass_where_nothing_can_be_written_and_wrong_ones_are_told() {
+    let namespace = Namespace::new("sysctl-read-only");
+    namespace.inside(|| {
+        let [close_wait, ..] = &sysctl::apply(&OF_THE_NAMESPACE.wanted(1)).changed[1..] else {
+            panic!("nothing was set");
+        };
+        assert_eq!(close_wait.new, 815);
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let read_only = "mount --make-rprivate / && mount --bind /proc/sys /proc/sys && \
+                         mount -o remount,bind,ro /proc/sys";
+        succeed("sh", &["-c", read_only]);
+        assert_eq!(told(&sysctl::apply(&OF_THE_NAMESPACE.wanted(1))), Vec::<String>::new());
+        let other =
+            ConntrackSettings { tcp_close_wait: Duration::from_secs(816), ..OF_THE_NAMESPACE };
+        let [failure] = &told(&sysctl::apply(&other.wanted(1)))[..] else {
+            panic!("one setting is wrong");
+        };
+        let start = "net.netfilter.nf_conntrack_tcp_timeout_close_wait is 815 and cannot be set \
+                     to 816: Read-only file system";
+        assert!(failure.starts_with(start), "{failure}");
+        assert!(failure.contains("rulegen agent --init-only"), "{failure}");
+        let failure = sysctl::set_route_localnet().unwrap_err();
+        assert_eq!((failure.old, failure.new), (Some(0), 1));
+    });
+}
+
+/// The table's size is the machine's: other namespaces see it, and cannot change it.
+#[test]
+fn the_size_of_the_table_is_refused_to_a_namespace_and_stops_nothing() {
+    let namespace = Namespace::new("sysctl-max");
+    namespace.inside(|| {
+        let probe = ConntrackSettings { max_per_core: 1, min: 1, ..OF_THE_NAMESPACE };
+        let max = probe.wanted(1)[0].sysctl();
+        let before = max.read().unwrap();
+        let one_more = u32::try_from(before + 1).unwrap();
+        let applied = sysctl::apply(&ConntrackSettings { min: one_more, ..probe }.wanted(1));
+        assert_eq!(applied.changed.len(), 5, "{:?}", told(&applied));
+        assert_eq!(applied.failed[0].sysctl, max);
+        assert_eq!(applied.failed[0].old, Some(before));
+        assert_eq!(max.read().unwrap(), before);
+    });
+}
+
+const SOON: Option<Duration> = Some(Duration::from_secs(10));
+
+#[test]
+fn addresses_are_heard_of_in_both_families_and_silence_is_silent() {
+    let namespace = Namespace::new("addresses");
+    // Otherwise interfaces get addresses of their own accord, sooner or later.
+    namespace.run(
+        "ip link add one type veth peer name other && \
+         ip link set one addrgenmode none up && ip link set other addrgenmode none up",
+    );
+    let mut watcher = namespace.inside(|| AddressWatcher::open().unwrap());
+    quieten(&mut watcher);
+    for (address, options) in [("192.0.2.7/24", ""), ("2001:db8::7/64", "nodad")] {
+        let ip = address.split('/').next().unwrap().parse().unwrap();
+        let is_there = || namespace.inside(|| host::addresses().unwrap().contains(&ip));
+        namespace.run(&format!("ip address add {address} dev one {options}"));
+        assert!(watcher.next(SOON).unwrap(), "{address} came and was not heard of");
+        assert!(is_there());
+        quieten(&mut watcher);
+        namespace.run(&format!("ip address del {address} dev one"));
+        assert!(watcher.next(SOON).unwrap(), "{address} went and was not heard of");
+        assert!(!is_there());
+        quieten(&mut watcher);
+    }
+    // What is no address is not told of, and an address of another namespace is not ours.
+    namespace.run("ip link set one mtu 1400 && ip route add 198.51.100.0/24 dev lo");
+    Namespace::new("addresses-of-others").run("ip address add 192.0.2.8/24 dev lo");
+    let begin = Instant::now();
+    let patience = Duration::from_millis(200);
+    assert!(!watcher.next(Some(patience)).unwrap());
+    assert!(begin.elapsed() >= patience);
+}
+
+#[test]
+fn more_addresses_than_the_socket_holds_are_told_once() {
+    let namespace = Namespace::new("addresses-many");
+    let mut watcher = namespace.inside(|| AddressWatcher::open().unwrap());
+    let adds: String = (0..2_000)
+        .map(|n| format!("address add 10.9.{}.{}/32 dev lo\n", n / 250, n % 250))
+        .collect();
+    let file = namespace.file("many", &adds);
+    namespace.run(&format!("ip -batch {file}"));
+    assert!(watcher.next(SOON).unwrap());
+    assert!(!watcher.next(Some(Duration::ZERO)).unwrap());
+    // Having lost some it still hears.
+    namespace.run("ip address add 192.0.2.7/32 dev lo");
+    assert!(watcher.next(SOON).unwrap());
+}
+
+/// One change may be told in several pieces.
+fn quieten(watcher: &mut AddressWatcher) {
+    while watcher.next(Some(Duration::from_millis(100))).unwrap() {}
+}
+
+/// The capabilities are those of the thread, which ends with the test.
+#[test]
+fn what_is_left_after_the_drop_is_enough() {
+    let namespace = Namespace::new("drop");
+    let table = (Family::Ipv4, Name::from("rulegen"));
+    for (keep, programs) in [
+        (vec![Capability::CAP_NET_ADMIN], &["nft"][..]),
+        (vec![Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW], &["nft", "legacy"]),
+    ] {
+        namespace.run("nft add table ip rulegen");
+        namespace.inside(|| {
+            let privileges = drop_to(&keep);
+            assert_eq!(privileges.kept, keep, "{privileges}");
+            assert_eq!(privileges.failed, Vec::<String>::new());
+            assert!(privileges.dropped.contains(&Capability::CAP_SYS_ADMIN), "{privileges}");
+            let own = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let of_program = stdout(&succeed("cat", &["/proc/self/status"]));
+            let mask = keep.iter().map(Capability::bitmask).sum::<u64>();
+            for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+                let wanted = format!("{set}:\t{mask:016x}");
+                assert!(own.contains(&wanted), "{wanted} is not in {own}");
+                assert!(of_program.contains(&wanted), "{wanted} is not in {of_program}");
+            }
+            assert!(own.contains("NoNewPrivs:\t1"), "{own}");
+            let deleted = NfTables::open().unwrap().delete(std::slice::from_ref(&table)).unwrap();
+            assert_eq!(deleted, std::slice::from_ref(&table));
+            AddressWatcher::open().unwrap();
+            for variant in programs {
+                for program in ["iptables", "ip6tables"] {
+                    let program = format!("{program}-{variant}");
+                    let run = |arguments: &[&str]| {
+                        let mut command = Command::new(&program);
+                        let command = command.args(arguments);
+                        checked(command.env("XTABLES_LOCKFILE", namespace.lock_file()))
+                    };
+                    run(&["-t", "nat", "-N", "OURS"]);
+                    let listed = stdout(&run(&["-t", "nat", "-S"]));
+                    assert!(listed.contains("-N OURS"), "{program}: {listed}");
+                    run(&["-t", "nat", "-X", "OURS"]);
+                }
+            }
+            // No program gets them back.
+            let refused = Command::new("unshare").args(["--mount", "true"]).output().unwrap();
+            assert!(!refused.status.success());
+        });
+    }
+}
+
+/// A second drop finds nothing to do, and a capability that is not there is told.
+#[test]
+fn what_is_gone_cannot_be_kept() {
+    let namespace = Namespace::new("drop-twice");
+    namespace.inside(|| {
+        drop_to(&[Capability::CAP_NET_ADMIN]);
+        let again = drop_to(&[Capability::CAP_NET_ADMIN]);
+        assert_eq!(again.to_string(), "kept CAP_NET_ADMIN, dropped nothing");
+        let more = drop_to(&[Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW]);
+        assert_eq!(more.kept, [Capability::CAP_NET_ADMIN]);
+        assert_eq!(more.failed, ["CAP_NET_RAW is not there to be kept"]);
+    });
+}
+
+fn succeed(program: &str, arguments: &[&str]) -> Output {
+    checked(Command::new(program).args(arguments))
+}
+
+fn checked(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", stderr(&output));
+    output
+}
