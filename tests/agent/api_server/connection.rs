@@ -1,0 +1,121 @@
+//! Connections, each with a thread of its own.
+
+use std::io::{self, BufReader, ErrorKind, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::answer::{self, Answer};
+use super::http::Request;
+use super::state::Shared;
+use super::watch;
+
+pub(super) struct Connection {
+    pub(super) number: u64,
+    pub(super) shared: Arc<Shared>,
+    stream: TcpStream,
+}
+
+/// Takes connections until the server stops. Where they come from is the listener's matter: a
+/// socket stays in the network namespace that it was made in.
+pub(super) fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
+    while !shared.read().is_stopped {
+        let Ok((stream, _)) = listener.accept() else { continue };
+        let number = shared.change(|state| state.connect(&stream));
+        if let Some(number) = number {
+            let connection = Connection { number, shared: shared.clone(), stream };
+            spawn(shared, move || {
+                // Whatever is wrong with a connection is its end, not the server's.
+                let _ = connection.serve();
+                connection.end();
+            });
+        }
+    }
+}
+
+/// Runs code in a thread that is counted, so that the server can wait for its end.
+pub(super) fn spawn(shared: &Arc<Shared>, code: impl FnOnce() + Send + 'static) {
+    struct Count(Arc<Shared>);
+    impl Drop for Count {
+        fn drop(&mut self) {
+            self.0.change(|state| state.threads -= 1);
+        }
+    }
+    shared.change(|state| state.threads += 1);
+    let count = Count(shared.clone());
+    thread::spawn(move || {
+        let _count = count;
+        code();
+    });
+}
+
+impl Connection {
+    fn serve(&self) -> io::Result<()> {
+        // An event shall go as soon as it is there, not when the one before was acknowledged.
+        self.stream.set_nodelay(true)?;
+        let mut reader = BufReader::new(&self.stream);
+        while let Some(request) = Request::read(&mut reader)? {
+            self.pass()?;
+            let is_last = request.is_last();
+            let number = self.number;
+            match self.shared.change(|state| answer::answer(state, number, &request)) {
+                Answer::Whole(response) => self.send(&response.text(is_last))?,
+                Answer::Truncated(response) => {
+                    let text = response.text(true);
+                    return self.send(&text[..text.len() - response.body.len() / 2]);
+                }
+                Answer::Watch(deadline) => watch::run(self, deadline, is_last)?,
+            }
+            if is_last {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a text, in as many writes and as slowly as connections are now.
+    pub(super) fn send(&self, text: &str) -> io::Result<()> {
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            self.pass()?;
+            let slowness = self.shared.read().slowness;
+            let bytes = slowness.map_or(rest.len(), |slowness| slowness.bytes.min(rest.len()));
+            let (piece, after) = rest.split_at(bytes);
+            (&self.stream).write_all(piece)?;
+            rest = after;
+            if let Some(slowness) = slowness {
+                let end = Instant::now() + slowness.delay;
+                self.shared.wait(end, |state| (!state.is_connected(self.number)).then_some(()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits while the server is paused; an error if the connection is cut.
+    fn pass(&self) -> io::Result<()> {
+        let far = Instant::now() + Duration::from_secs(3600);
+        let passed = self.shared.wait(far, |state| match state.is_connected(self.number) {
+            true if state.is_paused => None,
+            is_connected => Some(is_connected),
+        });
+        if passed == Some(true) { Ok(()) } else { Err(ErrorKind::ConnectionAborted.into()) }
+    }
+
+    /// Ends the connection as soon as its client hangs up: a watch that writes nothing would
+    /// not see it. What else the client sends is left for the next request.
+    pub(super) fn expect_hangup(&self) -> io::Result<()> {
+        let stream = self.stream.try_clone()?;
+        let (shared, number) = (self.shared.clone(), self.number);
+        spawn(&self.shared, move || {
+            if !matches!(stream.peek(&mut [0]), Ok(1..)) {
+                shared.change(|state| state.disconnect(number));
+            }
+        });
+        Ok(())
+    }
+
+    fn end(&self) {
+        self.shared.change(|state| state.disconnect(self.number));
+    }
+}

@@ -1,0 +1,182 @@
+//! Watches: what a client that holds on to a list hears, line by line.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::connection::Connection;
+use super::http;
+use super::kind::Kind;
+use super::list::Parameters;
+use super::selector::Selection;
+use super::state::State;
+use super::status::{self, Status};
+use super::store::{Change, event};
+
+/// A watch that goes on.
+pub(super) struct Watch {
+    selection: Selection,
+    takes_bookmarks: bool,
+    /// Lines that are not sent yet.
+    queue: Vec<String>,
+    /// Nothing follows the lines.
+    is_over: bool,
+}
+
+/// How long a watch goes on whose client does not say: as long as the API server's
+/// --min-request-timeout, at least.
+const LONGEST: Duration = Duration::from_secs(1800);
+
+impl Watch {
+    pub(super) fn kind(&self) -> Kind {
+        self.selection.kind
+    }
+
+    pub(super) fn tell(&mut self, change: &Change) {
+        if change.key.0 == self.kind() && !self.is_over {
+            self.queue.extend(change.event(&self.selection));
+        }
+    }
+
+    pub(super) fn tell_bookmark(&mut self, version: u64) {
+        if self.takes_bookmarks && !self.is_over {
+            self.queue.push(bookmark(self.kind(), version, &json!({})));
+        }
+    }
+
+    /// Says whatever a test likes.
+    pub(super) fn tell_line(&mut self, line: &str) {
+        self.queue.push(format!("{line}\n"));
+    }
+
+    /// Says that what the watch waits for is gone, and ends.
+    pub(super) fn expire(&mut self, version: u64) {
+        self.queue.push(too_old(version, version + 1));
+        self.is_over = true;
+    }
+}
+
+/// Begins a watch on a connection, and tells when it shall end.
+pub(super) fn begin(
+    state: &mut State,
+    connection: u64,
+    selection: Selection,
+    parameters: &Parameters,
+) -> Result<Instant, Status> {
+    check(state, parameters)?;
+    let (queue, is_over) = match first(state, &selection, parameters) {
+        Ok(lines) => (lines, false),
+        Err(expired) if state.says_gone_by_code => return Err(expired),
+        // The watch cache says so only when the answer has begun.
+        Err(expired) => (vec![event("ERROR", expired.object())], true),
+    };
+    let takes_bookmarks = parameters.takes_bookmarks;
+    state.watches.insert(connection, Watch { selection, takes_bookmarks, queue, is_over });
+    Ok(Instant::now() + parameters.timeout.unwrap_or(LONGEST))
+}
+
+/// Writes a watch's lines until its time is over.
+pub(super) fn run(connection: &Connection, deadline: Instant, is_last: bool) -> io::Result<()> {
+    let head = http::head(200, is_last) + "Transfer-Encoding: chunked\r\n\r\n";
+    connection.send(&head)?;
+    connection.expect_hangup()?;
+    loop {
+        let (lines, is_over) = lines(connection, deadline)?;
+        for line in lines {
+            connection.send(&http::chunk(&line))?;
+        }
+        if is_over {
+            return connection.send(&http::chunk(""));
+        }
+    }
+}
+
+/// The lines that have come up, and whether they are the last: those end with a bookmark, so
+/// that the next watch begins where this one ended.
+fn lines(connection: &Connection, deadline: Instant) -> io::Result<(Vec<String>, bool)> {
+    let number = connection.number;
+    let lines = connection.shared.wait(deadline, |state| match state.watches.get_mut(&number) {
+        Some(watch) if watch.queue.is_empty() && !watch.is_over => None,
+        Some(watch) => Some((std::mem::take(&mut watch.queue), watch.is_over)),
+        None => Some((Vec::new(), true)),
+    });
+    let (lines, is_over) = lines.unwrap_or_default();
+    // Also where there is always something to tell.
+    if !is_over && Instant::now() < deadline {
+        return Ok((lines, false));
+    }
+    let rest = connection.shared.change(|state| {
+        let mut watch = state.watches.remove(&number)?;
+        watch.tell_bookmark(state.store.version);
+        Some(watch.queue)
+    });
+    let rest = rest.ok_or(io::ErrorKind::ConnectionAborted)?;
+    Ok(([lines, rest].concat(), true))
+}
+
+/// As apimachinery's ValidateListOptions.
+fn check(state: &State, parameters: &Parameters) -> Result<(), Status> {
+    let field = "sendInitialEvents";
+    match (parameters.initial_events, &*parameters.version_match) {
+        (Some(_), _) if state.lacks_watch_lists => Err(status::invalid_options(
+            field,
+            "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled",
+        )),
+        (Some(_), "NotOlderThan") | (None, "") => Ok(()),
+        (Some(_), _) => Err(status::invalid_options(
+            "resourceVersionMatch",
+            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        )),
+        (None, _) => Err(status::invalid_options(
+            "resourceVersionMatch",
+            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+        )),
+    }
+}
+
+/// What a watch hears first: without a version what there is, else what came after it.
+fn first(
+    state: &State,
+    selection: &Selection,
+    parameters: &Parameters,
+) -> Result<Vec<String>, Status> {
+    let store = &state.store;
+    let kind = selection.kind;
+    let version = parameters.version.unwrap_or(0);
+    match parameters.initial_events {
+        Some(false) if version == 0 => Ok(Vec::new()),
+        None | Some(false) if version > 0 => {
+            let changes = store.since(version);
+            let changes = changes
+                .ok_or_else(|| status::expired(&too_old_message(version, store.oldest)))?
+                .iter()
+                .filter(|change| change.key.0 == kind);
+            Ok(changes.filter_map(|change| change.event(selection)).collect())
+        }
+        with_end => {
+            let objects = store.objects.iter().filter(|((of, ..), _)| *of == kind);
+            let objects =
+                objects.map(|(_, object)| object).filter(|object| selection.matches(object));
+            let added = objects.map(|object| event("ADDED", &kind.named(object)));
+            let end = json!({"k8s.io/initial-events-end": "true"});
+            let end = (with_end == Some(true) && parameters.takes_bookmarks)
+                .then(|| bookmark(kind, store.version, &json!({"annotations": end})));
+            Ok(added.chain(end).collect())
+        }
+    }
+}
+
+fn bookmark(kind: Kind, version: u64, metadata: &Value) -> String {
+    let mut metadata = metadata.clone();
+    metadata["resourceVersion"] = version.to_string().into();
+    event("BOOKMARK", &kind.named(&kind.hollow(metadata)))
+}
+
+fn too_old(version: u64, oldest: u64) -> String {
+    event("ERROR", status::expired(&too_old_message(version, oldest)).object())
+}
+
+fn too_old_message(version: u64, oldest: u64) -> String {
+    format!("too old resource version: {version} ({oldest})")
+}
