@@ -1,5 +1,7 @@
 //! The command line. Flags that kube-proxy has keep its names and meanings.
 
+mod agent;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +10,8 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 use clap_complete::Shell;
 use rulegen_model::{LoadBalancing, parse_load_balancing};
 use rulegen_ruleset::nftables::Name;
+
+pub(crate) use agent::{AgentArgs, IgnoredArgs};
 
 const ABOUT: &str = "Turns Kubernetes Services into Linux packet rules, as kube-proxy would";
 
@@ -32,6 +36,10 @@ Examples:
   rulegen diff -f cluster.yaml
   rulegen -f cluster.yaml
   rulegen cleanup
+
+  # On a node, in place of kube-proxy; or of a folder of manifests
+  rulegen agent --config /var/lib/kube-proxy/config.conf --proxy-mode nftables
+  rulegen agent --manifests /etc/rulegen --proxy-mode nftables
 
 Exit status: 0 done; 1 failed; 2 wrong usage. `rulegen diff`: 0 nothing would change, 1 \
 something would, 2 failed.";
@@ -70,6 +78,12 @@ pub(crate) enum Command {
     Diff(DiffArgs),
     /// Follow a packet through the rules: which it meets, where it ends and how probably
     Explain(ExplainArgs),
+    /// Keep the rules of this node right, in place of kube-proxy
+    ///
+    /// Watches the cluster's Services and EndpointSlices, or a folder of manifests, and writes what
+    /// changes into the kernel. What others change in the rules is put right within a second. The
+    /// rules stay when it ends, and what is right already is not written again when it starts.
+    Agent(Box<AgentArgs>),
     /// Remove everything that rulegen or kube-proxy put into the kernel
     ///
     /// Removes the nftables tables rulegen and kube-proxy, and the KUBE-* chains of kube-proxy
@@ -109,6 +123,7 @@ impl Cli {
             Some(Command::Diff(args)) => &args.log,
             Some(Command::Explain(args)) => &args.log,
             Some(Command::Cleanup(args)) => &args.log,
+            Some(Command::Agent(args)) => &args.log,
             Some(Command::Completion { .. }) => return 0,
             None => &self.apply.log,
         };
@@ -136,6 +151,9 @@ pub(crate) struct ApplyArgs {
     pub(crate) proxy: ProxyArgs,
 
     #[command(flatten)]
+    pub(crate) ignored: IgnoredArgs,
+
+    #[command(flatten)]
     pub(crate) kernel: KernelArgs,
 
     #[command(flatten)]
@@ -152,6 +170,9 @@ pub(crate) struct DiffArgs {
 
     #[command(flatten)]
     pub(crate) proxy: ProxyArgs,
+
+    #[command(flatten)]
+    pub(crate) ignored: IgnoredArgs,
 
     #[command(flatten)]
     pub(crate) kernel: KernelArgs,
@@ -180,6 +201,9 @@ pub(crate) struct ExplainArgs {
 
     #[command(flatten)]
     pub(crate) proxy: ProxyArgs,
+
+    #[command(flatten)]
+    pub(crate) ignored: IgnoredArgs,
 
     #[command(flatten)]
     pub(crate) log: LogArgs,
@@ -304,9 +328,6 @@ pub(crate) struct ProxyArgs {
 
     #[command(flatten)]
     pub(crate) nftables: NftablesArgs,
-
-    #[command(flatten)]
-    pub(crate) running: RunningArgs,
 }
 
 /// What rulegen adds to kube-proxy's nftables mode.
@@ -385,65 +406,11 @@ pub(crate) struct LogArgs {
 }
 
 /// As Go reads it, and kube-proxy with it.
-fn parse_bool(text: &str) -> Result<bool, String> {
+pub(crate) fn parse_bool(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         _ => Err("true or false is needed".to_owned()),
-    }
-}
-
-/// Flags of kube-proxy that say how it runs, not which rules there are. They are taken, so that
-/// its command line can be used as it is, and told to be without effect.
-#[derive(Debug, Args)]
-pub(crate) struct RunningArgs {
-    #[arg(long, hide = true)]
-    kubeconfig: Option<String>,
-    #[arg(long, hide = true)]
-    master: Option<String>,
-    #[arg(long, hide = true)]
-    healthz_bind_address: Option<String>,
-    #[arg(long, hide = true)]
-    metrics_bind_address: Option<String>,
-    #[arg(long, hide = true)]
-    iptables_sync_period: Option<String>,
-    #[arg(long, hide = true)]
-    iptables_min_sync_period: Option<String>,
-    #[arg(long, hide = true)]
-    conntrack_max_per_core: Option<String>,
-    #[arg(long, hide = true)]
-    conntrack_min: Option<String>,
-    #[arg(long, hide = true)]
-    conntrack_tcp_timeout_established: Option<String>,
-    #[arg(long, hide = true)]
-    conntrack_tcp_timeout_close_wait: Option<String>,
-    #[arg(long, hide = true)]
-    conntrack_udp_timeout: Option<String>,
-    #[arg(long, hide = true)]
-    conntrack_udp_timeout_stream: Option<String>,
-    #[arg(long, hide = true, allow_hyphen_values = true)]
-    oom_score_adj: Option<String>,
-}
-
-impl RunningArgs {
-    /// The names of those that were given.
-    pub(crate) fn given(&self) -> Vec<&'static str> {
-        let all = [
-            ("kubeconfig", &self.kubeconfig),
-            ("master", &self.master),
-            ("healthz-bind-address", &self.healthz_bind_address),
-            ("metrics-bind-address", &self.metrics_bind_address),
-            ("iptables-sync-period", &self.iptables_sync_period),
-            ("iptables-min-sync-period", &self.iptables_min_sync_period),
-            ("conntrack-max-per-core", &self.conntrack_max_per_core),
-            ("conntrack-min", &self.conntrack_min),
-            ("conntrack-tcp-timeout-established", &self.conntrack_tcp_timeout_established),
-            ("conntrack-tcp-timeout-close-wait", &self.conntrack_tcp_timeout_close_wait),
-            ("conntrack-udp-timeout", &self.conntrack_udp_timeout),
-            ("conntrack-udp-timeout-stream", &self.conntrack_udp_timeout_stream),
-            ("oom-score-adj", &self.oom_score_adj),
-        ];
-        all.into_iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name).collect()
     }
 }
 

@@ -10,7 +10,16 @@ use rulegen_model::{
 };
 
 use crate::WrongUsage;
-use crate::args::ProxyArgs;
+use crate::args::{IgnoredArgs, ProxyArgs};
+
+/// Tells of flags that have no effect here.
+pub(crate) fn notes(ignored: &IgnoredArgs) -> Vec<Problem> {
+    let note = |flag| {
+        let message = format!("--{flag} says how kube-proxy runs, which has no effect here");
+        Problem::new(Severity::Note, message)
+    };
+    ignored.given().into_iter().map(note).collect()
+}
 
 /// Reads the file if there is one, and lays the flags over it.
 pub(crate) fn load(args: &ProxyArgs) -> Result<(ProxyConfig, Vec<Problem>)> {
@@ -19,10 +28,6 @@ pub(crate) fn load(args: &ProxyArgs) -> Result<(ProxyConfig, Vec<Problem>)> {
         None => (ProxyConfig::default(), Vec::new()),
     };
     lay_flags(args, &mut config)?;
-    for flag in args.running.given() {
-        let message = format!("--{flag} says how kube-proxy runs, which has no effect here");
-        problems.push(Problem::new(Severity::Note, message));
-    }
     if problems.iter().all(|problem| problem.severity < Severity::Error) {
         problems.extend(missing_for_detection(&config));
     }
@@ -94,10 +99,10 @@ fn missing_for_detection(config: &ProxyConfig) -> Option<Problem> {
 }
 
 /// A flag's value; empty means that it is not given, as in kube-proxy.
-fn given(value: &Option<String>) -> Option<&str> {
+pub(crate) fn given(value: &Option<String>) -> Option<&str> {
     value.as_deref().filter(|value| !value.is_empty())
 }
 
-fn flag<T>(name: &str, value: Result<T, String>) -> Result<T> {
+pub(crate) fn flag<T>(name: &str, value: Result<T, String>) -> Result<T> {
     value.map_err(|message| WrongUsage(format!("--{name}: {message}")).into())
 }

@@ -9,7 +9,7 @@ use rulegen_model::{
     Host, Objects, Problem, ProxyConfig, Severity, Snapshot, Source, read_manifest, snapshot,
 };
 
-use crate::args::{InputArgs, ProxyArgs};
+use crate::args::{IgnoredArgs, InputArgs, ProxyArgs};
 use crate::configuration;
 use crate::problems;
 
@@ -22,8 +22,9 @@ pub(crate) struct Input {
 }
 
 /// Reads everything, and tells on standard error what was wrong with it.
-pub(crate) fn load(input: &InputArgs, proxy: &ProxyArgs) -> Result<Input> {
+pub(crate) fn load(input: &InputArgs, proxy: &ProxyArgs, ignored: &IgnoredArgs) -> Result<Input> {
     let (config, mut found) = configuration::load(proxy)?;
+    found.extend(configuration::notes(ignored));
     let mut objects = Objects::default();
     for path in &input.filename {
         found.extend(read_path(path, &mut objects));
@@ -43,7 +44,7 @@ pub(crate) fn load(input: &InputArgs, proxy: &ProxyArgs) -> Result<Input> {
 }
 
 /// The machine's own name and addresses, for want of a Node object.
-fn host() -> Host {
+pub(crate) fn host() -> Host {
     let addresses = rulegen_kernel::host::addresses().unwrap_or_else(|error| {
         tracing::warn!(%error, "this host's addresses could not be read");
         Vec::new()
@@ -75,7 +76,7 @@ fn some_of(names: &[&str]) -> String {
     format!("{}{rest}", some.join(", "))
 }
 
-fn read_path(path: &Path, objects: &mut Objects) -> Vec<Problem> {
+pub(crate) fn read_path(path: &Path, objects: &mut Objects) -> Vec<Problem> {
     if path.as_os_str() == "-" {
         return read_manifest("-", io::stdin().lock(), objects);
     }

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Command::Apply(args) => commands::apply::run(&args),
         Command::Diff(args) => commands::diff::run(&args),
         Command::Explain(args) => commands::explain::run(&args),
+        Command::Agent(args) => commands::agent::run(&args),
         Command::Cleanup(args) => commands::cleanup::run(&args),
         Command::Completion { shell } => commands::completion::run(shell),
     };

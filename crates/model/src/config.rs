@@ -1,6 +1,7 @@
 //! KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1), read as kube-proxy reads it.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde_json::Value;
@@ -10,6 +11,7 @@ use crate::external_ips::ExternalIps;
 use crate::load_balancing::{LoadBalancing, parse_load_balancing};
 use crate::manifest::yaml_value;
 use crate::problem::{ObjectName, Problem, Severity, Source};
+use crate::running::{go_duration, parse_duration};
 
 const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
 const KIND: &str = "KubeProxyConfiguration";
@@ -155,8 +157,7 @@ impl ProxyConfig {
 /// Reads a configuration. A field that kube-proxy does not have is a warning; a value it would
 /// refuse to start with is an error, and the field keeps its default.
 pub fn read_config(file: &str, text: &[u8]) -> (ProxyConfig, Vec<Problem>) {
-    let source = Source { file: file.into(), document: 1 };
-    let mut reader = Reader { source, problems: Vec::new() };
+    let mut reader = Reader::new(file);
     let config = reader.config(text);
     (config, reader.problems)
 }
@@ -272,22 +273,32 @@ const FIELDS: &[(&str, Type)] = &[
     ("portRange", Type::Text),
     // Ours.
     ("rulegen", Type::Section),
+    ("rulegen.conntrackTCPResetRemoved", Type::Bool),
     ("rulegen.externalIPs", Type::List),
     ("showHiddenMetricsForVersion", Type::Text),
     ("windowsRunAsService", Type::Bool),
     ("winkernel", Type::Map),
 ];
 
-struct Reader {
+/// Reads a configuration, and collects what is wrong with it.
+pub(crate) struct Reader {
     source: Source,
     problems: Vec<Problem>,
 }
 
 impl Reader {
+    pub(crate) fn new(file: &str) -> Self {
+        Self { source: Source { file: file.into(), document: 1 }, problems: Vec::new() }
+    }
+
+    pub(crate) fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+
     fn config(&mut self, text: &[u8]) -> ProxyConfig {
         let Some(root) = self.root(text) else { return ProxyConfig::default() };
         self.check("", &root);
-        let root = Section { value: &root, path: "" };
+        let root = Section::root(&root);
         let (iptables, nftables) = (root.section("iptables"), root.section("nftables"));
         let detect_local = root.section("detectLocal");
         let default = ProxyConfig::default();
@@ -331,7 +342,7 @@ impl Reader {
         }
     }
 
-    fn root(&mut self, text: &[u8]) -> Option<Value> {
+    pub(crate) fn root(&mut self, text: &[u8]) -> Option<Value> {
         let value = std::str::from_utf8(text)
             .map_err(|error| format!("is not text: byte {} is not UTF-8", error.valid_up_to()))
             .and_then(|text| {
@@ -391,7 +402,7 @@ impl Reader {
     }
 
     /// A text field through its parser; empty is absent.
-    fn parsed<T>(
+    pub(crate) fn parsed<T>(
         &mut self,
         section: Section<'_>,
         name: &str,
@@ -399,6 +410,13 @@ impl Reader {
     ) -> Option<T> {
         let text = section.text(name)?;
         parse(text).map_err(|message| self.error(&section.path_of(name), message)).ok()
+    }
+
+    /// A length of time; kube-proxy takes no negative ones either.
+    pub(crate) fn duration(&mut self, section: Section<'_>, name: &str) -> Option<Duration> {
+        // What is no duration at all was told where types are looked at.
+        let is_duration = section.text(name).and_then(go_duration).is_some();
+        if is_duration { self.parsed(section, name, parse_duration) } else { None }
     }
 
     fn node_port_addresses(&mut self, root: Section<'_>) -> NodePortAddresses {
@@ -445,7 +463,7 @@ impl Type {
             Type::Float => (value.is_number(), "a number".to_owned()),
             Type::Text => (value.is_string(), "a text".to_owned()),
             Type::Duration => (
-                value.as_str().is_some_and(is_duration),
+                value.as_str().and_then(go_duration).is_some(),
                 "a duration such as 30s or 1h15m".to_owned(),
             ),
             Type::List => (value.is_array(), "a list".to_owned()),
@@ -455,46 +473,27 @@ impl Type {
     }
 }
 
-/// Whether Go's `time.ParseDuration` takes it.
-fn is_duration(text: &str) -> bool {
-    let text = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if text == "0" {
-        return true;
-    }
-    let mut rest = text;
-    while !rest.is_empty() {
-        let number = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-        let digits = rest.get(..rest.len() - number.len()).unwrap_or_default();
-        let is_number =
-            digits.matches('.').count() < 2 && digits.contains(|c: char| c.is_ascii_digit());
-        let unit = ["ns", "us", "µs", "μs", "ms", "h", "m", "s"]
-            .iter()
-            .find_map(|unit| number.strip_prefix(unit));
-        match unit {
-            Some(behind) if is_number => rest = behind,
-            _ => return false,
-        }
-    }
-    !text.is_empty()
-}
-
 /// A part of the configuration; what is of the wrong type is absent, [`Reader::check`] told it.
 #[derive(Clone, Copy)]
-struct Section<'a> {
+pub(crate) struct Section<'a> {
     value: &'a Value,
     path: &'a str,
 }
 
 impl<'a> Section<'a> {
+    pub(crate) fn root(value: &'a Value) -> Self {
+        Self { value, path: "" }
+    }
+
     fn get(self, name: &str) -> Option<&'a Value> {
         self.value.get(name)
     }
 
-    fn section(self, name: &'a str) -> Section<'a> {
+    pub(crate) fn section(self, name: &'a str) -> Section<'a> {
         Section { value: self.get(name).unwrap_or(&Value::Null), path: name }
     }
 
-    fn text(self, name: &str) -> Option<&'a str> {
+    pub(crate) fn text(self, name: &str) -> Option<&'a str> {
         self.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
     }
 
@@ -503,8 +502,12 @@ impl<'a> Section<'a> {
         list.map(|entry| entry.as_str().map_or_else(|| entry.to_string(), str::to_owned)).collect()
     }
 
-    fn bool(self, name: &str) -> Option<bool> {
+    pub(crate) fn bool(self, name: &str) -> Option<bool> {
         self.get(name).and_then(Value::as_bool)
+    }
+
+    pub(crate) fn number<T: TryFrom<i64>>(self, name: &str) -> Option<T> {
+        self.get(name).and_then(Value::as_i64).and_then(|number| T::try_from(number).ok())
     }
 
     fn bit(self, name: &str) -> Option<u8> {

@@ -21,6 +21,7 @@ mod node;
 mod object;
 mod port;
 mod problem;
+mod running;
 mod select;
 mod service;
 mod snapshot;
@@ -36,7 +37,7 @@ pub use document::MAX_DOCUMENT_BYTES;
 pub use endpoint::{Endpoint, Hint};
 pub use external_ips::ExternalIps;
 pub use load_balancing::{LoadBalancing, parse_load_balancing};
-pub use manifest::{Objects, Sourced, read_manifest};
+pub use manifest::{Objects, Sourced, read_manifest, read_object};
 pub use node::{FamilyAddresses, Host, Node};
 pub use object::{
     Annotations, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, Labels,
@@ -45,7 +46,10 @@ pub use object::{
 };
 pub use port::Protocol;
 pub use problem::{ObjectName, Problem, Severity, Source};
+pub use running::{
+    BindAddress, ConntrackConfig, RunningConfig, parse_duration, read_running_config,
+};
 pub use select::{Selection, select};
 pub use service::{ServicePort, ServicePortName, TrafficPolicy};
-pub use snapshot::{Snapshot, single_objects, snapshot};
+pub use snapshot::{Snapshot, node_name, single_objects, snapshot};
 pub use store::{Changes, Kind, NodeState, Object, ObjectKey, ServiceChange, Store, StoreEvent};

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use crate::document::{Document, Documents, MAX_DOCUMENT_BYTES};
 use crate::object::{EndpointSlice, NodeObject, Object, Service, ServiceCidr};
 use crate::problem::{ObjectName, Problem, Severity, Source};
+use crate::store::{Kind, Object as KubernetesObject};
 
 /// An object and where it was read from.
 #[derive(Debug, Clone)]
@@ -67,6 +68,24 @@ pub fn read_manifest(file: &str, input: impl BufRead, objects: &mut Objects) -> 
         }
     }
     reader.problems
+}
+
+/// Reads one object from JSON, of the kind that it was asked for as.
+///
+/// # Errors
+/// What is wrong with it, by the name and field where that can be told.
+pub fn read_object(kind: Kind, json: &str) -> Result<KubernetesObject, Box<Problem>> {
+    let tree = Tree::Json(json);
+    let read = match kind {
+        Kind::Service => tree.read().map(KubernetesObject::Service),
+        Kind::EndpointSlice => tree.read().map(KubernetesObject::EndpointSlice),
+        Kind::Node => tree.read().map(KubernetesObject::Node),
+        Kind::ServiceCidr => tree.read().map(KubernetesObject::ServiceCidr),
+    };
+    read.map_err(|error| {
+        let problem = Problem::warning(error.path, error.message);
+        Box::new(problem.about(&tree.object_name(kind.name())))
+    })
 }
 
 impl Objects {

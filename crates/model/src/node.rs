@@ -96,6 +96,20 @@ impl Node {
         }
     }
 
+    /// The same node, which answers at these addresses too.
+    pub(crate) fn with_local(mut self, addresses: &[IpAddr]) -> Self {
+        for address in addresses {
+            let side = match address {
+                IpAddr::V4(_) => &mut self.ipv4,
+                IpAddr::V6(_) => &mut self.ipv6,
+            };
+            if let Err(at) = side.local.binary_search(address) {
+                side.local.insert(at, *address);
+            }
+        }
+        self
+    }
+
     /// The same node with another primary address, which `--bind-address` names.
     pub(crate) fn with_primary(mut self, primary: IpAddr) -> Self {
         match primary {

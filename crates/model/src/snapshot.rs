@@ -136,7 +136,7 @@ pub(crate) fn seen_slice<'a>(
 }
 
 /// The name of the node that rules are made for.
-pub(crate) fn node_name(config: &ProxyConfig, host: &Host) -> String {
+pub fn node_name(config: &ProxyConfig, host: &Host) -> String {
     config.hostname_override.as_deref().unwrap_or(&host.name).trim().to_lowercase()
 }
 

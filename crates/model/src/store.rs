@@ -243,6 +243,16 @@ impl Store {
         Kind::ALL.into_iter().filter(|kind| !self.listed.contains(kind)).collect()
     }
 
+    /// Whether there is an object of the kind and name that rules may be made of.
+    pub fn holds(&self, kind: Kind, key: &ObjectKey) -> bool {
+        match kind {
+            Kind::Service => self.services.get(key).is_some_and(|known| known.there),
+            Kind::EndpointSlice => self.slices.contains_key(key),
+            Kind::Node => self.node_object.as_ref().is_some_and(|n| *n.metadata.name == *key.name),
+            Kind::ServiceCidr => self.service_cidrs.contains_key(key),
+        }
+    }
+
     /// The node that rules are made for.
     pub fn node(&self) -> &Node {
         &self.node
@@ -384,6 +394,8 @@ impl Store {
     fn find_node(&mut self) -> Vec<Problem> {
         let object = self.node_object.as_ref();
         let (node, problems) = this_node(object, &self.config, &self.host, None);
+        // The cluster need not know all addresses that the machine answers at.
+        let node = node.with_local(&self.host.addresses);
         if node != self.node {
             self.whole = true;
             // Which endpoints are local or near is seen from the node.

@@ -19,7 +19,7 @@ use crate::input::{self, Input};
 use crate::problems::say;
 
 pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode> {
-    let input = input::load(&args.input, &args.proxy)?;
+    let input = input::load(&args.input, &args.proxy, &args.ignored)?;
     refuse_incomplete(&input)?;
     if args.input.strict && input.worst == Some(rulegen_model::Severity::Warning) {
         bail!("the input has warnings and --strict is given, so nothing is applied");

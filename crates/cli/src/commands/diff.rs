@@ -29,7 +29,7 @@ pub(crate) fn run(args: &DiffArgs) -> Result<ExitCode> {
 }
 
 fn compare(args: &DiffArgs) -> Result<u8> {
-    let input = input::load(&args.input, &args.proxy)?;
+    let input = input::load(&args.input, &args.proxy, &args.ignored)?;
     let differs = match input.config.mode {
         ProxyMode::Iptables => compare_iptables(args, &input)?,
         ProxyMode::Nftables => compare_nftables(args, &input)?,

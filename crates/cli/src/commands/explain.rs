@@ -17,7 +17,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
     if args.from.is_ipv4() != destination.is_ipv4() {
         return Err(WrongUsage("--from and --to are of different families".to_owned()).into());
     }
-    let input = input::load(&args.input, &args.proxy)?;
+    let input = input::load(&args.input, &args.proxy, &args.ignored)?;
     refuse_nftables(&input)?;
     let family = IpFamily::of(destination.ip());
     let local = &input.snapshot.node.addresses(family).local;

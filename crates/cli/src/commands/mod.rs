@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub(crate) mod agent;
 pub(crate) mod apply;
 pub(crate) mod cleanup;
 pub(crate) mod completion;

@@ -1,0 +1,65 @@
+//! What holds the rules: one file a mode.
+
+mod nftables;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use rulegen_kernel::nftables::Event;
+use rulegen_model::{Changes, Store};
+
+use crate::drift::Drift;
+use crate::report::{Operations, Phase};
+
+pub(crate) use nftables::Nftables;
+
+/// Makes the kernel hold what a store says.
+pub(crate) trait Backend: Send {
+    /// Writes what the changes make different; everything that differs, if it is not sure what is
+    /// held, or never was. Whatever it fails at is written the next time.
+    fn sync(&mut self, store: &Store, changes: &Changes) -> Outcome;
+
+    /// What others did to our rules. The next sync compares everything if there was something.
+    fn hear(&mut self, events: &[Event]) -> Vec<Drift>;
+}
+
+/// What came of a sync.
+pub(crate) struct Outcome {
+    /// Whether everything was compared with what is held.
+    pub(crate) full: bool,
+    /// What took how long.
+    pub(crate) phases: Vec<(Phase, Duration)>,
+    /// What was written.
+    pub(crate) written: Result<Written>,
+}
+
+/// What was written.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Written {
+    pub(crate) operations: Operations,
+    pub(crate) bytes: usize,
+    /// The same in words, for each table.
+    pub(crate) summary: Vec<String>,
+}
+
+/// Adds up what each phase took.
+#[derive(Default)]
+pub(crate) struct Stopwatch {
+    pub(crate) phases: Vec<(Phase, Duration)>,
+}
+
+impl Stopwatch {
+    pub(crate) fn time<T>(&mut self, phase: Phase, work: impl FnOnce() -> T) -> T {
+        let begun = Instant::now();
+        let done = work();
+        self.add(phase, begun.elapsed());
+        done
+    }
+
+    pub(crate) fn add(&mut self, phase: Phase, took: Duration) {
+        match self.phases.iter_mut().find(|(of, _)| *of == phase) {
+            Some((_, sum)) => *sum += took,
+            None => self.phases.push((phase, took)),
+        }
+    }
+}

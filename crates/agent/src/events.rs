@@ -1,0 +1,99 @@
+//! What operators see with `kubectl describe`: Events about the Node and about Services.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use tokio::sync::mpsc;
+
+/// Something that people of the cluster should see, with kube-proxy's reasons.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// The agent starts.
+    Starting,
+    /// The port for probers cannot be opened.
+    FailedToStartProxierHealthcheck(String),
+    /// The port for metrics cannot be opened.
+    FailedToStartMetricServer(String),
+    /// A health-check node port cannot be opened.
+    FailedToStartServiceHealthcheck {
+        /// The Service's namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// What was tried and why it failed.
+        message: String,
+    },
+}
+
+/// Takes notices; without an API server they go nowhere.
+#[derive(Debug, Clone)]
+pub(crate) struct Notices(mpsc::Sender<Notice>);
+
+/// So many wait while the API server is away; more are dropped, for they are only for people.
+const WAITING: usize = 100;
+
+impl Notices {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Notice>) {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        (Self(sender), receiver)
+    }
+
+    pub(crate) fn send(&self, notice: Notice) {
+        if let Err(error) = self.0.try_send(notice) {
+            tracing::debug!(%error, "an Event is dropped");
+        }
+    }
+}
+
+/// Writes notices as Events, until nobody sends any.
+pub(crate) async fn record(client: Client, node: String, mut notices: mpsc::Receiver<Notice>) {
+    let reporter = Reporter { controller: "rulegen".to_owned(), instance: Some(node.clone()) };
+    let recorder = Recorder::new(client, reporter);
+    while let Some(notice) = notices.recv().await {
+        let (event, about) = event(&notice, &node);
+        if let Err(error) = recorder.publish(&event, &about).await {
+            tracing::debug!(%error, ?notice, "an Event cannot be written");
+        }
+    }
+}
+
+fn event(notice: &Notice, node: &str) -> (Event, ObjectReference) {
+    let of_node = ObjectReference {
+        kind: Some("Node".to_owned()),
+        api_version: Some("v1".to_owned()),
+        name: Some(node.to_owned()),
+        // The UID of a Node in Events is its name, as the kubelet has it.
+        uid: Some(node.to_owned()),
+        ..ObjectReference::default()
+    };
+    let (kind, reason, action, note, about) = match notice {
+        Notice::Starting => (EventType::Normal, "Starting", "StartKubeProxy", None, of_node),
+        Notice::FailedToStartProxierHealthcheck(message) => {
+            let reason = "FailedToStartProxierHealthcheck";
+            (EventType::Warning, reason, "StartKubeProxy", Some(message), of_node)
+        }
+        Notice::FailedToStartMetricServer(message) => {
+            let reason = "FailedToStartMetricServer";
+            (EventType::Warning, reason, "StartKubeProxy", Some(message), of_node)
+        }
+        Notice::FailedToStartServiceHealthcheck { namespace, name, message } => {
+            let service = ObjectReference {
+                kind: Some("Service".to_owned()),
+                api_version: Some("v1".to_owned()),
+                namespace: Some(namespace.clone()),
+                name: Some(name.clone()),
+                ..ObjectReference::default()
+            };
+            let reason = "FailedToStartServiceHealthcheck";
+            (EventType::Warning, reason, "Listen", Some(message), service)
+        }
+    };
+    let event = Event {
+        type_: kind,
+        reason: reason.to_owned(),
+        note: note.cloned(),
+        action: action.to_owned(),
+        secondary: None,
+    };
+    (event, about)
+}

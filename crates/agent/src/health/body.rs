@@ -1,0 +1,50 @@
+//! What probers are told, as kube-proxy writes it.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+/// kube-proxy's body of `/healthz` and `/livez` (pkg/proxy/healthcheck/proxy_health.go).
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ProxyHealth {
+    pub(super) last_updated: String,
+    pub(super) current_time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) node_eligible: Option<bool>,
+    pub(super) healthy: bool,
+    pub(super) status: BTreeMap<&'static str, FamilyHealth>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct FamilyHealth {
+    pub(super) last_updated: String,
+    pub(super) healthy: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Readiness {
+    pub(super) current_time: String,
+    pub(super) ready: bool,
+    pub(super) source_in_sync: bool,
+    pub(super) missing: Vec<String>,
+}
+
+/// Text and booleans: there is nothing in these that JSON has no form for.
+pub(super) fn json(body: &impl Serialize) -> String {
+    serde_json::to_string(body).unwrap_or_default()
+}
+
+/// The time of a sync that never was is Go's zero time, which kube-proxy's readers know.
+pub(super) fn time_of_sync(synced: Option<SystemTime>) -> String {
+    synced.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), time)
+}
+
+/// RFC 3339 with as many digits as it takes, as Go writes times.
+pub(super) fn time(wall: SystemTime) -> String {
+    Timestamp::try_from(wall).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
+}

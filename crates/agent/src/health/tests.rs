@@ -1,0 +1,209 @@
+use super::*;
+
+const WALL: SystemTime = SystemTime::UNIX_EPOCH;
+
+struct Clock(Instant);
+
+impl Clock {
+    fn at(&self, seconds: u64) -> Instant {
+        self.0 + Duration::from_secs(seconds)
+    }
+}
+
+fn wall(seconds: u64) -> SystemTime {
+    WALL + Duration::from_secs(1_795_000_000 + seconds)
+}
+
+fn started() -> (Clock, Health) {
+    let clock = Clock(Instant::now());
+    let mut health = Health::new(&IpFamily::BOTH, Health::PATIENCE, clock.at(0));
+    health.node(NodeState::Known);
+    (clock, health)
+}
+
+fn synced() -> (Clock, Health) {
+    let (clock, mut health) = started();
+    health.in_sync_with_source(true);
+    IpFamily::BOTH.iter().for_each(|family| health.synced(*family, clock.at(1), wall(1)));
+    (clock, health)
+}
+
+#[test]
+fn healthy_as_long_as_no_family_waits_for_too_long() {
+    use IpFamily::{Ipv4, Ipv6};
+    type Story = fn(&Clock, &mut Health);
+    let cases: [(&str, Story, u64, bool); 11] = [
+        ("nothing changed for a long time", |_, _| (), 100_000, true),
+        ("a change waits", |clock, health| health.queued(clock.at(100)), 159, true),
+        ("a change waits too long", |clock, health| health.queued(clock.at(100)), 160, false),
+        (
+            "the first change counts, not the last",
+            |clock, health| [100, 130, 159].iter().for_each(|s| health.queued(clock.at(*s))),
+            160,
+            false,
+        ),
+        (
+            "one family succeeded, the other did not",
+            |clock, health| {
+                health.queued(clock.at(100));
+                health.synced(Ipv4, clock.at(101), wall(101));
+            },
+            160,
+            false,
+        ),
+        (
+            "both succeeded",
+            |clock, health| {
+                health.queued(clock.at(100));
+                health.synced(Ipv4, clock.at(101), wall(101));
+                health.synced(Ipv6, clock.at(101), wall(101));
+            },
+            1000,
+            true,
+        ),
+        (
+            "a failed sync forgets nothing",
+            |clock, health| {
+                health.queued(clock.at(100));
+                health.failed(Ipv4, clock.at(150));
+            },
+            160,
+            false,
+        ),
+        (
+            "a sync that no change caused fails",
+            |clock, health| health.failed(Ipv6, clock.at(100)),
+            160,
+            false,
+        ),
+        (
+            "a change that came during a sync still waits",
+            |clock, health| {
+                health.queued(clock.at(100));
+                health.queued(clock.at(120));
+                health.synced(Ipv4, clock.at(110), wall(121));
+                health.synced(Ipv6, clock.at(110), wall(121));
+            },
+            170,
+            false,
+        ),
+        (
+            "but not since the one that the sync contained",
+            |clock, health| {
+                health.queued(clock.at(100));
+                health.queued(clock.at(120));
+                health.synced(Ipv4, clock.at(110), wall(121));
+                health.synced(Ipv6, clock.at(110), wall(121));
+            },
+            169,
+            true,
+        ),
+        ("the API server is lost", |_, health| health.in_sync_with_source(false), 1000, true),
+    ];
+    for (name, story, then, healthy) in cases {
+        let (clock, mut health) = synced();
+        story(&clock, &mut health);
+        let now = clock.at(then);
+        assert_eq!(health.is_healthy(now), healthy, "{name}");
+        assert_eq!(health.healthz(now, WALL).ok, healthy, "{name}: /healthz");
+        assert_eq!(health.livez(now, WALL).ok, healthy, "{name}: /livez");
+        assert_eq!(health.readyz(now, WALL).ok, healthy, "{name}: /readyz");
+    }
+}
+
+#[test]
+fn the_first_sync_must_come_in_time() {
+    let (clock, mut health) = started();
+    assert!(health.healthz(clock.at(59), WALL).ok);
+    assert!(!health.healthz(clock.at(60), WALL).ok);
+    health.synced(IpFamily::Ipv4, clock.at(61), wall(61));
+    assert!(!health.livez(clock.at(62), WALL).ok, "IPv6 still waits");
+    health.synced(IpFamily::Ipv6, clock.at(63), wall(63));
+    assert!(health.livez(clock.at(64), WALL).ok);
+}
+
+#[test]
+fn the_node_counts_for_healthz_only() {
+    use NodeState::{BeingDeleted, Drained, Known, Unknown};
+    for (node, ok) in [(Unknown, false), (Known, true), (BeingDeleted, false), (Drained, false)] {
+        let (clock, mut health) = synced();
+        health.node(node);
+        let (now, wall) = (clock.at(9), wall(9));
+        assert_eq!(health.healthz(now, wall).ok, ok, "{node:?}");
+        assert!(health.healthz(now, wall).body.contains(&format!(r#""nodeEligible":{ok},"#)));
+        assert!(health.livez(now, wall).ok, "{node:?}");
+        assert!(health.readyz(now, wall).ok, "{node:?}");
+        assert!(health.is_healthy(now), "{node:?}");
+    }
+}
+
+#[test]
+fn bodies_are_kube_proxys() {
+    let (clock, mut health) = synced();
+    health.synced(IpFamily::Ipv6, clock.at(2), wall(2) + Duration::from_nanos(120_000_345));
+    let body = health.healthz(clock.at(9), wall(9)).body;
+    assert_eq!(
+        body,
+        concat!(
+            r#"{"lastUpdated":"2026-11-18T11:06:49Z","currentTime":"2026-11-18T11:06:49Z","#,
+            r#""nodeEligible":true,"healthy":true,"status":{"#,
+            r#""IPv4":{"lastUpdated":"2026-11-18T11:06:41Z","healthy":true},"#,
+            r#""IPv6":{"lastUpdated":"2026-11-18T11:06:42.120000345Z","healthy":true}}}"#,
+        )
+    );
+    health.failed(IpFamily::Ipv4, clock.at(10));
+    assert_eq!(
+        health.livez(clock.at(70), wall(70)).body,
+        concat!(
+            r#"{"lastUpdated":"2026-11-18T11:06:42.120000345Z","#,
+            r#""currentTime":"2026-11-18T11:07:50Z","healthy":false,"status":{"#,
+            r#""IPv4":{"lastUpdated":"2026-11-18T11:06:41Z","healthy":false},"#,
+            r#""IPv6":{"lastUpdated":"2026-11-18T11:06:42.120000345Z","healthy":true}}}"#,
+        )
+    );
+}
+
+#[test]
+fn a_node_that_leaves_does_not_make_the_proxy_unhealthy_in_the_body() {
+    let (clock, mut health) = synced();
+    health.node(NodeState::Drained);
+    let body = health.healthz(clock.at(9), wall(9)).body;
+    assert!(body.starts_with(r#"{"lastUpdated":"2026-11-18T11:06:41Z""#), "{body}");
+    assert!(body.contains(r#""nodeEligible":false,"healthy":true"#), "{body}");
+}
+
+#[test]
+fn a_sync_that_never_was_is_gos_zero_time() {
+    let (clock, health) = started();
+    let body = health.livez(clock.at(60), wall(60)).body;
+    assert!(body.starts_with(r#"{"lastUpdated":"0001-01-01T00:00:00Z","#), "{body}");
+}
+
+#[test]
+fn readiness_names_what_is_missing() {
+    let (clock, mut health) = started();
+    let readiness = |health: &Health, seconds| {
+        let body = health.readyz(clock.at(seconds), WALL).body;
+        body.split_once(r#","ready":"#).map(|(_, rest)| rest.to_owned()).unwrap()
+    };
+    assert_eq!(
+        readiness(&health, 1),
+        concat!(
+            r#"false,"sourceInSync":false,"missing":["objects are not all listed yet","#,
+            r#""first sync of IPv4","first sync of IPv6"]}"#,
+        )
+    );
+    health.in_sync_with_source(true);
+    health.synced(IpFamily::Ipv4, clock.at(1), wall(1));
+    assert_eq!(
+        readiness(&health, 60),
+        concat!(
+            r#"false,"sourceInSync":true,"missing":["first sync of IPv6","#,
+            r#""changes of IPv6 have waited for 60 s or more"]}"#,
+        )
+    );
+    health.synced(IpFamily::Ipv6, clock.at(61), wall(61));
+    assert_eq!(readiness(&health, 62), r#"true,"sourceInSync":true,"missing":[]}"#);
+    health.in_sync_with_source(false);
+    assert_eq!(readiness(&health, 62), r#"true,"sourceInSync":false,"missing":[]}"#);
+}

@@ -1,0 +1,19 @@
+//! What the agent tells over HTTP: to probers, to Prometheus and to people.
+//!
+//! No port has authentication or TLS, as kube-proxy's have none; nothing can be changed through
+//! them.
+
+mod bind;
+mod health_port;
+mod metrics_port;
+mod response;
+mod server;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub(crate) use bind::listen_at;
+pub use bind::{RETRY, bind};
+pub use health_port::health_port;
+pub use metrics_port::{About, metrics_port};
+pub use response::{Request, Response};
+pub use server::{Limits, Router, serve};

@@ -1,0 +1,26 @@
+//! What the port for probers answers (10256, as kube-proxy's).
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use hyper::StatusCode;
+
+use super::{Request, Response, Router};
+use crate::health::SharedHealth;
+use crate::metrics::{Check, Metrics};
+
+/// `/healthz`, `/livez` and `/readyz`.
+pub fn health_port(health: SharedHealth, metrics: Arc<Metrics>) -> Router {
+    Arc::new(move |request: &Request<'_>| {
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        let (check, verdict) = match request.path {
+            "/healthz" => (Check::Healthz, health.with(|health| health.healthz(now, wall))),
+            "/livez" => (Check::Livez, health.with(|health| health.livez(now, wall))),
+            "/readyz" => (Check::Readyz, health.with(|health| health.readyz(now, wall))),
+            _ => return Response::not_found(),
+        };
+        metrics.checked(check, verdict.ok);
+        let status = if verdict.ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        Response::json(status, verdict.body)
+    })
+}

@@ -1,0 +1,120 @@
+//! What the port for metrics answers (10249, as kube-proxy's).
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use hyper::StatusCode;
+use hyper::header::HeaderValue;
+use jiff::Timestamp;
+use rulegen_model::ProxyMode;
+use serde_json::{Map, Value, json};
+
+use super::{Request, Response, Router};
+use crate::metrics::Metrics;
+
+/// What this port tells, beside metrics, of the process.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// The mode that is in effect.
+    pub mode: ProxyMode,
+    /// The configuration that is in effect, as a KubeProxyConfiguration v1alpha1.
+    pub configuration: Value,
+    /// All flags with their values.
+    pub flags: Vec<(String, String)>,
+    /// The program's version.
+    pub version: String,
+    /// When it was started.
+    pub started: SystemTime,
+    /// The same by a clock that never jumps.
+    pub started_at: Instant,
+}
+
+/// `/healthz`, `/metrics`, `/metrics/slis`, `/proxyMode`, `/configz`, `/flagz` and `/statusz`.
+pub fn metrics_port(about: About, metrics: Arc<Metrics>) -> Router {
+    Arc::new(move |request: &Request<'_>| match request.path {
+        "/healthz" => Response::text(StatusCode::OK, "ok"),
+        "/metrics" => samples(metrics.text()),
+        "/metrics/slis" => samples(metrics.sli_text()),
+        "/proxyMode" => Response::text(StatusCode::OK, mode(about.mode)),
+        "/configz" => configz(&about),
+        "/flagz" => flagz(&about, request.wants_json),
+        "/statusz" => statusz(&about, about.started_at.elapsed(), request.wants_json),
+        _ => Response::not_found(),
+    })
+}
+
+fn samples(text: prometheus::Result<String>) -> Response {
+    match text {
+        Ok(text) => {
+            let text_format = "text/plain; version=0.0.4; charset=utf-8";
+            Response::new(StatusCode::OK, HeaderValue::from_static(text_format), text)
+        }
+        Err(error) => Response::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+fn mode(mode: ProxyMode) -> &'static str {
+    match mode {
+        ProxyMode::Iptables => "iptables",
+        ProxyMode::Nftables => "nftables",
+    }
+}
+
+fn configz(about: &About) -> Response {
+    let body = json!({ "kubeproxy.config.k8s.io": about.configuration });
+    Response::json(StatusCode::OK, body.to_string())
+}
+
+fn flagz(about: &About, wants_json: bool) -> Response {
+    if wants_json {
+        let flags = about.flags.iter().map(|(name, value)| (name.clone(), json!(value)));
+        return page("Flagz", &json!({ "flags": flags.collect::<Map<_, _>>() }));
+    }
+    let mut text = heading("flagz");
+    for (name, value) in &about.flags {
+        let _ = writeln!(text, "{name}={value}");
+    }
+    Response::text(StatusCode::OK, text)
+}
+
+fn statusz(about: &About, up: Duration, wants_json: bool) -> Response {
+    let started = Timestamp::try_from(about.started).unwrap_or(Timestamp::UNIX_EPOCH);
+    if wants_json {
+        let status = json!({
+            "startTime": started.to_string(),
+            "uptimeSeconds": up.as_secs(),
+            "binaryVersion": about.version,
+            "paths": PATHS,
+        });
+        return page("Statusz", &status);
+    }
+    let (hours, minutes, seconds) =
+        (up.as_secs() / 3600, up.as_secs() / 60 % 60, up.as_secs() % 60);
+    let mut text = heading("statusz");
+    let _ = writeln!(text, "Started: {started}");
+    let _ = writeln!(text, "Up: {hours} hr {minutes:02} min {seconds:02} sec");
+    let _ = writeln!(text, "Binary version: {}", about.version);
+    let _ = writeln!(text, "Paths: {}", PATHS.join(" "));
+    Response::text(StatusCode::OK, text)
+}
+
+const PATHS: [&str; 7] =
+    ["/configz", "/flagz", "/healthz", "/metrics", "/metrics/slis", "/proxyMode", "/statusz"];
+
+fn heading(page: &str) -> String {
+    format!("\nrulegen {page}\nFor people to read: its form may change at any time.\n\n")
+}
+
+/// An object of KEP-4827 and KEP-4828.
+fn page(kind: &str, fields: &Value) -> Response {
+    let mut object = json!({
+        "apiVersion": "config.k8s.io/v1beta1",
+        "kind": kind,
+        "metadata": { "name": "rulegen" },
+    });
+    if let (Some(object), Some(fields)) = (object.as_object_mut(), fields.as_object()) {
+        object.extend(fields.clone());
+    }
+    Response::json(StatusCode::OK, object.to_string())
+}

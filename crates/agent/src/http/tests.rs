@@ -1,0 +1,316 @@
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use hyper::StatusCode;
+use rulegen_model::{IpFamily, NodeState, ProxyMode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::*;
+use crate::health::{Health, SharedHealth};
+use crate::metrics::{Build, Metrics};
+
+const LOCALHOST: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// All that a server says to these bytes until it closes.
+pub(crate) async fn say(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    hear(&mut stream).await
+}
+
+async fn hear(stream: &mut TcpStream) -> String {
+    let mut heard = Vec::new();
+    let read = stream.read_to_end(&mut heard);
+    // A server that closes at once may do so with a reset; what came before counts.
+    let _ = timeout(Duration::from_secs(20), read).await.expect("the server closes");
+    String::from_utf8(heard).unwrap()
+}
+
+pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
+    say(address, format!("GET {path} HTTP/1.1\r\nHost: node\r\n\r\n").as_bytes()).await
+}
+
+fn body(response: &str) -> &str {
+    response.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default()
+}
+
+struct Server {
+    address: SocketAddr,
+    shutdown: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+async fn start(router: Router, limits: Limits) -> Server {
+    let listener = bind(LOCALHOST, true, |_| ()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (shutdown, wait) = oneshot::channel::<()>();
+    let shut_down = async move {
+        let _ = wait.await;
+    };
+    let task = tokio::spawn(serve(listener, router, limits, shut_down));
+    Server { address, shutdown, task }
+}
+
+fn hello() -> Router {
+    Arc::new(|request: &Request<'_>| match request.path {
+        "/hello" => Response::text(StatusCode::OK, "hello"),
+        _ => Response::not_found(),
+    })
+}
+
+#[tokio::test]
+async fn requests_and_what_they_get() {
+    let server = start(hello(), Limits::default()).await;
+    let long = format!("GET /hello HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(9000));
+    let endless = format!("GET /{} ", "x".repeat(9000));
+    let with_body = format!("GET /hello HTTP/1.1\r\nContent-Length: 65\r\n\r\n{}", "x".repeat(65));
+    let cases = [
+        ("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", "hello"),
+        ("GET /hello?verbose HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", "hello"),
+        ("GET /hello HTTP/1.0\r\n\r\n", "200 OK", "hello"),
+        ("GET /hello HTTP/1.1\r\nContent-Length: 2\r\n\r\nab", "200 OK", "hello"),
+        ("HEAD /hello HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", ""),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "404 Not Found", "404 page not found\n"),
+        (
+            "POST /hello HTTP/1.1\r\nHost: a\r\n\r\n",
+            "405 Method Not Allowed",
+            "405 method not allowed\n",
+        ),
+        (
+            "PUT /hello HTTP/1.1\r\nContent-Length: 9\r\n\r\n",
+            "405 Method Not Allowed",
+            "405 method not allowed\n",
+        ),
+        (&with_body, "413 Payload Too Large", "413 request body not wanted\n"),
+        (
+            "GET /hello HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "413 Payload Too Large",
+            "413 request body not wanted\n",
+        ),
+        (&long, "431 Request Header Fields Too Large", ""),
+        (&endless, "431 Request Header Fields Too Large", ""),
+        ("\x16\x03\x01\x02 no HTTP\r\n\r\n", "400 Bad Request", ""),
+    ];
+    for (request, status, text) in cases {
+        let response = say(server.address, request.as_bytes()).await;
+        let start = request.get(..30).unwrap_or(request);
+        let first = response.lines().next().unwrap_or_default();
+        assert!(first.ends_with(status), "{start:?}: {response:?}");
+        assert_eq!(body(&response), text, "{start:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_says_what_it_is_and_that_the_connection_ends() {
+    let server = start(hello(), Limits::default()).await;
+    let two = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2);
+    let response = say(server.address, two.as_bytes()).await;
+    for header in [
+        "content-type: text/plain; charset=utf-8\r\n",
+        "x-content-type-options: nosniff\r\n",
+        "content-length: 5\r\n",
+        "connection: close\r\n",
+    ] {
+        assert!(response.contains(header), "{header:?} is not in {response:?}");
+    }
+    assert_eq!(body(&response), "hello", "one answer");
+    let response = say(server.address, b"DELETE /hello HTTP/1.1\r\n\r\n").await;
+    assert!(response.contains("allow: GET, HEAD\r\n"), "{response:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_ask_is_left() {
+    let patient = Limits { header_time: Duration::from_millis(100), ..Limits::default() };
+    let short = Limits { time: Duration::from_millis(100), ..Limits::default() };
+    for limits in [patient, short] {
+        let server = start(hello(), limits).await;
+        let started = Instant::now();
+        assert_eq!(say(server.address, b"GET /hello HTTP/1.1\r\n").await, "");
+        assert!(started.elapsed() < Duration::from_secs(9), "{:?}", started.elapsed());
+        assert_eq!(body(&get(server.address, "/hello").await), "hello");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_left() {
+    let large: Router =
+        Arc::new(|_: &Request<'_>| Response::text(StatusCode::OK, "x".repeat(1 << 26)));
+    let limits = Limits { time: Duration::from_millis(300), ..Limits::of_connections(1) };
+    let connections = Arc::clone(&limits.connections);
+    let server = start(large, limits).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut first = [0; 1];
+    stream.read_exact(&mut first).await.unwrap();
+    let permit = timeout(Duration::from_secs(9), connections.acquire()).await;
+    assert!(permit.is_ok(), "its place is free again");
+}
+
+#[tokio::test]
+async fn no_more_connections_than_allowed() {
+    let server = start(hello(), Limits::of_connections(2)).await;
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(b"GET /hello HTTP/1.1\r\n").await.unwrap();
+        waiting.push(stream);
+    }
+    assert_eq!(get(server.address, "/hello").await, "", "closed at once");
+    for stream in &mut waiting {
+        stream.write_all(b"\r\n").await.unwrap();
+        assert_eq!(body(&hear(stream).await), "hello");
+    }
+    assert_eq!(body(&get(server.address, "/hello").await), "hello");
+}
+
+#[tokio::test]
+async fn a_shut_down_server_closes_its_port_and_answers_who_is_there() {
+    let server = start(hello(), Limits::of_connections(1)).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"GET /hello HTTP/1.1\r\n").await.unwrap();
+    // That this one is turned away shows that the one before has been taken.
+    assert_eq!(get(server.address, "/hello").await, "");
+    drop(server.shutdown);
+    server.task.await.unwrap();
+    assert!(TcpStream::connect(server.address).await.is_err());
+    stream.write_all(b"\r\n").await.unwrap();
+    assert_eq!(body(&hear(&mut stream).await), "hello");
+}
+
+#[tokio::test]
+async fn binding_fails_hard_only_if_asked() {
+    let holder = TcpListener::bind(LOCALHOST).await.unwrap();
+    let address = holder.local_addr().unwrap();
+    let mut failures = 0;
+    let error = bind(address, true, |_| failures += 1).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+    assert_eq!(failures, 1);
+
+    let (failed, failure) = oneshot::channel();
+    let mut failed = Some(failed);
+    let task = tokio::spawn(bind(address, false, move |_| {
+        failed.take().map(|failed| failed.send(()));
+    }));
+    failure.await.unwrap();
+    drop(holder);
+    let listener = timeout(RETRY * 2, task).await.expect("it tries again").unwrap().unwrap();
+    assert_eq!(listener.local_addr().unwrap(), address);
+}
+
+#[tokio::test]
+async fn all_addresses_are_those_of_both_families() {
+    let listener = bind("0.0.0.0:0".parse().unwrap(), true, |_| ()).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    TcpStream::connect((std::net::Ipv6Addr::LOCALHOST, port)).await.unwrap();
+}
+
+fn metrics() -> Arc<Metrics> {
+    let build = Build::default();
+    Arc::new(Metrics::new(ProxyMode::Nftables, &IpFamily::BOTH, &build).unwrap())
+}
+
+fn ask(router: &Router, path: &str) -> Response {
+    router(&Request { path, wants_json: false })
+}
+
+fn text_of(response: &Response) -> String {
+    String::from_utf8(response.body.to_vec()).unwrap()
+}
+
+#[test]
+fn the_health_port() {
+    let health = Health::new(&[IpFamily::Ipv4], Health::PATIENCE, Instant::now());
+    let health = SharedHealth::new(health);
+    let metrics = metrics();
+    let router = health_port(health.clone(), Arc::clone(&metrics));
+    let statuses =
+        || ["/healthz", "/livez", "/readyz"].map(|path| ask(&router, path).status.as_u16());
+    assert_eq!(statuses(), [503, 200, 503], "the node is not known, and nothing is synced");
+    health.with(|health| {
+        health.node(NodeState::Known);
+        health.synced(IpFamily::Ipv4, Instant::now(), SystemTime::now());
+    });
+    assert_eq!(statuses(), [200, 200, 200]);
+    assert_eq!(ask(&router, "/").status, 404);
+    assert_eq!(ask(&router, "/healthz/").status, 404);
+
+    let response = ask(&router, "/healthz");
+    assert_eq!(response.headers.get("content-type").unwrap(), "application/json");
+    assert_eq!(response.headers.get("x-content-type-options").unwrap(), "nosniff");
+    assert!(text_of(&response).starts_with(r#"{"lastUpdated":"20"#));
+    let text = metrics.text().unwrap();
+    assert!(text.contains("\nkubeproxy_proxy_healthz_total{code=\"200\"} 2\n"), "{text}");
+    assert!(text.contains("\nkubeproxy_proxy_healthz_total{code=\"503\"} 1\n"), "{text}");
+}
+
+#[test]
+fn the_metrics_port() {
+    let about = About {
+        mode: ProxyMode::Nftables,
+        configuration: serde_json::json!({"kind": "KubeProxyConfiguration", "mode": "nftables"}),
+        flags: vec![("proxy-mode".into(), "nftables".into()), ("v".into(), "2".into())],
+        version: "0.1.0".into(),
+        started: SystemTime::UNIX_EPOCH,
+        started_at: Instant::now(),
+    };
+    let router = metrics_port(about, metrics());
+    let text = "text/plain; charset=utf-8";
+    let samples = "text/plain; version=0.0.4; charset=utf-8";
+    let status = "\nrulegen statusz\nFor people to read: its form may change at any time.\n\n\
+                  Started: 1970-01-01T00:00:00Z\nUp: 0 hr 00 min 0";
+    let cases = [
+        ("/healthz", text, "ok"),
+        ("/proxyMode", text, "nftables"),
+        ("/metrics", samples, "# HELP kubeproxy_conntrack_reconciler_deleted_entries_total "),
+        ("/metrics/slis", samples, ""),
+        (
+            "/configz",
+            "application/json",
+            r#"{"kubeproxy.config.k8s.io":{"kind":"KubeProxyConfiguration","mode":"nftables"}}"#,
+        ),
+        (
+            "/flagz",
+            text,
+            "\nrulegen flagz\nFor people to read: its form may change at any time.\n\nproxy-mode=nftables\nv=2\n",
+        ),
+        ("/statusz", text, status),
+    ];
+    for (path, content_type, start) in cases {
+        let response = ask(&router, path);
+        assert_eq!(response.status, 200, "{path}");
+        assert_eq!(response.headers.get("content-type").unwrap(), content_type, "{path}");
+        assert_eq!(response.headers.get("x-content-type-options").unwrap(), "nosniff", "{path}");
+        assert!(text_of(&response).starts_with(start), "{path}: {}", text_of(&response));
+    }
+    assert_eq!(ask(&router, "/debug/pprof/").status, 404);
+    let json = |path| text_of(&router(&Request { path, wants_json: true }));
+    let object = r#"{"apiVersion":"config.k8s.io/v1beta1","#;
+    assert_eq!(
+        json("/flagz"),
+        format!(
+            "{object}{}",
+            r#""flags":{"proxy-mode":"nftables","v":"2"},"kind":"Flagz","metadata":{"name":"rulegen"}}"#
+        )
+    );
+    assert!(json("/statusz").starts_with(&format!(r#"{object}"binaryVersion":"0.1.0","#)));
+}
+
+#[tokio::test]
+async fn json_is_for_those_who_ask_for_it() {
+    let router: Router =
+        Arc::new(|of: &Request<'_>| Response::text(StatusCode::OK, of.wants_json.to_string()));
+    let server = start(router, Limits::default()).await;
+    for (accept, wants) in [
+        ("", "false"),
+        ("Accept: text/plain\r\n", "false"),
+        ("Accept: application/json;v=v1beta1;g=config.k8s.io;as=Statusz\r\n", "true"),
+    ] {
+        let request = format!("GET / HTTP/1.1\r\n{accept}\r\n");
+        assert_eq!(body(&say(server.address, request.as_bytes()).await), wants, "{accept}");
+    }
+}

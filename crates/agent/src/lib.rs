@@ -1,0 +1,35 @@
+//! Keeps the rules of a node what the cluster's objects say.
+//!
+//! ```text
+//! API server, or folder ─┐
+//! commits to the ruleset ┼─▶ Told ─▶ Reconciler ─▶ kernel
+//! addresses of the host ─┘               └───────▶ Telemetry ◀─ HTTP
+//! ```
+//!
+//! Owns the threads, the clock and the network. What rules there shall be is decided in
+//! `rulegen_compiler`; how they get into the kernel, in `rulegen_kernel`.
+
+mod backend;
+mod complaints;
+mod drift;
+mod events;
+pub mod health;
+pub mod http;
+mod input;
+pub mod metrics;
+mod options;
+mod pace;
+mod pending;
+mod reconciler;
+pub mod report;
+mod run;
+mod servers;
+pub mod service_health;
+mod source;
+mod tally;
+mod telemetry;
+mod threads;
+
+pub use options::Options;
+pub use run::{init_only, run};
+pub use source::{ApiOptions, ReadFolder, Source};

@@ -1,0 +1,148 @@
+//! What is measured, for Prometheus: kube-proxy's metrics by its names, ours as `rulegen_…`.
+//!
+//! Callers say what happened; which metrics that moves is decided here.
+
+mod build;
+mod checks;
+mod connections;
+mod kube_proxy;
+mod own;
+mod register;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{Registry, Result, TextEncoder};
+use rulegen_model::{IpFamily, Kind, ProxyMode};
+
+pub use build::Build;
+pub use checks::Check;
+pub use connections::ServiceConnections;
+
+use crate::report::{Changes, SyncReport};
+use checks::Checks;
+use connections::Connections;
+use kube_proxy::KubeProxy;
+use own::Own;
+use register::Register;
+
+/// All metrics of this process.
+pub struct Metrics {
+    registry: Registry,
+    kube_proxy: KubeProxy,
+    own: Own,
+    connections: Connections,
+    pending: Mutex<Changes>,
+    slis: Registry,
+    checks: Checks,
+}
+
+impl Metrics {
+    /// Those of a mode, all 0.
+    ///
+    /// # Errors
+    /// Only if two metrics had one name, which is a mistake in this module.
+    pub fn new(mode: ProxyMode, families: &[IpFamily], build: &Build) -> Result<Self> {
+        let (registry, slis) = (Registry::new(), Registry::new());
+        let register = Register { registry: &registry, families };
+        let kube_proxy = KubeProxy::new(&register, mode)?;
+        let own = Own::new(&register)?;
+        let connections = register.register(Connections::new()?)?;
+        build::register(&register, build)?;
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        let checks = Checks::new(&slis)?;
+        let pending = Mutex::default();
+        Ok(Self { registry, kube_proxy, own, connections, pending, slis, checks })
+    }
+
+    /// So many changes more wait for a sync.
+    pub fn queued(&self, changes: Changes, at: SystemTime) {
+        self.kube_proxy.queued(changes, at);
+        self.wait(|pending| Changes {
+            services: pending.services.saturating_add(changes.services),
+            endpoints: pending.endpoints.saturating_add(changes.endpoints),
+        });
+    }
+
+    /// A sync ended. Its changes no longer wait if it succeeded.
+    pub fn synced(&self, report: &SyncReport) {
+        self.kube_proxy.synced(report);
+        self.own.synced(report);
+        if report.error.is_none() {
+            self.wait(|pending| Changes {
+                services: pending.services.saturating_sub(report.changes.services),
+                endpoints: pending.endpoints.saturating_sub(report.changes.endpoints),
+            });
+        }
+    }
+
+    /// A program changed our rules; its name as in /proc/pid/comm.
+    pub fn drifted(&self, writer: &str) {
+        self.own.drifted(writer);
+    }
+
+    /// What others had changed is right again.
+    pub fn repaired(&self) {
+        self.own.drift_repairs.inc();
+    }
+
+    /// So many objects of a kind have something wrong in them.
+    pub fn rejected(&self, kind: Kind, number: usize) {
+        self.own.rejected(kind, number);
+    }
+
+    /// So many service ports and endpoints of a family have rules.
+    pub fn proxied(&self, family: IpFamily, services: usize, endpoints: usize) {
+        self.own.proxied(family, services, endpoints);
+    }
+
+    /// A watch had to begin anew.
+    pub fn watch_restarted(&self, kind: Kind) {
+        self.own.watch_restarted(kind);
+    }
+
+    /// The kernel's counters were read, all of them.
+    pub fn connections(&self, connections: Vec<ServiceConnections>) {
+        self.connections.set(connections);
+    }
+
+    /// A prober was told this.
+    pub fn checked(&self, check: Check, ok: bool) {
+        self.checks.checked(check, ok);
+        let code = if ok { "200" } else { "503" };
+        let answers = match check {
+            Check::Healthz => &self.kube_proxy.healthz,
+            Check::Livez => &self.kube_proxy.livez,
+            Check::Readyz => return,
+        };
+        if let Ok(counter) = answers.get_metric_with_label_values(&[code]) {
+            counter.inc();
+        }
+    }
+
+    /// `/metrics`, in Prometheus' text format 0.0.4.
+    ///
+    /// # Errors
+    /// Only if a metric had no name, which is a mistake in this module.
+    pub fn text(&self) -> Result<String> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+
+    /// `/metrics/slis`, in the same format.
+    ///
+    /// # Errors
+    /// As [`Metrics::text`].
+    pub fn sli_text(&self) -> Result<String> {
+        TextEncoder::new().encode_to_string(&self.slis.gather())
+    }
+
+    /// Under the lock, so that two changes cannot overtake each other.
+    fn wait(&self, change: impl FnOnce(Changes) -> Changes) {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        *pending = change(*pending);
+        self.kube_proxy.pending(*pending);
+    }
+}

@@ -1,0 +1,54 @@
+//! Which program this is.
+
+use std::env::consts::{ARCH, OS};
+
+use prometheus::{IntGaugeVec, Opts, Result};
+
+use super::register::Register;
+
+/// What is known of how this program was built; what is not known is empty.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Build {
+    /// Such as `0.1.0`.
+    pub version: String,
+    /// The commit it was built from.
+    pub commit: String,
+    /// When, in RFC 3339.
+    pub date: String,
+}
+
+/// `kubernetes_build_info`, which all Kubernetes components have.
+pub(super) fn register(register: &Register<'_>, build: &Build) -> Result<()> {
+    let labels = [
+        "build_date",
+        "compiler",
+        "git_commit",
+        "git_tree_state",
+        "git_version",
+        "go_version",
+        "major",
+        "minor",
+        "platform",
+    ];
+    let help = "Always 1; the labels tell which program this is";
+    let info = IntGaugeVec::new(Opts::new("kubernetes_build_info", help), &labels)?;
+    let info = register.register(info)?;
+    let version = format!("v{}", build.version);
+    let mut numbers = build.version.split('.');
+    let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+    let platform = format!("{OS}/{}", architecture());
+    let values =
+        [&build.date, "rustc", &build.commit, "", &version, "", major, minor, platform.as_str()];
+    info.get_metric_with_label_values(&values)?.set(1);
+    Ok(())
+}
+
+/// As Go names it.
+fn architecture() -> &'static str {
+    match ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        other => other,
+    }
+}

@@ -1,0 +1,52 @@
+//! Results of health checks, as all Kubernetes components tell them at `/metrics/slis` (KEP-3466).
+
+use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, Result};
+
+/// What probers ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "their names say it")]
+pub enum Check {
+    Healthz,
+    Livez,
+    Readyz,
+}
+
+impl Check {
+    /// The path without its slash.
+    pub fn name(self) -> &'static str {
+        match self {
+            Check::Healthz => "healthz",
+            Check::Livez => "livez",
+            Check::Readyz => "readyz",
+        }
+    }
+}
+
+/// There is nothing of a check before it was first asked for.
+pub(super) struct Checks {
+    last: IntGaugeVec,
+    all: IntCounterVec,
+}
+
+impl Checks {
+    pub(super) fn new(registry: &Registry) -> Result<Self> {
+        let opts = Opts::new("kubernetes_healthcheck", "Last result of a health check, 1 if good");
+        let last = IntGaugeVec::new(opts, &["name", "type"])?;
+        let opts = Opts::new("kubernetes_healthchecks_total", "Results of health checks");
+        let all = IntCounterVec::new(opts, &["name", "type", "status"])?;
+        registry.register(Box::new(last.clone()))?;
+        registry.register(Box::new(all.clone()))?;
+        Ok(Self { last, all })
+    }
+
+    pub(super) fn checked(&self, check: Check, ok: bool) {
+        let name = check.name();
+        let status = if ok { "success" } else { "error" };
+        if let Ok(last) = self.last.get_metric_with_label_values(&[name, name]) {
+            last.set(i64::from(ok));
+        }
+        if let Ok(all) = self.all.get_metric_with_label_values(&[name, name, status]) {
+            all.inc();
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What kube-proxy has no metric for.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Result};
+use rulegen_model::{IpFamily, Kind};
+
+use super::kube_proxy::sync_buckets;
+use super::register::{PerFamily, Register, count, gauge};
+use crate::report::{Operations, Phase, SyncReport};
+
+pub(super) struct Own {
+    phases: HistogramVec,
+    operations: IntCounterVec,
+    written_bytes: IntCounter,
+    drift_events: IntCounterVec,
+    drift_writers: Mutex<BTreeSet<String>>,
+    pub(super) drift_repairs: IntCounter,
+    rejected_objects: IntGaugeVec,
+    services: PerFamily<IntGauge>,
+    endpoints: PerFamily<IntGauge>,
+    watch_restarts: IntCounterVec,
+}
+
+/// Anybody may call their programs what they like; this bounds what is kept of it.
+const MOST_WRITERS: usize = 50;
+
+impl Own {
+    pub(super) fn new(register: &Register<'_>) -> Result<Self> {
+        Ok(Self {
+            phases: register.histograms(
+                (
+                    "rulegen_sync_phase_duration_seconds",
+                    "How long the parts of syncs took, in seconds",
+                ),
+                "phase",
+                Phase::ALL.map(Phase::name),
+                sync_buckets()?,
+            )?,
+            operations: register.counters(
+                ("rulegen_sync_operations_total", "What syncs wrote, by kind"),
+                "operation",
+                operations(&Operations::default()).map(|(name, _)| name),
+            )?,
+            written_bytes: register.counter(
+                "rulegen_sync_written_bytes_total",
+                "What syncs handed to the kernel, in bytes",
+            )?,
+            drift_events: register.counters(
+                (
+                    "rulegen_drift_events_total",
+                    "Changes that others made to our rules, by the name of their program",
+                ),
+                "writer",
+                [],
+            )?,
+            drift_writers: Mutex::default(),
+            drift_repairs: register.counter(
+                "rulegen_drift_repairs_total",
+                "Syncs that put right what others had changed",
+            )?,
+            rejected_objects: register.gauges(
+                ("rulegen_rejected_objects", "Objects with something wrong in them, by kind"),
+                "kind",
+                Kind::ALL.map(Kind::name),
+            )?,
+            services: register
+                .family_gauges("rulegen_services", "Ports of Services that have rules")?,
+            endpoints: register.family_gauges("rulegen_endpoints", "Endpoints that have rules")?,
+            watch_restarts: register.counters(
+                ("rulegen_watch_restarts_total", "Watches that had to begin anew, by kind"),
+                "kind",
+                Kind::ALL.map(Kind::name),
+            )?,
+        })
+    }
+
+    pub(super) fn synced(&self, report: &SyncReport) {
+        for (phase, took) in &report.phases {
+            if let Ok(histogram) = self.phases.get_metric_with_label_values(&[phase.name()]) {
+                histogram.observe(took.as_secs_f64());
+            }
+        }
+        if report.error.is_none() {
+            for (name, number) in operations(&report.operations) {
+                add(&self.operations, name, count(number));
+            }
+            self.written_bytes.inc_by(count(report.bytes));
+        }
+    }
+
+    pub(super) fn drifted(&self, writer: &str) {
+        let mut writers = self.drift_writers.lock().unwrap_or_else(PoisonError::into_inner);
+        if writers.contains(writer) {
+            add(&self.drift_events, writer, 1);
+        } else if writers.len() < MOST_WRITERS {
+            writers.insert(writer.to_owned());
+            add(&self.drift_events, writer, 1);
+        } else {
+            add(&self.drift_events, "other", 1);
+        }
+    }
+
+    pub(super) fn rejected(&self, kind: Kind, number: usize) {
+        if let Ok(rejected) = self.rejected_objects.get_metric_with_label_values(&[kind.name()]) {
+            rejected.set(gauge(number));
+        }
+    }
+
+    pub(super) fn proxied(&self, family: IpFamily, services: usize, endpoints: usize) {
+        for (gauges, number) in [(&self.services, services), (&self.endpoints, endpoints)] {
+            if let Some(of_family) = gauges.get(family) {
+                of_family.set(gauge(number));
+            }
+        }
+    }
+
+    pub(super) fn watch_restarted(&self, kind: Kind) {
+        add(&self.watch_restarts, kind.name(), 1);
+    }
+}
+
+/// The only error there is would be a wrong number of labels.
+fn add(counters: &IntCounterVec, label: &str, number: u64) {
+    if let Ok(counter) = counters.get_metric_with_label_values(&[label]) {
+        counter.inc_by(number);
+    }
+}
+
+fn operations(of: &Operations) -> [(&'static str, usize); 8] {
+    [
+        ("add_element", of.elements.added),
+        ("delete_element", of.elements.deleted),
+        ("add_rule", of.rules.added),
+        ("delete_rule", of.rules.deleted),
+        ("add_chain", of.chains.added),
+        ("delete_chain", of.chains.deleted),
+        ("add_set", of.sets.added),
+        ("delete_set", of.sets.deleted),
+    ]
+}

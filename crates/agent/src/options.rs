@@ -1,0 +1,53 @@
+//! How an agent runs.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rulegen_kernel::sysctl::ConntrackSettings;
+use rulegen_model::{BindAddress, Host, IpFamily, ProxyConfig};
+use rulegen_ruleset::nftables::Name;
+use serde_json::Value;
+
+use crate::metrics::Build;
+use crate::source::{ReadFolder, Source};
+
+/// Everything that was asked for on the command line and in the configuration.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where objects come from.
+    pub source: Source,
+    /// Reads manifests.
+    pub read_folder: ReadFolder,
+    /// Reads the machine's own name and addresses.
+    pub read_host: fn() -> Host,
+    /// What the rules hang on.
+    pub config: ProxyConfig,
+    /// The file that it was read from; when it changes the agent ends, to be started anew.
+    pub config_file: Option<PathBuf>,
+    /// The families to make rules for.
+    pub families: Vec<IpFamily>,
+    /// The name of the nftables table.
+    pub table: Name,
+    /// The least time between two syncs.
+    pub min_sync_period: Duration,
+    /// Changes that wait for longer than twice this are told to probers.
+    pub sync_period: Duration,
+    /// Where `/healthz` and its like are.
+    pub healthz: BindAddress,
+    /// Where `/metrics` and its like are.
+    pub metrics: BindAddress,
+    /// Whether not to start at all if one of the two addresses is taken.
+    pub bind_address_hard_fail: bool,
+    /// For the kernel's choice of whom to kill when memory is short, if it is to be set.
+    pub oom_score_adj: Option<i16>,
+    /// What connection tracking shall be set to.
+    pub conntrack: ConntrackSettings,
+    /// Whether connections to endpoints that are gone are reset.
+    pub tcp_reset_removed: bool,
+    /// What `/configz` shows.
+    pub shown_config: Value,
+    /// What `/flagz` shows.
+    pub flags: Vec<(String, String)>,
+    /// Which program this is.
+    pub build: Build,
+}

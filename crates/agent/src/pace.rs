@@ -1,0 +1,97 @@
+//! When to sync: at once after a quiet time, then no more often than a period, and after a failure
+//! with growing pauses.
+
+use std::time::{Duration, Instant};
+
+/// Decides when the next sync is due. Knows no clock: the time is told.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    /// The least time between the ends of two syncs.
+    period: Duration,
+    last: Option<Instant>,
+    wanted: Option<Instant>,
+    failures: u32,
+}
+
+/// After a first failure; doubled with each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+impl Pace {
+    pub(crate) fn new(period: Duration) -> Self {
+        Self { period, last: None, wanted: None, failures: 0 }
+    }
+
+    /// Something changed.
+    pub(crate) fn want(&mut self, now: Instant) {
+        self.wanted.get_or_insert(now);
+    }
+
+    /// When the next sync is due, if there is anything to do. It may be past.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let wanted = self.wanted?;
+        let pause = match self.failures {
+            0 => self.period,
+            failures => {
+                let doubled = FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(16));
+                doubled.min(LONGEST_PAUSE).max(self.period)
+            }
+        };
+        Some(self.last.map_or(wanted, |last| wanted.max(last + pause)))
+    }
+
+    /// A sync ended. After a failure everything is still to be done.
+    pub(crate) fn done(&mut self, now: Instant, succeeded: bool) {
+        self.last = Some(now);
+        if succeeded {
+            self.wanted = None;
+            self.failures = 0;
+        } else {
+            self.failures = self.failures.saturating_add(1);
+            self.wanted = Some(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PERIOD: Duration = Duration::from_millis(100);
+
+    #[test]
+    fn the_first_change_goes_at_once_and_others_gather() {
+        let start = Instant::now();
+        let mut pace = Pace::new(PERIOD);
+        assert_eq!(pace.due(), None);
+        pace.want(start);
+        assert_eq!(pace.due(), Some(start));
+        pace.done(start, true);
+        assert_eq!(pace.due(), None);
+        pace.want(start + PERIOD / 4);
+        pace.want(start + PERIOD / 2);
+        assert_eq!(pace.due(), Some(start + PERIOD));
+        pace.done(start + PERIOD, true);
+        let later = start + PERIOD * 10;
+        pace.want(later);
+        assert_eq!(pace.due(), Some(later));
+    }
+
+    #[test]
+    fn failures_are_retried_with_growing_pauses_until_one_succeeds() {
+        let start = Instant::now();
+        let mut pace = Pace::new(Duration::ZERO);
+        pace.want(start);
+        let mut pauses = Vec::new();
+        for _ in 0..10 {
+            pace.done(start, false);
+            pauses.push(pace.due().unwrap() - start);
+        }
+        assert_eq!(pauses[..4], [1, 2, 4, 8].map(|n| FIRST_PAUSE * n));
+        assert_eq!(pauses[9], LONGEST_PAUSE);
+        pace.done(start, true);
+        assert_eq!(pace.due(), None);
+        pace.want(start);
+        assert_eq!(pace.due(), Some(start));
+    }
+}

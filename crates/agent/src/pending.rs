@@ -1,0 +1,34 @@
+//! What waits for a sync that contains it.
+
+use std::time::{Duration, SystemTime};
+
+use rulegen_model::ServiceChange;
+
+/// Everything that came since the last sync that succeeded: a failed one loses nothing of it.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    /// How many Services came, went or changed.
+    pub(crate) services: usize,
+    /// How many EndpointSlices did.
+    pub(crate) slices: usize,
+    /// When what they tell began, by the cluster's clock.
+    triggers: Vec<SystemTime>,
+    /// What became of service ports, for what is done after the rules are in.
+    pub(crate) changes: Vec<ServiceChange>,
+}
+
+/// More samples than that of one sync say nothing new.
+const MOST_TRIGGERS: usize = 100_000;
+
+impl Pending {
+    pub(crate) fn trigger(&mut self, time: SystemTime) {
+        if self.triggers.len() < MOST_TRIGGERS {
+            self.triggers.push(time);
+        }
+    }
+
+    /// How long it took from each trigger until now. A clock that was set back makes it nothing.
+    pub(crate) fn latencies(&self, now: SystemTime) -> Vec<Duration> {
+        self.triggers.iter().map(|time| now.duration_since(*time).unwrap_or_default()).collect()
+    }
+}

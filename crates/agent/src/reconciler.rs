@@ -1,0 +1,241 @@
+//! The loop that makes the kernel hold what the objects say.
+//!
+//! ```text
+//! Told ──▶ Store ──▶ Changes ──▶ Backend ──▶ kernel
+//!            └ Pace: when         └ Outcome ──▶ Telemetry
+//! ```
+//!
+//! One thread does it all: what is taken in next meets the outcome of what was before.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant, SystemTime};
+
+use rulegen_model::{Changes, Host, IpFamily, Kind, NodeState, Problem, Store, StoreEvent};
+
+use crate::backend::{Backend, Outcome};
+use crate::complaints::{Complaints, log};
+use crate::input::{Input, Told};
+use crate::pace::Pace;
+use crate::pending::Pending;
+use crate::report::{self, FamilyReport, SyncReport};
+use crate::tally::Tally;
+use crate::telemetry::Telemetry;
+
+/// Where the machine's own addresses come from.
+pub(crate) type ReadHost = fn() -> Host;
+
+/// Everything that a sync needs.
+pub(crate) struct Reconciler {
+    pub(crate) store: Store,
+    pub(crate) backend: Box<dyn Backend>,
+    pub(crate) families: Vec<IpFamily>,
+    pub(crate) pace: Pace,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) host: ReadHost,
+    pub(crate) started: SystemTime,
+    /// Whether the cluster must know the node, or probers are told to send nothing more.
+    pub(crate) needs_node: bool,
+    pub(crate) state: State,
+}
+
+/// What it remembers between two syncs.
+#[derive(Default)]
+pub(crate) struct State {
+    pending: Pending,
+    tally: Tally,
+    complaints: Complaints,
+    /// Whether everything was listed once.
+    in_sync: bool,
+    /// Whether others changed rules since the last sync.
+    drifted: bool,
+    last_error: Option<String>,
+}
+
+/// A sync that is due waits no longer than this for what is told one by one.
+const IMPATIENCE: Duration = Duration::from_millis(50);
+
+impl Reconciler {
+    /// Takes in what is told and syncs when it is due, until it is told to stop.
+    pub(crate) fn run(mut self, inputs: &Receiver<Told>) {
+        loop {
+            let due = self.pace.due().filter(|_| self.state.in_sync);
+            let told = match due {
+                Some(due) if due.elapsed() > IMPATIENCE => Err(RecvTimeoutError::Timeout),
+                Some(due) => inputs.recv_timeout(due.saturating_duration_since(Instant::now())),
+                None => inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match told {
+                Ok(Told { input: Input::Stop, .. }) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(told) => self.take_in(told),
+                Err(RecvTimeoutError::Timeout) => self.sync(),
+            }
+        }
+    }
+
+    fn take_in(&mut self, told: Told) {
+        match told.input {
+            Input::Object(event) => self.object(event, told.at),
+            Input::Problem(problem) => log(&problem),
+            Input::Triggered(time) if time >= self.started => self.state.pending.trigger(time),
+            Input::Triggered(_) | Input::Stop => {}
+            Input::Rules(events) => {
+                for drift in self.backend.hear(&events) {
+                    drift.log();
+                    self.telemetry.drifted(drift.program());
+                    self.state.drifted = true;
+                    self.want(told.at);
+                }
+            }
+            Input::Addresses => {
+                let problems = self.store.set_host((self.host)());
+                problems.iter().for_each(log);
+                self.want(told.at);
+            }
+        }
+    }
+
+    fn object(&mut self, event: StoreEvent, at: Instant) {
+        match &event {
+            StoreEvent::Put(object) => {
+                let (kind, key) = (object.kind(), object.key());
+                self.count(kind);
+                let problems: Vec<Problem> = self.store.take_in(event);
+                self.state.complaints.about(kind, key, problems);
+                self.telemetry.rejected(kind, self.state.complaints.rejected(kind));
+            }
+            StoreEvent::Gone(kind, key) => {
+                self.count(*kind);
+                self.state.complaints.over(*kind, key);
+                self.store.take_in(event);
+            }
+            StoreEvent::ListBegan(_) => {
+                self.store.take_in(event);
+                return;
+            }
+            StoreEvent::ListEnded(kind) => {
+                let kind = *kind;
+                self.store.take_in(event);
+                let store = &self.store;
+                self.state.complaints.keep(kind, |key| store.holds(kind, key));
+                self.listed();
+            }
+        }
+        self.want(at);
+    }
+
+    fn count(&mut self, kind: Kind) {
+        let (services, endpoints) = match kind {
+            Kind::Service => (1, 0),
+            Kind::EndpointSlice => (0, 1),
+            Kind::Node | Kind::ServiceCidr => return,
+        };
+        self.state.pending.services += services;
+        self.state.pending.slices += endpoints;
+        self.telemetry.changed(report::Changes { services, endpoints });
+    }
+
+    fn listed(&mut self) {
+        if self.state.in_sync {
+            return;
+        }
+        self.state.in_sync = self.store.missing().is_empty();
+        if self.state.in_sync {
+            self.telemetry.in_sync();
+            tracing::info!(node = self.store.node().name, "all objects are known: syncing begins");
+        }
+    }
+
+    fn want(&mut self, at: Instant) {
+        // A folder need not have a Node in it.
+        let state = if self.needs_node { self.store.node_state() } else { NodeState::Known };
+        self.telemetry.node(state);
+        if self.state.in_sync {
+            self.telemetry.queued(at);
+            self.pace.want(at);
+        }
+    }
+
+    fn sync(&mut self) {
+        let (began, gathered) = (Instant::now(), Instant::now());
+        let changes = self.store.changes();
+        let gathering = began.elapsed();
+        changes.services.iter().for_each(|change| self.state.tally.follow(change));
+        let mut outcome = self.backend.sync(&self.store, &changes);
+        outcome.phases.insert(0, (report::Phase::Gather, gathering));
+        self.state.pending.changes.extend(changes.services.iter().cloned());
+        self.pace.done(Instant::now(), outcome.written.is_ok());
+        self.tell(&changes, outcome, began, gathered);
+    }
+
+    fn tell(&mut self, changes: &Changes, outcome: Outcome, began: Instant, gathered: Instant) {
+        let finished = SystemTime::now();
+        let (written, error) = match outcome.written {
+            Ok(written) => (written, None),
+            Err(error) => (Default::default(), Some(format!("{error:#}"))),
+        };
+        let pending = match error {
+            None => std::mem::take(&mut self.state.pending),
+            Some(_) => Pending::default(),
+        };
+        let family = |family: &IpFamily| FamilyReport {
+            latencies: pending.latencies(finished),
+            no_local_endpoints: self.state.tally.of(*family).no_local_endpoints,
+            ..FamilyReport::new(*family)
+        };
+        let report = SyncReport {
+            families: self.families.iter().map(family).collect(),
+            full: outcome.full,
+            error,
+            took: began.elapsed(),
+            phases: outcome.phases,
+            operations: written.operations,
+            bytes: written.bytes,
+            changes: report::Changes { services: pending.services, endpoints: pending.slices },
+            finished,
+        };
+        self.log(&report, changes, &written.summary);
+        let drifted = self.state.drifted && report.error.is_none();
+        if drifted {
+            self.state.drifted = false;
+            if report.bytes > 0 {
+                self.telemetry.repaired();
+            }
+        }
+        self.telemetry.synced(&report, &self.state.tally, gathered);
+    }
+
+    fn log(&mut self, report: &SyncReport, changes: &Changes, summary: &[String]) {
+        if let Some(error) = &report.error {
+            if self.state.last_error.as_ref() == Some(error) {
+                tracing::debug!(error, "the sync failed again");
+            } else {
+                tracing::error!(error, "the sync failed; all that is pending is tried again");
+            }
+            self.state.last_error = Some(error.clone());
+            return;
+        }
+        self.state.last_error = None;
+        if report.bytes == 0 && !report.full && changes.services.is_empty() {
+            return;
+        }
+        let phases: Vec<String> = report
+            .phases
+            .iter()
+            .map(|(phase, took)| format!("{} {:.1}", phase.name(), milliseconds(*took)))
+            .collect();
+        tracing::info!(
+            services = changes.services.len(),
+            full = report.full,
+            bytes = report.bytes,
+            milliseconds = milliseconds(report.took),
+            phases = phases.join(", "),
+            written = summary.join("; "),
+            "synced"
+        );
+    }
+}
+
+/// With a tenth, as people read it.
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 10_000.0).round() / 10.0
+}

@@ -1,0 +1,160 @@
+//! What one sync did, for metrics and for the log.
+
+use std::time::{Duration, SystemTime};
+
+use rulegen_model::IpFamily;
+
+/// One attempt to bring the kernel to what the cluster's objects say.
+#[derive(Debug, Clone)]
+pub struct SyncReport {
+    /// What was to be written in this attempt; it succeeded or failed for all of them alike.
+    pub families: Vec<FamilyReport>,
+    /// Whether everything was compared with the kernel, not only what changed.
+    pub full: bool,
+    /// Why it failed; none if it did not.
+    pub error: Option<String>,
+    /// All of it, from the first look at the changes to the end.
+    pub took: Duration,
+    /// Its parts.
+    pub phases: Vec<(Phase, Duration)>,
+    /// What was written, if it succeeded.
+    pub operations: Operations,
+    /// What was handed to the kernel, in bytes, if it succeeded.
+    pub bytes: usize,
+    /// How many of the changes that waited were in it.
+    pub changes: Changes,
+    /// When it ended.
+    pub finished: SystemTime,
+}
+
+/// The part of a sync that belongs to one family.
+#[derive(Debug, Clone)]
+pub struct FamilyReport {
+    /// Which.
+    pub family: IpFamily,
+    /// From a change of an EndpointSlice, as its annotation
+    /// `endpoints.kubernetes.io/last-change-trigger-time` tells, to the end of the sync; one for
+    /// each change.
+    pub latencies: Vec<Duration>,
+    /// The cleaning of connection tracking; none if it was not cleaned.
+    pub conntrack: Option<ConntrackReport>,
+    /// Services without an endpoint on this node, by the policy that wants one there.
+    pub no_local_endpoints: NoLocalEndpoints,
+    /// Rules by table, if there are tables of iptables.
+    pub iptables: Option<IptablesReport>,
+}
+
+impl FamilyReport {
+    /// Of a family for which nothing more is known.
+    pub fn new(family: IpFamily) -> Self {
+        Self {
+            family,
+            latencies: Vec::new(),
+            conntrack: None,
+            no_local_endpoints: NoLocalEndpoints::default(),
+            iptables: None,
+        }
+    }
+}
+
+/// What the cleaning of connection tracking did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConntrackReport {
+    /// How long it took.
+    pub took: Duration,
+    /// How many entries went.
+    pub deleted: usize,
+}
+
+/// Numbers of services whose traffic policy is `Local` and that have no endpoint on this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NoLocalEndpoints {
+    /// By `internalTrafficPolicy`.
+    pub internal: usize,
+    /// By `externalTrafficPolicy`.
+    pub external: usize,
+}
+
+/// Numbers of rules in the tables of iptables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct IptablesReport {
+    /// In the table filter.
+    pub filter: IptablesRules,
+    /// In the table nat.
+    pub nat: IptablesRules,
+}
+
+/// Numbers of rules in one table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct IptablesRules {
+    /// Those it has now.
+    pub total: usize,
+    /// Those that this sync wrote.
+    pub written: usize,
+}
+
+/// The parts of a sync, in the order in which they happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Objects to a snapshot.
+    Gather,
+    /// The snapshot to the wanted ruleset.
+    Compile,
+    /// The kernel's ruleset is read.
+    Read,
+    /// The two are compared.
+    Diff,
+    /// The difference is written.
+    Commit,
+    /// Stale entries of connection tracking are deleted.
+    Conntrack,
+}
+
+impl Phase {
+    /// All of them.
+    pub const ALL: [Phase; 6] =
+        [Phase::Gather, Phase::Compile, Phase::Read, Phase::Diff, Phase::Commit, Phase::Conntrack];
+
+    /// As metrics and the log name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Gather => "gather",
+            Phase::Compile => "compile",
+            Phase::Read => "read",
+            Phase::Diff => "diff",
+            Phase::Commit => "commit",
+            Phase::Conntrack => "conntrack",
+        }
+    }
+}
+
+/// What was written, by kind. What iptables has no kind of stays 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Operations {
+    /// Elements of sets and maps.
+    pub elements: Counts,
+    /// Rules.
+    pub rules: Counts,
+    /// Chains.
+    pub chains: Counts,
+    /// Sets and maps.
+    pub sets: Counts,
+}
+
+/// How many of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Added or replaced.
+    pub added: usize,
+    /// Deleted.
+    pub deleted: usize,
+}
+
+/// Numbers of changes of objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// Of Services.
+    pub services: usize,
+    /// Of EndpointSlices.
+    pub endpoints: usize,
+}

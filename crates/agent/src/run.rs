@@ -1,0 +1,174 @@
+//! Starts everything in its order, and ends it.
+
+use std::sync::{Arc, mpsc as threads_mpsc};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use rulegen_kernel::privileges::{self, Capability};
+use rulegen_kernel::{host, sysctl};
+use rulegen_model::{ProxyMode, Store, node_name};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::backend::{Backend, Nftables};
+use crate::events::{self, Notice, Notices};
+use crate::health::{Health, SharedHealth};
+use crate::input::{Input, Told};
+use crate::metrics::Metrics;
+use crate::options::Options;
+use crate::pace::Pace;
+use crate::reconciler::{Reconciler, State};
+use crate::service_health::ServiceCheck;
+use crate::source::{self, Sink, Source};
+use crate::telemetry::Telemetry;
+use crate::{servers, threads};
+
+/// How long a sync may go on after the agent was told to end. Whatever it is at, the kernel holds
+/// either what it held or what was wanted.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Keeps the rules right until a signal tells it to end. The rules stay.
+///
+/// # Errors
+/// What keeps it from starting.
+pub fn run(options: Options) -> Result<()> {
+    set_up(&options);
+    // Before any thread starts: capabilities belong to threads, and are inherited.
+    give_up_privileges(&options);
+    let (sink, inputs) = threads_mpsc::channel();
+    let (telemetry, checks) = telemetry(&options)?;
+    let backend = open_backend(&options, &sink)?;
+    threads::watch_addresses(sink.clone())?;
+    let reconciler = Reconciler {
+        store: Store::new(options.config.clone(), (options.read_host)()),
+        backend,
+        families: options.families.clone(),
+        pace: Pace::new(options.min_sync_period),
+        telemetry: telemetry.clone(),
+        host: options.read_host,
+        started: SystemTime::now(),
+        needs_node: matches!(options.source, Source::Api(_)),
+        state: State::default(),
+    };
+    let (ended, mut end) = oneshot::channel();
+    threads::start("reconciler", move || {
+        reconciler.run(&inputs);
+        let _ = ended.send(());
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("the asynchronous runtime cannot be started")?;
+    let done = runtime.block_on(async {
+        tokio::select! {
+            done = serve(&options, &telemetry, checks, sink.clone()) => done,
+            _ = &mut end => bail!("the reconciler ended, which is a mistake in this program"),
+        }
+    });
+    if done.is_ok() {
+        let _ = sink.send(Told::now(Input::Stop));
+        let _ = runtime.block_on(async { tokio::time::timeout(GRACE, end).await });
+    }
+    // What still runs is of no use any more, and waiting for it would take too long.
+    runtime.shutdown_background();
+    done
+}
+
+/// Does what takes more privileges than the agent needs later.
+pub fn init_only(options: &Options) {
+    set_up(options);
+}
+
+/// Sysctls and the like. What fails is told and goes on: rules matter more.
+fn set_up(options: &Options) {
+    if let Some(value) = options.oom_score_adj
+        && let Err(error) = privileges::oom_score_adj(value)
+    {
+        tracing::info!(%error, "the kernel may kill the agent before others when memory is short");
+    }
+    let applied = sysctl::apply(&options.conntrack.wanted(host::cpus()));
+    applied.changed.iter().for_each(|change| tracing::info!("{change}"));
+    applied.failed.iter().for_each(|failure| tracing::warn!("{failure}"));
+}
+
+/// Keeps what is needed to change rules, and nothing else.
+fn give_up_privileges(options: &Options) {
+    let keep: &[Capability] = match options.config.mode {
+        ProxyMode::Nftables => &[Capability::CAP_NET_ADMIN],
+        // iptables-legacy speaks through a raw socket.
+        ProxyMode::Iptables => &[Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW],
+    };
+    tracing::info!("{}", privileges::drop_to(keep));
+}
+
+fn telemetry(options: &Options) -> Result<(Telemetry, watch::Receiver<Vec<ServiceCheck>>)> {
+    let patience = options.sync_period.saturating_mul(2);
+    let health = Health::new(&options.families, patience, Instant::now());
+    let metrics = Metrics::new(options.config.mode, &options.families, &options.build)?;
+    let (checks, wanted) = watch::channel(Vec::new());
+    let telemetry =
+        Telemetry { health: SharedHealth::new(health), metrics: Arc::new(metrics), checks };
+    Ok((telemetry, wanted))
+}
+
+/// Watches the kernel's rules, too: what is read later is followed by all that others change.
+fn open_backend(options: &Options, sink: &Sink) -> Result<Box<dyn Backend>> {
+    match options.config.mode {
+        ProxyMode::Nftables => {
+            let backend = Nftables::open(options.table.clone(), &options.families)?;
+            threads::watch_rules(&backend.tables(), sink.clone())?;
+            Ok(Box::new(backend))
+        }
+        ProxyMode::Iptables => bail!("the agent has no iptables mode yet"),
+    }
+}
+
+/// Watches objects and answers at all ports, until a signal comes.
+async fn serve(
+    options: &Options,
+    telemetry: &Telemetry,
+    checks: watch::Receiver<Vec<ServiceCheck>>,
+    sink: Sink,
+) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("signals cannot be caught")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be caught")?;
+    let (notices, told) = Notices::new();
+    servers::start(options, telemetry, &notices).await?;
+    let families = options.families.clone();
+    tokio::spawn(servers::answer_load_balancers(
+        families,
+        telemetry.clone(),
+        checks,
+        notices.clone(),
+    ));
+    watch_objects(options, telemetry, sink, told).await?;
+    notices.send(Notice::Starting);
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: the rules stay as they are"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: the rules stay as they are"),
+    }
+    Ok(())
+}
+
+async fn watch_objects(
+    options: &Options,
+    telemetry: &Telemetry,
+    sink: Sink,
+    notices: mpsc::Receiver<Notice>,
+) -> Result<()> {
+    match &options.source {
+        Source::Api(api) => {
+            let client = source::connect(api).await?;
+            let node = node_name(&options.config, &(options.read_host)());
+            tokio::spawn(events::record(client.clone(), node.clone(), notices));
+            let metrics = Arc::clone(&telemetry.metrics);
+            tokio::spawn(source::watch_api(client, node, sink, metrics));
+        }
+        Source::Folder(folder) => {
+            let (folder, read) = (folder.clone(), options.read_folder);
+            threads::start("manifests", move || {
+                let what = format!("{} cannot be watched", folder.display());
+                threads::persist(&what, || source::watch_folder(&folder, read, &sink));
+            })?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! The ports at which the agent answers.
+
+use std::future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result};
+use rulegen_model::{BindAddress, IpFamily};
+use tokio::sync::watch;
+
+use crate::events::{Notice, Notices};
+use crate::http::{About, Limits, Router, bind, health_port, metrics_port, serve};
+use crate::options::Options;
+use crate::service_health::{ServiceCheck, ServiceHealth};
+use crate::telemetry::Telemetry;
+
+/// A health-check node port that could not be opened is tried again after this time.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Starts to answer; what fails later is tried again.
+///
+/// # Errors
+/// An address is taken, and that shall be fatal.
+pub(crate) async fn start(
+    options: &Options,
+    telemetry: &Telemetry,
+    notices: &Notices,
+) -> Result<()> {
+    let health = health_port(telemetry.health.clone(), Arc::clone(&telemetry.metrics));
+    let reason = Notice::FailedToStartProxierHealthcheck;
+    listen(options, options.healthz, health, notices, reason).await?;
+    let about = About {
+        mode: options.config.mode,
+        configuration: options.shown_config.clone(),
+        flags: options.flags.clone(),
+        version: options.build.version.clone(),
+        started: SystemTime::now(),
+        started_at: Instant::now(),
+    };
+    let metrics = metrics_port(about, Arc::clone(&telemetry.metrics));
+    let reason = Notice::FailedToStartMetricServer;
+    listen(options, options.metrics, metrics, notices, reason).await
+}
+
+async fn listen(
+    options: &Options,
+    at: BindAddress,
+    router: Router,
+    notices: &Notices,
+    reason: fn(String) -> Notice,
+) -> Result<()> {
+    let BindAddress::At(address) = at else { return Ok(()) };
+    let notices = notices.clone();
+    let failed = move |error: &io::Error| {
+        tracing::warn!(%address, %error, "cannot listen");
+        notices.send(reason(format!("{address}: {error}")));
+    };
+    if options.bind_address_hard_fail {
+        let listener = bind(address, true, failed)
+            .await
+            .with_context(|| format!("cannot listen at {address}"))?;
+        tokio::spawn(serve(listener, router, Limits::default(), future::pending()));
+        return Ok(());
+    }
+    tokio::spawn(async move {
+        if let Ok(listener) = bind(address, false, failed).await {
+            serve(listener, router, Limits::default(), future::pending()).await;
+        }
+    });
+    Ok(())
+}
+
+/// Answers at the health-check node ports of the Services that have one, now and later.
+pub(crate) async fn answer_load_balancers(
+    families: Vec<IpFamily>,
+    telemetry: Telemetry,
+    mut checks: watch::Receiver<Vec<ServiceCheck>>,
+    notices: Notices,
+) {
+    let addresses: Vec<IpAddr> = families
+        .into_iter()
+        .map(|family| match family {
+            IpFamily::Ipv4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpFamily::Ipv6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        })
+        .collect();
+    let mut health = ServiceHealth::new(telemetry.health);
+    let mut told: Vec<SocketAddr> = Vec::new();
+    loop {
+        let wanted = checks.borrow_and_update().clone();
+        let unanswered = health.update(wanted, &addresses).await;
+        for port in unanswered.iter().filter(|port| !told.contains(&port.address)) {
+            let (namespace, name) = (port.namespace.clone(), port.name.clone());
+            let message = format!("health-check node port {}: {}", port.address, port.error);
+            tracing::warn!(namespace, name, "{message}");
+            notices.send(Notice::FailedToStartServiceHealthcheck { namespace, name, message });
+        }
+        told = unanswered.iter().map(|port| port.address).collect();
+        let retry = if told.is_empty() { Duration::MAX } else { RETRY };
+        if let Ok(Err(_)) = tokio::time::timeout(retry, checks.changed()).await {
+            return;
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Health-check node ports: where load balancers ask whether this node has endpoints of a
+//! Service with `externalTrafficPolicy: Local`.
+//!
+//! A listener belongs to an address and a port, not to a Service: who is asked about is looked
+//! up when a request comes. So a port can go from one Service to another without a gap, and a
+//! request that comes after its Service has gone is told so.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hyper::StatusCode;
+use hyper::header::{HeaderName, HeaderValue};
+use serde::Serialize;
+use serde_json::ser::{PrettyFormatter, Serializer};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::health::SharedHealth;
+use crate::http::{Limits, Request, Response, Router, listen_at, serve};
+
+/// A Service that load balancers ask about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceCheck {
+    /// The Service's namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its `spec.healthCheckNodePort`.
+    pub port: NonZeroU16,
+    /// How many distinct addresses of ready endpoints it has on this node; terminating ones do
+    /// not count, even if they still get traffic.
+    pub local_ready_endpoints: usize,
+}
+
+/// A health-check node port that nobody answers at. The next [`ServiceHealth::update`] tries
+/// again.
+#[derive(Debug)]
+pub struct Unanswered {
+    /// The Service's namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Where.
+    pub address: SocketAddr,
+    /// Why.
+    pub error: io::Error,
+}
+
+/// Answers at all health-check node ports.
+pub struct ServiceHealth {
+    health: SharedHealth,
+    limits: Limits,
+    checks: Checks,
+    listeners: BTreeMap<SocketAddr, Listener>,
+}
+
+type Checks = Arc<Mutex<BTreeMap<NonZeroU16, ServiceCheck>>>;
+
+struct Listener {
+    shutdown: oneshot::Sender<()>,
+    server: JoinHandle<()>,
+}
+
+impl ServiceHealth {
+    /// Answers at no port yet.
+    pub fn new(health: SharedHealth) -> Self {
+        // Shared by all ports: there may be hundreds of them, and each connection is a
+        // descriptor.
+        let limits = Limits::of_connections(256);
+        Self { health, limits, checks: Checks::default(), listeners: BTreeMap::new() }
+    }
+
+    /// From now on answers for these Services, at these addresses: those of node ports, or
+    /// 0.0.0.0 and `[::]`. Listeners that are still wanted stay open. What cannot be opened is
+    /// returned.
+    pub async fn update(
+        &mut self,
+        wanted: Vec<ServiceCheck>,
+        addresses: &[IpAddr],
+    ) -> Vec<Unanswered> {
+        let (checks, mut unanswered) = by_port(wanted, addresses);
+        *self.checks.lock().unwrap_or_else(PoisonError::into_inner) = checks.clone();
+        let wanted: BTreeMap<SocketAddr, &ServiceCheck> = checks
+            .values()
+            .flat_map(|check| {
+                addresses.iter().map(move |ip| (SocketAddr::new(*ip, check.port.get()), check))
+            })
+            .collect();
+        self.close_all_but(&wanted.keys().copied().collect()).await;
+        for (address, check) in wanted {
+            if !self.listeners.contains_key(&address)
+                && let Err(error) = self.open(address, check.port)
+            {
+                unanswered.push(Unanswered::new(check, address, error));
+            }
+        }
+        unanswered
+    }
+
+    /// A listener holds its address until it is closed, and 0.0.0.0 holds all others too.
+    async fn close_all_but(&mut self, wanted: &BTreeSet<SocketAddr>) {
+        let unwanted: Vec<SocketAddr> =
+            self.listeners.keys().filter(|address| !wanted.contains(address)).copied().collect();
+        for listener in unwanted.into_iter().filter_map(|address| self.listeners.remove(&address)) {
+            drop(listener.shutdown);
+            // It ends only by its shutdown; if it panicked its socket is closed too.
+            let _ = listener.server.await;
+        }
+    }
+
+    fn open(&mut self, address: SocketAddr, port: NonZeroU16) -> io::Result<()> {
+        let socket = listen_at(address)?;
+        let (shutdown, wait) = oneshot::channel();
+        let router = router(port, Arc::clone(&self.checks), self.health.clone());
+        let shut_down = async move {
+            let _ = wait.await;
+        };
+        let server = tokio::spawn(serve(socket, router, self.limits.clone(), shut_down));
+        self.listeners.insert(address, Listener { shutdown, server });
+        Ok(())
+    }
+}
+
+impl Unanswered {
+    fn new(check: &ServiceCheck, address: SocketAddr, error: io::Error) -> Self {
+        let ServiceCheck { namespace, name, .. } = check.clone();
+        Self { namespace, name, address, error }
+    }
+}
+
+/// The API gives a port to one Service only, but manifests can say anything: the first by name
+/// gets it.
+fn by_port(
+    mut wanted: Vec<ServiceCheck>,
+    addresses: &[IpAddr],
+) -> (BTreeMap<NonZeroU16, ServiceCheck>, Vec<Unanswered>) {
+    wanted.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    let mut checks: BTreeMap<NonZeroU16, ServiceCheck> = BTreeMap::new();
+    let mut unanswered = Vec::new();
+    for check in wanted {
+        if let Some(holder) = checks.get(&check.port) {
+            for ip in addresses {
+                let message = format!("the port is that of {}/{}", holder.namespace, holder.name);
+                let error = io::Error::new(io::ErrorKind::AddrInUse, message);
+                let address = SocketAddr::new(*ip, check.port.get());
+                unanswered.push(Unanswered::new(&check, address, error));
+            }
+        } else {
+            checks.insert(check.port, check);
+        }
+    }
+    (checks, unanswered)
+}
+
+fn router(port: NonZeroU16, checks: Checks, health: SharedHealth) -> Router {
+    Arc::new(move |_: &Request<'_>| {
+        let check = checks.lock().unwrap_or_else(PoisonError::into_inner).get(&port).cloned();
+        check.map_or_else(Response::not_found, |check| answer(&check, health.is_healthy()))
+    })
+}
+
+/// kube-proxy's answer (pkg/proxy/healthcheck/service_health.go).
+fn answer(check: &ServiceCheck, proxy_is_healthy: bool) -> Response {
+    let endpoints = check.local_ready_endpoints;
+    let is_good = endpoints > 0 && proxy_is_healthy;
+    let status = if is_good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let weight = HeaderName::from_static("x-load-balancing-endpoint-weight");
+    Response::json(status, body(check, proxy_is_healthy)).with(weight, HeaderValue::from(endpoints))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    service: Name<'a>,
+    local_endpoints: usize,
+    service_proxy_healthy: bool,
+}
+
+#[derive(Serialize)]
+struct Name<'a> {
+    namespace: &'a str,
+    name: &'a str,
+}
+
+fn body(check: &ServiceCheck, service_proxy_healthy: bool) -> Vec<u8> {
+    let body = Body {
+        service: Name { namespace: &check.namespace, name: &check.name },
+        local_endpoints: check.local_ready_endpoints,
+        service_proxy_healthy,
+    };
+    let mut text = Vec::new();
+    let tabs = PrettyFormatter::with_indent(b"\t");
+    // Text, a number and a boolean: there is nothing in it that JSON has no form for.
+    let _ = body.serialize(&mut Serializer::with_formatter(&mut text, tabs));
+    text
+}

@@ -1,0 +1,131 @@
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Instant;
+
+use rulegen_model::IpFamily;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::health::Health;
+use crate::http::tests::get;
+
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const ALL: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const ALL6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
+fn healthy() -> SharedHealth {
+    SharedHealth::new(Health::new(&IpFamily::BOTH, Health::PATIENCE, Instant::now()))
+}
+
+fn unhealthy() -> SharedHealth {
+    SharedHealth::new(Health::new(&IpFamily::BOTH, std::time::Duration::ZERO, Instant::now()))
+}
+
+fn check(name: &str, port: u16, local_ready_endpoints: usize) -> ServiceCheck {
+    let port = NonZeroU16::new(port).unwrap();
+    ServiceCheck { namespace: "shop".into(), name: name.into(), port, local_ready_endpoints }
+}
+
+/// A port that is free; the kernel does not give it to the next who asks for any.
+async fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn status(response: &str) -> &str {
+    response.split(' ').nth(1).unwrap_or("closed")
+}
+
+#[tokio::test]
+async fn the_answer_is_kube_proxys() {
+    for (health, endpoints, expected) in
+        [(healthy(), 2, "200"), (healthy(), 0, "503"), (unhealthy(), 2, "503")]
+    {
+        let is_healthy = health.is_healthy();
+        let mut service_health = ServiceHealth::new(health);
+        let port = free_port().await;
+        let unanswered = service_health.update(vec![check("web", port, endpoints)], &[LOCALHOST]);
+        assert!(unanswered.await.is_empty());
+        let response = get((LOCALHOST, port).into(), "/any/path").await;
+        assert_eq!(status(&response), expected);
+        let (headers, body) = response.split_once("\r\n\r\n").unwrap();
+        let weight = format!("x-load-balancing-endpoint-weight: {endpoints}");
+        for header in ["content-type: application/json", "x-content-type-options: nosniff", &weight]
+        {
+            assert!(headers.lines().any(|line| line == header), "{header} is not in {headers}");
+        }
+        let wanted = format!(
+            "{{\n\t\"service\": {{\n\t\t\"namespace\": \"shop\",\n\t\t\"name\": \"web\"\n\t}},\n\
+             \t\"localEndpoints\": {endpoints},\n\t\"serviceProxyHealthy\": {is_healthy}\n}}"
+        );
+        assert_eq!(body, wanted);
+    }
+}
+
+#[tokio::test]
+async fn listeners_follow_what_is_wanted() {
+    let mut service_health = ServiceHealth::new(healthy());
+    let (a, b) = (free_port().await, free_port().await);
+    let (at_a, at_b) = (SocketAddr::new(LOCALHOST, a), SocketAddr::new(LOCALHOST, b));
+    let wanted = vec![check("a", a, 1), check("b", b, 1)];
+    assert!(service_health.update(wanted, &[LOCALHOST]).await.is_empty());
+    assert_eq!(status(&get(at_a, "/").await), "200");
+    assert_eq!(status(&get(at_b, "/").await), "200");
+
+    // One stays with other endpoints, the port of the other goes to a third.
+    let wanted = vec![check("a", a, 0), check("c", b, 1)];
+    assert!(service_health.update(wanted, &[LOCALHOST]).await.is_empty());
+    assert_eq!(status(&get(at_a, "/").await), "503");
+    assert!(get(at_b, "/").await.contains("\"name\": \"c\""));
+
+    // From one address to all and back: each holds the port against the other.
+    for addresses in [vec![ALL, ALL6], vec![LOCALHOST]] {
+        let unanswered = service_health.update(vec![check("a", a, 1)], &addresses).await;
+        assert!(unanswered.is_empty(), "{unanswered:?}");
+        assert_eq!(status(&get(at_a, "/").await), "200");
+        assert!(TcpStream::connect(at_b).await.is_err(), "closed");
+    }
+    assert!(service_health.update(Vec::new(), &[LOCALHOST]).await.is_empty());
+    assert!(TcpStream::connect(at_a).await.is_err(), "closed");
+}
+
+#[tokio::test]
+async fn a_request_after_the_service_has_gone_is_told_so() {
+    let mut service_health = ServiceHealth::new(healthy());
+    let port = free_port().await;
+    service_health.update(vec![check("web", port, 1)], &[LOCALHOST]).await;
+    // Two of them, as only an answer to the second shows that the first has been accepted.
+    let mut stream = TcpStream::connect((LOCALHOST, port)).await.unwrap();
+    assert_eq!(status(&get((LOCALHOST, port).into(), "/").await), "200");
+    service_health.update(Vec::new(), &[LOCALHOST]).await;
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    assert_eq!(status(&response), "404", "{response}");
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_told_and_tried_again() {
+    let mut service_health = ServiceHealth::new(healthy());
+    let holder = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
+    let address = holder.local_addr().unwrap();
+    let wanted = || vec![check("web", address.port(), 1)];
+    let unanswered = service_health.update(wanted(), &[LOCALHOST]).await;
+    let told: Vec<_> = unanswered.iter().map(|of| (of.name.as_str(), of.address)).collect();
+    assert_eq!(told, [("web", address)]);
+    drop(holder);
+    assert!(service_health.update(wanted(), &[LOCALHOST]).await.is_empty());
+    assert_eq!(status(&get(address, "/").await), "200");
+}
+
+#[tokio::test]
+async fn two_services_with_one_port() {
+    let mut service_health = ServiceHealth::new(healthy());
+    let port = free_port().await;
+    let wanted = vec![check("b", port, 1), check("a", port, 1)];
+    let unanswered = service_health.update(wanted, &[LOCALHOST]).await;
+    let told: Vec<_> =
+        unanswered.iter().map(|of| (of.name.as_str(), of.error.to_string())).collect();
+    assert_eq!(told, [("b", "the port is that of shop/a".to_owned())]);
+    assert!(get((LOCALHOST, port).into(), "/").await.contains("\"name\": \"a\""));
+}

@@ -1,0 +1,231 @@
+//! Watches the API server, as kube-proxy does: the same selectors, bookmarks, and new attempts
+//! with growing, jittered pauses.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant, SystemTime};
+
+use futures::StreamExt;
+use kube::runtime::watcher::{self, Config, DefaultBackoff, Error, Event};
+use kube::runtime::{WatchStreamExt, watcher as start};
+use kube::{Api, Client};
+use rulegen_model::{Kind, Object, ObjectKey, StoreEvent};
+
+use super::Sink;
+use super::object::{ApiObject, EndpointSlices, Nodes, ServiceCidrs, Services, Watched};
+use crate::input::{Input, Told};
+
+/// How many objects a page of a list has: enough that a large cluster takes few requests, few
+/// enough that a page is small in memory.
+const PAGE: u32 = 500;
+
+/// How long until a cluster is asked again for a kind that it did not have.
+const ABSENCE: Duration = Duration::from_secs(300);
+
+/// How often watching began anew, by kind: what metrics tell.
+pub(crate) trait Watches: Clone + Send + Sync + 'static {
+    /// A watch failed.
+    fn restarted(&self, kind: Kind);
+}
+
+/// Watches everything until the one who is told is gone.
+pub(crate) async fn watch(client: Client, node: String, sink: Sink, tally: impl Watches) {
+    let services = Config::default()
+        .labels("!service.kubernetes.io/service-proxy-name")
+        .fields("spec.clusterIP!=None");
+    let slices = Config::default().labels("!service.kubernetes.io/headless");
+    let own = Config::default().fields(&format!("metadata.name={node}"));
+    tokio::join!(
+        watch_kind::<Services>(&client, services, &sink, &tally),
+        watch_kind::<EndpointSlices>(&client, slices, &sink, &tally),
+        watch_kind::<Nodes>(&client, own, &sink, &tally),
+        watch_kind::<ServiceCidrs>(&client, Config::default(), &sink, &tally),
+    );
+}
+
+async fn watch_kind<W: Watched>(
+    client: &Client,
+    config: Config,
+    sink: &Sink,
+    tally: &impl Watches,
+) {
+    let api: Api<ApiObject<W>> = Api::all(client.clone());
+    let config = config.page_size(PAGE);
+    let mut teller = Teller { sink, versions: Versions::default() };
+    // One for all attempts: what grows is the pause between two failures of whichever kind.
+    let mut trouble = Trouble::default();
+    loop {
+        let stream = start(api.clone(), config.clone()).backoff(DefaultBackoff::default());
+        let mut stream = Box::pin(stream);
+        let pause = loop {
+            match stream.next().await {
+                Some(Ok(event)) => {
+                    trouble.over(W::KIND);
+                    if teller.tell(event).is_none() {
+                        return;
+                    }
+                }
+                Some(Err(error)) if W::KIND == Kind::ServiceCidr && is_absence(&error) => {
+                    tracing::info!(
+                        "the cluster has no ServiceCIDRs, or does not show them: cluster IPs that no Service has are not refused"
+                    );
+                    let none = Told::now(Input::Object(StoreEvent::ListBegan(W::KIND)));
+                    let end = Told::now(Input::Object(StoreEvent::ListEnded(W::KIND)));
+                    if sink.send(none).and_then(|()| sink.send(end)).is_err() {
+                        return;
+                    }
+                    break ABSENCE;
+                }
+                Some(Err(error)) => {
+                    tally.restarted(W::KIND);
+                    trouble.tell(W::KIND, &error);
+                    if needs_list(&error) {
+                        break Duration::from_secs(1);
+                    }
+                }
+                None => break Duration::from_secs(1),
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Whether only a new list can tell what there is: a line that is no event may have hidden one,
+/// and a version that is too old stays so.
+fn needs_list(error: &watcher::Error) -> bool {
+    match error {
+        Error::WatchFailed(kube::Error::SerdeError(_)) => true,
+        Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 410,
+        _ => false,
+    }
+}
+
+/// Whether a cluster does not have a kind, or a role written for older clusters does not show it.
+fn is_absence(error: &watcher::Error) -> bool {
+    let (Error::InitialListFailed(error) | Error::WatchStartFailed(error)) = error else {
+        return false;
+    };
+    matches!(error, kube::Error::Api(status) if status.code == 404 || status.code == 403)
+}
+
+/// Tells of a failure once, not with every attempt.
+#[derive(Default)]
+struct Trouble {
+    since: Option<Instant>,
+    last: String,
+}
+
+impl Trouble {
+    fn tell(&mut self, kind: Kind, error: &watcher::Error) {
+        let message = with_causes(error);
+        self.since.get_or_insert_with(Instant::now);
+        if message == self.last {
+            tracing::debug!(kind = kind.name(), error = message, "the watch failed again");
+            return;
+        }
+        tracing::warn!(
+            kind = kind.name(),
+            error = message,
+            "the watch failed and is tried again; the rules stay as they are"
+        );
+        self.last = message;
+    }
+
+    fn over(&mut self, kind: Kind) {
+        if let Some(since) = self.since.take() {
+            let seconds = since.elapsed().as_secs();
+            tracing::info!(kind = kind.name(), seconds, "the watch works again");
+            self.last.clear();
+        }
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Hands events on, but for those that are older than what was told before.
+struct Teller<'a> {
+    sink: &'a Sink,
+    versions: Versions,
+}
+
+impl Teller<'_> {
+    /// `None` once nobody listens.
+    fn tell<W: Watched>(&mut self, event: Event<ApiObject<W>>) -> Option<()> {
+        match event {
+            Event::Init => {
+                self.versions = Versions::default();
+                self.send(Input::Object(StoreEvent::ListBegan(W::KIND)))
+            }
+            Event::InitDone => self.send(Input::Object(StoreEvent::ListEnded(W::KIND))),
+            Event::InitApply(object) | Event::Apply(object) => {
+                if self.versions.is_newer(&object.key(), object.version()) {
+                    self.put(object)?;
+                }
+                Some(())
+            }
+            Event::Delete(object) => {
+                let key = object.key();
+                if self.versions.is_newer(&key, object.version()) {
+                    self.send(Input::Object(StoreEvent::Gone(W::KIND, key)))?;
+                }
+                Some(())
+            }
+        }
+    }
+
+    fn put<W: Watched>(&self, object: ApiObject<W>) -> Option<()> {
+        let key = object.key();
+        match object.object {
+            Ok(mut object) => {
+                if let Some(time) = trigger_time(&mut object) {
+                    self.send(Input::Triggered(time))?;
+                }
+                self.send(Input::Object(StoreEvent::Put(Box::new(object))))
+            }
+            Err(problem) => {
+                self.send(Input::Problem(problem))?;
+                self.send(Input::Object(StoreEvent::Gone(W::KIND, key)))
+            }
+        }
+    }
+
+    fn send(&self, input: Input) -> Option<()> {
+        self.sink.send(Told::now(input)).ok()
+    }
+}
+
+/// When what a slice tells began. It is told once and then not kept.
+pub(super) fn trigger_time(object: &mut Object) -> Option<SystemTime> {
+    let Object::EndpointSlice(slice) = object else { return None };
+    let time = slice.metadata.annotations.last_change_trigger_time.take()?;
+    time.parse::<jiff::Timestamp>().ok().map(SystemTime::from)
+}
+
+/// The newest version of each object that was told of, by a hash of its name: a proxy between us
+/// and the server that repeats what it has would otherwise bring back what is gone.
+#[derive(Default)]
+struct Versions {
+    hasher: RandomState,
+    newest: HashMap<u64, u64>,
+}
+
+impl Versions {
+    fn is_newer(&mut self, key: &ObjectKey, version: Option<u64>) -> bool {
+        let Some(version) = version else { return true };
+        let newest = self.newest.entry(self.hasher.hash_one(key)).or_default();
+        let is_newer = version > *newest;
+        *newest = version.max(*newest);
+        is_newer
+    }
+}

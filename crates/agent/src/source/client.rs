@@ -1,0 +1,63 @@
+//! Credentials and the way to the API server.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+/// How the API server is reached.
+#[derive(Debug, Clone, Default)]
+pub struct ApiOptions {
+    /// A kubeconfig; `KUBECONFIG`, `~/.kube/config` or the pod's own credentials if there is none.
+    pub kubeconfig: Option<PathBuf>,
+    /// Which context of it.
+    pub context: Option<String>,
+    /// The server's address, whatever the kubeconfig says.
+    pub master: Option<String>,
+}
+
+/// A server that does not take a connection in this time is tried again.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A client for the API server. Nothing is asked of it yet.
+///
+/// # Errors
+/// What is wrong with the credentials.
+pub(crate) async fn connect(options: &ApiOptions) -> Result<Client> {
+    let mut config = config(options).await?;
+    if let Some(master) = &options.master {
+        config.cluster_url = master.parse().with_context(|| {
+            format!("--master: {master:?} is no URL such as https://10.0.0.1:6443")
+        })?;
+    }
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    // Who watches tries again, and tells of it.
+    config.default_retry = false;
+    Client::try_from(config).context("the client for the API server cannot be made")
+}
+
+async fn config(options: &ApiOptions) -> Result<Config> {
+    let context = KubeConfigOptions { context: options.context.clone(), ..Default::default() };
+    if let Some(path) = &options.kubeconfig {
+        let file = path.display();
+        let kubeconfig = Kubeconfig::read_from(path)
+            .with_context(|| format!("--kubeconfig: {file} cannot be read"))?;
+        return Config::from_custom_kubeconfig(kubeconfig, &context)
+            .await
+            .with_context(|| format!("--kubeconfig: {file} cannot be used"));
+    }
+    if let (Some(master), None) = (&options.master, std::env::var_os("KUBECONFIG")) {
+        let url = master.parse().with_context(|| {
+            format!("--master: {master:?} is no URL such as https://10.0.0.1:6443")
+        })?;
+        return Ok(Config::incluster().unwrap_or_else(|_| Config::new(url)));
+    }
+    if options.context.is_some() {
+        return Config::from_kubeconfig(&context).await.context("the kubeconfig cannot be used");
+    }
+    Config::infer().await.context(
+        "there are no credentials for the API server: give --kubeconfig, set KUBECONFIG, or run in a pod with a service account",
+    )
+}

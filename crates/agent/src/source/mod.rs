@@ -1,0 +1,29 @@
+//! Where objects come from: the API server, or a folder of manifests.
+
+pub(crate) mod api;
+mod client;
+mod folder;
+mod object;
+
+use std::path::PathBuf;
+use std::sync::mpsc::Sender;
+
+use crate::input::Told;
+
+pub(crate) use api::watch as watch_api;
+pub use client::ApiOptions;
+pub(crate) use client::connect;
+pub use folder::ReadFolder;
+pub(crate) use folder::watch as watch_folder;
+
+/// Where objects come from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// The API server.
+    Api(ApiOptions),
+    /// Manifests in a folder.
+    Folder(PathBuf),
+}
+
+/// What takes inputs. It is gone when the agent ends, and then nobody needs them.
+pub(crate) type Sink = Sender<Told>;

@@ -1,0 +1,94 @@
+//! Sums over all service ports that follow their changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use rulegen_model::{Endpoint, IpFamily, ServiceChange, ServicePort, TrafficPolicy};
+
+use crate::report::NoLocalEndpoints;
+use crate::service_health::ServiceCheck;
+
+/// What is counted of one family.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) services: usize,
+    pub(crate) endpoints: usize,
+    pub(crate) no_local_endpoints: NoLocalEndpoints,
+}
+
+/// The sums, and who is asked for its health by load balancers.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    counts: BTreeMap<IpFamily, Counts>,
+    checks: BTreeMap<(String, String), ServiceCheck>,
+}
+
+impl Tally {
+    pub(crate) fn follow(&mut self, change: &ServiceChange) {
+        for port in &change.before {
+            let counts = self.counts.entry(IpFamily::of(port.cluster_ip)).or_default();
+            let of_port = count(port);
+            counts.services = counts.services.saturating_sub(of_port.services);
+            counts.endpoints = counts.endpoints.saturating_sub(of_port.endpoints);
+            let (sum, less) = (&mut counts.no_local_endpoints, of_port.no_local_endpoints);
+            sum.internal = sum.internal.saturating_sub(less.internal);
+            sum.external = sum.external.saturating_sub(less.external);
+        }
+        for port in &change.after {
+            let counts = self.counts.entry(IpFamily::of(port.cluster_ip)).or_default();
+            let of_port = count(port);
+            counts.services += of_port.services;
+            counts.endpoints += of_port.endpoints;
+            counts.no_local_endpoints.internal += of_port.no_local_endpoints.internal;
+            counts.no_local_endpoints.external += of_port.no_local_endpoints.external;
+        }
+        if let Some(port) = change.before.first().or(change.after.first()) {
+            let name = (port.name.namespace.to_string(), port.name.service.to_string());
+            match check(&change.after) {
+                Some(check) => self.checks.insert(name, check),
+                None => self.checks.remove(&name),
+            };
+        }
+    }
+
+    pub(crate) fn of(&self, family: IpFamily) -> Counts {
+        self.counts.get(&family).copied().unwrap_or_default()
+    }
+
+    /// Services whose load balancers ask for endpoints on this node.
+    pub(crate) fn checks(&self) -> Vec<ServiceCheck> {
+        self.checks.values().cloned().collect()
+    }
+}
+
+fn count(port: &ServicePort) -> Counts {
+    let is_usable =
+        |endpoint: &&Endpoint| endpoint.ready || (endpoint.serving && endpoint.terminating);
+    let mut usable = port.endpoints.iter().filter(is_usable).peekable();
+    let lacks_local = usable.peek().is_some() && usable.all(|endpoint| !endpoint.local);
+    let lacks = |policy| usize::from(lacks_local && policy == TrafficPolicy::Local);
+    let external = if port.externally_accessible() { lacks(port.external_policy) } else { 0 };
+    Counts {
+        services: 1,
+        endpoints: port.endpoints.len(),
+        no_local_endpoints: NoLocalEndpoints { internal: lacks(port.internal_policy), external },
+    }
+}
+
+fn check(ports: &[ServicePort]) -> Option<ServiceCheck> {
+    let (port, number) = ports.iter().find_map(|p| Some((p, p.health_check_node_port?)))?;
+    // A pod with an address of each family is one endpoint.
+    let ready_here = |family| {
+        let of_family = ports.iter().filter(|port| IpFamily::of(port.cluster_ip) == family);
+        let endpoints = of_family.flat_map(|port| &port.endpoints);
+        let here = endpoints.filter(|endpoint| endpoint.local && endpoint.ready);
+        here.map(|endpoint| endpoint.address.ip()).collect::<BTreeSet<IpAddr>>().len()
+    };
+    let ready = IpFamily::BOTH.into_iter().map(ready_here).max();
+    Some(ServiceCheck {
+        namespace: port.name.namespace.to_string(),
+        name: port.name.service.to_string(),
+        port: number,
+        local_ready_endpoints: ready.unwrap_or_default(),
+    })
+}

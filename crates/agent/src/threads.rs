@@ -1,0 +1,81 @@
+//! Threads that wait for the kernel, one each, and tell the reconciler.
+
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rulegen_kernel::addresses::AddressWatcher;
+use rulegen_kernel::nftables::{Event, Watcher};
+use rulegen_ruleset::Family;
+use rulegen_ruleset::nftables::Name;
+
+use crate::input::{Input, Told};
+use crate::source::Sink;
+
+/// Starts a thread that ends with the process.
+pub(crate) fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    let thread = thread::Builder::new().name(name.to_owned());
+    thread.spawn(work).with_context(|| format!("the thread {name} cannot be started"))?;
+    Ok(())
+}
+
+/// Tells of each commit to the ruleset that may concern the tables. From its return on nothing is
+/// missed.
+///
+/// # Errors
+/// The kernel cannot be watched.
+pub(crate) fn watch_rules(tables: &[(Family, Name)], sink: Sink) -> Result<()> {
+    let mut watcher = Watcher::open(tables, Watcher::ROOM)?;
+    let tables = tables.to_vec();
+    start("rules", move || {
+        loop {
+            let events = match watcher.next(None) {
+                Ok(events) => events,
+                Err(error) => {
+                    tracing::warn!(%error, "the kernel cannot be watched: it is tried again");
+                    thread::sleep(Duration::from_secs(1));
+                    if let Ok(anew) = Watcher::open(&tables, Watcher::ROOM) {
+                        watcher = anew;
+                    }
+                    vec![Event::Lost]
+                }
+            };
+            if sink.send(Told::now(Input::Rules(events))).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// Tells when an address of this machine comes or goes.
+///
+/// # Errors
+/// The kernel cannot be watched.
+pub(crate) fn watch_addresses(sink: Sink) -> Result<()> {
+    let mut watcher = AddressWatcher::open().context("addresses cannot be watched")?;
+    start("addresses", move || {
+        loop {
+            match watcher.next(None) {
+                Ok(true) => {
+                    if sink.send(Told::now(Input::Addresses)).is_err() {
+                        return;
+                    }
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "addresses cannot be watched any more");
+                    return;
+                }
+            }
+        }
+    })
+}
+
+/// Does again what failed, each second, until it is done.
+pub(crate) fn persist(what: &str, mut work: impl FnMut() -> io::Result<()>) {
+    while let Err(error) = work() {
+        tracing::warn!(%error, "{what}: it is tried again");
+        thread::sleep(Duration::from_secs(1));
+    }
+}
