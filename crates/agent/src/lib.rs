@@ -11,6 +11,7 @@
 
 mod backend;
 mod complaints;
+mod conntrack;
 mod drift;
 mod events;
 pub mod health;

@@ -22,7 +22,7 @@ pub use build::Build;
 pub use checks::Check;
 pub use connections::ServiceConnections;
 
-use crate::report::{Changes, SyncReport};
+use crate::report::{Changes, ConntrackReport, Phase, SyncReport};
 use checks::Checks;
 use connections::Connections;
 use kube_proxy::KubeProxy;
@@ -77,6 +77,12 @@ impl Metrics {
                 endpoints: pending.endpoints.saturating_sub(report.changes.endpoints),
             });
         }
+    }
+
+    /// Stale flows of a family were forgotten.
+    pub fn cleaned(&self, family: IpFamily, report: ConntrackReport) {
+        self.kube_proxy.cleaned(family, report);
+        self.own.phase(Phase::Conntrack, report.took);
     }
 
     /// A program changed our rules; its name as in /proc/pid/comm.

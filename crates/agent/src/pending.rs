@@ -2,8 +2,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use rulegen_model::ServiceChange;
-
 /// Everything that came since the last sync that succeeded: a failed one loses nothing of it.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
@@ -13,8 +11,6 @@ pub(crate) struct Pending {
     pub(crate) slices: usize,
     /// When what they tell began, by the cluster's clock.
     triggers: Vec<SystemTime>,
-    /// What became of service ports, for what is done after the rules are in.
-    pub(crate) changes: Vec<ServiceChange>,
 }
 
 /// More samples than that of one sync say nothing new.

@@ -14,6 +14,7 @@ use rulegen_model::{Changes, Host, IpFamily, Kind, NodeState, Problem, Store, St
 
 use crate::backend::{Backend, Outcome};
 use crate::complaints::{Complaints, log};
+use crate::conntrack::Cleaning;
 use crate::input::{Input, Told};
 use crate::pace::Pace;
 use crate::pending::Pending;
@@ -28,6 +29,7 @@ pub(crate) type ReadHost = fn() -> Host;
 pub(crate) struct Reconciler {
     pub(crate) store: Store,
     pub(crate) backend: Box<dyn Backend>,
+    pub(crate) cleaning: Cleaning,
     pub(crate) families: Vec<IpFamily>,
     pub(crate) pace: Pace,
     pub(crate) telemetry: Telemetry,
@@ -156,18 +158,21 @@ impl Reconciler {
     }
 
     fn sync(&mut self) {
-        let (began, gathered) = (Instant::now(), Instant::now());
+        let began = Instant::now();
         let changes = self.store.changes();
         let gathering = began.elapsed();
         changes.services.iter().for_each(|change| self.state.tally.follow(change));
         let mut outcome = self.backend.sync(&self.store, &changes);
         outcome.phases.insert(0, (report::Phase::Gather, gathering));
-        self.state.pending.changes.extend(changes.services.iter().cloned());
+        self.cleaning.follow(&changes);
+        if outcome.written.is_ok() {
+            self.cleaning.begin(&self.store, &self.families);
+        }
         self.pace.done(Instant::now(), outcome.written.is_ok());
-        self.tell(&changes, outcome, began, gathered);
+        self.tell(&changes, outcome, began);
     }
 
-    fn tell(&mut self, changes: &Changes, outcome: Outcome, began: Instant, gathered: Instant) {
+    fn tell(&mut self, changes: &Changes, outcome: Outcome, began: Instant) {
         let finished = SystemTime::now();
         let (written, error) = match outcome.written {
             Ok(written) => (written, None),
@@ -201,7 +206,7 @@ impl Reconciler {
                 self.telemetry.repaired();
             }
         }
-        self.telemetry.synced(&report, &self.state.tally, gathered);
+        self.telemetry.synced(&report, &self.state.tally, began);
     }
 
     fn log(&mut self, report: &SyncReport, changes: &Changes, summary: &[String]) {

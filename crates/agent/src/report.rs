@@ -36,8 +36,6 @@ pub struct FamilyReport {
     /// `endpoints.kubernetes.io/last-change-trigger-time` tells, to the end of the sync; one for
     /// each change.
     pub latencies: Vec<Duration>,
-    /// The cleaning of connection tracking; none if it was not cleaned.
-    pub conntrack: Option<ConntrackReport>,
     /// Services without an endpoint on this node, by the policy that wants one there.
     pub no_local_endpoints: NoLocalEndpoints,
     /// Rules by table, if there are tables of iptables.
@@ -50,14 +48,13 @@ impl FamilyReport {
         Self {
             family,
             latencies: Vec::new(),
-            conntrack: None,
             no_local_endpoints: NoLocalEndpoints::default(),
             iptables: None,
         }
     }
 }
 
-/// What the cleaning of connection tracking did.
+/// What the cleaning of connection tracking did, which follows a sync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConntrackReport {
     /// How long it took.

@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backend::{Backend, Nftables};
+use crate::conntrack::Cleaning;
 use crate::events::{self, Notice, Notices};
 use crate::health::{Health, SharedHealth};
 use crate::input::{Input, Told};
@@ -42,6 +43,7 @@ pub fn run(options: Options) -> Result<()> {
     let reconciler = Reconciler {
         store: Store::new(options.config.clone(), (options.read_host)()),
         backend,
+        cleaning: Cleaning::start(options.tcp_reset_removed, Arc::clone(&telemetry.metrics))?,
         families: options.families.clone(),
         pace: Pace::new(options.min_sync_period),
         telemetry: telemetry.clone(),

@@ -18,6 +18,6 @@ mod words;
 
 pub use plan::{
     External, ExternalAddress, Firewall, Internal, Masquerade, NodePortsAt, Outcome, Plan,
-    PodTraffic, Refusal, ServicePlan, plan, plan_service,
+    PodTraffic, Refusal, ServicePlan, node_ports_at, plan, plan_service,
 };
 pub use words::family;

@@ -176,7 +176,7 @@ pub struct Firewall {
 pub fn plan(snapshot: &Snapshot, config: &ProxyConfig, family: IpFamily) -> Plan {
     let ports = snapshot.service_ports(family);
     let node = &snapshot.node;
-    let (node_ports_at, localhost) = node_ports_at(node, config, family);
+    let (node_ports_at, localhost) = open_node_ports(node, config, family);
     let pod_traffic = pod_traffic(node, config, family);
     let endpoints: usize = ports.iter().map(|port| port.endpoints.len()).sum();
     Plan {
@@ -198,6 +198,11 @@ pub fn plan(snapshot: &Snapshot, config: &ProxyConfig, family: IpFamily) -> Plan
     }
 }
 
+/// Where node ports of a family are open.
+pub fn node_ports_at(node: &Node, config: &ProxyConfig, family: IpFamily) -> NodePortsAt {
+    open_node_ports(node, config, family).0
+}
+
 fn pod_traffic(node: &Node, config: &ProxyConfig, family: IpFamily) -> Option<PodTraffic> {
     match config.detect_local_mode {
         DetectLocalMode::ClusterCidr => {
@@ -216,7 +221,7 @@ fn pod_traffic(node: &Node, config: &ProxyConfig, family: IpFamily) -> Option<Po
 
 /// Where node ports are open, and whether that includes loopback. IPv6 has no route_localnet,
 /// and the nftables mode does not ask for it, so there they never are open at loopback.
-fn node_ports_at(node: &Node, config: &ProxyConfig, family: IpFamily) -> (NodePortsAt, bool) {
+fn open_node_ports(node: &Node, config: &ProxyConfig, family: IpFamily) -> (NodePortsAt, bool) {
     let addresses = node.addresses(family);
     let networks: Vec<IpNet> = match &config.node_port_addresses {
         NodePortAddresses::Unset if config.mode == ProxyMode::Iptables => Vec::new(),

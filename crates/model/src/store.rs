@@ -268,6 +268,14 @@ impl Store {
         &self.config
     }
 
+    /// Networks that cluster IPs of a family are taken from, ordered; none overlaps another.
+    pub fn service_cidrs(&self, family: IpFamily) -> Vec<IpNet> {
+        let networks: Vec<IpNet> = self.service_cidrs.values().flatten().copied().collect();
+        let mut networks = IpNet::aggregate(&networks);
+        networks.retain(|network| IpFamily::of_network(*network) == family);
+        networks
+    }
+
     /// All service ports, as last told by [`Store::changes`].
     pub fn service_ports(&self) -> impl Iterator<Item = &ServicePort> {
         self.services.values().flat_map(|known| &known.ports)
@@ -296,10 +304,9 @@ impl Store {
             ports.sort_by(|a, b| a.name.cmp(&b.name));
             ports
         };
-        let networks: Vec<IpNet> = self.service_cidrs.values().flatten().copied().collect();
         Snapshot {
             node: self.node.clone(),
-            service_cidrs: IpNet::aggregate(&networks),
+            service_cidrs: IpFamily::BOTH.map(|family| self.service_cidrs(family)).concat(),
             ipv4: of_family(IpFamily::Ipv4),
             ipv6: of_family(IpFamily::Ipv6),
         }

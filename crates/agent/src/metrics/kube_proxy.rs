@@ -4,10 +4,10 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, Result};
-use rulegen_model::ProxyMode;
+use rulegen_model::{IpFamily, ProxyMode};
 
 use super::register::{PerFamily, Register, count, gauge};
-use crate::report::{Changes, FamilyReport, IptablesReport, SyncReport};
+use crate::report::{Changes, ConntrackReport, FamilyReport, IptablesReport, SyncReport};
 
 /// Those of both modes.
 pub(super) struct KubeProxy {
@@ -144,20 +144,21 @@ impl KubeProxy {
         }
     }
 
+    pub(super) fn cleaned(&self, family: IpFamily, report: ConntrackReport) {
+        if let (Some(histogram), Some(deleted)) =
+            (self.conntrack_sync.get(family), self.conntrack_deleted.get(family))
+        {
+            histogram.observe(report.took.as_secs_f64());
+            deleted.inc_by(count(report.deleted));
+        }
+    }
+
     fn succeeded(&self, of: &FamilyReport, at: SystemTime) {
         if let Some(time) = self.last_synced.get(of.family) {
             time.set(seconds_since_1970(at));
         }
         if let Some(histogram) = self.network_programming.get(of.family) {
             of.latencies.iter().for_each(|latency| histogram.observe(latency.as_secs_f64()));
-        }
-        if let (Some(conntrack), Some(histogram), Some(deleted)) = (
-            of.conntrack,
-            self.conntrack_sync.get(of.family),
-            self.conntrack_deleted.get(of.family),
-        ) {
-            histogram.observe(conntrack.took.as_secs_f64());
-            deleted.inc_by(count(conntrack.deleted));
         }
         if let Some([internal, external]) = self.no_local_endpoints.get(of.family) {
             internal.set(gauge(of.no_local_endpoints.internal));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Result};
 use rulegen_model::{IpFamily, Kind};
@@ -77,16 +78,18 @@ impl Own {
     }
 
     pub(super) fn synced(&self, report: &SyncReport) {
-        for (phase, took) in &report.phases {
-            if let Ok(histogram) = self.phases.get_metric_with_label_values(&[phase.name()]) {
-                histogram.observe(took.as_secs_f64());
-            }
-        }
+        report.phases.iter().for_each(|(phase, took)| self.phase(*phase, *took));
         if report.error.is_none() {
             for (name, number) in operations(&report.operations) {
                 add(&self.operations, name, count(number));
             }
             self.written_bytes.inc_by(count(report.bytes));
+        }
+    }
+
+    pub(super) fn phase(&self, phase: Phase, took: Duration) {
+        if let Ok(histogram) = self.phases.get_metric_with_label_values(&[phase.name()]) {
+            histogram.observe(took.as_secs_f64());
         }
     }
 

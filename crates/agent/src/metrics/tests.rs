@@ -127,7 +127,6 @@ fn buckets_are_kube_proxys() {
 fn report() -> SyncReport {
     let ipv4 = FamilyReport {
         latencies: vec![Duration::from_millis(300), Duration::from_millis(700)],
-        conntrack: Some(ConntrackReport { took: Duration::from_millis(3), deleted: 7 }),
         no_local_endpoints: NoLocalEndpoints { internal: 2, external: 3 },
         iptables: Some(IptablesReport {
             filter: IptablesRules { total: 10, written: 1 },
@@ -156,6 +155,8 @@ fn a_sync_that_succeeds() {
     let metrics = metrics(ProxyMode::Iptables, &IpFamily::BOTH);
     metrics.queued(Changes { services: 1, endpoints: 5 }, UNIX_EPOCH + Duration::from_secs(9));
     metrics.synced(&report());
+    let cleaned = ConntrackReport { took: Duration::from_millis(3), deleted: 7 };
+    metrics.cleaned(IpFamily::Ipv4, cleaned);
     assert_lines(
         &metrics,
         &[

@@ -1,0 +1,183 @@
+//! Has the kernel forget flows that go on where the rules no longer lead.
+//!
+//! A table of flows may be large and its list long, so a thread of its own does it, after the rules
+//! are in. What it fails at it tries again, with all that came meanwhile.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use ipnet::IpNet;
+use rulegen_compiler::conntrack::{Context, Frontend, Judge, Past, concerns, frontends};
+use rulegen_compiler::{NodePortsAt, family as family_of, node_ports_at};
+use rulegen_kernel::conntrack::{Conntrack, Error};
+use rulegen_model::{Changes, IpFamily, ServicePort, Store};
+use rulegen_ruleset::Flow;
+
+use crate::metrics::Metrics;
+use crate::report::ConntrackReport;
+use crate::threads;
+
+/// What has changed for flows, and the way to the thread that cleans.
+pub(crate) struct Cleaning {
+    jobs: Sender<Vec<Job>>,
+    resets_removed_tcp: bool,
+    /// Frontends of Services that changed or went since the last job.
+    changed: HashSet<Frontend>,
+    is_needed: bool,
+}
+
+/// What the rules of a family are now.
+struct Job {
+    family: IpFamily,
+    ports: Vec<ServicePort>,
+    changed: HashSet<Frontend>,
+    node_ports_at: NodePortsAt,
+    local_addresses: Vec<std::net::IpAddr>,
+    service_cidrs: Vec<IpNet>,
+}
+
+/// How long until what failed is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+impl Cleaning {
+    /// Starts the thread, in the network namespace of the one that calls.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub(crate) fn start(resets_removed_tcp: bool, metrics: Arc<Metrics>) -> Result<Self> {
+        let (jobs, todo) = mpsc::channel();
+        let cleaner = Cleaner {
+            metrics,
+            resets_removed_tcp,
+            waiting: BTreeMap::new(),
+            known: HashSet::new(),
+        };
+        threads::start("conntrack", move || cleaner.run(&todo))?;
+        Ok(Self { jobs, resets_removed_tcp, changed: HashSet::new(), is_needed: false })
+    }
+
+    /// Takes in what a sync is about to write.
+    pub(crate) fn follow(&mut self, changes: &Changes) {
+        self.is_needed |= changes.whole;
+        for change in &changes.services {
+            let is_concerned = |port: &&ServicePort| concerns(port, self.resets_removed_tcp);
+            let before = change.before.iter().filter(is_concerned);
+            self.changed.extend(before.flat_map(frontends));
+            self.is_needed |= change.before.iter().chain(&change.after).any(|p| is_concerned(&p));
+        }
+    }
+
+    /// The rules are in: now flows may go that they would not lead there.
+    pub(crate) fn begin(&mut self, store: &Store, families: &[IpFamily]) {
+        if !std::mem::take(&mut self.is_needed) {
+            return;
+        }
+        let changed = std::mem::take(&mut self.changed);
+        let jobs = families.iter().map(|family| self.job(store, *family, &changed)).collect();
+        // A kernel without ctnetlink has no flows either, and its thread has ended.
+        let _ = self.jobs.send(jobs);
+    }
+
+    fn job(&self, store: &Store, family: IpFamily, changed: &HashSet<Frontend>) -> Job {
+        let is_concerned = |port: &&ServicePort| {
+            IpFamily::of(port.cluster_ip) == family && concerns(port, self.resets_removed_tcp)
+        };
+        Job {
+            family,
+            ports: store.service_ports().filter(is_concerned).cloned().collect(),
+            changed: changed.clone(),
+            node_ports_at: node_ports_at(store.node(), store.config(), family),
+            local_addresses: store.node().addresses(family).local.clone(),
+            service_cidrs: store.service_cidrs(family),
+        }
+    }
+}
+
+/// The thread's own.
+struct Cleaner {
+    metrics: Arc<Metrics>,
+    resets_removed_tcp: bool,
+    /// What is to be done, and was not done with success yet.
+    waiting: BTreeMap<IpFamily, Job>,
+    /// Families that were cleaned once: before that, anything may have been left behind.
+    known: HashSet<IpFamily>,
+}
+
+impl Cleaner {
+    fn run(mut self, todo: &Receiver<Vec<Job>>) {
+        loop {
+            let patience = if self.waiting.is_empty() { Duration::MAX } else { PAUSE };
+            match todo.recv_timeout(patience) {
+                Ok(jobs) => self.take(jobs),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            todo.try_iter().for_each(|jobs| self.take(jobs));
+            let families: Vec<IpFamily> = self.waiting.keys().copied().collect();
+            for family in families {
+                match self.clean(family) {
+                    Ok(()) => {}
+                    Err(error) if error.is_absence() => {
+                        return tracing::info!(
+                            "this kernel does not tell of flows: none is cleaned"
+                        );
+                    }
+                    Err(error) => tracing::warn!(%error, "flows are not cleaned yet"),
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, jobs: Vec<Job>) {
+        for mut job in jobs {
+            if let Some(earlier) = self.waiting.remove(&job.family) {
+                job.changed.extend(earlier.changed);
+            }
+            self.waiting.insert(job.family, job);
+        }
+    }
+
+    fn clean(&mut self, family: IpFamily) -> Result<(), Error> {
+        let Some(job) = self.waiting.get(&family) else { return Ok(()) };
+        let begun = Instant::now();
+        let past = match self.known.contains(&family) {
+            true => Past::Vanished(job.changed.clone()),
+            false => Past::Unknown,
+        };
+        let context = Context {
+            node_ports_at: &job.node_ports_at,
+            local_addresses: &job.local_addresses,
+            service_cidrs: &job.service_cidrs,
+            resets_removed_tcp: self.resets_removed_tcp,
+        };
+        let deleted = forget_stale(&Judge::new(&job.ports, past, &context), family)?;
+        self.waiting.remove(&family);
+        self.known.insert(family);
+        let report = ConntrackReport { took: begun.elapsed(), deleted };
+        self.metrics.cleaned(family, report);
+        if deleted > 0 {
+            tracing::info!(family = family.api_name(), flows = deleted, "forgot stale flows");
+        }
+        Ok(())
+    }
+}
+
+fn forget_stale(judge: &Judge, family: IpFamily) -> Result<usize, Error> {
+    let mut kernel = Conntrack::open()?;
+    let mut stale: Vec<Flow> = Vec::new();
+    for protocol in judge.protocols() {
+        kernel.for_each(family_of(family), protocol, |flow| {
+            if judge.is_stale(&flow) {
+                stale.push(flow);
+            }
+        })?;
+    }
+    let mut deleted = 0;
+    for flow in &stale {
+        deleted += usize::from(kernel.delete(flow)?);
+    }
+    Ok(deleted)
+}
