@@ -11,6 +11,10 @@
     reason = "a program for people who measure; it stops where it cannot go on"
 )]
 
+mod agent;
+#[allow(dead_code, unreachable_pub, clippy::expect_used, reason = "it is made for tests")]
+#[path = "../../tests/agent/api_server/mod.rs"]
+mod api_server;
 mod cluster;
 mod iptables;
 mod namespace;
@@ -31,12 +35,15 @@ fn main() {
     let options: Vec<String> =
         std::env::args().skip(1).filter(|option| option != "--bench").collect();
     let is_json = options.iter().any(|option| option == "--json");
+    let sizes: Vec<usize> = options.iter().filter_map(|option| option.parse().ok()).collect();
+    let sizes = if sizes.is_empty() { vec![1_000, 10_000, 50_000] } else { sizes };
     let wants = |part: &str| {
-        let only: Vec<&String> = options.iter().filter(|option| !option.starts_with('-')).collect();
+        let is_part = |option: &&String| option.starts_with(|c: char| c.is_ascii_lowercase());
+        let only: Vec<&String> = options.iter().filter(is_part).collect();
         only.is_empty() || only.iter().any(|option| *option == part)
     };
     let mut rows = Vec::new();
-    for services in [1_000, 10_000, 50_000] {
+    for services in sizes {
         eprintln!("{services} services x {ENDPOINTS} endpoints …");
         let text = cluster(services);
         let file = scratch().join(format!("{services}.json"));
@@ -47,6 +54,9 @@ fn main() {
         }
         if wants("nftables") {
             row["nftables"] = nftables::measure(&text, &file);
+        }
+        if wants("agent") {
+            row["agent"] = agent::measure(&text);
         }
         if wants("packets") && services == 10_000 {
             row["packets"] = packets::measure(&file);
@@ -63,6 +73,9 @@ fn main() {
     }
     if wants("nftables") {
         nftables::print(&rows);
+    }
+    if wants("agent") {
+        agent::print(&rows);
     }
     if wants("packets") {
         packets::print(&rows);

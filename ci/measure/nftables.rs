@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::Instant;
 
-use rulegen_compiler::nftables::LiveTable;
+use rulegen_compiler::nftables::{LiveTable, ServiceUpdate};
 use rulegen_compiler::{plan, plan_service};
 use rulegen_kernel::nftables::{Dataplane, NfTables, Written, reconcile};
 use rulegen_model::{
@@ -122,14 +122,16 @@ impl Change {
         for round in 0..self.rounds {
             let begun = Instant::now();
             let lap = |since: Instant| since.elapsed().as_secs_f64() * 1e3;
+            let planned =
+                |port: &ServicePort| plan_service(port, &snapshot.node, &config, IpFamily::Ipv4);
             let changed = self.services.iter().zip(&before).map(|((port, stays), before)| {
-                let port = if round % 2 == 0 { port } else { before };
-                let is_there = *stays || round % 2 == 1;
-                let planned =
-                    is_there.then(|| plan_service(port, &snapshot.node, &config, IpFamily::Ipv4));
-                (port.name.clone(), planned)
+                let there = Some(planned(before));
+                let changed = stays.then(|| planned(port));
+                let is_first = round % 2 == 0;
+                let (before, after) = if is_first { (there, changed) } else { (changed, there) };
+                ServiceUpdate { name: port.name.clone(), before, after }
             });
-            let patch = live.update(changed);
+            let patch = live.update(changed, |_| None);
             let compiled = lap(begun);
             let transaction: Transaction<'_> = patch.transaction();
             let diffed = lap(begun);

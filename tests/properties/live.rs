@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use proptest::sample::Index;
-use rulegen_compiler::nftables::{self, LiveTable};
+use rulegen_compiler::nftables::{self, LiveTable, ServiceUpdate};
 use rulegen_compiler::{Plan, ServicePlan};
 use rulegen_kernel::nftables::{Dataplane, reconcile};
 use rulegen_model::{ProxyConfig, ProxyMode, ServicePortName};
@@ -20,10 +20,7 @@ fn plan(objects: &[Value], config: &ProxyConfig) -> Plan {
 }
 
 /// What makes one plan the other, a service port at a time or all at once.
-fn changes(before: &Plan, after: &Plan) -> Vec<(ServicePortName, Option<ServicePlan>)> {
-    let find = |plan: &Plan, name: &ServicePortName| {
-        plan.services.iter().find(|service| service.name == *name).cloned()
-    };
+fn changes(before: &Plan, after: &Plan) -> Vec<ServiceUpdate> {
     let names = before.services.iter().chain(&after.services).map(|service| &service.name);
     let mut names: Vec<ServicePortName> = names.cloned().collect();
     names.sort();
@@ -31,8 +28,23 @@ fn changes(before: &Plan, after: &Plan) -> Vec<(ServicePortName, Option<ServiceP
     names
         .into_iter()
         .filter(|name| find(before, name) != find(after, name))
-        .map(|name| (name.clone(), find(after, &name)))
+        .map(|name| {
+            let (before, after) = (find(before, &name), find(after, &name));
+            ServiceUpdate { name, before, after }
+        })
         .collect()
+}
+
+fn find(plan: &Plan, name: &ServicePortName) -> Option<ServicePlan> {
+    plan.services.iter().find(|service| service.name == *name).cloned()
+}
+
+/// Makes steps of the changes, in a plan.
+fn follow(plan: &mut Plan, step: &[ServiceUpdate]) {
+    for update in step {
+        plan.services.retain(|service| service.name != update.name);
+        plan.services.extend(update.after.clone());
+    }
 }
 
 /// Gives service ports addresses of others, so that they claim the same.
@@ -87,7 +99,8 @@ proptest! {
                 steps = vec![steps.concat()];
             }
             for step in steps {
-                let patch = live.update(step);
+                let patch = live.update(step.clone(), |name| find(&last, name));
+                follow(&mut last, &step);
                 let transaction = patch.transaction();
                 if !transaction.is_empty() {
                     twin.commit(None, &[transaction]).unwrap();

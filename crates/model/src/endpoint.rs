@@ -1,10 +1,11 @@
 //! EndpointSlices to endpoints, and their join with a service port.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use crate::address::{IpFamily, parse_address};
 use crate::node::Node;
-use crate::object::{EndpointSlice, HintedName, SliceEndpoint};
+use crate::object::{EndpointHints, EndpointSlice, HintedName, SliceEndpoint};
 use crate::port::{Protocol, known_protocol, port_number};
 use crate::problem::Report;
 
@@ -50,35 +51,42 @@ impl Endpoint {
     }
 }
 
-/// An EndpointSlice, checked and ready to be joined.
-pub(crate) struct Slice<'a> {
-    pub(crate) namespace: &'a str,
-    pub(crate) service: &'a str,
+/// An EndpointSlice, checked and ready to be joined; the same seen from any node.
+pub(crate) struct Slice {
     family: IpFamily,
-    ports: Vec<SlicePort<'a>>,
-    /// Their ports are 0 until the join.
-    endpoints: Vec<Endpoint>,
+    ports: Box<[SlicePort]>,
+    endpoints: Box<[CheckedEndpoint]>,
 }
 
-struct SlicePort<'a> {
-    name: &'a str,
+struct SlicePort {
+    name: Arc<str>,
     protocol: Protocol,
     number: u16,
 }
 
-impl<'a> Slice<'a> {
-    /// The slice, if a proxy looks at it at all.
+struct CheckedEndpoint {
+    address: IpAddr,
+    ready: bool,
+    serving: bool,
+    terminating: bool,
+    /// Empty if it is on no node.
+    node: Arc<str>,
+    /// Few have any.
+    hints: Option<Box<EndpointHints>>,
+}
+
+impl Slice {
+    /// The slice, if a proxy looks at it at all. Names that many share are kept once by `intern`.
     pub(crate) fn new(
-        slice: &'a EndpointSlice,
-        node: &Node,
+        slice: &EndpointSlice,
+        intern: &mut dyn FnMut(&str) -> Arc<str>,
         report: &mut Report<'_>,
     ) -> Option<Self> {
         if slice.metadata.labels.headless.is_some() {
             return None;
         }
-        let service = slice.service_name();
-        let service = report.need(
-            service,
+        report.need(
+            slice.service_name(),
             "metadata.labels",
             format!("lack {SERVICE_NAME_LABEL}, which says whose slice it is"),
         )?;
@@ -88,11 +96,9 @@ impl<'a> Slice<'a> {
         }
         let family = family(&slice.address_type, report)?;
         Some(Self {
-            namespace: slice.metadata.namespace(),
-            service,
             family,
-            ports: ports(slice, report),
-            endpoints: endpoints(slice, family, node, report),
+            ports: ports(slice, intern, report).into(),
+            endpoints: endpoints(slice, family, intern, report).into(),
         })
     }
 
@@ -101,21 +107,20 @@ impl<'a> Slice<'a> {
     }
 }
 
-/// All endpoints that slices of one family have for a service port, each `IP:port` once,
-/// ordered by its text: kube-proxy's order, which decides which rule has which probability.
+/// All endpoints that slices of one family have for a service port, as they are seen from a node,
+/// each `IP:port` once, ordered by its text: kube-proxy's order, which decides which rule has
+/// which probability.
 pub(crate) fn join<'a>(
-    slices: impl Iterator<Item = &'a Slice<'a>>,
+    slices: impl Iterator<Item = &'a Slice>,
     port_name: &str,
     protocol: Protocol,
+    node: &Node,
 ) -> Vec<Endpoint> {
     let mut joined: Vec<Endpoint> = Vec::new();
     for slice in slices {
-        let named = |port: &&SlicePort<'_>| port.protocol == protocol && port.name == port_name;
+        let named = |port: &&SlicePort| port.protocol == protocol && *port.name == *port_name;
         for port in slice.ports.iter().filter(named) {
-            joined.extend(slice.endpoints.iter().map(|endpoint| {
-                let address = SocketAddr::new(endpoint.address.ip(), port.number);
-                Endpoint { address, ..*endpoint }
-            }));
+            joined.extend(slice.endpoints.iter().map(|endpoint| endpoint.seen(port.number, node)));
         }
     }
     if joined.len() > 1 {
@@ -123,6 +128,24 @@ pub(crate) fn join<'a>(
         joined.dedup_by_key(|endpoint| endpoint.address);
     }
     joined
+}
+
+impl CheckedEndpoint {
+    fn seen(&self, port: u16, node: &Node) -> Endpoint {
+        let hints = self.hints.as_deref();
+        let hint = |names: Option<&Vec<HintedName>>, here: &str| {
+            hint(names.map(Vec::as_slice).unwrap_or_default(), here)
+        };
+        Endpoint {
+            address: SocketAddr::new(self.address, port),
+            local: !self.node.is_empty() && *self.node == *node.name,
+            ready: self.ready,
+            serving: self.serving,
+            terminating: self.terminating,
+            zone_hint: hint(hints.map(|hints| &hints.for_zones), &node.zone),
+            node_hint: hint(hints.map(|hints| &hints.for_nodes), &node.name),
+        }
+    }
 }
 
 fn family(address_type: &str, report: &mut Report<'_>) -> Option<IpFamily> {
@@ -145,7 +168,11 @@ fn family(address_type: &str, report: &mut Report<'_>) -> Option<IpFamily> {
     }
 }
 
-fn ports<'a>(slice: &'a EndpointSlice, report: &mut Report<'_>) -> Vec<SlicePort<'a>> {
+fn ports(
+    slice: &EndpointSlice,
+    intern: &mut dyn FnMut(&str) -> Arc<str>,
+    report: &mut Report<'_>,
+) -> Vec<SlicePort> {
     let mut ports = Vec::with_capacity(slice.ports.len());
     for (n, port) in slice.ports.iter().enumerate() {
         let field = |name: &str| format!("ports[{n}].{name}");
@@ -156,7 +183,7 @@ fn ports<'a>(slice: &'a EndpointSlice, report: &mut Report<'_>) -> Vec<SlicePort
         // The API takes a port without a number for "all ports", which no proxy supports.
         let Some(number) = report.need(port.port, field("port"), "is missing") else { continue };
         let Some(number) = port_number(number, field("port"), report) else { continue };
-        ports.push(SlicePort { name: &port.name, protocol, number: number.get() });
+        ports.push(SlicePort { name: intern(&port.name), protocol, number: number.get() });
     }
     ports
 }
@@ -164,9 +191,9 @@ fn ports<'a>(slice: &'a EndpointSlice, report: &mut Report<'_>) -> Vec<SlicePort
 fn endpoints(
     slice: &EndpointSlice,
     family: IpFamily,
-    node: &Node,
+    intern: &mut dyn FnMut(&str) -> Arc<str>,
     report: &mut Report<'_>,
-) -> Vec<Endpoint> {
+) -> Vec<CheckedEndpoint> {
     let mut endpoints = Vec::with_capacity(slice.endpoints.len());
     for (n, endpoint) in slice.endpoints.iter().enumerate() {
         // The API promises that the addresses of one endpoint are interchangeable and has
@@ -176,7 +203,7 @@ fn endpoints(
             continue;
         };
         match usable_address(text, family) {
-            Ok(address) => endpoints.push(endpoint_at(address, endpoint, node)),
+            Ok(address) => endpoints.push(endpoint_at(address, endpoint, intern)),
             Err(why) => report.warn(format!("endpoints[{n}].addresses[0]"), why),
         }
     }
@@ -202,20 +229,22 @@ fn usable_address(text: &str, family: IpFamily) -> Result<IpAddr, String> {
     Ok(address)
 }
 
-fn endpoint_at(address: IpAddr, endpoint: &SliceEndpoint, node: &Node) -> Endpoint {
+fn endpoint_at(
+    address: IpAddr,
+    endpoint: &SliceEndpoint,
+    intern: &mut dyn FnMut(&str) -> Arc<str>,
+) -> CheckedEndpoint {
     let conditions = &endpoint.conditions;
     let ready = conditions.ready.unwrap_or(true);
-    Endpoint {
-        address: SocketAddr::new(address, 0),
-        local: endpoint
-            .node_name
-            .as_deref()
-            .is_some_and(|name| !name.is_empty() && name == node.name),
+    let hints = &endpoint.hints;
+    let has_hints = !hints.for_zones.is_empty() || !hints.for_nodes.is_empty();
+    CheckedEndpoint {
+        address,
         ready,
         serving: conditions.serving.unwrap_or(ready),
         terminating: conditions.terminating.unwrap_or(false),
-        zone_hint: hint(&endpoint.hints.for_zones, &node.zone),
-        node_hint: hint(&endpoint.hints.for_nodes, &node.name),
+        node: intern(endpoint.node_name.as_deref().unwrap_or_default()),
+        hints: has_hints.then(|| Box::new(hints.clone())),
     }
 }
 

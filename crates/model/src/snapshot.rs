@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use rayon::prelude::*;
@@ -46,7 +47,7 @@ impl Snapshot {
 pub fn snapshot(objects: &Objects, config: &ProxyConfig, host: &Host) -> (Snapshot, Vec<Problem>) {
     let mut problems = Vec::new();
     let node = node(&objects.nodes, config, host, &mut problems);
-    let slices = slices(objects, &node, &mut problems);
+    let slices = slices(objects, &mut problems);
     let service_cidrs = service_cidrs(&objects.service_cidrs, &mut problems);
     let mut snapshot = Snapshot { node, service_cidrs, ipv4: Vec::new(), ipv6: Vec::new() };
 
@@ -54,7 +55,7 @@ pub fn snapshot(objects: &Objects, config: &ProxyConfig, host: &Host) -> (Snapsh
         distinct(&objects.services, "Service", |s| namespaced(&s.metadata), &mut problems);
     let of_services: Vec<(Vec<ServicePort>, Vec<Problem>)> = services
         .par_iter()
-        .map(|service| joined_ports(service, &slices, &config.external_ips))
+        .map(|service| joined_ports(service, &slices, &snapshot.node, &config.external_ips))
         .collect();
     for (ports, of_service) in of_services {
         problems.extend(of_service);
@@ -90,13 +91,14 @@ pub fn single_objects(objects: &Objects) -> (Vec<Object>, Vec<Problem>) {
 /// A Service's ports with their endpoints.
 fn joined_ports(
     service: &Sourced<Service>,
-    slices: &HashMap<NamespacedName<'_>, Vec<Slice<'_>>>,
+    slices: &HashMap<NamespacedName<'_>, Vec<Slice>>,
+    node: &Node,
     allowed: &ExternalIps,
 ) -> (Vec<ServicePort>, Vec<Problem>) {
     let (mut ports, problems) = bare_ports(&service.object, allowed, Some(&service.source));
     let metadata = &service.object.metadata;
     let of_service = slices.get(&namespaced(metadata)).map(Vec::as_slice).unwrap_or_default();
-    join_endpoints(&mut ports, of_service);
+    join_endpoints(&mut ports, of_service.iter(), node);
     (ports, problems)
 }
 
@@ -114,24 +116,28 @@ pub(crate) fn bare_ports(
 }
 
 /// Gives ports of one Service the endpoints of its slices.
-pub(crate) fn join_endpoints(ports: &mut [ServicePort], slices: &[Slice<'_>]) {
+pub(crate) fn join_endpoints<'a>(
+    ports: &mut [ServicePort],
+    slices: impl Iterator<Item = &'a Slice> + Clone,
+    node: &Node,
+) {
     for port in ports {
         let family = IpFamily::of(port.cluster_ip);
-        let of_family = slices.iter().filter(|slice| slice.family() == family);
-        port.endpoints = join(of_family, &port.name.port, port.name.protocol);
+        let of_family = slices.clone().filter(|slice| slice.family() == family);
+        port.endpoints = join(of_family, &port.name.port, port.name.protocol, node);
     }
 }
 
-/// A slice as a proxy on this node sees it.
-pub(crate) fn seen_slice<'a>(
-    slice: &'a EndpointSlice,
-    node: &Node,
+/// What a proxy reads of a slice.
+pub(crate) fn checked_slice(
+    slice: &EndpointSlice,
+    intern: &mut dyn FnMut(&str) -> Arc<str>,
     source: Option<&Source>,
-) -> (Option<Slice<'a>>, Vec<Problem>) {
+) -> (Option<Slice>, Vec<Problem>) {
     let mut problems = Vec::new();
     let object = object_name("EndpointSlice", slice.metadata.namespace(), &slice.metadata);
     let mut report = Report { source, object: &object, problems: &mut problems };
-    let slice = Slice::new(slice, node, &mut report);
+    let slice = Slice::new(slice, intern, &mut report);
     (slice, problems)
 }
 
@@ -207,19 +213,19 @@ type NamespacedName<'a> = (&'a str, &'a str);
 /// The slices of each Service.
 fn slices<'a>(
     objects: &'a Objects,
-    node: &Node,
     problems: &mut Vec<Problem>,
-) -> HashMap<NamespacedName<'a>, Vec<Slice<'a>>> {
-    let mut by_service: HashMap<NamespacedName<'_>, Vec<Slice<'_>>> = HashMap::new();
+) -> HashMap<NamespacedName<'a>, Vec<Slice>> {
+    let mut by_service: HashMap<NamespacedName<'_>, Vec<Slice>> = HashMap::new();
     let distinct =
         distinct(&objects.slices, "EndpointSlice", |s| namespaced(&s.metadata), problems);
-    let read =
-        |slice: &&'a Sourced<EndpointSlice>| seen_slice(&slice.object, node, Some(&slice.source));
-    let all: Vec<(Option<Slice<'a>>, Vec<Problem>)> = distinct.par_iter().map(read).collect();
-    for (slice, of_slice) in all {
+    let all: Vec<(Option<Slice>, Vec<Problem>)> = distinct
+        .par_iter()
+        .map(|slice| checked_slice(&slice.object, &mut |name| name.into(), Some(&slice.source)))
+        .collect();
+    for ((slice, of_slice), Sourced { object, .. }) in all.into_iter().zip(distinct) {
         problems.extend(of_slice);
-        if let Some(slice) = slice {
-            by_service.entry((slice.namespace, slice.service)).or_default().push(slice);
+        if let (Some(slice), Some(service)) = (slice, object.service_name()) {
+            by_service.entry((object.metadata.namespace(), service)).or_default().push(slice);
         }
     }
     by_service

@@ -8,7 +8,7 @@
 //! What a change costs depends on the Services that it touches, not on how many there are. The
 //! snapshot of a store is the one of the objects that are in it, whatever came before.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -16,12 +16,13 @@ use rayon::prelude::*;
 
 use crate::address::IpFamily;
 use crate::config::ProxyConfig;
+use crate::endpoint::Slice;
 use crate::node::{Host, Node};
 use crate::object::{EndpointSlice, Metadata, NodeObject, Service, ServiceCidr};
 use crate::problem::Problem;
-use crate::service::ServicePort;
+use crate::service::{ServicePort, ServicePortName};
 use crate::snapshot::{
-    Snapshot, bare_ports, join_endpoints, networks, node_name, seen_slice, this_node,
+    Snapshot, bare_ports, checked_slice, join_endpoints, networks, node_name, this_node,
 };
 
 /// The kinds of objects that a proxy looks at.
@@ -165,9 +166,14 @@ pub struct Store {
     node_state: NodeState,
     service_cidrs: BTreeMap<ObjectKey, Vec<IpNet>>,
     services: BTreeMap<ObjectKey, Known>,
-    slices: HashMap<ObjectKey, EndpointSlice>,
-    /// The names of a Service's slices.
-    slices_of: HashMap<ObjectKey, BTreeSet<Arc<str>>>,
+    /// A Service's slices, by their names.
+    slices: HashMap<ObjectKey, Vec<(Arc<str>, Slice)>>,
+    /// The Service that a slice is of.
+    service_of: HashMap<ObjectKey, Arc<str>>,
+    /// Names that many objects share, each kept once.
+    names: HashSet<Arc<str>>,
+    /// How many of them were left when they were last looked through.
+    names_in_use: usize,
     /// Services of which something came since the last time.
     touched: BTreeSet<ObjectKey>,
     /// Whether something changed that all hang on.
@@ -200,7 +206,9 @@ impl Store {
             service_cidrs: BTreeMap::new(),
             services: BTreeMap::new(),
             slices: HashMap::new(),
-            slices_of: HashMap::new(),
+            service_of: HashMap::new(),
+            names: HashSet::new(),
+            names_in_use: 0,
             touched: BTreeSet::new(),
             whole: true,
             listing: BTreeMap::new(),
@@ -247,7 +255,7 @@ impl Store {
     pub fn holds(&self, kind: Kind, key: &ObjectKey) -> bool {
         match kind {
             Kind::Service => self.services.get(key).is_some_and(|known| known.there),
-            Kind::EndpointSlice => self.slices.contains_key(key),
+            Kind::EndpointSlice => self.service_of.contains_key(key),
             Kind::Node => self.node_object.as_ref().is_some_and(|n| *n.metadata.name == *key.name),
             Kind::ServiceCidr => self.service_cidrs.contains_key(key),
         }
@@ -281,8 +289,16 @@ impl Store {
         self.services.values().flat_map(|known| &known.ports)
     }
 
+    /// A service port of a family by its name, as last told.
+    pub fn service_port(&self, name: &ServicePortName, family: IpFamily) -> Option<&ServicePort> {
+        let key = ObjectKey { namespace: name.namespace.clone(), name: name.service.clone() };
+        let ports = &self.services.get(&key)?.ports;
+        ports.iter().find(|p| p.name == *name && IpFamily::of(p.cluster_ip) == family)
+    }
+
     /// What changed since the last time.
     pub fn changes(&mut self) -> Changes {
+        self.forget_names();
         let touched = std::mem::take(&mut self.touched);
         let ports: Vec<(ObjectKey, Vec<ServicePort>)> = touched
             .into_par_iter()
@@ -313,10 +329,11 @@ impl Store {
     }
 
     fn put(&mut self, object: Object) -> Vec<Problem> {
-        let key = object.key();
+        let mut key = object.key();
+        key.namespace = intern(&mut self.names, &key.namespace);
         match object {
             Object::Service(service) => self.put_service(key, &service),
-            Object::EndpointSlice(slice) => self.put_slice(key, slice),
+            Object::EndpointSlice(slice) => self.put_slice(key, &slice),
             Object::Node(node) if *node.metadata.name == node_name(&self.config, &self.host) => {
                 self.node_state = state(&node);
                 self.node_object = Some(node);
@@ -342,14 +359,17 @@ impl Store {
         problems
     }
 
-    fn put_slice(&mut self, key: ObjectKey, slice: EndpointSlice) -> Vec<Problem> {
+    fn put_slice(&mut self, key: ObjectKey, slice: &EndpointSlice) -> Vec<Problem> {
         // A slice whose label changed leaves the Service that it was of.
         self.remove_slice(&key);
-        let (_, problems) = seen_slice(&slice, &self.node, None);
-        if let Some(service) = service_of(&slice) {
-            self.slices_of.entry(service.clone()).or_default().insert(key.name.clone());
+        let names = &mut self.names;
+        let (checked, problems) = checked_slice(slice, &mut |name| intern(names, name), None);
+        if let (Some(checked), Some(service)) = (checked, slice.service_name()) {
+            let name: Arc<str> = service.into();
+            let service = ObjectKey { namespace: key.namespace.clone(), name: name.clone() };
+            self.slices.entry(service.clone()).or_default().push((key.name.clone(), checked));
+            self.service_of.insert(key, name);
             self.touched.insert(service);
-            self.slices.insert(key, slice);
         }
         problems
     }
@@ -373,11 +393,12 @@ impl Store {
     }
 
     fn remove_slice(&mut self, key: &ObjectKey) {
-        let Some(service) = self.slices.remove(key).as_ref().and_then(service_of) else { return };
-        if let Some(names) = self.slices_of.get_mut(&service) {
-            names.remove(&key.name);
-            if names.is_empty() {
-                self.slices_of.remove(&service);
+        let Some(name) = self.service_of.remove(key) else { return };
+        let service = ObjectKey { namespace: key.namespace.clone(), name };
+        if let Some(slices) = self.slices.get_mut(&service) {
+            slices.retain(|(name, _)| *name != key.name);
+            if slices.is_empty() {
+                self.slices.remove(&service);
             }
         }
         self.touched.insert(service);
@@ -388,7 +409,7 @@ impl Store {
         self.listed.insert(kind);
         let gone: Vec<ObjectKey> = match kind {
             Kind::Service => without(self.services.keys(), &told),
-            Kind::EndpointSlice => without(self.slices.keys(), &told),
+            Kind::EndpointSlice => without(self.service_of.keys(), &told),
             Kind::Node => {
                 let name = self.node_object.as_ref().map(|node| &*node.metadata.name);
                 without(name.map(|name| ObjectKey::new("", name)).iter(), &told)
@@ -414,21 +435,23 @@ impl Store {
         problems
     }
 
+    /// Nodes and namespaces come and go for months.
+    fn forget_names(&mut self) {
+        const FEW: usize = 1000;
+        if self.names.len() > 2 * self.names_in_use + FEW {
+            self.names.retain(|name| Arc::strong_count(name) > 1);
+            self.names_in_use = self.names.len();
+        }
+    }
+
     /// A Service's ports as they are now.
     fn joined_ports(&self, key: &ObjectKey) -> Vec<ServicePort> {
         let Some(known) = self.services.get(key).filter(|known| known.there) else {
             return Vec::new();
         };
         let mut ports = known.fresh.clone().unwrap_or_else(|| known.ports.clone());
-        let names = self.slices_of.get(key).into_iter().flatten();
-        let slices: Vec<_> = names
-            .filter_map(|name| {
-                let (namespace, name) = (key.namespace.clone(), name.clone());
-                let slice = self.slices.get(&ObjectKey { namespace, name })?;
-                seen_slice(slice, &self.node, None).0
-            })
-            .collect();
-        join_endpoints(&mut ports, &slices);
+        let slices = self.slices.get(key).map(Vec::as_slice).unwrap_or_default();
+        join_endpoints(&mut ports, slices.iter().map(|(_, slice)| slice), &self.node);
         ports
     }
 
@@ -444,8 +467,13 @@ impl Store {
     }
 }
 
-fn service_of(slice: &EndpointSlice) -> Option<ObjectKey> {
-    Some(ObjectKey::new(slice.metadata.namespace(), slice.service_name()?))
+fn intern(names: &mut HashSet<Arc<str>>, name: &str) -> Arc<str> {
+    if let Some(known) = names.get(name) {
+        return known.clone();
+    }
+    let name: Arc<str> = name.into();
+    names.insert(name.clone());
+    name
 }
 
 fn without<'a>(

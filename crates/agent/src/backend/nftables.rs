@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use rulegen_compiler::nftables::{LiveTable, Patch};
+use rulegen_compiler::nftables::{LiveTable, Patch, ServiceUpdate};
 use rulegen_compiler::{ServicePlan, family as family_of, plan, plan_service};
 use rulegen_kernel::nftables::{Dataplane, Error, Event, Generation, Missing, NfTables, reconcile};
 use rulegen_model::{Changes, IpFamily, ServiceChange, ServicePort, ServicePortName, Store};
@@ -60,8 +60,10 @@ impl Nftables {
         let mut patches = Vec::with_capacity(self.live.len());
         for (family, live) in &mut self.live {
             let services = changes.services.iter();
-            let plans = services.flat_map(|change| plans(store, change, *family));
-            patches.push(live.update(plans));
+            let updates = services.flat_map(|change| updates(store, change, *family));
+            patches.push(live.update(updates, |name| {
+                store.service_port(name, *family).map(|port| plan_of(store, port, *family))
+            }));
         }
         self.is_sure &= !changes.services.iter().any(loses_clients);
         patches
@@ -149,22 +151,24 @@ impl Backend for Nftables {
     }
 }
 
-/// The plans of a Service's ports in one family, and nothing for those that are gone.
-fn plans(
-    store: &Store,
-    change: &ServiceChange,
-    family: IpFamily,
-) -> Vec<(ServicePortName, Option<ServicePlan>)> {
+/// What becomes of a Service's ports in one family.
+fn updates(store: &Store, change: &ServiceChange, family: IpFamily) -> Vec<ServiceUpdate> {
     let of_family = |port: &&ServicePort| IpFamily::of(port.cluster_ip) == family;
-    let after = change.after.iter().filter(of_family);
-    let after = after.map(|port| {
-        let plan = plan_service(port, store.node(), store.config(), family);
-        (port.name.clone(), Some(plan))
-    });
-    let gone = change.before.iter().filter(of_family).map(|port| (port.name.clone(), None));
-    let mut plans: BTreeMap<ServicePortName, Option<ServicePlan>> = gone.collect();
-    plans.extend(after);
-    plans.into_iter().collect()
+    let plan = |port: &ServicePort| plan_of(store, port, family);
+    let mut updates: BTreeMap<&ServicePortName, ServiceUpdate> = BTreeMap::new();
+    let none =
+        |name: &ServicePortName| ServiceUpdate { name: name.clone(), before: None, after: None };
+    for port in change.before.iter().filter(of_family) {
+        updates.entry(&port.name).or_insert_with(|| none(&port.name)).before = Some(plan(port));
+    }
+    for port in change.after.iter().filter(of_family) {
+        updates.entry(&port.name).or_insert_with(|| none(&port.name)).after = Some(plan(port));
+    }
+    updates.into_values().collect()
+}
+
+fn plan_of(store: &Store, port: &ServicePort, family: IpFamily) -> ServicePlan {
+    plan_service(port, store.node(), store.config(), family)
 }
 
 /// Whether an endpoint goes that packets may have bound clients to. Those are only known to the

@@ -32,7 +32,11 @@ impl Draft {
 
     /// What was recorded since the last time.
     pub(super) fn take_record(&mut self) -> Record {
-        self.record.as_mut().map(std::mem::take).unwrap_or_default()
+        let mut record = self.record.as_mut().map(std::mem::take).unwrap_or_default();
+        // It is kept.
+        record.elements.shrink_to_fit();
+        record.chains.shrink_to_fit();
+        record
     }
 
     /// Puts an element in unless one with the key is there: of two Services with one address and
@@ -49,10 +53,15 @@ impl Draft {
 
     /// Sees to it that a chain is there.
     pub(super) fn chain(&mut self, name: Name, make: impl FnOnce() -> Chain) {
+        let entry = self.table.chains.entry(name);
         if let Some(record) = &mut self.record {
-            record.chains.push(name.clone());
+            // The name that the table has: one for all that ask for the chain.
+            record.chains.push(match &entry {
+                Entry::Occupied(there) => there.key().clone(),
+                Entry::Vacant(free) => free.key().clone(),
+            });
         }
-        self.table.chains.entry(name).or_insert_with(make);
+        entry.or_insert_with(make);
     }
 
     /// Adds a set that no other service port has.

@@ -8,6 +8,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 
 use rulegen_model::ServicePortName;
 use rulegen_ruleset::nftables::{
@@ -18,18 +19,30 @@ use super::draft::{Draft, Record};
 use super::{layout, service};
 use crate::plan::{Plan, ServicePlan};
 
-/// A plan, the table that carries it out, and who asked for what.
+/// A table, and who asked for what in it. The plans of service ports are not kept: they take as
+/// much memory as what is made of them, and who tells of changes has them.
 pub struct LiveTable {
+    /// All that is not of one service port.
     plan: Plan,
-    services: BTreeMap<ServicePortName, ServicePlan>,
     table: Table,
     /// Who asked for each element.
-    elements: HashMap<u64, Claim>,
+    elements: Claims,
     /// How often each chain was asked for.
     chains: HashMap<Name, usize>,
     /// What each service port asked for, by its number.
     records: HashMap<u32, Record>,
     numbers: Numbers,
+}
+
+/// What becomes of a service port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceUpdate {
+    /// Which.
+    pub name: ServicePortName,
+    /// Its plan as the table has it; none if it is new.
+    pub before: Option<ServicePlan>,
+    /// Its plan from now on; none if it is gone.
+    pub after: Option<ServicePlan>,
 }
 
 /// The part of a table that a change is about, as it was and as it shall be. Clients that
@@ -54,8 +67,7 @@ impl LiveTable {
         let mut live = Self {
             table: super::empty(&plan, name),
             plan,
-            services: BTreeMap::new(),
-            elements: HashMap::new(),
+            elements: Claims::default(),
             chains: HashMap::new(),
             records: HashMap::new(),
             numbers: Numbers::default(),
@@ -64,7 +76,6 @@ impl LiveTable {
         for service in services {
             service::spell(&live.plan, &service, &mut draft);
             live.claim(&service.name, draft.take_record());
-            live.services.insert(service.name.clone(), service);
         }
         live.table = draft.table;
         live
@@ -75,32 +86,34 @@ impl LiveTable {
         &self.table
     }
 
-    /// Takes service ports in, or away where there is `None`, and says what that changes.
+    /// Takes changes of service ports in, and says what they change in the table. The plans of
+    /// other service ports are asked for where they share an element with one that changes.
     pub fn update(
         &mut self,
-        changes: impl IntoIterator<Item = (ServicePortName, Option<ServicePlan>)>,
+        changes: impl IntoIterator<Item = ServiceUpdate>,
+        others: impl Fn(&ServicePortName) -> Option<ServicePlan>,
     ) -> Patch {
-        let changes: BTreeMap<ServicePortName, Option<ServicePlan>> = changes.into_iter().collect();
-        let touched = self.touched_by(&changes);
-        let (mut before, _) = self.spell(touched.iter().filter_map(|name| self.services.get(name)));
-        let later = touched.iter().filter_map(|name| match changes.get(name) {
-            Some(service) => service.as_ref(),
-            None => self.services.get(name),
-        });
-        let (mut after, records) = self.spell(later);
+        let changes = changes.into_iter().map(|change| (change.name.clone(), change));
+        let changes: BTreeMap<ServicePortName, ServiceUpdate> = changes.collect();
+        let with_plan = |name: ServicePortName| {
+            let plan = if changes.contains_key(&name) { None } else { others(&name) };
+            (name, plan)
+        };
+        let touched: BTreeMap<ServicePortName, Option<ServicePlan>> =
+            self.touched_by(&changes).into_iter().map(with_plan).collect();
+        let plans = |of: fn(&ServiceUpdate) -> &Option<ServicePlan>| {
+            let plan = |(name, other)| changes.get(name).map_or(other, of).as_ref();
+            touched.iter().filter_map(plan).collect::<Vec<&ServicePlan>>()
+        };
+        let (mut before, _) = self.spell(plans(|change| &change.before).into_iter());
+        let (mut after, records) = self.spell(plans(|change| &change.after).into_iter());
 
         let chains = after.chains.keys().filter(|name| self.chains.contains_key(*name));
         let there_before: BTreeSet<Name> = chains.cloned().collect();
-        touched.iter().for_each(|name| self.release(name));
+        touched.keys().for_each(|name| self.release(name));
         records.into_iter().for_each(|(name, record)| self.claim(&name, record));
-        for (name, service) in changes {
-            match service {
-                Some(service) => self.services.insert(name, service),
-                None => {
-                    self.numbers.free(&name);
-                    self.services.remove(&name)
-                }
-            };
+        for change in changes.values().filter(|change| change.after.is_none()) {
+            self.numbers.free(&change.name);
         }
         keep_shared(&mut before.chains, &after.chains, |name| there_before.contains(name));
         keep_shared(&mut after.chains, &before.chains, |name| self.chains.contains_key(name));
@@ -112,16 +125,16 @@ impl LiveTable {
     /// one with those, and so on: spelled alone they get what they get in the whole.
     fn touched_by(
         &self,
-        changes: &BTreeMap<ServicePortName, Option<ServicePlan>>,
+        changes: &BTreeMap<ServicePortName, ServiceUpdate>,
     ) -> BTreeSet<ServicePortName> {
         let mut touched: BTreeSet<ServicePortName> = changes.keys().cloned().collect();
-        let (_, records) = self.spell(changes.values().flatten());
+        let (_, records) = self.spell(changes.values().filter_map(|change| change.after.as_ref()));
         let mut asked: Vec<u64> =
             records.into_iter().flat_map(|(_, record)| record.elements).collect();
         let old = changes.keys().filter_map(|name| self.numbers.known(name));
         asked.extend(old.flat_map(|number| self.elements_of(number)));
         while let Some(element) = asked.pop() {
-            for number in self.elements.get(&element).into_iter().flat_map(Claim::numbers) {
+            for number in self.elements.of(element) {
                 if let Some(name) = self.numbers.name(number)
                     && !touched.contains(name)
                 {
@@ -154,9 +167,7 @@ impl LiveTable {
 
     fn claim(&mut self, name: &ServicePortName, record: Record) {
         let number = self.numbers.of(name);
-        for element in &record.elements {
-            self.elements.entry(*element).or_default().add(number);
-        }
+        record.elements.iter().for_each(|element| self.elements.add(*element, number));
         for chain in &record.chains {
             *self.chains.entry(chain.clone()).or_default() += 1;
         }
@@ -166,14 +177,7 @@ impl LiveTable {
     fn release(&mut self, name: &ServicePortName) {
         let number = self.numbers.of(name);
         let record = self.records.remove(&number).unwrap_or_default();
-        for element in record.elements {
-            if let Entry::Occupied(mut claim) = self.elements.entry(element) {
-                claim.get_mut().remove(number);
-                if claim.get().is_empty() {
-                    claim.remove();
-                }
-            }
-        }
+        record.elements.iter().for_each(|element| self.elements.remove(*element, number));
         for chain in record.chains {
             if let Entry::Occupied(mut count) = self.chains.entry(chain) {
                 *count.get_mut() -= 1;
@@ -216,47 +220,62 @@ fn held(table: Table) -> Held {
     }
 }
 
-/// Who asked for an element: one, nearly always.
+/// Who asked for each element, as often as he did: one with two ports asks twice for his cluster
+/// IP. It is one, nearly always.
 #[derive(Debug, Default)]
-enum Claim {
-    #[default]
-    None,
-    One(u32),
-    Many(Vec<u32>),
+struct Claims {
+    first: HashMap<u64, u32, Hashed>,
+    others: HashMap<u64, Vec<u32>, Hashed>,
 }
 
-impl Claim {
-    fn numbers(&self) -> impl Iterator<Item = u32> {
-        let (one, many): (Option<u32>, &[u32]) = match self {
-            Claim::None => (None, &[]),
-            Claim::One(number) => (Some(*number), &[]),
-            Claim::Many(numbers) => (None, numbers),
-        };
-        one.into_iter().chain(many.iter().copied())
+/// The keys are hashes already.
+type Hashed = BuildHasherDefault<AsItIs>;
+
+#[derive(Debug, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
     }
 
-    fn is_empty(&self) -> bool {
-        self.numbers().next().is_none()
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
     }
 
-    /// As often as it is asked for: one with two ports asks twice for its cluster IP.
-    fn add(&mut self, number: u32) {
-        match self {
-            Claim::None => *self = Claim::One(number),
-            Claim::One(other) => *self = Claim::Many(vec![*other, number]),
-            Claim::Many(numbers) => numbers.push(number),
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+impl Claims {
+    fn of(&self, element: u64) -> impl Iterator<Item = u32> {
+        let others = self.others.get(&element).into_iter().flatten();
+        self.first.get(&element).into_iter().chain(others).copied()
+    }
+
+    fn add(&mut self, element: u64, number: u32) {
+        match self.first.entry(element) {
+            Entry::Vacant(free) => {
+                free.insert(number);
+            }
+            Entry::Occupied(_) => self.others.entry(element).or_default().push(number),
         }
     }
 
-    fn remove(&mut self, number: u32) {
-        match self {
-            Claim::One(other) if *other == number => *self = Claim::None,
-            Claim::None | Claim::One(_) => {}
-            Claim::Many(numbers) => {
-                if let Some(at) = numbers.iter().position(|other| *other == number) {
-                    numbers.swap_remove(at);
-                }
+    fn remove(&mut self, element: u64, number: u32) {
+        let mut others = self.others.remove(&element).unwrap_or_default();
+        if self.first.get(&element) != Some(&number) {
+            if let Some(at) = others.iter().position(|other| *other == number) {
+                others.swap_remove(at);
             }
+        } else if let Some(next) = others.pop() {
+            self.first.insert(element, next);
+        } else {
+            self.first.remove(&element);
+        }
+        if !others.is_empty() {
+            self.others.insert(element, others);
         }
     }
 }

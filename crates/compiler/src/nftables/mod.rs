@@ -30,7 +30,7 @@ use rulegen_ruleset::nftables::{Comment, Name, Table};
 use crate::plan::Plan;
 use draft::Draft;
 
-pub use live::{LiveTable, Patch};
+pub use live::{LiveTable, Patch, ServiceUpdate};
 
 /// The table that carries the plan out.
 pub fn table(plan: &Plan, name: &Name) -> Table {

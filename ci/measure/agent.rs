@@ -1,0 +1,157 @@
+//! The node agent beside an API server: how long from a watch event to the kernel's commit, how much
+//! memory, how long to start.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rulegen_kernel::nftables::{Event, Generation, NfTables, Watcher};
+use rulegen_ruleset::Family;
+use rulegen_ruleset::nftables::Name;
+use serde_json::{Value, json};
+
+use crate::api_server::ApiServer;
+use crate::cluster::ENDPOINTS;
+use crate::namespace::Namespace;
+use crate::{percentile, rulegen, scratch};
+
+/// Changes of one endpoint that are timed.
+const CHANGES: usize = 200;
+
+/// Longer than the agent gathers changes: each is the first after a quiet time.
+const QUIET: Duration = Duration::from_millis(110);
+
+const LONG: Duration = Duration::from_secs(120);
+
+pub(crate) fn measure(text: &str) -> Value {
+    let namespace = Namespace::new();
+    namespace.run("ip link set lo up");
+    let server = namespace
+        .inside(|| ApiServer::start_on(TcpListener::bind("127.0.0.1:0").expect("a free port")));
+    let mut cluster: Value = serde_json::from_str(text).unwrap();
+    let items = cluster["items"].as_array_mut().unwrap();
+    let slice = items.iter().find(|item| item["kind"] == "EndpointSlice").unwrap().clone();
+    let services = items.len() / 2;
+    server.apply_many(std::mem::take(items));
+    server.apply(json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"},
+        "status": {"addresses": [{"type": "InternalIP", "address": "192.168.50.1"}]},
+    }));
+    fs::write(scratch().join("kubeconfig"), server.kubeconfig()).unwrap();
+
+    let (agent, first_start) = start(&namespace);
+    let mut watcher = namespace.inside(|| Watcher::open(&tables(), Watcher::ROOM).unwrap());
+    let times: Vec<f64> =
+        (0..CHANGES).map(|round| change(&server, &slice, round, &mut watcher)).collect();
+    let memory = ["VmRSS:", "VmHWM:"].map(|field| kilobytes(&agent, field) / 1024.0);
+    stop(agent);
+    let before = generation(&namespace);
+    let (agent, again) = start(&namespace);
+    assert_eq!(generation(&namespace), before, "a restart wrote something");
+    stop(agent);
+    json!({
+        "services": services, "endpoints": services * ENDPOINTS,
+        "event_to_commit_milliseconds": {
+            "p50": percentile(&times, 50) * 1e3, "p99": percentile(&times, 99) * 1e3,
+        },
+        "resident_megabytes": memory[0], "peak_megabytes": memory[1],
+        "first_start_seconds": first_start, "unchanged_start_seconds": again,
+    })
+}
+
+pub(crate) fn print(rows: &[Value]) {
+    println!("\nThe agent, nftables mode, beside an API server on the same machine");
+    println!(
+        "{:>9} {:>10} | {:>8} {:>8} | {:>8} {:>8} | {:>7} {:>9}",
+        "services", "endpoints", "p50 ms", "p99 ms", "RSS MB", "peak MB", "start s", "unchanged"
+    );
+    for row in rows.iter().map(|row| &row["agent"]).filter(|row| !row.is_null()) {
+        let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+        println!(
+            "{:>9} {:>10} | {:>8.2} {:>8.2} | {:>8.1} {:>8.1} | {:>7.2} {:>9.2}",
+            row["services"].as_u64().unwrap_or_default(),
+            row["endpoints"].as_u64().unwrap_or_default(),
+            number(&row["event_to_commit_milliseconds"]["p50"]),
+            number(&row["event_to_commit_milliseconds"]["p99"]),
+            number(&row["resident_megabytes"]),
+            number(&row["peak_megabytes"]),
+            number(&row["first_start_seconds"]),
+            number(&row["unchanged_start_seconds"]),
+        );
+    }
+}
+
+fn tables() -> Vec<(Family, Name)> {
+    [Family::Ipv4, Family::Ipv6].map(|family| (family, Name::from("rulegen"))).to_vec()
+}
+
+/// Starts the agent, and says how long it took until it was ready, in seconds.
+fn start(namespace: &Namespace) -> (Child, f64) {
+    let begun = Instant::now();
+    let log = fs::File::create(scratch().join("agent.log")).unwrap();
+    let agent = Command::new("ip")
+        .args(["netns", "exec", &namespace.0])
+        .arg(rulegen())
+        .args([
+            "agent",
+            "--proxy-mode",
+            "nftables",
+            "--hostname-override",
+            "node-1",
+            "--kubeconfig",
+        ])
+        .arg(scratch().join("kubeconfig"))
+        .stderr(log)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !namespace.inside(is_ready) {
+        assert!(begun.elapsed() < LONG, "the agent is not ready");
+        thread::sleep(Duration::from_millis(5));
+    }
+    (agent, begun.elapsed().as_secs_f64())
+}
+
+fn is_ready() -> bool {
+    let Ok(mut stream) = TcpStream::connect("127.0.0.1:10256") else { return false };
+    let mut answer = String::new();
+    let asked = stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    asked.and_then(|()| stream.read_to_string(&mut answer)).is_ok()
+        && answer.starts_with("HTTP/1.1 200")
+}
+
+/// Moves one endpoint to another address, and says how long it took until the kernel told of the
+/// commit, in seconds.
+fn change(server: &ApiServer, slice: &Value, round: usize, watcher: &mut Watcher) -> f64 {
+    thread::sleep(QUIET);
+    let mut slice = slice.clone();
+    slice["endpoints"][0]["addresses"][0] = json!(format!("10.200.{}.1", round % 250));
+    let begun = Instant::now();
+    server.apply(slice);
+    loop {
+        let events = watcher.next(Some(LONG)).unwrap();
+        assert!(!events.is_empty(), "the change was not written");
+        let is_ours = |event: &Event| matches!(event, Event::Commit(c) if !c.changes.is_empty());
+        if events.iter().any(is_ours) {
+            return begun.elapsed().as_secs_f64();
+        }
+    }
+}
+
+fn generation(namespace: &Namespace) -> Generation {
+    namespace.inside(|| NfTables::open().unwrap().generation().unwrap())
+}
+
+fn kilobytes(agent: &Child, field: &str) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+    line.split_ascii_whitespace().next().unwrap().parse().unwrap()
+}
+
+fn stop(mut agent: Child) {
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+}
