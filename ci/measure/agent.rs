@@ -29,8 +29,8 @@ const LONG: Duration = Duration::from_secs(120);
 pub(crate) fn measure(text: &str) -> Value {
     let namespace = Namespace::new();
     namespace.run("ip link set lo up");
-    let server = namespace
-        .inside(|| ApiServer::start_on(TcpListener::bind("127.0.0.1:0").expect("a free port")));
+    let server =
+        namespace.inside(|| ApiServer::start_on(TcpListener::bind("127.0.0.1:0").unwrap()));
     let mut cluster: Value = serde_json::from_str(text).unwrap();
     let items = cluster["items"].as_array_mut().unwrap();
     let slice = items.iter().find(|item| item["kind"] == "EndpointSlice").unwrap().clone();

@@ -100,7 +100,7 @@ fn gap(table: &Table, chain: &Name, key: &Key) -> Option<u32> {
                     return Some(u32::MAX);
                 };
                 let has = |number: &u32| {
-                    let key: Key = key.iter().copied().chain([Part::Number(*number)]).collect();
+                    let key = key.with(Part::Number(*number));
                     table.sets[map].elements.contains_key(&key)
                 };
                 (0..*below).find(|number| !has(number))

@@ -10,6 +10,7 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
+use rulegen_kernel::memory;
 use rulegen_model::{Changes, Host, IpFamily, Kind, NodeState, Problem, Store, StoreEvent};
 
 use crate::backend::{Backend, Outcome};
@@ -52,6 +53,9 @@ pub(crate) struct State {
     drifted: bool,
     last_error: Option<String>,
 }
+
+/// After so many Services were compiled there is memory to give back.
+const MANY: usize = 1000;
 
 /// A sync that is due waits no longer than this for what is told one by one.
 const IMPATIENCE: Duration = Duration::from_millis(50);
@@ -169,6 +173,9 @@ impl Reconciler {
             self.cleaning.begin(&self.store, &self.families);
         }
         self.pace.done(Instant::now(), outcome.written.is_ok());
+        if outcome.full || changes.services.len() > MANY {
+            memory::give_back();
+        }
         self.tell(&changes, outcome, began);
     }
 

@@ -7,6 +7,7 @@ pub mod conntrack;
 mod folder;
 pub mod host;
 pub mod iptables;
+pub mod memory;
 mod netlink;
 pub mod nftables;
 pub mod privileges;

@@ -9,6 +9,7 @@ use futures::StreamExt;
 use kube::runtime::watcher::{self, Config, DefaultBackoff, Error, Event};
 use kube::runtime::{WatchStreamExt, watcher as start};
 use kube::{Api, Client};
+use rulegen_kernel::memory;
 use rulegen_model::{Kind, Object, ObjectKey, StoreEvent};
 
 use super::Sink;
@@ -167,7 +168,10 @@ impl Teller<'_> {
                 self.versions = Versions::default();
                 self.send(Input::Object(StoreEvent::ListBegan(W::KIND)))
             }
-            Event::InitDone => self.send(Input::Object(StoreEvent::ListEnded(W::KIND))),
+            Event::InitDone => {
+                memory::give_back();
+                self.send(Input::Object(StoreEvent::ListEnded(W::KIND)))
+            }
             Event::InitApply(object) | Event::Apply(object) => {
                 if self.versions.is_newer(&object.key(), object.version()) {
                     self.put(object)?;

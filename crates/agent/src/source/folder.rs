@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rulegen_kernel::FolderWatcher;
+use rulegen_kernel::{FolderWatcher, memory};
 use rulegen_model::{Kind, Objects, Problem, Severity, StoreEvent, single_objects};
 
 use super::Sink;
@@ -48,6 +48,7 @@ pub(crate) fn watch(folder: &Path, read: ReadFolder, sink: &Sink) -> io::Result<
             return Ok(());
         }
         drop(objects);
+        memory::give_back();
         while !watcher.wait(Some(LONG))? {}
     }
 }

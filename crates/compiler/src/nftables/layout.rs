@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use rulegen_ruleset::Negatable;
 use rulegen_ruleset::nftables::{
-    BaseChain, Chain, ChainKind, Condition, DataType, Element, Field, Hook, Name, Rule, Selector,
-    Set, Statement, Value, Verdict,
+    BaseChain, Chain, ChainKind, Condition, DataType, Element, Field, Hook, Key, Name, Rule,
+    Selector, Set, Statement, Value, Verdict,
 };
 
 use super::spell::{
@@ -140,7 +140,8 @@ pub(super) fn sets(plan: &Plan) -> BTreeMap<Name, Set> {
     ];
     if let NodePortsAt::These(addresses) = &plan.node_ports_at {
         let mut set = Set::new(address, "where node ports are open");
-        let keys = addresses.iter().map(|ip| (vec![Value::Address(*ip)], Element::default()));
+        let keys =
+            addresses.iter().map(|ip| (Key::from([Value::Address(*ip)]), Element::default()));
         set.elements.extend(keys);
         sets.push((NODE_PORT_IPS, set));
     }
@@ -154,7 +155,7 @@ fn service_cidrs(plan: &Plan) -> Set {
         ..Set::new(&[Field::Address], "addresses that only cluster IPs are taken from")
     };
     let networks = plan.service_cidrs.iter();
-    set.elements.extend(networks.map(|net| (vec![network(*net)], Element::default())));
+    set.elements.extend(networks.map(|net| (Key::from([network(*net)]), Element::default())));
     set
 }
 

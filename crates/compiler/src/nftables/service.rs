@@ -53,12 +53,12 @@ impl Speller<'_> {
         }
         for endpoint in &service.reachable_endpoints {
             let address = Value::Address(endpoint.address.ip());
-            self.put(HAIRPINS, vec![address, address], None);
+            self.put(HAIRPINS, Key::from([address, address]), None);
         }
     }
 
     fn internal(&mut self, internal: Internal) {
-        self.put(CLUSTER_IPS, vec![Value::Address(internal.address)], None);
+        self.put(CLUSTER_IPS, Key::from([Value::Address(internal.address)]), None);
         let frontend = self.at_address(internal.address);
         let policy = match internal.outcome {
             Outcome::Refuse(refusal) => return self.refuse(frontend, refusal),
@@ -85,7 +85,7 @@ impl Speller<'_> {
             }
             ExternalAddress::NodePort(port) => {
                 let over = Value::Protocol(protocol(self.service.name.protocol));
-                Frontend { place: Place::NodePort, key: vec![over, Value::Port(port.get())] }
+                Frontend { place: Place::NodePort, key: Key::from([over, Value::Port(port.get())]) }
             }
         };
         if external.forwards {
@@ -138,7 +138,7 @@ impl Speller<'_> {
             return;
         }
         for (number, endpoint) in (0..).zip(endpoints) {
-            let key = with(&frontend.key, Value::Number(number));
+            let key = frontend.key.with(Value::Number(number));
             self.put(map, key, Some(Data::Socket(endpoint.address)));
         }
     }
@@ -168,7 +168,7 @@ impl Speller<'_> {
                 continue;
             }
             for source in &sources {
-                self.put(SOURCE_RANGES, with(&key, network(*source)), None);
+                self.put(SOURCE_RANGES, key.with(network(*source)), None);
             }
         }
     }
@@ -206,7 +206,7 @@ impl Speller<'_> {
 
     fn at_address(&self, ip: IpAddr) -> Frontend {
         let over = Value::Protocol(protocol(self.service.name.protocol));
-        let key = vec![Value::Address(ip), over, Value::Port(self.service.port)];
+        let key = Key::from([Value::Address(ip), over, Value::Port(self.service.port)]);
         Frontend { place: Place::Address, key }
     }
 
@@ -215,14 +215,6 @@ impl Speller<'_> {
         let comment = Some(self.name.clone());
         self.draft.put(set, key, Element { data, comment })
     }
-}
-
-/// A key with one more part. There are as many of these as endpoints, so none has room to spare.
-fn with(key: &Key, last: Value) -> Key {
-    let mut longer = Key::with_capacity(key.len() + 1);
-    longer.extend_from_slice(key);
-    longer.push(last);
-    longer
 }
 
 fn draw(way: LoadBalancing) -> Draw {

@@ -20,7 +20,7 @@ const INTERVAL_END: u32 = 1;
 /// part, the first address and the first behind.
 pub(super) fn encode(set: &Set, key: &Key, element: Option<&Element>) -> Vec<RawElement> {
     let mut raw = RawElement::element().bytes(sys::NFTNL_SET_ELEM_KEY, &first(key));
-    if set.interval && key.len() > 1 {
+    if set.interval && set.key.len() > 1 {
         raw = raw.bytes(sys::NFTNL_SET_ELEM_KEY_END, &last(key));
     }
     if let Some(element) = element {
@@ -73,15 +73,16 @@ fn last(key: &Key) -> Vec<u8> {
 /// Parts of several begin at registers.
 fn bytes(key: &Key, of_network: fn(&IpNet) -> IpAddr) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(24);
-    for value in key {
+    let alone = key.values().nth(1).is_none();
+    for value in key.values() {
         match value {
-            Value::Address(address) => put_address(&mut bytes, *address),
-            Value::Network(network) => put_address(&mut bytes, of_network(network)),
+            Value::Address(address) => put_address(&mut bytes, address),
+            Value::Network(network) => put_address(&mut bytes, of_network(&network)),
             Value::Protocol(protocol) => bytes.push(protocol.number()),
             Value::Port(port) => bytes.extend(port.to_be_bytes()),
             Value::Number(number) => bytes.extend(number.to_ne_bytes()),
         }
-        if key.len() > 1 {
+        if !alone {
             pad(&mut bytes);
         }
     }
@@ -163,13 +164,13 @@ impl<'a> Reader<'a> {
             let behind = points.partition_point(|point| *point <= start);
             let end = points.get(behind).copied();
             let value = network(start, end).ok_or(Foreign)?;
-            self.elements.insert(vec![value], element);
+            self.elements.insert(Key::from([value]), element);
         }
         Ok(self.elements)
     }
 
     fn key(&self, mut first: &[u8], mut last: &[u8]) -> Option<Key> {
-        let mut key = Key::with_capacity(self.set.key.len());
+        let mut key = Key::default();
         let alone = self.set.key.len() == 1;
         for field in &self.set.key {
             let length = usize::from(set::length(self.family, *field));

@@ -131,12 +131,12 @@ impl<'a> Differ<'a> {
             return;
         }
         let asked = self.asked.get_or_init(|| numbers_asked(self.wanted));
-        let is_asked = |value: &Value| match value {
-            Value::Number(number) => asked.contains(&(name, *number)),
+        let is_asked = |value: Value| match value {
+            Value::Number(number) => asked.contains(&(name, number)),
             _ => true,
         };
         let gone: Vec<(&Key, &Element)> =
-            held.elements.iter().filter(|(key, _)| !key.iter().all(is_asked)).collect();
+            held.elements.iter().filter(|(key, _)| !key.values().all(is_asked)).collect();
         if !gone.is_empty() {
             self.removals.elements.push(Operation::DeleteElements(name, held, gone));
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
-use super::{Comment, Name, Verdict};
+use super::{Comment, Key, Name, Verdict};
 use crate::Protocol;
 
 /// A set, or a map if it has data.
@@ -71,9 +71,6 @@ pub enum DataType {
     /// An address and a port.
     Socket,
 }
-
-/// The key of an element, a value a field.
-pub type Key = Vec<Value>;
 
 /// A part of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

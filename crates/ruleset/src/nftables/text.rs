@@ -7,9 +7,10 @@ use std::io;
 
 use askama::Template;
 
+use super::key::Key;
 use super::lower::HASH_SEED;
 use super::rule::{Condition, Draw, Interface, Number, Rule, Selector, Statement, Verdict};
-use super::set::{Data, DataType, Element, Field, Key, Set, Value};
+use super::set::{Data, DataType, Element, Field, Set, Value};
 use super::table::{BaseChain, Chain, ChainKind, Hook, Table};
 use super::{Comment, Name};
 use crate::{Family, Negatable};
@@ -117,7 +118,7 @@ pub(super) struct ElementText<'a> {
 
 impl Display for ElementText<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Concatenated(self.key.iter()))?;
+        write!(f, "{}", Concatenated(self.key.values()))?;
         if let Some(comment) = &self.element.comment {
             write!(f, " comment {comment}")?;
         }

@@ -4,8 +4,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::Name;
+use super::key::Key;
 use super::rule::{Condition, Interface, Number, Rule, Selector, Statement, Verdict};
-use super::set::{Data, Element, Key, Value};
+use super::set::{Data, Element, Value};
 use super::share::Share;
 use super::table::{BaseChain, Chain, Hook, Table};
 use crate::packet::{Origin, Packet, Verdict as Outcome};
@@ -291,12 +292,14 @@ impl<'a> Tracer<'a> {
         if !set.interval {
             return set.elements.get(key);
         }
-        let covers = |(held, asked): (&Value, &Value)| match (held, asked) {
-            (Value::Network(network), Value::Address(ip)) => network.contains(ip),
+        let covers = |(held, asked): (Value, Value)| match (held, asked) {
+            (Value::Network(network), Value::Address(ip)) => network.contains(&ip),
             (held, asked) => held == asked,
         };
         let mut elements = set.elements.iter();
-        elements.find(|(held, _)| held.iter().zip(key).all(covers)).map(|(_, element)| element)
+        elements
+            .find(|(held, _)| held.values().zip(key.values()).all(covers))
+            .map(|(_, element)| element)
     }
 
     fn is_local(&self, ip: IpAddr) -> bool {
