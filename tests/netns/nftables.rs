@@ -449,6 +449,30 @@ fn a_table_that_nft_cannot_decode_does_no_harm() {
     assert!(namespace.rulegen("cleanup").status.success());
 }
 
+/// The way back: kube-proxy is at work again beside rulegen's table, which is then of no use.
+#[test]
+fn a_cleanup_can_keep_what_is_kube_proxys() {
+    let namespace = Namespace::new("way-back");
+    let arguments = format!("-f {} --hostname-override node-1", example("nodeport"));
+    assert!(namespace.rulegen(&format!("{arguments} {MODE}")).status.success());
+    // The chains that both make, and a table of the name that is kube-proxy's.
+    assert!(namespace.rulegen(&arguments).status.success());
+    namespace.run("nft add table ip kube-proxy");
+    let chains = namespace.run("iptables-save -t nat");
+    for _ in 0..2 {
+        let output = namespace.rulegen("cleanup --keep-kube-proxy");
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    let left = namespace.run("nft list tables");
+    assert!(!left.contains("rulegen") && left.contains("table ip kube-proxy"), "{left}");
+    assert_eq!(without_comments(&namespace.run("iptables-save -t nat")), without_comments(&chains));
+}
+
+/// What iptables-save prints but for the time.
+fn without_comments(saved: &str) -> Vec<&str> {
+    saved.lines().filter(|line| !line.starts_with('#')).collect()
+}
+
 /// What somebody else commits between reading and writing makes the writing void.
 #[test]
 fn a_transaction_on_an_old_state_is_refused() {

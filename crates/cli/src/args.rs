@@ -109,6 +109,7 @@ impl Cli {
             Some(command) => command,
             None if self.cleanup => Command::Cleanup(CleanupArgs {
                 nftables_table: self.apply.proxy.nftables.nftables_table,
+                keep_kube_proxy: false,
                 lock: self.apply.kernel.lock,
                 log: self.apply.log,
             }),
@@ -214,6 +215,11 @@ pub(crate) struct CleanupArgs {
     /// The name of rulegen's nftables table, if it was given another
     #[arg(long, value_name = "NAME", default_value = "rulegen", value_parser = parse_table)]
     pub(crate) nftables_table: Name,
+
+    /// Remove rulegen's nftables table only. The table and the chains that kube-proxy makes too
+    /// stay: for going back to it, once it is at work again
+    #[arg(long)]
+    pub(crate) keep_kube_proxy: bool,
 
     #[command(flatten)]
     pub(crate) lock: LockArgs,

@@ -22,7 +22,12 @@ const KUBE_PROXY_TABLE: &str = "kube-proxy";
 /// family that is switched off may have been on when the rules were made.
 pub(crate) fn run(args: &CleanupArgs) -> Result<ExitCode> {
     let mut failed = false;
-    if let Err(error) = delete_tables(&args.nftables_table) {
+    let ours = args.nftables_table.clone();
+    if args.keep_kube_proxy {
+        delete_tables(&[ours])?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Err(error) = delete_tables(&[ours, Name::from(KUBE_PROXY_TABLE)]) {
         print_error(&error);
         failed = true;
     }
@@ -37,12 +42,11 @@ pub(crate) fn run(args: &CleanupArgs) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(failed)))
 }
 
-/// The tables of both programs' nftables modes, each as a whole.
-fn delete_tables(ours: &Name) -> Result<()> {
-    let names = [ours.clone(), Name::from(KUBE_PROXY_TABLE)];
+/// Tables of nftables modes, each as a whole.
+fn delete_tables(names: &[Name]) -> Result<()> {
     let families = [Family::Ipv4, Family::Ipv6];
-    let tables: Vec<(Family, Name)> =
-        families.into_iter().flat_map(|family| names.clone().map(|name| (family, name))).collect();
+    let of = |family| names.iter().map(move |name| (family, name.clone()));
+    let tables: Vec<(Family, Name)> = families.into_iter().flat_map(of).collect();
     let deleted = match NfTables::open().and_then(|mut kernel| kernel.delete(&tables)) {
         Err(error) if error.is_absence() => Vec::new(),
         deleted => deleted?,
