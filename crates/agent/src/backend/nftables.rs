@@ -65,8 +65,23 @@ impl Nftables {
                 store.service_port(name, *family).map(|port| plan_of(store, port, *family))
             }));
         }
-        self.is_sure &= !changes.services.iter().any(loses_clients);
+        if self.is_sure && changes.services.iter().any(loses_clients) {
+            self.is_sure = self.read_clients(&mut patches);
+        }
         patches
+    }
+
+    /// Whether all clients of the service ports that change could be read: else everything must.
+    fn read_clients(&mut self, patches: &mut [Patch]) -> bool {
+        let Self { kernel, name: table, .. } = self;
+        patches.iter_mut().all(|patch| {
+            let family = patch.family();
+            patch.client_sets().all(|(name, set)| {
+                let read = kernel.read_elements(family, table, name, set);
+                read.inspect_err(|error| tracing::debug!(%error, "clients cannot be read"))
+                    .unwrap_or_default()
+            })
+        })
     }
 
     fn write(&mut self, patches: &[Patch], watch: &mut Stopwatch) -> Result<Written> {

@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use rulegen_model::ServicePortName;
+use rulegen_ruleset::Family;
 use rulegen_ruleset::nftables::{
-    Chain, Held, HeldChain, HeldRule, Name, Rule, Table, Transaction, diff, lower,
+    Chain, Held, HeldChain, HeldRule, Name, Rule, Set, Table, Transaction, diff, lower,
 };
 
 use super::draft::{Draft, Record};
@@ -46,14 +47,27 @@ pub struct ServiceUpdate {
 }
 
 /// The part of a table that a change is about, as it was and as it shall be. Clients that
-/// packets put into sets of service ports with affinity are in neither: those of an endpoint that
-/// goes stay until their time is over, unless who commits it reads and diffs the whole table.
+/// packets put into sets of service ports with affinity are in neither, and so stay: where an
+/// endpoint goes, they are to be put into [`Patch::client_sets`] first.
 pub struct Patch {
     held: Held,
     wanted: Table,
 }
 
 impl Patch {
+    /// Whose table it is.
+    pub fn family(&self) -> Family {
+        self.wanted.family
+    }
+
+    /// Sets of the service ports that change which packets fill, as they are held but for the
+    /// clients in them. Those that an endpoint loses are deleted if they are put in.
+    pub fn client_sets(&mut self) -> impl Iterator<Item = (&Name, &mut Set)> {
+        let sets = self.held.sets.iter_mut();
+        let sets = sets.filter_map(|(name, set)| Some((name, set.as_mut()?)));
+        sets.filter(|(_, set)| set.timeout.is_some())
+    }
+
     /// What makes the one of the other, in a kernel that holds the table as it was.
     pub fn transaction(&self) -> Transaction<'_> {
         diff(Some(&self.held), &self.wanted)

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use rulegen_ruleset::Family;
-use rulegen_ruleset::nftables::{Held, Name, Operation, Transaction};
+use rulegen_ruleset::nftables::{Held, Name, Operation, Set, Transaction};
 
 pub use error::{Error, Refusal};
 pub use feature::Missing;
@@ -117,6 +117,28 @@ impl NfTables {
                 Err(Error::Refused(refusals))
                     if refusals.iter().all(|refusal| refusal.errno == Errno::ENOENT) => {}
                 done => return done,
+            }
+        }
+        Err(Error::Busy { attempts: ATTEMPTS })
+    }
+
+    /// Fills one set of a table with the elements that the kernel has in it, as those that packets
+    /// put there. Says whether it could: not if one is none that rulegen makes.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], or [`Error::Busy`].
+    pub fn read_elements(
+        &mut self,
+        family: Family,
+        table: &Name,
+        name: &Name,
+        set: &mut Set,
+    ) -> Result<bool, Error> {
+        for _ in 0..ATTEMPTS {
+            match read::elements(&mut self.socket, family, table, name, set) {
+                Ok(read) => return Ok(read),
+                Err(Interrupted::Failed(error)) => return Err(error),
+                Err(Interrupted::Changed) => {}
             }
         }
         Err(Error::Busy { attempts: ATTEMPTS })

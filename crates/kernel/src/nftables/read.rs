@@ -79,6 +79,17 @@ pub(super) fn table(
     Ok(Some(reader.held))
 }
 
+/// Fills a set of a table with the elements that it has in the kernel; not if one is foreign.
+pub(super) fn elements(
+    socket: &mut Socket,
+    of: Family,
+    table: &Name,
+    name: &Name,
+    set: &mut Set,
+) -> Result<bool, Interrupted> {
+    Reader { socket, family: of, table, held: Held::default() }.elements(name, set)
+}
+
 /// Why a table was not read.
 pub(super) enum Interrupted {
     /// It must be read again.
