@@ -1,12 +1,35 @@
-//! The agent against an API server of the tests' own.
+//! The agent against an API server of the tests' own, in nftables mode, each in a network
+//! namespace.
+//!
+//! Needs what `tests/netns` needs: root, iproute2 and nft.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stderr,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
-    reason = "a test that cannot go on shall stop"
+    reason = "a test that cannot go on shall stop, and tell"
 )]
 
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../netns/namespace.rs"]
+#[allow(dead_code, reason = "each target uses its part")]
+mod namespace;
+#[path = "../netns/traffic.rs"]
+#[allow(dead_code, reason = "each target uses its part")]
+mod traffic;
+
 mod api_server;
+mod burst;
+mod health;
+mod life;
+mod node;
+mod objects;
+mod outage;
+mod refused;
+mod rubbish;
+mod sync;
+mod trouble;

@@ -52,8 +52,9 @@ impl std::error::Error for WrongUsage {}
 /// 4 and more every step.
 fn start_log(verbosity: u8) {
     let level = match verbosity {
-        0 | 1 => "warn",
-        2 | 3 => "info",
+        // The client of the API server tells of each attempt; the agent does, once.
+        0 | 1 => "warn,kube_client=off,kube_runtime=off",
+        2 | 3 => "info,kube_client=off,kube_runtime=off",
         4 | 5 => "debug",
         _ => "trace",
     };
@@ -64,5 +65,8 @@ fn start_log(verbosity: u8) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false)
+        // It would be told on standard error, and panic there: a disk that is full shall not end
+        // the agent.
+        .log_internal_errors(false)
         .init();
 }

@@ -92,6 +92,12 @@ impl ApiServer {
         self.change(|state| state.write(|store| store.delete(kind, namespace, name)))
     }
 
+    /// All objects, with their kinds.
+    pub(crate) fn objects(&self) -> Vec<Value> {
+        let state = self.0.shared.read();
+        state.store.objects.iter().map(|((kind, ..), object)| kind.named(object)).collect()
+    }
+
     /// The newest resource version.
     pub(crate) fn version(&self) -> u64 {
         self.0.shared.read().store.version
@@ -108,6 +114,17 @@ impl ApiServer {
     /// Sends a line to each watch of a kind, whatever it is.
     pub(crate) fn send_raw_event(&self, kind: Kind, line: &str) {
         self.watches_of(kind, |watch, _| watch.tell_line(line));
+    }
+
+    /// Creates or replaces an object, but sends the watches of its kind a line instead of the
+    /// event.
+    pub(crate) fn apply_hidden(&self, object: Value, line: &str) {
+        let kind = Kind::of(&object).unwrap();
+        self.change(|state| {
+            state.store.apply(object);
+            let watches = state.watches.values_mut().filter(|watch| watch.kind() == kind);
+            watches.for_each(|watch| watch.tell_line(line));
+        });
     }
 
     /// Ends each watch of a kind with 410, as when its version is compacted below it.

@@ -1,15 +1,17 @@
 //! Watches the API server, as kube-proxy does: the same selectors, bookmarks, and new attempts
 //! with growing, jittered pauses.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::StreamExt;
-use kube::runtime::watcher::{self, Config, DefaultBackoff, Error, Event};
-use kube::runtime::{WatchStreamExt, watcher as start};
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{Config, DefaultBackoff, Error, Event, watcher};
 use kube::{Api, Client};
-use rulegen_kernel::memory;
 use rulegen_model::{Kind, Object, ObjectKey, StoreEvent};
 
 use super::Sink;
@@ -22,6 +24,9 @@ const PAGE: u32 = 500;
 
 /// How long until a cluster is asked again for a kind that it did not have.
 const ABSENCE: Duration = Duration::from_secs(300);
+
+/// The longest time between two attempts, but for what is added by chance: client-go's.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// How often watching began anew, by kind: what metrics tell.
 pub(crate) trait Watches: Clone + Send + Sync + 'static {
@@ -52,84 +57,102 @@ async fn watch_kind<W: Watched>(
 ) {
     let api: Api<ApiObject<W>> = Api::all(client.clone());
     let config = config.page_size(PAGE);
-    let mut teller = Teller { sink, versions: Versions::default() };
-    // One for all attempts: what grows is the pause between two failures of whichever kind.
+    let mut teller = Teller { sink, versions: Versions::default(), has_list: false };
     let mut trouble = Trouble::default();
+    // Its pauses grow until there was none for two minutes: rubbish that comes behind each list
+    // shall not cost a list each second.
+    let mut lists = DefaultBackoff::default();
     loop {
-        let stream = start(api.clone(), config.clone()).backoff(DefaultBackoff::default());
-        let mut stream = Box::pin(stream);
+        let mut stream = Box::pin(watcher(api.clone(), config.clone()));
         let pause = loop {
             match stream.next().await {
                 Some(Ok(event)) => {
-                    trouble.over(W::KIND);
+                    if tells_something(&event) {
+                        trouble.over(W::KIND);
+                    }
                     if teller.tell(event).is_none() {
                         return;
                     }
                 }
-                Some(Err(error)) if W::KIND == Kind::ServiceCidr && is_absence(&error) => {
+                Some(Err(error))
+                    if W::KIND == Kind::ServiceCidr && is_absence(&error, teller.has_list) =>
+                {
                     tracing::info!(
                         "the cluster has no ServiceCIDRs, or does not show them: cluster IPs that no Service has are not refused"
                     );
-                    let none = Told::now(Input::Object(StoreEvent::ListBegan(W::KIND)));
-                    let end = Told::now(Input::Object(StoreEvent::ListEnded(W::KIND)));
-                    if sink.send(none).and_then(|()| sink.send(end)).is_err() {
+                    if teller.tell_of_none(W::KIND).is_none() {
                         return;
                     }
-                    break ABSENCE;
+                    break Some(ABSENCE);
                 }
                 Some(Err(error)) => {
                     tally.restarted(W::KIND);
-                    trouble.tell(W::KIND, &error);
+                    let pause = trouble.tell(W::KIND, &error);
                     if needs_list(&error) {
-                        break Duration::from_secs(1);
+                        break lists.next();
                     }
+                    tokio::time::sleep(pause).await;
                 }
-                None => break Duration::from_secs(1),
+                None => break lists.next(),
             }
         };
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(pause.unwrap_or(LONGEST_PAUSE)).await;
     }
 }
 
-/// Whether only a new list can tell what there is: a line that is no event may have hidden one,
-/// and a version that is too old stays so.
-fn needs_list(error: &watcher::Error) -> bool {
+/// Whether an event shows that the server answers. That a list begins is told before anything is
+/// asked, and that objects come is of use only once all are there.
+fn tells_something<W>(event: &Event<ApiObject<W>>) -> bool {
+    matches!(event, Event::InitDone | Event::Apply(_) | Event::Delete(_))
+}
+
+/// Whether only a new list can tell what there is: a line that is no event may have hidden one
+/// (of which any object in JSON is read as an error of the API's), and a version that is too old
+/// stays so.
+fn needs_list(error: &Error) -> bool {
     match error {
-        Error::WatchFailed(kube::Error::SerdeError(_)) => true,
+        Error::WatchFailed(kube::Error::SerdeError(_) | kube::Error::Api(_)) => true,
         Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 410,
         _ => false,
     }
 }
 
 /// Whether a cluster does not have a kind, or a role written for older clusters does not show it.
-fn is_absence(error: &watcher::Error) -> bool {
+/// What was shown before is there: then 403 comes from an authorizer in trouble.
+fn is_absence(error: &Error, was_shown: bool) -> bool {
     let (Error::InitialListFailed(error) | Error::WatchStartFailed(error)) = error else {
         return false;
     };
-    matches!(error, kube::Error::Api(status) if status.code == 404 || status.code == 403)
+    match error {
+        kube::Error::Api(status) => status.code == 404 || (status.code == 403 && !was_shown),
+        _ => false,
+    }
 }
 
-/// Tells of a failure once, not with every attempt.
+/// Tells of a failure once, not with every attempt, and how long to wait for the next: longer
+/// each time, until something works.
 #[derive(Default)]
 struct Trouble {
     since: Option<Instant>,
     last: String,
+    pauses: DefaultBackoff,
 }
 
 impl Trouble {
-    fn tell(&mut self, kind: Kind, error: &watcher::Error) {
+    fn tell(&mut self, kind: Kind, error: &Error) -> Duration {
         let message = with_causes(error);
         self.since.get_or_insert_with(Instant::now);
         if message == self.last {
             tracing::debug!(kind = kind.name(), error = message, "the watch failed again");
-            return;
+        } else {
+            tracing::warn!(
+                kind = kind.name(),
+                error = message,
+                "the watch failed and is tried again; the rules stay as they are"
+            );
+            self.last = message;
         }
-        tracing::warn!(
-            kind = kind.name(),
-            error = message,
-            "the watch failed and is tried again; the rules stay as they are"
-        );
-        self.last = message;
+        self.pauses.next().unwrap_or(LONGEST_PAUSE)
     }
 
     fn over(&mut self, kind: Kind) {
@@ -137,6 +160,7 @@ impl Trouble {
             let seconds = since.elapsed().as_secs();
             tracing::info!(kind = kind.name(), seconds, "the watch works again");
             self.last.clear();
+            self.pauses.reset();
         }
     }
 }
@@ -158,6 +182,8 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 struct Teller<'a> {
     sink: &'a Sink,
     versions: Versions,
+    /// Whether a list was told of to its end.
+    has_list: bool,
 }
 
 impl Teller<'_> {
@@ -169,7 +195,7 @@ impl Teller<'_> {
                 self.send(Input::Object(StoreEvent::ListBegan(W::KIND)))
             }
             Event::InitDone => {
-                memory::give_back();
+                self.has_list = true;
                 self.send(Input::Object(StoreEvent::ListEnded(W::KIND)))
             }
             Event::InitApply(object) | Event::Apply(object) => {
@@ -186,6 +212,13 @@ impl Teller<'_> {
                 Some(())
             }
         }
+    }
+
+    /// Tells that there are no objects of a kind.
+    fn tell_of_none(&mut self, kind: Kind) -> Option<()> {
+        self.has_list = false;
+        self.send(Input::Object(StoreEvent::ListBegan(kind)))?;
+        self.send(Input::Object(StoreEvent::ListEnded(kind)))
     }
 
     fn put<W: Watched>(&self, object: ApiObject<W>) -> Option<()> {

@@ -1,0 +1,32 @@
+//! Much at once.
+
+use std::time::{Duration, Instant};
+
+use crate::api_server::Kind;
+use crate::node::{Node, wait_until};
+use crate::objects::many;
+
+/// Syncs of a family.
+const SYNCS: &str = "kubeproxy_sync_proxy_rules_duration_seconds_count";
+
+#[test]
+fn what_comes_within_a_moment_is_gathered() {
+    let node = Node::in_sync("burst");
+    let syncs = || node.metric(SYNCS).unwrap() / 2.0;
+    let (before, begun) = (syncs(), Instant::now());
+    let objects = many(1000);
+    node.server.apply_many(objects.clone());
+    for object in objects.iter().rev().skip(20) {
+        let kind = if object["kind"] == "Service" { Kind::Service } else { Kind::EndpointSlice };
+        assert!(node.server.delete(kind, "default", object["metadata"]["name"].as_str().unwrap()));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(1), "made in {:?}", begun.elapsed());
+    node.settle();
+    let (took, syncs) = (begun.elapsed(), syncs() - before);
+    // One at once, then one each 100 ms at most.
+    let most = took.as_secs_f64() / 0.1 + 1.0;
+    assert!(syncs <= most && syncs < 50.0, "{syncs} syncs within {took:?}");
+    wait_until("only what is left counts", || node.metric("rulegen_services") == Some(11.0));
+    let log = node.log();
+    assert!(!log.contains("ERROR") && !log.contains("refused"), "{log}");
+}

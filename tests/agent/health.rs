@@ -1,0 +1,107 @@
+//! What probers, load balancers and people are told.
+
+use serde_json::json;
+
+use crate::api_server::{Failure, Kind, Verb};
+use crate::node::{HEALTH_PORT, Node, wait_until};
+use crate::objects::{ELSEWHERE, HERE, NODE, local_load_balancer, node, slice};
+
+/// The statuses of /livez, /healthz and /readyz.
+fn probes(node: &Node) -> [u16; 3] {
+    ["/livez", "/healthz", "/readyz"].map(|path| node.probe(path))
+}
+
+#[test]
+fn probers_are_told_how_the_agent_is() {
+    let mut node_of_tests = Node::new("probed");
+    // The node is known, but not all Services are.
+    node_of_tests.server.fail_next(2, Kind::Service, Some(Verb::List), Failure::Code(503));
+    node_of_tests.start("");
+    let server = node_of_tests.server.clone();
+    wait_until("the node is known", || probes(&node_of_tests) == [200, 200, 503]);
+    let readiness = node_of_tests.get(HEALTH_PORT, "/readyz").unwrap().json();
+    let missing = ["objects are not all listed yet", "first sync of IPv4", "first sync of IPv6"];
+    assert_eq!(readiness["missing"], json!(missing), "{readiness}");
+    assert_eq!(readiness["sourceInSync"], false);
+    let health = node_of_tests.get(HEALTH_PORT, "/healthz").unwrap().json();
+    let never = json!({"lastUpdated": "0001-01-01T00:00:00Z", "healthy": true});
+    assert_eq!(health["status"], json!({"IPv4": never, "IPv6": never}));
+
+    node_of_tests.settle();
+    wait_until("the rules are in place", || probes(&node_of_tests) == [200; 3]);
+    let answer = node_of_tests.get(HEALTH_PORT, "/healthz").unwrap();
+    assert!(answer.head.contains("content-type: application/json"), "{}", answer.head);
+    let health = answer.json();
+    assert_eq!((&health["nodeEligible"], &health["healthy"]), (&true.into(), &true.into()));
+    assert_eq!(health["lastUpdated"], health["currentTime"]);
+    let live = node_of_tests.get(HEALTH_PORT, "/livez").unwrap().json();
+    assert_eq!((&live["nodeEligible"], &live["healthy"]), (&json!(null), &true.into()));
+
+    let mut tainted = node();
+    let taint = json!({"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"});
+    tainted["spec"]["taints"] = json!([taint]);
+    server.apply(tainted);
+    wait_until("the node is to go", || probes(&node_of_tests) == [200, 503, 200]);
+    let health = node_of_tests.get(HEALTH_PORT, "/healthz").unwrap().json();
+    assert_eq!((&health["nodeEligible"], &health["healthy"]), (&false.into(), &true.into()));
+    server.apply(node());
+    wait_until("it stays after all", || probes(&node_of_tests) == [200; 3]);
+
+    let mut deleted = node();
+    deleted["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    server.apply(deleted);
+    wait_until("the node is being deleted", || probes(&node_of_tests) == [200, 503, 200]);
+    let before = node_of_tests.generation();
+    server.delete(Kind::Node, "", NODE);
+    server.apply(node());
+    wait_until("there is another of its name", || probes(&node_of_tests) == [200; 3]);
+    server.delete(Kind::Node, "", NODE);
+    wait_until("it is gone", || probes(&node_of_tests) == [200, 503, 200]);
+    assert_eq!(node_of_tests.generation(), before, "the rules were touched");
+    for path in ["/", "/nothing"] {
+        assert_eq!(node_of_tests.probe(path), 404);
+    }
+}
+
+#[test]
+fn load_balancers_are_told_of_endpoints_on_the_node() {
+    const PORT: u16 = 31_020;
+    let node = Node::in_sync("checked");
+    node.server.apply_many([
+        local_load_balancer("local", 20, PORT),
+        slice("local", "a", &[HERE[0], HERE[1], ELSEWHERE]),
+    ]);
+    wait_until("it answers", || node.get(PORT, "/").is_some_and(|answer| answer.status == 200));
+    let answer = node.get(PORT, "/").unwrap();
+    assert!(answer.head.contains("x-load-balancing-endpoint-weight: 2"), "{}", answer.head);
+    assert!(answer.head.contains("content-type: application/json"), "{}", answer.head);
+    assert_eq!(
+        answer.body,
+        "{\n\t\"service\": {\n\t\t\"namespace\": \"default\",\n\t\t\"name\": \"local\"\n\t},\n\
+         \t\"localEndpoints\": 2,\n\t\"serviceProxyHealthy\": true\n}"
+    );
+
+    node.server.apply(slice("local", "a", &[ELSEWHERE]));
+    wait_until("none is here", || node.get(PORT, "/").is_some_and(|answer| answer.status == 503));
+    let answer = node.get(PORT, "/").unwrap();
+    assert!(answer.head.contains("x-load-balancing-endpoint-weight: 0"), "{}", answer.head);
+    assert_eq!(answer.json()["localEndpoints"], 0);
+
+    node.server.apply(local_load_balancer("local", 20, PORT + 1));
+    wait_until("the port is another", || {
+        node.get(PORT, "/").is_none() && node.get(PORT + 1, "/").is_some()
+    });
+    node.server.delete(Kind::Service, "default", "local");
+    wait_until("nobody answers", || node.get(PORT + 1, "/").is_none());
+}
+
+#[test]
+fn the_start_is_an_event_of_the_node() {
+    let node = Node::in_sync("event");
+    wait_until("an Event is there", || !node.server.events().is_empty());
+    let event = node.server.events().remove(0);
+    assert_eq!((&event["reason"], &event["type"]), (&json!("Starting"), &json!("Normal")));
+    let about = &event["regarding"];
+    assert_eq!((&about["kind"], &about["name"]), (&json!("Node"), &json!(NODE)), "{event}");
+    assert_eq!(event["reportingController"], "rulegen");
+}

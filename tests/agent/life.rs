@@ -1,0 +1,70 @@
+//! Starts, ends and logs that cannot be written.
+
+use std::fs::OpenOptions;
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::node::{Node, is_from, wait_until};
+use crate::objects::{HERE, many, service};
+
+/// A signal is obeyed within this time.
+const PROMPTLY: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_restart_writes_nothing() {
+    let mut node = Node::in_sync("restart");
+    node.serve();
+    assert!(is_from(node.ask(10), HERE[0]));
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGKILL] {
+        let before = (node.generation(), node.rules());
+        let (status, took) = node.stop(signal);
+        assert!(took < PROMPTLY, "{signal}: it took {took:?}");
+        assert_eq!(status.success(), signal != Signal::SIGKILL, "{signal}: {status}");
+        assert!(is_from(node.ask(10), HERE[0]), "{signal}: the rules are gone");
+        node.start("");
+        wait_until("it is ready", || node.probe("/readyz") == 200);
+        node.settle();
+        assert_eq!((node.generation(), node.rules()), before, "{signal}");
+        let written = node.metric("rulegen_sync_written_bytes_total");
+        assert_eq!(written, Some(0.0), "{signal}");
+        node.wait_for_watches();
+    }
+    // What changed while it was away is all that is written.
+    node.stop(Signal::SIGKILL);
+    node.server.apply(service("more", 50));
+    node.start("");
+    node.settle();
+}
+
+#[test]
+fn an_end_comes_at_any_time() {
+    let mut node = Node::new("end");
+    node.server.apply_many(many(3000));
+    for milliseconds in [0, 50, 100, 200, 400, 600, 800] {
+        node.start("");
+        wait_until("it has begun", || node.logged("") > 0);
+        thread::sleep(Duration::from_millis(milliseconds));
+        let (_, took) = node.stop(Signal::SIGTERM);
+        assert!(took < PROMPTLY, "after {milliseconds} ms it took {took:?}");
+        // All of it or nothing.
+        assert!(!node.has_rules() || node.difference(&node.server.objects()).is_none());
+    }
+    node.start("");
+    node.settle();
+}
+
+#[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    let mut node = Node::new("full");
+    let full = || OpenOptions::new().write(true).open("/dev/full").unwrap();
+    node.start_with_log("", full().into());
+    node.settle();
+    node.server.disconnect_all();
+    node.server.apply(service("more", 50));
+    node.settle();
+    assert_eq!(node.probe("/healthz"), 200);
+    let (status, _) = node.stop(Signal::SIGTERM);
+    assert!(status.success(), "{status}");
+}

@@ -1,0 +1,124 @@
+//! The API server goes away, forgets, and comes back.
+
+use std::thread;
+
+use crate::api_server::{ApiServer, Failure, Kind, Verb};
+use crate::node::{KINDS, Node, is_from, wait_until};
+use crate::objects::{HERE, cidr, service, slice};
+
+/// Changes of which a watch that goes on, and a list as well, must tell.
+fn change(server: &ApiServer) {
+    server.apply_many([slice("web", "a", &[HERE[1]]), service("new", 50)]);
+    server.delete(Kind::Service, "default", "old");
+    server.delete(Kind::EndpointSlice, "default", "old-a");
+    server.delete(Kind::ServiceCidr, "", "old");
+}
+
+/// With a Service that goes later, and endpoints that serve.
+fn node_in_sync(label: &str) -> Node {
+    let node = Node::in_sync(label);
+    node.serve();
+    let old = cidr("old", &["10.100.0.0/16"]);
+    node.server.apply_many([service("old", 60), slice("old", "a", &[HERE[0]]), old]);
+    node.settle();
+    assert!(is_from(node.ask(10), HERE[0]) && is_from(node.ask(60), HERE[0]));
+    node
+}
+
+fn has_changed(node: &Node) {
+    node.settle();
+    assert!(is_from(node.ask(10), HERE[1]));
+    let rules = node.rules();
+    assert!(!rules.contains("10.96.0.60") && !rules.contains("10.100.0.0/16"), "{rules}");
+}
+
+#[test]
+fn rules_stay_while_the_server_is_away() {
+    let node = node_in_sync("away");
+    let before = node.generation();
+    node.server.refuse_connections(true);
+    change(&node.server);
+    wait_until("all watches fail", || node.logged("the watch failed") >= KINDS.len());
+    wait_until("it tries again", || node.metric("rulegen_watch_restarts_total") >= Some(7.0));
+    assert!(is_from(node.ask(10), HERE[0]) && is_from(node.ask(60), HERE[0]));
+    assert_eq!(node.generation(), before, "the rules were touched");
+    assert_eq!((node.probe("/healthz"), node.probe("/readyz")), (200, 200));
+    node.server.refuse_connections(false);
+    has_changed(&node);
+}
+
+#[test]
+fn rules_stay_while_the_server_is_silent() {
+    let node = node_in_sync("silent");
+    let before = node.generation();
+    node.server.pause();
+    change(&node.server);
+    assert!(is_from(node.ask(10), HERE[0]) && is_from(node.ask(60), HERE[0]));
+    assert_eq!(node.generation(), before, "the rules were touched");
+    node.server.resume();
+    has_changed(&node);
+}
+
+#[test]
+fn what_was_missed_is_made_good_when_history_is_gone() {
+    type Forget = fn(&ApiServer);
+    let ways: [(&str, Forget); 4] = [
+        ("compacted", |server| {
+            server.refuse_connections(true);
+            change(server);
+            server.expire_history();
+        }),
+        ("bycode", |server| {
+            server.say_gone_by_code();
+            server.refuse_connections(true);
+            change(server);
+            server.expire_history();
+        }),
+        ("restarted", |server| {
+            server.refuse_connections(true);
+            change(server);
+            server.restart_empty_history();
+        }),
+        ("midway", |server| {
+            server.pause();
+            KINDS.iter().for_each(|kind| server.expire_watches(*kind));
+            change(server);
+            server.resume();
+        }),
+    ];
+    thread::scope(|scope| {
+        for (label, forget) in ways {
+            scope.spawn(move || {
+                let node = node_in_sync(label);
+                let lists_before = lists(&node);
+                node.wait_for_watches();
+                forget(&node.server);
+                node.server.refuse_connections(false);
+                has_changed(&node);
+                assert!(lists(&node) > lists_before, "{label}: nothing was listed");
+                node.server.apply(service("later", 70));
+                node.settle();
+            });
+        }
+    });
+}
+
+fn lists(node: &Node) -> usize {
+    let is_list = |path: &str, watch: Option<&str>| path.ends_with("/services") && watch.is_none();
+    let requests = node.server.requests();
+    requests.iter().filter(|r| is_list(&r.path, r.parameter("watch"))).count()
+}
+
+#[test]
+fn a_list_that_fails_halfway_takes_nothing_away() {
+    let node = node_in_sync("halfway");
+    let before = node.generation();
+    node.server.expire_history();
+    node.server.fail_next(1, Kind::Service, Some(Verb::List), Failure::Truncated);
+    KINDS.iter().for_each(|kind| node.server.expire_watches(*kind));
+    wait_until("the list failed", || node.logged("the watch failed") > 0);
+    assert!(is_from(node.ask(10), HERE[0]) && is_from(node.ask(60), HERE[0]));
+    assert_eq!(node.generation(), before, "the rules were touched");
+    change(&node.server);
+    has_changed(&node);
+}

@@ -1,0 +1,192 @@
+//! A server, or something between it and us, that tells nonsense.
+
+use serde_json::{Value, json};
+
+use crate::api_server::Kind;
+use crate::node::{KINDS, Node, wait_until};
+use crate::objects::{HERE, NODE, cidr, node, service, slice};
+
+/// An object as the server has it.
+fn stored(node: &Node, kind: &str, name: &str) -> Value {
+    let is_it = |object: &Value| object["kind"] == kind && object["metadata"]["name"] == name;
+    node.server.objects().into_iter().find(is_it).unwrap()
+}
+
+/// The type comes first, as the server writes it.
+fn event(kind: &str, object: &Value) -> String {
+    format!("{{\"type\":\"{kind}\",\"object\":{object}}}")
+}
+
+/// Makes a change behind everything that was sent of each kind, and waits for it.
+fn all_is_well(node: &Node, number: usize) {
+    let name = format!("probe-{number}");
+    node.server.apply_many([
+        service(&name, number),
+        slice(&name, "a", &[HERE[0]]),
+        cidr(&name, &[&format!("10.200.{number}.0/24")]),
+    ]);
+    node.settle();
+}
+
+#[test]
+fn events_may_be_repeated_late_or_about_nothing() {
+    let node = Node::in_sync("late");
+    let server = &node.server;
+    let (old_service, old_slice) =
+        (stored(&node, "Service", "web"), stored(&node, "EndpointSlice", "web-a"));
+    server.apply_many([service("web", 11), slice("web", "a", &[HERE[1]])]);
+    node.settle();
+    let (new_service, new_slice) =
+        (stored(&node, "Service", "web"), stored(&node, "EndpointSlice", "web-a"));
+
+    for (kind, old, new) in
+        [(Kind::Service, &old_service, &new_service), (Kind::EndpointSlice, &old_slice, &new_slice)]
+    {
+        let never = |mut object: Value| {
+            object["metadata"]["name"] = "never-seen".into();
+            object
+        };
+        for line in [
+            event("MODIFIED", new),
+            event("ADDED", new),
+            event("MODIFIED", old),
+            event("ADDED", old),
+            event("DELETED", old),
+            event("DELETED", &never(new.clone())),
+            event("DELETED", &never(old.clone())),
+        ] {
+            server.send_raw_event(kind, &line);
+        }
+    }
+    all_is_well(&node, 80);
+    assert!(node.rules().contains("10.96.0.11") && node.rules().contains(HERE[1]));
+
+    server.delete(Kind::Service, "default", "web");
+    server.send_raw_event(Kind::Service, &event("ADDED", &new_service));
+    server.send_raw_event(Kind::Service, &event("MODIFIED", &old_service));
+    server.send_raw_event(Kind::Service, &event("DELETED", &old_service));
+    all_is_well(&node, 81);
+    assert!(!node.rules().contains("10.96.0.11"));
+}
+
+/// What they hid is only in the next list.
+#[test]
+fn lines_that_are_no_events_cost_a_list() {
+    let node_of_tests = Node::in_sync("lines");
+    let long = event("ADDED", &"x".repeat(1 << 20).into());
+    let reordered = json!({"object": service("x", 9), "type": "ADDED"}).to_string();
+    let rounds = [
+        ["\u{0}]", "{\"type\":\"X\"}", "{\"type\":\"ADDED\"}", &reordered],
+        [
+            &long,
+            "{\"type\":\"ADDED\",\"object\":null}",
+            "{\"type\":\"BOOKMARK\",\"object\":{}}",
+            "{\"type\":\"DELETED\",\"object\":{\"metadata\":1}}",
+        ],
+    ];
+    for (round, lines) in rounds.iter().enumerate() {
+        let mut moved = node();
+        moved["status"]["addresses"][0]["address"] = format!("192.168.50.{}", 20 + round).into();
+        let hidden = [
+            service(&format!("hidden-{round}"), 100 + round),
+            slice("web", &format!("hidden-{round}"), &[HERE[1]]),
+            moved,
+            cidr("hidden", &[&format!("10.20{round}.0.0/16")]),
+        ];
+        node_of_tests.wait_for_watches();
+        for (object, line) in hidden.into_iter().zip(lines) {
+            node_of_tests.server.apply_hidden(object, line);
+        }
+        node_of_tests.settle();
+    }
+    assert!(node_of_tests.logged("the watch failed") >= KINDS.len());
+}
+
+/// An end in the middle of a line looks like these; errors that are told are not the end.
+#[test]
+fn lines_that_tell_nothing_cost_nothing() {
+    let node = Node::in_sync("nothing");
+    let lists = |node: &Node| {
+        let requests = node.server.requests();
+        requests.iter().filter(|request| request.parameter("limit").is_some()).count()
+    };
+    let before = lists(&node);
+    for (at, line) in [
+        "{",
+        "",
+        "{\"type\":\"ERROR\",\"object\":{\"code\":500,\"message\":\"etcdserver: no leader\"}}",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        KINDS.iter().for_each(|kind| node.server.send_raw_event(*kind, line));
+        all_is_well(&node, 100 + at);
+    }
+    assert_eq!(lists(&node), before);
+}
+
+/// Objects that no API server would have taken: a string where a list belongs.
+#[test]
+fn an_object_that_cannot_be_read_costs_no_other() {
+    let mut node_of_tests = Node::new("unreadable");
+    let server = node_of_tests.server.clone();
+    let mut bad_service = service("bad", 90);
+    bad_service["spec"]["ports"] = "http".into();
+    let mut bad_slice = slice("bad", "a", &[HERE[0]]);
+    bad_slice["endpoints"] = "none".into();
+    let mut bad_cidr = cidr("bad", &[]);
+    bad_cidr["spec"]["cidrs"] = "10.101.0.0/16".into();
+    let bad = [bad_service.clone(), bad_slice, bad_cidr];
+    let good_ones = || -> Vec<Value> {
+        let objects = server.objects().into_iter();
+        objects
+            .filter(|object| !object["metadata"]["name"].as_str().unwrap().starts_with("bad"))
+            .collect()
+    };
+
+    // In the first list.
+    server.apply_many(bad.clone());
+    node_of_tests.start("");
+    node_of_tests.settle_at(&good_ones());
+    node_of_tests.wait_for_watches();
+    for (object, field) in
+        [("default/bad", "spec.ports"), ("default/bad-a", "endpoints"), ("bad", "spec.cidrs")]
+    {
+        let log = node_of_tests.log();
+        let is_told = |line: &&str| line.contains(object) && line.contains(field);
+        assert!(log.lines().any(|line| is_told(&line)), "{object}, {field}: {log}");
+    }
+    // Later, one that was good before, which becomes good again.
+    server.apply_many([service("bad", 90), slice("bad", "a", &[HERE[0]])]);
+    node_of_tests.settle_at(&{
+        let objects = server.objects().into_iter();
+        objects
+            .filter(|object| object["kind"] != "ServiceCIDR" || object["metadata"]["name"] != "bad")
+            .collect::<Vec<Value>>()
+    });
+    server.apply_many(bad);
+    node_of_tests.settle_at(&good_ones());
+    assert!(!node_of_tests.rules().contains("10.96.0.90"));
+    for (kind, name) in [(Kind::Service, "bad"), (Kind::EndpointSlice, "bad-a")] {
+        assert!(server.delete(kind, "default", name));
+    }
+    server.apply(cidr("bad", &["10.101.0.0/16"]));
+    node_of_tests.settle();
+}
+
+/// What is known of the node is better than nothing.
+#[test]
+fn a_node_that_cannot_be_read_stays_what_it_was() {
+    let node_of_tests = Node::in_sync("badnode");
+    let good = node_of_tests.server.objects();
+    let mut bad = node();
+    bad["status"]["addresses"] = "192.168.50.9".into();
+    node_of_tests.server.apply(bad);
+    wait_until("it is told", || {
+        node_of_tests.logged(NODE) > 0 && node_of_tests.logged("status.addresses") > 0
+    });
+    node_of_tests.settle_at(&good);
+    node_of_tests.server.apply(node());
+    node_of_tests.settle();
+    wait_until("the node is known", || node_of_tests.probe("/healthz") == 200);
+}

@@ -1,0 +1,134 @@
+//! From objects to rules: when the first are written, and that all changes arrive.
+
+use std::thread;
+
+use serde_json::json;
+
+use crate::api_server::{Failure, Kind, Verb};
+use crate::node::{KINDS, Node, wait_until};
+use crate::objects::{ELSEWHERE, HERE, cidr, local_load_balancer, node, service, slice};
+
+#[test]
+fn nothing_is_written_before_all_kinds_are_listed() {
+    thread::scope(|scope| {
+        for (at, kind) in KINDS.into_iter().enumerate() {
+            scope.spawn(move || is_waited_for(&format!("wait{at}"), kind));
+        }
+    });
+}
+
+/// The client pauses for most of a second after a list that failed: time enough to sync the rest.
+fn is_waited_for(label: &str, kind: Kind) {
+    let mut node = Node::new(label);
+    node.server.fail_next(1, kind, Some(Verb::List), Failure::Code(500));
+    node.start("");
+    let mut others_were_listed = false;
+    loop {
+        let has_rules = node.has_rules();
+        let is_listed = node.server.watchers(kind) > 0;
+        if is_listed {
+            break;
+        }
+        assert!(!has_rules, "rules without any {kind:?}");
+        let others = KINDS.into_iter().filter(|other| *other != kind);
+        others_were_listed |= others.map(|other| node.server.watchers(other)).all(|n| n > 0);
+    }
+    assert!(others_were_listed, "it did not wait for {kind:?} only");
+    node.settle();
+    assert!(node.rules().contains(HERE[0]));
+}
+
+#[test]
+fn changes_of_all_kinds_arrive() {
+    let node_of_tests = Node::in_sync("changes");
+    let server = &node_of_tests.server;
+    let arrives = |what: &str| {
+        node_of_tests.settle();
+        node_of_tests.rules().contains(what)
+    };
+
+    server.apply(service("shop", 20));
+    assert!(arrives("10.96.0.20"));
+    server.apply_many([slice("shop", "a", &[HERE[0]]), slice("shop", "b", &[ELSEWHERE])]);
+    assert!(arrives(ELSEWHERE));
+    server.apply(slice("shop", "a", &[HERE[0], HERE[1]]));
+    assert!(arrives(HERE[1]));
+    server.delete(Kind::EndpointSlice, "default", "shop-b");
+    assert!(!arrives(ELSEWHERE));
+    let mut moved = service("shop", 21);
+    moved["spec"]["ports"][0]["port"] = 8443.into();
+    server.apply(moved);
+    assert!(arrives("8443") && !arrives("10.96.0.20"));
+    server.delete(Kind::Service, "default", "shop");
+    assert!(!arrives("8443"));
+
+    server.apply(cidr("more", &["10.100.0.0/16"]));
+    assert!(arrives("10.100.0.0/16"));
+    server.delete(Kind::ServiceCidr, "", "more");
+    assert!(!arrives("10.100.0.0/16"));
+}
+
+#[test]
+fn changes_of_the_node_arrive() {
+    let node_of_tests = Node::in_sync("changing");
+    let server = &node_of_tests.server;
+    server.apply(local_load_balancer("local", 30, 31030));
+    let mut zoned = slice("local", "a", &[HERE[0], ELSEWHERE]);
+    for (at, zone) in ["zone-a", "zone-b"].into_iter().enumerate() {
+        zoned["endpoints"][at]["hints"] = json!({"forZones": [{"name": zone}]});
+    }
+    server.apply(zoned);
+    node_of_tests.settle();
+    let before = node_of_tests.rules();
+
+    let mut elsewhere = node();
+    elsewhere["metadata"]["labels"]["topology.kubernetes.io/zone"] = "zone-b".into();
+    server.apply(elsewhere.clone());
+    node_of_tests.settle();
+    let rules = node_of_tests.rules();
+    assert!(before != rules, "the zone makes no difference:\n{rules}");
+
+    elsewhere["status"]["addresses"][0]["address"] = "192.168.50.7".into();
+    server.apply(elsewhere);
+    node_of_tests.settle();
+    assert!(node_of_tests.rules().contains("192.168.50.7"));
+}
+
+#[test]
+fn the_server_is_asked_as_kube_proxy_does() {
+    let node = Node::in_sync("asked");
+    let requests = node.server.requests();
+    for (path, labels, fields) in [
+        (
+            "/api/v1/services",
+            Some("!service.kubernetes.io/service-proxy-name"),
+            Some("spec.clusterIP!=None"),
+        ),
+        ("/apis/discovery.k8s.io/v1/endpointslices", Some("!service.kubernetes.io/headless"), None),
+        ("/api/v1/nodes", None, Some("metadata.name=node-1")),
+        ("/apis/networking.k8s.io/v1/servicecidrs", None, None),
+    ] {
+        let of_kind: Vec<_> = requests.iter().filter(|request| request.path == path).collect();
+        for request in &of_kind {
+            assert_eq!(request.parameter("labelSelector"), labels, "{request:?}");
+            assert_eq!(request.parameter("fieldSelector"), fields, "{request:?}");
+        }
+        let (watches, lists): (Vec<_>, Vec<_>) =
+            of_kind.into_iter().partition(|request| request.parameter("watch").is_some());
+        assert!(!watches.is_empty() && lists.len() == 1, "{lists:?} {watches:?}");
+        for watch in watches {
+            assert_eq!(watch.parameter("allowWatchBookmarks"), Some("true"));
+        }
+        assert!(lists.iter().all(|list| list.parameter("limit").is_some()));
+    }
+    // What the selectors leave out makes no rules, whoever tells of it.
+    let mut headless = service("headless", 40);
+    headless["spec"]["clusterIP"] = "None".into();
+    headless["spec"]["clusterIPs"] = json!(["None"]);
+    let mut of_another = service("of-another", 41);
+    of_another["metadata"]["labels"] = json!({"service.kubernetes.io/service-proxy-name": "x"});
+    node.server.apply_many([headless, of_another, service("ours", 42)]);
+    wait_until("the Service is there", || node.rules().contains("10.96.0.42"));
+    assert!(!node.rules().contains("10.96.0.41"));
+    node.settle();
+}

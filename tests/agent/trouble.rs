@@ -1,0 +1,113 @@
+//! A server that is slow, busy, broken or says no.
+
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::api_server::{Failure, Kind, Slowness, Verb};
+use crate::node::{KINDS, Node, wait_until};
+use crate::objects::{cidr, service};
+
+#[test]
+fn slow_connections_are_waited_for() {
+    let mut node = Node::new("slow");
+    let slowness = Slowness { bytes: 30, delay: Duration::from_millis(1) };
+    node.server.set_slowness(Some(slowness));
+    node.start("");
+    node.settle();
+    node.server.apply(service("more", 50));
+    node.settle();
+    assert_eq!(node.logged("the watch failed"), 0);
+}
+
+#[test]
+fn answers_other_than_the_one_are_followed_by_another_try() {
+    let failures = [500, 503, 429, 401].map(Failure::Code);
+    let all = failures.into_iter().chain([Failure::Truncated]);
+    thread::scope(|scope| {
+        for (at, failure) in all.enumerate() {
+            scope.spawn(move || {
+                let mut node = Node::new(&format!("answer{at}"));
+                for verb in [Verb::List, Verb::Watch] {
+                    // A watch is of unknown length: half of it is nothing but a watch that ends.
+                    KINDS.iter().for_each(|k| node.server.fail_next(1, *k, Some(verb), failure));
+                }
+                node.start("");
+                node.settle();
+                node.wait_for_watches();
+                node.server.apply(service("more", 50));
+                node.settle();
+                assert!(node.logged("the watch failed") >= KINDS.len(), "{failure:?}");
+            });
+        }
+    });
+}
+
+#[test]
+fn what_may_not_be_listed_is_waited_for() {
+    let mut node = Node::new("forbidden");
+    for kind in [Kind::Service, Kind::EndpointSlice, Kind::Node] {
+        node.server.fail_next(1, kind, Some(Verb::List), Failure::Code(403));
+    }
+    node.start("");
+    wait_until("it is told", || node.logged("services is forbidden") > 0);
+    assert!(!node.has_rules());
+    node.settle();
+}
+
+/// How often a busy server is asked must not depend on how often it says no.
+#[test]
+fn a_list_that_fails_again_is_told_of_once_and_tried_later() {
+    let mut node = Node::new("busy");
+    node.server.fail_next(2, Kind::Service, Some(Verb::List), Failure::Code(429));
+    node.start("");
+    node.settle();
+    assert_eq!(node.logged("the watch failed and is tried again"), 1);
+    assert_eq!(node.logged("the watch works again"), 1);
+}
+
+#[test]
+fn a_cluster_need_not_have_service_cidrs() {
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut node = Node::new("nocidrs");
+            node.server.lack_service_cidrs();
+            node.start("");
+            works_without_cidrs(&node);
+        });
+        scope.spawn(|| {
+            let mut node = Node::new("nocidrs403");
+            node.server.fail_next(1, Kind::ServiceCidr, Some(Verb::List), Failure::Code(403));
+            node.start("");
+            works_without_cidrs(&node);
+        });
+    });
+}
+
+fn works_without_cidrs(node: &Node) {
+    let others = || -> Vec<Value> {
+        let objects = node.server.objects().into_iter();
+        objects.filter(|object| object["kind"] != "ServiceCIDR").collect()
+    };
+    node.settle_at(&others());
+    node.server.apply(service("more", 50));
+    node.settle_at(&others());
+    assert_eq!(node.probe("/readyz"), 200);
+    assert_eq!(node.logged("cluster IPs that no Service has are not refused"), 1);
+    assert_eq!(node.logged("the watch failed"), 0);
+}
+
+/// An authorizer that fails for a moment says 403 as well.
+#[test]
+fn service_cidrs_that_were_shown_stay() {
+    let node = Node::in_sync("shown");
+    let before = node.generation();
+    node.server.fail_next(1, Kind::ServiceCidr, None, Failure::Code(403));
+    node.server.disconnect_all();
+    wait_until("it is told", || node.logged("servicecidrs is forbidden") > 0);
+    node.wait_for_watches();
+    assert_eq!(node.generation(), before, "the rules were touched");
+    node.server.apply(cidr("more", &["10.100.0.0/16"]));
+    node.settle();
+}
