@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::node::{Node, is_from, wait_until};
+use crate::node::{KINDS, Node, is_from, wait_until};
 use crate::objects::{HERE, many, service};
 
 /// A signal is obeyed within this time.
@@ -38,11 +38,30 @@ fn a_restart_writes_nothing() {
     node.settle();
 }
 
+/// A node that starts anew while the API server is away has what it had.
+#[test]
+fn a_restart_without_the_server_touches_nothing() {
+    let mut node = Node::in_sync("alone");
+    node.serve();
+    let before = node.generation();
+    node.stop(Signal::SIGKILL);
+    node.server.refuse_connections(true);
+    node.start("");
+    wait_until("all lists fail", || node.logged("the watch failed") >= KINDS.len());
+    assert!(is_from(node.ask(10), HERE[0]));
+    assert_eq!(node.generation(), before, "the rules were touched");
+    assert_eq!((node.probe("/livez"), node.probe("/readyz")), (200, 503));
+    node.server.apply(service("more", 50));
+    node.server.refuse_connections(false);
+    node.settle();
+    wait_until("it is ready", || node.probe("/readyz") == 200);
+}
+
 #[test]
 fn an_end_comes_at_any_time() {
     let mut node = Node::new("end");
-    node.server.apply_many(many(3000));
-    for milliseconds in [0, 50, 100, 200, 400, 600, 800] {
+    node.server.apply_many(many(2000));
+    for milliseconds in [0, 50, 100, 200, 400, 800] {
         node.start("");
         wait_until("it has begun", || node.logged("") > 0);
         thread::sleep(Duration::from_millis(milliseconds));

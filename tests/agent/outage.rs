@@ -122,3 +122,22 @@ fn a_list_that_fails_halfway_takes_nothing_away() {
     change(&node.server);
     has_changed(&node);
 }
+
+/// A bookmark tells a version from which a watch can go on, though nothing happened to its kind.
+#[test]
+fn bookmarks_save_lists() {
+    let node = node_in_sync("bookmarks");
+    node.server.apply(slice("web", "a", &[HERE[1]]));
+    node.settle();
+    let lists_before = lists(&node);
+    node.server.bookmark();
+    // Told behind the bookmark, this shows that it was read.
+    let error = "{\"type\":\"ERROR\",\"object\":{\"code\":500,\"message\":\"after the mark\"}}";
+    node.server.send_raw_event(Kind::Service, error);
+    wait_until("the bookmark was read", || node.logged("after the mark") > 0);
+    node.server.restart_empty_history();
+    wait_until("it watches again", || node.server.watchers(Kind::Service) > 0);
+    node.server.apply(service("web", 11));
+    node.settle();
+    assert_eq!(lists(&node), lists_before);
+}

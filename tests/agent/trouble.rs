@@ -1,7 +1,7 @@
 //! A server that is slow, busy, broken or says no.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -110,4 +110,21 @@ fn service_cidrs_that_were_shown_stay() {
     assert_eq!(node.generation(), before, "the rules were touched");
     node.server.apply(cidr("more", &["10.100.0.0/16"]));
     node.settle();
+}
+
+/// A watch that ends at once is no reason to ask at once, again and again.
+#[test]
+fn watches_that_end_at_once_are_no_storm() {
+    let node = Node::in_sync("ends");
+    node.server.end_watches(true);
+    node.server.disconnect_all();
+    let begun = Instant::now();
+    let before = node.server.requests().len();
+    for number in 50..53 {
+        node.server.apply(service(&format!("more-{number}"), number));
+        node.settle();
+    }
+    let (requests, took) = (node.server.requests().len() - before, begun.elapsed());
+    let most = KINDS.len() as f64 * (2.0 + 2.0 * took.as_secs_f64());
+    assert!((requests as f64) < most, "{requests} requests within {took:?}");
 }

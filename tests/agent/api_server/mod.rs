@@ -194,6 +194,12 @@ impl ApiServer {
         self.change(|state| state.lacks_watch_lists = true);
     }
 
+    /// Ends each new watch as soon as it has told what there is, as a proxy does that takes no
+    /// streams, or goes on as it should.
+    pub(crate) fn end_watches(&self, ends: bool) {
+        self.change(|state| state.ends_watches = ends);
+    }
+
     /// Says 410 to a watch by the code of HTTP, not by an event: rare, but allowed.
     pub(crate) fn say_gone_by_code(&self) {
         self.change(|state| state.says_gone_by_code = true);

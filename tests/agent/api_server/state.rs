@@ -29,6 +29,7 @@ pub(super) struct State {
     pub(super) lacks_service_cidrs: bool,
     pub(super) lacks_watch_lists: bool,
     pub(super) says_gone_by_code: bool,
+    pub(super) ends_watches: bool,
     pub(super) threads: usize,
 }
 

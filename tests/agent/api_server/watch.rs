@@ -66,7 +66,7 @@ pub(super) fn begin(
 ) -> Result<Instant, Status> {
     check(state, parameters)?;
     let (queue, is_over) = match first(state, &selection, parameters) {
-        Ok(lines) => (lines, false),
+        Ok(lines) => (lines, state.ends_watches),
         Err(expired) if state.says_gone_by_code => return Err(expired),
         // The watch cache says so only when the answer has begun.
         Err(expired) => (vec![event("ERROR", expired.object())], true),

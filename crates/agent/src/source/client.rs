@@ -4,8 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use tower::layer::layer_fn;
+
+use super::throttle::Throttle;
 
 /// How the API server is reached.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +25,12 @@ pub struct ApiOptions {
 /// A server that does not take a connection in this time is tried again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A connection on which nothing came for so long is given up. The API server sends bookmarks to
+/// each watch once a minute (k8s.io/apiserver, storage/cacher, defaultBookmarkFrequency), and
+/// answers everything else within one: two of them were lost. Without it, a list would be waited
+/// for as long as the process lives, and a watch for 295 s, if the other side is gone silently.
+const SILENCE: Duration = Duration::from_secs(150);
+
 /// A client for the API server. Nothing is asked of it yet.
 ///
 /// # Errors
@@ -33,9 +43,14 @@ pub(crate) async fn connect(options: &ApiOptions) -> Result<Client> {
         })?;
     }
     config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(SILENCE);
+    // Else it would count from the answer before, however long ago that was.
+    config.reset_reader_on_write = true;
     // Who watches tries again, and tells of it.
     config.default_retry = false;
-    Client::try_from(config).context("the client for the API server cannot be made")
+    let client = ClientBuilder::try_from(config);
+    let client = client.context("the client for the API server cannot be made")?;
+    Ok(client.with_layer(&layer_fn(Throttle::new)).build())
 }
 
 async fn config(options: &ApiOptions) -> Result<Config> {

@@ -4,6 +4,7 @@ pub(crate) mod api;
 mod client;
 mod folder;
 mod object;
+mod throttle;
 
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
