@@ -79,12 +79,14 @@ impl Node {
         let (name, kubeconfig) = (&self.space.name, &self.kubeconfig);
         // What belongs to the whole machine is left alone.
         let arguments = format!(
-            "netns exec {name} {} agent --kubeconfig {kubeconfig} --hostname-override {NODE} \
-             --proxy-mode nftables --healthz-bind-address 127.0.0.1:{HEALTH_PORT} \
+            "netns exec {name} setpriv --pdeathsig KILL {} agent \
+             --kubeconfig {kubeconfig} --hostname-override {NODE} --proxy-mode nftables \
+             --healthz-bind-address 127.0.0.1:{HEALTH_PORT} \
              --conntrack-max-per-core 0 --conntrack-min 0 --oom-score-adj 0 -v 2 {flags}",
             env!("CARGO_BIN_EXE_rulegen")
         );
-        // `ip netns exec` becomes the program: its process is the agent's.
+        // `ip` and `setpriv` become the program: their process is the agent's. It dies with the
+        // thread that started it, also if no destructor runs.
         let agent = Command::new("ip")
             .args(arguments.split_whitespace())
             .stdin(Stdio::null())

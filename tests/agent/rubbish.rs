@@ -136,41 +136,35 @@ fn an_object_that_cannot_be_read_costs_no_other() {
     bad_slice["endpoints"] = "none".into();
     let mut bad_cidr = cidr("bad", &[]);
     bad_cidr["spec"]["cidrs"] = "10.101.0.0/16".into();
-    let bad = [bad_service.clone(), bad_slice, bad_cidr];
-    let good_ones = || -> Vec<Value> {
-        let objects = server.objects().into_iter();
-        objects
-            .filter(|object| !object["metadata"]["name"].as_str().unwrap().starts_with("bad"))
-            .collect()
-    };
+    let bad = [bad_service, bad_slice, bad_cidr];
+    let good = [service("bad", 90), slice("bad", "a", &[HERE[0]]), cidr("bad", &["10.101.0.0/16"])];
+    let others: Vec<Value> = server.objects();
 
     // In the first list.
     server.apply_many(bad.clone());
     node_of_tests.start("");
-    node_of_tests.settle_at(&good_ones());
+    node_of_tests.settle_at(&others);
     node_of_tests.wait_for_watches();
     for (object, field) in
         [("default/bad", "spec.ports"), ("default/bad-a", "endpoints"), ("bad", "spec.cidrs")]
     {
         let log = node_of_tests.log();
-        let is_told = |line: &&str| line.contains(object) && line.contains(field);
-        assert!(log.lines().any(|line| is_told(&line)), "{object}, {field}: {log}");
+        let is_told = |line: &str| line.contains(object) && line.contains(field);
+        assert!(log.lines().any(is_told), "{object}, {field}: {log}");
     }
-    // Later, one that was good before, which becomes good again.
-    server.apply_many([service("bad", 90), slice("bad", "a", &[HERE[0]])]);
-    node_of_tests.settle_at(&{
-        let objects = server.objects().into_iter();
-        objects
-            .filter(|object| object["kind"] != "ServiceCIDR" || object["metadata"]["name"] != "bad")
-            .collect::<Vec<Value>>()
-    });
+    // Later: what was good becomes bad, and good again.
+    server.apply_many(good.clone());
+    node_of_tests.settle();
+    assert!(node_of_tests.rules().contains("10.96.0.90"));
+    server.apply_many(bad.clone());
+    node_of_tests.settle_at(&others);
+    server.apply_many(good);
+    node_of_tests.settle();
+    // What is bad can be deleted.
     server.apply_many(bad);
-    node_of_tests.settle_at(&good_ones());
-    assert!(!node_of_tests.rules().contains("10.96.0.90"));
-    for (kind, name) in [(Kind::Service, "bad"), (Kind::EndpointSlice, "bad-a")] {
-        assert!(server.delete(kind, "default", name));
-    }
-    server.apply(cidr("bad", &["10.101.0.0/16"]));
+    server.delete(Kind::Service, "default", "bad");
+    server.delete(Kind::EndpointSlice, "default", "bad-a");
+    server.delete(Kind::ServiceCidr, "", "bad");
     node_of_tests.settle();
 }
 

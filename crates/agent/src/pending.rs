@@ -28,3 +28,19 @@ impl Pending {
         self.triggers.iter().map(|time| now.duration_since(*time).unwrap_or_default()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_no_latency() {
+        let (early, late) = (SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + SECOND);
+        let mut pending = Pending::default();
+        pending.trigger(late);
+        assert_eq!(pending.latencies(early), [Duration::ZERO]);
+        assert_eq!(pending.latencies(late + SECOND), [SECOND]);
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+}

@@ -207,3 +207,18 @@ fn readiness_names_what_is_missing() {
     health.in_sync_with_source(false);
     assert_eq!(readiness(&health, 62), r#"true,"sourceInSync":false,"missing":[]}"#);
 }
+
+#[test]
+fn the_walls_clock_is_only_shown() {
+    let (clock, mut health) = synced();
+    health.queued(clock.at(100));
+    for seconds in [0, 1, 1 << 40] {
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        for (then, ok) in [(159, true), (160, false)] {
+            let now = clock.at(then);
+            let verdicts =
+                [health.healthz(now, wall), health.livez(now, wall), health.readyz(now, wall)];
+            assert!(verdicts.iter().all(|verdict| verdict.ok == ok), "{seconds} {then}");
+        }
+    }
+}

@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -207,6 +207,7 @@ impl Teller<'_> {
             Event::Delete(object) => {
                 let key = object.key();
                 if self.versions.is_newer(&key, object.version()) {
+                    self.versions.is_gone(&key);
                     self.send(Input::Object(StoreEvent::Gone(W::KIND, key)))?;
                 }
                 Some(())
@@ -255,7 +256,13 @@ pub(super) fn trigger_time(object: &mut Object) -> Option<SystemTime> {
 struct Versions {
     hasher: RandomState,
     newest: HashMap<u64, u64>,
+    /// Objects that are gone, with the version that told so.
+    gone: VecDeque<(u64, u64)>,
 }
+
+/// So many objects that are gone are remembered: names of slices do not come again, and a watch
+/// that needs no new list would gather them for as long as the process lives.
+const GONE: usize = 10_000;
 
 impl Versions {
     fn is_newer(&mut self, key: &ObjectKey, version: Option<u64>) -> bool {
@@ -264,5 +271,19 @@ impl Versions {
         let is_newer = version > *newest;
         *newest = version.max(*newest);
         is_newer
+    }
+
+    /// An object is gone with the version that was told last.
+    fn is_gone(&mut self, key: &ObjectKey) {
+        let hash = self.hasher.hash_one(key);
+        let version = self.newest.get(&hash).copied().unwrap_or_default();
+        self.gone.push_back((hash, version));
+        let oldest = if self.gone.len() > GONE { self.gone.pop_front() } else { None };
+        // Unless it has come again.
+        if let Some((hash, version)) = oldest
+            && self.newest.get(&hash) == Some(&version)
+        {
+            self.newest.remove(&hash);
+        }
     }
 }

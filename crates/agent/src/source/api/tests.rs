@@ -57,3 +57,21 @@ fn only_what_was_never_shown_may_be_forbidden() {
         assert_eq!(is_absence(&error, was_shown), expected, "{error}, {was_shown}");
     }
 }
+
+#[test]
+fn what_is_gone_is_not_remembered_for_ever() {
+    let key = |number: u64| ObjectKey::new("default", &number.to_string());
+    let mut versions = Versions::default();
+    let most = GONE as u64;
+    assert!(versions.is_newer(&key(0), Some(1)));
+    versions.is_gone(&key(0));
+    assert!(versions.is_newer(&key(0), Some(2)), "it came again");
+    for number in 1..most * 2 {
+        assert!(versions.is_newer(&key(number), Some(number * 2)));
+        assert!(versions.is_newer(&key(number), Some(number * 2 + 1)));
+        versions.is_gone(&key(number));
+        assert!(!versions.is_newer(&key(number), Some(number * 2)), "it is gone");
+    }
+    assert!(!versions.is_newer(&key(0), Some(2)), "it is there");
+    assert_eq!(versions.newest.len(), GONE + 1);
+}
