@@ -12,6 +12,7 @@ use futures::StreamExt;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{Config, DefaultBackoff, Error, Event, watcher};
 use kube::{Api, Client};
+use rulegen_kernel::memory;
 use rulegen_model::{Kind, Object, ObjectKey, StoreEvent};
 
 use super::Sink;
@@ -195,6 +196,7 @@ impl Teller<'_> {
                 self.send(Input::Object(StoreEvent::ListBegan(W::KIND)))
             }
             Event::InitDone => {
+                memory::give_back();
                 self.has_list = true;
                 self.send(Input::Object(StoreEvent::ListEnded(W::KIND)))
             }
