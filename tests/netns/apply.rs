@@ -11,7 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::common::{root, stderr, stdout};
 use crate::namespace::Namespace;
 
-const VARIANTS: [&str; 2] = ["nft", "legacy"];
+pub(crate) const VARIANTS: [&str; 2] = ["nft", "legacy"];
 
 /// What was there before us: kubelet's chains, a network plugin's, and the administrator's.
 const OTHERS: &str = "\
@@ -47,18 +47,18 @@ COMMIT
 COMMIT
 ";
 
-fn example(name: &str) -> String {
+pub(crate) fn example(name: &str) -> String {
     root().join("examples").join(name).display().to_string()
 }
 
 /// The rules without counters and comments of iptables.
-fn saved(namespace: &Namespace, variant: &str, family: &str) -> String {
+pub(crate) fn saved(namespace: &Namespace, variant: &str, family: &str) -> String {
     let text = namespace.run(&format!("{family}-{variant}-save"));
     let line = |line: &str| format!("{}\n", line.split(" [").next().unwrap_or_default());
     text.lines().filter(|line| !line.starts_with('#')).map(line).collect()
 }
 
-fn with_others(label: &str, variant: &str) -> Namespace {
+pub(crate) fn with_others(label: &str, variant: &str) -> Namespace {
     let namespace = Namespace::new(label);
     let others = namespace.file("others", OTHERS);
     namespace.run(&format!("iptables-{variant}-restore < {others}"));
@@ -67,7 +67,7 @@ fn with_others(label: &str, variant: &str) -> Namespace {
 
 /// Programs of the same names before the real ones in PATH, which write down what they are
 /// called with.
-fn watch_restores(namespace: &Namespace) -> (String, String) {
+pub(crate) fn watch_restores(namespace: &Namespace) -> (String, String) {
     let log = namespace.file("restores", "");
     let folder = Path::new(&log).with_file_name("bin");
     fs::create_dir_all(&folder).unwrap();
@@ -165,7 +165,7 @@ fn others_stay_and_cleanup_takes_only_ours() {
 }
 
 /// A save as sorted lines with each chain's rules in order: where a chain stands is iptables' own.
-fn chains_of(saved: &str) -> Vec<String> {
+pub(crate) fn chains_of(saved: &str) -> Vec<String> {
     let mut lines: Vec<String> = saved.lines().map(str::to_owned).collect();
     lines.sort_by_key(|line| line.split(' ').take(2).map(str::to_owned).collect::<Vec<_>>());
     lines

@@ -16,6 +16,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod agent_iptables;
 mod apply;
 mod conntrack;
 mod host;

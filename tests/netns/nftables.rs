@@ -264,7 +264,7 @@ fn changes_to_iptables_are_heard_of_or_looked_for() {
     for (variant, name) in [(Variant::Nft, "nft"), (Variant::Legacy, "legacy")] {
         let arguments = format!("{arguments} --iptables-variant {name}");
         assert!(namespace.rulegen(&arguments).status.success());
-        let mut watcher = namespace.inside(|| Watcher::open(variant).unwrap());
+        let mut watcher = namespace.inside(|| Watcher::open(variant, |_| true).unwrap());
         namespace.run(&format!("iptables-{name} -t nat -D KUBE-SERVICES 1"));
         let deadline = Instant::now() + Duration::from_secs(10);
         let mut heard = Vec::new();

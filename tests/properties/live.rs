@@ -20,7 +20,7 @@ fn plan(objects: &[Value], config: &ProxyConfig) -> Plan {
 }
 
 /// What makes one plan the other, a service port at a time or all at once.
-fn changes(before: &Plan, after: &Plan) -> Vec<ServiceUpdate> {
+pub(crate) fn changes(before: &Plan, after: &Plan) -> Vec<ServiceUpdate> {
     let names = before.services.iter().chain(&after.services).map(|service| &service.name);
     let mut names: Vec<ServicePortName> = names.cloned().collect();
     names.sort();

@@ -14,6 +14,7 @@ mod cluster;
 mod laws;
 mod layout;
 mod live;
+mod live_iptables;
 mod meaning;
 mod reconcile;
 mod store;

@@ -2,23 +2,32 @@
 
 use rulegen_kernel::nftables::{Commit, Writer};
 
-/// A change to our rules that was not ours.
+/// A change to our rules that was not ours, or what may have been one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Drift {
     /// Who made it, if the kernel told.
     pub(crate) writer: Option<Writer>,
     /// What it did, in words.
     pub(crate) changes: Vec<String>,
+    /// Whether our rules did change.
+    pub(crate) certain: bool,
 }
 
 impl Drift {
     pub(crate) fn of(commit: &Commit) -> Self {
-        Self { writer: Some(commit.writer.clone()), changes: commit.changes.clone() }
+        let (writer, changes) = (Some(commit.writer.clone()), commit.changes.clone());
+        Self { writer, changes, certain: true }
     }
 
     /// Events were lost: anything may have happened.
     pub(crate) fn unknown() -> Self {
-        Self { writer: None, changes: Vec::new() }
+        Self { writer: None, changes: Vec::new(), certain: true }
+    }
+
+    /// Somebody changed something near our rules, or nobody tells who changes what: all is to be
+    /// compared.
+    pub(crate) fn suspected(writer: Option<Writer>) -> Self {
+        Self { writer, changes: Vec::new(), certain: false }
     }
 
     /// The name of the program that did it.
@@ -30,12 +39,15 @@ impl Drift {
     }
 
     pub(crate) fn log(&self) {
-        let Some(writer) = &self.writer else {
-            return tracing::debug!("the kernel may have changed unseen: all is compared");
-        };
+        if !self.certain || (self.writer.is_none() && self.changes.is_empty()) {
+            return tracing::debug!(
+                program = self.program(),
+                "the kernel may have changed unseen: all is compared"
+            );
+        }
         tracing::warn!(
-            program = writer.program,
-            pid = writer.pid,
+            program = self.program(),
+            pid = self.writer.as_ref().map(|writer| writer.pid),
             changes = self.changes.join(", "),
             "another program changed our rules"
         );

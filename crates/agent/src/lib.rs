@@ -27,6 +27,7 @@ mod run;
 mod servers;
 pub mod service_health;
 mod source;
+pub mod takeover;
 mod tally;
 mod telemetry;
 mod threads;

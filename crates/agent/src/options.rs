@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::sysctl::ConntrackSettings;
 use rulegen_model::{BindAddress, Host, IpFamily, ProxyConfig};
 use rulegen_ruleset::nftables::Name;
@@ -28,6 +29,10 @@ pub struct Options {
     pub families: Vec<IpFamily>,
     /// The name of the nftables table.
     pub table: Name,
+    /// The variant of iptables; none for the one in which kubelet made its chains.
+    pub iptables_variant: Option<Variant>,
+    /// How long to wait for the lock of iptables.
+    pub iptables_lock_timeout: Duration,
     /// The least time between two syncs.
     pub min_sync_period: Duration,
     /// Changes that wait for longer than twice this are told to probers.

@@ -16,6 +16,7 @@ use rulegen_model::{Changes, Host, IpFamily, Kind, NodeState, Problem, Store, St
 use crate::backend::{Backend, Outcome};
 use crate::complaints::{Complaints, log};
 use crate::conntrack::Cleaning;
+use crate::drift::Drift;
 use crate::input::{Input, Told};
 use crate::pace::Pace;
 use crate::pending::Pending;
@@ -38,6 +39,8 @@ pub(crate) struct Reconciler {
     pub(crate) started: SystemTime,
     /// Whether the cluster must know the node, or probers are told to send nothing more.
     pub(crate) needs_node: bool,
+    /// What is to be done once the rules are in for the first time.
+    pub(crate) after_first_sync: Option<Box<dyn FnOnce() + Send>>,
     pub(crate) state: State,
 }
 
@@ -51,6 +54,8 @@ pub(crate) struct State {
     in_sync: bool,
     /// Whether others changed rules since the last sync.
     drifted: bool,
+    /// Whether all that is to be found out is whether they did.
+    looks: bool,
     last_error: Option<String>,
 }
 
@@ -86,9 +91,7 @@ impl Reconciler {
             Input::Triggered(_) | Input::Stop => {}
             Input::Rules(events) => {
                 for drift in self.backend.hear(&events) {
-                    drift.log();
-                    self.telemetry.drifted(drift.program());
-                    self.state.drifted = true;
+                    self.drifted(&drift);
                     self.want(told.at);
                 }
             }
@@ -97,6 +100,16 @@ impl Reconciler {
                 problems.iter().for_each(log);
                 self.want(told.at);
             }
+        }
+    }
+
+    fn drifted(&mut self, drift: &Drift) {
+        drift.log();
+        if drift.certain {
+            self.telemetry.drifted(drift.program());
+            self.state.drifted = true;
+        } else {
+            self.state.looks = true;
         }
     }
 
@@ -181,6 +194,7 @@ impl Reconciler {
 
     fn tell(&mut self, changes: &Changes, outcome: Outcome, began: Instant) {
         let finished = SystemTime::now();
+        outcome.drift.iter().for_each(|drift| self.drifted(drift));
         let (written, error) = match outcome.written {
             Ok(written) => (written, None),
             Err(error) => (Default::default(), Some(format!("{error:#}"))),
@@ -192,6 +206,7 @@ impl Reconciler {
         let family = |family: &IpFamily| FamilyReport {
             latencies: pending.latencies(finished),
             no_local_endpoints: self.state.tally.of(*family).no_local_endpoints,
+            iptables: outcome.iptables.get(family).copied(),
             ..FamilyReport::new(*family)
         };
         let report = SyncReport {
@@ -214,6 +229,10 @@ impl Reconciler {
             }
         }
         self.telemetry.synced(&report, &self.state.tally, began);
+        if report.error.is_none() {
+            self.state.looks = false;
+            self.after_first_sync.take().into_iter().for_each(|work| work());
+        }
     }
 
     fn log(&mut self, report: &SyncReport, changes: &Changes, summary: &[String]) {
@@ -227,7 +246,8 @@ impl Reconciler {
             return;
         }
         self.state.last_error = None;
-        if report.bytes == 0 && !report.full && changes.services.is_empty() {
+        let is_look = !report.full || self.state.looks;
+        if report.bytes == 0 && is_look && changes.services.is_empty() {
             return;
         }
         let phases: Vec<String> = report

@@ -1,5 +1,6 @@
 //! What one sync did, for metrics and for the log.
 
+use std::ops::AddAssign;
 use std::time::{Duration, SystemTime};
 
 use rulegen_model::IpFamily;
@@ -138,6 +139,15 @@ pub struct Operations {
     pub sets: Counts,
 }
 
+impl AddAssign for Operations {
+    fn add_assign(&mut self, other: Self) {
+        self.elements += other.elements;
+        self.rules += other.rules;
+        self.chains += other.chains;
+        self.sets += other.sets;
+    }
+}
+
 /// How many of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
@@ -145,6 +155,13 @@ pub struct Counts {
     pub added: usize,
     /// Deleted.
     pub deleted: usize,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.added += other.added;
+        self.deleted += other.deleted;
+    }
 }
 
 /// Numbers of changes of objects.

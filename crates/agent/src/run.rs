@@ -1,16 +1,18 @@
 //! Starts everything in its order, and ends it.
 
-use std::sync::{Arc, mpsc as threads_mpsc};
+use std::sync::{Arc, OnceLock, mpsc as threads_mpsc};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
+use rulegen_compiler::plan;
+use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::privileges::{self, Capability};
 use rulegen_kernel::{host, sysctl};
-use rulegen_model::{ProxyMode, Store, node_name};
+use rulegen_model::{IpFamily, ProxyMode, Store, node_name};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::backend::{Backend, Nftables};
+use crate::backend::{Backend, Iptables, Nftables, ToolOptions};
 use crate::conntrack::Cleaning;
 use crate::events::{self, Notice, Notices};
 use crate::health::{Health, SharedHealth};
@@ -22,7 +24,7 @@ use crate::reconciler::{Reconciler, State};
 use crate::service_health::ServiceCheck;
 use crate::source::{self, Sink, Source};
 use crate::telemetry::Telemetry;
-use crate::{servers, threads};
+use crate::{servers, takeover, threads};
 
 /// How long a sync may go on after the agent was told to end. Whatever it is at, the kernel holds
 /// either what it held or what was wanted.
@@ -34,11 +36,13 @@ const GRACE: Duration = Duration::from_millis(500);
 /// What keeps it from starting.
 pub fn run(options: Options) -> Result<()> {
     set_up(&options);
-    // Before any thread starts: capabilities belong to threads, and are inherited.
+    let variant = Arc::new(OnceLock::new());
+    // Capabilities belong to threads, and are inherited: this one has others than all that follow.
+    let take_over = takeover::start(&options, Arc::clone(&variant))?;
     give_up_privileges(&options);
     let (sink, inputs) = threads_mpsc::channel();
     let (telemetry, checks) = telemetry(&options)?;
-    let backend = open_backend(&options, &sink)?;
+    let backend = open_backend(&options, &sink, variant)?;
     threads::watch_addresses(sink.clone())?;
     let reconciler = Reconciler {
         store: Store::new(options.config.clone(), (options.read_host)()),
@@ -50,6 +54,7 @@ pub fn run(options: Options) -> Result<()> {
         host: options.read_host,
         started: SystemTime::now(),
         needs_node: matches!(options.source, Source::Api(_)),
+        after_first_sync: Some(take_over),
         state: State::default(),
     };
     let (ended, mut end) = oneshot::channel();
@@ -77,6 +82,15 @@ pub fn run(options: Options) -> Result<()> {
 /// Does what takes more privileges than the agent needs later.
 pub fn init_only(options: &Options) {
     set_up(options);
+    let store = Store::new(options.config.clone(), (options.read_host)());
+    let plan = plan(&store.snapshot(), &options.config, IpFamily::Ipv4);
+    // The agent itself sets it once the guard against neighbours is in. Here there is no other way.
+    if plan.guards_loopback {
+        match sysctl::set_route_localnet() {
+            Ok(change) => change.iter().for_each(|change| tracing::info!("{change}")),
+            Err(failure) => tracing::warn!("{failure}"),
+        }
+    }
 }
 
 /// Sysctls and the like. What fails is told and goes on: rules matter more.
@@ -112,14 +126,24 @@ fn telemetry(options: &Options) -> Result<(Telemetry, watch::Receiver<Vec<Servic
 }
 
 /// Watches the kernel's rules, too: what is read later is followed by all that others change.
-fn open_backend(options: &Options, sink: &Sink) -> Result<Box<dyn Backend>> {
+fn open_backend(
+    options: &Options,
+    sink: &Sink,
+    variant: Arc<OnceLock<Variant>>,
+) -> Result<Box<dyn Backend>> {
     match options.config.mode {
         ProxyMode::Nftables => {
             let backend = Nftables::open(options.table.clone(), &options.families)?;
             threads::watch_rules(&backend.tables(), sink.clone())?;
             Ok(Box::new(backend))
         }
-        ProxyMode::Iptables => bail!("the agent has no iptables mode yet"),
+        ProxyMode::Iptables => {
+            let tools = ToolOptions {
+                variant: options.iptables_variant,
+                lock_timeout: options.iptables_lock_timeout,
+            };
+            Ok(Box::new(Iptables::new(tools, &options.families, sink.clone(), variant)))
+        }
     }
 }
 

@@ -5,8 +5,10 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rulegen_compiler::iptables::concerns;
 use rulegen_kernel::addresses::AddressWatcher;
-use rulegen_kernel::nftables::{Event, Watcher};
+use rulegen_kernel::iptables::{self, Variant};
+use rulegen_kernel::nftables::{Error, Event, Watcher};
 use rulegen_ruleset::Family;
 use rulegen_ruleset::nftables::Name;
 
@@ -26,16 +28,34 @@ pub(crate) fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<
 /// # Errors
 /// The kernel cannot be watched.
 pub(crate) fn watch_rules(tables: &[(Family, Name)], sink: Sink) -> Result<()> {
-    let mut watcher = Watcher::open(tables, Watcher::ROOM)?;
     let tables = tables.to_vec();
+    let open = move || Watcher::open(&tables, Watcher::ROOM);
+    tell_events(open, |watcher| watcher.next(None), sink)
+}
+
+/// The same of the tables of iptables. Tells of nothing each second, so that what rests wakes up.
+///
+/// # Errors
+/// The kernel cannot be watched.
+pub(crate) fn watch_iptables(variant: Variant, sink: Sink) -> Result<()> {
+    let open = move || iptables::Watcher::open(variant, concerns);
+    tell_events(open, |watcher| watcher.next(Duration::from_secs(1)), sink)
+}
+
+fn tell_events<W: Send + 'static>(
+    open: impl Fn() -> Result<W, Error> + Send + 'static,
+    next: impl Fn(&mut W) -> Result<Vec<Event>, Error> + Send + 'static,
+    sink: Sink,
+) -> Result<()> {
+    let mut watcher = open()?;
     start("rules", move || {
         loop {
-            let events = match watcher.next(None) {
+            let events = match next(&mut watcher) {
                 Ok(events) => events,
                 Err(error) => {
                     tracing::warn!(%error, "the kernel cannot be watched: it is tried again");
                     thread::sleep(Duration::from_secs(1));
-                    if let Ok(anew) = Watcher::open(&tables, Watcher::ROOM) {
+                    if let Ok(anew) = open() {
                         watcher = anew;
                     }
                     vec![Event::Lost]

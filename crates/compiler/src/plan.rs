@@ -75,6 +75,8 @@ pub struct ServicePlan {
     pub affinity_seconds: Option<u32>,
     /// How an endpoint is chosen, in nftables mode.
     pub load_balancing: LoadBalancing,
+    /// How many endpoints it has, also such as no policy chooses.
+    pub endpoints: usize,
     /// What policy Cluster chooses from, each as probable as the other.
     pub cluster_endpoints: Vec<Endpoint>,
     /// What policy Local chooses from, each as probable as the other.
@@ -172,13 +174,20 @@ pub struct Firewall {
     pub from_node: bool,
 }
 
+/// Whether rules of endpoints say which service port they are for, when there are so many of one
+/// family.
+pub(crate) fn names_endpoints(endpoints: usize) -> bool {
+    endpoints <= MANY_ENDPOINTS
+}
+
 /// Decides everything for one family.
 pub fn plan(snapshot: &Snapshot, config: &ProxyConfig, family: IpFamily) -> Plan {
     let ports = snapshot.service_ports(family);
     let node = &snapshot.node;
     let (node_ports_at, localhost) = open_node_ports(node, config, family);
     let pod_traffic = pod_traffic(node, config, family);
-    let endpoints: usize = ports.iter().map(|port| port.endpoints.len()).sum();
+    let services: Vec<ServicePlan> =
+        ports.iter().map(|port| plan_service(port, node, config, family)).collect();
     Plan {
         family,
         masquerade_mark: 1_u32.checked_shl(config.mark_bit().into()).unwrap_or_default(),
@@ -193,8 +202,8 @@ pub fn plan(snapshot: &Snapshot, config: &ProxyConfig, family: IpFamily) -> Plan
             .collect(),
         drops_invalid: !config.tcp_be_liberal,
         counts_connections: config.counts_connections,
-        names_endpoints: endpoints <= MANY_ENDPOINTS,
-        services: ports.iter().map(|port| plan_service(port, node, config, family)).collect(),
+        names_endpoints: names_endpoints(services.iter().map(|service| service.endpoints).sum()),
+        services,
     }
 }
 
@@ -285,6 +294,7 @@ pub fn plan_service(
         port: port.port,
         affinity_seconds: port.affinity_seconds,
         load_balancing: port.load_balancing.unwrap_or(config.load_balancing),
+        endpoints: port.endpoints.len(),
         internal: Internal {
             address: port.cluster_ip,
             outcome: outcome(port.internal_policy),

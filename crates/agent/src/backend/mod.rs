@@ -1,16 +1,20 @@
 //! What holds the rules: one file a mode.
 
+mod iptables;
 mod nftables;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use rulegen_compiler::{ServicePlan, plan_service};
 use rulegen_kernel::nftables::Event;
-use rulegen_model::{Changes, Store};
+use rulegen_model::{Changes, IpFamily, ServicePort, Store};
 
 use crate::drift::Drift;
-use crate::report::{Operations, Phase};
+use crate::report::{IptablesReport, Operations, Phase};
 
+pub(crate) use iptables::{Iptables, ToolOptions};
 pub(crate) use nftables::Nftables;
 
 /// Makes the kernel hold what a store says.
@@ -29,8 +33,20 @@ pub(crate) struct Outcome {
     pub(crate) full: bool,
     /// What took how long.
     pub(crate) phases: Vec<(Phase, Duration)>,
-    /// What was written.
+    /// What was written. Where a family failed, another may still be done.
     pub(crate) written: Result<Written>,
+    /// What others turn out to have done, where it could only be suspected before.
+    pub(crate) drift: Vec<Drift>,
+    /// The rules of the families that were done, in iptables mode.
+    pub(crate) iptables: BTreeMap<IpFamily, IptablesReport>,
+}
+
+impl Outcome {
+    /// One of which nothing more is known.
+    fn new(watch: Stopwatch, written: Result<Written>) -> Self {
+        let (drift, iptables) = (Vec::new(), BTreeMap::new());
+        Self { full: false, phases: watch.phases, written, drift, iptables }
+    }
 }
 
 /// What was written.
@@ -62,4 +78,9 @@ impl Stopwatch {
             None => self.phases.push((phase, took)),
         }
     }
+}
+
+/// The plan of a service port, as the store has it now.
+fn plan_of(store: &Store, port: &ServicePort, family: IpFamily) -> ServicePlan {
+    plan_service(port, store.node(), store.config(), family)
 }

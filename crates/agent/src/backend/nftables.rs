@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use rulegen_compiler::nftables::{LiveTable, Patch, ServiceUpdate};
-use rulegen_compiler::{ServicePlan, family as family_of, plan, plan_service};
+use rulegen_compiler::{family as family_of, plan};
 use rulegen_kernel::nftables::{Dataplane, Error, Event, Generation, Missing, NfTables, reconcile};
 use rulegen_model::{Changes, IpFamily, ServiceChange, ServicePort, ServicePortName, Store};
 use rulegen_ruleset::Family;
 use rulegen_ruleset::nftables::{Held, Name, Table, Transaction};
 
-use super::{Backend, Outcome, Stopwatch, Written};
+use super::{Backend, Outcome, Stopwatch, Written, plan_of};
 use crate::drift::Drift;
 use crate::report::{Counts, Operations, Phase};
 
@@ -135,9 +135,7 @@ impl Backend for Nftables {
         watch.add(Phase::Compile, begun.elapsed());
         if self.is_sure {
             match self.write(&patches, &mut watch) {
-                Ok(written) => {
-                    return Outcome { full: false, phases: watch.phases, written: Ok(written) };
-                }
+                Ok(written) => return Outcome::new(watch, Ok(written)),
                 // The kernel holds something else than we thought: what it is, reading tells.
                 Err(error) => tracing::warn!(%error, "a change was refused: all is compared"),
             }
@@ -145,7 +143,7 @@ impl Backend for Nftables {
         drop(patches);
         let written = self.write_all(&mut watch);
         self.is_sure = written.is_ok();
-        Outcome { full: true, phases: watch.phases, written }
+        Outcome { full: true, ..Outcome::new(watch, written) }
     }
 
     fn hear(&mut self, events: &[Event]) -> Vec<Drift> {
@@ -180,10 +178,6 @@ fn updates(store: &Store, change: &ServiceChange, family: IpFamily) -> Vec<Servi
         updates.entry(&port.name).or_insert_with(|| none(&port.name)).after = Some(plan(port));
     }
     updates.into_values().collect()
-}
-
-fn plan_of(store: &Store, port: &ServicePort, family: IpFamily) -> ServicePlan {
-    plan_service(port, store.node(), store.config(), family)
 }
 
 /// Whether an endpoint goes that packets may have bound clients to. Those are only known to the

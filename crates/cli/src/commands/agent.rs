@@ -6,12 +6,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rulegen_agent::metrics::Build;
 use rulegen_agent::{ApiOptions, Options, Source};
+use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::sysctl::ConntrackSettings;
 use rulegen_model::{
-    BindAddress, ConntrackConfig, ProxyConfig, RunningConfig, Severity, read_running_config,
+    BindAddress, ConntrackConfig, IpFamily, ProxyConfig, ProxyMode, RunningConfig, Severity,
+    read_running_config,
 };
 use serde_json::Value;
 
+use super::variant;
 use crate::args::AgentArgs;
 use crate::configuration::{self, flag};
 use crate::{families, input, problems};
@@ -56,13 +59,19 @@ fn options(args: &AgentArgs) -> Result<Options> {
             Some(text) => flag(name, BindAddress::parse(text, port)),
             None => Ok(configured.unwrap_or(default)),
         };
+    let iptables_variant = match config.mode {
+        ProxyMode::Nftables => None,
+        ProxyMode::Iptables => variant(&args.kernel).ok(),
+    };
     Ok(Options {
         source: source(args, &running),
         read_folder: input::read_path,
         read_host: input::host,
         config_file: args.proxy.config.clone(),
-        families: families::of_nftables(None).to_vec(),
+        families: families(&config, iptables_variant).to_vec(),
         table: args.proxy.nftables.nftables_table.clone(),
+        iptables_variant,
+        iptables_lock_timeout: args.kernel.lock.timeout(),
         min_sync_period: flags
             .iptables_min_sync_period
             .or(running.min_sync_period)
@@ -95,6 +104,14 @@ fn options(args: &AgentArgs) -> Result<Options> {
         build: Build { version: env!("CARGO_PKG_VERSION").to_owned(), ..Build::default() },
         config,
     })
+}
+
+/// Where no iptables is there yet, the agent looks for it until it is.
+fn families(config: &ProxyConfig, variant: Option<Variant>) -> &'static [IpFamily] {
+    match (config.mode, variant) {
+        (ProxyMode::Iptables, Some(variant)) => families::on_this_host(None, variant),
+        _ => families::of_nftables(None),
+    }
 }
 
 fn source(args: &AgentArgs, running: &RunningConfig) -> Source {

@@ -9,7 +9,7 @@ use rulegen_kernel::iptables::{Variant, holds_chain};
 use rulegen_kernel::nftables::{Error, Missing, NfTables, reconcile};
 use rulegen_model::{IpFamily, ProxyMode};
 use rulegen_ruleset::Family;
-use rulegen_ruleset::iptables::{Change, Table, Transaction, diff};
+use rulegen_ruleset::iptables::{Table, diff};
 use rulegen_ruleset::nftables::{self, Name};
 
 use super::{compile, exit_code, iptables, refuse_incomplete, tables, variant};
@@ -103,28 +103,10 @@ fn apply(args: &ApplyArgs, input: &Input, family: IpFamily, variant: Variant) ->
     if !transaction.is_empty() {
         iptables.restore(&transaction)?;
     }
-    say(&format!("{} (iptables-{variant}): {}", family.api_name(), summary(&transaction)));
+    say(&format!("{} (iptables-{variant}): {}", family.api_name(), transaction.summary()));
     // Freeing a large cluster piece by piece takes longer than compiling it.
     std::mem::forget((held, wanted));
     Ok(())
-}
-
-/// What a transaction does, in numbers.
-pub(crate) fn summary(transaction: &Transaction<'_>) -> String {
-    let changes = || transaction.tables.iter().flat_map(|table| &table.changes);
-    let count = |what: fn(&Change<'_>) -> bool| changes().filter(|change| what(change)).count();
-    let counts = [
-        (count(|c| matches!(c, Change::Fill { .. })), "chain", "written"),
-        (count(|c| matches!(c, Change::Prepend { .. })), "rule", "put into shared chains"),
-        (count(|c| matches!(c, Change::Remove { .. })), "rule", "taken out of shared chains"),
-        (count(|c| matches!(c, Change::Delete { .. })), "chain", "deleted"),
-    ];
-    let say = |(n, noun, done): &(usize, &str, &str)| {
-        let plural = if *n == 1 { "" } else { "s" };
-        format!("{n} {noun}{plural} {done}")
-    };
-    let said: Vec<String> = counts.iter().filter(|(n, ..)| *n > 0).map(say).collect();
-    if said.is_empty() { "nothing to do".to_owned() } else { said.join(", ") }
 }
 
 /// The variants beside this one that hold rules of the kind that we make.

@@ -3,20 +3,14 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use rulegen_agent::takeover::{self, KUBE_PROXY_TABLE, clean_iptables};
 use rulegen_compiler::family as family_of;
-use rulegen_compiler::iptables::removal_of_everything;
-use rulegen_kernel::iptables::{Iptables, Variant, installed, is_installed};
-use rulegen_kernel::nftables::NfTables;
+use rulegen_kernel::iptables::{Variant, installed, is_installed};
 use rulegen_model::IpFamily;
-use rulegen_ruleset::Family;
 use rulegen_ruleset::nftables::Name;
 
-use super::apply::summary;
 use crate::args::CleanupArgs;
 use crate::problems::{print_error, say};
-
-/// What kube-proxy's table is called (pkg/proxy/nftables/proxier.go).
-const KUBE_PROXY_TABLE: &str = "kube-proxy";
 
 /// Goes through both variants and families, whatever fails on the way, and tells all of it. A
 /// family that is switched off may have been on when the rules were made.
@@ -44,13 +38,7 @@ pub(crate) fn run(args: &CleanupArgs) -> Result<ExitCode> {
 
 /// Tables of nftables modes, each as a whole.
 fn delete_tables(names: &[Name]) -> Result<()> {
-    let families = [Family::Ipv4, Family::Ipv6];
-    let of = |family| names.iter().map(move |name| (family, name.clone()));
-    let tables: Vec<(Family, Name)> = families.into_iter().flat_map(of).collect();
-    let deleted = match NfTables::open().and_then(|mut kernel| kernel.delete(&tables)) {
-        Err(error) if error.is_absence() => Vec::new(),
-        deleted => deleted?,
-    };
+    let deleted = takeover::delete_tables(names)?;
     for (family, table) in &deleted {
         say(&format!("{} {table}: table deleted", family.word()));
     }
@@ -61,14 +49,9 @@ fn delete_tables(names: &[Name]) -> Result<()> {
 }
 
 fn clean(args: &CleanupArgs, variant: Variant, family: IpFamily) -> Result<()> {
-    let iptables = Iptables::new(family_of(family), variant, args.lock.timeout());
-    let held = iptables.save()?;
-    let (transaction, kept) = removal_of_everything(&held);
-    if !transaction.is_empty() {
-        iptables.restore(&transaction)?;
-    }
-    say(&format!("{} (iptables-{variant}): {}", family.api_name(), summary(&transaction)));
-    for (table, chain) in kept {
+    let cleaned = clean_iptables(family, variant, args.lock.timeout())?;
+    say(&format!("{} (iptables-{variant}): {}", family.api_name(), cleaned.summary));
+    for (table, chain) in cleaned.kept {
         say(&format!("  kept {table} {chain}: a rule that is not ours leads to it"));
     }
     Ok(())

@@ -3,7 +3,8 @@
 use ipnet::IpNet;
 use rulegen_model::IpFamily;
 use rulegen_ruleset::iptables::{
-    AddressType, ConntrackState, Match, Negatable, Ownership, Rule, RuleSpec, Table, Target,
+    AddressType, ChainName, ConntrackState, Match, Negatable, Ownership, Rule, RuleSpec, Table,
+    Target,
 };
 
 use super::Chains;
@@ -50,6 +51,16 @@ const SERVICE_PREFIXES: &[(Table, &str)] = &[
     (Table::Nat, "KUBE-FW-"),
     (Table::Nat, "KUBE-SEP-"),
 ];
+
+/// Whether rules of ours may be in a chain of this name: what others do in any other chain does
+/// not concern us.
+pub fn concerns(chain: &str) -> bool {
+    let chain = ChainName::from(chain);
+    let is_ours = |table: &Table| OURS.owns(*table, &chain);
+    chain.is_built_in()
+        || chain.as_str() == SHARED_FIREWALL
+        || [Table::Filter, Table::Nat].iter().any(is_ours)
+}
 
 /// The jumps from built-in chains, and the rules that stand before any Service's.
 pub(super) fn begin(plan: &Plan, chains: &mut Chains) {

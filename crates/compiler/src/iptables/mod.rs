@@ -14,6 +14,7 @@
 
 mod cleanup;
 mod layout;
+mod live;
 mod names;
 mod service;
 mod spell;
@@ -21,34 +22,41 @@ mod spell;
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
+use rulegen_model::IpFamily;
 use rulegen_ruleset::iptables::{Chain, ChainName, Rule, Ruleset, Table};
 
 pub use cleanup::removal_of_everything;
-pub use layout::{KUBELET_CHAINS, OURS};
+pub use layout::{KUBELET_CHAINS, OURS, concerns};
+pub use live::{LiveRuleset, Patch, Sizes};
 
 use crate::plan::{Plan, ServicePlan};
 
 /// The tables `filter` and `nat` that carry the plan out.
 pub fn ruleset(plan: &Plan) -> Ruleset {
-    let mut chains = Chains::default();
-    layout::begin(plan, &mut chains);
-    let of_services: Vec<Chains> =
-        plan.services.par_chunks(SERVICES_OF_A_PART).map(|part| spelled(plan, part)).collect();
-    of_services.into_iter().for_each(|part| chains.append(part));
-    layout::finish(plan, &mut chains);
-
-    let mut ruleset = Ruleset::new(crate::family(plan.family));
-    ruleset.tables.insert(Table::Filter, table(Table::Filter, chains.filter, Vec::new()));
-    ruleset.tables.insert(Table::Nat, table(Table::Nat, chains.nat, chains.own));
-    ruleset
+    let services: Vec<&ServicePlan> = plan.services.iter().collect();
+    chains(plan, &services, service::spell).into_ruleset(plan.family)
 }
 
 /// Services that are spelled at a time, by one processor.
 const SERVICES_OF_A_PART: usize = 256;
 
-fn spelled(plan: &Plan, services: &[ServicePlan]) -> Chains {
+/// The chains of a plan, with what `spell` adds for each of the service ports, which are ordered
+/// by name.
+fn chains(
+    plan: &Plan,
+    services: &[&ServicePlan],
+    spell: fn(&Plan, &ServicePlan, &mut Chains),
+) -> Chains {
     let mut chains = Chains::default();
-    services.iter().for_each(|service| service::spell(plan, service, &mut chains));
+    layout::begin(plan, &mut chains);
+    let spelled = |part: &[&ServicePlan]| {
+        let mut chains = Chains::default();
+        part.iter().for_each(|service| spell(plan, service, &mut chains));
+        chains
+    };
+    let parts: Vec<Chains> = services.par_chunks(SERVICES_OF_A_PART).map(spelled).collect();
+    parts.into_iter().for_each(|part| chains.append(part));
+    layout::finish(plan, &mut chains);
     chains
 }
 
@@ -78,6 +86,13 @@ impl Chains {
         other.filter.into_iter().for_each(|(name, rules)| self.filter(name).extend(rules));
         other.nat.into_iter().for_each(|(name, rules)| self.nat(name).extend(rules));
         self.own.extend(other.own);
+    }
+
+    fn into_ruleset(self, family: IpFamily) -> Ruleset {
+        let mut ruleset = Ruleset::new(crate::family(family));
+        ruleset.tables.insert(Table::Filter, table(Table::Filter, self.filter, Vec::new()));
+        ruleset.tables.insert(Table::Nat, table(Table::Nat, self.nat, self.own));
+        ruleset
     }
 }
 

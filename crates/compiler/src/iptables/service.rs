@@ -21,27 +21,14 @@ use crate::words::protocol;
 
 /// Adds everything that a service port needs.
 pub(super) fn spell(plan: &Plan, service: &ServicePlan, chains: &mut Chains) {
-    let name = service.name.to_string();
-    let speller = Speller {
-        names: ServiceChains::new(&name, service.name.protocol),
-        name: name.into(),
-        plan,
-        service,
-    };
-    speller.cluster_ip(chains);
-    if let Some(external) = &service.external {
-        external
-            .addresses
-            .iter()
-            .for_each(|address| speller.external_address(external, *address, chains));
-        speller.external_chains(external, chains);
-    }
-    if let Some(port) = service.health_check_node_port {
-        let comment = format!("{} health check node port", speller.name);
-        let rule = to_port(None, rulegen_model::Protocol::Tcp, port.get(), comment);
-        chains.filter(NODE_PORTS).push(then(rule, Target::Accept));
-    }
-    speller.endpoints(chains);
+    let speller = Speller::new(plan, service);
+    speller.shared(chains);
+    speller.own(chains);
+}
+
+/// Adds only its rules in the chains that all service ports share.
+pub(super) fn spell_shared(plan: &Plan, service: &ServicePlan, chains: &mut Chains) {
+    Speller::new(plan, service).shared(chains);
 }
 
 struct Speller<'a> {
@@ -51,7 +38,33 @@ struct Speller<'a> {
     name: Arc<str>,
 }
 
-impl Speller<'_> {
+impl<'a> Speller<'a> {
+    fn new(plan: &'a Plan, service: &'a ServicePlan) -> Self {
+        let name = service.name.to_string();
+        let names = ServiceChains::new(&name, service.name.protocol);
+        Self { names, name: name.into(), plan, service }
+    }
+
+    fn shared(&self, chains: &mut Chains) {
+        self.cluster_ip(chains);
+        if let Some(external) = &self.service.external {
+            let addresses = external.addresses.iter();
+            addresses.for_each(|address| self.external_address(external, *address, chains));
+        }
+        if let Some(port) = self.service.health_check_node_port {
+            let comment = format!("{} health check node port", self.name);
+            let rule = to_port(None, rulegen_model::Protocol::Tcp, port.get(), comment);
+            chains.filter(NODE_PORTS).push(then(rule, Target::Accept));
+        }
+    }
+
+    fn own(&self, chains: &mut Chains) {
+        if let Some(external) = &self.service.external {
+            self.external_chains(external, chains);
+        }
+        self.endpoints(chains);
+    }
+
     fn cluster_ip(&self, chains: &mut Chains) {
         let internal = self.service.internal;
         match internal.outcome {

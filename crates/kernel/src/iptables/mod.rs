@@ -5,6 +5,7 @@
 //! family.
 
 mod lock;
+mod own;
 mod program;
 mod variant;
 mod watch;
@@ -14,6 +15,8 @@ use std::time::Duration;
 use rulegen_ruleset::Family;
 use rulegen_ruleset::iptables::{Ruleset, Table, Transaction, parse};
 
+pub use own::OwnCommits;
+pub use program::Restored;
 pub use variant::{Variant, choose, holds_chain, installed, is_installed};
 pub use watch::Watcher;
 
@@ -89,7 +92,7 @@ impl Iptables {
     /// # Errors
     /// See [`Error`].
     pub fn save(&self) -> Result<Ruleset, Error> {
-        let text = self.program("save").run(&[], None)?;
+        let text = self.program("save").run(&[])?;
         refuse_incompatible(&text)?;
         let (ruleset, errors) = parse(self.family, &text);
         for error in errors {
@@ -102,18 +105,16 @@ impl Iptables {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn restore(&self, transaction: &Transaction<'_>) -> Result<(), Error> {
+    pub fn restore(&self, transaction: &Transaction<'_>) -> Result<Restored, Error> {
         let wait = self.lock_timeout.as_secs().max(1).to_string();
         let restore = self.program("restore");
-        restore.run(&["-w", &wait, "--noflush"], Some(transaction)).map(drop).map_err(|error| {
-            match error {
-                Error::Refused { message, .. } if lock::is_complaint(&message) => Error::Locked {
-                    path: lock::path(),
-                    holder: lock::holder(),
-                    waited: self.lock_timeout,
-                },
-                error => error,
-            }
+        restore.feed(&["-w", &wait, "--noflush"], transaction).map_err(|error| match error {
+            Error::Refused { message, .. } if lock::is_complaint(&message) => Error::Locked {
+                path: lock::path(),
+                holder: lock::holder(),
+                waited: self.lock_timeout,
+            },
+            error => error,
         })
     }
 

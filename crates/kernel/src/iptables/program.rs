@@ -10,6 +10,15 @@ use rulegen_ruleset::iptables::Transaction;
 
 use super::{Error, Variant};
 
+/// What iptables-restore did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restored {
+    /// The process that it was.
+    pub pid: u32,
+    /// What it was told, in bytes.
+    pub bytes: usize,
+}
+
 pub(super) struct Program {
     name: String,
 }
@@ -23,38 +32,31 @@ impl Program {
         Self { name: format!("{start}-{variant}-{what}") }
     }
 
-    /// Runs it to its end, with a transaction's text as its input; returns what it printed.
-    pub(super) fn run(
+    /// Runs it to its end; returns what it printed.
+    pub(super) fn run(&self, arguments: &[&str]) -> Result<String, Error> {
+        let output = self.command(arguments).stdin(Stdio::null()).output();
+        let output = output.map_err(|source| self.spawn_error(source))?;
+        if output.status.success() {
+            Ok(text(output.stdout))
+        } else {
+            Err(self.refused(output, ""))
+        }
+    }
+
+    /// Runs it to its end, with a transaction's text as its input. The program parses while the
+    /// text is still being made.
+    pub(super) fn feed(
         &self,
         arguments: &[&str],
-        input: Option<&Transaction<'_>>,
-    ) -> Result<String, Error> {
-        tracing::debug!(program = self.name, ?arguments, "runs");
-        let mut command = Command::new(&self.name);
-        command.args(arguments).env("LC_ALL", "C").stdout(Stdio::piped()).stderr(Stdio::piped());
-        let output = match input {
-            None => self.read(command.stdin(Stdio::null())),
-            Some(transaction) => self.feed(&mut command, transaction),
-        }?;
-        if output.status.success() {
-            return Ok(text(output.stdout));
-        }
-        let input = input.map(Transaction::to_text).unwrap_or_default();
-        let message = explain(text(output.stderr).trim(), &input);
-        Err(Error::Refused { program: self.name.clone(), message })
-    }
-
-    fn read(&self, command: &mut Command) -> Result<Output, Error> {
-        command.output().map_err(|source| self.spawn_error(source))
-    }
-
-    /// The program parses while the text is still being made.
-    fn feed(&self, command: &mut Command, input: &Transaction<'_>) -> Result<Output, Error> {
+        input: &Transaction<'_>,
+    ) -> Result<Restored, Error> {
         let (reader, writer) = io::pipe().map_err(|source| self.run_error(source))?;
         widen(&writer);
+        let mut command = self.command(arguments);
         let child = command.stdin(reader).spawn().map_err(|source| self.spawn_error(source))?;
         // Gives up its own copy of the pipe's other end, without which its death would go unseen.
         command.stdin(Stdio::null());
+        let pid = child.id();
         let (output, written) = thread::scope(|scope| {
             let writing = thread::Builder::new().spawn_scoped(scope, || write(input, writer))?;
             Ok((child.wait_with_output()?, writing.join()))
@@ -62,12 +64,24 @@ impl Program {
         .map_err(|source| self.run_error(source))?;
         match written {
             // It says itself why it stopped reading.
-            _ if !output.status.success() => Ok(output),
-            Ok(Ok(())) => Ok(output),
+            _ if !output.status.success() => Err(self.refused(output, &input.to_text())),
+            Ok(Ok(bytes)) => Ok(Restored { pid, bytes }),
             Ok(Err(source)) => Err(self.run_error(source)),
             // A text that ends early between two tables is one that it takes.
             Err(_) => Err(self.run_error(io::Error::other("the text ended early"))),
         }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        tracing::debug!(program = self.name, ?arguments, "runs");
+        let mut command = Command::new(&self.name);
+        command.args(arguments).env("LC_ALL", "C").stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn refused(&self, output: Output, input: &str) -> Error {
+        let message = explain(text(output.stderr).trim(), input);
+        Error::Refused { program: self.name.clone(), message }
     }
 
     fn spawn_error(&self, source: io::Error) -> Error {
@@ -82,10 +96,28 @@ impl Program {
     }
 }
 
-fn write(transaction: &Transaction<'_>, pipe: io::PipeWriter) -> io::Result<()> {
-    let mut out = BufWriter::with_capacity(1 << 16, pipe);
+fn write(transaction: &Transaction<'_>, pipe: io::PipeWriter) -> io::Result<usize> {
+    let mut out = BufWriter::with_capacity(1 << 16, Counted { pipe, bytes: 0 });
     transaction.write_text(&mut out)?;
-    out.flush()
+    Ok(out.into_inner()?.bytes)
+}
+
+/// A pipe, and how much went into it.
+struct Counted {
+    pipe: io::PipeWriter,
+    bytes: usize,
+}
+
+impl Write for Counted {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        let bytes = self.pipe.write(text)?;
+        self.bytes += bytes;
+        Ok(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.pipe.flush()
+    }
 }
 
 /// Makes a pipe hold as much as it may. iptables-restore reads 4 KiB at a time, and each read

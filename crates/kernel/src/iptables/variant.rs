@@ -50,7 +50,7 @@ pub fn is_installed(family: Family, variant: Variant) -> bool {
 }
 
 fn probe(family: Family, variant: Variant) -> Result<String, Error> {
-    Program::new(family, variant, "restore").run(&["--version"], None)
+    Program::new(family, variant, "restore").run(&["--version"])
 }
 
 /// The variant that this node uses: the one in which kubelet made one of the `marks`, chains
@@ -78,7 +78,7 @@ pub fn holds_chain(variant: Variant, table: Table, chain: &str) -> bool {
     };
     [Family::Ipv4, Family::Ipv6].into_iter().any(|family| {
         // A family that cannot be read, say for want of IPv6, holds nothing.
-        let saved = Program::new(family, variant, "save").run(arguments, None);
+        let saved = Program::new(family, variant, "save").run(arguments);
         let held = saved.map(|text| parse(family, &text).0);
         held.is_ok_and(|held| held.chain(table, &chain.into()).is_some())
     })

@@ -21,17 +21,21 @@ pub struct Watcher {
 const POLL: Duration = Duration::from_secs(1);
 
 impl Watcher {
-    /// Watches from now on.
+    /// Watches from now on what is done to those chains of the tables `filter` and `nat` whose names
+    /// concern the caller; others have chains of their own in the same tables.
     ///
     /// # Errors
     /// [`Error::Unreachable`].
-    pub fn open(variant: Variant) -> Result<Self, Error> {
+    pub fn open(variant: Variant, concerns: fn(&str) -> bool) -> Result<Self, Error> {
         let tables = [Family::Ipv4, Family::Ipv6]
             .into_iter()
             .flat_map(|family| ["filter", "nat"].map(|table| (family, Name::from(table))));
         let tables: Vec<(Family, Name)> = tables.collect();
         let events = match variant {
-            Variant::Nft => Some(nftables::Watcher::open(&tables, nftables::Watcher::ROOM)?),
+            Variant::Nft => {
+                let watcher = nftables::Watcher::open(&tables, nftables::Watcher::ROOM)?;
+                Some(watcher.of_chains(concerns))
+            }
             Variant::Legacy => None,
         };
         Ok(Self { events, looked: Instant::now() })

@@ -14,6 +14,8 @@ use super::{Error, Generation, attribute, family};
 pub struct Watcher {
     socket: Socket,
     tables: Vec<(Family, Name)>,
+    /// Which chains of them count, by their names.
+    concerns: fn(&str) -> bool,
     /// What the commit that is being told did to our tables so far.
     changes: Vec<String>,
 }
@@ -67,7 +69,13 @@ impl Watcher {
     /// [`Error::Unreachable`].
     pub fn open(tables: &[(Family, Name)], room: usize) -> Result<Self, Error> {
         let socket = Socket::for_events(room)?;
-        Ok(Self { socket, tables: tables.to_vec(), changes: Vec::new() })
+        Ok(Self { socket, tables: tables.to_vec(), concerns: |_| true, changes: Vec::new() })
+    }
+
+    /// Leaves out what is done to other chains than these and to their rules.
+    #[must_use]
+    pub fn of_chains(self, concerns: fn(&str) -> bool) -> Self {
+        Self { concerns, ..self }
     }
 
     /// The next events; none if there were none within the time. Without a time it waits until
@@ -86,13 +94,13 @@ impl Watcher {
     }
 
     fn hear(&mut self, patience: Option<Duration>) -> Result<(bool, Vec<Event>), Error> {
-        let Self { socket, tables, changes } = self;
+        let Self { socket, tables, concerns, changes } = self;
         let mut events = Vec::new();
         let heard = socket.hear(patience, |message, kind, port| {
             if kind == message_type(libc::NFT_MSG_NEWGEN) {
                 let changes = std::mem::take(changes);
                 events.extend(commit(message, port, changes).map(Event::Commit));
-            } else if let Some(change) = change(tables, message, kind) {
+            } else if let Some(change) = change(tables, *concerns, message, kind) {
                 tell(changes, change, kind);
             }
         });
@@ -127,8 +135,13 @@ fn commit(message: &[u8], port: u32, changes: Vec<String>) -> Option<Commit> {
     Some(Commit { generation, writer: Writer { pid, program, port }, changes })
 }
 
-/// What a message says was done, if it was to one of the tables.
-fn change(tables: &[(Family, Name)], message: &[u8], kind: u16) -> Option<String> {
+/// What a message says was done, if it was to one of the tables and chains.
+fn change(
+    tables: &[(Family, Name)],
+    concerns: fn(&str) -> bool,
+    message: &[u8],
+    kind: u16,
+) -> Option<String> {
     // Behind the header of netlink: the family, in the header of nfnetlink.
     const FAMILY: usize = 16;
     let of = family::of_number(u32::from(*message.get(FAMILY)?))?;
@@ -144,6 +157,10 @@ fn change(tables: &[(Family, Name)], message: &[u8], kind: u16) -> Option<String
     // A rule names its chain, all others themselves, a chain only behind its handle.
     let name = if what == "chain" { 3 } else { 2 };
     let name = if what == "table" { None } else { attribute::text(message, name) };
+    let is_of_chain = matches!(what, "chain" | "rule of");
+    if is_of_chain && name.as_deref().is_some_and(|chain| !concerns(chain)) {
+        return None;
+    }
     let name = name.map(|name| format!(" {name}")).unwrap_or_default();
     Some(format!("{done} {what} {word} {table}{name}"))
 }

@@ -2,6 +2,7 @@
 
 mod chain_name;
 mod chance;
+mod describe;
 mod diff;
 mod parse;
 mod rule;
@@ -14,6 +15,7 @@ pub use crate::packet::{Origin, Packet, Verdict};
 pub use crate::words::{Negatable, Protocol};
 pub use chain_name::ChainName;
 pub use chance::Chance;
+pub use describe::Counts;
 pub use diff::{Ownership, diff, removal};
 pub use parse::{ParseError, parse};
 pub use rule::{

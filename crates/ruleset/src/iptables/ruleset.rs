@@ -84,6 +84,12 @@ impl Ruleset {
         self.tables.get(&table)?.get(name)
     }
 
+    /// How many rules a table has.
+    pub fn rules_of(&self, table: Table) -> usize {
+        let chains = self.tables.get(&table).into_iter().flat_map(|chains| chains.values());
+        chains.map(|chain| chain.rules.len()).sum()
+    }
+
     /// A table with the built-in chains it has in every kernel.
     pub fn built_in_chains(table: Table) -> BTreeMap<ChainName, Chain> {
         let names: &[&str] = match table {

@@ -1,0 +1,210 @@
+//! iptables mode: the tables `filter` and `nat` of each family, changed through iptables-restore.
+//!
+//! Others have chains of their own in these tables, so that a commit of somebody else is no more
+//! than a reason to look: only what the look finds is drift. As saving and comparing all rules of
+//! a large cluster takes seconds, it is done when there is such a reason, and after one in vain
+//! not again for a while.
+
+mod family;
+mod suspicion;
+mod tools;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use anyhow::{Result, anyhow};
+use rulegen_compiler::iptables::{LiveRuleset, Patch};
+use rulegen_compiler::{ServicePlan, plan};
+use rulegen_kernel::iptables::Variant;
+use rulegen_kernel::nftables::Event;
+use rulegen_kernel::sysctl;
+use rulegen_model::{Changes, IpFamily, ServiceChange, ServicePort, ServicePortName, Store};
+
+use super::{Backend, Outcome, Stopwatch, Written, plan_of};
+use crate::drift::Drift;
+use crate::report::Phase;
+use crate::source::Sink;
+
+use family::{Done, Family};
+use suspicion::Suspicion;
+use tools::Tools;
+
+pub(crate) use tools::ToolOptions;
+
+/// The tables of both families.
+pub(crate) struct Iptables {
+    options: ToolOptions,
+    /// Where commits are told to.
+    sink: Sink,
+    /// None until the programs were found.
+    tools: Option<Tools>,
+    /// Told to those who clean up after the other one.
+    variant: Arc<OnceLock<Variant>>,
+    names: Vec<IpFamily>,
+    families: BTreeMap<IpFamily, Family>,
+    suspicion: Suspicion,
+    /// Whether it was seen to that loopback addresses are routed, where that is wanted.
+    routes_localnet: bool,
+}
+
+impl Iptables {
+    /// Works on the network namespace of the thread that calls it. Looks for the programs when it
+    /// first needs them, and tells the variant that it then found.
+    pub(crate) fn new(
+        options: ToolOptions,
+        names: &[IpFamily],
+        sink: Sink,
+        variant: Arc<OnceLock<Variant>>,
+    ) -> Self {
+        Self {
+            options,
+            sink,
+            tools: None,
+            variant,
+            names: names.to_vec(),
+            families: BTreeMap::new(),
+            suspicion: Suspicion::default(),
+            routes_localnet: false,
+        }
+    }
+
+    /// Takes the changes into the rulesets as they shall be; says what that changes.
+    fn compile(&mut self, store: &Store, changes: &Changes) -> BTreeMap<IpFamily, Patch> {
+        if changes.whole || self.families.is_empty() {
+            let snapshot = store.snapshot();
+            for family in &self.names {
+                let live = LiveRuleset::new(plan(&snapshot, store.config(), *family));
+                self.families.insert(*family, Family::new(*family, live));
+            }
+            return BTreeMap::new();
+        }
+        let families = self.families.iter_mut();
+        let patch = |(family, of): (&IpFamily, &mut Family)| {
+            let services = changes.services.iter();
+            let plans = services.flat_map(|change| plans(store, change, *family));
+            (*family, of.live.update(plans))
+        };
+        families.map(patch).collect()
+    }
+
+    /// Every family, whatever fails in another.
+    fn write(
+        &mut self,
+        patches: &BTreeMap<IpFamily, Patch>,
+        watch: &mut Stopwatch,
+    ) -> Result<BTreeMap<IpFamily, Result<Done>>> {
+        let tools = match &mut self.tools {
+            Some(tools) => tools,
+            none => none.insert(Tools::open(&self.options, &self.sink)?),
+        };
+        let _ = self.variant.set(tools.variant());
+        let families = self.families.iter_mut();
+        let done = families.map(|(name, of)| (*name, of.sync(tools, patches.get(name), watch)));
+        Ok(done.collect())
+    }
+
+    /// The guard against neighbours is in by now, which must come first.
+    fn route_localnet(&mut self) {
+        let wants = |of: &Family| of.is_known() && of.live.guards_loopback();
+        if self.routes_localnet || !self.families.values().any(wants) {
+            return;
+        }
+        self.routes_localnet = true;
+        match sysctl::set_route_localnet() {
+            Ok(None) => {}
+            Ok(Some(change)) => tracing::info!("{change}"),
+            Err(failure) => tracing::warn!("node ports at 127.0.0.1 do not work: {failure}"),
+        }
+    }
+}
+
+impl Backend for Iptables {
+    fn sync(&mut self, store: &Store, changes: &Changes) -> Outcome {
+        let mut watch = Stopwatch::default();
+        let begun = Instant::now();
+        let patches = self.compile(store, changes);
+        watch.add(Phase::Compile, begun.elapsed());
+        let done = match self.write(&patches, &mut watch) {
+            Ok(done) => done,
+            Err(error) => return Outcome { full: true, ..Outcome::new(watch, Err(error)) },
+        };
+        let has_drifted = done.values().flatten().any(|done| done.drift.is_some());
+        self.suspicion.looked(begun.elapsed(), has_drifted, Instant::now());
+        self.route_localnet();
+        outcome(done, watch, &self.suspicion)
+    }
+
+    fn hear(&mut self, events: &[Event]) -> Vec<Drift> {
+        // What was not written yet, or not read since, is compared anyway.
+        let is_known = self.families.values().any(Family::is_known);
+        let Some(tools) = self.tools.as_mut().filter(|_| is_known) else { return Vec::new() };
+        for event in events {
+            match event {
+                Event::Lost => self.suspicion.suspect(None),
+                Event::Commit(commit) => {
+                    if !tools.own.made(commit) && !commit.changes.is_empty() {
+                        self.suspicion.suspect(Some(&commit.writer));
+                    }
+                }
+            }
+        }
+        if !self.suspicion.wants_look(Instant::now()) {
+            return Vec::new();
+        }
+        self.families.values_mut().for_each(Family::suspect);
+        vec![Drift::suspected(self.suspicion.writer())]
+    }
+}
+
+/// What came of all families: an error if one of them failed.
+fn outcome(
+    done: BTreeMap<IpFamily, Result<Done>>,
+    watch: Stopwatch,
+    suspicion: &Suspicion,
+) -> Outcome {
+    let mut outcome = Outcome::new(watch, Ok(Written::default()));
+    let mut written = Written::default();
+    let mut errors: Vec<String> = Vec::new();
+    for (family, done) in done {
+        match done {
+            Ok(done) => {
+                outcome.full |= done.full;
+                outcome.iptables.insert(family, done.report);
+                let changes = done.drift.into_iter().collect::<Vec<String>>();
+                if !changes.is_empty() {
+                    outcome.drift.push(Drift {
+                        writer: suspicion.writer(),
+                        changes,
+                        certain: true,
+                    });
+                }
+                written.operations += done.operations;
+                written.bytes += done.bytes;
+                written.summary.extend(done.summary);
+            }
+            Err(error) => {
+                outcome.full = true;
+                errors.push(format!("{}: {error:#}", family.api_name()));
+            }
+        }
+    }
+    let failed = !errors.is_empty();
+    outcome.written = if failed { Err(anyhow!(errors.join("; "))) } else { Ok(written) };
+    outcome
+}
+
+/// The plans of a Service's ports in one family, and nothing for those that are gone.
+fn plans(
+    store: &Store,
+    change: &ServiceChange,
+    family: IpFamily,
+) -> Vec<(ServicePortName, Option<ServicePlan>)> {
+    let of_family = |port: &&ServicePort| IpFamily::of(port.cluster_ip) == family;
+    let after = change.after.iter().filter(of_family);
+    let after = after.map(|port| (port.name.clone(), Some(plan_of(store, port, family))));
+    let gone = change.before.iter().filter(of_family).map(|port| (port.name.clone(), None));
+    let mut plans: BTreeMap<ServicePortName, Option<ServicePlan>> = gone.collect();
+    plans.extend(after);
+    plans.into_iter().collect()
+}

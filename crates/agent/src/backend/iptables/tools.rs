@@ -1,0 +1,82 @@
+//! The programs of the variant that this node uses, and whose commits were theirs.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use rulegen_compiler::iptables::KUBELET_CHAINS;
+use rulegen_kernel::iptables::{Error, Iptables, OwnCommits, Variant, choose};
+use rulegen_kernel::nftables::{Generation, NfTables};
+use rulegen_ruleset::Family;
+use rulegen_ruleset::iptables::{Ruleset, Transaction};
+
+use crate::source::Sink;
+use crate::threads;
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ToolOptions {
+    /// None: the one in which kubelet made its chains.
+    pub(crate) variant: Option<Variant>,
+    pub(crate) lock_timeout: Duration,
+}
+
+/// iptables-save and iptables-restore of one variant.
+pub(super) struct Tools {
+    variant: Variant,
+    lock_timeout: Duration,
+    /// Tells the generations of iptables-nft's tables.
+    kernel: Option<NfTables>,
+    pub(super) own: OwnCommits,
+}
+
+impl Tools {
+    /// Finds them, and has told from then on what is committed to their tables.
+    pub(super) fn open(options: &ToolOptions, sink: &Sink) -> Result<Self> {
+        let variant = match options.variant {
+            Some(variant) => variant,
+            None => choose(&KUBELET_CHAINS)?,
+        };
+        let kernel = match variant {
+            Variant::Nft => Some(NfTables::open()?),
+            Variant::Legacy => None,
+        };
+        threads::watch_iptables(variant, sink.clone())?;
+        tracing::info!(%variant, "works with iptables");
+        let lock_timeout = options.lock_timeout;
+        Ok(Self { variant, lock_timeout, kernel, own: OwnCommits::default() })
+    }
+
+    pub(super) fn variant(&self) -> Variant {
+        self.variant
+    }
+
+    pub(super) fn save(&self, family: Family) -> Result<Ruleset, Error> {
+        self.iptables(family).save()
+    }
+
+    /// Carries a transaction out, if there is anything in it, and says how many bytes it was.
+    pub(super) fn restore(
+        &mut self,
+        family: Family,
+        transaction: &Transaction<'_>,
+    ) -> Result<usize, Error> {
+        if transaction.is_empty() {
+            return Ok(0);
+        }
+        let before = self.generation();
+        let restored = self.iptables(family).restore(transaction)?;
+        // Without them our own commits are taken for those of others, and all is compared.
+        if let (Some(before), Some(after)) = (before, self.generation()) {
+            self.own.note(before, after, transaction.tables.len(), restored.pid);
+        }
+        Ok(restored.bytes)
+    }
+
+    fn generation(&mut self) -> Option<Generation> {
+        self.kernel.as_mut()?.generation().ok()
+    }
+
+    fn iptables(&self, family: Family) -> Iptables {
+        Iptables::new(family, self.variant, self.lock_timeout)
+    }
+}

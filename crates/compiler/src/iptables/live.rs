@@ -1,0 +1,191 @@
+//! A ruleset that follows its plan service port by service port: a change costs what it changes,
+//! not what there is.
+//!
+//! The chains of a service port are its own, for their names are hashes of its name. The chains
+//! that all share are filled whole where one rule of them changes, which a change of endpoints
+//! seldom does.
+//!
+//! No rule is kept: the plan is a fraction of them, and making all of them anew for a comparison
+//! takes less time than reading those that the kernel holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rulegen_model::ServicePortName;
+use rulegen_ruleset::iptables::{Chain, ChainName, Rule, Ruleset, Table, Transaction, diff};
+
+use super::{Chains, OURS, chains, service};
+use crate::plan::{Plan, ServicePlan, names_endpoints};
+
+/// A plan that changes, and the ruleset that carries it out.
+pub struct LiveRuleset {
+    plan: Plan,
+    services: BTreeMap<ServicePortName, ServicePlan>,
+    /// Of all service ports.
+    endpoints: usize,
+}
+
+/// The chains that a change is about, as they were and as they shall be. A chain that all share
+/// is only in what shall be.
+pub struct Patch {
+    held: Ruleset,
+    wanted: Ruleset,
+    sizes: BTreeMap<Table, Sizes>,
+}
+
+/// Numbers of rules of the service ports that changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Before the change.
+    pub before: usize,
+    /// Since.
+    pub after: usize,
+}
+
+impl Patch {
+    /// What makes the one of the other, where the kernel holds the ruleset as it was.
+    pub fn transaction(&self) -> Transaction<'_> {
+        diff(&self.held, &self.wanted, &OURS)
+    }
+
+    /// How the number of rules of a table changes.
+    pub fn sizes(&self, table: Table) -> Sizes {
+        self.sizes.get(&table).copied().unwrap_or_default()
+    }
+
+    fn of_all(held: Ruleset, wanted: Ruleset) -> Self {
+        let size = |table| Sizes { before: held.rules_of(table), after: wanted.rules_of(table) };
+        let sizes = TABLES.into_iter().map(|table| (table, size(table))).collect();
+        Self { held, wanted, sizes }
+    }
+}
+
+const TABLES: [Table; 2] = [Table::Filter, Table::Nat];
+
+impl LiveRuleset {
+    /// The ruleset of a plan.
+    pub fn new(mut plan: Plan) -> Self {
+        let services = std::mem::take(&mut plan.services);
+        let endpoints = services.iter().map(|service| service.endpoints).sum();
+        let services = services.into_iter().map(|service| (service.name.clone(), service));
+        Self { plan, services: services.collect(), endpoints }
+    }
+
+    /// The whole ruleset as it shall be, made anew.
+    pub fn ruleset(&self) -> Ruleset {
+        let services: Vec<&ServicePlan> = self.services.values().collect();
+        chains(&self.plan, &services, service::spell).into_ruleset(self.plan.family)
+    }
+
+    /// Whether it has the rule that must stand before loopback addresses are routed.
+    pub fn guards_loopback(&self) -> bool {
+        self.plan.guards_loopback
+    }
+
+    /// Takes service ports in, or away where there is `None`, and says what that changes. Where
+    /// the number of endpoints crosses the one above which rules do not name them, all rules of
+    /// endpoints change.
+    pub fn update(
+        &mut self,
+        changes: impl IntoIterator<Item = (ServicePortName, Option<ServicePlan>)>,
+    ) -> Patch {
+        let changes: BTreeMap<ServicePortName, Option<ServicePlan>> = changes.into_iter().collect();
+        let named = names_endpoints(self.endpoints_after(&changes));
+        if named != self.plan.names_endpoints {
+            let before = self.ruleset();
+            self.take_in(changes);
+            self.plan.names_endpoints = named;
+            return Patch::of_all(before, self.ruleset());
+        }
+        let names: BTreeSet<ServicePortName> = changes.keys().cloned().collect();
+        let before = self.spelled(&names);
+        self.take_in(changes);
+        let after = self.spelled(&names);
+        self.patch(before, after)
+    }
+
+    fn endpoints_after(&self, changes: &BTreeMap<ServicePortName, Option<ServicePlan>>) -> usize {
+        let old = changes.keys().filter_map(|name| self.services.get(name));
+        let gone: usize = old.map(|service| service.endpoints).sum();
+        let new: usize = changes.values().flatten().map(|service| service.endpoints).sum();
+        self.endpoints.saturating_sub(gone) + new
+    }
+
+    fn take_in(&mut self, changes: BTreeMap<ServicePortName, Option<ServicePlan>>) {
+        self.endpoints = self.endpoints_after(&changes);
+        for (name, service) in changes {
+            match service {
+                Some(service) => self.services.insert(name, service),
+                None => self.services.remove(&name),
+            };
+        }
+    }
+
+    /// What some service ports need, and nothing else.
+    fn spelled(&self, names: &BTreeSet<ServicePortName>) -> Chains {
+        let mut chains = Chains::default();
+        let services = names.iter().filter_map(|name| self.services.get(name));
+        services.for_each(|service| service::spell(&self.plan, service, &mut chains));
+        chains
+    }
+
+    fn patch(&self, before: Chains, after: Chains) -> Patch {
+        let sizes = BTreeMap::from([
+            (Table::Filter, Sizes { before: rules(&before.filter), after: rules(&after.filter) }),
+            (
+                Table::Nat,
+                Sizes {
+                    before: rules(&before.nat) + own_rules(&before),
+                    after: rules(&after.nat) + own_rules(&after),
+                },
+            ),
+        ]);
+        let filter = changed(&before.filter, &after.filter);
+        let nat = changed(&before.nat, &after.nat);
+        let shared = match filter.is_empty() && nat.is_empty() {
+            true => Chains::default(),
+            false => self.shared(),
+        };
+        let filled = |shared: BTreeMap<&'static str, Vec<Rule>>, names: &BTreeSet<&str>| {
+            let filled = shared.into_iter().filter(|(name, _)| names.contains(name));
+            filled.map(|(name, rules)| (name.into(), rules)).collect()
+        };
+        let wanted = [
+            (Table::Filter, table(filled(shared.filter, &filter))),
+            (Table::Nat, table([filled(shared.nat, &nat), after.own].concat())),
+        ];
+        let held = [(Table::Nat, table(before.own))];
+        let family = crate::family(self.plan.family);
+        Patch {
+            held: Ruleset { family, tables: held.into() },
+            wanted: Ruleset { family, tables: wanted.into() },
+            sizes,
+        }
+    }
+
+    /// The chains that all share, whole.
+    fn shared(&self) -> Chains {
+        let services: Vec<&ServicePlan> = self.services.values().collect();
+        chains(&self.plan, &services, service::spell_shared)
+    }
+}
+
+/// The shared chains in which the service ports that are spelled have other rules than before.
+fn changed(
+    before: &BTreeMap<&'static str, Vec<Rule>>,
+    after: &BTreeMap<&'static str, Vec<Rule>>,
+) -> BTreeSet<&'static str> {
+    let names = before.keys().chain(after.keys()).copied();
+    names.filter(|name| before.get(name) != after.get(name)).collect()
+}
+
+fn table(chains: Vec<(ChainName, Vec<Rule>)>) -> BTreeMap<ChainName, Chain> {
+    chains.into_iter().map(|(name, rules)| (name, Chain { policy: None, rules })).collect()
+}
+
+fn rules(chains: &BTreeMap<&'static str, Vec<Rule>>) -> usize {
+    chains.values().map(Vec::len).sum()
+}
+
+fn own_rules(chains: &Chains) -> usize {
+    chains.own.iter().map(|(_, rules)| rules.len()).sum()
+}

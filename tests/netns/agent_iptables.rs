@@ -1,0 +1,383 @@
+//! The agent in iptables mode, and taking over from the other mode.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::apply::{VARIANTS, chains_of, example, saved, watch_restores, with_others};
+use crate::common::{root, stderr, stdout};
+use crate::lab::{From, Lab};
+use crate::namespace::Namespace;
+use crate::traffic::{Answer, Proto};
+
+/// An agent in a namespace; it is killed with its test.
+struct Agent<'a> {
+    namespace: &'a Namespace,
+    child: Child,
+    log: String,
+}
+
+impl<'a> Agent<'a> {
+    /// Watches the namespace's folder of manifests, and logs every step.
+    fn start(namespace: &'a Namespace, path: &str, flags: &str) -> Self {
+        let log = namespace.file("agent.log", "");
+        let folder = manifests(namespace);
+        let program = env!("CARGO_BIN_EXE_rulegen");
+        let command = format!(
+            "exec env {path} {program} agent --manifests {folder} --hostname-override node-1 \
+             --healthz-bind-address 127.0.0.1:10256 --metrics-bind-address 127.0.0.1:10249 \
+             --conntrack-max-per-core 0 -v 4 {flags}"
+        );
+        let child = Command::new("ip")
+            .args(["netns", "exec", &namespace.name, "sh", "-c", &command])
+            .env("XTABLES_LOCKFILE", namespace.lock_file())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Self { namespace, child, log }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// How often the agent read all rules of a family. The other variant's it reads at its start.
+    fn saves(&self, variant: &str) -> usize {
+        self.log().matches(&format!("tables-{variant}-save\"")).count()
+    }
+
+    #[track_caller]
+    fn wait_until(&mut self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !is_so(self) {
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the agent ended: {ended:?}\n{}", self.log());
+            assert!(Instant::now() < deadline, "not {what}\n{}", self.log());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Until the namespace holds what a dry run of its manifests prints.
+    #[track_caller]
+    fn wait_for_rules(&mut self, variant: &str) {
+        let wanted =
+            ["iptables", "ip6tables"].map(|family| wanted(self.namespace, variant, family));
+        self.wait_until("what a dry run prints", |agent| {
+            let families = ["iptables", "ip6tables"].iter();
+            let held = families.map(|family| chains_of(&saved(agent.namespace, variant, family)));
+            held.eq(wanted.iter().cloned())
+        });
+    }
+
+    fn has_told_of_others(&self) -> bool {
+        self.log().contains("another program changed our rules")
+    }
+
+    fn stop(mut self) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).unwrap();
+        assert!(self.child.wait().unwrap().success(), "{}", self.log());
+    }
+
+    /// The status and the body of an answer of the port for probers.
+    fn healthz(&self) -> Option<String> {
+        let at: SocketAddr = "127.0.0.1:10256".parse().unwrap();
+        self.namespace.inside(|| {
+            let mut stream = TcpStream::connect(at).ok()?;
+            stream
+                .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                .ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).ok()?;
+            Some(answer)
+        })
+    }
+}
+
+impl Drop for Agent<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Says that it is over, also to those that are asked to go on when a test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The folder that the agent watches.
+fn manifests(namespace: &Namespace) -> String {
+    let folder = Path::new(&namespace.lock_file()).with_file_name("manifests");
+    fs::create_dir_all(&folder).unwrap();
+    folder.to_str().unwrap().to_owned()
+}
+
+/// Has the agent see another cluster, in one piece.
+fn put(namespace: &Namespace, manifest: &str) {
+    put_text(namespace, &fs::read_to_string(manifest).unwrap());
+}
+
+fn put_text(namespace: &Namespace, manifest: &str) {
+    let folder = manifests(namespace);
+    let new = namespace.file("new.yaml", manifest);
+    fs::rename(new, format!("{folder}/cluster.yaml")).unwrap();
+}
+
+/// What a dry run prints, as iptables has it.
+fn wanted(namespace: &Namespace, variant: &str, family: &str) -> Vec<String> {
+    let clean = Namespace::new("wanted");
+    let ip = if family == "iptables" { "ipv4" } else { "ipv6" };
+    let printed = clean.rulegen(&format!(
+        "--dry-run -f {} --hostname-override node-1 --ip-family {ip}",
+        manifests(namespace)
+    ));
+    assert!(printed.status.success(), "{}", stderr(&printed));
+    let file = clean.file(family, &stdout(&printed));
+    clean.run(&format!("{family}-{variant}-restore < {file}"));
+    chains_of(&saved(&clean, variant, family))
+}
+
+#[test]
+fn changes_of_manifests_are_written_and_nothing_else() {
+    for variant in VARIANTS {
+        let namespace = Namespace::new("agent-iptables");
+        let (path, log) = watch_restores(&namespace);
+        let calls = |from: usize| fs::read_to_string(&log).unwrap()[from..].to_owned();
+        let flags = format!("--proxy-mode iptables --iptables-variant {variant}");
+        put(&namespace, &example("clusterip.yaml"));
+        let mut agent = Agent::start(&namespace, &path, &flags);
+        agent.wait_for_rules(variant);
+
+        // A pod is replaced: its service's chain changes, its own goes. Nobody reads for that.
+        let written = calls(0).len();
+        let manifest = fs::read_to_string(example("clusterip.yaml")).unwrap();
+        put_text(&namespace, &manifest.replacen("10.244.1.5", "10.244.1.99", 1));
+        agent.wait_for_rules(variant);
+        let written = calls(written);
+        assert_eq!(written.matches("CALL").count(), 1, "{written}");
+        assert!(!written.contains("*filter") && !written.contains(":KUBE-SERVICES"), "{written}");
+        put(&namespace, &example("loadbalancer.yaml"));
+        agent.wait_for_rules(variant);
+        if variant == "nft" {
+            assert_eq!(agent.saves(variant), 2, "once a family: {}", agent.log());
+        }
+        assert!(!agent.has_told_of_others(), "{}", agent.log());
+        agent.stop();
+
+        let written = calls(0).len();
+        let mut agent = Agent::start(&namespace, &path, &flags);
+        agent.wait_until("synced", |agent| agent.log().contains(" synced "));
+        assert_eq!(calls(written), "", "{variant}: the restart wrote");
+        agent.wait_until("healthy", |agent| {
+            agent.healthz().is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
+        });
+    }
+}
+
+#[test]
+fn what_others_break_is_repaired() {
+    for variant in VARIANTS {
+        let namespace = with_others("agent-rival", variant);
+        let flags = format!("--proxy-mode iptables --iptables-variant {variant}");
+        put(&namespace, &example("nodeport.yaml"));
+        let mut agent = Agent::start(&namespace, "", &flags);
+        agent.wait_until("synced", |agent| agent.log().contains(" synced "));
+        let rules = || saved(&namespace, variant, "iptables");
+        let right = rules();
+        assert!(right.contains("KUBE-SEP"), "{right}");
+
+        // What others do with their own is no drift; where only they are, it is not even looked at.
+        let saves = agent.saves(variant);
+        namespace.run(&format!(
+            "iptables-{variant} -t nat -N KUBE-KUBELET; iptables-{variant} -t nat -A KUBE-KUBELET; \
+             iptables-{variant} -t nat -F KUBE-KUBELET; iptables-{variant} -t nat -X KUBE-KUBELET"
+        ));
+        if variant == "nft" {
+            put(&namespace, &example("clusterip.yaml"));
+            agent.wait_until("changed", |_| !rules().contains("KUBE-EXT-"));
+            put(&namespace, &example("nodeport.yaml"));
+            agent.wait_until("changed back", |_| chains_of(&rules()) == chains_of(&right));
+            assert_eq!(agent.saves(variant), saves, "{}", agent.log());
+        }
+        namespace.run(&format!("iptables-{variant} -t nat -A POSTROUTING -s 10.9.0.0/16"));
+        agent.wait_until("looked", |agent| agent.saves(variant) > saves);
+        assert!(!agent.has_told_of_others(), "{}", agent.log());
+        namespace.run(&format!("iptables-{variant} -t nat -D POSTROUTING -s 10.9.0.0/16"));
+
+        namespace.run(&format!("iptables-{variant} -t nat -F KUBE-SERVICES"));
+        agent.wait_until("repaired", |_| chains_of(&rules()) == chains_of(&right));
+        agent.wait_until("told", Agent::has_told_of_others);
+        namespace.run(&format!("iptables-{variant} -t nat -F PREROUTING"));
+        agent.wait_until("repaired", |_| rules().contains("-A PREROUTING -m comment"));
+
+        namespace.run(&format!("iptables-{variant} -t nat -F"));
+        agent.wait_until("repaired", |_| {
+            rules().contains("-j DNAT") && rules().contains("OUTPUT -m")
+        });
+    }
+}
+
+/// Own commits and those of others in any order: in the end the rules are right.
+#[test]
+fn a_rival_at_the_same_time_is_not_missed() {
+    let namespace = Namespace::new("agent-meanwhile");
+    put(&namespace, &example("clusterip.yaml"));
+    let flags = "--proxy-mode iptables --iptables-variant nft --iptables-min-sync-period 10ms";
+    let mut agent = Agent::start(&namespace, "", flags);
+    agent.wait_for_rules("nft");
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                namespace.shell("iptables-nft -t nat -D KUBE-SERVICES 1");
+            }
+        });
+        let _over = Over(&is_over);
+        for round in 0..40 {
+            let name = ["crash.yaml", "clusterip.yaml"][round % 2];
+            put(&namespace, &example(name));
+            thread::sleep(Duration::from_millis(50));
+        }
+    });
+    agent.wait_for_rules("nft");
+}
+
+#[test]
+fn the_lock_of_another_process_is_waited_for() {
+    let namespace = Namespace::new("agent-lock");
+    put(&namespace, &example("nodeport.yaml"));
+    let file = File::create(namespace.lock_file()).unwrap();
+    let lock = Flock::lock(file, FlockArg::LockExclusive).unwrap();
+    let flags = "--proxy-mode iptables --iptables-variant legacy --iptables-lock-timeout 1";
+    let mut agent = Agent::start(&namespace, "", flags);
+    agent.wait_until("told who holds the lock", |agent| {
+        agent.log().contains(&format!("(pid {})", std::process::id()))
+    });
+    assert!(!saved(&namespace, "legacy", "iptables").contains("KUBE"));
+    drop(lock);
+    agent.wait_for_rules("legacy");
+}
+
+#[test]
+fn iptables_may_come_later() {
+    let namespace = Namespace::new("agent-absent");
+    put(&namespace, &example("nodeport.yaml"));
+    let folder = Path::new(&namespace.file("x", "")).with_file_name("programs");
+    fs::create_dir_all(&folder).unwrap();
+    let path = format!("PATH={}", folder.display());
+    let flags = "--proxy-mode iptables --iptables-sync-period 1s";
+    let mut agent = Agent::start(&namespace, &path, flags);
+    agent.wait_until("told", |agent| {
+        agent.log().contains("is not installed (Debian: apt-get install iptables)")
+    });
+    agent.wait_until("unhealthy", |agent| {
+        agent.healthz().is_some_and(|answer| answer.starts_with("HTTP/1.1 503"))
+    });
+    for family in ["iptables", "ip6tables"] {
+        for what in ["save", "restore"] {
+            let name = format!("{family}-nft-{what}");
+            std::os::unix::fs::symlink(format!("/usr/sbin/{name}"), folder.join(name)).unwrap();
+        }
+    }
+    agent.wait_for_rules("nft");
+    agent.wait_until("healthy", |agent| {
+        agent.healthz().is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    });
+}
+
+/// Whichever mode was there before: all the while every connection finds its Service, and in the
+/// end only the new rules are there.
+#[test]
+fn no_connection_is_refused_while_the_agent_takes_over() {
+    let nftables = "--proxy-mode nftables --nftables-table";
+    for (label, old, new) in [
+        ("nft-nftables", "--iptables-variant nft", "--proxy-mode nftables"),
+        ("legacy-nftables", "--iptables-variant legacy", "--proxy-mode nftables"),
+        ("legacy-nft", "--iptables-variant legacy", "--proxy-mode iptables --iptables-variant nft"),
+        (
+            "nftables-legacy",
+            &format!("{nftables} kube-proxy"),
+            "--proxy-mode iptables --iptables-variant legacy",
+        ),
+        (
+            "nftables-nft",
+            &format!("{nftables} rulegen"),
+            "--proxy-mode iptables --iptables-variant nft",
+        ),
+    ] {
+        let lab = Lab::new(label);
+        lab.apply(old);
+        put(&lab.node, root().join("tests/netns/cluster.yaml").to_str().unwrap());
+        let is_over = AtomicBool::new(false);
+        let asked = thread::scope(|scope| {
+            let client = scope.spawn(|| ask_on(&lab, &is_over));
+            let over = Over(&is_over);
+            let mut agent = Agent::start(&lab.node, "", new);
+            agent.wait_until("rid of the old rules", |_| is_only(&lab.node, new));
+            drop(over);
+            client.join().unwrap()
+        });
+        assert!(asked > 20, "{label}: only {asked} requests were sent meanwhile");
+        for (from, to) in REQUESTS {
+            let answer = lab.ask(from, Proto::Tcp, to.parse().unwrap());
+            assert!(matches!(answer, Answer::From { .. }), "{label}: {from:?} {to}: {answer:?}");
+        }
+    }
+}
+
+/// Cluster IPs, external IPs and node ports of a Service of which every endpoint answers.
+const REQUESTS: [(From, &str); 6] = [
+    (From::Pod, "10.96.0.10:80"),
+    (From::Node, "10.96.0.10:80"),
+    (From::Node, "[fd00:96::10]:80"),
+    (From::Outside, "192.168.50.1:30010"),
+    (From::Outside, "198.51.100.10:80"),
+    (From::Outside, "[2001:db8::10]:80"),
+];
+
+/// Asks until it is over, and once more; returns how often.
+fn ask_on(lab: &Lab, is_over: &AtomicBool) -> usize {
+    let mut asked = 0;
+    loop {
+        let is_last = is_over.load(Ordering::Relaxed);
+        for (from, to) in REQUESTS {
+            let answer = lab.ask_patiently(from, Proto::Tcp, to.parse().unwrap());
+            assert!(matches!(answer, Answer::From { .. }), "{from:?} {to}: {answer:?}");
+            asked += 1;
+        }
+        if is_last {
+            return asked;
+        }
+    }
+}
+
+/// Whether only the rules of these flags are there.
+fn is_only(namespace: &Namespace, flags: &str) -> bool {
+    let tables = namespace.run("nft list tables");
+    let is_nftables = flags.contains("nftables");
+    let left = VARIANTS.into_iter().filter(|variant| {
+        let families = ["iptables", "ip6tables"].into_iter();
+        let mut saved = families.map(|family| saved(namespace, variant, family));
+        saved.any(|text| text.contains("KUBE-"))
+    });
+    let wanted: Vec<&str> =
+        VARIANTS.into_iter().filter(|v| flags.contains(&format!("variant {v}"))).collect();
+    !tables.contains("kube-proxy")
+        && tables.contains("rulegen") == is_nftables
+        && left.collect::<Vec<&str>>() == wanted
+}

@@ -1,0 +1,129 @@
+//! A ruleset that follows changes is the ruleset that is compiled anew, and the patches lead the
+//! kernel there by no more than they must.
+
+use proptest::prelude::*;
+use rulegen_compiler::iptables::{LiveRuleset, ruleset};
+use rulegen_compiler::{Plan, ServicePlan};
+use rulegen_model::ServicePortName;
+use rulegen_ruleset::iptables::{Change, Ruleset, Table, Transaction};
+
+use crate::cluster::{config, objects, plans};
+use crate::live::changes;
+
+/// More than have comments.
+const MANY: usize = 1001;
+
+/// Takes some of the service ports for large ones, so that a plan may have too many endpoints for
+/// comments.
+fn enlarge(plan: &mut Plan, large: &[bool]) {
+    for (service, large) in plan.services.iter_mut().zip(large) {
+        service.endpoints += if *large { MANY } else { 0 };
+    }
+    let endpoints: usize = plan.services.iter().map(|service| service.endpoints).sum();
+    plan.names_endpoints = endpoints < MANY;
+}
+
+fn rules(ruleset: &Ruleset, table: Table) -> usize {
+    ruleset.tables[&table].values().map(|chain| chain.rules.len()).sum()
+}
+
+/// Chains that a transaction touches without need: those it leaves as they were.
+fn needless(transaction: &Transaction<'_>, held: &Ruleset) -> Vec<String> {
+    let mut needless = Vec::new();
+    for table in &transaction.tables {
+        for change in &table.changes {
+            if let Change::Fill { chain, rules } = change
+                && held.chain(table.table, chain).is_some_and(|held| held.rules == *rules)
+            {
+                needless.push(format!("{} {chain}", table.table));
+            }
+        }
+    }
+    needless
+}
+
+type Step = Vec<(ServicePortName, Option<ServicePlan>)>;
+
+/// What leads from one plan to another, in one step or in many.
+fn steps(before: &Plan, after: &Plan, at_once: bool) -> Vec<Step> {
+    let changes: Step =
+        changes(before, after).into_iter().map(|update| (update.name, update.after)).collect();
+    match at_once {
+        true => vec![changes],
+        false => changes.into_iter().map(|change| vec![change]).collect(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn a_live_ruleset_is_the_compiled_ruleset(
+        states in prop::collection::vec(
+            (objects(), prop::collection::vec(prop::bool::weighted(0.02), 20)), 2..5,
+        ),
+        config in config(), at_once in any::<bool>(), second in any::<bool>(),
+    ) {
+        let mut states: Vec<Plan> = states
+            .iter()
+            .map(|(objects, large)| {
+                let [(_, ipv4), (_, ipv6)] = plans(objects, &config);
+                let mut plan = if second { ipv6 } else { ipv4 };
+                enlarge(&mut plan, large);
+                plan
+            })
+            .collect();
+        let mut last = states.remove(0);
+        let mut live = LiveRuleset::new(last.clone());
+        let mut held = ruleset(&last);
+        prop_assert_eq!(&live.ruleset(), &held);
+
+        for state in states {
+            for step in steps(&last, &state, at_once) {
+                let before = held.clone();
+                let patch = live.update(step);
+                let transaction = patch.transaction();
+                prop_assert_eq!(needless(&transaction, &before), Vec::<String>::new());
+                transaction.apply(&mut held);
+                prop_assert_eq!(&held, &live.ruleset());
+                for table in [Table::Filter, Table::Nat] {
+                    let sizes = patch.sizes(table);
+                    let size = rules(&before, table) - sizes.before + sizes.after;
+                    prop_assert_eq!(rules(&held, table), size);
+                }
+            }
+            prop_assert_eq!(&held, &ruleset(&state));
+            last = state;
+        }
+    }
+
+    /// A change of endpoints alone is written as the chains of its service port.
+    #[test]
+    fn other_endpoints_leave_shared_chains_alone(objects in objects(), config in config()) {
+        for (_, plan) in plans(&objects, &config) {
+            let mut live = LiveRuleset::new(plan.clone());
+            for service in &plan.services {
+                let mut changed = service.clone();
+                let endpoints = [
+                    &mut changed.cluster_endpoints,
+                    &mut changed.local_endpoints,
+                    &mut changed.reachable_endpoints,
+                ];
+                for endpoint in endpoints.into_iter().flatten() {
+                    endpoint.address.set_port(endpoint.address.port() + 1);
+                }
+                let patch = live.update([(service.name.clone(), Some(changed))]);
+                for table in patch.transaction().tables {
+                    for change in table.changes {
+                        let (Change::Fill { chain, .. } | Change::Delete { chain }) = change else {
+                            panic!("{change:?}");
+                        };
+                        let own = ["KUBE-SVC-", "KUBE-SVL-", "KUBE-SEP-"];
+                        let name = chain.as_str();
+                        prop_assert!(own.iter().any(|start| name.starts_with(start)), "{name}");
+                    }
+                }
+            }
+        }
+    }
+}
