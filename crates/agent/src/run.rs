@@ -112,7 +112,9 @@ fn give_up_privileges(options: &Options) {
         // iptables-legacy speaks through a raw socket.
         ProxyMode::Iptables => &[Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW],
     };
-    tracing::info!("{}", privileges::drop_to(keep));
+    // Not in the macro, which looks at its arguments only when somebody wants to know.
+    let privileges = privileges::drop_to(keep);
+    tracing::info!("{privileges}");
 }
 
 fn telemetry(options: &Options) -> Result<(Telemetry, watch::Receiver<Vec<ServiceCheck>>)> {
