@@ -16,7 +16,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod agent;
 mod agent_iptables;
+mod agent_under_load;
 mod apply;
 mod conntrack;
 mod host;
@@ -25,4 +27,5 @@ mod namespace;
 mod nftables;
 mod packets;
 mod restore;
+mod running_agent;
 mod traffic;

@@ -1,9 +1,10 @@
 //! A network namespace that goes with its test.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use nix::sched::{CloneFlags, setns};
@@ -13,6 +14,7 @@ use crate::common::{Scratch, stderr, stdout};
 pub(crate) struct Namespace {
     pub(crate) name: String,
     scratch: Scratch,
+    ports_used: AtomicU16,
 }
 
 impl Namespace {
@@ -28,7 +30,8 @@ impl Namespace {
             "a network namespace is needed (are you root?): {}",
             stderr(&made)
         );
-        let namespace = Self { scratch: Scratch::new(&name), name };
+        let ports_used = AtomicU16::new(0);
+        let namespace = Self { scratch: Scratch::new(&name), name, ports_used };
         namespace.run("ip link set lo up");
         namespace
     }
@@ -65,6 +68,21 @@ impl Namespace {
         self.scratch.write(name, content)
     }
 
+    /// A folder that goes with it, still empty.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.scratch.0.join(name);
+        fs::create_dir(&folder).unwrap();
+        folder
+    }
+
+    /// The port of the namespace's clients that was not used for longest. The kernel chooses at random,
+    /// also one whose last connection conntrack still knows: that one then gets what the last one
+    /// got, whatever the rules are by now.
+    pub(crate) fn next_port(&self) -> u16 {
+        const FIRST: u16 = 33_000;
+        FIRST + self.ports_used.fetch_add(1, Ordering::Relaxed) % (u16::MAX - FIRST)
+    }
+
     /// Runs code in the namespace. Sockets made in it stay there, wherever they are used.
     pub(crate) fn inside<T: Send>(&self, code: impl FnOnce() -> T + Send) -> T {
         let namespace = File::open(format!("/run/netns/{}", self.name)).unwrap();
@@ -84,13 +102,15 @@ impl Drop for Namespace {
     }
 }
 
-/// Names a namespace to a process that waits for the end of this one, and then removes what is
-/// left: also after a kill, which no destructor sees.
+/// Names a namespace to a process that waits for the end of this one, and then ends what still runs
+/// in the namespace and removes it: also after a kill, which no destructor sees.
 fn reap_at_exit(name: &str) {
     static REAPER: OnceLock<Mutex<(Child, ChildStdin)>> = OnceLock::new();
     let reaper = REAPER.get_or_init(|| {
         let script = "while read -r name; do names=\"$names $name\"; done\n\
-                      for name in $names; do ip netns del \"$name\" 2>/dev/null; done";
+                      for name in $names; do\n\
+                      for pid in $(ip netns pids \"$name\" 2>/dev/null); do kill -9 \"$pid\"; done\n\
+                      ip netns del \"$name\" 2>/dev/null; done";
         let mut child = Command::new("setsid")
             .args(["sh", "-c", script])
             .stdin(Stdio::piped())

@@ -55,7 +55,7 @@ fn sorted_list(namespace: &Namespace) -> Vec<String> {
     lines
 }
 
-fn generation(namespace: &Namespace) -> Generation {
+pub(crate) fn generation(namespace: &Namespace) -> Generation {
     namespace.inside(|| NfTables::open().unwrap().generation().unwrap())
 }
 
@@ -316,7 +316,7 @@ fn fifty_thousand_elements_are_written_once() {
     assert!(told.contains("ip rulegen: 2 elements added, 2 elements deleted"), "{told}");
 }
 
-fn json_service(n: usize, endpoints: usize) -> String {
+pub(crate) fn json_service(n: usize, endpoints: usize) -> String {
     let (high, low) = (n / 40, n % 40);
     let ip = format!("10.97.{high}.{low}");
     let addresses: Vec<String> = (0..endpoints)
@@ -527,7 +527,7 @@ fn service(n: usize, endpoints: usize) -> String {
 }
 
 /// The tables without the kernel's own numbers for rules, which each writing changes.
-fn held(namespace: &Namespace) -> Vec<Option<Held>> {
+pub(crate) fn held(namespace: &Namespace) -> Vec<Option<Held>> {
     let name = Name::from("rulegen");
     let read = || NfTables::open().unwrap().read(&[(Family::Ipv4, &name), (Family::Ipv6, &name)]);
     let (_, mut held) = namespace.inside(read).unwrap();

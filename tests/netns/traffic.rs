@@ -73,8 +73,8 @@ pub(crate) fn ask_within(
     to: SocketAddr,
 ) -> Answer {
     let asked = namespace.inside(|| match proto {
-        Proto::Tcp => ask_tcp(patience, from, to),
-        Proto::Udp => ask_udp(patience, from, to),
+        Proto::Tcp => ask_tcp(patience, namespace, from, to),
+        Proto::Udp => ask_udp(patience, namespace, from, to),
     });
     match asked {
         Ok(text) => understand(&text).unwrap_or_else(|| panic!("strange answer {text:?}")),
@@ -83,15 +83,31 @@ pub(crate) fn ask_within(
     }
 }
 
-fn socket(patience: Duration, kind: Type, protocol: Protocol, from: IpAddr) -> io::Result<Socket> {
+fn socket(
+    patience: Duration,
+    kind: Type,
+    protocol: Protocol,
+    namespace: &Namespace,
+    from: IpAddr,
+) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(SocketAddr::new(from, 0)), kind, Some(protocol))?;
-    socket.bind(&SocketAddr::new(from, 0).into())?;
+    let bind = || socket.bind(&SocketAddr::new(from, namespace.next_port()).into());
+    while let Err(error) = bind() {
+        if error.kind() != io::ErrorKind::AddrInUse {
+            return Err(error);
+        }
+    }
     socket.set_read_timeout(Some(patience))?;
     Ok(socket)
 }
 
-fn ask_tcp(patience: Duration, from: IpAddr, to: SocketAddr) -> io::Result<String> {
-    let mut socket = socket(patience, Type::STREAM, Protocol::TCP, from)?;
+fn ask_tcp(
+    patience: Duration,
+    namespace: &Namespace,
+    from: IpAddr,
+    to: SocketAddr,
+) -> io::Result<String> {
+    let mut socket = socket(patience, Type::STREAM, Protocol::TCP, namespace, from)?;
     // No TIME_WAIT: thousands of requests shall not use up the ports.
     socket.set_linger(Some(Duration::ZERO))?;
     connect(patience, &socket, from, to)?;
@@ -149,8 +165,13 @@ fn is_port_unreachable(packet: &[u8], is_ipv4: bool, own_port: u16) -> bool {
     message.starts_with(&wanted) && port == Some(&own_port.to_be_bytes())
 }
 
-fn ask_udp(patience: Duration, from: IpAddr, to: SocketAddr) -> io::Result<String> {
-    let mut socket = socket(patience, Type::DGRAM, Protocol::UDP, from)?;
+fn ask_udp(
+    patience: Duration,
+    namespace: &Namespace,
+    from: IpAddr,
+    to: SocketAddr,
+) -> io::Result<String> {
+    let mut socket = socket(patience, Type::DGRAM, Protocol::UDP, namespace, from)?;
     socket.connect(&to.into())?;
     match socket.send(b"?") {
         // The node's own packet was taken out on its way; whether with a word, the socket knows.

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use rulegen_model::{
-    Host, Objects, Problem, ProxyConfig, Severity, Snapshot, Source, read_manifest, snapshot,
+    Host, Objects, Problem, ProxyConfig, Severity, Snapshot, Source, is_manifest, read_manifest,
+    snapshot,
 };
 
 use crate::args::{IgnoredArgs, InputArgs, ProxyArgs};
@@ -94,13 +95,10 @@ pub(crate) fn read_path(path: &Path, objects: &mut Objects) -> Vec<Problem> {
 
 /// A folder's manifests by name, without those in folders below it, as kubectl takes it.
 fn manifests_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let is_manifest = |path: &PathBuf| {
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        matches!(extension, Some("yaml" | "yml" | "json")) && !path.is_dir()
-    };
     let entries: io::Result<Vec<PathBuf>> =
         std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect();
-    let mut files: Vec<PathBuf> = entries?.into_iter().filter(is_manifest).collect();
+    let mut files = entries?;
+    files.retain(|file| is_manifest(file) && !file.is_dir());
     files.sort();
     Ok(files)
 }

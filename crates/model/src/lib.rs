@@ -37,7 +37,7 @@ pub use document::MAX_DOCUMENT_BYTES;
 pub use endpoint::{Endpoint, Hint};
 pub use external_ips::ExternalIps;
 pub use load_balancing::{LoadBalancing, parse_load_balancing};
-pub use manifest::{Objects, Sourced, read_manifest, read_object};
+pub use manifest::{Objects, Sourced, is_manifest, read_manifest, read_object};
 pub use node::{FamilyAddresses, Host, Node};
 pub use object::{
     Annotations, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, Labels,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
+use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -37,6 +38,12 @@ pub struct Objects {
     pub service_cidrs: Vec<Sourced<ServiceCidr>>,
     /// How many objects of other kinds were passed over, by kind.
     pub ignored: BTreeMap<String, usize>,
+}
+
+/// Whether a file of a folder is a manifest, by its name, as kubectl takes it.
+pub fn is_manifest(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    matches!(extension, Some("yaml" | "yml" | "json"))
 }
 
 /// Reads every object of an input into `objects`. YAML or JSON, any number of documents, lists

@@ -8,7 +8,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rulegen_kernel::{FolderWatcher, memory};
-use rulegen_model::{Kind, Objects, Problem, Severity, StoreEvent, single_objects};
+use rulegen_model::{
+    Kind, Object, Objects, Problem, Severity, StoreEvent, is_manifest, single_objects,
+};
 
 use super::Sink;
 use super::api::trigger_time;
@@ -23,7 +25,8 @@ const QUIET: Duration = Duration::from_millis(20);
 /// Whoever changes something every moment is not waited for longer than this.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// A file that is written for longer than this is told of.
+/// A file that is written for longer than this is told of. What cannot be read is tried again after
+/// it: not all that mends it is seen, such as a change of what a link leads to.
 const LONG: Duration = Duration::from_secs(10);
 
 /// Reads the folder, and again whenever it changes, until nobody listens.
@@ -31,41 +34,77 @@ const LONG: Duration = Duration::from_secs(10);
 /// # Errors
 /// The folder cannot be watched.
 pub(crate) fn watch(folder: &Path, read: ReadFolder, sink: &Sink) -> io::Result<()> {
-    let mut watcher = FolderWatcher::open(folder)?;
+    let mut watcher = FolderWatcher::open(folder, is_manifest)?;
     let mut complaints: Vec<Problem> = Vec::new();
     loop {
-        settle(&mut watcher)?;
-        let mut objects = Objects::default();
-        let problems = read(folder, &mut objects);
+        let (objects, problems) = read_whole(&mut watcher, folder, read)?;
         let told = std::mem::replace(&mut complaints, problems);
-        let new = complaints.iter().filter(|problem| !told.contains(problem));
-        if new.map(|problem| send_problem(problem, sink)).any(|sent| sent.is_none()) {
+        let new: Vec<&Problem> =
+            complaints.iter().filter(|problem| !told.contains(problem)).collect();
+        if new.iter().map(|problem| send_problem(problem, sink)).any(|sent| sent.is_none()) {
             return Ok(());
         }
-        if complaints.iter().any(|problem| problem.severity >= Severity::Unread) {
-            tracing::warn!("the rules stay as they are until this is mended");
-        } else if tell(&objects, sink).is_none() {
+        let is_unread = |problem: &Problem| problem.severity >= Severity::Unread;
+        let all_stays = complaints.iter().any(is_unread);
+        if all_stays {
+            if new.iter().any(|problem| is_unread(problem)) {
+                tracing::warn!("the rules stay as they are until this is mended");
+            }
+        } else if tell(objects, sink).is_none() {
             return Ok(());
         }
-        drop(objects);
         memory::give_back();
-        while !watcher.wait(Some(LONG))? {}
+        while !watcher.wait(Some(LONG))? && !all_stays {}
+    }
+}
+
+/// Reads once nobody writes, and again if somebody began to meanwhile: it may have been half a file
+/// that was read, and what is missing from it would be taken for gone.
+fn read_whole(
+    watcher: &mut FolderWatcher,
+    folder: &Path,
+    read: ReadFolder,
+) -> io::Result<(Vec<Object>, Vec<Problem>)> {
+    let mut delay = Delay { begun: Instant::now(), is_told: false };
+    loop {
+        settle(watcher, &mut delay)?;
+        let before = watcher.writes()?;
+        let mut objects = Objects::default();
+        let mut problems = read(folder, &mut objects);
+        if watcher.writes()? == before && !watcher.is_being_written() {
+            let (objects, twice) = single_objects(&objects);
+            problems.extend(twice);
+            return Ok((objects, problems));
+        }
+        delay.tell();
     }
 }
 
 /// Waits until nobody writes.
-fn settle(watcher: &mut FolderWatcher) -> io::Result<()> {
+fn settle(watcher: &mut FolderWatcher, delay: &mut Delay) -> io::Result<()> {
     let begun = Instant::now();
-    let mut is_told = false;
     while (watcher.wait(Some(QUIET))? && begun.elapsed() < PATIENCE) || watcher.is_being_written() {
-        if begun.elapsed() > LONG && !is_told {
+        delay.tell();
+    }
+    Ok(())
+}
+
+/// How long writers are waited for.
+struct Delay {
+    begun: Instant,
+    is_told: bool,
+}
+
+impl Delay {
+    /// Tells of it once, when it is long.
+    fn tell(&mut self) {
+        if self.begun.elapsed() > LONG && !self.is_told {
             tracing::warn!(
                 "a manifest is being written for long: the rules stay until it is closed"
             );
-            is_told = true;
+            self.is_told = true;
         }
     }
-    Ok(())
 }
 
 fn send_problem(problem: &Problem, sink: &Sink) -> Option<()> {
@@ -73,12 +112,8 @@ fn send_problem(problem: &Problem, sink: &Sink) -> Option<()> {
 }
 
 /// `None` once nobody listens.
-fn tell(objects: &Objects, sink: &Sink) -> Option<()> {
-    let (objects, twice) = single_objects(objects);
+fn tell(objects: Vec<Object>, sink: &Sink) -> Option<()> {
     let send = |input| sink.send(Told::now(input)).ok();
-    for problem in &twice {
-        send_problem(problem, sink)?;
-    }
     for kind in Kind::ALL {
         send(Input::Object(StoreEvent::ListBegan(kind)))?;
     }

@@ -1,0 +1,374 @@
+//! The whole agent on a folder of manifests, as packets see it.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::lab::{ELSEWHERE_IPS, From, Lab, POD_IPS, POD_PORT};
+use crate::namespace::Namespace;
+use crate::nftables::json_service;
+use crate::running_agent::{
+    Agent, HEALTH_PORT, Manifests, NOTHING, SOON, cluster_ip, eventually, service, service_with,
+    while_asking, within,
+};
+use crate::traffic::{Answer, Proto, ask};
+
+const FIRST: &str = POD_IPS[0][0];
+const SECOND: &str = POD_IPS[1][0];
+const ELSEWHERE: &str = ELSEWHERE_IPS[0];
+
+/// So long it is looked that nothing becomes of what must not matter: many times what the agent
+/// takes to act.
+const WHILE: Duration = Duration::from_millis(700);
+
+fn endpoint(ip: &str) -> SocketAddr {
+    SocketAddr::new(ip.parse().unwrap(), POD_PORT)
+}
+
+fn answers(lab: &Lab, n: usize, ip: &str) -> bool {
+    let answer = lab.ask(From::BridgedPod, Proto::Tcp, cluster_ip(n));
+    matches!(answer, Answer::From { endpoint: from, .. } if from == endpoint(ip))
+}
+
+fn soon_answers(lab: &Lab, n: usize, ip: &str) {
+    eventually(&format!("{ip} answers for Service {n}"), || answers(lab, n, ip));
+}
+
+fn soon_silent(lab: &Lab, n: usize) {
+    eventually(&format!("nobody answers for Service {n}"), || {
+        lab.ask(From::BridgedPod, Proto::Tcp, cluster_ip(n)) == Answer::Silence
+    });
+}
+
+/// That nothing happens cannot be waited for.
+fn goes_on_answering(lab: &Lab, n: usize, ip: &str) {
+    let begun = Instant::now();
+    while begun.elapsed() < WHILE {
+        assert!(answers(lab, n, ip), "{ip} does not answer for Service {n} any more");
+    }
+}
+
+fn append(file: &mut File, text: &str) {
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+#[test]
+fn packets_follow_manifests_that_come_change_and_go() {
+    let lab = Lab::new("agent-files");
+    let manifests = Manifests::new(&lab.node);
+    let agent = Agent::start(&lab.node, &manifests, "");
+    agent.wait_until_right();
+    let health = agent.get(HEALTH_PORT, "/healthz").expect("nobody answers there");
+    assert_eq!(health.0, 200, "{}", health.1);
+
+    fs::write(manifests.file("one.yaml"), service(1, &[FIRST])).unwrap();
+    soon_answers(&lab, 1, FIRST);
+    fs::write(manifests.file("one.yaml"), service(1, &[SECOND])).unwrap();
+    soon_answers(&lab, 1, SECOND);
+    manifests.put("one.yaml", &service(1, &[ELSEWHERE]));
+    soon_answers(&lab, 1, ELSEWHERE);
+    // A file that also is elsewhere.
+    let elsewhere = manifests.beside("two", &service(2, &[FIRST]));
+    fs::hard_link(elsewhere, manifests.file("two.yml")).unwrap();
+    soon_answers(&lab, 2, FIRST);
+    while_asking(&lab, cluster_ip(1), |_| {
+        fs::rename(manifests.file("one.yaml"), manifests.file("other.json")).unwrap();
+        manifests.put("two.yml", &service(2, &[SECOND]));
+        soon_answers(&lab, 2, SECOND);
+    });
+    manifests.remove("two.yml");
+    soon_silent(&lab, 2);
+    // A name that is none of a manifest's.
+    fs::rename(manifests.file("other.json"), manifests.file("other.json.off")).unwrap();
+    soon_silent(&lab, 1);
+    agent.wait_until_right();
+    assert_eq!(agent.get(HEALTH_PORT, "/healthz").unwrap().0, 200);
+}
+
+/// The second document of a file is as good as gone while its writer is at the first.
+#[test]
+fn half_a_manifest_takes_nothing_away() {
+    let lab = Lab::new("agent-half");
+    let manifests = Manifests::new(&lab.node);
+    let path = manifests.file("both.yaml");
+    manifests.put("both.yaml", &(service(1, &[FIRST]) + &service(2, &[FIRST])));
+    let _agent = Agent::start(&lab.node, &manifests, "");
+    soon_answers(&lab, 2, FIRST);
+    while_asking(&lab, cluster_ip(2), |_| {
+        let mut file = File::create(&path).unwrap();
+        append(&mut file, &service(1, &[SECOND]));
+        manifests.put("other.yaml", &service(3, &[FIRST]));
+        file.set_permissions(fs::Permissions::from_mode(0o640)).unwrap();
+        goes_on_answering(&lab, 1, FIRST);
+        append(&mut file, &service(2, &[SECOND]));
+        goes_on_answering(&lab, 1, FIRST);
+        drop(file);
+        soon_answers(&lab, 1, SECOND);
+        soon_answers(&lab, 2, SECOND);
+        soon_answers(&lab, 3, FIRST);
+
+        // It is moved into its place before it is finished.
+        let draft = manifests.file("draft");
+        let mut file = File::create(&draft).unwrap();
+        append(&mut file, &service(1, &[FIRST]));
+        fs::rename(&draft, &path).unwrap();
+        goes_on_answering(&lab, 1, SECOND);
+        append(&mut file, &service(2, &[FIRST]));
+        drop(file);
+        soon_answers(&lab, 1, FIRST);
+        soon_answers(&lab, 2, FIRST);
+
+        // What an editor keeps open all day is none of our business.
+        let mut swap = File::create(manifests.file(".both.yaml.swp")).unwrap();
+        append(&mut swap, "something");
+        manifests.put("other.yaml", &service(3, &[SECOND]));
+        soon_answers(&lab, 3, SECOND);
+    });
+}
+
+/// Somebody may begin to write a file just when it is read: much is read before it, so that there is
+/// time for that.
+#[test]
+fn a_manifest_that_is_written_again_and_again_takes_nothing_away() {
+    const TIMES: u64 = 80;
+    let lab = Lab::new("agent-again");
+    let manifests = Manifests::new(&lab.node);
+    let much: Vec<String> = (0..300).map(|n| json_service(n, 1)).collect();
+    manifests.put(
+        "a.json",
+        &format!(r#"{{"kind": "List", "apiVersion": "v1", "items": [{}]}}"#, much.join(",")),
+    );
+    let both = |endpoint| [service(1, &[endpoint]), service(2, &[endpoint])];
+    manifests.put("both.yaml", &both(FIRST).concat());
+    let agent = Agent::start(&lab.node, &manifests, "--iptables-min-sync-period 0s");
+    soon_answers(&lab, 2, FIRST);
+    while_asking(&lab, cluster_ip(2), |_| {
+        for time in 0..TIMES {
+            let mut file = File::create(manifests.file("both.yaml")).unwrap();
+            let [half, other_half] = both([FIRST, SECOND][time as usize % 2]);
+            append(&mut file, &half);
+            // The moments are varied at which a file is half or whole.
+            thread::sleep(Duration::from_millis(9));
+            append(&mut file, &other_half);
+            drop(file);
+            thread::sleep(Duration::from_millis(20 + time));
+        }
+        agent.wait_until_right();
+    });
+    assert!(agent.syncs() > 10.0, "it hardly ever looked: {} syncs", agent.syncs());
+}
+
+#[test]
+fn what_cannot_be_read_changes_nothing_and_is_told() {
+    let lab = Lab::new("agent-broken");
+    let manifests = Manifests::new(&lab.node);
+    manifests.put("one.yaml", &service(1, &[FIRST]));
+    let agent = Agent::start(&lab.node, &manifests, "");
+    soon_answers(&lab, 1, FIRST);
+    while_asking(&lab, cluster_ip(1), |_| {
+        manifests.put("one.yaml", "apiVersion: v1\nkind: [Service\n");
+        manifests.put("two.yaml", &service(2, &[FIRST]));
+        agent.wait_for_log("one.yaml");
+        agent.wait_for_log("the rules stay as they are");
+        goes_on_answering(&lab, 1, FIRST);
+        manifests.put("one.yaml", &service(1, &[SECOND]));
+        soon_answers(&lab, 1, SECOND);
+        soon_answers(&lab, 2, FIRST);
+
+        // The agent has given up the right to read what it may not.
+        let path = manifests.file("one.yaml");
+        let readable = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        readable(0);
+        fs::write(&path, service(1, &[ELSEWHERE])).unwrap();
+        agent.wait_for_log("Permission denied");
+        goes_on_answering(&lab, 1, SECOND);
+        readable(0o600);
+        soon_answers(&lab, 1, ELSEWHERE);
+
+        // No manifest at all is more likely a mistake than a wish.
+        for file in ["nothing.yaml", "one.yaml", "two.yaml"] {
+            fs::rename(manifests.file(file), manifests.file(file).with_extension("off")).unwrap();
+        }
+        agent.wait_for_log("has no *.yaml");
+        goes_on_answering(&lab, 1, ELSEWHERE);
+        fs::rename(manifests.file("one.off"), manifests.file("one.yaml")).unwrap();
+        agent.wait_until_right();
+    });
+}
+
+/// What the agent does not need it cannot do, whether or not it tells of that.
+#[test]
+fn the_agent_gives_up_its_privileges_at_any_verbosity() {
+    let node = Namespace::new("agent-privileges");
+    let manifests = Manifests::new(&node);
+    for verbosity in ["-v0", "-v2", "-v4"] {
+        let agent = Agent::start(&node, &manifests, verbosity);
+        eventually("the agent answers", || agent.get(HEALTH_PORT, "/healthz").is_some());
+        let kept = status(&agent, "CapPrm:");
+        assert_eq!(kept, format!("{:016x}", 1 << CAP_NET_ADMIN), "{verbosity}");
+    }
+}
+
+/// Its number in linux/capability.h.
+const CAP_NET_ADMIN: u64 = 12;
+
+/// As the kubelet mounts a ConfigMap: names that lead to `..data`, which is replaced as a whole.
+#[test]
+fn packets_follow_a_config_map() {
+    let lab = Lab::new("agent-map");
+    let manifests = Manifests::new(&lab.node);
+    let put = |version: &str, text: &str| {
+        fs::create_dir(manifests.file(version)).unwrap();
+        fs::write(manifests.file(version).join("one.yaml"), text).unwrap();
+        symlink(version, manifests.file("..data_tmp")).unwrap();
+        fs::rename(manifests.file("..data_tmp"), manifests.file("..data")).unwrap();
+    };
+    let agent = Agent::start(&lab.node, &manifests, "");
+    agent.wait_until_right();
+    put("..2026_01", &service(1, &[FIRST]));
+    symlink("..data/one.yaml", manifests.file("one.yaml")).unwrap();
+    soon_answers(&lab, 1, FIRST);
+    while_asking(&lab, cluster_ip(1), |_| {
+        put("..2026_02", &service(1, &[SECOND]));
+        fs::remove_dir_all(manifests.file("..2026_01")).unwrap();
+        soon_answers(&lab, 1, SECOND);
+        // A link that leads nowhere.
+        fs::rename(manifests.file("..data"), manifests.file("..gone")).unwrap();
+        agent.wait_for_log("No such file");
+        goes_on_answering(&lab, 1, SECOND);
+        put("..2026_03", &service(1, &[FIRST]));
+        soon_answers(&lab, 1, FIRST);
+    });
+}
+
+#[test]
+fn a_folder_that_is_gone_changes_nothing_until_it_is_there_again() {
+    let lab = Lab::new("agent-folder");
+    let manifests = Manifests::new(&lab.node);
+    manifests.put("one.yaml", &service(1, &[FIRST]));
+    let agent = Agent::start(&lab.node, &manifests, "");
+    soon_answers(&lab, 1, FIRST);
+    while_asking(&lab, cluster_ip(1), |_| {
+        fs::remove_dir_all(&manifests.path).unwrap();
+        agent.wait_for_log("No such file");
+        goes_on_answering(&lab, 1, FIRST);
+        fs::create_dir(&manifests.path).unwrap();
+        manifests.put("nothing.yaml", NOTHING);
+        manifests.put("one.yaml", &service(1, &[SECOND]));
+        soon_answers(&lab, 1, SECOND);
+
+        // Another one takes its place, and what becomes of the first is no matter.
+        let aside = manifests.path.with_file_name("aside");
+        fs::rename(&manifests.path, &aside).unwrap();
+        fs::create_dir(&manifests.path).unwrap();
+        manifests.put("one.yaml", &service(1, &[ELSEWHERE]));
+        soon_answers(&lab, 1, ELSEWHERE);
+        let mut file = File::create(aside.join("one.yaml")).unwrap();
+        append(&mut file, &service(1, &[FIRST]));
+        manifests.put("one.yaml", &service(1, &[SECOND]));
+        soon_answers(&lab, 1, SECOND);
+    });
+}
+
+#[test]
+fn node_ports_follow_the_nodes_addresses() {
+    let lab = Lab::new("agent-addresses");
+    let manifests = Manifests::new(&lab.node);
+    let node_port = service_with(1, "type: NodePort,", &[FIRST]);
+    manifests.put("one.yaml", &node_port.replace("port: 80}", "port: 80, nodePort: 30001}"));
+    let agent = Agent::start(&lab.node, &manifests, "--nodeport-addresses 172.30.0.0/16");
+    soon_answers(&lab, 1, FIRST);
+    let at = "172.30.0.1:30001".parse().unwrap();
+    let answers = || matches!(lab.ask(From::Outside, Proto::Tcp, at), Answer::From { .. });
+    assert!(!answers(), "nobody has this address");
+    for _ in 0..2 {
+        lab.node.run("ip addr add 172.30.0.1/24 dev eth0");
+        eventually("the new address answers", answers);
+        lab.node.run("ip addr del 172.30.0.1/24 dev eth0");
+        eventually("the old address does not answer", || !answers());
+        agent.wait_until_right();
+    }
+}
+
+/// Clients of an endpoint that goes find another, and are not led back when it returns; those of
+/// the others stay where they are.
+#[test]
+fn an_endpoint_that_returns_does_not_find_its_clients() {
+    const CLIENTS: usize = 60;
+    let all = [FIRST, SECOND, ELSEWHERE];
+    let lab = Lab::new("agent-affinity");
+    lab.client.run("ip route add local 198.18.1.0/24 dev lo");
+    let manifests = Manifests::new(&lab.node);
+    let state = |endpoints: &[&str]| service_with(1, "sessionAffinity: ClientIP,", endpoints);
+    manifests.put("one.yaml", &state(&all));
+    let mut agent = Agent::start(&lab.node, &manifests, "");
+    agent.wait_until_right();
+    let ask = |client: usize| {
+        let from: IpAddr = format!("198.18.1.{}", client + 1).parse().unwrap();
+        match ask(&lab.client, Proto::Tcp, from, cluster_ip(1)) {
+            Answer::From { endpoint, .. } => endpoint,
+            other => panic!("{from}: {other:?}"),
+        }
+    };
+    for restarts in [false, true] {
+        let chosen: Vec<SocketAddr> = (0..CLIENTS).map(ask).collect();
+        assert_eq!((0..CLIENTS).map(ask).collect::<Vec<_>>(), chosen, "clients stay");
+        if restarts {
+            agent.kill();
+        }
+        manifests.put("one.yaml", &state(&all[1..]));
+        if restarts {
+            agent = Agent::start(&lab.node, &manifests, "");
+        }
+        agent.wait_until_right();
+        manifests.put("one.yaml", &state(&all));
+        agent.wait_until_right();
+        let now: Vec<SocketAddr> = (0..CLIENTS).map(ask).collect();
+        let (lost, kept): (Vec<_>, Vec<_>) =
+            chosen.iter().zip(&now).partition(|(before, _)| **before == endpoint(FIRST));
+        assert!(kept.iter().all(|(before, now)| before == now), "others were moved: {kept:?}");
+        assert!(lost.iter().any(|(before, now)| before != now), "all returned: {lost:?}");
+    }
+}
+
+#[test]
+fn many_changes_fail_no_connection_and_leave_nothing_open() {
+    const CHANGES: usize = 300;
+    let lab = Lab::new("agent-open");
+    let manifests = Manifests::new(&lab.node);
+    manifests.put("one.yaml", &service(1, &[FIRST]));
+    let agent = Agent::start(&lab.node, &manifests, "--iptables-min-sync-period 0s");
+    let change = |n: usize| {
+        manifests.put("one.yaml", &service(1, &[[FIRST, SECOND][n % 2]]));
+        if n.is_multiple_of(10) {
+            assert!(agent.get(HEALTH_PORT, "/healthz").is_some());
+        }
+        thread::sleep(Duration::from_millis(25));
+    };
+    let open = || fs::read_dir(agent.process().join("fd")).unwrap().count();
+    agent.wait_until_right();
+    (0..CHANGES / 6).for_each(change);
+    let (first, memory, syncs) = (open(), resident(&agent), agent.syncs());
+    while_asking(&lab, cluster_ip(1), |_| (0..CHANGES).for_each(change));
+    agent.wait_until_right();
+    within(SOON, &format!("{first} files are open as before"), || open() <= first);
+    let syncs = agent.syncs() - syncs;
+    assert!(syncs > CHANGES as f64 / 3.0, "only {syncs} syncs");
+    let now = resident(&agent);
+    assert!(now < memory + 4_096, "{memory} kB have become {now} kB");
+}
+
+/// Physical memory of its own, in kB.
+fn resident(agent: &Agent<'_>) -> usize {
+    status(agent, "RssAnon:").parse().unwrap()
+}
+
+/// A field of what the kernel tells of the agent's process (proc_pid_status(5)).
+fn status(agent: &Agent<'_>, field: &str) -> String {
+    let status = fs::read_to_string(agent.process().join("status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+    line.split_whitespace().next().unwrap().to_owned()
+}
