@@ -12,7 +12,13 @@
 )]
 
 mod agent;
-#[allow(dead_code, unreachable_pub, unused_imports, reason = "it is made for tests")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    clippy::expect_used,
+    reason = "it is made for tests"
+)]
 #[path = "../../tests/agent/api_server/mod.rs"]
 mod api_server;
 mod cluster;

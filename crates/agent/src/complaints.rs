@@ -1,6 +1,6 @@
 //! What is wrong with objects, told once and not with every list.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rulegen_model::{Kind, ObjectKey, Problem, Severity};
 
@@ -8,16 +8,20 @@ use rulegen_model::{Kind, ObjectKey, Problem, Severity};
 #[derive(Debug, Default)]
 pub(crate) struct Complaints {
     told: HashMap<(Kind, ObjectKey), Vec<Problem>>,
+    /// Those of a kind whose list has begun that were not told again yet.
+    doubted: HashSet<(Kind, ObjectKey)>,
 }
 
 impl Complaints {
     /// Tells what is wrong with an object, if that is new.
     pub(crate) fn about(&mut self, kind: Kind, key: ObjectKey, problems: Vec<Problem>) {
+        let object = (kind, key);
+        self.doubted.remove(&object);
         if problems.is_empty() {
-            self.told.remove(&(kind, key));
+            self.told.remove(&object);
             return;
         }
-        let told = self.told.entry((kind, key)).or_default();
+        let told = self.told.entry(object).or_default();
         if *told != problems {
             problems.iter().for_each(log);
             *told = problems;
@@ -29,9 +33,18 @@ impl Complaints {
         self.told.remove(&(kind, key.clone()));
     }
 
-    /// A list of a kind ended: what is not there any more is no matter.
-    pub(crate) fn keep(&mut self, kind: Kind, is_there: impl Fn(&ObjectKey) -> bool) {
-        self.told.retain(|(of, key), _| *of != kind || is_there(key));
+    /// A list of a kind begins: what is not told again is no matter.
+    pub(crate) fn doubt(&mut self, kind: Kind) {
+        self.doubted.retain(|(of, _)| *of != kind);
+        self.doubted.extend(self.told.keys().filter(|(of, _)| *of == kind).cloned());
+    }
+
+    /// It ended.
+    pub(crate) fn forget_doubted(&mut self, kind: Kind) {
+        let (over, kept) = self.doubted.drain().partition(|(of, _)| *of == kind);
+        self.doubted = kept;
+        let over: HashSet<(Kind, ObjectKey)> = over;
+        self.told.retain(|object, _| !over.contains(object));
     }
 
     /// How many objects of a kind had something left out.

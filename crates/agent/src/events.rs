@@ -1,6 +1,8 @@
 //! What operators see with `kubectl describe`: Events about the Node and about Services.
 
 use k8s_openapi::api::core::v1::ObjectReference;
+use std::time::Duration;
+
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
@@ -45,14 +47,20 @@ impl Notices {
     }
 }
 
+/// The API server may be away for a while, as when a node starts.
+const PAUSES: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30), Duration::ZERO];
+
 /// Writes notices as Events, until nobody sends any.
 pub(crate) async fn record(client: Client, node: String, mut notices: mpsc::Receiver<Notice>) {
     let reporter = Reporter { controller: "rulegen".to_owned(), instance: Some(node.clone()) };
     let recorder = Recorder::new(client, reporter);
     while let Some(notice) = notices.recv().await {
         let (event, about) = event(&notice, &node);
-        if let Err(error) = recorder.publish(&event, &about).await {
+        for pause in PAUSES {
+            let Err(error) = recorder.publish(&event, &about).await else { break };
             tracing::debug!(%error, ?notice, "an Event cannot be written");
+            tokio::time::sleep(pause).await;
         }
     }
 }

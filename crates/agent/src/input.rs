@@ -3,14 +3,18 @@
 use std::time::Instant;
 
 use rulegen_kernel::nftables;
-use rulegen_model::{Problem, StoreEvent};
+use rulegen_model::{Kind, ObjectKey, Problem, StoreEvent};
 
 /// Something that may change what is wanted, or what is held.
 #[derive(Debug)]
 pub(crate) enum Input {
     /// An object came or went.
     Object(StoreEvent),
-    /// An object could not be read, or not as a whole.
+    /// Several did, of which none makes sense without the others.
+    Objects(Vec<StoreEvent>),
+    /// An object is there, but cannot be read: it counts as if it were not.
+    Unreadable(Kind, ObjectKey, Box<Problem>),
+    /// Something else is wrong with what was read.
     Problem(Box<Problem>),
     /// When what an EndpointSlice tells began, by the cluster's clock.
     Triggered(std::time::SystemTime),

@@ -86,6 +86,19 @@ impl Reconciler {
     fn take_in(&mut self, told: Told) {
         match told.input {
             Input::Object(event) => self.object(event, told.at),
+            Input::Objects(events) => {
+                events.into_iter().for_each(|event| self.object(event, told.at));
+            }
+            Input::Unreadable(kind, key, problem) => {
+                let was_there = self.store.holds(kind, &key);
+                self.state.complaints.about(kind, key.clone(), vec![*problem]);
+                self.telemetry.rejected(kind, self.state.complaints.rejected(kind));
+                if was_there {
+                    self.count(kind);
+                    self.store.take_in(StoreEvent::Gone(kind, key));
+                    self.want(told.at);
+                }
+            }
             Input::Problem(problem) => log(&problem),
             Input::Triggered(time) if time >= self.started => self.state.pending.trigger(time),
             Input::Triggered(_) | Input::Stop => {}
@@ -125,17 +138,18 @@ impl Reconciler {
             StoreEvent::Gone(kind, key) => {
                 self.count(*kind);
                 self.state.complaints.over(*kind, key);
+                self.telemetry.rejected(*kind, self.state.complaints.rejected(*kind));
                 self.store.take_in(event);
             }
-            StoreEvent::ListBegan(_) => {
+            StoreEvent::ListBegan(kind) => {
+                self.state.complaints.doubt(*kind);
                 self.store.take_in(event);
                 return;
             }
             StoreEvent::ListEnded(kind) => {
-                let kind = *kind;
+                self.state.complaints.forget_doubted(*kind);
+                self.telemetry.rejected(*kind, self.state.complaints.rejected(*kind));
                 self.store.take_in(event);
-                let store = &self.store;
-                self.state.complaints.keep(kind, |key| store.holds(kind, key));
                 self.listed();
             }
         }
@@ -237,12 +251,14 @@ impl Reconciler {
 
     fn log(&mut self, report: &SyncReport, changes: &Changes, summary: &[String]) {
         if let Some(error) = &report.error {
-            if self.state.last_error.as_ref() == Some(error) {
+            // How much was refused beside the first grows with what is pending.
+            let first = error.split("; ").next().unwrap_or_default();
+            if self.state.last_error.as_deref() == Some(first) {
                 tracing::debug!(error, "the sync failed again");
             } else {
                 tracing::error!(error, "the sync failed; all that is pending is tried again");
             }
-            self.state.last_error = Some(error.clone());
+            self.state.last_error = Some(first.to_owned());
             return;
         }
         self.state.last_error = None;

@@ -44,6 +44,7 @@ pub fn run(options: Options) -> Result<()> {
     let (telemetry, checks) = telemetry(&options)?;
     let backend = open_backend(&options, &sink, variant)?;
     threads::watch_addresses(sink.clone())?;
+    let mut changed = threads::watch_file(options.config_file.as_deref())?;
     let reconciler = Reconciler {
         store: Store::new(options.config.clone(), (options.read_host)()),
         backend,
@@ -67,6 +68,9 @@ pub fn run(options: Options) -> Result<()> {
     let done = runtime.block_on(async {
         tokio::select! {
             done = serve(&options, &telemetry, checks, sink.clone()) => done,
+            Ok(()) = &mut changed => {
+                bail!("the configuration changed: the agent ends, to be started anew with it")
+            }
             _ = &mut end => bail!("the reconciler ended, which is a mistake in this program"),
         }
     });
@@ -158,6 +162,26 @@ async fn serve(
 ) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("signals cannot be caught")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be caught")?;
+    tokio::select! {
+        done = work(options, telemetry, checks, sink) => done,
+        _ = terminate.recv() => {
+            tracing::info!("SIGTERM: the rules stay as they are");
+            Ok(())
+        }
+        _ = interrupt.recv() => {
+            tracing::info!("SIGINT: the rules stay as they are");
+            Ok(())
+        }
+    }
+}
+
+/// Returns only if it cannot begin.
+async fn work(
+    options: &Options,
+    telemetry: &Telemetry,
+    checks: watch::Receiver<Vec<ServiceCheck>>,
+    sink: Sink,
+) -> Result<()> {
     let (notices, told) = Notices::new();
     servers::start(options, telemetry, &notices).await?;
     let families = options.families.clone();
@@ -169,11 +193,7 @@ async fn serve(
     ));
     watch_objects(options, telemetry, sink, told).await?;
     notices.send(Notice::Starting);
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: the rules stay as they are"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: the rules stay as they are"),
-    }
-    Ok(())
+    std::future::pending().await
 }
 
 async fn watch_objects(

@@ -117,18 +117,19 @@ impl Cli {
         }
     }
 
-    /// How much to log.
-    pub(crate) fn verbosity(&self) -> u8 {
-        let log = match &self.command {
-            Some(Command::Apply(args)) => &args.log,
-            Some(Command::Diff(args)) => &args.log,
-            Some(Command::Explain(args)) => &args.log,
-            Some(Command::Cleanup(args)) => &args.log,
-            Some(Command::Agent(args)) => &args.log,
-            Some(Command::Completion { .. }) => return 0,
-            None => &self.apply.log,
+    /// How much to log, and how.
+    pub(crate) fn logging(&self) -> (u8, LoggingFormat) {
+        let (log, default) = match &self.command {
+            Some(Command::Apply(args)) => (&args.log, 0),
+            Some(Command::Diff(args)) => (&args.log, 0),
+            Some(Command::Explain(args)) => (&args.log, 0),
+            Some(Command::Cleanup(args)) => (&args.log, 0),
+            // It runs for months, and each sync is a line.
+            Some(Command::Agent(args)) => (&args.log, 2),
+            Some(Command::Completion { .. }) => return (0, LoggingFormat::Text),
+            None => (&self.apply.log, 0),
         };
-        log.verbosity
+        (log.verbosity.unwrap_or(default), log.logging_format)
     }
 }
 
@@ -406,9 +407,20 @@ impl LockArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Logging")]
 pub(crate) struct LogArgs {
-    /// How much to say on standard error: 0 problems, 2 what is done, 4 every step
-    #[arg(short = 'v', long = "v", value_name = "LEVEL", default_value_t = 0, action = ArgAction::Set)]
-    pub(crate) verbosity: u8,
+    /// How much to say on standard error: 0 problems, 2 what is done, 4 every step [default: 0; of
+    /// the agent 2]
+    #[arg(short = 'v', long = "v", value_name = "LEVEL", action = ArgAction::Set)]
+    pub(crate) verbosity: Option<u8>,
+
+    /// How to say it: text, or a JSON object a line
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    pub(crate) logging_format: LoggingFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LoggingFormat {
+    Text,
+    Json,
 }
 
 /// As Go reads it, and kube-proxy with it.

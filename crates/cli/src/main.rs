@@ -6,12 +6,13 @@ mod configuration;
 mod families;
 mod input;
 mod problems;
+mod shown;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, Command};
+use args::{Cli, Command, LoggingFormat};
 
 /// glibc grows the heap of a second thread by a page at a time: 18,000 calls of mprotect while
 /// it reads 10,000 Services, a fifth of the time.
@@ -20,7 +21,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log(cli.verbosity());
+    start_log(cli.logging());
     let done = match cli.into_command() {
         Command::Apply(args) if args.dry_run => commands::dry_run::run(&args),
         Command::Apply(args) => commands::apply::run(&args),
@@ -50,7 +51,7 @@ impl std::error::Error for WrongUsage {}
 
 /// Klog's levels, as far as they make sense here: 0 and 1 tell what went wrong, 2 what is done,
 /// 4 and more every step.
-fn start_log(verbosity: u8) {
+fn start_log((verbosity, format): (u8, LoggingFormat)) {
     let level = match verbosity {
         // The client of the API server tells of each attempt; the agent does, once.
         0 | 1 => "warn,kube_client=off,kube_runtime=off",
@@ -60,13 +61,16 @@ fn start_log(verbosity: u8) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("RULEGEN_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false)
         // It would be told on standard error, and panic there: a disk that is full shall not end
         // the agent.
-        .log_internal_errors(false)
-        .init();
+        .log_internal_errors(false);
+    match format {
+        LoggingFormat::Text => log.init(),
+        LoggingFormat::Json => log.json().flatten_event(true).init(),
+    }
 }

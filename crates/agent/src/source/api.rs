@@ -233,10 +233,7 @@ impl Teller<'_> {
                 }
                 self.send(Input::Object(StoreEvent::Put(Box::new(object))))
             }
-            Err(problem) => {
-                self.send(Input::Problem(problem))?;
-                self.send(Input::Object(StoreEvent::Gone(W::KIND, key)))
-            }
+            Err(problem) => self.send(Input::Unreadable(W::KIND, key, problem)),
         }
     }
 

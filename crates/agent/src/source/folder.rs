@@ -113,16 +113,12 @@ fn send_problem(problem: &Problem, sink: &Sink) -> Option<()> {
 
 /// `None` once nobody listens.
 fn tell(objects: Vec<Object>, sink: &Sink) -> Option<()> {
-    let send = |input| sink.send(Told::now(input)).ok();
-    for kind in Kind::ALL {
-        send(Input::Object(StoreEvent::ListBegan(kind)))?;
-    }
-    for mut object in objects {
+    let put = |mut object| {
         trigger_time(&mut object);
-        send(Input::Object(StoreEvent::Put(Box::new(object))))?;
-    }
-    for kind in Kind::ALL {
-        send(Input::Object(StoreEvent::ListEnded(kind)))?;
-    }
-    Some(())
+        StoreEvent::Put(Box::new(object))
+    };
+    let events = Kind::ALL.map(StoreEvent::ListBegan).into_iter();
+    let events = events.chain(objects.into_iter().map(put));
+    let events = events.chain(Kind::ALL.map(StoreEvent::ListEnded)).collect();
+    sink.send(Told::now(Input::Objects(events))).ok()
 }

@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::variant;
 use crate::args::AgentArgs;
 use crate::configuration::{self, flag};
-use crate::{families, input, problems};
+use crate::{families, input, problems, shown};
 
 /// Ours: a change that waited for others for longer would be felt.
 const MIN_SYNC_PERIOD: Duration = Duration::from_millis(100);
@@ -27,7 +27,9 @@ const SYNC_PERIOD: Duration = Duration::from_secs(30);
 const OOM_SCORE_ADJ: i16 = -999;
 
 pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode> {
-    let options = options(args)?;
+    let mut options = options(args)?;
+    options.shown_config = shown::configuration(&options);
+    options.flags = shown::flags();
     if args.init_only {
         rulegen_agent::init_only(&options);
     } else {
