@@ -1,0 +1,301 @@
+//! Lets the agent live through a long time of random changes, and looks whether it stays right, small
+//! and quick. Run through `ci/soak`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "a program for people who measure; it stops where it cannot go on"
+)]
+
+#[allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    clippy::expect_used,
+    reason = "it is made for tests"
+)]
+#[path = "../../../tests/agent/api_server/mod.rs"]
+mod api_server;
+mod churn;
+#[allow(dead_code, reason = "the bench uses more of it")]
+#[path = "../namespace.rs"]
+mod namespace;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use api_server::ApiServer;
+use churn::Churn;
+use namespace::Namespace;
+
+/// How often the kernel is compared with a fresh compile.
+const CHECK: Duration = Duration::from_secs(10);
+
+/// How long after the last change the kernel must be right.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The client waits so long for an answer, and asks so often.
+const ANSWER: Duration = Duration::from_secs(5);
+const BETWEEN: Duration = Duration::from_millis(20);
+
+fn main() {
+    let minutes: u64 = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(60);
+    let mut soak = Soak::begin();
+    let end = Instant::now() + Duration::from_secs(60 * minutes);
+    while Instant::now() < end {
+        soak.round();
+    }
+    soak.finish();
+}
+
+struct Soak {
+    namespace: Namespace,
+    server: ApiServer,
+    churn: Churn,
+    agent: Child,
+    client: Arc<Client>,
+    begun: Instant,
+    rounds: usize,
+    restarts: usize,
+    wrong: usize,
+    slowest: Duration,
+    /// Kilobytes and descriptors at the end of each round since the last restart.
+    sizes: Vec<(u64, usize)>,
+}
+
+#[derive(Default)]
+struct Client {
+    asked: AtomicUsize,
+    failed: AtomicUsize,
+    stop: AtomicBool,
+    /// Held while it asks. Without rules no request is answered, whoever took them away.
+    asks: Mutex<()>,
+}
+
+impl Soak {
+    fn begin() -> Self {
+        let namespace = Namespace::new();
+        namespace.run(
+            "ip link set lo up; ip addr add 10.200.0.1/32 dev lo; ip addr add 10.200.0.2/32 dev lo; \
+             ip route add 10.96.0.0/16 dev lo",
+        );
+        let server =
+            namespace.inside(|| ApiServer::start_on(TcpListener::bind("127.0.0.1:0").unwrap()));
+        fs::write(scratch().join("kubeconfig"), server.kubeconfig()).unwrap();
+        let churn = Churn::begin(&server);
+        for ip in ["10.200.0.1", "10.200.0.2"] {
+            let listener = namespace.inside(|| TcpListener::bind((ip, 8080)).unwrap());
+            thread::spawn(move || answer(&listener));
+        }
+        let agent = start(&namespace);
+        let client = Arc::new(Client::default());
+        let soak = Self {
+            namespace,
+            server,
+            churn,
+            agent,
+            client,
+            begun: Instant::now(),
+            rounds: 0,
+            restarts: 0,
+            wrong: 0,
+            slowest: Duration::ZERO,
+            sizes: Vec::new(),
+        };
+        soak.wait_until_right();
+        soak.start_client();
+        soak
+    }
+
+    fn round(&mut self) {
+        let until = Instant::now() + CHECK;
+        while Instant::now() < until {
+            self.churn.change(&self.server);
+        }
+        self.trouble();
+        let took = self.wait_until_right();
+        self.slowest = self.slowest.max(took.unwrap_or(PATIENCE));
+        if took.is_none() {
+            self.wrong += 1;
+            println!("WRONG after {:?}: the kernel is not what a fresh compile says", PATIENCE);
+        }
+        self.sizes.push((resident(&self.agent), descriptors(&self.agent)));
+        self.rounds += 1;
+        if self.rounds.is_multiple_of(6) {
+            self.tell();
+        }
+    }
+
+    /// What a node lives through, each at its own time.
+    fn trouble(&mut self) {
+        match self.rounds % 60 {
+            7 => self.server.disconnect_all(),
+            17 => {
+                self.server.expire_history();
+                self.server.disconnect_all();
+            }
+            27 | 57 => {
+                let client = Arc::clone(&self.client);
+                let _nobody_asks = client.asks.lock().unwrap();
+                self.namespace.run("nft flush ruleset");
+                self.wait_until_right();
+            }
+            37 => self.server.restart_empty_history(),
+            47 => {
+                self.agent.kill().unwrap();
+                self.agent.wait().unwrap();
+                self.agent = start(&self.namespace);
+                self.restarts += 1;
+                self.sizes.clear();
+            }
+            _ => {}
+        }
+    }
+
+    /// How long it took until the kernel held what a fresh compile of the objects says.
+    fn wait_until_right(&self) -> Option<Duration> {
+        let file = scratch().join("objects.json");
+        fs::write(&file, self.churn.objects().to_string()).unwrap();
+        let begun = Instant::now();
+        // After a lost connection the watch begins anew with pauses of its own.
+        let patience = if self.rounds % 10 == 7 { 12 * PATIENCE } else { PATIENCE };
+        while begun.elapsed() < patience {
+            let diff = Command::new("ip")
+                .args(["netns", "exec", &self.namespace.0])
+                .arg(rulegen())
+                .args(["diff", "--proxy-mode", "nftables", "--hostname-override", "node-1", "-f"])
+                .arg(&file)
+                .output()
+                .unwrap();
+            if diff.status.success() {
+                return Some(begun.elapsed());
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        None
+    }
+
+    fn start_client(&self) {
+        let client = Arc::clone(&self.client);
+        let name = self.namespace.0.clone();
+        thread::spawn(move || {
+            let namespace = std::mem::ManuallyDrop::new(Namespace(name));
+            namespace.inside(|| {
+                while !client.stop.load(Ordering::Relaxed) {
+                    let asking = client.asks.lock().unwrap();
+                    client.asked.fetch_add(1, Ordering::Relaxed);
+                    if !ask() {
+                        client.failed.fetch_add(1, Ordering::Relaxed);
+                    }
+                    drop(asking);
+                    thread::sleep(BETWEEN);
+                }
+            });
+        });
+    }
+
+    fn tell(&self) {
+        let (kilobytes, descriptors) = self.sizes.last().copied().unwrap_or_default();
+        println!(
+            "{:>4} min  {:>6} changes  {:>6} requests, {} failed  {:>4} comparisons, {} wrong, slowest {:.2} s  {:>6.1} MB  {} descriptors",
+            self.begun.elapsed().as_secs() / 60,
+            self.churn.changes,
+            self.client.asked.load(Ordering::Relaxed),
+            self.client.failed.load(Ordering::Relaxed),
+            self.rounds,
+            self.wrong,
+            self.slowest.as_secs_f64(),
+            kilobytes as f64 / 1024.0,
+            descriptors,
+        );
+    }
+
+    fn finish(mut self) {
+        self.client.stop.store(true, Ordering::Relaxed);
+        self.tell();
+        let sizes = &self.sizes;
+        let quarter = (sizes.len() / 4).max(1);
+        let mean = |part: &[(u64, usize)]| {
+            part.iter().map(|(size, _)| *size as f64).sum::<f64>()
+                / part.len().max(1) as f64
+                / 1024.0
+        };
+        let (first, last) = (mean(&sizes[..quarter]), mean(&sizes[sizes.len() - quarter..]));
+        let most = sizes.iter().map(|(_, count)| *count).max().unwrap_or_default();
+        println!(
+            "since the last of {} restarts: {first:.1} MB in the first quarter, {last:.1} MB in the last; at most {most} descriptors",
+            self.restarts
+        );
+        self.agent.kill().unwrap();
+        self.agent.wait().unwrap();
+        let failed = self.client.failed.load(Ordering::Relaxed);
+        let _ = fs::remove_dir_all(scratch());
+        assert!(self.wrong == 0 && failed == 0, "{} wrong, {failed} failed", self.wrong);
+    }
+}
+
+fn start(namespace: &Namespace) -> Child {
+    let log = fs::OpenOptions::new().create(true).append(true).open(scratch().join("agent.log"));
+    Command::new("ip")
+        .args(["netns", "exec", &namespace.0])
+        .arg(rulegen())
+        .args(["agent", "--proxy-mode", "nftables", "--hostname-override", "node-1"])
+        .args(["--conntrack-max-per-core", "0", "--kubeconfig"])
+        .arg(scratch().join("kubeconfig"))
+        .stderr(log.unwrap())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// A new connection through the Service that always has a ready endpoint.
+fn ask() -> bool {
+    let address: SocketAddr = churn::PROBE.parse().unwrap();
+    let Ok(mut stream) = TcpStream::connect_timeout(&address, ANSWER) else { return false };
+    let mut answer = String::new();
+    stream.set_read_timeout(Some(ANSWER)).is_ok()
+        && stream.read_to_string(&mut answer).is_ok()
+        && answer == "hello"
+}
+
+fn answer(listener: &TcpListener) {
+    for stream in listener.incoming() {
+        let _ = stream.and_then(|mut stream| stream.write_all(b"hello"));
+    }
+}
+
+fn resident(agent: &Child) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.id())).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok()).unwrap_or_default()
+}
+
+fn descriptors(agent: &Child) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", agent.id())).map_or(0, Iterator::count)
+}
+
+fn scratch() -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("rulegen-soak-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn rulegen() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_rulegen"))
+}
+
+/// What the bench asks of a running program, for the code that both share.
+fn peak_of(_: u32) -> Option<f64> {
+    None
+}
