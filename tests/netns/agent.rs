@@ -334,6 +334,32 @@ fn an_endpoint_that_returns_does_not_find_its_clients() {
     }
 }
 
+/// What was counted stays counted when the endpoint that it was counted for goes.
+#[test]
+fn connections_are_counted_for_each_service() {
+    let lab = Lab::new("agent-counters");
+    let manifests = Manifests::new(&lab.node);
+    manifests.put("one.yaml", &service(1, &[FIRST]));
+    manifests.put("two.yaml", &service_with(2, "sessionAffinity: ClientIP,", &[FIRST]));
+    let agent = Agent::start(&lab.node, &manifests, "--nftables-counters");
+    agent.wait_until_right();
+    let counted = |n: usize| agent.metric(&connections(n));
+    for (asked, ip) in [(3.0, FIRST), (6.0, SECOND)] {
+        manifests.put("one.yaml", &service(1, &[ip]));
+        agent.wait_until_right();
+        (0..3).for_each(|_| assert!(answers(&lab, 1, ip)));
+        assert!(answers(&lab, 2, FIRST));
+        eventually("the connections are counted", || counted(1) == asked);
+    }
+    eventually("the connections are counted", || counted(2) == 2.0);
+}
+
+fn connections(n: usize) -> String {
+    format!(
+        "rulegen_service_connections_total{{namespace=\"default\",port=\"\",protocol=\"TCP\",service=\"s{n}\"}}"
+    )
+}
+
 #[test]
 fn many_changes_fail_no_connection_and_leave_nothing_open() {
     const CHANGES: usize = 300;

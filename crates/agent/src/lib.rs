@@ -12,6 +12,7 @@
 mod backend;
 mod complaints;
 mod conntrack;
+mod counting;
 mod drift;
 mod events;
 pub mod health;

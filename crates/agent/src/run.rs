@@ -24,7 +24,7 @@ use crate::reconciler::{Reconciler, State};
 use crate::service_health::ServiceCheck;
 use crate::source::{self, Sink, Source};
 use crate::telemetry::Telemetry;
-use crate::{servers, takeover, threads};
+use crate::{counting, servers, takeover, threads};
 
 /// How long a sync may go on after the agent was told to end. Whatever it is at, the kernel holds
 /// either what it held or what was wanted.
@@ -42,7 +42,7 @@ pub fn run(options: Options) -> Result<()> {
     give_up_privileges(&options);
     let (sink, inputs) = threads_mpsc::channel();
     let (telemetry, checks) = telemetry(&options)?;
-    let backend = open_backend(&options, &sink, variant)?;
+    let backend = open_backend(&options, &sink, variant, &telemetry.metrics)?;
     threads::watch_addresses(sink.clone())?;
     let mut changed = threads::watch_file(options.config_file.as_deref())?;
     let reconciler = Reconciler {
@@ -136,11 +136,15 @@ fn open_backend(
     options: &Options,
     sink: &Sink,
     variant: Arc<OnceLock<Variant>>,
+    metrics: &Arc<Metrics>,
 ) -> Result<Box<dyn Backend>> {
     match options.config.mode {
         ProxyMode::Nftables => {
             let backend = Nftables::open(options.table.clone(), &options.families)?;
             threads::watch_rules(&backend.tables(), sink.clone())?;
+            if options.config.counts_connections {
+                counting::start(backend.tables(), Arc::clone(metrics))?;
+            }
             Ok(Box::new(backend))
         }
         ProxyMode::Iptables => {

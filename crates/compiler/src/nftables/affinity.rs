@@ -43,6 +43,15 @@ pub(super) fn spell(plan: &Plan, service: &ServicePlan, draft: &mut Draft) -> Af
     }
 }
 
+/// The service port whose connections to one endpoint a chain counts, if it is such a chain:
+/// namespace, name, protocol and port.
+pub(super) fn counted(chain: &str) -> Option<[&str; 4]> {
+    let mut parts = chain.strip_prefix("endpoint/")?.split('/');
+    let part = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
+    // The endpoint's address and port.
+    (parts.count() == 2).then_some(part)
+}
+
 /// `namespace/name/protocol/port`, of which no two service ports have the same.
 fn path(service: &ServicePlan) -> String {
     let name = &service.name;

@@ -19,6 +19,7 @@
 //! Session affinity alone needs objects of its own: see `affinity`.
 
 mod affinity;
+mod counted;
 mod draft;
 mod layout;
 mod live;
@@ -30,6 +31,7 @@ use rulegen_ruleset::nftables::{Comment, Name, Table};
 use crate::plan::Plan;
 use draft::Draft;
 
+pub use counted::{counted_by_element, counted_by_rule};
 pub use live::{LiveTable, Patch, ServiceUpdate};
 
 /// The table that carries the plan out.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use nftnl::nftnl_sys as sys;
-use rulegen_ruleset::nftables::{Data, Element, Expression, Field, Key, Set, Value};
+use rulegen_ruleset::nftables::{Comment, Data, Element, Expression, Field, Key, Set, Value};
 use rulegen_ruleset::{Family, Protocol};
 
 use super::raw::{Part, RawElement};
@@ -153,6 +153,15 @@ impl<'a> Reader<'a> {
             self.elements.insert(key, element);
         }
         Ok(())
+    }
+
+    /// What an element counted, if it is one that counts.
+    pub(super) fn counted(&self, raw: &Raw<'_>) -> Option<(Key, SocketAddr, Comment, u64)> {
+        let key = raw.get(sys::NFTNL_SET_ELEM_KEY)?;
+        let endpoint = self.socket(raw.get(sys::NFTNL_SET_ELEM_DATA)?)?;
+        let comment = raw.get(sys::NFTNL_SET_ELEM_USERDATA).and_then(userdata::comment_of)?;
+        let packets = raw.expressions(expression::packets).into_iter().flatten().next()?;
+        Some((self.key(key, key)?, endpoint, comment, packets))
     }
 
     /// All elements.

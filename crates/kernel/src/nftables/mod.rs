@@ -25,11 +25,12 @@ mod userdata;
 mod verdict;
 mod watch;
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use rulegen_ruleset::Family;
-use rulegen_ruleset::nftables::{Held, Name, Operation, Set, Transaction};
+use rulegen_ruleset::nftables::{Comment, Held, Key, Name, Operation, Set, Transaction};
 
 pub use error::{Error, Refusal};
 pub use feature::Missing;
@@ -61,6 +62,31 @@ pub struct Written {
     pub encoding: Duration,
     /// The kernel.
     pub kernel: Duration,
+}
+
+/// What something of a table counted since it was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Counted {
+    /// An element.
+    Element {
+        /// Of which set.
+        set: Name,
+        /// Its key.
+        key: Key,
+        /// Where it leads.
+        endpoint: SocketAddr,
+        /// What it is for.
+        comment: Comment,
+        /// How often it was found.
+        packets: u64,
+    },
+    /// A rule.
+    Rule {
+        /// Of which chain.
+        chain: Name,
+        /// How many packets met it.
+        packets: u64,
+    },
 }
 
 /// How often reading is begun anew, when others keep changing the ruleset.
@@ -142,6 +168,24 @@ impl NfTables {
             }
         }
         Err(Error::Busy { attempts: ATTEMPTS })
+    }
+
+    /// Tells what the elements and rules of a table counted. Of what is changed meanwhile it may be
+    /// missing.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], or [`Error::Busy`] if the ruleset changed while it was read.
+    pub fn counted(
+        &mut self,
+        family: Family,
+        table: &Name,
+        mut each: impl FnMut(Counted),
+    ) -> Result<(), Error> {
+        match read::counted(&mut self.socket, family, table, &mut each) {
+            Ok(()) => Ok(()),
+            Err(Interrupted::Failed(error)) => Err(error),
+            Err(Interrupted::Changed) => Err(Error::Busy { attempts: 1 }),
+        }
     }
 
     fn delete_once(&mut self, tables: &[(Family, Name)]) -> Result<Vec<(Family, Name)>, Error> {

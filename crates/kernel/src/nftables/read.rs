@@ -10,7 +10,7 @@ use super::raw::{Aligned, Object};
 use super::set::{Nature, RawSet};
 use super::socket::Socket;
 use super::table::RawTable;
-use super::{Error, Generation, attribute, chain, element, family, rule, set, table};
+use super::{Counted, Error, Generation, attribute, chain, element, family, rule, set, table};
 use crate::netlink::Dumped;
 
 /// Every kind of object names its table in its first attribute (NFTA_*_TABLE).
@@ -77,6 +77,52 @@ pub(super) fn table(
     reader.others(libc::NFT_MSG_GETOBJ, "object")?;
     reader.others(GET_FLOWTABLE, "flowtable")?;
     Ok(Some(reader.held))
+}
+
+/// What the elements and rules of a table counted.
+pub(super) fn counted(
+    socket: &mut Socket,
+    of: Family,
+    table: &Name,
+    each: &mut impl FnMut(Counted),
+) -> Result<(), Interrupted> {
+    let mut reader = Reader { socket, family: of, table, held: Held::default() };
+    let mut sets: Vec<(Name, Set)> = Vec::new();
+    let of_table = set::of_table(of, table);
+    reader.dump(
+        libc::NFT_MSG_GETSET,
+        |header| of_table.build(header),
+        |message| {
+            let read = Object::parse(message).and_then(|raw| set::decode(of, &raw));
+            sets.extend(read.and_then(|(name, set)| Some((name, set?))));
+        },
+    )?;
+    for (name, set) in sets.into_iter().filter(|(_, set)| set.counter) {
+        let elements = element::Reader::new(of, &set);
+        let of_set = set::named(of, table, &name);
+        reader.dump(
+            libc::NFT_MSG_GETSETELEM,
+            |header| of_set.build(header),
+            |message| {
+                let read = RawSet::elements(message, |raw| elements.counted(&raw));
+                for (key, endpoint, comment, packets) in read.into_iter().flatten().flatten() {
+                    let set = name.clone();
+                    each(Counted::Element { set, key, endpoint, comment, packets });
+                }
+            },
+        )?;
+    }
+    let of_table = rule::of_table(of, table);
+    reader.dump(
+        libc::NFT_MSG_GETRULE,
+        |header| of_table.build(header),
+        |message| {
+            if let Some((chain, packets)) = Object::parse(message).as_ref().and_then(rule::counted)
+            {
+                each(Counted::Rule { chain, packets });
+            }
+        },
+    )
 }
 
 /// Fills a set of a table with the elements that it has in the kernel; not if one is foreign.

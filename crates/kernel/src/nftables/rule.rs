@@ -41,6 +41,13 @@ pub(super) fn encode(of: Family, table: &Name, chain: &Name, rule: &Rule) -> Raw
         .fold(raw, |raw, expression| raw.expression(expression::encode(expression)))
 }
 
+/// What a rule counted, by the name of its chain, if it is one that counts.
+pub(super) fn counted(raw: &RawRule) -> Option<(Name, u64)> {
+    let chain = Name::held(raw.borrow().get_text(sys::NFTNL_RULE_CHAIN)?);
+    let packets = raw.expressions(|raw| expression::packets(&raw)).into_iter().flatten().next()?;
+    Some((chain, packets))
+}
+
 /// A rule and the name of its chain.
 pub(super) fn decode(raw: &RawRule) -> Option<(Name, HeldRule)> {
     let part = raw.borrow();

@@ -14,3 +14,8 @@ pub(super) fn decode(raw: &Raw<'_>) -> Option<Expression> {
     has_only(raw, &[BYTES, PACKETS])?;
     Some(Expression::Counter)
 }
+
+/// What it counted so far.
+pub(super) fn packets(raw: &Raw<'_>) -> Option<u64> {
+    raw.get_u64(PACKETS)
+}

@@ -77,6 +77,11 @@ pub(super) fn decode(raw: &Raw<'_>) -> Option<Expression> {
     }
 }
 
+/// How many packets came by an expression, if it counts them.
+pub(super) fn packets(raw: &Raw<'_>) -> Option<u64> {
+    (raw.get_text(sys::NFTNL_EXPR_NAME)? == "counter").then(|| counter::packets(raw))?
+}
+
 /// Whether an expression has no attributes but these.
 fn has_only(raw: &Raw<'_>, attributes: &[u32]) -> Option<()> {
     // libnftnl keeps them as bits of 32.

@@ -1,0 +1,99 @@
+//! Reads what the kernel counted for each Service, where that is asked for.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use rulegen_compiler::nftables::{counted_by_element, counted_by_rule};
+use rulegen_kernel::nftables::{Counted, Error, NfTables};
+use rulegen_model::ServicePortName;
+use rulegen_ruleset::Family;
+use rulegen_ruleset::nftables::Name;
+
+use crate::metrics::{Metrics, ServiceConnections};
+use crate::threads;
+
+/// How often it reads: more often than Prometheus asks.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// Of a large table it takes no more than this part of the time.
+const PART: u32 = 20;
+
+/// Reads now and then, in a thread of its own, in the network namespace of the one that calls.
+///
+/// # Errors
+/// A thread cannot be started.
+pub(crate) fn start(tables: Vec<(Family, Name)>, metrics: Arc<Metrics>) -> Result<()> {
+    threads::start("counters", move || {
+        let mut sums = Sums::default();
+        loop {
+            let begun = Instant::now();
+            match sums.read(&tables) {
+                Ok(()) => metrics.connections(sums.connections()),
+                Err(error) => tracing::debug!(%error, "counters could not be read"),
+            }
+            thread::sleep(PERIOD.max(begun.elapsed() * PART));
+        }
+    })
+}
+
+/// Sums that never go back, though what counts is made anew with each change of an endpoint.
+#[derive(Default)]
+struct Sums {
+    hasher: RandomState,
+    services: HashMap<ServicePortName, u64>,
+    /// What each thing that counts had counted when it was last read.
+    read: HashMap<u64, u64>,
+}
+
+impl Sums {
+    fn read(&mut self, tables: &[(Family, Name)]) -> Result<(), Error> {
+        let mut kernel = NfTables::open()?;
+        let mut all = Vec::new();
+        for (family, table) in tables {
+            kernel.counted(*family, table, |counted| all.push((*family, counted)))?;
+        }
+        self.add(all);
+        Ok(())
+    }
+
+    fn add(&mut self, all: Vec<(Family, Counted)>) {
+        let before = std::mem::take(&mut self.read);
+        let mut there = HashSet::new();
+        for (family, counted) in all {
+            let (what, name, packets) = match &counted {
+                // One that leads elsewhere is another.
+                Counted::Element { set, key, endpoint, comment, packets } => {
+                    let what = self.hasher.hash_one((family, set, key, endpoint));
+                    (what, counted_by_element(key, comment), *packets)
+                }
+                Counted::Rule { chain, packets } => {
+                    (self.hasher.hash_one((family, chain)), counted_by_rule(chain), *packets)
+                }
+            };
+            let Some(name) = name else { continue };
+            let known = before.get(&what).copied().unwrap_or_default();
+            // One that has less than before was made anew.
+            let more = packets.checked_sub(known).unwrap_or(packets);
+            *self.services.entry(name.clone()).or_default() += more;
+            there.insert(name);
+            self.read.insert(what, packets);
+        }
+        // A Service that is gone, or has no endpoint, starts anew when it returns.
+        self.services.retain(|name, _| there.contains(name));
+    }
+
+    fn connections(&self) -> Vec<ServiceConnections> {
+        let of_service = |(name, connections): (&ServicePortName, &u64)| ServiceConnections {
+            namespace: name.namespace.to_string(),
+            service: name.service.to_string(),
+            port: name.port.to_string(),
+            protocol: name.protocol,
+            connections: *connections,
+        };
+        self.services.iter().map(of_service).collect()
+    }
+}

@@ -1,0 +1,66 @@
+//! Which service port something of the table counts connections of.
+
+use rulegen_model::{Protocol, ServicePortName};
+use rulegen_ruleset as ruleset;
+use rulegen_ruleset::nftables::{Comment, Key, Name, Value};
+
+use super::affinity;
+
+/// The service port of an element that counts: its comment is the name, its key has the protocol.
+pub fn counted_by_element(key: &Key, comment: &Comment) -> Option<ServicePortName> {
+    let protocol = key.values().find_map(|value| match value {
+        Value::Protocol(protocol) => Some(protocol),
+        _ => None,
+    })?;
+    let (namespace, rest) = comment.as_str().split_once('/')?;
+    let (service, port) = rest.split_once(':').unwrap_or((rest, ""));
+    Some(name(namespace, service, protocol, port))
+}
+
+/// The service port of a rule that counts, by the name of its chain.
+pub fn counted_by_rule(chain: &Name) -> Option<ServicePortName> {
+    let [namespace, service, protocol, port] = affinity::counted(chain.as_str())?;
+    Some(name(namespace, service, ruleset::Protocol::parse(protocol)?, port))
+}
+
+fn name(
+    namespace: &str,
+    service: &str,
+    protocol: ruleset::Protocol,
+    port: &str,
+) -> ServicePortName {
+    let protocol = match protocol {
+        ruleset::Protocol::Tcp => Protocol::Tcp,
+        ruleset::Protocol::Udp => Protocol::Udp,
+        ruleset::Protocol::Sctp => Protocol::Sctp,
+    };
+    ServicePortName {
+        namespace: namespace.into(),
+        service: service.into(),
+        port: port.into(),
+        protocol,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_again() {
+        let wanted = name("default", "web", ruleset::Protocol::Udp, "dns");
+        let key = Key::from([
+            Value::Address("10.96.0.10".parse().unwrap()),
+            Value::Protocol(ruleset::Protocol::Udp),
+            Value::Port(53),
+            Value::Number(0),
+        ]);
+        assert_eq!(counted_by_element(&key, &"default/web:dns".into()), Some(wanted.clone()));
+        let chain = Name::from("endpoint/default/web/udp/dns/10.244.1.5/53");
+        assert_eq!(counted_by_rule(&chain), Some(wanted));
+        let unnamed = name("default", "web", ruleset::Protocol::Tcp, "");
+        let chain = Name::from("endpoint/default/web/tcp//10.244.1.5/8080");
+        assert_eq!(counted_by_rule(&chain), Some(unnamed));
+        assert_eq!(counted_by_rule(&Name::from("nat-prerouting")), None);
+    }
+}
