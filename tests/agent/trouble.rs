@@ -21,6 +21,25 @@ fn slow_connections_are_waited_for() {
     assert_eq!(node.logged("the watch failed"), 0);
 }
 
+/// Older servers know no field `spec.clusterIP` to select by.
+#[test]
+fn headless_services_are_left_out_where_the_server_cannot() {
+    let mut node = Node::new("no-selector");
+    node.server.fail_next(1, Kind::Service, Some(Verb::List), Failure::Code(400));
+    node.start("");
+    node.settle();
+    let mut headless = service("headless", 40);
+    headless["spec"]["clusterIP"] = "None".into();
+    headless["spec"]["clusterIPs"] = serde_json::json!(["None"]);
+    node.server.apply_many([headless, service("more", 50)]);
+    node.settle();
+    let asked = node.server.requests();
+    let of_services = asked.iter().filter(|request| request.path.ends_with("/services"));
+    let last = of_services.last().unwrap();
+    assert_eq!(last.parameter("fieldSelector"), None);
+    assert!(last.parameter("labelSelector").is_some());
+}
+
 #[test]
 fn answers_other_than_the_one_are_followed_by_another_try() {
     let failures = [500, 503, 429, 401].map(Failure::Code);

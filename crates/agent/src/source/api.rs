@@ -57,7 +57,7 @@ async fn watch_kind<W: Watched>(
     tally: &impl Watches,
 ) {
     let api: Api<ApiObject<W>> = Api::all(client.clone());
-    let config = config.page_size(PAGE);
+    let mut config = config.page_size(PAGE);
     let mut teller = Teller { sink, versions: Versions::default(), has_list: false };
     let mut trouble = Trouble::default();
     // Its pauses grow until there was none for two minutes: rubbish that comes behind each list
@@ -85,6 +85,12 @@ async fn watch_kind<W: Watched>(
                         return;
                     }
                     break Some(ABSENCE);
+                }
+                Some(Err(error)) if W::KIND == Kind::Service && is_unselectable(&error) => {
+                    // Headless Services are told then too, and left out here.
+                    tracing::info!("the API server cannot leave out headless Services");
+                    config.field_selector = None;
+                    break Some(Duration::ZERO);
                 }
                 Some(Err(error)) => {
                     tally.restarted(W::KIND);
@@ -116,6 +122,11 @@ fn needs_list(error: &Error) -> bool {
         Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 410,
         _ => false,
     }
+}
+
+/// Whether the server is one that knows no field `spec.clusterIP` to select by.
+fn is_unselectable(error: &Error) -> bool {
+    matches!(error, Error::InitialListFailed(kube::Error::Api(status)) if status.code == 400)
 }
 
 /// Whether a cluster does not have a kind, or a role written for older clusters does not show it.
