@@ -34,8 +34,7 @@ fn headless_services_are_left_out_where_the_server_cannot() {
     node.server.apply_many([headless, service("more", 50)]);
     node.settle();
     let asked = node.server.requests();
-    let of_services = asked.iter().filter(|request| request.path.ends_with("/services"));
-    let last = of_services.last().unwrap();
+    let last = asked.iter().rfind(|request| request.path.ends_with("/services")).unwrap();
     assert_eq!(last.parameter("fieldSelector"), None);
     assert!(last.parameter("labelSelector").is_some());
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use rulegen_model::{
-    Host, Kind, Object, ObjectKey, ServicePort, Store, StoreEvent, single_objects,
+    Host, Kind, NodePortAddresses, Object, ObjectKey, ProxyConfig, ServicePort, Store, StoreEvent,
+    single_objects,
 };
 use serde_json::Value;
 
@@ -88,6 +89,30 @@ proptest! {
             prop_assert_eq!(ports, wanted);
             prop_assert!(store.changes().is_empty());
             earlier = later;
+        }
+    }
+}
+
+/// Addresses come and go with every pod; rules name only those at which node ports are open.
+#[test]
+fn only_addresses_that_rules_name_make_everything_anew() {
+    let networks = NodePortAddresses::parse(["172.20.0.0/16"].into_iter()).unwrap();
+    let all = ["192.168.50.1", "172.20.0.1", "172.20.0.2", "fe80::1"].map(|ip| ip.parse().unwrap());
+    for (addresses, makes_anew) in
+        [(NodePortAddresses::Unset, [false; 2]), (networks, [true, false])]
+    {
+        let config = ProxyConfig {
+            hostname_override: Some("node-1".to_owned()),
+            node_port_addresses: addresses,
+            ..ProxyConfig::default()
+        };
+        let host = Host { name: String::new(), addresses: all[..2].to_vec() };
+        let mut store = Store::new(config, host);
+        assert!(store.changes().whole);
+        for (count, anew) in [3, 4].into_iter().zip(makes_anew) {
+            store.set_addresses(all[..count].to_vec());
+            assert_eq!(store.changes().whole, anew, "{count}");
+            assert_eq!(store.node().ipv4.local.len(), 4);
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A table of flows may be large and its list long, so a thread of its own does it, after the rules
 //! are in. What it fails at it tries again, with all that came meanwhile.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -118,7 +119,7 @@ impl Cleaner {
             todo.try_iter().for_each(|jobs| self.take(jobs));
             let families: Vec<IpFamily> = self.waiting.keys().copied().collect();
             for family in families {
-                match self.clean(family) {
+                match self.clean(family, todo) {
                     Ok(()) => {}
                     Err(error) if error.is_absence() => {
                         return tracing::info!(
@@ -140,9 +141,19 @@ impl Cleaner {
         }
     }
 
-    fn clean(&mut self, family: IpFamily) -> Result<(), Error> {
-        let Some(job) = self.waiting.get(&family) else { return Ok(()) };
-        let begun = Instant::now();
+    /// What was not done waits again, under what came meanwhile.
+    fn put_back(&mut self, job: Job) {
+        match self.waiting.entry(job.family) {
+            Entry::Vacant(free) => {
+                free.insert(job);
+            }
+            Entry::Occupied(mut newer) => newer.get_mut().changed.extend(job.changed),
+        }
+    }
+
+    /// Who judges by what waits to be done for a family, if anything does.
+    fn judge(&self, family: IpFamily) -> Option<Judge> {
+        let job = self.waiting.get(&family)?;
         let past = match self.known.contains(&family) {
             true => Past::Vanished(job.changed.clone()),
             false => Past::Unknown,
@@ -153,8 +164,27 @@ impl Cleaner {
             service_cidrs: &job.service_cidrs,
             resets_removed_tcp: self.resets_removed_tcp,
         };
-        let deleted = forget_stale(&Judge::new(&job.ports, past, &context), family)?;
-        self.waiting.remove(&family);
+        Some(Judge::new(&job.ports, past, &context))
+    }
+
+    fn clean(&mut self, family: IpFamily, todo: &Receiver<Vec<Job>>) -> Result<(), Error> {
+        let begun = Instant::now();
+        let Some(judge) = self.judge(family) else { return Ok(()) };
+        let mut kernel = Conntrack::open()?;
+        let mut stale = list_stale(&mut kernel, &judge, family)?;
+        let done = self.waiting.remove(&family);
+        // The list may have taken long. A flow to an endpoint that came meanwhile is not stale.
+        todo.try_iter().for_each(|jobs| self.take(jobs));
+        if let Some(newer) = self.judge(family) {
+            stale.retain(|flow| newer.is_stale(flow));
+        }
+        let deleted = match forget(&mut kernel, &stale) {
+            Ok(deleted) => deleted,
+            Err(error) => {
+                done.into_iter().for_each(|job| self.put_back(job));
+                return Err(error);
+            }
+        };
         self.known.insert(family);
         let report = ConntrackReport { took: begun.elapsed(), deleted };
         self.metrics.cleaned(family, report);
@@ -165,8 +195,7 @@ impl Cleaner {
     }
 }
 
-fn forget_stale(judge: &Judge, family: IpFamily) -> Result<usize, Error> {
-    let mut kernel = Conntrack::open()?;
+fn list_stale(kernel: &mut Conntrack, judge: &Judge, family: IpFamily) -> Result<Vec<Flow>, Error> {
     let mut stale: Vec<Flow> = Vec::new();
     for protocol in judge.protocols() {
         kernel.for_each(family_of(family), protocol, |flow| {
@@ -175,8 +204,12 @@ fn forget_stale(judge: &Judge, family: IpFamily) -> Result<usize, Error> {
             }
         })?;
     }
+    Ok(stale)
+}
+
+fn forget(kernel: &mut Conntrack, stale: &[Flow]) -> Result<usize, Error> {
     let mut deleted = 0;
-    for flow in &stale {
+    for flow in stale {
         deleted += usize::from(kernel.delete(flow)?);
     }
     Ok(deleted)

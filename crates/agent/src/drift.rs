@@ -19,9 +19,9 @@ impl Drift {
         Self { writer, changes, certain: true }
     }
 
-    /// Events were lost: anything may have happened.
+    /// Events were lost: anything may have happened, and mostly nothing did.
     pub(crate) fn unknown() -> Self {
-        Self { writer: None, changes: Vec::new(), certain: true }
+        Self::suspected(None)
     }
 
     /// Somebody changed something near our rules, or nobody tells who changes what: all is to be

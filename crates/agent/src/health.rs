@@ -104,9 +104,12 @@ impl Health {
         self.verdict(now, wall, Some(eligible))
     }
 
-    /// Whether this process does its work (`/livez`).
+    /// Whether this process does its work (`/livez`). While the API server has not told of all
+    /// objects there is none to do, and to start the process anew would not help.
     pub fn livez(&self, now: Instant, wall: SystemTime) -> Verdict {
-        self.verdict(now, wall, None)
+        let waits_for_objects = !self.source_in_sync;
+        let Verdict { ok, body } = self.verdict(now, wall, None);
+        Verdict { ok: ok || waits_for_objects, body }
     }
 
     /// Whether the rules are in place (`/readyz`, which kube-proxy does not have): once every

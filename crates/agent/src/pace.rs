@@ -22,9 +22,9 @@ impl Pace {
         Self { period, last: None, wanted: None, failures: 0 }
     }
 
-    /// Something changed.
-    pub(crate) fn want(&mut self, now: Instant) {
-        self.wanted.get_or_insert(now);
+    /// Something changed, or will be due then.
+    pub(crate) fn want(&mut self, at: Instant) {
+        self.wanted = Some(self.wanted.map_or(at, |wanted| wanted.min(at)));
     }
 
     /// When the next sync is due, if there is anything to do. It may be past.
@@ -37,7 +37,8 @@ impl Pace {
                 doubled.min(LONGEST_PAUSE).max(self.period)
             }
         };
-        Some(self.last.map_or(wanted, |last| wanted.max(last + pause)))
+        let rested = self.last.and_then(|last| last.checked_add(pause));
+        Some(rested.map_or(wanted, |rested| wanted.max(rested)))
     }
 
     /// A sync ended. After a failure everything is still to be done.

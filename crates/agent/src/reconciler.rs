@@ -54,6 +54,8 @@ pub(crate) struct State {
     in_sync: bool,
     /// Whether others changed rules since the last sync.
     drifted: bool,
+    /// Until when repairs rest, so that a fight with another program takes part of the time only.
+    next_repair: Option<Instant>,
     /// Whether all that is to be found out is whether they did.
     looks: bool,
     last_error: Option<String>,
@@ -61,6 +63,11 @@ pub(crate) struct State {
 
 /// After so many Services were compiled there is memory to give back.
 const MANY: usize = 1000;
+
+/// After a repair others rest for so many times as long as it took, but are always made within a
+/// second.
+const REST: u32 = 5;
+const LONGEST_REST: Duration = Duration::from_millis(700);
 
 /// A sync that is due waits no longer than this for what is told one by one.
 const IMPATIENCE: Duration = Duration::from_millis(50);
@@ -105,13 +112,16 @@ impl Reconciler {
             Input::Rules(events) => {
                 for drift in self.backend.hear(&events) {
                     self.drifted(&drift);
-                    self.want(told.at);
+                    self.want(told.at.max(self.state.next_repair.unwrap_or(told.at)));
                 }
             }
             Input::Addresses => {
-                let problems = self.store.set_host((self.host)());
-                problems.iter().for_each(log);
-                self.want(told.at);
+                let addresses = (self.host)().addresses;
+                // There always is one, or they could not be read.
+                if !addresses.is_empty() {
+                    self.store.set_addresses(addresses).iter().for_each(log);
+                    self.want(told.at);
+                }
             }
         }
     }
@@ -238,6 +248,8 @@ impl Reconciler {
         let drifted = self.state.drifted && report.error.is_none();
         if drifted {
             self.state.drifted = false;
+            let rest = (report.took * REST).min(LONGEST_REST);
+            self.state.next_repair = Some(Instant::now() + rest);
             if report.bytes > 0 {
                 self.telemetry.repaired();
             }

@@ -35,6 +35,7 @@ const GRACE: Duration = Duration::from_millis(500);
 /// # Errors
 /// What keeps it from starting.
 pub fn run(options: Options) -> Result<()> {
+    end_with_any_thread();
     set_up(&options);
     let variant = Arc::new(OnceLock::new());
     // Capabilities belong to threads, and are inherited: this one has others than all that follow.
@@ -83,22 +84,39 @@ pub fn run(options: Options) -> Result<()> {
     done
 }
 
+/// A thread or task that fell would leave an agent that is blind and seems well. Whoever started it
+/// starts it anew; the rules stay meanwhile.
+fn end_with_any_thread() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        std::process::exit(101);
+    }));
+}
+
 /// Does what takes more privileges than the agent needs later.
-pub fn init_only(options: &Options) {
-    set_up(options);
+///
+/// # Errors
+/// Something could not be set, each of which was told.
+pub fn init_only(options: &Options) -> Result<()> {
+    let mut is_done = set_up(options);
     let store = Store::new(options.config.clone(), (options.read_host)());
     let plan = plan(&store.snapshot(), &options.config, IpFamily::Ipv4);
     // The agent itself sets it once the guard against neighbours is in. Here there is no other way.
     if plan.guards_loopback {
         match sysctl::set_route_localnet() {
             Ok(change) => change.iter().for_each(|change| tracing::info!("{change}")),
-            Err(failure) => tracing::warn!("{failure}"),
+            Err(failure) => {
+                tracing::warn!("{failure}");
+                is_done = false;
+            }
         }
     }
+    if is_done { Ok(()) } else { bail!("not everything could be set (see above)") }
 }
 
 /// Sysctls and the like. What fails is told and goes on: rules matter more.
-fn set_up(options: &Options) {
+fn set_up(options: &Options) -> bool {
     if let Some(value) = options.oom_score_adj
         && let Err(error) = privileges::oom_score_adj(value)
     {
@@ -107,6 +125,7 @@ fn set_up(options: &Options) {
     let applied = sysctl::apply(&options.conntrack.wanted(host::cpus()));
     applied.changed.iter().for_each(|change| tracing::info!("{change}"));
     applied.failed.iter().for_each(|failure| tracing::warn!("{failure}"));
+    applied.failed.is_empty()
 }
 
 /// Keeps what is needed to change rules, and nothing else.
@@ -118,7 +137,11 @@ fn give_up_privileges(options: &Options) {
     };
     // Not in the macro, which looks at its arguments only when somebody wants to know.
     let privileges = privileges::drop_to(keep);
-    tracing::info!("{privileges}");
+    if privileges.failed.is_empty() {
+        tracing::info!("{privileges}");
+    } else {
+        tracing::warn!("{privileges}");
+    }
 }
 
 fn telemetry(options: &Options) -> Result<(Telemetry, watch::Receiver<Vec<ServiceCheck>>)> {

@@ -9,6 +9,7 @@
 //! `filter` first, so that nothing is refused that the older rules do not translate any more; of
 //! nftables the table with all that is in it, at once.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -31,6 +32,9 @@ use crate::threads;
 /// What kube-proxy's table is called (pkg/proxy/nftables/proxier.go).
 pub const KUBE_PROXY_TABLE: &str = "kube-proxy";
 
+/// What ours is called, unless it was given another name.
+const DEFAULT_TABLE: &str = "rulegen";
+
 /// What was taken out of the tables of iptables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cleaned {
@@ -48,9 +52,12 @@ pub struct Cleaned {
 /// # Errors
 /// None was deleted.
 pub fn delete_tables(names: &[Name]) -> Result<Vec<(Family, Name)>, nftables::Error> {
+    // One that was named twice would be gone the second time, and the whole refused.
+    let names: BTreeSet<&Name> = names.iter().collect();
     let families = [Family::Ipv4, Family::Ipv6].into_iter();
-    let tables: Vec<(Family, Name)> =
-        families.flat_map(|family| names.iter().map(move |name| (family, name.clone()))).collect();
+    let tables: Vec<(Family, Name)> = families
+        .flat_map(|family| names.iter().map(move |name| (family, Name::clone(name))))
+        .collect();
     match NfTables::open().and_then(|mut kernel| kernel.delete(&tables)) {
         Err(error) if error.is_absence() => Ok(Vec::new()),
         deleted => deleted,
@@ -115,14 +122,18 @@ enum Remains {
 
 /// Everything that does not belong to the mode, and in iptables mode to the variant in use.
 fn remains(mode: ProxyMode, table: &Name, in_use: Option<Variant>) -> Vec<Remains> {
-    let kube_proxys = Name::from(KUBE_PROXY_TABLE);
-    let (tables, variants): (Vec<Name>, Vec<Variant>) = match (mode, in_use) {
-        (ProxyMode::Nftables, _) if *table == kube_proxys => (Vec::new(), Variant::ALL.into()),
-        (ProxyMode::Nftables, _) => (vec![kube_proxys], Variant::ALL.into()),
+    // Ours may have had the name that it has by default.
+    let mut tables = vec![Name::from(KUBE_PROXY_TABLE), Name::from(DEFAULT_TABLE), table.clone()];
+    tables.sort();
+    tables.dedup();
+    let variants: Vec<Variant> = match (mode, in_use) {
+        (ProxyMode::Nftables, _) => {
+            tables.retain(|name| name != table);
+            Variant::ALL.into()
+        }
         (ProxyMode::Iptables, in_use) => {
             let others = Variant::ALL.into_iter().filter(|variant| in_use != Some(*variant));
-            let others = others.filter(|_| in_use.is_some());
-            (vec![table.clone(), kube_proxys], others.collect())
+            others.filter(|_| in_use.is_some()).collect()
         }
     };
     let families = |variant| IpFamily::BOTH.map(|family| Remains::Chains(family, variant));

@@ -88,13 +88,23 @@ pub(crate) fn watch_addresses(sink: Sink) -> Result<()> {
                 }
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "addresses cannot be watched any more");
-                    return;
+                    tracing::warn!(%error, "addresses cannot be watched: it is tried again");
+                    thread::sleep(Duration::from_secs(1));
+                    if let Ok(anew) = AddressWatcher::open() {
+                        watcher = anew;
+                    }
+                    // What came meanwhile was not heard.
+                    if sink.send(Told::now(Input::Addresses)).is_err() {
+                        return;
+                    }
                 }
             }
         }
     })
 }
+
+/// Who replaces a file is done after this time.
+const QUIET: Duration = Duration::from_millis(100);
 
 /// Tells when a file has another content than now. It may be a link, or be replaced, as those of a
 /// ConfigMap are.
@@ -105,18 +115,19 @@ pub(crate) fn watch_file(file: Option<&Path>) -> Result<oneshot::Receiver<()>> {
     let (changed, told) = oneshot::channel();
     let Some(file) = file.map(Path::to_owned) else { return Ok(told) };
     let name = file.display().to_string();
-    let content = fs::read(&file).with_context(|| format!("{name} cannot be read"))?;
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new(".")).to_owned();
     let mut watcher = FolderWatcher::open(&folder, |_| true)
         .with_context(|| format!("{name} cannot be watched"))?;
+    let content = fs::read(&file).with_context(|| format!("{name} cannot be read"))?;
     start("configuration", move || {
         loop {
             if let Err(error) = watcher.wait(None) {
                 return tracing::warn!(%error, "{name} cannot be watched any more");
             }
-            // While it is replaced it may not be there.
-            if fs::read(&file).is_ok_and(|now| now != content) && !watcher.is_being_written() {
+            // While it is replaced it may not be there, or not as a whole.
+            let Ok(now) = fs::read(&file) else { continue };
+            if now != content && watcher.wait(Some(QUIET)).is_ok_and(|goes_on| !goes_on) {
                 let _ = changed.send(());
                 return;
             }

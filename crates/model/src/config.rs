@@ -429,11 +429,12 @@ impl Reader {
 
     /// kube-proxy has a feature gate for all or none; ours says which.
     fn external_ips(&mut self, root: Section<'_>) -> ExternalIps {
-        let texts = root.section("rulegen").texts("externalIPs");
-        let gate = root.section("featureGates").bool("AllowServiceExternalIPs");
-        if texts.is_empty() && gate == Some(false) {
-            return ExternalIps::None;
+        let section = root.section("rulegen");
+        if section.get("externalIPs").is_none_or(Value::is_null) {
+            let gate = root.section("featureGates").bool("AllowServiceExternalIPs");
+            return if gate == Some(false) { ExternalIps::None } else { ExternalIps::All };
         }
+        let texts = section.texts("externalIPs");
         ExternalIps::parse(texts.iter().map(String::as_str)).unwrap_or_else(|message| {
             self.error("rulegen.externalIPs", message);
             ExternalIps::None

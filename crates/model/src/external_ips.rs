@@ -29,7 +29,8 @@ impl ExternalIps {
     pub fn parse<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Self, String> {
         let texts: Vec<&str> = texts.map(str::trim).filter(|text| !text.is_empty()).collect();
         match texts.as_slice() {
-            [] | ["all"] => Ok(Self::All),
+            [] => Err("is empty: say all, none or CIDRs such as 203.0.113.0/24".to_owned()),
+            ["all"] => Ok(Self::All),
             ["none"] => Ok(Self::None),
             texts => {
                 let network = |text: &&str| {

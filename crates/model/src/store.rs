@@ -9,15 +9,16 @@
 //! snapshot of a store is the one of the objects that are in it, whatever came before.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use rayon::prelude::*;
 
 use crate::address::IpFamily;
-use crate::config::ProxyConfig;
+use crate::config::{NodePortAddresses, ProxyConfig};
 use crate::endpoint::Slice;
-use crate::node::{Host, Node};
+use crate::node::{FamilyAddresses, Host, Node};
 use crate::object::{EndpointSlice, Metadata, NodeObject, Service, ServiceCidr};
 use crate::problem::Problem;
 use crate::service::{ServicePort, ServicePortName};
@@ -240,9 +241,10 @@ impl Store {
         }
     }
 
-    /// Takes in that the machine's own name or addresses are others.
-    pub fn set_host(&mut self, host: Host) -> Vec<Problem> {
-        self.host = host;
+    /// Takes in that the machine's own addresses are others. The node stays the one that it was
+    /// when the store was made, whatever the machine is called meanwhile.
+    pub fn set_addresses(&mut self, addresses: Vec<IpAddr>) -> Vec<Problem> {
+        self.host.addresses = addresses;
         self.find_node()
     }
 
@@ -424,15 +426,29 @@ impl Store {
         let (node, problems) = this_node(object, &self.config, &self.host, None);
         // The cluster need not know all addresses that the machine answers at.
         let node = node.with_local(&self.host.addresses);
-        if node != self.node {
-            self.whole = true;
-            // Which endpoints are local or near is seen from the node.
-            if (&node.name, &node.zone) != (&self.node.name, &self.node.zone) {
-                self.touched.extend(self.services.keys().cloned());
-            }
-            self.node = node;
+        // Which endpoints are local or near is seen from the node.
+        if (&node.name, &node.zone) != (&self.node.name, &self.node.zone) {
+            self.touched.extend(self.services.keys().cloned());
         }
+        let is_other = self.rules_of(&node) != self.rules_of(&self.node);
+        self.whole |= is_other;
+        self.node = node;
         problems
+    }
+
+    /// What rules hang on of a node. Of its addresses most come and go with pods, and rules name
+    /// only those at which node ports are open.
+    fn rules_of(&self, node: &Node) -> impl PartialEq + use<> {
+        let side = |of: &FamilyAddresses| {
+            let open = match &self.config.node_port_addresses {
+                NodePortAddresses::Networks(networks) => networks.as_slice(),
+                NodePortAddresses::Unset | NodePortAddresses::Primary => &[],
+            };
+            let is_open = |ip: &&IpAddr| open.iter().any(|network| network.contains(*ip));
+            let named: Vec<IpAddr> = of.local.iter().filter(is_open).copied().collect();
+            (of.primary, of.pod_cidr, named, of.local.contains(&of.primary))
+        };
+        (node.name.clone(), node.zone.clone(), side(&node.ipv4), side(&node.ipv6))
     }
 
     /// Nodes and namespaces come and go for months.

@@ -116,6 +116,9 @@ fn the_first_sync_must_come_in_time() {
     let (clock, mut health) = started();
     assert!(health.healthz(clock.at(59), WALL).ok);
     assert!(!health.healthz(clock.at(60), WALL).ok);
+    assert!(health.livez(clock.at(60), WALL).ok, "without objects there is nothing to do");
+    health.in_sync_with_source(true);
+    assert!(!health.livez(clock.at(60), WALL).ok);
     health.synced(IpFamily::Ipv4, clock.at(61), wall(61));
     assert!(!health.livez(clock.at(62), WALL).ok, "IPv6 still waits");
     health.synced(IpFamily::Ipv6, clock.at(63), wall(63));

@@ -211,12 +211,9 @@ impl Teller<'_> {
                 self.has_list = true;
                 self.send(Input::Object(StoreEvent::ListEnded(W::KIND)))
             }
-            Event::InitApply(object) | Event::Apply(object) => {
-                if self.versions.is_newer(&object.key(), object.version()) {
-                    self.put(object)?;
-                }
-                Some(())
-            }
+            // What a list tells was mostly there before: it says nothing of how long news take.
+            Event::InitApply(object) => self.put(object, false),
+            Event::Apply(object) => self.put(object, true),
             Event::Delete(object) => {
                 let key = object.key();
                 if self.versions.is_newer(&key, object.version()) {
@@ -235,11 +232,14 @@ impl Teller<'_> {
         self.send(Input::Object(StoreEvent::ListEnded(kind)))
     }
 
-    fn put<W: Watched>(&self, object: ApiObject<W>) -> Option<()> {
+    fn put<W: Watched>(&mut self, object: ApiObject<W>, is_news: bool) -> Option<()> {
         let key = object.key();
+        if !self.versions.is_newer(&key, object.version()) {
+            return Some(());
+        }
         match object.object {
             Ok(mut object) => {
-                if let Some(time) = trigger_time(&mut object) {
+                if let Some(time) = trigger_time(&mut object).filter(|_| is_news) {
                     self.send(Input::Triggered(time))?;
                 }
                 self.send(Input::Object(StoreEvent::Put(Box::new(object))))

@@ -15,6 +15,7 @@ use rulegen_model::{
 use serde_json::Value;
 
 use super::variant;
+use crate::WrongUsage;
 use crate::args::AgentArgs;
 use crate::configuration::{self, flag};
 use crate::{families, input, problems, shown};
@@ -31,7 +32,7 @@ pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode> {
     options.shown_config = shown::configuration(&options);
     options.flags = shown::flags();
     if args.init_only {
-        rulegen_agent::init_only(&options);
+        rulegen_agent::init_only(&options)?;
     } else {
         rulegen_agent::run(options)?;
     }
@@ -61,6 +62,16 @@ fn options(args: &AgentArgs) -> Result<Options> {
             Some(text) => flag(name, BindAddress::parse(text, port)),
             None => Ok(configured.unwrap_or(default)),
         };
+    let not_zero = |period: Option<Duration>| period.filter(|period| !period.is_zero());
+    let min_sync_period = not_zero(flags.iptables_min_sync_period)
+        .or(running.min_sync_period)
+        .unwrap_or(MIN_SYNC_PERIOD);
+    let sync_period =
+        not_zero(flags.iptables_sync_period).or(running.sync_period).unwrap_or(SYNC_PERIOD);
+    if min_sync_period > sync_period {
+        let message = "minSyncPeriod must not be longer than syncPeriod: the node would be unhealthy while it waits";
+        return Err(WrongUsage(format!("{message} ({min_sync_period:?}, {sync_period:?})")).into());
+    }
     let iptables_variant = match config.mode {
         ProxyMode::Nftables => None,
         ProxyMode::Iptables => variant(&args.kernel).ok(),
@@ -74,11 +85,8 @@ fn options(args: &AgentArgs) -> Result<Options> {
         table: args.proxy.nftables.nftables_table.clone(),
         iptables_variant,
         iptables_lock_timeout: args.kernel.lock.timeout(),
-        min_sync_period: flags
-            .iptables_min_sync_period
-            .or(running.min_sync_period)
-            .unwrap_or(MIN_SYNC_PERIOD),
-        sync_period: flags.iptables_sync_period.or(running.sync_period).unwrap_or(SYNC_PERIOD),
+        min_sync_period,
+        sync_period,
         healthz: bind(
             "healthz-bind-address",
             &flags.healthz_bind_address,

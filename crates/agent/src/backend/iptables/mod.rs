@@ -110,10 +110,11 @@ impl Iptables {
         if self.routes_localnet || !self.families.values().any(wants) {
             return;
         }
-        self.routes_localnet = true;
         match sysctl::set_route_localnet() {
-            Ok(None) => {}
-            Ok(Some(change)) => tracing::info!("{change}"),
+            Ok(change) => {
+                change.iter().for_each(|change| tracing::info!("{change}"));
+                self.routes_localnet = true;
+            }
             Err(failure) => tracing::warn!("node ports at 127.0.0.1 do not work: {failure}"),
         }
     }
