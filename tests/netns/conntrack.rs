@@ -80,11 +80,11 @@ fn translating_node(label: &str) -> Namespace {
     node
 }
 
-fn conntrack(node: &Namespace) -> Conntrack {
+pub(crate) fn conntrack(node: &Namespace) -> Conntrack {
     node.inside(|| Conntrack::open().unwrap())
 }
 
-fn flows(conntrack: &mut Conntrack, family: Family, protocol: Protocol) -> Vec<Flow> {
+pub(crate) fn flows(conntrack: &mut Conntrack, family: Family, protocol: Protocol) -> Vec<Flow> {
     let mut flows = Vec::new();
     conntrack.for_each(family, protocol, |flow| flows.push(flow)).unwrap();
     flows

@@ -54,7 +54,7 @@ fn answer(at: SocketAddr, peer: SocketAddr) -> String {
     format!("{at} {}\n", peer.ip())
 }
 
-fn understand(text: &str) -> Option<Answer> {
+pub(crate) fn understand(text: &str) -> Option<Answer> {
     let (endpoint, seen) = text.trim().split_once(' ')?;
     Some(Answer::From { endpoint: endpoint.parse().ok()?, seen: seen.parse().ok()? })
 }

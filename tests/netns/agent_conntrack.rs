@@ -1,0 +1,334 @@
+//! Flows of clients that keep their ports, while an agent runs: where the rules lead new flows, the old
+//! ones soon go too.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use rulegen_ruleset::{Family, Flow, Protocol};
+
+use crate::conntrack::{conntrack, flows};
+use crate::lab::{From, Lab, POD_IPS};
+use crate::running_agent::{Agent, HEALTH_PORT, Manifests, SOON, eventually};
+use crate::traffic::{Answer, serve, understand};
+
+const FIRST: [&str; 2] = POD_IPS[0];
+const SECOND: [&str; 2] = POD_IPS[1];
+const CLUSTER_IPS: [&str; 2] = ["10.96.2.1", "fd00:10:96::21"];
+const NODE_IPS: [&str; 2] = ["192.168.50.1", "fd00:50::1"];
+const OUTSIDE_IPS: [&str; 2] = ["192.168.50.254", "fd00:50::fe"];
+
+const NODE_PORT: u16 = 30053;
+/// Where the endpoints' TCP port is: connections to it are held open.
+const HELD_OPEN: u16 = 8090;
+
+/// Node ports are open at the node's addresses towards the client.
+const FLAGS: &str = "--nodeport-addresses 192.168.50.0/24,fd00:50::/64";
+
+/// What a client waits for an answer. One that comes later is taken for that to its next question.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+fn at(ip: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(ip.parse().unwrap(), port)
+}
+
+/// A Service of both families, for UDP and TCP, with one endpoint a family or none.
+fn service(endpoint: Option<[&str; 2]>) -> String {
+    let [v4, v6] = CLUSTER_IPS;
+    let mut text = format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: it}}, spec: {{type: NodePort, \
+         clusterIP: {v4}, clusterIPs: [{v4}, '{v6}'], ports: [\
+         {{name: udp, protocol: UDP, port: 53, nodePort: {NODE_PORT}}}, \
+         {{name: tcp, protocol: TCP, port: 80}}]}}}}\n"
+    );
+    for (place, kind) in ["IPv4", "IPv6"].into_iter().enumerate() {
+        let endpoint =
+            endpoint.map_or(String::new(), |ips| format!("{{addresses: ['{}']}}", ips[place]));
+        text += &format!(
+            "---\n{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: {kind}, \
+             metadata: {{name: it-{place}, labels: {{kubernetes.io/service-name: it}}}}, \
+             ports: [{{name: udp, protocol: UDP, port: 8080}}, \
+             {{name: tcp, protocol: TCP, port: {HELD_OPEN}}}], endpoints: [{endpoint}]}}\n"
+        );
+    }
+    text
+}
+
+/// An agent whose rules are in.
+fn ready_agent<'a>(lab: &'a Lab, manifests: &Manifests, flags: &str) -> Agent<'a> {
+    let agent = Agent::start(&lab.node, manifests, &format!("{FLAGS} {flags}"));
+    eventually("the rules are in", || {
+        agent.get(HEALTH_PORT, "/readyz").is_some_and(|(status, _)| status == 200)
+    });
+    agent
+}
+
+/// A client that keeps its port, and so its flow.
+struct Client {
+    to: SocketAddr,
+    socket: UdpSocket,
+}
+
+impl Client {
+    fn new(lab: &Lab, from: From, to: SocketAddr) -> Self {
+        let (namespace, source) = lab.source(from, to);
+        let own = SocketAddr::new(source, namespace.next_port());
+        let socket = namespace.inside(|| UdpSocket::bind(own).unwrap());
+        socket.connect(to).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { to, socket }
+    }
+
+    fn ask(&self) -> Answer {
+        let mut buffer = [0; 64];
+        let answer = self.socket.send(b"?").and_then(|_| self.socket.recv(&mut buffer));
+        match answer {
+            Ok(length) => understand(&String::from_utf8_lossy(&buffer[..length])).unwrap(),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Answer::Refused,
+            Err(_) => Answer::Silence,
+        }
+    }
+
+    fn is_answered_by(&self, endpoint: [&str; 2]) -> bool {
+        let endpoint = endpoint[usize::from(self.to.is_ipv6())];
+        matches!(self.ask(), Answer::From { endpoint: from, .. } if from == at(endpoint, 8080))
+    }
+
+    /// Its flow as the node knows it.
+    fn flow(&self, lab: &Lab) -> Option<Flow> {
+        let own = self.socket.local_addr().unwrap();
+        flow(lab, Protocol::Udp, own, self.to)
+    }
+}
+
+/// The flow between two addresses, as the node knows it.
+fn flow(lab: &Lab, protocol: Protocol, from: SocketAddr, to: SocketAddr) -> Option<Flow> {
+    let listed = flows(&mut conntrack(&lab.node), Family::of(to.ip()), protocol);
+    listed.into_iter().find(|flow| (flow.source, flow.destination) == (from, to))
+}
+
+/// Clients of both families, of the cluster IP in a pod and of the node port outside.
+fn clients(lab: &Lab) -> Vec<Client> {
+    let of_family = |place: usize| {
+        [
+            Client::new(lab, From::BridgedPod, at(CLUSTER_IPS[place], 53)),
+            Client::new(lab, From::Outside, at(NODE_IPS[place], NODE_PORT)),
+        ]
+    };
+    [0, 1].into_iter().flat_map(of_family).collect()
+}
+
+fn soon_answered(clients: &[Client], endpoint: [&str; 2]) {
+    for client in clients {
+        eventually(&format!("{endpoint:?} answers at {}", client.to), || {
+            client.is_answered_by(endpoint)
+        });
+    }
+}
+
+/// How many flows the agent has had forgotten.
+fn forgotten(agent: &Agent<'_>) -> [f64; 2] {
+    ["IPv4", "IPv6"].map(|family| {
+        agent.metric(&format!(
+            r#"kubeproxy_conntrack_reconciler_deleted_entries_total{{ip_family="{family}"}}"#
+        ))
+    })
+}
+
+/// They are counted after they are gone.
+fn soon_forgotten(agent: &Agent<'_>, flows: f64) {
+    eventually(&format!("{flows} flows a family are counted"), || forgotten(agent) == [flows; 2]);
+}
+
+#[test]
+fn clients_that_keep_their_ports_follow_their_service() {
+    let lab = Lab::new("agent-flows");
+    let manifests = Manifests::new(&lab.node);
+    manifests.put("it.yaml", &service(Some(FIRST)));
+    let agent = ready_agent(&lab, &manifests, "");
+    let clients = clients(&lab);
+    soon_answered(&clients, FIRST);
+    assert_eq!(forgotten(&agent), [0.0; 2], "nothing has changed");
+
+    manifests.put("it.yaml", &service(Some(SECOND)));
+    soon_answered(&clients, SECOND);
+    soon_forgotten(&agent, 2.0);
+
+    manifests.put("it.yaml", &service(None));
+    for client in &clients {
+        eventually(&format!("{} refuses", client.to), || client.ask() == Answer::Refused);
+    }
+    soon_forgotten(&agent, 4.0);
+    manifests.put("it.yaml", &service(Some(FIRST)));
+    soon_answered(&clients, FIRST);
+}
+
+#[test]
+fn flows_go_with_their_service_and_those_that_came_before_it_are_led_to_it() {
+    let lab = Lab::new("agent-flows-gone");
+    let manifests = Manifests::new(&lab.node);
+    manifests.put("it.yaml", &service(Some(FIRST)));
+    let agent = ready_agent(&lab, &manifests, "");
+    let clients = clients(&lab);
+    soon_answered(&clients, FIRST);
+    assert!(clients.iter().all(|client| client.flow(&lab).is_some()));
+
+    // Nobody asks any more, who would make another flow.
+    manifests.remove("it.yaml");
+    for client in &clients {
+        eventually(&format!("the flow to {} is gone", client.to), || client.flow(&lab).is_none());
+    }
+    soon_forgotten(&agent, 2.0);
+
+    for client in &clients {
+        assert!(!client.is_answered_by(FIRST));
+        assert!(client.flow(&lab).is_some_and(|flow| !flow.is_translated()));
+    }
+    manifests.put("it.yaml", &service(Some(SECOND)));
+    soon_answered(&clients, SECOND);
+    soon_forgotten(&agent, 4.0);
+}
+
+#[test]
+fn what_changes_while_the_agent_is_away_is_made_up_for() {
+    let lab = Lab::new("agent-flows-away");
+    let manifests = Manifests::new(&lab.node);
+    manifests.put(
+        "cidrs.yaml",
+        "{apiVersion: networking.k8s.io/v1, kind: ServiceCIDR, metadata: {name: it}, \
+         spec: {cidrs: [10.96.0.0/16, 'fd00:10:96::/112']}}\n",
+    );
+    manifests.put("it.yaml", &service(Some(FIRST)));
+    let mut agent = ready_agent(&lab, &manifests, "");
+    let clients = clients(&lab);
+    soon_answered(&clients, FIRST);
+
+    agent.kill();
+    manifests.put("it.yaml", &service(Some(SECOND)));
+    assert!(clients.iter().all(|client| client.is_answered_by(FIRST)), "nobody acts");
+    let mut agent = ready_agent(&lab, &manifests, "");
+    soon_answered(&clients, SECOND);
+    soon_forgotten(&agent, 2.0);
+
+    // Which node ports there were nobody knows any more; what cluster IPs are the ServiceCIDR says.
+    agent.kill();
+    manifests.remove("it.yaml");
+    let agent = ready_agent(&lab, &manifests, "");
+    for client in clients.iter().filter(|client| client.to.port() != NODE_PORT) {
+        eventually(&format!("the flow to {} is gone", client.to), || client.flow(&lab).is_none());
+    }
+    soon_forgotten(&agent, 1.0);
+}
+
+#[test]
+fn a_flow_to_the_same_port_of_another_host_is_left() {
+    let lab = Lab::new("agent-flows-foreign");
+    let manifests = Manifests::new(&lab.node);
+    manifests.put("it.yaml", &service(Some(FIRST)));
+    let agent = ready_agent(&lab, &manifests, "");
+    let foreign = OUTSIDE_IPS.map(|ip| {
+        let host = at(ip, NODE_PORT);
+        serve(&lab.client, host);
+        let client = Client::new(&lab, From::BridgedPod, host);
+        eventually(
+            &format!("{host} answers"),
+            || matches!(client.ask(), Answer::From { endpoint, .. } if endpoint == host),
+        );
+        client
+    });
+    let clients = clients(&lab);
+    soon_answered(&clients, FIRST);
+    let known = || foreign.each_ref().map(|client| client.flow(&lab).expect("it is forgotten").id);
+    let before = known();
+
+    for (place, endpoint) in [SECOND, FIRST].into_iter().enumerate() {
+        manifests.put("it.yaml", &service(Some(endpoint)));
+        soon_answered(&clients, endpoint);
+        soon_forgotten(&agent, 2.0 * (place + 1) as f64);
+        assert_eq!(known(), before, "another flow of the same addresses");
+    }
+    manifests.remove("it.yaml");
+    soon_forgotten(&agent, 6.0);
+    assert_eq!(known(), before, "another flow of the same addresses");
+}
+
+/// A connection from a pod through a cluster IP to the first endpoint, held open at both ends.
+struct Connection {
+    client: TcpStream,
+    server: TcpStream,
+    to: SocketAddr,
+}
+
+impl Connection {
+    fn new(lab: &Lab, place: usize) -> Self {
+        let listener =
+            lab.pods[0].inside(|| TcpListener::bind(at(FIRST[place], HELD_OPEN)).unwrap());
+        let to = at(CLUSTER_IPS[place], 80);
+        let client = lab.pods[2].inside(|| TcpStream::connect_timeout(&to, SOON).unwrap());
+        let (server, _) = listener.accept().unwrap();
+        for end in [&client, &server] {
+            end.set_read_timeout(Some(SOON)).unwrap();
+        }
+        Self { client, server, to }
+    }
+
+    fn flow(&self, lab: &Lab) -> Option<Flow> {
+        flow(lab, Protocol::Tcp, self.client.local_addr().unwrap(), self.to)
+    }
+
+    fn there_and_back(&mut self) -> io::Result<()> {
+        let mut byte = [0];
+        self.client.write_all(b"?")?;
+        self.server.read_exact(&mut byte)?;
+        self.server.write_all(b"!")?;
+        self.client.read_exact(&mut byte)
+    }
+}
+
+/// A cluster whose agent has let go of everything that leads to the first endpoint, and connections to it
+/// from before.
+fn connections_to_a_removed_endpoint(
+    label: &str,
+    flags: &str,
+    flows: f64,
+) -> (Lab, [Connection; 2]) {
+    let lab = Lab::new(label);
+    let manifests = Manifests::new(&lab.node);
+    manifests.put("it.yaml", &service(Some(FIRST)));
+    let agent = ready_agent(&lab, &manifests, flags);
+    let clients = clients(&lab);
+    soon_answered(&clients, FIRST);
+    let mut connections = [0, 1].map(|place| Connection::new(&lab, place));
+    for connection in &mut connections {
+        connection.there_and_back().unwrap();
+        assert!(connection.flow(&lab).is_some());
+    }
+    manifests.put("it.yaml", &service(Some(SECOND)));
+    soon_answered(&clients, SECOND);
+    soon_forgotten(&agent, flows);
+    drop(agent);
+    (lab, connections)
+}
+
+#[test]
+fn a_connection_to_a_removed_endpoint_stays() {
+    let (lab, connections) = connections_to_a_removed_endpoint("agent-tcp-stays", "", 2.0);
+    for mut connection in connections {
+        connection.there_and_back().unwrap();
+        assert!(connection.flow(&lab).is_some());
+    }
+}
+
+/// Its next packet is the first of a flow to the endpoint that is there now, and that one knows nothing
+/// of it.
+#[test]
+fn a_connection_to_a_removed_endpoint_is_reset_if_asked_for() {
+    let flags = "--conntrack-tcp-reset-removed";
+    let (lab, connections) = connections_to_a_removed_endpoint("agent-tcp-reset", flags, 3.0);
+    for mut connection in connections {
+        assert_eq!(connection.flow(&lab), None);
+        connection.client.write_all(b"?").unwrap();
+        let error = connection.client.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+}
