@@ -109,6 +109,7 @@ struct Cleaner {
 
 impl Cleaner {
     fn run(mut self, todo: &Receiver<Vec<Job>>) {
+        let mut failed = false;
         loop {
             let patience = if self.waiting.is_empty() { Duration::MAX } else { PAUSE };
             match todo.recv_timeout(patience) {
@@ -120,13 +121,17 @@ impl Cleaner {
             let families: Vec<IpFamily> = self.waiting.keys().copied().collect();
             for family in families {
                 match self.clean(family, todo) {
-                    Ok(()) => {}
+                    Ok(()) => failed = false,
                     Err(error) if error.is_absence() => {
                         return tracing::info!(
                             "this kernel does not tell of flows: none is cleaned"
                         );
                     }
-                    Err(error) => tracing::warn!(%error, "flows are not cleaned yet"),
+                    Err(error) if failed => tracing::debug!(%error, "flows are not cleaned yet"),
+                    Err(error) => {
+                        tracing::warn!(%error, "flows are not cleaned yet: it is tried again");
+                        failed = true;
+                    }
                 }
             }
         }

@@ -19,6 +19,9 @@ use crate::threads;
 /// How often it reads: more often than Prometheus asks.
 const PERIOD: Duration = Duration::from_secs(5);
 
+/// How often reading is begun anew, when others keep changing the ruleset.
+const ATTEMPTS: u32 = 5;
+
 /// Of a large table it takes no more than this part of the time.
 const PART: u32 = 20;
 
@@ -54,7 +57,17 @@ impl Sums {
         let mut kernel = NfTables::open()?;
         let mut all = Vec::new();
         for (family, table) in tables {
-            kernel.counted(*family, table, |counted| all.push((*family, counted)))?;
+            let counted = (0..ATTEMPTS).find_map(|attempt| {
+                let mut of_table = Vec::new();
+                let read = kernel.counted(*family, table, |one| of_table.push((*family, one)));
+                match read {
+                    Ok(()) => Some(Ok(of_table)),
+                    // Any commit of anybody makes what was read one of two states.
+                    Err(Error::Busy { .. }) if attempt + 1 < ATTEMPTS => None,
+                    Err(error) => Some(Err(error)),
+                }
+            });
+            all.extend(counted.transpose()?.unwrap_or_default());
         }
         self.add(all);
         Ok(())

@@ -60,6 +60,7 @@ async fn watch_kind<W: Watched>(
     let mut config = config.page_size(PAGE);
     let mut teller = Teller { sink, versions: Versions::default(), has_list: false };
     let mut trouble = Trouble::default();
+    let mut was_absent = false;
     // Its pauses grow until there was none for two minutes: rubbish that comes behind each list
     // shall not cost a list each second.
     let mut lists = DefaultBackoff::default();
@@ -78,9 +79,11 @@ async fn watch_kind<W: Watched>(
                 Some(Err(error))
                     if W::KIND == Kind::ServiceCidr && is_absence(&error, teller.has_list) =>
                 {
-                    tracing::info!(
-                        "the cluster has no ServiceCIDRs, or does not show them: cluster IPs that no Service has are not refused"
-                    );
+                    if !std::mem::replace(&mut was_absent, true) {
+                        tracing::info!(
+                            "the cluster has no ServiceCIDRs, or does not show them: cluster IPs that no Service has are not refused"
+                        );
+                    }
                     if teller.tell_of_none(W::KIND).is_none() {
                         return;
                     }
