@@ -81,8 +81,12 @@ pub(crate) enum Command {
     /// Keep the rules of this node right, in place of kube-proxy
     ///
     /// Watches the cluster's Services and EndpointSlices, or a folder of manifests, and writes what
-    /// changes into the kernel. What others change in the rules is put right within a second. The
-    /// rules stay when it ends, and what is right already is not written again when it starts.
+    /// changes into the kernel. What others change in the rules is put right within a second, in
+    /// iptables mode with many Services within seconds. Once the rules are in, what kube-proxy or the
+    /// other mode left is removed. The rules stay when it ends, and what is right already is not
+    /// written again when it starts.
+    ///
+    /// When the file of --config changes it ends with status 1, to be started anew.
     Agent(Box<AgentArgs>),
     /// Remove everything that rulegen or kube-proxy put into the kernel
     ///
@@ -279,8 +283,8 @@ pub(crate) struct ProxyArgs {
     #[arg(long, value_name = "MODE")]
     pub(crate) proxy_mode: Option<String>,
 
-    /// The name of the node to make rules for [default: the host name]. If the manifests have a
-    /// Node of this name, its addresses, labels and podCIDRs count, else this host's own
+    /// The name of the node to make rules for [default: the host name]. If there is a Node of this
+    /// name, its addresses, labels and podCIDRs count, else this host's own
     #[arg(long, value_name = "NAME")]
     pub(crate) hostname_override: Option<String>,
 
@@ -314,12 +318,12 @@ pub(crate) struct ProxyArgs {
     #[arg(long, value_name = "BIT", value_parser = value_parser!(u8).range(0..=31))]
     pub(crate) iptables_masquerade_bit: Option<u8>,
 
-    /// Whether node ports are open at 127.0.0.1 too [default: true]
+    /// Whether node ports are open at 127.0.0.1 too, in iptables mode [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
     pub(crate) iptables_localhost_nodeports: Option<bool>,
 
     /// At which of the node's addresses node ports are open: CIDRs with commas between, or
-    /// `primary` [default: at all]
+    /// `primary` [default: at all; in nftables mode primary]
     #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
     pub(crate) nodeport_addresses: Option<Vec<String>>,
 

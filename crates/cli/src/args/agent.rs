@@ -15,7 +15,7 @@ pub(crate) struct AgentArgs {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "context", "master"], help_heading = "Where objects come from")]
     pub(crate) manifests: Option<PathBuf>,
 
-    /// Set sysctls, which takes more privileges than the agent needs later, and exit: for an init
+    /// Set sysctls (also route_localnet, in iptables mode), which takes more privileges than the agent needs later, and exit: for an init
     /// container
     #[arg(long, help_heading = "Options")]
     pub(crate) init_only: bool,
@@ -53,7 +53,7 @@ pub(crate) struct RunningArgs {
     #[arg(long, value_name = "IP:PORT", help_heading = "Health and metrics")]
     pub(crate) healthz_bind_address: Option<String>,
 
-    /// Where /metrics is, port 0 for nowhere [default: 127.0.0.1:10249]
+    /// Where /metrics, /configz and their like are, port 0 for nowhere [default: 127.0.0.1:10249]
     #[arg(long, value_name = "IP:PORT", help_heading = "Health and metrics")]
     pub(crate) metrics_bind_address: Option<String>,
 
