@@ -123,8 +123,9 @@ impl Cleaner {
                 match self.clean(family, todo) {
                     Ok(()) => failed = false,
                     Err(error) if error.is_absence() => {
-                        return tracing::info!(
-                            "this kernel does not tell of flows: none is cleaned"
+                        return tracing::warn!(
+                            %error,
+                            "flows cannot be cleaned until the agent is started anew"
                         );
                     }
                     Err(error) if failed => tracing::debug!(%error, "flows are not cleaned yet"),
