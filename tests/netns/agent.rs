@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -332,6 +333,32 @@ fn an_endpoint_that_returns_does_not_find_its_clients() {
         assert!(kept.iter().all(|(before, now)| before == now), "others were moved: {kept:?}");
         assert!(lost.iter().any(|(before, now)| before != now), "all returned: {lost:?}");
     }
+}
+
+/// Whoever started the agent starts it anew with the configuration that there is now.
+#[test]
+fn another_configuration_ends_the_agent_and_not_its_rules() {
+    let lab = Lab::new("agent-config");
+    let manifests = Manifests::new(&lab.node);
+    manifests.put("one.yaml", &service(1, &[FIRST]));
+    let config = |more: &str| {
+        format!(
+            "{{apiVersion: kubeproxy.config.k8s.io/v1alpha1, kind: KubeProxyConfiguration, {more}}}"
+        )
+    };
+    let file = lab.node.file("config.yaml", &config("mode: nftables"));
+    let mut agent = Agent::start(&lab.node, &manifests, &format!("--config {file}"));
+    agent.wait_until_right();
+    // Beside it somebody writes all the time, as a log is written.
+    let mut log = File::create(Path::new(&file).with_file_name("some.log")).unwrap();
+    append(&mut log, "a line");
+    fs::write(&file, config("mode: nftables")).unwrap();
+    goes_on_answering(&lab, 1, FIRST);
+    assert_eq!(agent.ended(), None, "nothing changed");
+    fs::write(&file, config("mode: nftables, nftables: {masqueradeAll: true}")).unwrap();
+    eventually("the agent ends", || agent.ended() == Some(1));
+    assert!(agent.log().contains("the configuration changed"), "{}", agent.log());
+    assert!(answers(&lab, 1, FIRST));
 }
 
 /// What was counted stays counted when the endpoint that it was counted for goes.

@@ -135,6 +135,11 @@ impl<'a> Agent<'a> {
         Self { namespace, manifests: manifests.path.clone(), flags, log, child }
     }
 
+    /// With which status it ended, if it did.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        self.child.try_wait().unwrap().and_then(|status| status.code())
+    }
+
     /// Ends it where it is.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
