@@ -62,12 +62,11 @@ fn options(args: &AgentArgs) -> Result<Options> {
             Some(text) => flag(name, BindAddress::parse(text, port)),
             None => Ok(configured.unwrap_or(default)),
         };
-    let not_zero = |period: Option<Duration>| period.filter(|period| !period.is_zero());
-    let min_sync_period = not_zero(flags.iptables_min_sync_period)
-        .or(running.min_sync_period)
-        .unwrap_or(MIN_SYNC_PERIOD);
-    let sync_period =
-        not_zero(flags.iptables_sync_period).or(running.sync_period).unwrap_or(SYNC_PERIOD);
+    // On the command line zero means no rest between syncs, as in kube-proxy.
+    let min_sync_period =
+        flags.iptables_min_sync_period.or(running.min_sync_period).unwrap_or(MIN_SYNC_PERIOD);
+    let sync_period = flags.iptables_sync_period.filter(|period| !period.is_zero());
+    let sync_period = sync_period.or(running.sync_period).unwrap_or(SYNC_PERIOD);
     if min_sync_period > sync_period {
         let message = "minSyncPeriod must not be longer than syncPeriod: the node would be unhealthy while it waits";
         return Err(WrongUsage(format!("{message} ({min_sync_period:?}, {sync_period:?})")).into());
