@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::thread;
@@ -333,6 +333,28 @@ fn an_endpoint_that_returns_does_not_find_its_clients() {
         assert!(kept.iter().all(|(before, now)| before == now), "others were moved: {kept:?}");
         assert!(lost.iter().any(|(before, now)| before != now), "all returned: {lost:?}");
     }
+}
+
+/// Load balancers ask where node ports are, and nobody else shall.
+#[test]
+fn load_balancers_are_answered_where_node_ports_are() {
+    const PORT: u16 = 31_500;
+    let lab = Lab::new("agent-checks");
+    let manifests = Manifests::new(&lab.node);
+    let balanced =
+        format!("type: LoadBalancer, externalTrafficPolicy: Local, healthCheckNodePort: {PORT},");
+    manifests.put("one.yaml", &service_with(1, &balanced, &[FIRST]));
+    let is_answered = |ip: &str| {
+        let at = SocketAddr::new(ip.parse().unwrap(), PORT);
+        lab.node.inside(|| TcpStream::connect(at).is_ok())
+    };
+    let mut agent = Agent::start(&lab.node, &manifests, "--nodeport-addresses 172.20.0.0/16");
+    eventually("load balancers are answered", || is_answered("172.20.0.1"));
+    assert!(!is_answered("192.168.50.1"));
+    agent.kill();
+    let _agent = Agent::start(&lab.node, &manifests, "");
+    eventually("load balancers are answered", || is_answered("172.20.0.1"));
+    assert!(is_answered("192.168.50.1"));
 }
 
 /// Whoever started the agent starts it anew with the configuration that there is now.

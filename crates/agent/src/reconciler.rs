@@ -254,7 +254,7 @@ impl Reconciler {
                 self.telemetry.repaired();
             }
         }
-        self.telemetry.synced(&report, &self.state.tally, began);
+        self.telemetry.synced(&report, &self.state.tally, &self.store, began);
         if report.error.is_none() {
             self.state.looks = false;
             self.after_first_sync.take().into_iter().for_each(|work| work());

@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::pace::Pace;
 use crate::reconciler::{Reconciler, State};
-use crate::service_health::ServiceCheck;
+use crate::service_health::ServiceChecks;
 use crate::source::{self, Sink, Source};
 use crate::telemetry::Telemetry;
 use crate::{counting, servers, takeover, threads};
@@ -144,13 +144,17 @@ fn give_up_privileges(options: &Options) {
     }
 }
 
-fn telemetry(options: &Options) -> Result<(Telemetry, watch::Receiver<Vec<ServiceCheck>>)> {
+fn telemetry(options: &Options) -> Result<(Telemetry, watch::Receiver<ServiceChecks>)> {
     let patience = options.sync_period.saturating_mul(2);
     let health = Health::new(&options.families, patience, Instant::now());
     let metrics = Metrics::new(options.config.mode, &options.families, &options.build)?;
-    let (checks, wanted) = watch::channel(Vec::new());
-    let telemetry =
-        Telemetry { health: SharedHealth::new(health), metrics: Arc::new(metrics), checks };
+    let (checks, wanted) = watch::channel(ServiceChecks::default());
+    let telemetry = Telemetry {
+        health: SharedHealth::new(health),
+        metrics: Arc::new(metrics),
+        families: options.families.clone(),
+        checks,
+    };
     Ok((telemetry, wanted))
 }
 
@@ -184,7 +188,7 @@ fn open_backend(
 async fn serve(
     options: &Options,
     telemetry: &Telemetry,
-    checks: watch::Receiver<Vec<ServiceCheck>>,
+    checks: watch::Receiver<ServiceChecks>,
     sink: Sink,
 ) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("signals cannot be caught")?;
@@ -206,18 +210,12 @@ async fn serve(
 async fn work(
     options: &Options,
     telemetry: &Telemetry,
-    checks: watch::Receiver<Vec<ServiceCheck>>,
+    checks: watch::Receiver<ServiceChecks>,
     sink: Sink,
 ) -> Result<()> {
     let (notices, told) = Notices::new();
     servers::start(options, telemetry, &notices).await?;
-    let families = options.families.clone();
-    tokio::spawn(servers::answer_load_balancers(
-        families,
-        telemetry.clone(),
-        checks,
-        notices.clone(),
-    ));
+    tokio::spawn(servers::answer_load_balancers(telemetry.clone(), checks, notices.clone()));
     watch_objects(options, telemetry, sink, told).await?;
     notices.send(Notice::Starting);
     std::future::pending().await

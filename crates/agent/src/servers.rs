@@ -2,18 +2,18 @@
 
 use std::future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
-use rulegen_model::{BindAddress, IpFamily};
+use rulegen_model::BindAddress;
 use tokio::sync::watch;
 
 use crate::events::{Notice, Notices};
 use crate::http::{About, Limits, Router, bind, health_port, metrics_port, serve};
 use crate::options::Options;
-use crate::service_health::{ServiceCheck, ServiceHealth};
+use crate::service_health::{ServiceChecks, ServiceHealth};
 use crate::telemetry::Telemetry;
 
 /// A health-check node port that could not be opened is tried again after this time.
@@ -74,23 +74,15 @@ async fn listen(
 
 /// Answers at the health-check node ports of the Services that have one, now and later.
 pub(crate) async fn answer_load_balancers(
-    families: Vec<IpFamily>,
     telemetry: Telemetry,
-    mut checks: watch::Receiver<Vec<ServiceCheck>>,
+    mut checks: watch::Receiver<ServiceChecks>,
     notices: Notices,
 ) {
-    let addresses: Vec<IpAddr> = families
-        .into_iter()
-        .map(|family| match family {
-            IpFamily::Ipv4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            IpFamily::Ipv6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        })
-        .collect();
     let mut health = ServiceHealth::new(telemetry.health);
     let mut told: Vec<SocketAddr> = Vec::new();
     loop {
         let wanted = checks.borrow_and_update().clone();
-        let unanswered = health.update(wanted, &addresses).await;
+        let unanswered = health.update(wanted.services, &wanted.addresses).await;
         for port in unanswered.iter().filter(|port| !told.contains(&port.address)) {
             let (namespace, name) = (port.namespace.clone(), port.name.clone());
             let message = format!("health-check node port {}: {}", port.address, port.error);

@@ -38,6 +38,15 @@ pub struct ServiceCheck {
     pub local_ready_endpoints: usize,
 }
 
+/// All Services whose load balancers ask, and where they do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServiceChecks {
+    /// The Services.
+    pub services: Vec<ServiceCheck>,
+    /// Addresses of this node: those of node ports, or 0.0.0.0 and `[::]`.
+    pub addresses: Vec<IpAddr>,
+}
+
 /// A health-check node port that nobody answers at. The next [`ServiceHealth::update`] tries
 /// again.
 #[derive(Debug)]

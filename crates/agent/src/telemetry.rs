@@ -1,15 +1,17 @@
 //! Tells probers, Prometheus and load balancers how it goes.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use rulegen_model::{IpFamily, Kind, NodeState};
+use rulegen_compiler::{NodePortsAt, node_ports_at};
+use rulegen_model::{IpFamily, Kind, NodePortAddresses, NodeState, Store};
 use tokio::sync::watch;
 
 use crate::health::SharedHealth;
 use crate::metrics::Metrics;
 use crate::report::{Changes, SyncReport};
-use crate::service_health::ServiceCheck;
+use crate::service_health::ServiceChecks;
 use crate::source::api::Watches;
 use crate::tally::Tally;
 
@@ -18,8 +20,9 @@ use crate::tally::Tally;
 pub(crate) struct Telemetry {
     pub(crate) health: SharedHealth,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) families: Vec<IpFamily>,
     /// Services whose load balancers ask for endpoints on this node.
-    pub(crate) checks: watch::Sender<Vec<ServiceCheck>>,
+    pub(crate) checks: watch::Sender<ServiceChecks>,
 }
 
 impl Telemetry {
@@ -55,7 +58,13 @@ impl Telemetry {
     }
 
     /// A sync ended that had gathered everything until then.
-    pub(crate) fn synced(&self, report: &SyncReport, tally: &Tally, gathered: Instant) {
+    pub(crate) fn synced(
+        &self,
+        report: &SyncReport,
+        tally: &Tally,
+        store: &Store,
+        gathered: Instant,
+    ) {
         self.metrics.synced(report);
         let families = report.families.iter().map(|of| of.family);
         if report.error.is_some() {
@@ -70,7 +79,8 @@ impl Telemetry {
             self.proxied(family, tally);
         }
         self.checks.send_if_modified(|checks| {
-            let wanted = tally.checks();
+            let addresses = self.families.iter().flat_map(|of| listen_at(store, *of)).collect();
+            let wanted = ServiceChecks { services: tally.checks(), addresses };
             let is_new = *checks != wanted;
             *checks = wanted;
             is_new
@@ -80,6 +90,22 @@ impl Telemetry {
     fn proxied(&self, family: IpFamily, tally: &Tally) {
         let counts = tally.of(family);
         self.metrics.proxied(family, counts.services, counts.endpoints);
+    }
+}
+
+/// Where the node answers load balancers in a family: everywhere, unless the configuration says
+/// where node ports are.
+fn listen_at(store: &Store, family: IpFamily) -> Vec<IpAddr> {
+    let everywhere = match family {
+        IpFamily::Ipv4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpFamily::Ipv6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let config = store.config();
+    match node_ports_at(store.node(), config, family) {
+        NodePortsAt::These(addresses) if config.node_port_addresses != NodePortAddresses::Unset => {
+            addresses
+        }
+        NodePortsAt::These(_) | NodePortsAt::AnyLocal { .. } => vec![everywhere],
     }
 }
 
