@@ -70,7 +70,7 @@ proptest! {
     }
 }
 
-fn in_nftables_mode() -> impl Strategy<Value = ProxyConfig> {
+pub(crate) fn in_nftables_mode() -> impl Strategy<Value = ProxyConfig> {
     config().prop_map(|config| ProxyConfig { mode: ProxyMode::Nftables, ..config })
 }
 

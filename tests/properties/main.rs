@@ -16,6 +16,7 @@ mod layout;
 mod live;
 mod live_iptables;
 mod meaning;
+mod raising;
 mod reconcile;
 mod store;
 mod twin;

@@ -40,7 +40,7 @@ impl Transaction<'_> {
                 vec![heading("chain ", chain, "changed"), Line::New(text)]
             }
             Operation::DeleteRule(chain, rule) => {
-                vec![heading("chain ", chain, "changed"), Line::Gone(Held(rule).to_string())]
+                vec![heading("chain ", chain, "changed"), Line::Gone(HeldText(rule).to_string())]
             }
             Operation::AddElements(name, _, elements) => {
                 let lines = elements.iter().map(|one| Line::New(element(one)));
@@ -57,9 +57,9 @@ impl Transaction<'_> {
 }
 
 /// A rule as it was read: nobody can say what it was written as.
-struct Held<'a>(&'a HeldRule);
+pub(super) struct HeldText<'a>(pub(super) &'a HeldRule);
 
-impl Display for Held<'_> {
+impl Display for HeldText<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match &self.0.expressions {
             None => f.write_str("a rule of a kind that rulegen does not make")?,

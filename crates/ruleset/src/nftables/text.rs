@@ -174,6 +174,11 @@ impl Display for BaseChain {
 }
 
 impl Rule {
+    /// The rule in a table of this family, as nft writes it.
+    pub fn text(&self, family: Family) -> impl Display {
+        RuleText { rule: self, family }
+    }
+
     fn of(&self, family: &Word) -> RuleText<'_> {
         RuleText { rule: self, family: family.0 }
     }

@@ -1,0 +1,215 @@
+//! Expressions of the kernel back to the rules that they were made of: the way of `lower`
+//! backwards, for those who must say what a rule means that was read.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::expression::{ConntrackKey, Expression, MetaKey, NumberKind, PayloadBase, Register};
+use super::lower::lower;
+use super::rule::{Condition, Draw, Interface, Number, Selector, Statement};
+use crate::{Family, Negatable, Protocol};
+
+/// The statements that these expressions were made of, if rulegen makes such. What is answered
+/// lowers to the same expressions again.
+pub fn raise(family: Family, expressions: &[Expression]) -> Option<Vec<Statement>> {
+    let mut statements = Vec::new();
+    let mut rest = expressions;
+    while !rest.is_empty() {
+        let (statement, behind) = Raiser { family }.statement(rest)?;
+        statements.push(statement);
+        rest = behind;
+    }
+    (lower(family, &statements) == expressions).then_some(statements)
+}
+
+/// A statement, and the expressions behind its own.
+type Raised<'a> = Option<(Statement, &'a [Expression])>;
+
+struct Raiser {
+    family: Family,
+}
+
+impl Raiser {
+    fn statement<'a>(&self, all: &'a [Expression]) -> Raised<'a> {
+        let (first, rest) = all.split_first()?;
+        match first {
+            Expression::Counter => Some((Statement::Counter, rest)),
+            Expression::Masquerade { .. } => Some((Statement::Masquerade, rest)),
+            Expression::Reject { .. } => Some((Statement::Reject, rest)),
+            Expression::Verdict(verdict) => Some((Statement::Verdict(verdict.clone()), rest)),
+            Expression::Conntrack { key, .. } => {
+                let condition = match key {
+                    ConntrackKey::State => Condition::NewConnection,
+                    ConntrackKey::Status => Condition::Translated,
+                };
+                behind(rest, 2, Statement::If(condition))
+            }
+            Expression::AddressType { of_source, .. } => {
+                let condition = match of_source {
+                    true => Condition::SourceIsLocal,
+                    false => Condition::DestinationIsLocal,
+                };
+                behind(rest, 1, Statement::If(condition))
+            }
+            Expression::Meta { key: MetaKey::Mark, .. } => mark(rest),
+            Expression::Meta { key: MetaKey::InInterfaceName, .. } => interface(rest),
+            Expression::Meta { key: MetaKey::TransportProtocol, .. } => {
+                self.dnat(rest).or_else(|| self.keyed(all))
+            }
+            Expression::Number { .. } => self.number(all).or_else(|| self.keyed(all)),
+            Expression::Payload { .. } => {
+                self.network(all).or_else(|| self.number(all)).or_else(|| self.keyed(all))
+            }
+            _ => None,
+        }
+    }
+
+    /// A protocol is compared, and the destination replaced by constants.
+    fn dnat<'a>(&self, rest: &'a [Expression]) -> Raised<'a> {
+        let [
+            Expression::Compare { value, .. },
+            Expression::Immediate { value: ip, .. },
+            Expression::Immediate { value: port, .. },
+            Expression::Dnat { .. },
+            rest @ ..,
+        ] = rest
+        else {
+            return None;
+        };
+        let [protocol] = value.as_slice() else { return None };
+        let port = u16::from_be_bytes(port.as_slice().try_into().ok()?);
+        let to = SocketAddr::new(address(ip)?, port);
+        Some((Statement::Dnat(Protocol::of_number(*protocol)?, to), rest))
+    }
+
+    /// An address is compared with a network.
+    fn network<'a>(&self, all: &'a [Expression]) -> Raised<'a> {
+        let (selector, rest) = self.selector(all)?;
+        let (mask, rest) = match rest {
+            [Expression::Bitwise { mask, .. }, rest @ ..] => (Some(mask), rest),
+            rest => (None, rest),
+        };
+        let [Expression::Compare { negated, value, .. }, rest @ ..] = rest else { return None };
+        let ip = address(value)?;
+        let network = match mask {
+            Some(mask) => IpNet::with_netmask(ip, address(mask)?).ok()?,
+            None => IpNet::from(ip),
+        };
+        let network = Negatable { negated: *negated, value: network };
+        let condition = match selector {
+            Selector::SourceAddress => Condition::Source(network),
+            Selector::DestinationAddress => Condition::Destination(network),
+            _ => return None,
+        };
+        Some((Statement::If(condition), rest))
+    }
+
+    /// A number is made and compared.
+    fn number<'a>(&self, all: &'a [Expression]) -> Raised<'a> {
+        let (Selector::Number(number), rest) = self.selector(all)? else { return None };
+        let [Expression::Compare { value, .. }, rest @ ..] = rest else { return None };
+        let value = u32::from_ne_bytes(value.as_slice().try_into().ok()?);
+        Some((Statement::If(Condition::Is(number, value)), rest))
+    }
+
+    /// A key is put together, and a set asked for it or given it.
+    fn keyed<'a>(&self, all: &'a [Expression]) -> Raised<'a> {
+        let mut key = Vec::new();
+        let mut rest = all;
+        while let Some((selector, behind)) = self.selector(rest) {
+            key.push(selector);
+            rest = behind;
+        }
+        let (last, rest) = rest.split_first()?;
+        Some(match last {
+            Expression::Update { set, .. } => (Statement::Update { set: set.clone(), key }, rest),
+            Expression::Lookup { set, to: Some(Register::VERDICT), .. } => {
+                (Statement::VerdictMap { key, map: set.clone() }, rest)
+            }
+            Expression::Lookup { set, to: Some(_), .. } => {
+                let [Expression::Dnat { .. }, rest @ ..] = rest else { return None };
+                (Statement::DnatMap { key, map: set.clone() }, rest)
+            }
+            Expression::Lookup { set, negated, to: None, .. } => {
+                let set = Negatable { negated: *negated, value: set.clone() };
+                (Statement::If(Condition::In { key, set }), rest)
+            }
+            _ => return None,
+        })
+    }
+
+    /// What is loaded next. A hash of the source is made where the source was loaded.
+    fn selector<'a>(&self, all: &'a [Expression]) -> Option<(Selector, &'a [Expression])> {
+        let (first, rest) = all.split_first()?;
+        let selector = match first {
+            Expression::Payload { base: PayloadBase::Transport, .. } => Selector::DestinationPort,
+            Expression::Payload { base: PayloadBase::Network, offset, .. } => {
+                if *offset != self.source_offset() {
+                    return Some((Selector::DestinationAddress, rest));
+                }
+                if let [Expression::Hash { modulus, .. }, rest @ ..] = rest {
+                    let number = Number::Below(Draw::BySource, *modulus);
+                    return Some((Selector::Number(number), rest));
+                }
+                Selector::SourceAddress
+            }
+            Expression::Meta { key: MetaKey::TransportProtocol, .. } => Selector::Protocol,
+            Expression::Number { kind: NumberKind::Random, modulus, .. } => {
+                Selector::Number(Number::Below(Draw::Random, *modulus))
+            }
+            Expression::Number { kind: NumberKind::Incremental, modulus: 1, offset, .. } => {
+                Selector::Number(Number::Constant(*offset))
+            }
+            Expression::Number { kind: NumberKind::Incremental, modulus, .. } => {
+                Selector::Number(Number::Below(Draw::InTurn, *modulus))
+            }
+            _ => return None,
+        };
+        Some((selector, rest))
+    }
+
+    fn source_offset(&self) -> u32 {
+        match self.family {
+            Family::Ipv4 => 12,
+            Family::Ipv6 => 8,
+        }
+    }
+}
+
+/// The statement, with so many more expressions of its own.
+fn behind(rest: &[Expression], own: usize, statement: Statement) -> Raised<'_> {
+    Some((statement, rest.get(own..)?))
+}
+
+/// The mark is compared, or changed.
+fn mark(rest: &[Expression]) -> Raised<'_> {
+    let [Expression::Bitwise { mask, xor, .. }, last, rest @ ..] = rest else { return None };
+    let word = |bytes: &Vec<u8>| Some(u32::from_ne_bytes(bytes.as_slice().try_into().ok()?));
+    let (mask, xor) = (word(mask)?, word(xor)?);
+    let statement = match last {
+        Expression::Compare { .. } => Statement::If(Condition::MarkBits(mask)),
+        Expression::SetMark { .. } if mask == u32::MAX => Statement::FlipMarkBits(xor),
+        Expression::SetMark { .. } => Statement::SetMarkBits(xor),
+        _ => return None,
+    };
+    Some((statement, rest))
+}
+
+/// The name of an interface is compared: whole, with NUL bytes behind it, or its beginning.
+fn interface(rest: &[Expression]) -> Raised<'_> {
+    let [Expression::Compare { negated, value, .. }, rest @ ..] = rest else { return None };
+    let start: Vec<u8> = value.iter().copied().take_while(|byte| *byte != 0).collect();
+    let is_whole = start.len() < value.len();
+    let name = String::from_utf8(start).ok()?;
+    let interface = if is_whole { Interface::Named(name) } else { Interface::Prefix(name) };
+    let interface = Negatable { negated: *negated, value: interface };
+    Some((Statement::If(Condition::InInterface(interface)), rest))
+}
+
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    if let Ok(v4) = <[u8; 4]>::try_from(octets) {
+        return Some(Ipv4Addr::from(v4).into());
+    }
+    Some(Ipv6Addr::from(<[u8; 16]>::try_from(octets).ok()?).into())
+}
