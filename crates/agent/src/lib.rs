@@ -35,4 +35,4 @@ mod threads;
 
 pub use options::Options;
 pub use run::{init_only, run};
-pub use source::{ApiOptions, ReadFolder, Source};
+pub use source::{ApiOptions, ReadFolder, Source, list as list_objects};

@@ -1,6 +1,7 @@
 //! The command line. Flags that kube-proxy has keep its names and meanings.
 
 mod agent;
+mod objects;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use rulegen_model::{LoadBalancing, parse_load_balancing};
 use rulegen_ruleset::nftables::Name;
 
 pub(crate) use agent::{AgentArgs, IgnoredArgs};
+pub(crate) use objects::ObjectsArgs;
 
 const ABOUT: &str = "Turns Kubernetes Services into Linux packet rules, as kube-proxy would";
 

@@ -54,7 +54,7 @@ pub(crate) fn host() -> Host {
 }
 
 /// Nodes were given, but not the one that rules are made for: mostly a forgotten flag.
-fn warn_of_missing_node(objects: &Objects, snapshot: &Snapshot) -> Option<Problem> {
+pub(crate) fn warn_of_missing_node(objects: &Objects, snapshot: &Snapshot) -> Option<Problem> {
     let name = &snapshot.node.name;
     let names: Vec<&str> =
         objects.nodes.iter().map(|node| node.object.metadata.name.as_str()).collect();

@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod configuration;
 mod families;
+mod found;
 mod input;
 mod problems;
 mod shown;

@@ -29,6 +29,13 @@ const ABSENCE: Duration = Duration::from_secs(300);
 /// The longest time between two attempts, but for what is added by chance: client-go's.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// Services that no other proxy takes care of.
+pub(super) const SERVICES_LABELS: &str = "!service.kubernetes.io/service-proxy-name";
+/// Those that are not headless.
+pub(super) const SERVICES_FIELDS: &str = "spec.clusterIP!=None";
+/// Slices of those.
+pub(super) const SLICES_LABELS: &str = "!service.kubernetes.io/headless";
+
 /// How often watching began anew, by kind: what metrics tell.
 pub(crate) trait Watches: Clone + Send + Sync + 'static {
     /// A watch failed.
@@ -37,10 +44,8 @@ pub(crate) trait Watches: Clone + Send + Sync + 'static {
 
 /// Watches everything until the one who is told is gone.
 pub(crate) async fn watch(client: Client, node: String, sink: Sink, tally: impl Watches) {
-    let services = Config::default()
-        .labels("!service.kubernetes.io/service-proxy-name")
-        .fields("spec.clusterIP!=None");
-    let slices = Config::default().labels("!service.kubernetes.io/headless");
+    let services = Config::default().labels(SERVICES_LABELS).fields(SERVICES_FIELDS);
+    let slices = Config::default().labels(SLICES_LABELS);
     let own = Config::default().fields(&format!("metadata.name={node}"));
     tokio::join!(
         watch_kind::<Services>(&client, services, &sink, &tally),

@@ -3,6 +3,7 @@
 pub(crate) mod api;
 mod client;
 mod folder;
+mod list;
 mod object;
 mod throttle;
 
@@ -16,6 +17,7 @@ pub use client::ApiOptions;
 pub(crate) use client::connect;
 pub use folder::ReadFolder;
 pub(crate) use folder::watch as watch_folder;
+pub use list::list;
 
 /// Where objects come from.
 #[derive(Debug, Clone)]

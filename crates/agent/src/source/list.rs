@@ -1,0 +1,91 @@
+//! All objects of a cluster, asked for once: for commands that look and go.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use kube::api::ListParams;
+use kube::core::ObjectList;
+use kube::{Api, Client};
+use rulegen_model::{Kind, Object, Objects, Problem, Source, Sourced};
+
+use super::client::{ApiOptions, connect};
+use super::object::{ApiObject, EndpointSlices, Nodes, ServiceCidrs, Services, Watched};
+
+/// How many objects a page of a list has.
+const PAGE: u32 = 500;
+
+/// Lists what the agent of the node of this name would watch, and what of it cannot be read.
+///
+/// # Errors
+/// The API server cannot be reached, or does not show what is needed.
+pub fn list(options: &ApiOptions, node: &str, objects: &mut Objects) -> Result<Vec<Problem>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("the asynchronous runtime cannot be started")?;
+    runtime.block_on(async {
+        let client = connect(options).await?;
+        let mut listed = Listed { objects, problems: Vec::new() };
+        let services = ListParams::default().labels(super::api::SERVICES_LABELS);
+        let selected = services.clone().fields(super::api::SERVICES_FIELDS);
+        if let Err(error) = listed.kind::<Services>(&client, selected).await {
+            match error {
+                kube::Error::Api(status) if status.code == 400 => {
+                    listed.kind::<Services>(&client, services).await.context(cannot("services"))?;
+                }
+                error => return Err(error).context(cannot("services")),
+            }
+        }
+        let slices = ListParams::default().labels(super::api::SLICES_LABELS);
+        listed.kind::<EndpointSlices>(&client, slices).await.context(cannot("endpointslices"))?;
+        let own = ListParams::default().fields(&format!("metadata.name={node}"));
+        listed.kind::<Nodes>(&client, own).await.context(cannot("nodes"))?;
+        match listed.kind::<ServiceCidrs>(&client, ListParams::default()).await {
+            // Older clusters have none, and roles written for them do not show any.
+            Err(kube::Error::Api(status)) if [403, 404].contains(&status.code) => {}
+            done => done.context(cannot("servicecidrs"))?,
+        }
+        Ok(listed.problems)
+    })
+}
+
+fn cannot(plural: &str) -> String {
+    format!("the API server does not list {plural}")
+}
+
+struct Listed<'a> {
+    objects: &'a mut Objects,
+    problems: Vec<Problem>,
+}
+
+impl Listed<'_> {
+    async fn kind<W: Watched>(
+        &mut self,
+        client: &Client,
+        parameters: ListParams,
+    ) -> Result<(), kube::Error> {
+        let api: Api<ApiObject<W>> = Api::all(client.clone());
+        let mut parameters = parameters.limit(PAGE);
+        loop {
+            let page: ObjectList<ApiObject<W>> = api.list(&parameters).await?;
+            page.items.into_iter().for_each(|item| self.put(W::KIND, item.object));
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => parameters.continue_token = Some(token),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn put(&mut self, kind: Kind, object: Result<Object, Box<Problem>>) {
+        let file = format!("the API server's {}", kind.name());
+        let source = Arc::new(Source { file: file.into(), document: 1 });
+        let objects = &mut *self.objects;
+        match object {
+            Ok(Object::Service(object)) => objects.services.push(Sourced { source, object }),
+            Ok(Object::EndpointSlice(object)) => objects.slices.push(Sourced { source, object }),
+            Ok(Object::Node(object)) => objects.nodes.push(Sourced { source, object }),
+            Ok(Object::ServiceCidr(object)) => {
+                objects.service_cidrs.push(Sourced { source, object });
+            }
+            Err(problem) => self.problems.push(*problem),
+        }
+    }
+}

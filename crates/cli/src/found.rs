@@ -1,0 +1,108 @@
+//! What a command that looks at the kernel knows besides: objects from manifests or from the API
+//! server, if it is told of any.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use rulegen_agent::{ApiOptions, list_objects};
+use rulegen_kernel::nftables::NfTables;
+use rulegen_model::{
+    Objects, Problem, ProxyConfig, ProxyMode, Severity, Snapshot, node_name, read_running_config,
+    snapshot,
+};
+use rulegen_ruleset::Family;
+
+use crate::args::{ObjectsArgs, ProxyArgs};
+use crate::input::{host, read_path, warn_of_missing_node};
+use crate::{configuration, problems};
+
+/// What is known before the kernel is looked at.
+pub(crate) struct Found {
+    /// In the mode that was asked for, else in that of the rules that the kernel holds.
+    pub(crate) config: ProxyConfig,
+    /// What shall be there, if that is known.
+    pub(crate) cluster: Option<Cluster>,
+    /// The worst that was wrong with it.
+    pub(crate) worst: Option<Severity>,
+}
+
+/// A cluster as this node's proxy sees it.
+pub(crate) struct Cluster {
+    pub(crate) objects: Objects,
+    pub(crate) snapshot: Snapshot,
+}
+
+/// Reads manifests if there are any, else asks the API server if one is named, by flags or in the
+/// configuration. Tells on standard error what was wrong with them.
+pub(crate) fn find(args: &ObjectsArgs, proxy: &ProxyArgs) -> Result<Found> {
+    let (mut config, mut told) = configuration::load(proxy)?;
+    if proxy.proxy_mode.is_none() && proxy.config.is_none() {
+        config.mode = held_mode(proxy);
+    }
+    let mut objects = Objects::default();
+    let cluster = match (args.filename.as_slice(), api_server(args, proxy, &config)?) {
+        ([], None) => None,
+        ([], Some(api)) => {
+            told.extend(list_objects(&api, &node_name(&config, &host()), &mut objects)?);
+            Some(objects)
+        }
+        (paths, _) => {
+            told.extend(paths.iter().flat_map(|path| read_path(path, &mut objects)));
+            Some(objects)
+        }
+    };
+    let cluster = cluster.map(|objects| joined(objects, &config, &mut told));
+    problems::print(&told);
+    let worst = told.iter().map(|problem| problem.severity).max();
+    if args.strict && worst >= Some(Severity::Warning) {
+        bail!("the input has warnings and --strict is given");
+    }
+    Ok(Found { config, cluster, worst })
+}
+
+fn joined(objects: Objects, config: &ProxyConfig, told: &mut Vec<Problem>) -> Cluster {
+    let (snapshot, wrong) = snapshot(&objects, config, &host());
+    told.extend(wrong);
+    told.extend(warn_of_missing_node(&objects, &snapshot));
+    Cluster { objects, snapshot }
+}
+
+/// Where no table of ours is there, or nobody may look, it is the mode that kube-proxy has by
+/// default.
+fn held_mode(proxy: &ProxyArgs) -> ProxyMode {
+    let table = &proxy.nftables.nftables_table;
+    let is_there = |kernel: &mut NfTables| {
+        [Family::Ipv4, Family::Ipv6]
+            .into_iter()
+            .any(|family| kernel.has_all(&[(family, table)]).unwrap_or_default())
+    };
+    match NfTables::open().is_ok_and(|mut kernel| is_there(&mut kernel)) {
+        true => ProxyMode::Nftables,
+        false => ProxyMode::Iptables,
+    }
+}
+
+fn api_server(
+    args: &ObjectsArgs,
+    proxy: &ProxyArgs,
+    config: &ProxyConfig,
+) -> Result<Option<ApiOptions>> {
+    let is_named = args.kubeconfig.is_some() || args.context.is_some() || args.master.is_some();
+    let configured = if args.filename.is_empty() { configured(proxy, config)? } else { None };
+    let kubeconfig = args.kubeconfig.clone().or(configured);
+    Ok((is_named || kubeconfig.is_some()).then(|| ApiOptions {
+        kubeconfig,
+        context: args.context.clone(),
+        master: args.master.clone(),
+    }))
+}
+
+/// The kubeconfig that the configuration names.
+fn configured(proxy: &ProxyArgs, config: &ProxyConfig) -> Result<Option<PathBuf>> {
+    let Some(path) = &proxy.config else { return Ok(None) };
+    let file = path.display().to_string();
+    let text =
+        std::fs::read(path).with_context(|| format!("{file}: the configuration cannot be read"))?;
+    // What is wrong with it was told when it was read for the rules.
+    Ok(read_running_config(&file, &text, config.mode).0.kubeconfig)
+}
