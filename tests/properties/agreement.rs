@@ -94,7 +94,7 @@ fn agree(
     packet: &Packet,
 ) -> Result<(), TestCaseError> {
     let by_rules = ruleset::iptables::trace(rules, local, packet).verdicts();
-    let by_table: Vec<(Verdict, Share)> = ruleset::nftables::trace(table, local, packet);
+    let by_table: Vec<(Verdict, Share)> = ruleset::nftables::trace(table, local, packet).verdicts();
     let n = u64::try_from(by_table.len()).unwrap();
     let same = by_rules.len() == by_table.len()
         && by_rules.iter().zip(&by_table).all(|((verdict, chance), (other, share))| {

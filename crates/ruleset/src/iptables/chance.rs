@@ -57,6 +57,12 @@ impl Chance {
         off <= (BigUint::from(steps) * n) << self.exponent
     }
 
+    /// The fraction, in lowest terms.
+    pub fn fraction(&self) -> (BigUint, BigUint) {
+        let common = self.numerator.trailing_zeros().unwrap_or(self.exponent).min(self.exponent);
+        (&self.numerator >> common, BigUint::from(1_u8) << (self.exponent - common))
+    }
+
     /// The nearest floating-point number.
     pub fn to_f64(&self) -> f64 {
         // 64 bits behind the point are more than an f64 holds.
@@ -105,5 +111,12 @@ mod tests {
             Some(Ordering::Equal)
         );
         assert_eq!(first.to_string(), "0.333333");
+        let fraction = |chance: &Chance| {
+            let (numerator, denominator) = chance.fraction();
+            format!("{numerator}/{denominator}")
+        };
+        assert_eq!(fraction(&first), "715827883/2147483648");
+        assert_eq!(fraction(&Chance::certain().split(1 << 30).0), "1/2");
+        assert_eq!(fraction(&Chance::certain()), "1/1");
     }
 }

@@ -35,5 +35,5 @@ pub use rule::{Condition, Draw, Interface, Number, Rule, Selector, Statement, Ve
 pub use set::{Data, DataType, Element, Field, Set, Value};
 pub use share::Share;
 pub use table::{BaseChain, Chain, ChainKind, Hook, Table};
-pub use trace::trace;
+pub use trace::{Branch, Found, Step, Trace, trace};
 pub use transaction::{Operation, Transaction};

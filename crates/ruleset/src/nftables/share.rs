@@ -1,5 +1,7 @@
 //! Exact probabilities.
 
+use std::fmt;
+
 /// A part of all packets, as a fraction in lowest terms: the choices of nftables are one in n
 /// (the kernel's own are off by at most 2⁻³², for want of more random bits).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,9 +40,26 @@ impl Share {
         self.numerator == 0
     }
 
+    /// The nearest floating-point number.
+    pub fn to_f64(self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "rounding is what the function is for")]
+        let ratio = self.numerator as f64 / self.denominator as f64;
+        ratio
+    }
+
     fn reduced(numerator: u128, denominator: u128) -> Self {
         let divisor = greatest_common_divisor(numerator, denominator).max(1);
         Self { numerator: numerator / divisor, denominator: denominator / divisor }
+    }
+}
+
+/// As a fraction; all packets are 1.
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.denominator {
+            1 => write!(f, "{}", self.numerator),
+            denominator => write!(f, "{}/{denominator}", self.numerator),
+        }
     }
 }
 
@@ -63,6 +82,9 @@ mod tests {
             left = left.times(n - 1, n);
         }
         assert!(left.is_none());
-        assert!(Share::ALL.times(1, 3).and(Share::ALL.times(1, 6)).is_one_in(2));
+        let half = Share::ALL.times(1, 3).and(Share::ALL.times(1, 6));
+        assert!(half.is_one_in(2));
+        assert_eq!((half.to_string(), half.to_f64()), ("1/2".to_owned(), 0.5));
+        assert_eq!(Share::ALL.to_string(), "1");
     }
 }

@@ -11,35 +11,110 @@ use super::share::Share;
 use super::table::{BaseChain, Chain, Hook, Table};
 use crate::packet::{Origin, Packet, Verdict as Outcome};
 
-/// What becomes of a packet of a client that was not seen before, and how often, ordered.
-/// `local` are the host's own addresses.
-pub fn trace(table: &Table, local: &[IpAddr], packet: &Packet) -> Vec<(Outcome, Share)> {
-    let tracer = Tracer { table, local, packet };
-    let mut outcomes: Vec<(Outcome, Share)> = Vec::new();
-    for (outcome, share) in tracer.run() {
-        match outcomes.iter_mut().find(|(other, _)| *other == outcome) {
-            Some((_, sum)) => *sum = sum.and(share),
-            None => outcomes.push((outcome, share)),
-        }
-    }
-    outcomes.sort_unstable();
-    outcomes
+/// A rule that did something to a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step<'a> {
+    /// Its chain.
+    pub chain: &'a Name,
+    /// The rule.
+    pub rule: &'a Rule,
+    /// What it found in a set or map, if it looked.
+    pub found: Option<Found<'a>>,
 }
 
-struct Tracer<'a> {
+/// An element that holds a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found<'a> {
+    /// The set or map.
+    pub set: &'a Name,
+    /// The element's key.
+    pub key: &'a Key,
+    /// The element.
+    pub element: &'a Element,
+}
+
+/// One way that a packet can take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Branch<'a> {
+    /// How often it is taken.
+    pub share: Share,
+    /// The rules that did something, in order.
+    pub path: Vec<Step<'a>>,
+    /// Where it ends.
+    pub verdict: Outcome,
+}
+
+/// All the ways that a packet can take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trace<'a> {
+    /// Their shares add up to all packets.
+    pub branches: Vec<Branch<'a>>,
+}
+
+impl Trace<'_> {
+    /// What becomes of the packet, and how often, ordered.
+    pub fn verdicts(&self) -> Vec<(Outcome, Share)> {
+        let mut verdicts: Vec<(Outcome, Share)> = Vec::new();
+        for branch in &self.branches {
+            match verdicts.iter_mut().find(|(other, _)| *other == branch.verdict) {
+                Some((_, sum)) => *sum = sum.and(branch.share),
+                None => verdicts.push((branch.verdict, branch.share)),
+            }
+        }
+        verdicts.sort_unstable();
+        verdicts
+    }
+}
+
+/// Follows a packet of a client that was not seen before. `local` are the host's own addresses.
+pub fn trace<'a>(table: &'a Table, local: &[IpAddr], packet: &Packet) -> Trace<'a> {
+    Trace { branches: Tracer { table, local, packet }.run() }
+}
+
+struct Tracer<'a, 'p> {
     table: &'a Table,
-    local: &'a [IpAddr],
-    packet: &'a Packet,
+    local: &'p [IpAddr],
+    packet: &'p Packet,
 }
 
 /// A packet on its way.
-#[derive(Clone, Copy)]
-struct State {
+#[derive(Clone)]
+struct State<'a> {
     share: Share,
+    path: Vec<Step<'a>>,
     destination: SocketAddr,
     translated: bool,
     masqueraded: bool,
     mark: u32,
+    at: Option<At<'a>>,
+}
+
+/// The rule that a packet is at.
+#[derive(Clone)]
+struct At<'a> {
+    chain: &'a Name,
+    rule: &'a Rule,
+    found: Option<Found<'a>>,
+    /// Whether it did something already.
+    acted: bool,
+}
+
+impl<'a> State<'a> {
+    fn found(&mut self, found: Option<Found<'a>>) {
+        if let Some(at) = &mut self.at {
+            at.found = found.or(at.found.take());
+        }
+    }
+
+    /// The rule that it is at does something.
+    fn acted(mut self) -> Self {
+        if let Some(at) = self.at.as_mut().filter(|at| !at.acted) {
+            at.acted = true;
+            let (chain, rule, found) = (at.chain, at.rule, at.found.take());
+            self.path.push(Step { chain, rule, found });
+        }
+        self
+    }
 }
 
 /// How a chain was left.
@@ -54,21 +129,23 @@ enum Exit {
 /// How deep chains may call one another; the kernel takes 16 (NFT_JUMP_STACK_SIZE).
 const MAX_DEPTH: usize = 16;
 
-impl<'a> Tracer<'a> {
-    fn run(&self) -> Vec<(Outcome, Share)> {
+impl<'a> Tracer<'a, '_> {
+    fn run(&self) -> Vec<Branch<'a>> {
         let start = State {
             share: Share::ALL,
+            path: Vec::new(),
             destination: self.packet.destination,
             translated: false,
             masqueraded: false,
             mark: 0,
+            at: None,
         };
         let first = match self.packet.origin {
             Origin::Interface(_) => Hook::Prerouting,
             Origin::Host => Hook::Output,
         };
-        let mut outcomes = Vec::new();
-        for state in self.hook(vec![start], first, &mut outcomes) {
+        let mut branches = Vec::new();
+        for state in self.hook(vec![start], first, &mut branches) {
             let then: &[Hook] = match (&self.packet.origin, self.is_local(state.destination.ip())) {
                 (Origin::Interface(_), true) => &[Hook::Input],
                 (Origin::Interface(_), false) => &[Hook::Forward, Hook::Postrouting],
@@ -77,36 +154,41 @@ impl<'a> Tracer<'a> {
             };
             let mut states = vec![state];
             for hook in then {
-                states = self.hook(states, *hook, &mut outcomes);
+                states = self.hook(states, *hook, &mut branches);
             }
-            outcomes.extend(states.into_iter().map(|state| (delivered(&state), state.share)));
+            branches.extend(states.into_iter().map(|state| {
+                let verdict = delivered(&state);
+                ended(state, verdict)
+            }));
         }
-        outcomes
+        branches
     }
 
     /// Sends packets through the base chains of a hook; what ends there is taken out.
     fn hook(
         &self,
-        mut states: Vec<State>,
+        mut states: Vec<State<'a>>,
         hook: Hook,
-        outcomes: &mut Vec<(Outcome, Share)>,
-    ) -> Vec<State> {
-        let of_hook = |chain: &'a Chain| {
+        branches: &mut Vec<Branch<'a>>,
+    ) -> Vec<State<'a>> {
+        let of_hook = |(name, chain): (&'a Name, &'a Chain)| {
             chain
                 .base
                 .filter(|base| base.hook == hook)
-                .map(|base: BaseChain| (base.priority, chain))
+                .map(|base: BaseChain| (base.priority, name, chain))
         };
-        let mut chains: Vec<(i32, &Chain)> =
-            self.table.chains.values().filter_map(of_hook).collect();
-        chains.sort_by_key(|(priority, _)| *priority);
-        for (_, chain) in chains {
+        let mut chains: Vec<(i32, &Name, &Chain)> =
+            self.table.chains.iter().filter_map(of_hook).collect();
+        chains.sort_by_key(|(priority, ..)| *priority);
+        for (_, name, chain) in chains {
             let mut on = Vec::new();
-            for (state, exit) in states.into_iter().flat_map(|state| self.chain(chain, state, 0)) {
+            for (state, exit) in
+                states.into_iter().flat_map(|state| self.chain(name, chain, state, 0))
+            {
                 match exit {
                     Exit::Fallen | Exit::Accepted => on.push(state),
-                    Exit::Rejected => outcomes.push((Outcome::Rejected, state.share)),
-                    Exit::Dropped => outcomes.push((Outcome::Dropped, state.share)),
+                    Exit::Rejected => branches.push(ended(state, Outcome::Rejected)),
+                    Exit::Dropped => branches.push(ended(state, Outcome::Dropped)),
                 }
             }
             states = on;
@@ -114,11 +196,18 @@ impl<'a> Tracer<'a> {
         states
     }
 
-    fn chain(&self, chain: &Chain, state: State, depth: usize) -> Vec<(State, Exit)> {
+    fn chain(
+        &self,
+        name: &'a Name,
+        chain: &'a Chain,
+        state: State<'a>,
+        depth: usize,
+    ) -> Vec<(State<'a>, Exit)> {
         let (mut live, mut ended) = (vec![state], Vec::new());
         for rule in &chain.rules {
             let mut on = Vec::new();
-            for state in live {
+            for mut state in live {
+                state.at = Some(At { chain: name, rule, found: None, acted: false });
                 for (state, exit) in self.rule(rule, state, depth) {
                     match exit {
                         None => on.push(state),
@@ -133,7 +222,12 @@ impl<'a> Tracer<'a> {
     }
 
     /// What a rule does with a packet: the next rule follows (`None`), or the chain is left.
-    fn rule(&self, rule: &Rule, state: State, depth: usize) -> Vec<(State, Option<Exit>)> {
+    fn rule(
+        &self,
+        rule: &'a Rule,
+        state: State<'a>,
+        depth: usize,
+    ) -> Vec<(State<'a>, Option<Exit>)> {
         let (mut live, mut done) = (vec![state], Vec::new());
         for statement in &rule.statements {
             let mut on = Vec::new();
@@ -149,11 +243,11 @@ impl<'a> Tracer<'a> {
     /// Carries a statement out: packets go `on` in the rule, or are `done` with it.
     fn statement(
         &self,
-        statement: &Statement,
-        mut state: State,
+        statement: &'a Statement,
+        state: State<'a>,
         depth: usize,
-        on: &mut Vec<State>,
-        done: &mut Vec<(State, Option<Exit>)>,
+        on: &mut Vec<State<'a>>,
+        done: &mut Vec<(State<'a>, Option<Exit>)>,
     ) {
         match statement {
             Statement::If(condition) => {
@@ -162,41 +256,52 @@ impl<'a> Tracer<'a> {
                 done.extend(not.map(|state| (state, None)));
             }
             Statement::Counter => on.push(state),
-            Statement::SetMarkBits(bits) => on.push(State { mark: state.mark | bits, ..state }),
-            Statement::FlipMarkBits(bits) => on.push(State { mark: state.mark ^ bits, ..state }),
-            Statement::Update { .. } => on.push(state),
+            Statement::SetMarkBits(bits) => {
+                on.push(State { mark: state.mark | bits, ..state }.acted());
+            }
+            Statement::FlipMarkBits(bits) => {
+                on.push(State { mark: state.mark ^ bits, ..state }.acted());
+            }
+            Statement::Update { .. } => on.push(state.acted()),
             Statement::VerdictMap { key, map } => {
-                for (state, element) in self.lookups(key, map, state) {
-                    match element.and_then(|element| element.data.as_ref()) {
+                for (state, data) in self.data(key, map, state) {
+                    match data {
                         Some(Data::Verdict(verdict)) => {
-                            done.extend(self.verdict(verdict, state, depth))
+                            done.extend(self.verdict(verdict, state.acted(), depth));
                         }
                         _ => done.push((state, None)),
                     }
                 }
             }
             Statement::DnatMap { key, map } => {
-                for (state, element) in self.lookups(key, map, state) {
-                    match element.and_then(|element| element.data.as_ref()) {
-                        Some(Data::Socket(to)) => done.push(translated(state, *to)),
+                for (state, data) in self.data(key, map, state) {
+                    match data {
+                        Some(Data::Socket(to)) => done.push(translated(state.acted(), *to)),
                         _ => done.push((state, None)),
                     }
                 }
             }
             Statement::Dnat(protocol, to) if *protocol == self.packet.protocol => {
-                done.push(translated(state, *to));
+                done.push(translated(state.acted(), *to));
             }
             Statement::Dnat(..) => done.push((state, None)),
             Statement::Masquerade => {
-                state.masqueraded = true;
+                let state = State { masqueraded: true, ..state.acted() };
                 done.push((state, Some(Exit::Accepted)));
             }
-            Statement::Reject => done.push((state, Some(Exit::Rejected))),
-            Statement::Verdict(verdict) => done.extend(self.verdict(verdict, state, depth)),
+            Statement::Reject => done.push((state.acted(), Some(Exit::Rejected))),
+            Statement::Verdict(verdict) => {
+                done.extend(self.verdict(verdict, state.acted(), depth));
+            }
         }
     }
 
-    fn verdict(&self, verdict: &Verdict, state: State, depth: usize) -> Vec<(State, Option<Exit>)> {
+    fn verdict(
+        &self,
+        verdict: &'a Verdict,
+        state: State<'a>,
+        depth: usize,
+    ) -> Vec<(State<'a>, Option<Exit>)> {
         let (name, comes_back) = match verdict {
             Verdict::Drop => return vec![(state, Some(Exit::Dropped))],
             Verdict::Jump(name) => (name, true),
@@ -205,25 +310,35 @@ impl<'a> Tracer<'a> {
         let Some(chain) = self.table.chains.get(name).filter(|_| depth < MAX_DEPTH) else {
             return vec![(state, None)];
         };
-        let left = self.chain(chain, state, depth + 1).into_iter();
+        let left = self.chain(name, chain, state, depth + 1).into_iter();
         left.map(|(state, exit)| (state, (exit != Exit::Fallen || !comes_back).then_some(exit)))
             .collect()
     }
 
     /// The part of a packet's share for which a condition holds, and the part for which it does
     /// not.
-    fn split(&self, condition: &Condition, state: State) -> (Option<State>, Option<State>) {
+    fn split(
+        &self,
+        condition: &'a Condition,
+        mut state: State<'a>,
+    ) -> (Option<State<'a>>, Option<State<'a>>) {
         if let Condition::Is(Number::Below(_, below), value) = condition {
             let hit = u32::from(value < below);
-            let with = |part| State { share: state.share.times(part, *below), ..state };
+            let with = |part| State { share: state.share.times(part, *below), ..state.clone() };
             let (hit, miss) = (with(hit), with(below.saturating_sub(hit)));
-            let some = |state: State| (!state.share.is_none()).then_some(state);
+            let some = |state: State<'a>| (!state.share.is_none()).then_some(state);
             return (some(hit), some(miss));
+        }
+        if let Condition::In { key, set } = condition {
+            let found = self.lookups(key, &set.value, &state).into_iter().find_map(|(_, it)| it);
+            let holds = found.is_some() != set.negated;
+            state.found(found);
+            return if holds { (Some(state), None) } else { (None, Some(state)) };
         }
         if self.holds(condition, &state) { (Some(state), None) } else { (None, Some(state)) }
     }
 
-    fn holds(&self, condition: &Condition, state: &State) -> bool {
+    fn holds(&self, condition: &Condition, state: &State<'_>) -> bool {
         let source = self.packet.source;
         match condition {
             Condition::NewConnection => true,
@@ -238,13 +353,8 @@ impl<'a> Tracer<'a> {
             Condition::InInterface(interface) => {
                 self.comes_through(&interface.value) != interface.negated
             }
-            Condition::In { key, set } => {
-                let found =
-                    self.lookups(key, &set.value, *state).iter().any(|(_, found)| found.is_some());
-                found != set.negated
-            }
             Condition::Is(Number::Constant(constant), value) => constant == value,
-            Condition::Is(Number::Below(..), _) => false,
+            Condition::In { .. } | Condition::Is(Number::Below(..), _) => false,
         }
     }
 
@@ -256,27 +366,43 @@ impl<'a> Tracer<'a> {
         }
     }
 
-    /// The element for each value that a number in the key can have.
+    /// What a map has for each value that a number in the key can have.
+    fn data(
+        &self,
+        key: &[Selector],
+        map: &'a Name,
+        state: State<'a>,
+    ) -> Vec<(State<'a>, Option<&'a Data>)> {
+        let lookups = self.lookups(key, map, &state).into_iter();
+        let each = lookups.map(|(share, found)| {
+            let data = found.as_ref().and_then(|found| found.element.data.as_ref());
+            let mut state = State { share, ..state.clone() };
+            state.found(found);
+            (state, data)
+        });
+        each.collect()
+    }
+
+    /// The element for each value that a number in the key can have, and how often it has it.
     fn lookups(
         &self,
         key: &[Selector],
-        set: &Name,
-        state: State,
-    ) -> Vec<(State, Option<&'a Element>)> {
+        set: &'a Name,
+        state: &State<'a>,
+    ) -> Vec<(Share, Option<Found<'a>>)> {
         let random = key.iter().find_map(|selector| match selector {
             Selector::Number(Number::Below(_, below)) => Some(*below),
             _ => None,
         });
         let below = random.unwrap_or(1);
         let each = (0..below).map(|number| {
-            let values = key.iter().map(|selector| self.value(*selector, &state, number)).collect();
-            let state = State { share: state.share.times(1, below), ..state };
-            (state, self.element(set, &values))
+            let values = key.iter().map(|selector| self.value(*selector, state, number)).collect();
+            (state.share.times(1, below), self.element(set, &values))
         });
         each.collect()
     }
 
-    fn value(&self, selector: Selector, state: &State, random: u32) -> Value {
+    fn value(&self, selector: Selector, state: &State<'_>, random: u32) -> Value {
         match selector {
             Selector::SourceAddress => Value::Address(self.packet.source),
             Selector::DestinationAddress => Value::Address(state.destination.ip()),
@@ -287,19 +413,18 @@ impl<'a> Tracer<'a> {
         }
     }
 
-    fn element(&self, set: &Name, key: &Key) -> Option<&'a Element> {
-        let set = self.table.sets.get(set)?;
+    fn element(&self, name: &'a Name, key: &Key) -> Option<Found<'a>> {
+        let set = self.table.sets.get(name)?;
+        let found = |(key, element)| Found { set: name, key, element };
         if !set.interval {
-            return set.elements.get(key);
+            return set.elements.get_key_value(key).map(found);
         }
         let covers = |(held, asked): (Value, Value)| match (held, asked) {
             (Value::Network(network), Value::Address(ip)) => network.contains(&ip),
             (held, asked) => held == asked,
         };
         let mut elements = set.elements.iter();
-        elements
-            .find(|(held, _)| held.values().zip(key.values()).all(covers))
-            .map(|(_, element)| element)
+        elements.find(|(held, _)| held.values().zip(key.values()).all(covers)).map(found)
     }
 
     fn is_local(&self, ip: IpAddr) -> bool {
@@ -307,7 +432,11 @@ impl<'a> Tracer<'a> {
     }
 }
 
-fn delivered(state: &State) -> Outcome {
+fn ended(state: State<'_>, verdict: Outcome) -> Branch<'_> {
+    Branch { share: state.share, path: state.path, verdict }
+}
+
+fn delivered(state: &State<'_>) -> Outcome {
     Outcome::Delivered {
         destination: state.destination,
         translated: state.translated,
@@ -315,6 +444,6 @@ fn delivered(state: &State) -> Outcome {
     }
 }
 
-fn translated(state: State, to: SocketAddr) -> (State, Option<Exit>) {
+fn translated(state: State<'_>, to: SocketAddr) -> (State<'_>, Option<Exit>) {
     (State { destination: to, translated: true, ..state }, Some(Exit::Accepted))
 }
