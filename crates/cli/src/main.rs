@@ -6,6 +6,7 @@ mod configuration;
 mod families;
 mod found;
 mod input;
+mod paint;
 mod problems;
 mod shown;
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
-use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -17,6 +16,7 @@ use super::{compile, iptables, print, tables, variant};
 use crate::args::DiffArgs;
 use crate::families;
 use crate::input::{self, Input};
+use crate::paint::Paint;
 use crate::problems::print_error;
 
 /// As kubectl diff and diff(1): 0 nothing, 1 something, 2 it could not be found out.
@@ -145,29 +145,4 @@ fn describe_change(
         }
     }
     Ok(())
-}
-
-/// Colours, on a terminal only.
-struct Paint(bool);
-
-impl Paint {
-    fn for_stdout() -> Self {
-        Self(io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none())
-    }
-
-    fn bold(&self, text: &str) -> String {
-        self.with("1", text)
-    }
-
-    fn comes(&self, text: &str) -> String {
-        self.with("32", text)
-    }
-
-    fn goes(&self, text: &str) -> String {
-        self.with("31", text)
-    }
-
-    fn with(&self, code: &str, text: &str) -> String {
-        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
-    }
 }

@@ -1,0 +1,29 @@
+//! Colours for a person to read by.
+
+use std::io::{self, IsTerminal};
+
+/// Colours, on a terminal only.
+pub(crate) struct Paint(bool);
+
+impl Paint {
+    /// As standard output can show them, and whoever reads it wants them (no-color.org).
+    pub(crate) fn for_stdout() -> Self {
+        Self(io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+    }
+
+    pub(crate) fn bold(&self, text: &str) -> String {
+        self.with("1", text)
+    }
+
+    pub(crate) fn comes(&self, text: &str) -> String {
+        self.with("32", text)
+    }
+
+    pub(crate) fn goes(&self, text: &str) -> String {
+        self.with("31", text)
+    }
+
+    fn with(&self, code: &str, text: &str) -> String {
+        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
