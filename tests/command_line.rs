@@ -133,16 +133,22 @@ fn a_flag_wins_over_the_configuration() {
 }
 
 #[test]
-fn explain_follows_a_packet() {
+fn explain_says_what_it_cannot_do() {
     let good = root().join("tests/good.yaml");
-    let arguments =
-        ["explain", "-f", good.to_str().unwrap(), "--from", "10.244.9.9", "--to", "10.96.0.99:80"];
-    let text = stdout(&rulegen(&root(), &arguments));
-    assert!(
-        text.starts_with("1.0000 goes to 10.244.9.9:8080, which sees the node's address"),
-        "{text}"
-    );
-    assert!(text.contains("nat KUBE-SERVICES: -d 10.96.0.99/32 -p tcp"), "{text}");
+    let good = good.to_str().unwrap();
+    let cases: [(&[&str], i32, &str); 6] = [
+        (&["--from", "10.244.9.9", "--to", "10.96.0.99:80"], 2, "give -f or --kubeconfig"),
+        (&["--from", "10.244.9.9", "--to", "[fd00::1]:80", "-f", good], 2, "different families"),
+        (&["--from", "10.244.9.9", "--to", "10.96.0.99", "-f", good], 2, "is no IP:PORT"),
+        (&["--from", "10.244.9.9", "--to", "10.96.0.99:80/icmp", "-f", good], 2, "tcp, udp, sctp"),
+        (&["--from", "10.244.9.9", "--to", "default/web:x", "--live"], 2, "needs to be known"),
+        (&["--from", "10.244.9.9", "--to", "default/none", "-f", good], 1, "default/none"),
+    ];
+    for (arguments, status, words) in cases {
+        let output = rulegen(&root(), &[&["explain"], arguments].concat());
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(words), "{arguments:?}: {}", stderr(&output));
+    }
 }
 
 /// A DaemonSet's arguments can be used as they are.

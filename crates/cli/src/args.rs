@@ -1,6 +1,7 @@
 //! The command line. Flags that kube-proxy has keep its names and meanings.
 
 mod agent;
+mod explain;
 mod objects;
 
 use std::net::IpAddr;
@@ -12,7 +13,8 @@ use clap_complete::Shell;
 use rulegen_model::{LoadBalancing, parse_load_balancing};
 use rulegen_ruleset::nftables::Name;
 
-pub(crate) use agent::{AgentArgs, IgnoredArgs};
+pub(crate) use agent::{AgentArgs, IgnoredArgs, IgnoredRunningArgs};
+pub(crate) use explain::{Destination, ExplainArgs, ExplainForm};
 pub(crate) use objects::ObjectsArgs;
 
 const ABOUT: &str = "Turns Kubernetes Services into Linux packet rules, as kube-proxy would";
@@ -78,8 +80,14 @@ pub(crate) enum Command {
     ///
     /// Exit status 0: nothing would change; 1: something would; 2: it could not be found out.
     Diff(DiffArgs),
-    /// Follow a packet through the rules: which it meets, where it ends and how probably
-    Explain(ExplainArgs),
+    /// Follow a packet through the rules: which it meets, where it ends, how probably, and why
+    ///
+    /// Offline, through the rules that manifests make in either mode, or live, through those that
+    /// the kernel holds. The packet is the first of a connection, of a client that was not seen
+    /// before. Of nftables our own table is followed, of iptables all rules that rulegen can judge;
+    /// those that it cannot are listed.
+    #[command(after_long_help = explain::EXAMPLES)]
+    Explain(Box<ExplainArgs>),
     /// Keep the rules of this node right, in place of kube-proxy
     ///
     /// Watches the cluster's Services and EndpointSlices, or a folder of manifests, and writes what
@@ -184,34 +192,6 @@ pub(crate) struct DiffArgs {
 
     #[command(flatten)]
     pub(crate) kernel: KernelArgs,
-
-    #[command(flatten)]
-    pub(crate) log: LogArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ExplainArgs {
-    /// The packet's source address: a pod's, the node's own, or any other
-    #[arg(long, value_name = "IP")]
-    pub(crate) from: IpAddr,
-
-    /// The packet's destination, over TCP unless it says /udp or /sctp; an IPv6 address stands in
-    /// brackets
-    #[arg(long, value_name = "IP:PORT[/PROTO]", value_parser = parse_destination)]
-    pub(crate) to: Destination,
-
-    /// The interface that the packet comes in from, where pods are told by it
-    #[arg(long, value_name = "NAME", default_value = "eth0")]
-    pub(crate) interface: String,
-
-    #[command(flatten)]
-    pub(crate) input: InputArgs,
-
-    #[command(flatten)]
-    pub(crate) proxy: ProxyArgs,
-
-    #[command(flatten)]
-    pub(crate) ignored: IgnoredArgs,
 
     #[command(flatten)]
     pub(crate) log: LogArgs,
@@ -436,20 +416,4 @@ pub(crate) fn parse_bool(text: &str) -> Result<bool, String> {
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         _ => Err("true or false is needed".to_owned()),
     }
-}
-
-/// Where a packet goes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Destination {
-    pub(crate) address: std::net::SocketAddr,
-    pub(crate) protocol: rulegen_ruleset::iptables::Protocol,
-}
-
-fn parse_destination(text: &str) -> Result<Destination, String> {
-    let (address, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = rulegen_ruleset::iptables::Protocol::parse(&protocol.to_lowercase())
-        .ok_or_else(|| format!("{protocol:?} is none of tcp, udp, sctp"))?;
-    let address =
-        address.parse().map_err(|_| format!("{address:?} is no IP:PORT (IPv6: [IP]:PORT)"))?;
-    Ok(Destination { address, protocol })
 }

@@ -10,15 +10,15 @@ use rulegen_model::{
 };
 
 use crate::WrongUsage;
-use crate::args::{IgnoredArgs, ProxyArgs};
+use crate::args::ProxyArgs;
 
 /// Tells of flags that have no effect here.
-pub(crate) fn notes(ignored: &IgnoredArgs) -> Vec<Problem> {
-    let note = |flag| {
+pub(crate) fn notes(ignored: &[&str]) -> Vec<Problem> {
+    let note = |flag: &&str| {
         let message = format!("--{flag} says how kube-proxy runs, which has no effect here");
         Problem::new(Severity::Note, message)
     };
-    ignored.given().into_iter().map(note).collect()
+    ignored.iter().map(note).collect()
 }
 
 /// Reads the file if there is one, and lays the flags over it.

@@ -35,10 +35,19 @@ pub(crate) struct Cluster {
 /// Reads manifests if there are any, else asks the API server if one is named, by flags or in the
 /// configuration. Tells on standard error what was wrong with them.
 pub(crate) fn find(args: &ObjectsArgs, proxy: &ProxyArgs) -> Result<Found> {
+    let is_said = proxy.proxy_mode.is_some() || proxy.config.is_some();
+    find_in_mode(args, proxy, if is_said { None } else { Some(held_mode(proxy)) })
+}
+
+/// The same for what does not look at the kernel: the mode is kube-proxy's default unless it is
+/// said.
+pub(crate) fn find_without_kernel(args: &ObjectsArgs, proxy: &ProxyArgs) -> Result<Found> {
+    find_in_mode(args, proxy, None)
+}
+
+fn find_in_mode(args: &ObjectsArgs, proxy: &ProxyArgs, mode: Option<ProxyMode>) -> Result<Found> {
     let (mut config, mut told) = configuration::load(proxy)?;
-    if proxy.proxy_mode.is_none() && proxy.config.is_none() {
-        config.mode = held_mode(proxy);
-    }
+    config.mode = mode.unwrap_or(config.mode);
     let mut objects = Objects::default();
     let cluster = match (args.filename.as_slice(), api_server(args, proxy, &config)?) {
         ([], None) => None,

@@ -25,7 +25,7 @@ pub(crate) struct Input {
 /// Reads everything, and tells on standard error what was wrong with it.
 pub(crate) fn load(input: &InputArgs, proxy: &ProxyArgs, ignored: &IgnoredArgs) -> Result<Input> {
     let (config, mut found) = configuration::load(proxy)?;
-    found.extend(configuration::notes(ignored));
+    found.extend(configuration::notes(&ignored.given()));
     let mut objects = Objects::default();
     for path in &input.filename {
         found.extend(read_path(path, &mut objects));

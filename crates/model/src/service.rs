@@ -6,6 +6,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use serde::Serialize;
 
 use crate::address::{IpFamily, parse_address, parse_network};
 use crate::endpoint::Endpoint;
@@ -45,7 +46,7 @@ impl fmt::Display for ServicePortName {
 }
 
 /// Which endpoints traffic may go to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub enum TrafficPolicy {
     /// All of the cluster's.
     Cluster,

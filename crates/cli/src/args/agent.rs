@@ -112,6 +112,13 @@ pub(crate) struct IgnoredArgs {
     kubeconfig: Option<String>,
     #[arg(long, hide = true)]
     master: Option<String>,
+    #[command(flatten)]
+    running: IgnoredRunningArgs,
+}
+
+/// The same where the API server is asked.
+#[derive(Debug, Args)]
+pub(crate) struct IgnoredRunningArgs {
     #[arg(long, hide = true)]
     healthz_bind_address: Option<String>,
     #[arg(long, hide = true)]
@@ -139,9 +146,15 @@ pub(crate) struct IgnoredArgs {
 impl IgnoredArgs {
     /// The names of those that were given.
     pub(crate) fn given(&self) -> Vec<&'static str> {
+        let client = [("kubeconfig", &self.kubeconfig), ("master", &self.master)];
+        names(client).chain(self.running.given()).collect()
+    }
+}
+
+impl IgnoredRunningArgs {
+    /// The names of those that were given.
+    pub(crate) fn given(&self) -> Vec<&'static str> {
         let all = [
-            ("kubeconfig", &self.kubeconfig),
-            ("master", &self.master),
             ("healthz-bind-address", &self.healthz_bind_address),
             ("metrics-bind-address", &self.metrics_bind_address),
             ("iptables-sync-period", &self.iptables_sync_period),
@@ -154,6 +167,12 @@ impl IgnoredArgs {
             ("conntrack-udp-timeout-stream", &self.conntrack_udp_timeout_stream),
             ("oom-score-adj", &self.oom_score_adj),
         ];
-        all.into_iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name).collect()
+        names(all).collect()
     }
+}
+
+fn names<const N: usize>(
+    flags: [(&'static str, &Option<String>); N],
+) -> impl Iterator<Item = &'static str> {
+    flags.into_iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name)
 }

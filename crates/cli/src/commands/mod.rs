@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use rulegen_compiler::iptables::{KUBELET_CHAINS, ruleset};
 use rulegen_compiler::{family as family_of, nftables, plan};
 use rulegen_kernel::iptables::{Iptables, Variant, choose};
-use rulegen_model::{IpFamily, ProxyMode, Severity};
+use rulegen_model::{IpFamily, Severity};
 use rulegen_ruleset::iptables::Ruleset;
 use rulegen_ruleset::nftables::{Name, Table};
 
@@ -39,17 +39,6 @@ fn refuse_incomplete(input: &Input) -> Result<()> {
     if input.worst >= Some(Severity::Unread) {
         bail!(
             "an input could not be used (see above), so nothing is applied: the Services in it would lose their rules"
-        );
-    }
-    Ok(())
-}
-
-/// Refuses what is not there for nftables.
-fn refuse_nftables(input: &Input) -> Result<()> {
-    if input.config.mode == ProxyMode::Nftables {
-        bail!(
-            "explain follows packets through iptables rules only: give --proxy-mode iptables, \
-             whose rules send them to the same places"
         );
     }
     Ok(())

@@ -18,7 +18,7 @@ pub(super) const NODE_PORTS: &str = "KUBE-NODEPORTS";
 pub(super) const PROXY_FIREWALL: &str = "KUBE-PROXY-FIREWALL";
 pub(super) const MARK_MASQUERADE: &str = "KUBE-MARK-MASQ";
 const FORWARD: &str = "KUBE-FORWARD";
-const POSTROUTING: &str = "KUBE-POSTROUTING";
+pub(super) const POSTROUTING: &str = "KUBE-POSTROUTING";
 pub(super) const CANARY: &str = "KUBE-PROXY-CANARY";
 
 /// The chain with the loopback guard. kubelet makes it too, with the same rule in it, so it is

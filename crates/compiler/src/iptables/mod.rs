@@ -15,6 +15,7 @@
 mod cleanup;
 mod layout;
 mod live;
+mod meaning;
 mod names;
 mod service;
 mod spell;
@@ -28,6 +29,7 @@ use rulegen_ruleset::iptables::{Chain, ChainName, Rule, Ruleset, Table};
 pub use cleanup::removal_of_everything;
 pub use layout::{KUBELET_CHAINS, OURS, concerns};
 pub use live::{LiveRuleset, Patch, Sizes};
+pub(crate) use meaning::meaning;
 
 use crate::plan::{Plan, ServicePlan};
 

@@ -19,13 +19,13 @@ pub(super) const CLUSTER_IPS: &str = "cluster-ips";
 pub(super) const HAIRPINS: &str = "hairpins";
 pub(super) const FIREWALLED: &str = "firewalled";
 pub(super) const SOURCE_RANGES: &str = "source-ranges";
-const SERVICE_CIDRS: &str = "service-cidrs";
+pub(super) const SERVICE_CIDRS: &str = "service-cidrs";
 const NODE_PORT_IPS: &str = "node-port-ips";
 const SERVICES: &str = "services";
-const FIREWALL: &str = "firewall";
+pub(super) const FIREWALL: &str = "firewall";
 const REFUSED: &str = "no-endpoints";
 const REFUSED_NODE_PORTS: &str = "no-endpoints-node-ports";
-const CLOSED: &str = "closed-cluster-ips";
+pub(super) const CLOSED: &str = "closed-cluster-ips";
 const MASQUERADE: &str = "masquerading";
 
 /// The chain that tells a sender that a port is unreachable, for use as a verdict.
@@ -40,7 +40,7 @@ pub(super) enum Place {
 }
 
 impl Place {
-    const BOTH: [Place; 2] = [Place::Address, Place::NodePort];
+    pub(super) const BOTH: [Place; 2] = [Place::Address, Place::NodePort];
 
     pub(super) fn key(self) -> &'static [Selector] {
         match self {
@@ -103,6 +103,19 @@ impl Place {
             Place::Address => "local-services",
             Place::NodePort => "node-port-local-services",
         }
+    }
+
+    /// Whether a map of this name is for traffic that arrives here.
+    pub(super) fn has(self, map: &str) -> bool {
+        [
+            self.services(),
+            self.refused(),
+            self.endpoints(),
+            self.local_endpoints(),
+            self.short_circuits(),
+            self.local_services(),
+        ]
+        .contains(&map)
     }
 
     /// The chain for external traffic under policy Local.

@@ -23,6 +23,7 @@ mod counted;
 mod draft;
 mod layout;
 mod live;
+mod meaning;
 mod service;
 mod spell;
 
@@ -33,6 +34,7 @@ use draft::Draft;
 
 pub use counted::{counted_by_element, counted_by_rule};
 pub use live::{LiveTable, Patch, ServiceUpdate};
+pub(crate) use meaning::meaning;
 
 /// The table that carries the plan out.
 pub fn table(plan: &Plan, name: &Name) -> Table {

@@ -57,10 +57,14 @@ impl Chance {
         off <= (BigUint::from(steps) * n) << self.exponent
     }
 
-    /// The fraction, in lowest terms.
-    pub fn fraction(&self) -> (BigUint, BigUint) {
+    /// The fraction in lowest terms; certainty is 1.
+    pub fn fraction(&self) -> String {
         let common = self.numerator.trailing_zeros().unwrap_or(self.exponent).min(self.exponent);
-        (&self.numerator >> common, BigUint::from(1_u8) << (self.exponent - common))
+        let numerator = &self.numerator >> common;
+        match self.exponent - common {
+            0 => numerator.to_string(),
+            exponent => format!("{numerator}/{}", BigUint::from(1_u8) << exponent),
+        }
     }
 
     /// The nearest floating-point number.
@@ -111,12 +115,8 @@ mod tests {
             Some(Ordering::Equal)
         );
         assert_eq!(first.to_string(), "0.333333");
-        let fraction = |chance: &Chance| {
-            let (numerator, denominator) = chance.fraction();
-            format!("{numerator}/{denominator}")
-        };
-        assert_eq!(fraction(&first), "715827883/2147483648");
-        assert_eq!(fraction(&Chance::certain().split(1 << 30).0), "1/2");
-        assert_eq!(fraction(&Chance::certain()), "1/1");
+        assert_eq!(first.fraction(), "715827883/2147483648");
+        assert_eq!(Chance::certain().split(1 << 30).0.fraction(), "1/2");
+        assert_eq!(Chance::certain().fraction(), "1");
     }
 }

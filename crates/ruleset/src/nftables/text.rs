@@ -105,7 +105,8 @@ fn by_expression(field: Field, family: Word) -> String {
 }
 
 impl Element {
-    fn with_key<'a>(&'a self, key: &'a Key) -> ElementText<'a> {
+    /// The element with its key, as nft writes it.
+    pub fn text<'a>(&'a self, key: &'a Key) -> impl Display + use<'a> {
         ElementText { key, element: self }
     }
 }

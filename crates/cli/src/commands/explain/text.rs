@@ -1,0 +1,163 @@
+//! An explanation for a person: first what happens and why, then the rules.
+
+use std::fmt::Write;
+
+use rulegen_compiler::explain::{
+    About, End, Explanation, Frontend, FrontendKind, Outcome, PassedRule, Probability, Remark,
+    Sender,
+};
+
+use crate::paint::Paint;
+
+/// The rules of so many ends are shown; where there are more, only those of the first.
+const SHOWN: usize = 8;
+
+pub(super) fn describe(explanation: &Explanation) -> String {
+    let mut text = Text { paint: Paint::for_stdout(), out: String::new() };
+    // Writing into a String cannot fail.
+    let _ = text.all(explanation);
+    text.out
+}
+
+struct Text {
+    paint: Paint,
+    out: String,
+}
+
+impl Text {
+    fn all(&mut self, explanation: &Explanation) -> std::fmt::Result {
+        let Explanation { packet, frontend, remarks, rules, ends, behind, unknown } = explanation;
+        let sender = match &packet.sender {
+            Sender::Interface(name) => format!("in through {name}"),
+            Sender::ThisNode => "sent by this node".to_owned(),
+        };
+        let (from, to, over) = (packet.from, packet.to, packet.protocol.name());
+        let line = self.paint.bold(&format!("{from} → {to}/{over}, {sender}"));
+        writeln!(self.out, "{line}\n")?;
+        self.frontend(frontend.as_ref())?;
+        let mut last = None;
+        for remark in remarks {
+            self.remark(remark, last == Some(remark.about))?;
+            last = Some(remark.about);
+        }
+        writeln!(self.out)?;
+        ends.iter().try_for_each(|end| self.end(end))?;
+        let first = if ends.len() > 1 {
+            "Rules that it passes first in any case:"
+        } else {
+            "Rules that it passes:"
+        };
+        self.rules(first, rules)?;
+        let shown = if ends.len() > SHOWN { 1 } else { ends.len() };
+        for end in ends.iter().filter(|end| !end.rules.is_empty()).take(shown) {
+            self.rules(&format!("Rules on the way {}:", way(end.outcome)), &end.rules)?;
+        }
+        if shown < ends.len() {
+            writeln!(self.out, "\nThe other ways lead through rules alike; -o json has them all.")?;
+        }
+        self.rules("Rules that it passes then in any case:", behind)?;
+        self.rules("Rules of others that could not be judged, taken not to match:", unknown)
+    }
+
+    fn frontend(&mut self, frontend: Option<&Frontend>) -> std::fmt::Result {
+        let words = match frontend {
+            None => "none: no Service has this address and port".to_owned(),
+            Some(Frontend { service, kind, address, .. }) => match kind {
+                FrontendKind::NodePort => format!("node port {} of {service}", address.port()),
+                kind => format!("{} {address} of {service}", kind.words()),
+            },
+        };
+        self.labelled("frontend", &words)
+    }
+
+    fn remark(&mut self, remark: &Remark, is_more: bool) -> std::fmt::Result {
+        let label = match remark.about {
+            _ if is_more => "",
+            About::Policy => "policy",
+            About::Choice => "choice",
+            About::Source => "source",
+            About::Refusal => "refused",
+            About::NoService => "passes",
+        };
+        self.labelled(label, &remark.text)?;
+        match &remark.change {
+            Some(change) => self.labelled("", &format!("to change that: {change}")),
+            None => Ok(()),
+        }
+    }
+
+    fn labelled(&mut self, label: &str, words: &str) -> std::fmt::Result {
+        let label = self.paint.bold(&format!("{label:<9}"));
+        writeln!(self.out, "{label} {words}")
+    }
+
+    fn end(&mut self, end: &End) -> std::fmt::Result {
+        let outcome = match end.outcome {
+            Outcome::Endpoint { .. } => self.paint.comes(&format!("{}", Ending(end.outcome))),
+            Outcome::Passes { .. } => format!("{}", Ending(end.outcome)),
+            _ => self.paint.goes(&format!("{}", Ending(end.outcome))),
+        };
+        writeln!(self.out, "{:>9}  {outcome}", chance(&end.probability))
+    }
+
+    fn rules(&mut self, heading: &str, rules: &[PassedRule]) -> std::fmt::Result {
+        if rules.is_empty() {
+            return Ok(());
+        }
+        writeln!(self.out, "\n{}", self.paint.bold(heading))?;
+        rules.iter().try_for_each(|rule| self.rule(rule))
+    }
+
+    fn rule(&mut self, rule: &PassedRule) -> std::fmt::Result {
+        let place = match rule.table {
+            Some(table) => format!("{table} {}", rule.chain),
+            None => rule.chain.clone(),
+        };
+        match rule.means {
+            Some(means) => writeln!(self.out, "  {place}: {means}")?,
+            None => writeln!(self.out, "  {place}")?,
+        }
+        writeln!(self.out, "{}", self.paint.dim(&format!("      {}", rule.rule)))?;
+        match &rule.element {
+            Some(element) => {
+                writeln!(self.out, "{}", self.paint.dim(&format!("      finds {element}")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+struct Ending(Outcome);
+
+impl std::fmt::Display for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Outcome::Endpoint { endpoint, masqueraded: true } => {
+                write!(f, "{endpoint}, masqueraded")
+            }
+            Outcome::Endpoint { endpoint, masqueraded: false } => write!(f, "{endpoint}"),
+            Outcome::Passes { masqueraded: true } => f.write_str("goes on as it is, masqueraded"),
+            Outcome::Passes { masqueraded: false } => f.write_str("goes on as it is"),
+            Outcome::Rejected => f.write_str("rejected: the sender is told port unreachable"),
+            Outcome::Dropped => f.write_str("dropped: the sender is not told"),
+        }
+    }
+}
+
+fn way(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Endpoint { endpoint, .. } => format!("to {endpoint}"),
+        Outcome::Passes { .. } => "to where it was sent".to_owned(),
+        Outcome::Rejected => "to where it is rejected".to_owned(),
+        Outcome::Dropped => "to where it is dropped".to_owned(),
+    }
+}
+
+/// As a fraction where it is one, else in percent.
+fn chance(probability: &Probability) -> String {
+    match probability.one_in {
+        Some(1) => "always".to_owned(),
+        Some(n) => format!("1 in {n}"),
+        None => format!("{:.6} %", probability.value * 100.0),
+    }
+}
