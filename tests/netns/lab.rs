@@ -38,7 +38,7 @@ pub(crate) enum From {
 }
 
 impl From {
-    const ALL: [From; 6] = [
+    pub(crate) const ALL: [From; 6] = [
         From::Pod,
         From::BridgedPod,
         From::PodElsewhere,
@@ -201,7 +201,7 @@ impl Lab {
     }
 
     /// A cable from the node to another namespace.
-    fn veth(&self, here: &str, other: &Namespace, there: &str) {
+    pub(crate) fn veth(&self, here: &str, other: &Namespace, there: &str) {
         let name = &other.name;
         self.node.run(&format!(
             "ip link add {here} type veth peer name {there} netns {name}; ip link set {here} up"

@@ -21,7 +21,11 @@ mod agent_conntrack;
 mod agent_iptables;
 mod agent_under_load;
 mod apply;
+#[path = "../properties/cluster.rs"]
+#[allow(dead_code, reason = "the properties use all of it")]
+mod cluster;
 mod conntrack;
+mod explain;
 mod host;
 mod lab;
 mod namespace;

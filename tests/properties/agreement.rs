@@ -9,6 +9,7 @@
 //!   mode, and is refused in nftables mode.
 //! - Source ranges are asked before anything else in nftables mode, so what is outside of them is
 //!   dropped where iptables mode would reject it for want of endpoints.
+//! - iptables mode knows no other choice than at random.
 //! - Ports that no Service has at a cluster IP, and cluster IPs that no Service has, are refused in
 //!   nftables mode only; no packet here goes there.
 
@@ -16,7 +17,7 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use rulegen_compiler::{ExternalAddress, Outcome, iptables, nftables};
-use rulegen_model::{NodePortAddresses, ProxyConfig, ProxyMode, parse_network};
+use rulegen_model::{LoadBalancing, NodePortAddresses, ProxyConfig, ProxyMode, parse_network};
 use rulegen_ruleset::iptables::{Packet, Protocol, Verdict};
 use rulegen_ruleset::nftables::Share;
 use rulegen_ruleset::{self as ruleset, Origin};
@@ -77,6 +78,7 @@ fn said(config: ProxyConfig) -> ProxyConfig {
         nftables_masquerade_all: config.masquerade_all,
         nftables_masquerade_bit: config.masquerade_bit,
         localhost_node_ports: false,
+        load_balancing: LoadBalancing::Random,
         node_port_addresses: match config.node_port_addresses {
             NodePortAddresses::Unset => NodePortAddresses::Networks(everywhere.collect()),
             said => said,

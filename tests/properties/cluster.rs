@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use rulegen_compiler::{Plan, plan};
 use rulegen_model::{
-    DetectLocalMode, Host, IpFamily, NodePortAddresses, Objects, ProxyConfig, Snapshot,
-    parse_network, read_manifest, snapshot,
+    DetectLocalMode, Host, IpFamily, LoadBalancing, NodePortAddresses, Objects, ProxyConfig,
+    Snapshot, parse_network, read_manifest, snapshot,
 };
 use serde_json::{Value, json};
 
@@ -164,7 +164,9 @@ pub(crate) fn config() -> impl Strategy<Value = ProxyConfig> {
         NodePortAddresses::Networks(vec![parse_network("172.20.0.0/16").unwrap()]),
     ]);
     let cidrs = subsequence(vec!["10.244.0.0/16", "fd00:10:244::/48"], 0..=2);
-    (modes, addresses, cidrs, any::<bool>(), any::<bool>(), 0_u8..32).prop_map(
+    let ways =
+        select(vec![LoadBalancing::Random, LoadBalancing::RoundRobin, LoadBalancing::SourceHash]);
+    (modes, addresses, cidrs, any::<bool>(), any::<bool>(), 0_u8..32, ways).prop_map(
         |(
             detect_local_mode,
             node_port_addresses,
@@ -172,6 +174,7 @@ pub(crate) fn config() -> impl Strategy<Value = ProxyConfig> {
             masquerade_all,
             localhost_node_ports,
             masquerade_bit,
+            load_balancing,
         )| {
             ProxyConfig {
                 hostname_override: Some(NODE.to_owned()),
@@ -183,6 +186,7 @@ pub(crate) fn config() -> impl Strategy<Value = ProxyConfig> {
                 masquerade_all,
                 localhost_node_ports,
                 masquerade_bit,
+                load_balancing,
                 ..ProxyConfig::default()
             }
         },

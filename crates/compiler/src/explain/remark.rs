@@ -187,9 +187,7 @@ impl Remarks<'_> {
     }
 
     fn choice(&self) -> Option<Remark> {
-        let endpoints =
-            self.ways.iter().filter(|way| matches!(way.verdict, Outcome::Endpoint { .. }));
-        if endpoints.count() < 2 {
+        if self.endpoints_in_question() < 2 {
             return None;
         }
         let way = match self.service.map(|service| service.load_balancing) {
@@ -197,7 +195,7 @@ impl Remarks<'_> {
                 "endpoints take turns, one new connection after the other"
             }
             Some(LoadBalancing::SourceHash) if self.is_nftables() => {
-                "the client's address decides: it always gets the same of these, as long as they are so many"
+                "the client's address decides: this one always gets the same, as long as there are so many endpoints"
             }
             _ => "one is drawn at random for each new connection, whose packets then all go there",
         };
@@ -215,6 +213,18 @@ impl Remarks<'_> {
             None => way.to_owned(),
         };
         Some(Remark::new(About::Choice, text))
+    }
+
+    fn endpoints_in_question(&self) -> usize {
+        let planned = self.service.map(|service| {
+            let is_short = self.meanings().any(|m| matches!(m, Meaning::ShortCircuit { .. }));
+            match self.frontend.and_then(|frontend| frontend.policy) {
+                Some(TrafficPolicy::Local) if !is_short => service.local_endpoints.len(),
+                _ => service.cluster_endpoints.len(),
+            }
+        });
+        let met = self.ways.iter().filter(|way| matches!(way.verdict, Outcome::Endpoint { .. }));
+        met.count().max(planned.unwrap_or_default())
     }
 
     fn is_nftables(&self) -> bool {

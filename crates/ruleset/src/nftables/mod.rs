@@ -7,6 +7,7 @@ mod comment;
 mod describe;
 mod diff;
 mod expression;
+mod hash;
 mod held;
 mod key;
 mod lower;

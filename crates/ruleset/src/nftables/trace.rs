@@ -3,12 +3,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::Name;
 use super::key::Key;
-use super::rule::{Condition, Interface, Number, Rule, Selector, Statement, Verdict};
+use super::rule::{Condition, Draw, Interface, Number, Rule, Selector, Statement, Verdict};
 use super::set::{Data, Element, Value};
 use super::share::Share;
 use super::table::{BaseChain, Chain, Hook, Table};
+use super::{Name, hash};
 use crate::packet::{Origin, Packet, Verdict as Outcome};
 
 /// A rule that did something to a packet.
@@ -322,6 +322,10 @@ impl<'a> Tracer<'a, '_> {
         condition: &'a Condition,
         mut state: State<'a>,
     ) -> (Option<State<'a>>, Option<State<'a>>) {
+        if let Condition::Is(Number::Below(Draw::BySource, below), value) = condition {
+            let is_it = hash::of_source(self.packet.source, *below) == *value;
+            return if is_it { (Some(state), None) } else { (None, Some(state)) };
+        }
         if let Condition::Is(Number::Below(_, below), value) = condition {
             let hit = u32::from(value < below);
             let with = |part| State { share: state.share.times(part, *below), ..state.clone() };
@@ -391,7 +395,7 @@ impl<'a> Tracer<'a, '_> {
         state: &State<'a>,
     ) -> Vec<(Share, Option<Found<'a>>)> {
         let random = key.iter().find_map(|selector| match selector {
-            Selector::Number(Number::Below(_, below)) => Some(*below),
+            Selector::Number(Number::Below(Draw::Random | Draw::InTurn, below)) => Some(*below),
             _ => None,
         });
         let below = random.unwrap_or(1);
@@ -409,6 +413,9 @@ impl<'a> Tracer<'a, '_> {
             Selector::Protocol => Value::Protocol(self.packet.protocol),
             Selector::DestinationPort => Value::Port(state.destination.port()),
             Selector::Number(Number::Constant(constant)) => Value::Number(constant),
+            Selector::Number(Number::Below(Draw::BySource, below)) => {
+                Value::Number(hash::of_source(self.packet.source, below))
+            }
             Selector::Number(Number::Below(..)) => Value::Number(random),
         }
     }

@@ -1,0 +1,268 @@
+//! What `explain` says of a packet is what the kernel does with it: over clusters, configurations
+//! and packets at random, in both modes.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{Config, TestRunner};
+use rulegen_model::{DetectLocalMode, LoadBalancing, NodePortAddresses, ProxyConfig};
+use serde_json::{Value, json};
+
+use crate::cluster::{NODE, config, objects};
+use crate::common::{stderr, stdout};
+use crate::lab::{From, Lab, OTHER_POD_PORT};
+use crate::namespace::Namespace;
+use crate::traffic::{Answer, Proto, serve};
+
+#[test]
+fn explain_is_right_about_iptables() {
+    explains(&Lab::new("explain-iptables"), "iptables");
+}
+
+#[test]
+fn explain_is_right_about_nftables() {
+    explains(&Lab::new("explain-nftables"), "nftables");
+}
+
+/// Clusters that are tried; `RULEGEN_TEST_CLUSTERS` says otherwise.
+const CLUSTERS: u32 = 12;
+/// Packets of each.
+const PACKETS: usize = 12;
+/// Ports that the generated endpoints have.
+const POD_PORTS: std::ops::RangeInclusive<u16> = 8080..=8084;
+
+fn explains(lab: &Lab, mode: &str) {
+    let _others = serve_all(lab);
+    let cases = std::env::var("RULEGEN_TEST_CLUSTERS").ok().and_then(|n| n.parse().ok());
+    let config_of_run = Config {
+        cases: cases.unwrap_or(CLUSTERS),
+        max_shrink_iters: 16,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let packets =
+        prop::collection::vec((from(), any::<prop::sample::Index>(), any::<bool>()), PACKETS);
+    TestRunner::new(config_of_run)
+        .run(&(objects(), config(), packets), |(objects, config, packets)| {
+            let files = Files::new(lab, &objects, &config, mode);
+            let applied = lab.node.rulegen(&files.arguments());
+            prop_assert!(applied.status.success(), "{}", stderr(&applied));
+            for (from, to, is_udp) in packets {
+                let Some(packet) = Packet::new(&objects, from, &to, is_udp) else { continue };
+                check(lab, &files, &packet)?;
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+fn from() -> impl Strategy<Value = From> {
+    select(From::ALL.to_vec())
+}
+
+/// The cluster and the configuration of a case.
+struct Files {
+    cluster: String,
+    config: String,
+}
+
+impl Files {
+    fn new(lab: &Lab, objects: &[Value], config: &ProxyConfig, mode: &str) -> Self {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        Self {
+            cluster: lab.node.file("cluster.json", &list.to_string()),
+            config: lab.node.file("config.json", &configuration(config, mode).to_string()),
+        }
+    }
+
+    fn arguments(&self) -> String {
+        format!("-f {} --config {} --ip-family dual", self.cluster, self.config)
+    }
+}
+
+fn configuration(config: &ProxyConfig, mode: &str) -> Value {
+    let cidrs: Vec<String> = config.cluster_cidrs.iter().map(ToString::to_string).collect();
+    let addresses = match &config.node_port_addresses {
+        NodePortAddresses::Unset => vec![],
+        NodePortAddresses::Primary => vec!["primary".to_owned()],
+        NodePortAddresses::Networks(of) => of.iter().map(ToString::to_string).collect(),
+    };
+    json!({
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": mode,
+        "hostnameOverride": NODE,
+        "clusterCIDR": cidrs.join(","),
+        "detectLocalMode": match config.detect_local_mode {
+            DetectLocalMode::ClusterCidr => "ClusterCIDR",
+            DetectLocalMode::NodeCidr => "NodeCIDR",
+            DetectLocalMode::BridgeInterface => "BridgeInterface",
+            DetectLocalMode::InterfaceNamePrefix => "InterfaceNamePrefix",
+        },
+        "detectLocal": {"bridgeInterface": "cni0", "interfaceNamePrefix": "cali"},
+        "nodePortAddresses": addresses,
+        "iptables": {"masqueradeAll": config.masquerade_all, "masqueradeBit": config.masquerade_bit},
+        "nftables": {
+            "masqueradeAll": config.masquerade_all,
+            "masqueradeBit": config.masquerade_bit,
+            "loadBalancing": match config.load_balancing {
+                LoadBalancing::Random => "random",
+                LoadBalancing::RoundRobin => "round-robin",
+                LoadBalancing::SourceHash => "source-hash",
+            },
+        },
+    })
+}
+
+#[derive(Debug)]
+struct Packet {
+    from: From,
+    to: SocketAddr,
+    proto: Proto,
+}
+
+impl Packet {
+    /// To some address and port that Services of the cluster have, not always the right pair.
+    fn new(objects: &[Value], from: From, to: &prop::sample::Index, is_udp: bool) -> Option<Self> {
+        let all = destinations(objects);
+        (!all.is_empty()).then(|| {
+            let proto = if is_udp { Proto::Udp } else { Proto::Tcp };
+            Self { from, to: all[to.index(all.len())], proto }
+        })
+    }
+}
+
+fn destinations(objects: &[Value]) -> Vec<SocketAddr> {
+    let mut ips: BTreeSet<IpAddr> = BTreeSet::new();
+    let mut ports: BTreeSet<u16> = BTreeSet::new();
+    let mut node_ports: BTreeSet<u16> = BTreeSet::new();
+    for service in objects.iter().filter(|object| object["kind"] == "Service") {
+        let spec = &service["spec"];
+        let lists = [&spec["clusterIPs"], &spec["externalIPs"]];
+        let ingress = service["status"]["loadBalancer"]["ingress"].as_array();
+        let texts = lists.into_iter().filter_map(Value::as_array).flatten();
+        let texts = texts.chain(ingress.into_iter().flatten().map(|ingress| &ingress["ip"]));
+        ips.extend(texts.filter_map(|text| text.as_str()?.parse::<IpAddr>().ok()));
+        for port in spec["ports"].as_array().into_iter().flatten() {
+            ports.extend(port["port"].as_u64().map(|port| port as u16));
+            node_ports.extend(port["nodePort"].as_u64().map(|port| port as u16));
+        }
+    }
+    let nodes = ["192.168.50.1", "172.20.0.1", "fd00:50::1"].map(|ip| ip.parse().unwrap());
+    let at = |ips: Vec<IpAddr>, ports: BTreeSet<u16>| {
+        let pair = move |ip: IpAddr| ports.clone().into_iter().map(move |p| SocketAddr::new(ip, p));
+        ips.into_iter().flat_map(pair).collect::<Vec<_>>()
+    };
+    [at(ips.into_iter().collect(), ports), at(nodes.to_vec(), node_ports)].concat()
+}
+
+/// Asks until every endpoint that is said to be possible has answered, and no other has.
+fn check(lab: &Lab, files: &Files, packet: &Packet) -> Result<(), TestCaseError> {
+    let offline = explained(lab, files, packet, "");
+    let live = explained(lab, files, packet, "--live");
+    prop_assert_eq!(ends(&offline), ends(&live), "{:?}", packet);
+    prop_assert_eq!(&offline["frontend"], &live["frontend"], "{:?}", packet);
+    let mut missing = ends(&offline);
+    let (_, source) = lab.source(packet.from, packet.to);
+    for _ in 0..200 {
+        let answer = lab.ask(packet.from, packet.proto, packet.to);
+        let fits: Vec<&End> = missing.iter().filter(|end| end.fits(lab, answer, source)).collect();
+        let known = ends(&offline).iter().any(|end| end.fits(lab, answer, source));
+        prop_assert!(known, "{packet:?} from {source}: {answer:?}\n{offline:#}");
+        let fits: Vec<End> = fits.into_iter().cloned().collect();
+        missing.retain(|end| !fits.contains(end));
+        // A client that is remembered gets the same again.
+        if missing.is_empty() || offline.to_string().contains("ClientIP") {
+            return Ok(());
+        }
+    }
+    Err(TestCaseError::fail(format!("{packet:?} from {source}: never {missing:?}\n{offline:#}")))
+}
+
+fn explained(lab: &Lab, files: &Files, packet: &Packet, live: &str) -> Value {
+    let (_, source) = lab.source(packet.from, packet.to);
+    let interface = match packet.from {
+        From::Pod => "cali1",
+        From::BridgedPod => "cni0",
+        From::PodElsewhere => "eth1",
+        From::Node | From::Outside | From::OutsideInRange => "eth0",
+    };
+    let proto = match packet.proto {
+        Proto::Tcp => "tcp",
+        Proto::Udp => "udp",
+    };
+    let output = lab.node.rulegen(&format!(
+        "explain {live} -f {} --config {} --interface {interface} --from {source} --to {}/{proto} -o json",
+        files.cluster, files.config, packet.to
+    ));
+    assert!(output.status.success(), "{}", stderr(&output));
+    serde_json::from_str(&stdout(&output)).unwrap()
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct End {
+    outcome: String,
+    endpoint: Option<SocketAddr>,
+    masqueraded: bool,
+    exact: Value,
+}
+
+fn ends(explanation: &Value) -> Vec<End> {
+    let end = |end: &Value| End {
+        outcome: end["outcome"].as_str().unwrap().to_owned(),
+        endpoint: end["endpoint"].as_str().map(|text| text.parse().unwrap()),
+        masqueraded: end["masqueraded"].as_bool().unwrap_or_default(),
+        exact: end["probability"]["exact"].clone(),
+    };
+    explanation["ends"].as_array().unwrap().iter().map(end).collect()
+}
+
+impl End {
+    fn fits(&self, lab: &Lab, answer: Answer, source: IpAddr) -> bool {
+        match (self.outcome.as_str(), answer) {
+            ("endpoint", Answer::From { endpoint, seen }) => {
+                let is_seen = if self.masqueraded { lab.is_nodes(seen) } else { seen == source };
+                self.endpoint == Some(endpoint) && is_seen
+            }
+            // What no Service takes ends at the node, or somewhere outside.
+            ("rejected", Answer::Refused) | ("passes", Answer::Refused | Answer::Silence) => true,
+            ("dropped", Answer::Silence) => true,
+            _ => false,
+        }
+    }
+}
+
+/// Every address that the generated endpoints have answers, at every port of theirs. None of those
+/// that the lab has not is in a namespace that asks: it would answer itself past the node.
+fn serve_all(lab: &Lab) -> Namespace {
+    let others = Namespace::new("others");
+    lab.veth("eth2", &others, "eth0");
+    lab.node.run("ip addr add 10.0.8.1/24 dev eth2; ip addr add fd00:8::1/64 dev eth2 nodad");
+    others.run(
+        "ip addr add 10.0.8.2/24 dev eth0; ip addr add fd00:8::2/64 dev eth0 nodad; \
+         ip route add default via 10.0.8.1; ip -6 route add default via fd00:8::1",
+    );
+    for (node, host) in [1, 2].into_iter().flat_map(|node| (2..8).map(move |host| (node, host))) {
+        let ips = [format!("10.244.{node}.{host}"), format!("fd00:10:244:{node}::{host:x}")];
+        let servers = lab.servers();
+        let found = servers.iter().find(|(_, served)| served.contains(&&*ips[0]));
+        let namespace = found.map_or(&others, |(namespace, _)| namespace);
+        if found.is_none() {
+            let [v4, v6] = &ips;
+            let add = format!("ip addr add {v4}/32 dev lo; ip addr add {v6}/128 dev lo nodad");
+            others.run(&add);
+            lab.node.run(&format!(
+                "ip route add {v4}/32 via 10.0.8.2; ip -6 route add {v6}/128 via fd00:8::2"
+            ));
+        }
+        for (ip, port) in ips.iter().flat_map(|ip| POD_PORTS.map(move |port| (ip, port))) {
+            // The lab's own are served at the first two ports.
+            if found.is_none() || port > OTHER_POD_PORT {
+                serve(namespace, SocketAddr::new(ip.parse().unwrap(), port));
+            }
+        }
+    }
+    others
+}
