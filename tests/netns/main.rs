@@ -34,3 +34,4 @@ mod packets;
 mod restore;
 mod running_agent;
 mod traffic;
+mod travels;
