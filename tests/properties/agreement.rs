@@ -72,7 +72,7 @@ proptest! {
 
 /// The configuration with what the two modes take from different places, or by different
 /// defaults, said for both.
-fn said(config: ProxyConfig) -> ProxyConfig {
+pub(crate) fn said(config: ProxyConfig) -> ProxyConfig {
     let everywhere = ["0.0.0.0/0", "::/0"].iter().filter_map(|network| parse_network(network));
     ProxyConfig {
         nftables_masquerade_all: config.masquerade_all,

@@ -13,6 +13,7 @@ mod agreement;
 mod cluster;
 mod laws;
 mod layout;
+mod listing;
 mod live;
 mod live_iptables;
 mod meaning;

@@ -12,6 +12,7 @@
 pub mod conntrack;
 pub mod explain;
 pub mod iptables;
+pub mod listing;
 pub mod nftables;
 
 mod plan;

@@ -12,11 +12,11 @@ use super::spell::{commented, jump, marked, matching, or_mark, then, xor_mark};
 use crate::plan::{NodePortsAt, Plan};
 use crate::words::loopback_network;
 
-pub(super) const SERVICES: &str = "KUBE-SERVICES";
-pub(super) const EXTERNAL_SERVICES: &str = "KUBE-EXTERNAL-SERVICES";
-pub(super) const NODE_PORTS: &str = "KUBE-NODEPORTS";
+pub(crate) const SERVICES: &str = "KUBE-SERVICES";
+pub(crate) const EXTERNAL_SERVICES: &str = "KUBE-EXTERNAL-SERVICES";
+pub(crate) const NODE_PORTS: &str = "KUBE-NODEPORTS";
 pub(super) const PROXY_FIREWALL: &str = "KUBE-PROXY-FIREWALL";
-pub(super) const MARK_MASQUERADE: &str = "KUBE-MARK-MASQ";
+pub(crate) const MARK_MASQUERADE: &str = "KUBE-MARK-MASQ";
 const FORWARD: &str = "KUBE-FORWARD";
 pub(super) const POSTROUTING: &str = "KUBE-POSTROUTING";
 pub(super) const CANARY: &str = "KUBE-PROXY-CANARY";

@@ -43,6 +43,18 @@ pub(super) fn spell(plan: &Plan, service: &ServicePlan, draft: &mut Draft) -> Af
     }
 }
 
+/// The service port that a set or a chain belongs to, if it belongs to one: namespace, name,
+/// protocol and port.
+pub(crate) fn affinity_path(name: &str) -> Option<[&str; 4]> {
+    let mut parts = name.split('/');
+    let is_ours = OBJECTS.contains(&parts.next()?);
+    let path = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
+    is_ours.then_some(path)
+}
+
+/// What the names of a service port's own objects begin with.
+const OBJECTS: [&str; 6] = ["affinity", "cluster", "local", "cluster-ip", "external", "endpoint"];
+
 /// The service port whose connections to one endpoint a chain counts, if it is such a chain:
 /// namespace, name, protocol and port.
 pub(super) fn counted(chain: &str) -> Option<[&str; 4]> {

@@ -15,10 +15,10 @@ use super::spell::{
 use crate::plan::{NodePortsAt, Plan};
 use crate::words::loopback_network;
 
-pub(super) const CLUSTER_IPS: &str = "cluster-ips";
+pub(crate) const CLUSTER_IPS: &str = "cluster-ips";
 pub(super) const HAIRPINS: &str = "hairpins";
-pub(super) const FIREWALLED: &str = "firewalled";
-pub(super) const SOURCE_RANGES: &str = "source-ranges";
+pub(crate) const FIREWALLED: &str = "firewalled";
+pub(crate) const SOURCE_RANGES: &str = "source-ranges";
 pub(super) const SERVICE_CIDRS: &str = "service-cidrs";
 const NODE_PORT_IPS: &str = "node-port-ips";
 const SERVICES: &str = "services";
@@ -29,18 +29,18 @@ pub(super) const CLOSED: &str = "closed-cluster-ips";
 const MASQUERADE: &str = "masquerading";
 
 /// The chain that tells a sender that a port is unreachable, for use as a verdict.
-pub(super) const REJECT: &str = "reject-chain";
+pub(crate) const REJECT: &str = "reject-chain";
 
 /// Where traffic arrives: the maps and chains are the same for both, but a node port is one at
 /// any of the node's addresses, so the address is no part of its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     Address,
     NodePort,
 }
 
 impl Place {
-    pub(super) const BOTH: [Place; 2] = [Place::Address, Place::NodePort];
+    pub(crate) const BOTH: [Place; 2] = [Place::Address, Place::NodePort];
 
     pub(super) fn key(self) -> &'static [Selector] {
         match self {
@@ -57,7 +57,7 @@ impl Place {
     }
 
     /// The map from a frontend to what becomes of it.
-    pub(super) fn services(self) -> &'static str {
+    pub(crate) fn services(self) -> &'static str {
         match self {
             Place::Address => "services",
             Place::NodePort => "node-ports",
@@ -65,7 +65,7 @@ impl Place {
     }
 
     /// The map from a frontend to its refusal.
-    pub(super) fn refused(self) -> &'static str {
+    pub(crate) fn refused(self) -> &'static str {
         match self {
             Place::Address => REFUSED,
             Place::NodePort => REFUSED_NODE_PORTS,

@@ -32,7 +32,9 @@ use rulegen_ruleset::nftables::{Comment, Name, Table};
 use crate::plan::Plan;
 use draft::Draft;
 
+pub(crate) use affinity::affinity_path;
 pub use counted::{counted_by_element, counted_by_rule};
+pub(crate) use layout::{CLUSTER_IPS, FIREWALLED, Place, REJECT, SOURCE_RANGES};
 pub use live::{LiveTable, Patch, ServiceUpdate};
 pub(crate) use meaning::meaning;
 

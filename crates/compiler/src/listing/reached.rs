@@ -1,0 +1,65 @@
+//! Where the rules for one frontend lead.
+
+use std::net::SocketAddr;
+
+use rulegen_model::TrafficPolicy;
+
+use super::{Kind, Traffic};
+
+/// Whose traffic a rule is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Whose {
+    /// Everybody's, or that of some by chance.
+    All,
+    /// That of this node or of its pods.
+    Node,
+}
+
+/// What was found on all ways from a frontend.
+#[derive(Debug, Default)]
+pub(super) struct Reached {
+    all: Vec<SocketAddr>,
+    node: Vec<SocketAddr>,
+    masquerades: bool,
+    affinity_seconds: Option<u32>,
+}
+
+impl Reached {
+    pub(super) fn endpoint(&mut self, whose: Whose, endpoint: SocketAddr) {
+        match whose {
+            Whose::All => self.all.push(endpoint),
+            Whose::Node => self.node.push(endpoint),
+        }
+    }
+
+    /// Every packet to the frontend is marked for masquerading.
+    pub(super) fn masquerades(&mut self) {
+        self.masquerades = true;
+    }
+
+    pub(super) fn keeps(&mut self, seconds: u32) {
+        self.affinity_seconds = Some(seconds);
+    }
+
+    /// What it means. `internal` is the policy of a cluster IP; of all other addresses, Local
+    /// keeps the client's address, and Cluster does not.
+    pub(super) fn into_traffic(mut self, kind: Kind, internal: Option<TrafficPolicy>) -> Traffic {
+        for endpoints in [&mut self.all, &mut self.node] {
+            endpoints.sort_unstable();
+            endpoints.dedup();
+        }
+        let policy = match kind {
+            Kind::ClusterIp => internal,
+            _ if self.all.is_empty() && self.node.is_empty() => None,
+            _ if self.masquerades => Some(TrafficPolicy::Cluster),
+            _ => Some(TrafficPolicy::Local),
+        };
+        Traffic {
+            policy,
+            endpoints: self.all,
+            from_node: self.node,
+            affinity_seconds: self.affinity_seconds,
+            ..Traffic::to(kind)
+        }
+    }
+}
