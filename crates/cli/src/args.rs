@@ -2,6 +2,7 @@
 
 mod agent;
 mod explain;
+mod list;
 mod objects;
 
 use std::net::IpAddr;
@@ -15,6 +16,7 @@ use rulegen_ruleset::nftables::Name;
 
 pub(crate) use agent::{AgentArgs, IgnoredArgs, IgnoredRunningArgs};
 pub(crate) use explain::{Destination, ExplainArgs, ExplainForm};
+pub(crate) use list::{ListArgs, ListForm};
 pub(crate) use objects::ObjectsArgs;
 
 const ABOUT: &str = "Turns Kubernetes Services into Linux packet rules, as kube-proxy would";
@@ -80,6 +82,22 @@ pub(crate) enum Command {
     ///
     /// Exit status 0: nothing would change; 1: something would; 2: it could not be found out.
     Diff(DiffArgs),
+    /// List Services, their addresses and endpoints as the kernel has them
+    ///
+    /// A line a frontend: what becomes of traffic to it, told from the rules, whoever made them. With
+    /// manifests or an API server each is compared with what it should be: `missing` in the kernel,
+    /// `not wanted`, or with other endpoints. In nftables mode with counters the connections of each
+    /// service port since its endpoints were put in are listed with it.
+    ///
+    ///   rulegen list -n kube-system
+    ///   rulegen list --address 10.96.0.10 -o wide
+    ///   rulegen list -f cluster.yaml --differing
+    ///   rulegen list --dry-run -f examples/nodeport.yaml
+    ///
+    /// The mode is --proxy-mode's or --config's, else nftables if there is a table of rulegen's.
+    /// Exit status 0: listed, whatever differs (`rulegen diff` tells); 1: failed; 2: wrong usage.
+    #[command(verbatim_doc_comment)]
+    List(Box<ListArgs>),
     /// Follow a packet through the rules: which it meets, where it ends, how probably, and why
     ///
     /// Offline, through the rules that manifests make in either mode, or live, through those that
@@ -136,6 +154,7 @@ impl Cli {
         let (log, default) = match &self.command {
             Some(Command::Apply(args)) => (&args.log, 0),
             Some(Command::Diff(args)) => (&args.log, 0),
+            Some(Command::List(args)) => (&args.log, 0),
             Some(Command::Explain(args)) => (&args.log, 0),
             Some(Command::Cleanup(args)) => (&args.log, 0),
             // It runs for months, and each sync is a line.

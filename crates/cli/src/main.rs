@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Command::Apply(args) if args.dry_run => commands::dry_run::run(&args),
         Command::Apply(args) => commands::apply::run(&args),
         Command::Diff(args) => commands::diff::run(&args),
+        Command::List(args) => commands::list::run(&args),
         Command::Explain(args) => commands::explain::run(&args),
         Command::Agent(args) => commands::agent::run(&args),
         Command::Cleanup(args) => commands::cleanup::run(&args),

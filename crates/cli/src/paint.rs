@@ -27,6 +27,10 @@ impl Paint {
         self.with("2", text)
     }
 
+    pub(crate) fn changes(&self, text: &str) -> String {
+        self.with("33", text)
+    }
+
     fn with(&self, code: &str, text: &str) -> String {
         if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }

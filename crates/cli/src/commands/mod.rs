@@ -7,6 +7,7 @@ pub(crate) mod completion;
 pub(crate) mod diff;
 pub(crate) mod dry_run;
 pub(crate) mod explain;
+pub(crate) mod list;
 
 use std::io::{self, BufWriter, StdoutLock, Write};
 use std::process::ExitCode;

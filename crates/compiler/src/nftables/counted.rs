@@ -1,5 +1,7 @@
 //! Which service port something of the table counts connections of.
 
+use std::net::SocketAddr;
+
 use rulegen_model::{Protocol, ServicePortName};
 use rulegen_ruleset as ruleset;
 use rulegen_ruleset::nftables::{Comment, Key, Name, Value};
@@ -21,6 +23,15 @@ pub fn counted_by_element(key: &Key, comment: &Comment) -> Option<ServicePortNam
 pub fn counted_by_rule(chain: &Name) -> Option<ServicePortName> {
     let [namespace, service, protocol, port] = affinity::counted(chain.as_str())?;
     Some(name(namespace, service, ruleset::Protocol::parse(protocol)?, port))
+}
+
+/// The endpoint that such a rule leads to.
+pub fn counted_endpoint(chain: &Name) -> Option<SocketAddr> {
+    let (path, port) = chain.as_str().strip_prefix("endpoint/")?.rsplit_once('/')?;
+    let (_, ip) = path.rsplit_once('/')?;
+    // Colons cannot stand in a name.
+    let ip = ip.parse().or_else(|_| ip.replace('.', ":").parse()).ok()?;
+    Some(SocketAddr::new(ip, port.parse().ok()?))
 }
 
 fn name(
@@ -58,6 +69,9 @@ mod tests {
         assert_eq!(counted_by_element(&key, &"default/web:dns".into()), Some(wanted.clone()));
         let chain = Name::from("endpoint/default/web/udp/dns/10.244.1.5/53");
         assert_eq!(counted_by_rule(&chain), Some(wanted));
+        assert_eq!(counted_endpoint(&chain), "10.244.1.5:53".parse().ok());
+        let chain6 = Name::from("endpoint/default/web/udp/dns/fd00..5/53");
+        assert_eq!(counted_endpoint(&chain6), "[fd00::5]:53".parse().ok());
         let unnamed = name("default", "web", ruleset::Protocol::Tcp, "");
         let chain = Name::from("endpoint/default/web/tcp//10.244.1.5/8080");
         assert_eq!(counted_by_rule(&chain), Some(unnamed));

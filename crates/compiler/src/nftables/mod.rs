@@ -33,7 +33,7 @@ use crate::plan::Plan;
 use draft::Draft;
 
 pub(crate) use affinity::affinity_path;
-pub use counted::{counted_by_element, counted_by_rule};
+pub use counted::{counted_by_element, counted_by_rule, counted_endpoint};
 pub(crate) use layout::{CLUSTER_IPS, FIREWALLED, Place, REJECT, SOURCE_RANGES};
 pub use live::{LiveTable, Patch, ServiceUpdate};
 pub(crate) use meaning::meaning;

@@ -1,0 +1,64 @@
+//! Which frontends are asked for.
+
+use std::net::{IpAddr, SocketAddr};
+
+use rulegen_compiler::listing::{At, Compared, Frontend, State};
+use rulegen_model::ServicePortName;
+
+use crate::args::ListArgs;
+
+pub(super) struct Filter<'a> {
+    services: &'a [String],
+    namespace: Option<&'a str>,
+    address: Option<IpAddr>,
+    port: Option<u16>,
+    differing: bool,
+}
+
+impl<'a> Filter<'a> {
+    pub(super) fn of(args: &'a ListArgs) -> Self {
+        Self {
+            services: &args.services,
+            namespace: args.namespace.as_deref(),
+            address: args.address,
+            port: args.port,
+            differing: args.differing,
+        }
+    }
+
+    /// Whether a service port is asked for by its name.
+    pub(super) fn names(&self, name: Option<&ServicePortName>) -> bool {
+        let Some(name) = name else { return self.services.is_empty() && self.namespace.is_none() };
+        let is_called = |text: &String| {
+            let of_namespace = || format!("{}/{}", name.namespace, name.service);
+            *text == *name.service || *text == name.to_string() || *text == of_namespace()
+        };
+        self.namespace.is_none_or(|namespace| namespace == &*name.namespace)
+            && (self.services.is_empty() || self.services.iter().any(is_called))
+    }
+
+    /// Whether a frontend is asked for by its place, by an endpoint's or by how it differs. Where
+    /// an address and a port are given, one place must have both.
+    pub(super) fn takes(&self, frontend: &Frontend, compared: &Compared<'_>) -> bool {
+        if self.differing && compared.state() == State::AsWanted {
+            return false;
+        }
+        if self.address.is_none() && self.port.is_none() {
+            return true;
+        }
+        let ip = match frontend.at {
+            At::Address(ip) => Some(ip),
+            At::Node(_) => None,
+        };
+        let either = [compared.held, compared.wanted].into_iter().flatten();
+        let mut endpoints =
+            either.flat_map(|traffic| traffic.endpoints.iter().chain(&traffic.from_node));
+        self.is_at(ip, frontend.port)
+            || endpoints.any(|to: &SocketAddr| self.is_at(Some(to.ip()), to.port()))
+    }
+
+    fn is_at(&self, ip: Option<IpAddr>, port: u16) -> bool {
+        self.address.is_none_or(|wanted| ip == Some(wanted))
+            && self.port.is_none_or(|wanted| port == wanted)
+    }
+}

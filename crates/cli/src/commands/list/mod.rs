@@ -1,0 +1,124 @@
+//! `rulegen list`: Services as the kernel has them.
+
+mod filter;
+mod held;
+mod table;
+mod view;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use rulegen_compiler::listing::{Listing, of_plan, of_ruleset, of_table};
+use rulegen_compiler::{iptables, nftables, plan};
+use rulegen_model::{IpFamily, ProxyConfig, ProxyMode, Severity};
+use rulegen_ruleset::nftables::Name;
+
+use super::print_with;
+use crate::WrongUsage;
+use crate::args::{FamilyChoice, ListArgs, ListForm};
+use crate::families;
+use crate::found::{Cluster, Found, find};
+use crate::paint::Paint;
+use crate::problems::say;
+use filter::Filter;
+use held::Held;
+use view::View;
+
+pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
+    let found = find(&args.objects, &args.proxy)?;
+    let families = match (args.dry_run, &found.cluster) {
+        (true, None) => return Err(nothing_known("--dry-run lists what objects make")),
+        (_, None) if args.differing => {
+            return Err(nothing_known("--differing compares with what objects want"));
+        }
+        (true, Some(_)) => families::chosen(args.family.ip_family.unwrap_or(FamilyChoice::Dual)),
+        (false, _) => held::families(args, &found.config)?,
+    };
+    let wanted = found.cluster.as_ref().map(|cluster| wanted(args, &found, cluster, families));
+    let filter = Filter::of(args);
+    let (held, wanted) = match (args.dry_run, wanted) {
+        (true, Some((wanted, _))) => (Held::of(wanted), None),
+        (_, wanted) => {
+            let mut held = held::read(args, &found.config, families)?;
+            let wanted = wanted.map(|(wanted, known)| {
+                held.listing.complete(&known);
+                wanted
+            });
+            (held, wanted)
+        }
+    };
+    held.unknown.iter().for_each(|unknown| say(&format!("note: {unknown}")));
+    let view = View::new(mode_word(&found.config), &held, wanted.as_ref(), &filter);
+    print_as(args.output, &view)?;
+    let failed = found.worst >= Some(Severity::Unread);
+    // Freeing a large cluster piece by piece takes longer than listing it.
+    std::mem::forget(view);
+    std::mem::forget((found, held, wanted));
+    Ok(ExitCode::from(u8::from(failed)))
+}
+
+fn nothing_known(what: &str) -> anyhow::Error {
+    let message = format!("{what}: give manifests (-f) or an API server (--kubeconfig)");
+    WrongUsage(message).into()
+}
+
+/// What the objects make, as the mode's rules tell it, and as the plan knows it.
+fn wanted(
+    args: &ListArgs,
+    found: &Found,
+    cluster: &Cluster,
+    families: &[IpFamily],
+) -> (Listing, Listing) {
+    let (mut wanted, mut known) = (Listing::default(), Listing::default());
+    for family in families {
+        let plan = plan(&cluster.snapshot, &found.config, *family);
+        known.append(of_plan(&plan));
+        match found.config.mode {
+            ProxyMode::Iptables => {
+                let rules = iptables::ruleset(&plan);
+                wanted.append(of_ruleset(&rules));
+                std::mem::forget(rules);
+            }
+            ProxyMode::Nftables => {
+                let table = nftables::table(&plan, table_name(args));
+                wanted.append(of_table(&table));
+                std::mem::forget(table);
+            }
+        }
+    }
+    wanted.complete(&known);
+    (wanted, known)
+}
+
+fn table_name(args: &ListArgs) -> &Name {
+    &args.proxy.nftables.nftables_table
+}
+
+fn mode_word(config: &ProxyConfig) -> &'static str {
+    match config.mode {
+        ProxyMode::Iptables => "iptables",
+        ProxyMode::Nftables => "nftables",
+    }
+}
+
+fn print_as(form: Option<ListForm>, view: &View<'_>) -> Result<()> {
+    match form {
+        Some(ListForm::Json) => print_with(|out| {
+            serde_json::to_writer_pretty(&mut *out, view).map_err(io::Error::from)?;
+            writeln!(out)
+        }),
+        Some(ListForm::Yaml) => print_with(|out| {
+            serde_saphyr::to_io_writer(out, view)
+                .map_err(|error| io::Error::other(error.to_string()))
+        }),
+        None | Some(ListForm::Wide) => {
+            let table = table::of(view, form.is_some());
+            if table.is_empty() {
+                say(&format!("No Services found in the rules of {} mode.", view.mode));
+            }
+            let paint = Paint::for_stdout();
+            print_with(|out| table.write(out, &paint))
+        }
+    }
+}

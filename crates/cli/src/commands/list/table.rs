@@ -1,0 +1,175 @@
+//! The same for a person: a table as kubectl prints them.
+
+use std::io::{self, Write};
+
+use rulegen_compiler::listing::State;
+
+use super::view::{FrontendView, ServiceView, View};
+use crate::paint::Paint;
+
+/// Endpoints that one cell shows; kubectl shows as many.
+const SHOWN: usize = 3;
+
+/// Between two columns, as in kubectl.
+const GAP: usize = 3;
+
+/// Columns and rows of text.
+pub(super) struct Table {
+    header: Vec<&'static str>,
+    rows: Vec<Row>,
+}
+
+struct Row {
+    cells: Vec<String>,
+    state: State,
+}
+
+/// A row a frontend.
+pub(super) fn of(view: &View<'_>, wide: bool) -> Table {
+    let mut header = vec!["NAMESPACE", "NAME", "PORT", "KIND", "FRONTEND", "POLICY"];
+    if wide {
+        header.extend(["AFFINITY", "SOURCE-RANGES"]);
+    }
+    header.push("ENDPOINTS");
+    if wide {
+        header.push("FROM-NODE");
+    }
+    if view.is_counted {
+        header.push("CONNECTIONS");
+    }
+    if view.is_compared {
+        header.push("STATE");
+    }
+    let rows = view.services.iter().flat_map(|service| {
+        service.frontends.iter().enumerate().map(move |(n, frontend)| {
+            let cells = cells(view, service, frontend, n == 0, wide);
+            Row { cells, state: frontend.compared }
+        })
+    });
+    Table { header, rows: rows.collect() }
+}
+
+fn cells(
+    view: &View<'_>,
+    service: &ServiceView<'_>,
+    frontend: &FrontendView<'_>,
+    is_first: bool,
+    wide: bool,
+) -> Vec<String> {
+    let told = |text: Option<&str>| text.unwrap_or("<none>").to_owned();
+    let mut cells = vec![
+        told(service.namespace.as_deref()),
+        told(service.name.as_deref()),
+        told(service.port.as_deref()),
+        frontend.kind.to_owned(),
+        place(frontend),
+        frontend.traffic.policy.unwrap_or("-").to_owned(),
+    ];
+    let traffic = &frontend.traffic;
+    let shown = if wide { usize::MAX } else { SHOWN };
+    if wide {
+        let seconds = traffic.session_affinity_seconds;
+        cells.push(seconds.map_or("-".to_owned(), |seconds| format!("{seconds}s")));
+        cells.push(traffic.source_ranges.map_or("-".to_owned(), |ranges| some_of(ranges, shown)));
+    }
+    cells.push(match (traffic.endpoints, traffic.refused) {
+        ([], Some("noEndpoints")) => "<none: rejected>".to_owned(),
+        ([], Some(_)) => "<none here: dropped>".to_owned(),
+        (endpoints, _) => some_of(endpoints, shown),
+    });
+    if wide {
+        cells.push(match traffic.endpoints_from_node {
+            [] => "-".to_owned(),
+            endpoints => some_of(endpoints, shown),
+        });
+    }
+    if view.is_counted {
+        // They are of the service port as a whole.
+        let counted = service.connections.filter(|_| is_first);
+        cells.push(counted.map(|connections| connections.to_string()).unwrap_or_default());
+    }
+    if view.is_compared {
+        cells.push(state(frontend));
+    }
+    cells
+}
+
+fn place(frontend: &FrontendView<'_>) -> String {
+    let (port, protocol) = (frontend.port, &frontend.protocol);
+    match frontend.address {
+        Some(ip) => format!("{}/{protocol}", std::net::SocketAddr::new(ip, port)),
+        None => format!("*:{port}/{protocol}"),
+    }
+}
+
+fn some_of<T: ToString>(all: &[T], shown: usize) -> String {
+    if all.is_empty() {
+        return "<none>".to_owned();
+    }
+    let some: Vec<String> = all.iter().take(shown).map(ToString::to_string).collect();
+    let more = all.len().saturating_sub(shown);
+    let rest = if more > 0 { format!(" + {more} more...") } else { String::new() };
+    format!("{}{rest}", some.join(","))
+}
+
+fn state(frontend: &FrontendView<'_>) -> String {
+    match frontend.compared {
+        State::AsWanted => "ok".to_owned(),
+        State::Missing => "missing".to_owned(),
+        State::NotWanted => "not wanted".to_owned(),
+        State::Differs => "differs".to_owned(),
+        State::EndpointsDiffer => {
+            let lacks = ("lacks", &frontend.missing_endpoints);
+            let has = ("not wanted:", &frontend.endpoints_not_wanted);
+            let parts: Vec<String> = [lacks, has]
+                .into_iter()
+                .filter(|(_, endpoints)| !endpoints.is_empty())
+                .map(|(what, endpoints)| format!("{what} {}", some_of(endpoints, SHOWN)))
+                .collect();
+            if parts.is_empty() { "endpoints differ".to_owned() } else { parts.join("; ") }
+        }
+    }
+}
+
+impl Table {
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    pub(super) fn write(&self, out: &mut impl Write, paint: &Paint) -> io::Result<()> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let mut widths: Vec<usize> = self.header.iter().map(|name| name.len()).collect();
+        for row in &self.rows {
+            for (width, cell) in widths.iter_mut().zip(&row.cells) {
+                *width = (*width).max(cell.len());
+            }
+        }
+        writeln!(out, "{}", paint.bold(&line(&self.header, &widths)))?;
+        for row in &self.rows {
+            let line = line(&row.cells, &widths);
+            match row.state {
+                State::AsWanted => writeln!(out, "{line}")?,
+                State::Missing => writeln!(out, "{}", paint.comes(&line))?,
+                State::NotWanted => writeln!(out, "{}", paint.goes(&line))?,
+                State::Differs | State::EndpointsDiffer => {
+                    writeln!(out, "{}", paint.changes(&line))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All is ASCII.
+fn line<T: AsRef<str>>(cells: &[T], widths: &[usize]) -> String {
+    let mut line = String::new();
+    for (cell, width) in cells.iter().zip(widths) {
+        let cell = cell.as_ref();
+        line.push_str(cell);
+        line.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.len()) + GAP));
+    }
+    line.truncate(line.trim_end().len());
+    line
+}

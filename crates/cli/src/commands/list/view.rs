@@ -1,0 +1,254 @@
+//! What is listed, as data: the names of its fields stay.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use rulegen_compiler::Refusal;
+use rulegen_compiler::listing::{At, Compared, Frontend, Listing, State, Traffic, compare};
+use rulegen_model::{ServicePortName, TrafficPolicy};
+use rulegen_ruleset::Family;
+use serde::Serialize;
+
+use super::filter::Filter;
+use super::held::{Connections, Held};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct View<'a> {
+    /// `iptables` or `nftables`.
+    pub(super) mode: &'static str,
+    /// Ordered by namespace, name and port; those without a name come first.
+    pub(super) services: Vec<ServiceView<'a>>,
+    /// Whether there are states.
+    #[serde(skip)]
+    pub(super) is_compared: bool,
+    /// Whether there are connections.
+    #[serde(skip)]
+    pub(super) is_counted: bool,
+}
+
+/// A service port.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ServiceView<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) namespace: Option<Arc<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<Arc<str>>,
+    /// Absent for an unnamed port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) port: Option<Arc<str>>,
+    /// The worst of its frontends' states, if it is known what is wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) state: Option<&'static str>,
+    /// How many were made to its endpoints since those were put in, if that is counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) connections: Option<u64>,
+    pub(super) frontends: Vec<FrontendView<'a>>,
+    pub(super) endpoints: Vec<EndpointView>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct FrontendView<'a> {
+    pub(super) kind: &'static str,
+    pub(super) family: Family,
+    /// Absent for a node port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) address: Option<IpAddr>,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub(super) protocol: String,
+    pub(super) port: u16,
+    #[serde(flatten)]
+    pub(super) traffic: TrafficView<'a>,
+    /// `asWanted`, `missing`, `notWanted`, `endpointsDiffer` or `differs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) state: Option<&'static str>,
+    /// What should become of the traffic, where that is something else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) wanted: Option<TrafficView<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) missing_endpoints: Vec<SocketAddr>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) endpoints_not_wanted: Vec<SocketAddr>,
+    #[serde(skip)]
+    pub(super) compared: State,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TrafficView<'a> {
+    /// `Cluster` or `Local`, where the rules or the objects tell it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) policy: Option<&'static str>,
+    /// `noEndpoints`: rejected; `noLocalEndpoints`: dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) refused: Option<&'static str>,
+    pub(super) endpoints: &'a [SocketAddr],
+    /// Where this node and its pods get to, under policy Local.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub(super) endpoints_from_node: &'a [SocketAddr],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) source_ranges: Option<&'a [IpNet]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) session_affinity_seconds: Option<u32>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct EndpointView {
+    pub(super) address: SocketAddr,
+    /// The policies that see it, as far as they are told.
+    pub(super) policies: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) connections: Option<u64>,
+}
+
+impl<'a> View<'a> {
+    /// What passes the filter of what is held, and of what is wanted, if that is known.
+    pub(super) fn new(
+        mode: &'static str,
+        held: &'a Held,
+        wanted: Option<&'a Listing>,
+        filter: &Filter<'_>,
+    ) -> Self {
+        let connections = held.connections.as_ref();
+        let compared = compare(&held.listing, wanted.unwrap_or(&held.listing));
+        let services = compared.into_iter().filter(|(name, _)| filter.names(*name));
+        let services = services.filter_map(|(name, frontends)| {
+            let taken: Vec<(&Frontend, Compared<'_>)> = frontends
+                .into_iter()
+                .filter(|(frontend, compared)| filter.takes(frontend, compared))
+                .collect();
+            let view = || ServiceView::new(name, &taken, wanted.is_some(), connections);
+            (!taken.is_empty()).then(view)
+        });
+        Self {
+            mode,
+            services: services.collect(),
+            is_compared: wanted.is_some(),
+            is_counted: connections.is_some(),
+        }
+    }
+}
+
+impl<'a> ServiceView<'a> {
+    fn new(
+        name: Option<&ServicePortName>,
+        frontends: &[(&Frontend, Compared<'a>)],
+        is_compared: bool,
+        connections: Option<&Connections>,
+    ) -> Self {
+        let count = |endpoint: &SocketAddr| {
+            let key = (name?.clone(), *endpoint);
+            connections.map(|counted| counted.get(&key).copied().unwrap_or_default())
+        };
+        let endpoints: Vec<EndpointView> = endpoints(frontends)
+            .into_iter()
+            .map(|(address, policies)| EndpointView {
+                address,
+                policies,
+                connections: count(&address),
+            })
+            .collect();
+        let worst = frontends.iter().map(|(_, compared)| compared.state()).max();
+        Self {
+            namespace: name.map(|name| name.namespace.clone()),
+            name: name.map(|name| name.service.clone()),
+            port: name.map(|name| name.port.clone()).filter(|port| !port.is_empty()),
+            state: worst.filter(|_| is_compared).map(state_word),
+            connections: connections
+                .map(|_| endpoints.iter().filter_map(|endpoint| endpoint.connections).sum()),
+            frontends: frontends
+                .iter()
+                .filter_map(|(frontend, compared)| {
+                    FrontendView::new(frontend, compared, is_compared)
+                })
+                .collect(),
+            endpoints,
+        }
+    }
+}
+
+/// All endpoints of frontends, each with the policies that see it.
+fn endpoints(frontends: &[(&Frontend, Compared<'_>)]) -> BTreeMap<SocketAddr, Vec<&'static str>> {
+    let mut seen: BTreeMap<SocketAddr, Vec<&'static str>> = BTreeMap::new();
+    for traffic in frontends.iter().filter_map(|(_, compared)| shown(compared)) {
+        let of_node = traffic.from_node.iter().map(|to| (to, Some(TrafficPolicy::Cluster)));
+        let others = traffic.endpoints.iter().map(|to| (to, traffic.policy));
+        for (endpoint, policy) in others.chain(of_node) {
+            let policies = seen.entry(*endpoint).or_default();
+            if let Some(word) = policy.map(policy_word).filter(|word| !policies.contains(word)) {
+                policies.push(word);
+                policies.sort_unstable();
+            }
+        }
+    }
+    seen
+}
+
+/// What is held, or what is wanted where nothing is.
+fn shown<'a>(compared: &Compared<'a>) -> Option<&'a Traffic> {
+    compared.held.or(compared.wanted)
+}
+
+impl<'a> FrontendView<'a> {
+    fn new(frontend: &Frontend, compared: &Compared<'a>, is_compared: bool) -> Option<Self> {
+        let traffic = shown(compared)?;
+        let state = compared.state();
+        let (address, family) = match frontend.at {
+            At::Address(ip) => (Some(ip), Family::of(ip)),
+            At::Node(family) => (None, family),
+        };
+        let both_differ = matches!(state, State::Differs | State::EndpointsDiffer);
+        let changes = both_differ.then_some(compared);
+        Some(Self {
+            kind: traffic.kind.word(),
+            family,
+            address,
+            protocol: frontend.protocol.lower_case().to_uppercase(),
+            port: frontend.port,
+            traffic: TrafficView::new(traffic),
+            state: is_compared.then(|| state_word(state)),
+            wanted: changes.and_then(|compared| compared.wanted).map(TrafficView::new),
+            missing_endpoints: changes.map(Compared::missing_endpoints).unwrap_or_default(),
+            endpoints_not_wanted: changes.map(Compared::endpoints_not_wanted).unwrap_or_default(),
+            compared: state,
+        })
+    }
+}
+
+impl<'a> TrafficView<'a> {
+    fn new(traffic: &'a Traffic) -> Self {
+        Self {
+            policy: traffic.policy.map(policy_word),
+            refused: traffic.refusal.map(|refusal| match refusal {
+                Refusal::NoEndpoints => "noEndpoints",
+                Refusal::NoLocalEndpoints => "noLocalEndpoints",
+            }),
+            endpoints: &traffic.endpoints,
+            endpoints_from_node: &traffic.from_node,
+            source_ranges: traffic.source_ranges.as_deref(),
+            session_affinity_seconds: traffic.affinity_seconds,
+        }
+    }
+}
+
+fn policy_word(policy: TrafficPolicy) -> &'static str {
+    match policy {
+        TrafficPolicy::Cluster => "Cluster",
+        TrafficPolicy::Local => "Local",
+    }
+}
+
+fn state_word(state: State) -> &'static str {
+    match state {
+        State::AsWanted => "asWanted",
+        State::Missing => "missing",
+        State::NotWanted => "notWanted",
+        State::Differs => "differs",
+        State::EndpointsDiffer => "endpointsDiffer",
+    }
+}
