@@ -80,7 +80,14 @@ pub(crate) enum Command {
     Apply(ApplyArgs),
     /// Show what apply would change, and change nothing
     ///
+    /// By service port: which addresses and endpoints come (+), change (~) and go (-), and the rules
+    /// or elements that it takes; then what belongs to no Service alone; then a line with the
+    /// numbers. Nothing is printed if nothing would change. -o json prints the same as data.
+    ///
+    ///   rulegen diff -f examples/clusterip.yaml
+    ///
     /// Exit status 0: nothing would change; 1: something would; 2: it could not be found out.
+    #[command(verbatim_doc_comment)]
     Diff(DiffArgs),
     /// List Services, their addresses and endpoints as the kernel has them
     ///
@@ -200,6 +207,10 @@ pub(crate) struct DiffArgs {
     #[command(flatten)]
     pub(crate) input: InputArgs,
 
+    /// json: the same as data
+    #[arg(short, long, value_name = "FORM", help_heading = "Output")]
+    pub(crate) output: Option<DiffForm>,
+
     #[command(flatten)]
     pub(crate) family: FamilyArgs,
 
@@ -260,6 +271,12 @@ pub(crate) enum FamilyChoice {
     Ipv4,
     Ipv6,
     Dual,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DiffForm {
+    /// JSON
+    Json,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

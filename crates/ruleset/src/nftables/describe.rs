@@ -3,56 +3,107 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::text::{ElementText, RuleText};
-use super::{Element, HeldRule, Key, Operation, Transaction};
+use super::{Element, HeldRule, Key, Name, Operation, Rule, Transaction};
+use crate::Family;
 
-/// One line about a transaction.
+/// A change to one thing in a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Line {
-    /// What is changed, and how.
-    Heading(String),
-    /// What goes.
-    Gone(String),
-    /// What comes.
-    New(String),
+pub struct Edit<'a> {
+    /// The set or chain; none where it is the table itself.
+    pub object: Option<Object<'a>>,
+    /// What becomes of it.
+    pub done: Done<'a>,
 }
 
-impl Transaction<'_> {
-    /// What is done, a line for each rule and element.
-    pub fn lines(&self) -> impl Iterator<Item = Line> {
-        self.operations.iter().flat_map(|operation| self.describe(operation))
+/// A part of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Object<'a> {
+    /// A set or map.
+    Set(&'a Name),
+    /// A chain.
+    Chain(&'a Name),
+}
+
+/// What becomes of a part of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done<'a> {
+    /// It is made, empty.
+    Made,
+    /// It goes.
+    Deleted,
+    /// All goes that is in it.
+    Emptied,
+    /// Elements come, or go.
+    Element {
+        /// Whether it comes.
+        comes: bool,
+        /// Its key.
+        key: &'a Key,
+        /// The rest of it.
+        element: &'a Element,
+    },
+    /// A rule comes.
+    RuleComes(&'a Rule),
+    /// A rule goes.
+    RuleGoes(&'a HeldRule),
+}
+
+impl<'a> Transaction<'a> {
+    /// What is done, one rule or element at a time.
+    pub fn edits(&self) -> impl Iterator<Item = Edit<'a>> {
+        self.operations.iter().flat_map(edits)
     }
 
-    fn describe(&self, operation: &Operation<'_>) -> Vec<Line> {
+    /// The part of the table that is changed, by its name in the kernel.
+    pub fn object(&self, edit: &Edit<'_>) -> String {
         let table = format!("{} {}", self.family.word(), self.table);
-        let heading = |what: &str, name: &dyn Display, how: &str| {
-            Line::Heading(format!("{table} {what}{name}: {how}"))
-        };
-        let element = |(key, element): &(&Key, &Element)| ElementText { key, element }.to_string();
-        match operation {
-            Operation::AddTable(_) => vec![Line::Heading(format!("{table}: new table"))],
-            Operation::DeleteTable => vec![Line::Heading(format!("{table}: deleted"))],
-            Operation::AddSet(name, _) => vec![heading("set ", name, "new set")],
-            Operation::DeleteSet(name) => vec![heading("set ", name, "deleted")],
-            Operation::AddChain(name, _) => vec![heading("chain ", name, "new chain")],
-            Operation::DeleteChain(name) => vec![heading("chain ", name, "deleted")],
-            Operation::AddRule(chain, rule) => {
-                let text = RuleText { rule, family: self.family }.to_string();
-                vec![heading("chain ", chain, "changed"), Line::New(text)]
-            }
-            Operation::DeleteRule(chain, rule) => {
-                vec![heading("chain ", chain, "changed"), Line::Gone(HeldText(rule).to_string())]
-            }
-            Operation::AddElements(name, _, elements) => {
-                let lines = elements.iter().map(|one| Line::New(element(one)));
-                [heading("set ", name, "changed")].into_iter().chain(lines).collect()
-            }
-            Operation::DeleteElements(name, _, elements) => {
-                let lines = elements.iter().map(|one| Line::Gone(element(one)));
-                [heading("set ", name, "changed")].into_iter().chain(lines).collect()
-            }
-            Operation::FlushChain(name) => vec![heading("chain ", name, "emptied")],
-            Operation::FlushSet(name) => vec![heading("set ", name, "emptied")],
+        match edit.object {
+            None => table,
+            Some(Object::Set(name)) => format!("{table} set {name}"),
+            Some(Object::Chain(name)) => format!("{table} chain {name}"),
         }
+    }
+}
+
+impl Edit<'_> {
+    /// The element or rule that comes or goes, as text.
+    pub fn text(&self, family: Family) -> Option<String> {
+        match &self.done {
+            Done::Made | Done::Deleted | Done::Emptied => None,
+            Done::Element { key, element, .. } => Some(ElementText { key, element }.to_string()),
+            Done::RuleComes(rule) => Some(RuleText { rule, family }.to_string()),
+            // As it would be written, or what it is made of.
+            Done::RuleGoes(held) => Some(match held.raised(family) {
+                Some(rule) => RuleText { rule: &rule, family }.to_string(),
+                None => HeldText(held).to_string(),
+            }),
+        }
+    }
+}
+
+fn edits<'a>(operation: &Operation<'a>) -> Vec<Edit<'a>> {
+    let one = |object, done| vec![Edit { object, done }];
+    let elements = |name, elements: &[(&'a Key, &'a Element)], comes| {
+        let object = Some(Object::Set(name));
+        let element = |(key, element): &(&'a Key, &'a Element)| Edit {
+            object,
+            done: Done::Element { comes, key, element },
+        };
+        elements.iter().map(element).collect()
+    };
+    match operation {
+        Operation::AddTable(_) => one(None, Done::Made),
+        Operation::DeleteTable => one(None, Done::Deleted),
+        Operation::AddSet(name, _) => one(Some(Object::Set(name)), Done::Made),
+        Operation::DeleteSet(name) => one(Some(Object::Set(name)), Done::Deleted),
+        Operation::AddChain(name, _) => one(Some(Object::Chain(name)), Done::Made),
+        Operation::DeleteChain(name) => one(Some(Object::Chain(name)), Done::Deleted),
+        Operation::AddRule(name, rule) => one(Some(Object::Chain(name)), Done::RuleComes(rule)),
+        Operation::DeleteRule(name, rule) => one(Some(Object::Chain(name)), Done::RuleGoes(rule)),
+        Operation::AddElements(name, _, come) => elements(name, come, true),
+        Operation::DeleteElements(name, _, gone) => elements(name, gone, false),
+        Operation::FlushChain(name) => one(Some(Object::Chain(name)), Done::Emptied),
+        Operation::FlushSet(name) => one(Some(Object::Set(name)), Done::Emptied),
     }
 }
 

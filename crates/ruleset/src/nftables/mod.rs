@@ -23,7 +23,7 @@ mod trace;
 mod transaction;
 
 pub use comment::Comment;
-pub use describe::Line;
+pub use describe::{Done, Edit, Object};
 pub use diff::{diff, replacement};
 pub use expression::{ConntrackKey, Expression, MetaKey, NumberKind, PayloadBase, Register};
 pub use held::{Held, HeldChain, HeldRule};

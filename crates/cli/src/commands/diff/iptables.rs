@@ -1,0 +1,130 @@
+//! What would change in iptables mode.
+
+use std::collections::HashMap;
+
+use anyhow::Result;
+use rulegen_compiler::iptables::{OURS, ruleset};
+use rulegen_compiler::listing::{Listing, Owners, of_plan, of_ruleset, owners_of_chains};
+use rulegen_compiler::plan;
+use rulegen_model::{IpFamily, ServicePortName};
+use rulegen_ruleset::iptables::{ChainName, Change, Rule, Ruleset, Table, Transaction, diff};
+
+use super::report::{ByOwner, CHANGED, Report};
+use super::services::report;
+use crate::args::DiffArgs;
+use crate::commands::{iptables, variant};
+use crate::families;
+use crate::input::Input;
+
+pub(super) fn compare(args: &DiffArgs, input: &Input) -> Result<Report> {
+    let variant = variant(&args.kernel)?;
+    let families = families::on_this_host(args.family.ip_family, variant);
+    let (mut held, mut plans) = (Vec::new(), Vec::new());
+    for family in families {
+        held.push(iptables(*family, variant, &args.kernel).save()?);
+        plans.push(plan(&input.snapshot, &input.config, *family));
+    }
+    let wanted: Vec<Ruleset> = plans.iter().map(ruleset).collect();
+    let both: Vec<(&Ruleset, &Ruleset)> = held.iter().zip(&wanted).collect();
+    let transactions: Vec<Transaction<'_>> =
+        both.iter().map(|(held, wanted)| diff(held, wanted, &OURS)).collect();
+    let (mut of_held, mut of_wanted) = (Listing::default(), Listing::default());
+    let mut objects = ByOwner::default();
+    if transactions.iter().any(|transaction| !transaction.is_empty()) {
+        for ((held, wanted), plan) in both.iter().zip(&plans) {
+            of_held.append(of_ruleset(held));
+            of_wanted.append(of_ruleset(wanted));
+            let known = of_plan(plan);
+            of_held.complete(&known);
+            of_wanted.complete(&known);
+        }
+        for ((family, (held, wanted)), transaction) in families.iter().zip(both).zip(&transactions)
+        {
+            let family = Family::new(*family, held, wanted, [&of_held, &of_wanted]);
+            for changes in &transaction.tables {
+                let changes = changes.changes.iter().map(|change| (changes.table, change));
+                changes.for_each(|(table, change)| family.change(table, change, &mut objects));
+            }
+        }
+    }
+    let report = report("iptables", &of_held, &of_wanted, objects);
+    drop(transactions);
+    // Freeing a large cluster piece by piece takes longer than comparing it.
+    std::mem::forget((held, wanted, of_held, of_wanted));
+    Ok(report)
+}
+
+struct Family<'a> {
+    family: IpFamily,
+    held: &'a Ruleset,
+    chains: HashMap<&'a ChainName, ServicePortName>,
+    owners: Owners,
+}
+
+impl<'a> Family<'a> {
+    fn new(
+        family: IpFamily,
+        held: &'a Ruleset,
+        wanted: &'a Ruleset,
+        listings: [&Listing; 2],
+    ) -> Self {
+        let mut chains = owners_of_chains(held);
+        chains.extend(owners_of_chains(wanted));
+        Self { family, held, chains, owners: Owners::of(listings) }
+    }
+
+    fn change(&self, table: Table, change: &Change<'_>, objects: &mut ByOwner) {
+        let (chain, what) = match change {
+            Change::Fill { chain, .. } if self.held.chain(table, chain).is_none() => {
+                (chain, "new chain")
+            }
+            Change::Fill { chain, .. } => (chain, CHANGED),
+            Change::Prepend { chain, .. } | Change::Remove { chain, .. } => (chain, "shared chain"),
+            Change::Delete { chain } => (chain, "deleted"),
+        };
+        let there = self.held.chain(table, chain).map(|chain| chain.rules.as_slice());
+        let there = there.unwrap_or_default();
+        let (gone, come) = match change {
+            Change::Fill { rules, .. } => (surplus(there, rules), surplus(rules, there)),
+            Change::Prepend { rule, .. } => (Vec::new(), surplus(std::slice::from_ref(rule), &[])),
+            Change::Remove { rule, .. } => (surplus(std::slice::from_ref(rule), &[]), Vec::new()),
+            Change::Delete { .. } => (surplus(there, &[]), Vec::new()),
+        };
+        let object = format!("{} {table} {chain}", self.family.api_name());
+        let of_chain = self.chains.get(chain);
+        let is_same = gone.is_empty() && come.is_empty();
+        if is_same || (of_chain.is_none() && what != CHANGED) {
+            let what = if is_same && what == CHANGED { "other order" } else { what };
+            objects.note(of_chain.cloned(), object.clone(), what);
+        }
+        for (rules, comes) in [(gone, false), (come, true)] {
+            for (rule, text) in rules {
+                let of_rule = || self.owners.of_rule(rule).map(|owner| (Some(owner), CHANGED));
+                let of_chain = of_chain.map(|owner| (Some(owner.clone()), what));
+                let (owner, what) = of_chain.or_else(of_rule).unwrap_or((None, what));
+                objects.line(owner, (object.clone(), what), comes, text);
+            }
+        }
+    }
+}
+
+/// The rules that are in one list and not in the other, as often as that is so.
+fn surplus<'r>(rules: &'r [Rule], others: &[Rule]) -> Vec<(&'r Rule, String)> {
+    let mut count: HashMap<String, usize> = HashMap::new();
+    for other in others {
+        *count.entry(text(other)).or_default() += 1;
+    }
+    let texts = rules.iter().map(|rule| (rule, text(rule)));
+    let is_more = |(_, text): &(&Rule, String)| match count.get_mut(text) {
+        Some(left) if *left > 0 => {
+            *left -= 1;
+            false
+        }
+        _ => true,
+    };
+    texts.filter(is_more).collect()
+}
+
+fn text(rule: &Rule) -> String {
+    rule.to_string().trim_start().to_owned()
+}

@@ -1,0 +1,53 @@
+//! `rulegen diff`: what apply would change, by service, then by object.
+
+mod iptables;
+mod nftables;
+mod report;
+mod services;
+mod text;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use rulegen_model::{ProxyMode, Severity};
+
+use super::print_with;
+use crate::args::{DiffArgs, DiffForm};
+use crate::input;
+use crate::paint::Paint;
+use crate::problems::print_error;
+use report::Report;
+
+/// As kubectl diff and diff(1): 0 nothing, 1 something, 2 it could not be found out.
+pub(crate) fn run(args: &DiffArgs) -> Result<ExitCode> {
+    let found = compare(args).unwrap_or_else(|error| {
+        print_error(&error);
+        2
+    });
+    Ok(ExitCode::from(found))
+}
+
+fn compare(args: &DiffArgs) -> Result<u8> {
+    let input = input::load(&args.input, &args.proxy, &args.ignored)?;
+    let report = match input.config.mode {
+        ProxyMode::Iptables => iptables::compare(args, &input)?,
+        ProxyMode::Nftables => nftables::compare(args, &input)?,
+    };
+    print(args.output, &report)?;
+    Ok(match input.worst {
+        Some(Severity::Unread | Severity::Error) => 2,
+        Some(Severity::Warning) if args.input.strict => 2,
+        _ => u8::from(!report.is_empty()),
+    })
+}
+
+fn print(form: Option<DiffForm>, report: &Report) -> Result<()> {
+    match form {
+        Some(DiffForm::Json) => print_with(|out| {
+            serde_json::to_writer_pretty(&mut *out, report).map_err(io::Error::from)?;
+            writeln!(out)
+        }),
+        None => print_with(|out| text::write(out, report, &Paint::for_stdout())),
+    }
+}

@@ -1,0 +1,80 @@
+//! What would change in nftables mode.
+
+use anyhow::Result;
+use rulegen_compiler::listing::{Listing, Owners, of_plan, of_table, owner_of_object};
+use rulegen_compiler::plan;
+use rulegen_kernel::nftables::{Dataplane, NfTables};
+use rulegen_model::ServicePortName;
+use rulegen_ruleset::Family;
+use rulegen_ruleset::nftables::{Done, Edit, Held, Name, Object, Table, Transaction, diff};
+
+use super::report::{ByOwner, CHANGED, Report};
+use super::services::report;
+use crate::args::DiffArgs;
+use crate::commands::tables;
+use crate::families;
+use crate::input::Input;
+
+pub(super) fn compare(args: &DiffArgs, input: &Input) -> Result<Report> {
+    let families = families::of_nftables(args.family.ip_family);
+    let wanted = tables(input, &args.proxy.nftables.nftables_table, families);
+    let names: Vec<(Family, &Name)> =
+        wanted.iter().map(|table| (table.family, &table.name)).collect();
+    let (_, held) = NfTables::open()?.read(&names)?;
+    let both: Vec<(&Option<Held>, &Table)> = held.iter().zip(&wanted).collect();
+    let transactions: Vec<Transaction<'_>> =
+        both.iter().map(|(held, wanted)| diff(held.as_ref(), wanted)).collect();
+    let (mut of_held, mut of_wanted) = (Listing::default(), Listing::default());
+    let mut objects = ByOwner::default();
+    if transactions.iter().any(|transaction| !transaction.is_empty()) {
+        for (held, table) in both {
+            let raised = held.clone().map(|held| held.raised(table.family, &table.name));
+            of_held.append(raised.map(|raised| of_table(&raised.table)).unwrap_or_default());
+            of_wanted.append(of_table(table));
+        }
+        for family in families {
+            let known = of_plan(&plan(&input.snapshot, &input.config, *family));
+            of_held.complete(&known);
+            of_wanted.complete(&known);
+        }
+        let owners = Owners::of([&of_held, &of_wanted]);
+        for transaction in &transactions {
+            transaction.edits().for_each(|edit| take(transaction, &edit, &owners, &mut objects));
+        }
+    }
+    let report = report("nftables", &of_held, &of_wanted, objects);
+    drop(transactions);
+    // Freeing a large cluster piece by piece takes longer than comparing it.
+    std::mem::forget((held, wanted, of_held, of_wanted));
+    Ok(report)
+}
+
+fn take(transaction: &Transaction<'_>, edit: &Edit<'_>, owners: &Owners, objects: &mut ByOwner) {
+    let owner = owner(edit, owners);
+    let object = transaction.object(edit);
+    let change = match (&edit.done, edit.object) {
+        (Done::Made, None) => "new table",
+        (Done::Made, Some(Object::Set(_))) => "new set",
+        (Done::Made, Some(Object::Chain(_))) => "new chain",
+        (Done::Deleted, _) => "deleted",
+        (Done::Emptied, _) => "emptied",
+        _ => CHANGED,
+    };
+    let comes = match edit.done {
+        Done::Element { comes, .. } => comes,
+        Done::RuleComes(_) => true,
+        _ => false,
+    };
+    match edit.text(transaction.family) {
+        Some(text) => objects.line(owner, (object, change), comes, text),
+        None => objects.note(owner, object, change),
+    }
+}
+
+fn owner(edit: &Edit<'_>, owners: &Owners) -> Option<ServicePortName> {
+    let (Object::Set(name) | Object::Chain(name)) = edit.object?;
+    owner_of_object(name).or_else(|| match edit.done {
+        Done::Element { key, element, .. } => owners.of_element(key, element),
+        _ => None,
+    })
+}

@@ -1,0 +1,132 @@
+//! Which Services change, and what that means for their traffic.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rulegen_compiler::Refusal;
+use rulegen_compiler::listing::{At, Compared, Frontend, Listing, State, Traffic, compare};
+use rulegen_model::{ServicePortName, TrafficPolicy};
+
+use super::report::{Action, ByOwner, FrontendChange, Report, ServiceChange, Summary};
+
+type Changes<'a> = BTreeMap<&'a ServicePortName, Vec<FrontendChange>>;
+
+/// Puts together what changes of frontends and of the objects that carry them out.
+pub(super) fn report(
+    mode: &'static str,
+    held: &Listing,
+    wanted: &Listing,
+    mut objects: ByOwner,
+) -> Report {
+    let mut frontends = changed_frontends(held, wanted);
+    let owners: BTreeSet<ServicePortName> = objects.owners().cloned().collect();
+    for name in &owners {
+        frontends.entry(name).or_default();
+    }
+    let services: Vec<ServiceChange> = frontends
+        .into_iter()
+        .map(|(name, frontends)| ServiceChange {
+            namespace: name.namespace.clone(),
+            name: name.service.clone(),
+            port: Some(name.port.clone()).filter(|port| !port.is_empty()),
+            protocol: name.protocol.lower_case().to_uppercase(),
+            action: action(has(held, name), has(wanted, name)),
+            frontends,
+            objects: objects.take(Some(name)),
+        })
+        .collect();
+    let summary = summary(&services, held, wanted);
+    Report { mode, services, shared: objects.take(None), summary }
+}
+
+fn changed_frontends<'a>(held: &'a Listing, wanted: &'a Listing) -> Changes<'a> {
+    let mut changes = Changes::new();
+    for (name, frontends) in compare(held, wanted) {
+        // Without a name they are nobody's, and the rules about them are told as shared.
+        let Some(name) = name else { continue };
+        for (frontend, compared) in frontends {
+            if compared.state() != State::AsWanted {
+                changes.entry(name).or_default().extend(frontend_change(frontend, &compared));
+            }
+        }
+    }
+    changes
+}
+
+fn has(listing: &Listing, name: &ServicePortName) -> bool {
+    listing.services.contains_key(&Some(name.clone()))
+}
+
+fn action(held: bool, wanted: bool) -> Action {
+    match (held, wanted) {
+        (false, true) => Action::Add,
+        (true, false) => Action::Remove,
+        _ => Action::Change,
+    }
+}
+
+/// A Service counts once, however many of its ports change.
+fn summary(services: &[ServiceChange], held: &Listing, wanted: &Listing) -> Summary {
+    let of = |listing: &Listing| -> BTreeSet<(Arc<str>, Arc<str>)> {
+        let names = listing.services.keys().flatten();
+        names.map(|name| (name.namespace.clone(), name.service.clone())).collect()
+    };
+    let (held, wanted) = (of(held), of(wanted));
+    let changed: BTreeSet<(Arc<str>, Arc<str>)> =
+        services.iter().map(|change| (change.namespace.clone(), change.name.clone())).collect();
+    let mut summary = Summary::default();
+    for service in &changed {
+        match action(held.contains(service), wanted.contains(service)) {
+            Action::Add => summary.add += 1,
+            Action::Change => summary.change += 1,
+            Action::Remove => summary.remove += 1,
+        }
+    }
+    summary
+}
+
+fn frontend_change(frontend: &Frontend, compared: &Compared<'_>) -> Option<FrontendChange> {
+    let traffic = compared.wanted.or(compared.held)?;
+    let said = |traffic: Option<&Traffic>| traffic.map(said).unwrap_or_default();
+    let (held, wanted) = (said(compared.held), said(compared.wanted));
+    Some(FrontendChange {
+        kind: traffic.kind.word(),
+        frontend: place(frontend),
+        action: action(compared.held.is_some(), compared.wanted.is_some()),
+        removed: without(&held, &wanted),
+        added: without(&wanted, &held),
+    })
+}
+
+fn without(these: &[String], those: &[String]) -> Vec<String> {
+    let those: BTreeSet<&String> = those.iter().collect();
+    these.iter().filter(|this| !those.contains(this)).cloned().collect()
+}
+
+fn place(frontend: &Frontend) -> String {
+    let protocol = frontend.protocol.lower_case().to_uppercase();
+    match frontend.at {
+        At::Address(ip) => format!("{}/{protocol}", SocketAddr::new(ip, frontend.port)),
+        At::Node(_) => format!("*:{}/{protocol}", frontend.port),
+    }
+}
+
+/// What becomes of traffic, a line for each thing that can change alone.
+fn said(traffic: &Traffic) -> Vec<String> {
+    let mut said: Vec<String> =
+        traffic.endpoints.iter().map(|endpoint| format!("endpoint {endpoint}")).collect();
+    said.extend(traffic.from_node.iter().map(|to| format!("endpoint {to} for this node's pods")));
+    said.extend(traffic.refusal.map(|refusal| match refusal {
+        Refusal::NoEndpoints => "rejected: no endpoints".to_owned(),
+        Refusal::NoLocalEndpoints => "dropped: no endpoints on this node".to_owned(),
+    }));
+    said.extend(traffic.policy.map(|policy| match policy {
+        TrafficPolicy::Cluster => "policy Cluster".to_owned(),
+        TrafficPolicy::Local => "policy Local".to_owned(),
+    }));
+    let ranges = traffic.source_ranges.iter().flatten();
+    said.extend(ranges.map(|range| format!("source range {range}")));
+    said.extend(traffic.affinity_seconds.map(|s| format!("session affinity {s}s")));
+    said
+}
