@@ -20,7 +20,7 @@ fn help_teaches() {
     {
         assert!(help.contains(part), "--help does not say {part:?}:\n{help}");
     }
-    for command in ["apply", "diff", "explain", "cleanup", "completion"] {
+    for command in ["apply", "diff", "list", "explain", "cleanup", "completion"] {
         let output = rulegen(&root(), &[command, "--help"]);
         assert!(output.status.success());
         assert!(help.contains(&format!("  {command} ")), "--help does not name {command}");
@@ -29,7 +29,9 @@ fn help_teaches() {
 
 #[test]
 fn every_line_of_help_fits_a_terminal() {
-    for arguments in [&["--help"][..], &["diff", "--help"], &["cleanup", "--help"]] {
+    for command in ["", "diff", "list", "cleanup"] {
+        let arguments: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
+        let arguments = arguments.as_slice();
         let help = stdout(&rulegen(&root(), arguments));
         let long: Vec<&str> = help.lines().filter(|line| line.chars().count() > 100).collect();
         assert!(long.is_empty(), "{arguments:?}: {long:?}");
@@ -66,6 +68,11 @@ fn wrong_usage_exits_with_2() {
         &["--dry-run", "-f", "x", "--iptables-masquerade-bit", "32"],
         &["completion", "tcsh"],
         &["--dry-run", "-f", "x", "--masquerade-all=maybe"],
+        &["list", "--dry-run"],
+        &["list", "--differing"],
+        &["list", "-o", "xml"],
+        &["list", "-f", "x", "--kubeconfig", "y"],
+        &["diff", "-f", "x", "-o", "yaml"],
     ] {
         let output = rulegen(&root(), arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
@@ -170,4 +177,83 @@ fn flags_of_how_kube_proxy_runs_are_taken() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stderr(&output).contains("note: --kubeconfig says how kube-proxy runs"));
     assert!(stdout(&output).contains("cluster IP\" -m tcp --dport 80 -j KUBE-MARK-MASQ"));
+}
+
+/// Lists what an example makes for its first node.
+fn listed(example: &str, arguments: &[&str]) -> String {
+    let example = format!("examples/{example}.yaml");
+    let known = ["list", "--dry-run", "-f", &example, "--hostname-override", "node-1"];
+    let output = rulegen(&root(), &[&known[..], arguments].concat());
+    assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+    stdout(&output)
+}
+
+const LOAD_BALANCERS: &str = "\
+NAMESPACE   NAME                 PORT     KIND             FRONTEND            POLICY    AFFINITY   SOURCE-RANGES                    ENDPOINTS                                         FROM-NODE
+default     web-service          <none>   ClusterIP        10.96.0.10:80/TCP   Cluster   -          -                                10.244.1.5:8080,10.244.2.6:8080,10.244.3.7:8080   -
+default     web-service          <none>   LoadBalancerIP   52.1.2.3:80/TCP     Cluster   -          -                                10.244.1.5:8080,10.244.2.6:8080,10.244.3.7:8080   -
+default     web-service          <none>   NodePort         *:32456/TCP         Cluster   -          -                                10.244.1.5:8080,10.244.2.6:8080,10.244.3.7:8080   -
+default     web-service-local    <none>   ClusterIP        10.96.0.11:80/TCP   Cluster   -          -                                10.244.1.5:8080,10.244.2.6:8080,10.244.3.7:8080   -
+default     web-service-local    <none>   LoadBalancerIP   52.1.2.4:80/TCP     Local     -          -                                10.244.1.5:8080                                   10.244.1.5:8080,10.244.2.6:8080,10.244.3.7:8080
+default     web-service-local    <none>   NodePort         *:32457/TCP         Local     -          -                                10.244.1.5:8080                                   10.244.1.5:8080,10.244.2.6:8080,10.244.3.7:8080
+default     web-service-office   <none>   ClusterIP        10.96.0.12:80/TCP   Cluster   -          -                                10.244.1.5:8080,10.244.2.6:8080,10.244.3.7:8080   -
+default     web-service-office   <none>   LoadBalancerIP   52.1.2.5:80/TCP     Cluster   -          198.51.100.0/24,203.0.113.0/24   10.244.1.5:8080,10.244.2.6:8080,10.244.3.7:8080   -
+default     web-service-office   <none>   NodePort         *:32458/TCP         Cluster   -          -                                10.244.1.5:8080,10.244.2.6:8080,10.244.3.7:8080   -
+";
+
+const CLUSTER_IPS: &str = "\
+NAMESPACE   NAME               PORT     KIND        FRONTEND              POLICY    ENDPOINTS
+default     backend-service    <none>   ClusterIP   10.96.0.20:80/TCP     Cluster   10.244.1.5:8080,10.244.1.6:8080,10.244.2.8:8080 + 2 more...
+default     database-service   <none>   ClusterIP   10.96.0.30:5432/TCP   Cluster   10.244.2.30:5432
+default     frontend-service   <none>   ClusterIP   10.96.0.10:80/TCP     Cluster   10.244.1.4:3000,10.244.2.7:3000,10.244.3.9:3000
+";
+
+#[test]
+fn list_prints_a_table_that_is_the_same_in_both_modes() {
+    for mode in ["--proxy-mode=iptables", "--proxy-mode=nftables"] {
+        assert_eq!(listed("clusterip", &[mode]), CLUSTER_IPS, "{mode}");
+        assert_eq!(listed("loadbalancer", &[mode, "-o", "wide"]), LOAD_BALANCERS, "{mode}");
+    }
+    assert_eq!(listed("headless", &[]), "", "a headless Service has no rules");
+}
+
+#[test]
+fn list_takes_only_what_is_asked_for() {
+    let of = |arguments: &[&str]| -> Vec<String> {
+        let text = listed("loadbalancer", arguments);
+        let place = |line: &str| line.split_whitespace().nth(4).unwrap_or_default().to_owned();
+        text.lines().skip(1).map(place).collect()
+    };
+    assert_eq!(of(&[]).len(), 9);
+    assert_eq!(of(&["web-service"]), ["10.96.0.10:80/TCP", "52.1.2.3:80/TCP", "*:32456/TCP"]);
+    assert_eq!(of(&["default/web-service-local", "default/web-service"]).len(), 6);
+    assert_eq!(of(&["-n", "default"]).len(), 9);
+    assert_eq!(of(&["-n", "kube-system"]).len(), 0);
+    assert_eq!(of(&["--address", "52.1.2.4"]), ["52.1.2.4:80/TCP"]);
+    assert_eq!(of(&["--address", "10.244.2.6"]).len(), 9, "by an endpoint");
+    assert_eq!(of(&["--port", "32458"]), ["*:32458/TCP"]);
+    assert_eq!(of(&["--port", "8080", "--address", "10.96.0.10"]).len(), 0, "one place has both");
+}
+
+#[test]
+fn list_has_the_same_as_data() {
+    let json: serde_json::Value =
+        serde_json::from_str(&listed("loadbalancer", &["-o", "json"])).unwrap();
+    let yaml: serde_json::Value =
+        serde_saphyr::from_str(&listed("loadbalancer", &["-o", "yaml"])).unwrap();
+    assert_eq!(json, yaml);
+    let local = &json["services"][1];
+    assert_eq!(local["name"], "web-service-local");
+    assert_eq!(
+        local["frontends"][1],
+        serde_json::json!({
+            "kind": "LoadBalancerIP", "family": "ipv4", "address": "52.1.2.4", "protocol": "TCP",
+            "port": 80, "policy": "Local", "endpoints": ["10.244.1.5:8080"],
+            "endpointsFromNode": ["10.244.1.5:8080", "10.244.2.6:8080", "10.244.3.7:8080"],
+        })
+    );
+    assert_eq!(
+        local["endpoints"][0],
+        serde_json::json!({"address": "10.244.1.5:8080", "policies": ["Cluster", "Local"]})
+    );
 }

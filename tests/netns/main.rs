@@ -28,6 +28,7 @@ mod conntrack;
 mod explain;
 mod host;
 mod lab;
+mod list;
 mod namespace;
 mod nftables;
 mod packets;
