@@ -105,6 +105,16 @@ impl Slice {
     pub(crate) fn family(&self) -> IpFamily {
         self.family
     }
+
+    /// Whether it has no endpoint.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.endpoints.is_empty()
+    }
+
+    /// Names and protocols of its ports.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = (&str, Protocol)> {
+        self.ports.iter().map(|port| (&*port.name, port.protocol))
+    }
 }
 
 /// All endpoints that slices of one family have for a service port, as they are seen from a node,

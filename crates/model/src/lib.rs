@@ -11,6 +11,7 @@
 //! every function returns a value and the [`Problem`]s met on the way.
 
 mod address;
+mod claims;
 mod config;
 mod document;
 mod endpoint;
@@ -24,10 +25,12 @@ mod problem;
 mod running;
 mod select;
 mod service;
+mod shortage;
 mod snapshot;
 mod store;
 
 pub use address::{IpFamily, parse_address, parse_network};
+pub use claims::{Claimant, Contest, Place, Role, contests};
 pub use config::{
     DetectLocalMode, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX, NodePortAddresses, ProxyConfig,
     ProxyMode, parse_cluster_cidrs, parse_detect_local_mode, parse_interface, parse_mode,
@@ -51,5 +54,6 @@ pub use running::{
 };
 pub use select::{Selection, select};
 pub use service::{ServicePort, ServicePortName, TrafficPolicy};
+pub use shortage::{KeptTraffic, Shortage, Why, shortage, shortages};
 pub use snapshot::{Snapshot, node_name, single_objects, snapshot};
 pub use store::{Changes, Kind, NodeState, Object, ObjectKey, ServiceChange, Store, StoreEvent};

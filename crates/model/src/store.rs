@@ -22,6 +22,7 @@ use crate::node::{FamilyAddresses, Host, Node};
 use crate::object::{EndpointSlice, Metadata, NodeObject, Service, ServiceCidr};
 use crate::problem::Problem;
 use crate::service::{ServicePort, ServicePortName};
+use crate::shortage::{Why, lack};
 use crate::snapshot::{
     Snapshot, bare_ports, checked_slice, join_endpoints, networks, node_name, this_node,
 };
@@ -296,6 +297,13 @@ impl Store {
         let key = ObjectKey { namespace: name.namespace.clone(), name: name.service.clone() };
         let ports = &self.services.get(&key)?.ports;
         ports.iter().find(|p| p.name == *name && IpFamily::of(p.cluster_ip) == family)
+    }
+
+    /// What a service port of a family lacks, if anything, as last told.
+    pub fn shortage(&self, name: &ServicePortName, family: IpFamily) -> Option<Why> {
+        let key = ObjectKey { namespace: name.namespace.clone(), name: name.service.clone() };
+        let slices = self.slices.get(&key).map(Vec::as_slice).unwrap_or_default();
+        lack(self.service_port(name, family)?, slices.iter().map(|(_, slice)| slice))
     }
 
     /// What changed since the last time.

@@ -1,0 +1,389 @@
+//! Why traffic to a service port has nowhere to go.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt::{self, Display, Formatter};
+
+use serde::Serialize;
+
+use crate::address::IpFamily;
+use crate::endpoint::{Endpoint, Slice};
+use crate::manifest::Objects;
+use crate::service::{ServicePort, ServicePortName, TrafficPolicy};
+use crate::snapshot::{Snapshot, checked_slice};
+
+/// A service port that lacks endpoints, in one family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shortage {
+    /// `namespace/name:port` and the protocol.
+    pub port: ServicePortName,
+    /// The family of the cluster IP.
+    pub family: IpFamily,
+    /// What is lacking.
+    pub why: Why,
+}
+
+/// What a service port lacks. It is printed as what can be said of the service port:
+/// `has no EndpointSlice`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "reason", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Why {
+    /// No EndpointSlice of the family is of its Service.
+    NoSlice,
+    /// There are EndpointSlices, and no endpoint in them.
+    EmptySlices,
+    /// There are endpoints, but none of them has the port.
+    NoSuchPort {
+        /// The port's name and protocol: `http over TCP`.
+        wanted: String,
+        /// Those that the endpoints have, ordered.
+        there: Vec<String>,
+    },
+    /// There are endpoints, but none that traffic may go to.
+    NoneReady {
+        /// So many are not ready.
+        not_ready: usize,
+        /// So many are shutting down, and do not serve any more.
+        terminating: usize,
+    },
+    /// Traffic goes to endpoints that are shutting down, for want of others.
+    Draining {
+        /// So many.
+        terminating: usize,
+    },
+    /// There are endpoints, but none on this node, where a policy keeps the traffic.
+    NoneLocal {
+        /// So many are on other nodes.
+        elsewhere: usize,
+        /// What the policy is for.
+        kept: KeptTraffic,
+    },
+}
+
+/// The traffic that policy Local keeps on the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum KeptTraffic {
+    /// To the cluster IP.
+    Internal,
+    /// To every other address.
+    External,
+    /// All of it.
+    Both,
+}
+
+/// The service ports of a snapshot that lack endpoints, those of IPv4 first, each family ordered
+/// by name. The objects are those that the snapshot was made of.
+pub fn shortages(snapshot: &Snapshot, objects: &Objects) -> Vec<Shortage> {
+    let ports = || IpFamily::BOTH.into_iter().flat_map(|family| snapshot.service_ports(family));
+    // Only for those that have no endpoint do slices tell more than the service port does.
+    let bare: HashSet<(&str, &str)> =
+        ports().filter(|port| port.endpoints.is_empty()).map(service_of).collect();
+    let slices = slices_of(objects, &bare);
+    let shortage = |port: &ServicePort| {
+        let slices = slices.get(&service_of(port)).map(Vec::as_slice).unwrap_or_default();
+        let why = lack(port, slices.iter())?;
+        Some(Shortage { port: port.name.clone(), family: IpFamily::of(port.cluster_ip), why })
+    };
+    ports().filter_map(shortage).collect()
+}
+
+/// What one service port of a snapshot lacks, if anything.
+pub fn shortage(port: &ServicePort, objects: &Objects) -> Option<Why> {
+    let service = service_of(port);
+    let slices = match port.endpoints.as_slice() {
+        [] => slices_of(objects, &HashSet::from([service])),
+        _ => HashMap::new(),
+    };
+    lack(port, slices.get(&service).map(Vec::as_slice).unwrap_or_default().iter())
+}
+
+/// What a service port lacks, by its endpoints, or for want of these by its Service's slices of
+/// any family.
+pub(crate) fn lack<'a>(
+    port: &ServicePort,
+    slices: impl Iterator<Item = &'a Slice> + Clone,
+) -> Option<Why> {
+    let endpoints = port.endpoints.as_slice();
+    if endpoints.is_empty() {
+        let family = IpFamily::of(port.cluster_ip);
+        return Some(lack_of_any(port, slices.filter(|slice| slice.family() == family)));
+    }
+    let draining = endpoints.iter().filter(|endpoint| is_draining(endpoint)).count();
+    if !endpoints.iter().any(|endpoint| endpoint.ready) {
+        let terminating = endpoints.iter().filter(|endpoint| endpoint.terminating).count();
+        let not_ready = endpoints.len().saturating_sub(terminating);
+        return Some(match draining {
+            0 => Why::NoneReady { not_ready, terminating },
+            terminating => Why::Draining { terminating },
+        });
+    }
+    let is_here = |endpoint: &Endpoint| endpoint.local && (endpoint.ready || is_draining(endpoint));
+    let kept = kept_traffic(port).filter(|_| !endpoints.iter().any(is_here))?;
+    let elsewhere = endpoints.iter().filter(|endpoint| endpoint.ready).count();
+    Some(Why::NoneLocal { elsewhere, kept })
+}
+
+/// Why slices of its family give a service port nothing at all.
+fn lack_of_any<'a>(port: &ServicePort, slices: impl Iterator<Item = &'a Slice> + Clone) -> Why {
+    if slices.clone().next().is_none() {
+        return Why::NoSlice;
+    }
+    let mut filled = slices.filter(|slice| !slice.is_empty()).peekable();
+    if filled.peek().is_none() {
+        return Why::EmptySlices;
+    }
+    let named = |(name, protocol)| port_words(name, protocol);
+    let there: BTreeSet<String> = filled.flat_map(Slice::ports).map(named).collect();
+    let wanted = port_words(&port.name.port, port.name.protocol);
+    Why::NoSuchPort { wanted, there: there.into_iter().collect() }
+}
+
+fn is_draining(endpoint: &Endpoint) -> bool {
+    endpoint.serving && endpoint.terminating
+}
+
+fn kept_traffic(port: &ServicePort) -> Option<KeptTraffic> {
+    let internal = port.internal_policy == TrafficPolicy::Local;
+    let external = port.external_policy == TrafficPolicy::Local && port.externally_accessible();
+    match (internal, external) {
+        (true, true) => Some(KeptTraffic::Both),
+        (true, false) => Some(KeptTraffic::Internal),
+        (false, true) => Some(KeptTraffic::External),
+        (false, false) => None,
+    }
+}
+
+/// The checked slices of some Services. What is wrong with them was told with the snapshot.
+fn slices_of<'a>(
+    objects: &'a Objects,
+    services: &HashSet<(&str, &str)>,
+) -> HashMap<(&'a str, &'a str), Vec<Slice>> {
+    let mut slices: HashMap<(&str, &str), Vec<Slice>> = HashMap::new();
+    for object in objects.slices.iter().map(|slice| &slice.object) {
+        let Some(service) = object.service_name() else { continue };
+        let key = (object.metadata.namespace(), service);
+        if services.contains(&key) {
+            let (slice, _) = checked_slice(object, &mut |name| name.into(), None);
+            slices.entry(key).or_default().extend(slice);
+        }
+    }
+    slices
+}
+
+fn service_of(port: &ServicePort) -> (&str, &str) {
+    (&port.name.namespace, &port.name.service)
+}
+
+fn port_words(name: &str, protocol: crate::Protocol) -> String {
+    let name = if name.is_empty() { "a port without a name" } else { name };
+    format!("{name} over {}", protocol.lower_case().to_uppercase())
+}
+
+impl Why {
+    /// Whether nothing at all can be reached. Otherwise only some traffic has nowhere to go, or
+    /// only for now.
+    pub fn is_whole(&self) -> bool {
+        !matches!(self, Why::Draining { .. } | Why::NoneLocal { .. })
+    }
+
+    /// What a person can do about it.
+    pub fn remedy(&self, port: &ServicePortName) -> String {
+        let (namespace, service) = (&port.namespace, &port.service);
+        match self {
+            Why::NoSlice => format!(
+                "see whether its selector meets any pod (`kubectl -n {namespace} describe service \
+                 {service}`); a Service without a selector needs an EndpointSlice with the label \
+                 kubernetes.io/service-name: {service}"
+            ),
+            Why::EmptySlices => format!(
+                "start pods with the labels of its selector (`kubectl -n {namespace} describe \
+                 service {service}` shows it), or correct the selector"
+            ),
+            Why::NoSuchPort { .. } => {
+                "let spec.ports[].targetPort name a port that the pods' containers have \
+                 (containerPort with that name); in EndpointSlices made by hand, ports[].name must \
+                 be that of the Service's port"
+                    .to_owned()
+            }
+            Why::NoneReady { .. } => format!(
+                "see why the pods are not ready (`kubectl -n {namespace} get pods`, then `kubectl \
+                 describe pod`): mostly a readiness probe that fails"
+            ),
+            Why::Draining { .. } => {
+                format!("see why no new pods start (`kubectl -n {namespace} get pods`)")
+            }
+            Why::NoneLocal { kept, .. } => {
+                let field = match kept {
+                    KeptTraffic::Internal => "spec.internalTrafficPolicy",
+                    KeptTraffic::External => "spec.externalTrafficPolicy",
+                    KeptTraffic::Both => {
+                        "spec.internalTrafficPolicy and spec.externalTrafficPolicy"
+                    }
+                };
+                format!("let a pod run on this node, or set {field} to Cluster")
+            }
+        }
+    }
+}
+
+impl Display for Why {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::NoSlice => f.write_str("has no EndpointSlice"),
+            Why::EmptySlices => f.write_str("has EndpointSlices without any endpoint"),
+            Why::NoSuchPort { wanted, there } if there.is_empty() => {
+                write!(f, "has endpoints, but none with the port {wanted}: they have no port")
+            }
+            Why::NoSuchPort { wanted, there } => {
+                let there = there.join(", ");
+                write!(f, "has endpoints, but none with the port {wanted}: they have {there}")
+            }
+            Why::NoneReady { not_ready, terminating } => {
+                f.write_str("has no endpoint that is ready: ")?;
+                match (not_ready, terminating) {
+                    (not_ready, 0) => write!(f, "{not_ready} not ready"),
+                    (0, terminating) => write!(f, "{terminating} shutting down"),
+                    _ => write!(f, "{not_ready} not ready, {terminating} shutting down"),
+                }
+            }
+            Why::Draining { terminating } => write!(
+                f,
+                "has no endpoint but {terminating} shutting down, which get its traffic until they \
+                 end"
+            ),
+            Why::NoneLocal { elsewhere, kept } => {
+                let (traffic, policy) = match kept {
+                    KeptTraffic::Internal => ("traffic to its cluster IP", "internal"),
+                    KeptTraffic::External => ("traffic from outside", "external"),
+                    KeptTraffic::Both => ("all traffic", "internal and external"),
+                };
+                write!(
+                    f,
+                    "has no endpoint on this node, where the {policy} traffic policy Local keeps \
+                     {traffic} ({elsewhere} on other nodes)"
+                )
+            }
+        }
+    }
+}
+
+impl Display for Shortage {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "Service {} ({}) {}", self.port, self.family.api_name(), self.why)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Host, Kind, Object, ProxyConfig, Store, StoreEvent, read_manifest, snapshot};
+
+    const SERVICE: &str = r#"{"kind": "Service", "apiVersion": "v1", "metadata": {"name": "web"},
+        "spec": {POLICY "type": "NodePort", "clusterIP": "10.96.0.10",
+        "ports": [{"name": "http", "port": 80, "nodePort": 30080}]}}"#;
+
+    fn slice(number: u8, ports: &str, endpoints: &str) -> String {
+        format!(
+            r#"{{"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1", "metadata":
+            {{"name": "web-{number}", "labels": {{"kubernetes.io/service-name": "web"}}}},
+            "addressType": "IPv4", "ports": [{ports}], "endpoints": [{endpoints}]}}"#
+        )
+    }
+
+    const HTTP: &str = r#"{"name": "http", "port": 8080}"#;
+    const HTTPS: &str = r#"{"name": "https", "port": 8443}"#;
+    const HERE: &str = r#"{"addresses": ["10.244.1.5"], "nodeName": "node-1"}"#;
+    const ELSEWHERE: &str = r#"{"addresses": ["10.244.2.5"], "nodeName": "node-2"}"#;
+    const NOT_READY: &str = r#"{"addresses": ["10.244.1.6"], "conditions": {"ready": false}}"#;
+    const DRAINING: &str = r#"{"addresses": ["10.244.1.7"],
+        "conditions": {"ready": false, "serving": true, "terminating": true}}"#;
+    const ENDING: &str = r#"{"addresses": ["10.244.1.8"],
+        "conditions": {"ready": false, "serving": false, "terminating": true}}"#;
+
+    /// What is told of the service port by the objects, which a store must tell too.
+    fn told(policy: &str, slices: &[String]) -> Option<String> {
+        let service = SERVICE.replace("POLICY", policy);
+        let documents = [&[service], slices].concat().join("\n---\n");
+        let mut objects = Objects::default();
+        assert_eq!(read_manifest("test", documents.as_bytes(), &mut objects), []);
+        let config =
+            ProxyConfig { hostname_override: Some("node-1".to_owned()), ..ProxyConfig::default() };
+        let (snapshot, _) = snapshot(&objects, &config, &Host::default());
+        let found = shortages(&snapshot, &objects);
+        let [port] = snapshot.service_ports(IpFamily::Ipv4) else { panic!("one port is given") };
+        let why = shortage(port, &objects);
+        assert_eq!(found.first().map(|shortage| &shortage.why), why.as_ref());
+        assert_eq!(of_store(&objects, &config, port), why);
+        found.first().map(ToString::to_string)
+    }
+
+    fn of_store(objects: &Objects, config: &ProxyConfig, port: &ServicePort) -> Option<Why> {
+        let mut store = Store::new(config.clone(), Host::default());
+        let services = objects.services.iter().map(|s| Object::Service(s.object.clone()));
+        let slices = objects.slices.iter().map(|s| Object::EndpointSlice(s.object.clone()));
+        for object in services.chain(slices) {
+            store.take_in(StoreEvent::Put(Box::new(object)));
+        }
+        for kind in Kind::ALL {
+            store.take_in(StoreEvent::ListEnded(kind));
+        }
+        store.changes();
+        store.shortage(&port.name, IpFamily::Ipv4)
+    }
+
+    const LOCAL: &str = r#""externalTrafficPolicy": "Local","#;
+    const LOCAL_INSIDE: &str = r#""internalTrafficPolicy": "Local","#;
+
+    #[test]
+    fn each_lack_is_told_as_what_it_is() {
+        let http = |endpoints: &[&str]| vec![slice(1, HTTP, &endpoints.join(","))];
+        let starts = "Service default/web:http (IPv4) ";
+        for (policy, slices, wanted) in [
+            ("", vec![], "has no EndpointSlice"),
+            ("", http(&[]), "has EndpointSlices without any endpoint"),
+            (
+                "",
+                vec![slice(1, HTTPS, HERE), slice(2, HTTP, "")],
+                "has endpoints, but none with the port http over TCP: they have https over TCP",
+            ),
+            (
+                "",
+                vec![slice(1, "", HERE)],
+                "has endpoints, but none with the port http over TCP: they have no port",
+            ),
+            (
+                "",
+                http(&[NOT_READY, ENDING]),
+                "has no endpoint that is ready: 1 not ready, 1 shutting down",
+            ),
+            ("", http(&[NOT_READY]), "has no endpoint that is ready: 1 not ready"),
+            (
+                "",
+                http(&[NOT_READY, DRAINING]),
+                "has no endpoint but 1 shutting down, which get its traffic until they end",
+            ),
+            (
+                LOCAL,
+                http(&[ELSEWHERE, NOT_READY]),
+                "has no endpoint on this node, where the external traffic policy Local keeps \
+                 traffic from outside (1 on other nodes)",
+            ),
+            (
+                LOCAL_INSIDE,
+                http(&[ELSEWHERE]),
+                "has no endpoint on this node, where the internal traffic policy Local keeps \
+                 traffic to its cluster IP (1 on other nodes)",
+            ),
+        ] {
+            assert_eq!(told(policy, &slices), Some(format!("{starts}{wanted}")));
+        }
+    }
+
+    #[test]
+    fn what_can_be_reached_lacks_nothing() {
+        for (policy, endpoints) in [("", ELSEWHERE), (LOCAL, HERE), (LOCAL_INSIDE, HERE)] {
+            let slices = [slice(1, HTTP, &format!("{endpoints},{NOT_READY}"))];
+            assert_eq!(told(policy, &slices), None);
+        }
+    }
+}
