@@ -3,14 +3,18 @@
 //! Works on the network namespace that the process is in. Knows rulesets, not Services.
 
 pub mod addresses;
+pub mod bridges;
 pub mod conntrack;
 mod folder;
 pub mod host;
 pub mod iptables;
 pub mod memory;
 mod netlink;
+pub mod netstat;
 pub mod nftables;
 pub mod privileges;
+pub mod process;
+pub mod sockets;
 pub mod sysctl;
 
 pub use folder::FolderWatcher;

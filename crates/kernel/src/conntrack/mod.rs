@@ -3,11 +3,13 @@
 //! `message` writes requests and reads flows; the socket is that of `netlink`.
 
 mod error;
+mod fill;
 mod message;
 
 use rulegen_ruleset::{Family, Flow, Protocol};
 
 pub use error::Error;
+pub use fill::Fill;
 
 use crate::netlink::{Dumped, Failure, Socket};
 

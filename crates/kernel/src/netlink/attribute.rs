@@ -13,16 +13,20 @@ pub(crate) fn find(message: &[u8], wanted: u16) -> Option<&[u8]> {
 
 /// The same where the attributes begin elsewhere.
 pub(crate) fn find_behind(message: &[u8], headers: usize, wanted: u16) -> Option<&[u8]> {
-    let mut rest = message.get(headers..)?;
-    while let [a, b, c, d, ..] = *rest {
+    let (_, value) = each(message.get(headers..)?).find(|(kind, _)| *kind == wanted)?;
+    Some(value)
+}
+
+/// The attributes that stand in another one, each with its type.
+pub(crate) fn each(nested: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut rest = nested;
+    std::iter::from_fn(move || {
+        let [a, b, c, d, ..] = *rest else { return None };
         let length = usize::from(u16::from_ne_bytes([a, b]));
         let value = rest.get(4..length)?;
-        if u16::from_ne_bytes([c, d]) & !FLAGS == wanted {
-            return Some(value);
-        }
-        rest = rest.get(length.next_multiple_of(4)..)?;
-    }
-    None
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((u16::from_ne_bytes([c, d]) & !FLAGS, value))
+    })
 }
 
 /// A number in the byte order of the network.

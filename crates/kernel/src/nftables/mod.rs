@@ -21,6 +21,7 @@ mod rule;
 mod set;
 mod socket;
 mod table;
+mod translators;
 mod userdata;
 mod verdict;
 mod watch;
@@ -35,6 +36,7 @@ use rulegen_ruleset::nftables::{Comment, Held, Key, Name, Operation, Set, Transa
 pub use error::{Error, Refusal};
 pub use feature::Missing;
 pub use reconcile::{Dataplane, reconcile};
+pub use translators::Translator;
 pub use watch::{Commit, Event, Watcher, Writer};
 
 use batch::Batch;

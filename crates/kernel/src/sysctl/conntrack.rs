@@ -72,14 +72,14 @@ impl Default for ConntrackSettings {
     }
 }
 
-const MAX: Sysctl = Sysctl("net.netfilter.nf_conntrack_max");
+pub(super) const MAX: Sysctl = Sysctl("net.netfilter.nf_conntrack_max");
 
 /// The same value as the parameter `hashsize` of the module, which only root may even read.
 const BUCKETS: Sysctl = Sysctl("net.netfilter.nf_conntrack_buckets");
 
 const TCP_ESTABLISHED: Sysctl = Sysctl("net.netfilter.nf_conntrack_tcp_timeout_established");
 const TCP_CLOSE_WAIT: Sysctl = Sysctl("net.netfilter.nf_conntrack_tcp_timeout_close_wait");
-const TCP_BE_LIBERAL: Sysctl = Sysctl("net.netfilter.nf_conntrack_tcp_be_liberal");
+pub(super) const TCP_BE_LIBERAL: Sysctl = Sysctl("net.netfilter.nf_conntrack_tcp_be_liberal");
 const UDP: Sysctl = Sysctl("net.netfilter.nf_conntrack_udp_timeout");
 const UDP_STREAM: Sysctl = Sysctl("net.netfilter.nf_conntrack_udp_timeout_stream");
 

@@ -1,6 +1,7 @@
 //! Settings of the kernel below /proc/sys, those of the network namespace of the calling thread.
 
 mod conntrack;
+mod interfaces;
 
 use std::fmt::{self, Display, Formatter};
 use std::fs::{self, OpenOptions};
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 pub use conntrack::ConntrackSettings;
+pub use interfaces::InterfaceSetting;
 
 /// A setting of the kernel, by its name as sysctl(8) has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +86,22 @@ impl Sysctl {
     /// Packets to and from loopback addresses may be routed.
     pub const ROUTE_LOCALNET: Self = Self("net.ipv4.conf.all.route_localnet");
 
+    /// Packets of IPv4 are forwarded from one interface to another.
+    pub const IP_FORWARD: Self = Self("net.ipv4.ip_forward");
+    /// The same of IPv6.
+    pub const IPV6_FORWARDING: Self = Self("net.ipv6.conf.all.forwarding");
+    /// iptables and nftables see packets of IPv4 that a bridge takes from port to port. The kernel
+    /// has it with the module br_netfilter.
+    pub const BRIDGE_NF_CALL_IPTABLES: Self = Self("net.bridge.bridge-nf-call-iptables");
+    /// The same of IPv6.
+    pub const BRIDGE_NF_CALL_IP6TABLES: Self = Self("net.bridge.bridge-nf-call-ip6tables");
+    /// TCP packets outside of the window belong to their connection.
+    pub const CONNTRACK_TCP_BE_LIBERAL: Self = conntrack::TCP_BE_LIBERAL;
+    /// How many connections are tracked at most.
+    pub const CONNTRACK_MAX: Self = conntrack::MAX;
+    /// How many connections are tracked in this network namespace.
+    pub const CONNTRACK_COUNT: Self = Self("net.netfilter.nf_conntrack_count");
+
     /// Its name, as sysctl(8) has it.
     pub fn name(self) -> &'static str {
         self.0
@@ -97,6 +115,17 @@ impl Sysctl {
         let text = fs::read_to_string(self.path())?;
         let not_a_number = |error| io::Error::new(io::ErrorKind::InvalidData, error);
         text.trim().parse().map_err(not_a_number)
+    }
+
+    /// Its value, `None` if the kernel does not have it.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not a number.
+    pub fn read_if_there(self) -> io::Result<Option<u64>> {
+        match self.read() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map(Some),
+        }
     }
 
     /// Sets it.

@@ -1,0 +1,255 @@
+//! Chains of anybody that may translate what comes to a Service: of all nat chains of a hook the
+//! first that translates a connection settles it for good (nf_nat_inet_fn of the kernel).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nftnl::nftnl_sys::libc;
+use rulegen_ruleset::Family;
+
+use super::read::Interrupted;
+use super::socket::Socket;
+use super::{ATTEMPTS, Error, NfTables, attribute};
+use crate::netlink::Dumped;
+
+/// A base chain of type nat for packets that arrive or are sent, with rules that translate.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Translator {
+    /// The families whose packets it sees.
+    pub families: Vec<Family>,
+    /// The family of its table, as nft(8) spells it.
+    pub table_family: &'static str,
+    /// Its table.
+    pub table: String,
+    /// Its name.
+    pub chain: String,
+    /// Its place among the nat chains of its hook; the lowest comes first.
+    pub priority: i32,
+}
+
+impl NfTables {
+    /// Chains that may translate, by themselves or by chains that they lead to, at this priority
+    /// or an earlier one. Ordered; those of one table together.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], or [`Error::Busy`].
+    pub fn translators(&mut self, up_to: i32) -> Result<Vec<Translator>, Error> {
+        for _ in 0..ATTEMPTS {
+            match self.translators_once(up_to) {
+                Ok(translators) => return Ok(translators),
+                Err(Interrupted::Failed(error)) => return Err(error),
+                Err(Interrupted::Changed) => {}
+            }
+        }
+        Err(Error::Busy { attempts: ATTEMPTS })
+    }
+
+    fn translators_once(&mut self, up_to: i32) -> Result<Vec<Translator>, Interrupted> {
+        let bases = base_chains(&mut self.socket)?;
+        let bases: Vec<Base> = bases.into_iter().filter(|base| base.priority <= up_to).collect();
+        let tables: BTreeSet<(u8, &str)> =
+            bases.iter().map(|base| (base.family, base.table.as_str())).collect();
+        let mut translators = Vec::new();
+        for (family, table) in tables {
+            let chains = leads(&mut self.socket, family, table)?;
+            let of_table = bases.iter().filter(|b| (b.family, b.table.as_str()) == (family, table));
+            let translating = of_table.filter(|base| may_translate(&chains, &base.chain));
+            translators.extend(translating.filter_map(Base::translator));
+        }
+        translators.sort_unstable();
+        translators.dedup();
+        Ok(translators)
+    }
+}
+
+struct Base {
+    family: u8,
+    table: String,
+    chain: String,
+    priority: i32,
+}
+
+/// What the rules of a chain do with a packet.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Leads {
+    translates: bool,
+    /// Through a map of verdicts, so to any chain of its table.
+    anywhere: bool,
+    to: BTreeSet<String>,
+}
+
+const IPV4: u8 = 2;
+const IPV6: u8 = 10;
+/// NFPROTO_INET of linux/netfilter.h: both.
+const INET: u8 = 1;
+
+impl Base {
+    fn translator(&self) -> Option<Translator> {
+        let (table_family, families) = match self.family {
+            IPV4 => ("ip", vec![Family::Ipv4]),
+            IPV6 => ("ip6", vec![Family::Ipv6]),
+            INET => ("inet", vec![Family::Ipv4, Family::Ipv6]),
+            _ => return None,
+        };
+        let Self { table, chain, priority, .. } = self;
+        let (table, chain, priority) = (table.clone(), chain.clone(), *priority);
+        Some(Translator { families, table_family, table, chain, priority })
+    }
+}
+
+/// The nat chains of all tables that packets meet before they are routed or when they are sent.
+fn base_chains(socket: &mut Socket) -> Result<Vec<Base>, Interrupted> {
+    // NFTA_CHAIN_* and NFTA_HOOK_*, NF_INET_PRE_ROUTING and NF_INET_LOCAL_OUT.
+    const TABLE: u16 = 1;
+    const NAME: u16 = 3;
+    const HOOK: u16 = 4;
+    const TYPE: u16 = 7;
+    const NUMBER: u16 = 1;
+    const PRIORITY: u16 = 2;
+    const HOOKS: [u32; 2] = [0, 3];
+    let base = |message: &[u8]| {
+        let hook = attribute::find(message, HOOK)?;
+        let number = |wanted| {
+            let (_, value) = attribute::each(hook).find(|(kind, _)| *kind == wanted)?;
+            value.try_into().ok().map(u32::from_be_bytes)
+        };
+        let is_ahead = attribute::text(message, TYPE)? == "nat" && HOOKS.contains(&number(NUMBER)?);
+        is_ahead.then_some(Base {
+            family: family(message)?,
+            table: attribute::text(message, TABLE)?,
+            chain: attribute::text(message, NAME)?,
+            priority: number(PRIORITY)?.cast_signed(),
+        })
+    };
+    let mut bases = Vec::new();
+    dump(socket, libc::NFT_MSG_GETCHAIN, 0, None, |message| bases.extend(base(message)))?;
+    Ok(bases)
+}
+
+/// What each chain of a table does.
+fn leads(socket: &mut Socket, of: u8, table: &str) -> Result<BTreeMap<String, Leads>, Interrupted> {
+    // NFTA_RULE_*.
+    const TABLE: u16 = 1;
+    const CHAIN: u16 = 2;
+    const EXPRESSIONS: u16 = 4;
+    let mut chains: BTreeMap<String, Leads> = BTreeMap::new();
+    dump(socket, libc::NFT_MSG_GETRULE, of, Some(table), |message| {
+        let is_of_table = attribute::text(message, TABLE).as_deref() == Some(table);
+        if !is_of_table || family(message) != Some(of) {
+            return;
+        }
+        let Some(chain) = attribute::text(message, CHAIN) else { return };
+        let leads = chains.entry(chain).or_default();
+        let expressions = attribute::find(message, EXPRESSIONS).unwrap_or_default();
+        attribute::each(expressions).for_each(|(_, expression)| leads.take(expression));
+    })?;
+    Ok(chains)
+}
+
+impl Leads {
+    fn take(&mut self, expression: &[u8]) {
+        // NFTA_EXPR_*, NFTA_TARGET_NAME, NFTA_LOOKUP_DREG and NFT_REG_VERDICT.
+        const NAME: u16 = 1;
+        const DATA: u16 = 2;
+        const TARGET: u16 = 1;
+        const INTO: u16 = 3;
+        const VERDICT: [u8; 4] = [0; 4];
+        let data = inside(expression, DATA).unwrap_or_default();
+        match inside(expression, NAME).map(attribute::string).as_deref() {
+            Some("nat" | "redir") => self.translates = true,
+            // Of iptables-nft; a version number stands behind others' names only.
+            Some("target") => {
+                let target = inside(data, TARGET).map(attribute::string).unwrap_or_default();
+                self.translates |= matches!(target.as_str(), "DNAT" | "REDIRECT" | "NETMAP");
+            }
+            Some("lookup") => self.anywhere |= inside(data, INTO) == Some(&VERDICT),
+            Some("immediate") => self.to.extend(jump(data)),
+            _ => {}
+        }
+    }
+}
+
+/// The chain that a verdict names.
+fn jump(data: &[u8]) -> Option<String> {
+    // NFTA_IMMEDIATE_DATA, NFTA_DATA_VERDICT, NFTA_VERDICT_CHAIN.
+    let verdict = inside(inside(data, 2)?, 2)?;
+    inside(verdict, 2).map(attribute::string)
+}
+
+fn inside(nested: &[u8], wanted: u16) -> Option<&[u8]> {
+    attribute::find_behind(nested, 0, wanted)
+}
+
+/// Whether a packet in a chain may meet a rule that translates.
+fn may_translate(chains: &BTreeMap<String, Leads>, from: &str) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut next = vec![from];
+    while let Some(name) = next.pop() {
+        let Some(chain) = chains.get(name) else { continue };
+        if !seen.insert(name) {
+            continue;
+        }
+        if chain.translates || chain.anywhere && chains.values().any(|chain| chain.translates) {
+            return true;
+        }
+        next.extend(chain.to.iter().map(String::as_str));
+    }
+    false
+}
+
+/// The family that a message is about (struct nfgenmsg).
+fn family(message: &[u8]) -> Option<u8> {
+    const BEHIND_HEADER: usize = 16;
+    message.get(BEHIND_HEADER).copied()
+}
+
+/// All of a kind, of all families with 0.
+fn dump(
+    socket: &mut Socket,
+    kind: i32,
+    family: u8,
+    table: Option<&str>,
+    mut each: impl FnMut(&[u8]),
+) -> Result<(), Interrupted> {
+    const TABLE: u16 = 1;
+    let body = |header: &mut super::raw::Header<'_>| {
+        if let Some(table) = table {
+            header.text(TABLE, table);
+        }
+    };
+    match socket.ask(kind, family.into(), true, body, &mut each)? {
+        Dumped::Whole => Ok(()),
+        Dumped::Interrupted | Dumped::Nothing => Err(Interrupted::Changed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chains<const N: usize>(chains: [(&str, bool, bool, &[&str]); N]) -> BTreeMap<String, Leads> {
+        let leads = |(name, translates, anywhere, to): (&str, bool, bool, &[&str])| {
+            let to = to.iter().map(|name| (*name).to_owned()).collect();
+            (name.to_owned(), Leads { translates, anywhere, to })
+        };
+        chains.into_iter().map(leads).collect()
+    }
+
+    #[test]
+    fn a_chain_translates_by_those_that_it_leads_to() {
+        let table = chains([
+            ("base", false, false, &["one", "gone"]),
+            ("one", false, false, &["two", "base"]),
+            ("two", true, false, &[]),
+            ("apart", false, false, &["one-way"]),
+            ("one-way", false, false, &[]),
+            ("map", false, true, &[]),
+        ]);
+        for (chain, wanted) in
+            [("base", true), ("two", true), ("apart", false), ("map", true), ("none", false)]
+        {
+            assert_eq!(may_translate(&table, chain), wanted, "{chain}");
+        }
+        let harmless = chains([("map", false, true, &[]), ("other", false, false, &[])]);
+        assert!(!may_translate(&harmless, "map"));
+    }
+}

@@ -1,0 +1,127 @@
+//! Ports that processes of this network namespace wait at (proc(5): /proc/net/tcp and its like).
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{fs, io};
+
+use rulegen_ruleset::Protocol;
+
+use crate::process::Process;
+
+/// A socket that waits for packets from anybody.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listener {
+    /// TCP or UDP: of others the kernel tells nothing in this form.
+    pub protocol: Protocol,
+    /// Where it waits.
+    pub address: SocketAddr,
+    /// Who holds it, if that can be seen.
+    pub holder: Option<Process>,
+    inode: u64,
+}
+
+/// Who waits at one of these ports, over TCP or UDP.
+///
+/// # Errors
+/// When the kernel does not tell of sockets.
+pub fn listeners(ports: &BTreeSet<u16>) -> io::Result<Vec<Listener>> {
+    let mut listeners = Vec::new();
+    for (file, protocol) in [
+        ("tcp", Protocol::Tcp),
+        ("tcp6", Protocol::Tcp),
+        ("udp", Protocol::Udp),
+        ("udp6", Protocol::Udp),
+    ] {
+        // That of the thread's network namespace, which need not be the process's.
+        let text = match fs::read_to_string(format!("/proc/thread-self/net/{file}")) {
+            // IPv6 need not be there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && file.ends_with('6') => {
+                continue;
+            }
+            read => read?,
+        };
+        let all = text.lines().skip(1).filter_map(|line| listener(line, protocol));
+        listeners.extend(all.filter(|listener| ports.contains(&listener.address.port())));
+    }
+    if !listeners.is_empty() {
+        name_holders(&mut listeners)?;
+    }
+    listeners.sort_unstable();
+    Ok(listeners)
+}
+
+/// Looks through the processes, which takes a while where there are many.
+fn name_holders(listeners: &mut [Listener]) -> io::Result<()> {
+    let mut holders: HashMap<u64, Process> = HashMap::new();
+    for process in Process::all()? {
+        for inode in process.sockets() {
+            if listeners.iter().any(|listener| listener.inode == inode) {
+                holders.entry(inode).or_insert_with(|| process.clone());
+            }
+        }
+    }
+    for listener in listeners {
+        listener.holder = holders.remove(&listener.inode);
+    }
+    Ok(())
+}
+
+/// `  0: 0100007F:7530 00000000:0000 0A …` with the inode in the tenth field.
+fn listener(line: &str, protocol: Protocol) -> Option<Listener> {
+    // TCP_LISTEN and TCP_CLOSE of net/tcp_states.h; a UDP socket that is connected has another.
+    let waits = match protocol {
+        Protocol::Tcp => "0A",
+        _ => "07",
+    };
+    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+    let [_, local, _, state, _, _, _, _, _, inode, ..] = fields.as_slice() else { return None };
+    let address = (*state == waits).then(|| address(local))??;
+    Some(Listener { protocol, address, holder: None, inode: inode.parse().ok()? })
+}
+
+/// `0100007F:1F90`: words of 32 bits in the machine's byte order, and a number.
+fn address(text: &str) -> Option<SocketAddr> {
+    let (address, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let word = |at: usize| u32::from_str_radix(address.get(at..at + 8)?, 16).ok();
+    let ip: IpAddr = match address.len() {
+        8 => Ipv4Addr::from(word(0)?.to_ne_bytes()).into(),
+        32 => {
+            let mut bytes = [0; 16];
+            for (at, four) in (0..).step_by(8).zip(bytes.chunks_exact_mut(4)) {
+                four.copy_from_slice(&word(at)?.to_ne_bytes());
+            }
+            Ipv6Addr::from(bytes).into()
+        }
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LISTENS: &str = "   0: 0100007F:7530 00000000:0000 0A 00000000:00000000 00:00000000 \
+                           00000000     0        0 4711 1 0000000000000000 100 0 0 10 0";
+
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn an_address_is_read_in_both_families() {
+        let found = listener(LISTENS, Protocol::Tcp);
+        let found = found.map(|found| (found.address.to_string(), found.inode));
+        assert_eq!(found, Some(("127.0.0.1:30000".to_owned(), 4711)));
+        let v6 = "B80D0120000000000000000001000000:0050";
+        assert_eq!(address(v6).map(|a| a.to_string()).as_deref(), Some("[2001:db8::1]:80"));
+    }
+
+    #[test]
+    fn what_does_not_listen_and_what_is_no_line_is_left_out() {
+        assert_eq!(listener(&LISTENS.replace(" 0A ", " 01 "), Protocol::Tcp), None);
+        assert_eq!(listener(LISTENS, Protocol::Udp), None);
+        for text in ["", "0: x:y z 0A 0 0 0 0 0 0", "   0: 0100007F:7530 00000000:0000 0A"] {
+            assert_eq!(listener(text, Protocol::Tcp), None, "{text}");
+        }
+        assert_eq!(address("é100007:0050"), None);
+    }
+}

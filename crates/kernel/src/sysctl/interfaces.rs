@@ -1,0 +1,59 @@
+//! Settings that each interface has for itself.
+
+use std::{fs, io};
+
+/// Which value of a setting counts for an interface (Documentation/networking/ip-sysctl.rst).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InterfaceSetting {
+    /// Whether sources are checked against the way back: 0 no, 1 strict, 2 loose.
+    RpFilter,
+    /// Whether packets to and from loopback addresses may be routed.
+    RouteLocalnet,
+}
+
+impl InterfaceSetting {
+    /// Its name within `net.ipv4.conf.INTERFACE`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RpFilter => "rp_filter",
+            Self::RouteLocalnet => "route_localnet",
+        }
+    }
+
+    /// The value that counts for each interface but loopback, ordered by name: the larger of its
+    /// own and that of `all`.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn of_interfaces(self) -> io::Result<Vec<(String, u64)>> {
+        let mut values = Vec::new();
+        for entry in fs::read_dir("/proc/sys/net/ipv4/conf")? {
+            let interface = entry?.file_name().to_string_lossy().into_owned();
+            let path = format!("/proc/sys/net/ipv4/conf/{interface}/{}", self.name());
+            // An interface may go meanwhile.
+            let Ok(text) = fs::read_to_string(path) else { continue };
+            values.extend(text.trim().parse().ok().map(|value: u64| (interface, value)));
+        }
+        Ok(in_force(values))
+    }
+}
+
+fn in_force(mut values: Vec<(String, u64)>) -> Vec<(String, u64)> {
+    let of_all = values.iter().find(|(name, _)| name == "all").map_or(0, |(_, value)| *value);
+    values.retain(|(name, _)| !matches!(name.as_str(), "all" | "default" | "lo"));
+    values.iter_mut().for_each(|(_, value)| *value = of_all.max(*value));
+    values.sort_unstable();
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_larger_value_counts() {
+        let values = [("eth1", 2), ("all", 1), ("eth0", 0), ("lo", 0), ("default", 9)];
+        let values = values.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        assert_eq!(in_force(values), [("eth0".to_owned(), 1), ("eth1".to_owned(), 2)]);
+    }
+}
