@@ -13,6 +13,7 @@
 //! ```
 
 mod cleanup;
+mod inspect;
 mod layout;
 mod live;
 mod meaning;
@@ -27,8 +28,9 @@ use rulegen_model::IpFamily;
 use rulegen_ruleset::iptables::{Chain, ChainName, Rule, Ruleset, Table};
 
 pub use cleanup::removal_of_everything;
-pub(crate) use layout::{EXTERNAL_SERVICES, MARK_MASQUERADE, NODE_PORTS, SERVICES};
+pub use inspect::{RuleAhead, guards_loopback, holds_services, translations_ahead};
 pub use layout::{KUBELET_CHAINS, OURS, concerns};
+pub(crate) use layout::{EXTERNAL_SERVICES, MARK_MASQUERADE, NODE_PORTS, SERVICES};
 pub use live::{LiveRuleset, Patch, Sizes};
 pub(crate) use meaning::meaning;
 
