@@ -1,6 +1,7 @@
 //! The command line. Flags that kube-proxy has keep its names and meanings.
 
 mod agent;
+mod doctor;
 mod explain;
 mod list;
 mod objects;
@@ -15,6 +16,7 @@ use rulegen_model::{LoadBalancing, parse_load_balancing};
 use rulegen_ruleset::nftables::Name;
 
 pub(crate) use agent::{AgentArgs, IgnoredArgs, IgnoredRunningArgs};
+pub(crate) use doctor::{DoctorArgs, DoctorForm};
 pub(crate) use explain::{Destination, ExplainArgs, ExplainForm};
 pub(crate) use list::{ListArgs, ListForm};
 pub(crate) use objects::ObjectsArgs;
@@ -113,6 +115,17 @@ pub(crate) enum Command {
     /// those that it cannot are listed.
     #[command(after_long_help = explain::EXAMPLES)]
     Explain(Box<ExplainArgs>),
+    /// Check this node: say what is wrong, and the remedy
+    ///
+    /// Looks at the kernel, its settings and the rules of others; with -f, or --kubeconfig and its
+    /// like, also at the cluster's objects: rules that differ from what they ask for, Services
+    /// without endpoints, addresses that two Services claim, node ports that a process has. Changes
+    /// nothing. Takes root, or CAP_NET_ADMIN; to name processes, root.
+    ///
+    /// Exit status 0: all is well, or there are notes only; 1: something is wrong; 2: something
+    /// could not be found out, and nothing is known to be wrong.
+    #[command(after_long_help = doctor::EXAMPLES)]
+    Doctor(Box<DoctorArgs>),
     /// Keep the rules of this node right, in place of kube-proxy
     ///
     /// Watches the cluster's Services and EndpointSlices, or a folder of manifests, and writes what
@@ -164,6 +177,7 @@ impl Cli {
             Some(Command::List(args)) => (&args.log, 0),
             Some(Command::Explain(args)) => (&args.log, 0),
             Some(Command::Cleanup(args)) => (&args.log, 0),
+            Some(Command::Doctor(args)) => (&args.log, 0),
             // It runs for months, and each sync is a line.
             Some(Command::Agent(args)) => (&args.log, 2),
             Some(Command::Completion { .. }) => return (0, LoggingFormat::Text),

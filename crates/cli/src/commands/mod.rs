@@ -5,6 +5,7 @@ pub(crate) mod apply;
 pub(crate) mod cleanup;
 pub(crate) mod completion;
 pub(crate) mod diff;
+pub(crate) mod doctor;
 pub(crate) mod dry_run;
 pub(crate) mod explain;
 pub(crate) mod list;

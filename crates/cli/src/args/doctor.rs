@@ -1,0 +1,57 @@
+//! The flags of the doctor.
+
+use clap::{Args, ValueEnum};
+
+use super::{FamilyArgs, KernelArgs, LogArgs, ObjectsArgs, ProxyArgs};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  # The node alone: the kernel, its settings, the rules of others
+  rulegen doctor
+
+  # And the objects: have the Services of a manifest endpoints, and their node ports to themselves?
+  rulegen doctor -f examples/nodeport.yaml --hostname-override node-1
+  rulegen doctor -f examples/nodeport.yaml --check endpoints node-ports
+
+  # The same against the cluster, for a program
+  rulegen doctor --kubeconfig /etc/kubernetes/admin.conf -o json";
+
+/// `rulegen doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Make only these checks, by their names; may be repeated
+    #[arg(long = "check", value_name = "NAME", num_args = 1.., help_heading = "Checks")]
+    pub(crate) checks: Vec<String>,
+
+    /// Print the names of all checks with what they look at, and exit
+    #[arg(long, help_heading = "Checks")]
+    pub(crate) list_checks: bool,
+
+    /// The form in which findings are printed
+    #[arg(short, long, value_name = "FORM", default_value = "text", help_heading = "Output")]
+    pub(crate) output: DoctorForm,
+
+    #[command(flatten)]
+    pub(crate) objects: ObjectsArgs,
+
+    #[command(flatten)]
+    pub(crate) family: FamilyArgs,
+
+    #[command(flatten)]
+    pub(crate) proxy: ProxyArgs,
+
+    #[command(flatten)]
+    pub(crate) kernel: KernelArgs,
+
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DoctorForm {
+    /// A line a check, with the remedies below
+    Text,
+    /// An object: mode, node, checks (check, about, result, reason, findings with severity, what
+    /// and remedy) and counts by result
+    Json,
+}

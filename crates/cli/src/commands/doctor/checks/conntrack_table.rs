@@ -1,0 +1,84 @@
+//! Whether the table of connections is nearly full: then new connections are dropped, of Services
+//! and others.
+
+use anyhow::Result;
+use rulegen_kernel::conntrack::Fill;
+use rulegen_kernel::sysctl::Sysctl;
+
+use crate::commands::doctor::finding::{Finding, Outcome, Severity};
+use crate::commands::doctor::rim::Rim;
+
+/// Above this the kernel has a little time left at best.
+const NEARLY_FULL_PERCENT: u64 = 90;
+
+pub(super) fn run(_: &Rim<'_>) -> Result<Outcome> {
+    Ok(match Fill::read()? {
+        Some(fill) => Outcome::Found(check(fill)),
+        None => Outcome::NotChecked(
+            "the kernel tracks no connections yet (nf_conntrack is not loaded)".to_owned(),
+        ),
+    })
+}
+
+fn check(fill: Fill) -> Vec<Finding> {
+    let Fill { count, max, dropped, early_dropped } = fill;
+    let sysctl = Sysctl::CONNTRACK_MAX;
+    let lost = match (dropped, early_dropped) {
+        (0, 0) => String::new(),
+        _ => format!(
+            "; since boot {dropped} packets were dropped for want of an entry, and {early_dropped} \
+             entries were given up early"
+        ),
+    };
+    let percent = count.saturating_mul(100).checked_div(max).unwrap_or_default();
+    let severity = if max > 0 && count >= max {
+        Severity::Error
+    } else if percent >= NEARLY_FULL_PERCENT {
+        Severity::Warning
+    } else if dropped > 0 || early_dropped > 0 {
+        Severity::Note
+    } else {
+        return Vec::new();
+    };
+    vec![Finding::new(
+        severity,
+        format!("{count} of {max} connections ({percent} %, {sysctl}){lost}"),
+        format!(
+            "sysctl -w {sysctl}={} in the machine's own network namespace; the agent sets it by \
+             conntrack.maxPerCore and conntrack.min. `conntrack -L` shows whose connections they are",
+            max.saturating_mul(2)
+        ),
+    )]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(count: u64) -> Fill {
+        Fill { count, max: 1000, dropped: 0, early_dropped: 0 }
+    }
+
+    #[test]
+    fn nearly_full_is_warned_of_and_full_is_wrong() {
+        let severity = |fill| check(fill).first().map(|finding| finding.severity);
+        assert_eq!(severity(fill(899)), None);
+        assert_eq!(severity(fill(900)), Some(Severity::Warning));
+        assert_eq!(severity(fill(1000)), Some(Severity::Error));
+        assert_eq!(severity(Fill { dropped: 3, ..fill(1) }), Some(Severity::Note));
+        assert_eq!(severity(Fill { max: 0, ..fill(7) }), None);
+    }
+
+    #[test]
+    fn it_names_the_sysctl_and_twice_its_value() {
+        let [finding] = &check(Fill { dropped: 3, ..fill(950) })[..] else {
+            panic!("one is wrong")
+        };
+        assert_eq!(
+            finding.what,
+            "950 of 1000 connections (95 %, net.netfilter.nf_conntrack_max); since boot 3 packets \
+             were dropped for want of an entry, and 0 entries were given up early"
+        );
+        assert!(finding.remedy.starts_with("sysctl -w net.netfilter.nf_conntrack_max=2000"));
+    }
+}

@@ -1,0 +1,106 @@
+//! Whether the kernel holds what the objects ask for.
+
+use anyhow::{Result, bail};
+use rulegen_compiler::iptables::OURS;
+use rulegen_kernel::nftables::Dataplane;
+use rulegen_model::{ProxyMode, Snapshot};
+use rulegen_ruleset::Family;
+use rulegen_ruleset::iptables::diff;
+use rulegen_ruleset::nftables::{self, Line, Name};
+
+use super::rules_present::are_there;
+use crate::commands::doctor::finding::{Finding, Outcome};
+use crate::commands::doctor::rim::{Rim, nf_tables};
+
+pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
+    rim.with_cluster(|cluster| {
+        if rim.is_incomplete() {
+            bail!("a part of the objects could not be read (see above)");
+        }
+        if !are_there(rim)? {
+            return Ok(Outcome::NotChecked("there are no rules (see rules-present)".to_owned()));
+        }
+        let drifted = match rim.config().mode {
+            ProxyMode::Nftables => drifted_tables(rim, &cluster.snapshot)?,
+            ProxyMode::Iptables => drifted_iptables(rim, &cluster.snapshot)?,
+        };
+        Ok(Outcome::Found(check(&drifted)))
+    })
+}
+
+/// What differs in a table or a family.
+struct Drifted {
+    /// `table ip rulegen`, `iptables-nft`
+    place: String,
+    /// In how many lines or chains, in words.
+    extent: String,
+}
+
+fn drifted_tables(rim: &Rim<'_>, snapshot: &Snapshot) -> Result<Vec<Drifted>> {
+    let wanted = rim.wanted_tables(snapshot);
+    let names: Vec<(Family, &Name)> =
+        wanted.iter().map(|table| (table.family, &table.name)).collect();
+    let Some(mut kernel) = nf_tables()? else { return Ok(Vec::new()) };
+    let (_, held) = kernel.read(&names)?;
+    let mut drifted = Vec::new();
+    for (held, wanted) in held.iter().zip(&wanted) {
+        let transaction = nftables::diff(held.as_ref(), wanted);
+        if transaction.is_empty() {
+            continue;
+        }
+        let count = |of: fn(&Line) -> bool| transaction.lines().filter(of).count();
+        let gone = count(|line| matches!(line, Line::Gone(_)));
+        let new = count(|line| matches!(line, Line::New(_)));
+        drifted.push(Drifted {
+            place: format!("table {} {}", wanted.family.word(), wanted.name),
+            extent: format!("{new} rules and elements are missing, {gone} are too much"),
+        });
+    }
+    Ok(drifted)
+}
+
+fn drifted_iptables(rim: &Rim<'_>, snapshot: &Snapshot) -> Result<Vec<Drifted>> {
+    let variant = rim.variant()?;
+    let mut drifted = Vec::new();
+    for held in rim.iptables()?.iter().filter(|held| held.variant == variant) {
+        let wanted = rim.wanted_ruleset(snapshot, held.family);
+        let transaction = diff(&held.ruleset, &wanted, &OURS);
+        if !transaction.is_empty() {
+            let changes = transaction.tables.iter().map(|table| table.changes.len()).sum::<usize>();
+            let extent = format!("{changes} chains or jumps differ");
+            drifted.push(Drifted { place: held.words(), extent });
+        }
+    }
+    Ok(drifted)
+}
+
+fn check(drifted: &[Drifted]) -> Vec<Finding> {
+    let finding = |Drifted { place, extent }: &Drifted| {
+        Finding::error(
+            format!("{place} is not what the objects ask for: {extent}"),
+            "rulegen diff with the same flags shows what; an agent puts it right within seconds (is \
+             it ready? its /readyz and its log tell), rulegen -f at once",
+        )
+    };
+    drifted.iter().map(finding).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_place_is_told() {
+        let place =
+            |place: &str| Drifted { place: place.to_owned(), extent: "2 differ".to_owned() };
+        let found = check(&[place("iptables-nft"), place("ip6tables-nft")]);
+        let told: Vec<&str> = found.iter().map(|finding| finding.what.as_str()).collect();
+        assert_eq!(
+            told,
+            [
+                "iptables-nft is not what the objects ask for: 2 differ",
+                "ip6tables-nft is not what the objects ask for: 2 differ"
+            ]
+        );
+    }
+}

@@ -1,0 +1,90 @@
+//! Whether the node passes packets on at all.
+
+use anyhow::Result;
+use rulegen_kernel::host::has_ipv6;
+use rulegen_kernel::sysctl::Sysctl;
+
+use crate::commands::doctor::finding::{Finding, Outcome};
+use crate::commands::doctor::rim::Rim;
+
+pub(super) fn run_ipv4(_: &Rim<'_>) -> Result<Outcome> {
+    Ok(Outcome::Found(check_ipv4(Sysctl::IP_FORWARD.read()?)))
+}
+
+pub(super) fn run_ipv6(rim: &Rim<'_>) -> Result<Outcome> {
+    let is_used = rim.cluster().map(|cluster| !cluster.snapshot.ipv6.is_empty());
+    let forwarding = if has_ipv6() { Sysctl::IPV6_FORWARDING.read_if_there()? } else { None };
+    Ok(check_ipv6(&Ipv6 { forwarding, is_used }))
+}
+
+fn check_ipv4(forwarding: u64) -> Vec<Finding> {
+    let off = || {
+        Finding::error(
+            format!("{} is 0: nothing gets through this node to a pod", Sysctl::IP_FORWARD),
+            remedy(Sysctl::IP_FORWARD),
+        )
+    };
+    (forwarding == 0).then(off).into_iter().collect()
+}
+
+struct Ipv6 {
+    /// `None` where there is no IPv6, or it is switched off.
+    forwarding: Option<u64>,
+    /// Whether a Service has an address of IPv6, if that is known.
+    is_used: Option<bool>,
+}
+
+fn check_ipv6(facts: &Ipv6) -> Outcome {
+    let sysctl = Sysctl::IPV6_FORWARDING;
+    Outcome::Found(match facts {
+        Ipv6 { is_used: Some(false), .. } => {
+            return Outcome::NotChecked("no Service has an address of IPv6".to_owned());
+        }
+        Ipv6 { forwarding: None, is_used: None } => {
+            return Outcome::NotChecked("IPv6 is not there or switched off".to_owned());
+        }
+        Ipv6 { forwarding: None, is_used: Some(true) } => vec![Finding::error(
+            "Services have addresses of IPv6, which is not there or switched off on this node",
+            "sysctl -w net.ipv6.conf.all.disable_ipv6=0, and no ipv6.disable=1 on the kernel's \
+             command line",
+        )],
+        Ipv6 { forwarding: Some(0), is_used: Some(true) } => vec![Finding::error(
+            format!("{sysctl} is 0: nothing gets through this node to a pod's IPv6 address"),
+            remedy(sysctl),
+        )],
+        Ipv6 { forwarding: Some(0), is_used: None } => vec![Finding::note(
+            format!("{sysctl} is 0, which is wrong if Services have addresses of IPv6"),
+            remedy(sysctl),
+        )],
+        Ipv6 { forwarding: Some(_), .. } => Vec::new(),
+    })
+}
+
+fn remedy(sysctl: Sysctl) -> String {
+    format!("sysctl -w {sysctl}=1, and the same in /etc/sysctl.d so that it stays")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::doctor::finding::Grade;
+
+    #[test]
+    fn ipv4_must_be_forwarded() {
+        assert_eq!(check_ipv4(1), []);
+        let [finding] = &check_ipv4(0)[..] else { panic!("one thing is wrong") };
+        assert!(finding.what.starts_with("net.ipv4.ip_forward is 0"), "{finding:?}");
+        assert!(finding.remedy.starts_with("sysctl -w net.ipv4.ip_forward=1"), "{finding:?}");
+    }
+
+    #[test]
+    fn ipv6_must_be_forwarded_if_it_is_used() {
+        let grade = |forwarding, is_used| check_ipv6(&Ipv6 { forwarding, is_used }).grade();
+        assert_eq!(grade(Some(1), Some(true)), Grade::Ok);
+        assert_eq!(grade(Some(0), Some(true)), Grade::Error);
+        assert_eq!(grade(Some(0), None), Grade::Note);
+        assert_eq!(grade(Some(0), Some(false)), Grade::NotChecked);
+        assert_eq!(grade(None, Some(true)), Grade::Error);
+        assert_eq!(grade(None, None), Grade::NotChecked);
+    }
+}

@@ -1,0 +1,70 @@
+//! Whether both variants of iptables are in use: rules of one are invisible to the other, and the
+//! kernel asks both.
+
+use anyhow::Result;
+use rulegen_kernel::iptables::Variant;
+
+use crate::commands::doctor::finding::{Finding, Outcome};
+use crate::commands::doctor::rim::{HeldIptables, Rim};
+
+pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
+    let facts = |held: &HeldIptables| Facts {
+        variant: held.variant,
+        holds_services: held.holds_services(),
+        is_kubelets: held.is_kubelets(),
+    };
+    let facts: Vec<Facts> = rim.iptables()?.iter().map(facts).collect();
+    Ok(Outcome::Found(check(&facts)))
+}
+
+/// What a variant holds of one family.
+#[derive(Clone, Copy)]
+struct Facts {
+    variant: Variant,
+    holds_services: bool,
+    is_kubelets: bool,
+}
+
+fn check(facts: &[Facts]) -> Vec<Finding> {
+    let those = |of: fn(&Facts) -> bool| -> Vec<Variant> {
+        let is_one = |variant: &Variant| facts.iter().any(|f| f.variant == *variant && of(f));
+        Variant::ALL.into_iter().filter(is_one).collect()
+    };
+    let services = those(|facts| facts.holds_services);
+    let kubelets = those(|facts| facts.is_kubelets);
+    match (services.as_slice(), kubelets.as_slice()) {
+        ([_, _, ..], _) => vec![Finding::error(
+            "iptables-nft and iptables-legacy both hold KUBE-* chains: the older rules translate \
+             and refuse too",
+            "restart the agent, which removes those of the variant that it does not use; or remove \
+             all with rulegen cleanup and apply again",
+        )],
+        ([ours], [theirs]) if ours != theirs => vec![Finding::warning(
+            format!(
+                "kubelet uses iptables-{theirs}, and the rules for Services are in iptables-{ours}"
+            ),
+            format!("rulegen cleanup, then start anew with --iptables-variant {theirs}"),
+        )],
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::doctor::finding::Severity;
+
+    #[test]
+    fn one_variant_is_enough() {
+        let nft = Facts { variant: Variant::Nft, holds_services: true, is_kubelets: false };
+        let legacy = Facts { variant: Variant::Legacy, ..nft };
+        let worst = |facts: &[Facts]| check(facts).iter().map(|finding| finding.severity).max();
+        assert_eq!(worst(&[nft, nft]), None);
+        assert_eq!(worst(&[nft, Facts { holds_services: false, ..legacy }]), None);
+        assert_eq!(worst(&[nft, legacy]), Some(Severity::Error));
+        let kubelet = Facts { holds_services: false, is_kubelets: true, ..legacy };
+        assert_eq!(worst(&[nft, kubelet]), Some(Severity::Warning));
+        assert_eq!(worst(&[Facts { is_kubelets: true, ..nft }]), None);
+        assert_eq!(worst(&[kubelet]), None);
+    }
+}

@@ -1,0 +1,110 @@
+//! Whether the kernel has what the rules are made of. In nftables mode it is shown an example of
+//! each kind, which it looks at and undoes; in iptables mode the programs know what they need.
+
+use anyhow::Result;
+use rulegen_compiler::family as family_of;
+use rulegen_kernel::iptables::is_installed;
+use rulegen_kernel::nftables::Missing;
+use rulegen_model::{Host, IpFamily, Objects, ProxyMode, read_manifest, snapshot};
+use rulegen_ruleset::nftables::Table;
+
+use crate::commands::doctor::finding::{Finding, Outcome};
+use crate::commands::doctor::rim::{Rim, nf_tables};
+
+/// A Service that needs everything: two endpoints, session affinity, source ranges, a node port.
+const EXAMPLE: &str = include_str!("example.yaml");
+
+pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
+    Ok(match rim.config().mode {
+        ProxyMode::Nftables => Outcome::Found(match nf_tables()? {
+            Some(mut kernel) => check_nftables(&kernel.missing(&examples(rim))?),
+            None => vec![Finding::error(
+                "the kernel has no nf_tables",
+                "modprobe nf_tables, or a kernel built with CONFIG_NF_TABLES, or --proxy-mode \
+                 iptables",
+            )],
+        }),
+        ProxyMode::Iptables => {
+            let variant = rim.variant();
+            let is_missing = |family: &&IpFamily| match &variant {
+                Ok(variant) => !is_installed(family_of(**family), *variant),
+                Err(_) => true,
+            };
+            let missing = rim.families().iter().filter(is_missing).copied().collect::<Vec<_>>();
+            Outcome::Found(check_iptables(&missing))
+        }
+    })
+}
+
+/// Tables that have something of each kind in them.
+fn examples(rim: &Rim<'_>) -> Vec<Table> {
+    let mut objects = Objects::default();
+    read_manifest("example", EXAMPLE.as_bytes(), &mut objects);
+    let (snapshot, _) = snapshot(&objects, rim.config(), &Host::default());
+    rim.wanted_tables(&snapshot)
+}
+
+fn check_nftables(missing: &[Missing]) -> Vec<Finding> {
+    let finding = |missing: &Missing| {
+        let Missing { option, since, .. } = missing;
+        Finding::error(
+            format!("the kernel lacks {missing}"),
+            format!("Linux {since} or newer, built with {option}; or --proxy-mode iptables"),
+        )
+    };
+    missing.iter().map(finding).collect()
+}
+
+/// Of the families for which there are no programs.
+fn check_iptables(missing: &[IpFamily]) -> Vec<Finding> {
+    let finding = |family: &IpFamily| match family {
+        IpFamily::Ipv4 => Finding::error(
+            "iptables is not installed: without it there are no rules in iptables mode",
+            "install iptables (iptables-nft-restore and its like), or --proxy-mode nftables",
+        ),
+        IpFamily::Ipv6 => Finding::warning(
+            "ip6tables is not installed: Services get no rules for IPv6",
+            "install ip6tables, or say that IPv4 is enough with --ip-family ipv4",
+        ),
+    };
+    missing.iter().map(finding).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+    use rulegen_model::ProxyConfig;
+    use rulegen_ruleset::Family;
+
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_with_the_version_that_has_it() {
+        let missing = Missing {
+            family: Family::Ipv4,
+            feature: "random choice",
+            option: "NFT_NUMGEN",
+            since: "4.9",
+            errno: Errno::ENOENT,
+        };
+        let [finding] = &check_nftables(&[missing])[..] else { panic!("one is missing") };
+        assert!(finding.what.starts_with("the kernel lacks random choice"), "{finding:?}");
+        assert!(finding.remedy.starts_with("Linux 4.9 or newer, built with NFT_NUMGEN"));
+        assert_eq!(check_nftables(&[]), []);
+        assert_eq!(check_iptables(&IpFamily::BOTH).len(), 2);
+        assert_eq!(check_iptables(&[]), []);
+    }
+
+    #[test]
+    fn the_example_is_whole() {
+        let mut objects = Objects::default();
+        assert_eq!(read_manifest("example", EXAMPLE.as_bytes(), &mut objects), []);
+        let (snapshot, problems) = snapshot(&objects, &ProxyConfig::default(), &Host::default());
+        assert_eq!(problems, []);
+        for family in IpFamily::BOTH {
+            let [port] = snapshot.service_ports(family) else { panic!("one port") };
+            assert_eq!((port.endpoints.len(), port.source_ranges.len()), (2, 1));
+            assert!(port.node_port.is_some() && port.affinity_seconds.is_some());
+        }
+    }
+}

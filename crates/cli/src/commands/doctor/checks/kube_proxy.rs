@@ -1,0 +1,78 @@
+//! Whether kube-proxy is at work too. Both would write rules, and each connection would be
+//! translated by whoever's chain comes first.
+
+use anyhow::Result;
+use rulegen_agent::takeover::KUBE_PROXY_TABLE;
+use rulegen_kernel::process::{NetworkNamespace, Process};
+use rulegen_ruleset::Family;
+
+use crate::commands::doctor::finding::{Finding, Outcome};
+use crate::commands::doctor::rim::Rim;
+
+pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
+    // Those of other namespaces are other nodes' proxies, in containers or in a test.
+    let processes = Process::all()?.into_iter().filter(|process| process.name == "kube-proxy");
+    let processes = processes.map(|process| {
+        let namespace = process.network_namespace();
+        (process, namespace)
+    });
+    let is_ours = rim.table().as_str() == KUBE_PROXY_TABLE;
+    let of_kube_proxy = rim.tables()?.iter().filter(|(_, name)| name.as_str() == KUBE_PROXY_TABLE);
+    let tables = of_kube_proxy.filter(|_| !is_ours).map(|(family, _)| *family).collect();
+    Ok(Outcome::Found(check(&Facts { processes: processes.collect(), tables })))
+}
+
+struct Facts {
+    processes: Vec<(Process, NetworkNamespace)>,
+    /// The families in which it has a table.
+    tables: Vec<Family>,
+}
+
+fn check(facts: &Facts) -> Vec<Finding> {
+    let process = |(process, namespace): &(Process, NetworkNamespace)| match namespace {
+        NetworkNamespace::Other => None,
+        NetworkNamespace::Ours => Some(Finding::error(
+            format!(
+                "{process} is at work on this node: it and rulegen write rules for the same Services"
+            ),
+            "keep it from this node: kubectl -n kube-system delete daemonset kube-proxy, or give it \
+             a nodeSelector that this node does not meet",
+        )),
+        NetworkNamespace::Unknown => Some(Finding::note(
+            format!("{process} runs, and in which network cannot be seen"),
+            "run this as root",
+        )),
+    };
+    let table = |family: &Family| {
+        let table = format!("{} {KUBE_PROXY_TABLE}", family.word());
+        Finding::warning(
+            format!("the nftables table {table} translates the same connections"),
+            format!(
+                "once kube-proxy is gone, nft delete table {table}; the agent does it when its own \
+                 rules are in"
+            ),
+        )
+    };
+    let processes = facts.processes.iter().filter_map(process);
+    processes.chain(facts.tables.iter().map(table)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::doctor::finding::Severity;
+
+    #[test]
+    fn only_one_of_this_network_is_in_the_way() {
+        use NetworkNamespace::{Other, Ours, Unknown};
+        let severities = |namespace, tables: &[Family]| {
+            let process = Process { pid: 7, name: "kube-proxy".to_owned() };
+            let facts = Facts { processes: vec![(process, namespace)], tables: tables.to_vec() };
+            check(&facts).iter().map(|finding| finding.severity).collect::<Vec<_>>()
+        };
+        assert_eq!(severities(Other, &[]), []);
+        assert_eq!(severities(Unknown, &[]), [Severity::Note]);
+        let both = [Severity::Error, Severity::Warning];
+        assert_eq!(severities(Ours, &[Family::Ipv6]), both);
+    }
+}

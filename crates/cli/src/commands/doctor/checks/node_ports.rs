@@ -1,0 +1,207 @@
+//! Processes that wait at node ports. Packets from outside go to the Service, so they never get
+//! to the process; and where a process has a port for load balancers' questions, the agent cannot
+//! answer them.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::Result;
+use rulegen_compiler::{NodePortsAt, node_ports_at};
+use rulegen_kernel::sockets::{Listener, listeners};
+use rulegen_model::{IpFamily, ServicePortName, Snapshot};
+use rulegen_ruleset::Protocol;
+
+use crate::commands::doctor::finding::{Finding, Outcome};
+use crate::commands::doctor::rim::Rim;
+
+pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
+    rim.with_cluster(|cluster| {
+        let snapshot = &cluster.snapshot;
+        let taken = node_ports(snapshot);
+        let numbers: BTreeSet<u16> = taken.iter().map(|port| port.number).collect();
+        let open = |family| node_ports_at(&snapshot.node, rim.config(), family);
+        let open = IpFamily::BOTH.map(open);
+        let waiting: Vec<Waiting> = listeners(&numbers)?.into_iter().map(Waiting::from).collect();
+        Ok(Outcome::Found(check(&taken, &open, &waiting)))
+    })
+}
+
+/// A port of the node that a Service has.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct NodePort {
+    number: u16,
+    protocol: Protocol,
+    port: ServicePortName,
+    /// Whether it is the one at which load balancers ask, which the agent answers itself.
+    is_health_check: bool,
+}
+
+/// Who waits where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Waiting {
+    protocol: Protocol,
+    address: SocketAddr,
+    name: Option<String>,
+    holder: String,
+}
+
+impl From<Listener> for Waiting {
+    fn from(listener: Listener) -> Self {
+        let Listener { protocol, address, holder, .. } = listener;
+        let words = holder.as_ref().map_or_else(|| "a process".to_owned(), ToString::to_string);
+        Self { protocol, address, name: holder.map(|process| process.name), holder: words }
+    }
+}
+
+fn node_ports(snapshot: &Snapshot) -> BTreeSet<NodePort> {
+    let mut taken = BTreeSet::new();
+    for port in IpFamily::BOTH.into_iter().flat_map(|family| snapshot.service_ports(family)) {
+        let of = |number, protocol, is_health_check| NodePort {
+            number,
+            protocol,
+            port: port.name.clone(),
+            is_health_check,
+        };
+        let protocol = match port.name.protocol {
+            rulegen_model::Protocol::Tcp => Protocol::Tcp,
+            rulegen_model::Protocol::Udp => Protocol::Udp,
+            rulegen_model::Protocol::Sctp => Protocol::Sctp,
+        };
+        taken.extend(port.node_port.map(|number| of(number.get(), protocol, false)));
+        let health_check = port.health_check_node_port;
+        taken.extend(health_check.map(|number| of(number.get(), Protocol::Tcp, true)));
+    }
+    taken
+}
+
+/// The agent's name, which answers load balancers.
+const AGENT: &str = "rulegen";
+
+fn check(taken: &BTreeSet<NodePort>, open: &[NodePortsAt; 2], waiting: &[Waiting]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for port in taken {
+        let at_port = |w: &&Waiting| w.protocol == port.protocol && w.address.port() == port.number;
+        for waiting in waiting.iter().filter(at_port) {
+            findings.extend(match port.is_health_check {
+                true => at_health_check(port, waiting),
+                false => at_node_port(port, waiting, open),
+            });
+        }
+    }
+    findings
+}
+
+fn at_node_port(port: &NodePort, waiting: &Waiting, open: &[NodePortsAt; 2]) -> Option<Finding> {
+    let [ipv4, ipv6] = open;
+    let open = if waiting.address.is_ipv4() { ipv4 } else { ipv6 };
+    let NodePort { number, protocol, port, .. } = port;
+    let Waiting { address, holder, .. } = waiting;
+    is_open(open, address.ip()).then(|| {
+        Finding::warning(
+            format!(
+                "node port {number} ({}) of Service {port} is taken: {holder} waits at {address}, \
+                 and what comes to that port goes to the Service's endpoints",
+                protocol.name().to_uppercase()
+            ),
+            format!(
+                "let the process wait at another port, or change spec.ports[].nodePort; sysctl \
+                 net.ipv4.ip_local_reserved_ports={number} keeps the port from being given out"
+            ),
+        )
+    })
+}
+
+fn at_health_check(port: &NodePort, waiting: &Waiting) -> Option<Finding> {
+    let NodePort { number, port, .. } = port;
+    let Waiting { address, holder, name, .. } = waiting;
+    // Whose it is must be known: mostly it is the agent's own.
+    let other = name.as_ref().filter(|name| *name != AGENT)?;
+    Some(Finding::error(
+        format!(
+            "port {number} of Service {}/{} (spec.healthCheckNodePort) is taken: {holder} waits at \
+             {address}, so load balancers ask it for this node's endpoints",
+            port.namespace, port.service
+        ),
+        format!("end {other}, or let it wait at another port; the agent tries again"),
+    ))
+}
+
+/// Whether node ports are open at an address that somebody waits at. A socket for all addresses
+/// of IPv6 mostly takes those of IPv4 too.
+fn is_open(open: &NodePortsAt, address: IpAddr) -> bool {
+    match open {
+        _ if address.is_unspecified() => true,
+        NodePortsAt::AnyLocal { loopback } => *loopback || !address.is_loopback(),
+        NodePortsAt::These(addresses) => addresses.contains(&address),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(number: u16, is_health_check: bool) -> BTreeSet<NodePort> {
+        let port = ServicePortName {
+            namespace: "default".into(),
+            service: "web".into(),
+            port: "http".into(),
+            protocol: rulegen_model::Protocol::Tcp,
+        };
+        BTreeSet::from([NodePort { number, protocol: Protocol::Tcp, port, is_health_check }])
+    }
+
+    fn waiting(protocol: Protocol, address: &str, name: Option<&str>) -> Option<Waiting> {
+        let holder = name.map_or("a process".to_owned(), |name| format!("{name} (pid 7)"));
+        let name = name.map(str::to_owned);
+        Some(Waiting { protocol, address: address.parse().ok()?, name, holder })
+    }
+
+    fn told(
+        ports: &BTreeSet<NodePort>,
+        open: &NodePortsAt,
+        waiting: Option<Waiting>,
+    ) -> Option<String> {
+        let open = [open.clone(), open.clone()];
+        let found = check(ports, &open, waiting.as_slice());
+        found.first().map(|finding| finding.what.clone())
+    }
+
+    const ALL: NodePortsAt = NodePortsAt::AnyLocal { loopback: false };
+
+    #[test]
+    fn who_waits_at_a_node_port_is_named() {
+        let told = |waiting| told(&port(30080, false), &ALL, waiting);
+        assert_eq!(
+            told(waiting(Protocol::Tcp, "0.0.0.0:30080", Some("nginx"))).as_deref(),
+            Some(
+                "node port 30080 (TCP) of Service default/web:http is taken: nginx (pid 7) waits \
+                 at 0.0.0.0:30080, and what comes to that port goes to the Service's endpoints"
+            )
+        );
+        assert!(told(waiting(Protocol::Tcp, "[::]:30080", None)).is_some());
+        assert_eq!(told(waiting(Protocol::Udp, "0.0.0.0:30080", Some("nginx"))), None);
+        assert_eq!(told(waiting(Protocol::Tcp, "0.0.0.0:30081", Some("nginx"))), None);
+    }
+
+    #[test]
+    fn where_node_ports_are_closed_anybody_may_wait() {
+        let loopback = || waiting(Protocol::Tcp, "127.0.0.1:30080", Some("nginx"));
+        let ports = port(30080, false);
+        assert_eq!(told(&ports, &ALL, loopback()), None);
+        assert!(told(&ports, &NodePortsAt::AnyLocal { loopback: true }, loopback()).is_some());
+        let these = NodePortsAt::These(vec![IpAddr::from([192, 0, 2, 1])]);
+        assert_eq!(told(&ports, &these, loopback()), None);
+        let at = |address| told(&ports, &these, waiting(Protocol::Tcp, address, Some("nginx")));
+        assert!(at("192.0.2.1:30080").is_some());
+        assert_eq!(at("192.0.2.2:30080"), None);
+    }
+
+    #[test]
+    fn load_balancers_are_answered_by_the_agent_only() {
+        let told =
+            |name| told(&port(30090, true), &ALL, waiting(Protocol::Tcp, "0.0.0.0:30090", name));
+        assert_eq!(told(Some("rulegen")), None);
+        assert_eq!(told(None), None);
+        assert!(told(Some("nginx")).is_some_and(|what| what.contains("healthCheckNodePort")));
+    }
+}

@@ -1,0 +1,60 @@
+//! What becomes of TCP packets that conntrack finds invalid. Untranslated they would reset the
+//! connection (kubernetes#74839): either a rule drops them, or conntrack takes them for valid.
+
+use anyhow::Result;
+use rulegen_kernel::sysctl::Sysctl;
+use rulegen_model::ProxyMode;
+
+use crate::commands::doctor::finding::{Finding, Outcome};
+use crate::commands::doctor::rim::Rim;
+
+pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
+    let Some(value) = Sysctl::CONNTRACK_TCP_BE_LIBERAL.read_if_there()? else {
+        let reason = "the kernel tracks no connections yet (nf_conntrack is not loaded)";
+        return Ok(Outcome::NotChecked(reason.to_owned()));
+    };
+    let config = rim.config();
+    Ok(Outcome::Found(check(config.mode, config.tcp_be_liberal, value == 1)))
+}
+
+fn check(mode: ProxyMode, is_wanted: bool, is_liberal: bool) -> Vec<Finding> {
+    let sysctl = Sysctl::CONNTRACK_TCP_BE_LIBERAL;
+    let remedy =
+        format!("sysctl -w {sysctl}=1; the agent sets it with conntrack.tcpBeLiberal: true");
+    match (mode, is_wanted, is_liberal) {
+        (_, true, false) => vec![Finding::warning(
+            format!(
+                "{sysctl} is 0 though tcpBeLiberal is configured: no rule drops invalid packets, \
+                 which may reset connections"
+            ),
+            remedy,
+        )],
+        // The rules of nftables mode have none for invalid packets, as kube-proxy's.
+        (ProxyMode::Nftables, false, false) => vec![Finding::note(
+            format!(
+                "{sysctl} is 0: in nftables mode no rule drops invalid packets, which may reset \
+                 long connections"
+            ),
+            remedy,
+        )],
+        (ProxyMode::Iptables | ProxyMode::Nftables, _, _) => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::doctor::finding::Severity;
+
+    #[test]
+    fn either_the_kernel_is_liberal_or_a_rule_drops() {
+        use ProxyMode::{Iptables, Nftables};
+        let worst = |mode, wanted, is| check(mode, wanted, is).iter().map(|f| f.severity).max();
+        assert_eq!(worst(Iptables, false, false), None);
+        assert_eq!(worst(Iptables, true, true), None);
+        assert_eq!(worst(Iptables, true, false), Some(Severity::Warning));
+        assert_eq!(worst(Nftables, true, false), Some(Severity::Warning));
+        assert_eq!(worst(Nftables, false, false), Some(Severity::Note));
+        assert_eq!(worst(Nftables, false, true), None);
+    }
+}

@@ -1,0 +1,63 @@
+//! `rulegen doctor`: what is wrong with this node, and what to do about it.
+//!
+//! ```text
+//! Rim ──facts──▶ check ──▶ findings ──▶ report ──▶ text or JSON, and the exit status
+//! ```
+//!
+//! A check is a pure function of facts; the `Rim` reads them, each once, when the first check asks.
+//! Nothing is ever changed.
+
+mod checks;
+mod finding;
+mod report;
+mod rim;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::{print, print_with};
+use crate::WrongUsage;
+use crate::args::{DoctorArgs, DoctorForm};
+use crate::found;
+use crate::problems::print_error;
+
+use checks::{CHECKS, Check};
+use report::Report;
+use rim::Rim;
+
+/// 0 all is well, 1 something is wrong, 2 it could not be found out.
+pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
+    if args.list_checks {
+        print(&report::list(&CHECKS))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let checks = chosen(&args.checks)?;
+    let found = match found::find(&args.objects, &args.proxy) {
+        Ok(found) => found,
+        Err(error) if error.is::<WrongUsage>() => return Err(error),
+        Err(error) => {
+            print_error(&error);
+            return Ok(ExitCode::from(2));
+        }
+    };
+    let rim = Rim::new(found, args);
+    let report = Report::new(&rim, checks);
+    match args.output {
+        DoctorForm::Text => print(&report.text())?,
+        DoctorForm::Json => print_with(|out| report.write_json(out))?,
+    }
+    Ok(ExitCode::from(report.status()))
+}
+
+/// The checks of these names, in their own order, or all.
+fn chosen(names: &[String]) -> Result<Vec<&'static Check>> {
+    let all = || CHECKS.iter();
+    if let Some(unknown) = names.iter().find(|name| all().all(|check| check.name != **name)) {
+        let known: Vec<&str> = all().map(|check| check.name).collect();
+        let message = format!("--check: {unknown:?} is none of {}", known.join(", "));
+        return Err(WrongUsage(message).into());
+    }
+    let is_chosen = |check: &&Check| names.is_empty() || names.iter().any(|n| n == check.name);
+    Ok(all().filter(is_chosen).collect())
+}

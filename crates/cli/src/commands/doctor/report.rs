@@ -1,0 +1,245 @@
+//! The findings of all checks, for a person or a program.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use rulegen_model::ProxyMode;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::checks::Check;
+use super::finding::{Finding, Grade, Outcome};
+use super::rim::Rim;
+use crate::paint::Paint;
+
+/// Of the findings of one check so many are told as text: a cluster may hold thousands of Services
+/// without endpoints.
+const TOLD: usize = 100;
+
+pub(super) struct Report {
+    mode: ProxyMode,
+    node: Option<String>,
+    checked: Vec<(&'static Check, Outcome)>,
+}
+
+impl Report {
+    /// Makes the checks.
+    pub(super) fn new(rim: &Rim<'_>, checks: Vec<&'static Check>) -> Self {
+        let make = |check: &'static Check| {
+            let outcome = (check.run)(rim);
+            (check, outcome.unwrap_or_else(|error| Outcome::Unknown(format!("{error:#}"))))
+        };
+        let node = rim.cluster().map(|cluster| cluster.snapshot.node.name.clone());
+        Self { mode: rim.config().mode, node, checked: checks.into_iter().map(make).collect() }
+    }
+
+    /// What is known to be wrong counts more than what is not known.
+    pub(super) fn status(&self) -> u8 {
+        let any = |grade| self.count(grade) > 0;
+        if any(Grade::Warning) || any(Grade::Error) {
+            1
+        } else if any(Grade::Unknown) {
+            2
+        } else {
+            0
+        }
+    }
+
+    fn count(&self, grade: Grade) -> usize {
+        self.checked.iter().filter(|(_, outcome)| outcome.grade() == grade).count()
+    }
+
+    pub(super) fn text(&self) -> String {
+        let paint = Paint::for_stdout();
+        let width = self.checked.iter().map(|(check, _)| check.name.len()).max().unwrap_or(0);
+        let mut text = String::new();
+        for (check, outcome) in &self.checked {
+            // Writing into a String cannot fail.
+            let _ = describe(&mut text, &paint, width, check, outcome);
+        }
+        let counts = Grade::ALL.into_iter().map(|grade| (grade, self.count(grade)));
+        let counts: Vec<String> = counts
+            .filter(|(_, count)| *count > 0)
+            .map(|(grade, count)| format!("{count} {}", grade.word()))
+            .collect();
+        let summary = format!("{} checks: {}", self.checked.len(), counts.join(", "));
+        let _ = writeln!(text, "{} (mode {})", paint.bold(&summary), mode_word(self.mode));
+        text
+    }
+
+    pub(super) fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
+        let checks: Vec<JsonCheck<'_>> =
+            self.checked.iter().map(|(check, outcome)| JsonCheck::new(check, outcome)).collect();
+        let summary: Map<String, Value> = Grade::ALL
+            .into_iter()
+            .filter_map(|grade| {
+                let Value::String(name) = json!(grade) else { return None };
+                Some((name, json!(self.count(grade))))
+            })
+            .collect();
+        let node = self.node.as_deref();
+        let report = JsonReport { mode: mode_word(self.mode), node, checks, summary };
+        serde_json::to_writer_pretty(&mut *out, &report).map_err(io::Error::from)?;
+        writeln!(out)
+    }
+}
+
+/// The names of the fields are kept from version to version.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JsonReport<'a> {
+    /// `iptables` or `nftables`.
+    mode: &'a str,
+    /// The node that the objects were looked at from, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<&'a str>,
+    /// In the order of `--list-checks`.
+    checks: Vec<JsonCheck<'a>>,
+    /// How many checks had each result.
+    summary: Map<String, Value>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JsonCheck<'a> {
+    check: &'a str,
+    about: &'a str,
+    result: Grade,
+    /// Why it was not checked, or is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    findings: &'a [Finding],
+}
+
+impl<'a> JsonCheck<'a> {
+    fn new(check: &'a Check, outcome: &'a Outcome) -> Self {
+        let (reason, findings) = match outcome {
+            Outcome::Found(findings) => (None, findings.as_slice()),
+            Outcome::NotChecked(reason) | Outcome::Unknown(reason) => {
+                (Some(reason.as_str()), [].as_slice())
+            }
+        };
+        let (check, about, result) = (check.name, check.about, outcome.grade());
+        Self { check, about, result, reason, findings }
+    }
+}
+
+/// The checks there are.
+pub(super) fn list(checks: &[Check]) -> String {
+    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+    let line = |check: &Check| format!("{:width$}  {}\n", check.name, check.about);
+    checks.iter().map(line).collect()
+}
+
+fn describe(
+    text: &mut String,
+    paint: &Paint,
+    width: usize,
+    check: &Check,
+    outcome: &Outcome,
+) -> std::fmt::Result {
+    let grade = outcome.grade();
+    let mark = format!("{} {:11}", grade.mark(), grade.word());
+    let mark = match grade {
+        Grade::Ok | Grade::Note => paint.comes(&mark),
+        Grade::Error => paint.goes(&mark),
+        Grade::Warning | Grade::Unknown => paint.bold(&mark),
+        Grade::NotChecked => mark,
+    };
+    writeln!(text, "{mark} {:width$}  {}", check.name, check.about)?;
+    match outcome {
+        Outcome::NotChecked(reason) | Outcome::Unknown(reason) => writeln!(text, "    {reason}"),
+        Outcome::Found(findings) => describe_findings(text, paint, findings),
+    }
+}
+
+/// The worst first. A remedy that helps against several is told once, behind the last of them.
+fn describe_findings(text: &mut String, paint: &Paint, findings: &[Finding]) -> std::fmt::Result {
+    let mut findings: Vec<&Finding> = findings.iter().collect();
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    let mut told = findings.iter().take(TOLD).peekable();
+    while let Some(finding) = told.next() {
+        writeln!(text, "    {}", finding.what)?;
+        if told.peek().is_none_or(|next| next.remedy != finding.remedy) {
+            writeln!(text, "    {} {}", paint.bold("remedy:"), finding.remedy)?;
+        }
+    }
+    match findings.len().checked_sub(TOLD) {
+        Some(more) if more > 0 => {
+            writeln!(text, "    and {more} more like these (-o json has all)")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn mode_word(mode: ProxyMode) -> &'static str {
+    match mode {
+        ProxyMode::Iptables => "iptables",
+        ProxyMode::Nftables => "nftables",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(outcomes: Vec<Outcome>) -> Report {
+        let check = |outcome| {
+            let check =
+                &Check { name: "ip-forward", about: "is forwarded", run: |_| unreachable!() };
+            (check, outcome)
+        };
+        let checked = outcomes.into_iter().map(check).collect();
+        Report { mode: ProxyMode::Nftables, node: None, checked }
+    }
+
+    fn all() -> Vec<Outcome> {
+        let error = |n| Finding::error(format!("off {n}"), "switch it on");
+        vec![
+            Outcome::Found(vec![]),
+            Outcome::Found(vec![Finding::note("hm", "see"), error(1), error(2)]),
+            Outcome::Unknown("no permission".to_owned()),
+            Outcome::NotChecked("give -f".to_owned()),
+        ]
+    }
+
+    #[test]
+    fn a_person_reads_a_line_a_check_and_a_remedy_once() {
+        assert_eq!(
+            report(all()).text(),
+            "✓ ok          ip-forward  is forwarded\n\
+             ✗ error       ip-forward  is forwarded\n    off 1\n    off 2\n    \
+             remedy: switch it on\n    hm\n    remedy: see\n\
+             ? unknown     ip-forward  is forwarded\n    no permission\n\
+             - not checked ip-forward  is forwarded\n    give -f\n\
+             4 checks: 1 ok, 1 error, 1 unknown, 1 not checked (mode nftables)\n"
+        );
+    }
+
+    #[test]
+    fn a_program_reads_the_same() {
+        let mut out = Vec::new();
+        assert!(report(all()).write_json(&mut out).is_ok());
+        let read: Value = serde_json::from_slice(&out).unwrap_or_default();
+        assert_eq!(read["mode"], "nftables");
+        assert_eq!(read["checks"][1]["result"], "error");
+        let finding = json!({"severity": "error", "what": "off 1", "remedy": "switch it on"});
+        assert_eq!(read["checks"][1]["findings"][1], finding);
+        assert_eq!(read["checks"][3]["result"], "notChecked");
+        assert_eq!(read["checks"][3]["reason"], "give -f");
+        let summary =
+            json!({"ok": 1, "note": 0, "warning": 0, "error": 1, "unknown": 1, "notChecked": 1});
+        assert_eq!(read["summary"], summary);
+    }
+
+    #[test]
+    fn the_status_tells_what_is_wrong_before_what_is_unknown() {
+        let of = |outcomes: &[usize]| {
+            let all = all();
+            report(outcomes.iter().map(|at| all[*at].clone()).collect()).status()
+        };
+        assert_eq!([of(&[0, 3]), of(&[0, 1, 2]), of(&[0, 2]), of(&[])], [0, 1, 2, 0]);
+        let note = Outcome::Found(vec![Finding::note("hm", "see")]);
+        assert_eq!(report(vec![note]).status(), 0);
+    }
+}

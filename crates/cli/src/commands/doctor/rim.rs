@@ -1,0 +1,190 @@
+//! What checks are made of: read from the kernel once, when it is first asked for.
+
+use std::cell::OnceCell;
+
+use anyhow::{Result, anyhow};
+use rulegen_agent::takeover::KUBE_PROXY_TABLE;
+use rulegen_compiler::iptables::KUBELET_CHAINS;
+use rulegen_compiler::{family as family_of, iptables, nftables, plan};
+use rulegen_kernel::host;
+use rulegen_kernel::iptables::{Iptables, Variant, choose, installed, is_installed};
+use rulegen_kernel::nftables::NfTables;
+use rulegen_model::{IpFamily, ProxyConfig, ProxyMode, Severity, Snapshot};
+use rulegen_ruleset::Family;
+use rulegen_ruleset::iptables::{Ruleset, Table as IptablesTable};
+use rulegen_ruleset::nftables::{Name, Table};
+
+use super::finding::Outcome;
+use crate::args::{DoctorArgs, VariantChoice};
+use crate::families::chosen;
+use crate::found::{Cluster, Found};
+
+pub(super) struct Rim<'a> {
+    args: &'a DoctorArgs,
+    found: Found,
+    iptables: OnceCell<Result<Vec<HeldIptables>, String>>,
+    tables: OnceCell<Result<Vec<(Family, Name)>, String>>,
+}
+
+/// What one variant of iptables holds of one family.
+pub(super) struct HeldIptables {
+    pub(super) variant: Variant,
+    pub(super) family: IpFamily,
+    pub(super) ruleset: Ruleset,
+}
+
+impl HeldIptables {
+    /// Whether there are chains of Services.
+    pub(super) fn holds_services(&self) -> bool {
+        iptables::holds_services(&self.ruleset)
+    }
+
+    /// Whether kubelet made its chains here.
+    pub(super) fn is_kubelets(&self) -> bool {
+        let mangle = self.ruleset.tables.get(&IptablesTable::Mangle);
+        let mut chains = mangle.into_iter().flat_map(|chains| chains.keys());
+        chains.any(|chain| KUBELET_CHAINS.contains(&chain.as_str()))
+    }
+
+    /// As the program that shows it is called.
+    pub(super) fn words(&self) -> String {
+        let program = match self.family {
+            IpFamily::Ipv4 => "iptables",
+            IpFamily::Ipv6 => "ip6tables",
+        };
+        format!("{program}-{}", self.variant)
+    }
+}
+
+impl<'a> Rim<'a> {
+    pub(super) fn new(found: Found, args: &'a DoctorArgs) -> Self {
+        Self { args, found, iptables: OnceCell::new(), tables: OnceCell::new() }
+    }
+
+    pub(super) fn config(&self) -> &ProxyConfig {
+        &self.found.config
+    }
+
+    /// The objects, if there are any.
+    pub(super) fn cluster(&self) -> Option<&Cluster> {
+        self.found.cluster.as_ref()
+    }
+
+    /// Makes a check that needs objects.
+    pub(super) fn with_cluster(
+        &self,
+        check: impl FnOnce(&Cluster) -> Result<Outcome>,
+    ) -> Result<Outcome> {
+        match self.cluster() {
+            Some(cluster) => check(cluster),
+            None => Ok(Outcome::NotChecked(
+                "it takes the cluster's objects: give -f or --kubeconfig".to_owned(),
+            )),
+        }
+    }
+
+    /// Whether a part of the objects could not be read: what is there may be right all the same.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.found.worst >= Some(Severity::Unread)
+    }
+
+    /// The families that rules are made for on this host.
+    pub(super) fn families(&self) -> &'static [IpFamily] {
+        match self.args.family.ip_family {
+            Some(choice) => chosen(choice),
+            None if host::has_ipv6() => &IpFamily::BOTH,
+            None => &[IpFamily::Ipv4],
+        }
+    }
+
+    /// What our nftables table is called.
+    pub(super) fn table(&self) -> &Name {
+        &self.args.proxy.nftables.nftables_table
+    }
+
+    /// The variant of iptables that rules go to in iptables mode.
+    pub(super) fn variant(&self) -> Result<Variant> {
+        Ok(match self.args.kernel.iptables_variant {
+            Some(VariantChoice::Nft) => Variant::Nft,
+            Some(VariantChoice::Legacy) => Variant::Legacy,
+            None => choose(&KUBELET_CHAINS)?,
+        })
+    }
+
+    /// The tables of nftables that rules of one family are wanted in.
+    pub(super) fn wanted_tables(&self, snapshot: &Snapshot) -> Vec<Table> {
+        let table = |family: &IpFamily| {
+            nftables::table(&plan(snapshot, self.config(), *family), self.table())
+        };
+        self.families().iter().map(table).collect()
+    }
+
+    pub(super) fn wanted_ruleset(&self, snapshot: &Snapshot, family: IpFamily) -> Ruleset {
+        iptables::ruleset(&plan(snapshot, self.config(), family))
+    }
+
+    /// What all variants of iptables hold, of those that are installed. Without any in nftables
+    /// mode that is nothing.
+    pub(super) fn iptables(&self) -> Result<&[HeldIptables]> {
+        let read = self.iptables.get_or_init(|| {
+            self.read_iptables().map_err(|error| format!("iptables cannot be read: {error:#}"))
+        });
+        read.as_deref().map_err(|error| anyhow!("{error}"))
+    }
+
+    fn read_iptables(&self) -> Result<Vec<HeldIptables>> {
+        let variants = match (installed(), self.config().mode) {
+            (Err(_), ProxyMode::Nftables) => Vec::new(),
+            (variants, _) => variants?,
+        };
+        let mut held = Vec::new();
+        for variant in variants {
+            let families = self.families().iter().copied();
+            for family in families.filter(|family| is_installed(family_of(*family), variant)) {
+                let lock_timeout = self.args.kernel.lock.timeout();
+                let ruleset = Iptables::new(family_of(family), variant, lock_timeout).save()?;
+                held.push(HeldIptables { variant, family, ruleset });
+            }
+        }
+        Ok(held)
+    }
+
+    /// Those of the nftables tables that are there: ours, that by its default name, and
+    /// kube-proxy's.
+    pub(super) fn tables(&self) -> Result<&[(Family, Name)]> {
+        let read = self.tables.get_or_init(|| self.read_tables().map_err(|e| format!("{e:#}")));
+        read.as_deref().map_err(|error| anyhow!("{error}"))
+    }
+
+    fn read_tables(&self) -> Result<Vec<(Family, Name)>> {
+        let mut names = vec![self.table().clone()];
+        for other in [DEFAULT_TABLE, KUBE_PROXY_TABLE].map(Name::from) {
+            if !names.contains(&other) {
+                names.push(other);
+            }
+        }
+        let tables = [Family::Ipv4, Family::Ipv6].into_iter();
+        let tables = tables.flat_map(|family| names.iter().map(move |name| (family, name)));
+        let Some(mut kernel) = nf_tables()? else { return Ok(Vec::new()) };
+        let mut there = Vec::new();
+        for (family, name) in tables {
+            if kernel.has_all(&[(family, name)])? {
+                there.push((family, name.clone()));
+            }
+        }
+        Ok(there)
+    }
+}
+
+/// What the table is called, unless it is given another name.
+pub(super) const DEFAULT_TABLE: &str = "rulegen";
+
+/// The kernel's nf_tables, if it has any.
+pub(super) fn nf_tables() -> Result<Option<NfTables>> {
+    let mut kernel = NfTables::open()?;
+    match kernel.generation() {
+        Ok(_) => Ok(Some(kernel)),
+        Err(error) if error.is_absence() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
