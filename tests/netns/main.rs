@@ -26,6 +26,7 @@ mod apply;
 mod cluster;
 mod conntrack;
 mod explain;
+mod doctor;
 mod host;
 mod lab;
 mod list;

@@ -4,16 +4,14 @@
 use anyhow::Result;
 use rulegen_compiler::iptables::guards_loopback;
 use rulegen_compiler::plan;
-use rulegen_kernel::sysctl::InterfaceSetting;
+use rulegen_kernel::sysctl::{InterfaceSetting, Sysctl};
 use rulegen_model::IpFamily;
 
 use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::Rim;
 
 pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
-    let interfaces = InterfaceSetting::RouteLocalnet.of_interfaces()?;
-    let open: Vec<String> =
-        interfaces.into_iter().filter(|(_, value)| *value != 0).map(|(name, _)| name).collect();
+    let open = open()?;
     let is_guarded = match open.is_empty() {
         true => false,
         false => rim.iptables()?.iter().any(|held| guards_loopback(&held.ruleset)),
@@ -26,8 +24,16 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
     Ok(Outcome::Found(check(&Facts { open, is_guarded, is_wanted })))
 }
 
+/// Interfaces from which packets to loopback addresses are routed, `all` where it is all.
+fn open() -> Result<Vec<String>> {
+    if Sysctl::ROUTE_LOCALNET.read()? != 0 {
+        return Ok(vec!["all".to_owned()]);
+    }
+    let interfaces = InterfaceSetting::RouteLocalnet.of_interfaces()?;
+    Ok(interfaces.into_iter().filter(|(_, value)| *value != 0).map(|(name, _)| name).collect())
+}
+
 struct Facts {
-    /// Interfaces from which packets to loopback addresses are routed.
     open: Vec<String>,
     /// Whether a rule drops those that nobody here asked for.
     is_guarded: bool,

@@ -1,0 +1,513 @@
+//! `rulegen doctor`: each check in a namespace in which all is well, and in one in which exactly
+//! what it looks for is wrong.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::TcpListener;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rulegen_kernel::nftables::NfTables;
+use serde_json::Value;
+
+use crate::common::{stderr, stdout};
+use crate::namespace::Namespace;
+use crate::traffic::{Answer, Proto, ask};
+
+const NODE: &str = r#"{"kind": "Node", "apiVersion": "v1", "metadata": {"name": "node-1"}, "status":
+    {"addresses": [{"type": "InternalIP", "address": "192.168.50.1"},
+    {"type": "InternalIP", "address": "fd00:50::1"}]}}"#;
+
+const SERVICES: &str = r#"{"kind": "List", "apiVersion": "v1", "items": [
+    {"kind": "Service", "apiVersion": "v1", "metadata": {"name": "web"}, "spec":
+    {"type": "NodePort", "clusterIPs": ["10.96.0.10", "fd00:96::10"],
+    "ipFamilies": ["IPv4", "IPv6"], "ports": [{"name": "http", "port": 80, "nodePort": 30080}]}},
+    {"kind": "Service", "apiVersion": "v1", "metadata": {"name": "front"}, "spec":
+    {"type": "LoadBalancer", "clusterIP": "10.96.0.11", "externalTrafficPolicy": "Local",
+    "healthCheckNodePort": 30090, "ports": [{"name": "http", "port": 80, "nodePort": 30081}]},
+    "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}}]}"#;
+
+/// One slice with an endpoint of this node.
+fn slice(service: &str, family: &str, address: &str) -> String {
+    format!(
+        r#"{{"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1", "metadata":
+        {{"name": "{service}-{family}", "labels": {{"kubernetes.io/service-name": "{service}"}}}},
+        "addressType": "{family}", "ports": [{{"name": "http", "port": 8080}}],
+        "endpoints": [{{"addresses": ["{address}"], "nodeName": "node-1"}}]}}"#
+    )
+}
+
+fn objects() -> Vec<String> {
+    vec![
+        NODE.to_owned(),
+        SERVICES.to_owned(),
+        slice("web", "IPv4", "10.244.1.5"),
+        slice("web", "IPv6", "fd00:10:244:1::5"),
+        slice("front", "IPv4", "10.244.1.5"),
+    ]
+}
+
+/// A node to be looked at.
+struct Patient {
+    namespace: Namespace,
+    flags: String,
+}
+
+/// Results and what was found, by the names of checks.
+type Findings = BTreeMap<String, (String, Vec<String>)>;
+
+impl Patient {
+    /// A node with which nothing is wrong.
+    fn new(label: &str, mode: &str) -> Self {
+        let namespace = Namespace::new(&format!("doctor-{label}"));
+        // Interfaces that are made later have them too.
+        namespace.run(
+            "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
+             net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0",
+        );
+        let mut flags = format!("--hostname-override node-1 --proxy-mode {mode}");
+        match mode {
+            "nftables" => {
+                drop(namespace.run("sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=1"))
+            }
+            _ => flags.push_str(" --iptables-variant nft"),
+        }
+        let patient = Self { namespace, flags };
+        patient.apply(&objects(), "");
+        if mode == "iptables" {
+            // As the agent does, once the guard is in.
+            patient.namespace.run("sysctl -qw net.ipv4.conf.all.route_localnet=1");
+        }
+        let (status, found) = patient.examine("");
+        assert_eq!(status, Some(0), "{found:#?}");
+        let wrong: Findings = found.into_iter().filter(|(_, (result, _))| result != "ok").collect();
+        assert_eq!(wrong, Findings::new());
+        patient
+    }
+
+    fn apply(&self, objects: &[String], flags: &str) {
+        self.namespace.file("cluster.yaml", &objects.join("\n---\n"));
+        let output = self.namespace.rulegen(&format!("{} {flags}", self.given()));
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+
+    /// Flags that name the objects.
+    fn given(&self) -> String {
+        let file = self.namespace.lock_file().replace("xtables.lock", "cluster.yaml");
+        format!("-f {file} {}", self.flags)
+    }
+
+    fn examine(&self, flags: &str) -> (Option<i32>, Findings) {
+        read(&self.namespace.rulegen(&format!("doctor -o json {} {flags}", self.given())))
+    }
+
+    /// What is not well, which must be of one check.
+    fn only(&self, check: &str, result: &str) -> Vec<String> {
+        let (status, found) = self.examine("");
+        let mut wrong: Findings =
+            found.into_iter().filter(|(_, (result, _))| result != "ok").collect();
+        let Some((found, what)) = wrong.remove(check) else { panic!("{check} found nothing") };
+        assert_eq!(found, result, "{what:?}");
+        assert_eq!(wrong, Findings::new(), "beside {check}");
+        assert_eq!(status, Some(i32::from(result != "note")));
+        what
+    }
+
+    /// The one thing that is wrong.
+    fn one(&self, check: &str, result: &str) -> String {
+        let what = self.only(check, result);
+        let [what] = &what[..] else { panic!("{check}: {what:#?}") };
+        what.clone()
+    }
+}
+
+fn read(output: &Output) -> (Option<i32>, Findings) {
+    let report: Value = serde_json::from_str(&stdout(output))
+        .unwrap_or_else(|error| panic!("{error}: {}", stderr(output)));
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let of_check = |check: &Value| {
+        let findings = check["findings"].as_array().unwrap();
+        assert!(findings.iter().all(|finding| !text(&finding["remedy"]).is_empty()), "{check}");
+        let what = findings.iter().map(|finding| text(&finding["what"])).collect();
+        (text(&check["check"]), (text(&check["result"]), what))
+    };
+    (output.status.code(), report["checks"].as_array().unwrap().iter().map(of_check).collect())
+}
+
+#[test]
+fn a_node_that_is_well_is_left_as_it_is() {
+    for mode in ["nftables", "iptables"] {
+        let patient = Patient::new(&format!("well-{mode}"), mode);
+        let namespace = &patient.namespace;
+        let generation = || namespace.inside(|| NfTables::open().unwrap().generation().unwrap());
+        let before = generation();
+        patient.examine("");
+        assert_eq!(generation(), before, "{mode}");
+    }
+}
+
+#[test]
+fn a_bare_node_lacks_rules_and_objects_are_asked_for() {
+    let namespace = Namespace::new("doctor-bare");
+    let (status, found) = read(&namespace.rulegen("doctor -o json"));
+    assert_eq!(status, Some(1));
+    assert_eq!(found["rules-present"].0, "error");
+    for check in ["drift", "endpoints", "address-claims", "node-ports"] {
+        assert_eq!(found[check].0, "notChecked", "{check}");
+    }
+    let told = stdout(&namespace.rulegen("doctor --check drift"));
+    assert!(told.contains("give -f or --kubeconfig"), "{told}");
+}
+
+#[test]
+fn what_cannot_be_found_out_is_not_well() {
+    let patient = Patient::new("unknown", "nftables");
+    patient.namespace.file("broken.yaml", "kind: [");
+    let broken = patient.given().replace("cluster.yaml", "broken.yaml");
+    let output = patient.namespace.rulegen(&format!("doctor -o json --check drift {broken}"));
+    let (status, found) = read(&output);
+    assert_eq!((status, found["drift"].0.as_str()), (Some(2), "unknown"));
+    let absent = patient.namespace.rulegen("doctor --kubeconfig /nonexistent");
+    assert_eq!(absent.status.code(), Some(2), "{}", stderr(&absent));
+    let wrong = patient.namespace.rulegen("doctor --check nothing");
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(stderr(&wrong).contains("is none of kernel-features"), "{}", stderr(&wrong));
+}
+
+#[test]
+fn iptables_that_is_not_installed() {
+    let namespace = Namespace::new("doctor-not-installed");
+    let program = env!("CARGO_BIN_EXE_rulegen");
+    let flags = "doctor -o json --proxy-mode iptables --check kernel-features";
+    let (_, found) = read(&namespace.shell(&format!("PATH=/nonexistent {program} {flags}")));
+    assert_eq!(found["kernel-features"].0, "error");
+    let (status, found) = read(&namespace.rulegen(flags));
+    assert_eq!((status, found["kernel-features"].0.as_str()), (Some(0), "ok"));
+}
+
+#[test]
+fn packets_that_are_not_forwarded() {
+    let patient = Patient::new("forward", "nftables");
+    patient.namespace.run("sysctl -qw net.ipv4.ip_forward=0");
+    assert!(patient.one("ip-forward", "error").starts_with("net.ipv4.ip_forward is 0"));
+    // Which sets rp_filter and its like back to what a host has.
+    patient.namespace.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=0");
+    let what = patient.one("ipv6-forward", "error");
+    assert!(what.starts_with("net.ipv6.conf.all.forwarding is 0"), "{what}");
+}
+
+#[test]
+fn a_bridge_that_goes_past_the_rules() {
+    let patient = Patient::new("bridge", "nftables");
+    let off = "sysctl -qw net.bridge.bridge-nf-call-iptables=0";
+    patient.namespace.run(&format!(
+        "ip link add cni0 type bridge; ip link add pod1 type veth peer name a; ip link set pod1 master cni0; {off}"
+    ));
+    assert_eq!(patient.examine("").0, Some(0), "a port alone has nobody to talk to");
+    patient.namespace.run("ip link add pod2 type veth peer name b; ip link set pod2 master cni0");
+    let what = patient.one("bridge-netfilter", "warning");
+    assert!(what.contains("bridge-nf-call-iptables is 0"), "{what}");
+    assert!(what.contains("(cni0)"), "{what}");
+}
+
+#[test]
+fn packets_dropped_because_of_their_way_back() {
+    let patient = Patient::new("rp-filter", "nftables");
+    let client = Namespace::new("doctor-rp-filter-client");
+    patient.namespace.run(&format!(
+        "ip link add eth0 type veth peer name eth0 netns {}; ip link set eth0 up; \
+         ip addr add 192.168.50.1/24 dev eth0; ip link add eth1 type veth peer name a; ip link set eth1 up; ip link set a up; \
+         ip addr add 192.168.60.1/24 dev eth1; ip route add default via 192.168.60.254; \
+         sysctl -qw net.ipv4.conf.eth0.rp_filter=1",
+        client.name
+    ));
+    // As a router that passes the packet on, it asks for the node's link address by its own.
+    client.run(
+        "sysctl -qw net.ipv4.conf.all.arp_announce=2; ip link set eth0 up; ip addr add 192.168.50.2/24 dev eth0; \
+         ip addr add 198.18.0.1/32 dev lo",
+    );
+    assert_eq!(patient.examine("").0, Some(0), "strict, and nothing was dropped yet");
+    let to = "192.168.50.1:9".parse().unwrap();
+    let from = "198.18.0.1".parse().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while patient.examine("--check rp-filter").0 == Some(0) {
+        assert!(Instant::now() < deadline, "no packet was dropped");
+        assert_eq!(ask(&client, Proto::Udp, from, to), Answer::Silence);
+    }
+    let what = patient.one("rp-filter", "warning");
+    assert!(what.ends_with("rp_filter is strict on eth0"), "{what}");
+    patient.namespace.run("sysctl -qw net.ipv4.conf.all.rp_filter=2");
+    assert_eq!(patient.examine("").0, Some(0), "the larger value counts");
+}
+
+#[test]
+fn loopback_that_is_open_to_neighbours() {
+    let patient = Patient::new("localnet", "nftables");
+    patient.namespace.run(
+        "ip link add eth0 type veth peer name a; sysctl -qw net.ipv4.conf.eth0.route_localnet=1",
+    );
+    let what = patient.one("route-localnet", "warning");
+    assert!(what.starts_with("route_localnet is 1 (eth0)"), "{what}");
+}
+
+#[test]
+fn node_ports_that_cannot_be_reached_at_loopback() {
+    let patient = Patient::new("localhost", "iptables");
+    patient.namespace.run("sysctl -qw net.ipv4.conf.all.route_localnet=0");
+    let what = patient.one("route-localnet", "note");
+    assert!(what.contains("route_localnet is 0"), "{what}");
+    let (_, found) = patient.examine("--iptables-localhost-nodeports=false --check route-localnet");
+    assert_eq!(found["route-localnet"].0, "ok");
+}
+
+#[test]
+fn invalid_packets_that_no_rule_drops() {
+    let patient = Patient::new("liberal", "nftables");
+    patient.namespace.run("sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=0");
+    patient.one("tcp-be-liberal", "note");
+    let (status, found) = patient.examine("--conntrack-tcp-be-liberal");
+    assert_eq!((status, found["tcp-be-liberal"].0.as_str()), (Some(1), "warning"));
+}
+
+/// The table is as large as the machine's, so what the kernel says of it is laid over.
+#[test]
+fn a_table_of_connections_that_is_nearly_full() {
+    let patient = Patient::new("conntrack", "nftables");
+    let limits = patient.namespace.run("cat /proc/sys/net/netfilter/nf_conntrack_max");
+    let max: u64 = limits.trim().parse().unwrap();
+    let program = env!("CARGO_BIN_EXE_rulegen");
+    for (count, result) in [(max / 10, "ok"), (max * 95 / 100, "warning"), (max, "error")] {
+        let fake = patient.namespace.file("count", &count.to_string());
+        let output = patient.namespace.shell(&format!(
+            "unshare -m sh -c 'mount --bind {fake} /proc/sys/net/netfilter/nf_conntrack_count && \
+             {program} doctor -o json --check conntrack-table'"
+        ));
+        let (status, found) = read(&output);
+        let (found, what) = &found["conntrack-table"];
+        assert_eq!((found.as_str(), status), (result, Some(i32::from(result != "ok"))));
+        assert!(
+            what.iter().all(|what| what.starts_with(&format!("{count} of {max} "))),
+            "{what:?}"
+        );
+    }
+}
+
+/// A process that ends with the test.
+struct Running(Child);
+
+impl Running {
+    /// Does nothing, under a name.
+    fn named(name: &str, namespace: &Namespace) -> Self {
+        let program = namespace.folder("bin").join(name);
+        fs::copy("/bin/sleep", &program).unwrap();
+        let child = Command::new("ip")
+            .args(["netns", "exec", &namespace.name])
+            .arg(program)
+            .arg("1000")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let comm = format!("/proc/{}/comm", child.id());
+        let running = Self(child);
+        while fs::read_to_string(&comm).unwrap().trim() != name {
+            std::thread::yield_now();
+        }
+        running
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let pid = Pid::from_raw(i32::try_from(self.0.id()).unwrap());
+        let _ = kill(pid, Signal::SIGKILL);
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn kube_proxy_at_work_on_this_node_and_on_no_other() {
+    let patient = Patient::new("kube-proxy", "nftables");
+    let other = Namespace::new("doctor-kube-proxy-elsewhere");
+    let elsewhere = Running::named("kube-proxy", &other);
+    assert_eq!(patient.examine("").0, Some(0));
+    let here = Running::named("kube-proxy", &patient.namespace);
+    let what = patient.one("kube-proxy", "error");
+    let pid = here.0.id();
+    assert!(what.starts_with(&format!("kube-proxy (pid {pid}) is at work")), "{what}");
+    drop((here, elsewhere));
+    patient.namespace.run("nft add table ip6 kube-proxy");
+    let what = patient.one("kube-proxy", "warning");
+    assert!(what.contains("table ip6 kube-proxy"), "{what}");
+}
+
+#[test]
+fn rules_that_the_other_mode_left() {
+    let patient = Patient::new("other-mode", "nftables");
+    let given = patient.given().replace("nftables", "iptables");
+    let output = patient.namespace.rulegen(&format!("{given} --ip-family ipv4"));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let what = patient.one("other-mode", "warning");
+    assert!(what.starts_with("iptables-nft holds KUBE-* chains"), "{what}");
+
+    let patient = Patient::new("other-mode-2", "iptables");
+    patient.namespace.run("nft add table ip rulegen");
+    let what = patient.one("other-mode", "warning");
+    assert!(what.starts_with("the nftables table ip rulegen"), "{what}");
+}
+
+#[test]
+fn rules_in_both_variants_of_iptables() {
+    let patient = Patient::new("variants", "iptables");
+    patient.namespace.run("iptables-legacy -t mangle -N KUBE-IPTABLES-HINT");
+    let what = patient.one("iptables-variants", "warning");
+    assert!(what.starts_with("kubelet uses iptables-legacy"), "{what}");
+    patient.namespace.run("iptables-legacy -t mangle -X; iptables-legacy -t nat -N KUBE-SERVICES");
+    let what = patient.one("iptables-variants", "error");
+    assert!(what.starts_with("iptables-nft and iptables-legacy both"), "{what}");
+}
+
+#[test]
+fn chains_of_others_that_translate_first() {
+    let patient = Patient::new("nat-order", "nftables");
+    let namespace = &patient.namespace;
+    namespace.run(
+        "nft 'add table inet other; \
+         add chain inet other first { type nat hook prerouting priority -150; }; \
+         add chain inet other taken; add rule inet other first jump taken'",
+    );
+    assert_eq!(patient.examine("").0, Some(0), "it translates nothing");
+    namespace.run("nft add rule inet other taken tcp dport 81 redirect to :8081");
+    let what = patient.one("nat-order", "warning");
+    assert!(what.contains("chain inet other first translates first (priority -150)"), "{what}");
+    namespace.run("nft delete table inet other");
+    namespace.run("iptables-nft -t nat -A OUTPUT -p tcp --dport 81 -j REDIRECT --to-ports 82");
+    let what = patient.one("nat-order", "note");
+    assert!(what.contains("ip nat OUTPUT"), "{what}");
+    namespace.run("nft delete table ip nat");
+    namespace.run(
+        "nft 'add table ip other; \
+         add chain ip other mapped { type nat hook output priority -101; }; \
+         add chain ip other taken; add rule ip other taken dnat to 192.0.2.9; \
+         add rule ip other mapped tcp dport vmap { 81 : goto taken }'",
+    );
+    let what = patient.one("nat-order", "warning");
+    assert!(what.contains("chain ip other mapped translates first"), "{what}");
+}
+
+#[test]
+fn rules_of_others_that_translate_first() {
+    let patient = Patient::new("nat-rules", "iptables");
+    let namespace = &patient.namespace;
+    let rule = "PREROUTING -p tcp --dport 81 -j DNAT --to-destination 192.0.2.9:81";
+    namespace.run(&format!("iptables-nft -t nat -A {rule}"));
+    assert_eq!(patient.examine("").0, Some(0), "it stands behind");
+    namespace.run(&format!("iptables-nft -t nat -I {rule}"));
+    let what = patient.one("nat-order", "warning");
+    assert!(what.contains("iptables-nft -t nat -A PREROUTING") && what.contains("DNAT"), "{what}");
+}
+
+#[test]
+fn rules_that_are_gone_or_drifted() {
+    for (mode, drift, place, removal) in [
+        (
+            "nftables",
+            "nft flush map ip6 rulegen endpoints",
+            "table ip6 rulegen",
+            "nft delete table ip rulegen; nft delete table ip6 rulegen",
+        ),
+        (
+            "iptables",
+            "ip6tables-nft -t nat -F KUBE-SERVICES",
+            "ip6tables-nft",
+            "nft delete table ip nat; nft delete table ip6 nat",
+        ),
+    ] {
+        let patient = Patient::new(&format!("drift-{mode}"), mode);
+        patient.namespace.run(drift);
+        let what = patient.one("drift", "error");
+        assert!(what.starts_with(&format!("{place} is not what the objects ask for")), "{what}");
+        patient.namespace.run(removal);
+        let (status, found) = patient.examine("");
+        assert_eq!((status, found["rules-present"].0.as_str()), (Some(1), "error"));
+        assert_eq!(found["drift"].0, "notChecked");
+    }
+}
+
+#[test]
+fn services_without_endpoints() {
+    let patient = Patient::new("endpoints", "nftables");
+    let mut without = objects();
+    without.retain(|object| !object.contains("web-IPv6"));
+    patient.apply(&without, "");
+    let what = patient.one("endpoints", "warning");
+    assert_eq!(what, "Service default/web:http (IPv6) has no EndpointSlice");
+    let other_port = slice("web", "IPv6", "fd00::5").replace("http", "https");
+    patient.apply(&[without.clone(), vec![other_port]].concat(), "");
+    let what = patient.one("endpoints", "warning");
+    assert!(what.ends_with("none with the port http over TCP: they have https over TCP"), "{what}");
+    let elsewhere: Vec<String> = objects()
+        .iter()
+        .map(|object| match object.contains("front-IPv4") {
+            true => object.replace("node-1", "node-2"),
+            false => object.clone(),
+        })
+        .collect();
+    patient.apply(&elsewhere, "");
+    let what = patient.one("endpoints", "note");
+    assert!(
+        what.starts_with("Service default/front:http (IPv4) has no endpoint on this node"),
+        "{what}"
+    );
+}
+
+#[test]
+fn one_address_of_two_services() {
+    let patient = Patient::new("claims", "nftables");
+    let second = SERVICES.replace("\"front\"", "\"second\"").replace("\"web\"", "\"other\"");
+    let second =
+        second.replace("30081", "30082").replace("30090", "30091").replace("30080", "30083");
+    let second = second.replace("10.96.0", "10.96.1").replace("fd00:96::10", "fd00:96::20");
+    let slices = [
+        slice("other", "IPv4", "10.244.1.6"),
+        slice("other", "IPv6", "fd00:10:244:1::6"),
+        slice("second", "IPv4", "10.244.1.6"),
+    ];
+    let all = [objects(), vec![second.clone()], slices.to_vec()].concat();
+    patient.apply(&all, "");
+    let what = patient.one("address-claims", "warning");
+    assert!(
+        what.starts_with("192.0.2.1:80 (TCP) is claimed by Service default/front:http"),
+        "{what}"
+    );
+    patient.apply(
+        &[objects(), vec![second.replace("192.0.2.1", "192.0.2.2")], slices.to_vec()].concat(),
+        "",
+    );
+    assert_eq!(patient.examine("").0, Some(0));
+}
+
+#[test]
+fn a_process_that_waits_at_a_node_port() {
+    let patient = Patient::new("node-ports", "nftables");
+    let listen = |address: &str| patient.namespace.inside(|| TcpListener::bind(address).unwrap());
+    let closed = listen("127.0.0.1:30080");
+    assert_eq!(patient.examine("").0, Some(0), "node ports are not open at loopback");
+    drop(closed);
+    let own = fs::read_to_string("/proc/self/comm").unwrap();
+    let holder = format!("{} (pid {})", own.trim(), std::process::id());
+    let open = listen("0.0.0.0:30080");
+    let what = patient.one("node-ports", "warning");
+    assert!(what.contains("node port 30080 (TCP) of Service default/web:http"), "{what}");
+    assert!(what.contains(&format!("{holder} waits at 0.0.0.0:30080")), "{what}");
+    drop(open);
+    let asked = listen("[::]:30090");
+    let what = patient.one("node-ports", "error");
+    assert!(
+        what.contains("port 30090 of Service default/front (spec.healthCheckNodePort)"),
+        "{what}"
+    );
+    drop(asked);
+    assert_eq!(patient.examine("").0, Some(0));
+}
