@@ -20,7 +20,7 @@ fn help_teaches() {
     {
         assert!(help.contains(part), "--help does not say {part:?}:\n{help}");
     }
-    for command in ["apply", "diff", "list", "explain", "cleanup", "completion"] {
+    for command in ["apply", "diff", "list", "explain", "doctor", "cleanup", "completion"] {
         let output = rulegen(&root(), &[command, "--help"]);
         assert!(output.status.success());
         assert!(help.contains(&format!("  {command} ")), "--help does not name {command}");
@@ -29,13 +29,24 @@ fn help_teaches() {
 
 #[test]
 fn every_line_of_help_fits_a_terminal() {
-    for command in ["", "diff", "list", "cleanup"] {
+    for command in ["", "diff", "list", "explain", "doctor", "cleanup"] {
         let arguments: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
         let arguments = arguments.as_slice();
         let help = stdout(&rulegen(&root(), arguments));
         let long: Vec<&str> = help.lines().filter(|line| line.chars().count() > 100).collect();
         assert!(long.is_empty(), "{arguments:?}: {long:?}");
     }
+}
+
+#[test]
+fn every_check_of_the_doctor_is_listed_and_can_be_asked_for() {
+    let listed = stdout(&rulegen(&root(), &["doctor", "--list-checks"]));
+    let names: Vec<&str> =
+        listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(names.contains(&"ip-forward") && names.contains(&"node-ports"), "{listed}");
+    let told = stdout(&rulegen(&root(), &["doctor", "--check", "ip-forward", "rp-filter"]));
+    let lines = told.lines().filter(|line| !line.starts_with("    ")).count();
+    assert_eq!(lines, 3, "two checks and a summary: {told}");
 }
 
 #[test]
@@ -67,6 +78,7 @@ fn wrong_usage_exits_with_2() {
         &["-f", "x", "-o", "json"],
         &["--dry-run", "-f", "x", "--iptables-masquerade-bit", "32"],
         &["completion", "tcsh"],
+        &["doctor", "--check", "nothing"],
         &["--dry-run", "-f", "x", "--masquerade-all=maybe"],
         &["list", "--dry-run"],
         &["list", "--differing"],

@@ -14,7 +14,12 @@ Examples:
   rulegen doctor -f examples/nodeport.yaml --check endpoints node-ports
 
   # The same against the cluster, for a program
-  rulegen doctor --kubeconfig /etc/kubernetes/admin.conf -o json";
+  rulegen doctor --kubeconfig /etc/kubernetes/admin.conf -o json
+
+In JSON: mode; node, if there are objects; checks [{check, about, result, reason, findings}], where \
+result is ok, note, warning, error, unknown or notChecked, reason says why of the last two, and \
+findings are [{severity, what, remedy}]; summary {ok, note, warning, error, unknown, notChecked}, \
+each the number of checks.";
 
 /// `rulegen doctor`.
 #[derive(Debug, Args)]
@@ -51,7 +56,6 @@ pub(crate) struct DoctorArgs {
 pub(crate) enum DoctorForm {
     /// A line a check, with the remedies below
     Text,
-    /// An object: mode, node, checks (check, about, result, reason, findings with severity, what
-    /// and remedy) and counts by result
+    /// An object; its fields are below
     Json,
 }
