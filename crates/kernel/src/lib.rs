@@ -15,6 +15,7 @@ pub mod nftables;
 pub mod privileges;
 pub mod process;
 pub mod sockets;
+pub mod signals;
 pub mod sysctl;
 
 pub use folder::FolderWatcher;

@@ -252,7 +252,7 @@ impl Socket {
         }
     }
 
-    fn descriptor(&self) -> BorrowedFd<'_> {
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         // SAFETY: the descriptor is open as long as the socket, which is borrowed as long.
         unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }
     }

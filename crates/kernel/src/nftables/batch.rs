@@ -38,9 +38,30 @@ impl Batch {
         transactions: &[Transaction<'_>],
         first: u32,
     ) -> Self {
+        let mut batch = Self::begun(generation, expected(transactions), first);
+        for transaction in transactions {
+            for operation in &transaction.operations {
+                batch.operation(transaction.family, transaction.table, operation);
+            }
+        }
+        batch.asking()
+    }
+
+    /// A batch to which nothing was added yet, for messages that no operation makes.
+    pub(super) fn empty(first: u32) -> Self {
+        Self::begun(None, expected(&[]), first)
+    }
+
+    /// The same batch, whose last message is answered. Nothing is added behind it.
+    pub(super) fn asking(mut self) -> Self {
+        self.ask_for_answer();
+        self
+    }
+
+    fn begun(generation: Option<Generation>, room: usize, first: u32) -> Self {
         let mut batch = Self {
             scratch: Scratch::new(),
-            bytes: Vec::with_capacity(expected(transactions)),
+            bytes: Vec::with_capacity(room),
             sequence: first,
             first,
             steps: Vec::new(),
@@ -48,13 +69,12 @@ impl Batch {
             last: 0,
         };
         batch.begin(generation);
-        for transaction in transactions {
-            for operation in &transaction.operations {
-                batch.operation(transaction.family, transaction.table, operation);
-            }
-        }
-        batch.ask_for_answer();
         batch
+    }
+
+    /// Says what the messages do that are added next.
+    pub(super) fn step(&mut self, text: String) {
+        self.steps.push(Step { first: self.sequence, text, of_elements: false });
     }
 
     /// The bytes of a batch that is carried out.
@@ -81,7 +101,7 @@ impl Batch {
         self.sequence = self.sequence.wrapping_add(1);
     }
 
-    fn operation(&mut self, of: Family, table: &Name, operation: &Operation<'_>) {
+    pub(super) fn operation(&mut self, of: Family, table: &Name, operation: &Operation<'_>) {
         let word = of.word();
         let of_elements =
             matches!(operation, Operation::AddElements(..) | Operation::DeleteElements(..));
@@ -148,7 +168,13 @@ impl Batch {
         }
     }
 
-    fn add<T: Message>(&mut self, kind: i32, of: Family, flags: i32, object: &Object<T>) {
+    pub(super) fn add<T: Message>(
+        &mut self,
+        kind: i32,
+        of: Family,
+        flags: i32,
+        object: &Object<T>,
+    ) {
         self.write(kind, of, flags, |header| object.build(header));
     }
 

@@ -14,6 +14,7 @@ mod element;
 mod error;
 mod expression;
 mod feature;
+mod nftrace;
 mod raw;
 mod read;
 mod reconcile;
@@ -35,6 +36,7 @@ use rulegen_ruleset::nftables::{Comment, Held, Key, Name, Operation, Set, Transa
 
 pub use error::{Error, Refusal};
 pub use feature::Missing;
+pub use nftrace::{Armed, Heard, TraceListener};
 pub use reconcile::{Dataplane, reconcile};
 pub use translators::Translator;
 pub use watch::{Commit, Event, Watcher, Writer};

@@ -1,5 +1,6 @@
 //! What is said to nf_tables: requests, batches and events.
 
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use nftnl::nftnl_sys::libc;
@@ -26,9 +27,19 @@ impl Socket {
     /// linux/netfilter/nfnetlink.h).
     pub(super) fn for_events(room: usize) -> Result<Self, Error> {
         const GROUP: u32 = 7;
-        let socket = Self::bound_to(1 << (GROUP - 1))?;
+        Self::of_group(GROUP, room)
+    }
+
+    /// A socket that hears of what is told to a group, and has room for so many bytes of it.
+    pub(super) fn of_group(group: u32, room: usize) -> Result<Self, Error> {
+        let socket = Self::bound_to(1 << (group - 1))?;
         socket.netlink.room_to_receive(room);
         Ok(socket)
+    }
+
+    /// For waiting until something is heard.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.netlink.descriptor()
     }
 
     fn bound_to(groups: u32) -> Result<Self, Error> {

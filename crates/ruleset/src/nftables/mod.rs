@@ -12,6 +12,7 @@ mod held;
 mod key;
 mod lower;
 mod name;
+mod nftrace;
 mod raise;
 mod raised;
 mod rule;
@@ -30,6 +31,10 @@ pub use held::{Held, HeldChain, HeldRule};
 pub use key::Key;
 pub use lower::lower;
 pub use name::Name;
+pub use nftrace::{
+    BasePlace, ChainId, PacketHeader, Ports, TableFamily, TraceEvent, TraceFilter, TraceStep,
+    TraceTarget, TraceVerdict, TracedRule,
+};
 pub use raise::raise;
 pub use raised::{Raised, Unknown};
 pub use rule::{Condition, Draw, Interface, Number, Rule, Selector, Statement, Verdict};

@@ -1,0 +1,132 @@
+//! A table that has packets traced, for as long as its maker lives.
+
+use nftnl::nftnl_sys::{self as sys, libc};
+use rulegen_ruleset::Family;
+use rulegen_ruleset::nftables::{
+    BaseChain, ChainKind, Comment, Expression, Hook, Name, Operation, Register, TraceFilter,
+    Transaction,
+};
+
+use crate::nftables::batch::Batch;
+use crate::nftables::raw::RawExpression;
+use crate::nftables::reconcile::Dataplane;
+use crate::nftables::{Error, NfTables, expression, rule, table};
+
+/// Tables of our own that have packets traced. They go with the value; where the kernel can
+/// ([`Armed::is_owned`]) they go with the process, however it ends.
+pub struct Armed {
+    kernel: NfTables,
+    table: Name,
+    families: Vec<Family>,
+    is_owned: bool,
+}
+
+/// Behind defragmentation, for fragments have no ports (NF_IP_PRI_CONNTRACK_DEFRAG is -400), and
+/// before all that usually is there (NF_IP_PRI_RAW is -300).
+const PRIORITY: i32 = -350;
+
+/// NFT_TABLE_F_OWNER of linux/netfilter/nf_tables.h: the table goes with the socket that made
+/// it, since Linux 5.12.
+const OWNER: u32 = 2;
+
+const HOOKS: [(&str, Hook); 2] = [("prerouting", Hook::Prerouting), ("output", Hook::Output)];
+
+impl Armed {
+    /// Has these packets traced, whose steps a [`TraceListener`](super::TraceListener) hears of
+    /// that was opened before. It is one commit.
+    ///
+    /// # Errors
+    /// Nothing was written: see [`Error`].
+    pub fn arm(filter: &TraceFilter) -> Result<Self, Error> {
+        let kernel = NfTables::open()?;
+        // The address of a socket is its own within the network namespace, which the number of
+        // a process in a container is not.
+        let table = Name::from(format!("rulegen-trace-{}", kernel.port()));
+        let families = [Family::Ipv4, Family::Ipv6].into_iter();
+        let families = families.filter(|family| !filter.rules(*family).is_empty()).collect();
+        let mut armed = Self { kernel, table, families, is_owned: true };
+        match armed.write(filter) {
+            Err(Error::Refused(_)) => {
+                armed.is_owned = false;
+                armed.write(filter)?;
+            }
+            done => done?,
+        }
+        Ok(armed)
+    }
+
+    /// Their name, the same in each family.
+    pub fn table(&self) -> &Name {
+        &self.table
+    }
+
+    /// Whether the kernel takes them away with the process. Else one that is killed leaves them.
+    pub fn is_owned(&self) -> bool {
+        self.is_owned
+    }
+
+    fn write(&mut self, filter: &TraceFilter) -> Result<(), Error> {
+        if self.families.is_empty() {
+            return Ok(());
+        }
+        let first = self.kernel.socket.first_sequence();
+        let mut batch = Batch::empty(first);
+        for family in &self.families {
+            self.add(&mut batch, *family, filter);
+        }
+        self.kernel.socket.commit(&batch.asking().finish())
+    }
+
+    fn add(&self, batch: &mut Batch, of: Family, filter: &TraceFilter) {
+        const NEW: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+        const AT_END: i32 = libc::NLM_F_CREATE | libc::NLM_F_APPEND;
+        let flags = if self.is_owned { OWNER } else { 0 };
+        let comment = Comment::from("rulegen trace: goes when it ends");
+        let made = table::encode(of, &self.table, &comment).u32(sys::NFTNL_TABLE_FLAGS, flags);
+        batch.step(format!("add table {} {}", of.word(), self.table));
+        batch.add(libc::NFT_MSG_NEWTABLE, of, NEW, &made);
+        for (name, hook) in HOOKS {
+            let chain = Name::from(name);
+            let base = BaseChain { kind: ChainKind::Filter, hook, priority: PRIORITY };
+            batch.operation(of, &self.table, &Operation::AddChain(&chain, Some(base)));
+            for conditions in filter.rules(of) {
+                let raw = conditions
+                    .iter()
+                    .fold(rule::of_chain(of, &self.table, &chain), |raw, condition| {
+                        raw.expression(expression::encode(condition))
+                    });
+                let raw = set_nftrace().into_iter().fold(raw, |raw, one| raw.expression(one));
+                batch.step(format!("add rule to {} {} {name}", of.word(), self.table));
+                batch.add(libc::NFT_MSG_NEWRULE, of, AT_END, &raw);
+            }
+        }
+    }
+}
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        let Self { kernel, table, families, .. } = self;
+        let delete = |family: &Family| Transaction {
+            family: *family,
+            table,
+            operations: vec![Operation::DeleteTable],
+        };
+        let gone: Vec<Transaction<'_>> = families.iter().map(delete).collect();
+        if let Err(error) = kernel.commit(None, &gone) {
+            tracing::debug!(%error, %table, "the table goes with its socket");
+        }
+    }
+}
+
+/// `meta nftrace set 1`.
+fn set_nftrace() -> [RawExpression; 2] {
+    // NFT_REG_1.
+    const FIRST: Register = Register(1);
+    let key = libc::NFT_META_NFTRACE.cast_unsigned();
+    [
+        expression::encode(&Expression::Immediate { to: FIRST, value: vec![1] }),
+        RawExpression::named(c"meta")
+            .u32(sys::NFTNL_EXPR_META_KEY, key)
+            .u32(sys::NFTNL_EXPR_META_SREG, FIRST.0),
+    ]
+}

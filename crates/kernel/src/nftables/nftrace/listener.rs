@@ -1,0 +1,95 @@
+//! Hears of packets that are traced, whoever asked for it.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nftnl::nftnl_sys::libc;
+use nix::errno::Errno;
+use nix::net::if_::if_indextoname;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rulegen_ruleset::nftables::TraceEvent;
+
+use super::event;
+use crate::nftables::Error;
+use crate::nftables::batch::message_type;
+use crate::nftables::socket::Socket;
+use crate::signals::StopSignals;
+
+/// A socket that is told of packets.
+pub struct TraceListener {
+    socket: Socket,
+}
+
+/// What was heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// Steps of packets, in their order.
+    Events(Vec<TraceEvent>),
+    /// More was told than the socket holds: steps are missing.
+    Lost,
+    /// Nothing within the time.
+    Nothing,
+    /// That the program shall end.
+    Stop,
+}
+
+/// Room for some 20,000 steps, in bytes.
+const ROOM: usize = 1 << 24;
+
+impl TraceListener {
+    /// Hears of all that is traced in this network namespace from now on.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`].
+    pub fn open() -> Result<Self, Error> {
+        // NFNLGRP_NFTRACE of linux/netfilter/nfnetlink.h.
+        const GROUP: u32 = 9;
+        Ok(Self { socket: Socket::of_group(GROUP, ROOM)? })
+    }
+
+    /// What comes next: steps, or a signal, or nothing within the time.
+    ///
+    /// # Errors
+    /// The socket is of no more use: see [`Error`].
+    pub fn next(&mut self, patience: Duration, signals: &StopSignals) -> Result<Heard, Error> {
+        if !self.wait(patience, signals)? {
+            return Ok(Heard::Nothing);
+        }
+        if signals.came() {
+            return Ok(Heard::Stop);
+        }
+        let mut events = Vec::new();
+        let heard = self.socket.hear(Some(Duration::ZERO), |message, kind, _| {
+            if kind == message_type(libc::NFT_MSG_TRACE) {
+                events.extend(event::decode(message, interface));
+            }
+        });
+        match heard {
+            Ok(true) => Ok(Heard::Events(events)),
+            Ok(false) => Ok(Heard::Nothing),
+            Err(Error::Lost) => Ok(Heard::Lost),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether there is anything before the time is over.
+    fn wait(&self, patience: Duration, signals: &StopSignals) -> Result<bool, Error> {
+        let mut both = [
+            PollFd::new(self.socket.descriptor(), PollFlags::POLLIN),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+        ];
+        // A time that is cut off to whole milliseconds would make the last one a busy loop.
+        let patience = patience.saturating_add(Duration::from_millis(1));
+        let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+        match poll(&mut both, patience) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::EINTR) => Ok(false),
+            Err(errno) => Err(Error::Unreachable { source: errno.into() }),
+        }
+    }
+}
+
+/// Names are asked for one by one: they may change.
+fn interface(index: u32) -> Option<String> {
+    Some(if_indextoname(index).ok()?.to_string_lossy().into_owned())
+}

@@ -1,0 +1,146 @@
+//! What else there is on a packet's way: base chains of all tables, and rules of others.
+
+use nftnl::nftnl_sys as sys;
+use rulegen_ruleset::nftables::{
+    BasePlace, ChainId, Expression, Name, Rule, TableFamily, TracedRule, raise,
+};
+use sys::libc;
+
+use super::event::{family_of_number, number_of_family};
+use crate::nftables::chain::RawChain;
+use crate::nftables::raw::{Aligned, Object, Part};
+use crate::nftables::rule::RawRule;
+use crate::nftables::{Error, NfTables, expression, userdata};
+
+/// Behind the header of netlink: the family of the table, in the header of nfnetlink.
+const FAMILY: usize = 16;
+
+impl NfTables {
+    /// The base chains of all tables. What is changed meanwhile may be missing.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], or [`Error::Lost`].
+    pub fn base_chains(&mut self) -> Result<Vec<(ChainId, BasePlace)>, Error> {
+        let mut found = Vec::new();
+        self.socket.ask(
+            libc::NFT_MSG_GETCHAIN,
+            0,
+            true,
+            |_| {},
+            |message| {
+                let family = message.get(FAMILY).and_then(|number| family_of_number(*number));
+                let raw = Aligned::new(message).and_then(|message| Object::parse(&message));
+                let place = family.zip(raw).and_then(|(family, raw)| base(family, &raw));
+                found.extend(place);
+            },
+        )?;
+        Ok(found)
+    }
+
+    /// The rule of a chain that has this number; none if there is no such rule any more.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], or [`Error::Lost`].
+    pub fn rule(&mut self, of: &ChainId, handle: u64) -> Result<Option<TracedRule>, Error> {
+        let number = number_of_family(of.family);
+        let named = RawRule::new()
+            .u32(sys::NFTNL_RULE_FAMILY, number.into())
+            .text(sys::NFTNL_RULE_TABLE, of.table.as_str())
+            .text(sys::NFTNL_RULE_CHAIN, of.chain.as_str())
+            .u64(sys::NFTNL_RULE_HANDLE, handle);
+        let mut found = None;
+        self.socket.ask(
+            libc::NFT_MSG_GETRULE,
+            number,
+            false,
+            |header| named.build(header),
+            |message| {
+                let raw = Aligned::new(message).and_then(|message| Object::parse(&message));
+                found = raw.map(|raw| rule(of.family, &raw));
+            },
+        )?;
+        Ok(found)
+    }
+}
+
+fn base(family: TableFamily, raw: &RawChain) -> Option<(ChainId, BasePlace)> {
+    let raw = raw.borrow();
+    let id = ChainId {
+        family,
+        table: Name::held(raw.get_text(sys::NFTNL_CHAIN_TABLE)?),
+        chain: Name::held(raw.get_text(sys::NFTNL_CHAIN_NAME)?),
+    };
+    let place = BasePlace {
+        hook: hook(family, raw.get_u32(sys::NFTNL_CHAIN_HOOKNUM)?)?,
+        priority: raw.get_u32(sys::NFTNL_CHAIN_PRIO)?.cast_signed(),
+        is_nat: raw.get_text(sys::NFTNL_CHAIN_TYPE) == Some("nat"),
+    };
+    Some((id, place))
+}
+
+/// NF_INET_*, NF_BR_*, NF_ARP_* and NF_NETDEV_* of linux/netfilter*.h.
+fn hook(family: TableFamily, number: u32) -> Option<&'static str> {
+    const OF_IP: &[&str] = &["prerouting", "input", "forward", "output", "postrouting", "ingress"];
+    let names: &[&str] = match family {
+        TableFamily::Arp => &["input", "output", "forward"],
+        TableFamily::Netdev => &["ingress", "egress"],
+        _ => OF_IP,
+    };
+    names.get(usize::try_from(number).ok()?).copied()
+}
+
+fn rule(family: TableFamily, raw: &RawRule) -> TracedRule {
+    let read = raw.expressions(|raw| match expression::decode(&raw) {
+        Some(expression) => Ok(expression),
+        None => Err(unknown(&raw)),
+    });
+    let is_reject = |one: &Result<Expression, Unknown>| match one {
+        Ok(expression) => matches!(expression, Expression::Reject { .. }),
+        Err(unknown) => unknown.rejects,
+    };
+    let statements = family.of_packets().and_then(|of| {
+        let known: Option<Vec<Expression>> = read.iter().map(|one| one.clone().ok()).collect();
+        Some((of, raise(of, &known?)?))
+    });
+    let text = match &statements {
+        Some((of, statements)) => Rule::new(statements.clone()).text(*of).to_string(),
+        None => listed(&read),
+    };
+    TracedRule {
+        text,
+        rejects: read.iter().any(is_reject),
+        statements: statements.map(|(_, statements)| statements).unwrap_or_default(),
+        comment: raw.borrow().get(sys::NFTNL_RULE_USERDATA).and_then(userdata::comment_of),
+    }
+}
+
+fn listed(read: &[Result<Expression, Unknown>]) -> String {
+    let text = |one: &Result<Expression, Unknown>| match one {
+        Ok(expression) => expression.to_string(),
+        Err(unknown) => unknown.text.clone(),
+    };
+    read.iter().map(text).collect::<Vec<_>>().join(" ")
+}
+
+/// An expression that rulegen never makes.
+#[derive(Clone)]
+struct Unknown {
+    text: String,
+    rejects: bool,
+}
+
+fn unknown(raw: &Part<'_, sys::nftnl_expr>) -> Unknown {
+    let name = raw.get_text(sys::NFTNL_EXPR_NAME).unwrap_or("expression");
+    // What iptables-nft makes of its matches and targets.
+    let extension = match name {
+        "match" => raw.get_text(sys::NFTNL_EXPR_MT_NAME),
+        "target" => raw.get_text(sys::NFTNL_EXPR_TG_NAME),
+        _ => None,
+    };
+    match extension {
+        Some(extension) => {
+            Unknown { text: format!("[ {name} {extension} ]"), rejects: extension == "REJECT" }
+        }
+        None => Unknown { text: format!("[ {name} … ]"), rejects: name == "reject" },
+    }
+}

@@ -1,0 +1,178 @@
+//! Which packets are traced, and the rules that find them.
+
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+
+use crate::nftables::{Condition, Expression, MetaKey, PayloadBase, Register, Statement, lower};
+use crate::{Family, Negatable, Protocol};
+
+/// Packets that are of interest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TraceFilter {
+    /// Those from here; else from anywhere.
+    pub from: Option<IpNet>,
+    /// Those to any of these; else to anywhere.
+    pub to: Vec<TraceTarget>,
+    /// All packets of a TCP connection, not only its first.
+    pub every_packet: bool,
+}
+
+/// Whom packets are to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TraceTarget {
+    /// Any address of a network, whatever they carry.
+    Network(IpNet),
+    /// An address and a port.
+    Socket(Protocol, SocketAddr),
+    /// A port at any address of this host.
+    LocalPort(Family, Protocol, u16),
+}
+
+/// Flags of TCP (RFC 9293, 3.1): FIN, SYN, RST and ACK, of which the first packet has SYN alone.
+const TCP_FLAGS: u8 = 0x17;
+const TCP_SYN: u8 = 0x02;
+const TCP_FLAGS_OFFSET: u32 = 13;
+
+impl TraceFilter {
+    /// The conditions of one rule each, which together hold for these packets of a family.
+    pub fn rules(&self, family: Family) -> Vec<Vec<Expression>> {
+        if self.from.is_some_and(|from| Family::of(from.addr()) != family) {
+            return Vec::new();
+        }
+        if self.to.is_empty() {
+            return if self.from.is_some() {
+                self.whatever(family, Vec::new())
+            } else {
+                Vec::new()
+            };
+        }
+        let of_family = self.to.iter().filter(|target| target.family() == family);
+        of_family.flat_map(|target| self.to_target(family, *target)).collect()
+    }
+
+    fn to_target(&self, family: Family, target: TraceTarget) -> Vec<Vec<Expression>> {
+        let destination = |network| Statement::If(Condition::Destination(Negatable::is(network)));
+        match target {
+            TraceTarget::Network(network) => self.whatever(family, vec![destination(network)]),
+            TraceTarget::Socket(protocol, to) => {
+                let statements = vec![destination(IpNet::from(to.ip()))];
+                vec![self.at_port(family, statements, protocol, to.port())]
+            }
+            TraceTarget::LocalPort(_, protocol, port) => {
+                let statements = vec![Statement::If(Condition::DestinationIsLocal)];
+                vec![self.at_port(family, statements, protocol, port)]
+            }
+        }
+    }
+
+    /// Of any protocol: TCP apart, for most of its packets are of no interest.
+    fn whatever(&self, family: Family, statements: Vec<Statement>) -> Vec<Vec<Expression>> {
+        let all = self.beginning(family, statements);
+        if self.every_packet {
+            return vec![all];
+        }
+        let first = [&all[..], &of_protocol(false, Protocol::Tcp), &first_of_tcp()].concat();
+        let others = [&all[..], &of_protocol(true, Protocol::Tcp)].concat();
+        vec![first, others]
+    }
+
+    fn at_port(
+        &self,
+        family: Family,
+        statements: Vec<Statement>,
+        protocol: Protocol,
+        port: u16,
+    ) -> Vec<Expression> {
+        let mut all = self.beginning(family, statements);
+        all.extend(of_protocol(false, protocol));
+        all.extend([
+            Expression::Payload { base: PayloadBase::Transport, offset: 2, length: 2, to: FIRST },
+            Expression::Compare { from: FIRST, negated: false, value: port.to_be_bytes().to_vec() },
+        ]);
+        if protocol == Protocol::Tcp && !self.every_packet {
+            all.extend(first_of_tcp());
+        }
+        all
+    }
+
+    fn beginning(&self, family: Family, mut statements: Vec<Statement>) -> Vec<Expression> {
+        let from = self.from.map(|from| Condition::Source(Negatable::is(from.trunc())));
+        statements.extend(from.map(Statement::If));
+        lower(family, &statements)
+    }
+}
+
+impl TraceTarget {
+    /// The family of packets to it.
+    pub fn family(&self) -> Family {
+        match self {
+            TraceTarget::Network(network) => Family::of(network.addr()),
+            TraceTarget::Socket(_, to) => Family::of(to.ip()),
+            TraceTarget::LocalPort(family, ..) => *family,
+        }
+    }
+}
+
+/// NFT_REG_1.
+const FIRST: Register = Register(1);
+
+fn of_protocol(negated: bool, protocol: Protocol) -> [Expression; 2] {
+    [
+        Expression::Meta { key: MetaKey::TransportProtocol, to: FIRST },
+        Expression::Compare { from: FIRST, negated, value: vec![protocol.number()] },
+    ]
+}
+
+fn first_of_tcp() -> [Expression; 3] {
+    let base = PayloadBase::Transport;
+    [
+        Expression::Payload { base, offset: TCP_FLAGS_OFFSET, length: 1, to: FIRST },
+        Expression::Bitwise { from: FIRST, to: FIRST, mask: vec![TCP_FLAGS], xor: vec![0] },
+        Expression::Compare { from: FIRST, negated: false, value: vec![TCP_SYN] },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(rules: &[Vec<Expression>]) -> Vec<String> {
+        let line = |rule: &Vec<Expression>| {
+            rule.iter().map(Expression::to_string).collect::<Vec<_>>().join(" ")
+        };
+        rules.iter().map(line).collect()
+    }
+
+    #[test]
+    fn a_frontend_is_one_rule_of_its_family() {
+        let to = TraceTarget::Socket(Protocol::Udp, "10.96.0.10:53".parse().unwrap());
+        let filter = TraceFilter { to: vec![to], ..TraceFilter::default() };
+        assert_eq!(
+            text(&filter.rules(Family::Ipv4)),
+            ["[ payload load 4b @ network header + 16 => reg 1 ] [ cmp eq reg 1 0x0a60000a ] \
+                 [ meta load l4proto => reg 1 ] [ cmp eq reg 1 0x11 ] \
+                 [ payload load 2b @ transport header + 2 => reg 1 ] [ cmp eq reg 1 0x0035 ]"]
+        );
+        assert!(filter.rules(Family::Ipv6).is_empty());
+    }
+
+    #[test]
+    fn of_tcp_only_the_first_packet_unless_every_one_is_asked_for() {
+        let to = TraceTarget::LocalPort(Family::Ipv4, Protocol::Tcp, 30_080);
+        let mut filter = TraceFilter { to: vec![to], ..TraceFilter::default() };
+        let syn = "[ bitwise reg 1 = ( reg 1 & 0x17 ) ^ 0x00 ] [ cmp eq reg 1 0x02 ]";
+        assert!(text(&filter.rules(Family::Ipv4)).iter().all(|rule| rule.ends_with(syn)));
+        filter.every_packet = true;
+        assert!(!text(&filter.rules(Family::Ipv4)).iter().any(|rule| rule.contains(syn)));
+    }
+
+    #[test]
+    fn without_a_target_the_source_decides_alone_and_without_either_nothing_is_traced() {
+        let from: IpNet = "fd00::/64".parse().unwrap();
+        let filter = TraceFilter { from: Some(from), ..TraceFilter::default() };
+        assert!(filter.rules(Family::Ipv4).is_empty());
+        assert_eq!(filter.rules(Family::Ipv6).len(), 2);
+        assert!(TraceFilter::default().rules(Family::Ipv4).is_empty());
+    }
+}

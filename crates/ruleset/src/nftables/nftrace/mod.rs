@@ -1,0 +1,9 @@
+//! nftrace: real packets that the kernel tells of, rule by rule (`meta nftrace set 1`).
+
+mod event;
+mod filter;
+mod place;
+
+pub use event::{ChainId, PacketHeader, Ports, TableFamily, TraceEvent, TraceStep, TraceVerdict};
+pub use filter::{TraceFilter, TraceTarget};
+pub use place::{BasePlace, TracedRule};
