@@ -5,6 +5,7 @@ mod doctor;
 mod explain;
 mod list;
 mod objects;
+mod trace;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub(crate) use doctor::{DoctorArgs, DoctorForm};
 pub(crate) use explain::{Destination, ExplainArgs, ExplainForm};
 pub(crate) use list::{ListArgs, ListForm};
 pub(crate) use objects::ObjectsArgs;
+pub(crate) use trace::{To, TraceArgs, TraceForm};
 
 const ABOUT: &str = "Turns Kubernetes Services into Linux packet rules, as kube-proxy would";
 
@@ -126,6 +128,20 @@ pub(crate) enum Command {
     /// could not be found out, and nothing is known to be wrong.
     #[command(after_long_help = doctor::EXAMPLES)]
     Doctor(Box<DoctorArgs>),
+    /// Show real packets on their way through the rules, as it happens (nftables mode)
+    ///
+    /// Prints each rule that a packet meets, in tables of others too, the Service that it is for, the
+    /// endpoint that it gets, and where and why it ends. By default of each connection over TCP its
+    /// first packet, which alone meets the rules that choose an endpoint.
+    ///
+    ///   rulegen trace --to default/web:http
+    ///   rulegen trace --to 10.96.0.10:53/udp --from 10.244.1.9 --for 1m -o json
+    ///
+    /// What asks the kernel for it is a table of its own, rulegen-trace-N, which the kernel takes away
+    /// when this ends, also by kill -9 (before Linux 5.12 not then). Rules of iptables-legacy are
+    /// not shown. It takes the capability NET_ADMIN.
+    #[command(verbatim_doc_comment)]
+    Trace(TraceArgs),
     /// Keep the rules of this node right, in place of kube-proxy
     ///
     /// Watches the cluster's Services and EndpointSlices, or a folder of manifests, and writes what
@@ -176,6 +192,7 @@ impl Cli {
             Some(Command::Diff(args)) => (&args.log, 0),
             Some(Command::List(args)) => (&args.log, 0),
             Some(Command::Explain(args)) => (&args.log, 0),
+            Some(Command::Trace(args)) => (&args.log, 0),
             Some(Command::Cleanup(args)) => (&args.log, 0),
             Some(Command::Doctor(args)) => (&args.log, 0),
             // It runs for months, and each sync is a line.

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         Command::List(args) => commands::list::run(&args),
         Command::Explain(args) => commands::explain::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
+        Command::Trace(args) => commands::trace::run(&args),
         Command::Agent(args) => commands::agent::run(&args),
         Command::Cleanup(args) => commands::cleanup::run(&args),
         Command::Completion { shell } => commands::completion::run(shell),

@@ -9,6 +9,7 @@ pub(crate) mod doctor;
 pub(crate) mod dry_run;
 pub(crate) mod explain;
 pub(crate) mod list;
+pub(crate) mod trace;
 
 use std::io::{self, BufWriter, StdoutLock, Write};
 use std::process::ExitCode;

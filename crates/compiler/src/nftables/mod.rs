@@ -26,6 +26,7 @@ mod live;
 mod meaning;
 mod service;
 mod spell;
+mod traced;
 
 use rulegen_ruleset::nftables::{Comment, Name, Table};
 
@@ -37,6 +38,10 @@ pub use counted::{counted_by_element, counted_by_rule, counted_endpoint};
 pub(crate) use layout::{CLUSTER_IPS, FIREWALLED, Place, REJECT, SOURCE_RANGES};
 pub use live::{LiveTable, Patch, ServiceUpdate};
 pub(crate) use meaning::meaning;
+pub use traced::{
+    Follower, Found, Known, ServiceTarget, StepKind, Told, TracedEnd, TracedPacket, TracedStep,
+    UnknownService,
+};
 
 /// The table that carries the plan out.
 pub fn table(plan: &Plan, name: &Name) -> Table {

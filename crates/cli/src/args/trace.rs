@@ -1,0 +1,123 @@
+//! Arguments of `rulegen trace`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum, value_parser};
+use ipnet::IpNet;
+use rulegen_compiler::nftables::ServiceTarget;
+use rulegen_model::parse_duration;
+use rulegen_ruleset::Protocol;
+use rulegen_ruleset::nftables::Name;
+
+use super::{LogArgs, parse_table};
+
+/// `rulegen trace`.
+#[derive(Debug, Args)]
+pub(crate) struct TraceArgs {
+    /// Packets to here: a Service, all its ports or one of them by name or number; an address, with
+    /// a port (IPv6 then in brackets) and a protocol if not any counts; or a network. May be
+    /// repeated
+    #[arg(long, value_name = "NAMESPACE/NAME[:PORT]|IP[:PORT[/PROTO]]|CIDR", value_parser = parse_to, required_unless_present = "from")]
+    pub(crate) to: Vec<To>,
+
+    /// Only packets from here
+    #[arg(long, value_name = "IP|CIDR", value_parser = parse_network)]
+    pub(crate) from: Option<IpNet>,
+
+    /// All packets of TCP connections, not only the first of each, which alone meets the rules
+    /// that choose an endpoint
+    #[arg(long)]
+    pub(crate) every_packet: bool,
+
+    /// Stop after so many packets
+    #[arg(long, value_name = "NUMBER", value_parser = value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+
+    /// Stop after this time: 30s, 5m [default: until Ctrl-C]
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) time: Option<Duration>,
+
+    /// The form of what is printed
+    #[arg(short, long, value_name = "FORM", default_value = "text")]
+    pub(crate) output: TraceForm,
+
+    /// The name of rulegen's nftables table, if it was given another
+    #[arg(long, value_name = "NAME", default_value = "rulegen", value_parser = parse_table)]
+    pub(crate) nftables_table: Name,
+
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TraceForm {
+    /// Each step as it happens
+    Text,
+    /// A JSON object a line for each packet, once it ended
+    Json,
+}
+
+/// Whom packets are to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum To {
+    Network(IpNet),
+    Socket(SocketAddr, Option<Protocol>),
+    Service(ServiceTarget),
+}
+
+fn parse_to(text: &str) -> Result<To, String> {
+    if let Ok(network) = parse_network(text) {
+        return Ok(To::Network(network));
+    }
+    let (address, protocol) = match text.rsplit_once('/') {
+        Some((address, protocol)) => (address, Some(protocol)),
+        None => (text, None),
+    };
+    if let Ok(socket) = address.parse() {
+        let known = |name: &str| {
+            Protocol::parse(&name.to_lowercase())
+                .ok_or_else(|| format!("{name:?} is none of tcp, udp, sctp"))
+        };
+        return Ok(To::Socket(socket, protocol.map(known).transpose()?));
+    }
+    ServiceTarget::parse(text).map(To::Service).ok_or_else(|| {
+        "a Service (namespace/name or namespace/name:port), an address (10.96.0.1, \
+         10.96.0.1:443, 10.96.0.1:443/tcp, [fd00::1]:443) or a network (10.96.0.0/16) is needed"
+            .to_owned()
+    })
+}
+
+fn parse_network(text: &str) -> Result<IpNet, String> {
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    let network = text.parse::<IpNet>().or_else(|_| address());
+    network.map_err(|_| "an address or a network is needed (10.244.1.9, 10.244.0.0/16)".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_packets_may_be_to() {
+        let socket = |text: &str, protocol| To::Socket(text.parse().unwrap(), protocol);
+        let network = |text: &str| To::Network(text.parse().unwrap());
+        for (text, to) in [
+            ("10.96.0.1", network("10.96.0.1/32")),
+            ("fd00::1", network("fd00::1/128")),
+            ("10.96.0.0/16", network("10.96.0.0/16")),
+            ("10.96.0.1:443", socket("10.96.0.1:443", None)),
+            ("10.96.0.1:53/UDP", socket("10.96.0.1:53", Some(Protocol::Udp))),
+            ("[fd00::1]:443/tcp", socket("[fd00::1]:443", Some(Protocol::Tcp))),
+        ] {
+            assert_eq!(parse_to(text), Ok(to), "{text}");
+        }
+        for (text, port) in [("default/web", None), ("default/web:http", Some("http"))] {
+            let Ok(To::Service(service)) = parse_to(text) else { panic!("{text}") };
+            assert_eq!((service.to_string().as_str(), service.port.as_deref()), (text, port));
+        }
+        for text in ["", "web", "10.96.0.1:443/icmp", "a/b/c", "Default/web", "10.96.0.1:x"] {
+            assert!(parse_to(text).is_err(), "{text}");
+        }
+    }
+}

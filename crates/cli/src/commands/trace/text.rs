@@ -1,0 +1,99 @@
+//! Packets for a person to read, a line a step.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use jiff::Timestamp;
+use rulegen_compiler::nftables::{StepKind, Told, TracedEnd, TracedPacket, TracedStep};
+use rulegen_ruleset::nftables::TraceVerdict;
+
+pub(super) fn write(out: &mut impl Write, told: &Told) -> io::Result<()> {
+    match told {
+        Told::Began(packet) => writeln!(out, "{}", beginning(packet, Timestamp::now())),
+        Told::Step(number, step) => match line(step) {
+            Some(line) => writeln!(out, "{number}   {line}"),
+            None => Ok(()),
+        },
+        Told::Endpoint(number, endpoint) => {
+            writeln!(out, "{number}   {:<12} its destination is {endpoint} now", "")
+        }
+        Told::Ended(packet) => writeln!(out, "{} {}", packet.number, ending(packet)),
+    }
+}
+
+pub(super) fn write_loss(out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "some steps were lost: more packets came than could be told of")
+}
+
+fn beginning(packet: &TracedPacket, now: Timestamp) -> String {
+    let TracedPacket { number, header, service, .. } = packet;
+    let mut text = format!("{number} {} {header}", now.strftime("%H:%M:%S%.3fZ"));
+    // Writing into a String cannot fail.
+    if let Some(service) = service {
+        let _ = write!(text, " ({})", service.as_str());
+    }
+    let _ = match &header.in_interface {
+        Some(interface) => write!(text, " in {interface}"),
+        None => write!(text, " from this host"),
+    };
+    text
+}
+
+/// Policies that let a packet on are no news.
+fn line(step: &TracedStep) -> Option<String> {
+    let hook = step.hook.unwrap_or("?");
+    let chain = if step.is_ours { step.at.chain.to_string() } else { step.at.to_string() };
+    let what = match &step.kind {
+        StepKind::Policy(TraceVerdict::Accept) => return None,
+        StepKind::Policy(verdict) => format!("policy {verdict}"),
+        StepKind::Rule { .. } => rule(step),
+    };
+    Some(format!("{hook:<12} {chain}: {what}"))
+}
+
+fn rule(step: &TracedStep) -> String {
+    let StepKind::Rule { handle, rule, verdict, found } = &step.kind else { return String::new() };
+    let mut text = match rule {
+        Some(rule) => rule.text.clone(),
+        None => "a rule that is gone by now".to_owned(),
+    };
+    if let Some(comment) = rule.as_ref().and_then(|rule| rule.comment.as_ref()) {
+        let _ = write!(text, " comment {comment}");
+    }
+    if !step.is_ours {
+        let _ = write!(text, " # handle {handle}");
+    }
+    // Of others the verdict says itself.
+    let is_plain = rule.as_ref().is_some_and(|rule| !rule.statements.is_empty());
+    if let Some(found) = found {
+        let _ = write!(text, " → {verdict} for {}", found.service.as_str());
+    } else if !is_plain && *verdict != TraceVerdict::Continue {
+        let _ = write!(text, " → {verdict}");
+    }
+    text
+}
+
+fn ending(packet: &TracedPacket) -> String {
+    let mut text = match packet.end() {
+        TracedEnd::Left(Some(interface)) => format!("left through {interface}"),
+        TracedEnd::Left(None) => "left".to_owned(),
+        TracedEnd::Delivered => "delivered to this host".to_owned(),
+        end => end.word().to_owned(),
+    };
+    if let Some(why) = packet.why() {
+        let _ = write!(text, ": {why}");
+    }
+    match (&packet.endpoint, &packet.service) {
+        (Some(endpoint), Some(service)) => {
+            let _ = write!(text, " to {endpoint}, an endpoint of {}", service.as_str());
+        }
+        (Some(endpoint), None) => {
+            let _ = write!(text, " to {endpoint}, by rules that are not ours");
+        }
+        (None, _) => {}
+    }
+    if packet.masqueraded {
+        text.push_str(", masqueraded: an address of this node is its source there");
+    }
+    text
+}

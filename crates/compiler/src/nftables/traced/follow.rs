@@ -1,0 +1,212 @@
+//! Events of many packets to the way of each.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rulegen_ruleset::nftables::{
+    ChainId, Name, PacketHeader, Statement, TraceEvent, TraceStep, TracedRule,
+};
+
+use super::packet::{StepKind, TracedPacket, TracedStep};
+use super::{Found, Known};
+
+/// Follows the packets that one table has traced.
+#[derive(Debug)]
+pub struct Follower {
+    arming: Name,
+    /// By their turn.
+    live: BTreeMap<u64, Live>,
+    /// How many came.
+    began: u64,
+}
+
+/// What there is to tell of a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// It came.
+    Began(Box<TracedPacket>),
+    /// It did one more step.
+    Step(u64, TracedStep),
+    /// It now is to this endpoint.
+    Endpoint(u64, SocketAddr),
+    /// Nothing more is heard of it.
+    Ended(Box<TracedPacket>),
+}
+
+impl Told {
+    /// Which packet it is about.
+    pub fn number(&self) -> u64 {
+        match self {
+            Told::Began(packet) | Told::Ended(packet) => packet.number,
+            Told::Step(number, _) | Told::Endpoint(number, _) => *number,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Live {
+    packet: TracedPacket,
+    /// The base chain that it is in.
+    base: Option<ChainId>,
+    /// The number that the kernel tells it by now: it is another after loopback.
+    id: u32,
+    /// When it was heard of last.
+    heard: Duration,
+}
+
+/// A packet goes through all hooks within some microseconds; where the machine is busy, within
+/// milliseconds. Then nothing more will come of it.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+impl Follower {
+    /// Follows packets from where a table of this name has them traced.
+    pub fn new(arming: Name) -> Self {
+        Self { arming, live: BTreeMap::new(), began: 0 }
+    }
+
+    /// The next event. `now` is a time since any fixed one.
+    pub fn take(&mut self, known: &Known, event: TraceEvent, now: Duration) -> Vec<Told> {
+        let mut told = Vec::new();
+        let arms = event.at.table == self.arming;
+        if let Some(header) = &event.header
+            && !self.goes_on_after_loopback(event.packet, header)
+            && arms
+        {
+            // The number of a packet that is gone came again.
+            let old = self.live.values().find(|live| live.id == event.packet);
+            let old = old.map(|live| live.packet.number);
+            told.extend(old.and_then(|number| self.end(number)));
+            told.push(self.begin(known, event.packet, header, now));
+        }
+        let Some(live) = self.live.values_mut().find(|live| live.id == event.packet) else {
+            // Somebody else has it traced.
+            return told;
+        };
+        live.heard = now;
+        if arms {
+            return told;
+        }
+        told.extend(live.take(known, event));
+        if live.packet.steps.last().is_some_and(|step| step.verdict().is_end()) {
+            let number = live.packet.number;
+            told.extend(self.end(number));
+        }
+        told
+    }
+
+    /// Ends packets that were not heard of for a while.
+    pub fn rest(&mut self, now: Duration) -> Vec<Told> {
+        let silent = |live: &Live| now.saturating_sub(live.heard) >= PATIENCE;
+        let silent = self.live.iter().filter(|(_, live)| silent(live));
+        let ended: Vec<u64> = silent.map(|(number, _)| *number).collect();
+        ended.into_iter().filter_map(|number| self.end(number)).collect()
+    }
+
+    /// Ends all.
+    pub fn finish(&mut self) -> Vec<Told> {
+        let ended = std::mem::take(&mut self.live).into_values();
+        ended.map(|live| Told::Ended(Box::new(live.packet))).collect()
+    }
+
+    /// When the next packet is to end unless it is heard of.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.live.values().map(|live| live.heard.saturating_add(PATIENCE)).min()
+    }
+
+    fn begin(
+        &mut self,
+        known: &Known,
+        id: u32,
+        header: &PacketHeader,
+        now: Duration,
+    ) -> Told {
+        self.began += 1;
+        let packet = TracedPacket {
+            number: self.began,
+            id,
+            header: header.clone(),
+            last: header.clone(),
+            service: known.service_at(header).cloned(),
+            endpoint: None,
+            masqueraded: false,
+            is_new: false,
+            steps: Vec::new(),
+        };
+        let told = Told::Began(Box::new(packet.clone()));
+        self.live.insert(self.began, Live { packet, base: None, id, heard: now });
+        told
+    }
+
+    fn end(&mut self, number: u64) -> Option<Told> {
+        let live = self.live.remove(&number)?;
+        Some(Told::Ended(Box::new(live.packet)))
+    }
+
+    /// Whether a packet with a new number is one that this host sent to itself, and takes it for
+    /// that from now on.
+    fn goes_on_after_loopback(&mut self, id: u32, header: &PacketHeader) -> bool {
+        const LOOPBACK: Option<&str> = Some("lo");
+        if header.in_interface.as_deref() != LOOPBACK || self.live.values().any(|l| l.id == id) {
+            return false;
+        }
+        let is_it = |live: &&mut Live| {
+            live.packet.last.out_interface.as_deref() == LOOPBACK
+                && live.packet.last.destination_socket() == header.destination_socket()
+        };
+        let Some(live) = self.live.values_mut().find(is_it) else { return false };
+        live.id = id;
+        true
+    }
+}
+
+impl Live {
+    fn take(&mut self, known: &Known, event: TraceEvent) -> Vec<Told> {
+        let mut told = Vec::new();
+        if let Some(header) = event.header {
+            told.extend(self.see(header));
+            self.base = Some(event.at.clone());
+        }
+        let base = self.base.as_ref().and_then(|base| known.bases.get(base));
+        self.packet.is_new |= base.is_some_and(|base| base.is_nat);
+        let kind = match event.step {
+            TraceStep::Return => return told,
+            TraceStep::Policy(verdict) => StepKind::Policy(verdict),
+            TraceStep::Rule { handle, verdict } => {
+                let rule = known.rule(&event.at, handle).cloned();
+                let found = rule
+                    .as_ref()
+                    .filter(|_| known.is_ours(&event.at))
+                    .and_then(|rule| self.look_up(known, rule));
+                StepKind::Rule { handle, rule, verdict, found }
+            }
+        };
+        let is_ours = known.is_ours(&event.at);
+        let step = TracedStep { hook: base.map(|base| base.hook), at: event.at, is_ours, kind };
+        told.push(Told::Step(self.packet.number, step.clone()));
+        self.packet.steps.push(step);
+        told
+    }
+
+    /// What it looks like by now.
+    fn see(&mut self, header: PacketHeader) -> Option<Told> {
+        let packet = &mut self.packet;
+        let changed = header.destination_socket() != packet.last.destination_socket();
+        packet.last = header;
+        let endpoint = packet.last.destination_socket().filter(|_| changed)?;
+        packet.endpoint = Some(endpoint);
+        Some(Told::Endpoint(packet.number, endpoint))
+    }
+
+    /// The element that a rule of ours found for it, and what else the rule does.
+    fn look_up(&mut self, known: &Known, rule: &TracedRule) -> Option<Found> {
+        let packet = &mut self.packet;
+        packet.masqueraded |= rule.statements.contains(&Statement::Masquerade);
+        let found = rule.statements.iter().find_map(|statement| match statement {
+            Statement::VerdictMap { map, .. } => known.found(map, &packet.last),
+            _ => None,
+        })?;
+        packet.service.get_or_insert_with(|| found.service.clone());
+        Some(found)
+    }
+}

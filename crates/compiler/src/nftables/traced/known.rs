@@ -1,0 +1,85 @@
+//! What is known of the rules while packets pass them.
+
+use std::collections::BTreeMap;
+
+use rulegen_ruleset::Family;
+use rulegen_ruleset::nftables::{
+    BasePlace, ChainId, Comment, Data, Element, Field, Held, Key, Name, PacketHeader, Set,
+    TracedRule, Value, Verdict,
+};
+
+/// The rules as they were read last, as far as packets met them.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// The name of our table.
+    pub table: Option<Name>,
+    /// Our table of each family.
+    pub held: BTreeMap<Family, Held>,
+    /// The base chains of all tables.
+    pub bases: BTreeMap<ChainId, BasePlace>,
+    /// Rules of all tables that packets met, by their handles; `None` is known to be gone.
+    pub rules: BTreeMap<(ChainId, u64), Option<TracedRule>>,
+}
+
+/// The element that a map of ours has for a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The map.
+    pub map: Name,
+    /// The service port that the element is for.
+    pub service: Comment,
+    /// Where it leads.
+    pub verdict: Option<Verdict>,
+}
+
+impl Known {
+    /// Whether a chain is of our table.
+    pub fn is_ours(&self, at: &ChainId) -> bool {
+        at.family.of_packets().is_some() && self.table.as_ref() == Some(&at.table)
+    }
+
+    /// A rule that was read.
+    pub fn rule(&self, at: &ChainId, handle: u64) -> Option<&TracedRule> {
+        self.rules.get(&(at.clone(), handle))?.as_ref()
+    }
+
+    /// The service port that has a packet's destination as a frontend of its own. Node ports are
+    /// found by rules only, for they hang on which addresses are the node's.
+    pub fn service_at(&self, header: &PacketHeader) -> Option<&Comment> {
+        let keyed = |set: &&Set| set.key == FRONTEND && set.data.is_some();
+        let sets = self.held.get(&header.family())?.sets.values().flatten();
+        sets.filter(keyed).find_map(|set| element(set, header)?.comment.as_ref())
+    }
+
+    /// What a map of ours has for a packet.
+    pub fn found(&self, map: &Name, header: &PacketHeader) -> Option<Found> {
+        let set = self.held.get(&header.family())?.sets.get(map)?.as_ref()?;
+        let element = element(set, header)?;
+        let verdict = match &element.data {
+            Some(Data::Verdict(verdict)) => Some(verdict.clone()),
+            _ => None,
+        };
+        Some(Found { map: map.clone(), service: element.comment.clone()?, verdict })
+    }
+}
+
+/// What the key of a frontend is made of; that of a node port has no address.
+pub(super) const FRONTEND: [Field; 3] = [Field::Address, Field::Protocol, Field::Port];
+pub(super) const NODE_PORT: [Field; 2] = [Field::Protocol, Field::Port];
+
+/// Numbers that the kernel drew are not told, so what is asked by them is not found.
+fn element<'a>(set: &'a Set, header: &PacketHeader) -> Option<&'a Element> {
+    if set.interval || (set.key != FRONTEND && set.key != NODE_PORT) {
+        return None;
+    }
+    let ports = header.ports?;
+    let protocol = header.service_protocol()?;
+    let value = |field: &Field| match field {
+        Field::Address => Value::Address(header.destination),
+        Field::Protocol => Value::Protocol(protocol),
+        Field::Port => Value::Port(ports.destination),
+        Field::Number => Value::Number(0),
+    };
+    let key: Key = set.key.iter().map(value).collect();
+    set.elements.get(&key)
+}
