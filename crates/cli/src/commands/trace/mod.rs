@@ -65,7 +65,10 @@ fn filter(args: &TraceArgs, known: &Known) -> Result<TraceFilter> {
     let filter = TraceFilter { from: args.from, to, every_packet: args.every_packet };
     let is_empty = |family| filter.rules(family).is_empty();
     if [rulegen_ruleset::Family::Ipv4, rulegen_ruleset::Family::Ipv6].into_iter().all(is_empty) {
-        bail!("no packet can be from {} and to --to: they are of different families", args.from.map(|from| from.to_string()).unwrap_or_default());
+        bail!(
+            "no packet can be from {} and to --to: they are of different families",
+            args.from.map(|from| from.to_string()).unwrap_or_default()
+        );
     }
     Ok(filter)
 }

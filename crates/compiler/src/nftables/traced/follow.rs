@@ -114,13 +114,7 @@ impl Follower {
         self.live.values().map(|live| live.heard.saturating_add(PATIENCE)).min()
     }
 
-    fn begin(
-        &mut self,
-        known: &Known,
-        id: u32,
-        header: &PacketHeader,
-        now: Duration,
-    ) -> Told {
+    fn begin(&mut self, known: &Known, id: u32, header: &PacketHeader, now: Duration) -> Told {
         self.began += 1;
         let packet = TracedPacket {
             number: self.began,

@@ -184,7 +184,9 @@ fn by(step: &TracedStep) -> String {
         StepKind::Rule { handle, rule, .. } => {
             let comment = rule.as_ref().and_then(|rule| rule.comment.as_ref());
             let comment = comment.map(|comment| format!(", {comment}")).unwrap_or_default();
-            format!("by rule {handle} of {}{comment}", step.at)
+            let ChainId { family, table, chain } = &step.at;
+            let listing = format!("nft -a list chain {} {table} {chain}", family.word());
+            format!("by rule {handle} of {}{comment} (`{listing}` shows it)", step.at)
         }
         StepKind::Policy(_) => format!("by the policy of {}", step.at),
     }

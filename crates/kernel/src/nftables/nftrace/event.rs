@@ -53,9 +53,12 @@ pub(super) fn decode(
 fn step(message: &[u8]) -> Option<TraceStep> {
     match attribute::be32(message, TYPE)?.cast_signed() {
         libc::NFT_TRACETYPE_RULE => {
-            let handle = attribute::find(message, RULE_HANDLE)?.try_into().ok()?;
             let verdict = verdict(attribute::find(message, VERDICT)?)?;
-            Some(TraceStep::Rule { handle: u64::from_be_bytes(handle), verdict })
+            let Some(handle) = attribute::find(message, RULE_HANDLE) else {
+                // The end of a chain, where there is no rule (nf_trace_fill_rule_info()).
+                return (verdict == TraceVerdict::Continue).then_some(TraceStep::Return);
+            };
+            Some(TraceStep::Rule { handle: u64::from_be_bytes(handle.try_into().ok()?), verdict })
         }
         libc::NFT_TRACETYPE_RETURN => Some(TraceStep::Return),
         libc::NFT_TRACETYPE_POLICY => {
@@ -244,6 +247,16 @@ mod tests {
         let event = decode(&message(&parts), name).unwrap();
         assert_eq!(event.step, TraceStep::Return);
         assert_eq!(event.header.unwrap().to_string(), "fd00::1 → fd00::2 icmpv6");
+    }
+
+    #[test]
+    fn the_end_of_a_chain_comes_as_a_rule_without_handle() {
+        let mut parts = beginning(libc::NFT_TRACETYPE_RULE);
+        parts.push(attribute(VERDICT, &attribute(VERDICT_CODE, &libc::NFT_CONTINUE.to_be_bytes())));
+        parts.extend(packet_v4());
+        let event = decode(&message(&parts), name).unwrap();
+        assert_eq!(event.step, TraceStep::Return);
+        assert!(event.header.is_some());
     }
 
     #[test]
