@@ -35,5 +35,6 @@ mod nftables;
 mod packets;
 mod restore;
 mod running_agent;
+mod trace;
 mod traffic;
 mod travels;

@@ -49,7 +49,7 @@ struct Live {
     packet: TracedPacket,
     /// The base chain that it is in.
     base: Option<ChainId>,
-    /// The number that the kernel tells it by now: it is another after loopback.
+    /// The number that the kernel tells it by now.
     id: u32,
     /// When it was heard of last.
     heard: Duration,
@@ -69,9 +69,11 @@ impl Follower {
     pub fn take(&mut self, known: &Known, event: TraceEvent, now: Duration) -> Vec<Told> {
         let mut told = Vec::new();
         let arms = event.at.table == self.arming;
+        // Where others have a packet traced too, only the end of our chain may be told.
+        let is_found = arms && matches!(event.step, TraceStep::Rule { .. });
         if let Some(header) = &event.header
-            && !self.goes_on_after_loopback(event.packet, header)
-            && arms
+            && !self.goes_on(event.packet, header, is_found)
+            && is_found
         {
             // The number of a packet that is gone came again.
             let old = self.live.values().find(|live| live.id == event.packet);
@@ -137,24 +139,62 @@ impl Follower {
         Some(Told::Ended(Box::new(live.packet)))
     }
 
-    /// Whether a packet with a new number is one that this host sent to itself, and takes it for
-    /// that from now on.
-    fn goes_on_after_loopback(&mut self, id: u32, header: &PacketHeader) -> bool {
-        const LOOPBACK: Option<&str> = Some("lo");
-        if header.in_interface.as_deref() != LOOPBACK || self.live.values().any(|l| l.id == id) {
+    /// Whether a packet with a new number is one that is followed, and takes it for that from now on.
+    /// The number is a hash of the packet's own among others, which translation may change.
+    fn goes_on(&mut self, id: u32, header: &PacketHeader, is_found: bool) -> bool {
+        if self.live.values().any(|live| live.id == id) {
             return false;
         }
-        let is_it = |live: &&mut Live| {
-            live.packet.last.out_interface.as_deref() == LOOPBACK
-                && live.packet.last.destination_socket() == header.destination_socket()
+        let ways: &[fn(&Live, &PacketHeader) -> bool] = match is_found {
+            true => &[Live::came_by_loopback],
+            false => &[Live::has_source_of, Live::has_destination_of, Live::came_by_loopback],
         };
-        let Some(live) = self.live.values_mut().find(is_it) else { return false };
-        live.id = id;
-        true
+        for is_it in ways {
+            let those = self.live.values_mut().filter(|live| is_it(live, header));
+            if let Some(live) = those.max_by_key(|live| live.heard) {
+                live.id = id;
+                return true;
+            }
+        }
+        false
     }
 }
 
 impl Live {
+    fn has_source_of(&self, header: &PacketHeader) -> bool {
+        let last = &self.packet.last;
+        self.is_between(header)
+            && last.source == header.source
+            && last.source_socket() == header.source_socket()
+    }
+
+    /// The source is replaced last of all.
+    fn has_destination_of(&self, header: &PacketHeader) -> bool {
+        let leaves = self.packet.steps.last().is_some_and(|s| s.hook == Some("postrouting"));
+        leaves && self.is_between(header) && self.is_to(header)
+    }
+
+    /// This host sent it to itself.
+    fn came_by_loopback(&self, header: &PacketHeader) -> bool {
+        const LOOPBACK: Option<&str> = Some("lo");
+        header.in_interface.as_deref() == LOOPBACK
+            && self.packet.last.out_interface.as_deref() == LOOPBACK
+            && self.is_to(header)
+    }
+
+    /// Whether it came where that packet came.
+    fn is_between(&self, header: &PacketHeader) -> bool {
+        let last = &self.packet.last;
+        last.in_interface == header.in_interface && last.protocol == header.protocol
+    }
+
+    fn is_to(&self, header: &PacketHeader) -> bool {
+        let last = &self.packet.last;
+        last.protocol == header.protocol
+            && last.destination == header.destination
+            && last.destination_socket() == header.destination_socket()
+    }
+
     fn take(&mut self, known: &Known, event: TraceEvent) -> Vec<Told> {
         let mut told = Vec::new();
         if let Some(header) = event.header {

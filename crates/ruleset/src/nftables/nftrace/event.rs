@@ -9,8 +9,8 @@ use crate::{Family, Protocol};
 /// One step of a packet (NFT_MSG_TRACE of linux/netfilter/nf_tables.h).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceEvent {
-    /// Tells packets apart. A hash of the kernel's own: it stays as long as a packet is in one network
-    /// namespace, but for loopback, and comes again for others.
+    /// Tells packets apart. A hash of the kernel's own: it comes again for others, and translation
+    /// and loopback may change it (nft_trace_init() of net/netfilter/nf_tables_trace.c).
     pub packet: u32,
     /// Where it is.
     pub at: ChainId,
@@ -126,6 +126,11 @@ impl PacketHeader {
     /// The family of its addresses.
     pub fn family(&self) -> Family {
         Family::of(self.destination)
+    }
+
+    /// Whom it is from, with the port.
+    pub fn source_socket(&self) -> Option<SocketAddr> {
+        Some(SocketAddr::new(self.source, self.ports?.source))
     }
 
     /// Whom it is to, with the port.
