@@ -8,6 +8,8 @@ mod follow;
 mod known;
 mod packet;
 mod target;
+#[cfg(test)]
+mod tests;
 
 pub use follow::{Follower, Told};
 pub use known::{Found, Known};

@@ -1,0 +1,259 @@
+use std::time::Duration;
+
+use rulegen_ruleset::nftables::{
+    BasePlace, ChainId, Comment, Data, DataType, Element, Field, Held, Key, Name, PacketHeader,
+    Ports, Set, Statement, TableFamily, TraceEvent, TraceStep, TraceTarget, TraceVerdict,
+    TracedRule, Value, Verdict,
+};
+use rulegen_ruleset::{Family, Protocol};
+
+use super::*;
+
+const ARMING: &str = "rulegen-trace-1";
+const MOMENT: Duration = Duration::from_millis(1);
+
+fn at(table: &str, chain: &str) -> ChainId {
+    ChainId { family: TableFamily::Ip, table: Name::from(table), chain: Name::from(chain) }
+}
+
+fn frontend(ip: &str, port: u16) -> Key {
+    let ip = Value::Address(ip.parse().unwrap());
+    Key::from([ip, Value::Protocol(Protocol::Tcp), Value::Port(port)])
+}
+
+fn map(data: DataType, elements: Vec<(Key, Verdict, &str)>) -> Set {
+    let mut set = Set::map(&[Field::Address, Field::Protocol, Field::Port], data, "a map");
+    set.elements = elements
+        .into_iter()
+        .map(|(key, verdict, service)| {
+            let (data, comment) = (Some(Data::Verdict(verdict)), Some(Comment::from(service)));
+            (key, Element { data, comment })
+        })
+        .collect();
+    set
+}
+
+/// A table with default/web:http at 10.96.0.10:80 and node port 30080, and without an endpoint for
+/// default/none at .11 and default/here at .12, which is of policy Local.
+fn known() -> Known {
+    let goto = |chain: &str| Verdict::Goto(Name::from(chain));
+    let services = vec![(frontend("10.96.0.10", 80), goto("endpoints-1"), "default/web:http")];
+    let refused = vec![
+        (frontend("10.96.0.11", 80), goto("reject-chain"), "default/none"),
+        (frontend("10.96.0.12", 80), Verdict::Drop, "default/here"),
+    ];
+    let mut node_ports = Set::map(&[Field::Protocol, Field::Port], DataType::Verdict, "a map");
+    let comment = Some(Comment::from("default/web:http"));
+    let data = Some(Data::Verdict(goto("endpoints-1")));
+    node_ports.elements.insert(
+        Key::from([Value::Protocol(Protocol::Tcp), Value::Port(30_080)]),
+        Element { data, comment },
+    );
+    let sets = [
+        ("services", map(DataType::Verdict, services)),
+        ("no-endpoints", map(DataType::Verdict, refused)),
+        ("node-ports", node_ports),
+    ];
+    let sets = sets.into_iter().map(|(name, set)| (Name::from(name), Some(set))).collect();
+    let held = Held { sets, ..Held::default() };
+    let base = |hook, is_nat| BasePlace { hook, priority: 0, is_nat };
+    let bases = [
+        (at("rulegen", "nat-prerouting"), base("prerouting", true)),
+        (at("rulegen", "filter-forward"), base("forward", false)),
+        (at("rulegen", "filter-input"), base("input", false)),
+        (at("rulegen", "nat-postrouting"), base("postrouting", true)),
+        (at("guard", "wall"), base("forward", false)),
+    ];
+    let vmap = |map: &str| Statement::VerdictMap { key: Vec::new(), map: Name::from(map) };
+    let rules = [
+        (at("rulegen", "services"), 1, vec![vmap("services")], false),
+        (at("rulegen", "no-endpoints"), 2, vec![vmap("no-endpoints")], false),
+        (at("rulegen", "reject-chain"), 3, vec![Statement::Reject], true),
+        (at("rulegen", "masquerading"), 4, vec![Statement::Masquerade], false),
+    ];
+    let rules = rules.into_iter().map(|(at, handle, statements, rejects)| {
+        let rule = TracedRule { statements, rejects, ..TracedRule::default() };
+        ((at, handle), Some(rule))
+    });
+    Known {
+        table: Some(Name::from("rulegen")),
+        held: [(Family::Ipv4, held)].into(),
+        bases: bases.into(),
+        rules: rules.collect(),
+    }
+}
+
+fn header(destination: &str, port: u16) -> PacketHeader {
+    PacketHeader {
+        source: "10.244.1.9".parse().unwrap(),
+        destination: destination.parse().unwrap(),
+        protocol: 6,
+        ports: Some(Ports { source: 40_000, destination: port }),
+        in_interface: Some("cni0".to_owned()),
+        out_interface: None,
+    }
+}
+
+fn event(packet: u32, at: ChainId, step: TraceStep, header: Option<PacketHeader>) -> TraceEvent {
+    TraceEvent { packet, at, step, mark: 0, header }
+}
+
+fn rule(handle: u64, verdict: TraceVerdict) -> TraceStep {
+    TraceStep::Rule { handle, verdict }
+}
+
+fn armed(packet: u32, header: PacketHeader) -> TraceEvent {
+    let step = rule(1, TraceVerdict::Continue);
+    event(packet, at(ARMING, "prerouting"), step, Some(header))
+}
+
+fn follower() -> Follower {
+    Follower::new(Name::from(ARMING))
+}
+
+fn take(follower: &mut Follower, events: Vec<TraceEvent>) -> Vec<Told> {
+    let known = known();
+    events.into_iter().flat_map(|event| follower.take(&known, event, MOMENT)).collect()
+}
+
+/// The packets that ended, after nothing more came.
+fn ended(mut follower: Follower, events: Vec<TraceEvent>) -> Vec<TracedPacket> {
+    let mut told = take(&mut follower, events);
+    told.extend(follower.rest(Duration::from_secs(1)));
+    assert_eq!(follower.deadline(), None);
+    let end = |told| match told {
+        Told::Ended(packet) => Some(*packet),
+        _ => None,
+    };
+    told.into_iter().filter_map(end).collect()
+}
+
+fn accept() -> TraceStep {
+    TraceStep::Policy(TraceVerdict::Accept)
+}
+
+#[test]
+fn a_packet_that_gets_an_endpoint_and_another_number_with_it() {
+    let goto = TraceVerdict::Goto(Name::from("endpoints-1"));
+    let then = |destination: &str| PacketHeader {
+        out_interface: Some("cali1".to_owned()),
+        ..header(destination, 8080)
+    };
+    let events = vec![
+        armed(7, header("10.96.0.10", 80)),
+        event(7, at("rulegen", "nat-prerouting"), accept(), Some(header("10.96.0.10", 80))),
+        event(7, at("rulegen", "services"), rule(1, goto), None),
+        event(8, at("rulegen", "filter-forward"), accept(), Some(then("10.244.1.5"))),
+        event(8, at("rulegen", "nat-postrouting"), accept(), Some(then("10.244.1.5"))),
+        event(8, at("rulegen", "masquerading"), rule(4, TraceVerdict::Accept), None),
+    ];
+    let [packet] = &ended(follower(), events)[..] else { panic!() };
+    assert_eq!(packet.service.as_ref().map(Comment::as_str), Some("default/web:http"));
+    assert_eq!(packet.endpoint, Some("10.244.1.5:8080".parse().unwrap()));
+    assert!(packet.masqueraded && packet.is_new);
+    assert_eq!(packet.end(), TracedEnd::Left(Some("cali1".to_owned())));
+    assert_eq!(packet.why(), None);
+}
+
+#[test]
+fn a_node_port_is_named_by_the_rule_that_finds_it() {
+    let mut known = known();
+    let vmap = Statement::VerdictMap { key: Vec::new(), map: Name::from("node-ports") };
+    let of_node_ports = TracedRule { statements: vec![vmap], ..TracedRule::default() };
+    known.rules.insert((at("rulegen", "services"), 9), Some(of_node_ports));
+    let to = header("192.168.50.1", 30_080);
+    let mut follower = follower();
+    let began = follower.take(&known, armed(7, to.clone()), MOMENT);
+    assert!(matches!(&began[..], [Told::Began(packet)] if packet.service.is_none()));
+    let goto = rule(9, TraceVerdict::Goto(Name::from("endpoints-1")));
+    let event = event(7, at("rulegen", "services"), goto, Some(to));
+    let told = follower.take(&known, event, MOMENT);
+    let [Told::Step(1, step)] = &told[..] else { panic!("{told:?}") };
+    let StepKind::Rule { found: Some(found), .. } = &step.kind else { panic!("{step:?}") };
+    assert_eq!(found.service.as_str(), "default/web:http");
+}
+
+#[test]
+fn refusals_end_at_once_and_say_why() {
+    let refused = |ip: &str, then: Vec<TraceEvent>| {
+        let to = header(ip, 80);
+        let base = at("rulegen", "filter-forward");
+        let mut events = vec![armed(7, to.clone()), event(7, base, accept(), Some(to))];
+        events.extend(then);
+        let mut follower = follower();
+        let told = take(&mut follower, events);
+        let Some(Told::Ended(packet)) = told.last() else { panic!("{told:?}") };
+        (packet.end().word(), packet.why().unwrap_or_default())
+    };
+    let chain = |chain: &str, step| event(7, at("rulegen", chain), step, None);
+    let goto = rule(2, TraceVerdict::Goto(Name::from("reject-chain")));
+    let reject = chain("reject-chain", rule(3, TraceVerdict::Drop));
+    assert_eq!(
+        refused("10.96.0.11", vec![chain("no-endpoints", goto), reject]),
+        ("rejected", "default/none has no endpoint that is ready".to_owned())
+    );
+    let dropped = chain("no-endpoints", rule(2, TraceVerdict::Drop));
+    let (end, why) = refused("10.96.0.12", vec![dropped]);
+    assert!(end == "dropped" && why.starts_with("default/here has endpoints"), "{end}: {why}");
+    let foreign = event(7, at("guard", "wall"), rule(5, TraceVerdict::Drop), None);
+    let (end, why) = refused("10.96.0.10", vec![foreign]);
+    assert!(end == "dropped" && why.starts_with("by rule 5 of ip guard wall"), "{end}: {why}");
+    let policy = TraceStep::Policy(TraceVerdict::Drop);
+    let policy = event(7, at("guard", "wall"), policy, None);
+    assert_eq!(
+        refused("10.96.0.10", vec![policy]),
+        ("dropped", "by the policy of ip guard wall".to_owned())
+    );
+}
+
+#[test]
+fn what_others_have_traced_is_not_told() {
+    let to = header("10.96.0.10", 80);
+    let base = at("rulegen", "filter-forward");
+    let theirs = event(9, at("rulegen-trace-2", "prerouting"), accept(), Some(to.clone()));
+    // Our chain ends for it too, without a rule that held.
+    let ours = event(9, at(ARMING, "prerouting"), TraceStep::Return, Some(to.clone()));
+    let then = event(9, base, accept(), Some(to));
+    assert!(take(&mut follower(), vec![theirs, ours, then]).is_empty());
+}
+
+#[test]
+fn a_number_that_comes_again_is_another_packet() {
+    let to = header("10.96.0.10", 80);
+    let base = || at("rulegen", "filter-input");
+    let events = vec![
+        armed(7, to.clone()),
+        event(7, base(), accept(), Some(to.clone())),
+        armed(7, to.clone()),
+        event(7, base(), accept(), Some(to)),
+    ];
+    let packets = ended(follower(), events);
+    let ends: Vec<_> = packets.iter().map(|packet| (packet.number, packet.end())).collect();
+    assert_eq!(ends, [(1, TracedEnd::Delivered), (2, TracedEnd::Delivered)]);
+}
+
+#[test]
+fn a_packet_ends_when_nothing_came_for_a_while() {
+    let known = known();
+    let mut follower = follower();
+    follower.take(&known, armed(7, header("10.96.0.10", 80)), MOMENT);
+    let deadline = follower.deadline().unwrap();
+    assert!(follower.rest(deadline.saturating_sub(MOMENT)).is_empty());
+    assert!(matches!(&follower.rest(deadline)[..], [Told::Ended(_)]));
+}
+
+#[test]
+fn a_service_by_its_name() {
+    let known = known();
+    let frontends = |text: &str| ServiceTarget::parse(text).unwrap().frontends(&known);
+    let cluster_ip = TraceTarget::Socket(Protocol::Tcp, "10.96.0.10:80".parse().unwrap());
+    let node_port = TraceTarget::LocalPort(Family::Ipv4, Protocol::Tcp, 30_080);
+    assert_eq!(frontends("default/web"), Ok([cluster_ip, node_port].into()));
+    assert_eq!(frontends("default/web:http"), Ok([cluster_ip, node_port].into()));
+    assert_eq!(frontends("default/web:80"), Ok([cluster_ip].into()));
+    assert_eq!(frontends("default/web:https").unwrap_err().ports, ["http"]);
+    assert!(frontends("other/web").unwrap_err().ports.is_empty());
+    for text in ["web", "default/", "/web", "default/web:", "default/Web", "a/b/c", "10.0.0.1:80"] {
+        assert_eq!(ServiceTarget::parse(text), None, "{text}");
+    }
+}
