@@ -119,6 +119,7 @@ fn which_service_and_endpoint_a_packet_gets() {
         assert_eq!(packet["end"], "left", "{packet:#}");
         assert_eq!(packet["why"], Value::Null, "{packet:#}");
         assert_eq!(packet["masqueraded"], masqueraded, "{packet:#}");
+        assert_eq!(packet["masqueradedBecause"].is_string(), masqueraded, "{packet:#}");
         assert_eq!(packet["newConnection"], true, "{packet:#}");
         assert_eq!(packet["inInterface"].is_null(), from == From::Node, "{packet:#}");
         let lookup = step(&packet, "service", name);
@@ -154,6 +155,22 @@ fn why_a_packet_does_not_arrive() {
         assert!(packet["why"].as_str().unwrap().contains(why), "{from:?} {to}: {packet:#}");
         let silent = end == "dropped";
         assert_eq!(answer == Answer::Silence, silent, "{}: {to} {answer:?}", namespace.name);
+    }
+}
+
+/// Packets behind the first are translated as that was, and meet no rule that chooses.
+#[test]
+fn every_packet_of_a_connection() {
+    let lab = Lab::new("trace-every");
+    lab.apply(NFTABLES);
+    let trace = Trace::start(&lab.node, "--to lab/cluster:tcp --every-packet -o json");
+    let endpoint = endpoint_of(lab.ask(From::BridgedPod, Proto::Tcp, socket("10.96.0.10:80")));
+    for is_first in [true, false] {
+        let packet = trace.packet();
+        assert_eq!(packet["newConnection"], is_first, "{packet:#}");
+        assert_eq!(packet["end"], "left", "{packet:#}");
+        assert_eq!(packet["service"], "lab/cluster:tcp", "{packet:#}");
+        assert_eq!(told_endpoint(&packet), endpoint, "{packet:#}");
     }
 }
 
@@ -328,7 +345,7 @@ fn what_cannot_be_traced_is_told() {
     for (flags, status, part) in [
         ("--to default/none", 1, "is there such a Service"),
         ("--to default/s1:https", 1, "its ports are 80"),
-        ("--to 10.96.0.1 --from fd00::1", 1, "different families"),
+        ("--to 10.96.0.1 --from fd00::1", 2, "different families"),
         ("--to 10.96.0.1:80/icmp", 2, "none of tcp, udp, sctp"),
         ("--from nowhere", 2, "an address or a network"),
         ("", 2, "--to"),

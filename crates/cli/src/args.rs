@@ -130,17 +130,14 @@ pub(crate) enum Command {
     Doctor(Box<DoctorArgs>),
     /// Show real packets on their way through the rules, as it happens (nftables mode)
     ///
-    /// Prints each rule that a packet meets, in tables of others too, the Service that it is for, the
-    /// endpoint that it gets, and where and why it ends. By default of each connection over TCP its
-    /// first packet, which alone meets the rules that choose an endpoint.
+    /// Prints each rule that a packet meets, in tables of others too, the Service that it is for,
+    /// the endpoint that it gets, and where and why it ends. Of a connection over TCP only the first
+    /// packet is shown unless all are asked for: it alone meets the rules that choose an endpoint.
     ///
-    ///   rulegen trace --to default/web:http
-    ///   rulegen trace --to 10.96.0.10:53/udp --from 10.244.1.9 --for 1m -o json
-    ///
-    /// What asks the kernel for it is a table of its own, rulegen-trace-N, which the kernel takes away
-    /// when this ends, also by kill -9 (before Linux 5.12 not then). Rules of iptables-legacy are
-    /// not shown. It takes the capability NET_ADMIN.
-    #[command(verbatim_doc_comment)]
+    /// What has the kernel tell of packets is a table of its own, rulegen-trace-N, which the kernel
+    /// takes away when this ends, also by kill -9 (before Linux 5.12 not then). Rules of
+    /// iptables-legacy are not shown. It takes the capability NET_ADMIN.
+    #[command(after_long_help = trace::EXAMPLES)]
     Trace(TraceArgs),
     /// Keep the rules of this node right, in place of kube-proxy
     ///

@@ -12,6 +12,25 @@ use rulegen_ruleset::nftables::Name;
 
 use super::{LogArgs, parse_table};
 
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  # Connections to a port of a Service, at its cluster IP, its node port and all other addresses,
+  # until Ctrl-C
+  rulegen apply -f examples/nodeport.yaml --proxy-mode nftables
+  rulegen trace --to default/web-service
+
+  # Queries of one pod, for a minute, as data
+  rulegen trace --to 10.96.0.10:53/udp --from 10.244.1.9 --for 1m -o json
+
+In JSON, a line for each packet: packet, traceId (as `nft monitor trace` shows it), time, family, \
+protocol, source and destination {address, port} as it came, inInterface, outInterface, service, \
+endpoint {address, port}, masqueraded, masqueradedBecause, newConnection, end (left, delivered, \
+rejected, dropped, queued, stolen, or lost: not seen any more), why, steps [{hook, family, table, \
+chain, handle, rule, comment, map, service, verdict}]. A line {\"lost\": true} says that the kernel \
+had more to tell than there was room for.
+
+Exit status: 0 when it was stopped or --count or --for is reached; 1 failed; 2 wrong usage.";
+
 /// `rulegen trace`.
 #[derive(Debug, Args)]
 pub(crate) struct TraceArgs {

@@ -90,7 +90,8 @@ fn is_cluster_ip(table: &Table, key: &Key) -> bool {
     set.elements.contains_key(&Key::from([address]))
 }
 
-fn reason(chain: &str, rule: &Rule) -> Reason {
+/// Why a rule marks a packet for masquerading.
+pub(super) fn reason(chain: &str, rule: &Rule) -> Reason {
     let asks = does(rule, |statement| matches!(statement, Statement::If(_)));
     let of_node = |s: &Statement| *s == Statement::If(Condition::SourceIsLocal);
     match () {

@@ -36,6 +36,8 @@ struct Packet<'a> {
     endpoint: Option<Socket>,
     /// Whether its source was replaced by an address of this node.
     masqueraded: bool,
+    /// Why, in words.
+    masqueraded_because: Option<&'static str>,
     /// Whether it began a connection.
     new_connection: bool,
     /// left, delivered, rejected, dropped, queued, stolen or lost.
@@ -116,6 +118,7 @@ fn object(packet: &TracedPacket) -> Packet<'_> {
         service: packet.service.as_ref().map(|service| service.as_str()),
         endpoint: endpoint.map(|to| Socket { address: to.ip(), port: Some(to.port()) }),
         masqueraded: packet.masqueraded,
+        masqueraded_because: packet.why_masqueraded(),
         new_connection: packet.is_new,
         end: packet.end().word(),
         why: packet.why(),

@@ -8,14 +8,16 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rulegen_compiler::nftables::{Follower, Known, Told};
 use rulegen_kernel::nftables::{Armed, Heard, TraceListener};
 use rulegen_kernel::signals::StopSignals;
-use rulegen_ruleset::Protocol;
 use rulegen_ruleset::nftables::{TraceEvent, TraceFilter, TraceTarget};
+use rulegen_ruleset::{Family, Protocol};
 
+use crate::WrongUsage;
 use crate::args::{To, TraceArgs, TraceForm};
+use crate::paint::Paint;
 use crate::problems::say;
 use sight::Sight;
 
@@ -34,6 +36,7 @@ pub(crate) fn run(args: &TraceArgs) -> Result<ExitCode> {
         listener,
         signals,
         follower: Follower::new(armed.table().clone()),
+        paint: Paint::for_stdout(),
         begun: Instant::now(),
         ended: 0,
     };
@@ -63,12 +66,8 @@ fn filter(args: &TraceArgs, known: &Known) -> Result<TraceFilter> {
         }
     }
     let filter = TraceFilter { from: args.from, to, every_packet: args.every_packet };
-    let is_empty = |family| filter.rules(family).is_empty();
-    if [rulegen_ruleset::Family::Ipv4, rulegen_ruleset::Family::Ipv6].into_iter().all(is_empty) {
-        bail!(
-            "no packet can be from {} and to --to: they are of different families",
-            args.from.map(|from| from.to_string()).unwrap_or_default()
-        );
+    if [Family::Ipv4, Family::Ipv6].iter().all(|family| filter.rules(*family).is_empty()) {
+        return Err(WrongUsage("--from and --to are of different families".to_owned()).into());
     }
     Ok(filter)
 }
@@ -95,6 +94,7 @@ struct Session<'a> {
     listener: TraceListener,
     signals: StopSignals,
     follower: Follower,
+    paint: Paint,
     begun: Instant,
     /// So many packets ended.
     ended: u64,
@@ -145,7 +145,7 @@ impl Session<'_> {
             let is_end = matches!(told, Told::Ended(_));
             if self.args.count.is_none_or(|count| told.number() <= count) {
                 match self.args.output {
-                    TraceForm::Text => text::write(&mut out, &told)?,
+                    TraceForm::Text => text::write(&mut out, &self.paint, &told)?,
                     TraceForm::Json => json::write(&mut out, &told)?,
                 }
                 self.ended += u64::from(is_end);
@@ -157,7 +157,7 @@ impl Session<'_> {
     fn tell_loss(&self) -> Result<()> {
         let mut out = io::stdout().lock();
         match self.args.output {
-            TraceForm::Text => text::write_loss(&mut out)?,
+            TraceForm::Text => text::write_loss(&mut out, &self.paint)?,
             TraceForm::Json => json::write_loss(&mut out)?,
         }
         Ok(())

@@ -20,7 +20,7 @@ pub(super) struct Sight {
 }
 
 /// Reading a large table takes long, and events wait meanwhile: after it no table is read for so
-/// many times as long.
+/// many times as long, or for as long where a packet is to a Service that is not known.
 const REST: u32 = 19;
 
 impl Sight {
@@ -58,11 +58,10 @@ impl Sight {
 
     /// Reads what is missing to understand an event.
     pub(super) fn learn(&mut self, event: &TraceEvent) -> Result<()> {
-        let is_base = event.header.is_some();
-        if is_base {
-            self.follow_changes()?;
+        if let Some(header) = &event.header {
+            self.follow_changes(self.known.service_at(header).is_some())?;
         }
-        if is_base && !self.known.bases.contains_key(&event.at) {
+        if event.header.is_some() && !self.known.bases.contains_key(&event.at) {
             self.known.bases = self.kernel.base_chains()?.into_iter().collect();
         }
         if let TraceStep::Rule { handle, .. } = event.step {
@@ -76,9 +75,12 @@ impl Sight {
     }
 
     /// Somebody may have committed since.
-    fn follow_changes(&mut self) -> Result<()> {
-        let generation = self.kernel.generation()?;
-        if generation == self.generation || self.read.elapsed() < self.took.saturating_mul(REST) {
+    fn follow_changes(&mut self, is_known: bool) -> Result<()> {
+        if self.kernel.generation()? == self.generation {
+            return Ok(());
+        }
+        let rest = if is_known { REST } else { 1 };
+        if self.read.elapsed() < self.took.saturating_mul(rest) {
             return Ok(());
         }
         match self.read() {

@@ -7,9 +7,13 @@ use jiff::Timestamp;
 use rulegen_compiler::nftables::{StepKind, Told, TracedEnd, TracedPacket, TracedStep};
 use rulegen_ruleset::nftables::TraceVerdict;
 
-pub(super) fn write(out: &mut impl Write, told: &Told) -> io::Result<()> {
+use crate::paint::Paint;
+
+pub(super) fn write(out: &mut impl Write, paint: &Paint, told: &Told) -> io::Result<()> {
     match told {
-        Told::Began(packet) => writeln!(out, "{}", beginning(packet, Timestamp::now())),
+        Told::Began(packet) => {
+            writeln!(out, "{}", paint.bold(&beginning(packet, Timestamp::now())))
+        }
         Told::Step(number, step) => match line(step) {
             Some(line) => writeln!(out, "{number}   {line}"),
             None => Ok(()),
@@ -17,12 +21,17 @@ pub(super) fn write(out: &mut impl Write, told: &Told) -> io::Result<()> {
         Told::Endpoint(number, endpoint) => {
             writeln!(out, "{number}   {:<12} its destination is {endpoint} now", "")
         }
-        Told::Ended(packet) => writeln!(out, "{} {}", packet.number, ending(packet)),
+        Told::Ended(packet) => {
+            let text = format!("{} {}", packet.number, ending(packet));
+            let arrives = matches!(packet.end(), TracedEnd::Left(_) | TracedEnd::Delivered);
+            writeln!(out, "{}", if arrives { paint.comes(&text) } else { paint.goes(&text) })
+        }
     }
 }
 
-pub(super) fn write_loss(out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "some steps were lost: more packets came than could be told of")
+pub(super) fn write_loss(out: &mut impl Write, paint: &Paint) -> io::Result<()> {
+    let text = "some steps were lost: more packets came than could be told of";
+    writeln!(out, "{}", paint.goes(text))
 }
 
 fn beginning(packet: &TracedPacket, now: Timestamp) -> String {
@@ -93,7 +102,10 @@ fn ending(packet: &TracedPacket) -> String {
         (None, _) => {}
     }
     if packet.masqueraded {
-        text.push_str(", masqueraded: an address of this node is its source there");
+        text.push_str(", with an address of this node as its source");
+    }
+    if let Some(why) = packet.why_masqueraded() {
+        let _ = write!(text, ": {why}");
     }
     text
 }

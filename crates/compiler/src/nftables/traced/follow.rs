@@ -5,11 +5,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rulegen_ruleset::nftables::{
-    ChainId, Name, PacketHeader, Statement, TraceEvent, TraceStep, TracedRule,
+    ChainId, Condition, Name, PacketHeader, Rule, Statement, TraceEvent, TraceStep, TracedRule,
 };
 
 use super::packet::{StepKind, TracedPacket, TracedStep};
 use super::{Found, Known};
+use crate::explain::Reason;
+use crate::nftables::layout::HAIRPINS;
+use crate::nftables::meaning::reason;
 
 /// Follows the packets that one table has traced.
 #[derive(Debug)]
@@ -126,6 +129,7 @@ impl Follower {
             service: known.service_at(header).cloned(),
             endpoint: None,
             masqueraded: false,
+            reason: None,
             is_new: false,
             steps: Vec::new(),
         };
@@ -211,7 +215,7 @@ impl Live {
                 let found = rule
                     .as_ref()
                     .filter(|_| known.is_ours(&event.at))
-                    .and_then(|rule| self.look_up(known, rule));
+                    .and_then(|rule| self.look_up(known, &event.at, rule));
                 StepKind::Rule { handle, rule, verdict, found }
             }
         };
@@ -233,14 +237,30 @@ impl Live {
     }
 
     /// The element that a rule of ours found for it, and what else the rule does.
-    fn look_up(&mut self, known: &Known, rule: &TracedRule) -> Option<Found> {
+    fn look_up(&mut self, known: &Known, at: &ChainId, rule: &TracedRule) -> Option<Found> {
         let packet = &mut self.packet;
-        packet.masqueraded |= rule.statements.contains(&Statement::Masquerade);
-        let found = rule.statements.iter().find_map(|statement| match statement {
+        let statements = &rule.statements;
+        if statements.iter().any(|statement| matches!(statement, Statement::SetMarkBits(_))) {
+            packet.reason = Some(reason(at.chain.as_str(), &Rule::new(statements.clone())));
+        }
+        if statements.contains(&Statement::Masquerade) {
+            packet.masqueraded = true;
+            if statements.iter().any(asks_for_hairpin) {
+                packet.reason = Some(Reason::Hairpin);
+            }
+        }
+        let found = statements.iter().find_map(|statement| match statement {
             Statement::VerdictMap { map, .. } => known.found(map, &packet.last),
             _ => None,
         })?;
         packet.service.get_or_insert_with(|| found.service.clone());
         Some(found)
     }
+}
+
+fn asks_for_hairpin(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::If(Condition::In { set, .. }) if set.value.as_str() == HAIRPINS
+    )
 }

@@ -7,6 +7,7 @@ use rulegen_ruleset::nftables::{
 };
 
 use super::Found;
+use crate::explain::Reason;
 
 /// A packet from where it was met first in this network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct TracedPacket {
     pub endpoint: Option<SocketAddr>,
     /// Whether a rule of ours had its source replaced by an address of this host.
     pub masqueraded: bool,
+    /// Why that was, or is to be.
+    pub(super) reason: Option<Reason>,
     /// Whether it began a connection: chains of type nat saw it.
     pub is_new: bool,
     /// Rules that it met, and policies that counted.
@@ -132,6 +135,22 @@ impl TracedPacket {
             Some(hook) => TracedEnd::Lost(hook),
             None => TracedEnd::Lost("an unknown hook"),
         }
+    }
+
+    /// Why its source was replaced, in words.
+    pub fn why_masqueraded(&self) -> Option<&'static str> {
+        Some(match self.reason.filter(|_| self.masqueraded)? {
+            Reason::All => "all traffic to cluster IPs is masqueraded (masqueradeAll)",
+            Reason::NotFromPods => {
+                "it does not come from a pod, and the answer has to come back by this node"
+            }
+            Reason::External => {
+                "it came to an external address or node port, and the answer has to come back by \
+                 this node"
+            }
+            Reason::FromNode => "this node sent it to an external address or node port",
+            Reason::Hairpin => "the endpoint reaches itself, and would answer itself directly",
+        })
     }
 
     /// Why it ended as it did, in words, if that is not what it came for.
