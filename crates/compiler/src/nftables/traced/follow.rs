@@ -52,6 +52,8 @@ struct Live {
     packet: TracedPacket,
     /// The base chain that it is in.
     base: Option<ChainId>,
+    /// The base chains that it came to.
+    passed: Vec<ChainId>,
     /// The number that the kernel tells it by now.
     id: u32,
     /// When it was heard of last.
@@ -74,15 +76,11 @@ impl Follower {
         let arms = event.at.table == self.arming;
         // Where others have a packet traced too, only the end of our chain may be told.
         let is_found = arms && matches!(event.step, TraceStep::Rule { .. });
-        if let Some(header) = &event.header
-            && !self.goes_on(event.packet, header, is_found)
-            && is_found
-        {
-            // The number of a packet that is gone came again.
-            let old = self.live.values().find(|live| live.id == event.packet);
-            let old = old.map(|live| live.packet.number);
-            told.extend(old.and_then(|number| self.end(number)));
-            told.push(self.begin(known, event.packet, header, now));
+        if let Some(header) = &event.header {
+            told.extend(self.end_older(&event));
+            if !self.goes_on(&event, header, is_found) && is_found {
+                told.push(self.begin(known, event.packet, header, now));
+            }
         }
         let Some(live) = self.live.values_mut().find(|live| live.id == event.packet) else {
             // Somebody else has it traced.
@@ -134,7 +132,8 @@ impl Follower {
             steps: Vec::new(),
         };
         let told = Told::Began(Box::new(packet.clone()));
-        self.live.insert(self.began, Live { packet, base: None, id, heard: now });
+        self.live
+            .insert(self.began, Live { packet, base: None, passed: Vec::new(), id, heard: now });
         told
     }
 
@@ -143,9 +142,19 @@ impl Follower {
         Some(Told::Ended(Box::new(live.packet)))
     }
 
+    /// Ends the packet that had this number before: none comes to a base chain twice.
+    fn end_older(&mut self, event: &TraceEvent) -> Option<Told> {
+        let arms = event.at.table == self.arming;
+        let is_older =
+            |live: &&Live| live.id == event.packet && (live.passed.contains(&event.at) || arms);
+        let number = self.live.values().find(is_older)?.packet.number;
+        self.end(number)
+    }
+
     /// Whether a packet with a new number is one that is followed, and takes it for that from now on.
     /// The number is a hash of the packet's own among others, which translation may change.
-    fn goes_on(&mut self, id: u32, header: &PacketHeader, is_found: bool) -> bool {
+    fn goes_on(&mut self, event: &TraceEvent, header: &PacketHeader, is_found: bool) -> bool {
+        let id = event.packet;
         if self.live.values().any(|live| live.id == id) {
             return false;
         }
@@ -154,7 +163,10 @@ impl Follower {
             false => &[Live::has_source_of, Live::has_destination_of, Live::came_by_loopback],
         };
         for is_it in ways {
-            let those = self.live.values_mut().filter(|live| is_it(live, header));
+            let those = self
+                .live
+                .values_mut()
+                .filter(|live| is_it(live, header) && !live.passed.contains(&event.at));
             if let Some(live) = those.max_by_key(|live| live.heard) {
                 live.id = id;
                 return true;
@@ -204,6 +216,7 @@ impl Live {
         if let Some(header) = event.header {
             told.extend(self.see(header));
             self.base = Some(event.at.clone());
+            self.passed.push(event.at.clone());
         }
         let base = self.base.as_ref().and_then(|base| known.bases.get(base));
         self.packet.is_new |= base.is_some_and(|base| base.is_nat);

@@ -232,6 +232,24 @@ fn a_number_that_comes_again_is_another_packet() {
     assert_eq!(ends, [(1, TracedEnd::Delivered), (2, TracedEnd::Delivered)]);
 }
 
+/// Packets of one connection lie in the same memory one after the other, and translation gives them
+/// the number that the last one had.
+#[test]
+fn a_number_that_comes_again_behind_translation() {
+    let (to, then) = (header("10.96.0.10", 80), header("10.244.1.5", 8080));
+    let packet = |id| {
+        [
+            armed(id, to.clone()),
+            event(id, at("rulegen", "nat-prerouting"), accept(), Some(to.clone())),
+            event(9, at("rulegen", "filter-forward"), accept(), Some(then.clone())),
+            event(9, at("rulegen", "nat-postrouting"), accept(), Some(then.clone())),
+        ]
+    };
+    let packets = ended(follower(), [packet(7), packet(8)].concat());
+    let steps: Vec<_> = packets.iter().map(|packet| (packet.number, packet.steps.len())).collect();
+    assert_eq!(steps, [(1, 3), (2, 3)]);
+}
+
 #[test]
 fn a_packet_ends_when_nothing_came_for_a_while() {
     let known = known();
