@@ -158,16 +158,26 @@ impl Socket {
         patience: Option<Duration>,
         mut each: impl FnMut(&[u8], u16, u32),
     ) -> Result<bool, Failure> {
+        let heard = self.hear_next(patience, &mut each);
+        if matches!(heard, Err(Failure::Lost)) {
+            self.drain(|_, _| {});
+        }
+        heard
+    }
+
+    /// The same, where what came before a loss is still of use.
+    pub(crate) fn hear_next(
+        &mut self,
+        patience: Option<Duration>,
+        mut each: impl FnMut(&[u8], u16, u32),
+    ) -> Result<bool, Failure> {
         self.wait_at_most(patience.map_or(Duration::ZERO, |time| time.max(SHORTEST)));
         let received = self.receive_raw();
         if matches!(&received, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
             return Ok(false);
         }
-        let heard = self.split(received, |message, fields| each(message, fields.kind, fields.port));
-        if matches!(heard, Err(Failure::Lost)) {
-            self.drain(|_, _| {});
-        }
-        heard.map(|()| true)
+        self.split(received, |message, fields| each(message, fields.kind, fields.port))?;
+        Ok(true)
     }
 
     pub(crate) fn receive(&mut self, each: impl FnMut(&[u8], &Fields)) -> Result<(), Failure> {

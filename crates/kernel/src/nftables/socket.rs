@@ -105,6 +105,15 @@ impl Socket {
     ) -> Result<bool, Error> {
         Ok(self.netlink.hear(patience, each)?)
     }
+
+    /// The same, where what came before a loss is still of use.
+    pub(super) fn hear_next(
+        &mut self,
+        patience: Option<Duration>,
+        each: impl FnMut(&[u8], u16, u32),
+    ) -> Result<bool, Error> {
+        Ok(self.netlink.hear_next(patience, each)?)
+    }
 }
 
 /// What the kernel says of a batch.

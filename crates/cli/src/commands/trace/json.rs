@@ -40,6 +40,8 @@ struct Packet<'a> {
     masqueraded_because: Option<&'static str>,
     /// Whether it began a connection.
     new_connection: bool,
+    /// Whether steps of it may be missing, for want of room.
+    incomplete: bool,
     /// left, delivered, rejected, dropped, queued, stolen or lost.
     end: &'static str,
     /// Why, in words, if it did not get where it was to.
@@ -120,6 +122,7 @@ fn object(packet: &TracedPacket) -> Packet<'_> {
         masqueraded: packet.masqueraded,
         masqueraded_because: packet.why_masqueraded(),
         new_connection: packet.is_new,
+        incomplete: packet.is_incomplete,
         end: packet.end().word(),
         why: packet.why(),
         steps: packet.steps.iter().map(step).collect(),

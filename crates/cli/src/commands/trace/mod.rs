@@ -108,7 +108,10 @@ impl Session<'_> {
         while !self.is_over() {
             match self.listener.next(self.patience(), &self.signals)? {
                 Heard::Events(events) => self.take(events)?,
-                Heard::Lost => self.tell_loss()?,
+                Heard::Lost => {
+                    self.follower.lose(self.begun.elapsed());
+                    self.tell_loss()?;
+                }
                 Heard::Nothing => {}
                 Heard::Stop => break,
             }

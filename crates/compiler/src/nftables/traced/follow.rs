@@ -22,6 +22,10 @@ pub struct Follower {
     live: BTreeMap<u64, Live>,
     /// How many came.
     began: u64,
+    /// Whether steps were lost, of packets that are followed or come next.
+    lost: bool,
+    /// When anything was heard last.
+    heard: Duration,
 }
 
 /// What there is to tell of a packet.
@@ -67,11 +71,12 @@ const PATIENCE: Duration = Duration::from_millis(100);
 impl Follower {
     /// Follows packets from where a table of this name has them traced.
     pub fn new(arming: Name) -> Self {
-        Self { arming, live: BTreeMap::new(), began: 0 }
+        Self { arming, live: BTreeMap::new(), began: 0, lost: false, heard: Duration::ZERO }
     }
 
     /// The next event. `now` is a time since any fixed one.
     pub fn take(&mut self, known: &Known, event: TraceEvent, now: Duration) -> Vec<Told> {
+        self.heard = now;
         let mut told = Vec::new();
         let arms = event.at.table == self.arming;
         // Where others have a packet traced too, only the end of our chain may be told.
@@ -98,8 +103,15 @@ impl Follower {
         told
     }
 
+    /// Steps were lost. Which, nobody knows, until nothing is left to be told.
+    pub fn lose(&mut self, now: Duration) {
+        (self.lost, self.heard) = (true, now);
+        self.live.values_mut().for_each(|live| live.packet.is_incomplete = true);
+    }
+
     /// Ends packets that were not heard of for a while.
     pub fn rest(&mut self, now: Duration) -> Vec<Told> {
+        self.lost &= now.saturating_sub(self.heard) < PATIENCE;
         let silent = |live: &Live| now.saturating_sub(live.heard) >= PATIENCE;
         let silent = self.live.iter().filter(|(_, live)| silent(live));
         let ended: Vec<u64> = silent.map(|(number, _)| *number).collect();
@@ -129,6 +141,7 @@ impl Follower {
             masqueraded: false,
             reason: None,
             is_new: false,
+            is_incomplete: self.lost,
             steps: Vec::new(),
         };
         let told = Told::Began(Box::new(packet.clone()));

@@ -31,6 +31,8 @@ pub struct TracedPacket {
     pub(super) reason: Option<Reason>,
     /// Whether it began a connection: chains of type nat saw it.
     pub is_new: bool,
+    /// Whether steps of it may be missing, for more was told than there was room for.
+    pub is_incomplete: bool,
     /// Rules that it met, and policies that counted.
     pub steps: Vec<TracedStep>,
 }
@@ -161,6 +163,9 @@ impl TracedPacket {
             TracedEnd::Rejected | TracedEnd::Dropped | TracedEnd::Queued | TracedEnd::Stolen => {
                 Some(self.refusal().unwrap_or_else(|| by(step)))
             }
+            TracedEnd::Lost(_) if self.is_incomplete => {
+                Some("steps of it were not told, for want of room".to_owned())
+            }
             TracedEnd::Lost("prerouting") => Some(
                 "no hook saw it after prerouting: there is no route to it, or rp_filter or \
                  rules of iptables-legacy took it"
@@ -168,7 +173,7 @@ impl TracedPacket {
             ),
             TracedEnd::Lost(hook) => Some(format!(
                 "no hook saw it after {hook}: rules of iptables-legacy or another part of the \
-                 kernel took it, or events were lost"
+                 kernel took it"
             )),
         }
     }

@@ -261,6 +261,22 @@ fn a_packet_ends_when_nothing_came_for_a_while() {
 }
 
 #[test]
+fn a_packet_may_be_incomplete_until_all_was_told_that_was_left() {
+    let known = known();
+    let mut follower = follower();
+    let end = |follower: &mut Follower, id, at: Duration| {
+        follower.take(&known, armed(id, header("10.96.0.10", 80)), at);
+        let told = follower.rest(at.saturating_add(Duration::from_millis(150)));
+        let [Told::Ended(packet)] = &told[..] else { panic!("{told:?}") };
+        packet.is_incomplete
+    };
+    assert!(!end(&mut follower, 1, MOMENT));
+    follower.lose(Duration::from_millis(200));
+    assert!(end(&mut follower, 2, Duration::from_millis(201)));
+    assert!(!end(&mut follower, 3, Duration::from_secs(1)));
+}
+
+#[test]
 fn a_service_by_its_name() {
     let known = known();
     let frontends = |text: &str| ServiceTarget::parse(text).unwrap().frontends(&known);

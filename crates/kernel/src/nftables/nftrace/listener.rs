@@ -25,7 +25,7 @@ pub struct TraceListener {
 pub enum Heard {
     /// Steps of packets, in their order.
     Events(Vec<TraceEvent>),
-    /// More was told than the socket holds: steps are missing.
+    /// More was told than the socket holds: steps are missing behind those that come next.
     Lost,
     /// Nothing within the time.
     Nothing,
@@ -33,8 +33,8 @@ pub enum Heard {
     Stop,
 }
 
-/// Room for some 20,000 steps, in bytes.
-const ROOM: usize = 1 << 24;
+/// Room for some 80,000 steps, in bytes. The kernel takes it only while they are not fetched.
+const ROOM: usize = 1 << 26;
 
 impl TraceListener {
     /// Hears of all that is traced in this network namespace from now on.
@@ -59,7 +59,7 @@ impl TraceListener {
             return Ok(Heard::Stop);
         }
         let mut events = Vec::new();
-        let heard = self.socket.hear(Some(Duration::ZERO), |message, kind, _| {
+        let heard = self.socket.hear_next(Some(Duration::ZERO), |message, kind, _| {
             if kind == message_type(libc::NFT_MSG_TRACE) {
                 events.extend(event::decode(message, interface));
             }
