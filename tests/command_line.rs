@@ -20,8 +20,9 @@ fn help_teaches() {
     {
         assert!(help.contains(part), "--help does not say {part:?}:\n{help}");
     }
-    for command in ["apply", "diff", "list", "explain", "doctor", "cleanup", "completion"] {
-    for command in ["apply", "diff", "explain", "trace", "cleanup", "completion"] {
+    let commands =
+        ["apply", "diff", "list", "explain", "trace", "doctor", "agent", "cleanup", "completion"];
+    for command in commands {
         let output = rulegen(&root(), &[command, "--help"]);
         assert!(output.status.success());
         assert!(help.contains(&format!("  {command} ")), "--help does not name {command}");
@@ -30,12 +31,9 @@ fn help_teaches() {
 
 #[test]
 fn every_line_of_help_fits_a_terminal() {
-    for command in ["", "diff", "list", "explain", "doctor", "cleanup"] {
+    for command in ["", "diff", "list", "explain", "trace", "doctor", "agent", "cleanup"] {
         let arguments: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
         let arguments = arguments.as_slice();
-    for arguments in
-        [&["--help"][..], &["diff", "--help"], &["trace", "--help"], &["cleanup", "--help"]]
-    {
         let help = stdout(&rulegen(&root(), arguments));
         let long: Vec<&str> = help.lines().filter(|line| line.chars().count() > 100).collect();
         assert!(long.is_empty(), "{arguments:?}: {long:?}");

@@ -25,8 +25,8 @@ mod apply;
 #[allow(dead_code, reason = "the properties use all of it")]
 mod cluster;
 mod conntrack;
-mod explain;
 mod doctor;
+mod explain;
 mod host;
 mod lab;
 mod list;

@@ -106,9 +106,10 @@ proptest! {
                     twin.commit(None, &[transaction]).unwrap();
                 }
                 let left = reconcile(&mut twin, std::slice::from_ref(live.table()), |all| {
-                    all.iter().flat_map(|one| one.lines()).collect::<Vec<_>>()
+                    let edits = all.iter().flat_map(|one| one.edits());
+                    edits.map(|edit| format!("{edit:?}")).collect::<Vec<_>>()
                 });
-                prop_assert_eq!(left.unwrap(), []);
+                prop_assert_eq!(left.unwrap(), Vec::<String>::new());
             }
             prop_assert_eq!(live.table(), &nftables::table(&state, &name));
             last = state;

@@ -14,8 +14,8 @@ pub mod netstat;
 pub mod nftables;
 pub mod privileges;
 pub mod process;
-pub mod sockets;
 pub mod signals;
+pub mod sockets;
 pub mod sysctl;
 
 pub use folder::FolderWatcher;

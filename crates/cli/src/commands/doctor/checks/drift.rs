@@ -6,7 +6,7 @@ use rulegen_kernel::nftables::Dataplane;
 use rulegen_model::{ProxyMode, Snapshot};
 use rulegen_ruleset::Family;
 use rulegen_ruleset::iptables::diff;
-use rulegen_ruleset::nftables::{self, Line, Name};
+use rulegen_ruleset::nftables::{self, Done, Name};
 
 use super::rules_present::are_there;
 use crate::commands::doctor::finding::{Finding, Outcome};
@@ -48,9 +48,12 @@ fn drifted_tables(rim: &Rim<'_>, snapshot: &Snapshot) -> Result<Vec<Drifted>> {
         if transaction.is_empty() {
             continue;
         }
-        let count = |of: fn(&Line) -> bool| transaction.lines().filter(of).count();
-        let gone = count(|line| matches!(line, Line::Gone(_)));
-        let new = count(|line| matches!(line, Line::New(_)));
+        let count =
+            |of: fn(&Done<'_>) -> bool| transaction.edits().filter(|edit| of(&edit.done)).count();
+        let gone =
+            count(|done| matches!(done, Done::RuleGoes(_) | Done::Element { comes: false, .. }));
+        let new =
+            count(|done| matches!(done, Done::RuleComes(_) | Done::Element { comes: true, .. }));
         drifted.push(Drifted {
             place: format!("table {} {}", wanted.family.word(), wanted.name),
             extent: format!("{new} rules and elements are missing, {gone} are too much"),
