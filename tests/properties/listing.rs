@@ -1,18 +1,24 @@
 //! What a ruleset says of Services, read back: both backends and the plan say the same.
 
+use std::net::SocketAddr;
+
 use proptest::prelude::*;
 use rulegen_compiler::listing::{
-    Kind, Listing, Owners, State, Traffic, compare, of_plan, of_ruleset, of_table, owner_of_object,
-    owners_of_chains,
+    At, Kind, Listing, Owners, State, Traffic, compare, of_plan, of_ruleset, of_table,
+    owner_of_object, owners_of_chains,
 };
 use rulegen_compiler::{Plan, Refusal, iptables, nftables};
 use rulegen_model::{IpFamily, ProxyConfig, ProxyMode};
-use rulegen_ruleset::iptables::{Ruleset, parse};
-use rulegen_ruleset::nftables::{Held, HeldChain, HeldRule, Table, lower};
+use rulegen_ruleset::iptables::{
+    self as iptables_rules, Packet, Ruleset, Verdict, parse, trace as iptables_trace,
+};
+use rulegen_ruleset::nftables::{Held, HeldChain, HeldRule, Table, lower, trace as nftables_trace};
+use rulegen_ruleset::{Family, Origin, Protocol};
 use serde_json::Value;
 
 use crate::agreement::said;
 use crate::cluster::{config, objects, plans};
+use crate::meaning::local_addresses;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
@@ -40,6 +46,25 @@ proptest! {
             let held = held_as(&table).raised(table.family, &table.name);
             prop_assert!(held.unknown.is_empty(), "{:?}", held.unknown);
             nothing_differs(&of_table(&held.table), &of_table(&table))?;
+        }
+    }
+
+    /// Whatever somebody took out of the rules, what is listed is what packets of the node and of
+    /// the world outside meet.
+    #[test]
+    fn a_listing_tells_where_packets_go_also_when_rules_are_missing(
+        objects in objects(),
+        config in config().prop_map(said),
+        gone in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+    ) {
+        for (_, mut rules, mut table) in compiled(&objects, &config) {
+            gone.iter().for_each(|gone| take_a_rule(&mut rules, gone));
+            gone.iter().for_each(|gone| take_a_part(&mut table, gone));
+            let local = local_addresses(of_family(rules.family));
+            let follow = |packet: &Packet| to_endpoints(iptables_trace(&rules, &local, packet).verdicts());
+            leads_where_listed(&of_ruleset(&rules), rules.family, &follow)?;
+            let follow = |packet: &Packet| to_endpoints(nftables_trace(&table, &local, packet).verdicts());
+            leads_where_listed(&of_table(&table), table.family, &follow)?;
         }
     }
 
@@ -126,4 +151,89 @@ fn held_as(table: &Table) -> Held {
         (name.clone(), Some(HeldChain { base: chain.base, rules: rules.collect() }))
     });
     Held { foreign: Vec::new(), sets: sets.collect(), chains: chains.collect() }
+}
+
+/// Out of the chains that lead from the Services to their endpoints.
+fn take_a_rule(rules: &mut Ruleset, which: &prop::sample::Index) {
+    let nat = rules.tables.get_mut(&iptables_rules::Table::Nat).unwrap();
+    let own = nat.iter_mut().filter(|(name, _)| {
+        ["KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-SEP-"]
+            .iter()
+            .any(|start| name.as_str().starts_with(start))
+    });
+    let mut chains: Vec<_> = own.map(|(_, chain)| chain).filter(|c| !c.rules.is_empty()).collect();
+    if !chains.is_empty() {
+        let at = which.index(chains.len());
+        let rules = &mut chains[at].rules;
+        rules.remove(which.index(rules.len()));
+    }
+}
+
+/// An element or a rule.
+fn take_a_part(table: &mut Table, which: &prop::sample::Index) {
+    if which.index(2) == 0 {
+        let chains = table.chains.iter_mut().filter(|(name, chain)| {
+            chain.base.is_none() && name.as_str() != "services" && !chain.rules.is_empty()
+        });
+        let mut chains: Vec<_> = chains.map(|(_, chain)| chain).collect();
+        let at = which.index(chains.len());
+        let rules = &mut chains[at].rules;
+        rules.remove(which.index(rules.len()));
+    } else {
+        let sets = table.sets.values_mut().filter(|set| set.data.is_some());
+        let mut sets: Vec<_> = sets.filter(|set| !set.elements.is_empty()).collect();
+        if !sets.is_empty() {
+            let at = which.index(sets.len());
+            let elements = &mut sets[at].elements;
+            let key = elements.keys().nth(which.index(elements.len())).unwrap().clone();
+            elements.remove(&key);
+        }
+    }
+}
+
+/// Frontends with an address, and without source ranges, which a client might be out of.
+fn leads_where_listed(
+    listing: &Listing,
+    family: Family,
+    follow: &dyn Fn(&Packet) -> Vec<SocketAddr>,
+) -> Result<(), TestCaseError> {
+    let (outside, node) = match family {
+        Family::Ipv4 => ("203.0.113.99", "192.168.50.1"),
+        Family::Ipv6 => ("2001:db8:9::1", "fd00:50::1"),
+    };
+    let frontends = listing.services.values().flatten();
+    for (frontend, traffic) in frontends.filter(|(_, traffic)| traffic.source_ranges.is_none()) {
+        let At::Address(ip) = frontend.at else { continue };
+        let packet = |origin, source: &str| Packet {
+            origin,
+            source: source.parse().unwrap(),
+            destination: SocketAddr::new(ip, frontend.port),
+            protocol: Protocol::parse(frontend.protocol.lower_case()).unwrap(),
+        };
+        let from_outside = follow(&packet(Origin::Interface("eth0".to_owned()), outside));
+        prop_assert_eq!(&from_outside, &traffic.endpoints, "{:?} {:?}", frontend, traffic);
+        // Where the node's own way is cut off it may fall back to that of all others.
+        let from_node = follow(&packet(Origin::Host, node));
+        let all = traffic.all_endpoints();
+        prop_assert!(from_node.iter().all(|to| all.contains(to)), "{frontend:?} {traffic:?}");
+    }
+    Ok(())
+}
+
+fn to_endpoints<C>(verdicts: Vec<(Verdict, C)>) -> Vec<SocketAddr> {
+    let translated = verdicts.into_iter().filter_map(|(verdict, _)| match verdict {
+        Verdict::Delivered { destination, translated: true, .. } => Some(destination),
+        _ => None,
+    });
+    let mut endpoints: Vec<SocketAddr> = translated.collect();
+    endpoints.sort_unstable();
+    endpoints.dedup();
+    endpoints
+}
+
+fn of_family(family: Family) -> IpFamily {
+    match family {
+        Family::Ipv4 => IpFamily::Ipv4,
+        Family::Ipv6 => IpFamily::Ipv6,
+    }
 }

@@ -11,6 +11,7 @@
 //! through the same functions as what is held, and the two are compared.
 
 mod compare;
+mod entrance;
 mod name;
 mod owner;
 mod plan;
@@ -30,6 +31,7 @@ use rulegen_ruleset::Family;
 use crate::plan::Refusal;
 
 pub use compare::{Compared, Comparison, State, compare};
+pub use entrance::{closed_hooks_of_ruleset, closed_hooks_of_table};
 pub use owner::{Owners, owner_of_object, owners_of_chains};
 pub use plan::of_plan;
 pub use ruleset::of_ruleset;
@@ -89,10 +91,10 @@ pub struct Traffic {
     /// The policy that chooses, where the ruleset tells it: nftables rules are the same for both
     /// policies of cluster IPs.
     pub policy: Option<TrafficPolicy>,
-    /// Where it goes, ordered.
+    /// Where it goes that is of a client who was not seen before, ordered.
     pub endpoints: Vec<SocketAddr>,
-    /// Where traffic of this node and of its pods goes, ordered, if that is somewhere else: under
-    /// external policy Local they reach all endpoints.
+    /// Where traffic of this node and of its pods goes, ordered, if it has a way of its own that
+    /// leads somewhere: under external policy Local they reach all endpoints.
     pub from_node: Vec<SocketAddr>,
     /// How traffic is refused that goes nowhere.
     pub refusal: Option<Refusal>,

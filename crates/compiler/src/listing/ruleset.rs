@@ -165,7 +165,9 @@ fn take(rule: &Rule, whose: Whose, reached: &mut Reached) -> Option<Whose> {
     let whose = if is_of_node(rule) { Whose::Node } else { whose };
     for of in &rule.matches {
         if let Match::Recent(Recent { action: RecentAction::Check { seconds }, .. }) = of {
+            // What a client had before, it does not come to by this rule.
             reached.keeps(*seconds);
+            return None;
         }
     }
     match &rule.target {

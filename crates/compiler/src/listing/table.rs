@@ -148,6 +148,8 @@ impl<'a> Way<'a, '_> {
         let mut always = true;
         for statement in &rule.statements {
             match statement {
+                // What a client had before, it does not come to by this rule.
+                Statement::If(condition) if self.asks_for_client(condition) => return false,
                 Statement::If(condition) => {
                     always = false;
                     if is_of_node(condition) {
@@ -157,7 +159,6 @@ impl<'a> Way<'a, '_> {
                 Statement::SetMarkBits(_) if always && whose == Whose::All => {
                     self.reached.masquerades();
                 }
-                Statement::Update { set, .. } => self.keeps(set),
                 Statement::VerdictMap { map, .. } => self.go_by_map(map, whose),
                 Statement::DnatMap { key, map } => self.choose(key, map, whose),
                 Statement::Dnat(_, endpoint) => {
@@ -205,11 +206,14 @@ impl<'a> Way<'a, '_> {
         }
     }
 
-    fn keeps(&mut self, clients: &Name) {
-        let timeout = self.table.sets.get(clients).and_then(|set| set.timeout);
+    /// Whether it holds for clients only that packets put into a set, for a time.
+    fn asks_for_client(&mut self, condition: &Condition) -> bool {
+        let Condition::In { set, .. } = condition else { return false };
+        let timeout = self.table.sets.get(&set.value).and_then(|set| set.timeout);
         if let Some(timeout) = timeout {
             self.reached.keeps(u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX));
         }
+        timeout.is_some()
     }
 }
 
