@@ -167,7 +167,27 @@ fn rules_are_followed_and_not_their_names() {
     namespace.run("nft add rule ip rulegen endpoints-5 ip saddr 192.0.2.1 counter accept");
     let output = namespace.rulegen("list --ip-family ipv4 backend-service");
     assert!(stdout(&output).trim_end().ends_with("<none>"), "{}", stdout(&output));
-    assert!(stderr(&output).contains("note: chain endpoints-5: "), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("note: ip rulegen: chain endpoints-5: "),
+        "{}",
+        stderr(&output)
+    );
+}
+
+/// All Services are there and right, and no packet gets to them.
+#[test]
+fn it_is_said_when_nothing_leads_to_the_services() {
+    for (mode, change) in [
+        ("iptables", "iptables-nft -t nat -F PREROUTING"),
+        ("nftables", "nft flush chain ip rulegen nat-prerouting"),
+    ] {
+        let namespace = applied("list-closed", mode, &example("clusterip.yaml"));
+        let told = || stderr(&namespace.rulegen("list --ip-family ipv4"));
+        assert_eq!(told(), "", "{mode}");
+        namespace.run(change);
+        let told = told();
+        assert!(told.contains("no rule leads from PREROUTING to the Services"), "{mode}: {told}");
+    }
 }
 
 /// A plan names each Service once, with what it means and how it is done.

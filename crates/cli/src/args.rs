@@ -54,6 +54,15 @@ Examples:
 Exit status: 0 done; 1 failed; 2 wrong usage. `rulegen diff`: 0 nothing would change, 1 \
 something would, 2 failed.";
 
+const DIFF_EXAMPLES: &str = "\
+Example:
+  rulegen diff -f examples/clusterip.yaml --hostname-override node-1
+
+In JSON: mode; services [{namespace, name, port, protocol, action, frontends, objects}]; shared \
+[object]; summary {add, change, remove}, which counts Services. action is add, change or remove; \
+frontends are [{kind, frontend, action, removed, added}], what traffic loses and gets; an object is \
+{object, change, removed, added}, a table, set or chain with its rules or elements.";
+
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(
@@ -86,12 +95,10 @@ pub(crate) enum Command {
     ///
     /// By service port: which addresses and endpoints come (+), change (~) and go (-), and the rules
     /// or elements that it takes; then what belongs to no Service alone; then a line with the
-    /// numbers. Nothing is printed if nothing would change. -o json prints the same as data.
-    ///
-    ///   rulegen diff -f examples/clusterip.yaml
+    /// numbers. Nothing is printed if nothing would change.
     ///
     /// Exit status 0: nothing would change; 1: something would; 2: it could not be found out.
-    #[command(verbatim_doc_comment)]
+    #[command(after_long_help = DIFF_EXAMPLES)]
     Diff(DiffArgs),
     /// List Services, their addresses and endpoints as the kernel has them
     ///
@@ -99,15 +106,7 @@ pub(crate) enum Command {
     /// manifests or an API server each is compared with what it should be: `missing` in the kernel,
     /// `not wanted`, or with other endpoints. In nftables mode with counters the connections of each
     /// service port since its endpoints were put in are listed with it.
-    ///
-    ///   rulegen list -n kube-system
-    ///   rulegen list --address 10.96.0.10 -o wide
-    ///   rulegen list -f cluster.yaml --differing
-    ///   rulegen list --dry-run -f examples/nodeport.yaml
-    ///
-    /// The mode is --proxy-mode's or --config's, else nftables if there is a table of rulegen's.
-    /// Exit status 0: listed, whatever differs (`rulegen diff` tells); 1: failed; 2: wrong usage.
-    #[command(verbatim_doc_comment)]
+    #[command(after_long_help = list::EXAMPLES)]
     List(Box<ListArgs>),
     /// Follow a packet through the rules: which it meets, where it ends, how probably, and why
     ///

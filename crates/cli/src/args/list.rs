@@ -4,7 +4,30 @@ use std::net::IpAddr;
 
 use clap::{Args, ValueEnum};
 
-use super::{FamilyArgs, KernelArgs, LogArgs, ObjectsArgs, ProxyArgs};
+use super::{FamilyArgs, IgnoredRunningArgs, KernelArgs, LogArgs, ObjectsArgs, ProxyArgs};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  # What would be there; needs no privilege
+  rulegen list --dry-run -f examples/nodeport.yaml --hostname-override node-1
+
+  # What is there, and who serves 10.96.0.10
+  rulegen list
+  rulegen list --address 10.96.0.10 -o wide
+
+  # What is not as the cluster wants it
+  rulegen list --kubeconfig /etc/kubernetes/kubelet.conf --differing
+
+The mode is that of --proxy-mode or --config, else nftables if there is a table of rulegen's, else \
+iptables. Exit status: 0 listed, whatever differs (`rulegen diff` tells); 1 failed; 2 wrong usage.
+
+In JSON and YAML: mode; services [{namespace, name, port, protocol, state, connections, frontends, \
+endpoints}]; of these frontends [{kind, family, address, protocol, port, policy, refused, endpoints, \
+endpointsFromNode, sourceRanges, sessionAffinitySeconds, state, wanted, missingEndpoints, \
+endpointsNotWanted}] and endpoints [{address, policies, connections}]. state is asWanted, missing, \
+notWanted, endpointsDiffer or differs, where objects are known; wanted is what should become of the \
+traffic, where that is something else; refused is noEndpoints (rejected) or noLocalEndpoints \
+(dropped).";
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
@@ -44,6 +67,9 @@ pub(crate) struct ListArgs {
 
     #[command(flatten)]
     pub(crate) proxy: ProxyArgs,
+
+    #[command(flatten)]
+    pub(crate) ignored: IgnoredRunningArgs,
 
     #[command(flatten)]
     pub(crate) kernel: KernelArgs,

@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use rulegen_compiler::listing::{Listing, of_ruleset, of_table};
+use rulegen_compiler::listing::{
+    Listing, closed_hooks_of_ruleset, closed_hooks_of_table, of_ruleset, of_table,
+};
 use rulegen_compiler::nftables::{counted_by_element, counted_by_rule, counted_endpoint};
+use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::nftables::{Counted, Dataplane, NfTables};
 use rulegen_model::{IpFamily, ProxyConfig, ProxyMode, ServicePortName};
 use rulegen_ruleset::Family;
-use rulegen_ruleset::nftables::{Name, Unknown};
+use rulegen_ruleset::nftables::Name;
 
 use super::super::{iptables, variant};
 use super::table_name;
@@ -25,8 +28,8 @@ pub(super) struct Held {
     pub(super) listing: Listing,
     /// Where they are counted.
     pub(super) connections: Option<Connections>,
-    /// What is in the table that rulegen does not make.
-    pub(super) unknown: Vec<Unknown>,
+    /// What else is to be known of the rules.
+    pub(super) remarks: Vec<String>,
 }
 
 impl Held {
@@ -35,32 +38,61 @@ impl Held {
     }
 }
 
-/// The families to look at.
-pub(super) fn families(args: &ListArgs, config: &ProxyConfig) -> Result<&'static [IpFamily]> {
-    let choice = args.family.ip_family;
-    Ok(match config.mode {
-        ProxyMode::Nftables => families::of_nftables(choice),
-        ProxyMode::Iptables => families::on_this_host(choice, variant(&args.kernel)?),
+/// Where rules are looked for.
+pub(super) enum Place {
+    Nftables,
+    Iptables(Variant),
+}
+
+impl Place {
+    pub(super) fn of(args: &ListArgs, config: &ProxyConfig) -> Result<Self> {
+        Ok(match config.mode {
+            ProxyMode::Nftables => Place::Nftables,
+            ProxyMode::Iptables => Place::Iptables(variant(&args.kernel)?),
+        })
+    }
+
+    /// The families to look at.
+    pub(super) fn families(&self, args: &ListArgs) -> &'static [IpFamily] {
+        let choice = args.family.ip_family;
+        match self {
+            Place::Nftables => families::of_nftables(choice),
+            Place::Iptables(variant) => families::on_this_host(choice, *variant),
+        }
+    }
+
+    pub(super) fn read(&self, args: &ListArgs, families: &[IpFamily]) -> Result<Held> {
+        match self {
+            Place::Nftables => read_nftables(table_name(args), families),
+            Place::Iptables(variant) => read_iptables(args, *variant, families),
+        }
+    }
+}
+
+/// Where packets do not get to the rules, what is listed has no effect.
+fn closed(family: &str, hooks: &[&str]) -> Option<String> {
+    (!hooks.is_empty()).then(|| {
+        format!(
+            "{family}: no rule leads from {} to the Services, so nothing of them is translated \
+             there (see `rulegen diff`)",
+            hooks.join(" and ")
+        )
     })
 }
 
-pub(super) fn read(args: &ListArgs, config: &ProxyConfig, families: &[IpFamily]) -> Result<Held> {
-    match config.mode {
-        ProxyMode::Nftables => read_nftables(table_name(args), families),
-        ProxyMode::Iptables => read_iptables(args, families),
-    }
-}
-
-fn read_iptables(args: &ListArgs, families: &[IpFamily]) -> Result<Held> {
-    let variant = variant(&args.kernel)?;
-    let mut listing = Listing::default();
+fn read_iptables(args: &ListArgs, variant: Variant, families: &[IpFamily]) -> Result<Held> {
+    let mut held = Held::default();
     for family in families {
         let ruleset = iptables(*family, variant, &args.kernel).save()?;
-        listing.append(of_ruleset(&ruleset));
+        let listing = of_ruleset(&ruleset);
+        if !listing.services.is_empty() {
+            held.remarks.extend(closed(family.api_name(), &closed_hooks_of_ruleset(&ruleset)));
+        }
+        held.listing.append(listing);
         // Freeing a large ruleset rule by rule takes longer than listing it.
         std::mem::forget(ruleset);
     }
-    Ok(Held::of(listing))
+    Ok(held)
 }
 
 fn read_nftables(name: &Name, families: &[IpFamily]) -> Result<Held> {
@@ -73,7 +105,10 @@ fn read_nftables(name: &Name, families: &[IpFamily]) -> Result<Held> {
         let Some(table) = table else { continue };
         let raised = table.raised(*family, name);
         held.listing.append(of_table(&raised.table));
-        held.unknown.extend(raised.unknown);
+        held.remarks.extend(
+            raised.unknown.iter().map(|unknown| format!("{} {name}: {unknown}", family.word())),
+        );
+        held.remarks.extend(closed(family.word(), &closed_hooks_of_table(&raised.table)));
         if raised.table.sets.values().any(|set| set.counter) {
             let connections = held.connections.get_or_insert_default();
             kernel.counted(*family, name, |counted| add(connections, counted))?;

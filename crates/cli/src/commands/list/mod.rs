@@ -17,38 +17,29 @@ use rulegen_ruleset::nftables::Name;
 use super::print_with;
 use crate::WrongUsage;
 use crate::args::{FamilyChoice, ListArgs, ListForm};
+use crate::configuration;
 use crate::families;
 use crate::found::{Cluster, Found, find};
 use crate::paint::Paint;
-use crate::problems::say;
+use crate::problems::{self, say};
 use filter::Filter;
-use held::Held;
+use held::{Held, Place};
 use view::View;
 
 pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
+    problems::print(&configuration::notes(&args.ignored.given()));
     let found = find(&args.objects, &args.proxy)?;
-    let families = match (args.dry_run, &found.cluster) {
-        (true, None) => return Err(nothing_known("--dry-run lists what objects make")),
-        (_, None) if args.differing => {
-            return Err(nothing_known("--differing compares with what objects want"));
+    refuse_without_objects(args, &found)?;
+    let (held, wanted) = match &found.cluster {
+        Some(cluster) if args.dry_run => {
+            let choice = args.family.ip_family.unwrap_or(FamilyChoice::Dual);
+            let (wanted, _) = wanted(args, &found, cluster, families::chosen(choice));
+            (Held::of(wanted), None)
         }
-        (true, Some(_)) => families::chosen(args.family.ip_family.unwrap_or(FamilyChoice::Dual)),
-        (false, _) => held::families(args, &found.config)?,
+        cluster => held_and_wanted(args, &found, cluster.as_ref())?,
     };
-    let wanted = found.cluster.as_ref().map(|cluster| wanted(args, &found, cluster, families));
+    held.remarks.iter().for_each(|remark| say(&format!("note: {remark}")));
     let filter = Filter::of(args);
-    let (held, wanted) = match (args.dry_run, wanted) {
-        (true, Some((wanted, _))) => (Held::of(wanted), None),
-        (_, wanted) => {
-            let mut held = held::read(args, &found.config, families)?;
-            let wanted = wanted.map(|(wanted, known)| {
-                held.listing.complete(&known);
-                wanted
-            });
-            (held, wanted)
-        }
-    };
-    held.unknown.iter().for_each(|unknown| say(&format!("note: {unknown}")));
     let view = View::new(mode_word(&found.config), &held, wanted.as_ref(), &filter);
     print_as(args.output, &view)?;
     let failed = found.worst >= Some(Severity::Unread);
@@ -58,9 +49,28 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(failed)))
 }
 
-fn nothing_known(what: &str) -> anyhow::Error {
+fn refuse_without_objects(args: &ListArgs, found: &Found) -> Result<()> {
+    let what = match found.cluster {
+        None if args.dry_run => "--dry-run lists what objects make",
+        None if args.differing => "--differing compares with what objects want",
+        _ => return Ok(()),
+    };
     let message = format!("{what}: give manifests (-f) or an API server (--kubeconfig)");
-    WrongUsage(message).into()
+    Err(WrongUsage(message).into())
+}
+
+fn held_and_wanted(
+    args: &ListArgs,
+    found: &Found,
+    cluster: Option<&Cluster>,
+) -> Result<(Held, Option<Listing>)> {
+    let place = Place::of(args, &found.config)?;
+    let families = place.families(args);
+    let mut held = place.read(args, families)?;
+    let Some(cluster) = cluster else { return Ok((held, None)) };
+    let (wanted, known) = wanted(args, found, cluster, families);
+    held.listing.complete(&known);
+    Ok((held, Some(wanted)))
 }
 
 /// What the objects make, as the mode's rules tell it, and as the plan knows it.
