@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use rulegen_model::TrafficPolicy;
+use rulegen_model::{ServicePortName, TrafficPolicy, Why};
 use rulegen_ruleset::{Origin, Packet, Protocol};
 use serde::Serialize;
 
-use super::remark::Remark;
+use super::remark::{About, Remark};
 
 /// What becomes of the first packet of a connection, and why.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -28,6 +28,26 @@ pub struct Explanation {
     /// Rules of others that could not be judged, and were taken not to match.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<PassedRule>,
+}
+
+impl Explanation {
+    /// Says why a packet is refused by what the objects lack, which rules do not tell.
+    pub fn refused_because(&mut self, why: &Why, port: &ServicePortName) {
+        let lacking = self.remarks.iter_mut().find(|remark| remark.about == About::NoEndpoints);
+        let told = match self.ends.as_slice() {
+            [End { outcome: Outcome::Rejected, .. }] => {
+                "the sender is told that the port is unreachable"
+            }
+            [End { outcome: Outcome::Dropped, .. }] => {
+                "the packet is dropped, so that the sender tries again and may reach another node"
+            }
+            _ => return,
+        };
+        if let Some(remark) = lacking {
+            remark.text = format!("{port} {why}: {told}");
+            remark.change = Some(why.remedy(port));
+        }
+    }
 }
 
 /// A packet.

@@ -34,7 +34,9 @@ pub enum About {
     Choice,
     /// Whom the endpoint sees as the sender.
     Source,
-    /// Why the packet goes nowhere.
+    /// Why the packet goes nowhere for want of endpoints.
+    NoEndpoints,
+    /// Why it goes nowhere though there may be some.
     Refusal,
     /// Why no Service takes it.
     NoService,
@@ -92,9 +94,10 @@ impl Remarks<'_> {
     }
 
     fn refused(&self, meaning: &Meaning) -> Option<Remark> {
+        let lacking = |text: String| Remark::new(About::NoEndpoints, text);
         let remark = |text: String| Remark::new(About::Refusal, text);
         Some(match meaning {
-            Meaning::Refused(known, Refusal::NoEndpoints) => remark(format!(
+            Meaning::Refused(known, Refusal::NoEndpoints) => lacking(format!(
                 "{} has no endpoint that is ready, on any node: the sender is told that the port is unreachable",
                 known.service
             ))
@@ -104,7 +107,7 @@ impl Remarks<'_> {
                     Some(FrontendKind::ClusterIP) => "internalTrafficPolicy",
                     _ => "externalTrafficPolicy",
                 };
-                remark(format!(
+                lacking(format!(
                     "{} has endpoints, but none on this node, and its {field} is Local: the packet is dropped, so that the sender tries again and may reach another node",
                     known.service
                 ))

@@ -1,24 +1,25 @@
 //! `rulegen explain`: the way of one packet through the rules, and why it is so.
 
+mod destination;
+mod rules;
 mod text;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
-use rulegen_compiler::explain::{Explanation, by_ruleset, by_table};
-use rulegen_compiler::{Plan, family as family_of, iptables::ruleset, nftables, plan};
-use rulegen_kernel::nftables::{Dataplane, NfTables};
-use rulegen_model::{IpFamily, ProxyMode, ServicePort, Severity};
+use anyhow::{Context, Result};
+use rulegen_compiler::explain::Explanation;
+use rulegen_compiler::{Plan, plan};
+use rulegen_model::{IpFamily, Severity, shortage};
 use rulegen_ruleset::iptables::{Origin, Packet};
-use rulegen_ruleset::nftables::Name;
 
-use super::{iptables, print, variant};
+use super::print;
 use crate::WrongUsage;
-use crate::args::{Destination, ExplainArgs, ExplainForm};
+use crate::args::{ExplainArgs, ExplainForm};
 use crate::found::{Cluster, Found, find, find_without_kernel};
-use crate::problems::say;
 use crate::{configuration, input, problems};
+use destination::To;
+use rules::Rules;
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
     problems::print(&configuration::notes(&args.ignored.given()));
@@ -26,11 +27,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
         true => find(&args.objects, &args.proxy)?,
         false => find_without_kernel(&args.objects, &args.proxy)?,
     };
-    let packet = packet(args, found.cluster.as_ref())?;
-    let explanation = match args.live {
-        true => explain_live(args, &found, packet)?,
-        false => explain_offline(args, &found, packet)?,
-    };
+    let explanation = explain(args, &found)?;
     match args.output {
         ExplainForm::Text => print(&text::describe(&explanation))?,
         ExplainForm::Json => {
@@ -41,118 +38,28 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(found.worst == Some(Severity::Error))))
 }
 
-/// A packet without the one who sends it.
-type To = (SocketAddr, rulegen_ruleset::Protocol);
-
-fn packet(args: &ExplainArgs, cluster: Option<&Cluster>) -> Result<To> {
-    let to = match &args.to {
-        Destination::Address(address, protocol) => (*address, *protocol),
-        Destination::Service { namespace, name, port } => {
-            let Some(cluster) = cluster else {
-                let message = "a Service by its name needs to be known: give -f or --kubeconfig, or its address";
-                return Err(WrongUsage(message.to_owned()).into());
-            };
-            by_name(cluster, IpFamily::of(args.from), namespace, name, port.as_deref())?
+fn explain(args: &ExplainArgs, found: &Found) -> Result<Explanation> {
+    let family = IpFamily::of(args.from);
+    let cluster = found.cluster.as_ref();
+    let plan = cluster.map(|cluster| plan(&cluster.snapshot, &found.config, family));
+    let rules = match (args.live, &plan) {
+        (true, _) => Rules::held(args, found.config.mode, family)?,
+        (false, Some(plan)) => Rules::wanted(args, found.config.mode, plan),
+        (false, None) => {
+            let message = "nothing says what rules there are: give -f or --kubeconfig, or --live for those of this kernel";
+            return Err(WrongUsage(message.to_owned()).into());
         }
     };
-    if args.from.is_ipv4() != to.0.is_ipv4() {
-        return Err(WrongUsage("--from and --to are of different families".to_owned()).into());
-    }
-    Ok(to)
-}
-
-/// The cluster IP and port of a service port.
-fn by_name(
-    cluster: &Cluster,
-    family: IpFamily,
-    namespace: &str,
-    name: &str,
-    port: Option<&str>,
-) -> Result<To> {
-    let ports: Vec<&ServicePort> = cluster
-        .snapshot
-        .service_ports(family)
-        .iter()
-        .filter(|port| *port.name.namespace == *namespace && *port.name.service == *name)
-        .collect();
-    if ports.is_empty() {
-        bail!(
-            "Service {namespace}/{name} has no cluster IP of {}: it is not there, headless, of type ExternalName, or of the other family",
-            family.api_name()
-        );
-    }
-    let is_meant = |of: &&&ServicePort| {
-        port.is_none_or(|port| *of.name.port == *port || of.port.to_string() == *port)
+    let local = match cluster.filter(|_| !args.live) {
+        Some(cluster) => cluster.snapshot.node.addresses(family).local.clone(),
+        None => input::host().addresses,
     };
-    let meant: Vec<&&ServicePort> = ports.iter().filter(is_meant).collect();
-    let [one] = meant.as_slice() else {
-        let there: Vec<String> = ports.iter().map(|port| described(port)).collect();
-        let which = if meant.is_empty() { "has no such port" } else { "has several ports" };
-        bail!("Service {namespace}/{name} {which}; it has {}", there.join(", "));
-    };
-    let over = rulegen_ruleset::Protocol::parse(one.name.protocol.lower_case());
-    let over = over.context("the protocol is none of tcp, udp, sctp")?;
-    Ok((SocketAddr::new(one.cluster_ip, one.port), over))
-}
-
-fn described(port: &ServicePort) -> String {
-    let name = if port.name.port.is_empty() { "" } else { &*port.name.port };
-    let space = if name.is_empty() { "" } else { " " };
-    format!("{name}{space}{}/{}", port.port, port.name.protocol.lower_case())
-}
-
-fn explain_offline(args: &ExplainArgs, found: &Found, to: To) -> Result<Explanation> {
-    let Some(cluster) = &found.cluster else {
-        let message = "nothing says what rules there are: give -f or --kubeconfig, or --live for those of this kernel";
-        return Err(WrongUsage(message.to_owned()).into());
-    };
-    let family = IpFamily::of(to.0.ip());
-    let local = &cluster.snapshot.node.addresses(family).local;
-    let plan = plan(&cluster.snapshot, &found.config, family);
-    let packet = sent(args, local, to);
-    Ok(match found.config.mode {
-        ProxyMode::Iptables => by_ruleset(&ruleset(&plan), local, &packet, Some(&plan)),
-        ProxyMode::Nftables => {
-            let table = nftables::table(&plan, &args.proxy.nftables.nftables_table);
-            by_table(&table, local, &packet, Some(&plan))
-        }
-    })
-}
-
-fn explain_live(args: &ExplainArgs, found: &Found, to: To) -> Result<Explanation> {
-    let family = IpFamily::of(to.0.ip());
-    let local = input::host().addresses;
-    let packet = sent(args, &local, to);
-    let plan = found.cluster.as_ref().map(|cluster| plan(&cluster.snapshot, &found.config, family));
-    match found.config.mode {
-        ProxyMode::Iptables => {
-            let held = iptables(family, variant(&args.kernel)?, &args.kernel).save()?;
-            Ok(by_ruleset(&held, &local, &packet, plan.as_ref()))
-        }
-        ProxyMode::Nftables => {
-            let name = &args.proxy.nftables.nftables_table;
-            in_kernel_table(family, name, &local, &packet, plan.as_ref())
-        }
+    let packet = sent(args, &local, destination::of(args, &rules)?);
+    let mut explanation = rules.explain(&local, &packet, plan.as_ref());
+    if let (Some(cluster), Some(plan)) = (cluster, &plan) {
+        say_what_lacks(&mut explanation, cluster, plan);
     }
-}
-
-fn in_kernel_table(
-    family: IpFamily,
-    name: &Name,
-    local: &[IpAddr],
-    packet: &Packet,
-    plan: Option<&Plan>,
-) -> Result<Explanation> {
-    let family = family_of(family);
-    let (_, held) = NfTables::open()?.read(&[(family, name)])?;
-    let Some(held) = held.into_iter().flatten().next() else {
-        bail!("the kernel has no table {} {name}: no rules were applied here", family.word());
-    };
-    let raised = held.raised(family, name);
-    for unknown in &raised.unknown {
-        say(&format!("note: not followed, for rulegen never makes it: {unknown}"));
-    }
-    Ok(by_table(&raised.table, local, packet, plan))
+    Ok(explanation)
 }
 
 fn sent(args: &ExplainArgs, local: &[IpAddr], (destination, protocol): To) -> Packet {
@@ -161,4 +68,15 @@ fn sent(args: &ExplainArgs, local: &[IpAddr], (destination, protocol): To) -> Pa
         false => Origin::Interface(args.interface.clone()),
     };
     Packet { origin, source: args.from, destination, protocol }
+}
+
+/// Objects tell more than rules of why there is no endpoint.
+fn say_what_lacks(explanation: &mut Explanation, cluster: &Cluster, plan: &Plan) {
+    let Some(frontend) = &explanation.frontend else { return };
+    let mut ports = cluster.snapshot.service_ports(plan.family).iter();
+    let named = ports.find(|port| port.name.to_string() == frontend.service);
+    let lacking = named.and_then(|port| Some((port, shortage(port, &cluster.objects)?)));
+    if let Some((port, why)) = lacking {
+        explanation.refused_because(&why, &port.name);
+    }
 }

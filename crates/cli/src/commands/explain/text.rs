@@ -76,7 +76,7 @@ impl Text {
             About::Policy => "policy",
             About::Choice => "choice",
             About::Source => "source",
-            About::Refusal => "refused",
+            About::NoEndpoints | About::Refusal => "refused",
             About::NoService => "passes",
         };
         self.labelled(label, &remark.text)?;
