@@ -5,6 +5,7 @@ mod sight;
 mod text;
 
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -106,7 +107,7 @@ const LONG: Duration = Duration::from_secs(3600);
 impl Session<'_> {
     fn follow(&mut self) -> Result<()> {
         while !self.is_over() {
-            match self.listener.next(self.patience(), &self.signals)? {
+            match self.listener.next(self.patience(), &self.signals, io::stdout().as_fd())? {
                 Heard::Events(events) => self.take(events)?,
                 Heard::Lost => {
                     self.follower.lose(self.begun.elapsed());

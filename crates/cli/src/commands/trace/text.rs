@@ -12,17 +12,17 @@ use crate::paint::Paint;
 pub(super) fn write(out: &mut impl Write, paint: &Paint, told: &Told) -> io::Result<()> {
     match told {
         Told::Began(packet) => {
-            writeln!(out, "{}", paint.bold(&beginning(packet, Timestamp::now())))
+            writeln!(out, "{}", paint.bold(&plain(&beginning(packet, Timestamp::now()))))
         }
         Told::Step(number, step) => match line(step) {
-            Some(line) => writeln!(out, "{number}   {line}"),
+            Some(line) => writeln!(out, "{number}   {}", plain(&line)),
             None => Ok(()),
         },
         Told::Endpoint(number, endpoint) => {
             writeln!(out, "{number}   {:<12} its destination is {endpoint} now", "")
         }
         Told::Ended(packet) => {
-            let text = format!("{} {}", packet.number, ending(packet));
+            let text = plain(&format!("{} {}", packet.number, ending(packet)));
             let arrives = matches!(packet.end(), TracedEnd::Left(_) | TracedEnd::Delivered);
             writeln!(out, "{}", if arrives { paint.comes(&text) } else { paint.goes(&text) })
         }
@@ -32,6 +32,11 @@ pub(super) fn write(out: &mut impl Write, paint: &Paint, told: &Told) -> io::Res
 pub(super) fn write_loss(out: &mut impl Write, paint: &Paint) -> io::Result<()> {
     let text = "some steps were lost: more packets came than could be told of";
     writeln!(out, "{}", paint.goes(text))
+}
+
+/// What others call their tables and chains must not steer the terminal.
+fn plain(line: &str) -> String {
+    line.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 fn beginning(packet: &TracedPacket, now: Timestamp) -> String {

@@ -1,6 +1,6 @@
 //! Hears of packets that are traced, whoever asked for it.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use nftnl::nftnl_sys::libc;
@@ -29,7 +29,7 @@ pub enum Heard {
     Lost,
     /// Nothing within the time.
     Nothing,
-    /// That the program shall end.
+    /// That the program shall end, or that nobody reads what it writes.
     Stop,
 }
 
@@ -47,15 +47,19 @@ impl TraceListener {
         Ok(Self { socket: Socket::of_group(GROUP, ROOM)? })
     }
 
-    /// What comes next: steps, or a signal, or nothing within the time.
+    /// What comes next: steps, or a signal, or nothing within the time. It also is to stop when
+    /// nobody reads `out` any more, what is written to which might be long in coming.
     ///
     /// # Errors
     /// The socket is of no more use: see [`Error`].
-    pub fn next(&mut self, patience: Duration, signals: &StopSignals) -> Result<Heard, Error> {
-        if !self.wait(patience, signals)? {
-            return Ok(Heard::Nothing);
-        }
-        if signals.came() {
+    pub fn next(
+        &mut self,
+        patience: Duration,
+        signals: &StopSignals,
+        out: BorrowedFd<'_>,
+    ) -> Result<Heard, Error> {
+        let is_read = self.wait(patience, signals, out)?;
+        if signals.came() || !is_read {
             return Ok(Heard::Stop);
         }
         let mut events = Vec::new();
@@ -72,20 +76,28 @@ impl TraceListener {
         }
     }
 
-    /// Whether there is anything before the time is over.
-    fn wait(&self, patience: Duration, signals: &StopSignals) -> Result<bool, Error> {
-        let mut both = [
+    /// Waits until there is anything or the time is over. Says whether somebody reads `out`.
+    fn wait(
+        &self,
+        patience: Duration,
+        signals: &StopSignals,
+        out: BorrowedFd<'_>,
+    ) -> Result<bool, Error> {
+        let mut all = [
             PollFd::new(self.socket.descriptor(), PollFlags::POLLIN),
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            // A pipe without a reader is told unasked.
+            PollFd::new(out, PollFlags::empty()),
         ];
         // A time that is cut off to whole milliseconds would make the last one a busy loop.
         let patience = patience.saturating_add(Duration::from_millis(1));
         let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
-        match poll(&mut both, patience) {
-            Ok(ready) => Ok(ready > 0),
-            Err(Errno::EINTR) => Ok(false),
-            Err(errno) => Err(Error::Unreachable { source: errno.into() }),
+        match poll(&mut all, patience) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::Unreachable { source: errno.into() }),
         }
+        let [.., out] = all;
+        Ok(!out.revents().is_some_and(|events| events.contains(PollFlags::POLLERR)))
     }
 }
 
