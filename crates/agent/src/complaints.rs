@@ -1,31 +1,38 @@
 //! What is wrong with objects, told once and not with every list.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use rulegen_model::{Kind, ObjectKey, Problem, Severity};
 
 /// The objects that something is wrong with.
 #[derive(Debug, Default)]
 pub(crate) struct Complaints {
-    told: HashMap<(Kind, ObjectKey), Vec<Problem>>,
+    told: HashMap<(Kind, ObjectKey), Arc<[Problem]>>,
     /// Those of a kind whose list has begun that were not told again yet.
     doubted: HashSet<(Kind, ObjectKey)>,
 }
 
 impl Complaints {
-    /// Tells what is wrong with an object, if that is new.
-    pub(crate) fn about(&mut self, kind: Kind, key: ObjectKey, problems: Vec<Problem>) {
+    /// Takes in what is wrong with an object; returns it if it is new.
+    pub(crate) fn about(
+        &mut self,
+        kind: Kind,
+        key: ObjectKey,
+        problems: Vec<Problem>,
+    ) -> Option<Arc<[Problem]>> {
         let object = (kind, key);
         self.doubted.remove(&object);
         if problems.is_empty() {
             self.told.remove(&object);
-            return;
+            return None;
         }
-        let told = self.told.entry(object).or_default();
-        if *told != problems {
-            problems.iter().for_each(log);
-            *told = problems;
+        if self.told.get(&object).is_some_and(|told| **told == *problems) {
+            return None;
         }
+        let news: Arc<[Problem]> = problems.into();
+        self.told.insert(object, news.clone());
+        Some(news)
     }
 
     /// An object is gone, and with it what was wrong.
@@ -49,12 +56,28 @@ impl Complaints {
 
     /// How many objects of a kind had something left out.
     pub(crate) fn rejected(&self, kind: Kind) -> usize {
-        let is_rejected = |problems: &[Problem]| {
-            problems.iter().any(|problem| problem.severity >= Severity::Warning)
-        };
         let of_kind = self.told.iter().filter(|((of, _), _)| *of == kind);
         of_kind.filter(|(_, problems)| is_rejected(problems)).count()
     }
+
+    /// What is wrong with the first so many objects that had something left out, ordered by kind
+    /// and name, and how many there are.
+    pub(crate) fn listed(&self, most: usize) -> (Vec<Arc<[Problem]>>, usize) {
+        let rejected = self.told.iter().filter(|(_, problems)| is_rejected(problems));
+        let mut rejected: Vec<_> = rejected.collect();
+        rejected.sort_unstable_by_key(|(object, _)| *object);
+        let first = rejected.iter().take(most).map(|(_, problems)| Arc::clone(problems));
+        (first.collect(), rejected.len())
+    }
+
+    /// What is wrong with one object.
+    pub(crate) fn of(&self, kind: Kind, key: &ObjectKey) -> Arc<[Problem]> {
+        self.told.get(&(kind, key.clone())).cloned().unwrap_or_default()
+    }
+}
+
+fn is_rejected(problems: &[Problem]) -> bool {
+    problems.iter().any(|problem| problem.severity >= Severity::Warning)
 }
 
 /// What users of the cluster do is no failure of the node: notes are for those who look closer.

@@ -25,6 +25,28 @@ pub struct Verdict {
     pub body: String,
 }
 
+/// What is known, for pages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HealthView {
+    /// Whether load balancers are told to send traffic to this node (`/healthz`).
+    pub(crate) healthz: bool,
+    /// Whether the rules are in place (`/readyz`).
+    pub(crate) readyz: bool,
+    pub(crate) node: NodeState,
+    pub(crate) families: Vec<FamilyView>,
+}
+
+/// The same of one family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FamilyView {
+    pub(crate) family: IpFamily,
+    /// When a sync last succeeded.
+    pub(crate) synced: Option<SystemTime>,
+    /// How long the oldest change has waited that no successful sync contained.
+    pub(crate) waits: Option<Duration>,
+    pub(crate) healthy: bool,
+}
+
 /// The state of the families, of the node and of the source of objects.
 #[derive(Debug)]
 pub struct Health {
@@ -133,6 +155,21 @@ impl Health {
         let source_in_sync = self.source_in_sync;
         let body = Readiness { current_time: time(wall), ready, source_in_sync, missing };
         Verdict { ok: ready, body: json(&body) }
+    }
+
+    pub(crate) fn view(&self, now: Instant, wall: SystemTime) -> HealthView {
+        let family = |(family, state): (&IpFamily, &FamilyState)| FamilyView {
+            family: *family,
+            synced: state.synced,
+            waits: state.waiting.map(|(oldest, _)| now.saturating_duration_since(oldest)),
+            healthy: state.is_healthy(now, self.patience),
+        };
+        HealthView {
+            healthz: self.healthz(now, wall).ok,
+            readyz: self.readyz(now, wall).ok,
+            node: self.node,
+            families: self.families.iter().map(family).collect(),
+        }
     }
 
     fn verdict(&self, now: Instant, wall: SystemTime, node_eligible: Option<bool>) -> Verdict {

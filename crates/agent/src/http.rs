@@ -8,12 +8,14 @@ mod health_port;
 mod metrics_port;
 mod response;
 mod server;
+mod status;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub(crate) use bind::listen_at;
 pub use bind::{RETRY, bind};
 pub use health_port::health_port;
-pub use metrics_port::{About, metrics_port};
+pub(crate) use metrics_port::{About, metrics_port};
 pub use response::{Request, Response};
-pub use server::{Limits, Router, serve};
+pub use server::{Answer, Limits, Router, serve};
+pub(crate) use status::{Counters, Status};

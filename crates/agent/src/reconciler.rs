@@ -11,16 +11,20 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
 use rulegen_kernel::memory;
-use rulegen_model::{Changes, Host, IpFamily, Kind, NodeState, Problem, Store, StoreEvent};
+use rulegen_model::{
+    Changes, Host, IpFamily, Kind, NodeState, ObjectKey, Problem, Store, StoreEvent,
+};
 
 use crate::backend::{Backend, Outcome};
-use crate::complaints::{Complaints, log};
+use crate::complaints::log;
 use crate::conntrack::Cleaning;
 use crate::drift::Drift;
 use crate::input::{Input, Told};
+use crate::journal::Cause;
 use crate::pace::Pace;
 use crate::pending::Pending;
 use crate::report::{self, FamilyReport, SyncReport};
+use crate::shared::Known;
 use crate::tally::Tally;
 use crate::telemetry::Telemetry;
 
@@ -29,7 +33,7 @@ pub(crate) type ReadHost = fn() -> Host;
 
 /// Everything that a sync needs.
 pub(crate) struct Reconciler {
-    pub(crate) store: Store,
+    pub(crate) known: Known,
     pub(crate) backend: Box<dyn Backend>,
     pub(crate) cleaning: Cleaning,
     pub(crate) families: Vec<IpFamily>,
@@ -49,7 +53,6 @@ pub(crate) struct Reconciler {
 pub(crate) struct State {
     pending: Pending,
     tally: Tally,
-    complaints: Complaints,
     /// Whether everything was listed once.
     in_sync: bool,
     /// Whether others changed rules since the last sync.
@@ -97,12 +100,11 @@ impl Reconciler {
                 events.into_iter().for_each(|event| self.object(event, told.at));
             }
             Input::Unreadable(kind, key, problem) => {
-                let was_there = self.store.holds(kind, &key);
-                self.state.complaints.about(kind, key.clone(), vec![*problem]);
-                self.telemetry.rejected(kind, self.state.complaints.rejected(kind));
+                let was_there = self.known.store.read().holds(kind, &key);
+                self.complain(kind, key.clone(), vec![*problem]);
                 if was_there {
                     self.count(kind);
-                    self.store.take_in(StoreEvent::Gone(kind, key));
+                    self.known.store.write().take_in(StoreEvent::Gone(kind, key));
                     self.want(told.at);
                 }
             }
@@ -119,7 +121,8 @@ impl Reconciler {
                 let addresses = (self.host)().addresses;
                 // There always is one, or they could not be read.
                 if !addresses.is_empty() {
-                    self.store.set_addresses(addresses).iter().for_each(log);
+                    let problems = self.known.store.write().set_addresses(addresses);
+                    problems.iter().for_each(log);
                     self.want(told.at);
                 }
             }
@@ -129,7 +132,7 @@ impl Reconciler {
     fn drifted(&mut self, drift: &Drift) {
         drift.log();
         if drift.certain {
-            self.telemetry.drifted(drift.program());
+            self.telemetry.drifted(drift, SystemTime::now());
             self.state.drifted = true;
         } else {
             self.state.looks = true;
@@ -141,29 +144,39 @@ impl Reconciler {
             StoreEvent::Put(object) => {
                 let (kind, key) = (object.kind(), object.key());
                 self.count(kind);
-                let problems: Vec<Problem> = self.store.take_in(event);
-                self.state.complaints.about(kind, key, problems);
-                self.telemetry.rejected(kind, self.state.complaints.rejected(kind));
+                let problems: Vec<Problem> = self.known.store.write().take_in(event);
+                self.complain(kind, key, problems);
             }
             StoreEvent::Gone(kind, key) => {
                 self.count(*kind);
-                self.state.complaints.over(*kind, key);
-                self.telemetry.rejected(*kind, self.state.complaints.rejected(*kind));
-                self.store.take_in(event);
+                self.known.complaints.write().over(*kind, key);
+                self.tell_rejected(*kind);
+                self.known.store.write().take_in(event);
             }
             StoreEvent::ListBegan(kind) => {
-                self.state.complaints.doubt(*kind);
-                self.store.take_in(event);
+                self.known.complaints.write().doubt(*kind);
+                self.known.store.write().take_in(event);
                 return;
             }
             StoreEvent::ListEnded(kind) => {
-                self.state.complaints.forget_doubted(*kind);
-                self.telemetry.rejected(*kind, self.state.complaints.rejected(*kind));
-                self.store.take_in(event);
+                self.known.complaints.write().forget_doubted(*kind);
+                self.tell_rejected(*kind);
+                self.known.store.write().take_in(event);
                 self.listed();
             }
         }
         self.want(at);
+    }
+
+    fn complain(&self, kind: Kind, key: ObjectKey, problems: Vec<Problem>) {
+        // Whoever reads the log may be slow, and pages shall not wait for that.
+        let news = self.known.complaints.write().about(kind, key, problems);
+        news.iter().flat_map(|news| news.iter()).for_each(log);
+        self.tell_rejected(kind);
+    }
+
+    fn tell_rejected(&self, kind: Kind) {
+        self.telemetry.rejected(kind, self.known.complaints.read().rejected(kind));
     }
 
     fn count(&mut self, kind: Kind) {
@@ -181,16 +194,17 @@ impl Reconciler {
         if self.state.in_sync {
             return;
         }
-        self.state.in_sync = self.store.missing().is_empty();
+        let store = self.known.store.read();
+        self.state.in_sync = store.missing().is_empty();
         if self.state.in_sync {
             self.telemetry.in_sync();
-            tracing::info!(node = self.store.node().name, "all objects are known: syncing begins");
+            tracing::info!(node = store.node().name, "all objects are known: syncing begins");
         }
     }
 
     fn want(&mut self, at: Instant) {
         // A folder need not have a Node in it.
-        let state = if self.needs_node { self.store.node_state() } else { NodeState::Known };
+        let state = if self.needs_node { self.known.store.read().node_state() } else { NodeState::Known };
         self.telemetry.node(state);
         if self.state.in_sync {
             self.telemetry.queued(at);
@@ -200,23 +214,36 @@ impl Reconciler {
 
     fn sync(&mut self) {
         let began = Instant::now();
-        let changes = self.store.changes();
+        self.telemetry.journal.begins(self.cause(), began, SystemTime::now());
+        let changes = self.known.store.write().changes();
         let gathering = began.elapsed();
         changes.services.iter().for_each(|change| self.state.tally.follow(change));
-        let mut outcome = self.backend.sync(&self.store, &changes);
+        let store = self.known.store.clone();
+        let store = store.read();
+        let mut outcome = self.backend.sync(&store, &changes);
         outcome.phases.insert(0, (report::Phase::Gather, gathering));
         self.cleaning.follow(&changes);
         if outcome.written.is_ok() {
-            self.cleaning.begin(&self.store, &self.families);
+            self.cleaning.begin(&store, &self.families);
         }
         self.pace.done(Instant::now(), outcome.written.is_ok());
         if outcome.full || changes.services.len() > MANY {
             memory::give_back();
         }
-        self.tell(&changes, outcome, began);
+        self.tell(&store, &changes, outcome, began);
     }
 
-    fn tell(&mut self, changes: &Changes, outcome: Outcome, began: Instant) {
+    /// Why a sync begins.
+    fn cause(&self) -> Cause {
+        Cause {
+            services: self.state.pending.services,
+            slices: self.state.pending.slices,
+            again: self.state.last_error.is_some(),
+            drift: self.state.drifted,
+        }
+    }
+
+    fn tell(&mut self, store: &Store, changes: &Changes, outcome: Outcome, began: Instant) {
         let finished = SystemTime::now();
         outcome.drift.iter().for_each(|drift| self.drifted(drift));
         let (written, error) = match outcome.written {
@@ -244,24 +271,36 @@ impl Reconciler {
             changes: report::Changes { services: pending.services, endpoints: pending.slices },
             finished,
         };
-        self.log(&report, changes, &written.summary);
+        let found_nothing = self.found_nothing(&report, changes);
+        self.telemetry.journal.ended(&report, changes.services.len(), found_nothing);
+        self.log(&report, changes, &written.summary, found_nothing);
         let drifted = self.state.drifted && report.error.is_none();
         if drifted {
             self.state.drifted = false;
             let rest = (report.took * REST).min(LONGEST_REST);
             self.state.next_repair = Some(Instant::now() + rest);
-            if report.bytes > 0 {
-                self.telemetry.repaired();
-            }
+            self.telemetry.repaired(report.finished, report.bytes > 0);
         }
-        self.telemetry.synced(&report, &self.state.tally, &self.store, began);
+        self.telemetry.synced(&report, &self.state.tally, store, began);
         if report.error.is_none() {
             self.state.looks = false;
             self.after_first_sync.take().into_iter().for_each(|work| work());
         }
     }
 
-    fn log(&mut self, report: &SyncReport, changes: &Changes, summary: &[String]) {
+    /// Whether a sync was no more than a look that found all as it should be.
+    fn found_nothing(&self, report: &SyncReport, changes: &Changes) -> bool {
+        let is_look = !report.full || self.state.looks;
+        report.error.is_none() && report.bytes == 0 && is_look && changes.services.is_empty()
+    }
+
+    fn log(
+        &mut self,
+        report: &SyncReport,
+        changes: &Changes,
+        summary: &[String],
+        found_nothing: bool,
+    ) {
         if let Some(error) = &report.error {
             // How much was refused beside the first grows with what is pending.
             let first = error.split("; ").next().unwrap_or_default();
@@ -274,8 +313,7 @@ impl Reconciler {
             return;
         }
         self.state.last_error = None;
-        let is_look = !report.full || self.state.looks;
-        if report.bytes == 0 && is_look && changes.services.is_empty() {
+        if found_nothing {
             return;
         }
         let phases: Vec<String> = report

@@ -13,15 +13,18 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backend::{Backend, Iptables, Nftables, ToolOptions};
+use crate::complaints::Complaints;
 use crate::conntrack::Cleaning;
 use crate::events::{self, Notice, Notices};
 use crate::health::{Health, SharedHealth};
 use crate::input::{Input, Told};
+use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::pace::Pace;
 use crate::reconciler::{Reconciler, State};
 use crate::service_health::ServiceChecks;
+use crate::shared::{Known, Shared};
 use crate::source::{self, Sink, Source};
 use crate::telemetry::Telemetry;
 use crate::{counting, servers, takeover, threads};
@@ -46,8 +49,10 @@ pub fn run(options: Options) -> Result<()> {
     let backend = open_backend(&options, &sink, variant, &telemetry.metrics)?;
     threads::watch_addresses(sink.clone())?;
     let mut changed = threads::watch_file(options.config_file.as_deref())?;
+    let store = Store::new(options.config.clone(), (options.read_host)());
+    let known = Known { store: Shared::new(store), complaints: Shared::new(Complaints::default()) };
     let reconciler = Reconciler {
-        store: Store::new(options.config.clone(), (options.read_host)()),
+        known: known.clone(),
         backend,
         cleaning: Cleaning::start(options.tcp_reset_removed, Arc::clone(&telemetry.metrics))?,
         families: options.families.clone(),
@@ -68,7 +73,7 @@ pub fn run(options: Options) -> Result<()> {
     let runtime = runtime.context("the asynchronous runtime cannot be started")?;
     let done = runtime.block_on(async {
         tokio::select! {
-            done = serve(&options, &telemetry, checks, sink.clone()) => done,
+            done = serve(&options, &telemetry, &known, checks, sink.clone()) => done,
             Ok(()) = &mut changed => {
                 bail!("the configuration changed: the agent ends, to be started anew with it")
             }
@@ -152,6 +157,7 @@ fn telemetry(options: &Options) -> Result<(Telemetry, watch::Receiver<ServiceChe
     let telemetry = Telemetry {
         health: SharedHealth::new(health),
         metrics: Arc::new(metrics),
+        journal: Journal::default(),
         families: options.families.clone(),
         checks,
     };
@@ -188,13 +194,14 @@ fn open_backend(
 async fn serve(
     options: &Options,
     telemetry: &Telemetry,
+    known: &Known,
     checks: watch::Receiver<ServiceChecks>,
     sink: Sink,
 ) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("signals cannot be caught")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be caught")?;
     tokio::select! {
-        done = work(options, telemetry, checks, sink) => done,
+        done = work(options, telemetry, known, checks, sink) => done,
         _ = terminate.recv() => {
             tracing::info!("SIGTERM: the rules stay as they are");
             Ok(())
@@ -210,11 +217,12 @@ async fn serve(
 async fn work(
     options: &Options,
     telemetry: &Telemetry,
+    known: &Known,
     checks: watch::Receiver<ServiceChecks>,
     sink: Sink,
 ) -> Result<()> {
     let (notices, told) = Notices::new();
-    servers::start(options, telemetry, &notices).await?;
+    servers::start(options, telemetry, known, &notices).await?;
     tokio::spawn(servers::answer_load_balancers(telemetry.clone(), checks, notices.clone()));
     watch_objects(options, telemetry, sink, told).await?;
     notices.send(Notice::Starting);

@@ -7,13 +7,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
-use rulegen_model::BindAddress;
+use rulegen_model::{BindAddress, ProxyMode};
 use tokio::sync::watch;
 
 use crate::events::{Notice, Notices};
-use crate::http::{About, Limits, Router, bind, health_port, metrics_port, serve};
+use crate::http::{
+    About, Counters, Limits, Router, Status, bind, health_port, metrics_port, serve,
+};
 use crate::options::Options;
 use crate::service_health::{ServiceChecks, ServiceHealth};
+use crate::shared::Known;
 use crate::telemetry::Telemetry;
 
 /// A health-check node port that could not be opened is tried again after this time.
@@ -26,20 +29,30 @@ const RETRY: Duration = Duration::from_secs(5);
 pub(crate) async fn start(
     options: &Options,
     telemetry: &Telemetry,
+    known: &Known,
     notices: &Notices,
 ) -> Result<()> {
     let health = health_port(telemetry.health.clone(), Arc::clone(&telemetry.metrics));
     let reason = Notice::FailedToStartProxierHealthcheck;
     listen(options, options.healthz, health, notices, reason).await?;
-    let about = About {
+    let about = Arc::new(About {
         mode: options.config.mode,
         configuration: options.shown_config.clone(),
         flags: options.flags.clone(),
         version: options.build.version.clone(),
         started: SystemTime::now(),
         started_at: Instant::now(),
+    });
+    let nftables = options.config.mode == ProxyMode::Nftables;
+    let counts = nftables && options.config.counts_connections;
+    let status = Status {
+        about: Arc::clone(&about),
+        known: known.clone(),
+        health: telemetry.health.clone(),
+        journal: telemetry.journal.clone(),
+        counters: counts.then(|| Counters::new(options.table.clone())),
     };
-    let metrics = metrics_port(about, Arc::clone(&telemetry.metrics));
+    let metrics = metrics_port(about, Arc::clone(&telemetry.metrics), status);
     let reason = Notice::FailedToStartMetricServer;
     listen(options, options.metrics, metrics, notices, reason).await
 }

@@ -170,7 +170,9 @@ fn by_port(
 fn router(port: NonZeroU16, checks: Checks, health: SharedHealth) -> Router {
     Arc::new(move |_: &Request<'_>| {
         let check = checks.lock().unwrap_or_else(PoisonError::into_inner).get(&port).cloned();
-        check.map_or_else(Response::not_found, |check| answer(&check, health.is_healthy()))
+        let response =
+            check.map_or_else(Response::not_found, |check| answer(&check, health.is_healthy()));
+        response.into()
     })
 }
 

@@ -8,7 +8,9 @@ use rulegen_compiler::{NodePortsAt, node_ports_at};
 use rulegen_model::{IpFamily, Kind, NodePortAddresses, NodeState, Store};
 use tokio::sync::watch;
 
+use crate::drift::Drift;
 use crate::health::SharedHealth;
+use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::report::{Changes, SyncReport};
 use crate::service_health::ServiceChecks;
@@ -20,6 +22,8 @@ use crate::tally::Tally;
 pub(crate) struct Telemetry {
     pub(crate) health: SharedHealth,
     pub(crate) metrics: Arc<Metrics>,
+    /// What happened lately.
+    pub(crate) journal: Journal,
     pub(crate) families: Vec<IpFamily>,
     /// Services whose load balancers ask for endpoints on this node.
     pub(crate) checks: watch::Sender<ServiceChecks>,
@@ -49,12 +53,17 @@ impl Telemetry {
         self.metrics.rejected(kind, number);
     }
 
-    pub(crate) fn drifted(&self, program: &str) {
-        self.metrics.drifted(program);
+    pub(crate) fn drifted(&self, drift: &Drift, at: SystemTime) {
+        self.metrics.drifted(drift.program());
+        self.journal.drifted(drift, at);
     }
 
-    pub(crate) fn repaired(&self) {
-        self.metrics.repaired();
+    /// What others had done is over: something had to be written, or not.
+    pub(crate) fn repaired(&self, at: SystemTime, has_written: bool) {
+        if has_written {
+            self.metrics.repaired();
+        }
+        self.journal.repaired(at, has_written);
     }
 
     /// A sync ended that had gathered everything until then.

@@ -17,10 +17,10 @@ pub fn health_port(health: SharedHealth, metrics: Arc<Metrics>) -> Router {
             "/healthz" => (Check::Healthz, health.with(|health| health.healthz(now, wall))),
             "/livez" => (Check::Livez, health.with(|health| health.livez(now, wall))),
             "/readyz" => (Check::Readyz, health.with(|health| health.readyz(now, wall))),
-            _ => return Response::not_found(),
+            _ => return Response::not_found().into(),
         };
         metrics.checked(check, verdict.ok);
         let status = if verdict.ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        Response::json(status, verdict.body)
+        Response::json(status, verdict.body).into()
     })
 }

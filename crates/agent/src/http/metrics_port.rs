@@ -10,37 +10,46 @@ use jiff::Timestamp;
 use rulegen_model::ProxyMode;
 use serde_json::{Map, Value, json};
 
-use super::{Request, Response, Router};
+use super::status::Status;
+use super::{Answer, Request, Response, Router};
 use crate::metrics::Metrics;
 
 /// What this port tells, beside metrics, of the process.
 #[derive(Debug, Clone)]
-pub struct About {
+pub(crate) struct About {
     /// The mode that is in effect.
-    pub mode: ProxyMode,
+    pub(crate) mode: ProxyMode,
     /// The configuration that is in effect, as a KubeProxyConfiguration v1alpha1.
-    pub configuration: Value,
+    pub(crate) configuration: Value,
     /// All flags with their values.
-    pub flags: Vec<(String, String)>,
+    pub(crate) flags: Vec<(String, String)>,
     /// The program's version.
-    pub version: String,
+    pub(crate) version: String,
     /// When it was started.
-    pub started: SystemTime,
+    pub(crate) started: SystemTime,
     /// The same by a clock that never jumps.
-    pub started_at: Instant,
+    pub(crate) started_at: Instant,
 }
 
 /// `/healthz`, `/metrics`, `/metrics/slis`, `/proxyMode`, `/configz`, `/flagz` and `/statusz`.
-pub fn metrics_port(about: About, metrics: Arc<Metrics>) -> Router {
-    Arc::new(move |request: &Request<'_>| match request.path {
+/// All else is up to the status page.
+pub(crate) fn metrics_port(about: Arc<About>, metrics: Arc<Metrics>, status: Status) -> Router {
+    Arc::new(move |request: &Request<'_>| {
+        let response = told(request, &about, &metrics);
+        response.map(Answer::Now).unwrap_or_else(|| status.answer(request))
+    })
+}
+
+fn told(request: &Request<'_>, about: &About, metrics: &Metrics) -> Option<Response> {
+    Some(match request.path {
         "/healthz" => Response::text(StatusCode::OK, "ok"),
         "/metrics" => samples(metrics.text()),
         "/metrics/slis" => samples(metrics.sli_text()),
         "/proxyMode" => Response::text(StatusCode::OK, mode(about.mode)),
-        "/configz" => configz(&about),
-        "/flagz" => flagz(&about, request.wants_json),
-        "/statusz" => statusz(&about, about.started_at.elapsed(), request.wants_json),
-        _ => Response::not_found(),
+        "/configz" => configz(about),
+        "/flagz" => flagz(about, request.wants_json),
+        "/statusz" => statusz(about, about.started_at.elapsed(), request.wants_json),
+        _ => return None,
     })
 }
 
@@ -54,7 +63,7 @@ fn samples(text: prometheus::Result<String>) -> Response {
     }
 }
 
-fn mode(mode: ProxyMode) -> &'static str {
+pub(super) fn mode(mode: ProxyMode) -> &'static str {
     match mode {
         ProxyMode::Iptables => "iptables",
         ProxyMode::Nftables => "nftables",

@@ -9,6 +9,8 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, X_CONTENT_
 pub struct Request<'a> {
     /// The path, without what follows a `?`.
     pub path: &'a str,
+    /// What follows it, as it came.
+    pub query: &'a str,
     /// Whether the header `Accept` asks for JSON by name.
     pub wants_json: bool,
 }

@@ -22,7 +22,40 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{Request, Response};
 
 /// Answers requests. It is called on the server's threads and must not wait for anything.
-pub type Router = Arc<dyn Fn(&Request<'_>) -> Response + Send + Sync>;
+pub type Router = Arc<dyn Fn(&Request<'_>) -> Answer + Send + Sync>;
+
+/// What a router has for a request.
+pub enum Answer {
+    /// The response.
+    Now(Response),
+    /// What makes it, on a thread where it may wait for a lock or the kernel.
+    Later(Box<dyn FnOnce() -> Response + Send>),
+}
+
+impl Answer {
+    /// The response, whatever it takes.
+    pub fn response(self) -> Response {
+        match self {
+            Answer::Now(response) => response,
+            Answer::Later(work) => work(),
+        }
+    }
+
+    async fn on_its_thread(self) -> Response {
+        match self {
+            Answer::Now(response) => response,
+            Answer::Later(work) => tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
+                Response::text(StatusCode::INTERNAL_SERVER_ERROR, "500 no answer\n")
+            }),
+        }
+    }
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Self {
+        Answer::Now(response)
+    }
+}
 
 /// What clients may cost. Clones share the connections.
 #[derive(Debug, Clone)]
@@ -107,8 +140,8 @@ async fn converse(
     let header_bytes = limits.header_bytes.max(LEAST_HEADER_BYTES);
     let body_bytes = limits.body_bytes;
     let service = service_fn(move |request| {
-        let response = answer(&request, &router, body_bytes);
-        async move { Ok::<_, Infallible>(response) }
+        let answer = answer(&request, &router, body_bytes);
+        async move { Ok::<_, Infallible>(spelled(answer.on_its_thread().await)) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -123,26 +156,27 @@ async fn converse(
     }
 }
 
-fn answer(
-    request: &hyper::Request<Incoming>,
-    router: &Router,
-    body_bytes: u64,
-) -> hyper::Response<Full<Bytes>> {
+fn answer(request: &hyper::Request<Incoming>, router: &Router, body_bytes: u64) -> Answer {
     let is_small = request.body().size_hint().upper().is_some_and(|size| size <= body_bytes);
     let is_read = [Method::GET, Method::HEAD].contains(request.method());
-    let answer = if !is_read {
+    if !is_read {
         Response::text(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed\n")
             .with(ALLOW, HeaderValue::from_static("GET, HEAD"))
+            .into()
     } else if !is_small {
-        Response::text(StatusCode::PAYLOAD_TOO_LARGE, "413 request body not wanted\n")
+        Response::text(StatusCode::PAYLOAD_TOO_LARGE, "413 request body not wanted\n").into()
     } else {
         let accept = request.headers().get_all(ACCEPT).iter();
         let is_json = |value: &HeaderValue| {
             value.to_str().is_ok_and(|value| value.contains("application/json"))
         };
         let wants_json = accept.into_iter().any(is_json);
-        router(&Request { path: request.uri().path(), wants_json })
-    };
+        let uri = request.uri();
+        router(&Request { path: uri.path(), query: uri.query().unwrap_or_default(), wants_json })
+    }
+}
+
+fn spelled(answer: Response) -> hyper::Response<Full<Bytes>> {
     let mut response = hyper::Response::new(Full::new(answer.body));
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;

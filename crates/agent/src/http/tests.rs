@@ -15,6 +15,30 @@ use crate::metrics::{Build, Metrics};
 
 const LOCALHOST: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
+/// A slow page does not keep others waiting.
+#[tokio::test]
+async fn what_waits_does_not_hold_up_the_server() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = Arc::new(std::sync::Mutex::new(wait));
+    let router: Router = Arc::new(move |request: &Request<'_>| match request.path {
+        "/slow" => {
+            let wait = Arc::clone(&wait);
+            Answer::Later(Box::new(move || {
+                wait.lock().unwrap().recv().unwrap();
+                Response::text(StatusCode::OK, "slow")
+            }))
+        }
+        _ => Response::text(StatusCode::OK, "quick").into(),
+    });
+    let server = start(router, Limits::default()).await;
+    let slow = tokio::spawn(get(server.address, "/slow"));
+    for _ in 0..3 {
+        assert_eq!(body(&get(server.address, "/").await), "quick");
+    }
+    go.send(()).unwrap();
+    assert_eq!(body(&slow.await.unwrap()), "slow");
+}
+
 /// All that a server says to these bytes until it closes.
 pub(crate) async fn say(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -57,8 +81,9 @@ async fn start(router: Router, limits: Limits) -> Server {
 
 fn hello() -> Router {
     Arc::new(|request: &Request<'_>| match request.path {
-        "/hello" => Response::text(StatusCode::OK, "hello"),
-        _ => Response::not_found(),
+        "/hello" => Response::text(StatusCode::OK, "hello").into(),
+        "/later" => Answer::Later(Box::new(|| Response::text(StatusCode::OK, "later"))),
+        _ => Response::not_found().into(),
     })
 }
 
@@ -71,6 +96,8 @@ async fn requests_and_what_they_get() {
     let cases = [
         ("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", "hello"),
         ("GET /hello?verbose HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", "hello"),
+        ("GET /later HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", "later"),
+        ("HEAD /later HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", ""),
         ("GET /hello HTTP/1.0\r\n\r\n", "200 OK", "hello"),
         ("GET /hello HTTP/1.1\r\nContent-Length: 2\r\n\r\nab", "200 OK", "hello"),
         ("HEAD /hello HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", ""),
@@ -138,7 +165,7 @@ async fn a_client_that_does_not_ask_is_left() {
 #[tokio::test]
 async fn a_client_that_does_not_read_is_left() {
     let large: Router =
-        Arc::new(|_: &Request<'_>| Response::text(StatusCode::OK, "x".repeat(1 << 26)));
+        Arc::new(|_: &Request<'_>| Response::text(StatusCode::OK, "x".repeat(1 << 26)).into());
     let limits = Limits { time: Duration::from_millis(300), ..Limits::of_connections(1) };
     let connections = Arc::clone(&limits.connections);
     let server = start(large, limits).await;
@@ -214,11 +241,11 @@ fn metrics() -> Arc<Metrics> {
     Arc::new(Metrics::new(ProxyMode::Nftables, &IpFamily::BOTH, &build).unwrap())
 }
 
-fn ask(router: &Router, path: &str) -> Response {
-    router(&Request { path, wants_json: false })
+pub(crate) fn ask(router: &Router, path: &str) -> Response {
+    router(&Request { path, query: "", wants_json: false }).response()
 }
 
-fn text_of(response: &Response) -> String {
+pub(crate) fn text_of(response: &Response) -> String {
     String::from_utf8(response.body.to_vec()).unwrap()
 }
 
@@ -258,7 +285,9 @@ fn the_metrics_port() {
         started: SystemTime::UNIX_EPOCH,
         started_at: Instant::now(),
     };
-    let router = metrics_port(about, metrics());
+    let about = Arc::new(about);
+    let status = status::tests::status(&about);
+    let router = metrics_port(about, metrics(), status);
     let text = "text/plain; charset=utf-8";
     let samples = "text/plain; version=0.0.4; charset=utf-8";
     let status = "\nrulegen statusz\nFor people to read: its form may change at any time.\n\n\
@@ -288,7 +317,7 @@ fn the_metrics_port() {
         assert!(text_of(&response).starts_with(start), "{path}: {}", text_of(&response));
     }
     assert_eq!(ask(&router, "/debug/pprof/").status, 404);
-    let json = |path| text_of(&router(&Request { path, wants_json: true }));
+    let json = |path| text_of(&router(&Request { path, query: "", wants_json: true }).response());
     let object = r#"{"apiVersion":"config.k8s.io/v1beta1","#;
     assert_eq!(
         json("/flagz"),
@@ -303,7 +332,7 @@ fn the_metrics_port() {
 #[tokio::test]
 async fn json_is_for_those_who_ask_for_it() {
     let router: Router =
-        Arc::new(|of: &Request<'_>| Response::text(StatusCode::OK, of.wants_json.to_string()));
+        Arc::new(|of: &Request<'_>| Response::text(StatusCode::OK, of.wants_json.to_string()).into());
     let server = start(router, Limits::default()).await;
     for (accept, wants) in [
         ("", "false"),

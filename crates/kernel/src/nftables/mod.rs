@@ -32,7 +32,9 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use rulegen_ruleset::Family;
-use rulegen_ruleset::nftables::{Comment, Held, Key, Name, Operation, Set, Transaction};
+use rulegen_ruleset::nftables::{
+    Comment, Held, Key, Name, Operation, Set, Table, Transaction,
+};
 
 pub use error::{Error, Refusal};
 pub use feature::Missing;
@@ -186,6 +188,23 @@ impl NfTables {
         mut each: impl FnMut(Counted),
     ) -> Result<(), Error> {
         match read::counted(&mut self.socket, family, table, &mut each) {
+            Ok(()) => Ok(()),
+            Err(Interrupted::Failed(error)) => Err(error),
+            Err(Interrupted::Changed) => Err(Error::Busy { attempts: 1 }),
+        }
+    }
+
+    /// Tells what some elements and rules of a table counted: those that `part` has. What the
+    /// kernel does not hold of them is missing.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], or [`Error::Busy`] if the ruleset changed while it was read.
+    pub fn counted_of(
+        &mut self,
+        part: &Table,
+        mut each: impl FnMut(Counted),
+    ) -> Result<(), Error> {
+        match read::counted_of(&mut self.socket, part, &mut each) {
             Ok(()) => Ok(()),
             Err(Interrupted::Failed(error)) => Err(error),
             Err(Interrupted::Changed) => Err(Error::Busy { attempts: 1 }),

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use nftnl::nftnl_sys::libc;
 use rulegen_ruleset::Family;
-use rulegen_ruleset::nftables::{Held, HeldRule, Name, Set};
+use rulegen_ruleset::nftables::{Held, HeldRule, Name, Rule, Set, Statement, Table};
 
 use super::raw::{Aligned, Object};
+use super::rule::RawRule;
 use super::set::{Nature, RawSet};
 use super::socket::Socket;
 use super::table::RawTable;
@@ -112,17 +113,51 @@ pub(super) fn counted(
             },
         )?;
     }
-    let of_table = rule::of_table(of, table);
-    reader.dump(
-        libc::NFT_MSG_GETRULE,
-        |header| of_table.build(header),
-        |message| {
-            if let Some((chain, packets)) = Object::parse(message).as_ref().and_then(rule::counted)
-            {
-                each(Counted::Rule { chain, packets });
+    reader.counted_rules(&rule::of_table(of, table), each)
+}
+
+/// What elements and rules of a part of a table counted. Each element is asked for by its key: that
+/// costs about 10 µs, and a list of all that are in the set half a second at 100,000.
+pub(super) fn counted_of(
+    socket: &mut Socket,
+    part: &Table,
+    each: &mut impl FnMut(Counted),
+) -> Result<(), Interrupted> {
+    let (of, table) = (part.family, &part.name);
+    for (name, set) in part.sets.iter().filter(|(_, set)| set.counter) {
+        let elements = element::Reader::new(of, set);
+        for key in set.elements.keys() {
+            let mut named = set::named(of, table, name);
+            element::encode(set, key, None).into_iter().for_each(|one| named.add(one));
+            let mut told = Vec::new();
+            let mut asked = Ok(Dumped::Nothing);
+            named.write_elements(|body| {
+                asked = socket.ask(
+                    libc::NFT_MSG_GETSETELEM,
+                    family::number(of),
+                    false,
+                    body,
+                    |message| {
+                        let message = Aligned::new(message);
+                        let read = message.and_then(|message| {
+                            RawSet::elements(&message, |raw| elements.counted(&raw))
+                        });
+                        told.extend(read.into_iter().flatten().flatten());
+                    },
+                );
+            });
+            asked?;
+            for (key, endpoint, comment, packets) in told {
+                each(Counted::Element { set: name.clone(), key, endpoint, comment, packets });
             }
-        },
-    )
+        }
+    }
+    let mut reader = Reader { socket, family: of, table, held: Held::default() };
+    let counts = |rule: &Rule| rule.statements.contains(&Statement::Counter);
+    for (name, _) in part.chains.iter().filter(|(_, chain)| chain.rules.iter().any(counts)) {
+        reader.counted_rules(&rule::of_chain(of, table, name), each)?;
+    }
+    Ok(())
 }
 
 /// Fills a set of a table with the elements that it has in the kernel; not if one is foreign.
@@ -251,6 +286,24 @@ impl Reader<'_> {
             }
             _ => Ok(false),
         }
+    }
+
+    /// What rules counted, of a table or of a chain of it.
+    fn counted_rules(
+        &mut self,
+        of: &RawRule,
+        each: &mut impl FnMut(Counted),
+    ) -> Result<(), Interrupted> {
+        self.dump(
+            libc::NFT_MSG_GETRULE,
+            |header| of.build(header),
+            |message| {
+                let read = Object::parse(message).as_ref().and_then(rule::counted);
+                if let Some((chain, packets)) = read {
+                    each(Counted::Rule { chain, packets });
+                }
+            },
+        )
     }
 
     /// Objects of a kind that rulegen makes none of.

@@ -1,0 +1,139 @@
+//! The status page: what the agent knows, for people and as JSON.
+//!
+//! ```text
+//! Request ──▶ query ──▶ view of one page (serde, askama) ─┬▶ HTML
+//!                          ▲                              └▶ JSON
+//!            Known, Health, Journal, kernel's counters
+//! ```
+//!
+//! Pages are made on threads where they may wait for a lock. What they hold a lock for is bounded:
+//! a look at each Service for a list, and one Service's ports for its page.
+
+mod chances;
+mod counters;
+mod drift;
+mod format;
+mod frame;
+mod overview;
+mod plot;
+mod port;
+mod query;
+mod search;
+mod service;
+mod services;
+mod shortage;
+mod state;
+mod syncs;
+#[cfg(test)]
+pub(super) mod tests;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use askama::Template;
+use hyper::StatusCode;
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY, VARY,
+    X_FRAME_OPTIONS,
+};
+use serde::Serialize;
+
+use super::{About, Answer, Request, Response};
+use crate::health::SharedHealth;
+use crate::journal::Journal;
+use crate::shared::Known;
+
+pub(crate) use counters::Counters;
+use drift::DriftPage;
+use frame::Frame;
+use overview::Overview;
+use query::Query;
+use service::{NoService, ServicePage};
+use services::ServiceList;
+
+/// Everything that pages show.
+#[derive(Clone)]
+pub(crate) struct Status {
+    pub(crate) about: Arc<About>,
+    pub(crate) known: Known,
+    pub(crate) health: SharedHealth,
+    pub(crate) journal: Journal,
+    /// Where connections are counted.
+    pub(crate) counters: Option<Counters>,
+}
+
+/// The page's own files: its policy lets a browser load nothing else.
+const STYLE: &str = include_str!("../../../../templates/status/status.css");
+const SCRIPT: &str = include_str!("../../../../templates/status/status.js");
+
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; \
+                      connect-src 'self'; form-action 'self'; base-uri 'none'; \
+                      frame-ancestors 'none'";
+
+impl Status {
+    /// The page at a path, if there is one.
+    pub(super) fn answer(&self, request: &Request<'_>) -> Answer {
+        let path = match request.path {
+            "/assets/status.css" => return asset("text/css; charset=utf-8", STYLE).into(),
+            "/assets/status.js" => return asset("text/javascript; charset=utf-8", SCRIPT).into(),
+            "/" | "/services" | "/drift" => request.path.to_owned(),
+            path if query::service(path).is_some() => path.to_owned(),
+            _ => return Response::not_found().into(),
+        };
+        let (status, query) = (self.clone(), Query::of(request));
+        Answer::Later(Box::new(move || status.page(&path, &query)))
+    }
+
+    fn page(&self, path: &str, query: &Query) -> Response {
+        let now = SystemTime::now();
+        match path {
+            "/" => shown(&Overview::of(self, now), query, StatusCode::OK),
+            "/services" => shown(&ServiceList::of(self, query), query, StatusCode::OK),
+            "/drift" => shown(&DriftPage::of(self, now), query, StatusCode::OK),
+            path => match query::service(path).ok_or(()).and_then(|key| {
+                ServicePage::of(self, &key).ok_or(())
+            }) {
+                Ok(page) => shown(&page, query, StatusCode::OK),
+                Err(()) => shown(&NoService::of(self, path), query, StatusCode::NOT_FOUND),
+            },
+        }
+    }
+
+    fn frame(&self, here: &'static str, title: impl Into<String>) -> Frame {
+        Frame::of(self, here, title.into())
+    }
+}
+
+/// A page in the form that is wanted.
+fn shown(page: &(impl Template + Serialize), query: &Query, status: StatusCode) -> Response {
+    let response = if query.json {
+        serde_json::to_string(page).map(|body| Response::json(status, body)).ok()
+    } else {
+        let html = HeaderValue::from_static("text/html; charset=utf-8");
+        page.render().map(|body| Response::new(status, html, body)).ok()
+    };
+    let failed = || {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Response::text(status, "500 the page could not be made\n")
+    };
+    guarded(response.unwrap_or_else(failed))
+        .with(CACHE_CONTROL, HeaderValue::from_static("no-store"))
+        .with(VARY, HeaderValue::from_static("Accept"))
+}
+
+fn asset(content_type: &'static str, text: &'static str) -> Response {
+    let content_type = HeaderValue::from_static(content_type);
+    // Its address has the version in it.
+    guarded(Response::new(StatusCode::OK, content_type, text))
+        .with(CACHE_CONTROL, HeaderValue::from_static("max-age=3600"))
+}
+
+/// Nothing here is secret, but no other site has any use for it.
+fn guarded(response: Response) -> Response {
+    const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+    response
+        .with(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY))
+        .with(REFERRER_POLICY, HeaderValue::from_static("no-referrer"))
+        .with(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"))
+        .with(RESOURCE_POLICY, HeaderValue::from_static("same-origin"))
+}

@@ -1,0 +1,203 @@
+//! The ways that packets take to a service port, with the chances of its endpoints.
+
+use std::net::{IpAddr, SocketAddr};
+
+use rulegen_compiler::{
+    External, ExternalAddress, Firewall, Masquerade, NodePortsAt, Outcome, Refusal, ServicePlan,
+};
+use rulegen_model::{Endpoint, Protocol, TrafficPolicy};
+use serde::Serialize;
+
+/// From clients to endpoints, or to nowhere.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Way {
+    /// Whose packets.
+    pub(super) clients: &'static str,
+    pub(super) frontends: Vec<Frontend>,
+    pub(super) policy: &'static str,
+    /// What becomes of the client's address.
+    pub(super) source: &'static str,
+    #[serde(flatten)]
+    pub(super) end: End,
+}
+
+/// Where packets arrive.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Frontend {
+    pub(super) kind: &'static str,
+    pub(super) address: String,
+    /// Who may use it; none if everybody.
+    pub(super) only_from: Option<Vec<String>>,
+    /// By this the frontends of all service ports are told apart.
+    #[serde(skip)]
+    pub(super) at: At,
+    /// Another service port that has it, so that this one does not.
+    pub(super) taken_by: Option<String>,
+}
+
+/// What the rules look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum At {
+    Address(IpAddr, Protocol, u16),
+    NodePort(Protocol, u16),
+}
+
+/// What becomes of packets.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum End {
+    /// One of these gets the connection, each as probably as the other.
+    Endpoints(Vec<Chance>),
+    /// None does.
+    Refused(&'static str),
+}
+
+/// An endpoint, and how probable it is for a new client.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Chance {
+    pub(super) address: SocketAddr,
+    /// Exact.
+    pub(super) chance: String,
+    pub(super) local: bool,
+}
+
+const KEPT: &str = "client's address kept";
+const REPLACED: &str = "source becomes the node's";
+
+/// All ways to a service port.
+pub(super) fn ways(plan: &ServicePlan, node_ports_at: &NodePortsAt) -> Vec<Way> {
+    let mut ways = vec![internal(plan)];
+    if let Some(external) = &plan.external {
+        ways.extend(self::external(plan, external, node_ports_at));
+    }
+    ways
+}
+
+fn internal(plan: &ServicePlan) -> Way {
+    let of = plan.internal;
+    let at = At::Address(of.address, plan.name.protocol, plan.port);
+    let address = SocketAddr::new(of.address, plan.port).to_string();
+    let frontend =
+        Frontend { kind: "cluster IP", address, only_from: None, at, taken_by: None };
+    let source = match of.masquerade {
+        Masquerade::All => REPLACED,
+        Masquerade::NotFromPods => "kept for this node's pods, else the node's",
+        Masquerade::None => KEPT,
+    };
+    let clients = "Any client on this node";
+    Way::new(plan, clients, vec![frontend], source, of.outcome)
+}
+
+fn external(plan: &ServicePlan, of: &External, node_ports_at: &NodePortsAt) -> Vec<Way> {
+    let frontends = || frontends(plan, of, node_ports_at);
+    match of.policy {
+        TrafficPolicy::Cluster => {
+            vec![Way::new(plan, "Any client", frontends(), REPLACED, of.outcome)]
+        }
+        TrafficPolicy::Local if of.forwards && !plan.cluster_endpoints.is_empty() => {
+            let own = Outcome::Forward(TrafficPolicy::Cluster);
+            let source = "kept for pods, the node's own masqueraded";
+            vec![
+                Way::new(plan, "Clients outside", frontends(), KEPT, of.outcome),
+                Way::new(plan, "This node and its pods", frontends(), source, own),
+            ]
+        }
+        TrafficPolicy::Local => {
+            vec![Way::new(plan, "Any client", frontends(), KEPT, of.outcome)]
+        }
+    }
+}
+
+fn frontends(plan: &ServicePlan, of: &External, node_ports_at: &NodePortsAt) -> Vec<Frontend> {
+    let (over, port) = (plan.name.protocol, plan.port);
+    let at_ip = |kind, ip: IpAddr, only_from| Frontend {
+        kind,
+        address: SocketAddr::new(ip, port).to_string(),
+        only_from,
+        at: At::Address(ip, over, port),
+        taken_by: None,
+    };
+    let addresses = of.addresses.iter().map(|address| match address {
+        ExternalAddress::ExternalIp(ip) => at_ip("external IP", *ip, None),
+        ExternalAddress::LoadBalancerIp(ip) => {
+            at_ip("load balancer", *ip, of.firewall.as_ref().map(|of| sources(of, *ip)))
+        }
+        ExternalAddress::NodePort(port) => Frontend {
+            kind: "node port",
+            address: node_port(port.get(), node_ports_at),
+            only_from: None,
+            at: At::NodePort(over, port.get()),
+            taken_by: None,
+        },
+    });
+    addresses.collect()
+}
+
+fn sources(of: &Firewall, load_balancer: IpAddr) -> Vec<String> {
+    let own = of.from_node.then(|| load_balancer.to_string());
+    of.source_ranges.iter().map(ToString::to_string).chain(own).collect()
+}
+
+fn node_port(port: u16, at: &NodePortsAt) -> String {
+    match at {
+        NodePortsAt::AnyLocal { loopback: true } => format!("any address of the node:{port}"),
+        NodePortsAt::AnyLocal { loopback: false } => {
+            format!("any address of the node but loopback:{port}")
+        }
+        NodePortsAt::These(addresses) => {
+            let at: Vec<String> =
+                addresses.iter().map(|ip| SocketAddr::new(*ip, port).to_string()).collect();
+            if at.is_empty() { format!("no address of the node:{port}") } else { at.join(", ") }
+        }
+    }
+}
+
+impl Way {
+    fn new(
+        plan: &ServicePlan,
+        clients: &'static str,
+        frontends: Vec<Frontend>,
+        source: &'static str,
+        outcome: Outcome,
+    ) -> Self {
+        let (policy, end) = match outcome {
+            Outcome::Forward(TrafficPolicy::Cluster) => ("Cluster", even(&plan.cluster_endpoints)),
+            Outcome::Forward(TrafficPolicy::Local) => ("Local", even(&plan.local_endpoints)),
+            Outcome::Refuse(Refusal::NoEndpoints) => {
+                ("no endpoints", End::Refused("rejected: the client is told at once"))
+            }
+            Outcome::Refuse(Refusal::NoLocalEndpoints) => {
+                ("Local", End::Refused("dropped: the client waits and may try another node"))
+            }
+        };
+        Self { clients, frontends, policy, source, end }
+    }
+
+    /// Its endpoints; none where it ends before.
+    pub(super) fn endpoints(&self) -> &[Chance] {
+        match &self.end {
+            End::Endpoints(endpoints) => endpoints,
+            End::Refused(_) => &[],
+        }
+    }
+
+    /// How it ends before any endpoint.
+    pub(super) fn refused(&self) -> Option<&'static str> {
+        match &self.end {
+            End::Endpoints(_) => None,
+            End::Refused(how) => Some(how),
+        }
+    }
+}
+
+fn even(endpoints: &[Endpoint]) -> End {
+    let chance = format!("1/{}", endpoints.len());
+    let of = |endpoint: &Endpoint| {
+        let (address, local) = (endpoint.address, endpoint.local);
+        Chance { address, chance: chance.clone(), local }
+    };
+    End::Endpoints(endpoints.iter().map(of).collect())
+}

@@ -1,0 +1,77 @@
+//! `/drift`: what others did to our rules.
+
+use std::time::SystemTime;
+
+use askama::Template;
+use serde::Serialize;
+
+use super::Status;
+use super::format::{Took, When};
+use super::frame::Frame;
+use crate::journal::{DriftRecord, End};
+
+#[derive(Template, Serialize)]
+#[template(path = "status/drift.html")]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DriftPage {
+    #[serde(skip)]
+    frame: Frame,
+    drifts: Vec<DriftRow>,
+}
+
+impl DriftPage {
+    pub(super) fn of(status: &Status, now: SystemTime) -> Self {
+        let frame = status.frame("/drift", "Drift");
+        let rows = |pages: &mut crate::journal::Pages| {
+            pages.drifts.newest_first().map(|record| DriftRow::of(record, now)).collect()
+        };
+        Self { frame, drifts: status.journal.with(rows) }
+    }
+}
+
+/// What one program did.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DriftRow {
+    pub(super) at: When,
+    pub(super) program: String,
+    pub(super) pid: Option<u32>,
+    pub(super) commits: usize,
+    pub(super) changes: Vec<String>,
+    pub(super) more_changes: usize,
+    /// Whether our rules are right again.
+    pub(super) over: bool,
+    /// Whether something had to be written for that.
+    pub(super) repaired: bool,
+    #[serde(rename = "lastedMilliseconds")]
+    pub(super) lasted: Option<Took>,
+}
+
+impl DriftRow {
+    pub(super) fn of(record: &DriftRecord, now: SystemTime) -> Self {
+        let end = record.end.map(|end| match end {
+            End::Repaired(at) | End::Nothing(at) => at,
+        });
+        let lasted = end.map(|end| Took(end.duration_since(record.at).unwrap_or_default()));
+        Self {
+            at: When::new(record.at, now),
+            program: record.program.clone(),
+            pid: record.pid,
+            commits: record.commits,
+            changes: record.changes.clone(),
+            more_changes: record.more,
+            over: record.end.is_some(),
+            repaired: matches!(record.end, Some(End::Repaired(_))),
+            lasted,
+        }
+    }
+
+    /// How it ended, in words.
+    pub(super) fn end(&self) -> String {
+        match (&self.lasted, self.repaired) {
+            (None, _) => "not repaired yet".to_owned(),
+            (Some(lasted), true) => format!("repaired after {lasted}"),
+            (Some(lasted), false) => format!("nothing to repair after {lasted}"),
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! What is on every page.
+
+use super::Status;
+use crate::http::metrics_port::mode;
+
+/// The head of a page.
+pub(super) struct Frame {
+    pub(super) title: String,
+    /// The path of the part that the page is in.
+    pub(super) here: &'static str,
+    pub(super) node: String,
+    pub(super) mode: &'static str,
+    pub(super) version: String,
+}
+
+impl Frame {
+    pub(super) fn of(status: &Status, here: &'static str, title: String) -> Self {
+        Self {
+            title,
+            here,
+            node: status.known.store.read().node().name.clone(),
+            mode: mode(status.about.mode),
+            version: status.about.version.clone(),
+        }
+    }
+
+    /// The parts of the page: path, name, and whether this is it.
+    pub(super) fn parts(&self) -> [(&'static str, &'static str, bool); 3] {
+        let parts = [("/", "Overview"), ("/services", "Services"), ("/drift", "Drift")];
+        parts.map(|(path, name)| (path, name, path == self.here))
+    }
+}

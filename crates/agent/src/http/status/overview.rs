@@ -1,0 +1,205 @@
+//! `/`: how it is, and how it came.
+
+use std::time::{Instant, SystemTime};
+
+use askama::Template;
+use rulegen_model::{Kind, NodeState, ObjectKey, Problem};
+use serde::Serialize;
+
+use super::drift::DriftRow;
+use super::format::{Took, When, grouped, wide};
+use super::frame::Frame;
+use super::plot::{HEIGHT, Plot};
+use super::search::{lacks_here, without_endpoints};
+use super::state::State;
+use super::syncs::{Sync, cause};
+use super::{Status, query};
+use crate::http::metrics_port::mode;
+use crate::report::Phase;
+
+#[derive(Template, Serialize)]
+#[template(path = "status/overview.html")]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Overview {
+    #[serde(skip)]
+    frame: Frame,
+    state: State,
+    node: String,
+    mode: &'static str,
+    version: String,
+    started: When,
+    health: HealthShown,
+    running: Option<RunningShown>,
+    counts: Counts,
+    syncs: Vec<Sync>,
+    looks: u64,
+    #[serde(skip)]
+    plot: Plot,
+    drifts: Vec<DriftRow>,
+    rejected: Vec<Rejected>,
+    rejected_objects: usize,
+}
+
+/// What probers are told.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HealthShown {
+    healthz: bool,
+    readyz: bool,
+    node_state: &'static str,
+    families: Vec<FamilyShown>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FamilyShown {
+    family: &'static str,
+    healthy: bool,
+    synced: Option<When>,
+    #[serde(rename = "waitsMilliseconds")]
+    waits: Option<Took>,
+}
+
+/// The sync that goes on.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RunningShown {
+    began: When,
+    cause: String,
+    #[serde(rename = "milliseconds")]
+    took: Took,
+}
+
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Counts {
+    services: usize,
+    service_ports: usize,
+    endpoints: usize,
+    without_endpoints: usize,
+    none_here: usize,
+}
+
+/// An object that something was left out of.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Rejected {
+    object: String,
+    problems: Vec<String>,
+    /// The page of a Service.
+    #[serde(skip)]
+    href: Option<String>,
+}
+
+const REJECTED: usize = 20;
+const DRIFTS: usize = 3;
+const ROWS: usize = 10;
+
+impl Overview {
+    pub(super) fn of(status: &Status, now: SystemTime) -> Self {
+        let clock = Instant::now();
+        let health = status.health.with(|health| health.view(clock, now));
+        let missing = status.known.store.read().missing();
+        let (rejected, rejected_objects) = status.known.complaints.read().listed(REJECTED);
+        let counts = Counts::of(status);
+        status.journal.with(|pages| {
+            let syncs: Vec<Sync> =
+                pages.syncs.newest_first().map(|record| Sync::of(record, now)).collect();
+            Self {
+                frame: status.frame("/", "Overview"),
+                state: State::of(&health, &pages.syncs, &missing, clock, now),
+                node: status.known.store.read().node().name.clone(),
+                mode: mode(status.about.mode),
+                version: status.about.version.clone(),
+                started: When::new(status.about.started, now),
+                running: pages.syncs.running().map(|running| RunningShown {
+                    began: When::new(running.wall, now),
+                    cause: cause(&running.cause, false),
+                    took: Took(clock.saturating_duration_since(running.began)),
+                }),
+                plot: Plot::of(&syncs),
+                syncs,
+                looks: pages.syncs.looks(),
+                drifts: pages
+                    .drifts
+                    .newest_first()
+                    .take(DRIFTS)
+                    .map(|record| DriftRow::of(record, now))
+                    .collect(),
+                health: HealthShown {
+                    healthz: health.healthz,
+                    readyz: health.readyz,
+                    node_state: node_state(health.node),
+                    families: health
+                        .families
+                        .iter()
+                        .map(|family| FamilyShown {
+                            family: family.family.api_name(),
+                            healthy: family.healthy,
+                            synced: family.synced.map(|at| When::new(at, now)),
+                            waits: family.waits.map(Took),
+                        })
+                        .collect(),
+                },
+                counts,
+                rejected: rejected.iter().map(|problems| Rejected::of(problems)).collect(),
+                rejected_objects,
+            }
+        })
+    }
+
+    /// Those of the table; the others are in the plot and in the data.
+    fn rows(&self) -> impl Iterator<Item = &Sync> {
+        self.syncs.iter().take(ROWS)
+    }
+
+    fn phases(&self) -> [Phase; 5] {
+        [Phase::Gather, Phase::Compile, Phase::Read, Phase::Diff, Phase::Commit]
+    }
+
+    fn plot_height(&self) -> f64 {
+        HEIGHT
+    }
+
+    fn grouped(&self, number: &usize) -> String {
+        grouped(wide(*number))
+    }
+
+}
+
+impl Counts {
+    fn of(status: &Status) -> Self {
+        let mut counts = Self::default();
+        for (_, ports) in status.known.store.read().services() {
+            counts.services += 1;
+            counts.service_ports += ports.len();
+            counts.endpoints += ports.iter().map(|port| port.endpoints.len()).sum::<usize>();
+            counts.without_endpoints += usize::from(ports.iter().any(without_endpoints));
+            counts.none_here += usize::from(ports.iter().any(lacks_here));
+        }
+        counts
+    }
+}
+
+impl Rejected {
+    fn of(problems: &[Problem]) -> Self {
+        let object = problems.iter().find_map(|problem| problem.object.as_ref());
+        let service = object.filter(|object| object.kind == Kind::Service.name());
+        let href = service.map(|of| query::path(&ObjectKey::new(&of.namespace, &of.name)));
+        let without_object = |problem: &Problem| Problem { object: None, ..problem.clone() };
+        Self {
+            object: object.map(ToString::to_string).unwrap_or_default(),
+            problems: problems.iter().map(|of| without_object(of).to_string()).collect(),
+            href,
+        }
+    }
+}
+
+fn node_state(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Unknown => "unknown",
+        NodeState::Known => "known",
+        NodeState::BeingDeleted => "being deleted",
+        NodeState::Drained => "about to be deleted",
+    }
+}

@@ -1,0 +1,99 @@
+//! The last syncs as bars: how high one is says how long it took, its parts say in what.
+
+use std::time::Duration;
+
+use super::format::Took;
+use super::syncs::Sync;
+use crate::report::Phase;
+
+/// In units of the drawing.
+const BAR: f64 = 8.0;
+const GAP: f64 = 2.0;
+pub(super) const HEIGHT: f64 = 96.0;
+pub(super) const BARS: usize = 60;
+
+/// Seconds at the foot and at the top. Between them a scale of powers of ten: a first sync takes a
+/// thousand times as long as a change of one endpoint.
+const LEAST: f64 = 1e-4;
+const MOST: f64 = 100.0;
+
+/// The drawing.
+pub(super) struct Plot {
+    pub(super) bars: Vec<Bar>,
+    pub(super) lines: Vec<Line>,
+    pub(super) width: f64,
+}
+
+/// A sync.
+pub(super) struct Bar {
+    pub(super) x: f64,
+    pub(super) title: String,
+    pub(super) failed: bool,
+    pub(super) top: f64,
+    pub(super) height: f64,
+    pub(super) parts: Vec<Part>,
+}
+
+/// What of it went into a phase.
+pub(super) struct Part {
+    pub(super) phase: &'static str,
+    pub(super) y: f64,
+    pub(super) height: f64,
+}
+
+/// A line at a duration.
+pub(super) struct Line {
+    pub(super) y: f64,
+    pub(super) label: &'static str,
+}
+
+impl Plot {
+    /// Of the newest of these, which come first, up to `BARS`; the newest is at the right.
+    pub(super) fn of(syncs: &[Sync]) -> Self {
+        let shown = syncs.iter().take(BARS);
+        let free = BARS.saturating_sub(syncs.len().min(BARS));
+        let places = std::iter::successors(Some(0.0), |x| Some(x + BAR + GAP)).skip(free);
+        let bars = shown.rev().zip(places).map(|(sync, x)| Bar::of(sync, x)).collect();
+        let lines = [(1e-3, "1 ms"), (1e-2, "10 ms"), (0.1, "100 ms"), (1.0, "1 s"), (10.0, "10 s")];
+        let lines = lines.map(|(seconds, label)| Line { y: HEIGHT - scaled(seconds), label });
+        Self { bars, lines: lines.into(), width: 600.0 }
+    }
+}
+
+impl Bar {
+    fn of(sync: &Sync, x: f64) -> Self {
+        let height = scaled(sync.took.0.as_secs_f64()).max(1.0);
+        let phases = Phase::ALL.into_iter().filter_map(|phase| {
+            sync.phases.iter().find(|(of, _)| *of == phase).map(|(of, took)| (*of, took.0))
+        });
+        let phases: Vec<(Phase, Duration)> = phases.collect();
+        let all: f64 = phases.iter().map(|(_, took)| took.as_secs_f64()).sum();
+        let mut y = HEIGHT;
+        let mut parts = Vec::with_capacity(phases.len());
+        for (phase, took) in &phases {
+            let height = if all > 0.0 { height * took.as_secs_f64() / all } else { 0.0 };
+            y -= height;
+            parts.push(Part { phase: phase.name(), y, height });
+        }
+        let (top, failed) = (HEIGHT - height, sync.error.is_some());
+        Self { x, title: title(sync, &phases), failed, top, height, parts }
+    }
+
+    pub(super) fn bar_width(&self) -> f64 {
+        BAR
+    }
+}
+
+fn title(sync: &Sync, phases: &[(Phase, Duration)]) -> String {
+    let parts: Vec<String> =
+        phases.iter().map(|(phase, took)| format!("{} {}", phase.name(), Took(*took))).collect();
+    let end = if sync.error.is_some() { "failed" } else { "took" };
+    let (at, took) = (sync.finished.clock(), sync.took);
+    format!("{at} UTC: {end} {took} ({}); {}", parts.join(", "), sync.cause)
+}
+
+/// How high a duration in seconds is.
+fn scaled(seconds: f64) -> f64 {
+    let part = (seconds.clamp(LEAST, MOST) / LEAST).log10() / (MOST / LEAST).log10();
+    part * HEIGHT
+}

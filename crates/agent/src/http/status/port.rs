@@ -1,0 +1,209 @@
+//! One port of a Service in one family.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rulegen_compiler::{node_ports_at, plan_service};
+use rulegen_model::{
+    Endpoint, Hint, IpFamily, LoadBalancing, Offer, ProxyMode, ServicePort, Store,
+};
+use serde::Serialize;
+
+use super::chances::{At, Way, ways};
+use super::counters::Connections;
+use super::format::{Long, grouped};
+use super::search::is_usable;
+use super::services::{family, protocol};
+use super::shortage::Shortage;
+
+/// As the rules have it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Port {
+    pub(super) name: String,
+    pub(super) protocol: &'static str,
+    pub(super) port: u16,
+    pub(super) family: &'static str,
+    /// How long a client keeps its endpoint.
+    pub(super) session_affinity_seconds: Option<u32>,
+    pub(super) load_balancing: &'static str,
+    pub(super) health_check_node_port: Option<u16>,
+    pub(super) shortage: Option<Shortage>,
+    pub(super) ways: Vec<Way>,
+    pub(super) endpoints: Vec<EndpointShown>,
+    /// Of all endpoints, where they are counted.
+    pub(super) connections: Option<u64>,
+}
+
+/// An endpoint, whether anything goes there or not.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct EndpointShown {
+    pub(super) address: SocketAddr,
+    pub(super) local: bool,
+    pub(super) state: &'static str,
+    /// Why nothing goes there, if nothing does.
+    pub(super) unused: Option<&'static str>,
+    pub(super) connections: Option<u64>,
+}
+
+/// More endpoints than a page shows; the data has all.
+const SHOWN: usize = 100;
+/// The same in a drawing.
+const DRAWN: usize = 8;
+
+impl Port {
+    pub(super) fn of(
+        port: &ServicePort,
+        store: &Store,
+        offers: &[Offer],
+        connections: Option<&Connections>,
+    ) -> Self {
+        let (node, config) = (store.node(), store.config());
+        let plan = plan_service(port, node, config, family(port));
+        let mut ways = ways(&plan, &node_ports_at(node, config, family(port)));
+        for frontend in ways.iter_mut().flat_map(|way| &mut way.frontends) {
+            frontend.taken_by = owner(store, port, frontend.at);
+        }
+        let endpoint = |endpoint: &Endpoint| {
+            let is_used = plan.reachable_endpoints.contains(endpoint);
+            EndpointShown {
+                address: endpoint.address,
+                local: endpoint.local,
+                state: state(endpoint),
+                unused: (!is_used).then(|| unused(endpoint)),
+                connections: connections.map(|all| {
+                    let of = (port.name.clone(), endpoint.address);
+                    all.get(&of).copied().unwrap_or_default()
+                }),
+            }
+        };
+        let endpoints: Vec<EndpointShown> = port.endpoints.iter().map(endpoint).collect();
+        let way = if config.mode == ProxyMode::Nftables { plan.load_balancing } else { LoadBalancing::Random };
+        Self {
+            name: port.name.port.to_string(),
+            protocol: protocol(port.name.protocol),
+            port: port.port,
+            family: family(port).api_name(),
+            session_affinity_seconds: port.affinity_seconds,
+            load_balancing: match way {
+                LoadBalancing::Random => "random",
+                LoadBalancing::RoundRobin => "round robin",
+                LoadBalancing::SourceHash => "hash of the source",
+            },
+            health_check_node_port: port.health_check_node_port.map(std::num::NonZeroU16::get),
+            shortage: Shortage::of(port, offers),
+            ways,
+            connections: connections.map(|_| endpoints.iter().filter_map(|e| e.connections).sum()),
+            endpoints,
+        }
+    }
+
+    /// How an endpoint is chosen, in words.
+    pub(super) fn choice(&self) -> String {
+        let choice = match self.load_balancing {
+            "random" => "at random".to_owned(),
+            "round robin" => "in turn".to_owned(),
+            other => format!("by {other}"),
+        };
+        match self.session_affinity_seconds {
+            None => choice,
+            Some(seconds) => {
+                let kept = Long(Duration::from_secs(seconds.into()));
+                format!("{choice} for a new client, which then keeps it until {kept} after its last connection")
+            }
+        }
+    }
+
+    pub(super) fn shown(&self) -> impl Iterator<Item = &EndpointShown> {
+        self.endpoints.iter().take(SHOWN)
+    }
+
+    pub(super) fn hidden(&self) -> Option<String> {
+        more(self.endpoints.len(), SHOWN)
+    }
+
+    pub(super) fn drawn<'a>(&self, way: &'a Way) -> impl Iterator<Item = &'a super::chances::Chance> {
+        way.endpoints().iter().take(DRAWN)
+    }
+
+    pub(super) fn undrawn(&self, way: &Way) -> Option<String> {
+        more(way.endpoints().len(), DRAWN)
+    }
+
+    /// Which part of the connections an endpoint got, in units of 100.
+    pub(super) fn share(&self, endpoint: &EndpointShown) -> Option<f64> {
+        let (of, all) = (endpoint.connections?, self.connections.filter(|all| *all > 0)?);
+        // Exact enough for a drawing.
+        Some(of as f64 * 100.0 / all as f64)
+    }
+
+    pub(super) fn grouped(&self, number: &u64) -> String {
+        grouped(*number)
+    }
+}
+
+fn more(all: usize, shown: usize) -> Option<String> {
+    let more = all.checked_sub(shown).filter(|more| *more > 0)?;
+    Some(format!("and {} more", grouped(super::format::wide(more))))
+}
+
+fn state(of: &Endpoint) -> &'static str {
+    match (of.ready, of.terminating, of.serving) {
+        (true, _, _) => "ready",
+        (false, true, true) => "terminating, still serving",
+        (false, true, false) => "terminating",
+        (false, false, _) => "not ready",
+    }
+}
+
+fn unused(of: &Endpoint) -> &'static str {
+    let is_elsewhere = |hint| hint == Hint::Elsewhere;
+    if !is_usable(of) {
+        "not ready"
+    } else if !of.ready {
+        "others are ready"
+    } else if is_elsewhere(of.node_hint) || is_elsewhere(of.zone_hint) {
+        "its hints are for other zones or nodes"
+    } else if !of.local {
+        "on another node"
+    } else {
+        "no policy chooses it"
+    }
+}
+
+/// Of two service ports with one frontend the first by name has it.
+fn owner(store: &Store, port: &ServicePort, at: At) -> Option<String> {
+    let claims = |other: &&ServicePort| {
+        other.name < port.name && family(other) == family(port) && has(other, at)
+    };
+    store.service_ports().filter(claims).map(|other| &other.name).min().map(ToString::to_string)
+}
+
+fn has(port: &ServicePort, at: At) -> bool {
+    match at {
+        At::Address(ip, over, number) => {
+            let has_ip = || {
+                port.cluster_ip == ip
+                    || port.external_ips.contains(&ip)
+                    || port.load_balancer_ips.contains(&ip)
+            };
+            port.port == number && port.name.protocol == over && has_ip()
+        }
+        At::NodePort(over, number) => {
+            let node_port = port.node_port.map(std::num::NonZeroU16::get);
+            node_port == Some(number) && port.name.protocol == over
+        }
+    }
+}
+
+/// What a Service's ports are in a snapshot of their own.
+pub(super) fn alone(store: &Store, ports: &[ServicePort]) -> rulegen_model::Snapshot {
+    let of = |wanted| ports.iter().filter(|port| family(port) == wanted).cloned().collect();
+    rulegen_model::Snapshot {
+        node: store.node().clone(),
+        service_cidrs: Vec::new(),
+        ipv4: of(IpFamily::Ipv4),
+        ipv6: of(IpFamily::Ipv6),
+    }
+}

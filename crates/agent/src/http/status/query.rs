@@ -1,0 +1,122 @@
+//! What a request asks of a page.
+
+use rulegen_model::ObjectKey;
+
+use crate::http::Request;
+
+/// The parameters of all pages. What makes no sense counts as if it were not there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Query {
+    pub(super) json: bool,
+    /// What is looked for.
+    pub(super) text: String,
+    /// In which namespace; empty for all.
+    pub(super) namespace: String,
+    pub(super) show: Show,
+    /// From 1 on.
+    pub(super) page: usize,
+}
+
+/// Which Services.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Show {
+    #[default]
+    All,
+    /// With a port that has no endpoint that traffic could go to.
+    WithoutEndpoints,
+    /// With a port whose policy wants an endpoint on this node, where there is none.
+    NoneHere,
+    /// With an address beside the cluster IP.
+    Outside,
+}
+
+impl Show {
+    pub(super) const ALL: [Show; 4] =
+        [Show::All, Show::WithoutEndpoints, Show::NoneHere, Show::Outside];
+
+    /// As a parameter.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Show::All => "all",
+            Show::WithoutEndpoints => "without-endpoints",
+            Show::NoneHere => "none-here",
+            Show::Outside => "outside",
+        }
+    }
+
+    /// For people.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Show::All => "All",
+            Show::WithoutEndpoints => "Without endpoints",
+            Show::NoneHere => "None on this node",
+            Show::Outside => "Open to the outside",
+        }
+    }
+}
+
+/// More of a text is no search.
+const LONGEST: usize = 200;
+
+impl Query {
+    pub(super) fn of(request: &Request<'_>) -> Self {
+        let mut query = Self { json: request.wants_json, page: 1, ..Self::default() };
+        for (name, value) in form_urlencoded::parse(request.query.as_bytes()) {
+            let text = || value.trim().chars().take(LONGEST).collect::<String>();
+            match &*name {
+                "format" => query.json = value == "json",
+                "q" => query.text = text(),
+                "namespace" => query.namespace = text(),
+                "show" => {
+                    let named = Show::ALL.into_iter().find(|show| show.name() == value);
+                    query.show = named.unwrap_or_default();
+                }
+                "page" => query.page = value.parse().unwrap_or(1).max(1),
+                _ => {}
+            }
+        }
+        query
+    }
+
+    /// The address of the list that shows this.
+    pub(super) fn href(&self) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        for (name, value) in [("q", self.text.as_str()), ("namespace", &self.namespace)] {
+            if !value.is_empty() {
+                query.append_pair(name, value);
+            }
+        }
+        if self.show != Show::All {
+            query.append_pair("show", self.show.name());
+        }
+        if self.page > 1 {
+            query.append_pair("page", &self.page.to_string());
+        }
+        match query.finish() {
+            none if none.is_empty() => "/services".to_owned(),
+            query => format!("/services?{query}"),
+        }
+    }
+}
+
+/// The Service that a path names.
+pub(super) fn service(path: &str) -> Option<ObjectKey> {
+    let (namespace, name) = path.strip_prefix("/services/")?.split_once('/')?;
+    let is_whole = !namespace.is_empty() && !name.is_empty() && !name.contains('/');
+    is_whole.then(|| ObjectKey::new(&decoded(namespace), &decoded(name)))
+}
+
+/// The path of a Service.
+pub(super) fn path(key: &ObjectKey) -> String {
+    format!("/services/{}/{}", encoded(&key.namespace), encoded(&key.name))
+}
+
+/// In a path a plus is a plus; else it is spelled as in a query.
+fn decoded(part: &str) -> String {
+    let part = part.replace('+', "%2B");
+    form_urlencoded::parse(part.as_bytes()).map(|(name, _)| name.into_owned()).next().unwrap_or_default()
+}
+
+fn encoded(part: &str) -> String {
+    form_urlencoded::byte_serialize(part.as_bytes()).collect::<String>().replace('+', "%20")
+}

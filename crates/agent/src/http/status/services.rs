@@ -1,0 +1,231 @@
+//! `/services`: all of them, a page at a time, or those that are looked for.
+
+use askama::Template;
+use rulegen_model::{IpFamily, ObjectKey, Protocol, ServicePort};
+use serde::Serialize;
+
+use super::format::{counted, grouped, wide};
+use super::frame::Frame;
+use super::query::{self, Query, Show};
+use super::search::{Search, is_usable, lacks_here, without_endpoints};
+use super::state::Tone;
+use super::Status;
+
+#[derive(Template, Serialize)]
+#[template(path = "status/services.html")]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ServiceList {
+    #[serde(skip)]
+    frame: Frame,
+    #[serde(skip)]
+    query: Query,
+    /// How many were found.
+    found: usize,
+    /// How many there are.
+    all: usize,
+    page: usize,
+    pages: usize,
+    services: Vec<Row>,
+    /// Where there are Services.
+    #[serde(skip)]
+    namespaces: Vec<String>,
+}
+
+/// A Service.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    namespace: String,
+    name: String,
+    #[serde(skip)]
+    href: String,
+    cluster_ips: Vec<String>,
+    ports: Vec<PortShown>,
+    external_ips: Vec<String>,
+    load_balancer_ips: Vec<String>,
+    /// Of the port that has the fewest.
+    usable_endpoints: usize,
+    endpoints: usize,
+    tone: Tone,
+    /// What is the matter, if anything is.
+    state: &'static str,
+}
+
+#[derive(PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PortShown {
+    name: String,
+    protocol: &'static str,
+    port: u16,
+    node_port: Option<u16>,
+}
+
+const ROWS: usize = 50;
+
+/// A longer choice is none.
+const NAMESPACES: usize = 500;
+
+impl ServiceList {
+    pub(super) fn of(status: &Status, query: &Query) -> Self {
+        let frame = status.frame("/services", "Services");
+        let search = Search::of(query);
+        let store = status.known.store.read();
+        let (mut all, mut found, mut namespaces) = (0, Vec::new(), Vec::<String>::new());
+        for (key, ports) in store.services() {
+            all += 1;
+            let is_new = namespaces.last().is_none_or(|last| **last != *key.namespace);
+            if is_new && namespaces.len() < NAMESPACES {
+                namespaces.push(key.namespace.to_string());
+            }
+            if search.finds(key, ports) {
+                found.push((key, ports));
+            }
+        }
+        let pages = found.len().div_ceil(ROWS).max(1);
+        let page = query.page.min(pages);
+        let first = page.saturating_sub(1).saturating_mul(ROWS);
+        let rows = found.iter().skip(first).take(ROWS);
+        Self {
+            frame,
+            query: Query { page, ..query.clone() },
+            found: found.len(),
+            all,
+            page,
+            pages,
+            services: rows.map(|(key, ports)| Row::of(key, ports)).collect(),
+            namespaces,
+        }
+    }
+
+    fn shows(&self) -> [(Show, bool, String); 4] {
+        Show::ALL.map(|show| {
+            let query = Query { show, page: 1, ..self.query.clone() };
+            (show, show == self.query.show, query.href())
+        })
+    }
+
+    fn previous(&self) -> Option<String> {
+        let page = self.page.checked_sub(1).filter(|page| *page > 0)?;
+        Some(Query { page, ..self.query.clone() }.href())
+    }
+
+    fn next(&self) -> Option<String> {
+        let page = (self.page < self.pages).then(|| self.page.saturating_add(1))?;
+        Some(Query { page, ..self.query.clone() }.href())
+    }
+
+    fn all_pages(&self) -> String {
+        grouped(wide(self.pages))
+    }
+
+    fn is_narrowed(&self) -> bool {
+        let Query { text, namespace, show, .. } = &self.query;
+        !text.is_empty() || !namespace.is_empty() || *show != Show::All
+    }
+
+    /// How many there are, in words.
+    fn sum(&self) -> String {
+        let all = counted(self.all, "Service", "Services");
+        if self.is_narrowed() { format!("{} of {all}", grouped(wide(self.found))) } else { all }
+    }
+}
+
+impl Row {
+    fn of(key: &ObjectKey, ports: &[ServicePort]) -> Self {
+        let usable = |port: &&ServicePort| port.endpoints.iter().filter(|e| is_usable(e)).count();
+        let fewest = ports.iter().min_by_key(usable);
+        let (tone, state) = state(ports);
+        let mut shown = Vec::new();
+        for port in ports.iter().map(PortShown::of) {
+            // It is there in each family.
+            if !shown.contains(&port) {
+                shown.push(port);
+            }
+        }
+        Self {
+            namespace: key.namespace.to_string(),
+            name: key.name.to_string(),
+            href: query::path(key),
+            cluster_ips: distinct(ports, |port| vec![port.cluster_ip.to_string()]),
+            ports: shown,
+            external_ips: distinct(ports, |port| texts(&port.external_ips)),
+            load_balancer_ips: distinct(ports, |port| texts(&port.load_balancer_ips)),
+            usable_endpoints: fewest.as_ref().map(usable).unwrap_or_default(),
+            endpoints: fewest.map(|port| port.endpoints.len()).unwrap_or_default(),
+            tone,
+            state,
+        }
+    }
+
+    /// Where it is open beside the cluster IP, in words.
+    fn outside(&self) -> Vec<String> {
+        let node_ports: Vec<String> =
+            self.ports.iter().filter_map(|port| Some(port.node_port?.to_string())).collect();
+        let node_ports = (!node_ports.is_empty()).then(|| format!("node {}", node_ports.join(", ")));
+        let load_balancer = self.load_balancer_ips.iter().map(|ip| format!("LB {ip}"));
+        let external = self.external_ips.iter().map(|ip| format!("external {ip}"));
+        load_balancer.chain(external).chain(node_ports).collect()
+    }
+
+    fn has_rules(&self) -> bool {
+        !self.ports.is_empty()
+    }
+}
+
+impl PortShown {
+    fn of(port: &ServicePort) -> Self {
+        Self {
+            name: port.name.port.to_string(),
+            protocol: protocol(port.name.protocol),
+            port: port.port,
+            node_port: port.node_port.map(std::num::NonZeroU16::get),
+        }
+    }
+}
+
+/// What is the matter with the worst of a Service's ports.
+fn state(ports: &[ServicePort]) -> (Tone, &'static str) {
+    let draining =
+        |port: &ServicePort| !port.endpoints.iter().any(|e| e.ready) && !without_endpoints(port);
+    if ports.is_empty() {
+        (Tone::Good, "no rules")
+    } else if ports.iter().any(|port| port.endpoints.is_empty()) {
+        (Tone::Bad, "no endpoints")
+    } else if ports.iter().any(without_endpoints) {
+        (Tone::Bad, "none ready")
+    } else if ports.iter().any(lacks_here) {
+        (Tone::Attention, "none on this node")
+    } else if ports.iter().any(draining) {
+        (Tone::Attention, "all terminating")
+    } else {
+        (Tone::Good, "")
+    }
+}
+
+fn distinct(ports: &[ServicePort], of: impl Fn(&ServicePort) -> Vec<String>) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for text in ports.iter().flat_map(of) {
+        if !all.contains(&text) {
+            all.push(text);
+        }
+    }
+    all
+}
+
+fn texts(ips: &[std::net::IpAddr]) -> Vec<String> {
+    ips.iter().map(ToString::to_string).collect()
+}
+
+/// As the API spells it.
+pub(super) fn protocol(of: Protocol) -> &'static str {
+    match of {
+        Protocol::Tcp => "TCP",
+        Protocol::Udp => "UDP",
+        Protocol::Sctp => "SCTP",
+    }
+}
+
+/// The family of a service port, as the API spells it.
+pub(super) fn family(of: &ServicePort) -> IpFamily {
+    IpFamily::of(of.cluster_ip)
+}

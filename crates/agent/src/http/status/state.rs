@@ -1,0 +1,125 @@
+//! How it is, in words: what an operator wants to know first.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use rulegen_model::{Kind, NodeState};
+use serde::Serialize;
+
+use super::format::{Long, Took, When, counted};
+use crate::health::HealthView;
+use crate::journal::Syncs;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Tone {
+    Good,
+    Attention,
+    Bad,
+}
+
+impl Tone {
+    /// As pages call it.
+    pub(super) fn class(self) -> &'static str {
+        match self {
+            Tone::Good => "good",
+            Tone::Attention => "attention",
+            Tone::Bad => "bad",
+        }
+    }
+}
+
+/// The state of the whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct State {
+    pub(super) tone: Tone,
+    /// In a few words.
+    pub(super) summary: String,
+    /// In a sentence.
+    pub(super) detail: String,
+}
+
+/// A sync that takes longer is told of.
+const LONG: Duration = Duration::from_secs(2);
+
+impl State {
+    /// The first that applies of what may be told, the worst first.
+    pub(super) fn of(
+        health: &HealthView,
+        syncs: &Syncs,
+        missing: &[Kind],
+        now: Instant,
+        wall: SystemTime,
+    ) -> Self {
+        failing(syncs, wall)
+            .or_else(|| behind(health))
+            .or_else(|| waiting(missing))
+            .or_else(|| under_way(syncs, now))
+            .or_else(|| first(health))
+            .or_else(|| of_node(health.node))
+            .unwrap_or_else(|| in_sync(syncs, wall))
+    }
+
+    fn new(tone: Tone, summary: &str, detail: String) -> Self {
+        Self { tone, summary: summary.to_owned(), detail }
+    }
+}
+
+fn failing(syncs: &Syncs, wall: SystemTime) -> Option<State> {
+    let last = syncs.newest_first().next()?;
+    let error = last.error.as_ref()?;
+    let since = When::new(last.since, wall);
+    let times = usize::try_from(last.times).unwrap_or(usize::MAX);
+    let (times, ago) = (counted(times, "attempt", "attempts"), since.ago());
+    let detail = format!("{times}, the first at {} UTC ({ago}): {error}", since.clock());
+    Some(State::new(Tone::Bad, "Syncs fail", detail))
+}
+
+fn behind(health: &HealthView) -> Option<State> {
+    let family = health.families.iter().find(|family| !family.healthy)?;
+    let (name, waits) = (family.family.api_name(), Long(family.waits.unwrap_or_default()));
+    let detail = format!("Changes for {name} have waited for {waits} and are not in the rules.");
+    Some(State::new(Tone::Bad, "The rules are behind", detail))
+}
+
+fn waiting(missing: &[Kind]) -> Option<State> {
+    let names: Vec<&str> = missing.iter().map(|kind| kind.name()).collect();
+    let detail = format!(
+        "Nothing is written until all objects are known. Not listed yet: {}.",
+        names.join(", ")
+    );
+    (!names.is_empty()).then(|| State::new(Tone::Attention, "Waiting for objects", detail))
+}
+
+fn under_way(syncs: &Syncs, now: Instant) -> Option<State> {
+    let took = now.saturating_duration_since(syncs.running()?.began);
+    let detail = format!("A sync has been under way for {}; the rules before it apply.", Took(took));
+    (took > LONG).then(|| State::new(Tone::Attention, "Syncing", detail))
+}
+
+fn first(health: &HealthView) -> Option<State> {
+    let is_first = health.families.iter().any(|family| family.synced.is_none());
+    let detail = "The rules are being written for the first time.".to_owned();
+    is_first.then(|| State::new(Tone::Attention, "First sync", detail))
+}
+
+fn of_node(node: NodeState) -> Option<State> {
+    let why = match node {
+        NodeState::Known => return None,
+        NodeState::Unknown => "the cluster has no Node object of its name",
+        NodeState::BeingDeleted => "its deletion was asked for",
+        NodeState::Drained => "the cluster's autoscaler is about to delete it",
+    };
+    let detail = format!("The rules are right, but load balancers are told to send no traffic: {why}.");
+    Some(State::new(Tone::Attention, "In sync, node leaving service", detail))
+}
+
+fn in_sync(syncs: &Syncs, wall: SystemTime) -> State {
+    let ago = syncs.last_success().map(|at| When::new(at, wall).ago());
+    let detail = format!(
+        "The kernel holds what the cluster's objects say. Last sync: {}.",
+        ago.unwrap_or_else(|| "none".to_owned())
+    );
+    State::new(Tone::Good, "In sync", detail)
+}

@@ -1,0 +1,436 @@
+use std::time::{Duration, Instant};
+
+use rulegen_kernel::nftables::Writer;
+use rulegen_model::{
+    Host, IpFamily, Kind, NodeState, Object, ObjectName, Problem, ProxyConfig, ProxyMode, Severity,
+    Store, StoreEvent,
+};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::complaints::Complaints;
+use crate::drift::Drift;
+use crate::health::Health;
+use crate::http::Router;
+use crate::http::tests::{ask, text_of};
+use crate::journal::Cause;
+use crate::report::{Changes, Operations, Phase, SyncReport};
+use crate::shared::Shared;
+
+const MARKUP: &str = r#"<script>alert("1")</script>'&<b>"#;
+
+/// A status of nothing.
+pub(in crate::http) fn status(about: &Arc<About>) -> Status {
+    let host = Host { name: "node-1".into(), addresses: Vec::new() };
+    let store = Store::new(ProxyConfig::default(), host);
+    let health = Health::new(&[IpFamily::Ipv4], Health::PATIENCE, Instant::now());
+    Status {
+        about: Arc::clone(about),
+        known: Known {
+            store: Shared::new(store),
+            complaints: Shared::new(Complaints::default()),
+        },
+        health: SharedHealth::new(health),
+        journal: Journal::default(),
+        counters: None,
+    }
+}
+
+fn about() -> Arc<About> {
+    Arc::new(About {
+        mode: ProxyMode::Nftables,
+        configuration: Value::Null,
+        flags: Vec::new(),
+        version: "0.1.0".into(),
+        started: SystemTime::UNIX_EPOCH,
+        started_at: Instant::now(),
+    })
+}
+
+fn put(status: &Status, object: Object) -> Vec<Problem> {
+    status.known.store.write().take_in(StoreEvent::Put(Box::new(object)))
+}
+
+fn service(namespace: &str, name: &str, ip: &str, spec: &Value) -> Object {
+    let mut all = json!({"clusterIP": ip, "clusterIPs": [ip],
+        "ports": [{"name": "http", "port": 80, "targetPort": 8080}]});
+    for (field, value) in spec.as_object().unwrap() {
+        all[field] = value.clone();
+    }
+    let metadata = json!({"namespace": namespace, "name": name});
+    Object::Service(serde_json::from_value(json!({"metadata": metadata, "spec": all})).unwrap())
+}
+
+fn slice(namespace: &str, service: &str, port: &str, endpoints: &Value) -> Object {
+    let labels = json!({"kubernetes.io/service-name": service});
+    let metadata = json!({"namespace": namespace, "name": format!("{service}-a"), "labels": labels});
+    let slice = json!({"metadata": metadata, "addressType": "IPv4", "endpoints": endpoints,
+        "ports": [{"name": port, "port": 8080, "protocol": "TCP"}]});
+    Object::EndpointSlice(serde_json::from_value(slice).unwrap())
+}
+
+fn endpoint(ip: &str, node: &str, ready: bool) -> Value {
+    json!({"addresses": [ip], "nodeName": node, "conditions": {"ready": ready}})
+}
+
+fn empty() -> Status {
+    status(&about())
+}
+
+/// `web` with three endpoints, one here; `local` with none here; `lost` with a wrong port name,
+/// `idle` with none ready, `bare` without any.
+fn cluster() -> Status {
+    let status = empty();
+    let none = json!({});
+    let outside = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local",
+        "ports": [{"name": "http", "port": 80, "nodePort": 30080}],
+        "loadBalancerSourceRanges": ["198.51.100.0/24"]});
+    put(&status, service("shop", "web", "10.96.0.10", &none));
+    put(&status, service("shop", "local", "10.96.0.11", &outside));
+    put(&status, service("shop", "lost", "10.96.0.12", &none));
+    put(&status, service("shop", "idle", "10.96.0.13", &none));
+    put(&status, service("other", "bare", "10.96.0.14", &none));
+    let three = json!([
+        endpoint("10.244.1.1", "node-1", true),
+        endpoint("10.244.2.1", "node-2", true),
+        endpoint("10.244.3.1", "node-3", true),
+        endpoint("10.244.3.2", "node-3", false),
+    ]);
+    put(&status, slice("shop", "web", "http", &three));
+    put(&status, slice("shop", "local", "http", &json!([endpoint("10.244.2.2", "node-2", true)])));
+    put(&status, slice("shop", "lost", "web", &json!([endpoint("10.244.2.3", "node-2", true)])));
+    put(&status, slice("shop", "idle", "http", &json!([endpoint("10.244.2.4", "node-2", false)])));
+    status.known.store.write().changes();
+    status
+}
+
+fn page(status: &Status, path: &str) -> Response {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    status.answer(&Request { path, query, wants_json: false }).response()
+}
+
+fn html(status: &Status, path: &str) -> String {
+    let response = page(status, path);
+    assert_eq!(response.headers["content-type"], "text/html; charset=utf-8", "{path}");
+    text_of(&response)
+}
+
+fn data(status: &Status, path: &str) -> Value {
+    let path = format!("{path}{}format=json", if path.contains('?') { '&' } else { '?' });
+    let response = page(status, &path);
+    assert_eq!(response.headers["content-type"], "application/json", "{path}");
+    serde_json::from_slice(&response.body).unwrap()
+}
+
+/// The names of the Services that a list has.
+fn listed(status: &Status, query: &str) -> Vec<String> {
+    let list = data(status, &format!("/services?{query}"));
+    let services = list["services"].as_array().unwrap().iter();
+    services.map(|service| service["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn all_answers_forbid_what_comes_from_elsewhere() {
+    let status = cluster();
+    let paths = ["/", "/services", "/drift", "/services/shop/web", "/services/a/b", "/?format=json",
+        "/assets/status.css", "/assets/status.js"];
+    for path in paths {
+        let headers = page(&status, path).headers;
+        let policy = headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'; "), "{path}: {policy}");
+        assert!(policy.contains("frame-ancestors 'none'"), "{path}: {policy}");
+        assert!(!policy.contains("unsafe") && !policy.contains("http"), "{path}: {policy}");
+        assert_eq!(headers["x-content-type-options"], "nosniff", "{path}");
+        assert_eq!(headers["referrer-policy"], "no-referrer", "{path}");
+    }
+    for path in ["/", "/services", "/drift", "/services/shop/web", "/services/a/b"] {
+        let html = html(&status, path);
+        assert!(!html.contains("//") || html.matches("//").count() == html.matches("https://").count());
+        assert!(!html.contains(" style=") && !html.contains("<style") && !html.contains(" on"),
+            "what the policy forbids: {html}");
+    }
+}
+
+#[test]
+fn paths_that_are_none() {
+    let status = cluster();
+    for path in ["/services/", "/services/shop", "/services/shop/", "/services//web",
+        "/services/shop/web/", "/Services", "/drift/", "/assets/", "/index.html", "/explain"] {
+        let response = page(&status, path);
+        assert_eq!((response.status.as_u16(), text_of(&response).as_str()),
+            (404, "404 page not found\n"), "{path}");
+    }
+    assert_eq!(page(&status, "/services/shop/none").status, 404);
+    assert!(html(&status, "/services/shop/none").contains("no Service shop/none"));
+    assert_eq!(data(&status, "/services/shop/none")["error"], "This agent knows no Service shop/none.");
+}
+
+#[test]
+fn services_are_found_by_what_they_have() {
+    let status = cluster();
+    let all = ["bare", "idle", "local", "lost", "web"];
+    let cases: [(&str, &[&str]); 22] = [
+        ("", &all),
+        ("q=web", &["web"]),
+        ("q=WEB", &["web"]),
+        ("q=shop/w", &["web"]),
+        ("q=o", &["bare", "idle", "local", "lost", "web"]),
+        ("q=shop+10.96.0.13", &["idle"]),
+        ("q=10.96.0.1", &all),
+        ("q=10.96.0.12", &["lost"]),
+        ("q=10.244.3", &["web"]),
+        ("q=10.244.3.1%3A8080", &["web"]),
+        ("q=10.96.0.11:80", &["local"]),
+        ("q=10.96.0.11:81", &[]),
+        ("q=30080", &["local"]),
+        ("q=:30080", &["local"]),
+        ("q=80", &all),
+        ("namespace=other", &["bare"]),
+        ("namespace=other&q=web", &[]),
+        ("show=without-endpoints", &["bare", "idle", "lost"]),
+        ("show=none-here", &["local"]),
+        ("show=outside", &["local"]),
+        ("show=nonsense", &all),
+        ("show=outside&q=%20%20", &["local"]),
+    ];
+    for (query, wanted) in cases {
+        assert_eq!(listed(&status, query), wanted, "{query}");
+    }
+}
+
+#[test]
+fn odd_queries_are_answered() {
+    let status = cluster();
+    let long = format!("q={}", "x".repeat(7000));
+    let odd = ["q=%", "q=%zz", "q=%ff%fe", "q", "=", "&&&", "page=0", "page=-1", "page=1e9",
+        "page=99999999999999999999999", "page=5", "q=%00", "q=a%0d%0aSet-Cookie:x",
+        "namespace=%3Cb%3E", &long, "q=1&q=web"];
+    for query in odd {
+        let response = page(&status, &format!("/services?{query}"));
+        assert_eq!(response.status, 200, "{query}");
+    }
+    assert_eq!(listed(&status, "page=7").len(), 5, "the last page there is");
+    let text = html(&status, &format!("/services?{long}"));
+    assert!(text.len() < 20_000 && text.contains(&"x".repeat(200)) && !text.contains(&"x".repeat(201)));
+    assert_eq!(page(&status, "/services/sh%6fp/web").status, 200);
+    assert_eq!(page(&status, "/services/%ff/%").status, 404);
+}
+
+#[test]
+fn lists_come_in_pages() {
+    let status = empty();
+    for number in 0..120 {
+        let ip = format!("10.96.1.{number}");
+        put(&status, service("many", &format!("s{number:03}"), &ip, &json!({})));
+    }
+    status.known.store.write().changes();
+    let names = |query: &str| listed(&status, query);
+    assert_eq!((names("").len(), names("page=2").len(), names("page=3").len()), (50, 50, 20));
+    assert_eq!(names("page=2")[0], "s050");
+    assert_eq!(names("page=9")[0], "s100");
+    let list = data(&status, "/services?page=2");
+    assert_eq!((&list["found"], &list["all"], &list["page"], &list["pages"]),
+        (&json!(120), &json!(120), &json!(2), &json!(3)));
+    let html = html(&status, "/services?page=2&q=s&namespace=many&show=without-endpoints");
+    let parameters = "q=s&#38;namespace=many&#38;show=without-endpoints";
+    assert!(html.contains(&format!("rel=\"prev\" href=\"/services?{parameters}\"")), "{html}");
+    assert!(html.contains(&format!("rel=\"next\" href=\"/services?{parameters}&#38;page=3\"")));
+}
+
+#[test]
+fn a_service_shows_the_ways_with_exact_chances() {
+    let status = cluster();
+    let web = data(&status, "/services/shop/web");
+    let port = &web["ports"][0];
+    assert_eq!(port["ways"][0]["frontends"][0]["address"], "10.96.0.10:80");
+    let chances = port["ways"][0]["endpoints"].as_array().unwrap();
+    assert_eq!(chances.len(), 3);
+    assert!(chances.iter().all(|chance| chance["chance"] == "1/3"));
+    assert_eq!(port["endpoints"][3]["unused"], "not ready");
+    assert_eq!(port["shortage"], Value::Null);
+    let text = html(&status, "/services/shop/web");
+    assert!(text.matches(">1/3<").count() == 3 && text.contains("10.244.3.1:8080"), "{text}");
+
+    let local = data(&status, "/services/shop/local");
+    let ways = local["ports"][0]["ways"].as_array().unwrap();
+    let clients: Vec<&str> = ways.iter().map(|way| way["clients"].as_str().unwrap()).collect();
+    assert_eq!(clients, ["Any client on this node", "Clients outside", "This node and its pods"]);
+    assert!(ways[1]["refused"].as_str().unwrap().starts_with("dropped"));
+    assert_eq!(ways[2]["endpoints"][0]["chance"], "1/1");
+}
+
+#[test]
+fn why_there_are_no_endpoints() {
+    let status = cluster();
+    let reason = |path: &str| {
+        let page = data(&status, path);
+        let shortage = &page["ports"][0]["shortage"];
+        assert!(!shortage["remedy"].as_str().unwrap().is_empty());
+        shortage["reason"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(reason("/services/other/bare"), "There is no EndpointSlice of IPv4 for this Service.");
+    assert_eq!(reason("/services/shop/idle"), "There are 1 endpoint, and none is ready.");
+    assert_eq!(
+        reason("/services/shop/lost"),
+        "No EndpointSlice has a port named \"http\" over TCP; they have: \"web\" (TCP)."
+    );
+    assert!(reason("/services/shop/local").contains("none is on this node"));
+    put(&status, slice("other", "bare", "http", &json!([])));
+    status.known.store.write().changes();
+    assert_eq!(reason("/services/other/bare"), "Its 1 EndpointSlice has no addresses.");
+}
+
+#[test]
+fn an_address_that_another_service_has_is_told() {
+    let status = cluster();
+    put(&status, service("zoo", "late", "10.96.0.99", &json!({"externalIPs": ["10.96.0.10"]})));
+    status.known.store.write().changes();
+    let late = data(&status, "/services/zoo/late");
+    let frontends = &late["ports"][0]["ways"][1]["frontends"];
+    assert_eq!(frontends[0]["takenBy"], "shop/web:http");
+    assert!(html(&status, "/services/zoo/late").contains("goes to shop/web:http"));
+    assert_eq!(data(&status, "/services/shop/web")["ports"][0]["ways"][0]["frontends"][0]["takenBy"],
+        Value::Null);
+}
+
+fn report(error: Option<&str>) -> SyncReport {
+    SyncReport {
+        families: Vec::new(),
+        full: true,
+        error: error.map(str::to_owned),
+        took: Duration::from_millis(12),
+        phases: vec![(Phase::Compile, Duration::from_millis(2)), (Phase::Commit, Duration::from_millis(10))],
+        operations: Operations::default(),
+        bytes: 100,
+        changes: Changes::default(),
+        finished: SystemTime::now(),
+    }
+}
+
+fn well(status: &Status) {
+    let kinds = Kind::ALL.into_iter();
+    for event in kinds.flat_map(|kind| [StoreEvent::ListBegan(kind), StoreEvent::ListEnded(kind)]) {
+        status.known.store.write().take_in(event);
+    }
+    status.health.with(|health| {
+        health.node(NodeState::Known);
+        health.in_sync_with_source(true);
+        health.synced(IpFamily::Ipv4, Instant::now(), SystemTime::now());
+    });
+}
+
+#[test]
+fn the_state_comes_first_and_the_worst_of_it() {
+    let status = empty();
+    let state = || {
+        let state = data(&status, "/")["state"].clone();
+        (state["tone"].as_str().unwrap().to_owned(), state["summary"].as_str().unwrap().to_owned())
+    };
+    let is = |tone: &str, summary: &str| (tone.to_owned(), summary.to_owned());
+    assert_eq!(state(), is("attention", "Waiting for objects"));
+    well(&status);
+    assert_eq!(state(), is("good", "In sync"));
+    let long_ago = Instant::now().checked_sub(Duration::from_secs(9)).unwrap();
+    status.journal.begins(Cause::default(), long_ago, SystemTime::now());
+    assert_eq!(state(), is("attention", "Syncing"));
+    status.journal.ended(&report(None), 1, false);
+    status.health.with(|health| health.node(NodeState::BeingDeleted));
+    assert_eq!(state(), is("attention", "In sync, node leaving service"));
+    let old = Instant::now().checked_sub(Duration::from_secs(99)).unwrap();
+    status.health.with(|health| health.queued(old));
+    assert_eq!(state(), is("bad", "The rules are behind"));
+    status.journal.ended(&report(Some("no room")), 1, false);
+    assert_eq!(state(), is("bad", "Syncs fail"));
+    let html = html(&status, "/");
+    assert!(html.contains("no room") && html.contains("<rect class=\"cross\""), "{html}");
+    let newest = &data(&status, "/")["syncs"][0];
+    assert_eq!(newest["phasesMilliseconds"], json!({"compile": 2.0, "commit": 10.0}));
+}
+
+/// Names that are none of Kubernetes' can come from manifests, and a program is called as its user
+/// likes.
+#[test]
+fn markup_stays_text_wherever_it_stands() {
+    let status = cluster();
+    well(&status);
+    let name = ObjectName { kind: "Service", namespace: MARKUP.into(), name: MARKUP.into() };
+    let problem = Problem::new(Severity::Warning, format!("{MARKUP} is no name")).about(&name);
+    let key = rulegen_model::ObjectKey::new(MARKUP, MARKUP);
+    status.known.complaints.write().about(Kind::Service, key, vec![problem]);
+    put(&status, service(MARKUP, MARKUP, "10.96.7.7", &json!({"ports": [{"name": MARKUP, "port": 1}]})));
+    status.known.store.write().changes();
+    let writer = Writer { program: MARKUP.into(), pid: 1, port: 0 };
+    let drift = Drift { writer: Some(writer), changes: vec![MARKUP.into()], certain: true };
+    status.journal.drifted(&drift, SystemTime::now());
+    status.journal.ended(&report(Some(MARKUP)), 1, false);
+
+    let query = form_urlencoded::byte_serialize(MARKUP.as_bytes()).collect::<String>();
+    let search = format!("/services?q={query}&namespace={query}&show={query}");
+    let one = format!("/services/{query}/{query}");
+    for path in ["/", "/drift", "/services", &search, &one, "/services/shop/web"] {
+        let html = html(&status, path);
+        assert!(!html.contains("<script>") && !html.contains("<b>\""), "{path}: {html}");
+        assert!(!html.contains(r#"alert("1")"#), "quotes in attributes: {path}: {html}");
+        let data = text_of(&page(&status, &format!("{path}{}format=json",
+            if path.contains('?') { '&' } else { '?' })));
+        assert!(serde_json::from_str::<Value>(&data).is_ok(), "{path}: {data}");
+    }
+    let escaped = "&#60;script&#62;alert(&#34;1&#34;)&#60;/script&#62;&#39;&#38;&#60;b&#62;";
+    assert!(html(&status, "/drift").matches(escaped).count() == 2);
+    assert!(html(&status, "/").contains(escaped));
+    assert!(html(&status, &search).contains(&format!("value=\"{escaped}\"")));
+    assert_eq!(data(&status, "/drift")["drifts"][0]["program"], MARKUP);
+}
+
+#[test]
+fn what_others_did_is_told_with_its_end() {
+    let status = empty();
+    assert!(html(&status, "/drift").contains("Nothing so far."));
+    let at = SystemTime::now().checked_sub(Duration::from_secs(60)).unwrap();
+    let writer = Writer { program: "nft".into(), pid: 4711, port: 0 };
+    let drift = Drift { writer: Some(writer), changes: vec!["deleted table".into()], certain: true };
+    status.journal.drifted(&drift, at);
+    let text = html(&status, "/drift");
+    assert!(text.contains("process 4711") && text.contains("not repaired yet"), "{text}");
+    status.journal.repaired(at + Duration::from_millis(40), true);
+    assert!(html(&status, "/drift").contains("repaired after 40 ms"));
+    let row = &data(&status, "/drift")["drifts"][0];
+    assert_eq!((&row["repaired"], &row["lastedMilliseconds"]), (&json!(true), &json!(40.0)));
+}
+
+#[test]
+fn json_is_for_those_who_ask_for_it_in_any_way() {
+    let status = empty();
+    let kind = |query, wants_json| {
+        let request = Request { path: "/", query, wants_json };
+        status.answer(&request).response().headers["content-type"].clone()
+    };
+    assert_eq!(kind("", true), "application/json");
+    assert_eq!(kind("format=json", false), "application/json");
+    assert_eq!(kind("format=html", true), "text/html; charset=utf-8");
+}
+
+/// A long commit holds the store for reading only.
+#[test]
+fn pages_are_there_while_a_commit_reads_the_store() {
+    let status = cluster();
+    let store = status.known.store.clone();
+    let _commit = store.read();
+    let other = status.clone();
+    let thread = std::thread::spawn(move || {
+        ["/", "/services", "/services/shop/web", "/drift"].map(|path| page(&other, path).status)
+    });
+    assert_eq!(thread.join().unwrap(), [200; 4]);
+}
+
+#[test]
+fn older_paths_are_what_they_were() {
+    let about = about();
+    let router: Router = crate::http::metrics_port(about.clone(), {
+        let build = crate::metrics::Build::default();
+        Arc::new(crate::metrics::Metrics::new(ProxyMode::Nftables, &IpFamily::BOTH, &build).unwrap())
+    }, cluster());
+    assert_eq!(text_of(&ask(&router, "/healthz")), "ok");
+    assert_eq!(text_of(&ask(&router, "/proxyMode")), "nftables");
+    assert!(text_of(&ask(&router, "/")).starts_with("<!DOCTYPE html>"));
+}

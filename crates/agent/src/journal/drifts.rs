@@ -1,0 +1,83 @@
+//! What others did to our rules.
+
+use std::collections::VecDeque;
+use std::time::SystemTime;
+
+use crate::drift::Drift;
+
+/// How many are kept.
+const KEPT: usize = 200;
+
+/// How many changes of one are kept: a program may flush a table element by element.
+const CHANGES: usize = 20;
+
+/// What one program did until it was put right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DriftRecord {
+    /// When it began.
+    pub(crate) at: SystemTime,
+    /// The name of the program, as in /proc/pid/comm: anybody calls theirs as they like.
+    pub(crate) program: String,
+    /// Its process, if the kernel told.
+    pub(crate) pid: Option<u32>,
+    /// In words, the first of them.
+    pub(crate) changes: Vec<String>,
+    /// How many more there were.
+    pub(crate) more: usize,
+    /// In how many commits.
+    pub(crate) commits: usize,
+    /// How it ended; none if our rules are not right yet.
+    pub(crate) end: Option<End>,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The rules were put right.
+    Repaired(SystemTime),
+    /// There was nothing to put right any more.
+    Nothing(SystemTime),
+}
+
+/// The last of them, the newest at the end.
+#[derive(Debug, Default)]
+pub(crate) struct Drifts(VecDeque<DriftRecord>);
+
+impl Drifts {
+    pub(crate) fn newest_first(&self) -> impl Iterator<Item = &DriftRecord> {
+        self.0.iter().rev()
+    }
+
+    pub(super) fn add(&mut self, drift: &Drift, at: SystemTime) {
+        let pid = drift.writer.as_ref().map(|writer| writer.pid).filter(|pid| *pid != 0);
+        let goes_on = self.0.back_mut().filter(|last| {
+            last.end.is_none() && last.program == drift.program() && last.pid == pid
+        });
+        if let Some(last) = goes_on {
+            last.commits += 1;
+            last.take(&drift.changes);
+            return;
+        }
+        let program = drift.program().to_owned();
+        let (changes, more, commits, end) = (Vec::new(), 0, 1, None);
+        let mut record = DriftRecord { at, program, pid, changes, more, commits, end };
+        record.take(&drift.changes);
+        self.0.push_back(record);
+        if self.0.len() > KEPT {
+            self.0.pop_front();
+        }
+    }
+
+    pub(super) fn end(&mut self, at: SystemTime, has_written: bool) {
+        let end = if has_written { End::Repaired(at) } else { End::Nothing(at) };
+        self.0.iter_mut().filter(|record| record.end.is_none()).for_each(|r| r.end = Some(end));
+    }
+}
+
+impl DriftRecord {
+    fn take(&mut self, changes: &[String]) {
+        let room = CHANGES.saturating_sub(self.changes.len());
+        self.changes.extend(changes.iter().take(room).cloned());
+        self.more += changes.len().saturating_sub(room);
+    }
+}

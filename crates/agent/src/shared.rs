@@ -1,0 +1,41 @@
+//! What one thread changes and others read.
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use rulegen_model::Store;
+
+use crate::complaints::Complaints;
+
+/// What the reconciler knows of the cluster.
+#[derive(Clone)]
+pub(crate) struct Known {
+    /// The objects.
+    pub(crate) store: Shared<Store>,
+    /// What is wrong with them.
+    pub(crate) complaints: Shared<Complaints>,
+}
+
+/// A value that the reconciler alone writes and pages read. It may read for as long as a commit
+/// takes: readers wait only for one who writes, or waits to write, and that is itself.
+pub(crate) struct Shared<T>(Arc<RwLock<T>>);
+
+impl<T> Shared<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Arc::new(RwLock::new(value)))
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
+        // A thread that falls ends the process.
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, T> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
