@@ -123,9 +123,9 @@ fn shown(page: &(impl Template + Serialize), query: &Query, status: StatusCode) 
 
 fn asset(content_type: &'static str, text: &'static str) -> Response {
     let content_type = HeaderValue::from_static(content_type);
-    // Its address has the version in it.
+    // A few kilobytes, which must be those of the agent that made the page.
     guarded(Response::new(StatusCode::OK, content_type, text))
-        .with(CACHE_CONTROL, HeaderValue::from_static("max-age=3600"))
+        .with(CACHE_CONTROL, HeaderValue::from_static("no-store"))
 }
 
 /// Nothing here is secret, but no other site has any use for it.

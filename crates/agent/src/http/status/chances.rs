@@ -87,7 +87,7 @@ fn internal(plan: &ServicePlan) -> Way {
         Masquerade::NotFromPods => "kept for this node's pods, else the node's",
         Masquerade::None => KEPT,
     };
-    let clients = "Any client on this node";
+    let clients = "Clients on this node";
     Way::new(plan, clients, vec![frontend], source, of.outcome)
 }
 
@@ -167,7 +167,7 @@ impl Way {
             Outcome::Forward(TrafficPolicy::Cluster) => ("Cluster", even(&plan.cluster_endpoints)),
             Outcome::Forward(TrafficPolicy::Local) => ("Local", even(&plan.local_endpoints)),
             Outcome::Refuse(Refusal::NoEndpoints) => {
-                ("no endpoints", End::Refused("rejected: the client is told at once"))
+                ("nothing to choose from", End::Refused("rejected: the client is told at once"))
             }
             Outcome::Refuse(Refusal::NoLocalEndpoints) => {
                 ("Local", End::Refused("dropped: the client waits and may try another node"))

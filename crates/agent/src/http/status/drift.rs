@@ -66,6 +66,13 @@ impl DriftRow {
         }
     }
 
+    /// The same with fewer of its changes.
+    pub(super) fn with_changes(mut self, most: usize) -> Self {
+        self.more_changes += self.changes.len().saturating_sub(most);
+        self.changes.truncate(most);
+        self
+    }
+
     /// How it ended, in words.
     pub(super) fn end(&self) -> String {
         match (&self.lasted, self.repaired) {

@@ -93,6 +93,7 @@ struct Rejected {
 
 const REJECTED: usize = 20;
 const DRIFTS: usize = 3;
+const CHANGES: usize = 3;
 const ROWS: usize = 10;
 
 impl Overview {
@@ -124,7 +125,7 @@ impl Overview {
                     .drifts
                     .newest_first()
                     .take(DRIFTS)
-                    .map(|record| DriftRow::of(record, now))
+                    .map(|record| DriftRow::of(record, now).with_changes(CHANGES))
                     .collect(),
                 health: HealthShown {
                     healthz: health.healthz,

@@ -12,10 +12,13 @@ const GAP: f64 = 2.0;
 pub(super) const HEIGHT: f64 = 96.0;
 pub(super) const BARS: usize = 60;
 
-/// Seconds at the foot and at the top. Between them a scale of powers of ten: a first sync takes a
-/// thousand times as long as a change of one endpoint.
+/// Seconds at the foot. Above it is a scale of powers of ten: a first sync takes a thousand times
+/// as long as a change of one endpoint.
 const LEAST: f64 = 1e-4;
-const MOST: f64 = 100.0;
+
+/// Where lines are.
+const LINES: [(f64, &str); 6] =
+    [(1e-3, "1 ms"), (1e-2, "10 ms"), (0.1, "100 ms"), (1.0, "1 s"), (10.0, "10 s"), (100.0, "100 s")];
 
 /// The drawing.
 pub(super) struct Plot {
@@ -53,16 +56,19 @@ impl Plot {
         let shown = syncs.iter().take(BARS);
         let free = BARS.saturating_sub(syncs.len().min(BARS));
         let places = std::iter::successors(Some(0.0), |x| Some(x + BAR + GAP)).skip(free);
-        let bars = shown.rev().zip(places).map(|(sync, x)| Bar::of(sync, x)).collect();
-        let lines = [(1e-3, "1 ms"), (1e-2, "10 ms"), (0.1, "100 ms"), (1.0, "1 s"), (10.0, "10 s")];
-        let lines = lines.map(|(seconds, label)| Line { y: HEIGHT - scaled(seconds), label });
-        Self { bars, lines: lines.into(), width: 600.0 }
+        let longest = shown.clone().map(|sync| sync.took.0.as_secs_f64()).fold(0.0, f64::max);
+        let top = LINES.map(|(at, _)| at).into_iter().find(|at| *at >= longest.max(0.1));
+        let scale = Scale { decades: (top.unwrap_or(1000.0) / LEAST).log10() };
+        let bars = shown.rev().zip(places).map(|(sync, x)| Bar::of(sync, x, scale)).collect();
+        let line = |(at, label)| Line { y: HEIGHT - scale.height(at), label };
+        let lines = LINES.into_iter().map(line).filter(|line| line.y >= -0.5).collect();
+        Self { bars, lines, width: 600.0 }
     }
 }
 
 impl Bar {
-    fn of(sync: &Sync, x: f64) -> Self {
-        let height = scaled(sync.took.0.as_secs_f64()).max(1.0);
+    fn of(sync: &Sync, x: f64, scale: Scale) -> Self {
+        let height = scale.height(sync.took.0.as_secs_f64()).clamp(1.0, HEIGHT);
         let phases = Phase::ALL.into_iter().filter_map(|phase| {
             sync.phases.iter().find(|(of, _)| *of == phase).map(|(of, took)| (*of, took.0))
         });
@@ -92,8 +98,15 @@ fn title(sync: &Sync, phases: &[(Phase, Duration)]) -> String {
     format!("{at} UTC: {end} {took} ({}); {}", parts.join(", "), sync.cause)
 }
 
-/// How high a duration in seconds is.
-fn scaled(seconds: f64) -> f64 {
-    let part = (seconds.clamp(LEAST, MOST) / LEAST).log10() / (MOST / LEAST).log10();
-    part * HEIGHT
+/// From the foot to the top are so many powers of ten.
+#[derive(Clone, Copy)]
+struct Scale {
+    decades: f64,
+}
+
+impl Scale {
+    /// How high a duration in seconds is.
+    fn height(self, seconds: f64) -> f64 {
+        (seconds.max(LEAST) / LEAST).log10() / self.decades * HEIGHT
+    }
 }

@@ -99,6 +99,11 @@ impl Port {
         }
     }
 
+    /// Whether any way leads to an endpoint.
+    pub(super) fn chooses(&self) -> bool {
+        self.ways.iter().any(|way| way.refused().is_none())
+    }
+
     /// How an endpoint is chosen, in words.
     pub(super) fn choice(&self) -> String {
         let choice = match self.load_balancing {

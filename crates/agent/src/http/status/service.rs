@@ -8,6 +8,8 @@ use super::Status;
 use super::counters::Connections;
 use super::frame::Frame;
 use super::port::{Port, alone};
+use super::services::state;
+use super::state::Tone;
 
 #[derive(Template, Serialize)]
 #[template(path = "status/service.html")]
@@ -17,6 +19,9 @@ pub(super) struct ServicePage {
     frame: Frame,
     namespace: String,
     name: String,
+    tone: Tone,
+    /// How it is, in a sentence.
+    state: &'static str,
     ports: Vec<Port>,
     /// What was left out of the Service, or why it has no rules.
     problems: Vec<String>,
@@ -37,14 +42,17 @@ impl ServicePage {
         };
         let store = status.known.store.read();
         let offers = store.offers(key);
-        let ports = store.service(key)?.iter();
-        let ports = ports.map(|port| Port::of(port, &store, &offers, connections.as_ref())).collect();
+        let ports = store.service(key)?;
+        let (tone, state) = state(ports);
+        let shown = ports.iter().map(|port| Port::of(port, &store, &offers, connections.as_ref()));
         let problems = status.known.complaints.read().of(Kind::Service, key);
         Some(Self {
             frame,
             namespace: key.namespace.to_string(),
             name: key.name.to_string(),
-            ports,
+            tone,
+            state: state.sentence(),
+            ports: shown.collect(),
             problems: problems.iter().map(ToString::to_string).collect(),
             counters_error,
             counters: status.counters.is_some(),

@@ -153,7 +153,7 @@ impl Row {
             usable_endpoints: fewest.as_ref().map(usable).unwrap_or_default(),
             endpoints: fewest.map(|port| port.endpoints.len()).unwrap_or_default(),
             tone,
-            state,
+            state: state.words(),
         }
     }
 
@@ -183,22 +183,63 @@ impl PortShown {
     }
 }
 
-/// What is the matter with the worst of a Service's ports.
-fn state(ports: &[ServicePort]) -> (Tone, &'static str) {
+/// How a Service's ports are, by the worst of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Condition {
+    NoRules,
+    NoEndpoints,
+    NoneReady,
+    NoneHere,
+    AllTerminating,
+    Good,
+}
+
+impl Condition {
+    /// In a word or two; none where all is well.
+    fn words(self) -> &'static str {
+        match self {
+            Condition::NoRules => "no rules",
+            Condition::NoEndpoints => "no endpoints",
+            Condition::NoneReady => "none ready",
+            Condition::NoneHere => "none on this node",
+            Condition::AllTerminating => "all terminating",
+            Condition::Good => "",
+        }
+    }
+
+    pub(super) fn sentence(self) -> &'static str {
+        match self {
+            Condition::NoRules => {
+                "No rules are made of it: it is headless, of type ExternalName, of another proxy, \
+                 or has no port that could be used."
+            }
+            Condition::NoEndpoints => "A port has no endpoints: its traffic is refused.",
+            Condition::NoneReady => "No endpoint of a port is ready: its traffic is refused.",
+            Condition::NoneHere => {
+                "A port's policy is Local, and none of its endpoints is on this node."
+            }
+            Condition::AllTerminating => "All endpoints of a port are terminating.",
+            Condition::Good => "All ports have endpoints that take traffic.",
+        }
+    }
+}
+
+/// How bad it is for whom, and why.
+pub(super) fn state(ports: &[ServicePort]) -> (Tone, Condition) {
     let draining =
         |port: &ServicePort| !port.endpoints.iter().any(|e| e.ready) && !without_endpoints(port);
     if ports.is_empty() {
-        (Tone::Good, "no rules")
+        (Tone::Good, Condition::NoRules)
     } else if ports.iter().any(|port| port.endpoints.is_empty()) {
-        (Tone::Bad, "no endpoints")
+        (Tone::Bad, Condition::NoEndpoints)
     } else if ports.iter().any(without_endpoints) {
-        (Tone::Bad, "none ready")
+        (Tone::Bad, Condition::NoneReady)
     } else if ports.iter().any(lacks_here) {
-        (Tone::Attention, "none on this node")
+        (Tone::Attention, Condition::NoneHere)
     } else if ports.iter().any(draining) {
-        (Tone::Attention, "all terminating")
+        (Tone::Attention, Condition::AllTerminating)
     } else {
-        (Tone::Good, "")
+        (Tone::Good, Condition::Good)
     }
 }
 

@@ -79,21 +79,21 @@ impl Sync {
 pub(super) fn cause(of: &Cause, full: bool) -> String {
     let mut causes = Vec::new();
     if of.drift {
-        causes.push("others changed rules".to_owned());
+        causes.push("changes by others".to_owned());
     }
     if of.again {
-        causes.push("the one before failed".to_owned());
+        causes.push("a failure before".to_owned());
     }
     if of.services > 0 {
-        causes.push(counted(of.services, "change of Services", "changes of Services"));
+        causes.push(counted(of.services, "Service", "Services"));
     }
     if of.slices > 0 {
-        causes.push(counted(of.slices, "change of EndpointSlices", "changes of EndpointSlices"));
+        causes.push(counted(of.slices, "EndpointSlice", "EndpointSlices"));
     }
     match causes.is_empty() {
         false => causes.join(", "),
-        true if full => "all is compared".to_owned(),
-        true => "the node or its networks changed".to_owned(),
+        true if full => "a comparison of all".to_owned(),
+        true => "the node or its networks".to_owned(),
     }
 }
 
