@@ -47,6 +47,8 @@ pub(crate) fn measure(text: &str) -> Value {
     let times: Vec<f64> =
         (0..CHANGES).map(|round| change(&server, &slice, round, &mut watcher)).collect();
     let memory = ["VmRSS:", "VmHWM:"].map(|field| kilobytes(&agent, field) / 1024.0);
+    let pages = PAGES.map(|(name, path)| (name.to_owned(), json!(page(&namespace, path) * 1e3)));
+    let memory_after_pages = kilobytes(&agent, "VmRSS:") / 1024.0;
     stop(agent);
     let before = generation(&namespace);
     let (agent, again) = start(&namespace);
@@ -58,6 +60,8 @@ pub(crate) fn measure(text: &str) -> Value {
             "p50": percentile(&times, 50) * 1e3, "p99": percentile(&times, 99) * 1e3,
         },
         "resident_megabytes": memory[0], "peak_megabytes": memory[1],
+        "resident_megabytes_after_pages": memory_after_pages,
+        "page_milliseconds": pages.into_iter().collect::<serde_json::Map<_, _>>(),
         "first_start_seconds": first_start, "unchanged_start_seconds": again,
     })
 }
@@ -80,6 +84,28 @@ pub(crate) fn print(rows: &[Value]) {
             number(&row["peak_megabytes"]),
             number(&row["first_start_seconds"]),
             number(&row["unchanged_start_seconds"]),
+        );
+    }
+    let rows: Vec<&Value> =
+        rows.iter().map(|row| &row["agent"]).filter(|row| !row.is_null()).collect();
+    print_pages(&rows);
+}
+
+/// The same of the status page, in a table of its own.
+fn print_pages(rows: &[&Value]) {
+    println!("\nIts status page, until the first byte of a page came (95 of 100)");
+    println!(
+        "{:>9} | {:>11} {:>11} {:>11} {:>11} | {:>8}",
+        "services", "overview ms", "list ms", "search ms", "service ms", "RSS MB"
+    );
+    for row in rows {
+        let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+        let [overview, list, search, service] =
+            PAGES.map(|(name, _)| number(&row["page_milliseconds"][name]));
+        println!(
+            "{:>9} | {overview:>11.2} {list:>11.2} {search:>11.2} {service:>11.2} | {:>8.1}",
+            row["services"].as_u64().unwrap_or_default(),
+            number(&row["resident_megabytes_after_pages"]),
         );
     }
 }
@@ -139,6 +165,30 @@ fn change(server: &ApiServer, slice: &Value, round: usize, watcher: &mut Watcher
             return begun.elapsed().as_secs_f64();
         }
     }
+}
+
+/// The slowest kinds of pages: each looks at every Service.
+const PAGES: [(&str, &str); 4] = [
+    ("overview", "/"),
+    ("services", "/services?page=100"),
+    ("search_by_address", "/services?q=10.244.255.25"),
+    ("service", "/services/ns-7/svc-7"),
+];
+
+/// How long until the first byte of a page, in seconds, in 19 of 20 times.
+fn page(namespace: &Namespace, path: &str) -> f64 {
+    let times: Vec<f64> = (0..20).map(|_| namespace.inside(|| first_byte(path))).collect();
+    percentile(&times, 94)
+}
+
+fn first_byte(path: &str) -> f64 {
+    let begun = Instant::now();
+    let mut stream = TcpStream::connect("127.0.0.1:10249").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+    let took = begun.elapsed().as_secs_f64();
+    stream.read_to_string(&mut String::new()).unwrap();
+    took
 }
 
 fn generation(namespace: &Namespace) -> Generation {

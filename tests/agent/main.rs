@@ -23,6 +23,7 @@ mod namespace;
 mod traffic;
 
 mod api_server;
+mod browser;
 mod burst;
 mod health;
 mod life;
@@ -31,5 +32,6 @@ mod objects;
 mod outage;
 mod refused;
 mod rubbish;
+mod status_page;
 mod sync;
 mod trouble;

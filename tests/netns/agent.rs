@@ -402,6 +402,20 @@ fn connections_are_counted_for_each_service() {
         eventually("the connections are counted", || counted(1) == asked);
     }
     eventually("the connections are counted", || counted(2) == 2.0);
+    // The status page asks the kernel at once, for what is there now.
+    for (n, ip, wanted) in [(1, SECOND, 3), (2, FIRST, 2)] {
+        let path = format!("/services/default/s{n}?format=json");
+        let (status, body) = agent.get(METRICS_PORT, &path).unwrap();
+        let page: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let endpoint = &page["ports"][0]["endpoints"][0];
+        assert_eq!(status, 200, "{body}");
+        assert_eq!(endpoint["address"], format!("{ip}:8080"), "{body}");
+        assert_eq!(
+            (&endpoint["connections"], &page["countersError"]),
+            (&wanted.into(), &serde_json::Value::Null),
+            "{body}"
+        );
+    }
 }
 
 fn connections(n: usize) -> String {

@@ -91,12 +91,14 @@ impl<'a> Agent<'a> {
 
     /// The status and the body of an answer of the port for probers.
     fn healthz(&self) -> Option<String> {
-        let at: SocketAddr = "127.0.0.1:10256".parse().unwrap();
+        self.get(10256, "/healthz")
+    }
+
+    fn get(&self, port: u16, path: &str) -> Option<String> {
+        let at = SocketAddr::from(([127, 0, 0, 1], port));
         self.namespace.inside(|| {
             let mut stream = TcpStream::connect(at).ok()?;
-            stream
-                .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-                .ok()?;
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer).ok()?;
             Some(answer)
@@ -271,6 +273,39 @@ fn the_lock_of_another_process_is_waited_for() {
     assert!(!saved(&namespace, "legacy", "iptables").contains("KUBE"));
     drop(lock);
     agent.wait_for_rules("legacy");
+}
+
+/// When a sync hangs is when people look.
+#[test]
+fn pages_are_answered_while_a_sync_waits() {
+    let namespace = Namespace::new("agent-pages");
+    put(&namespace, &example("nodeport.yaml"));
+    let file = File::create(namespace.lock_file()).unwrap();
+    let lock = Flock::lock(file, FlockArg::LockExclusive).unwrap();
+    let flags = "--proxy-mode iptables --iptables-variant legacy --iptables-lock-timeout 60";
+    let mut agent = Agent::start(&namespace, "", flags);
+    let shows = |agent: &Agent<'_>, path: &str, text: &str| {
+        let begun = Instant::now();
+        let page = agent.get(10249, path);
+        // The lock is held for a minute.
+        assert!(begun.elapsed() < Duration::from_secs(10), "{path}: {:?}", begun.elapsed());
+        page.is_some_and(|page| page.starts_with("HTTP/1.1 200") && page.contains(text))
+    };
+    agent.wait_until("told that it is syncing", |agent| {
+        shows(agent, "/", "A sync has been under way for")
+    });
+    for (path, text) in [
+        ("/services", "<a href=\"/services/"),
+        ("/services?format=json", "\"endpoints\":"),
+        ("/drift", "Nothing so far."),
+        ("/metrics", "rulegen_"),
+    ] {
+        assert!(shows(&agent, path, text), "{path}");
+    }
+    assert!(!saved(&namespace, "legacy", "iptables").contains("KUBE"), "it still waits");
+    drop(lock);
+    agent.wait_for_rules("legacy");
+    agent.wait_until("told that it is in sync", |agent| shows(agent, "/", "In sync"));
 }
 
 #[test]

@@ -204,7 +204,8 @@ impl Reconciler {
 
     fn want(&mut self, at: Instant) {
         // A folder need not have a Node in it.
-        let state = if self.needs_node { self.known.store.read().node_state() } else { NodeState::Known };
+        let state =
+            if self.needs_node { self.known.store.read().node_state() } else { NodeState::Known };
         self.telemetry.node(state);
         if self.state.in_sync {
             self.telemetry.queued(at);

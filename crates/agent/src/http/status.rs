@@ -90,9 +90,10 @@ impl Status {
             "/" => shown(&Overview::of(self, now), query, StatusCode::OK),
             "/services" => shown(&ServiceList::of(self, query), query, StatusCode::OK),
             "/drift" => shown(&DriftPage::of(self, now), query, StatusCode::OK),
-            path => match query::service(path).ok_or(()).and_then(|key| {
-                ServicePage::of(self, &key).ok_or(())
-            }) {
+            path => match query::service(path)
+                .ok_or(())
+                .and_then(|key| ServicePage::of(self, &key).ok_or(()))
+            {
                 Ok(page) => shown(&page, query, StatusCode::OK),
                 Err(()) => shown(&NoService::of(self, path), query, StatusCode::NOT_FOUND),
             },

@@ -331,8 +331,9 @@ fn the_metrics_port() {
 
 #[tokio::test]
 async fn json_is_for_those_who_ask_for_it() {
-    let router: Router =
-        Arc::new(|of: &Request<'_>| Response::text(StatusCode::OK, of.wants_json.to_string()).into());
+    let router: Router = Arc::new(|of: &Request<'_>| {
+        Response::text(StatusCode::OK, of.wants_json.to_string()).into()
+    });
     let server = start(router, Limits::default()).await;
     for (accept, wants) in [
         ("", "false"),

@@ -32,9 +32,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use rulegen_ruleset::Family;
-use rulegen_ruleset::nftables::{
-    Comment, Held, Key, Name, Operation, Set, Table, Transaction,
-};
+use rulegen_ruleset::nftables::{Comment, Held, Key, Name, Operation, Set, Table, Transaction};
 
 pub use error::{Error, Refusal};
 pub use feature::Missing;
@@ -199,11 +197,7 @@ impl NfTables {
     ///
     /// # Errors
     /// [`Error::Unreachable`], or [`Error::Busy`] if the ruleset changed while it was read.
-    pub fn counted_of(
-        &mut self,
-        part: &Table,
-        mut each: impl FnMut(Counted),
-    ) -> Result<(), Error> {
+    pub fn counted_of(&mut self, part: &Table, mut each: impl FnMut(Counted)) -> Result<(), Error> {
         match read::counted_of(&mut self.socket, part, &mut each) {
             Ok(()) => Ok(()),
             Err(Interrupted::Failed(error)) => Err(error),

@@ -80,8 +80,7 @@ fn internal(plan: &ServicePlan) -> Way {
     let of = plan.internal;
     let at = At::Address(of.address, plan.name.protocol, plan.port);
     let address = SocketAddr::new(of.address, plan.port).to_string();
-    let frontend =
-        Frontend { kind: "cluster IP", address, only_from: None, at, taken_by: None };
+    let frontend = Frontend { kind: "cluster IP", address, only_from: None, at, taken_by: None };
     let source = match of.masquerade {
         Masquerade::All => REPLACED,
         Masquerade::NotFromPods => "kept for this node's pods, else the node's",

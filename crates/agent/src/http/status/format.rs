@@ -32,7 +32,11 @@ impl When {
     /// How long ago it was. A clock that was set back makes it nothing.
     pub(super) fn ago(&self) -> String {
         let ago = self.now.duration_since(self.at).unwrap_or_default();
-        if ago < Duration::from_secs(1) { "just now".to_owned() } else { format!("{} ago", Long(ago)) }
+        if ago < Duration::from_secs(1) {
+            "just now".to_owned()
+        } else {
+            format!("{} ago", Long(ago))
+        }
     }
 }
 

@@ -165,7 +165,6 @@ impl Overview {
     fn grouped(&self, number: &usize) -> String {
         grouped(wide(*number))
     }
-
 }
 
 impl Counts {

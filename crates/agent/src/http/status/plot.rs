@@ -17,8 +17,14 @@ pub(super) const BARS: usize = 60;
 const LEAST: f64 = 1e-4;
 
 /// Where lines are.
-const LINES: [(f64, &str); 6] =
-    [(1e-3, "1 ms"), (1e-2, "10 ms"), (0.1, "100 ms"), (1.0, "1 s"), (10.0, "10 s"), (100.0, "100 s")];
+const LINES: [(f64, &str); 6] = [
+    (1e-3, "1 ms"),
+    (1e-2, "10 ms"),
+    (0.1, "100 ms"),
+    (1.0, "1 s"),
+    (10.0, "10 s"),
+    (100.0, "100 s"),
+];
 
 /// The drawing.
 pub(super) struct Plot {

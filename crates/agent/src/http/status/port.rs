@@ -79,7 +79,11 @@ impl Port {
             }
         };
         let endpoints: Vec<EndpointShown> = port.endpoints.iter().map(endpoint).collect();
-        let way = if config.mode == ProxyMode::Nftables { plan.load_balancing } else { LoadBalancing::Random };
+        let way = if config.mode == ProxyMode::Nftables {
+            plan.load_balancing
+        } else {
+            LoadBalancing::Random
+        };
         Self {
             name: port.name.port.to_string(),
             protocol: protocol(port.name.protocol),
@@ -115,7 +119,9 @@ impl Port {
             None => choice,
             Some(seconds) => {
                 let kept = Long(Duration::from_secs(seconds.into()));
-                format!("{choice} for a new client, which then keeps it until {kept} after its last connection")
+                format!(
+                    "{choice} for a new client, which then keeps it until {kept} after its last connection"
+                )
             }
         }
     }
@@ -128,7 +134,10 @@ impl Port {
         more(self.endpoints.len(), SHOWN)
     }
 
-    pub(super) fn drawn<'a>(&self, way: &'a Way) -> impl Iterator<Item = &'a super::chances::Chance> {
+    pub(super) fn drawn<'a>(
+        &self,
+        way: &'a Way,
+    ) -> impl Iterator<Item = &'a super::chances::Chance> {
         way.endpoints().iter().take(DRAWN)
     }
 

@@ -114,7 +114,10 @@ pub(super) fn path(key: &ObjectKey) -> String {
 /// In a path a plus is a plus; else it is spelled as in a query.
 fn decoded(part: &str) -> String {
     let part = part.replace('+', "%2B");
-    form_urlencoded::parse(part.as_bytes()).map(|(name, _)| name.into_owned()).next().unwrap_or_default()
+    form_urlencoded::parse(part.as_bytes())
+        .map(|(name, _)| name.into_owned())
+        .next()
+        .unwrap_or_default()
 }
 
 fn encoded(part: &str) -> String {

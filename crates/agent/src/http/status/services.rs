@@ -4,12 +4,12 @@ use askama::Template;
 use rulegen_model::{IpFamily, ObjectKey, Protocol, ServicePort};
 use serde::Serialize;
 
+use super::Status;
 use super::format::{counted, grouped, wide};
 use super::frame::Frame;
 use super::query::{self, Query, Show};
 use super::search::{Search, is_usable, lacks_here, without_endpoints};
 use super::state::Tone;
-use super::Status;
 
 #[derive(Template, Serialize)]
 #[template(path = "status/services.html")]
@@ -161,7 +161,8 @@ impl Row {
     fn outside(&self) -> Vec<String> {
         let node_ports: Vec<String> =
             self.ports.iter().filter_map(|port| Some(port.node_port?.to_string())).collect();
-        let node_ports = (!node_ports.is_empty()).then(|| format!("node {}", node_ports.join(", ")));
+        let node_ports =
+            (!node_ports.is_empty()).then(|| format!("node {}", node_ports.join(", ")));
         let load_balancer = self.load_balancer_ips.iter().map(|ip| format!("LB {ip}"));
         let external = self.external_ips.iter().map(|ip| format!("external {ip}"));
         load_balancer.chain(external).chain(node_ports).collect()

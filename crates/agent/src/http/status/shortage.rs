@@ -86,8 +86,11 @@ fn no_such_port(port: &ServicePort, offers: &[&Offer]) -> (String, String) {
 fn not_ready(port: &ServicePort) -> (String, String) {
     let terminating = port.endpoints.iter().filter(|e| e.terminating).count();
     let endpoints = counted(port.endpoints.len(), "endpoint", "endpoints");
-    let of_these =
-        if terminating > 0 { format!(", {terminating} of them terminating") } else { String::new() };
+    let of_these = if terminating > 0 {
+        format!(", {terminating} of them terminating")
+    } else {
+        String::new()
+    };
     (
         format!("There are {endpoints}, and none is ready{of_these}."),
         "Look at the readiness probes of the pods: kubectl describe pod".to_owned(),

@@ -94,7 +94,8 @@ fn waiting(missing: &[Kind]) -> Option<State> {
 
 fn under_way(syncs: &Syncs, now: Instant) -> Option<State> {
     let took = now.saturating_duration_since(syncs.running()?.began);
-    let detail = format!("A sync has been under way for {}; the rules before it apply.", Took(took));
+    let detail =
+        format!("A sync has been under way for {}; the rules before it apply.", Took(took));
     (took > LONG).then(|| State::new(Tone::Attention, "Syncing", detail))
 }
 
@@ -111,7 +112,8 @@ fn of_node(node: NodeState) -> Option<State> {
         NodeState::BeingDeleted => "its deletion was asked for",
         NodeState::Drained => "the cluster's autoscaler is about to delete it",
     };
-    let detail = format!("The rules are right, but load balancers are told to send no traffic: {why}.");
+    let detail =
+        format!("The rules are right, but load balancers are told to send no traffic: {why}.");
     Some(State::new(Tone::Attention, "In sync, node leaving service", detail))
 }
 

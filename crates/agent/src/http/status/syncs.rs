@@ -57,7 +57,8 @@ impl Sync {
     /// What was written, in words.
     pub(super) fn written(&self) -> String {
         let added = (self.added > 0).then(|| format!("+{}", grouped(wide(self.added))));
-        let deleted = (self.deleted > 0).then(|| format!("\u{2212}{}", grouped(wide(self.deleted))));
+        let deleted =
+            (self.deleted > 0).then(|| format!("\u{2212}{}", grouped(wide(self.deleted))));
         let written: Vec<String> = added.into_iter().chain(deleted).collect();
         if !written.is_empty() {
             return written.join(" ");

@@ -26,10 +26,7 @@ pub(in crate::http) fn status(about: &Arc<About>) -> Status {
     let health = Health::new(&[IpFamily::Ipv4], Health::PATIENCE, Instant::now());
     Status {
         about: Arc::clone(about),
-        known: Known {
-            store: Shared::new(store),
-            complaints: Shared::new(Complaints::default()),
-        },
+        known: Known { store: Shared::new(store), complaints: Shared::new(Complaints::default()) },
         health: SharedHealth::new(health),
         journal: Journal::default(),
         counters: None,
@@ -63,7 +60,8 @@ fn service(namespace: &str, name: &str, ip: &str, spec: &Value) -> Object {
 
 fn slice(namespace: &str, service: &str, port: &str, endpoints: &Value) -> Object {
     let labels = json!({"kubernetes.io/service-name": service});
-    let metadata = json!({"namespace": namespace, "name": format!("{service}-a"), "labels": labels});
+    let metadata =
+        json!({"namespace": namespace, "name": format!("{service}-a"), "labels": labels});
     let slice = json!({"metadata": metadata, "addressType": "IPv4", "endpoints": endpoints,
         "ports": [{"name": port, "port": 8080, "protocol": "TCP"}]});
     Object::EndpointSlice(serde_json::from_value(slice).unwrap())
@@ -132,8 +130,16 @@ fn listed(status: &Status, query: &str) -> Vec<String> {
 #[test]
 fn all_answers_forbid_what_comes_from_elsewhere() {
     let status = cluster();
-    let paths = ["/", "/services", "/drift", "/services/shop/web", "/services/a/b", "/?format=json",
-        "/assets/status.css", "/assets/status.js"];
+    let paths = [
+        "/",
+        "/services",
+        "/drift",
+        "/services/shop/web",
+        "/services/a/b",
+        "/?format=json",
+        "/assets/status.css",
+        "/assets/status.js",
+    ];
     for path in paths {
         let headers = page(&status, path).headers;
         let policy = headers["content-security-policy"].to_str().unwrap();
@@ -153,15 +159,31 @@ fn all_answers_forbid_what_comes_from_elsewhere() {
 #[test]
 fn paths_that_are_none() {
     let status = cluster();
-    for path in ["/services/", "/services/shop", "/services/shop/", "/services//web",
-        "/services/shop/web/", "/Services", "/drift/", "/assets/", "/index.html", "/explain"] {
+    for path in [
+        "/services/",
+        "/services/shop",
+        "/services/shop/",
+        "/services//web",
+        "/services/shop/web/",
+        "/Services",
+        "/drift/",
+        "/assets/",
+        "/index.html",
+        "/explain",
+    ] {
         let response = page(&status, path);
-        assert_eq!((response.status.as_u16(), text_of(&response).as_str()),
-            (404, "404 page not found\n"), "{path}");
+        assert_eq!(
+            (response.status.as_u16(), text_of(&response).as_str()),
+            (404, "404 page not found\n"),
+            "{path}"
+        );
     }
     assert_eq!(page(&status, "/services/shop/none").status, 404);
     assert!(html(&status, "/services/shop/none").contains("no Service shop/none"));
-    assert_eq!(data(&status, "/services/shop/none")["error"], "This agent knows no Service shop/none.");
+    assert_eq!(
+        data(&status, "/services/shop/none")["error"],
+        "This agent knows no Service shop/none."
+    );
 }
 
 #[test]
@@ -201,16 +223,33 @@ fn services_are_found_by_what_they_have() {
 fn odd_queries_are_answered() {
     let status = cluster();
     let long = format!("q={}", "x".repeat(7000));
-    let odd = ["q=%", "q=%zz", "q=%ff%fe", "q", "=", "&&&", "page=0", "page=-1", "page=1e9",
-        "page=99999999999999999999999", "page=5", "q=%00", "q=a%0d%0aSet-Cookie:x",
-        "namespace=%3Cb%3E", &long, "q=1&q=web"];
+    let odd = [
+        "q=%",
+        "q=%zz",
+        "q=%ff%fe",
+        "q",
+        "=",
+        "&&&",
+        "page=0",
+        "page=-1",
+        "page=1e9",
+        "page=99999999999999999999999",
+        "page=5",
+        "q=%00",
+        "q=a%0d%0aSet-Cookie:x",
+        "namespace=%3Cb%3E",
+        &long,
+        "q=1&q=web",
+    ];
     for query in odd {
         let response = page(&status, &format!("/services?{query}"));
         assert_eq!(response.status, 200, "{query}");
     }
     assert_eq!(listed(&status, "page=7").len(), 5, "the last page there is");
     let text = html(&status, &format!("/services?{long}"));
-    assert!(text.len() < 20_000 && text.contains(&"x".repeat(200)) && !text.contains(&"x".repeat(201)));
+    assert!(
+        text.len() < 20_000 && text.contains(&"x".repeat(200)) && !text.contains(&"x".repeat(201))
+    );
     assert_eq!(page(&status, "/services/sh%6fp/web").status, 200);
     assert_eq!(page(&status, "/services/%ff/%").status, 404);
 }
@@ -228,8 +267,10 @@ fn lists_come_in_pages() {
     assert_eq!(names("page=2")[0], "s050");
     assert_eq!(names("page=9")[0], "s100");
     let list = data(&status, "/services?page=2");
-    assert_eq!((&list["found"], &list["all"], &list["page"], &list["pages"]),
-        (&json!(120), &json!(120), &json!(2), &json!(3)));
+    assert_eq!(
+        (&list["found"], &list["all"], &list["page"], &list["pages"]),
+        (&json!(120), &json!(120), &json!(2), &json!(3))
+    );
     let html = html(&status, "/services?page=2&q=s&namespace=many&show=without-endpoints");
     let parameters = "q=s&#38;namespace=many&#38;show=without-endpoints";
     assert!(html.contains(&format!("rel=\"prev\" href=\"/services?{parameters}\"")), "{html}");
@@ -267,7 +308,10 @@ fn why_there_are_no_endpoints() {
         assert!(!shortage["remedy"].as_str().unwrap().is_empty());
         shortage["reason"].as_str().unwrap().to_owned()
     };
-    assert_eq!(reason("/services/other/bare"), "There is no EndpointSlice of IPv4 for this Service.");
+    assert_eq!(
+        reason("/services/other/bare"),
+        "There is no EndpointSlice of IPv4 for this Service."
+    );
     assert_eq!(reason("/services/shop/idle"), "There are 1 endpoint, and none is ready.");
     assert_eq!(
         reason("/services/shop/lost"),
@@ -288,8 +332,10 @@ fn an_address_that_another_service_has_is_told() {
     let frontends = &late["ports"][0]["ways"][1]["frontends"];
     assert_eq!(frontends[0]["takenBy"], "shop/web:http");
     assert!(html(&status, "/services/zoo/late").contains("goes to shop/web:http"));
-    assert_eq!(data(&status, "/services/shop/web")["ports"][0]["ways"][0]["frontends"][0]["takenBy"],
-        Value::Null);
+    assert_eq!(
+        data(&status, "/services/shop/web")["ports"][0]["ways"][0]["frontends"][0]["takenBy"],
+        Value::Null
+    );
 }
 
 fn report(error: Option<&str>) -> SyncReport {
@@ -298,7 +344,10 @@ fn report(error: Option<&str>) -> SyncReport {
         full: true,
         error: error.map(str::to_owned),
         took: Duration::from_millis(12),
-        phases: vec![(Phase::Compile, Duration::from_millis(2)), (Phase::Commit, Duration::from_millis(10))],
+        phases: vec![
+            (Phase::Compile, Duration::from_millis(2)),
+            (Phase::Commit, Duration::from_millis(10)),
+        ],
         operations: Operations::default(),
         bytes: 100,
         changes: Changes::default(),
@@ -356,7 +405,10 @@ fn markup_stays_text_wherever_it_stands() {
     let problem = Problem::new(Severity::Warning, format!("{MARKUP} is no name")).about(&name);
     let key = rulegen_model::ObjectKey::new(MARKUP, MARKUP);
     status.known.complaints.write().about(Kind::Service, key, vec![problem]);
-    put(&status, service(MARKUP, MARKUP, "10.96.7.7", &json!({"ports": [{"name": MARKUP, "port": 1}]})));
+    put(
+        &status,
+        service(MARKUP, MARKUP, "10.96.7.7", &json!({"ports": [{"name": MARKUP, "port": 1}]})),
+    );
     status.known.store.write().changes();
     let writer = Writer { program: MARKUP.into(), pid: 1, port: 0 };
     let drift = Drift { writer: Some(writer), changes: vec![MARKUP.into()], certain: true };
@@ -370,8 +422,10 @@ fn markup_stays_text_wherever_it_stands() {
         let html = html(&status, path);
         assert!(!html.contains("<script>") && !html.contains("<b>\""), "{path}: {html}");
         assert!(!html.contains(r#"alert("1")"#), "quotes in attributes: {path}: {html}");
-        let data = text_of(&page(&status, &format!("{path}{}format=json",
-            if path.contains('?') { '&' } else { '?' })));
+        let data = text_of(&page(
+            &status,
+            &format!("{path}{}format=json", if path.contains('?') { '&' } else { '?' }),
+        ));
         assert!(serde_json::from_str::<Value>(&data).is_ok(), "{path}: {data}");
     }
     let escaped = "&#60;script&#62;alert(&#34;1&#34;)&#60;/script&#62;&#39;&#38;&#60;b&#62;";
@@ -387,7 +441,8 @@ fn what_others_did_is_told_with_its_end() {
     assert!(html(&status, "/drift").contains("Nothing so far."));
     let at = SystemTime::now().checked_sub(Duration::from_secs(60)).unwrap();
     let writer = Writer { program: "nft".into(), pid: 4711, port: 0 };
-    let drift = Drift { writer: Some(writer), changes: vec!["deleted table".into()], certain: true };
+    let drift =
+        Drift { writer: Some(writer), changes: vec!["deleted table".into()], certain: true };
     status.journal.drifted(&drift, at);
     let text = html(&status, "/drift");
     assert!(text.contains("process 4711") && text.contains("not repaired yet"), "{text}");
@@ -425,10 +480,16 @@ fn pages_are_there_while_a_commit_reads_the_store() {
 #[test]
 fn older_paths_are_what_they_were() {
     let about = about();
-    let router: Router = crate::http::metrics_port(about.clone(), {
-        let build = crate::metrics::Build::default();
-        Arc::new(crate::metrics::Metrics::new(ProxyMode::Nftables, &IpFamily::BOTH, &build).unwrap())
-    }, cluster());
+    let router: Router = crate::http::metrics_port(
+        about.clone(),
+        {
+            let build = crate::metrics::Build::default();
+            Arc::new(
+                crate::metrics::Metrics::new(ProxyMode::Nftables, &IpFamily::BOTH, &build).unwrap(),
+            )
+        },
+        cluster(),
+    );
     assert_eq!(text_of(&ask(&router, "/healthz")), "ok");
     assert_eq!(text_of(&ask(&router, "/proxyMode")), "nftables");
     assert!(text_of(&ask(&router, "/")).starts_with("<!DOCTYPE html>"));
