@@ -1,19 +1,20 @@
 //! `/`: how it is, and how it came.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use askama::Template;
 use rulegen_model::{Kind, NodeState, ObjectKey, Problem};
 use serde::Serialize;
 
 use super::drift::DriftRow;
-use super::format::{Took, When, grouped, wide};
+use super::format::{Took, When, counted, grouped, wide};
 use super::frame::Frame;
 use super::plot::{HEIGHT, Plot};
 use super::search::{lacks_here, without_endpoints};
-use super::state::State;
+use super::state::{State, Tone};
 use super::syncs::{Sync, cause};
 use super::{Status, query};
+use crate::health::FamilyView;
 use crate::http::metrics_port::mode;
 use crate::report::Phase;
 
@@ -58,6 +59,10 @@ struct FamilyShown {
     synced: Option<When>,
     #[serde(rename = "waitsMilliseconds")]
     waits: Option<Took>,
+    #[serde(skip)]
+    tone: Tone,
+    #[serde(skip)]
+    words: String,
 }
 
 /// The sync that goes on.
@@ -134,12 +139,7 @@ impl Overview {
                     families: health
                         .families
                         .iter()
-                        .map(|family| FamilyShown {
-                            family: family.family.api_name(),
-                            healthy: family.healthy,
-                            synced: family.synced.map(|at| When::new(at, now)),
-                            waits: family.waits.map(Took),
-                        })
+                        .map(|family| FamilyShown::of(family, now))
                         .collect(),
                 },
                 counts,
@@ -162,8 +162,37 @@ impl Overview {
         HEIGHT
     }
 
+    fn services(&self, number: &usize) -> String {
+        counted(*number, "Service", "Services")
+    }
+
     fn grouped(&self, number: &usize) -> String {
         grouped(wide(*number))
+    }
+}
+
+/// Changes mostly wait for less.
+const LONG_WAIT: Duration = Duration::from_secs(2);
+
+impl FamilyShown {
+    fn of(family: &FamilyView, now: SystemTime) -> Self {
+        let waits = family.waits.unwrap_or_default();
+        let (tone, words) = match (family.healthy, family.synced) {
+            (false, _) => (Tone::Bad, format!("behind by {}", Took(waits))),
+            (true, None) => (Tone::Attention, "not there yet".to_owned()),
+            (true, Some(_)) if waits > LONG_WAIT => {
+                (Tone::Attention, format!("changes wait for {}", Took(waits)))
+            }
+            (true, Some(_)) => (Tone::Good, "current".to_owned()),
+        };
+        Self {
+            family: family.family.api_name(),
+            healthy: family.healthy,
+            synced: family.synced.map(|at| When::new(at, now)),
+            waits: family.waits.map(Took),
+            tone,
+            words,
+        }
     }
 }
 
