@@ -12,6 +12,7 @@
 mod chances;
 mod counters;
 mod drift;
+mod explain;
 mod format;
 mod frame;
 mod overview;
@@ -45,6 +46,7 @@ use crate::shared::Known;
 
 pub(crate) use counters::Counters;
 use drift::DriftPage;
+use explain::ExplainPage;
 use frame::Frame;
 use overview::Overview;
 use query::Query;
@@ -76,7 +78,7 @@ impl Status {
         let path = match request.path {
             "/assets/status.css" => return asset("text/css; charset=utf-8", STYLE).into(),
             "/assets/status.js" => return asset("text/javascript; charset=utf-8", SCRIPT).into(),
-            "/" | "/services" | "/drift" => request.path.to_owned(),
+            "/" | "/services" | "/explain" | "/drift" => request.path.to_owned(),
             path if query::service(path).is_some() => path.to_owned(),
             _ => return Response::not_found().into(),
         };
@@ -89,6 +91,10 @@ impl Status {
         match path {
             "/" => shown(&Overview::of(self, now), query, StatusCode::OK),
             "/services" => shown(&ServiceList::of(self, query), query, StatusCode::OK),
+            "/explain" => {
+                let page = ExplainPage::of(self, query);
+                shown(&page, query, page.status())
+            }
             "/drift" => shown(&DriftPage::of(self, now), query, StatusCode::OK),
             path => match query::service(path)
                 .ok_or(())

@@ -25,8 +25,13 @@ impl Frame {
     }
 
     /// The parts of the page: path, name, and whether this is it.
-    pub(super) fn parts(&self) -> [(&'static str, &'static str, bool); 3] {
-        let parts = [("/", "Overview"), ("/services", "Services"), ("/drift", "Drift")];
+    pub(super) fn parts(&self) -> [(&'static str, &'static str, bool); 4] {
+        let parts = [
+            ("/", "Overview"),
+            ("/services", "Services"),
+            ("/explain", "Explain"),
+            ("/drift", "Drift"),
+        ];
         parts.map(|(path, name)| (path, name, path == self.here))
     }
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::chances::{At, Way, ways};
 use super::counters::Connections;
 use super::format::{Long, grouped};
+use super::query::href;
 use super::search::is_usable;
 use super::services::{family, protocol};
 use super::shortage::Shortage;
@@ -101,6 +102,13 @@ impl Port {
             connections: connections.map(|_| endpoints.iter().filter_map(|e| e.connections).sum()),
             endpoints,
         }
+    }
+
+    /// Where a packet to it is explained.
+    pub(super) fn explain_href(&self) -> String {
+        let address = self.ways.first().and_then(|way| way.frontends.first());
+        let to = address.map(|of| format!("{}/{}", of.address, self.protocol.to_lowercase()));
+        href("/explain", &[("to", &to.unwrap_or_default())])
     }
 
     /// Whether any way leads to an endpoint.

@@ -15,6 +15,10 @@ pub(super) struct Query {
     pub(super) show: Show,
     /// From 1 on.
     pub(super) page: usize,
+    /// A packet's source.
+    pub(super) from: String,
+    /// A packet's destination.
+    pub(super) to: String,
 }
 
 /// Which Services.
@@ -67,6 +71,8 @@ impl Query {
                 "format" => query.json = value == "json",
                 "q" => query.text = text(),
                 "namespace" => query.namespace = text(),
+                "from" => query.from = text(),
+                "to" => query.to = text(),
                 "show" => {
                     let named = Show::ALL.into_iter().find(|show| show.name() == value);
                     query.show = named.unwrap_or_default();
@@ -80,22 +86,28 @@ impl Query {
 
     /// The address of the list that shows this.
     pub(super) fn href(&self) -> String {
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        for (name, value) in [("q", self.text.as_str()), ("namespace", &self.namespace)] {
-            if !value.is_empty() {
-                query.append_pair(name, value);
-            }
-        }
-        if self.show != Show::All {
-            query.append_pair("show", self.show.name());
-        }
-        if self.page > 1 {
-            query.append_pair("page", &self.page.to_string());
-        }
-        match query.finish() {
-            none if none.is_empty() => "/services".to_owned(),
-            query => format!("/services?{query}"),
-        }
+        let show = if self.show == Show::All { "" } else { self.show.name() };
+        let page = if self.page > 1 { self.page.to_string() } else { String::new() };
+        let fields =
+            [("q", &*self.text), ("namespace", &self.namespace), ("show", show), ("page", &page)];
+        href("/services", &fields)
+    }
+
+    /// The same as JSON.
+    pub(super) fn json_href(&self) -> String {
+        let href = self.href();
+        let between = if href.contains('?') { '&' } else { '?' };
+        format!("{href}{between}format=json")
+    }
+}
+
+/// The address of a page with those of its parameters that are not empty.
+pub(super) fn href(path: &str, fields: &[(&str, &str)]) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(fields.iter().filter(|(_, value)| !value.is_empty()));
+    match query.finish() {
+        none if none.is_empty() => path.to_owned(),
+        query => format!("{path}?{query}"),
     }
 }
 

@@ -169,7 +169,6 @@ fn paths_that_are_none() {
         "/drift/",
         "/assets/",
         "/index.html",
-        "/explain",
     ] {
         let response = page(&status, path);
         assert_eq!(
@@ -462,6 +461,43 @@ fn json_is_for_those_who_ask_for_it_in_any_way() {
     assert_eq!(kind("", true), "application/json");
     assert_eq!(kind("format=json", false), "application/json");
     assert_eq!(kind("format=html", true), "text/html; charset=utf-8");
+}
+
+#[test]
+fn packets_are_explained() {
+    let status = cluster();
+    let explained = |query: &str| data(&status, &format!("/explain?{query}"));
+    let web = explained("from=10.244.1.9&to=10.96.0.10:80");
+    assert_eq!(web["frontend"]["service"], "shop/web:http");
+    let ends = web["ends"].as_array().unwrap();
+    assert_eq!(ends.len(), 3);
+    assert!(ends.iter().all(|end| end["probability"]["oneIn"] == 3), "{ends:?}");
+    assert_eq!(explained("from=10.244.1.9&to=shop/web:http"), web, "by name");
+    assert_eq!(explained("from=10.244.1.9&to=shop/web"), web);
+    let idle = explained("from=10.244.1.9&to=10.96.0.13:80/tcp");
+    assert_eq!(idle["ends"][0]["outcome"], "rejected");
+    assert_eq!(explained("from=10.244.1.9&to=192.0.2.1:80")["ends"][0]["outcome"], "passes");
+
+    let text = html(&status, "/explain?from=10.244.1.9&to=shop/web:http");
+    assert!(text.matches(">1/3<").count() == 3 && text.contains("shop/web:http"), "{text}");
+    assert!(html(&status, "/services/shop/web").contains("/explain?to=10.96.0.10%3A80%2Ftcp"));
+    assert_eq!(page(&status, "/explain").status, 200, "the form alone");
+    assert_eq!(page(&status, "/explain?to=shop/web").status, 200, "filled in");
+    for (query, error) in [
+        ("from=x&to=10.96.0.10:80", "is no IP address"),
+        ("from=10.0.0.1&to=", "is no IP:PORT"),
+        ("from=10.0.0.1&to=10.96.0.10:80/icmp", "is none of tcp, udp, sctp"),
+        ("from=10.0.0.1&to=shop/none", "has no such port"),
+        ("from=fd00::1&to=10.96.0.10:80", "different families"),
+        ("from=fd00::1&to=shop/web", "has no such port"),
+        ("from=%3Cscript%3E&to=%3Cscript%3E", "is no IP address"),
+    ] {
+        let response = page(&status, &format!("/explain?{query}"));
+        let body = text_of(&response);
+        assert_eq!(response.status, 400, "{query}");
+        assert!(body.contains(error) && !body.contains("<script>"), "{query}: {body}");
+        assert!(explained(query)["error"].as_str().unwrap().contains(error), "{query}");
+    }
 }
 
 /// A long commit holds the store for reading only.
