@@ -12,8 +12,8 @@ use crate::lab::{ELSEWHERE_IPS, From, Lab, POD_IPS, POD_PORT};
 use crate::namespace::Namespace;
 use crate::nftables::json_service;
 use crate::running_agent::{
-    Agent, HEALTH_PORT, Manifests, NOTHING, SOON, cluster_ip, eventually, service, service_with,
-    while_asking, within,
+    Agent, HEALTH_PORT, METRICS_PORT, Manifests, NOTHING, SOON, cluster_ip, eventually, service,
+    service_with, while_asking, within,
 };
 use crate::traffic::{Answer, Proto, ask};
 

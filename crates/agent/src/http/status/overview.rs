@@ -107,14 +107,13 @@ impl Overview {
         let health = status.health.with(|health| health.view(clock, now));
         let missing = status.known.store.read().missing();
         let (rejected, rejected_objects) = status.known.complaints.read().listed(REJECTED);
-        let counts = Counts::of(status);
+        let (counts, frame) = (Counts::of(status), status.frame("/", "Overview"));
         status.journal.with(|pages| {
             let syncs: Vec<Sync> =
                 pages.syncs.newest_first().map(|record| Sync::of(record, now)).collect();
             Self {
-                frame: status.frame("/", "Overview"),
                 state: State::of(&health, &pages.syncs, &missing, clock, now),
-                node: status.known.store.read().node().name.clone(),
+                node: frame.node.clone(),
                 mode: mode(status.about.mode),
                 version: status.about.version.clone(),
                 started: When::new(status.about.started, now),
@@ -145,6 +144,7 @@ impl Overview {
                 counts,
                 rejected: rejected.iter().map(|problems| Rejected::of(problems)).collect(),
                 rejected_objects,
+                frame,
             }
         })
     }
