@@ -135,6 +135,13 @@ fn drift(node: &Node) {
     });
 }
 
+/// So that there are connections to be counted.
+fn ask_often(node: &Node) {
+    for _ in 0..40 {
+        node.ask(61);
+    }
+}
+
 fn busy_node() -> Node {
     let mut node = Node::new("browser");
     node.start("--nftables-counters");
@@ -148,7 +155,7 @@ fn busy_node() -> Node {
 #[test]
 fn browsers_show_it_and_run_no_markup() {
     let node = busy_node();
-    (0..40).for_each(|_| drop(node.ask(61)));
+    ask_often(&node);
     drift(&node);
     let browser = Browser::new(&node);
     // The pages, and something that each shows.
@@ -215,7 +222,7 @@ fn is_harmless(document: &str) {
 fn browser_makes_the_picture_of_the_documentation() {
     let Some(file) = std::env::var_os("RULEGEN_STATUS_PAGE_PNG") else { return };
     let node = busy_node();
-    (0..40).for_each(|_| drop(node.ask(61)));
+    ask_often(&node);
     node.server.delete(crate::api_server::Kind::Service, "default", MARKUP);
     node.space.run(&format!(
         "nft flush chain ip rulegen services; nft delete element ip rulegen cluster-ips '{{ {} }}'",
@@ -225,5 +232,5 @@ fn browser_makes_the_picture_of_the_documentation() {
         node.get(METRICS_PORT, "/drift?format=json").unwrap().json()["drifts"][0]["repaired"]
             == true
     });
-    Browser::new(&node).picture("/", (1120, 1000), false, Path::new(&file));
+    Browser::new(&node).picture("/", (1120, 850), false, Path::new(&file));
 }

@@ -37,6 +37,7 @@ use hyper::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY, VARY,
     X_FRAME_OPTIONS,
 };
+use rulegen_model::ObjectKey;
 use serde::Serialize;
 
 use super::{About, Answer, Request, Response};
@@ -72,36 +73,53 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; \
                       connect-src 'self'; form-action 'self'; base-uri 'none'; \
                       frame-ancestors 'none'";
 
+/// What there is a page of.
+enum Route {
+    Overview,
+    Services,
+    Service(ObjectKey),
+    Explain,
+    Drift,
+}
+
+impl Route {
+    fn of(path: &str) -> Option<Self> {
+        match path {
+            "/" => Some(Route::Overview),
+            "/services" => Some(Route::Services),
+            "/explain" => Some(Route::Explain),
+            "/drift" => Some(Route::Drift),
+            path => query::service(path).map(Route::Service),
+        }
+    }
+}
+
 impl Status {
     /// The page at a path, if there is one.
     pub(super) fn answer(&self, request: &Request<'_>) -> Answer {
-        let path = match request.path {
+        match request.path {
             "/assets/status.css" => return asset("text/css; charset=utf-8", STYLE).into(),
             "/assets/status.js" => return asset("text/javascript; charset=utf-8", SCRIPT).into(),
-            "/" | "/services" | "/explain" | "/drift" => request.path.to_owned(),
-            path if query::service(path).is_some() => path.to_owned(),
-            _ => return Response::not_found().into(),
-        };
+            _ => {}
+        }
+        let Some(route) = Route::of(request.path) else { return Response::not_found().into() };
         let (status, query) = (self.clone(), Query::of(request));
-        Answer::Later(Box::new(move || status.page(&path, &query)))
+        Answer::Later(Box::new(move || status.page(&route, &query)))
     }
 
-    fn page(&self, path: &str, query: &Query) -> Response {
+    fn page(&self, route: &Route, query: &Query) -> Response {
         let now = SystemTime::now();
-        match path {
-            "/" => shown(&Overview::of(self, now), query, StatusCode::OK),
-            "/services" => shown(&ServiceList::of(self, query), query, StatusCode::OK),
-            "/explain" => {
+        match route {
+            Route::Overview => shown(&Overview::of(self, now), query, StatusCode::OK),
+            Route::Services => shown(&ServiceList::of(self, query), query, StatusCode::OK),
+            Route::Drift => shown(&DriftPage::of(self, now), query, StatusCode::OK),
+            Route::Explain => {
                 let page = ExplainPage::of(self, query);
                 shown(&page, query, page.status())
             }
-            "/drift" => shown(&DriftPage::of(self, now), query, StatusCode::OK),
-            path => match query::service(path)
-                .ok_or(())
-                .and_then(|key| ServicePage::of(self, &key).ok_or(()))
-            {
-                Ok(page) => shown(&page, query, StatusCode::OK),
-                Err(()) => shown(&NoService::of(self, path), query, StatusCode::NOT_FOUND),
+            Route::Service(key) => match ServicePage::of(self, key) {
+                Some(page) => shown(&page, query, StatusCode::OK),
+                None => shown(&NoService::of(self, key), query, StatusCode::NOT_FOUND),
             },
         }
     }

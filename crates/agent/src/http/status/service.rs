@@ -81,11 +81,13 @@ pub(super) struct NoService {
 }
 
 impl NoService {
-    pub(super) fn of(status: &Status, path: &str) -> Self {
-        let key = super::query::service(path);
-        let name = key.map(|key| format!("{}/{}", key.namespace, key.name)).unwrap_or_default();
-        let name: String = name.chars().take(200).collect();
+    pub(super) fn of(status: &Status, key: &ObjectKey) -> Self {
+        let name: String =
+            format!("{}/{}", key.namespace, key.name).chars().take(LONGEST).collect();
         let error = format!("This agent knows no Service {name}.");
         Self { frame: status.frame("/services", "No such Service"), error }
     }
 }
+
+/// More of a name that is none is of no use.
+const LONGEST: usize = 200;
