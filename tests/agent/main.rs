@@ -23,7 +23,6 @@ mod namespace;
 mod traffic;
 
 mod api_server;
-mod browser;
 mod burst;
 mod health;
 mod life;

@@ -1,8 +1,37 @@
 //! The status page in a browser: Chromium without a screen, in the namespace of the agent.
 //!
+//! It is a target of its own, so that it does not run beside tests that look at the clock.
+//!
 //! Screenshots of all pages stay in a folder of the system's temporary one, `rulegen-status-page`.
 //! The one in the documentation is made anew by
-//! `RULEGEN_STATUS_PAGE_PNG=$PWD/docs/status-page.png cargo test --test agent browser`.
+//! `RULEGEN_STATUS_PAGE_PNG=$PWD/docs/status-page.png cargo test --test browser picture`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test that cannot go on shall stop, and tell"
+)]
+
+#[path = "agent/api_server/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "each target uses its part")]
+mod api_server;
+mod common;
+#[path = "netns/namespace.rs"]
+#[allow(dead_code, reason = "each target uses its part")]
+mod namespace;
+#[path = "agent/node.rs"]
+#[allow(dead_code, reason = "each target uses its part")]
+mod node;
+#[path = "agent/objects.rs"]
+#[allow(dead_code, reason = "each target uses its part")]
+mod objects;
+#[path = "netns/traffic.rs"]
+#[allow(dead_code, reason = "each target uses its part")]
+mod traffic;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -153,7 +182,7 @@ fn busy_node() -> Node {
 }
 
 #[test]
-fn browsers_show_it_and_run_no_markup() {
+fn browsers_show_pages_and_run_no_markup() {
     let node = busy_node();
     ask_often(&node);
     drift(&node);
@@ -217,9 +246,8 @@ fn is_harmless(document: &str) {
     }
 }
 
-/// Makes the picture of the documentation, if its path is given.
 #[test]
-fn browser_makes_the_picture_of_the_documentation() {
+fn the_picture_of_the_documentation_is_made_if_its_path_is_given() {
     let Some(file) = std::env::var_os("RULEGEN_STATUS_PAGE_PNG") else { return };
     let node = busy_node();
     ask_often(&node);
