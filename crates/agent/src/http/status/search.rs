@@ -18,6 +18,8 @@ pub(super) struct Search<'a> {
 enum Term {
     /// An address with a port.
     Socket(SocketAddr),
+    /// An address, whole.
+    Address(IpAddr),
     /// A port, or part of a name.
     Port(u16, String),
     /// Part of an address, or of a name.
@@ -52,6 +54,8 @@ impl Term {
         let number = word.strip_prefix(':').unwrap_or(&word);
         if let Ok(socket) = word.parse() {
             Term::Socket(socket)
+        } else if let Ok(address) = word.parse() {
+            Term::Address(address)
         } else if let Ok(port) = number.parse() {
             Term::Port(port, word)
         } else if word.chars().all(is_part) {
@@ -64,6 +68,9 @@ impl Term {
     fn is_in(&self, key: &ObjectKey, ports: &[ServicePort]) -> bool {
         match self {
             Term::Socket(socket) => ports.iter().any(|port| has_socket(port, socket)),
+            Term::Address(address) => {
+                ports.iter().any(|port| all_addresses(port).any(|ip| ip == *address))
+            }
             Term::Port(number, word) => {
                 ports.iter().any(|port| has_port(port, *number)) || is_named(key, word)
             }
@@ -96,10 +103,13 @@ fn has_port(port: &ServicePort, number: u16) -> bool {
     port.port == number || node_port || has_endpoint()
 }
 
+fn all_addresses(port: &ServicePort) -> impl Iterator<Item = IpAddr> {
+    addresses(port).chain(port.endpoints.iter().map(|endpoint| endpoint.address.ip()))
+}
+
 fn has_address(port: &ServicePort, word: &str) -> bool {
     let mut text = String::new();
-    let endpoints = port.endpoints.iter().map(|endpoint| endpoint.address.ip());
-    addresses(port).chain(endpoints).any(|address| {
+    all_addresses(port).any(|address| {
         text.clear();
         write!(text, "{address}").is_ok() && text.contains(word)
     })

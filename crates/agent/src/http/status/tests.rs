@@ -189,14 +189,16 @@ fn paths_that_are_none() {
 fn services_are_found_by_what_they_have() {
     let status = cluster();
     let all = ["bare", "idle", "local", "lost", "web"];
-    let cases: [(&str, &[&str]); 22] = [
+    let cases: [(&str, &[&str]); 24] = [
         ("", &all),
         ("q=web", &["web"]),
         ("q=WEB", &["web"]),
         ("q=shop/w", &["web"]),
         ("q=o", &["bare", "idle", "local", "lost", "web"]),
         ("q=shop+10.96.0.13", &["idle"]),
-        ("q=10.96.0.1", &all),
+        ("q=10.96.0.", &all),
+        ("q=10.96.0.1", &[]),
+        ("q=10.244.3.1", &["web"]),
         ("q=10.96.0.12", &["lost"]),
         ("q=10.244.3", &["web"]),
         ("q=10.244.3.1%3A8080", &["web"]),
