@@ -18,4 +18,4 @@ pub use health_port::health_port;
 pub(crate) use metrics_port::{About, metrics_port};
 pub use response::{Request, Response};
 pub use server::{Answer, Limits, Router, serve};
-pub(crate) use status::{Counters, Status};
+pub(crate) use status::{Counters, Status, Worker};

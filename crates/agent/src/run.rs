@@ -33,9 +33,6 @@ use crate::{counting, servers, takeover, threads};
 /// either what it held or what was wanted.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Threads that make pages of the status page, and look up names: more would only take memory.
-const PAGES_AT_ONCE: usize = 8;
-
 /// Keeps the rules right until a signal tells it to end. The rules stay.
 ///
 /// # Errors
@@ -72,10 +69,7 @@ pub fn run(options: Options) -> Result<()> {
         reconciler.run(&inputs);
         let _ = ended.send(());
     })?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(PAGES_AT_ONCE)
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("the asynchronous runtime cannot be started")?;
     let done = runtime.block_on(async {
         tokio::select! {

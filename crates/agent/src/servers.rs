@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::events::{Notice, Notices};
 use crate::http::{
-    About, Counters, Limits, Router, Status, bind, health_port, metrics_port, serve,
+    About, Counters, Limits, Router, Status, Worker, bind, health_port, metrics_port, serve,
 };
 use crate::options::Options;
 use crate::service_health::{ServiceChecks, ServiceHealth};
@@ -51,6 +51,7 @@ pub(crate) async fn start(
         health: telemetry.health.clone(),
         journal: telemetry.journal.clone(),
         counters: counts.then(|| Counters::new(options.table.clone())),
+        worker: Worker::start()?,
     };
     let metrics = metrics_port(about, Arc::clone(&telemetry.metrics), status);
     let reason = Notice::FailedToStartMetricServer;

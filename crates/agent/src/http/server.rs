@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper::{Method, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{Request, Response};
 
@@ -28,25 +28,26 @@ pub type Router = Arc<dyn Fn(&Request<'_>) -> Answer + Send + Sync>;
 pub enum Answer {
     /// The response.
     Now(Response),
-    /// What makes it, on a thread where it may wait for a lock or the kernel.
-    Later(Box<dyn FnOnce() -> Response + Send>),
+    /// The response comes from another thread, which may wait for a lock or the kernel.
+    Later(oneshot::Receiver<Response>),
 }
 
 impl Answer {
-    /// The response, whatever it takes.
-    pub fn response(self) -> Response {
+    async fn response(self) -> Response {
         match self {
             Answer::Now(response) => response,
-            Answer::Later(work) => work(),
+            Answer::Later(response) => response.await.unwrap_or_else(|_| {
+                Response::text(StatusCode::INTERNAL_SERVER_ERROR, "500 no answer\n")
+            }),
         }
     }
 
-    async fn on_its_thread(self) -> Response {
+    /// The response, which is waited for. Not to be called within a runtime.
+    #[cfg(test)]
+    pub(crate) fn wait(self) -> Response {
         match self {
             Answer::Now(response) => response,
-            Answer::Later(work) => tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
-                Response::text(StatusCode::INTERNAL_SERVER_ERROR, "500 no answer\n")
-            }),
+            Answer::Later(response) => response.blocking_recv().unwrap(),
         }
     }
 }
@@ -141,7 +142,7 @@ async fn converse(
     let body_bytes = limits.body_bytes;
     let service = service_fn(move |request| {
         let answer = answer(&request, &router, body_bytes);
-        async move { Ok::<_, Infallible>(spelled(answer.on_its_thread().await)) }
+        async move { Ok::<_, Infallible>(spelled(answer.response().await)) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -6,7 +6,7 @@
 //!            Known, Health, Journal, kernel's counters
 //! ```
 //!
-//! Pages are made on threads where they may wait for a lock. What they hold a lock for is bounded:
+//! Pages are made on a thread where they may wait for a lock. What they hold a lock for is bounded:
 //! a look at each Service for a list, and one Service's ports for its page.
 
 mod chances;
@@ -27,6 +27,7 @@ mod state;
 mod syncs;
 #[cfg(test)]
 pub(super) mod tests;
+mod worker;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -53,6 +54,7 @@ use overview::Overview;
 use query::Query;
 use service::{NoService, ServicePage};
 use services::ServiceList;
+pub(crate) use worker::Worker;
 
 /// Everything that pages show.
 #[derive(Clone)]
@@ -63,6 +65,7 @@ pub(crate) struct Status {
     pub(crate) journal: Journal,
     /// Where connections are counted.
     pub(crate) counters: Option<Counters>,
+    pub(crate) worker: Worker,
 }
 
 /// The page's own files: its policy lets a browser load nothing else.
@@ -104,7 +107,7 @@ impl Status {
         }
         let Some(route) = Route::of(request.path) else { return Response::not_found().into() };
         let (status, query) = (self.clone(), Query::of(request));
-        Answer::Later(Box::new(move || status.page(&route, &query)))
+        Answer::Later(self.worker.make(move || status.page(&route, &query)))
     }
 
     fn page(&self, route: &Route, query: &Query) -> Response {

@@ -18,16 +18,10 @@ const LOCALHOST: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOC
 /// A slow page does not keep others waiting.
 #[tokio::test]
 async fn what_waits_does_not_hold_up_the_server() {
-    let (go, wait) = std::sync::mpsc::channel::<()>();
-    let wait = Arc::new(std::sync::Mutex::new(wait));
+    let (go, wait) = oneshot::channel();
+    let wait = std::sync::Mutex::new(Some(wait));
     let router: Router = Arc::new(move |request: &Request<'_>| match request.path {
-        "/slow" => {
-            let wait = Arc::clone(&wait);
-            Answer::Later(Box::new(move || {
-                wait.lock().unwrap().recv().unwrap();
-                Response::text(StatusCode::OK, "slow")
-            }))
-        }
+        "/slow" => Answer::Later(wait.lock().unwrap().take().unwrap()),
         _ => Response::text(StatusCode::OK, "quick").into(),
     });
     let server = start(router, Limits::default()).await;
@@ -35,7 +29,7 @@ async fn what_waits_does_not_hold_up_the_server() {
     for _ in 0..3 {
         assert_eq!(body(&get(server.address, "/").await), "quick");
     }
-    go.send(()).unwrap();
+    go.send(Response::text(StatusCode::OK, "slow")).unwrap();
     assert_eq!(body(&slow.await.unwrap()), "slow");
 }
 
@@ -82,9 +76,16 @@ async fn start(router: Router, limits: Limits) -> Server {
 fn hello() -> Router {
     Arc::new(|request: &Request<'_>| match request.path {
         "/hello" => Response::text(StatusCode::OK, "hello").into(),
-        "/later" => Answer::Later(Box::new(|| Response::text(StatusCode::OK, "later"))),
+        "/later" => later(Response::text(StatusCode::OK, "later")),
+        "/never" => Answer::Later(oneshot::channel().1),
         _ => Response::not_found().into(),
     })
+}
+
+fn later(response: Response) -> Answer {
+    let (sender, receiver) = oneshot::channel();
+    std::thread::spawn(|| sender.send(response));
+    Answer::Later(receiver)
 }
 
 #[tokio::test]
@@ -97,6 +98,7 @@ async fn requests_and_what_they_get() {
         ("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", "hello"),
         ("GET /hello?verbose HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", "hello"),
         ("GET /later HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", "later"),
+        ("GET /never HTTP/1.1\r\nHost: a\r\n\r\n", "500 Internal Server Error", "500 no answer\n"),
         ("HEAD /later HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", ""),
         ("GET /hello HTTP/1.0\r\n\r\n", "200 OK", "hello"),
         ("GET /hello HTTP/1.1\r\nContent-Length: 2\r\n\r\nab", "200 OK", "hello"),
@@ -242,7 +244,7 @@ fn metrics() -> Arc<Metrics> {
 }
 
 pub(crate) fn ask(router: &Router, path: &str) -> Response {
-    router(&Request { path, query: "", wants_json: false }).response()
+    router(&Request { path, query: "", wants_json: false }).wait()
 }
 
 pub(crate) fn text_of(response: &Response) -> String {
@@ -317,7 +319,7 @@ fn the_metrics_port() {
         assert!(text_of(&response).starts_with(start), "{path}: {}", text_of(&response));
     }
     assert_eq!(ask(&router, "/debug/pprof/").status, 404);
-    let json = |path| text_of(&router(&Request { path, query: "", wants_json: true }).response());
+    let json = |path| text_of(&router(&Request { path, query: "", wants_json: true }).wait());
     let object = r#"{"apiVersion":"config.k8s.io/v1beta1","#;
     assert_eq!(
         json("/flagz"),

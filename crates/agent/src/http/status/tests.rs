@@ -30,6 +30,7 @@ pub(in crate::http) fn status(about: &Arc<About>) -> Status {
         health: SharedHealth::new(health),
         journal: Journal::default(),
         counters: None,
+        worker: Worker::start().unwrap(),
     }
 }
 
@@ -104,7 +105,7 @@ fn cluster() -> Status {
 
 fn page(status: &Status, path: &str) -> Response {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
-    status.answer(&Request { path, query, wants_json: false }).response()
+    status.answer(&Request { path, query, wants_json: false }).wait()
 }
 
 fn html(status: &Status, path: &str) -> String {
@@ -458,7 +459,7 @@ fn json_is_for_those_who_ask_for_it_in_any_way() {
     let status = empty();
     let kind = |query, wants_json| {
         let request = Request { path: "/", query, wants_json };
-        status.answer(&request).response().headers["content-type"].clone()
+        status.answer(&request).wait().headers["content-type"].clone()
     };
     assert_eq!(kind("", true), "application/json");
     assert_eq!(kind("format=json", false), "application/json");
