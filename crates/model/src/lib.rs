@@ -28,6 +28,7 @@ mod service;
 mod shortage;
 mod snapshot;
 mod store;
+mod yaml;
 
 pub use address::{IpFamily, parse_address, parse_network};
 pub use claims::{Claimant, Contest, Place, Role, contests};
@@ -57,3 +58,4 @@ pub use service::{ServicePort, ServicePortName, TrafficPolicy};
 pub use shortage::{KeptTraffic, Shortage, Why, shortage, shortages};
 pub use snapshot::{Snapshot, node_name, single_objects, snapshot};
 pub use store::{Changes, Kind, NodeState, Object, ObjectKey, ServiceChange, Store, StoreEvent};
+pub use yaml::write_yaml;

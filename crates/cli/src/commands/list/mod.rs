@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use rulegen_compiler::listing::{Listing, of_plan, of_ruleset, of_table};
 use rulegen_compiler::{iptables, nftables, plan};
-use rulegen_model::{IpFamily, ProxyConfig, ProxyMode, Severity};
+use rulegen_model::{IpFamily, ProxyConfig, ProxyMode, Severity, write_yaml};
 use rulegen_ruleset::nftables::Name;
 
 use super::print_with;
@@ -118,10 +118,7 @@ fn print_as(form: Option<ListForm>, view: &View<'_>) -> Result<()> {
             serde_json::to_writer_pretty(&mut *out, view).map_err(io::Error::from)?;
             writeln!(out)
         }),
-        Some(ListForm::Yaml) => print_with(|out| {
-            serde_saphyr::to_io_writer(out, view)
-                .map_err(|error| io::Error::other(error.to_string()))
-        }),
+        Some(ListForm::Yaml) => print_with(|out| write_yaml(out, view)),
         None | Some(ListForm::Wide) => {
             let table = table::of(view, form.is_some());
             if table.is_empty() {
