@@ -46,7 +46,7 @@ const KEPT: &[(&str, &[&str])] = &[
     ("caps", &["kernel"]),
     ("askama", &["ruleset", "agent"]),
     ("anyhow", &["agent", "cli"]),
-    ("serde-saphyr", &["model", "cli"]),
+    ("serde-saphyr", &["model"]),
 ];
 
 #[test]

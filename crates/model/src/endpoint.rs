@@ -51,19 +51,6 @@ impl Endpoint {
     }
 }
 
-/// What an EndpointSlice offers its Service, whichever of that the Service asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offer {
-    /// The name of the slice.
-    pub slice: Arc<str>,
-    /// The family of its addresses.
-    pub family: IpFamily,
-    /// Its ports: name, protocol, number.
-    pub ports: Vec<(Arc<str>, Protocol, u16)>,
-    /// How many endpoints have each of these ports.
-    pub endpoints: usize,
-}
-
 /// An EndpointSlice, checked and ready to be joined; the same seen from any node.
 pub(crate) struct Slice {
     family: IpFamily,
@@ -127,12 +114,6 @@ impl Slice {
     /// Names and protocols of its ports.
     pub(crate) fn ports(&self) -> impl Iterator<Item = (&str, Protocol)> {
         self.ports.iter().map(|port| (&*port.name, port.protocol))
-    }
-
-    pub(crate) fn offer(&self, slice: Arc<str>) -> Offer {
-        let port = |port: &SlicePort| (port.name.clone(), port.protocol, port.number);
-        let ports = self.ports.iter().map(port).collect();
-        Offer { slice, family: self.family, ports, endpoints: self.endpoints.len() }
     }
 }
 

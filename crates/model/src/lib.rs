@@ -38,7 +38,7 @@ pub use config::{
     read_config,
 };
 pub use document::MAX_DOCUMENT_BYTES;
-pub use endpoint::{Endpoint, Hint, Offer};
+pub use endpoint::{Endpoint, Hint};
 pub use external_ips::ExternalIps;
 pub use load_balancing::{LoadBalancing, parse_load_balancing};
 pub use manifest::{Objects, Sourced, is_manifest, read_manifest, read_object};

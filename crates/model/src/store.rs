@@ -17,7 +17,7 @@ use rayon::prelude::*;
 
 use crate::address::IpFamily;
 use crate::config::{NodePortAddresses, ProxyConfig};
-use crate::endpoint::{Offer, Slice};
+use crate::endpoint::Slice;
 use crate::node::{FamilyAddresses, Host, Node};
 use crate::object::{EndpointSlice, Metadata, NodeObject, Service, ServiceCidr};
 use crate::problem::Problem;
@@ -302,15 +302,6 @@ impl Store {
     /// The ports of one Service, if it is there.
     pub fn service(&self, key: &ObjectKey) -> Option<&[ServicePort]> {
         self.services.get(key).filter(|known| known.there).map(|known| known.ports.as_slice())
-    }
-
-    /// What the EndpointSlices of a Service offer it, ordered by their names.
-    pub fn offers(&self, service: &ObjectKey) -> Vec<Offer> {
-        let slices = self.slices.get(service).map(Vec::as_slice).unwrap_or_default();
-        let mut offers: Vec<Offer> =
-            slices.iter().map(|(name, slice)| slice.offer(name.clone())).collect();
-        offers.sort_by(|a, b| a.slice.cmp(&b.slice));
-        offers
     }
 
     /// A service port of a family by its name, as last told.

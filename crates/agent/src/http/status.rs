@@ -22,7 +22,6 @@ mod query;
 mod search;
 mod service;
 mod services;
-mod shortage;
 mod state;
 mod syncs;
 #[cfg(test)]

@@ -84,7 +84,7 @@ fn hello() -> Router {
 
 fn later(response: Response) -> Answer {
     let (sender, receiver) = oneshot::channel();
-    std::thread::spawn(|| sender.send(response));
+    std::thread::spawn(|| drop(sender.send(response)));
     Answer::Later(receiver)
 }
 

@@ -89,7 +89,7 @@ impl ExplainPage {
             About::Policy => "Policy",
             About::Choice => "Choice",
             About::Source => "Source",
-            About::Refusal => "Refused",
+            About::NoEndpoints | About::Refusal => "Refused",
             About::NoService => "Passes",
         }
     }

@@ -4,9 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rulegen_compiler::{node_ports_at, plan_service};
-use rulegen_model::{
-    Endpoint, Hint, IpFamily, LoadBalancing, Offer, ProxyMode, ServicePort, Store,
-};
+use rulegen_model::{Endpoint, Hint, IpFamily, LoadBalancing, ProxyMode, ServicePort, Store};
 use serde::Serialize;
 
 use super::chances::{At, Way, ways};
@@ -15,7 +13,6 @@ use super::format::{Long, grouped};
 use super::query::href;
 use super::search::is_usable;
 use super::services::{family, protocol};
-use super::shortage::Shortage;
 
 /// As the rules have it.
 #[derive(Serialize)]
@@ -48,18 +45,28 @@ pub(super) struct EndpointShown {
     pub(super) connections: Option<u64>,
 }
 
+/// Why traffic to it has nowhere to go, and where to look next.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Shortage {
+    pub(super) reason: String,
+    pub(super) remedy: String,
+}
+
+impl Shortage {
+    fn of(port: &ServicePort, store: &Store) -> Option<Self> {
+        let why = store.shortage(&port.name, family(port))?;
+        Some(Self { reason: format!("It {why}."), remedy: why.remedy(&port.name) })
+    }
+}
+
 /// More endpoints than a page shows; the data has all.
 const SHOWN: usize = 100;
 /// The same in a drawing.
 const DRAWN: usize = 8;
 
 impl Port {
-    pub(super) fn of(
-        port: &ServicePort,
-        store: &Store,
-        offers: &[Offer],
-        connections: Option<&Connections>,
-    ) -> Self {
+    pub(super) fn of(port: &ServicePort, store: &Store, connections: Option<&Connections>) -> Self {
         let (node, config) = (store.node(), store.config());
         let plan = plan_service(port, node, config, family(port));
         let mut ways = ways(&plan, &node_ports_at(node, config, family(port)));
@@ -97,7 +104,7 @@ impl Port {
                 LoadBalancing::SourceHash => "hash of the source",
             },
             health_check_node_port: port.health_check_node_port.map(std::num::NonZeroU16::get),
-            shortage: Shortage::of(port, offers),
+            shortage: Shortage::of(port, store),
             ways,
             connections: connections.map(|_| endpoints.iter().filter_map(|e| e.connections).sum()),
             endpoints,

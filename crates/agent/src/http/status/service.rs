@@ -41,10 +41,9 @@ impl ServicePage {
             None => (None, None),
         };
         let store = status.known.store.read();
-        let offers = store.offers(key);
         let ports = store.service(key)?;
         let (tone, state) = state(ports);
-        let shown = ports.iter().map(|port| Port::of(port, &store, &offers, connections.as_ref()));
+        let shown = ports.iter().map(|port| Port::of(port, &store, connections.as_ref()));
         let problems = status.known.complaints.read().of(Kind::Service, key);
         Some(Self {
             frame,
