@@ -70,29 +70,38 @@ impl ServiceList {
         let frame = status.frame("/services", "Services");
         let search = Search::of(query);
         let store = status.known.store.read();
-        let (mut all, mut found, mut namespaces) = (0, Vec::new(), Vec::<String>::new());
+        let (mut all, mut found, mut namespaces) = (0, 0, Vec::<String>::new());
+        // Only rows of a page are kept: of the one that is asked for, and of the last.
+        let (mut wanted, mut last) = (Vec::new(), Vec::new());
         for (key, ports) in store.services() {
             all += 1;
             let is_new = namespaces.last().is_none_or(|last| **last != *key.namespace);
             if is_new && namespaces.len() < NAMESPACES {
                 namespaces.push(key.namespace.to_string());
             }
-            if search.finds(key, ports) {
-                found.push((key, ports));
+            if !search.finds(key, ports) {
+                continue;
             }
+            if found % ROWS == 0 {
+                last.clear();
+            }
+            last.push((key, ports));
+            if found / ROWS + 1 == query.page {
+                wanted.push((key, ports));
+            }
+            found += 1;
         }
-        let pages = found.len().div_ceil(ROWS).max(1);
+        let pages = found.div_ceil(ROWS).max(1);
         let page = query.page.min(pages);
-        let first = page.saturating_sub(1).saturating_mul(ROWS);
-        let rows = found.iter().skip(first).take(ROWS);
+        let rows = if wanted.is_empty() { last } else { wanted };
         Self {
             frame,
             query: Query { page, ..query.clone() },
-            found: found.len(),
+            found,
             all,
             page,
             pages,
-            services: rows.map(|(key, ports)| Row::of(key, ports)).collect(),
+            services: rows.into_iter().map(|(key, ports)| Row::of(key, ports)).collect(),
             namespaces,
         }
     }
