@@ -28,13 +28,22 @@ pub struct Translator {
 
 impl NfTables {
     /// Chains that may translate, by themselves or by chains that they lead to, at this priority
-    /// or an earlier one. Ordered; those of one table together.
+    /// or an earlier one, but for those of tables that are left out, by the word for their family
+    /// and their name: a large table takes long to read. Ordered.
     ///
     /// # Errors
     /// [`Error::Unreachable`], or [`Error::Busy`].
-    pub fn translators(&mut self, up_to: i32) -> Result<Vec<Translator>, Error> {
+    pub fn translators(
+        &mut self,
+        up_to: i32,
+        is_left_out: impl Fn(&str, &str) -> bool,
+    ) -> Result<Vec<Translator>, Error> {
+        let counts = |base: &Base| {
+            let family = base.words().map(|(word, _)| word);
+            base.priority <= up_to && family.is_some_and(|word| !is_left_out(word, &base.table))
+        };
         for _ in 0..ATTEMPTS {
-            match self.translators_once(up_to) {
+            match self.translators_once(&counts) {
                 Ok(translators) => return Ok(translators),
                 Err(Interrupted::Failed(error)) => return Err(error),
                 Err(Interrupted::Changed) => {}
@@ -43,9 +52,11 @@ impl NfTables {
         Err(Error::Busy { attempts: ATTEMPTS })
     }
 
-    fn translators_once(&mut self, up_to: i32) -> Result<Vec<Translator>, Interrupted> {
-        let bases = base_chains(&mut self.socket)?;
-        let bases: Vec<Base> = bases.into_iter().filter(|base| base.priority <= up_to).collect();
+    fn translators_once(
+        &mut self,
+        counts: impl Fn(&Base) -> bool,
+    ) -> Result<Vec<Translator>, Interrupted> {
+        let bases: Vec<Base> = base_chains(&mut self.socket)?.into_iter().filter(counts).collect();
         let tables: BTreeSet<(u8, &str)> =
             bases.iter().map(|base| (base.family, base.table.as_str())).collect();
         let mut translators = Vec::new();
@@ -83,13 +94,18 @@ const IPV6: u8 = 10;
 const INET: u8 = 1;
 
 impl Base {
+    /// nft's word for the family of its table, and the families whose packets it sees.
+    fn words(&self) -> Option<(&'static str, Vec<Family>)> {
+        match self.family {
+            IPV4 => Some(("ip", vec![Family::Ipv4])),
+            IPV6 => Some(("ip6", vec![Family::Ipv6])),
+            INET => Some(("inet", vec![Family::Ipv4, Family::Ipv6])),
+            _ => None,
+        }
+    }
+
     fn translator(&self) -> Option<Translator> {
-        let (table_family, families) = match self.family {
-            IPV4 => ("ip", vec![Family::Ipv4]),
-            IPV6 => ("ip6", vec![Family::Ipv6]),
-            INET => ("inet", vec![Family::Ipv4, Family::Ipv6]),
-            _ => return None,
-        };
+        let (table_family, families) = self.words()?;
         let Self { table, chain, priority, .. } = self;
         let (table, chain, priority) = (table.clone(), chain.clone(), *priority);
         Some(Translator { families, table_family, table, chain, priority })

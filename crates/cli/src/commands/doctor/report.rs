@@ -14,7 +14,7 @@ use crate::paint::Paint;
 
 /// Of the findings of one check so many are told as text: a cluster may hold thousands of Services
 /// without endpoints.
-const TOLD: usize = 100;
+const TOLD: usize = 20;
 
 pub(super) struct Report {
     mode: ProxyMode,

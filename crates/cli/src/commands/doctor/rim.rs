@@ -7,7 +7,7 @@ use rulegen_agent::takeover::KUBE_PROXY_TABLE;
 use rulegen_compiler::iptables::KUBELET_CHAINS;
 use rulegen_compiler::{family as family_of, iptables, nftables, plan};
 use rulegen_kernel::host;
-use rulegen_kernel::iptables::{Iptables, Variant, choose, installed, is_installed};
+use rulegen_kernel::iptables::{Iptables, Variant, installed, is_installed};
 use rulegen_kernel::nftables::NfTables;
 use rulegen_model::{IpFamily, ProxyConfig, ProxyMode, Severity, Snapshot};
 use rulegen_ruleset::Family;
@@ -102,13 +102,17 @@ impl<'a> Rim<'a> {
         &self.args.proxy.nftables.nftables_table
     }
 
-    /// The variant of iptables that rules go to in iptables mode.
+    /// The variant of iptables that rules go to in iptables mode: that which was asked for, else
+    /// the one in which kubelet made its chains, else the newer one that is there.
     pub(super) fn variant(&self) -> Result<Variant> {
-        Ok(match self.args.kernel.iptables_variant {
-            Some(VariantChoice::Nft) => Variant::Nft,
-            Some(VariantChoice::Legacy) => Variant::Legacy,
-            None => choose(&KUBELET_CHAINS)?,
-        })
+        match self.args.kernel.iptables_variant {
+            Some(VariantChoice::Nft) => return Ok(Variant::Nft),
+            Some(VariantChoice::Legacy) => return Ok(Variant::Legacy),
+            None => {}
+        }
+        let held = self.iptables()?;
+        let kubelets = held.iter().find(|held| held.is_kubelets());
+        Ok(kubelets.or(held.first()).map_or(Variant::Nft, |held| held.variant))
     }
 
     /// The tables of nftables that rules of one family are wanted in.

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use rulegen_compiler::family as family_of;
-use rulegen_kernel::iptables::is_installed;
+use rulegen_kernel::iptables::{installed, is_installed};
 use rulegen_kernel::nftables::Missing;
 use rulegen_model::{Host, IpFamily, Objects, ProxyMode, read_manifest, snapshot};
 use rulegen_ruleset::nftables::Table;
@@ -25,10 +25,10 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
             )],
         }),
         ProxyMode::Iptables => {
-            let variant = rim.variant();
-            let is_missing = |family: &&IpFamily| match &variant {
-                Ok(variant) => !is_installed(family_of(**family), *variant),
-                Err(_) => true,
+            let variants = installed().unwrap_or_default();
+            let is_missing = |family: &&IpFamily| {
+                let family = family_of(**family);
+                !variants.iter().any(|variant| is_installed(family, *variant))
             };
             let missing = rim.families().iter().filter(is_missing).copied().collect::<Vec<_>>();
             Outcome::Found(check_iptables(&missing))

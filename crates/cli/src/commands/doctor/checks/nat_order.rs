@@ -2,6 +2,7 @@
 //! translates a connection settles it for good, and in a chain the first rule (CVE-2019-9946).
 
 use anyhow::Result;
+use rulegen_agent::takeover::KUBE_PROXY_TABLE;
 use rulegen_compiler::iptables::translations_ahead;
 use rulegen_kernel::nftables::Translator;
 use rulegen_model::ProxyMode;
@@ -13,20 +14,19 @@ use crate::commands::doctor::rim::{DEFAULT_TABLE, HeldIptables, Rim, nf_tables};
 const OURS: i32 = -100;
 
 pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
-    let translators = match nf_tables()? {
-        Some(mut kernel) => kernel.translators(OURS)?,
+    let mode = rim.config().mode;
+    let table = rim.table().as_str();
+    let services = [table, DEFAULT_TABLE, KUBE_PROXY_TABLE];
+    let holds_services = rim.iptables()?.iter().any(HeldIptables::holds_services);
+    // The tables of proxies and of the other mode are told of by checks of their own.
+    let is_told = |family: &str, table: &str| {
+        let is_iptables = table == "nat" && family != "inet";
+        services.contains(&table) || is_iptables && holds_services
+    };
+    let others = match nf_tables()? {
+        Some(mut kernel) => kernel.translators(OURS, is_told)?,
         None => Vec::new(),
     };
-    let mode = rim.config().mode;
-    // The tables of proxies and of the other mode are told of by checks of their own.
-    let table = rim.table().as_str();
-    let services = [table, DEFAULT_TABLE, "kube-proxy"];
-    let holds_services = rim.iptables()?.iter().any(HeldIptables::holds_services);
-    let is_told = |translator: &Translator| {
-        let is_iptables = translator.table == "nat" && translator.table_family != "inet";
-        services.contains(&translator.table.as_str()) || is_iptables && holds_services
-    };
-    let others: Vec<Translator> = translators.into_iter().filter(|t| !is_told(t)).collect();
     let ahead: Vec<String> = match mode {
         ProxyMode::Nftables => Vec::new(),
         ProxyMode::Iptables => {
