@@ -43,7 +43,7 @@ impl NfTables {
             base.priority <= up_to && family.is_some_and(|word| !is_left_out(word, &base.table))
         };
         for _ in 0..ATTEMPTS {
-            match self.translators_once(&counts) {
+            match self.translators_once(counts) {
                 Ok(translators) => return Ok(translators),
                 Err(Interrupted::Failed(error)) => return Err(error),
                 Err(Interrupted::Changed) => {}

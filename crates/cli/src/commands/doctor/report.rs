@@ -146,10 +146,14 @@ fn describe(
         Grade::Warning | Grade::Unknown => paint.bold(&mark),
         Grade::NotChecked => mark,
     };
-    writeln!(text, "{mark} {:width$}  {}", check.name, check.about)?;
+    let mut line = |words: &str| writeln!(text, "{mark} {:width$}  {words}", check.name);
     match outcome {
-        Outcome::NotChecked(reason) | Outcome::Unknown(reason) => writeln!(text, "    {reason}"),
-        Outcome::Found(findings) => describe_findings(text, paint, findings),
+        Outcome::NotChecked(reason) | Outcome::Unknown(reason) => line(reason),
+        Outcome::Found(findings) if findings.is_empty() => line(check.about),
+        Outcome::Found(findings) => {
+            writeln!(text, "{mark} {}", check.name)?;
+            describe_findings(text, paint, findings)
+        }
     }
 }
 
@@ -208,10 +212,10 @@ mod tests {
         assert_eq!(
             report(all()).text(),
             "✓ ok          ip-forward  is forwarded\n\
-             ✗ error       ip-forward  is forwarded\n    off 1\n    off 2\n    \
+             ✗ error       ip-forward\n    off 1\n    off 2\n    \
              remedy: switch it on\n    hm\n    remedy: see\n\
-             ? unknown     ip-forward  is forwarded\n    no permission\n\
-             - not checked ip-forward  is forwarded\n    give -f\n\
+             ? unknown     ip-forward  no permission\n\
+             - not checked ip-forward  give -f\n\
              4 checks: 1 ok, 1 error, 1 unknown, 1 not checked (mode nftables)\n"
         );
     }

@@ -104,8 +104,8 @@ fn at_node_port(port: &NodePort, waiting: &Waiting, open: &[NodePortsAt; 2]) -> 
                 protocol.name().to_uppercase()
             ),
             format!(
-                "let the process wait at another port, or change spec.ports[].nodePort; sysctl \
-                 net.ipv4.ip_local_reserved_ports={number} keeps the port from being given out"
+                "let the process wait at another port, or change spec.ports[].nodePort; {number} in \
+                 net.ipv4.ip_local_reserved_ports keeps the kernel from giving it out"
             ),
         )
     })
