@@ -193,7 +193,7 @@ fn browsers_show_pages_and_run_no_markup() {
         ("/services", "gateway"),
         ("/services?show=without-endpoints", "no endpoints"),
         ("/services/default/gateway", "Clients outside"),
-        ("/services/default/empty", "There is no EndpointSlice of IPv4 for this Service."),
+        ("/services/default/empty", "It has no EndpointSlice."),
         ("/drift", "repaired after"),
     ];
     for (path, text) in pages {

@@ -45,7 +45,7 @@ fn a_running_agent_shows_its_services() {
     assert_eq!(chances.len(), 2);
     assert!(chances.iter().all(|endpoint| endpoint["chance"] == "1/2"), "{chances:?}");
     let page = html(&node, "/services/default/empty");
-    assert!(page.contains("There is no EndpointSlice of IPv4 for this Service."), "{page}");
+    assert!(page.contains("It has no EndpointSlice"), "{page}");
     assert_eq!(node.get(METRICS_PORT, "/services/default/none").unwrap().status, 404);
 
     // A Service that goes is not shown any more.

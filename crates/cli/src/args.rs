@@ -27,7 +27,7 @@ const ABOUT: &str = "Turns Kubernetes Services into Linux packet rules, as kube-
 
 const LONG_ABOUT: &str = "\
 Turns Kubernetes Services and EndpointSlices into Linux packet rules: the iptables rules that \
-kube-proxy makes of them, rule for rule.
+kube-proxy makes of them, rule for rule, or one nftables table in which packets meet the same.
 
 Given manifests, rulegen compiles them for one node and applies the rules to the network \
 namespace it runs in; only what differs is written. With --dry-run it prints them instead, as \
@@ -47,12 +47,18 @@ Examples:
   rulegen -f cluster.yaml
   rulegen cleanup
 
+  # What becomes of a packet and why; what the kernel holds; what is wrong with this node
+  rulegen explain -f examples/nodeport.yaml --hostname-override node-1 \\
+      --from 192.168.1.100 --to 192.168.1.10:30080
+  rulegen list
+  rulegen doctor
+
   # On a node, in place of kube-proxy; or of a folder of manifests
   rulegen agent --config /var/lib/kube-proxy/config.conf --proxy-mode nftables
   rulegen agent --manifests /etc/rulegen --proxy-mode nftables
 
 Exit status: 0 done; 1 failed; 2 wrong usage. `rulegen diff`: 0 nothing would change, 1 \
-something would, 2 failed.";
+something would, 2 failed; `rulegen doctor`: 0 all is well, 1 something is wrong, 2 could not be found out.";
 
 const DIFF_EXAMPLES: &str = "\
 Example:
