@@ -24,6 +24,7 @@ mod traffic;
 
 mod api_server;
 mod burst;
+mod commands;
 mod health;
 mod life;
 mod node;

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -94,6 +94,13 @@ impl Node {
             .stderr(log)
             .spawn();
         self.agent = Some(agent.unwrap());
+    }
+
+    /// Runs a command that asks the API server.
+    pub(crate) fn command(&self, command: &str) -> Output {
+        let kubeconfig = &self.kubeconfig;
+        self.space
+            .rulegen(&format!("{command} --kubeconfig {kubeconfig} --hostname-override {NODE}"))
     }
 
     /// Sends the agent a signal that ends it; tells how it ended, and after which time.

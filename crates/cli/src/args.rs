@@ -153,6 +153,10 @@ pub(crate) enum Command {
     /// written again when it starts.
     ///
     /// When the file of --config changes it ends with status 1, to be started anew.
+    ///
+    /// A browser finds its status page at http://127.0.0.1:10249/: how it is, what it did, each
+    /// Service's way to its endpoints, what others changed, and explanations of packets.
+    #[command(after_long_help = agent::EXAMPLES)]
     Agent(Box<AgentArgs>),
     /// Remove everything that rulegen or kube-proxy put into the kernel
     ///

@@ -56,6 +56,9 @@ struct Listed<'a> {
     problems: Vec<Problem>,
 }
 
+/// How often a list is begun anew whose rest the server has forgotten (410 Gone).
+const ATTEMPTS: usize = 3;
+
 impl Listed<'_> {
     async fn kind<W: Watched>(
         &mut self,
@@ -63,15 +66,17 @@ impl Listed<'_> {
         parameters: ListParams,
     ) -> Result<(), kube::Error> {
         let api: Api<ApiObject<W>> = Api::all(client.clone());
-        let mut parameters = parameters.limit(PAGE);
-        loop {
-            let page: ObjectList<ApiObject<W>> = api.list(&parameters).await?;
-            page.items.into_iter().for_each(|item| self.put(W::KIND, item.object));
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => parameters.continue_token = Some(token),
-                None => return Ok(()),
+        let parameters = parameters.limit(PAGE);
+        let mut attempts = ATTEMPTS;
+        let items = loop {
+            attempts -= 1;
+            match pages(&api, parameters.clone()).await {
+                Err(kube::Error::Api(status)) if status.code == 410 && attempts > 0 => {}
+                done => break done?,
             }
-        }
+        };
+        items.into_iter().for_each(|item| self.put(W::KIND, item.object));
+        Ok(())
     }
 
     fn put(&mut self, kind: Kind, object: Result<Object, Box<Problem>>) {
@@ -86,6 +91,21 @@ impl Listed<'_> {
                 objects.service_cidrs.push(Sourced { source, object });
             }
             Err(problem) => self.problems.push(*problem),
+        }
+    }
+}
+
+async fn pages<W: Watched>(
+    api: &Api<ApiObject<W>>,
+    mut parameters: ListParams,
+) -> Result<Vec<ApiObject<W>>, kube::Error> {
+    let mut items = Vec::new();
+    loop {
+        let page: ObjectList<ApiObject<W>> = api.list(&parameters).await?;
+        items.extend(page.items);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => parameters.continue_token = Some(token),
+            None => return Ok(items),
         }
     }
 }

@@ -8,6 +8,17 @@ use rulegen_model::parse_duration;
 
 use super::{KernelArgs, LogArgs, ProxyArgs, parse_bool};
 
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  # In place of kube-proxy, with its configuration
+  rulegen agent --config /var/lib/kube-proxy/config.conf --proxy-mode nftables
+
+  # Of a folder of manifests; and its status page, for people or as data
+  mkdir manifests && cp examples/nodeport.yaml manifests/
+  rulegen agent --manifests manifests --hostname-override node-1 --proxy-mode nftables &
+  curl http://127.0.0.1:10249/
+  curl 'http://127.0.0.1:10249/services/default/web-service?format=json'";
+
 /// `rulegen agent`.
 #[derive(Debug, Args)]
 pub(crate) struct AgentArgs {
@@ -53,7 +64,8 @@ pub(crate) struct RunningArgs {
     #[arg(long, value_name = "IP:PORT", help_heading = "Health and metrics")]
     pub(crate) healthz_bind_address: Option<String>,
 
-    /// Where /metrics, /configz and their like are, port 0 for nowhere [default: 127.0.0.1:10249]
+    /// Where the status page, /metrics, /configz and their like are, port 0 for nowhere
+    /// [default: 127.0.0.1:10249]
     #[arg(long, value_name = "IP:PORT", help_heading = "Health and metrics")]
     pub(crate) metrics_bind_address: Option<String>,
 

@@ -1,0 +1,68 @@
+//! Commands that ask the API server once.
+
+use serde_json::Value;
+
+use crate::api_server::{Failure, Kind, Verb};
+use crate::common::{stderr, stdout};
+use crate::node::Node;
+use crate::objects::{HERE, service, slice};
+
+/// More Services than a page of a list has.
+const SERVICES: usize = 600;
+
+#[test]
+fn what_the_kernel_holds_is_compared_with_the_cluster() {
+    let mut node = Node::new("asked");
+    let services = (100..100 + SERVICES).flat_map(|n| {
+        let name = format!("svc-{n}");
+        [service(&name, n), slice(&name, "a", &HERE)]
+    });
+    node.server.apply_many(services);
+    node.server.apply(service("empty", 20));
+    node.start("");
+    node.settle();
+
+    let list = node.command("list -o json");
+    let listed: Value = serde_json::from_str(&stdout(&list)).unwrap();
+    let services = listed["services"].as_array().unwrap();
+    assert_eq!(services.len(), SERVICES + 2, "{}", stderr(&list));
+    assert!(services.iter().all(|service| service["state"] == "asWanted"));
+
+    let explained = node.command("explain --from 10.244.1.9 --to default/empty:http");
+    let text = stdout(&explained);
+    assert!(
+        text.contains("default/empty:http has no EndpointSlice"),
+        "{text}{}",
+        stderr(&explained)
+    );
+    let live = node.command("explain --live --from 10.244.1.9 --to default/svc-150");
+    assert!(stdout(&live).contains("1 in 2  10.244.1.5:8080"), "{}", stdout(&live));
+
+    let doctor = node.command("doctor --check drift endpoints");
+    assert_eq!(doctor.status.code(), Some(1));
+    let text = stdout(&doctor);
+    assert!(text.contains("default/empty:http") && text.contains("ok          drift"), "{text}");
+}
+
+#[test]
+fn what_the_api_server_does_not_tell_is_an_error() {
+    let node = Node::new("asked-badly");
+    for (kind, plural) in [
+        (Kind::Service, "services"),
+        (Kind::EndpointSlice, "endpointslices"),
+        (Kind::Node, "nodes"),
+    ] {
+        node.server.fail_next(1, kind, Some(Verb::List), Failure::Code(500));
+        let list = node.command("list --dry-run");
+        assert_eq!(list.status.code(), Some(1));
+        let words = format!("the API server does not list {plural}");
+        assert!(stderr(&list).contains(&words), "{}", stderr(&list));
+    }
+    for code in [403, 404] {
+        node.server.fail_next(1, Kind::ServiceCidr, Some(Verb::List), Failure::Code(code));
+        assert!(node.command("list --dry-run").status.success(), "older clusters have none");
+    }
+    // Once the rest of a list is forgotten, it is begun anew.
+    node.server.fail_next(1, Kind::Service, Some(Verb::List), Failure::Code(410));
+    assert!(stdout(&node.command("list --dry-run")).contains("10.96.0.10:80"));
+}
