@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use rulegen_compiler::plan;
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::privileges::{self, Capability};
-use rulegen_kernel::{host, sysctl};
+use rulegen_kernel::{host, memory, sysctl};
 use rulegen_model::{IpFamily, ProxyMode, Store, node_name};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -39,6 +39,9 @@ const GRACE: Duration = Duration::from_millis(500);
 /// What keeps it from starting.
 pub fn run(options: Options) -> Result<()> {
     end_with_any_thread();
+    if let Err(error) = memory::without_huge_pages() {
+        tracing::info!(%error, "memory is in huge pages, and more of it than needed");
+    }
     set_up(&options);
     let variant = Arc::new(OnceLock::new());
     // Capabilities belong to threads, and are inherited: this one has others than all that follow.
