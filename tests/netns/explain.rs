@@ -11,7 +11,7 @@ use rulegen_model::{DetectLocalMode, LoadBalancing, NodePortAddresses, ProxyConf
 use serde_json::{Value, json};
 
 use crate::cluster::{NODE, config, objects};
-use crate::common::{stderr, stdout};
+use crate::common::{root, stderr, stdout};
 use crate::lab::{From, Lab, OTHER_POD_PORT};
 use crate::namespace::Namespace;
 use crate::traffic::{Answer, Proto, serve};
@@ -265,4 +265,59 @@ fn serve_all(lab: &Lab) -> Namespace {
         }
     }
     others
+}
+
+/// What others did to the rules is told as what it is, and not blamed on the objects.
+#[test]
+fn damage_is_told_as_damage() {
+    let node = Namespace::new("explain-damage");
+    node.run("ip addr add 192.168.1.10/24 dev lo");
+    let example = root().join("examples/nodeport.yaml");
+    let of = |mode: &str, command: &str| {
+        let flags = "--hostname-override node-1 --cluster-cidr 10.244.0.0/16";
+        let file = example.display();
+        let output = node
+            .rulegen(&format!("{command} -f {file} {flags} --proxy-mode {mode} --ip-family ipv4"));
+        assert!(output.status.success(), "{}", stderr(&output));
+    };
+    let explain = |mode: &str, packet: &str| {
+        let flags = "--hostname-override node-1 --cluster-cidr 10.244.0.0/16";
+        let output = node.rulegen(&format!(
+            "explain --live -f {} {flags} --proxy-mode {mode} {packet}",
+            example.display()
+        ));
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output)
+    };
+    let from_outside = "--from 192.168.1.100 --to 192.168.1.10:30080";
+    let from_pod = "--from 10.244.1.20 --to 10.96.0.10:80";
+
+    of("nftables", "apply");
+    node.run("nft delete element ip rulegen services '{ 10.96.0.10 . tcp . 80 }'");
+    let text = explain("nftables", from_pod);
+    assert!(text.contains("the rules here do not lead to it"), "{text}");
+    node.run("nft delete element ip rulegen node-ports '{ tcp . 30080 }'");
+    let text = explain("nftables", from_outside);
+    assert!(text.contains("the rules here do not lead to it"), "{text}");
+    of("nftables", "apply");
+    node.run("nft add table inet other; nft add chain inet other f '{ type filter hook forward priority 0; policy drop; }'");
+    node.run("nft insert rule ip rulegen filter-forward ip ttl 1 drop");
+    let text = explain("nftables", from_pod);
+    let (_, not_followed) = text.split_once("Not followed").expect("something is not followed");
+    assert!(not_followed.contains("inet other f"), "{text}");
+    assert!(not_followed.contains("filter-forward"), "{text}");
+    node.run("nft flush ruleset");
+
+    of("iptables", "apply --iptables-variant legacy");
+    node.run("iptables-legacy -t nat -F KUBE-POSTROUTING");
+    let legacy = "--iptables-variant legacy";
+    let text = explain("iptables", &format!("{legacy} {from_outside}"));
+    assert!(text.contains("marked to be masqueraded, but no rule does it"), "{text}");
+    assert!(!text.contains("sees the node's address"), "{text}");
+    node.run("iptables-legacy -P FORWARD DROP");
+    let text = explain("iptables", &format!("{legacy} {from_pod}"));
+    assert!(text.contains("filter FORWARD: policy DROP"), "{text}");
+    let loopback = "--from 127.0.0.1 --to 127.0.0.1:30080";
+    let text = explain("iptables", &format!("{legacy} {loopback}"));
+    assert!(text.contains("route_localnet is 0"), "{text}");
 }

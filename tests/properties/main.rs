@@ -11,6 +11,7 @@
 
 mod agreement;
 mod cluster;
+mod explaining;
 mod laws;
 mod layout;
 mod listing;

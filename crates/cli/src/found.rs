@@ -14,6 +14,7 @@ use rulegen_ruleset::Family;
 
 use crate::args::{ObjectsArgs, ProxyArgs};
 use crate::input::{host, read_path, warn_of_missing_node};
+use crate::problems::say;
 use crate::{configuration, problems};
 
 /// What is known before the kernel is looked at.
@@ -24,6 +25,24 @@ pub(crate) struct Found {
     pub(crate) cluster: Option<Cluster>,
     /// The worst that was wrong with it.
     pub(crate) worst: Option<Severity>,
+}
+
+impl Found {
+    /// Whether a part of the objects could not be read: what is missing may be of any Service.
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.worst >= Some(Severity::Unread)
+    }
+
+    /// The cluster, if all of it could be read; says on standard error if not.
+    pub(crate) fn whole_cluster(&self) -> Option<&Cluster> {
+        if self.is_incomplete() {
+            say(
+                "note: a part of the objects could not be read (see above), so nothing is compared with them",
+            );
+            return None;
+        }
+        self.cluster.as_ref()
+    }
 }
 
 /// A cluster as this node's proxy sees it.
@@ -80,14 +99,19 @@ fn joined(objects: Objects, config: &ProxyConfig, told: &mut Vec<Problem>) -> Cl
 /// default.
 fn held_mode(proxy: &ProxyArgs) -> ProxyMode {
     let table = &proxy.nftables.nftables_table;
-    let is_there = |kernel: &mut NfTables| {
-        [Family::Ipv4, Family::Ipv6]
-            .into_iter()
-            .any(|family| kernel.has_all(&[(family, table)]).unwrap_or_default())
-    };
-    match NfTables::open().is_ok_and(|mut kernel| is_there(&mut kernel)) {
-        true => ProxyMode::Nftables,
-        false => ProxyMode::Iptables,
+    let is_there = |kernel: &mut NfTables, family| kernel.has_all(&[(family, table)]);
+    let found = NfTables::open().and_then(|mut kernel| {
+        Ok(is_there(&mut kernel, Family::Ipv4)? || is_there(&mut kernel, Family::Ipv6)?)
+    });
+    match found {
+        Ok(true) => ProxyMode::Nftables,
+        Ok(false) => ProxyMode::Iptables,
+        Err(error) => {
+            say(&format!(
+                "note: the mode cannot be told ({error}): iptables is assumed (--proxy-mode says otherwise)"
+            ));
+            ProxyMode::Iptables
+        }
     }
 }
 

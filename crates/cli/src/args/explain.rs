@@ -28,8 +28,7 @@ In JSON: packet {from, to, protocol, sender}; frontend {service, kind, address, 
 remarks [{about, text, change}]; rules [{table, chain, rule, element, means}], which every packet \
 passes; ends [{probability {value, exact, oneIn}, outcome, endpoint, masqueraded, rules}], where \
 outcome is endpoint, passes, rejected or dropped; behind [rule], which every packet passes then; \
-unknown [rule], of others that could not be \
-judged.";
+unknown [rule], what was not followed: rules of others, chains of other tables.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {

@@ -25,12 +25,18 @@ pub struct Explanation {
     /// The rules that it passes in any case behind those of its end.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub behind: Vec<PassedRule>,
-    /// Rules of others that could not be judged, and were taken not to match.
+    /// What could not be judged, and was taken to let the packet pass: rules of others, and in
+    /// nftables mode their chains at the same hooks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<PassedRule>,
 }
 
 impl Explanation {
+    /// Tells of something that was not followed.
+    pub fn not_followed(&mut self, chain: String, rule: String) {
+        self.unknown.push(PassedRule { table: None, chain, rule, element: None, means: None });
+    }
+
     /// Says why a packet is refused by what the objects lack, which rules do not tell.
     pub fn refused_because(&mut self, why: &Why, port: &ServicePortName) {
         let lacking = self.remarks.iter_mut().find(|remark| remark.about == About::NoEndpoints);
@@ -162,8 +168,8 @@ pub struct End {
 pub struct Probability {
     /// From 0 to 1, as near as floating point comes.
     pub value: f64,
-    /// Exactly: a fraction. Left out where it has more than 80 digits, as those of iptables rules
-    /// have behind many others: each rule draws 31 bits.
+    /// Exactly: a fraction. Left out where its denominator has more than 128 bits, as behind five
+    /// rules of iptables, each of which draws 31 bits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exact: Option<String>,
     /// `n`, if it is one in `n` to the resolution of the kernel's random numbers.

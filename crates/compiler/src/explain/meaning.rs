@@ -1,6 +1,7 @@
 //! What a rule means that a packet met.
 
 use rulegen_model::TrafficPolicy;
+use rulegen_ruleset::nftables::Draw;
 
 use super::FrontendKind;
 use crate::plan::Refusal;
@@ -23,8 +24,10 @@ pub(crate) enum Meaning {
     Mark(Reason),
     /// It remembers the client.
     Remembers,
-    /// It chooses an endpoint.
-    Choice,
+    /// It chooses an endpoint in this way.
+    Choice(Draw),
+    /// It does so and translates the destination.
+    ChosenTranslation(Draw),
     /// It translates the destination.
     Translation,
     /// It masquerades.
@@ -77,7 +80,10 @@ impl Meaning {
             Meaning::ShortCircuit { from_node: false } => "from a pod: as with policy Cluster",
             Meaning::Mark(_) => "marked, to be masqueraded",
             Meaning::Remembers => "the client is remembered",
-            Meaning::Choice => "an endpoint is chosen",
+            Meaning::Choice(_) => "an endpoint is chosen",
+            Meaning::ChosenTranslation(_) => {
+                "an endpoint is chosen, and the destination translated"
+            }
             Meaning::Translation => "the destination is translated",
             Meaning::Masquerade => "the source becomes the node's address",
             Meaning::Refused(_, Refusal::NoEndpoints) => "no endpoint: rejected",

@@ -42,7 +42,7 @@ pub fn by_ruleset(
 ) -> Explanation {
     let trace = iptables::trace(ruleset, local, packet);
     let unknown = trace.unknown.iter().map(way::rule_of_iptables).collect();
-    let ways = trace.branches.into_iter().map(Way::of_iptables).collect();
+    let ways = Way::of_iptables(trace.branches);
     explained(packet, local, ways, unknown, plan)
 }
 
@@ -54,7 +54,7 @@ pub fn by_table(
     plan: Option<&Plan>,
 ) -> Explanation {
     let trace = nftables::trace(table, local, packet);
-    let ways = trace.branches.into_iter().map(|branch| Way::of_nftables(branch, table)).collect();
+    let ways = Way::of_nftables(trace.branches, table);
     explained(packet, local, ways, Vec::new(), plan)
 }
 
@@ -66,7 +66,7 @@ fn explained(
     plan: Option<&Plan>,
 ) -> Explanation {
     ways.sort_by_key(|way| way.verdict);
-    let frontend = way::frontend(&ways, packet, plan);
+    let frontend = way::frontend(&ways, packet, local, plan);
     let service = frontend.as_ref().and_then(|frontend| way::planned(frontend, plan));
     let known = Remarks { packet, local, ways: &ways, frontend: frontend.as_ref(), service, plan };
     let remarks = known.all();

@@ -1,6 +1,7 @@
 //! The ways that a packet can take, whichever backend's rules they lead through.
 
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 
 use rulegen_model::TrafficPolicy;
 use rulegen_ruleset::Packet;
@@ -9,7 +10,7 @@ use rulegen_ruleset::nftables::{self, Share, Table};
 
 use super::meaning::{Known, Meaning};
 use super::{End, Frontend, FrontendKind, Outcome, PassedRule, Probability};
-use crate::plan::{self, ExternalAddress, Plan, Refusal, ServicePlan};
+use crate::plan::{self, ExternalAddress, NodePortsAt, Plan, Refusal, ServicePlan};
 use crate::words::protocol;
 
 /// One way.
@@ -20,19 +21,58 @@ pub(super) struct Way {
 }
 
 impl Way {
-    pub(super) fn of_iptables(branch: iptables::Branch<'_>) -> Self {
+    /// The ways of branches; those that end alike are one, by the rules of the first.
+    pub(super) fn of_iptables(branches: Vec<iptables::Branch<'_>>) -> Vec<Self> {
+        let mut single: Vec<iptables::Branch<'_>> = Vec::new();
+        let mut known: HashMap<iptables::Verdict, usize> = HashMap::new();
+        for branch in branches {
+            match known.get(&branch.verdict).and_then(|at| single.get_mut(*at)) {
+                Some(other) => other.chance = other.chance.or(&branch.chance),
+                None => {
+                    known.insert(branch.verdict, single.len());
+                    single.push(branch);
+                }
+            }
+        }
+        single.iter().map(Self::of_iptables_branch).collect()
+    }
+
+    fn of_iptables_branch(branch: &iptables::Branch<'_>) -> Self {
         let step = |step: &iptables::Step<'_>| {
             let meaning = crate::iptables::meaning(step);
             (with_words(rule_of_iptables(step), meaning.as_ref()), meaning)
         };
+        let policy = branch.policy.map(|(table, chain)| PassedRule {
+            table: Some(table.name()),
+            chain: chain.to_string(),
+            rule: "policy DROP".to_owned(),
+            element: None,
+            means: None,
+        });
         Self {
             probability: Probability::from(&branch.chance),
-            steps: branch.path.iter().map(step).collect(),
+            steps: branch.path.iter().map(step).chain(policy.map(|rule| (rule, None))).collect(),
             verdict: Outcome::from(branch.verdict),
         }
     }
 
-    pub(super) fn of_nftables(branch: nftables::Branch<'_>, table: &Table) -> Self {
+    /// The same of a table.
+    pub(super) fn of_nftables(branches: Vec<nftables::Branch<'_>>, table: &Table) -> Vec<Self> {
+        let mut single: Vec<nftables::Branch<'_>> = Vec::new();
+        let mut known: HashMap<iptables::Verdict, usize> = HashMap::new();
+        for branch in branches {
+            match known.get(&branch.verdict).and_then(|at| single.get_mut(*at)) {
+                Some(other) => other.share = other.share.and(branch.share),
+                None => {
+                    known.insert(branch.verdict, single.len());
+                    single.push(branch);
+                }
+            }
+        }
+        single.iter().map(|branch| Self::of_nftables_branch(branch, table)).collect()
+    }
+
+    fn of_nftables_branch(branch: &nftables::Branch<'_>, table: &Table) -> Self {
         let step = |step: &nftables::Step<'_>| {
             let meaning = crate::nftables::meaning(table, step);
             (with_words(rule_of_nftables(table, step), meaning.as_ref()), meaning)
@@ -81,9 +121,14 @@ fn rule_of_nftables(table: &Table, step: &nftables::Step<'_>) -> PassedRule {
 
 /// The service port that a packet arrives at, if any way tells one; or else the plan, where no
 /// rule is about the packet.
-pub(super) fn frontend(ways: &[Way], packet: &Packet, plan: Option<&Plan>) -> Option<Frontend> {
+pub(super) fn frontend(
+    ways: &[Way],
+    packet: &Packet,
+    local: &[IpAddr],
+    plan: Option<&Plan>,
+) -> Option<Frontend> {
     let told = ways.iter().flat_map(Way::meanings).find_map(known).cloned();
-    let known = told.or_else(|| planned_at(packet, plan?))?;
+    let known = told.or_else(|| planned_at(packet, local, plan?))?;
     let address = packet.destination;
     let mut frontend = Frontend {
         service: known.service.clone(),
@@ -117,22 +162,34 @@ pub(super) fn planned<'a>(frontend: &Frontend, plan: Option<&'a Plan>) -> Option
     plan?.services.iter().find(named)
 }
 
-fn planned_at(packet: &Packet, plan: &Plan) -> Option<Known> {
+fn planned_at(packet: &Packet, local: &[IpAddr], plan: &Plan) -> Option<Known> {
     let to = packet.destination;
+    let is_open = match &plan.node_ports_at {
+        NodePortsAt::These(addresses) => addresses.contains(&to.ip()),
+        NodePortsAt::AnyLocal { loopback } => {
+            if to.ip().is_loopback() {
+                *loopback
+            } else {
+                local.contains(&to.ip())
+            }
+        }
+    };
     let kind = |service: &ServicePlan| {
-        let is_external = |address: &ExternalAddress| match address {
-            ExternalAddress::ExternalIp(ip) | ExternalAddress::LoadBalancerIp(ip) => *ip == to.ip(),
-            ExternalAddress::NodePort(_) => false,
+        let of_address = |address: &ExternalAddress| match address {
+            ExternalAddress::ExternalIp(ip) | ExternalAddress::LoadBalancerIp(ip) => {
+                (SocketAddr::new(*ip, service.port) == to).then_some(FrontendKind::External)
+            }
+            ExternalAddress::NodePort(port) => {
+                (is_open && port.get() == to.port()).then_some(FrontendKind::NodePort)
+            }
         };
-        if service.internal.address == to.ip() {
+        if SocketAddr::new(service.internal.address, service.port) == to {
             return Some(FrontendKind::ClusterIP);
         }
-        let mut external = service.external.iter().flat_map(|external| &external.addresses);
-        external.any(is_external).then_some(FrontendKind::External)
+        service.external.iter().flat_map(|external| &external.addresses).find_map(of_address)
     };
-    let services = plan.services.iter();
-    let mut of_port = services.filter(|of| of.port == to.port() && is_over(of, packet));
-    of_port.find_map(|of| Some(Known { service: of.name.to_string(), kind: kind(of)? }))
+    let mut services = plan.services.iter().filter(|of| is_over(of, packet));
+    services.find_map(|of| Some(Known { service: of.name.to_string(), kind: kind(of)? }))
 }
 
 fn is_over(service: &ServicePlan, packet: &Packet) -> bool {
@@ -208,18 +265,14 @@ impl From<rulegen_ruleset::iptables::Verdict> for Outcome {
     }
 }
 
-/// The longest fraction that is told.
-const DIGITS: usize = 80;
-
 /// Rules draw 31 bits, and those that follow one another are off by one of the last of them each.
 const STEPS: u64 = 2;
 
 impl From<&Chance> for Probability {
     fn from(chance: &Chance) -> Self {
         let value = chance.to_f64();
-        let exact = chance.fraction();
         let near = nearest(value).filter(|n| chance.is_one_in(*n, STEPS));
-        Self { value, exact: (exact.len() <= DIGITS).then_some(exact), one_in: near }
+        Self { value, exact: chance.fraction(), one_in: near }
     }
 }
 

@@ -2,10 +2,11 @@
 
 use rulegen_model::TrafficPolicy;
 use rulegen_ruleset::iptables::{Match, Rule, RuleSpec, Step, Table, Target};
+use rulegen_ruleset::nftables::Draw;
 
 use super::layout::{
     EXTERNAL_SERVICES, MARK_MASQUERADE, NODE_PORTS, POSTROUTING, PROXY_FIREWALL, SERVICES,
-    SHARED_FIREWALL,
+    SHARED_FIREWALL, loopback_guard,
 };
 use crate::explain::{FrontendKind, Known, Meaning, Reason};
 use crate::plan::Refusal;
@@ -35,7 +36,7 @@ pub(crate) fn meaning(step: &Step<'_>) -> Option<Meaning> {
             Some(Meaning::Firewalled(Known { service: service.to_owned(), kind }))
         }
         (Table::Filter, SHARED_FIREWALL) => {
-            (rule.target == Some(Target::Drop)).then_some(Meaning::LoopbackGuard)
+            (*step.rule == loopback_guard()).then_some(Meaning::LoopbackGuard)
         }
         _ => None,
     }
@@ -85,7 +86,7 @@ fn of_service(chain: &str, rule: &RuleSpec) -> Option<Meaning> {
         return Some(match marks {
             true if is_for_some => Meaning::Mark(Reason::NotFromPods),
             true => Meaning::Mark(Reason::All),
-            false => Meaning::Choice,
+            false => Meaning::Choice(Draw::Random),
         });
     }
     if chain.starts_with("KUBE-FW-") {

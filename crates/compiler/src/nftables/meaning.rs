@@ -2,7 +2,8 @@
 
 use rulegen_model::TrafficPolicy;
 use rulegen_ruleset::nftables::{
-    Condition, Data, Found, Key, Rule, Statement, Step, Table, Value, Verdict,
+    Condition, Data, Draw, Found, Key, Number, Rule, Selector, Statement, Step, Table, Value,
+    Verdict,
 };
 
 use super::layout::{CLOSED, CLUSTER_IPS, FIREWALL, HAIRPINS, Place, SERVICE_CIDRS};
@@ -33,7 +34,7 @@ pub(crate) fn meaning(table: &Table, step: &Step<'_>) -> Option<Meaning> {
         return way_of_policy(rule);
     }
     let chooses = chain.starts_with("cluster/") || chain.starts_with("local/");
-    chooses.then_some(Meaning::Choice)
+    chooses.then(|| Meaning::Choice(drawn(rule)))
 }
 
 /// What the element says that it found.
@@ -73,8 +74,7 @@ fn found_in(table: &Table, step: &Step<'_>, found: &Found<'_>) -> Option<Meaning
     if set == place.local_services() {
         return Some(Meaning::Policy(TrafficPolicy::Local));
     }
-    // One rule chooses and translates.
-    (set != place.short_circuits()).then_some(Meaning::Translation)
+    (set != place.short_circuits()).then(|| Meaning::ChosenTranslation(drawn(step.rule)))
 }
 
 fn known(found: &Found<'_>, kind: FrontendKind) -> Option<Known> {
@@ -119,6 +119,26 @@ fn way_of_policy(rule: &Rule) -> Option<Meaning> {
         true => Meaning::ShortCircuit { from_node: does(rule, of_node) },
         false => Meaning::Policy(TrafficPolicy::Cluster),
     })
+}
+
+/// How the rule draws a number, if it does.
+fn drawn(rule: &Rule) -> Draw {
+    let number = |number: &Number| match number {
+        Number::Below(draw, below) if *below > 1 => Some(*draw),
+        _ => None,
+    };
+    let in_key = |key: &Vec<Selector>| {
+        key.iter().find_map(|selector| match selector {
+            Selector::Number(of) => number(of),
+            _ => None,
+        })
+    };
+    let in_statement = |statement: &Statement| match statement {
+        Statement::DnatMap { key, .. } => in_key(key),
+        Statement::If(Condition::Is(of, _)) => number(of),
+        _ => None,
+    };
+    rule.statements.iter().find_map(in_statement).unwrap_or(Draw::Random)
 }
 
 fn does(rule: &Rule, what: impl Fn(&Statement) -> bool) -> bool {

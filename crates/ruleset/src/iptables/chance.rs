@@ -57,13 +57,16 @@ impl Chance {
         off <= (BigUint::from(steps) * n) << self.exponent
     }
 
-    /// The fraction in lowest terms; certainty is 1.
-    pub fn fraction(&self) -> String {
+    /// The fraction in lowest terms, unless its denominator has more than 128 bits; certainty is 1.
+    /// Behind thousands of rules it has a hundred thousand bits, and spelling these takes seconds.
+    pub fn fraction(&self) -> Option<String> {
+        const MOST: u64 = 128;
         let common = self.numerator.trailing_zeros().unwrap_or(self.exponent).min(self.exponent);
-        let numerator = &self.numerator >> common;
+        let numerator = || &self.numerator >> common;
         match self.exponent - common {
-            0 => numerator.to_string(),
-            exponent => format!("{numerator}/{}", BigUint::from(1_u8) << exponent),
+            0 => Some(numerator().to_string()),
+            exponent if exponent > MOST => None,
+            exponent => Some(format!("{}/{}", numerator(), BigUint::from(1_u8) << exponent)),
         }
     }
 
@@ -115,8 +118,10 @@ mod tests {
             Some(Ordering::Equal)
         );
         assert_eq!(first.to_string(), "0.333333");
-        assert_eq!(first.fraction(), "715827883/2147483648");
-        assert_eq!(Chance::certain().split(1 << 30).0.fraction(), "1/2");
-        assert_eq!(Chance::certain().fraction(), "1");
+        assert_eq!(first.fraction().as_deref(), Some("715827883/2147483648"));
+        assert_eq!(Chance::certain().split(1 << 30).0.fraction().as_deref(), Some("1/2"));
+        assert_eq!(Chance::certain().fraction().as_deref(), Some("1"));
+        let last = (0..5).fold(Chance::certain(), |left, _| left.split(715_827_883).1);
+        assert_eq!(last.fraction(), None);
     }
 }

@@ -32,6 +32,8 @@ pub struct Branch<'a> {
     pub path: Vec<Step<'a>>,
     /// Where it ends.
     pub verdict: Verdict,
+    /// The built-in chain whose policy dropped it, if no rule decided.
+    pub policy: Option<(Table, &'a ChainName)>,
 }
 
 /// All the ways that a packet can take.
@@ -83,6 +85,27 @@ struct State<'a> {
     mark: u32,
 }
 
+/// Packets that nothing tells apart any more go on as one, by the first's way: rules of others that
+/// draw lots would otherwise double them with each.
+fn merged(states: Vec<State<'_>>) -> Vec<State<'_>> {
+    let mut merged: Vec<State<'_>> = Vec::with_capacity(states.len());
+    for state in states {
+        match merged.iter_mut().find(|other| other.is_like(&state)) {
+            Some(other) => other.chance = other.chance.or(&state.chance),
+            None => merged.push(state),
+        }
+    }
+    merged
+}
+
+impl State<'_> {
+    fn is_like(&self, other: &Self) -> bool {
+        let of =
+            |state: &Self| (state.destination, state.translated, state.masqueraded, state.mark);
+        of(self) == of(other)
+    }
+}
+
 /// How a chain was left.
 #[derive(Clone, Copy, PartialEq)]
 enum Exit {
@@ -131,7 +154,8 @@ impl<'a> Tracer<'a, '_> {
                     translated: state.translated,
                     masqueraded: state.masqueraded,
                 };
-                branches.push(Branch { chance: state.chance, path: state.path, verdict });
+                let State { chance, path, .. } = state;
+                branches.push(Branch { chance, path, verdict, policy: None });
             }
         }
         branches
@@ -152,14 +176,17 @@ impl<'a> Tracer<'a, '_> {
             let mut on = Vec::new();
             for state in states {
                 for (state, exit) in self.chain_rules(state, *table, chain, content, 0) {
-                    let exit = match (exit, content.policy) {
-                        (Exit::Returned, Some(Policy::Drop)) => Exit::Dropped,
-                        (exit, _) => exit,
+                    let (exit, policy) = match (exit, content.policy) {
+                        (Exit::Returned, Some(Policy::Drop)) => {
+                            (Exit::Dropped, Some((*table, chain)))
+                        }
+                        (exit, _) => (exit, None),
                     };
                     let ended = |verdict| Branch {
                         chance: state.chance.clone(),
                         path: state.path.clone(),
                         verdict,
+                        policy,
                     };
                     match exit {
                         Exit::Dropped => branches.push(ended(Verdict::Dropped)),
@@ -207,7 +234,7 @@ impl<'a> Tracer<'a, '_> {
                     }
                 }
             }
-            live = on;
+            live = merged(on);
         }
         ended.extend(live.into_iter().map(|state| (state, Exit::Returned)));
         ended

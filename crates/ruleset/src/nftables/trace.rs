@@ -100,6 +100,12 @@ struct At<'a> {
 }
 
 impl<'a> State<'a> {
+    fn is_like(&self, other: &Self) -> bool {
+        let of =
+            |state: &Self| (state.destination, state.translated, state.masqueraded, state.mark);
+        of(self) == of(other)
+    }
+
     fn found(&mut self, found: Option<Found<'a>>) {
         if let Some(at) = &mut self.at {
             at.found = found.or(at.found.take());
@@ -117,6 +123,19 @@ impl<'a> State<'a> {
     }
 }
 
+/// Packets that nothing tells apart any more go on as one, by the first's way: rules that draw lots
+/// would otherwise double them with each.
+fn merged(states: Vec<State<'_>>) -> Vec<State<'_>> {
+    let mut merged: Vec<State<'_>> = Vec::with_capacity(states.len());
+    for state in states {
+        match merged.iter_mut().find(|other| other.is_like(&state)) {
+            Some(other) => other.share = other.share.and(state.share),
+            None => merged.push(state),
+        }
+    }
+    merged
+}
+
 /// How a chain was left.
 #[derive(Clone, Copy, PartialEq)]
 enum Exit {
@@ -128,6 +147,9 @@ enum Exit {
 
 /// How deep chains may call one another; the kernel takes 16 (NFT_JUMP_STACK_SIZE).
 const MAX_DEPTH: usize = 16;
+
+/// More endpoints than a Service can have; a rule that draws among more finds nothing there.
+const MOST_NUMBERS: u32 = 100_000;
 
 impl<'a> Tracer<'a, '_> {
     fn run(&self) -> Vec<Branch<'a>> {
@@ -215,7 +237,7 @@ impl<'a> Tracer<'a, '_> {
                     }
                 }
             }
-            live = on;
+            live = merged(on);
         }
         ended.extend(live.into_iter().map(|state| (state, Exit::Fallen)));
         ended
@@ -399,11 +421,13 @@ impl<'a> Tracer<'a, '_> {
             _ => None,
         });
         let below = random.unwrap_or(1);
-        let each = (0..below).map(|number| {
+        let asked = below.min(MOST_NUMBERS);
+        let each = (0..asked).map(|number| {
             let values = key.iter().map(|selector| self.value(*selector, state, number)).collect();
             (state.share.times(1, below), self.element(set, &values))
         });
-        each.collect()
+        let rest = (asked < below).then(|| (state.share.times(below - asked, below), None));
+        each.chain(rest).collect()
     }
 
     fn value(&self, selector: Selector, state: &State<'_>, random: u32) -> Value {

@@ -7,10 +7,11 @@ mod text;
 use std::net::IpAddr;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
-use rulegen_compiler::explain::Explanation;
+use anyhow::{Context, Result, bail};
+use rulegen_compiler::explain::{About, End, Explanation, Outcome, Remark};
 use rulegen_compiler::{Plan, plan};
-use rulegen_model::{IpFamily, Severity, shortage};
+use rulegen_kernel::host;
+use rulegen_model::{IpFamily, ProxyMode, shortage};
 use rulegen_ruleset::iptables::{Origin, Packet};
 
 use super::print;
@@ -35,12 +36,20 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
             print(&format!("{}\n", json.context("the explanation has no form in JSON")?))?;
         }
     }
-    Ok(ExitCode::from(u8::from(found.worst == Some(Severity::Error))))
+    Ok(ExitCode::from(u8::from(found.is_incomplete())))
 }
 
 fn explain(args: &ExplainArgs, found: &Found) -> Result<Explanation> {
     let family = IpFamily::of(args.from);
-    let cluster = found.cluster.as_ref();
+    if found.is_incomplete() && !args.live {
+        bail!(
+            "a part of the objects could not be read (see above): what becomes of the packet cannot be told without it"
+        );
+    }
+    let cluster = match args.live {
+        true if found.cluster.is_some() => found.whole_cluster(),
+        _ => found.cluster.as_ref(),
+    };
     let plan = cluster.map(|cluster| plan(&cluster.snapshot, &found.config, family));
     let rules = match (args.live, &plan) {
         (true, _) => Rules::held(args, found.config.mode, family)?,
@@ -59,6 +68,12 @@ fn explain(args: &ExplainArgs, found: &Found) -> Result<Explanation> {
     if let (Some(cluster), Some(plan)) = (cluster, &plan) {
         say_what_lacks(&mut explanation, cluster, plan);
     }
+    if args.live
+        && found.config.mode == ProxyMode::Iptables
+        && packet.destination.ip().is_loopback()
+    {
+        explanation.remarks.extend(closed_loopback(&explanation));
+    }
     Ok(explanation)
 }
 
@@ -68,6 +83,17 @@ fn sent(args: &ExplainArgs, local: &[IpAddr], (destination, protocol): To) -> Pa
         false => Origin::Interface(args.interface.clone()),
     };
     Packet { origin, source: args.from, destination, protocol }
+}
+
+/// The kernel drops what is translated from loopback addresses, whatever the rules say.
+fn closed_loopback(explanation: &Explanation) -> Option<Remark> {
+    let is_translated = |end: &End| matches!(end.outcome, Outcome::Endpoint { .. });
+    let is_closed = explanation.ends.iter().any(is_translated) && !host::routes_localnet();
+    is_closed.then(|| {
+        let text =
+            "net.ipv4.conf.all.route_localnet is 0: the kernel drops the packet behind these rules";
+        Remark::new(About::Refusal, text).change("the agent sets it once its guard is in")
+    })
 }
 
 /// Objects tell more than rules of why there is no endpoint.

@@ -9,17 +9,20 @@ use rulegen_compiler::listing::{Listing, of_ruleset, of_table};
 use rulegen_compiler::{Plan, family as family_of, nftables};
 use rulegen_kernel::nftables::{Dataplane, NfTables};
 use rulegen_model::{IpFamily, ProxyMode};
-use rulegen_ruleset::Packet;
 use rulegen_ruleset::iptables::Ruleset;
-use rulegen_ruleset::nftables::{Name, Table};
+use rulegen_ruleset::nftables::{Name, Table, TableFamily, Unknown};
+use rulegen_ruleset::{Family, Packet};
 
 use crate::args::ExplainArgs;
 use crate::commands::{iptables, variant};
-use crate::problems::say;
 
 pub(super) enum Rules {
     Iptables(Ruleset),
-    Nftables(Table),
+    Nftables {
+        table: Table,
+        /// What else a packet meets there that is not followed: chain and rule.
+        others: Vec<(String, String)>,
+    },
 }
 
 impl Rules {
@@ -27,7 +30,10 @@ impl Rules {
     pub(super) fn wanted(args: &ExplainArgs, mode: ProxyMode, plan: &Plan) -> Self {
         match mode {
             ProxyMode::Iptables => Self::Iptables(ruleset(plan)),
-            ProxyMode::Nftables => Self::Nftables(nftables::table(plan, table_name(args))),
+            ProxyMode::Nftables => {
+                let table = nftables::table(plan, table_name(args));
+                Self::Nftables { table, others: Vec::new() }
+            }
         }
     }
 
@@ -38,7 +44,7 @@ impl Rules {
                 let iptables = iptables(family, variant(&args.kernel)?, &args.kernel);
                 Ok(Self::Iptables(iptables.save()?))
             }
-            ProxyMode::Nftables => held_table(family, table_name(args)).map(Self::Nftables),
+            ProxyMode::Nftables => held_table(family, table_name(args)),
         }
     }
 
@@ -46,7 +52,7 @@ impl Rules {
     pub(super) fn listing(&self) -> Listing {
         match self {
             Self::Iptables(ruleset) => of_ruleset(ruleset),
-            Self::Nftables(table) => of_table(table),
+            Self::Nftables { table, .. } => of_table(table),
         }
     }
 
@@ -58,7 +64,13 @@ impl Rules {
     ) -> Explanation {
         match self {
             Self::Iptables(ruleset) => by_ruleset(ruleset, local, packet, plan),
-            Self::Nftables(table) => by_table(table, local, packet, plan),
+            Self::Nftables { table, others } => {
+                let mut explanation = by_table(table, local, packet, plan);
+                for (chain, rule) in others {
+                    explanation.not_followed(chain.clone(), rule.clone());
+                }
+                explanation
+            }
         }
     }
 }
@@ -67,15 +79,39 @@ fn table_name(args: &ExplainArgs) -> &Name {
     &args.proxy.nftables.nftables_table
 }
 
-fn held_table(family: IpFamily, name: &Name) -> Result<Table> {
+fn held_table(family: IpFamily, name: &Name) -> Result<Rules> {
     let family = family_of(family);
-    let (_, held) = NfTables::open()?.read(&[(family, name)])?;
+    let mut kernel = NfTables::open()?;
+    let (_, held) = kernel.read(&[(family, name)])?;
     let Some(held) = held.into_iter().flatten().next() else {
         bail!("the kernel has no table {} {name}: no rules were applied here", family.word());
     };
     let raised = held.raised(family, name);
-    for unknown in &raised.unknown {
-        say(&format!("note: not followed, for rulegen never makes it: {unknown}"));
-    }
-    Ok(raised.table)
+    let unknown = raised.unknown.iter().map(|unknown| match unknown {
+        Unknown::Rule { chain, text } => (chain.to_string(), text.clone()),
+        other => (format!("table {} {name}", family.word()), other.to_string()),
+    });
+    let others = unknown.chain(base_chains_of_others(&mut kernel, family, name)?).collect();
+    Ok(Rules::Nftables { table: raised.table, others })
+}
+
+/// What stands at the same hooks, and may do anything.
+fn base_chains_of_others(
+    kernel: &mut NfTables,
+    family: Family,
+    name: &Name,
+) -> Result<Vec<(String, String)>> {
+    let sees = |of: TableFamily| of == TableFamily::Inet || of == TableFamily::from(family);
+    let chains = kernel.base_chains()?.into_iter();
+    let others = chains.filter(|(id, _)| sees(id.family) && id.table != *name);
+    let described = others.map(|(id, place)| {
+        let kind = if place.is_nat { "nat" } else { "filter" };
+        let chain = format!("{} {} {}", id.family.word(), id.table, id.chain);
+        let rule = format!(
+            "all rules of this chain of another table (type {kind} hook {} priority {})",
+            place.hook, place.priority
+        );
+        (chain, rule)
+    });
+    Ok(described.collect())
 }

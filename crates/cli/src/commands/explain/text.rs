@@ -56,7 +56,7 @@ impl Text {
             writeln!(self.out, "\nThe other ways lead through rules alike; -o json has them all.")?;
         }
         self.rules("Rules that it passes then in any case:", behind)?;
-        self.rules("Rules of others that could not be judged, taken not to match:", unknown)
+        self.rules("Not followed, and taken to let it pass:", unknown)
     }
 
     fn frontend(&mut self, frontend: Option<&Frontend>) -> std::fmt::Result {

@@ -16,6 +16,12 @@ pub(super) struct Filter<'a> {
 }
 
 impl<'a> Filter<'a> {
+    /// Whether it leaves anything out.
+    pub(super) fn is_any(&self) -> bool {
+        let by_name = !self.services.is_empty() || self.namespace.is_some();
+        by_name || self.address.is_some() || self.port.is_some() || self.differing
+    }
+
     pub(super) fn of(args: &'a ListArgs) -> Self {
         Self {
             services: &args.services,

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use rulegen_compiler::listing::{Listing, of_plan, of_ruleset, of_table};
 use rulegen_compiler::{iptables, nftables, plan};
-use rulegen_model::{IpFamily, ProxyConfig, ProxyMode, Severity, write_yaml};
+use rulegen_model::{IpFamily, ProxyConfig, ProxyMode, write_yaml};
 use rulegen_ruleset::nftables::Name;
 
 use super::print_with;
@@ -36,13 +36,14 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
             let (wanted, _) = wanted(args, &found, cluster, families::chosen(choice));
             (Held::of(wanted), None)
         }
-        cluster => held_and_wanted(args, &found, cluster.as_ref())?,
+        Some(_) => held_and_wanted(args, &found, found.whole_cluster())?,
+        None => held_and_wanted(args, &found, None)?,
     };
     held.remarks.iter().for_each(|remark| say(&format!("note: {remark}")));
     let filter = Filter::of(args);
     let view = View::new(mode_word(&found.config), &held, wanted.as_ref(), &filter);
     print_as(args.output, &view)?;
-    let failed = found.worst >= Some(Severity::Unread);
+    let failed = found.is_incomplete();
     // Freeing a large cluster piece by piece takes longer than listing it.
     std::mem::forget(view);
     std::mem::forget((found, held, wanted));
@@ -122,7 +123,8 @@ fn print_as(form: Option<ListForm>, view: &View<'_>) -> Result<()> {
         None | Some(ListForm::Wide) => {
             let table = table::of(view, form.is_some());
             if table.is_empty() {
-                say(&format!("No Services found in the rules of {} mode.", view.mode));
+                let but = if view.is_filtered { " that are asked for" } else { "" };
+                say(&format!("No Services{but} found in the rules of {} mode.", view.mode));
             }
             let paint = Paint::for_stdout();
             print_with(|out| table.write(out, &paint))

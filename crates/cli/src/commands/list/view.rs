@@ -27,6 +27,9 @@ pub(super) struct View<'a> {
     /// Whether there are connections.
     #[serde(skip)]
     pub(super) is_counted: bool,
+    /// Whether not all was asked for.
+    #[serde(skip)]
+    pub(super) is_filtered: bool,
 }
 
 /// A service port.
@@ -130,6 +133,7 @@ impl<'a> View<'a> {
             services: services.collect(),
             is_compared: wanted.is_some(),
             is_counted: connections.is_some(),
+            is_filtered: filter.is_any(),
         }
     }
 }
