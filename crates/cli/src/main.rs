@@ -7,6 +7,7 @@ mod families;
 mod found;
 mod input;
 mod paint;
+mod plain;
 mod problems;
 mod shown;
 

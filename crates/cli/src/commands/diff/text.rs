@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::report::{Action, FrontendChange, ObjectChange, Report, ServiceChange};
 use crate::paint::Paint;
+use crate::plain::plain;
 
 /// Nothing where nothing changes, as diff(1).
 pub(super) fn write(out: &mut impl Write, report: &Report, paint: &Paint) -> io::Result<()> {
@@ -45,7 +46,8 @@ fn write_service(out: &mut impl Write, service: &ServiceChange, paint: &Paint) -
         service.name,
         service.protocol
     );
-    writeln!(out, "{}", paint.bold(&painted(paint, service.action, &heading)))?;
+    let heading = painted(paint, service.action, &plain(&heading));
+    writeln!(out, "{}", paint.bold(&heading))?;
     for frontend in &service.frontends {
         write_frontend(out, frontend, paint)?;
     }
@@ -55,24 +57,29 @@ fn write_service(out: &mut impl Write, service: &ServiceChange, paint: &Paint) -
 fn write_frontend(out: &mut impl Write, change: &FrontendChange, paint: &Paint) -> io::Result<()> {
     let heading = format!("  {} {} {}", sign(change.action), change.kind, change.frontend);
     writeln!(out, "{}", painted(paint, change.action, &heading))?;
-    for line in &change.removed {
-        writeln!(out, "{}", paint.goes(&format!("    - {line}")))?;
-    }
-    for line in &change.added {
-        writeln!(out, "{}", paint.comes(&format!("    + {line}")))?;
-    }
-    Ok(())
+    write_lines(out, &change.removed, &change.added, paint)
 }
 
 fn write_objects(out: &mut impl Write, objects: &[ObjectChange], paint: &Paint) -> io::Result<()> {
     for object in objects {
-        writeln!(out, "  {}: {}", object.object, object.change)?;
-        for line in &object.removed {
-            writeln!(out, "{}", paint.goes(&format!("    - {line}")))?;
-        }
-        for line in &object.added {
-            writeln!(out, "{}", paint.comes(&format!("    + {line}")))?;
-        }
+        writeln!(out, "  {}: {}", plain(&object.object), object.change)?;
+        write_lines(out, &object.removed, &object.added, paint)?;
+    }
+    Ok(())
+}
+
+/// Those that go may be of anybody's making: the kernel keeps any comment.
+fn write_lines(
+    out: &mut impl Write,
+    removed: &[String],
+    added: &[String],
+    paint: &Paint,
+) -> io::Result<()> {
+    for line in removed {
+        writeln!(out, "{}", paint.goes(&format!("    - {}", plain(line))))?;
+    }
+    for line in added {
+        writeln!(out, "{}", paint.comes(&format!("    + {}", plain(line))))?;
     }
     Ok(())
 }
@@ -90,5 +97,46 @@ fn painted(paint: &Paint, action: Action, text: &str) -> String {
         Action::Add => paint.comes(text),
         Action::Change => paint.changes(text),
         Action::Remove => paint.goes(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::{CHANGED, Summary};
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_does_not_steer_the_terminal() {
+        const TITLE: &str = "\x1b]0;owned\x07";
+        let lines = || vec![format!("ip saddr 192.0.2.1 comment \"{TITLE}\"")];
+        let object = || ObjectChange {
+            object: format!("chain ip rulegen {TITLE}"),
+            change: CHANGED,
+            removed: lines(),
+            added: lines(),
+        };
+        let frontend = FrontendChange {
+            kind: "clusterIP",
+            frontend: "10.96.0.10:80/TCP".to_owned(),
+            action: Action::Change,
+            removed: lines(),
+            added: lines(),
+        };
+        let service = ServiceChange {
+            namespace: TITLE.into(),
+            name: TITLE.into(),
+            port: Some(TITLE.into()),
+            protocol: "TCP".to_owned(),
+            action: Action::Change,
+            frontends: vec![frontend],
+            objects: vec![object()],
+        };
+        let (services, shared) = (vec![service], vec![object()]);
+        let report = Report { mode: "nftables", services, shared, summary: Summary::default() };
+        let mut out = Vec::new();
+        assert!(write(&mut out, &report, &Paint::for_stdout()).is_ok());
+        let text = String::from_utf8_lossy(&out);
+        assert!(!text.contains("\x1b]") && !text.contains('\x07'), "{text:?}");
+        assert_eq!(text.matches("\u{fffd}]0;owned\u{fffd}").count(), 11, "{text}");
     }
 }

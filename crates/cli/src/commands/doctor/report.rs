@@ -11,6 +11,7 @@ use super::checks::Check;
 use super::finding::{Finding, Grade, Outcome};
 use super::rim::Rim;
 use crate::paint::Paint;
+use crate::plain::plain;
 
 /// Of the findings of one check so many are told as text: a cluster may hold thousands of Services
 /// without endpoints.
@@ -148,7 +149,7 @@ fn describe(
     };
     let mut line = |words: &str| writeln!(text, "{mark} {:width$}  {words}", check.name);
     match outcome {
-        Outcome::NotChecked(reason) | Outcome::Unknown(reason) => line(reason),
+        Outcome::NotChecked(reason) | Outcome::Unknown(reason) => line(&plain_lines(reason)),
         Outcome::Found(findings) if findings.is_empty() => line(check.about),
         Outcome::Found(findings) => {
             writeln!(text, "{mark} {}", check.name)?;
@@ -163,9 +164,9 @@ fn describe_findings(text: &mut String, paint: &Paint, findings: &[Finding]) -> 
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let mut told = findings.iter().take(TOLD).peekable();
     while let Some(finding) = told.next() {
-        writeln!(text, "    {}", finding.what)?;
+        writeln!(text, "    {}", plain(&finding.what))?;
         if told.peek().is_none_or(|next| next.remedy != finding.remedy) {
-            writeln!(text, "    {} {}", paint.bold("remedy:"), finding.remedy)?;
+            writeln!(text, "    {} {}", paint.bold("remedy:"), plain(&finding.remedy))?;
         }
     }
     match findings.len().checked_sub(TOLD) {
@@ -174,6 +175,12 @@ fn describe_findings(text: &mut String, paint: &Paint, findings: &[Finding]) -> 
         }
         _ => Ok(()),
     }
+}
+
+/// What a program said of its failure may have several lines.
+fn plain_lines(text: &str) -> String {
+    let lines: Vec<_> = text.split('\n').map(plain).collect();
+    lines.join("\n")
 }
 
 fn mode_word(mode: ProxyMode) -> &'static str {
@@ -218,6 +225,16 @@ mod tests {
              - not checked ip-forward  give -f\n\
              4 checks: 1 ok, 1 error, 1 unknown, 1 not checked (mode nftables)\n"
         );
+    }
+
+    #[test]
+    fn what_others_call_their_things_does_not_steer_the_terminal() {
+        let title = "chain \x1b]0;owned\x07";
+        let found = Outcome::Found(vec![Finding::note(title, title)]);
+        let text = report(vec![found, Outcome::Unknown(format!("{title}\nno more"))]).text();
+        assert!(!text.contains("\x1b]") && !text.contains('\x07'), "{text:?}");
+        assert_eq!(text.matches("chain \u{fffd}]0;owned\u{fffd}\n").count(), 3, "{text}");
+        assert!(text.contains("\nno more\n"), "{text}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use rulegen_compiler::listing::State;
 
 use super::view::{FrontendView, ServiceView, View};
 use crate::paint::Paint;
+use crate::plain::plain;
 
 /// Endpoints that one cell shows; kubectl shows as many.
 const SHOWN: usize = 3;
@@ -56,7 +57,8 @@ fn cells(
     is_first: bool,
     wide: bool,
 ) -> Vec<String> {
-    let told = |text: Option<&str>| text.unwrap_or("<none>").to_owned();
+    // What the kernel holds may be named by anybody.
+    let told = |text: Option<&str>| plain(text.unwrap_or("<none>")).into_owned();
     let mut cells = vec![
         told(service.namespace.as_deref()),
         told(service.name.as_deref()),
@@ -143,7 +145,7 @@ impl Table {
         let mut widths: Vec<usize> = self.header.iter().map(|name| name.len()).collect();
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(&row.cells) {
-                *width = (*width).max(cell.len());
+                *width = (*width).max(cell.chars().count());
             }
         }
         writeln!(out, "{}", paint.bold(&line(&self.header, &widths)))?;
@@ -162,14 +164,73 @@ impl Table {
     }
 }
 
-/// All is ASCII.
+/// All is ASCII, but for what stands in place of control characters.
 fn line<T: AsRef<str>>(cells: &[T], widths: &[usize]) -> String {
     let mut line = String::new();
     for (cell, width) in cells.iter().zip(widths) {
         let cell = cell.as_ref();
         line.push_str(cell);
-        line.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.len()) + GAP));
+        line.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.chars().count()) + GAP));
     }
     line.truncate(line.trim_end().len());
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use rulegen_ruleset::Family;
+
+    use super::super::view::TrafficView;
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_does_not_steer_the_terminal() {
+        let title = "\x1b]0;owned\x07";
+        let traffic = TrafficView {
+            policy: None,
+            refused: None,
+            endpoints: &[],
+            endpoints_from_node: &[],
+            source_ranges: None,
+            session_affinity_seconds: None,
+        };
+        let frontend = FrontendView {
+            kind: "clusterIP",
+            family: Family::Ipv4,
+            address: None,
+            protocol: "TCP".to_owned(),
+            port: 80,
+            traffic,
+            state: None,
+            wanted: None,
+            missing_endpoints: vec![],
+            endpoints_not_wanted: vec![],
+            compared: State::AsWanted,
+        };
+        let service = ServiceView {
+            namespace: Some(title.into()),
+            name: Some(title.into()),
+            port: Some(title.into()),
+            state: None,
+            connections: None,
+            frontends: vec![frontend],
+            endpoints: vec![],
+        };
+        let view = View {
+            mode: "nftables",
+            services: vec![service],
+            is_compared: false,
+            is_counted: false,
+        };
+        let mut out = Vec::new();
+        assert!(of(&view, true).write(&mut out, &Paint::for_stdout()).is_ok());
+        let text = String::from_utf8_lossy(&out);
+        assert!(!text.contains("\x1b]") && !text.contains('\x07'), "{text:?}");
+        let Some((header, row)) = text.split_once('\n') else { panic!("{text}") };
+        assert_eq!(row.matches("\u{fffd}]0;owned\u{fffd}").count(), 3, "{row}");
+        let at = |line: &str, word: &str| {
+            line.find(word).and_then(|at| line.get(..at)).map(|start| start.chars().count())
+        };
+        assert_eq!(at(header, "KIND"), at(row, "clusterIP"), "{text}");
+    }
 }

@@ -8,6 +8,7 @@ use rulegen_compiler::nftables::{StepKind, Told, TracedEnd, TracedPacket, Traced
 use rulegen_ruleset::nftables::TraceVerdict;
 
 use crate::paint::Paint;
+use crate::plain::plain;
 
 pub(super) fn write(out: &mut impl Write, paint: &Paint, told: &Told) -> io::Result<()> {
     match told {
@@ -22,7 +23,7 @@ pub(super) fn write(out: &mut impl Write, paint: &Paint, told: &Told) -> io::Res
             writeln!(out, "{number}   {:<12} its destination is {endpoint} now", "")
         }
         Told::Ended(packet) => {
-            let text = plain(&format!("{} {}", packet.number, ending(packet)));
+            let text = plain(&format!("{} {}", packet.number, ending(packet))).into_owned();
             let arrives = matches!(packet.end(), TracedEnd::Left(_) | TracedEnd::Delivered);
             writeln!(out, "{}", if arrives { paint.comes(&text) } else { paint.goes(&text) })
         }
@@ -32,11 +33,6 @@ pub(super) fn write(out: &mut impl Write, paint: &Paint, told: &Told) -> io::Res
 pub(super) fn write_loss(out: &mut impl Write, paint: &Paint) -> io::Result<()> {
     let text = "some steps were lost: more packets came than could be told of";
     writeln!(out, "{}", paint.goes(text))
-}
-
-/// What others call their tables and chains must not steer the terminal.
-fn plain(line: &str) -> String {
-    line.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 fn beginning(packet: &TracedPacket, now: Timestamp) -> String {
