@@ -52,7 +52,7 @@ pub enum Why {
     },
     /// There are endpoints, but none on this node, where a policy keeps the traffic.
     NoneLocal {
-        /// So many are on other nodes.
+        /// So many are on other nodes: ready ones, or for want of these such as drain.
         elsewhere: usize,
         /// What the policy is for.
         kept: KeptTraffic,
@@ -108,19 +108,22 @@ pub(crate) fn lack<'a>(
         let family = IpFamily::of(port.cluster_ip);
         return Some(lack_of_any(port, slices.filter(|slice| slice.family() == family)));
     }
-    let draining = endpoints.iter().filter(|endpoint| is_draining(endpoint)).count();
-    if !endpoints.iter().any(|endpoint| endpoint.ready) {
-        let terminating = endpoints.iter().filter(|endpoint| endpoint.terminating).count();
+    let count = |counts: fn(&Endpoint) -> bool| {
+        endpoints.iter().filter(|endpoint| counts(endpoint)).count()
+    };
+    let (ready, draining) = (count(|endpoint| endpoint.ready), count(is_draining));
+    if ready == 0 && draining == 0 {
+        let terminating = count(|endpoint| endpoint.terminating);
         let not_ready = endpoints.len().saturating_sub(terminating);
-        return Some(match draining {
-            0 => Why::NoneReady { not_ready, terminating },
-            terminating => Why::Draining { terminating },
-        });
+        return Some(Why::NoneReady { not_ready, terminating });
     }
+    // Each policy takes those that drain only for want of ready ones among its own (see `select`).
     let is_here = |endpoint: &Endpoint| endpoint.local && (endpoint.ready || is_draining(endpoint));
-    let kept = kept_traffic(port).filter(|_| !endpoints.iter().any(is_here))?;
-    let elsewhere = endpoints.iter().filter(|endpoint| endpoint.ready).count();
-    Some(Why::NoneLocal { elsewhere, kept })
+    if let Some(kept) = kept_traffic(port).filter(|_| !endpoints.iter().any(is_here)) {
+        let elsewhere = if ready > 0 { ready } else { draining };
+        return Some(Why::NoneLocal { elsewhere, kept });
+    }
+    (ready == 0).then_some(Why::Draining { terminating: draining })
 }
 
 /// Why slices of its family give a service port nothing at all.
@@ -297,6 +300,8 @@ mod tests {
     const NOT_READY: &str = r#"{"addresses": ["10.244.1.6"], "conditions": {"ready": false}}"#;
     const DRAINING: &str = r#"{"addresses": ["10.244.1.7"],
         "conditions": {"ready": false, "serving": true, "terminating": true}}"#;
+    const DRAINING_HERE: &str = r#"{"addresses": ["10.244.1.9"], "nodeName": "node-1",
+        "conditions": {"ready": false, "serving": true, "terminating": true}}"#;
     const ENDING: &str = r#"{"addresses": ["10.244.1.8"],
         "conditions": {"ready": false, "serving": false, "terminating": true}}"#;
 
@@ -368,6 +373,18 @@ mod tests {
                 "has no endpoint on this node, where the external traffic policy Local keeps \
                  traffic from outside (1 on other nodes)",
             ),
+            // Which drain where this node does not send anything.
+            (
+                LOCAL,
+                http(&[DRAINING, NOT_READY]),
+                "has no endpoint on this node, where the external traffic policy Local keeps \
+                 traffic from outside (1 on other nodes)",
+            ),
+            (
+                LOCAL,
+                http(&[DRAINING_HERE, NOT_READY]),
+                "has no endpoint but 1 shutting down, which get its traffic until they end",
+            ),
             (
                 LOCAL_INSIDE,
                 http(&[ELSEWHERE]),
@@ -381,7 +398,10 @@ mod tests {
 
     #[test]
     fn what_can_be_reached_lacks_nothing() {
-        for (policy, endpoints) in [("", ELSEWHERE), (LOCAL, HERE), (LOCAL_INSIDE, HERE)] {
+        let drains_here = format!("{ELSEWHERE},{DRAINING_HERE}");
+        for (policy, endpoints) in
+            [("", ELSEWHERE), (LOCAL, HERE), (LOCAL_INSIDE, HERE), (LOCAL, &drains_here)]
+        {
             let slices = [slice(1, HTTP, &format!("{endpoints},{NOT_READY}"))];
             assert_eq!(told(policy, &slices), None);
         }
