@@ -1,23 +1,28 @@
 //! Addresses and ports that several Services claim.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::address::IpFamily;
 use crate::port::Protocol;
-use crate::service::{ServicePort, ServicePortName};
+use crate::select::select;
+use crate::service::{ServicePort, ServicePortName, TrafficPolicy};
 use crate::snapshot::Snapshot;
 
 /// A place that two Services or more claim. Only one can have it, and nobody tells the others.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contest {
     /// What is claimed.
     pub place: Place,
     /// For which protocol.
     pub protocol: Protocol,
-    /// Who claims it, at least two, ordered by name. The first gets the traffic.
+    /// Whose packets it is about: a node port may be contested in both families.
+    pub families: Vec<IpFamily>,
+    /// Who claims it, at least two: those that forward, then the others, each ordered by name.
+    /// The first gets the traffic if it forwards: a Service without endpoints takes none from one
+    /// that has some, for what is refused is refused where it was not translated.
     pub claimants: Vec<Claimant>,
 }
 
@@ -38,6 +43,8 @@ pub struct Claimant {
     pub port: ServicePortName,
     /// As what it claims it.
     pub role: Role,
+    /// Whether it has endpoints that traffic there may go to.
+    pub forwards: bool,
 }
 
 /// What a place is to a Service.
@@ -71,34 +78,60 @@ impl Role {
 /// All places of a snapshot that several Services claim, ordered.
 pub fn contests(snapshot: &Snapshot) -> Vec<Contest> {
     // A node port is contested in both families mostly, which is one contest.
-    let contests: BTreeSet<Contest> = IpFamily::BOTH
-        .into_iter()
-        .flat_map(|family| contests_among(snapshot.service_ports(family)))
-        .collect();
-    contests.into_iter().collect()
+    let mut contests: BTreeMap<Contested, Vec<IpFamily>> = BTreeMap::new();
+    for family in IpFamily::BOTH {
+        for contested in contests_among(snapshot.service_ports(family)) {
+            contests.entry(contested).or_default().push(family);
+        }
+    }
+    let contest =
+        |((place, protocol, claimants), families)| Contest { place, protocol, families, claimants };
+    contests.into_iter().map(contest).collect()
 }
 
-fn contests_among(ports: &[ServicePort]) -> Vec<Contest> {
-    let mut claims: BTreeMap<(Place, Protocol), BTreeMap<ServicePortName, Role>> = BTreeMap::new();
+/// What is claimed, and by whom.
+type Contested = (Place, Protocol, Vec<Claimant>);
+
+fn contests_among(ports: &[ServicePort]) -> Vec<Contested> {
+    type Claims<'a> = BTreeMap<ServicePortName, (Role, &'a ServicePort)>;
+    let mut claims: BTreeMap<(Place, Protocol), Claims<'_>> = BTreeMap::new();
     for port in ports {
-        for (place, protocol, claimant) in claims_of(port) {
+        for (place, protocol, claimant, role) in claims_of(port) {
             // An address may be an external IP and the load balancer's of one Service.
             let claimants = claims.entry((place, protocol)).or_default();
-            claimants.entry(claimant.port).or_insert(claimant.role);
+            claimants.entry(claimant).or_insert((role, port));
         }
     }
     let contested = claims.into_iter().filter(|(_, claimants)| claimants.len() > 1);
     contested
         .map(|((place, protocol), claimants)| {
-            let claimant = |(port, role)| Claimant { port, role };
-            Contest { place, protocol, claimants: claimants.into_iter().map(claimant).collect() }
+            let claimant = |(name, (role, port))| Claimant {
+                port: name,
+                role,
+                forwards: forwards(port, role),
+            };
+            let mut claimants: Vec<Claimant> = claimants.into_iter().map(claimant).collect();
+            claimants.sort_by_key(|claimant| !claimant.forwards);
+            (place, protocol, claimants)
         })
         .collect()
 }
 
-fn claims_of(port: &ServicePort) -> Vec<(Place, Protocol, Claimant)> {
+/// Whether traffic to a service port, as far as it comes there by this role, is translated. What
+/// comes from outside always is if there are endpoints anywhere: under policy Local that is for
+/// the traffic of this node and its pods.
+fn forwards(port: &ServicePort, role: Role) -> bool {
+    let selection = select(port);
+    match (role, port.internal_policy) {
+        (Role::HealthCheckNodePort, _) => false,
+        (Role::ClusterIp, TrafficPolicy::Local) => !selection.local.is_empty(),
+        _ => selection.any,
+    }
+}
+
+fn claims_of(port: &ServicePort) -> Vec<(Place, Protocol, ServicePortName, Role)> {
     let protocol = port.name.protocol;
-    let claim = |place, role| (place, protocol, Claimant { port: port.name.clone(), role });
+    let claim = |place, role| (place, protocol, port.name.clone(), role);
     let at = |ip| Place::Address(SocketAddr::new(ip, port.port));
     let mut claims = vec![claim(at(port.cluster_ip), Role::ClusterIp)];
     claims.extend(port.external_ips.iter().map(|ip| claim(at(*ip), Role::ExternalIp)));
@@ -107,8 +140,7 @@ fn claims_of(port: &ServicePort) -> Vec<(Place, Protocol, Claimant)> {
     claims.extend(port.health_check_node_port.map(|number| {
         let name =
             ServicePortName { port: Arc::from(""), protocol: Protocol::Tcp, ..port.name.clone() };
-        let claimant = Claimant { port: name, role: Role::HealthCheckNodePort };
-        (Place::NodePort(number.get()), Protocol::Tcp, claimant)
+        (Place::NodePort(number.get()), Protocol::Tcp, name, Role::HealthCheckNodePort)
     }));
     claims
 }
@@ -147,7 +179,12 @@ mod tests {
         let (snapshot, _) = snapshot(&objects, &ProxyConfig::default(), &Host::default());
         let tell = |contest: &Contest| {
             let who: Vec<String> = contest.claimants.iter().map(Claimant::to_string).collect();
-            format!("{} {}: {}", contest.place, contest.protocol.lower_case(), who.join(", "))
+            let Contest { place, protocol, families, .. } = contest;
+            let family = match (place, families.as_slice()) {
+                (Place::NodePort(_), [family]) => format!(" {}", family.api_name()),
+                _ => String::new(),
+            };
+            format!("{place} {}{family}: {}", protocol.lower_case(), who.join(", "))
         };
         contests(&snapshot).iter().map(tell).collect()
     }
@@ -190,6 +227,67 @@ mod tests {
                  Service default/c:two (spec.ports[].nodePort)",
             ]
         );
+    }
+
+    fn slice(service: &str, family: &str, address: &str, node: &str) -> String {
+        format!(
+            r#"{{"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1", "metadata":
+            {{"name": "{service}-{family}", "labels": {{"kubernetes.io/service-name": "{service}"}}}},
+            "addressType": "{family}", "ports": [{{"port": 8080}}],
+            "endpoints": [{{"addresses": ["{address}"], "nodeName": "{node}"}}]}}"#
+        )
+    }
+
+    #[test]
+    fn a_service_without_endpoints_stands_behind_one_that_has_some() {
+        let spec = |cluster_ip: &str, also: &str| {
+            format!(
+                r#""clusterIP": "{cluster_ip}", "externalIPs": ["192.0.2.1"], {also}
+                "ports": [{{"port": 80}}]"#
+            )
+        };
+        let empty = service("a-empty", &spec("10.96.0.1", ""), "");
+        let full = service("b-full", &spec("10.96.0.2", ""), "");
+        let third = service("c-full", &spec("10.96.0.3", ""), "");
+        let [a, b, c] = ["a-empty", "b-full", "c-full"]
+            .map(|name| format!("Service default/{name} (spec.externalIPs)"));
+        let slices = ["b-full", "c-full"].map(|name| slice(name, "IPv4", "10.244.2.5", "node-2"));
+        let all = [&[empty.clone(), full.clone(), third], slices.as_slice()].concat();
+        assert_eq!(told(&all), [format!("192.0.2.1:80 tcp: {b}, {c}, {a}")]);
+        assert_eq!(told(&[empty, full]), [format!("192.0.2.1:80 tcp: {a}, {b}")]);
+        // Policy Local inside has nothing here; from outside this node still gets there.
+        let local = spec("10.96.0.2", r#""internalTrafficPolicy": "Local","#);
+        let local = service("a", &local, "");
+        let other = service("b", &spec("10.96.0.2", ""), "");
+        let slices = ["a", "b"].map(|name| slice(name, "IPv4", "10.244.2.5", "node-2"));
+        assert_eq!(
+            told(&[&[local, other], slices.as_slice()].concat()),
+            [
+                "10.96.0.2:80 tcp: Service default/b (spec.clusterIP), \
+                 Service default/a (spec.clusterIP)",
+                "192.0.2.1:80 tcp: Service default/a (spec.externalIPs), \
+                 Service default/b (spec.externalIPs)",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_node_port_may_be_another_service_in_each_family() {
+        let of = |name: &str, number: u8| {
+            let spec = format!(
+                r#""type": "NodePort", "clusterIPs": ["10.96.0.{number}", "fd00::{number}"],
+                "ports": [{{"port": 80, "nodePort": 30000}}]"#
+            );
+            service(name, &spec, "")
+        };
+        let mut services = vec![of("a", 1), of("b", 2)];
+        let port = |name: &str| format!("Service default/{name} (spec.ports[].nodePort)");
+        assert_eq!(told(&services), [format!("node port 30000 tcp: {}, {}", port("a"), port("b"))]);
+        services.push(slice("b", "IPv6", "fd00:10::5", "node-1"));
+        let in_one = |family: &str, first: &str, second: &str| {
+            format!("node port 30000 tcp {family}: {}, {}", port(first), port(second))
+        };
+        assert_eq!(told(&services), [in_one("IPv4", "a", "b"), in_one("IPv6", "b", "a")]);
     }
 
     #[test]
