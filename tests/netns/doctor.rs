@@ -409,6 +409,42 @@ fn rules_of_others_that_translate_first() {
 }
 
 #[test]
+fn rules_of_the_other_iptables_that_translate_too() {
+    for mode in ["nftables", "iptables"] {
+        let patient = Patient::new(&format!("nat-legacy-{mode}"), mode);
+        let namespace = &patient.namespace;
+        let rule = "PREROUTING -p tcp --dport 80 -j DNAT --to-destination 192.0.2.9:80";
+        namespace.run(&format!("iptables-legacy -t nat -A {rule}"));
+        let what = patient.one("nat-order", "note");
+        assert!(what.contains("iptables-legacy -t nat -A PREROUTING"), "{mode}: {what}");
+        namespace.run("iptables-legacy -t nat -F");
+        namespace
+            .run("ip6tables-legacy -t nat -N TAKEN; ip6tables-legacy -t nat -A OUTPUT -j TAKEN");
+        assert_eq!(patient.examine("").0, Some(0), "{mode}: it translates nothing");
+        let redirect = "TAKEN -p tcp --dport 80 -j REDIRECT --to-ports 81";
+        namespace.run(&format!("ip6tables-legacy -t nat -A {redirect}"));
+        let what = patient.one("nat-order", "note");
+        assert!(what.contains("ip6tables-legacy -t nat -A OUTPUT"), "{mode}: {what}");
+    }
+}
+
+/// Services in iptables-legacy are not a reason to overlook what stands in iptables-nft.
+#[test]
+fn rules_of_iptables_nft_beside_services_in_iptables_legacy() {
+    let patient = Patient::new("nat-nft", "iptables");
+    patient.namespace.run(
+        "nft delete table ip nat; nft delete table ip6 nat; \
+         iptables-nft -t nat -A OUTPUT -p tcp --dport 80 -j REDIRECT --to-ports 82; \
+         iptables-legacy -t nat -N KUBE-SERVICES; \
+         iptables-legacy -t nat -A OUTPUT -j KUBE-SERVICES",
+    );
+    let (_, found) = patient.examine("--check nat-order");
+    let (result, what) = &found["nat-order"];
+    assert_eq!(result, "note");
+    assert!(what.iter().any(|what| what.contains("ip nat OUTPUT")), "{what:?}");
+}
+
+#[test]
 fn rules_that_are_gone_or_drifted() {
     for (mode, drift, place, removal) in [
         (

@@ -4,8 +4,9 @@
 use anyhow::Result;
 use rulegen_agent::takeover::KUBE_PROXY_TABLE;
 use rulegen_compiler::iptables::translations_ahead;
+use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::nftables::Translator;
-use rulegen_model::ProxyMode;
+use rulegen_model::{IpFamily, ProxyMode};
 
 use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::{DEFAULT_TABLE, HeldIptables, Rim, nf_tables};
@@ -17,24 +18,33 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
     let mode = rim.config().mode;
     let table = rim.table().as_str();
     let services = [table, DEFAULT_TABLE, KUBE_PROXY_TABLE];
-    let holds_services = rim.iptables()?.iter().any(HeldIptables::holds_services);
+    let held = rim.iptables()?;
     // The tables of proxies and of the other mode are told of by checks of their own.
     let is_told = |family: &str, table: &str| {
-        let is_iptables = table == "nat" && family != "inet";
-        services.contains(&table) || is_iptables && holds_services
+        services.contains(&table) || table == "nat" && holds_services_in_nftables(held, family)
     };
     let others = match nf_tables()? {
         Some(mut kernel) => kernel.translators(OURS, is_told)?,
         None => Vec::new(),
     };
-    let ahead: Vec<String> = match mode {
-        ProxyMode::Nftables => Vec::new(),
-        ProxyMode::Iptables => {
-            let held = rim.iptables()?.iter().filter(|held| held.holds_services());
-            held.flat_map(rules_ahead).collect()
-        }
+    let is_ours = |held: &&HeldIptables| mode == ProxyMode::Iptables && held.holds_services();
+    // The nft variant's table was looked at among those of nftables, unless it was left out.
+    let is_beside = |held: &&HeldIptables| {
+        !is_ours(held) && (held.variant == Variant::Legacy || held.holds_services())
     };
-    Ok(Outcome::Found(check(&others, &ahead)))
+    let ahead: Vec<String> = held.iter().filter(is_ours).flat_map(rules_ahead).collect();
+    let beside: Vec<String> = held.iter().filter(is_beside).flat_map(rules_ahead).collect();
+    Ok(Outcome::Found(check(&others, &ahead, &beside)))
+}
+
+/// Whether the table `nat` of a family of nftables is that of iptables-nft with Services in it.
+fn holds_services_in_nftables(held: &[HeldIptables], family: &str) -> bool {
+    let word = |held: &HeldIptables| match held.family {
+        IpFamily::Ipv4 => "ip",
+        IpFamily::Ipv6 => "ip6",
+    };
+    let of_nftables = |held: &&HeldIptables| held.variant == Variant::Nft && word(held) == family;
+    held.iter().filter(of_nftables).any(HeldIptables::holds_services)
 }
 
 /// The rules as the program that shows them prints them.
@@ -44,8 +54,9 @@ fn rules_ahead(held: &HeldIptables) -> Vec<String> {
     ahead.iter().map(|ahead| format!("{program} -t nat -A {}{}", ahead.chain, ahead.rule)).collect()
 }
 
-/// Chains of nftables at our place or before it, and rules of iptables before the jump to ours.
-fn check(translators: &[Translator], ahead: &[String]) -> Vec<Finding> {
+/// Chains of nftables at our place or before it, and rules of iptables before the jump to ours,
+/// or beside ours: those of a variant, or a mode, in which ours are not.
+fn check(translators: &[Translator], ahead: &[String], beside: &[String]) -> Vec<Finding> {
     let chain = |translator: &Translator| {
         let Translator { table_family, table, chain, priority, .. } = translator;
         let name = format!("{table_family} {table} {chain}");
@@ -78,7 +89,18 @@ fn check(translators: &[Translator], ahead: &[String]) -> Vec<Finding> {
              to KUBE-SERVICES from the chain, and rulegen puts it first again",
         )
     };
-    translators.iter().map(chain).chain(ahead.iter().map(rule)).collect()
+    // iptables has one place, which is ours.
+    let other = |rule: &String| {
+        Finding::note(
+            format!(
+                "a rule of iptables that Services are not in translates too, at the same priority \
+                 {OURS}: which of two comes first hangs on which was made last: {rule}"
+            ),
+            "see what it takes; if that is meant for a Service, delete the rule",
+        )
+    };
+    let rules = ahead.iter().map(rule).chain(beside.iter().map(other));
+    translators.iter().map(chain).chain(rules).collect()
 }
 
 #[cfg(test)]
@@ -98,11 +120,19 @@ mod tests {
             priority,
         };
         let rule = "iptables-nft -t nat -A PREROUTING -j DOCKER".to_owned();
-        let found = check(&[translator(-150), translator(-100)], &[rule]);
+        let other = "iptables-legacy -t nat -A PREROUTING -j DNAT".to_owned();
+        let found = check(&[translator(-150), translator(-100)], &[rule], &[other]);
         let severities: Vec<Severity> = found.iter().map(|finding| finding.severity).collect();
-        assert_eq!(severities, [Severity::Warning, Severity::Note, Severity::Warning]);
+        assert_eq!(
+            severities,
+            [Severity::Warning, Severity::Note, Severity::Warning, Severity::Note]
+        );
         assert!(found[0].what.contains("inet firewall pre"), "{found:?}");
         assert!(found[2].what.ends_with("-j DOCKER"), "{found:?}");
-        assert_eq!(check(&[], &[]), []);
+        assert!(
+            found[3].what.ends_with("iptables-legacy -t nat -A PREROUTING -j DNAT"),
+            "{found:?}"
+        );
+        assert_eq!(check(&[], &[], &[]), []);
     }
 }
