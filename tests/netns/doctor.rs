@@ -524,6 +524,14 @@ fn one_address_of_two_services() {
     assert_eq!(patient.examine("").0, Some(0));
 }
 
+/// A Service with node port 30085, and its endpoint.
+fn only_ipv6() -> Vec<String> {
+    let service = r#"{"kind": "Service", "apiVersion": "v1", "metadata": {"name": "six"}, "spec":
+        {"type": "NodePort", "clusterIP": "fd00:96::16", "ipFamilies": ["IPv6"],
+        "ports": [{"name": "http", "port": 80, "nodePort": 30085}]}}"#;
+    vec![service.to_owned(), slice("six", "IPv6", "fd00:10:244:1::6")]
+}
+
 #[test]
 fn a_process_that_waits_at_a_node_port() {
     let patient = Patient::new("node-ports", "nftables");
@@ -538,6 +546,14 @@ fn a_process_that_waits_at_a_node_port() {
     assert!(what.contains("node port 30080 (TCP) of Service default/web:http"), "{what}");
     assert!(what.contains(&format!("{holder} waits at 0.0.0.0:30080")), "{what}");
     drop(open);
+    patient.apply(&[objects(), only_ipv6()].concat(), "");
+    let ipv4 = listen("0.0.0.0:30085");
+    assert_eq!(patient.examine("").0, Some(0), "the Service has it in IPv6 only");
+    drop(ipv4);
+    let both = listen("[::]:30085");
+    let what = patient.one("node-ports", "warning");
+    assert!(what.contains("Service default/six:http is taken"), "{what}");
+    drop(both);
     let asked = listen("[::]:30090");
     let what = patient.one("node-ports", "error");
     assert!(

@@ -2,7 +2,7 @@
 //! to the process; and where a process has a port for load balancers' questions, the agent cannot
 //! answer them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
@@ -18,7 +18,7 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
     rim.with_cluster(|cluster| {
         let snapshot = &cluster.snapshot;
         let taken = node_ports(snapshot);
-        let numbers: BTreeSet<u16> = taken.iter().map(|port| port.number).collect();
+        let numbers: BTreeSet<u16> = taken.keys().map(|port| port.number).collect();
         let open = |family| node_ports_at(&snapshot.node, rim.config(), family);
         let open = IpFamily::BOTH.map(open);
         let waiting: Vec<Waiting> = listeners(&numbers)?.into_iter().map(Waiting::from).collect();
@@ -53,9 +53,13 @@ impl From<Listener> for Waiting {
     }
 }
 
-fn node_ports(snapshot: &Snapshot) -> BTreeSet<NodePort> {
-    let mut taken = BTreeSet::new();
-    for port in IpFamily::BOTH.into_iter().flat_map(|family| snapshot.service_ports(family)) {
+/// Ports of the node with the families in which Services have them.
+type Taken = BTreeMap<NodePort, BTreeSet<IpFamily>>;
+
+fn node_ports(snapshot: &Snapshot) -> Taken {
+    let mut taken = Taken::new();
+    let ports = |family| snapshot.service_ports(family).iter().map(move |port| (family, port));
+    for (family, port) in IpFamily::BOTH.into_iter().flat_map(ports) {
         let of = |number, protocol, is_health_check| NodePort {
             number,
             protocol,
@@ -67,9 +71,12 @@ fn node_ports(snapshot: &Snapshot) -> BTreeSet<NodePort> {
             rulegen_model::Protocol::Udp => Protocol::Udp,
             rulegen_model::Protocol::Sctp => Protocol::Sctp,
         };
-        taken.extend(port.node_port.map(|number| of(number.get(), protocol, false)));
-        let health_check = port.health_check_node_port;
-        taken.extend(health_check.map(|number| of(number.get(), Protocol::Tcp, true)));
+        let node_port = port.node_port.map(|number| of(number.get(), protocol, false));
+        let health_check =
+            port.health_check_node_port.map(|number| of(number.get(), Protocol::Tcp, true));
+        for port in node_port.into_iter().chain(health_check) {
+            taken.entry(port).or_default().insert(family);
+        }
     }
     taken
 }
@@ -77,26 +84,35 @@ fn node_ports(snapshot: &Snapshot) -> BTreeSet<NodePort> {
 /// The agent's name, which answers load balancers.
 const AGENT: &str = "rulegen";
 
-fn check(taken: &BTreeSet<NodePort>, open: &[NodePortsAt; 2], waiting: &[Waiting]) -> Vec<Finding> {
+fn check(taken: &Taken, open: &[NodePortsAt; 2], waiting: &[Waiting]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for port in taken {
+    for (port, families) in taken {
         let at_port = |w: &&Waiting| w.protocol == port.protocol && w.address.port() == port.number;
         for waiting in waiting.iter().filter(at_port) {
             findings.extend(match port.is_health_check {
+                // The agent answers in both families, whatever the Service's are.
                 true => at_health_check(port, waiting),
-                false => at_node_port(port, waiting, open),
+                false => at_node_port(port, families, waiting, open),
             });
         }
     }
     findings
 }
 
-fn at_node_port(port: &NodePort, waiting: &Waiting, open: &[NodePortsAt; 2]) -> Option<Finding> {
-    let [ipv4, ipv6] = open;
-    let open = if waiting.address.is_ipv4() { ipv4 } else { ipv6 };
+fn at_node_port(
+    port: &NodePort,
+    families: &BTreeSet<IpFamily>,
+    waiting: &Waiting,
+    [ipv4, ipv6]: &[NodePortsAt; 2],
+) -> Option<Finding> {
+    let ip = waiting.address.ip().to_canonical();
+    let is_taken = |family: &IpFamily| match family {
+        IpFamily::Ipv4 => sees_ipv4(ip) && is_open(ipv4, ip),
+        IpFamily::Ipv6 => ip.is_ipv6() && is_open(ipv6, ip),
+    };
     let NodePort { number, protocol, port, .. } = port;
     let Waiting { address, holder, .. } = waiting;
-    is_open(open, address.ip()).then(|| {
+    families.iter().any(is_taken).then(|| {
         Finding::warning(
             format!(
                 "node port {number} ({}) of Service {port} is taken: {holder} waits at {address}, \
@@ -126,11 +142,17 @@ fn at_health_check(port: &NodePort, waiting: &Waiting) -> Option<Finding> {
     ))
 }
 
-/// Whether node ports are open at an address that somebody waits at. A socket for all addresses
-/// of IPv6 mostly takes those of IPv4 too.
+/// A socket for all addresses of IPv6 takes those of IPv4 too, unless it has IPV6_V6ONLY, which
+/// /proc/net does not tell.
+fn sees_ipv4(address: IpAddr) -> bool {
+    address.is_ipv4() || address.is_unspecified()
+}
+
+/// Whether node ports of a family are open at an address that somebody waits at.
 fn is_open(open: &NodePortsAt, address: IpAddr) -> bool {
     match open {
-        _ if address.is_unspecified() => true,
+        NodePortsAt::AnyLocal { .. } if address.is_unspecified() => true,
+        NodePortsAt::These(addresses) if address.is_unspecified() => !addresses.is_empty(),
         NodePortsAt::AnyLocal { loopback } => *loopback || !address.is_loopback(),
         NodePortsAt::These(addresses) => addresses.contains(&address),
     }
@@ -140,14 +162,19 @@ fn is_open(open: &NodePortsAt, address: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    fn port(number: u16, is_health_check: bool) -> BTreeSet<NodePort> {
+    fn port(number: u16, is_health_check: bool) -> Taken {
+        port_of(&IpFamily::BOTH, number, is_health_check)
+    }
+
+    fn port_of(families: &[IpFamily], number: u16, is_health_check: bool) -> Taken {
         let port = ServicePortName {
             namespace: "default".into(),
             service: "web".into(),
             port: "http".into(),
             protocol: rulegen_model::Protocol::Tcp,
         };
-        BTreeSet::from([NodePort { number, protocol: Protocol::Tcp, port, is_health_check }])
+        let port = NodePort { number, protocol: Protocol::Tcp, port, is_health_check };
+        Taken::from([(port, families.iter().copied().collect())])
     }
 
     fn waiting(protocol: Protocol, address: &str, name: Option<&str>) -> Option<Waiting> {
@@ -156,11 +183,7 @@ mod tests {
         Some(Waiting { protocol, address: address.parse().ok()?, name, holder })
     }
 
-    fn told(
-        ports: &BTreeSet<NodePort>,
-        open: &NodePortsAt,
-        waiting: Option<Waiting>,
-    ) -> Option<String> {
+    fn told(ports: &Taken, open: &NodePortsAt, waiting: Option<Waiting>) -> Option<String> {
         let open = [open.clone(), open.clone()];
         let found = check(ports, &open, waiting.as_slice());
         found.first().map(|finding| finding.what.clone())
@@ -194,6 +217,41 @@ mod tests {
         let at = |address| told(&ports, &these, waiting(Protocol::Tcp, address, Some("nginx")));
         assert!(at("192.0.2.1:30080").is_some());
         assert_eq!(at("192.0.2.2:30080"), None);
+    }
+
+    #[test]
+    fn a_process_is_in_the_way_in_its_own_family_only() {
+        let is_told = |family, address| {
+            let waiting = waiting(Protocol::Tcp, address, Some("nginx"));
+            told(&port_of(&[family], 30080, false), &ALL, waiting).is_some()
+        };
+        for (address, ipv4, ipv6) in [
+            ("0.0.0.0:30080", true, false),
+            ("192.0.2.1:30080", true, false),
+            ("[::ffff:192.0.2.1]:30080", true, false),
+            ("[::]:30080", true, true),
+            ("[2001:db8::1]:30080", false, true),
+        ] {
+            let found = IpFamily::BOTH.map(|family| is_told(family, address));
+            assert_eq!(found, [ipv4, ipv6], "{address}");
+        }
+    }
+
+    #[test]
+    fn a_process_at_all_addresses_is_in_the_way_only_if_node_ports_are_open_somewhere() {
+        let [none, some] = [vec![], vec![IpAddr::from([192, 0, 2, 1])]].map(NodePortsAt::These);
+        for address in ["0.0.0.0:30080", "[::]:30080"] {
+            let waiting = || waiting(Protocol::Tcp, address, Some("nginx"));
+            assert_eq!(told(&port(30080, false), &none, waiting()), None);
+            assert!(told(&port(30080, false), &some, waiting()).is_some(), "{address}");
+        }
+        // Closed in IPv4, and IPv4 alone is waited in.
+        let open = [none, ALL];
+        let found = |address| {
+            check(&port(30080, false), &open, waiting(Protocol::Tcp, address, None).as_slice())
+                .len()
+        };
+        assert_eq!([found("0.0.0.0:30080"), found("[::]:30080")], [0, 1]);
     }
 
     #[test]
