@@ -127,7 +127,9 @@ pub(crate) enum Command {
     /// Looks at the kernel, its settings and the rules of others; with -f, or --kubeconfig and its
     /// like, also at the cluster's objects: rules that differ from what they ask for, Services
     /// without endpoints, addresses that two Services claim, node ports that a process has. Changes
-    /// nothing. Takes root, or CAP_NET_ADMIN; to name processes, root.
+    /// nothing; in nftables mode kernel-features sends a batch of examples that the kernel looks at
+    /// and undoes (each by itself, if it refuses them). Takes root, or CAP_NET_ADMIN; to name
+    /// processes, root.
     ///
     /// Exit status 0: all is well, or there are notes only; 1: something is wrong; 2: something
     /// could not be found out, and nothing is known to be wrong.

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! A check is a pure function of facts; the `Rim` reads them, each once, when the first check asks.
-//! Nothing is ever changed.
+//! Nothing is ever changed: what `kernel-features` sends, the kernel undoes.
 
 mod checks;
 mod finding;
