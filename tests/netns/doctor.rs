@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -524,6 +525,20 @@ fn one_address_of_two_services() {
     assert_eq!(patient.examine("").0, Some(0));
 }
 
+/// A process that another test starts has the socket that was here before for a moment, until it
+/// is the program that it shall be.
+fn listen(address: &str) -> TcpListener {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::yield_now();
+            }
+            bound => return bound.unwrap(),
+        }
+    }
+}
+
 /// A Service with node port 30085, and its endpoint.
 fn only_ipv6() -> Vec<String> {
     let service = r#"{"kind": "Service", "apiVersion": "v1", "metadata": {"name": "six"}, "spec":
@@ -535,7 +550,7 @@ fn only_ipv6() -> Vec<String> {
 #[test]
 fn a_process_that_waits_at_a_node_port() {
     let patient = Patient::new("node-ports", "nftables");
-    let listen = |address: &str| patient.namespace.inside(|| TcpListener::bind(address).unwrap());
+    let listen = |address: &str| patient.namespace.inside(|| listen(address));
     let closed = listen("127.0.0.1:30080");
     assert_eq!(patient.examine("").0, Some(0), "node ports are not open at loopback");
     drop(closed);
