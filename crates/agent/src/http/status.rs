@@ -9,6 +9,7 @@
 //! Pages are made on a thread where they may wait for a lock. What they hold a lock for is bounded:
 //! a look at each Service for a list, and one Service's ports for its page.
 
+mod asked;
 mod chances;
 mod counters;
 mod drift;
