@@ -85,6 +85,12 @@ impl Syncs {
         self.last_success
     }
 
+    /// The newest, if it failed and none succeeded since.
+    pub(crate) fn failing(&self) -> Option<&SyncRecord> {
+        let newest = self.ended.back()?;
+        (newest.error.is_some() && self.looks == 0).then_some(newest)
+    }
+
     pub(super) fn begins(&mut self, running: Running) {
         self.running = Some(running);
     }
@@ -98,10 +104,12 @@ impl Syncs {
             self.looks += 1;
             return;
         }
-        self.looks = 0;
+        // After a look in vain a failure is the first of others.
+        let looks = std::mem::take(&mut self.looks);
         let mut record = record(cause, report, services);
         if let Some(before) = self.ended.back_mut()
             && record.error.is_some()
+            && looks == 0
             && before.error == record.error
         {
             record.times = before.times.saturating_add(1);

@@ -73,6 +73,23 @@ fn a_look_in_vain_is_counted_only() {
     assert!(journal.with(|pages| pages.syncs.running().is_some()));
 }
 
+/// A suspected drift looks, and cannot; the next look finds that all is well and writes nothing.
+#[test]
+fn a_look_in_vain_ends_a_failure() {
+    let journal = Journal::default();
+    let failing = || journal.with(|pages| pages.syncs.failing().map(|record| record.times));
+    sync(&journal, &report(1, None), false);
+    assert_eq!(failing(), None);
+    sync(&journal, &report(2, Some("iptables-save failed")), false);
+    sync(&journal, &report(3, Some("iptables-save failed")), false);
+    assert_eq!(failing(), Some(2));
+    sync(&journal, &report(4, None), true);
+    assert_eq!(failing(), None);
+    sync(&journal, &report(5, Some("iptables-save failed")), false);
+    assert_eq!(failing(), Some(1), "another failure, as one succeeded in between");
+    journal.with(|pages| assert_eq!(pages.syncs.newest_first().count(), 3));
+}
+
 #[test]
 fn a_very_long_error_is_cut() {
     let journal = Journal::default();

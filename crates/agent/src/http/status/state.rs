@@ -67,7 +67,7 @@ impl State {
 }
 
 fn failing(syncs: &Syncs, wall: SystemTime) -> Option<State> {
-    let last = syncs.newest_first().next()?;
+    let last = syncs.failing()?;
     let error = last.error.as_ref()?;
     let since = When::new(last.since, wall);
     let times = usize::try_from(last.times).unwrap_or(usize::MAX);

@@ -389,6 +389,12 @@ fn the_state_comes_first_and_the_worst_of_it() {
     assert!(html.contains("no room") && html.contains("<rect class=\"cross\""), "{html}");
     let newest = &data(&status, "/")["syncs"][0];
     assert_eq!(newest["phasesMilliseconds"], json!({"compile": 2.0, "commit": 10.0}));
+    status.health.with(|health| {
+        health.node(NodeState::Known);
+        health.synced(IpFamily::Ipv4, Instant::now(), SystemTime::now());
+    });
+    status.journal.ended(&report(None), 0, true);
+    assert_eq!(state(), is("good", "In sync"), "it looked, and nothing was wrong");
 }
 
 /// Names that are none of Kubernetes' can come from manifests, and a program is called as its user
