@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use rulegen_compiler::{
-    External, ExternalAddress, Firewall, Masquerade, NodePortsAt, Outcome, Refusal, ServicePlan,
+    External, ExternalAddress, Firewall, Masquerade, NodePortsAt, Outcome, Plan, Refusal,
+    ServicePlan,
 };
 use rulegen_model::{Endpoint, Protocol, TrafficPolicy};
 use serde::Serialize;
@@ -67,11 +68,11 @@ pub(super) struct Chance {
 const KEPT: &str = "client's address kept";
 const REPLACED: &str = "source becomes the node's";
 
-/// All ways to a service port.
-pub(super) fn ways(plan: &ServicePlan, node_ports_at: &NodePortsAt) -> Vec<Way> {
-    let mut ways = vec![internal(plan)];
-    if let Some(external) = &plan.external {
-        ways.extend(self::external(plan, external, node_ports_at));
+/// All ways to a service port, by the plan of its family.
+pub(super) fn ways(service: &ServicePlan, plan: &Plan) -> Vec<Way> {
+    let mut ways = vec![internal(service)];
+    if let Some(external) = &service.external {
+        ways.extend(self::external(service, external, plan));
     }
     ways
 }
@@ -90,22 +91,30 @@ fn internal(plan: &ServicePlan) -> Way {
     Way::new(plan, clients, vec![frontend], source, of.outcome)
 }
 
-fn external(plan: &ServicePlan, of: &External, node_ports_at: &NodePortsAt) -> Vec<Way> {
-    let frontends = || frontends(plan, of, node_ports_at);
+fn external(service: &ServicePlan, of: &External, plan: &Plan) -> Vec<Way> {
+    let frontends = || frontends(service, of, &plan.node_ports_at);
     match of.policy {
         TrafficPolicy::Cluster => {
-            vec![Way::new(plan, "Any client", frontends(), REPLACED, of.outcome)]
+            vec![Way::new(service, "Any client", frontends(), REPLACED, of.outcome)]
         }
-        TrafficPolicy::Local if of.forwards && !plan.cluster_endpoints.is_empty() => {
+        TrafficPolicy::Local if of.forwards && !service.cluster_endpoints.is_empty() => {
             let own = Outcome::Forward(TrafficPolicy::Cluster);
-            let source = "kept for pods, the node's own masqueraded";
+            // Pods that cannot be told are treated like anybody.
+            let (others, own_clients, source) = match plan.pod_traffic {
+                Some(_) => (
+                    "Clients outside",
+                    "This node and its pods",
+                    "kept for pods, the node's own masqueraded",
+                ),
+                None => ("Clients outside and pods", "This node", REPLACED),
+            };
             vec![
-                Way::new(plan, "Clients outside", frontends(), KEPT, of.outcome),
-                Way::new(plan, "This node and its pods", frontends(), source, own),
+                Way::new(service, others, frontends(), KEPT, of.outcome),
+                Way::new(service, own_clients, frontends(), source, own),
             ]
         }
         TrafficPolicy::Local => {
-            vec![Way::new(plan, "Any client", frontends(), KEPT, of.outcome)]
+            vec![Way::new(service, "Any client", frontends(), KEPT, of.outcome)]
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rulegen_compiler::{node_ports_at, plan_service};
+use rulegen_compiler::{Plan, plan, plan_service};
 use rulegen_model::{Endpoint, Hint, IpFamily, LoadBalancing, ProxyMode, ServicePort, Store};
 use serde::Serialize;
 
@@ -69,7 +69,7 @@ impl Port {
     pub(super) fn of(port: &ServicePort, store: &Store, connections: Option<&Connections>) -> Self {
         let (node, config) = (store.node(), store.config());
         let plan = plan_service(port, node, config, family(port));
-        let mut ways = ways(&plan, &node_ports_at(node, config, family(port)));
+        let mut ways = ways(&plan, &of_no_service(store, family(port)));
         for frontend in ways.iter_mut().flat_map(|way| &mut way.frontends) {
             frontend.taken_by = owner(store, port, frontend.at);
         }
@@ -224,6 +224,11 @@ fn has(port: &ServicePort, at: At) -> bool {
             node_port == Some(number) && port.name.protocol == over
         }
     }
+}
+
+/// What is planned for a family whatever Services there are.
+fn of_no_service(store: &Store, wanted: IpFamily) -> Plan {
+    plan(&alone(store, &[]), store.config(), wanted)
 }
 
 /// What a Service's ports are in a snapshot of their own.

@@ -22,7 +22,10 @@ const MARKUP: &str = r#"<script>alert("1")</script>'&<b>"#;
 /// A status of nothing.
 pub(in crate::http) fn status(about: &Arc<About>) -> Status {
     let host = Host { name: "node-1".into(), addresses: Vec::new() };
-    let store = Store::new(ProxyConfig::default(), host);
+    of_store(about, Store::new(ProxyConfig::default(), host))
+}
+
+fn of_store(about: &Arc<About>, store: Store) -> Status {
     let health = Health::new(&[IpFamily::Ipv4], Health::PATIENCE, Instant::now());
     Status {
         about: Arc::clone(about),
@@ -79,7 +82,18 @@ fn empty() -> Status {
 /// `web` with three endpoints, one here; `local` with none here; `lost` with a wrong port name,
 /// `idle` with none ready, `bare` without any.
 fn cluster() -> Status {
-    let status = empty();
+    filled(empty())
+}
+
+/// The same where pods are told by their network.
+fn cluster_that_tells_pods(mode: ProxyMode) -> Status {
+    let host = Host { name: "node-1".into(), addresses: Vec::new() };
+    let cluster_cidrs = vec!["10.244.0.0/16".parse().unwrap()];
+    let config = ProxyConfig { mode, cluster_cidrs, ..ProxyConfig::default() };
+    filled(of_store(&about(), Store::new(config, host)))
+}
+
+fn filled(status: Status) -> Status {
     let none = json!({});
     let outside = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local",
         "ports": [{"name": "http", "port": 80, "nodePort": 30080}],
@@ -292,13 +306,23 @@ fn a_service_shows_the_ways_with_exact_chances() {
     assert_eq!(port["shortage"], Value::Null);
     let text = html(&status, "/services/shop/web");
     assert!(text.matches(">1/3<").count() == 3 && text.contains("10.244.3.1:8080"), "{text}");
+}
 
-    let local = data(&status, "/services/shop/local");
-    let ways = local["ports"][0]["ways"].as_array().unwrap();
-    let clients: Vec<&str> = ways.iter().map(|way| way["clients"].as_str().unwrap()).collect();
-    assert_eq!(clients, ["Clients on this node", "Clients outside", "This node and its pods"]);
-    assert!(ways[1]["refused"].as_str().unwrap().starts_with("dropped"));
-    assert_eq!(ways[2]["endpoints"][0]["chance"], "1/1");
+/// Pods take the way around policy Local only where they can be told.
+#[test]
+fn a_way_says_whose_packets_take_it() {
+    let told = cluster_that_tells_pods(ProxyMode::Nftables);
+    for (status, others, own) in [
+        (told, "Clients outside", "This node and its pods"),
+        (cluster(), "Clients outside and pods", "This node"),
+    ] {
+        let local = data(&status, "/services/shop/local");
+        let ways = local["ports"][0]["ways"].as_array().unwrap();
+        let clients: Vec<&str> = ways.iter().map(|way| way["clients"].as_str().unwrap()).collect();
+        assert_eq!(clients, ["Clients on this node", others, own]);
+        assert!(ways[1]["refused"].as_str().unwrap().starts_with("dropped"));
+        assert_eq!(ways[2]["endpoints"][0]["chance"], "1/1");
+    }
 }
 
 #[test]
