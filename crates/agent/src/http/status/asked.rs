@@ -5,16 +5,20 @@ use std::num::NonZeroU16;
 
 use rulegen_compiler::explain::{Explanation, by_ruleset, by_table};
 use rulegen_compiler::{iptables, nftables, plan};
-use rulegen_model::{IpFamily, ObjectKey, ProxyConfig, ProxyMode, ServicePort, Snapshot, Store};
+use rulegen_model::{
+    IpFamily, ObjectKey, ProxyConfig, ProxyMode, ServicePort, ServicePortName, Snapshot, Store, Why,
+};
 use rulegen_ruleset::nftables::Name;
 use rulegen_ruleset::{Origin, Packet, Protocol};
 
 use super::services::family;
 
-/// What is asked: the packet, but for where it comes in.
+/// What is asked.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ExplainQuery {
     from: IpAddr,
+    /// Where the packet comes in, if it is from elsewhere.
+    interface: String,
     to: Destination,
 }
 
@@ -32,15 +36,20 @@ pub(super) struct Asked {
     /// Of all Services those that have a say.
     snapshot: Snapshot,
     config: ProxyConfig,
+    /// What those of them lack that lack anything.
+    shortages: Vec<(ServicePortName, Why)>,
 }
 
-/// Where packets from elsewhere come in. It matters only where pods are told by their interfaces.
+/// Where packets from elsewhere come in, unless something else is said. It matters only where pods
+/// are told by their interfaces.
 const INTERFACE: &str = "eth0";
 
 impl ExplainQuery {
-    pub(super) fn parse(from: &str, to: &str) -> Result<Self, String> {
+    pub(super) fn parse(from: &str, interface: &str, to: &str) -> Result<Self, String> {
         let wrong = |_| format!("{from:?} is no IP address: the packet's source is needed");
-        Ok(Self { from: from.parse().map_err(wrong)?, to: Destination::parse(to)? })
+        let from = from.parse().map_err(wrong)?;
+        let interface = if interface.is_empty() { INTERFACE } else { interface }.to_owned();
+        Ok(Self { from, interface, to: Destination::parse(to)? })
     }
 }
 
@@ -66,18 +75,39 @@ impl Destination {
             Destination::Address(address, protocol) => return Ok((*address, *protocol)),
             Destination::Service(key, port) => (key, port.as_deref()),
         };
-        let is_meant = |port: &&ServicePort| {
+        let is_meant = |port: &&&ServicePort| {
             let is_named = |name: &str| *port.name.port == *name || port.port.to_string() == *name;
-            family(port) == wanted && name.is_none_or(is_named)
+            name.is_none_or(is_named)
         };
-        let mut meant = store.service(key).unwrap_or_default().iter().filter(is_meant);
-        let port = meant.next().ok_or_else(|| {
-            let (namespace, name, of) = (&key.namespace, &key.name, wanted.api_name());
-            format!("{namespace}/{name} has no such port with a cluster IP of {of}")
-        })?;
+        let all = store.service(key).unwrap_or_default().iter();
+        let all: Vec<&ServicePort> = all.filter(|port| family(port) == wanted).collect();
+        let meant: Vec<&&ServicePort> = all.iter().filter(is_meant).collect();
+        let [port] = meant.as_slice() else {
+            let service = format!("Service {}/{}", key.namespace, key.name);
+            return Err(none_or_several(&service, &all, meant.len(), wanted));
+        };
         let protocol = Protocol::parse(port.name.protocol.lower_case()).unwrap_or(Protocol::Tcp);
         Ok((SocketAddr::new(port.cluster_ip, port.port), protocol))
     }
+}
+
+/// What to say where not exactly one port is meant, of all that the Service has.
+fn none_or_several(service: &str, all: &[&ServicePort], meant: usize, wanted: IpFamily) -> String {
+    let of = wanted.api_name();
+    if all.is_empty() {
+        return format!(
+            "{service} has no such port with a cluster IP of {of}: it is not there, headless, of type ExternalName, or of the other family"
+        );
+    }
+    let which = if meant == 0 { "has no such port" } else { "has several ports" };
+    let there: Vec<String> = all.iter().map(|port| described(port)).collect();
+    format!("{service} {which} with a cluster IP of {of}; it has {}", there.join(", "))
+}
+
+fn described(port: &ServicePort) -> String {
+    let name = &port.name;
+    let space = if name.port.is_empty() { "" } else { " " };
+    format!("{}{space}{}/{}", name.port, port.port, name.protocol.lower_case())
 }
 
 impl Asked {
@@ -90,13 +120,30 @@ impl Asked {
         let snapshot = concerned(store, destination, of_family);
         let local = &snapshot.node.addresses(of_family).local;
         let is_own = local.contains(&query.from) || query.from.is_loopback();
-        let origin = if is_own { Origin::Host } else { Origin::Interface(INTERFACE.to_owned()) };
+        let origin = if is_own { Origin::Host } else { Origin::Interface(query.interface.clone()) };
         let packet = Packet { origin, source: query.from, destination, protocol };
-        Ok(Self { packet, snapshot, config: store.config().clone() })
+        let ports = snapshot.service_ports(of_family).iter();
+        let lacking =
+            |name: &ServicePortName| Some((name.clone(), store.shortage(name, of_family)?));
+        let shortages = ports.filter_map(|port| lacking(&port.name)).collect();
+        Ok(Self { packet, snapshot, config: store.config().clone(), shortages })
     }
 
-    /// Follows the packet through the rules as they shall be.
+    /// What becomes of the packet by the rules as they shall be.
     pub(super) fn explained(&self) -> Explanation {
+        let mut explanation = self.followed();
+        // Objects tell more than rules of why there is no endpoint.
+        let refusing = explanation.frontend.as_ref().map(|frontend| &frontend.service);
+        let lacking = |(name, _): &&(ServicePortName, Why)| {
+            refusing.is_some_and(|service| name.to_string() == *service)
+        };
+        if let Some((name, why)) = self.shortages.iter().find(lacking) {
+            explanation.refused_because(why, name);
+        }
+        explanation
+    }
+
+    fn followed(&self) -> Explanation {
         let of_family = IpFamily::of(self.packet.source);
         let local = &self.snapshot.node.addresses(of_family).local;
         let plan = plan(&self.snapshot, &self.config, of_family);
@@ -112,14 +159,16 @@ impl Asked {
     }
 }
 
-/// Services that have the packet's destination: others have no say.
+/// Services that have the packet's destination, be it as an endpoint: others have no say.
 fn concerned(store: &Store, to: SocketAddr, wanted: IpFamily) -> Snapshot {
     let has = |port: &&ServicePort| {
         let addresses = port.external_ips.iter().chain(&port.load_balancer_ips);
         let mut addresses = std::iter::once(&port.cluster_ip).chain(addresses);
         let node_port = port.node_port.map(NonZeroU16::get);
         family(port) == wanted
-            && (addresses.any(|ip| *ip == to.ip()) || node_port == Some(to.port()))
+            && (addresses.any(|ip| *ip == to.ip())
+                || node_port == Some(to.port())
+                || port.endpoints.iter().any(|endpoint| endpoint.address == to))
     };
     let mut ports: Vec<ServicePort> = store.service_ports().filter(has).cloned().collect();
     ports.sort_by(|a, b| a.name.cmp(&b.name));

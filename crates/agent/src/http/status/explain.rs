@@ -1,4 +1,4 @@
-//! `/explain?from=&to=`: what the rules do with a packet, and why.
+//! `/explain?from=&interface=&to=`: what the rules do with a packet, and why.
 
 use askama::Template;
 use hyper::StatusCode;
@@ -21,6 +21,8 @@ pub(super) struct ExplainPage {
     #[serde(skip)]
     from: String,
     #[serde(skip)]
+    interface: String,
+    #[serde(skip)]
     to: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
@@ -31,10 +33,10 @@ pub(super) struct ExplainPage {
 impl ExplainPage {
     pub(super) fn of(status: &Status, query: &Query) -> Self {
         let frame = status.frame("/explain", "Explain");
-        let (from, to) = (query.from.clone(), query.to.clone());
+        let (from, interface, to) = (query.from.clone(), query.interface.clone(), query.to.clone());
         let is_asked = !from.is_empty();
         let answer = is_asked.then(|| {
-            let query = ExplainQuery::parse(&from, &to)?;
+            let query = ExplainQuery::parse(&from, &interface, &to)?;
             // The store is free again before anything is compiled.
             let asked = Asked::of(&status.known.store.read(), &query)?;
             Ok(asked.explained())
@@ -44,7 +46,7 @@ impl ExplainPage {
             Some(Ok(explanation)) => (Some(explanation), None),
             Some(Err(error)) => (None, Some(error)),
         };
-        Self { frame, from, to, error, explanation }
+        Self { frame, from, interface, to, error, explanation }
     }
 
     pub(super) fn status(&self) -> StatusCode {
@@ -52,7 +54,13 @@ impl ExplainPage {
     }
 
     fn json_href(&self) -> String {
-        href("/explain", &[("from", &self.from), ("to", &self.to), ("format", "json")])
+        let fields = [
+            ("from", &*self.from),
+            ("interface", &self.interface),
+            ("to", &self.to),
+            ("format", "json"),
+        ];
+        href("/explain", &fields)
     }
 
     fn sender(&self, of: &Sender) -> String {

@@ -17,6 +17,8 @@ pub(super) struct Query {
     pub(super) page: usize,
     /// A packet's source.
     pub(super) from: String,
+    /// Where the packet comes in.
+    pub(super) interface: String,
     /// A packet's destination.
     pub(super) to: String,
 }
@@ -72,6 +74,7 @@ impl Query {
                 "q" => query.text = text(),
                 "namespace" => query.namespace = text(),
                 "from" => query.from = text(),
+                "interface" => query.interface = text(),
                 "to" => query.to = text(),
                 "show" => {
                     let named = Show::ALL.into_iter().find(|show| show.name() == value);

@@ -527,6 +527,33 @@ fn packets_are_explained() {
     }
 }
 
+/// What objects tell beside the rules, as `rulegen explain` has it too.
+#[test]
+fn what_is_explained_with_the_help_of_objects() {
+    let status = cluster();
+    let two = json!({"ports": [{"name": "http", "port": 80}, {"name": "https", "port": 443}]});
+    put(&status, service("shop", "two", "10.96.0.15", &two));
+    status.known.store.write().changes();
+    let explained = |query: &str| data(&status, &format!("/explain?{query}"));
+    let text = |of: &Value| of["remarks"].to_string();
+    let bare = explained("from=10.244.1.9&to=other/bare");
+    assert!(text(&bare).contains("other/bare:http has no EndpointSlice: the sender is told"));
+    let endpoint = explained("from=10.244.1.9&to=10.244.2.1:8080");
+    assert!(text(&endpoint).contains("is an endpoint of shop/web:http"), "{endpoint}");
+    let error = |query: &str| explained(query)["error"].as_str().unwrap().to_owned();
+    let several = "Service shop/two has several ports with a cluster IP of IPv4; \
+                   it has http 80/tcp, https 443/tcp";
+    assert_eq!(error("from=10.244.1.9&to=shop/two"), several);
+    assert!(error("from=10.244.1.9&to=shop/two:81").contains("has no such port"));
+    let second = explained("from=10.244.1.9&to=shop/two:https");
+    assert_eq!(second["packet"]["to"], "10.96.0.15:443");
+    let sender = |query: &str| {
+        let html = html(&status, &format!("/explain?from=10.244.1.9&to=shop/web{query}"));
+        html.split_once("comes in through ").unwrap().1.chars().take(6).collect::<String>()
+    };
+    assert_eq!((sender(""), sender("&interface=cali12")), ("eth0</".into(), "cali12".into()));
+}
+
 /// A long commit holds the store for reading only.
 #[test]
 fn pages_are_there_while_a_commit_reads_the_store() {
