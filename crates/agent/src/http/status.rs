@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Pages are made on a thread where they may wait for a lock. What they hold a lock for is bounded:
-//! a look at each Service for a list, and one Service's ports for its page.
+//! a look at each Service, and a copy of those that a page is about. Nothing is compiled meanwhile.
 
 mod asked;
 mod chances;
@@ -17,6 +17,7 @@ mod explain;
 mod format;
 mod frame;
 mod overview;
+mod owners;
 mod plot;
 mod port;
 mod query;

@@ -6,8 +6,10 @@ use rulegen_compiler::{
     External, ExternalAddress, Firewall, Masquerade, NodePortsAt, Outcome, Plan, Refusal,
     ServicePlan,
 };
-use rulegen_model::{Endpoint, Protocol, TrafficPolicy};
+use rulegen_model::{Endpoint, TrafficPolicy};
 use serde::Serialize;
+
+use super::owners::At;
 
 /// From clients to endpoints, or to nowhere.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -36,13 +38,6 @@ pub(super) struct Frontend {
     pub(super) at: At,
     /// Another service port that has it, so that this one does not.
     pub(super) taken_by: Option<String>,
-}
-
-/// What the rules look at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum At {
-    Address(IpAddr, Protocol, u16),
-    NodePort(Protocol, u16),
 }
 
 /// What becomes of packets.

@@ -7,7 +7,7 @@ use rulegen_compiler::nftables::{counted_by_element, counted_by_rule, counted_en
 use rulegen_compiler::plan;
 use rulegen_kernel::nftables::{Counted, Error, NfTables};
 use rulegen_model::{IpFamily, ProxyConfig, ServicePortName, Snapshot};
-use rulegen_ruleset::nftables::{Name, Table};
+use rulegen_ruleset::nftables::{Chain, Name, Statement, Table};
 
 /// Reads them from the tables of a name.
 #[derive(Clone)]
@@ -18,7 +18,7 @@ pub(crate) struct Counters {
 /// Connections by service port and endpoint, since the rules for them were written.
 pub(super) type Connections = HashMap<(ServicePortName, SocketAddr), u64>;
 
-/// For a Service of more elements a page would take too long: each is asked for by itself.
+/// For a Service of more elements and chains a page would take too long: each is asked for by itself.
 const MOST: usize = 10_000;
 
 impl Counters {
@@ -36,8 +36,7 @@ impl Counters {
 
     /// Asks the kernel. It does so on the thread that calls.
     pub(super) fn read(&self, parts: &[Table]) -> Result<Connections, String> {
-        let sets = parts.iter().flat_map(|part| part.sets.values()).filter(|set| set.counter);
-        if sets.map(|set| set.elements.len()).sum::<usize>() > MOST {
+        if asks(parts) > MOST {
             return Err("this Service has too many endpoints to count".to_owned());
         }
         self.asked(parts).map_err(|error| error.to_string())
@@ -62,5 +61,75 @@ impl Counters {
             })?;
         }
         Ok(sums)
+    }
+}
+
+/// How often the kernel is asked: for each element that counts, and for each chain that has a rule
+/// that does.
+fn asks(parts: &[Table]) -> usize {
+    let counts = |chain: &&Chain| {
+        chain.rules.iter().any(|rule| rule.statements.contains(&Statement::Counter))
+    };
+    let of = |part: &Table| {
+        let sets = part.sets.values().filter(|set| set.counter);
+        let elements: usize = sets.map(|set| set.elements.len()).sum();
+        elements + part.chains.values().filter(counts).count()
+    };
+    parts.iter().map(of).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use rulegen_model::{
+        Endpoint, Hint, Host, LoadBalancing, Protocol, ServicePort, Store, TrafficPolicy,
+    };
+
+    use super::*;
+
+    fn sticky(endpoints: u16) -> ServicePort {
+        let endpoint = |port| Endpoint {
+            address: SocketAddr::from(([10, 244, 1, 1], port)),
+            local: true,
+            ready: true,
+            serving: true,
+            terminating: false,
+            zone_hint: Hint::Absent,
+            node_hint: Hint::Absent,
+        };
+        ServicePort {
+            name: ServicePortName {
+                namespace: "default".into(),
+                service: "web".into(),
+                port: "http".into(),
+                protocol: Protocol::Tcp,
+            },
+            cluster_ip: [10, 96, 0, 10].into(),
+            port: 80,
+            node_port: None,
+            external_ips: Vec::new(),
+            load_balancer_ips: Vec::new(),
+            source_ranges: Vec::new(),
+            health_check_node_port: None,
+            internal_policy: TrafficPolicy::Cluster,
+            external_policy: TrafficPolicy::Cluster,
+            affinity_seconds: Some(10),
+            load_balancing: Some(LoadBalancing::Random),
+            endpoints: (1..=endpoints).map(endpoint).collect(),
+        }
+    }
+
+    /// Endpoints of a Service with affinity have chains instead of elements.
+    #[test]
+    fn chains_are_asked_for_too() {
+        let config = ProxyConfig { counts_connections: true, ..ProxyConfig::default() };
+        let store = Store::new(config, Host { name: "node-1".into(), addresses: Vec::new() });
+        let counters = Counters::new(Name::from("rulegen"));
+        let parts = |endpoints| {
+            let service = Snapshot { ipv4: vec![sticky(endpoints)], ..store.snapshot() };
+            counters.parts(&service, store.config())
+        };
+        assert_eq!(asks(&parts(3)), 3);
+        let refused = counters.read(&parts(10_001)).unwrap_err();
+        assert_eq!(refused, "this Service has too many endpoints to count");
     }
 }

@@ -1,15 +1,19 @@
 //! One port of a Service in one family.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rulegen_compiler::{Plan, plan, plan_service};
-use rulegen_model::{Endpoint, Hint, IpFamily, LoadBalancing, ProxyMode, ServicePort, Store};
+use rulegen_compiler::{Plan, plan_service};
+use rulegen_model::{
+    Endpoint, Hint, LoadBalancing, Node, ProxyConfig, ProxyMode, ServicePort, Why,
+};
 use serde::Serialize;
 
-use super::chances::{At, Way, ways};
+use super::chances::{Way, ways};
 use super::counters::Connections;
 use super::format::{Long, grouped};
+use super::owners::Owners;
 use super::query::href;
 use super::search::is_usable;
 use super::services::{family, protocol};
@@ -54,10 +58,19 @@ pub(super) struct Shortage {
 }
 
 impl Shortage {
-    fn of(port: &ServicePort, store: &Store) -> Option<Self> {
-        let why = store.shortage(&port.name, family(port))?;
-        Some(Self { reason: format!("It {why}."), remedy: why.remedy(&port.name) })
+    fn of(port: &ServicePort, why: &Why) -> Self {
+        Self { reason: format!("It {why}."), remedy: why.remedy(&port.name) }
     }
+}
+
+/// What is known beside the service port.
+pub(super) struct Around<'a> {
+    pub(super) node: &'a Node,
+    pub(super) config: &'a ProxyConfig,
+    /// Of its family, without any Service.
+    pub(super) plan: &'a Plan,
+    pub(super) owners: &'a Owners,
+    pub(super) connections: Option<&'a Connections>,
 }
 
 /// More endpoints than a page shows; the data has all.
@@ -66,15 +79,18 @@ const SHOWN: usize = 100;
 const DRAWN: usize = 8;
 
 impl Port {
-    pub(super) fn of(port: &ServicePort, store: &Store, connections: Option<&Connections>) -> Self {
-        let (node, config) = (store.node(), store.config());
+    pub(super) fn of(port: &ServicePort, lacks: Option<&Why>, around: &Around<'_>) -> Self {
+        let Around { node, config, connections, .. } = *around;
         let plan = plan_service(port, node, config, family(port));
-        let mut ways = ways(&plan, &of_no_service(store, family(port)));
+        let mut ways = ways(&plan, around.plan);
         for frontend in ways.iter_mut().flat_map(|way| &mut way.frontends) {
-            frontend.taken_by = owner(store, port, frontend.at);
+            let owner = around.owners.other_than(port, frontend.at);
+            frontend.taken_by = owner.map(ToString::to_string);
         }
+        let reachable = plan.reachable_endpoints.iter().map(|endpoint| endpoint.address);
+        let reachable: HashSet<SocketAddr> = reachable.collect();
         let endpoint = |endpoint: &Endpoint| {
-            let is_used = plan.reachable_endpoints.contains(endpoint);
+            let is_used = reachable.contains(&endpoint.address);
             EndpointShown {
                 address: endpoint.address,
                 local: endpoint.local,
@@ -104,7 +120,7 @@ impl Port {
                 LoadBalancing::SourceHash => "hash of the source",
             },
             health_check_node_port: port.health_check_node_port.map(std::num::NonZeroU16::get),
-            shortage: Shortage::of(port, store),
+            shortage: lacks.map(|why| Shortage::of(port, why)),
             ways,
             connections: connections.map(|_| endpoints.iter().filter_map(|e| e.connections).sum()),
             endpoints,
@@ -198,46 +214,5 @@ fn unused(of: &Endpoint) -> &'static str {
         "on another node"
     } else {
         "no policy chooses it"
-    }
-}
-
-/// Of two service ports with one frontend the first by name has it.
-fn owner(store: &Store, port: &ServicePort, at: At) -> Option<String> {
-    let claims = |other: &&ServicePort| {
-        other.name < port.name && family(other) == family(port) && has(other, at)
-    };
-    store.service_ports().filter(claims).map(|other| &other.name).min().map(ToString::to_string)
-}
-
-fn has(port: &ServicePort, at: At) -> bool {
-    match at {
-        At::Address(ip, over, number) => {
-            let has_ip = || {
-                port.cluster_ip == ip
-                    || port.external_ips.contains(&ip)
-                    || port.load_balancer_ips.contains(&ip)
-            };
-            port.port == number && port.name.protocol == over && has_ip()
-        }
-        At::NodePort(over, number) => {
-            let node_port = port.node_port.map(std::num::NonZeroU16::get);
-            node_port == Some(number) && port.name.protocol == over
-        }
-    }
-}
-
-/// What is planned for a family whatever Services there are.
-fn of_no_service(store: &Store, wanted: IpFamily) -> Plan {
-    plan(&alone(store, &[]), store.config(), wanted)
-}
-
-/// What a Service's ports are in a snapshot of their own.
-pub(super) fn alone(store: &Store, ports: &[ServicePort]) -> rulegen_model::Snapshot {
-    let of = |wanted| ports.iter().filter(|port| family(port) == wanted).cloned().collect();
-    rulegen_model::Snapshot {
-        node: store.node().clone(),
-        service_cidrs: Vec::new(),
-        ipv4: of(IpFamily::Ipv4),
-        ipv6: of(IpFamily::Ipv6),
     }
 }
