@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
-use rulegen_model::{IpFamily, Protocol, ServicePort, ServicePortName, Store};
+use rulegen_compiler::{Outcome, ServicePlan, plan_service};
+use rulegen_model::{IpFamily, Node, Protocol, ProxyConfig, ServicePort, ServicePortName, Store};
 
 use super::services::family;
 
@@ -16,18 +17,26 @@ pub(super) enum At {
 }
 
 /// Which service port has which frontend.
-pub(super) struct Owners(HashMap<(IpFamily, At), ServicePortName>);
+pub(super) struct Owners<'a>(HashMap<(IpFamily, At), Claim<'a>>);
 
-impl Owners {
+/// What a service port does with the packets to a frontend. The least of all has it: what is
+/// forwarded is translated before anything is refused, and among equals the first by name counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Claim<'a> {
+    refuses: bool,
+    name: &'a ServicePortName,
+}
+
+impl<'a> Owners<'a> {
     /// Of all that the service ports have, where these are the only ones that have it.
-    pub(super) fn of<'a>(ports: impl Iterator<Item = &'a ServicePort>) -> Self {
-        let mut owners = HashMap::<_, ServicePortName>::new();
+    pub(super) fn of(ports: &'a [ServicePort], node: &Node, config: &ProxyConfig) -> Self {
+        let mut owners = HashMap::new();
         for port in ports {
+            let plan = plan_service(port, node, config, family(port));
             for at in frontends(port) {
-                let owner = owners.entry(at).or_insert_with(|| port.name.clone());
-                if port.name < *owner {
-                    *owner = port.name.clone();
-                }
+                let claim = Claim { refuses: !forwards(&plan, at.1), name: &port.name };
+                let owner = owners.entry(at).or_insert(claim);
+                *owner = claim.min(*owner);
             }
         }
         Self(owners)
@@ -35,7 +44,18 @@ impl Owners {
 
     /// Another service port that has a frontend of this one.
     pub(super) fn other_than(&self, port: &ServicePort, at: At) -> Option<&ServicePortName> {
-        self.0.get(&(family(port), at)).filter(|owner| **owner != port.name)
+        let owner = self.0.get(&(family(port), at))?.name;
+        (*owner != port.name).then_some(owner)
+    }
+}
+
+/// Whether it leads packets to a frontend anywhere. With policy Local and no endpoint here it still
+/// takes them.
+fn forwards(plan: &ServicePlan, at: At) -> bool {
+    let is_internal = matches!(at, At::Address(ip, _, _) if ip == plan.internal.address);
+    match &plan.external {
+        _ if is_internal => matches!(plan.internal.outcome, Outcome::Forward(_)),
+        external => external.as_ref().is_some_and(|external| external.forwards),
     }
 }
 

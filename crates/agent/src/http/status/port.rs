@@ -69,7 +69,7 @@ pub(super) struct Around<'a> {
     pub(super) config: &'a ProxyConfig,
     /// Of its family, without any Service.
     pub(super) plan: &'a Plan,
-    pub(super) owners: &'a Owners,
+    pub(super) owners: &'a Owners<'a>,
     pub(super) connections: Option<&'a Connections>,
 }
 

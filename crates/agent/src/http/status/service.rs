@@ -90,7 +90,7 @@ impl Copied {
     fn shown(&self, connections: Option<&Connections>) -> Vec<Port> {
         let none = self.alone(&[]);
         let plans = IpFamily::BOTH.map(|family| plan(&none, &self.config, family));
-        let owners = Owners::of(self.rivals.iter());
+        let owners = Owners::of(&self.rivals, &self.node, &self.config);
         let shown = |(port, lacks): (&ServicePort, &Option<Why>)| {
             let plan = plans.iter().find(|plan| plan.family == family(port))?;
             let (node, config, owners) = (&self.node, &self.config, &owners);

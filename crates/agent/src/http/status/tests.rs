@@ -358,6 +358,31 @@ fn an_address_that_another_service_has_is_told() {
     );
 }
 
+/// What refuses comes after what forwards, whatever the names are.
+#[test]
+fn an_address_goes_to_the_first_that_forwards_there() {
+    let status = cluster();
+    let shared = json!({"externalIPs": ["10.96.0.10", "192.0.2.9"]});
+    for (namespace, name, ip) in [("aaa", "early", "10.96.0.98"), ("aaa", "second", "10.96.0.97")] {
+        put(&status, service(namespace, name, ip, &shared));
+    }
+    status.known.store.write().changes();
+    let taken = |path: &str, way: usize| {
+        let page = data(&status, path);
+        let frontends = page["ports"][0]["ways"][way]["frontends"].as_array().unwrap().clone();
+        frontends.iter().map(|frontend| frontend["takenBy"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(taken("/services/shop/web", 0), [Value::Null]);
+    assert_eq!(taken("/services/aaa/early", 1), [json!("shop/web:http"), Value::Null]);
+    assert_eq!(taken("/services/aaa/second", 1), ["shop/web:http", "aaa/early:http"]);
+    let one = json!([endpoint("10.244.2.9", "node-2", true)]);
+    put(&status, slice("aaa", "second", "http", &one));
+    status.known.store.write().changes();
+    assert_eq!(taken("/services/shop/web", 0), ["aaa/second:http"], "the first by name");
+    assert_eq!(taken("/services/aaa/early", 1), ["aaa/second:http"; 2]);
+    assert_eq!(taken("/services/aaa/second", 1), [Value::Null, Value::Null]);
+}
+
 fn report(error: Option<&str>) -> SyncReport {
     SyncReport {
         families: Vec::new(),
