@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rulegen_compiler::{Plan, plan_service};
+use rulegen_compiler::{Plan, ServicePlan, plan_service};
 use rulegen_model::{
     Endpoint, Hint, LoadBalancing, Node, ProxyConfig, ProxyMode, ServicePort, Why,
 };
@@ -103,18 +103,13 @@ impl Port {
             }
         };
         let endpoints: Vec<EndpointShown> = port.endpoints.iter().map(endpoint).collect();
-        let way = if config.mode == ProxyMode::Nftables {
-            plan.load_balancing
-        } else {
-            LoadBalancing::Random
-        };
         Self {
             name: port.name.port.to_string(),
             protocol: protocol(port.name.protocol),
             port: port.port,
             family: family(port).api_name(),
             session_affinity_seconds: port.affinity_seconds,
-            load_balancing: match way {
+            load_balancing: match first_choice(&plan, config.mode) {
                 LoadBalancing::Random => "random",
                 LoadBalancing::RoundRobin => "round robin",
                 LoadBalancing::SourceHash => "hash of the source",
@@ -185,6 +180,17 @@ impl Port {
 
     pub(super) fn grouped(&self, number: &u64) -> String {
         grouped(*number)
+    }
+}
+
+/// How the endpoint of a client without one is chosen. One who keeps his endpoint needs no hash to
+/// find it again.
+fn first_choice(plan: &ServicePlan, mode: ProxyMode) -> LoadBalancing {
+    let is_sticky = plan.affinity_seconds.is_some();
+    match (mode, plan.load_balancing) {
+        (ProxyMode::Iptables, _) => LoadBalancing::Random,
+        (ProxyMode::Nftables, LoadBalancing::SourceHash) if is_sticky => LoadBalancing::Random,
+        (ProxyMode::Nftables, way) => way,
     }
 }
 

@@ -2,8 +2,8 @@ use std::time::{Duration, Instant};
 
 use rulegen_kernel::nftables::Writer;
 use rulegen_model::{
-    Host, IpFamily, Kind, NodeState, Object, ObjectName, Problem, ProxyConfig, ProxyMode, Severity,
-    Store, StoreEvent,
+    Host, IpFamily, Kind, LoadBalancing, NodeState, Object, ObjectName, Problem, ProxyConfig,
+    ProxyMode, Severity, Store, StoreEvent,
 };
 use serde_json::{Value, json};
 
@@ -323,6 +323,26 @@ fn a_way_says_whose_packets_take_it() {
         assert!(ways[1]["refused"].as_str().unwrap().starts_with("dropped"));
         assert_eq!(ways[2]["endpoints"][0]["chance"], "1/1");
     }
+}
+
+#[test]
+fn how_an_endpoint_is_chosen() {
+    let host = || Host { name: "node-1".into(), addresses: Vec::new() };
+    let choice = |mode, load_balancing, affinity: &str| {
+        let config = ProxyConfig { mode, load_balancing, ..ProxyConfig::default() };
+        let status = of_store(&about(), Store::new(config, host()));
+        let spec = json!({"sessionAffinity": affinity});
+        put(&status, service("shop", "web", "10.96.0.10", &spec));
+        status.known.store.write().changes();
+        let page = data(&status, "/services/shop/web");
+        page["ports"][0]["loadBalancing"].as_str().unwrap().to_owned()
+    };
+    let (iptables, nftables) = (ProxyMode::Iptables, ProxyMode::Nftables);
+    let hash = LoadBalancing::SourceHash;
+    assert_eq!(choice(nftables, hash, "None"), "hash of the source");
+    assert_eq!(choice(nftables, hash, "ClientIP"), "random");
+    assert_eq!(choice(nftables, LoadBalancing::RoundRobin, "ClientIP"), "round robin");
+    assert_eq!(choice(iptables, hash, "None"), "random");
 }
 
 #[test]
