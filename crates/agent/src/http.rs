@@ -5,6 +5,7 @@
 
 mod bind;
 mod health_port;
+mod host;
 mod metrics_port;
 mod response;
 mod server;

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use rulegen_model::ProxyMode;
 use serde_json::{Map, Value, json};
 
+use super::host::misdirected;
 use super::status::Status;
 use super::{Answer, Request, Response, Router};
 use crate::metrics::Metrics;
@@ -32,13 +33,20 @@ pub(crate) struct About {
 }
 
 /// `/healthz`, `/metrics`, `/metrics/slis`, `/proxyMode`, `/configz`, `/flagz` and `/statusz`.
-/// All else is up to the status page.
+/// All else is up to the status page. What names the cluster's objects or the node's settings is for
+/// those alone who ask the node itself; scrapers and probers may have any name for it.
 pub(crate) fn metrics_port(about: Arc<About>, metrics: Arc<Metrics>, status: Status) -> Router {
+    // It stays what it is.
+    let node = status.known.store.read().node().name.clone();
     Arc::new(move |request: &Request<'_>| {
-        let response = told(request, &about, &metrics);
+        let is_for_any = FOR_ANY_NAME.contains(&request.path);
+        let refused = (!is_for_any).then(|| misdirected(request, &node)).flatten();
+        let response = refused.or_else(|| told(request, &about, &metrics));
         response.map(Answer::Now).unwrap_or_else(|| status.answer(request))
     })
 }
+
+const FOR_ANY_NAME: [&str; 5] = ["/healthz", "/metrics", "/metrics/slis", "/proxyMode", "/statusz"];
 
 fn told(request: &Request<'_>, about: &About, metrics: &Metrics) -> Option<Response> {
     Some(match request.path {

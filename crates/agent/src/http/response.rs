@@ -13,6 +13,9 @@ pub struct Request<'a> {
     pub query: &'a str,
     /// Whether the header `Accept` asks for JSON by name.
     pub wants_json: bool,
+    /// Under which name or address it asks: the header `Host`. Empty if it is there more than once
+    /// or is no text.
+    pub host: Option<&'a str>,
 }
 
 /// An answer. To HEAD it is sent without its body.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{ACCEPT, ALLOW, CONNECTION, HeaderValue};
+use hyper::header::{ACCEPT, ALLOW, CONNECTION, HOST, HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, StatusCode};
@@ -173,8 +173,19 @@ fn answer(request: &hyper::Request<Incoming>, router: &Router, body_bytes: u64) 
         };
         let wants_json = accept.into_iter().any(is_json);
         let uri = request.uri();
-        router(&Request { path: uri.path(), query: uri.query().unwrap_or_default(), wants_json })
+        router(&Request {
+            path: uri.path(),
+            query: uri.query().unwrap_or_default(),
+            wants_json,
+            host: host(request.headers()),
+        })
     }
+}
+
+fn host(headers: &HeaderMap) -> Option<&str> {
+    let mut all = headers.get_all(HOST).iter();
+    let first = all.next()?;
+    Some(if all.next().is_some() { "" } else { first.to_str().unwrap_or_default() })
 }
 
 fn spelled(answer: Response) -> hyper::Response<Full<Bytes>> {

@@ -244,7 +244,7 @@ fn metrics() -> Arc<Metrics> {
 }
 
 pub(crate) fn ask(router: &Router, path: &str) -> Response {
-    router(&Request { path, query: "", wants_json: false }).wait()
+    router(&Request { path, query: "", wants_json: false, host: None }).wait()
 }
 
 pub(crate) fn text_of(response: &Response) -> String {
@@ -319,7 +319,20 @@ fn the_metrics_port() {
         assert!(text_of(&response).starts_with(start), "{path}: {}", text_of(&response));
     }
     assert_eq!(ask(&router, "/debug/pprof/").status, 404);
-    let json = |path| text_of(&router(&Request { path, query: "", wants_json: true }).wait());
+    let under = |host, path| {
+        let request = Request { path, query: "", wants_json: false, host: Some(host) };
+        router(&request).wait().status.as_u16()
+    };
+    for path in ["/", "/services", "/services/a/b", "/explain", "/drift", "/configz", "/flagz"] {
+        assert_eq!(under("evil.example:10249", path), 421, "{path}");
+        assert_ne!(under("node-1:10249", path), 421, "{path}");
+        assert_ne!(under("127.0.0.1:10249", path), 421, "{path}");
+    }
+    for path in ["/healthz", "/metrics", "/metrics/slis", "/proxyMode", "/statusz"] {
+        assert_eq!(under("rulegen.kube-system.svc:10249", path), 200, "{path}");
+    }
+    let json =
+        |path| text_of(&router(&Request { path, query: "", wants_json: true, host: None }).wait());
     let object = r#"{"apiVersion":"config.k8s.io/v1beta1","#;
     assert_eq!(
         json("/flagz"),
@@ -329,6 +342,23 @@ fn the_metrics_port() {
         )
     );
     assert!(json("/statusz").starts_with(&format!(r#"{object}"binaryVersion":"0.1.0","#)));
+}
+
+#[tokio::test]
+async fn a_router_knows_under_which_name_it_is_asked() {
+    let router: Router = Arc::new(|of: &Request<'_>| {
+        Response::text(StatusCode::OK, format!("{:?}", of.host)).into()
+    });
+    let server = start(router, Limits::default()).await;
+    for (headers, host) in [
+        ("", "None"),
+        ("Host: a.example:80\r\n", "Some(\"a.example:80\")"),
+        ("Host:\r\n", "Some(\"\")"),
+        ("Host: localhost\r\nHost: a.example\r\n", "Some(\"\")"),
+    ] {
+        let request = format!("GET / HTTP/1.1\r\n{headers}\r\n");
+        assert_eq!(body(&say(server.address, request.as_bytes()).await), host, "{headers}");
+    }
 }
 
 #[tokio::test]

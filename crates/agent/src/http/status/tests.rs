@@ -119,7 +119,7 @@ fn filled(status: Status) -> Status {
 
 fn page(status: &Status, path: &str) -> Response {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
-    status.answer(&Request { path, query, wants_json: false }).wait()
+    status.answer(&Request { path, query, wants_json: false, host: None }).wait()
 }
 
 fn html(status: &Status, path: &str) -> String {
@@ -527,7 +527,7 @@ fn what_others_did_is_told_with_its_end() {
 fn json_is_for_those_who_ask_for_it_in_any_way() {
     let status = empty();
     let kind = |query, wants_json| {
-        let request = Request { path: "/", query, wants_json };
+        let request = Request { path: "/", query, wants_json, host: None };
         status.answer(&request).wait().headers["content-type"].clone()
     };
     assert_eq!(kind("", true), "application/json");

@@ -1,0 +1,78 @@
+//! For whom names, addresses and settings are shown: who asked the agent itself.
+//!
+//! A web site can let a name of its own lead to any address, also to 127.0.0.1 (DNS rebinding).
+//! To a browser the agent's pages are then the site's, and its scripts may read them. But the
+//! browser says that name.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use hyper::StatusCode;
+
+use super::{Request, Response};
+
+/// What a request is told that does not mean this agent; none if it does. `node` is its node's name.
+pub(super) fn misdirected(request: &Request<'_>, node: &str) -> Option<Response> {
+    let is_meant = request.host.is_none_or(|host| is_address(host) || is_name(host, node));
+    (!is_meant).then(|| Response::text(StatusCode::MISDIRECTED_REQUEST, WHY))
+}
+
+const WHY: &str = "421 misdirected request: this is shown only under an IP address, localhost or \
+                   the node's name. A web site could read it under a name of its own that leads \
+                   here.\n";
+
+fn is_address(host: &str) -> bool {
+    let bracketed = || host.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();
+    host.parse::<IpAddr>().is_ok() || host.parse::<SocketAddr>().is_ok() || bracketed().is_some()
+}
+
+fn is_name(host: &str, node: &str) -> bool {
+    let name = match host.split_once(':') {
+        Some((name, port)) if port.parse::<u16>().is_ok() => name,
+        _ => host,
+    };
+    name.eq_ignore_ascii_case("localhost") || name.eq_ignore_ascii_case(node)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_answered(host: Option<&str>) -> bool {
+        let request = Request { path: "/", query: "", wants_json: false, host };
+        misdirected(&request, "node-1.example").is_none()
+    }
+
+    #[test]
+    fn who_means_this_agent() {
+        assert!(is_answered(None), "HTTP/1.0, which no browser speaks");
+        for host in [
+            "127.0.0.1",
+            "127.0.0.1:10249",
+            "192.0.2.7:80",
+            "[::1]",
+            "[::1]:10249",
+            "localhost",
+            "LocalHost:8001",
+            "node-1.example",
+            "Node-1.example:10249",
+        ] {
+            assert!(is_answered(Some(host)), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "evil.example:10249",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "localhost@evil.example",
+            "node-1.example.evil.example:10249",
+            "node-1",
+            "[evil.example]",
+            "[::1].evil.example",
+            "localhost:port",
+            "::1 evil.example",
+        ] {
+            assert!(!is_answered(Some(host)), "{host}");
+        }
+    }
+}
