@@ -116,8 +116,19 @@ fn statusz(about: &About, up: Duration, wants_json: bool) -> Response {
     Response::text(StatusCode::OK, text)
 }
 
-const PATHS: [&str; 7] =
-    ["/configz", "/flagz", "/healthz", "/metrics", "/metrics/slis", "/proxyMode", "/statusz"];
+const PATHS: [&str; 11] = [
+    "/",
+    "/configz",
+    "/drift",
+    "/explain",
+    "/flagz",
+    "/healthz",
+    "/metrics",
+    "/metrics/slis",
+    "/proxyMode",
+    "/services",
+    "/statusz",
+];
 
 fn heading(page: &str) -> String {
     format!("\nrulegen {page}\nFor people to read: its form may change at any time.\n\n")

@@ -342,6 +342,14 @@ fn the_metrics_port() {
         )
     );
     assert!(json("/statusz").starts_with(&format!(r#"{object}"binaryVersion":"0.1.0","#)));
+    let statusz: serde_json::Value = serde_json::from_str(&json("/statusz")).unwrap();
+    for path in statusz["paths"].as_array().unwrap() {
+        let path = path.as_str().unwrap();
+        assert_eq!(ask(&router, path).status, 200, "{path} is told of");
+    }
+    for page in ["/", "/services", "/explain", "/drift"] {
+        assert!(text_of(&ask(&router, "/statusz")).contains(&format!(" {page} ")), "{page}");
+    }
 }
 
 #[tokio::test]
