@@ -55,7 +55,7 @@ pub(super) enum End {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Chance {
     pub(super) address: SocketAddr,
-    /// Exact.
+    /// 1/n, to the resolution of the kernel's random numbers.
     pub(super) chance: String,
     pub(super) local: bool,
 }
