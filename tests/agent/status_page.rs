@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::node::{METRICS_PORT, Node, wait_until};
+use crate::node::{HEALTH_PORT, METRICS_PORT, Node, wait_until};
 use crate::objects::{ELSEWHERE, HERE, local_load_balancer, service, slice};
 
 fn data(node: &Node, path: &str) -> Value {
@@ -15,6 +15,25 @@ fn html(node: &Node, path: &str) -> String {
     assert_eq!(answered.status, 200, "{path}: {answered:?}");
     assert!(answered.head.contains("content-security-policy: default-src 'none';"), "{answered:?}");
     answered.body
+}
+
+#[test]
+fn it_is_told_when_no_changes_arrive() {
+    let node = Node::in_sync("cutoff");
+    let source = || node.get(HEALTH_PORT, "/readyz").unwrap().json()["sourceInSync"].clone();
+    wait_until("all is in sync", || data(&node, "/")["state"]["summary"] == "In sync");
+    assert_eq!(source(), true);
+    node.server.refuse_connections(true);
+    wait_until("it is told", || {
+        let state = data(&node, "/")["state"].clone();
+        state["tone"] == "bad" && state["summary"] == "Cut off from the objects"
+    });
+    assert_eq!((source(), node.probe("/readyz")), (json!(false), 200));
+    node.server.refuse_connections(false);
+    node.server.apply(service("news", 30));
+    wait_until("it is over", || {
+        data(&node, "/")["state"]["summary"] == "In sync" && source() == true
+    });
 }
 
 #[test]

@@ -98,7 +98,8 @@ impl<'a> Agent<'a> {
         let at = SocketAddr::from(([127, 0, 0, 1], port));
         self.namespace.inside(|| {
             let mut stream = TcpStream::connect(at).ok()?;
-            write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                .ok()?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer).ok()?;
             Some(answer)

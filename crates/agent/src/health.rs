@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rulegen_model::{IpFamily, NodeState};
 
+use crate::input::Trouble;
 use body::{FamilyHealth, ProxyHealth, Readiness, json, time, time_of_sync};
 
 /// What a prober is told.
@@ -34,6 +35,17 @@ pub(crate) struct HealthView {
     pub(crate) readyz: bool,
     pub(crate) node: NodeState,
     pub(crate) families: Vec<FamilyView>,
+    /// Why no objects come, if that is so.
+    pub(crate) trouble: Option<SourceTrouble>,
+}
+
+/// Why no objects come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SourceTrouble {
+    /// Those of this kind, or of the manifests.
+    pub(crate) what: &'static str,
+    pub(crate) why: String,
+    pub(crate) since: SystemTime,
 }
 
 /// The same of one family.
@@ -54,6 +66,8 @@ pub struct Health {
     families: BTreeMap<IpFamily, FamilyState>,
     node: NodeState,
     source_in_sync: bool,
+    /// Where objects do not come from, since when, and why.
+    troubles: BTreeMap<&'static str, (SystemTime, Trouble)>,
 }
 
 #[derive(Debug)]
@@ -76,7 +90,31 @@ impl Health {
             families: families.iter().map(|family| (*family, state())).collect(),
             node: NodeState::Unknown,
             source_in_sync: false,
+            troubles: BTreeMap::new(),
         }
+    }
+
+    /// Objects do not come from there, and why; or they come again. The rules stay what they were
+    /// meanwhile, and so does health.
+    pub(crate) fn source(
+        &mut self,
+        what: &'static str,
+        trouble: Option<Trouble>,
+        now: Instant,
+        wall: SystemTime,
+    ) {
+        let known = self.troubles.remove(what).filter(|(_, known)| known.lasts(now));
+        if let Some(trouble) = trouble {
+            let since = known.map_or(wall, |(since, _)| since);
+            self.troubles.insert(what, (since, trouble));
+        }
+    }
+
+    /// The first that is not over yet.
+    fn trouble(&self, now: Instant) -> Option<SourceTrouble> {
+        let mut lasting = self.troubles.iter().filter(|(_, (_, trouble))| trouble.lasts(now));
+        let (what, (since, trouble)) = lasting.next()?;
+        Some(SourceTrouble { what, why: trouble.why.clone(), since: *since })
     }
 
     /// A change waits for a sync.
@@ -152,7 +190,7 @@ impl Health {
             }
         }
         let ready = missing.is_empty();
-        let source_in_sync = self.source_in_sync;
+        let source_in_sync = self.source_in_sync && self.trouble(now).is_none();
         let body = Readiness { current_time: time(wall), ready, source_in_sync, missing };
         Verdict { ok: ready, body: json(&body) }
     }
@@ -169,6 +207,7 @@ impl Health {
             readyz: self.readyz(now, wall).ok,
             node: self.node,
             families: self.families.iter().map(family).collect(),
+            trouble: self.trouble(now),
         }
     }
 

@@ -14,6 +14,8 @@ pub(crate) enum Input {
     Objects(Vec<StoreEvent>),
     /// An object is there, but cannot be read: it counts as if it were not.
     Unreadable(Kind, ObjectKey, Box<Problem>),
+    /// Objects of this kind, or of the manifests, do not come, or come again.
+    Source(&'static str, Option<Trouble>),
     /// Something else is wrong with what was read.
     Problem(Box<Problem>),
     /// When what an EndpointSlice tells began, by the cluster's clock.
@@ -24,6 +26,22 @@ pub(crate) enum Input {
     Addresses,
     /// The agent shall end.
     Stop,
+}
+
+/// Why objects do not come.
+#[derive(Debug, Clone)]
+pub(crate) struct Trouble {
+    /// In words.
+    pub(crate) why: String,
+    /// When it is over unless it is told again, as far as that is known: a watch that works again in a
+    /// quiet cluster has nothing to tell.
+    pub(crate) until: Option<Instant>,
+}
+
+impl Trouble {
+    pub(crate) fn lasts(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
 }
 
 /// An input, and when it was there.

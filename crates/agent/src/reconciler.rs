@@ -109,6 +109,9 @@ impl Reconciler {
                 }
             }
             Input::Problem(problem) => log(&problem),
+            Input::Source(what, trouble) => {
+                self.telemetry.source(what, trouble);
+            }
             Input::Triggered(time) if time >= self.started => self.state.pending.trigger(time),
             Input::Triggered(_) | Input::Stop => {}
             Input::Rules(events) => {

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::drift::Drift;
 use crate::health::SharedHealth;
+use crate::input::Trouble;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::report::{Changes, SyncReport};
@@ -33,6 +34,11 @@ impl Telemetry {
     /// Everything was listed once.
     pub(crate) fn in_sync(&self) {
         self.health.with(|health| health.in_sync_with_source(true));
+    }
+
+    /// Objects do not come from there, and why; or they come again.
+    pub(crate) fn source(&self, what: &'static str, trouble: Option<Trouble>) {
+        self.health.with(|health| health.source(what, trouble, Instant::now(), SystemTime::now()));
     }
 
     pub(crate) fn node(&self, state: NodeState) {

@@ -118,8 +118,9 @@ pub(crate) enum Command {
     ///
     /// Offline, through the rules that manifests make in either mode, or live, through those that
     /// the kernel holds. The packet is the first of a connection, of a client that was not seen
-    /// before. Of nftables our own table is followed, of iptables all rules that rulegen can judge;
-    /// those that it cannot are listed.
+    /// before; live in nftables mode, one that session affinity remembers keeps its endpoint. Of
+    /// nftables our own table is followed, of iptables all rules that rulegen can judge; what is not
+    /// followed is listed.
     #[command(after_long_help = explain::EXAMPLES)]
     Explain(Box<ExplainArgs>),
     /// Check this node: say what is wrong, and the remedy

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use rulegen_agent::{ApiOptions, list_objects};
-use rulegen_kernel::nftables::NfTables;
+use rulegen_kernel::nftables::{Error, NfTables};
 use rulegen_model::{
     Objects, Problem, ProxyConfig, ProxyMode, Severity, Snapshot, node_name, read_running_config,
     snapshot,
@@ -95,15 +95,23 @@ fn joined(objects: Objects, config: &ProxyConfig, told: &mut Vec<Problem>) -> Cl
     Cluster { objects, snapshot }
 }
 
+/// Tells of rules of the other mode, where none was asked for and iptables is meant: what is done
+/// then would go beside them.
+pub(crate) fn hint_at_held_mode(proxy: &ProxyArgs, config: &ProxyConfig) {
+    let is_said = proxy.proxy_mode.is_some() || proxy.config.is_some();
+    if !is_said && config.mode == ProxyMode::Iptables && holds_table(proxy).unwrap_or_default() {
+        say(&format!(
+            "warning: this node has the table {} of nftables mode, and this is about iptables rules: \
+             --proxy-mode nftables is probably meant",
+            proxy.nftables.nftables_table
+        ));
+    }
+}
+
 /// Where no table of ours is there, or nobody may look, it is the mode that kube-proxy has by
 /// default.
 fn held_mode(proxy: &ProxyArgs) -> ProxyMode {
-    let table = &proxy.nftables.nftables_table;
-    let is_there = |kernel: &mut NfTables, family| kernel.has_all(&[(family, table)]);
-    let found = NfTables::open().and_then(|mut kernel| {
-        Ok(is_there(&mut kernel, Family::Ipv4)? || is_there(&mut kernel, Family::Ipv6)?)
-    });
-    match found {
+    match holds_table(proxy) {
         Ok(true) => ProxyMode::Nftables,
         Ok(false) => ProxyMode::Iptables,
         Err(error) => {
@@ -113,6 +121,13 @@ fn held_mode(proxy: &ProxyArgs) -> ProxyMode {
             ProxyMode::Iptables
         }
     }
+}
+
+fn holds_table(proxy: &ProxyArgs) -> Result<bool, Error> {
+    let table = &proxy.nftables.nftables_table;
+    let mut kernel = NfTables::open()?;
+    let mut is_there = |family| kernel.has_all(&[(family, table)]);
+    Ok(is_there(Family::Ipv4)? || is_there(Family::Ipv6)?)
 }
 
 fn api_server(

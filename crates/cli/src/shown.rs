@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::CommandFactory;
 use rulegen_agent::Options;
-use rulegen_model::{BindAddress, DetectLocalMode, NodePortAddresses, ProxyMode};
+use rulegen_model::{BindAddress, DetectLocalMode, NodePortAddresses};
 use serde_json::{Value, json};
 
 use crate::args::Cli;
@@ -31,10 +31,7 @@ pub(crate) fn configuration(options: &Options) -> Value {
     json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
-        "mode": match config.mode {
-            ProxyMode::Iptables => "iptables",
-            ProxyMode::Nftables => "nftables",
-        },
+        "mode": config.mode.word(),
         "hostnameOverride": config.hostname_override.clone().unwrap_or_default(),
         "clusterCIDR": cidrs.join(","),
         "detectLocalMode": match config.detect_local_mode {

@@ -26,6 +26,16 @@ pub enum ProxyMode {
     Nftables,
 }
 
+impl ProxyMode {
+    /// As a configuration spells it.
+    pub fn word(self) -> &'static str {
+        match self {
+            ProxyMode::Iptables => "iptables",
+            ProxyMode::Nftables => "nftables",
+        }
+    }
+}
+
 /// How traffic of this node's pods is told from other traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DetectLocalMode {

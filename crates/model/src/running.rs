@@ -102,10 +102,7 @@ pub fn read_running_config(
         return (RunningConfig::default(), Vec::new());
     };
     let root = Section::root(&root);
-    let of_mode = root.section(match mode {
-        ProxyMode::Iptables => "iptables",
-        ProxyMode::Nftables => "nftables",
-    });
+    let of_mode = root.section(mode.word());
     let conntrack = root.section("conntrack");
     let bind = |port| move |text: &str| BindAddress::parse(text, port);
     let config = RunningConfig {

@@ -225,3 +225,22 @@ fn the_walls_clock_is_only_shown() {
         }
     }
 }
+
+#[test]
+fn a_source_is_in_trouble_until_it_works_or_nothing_is_heard_of_it() {
+    let (now, wall) = (Instant::now(), SystemTime::UNIX_EPOCH);
+    let mut health = Health::new(&[IpFamily::Ipv4], Health::PATIENCE, now);
+    let later = |seconds| now + Duration::from_secs(seconds);
+    let trouble = |until| Some(Trouble { why: "away".to_owned(), until });
+    health.source("Service", trouble(Some(later(10))), now, wall);
+    let since = |health: &Health, at| health.view(at, wall).trouble.map(|trouble| trouble.since);
+    assert_eq!(since(&health, later(9)), Some(wall));
+    assert_eq!(since(&health, later(10)), None, "no news of it");
+    let again = wall + Duration::from_secs(5);
+    health.source("Service", trouble(Some(later(20))), later(5), again);
+    assert_eq!(since(&health, later(15)), Some(wall), "it went on");
+    health.source("Service", None, later(6), again);
+    assert_eq!(since(&health, later(6)), None);
+    health.source("the manifests", trouble(None), later(7), again);
+    assert_eq!(since(&health, later(700)), Some(again));
+}

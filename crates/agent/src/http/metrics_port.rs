@@ -53,7 +53,7 @@ fn told(request: &Request<'_>, about: &About, metrics: &Metrics) -> Option<Respo
         "/healthz" => Response::text(StatusCode::OK, "ok"),
         "/metrics" => samples(metrics.text()),
         "/metrics/slis" => samples(metrics.sli_text()),
-        "/proxyMode" => Response::text(StatusCode::OK, mode(about.mode)),
+        "/proxyMode" => Response::text(StatusCode::OK, about.mode.word()),
         "/configz" => configz(about),
         "/flagz" => flagz(about, request.wants_json),
         "/statusz" => statusz(about, about.started_at.elapsed(), request.wants_json),
@@ -68,13 +68,6 @@ fn samples(text: prometheus::Result<String>) -> Response {
             Response::new(StatusCode::OK, HeaderValue::from_static(text_format), text)
         }
         Err(error) => Response::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-    }
-}
-
-pub(super) fn mode(mode: ProxyMode) -> &'static str {
-    match mode {
-        ProxyMode::Iptables => "iptables",
-        ProxyMode::Nftables => "nftables",
     }
 }
 

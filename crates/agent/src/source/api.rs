@@ -16,8 +16,9 @@ use rulegen_kernel::memory;
 use rulegen_model::{Kind, Object, ObjectKey, StoreEvent};
 
 use super::Sink;
+use super::client::CONNECT_TIMEOUT;
 use super::object::{ApiObject, EndpointSlices, Nodes, ServiceCidrs, Services, Watched};
-use crate::input::{Input, Told};
+use crate::input::{self, Input, Told};
 
 /// How many objects a page of a list has: enough that a large cluster takes few requests, few
 /// enough that a page is small in memory.
@@ -74,8 +75,8 @@ async fn watch_kind<W: Watched>(
         let pause = loop {
             match stream.next().await {
                 Some(Ok(event)) => {
-                    if tells_something(&event) {
-                        trouble.over(W::KIND);
+                    if tells_something(&event) && trouble.over(W::KIND) {
+                        let _ = teller.send(Input::Source(W::KIND.name(), None));
                     }
                     if teller.tell(event).is_none() {
                         return;
@@ -103,6 +104,9 @@ async fn watch_kind<W: Watched>(
                 Some(Err(error)) => {
                     tally.restarted(W::KIND);
                     let pause = trouble.tell(W::KIND, &error);
+                    let until = Instant::now() + pause + CONNECT_TIMEOUT + CONNECT_TIMEOUT;
+                    let told = input::Trouble { why: with_causes(&error), until: Some(until) };
+                    let _ = teller.send(Input::Source(W::KIND.name(), Some(told)));
                     if needs_list(&error) {
                         break lists.next();
                     }
@@ -175,13 +179,14 @@ impl Trouble {
         self.pauses.next().unwrap_or(LONGEST_PAUSE)
     }
 
-    fn over(&mut self, kind: Kind) {
-        if let Some(since) = self.since.take() {
-            let seconds = since.elapsed().as_secs();
-            tracing::info!(kind = kind.name(), seconds, "the watch works again");
-            self.last.clear();
-            self.pauses.reset();
-        }
+    /// Says whether there was any.
+    fn over(&mut self, kind: Kind) -> bool {
+        let Some(since) = self.since.take() else { return false };
+        let seconds = since.elapsed().as_secs();
+        tracing::info!(kind = kind.name(), seconds, "the watch works again");
+        self.last.clear();
+        self.pauses.reset();
+        true
     }
 }
 

@@ -23,7 +23,7 @@ pub struct ApiOptions {
 }
 
 /// A server that does not take a connection in this time is tried again.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection on which nothing came for so long is given up. The API server sends bookmarks to
 /// each watch once a minute (k8s.io/apiserver, storage/cacher, defaultBookmarkFrequency), and

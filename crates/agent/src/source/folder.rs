@@ -14,7 +14,7 @@ use rulegen_model::{
 
 use super::Sink;
 use super::api::trigger_time;
-use crate::input::{Input, Told};
+use crate::input::{Input, Told, Trouble};
 
 /// Reads all manifests of a folder: what the program does for its other commands too.
 pub type ReadFolder = fn(&Path, &mut Objects) -> Vec<Problem>;
@@ -46,6 +46,10 @@ pub(crate) fn watch(folder: &Path, read: ReadFolder, sink: &Sink) -> io::Result<
         }
         let is_unread = |problem: &Problem| problem.severity >= Severity::Unread;
         let all_stays = complaints.iter().any(is_unread);
+        let trouble = complaints.iter().find(|problem| is_unread(problem));
+        if send_trouble(trouble, sink).is_none() {
+            return Ok(());
+        }
         if all_stays {
             if new.iter().any(|problem| is_unread(problem)) {
                 tracing::warn!("the rules stay as they are until this is mended");
@@ -109,6 +113,12 @@ impl Delay {
 
 fn send_problem(problem: &Problem, sink: &Sink) -> Option<()> {
     sink.send(Told::now(Input::Problem(Box::new(problem.clone())))).ok()
+}
+
+/// `None` once nobody listens.
+fn send_trouble(trouble: Option<&Problem>, sink: &Sink) -> Option<()> {
+    let trouble = trouble.map(|problem| Trouble { why: problem.to_string(), until: None });
+    sink.send(Told::now(Input::Source("the manifests", trouble))).ok()
 }
 
 /// `None` once nobody listens.

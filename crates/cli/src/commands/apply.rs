@@ -15,12 +15,14 @@ use rulegen_ruleset::nftables::{self, Name};
 use super::{compile, exit_code, iptables, refuse_incomplete, tables, variant};
 use crate::args::ApplyArgs;
 use crate::families;
+use crate::found::hint_at_held_mode;
 use crate::input::{self, Input};
 use crate::problems::say;
 
 pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode> {
     let input = input::load(&args.input, &args.proxy, &args.ignored)?;
     refuse_incomplete(&input)?;
+    hint_at_held_mode(&args.proxy, &input.config);
     if args.input.strict && input.worst == Some(rulegen_model::Severity::Warning) {
         bail!("the input has warnings and --strict is given, so nothing is applied");
     }

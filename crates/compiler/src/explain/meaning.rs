@@ -24,6 +24,8 @@ pub(crate) enum Meaning {
     Mark(Reason),
     /// It remembers the client.
     Remembers,
+    /// It knows the client, who keeps its endpoint.
+    Kept,
     /// It chooses an endpoint in this way.
     Choice(Draw),
     /// It does so and translates the destination.
@@ -80,6 +82,7 @@ impl Meaning {
             Meaning::ShortCircuit { from_node: false } => "from a pod: as with policy Cluster",
             Meaning::Mark(_) => "marked, to be masqueraded",
             Meaning::Remembers => "the client is remembered",
+            Meaning::Kept => "the client is known, and keeps its endpoint",
             Meaning::Choice(_) => "an endpoint is chosen",
             Meaning::ChosenTranslation(_) => {
                 "an endpoint is chosen, and the destination translated"

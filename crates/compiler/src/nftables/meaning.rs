@@ -53,6 +53,7 @@ fn found_in(table: &Table, step: &Step<'_>, found: &Found<'_>) -> Option<Meaning
         }
         (CLOSED, SERVICE_CIDRS) => return Some(Meaning::NoSuchClusterIp),
         (_, HAIRPINS) => return Some(Meaning::Mark(Reason::Hairpin)),
+        _ if set.starts_with("affinity/") => return Some(Meaning::Kept),
         _ => {}
     }
     let place = Place::BOTH.into_iter().find(|place| place.has(set))?;

@@ -1,7 +1,6 @@
 //! What is on every page.
 
 use super::Status;
-use crate::http::metrics_port::mode;
 
 /// The head of a page.
 pub(super) struct Frame {
@@ -19,7 +18,7 @@ impl Frame {
             title,
             here,
             node: status.known.store.read().node().name.clone(),
-            mode: mode(status.about.mode),
+            mode: status.about.mode.word(),
             version: status.about.version.clone(),
         }
     }

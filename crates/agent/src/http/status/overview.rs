@@ -15,7 +15,6 @@ use super::state::{State, Tone};
 use super::syncs::{Sync, cause};
 use super::{Status, query};
 use crate::health::FamilyView;
-use crate::http::metrics_port::mode;
 use crate::report::Phase;
 
 #[derive(Template, Serialize)]
@@ -114,7 +113,7 @@ impl Overview {
             Self {
                 state: State::of(&health, &pages.syncs, &missing, clock, now),
                 node: frame.node.clone(),
-                mode: mode(status.about.mode),
+                mode: status.about.mode.word(),
                 version: status.about.version.clone(),
                 started: When::new(status.about.started, now),
                 running: pages.syncs.running().map(|running| RunningShown {

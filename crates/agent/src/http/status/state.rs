@@ -55,6 +55,7 @@ impl State {
         failing(syncs, wall)
             .or_else(|| behind(health))
             .or_else(|| waiting(missing))
+            .or_else(|| cut_off(health, wall))
             .or_else(|| under_way(syncs, now))
             .or_else(|| first(health))
             .or_else(|| of_node(health.node))
@@ -90,6 +91,20 @@ fn waiting(missing: &[Kind]) -> Option<State> {
         names.join(", ")
     );
     (!names.is_empty()).then(|| State::new(Tone::Attention, "Waiting for objects", detail))
+}
+
+/// Nothing is wrong with the rules, but they grow old.
+fn cut_off(health: &HealthView, wall: SystemTime) -> Option<State> {
+    let trouble = health.trouble.as_ref()?;
+    let since = When::new(trouble.since, wall);
+    let detail = format!(
+        "Changes of {} do not arrive since {} UTC ({}), and the rules stay as they were: {}",
+        trouble.what,
+        since.clock(),
+        since.ago(),
+        trouble.why
+    );
+    Some(State::new(Tone::Bad, "Cut off from the objects", detail))
 }
 
 fn under_way(syncs: &Syncs, now: Instant) -> Option<State> {

@@ -14,6 +14,7 @@ use rulegen_model::{ProxyMode, Severity};
 
 use super::print_with;
 use crate::args::{DiffArgs, DiffForm};
+use crate::found::hint_at_held_mode;
 use crate::input;
 use crate::paint::Paint;
 use crate::problems::print_error;
@@ -30,6 +31,7 @@ pub(crate) fn run(args: &DiffArgs) -> Result<ExitCode> {
 
 fn compare(args: &DiffArgs) -> Result<u8> {
     let input = input::load(&args.input, &args.proxy, &args.ignored)?;
+    hint_at_held_mode(&args.proxy, &input.config);
     let report = match input.config.mode {
         ProxyMode::Iptables => iptables::compare(args, &input)?,
         ProxyMode::Nftables => nftables::compare(args, &input)?,

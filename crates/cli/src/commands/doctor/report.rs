@@ -64,7 +64,7 @@ impl Report {
             .map(|(grade, count)| format!("{count} {}", grade.word()))
             .collect();
         let summary = format!("{} checks: {}", self.checked.len(), counts.join(", "));
-        let _ = writeln!(text, "{} (mode {})", paint.bold(&summary), mode_word(self.mode));
+        let _ = writeln!(text, "{} (mode {})", paint.bold(&summary), self.mode.word());
         text
     }
 
@@ -79,7 +79,7 @@ impl Report {
             })
             .collect();
         let node = self.node.as_deref();
-        let report = JsonReport { mode: mode_word(self.mode), node, checks, summary };
+        let report = JsonReport { mode: self.mode.word(), node, checks, summary };
         serde_json::to_writer_pretty(&mut *out, &report).map_err(io::Error::from)?;
         writeln!(out)
     }
@@ -181,13 +181,6 @@ fn describe_findings(text: &mut String, paint: &Paint, findings: &[Finding]) -> 
 fn plain_lines(text: &str) -> String {
     let lines: Vec<_> = text.split('\n').map(plain).collect();
     lines.join("\n")
-}
-
-fn mode_word(mode: ProxyMode) -> &'static str {
-    match mode {
-        ProxyMode::Iptables => "iptables",
-        ProxyMode::Nftables => "nftables",
-    }
 }
 
 #[cfg(test)]

@@ -2,14 +2,14 @@
 
 use std::cell::OnceCell;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use rulegen_agent::takeover::KUBE_PROXY_TABLE;
 use rulegen_compiler::iptables::KUBELET_CHAINS;
 use rulegen_compiler::{family as family_of, iptables, nftables, plan};
 use rulegen_kernel::host;
 use rulegen_kernel::iptables::{Iptables, Variant, installed, is_installed};
 use rulegen_kernel::nftables::NfTables;
-use rulegen_model::{IpFamily, ProxyConfig, ProxyMode, Severity, Snapshot};
+use rulegen_model::{IpFamily, ProxyConfig, ProxyMode, Snapshot};
 use rulegen_ruleset::Family;
 use rulegen_ruleset::iptables::{Ruleset, Table as IptablesTable};
 use rulegen_ruleset::nftables::{Name, Table};
@@ -76,16 +76,15 @@ impl<'a> Rim<'a> {
         check: impl FnOnce(&Cluster) -> Result<Outcome>,
     ) -> Result<Outcome> {
         match self.cluster() {
+            // What is missing may be of any Service.
+            Some(_) if self.found.is_incomplete() => {
+                bail!("a part of the objects could not be read (see above)")
+            }
             Some(cluster) => check(cluster),
             None => Ok(Outcome::NotChecked(
                 "it takes the cluster's objects: give -f or --kubeconfig".to_owned(),
             )),
         }
-    }
-
-    /// Whether a part of the objects could not be read: what is there may be right all the same.
-    pub(super) fn is_incomplete(&self) -> bool {
-        self.found.worst >= Some(Severity::Unread)
     }
 
     /// The families that rules are made for on this host.

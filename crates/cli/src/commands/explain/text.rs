@@ -8,6 +8,7 @@ use rulegen_compiler::explain::{
 };
 
 use crate::paint::Paint;
+use crate::plain::plain;
 
 /// The rules of so many ends are shown; where there are more, only those of the first.
 const SHOWN: usize = 8;
@@ -88,7 +89,7 @@ impl Text {
 
     fn labelled(&mut self, label: &str, words: &str) -> std::fmt::Result {
         let label = self.paint.bold(&format!("{label:<9}"));
-        writeln!(self.out, "{label} {words}")
+        writeln!(self.out, "{label} {}", plain(words))
     }
 
     fn end(&mut self, end: &End) -> std::fmt::Result {
@@ -110,17 +111,17 @@ impl Text {
 
     fn rule(&mut self, rule: &PassedRule) -> std::fmt::Result {
         let place = match rule.table {
-            Some(table) => format!("{table} {}", rule.chain),
-            None => rule.chain.clone(),
+            Some(table) => format!("{table} {}", plain(&rule.chain)),
+            None => plain(&rule.chain).into_owned(),
         };
         match rule.means {
             Some(means) => writeln!(self.out, "  {place}: {means}")?,
             None => writeln!(self.out, "  {place}")?,
         }
-        writeln!(self.out, "{}", self.paint.dim(&format!("      {}", rule.rule)))?;
+        writeln!(self.out, "{}", self.paint.dim(&format!("      {}", plain(&rule.rule))))?;
         match &rule.element {
             Some(element) => {
-                writeln!(self.out, "{}", self.paint.dim(&format!("      finds {element}")))
+                writeln!(self.out, "{}", self.paint.dim(&format!("      finds {}", plain(element))))
             }
             None => Ok(()),
         }

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use rulegen_compiler::listing::{Listing, of_plan, of_ruleset, of_table};
 use rulegen_compiler::{iptables, nftables, plan};
-use rulegen_model::{IpFamily, ProxyConfig, ProxyMode, write_yaml};
+use rulegen_model::{IpFamily, ProxyMode, write_yaml};
 use rulegen_ruleset::nftables::Name;
 
 use super::print_with;
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
     };
     held.remarks.iter().for_each(|remark| say(&format!("note: {remark}")));
     let filter = Filter::of(args);
-    let view = View::new(mode_word(&found.config), &held, wanted.as_ref(), &filter);
+    let view = View::new(found.config.mode.word(), &held, wanted.as_ref(), &filter);
     print_as(args.output, &view)?;
     let failed = found.is_incomplete();
     // Freeing a large cluster piece by piece takes longer than listing it.
@@ -104,13 +104,6 @@ fn wanted(
 
 fn table_name(args: &ListArgs) -> &Name {
     &args.proxy.nftables.nftables_table
-}
-
-fn mode_word(config: &ProxyConfig) -> &'static str {
-    match config.mode {
-        ProxyMode::Iptables => "iptables",
-        ProxyMode::Nftables => "nftables",
-    }
 }
 
 fn print_as(form: Option<ListForm>, view: &View<'_>) -> Result<()> {

@@ -217,6 +217,7 @@ mod tests {
             endpoints: vec![],
         };
         let view = View {
+            is_filtered: false,
             mode: "nftables",
             services: vec![service],
             is_compared: false,

@@ -34,6 +34,10 @@ impl Remarks<'_> {
     }
 
     pub(super) fn choice(&self) -> Option<Remark> {
+        if self.meanings().any(|meaning| *meaning == Meaning::Kept) {
+            let text = "this client had this endpoint before, and gets it again (sessionAffinity: ClientIP)";
+            return Some(Remark::new(About::Choice, text));
+        }
         let drawn = self.meanings().find_map(|meaning| match meaning {
             Meaning::Choice(draw) | Meaning::ChosenTranslation(draw) => Some(*draw),
             _ => None,

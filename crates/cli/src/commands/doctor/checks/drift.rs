@@ -1,6 +1,6 @@
 //! Whether the kernel holds what the objects ask for.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use rulegen_compiler::iptables::OURS;
 use rulegen_kernel::nftables::Dataplane;
 use rulegen_model::{ProxyMode, Snapshot};
@@ -14,9 +14,6 @@ use crate::commands::doctor::rim::{Rim, nf_tables};
 
 pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
     rim.with_cluster(|cluster| {
-        if rim.is_incomplete() {
-            bail!("a part of the objects could not be read (see above)");
-        }
         if !are_there(rim)? {
             return Ok(Outcome::NotChecked("there are no rules (see rules-present)".to_owned()));
         }
@@ -24,7 +21,7 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
             ProxyMode::Nftables => drifted_tables(rim, &cluster.snapshot)?,
             ProxyMode::Iptables => drifted_iptables(rim, &cluster.snapshot)?,
         };
-        Ok(Outcome::Found(check(&drifted)))
+        Ok(Outcome::Found(check(&drifted, rim.config().mode.word())))
     })
 }
 
@@ -77,12 +74,15 @@ fn drifted_iptables(rim: &Rim<'_>, snapshot: &Snapshot) -> Result<Vec<Drifted>> 
     Ok(drifted)
 }
 
-fn check(drifted: &[Drifted]) -> Vec<Finding> {
+fn check(drifted: &[Drifted], mode: &str) -> Vec<Finding> {
     let finding = |Drifted { place, extent }: &Drifted| {
         Finding::error(
             format!("{place} is not what the objects ask for: {extent}"),
-            "rulegen diff with the same flags shows what; an agent puts it right within seconds (is \
-             it ready? its /readyz and its log tell), rulegen -f at once",
+            format!(
+                "rulegen diff --proxy-mode {mode} with the same flags shows what; an agent puts it \
+                 right within seconds (is it ready? its /readyz and its log tell), rulegen apply \
+                 --proxy-mode {mode} at once"
+            ),
         )
     };
     drifted.iter().map(finding).collect()
@@ -96,7 +96,7 @@ mod tests {
     fn each_place_is_told() {
         let place =
             |place: &str| Drifted { place: place.to_owned(), extent: "2 differ".to_owned() };
-        let found = check(&[place("iptables-nft"), place("ip6tables-nft")]);
+        let found = check(&[place("iptables-nft"), place("ip6tables-nft")], "iptables");
         let told: Vec<&str> = found.iter().map(|finding| finding.what.as_str()).collect();
         assert_eq!(
             told,
