@@ -483,7 +483,7 @@ fn services_without_endpoints() {
     let other_port = slice("web", "IPv6", "fd00::5").replace("http", "https");
     patient.apply(&[without.clone(), vec![other_port]].concat(), "");
     let what = patient.one("endpoints", "warning");
-    assert!(what.ends_with("none with the port http over TCP: they have https over TCP"), "{what}");
+    assert!(what.ends_with("not its port (http over TCP): they have https over TCP"), "{what}");
     let elsewhere: Vec<String> = objects()
         .iter()
         .map(|object| match object.contains("front-IPv4") {

@@ -178,7 +178,7 @@ fn service_of(port: &ServicePort) -> (&str, &str) {
 }
 
 fn port_words(name: &str, protocol: crate::Protocol) -> String {
-    let name = if name.is_empty() { "a port without a name" } else { name };
+    let name = if name.is_empty() { "one without a name" } else { name };
     format!("{name} over {}", protocol.lower_case().to_uppercase())
 }
 
@@ -235,11 +235,11 @@ impl Display for Why {
             Why::NoSlice => f.write_str("has no EndpointSlice"),
             Why::EmptySlices => f.write_str("has EndpointSlices without any endpoint"),
             Why::NoSuchPort { wanted, there } if there.is_empty() => {
-                write!(f, "has endpoints, but none with the port {wanted}: they have no port")
+                write!(f, "has endpoints, but not its port ({wanted}): they have no port")
             }
             Why::NoSuchPort { wanted, there } => {
                 let there = there.join(", ");
-                write!(f, "has endpoints, but none with the port {wanted}: they have {there}")
+                write!(f, "has endpoints, but not its port ({wanted}): they have {there}")
             }
             Why::NoneReady { not_ready, terminating } => {
                 f.write_str("has no endpoint that is ready: ")?;
@@ -349,12 +349,12 @@ mod tests {
             (
                 "",
                 vec![slice(1, HTTPS, HERE), slice(2, HTTP, "")],
-                "has endpoints, but none with the port http over TCP: they have https over TCP",
+                "has endpoints, but not its port (http over TCP): they have https over TCP",
             ),
             (
                 "",
                 vec![slice(1, "", HERE)],
-                "has endpoints, but none with the port http over TCP: they have no port",
+                "has endpoints, but not its port (http over TCP): they have no port",
             ),
             (
                 "",

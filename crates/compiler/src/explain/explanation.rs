@@ -37,20 +37,13 @@ impl Explanation {
         self.unknown.push(PassedRule { table: None, chain, rule, element: None, means: None });
     }
 
-    /// Says why a packet is refused by what the objects lack, which rules do not tell.
+    /// Says why a packet is rejected by what the objects lack, which rules do not tell. That there is
+    /// none on this node, rules tell, and by which policy.
     pub fn refused_because(&mut self, why: &Why, port: &ServicePortName) {
         let lacking = self.remarks.iter_mut().find(|remark| remark.about == About::NoEndpoints);
-        let told = match self.ends.as_slice() {
-            [End { outcome: Outcome::Rejected, .. }] => {
-                "the sender is told that the port is unreachable"
-            }
-            [End { outcome: Outcome::Dropped, .. }] => {
-                "the packet is dropped, so that the sender tries again and may reach another node"
-            }
-            _ => return,
-        };
-        if let Some(remark) = lacking {
-            remark.text = format!("{port} {why}: {told}");
+        let is_rejected = matches!(self.ends.as_slice(), [End { outcome: Outcome::Rejected, .. }]);
+        if let Some(remark) = lacking.filter(|_| is_rejected) {
+            remark.text = format!("{port} {why}: the sender is told that the port is unreachable");
             remark.change = Some(why.remedy(port));
         }
     }

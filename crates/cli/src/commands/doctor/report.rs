@@ -63,7 +63,8 @@ impl Report {
             .filter(|(_, count)| *count > 0)
             .map(|(grade, count)| format!("{count} {}", grade.word()))
             .collect();
-        let summary = format!("{} checks: {}", self.checked.len(), counts.join(", "));
+        let checks = if self.checked.len() == 1 { "check" } else { "checks" };
+        let summary = format!("{} {checks}: {}", self.checked.len(), counts.join(", "));
         let _ = writeln!(text, "{} (mode {})", paint.bold(&summary), self.mode.word());
         text
     }

@@ -1,6 +1,7 @@
 //! Why a packet goes nowhere.
 
 use super::{About, Remark, Remarks};
+use crate::explain::FrontendKind;
 use crate::explain::meaning::Meaning;
 use crate::explain::way::Way;
 use crate::plan::Refusal;
@@ -58,10 +59,15 @@ impl Remarks<'_> {
 
     fn none_here(&self, service: &str) -> Remark {
         let field = self.policy_field();
+        let hope = match self.frontend.map(|frontend| frontend.kind) {
+            // The node that a pod is on always decides.
+            Some(FrontendKind::ClusterIP) => "",
+            _ => ", so that the sender tries again and may reach another node",
+        };
         Remark::new(
             About::NoEndpoints,
             format!(
-                "{service} has endpoints, but none on this node, and its {field} is Local: the packet is dropped, so that the sender tries again and may reach another node"
+                "{service} has endpoints, but none on this node, and its {field} is Local: the packet is dropped{hope}"
             ),
         )
         .change(format!("spec.{field}: Cluster, or a pod of the Service on this node"))
