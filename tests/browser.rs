@@ -181,6 +181,9 @@ fn busy_node() -> Node {
     node
 }
 
+/// A packet from outside to the gateway's load balancer.
+const EXPLAIN: &str = "/explain?from=203.0.113.9&to=198.51.100.10:80";
+
 #[test]
 fn browsers_show_pages_and_run_no_markup() {
     let node = busy_node();
@@ -205,6 +208,10 @@ fn browsers_show_pages_and_run_no_markup() {
         );
         is_harmless(&document);
     }
+    // An answer to a form is not asked for again.
+    let explained = browser.document(EXPLAIN);
+    assert!(explained.contains("the endpoint sees 203.0.113.9 as its client"), "{explained}");
+    is_harmless(&explained);
     let overview = browser.document("/");
     assert!(overview.contains("&lt;img src=x onerror="), "{overview}");
     assert!(browser.document("/drift").contains("&lt;b id=taken&gt;nft"));
@@ -221,6 +228,7 @@ fn browsers_show_pages_and_run_no_markup() {
         ("service", "/services/default/gateway"),
         ("empty", "/services/default/empty"),
         ("drift", "/drift"),
+        ("explain", EXPLAIN),
     ] {
         for (kind, size, is_dark) in [
             ("light", (1280, 1200), false),

@@ -284,6 +284,30 @@ fn serve_all(lab: &Lab) -> Namespace {
     others
 }
 
+/// A client's address alone decides which endpoint it gets: the kernel's hash is reckoned.
+#[test]
+fn a_choice_by_source_is_known_before() {
+    let lab = Lab::new("explain-hash");
+    let flags = "--proxy-mode nftables --load-balancing source-hash \
+                 --cluster-cidr 10.244.0.0/16,fd00:10:244::/48";
+    lab.apply(flags);
+    let cluster = root().join("tests/netns/cluster.yaml");
+    for to in ["10.96.0.10:80", "[fd00:96::10]:80"].map(|to| to.parse::<SocketAddr>().unwrap()) {
+        for from in From::ALL {
+            let (_, source) = lab.source(from, to);
+            let explained = lab.node.rulegen(&format!(
+                "explain -f {} --hostname-override node-1 {flags} --from {source} --to {to} -o json",
+                cluster.display()
+            ));
+            let explained: Value = serde_json::from_str(&stdout(&explained)).unwrap();
+            let ends = ends(&explained);
+            let [end] = ends.as_slice() else { panic!("{source}: {ends:?}") };
+            let answer = lab.ask_patiently(from, Proto::Tcp, to);
+            assert!(end.fits(&lab, answer, source), "{source}: {answer:?}, not {end:?}");
+        }
+    }
+}
+
 /// What others did to the rules is told as what it is, and not blamed on the objects.
 #[test]
 fn damage_is_told_as_damage() {

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use rulegen_compiler::explain::{About, Explanation, Outcome, by_ruleset, by_table};
-use rulegen_compiler::{ExternalAddress, Plan, PodTraffic, iptables, nftables};
+use rulegen_compiler::{ExternalAddress, Plan, iptables, nftables};
 use rulegen_model::{ProxyConfig, ProxyMode, TrafficPolicy};
-use rulegen_ruleset::{Origin, Packet, Protocol};
+use rulegen_ruleset::{Packet, Protocol};
 
 use crate::cluster::{config, objects, plans};
-use crate::meaning::{Client, clients, frontends, local_addresses};
+use crate::meaning::{Client, clients, frontends, is_pod, local_addresses};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
@@ -100,17 +100,6 @@ fn check(
         prop_assert!(!says("no rule here masquerades"), "{told:#?}");
     }
     Ok(())
-}
-
-fn is_pod(plan: &Plan, client: &Client) -> bool {
-    match (&plan.pod_traffic, &client.origin) {
-        (Some(PodTraffic::From(network)), _) => network.contains(&client.source),
-        (Some(PodTraffic::Through(bridge)), Origin::Interface(name)) => name == bridge,
-        (Some(PodTraffic::ThroughPrefix(start)), Origin::Interface(name)) => {
-            name.starts_with(start.as_str())
-        }
-        _ => false,
-    }
 }
 
 fn is_in_range(plan: &Plan, told: &Explanation, source: IpAddr) -> bool {

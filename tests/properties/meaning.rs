@@ -219,7 +219,7 @@ fn refused(
     }
 }
 
-fn is_pod(plan: &Plan, client: &Client) -> bool {
+pub(crate) fn is_pod(plan: &Plan, client: &Client) -> bool {
     match (&plan.pod_traffic, &client.origin) {
         (Some(PodTraffic::From(network)), _) => network.contains(&client.source),
         (Some(PodTraffic::Through(bridge)), Origin::Interface(name)) => name == bridge,

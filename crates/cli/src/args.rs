@@ -18,7 +18,7 @@ use rulegen_ruleset::nftables::Name;
 
 pub(crate) use agent::{AgentArgs, IgnoredArgs, IgnoredRunningArgs};
 pub(crate) use doctor::{DoctorArgs, DoctorForm};
-pub(crate) use explain::{Destination, ExplainArgs, ExplainForm};
+pub(crate) use explain::{ExplainArgs, ExplainForm};
 pub(crate) use list::{ListArgs, ListForm};
 pub(crate) use objects::ObjectsArgs;
 pub(crate) use trace::{To, TraceArgs, TraceForm};

@@ -1,9 +1,9 @@
 //! `rulegen explain`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use clap::{Args, ValueEnum};
-use rulegen_ruleset::Protocol;
+use rulegen_compiler::explain::Destination;
 
 use super::{IgnoredRunningArgs, KernelArgs, LogArgs, ObjectsArgs, ProxyArgs};
 
@@ -39,7 +39,7 @@ pub(crate) struct ExplainArgs {
     /// The packet's destination: an address, over TCP unless it says /udp or /sctp (an IPv6 address
     /// stands in brackets), or a Service's cluster IP by name, with the name or number of the port
     /// if it has several
-    #[arg(long, value_name = "IP:PORT[/PROTO]|NAMESPACE/NAME[:PORT]", value_parser = parse_destination)]
+    #[arg(long, value_name = "IP:PORT[/PROTO]|NAMESPACE/NAME[:PORT]", value_parser = Destination::parse)]
     pub(crate) to: Destination,
 
     /// The interface that the packet comes in from, where pods are told by it
@@ -77,45 +77,4 @@ pub(crate) enum ExplainForm {
     Text,
     /// As data
     Json,
-}
-
-/// Where a packet goes.
-#[derive(Debug, Clone)]
-pub(crate) enum Destination {
-    /// To an address.
-    Address(SocketAddr, Protocol),
-    /// To a Service's cluster IP.
-    Service {
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-        /// The name or number of its port.
-        port: Option<String>,
-    },
-}
-
-fn parse_destination(text: &str) -> Result<Destination, String> {
-    let (address, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    if let Ok(address) = address.parse() {
-        let protocol = Protocol::parse(&protocol.to_lowercase())
-            .ok_or_else(|| format!("{protocol:?} is none of tcp, udp, sctp"))?;
-        return Ok(Destination::Address(address, protocol));
-    }
-    let is_name = |name: &str| {
-        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))
-    };
-    let wrong = || format!("{text:?} is no IP:PORT (IPv6: [IP]:PORT) and no NAMESPACE/NAME[:PORT]");
-    let (namespace, rest) = text.split_once('/').ok_or_else(wrong)?;
-    let (name, port) = match rest.split_once(':') {
-        Some((name, port)) => (name, Some(port)),
-        None => (rest, None),
-    };
-    if ![Some(namespace), Some(name), port].into_iter().flatten().all(is_name)
-        || namespace.bytes().all(|b| b.is_ascii_digit() || b == b'.')
-    {
-        return Err(wrong());
-    }
-    let (namespace, name, port) = (namespace.to_owned(), name.to_owned(), port.map(str::to_owned));
-    Ok(Destination::Service { namespace, name, port })
 }

@@ -11,6 +11,7 @@
 //! Each backend says what a rule of its layout means (`iptables/meaning.rs`,
 //! `nftables/meaning.rs`); the sentences are made here, once.
 
+mod destination;
 mod explanation;
 mod meaning;
 mod remark;
@@ -22,6 +23,7 @@ use rulegen_ruleset::Packet;
 use rulegen_ruleset::iptables::{self, Ruleset};
 use rulegen_ruleset::nftables::{self, Table};
 
+pub use destination::Destination;
 pub use explanation::{
     End, Explanation, Frontend, FrontendKind, Outcome, PassedRule, Probability, Sender, ShownPacket,
 };

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
-use rulegen_compiler::explain::{Explanation, by_ruleset, by_table};
+use rulegen_compiler::explain::{Destination, Explanation, by_ruleset, by_table};
 use rulegen_compiler::{iptables, nftables, plan};
 use rulegen_model::{
     IpFamily, ObjectKey, ProxyConfig, ProxyMode, ServicePort, ServicePortName, Snapshot, Store, Why,
@@ -20,13 +20,6 @@ pub(super) struct ExplainQuery {
     /// Where the packet comes in, if it is from elsewhere.
     interface: String,
     to: Destination,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Destination {
-    Address(SocketAddr, Protocol),
-    /// A Service's cluster IP, by the name or number of its port.
-    Service(ObjectKey, Option<String>),
 }
 
 /// A packet, with a copy of what its explanation hangs on: to compile and follow rules takes too long
@@ -53,42 +46,29 @@ impl ExplainQuery {
     }
 }
 
-impl Destination {
-    fn parse(text: &str) -> Result<Self, String> {
-        let (address, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-        if let Ok(address) = address.parse() {
-            let known = Protocol::parse(&protocol.to_lowercase());
-            let known = known.ok_or_else(|| format!("{protocol:?} is none of tcp, udp, sctp"))?;
-            return Ok(Destination::Address(address, known));
-        }
-        let wrong = || format!("{text:?} is no IP:PORT, IP:PORT/udp or NAMESPACE/NAME:PORT");
-        let (namespace, rest) = text.split_once('/').ok_or_else(wrong)?;
-        let (name, port) = match rest.split_once(':') {
-            Some((name, port)) => (name, Some(port.to_owned())),
-            None => (rest, None),
-        };
-        Ok(Destination::Service(ObjectKey::new(namespace, name), port))
-    }
-
-    fn found(&self, store: &Store, wanted: IpFamily) -> Result<(SocketAddr, Protocol), String> {
-        let (key, name) = match self {
-            Destination::Address(address, protocol) => return Ok((*address, *protocol)),
-            Destination::Service(key, port) => (key, port.as_deref()),
-        };
-        let is_meant = |port: &&&ServicePort| {
-            let is_named = |name: &str| *port.name.port == *name || port.port.to_string() == *name;
-            name.is_none_or(is_named)
-        };
-        let all = store.service(key).unwrap_or_default().iter();
-        let all: Vec<&ServicePort> = all.filter(|port| family(port) == wanted).collect();
-        let meant: Vec<&&ServicePort> = all.iter().filter(is_meant).collect();
-        let [port] = meant.as_slice() else {
-            let service = format!("Service {}/{}", key.namespace, key.name);
-            return Err(none_or_several(&service, &all, meant.len(), wanted));
-        };
-        let protocol = Protocol::parse(port.name.protocol.lower_case()).unwrap_or(Protocol::Tcp);
-        Ok((SocketAddr::new(port.cluster_ip, port.port), protocol))
-    }
+/// The address that is meant.
+fn found(
+    destination: &Destination,
+    store: &Store,
+    wanted: IpFamily,
+) -> Result<(SocketAddr, Protocol), String> {
+    let of = match destination {
+        Destination::Address(address, protocol) => return Ok((*address, *protocol)),
+        Destination::Service(of) => of,
+    };
+    let is_meant = |port: &&&ServicePort| {
+        let is_named = |name: &str| *port.name.port == *name || port.port.to_string() == *name;
+        of.port.as_deref().is_none_or(is_named)
+    };
+    let all = store.service(&ObjectKey::new(&of.namespace, &of.name)).unwrap_or_default().iter();
+    let all: Vec<&ServicePort> = all.filter(|port| family(port) == wanted).collect();
+    let meant: Vec<&&ServicePort> = all.iter().filter(is_meant).collect();
+    let [port] = meant.as_slice() else {
+        let service = format!("Service {}/{}", of.namespace, of.name);
+        return Err(none_or_several(&service, &all, meant.len(), wanted));
+    };
+    let protocol = Protocol::parse(port.name.protocol.lower_case()).unwrap_or(Protocol::Tcp);
+    Ok((SocketAddr::new(port.cluster_ip, port.port), protocol))
 }
 
 /// What to say where not exactly one port is meant, of all that the Service has.
@@ -113,7 +93,7 @@ fn described(port: &ServicePort) -> String {
 impl Asked {
     pub(super) fn of(store: &Store, query: &ExplainQuery) -> Result<Self, String> {
         let of_family = IpFamily::of(query.from);
-        let (destination, protocol) = query.to.found(store, of_family)?;
+        let (destination, protocol) = found(&query.to, store, of_family)?;
         if IpFamily::of(destination.ip()) != of_family {
             return Err("the two addresses are of different families".to_owned());
         }

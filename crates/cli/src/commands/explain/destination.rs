@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail};
+use rulegen_compiler::explain::Destination;
 use rulegen_compiler::listing::{At, Kind, Listing};
 use rulegen_model::ServicePortName;
 use rulegen_ruleset::Protocol;
 
 use super::rules::Rules;
 use crate::WrongUsage;
-use crate::args::{Destination, ExplainArgs};
+use crate::args::ExplainArgs;
 
 /// An address and what carries the packet there.
 pub(super) type To = (SocketAddr, Protocol);
@@ -18,8 +19,8 @@ pub(super) type To = (SocketAddr, Protocol);
 pub(super) fn of(args: &ExplainArgs, rules: &Rules) -> Result<To> {
     let to = match &args.to {
         Destination::Address(address, protocol) => (*address, *protocol),
-        Destination::Service { namespace, name, port } => {
-            by_name(&rules.listing(), namespace, name, port.as_deref())?
+        Destination::Service(of) => {
+            by_name(&rules.listing(), &of.namespace, &of.name, of.port.as_deref())?
         }
     };
     if args.from.is_ipv4() != to.0.is_ipv4() {
