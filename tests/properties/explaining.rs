@@ -12,7 +12,7 @@ use crate::cluster::{config, objects, plans};
 use crate::meaning::{Client, clients, frontends, is_pod, local_addresses};
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(192))]
 
     #[test]
     fn sentences_follow_from_the_rules(objects in objects(), config in config()) {
