@@ -12,6 +12,7 @@
 
 mod compare;
 mod entrance;
+mod loss;
 mod name;
 mod owner;
 mod plan;
@@ -32,6 +33,7 @@ use crate::plan::Refusal;
 
 pub use compare::{Compared, Comparison, State, compare};
 pub use entrance::{closed_hooks_of_ruleset, closed_hooks_of_table};
+pub use loss::{Loss, loss, services_of_kube_proxy};
 pub use owner::{Owners, owner_of_object, owners_of_chains};
 pub use plan::of_plan;
 pub use ruleset::of_ruleset;

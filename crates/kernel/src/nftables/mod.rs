@@ -37,7 +37,7 @@ use rulegen_ruleset::nftables::{Comment, Held, Key, Name, Operation, Set, Table,
 pub use error::{Error, Refusal};
 pub use feature::Missing;
 pub use nftrace::{Armed, Heard, TraceListener};
-pub use reconcile::{Dataplane, reconcile};
+pub use reconcile::{Dataplane, reconcile, reconcile_if};
 pub use translators::Translator;
 pub use watch::{Commit, Event, Watcher, Writer};
 

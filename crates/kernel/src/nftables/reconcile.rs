@@ -53,6 +53,21 @@ pub fn reconcile<R>(
     wanted: &[impl Borrow<Table>],
     tell: impl Fn(&[Transaction<'_>]) -> R,
 ) -> Result<R, Error> {
+    let done = reconcile_if(dataplane, wanted, |_| true, tell)?;
+    done.ok_or(Error::Busy { attempts: ATTEMPTS })
+}
+
+/// The same where somebody may object to a change: `may_change` sees what is held before anything is
+/// written. Returns `None` if it said no.
+///
+/// # Errors
+/// As [`reconcile`].
+pub fn reconcile_if<R>(
+    dataplane: &mut impl Dataplane,
+    wanted: &[impl Borrow<Table>],
+    mut may_change: impl FnMut(&[Option<Held>]) -> bool,
+    tell: impl Fn(&[Transaction<'_>]) -> R,
+) -> Result<Option<R>, Error> {
     let wanted: Vec<&Table> = wanted.iter().map(Borrow::borrow).collect();
     let names: Vec<(Family, &Name)> =
         wanted.iter().map(|table| (table.family, &table.name)).collect();
@@ -62,10 +77,13 @@ pub fn reconcile<R>(
         let transactions: Vec<Transaction<'_>> =
             held.iter().zip(&wanted).map(|(held, wanted)| diff(held.as_ref(), wanted)).collect();
         if transactions.iter().all(Transaction::is_empty) {
-            return Ok(tell(&transactions));
+            return Ok(Some(tell(&transactions)));
+        }
+        if !may_change(&held) {
+            return Ok(None);
         }
         let refusals = match dataplane.commit(Some(generation), &transactions) {
-            Ok(()) => return Ok(tell(&transactions)),
+            Ok(()) => return Ok(Some(tell(&transactions))),
             Err(Error::Refused(refusals)) => refusals,
             Err(Error::Stale) => {
                 last = Error::Busy { attempts: ATTEMPTS };
@@ -93,7 +111,7 @@ pub fn reconcile<R>(
             Way::None => return Err(last),
         };
         match dataplane.commit(Some(generation), &instead) {
-            Ok(()) if way == Way::Anew => return Ok(tell(&instead)),
+            Ok(()) if way == Way::Anew => return Ok(Some(tell(&instead))),
             Ok(()) => thread::sleep(GRACE),
             Err(Error::Stale | Error::Lost) => {}
             Err(Error::Refused(_)) if way == Way::Anew => return Err(last),

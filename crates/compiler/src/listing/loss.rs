@@ -1,0 +1,167 @@
+//! Which Services a ruleset would lose.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use rulegen_model::ServicePortName;
+use rulegen_ruleset::nftables::Held;
+
+use super::name::is_name;
+use super::{At, Frontend, Frontends, Listing};
+
+/// What a kernel has and what is wanted has not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Loss {
+    /// Services that would go, as `namespace/name`, ordered.
+    pub services: Vec<String>,
+    /// Services that would keep their addresses and lose all their endpoints, ordered.
+    pub endpoints: Vec<String>,
+}
+
+impl Loss {
+    /// Whether nothing would be lost.
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty() && self.endpoints.is_empty()
+    }
+}
+
+/// A namespace and the name of a Service in it.
+type Name = (Arc<str>, Arc<str>);
+
+/// What would go of the Services that are held. A frontend of which the ruleset does not tell the
+/// Service is named by its address.
+pub fn loss(held: &Listing, wanted: &Listing) -> Loss {
+    let wanted_names: BTreeSet<Name> = wanted.services.keys().flatten().map(name).collect();
+    let held_names: BTreeSet<Name> = held.services.keys().flatten().map(name).collect();
+    let mut services: Vec<String> = held_names.difference(&wanted_names).map(spelled).collect();
+    services.extend(unnamed(held, wanted));
+    let (before, after) = (with_endpoints(held), with_endpoints(wanted));
+    let emptied = before.difference(&after).filter(|name| wanted_names.contains(*name));
+    Loss { services, endpoints: emptied.map(spelled).collect() }
+}
+
+/// The Services of kube-proxy's own nftables table, by the names of its chains:
+/// `service-2QRHZV4L-default/kubernetes/tcp/https`.
+pub fn services_of_kube_proxy(held: &Held) -> Vec<ServicePortName> {
+    held.chains.keys().filter_map(|chain| of_kube_proxys_chain(chain.as_str())).collect()
+}
+
+fn of_kube_proxys_chain(chain: &str) -> Option<ServicePortName> {
+    let rest = chain.strip_prefix("service-").or_else(|| chain.strip_prefix("external-"))?;
+    let (hash, rest) = rest.split_once('-')?;
+    let is_hash = hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_alphanumeric());
+    let mut parts = rest.split('/');
+    let (namespace, service) = (parts.next()?, parts.next()?);
+    let protocol = super::name::protocol(rulegen_ruleset::Protocol::parse(parts.next()?)?);
+    let port = parts.next().unwrap_or_default();
+    (is_hash && is_name(namespace) && is_name(service)).then(|| ServicePortName {
+        namespace: namespace.into(),
+        service: service.into(),
+        port: port.into(),
+        protocol,
+    })
+}
+
+fn name(port: &ServicePortName) -> Name {
+    (port.namespace.clone(), port.service.clone())
+}
+
+fn spelled((namespace, service): &Name) -> String {
+    format!("{namespace}/{service}")
+}
+
+fn unnamed(held: &Listing, wanted: &Listing) -> Vec<String> {
+    let Some(frontends) = held.services.get(&None) else { return Vec::new() };
+    let wanted: BTreeSet<&Frontend> = wanted.services.values().flat_map(Frontends::keys).collect();
+    let gone = frontends.keys().filter(|frontend| !wanted.contains(frontend));
+    gone.map(place).collect()
+}
+
+fn place(frontend: &Frontend) -> String {
+    let (port, protocol) = (frontend.port, frontend.protocol.lower_case().to_uppercase());
+    match frontend.at {
+        At::Address(ip) => format!("{}/{protocol}", std::net::SocketAddr::new(ip, port)),
+        At::Node(_) => format!("node port {port}/{protocol}"),
+    }
+}
+
+fn with_endpoints(listing: &Listing) -> BTreeSet<Name> {
+    let has_some = |frontends: &Frontends| {
+        frontends
+            .values()
+            .any(|traffic| !traffic.endpoints.is_empty() || !traffic.from_node.is_empty())
+    };
+    let named = listing.services.iter().filter_map(|(name, f)| Some((name.as_ref()?, f)));
+    named.filter(|(_, frontends)| has_some(frontends)).map(|(port, _)| name(port)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rulegen_model::Protocol;
+
+    use super::super::{Kind, Traffic};
+    use super::*;
+
+    fn listing(services: &[(Option<&str>, &str, bool)]) -> Listing {
+        let mut listing = Listing::default();
+        for (name, address, has_endpoints) in services {
+            let name = name.map(|name| ServicePortName {
+                namespace: "shop".into(),
+                service: name.into(),
+                port: "".into(),
+                protocol: Protocol::Tcp,
+            });
+            let at = At::Address(address.parse().unwrap());
+            let traffic = listing.traffic(
+                name,
+                Frontend { at, protocol: Protocol::Tcp, port: 80 },
+                Kind::ClusterIp,
+            );
+            let endpoints = ["10.244.1.1:80".parse().unwrap()];
+            *traffic = Traffic::to(Kind::ClusterIp);
+            traffic.endpoints = if *has_endpoints { endpoints.into() } else { Vec::new() };
+        }
+        listing
+    }
+
+    #[test]
+    fn services_go_by_name_and_unnamed_ones_by_address() {
+        let held = listing(&[
+            (Some("a"), "10.96.0.1", true),
+            (Some("b"), "10.96.0.2", true),
+            (None, "10.96.0.3", true),
+            (None, "10.96.0.4", true),
+        ]);
+        let wanted = listing(&[(Some("a"), "10.96.0.9", true), (Some("c"), "10.96.0.3", true)]);
+        let lost = loss(&held, &wanted);
+        assert_eq!(lost.services, ["shop/b", "10.96.0.4:80/TCP"]);
+        assert!(lost.endpoints.is_empty() && !lost.is_empty());
+        assert!(loss(&Listing::default(), &wanted).is_empty());
+        assert!(loss(&wanted, &wanted).is_empty());
+    }
+
+    #[test]
+    fn a_service_may_lose_all_its_endpoints() {
+        let held = listing(&[(Some("a"), "10.96.0.1", true), (Some("b"), "10.96.0.2", false)]);
+        let wanted = listing(&[(Some("a"), "10.96.0.1", false), (Some("b"), "10.96.0.2", false)]);
+        assert_eq!(loss(&held, &wanted).endpoints, ["shop/a"]);
+    }
+
+    #[test]
+    fn kube_proxys_chains_name_services() {
+        let of = |chain| of_kube_proxys_chain(chain).map(|name| name.to_string());
+        let web = "service-2QRHZV4L-default/kubernetes/tcp/https";
+        assert_eq!(of(web).as_deref(), Some("default/kubernetes:https"));
+        assert_eq!(of("external-2QRHZV4L-a/b/udp/").as_deref(), Some("a/b"));
+        for chain in [
+            "endpoint-2QRHZV4L-default/kubernetes/tcp/https__10.0.0.1/443",
+            "services",
+            "service-endpoints",
+            "service-2QRHZV4L-A/b/tcp/",
+            "service-2QRHZV4L-a/b/icmp/",
+            "nat-prerouting",
+        ] {
+            assert_eq!(of(chain), None, "{chain}");
+        }
+    }
+}
