@@ -23,7 +23,7 @@ use rulegen_kernel::nftables::{self, NfTables};
 use rulegen_kernel::privileges::{self, Capability};
 use rulegen_model::{IpFamily, ProxyMode};
 use rulegen_ruleset::Family;
-use rulegen_ruleset::iptables::Table;
+use rulegen_ruleset::iptables::{Table, Transaction};
 use rulegen_ruleset::nftables::Name;
 
 use crate::options::Options;
@@ -52,16 +52,50 @@ pub struct Cleaned {
 /// # Errors
 /// None was deleted.
 pub fn delete_tables(names: &[Name]) -> Result<Vec<(Family, Name)>, nftables::Error> {
-    // One that was named twice would be gone the second time, and the whole refused.
-    let names: BTreeSet<&Name> = names.iter().collect();
-    let families = [Family::Ipv4, Family::Ipv6].into_iter();
-    let tables: Vec<(Family, Name)> = families
-        .flat_map(|family| names.iter().map(move |name| (family, Name::clone(name))))
-        .collect();
+    let tables = in_both_families(names);
     match NfTables::open().and_then(|mut kernel| kernel.delete(&tables)) {
         Err(error) if error.is_absence() => Ok(Vec::new()),
         deleted => deleted,
     }
+}
+
+/// Tables of nftables that are there, in either family.
+///
+/// # Errors
+/// The kernel does not say.
+pub fn find_tables(names: &[Name]) -> Result<Vec<(Family, Name)>, nftables::Error> {
+    let find = |mut kernel: NfTables| {
+        let mut found = Vec::new();
+        for (family, name) in in_both_families(names) {
+            if kernel.has_all(&[(family, &name)])? {
+                found.push((family, name));
+            }
+        }
+        Ok(found)
+    };
+    match NfTables::open().and_then(find) {
+        Err(error) if error.is_absence() => Ok(Vec::new()),
+        found => found,
+    }
+}
+
+/// One that was named twice would be gone the second time, and the whole refused.
+fn in_both_families(names: &[Name]) -> Vec<(Family, Name)> {
+    let names: BTreeSet<&Name> = names.iter().collect();
+    let families = [Family::Ipv4, Family::Ipv6].into_iter();
+    families.flat_map(|family| names.iter().map(move |name| (family, Name::clone(name)))).collect()
+}
+
+/// What [`clean_iptables`] would do.
+///
+/// # Errors
+/// The tables cannot be read.
+pub fn plan_cleaning(
+    family: IpFamily,
+    variant: Variant,
+    lock_timeout: Duration,
+) -> Result<Cleaned, iptables::Error> {
+    clean(&Iptables::new(family_of(family), variant, lock_timeout), |_| Ok(()))
 }
 
 /// Takes everything that rulegen or kube-proxy made out of the tables of one variant of iptables.
@@ -74,10 +108,17 @@ pub fn clean_iptables(
     lock_timeout: Duration,
 ) -> Result<Cleaned, iptables::Error> {
     let iptables = Iptables::new(family_of(family), variant, lock_timeout);
+    clean(&iptables, |transaction| iptables.restore(transaction).map(drop))
+}
+
+fn clean(
+    iptables: &Iptables,
+    restore: impl FnOnce(&Transaction<'_>) -> Result<(), iptables::Error>,
+) -> Result<Cleaned, iptables::Error> {
     let held = iptables.save()?;
     let (transaction, kept) = removal_of_everything(&held);
     if !transaction.is_empty() {
-        iptables.restore(&transaction)?;
+        restore(&transaction)?;
     }
     let kept = kept.into_iter().map(|(table, chain)| (table, chain.to_string()));
     let was_clean = transaction.is_empty();
