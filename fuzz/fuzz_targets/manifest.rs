@@ -6,13 +6,15 @@
 use libfuzzer_sys::fuzz_target;
 use rulegen_compiler::iptables::ruleset;
 use rulegen_compiler::plan;
-use rulegen_model::{Host, IpFamily, Objects, read_config, read_manifest, snapshot};
+use rulegen_model::{Host, IfEmpty, IpFamily, Objects, read_config, read_manifest, snapshot};
 use rulegen_ruleset::iptables::parse;
 
 fuzz_target!(|input: &[u8]| {
     let (config, _) = read_config("fuzz", input);
     let mut objects = Objects::default();
-    for problem in read_manifest("fuzz", input, &mut objects) {
+    let mut problems = read_manifest("fuzz", input, &mut objects);
+    problems.extend(objects.complete(IfEmpty::Refuse));
+    for problem in problems {
         assert!(!problem.to_string().contains('\n'));
     }
     let (snapshot, _) = snapshot(&objects, &config, &Host::default());

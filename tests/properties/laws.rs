@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 use rulegen_compiler::iptables::{OURS, removal_of_everything, ruleset};
 use rulegen_compiler::plan;
-use rulegen_model::{Host, IpFamily, Objects, ProxyConfig, read_config, read_manifest, snapshot};
+use rulegen_model::{
+    Host, IfEmpty, IpFamily, Objects, ProxyConfig, read_config, read_manifest, snapshot,
+};
 use rulegen_ruleset::Family;
 use rulegen_ruleset::iptables::{Chain, Rule, Ruleset, Table, diff, parse};
 use serde_json::{Value, json};
@@ -18,7 +20,7 @@ proptest! {
     fn order_files_and_form_do_not_matter(
         (given, shuffled) in objects().prop_flat_map(|o| (Just(o.clone()), Just(o).prop_shuffle())),
         config in config(),
-        forms in proptest::collection::vec(0_u8..4, 40),
+        forms in proptest::collection::vec(0_u8..7, 40),
     ) {
         let one_list = vec![json!({"apiVersion": "v1", "kind": "List", "items": given}).to_string()];
         let many_files: Vec<String> =
@@ -114,6 +116,7 @@ proptest! {
         for input in [&bytes[..], text.as_bytes()] {
             let mut objects = Objects::default();
             read_manifest("x", input, &mut objects);
+            objects.complete(IfEmpty::Refuse);
             snapshot(&objects, &ProxyConfig::default(), &Host::default());
             read_config("x", input);
         }
@@ -126,6 +129,9 @@ fn in_form(object: &Value, form: u8) -> String {
         0 => object.to_string(),
         1 => serde_json::to_string_pretty(object).unwrap(),
         2 => serde_saphyr::to_string(object).unwrap(),
+        3 => json!([object]).to_string(),
+        4 => json!({"type": "ADDED", "object": object}).to_string(),
+        5 => serde_saphyr::to_string(&json!({"type": "MODIFIED", "object": object})).unwrap(),
         _ => format!("# a comment\n{}", serde_saphyr::to_string(object).unwrap()),
     }
 }

@@ -12,12 +12,15 @@
 
 mod address;
 mod claims;
+mod complete;
 mod config;
 mod document;
 mod endpoint;
 mod external_ips;
+mod foreign;
 mod load_balancing;
 mod manifest;
+mod mirror;
 mod node;
 mod object;
 mod port;
@@ -28,10 +31,12 @@ mod service;
 mod shortage;
 mod snapshot;
 mod store;
+mod watch_events;
 mod yaml;
 
 pub use address::{IpFamily, parse_address, parse_network};
 pub use claims::{Claimant, Contest, Place, Role, contests};
+pub use complete::IfEmpty;
 pub use config::{
     DetectLocalMode, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX, NodePortAddresses, ProxyConfig,
     ProxyMode, parse_cluster_cidrs, parse_detect_local_mode, parse_interface, parse_mode,

@@ -12,9 +12,11 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::document::{Document, Documents, MAX_DOCUMENT_BYTES};
-use crate::object::{EndpointSlice, NodeObject, Object, Service, ServiceCidr};
+use crate::foreign;
+use crate::object::{EndpointSlice, Endpoints, NodeObject, Object, Service, ServiceCidr};
 use crate::problem::{ObjectName, Problem, Severity, Source};
 use crate::store::{Kind, Object as KubernetesObject};
+use crate::watch_events::{WatchEvent, last_states};
 
 /// An object and where it was read from.
 #[derive(Debug, Clone)]
@@ -36,6 +38,8 @@ pub struct Objects {
     pub nodes: Vec<Sourced<NodeObject>>,
     /// ServiceCIDRs, in the order they were read.
     pub service_cidrs: Vec<Sourced<ServiceCidr>>,
+    /// Endpoints, until [`Objects::complete`] mirrors them.
+    pub(crate) endpoints: Vec<Sourced<Endpoints>>,
     /// How many objects of other kinds were passed over, by kind.
     pub ignored: BTreeMap<String, usize>,
 }
@@ -47,34 +51,43 @@ pub fn is_manifest(path: &Path) -> bool {
 }
 
 /// Reads every object of an input into `objects`. YAML or JSON, any number of documents, lists
-/// of any kind. What is broken is reported and costs nothing else.
+/// of any kind, and watch events. A broken object is reported and costs nothing else. A document
+/// that is no Kubernetes object makes the input [unread](Severity::Unread).
 pub fn read_manifest(file: &str, input: impl BufRead, objects: &mut Objects) -> Vec<Problem> {
-    let source = Arc::new(Source { file: file.into(), document: 0 });
-    let mut reader = Reader { source, first_line: 1, objects, problems: Vec::new() };
+    let source = Arc::new(Source { file: file.into(), document: 1 });
+    let mut reader = Reader::new(source.clone(), 1, objects);
+    let (mut bytes, mut is_blank) = (0, true);
     for (n, document) in Documents::new(input, MAX_DOCUMENT_BYTES).enumerate() {
         reader.source = Arc::new(Source { file: file.into(), document: n + 1 });
         match document {
-            Ok(Document::Text { text, .. }) if text.trim_ascii().is_empty() => {
-                if n == 0 {
-                    reader.unread("is empty: there is no object in it");
-                }
-            }
             Ok(Document::Text { text, first_line }) => {
+                bytes += text.trim_ascii().len();
                 reader.first_line = first_line;
-                reader.document(&text);
+                is_blank &= !reader.document(&text);
             }
-            Ok(Document::TooLarge(size)) => reader.unread(format!(
-                "{} MiB are too much for one document (limit {} MiB): split it",
-                size >> 20,
-                MAX_DOCUMENT_BYTES >> 20
-            )),
-            Err(error) => reader.problems.push(
-                Problem::new(Severity::Error, format!("cannot be read: {error}"))
-                    .at(&reader.source),
-            ),
+            Ok(Document::TooLarge(size)) => {
+                is_blank = false;
+                reader.unread(format!(
+                    "{} MiB are too much for one document (limit {} MiB): split it",
+                    size >> 20,
+                    MAX_DOCUMENT_BYTES >> 20
+                ));
+            }
+            Err(error) => {
+                is_blank = false;
+                let problem = Problem::new(Severity::Error, format!("cannot be read: {error}"));
+                reader.problems.push(problem.at(&reader.source));
+            }
         }
     }
-    reader.problems
+    if is_blank {
+        let what = if bytes == 0 { "is empty" } else { "holds only comments" };
+        reader.source = source;
+        reader.unread(format!("{what}: there is no object in it"));
+    }
+    let Reader { events, problems, .. } = reader;
+    last_states(events).into_iter().for_each(|state| objects.append(state));
+    problems
 }
 
 /// Reads one object from JSON, of the kind that it was asked for as.
@@ -96,11 +109,13 @@ pub fn read_object(kind: Kind, json: &str) -> Result<KubernetesObject, Box<Probl
 }
 
 impl Objects {
-    fn append(&mut self, other: Objects) {
+    /// Adds what was read elsewhere.
+    pub fn append(&mut self, other: Objects) {
         self.services.extend(other.services);
         self.slices.extend(other.slices);
         self.nodes.extend(other.nodes);
         self.service_cidrs.extend(other.service_cidrs);
+        self.endpoints.extend(other.endpoints);
         for (kind, count) in other.ignored {
             *self.ignored.entry(kind).or_default() += count;
         }
@@ -118,27 +133,50 @@ struct Reader<'a> {
     /// The line of the file at which the document begins.
     first_line: usize,
     objects: &'a mut Objects,
+    /// In their order. Only the last of an object counts, so they are judged at the end.
+    events: Vec<WatchEvent>,
     problems: Vec<Problem>,
 }
 
+impl<'a> Reader<'a> {
+    fn new(source: Arc<Source>, first_line: usize, objects: &'a mut Objects) -> Self {
+        Self { source, first_line, objects, events: Vec::new(), problems: Vec::new() }
+    }
+}
+
 impl Reader<'_> {
-    fn document(&mut self, bytes: &[u8]) {
+    /// Reads a document. Returns whether anything but blanks and comments was in it.
+    fn document(&mut self, bytes: &[u8]) -> bool {
         let text = match std::str::from_utf8(bytes) {
-            Ok(text) => text,
+            Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
             Err(error) => {
-                return self
-                    .unread(format!("is not text: byte {} is not UTF-8", error.valid_up_to()));
+                let message = foreign::recognise_bytes(bytes).unwrap_or_else(|| {
+                    format!("is not text: byte {} is not UTF-8", error.valid_up_to())
+                });
+                self.unread(message);
+                return true;
             }
         };
-        if text.lines().all(|line| line.is_empty() || line.starts_with(['%', '#'])) {
-            // Directives such as %YAML stand before the document that they are for.
-            return;
+        if is_blank(text) {
+            return false;
         }
-        if text.trim_start().starts_with('{') {
+        let before = self.problems.len();
+        self.text(text);
+        let new = self.problems.get(before..).unwrap_or_default();
+        if new.iter().any(|problem| problem.severity == Severity::Unread)
+            && let Some(what) = foreign::recognise(text)
+        {
+            self.problems.truncate(before);
+            self.unread(what);
+        }
+        true
+    }
+
+    fn text(&mut self, text: &str) {
+        if text.trim_start().starts_with(['{', '[']) {
             return self.json_document(text);
         }
         match yaml_value(text) {
-            Ok(Value::Null) => {}
             Ok(value) => self.object(&Tree::Value(value), Place::DOCUMENT),
             Err(error) => self.unread(format!("is not valid YAML: {}", self.in_file(&error))),
         }
@@ -176,30 +214,34 @@ impl Reader<'_> {
     }
 
     fn object(&mut self, tree: &Tree<'_>, place: Place<'_>) {
+        if let (None, Some(items)) = (place.item, tree.elements()) {
+            if items.is_empty() {
+                return self.unread("is an empty list: there is no object in it");
+            }
+            return self.list(&items, Place { list: "", ..Place::DOCUMENT });
+        }
         match tree.head() {
             Ok(head) => self.headed(tree, head, place),
-            Err(error) => {
-                let field = match (place.item, error.path.as_str()) {
-                    (None, path) => path.to_owned(),
-                    (Some(n), "." | "") => format!("items[{n}]"),
-                    (Some(n), path) => format!("items[{n}].{path}"),
-                };
-                let problem = Problem::warning(field, error.message);
-                self.problems.push(problem.of(&self.source, &tree.object_name("object")));
-            }
+            Err(error) => self.no_object(tree, place, &error.path, error.message),
         }
     }
 
     fn headed(&mut self, tree: &Tree<'_>, head: Head<'_>, place: Place<'_>) {
+        if let (None, None, Some(event)) = (&head.kind, &head.api_version, tree.event(&head)) {
+            return self.event(&event, place);
+        }
         let kind = head.kind.or_else(|| place.kind.map(str::to_owned)).unwrap_or_default();
         let inherited = || place.api_version.map(str::to_owned);
         let api_version = head.api_version.or_else(inherited).unwrap_or_default();
         if kind.is_empty() || api_version.is_empty() {
             let field = if kind.is_empty() { "kind" } else { "apiVersion" };
-            let field = place.item.map_or(field.to_owned(), |n| format!("items[{n}].{field}"));
-            let object = tree.object_name("object");
-            let problem = Problem::warning(field, "is missing: this is not a Kubernetes object");
-            return self.problems.push(problem.of(&self.source, &object));
+            let message = "is missing: this is not a Kubernetes object".to_owned();
+            return self.no_object(tree, place, field, message);
+        }
+        if let Some(what) = foreign::instead_of_objects(&api_version, &kind) {
+            let said = tree.message().map(|said| format!(": {said}")).unwrap_or_default();
+            let problem = Problem::new(Severity::Unread, format!("{what}{said}"));
+            return self.problems.push(problem.field(place.field("")).at(&self.source));
         }
         match (api_version.as_str(), kind.as_str()) {
             ("v1", "Service") => {
@@ -209,6 +251,10 @@ impl Reader<'_> {
             ("discovery.k8s.io/v1", "EndpointSlice") => {
                 let read = self.read(tree, "EndpointSlice");
                 self.objects.slices.extend(read);
+            }
+            ("v1", "Endpoints") => {
+                let read = self.read(tree, "Endpoints");
+                self.objects.endpoints.extend(read);
             }
             ("v1", "Node") => {
                 let read = self.read(tree, "Node");
@@ -225,36 +271,66 @@ impl Reader<'_> {
                     }
                     Tree::Value(value) => value_items(value),
                 };
-                self.list(&items, &api_version, list, place.depth);
+                let kind = list.strip_suffix("List").filter(|kind| !kind.is_empty());
+                let api_version = kind.map(|_| api_version.as_str());
+                self.list(&items, Place { kind, api_version, ..place });
             }
             (version, kind) if is_near(version, kind) => self.other_version(tree, version, kind),
             _ => *self.objects.ignored.entry(kind).or_default() += 1,
         }
     }
 
-    fn list(&mut self, items: &[Tree<'_>], api_version: &str, kind: &str, depth: usize) {
-        if depth == MAX_LIST_DEPTH {
+    /// Something that might stand for any object.
+    fn no_object(&mut self, tree: &Tree<'_>, place: Place<'_>, field: &str, message: String) {
+        let problem = Problem::new(Severity::Unread, message).field(place.field(field));
+        self.problems.push(problem.of(&self.source, &tree.object_name("object")));
+    }
+
+    fn event(&mut self, (kind, object): &(String, Tree<'_>), place: Place<'_>) {
+        if kind == "BOOKMARK" {
+            return;
+        }
+        let mut objects = Objects::default();
+        let mut reader = Reader::new(self.source.clone(), self.first_line, &mut objects);
+        reader.object(object, Place { item: None, ..place });
+        let problems = reader.problems;
+        self.problems.extend(problems);
+        match kind.as_str() {
+            "ADDED" | "MODIFIED" => self.events.push(WatchEvent { objects, is_gone: false }),
+            "DELETED" => self.events.push(WatchEvent { objects, is_gone: true }),
+            // Its object is a Status, which was reported.
+            "ERROR" => {}
+            _ => {
+                let message = format!("{kind:?} is not the type of a watch event");
+                let problem = Problem::new(Severity::Unread, message).field(place.field("type"));
+                self.problems.push(problem.at(&self.source));
+            }
+        }
+    }
+
+    /// Reads the items of a list. `place` says where the list stands, and what its items are unless
+    /// they say it themselves.
+    fn list(&mut self, items: &[Tree<'_>], place: Place<'_>) {
+        if place.depth == MAX_LIST_DEPTH {
             return self.unread(format!("lists stand more than {MAX_LIST_DEPTH} deep in lists"));
         }
-        let kind = kind.strip_suffix("List").filter(|kind| !kind.is_empty());
-        let place =
-            Place { kind, api_version: kind.map(|_| api_version), item: None, depth: depth + 1 };
+        let place = Place { depth: place.depth + 1, ..place };
         let (source, first_line) = (&self.source, self.first_line);
         let read_part = |(part, items): (usize, &[Tree<'_>])| {
             let mut objects = Objects::default();
-            let (source, problems) = (source.clone(), Vec::new());
-            let mut reader = Reader { source, first_line, objects: &mut objects, problems };
+            let mut reader = Reader::new(source.clone(), first_line, &mut objects);
             for (n, item) in (part * ITEMS_OF_A_PART..).zip(items) {
                 reader.object(item, Place { item: Some(n), ..place });
             }
-            let problems = reader.problems;
-            (objects, problems)
+            let Reader { events, problems, .. } = reader;
+            (objects, events, problems)
         };
         // A list of a whole cluster is most of the work there is; its items stand for themselves.
-        let parts: Vec<(Objects, Vec<Problem>)> =
+        let parts: Vec<(Objects, Vec<WatchEvent>, Vec<Problem>)> =
             items.par_chunks(ITEMS_OF_A_PART).enumerate().map(read_part).collect();
-        for (objects, problems) in parts {
+        for (objects, events, problems) in parts {
             self.objects.append(objects);
+            self.events.extend(events);
             self.problems.extend(problems);
         }
     }
@@ -302,18 +378,40 @@ fn is_near(api_version: &str, kind: &str) -> bool {
         && matches!(group, "" | "apps" | "core" | "discovery.k8s.io" | "extensions")
 }
 
+/// Whether a text has nothing but blanks, comments and directives such as %YAML, which stand before
+/// the document that they are for.
+fn is_blank(text: &str) -> bool {
+    text.lines().all(|line| {
+        let words = line.trim_start();
+        words.is_empty() || words.starts_with('#') || line.starts_with('%')
+    })
+}
+
 /// Where an object stands, and what a typed list (`ServiceList`) gives to items that do not say
 /// it.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     kind: Option<&'a str>,
     api_version: Option<&'a str>,
+    /// What the list is called in a message: empty for a bare array.
+    list: &'a str,
     item: Option<usize>,
     depth: usize,
 }
 
 impl Place<'_> {
-    const DOCUMENT: Self = Self { kind: None, api_version: None, item: None, depth: 0 };
+    const DOCUMENT: Self =
+        Self { kind: None, api_version: None, list: "items", item: None, depth: 0 };
+
+    /// A field of the object that stands here.
+    fn field(&self, path: &str) -> String {
+        let list = self.list;
+        match (self.item, path) {
+            (None, path) => path.to_owned(),
+            (Some(n), "." | "") => format!("{list}[{n}]"),
+            (Some(n), path) => format!("{list}[{n}].{path}"),
+        }
+    }
 }
 
 /// What is looked at before the kind is known.
@@ -325,6 +423,12 @@ struct Head<'a> {
     /// Of JSON only.
     #[serde(borrow)]
     items: Option<Vec<&'a RawValue>>,
+    /// Of a watch event; other objects have types too.
+    #[serde(rename = "type")]
+    event: Option<Value>,
+    /// Of a watch event, of JSON only.
+    #[serde(borrow)]
+    object: Option<&'a RawValue>,
 }
 
 /// A document or a list's item that is not yet an object. JSON stays text until its kind is
@@ -356,6 +460,8 @@ impl Tree<'_> {
             kind: Option<String>,
             api_version: Option<String>,
             items: Option<Vec<IgnoredAny>>,
+            #[serde(rename = "type")]
+            event: Option<Value>,
         }
         match self {
             Tree::Json(text) => read_json::<Object<Head<'_>>>(text).map(|Object(head)| head),
@@ -363,8 +469,45 @@ impl Tree<'_> {
                 kind: head.kind,
                 api_version: head.api_version,
                 items: head.items.map(|_| Vec::new()),
+                event: head.event,
+                object: None,
             }),
         }
+    }
+
+    /// The elements, if it is an array.
+    fn elements(&self) -> Option<Vec<Tree<'_>>> {
+        match self {
+            Tree::Json(text) if text.trim_start().starts_with('[') => {
+                let elements: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+                Some(elements.into_iter().map(|raw| Tree::Json(raw.get())).collect())
+            }
+            Tree::Value(Value::Array(elements)) => {
+                Some(elements.iter().cloned().map(Tree::Value).collect())
+            }
+            _ => None,
+        }
+    }
+
+    /// The type and the object of a watch event, if it is one.
+    fn event<'b>(&'b self, head: &Head<'b>) -> Option<(String, Tree<'b>)> {
+        let kind = head.event.as_ref()?.as_str()?.to_owned();
+        let object = match self {
+            Tree::Json(_) => Tree::Json(head.object?.get()),
+            Tree::Value(value) => Tree::Value(value.get("object")?.clone()),
+        };
+        Some((kind, object))
+    }
+
+    /// The `message` of a Status.
+    fn message(&self) -> Option<String> {
+        let message = match self {
+            Tree::Json(text) => {
+                serde_json::from_str::<Value>(text).ok()?.get("message")?.as_str()?.to_owned()
+            }
+            Tree::Value(value) => value.get("message")?.as_str()?.to_owned(),
+        };
+        Some(message)
     }
 
     /// The object's name, if it can be told, whatever else is wrong with it.
@@ -378,7 +521,7 @@ impl Tree<'_> {
             field.and_then(Value::as_str).unwrap_or_default().to_owned()
         };
         let namespace = match (kind, text("namespace")) {
-            ("Service" | "EndpointSlice", namespace) if namespace.is_empty() => {
+            ("Service" | "EndpointSlice" | "Endpoints", namespace) if namespace.is_empty() => {
                 "default".to_owned()
             }
             (_, namespace) => namespace,

@@ -7,11 +7,12 @@
 
 #![expect(missing_docs, reason = "the fields are the API's own; its reference documents them")]
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// `metadata` of any object.
@@ -145,9 +146,12 @@ pub struct ServiceSpec {
     pub external_traffic_policy: Option<String>,
     pub internal_traffic_policy: Option<String>,
     pub health_check_node_port: Option<i64>,
-    pub session_affinity: Option<String>,
+    pub session_affinity: Option<Box<str>>,
     #[serde(deserialize_with = "object")]
     pub session_affinity_config: SessionAffinityConfig,
+    /// Whether there is one: the endpoints of other Services are written by hand.
+    #[serde(rename = "selector", deserialize_with = "is_filled")]
+    pub has_selector: bool,
 }
 
 /// One entry of a Service's `spec.ports`.
@@ -272,6 +276,70 @@ pub struct EndpointPort {
     pub port: Option<i64>,
 }
 
+/// A core/v1 Endpoints object.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Endpoints {
+    #[serde(deserialize_with = "object")]
+    pub(crate) metadata: EndpointsMetadata,
+    #[serde(deserialize_with = "objects")]
+    pub(crate) subsets: Vec<EndpointSubset>,
+}
+
+/// `metadata` of Endpoints, as far as it says whether and how they are mirrored.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct EndpointsMetadata {
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) name: String,
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) namespace: String,
+    #[serde(deserialize_with = "object")]
+    pub(crate) labels: EndpointsLabels,
+    #[serde(deserialize_with = "object")]
+    pub(crate) annotations: EndpointsAnnotations,
+}
+
+/// Labels of Endpoints.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct EndpointsLabels {
+    #[serde(rename = "endpointslice.kubernetes.io/skip-mirror")]
+    pub(crate) skip_mirror: Option<String>,
+    #[serde(rename = "service.kubernetes.io/headless")]
+    pub(crate) headless: Option<Box<str>>,
+}
+
+/// Annotations of Endpoints.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct EndpointsAnnotations {
+    /// Set where the object is a lock of those who elect a leader.
+    #[serde(rename = "control-plane.alpha.kubernetes.io/leader")]
+    pub(crate) leader: Option<String>,
+}
+
+/// One entry of `subsets` of Endpoints.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct EndpointSubset {
+    #[serde(deserialize_with = "objects")]
+    pub(crate) addresses: Vec<EndpointAddress>,
+    #[serde(deserialize_with = "objects")]
+    pub(crate) not_ready_addresses: Vec<EndpointAddress>,
+    #[serde(deserialize_with = "objects")]
+    pub(crate) ports: Vec<EndpointPort>,
+}
+
+/// One address of a subset.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct EndpointAddress {
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) ip: String,
+    pub(crate) node_name: Option<String>,
+}
+
 /// A core/v1 Node.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
@@ -364,6 +432,12 @@ where
 {
     let objects = Option::<Vec<Object<T>>>::deserialize(deserializer)?;
     Ok(objects.into_iter().flatten().map(|Object(object)| object).collect())
+}
+
+/// Whether an object has a field at all.
+fn is_filled<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    let fields = Option::<BTreeMap<String, IgnoredAny>>::deserialize(deserializer)?;
+    Ok(fields.is_some_and(|fields| !fields.is_empty()))
 }
 
 /// Reads a struct from an object only. serde would also take a list for one, field by field in

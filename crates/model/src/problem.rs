@@ -52,8 +52,8 @@ pub enum Severity {
     Note,
     /// Something was left out; the rest is compiled as if it were absent.
     Warning,
-    /// A whole document could not be read, and there may be anything in it: the same, but what
-    /// is left must not be applied, for it might take away what works.
+    /// A whole document could not be read, or no Service is there at all: the rest is not the
+    /// whole wanted state, so it must not be applied, for it might take away what works.
     Unread,
     /// A file or setting could not be used at all: the same, and it is a failure.
     Error,
