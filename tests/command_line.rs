@@ -93,6 +93,91 @@ fn wrong_usage_exits_with_2() {
     }
 }
 
+/// One row a command: how it is called, and its status where the input is fine and where it cannot
+/// be used. `None` where that is the machine's matter.
+const STATUSES: [(&[&str], Option<i32>, i32); 9] = [
+    (&["--dry-run"], Some(0), 1),
+    (&["--dry-run", "--proxy-mode", "nftables", "-o", "json"], Some(0), 1),
+    (&["apply"], None, 1),
+    (&["diff"], None, 2),
+    (&["list"], None, 1),
+    (&["list", "--dry-run", "-o", "json"], Some(0), 1),
+    (&["explain", "--from", "192.0.2.1", "--to", "10.96.0.99:80"], Some(0), 1),
+    (&["explain", "--live", "--from", "192.0.2.1", "--to", "10.96.0.99:80"], None, 1),
+    (&["doctor", "-o", "json"], None, 1),
+];
+
+/// Nothing is printed on standard output where the input or the configuration cannot be used.
+#[test]
+fn what_cannot_be_used_is_refused_by_every_command() {
+    let scratch = Scratch::new("unusable");
+    let good = root().join("tests/good.yaml");
+    let good = good.to_str().unwrap();
+    let file = |name: &str, text: &str| scratch.write(name, text);
+    let empty = scratch.0.join("folder");
+    std::fs::create_dir(&empty).unwrap();
+    let inputs = [
+        file("table.txt", "NAME   TYPE        CLUSTER-IP\nweb    ClusterIP   10.96.0.1\n"),
+        file("null.yaml", "null\n"),
+        file("cut.json", "{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": ["),
+        file("none.json", "{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": []}"),
+        scratch.0.join("missing.yaml").to_str().unwrap().to_owned(),
+        empty.to_str().unwrap().to_owned(),
+    ];
+    let kind = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
+    let configs = [
+        file("broken.yaml", "mode: ["),
+        file("mode.yaml", &format!("{kind}mode: ipvs\n")),
+        scratch.0.join("missing-config.yaml").to_str().unwrap().to_owned(),
+    ];
+    for (command, fine, unusable) in STATUSES {
+        let run = |arguments: &[&str]| rulegen(&scratch.0, &[command, arguments].concat());
+        if let Some(fine) = fine {
+            let output = run(&["-f", good]);
+            assert_eq!(output.status.code(), Some(fine), "{command:?}: {}", stderr(&output));
+            assert!(!output.stdout.is_empty(), "{command:?}");
+        }
+        let refused = |arguments: &[&str]| {
+            let output = run(arguments);
+            let said = stderr(&output);
+            assert_eq!(output.status.code(), Some(unusable), "{command:?} {arguments:?}: {said}");
+            assert_eq!(stdout(&output), "", "{command:?} {arguments:?}");
+            assert!(said.contains("error: "), "{command:?} {arguments:?}: {said}");
+        };
+        for input in &inputs {
+            // A whole file beside it does not help, but where only Services are missing.
+            if !input.ends_with("none.json") {
+                refused(&["-f", input, "-f", good]);
+            }
+            refused(&["-f", input]);
+        }
+        for config in &configs {
+            refused(&["-f", good, "--config", config]);
+        }
+    }
+}
+
+/// Every command has its row in the one table, and its own help has the same.
+#[test]
+fn the_help_tells_what_an_exit_status_means() {
+    let help = stdout(&rulegen(&root(), &["--help"]));
+    let (_, table) = help.split_once("\nExit status:\n").unwrap();
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("  ")).collect();
+    let row = |command: &str| {
+        let row = rows.iter().find(|row| row.split_whitespace().next() == Some(command));
+        row.unwrap_or_else(|| panic!("{command} has no row in\n{table}"))
+    };
+    row("--dry-run");
+    row("completion");
+    for command in ["apply", "diff", "list", "explain", "doctor", "trace", "agent", "cleanup"] {
+        let own = stdout(&rulegen(&root(), &[command, "--help"]));
+        let own = own.split_whitespace().collect::<Vec<_>>().join(" ");
+        let (_, own) = own.split_once("Exit status: 0 ").unwrap_or_else(|| panic!("{command}"));
+        let zero = own.split(';').next().unwrap();
+        assert!(row(command).contains(zero), "{command}: {zero:?} is not in {}", row(command));
+    }
+}
+
 #[test]
 fn wrong_values_of_flags_name_the_flag() {
     let good = root().join("tests/good.yaml");

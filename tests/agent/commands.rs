@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::api_server::{Failure, Kind, Verb};
-use crate::common::{stderr, stdout};
+use crate::common::{help_examples, stderr, stdout};
 use crate::node::Node;
 use crate::objects::{HERE, service, slice};
 
@@ -42,6 +42,32 @@ fn what_the_kernel_holds_is_compared_with_the_cluster() {
     assert_eq!(doctor.status.code(), Some(1));
     let text = stdout(&doctor);
     assert!(text.contains("default/empty:http") && text.contains("ok          drift"), "{text}");
+}
+
+/// Those with a kubeconfig name the administrator's, which may list everything: kubelet's may not.
+#[test]
+fn examples_of_the_help_that_ask_the_api_server_run() {
+    let node = Node::new("examples");
+    let mut run = 0;
+    for command in ["", "list", "explain", "doctor", "agent"] {
+        for example in help_examples(command) {
+            if !example.contains("--kubeconfig") {
+                continue;
+            }
+            let administrator = "--kubeconfig /etc/kubernetes/admin.conf";
+            assert!(example.contains(administrator), "{example}: with whose rights?");
+            if example.starts_with("rulegen agent") {
+                continue;
+            }
+            let arguments = example.strip_prefix("rulegen ").unwrap().replace(administrator, "");
+            let output = node.command(&arguments);
+            let most = i32::from(example.starts_with("rulegen doctor"));
+            let status = output.status.code().unwrap();
+            assert!(status <= most, "{example}: {status}: {}", stderr(&output));
+            run += 1;
+        }
+    }
+    assert!(run >= 2, "only {run} examples were run");
 }
 
 #[test]

@@ -20,6 +20,23 @@ pub(crate) fn rulegen(folder: &Path, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
+/// The examples in the help of a command, each as one line for a shell.
+pub(crate) fn help_examples(command: &str) -> Vec<String> {
+    let arguments: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
+    let help = stdout(&rulegen(&root(), &arguments));
+    let heading = |line: &&str| matches!(*line, "Example:" | "Examples:");
+    let lines = help.lines().skip_while(|line| !heading(line)).skip(1);
+    let lines = lines.take_while(|line| line.is_empty() || line.starts_with("  "));
+    let mut examples: Vec<String> = Vec::new();
+    for line in lines.map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("# ")) {
+        match examples.last_mut().filter(|last| last.ends_with(['\\', '|'])) {
+            Some(last) => *last = format!("{} {line}", last.trim_end_matches('\\')),
+            None => examples.push(line.to_owned()),
+        }
+    }
+    examples
+}
+
 pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }

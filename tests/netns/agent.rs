@@ -163,21 +163,40 @@ fn a_manifest_that_is_written_again_and_again_takes_nothing_away() {
 }
 
 #[test]
-fn what_cannot_be_read_changes_nothing_and_is_told() {
+fn what_cannot_be_read_keeps_its_last_good_state_and_is_told() {
     let lab = Lab::new("agent-broken");
     let manifests = Manifests::new(&lab.node);
     manifests.put("one.yaml", &service(1, &[FIRST]));
+    manifests.put("three.yaml", &service(3, &[FIRST]));
     let agent = Agent::start(&lab.node, &manifests, "");
     soon_answers(&lab, 1, FIRST);
     while_asking(&lab, cluster_ip(1), |_| {
-        manifests.put("one.yaml", "apiVersion: v1\nkind: [Service\n");
+        // Of a file that is read in part nothing counts.
+        let half = service(1, &[SECOND]) + "---\nkind: [Service\n";
+        for broken in [&half, "null\n", "# nothing\n", "NAME   TYPE\nweb    ClusterIP\n", "[]"] {
+            manifests.put("one.yaml", broken);
+            let log = agent.log().len();
+            eventually("the file is named", || agent.log()[log..].contains("one.yaml"));
+            goes_on_answering(&lab, 1, FIRST);
+            manifests.put("one.yaml", &service(1, &[FIRST]));
+            eventually("all is well", || agent.get(HEALTH_PORT, "/healthz").unwrap().0 == 200);
+            agent.wait_until_right();
+        }
+
+        // The other files count, and nothing is removed: a Service may have moved to the one that
+        // cannot be read.
+        manifests.put("one.yaml", "null\n");
+        agent.wait_for_log("the last good state of what cannot be read stays");
         manifests.put("two.yaml", &service(2, &[FIRST]));
-        agent.wait_for_log("one.yaml");
-        agent.wait_for_log("the rules stay as they are");
+        soon_answers(&lab, 2, FIRST);
+        manifests.put("two.yaml", &service(2, &[SECOND]));
+        soon_answers(&lab, 2, SECOND);
+        manifests.remove("three.yaml");
+        goes_on_answering(&lab, 3, FIRST);
         goes_on_answering(&lab, 1, FIRST);
         manifests.put("one.yaml", &service(1, &[SECOND]));
         soon_answers(&lab, 1, SECOND);
-        soon_answers(&lab, 2, FIRST);
+        soon_silent(&lab, 3);
 
         // The agent has given up the right to read what it may not.
         let path = manifests.file("one.yaml");
@@ -198,6 +217,29 @@ fn what_cannot_be_read_changes_nothing_and_is_told() {
         fs::rename(manifests.file("one.off"), manifests.file("one.yaml")).unwrap();
         agent.wait_until_right();
     });
+}
+
+/// An empty List is what kubectl writes for a mistyped namespace.
+#[test]
+fn a_folder_without_services_takes_nothing_away_unless_it_may() {
+    let lab = Lab::new("agent-empty");
+    let manifests = Manifests::new(&lab.node);
+    let list = "{apiVersion: v1, kind: List, items: []}\n";
+    let first = manifests.beside("first", &service(1, &[FIRST]));
+    let apply = format!("-f {} --proxy-mode nftables", first.display());
+    assert!(lab.node.rulegen(&apply).status.success());
+    let agent = Agent::start_as_usual(&lab.node, &manifests);
+    agent.wait_for_log("no Service in the input");
+    agent.wait_for_log("the rules stay as they are");
+    goes_on_answering(&lab, 1, FIRST);
+    manifests.put("one.yaml", &service(1, &[SECOND]));
+    soon_answers(&lab, 1, SECOND);
+    manifests.put("one.yaml", list);
+    agent.wait_for_log("nothing is removed");
+    goes_on_answering(&lab, 1, SECOND);
+    drop(agent);
+    let _agent = Agent::start(&lab.node, &manifests, "");
+    soon_silent(&lab, 1);
 }
 
 /// What the agent does not need it cannot do, whether or not it tells of that.

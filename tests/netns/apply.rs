@@ -93,7 +93,7 @@ fn one_call_a_family_then_nothing() {
         let namespace = with_others("once", variant);
         let (path, log) = watch_restores(&namespace);
         let apply = |manifest: &str| {
-            let command = format!("{path} {} -f {manifest}", env!("CARGO_BIN_EXE_rulegen"));
+            let command = format!("{path} {} -f {manifest} --prune", env!("CARGO_BIN_EXE_rulegen"));
             let before = fs::read_to_string(&log).unwrap();
             let output = namespace.shell(&command);
             assert!(output.status.success(), "{}", stderr(&output));
@@ -127,8 +127,8 @@ fn others_stay_and_cleanup_takes_only_ours() {
         let namespace = with_others("others", variant);
         let before = ["iptables", "ip6tables"].map(|family| saved(&namespace, variant, family));
         for manifest in ["loadbalancer.yaml", "nodeport.yaml", "loadbalancer.yaml"] {
-            let output =
-                namespace.rulegen(&format!("-f {} --hostname-override node-1", example(manifest)));
+            let flags = format!("-f {} --hostname-override node-1 --prune", example(manifest));
+            let output = namespace.rulegen(&flags);
             assert!(output.status.success(), "{}", stderr(&output));
             let now = saved(&namespace, variant, "iptables");
             let foreign = |text: &str| -> Vec<String> {

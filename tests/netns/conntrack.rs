@@ -243,7 +243,7 @@ fn manifest(endpoints: Option<usize>) -> String {
 fn apply_and_clean(node: &Namespace, manifest: &str, past: &Past) -> HashSet<Frontend> {
     let file = node.file("cluster.yaml", manifest);
     let flags = "--proxy-mode nftables --nodeport-addresses 192.0.2.1/32,2001:db8::1/128";
-    let applied = node.rulegen(&format!("-f {file} {flags}"));
+    let applied = node.rulegen(&format!("-f {file} {flags} --prune --allow-empty"));
     assert!(applied.status.success(), "{}", stderr(&applied));
     let cluster = cluster(manifest);
     let mut conntrack = conntrack(node);

@@ -168,7 +168,11 @@ fn what_cannot_be_found_out_is_not_well() {
     patient.namespace.file("broken.yaml", "kind: [");
     let broken = patient.given().replace("cluster.yaml", "broken.yaml");
     let output = patient.namespace.rulegen(&format!("doctor -o json --check drift {broken}"));
-    let (status, found) = read(&output);
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""));
+    let program = env!("CARGO_BIN_EXE_rulegen");
+    let given = patient.given().replace("nftables", "iptables");
+    let drift = format!("PATH=/nonexistent {program} doctor -o json --check drift {given}");
+    let (status, found) = read(&patient.namespace.shell(&drift));
     assert_eq!((status, found["drift"].0.as_str()), (Some(2), "unknown"));
     let absent = patient.namespace.rulegen("doctor --kubeconfig /nonexistent");
     assert_eq!(absent.status.code(), Some(2), "{}", stderr(&absent));

@@ -47,7 +47,7 @@ fn explains(lab: &Lab, mode: &str) {
     TestRunner::new(config_of_run)
         .run(&(objects(), config(), packets), |(objects, config, packets)| {
             let files = Files::new(lab, &objects, &config, mode);
-            let applied = lab.node.rulegen(&files.arguments());
+            let applied = lab.node.rulegen(&format!("{} --prune --allow-empty", files.arguments()));
             prop_assert!(applied.status.success(), "{}", stderr(&applied));
             for (from, to, is_udp) in packets {
                 let Some(packet) = Packet::new(&objects, from, &to, is_udp) else { continue };
@@ -206,7 +206,7 @@ fn explained(lab: &Lab, files: &Files, packet: &Packet, live: &str) -> Value {
         Proto::Udp => "udp",
     };
     let output = lab.node.rulegen(&format!(
-        "explain {live} -f {} --config {} --interface {interface} --from {source} --to {}/{proto} -o json",
+        "explain {live} --allow-empty -f {} --config {} --interface {interface} --from {source} --to {}/{proto} -o json",
         files.cluster, files.config, packet.to
     ));
     assert!(output.status.success(), "{}", stderr(&output));

@@ -153,7 +153,8 @@ fn what_drifted_is_marked() {
             };
             assert!(text.contains(&part), "{mode}: {part:?} is not in\n{text}");
         }
-        assert!(namespace.rulegen(&format!("-f {manifest} {}", flags(mode))).status.success());
+        let apply = format!("-f {manifest} --prune {}", flags(mode));
+        assert!(namespace.rulegen(&apply).status.success());
         let states = columns(&list(&namespace, &objects), ["NAME ", "STATE"]);
         assert!(states.iter().all(|[_, state]| state == "ok"), "{mode}: {states:?}");
     }

@@ -21,12 +21,14 @@ mod agent_conntrack;
 mod agent_iptables;
 mod agent_under_load;
 mod apply;
+mod apply_removal;
 #[path = "../properties/cluster.rs"]
 #[allow(dead_code, reason = "the properties use all of it")]
 mod cluster;
 mod conntrack;
 mod doctor;
 mod explain;
+mod help;
 mod host;
 mod lab;
 mod list;

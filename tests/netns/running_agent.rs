@@ -115,11 +115,21 @@ pub(crate) struct Agent<'a> {
 }
 
 impl<'a> Agent<'a> {
+    /// Tests begin and end without any Service.
     pub(crate) fn start(namespace: &'a Namespace, manifests: &Manifests, flags: &str) -> Self {
+        Self::start_with(namespace, manifests, &format!("{MODE} --allow-empty {flags}"))
+    }
+
+    /// The same without the right to remove all Services.
+    pub(crate) fn start_as_usual(namespace: &'a Namespace, manifests: &Manifests) -> Self {
+        Self::start_with(namespace, manifests, MODE)
+    }
+
+    fn start_with(namespace: &'a Namespace, manifests: &Manifests, flags: &str) -> Self {
         let log = PathBuf::from(namespace.lock_file()).with_file_name("agent.log");
         // A test that fails shall show what was done.
         let verbosity = if flags.contains("-v") { "" } else { "-v2" };
-        let flags = format!("{MODE} {flags}");
+        let flags = flags.to_owned();
         let child = Command::new("ip")
             .args(["netns", "exec", &namespace.name, env!("CARGO_BIN_EXE_rulegen"), "agent"])
             .arg("--manifests")

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::sysctl::ConntrackSettings;
-use rulegen_model::{BindAddress, Host, IpFamily, ProxyConfig};
+use rulegen_model::{BindAddress, Host, IfEmpty, IpFamily, ProxyConfig};
 use rulegen_ruleset::nftables::Name;
 use serde_json::Value;
 
@@ -19,6 +19,8 @@ pub struct Options {
     pub source: Source,
     /// Reads manifests.
     pub read_folder: ReadFolder,
+    /// What a folder without any Service means.
+    pub if_empty: IfEmpty,
     /// Reads the machine's own name and addresses.
     pub read_host: fn() -> Host,
     /// What the rules hang on.

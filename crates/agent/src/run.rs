@@ -248,9 +248,10 @@ async fn watch_objects(
         }
         Source::Folder(folder) => {
             let (folder, read) = (folder.clone(), options.read_folder);
+            let if_empty = options.if_empty;
             threads::start("manifests", move || {
                 let what = format!("{} cannot be watched", folder.display());
-                threads::persist(&what, || source::watch_folder(&folder, read, &sink));
+                threads::persist(&what, || source::watch_folder(&folder, read, if_empty, &sink));
             })?;
         }
     }

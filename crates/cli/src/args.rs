@@ -2,6 +2,7 @@
 
 mod agent;
 mod doctor;
+mod exit_status;
 mod explain;
 mod list;
 mod objects;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 use clap_complete::Shell;
-use rulegen_model::{LoadBalancing, parse_load_balancing};
+use rulegen_model::{IfEmpty, LoadBalancing, parse_load_balancing};
 use rulegen_ruleset::nftables::Name;
 
 pub(crate) use agent::{AgentArgs, IgnoredArgs, IgnoredRunningArgs};
@@ -30,8 +31,10 @@ Turns Kubernetes Services and EndpointSlices into Linux packet rules: the iptabl
 kube-proxy makes of them, rule for rule, or one nftables table in which packets meet the same.
 
 Given manifests, rulegen compiles them for one node and applies the rules to the network \
-namespace it runs in; only what differs is written. With --dry-run it prints them instead, as \
-iptables-save would print them on that node, and needs no privilege.";
+namespace it runs in; only what differs is written. The manifests are the whole wanted state: \
+Services that the kernel has and they do not are removed, but only with --prune or once you \
+confirm it. With --dry-run it prints the rules instead, as iptables-save would print them on that \
+node, and needs no privilege.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,9 +45,12 @@ Examples:
   # The same with the configuration that kube-proxy has
   rulegen --dry-run -f cluster.yaml --config kube-proxy.yaml --ip-family ipv6
 
-  # What would change in this network namespace, then change it, then take it all away
+  # What would change in this network namespace, then change it, also remove Services that are
+  # not in the file; then take it all away
   rulegen diff -f cluster.yaml
   rulegen -f cluster.yaml
+  rulegen -f cluster.yaml --prune
+  rulegen cleanup --dry-run
   rulegen cleanup
 
   # What becomes of a packet and why; what the kernel holds; what is wrong with this node
@@ -53,12 +59,26 @@ Examples:
   rulegen list
   rulegen doctor
 
-  # On a node, in place of kube-proxy; or of a folder of manifests
-  rulegen agent --config /var/lib/kube-proxy/config.conf --proxy-mode nftables
-  rulegen agent --manifests /etc/rulegen --proxy-mode nftables
+  # On a node, in place of kube-proxy with its configuration; or of a folder of manifests
+  kubectl -n kube-system get configmap kube-proxy -o 'jsonpath={.data.config\\.conf}' > config.conf
+  rulegen agent --config config.conf --kubeconfig /etc/kubernetes/admin.conf \\
+      --proxy-mode nftables
+  rulegen agent --manifests /etc/rulegen --proxy-mode nftables";
 
-Exit status: 0 done; 1 failed; 2 wrong usage. `rulegen diff`: 0 nothing would change, 1 \
-something would, 2 failed; `rulegen doctor`: 0 all is well, 1 something is wrong, 2 could not be found out.";
+const APPLY_EXAMPLES: &str = "\
+Examples:
+  # The input is the whole wanted state: what it does not have is named, and stays without --prune
+  rulegen apply -f examples/nodeport.yaml --hostname-override node-1
+  rulegen apply -f examples/clusterip.yaml --hostname-override node-1 --prune";
+
+const CLEANUP_EXAMPLES: &str = "\
+Examples:
+  # What would be removed; then remove it, without a question
+  rulegen cleanup --dry-run
+  rulegen cleanup --yes
+
+In JSON: dryRun; nftables [{family, table}], which are deleted as a whole; iptables [{family, \
+variant, isClean, summary, kept [{table, chain}]}]; failed, whether a part was not done.";
 
 const DIFF_EXAMPLES: &str = "\
 Example:
@@ -76,7 +96,7 @@ frontends are [{kind, frontend, action, removed, added}], what traffic loses and
     version,
     about = ABOUT,
     long_about = LONG_ABOUT,
-    after_long_help = EXAMPLES,
+    after_long_help = format!("{EXAMPLES}\n\n{}", exit_status::table()),
     args_conflicts_with_subcommands = true,
     mut_arg("filename", |filename| filename.required(false).required_unless_present("cleanup")),
     arg_required_else_help = true
@@ -96,15 +116,18 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Compile manifests and apply the rules to this network namespace (the default)
+    ///
+    /// The manifests are the whole wanted state. Services that the kernel has and they do not are
+    /// named and removed, but only with --prune, or once you confirm it at a terminal: without
+    /// that nothing is changed. It is the same for rules that a kube-proxy made.
+    #[command(after_long_help = exit_status::with("apply", APPLY_EXAMPLES))]
     Apply(ApplyArgs),
     /// Show what apply would change, and change nothing
     ///
     /// By service port: which addresses and endpoints come (+), change (~) and go (-), and the rules
     /// or elements that it takes; then what belongs to no Service alone; then a line with the
     /// numbers. Nothing is printed if nothing would change.
-    ///
-    /// Exit status 0: nothing would change; 1: something would; 2: it could not be found out.
-    #[command(after_long_help = DIFF_EXAMPLES)]
+    #[command(after_long_help = exit_status::with("diff", DIFF_EXAMPLES))]
     Diff(DiffArgs),
     /// List Services, their addresses and endpoints as the kernel has them
     ///
@@ -112,7 +135,7 @@ pub(crate) enum Command {
     /// manifests or an API server each is compared with what it should be: `missing` in the kernel,
     /// `not wanted`, or with other endpoints. In nftables mode with counters the connections of each
     /// service port since its endpoints were put in are listed with it.
-    #[command(after_long_help = list::EXAMPLES)]
+    #[command(after_long_help = exit_status::with("list", list::EXAMPLES))]
     List(Box<ListArgs>),
     /// Follow a packet through the rules: which it meets, where it ends, how probably, and why
     ///
@@ -121,7 +144,7 @@ pub(crate) enum Command {
     /// before; live in nftables mode, one that session affinity remembers keeps its endpoint. Of
     /// nftables our own table is followed, of iptables all rules that rulegen can judge; what is not
     /// followed is listed.
-    #[command(after_long_help = explain::EXAMPLES)]
+    #[command(after_long_help = exit_status::with("explain", explain::EXAMPLES))]
     Explain(Box<ExplainArgs>),
     /// Check this node: say what is wrong, and the remedy
     ///
@@ -130,11 +153,8 @@ pub(crate) enum Command {
     /// without endpoints, addresses that two Services claim, node ports that a process has. Changes
     /// nothing; in nftables mode kernel-features sends a batch of examples that the kernel looks at
     /// and undoes (each by itself, if it refuses them). Takes root, or CAP_NET_ADMIN; to name
-    /// processes, root.
-    ///
-    /// Exit status 0: all is well, or there are notes only; 1: something is wrong; 2: something
-    /// could not be found out, and nothing is known to be wrong.
-    #[command(after_long_help = doctor::EXAMPLES)]
+    /// processes, root. Notes are not wrong.
+    #[command(after_long_help = exit_status::with("doctor", doctor::EXAMPLES))]
     Doctor(Box<DoctorArgs>),
     /// Show real packets on their way through the rules, as it happens (nftables mode)
     ///
@@ -145,7 +165,7 @@ pub(crate) enum Command {
     /// What has the kernel tell of packets is a table of its own, rulegen-trace-N, which the kernel
     /// takes away when this ends, also by kill -9 (before Linux 5.12 not then). Rules of
     /// iptables-legacy are not shown. It takes the capability NET_ADMIN.
-    #[command(after_long_help = trace::EXAMPLES)]
+    #[command(after_long_help = exit_status::with("trace", trace::EXAMPLES))]
     Trace(TraceArgs),
     /// Keep the rules of this node right, in place of kube-proxy
     ///
@@ -159,13 +179,15 @@ pub(crate) enum Command {
     ///
     /// A browser finds its status page at http://127.0.0.1:10249/: how it is, what it did, each
     /// Service's way to its endpoints, what others changed, and explanations of packets.
-    #[command(after_long_help = agent::EXAMPLES)]
+    #[command(after_long_help = exit_status::with("agent", agent::EXAMPLES))]
     Agent(Box<AgentArgs>),
     /// Remove everything that rulegen or kube-proxy put into the kernel
     ///
     /// Removes the nftables tables rulegen and kube-proxy, and the KUBE-* chains of kube-proxy
     /// and the jumps to them from both variants of iptables. What belongs to others stays as it is: chains of kubelet (KUBE-KUBELET-CANARY,
     /// KUBE-IPTABLES-HINT, and KUBE-FIREWALL where kubelet is), of network plugins, and yours.
+    /// At a terminal it says what would go and asks.
+    #[command(after_long_help = exit_status::with("cleanup", CLEANUP_EXAMPLES))]
     Cleanup(CleanupArgs),
     /// Print the completion script of a shell
     ///
@@ -185,6 +207,9 @@ impl Cli {
         match self.command {
             Some(command) => command,
             None if self.cleanup => Command::Cleanup(CleanupArgs {
+                dry_run: self.apply.dry_run,
+                yes: self.apply.yes,
+                output: None,
                 nftables_table: self.apply.proxy.nftables.nftables_table,
                 keep_kube_proxy: false,
                 lock: self.apply.kernel.lock,
@@ -219,6 +244,14 @@ pub(crate) struct ApplyArgs {
     #[arg(long)]
     pub(crate) dry_run: bool,
 
+    /// Remove Services that the kernel has and the input does not. Without it they are named, and
+    /// nothing is changed unless you confirm it at a terminal
+    #[arg(long)]
+    pub(crate) prune: bool,
+
+    #[command(flatten)]
+    pub(crate) yes: YesArgs,
+
     #[command(flatten)]
     pub(crate) input: InputArgs,
 
@@ -240,6 +273,13 @@ pub(crate) struct ApplyArgs {
 
     #[command(flatten)]
     pub(crate) log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct YesArgs {
+    /// Answer the question whether to remove something with yes
+    #[arg(short, long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -269,6 +309,17 @@ pub(crate) struct DiffArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CleanupArgs {
+    /// Say what would be removed, and remove nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    #[command(flatten)]
+    pub(crate) yes: YesArgs,
+
+    /// json: what was removed, or would be, as data
+    #[arg(short, long, value_name = "FORM", help_heading = "Output")]
+    pub(crate) output: Option<CleanupForm>,
+
     /// The name of rulegen's nftables table, if it was given another
     #[arg(long, value_name = "NAME", default_value = "rulegen", value_parser = parse_table)]
     pub(crate) nftables_table: Name,
@@ -296,6 +347,24 @@ pub(crate) struct InputArgs {
     /// Exit with status 1 if anything in the input had to be left out
     #[arg(long)]
     pub(crate) strict: bool,
+
+    #[command(flatten)]
+    pub(crate) empty: EmptyArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EmptyArgs {
+    /// Take manifests without any Service, which are refused otherwise: mostly the namespace
+    /// that kubectl was asked for is mistyped
+    #[arg(long)]
+    allow_empty: bool,
+}
+
+impl EmptyArgs {
+    /// What manifests without any Service mean.
+    pub(crate) fn meaning(&self) -> IfEmpty {
+        if self.allow_empty { IfEmpty::Allow } else { IfEmpty::Refuse }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -311,6 +380,12 @@ pub(crate) enum FamilyChoice {
     Ipv4,
     Ipv6,
     Dual,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CleanupForm {
+    /// JSON
+    Json,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

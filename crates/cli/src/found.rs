@@ -1,19 +1,20 @@
 //! What a command that looks at the kernel knows besides: objects from manifests or from the API
 //! server, if it is told of any.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use rulegen_agent::{ApiOptions, list_objects};
 use rulegen_kernel::nftables::{Error, NfTables};
 use rulegen_model::{
-    Objects, Problem, ProxyConfig, ProxyMode, Severity, Snapshot, node_name, read_running_config,
-    snapshot,
+    IfEmpty, Objects, Problem, ProxyConfig, ProxyMode, Severity, Snapshot, node_name,
+    read_running_config, snapshot,
 };
 use rulegen_ruleset::Family;
 
 use crate::args::{ObjectsArgs, ProxyArgs};
-use crate::input::{host, read_path, warn_of_missing_node};
+use crate::input::{completed, host, read_path, refuse_incomplete, warn_of_missing_node};
 use crate::problems::say;
 use crate::{configuration, problems};
 
@@ -21,28 +22,8 @@ use crate::{configuration, problems};
 pub(crate) struct Found {
     /// In the mode that was asked for, else in that of the rules that the kernel holds.
     pub(crate) config: ProxyConfig,
-    /// What shall be there, if that is known.
+    /// What shall be there, if that is known: all of it could be read.
     pub(crate) cluster: Option<Cluster>,
-    /// The worst that was wrong with it.
-    pub(crate) worst: Option<Severity>,
-}
-
-impl Found {
-    /// Whether a part of the objects could not be read: what is missing may be of any Service.
-    pub(crate) fn is_incomplete(&self) -> bool {
-        self.worst >= Some(Severity::Unread)
-    }
-
-    /// The cluster, if all of it could be read; says on standard error if not.
-    pub(crate) fn whole_cluster(&self) -> Option<&Cluster> {
-        if self.is_incomplete() {
-            say(
-                "note: a part of the objects could not be read (see above), so nothing is compared with them",
-            );
-            return None;
-        }
-        self.cluster.as_ref()
-    }
 }
 
 /// A cluster as this node's proxy sees it.
@@ -52,40 +33,72 @@ pub(crate) struct Cluster {
 }
 
 /// Reads manifests if there are any, else asks the API server if one is named, by flags or in the
-/// configuration. Tells on standard error what was wrong with them.
+/// configuration. Tells on standard error what was wrong with them, and refuses what could not be
+/// read as a whole.
 pub(crate) fn find(args: &ObjectsArgs, proxy: &ProxyArgs) -> Result<Found> {
     let is_said = proxy.proxy_mode.is_some() || proxy.config.is_some();
-    find_in_mode(args, proxy, if is_said { None } else { Some(held_mode(proxy)) })
+    let mode = if is_said { None } else { Some(held_mode(proxy)) };
+    find_in_mode(args, proxy, mode, args.empty.meaning())
 }
 
-/// The same for what does not look at the kernel: the mode is kube-proxy's default unless it is
-/// said.
-pub(crate) fn find_without_kernel(args: &ObjectsArgs, proxy: &ProxyArgs) -> Result<Found> {
-    find_in_mode(args, proxy, None)
+/// The same for a packet that is explained: on a node without Services it has a way too. The mode
+/// is kube-proxy's default unless it is said or the kernel is looked at.
+pub(crate) fn find_for_packet(
+    args: &ObjectsArgs,
+    proxy: &ProxyArgs,
+    is_live: bool,
+) -> Result<Found> {
+    let is_said = proxy.proxy_mode.is_some() || proxy.config.is_some();
+    let mode = if is_said || !is_live { None } else { Some(held_mode(proxy)) };
+    let if_empty = match args.empty.meaning() {
+        IfEmpty::Refuse => IfEmpty::RefuseWithoutNode,
+        meaning => meaning,
+    };
+    find_in_mode(args, proxy, mode, if_empty)
 }
 
-fn find_in_mode(args: &ObjectsArgs, proxy: &ProxyArgs, mode: Option<ProxyMode>) -> Result<Found> {
+/// The API server could not be asked: nothing is known to be wrong with the input.
+#[derive(Debug)]
+pub(crate) struct Unreachable;
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the cluster's objects cannot be listed")
+    }
+}
+
+fn find_in_mode(
+    args: &ObjectsArgs,
+    proxy: &ProxyArgs,
+    mode: Option<ProxyMode>,
+    if_empty: IfEmpty,
+) -> Result<Found> {
     let (mut config, mut told) = configuration::load(proxy)?;
     config.mode = mode.unwrap_or(config.mode);
     let mut objects = Objects::default();
     let cluster = match (args.filename.as_slice(), api_server(args, proxy, &config)?) {
         ([], None) => None,
         ([], Some(api)) => {
-            told.extend(list_objects(&api, &node_name(&config, &host()), &mut objects)?);
+            let node = node_name(&config, &host());
+            let wrong = list_objects(&api, &node, &mut objects).context(Unreachable)?;
+            told.extend(wrong);
             Some(objects)
         }
         (paths, _) => {
             told.extend(paths.iter().flat_map(|path| read_path(path, &mut objects)));
+            let wrong = completed(&mut objects, &told, if_empty);
+            told.extend(wrong);
             Some(objects)
         }
     };
     let cluster = cluster.map(|objects| joined(objects, &config, &mut told));
     problems::print(&told);
-    let worst = told.iter().map(|problem| problem.severity).max();
-    if args.strict && worst >= Some(Severity::Warning) {
+    refuse_incomplete(&told, "nothing is printed")?;
+    let has_warnings = told.iter().any(|problem| problem.severity == Severity::Warning);
+    if args.strict && has_warnings {
         bail!("the input has warnings and --strict is given");
     }
-    Ok(Found { config, cluster, worst })
+    Ok(Found { config, cluster })
 }
 
 fn joined(objects: Objects, config: &ProxyConfig, told: &mut Vec<Problem>) -> Cluster {

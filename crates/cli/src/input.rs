@@ -4,32 +4,41 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use rulegen_model::{
-    Host, Objects, Problem, ProxyConfig, Severity, Snapshot, Source, is_manifest, read_manifest,
-    snapshot,
+    Host, IfEmpty, Objects, Problem, ProxyConfig, Severity, Snapshot, Source, is_manifest,
+    read_manifest, snapshot,
 };
 
 use crate::args::{IgnoredArgs, InputArgs, ProxyArgs};
 use crate::configuration;
 use crate::problems;
 
-/// What a command compiles.
+/// What a command compiles: all of it could be read.
 pub(crate) struct Input {
     pub(crate) snapshot: Snapshot,
     pub(crate) config: ProxyConfig,
-    /// The worst that was wrong with it.
-    pub(crate) worst: Option<Severity>,
+    /// Whether there is any EndpointSlice in it.
+    pub(crate) has_slices: bool,
+    /// Whether something had to be left out.
+    pub(crate) has_warnings: bool,
 }
 
-/// Reads everything, and tells on standard error what was wrong with it.
-pub(crate) fn load(input: &InputArgs, proxy: &ProxyArgs, ignored: &IgnoredArgs) -> Result<Input> {
+/// Reads everything, and tells on standard error what was wrong with it. An input of which a part
+/// is missing is refused; `consequence` says what is not done then.
+pub(crate) fn load(
+    input: &InputArgs,
+    proxy: &ProxyArgs,
+    ignored: &IgnoredArgs,
+    consequence: &str,
+) -> Result<Input> {
     let (config, mut found) = configuration::load(proxy)?;
     found.extend(configuration::notes(&ignored.given()));
     let mut objects = Objects::default();
     for path in &input.filename {
         found.extend(read_path(path, &mut objects));
     }
+    found.extend(completed(&mut objects, &found, input.empty.meaning()));
     let (snapshot, wrong) = snapshot(&objects, &config, &host());
     found.extend(wrong);
     found.extend(warn_of_missing_node(&objects, &snapshot));
@@ -37,11 +46,35 @@ pub(crate) fn load(input: &InputArgs, proxy: &ProxyArgs, ignored: &IgnoredArgs) 
         tracing::info!(kind, count, "objects of this kind make no rules");
     }
     problems::print(&found);
+    refuse_incomplete(&found, consequence)?;
+    let has_slices = !objects.slices.is_empty();
     // What follows uses their memory again: fresh pages cost iptables-restore, which runs next to
     // us, a sixth of its time at 10,000 Services on a virtual machine.
     drop(objects);
-    let worst = found.iter().map(|problem| problem.severity).max();
-    Ok(Input { snapshot, config, worst })
+    let has_warnings = found.iter().any(|problem| problem.severity == Severity::Warning);
+    Ok(Input { snapshot, config, has_slices, has_warnings })
+}
+
+/// What is said of an input as a whole; nothing of one that could not be read as a whole.
+pub(crate) fn completed(
+    objects: &mut Objects,
+    found: &[Problem],
+    if_empty: IfEmpty,
+) -> Vec<Problem> {
+    if is_incomplete(found) { Vec::new() } else { objects.complete(if_empty) }
+}
+
+fn is_incomplete(found: &[Problem]) -> bool {
+    found.iter().any(|problem| problem.severity >= Severity::Unread)
+}
+
+/// Refuses an input or configuration that could not be used as a whole. What is missing may be of
+/// any Service, which would be taken for deleted.
+pub(crate) fn refuse_incomplete(found: &[Problem], consequence: &str) -> Result<()> {
+    if is_incomplete(found) {
+        bail!("the input or configuration could not be used (see above), so {consequence}");
+    }
+    Ok(())
 }
 
 /// The machine's own name and addresses, for want of a Node object.
@@ -109,10 +142,16 @@ fn read_file(path: &Path, objects: &mut Objects) -> Vec<Problem> {
         Err(error) => return vec![unreadable(path, &error)],
     };
     // Asked here so that a folder or a broken disk is told as what it is.
-    match input.fill_buf() {
-        Ok(_) => read_manifest(&path.display().to_string(), input, objects),
-        Err(error) => vec![unreadable(path, &error)],
+    if let Err(error) = input.fill_buf() {
+        return vec![unreadable(path, &error)];
     }
+    let mut of_file = Objects::default();
+    let problems = read_manifest(&path.display().to_string(), input, &mut of_file);
+    // Of a file that cannot be read as a whole the agent keeps the last good state, not a mixture.
+    if !is_incomplete(&problems) {
+        objects.append(of_file);
+    }
+    problems
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Problem {

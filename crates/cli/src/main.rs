@@ -9,6 +9,7 @@ mod input;
 mod paint;
 mod plain;
 mod problems;
+mod question;
 mod shown;
 
 use std::process::ExitCode;

@@ -12,7 +12,7 @@ pub(crate) fn print(problems: &[Problem]) {
     for (severity, label) in [
         (Severity::Note, Label::Note),
         (Severity::Warning, Label::Warning),
-        (Severity::Unread, Label::Warning),
+        (Severity::Unread, Label::Error),
         (Severity::Error, Label::Error),
     ] {
         let those: Vec<&Problem> = problems.iter().filter(|p| p.severity == severity).collect();

@@ -1,7 +1,8 @@
 //! Watches a folder of manifests.
 //!
-//! A file that cannot be read, or not as a whole, may be one that somebody is writing: then all stays
-//! as it was until the folder changes again.
+//! A file that cannot be read as a whole keeps its last good state: what the other files say is
+//! applied, and nothing is removed until every file can be read. A Service may have moved to the
+//! file that cannot be read. The same holds while the folder has no Service at all.
 
 use std::io;
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rulegen_kernel::{FolderWatcher, memory};
 use rulegen_model::{
-    Kind, Object, Objects, Problem, Severity, StoreEvent, is_manifest, single_objects,
+    IfEmpty, Kind, Object, Objects, Problem, Severity, StoreEvent, is_manifest, single_objects,
 };
 
 use super::Sink;
@@ -33,11 +34,17 @@ const LONG: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// The folder cannot be watched.
-pub(crate) fn watch(folder: &Path, read: ReadFolder, sink: &Sink) -> io::Result<()> {
+pub(crate) fn watch(
+    folder: &Path,
+    read: ReadFolder,
+    if_empty: IfEmpty,
+    sink: &Sink,
+) -> io::Result<()> {
     let mut watcher = FolderWatcher::open(folder, is_manifest)?;
     let mut complaints: Vec<Problem> = Vec::new();
+    let mut was_whole = false;
     loop {
-        let (objects, problems) = read_whole(&mut watcher, folder, read)?;
+        let (objects, problems) = read_whole(&mut watcher, folder, read, if_empty)?;
         let told = std::mem::replace(&mut complaints, problems);
         let new: Vec<&Problem> =
             complaints.iter().filter(|problem| !told.contains(problem)).collect();
@@ -45,20 +52,26 @@ pub(crate) fn watch(folder: &Path, read: ReadFolder, sink: &Sink) -> io::Result<
             return Ok(());
         }
         let is_unread = |problem: &Problem| problem.severity >= Severity::Unread;
-        let all_stays = complaints.iter().any(is_unread);
+        let is_partial = complaints.iter().any(is_unread);
         let trouble = complaints.iter().find(|problem| is_unread(problem));
         if send_trouble(trouble, sink).is_none() {
             return Ok(());
         }
-        if all_stays {
-            if new.iter().any(|problem| is_unread(problem)) {
-                tracing::warn!("the rules stay as they are until this is mended");
-            }
-        } else if tell(objects, sink).is_none() {
+        if is_partial && new.iter().any(|problem| is_unread(problem)) {
+            warn_of_partial_input(was_whole);
+        }
+        let sent = match (is_partial, was_whole) {
+            (false, _) => tell(objects, sink),
+            (true, true) => add(objects, sink),
+            // Nothing is known of what the file held: all rules stay.
+            (true, false) => Some(()),
+        };
+        if sent.is_none() {
             return Ok(());
         }
+        was_whole |= !is_partial;
         memory::give_back();
-        while !watcher.wait(Some(LONG))? && !all_stays {}
+        while !watcher.wait(Some(LONG))? && !is_partial {}
     }
 }
 
@@ -68,6 +81,7 @@ fn read_whole(
     watcher: &mut FolderWatcher,
     folder: &Path,
     read: ReadFolder,
+    if_empty: IfEmpty,
 ) -> io::Result<(Vec<Object>, Vec<Problem>)> {
     let mut delay = Delay { begun: Instant::now(), is_told: false };
     loop {
@@ -75,6 +89,9 @@ fn read_whole(
         let before = watcher.writes()?;
         let mut objects = Objects::default();
         let mut problems = read(folder, &mut objects);
+        if problems.iter().all(|problem| problem.severity < Severity::Unread) {
+            problems.extend(objects.complete(if_empty));
+        }
         if watcher.writes()? == before && !watcher.is_being_written() {
             let (objects, twice) = single_objects(&objects);
             problems.extend(twice);
@@ -121,14 +138,32 @@ fn send_trouble(trouble: Option<&Problem>, sink: &Sink) -> Option<()> {
     sink.send(Told::now(Input::Source("the manifests", trouble))).ok()
 }
 
+fn warn_of_partial_input(was_whole: bool) {
+    if was_whole {
+        tracing::warn!(
+            "the last good state of what cannot be read stays, and nothing is removed, until every \
+             manifest can be read"
+        );
+    } else {
+        tracing::warn!("the rules stay as they are until every manifest can be read");
+    }
+}
+
 /// `None` once nobody listens.
 fn tell(objects: Vec<Object>, sink: &Sink) -> Option<()> {
-    let put = |mut object| {
-        trigger_time(&mut object);
-        StoreEvent::Put(Box::new(object))
-    };
     let events = Kind::ALL.map(StoreEvent::ListBegan).into_iter();
     let events = events.chain(objects.into_iter().map(put));
     let events = events.chain(Kind::ALL.map(StoreEvent::ListEnded)).collect();
     sink.send(Told::now(Input::Objects(events))).ok()
+}
+
+/// The same without removing anything.
+fn add(objects: Vec<Object>, sink: &Sink) -> Option<()> {
+    let events = objects.into_iter().map(put).collect();
+    sink.send(Told::now(Input::Objects(events))).ok()
+}
+
+fn put(mut object: Object) -> StoreEvent {
+    trigger_time(&mut object);
+    StoreEvent::Put(Box::new(object))
 }

@@ -6,12 +6,14 @@ use std::time::Duration;
 use clap::Args;
 use rulegen_model::parse_duration;
 
-use super::{KernelArgs, LogArgs, ProxyArgs, parse_bool};
+use super::{EmptyArgs, KernelArgs, LogArgs, ProxyArgs, parse_bool};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
   # In place of kube-proxy, with its configuration
-  rulegen agent --config /var/lib/kube-proxy/config.conf --proxy-mode nftables
+  kubectl -n kube-system get configmap kube-proxy -o 'jsonpath={.data.config\\.conf}' > config.conf
+  rulegen agent --config config.conf --kubeconfig /etc/kubernetes/admin.conf \\
+      --proxy-mode nftables
 
   # Of a folder of manifests; and its status page, for people or as data
   mkdir manifests && cp examples/nodeport.yaml manifests/
@@ -22,9 +24,14 @@ Examples:
 /// `rulegen agent`.
 #[derive(Debug, Args)]
 pub(crate) struct AgentArgs {
-    /// Watch the manifests of this folder instead of an API server
+    /// Watch the manifests of this folder instead of an API server. A file that cannot be read
+    /// keeps its last good state, and nothing is removed meanwhile. Without any such state, as at
+    /// the start, all rules stay as they are
     #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "context", "master"], help_heading = "Where objects come from")]
     pub(crate) manifests: Option<PathBuf>,
+
+    #[command(flatten, next_help_heading = "Where objects come from")]
+    pub(crate) empty: EmptyArgs,
 
     /// Set sysctls (also route_localnet, in iptables mode), which takes more privileges than the agent needs later, and exit: for an init
     /// container

@@ -16,10 +16,10 @@ Examples:
   rulegen list --address 10.96.0.10 -o wide
 
   # What is not as the cluster wants it
-  rulegen list --kubeconfig /etc/kubernetes/kubelet.conf --differing
+  rulegen list --kubeconfig /etc/kubernetes/admin.conf --differing
 
 The mode is that of --proxy-mode or --config, else nftables if there is a table of rulegen's, else \
-iptables. Exit status: 0 listed, whatever differs (`rulegen diff` tells); 1 failed; 2 wrong usage.
+iptables. Whether something differs is the exit status of `rulegen diff`.
 
 In JSON and YAML: mode; services [{namespace, name, port, protocol, state, connections, frontends, \
 endpoints}]; of these frontends [{kind, family, address, protocol, port, policy, refused, endpoints, \

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::EmptyArgs;
+
 /// Manifests, or the API server, or nothing.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Where objects come from")]
@@ -15,6 +17,9 @@ pub(crate) struct ObjectsArgs {
     /// Exit with status 1 if anything in the input had to be left out
     #[arg(long)]
     pub(crate) strict: bool,
+
+    #[command(flatten)]
+    pub(crate) empty: EmptyArgs,
 
     /// Credentials for the API server, which is asked if there are no manifests [default: the
     /// configuration's; without any, only the kernel is looked at]

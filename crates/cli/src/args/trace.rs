@@ -27,9 +27,7 @@ protocol, source and destination {address, port} as it came, inInterface, outInt
 endpoint {address, port}, masqueraded, masqueradedBecause, newConnection, incomplete, end (left, delivered, \
 rejected, dropped, queued, stolen, or lost: not seen any more), why, steps [{hook, family, table, \
 chain, handle, rule, comment, map, service, verdict}]. A line {\"lost\": true} says that the kernel \
-had more to tell than there was room for.
-
-Exit status: 0 when it was stopped or --count or --for is reached; 1 failed; 2 wrong usage.";
+had more to tell than there was room for.";
 
 /// `rulegen trace`.
 #[derive(Debug, Args)]

@@ -9,8 +9,8 @@ use rulegen_agent::{ApiOptions, Options, Source};
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::sysctl::ConntrackSettings;
 use rulegen_model::{
-    BindAddress, ConntrackConfig, IpFamily, ProxyConfig, ProxyMode, RunningConfig, Severity,
-    read_running_config,
+    BindAddress, ConntrackConfig, IfEmpty, IpFamily, ProxyConfig, ProxyMode, RunningConfig,
+    Severity, read_running_config,
 };
 use serde_json::Value;
 
@@ -78,6 +78,10 @@ fn options(args: &AgentArgs) -> Result<Options> {
     Ok(Options {
         source: source(args, &running),
         read_folder: input::read_path,
+        if_empty: match args.empty.meaning() {
+            IfEmpty::Refuse => IfEmpty::RefuseWithoutAddress,
+            meaning => meaning,
+        },
         read_host: input::host,
         config_file: args.proxy.config.clone(),
         families: families(&config, iptables_variant).to_vec(),

@@ -1,58 +1,152 @@
-//! `rulegen cleanup`: takes away what rulegen or kube-proxy put into the kernel.
+//! `rulegen cleanup`: removes what rulegen or kube-proxy put into the kernel.
 
 use std::process::ExitCode;
 
-use anyhow::Result;
-use rulegen_agent::takeover::{self, KUBE_PROXY_TABLE, clean_iptables};
+use anyhow::{Context, Result, bail};
+use rulegen_agent::takeover::{
+    Cleaned, KUBE_PROXY_TABLE, clean_iptables, delete_tables, find_tables, plan_cleaning,
+};
 use rulegen_compiler::family as family_of;
 use rulegen_kernel::iptables::{Variant, installed, is_installed};
 use rulegen_model::IpFamily;
 use rulegen_ruleset::nftables::Name;
+use serde::Serialize;
 
-use crate::args::CleanupArgs;
+use super::print;
+use crate::args::{CleanupArgs, CleanupForm};
 use crate::problems::{print_error, say};
+use crate::question::{Answer, ask, is_terminal};
 
-/// Goes through both variants and families, whatever fails on the way, and tells all of it. A
-/// family that is switched off may have been on when the rules were made.
 pub(crate) fn run(args: &CleanupArgs) -> Result<ExitCode> {
-    let mut failed = false;
-    let ours = args.nftables_table.clone();
+    if args.dry_run {
+        return report(args, &go_through(args, true));
+    }
+    if !args.yes.yes && is_terminal() {
+        let planned = go_through(args, true);
+        planned.tell();
+        if !planned.is_clean() && ask("Remove all this?", &args.yes) == Answer::No {
+            bail!("nothing is removed");
+        }
+    }
+    report(args, &go_through(args, false))
+}
+
+fn report(args: &CleanupArgs, report: &Report) -> Result<ExitCode> {
+    match args.output {
+        None => report.tell(),
+        Some(CleanupForm::Json) => {
+            let json = serde_json::to_string_pretty(report);
+            print(&format!("{}\n", json.context("the report has no form in JSON")?))?;
+        }
+    }
+    Ok(ExitCode::from(u8::from(report.failed)))
+}
+
+/// What was removed, or would be. The names of its fields stay.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    dry_run: bool,
+    nftables: Vec<TableReport>,
+    iptables: Vec<IptablesReport>,
+    /// Whether a part could not be removed, or looked at.
+    failed: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TableReport {
+    family: &'static str,
+    table: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct IptablesReport {
+    family: &'static str,
+    variant: String,
+    /// Whether there was nothing to remove.
+    is_clean: bool,
+    /// In words.
+    summary: String,
+    kept: Vec<KeptChain>,
+}
+
+/// A chain that has to stay: a rule of others leads to it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct KeptChain {
+    table: String,
+    chain: String,
+}
+
+/// Goes through both variants and families, whatever fails on the way. A family that is switched off
+/// may have been on when the rules were made.
+fn go_through(args: &CleanupArgs, dry_run: bool) -> Report {
+    let mut report = Report { dry_run, nftables: Vec::new(), iptables: Vec::new(), failed: false };
+    let mut names = vec![args.nftables_table.clone()];
+    if !args.keep_kube_proxy {
+        names.push(Name::from(KUBE_PROXY_TABLE));
+    }
+    let tables = if dry_run { find_tables(&names) } else { delete_tables(&names) };
+    let tables = report.succeeded(tables.map_err(anyhow::Error::from)).unwrap_or_default();
+    report.nftables = tables
+        .into_iter()
+        .map(|(family, name)| TableReport { family: family.word(), table: name.to_string() })
+        .collect();
     if args.keep_kube_proxy {
-        delete_tables(&[ours])?;
-        return Ok(ExitCode::SUCCESS);
+        return report;
     }
-    if let Err(error) = delete_tables(&[ours, Name::from(KUBE_PROXY_TABLE)]) {
-        print_error(&error);
-        failed = true;
-    }
-    for variant in installed()? {
+    let variants = report.succeeded(installed().map_err(anyhow::Error::from)).unwrap_or_default();
+    for variant in variants {
         for family in IpFamily::BOTH.into_iter().filter(|f| is_installed(family_of(*f), variant)) {
-            if let Err(error) = clean(args, variant, family) {
-                print_error(&error);
-                failed = true;
+            let timeout = args.lock.timeout();
+            let cleaned = match dry_run {
+                true => plan_cleaning(family, variant, timeout),
+                false => clean_iptables(family, variant, timeout),
+            };
+            let cleaned = report.succeeded(cleaned.map_err(anyhow::Error::from));
+            report.iptables.extend(cleaned.map(|cleaned| of_iptables(family, variant, cleaned)));
+        }
+    }
+    report
+}
+
+fn of_iptables(family: IpFamily, variant: Variant, cleaned: Cleaned) -> IptablesReport {
+    let kept = cleaned.kept.into_iter();
+    IptablesReport {
+        family: family.api_name(),
+        variant: variant.to_string(),
+        is_clean: cleaned.was_clean,
+        summary: cleaned.summary,
+        kept: kept.map(|(table, chain)| KeptChain { table: table.to_string(), chain }).collect(),
+    }
+}
+
+impl Report {
+    fn succeeded<T>(&mut self, result: Result<T>) -> Option<T> {
+        self.failed |= result.is_err();
+        result.map_err(|error| print_error(&error)).ok()
+    }
+
+    fn is_clean(&self) -> bool {
+        self.nftables.is_empty() && self.iptables.iter().all(|family| family.is_clean)
+    }
+
+    fn tell(&self) {
+        let dry_run = if self.dry_run { " (dry run)" } else { "" };
+        for TableReport { family, table } in &self.nftables {
+            say(&format!("{family} {table}: table deleted{dry_run}"));
+        }
+        if self.nftables.is_empty() {
+            say(&format!("nftables: nothing to do{dry_run}"));
+        }
+        for family in &self.iptables {
+            let (name, variant, summary) = (family.family, &family.variant, &family.summary);
+            say(&format!("{name} (iptables-{variant}): {summary}{dry_run}"));
+            for KeptChain { table, chain } in &family.kept {
+                say(&format!("  kept {table} {chain}: a rule that is not ours leads to it"));
             }
         }
     }
-    Ok(ExitCode::from(u8::from(failed)))
-}
-
-/// Tables of nftables modes, each as a whole.
-fn delete_tables(names: &[Name]) -> Result<()> {
-    let deleted = takeover::delete_tables(names)?;
-    for (family, table) in &deleted {
-        say(&format!("{} {table}: table deleted", family.word()));
-    }
-    if deleted.is_empty() {
-        say("nftables: nothing to do");
-    }
-    Ok(())
-}
-
-fn clean(args: &CleanupArgs, variant: Variant, family: IpFamily) -> Result<()> {
-    let cleaned = clean_iptables(family, variant, args.lock.timeout())?;
-    say(&format!("{} (iptables-{variant}): {}", family.api_name(), cleaned.summary));
-    for (table, chain) in cleaned.kept {
-        say(&format!("  kept {table} {chain}: a rule that is not ours leads to it"));
-    }
-    Ok(())
 }

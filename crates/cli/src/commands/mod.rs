@@ -14,11 +14,12 @@ pub(crate) mod trace;
 use std::io::{self, BufWriter, StdoutLock, Write};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rulegen_compiler::iptables::{KUBELET_CHAINS, ruleset};
+use rulegen_compiler::listing::{Listing, of_plan};
 use rulegen_compiler::{family as family_of, nftables, plan};
 use rulegen_kernel::iptables::{Iptables, Variant, choose};
-use rulegen_model::{IpFamily, Severity};
+use rulegen_model::IpFamily;
 use rulegen_ruleset::iptables::Ruleset;
 use rulegen_ruleset::nftables::{Name, Table};
 
@@ -30,31 +31,24 @@ fn compile(input: &Input, family: IpFamily) -> Ruleset {
     ruleset(&plan(&input.snapshot, &input.config, family))
 }
 
+/// The Services that the input has, by their names and addresses.
+fn services(input: &Input, families: &[IpFamily]) -> Listing {
+    let mut listing = Listing::default();
+    for family in families {
+        listing.append(of_plan(&plan(&input.snapshot, &input.config, *family)));
+    }
+    listing
+}
+
 /// The nftables tables of these families.
 fn tables(input: &Input, name: &Name, families: &[IpFamily]) -> Vec<Table> {
     let plan = |family| plan(&input.snapshot, &input.config, family);
     families.iter().map(|family| nftables::table(&plan(*family), name)).collect()
 }
 
-/// Refuses to change the kernel by an input of which a part is missing: its Services would be
-/// taken for deleted.
-fn refuse_incomplete(input: &Input) -> Result<()> {
-    if input.worst >= Some(Severity::Unread) {
-        bail!(
-            "an input could not be used (see above), so nothing is applied: the Services in it would lose their rules"
-        );
-    }
-    Ok(())
-}
-
 /// The status to exit with after the input was compiled.
 fn exit_code(input: &Input, strict: bool) -> ExitCode {
-    let failed = match input.worst {
-        Some(Severity::Error) => true,
-        Some(Severity::Warning | Severity::Unread) => strict,
-        _ => false,
-    };
-    ExitCode::from(u8::from(failed))
+    ExitCode::from(u8::from(strict && input.has_warnings))
 }
 
 /// The variant that was asked for, or the one this node uses.

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use rulegen_model::{ProxyMode, Severity};
+use rulegen_model::ProxyMode;
 
 use super::print_with;
 use crate::args::{DiffArgs, DiffForm};
@@ -30,17 +30,16 @@ pub(crate) fn run(args: &DiffArgs) -> Result<ExitCode> {
 }
 
 fn compare(args: &DiffArgs) -> Result<u8> {
-    let input = input::load(&args.input, &args.proxy, &args.ignored)?;
+    let input = input::load(&args.input, &args.proxy, &args.ignored, "nothing is compared")?;
     hint_at_held_mode(&args.proxy, &input.config);
     let report = match input.config.mode {
         ProxyMode::Iptables => iptables::compare(args, &input)?,
         ProxyMode::Nftables => nftables::compare(args, &input)?,
     };
     print(args.output, &report)?;
-    Ok(match input.worst {
-        Some(Severity::Unread | Severity::Error) => 2,
-        Some(Severity::Warning) if args.input.strict => 2,
-        _ => u8::from(!report.is_empty()),
+    Ok(match input.has_warnings && args.input.strict {
+        true => 2,
+        false => u8::from(!report.is_empty()),
     })
 }
 

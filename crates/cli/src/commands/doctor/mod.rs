@@ -19,14 +19,13 @@ use anyhow::Result;
 use super::{print, print_with};
 use crate::WrongUsage;
 use crate::args::{DoctorArgs, DoctorForm};
-use crate::found;
+use crate::found::{self, Unreachable};
 use crate::problems::print_error;
 
 use checks::{CHECKS, Check};
 use report::Report;
 use rim::Rim;
 
-/// 0 all is well, 1 something is wrong, 2 it could not be found out.
 pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
     if args.list_checks {
         print(&report::list(&CHECKS))?;
@@ -35,11 +34,11 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
     let checks = chosen(&args.checks)?;
     let found = match found::find(&args.objects, &args.proxy) {
         Ok(found) => found,
-        Err(error) if error.is::<WrongUsage>() => return Err(error),
-        Err(error) => {
+        Err(error) if error.is::<Unreachable>() => {
             print_error(&error);
             return Ok(ExitCode::from(2));
         }
+        Err(error) => return Err(error),
     };
     let rim = Rim::new(found, args);
     let report = Report::new(&rim, checks);

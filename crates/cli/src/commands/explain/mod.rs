@@ -7,7 +7,7 @@ mod text;
 use std::net::IpAddr;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rulegen_compiler::explain::{About, End, Explanation, Outcome, Remark};
 use rulegen_compiler::{Plan, plan};
 use rulegen_kernel::host;
@@ -17,17 +17,14 @@ use rulegen_ruleset::iptables::{Origin, Packet};
 use super::print;
 use crate::WrongUsage;
 use crate::args::{ExplainArgs, ExplainForm};
-use crate::found::{Cluster, Found, find, find_without_kernel};
+use crate::found::{Cluster, Found, find_for_packet};
 use crate::{configuration, input, problems};
 use destination::To;
 use rules::Rules;
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
     problems::print(&configuration::notes(&args.ignored.given()));
-    let found = match args.live {
-        true => find(&args.objects, &args.proxy)?,
-        false => find_without_kernel(&args.objects, &args.proxy)?,
-    };
+    let found = find_for_packet(&args.objects, &args.proxy, args.live)?;
     let explanation = explain(args, &found)?;
     match args.output {
         ExplainForm::Text => print(&text::describe(&explanation))?,
@@ -36,20 +33,12 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
             print(&format!("{}\n", json.context("the explanation has no form in JSON")?))?;
         }
     }
-    Ok(ExitCode::from(u8::from(found.is_incomplete())))
+    Ok(ExitCode::SUCCESS)
 }
 
 fn explain(args: &ExplainArgs, found: &Found) -> Result<Explanation> {
     let family = IpFamily::of(args.from);
-    if found.is_incomplete() && !args.live {
-        bail!(
-            "a part of the objects could not be read (see above): what becomes of the packet cannot be told without it"
-        );
-    }
-    let cluster = match args.live {
-        true if found.cluster.is_some() => found.whole_cluster(),
-        _ => found.cluster.as_ref(),
-    };
+    let cluster = found.cluster.as_ref();
     let plan = cluster.map(|cluster| plan(&cluster.snapshot, &found.config, family));
     let rules = match (args.live, &plan) {
         (true, _) => Rules::held(args, found.config.mode, family)?,

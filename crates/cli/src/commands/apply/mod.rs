@@ -1,29 +1,37 @@
 //! `rulegen -f …`: compiles, and writes to this network namespace what differs.
 
+mod removal;
+
 use std::process::ExitCode;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
-use rulegen_compiler::iptables::OURS;
+use rulegen_compiler::iptables::{OURS, holds_services};
+use rulegen_compiler::listing::{Listing, of_ruleset, of_table, services_of_kube_proxy};
 use rulegen_kernel::iptables::{Variant, holds_chain};
-use rulegen_kernel::nftables::{Error, Missing, NfTables, reconcile};
+use rulegen_kernel::nftables::{Error, Missing, NfTables, reconcile_if};
 use rulegen_model::{IpFamily, ProxyMode};
 use rulegen_ruleset::Family;
-use rulegen_ruleset::iptables::{Table, diff};
-use rulegen_ruleset::nftables::{self, Name};
+use rulegen_ruleset::iptables::{Table, Transaction, diff};
+use rulegen_ruleset::nftables::{self, Held, Name};
 
-use super::{compile, exit_code, iptables, refuse_incomplete, tables, variant};
+use super::{compile, exit_code, iptables, services, tables, variant};
 use crate::args::ApplyArgs;
 use crate::families;
 use crate::found::hint_at_held_mode;
 use crate::input::{self, Input};
 use crate::problems::say;
+use removal::Removal;
 
 pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode> {
-    let input = input::load(&args.input, &args.proxy, &args.ignored)?;
-    refuse_incomplete(&input)?;
+    let input = input::load(
+        &args.input,
+        &args.proxy,
+        &args.ignored,
+        "nothing is applied: the Services in it would lose their rules",
+    )?;
     hint_at_held_mode(&args.proxy, &input.config);
-    if args.input.strict && input.worst == Some(rulegen_model::Severity::Warning) {
+    if args.input.strict && input.has_warnings {
         bail!("the input has warnings and --strict is given, so nothing is applied");
     }
     match input.config.mode {
@@ -36,24 +44,47 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode> {
 }
 
 fn apply_nftables(args: &ApplyArgs, input: &Input) -> Result<()> {
-    let wanted = tables(
-        input,
-        &args.proxy.nftables.nftables_table,
-        families::of_nftables(args.family.ip_family),
-    );
+    let families = families::of_nftables(args.family.ip_family);
+    let wanted = tables(input, &args.proxy.nftables.nftables_table, families);
     let mut kernel = NfTables::open()?;
     let names: Vec<(Family, &Name)> = wanted.iter().map(|t| (t.family, &t.name)).collect();
     if !kernel.has_all(&names)? {
         refuse_old_kernel(&kernel.missing(&wanted)?)?;
     }
-    let told = reconcile(&mut kernel, &wanted, |transactions| {
+    let mut removal = Removal::new(args, input);
+    let mut objection = None;
+    let may_change = |held: &[Option<Held>]| {
+        let held = services_of_tables(held, &wanted);
+        // Of a large cluster it takes longer than all else, and an empty kernel loses nothing.
+        let is_empty = held.services.is_empty();
+        let wanted = if is_empty { Listing::default() } else { services(input, families) };
+        objection = removal.check(&held, &wanted).err();
+        objection.is_none()
+    };
+    let told = reconcile_if(&mut kernel, &wanted, may_change, |transactions| {
         transactions.iter().map(describe_transaction).collect::<Vec<String>>()
     });
+    if let Some(objection) = objection {
+        return Err(objection);
+    }
     let said = told.or_else(|error| explain_refusal(error, &mut kernel, &wanted))?;
-    said.iter().for_each(|line| say(line));
+    said.iter().flatten().for_each(|line| say(line));
     // Freeing a large cluster piece by piece takes longer than compiling it.
     std::mem::forget(wanted);
     Ok(())
+}
+
+/// The Services of tables that are held, be they ours or kube-proxy's.
+fn services_of_tables(held: &[Option<Held>], wanted: &[nftables::Table]) -> Listing {
+    let mut listing = Listing::default();
+    for (held, table) in held.iter().zip(wanted) {
+        let Some(held) = held else { continue };
+        for name in services_of_kube_proxy(held) {
+            listing.services.entry(Some(name)).or_default();
+        }
+        listing.append(of_table(&held.clone().raised(table.family, &table.name).table));
+    }
+    listing
 }
 
 /// Says what a kernel lacks before anything is written to it. Where the tables are there already it
@@ -89,23 +120,37 @@ fn apply_iptables(args: &ApplyArgs, input: &Input) -> Result<()> {
     let others = thread::Builder::new()
         .spawn(move || others_in_use(variant))
         .context("a thread cannot be started")?;
-    for family in families::on_this_host(args.family.ip_family, variant) {
-        apply(args, input, *family, variant)?;
-    }
+    let families = families::on_this_host(args.family.ip_family, variant);
+    restore(args, input, families, variant)?;
     others.join().unwrap_or_default().into_iter().for_each(warn_of_other);
     hint_at_localnet(input);
     Ok(())
 }
 
-fn apply(args: &ApplyArgs, input: &Input, family: IpFamily, variant: Variant) -> Result<()> {
-    let iptables = iptables(family, variant, &args.kernel);
-    let wanted = compile(input, family);
-    let held = iptables.save()?;
-    let transaction = diff(&held, &wanted, &OURS);
-    if !transaction.is_empty() {
-        iptables.restore(&transaction)?;
+/// Reads all families before any is written, so that nothing is written where Services would go that
+/// nobody wants to go.
+fn restore(args: &ApplyArgs, input: &Input, families: &[IpFamily], variant: Variant) -> Result<()> {
+    let (mut held, mut wanted) = (Vec::new(), Vec::new());
+    for family in families {
+        wanted.push(compile(input, *family));
+        held.push(iptables(*family, variant, &args.kernel).save()?);
     }
-    say(&format!("{} (iptables-{variant}): {}", family.api_name(), transaction.summary()));
+    let transactions: Vec<Transaction<'_>> =
+        held.iter().zip(&wanted).map(|(held, wanted)| diff(held, wanted, &OURS)).collect();
+    if transactions.iter().any(|transaction| !transaction.is_empty())
+        && held.iter().any(holds_services)
+    {
+        let mut listing = Listing::default();
+        held.iter().for_each(|held| listing.append(of_ruleset(held)));
+        Removal::new(args, input).check(&listing, &services(input, families))?;
+    }
+    for (family, transaction) in families.iter().zip(&transactions) {
+        if !transaction.is_empty() {
+            iptables(*family, variant, &args.kernel).restore(transaction)?;
+        }
+        say(&format!("{} (iptables-{variant}): {}", family.api_name(), transaction.summary()));
+    }
+    drop(transactions);
     // Freeing a large cluster piece by piece takes longer than compiling it.
     std::mem::forget((held, wanted));
     Ok(())

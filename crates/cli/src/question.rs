@@ -1,0 +1,36 @@
+//! Asks the one who sits at the terminal.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use crate::args::YesArgs;
+
+/// What was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Yes,
+    No,
+    /// There is no terminal.
+    NobodyThere,
+}
+
+/// Whether somebody is there to be asked.
+pub(crate) fn is_terminal() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks on standard error, for the answer comes from there and results go to standard output.
+pub(crate) fn ask(question: &str, yes: &YesArgs) -> Answer {
+    if yes.yes {
+        return Answer::Yes;
+    }
+    if !is_terminal() {
+        return Answer::NobodyThere;
+    }
+    let mut out = io::stderr();
+    let mut answer = String::new();
+    let asked = write!(out, "{question} [y/N] ").and_then(|()| out.flush());
+    match asked.and_then(|()| io::stdin().lock().read_line(&mut answer)) {
+        Ok(_) if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") => Answer::Yes,
+        _ => Answer::No,
+    }
+}

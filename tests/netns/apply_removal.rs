@@ -1,0 +1,191 @@
+//! What apply removes: nothing that nobody asked for. And what a clean-up says and asks.
+
+use crate::apply::{VARIANTS, example, saved};
+use crate::common::{stderr, stdout};
+use crate::namespace::Namespace;
+
+const MODES: [&str; 3] = [
+    "--proxy-mode iptables --iptables-variant nft",
+    "--proxy-mode iptables --iptables-variant legacy",
+    "--proxy-mode nftables",
+];
+
+/// Everything that the kernel holds, but counters and handles.
+fn held(namespace: &Namespace) -> String {
+    let variants = VARIANTS.map(|variant| {
+        ["iptables", "ip6tables"].map(|family| saved(namespace, variant, family)).concat()
+    });
+    variants.concat() + &namespace.run("nft list ruleset")
+}
+
+fn service(name: &str, number: usize) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\n\
+         spec: {{clusterIP: 10.96.1.{number}, ports: [{{port: 80}}]}}\n\
+         ---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+         metadata: {{name: {name}-1, namespace: shop, labels: {{kubernetes.io/service-name: {name}}}}}\n\
+         addressType: IPv4\nports: [{{port: 8080}}]\nendpoints: [{{addresses: [10.244.1.{number}]}}]\n"
+    )
+}
+
+fn services(count: usize) -> String {
+    (1..=count).map(|n| service(&format!("s{n:02}"), n)).collect()
+}
+
+#[test]
+fn services_that_would_go_are_named_and_stay_without_prune() {
+    for mode in MODES {
+        let namespace = Namespace::new("prune");
+        let all = namespace.file("all.yaml", &services(14));
+        let one = namespace.file("one.yaml", &services(1));
+        let apply = |arguments: &str| namespace.rulegen(&format!("apply {mode} {arguments}"));
+        assert!(apply(&format!("-f {all}")).status.success(), "an empty kernel loses nothing");
+        let before = held(&namespace);
+
+        let refused = apply(&format!("-f {one}"));
+        let said = stderr(&refused);
+        assert_eq!(refused.status.code(), Some(1), "{mode}: {said}");
+        assert!(said.starts_with("The input is the whole wanted state."), "{said}");
+        assert!(said.contains("(13): shop/s02, shop/s03"), "{mode}: {said}");
+        assert!(said.contains("shop/s11 and 3 more") && !said.contains("shop/s12"), "{said}");
+        assert!(said.contains("--prune"), "{said}");
+        assert_eq!(held(&namespace), before, "{mode}: something was written");
+
+        let pruned = apply(&format!("-f {one} --prune"));
+        assert!(pruned.status.success(), "{mode}: {}", stderr(&pruned));
+        assert!(stderr(&pruned).contains("shop/s11 and 3 more"), "{}", stderr(&pruned));
+        let left = stdout(&namespace.rulegen(&format!("list {mode}")));
+        assert!(left.contains("s01") && !left.contains("s02"), "{mode}: {left}");
+        assert!(apply(&format!("-f {one}")).status.success(), "nothing is left to remove");
+
+        // Neither is another address or endpoint a removal, nor a Service that comes.
+        let moved = namespace.file("moved.yaml", &(service("s01", 9) + &service("new", 10)));
+        assert!(apply(&format!("-f {moved}")).status.success(), "{mode}");
+        assert!(apply(&format!("-f {one} --yes")).status.success(), "--yes is an answer");
+    }
+}
+
+/// kubectl get services alone: every Service would refuse its traffic.
+#[test]
+fn services_do_not_lose_all_endpoints_to_an_input_without_slices() {
+    for mode in MODES {
+        let namespace = Namespace::new("slices");
+        let with = namespace.file("with.yaml", &services(2));
+        let documents = services(2);
+        let documents: Vec<&str> = documents.split("---\n").collect();
+        let bare: Vec<&str> =
+            documents.iter().copied().filter(|text| text.contains("kind: Service\n")).collect();
+        let without = namespace.file("without.yaml", &bare.join("---\n"));
+        let apply = |arguments: &str| namespace.rulegen(&format!("{mode} -f {arguments}"));
+        assert!(apply(&with).status.success());
+        let before = held(&namespace);
+        let refused = apply(&without);
+        let said = stderr(&refused);
+        assert_eq!(refused.status.code(), Some(1), "{mode}: {said}");
+        assert!(said.contains("no EndpointSlice (2): shop/s01, shop/s02"), "{mode}: {said}");
+        assert_eq!(held(&namespace), before, "{mode}");
+        assert!(apply(&format!("{without} --prune")).status.success());
+
+        // Where the slices say so, a Service may be without endpoints.
+        assert!(apply(&with).status.success());
+        let scaled = services(2).replace("[{addresses: [10.244.1.2]}]", "[]");
+        let scaled = namespace.file("scaled.yaml", &scaled);
+        let output = apply(&scaled);
+        assert!(output.status.success(), "{mode}: {}", stderr(&output));
+    }
+}
+
+/// What kube-proxy made, in the layout of its own table.
+#[test]
+fn rules_of_a_kube_proxy_are_not_removed_unasked() {
+    let namespace = Namespace::new("proxy");
+    namespace.run(
+        "nft 'add table ip kube-proxy; \
+         add chain ip kube-proxy service-2QRHZV4L-default/kubernetes/tcp/https; \
+         add chain ip kube-proxy endpoint-AAAAAAAA-default/kubernetes/tcp/https__10.0.0.1/443'",
+    );
+    let one = namespace.file("one.yaml", &services(1));
+    let apply = format!("-f {one} --proxy-mode nftables --nftables-table kube-proxy");
+    let refused = namespace.rulegen(&apply);
+    assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("(1): default/kubernetes\n"), "{}", stderr(&refused));
+    assert!(namespace.run("nft list table ip kube-proxy").contains("service-2QRHZV4L"));
+    assert!(namespace.rulegen(&format!("{apply} --prune")).status.success());
+    assert!(!namespace.run("nft list table ip kube-proxy").contains("service-2QRHZV4L"));
+}
+
+/// Runs the program at a terminal and types an answer.
+fn at_terminal(namespace: &Namespace, arguments: &str, answer: &str) -> (Option<i32>, String) {
+    let rulegen = env!("CARGO_BIN_EXE_rulegen");
+    let output =
+        namespace.shell(&format!("echo {answer} | script -qec '{rulegen} {arguments}' /dev/null"));
+    (output.status.code(), stdout(&output))
+}
+
+#[test]
+fn a_terminal_is_asked() {
+    let namespace = Namespace::new("asked");
+    let two = namespace.file("two.yaml", &services(2));
+    let one = namespace.file("one.yaml", &services(1));
+    let mode = "--proxy-mode nftables";
+    assert!(namespace.rulegen(&format!("-f {two} {mode}")).status.success());
+    let before = held(&namespace);
+
+    let (status, said) = at_terminal(&namespace, &format!("-f {one} {mode}"), "n");
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("(1): shop/s02") && said.contains("Remove them? [y/N]"), "{said}");
+    assert_eq!(held(&namespace), before);
+    let (status, said) = at_terminal(&namespace, &format!("-f {one} {mode}"), "y");
+    assert_eq!(status, Some(0), "{said}");
+    assert_ne!(held(&namespace), before);
+
+    let before = held(&namespace);
+    let (status, said) = at_terminal(&namespace, "cleanup", "n");
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("ip rulegen: table deleted (dry run)"), "{said}");
+    assert!(said.contains("Remove all this? [y/N]"), "{said}");
+    assert_eq!(held(&namespace), before);
+    let (status, said) = at_terminal(&namespace, "cleanup", "yes");
+    assert_eq!(status, Some(0), "{said}");
+    assert!(!held(&namespace).contains("rulegen"));
+    let (status, said) = at_terminal(&namespace, "cleanup", "n");
+    assert_eq!((status, said.contains("[y/N]")), (Some(0), false), "nothing is left: {said}");
+    assert!(namespace.rulegen(&format!("-f {two} {mode}")).status.success());
+    let (status, said) = at_terminal(&namespace, "cleanup --yes", "n");
+    assert_eq!((status, said.contains("[y/N]")), (Some(0), false), "{said}");
+    assert!(!held(&namespace).contains("rulegen"));
+}
+
+#[test]
+fn a_dry_run_of_a_clean_up_changes_nothing() {
+    let namespace = Namespace::new("dry");
+    let flags = format!("-f {}", example("nodeport.yaml"));
+    assert!(namespace.rulegen(&format!("{flags} --proxy-mode nftables")).status.success());
+    assert!(namespace.rulegen(&format!("{flags} --iptables-variant legacy")).status.success());
+    let before = held(&namespace);
+    let told = namespace.rulegen("cleanup --dry-run");
+    assert!(told.status.success());
+    let said = stderr(&told);
+    assert!(said.contains("ip6 rulegen: table deleted (dry run)"), "{said}");
+    assert!(said.contains("IPv4 (iptables-legacy): ") && said.contains("deleted"), "{said}");
+    assert_eq!(held(&namespace), before);
+
+    let read = |arguments: &str| -> serde_json::Value {
+        serde_json::from_str(&stdout(&namespace.rulegen(arguments))).unwrap()
+    };
+    let planned = read("cleanup --dry-run -o json");
+    assert_eq!(held(&namespace), before);
+    let done = read("cleanup -o json");
+    assert_eq!((&planned["dryRun"], &done["dryRun"]), (&true.into(), &false.into()));
+    assert_eq!(planned["nftables"][0], serde_json::json!({"family": "ip", "table": "rulegen"}));
+    for part in ["nftables", "iptables", "failed"] {
+        assert_eq!(planned[part], done[part], "{part}");
+    }
+    let clean = |report: &serde_json::Value| {
+        let families = report["iptables"].as_array().unwrap();
+        families.iter().map(|family| family["isClean"].as_bool().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(clean(&done), [true, true, false, false]);
+    assert_eq!(clean(&read("cleanup -o json")), [true; 4]);
+    assert!(!held(&namespace).contains("KUBE-SERVICES"));
+}

@@ -1,0 +1,51 @@
+//! The examples of the help texts, as somebody copies them from there.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use crate::common::{help_examples, root, stderr};
+use crate::namespace::Namespace;
+
+const COMMANDS: [&str; 9] =
+    ["", "apply", "diff", "list", "explain", "trace", "doctor", "agent", "cleanup"];
+
+const CONFIGURATION: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\n\
+                             kind: KubeProxyConfiguration\nclusterCIDR: 10.244.0.0/16\n";
+
+const KUBECTL: &str = "#!/bin/sh\ncase \"$*\" in\n*'get configmap kube-proxy'*) cat kube-proxy.yaml ;;\n\
+                       *) cat cluster.yaml ;;\nesac\n";
+
+/// What does not end by itself, sets what is the machine's, or asks an API server; the last is run
+/// in the tests of the agent.
+fn can_run(example: &str) -> bool {
+    let others = ["rulegen agent", "rulegen trace", "curl ", "--kubeconfig"];
+    !others.iter().any(|other| example.contains(other))
+}
+
+#[test]
+fn examples_of_the_help_run() {
+    let mut run = 0;
+    for command in COMMANDS {
+        let examples = help_examples(command);
+        assert!(!examples.is_empty(), "{command}: no examples");
+        let namespace = Namespace::new("help");
+        let folder = namespace.folder("work");
+        symlink(root().join("examples"), folder.join("examples")).unwrap();
+        symlink(env!("CARGO_BIN_EXE_rulegen"), folder.join("rulegen")).unwrap();
+        fs::copy(root().join("examples/nodeport.yaml"), folder.join("cluster.yaml")).unwrap();
+        fs::write(folder.join("kube-proxy.yaml"), CONFIGURATION).unwrap();
+        fs::write(folder.join("kubectl"), KUBECTL).unwrap();
+        fs::set_permissions(folder.join("kubectl"), fs::Permissions::from_mode(0o755)).unwrap();
+        for example in examples.iter().filter(|example| can_run(example)) {
+            let work = folder.display();
+            let output = namespace.shell(&format!("cd {work}; PATH={work}:$PATH; {example}"));
+            // A fresh namespace is not forwarding, and differs from any manifest.
+            let most =
+                i32::from(["rulegen diff", "rulegen doctor"].iter().any(|c| example.contains(c)));
+            let status = output.status.code().unwrap();
+            assert!(status <= most, "{example}: status {status}: {}", stderr(&output));
+            run += 1;
+        }
+    }
+    assert!(run >= 20, "only {run} examples were run");
+}
