@@ -220,6 +220,11 @@ impl Reader<'_> {
             }
             return self.list(&items, Place { list: "", ..Place::DOCUMENT });
         }
+        if let Some(what) = tree.value_of_no_object() {
+            let message = format!("is {what}, not a Kubernetes object");
+            let problem = Problem::new(Severity::Unread, message).field(place.field(""));
+            return self.problems.push(problem.at(&self.source));
+        }
         match tree.head() {
             Ok(head) => self.headed(tree, head, place),
             Err(error) => self.no_object(tree, place, &error.path, error.message),
@@ -444,6 +449,9 @@ struct FieldError {
     message: String,
 }
 
+/// So much of a text is quoted, which may be a file of any kind.
+const QUOTED_CHARACTERS: usize = 80;
+
 impl Tree<'_> {
     fn read<T: DeserializeOwned>(&self) -> Result<T, FieldError> {
         let read: Result<Object<T>, FieldError> = match self {
@@ -472,6 +480,24 @@ impl Tree<'_> {
                 event: head.event,
                 object: None,
             }),
+        }
+    }
+
+    /// What it is, in words, if it is no object of JSON.
+    fn value_of_no_object(&self) -> Option<String> {
+        let value = match self {
+            Tree::Json(text) if text.trim_start().starts_with('{') => return None,
+            Tree::Json(text) => &serde_json::from_str(text).ok()?,
+            Tree::Value(value) => value,
+        };
+        match value {
+            Value::Object(_) => None,
+            Value::Array(_) => Some("a list".to_owned()),
+            Value::String(text) => {
+                let start: String = text.chars().take(QUOTED_CHARACTERS).collect();
+                Some(format!("the text {start:?}"))
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
         }
     }
 
