@@ -32,15 +32,22 @@ pub fn select(port: &ServicePort) -> Selection {
         selection.local = ready_or_draining(&port.endpoints, |endpoint| endpoint.local);
         selection.any |= port.endpoints.iter().any(|e| e.ready || is_draining(e));
     }
-    let reachable = |endpoint: &&Endpoint| {
-        selection.cluster.contains(endpoint) || selection.local.contains(endpoint)
-    };
     selection.reachable = match (selection.cluster.as_slice(), selection.local.as_slice()) {
         (cluster, []) => cluster.to_vec(),
         ([], local) => local.to_vec(),
-        _ => port.endpoints.iter().filter(reachable).copied().collect(),
+        (cluster, local) => in_either(&port.endpoints, cluster, local),
     };
     selection
+}
+
+/// The endpoints that are in one of two lists, both of which keep the order of all.
+fn in_either(all: &[Endpoint], one: &[Endpoint], other: &[Endpoint]) -> Vec<Endpoint> {
+    let (mut one, mut other) = (one.iter().peekable(), other.iter().peekable());
+    let is_in_either = |endpoint: &&Endpoint| {
+        let in_one = one.next_if_eq(endpoint).is_some();
+        other.next_if_eq(endpoint).is_some() || in_one
+    };
+    all.iter().filter(is_in_either).copied().collect()
 }
 
 /// Hints apply only if every ready endpoint has one and at least one points here; those for
