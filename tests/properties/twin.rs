@@ -251,7 +251,7 @@ fn check(table: &Held, expression: &Expression) -> Result<(), Errno> {
 
 fn chain_of(verdict: &Verdict) -> Option<&Name> {
     match verdict {
-        Verdict::Drop => None,
+        Verdict::Drop | Verdict::Return => None,
         Verdict::Jump(chain) | Verdict::Goto(chain) => Some(chain),
     }
 }

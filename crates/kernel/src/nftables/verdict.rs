@@ -9,6 +9,7 @@ pub(super) fn encode(verdict: &Verdict) -> (u32, Option<&Name>) {
         Verdict::Drop => (libc::NF_DROP, None),
         Verdict::Jump(chain) => (libc::NFT_JUMP, Some(chain)),
         Verdict::Goto(chain) => (libc::NFT_GOTO, Some(chain)),
+        Verdict::Return => (libc::NFT_RETURN, None),
     };
     (number.cast_unsigned(), chain)
 }
@@ -19,6 +20,7 @@ pub(super) fn decode(number: u32, chain: Option<&str>) -> Option<Verdict> {
         (libc::NF_DROP, None) => Some(Verdict::Drop),
         (libc::NFT_JUMP, Some(chain)) => Some(Verdict::Jump(Name::held(chain))),
         (libc::NFT_GOTO, Some(chain)) => Some(Verdict::Goto(Name::held(chain))),
+        (libc::NFT_RETURN, None) => Some(Verdict::Return),
         _ => None,
     }
 }

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{BaseChain, Comment, Expression, Name, Set};
+use super::lower::lower;
+use super::{BaseChain, Chain, Comment, Expression, Name, Rule, Set, Table};
 
 /// A table as it was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,6 +16,26 @@ pub struct Held {
     pub sets: BTreeMap<Name, Option<Set>>,
     /// Chains; `None` if something about one but its rules is foreign.
     pub chains: BTreeMap<Name, Option<HeldChain>>,
+}
+
+impl From<Table> for Held {
+    /// What the kernel holds once the table is committed.
+    fn from(table: Table) -> Self {
+        let rule = |rule: Rule| HeldRule {
+            handle: None,
+            expressions: Some(lower(table.family, &rule.statements)),
+            comment: rule.comment,
+        };
+        let chain = |chain: Chain| HeldChain {
+            base: chain.base,
+            rules: chain.rules.into_iter().map(rule).collect(),
+        };
+        Self {
+            foreign: Vec::new(),
+            sets: table.sets.into_iter().map(|(name, set)| (name, Some(set))).collect(),
+            chains: table.chains.into_iter().map(|(name, of)| (name, Some(chain(of)))).collect(),
+        }
+    }
 }
 
 /// A chain as it was read.

@@ -1,7 +1,7 @@
 //! Rules to the expressions that the kernel keeps, in the forms of `nft`, which shows only what
 //! looks like its own work.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -121,8 +121,19 @@ impl Lowerer {
             (Selector::DestinationPort, _) => {
                 Expression::Payload { base: PayloadBase::Transport, offset: 2, length: 2, to }
             }
+            (Selector::SourceNetwork { prefix_length }, _) => {
+                return self.source_network(prefix_length, word);
+            }
             (Selector::Number(number), _) => return self.number(number, word),
         });
+    }
+
+    fn source_network(&mut self, prefix_length: u8, word: u32) {
+        self.load(Selector::SourceAddress, word);
+        let register = Register::of_word(word);
+        let mask = octets(netmask(self.family, prefix_length));
+        let xor = vec![0; mask.len()];
+        self.done.push(Expression::Bitwise { from: register, to: register, mask, xor });
     }
 
     fn number(&mut self, number: Number, word: u32) {
@@ -145,7 +156,9 @@ impl Lowerer {
 
     fn length(&self, selector: Selector) -> u32 {
         match selector {
-            Selector::SourceAddress | Selector::DestinationAddress => self.address_length(),
+            Selector::SourceAddress
+            | Selector::SourceNetwork { .. }
+            | Selector::DestinationAddress => self.address_length(),
             Selector::Protocol => 1,
             Selector::DestinationPort => 2,
             Selector::Number(_) => 4,
@@ -235,6 +248,21 @@ impl Lowerer {
 /// So many registers of 4 bytes hold this many bytes.
 fn words(bytes: u32) -> u32 {
     bytes.div_ceil(4)
+}
+
+/// The mask of a network with a prefix of this length.
+pub(super) fn netmask(family: Family, prefix_length: u8) -> IpAddr {
+    let zeros = |bits: u32| bits.saturating_sub(prefix_length.into());
+    match family {
+        Family::Ipv4 => {
+            let mask = u32::MAX.checked_shl(zeros(u32::BITS)).unwrap_or_default();
+            Ipv4Addr::from_bits(mask).into()
+        }
+        Family::Ipv6 => {
+            let mask = u128::MAX.checked_shl(zeros(u128::BITS)).unwrap_or_default();
+            Ipv6Addr::from_bits(mask).into()
+        }
+    }
 }
 
 fn octets(ip: IpAddr) -> Vec<u8> {

@@ -85,7 +85,7 @@ impl Raiser {
 
     /// An address is compared with a network.
     fn network<'a>(&self, all: &'a [Expression]) -> Raised<'a> {
-        let (selector, rest) = self.selector(all)?;
+        let (selector, rest) = self.loaded(all)?;
         let (mask, rest) = match rest {
             [Expression::Bitwise { mask, .. }, rest @ ..] => (Some(mask), rest),
             rest => (None, rest),
@@ -139,8 +139,21 @@ impl Raiser {
         })
     }
 
-    /// What is loaded next. A hash of the source is made where the source was loaded.
+    /// What is loaded next, with the mask that is laid over a source address.
     fn selector<'a>(&self, all: &'a [Expression]) -> Option<(Selector, &'a [Expression])> {
+        let (selector, rest) = self.loaded(all)?;
+        if let (Selector::SourceAddress, [Expression::Bitwise { mask, .. }, rest @ ..]) =
+            (selector, rest)
+        {
+            let mask = address(mask)?;
+            let prefix_length = IpNet::with_netmask(mask, mask).ok()?.prefix_len();
+            return Some((Selector::SourceNetwork { prefix_length }, rest));
+        }
+        Some((selector, rest))
+    }
+
+    /// What is loaded next. A hash of the source is made where the source was loaded.
+    fn loaded<'a>(&self, all: &'a [Expression]) -> Option<(Selector, &'a [Expression])> {
         let (first, rest) = all.split_first()?;
         let selector = match first {
             Expression::Payload { base: PayloadBase::Transport, .. } => Selector::DestinationPort,

@@ -86,6 +86,8 @@ pub enum Verdict {
     Jump(Name),
     /// In a chain, without a way back.
     Goto(Name),
+    /// Behind the rule that jumped to this chain.
+    Return,
 }
 
 /// What can be asked of a packet.
@@ -135,6 +137,11 @@ pub enum Interface {
 pub enum Selector {
     /// The packet's source address.
     SourceAddress,
+    /// The first bits of the packet's source address; the rest is zero.
+    SourceNetwork {
+        /// How many bits, at most those of an address.
+        prefix_length: u8,
+    },
     /// The packet's destination address.
     DestinationAddress,
     /// The packet's protocol.

@@ -123,6 +123,19 @@ impl Set {
         }
     }
 
+    /// An empty set of the same shape.
+    pub fn without_elements(&self) -> Self {
+        Self {
+            key: self.key.clone(),
+            data: self.data,
+            interval: self.interval,
+            timeout: self.timeout,
+            counter: self.counter,
+            comment: self.comment.clone(),
+            elements: BTreeMap::new(),
+        }
+    }
+
     /// All but its elements: sets with different ones cannot be made into one another.
     pub fn shape(&self) -> impl PartialEq {
         (&self.key, self.data, self.interval, self.timeout, self.counter, &self.comment)

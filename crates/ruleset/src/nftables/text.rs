@@ -8,7 +8,7 @@ use std::io;
 use askama::Template;
 
 use super::key::Key;
-use super::lower::HASH_SEED;
+use super::lower::{HASH_SEED, netmask};
 use super::rule::{Condition, Draw, Interface, Number, Rule, Selector, Statement, Verdict};
 use super::set::{Data, DataType, Element, Field, Set, Value};
 use super::table::{BaseChain, Chain, ChainKind, Hook, Table};
@@ -272,6 +272,7 @@ impl Display for Verdict {
             Verdict::Drop => f.write_str("drop"),
             Verdict::Jump(chain) => write!(f, "jump {chain}"),
             Verdict::Goto(chain) => write!(f, "goto {chain}"),
+            Verdict::Return => f.write_str("return"),
         }
     }
 }
@@ -295,6 +296,9 @@ impl Display for SelectorOf {
         let family = self.family;
         match self.selector {
             Selector::SourceAddress => write!(f, "{family} saddr"),
+            Selector::SourceNetwork { prefix_length } => {
+                write!(f, "{family} saddr & {}", netmask(family.0, prefix_length))
+            }
             Selector::DestinationAddress => write!(f, "{family} daddr"),
             Selector::Protocol => f.write_str("meta l4proto"),
             Selector::DestinationPort => f.write_str("th dport"),

@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
+
 use super::key::Key;
 use super::rule::{Condition, Draw, Interface, Number, Rule, Selector, Statement, Verdict};
 use super::set::{Data, Element, Value};
@@ -328,6 +330,7 @@ impl<'a> Tracer<'a, '_> {
             Verdict::Drop => return vec![(state, Some(Exit::Dropped))],
             Verdict::Jump(name) => (name, true),
             Verdict::Goto(name) => (name, false),
+            Verdict::Return => return vec![(state, Some(Exit::Fallen))],
         };
         let Some(chain) = self.table.chains.get(name).filter(|_| depth < MAX_DEPTH) else {
             return vec![(state, None)];
@@ -433,6 +436,11 @@ impl<'a> Tracer<'a, '_> {
     fn value(&self, selector: Selector, state: &State<'_>, random: u32) -> Value {
         match selector {
             Selector::SourceAddress => Value::Address(self.packet.source),
+            Selector::SourceNetwork { prefix_length } => {
+                let source = self.packet.source;
+                let network = IpNet::new(source, prefix_length).map(|network| network.network());
+                Value::Address(network.unwrap_or(source))
+            }
             Selector::DestinationAddress => Value::Address(state.destination.ip()),
             Selector::Protocol => Value::Protocol(self.packet.protocol),
             Selector::DestinationPort => Value::Port(state.destination.port()),
