@@ -47,7 +47,7 @@ fn service(n: usize) -> impl Strategy<Value = Value> {
         select(vec!["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"]),
         select(vec![vec!["IPv4"], vec!["IPv6"], vec!["IPv4", "IPv6"], vec!["IPv6", "IPv4"]]),
         vec(select(vec!["TCP", "UDP", "SCTP"]), 1..4),
-        subsequence(vec!["203.0.113.7", "2001:db8::7"], 0..=2),
+        external_ips(),
         subsequence(
             vec![("198.51.100.1", "VIP"), ("198.51.100.2", "Proxy"), ("2001:db8:1::1", "VIP")],
             0..=3,
@@ -104,6 +104,24 @@ fn service(n: usize) -> impl Strategy<Value = Value> {
             })
         },
     )
+}
+
+/// Few, or so many that the Service gets chains of its own in nftables mode.
+fn external_ips() -> impl Strategy<Value = Vec<&'static str>> {
+    let few = subsequence(vec!["203.0.113.7", "2001:db8::7"], 0..=2);
+    let many = vec![
+        "203.0.113.7",
+        "203.0.113.8",
+        "203.0.113.9",
+        "203.0.113.10",
+        "203.0.113.11",
+        "2001:db8::7",
+        "2001:db8::8",
+        "2001:db8::9",
+        "2001:db8::a",
+        "2001:db8::b",
+    ];
+    prop_oneof![few, Just(many)]
 }
 
 fn slice(n: usize) -> impl Strategy<Value = Value> {

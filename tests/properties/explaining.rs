@@ -106,6 +106,7 @@ fn is_in_range(plan: &Plan, told: &Explanation, source: IpAddr) -> bool {
     let at = |address: &ExternalAddress| matches!(address, ExternalAddress::LoadBalancerIp(ip) if *ip == told.packet.to.ip());
     let external = plan.services.iter().filter_map(|service| service.external.as_ref());
     let firewalls = external.filter(|of| of.addresses.iter().any(at));
-    let mut ranges = firewalls.filter_map(|of| of.firewall.as_ref()).flat_map(|f| &f.source_ranges);
+    let mut ranges =
+        firewalls.filter_map(|of| of.firewall.as_ref()).flat_map(|f| f.source_ranges.iter());
     ranges.any(|range| range.contains(&source))
 }

@@ -1,4 +1,4 @@
-//! The table of nftables has a constant size: only elements grow with Services.
+//! The nftables table has a constant size for ordinary Services: only elements grow with them.
 
 use std::collections::BTreeMap;
 
@@ -99,9 +99,9 @@ fn gap(table: &Table, chain: &Name, key: &Key) -> Option<u32> {
                 let Some(Selector::Number(Number::Below(_, below))) = selectors.last() else {
                     return Some(u32::MAX);
                 };
+                let start = looked_up(selectors, key);
                 let has = |number: &u32| {
-                    let key = key.with(Part::Number(*number));
-                    table.sets[map].elements.contains_key(&key)
+                    table.sets[map].elements.contains_key(&start.with(Part::Number(*number)))
                 };
                 (0..*below).find(|number| !has(number))
             }
@@ -109,6 +109,19 @@ fn gap(table: &Table, chain: &Name, key: &Key) -> Option<u32> {
             _ => None,
         }
     })
+}
+
+/// What a rule looks up before the number: parts of a frontend, and constants.
+fn looked_up(selectors: &[Selector], frontend: &Key) -> Key {
+    let part = |selector: &Selector| match selector {
+        Selector::Number(Number::Constant(number)) => Some(Part::Number(*number)),
+        Selector::Number(Number::Below(..)) => None,
+        Selector::Protocol => frontend.values().find(|of| matches!(of, Part::Protocol(_))),
+        Selector::DestinationPort => frontend.values().find(|of| matches!(of, Part::Port(_))),
+        Selector::DestinationAddress => frontend.values().find(|of| matches!(of, Part::Address(_))),
+        other => panic!("{other:?} is not looked up there"),
+    };
+    selectors.iter().filter_map(part).collect()
 }
 
 fn size(table: &Table) -> BTreeMap<&'static str, usize> {

@@ -11,6 +11,7 @@
 
 mod agreement;
 mod cluster;
+mod cost;
 mod explaining;
 mod laws;
 mod layout;

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use rulegen_model::{
@@ -153,6 +154,16 @@ pub struct External {
     pub firewall: Option<Firewall>,
 }
 
+impl External {
+    /// The addresses from the load balancer's status.
+    pub fn load_balancer_ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.addresses.iter().filter_map(|address| match address {
+            ExternalAddress::LoadBalancerIp(ip) => Some(*ip),
+            _ => None,
+        })
+    }
+}
+
 /// An address of a service port beside its cluster IP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExternalAddress {
@@ -168,7 +179,7 @@ pub enum ExternalAddress {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Firewall {
     /// Sources that are let through.
-    pub source_ranges: Vec<IpNet>,
+    pub source_ranges: Arc<[IpNet]>,
     /// Whether this node may use the load balancer: then the packet's source is the
     /// load-balancer IP itself, where that is one of the node's addresses.
     pub from_node: bool,

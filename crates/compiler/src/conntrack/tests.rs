@@ -60,7 +60,7 @@ fn service(protocol: ServiceProtocol, endpoints: Vec<Endpoint>) -> ServicePort {
         node_port: NonZeroU16::new(30053),
         external_ips: vec![at(EXTERNAL_IP).ip()],
         load_balancer_ips: vec![at(LOAD_BALANCER_IP).ip()],
-        source_ranges: Vec::new(),
+        source_ranges: [].into(),
         health_check_node_port: None,
         internal_policy: TrafficPolicy::Local,
         external_policy: TrafficPolicy::Local,

@@ -1,6 +1,7 @@
 //! Which service port a part of a ruleset is there for.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use rulegen_model::{Protocol, ServicePortName};
 use rulegen_ruleset::iptables::{ChainName, Match, Rule, RuleSpec, Ruleset};
@@ -10,20 +11,35 @@ use rulegen_ruleset::{self as ruleset};
 use super::name::{is_name, named, parts, protocol};
 use super::ruleset::{entries, walk};
 use super::{Listing, reached::Whose};
-use crate::nftables::affinity_path;
+use crate::nftables::owner_path;
 
 /// Tells service ports by the comments of what is there for them.
 #[derive(Debug, Default)]
 pub struct Owners {
     /// By namespace, name and port: a comment does not tell the protocol.
     known: HashMap<String, ServicePortName>,
+    /// The first service port of each Service, by namespace and name.
+    services: HashMap<String, ServicePortName>,
+    /// The first service port that has an endpoint at an address.
+    endpoints: HashMap<IpAddr, ServicePortName>,
 }
 
 impl Owners {
     /// Tells the service ports of these listings also where only a comment tells them.
     pub fn of<'a>(listings: impl IntoIterator<Item = &'a Listing>) -> Self {
-        let names = listings.into_iter().flat_map(|listing| listing.services.keys().flatten());
-        Self { known: names.map(|name| (name.to_string(), name.clone())).collect() }
+        let mut owners = Self::default();
+        let services = listings.into_iter().flat_map(|listing| &listing.services);
+        for (name, frontends) in services.filter_map(|(name, of)| Some((name.as_ref()?, of))) {
+            owners.known.insert(name.to_string(), name.clone());
+            let service = format!("{}/{}", name.namespace, name.service);
+            owners.services.entry(service).or_insert_with(|| name.clone());
+            for endpoint in
+                frontends.values().flat_map(|of| of.endpoints.iter().chain(&of.from_node))
+            {
+                owners.endpoints.entry(endpoint.ip()).or_insert_with(|| name.clone());
+            }
+        }
+        owners
     }
 
     /// The service port of an element of a set of nftables.
@@ -32,7 +48,21 @@ impl Owners {
             Value::Protocol(over) => Some(protocol(over)),
             _ => None,
         });
-        self.named(element.comment.as_ref()?.as_str(), over)
+        match &element.comment {
+            Some(comment) => self.named(comment.as_str(), over),
+            None => self.of_hairpin(key),
+        }
+    }
+
+    /// The service port of an endpoint that reaches itself.
+    fn of_hairpin(&self, key: &Key) -> Option<ServicePortName> {
+        let mut values = key.values();
+        match (values.next(), values.next(), values.next()) {
+            (Some(Value::Address(from)), Some(Value::Address(to)), None) if from == to => {
+                self.endpoints.get(&to).cloned()
+            }
+            _ => None,
+        }
     }
 
     /// The service port of a rule in a chain of iptables that all share.
@@ -57,13 +87,14 @@ impl Owners {
         } else {
             format!("{namespace}/{service}:{port}")
         };
-        self.known.get(&text).cloned()
+        // A cluster IP belongs to the Service, not to one of its ports.
+        self.known.get(&text).or_else(|| self.services.get(&text)).cloned()
     }
 }
 
-/// The service port with affinity that a set or a chain of nftables is of, if it is of one.
+/// The service port that a set or a chain of nftables belongs to, if it belongs to one alone.
 pub fn owner_of_object(name: &Name) -> Option<ServicePortName> {
-    let [namespace, service, over, port] = affinity_path(name.as_str())?;
+    let [namespace, service, over, port] = owner_path(name.as_str())?;
     let fine = is_name(namespace) && is_name(service) && (port.is_empty() || is_name(port));
     let over = ruleset::Protocol::parse(over).filter(|_| fine)?;
     Some(ServicePortName {

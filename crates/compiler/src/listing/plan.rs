@@ -67,7 +67,7 @@ fn to_external(service: &ServicePlan, external: &External, kind: Kind) -> Traffi
 }
 
 fn let_through(external: &External, firewall: &Firewall) -> Vec<IpNet> {
-    let mut ranges = firewall.source_ranges.clone();
+    let mut ranges = firewall.source_ranges.to_vec();
     if firewall.from_node {
         ranges.extend(external.addresses.iter().filter_map(|address| match address {
             ExternalAddress::LoadBalancerIp(ip) => Some(IpNet::from(*ip)),

@@ -1,6 +1,6 @@
 //! Services as an nftables table has them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use ipnet::IpNet;
 use rulegen_model::ServicePortName;
@@ -12,7 +12,7 @@ use rulegen_ruleset::nftables::{
 use super::name::{named, parts, protocol};
 use super::reached::{Reached, Whose};
 use super::{At, Frontend, Kind, Listing};
-use crate::nftables::{CLUSTER_IPS, FIREWALLED, Place, REJECT, SOURCE_RANGES};
+use crate::nftables::{CLUSTER_IPS, FIREWALL_IPS, Place, REJECT, network_asked_for};
 use crate::plan::Refusal;
 
 /// The Services of a table, with the names that its elements have for comments.
@@ -65,30 +65,39 @@ impl<'a> Reader<'a> {
     }
 
     fn firewalled(&self, listing: &mut Listing) {
-        let mut ranges = self.source_ranges();
-        for (key, element) in self.elements(FIREWALLED) {
+        let mut lists: HashMap<&Name, Vec<IpNet>> = HashMap::new();
+        for (key, element) in self.elements(FIREWALL_IPS) {
             let Some(frontend) = frontend(self.table.family, key) else { continue };
+            let Some(Data::Verdict(Verdict::Goto(chain))) = &element.data else { continue };
+            let ranges = lists.entry(chain).or_insert_with(|| self.source_ranges(chain));
             let name = name(&frontend, element);
             let traffic = listing.traffic(name, frontend, Kind::LoadBalancerIp);
             traffic.kind = Kind::LoadBalancerIp;
-            let ranges = ranges.remove(&frontend).unwrap_or_default();
-            traffic.source_ranges = Some(IpNet::aggregate(&ranges));
+            traffic.source_ranges = Some(ranges.clone());
         }
     }
 
-    fn source_ranges(&self) -> BTreeMap<Frontend, Vec<IpNet>> {
-        let mut ranges: BTreeMap<Frontend, Vec<IpNet>> = BTreeMap::new();
-        for key in self.elements(SOURCE_RANGES).map(|(key, _)| key) {
-            let source = match key.values().last() {
-                Some(Value::Network(network)) => network,
-                Some(Value::Address(ip)) => IpNet::from(ip),
-                _ => continue,
-            };
-            if let Some(frontend) = frontend(self.table.family, key) {
-                ranges.entry(frontend).or_default().push(source);
+    /// The networks whose packets a chain lets return.
+    fn source_ranges(&self, chain: &Name) -> Vec<IpNet> {
+        let rules = self.table.chains.get(chain).into_iter().flat_map(|chain| &chain.rules);
+        let mut ranges = Vec::new();
+        for rule in rules {
+            if let [Statement::If(Condition::In { key, set }), Statement::Verdict(Verdict::Return)] =
+                rule.statements.as_slice()
+                && !set.negated
+            {
+                ranges.extend(self.networks(&set.value, key));
             }
         }
-        ranges
+        IpNet::aggregate(&ranges)
+    }
+
+    /// The networks of the elements whose keys begin with the constants that a rule asks for.
+    fn networks(&self, set: &Name, asked: &[Selector]) -> impl Iterator<Item = IpNet> {
+        let first: Key = asked.iter().map_while(constant).collect();
+        let elements = self.table.sets.get(set).into_iter();
+        let elements = elements.flat_map(move |set| set.elements.range(first.clone()..));
+        elements.map_while(move |(key, _)| network_asked_for(key, asked))
     }
 
     /// Whether an address is a cluster IP stands in a set, under the first port of its Service.
@@ -198,12 +207,26 @@ impl<'a> Way<'a, '_> {
             Number::Constant(number) => (*number, number.saturating_add(1)),
         };
         let Some(map) = self.table.sets.get(map) else { return };
-        let at = |number| self.frontend.with(Value::Number(number));
+        let Some(start) = self.looked_up(key) else { return };
+        let at = |number| start.with(Value::Number(number));
         for (_, element) in map.elements.range(at(first)..at(behind)) {
             if let Some(Data::Socket(endpoint)) = element.data {
                 self.reached.endpoint(whose, endpoint);
             }
         }
+    }
+
+    /// What a rule looks up before the number: parts of the frontend, and constants.
+    fn looked_up(&self, key: &[Selector]) -> Option<Key> {
+        let of_frontend = |is_it: fn(&Value) -> bool| self.frontend.values().find(is_it);
+        let (_, start) = key.split_last()?;
+        let value = |selector: &Selector| match selector {
+            Selector::DestinationAddress => of_frontend(|of| matches!(of, Value::Address(_))),
+            Selector::Protocol => of_frontend(|of| matches!(of, Value::Protocol(_))),
+            Selector::DestinationPort => of_frontend(|of| matches!(of, Value::Port(_))),
+            _ => constant(selector),
+        };
+        start.iter().map(value).collect()
     }
 
     /// Whether it holds for clients only that packets put into a set, for a time.
@@ -214,6 +237,13 @@ impl<'a> Way<'a, '_> {
             self.reached.keeps(u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX));
         }
         timeout.is_some()
+    }
+}
+
+fn constant(selector: &Selector) -> Option<Value> {
+    match selector {
+        Selector::Number(Number::Constant(number)) => Some(Value::Number(*number)),
+        _ => None,
     }
 }
 

@@ -1,7 +1,7 @@
-//! Session affinity: what a client gets once it keeps, for a time after its last new connection.
+//! Session affinity: a client keeps its endpoint for a time after its last new connection.
 //!
 //! A service port with affinity has a set of pairs, client and number of an endpoint, which
-//! packets fill, and a chain an endpoint. The chain of a policy first asks for each of its
+//! packets fill, and a chain for each endpoint. The chain of a policy first asks for each of its
 //! endpoints whether the client has it, then chooses. So an endpoint that is gone loses its
 //! clients with its rule, and the pairs count for all frontends of the service port.
 //!
@@ -12,73 +12,39 @@ use std::time::Duration;
 
 use rulegen_model::{Endpoint, LoadBalancing, TrafficPolicy};
 use rulegen_ruleset::nftables::{
-    Comment, Condition, Draw, Field, Name, Number, Rule, Selector, Set, Statement,
+    Comment, Condition, Draw, Field, Number, Rule, Selector, Set, Statement,
 };
-use sha2::{Digest, Sha256};
 
-use super::draft::Draft;
+use super::contribution::Contribution;
 use super::layout::of_rules;
-use super::spell::{goto, holds, mark, masquerade_internal, short_circuit};
-use crate::plan::{External, Internal, Outcome, Plan, ServicePlan};
+use super::number::number32;
+use super::own_chains::Path;
+use super::spell::{goto, holds};
+use crate::plan::{Plan, ServicePlan};
 use crate::words::protocol;
 
-/// Where traffic to a service port with affinity enters.
-pub(super) struct AffinityChains {
-    /// To the cluster IP.
-    pub(super) internal: Name,
-    /// To all other addresses.
-    pub(super) external: Name,
+/// Adds the set of clients, the chains of the endpoints, and those that choose among them.
+pub(super) fn add(
+    plan: &Plan,
+    service: &ServicePlan,
+    path: &Path,
+    contribution: &mut Contribution,
+) {
+    let mut affinity = Affinity { plan, service, path, contribution };
+    affinity.clients();
+    affinity.endpoints();
+    affinity.choices(TrafficPolicy::Cluster, &service.cluster_endpoints);
+    affinity.choices(TrafficPolicy::Local, &service.local_endpoints);
 }
 
-/// Adds the set and the chains of a service port with affinity.
-pub(super) fn spell(plan: &Plan, service: &ServicePlan, draft: &mut Draft) -> AffinityChains {
-    let mut speller = Speller { plan, service, path: path(service), draft };
-    speller.clients();
-    speller.endpoints();
-    speller.choices(TrafficPolicy::Cluster, &service.cluster_endpoints);
-    speller.choices(TrafficPolicy::Local, &service.local_endpoints);
-    AffinityChains {
-        internal: speller.internal(service.internal),
-        external: speller.external(service.external.as_ref()),
-    }
-}
-
-/// The service port that a set or a chain belongs to, if it belongs to one: namespace, name,
-/// protocol and port.
-pub(crate) fn affinity_path(name: &str) -> Option<[&str; 4]> {
-    let mut parts = name.split('/');
-    let is_ours = OBJECTS.contains(&parts.next()?);
-    let path = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
-    is_ours.then_some(path)
-}
-
-/// What the names of a service port's own objects begin with.
-const OBJECTS: [&str; 6] = ["affinity", "cluster", "local", "cluster-ip", "external", "endpoint"];
-
-/// The service port whose connections to one endpoint a chain counts, if it is such a chain:
-/// namespace, name, protocol and port.
-pub(super) fn counted(chain: &str) -> Option<[&str; 4]> {
-    let mut parts = chain.strip_prefix("endpoint/")?.split('/');
-    let part = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
-    // The endpoint's address and port.
-    (parts.count() == 2).then_some(part)
-}
-
-/// `namespace/name/protocol/port`, of which no two service ports have the same.
-fn path(service: &ServicePlan) -> String {
-    let name = &service.name;
-    let protocol = protocol(name.protocol).name();
-    format!("{}/{}/{protocol}/{}", name.namespace, name.service, name.port)
-}
-
-struct Speller<'a> {
+struct Affinity<'a> {
     plan: &'a Plan,
     service: &'a ServicePlan,
-    path: String,
-    draft: &'a mut Draft,
+    path: &'a Path,
+    contribution: &'a mut Contribution,
 }
 
-impl Speller<'_> {
+impl Affinity<'_> {
     fn clients(&mut self) {
         let seconds = u64::from(self.service.affinity_seconds.unwrap_or_default());
         let comment = format!("clients of {} and what they got", self.service.name);
@@ -86,26 +52,26 @@ impl Speller<'_> {
             timeout: Some(Duration::from_secs(seconds)),
             ..Set::new(&[Field::Address, Field::Number], &comment)
         };
-        self.draft.set(self.clients_name(), set);
+        self.contribution.own_sets.push((self.path.named("affinity"), set));
     }
 
     fn endpoints(&mut self) {
         let service = self.service;
         let about = Comment::from(service.name.to_string());
         for endpoint in &service.reachable_endpoints {
-            let keep = Statement::Update { set: self.clients_name(), key: pair(endpoint) };
+            let keep = Statement::Update { set: self.path.named("affinity"), key: pair(endpoint) };
             let dnat = Statement::Dnat(protocol(service.name.protocol), endpoint.address);
             let count = self.plan.counts_connections.then_some(Statement::Counter);
             let lead = Rule::new(count.into_iter().chain([dnat])).comment(about.clone());
-            let rules = vec![Rule::new([keep]), lead];
-            self.add(self.endpoint_name(endpoint), rules);
+            let chain = of_rules(vec![Rule::new([keep]), lead]);
+            self.contribution.own_chains.push((self.path.endpoint(endpoint), chain));
         }
     }
 
     /// The endpoint that a client has, else any.
     fn choices(&mut self, policy: TrafficPolicy, endpoints: &[Endpoint]) {
-        let clients = self.clients_name();
-        let lead = |endpoint| goto(self.endpoint_name(endpoint).as_str());
+        let clients = self.path.named("affinity");
+        let lead = |endpoint| goto(self.path.endpoint(endpoint).as_str());
         let kept = endpoints
             .iter()
             .map(|endpoint| Rule::new([holds(&pair(endpoint), clients.as_str()), lead(endpoint)]));
@@ -117,60 +83,8 @@ impl Speller<'_> {
         });
         let rules: Vec<Rule> = kept.chain(chosen).collect();
         if !rules.is_empty() {
-            self.add(self.policy_name(policy), rules);
+            self.contribution.own_chains.push((self.path.policy(policy), of_rules(rules)));
         }
-    }
-
-    fn internal(&mut self, internal: Internal) -> Name {
-        let name = self.named("cluster-ip");
-        if let Outcome::Forward(policy) = internal.outcome {
-            let mut rules = Vec::from_iter(masquerade_internal(self.plan, internal.masquerade));
-            rules.push(Rule::new([goto(self.policy_name(policy).as_str())]));
-            self.add(name.clone(), rules);
-        }
-        name
-    }
-
-    fn external(&mut self, external: Option<&External>) -> Name {
-        let name = self.named("external");
-        let Some(external) = external.filter(|external| external.forwards) else { return name };
-        let to = |policy| goto(self.policy_name(policy).as_str());
-        let mut rules = match external.policy {
-            TrafficPolicy::Cluster => vec![Rule::new([mark(self.plan)])],
-            TrafficPolicy::Local if self.service.cluster_endpoints.is_empty() => Vec::new(),
-            TrafficPolicy::Local => short_circuit(self.plan, &to(TrafficPolicy::Cluster)),
-        };
-        if let Outcome::Forward(policy) = external.outcome {
-            rules.push(Rule::new([to(policy)]));
-        }
-        self.add(name.clone(), rules);
-        name
-    }
-
-    fn add(&mut self, name: Name, rules: Vec<Rule>) {
-        self.draft.chain(name, || of_rules(rules));
-    }
-
-    fn clients_name(&self) -> Name {
-        self.named("affinity")
-    }
-
-    fn policy_name(&self, policy: TrafficPolicy) -> Name {
-        match policy {
-            TrafficPolicy::Cluster => self.named("cluster"),
-            TrafficPolicy::Local => self.named("local"),
-        }
-    }
-
-    /// Colons cannot stand in a name.
-    fn endpoint_name(&self, endpoint: &Endpoint) -> Name {
-        let (ip, port) = (endpoint.address.ip(), endpoint.address.port());
-        let ip = ip.to_string().replace(':', ".");
-        Name::from(format!("endpoint/{}/{ip}/{port}", self.path))
-    }
-
-    fn named(&self, what: &str) -> Name {
-        Name::from(format!("{what}/{}", self.path))
     }
 }
 
@@ -184,10 +98,6 @@ fn first_choice(way: LoadBalancing) -> Draw {
 }
 
 fn pair(endpoint: &Endpoint) -> Vec<Selector> {
-    vec![Selector::SourceAddress, Selector::Number(Number::Constant(number(endpoint)))]
-}
-
-fn number(endpoint: &Endpoint) -> u32 {
-    let digest = Sha256::digest(endpoint.address.to_string());
-    digest.iter().take(4).fold(0, |number, byte| number << 8 | u32::from(*byte))
+    let number = number32(&endpoint.address.to_string());
+    vec![Selector::SourceAddress, Selector::Number(Number::Constant(number))]
 }

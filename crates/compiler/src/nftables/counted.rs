@@ -6,7 +6,7 @@ use rulegen_model::{Protocol, ServicePortName};
 use rulegen_ruleset as ruleset;
 use rulegen_ruleset::nftables::{Comment, Key, Name, Value};
 
-use super::affinity;
+use super::own_chains;
 
 /// The service port of an element that counts: its comment is the name, its key has the protocol.
 pub fn counted_by_element(key: &Key, comment: &Comment) -> Option<ServicePortName> {
@@ -21,7 +21,7 @@ pub fn counted_by_element(key: &Key, comment: &Comment) -> Option<ServicePortNam
 
 /// The service port of a rule that counts, by the name of its chain.
 pub fn counted_by_rule(chain: &Name) -> Option<ServicePortName> {
-    let [namespace, service, protocol, port] = affinity::counted(chain.as_str())?;
+    let [namespace, service, protocol, port] = own_chains::counted(chain.as_str())?;
     Some(name(namespace, service, ruleset::Protocol::parse(protocol)?, port))
 }
 

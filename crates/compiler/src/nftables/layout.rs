@@ -9,15 +9,14 @@ use rulegen_ruleset::nftables::{
     Selector, Set, Statement, Value, Verdict,
 };
 
-use super::spell::{
-    ADDRESS_KEY, NODE_PORT_KEY, goto, holds, jump, key_and, short_circuit, verdict_map,
-};
+use super::spell::{ADDRESS_KEY, NODE_PORT_KEY, goto, holds, jump, short_circuit, verdict_map};
 use crate::plan::{NodePortsAt, Plan};
 use crate::words::loopback_network;
 
 pub(crate) const CLUSTER_IPS: &str = "cluster-ips";
 pub(super) const HAIRPINS: &str = "hairpins";
-pub(crate) const FIREWALLED: &str = "firewalled";
+pub(crate) const FIREWALL_IPS: &str = "firewall-ips";
+pub(crate) const SHARED_ENDPOINTS: &str = "shared-endpoints";
 pub(crate) const SOURCE_RANGES: &str = "source-ranges";
 pub(super) const SERVICE_CIDRS: &str = "service-cidrs";
 const NODE_PORT_IPS: &str = "node-port-ips";
@@ -140,14 +139,29 @@ pub(super) fn sets(plan: &Plan) -> BTreeMap<Name, Set> {
     let address = &[Field::Address];
     let pair = &[Field::Address, Field::Address];
     let socket = Place::Address.fields();
-    let from_source: Vec<Field> = socket.iter().copied().chain([Field::Address]).collect();
+    let by_number = &[Field::Protocol, Field::Number, Field::Number, Field::Number];
+    let list_and_network = &[Field::Number, Field::Number, Field::Number, Field::Address];
     let mut sets: Vec<(&str, Set)> = vec![
         (CLUSTER_IPS, Set::new(address, "cluster IPs of all Services")),
         (HAIRPINS, Set::new(pair, "endpoints that reach themselves are masqueraded")),
-        (FIREWALLED, Set::new(socket, "load-balancer IPs that only source ranges may use")),
+        (
+            FIREWALL_IPS,
+            Set::map(
+                socket,
+                DataType::Verdict,
+                "load-balancer IPs that only source ranges may use",
+            ),
+        ),
         (
             SOURCE_RANGES,
-            Set { interval: true, ..Set::new(&from_source, "who may use load-balancer IPs") },
+            Set::new(list_and_network, "source ranges: list, prefix length, first address"),
+        ),
+        (
+            SHARED_ENDPOINTS,
+            Set {
+                counter: plan.counts_connections,
+                ..Set::map(by_number, DataType::Socket, "endpoints that many frontends share")
+            },
         ),
         (SERVICE_CIDRS, service_cidrs(plan)),
     ];
@@ -288,14 +302,7 @@ fn at_node_port_address(plan: &Plan) -> Option<Statement> {
 }
 
 fn firewall() -> Rule {
-    let key = key_and(ADDRESS_KEY, Selector::SourceAddress);
-    let outside = Condition::In { key, set: Negatable::is_not(Name::from(SOURCE_RANGES)) };
-    Rule::new([
-        holds(ADDRESS_KEY, FIREWALLED),
-        Statement::If(outside),
-        Statement::Verdict(Verdict::Drop),
-    ])
-    .comment("not from a source range of the Service")
+    Rule::new([verdict_map(ADDRESS_KEY, FIREWALL_IPS)])
 }
 
 /// A cluster IP is no host's: what no Service took would wander through the network.

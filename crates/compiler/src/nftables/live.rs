@@ -1,44 +1,44 @@
 //! A table that follows its plan service port by service port: a change costs what it changes,
 //! not what there is.
 //!
-//! The elements of one service port do not hang on others, but for those that more than one
-//! asks for (a pod behind two Services is one hairpin). Who asks for what is remembered, so
-//! that with a service port those are spelled anew that share an element with it, those that
-//! share one with those, and nobody else.
+//! What one service port adds is computed from its own plan alone, as it was and as it is. Three
+//! things depend on others, and each is found by one look into a table of hashes:
+//!
+//! - who owns a frontend that several claim ([`Claims`]): where the owner changes, the elements
+//!   of the old owner go and those of the new one come;
+//! - elements that several ask for, such as an endpoint behind two Services: they are counted;
+//! - chains that many lead to, such as the choice among five endpoints: they are counted too.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashMap};
+use std::mem;
 
 use rulegen_model::ServicePortName;
 use rulegen_ruleset::Family;
-use rulegen_ruleset::nftables::{
-    Chain, Held, HeldChain, HeldRule, Name, Rule, Set, Table, Transaction, diff, lower,
-};
+use rulegen_ruleset::nftables::{Held, Name, Set, Table, Transaction, diff};
 
-use super::draft::{Draft, Record};
-use super::{layout, service};
+use super::claims::{Claims, Counts, Presence, SetKey};
+use super::contribution::{Claim, Contribution};
+use super::edit::Edit;
+use super::service::Renderer;
+use super::shared_chain::SharedChain;
 use crate::plan::{Plan, ServicePlan};
 
 /// A table, and who asked for what in it. The plans of service ports are not kept: they take as
-/// much memory as what is made of them, and who tells of changes has them.
+/// much memory as what is made of them, and the caller of [`LiveTable::update`] has them.
 pub struct LiveTable {
-    /// All that is not of one service port.
+    /// All that does not belong to one service port.
     plan: Plan,
     table: Table,
-    /// Who asked for each element.
-    elements: Claims,
-    /// How often each chain was asked for.
-    chains: HashMap<Name, usize>,
-    /// What each service port asked for, by its number.
-    records: HashMap<u32, Record>,
-    numbers: Numbers,
+    claims: Claims,
+    shared_elements: Counts<SetKey>,
+    shared_chains: Counts<Name>,
 }
 
 /// What becomes of a service port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceUpdate {
-    /// Which.
+    /// Its name.
     pub name: ServicePortName,
     /// Its plan as the table has it; none if it is new.
     pub before: Option<ServicePlan>,
@@ -52,10 +52,11 @@ pub struct ServiceUpdate {
 pub struct Patch {
     held: Held,
     wanted: Table,
+    rendered: usize,
 }
 
 impl Patch {
-    /// Whose table it is.
+    /// The family of the table.
     pub fn family(&self) -> Family {
         self.wanted.family
     }
@@ -72,27 +73,62 @@ impl Patch {
     pub fn transaction(&self) -> Transaction<'_> {
         diff(Some(&self.held), &self.wanted)
     }
+
+    /// How many elements, chains and sets were computed to find the change: its cost, in a
+    /// number that does not depend on the machine.
+    pub fn rendered(&self) -> usize {
+        self.rendered
+    }
+}
+
+/// What a service port adds to the table, before and after a change.
+#[derive(Default)]
+struct Change {
+    before: Indexed,
+    after: Indexed,
+}
+
+/// A contribution whose claims can be found by their keys.
+#[derive(Default)]
+struct Indexed {
+    contribution: Contribution,
+    by_key: OnceCell<HashMap<SetKey, usize>>,
+}
+
+impl Indexed {
+    fn claim(&self, key: &SetKey) -> Option<&Claim> {
+        let claims = &self.contribution.claims;
+        let index = || {
+            let keys = claims.iter().map(Claim::set_key);
+            keys.zip(0..).collect()
+        };
+        claims.get(*self.by_key.get_or_init(index).get(key)?)
+    }
 }
 
 impl LiveTable {
     /// The table of a plan.
     pub fn new(mut plan: Plan, name: &Name) -> Self {
-        let services = std::mem::take(&mut plan.services);
-        let mut live = Self {
-            table: super::empty(&plan, name),
-            plan,
-            elements: Claims::default(),
-            chains: HashMap::new(),
-            records: HashMap::new(),
-            numbers: Numbers::default(),
-        };
-        let mut draft = Draft::recording(live.table.clone());
+        let services = mem::take(&mut plan.services);
+        let mut table = super::empty(&plan, name);
+        let mut claims = Claims::default();
+        let (mut shared_elements, mut shared_chains) = (Counts::default(), Counts::default());
+        let mut renderer = Renderer::new(&plan);
         for service in services {
-            service::spell(&live.plan, &service, &mut draft);
-            live.claim(&service.name, draft.take_record());
+            let contribution = renderer.contribution(&service);
+            for claim in &contribution.claims {
+                claims.add(claim.set_key(), &service.name);
+            }
+            for key in &contribution.shared_elements {
+                shared_elements.change(key.clone(), 1);
+            }
+            for chain in &contribution.shared_chains {
+                shared_chains.change(chain.name(), 1);
+            }
+            contribution.add_to(&mut table, &plan);
         }
-        live.table = draft.table;
-        live
+        drop(renderer);
+        Self { plan, table, claims, shared_elements, shared_chains }
     }
 
     /// The whole table as it shall be.
@@ -100,243 +136,194 @@ impl LiveTable {
         &self.table
     }
 
-    /// Takes changes of service ports in, and says what they change in the table. The plans of
-    /// other service ports are asked for where they share an element with one that changes.
+    /// Takes in changes of service ports, and returns what they change in the table. `others`
+    /// gives the plan of a service port that does not change; it is asked only for service ports
+    /// that win or lose a frontend.
     pub fn update(
         &mut self,
         changes: impl IntoIterator<Item = ServiceUpdate>,
         others: impl Fn(&ServicePortName) -> Option<ServicePlan>,
     ) -> Patch {
-        let changes = changes.into_iter().map(|change| (change.name.clone(), change));
-        let changes: BTreeMap<ServicePortName, ServiceUpdate> = changes.collect();
-        let with_plan = |name: ServicePortName| {
-            let plan = if changes.contains_key(&name) { None } else { others(&name) };
-            (name, plan)
-        };
-        let touched: BTreeMap<ServicePortName, Option<ServicePlan>> =
-            self.touched_by(&changes).into_iter().map(with_plan).collect();
-        let plans = |of: fn(&ServiceUpdate) -> &Option<ServicePlan>| {
-            let plan = |(name, other)| changes.get(name).map_or(other, of).as_ref();
-            touched.iter().filter_map(plan).collect::<Vec<&ServicePlan>>()
-        };
-        let (mut before, _) = self.spell(plans(|change| &change.before).into_iter());
-        let (mut after, records) = self.spell(plans(|change| &change.after).into_iter());
-
-        let chains = after.chains.keys().filter(|name| self.chains.contains_key(*name));
-        let there_before: BTreeSet<Name> = chains.cloned().collect();
-        touched.keys().for_each(|name| self.release(name));
-        records.into_iter().for_each(|(name, record)| self.claim(&name, record));
-        for change in changes.values().filter(|change| change.after.is_none()) {
-            self.numbers.free(&change.name);
+        let mut renderer = CountingRenderer::new(&self.plan);
+        let changes: BTreeMap<ServicePortName, Change> = changes
+            .into_iter()
+            .map(|ServiceUpdate { name, before, after }| {
+                (name, Change { before: renderer.render(before), after: renderer.render(after) })
+            })
+            .collect();
+        let mut edit = Edit::default();
+        let touched = touched_claims(&changes, &mut self.claims);
+        let others = owners_among_others(&touched, &changes, |name| renderer.render(others(name)));
+        for (key, owners) in &touched {
+            owners.replace(key, &changes, &others, &mut edit);
         }
-        keep_shared(&mut before.chains, &after.chains, |name| there_before.contains(name));
-        keep_shared(&mut after.chains, &before.chains, |name| self.chains.contains_key(name));
-        self.table.replace(&before, &after);
-        Patch { held: held(before), wanted: after }
+        let rendered = renderer.rendered;
+        self.count_elements(&changes, &mut edit);
+        self.count_chains(&changes, &mut edit);
+        for change in changes.into_values() {
+            edit.own(change.before.contribution, change.after.contribution);
+        }
+        let (before, wanted) = edit.finish(&self.table);
+        self.table.replace(&before, &wanted);
+        Patch { held: Held::from(before), wanted, rendered }
     }
 
-    /// The service ports that change, all that share an element with one of them, all that share
-    /// one with those, and so on: spelled alone they get what they get in the whole.
-    fn touched_by(
-        &self,
-        changes: &BTreeMap<ServicePortName, ServiceUpdate>,
-    ) -> BTreeSet<ServicePortName> {
-        let mut touched: BTreeSet<ServicePortName> = changes.keys().cloned().collect();
-        let (_, records) = self.spell(changes.values().filter_map(|change| change.after.as_ref()));
-        let mut asked: Vec<u64> =
-            records.into_iter().flat_map(|(_, record)| record.elements).collect();
-        let old = changes.keys().filter_map(|name| self.numbers.known(name));
-        asked.extend(old.flat_map(|number| self.elements_of(number)));
-        while let Some(element) = asked.pop() {
-            for number in self.elements.of(element) {
-                if let Some(name) = self.numbers.name(number)
-                    && !touched.contains(name)
-                {
-                    touched.insert(name.clone());
-                    asked.extend(self.elements_of(number));
+    fn count_elements(&mut self, changes: &BTreeMap<ServicePortName, Change>, edit: &mut Edit) {
+        let mut counts: HashMap<&SetKey, isize> = HashMap::new();
+        for change in changes.values() {
+            let [before, after] = [&change.before, &change.after]
+                .map(|side| side.contribution.shared_elements.as_slice());
+            let (before, after) = without_common_ends(before, after);
+            before.iter().for_each(|key| *counts.entry(key).or_default() -= 1);
+            after.iter().for_each(|key| *counts.entry(key).or_default() += 1);
+        }
+        for (key, by) in counts {
+            match self.shared_elements.change(key.clone(), by) {
+                Presence::Appears => edit.add_shared(key),
+                Presence::Disappears => edit.remove_shared(key),
+                Presence::Stays => {}
+            }
+        }
+    }
+
+    fn count_chains(&mut self, changes: &BTreeMap<ServicePortName, Change>, edit: &mut Edit) {
+        let mut counts: BTreeMap<Name, (isize, &SharedChain)> = BTreeMap::new();
+        for change in changes.values() {
+            for (side, by) in [(&change.before, -1), (&change.after, 1)] {
+                for chain in &side.contribution.shared_chains {
+                    counts.entry(chain.name()).or_insert((0, chain)).0 += by;
                 }
             }
         }
-        touched
-    }
-
-    fn elements_of(&self, number: u32) -> impl Iterator<Item = u64> {
-        self.records.get(&number).into_iter().flat_map(|record| record.elements.iter().copied())
-    }
-
-    /// Service ports alone in a table, with what each asked for.
-    fn spell<'a>(
-        &self,
-        services: impl Iterator<Item = &'a ServicePlan>,
-    ) -> (Table, Vec<(ServicePortName, Record)>) {
-        let sets = layout::sets(&self.plan);
-        let mut draft = Draft::recording(Table { sets, ..self.table.without_content() });
-        let records = services.map(|service| {
-            service::spell(&self.plan, service, &mut draft);
-            (service.name.clone(), draft.take_record())
-        });
-        let records = records.collect();
-        (draft.table, records)
-    }
-
-    fn claim(&mut self, name: &ServicePortName, record: Record) {
-        let number = self.numbers.of(name);
-        record.elements.iter().for_each(|element| self.elements.add(*element, number));
-        for chain in &record.chains {
-            *self.chains.entry(chain.clone()).or_default() += 1;
-        }
-        self.records.insert(number, record);
-    }
-
-    fn release(&mut self, name: &ServicePortName) {
-        let number = self.numbers.of(name);
-        let record = self.records.remove(&number).unwrap_or_default();
-        record.elements.iter().for_each(|element| self.elements.remove(*element, number));
-        for chain in record.chains {
-            if let Entry::Occupied(mut count) = self.chains.entry(chain) {
-                *count.get_mut() -= 1;
-                if *count.get() == 0 {
-                    count.remove();
+        for (name, (by, chain)) in counts {
+            match self.shared_chains.change(name.clone(), by) {
+                Presence::Appears => {
+                    edit.add_chain(name, chain.chain(&self.plan), &chain.elements());
                 }
+                Presence::Disappears => {
+                    edit.remove_chain(name, chain.chain(&self.plan), &chain.elements());
+                }
+                Presence::Stays => {}
             }
         }
     }
 }
 
-/// Adds the chains that others still ask for, so that they seem neither to come nor to go.
-fn keep_shared(
-    chains: &mut BTreeMap<Name, Chain>,
-    other: &BTreeMap<Name, Chain>,
-    is_there: impl Fn(&Name) -> bool,
-) {
-    for (name, chain) in other {
-        if is_there(name) {
-            chains.entry(name.clone()).or_insert_with(|| chain.clone());
+/// Renders contributions and counts what they hold.
+struct CountingRenderer<'a> {
+    renderer: Renderer<'a>,
+    rendered: usize,
+}
+
+impl<'a> CountingRenderer<'a> {
+    fn new(plan: &'a Plan) -> Self {
+        Self { renderer: Renderer::new(plan), rendered: 0 }
+    }
+
+    fn render(&mut self, service: Option<ServicePlan>) -> Indexed {
+        let contribution =
+            service.map(|service| self.renderer.contribution(&service)).unwrap_or_default();
+        self.rendered += contribution.len();
+        Indexed { contribution, by_key: OnceCell::new() }
+    }
+}
+
+/// The service ports that own a key before and after a change.
+struct Owners {
+    before: Option<ServicePortName>,
+    after: Option<ServicePortName>,
+}
+
+impl Owners {
+    /// Replaces the elements of the old owner by those of the new one.
+    fn replace(
+        &self,
+        key: &SetKey,
+        changes: &BTreeMap<ServicePortName, Change>,
+        others: &HashMap<ServicePortName, Indexed>,
+        edit: &mut Edit,
+    ) {
+        let elements = |owner: Option<&ServicePortName>, side: fn(&Change) -> &Indexed| {
+            let of = |owner| changes.get(owner).map(side).or_else(|| others.get(owner));
+            let claim = owner.and_then(of).and_then(|indexed| indexed.claim(key));
+            claim.map(|claim| claim.elements.as_slice()).unwrap_or_default()
+        };
+        let before = elements(self.before.as_ref(), |change| &change.before);
+        let after = elements(self.after.as_ref(), |change| &change.after);
+        edit.replace(before, after);
+    }
+}
+
+/// Contributions of service ports that do not change themselves, but win or lose a key.
+fn owners_among_others(
+    touched: &BTreeMap<SetKey, Owners>,
+    changes: &BTreeMap<ServicePortName, Change>,
+    mut render: impl FnMut(&ServicePortName) -> Indexed,
+) -> HashMap<ServicePortName, Indexed> {
+    let mut others: HashMap<ServicePortName, Indexed> = HashMap::new();
+    let moved = touched.values().filter(|owners| owners.before != owners.after);
+    for owner in moved.flat_map(|owners| owners.before.iter().chain(&owners.after)) {
+        if !changes.contains_key(owner) && !others.contains_key(owner) {
+            others.insert(owner.clone(), render(owner));
         }
     }
+    others
 }
 
-/// What the kernel holds of a table that was committed.
-fn held(table: Table) -> Held {
-    let rule = |rule: Rule| HeldRule {
-        handle: None,
-        expressions: Some(lower(table.family, &rule.statements)),
-        comment: rule.comment,
-    };
-    let chain = |chain: Chain| HeldChain {
-        base: chain.base,
-        rules: chain.rules.into_iter().map(rule).collect(),
-    };
-    Held {
-        foreign: Vec::new(),
-        sets: table.sets.into_iter().map(|(name, set)| (name, Some(set))).collect(),
-        chains: table.chains.into_iter().map(|(name, held)| (name, Some(chain(held)))).collect(),
-    }
-}
-
-/// Who asked for each element, as often as he did: one with two ports asks twice for his cluster
-/// IP. It is one, nearly always.
-#[derive(Debug, Default)]
-struct Claims {
-    first: HashMap<u64, u32, Hashed>,
-    others: HashMap<u64, Vec<u32>, Hashed>,
-}
-
-/// The keys are hashes already.
-type Hashed = BuildHasherDefault<AsItIs>;
-
-#[derive(Debug, Default)]
-struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-}
-
-impl Claims {
-    fn of(&self, element: u64) -> impl Iterator<Item = u32> {
-        let others = self.others.get(&element).into_iter().flatten();
-        self.first.get(&element).into_iter().chain(others).copied()
-    }
-
-    fn add(&mut self, element: u64, number: u32) {
-        match self.first.entry(element) {
-            Entry::Vacant(free) => {
-                free.insert(number);
+/// The keys whose owner or whose elements may change, and the new claims.
+fn touched_claims(
+    changes: &BTreeMap<ServicePortName, Change>,
+    claims: &mut Claims,
+) -> BTreeMap<SetKey, Owners> {
+    let mut touched: BTreeMap<SetKey, Owners> = BTreeMap::new();
+    let mut moves: Vec<(SetKey, &ServicePortName, bool)> = Vec::new();
+    for (name, change) in changes {
+        for (before, after) in paired(&change.before, &change.after) {
+            let Some(claim) = before.or(after) else { continue };
+            if before.map(|claim| &claim.elements) == after.map(|claim| &claim.elements) {
+                continue;
             }
-            Entry::Occupied(_) => self.others.entry(element).or_default().push(number),
-        }
-    }
-
-    fn remove(&mut self, element: u64, number: u32) {
-        let mut others = self.others.remove(&element).unwrap_or_default();
-        if self.first.get(&element) != Some(&number) {
-            if let Some(at) = others.iter().position(|other| *other == number) {
-                others.swap_remove(at);
+            let key = claim.set_key();
+            if before.is_none() || after.is_none() {
+                moves.push((key.clone(), name, after.is_some()));
             }
-        } else if let Some(next) = others.pop() {
-            self.first.insert(element, next);
-        } else {
-            self.first.remove(&element);
-        }
-        if !others.is_empty() {
-            self.others.insert(element, others);
+            let before = claims.owner(&key).cloned();
+            touched.entry(key).or_insert(Owners { before, after: None });
         }
     }
+    for (key, name, comes) in moves {
+        match comes {
+            true => claims.add(key, name),
+            false => claims.remove(key, name),
+        }
+    }
+    for (key, owners) in &mut touched {
+        owners.after = claims.owner(key).cloned();
+    }
+    touched
 }
 
-/// Short names for service ports.
-#[derive(Debug, Default)]
-struct Numbers {
-    numbers: HashMap<ServicePortName, u32>,
-    names: Vec<Option<ServicePortName>>,
-    free: Vec<u32>,
+/// Claims of one service port before and after, by key. Nearly always the keys stay.
+fn paired<'a>(
+    before: &'a Indexed,
+    after: &'a Indexed,
+) -> Vec<(Option<&'a Claim>, Option<&'a Claim>)> {
+    let (old, new) = (&before.contribution.claims, &after.contribution.claims);
+    let is_same = |(old, new): (&Claim, &Claim)| (old.set, &old.key) == (new.set, &new.key);
+    if old.len() == new.len() && old.iter().zip(new).all(is_same) {
+        return old.iter().map(Some).zip(new.iter().map(Some)).collect();
+    }
+    let stays_or_goes = old.iter().map(|claim| (Some(claim), after.claim(&claim.set_key())));
+    let comes = new.iter().filter(|claim| before.claim(&claim.set_key()).is_none());
+    stays_or_goes.chain(comes.map(|claim| (None, Some(claim)))).collect()
 }
 
-impl Numbers {
-    fn of(&mut self, name: &ServicePortName) -> u32 {
-        if let Some(number) = self.numbers.get(name) {
-            return *number;
-        }
-        let number = self.free.pop().unwrap_or_else(|| {
-            self.names.push(None);
-            u32::try_from(self.names.len() - 1).unwrap_or(u32::MAX)
-        });
-        self.numbers.insert(name.clone(), number);
-        if let Some(free) = self.slot(number) {
-            *free = Some(name.clone());
-        }
-        number
-    }
-
-    fn known(&self, name: &ServicePortName) -> Option<u32> {
-        self.numbers.get(name).copied()
-    }
-
-    /// A service port that asks for nothing any more.
-    fn free(&mut self, name: &ServicePortName) {
-        if let Some(number) = self.numbers.remove(name) {
-            self.free.push(number);
-            if let Some(slot) = self.slot(number) {
-                *slot = None;
-            }
-        }
-    }
-
-    fn name(&self, number: u32) -> Option<&ServicePortName> {
-        self.names.get(usize::try_from(number).ok()?)?.as_ref()
-    }
-
-    fn slot(&mut self, number: u32) -> Option<&mut Option<ServicePortName>> {
-        self.names.get_mut(usize::try_from(number).ok()?)
-    }
+/// Two lists without what they have in common at their beginnings and ends.
+fn without_common_ends<'a, T: PartialEq>(one: &'a [T], other: &'a [T]) -> (&'a [T], &'a [T]) {
+    let same = one.iter().zip(other).take_while(|(one, other)| one == other).count();
+    let (one, other) = (one.get(same..).unwrap_or(&[]), other.get(same..).unwrap_or(&[]));
+    let from_end = one.iter().rev().zip(other.iter().rev());
+    let same = from_end.take_while(|(one, other)| one == other).count();
+    let cut = |list: &'a [T]| list.get(..list.len() - same).unwrap_or(&[]);
+    (cut(one), cut(other))
 }

@@ -6,7 +6,9 @@ use rulegen_ruleset::nftables::{
     Verdict,
 };
 
-use super::layout::{CLOSED, CLUSTER_IPS, FIREWALL, HAIRPINS, Place, SERVICE_CIDRS};
+use super::layout::{
+    CLOSED, CLUSTER_IPS, FIREWALL, HAIRPINS, Place, SERVICE_CIDRS, SHARED_ENDPOINTS,
+};
 use crate::explain::{FrontendKind, Known, Meaning, Reason};
 use crate::plan::Refusal;
 
@@ -46,12 +48,10 @@ fn found_in(table: &Table, step: &Step<'_>, found: &Found<'_>) -> Option<Meaning
             return Some(Meaning::Firewalled(known));
         }
         (CLOSED, CLUSTER_IPS) => {
-            // The element is of one port of the Service, whichever came last.
-            let Known { service, kind } = known(found, FrontendKind::ClusterIP)?;
-            let service = service.split_once(':').map_or(&*service, |(name, _)| name).to_owned();
-            return Some(Meaning::ClosedPort(Known { service, kind }));
+            return Some(Meaning::ClosedPort(known(found, FrontendKind::ClusterIP)?));
         }
         (CLOSED, SERVICE_CIDRS) => return Some(Meaning::NoSuchClusterIp),
+        (_, SHARED_ENDPOINTS) => return Some(Meaning::ChosenTranslation(drawn(step.rule))),
         (_, HAIRPINS) => return Some(Meaning::Mark(Reason::Hairpin)),
         _ if set.starts_with("affinity/") => return Some(Meaning::Kept),
         _ => {}
@@ -85,7 +85,7 @@ fn known(found: &Found<'_>, kind: FrontendKind) -> Option<Known> {
 
 fn is_cluster_ip(table: &Table, key: &Key) -> bool {
     let address = key.values().find(|value| matches!(value, Value::Address(_)));
-    let Some((address, set)) = address.zip(table.sets.get(&CLUSTER_IPS.into())) else {
+    let Some((address, set)) = address.zip(table.sets.get(CLUSTER_IPS)) else {
         return false;
     };
     set.elements.contains_key(&Key::from([address]))

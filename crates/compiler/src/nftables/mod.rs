@@ -19,25 +19,32 @@
 //! Session affinity alone needs objects of its own: see `affinity`.
 
 mod affinity;
+mod claims;
+mod contribution;
 mod counted;
-mod draft;
+mod edit;
 mod layout;
 mod live;
 mod meaning;
+mod number;
+mod own_chains;
 mod service;
+mod shared_chain;
+mod source_ranges;
 mod spell;
 mod traced;
 
 use rulegen_ruleset::nftables::{Comment, Name, Table};
 
 use crate::plan::Plan;
-use draft::Draft;
+use service::Renderer;
 
-pub(crate) use affinity::affinity_path;
 pub use counted::{counted_by_element, counted_by_rule, counted_endpoint};
-pub(crate) use layout::{CLUSTER_IPS, FIREWALLED, Place, REJECT, SOURCE_RANGES};
+pub(crate) use layout::{CLUSTER_IPS, FIREWALL_IPS, Place, REJECT};
 pub use live::{LiveTable, Patch, ServiceUpdate};
 pub(crate) use meaning::meaning;
+pub(crate) use own_chains::owner_path;
+pub(crate) use source_ranges::network_asked_for;
 pub use traced::{
     Follower, Found, Known, ServiceTarget, StepKind, Told, TracedEnd, TracedPacket, TracedStep,
     UnknownService,
@@ -45,9 +52,12 @@ pub use traced::{
 
 /// The table that carries the plan out.
 pub fn table(plan: &Plan, name: &Name) -> Table {
-    let mut draft = Draft::new(empty(plan, name));
-    plan.services.iter().for_each(|service| service::spell(plan, service, &mut draft));
-    draft.table
+    let mut table = empty(plan, name);
+    let mut renderer = Renderer::new(plan);
+    for service in &plan.services {
+        renderer.contribution(service).add_to(&mut table, plan);
+    }
+    table
 }
 
 /// What is there without any Service.

@@ -1,38 +1,58 @@
-//! The elements of one service port, and the chains for its numbers of endpoints.
+//! Computes what one service port adds to the table.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-use rulegen_model::{Endpoint, LoadBalancing, TrafficPolicy};
-use rulegen_ruleset::nftables::{
-    Chain, Comment, Data, Draw, Element, Key, Name, Number, Rule, Selector, Statement, Value,
-    Verdict,
-};
+use rulegen_model::{Endpoint, TrafficPolicy};
+use rulegen_ruleset::nftables::{Comment, Data, Element, Key, Name, Value, Verdict};
 
-use super::affinity::{self, AffinityChains};
-use super::draft::Draft;
-use super::layout::{
-    CLUSTER_IPS, FIREWALLED, HAIRPINS, Place, REJECT, SOURCE_RANGES, network, of_rules,
-};
-use super::spell::{goto, key_and, mark, masquerade_internal};
+use super::contribution::{Claim, Contribution, SetElement};
+use super::layout::{CLUSTER_IPS, FIREWALL_IPS, HAIRPINS, Place, REJECT};
+use super::own_chains::{self, OwnChains};
+use super::shared_chain::{Choice, SharedChain};
+use super::source_ranges::LastSourceRanges;
+use super::spell::masquerade_internal;
 use crate::plan::{
     External, ExternalAddress, Firewall, Internal, Outcome, Plan, Refusal, ServicePlan,
 };
 use crate::words::protocol;
 
-/// Adds everything that a service port needs.
-pub(super) fn spell(plan: &Plan, service: &ServicePlan, draft: &mut Draft) {
-    let name: Comment = service.name.to_string().into();
-    let affinity = service.affinity_seconds.map(|_| affinity::spell(plan, service, draft));
-    Speller { plan, service, name, affinity, draft }.spell();
+/// Computes contributions of service ports one after the other.
+pub(super) struct Renderer<'a> {
+    plan: &'a Plan,
+    last_source_ranges: LastSourceRanges,
 }
 
-struct Speller<'a> {
+impl<'a> Renderer<'a> {
+    pub(super) fn new(plan: &'a Plan) -> Self {
+        Self { plan, last_source_ranges: LastSourceRanges::default() }
+    }
+
+    pub(super) fn contribution(&mut self, service: &ServicePlan) -> Contribution {
+        let mut contribution = Contribution::default();
+        let own = own_chains::needed(service)
+            .map(|choice| own_chains::add(self.plan, service, choice, &mut contribution));
+        let name = Comment::from(service.name.to_string());
+        ServiceRenderer {
+            plan: self.plan,
+            service,
+            name,
+            own,
+            contribution,
+            claimed: HashSet::new(),
+        }
+        .render(&mut self.last_source_ranges)
+    }
+}
+
+struct ServiceRenderer<'a> {
     plan: &'a Plan,
     service: &'a ServicePlan,
     name: Comment,
-    affinity: Option<AffinityChains>,
-    draft: &'a mut Draft,
+    own: Option<OwnChains>,
+    contribution: Contribution,
+    /// One Service may name an address twice, as external IP and as load-balancer IP.
+    claimed: HashSet<(&'static str, Key)>,
 }
 
 /// An address or a node port, as the maps know it.
@@ -41,24 +61,25 @@ struct Frontend {
     key: Key,
 }
 
-impl Speller<'_> {
-    fn spell(mut self) {
+impl ServiceRenderer<'_> {
+    fn render(mut self, last_source_ranges: &mut LastSourceRanges) -> Contribution {
         let service = self.service;
         self.internal(service.internal);
         if let Some(external) = &service.external {
             external.addresses.iter().for_each(|address| self.external(external, *address));
             if let Some(firewall) = &external.firewall {
-                self.firewall(external, firewall);
+                self.firewall(external, firewall, last_source_ranges);
             }
         }
         for endpoint in &service.reachable_endpoints {
             let address = Value::Address(endpoint.address.ip());
-            self.put(HAIRPINS, Key::from([address, address]), None);
+            self.contribution.shared_elements.push((HAIRPINS, Key::from([address, address])));
         }
+        self.contribution
     }
 
     fn internal(&mut self, internal: Internal) {
-        self.put(CLUSTER_IPS, Key::from([Value::Address(internal.address)]), None);
+        self.cluster_ip(internal.address);
         let frontend = self.at_address(internal.address);
         let policy = match internal.outcome {
             Outcome::Refuse(refusal) => return self.refuse(frontend, refusal),
@@ -69,13 +90,28 @@ impl Speller<'_> {
             TrafficPolicy::Cluster => &service.cluster_endpoints,
             TrafficPolicy::Local => &service.local_endpoints,
         };
-        let entry = match &self.affinity {
-            Some(chains) => chains.internal.clone(),
-            None => self.cluster_ip_chain(internal, endpoints.len()),
-        };
-        if self.put(frontend.place.services(), frontend.key.clone(), Some(entry.into())) {
-            self.choices(&frontend, frontend.place.endpoints(), endpoints);
+        let place = frontend.place;
+        if let Some(own) = &self.own {
+            let entry = own.internal.clone();
+            return self.claim(place.services(), frontend.key, entry.into(), Vec::new());
         }
+        let choice = self.choice(place, place.endpoints(), endpoints.len());
+        let entry = match masquerade_internal(self.plan, internal.masquerade) {
+            Some(_) => self.chain(SharedChain::ClusterIp(choice, internal.masquerade)),
+            None => choice_chain(choice, &mut self.contribution),
+        };
+        let elements = self.numbered(&frontend, place.endpoints(), endpoints);
+        self.claim(place.services(), frontend.key, entry.into(), elements);
+    }
+
+    /// The address belongs to the Service, whichever port it is.
+    fn cluster_ip(&mut self, address: IpAddr) {
+        let key = Key::from([Value::Address(address)]);
+        let name = &self.service.name;
+        let comment = Some(Comment::from(format!("{}/{}", name.namespace, name.service)));
+        let element = Element { data: None, comment };
+        let elements = vec![SetElement { set: CLUSTER_IPS, key: key.clone(), element }];
+        self.contribution.claims.push(Claim { set: CLUSTER_IPS, key, elements });
     }
 
     fn external(&mut self, external: &External, address: ExternalAddress) {
@@ -97,50 +133,53 @@ impl Speller<'_> {
     }
 
     fn capture(&mut self, external: &External, frontend: &Frontend) {
-        let service = self.service;
-        let place = frontend.place;
-        let entry = match (&self.affinity, external.policy) {
-            (Some(chains), _) => chains.external.clone(),
-            (None, TrafficPolicy::Local) => Name::from(place.local_policy()),
+        let (service, place) = (self.service, frontend.place);
+        let (entry, elements) = match (&self.own, external.policy) {
+            (Some(own), _) => (own.external.clone(), Vec::new()),
+            (None, TrafficPolicy::Local) => {
+                (Name::from(place.local_policy()), self.under_local_policy(frontend))
+            }
             (None, TrafficPolicy::Cluster) => {
-                self.external_chain(place, service.cluster_endpoints.len())
+                let endpoints = &service.cluster_endpoints;
+                let choice = self.choice(place, place.endpoints(), endpoints.len());
+                let entry = self.chain(SharedChain::External(choice));
+                (entry, self.numbered(frontend, place.endpoints(), endpoints))
             }
         };
-        if !self.put(place.services(), frontend.key.clone(), Some(entry.into())) {
-            return;
-        }
-        self.choices(frontend, place.endpoints(), &service.cluster_endpoints);
-        if external.policy == TrafficPolicy::Local && self.affinity.is_none() {
-            self.lead(
-                frontend,
-                place.short_circuits(),
-                place.endpoints(),
-                &service.cluster_endpoints,
-            );
-            self.choices(frontend, place.local_endpoints(), &service.local_endpoints);
-            let local = &service.local_endpoints;
-            self.lead(frontend, place.local_services(), place.local_endpoints(), local);
-        }
+        self.claim(place.services(), frontend.key.clone(), entry.into(), elements);
     }
 
-    /// Leads a frontend under policy Local to the choice among endpoints, if there are any.
-    fn lead(&mut self, frontend: &Frontend, map: &str, of: &str, endpoints: &[Endpoint]) {
-        if !endpoints.is_empty() {
-            let chain = self.choice_chain(frontend.place, of, endpoints.len());
-            self.put(map, frontend.key.clone(), Some(chain.into()));
+    /// Two choices: of all endpoints for pods and the node, of this node's for all others.
+    fn under_local_policy(&mut self, frontend: &Frontend) -> Vec<SetElement> {
+        let (service, place) = (self.service, frontend.place);
+        let choices = [
+            (place.short_circuits(), place.endpoints(), &service.cluster_endpoints),
+            (place.local_services(), place.local_endpoints(), &service.local_endpoints),
+        ];
+        let mut elements = Vec::new();
+        for (entrance, map, endpoints) in choices {
+            if !endpoints.is_empty() {
+                let choice = self.choice(place, map, endpoints.len());
+                let chain = choice_chain(choice, &mut self.contribution);
+                elements.push(self.element(entrance, frontend.key.clone(), Some(chain.into())));
+                elements.extend(self.numbered(frontend, map, endpoints));
+            }
         }
+        elements
     }
 
-    /// Numbers the endpoints that a frontend's traffic may go to. Those of a service port with
-    /// affinity have chains instead.
-    fn choices(&mut self, frontend: &Frontend, map: &str, endpoints: &[Endpoint]) {
-        if self.affinity.is_some() {
-            return;
-        }
-        for (number, endpoint) in (0..).zip(endpoints) {
+    /// The endpoints of a frontend by their numbers.
+    fn numbered(
+        &self,
+        frontend: &Frontend,
+        map: &'static str,
+        endpoints: &[Endpoint],
+    ) -> Vec<SetElement> {
+        let element = |(number, endpoint): (u32, &Endpoint)| {
             let key = frontend.key.with(Value::Number(number));
-            self.put(map, key, Some(Data::Socket(endpoint.address)));
-        }
+            self.element(map, key, Some(Data::Socket(endpoint.address)))
+        };
+        (0..).zip(endpoints).map(element).collect()
     }
 
     fn refuse(&mut self, frontend: Frontend, refusal: Refusal) {
@@ -148,59 +187,37 @@ impl Speller<'_> {
             Refusal::NoEndpoints => Verdict::Goto(Name::from(REJECT)),
             Refusal::NoLocalEndpoints => Verdict::Drop,
         };
-        self.put(frontend.place.refused(), frontend.key, Some(Data::Verdict(verdict)));
+        let Frontend { place, key } = frontend;
+        self.claim(place.refused(), key, Data::Verdict(verdict), Vec::new());
     }
 
-    fn firewall(&mut self, external: &External, firewall: &Firewall) {
-        let load_balancer_ips = external.addresses.iter().filter_map(|address| match address {
-            ExternalAddress::LoadBalancerIp(ip) => Some(*ip),
-            _ => None,
-        });
-        let mut sources = firewall.source_ranges.clone();
-        if firewall.from_node {
-            sources.extend(load_balancer_ips.clone().map(IpNet::from));
-        }
-        // The kernel takes no networks that overlap.
-        let sources = IpNet::aggregate(&sources);
+    fn firewall(
+        &mut self,
+        external: &External,
+        firewall: &Firewall,
+        last_source_ranges: &mut LastSourceRanges,
+    ) {
+        let load_balancer_ips: Vec<IpAddr> = external.load_balancer_ips().collect();
+        let from_node = if firewall.from_node { load_balancer_ips.clone() } else { Vec::new() };
+        let ranges = last_source_ranges.of(&firewall.source_ranges, from_node);
+        let chain = self.chain(SharedChain::SourceRanges(ranges));
         for ip in load_balancer_ips {
             let Frontend { key, .. } = self.at_address(ip);
-            if !self.put(FIREWALLED, key.clone(), None) {
-                continue;
-            }
-            for source in &sources {
-                self.put(SOURCE_RANGES, key.with(network(*source)), None);
-            }
+            self.claim(FIREWALL_IPS, key, chain.clone().into(), Vec::new());
         }
     }
 
-    fn cluster_ip_chain(&mut self, internal: Internal, endpoints: usize) -> Name {
-        let choice = self.choice_chain(Place::Address, Place::Address.endpoints(), endpoints);
-        let Some(rule) = masquerade_internal(self.plan, internal.masquerade) else { return choice };
-        let suffix = suffix(self.service.load_balancing);
-        let name = Name::from(format!("cluster-ip-{endpoints}{suffix}"));
-        self.chain(name, || of_rules(vec![rule, Rule::new([goto(choice.as_str())])]))
+    fn choice(&self, place: Place, map: &'static str, endpoints: usize) -> Choice {
+        Choice { place, map, endpoints, load_balancing: self.service.load_balancing }
     }
 
-    fn external_chain(&mut self, place: Place, endpoints: usize) -> Name {
-        let choice = self.choice_chain(place, place.endpoints(), endpoints);
-        let mark = mark(self.plan);
-        let rules = || of_rules(vec![Rule::new([mark]), Rule::new([goto(choice.as_str())])]);
-        let suffix = suffix(self.service.load_balancing);
-        self.chain(Name::from(format!("{}{suffix}", place.external(endpoints))), rules)
-    }
-
-    /// The chain that chooses one of so many endpoints from a map.
-    fn choice_chain(&mut self, place: Place, map: &str, endpoints: usize) -> Name {
-        let way = self.service.load_balancing;
-        let below = u32::try_from(endpoints).unwrap_or(u32::MAX);
-        let key = key_and(place.key(), Selector::Number(Number::Below(draw(way), below)));
-        let choose = Statement::DnatMap { key, map: Name::from(map) };
-        let rules = || of_rules(vec![Rule::new([choose])]);
-        self.chain(Name::from(format!("{map}-{endpoints}{}", suffix(way))), rules)
-    }
-
-    fn chain(&mut self, name: Name, make: impl FnOnce() -> Chain) -> Name {
-        self.draft.chain(name.clone(), make);
+    /// Asks for a chain, and for the one that it goes on to.
+    fn chain(&mut self, chain: SharedChain) -> Name {
+        if let SharedChain::ClusterIp(choice, _) | SharedChain::External(choice) = &chain {
+            choice_chain(*choice, &mut self.contribution);
+        }
+        let name = chain.name();
+        self.contribution.shared_chains.push(chain);
         name
     }
 
@@ -210,26 +227,21 @@ impl Speller<'_> {
         Frontend { place: Place::Address, key }
     }
 
-    /// Puts an element in unless another service port has one with the key.
-    fn put(&mut self, set: &str, key: Key, data: Option<Data>) -> bool {
-        let comment = Some(self.name.clone());
-        self.draft.put(set, key, Element { data, comment })
+    fn claim(&mut self, set: &'static str, key: Key, data: Data, mut elements: Vec<SetElement>) {
+        if self.claimed.insert((set, key.clone())) {
+            elements.insert(0, self.element(set, key.clone(), Some(data)));
+            self.contribution.claims.push(Claim { set, key, elements });
+        }
+    }
+
+    fn element(&self, set: &'static str, key: Key, data: Option<Data>) -> SetElement {
+        SetElement { set, key, element: Element { data, comment: Some(self.name.clone()) } }
     }
 }
 
-fn draw(way: LoadBalancing) -> Draw {
-    match way {
-        LoadBalancing::Random => Draw::Random,
-        LoadBalancing::RoundRobin => Draw::InTurn,
-        LoadBalancing::SourceHash => Draw::BySource,
-    }
-}
-
-/// What tells chains apart that choose in different ways.
-fn suffix(way: LoadBalancing) -> &'static str {
-    match way {
-        LoadBalancing::Random => "",
-        LoadBalancing::RoundRobin => "-round-robin",
-        LoadBalancing::SourceHash => "-source-hash",
-    }
+fn choice_chain(choice: Choice, contribution: &mut Contribution) -> Name {
+    let chain = SharedChain::Choice(choice);
+    let name = chain.name();
+    contribution.shared_chains.push(chain);
+    name
 }

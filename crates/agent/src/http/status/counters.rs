@@ -108,7 +108,7 @@ mod tests {
             node_port: None,
             external_ips: Vec::new(),
             load_balancer_ips: Vec::new(),
-            source_ranges: Vec::new(),
+            source_ranges: [].into(),
             health_check_node_port: None,
             internal_policy: TrafficPolicy::Cluster,
             external_policy: TrafficPolicy::Cluster,

@@ -1,0 +1,104 @@
+//! Which service ports ask for which parts of a table that others may ask for too.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
+
+use rulegen_model::ServicePortName;
+use rulegen_ruleset::nftables::Key;
+
+/// A key in one of the sets that all service ports share.
+pub(super) type SetKey = (&'static str, Key);
+
+/// The service ports that claim each key, of which the first by name owns it.
+#[derive(Debug, Default)]
+pub(super) struct Claims(HashMap<SetKey, Claimants>);
+
+/// Nearly always one. A tenant may make many, so that finding the next must not cost their number.
+#[derive(Debug)]
+enum Claimants {
+    One(ServicePortName),
+    Several(BTreeSet<ServicePortName>),
+}
+
+impl Claims {
+    /// The service port whose elements the table has.
+    pub(super) fn owner(&self, key: &SetKey) -> Option<&ServicePortName> {
+        match self.0.get(key)? {
+            Claimants::One(name) => Some(name),
+            Claimants::Several(names) => names.first(),
+        }
+    }
+
+    pub(super) fn add(&mut self, key: SetKey, name: &ServicePortName) {
+        match self.0.entry(key) {
+            Entry::Vacant(free) => {
+                free.insert(Claimants::One(name.clone()));
+            }
+            Entry::Occupied(mut taken) => match taken.get_mut() {
+                Claimants::One(first) => {
+                    let names = BTreeSet::from([first.clone(), name.clone()]);
+                    taken.insert(Claimants::Several(names));
+                }
+                Claimants::Several(names) => {
+                    names.insert(name.clone());
+                }
+            },
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: SetKey, name: &ServicePortName) {
+        let Entry::Occupied(mut taken) = self.0.entry(key) else { return };
+        let is_free = match taken.get_mut() {
+            Claimants::One(only) => only == name,
+            Claimants::Several(names) => {
+                names.remove(name);
+                names.is_empty()
+            }
+        };
+        if is_free {
+            taken.remove();
+        }
+    }
+}
+
+/// How often each part is asked for, where it does not matter by which service port.
+#[derive(Debug)]
+pub(super) struct Counts<K>(HashMap<K, usize>);
+
+impl<K> Default for Counts<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+/// What becomes of a part when more or fewer ask for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    Appears,
+    Disappears,
+    Stays,
+}
+
+impl<K: Eq + Hash> Counts<K> {
+    pub(super) fn change(&mut self, key: K, by: isize) -> Presence {
+        match self.0.entry(key) {
+            Entry::Vacant(free) => match usize::try_from(by) {
+                Ok(count) if count > 0 => {
+                    free.insert(count);
+                    Presence::Appears
+                }
+                _ => Presence::Stays,
+            },
+            Entry::Occupied(mut count) => {
+                let left = count.get().saturating_add_signed(by);
+                if left > 0 {
+                    count.insert(left);
+                    return Presence::Stays;
+                }
+                count.remove();
+                Presence::Disappears
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Chains that many service ports lead to: each is made once, whoever asks for it.
+
+use rulegen_model::LoadBalancing;
+use rulegen_ruleset::nftables::{Chain, Draw, Name, Number, Rule, Selector, Statement};
+
+use super::contribution::SetElement;
+use super::layout::{Place, of_rules};
+use super::source_ranges::SourceRanges;
+use super::spell::{goto, key_and, mark, masquerade_internal};
+use crate::plan::{Masquerade, Plan};
+
+/// A chain whose name says everything that it depends on beside the node's configuration.
+#[derive(Debug, Clone)]
+pub(super) enum SharedChain {
+    /// Chooses one of so many endpoints of a frontend.
+    Choice(Choice),
+    /// Marks traffic to a cluster IP for masquerading where the plan says so, then chooses.
+    ClusterIp(Choice, Masquerade),
+    /// Marks external traffic under policy Cluster for masquerading, then chooses.
+    External(Choice),
+    /// Drops what is not from one of these networks.
+    SourceRanges(SourceRanges),
+}
+
+/// A choice among the endpoints that a map has for a frontend.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Choice {
+    pub(super) place: Place,
+    /// The map from a frontend and a number to an endpoint.
+    pub(super) map: &'static str,
+    /// How many endpoints it has for the frontend.
+    pub(super) endpoints: usize,
+    pub(super) load_balancing: LoadBalancing,
+}
+
+impl SharedChain {
+    pub(super) fn name(&self) -> Name {
+        match self {
+            SharedChain::Choice(choice) => choice.name(),
+            SharedChain::ClusterIp(Choice { endpoints, load_balancing, .. }, _) => {
+                Name::from(format!("cluster-ip-{endpoints}{}", suffix(*load_balancing)))
+            }
+            SharedChain::External(Choice { place, endpoints, load_balancing, .. }) => {
+                let external = place.external(*endpoints);
+                Name::from(format!("{external}{}", suffix(*load_balancing)))
+            }
+            SharedChain::SourceRanges(ranges) => ranges.chain_name(),
+        }
+    }
+
+    pub(super) fn chain(&self, plan: &Plan) -> Chain {
+        let then = |first: Option<Rule>, choice: &Choice| {
+            let choose = Rule::new([goto(choice.name().as_str())]);
+            of_rules(first.into_iter().chain([choose]).collect())
+        };
+        match self {
+            SharedChain::Choice(choice) => of_rules(vec![choice.rule()]),
+            SharedChain::ClusterIp(choice, masquerade) => {
+                then(masquerade_internal(plan, *masquerade), choice)
+            }
+            SharedChain::External(choice) => then(Some(Rule::new([mark(plan)])), choice),
+            SharedChain::SourceRanges(ranges) => ranges.chain(),
+        }
+    }
+
+    /// Elements that come and go with the chain.
+    pub(super) fn elements(&self) -> Vec<SetElement> {
+        match self {
+            SharedChain::SourceRanges(ranges) => ranges.elements(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Choice {
+    fn name(&self) -> Name {
+        let Self { map, endpoints, load_balancing, .. } = self;
+        Name::from(format!("{map}-{endpoints}{}", suffix(*load_balancing)))
+    }
+
+    fn rule(&self) -> Rule {
+        let number = drawn(self.load_balancing, self.endpoints);
+        let key = key_and(self.place.key(), number);
+        Rule::new([Statement::DnatMap { key, map: Name::from(self.map) }])
+    }
+}
+
+/// The number of an endpoint among so many, as the kernel draws it.
+pub(super) fn drawn(load_balancing: LoadBalancing, endpoints: usize) -> Selector {
+    let draw = match load_balancing {
+        LoadBalancing::Random => Draw::Random,
+        LoadBalancing::RoundRobin => Draw::InTurn,
+        LoadBalancing::SourceHash => Draw::BySource,
+    };
+    Selector::Number(Number::Below(draw, u32::try_from(endpoints).unwrap_or(u32::MAX)))
+}
+
+/// What tells apart the names of chains that choose in different ways.
+fn suffix(load_balancing: LoadBalancing) -> &'static str {
+    match load_balancing {
+        LoadBalancing::Random => "",
+        LoadBalancing::RoundRobin => "-round-robin",
+        LoadBalancing::SourceHash => "-source-hash",
+    }
+}
