@@ -18,6 +18,7 @@ mod format;
 mod frame;
 mod overview;
 mod owners;
+mod parts;
 mod plot;
 mod port;
 mod query;
@@ -107,7 +108,10 @@ impl Status {
             _ => {}
         }
         let Some(route) = Route::of(request.path) else { return Response::not_found().into() };
-        let (status, query) = (self.clone(), Query::of(request));
+        let (status, query) = match Query::of(request) {
+            Ok(query) => (self.clone(), query),
+            Err(why) => return guarded(Response::text(StatusCode::BAD_REQUEST, why)).into(),
+        };
         Answer::Later(self.worker.make(move || status.page(&route, &query)))
     }
 
@@ -121,7 +125,7 @@ impl Status {
                 let page = ExplainPage::of(self, query);
                 shown(&page, query, page.status())
             }
-            Route::Service(key) => match ServicePage::of(self, key) {
+            Route::Service(key) => match ServicePage::of(self, key, query.page) {
                 Some(page) => shown(&page, query, StatusCode::OK),
                 None => shown(&NoService::of(self, key), query, StatusCode::NOT_FOUND),
             },

@@ -10,6 +10,7 @@ use rulegen_model::{Endpoint, TrafficPolicy};
 use serde::Serialize;
 
 use super::owners::At;
+use super::parts::Part;
 
 /// From clients to endpoints, or to nowhere.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -17,10 +18,15 @@ use super::owners::At;
 pub(super) struct Way {
     /// Whose packets.
     pub(super) clients: &'static str,
+    /// The first of them.
     pub(super) frontends: Vec<Frontend>,
+    /// How many more there are.
+    pub(super) more_frontends: usize,
     pub(super) policy: &'static str,
     /// What becomes of the client's address.
     pub(super) source: &'static str,
+    /// How many endpoints there are to choose from, of which a page shows a part.
+    pub(super) endpoint_count: usize,
     #[serde(flatten)]
     pub(super) end: End,
 }
@@ -31,8 +37,10 @@ pub(super) struct Way {
 pub(super) struct Frontend {
     pub(super) kind: &'static str,
     pub(super) address: String,
-    /// Who may use it; none if everybody.
+    /// Who may use it, the first of them; none if everybody.
     pub(super) only_from: Option<Vec<String>>,
+    /// How many more may.
+    pub(super) more_sources: usize,
     /// By this the frontends of all service ports are told apart.
     #[serde(skip)]
     pub(super) at: At,
@@ -60,6 +68,10 @@ pub(super) struct Chance {
     pub(super) local: bool,
 }
 
+/// A Service may have thousands of addresses, and as many source ranges at each: a page shows so many.
+const FRONTENDS: usize = 50;
+const SOURCES: usize = 20;
+
 const KEPT: &str = "client's address kept";
 const REPLACED: &str = "source becomes the node's";
 
@@ -76,14 +88,21 @@ fn internal(plan: &ServicePlan) -> Way {
     let of = plan.internal;
     let at = At::Address(of.address, plan.name.protocol, plan.port);
     let address = SocketAddr::new(of.address, plan.port).to_string();
-    let frontend = Frontend { kind: "cluster IP", address, only_from: None, at, taken_by: None };
+    let frontend = Frontend {
+        kind: "cluster IP",
+        address,
+        only_from: None,
+        more_sources: 0,
+        at,
+        taken_by: None,
+    };
     let source = match of.masquerade {
         Masquerade::All => REPLACED,
         Masquerade::NotFromPods => "kept for this node's pods, else the node's",
         Masquerade::None => KEPT,
     };
     let clients = "Clients on this node";
-    Way::new(plan, clients, vec![frontend], source, of.outcome)
+    Way::new(plan, clients, (vec![frontend], 0), source, of.outcome)
 }
 
 fn external(service: &ServicePlan, of: &External, plan: &Plan) -> Vec<Way> {
@@ -114,16 +133,22 @@ fn external(service: &ServicePlan, of: &External, plan: &Plan) -> Vec<Way> {
     }
 }
 
-fn frontends(plan: &ServicePlan, of: &External, node_ports_at: &NodePortsAt) -> Vec<Frontend> {
+/// The first frontends, and how many more there are.
+fn frontends(
+    plan: &ServicePlan,
+    of: &External,
+    node_ports_at: &NodePortsAt,
+) -> (Vec<Frontend>, usize) {
     let (over, port) = (plan.name.protocol, plan.port);
-    let at_ip = |kind, ip: IpAddr, only_from| Frontend {
+    let at_ip = |kind, ip: IpAddr, sources: Option<(Vec<String>, usize)>| Frontend {
         kind,
         address: SocketAddr::new(ip, port).to_string(),
-        only_from,
+        more_sources: sources.as_ref().map_or(0, |(_, more)| *more),
+        only_from: sources.map(|(first, _)| first),
         at: At::Address(ip, over, port),
         taken_by: None,
     };
-    let addresses = of.addresses.iter().map(|address| match address {
+    let addresses = of.addresses.iter().take(FRONTENDS).map(|address| match address {
         ExternalAddress::ExternalIp(ip) => at_ip("external IP", *ip, None),
         ExternalAddress::LoadBalancerIp(ip) => {
             at_ip("load balancer", *ip, of.firewall.as_ref().map(|of| sources(of, *ip)))
@@ -132,16 +157,18 @@ fn frontends(plan: &ServicePlan, of: &External, node_ports_at: &NodePortsAt) -> 
             kind: "node port",
             address: node_port(port.get(), node_ports_at),
             only_from: None,
+            more_sources: 0,
             at: At::NodePort(over, port.get()),
             taken_by: None,
         },
     });
-    addresses.collect()
+    (addresses.collect(), of.addresses.len().saturating_sub(FRONTENDS))
 }
 
-fn sources(of: &Firewall, load_balancer: IpAddr) -> Vec<String> {
+fn sources(of: &Firewall, load_balancer: IpAddr) -> (Vec<String>, usize) {
     let own = of.from_node.then(|| load_balancer.to_string());
-    of.source_ranges.iter().map(ToString::to_string).chain(own).collect()
+    let shown = of.source_ranges.iter().take(SOURCES).map(ToString::to_string).chain(own);
+    (shown.collect(), of.source_ranges.len().saturating_sub(SOURCES))
 }
 
 fn node_port(port: u16, at: &NodePortsAt) -> String {
@@ -162,7 +189,7 @@ impl Way {
     fn new(
         plan: &ServicePlan,
         clients: &'static str,
-        frontends: Vec<Frontend>,
+        (frontends, more_frontends): (Vec<Frontend>, usize),
         source: &'static str,
         outcome: Outcome,
     ) -> Self {
@@ -176,7 +203,17 @@ impl Way {
                 ("Local", End::Refused("dropped: the client waits and may try another node"))
             }
         };
-        Self { clients, frontends, policy, source, end }
+        let mut way =
+            Self { clients, frontends, more_frontends, policy, source, endpoint_count: 0, end };
+        way.endpoint_count = way.endpoints().len();
+        way
+    }
+
+    /// With those endpoints only that a part of a page shows.
+    pub(super) fn keep(&mut self, part: &Part) {
+        if let End::Endpoints(endpoints) = &mut self.end {
+            *endpoints = endpoints.drain(..).skip(part.first).take(Part::ENDPOINTS).collect();
+        }
     }
 
     /// Its endpoints; none where it ends before.

@@ -60,8 +60,11 @@ fn forwards(plan: &ServicePlan, at: At) -> bool {
 }
 
 /// The service ports that share a frontend with any of these, of other Services too.
-pub(super) fn rivals(store: &Store, ports: &[ServicePort]) -> Vec<ServicePort> {
-    let wanted: HashSet<(IpFamily, At)> = ports.iter().flat_map(frontends).collect();
+pub(super) fn rivals<'a>(
+    store: &Store,
+    ports: impl Iterator<Item = &'a ServicePort>,
+) -> Vec<ServicePort> {
+    let wanted: HashSet<(IpFamily, At)> = ports.flat_map(frontends).collect();
     let shares = |port: &&ServicePort| frontends(port).any(|at| wanted.contains(&at));
     store.service_ports().filter(shares).cloned().collect()
 }

@@ -14,6 +14,7 @@ use super::chances::{Way, ways};
 use super::counters::Connections;
 use super::format::{Long, grouped};
 use super::owners::Owners;
+use super::parts::Part;
 use super::query::href;
 use super::search::is_usable;
 use super::services::{family, protocol};
@@ -32,6 +33,10 @@ pub(super) struct Port {
     pub(super) health_check_node_port: Option<u16>,
     pub(super) shortage: Option<Shortage>,
     pub(super) ways: Vec<Way>,
+    /// How many endpoints it has.
+    pub(super) endpoint_count: usize,
+    /// Which of them is the first of those here, from 0 on.
+    pub(super) first_endpoint: usize,
     pub(super) endpoints: Vec<EndpointShown>,
     /// Of all endpoints, where they are counted.
     pub(super) connections: Option<u64>,
@@ -73,22 +78,32 @@ pub(super) struct Around<'a> {
     pub(super) connections: Option<&'a Connections>,
 }
 
-/// More endpoints than a page shows; the data has all.
-const SHOWN: usize = 100;
-/// The same in a drawing.
+/// So many endpoints of a way are drawn.
 const DRAWN: usize = 8;
 
 impl Port {
-    pub(super) fn of(port: &ServicePort, lacks: Option<&Why>, around: &Around<'_>) -> Self {
+    pub(super) fn of(
+        port: &ServicePort,
+        part: &Part,
+        lacks: Option<&Why>,
+        around: &Around<'_>,
+    ) -> Self {
         let Around { node, config, connections, .. } = *around;
         let plan = plan_service(port, node, config, family(port));
         let mut ways = ways(&plan, around.plan);
+        ways.iter_mut().for_each(|way| way.keep(part));
         for frontend in ways.iter_mut().flat_map(|way| &mut way.frontends) {
             let owner = around.owners.other_than(port, frontend.at);
             frontend.taken_by = owner.map(ToString::to_string);
         }
         let reachable = plan.reachable_endpoints.iter().map(|endpoint| endpoint.address);
         let reachable: HashSet<SocketAddr> = reachable.collect();
+        let counted = |endpoint: &Endpoint| {
+            connections.map(|all| {
+                let of = (port.name.clone(), endpoint.address);
+                all.get(&of).copied().unwrap_or_default()
+            })
+        };
         let endpoint = |endpoint: &Endpoint| {
             let is_used = reachable.contains(&endpoint.address);
             EndpointShown {
@@ -96,13 +111,11 @@ impl Port {
                 local: endpoint.local,
                 state: state(endpoint),
                 unused: (!is_used).then(|| unused(endpoint)),
-                connections: connections.map(|all| {
-                    let of = (port.name.clone(), endpoint.address);
-                    all.get(&of).copied().unwrap_or_default()
-                }),
+                connections: counted(endpoint),
             }
         };
-        let endpoints: Vec<EndpointShown> = port.endpoints.iter().map(endpoint).collect();
+        let range = part.range(port.endpoints.len());
+        let shown = port.endpoints.get(range).unwrap_or_default();
         Self {
             name: port.name.port.to_string(),
             protocol: protocol(port.name.protocol),
@@ -117,8 +130,10 @@ impl Port {
             health_check_node_port: port.health_check_node_port.map(std::num::NonZeroU16::get),
             shortage: lacks.map(|why| Shortage::of(port, why)),
             ways,
-            connections: connections.map(|_| endpoints.iter().filter_map(|e| e.connections).sum()),
-            endpoints,
+            connections: connections.map(|_| port.endpoints.iter().filter_map(counted).sum()),
+            endpoint_count: port.endpoints.len(),
+            first_endpoint: part.first,
+            endpoints: shown.iter().map(endpoint).collect(),
         }
     }
 
@@ -152,12 +167,14 @@ impl Port {
         }
     }
 
-    pub(super) fn shown(&self) -> impl Iterator<Item = &EndpointShown> {
-        self.endpoints.iter().take(SHOWN)
-    }
-
-    pub(super) fn hidden(&self) -> Option<String> {
-        more(self.endpoints.len(), SHOWN)
+    /// Which of its endpoints are here, if not all are.
+    pub(super) fn part(&self) -> Option<String> {
+        let number = |n: usize| grouped(super::format::wide(n));
+        let (first, count) = (self.first_endpoint, self.endpoints.len());
+        (count < self.endpoint_count).then(|| {
+            let (from, to) = (number(first + 1), number(first + count));
+            format!("{from} to {to} of {}", number(self.endpoint_count))
+        })
     }
 
     pub(super) fn drawn<'a>(
@@ -168,7 +185,7 @@ impl Port {
     }
 
     pub(super) fn undrawn(&self, way: &Way) -> Option<String> {
-        more(way.endpoints().len(), DRAWN)
+        more(way.endpoint_count, DRAWN)
     }
 
     /// Which part of the connections an endpoint got, in units of 100.

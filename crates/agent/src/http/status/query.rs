@@ -65,10 +65,20 @@ impl Show {
 const LONGEST: usize = 200;
 
 impl Query {
-    pub(super) fn of(request: &Request<'_>) -> Self {
+    /// # Errors
+    /// What to answer: a parameter is too long.
+    pub(super) fn of(request: &Request<'_>) -> Result<Self, String> {
         let mut query = Self { json: request.wants_json, page: 1, ..Self::default() };
         for (name, value) in form_urlencoded::parse(request.query.as_bytes()) {
-            let text = || value.trim().chars().take(LONGEST).collect::<String>();
+            let length = value.trim().chars().count();
+            if length > LONGEST {
+                let name: String = name.escape_debug().take(LONGEST).collect();
+                return Err(format!(
+                    "400 bad request: the parameter {name} has {length} characters, and {LONGEST} \
+                     are the most\n"
+                ));
+            }
+            let text = || value.trim().to_owned();
             match &*name {
                 "format" => query.json = value == "json",
                 "q" => query.text = text(),
@@ -84,7 +94,7 @@ impl Query {
                 _ => {}
             }
         }
-        query
+        Ok(query)
     }
 
     /// The address of the list that shows this.

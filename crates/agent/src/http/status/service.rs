@@ -1,5 +1,7 @@
 //! `/services/{namespace}/{name}`: who gets from where to where, and why not.
 
+use std::collections::BTreeMap;
+
 use askama::Template;
 use rulegen_compiler::plan;
 use rulegen_model::{
@@ -11,7 +13,9 @@ use super::Status;
 use super::counters::Connections;
 use super::frame::Frame;
 use super::owners::{Owners, rivals};
+use super::parts::{Part, Parts};
 use super::port::{Around, Port};
+use super::query;
 use super::services::{family, state};
 use super::state::Tone;
 
@@ -26,9 +30,13 @@ pub(super) struct ServicePage {
     tone: Tone,
     /// How it is, in a sentence.
     state: &'static str,
+    page: usize,
+    pages: usize,
+    /// Those on this page; one with many endpoints may be on several.
     ports: Vec<Port>,
     /// What was left out of the Service, or why it has no rules.
     problems: Vec<String>,
+    more_problems: usize,
     /// Why nothing is said of connections, where they are counted.
     counters_error: Option<String>,
     /// Whether connections are counted at all.
@@ -37,72 +45,119 @@ pub(super) struct ServicePage {
 
 impl ServicePage {
     /// None if there is no such Service.
-    pub(super) fn of(status: &Status, key: &ObjectKey) -> Option<Self> {
+    pub(super) fn of(status: &Status, key: &ObjectKey, page: usize) -> Option<Self> {
         let frame = status.frame("/services", format!("{}/{}", key.namespace, key.name));
         // The store is free again before anything is compiled or the kernel is asked.
-        let copy = Copied::of(&status.known.store.read(), key)?;
+        let copy = Copied::of(&status.known.store.read(), key, page)?;
         let (connections, counters_error) = match copy.connections(status) {
             Some(Ok(connections)) => (Some(connections), None),
             Some(Err(error)) => (None, Some(error)),
             None => (None, None),
         };
-        let (tone, state) = state(&copy.ports);
         let problems = status.known.complaints.read().of(Kind::Service, key);
         Some(Self {
             frame,
             namespace: key.namespace.to_string(),
             name: key.name.to_string(),
-            tone,
-            state: state.sentence(),
+            tone: copy.tone,
+            state: copy.state,
+            page: copy.parts.page,
+            pages: copy.parts.pages,
             ports: copy.shown(connections.as_ref()),
-            problems: problems.iter().map(ToString::to_string).collect(),
+            problems: problems.iter().take(PROBLEMS).map(ToString::to_string).collect(),
+            more_problems: problems.len().saturating_sub(PROBLEMS),
             counters_error,
             counters: status.counters.is_some(),
         })
     }
+
+    fn href(&self, page: usize) -> String {
+        let path = query::path(&ObjectKey::new(&self.namespace, &self.name));
+        let page = if page > 1 { page.to_string() } else { String::new() };
+        query::href(&path, &[("page", &page)])
+    }
+
+    fn json_href(&self) -> String {
+        let path = query::path(&ObjectKey::new(&self.namespace, &self.name));
+        let page = if self.page > 1 { self.page.to_string() } else { String::new() };
+        query::href(&path, &[("page", &page), ("format", "json")])
+    }
+
+    fn previous(&self) -> Option<String> {
+        (self.page > 1).then(|| self.href(self.page - 1))
+    }
+
+    fn next(&self) -> Option<String> {
+        (self.page < self.pages).then(|| self.href(self.page + 1))
+    }
 }
+
+/// More of them are only counted.
+const PROBLEMS: usize = 100;
 
 /// What of the store a page is made of.
 struct Copied {
     node: Node,
     config: ProxyConfig,
-    ports: Vec<ServicePort>,
-    /// What each of them lacks, if anything.
-    lacks: Vec<Option<Why>>,
+    tone: Tone,
+    state: &'static str,
+    parts: Parts,
+    /// Those of the page, by their places among all of the Service.
+    ports: BTreeMap<usize, Copy>,
     /// Whoever shares a frontend with one of them, and they themselves.
     rivals: Vec<ServicePort>,
 }
 
+struct Copy {
+    port: ServicePort,
+    /// What it lacks, if anything.
+    lacks: Option<Why>,
+}
+
 impl Copied {
-    fn of(store: &Store, key: &ObjectKey) -> Option<Self> {
-        let ports = store.service(key)?.to_vec();
-        let lacks = ports.iter().map(|port| store.shortage(&port.name, family(port))).collect();
-        let rivals = rivals(store, &ports);
+    fn of(store: &Store, key: &ObjectKey, page: usize) -> Option<Self> {
+        let all = store.service(key)?;
+        let (tone, state) = state(all);
+        let parts = Parts::of(all, page);
+        let copied = |part: &Part| {
+            let port = all.get(part.port)?.clone();
+            let lacks = store.shortage(&port.name, family(&port));
+            Some((part.port, Copy { port, lacks }))
+        };
+        let mut ports = BTreeMap::new();
+        for part in &parts.parts {
+            if !ports.contains_key(&part.port) {
+                ports.extend(copied(part));
+            }
+        }
+        let rivals = rivals(store, ports.values().map(|copy: &Copy| &copy.port));
         let (node, config) = (store.node().clone(), store.config().clone());
-        Some(Self { node, config, ports, lacks, rivals })
+        Some(Self { node, config, tone, state: state.sentence(), parts, ports, rivals })
     }
 
     fn connections(&self, status: &Status) -> Option<Result<Connections, String>> {
         let counters = status.counters.as_ref()?;
-        Some(counters.read(&counters.parts(&self.alone(&self.ports), &self.config)))
+        Some(counters.read(&counters.parts(&self.snapshot(), &self.config)))
     }
 
     fn shown(&self, connections: Option<&Connections>) -> Vec<Port> {
-        let none = self.alone(&[]);
+        let none = Snapshot { ipv4: Vec::new(), ipv6: Vec::new(), ..self.snapshot() };
         let plans = IpFamily::BOTH.map(|family| plan(&none, &self.config, family));
         let owners = Owners::of(&self.rivals, &self.node, &self.config);
-        let shown = |(port, lacks): (&ServicePort, &Option<Why>)| {
+        let shown = |part: &Part| {
+            let Copy { port, lacks } = self.ports.get(&part.port)?;
             let plan = plans.iter().find(|plan| plan.family == family(port))?;
             let (node, config, owners) = (&self.node, &self.config, &owners);
             let around = Around { node, config, plan, owners, connections };
-            Some(Port::of(port, lacks.as_ref(), &around))
+            Some(Port::of(port, part, lacks.as_ref(), &around))
         };
-        self.ports.iter().zip(&self.lacks).filter_map(shown).collect()
+        self.parts.parts.iter().filter_map(shown).collect()
     }
 
     /// A snapshot of these service ports alone.
-    fn alone(&self, ports: &[ServicePort]) -> Snapshot {
-        let of = |wanted| ports.iter().filter(|port| family(port) == wanted).cloned().collect();
+    fn snapshot(&self) -> Snapshot {
+        let ports = || self.ports.values().map(|copy| &copy.port);
+        let of = |wanted| ports().filter(|port| family(port) == wanted).cloned().collect();
         Snapshot {
             node: self.node.clone(),
             service_cidrs: Vec::new(),

@@ -1,5 +1,8 @@
 //! `/services`: all of them, a page at a time, or those that are looked for.
 
+use std::collections::HashSet;
+use std::net::IpAddr;
+
 use askama::Template;
 use rulegen_model::{IpFamily, ObjectKey, Protocol, ServicePort};
 use serde::Serialize;
@@ -40,9 +43,13 @@ struct Row {
     #[serde(skip)]
     href: String,
     cluster_ips: Vec<String>,
+    /// The first of them, and how many more there are.
     ports: Vec<PortShown>,
+    more_ports: usize,
     external_ips: Vec<String>,
     load_balancer_ips: Vec<String>,
+    /// How many more addresses there are of either kind.
+    more_ips: usize,
     /// Of the port that has the fewest.
     usable_endpoints: usize,
     endpoints: usize,
@@ -61,6 +68,9 @@ struct PortShown {
 }
 
 const ROWS: usize = 50;
+
+/// Ports, and addresses of a kind, that a row shows: a Service may have a thousand of each.
+const SHOWN: usize = 20;
 
 /// A longer choice is none.
 const NAMESPACES: usize = 500;
@@ -144,21 +154,28 @@ impl Row {
         let usable = |port: &&ServicePort| port.endpoints.iter().filter(|e| is_usable(e)).count();
         let fewest = ports.iter().min_by_key(usable);
         let (tone, state) = state(ports);
-        let mut shown = Vec::new();
-        for port in ports.iter().map(PortShown::of) {
-            // It is there in each family.
-            if !shown.contains(&port) {
-                shown.push(port);
-            }
-        }
+        // Each is there in each family, and addresses are those of all ports of a family.
+        let mut seen = HashSet::new();
+        let mut distinct = ports.iter().filter(|port| seen.insert((port.name.protocol, port.port)));
+        let shown = distinct.by_ref().take(SHOWN).map(PortShown::of).collect();
+        let more_ports = distinct.count();
+        let mut families = HashSet::new();
+        let firsts = ports.iter().filter(|port| families.insert(family(port)));
+        let firsts: Vec<&ServicePort> = firsts.collect();
+        let external: Vec<&IpAddr> = firsts.iter().flat_map(|port| &port.external_ips).collect();
+        let balancer: Vec<&IpAddr> =
+            firsts.iter().flat_map(|port| &port.load_balancer_ips).collect();
+        let more = |ips: &[&IpAddr]| ips.len().saturating_sub(SHOWN);
         Self {
             namespace: key.namespace.to_string(),
             name: key.name.to_string(),
             href: query::path(key),
-            cluster_ips: distinct(ports, |port| vec![port.cluster_ip.to_string()]),
+            cluster_ips: firsts.iter().map(|port| port.cluster_ip.to_string()).collect(),
             ports: shown,
-            external_ips: distinct(ports, |port| texts(&port.external_ips)),
-            load_balancer_ips: distinct(ports, |port| texts(&port.load_balancer_ips)),
+            more_ports,
+            more_ips: more(&external) + more(&balancer),
+            external_ips: texts(&external),
+            load_balancer_ips: texts(&balancer),
             usable_endpoints: fewest.as_ref().map(usable).unwrap_or_default(),
             endpoints: fewest.map(|port| port.endpoints.len()).unwrap_or_default(),
             tone,
@@ -174,7 +191,8 @@ impl Row {
             (!node_ports.is_empty()).then(|| format!("node {}", node_ports.join(", ")));
         let load_balancer = self.load_balancer_ips.iter().map(|ip| format!("LB {ip}"));
         let external = self.external_ips.iter().map(|ip| format!("external {ip}"));
-        load_balancer.chain(external).chain(node_ports).collect()
+        let more = (self.more_ips > 0).then(|| format!("and {} more", self.more_ips));
+        load_balancer.chain(external).chain(more).chain(node_ports).collect()
     }
 
     fn has_rules(&self) -> bool {
@@ -253,18 +271,8 @@ pub(super) fn state(ports: &[ServicePort]) -> (Tone, Condition) {
     }
 }
 
-fn distinct(ports: &[ServicePort], of: impl Fn(&ServicePort) -> Vec<String>) -> Vec<String> {
-    let mut all: Vec<String> = Vec::new();
-    for text in ports.iter().flat_map(of) {
-        if !all.contains(&text) {
-            all.push(text);
-        }
-    }
-    all
-}
-
-fn texts(ips: &[std::net::IpAddr]) -> Vec<String> {
-    ips.iter().map(ToString::to_string).collect()
+fn texts(ips: &[&IpAddr]) -> Vec<String> {
+    ips.iter().take(SHOWN).map(ToString::to_string).collect()
 }
 
 /// As the API spells it.

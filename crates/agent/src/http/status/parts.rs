@@ -1,0 +1,84 @@
+//! What of a Service goes onto one page: its ports, and of each the endpoints, in parts.
+
+use std::ops::Range;
+
+use rulegen_model::ServicePort;
+
+/// Some endpoints of one service port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Part {
+    /// Which of the Service's ports.
+    pub(super) port: usize,
+    /// Which of its endpoints comes first.
+    pub(super) first: usize,
+}
+
+impl Part {
+    /// How many endpoints a part has at most.
+    pub(super) const ENDPOINTS: usize = 100;
+
+    pub(super) fn range(&self, endpoints: usize) -> Range<usize> {
+        let end = self.first.saturating_add(Self::ENDPOINTS).min(endpoints);
+        self.first.min(end)..end
+    }
+}
+
+/// The parts on one page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Parts {
+    pub(super) page: usize,
+    pub(super) pages: usize,
+    pub(super) parts: Vec<Part>,
+}
+
+/// Parts on a page: 2,000 endpoints at most.
+const PARTS: usize = 20;
+
+impl Parts {
+    /// Those of a page, or of the last if there are fewer.
+    pub(super) fn of(ports: &[ServicePort], page: usize) -> Self {
+        Self::of_lengths(ports.iter().map(|port| port.endpoints.len()), page)
+    }
+
+    fn of_lengths(endpoints: impl Iterator<Item = usize> + Clone, page: usize) -> Self {
+        let count = |endpoints: usize| endpoints.div_ceil(Part::ENDPOINTS).max(1);
+        let all: usize = endpoints.clone().map(count).sum();
+        let pages = all.div_ceil(PARTS).max(1);
+        let page = page.clamp(1, pages);
+        let parts = endpoints.enumerate().flat_map(|(port, endpoints)| {
+            (0..count(endpoints)).map(move |n| Part { port, first: n * Part::ENDPOINTS })
+        });
+        let parts = parts.skip((page - 1) * PARTS).take(PARTS).collect();
+        Self { page, pages, parts }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_endpoint_of_each_port_is_on_one_page() {
+        for lengths in
+            [vec![], vec![0], vec![0; 41], vec![100, 101, 0], vec![10_000, 3], vec![100; 1000]]
+        {
+            let of = |page| Parts::of_lengths(lengths.iter().copied(), page);
+            let mut seen = vec![0; lengths.len()];
+            let mut ports = vec![false; lengths.len()];
+            for page in 1..=of(1).pages {
+                let parts = of(page).parts;
+                assert!(parts.len() <= PARTS && (!parts.is_empty() || lengths.is_empty()));
+                for part in parts {
+                    let range = part.range(lengths[part.port]);
+                    assert_eq!(range.start, seen[part.port], "in their order, none left out");
+                    seen[part.port] = range.end;
+                    ports[part.port] = true;
+                }
+            }
+            assert_eq!(seen, lengths);
+            assert!(ports.iter().all(|seen| *seen), "{lengths:?}");
+            let last = of(1).pages;
+            assert_eq!((of(usize::MAX), of(0)), (of(last), of(1)));
+        }
+    }
+}
