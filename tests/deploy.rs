@@ -303,6 +303,7 @@ fn the_service_of_systemd_gives_little() {
         "SystemCallFilter=@system-service",
         "Restart=always",
         "StartLimitIntervalSec=0",
+        "LimitNOFILE=65536",
     ] {
         assert!(unit.lines().any(|it| it == line), "{line} is not in it");
     }

@@ -26,8 +26,10 @@ mod apply_removal;
 #[allow(dead_code, reason = "the properties use all of it")]
 mod cluster;
 mod conntrack;
+mod descriptors;
 mod doctor;
 mod explain;
+mod half_open;
 mod help;
 mod host;
 mod lab;

@@ -20,7 +20,10 @@ pub(crate) const SOON: Duration = Duration::from_secs(15);
 pub(crate) const HEALTH_PORT: u16 = 10256;
 pub(crate) const METRICS_PORT: u16 = 10249;
 
-const MODE: &str = "--proxy-mode nftables --hostname-override node-1";
+const NAME: &str = "--hostname-override node-1";
+
+/// Unless a test says another.
+const MODE: &str = "--proxy-mode nftables";
 
 /// The size of the table of connections and the order of kills are the machine's, not ours to set.
 const LEAVE_THE_MACHINE: &str = "--conntrack-max-per-core 0 --oom-score-adj 0";
@@ -117,21 +120,39 @@ pub(crate) struct Agent<'a> {
 impl<'a> Agent<'a> {
     /// Tests begin and end without any Service.
     pub(crate) fn start(namespace: &'a Namespace, manifests: &Manifests, flags: &str) -> Self {
-        Self::start_with(namespace, manifests, &format!("{MODE} --allow-empty {flags}"))
+        Self::start_under("", namespace, manifests, flags)
+    }
+
+    /// The same, run by a program that becomes it, such as prlimit.
+    pub(crate) fn start_under(
+        runner: &str,
+        namespace: &'a Namespace,
+        manifests: &Manifests,
+        flags: &str,
+    ) -> Self {
+        let mode = if flags.contains("--proxy-mode") { "" } else { MODE };
+        let flags = format!("{NAME} {mode} --allow-empty {flags}");
+        Self::start_with(runner, namespace, manifests, flags)
     }
 
     /// The same without the right to remove all Services.
     pub(crate) fn start_as_usual(namespace: &'a Namespace, manifests: &Manifests) -> Self {
-        Self::start_with(namespace, manifests, MODE)
+        Self::start_with("", namespace, manifests, format!("{NAME} {MODE}"))
     }
 
-    fn start_with(namespace: &'a Namespace, manifests: &Manifests, flags: &str) -> Self {
+    fn start_with(
+        runner: &str,
+        namespace: &'a Namespace,
+        manifests: &Manifests,
+        flags: String,
+    ) -> Self {
         let log = PathBuf::from(namespace.lock_file()).with_file_name("agent.log");
         // A test that fails shall show what was done.
         let verbosity = if flags.contains("-v") { "" } else { "-v2" };
-        let flags = flags.to_owned();
         let child = Command::new("ip")
-            .args(["netns", "exec", &namespace.name, env!("CARGO_BIN_EXE_rulegen"), "agent"])
+            .args(["netns", "exec", &namespace.name])
+            .args(runner.split_whitespace())
+            .args([env!("CARGO_BIN_EXE_rulegen"), "agent"])
             .arg("--manifests")
             .arg(&manifests.path)
             .args(flags.split_whitespace())

@@ -3,6 +3,7 @@
 //! No port has authentication or TLS, as kube-proxy's have none; nothing can be changed through
 //! them.
 
+mod admission;
 mod bind;
 mod health_port;
 mod host;
@@ -13,6 +14,7 @@ mod status;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use admission::{Admission, Quota};
 pub(crate) use bind::listen_at;
 pub use bind::{RETRY, bind};
 pub use health_port::health_port;

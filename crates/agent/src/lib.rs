@@ -13,6 +13,7 @@ mod backend;
 mod complaints;
 mod conntrack;
 mod counting;
+mod descriptors;
 mod drift;
 mod events;
 pub mod health;

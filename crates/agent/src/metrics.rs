@@ -105,6 +105,11 @@ impl Metrics {
         self.own.proxied(family, services, endpoints);
     }
 
+    /// At so many health-check node ports nobody answers.
+    pub fn unanswered_health_checks(&self, number: usize) {
+        self.own.unanswered_health_checks(number);
+    }
+
     /// A watch had to begin anew.
     pub fn watch_restarted(&self, kind: Kind) {
         self.own.watch_restarted(kind);

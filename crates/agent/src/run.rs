@@ -225,8 +225,7 @@ async fn work(
     sink: Sink,
 ) -> Result<()> {
     let (notices, told) = Notices::new();
-    servers::start(options, telemetry, known, &notices).await?;
-    tokio::spawn(servers::answer_load_balancers(telemetry.clone(), checks, notices.clone()));
+    servers::start(options, telemetry, known, checks, &notices).await?;
     watch_objects(options, telemetry, sink, told).await?;
     notices.send(Notice::Starting);
     std::future::pending().await

@@ -1,5 +1,6 @@
 //! The ports at which the agent answers.
 
+use std::collections::BTreeSet;
 use std::future;
 use std::io;
 use std::net::SocketAddr;
@@ -7,22 +8,30 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
+use rulegen_kernel::descriptors;
 use rulegen_model::{BindAddress, ProxyMode};
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 
+use crate::descriptors::Budget;
 use crate::events::{Notice, Notices};
 use crate::http::{
     About, Counters, Limits, Router, Status, Worker, bind, health_port, metrics_port, serve,
 };
+use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::service_health::{ServiceChecks, ServiceHealth};
 use crate::shared::Known;
 use crate::telemetry::Telemetry;
+use crate::threads;
 
 /// A health-check node port that could not be opened is tried again after this time.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Starts to answer; what fails later is tried again.
+///
+/// Probers have a thread of their own: neither a large list of objects nor whoever asks for metrics
+/// keeps them waiting, and whoever floods their ports does not hold up the watches.
 ///
 /// # Errors
 /// An address is taken, and that shall be fatal.
@@ -30,11 +39,57 @@ pub(crate) async fn start(
     options: &Options,
     telemetry: &Telemetry,
     known: &Known,
+    checks: watch::Receiver<ServiceChecks>,
     notices: &Notices,
 ) -> Result<()> {
-    let health = health_port(telemetry.health.clone(), Arc::clone(&telemetry.metrics));
-    let reason = Notice::FailedToStartProxierHealthcheck;
-    listen(options, options.healthz, health, notices, reason).await?;
+    let budget = budget();
+    let probers = start_runtime("probers")?;
+    let health = Server {
+        address: options.healthz,
+        router: health_port(telemetry.health.clone(), Arc::clone(&telemetry.metrics)),
+        limits: Limits::new(budget.probers()),
+        reason: Notice::FailedToStartProxierHealthcheck,
+    };
+    health.start(options, &probers, notices).await?;
+    let load_balancers =
+        ServiceHealth::new(telemetry.health.clone(), budget.load_balancers(), budget.listeners);
+    let metrics = Arc::clone(&telemetry.metrics);
+    probers.spawn(answer_load_balancers(load_balancers, checks, metrics, notices.clone()));
+    let metrics = Server {
+        address: options.metrics,
+        router: metrics_router(options, telemetry, known)?,
+        limits: Limits::new(budget.scrapers()),
+        reason: Notice::FailedToStartMetricServer,
+    };
+    metrics.start(options, &Handle::current(), notices).await
+}
+
+fn budget() -> Budget {
+    /// What is there everywhere (limits.conf(5), systemd's soft limit).
+    const USUAL_LIMIT: u64 = 1024;
+    let limit = descriptors::raise_limit().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+        USUAL_LIMIT
+    });
+    let budget = Budget::of(limit);
+    tracing::info!(
+        limit = budget.limit,
+        health_check_listeners = budget.listeners,
+        "the limit of open files"
+    );
+    budget
+}
+
+/// A runtime in a thread of its own, both of which end with the process.
+fn start_runtime(name: &str) -> Result<Handle> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("the asynchronous runtime cannot be started")?;
+    let handle = runtime.handle().clone();
+    threads::start(name, move || runtime.block_on(future::pending()))?;
+    Ok(handle)
+}
+
+fn metrics_router(options: &Options, telemetry: &Telemetry, known: &Known) -> Result<Router> {
     let about = Arc::new(About {
         mode: options.config.mode,
         configuration: options.shown_config.clone(),
@@ -53,58 +108,62 @@ pub(crate) async fn start(
         counters: counts.then(|| Counters::new(options.table.clone())),
         worker: Worker::start()?,
     };
-    let metrics = metrics_port(about, Arc::clone(&telemetry.metrics), status);
-    let reason = Notice::FailedToStartMetricServer;
-    listen(options, options.metrics, metrics, notices, reason).await
+    Ok(metrics_port(about, Arc::clone(&telemetry.metrics), status))
 }
 
-async fn listen(
-    options: &Options,
-    at: BindAddress,
+/// What answers at one port.
+struct Server {
+    address: BindAddress,
     router: Router,
-    notices: &Notices,
+    limits: Limits,
+    /// What the cluster is told if it cannot listen.
     reason: fn(String) -> Notice,
-) -> Result<()> {
-    let BindAddress::At(address) = at else { return Ok(()) };
-    let notices = notices.clone();
-    let failed = move |error: &io::Error| {
-        tracing::warn!(%address, %error, "cannot listen");
-        notices.send(reason(format!("{address}: {error}")));
-    };
-    if options.bind_address_hard_fail {
-        let listener = bind(address, true, failed)
-            .await
-            .with_context(|| format!("cannot listen at {address}"))?;
-        tokio::spawn(serve(listener, router, Limits::default(), future::pending()));
-        return Ok(());
-    }
-    tokio::spawn(async move {
-        if let Ok(listener) = bind(address, false, failed).await {
-            serve(listener, router, Limits::default(), future::pending()).await;
+}
+
+impl Server {
+    async fn start(self, options: &Options, runtime: &Handle, notices: &Notices) -> Result<()> {
+        let Self { address, router, limits, reason } = self;
+        let BindAddress::At(address) = address else { return Ok(()) };
+        let notices = notices.clone();
+        let failed = move |error: &io::Error| {
+            tracing::warn!(%address, %error, "cannot listen");
+            notices.send(reason(format!("{address}: {error}")));
+        };
+        if options.bind_address_hard_fail {
+            let listener = runtime.spawn(bind(address, true, failed)).await?;
+            let listener = listener.with_context(|| format!("cannot listen at {address}"))?;
+            runtime.spawn(serve(listener, router, limits, future::pending()));
+            return Ok(());
         }
-    });
-    Ok(())
+        runtime.spawn(async move {
+            if let Ok(listener) = bind(address, false, failed).await {
+                serve(listener, router, limits, future::pending()).await;
+            }
+        });
+        Ok(())
+    }
 }
 
 /// Answers at the health-check node ports of the Services that have one, now and later.
-pub(crate) async fn answer_load_balancers(
-    telemetry: Telemetry,
+async fn answer_load_balancers(
+    mut health: ServiceHealth,
     mut checks: watch::Receiver<ServiceChecks>,
+    metrics: Arc<Metrics>,
     notices: Notices,
 ) {
-    let mut health = ServiceHealth::new(telemetry.health);
-    let mut told: Vec<SocketAddr> = Vec::new();
+    let mut known: BTreeSet<SocketAddr> = BTreeSet::new();
     loop {
         let wanted = checks.borrow_and_update().clone();
         let unanswered = health.update(wanted.services, &wanted.addresses).await;
-        for port in unanswered.iter().filter(|port| !told.contains(&port.address)) {
+        metrics.unanswered_health_checks(unanswered.len());
+        for port in unanswered.iter().filter(|port| !known.contains(&port.address)) {
             let (namespace, name) = (port.namespace.clone(), port.name.clone());
             let message = format!("health-check node port {}: {}", port.address, port.error);
             tracing::warn!(namespace, name, "{message}");
             notices.send(Notice::FailedToStartServiceHealthcheck { namespace, name, message });
         }
-        told = unanswered.iter().map(|port| port.address).collect();
-        let retry = if told.is_empty() { Duration::MAX } else { RETRY };
+        known = unanswered.iter().map(|port| port.address).collect();
+        let retry = if known.is_empty() { Duration::MAX } else { RETRY };
         if let Ok(Err(_)) = tokio::time::timeout(retry, checks.changed()).await {
             return;
         }

@@ -13,6 +13,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
@@ -22,7 +23,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::health::SharedHealth;
-use crate::http::{Limits, Request, Response, Router, listen_at, serve};
+use crate::http::{Admission, Limits, Request, Response, Router, listen_at, serve};
 
 /// A Service that load balancers ask about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +66,8 @@ pub struct Unanswered {
 pub struct ServiceHealth {
     health: SharedHealth,
     limits: Limits,
+    /// How many listeners there may be.
+    most: usize,
     checks: Checks,
     listeners: BTreeMap<SocketAddr, Listener>,
 }
@@ -77,12 +80,12 @@ struct Listener {
 }
 
 impl ServiceHealth {
-    /// Answers at no port yet.
-    pub fn new(health: SharedHealth) -> Self {
-        // Shared by all ports: there may be hundreds of them, and each connection is a
-        // descriptor.
-        let limits = Limits::of_connections(256);
-        Self { health, limits, checks: Checks::default(), listeners: BTreeMap::new() }
+    /// Answers at no port yet. All ports share the connections that the admission holds.
+    pub fn new(health: SharedHealth, admission: Admission, most_listeners: usize) -> Self {
+        // Answers are made at once, and fit into what the kernel buffers.
+        let limits = Limits { time: Duration::from_secs(5), ..Limits::new(admission) };
+        let (checks, listeners) = (Checks::default(), BTreeMap::new());
+        Self { health, limits, most: most_listeners, checks, listeners }
     }
 
     /// From now on answers for these Services, at these addresses: those of node ports, or
@@ -93,7 +96,18 @@ impl ServiceHealth {
         wanted: Vec<ServiceCheck>,
         addresses: &[IpAddr],
     ) -> Vec<Unanswered> {
-        let (checks, mut unanswered) = by_port(wanted, addresses);
+        let (mut checks, mut unanswered) = by_port(wanted, addresses);
+        for check in beyond(self.most / addresses.len().max(1), &checks) {
+            checks.remove(&check.port);
+            unanswered.extend(addresses.iter().map(|ip| {
+                let error = io::Error::other(format!(
+                    "{} listeners are all that the limit of open files leaves room for; raise it \
+                     (LimitNOFILE= of systemd, ulimit -n)",
+                    self.most
+                ));
+                Unanswered::new(&check, SocketAddr::new(*ip, check.port.get()), error)
+            }));
+        }
         *self.checks.lock().unwrap_or_else(PoisonError::into_inner) = checks.clone();
         let wanted: BTreeMap<SocketAddr, &ServiceCheck> = checks
             .values()
@@ -165,6 +179,25 @@ fn by_port(
         }
     }
     (checks, unanswered)
+}
+
+/// Those for which there is no room if so many have it. Namespaces take turns: one that is full of
+/// Services shall not cost the others theirs.
+fn beyond(room: usize, checks: &BTreeMap<NonZeroU16, ServiceCheck>) -> Vec<ServiceCheck> {
+    if checks.len() <= room {
+        return Vec::new();
+    }
+    let mut by_name: Vec<&ServiceCheck> = checks.values().collect();
+    by_name.sort_by_key(|check| (&check.namespace, &check.name));
+    let mut turns: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut in_turn: Vec<(usize, &ServiceCheck)> = Vec::with_capacity(by_name.len());
+    for check in by_name {
+        let turn = turns.entry(&check.namespace).or_default();
+        in_turn.push((*turn, check));
+        *turn += 1;
+    }
+    in_turn.sort_by_key(|(turn, _)| *turn);
+    in_turn.into_iter().skip(room).map(|(_, check)| check.clone()).collect()
 }
 
 fn router(port: NonZeroU16, checks: Checks, health: SharedHealth) -> Router {

@@ -5,6 +5,7 @@
 pub mod addresses;
 pub mod bridges;
 pub mod conntrack;
+pub mod descriptors;
 mod folder;
 pub mod host;
 pub mod iptables;

@@ -10,6 +10,12 @@ use tokio::net::TcpListener;
 /// How often kube-proxy tries again.
 pub const RETRY: Duration = Duration::from_secs(5);
 
+/// Connections that wait to be accepted. Where it is full, the kernel drops the next, whose client
+/// tries again after a second: too late for a prober. It is cut to net.core.somaxconn (4096).
+const BACKLOG: i32 = 4096;
+
+const SEND_BUFFER: usize = 1 << 17;
+
 /// Listens at an address. If that fails it says so to `on_failure` and, unless `hard_fail`
 /// (`bindAddressHardFail`), tries again each [`RETRY`], as the address may be held by the agent
 /// that this one replaces.
@@ -66,6 +72,8 @@ fn listen(address: SocketAddr, only_ipv6: bool) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(128)?;
+    // Buffers for clients that do not read are the node's memory; an answer is at most a few MB.
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }

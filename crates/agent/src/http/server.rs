@@ -1,7 +1,7 @@
 //! A small HTTP server whose cost per client is bounded, as anybody can reach its ports.
 //!
 //! One request per connection: probers and scrapers ask seldom, and a connection that is not
-//! kept cannot be held either.
+//! kept cannot be held either. Which connections are held, `admission.rs` decides.
 
 use std::convert::Infallible;
 use std::io;
@@ -16,9 +16,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 
+use super::admission::{self, Admission, Place, Quota};
 use super::{Request, Response};
 
 /// Answers requests. It is called on the server's threads and must not wait for anything.
@@ -61,9 +63,9 @@ impl From<Response> for Answer {
 /// What clients may cost. Clones share the connections.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at once; others are closed as they come.
-    pub connections: Arc<Semaphore>,
-    /// How long the headers of a request may take to come.
+    /// Which connections are held at once.
+    pub admission: Admission,
+    /// How long a request may take to come.
     pub header_time: Duration,
     /// How long a connection lasts at most.
     pub time: Duration,
@@ -75,15 +77,22 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The usual ones, for so many connections at once.
-    pub fn of_connections(connections: usize) -> Self {
+    /// The usual ones, for connections held by this admission.
+    pub fn new(admission: Admission) -> Self {
         Self {
-            connections: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
-            header_time: Duration::from_secs(10),
+            admission,
+            // Probers give up after 1 s by default, and send all of a request at once.
+            header_time: Duration::from_secs(2),
             time: Duration::from_secs(30),
             header_bytes: LEAST_HEADER_BYTES,
             body_bytes: 64,
         }
+    }
+
+    /// The usual ones for one port.
+    pub fn of_connections(connections: usize) -> Self {
+        let quota = Quota::of_port(connections);
+        Self::new(Admission::new(quota, quota))
     }
 }
 
@@ -96,7 +105,11 @@ impl Default for Limits {
 const LEAST_HEADER_BYTES: usize = 8192;
 
 /// When there are no descriptors or no memory for a connection, the next try has to wait.
-const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(20);
+
+/// After so many connections those that were accepted get a turn: a request that is there already
+/// is answered before its connection could have to yield.
+const BATCH: usize = 32;
 
 /// Answers requests until `shutdown`, and those that are there by then to their end.
 pub async fn serve(
@@ -106,55 +119,133 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) {
     let mut shutdown = std::pin::pin!(shutdown);
+    let mut acceptor = Acceptor { router, limits, in_batch: 0, is_failing: false };
     loop {
         tokio::select! {
             biased;
             () = &mut shutdown => return,
-            accepted = listener.accept() => accept(accepted, &router, &limits).await,
+            accepted = listener.accept() => acceptor.take(accepted).await,
         }
     }
 }
 
-async fn accept(accepted: io::Result<(TcpStream, SocketAddr)>, router: &Router, limits: &Limits) {
-    match accepted {
-        Ok((stream, peer)) => match Arc::clone(&limits.connections).try_acquire_owned() {
-            Ok(permit) => {
-                let (router, limits) = (Arc::clone(router), limits.clone());
-                tokio::spawn(converse(stream, peer, router, limits, permit));
+struct Acceptor {
+    router: Router,
+    limits: Limits,
+    in_batch: usize,
+    is_failing: bool,
+}
+
+impl Acceptor {
+    async fn take(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
+        let connection = accepted.and_then(|(stream, peer)| {
+            let local = stream.local_addr()?;
+            Ok((stream, local, peer))
+        });
+        match connection {
+            Ok((stream, local, peer)) => {
+                self.is_failing = false;
+                let place = self.limits.admission.admit(local, peer);
+                let (router, limits) = (Arc::clone(&self.router), self.limits.clone());
+                tokio::spawn(hold(stream, peer, router, limits, place));
+                self.in_batch += 1;
+                if self.in_batch >= BATCH {
+                    self.in_batch = 0;
+                    tokio::task::yield_now().await;
+                }
             }
-            Err(_) => tracing::debug!(%peer, "closed: too many connections"),
+            Err(error) if is_of_the_connection(&error) => {}
+            Err(error) => self.failed(&error).await,
+        }
+    }
+
+    /// There was no descriptor or no memory. One who waits yields, and the listener goes on.
+    async fn failed(&mut self, error: &io::Error) {
+        let has_shed = self.limits.admission.shed();
+        if self.is_failing {
+            tracing::debug!(%error, has_shed, "still cannot accept a connection");
+        } else {
+            tracing::warn!(%error, has_shed, "cannot accept a connection; trying again");
+        }
+        self.is_failing = true;
+        tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+    }
+}
+
+/// Whether it is that connection alone that failed (accept(2)).
+fn is_of_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, NotConnected};
+    [ConnectionAborted, ConnectionReset, Interrupted, NotConnected].contains(&error.kind())
+}
+
+/// Holds a connection until it ends, takes too long, or has to yield to another.
+async fn hold(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    limits: Limits,
+    mut place: Place,
+) {
+    let request = place.request();
+    let conversation = converse(&mut stream, router, &limits, request);
+    tokio::select! {
+        biased;
+        ended = tokio::time::timeout(limits.time, conversation) => match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "connection ended early"),
+            Err(_) => tracing::debug!(%peer, "connection took too long"),
         },
-        Err(error) => {
-            tracing::warn!(%error, "cannot accept a connection");
-            tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+        () = place.yielded() => {
+            tracing::debug!(%peer, "connection closed: others need its place");
         }
     }
 }
 
 async fn converse(
-    stream: TcpStream,
-    peer: SocketAddr,
+    stream: &mut TcpStream,
     router: Router,
-    limits: Limits,
-    _permit: OwnedSemaphorePermit,
-) {
+    limits: &Limits,
+    complete: admission::Request,
+) -> hyper::Result<()> {
     let header_bytes = limits.header_bytes.max(LEAST_HEADER_BYTES);
     let body_bytes = limits.body_bytes;
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        complete.is_complete();
         let answer = answer(&request, &router, body_bytes);
         async move { Ok::<_, Infallible>(spelled(answer.response().await)) }
     });
-    let connection = http1::Builder::new()
+    let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_time)
         .max_buf_size(header_bytes)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
-    match tokio::time::timeout(limits.time, connection).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%peer, %error, "connection ended early"),
-        Err(_) => tracing::debug!(%peer, "connection took too long"),
+        .serve_connection(TokioIo::new(&mut *stream), service)
+        .await;
+    let is_refused = served.as_ref().is_err_and(hyper::Error::is_parse);
+    if is_refused || stream.try_read(&mut [0]).is_ok_and(|read| read > 0) {
+        linger(stream).await;
     }
+    served
+}
+
+/// Closing a socket that holds unread bytes resets the connection, and the client loses the answer
+/// that says what was wrong with its request. So the rest is read first, within bounds.
+async fn linger(stream: &mut TcpStream) {
+    const TIME: Duration = Duration::from_millis(500);
+    const MOST: usize = 1 << 18;
+    let drain = async {
+        stream.shutdown().await?;
+        let (mut buffer, mut read) = ([0; 4096], 0);
+        while read < MOST {
+            match stream.read(&mut buffer).await? {
+                0 => break,
+                more => read += more,
+            }
+        }
+        Ok::<_, io::Error>(())
+    };
+    // Whatever comes of it, the connection ends.
+    let _ = tokio::time::timeout(TIME, drain).await;
 }
 
 fn answer(request: &hyper::Request<Incoming>, router: &Router, body_bytes: u64) -> Answer {

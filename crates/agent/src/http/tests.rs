@@ -168,41 +168,125 @@ async fn a_client_that_does_not_ask_is_left() {
 async fn a_client_that_does_not_read_is_left() {
     let large: Router =
         Arc::new(|_: &Request<'_>| Response::text(StatusCode::OK, "x".repeat(1 << 26)).into());
-    let limits = Limits { time: Duration::from_millis(300), ..Limits::of_connections(1) };
-    let connections = Arc::clone(&limits.connections);
+    let limits = Limits { time: Duration::from_millis(300), ..Limits::of_connections(2) };
+    let admission = limits.admission.clone();
     let server = start(large, limits).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let mut first = [0; 1];
     stream.read_exact(&mut first).await.unwrap();
-    let permit = timeout(Duration::from_secs(9), connections.acquire()).await;
-    assert!(permit.is_ok(), "its place is free again");
+    assert_eq!(admission.held(), 1);
+    until("its place is free again", || admission.held() == 0).await;
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn half_open(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /hello HTTP/1.1\r\n").await.unwrap();
+    stream
+}
+
+/// Limits where those from loopback, which are the node's own, have so many places.
+fn own_places(places: usize) -> Limits {
+    let none = Quota { all: 1, port: 1, source: 1 };
+    Limits::new(Admission::new(none, Quota { all: places, port: places, source: places }))
 }
 
 #[tokio::test]
-async fn no_more_connections_than_allowed() {
-    let server = start(hello(), Limits::of_connections(2)).await;
-    let mut waiting = Vec::new();
-    for _ in 0..2 {
-        let mut stream = TcpStream::connect(server.address).await.unwrap();
-        stream.write_all(b"GET /hello HTTP/1.1\r\n").await.unwrap();
-        waiting.push(stream);
-    }
-    assert_eq!(get(server.address, "/hello").await, "", "closed at once");
-    for stream in &mut waiting {
-        stream.write_all(b"\r\n").await.unwrap();
-        assert_eq!(body(&hear(stream).await), "hello");
-    }
+async fn the_newest_gets_its_answer_and_the_oldest_yields() {
+    let limits = Limits { header_time: Duration::from_secs(20), ..own_places(2) };
+    let admission = limits.admission.clone();
+    let server = start(hello(), limits).await;
+    let mut oldest = half_open(server.address).await;
+    let mut second = half_open(server.address).await;
+    until("both have a place", || admission.held() == 2).await;
     assert_eq!(body(&get(server.address, "/hello").await), "hello");
+    assert_eq!(hear(&mut oldest).await, "", "closed without an answer");
+    second.write_all(b"\r\n").await.unwrap();
+    assert_eq!(body(&hear(&mut second).await), "hello");
+}
+
+#[tokio::test]
+async fn connections_that_are_opened_again_and_again_keep_nobody_from_an_answer() {
+    let limits = own_places(64);
+    let admission = limits.admission.clone();
+    let server = start(hello(), limits).await;
+    let address = server.address;
+    let flood: Vec<_> = (0..300)
+        .map(|_| {
+            tokio::spawn(async move {
+                loop {
+                    let Ok(mut stream) = TcpStream::connect(address).await else { continue };
+                    let _ = stream.write_all(b"GET /hello HTTP/1.1\r\n").await;
+                    let _ = stream.read(&mut [0]).await;
+                }
+            })
+        })
+        .collect();
+    until("all places are taken", || admission.held() == 64).await;
+    for _ in 0..50 {
+        assert_eq!(body(&get(address, "/hello").await), "hello");
+        assert!(admission.held() <= 64);
+    }
+    flood.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn a_client_that_dribbles_or_says_nothing_is_left_in_time() {
+    let limits = Limits { header_time: Duration::from_millis(300), ..own_places(4) };
+    let admission = limits.admission.clone();
+    let server = start(hello(), limits).await;
+    let silent = TcpStream::connect(server.address).await.unwrap();
+    let mut dribbling = TcpStream::connect(server.address).await.unwrap();
+    until("both are held", || admission.held() == 2).await;
+    let started = Instant::now();
+    for byte in b"GET /hello HTTP/1.1\r\nX: 0123456789".iter().cycle() {
+        if dribbling.write_all(&[*byte]).await.is_err() || admission.held() == 0 {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(9), "it is still held");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    until("neither is held", || admission.held() == 0).await;
+    drop(silent);
+}
+
+#[tokio::test]
+async fn a_request_that_is_too_large_gets_an_answer_that_arrives() {
+    let server = start(hello(), Limits::default()).await;
+    let header = format!("GET /hello HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(100_000));
+    let query = format!("GET /hello?{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(100_000));
+    let posted = format!(
+        "GET /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n{}",
+        "x".repeat(100_000)
+    );
+    for (request, status) in [(&header, "431"), (&query, "431"), (&posted, "413")] {
+        for _ in 0..20 {
+            let mut stream = TcpStream::connect(server.address).await.unwrap();
+            let _ = stream.write_all(request.as_bytes()).await;
+            let mut heard = Vec::new();
+            // No reset: it would take the answer with it.
+            stream.read_to_end(&mut heard).await.unwrap();
+            let heard = String::from_utf8(heard).unwrap();
+            assert_eq!(heard.split(' ').nth(1), Some(status), "{heard}");
+        }
+    }
 }
 
 #[tokio::test]
 async fn a_shut_down_server_closes_its_port_and_answers_who_is_there() {
-    let server = start(hello(), Limits::of_connections(1)).await;
-    let mut stream = TcpStream::connect(server.address).await.unwrap();
-    stream.write_all(b"GET /hello HTTP/1.1\r\n").await.unwrap();
-    // That this one is turned away shows that the one before has been taken.
-    assert_eq!(get(server.address, "/hello").await, "");
+    let limits = Limits { header_time: Duration::from_secs(20), ..own_places(2) };
+    let admission = limits.admission.clone();
+    let server = start(hello(), limits).await;
+    let mut stream = half_open(server.address).await;
+    until("it has been taken", || admission.held() == 1).await;
     drop(server.shutdown);
     server.task.await.unwrap();
     assert!(TcpStream::connect(server.address).await.is_err());

@@ -22,6 +22,7 @@ pub(super) struct Own {
     services: PerFamily<IntGauge>,
     endpoints: PerFamily<IntGauge>,
     watch_restarts: IntCounterVec,
+    unanswered_health_checks: IntGauge,
 }
 
 /// Anybody may call their programs what they like; this bounds what is kept of it.
@@ -74,6 +75,10 @@ impl Own {
                 "kind",
                 Kind::ALL.map(Kind::name),
             )?,
+            unanswered_health_checks: register.gauge(
+                "rulegen_unanswered_health_check_addresses",
+                "Addresses of health-check node ports that could not be opened",
+            )?,
         })
     }
 
@@ -117,6 +122,10 @@ impl Own {
                 of_family.set(gauge(number));
             }
         }
+    }
+
+    pub(super) fn unanswered_health_checks(&self, number: usize) {
+        self.unanswered_health_checks.set(gauge(number));
     }
 
     pub(super) fn watch_restarted(&self, kind: Kind) {

@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::health::Health;
+use crate::http::Quota;
 use crate::http::tests::get;
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -19,6 +20,11 @@ fn healthy() -> SharedHealth {
 
 fn unhealthy() -> SharedHealth {
     SharedHealth::new(Health::new(&IpFamily::BOTH, std::time::Duration::ZERO, Instant::now()))
+}
+
+fn service_health(health: SharedHealth) -> ServiceHealth {
+    let quota = Quota::of_ports(64);
+    ServiceHealth::new(health, Admission::new(quota, quota), 100)
 }
 
 fn check(name: &str, port: u16, local_ready_endpoints: usize) -> ServiceCheck {
@@ -42,7 +48,7 @@ async fn the_answer_is_kube_proxys() {
         [(healthy(), 2, "200"), (healthy(), 0, "503"), (unhealthy(), 2, "503")]
     {
         let is_healthy = health.is_healthy();
-        let mut service_health = ServiceHealth::new(health);
+        let mut service_health = service_health(health);
         let port = free_port().await;
         let unanswered = service_health.update(vec![check("web", port, endpoints)], &[LOCALHOST]);
         assert!(unanswered.await.is_empty());
@@ -64,7 +70,7 @@ async fn the_answer_is_kube_proxys() {
 
 #[tokio::test]
 async fn listeners_follow_what_is_wanted() {
-    let mut service_health = ServiceHealth::new(healthy());
+    let mut service_health = service_health(healthy());
     let (a, b) = (free_port().await, free_port().await);
     let (at_a, at_b) = (SocketAddr::new(LOCALHOST, a), SocketAddr::new(LOCALHOST, b));
     let wanted = vec![check("a", a, 1), check("b", b, 1)];
@@ -91,7 +97,7 @@ async fn listeners_follow_what_is_wanted() {
 
 #[tokio::test]
 async fn a_request_after_the_service_has_gone_is_told_so() {
-    let mut service_health = ServiceHealth::new(healthy());
+    let mut service_health = service_health(healthy());
     let port = free_port().await;
     service_health.update(vec![check("web", port, 1)], &[LOCALHOST]).await;
     // Two of them, as only an answer to the second shows that the first has been accepted.
@@ -106,7 +112,7 @@ async fn a_request_after_the_service_has_gone_is_told_so() {
 
 #[tokio::test]
 async fn a_port_that_is_taken_is_told_and_tried_again() {
-    let mut service_health = ServiceHealth::new(healthy());
+    let mut service_health = service_health(healthy());
     let holder = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
     let address = holder.local_addr().unwrap();
     let wanted = || vec![check("web", address.port(), 1)];
@@ -120,7 +126,7 @@ async fn a_port_that_is_taken_is_told_and_tried_again() {
 
 #[tokio::test]
 async fn two_services_with_one_port() {
-    let mut service_health = ServiceHealth::new(healthy());
+    let mut service_health = service_health(healthy());
     let port = free_port().await;
     let wanted = vec![check("b", port, 1), check("a", port, 1)];
     let unanswered = service_health.update(wanted, &[LOCALHOST]).await;
@@ -128,4 +134,40 @@ async fn two_services_with_one_port() {
         unanswered.iter().map(|of| (of.name.as_str(), of.error.to_string())).collect();
     assert_eq!(told, [("b", "the port is that of shop/a".to_owned())]);
     assert!(get((LOCALHOST, port).into(), "/").await.contains("\"name\": \"a\""));
+}
+
+#[test]
+fn where_there_is_no_room_for_all_namespaces_take_turns() {
+    let of = |namespace: &str, name: &str, port: u16| {
+        let port = NonZeroU16::new(port).unwrap();
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        (port, ServiceCheck { namespace, name, port, local_ready_endpoints: 1 })
+    };
+    let many = (0..500).map(|n| of("evil", &format!("{n:03}"), 30_000 + n));
+    let few = [of("shop", "web", 31_001), of("shop", "api", 31_000), of("zoo", "ape", 31_002)];
+    let checks: BTreeMap<NonZeroU16, ServiceCheck> = many.chain(few).collect();
+    assert_eq!(beyond(503, &checks), []);
+    let beyond = beyond(10, &checks);
+    assert_eq!(beyond.len(), 493);
+    assert!(beyond.iter().all(|check| check.namespace == "evil"));
+    assert_eq!(beyond[0].name, "007", "ten less the three of others");
+}
+
+#[tokio::test]
+async fn no_more_listeners_than_there_is_room_for() {
+    let quota = Quota::of_ports(8);
+    let mut service_health = ServiceHealth::new(healthy(), Admission::new(quota, quota), 3);
+    let ports = [free_port().await, free_port().await, free_port().await];
+    let wanted = |ports: &[u16]| -> Vec<ServiceCheck> {
+        ports.iter().enumerate().map(|(n, port)| check(&n.to_string(), *port, 1)).collect()
+    };
+    let addresses = [LOCALHOST, "127.0.0.2".parse().unwrap()];
+    let unanswered = service_health.update(wanted(&ports), &addresses).await;
+    assert_eq!(unanswered.len(), 4, "a Service is answered at all addresses or at none");
+    assert!(unanswered.iter().all(|of| of.error.to_string().contains("LimitNOFILE")));
+    assert_eq!(service_health.listeners.len(), 2);
+    assert_eq!(status(&get((LOCALHOST, ports[0]).into(), "/").await), "200");
+    assert!(TcpStream::connect((LOCALHOST, ports[1])).await.is_err());
+    assert_eq!(service_health.update(wanted(&ports[1..2]), &addresses).await.len(), 0);
+    assert_eq!(status(&get((LOCALHOST, ports[1]).into(), "/").await), "200");
 }

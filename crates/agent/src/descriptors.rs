@@ -1,0 +1,78 @@
+//! Who may have how many descriptors.
+//!
+//! What clients and cluster objects can ask for is bounded such that the rest always finds one:
+//! the kernel's sockets, the pipes to iptables, the API server, `/livez`.
+
+use crate::http::{Admission, Quota};
+
+/// For all that is not counted here. The agent has about 30 open, and a run of iptables takes 6.
+/// Connections that yield are closed a moment later, at most 32 at each of a few ports.
+const RESERVED: usize = 128;
+
+/// Nobody has more load balancers than that on a node, and a listener takes memory too.
+const MOST_LISTENERS: usize = 8192;
+
+/// How many descriptors each part may have at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Budget {
+    /// The limit of the process.
+    pub(crate) limit: u64,
+    /// Connections at the port for probers, and the same at all health-check node ports together.
+    probers: usize,
+    /// Connections at the port for metrics.
+    scrapers: usize,
+    /// Listeners at health-check node ports.
+    pub(crate) listeners: usize,
+}
+
+impl Budget {
+    pub(crate) fn of(limit: u64) -> Self {
+        let spare = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(RESERVED);
+        // The more connections may wait, the longer each may before it has to yield.
+        let probers = (spare / 8).clamp(8, 512);
+        // An answer here is up to a few MB, which are held until it is read.
+        let scrapers = (spare / 16).clamp(4, 32);
+        let budget = Self { limit, probers, scrapers, listeners: 0 };
+        let listeners = spare.saturating_sub(budget.connections()).min(MOST_LISTENERS);
+        Self { listeners, ..budget }
+    }
+
+    fn connections(&self) -> usize {
+        2 * (self.probers + self.of_node()) + 2 * self.scrapers
+    }
+
+    /// Of those at ports for probers, the ones from the node's own addresses come on top.
+    fn of_node(&self) -> usize {
+        (self.probers / 4).clamp(4, 64)
+    }
+
+    pub(crate) fn probers(&self) -> Admission {
+        Admission::new(Quota::of_port(self.probers), Quota::of_port(self.of_node()))
+    }
+
+    pub(crate) fn load_balancers(&self) -> Admission {
+        Admission::new(Quota::of_ports(self.probers), Quota::of_ports(self.of_node()))
+    }
+
+    pub(crate) fn scrapers(&self) -> Admission {
+        Admission::new(Quota::of_port(self.scrapers), Quota::of_port(self.scrapers))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_leaves_room_for_the_rest() {
+        for limit in [256, 512, 1024, 4096, 65_536, 1 << 20, u64::MAX] {
+            let budget = Budget::of(limit);
+            let all = budget.connections() + budget.listeners + RESERVED;
+            assert!(u64::try_from(all).unwrap() <= limit, "{budget:?}");
+            assert!(budget.probers >= 8 && budget.scrapers >= 4, "{budget:?}");
+        }
+        assert_eq!(Budget::of(1024).listeners, 552);
+        assert_eq!(Budget::of(65_536).listeners, MOST_LISTENERS);
+        assert_eq!(Budget::of(64).listeners, 0, "given up first");
+    }
+}

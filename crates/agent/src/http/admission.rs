@@ -1,0 +1,402 @@
+//! Which connections are held, so that no client can keep others from an answer.
+//!
+//! A new connection always gets a place. Where a limit is reached, another yields: of the client
+//! that holds the most, the oldest without a complete request, or else the oldest. A prober sends
+//! its request within a round trip, so what waits for long is not a prober. The node's own
+//! addresses have a table of their own: whatever comes from elsewhere, kubelet gets in.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+
+/// How many connections there may be at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// At all ports that share the admission.
+    pub all: usize,
+    /// At one port.
+    pub port: usize,
+    /// From one source at one port.
+    pub source: usize,
+}
+
+impl Quota {
+    /// For one port: no source may have more than half of it.
+    pub fn of_port(connections: usize) -> Self {
+        let all = connections.max(2);
+        Self { all, port: all, source: all / 2 }
+    }
+
+    /// For many ports: no port may have more than a quarter.
+    pub fn of_ports(connections: usize) -> Self {
+        let all = connections.max(8);
+        Self { all, port: all / 4, source: all / 8 }
+    }
+}
+
+/// The connections at a port, or at several that share their limits. Clones share them too.
+#[derive(Debug, Clone)]
+pub struct Admission(Arc<Mutex<Tables>>);
+
+#[derive(Debug)]
+struct Tables {
+    others: Table,
+    node: Table,
+}
+
+/// A connection's place. Dropping it frees the place.
+#[derive(Debug)]
+pub(super) struct Place {
+    admission: Admission,
+    at: At,
+    must_yield: oneshot::Receiver<()>,
+}
+
+/// Where a connection is in the tables.
+#[derive(Debug, Clone, Copy)]
+struct At {
+    is_own: bool,
+    port: u16,
+    source: Source,
+    number: u64,
+}
+
+/// A client. Whoever has one address of a /64 has all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
+    Ipv4(u32),
+    Ipv6(u64),
+}
+
+impl Source {
+    fn of(ip: IpAddr) -> Self {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => Self::Ipv4(ip.to_bits()),
+            // The upper half: what remains fits by construction.
+            IpAddr::V6(ip) => Self::Ipv6(u64::try_from(ip.to_bits() >> 64).unwrap_or_default()),
+        }
+    }
+}
+
+impl Admission {
+    /// So many connections from elsewhere and so many from the node itself.
+    pub fn new(others: Quota, node: Quota) -> Self {
+        let (others, node) = (Table::new(others), Table::new(node));
+        Self(Arc::new(Mutex::new(Tables { others, node })))
+    }
+
+    /// How many connections there are.
+    pub fn held(&self) -> usize {
+        self.with(|tables| tables.others.held + tables.node.held)
+    }
+
+    /// A place for a connection. Another may have to yield for it.
+    pub(super) fn admit(&self, local: SocketAddr, peer: SocketAddr) -> Place {
+        let (local_ip, peer_ip) = (local.ip().to_canonical(), peer.ip().to_canonical());
+        // The kernel takes no packet from elsewhere that claims to be from an address of its own.
+        let is_own = peer_ip.is_loopback() || peer_ip == local_ip;
+        let (end, must_yield) = oneshot::channel();
+        let (port, source) = (local.port(), Source::of(peer_ip));
+        let number = self.with(|tables| tables.of(is_own).admit(port, source, end));
+        let at = At { is_own, port, source, number };
+        Place { admission: self.clone(), at, must_yield }
+    }
+
+    /// Ends the connection that would yield next. Whether there was one.
+    pub(super) fn shed(&self) -> bool {
+        self.with(|tables| tables.others.yield_one() || tables.node.yield_one())
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Tables) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Tables {
+    fn of(&mut self, is_own: bool) -> &mut Table {
+        if is_own { &mut self.node } else { &mut self.others }
+    }
+}
+
+impl Place {
+    /// What tells the tables that the request is complete.
+    pub(super) fn request(&self) -> Request {
+        Request { admission: self.admission.clone(), at: self.at }
+    }
+
+    /// Returns when the connection has to end for another.
+    pub(super) async fn yielded(&mut self) {
+        // The other end sends nothing: it is dropped.
+        let _ = (&mut self.must_yield).await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let at = self.at;
+        self.admission.with(|tables| tables.of(at.is_own).remove(at));
+    }
+}
+
+/// The request of a connection.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    admission: Admission,
+    at: At,
+}
+
+impl Request {
+    /// It is complete: its answer is more than a promise.
+    pub(super) fn is_complete(&self) {
+        let at = self.at;
+        self.admission.with(|tables| tables.of(at.is_own).is_complete(at));
+    }
+}
+
+#[derive(Debug)]
+struct Table {
+    quota: Quota,
+    held: usize,
+    next: u64,
+    ports: BTreeMap<u16, Port>,
+    /// How many each source holds, at all ports.
+    sources: BTreeMap<Source, usize>,
+}
+
+#[derive(Debug, Default)]
+struct Port {
+    held: usize,
+    sources: BTreeMap<Source, Connections>,
+}
+
+/// Those of one source, by the order in which they came. Dropping one ends it.
+#[derive(Debug, Default)]
+struct Connections {
+    waiting: BTreeMap<u64, oneshot::Sender<()>>,
+    answered: BTreeMap<u64, oneshot::Sender<()>>,
+}
+
+impl Connections {
+    fn held(&self) -> usize {
+        self.waiting.len() + self.answered.len()
+    }
+
+    /// The more, the sooner one of them yields.
+    fn age(&self) -> (bool, Reverse<Option<u64>>) {
+        let oldest = self.waiting.keys().chain(self.answered.keys()).next();
+        (!self.waiting.is_empty(), Reverse(oldest.copied()))
+    }
+
+    fn yield_one(&mut self) -> bool {
+        self.waiting.pop_first().or_else(|| self.answered.pop_first()).is_some()
+    }
+}
+
+impl Table {
+    fn new(quota: Quota) -> Self {
+        Self { quota, held: 0, next: 0, ports: BTreeMap::new(), sources: BTreeMap::new() }
+    }
+
+    fn admit(&mut self, port: u16, source: Source, end: oneshot::Sender<()>) -> u64 {
+        let at_port = self.ports.get(&port);
+        let from_source = at_port.and_then(|of| of.sources.get(&source));
+        if from_source.is_some_and(|of| of.held() >= self.quota.source) {
+            self.yield_from(port, source);
+        } else if at_port.is_some_and(|of| of.held >= self.quota.port) {
+            self.yield_at(port);
+        } else if self.held >= self.quota.all {
+            self.yield_one();
+        }
+        let number = self.next;
+        self.next += 1;
+        let of_port = self.ports.entry(port).or_default();
+        of_port.sources.entry(source).or_default().waiting.insert(number, end);
+        of_port.held += 1;
+        *self.sources.entry(source).or_default() += 1;
+        self.held += 1;
+        number
+    }
+
+    /// From the source that holds the most, at the port where most are.
+    fn yield_one(&mut self) -> bool {
+        let each = self.ports.iter().flat_map(|(port, at_port)| {
+            let rank = |(source, of): (&Source, &Connections)| {
+                ((self.held_by(*source), at_port.held, of.age()), (*port, *source))
+            };
+            at_port.sources.iter().map(rank)
+        });
+        let greediest = each.max().map(|(_, at)| at);
+        greediest.is_some_and(|(port, source)| self.yield_from(port, source))
+    }
+
+    /// From the source that holds the most there.
+    fn yield_at(&mut self, port: u16) -> bool {
+        let sources = self.ports.get(&port).into_iter().flat_map(|of| &of.sources);
+        let ranks =
+            sources.map(|(source, of)| ((of.held(), self.held_by(*source), of.age()), *source));
+        let greediest = ranks.max().map(|(_, source)| source);
+        greediest.is_some_and(|source| self.yield_from(port, source))
+    }
+
+    fn held_by(&self, source: Source) -> usize {
+        self.sources.get(&source).copied().unwrap_or_default()
+    }
+
+    fn yield_from(&mut self, port: u16, source: Source) -> bool {
+        self.change(port, source, Connections::yield_one)
+    }
+
+    fn remove(&mut self, At { port, source, number, .. }: At) {
+        self.change(port, source, |of| {
+            of.waiting.remove(&number).or_else(|| of.answered.remove(&number)).is_some()
+        });
+    }
+
+    /// Takes one out, if it is still there, and forgets what is empty.
+    fn change(
+        &mut self,
+        port: u16,
+        source: Source,
+        take_one: impl FnOnce(&mut Connections) -> bool,
+    ) -> bool {
+        let Some(of_port) = self.ports.get_mut(&port) else { return false };
+        let Some(of_source) = of_port.sources.get_mut(&source) else { return false };
+        let took = take_one(of_source);
+        if took {
+            of_port.held = of_port.held.saturating_sub(1);
+            self.held = self.held.saturating_sub(1);
+            if let Some(held) = self.sources.get_mut(&source) {
+                *held = held.saturating_sub(1);
+            }
+        }
+        if of_source.held() == 0 {
+            of_port.sources.remove(&source);
+        }
+        if of_port.sources.is_empty() {
+            self.ports.remove(&port);
+        }
+        if self.held_by(source) == 0 {
+            self.sources.remove(&source);
+        }
+        took
+    }
+
+    fn is_complete(&mut self, At { port, source, number, .. }: At) {
+        let of_port = self.ports.get_mut(&port);
+        let Some(of) = of_port.and_then(|of| of.sources.get_mut(&source)) else { return };
+        if let Some(end) = of.waiting.remove(&number) {
+            of.answered.insert(number, end);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEALTH: &str = "192.0.2.1:10256";
+
+    fn admission(others: Quota, node: usize) -> Admission {
+        Admission::new(others, Quota::of_port(node))
+    }
+
+    fn admit(admission: &Admission, local: &str, peer: &str) -> Place {
+        admission.admit(local.parse().unwrap(), peer.parse().unwrap())
+    }
+
+    fn has_to_yield(place: &mut Place) -> bool {
+        !matches!(place.must_yield.try_recv(), Err(oneshot::error::TryRecvError::Empty))
+    }
+
+    /// Which of them have to yield, by their places in the list.
+    fn yielding(places: &mut [Place]) -> Vec<usize> {
+        let each = places.iter_mut().enumerate();
+        each.filter_map(|(n, place)| has_to_yield(place).then_some(n)).collect()
+    }
+
+    #[test]
+    fn the_oldest_without_a_request_yields_first() {
+        let admission = admission(Quota { all: 3, port: 3, source: 3 }, 2);
+        let mut places: Vec<Place> =
+            (0..3).map(|n| admit(&admission, HEALTH, &format!("192.0.2.9:{}", 1000 + n))).collect();
+        places[0].request().is_complete();
+        places.push(admit(&admission, HEALTH, "192.0.2.9:2000"));
+        assert_eq!(yielding(&mut places), [1]);
+        places.push(admit(&admission, HEALTH, "192.0.2.9:2001"));
+        assert_eq!(yielding(&mut places), [1, 2]);
+        places[3].request().is_complete();
+        places[4].request().is_complete();
+        places.push(admit(&admission, HEALTH, "192.0.2.9:2002"));
+        assert_eq!(yielding(&mut places), [0, 1, 2], "then the oldest of all");
+        assert_eq!(admission.held(), 3);
+        drop(places);
+        assert_eq!(admission.held(), 0);
+        let is_empty = |of: &Table| of.ports.is_empty() && of.sources.is_empty();
+        assert!(admission.with(|tables| is_empty(&tables.others)), "nothing is left behind");
+    }
+
+    #[test]
+    fn who_holds_the_most_yields_and_one_prober_never_does() {
+        let admission = admission(Quota { all: 64, port: 64, source: 32 }, 2);
+        let mut prober = admit(&admission, HEALTH, "198.51.100.7:1");
+        let sources = ["[2001:db8:0:1::%]:1", "[2001:db8:0:2::%]:1", "192.0.2.200:%"];
+        let mut held = Vec::new();
+        for n in 1..2000 {
+            let peer = sources[n % 3].replace('%', &n.to_string());
+            held.push(admit(&admission, HEALTH, &peer));
+            assert!(!has_to_yield(&mut prober), "after {n}");
+        }
+        assert_eq!(admission.held(), 64);
+        let first = admission.with(|tables| tables.others.ports[&10256].sources.len());
+        assert_eq!(first, 4, "addresses of one /64 are one source");
+    }
+
+    #[test]
+    fn a_port_takes_no_more_than_its_part() {
+        let admission = admission(Quota { all: 16, port: 4, source: 2 }, 2);
+        let peer = |n: usize| format!("203.0.113.{}:{n}", n % 200);
+        let mut other = admit(&admission, "192.0.2.1:31002", "198.51.100.7:1");
+        let one_port: Vec<Place> =
+            (1..500).map(|n| admit(&admission, "192.0.2.1:31001", &peer(n))).collect();
+        assert_eq!(admission.held(), 5);
+        drop(one_port);
+        // The same client at many ports.
+        let ports = (0..100).map(|n| format!("192.0.2.1:{}", 31_000 + n));
+        let spread: Vec<Place> = ports.map(|local| admit(&admission, &local, &peer(9))).collect();
+        assert_eq!(admission.held(), 16);
+        assert!(!has_to_yield(&mut other), "it is who holds many that yields");
+        let mut prober = admit(&admission, "192.0.2.1:31099", "198.51.100.7:2");
+        let _more: Vec<Place> = (0..10)
+            .map(|n| admit(&admission, "192.0.2.1:31099", &format!("192.0.2.9:{n}")))
+            .collect();
+        assert!(!has_to_yield(&mut prober));
+        drop(spread);
+    }
+
+    #[test]
+    fn the_nodes_own_addresses_have_room_of_their_own() {
+        let admission = admission(Quota::of_port(8), 4);
+        let own = ["192.0.2.1:1", "127.0.0.1:1", "[::ffff:192.0.2.1]:1", "[::1]:2"];
+        let mut own: Vec<Place> =
+            own.iter().map(|peer| admit(&admission, HEALTH, peer)).collect::<Vec<_>>();
+        let _others: Vec<Place> = (0..2000)
+            .map(|n| admit(&admission, HEALTH, &format!("203.0.113.{}:{n}", n % 250)))
+            .collect();
+        assert_eq!(yielding(&mut own), Vec::<usize>::new());
+        assert_eq!(admission.held(), 8 + 4);
+    }
+
+    #[test]
+    fn where_descriptors_are_short_one_yields_at_once() {
+        let admission = admission(Quota::of_port(8), 4);
+        assert!(!admission.shed());
+        let mut kubelet = admit(&admission, HEALTH, "127.0.0.1:1");
+        let mut other = admit(&admission, HEALTH, "203.0.113.1:1");
+        assert!(admission.shed());
+        assert!(has_to_yield(&mut other) && !has_to_yield(&mut kubelet));
+        assert!(admission.shed() && has_to_yield(&mut kubelet));
+    }
+}

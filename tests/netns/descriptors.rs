@@ -1,0 +1,71 @@
+//! An agent that may have few files open, and Services that each want some.
+
+use std::fs;
+use std::thread;
+
+use crate::namespace::Namespace;
+use crate::running_agent::{
+    Agent, HEALTH_PORT, METRICS_PORT, Manifests, eventually, service, within,
+};
+
+const SERVICES: usize = 1100;
+const FIRST_CHECK: usize = 30_000;
+
+#[test]
+fn listeners_are_given_up_first_and_rules_never() {
+    let modes = ["nftables", "iptables"];
+    thread::scope(|scope| {
+        modes.iter().for_each(|mode| drop(scope.spawn(|| with_a_limit_of_1024(mode))));
+    });
+}
+
+fn with_a_limit_of_1024(mode: &str) {
+    let node = Namespace::new(&format!("fds-{mode}"));
+    let manifests = Manifests::new(&node);
+    manifests.put("victim.yaml", &service(1, &["10.0.0.1"]));
+    let flags = format!("--iptables-min-sync-period 0 --proxy-mode {mode}");
+    let limits = "prlimit --nofile=500:1024";
+    let agent = Agent::start_under(limits, &node, &manifests, &flags);
+    agent.wait_until_right();
+    let limits = fs::read_to_string(agent.process().join("limits")).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let files: Vec<&str> = files.split_whitespace().collect();
+    assert_eq!(files[3..5], ["1024", "1024"], "the soft limit is raised");
+
+    let load_balancers: Vec<String> = (0..SERVICES).map(load_balancer).collect();
+    manifests.put("many.yaml", &load_balancers.concat());
+    let patience = crate::running_agent::SOON * 4;
+    within(patience, "listeners are given up", || {
+        agent.metric("rulegen_unanswered_health_check_addresses") > 0.0
+    });
+    within(patience, "all rules are in", || agent.is_right());
+    for (port, path) in [(HEALTH_PORT, "/livez"), (METRICS_PORT, "/metrics"), (30_000, "/")] {
+        assert_eq!(agent.get(port, path).map(|answer| answer.0), Some(200), "{port}{path}");
+    }
+    assert!(agent.get(u16::try_from(FIRST_CHECK + SERVICES - 1).unwrap(), "/").is_none());
+    manifests.put("victim.yaml", &service(1, &["10.0.0.3"]));
+    within(patience, "a change of another Service is written", || agent.is_right());
+    let open = fs::read_dir(agent.process().join("fd")).unwrap().count();
+    assert!(open < 1024 - 100, "{open} descriptors are open");
+    assert!(!agent.log().contains("cannot accept"), "{}", agent.log());
+
+    // As soon as there is room again the rest is answered.
+    let few: Vec<String> = (SERVICES - 10..SERVICES).map(load_balancer).collect();
+    manifests.put("many.yaml", &few.concat());
+    eventually("the last is answered", || {
+        let port = u16::try_from(FIRST_CHECK + SERVICES - 1).unwrap();
+        agent.get(port, "/").is_some_and(|answer| answer.0 == 200)
+    });
+}
+
+fn load_balancer(n: usize) -> String {
+    let (a, b, check) = (n / 250, n % 250 + 1, FIRST_CHECK + n);
+    format!(
+        "---\n{{apiVersion: v1, kind: Service, metadata: {{name: lb{n:04}, namespace: evil}}, spec: \
+         {{type: LoadBalancer, externalTrafficPolicy: Local, healthCheckNodePort: {check}, \
+         clusterIP: 10.97.{a}.{b}, clusterIPs: [10.97.{a}.{b}], ports: [{{port: 80}}]}}}}\n\
+         ---\n{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, metadata: \
+         {{name: lb{n:04}, namespace: evil, labels: {{kubernetes.io/service-name: lb{n:04}}}}}, \
+         ports: [{{port: 8080}}], endpoints: [{{addresses: [10.98.{a}.{b}], nodeName: node-1}}]}}\n"
+    )
+}
