@@ -13,6 +13,7 @@ pub mod memory;
 mod netlink;
 pub mod netstat;
 pub mod nftables;
+pub mod printable;
 pub mod privileges;
 pub mod process;
 pub mod signals;

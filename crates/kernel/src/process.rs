@@ -4,6 +4,8 @@ use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use crate::printable::program_name;
+
 /// A process.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Process {
@@ -75,7 +77,7 @@ fn socket_inode(target: &Path) -> Option<u64> {
 
 impl Display for Process {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (pid {})", self.name, self.pid)
+        write!(f, "{} (pid {})", program_name(&self.name), self.pid)
     }
 }
 

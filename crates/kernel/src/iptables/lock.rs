@@ -8,6 +8,8 @@ pub(super) fn path() -> String {
     std::env::var("XTABLES_LOCKFILE").unwrap_or_else(|_| "/run/xtables.lock".to_owned())
 }
 
+use crate::printable::program_name;
+
 /// Whether a program gave up waiting for the lock.
 pub(super) fn is_complaint(message: &str) -> bool {
     message.contains("xtables lock")
@@ -19,7 +21,8 @@ pub(super) fn holder() -> String {
         || "another process".to_owned(),
         |pid| {
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            format!("{} (pid {pid})", if name.is_empty() { "a process" } else { name.trim() })
+            let name = if name.is_empty() { "a process" } else { name.trim() };
+            format!("{} (pid {pid})", program_name(name))
         },
     )
 }
