@@ -27,6 +27,7 @@ mod burst;
 mod commands;
 mod health;
 mod life;
+mod log;
 mod node;
 mod objects;
 mod outage;

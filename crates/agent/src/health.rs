@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rulegen_model::{IpFamily, NodeState};
 
-use crate::input::Trouble;
+use crate::input::{Trouble, Waiting};
 use body::{FamilyHealth, ProxyHealth, Readiness, json, time, time_of_sync};
 
 /// What a prober is told.
@@ -68,6 +68,8 @@ pub struct Health {
     source_in_sync: bool,
     /// Where objects do not come from, since when, and why.
     troubles: BTreeMap<&'static str, (SystemTime, Trouble)>,
+    /// What the reconciler has not dealt with. If it hangs, nobody else says so.
+    queue: Waiting,
 }
 
 #[derive(Debug)]
@@ -91,7 +93,13 @@ impl Health {
             node: NodeState::Unknown,
             source_in_sync: false,
             troubles: BTreeMap::new(),
+            queue: Waiting::default(),
         }
+    }
+
+    /// What waits in this queue for too long is as bad as what waits for a sync.
+    pub(crate) fn watch_queue(&mut self, queue: Waiting) {
+        self.queue = queue;
     }
 
     /// Objects do not come from there, and why; or they come again. The rules stay what they were
@@ -108,6 +116,13 @@ impl Health {
             let since = known.map_or(wall, |(since, _)| since);
             self.troubles.insert(what, (since, trouble));
         }
+    }
+
+    /// How long objects have not come from where they do not for longest.
+    pub(crate) fn source_outage(&self, now: Instant, wall: SystemTime) -> Duration {
+        let lasting = self.troubles.values().filter(|(_, trouble)| trouble.lasts(now));
+        let lasts = lasting.map(|(since, _)| wall.duration_since(*since).unwrap_or_default());
+        lasts.max().unwrap_or_default()
     }
 
     /// The first that is not over yet.
@@ -155,7 +170,14 @@ impl Health {
 
     /// Whether no family has waited for too long, whatever the node is.
     pub fn is_healthy(&self, now: Instant) -> bool {
-        self.families.values().all(|state| state.is_healthy(now, self.patience))
+        self.takes_inputs(now)
+            && self.families.values().all(|state| state.is_healthy(now, self.patience))
+    }
+
+    /// Whether the reconciler deals with what comes.
+    fn takes_inputs(&self, now: Instant) -> bool {
+        let since = self.queue.oldest();
+        since.is_none_or(|oldest| now.saturating_duration_since(oldest) < self.patience)
     }
 
     /// Whether load balancers should send traffic to this node (`/healthz`).
@@ -167,7 +189,7 @@ impl Health {
     /// Whether this process does its work (`/livez`). While the API server has not told of all
     /// objects there is none to do, and to start the process anew would not help.
     pub fn livez(&self, now: Instant, wall: SystemTime) -> Verdict {
-        let waits_for_objects = !self.source_in_sync;
+        let waits_for_objects = !self.source_in_sync && self.takes_inputs(now);
         let Verdict { ok, body } = self.verdict(now, wall, None);
         Verdict { ok: ok || waits_for_objects, body }
     }
@@ -188,6 +210,10 @@ impl Health {
                 let patience = self.patience.as_secs();
                 missing.push(format!("changes of {name} have waited for {patience} s or more"));
             }
+        }
+        if !self.takes_inputs(now) {
+            let patience = self.patience.as_secs();
+            missing.push(format!("changes have waited in the queue for {patience} s or more"));
         }
         let ready = missing.is_empty();
         let source_in_sync = self.source_in_sync && self.trouble(now).is_none();

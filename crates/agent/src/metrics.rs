@@ -11,11 +11,12 @@ mod register;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Registry, Result, TextEncoder};
+use rulegen_kernel::printable::program_name;
 use rulegen_model::{IpFamily, Kind, ProxyMode};
 
 pub use build::Build;
@@ -38,6 +39,7 @@ pub struct Metrics {
     pending: Mutex<Changes>,
     slis: Registry,
     checks: Checks,
+    lost_log_lines: OnceLock<fn() -> u64>,
 }
 
 impl Metrics {
@@ -55,7 +57,8 @@ impl Metrics {
         registry.register(Box::new(ProcessCollector::for_self()))?;
         let checks = Checks::new(&slis)?;
         let pending = Mutex::default();
-        Ok(Self { registry, kube_proxy, own, connections, pending, slis, checks })
+        let lost_log_lines = OnceLock::new();
+        Ok(Self { registry, kube_proxy, own, connections, pending, slis, checks, lost_log_lines })
     }
 
     /// So many changes more wait for a sync.
@@ -87,7 +90,7 @@ impl Metrics {
 
     /// A program changed our rules; its name as in /proc/pid/comm.
     pub fn drifted(&self, writer: &str) {
-        self.own.drifted(writer);
+        self.own.drifted(&program_name(writer));
     }
 
     /// What others had changed is right again.
@@ -100,9 +103,9 @@ impl Metrics {
         self.own.rejected(kind, number);
     }
 
-    /// So many service ports and endpoints of a family have rules.
-    pub fn proxied(&self, family: IpFamily, services: usize, endpoints: usize) {
-        self.own.proxied(family, services, endpoints);
+    /// So many Services, ports of Services and endpoints of a family have rules.
+    pub fn proxied(&self, family: IpFamily, numbers: [usize; 3]) {
+        self.own.proxied(family, numbers);
     }
 
     /// At so many health-check node ports nobody answers.
@@ -134,11 +137,24 @@ impl Metrics {
         }
     }
 
+    /// For so long no objects have come from their source; zero if they come.
+    pub fn source_outage(&self, lasts: Duration) {
+        self.own.source_outage(lasts);
+    }
+
+    /// Where to ask how many lines of the log were lost. Only the first counts.
+    pub fn read_lost_log_lines(&self, read: fn() -> u64) {
+        let _ = self.lost_log_lines.set(read);
+    }
+
     /// `/metrics`, in Prometheus' text format 0.0.4.
     ///
     /// # Errors
     /// Only if a metric had no name, which is a mistake in this module.
     pub fn text(&self) -> Result<String> {
+        if let Some(read) = self.lost_log_lines.get() {
+            self.own.lost_log_lines(read());
+        }
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 

@@ -57,4 +57,8 @@ pub struct Options {
     pub flags: Vec<(String, String)>,
     /// Which program this is.
     pub build: Build,
+    /// How many lines of the log were lost.
+    pub lost_log_lines: fn() -> u64,
+    /// Writes what is left of the log, for a bounded time: the process is about to end.
+    pub flush_log: fn(),
 }

@@ -7,7 +7,7 @@
 //!
 //! One thread does it all: what is taken in next meets the outcome of what was before.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant, SystemTime};
 
 use rulegen_kernel::memory;
@@ -19,11 +19,11 @@ use crate::backend::{Backend, Outcome};
 use crate::complaints::log;
 use crate::conntrack::Cleaning;
 use crate::drift::Drift;
-use crate::input::{Input, Told};
+use crate::input::{Input, Inputs, Told};
 use crate::journal::Cause;
 use crate::pace::Pace;
 use crate::pending::Pending;
-use crate::report::{self, FamilyReport, SyncReport};
+use crate::report::{self, FamilyReport, Operations, Phase, SyncReport};
 use crate::shared::Known;
 use crate::tally::Tally;
 use crate::telemetry::Telemetry;
@@ -77,8 +77,9 @@ const IMPATIENCE: Duration = Duration::from_millis(50);
 
 impl Reconciler {
     /// Takes in what is told and syncs when it is due, until it is told to stop.
-    pub(crate) fn run(mut self, inputs: &Receiver<Told>) {
+    pub(crate) fn run(mut self, inputs: &mut Inputs) {
         loop {
+            inputs.done();
             let due = self.pace.due().filter(|_| self.state.in_sync);
             let told = match due {
                 Some(due) if due.elapsed() > IMPATIENCE => Err(RecvTimeoutError::Timeout),
@@ -225,7 +226,7 @@ impl Reconciler {
         let store = self.known.store.clone();
         let store = store.read();
         let mut outcome = self.backend.sync(&store, &changes);
-        outcome.phases.insert(0, (report::Phase::Gather, gathering));
+        outcome.phases.insert(0, (Phase::Gather, gathering));
         self.cleaning.follow(&changes);
         if outcome.written.is_ok() {
             self.cleaning.begin(&store, &self.families);
@@ -264,12 +265,13 @@ impl Reconciler {
             iptables: outcome.iptables.get(family).copied(),
             ..FamilyReport::new(*family)
         };
+        let (took, phases) = report::with_rest(began.elapsed(), outcome.phases);
         let report = SyncReport {
             families: self.families.iter().map(family).collect(),
             full: outcome.full,
             error,
-            took: began.elapsed(),
-            phases: outcome.phases,
+            took,
+            phases,
             operations: written.operations,
             bytes: written.bytes,
             changes: report::Changes { services: pending.services, endpoints: pending.slices },
@@ -320,24 +322,37 @@ impl Reconciler {
         if found_nothing {
             return;
         }
-        let phases: Vec<String> = report
-            .phases
-            .iter()
-            .map(|(phase, took)| format!("{} {:.1}", phase.name(), milliseconds(*took)))
-            .collect();
+        let phase = |wanted| {
+            let mut of_sync = report.phases.iter().filter(|(phase, _)| *phase == wanted);
+            of_sync.next().map(|(_, took)| milliseconds(*took))
+        };
+        let Operations { elements, rules, chains, sets } = report.operations;
         tracing::info!(
             services = changes.services.len(),
             full = report.full,
             bytes = report.bytes,
             milliseconds = milliseconds(report.took),
-            phases = phases.join(", "),
+            gather_ms = phase(Phase::Gather),
+            compile_ms = phase(Phase::Compile),
+            read_ms = phase(Phase::Read),
+            diff_ms = phase(Phase::Diff),
+            commit_ms = phase(Phase::Commit),
+            rest_ms = phase(Phase::Rest),
+            elements_added = elements.added,
+            elements_deleted = elements.deleted,
+            rules_added = rules.added,
+            rules_deleted = rules.deleted,
+            chains_added = chains.added,
+            chains_deleted = chains.deleted,
+            sets_added = sets.added,
+            sets_deleted = sets.deleted,
             written = summary.join("; "),
             "synced"
         );
     }
 }
 
-/// With a tenth, as people read it.
+/// Down to microseconds.
 fn milliseconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 10_000.0).round() / 10.0
+    (duration.as_secs_f64() * 1_000_000.0).round() / 1000.0
 }

@@ -106,12 +106,21 @@ pub enum Phase {
     Commit,
     /// Stale entries of connection tracking are deleted.
     Conntrack,
+    /// What of a sync is none of these.
+    Rest,
 }
 
 impl Phase {
     /// All of them.
-    pub const ALL: [Phase; 6] =
-        [Phase::Gather, Phase::Compile, Phase::Read, Phase::Diff, Phase::Commit, Phase::Conntrack];
+    pub const ALL: [Phase; 7] = [
+        Phase::Gather,
+        Phase::Compile,
+        Phase::Read,
+        Phase::Diff,
+        Phase::Commit,
+        Phase::Conntrack,
+        Phase::Rest,
+    ];
 
     /// As metrics and the log name it.
     pub fn name(self) -> &'static str {
@@ -122,8 +131,24 @@ impl Phase {
             Phase::Diff => "diff",
             Phase::Commit => "commit",
             Phase::Conntrack => "conntrack",
+            Phase::Rest => "rest",
         }
     }
+}
+
+/// The time of a whole and of its phases in microseconds, with the rest as a phase, so that the phases
+/// add up to the whole.
+pub(crate) fn with_rest(
+    took: Duration,
+    phases: Vec<(Phase, Duration)>,
+) -> (Duration, Vec<(Phase, Duration)>) {
+    let cut =
+        |time: Duration| Duration::new(time.as_secs(), time.subsec_micros().saturating_mul(1000));
+    let mut phases: Vec<_> = phases.into_iter().map(|(phase, time)| (phase, cut(time))).collect();
+    let sum: Duration = phases.iter().map(|(_, time)| *time).sum();
+    let took = cut(took).max(sum);
+    phases.push((Phase::Rest, took.saturating_sub(sum)));
+    (took, phases)
 }
 
 /// What was written, by kind. What iptables has no kind of stays 0.
@@ -171,4 +196,20 @@ pub struct Changes {
     pub services: usize,
     /// Of EndpointSlices.
     pub endpoints: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_add_up_to_the_whole() {
+        let nanos = Duration::from_nanos;
+        let phases = vec![(Phase::Gather, nanos(1_999)), (Phase::Commit, nanos(5_000_000_001))];
+        let (took, phases) = with_rest(nanos(5_000_123_999), phases);
+        assert_eq!(took, nanos(5_000_123_000));
+        assert_eq!(phases.iter().map(|(_, time)| *time).sum::<Duration>(), took);
+        assert_eq!(phases.last(), Some(&(Phase::Rest, nanos(122_000))));
+        assert_eq!(with_rest(nanos(1), vec![]).1, [(Phase::Rest, Duration::ZERO)]);
+    }
 }

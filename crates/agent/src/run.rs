@@ -1,6 +1,7 @@
 //! Starts everything in its order, and ends it.
 
-use std::sync::{Arc, OnceLock, mpsc as threads_mpsc};
+use std::backtrace::Backtrace;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
@@ -17,7 +18,7 @@ use crate::complaints::Complaints;
 use crate::conntrack::Cleaning;
 use crate::events::{self, Notice, Notices};
 use crate::health::{Health, SharedHealth};
-use crate::input::{Input, Told};
+use crate::input::{self, Input, Told, Waiting};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::options::Options;
@@ -38,7 +39,7 @@ const GRACE: Duration = Duration::from_millis(500);
 /// # Errors
 /// What keeps it from starting.
 pub fn run(options: Options) -> Result<()> {
-    end_with_any_thread();
+    end_with_any_thread(options.flush_log);
     if let Err(error) = memory::without_huge_pages() {
         tracing::info!(%error, "memory is in huge pages, and more of it than needed");
     }
@@ -47,8 +48,8 @@ pub fn run(options: Options) -> Result<()> {
     // Capabilities belong to threads, and are inherited: this one has others than all that follow.
     let take_over = takeover::start(&options, Arc::clone(&variant))?;
     give_up_privileges(&options);
-    let (sink, inputs) = threads_mpsc::channel();
-    let (telemetry, checks) = telemetry(&options)?;
+    let (sink, mut inputs) = input::queue();
+    let (telemetry, checks) = telemetry(&options, sink.waiting())?;
     let backend = open_backend(&options, &sink, variant, &telemetry.metrics)?;
     threads::watch_addresses(sink.clone())?;
     let mut changed = threads::watch_file(options.config_file.as_deref())?;
@@ -69,7 +70,7 @@ pub fn run(options: Options) -> Result<()> {
     };
     let (ended, mut end) = oneshot::channel();
     threads::start("reconciler", move || {
-        reconciler.run(&inputs);
+        reconciler.run(&mut inputs);
         let _ = ended.send(());
     })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -94,10 +95,13 @@ pub fn run(options: Options) -> Result<()> {
 
 /// A thread or task that fell would leave an agent that is blind and seems well. Whoever started it
 /// starts it anew; the rules stay meanwhile.
-fn end_with_any_thread() {
-    let tell = std::panic::take_hook();
+fn end_with_any_thread(flush_log: fn()) {
     std::panic::set_hook(Box::new(move |panic| {
-        tell(panic);
+        // Not on standard error itself: whoever reads that may have stopped.
+        let thread = std::thread::current();
+        let backtrace = Backtrace::capture();
+        tracing::error!(thread = thread.name(), %backtrace, "{panic}");
+        flush_log();
         std::process::exit(101);
     }));
 }
@@ -152,10 +156,15 @@ fn give_up_privileges(options: &Options) {
     }
 }
 
-fn telemetry(options: &Options) -> Result<(Telemetry, watch::Receiver<ServiceChecks>)> {
+fn telemetry(
+    options: &Options,
+    waiting: Waiting,
+) -> Result<(Telemetry, watch::Receiver<ServiceChecks>)> {
     let patience = options.sync_period.saturating_mul(2);
-    let health = Health::new(&options.families, patience, Instant::now());
+    let mut health = Health::new(&options.families, patience, Instant::now());
+    health.watch_queue(waiting);
     let metrics = Metrics::new(options.config.mode, &options.families, &options.build)?;
+    metrics.read_lost_log_lines(options.lost_log_lines);
     let (checks, wanted) = watch::channel(ServiceChecks::default());
     let telemetry = Telemetry {
         health: SharedHealth::new(health),

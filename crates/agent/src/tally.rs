@@ -12,6 +12,8 @@ use crate::service_health::ServiceCheck;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) services: usize,
+    /// A Service may have several ports.
+    pub(crate) service_ports: usize,
     pub(crate) endpoints: usize,
     pub(crate) no_local_endpoints: NoLocalEndpoints,
 }
@@ -25,10 +27,20 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn follow(&mut self, change: &ServiceChange) {
+        for family in IpFamily::BOTH {
+            let is_in = |ports: &[ServicePort]| {
+                usize::from(ports.iter().any(|port| IpFamily::of(port.cluster_ip) == family))
+            };
+            let (before, after) = (is_in(&change.before), is_in(&change.after));
+            if before != after {
+                let counts = self.counts.entry(family).or_default();
+                counts.services = counts.services.saturating_sub(before) + after;
+            }
+        }
         for port in &change.before {
             let counts = self.counts.entry(IpFamily::of(port.cluster_ip)).or_default();
             let of_port = count(port);
-            counts.services = counts.services.saturating_sub(of_port.services);
+            counts.service_ports = counts.service_ports.saturating_sub(1);
             counts.endpoints = counts.endpoints.saturating_sub(of_port.endpoints);
             let (sum, less) = (&mut counts.no_local_endpoints, of_port.no_local_endpoints);
             sum.internal = sum.internal.saturating_sub(less.internal);
@@ -37,7 +49,7 @@ impl Tally {
         for port in &change.after {
             let counts = self.counts.entry(IpFamily::of(port.cluster_ip)).or_default();
             let of_port = count(port);
-            counts.services += of_port.services;
+            counts.service_ports += 1;
             counts.endpoints += of_port.endpoints;
             counts.no_local_endpoints.internal += of_port.no_local_endpoints.internal;
             counts.no_local_endpoints.external += of_port.no_local_endpoints.external;
@@ -61,15 +73,19 @@ impl Tally {
     }
 }
 
-fn count(port: &ServicePort) -> Counts {
+struct OfPort {
+    endpoints: usize,
+    no_local_endpoints: NoLocalEndpoints,
+}
+
+fn count(port: &ServicePort) -> OfPort {
     let is_usable =
         |endpoint: &&Endpoint| endpoint.ready || (endpoint.serving && endpoint.terminating);
     let mut usable = port.endpoints.iter().filter(is_usable).peekable();
     let lacks_local = usable.peek().is_some() && usable.all(|endpoint| !endpoint.local);
     let lacks = |policy| usize::from(lacks_local && policy == TrafficPolicy::Local);
     let external = if port.externally_accessible() { lacks(port.external_policy) } else { 0 };
-    Counts {
-        services: 1,
+    OfPort {
         endpoints: port.endpoints.len(),
         no_local_endpoints: NoLocalEndpoints { internal: lacks(port.internal_policy), external },
     }
@@ -91,4 +107,37 @@ fn check(ports: &[ServicePort]) -> Option<ServiceCheck> {
         port: number,
         local_ready_endpoints: ready.unwrap_or_default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rulegen_model::{Host, Object, ProxyConfig, Store, StoreEvent};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_service_of_several_ports_is_one_service() {
+        let host = Host { name: "node-1".into(), addresses: Vec::new() };
+        let (mut store, mut tally) = (Store::new(ProxyConfig::default(), host), Tally::default());
+        let mut put = |name: &str, ip: &str, ports: u16| {
+            let ports: Vec<_> =
+                (0..ports).map(|n| json!({"name": format!("p{n}"), "port": 80 + n})).collect();
+            let spec = json!({"clusterIP": ip, "clusterIPs": [ip], "ports": ports});
+            let service = json!({"metadata": {"namespace": "shop", "name": name}, "spec": spec});
+            let service = Object::Service(serde_json::from_value(service).unwrap());
+            store.take_in(StoreEvent::Put(Box::new(service)));
+            store.changes().services.iter().for_each(|change| tally.follow(change));
+            let of = |family| {
+                let counts = tally.of(family);
+                (counts.services, counts.service_ports)
+            };
+            (of(IpFamily::Ipv4), of(IpFamily::Ipv6))
+        };
+        assert_eq!(put("web", "10.96.0.1", 3), ((1, 3), (0, 0)));
+        assert_eq!(put("web", "10.96.0.1", 2), ((1, 2), (0, 0)));
+        assert_eq!(put("six", "fd00::1", 5), ((1, 2), (1, 5)));
+        assert_eq!(put("api", "10.96.0.2", 1), ((2, 3), (1, 5)));
+        assert_eq!(put("web", "10.96.0.1", 0), ((1, 1), (1, 5)));
+    }
 }

@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::report::{Changes, SyncReport};
 use crate::service_health::ServiceChecks;
 use crate::source::api::Watches;
-use crate::tally::Tally;
+use crate::tally::{Counts, Tally};
 
 /// Where the reconciler leaves what it knows. All of it may be read by others at any time.
 #[derive(Clone)]
@@ -104,7 +104,8 @@ impl Telemetry {
 
     fn proxied(&self, family: IpFamily, tally: &Tally) {
         let counts = tally.of(family);
-        self.metrics.proxied(family, counts.services, counts.endpoints);
+        let Counts { services, service_ports, endpoints, .. } = counts;
+        self.metrics.proxied(family, [services, service_ports, endpoints]);
     }
 }
 

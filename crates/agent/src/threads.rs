@@ -12,6 +12,7 @@ use rulegen_kernel::FolderWatcher;
 use rulegen_kernel::addresses::AddressWatcher;
 use rulegen_kernel::iptables::{self, Variant};
 use rulegen_kernel::nftables::{Error, Event, Watcher};
+use rulegen_kernel::printable::program_name;
 use rulegen_ruleset::Family;
 use rulegen_ruleset::nftables::Name;
 use tokio::sync::oneshot;
@@ -65,11 +66,20 @@ fn tell_events<W: Send + 'static>(
                     vec![Event::Lost]
                 }
             };
+            let events = events.into_iter().map(with_printable_name).collect();
             if sink.send(Told::now(Input::Rules(events))).is_err() {
                 return;
             }
         }
     })
+}
+
+/// Anybody may call a program what they like, and its name is shown in many places.
+fn with_printable_name(mut event: Event) -> Event {
+    if let Event::Commit(commit) = &mut event {
+        commit.writer.program = program_name(&commit.writer.program).into_owned();
+    }
+    event
 }
 
 /// Tells when an address of this machine comes or goes.

@@ -219,6 +219,11 @@ impl Cli {
         }
     }
 
+    /// Whether it is the agent that runs.
+    pub(crate) fn is_agent(&self) -> bool {
+        matches!(self.command, Some(Command::Agent(_)))
+    }
+
     /// How much to log, and how.
     pub(crate) fn logging(&self) -> (u8, LoggingFormat) {
         let (log, default) = match &self.command {

@@ -1,8 +1,10 @@
 //! Tells a person what was wrong, on standard error.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use rulegen_model::{Problem, Severity};
+
+use crate::log;
 
 /// Of each severity so many are told; a cluster may hold thousands of headless Services.
 const TOLD: usize = 100;
@@ -32,8 +34,7 @@ pub(crate) fn print_error(error: &anyhow::Error) {
 
 /// Says what was done.
 pub(crate) fn say(message: &str) {
-    // Nobody is left to be told if standard error is gone.
-    let _ = writeln!(io::stderr(), "{message}");
+    log::say(message);
 }
 
 #[derive(Clone, Copy)]
@@ -44,6 +45,14 @@ enum Label {
 }
 
 fn line(label: Label, message: &str) {
+    // Who reads a log of JSON takes no other line.
+    if log::is_json() {
+        return match label {
+            Label::Note => tracing::info!("{message}"),
+            Label::Warning => tracing::warn!("{message}"),
+            Label::Error => tracing::error!("{message}"),
+        };
+    }
     let (name, colour) = match label {
         Label::Note => ("note", "36"),
         Label::Warning => ("warning", "33"),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::input::{Input, Told, queue};
 
 const WALL: SystemTime = SystemTime::UNIX_EPOCH;
 
@@ -243,4 +244,47 @@ fn a_source_is_in_trouble_until_it_works_or_nothing_is_heard_of_it() {
     assert_eq!(since(&health, later(6)), None);
     health.source("the manifests", trouble(None), later(7), again);
     assert_eq!(since(&health, later(700)), Some(again));
+}
+
+/// The reconciler alone records that a change waits for a sync, and it may be what hangs.
+#[test]
+fn what_waits_in_the_queue_of_a_reconciler_that_hangs_counts() {
+    let (clock, mut health) = synced();
+    let (sink, mut inputs) = queue();
+    health.watch_queue(sink.waiting());
+    let verdicts = |health: &Health, seconds| {
+        let now = clock.at(seconds);
+        [health.healthz(now, WALL), health.livez(now, WALL), health.readyz(now, WALL)]
+            .map(|verdict| verdict.ok)
+    };
+    sink.send(Told { input: Input::Addresses, at: clock.at(100) }).unwrap();
+    sink.send(Told { input: Input::Addresses, at: clock.at(150) }).unwrap();
+    assert_eq!(verdicts(&health, 159), [true; 3]);
+    assert_eq!(verdicts(&health, 160), [false; 3]);
+    let body = health.readyz(clock.at(160), WALL).body;
+    assert!(body.contains("changes have waited in the queue for 60 s or more"), "{body}");
+    inputs.recv().unwrap();
+    assert_eq!(verdicts(&health, 160), [false; 3], "taken, and not dealt with");
+    inputs.recv().unwrap();
+    assert_eq!(verdicts(&health, 160), [true; 3]);
+    health.in_sync_with_source(false);
+    assert!(!health.livez(clock.at(210), WALL).ok, "also before all objects are listed");
+    inputs.done();
+    assert_eq!(verdicts(&health, 210), [true; 3]);
+}
+
+#[test]
+fn an_outage_of_the_source_lasts_until_objects_come_again() {
+    let (clock, mut health) = synced();
+    let lasts =
+        |health: &Health, seconds| health.source_outage(clock.at(seconds), wall(seconds)).as_secs();
+    let trouble = |until| Some(Trouble { why: "refused".into(), until });
+    assert_eq!(lasts(&health, 100), 0);
+    health.source("Services", trouble(None), clock.at(100), wall(100));
+    health.source("Services", trouble(None), clock.at(150), wall(150));
+    health.source("Nodes", trouble(Some(clock.at(180))), clock.at(120), wall(120));
+    assert_eq!(lasts(&health, 170), 70);
+    health.source("Services", None, clock.at(170), wall(170));
+    assert_eq!(lasts(&health, 179), 59);
+    assert_eq!(lasts(&health, 180), 0, "over by itself");
 }

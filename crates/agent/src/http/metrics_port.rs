@@ -41,6 +41,14 @@ pub(crate) fn metrics_port(about: Arc<About>, metrics: Arc<Metrics>, status: Sta
     Arc::new(move |request: &Request<'_>| {
         let is_for_any = FOR_ANY_NAME.contains(&request.path);
         let refused = (!is_for_any).then(|| misdirected(request, &node)).flatten();
+        if request.path == "/metrics" {
+            // It may end by itself, after a time.
+            metrics.source_outage(
+                status
+                    .health
+                    .with(|health| health.source_outage(Instant::now(), SystemTime::now())),
+            );
+        }
         let response = refused.or_else(|| told(request, &about, &metrics));
         response.map(Answer::Now).unwrap_or_else(|| status.answer(request))
     })

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Result};
+use prometheus::{Gauge, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Result};
 use rulegen_model::{IpFamily, Kind};
 
 use super::kube_proxy::sync_buckets;
@@ -20,9 +20,12 @@ pub(super) struct Own {
     pub(super) drift_repairs: IntCounter,
     rejected_objects: IntGaugeVec,
     services: PerFamily<IntGauge>,
+    service_ports: PerFamily<IntGauge>,
     endpoints: PerFamily<IntGauge>,
     watch_restarts: IntCounterVec,
     unanswered_health_checks: IntGauge,
+    lost_log_lines: IntCounter,
+    source_outage: Gauge,
 }
 
 /// Anybody may call their programs what they like; this bounds what is kept of it.
@@ -67,13 +70,22 @@ impl Own {
                 "kind",
                 Kind::ALL.map(Kind::name),
             )?,
-            services: register
-                .family_gauges("rulegen_services", "Ports of Services that have rules")?,
+            services: register.family_gauges("rulegen_services", "Services that have rules")?,
+            service_ports: register
+                .family_gauges("rulegen_service_ports", "Ports of Services that have rules")?,
             endpoints: register.family_gauges("rulegen_endpoints", "Endpoints that have rules")?,
             watch_restarts: register.counters(
                 ("rulegen_watch_restarts_total", "Watches that had to begin anew, by kind"),
                 "kind",
                 Kind::ALL.map(Kind::name),
+            )?,
+            source_outage: register.register(Gauge::new(
+                "rulegen_source_outage_seconds",
+                "How long no objects have come from the API server or the folder, 0 if they come",
+            )?)?,
+            lost_log_lines: register.counter(
+                "rulegen_log_lines_lost_total",
+                "Lines of the log that could not be written, or not in time",
             )?,
             unanswered_health_checks: register.gauge(
                 "rulegen_unanswered_health_check_addresses",
@@ -116,12 +128,22 @@ impl Own {
         }
     }
 
-    pub(super) fn proxied(&self, family: IpFamily, services: usize, endpoints: usize) {
-        for (gauges, number) in [(&self.services, services), (&self.endpoints, endpoints)] {
+    pub(super) fn proxied(&self, family: IpFamily, numbers: [usize; 3]) {
+        let gauges = [&self.services, &self.service_ports, &self.endpoints];
+        for (gauges, number) in gauges.into_iter().zip(numbers) {
             if let Some(of_family) = gauges.get(family) {
                 of_family.set(gauge(number));
             }
         }
+    }
+
+    pub(super) fn source_outage(&self, lasts: Duration) {
+        self.source_outage.set(lasts.as_secs_f64());
+    }
+
+    /// So many since the start.
+    pub(super) fn lost_log_lines(&self, number: u64) {
+        self.lost_log_lines.inc_by(number.saturating_sub(self.lost_log_lines.get()));
     }
 
     pub(super) fn unanswered_health_checks(&self, number: usize) {

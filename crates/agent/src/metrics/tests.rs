@@ -297,17 +297,41 @@ fn checks_are_counted() {
 fn gauges_are_set() {
     let metrics = metrics(ProxyMode::Nftables, &IpFamily::BOTH);
     metrics.rejected(Kind::Service, 3);
-    metrics.proxied(IpFamily::Ipv4, 4, 5);
+    metrics.proxied(IpFamily::Ipv4, [3, 4, 5]);
     metrics.watch_restarted(Kind::Node);
     metrics.repaired();
     assert_lines(
         &metrics,
         &[
             r#"rulegen_rejected_objects{kind="Service"} 3"#,
-            r#"rulegen_services{ip_family="IPv4"} 4"#,
+            r#"rulegen_services{ip_family="IPv4"} 3"#,
+            r#"rulegen_service_ports{ip_family="IPv4"} 4"#,
             r#"rulegen_endpoints{ip_family="IPv4"} 5"#,
             r#"rulegen_watch_restarts_total{kind="Node"} 1"#,
             "rulegen_drift_repairs_total 1",
         ],
     );
+}
+
+#[test]
+fn the_name_of_a_program_is_made_printable() {
+    let metrics = metrics(ProxyMode::Nftables, &IpFamily::BOTH);
+    metrics.drifted("\x1b[31m<b>\n\"");
+    let name = r"\\u{1b}[31m\\u{3c}b\\u{3e}\\u{a}\\u{22}";
+    assert_lines(&metrics, &[&format!("rulegen_drift_events_total{{writer=\"{name}\"}} 1")]);
+    assert!(!metrics.text().unwrap().contains('\x1b'));
+}
+
+static LOST: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(3);
+
+#[test]
+fn lost_lines_of_the_log_are_read_as_they_are_asked_for() {
+    let metrics = metrics(ProxyMode::Nftables, &IpFamily::BOTH);
+    assert_lines(&metrics, &["rulegen_log_lines_lost_total 0", "rulegen_source_outage_seconds 0"]);
+    metrics.read_lost_log_lines(|| LOST.load(std::sync::atomic::Ordering::Relaxed));
+    assert_lines(&metrics, &["rulegen_log_lines_lost_total 3"]);
+    LOST.store(7, std::sync::atomic::Ordering::Relaxed);
+    assert_lines(&metrics, &["rulegen_log_lines_lost_total 7"]);
+    metrics.source_outage(Duration::from_millis(1500));
+    assert_lines(&metrics, &["rulegen_source_outage_seconds 1.5"]);
 }

@@ -8,10 +8,8 @@ mod object;
 mod throttle;
 
 use std::path::PathBuf;
-use std::sync::mpsc::Sender;
 
-use crate::input::Told;
-
+pub(crate) use crate::input::Sink;
 pub(crate) use api::watch as watch_api;
 pub use client::ApiOptions;
 pub(crate) use client::connect;
@@ -27,6 +25,3 @@ pub enum Source {
     /// Manifests in a folder.
     Folder(PathBuf),
 }
-
-/// What takes inputs. It is gone when the agent ends, and then nobody needs them.
-pub(crate) type Sink = Sender<Told>;

@@ -18,7 +18,7 @@ use super::variant;
 use crate::WrongUsage;
 use crate::args::AgentArgs;
 use crate::configuration::{self, flag};
-use crate::{families, input, problems, shown};
+use crate::{families, input, log, problems, shown};
 
 /// Ours: a change that waited for others for longer would be felt.
 const MIN_SYNC_PERIOD: Duration = Duration::from_millis(100);
@@ -114,6 +114,8 @@ fn options(args: &AgentArgs) -> Result<Options> {
             .unwrap_or(running.conntrack.tcp_reset_removed),
         shown_config: Value::Null,
         flags: Vec::new(),
+        lost_log_lines: log::lost,
+        flush_log: log::flush,
         build: Build { version: env!("CARGO_PKG_VERSION").to_owned(), ..Build::default() },
         config,
     })

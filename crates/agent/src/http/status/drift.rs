@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use askama::Template;
+use rulegen_kernel::printable::{program_name, visible};
 use serde::Serialize;
 
 use super::Status;
@@ -55,10 +56,10 @@ impl DriftRow {
         let lasted = end.map(|end| Took(end.duration_since(record.at).unwrap_or_default()));
         Self {
             at: When::new(record.at, now),
-            program: record.program.clone(),
+            program: program_name(&record.program).into_owned(),
             pid: record.pid,
             commits: record.commits,
-            changes: record.changes.clone(),
+            changes: record.changes.iter().map(|text| visible(text).into_owned()).collect(),
             more_changes: record.more,
             over: record.end.is_some(),
             repaired: matches!(record.end, Some(End::Repaired(_))),

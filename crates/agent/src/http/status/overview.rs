@@ -153,8 +153,8 @@ impl Overview {
         self.syncs.iter().take(ROWS)
     }
 
-    fn phases(&self) -> [Phase; 5] {
-        [Phase::Gather, Phase::Compile, Phase::Read, Phase::Diff, Phase::Commit]
+    fn phases(&self) -> [Phase; 6] {
+        [Phase::Gather, Phase::Compile, Phase::Read, Phase::Diff, Phase::Commit, Phase::Rest]
     }
 
     fn plot_height(&self) -> f64 {

@@ -1,0 +1,98 @@
+//! The log, on standard error.
+//!
+//! Commands write to it directly. The agent must not wait for whoever reads it, and writes through
+//! a queue.
+
+mod queue;
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::args::LoggingFormat;
+use queue::Queue;
+
+/// How the lines of a process are written.
+struct Log {
+    format: LoggingFormat,
+    /// If they go through a queue.
+    queue: Option<Queue>,
+}
+
+static LOG: OnceLock<Log> = OnceLock::new();
+
+/// What is still in the queue at the end is worth so much time.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Klog's levels, as far as they make sense here: 0 and 1 tell what went wrong, 2 what is done,
+/// 4 and more every step.
+pub(crate) fn start((verbosity, format): (u8, LoggingFormat), is_queued: bool) {
+    let level = match verbosity {
+        // The client of the API server tells of each attempt; the agent does, once.
+        0 | 1 => "warn,kube_client=off,kube_runtime=off",
+        2 | 3 => "info,kube_client=off,kube_runtime=off",
+        4 | 5 => "debug",
+        _ => "trace",
+    };
+    let asked = std::env::var("RULEGEN_LOG").ok().map(EnvFilter::try_new);
+    let (filter, wrong) = match asked {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (EnvFilter::new(level), Some(error)),
+        None => (EnvFilter::new(level), None),
+    };
+    let queue = is_queued.then(|| Queue::start(io::stderr()));
+    let queue = queue.and_then(Result::ok);
+    let log = LOG.get_or_init(|| Log { format, queue });
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| log.writer())
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        // It would be told on standard error, and panic there: a disk that is full shall not end
+        // the agent.
+        .log_internal_errors(false);
+    match format {
+        LoggingFormat::Text => subscriber.init(),
+        LoggingFormat::Json => subscriber.json().flatten_event(true).init(),
+    }
+    if let Some(error) = wrong {
+        tracing::warn!(%error, "RULEGEN_LOG is not a filter; the default is used");
+    }
+}
+
+impl Log {
+    fn writer(&self) -> Box<dyn Write> {
+        match &self.queue {
+            Some(queue) => Box::new(queue.clone()),
+            None => Box::new(io::stderr()),
+        }
+    }
+}
+
+/// Whether all lines shall be JSON.
+pub(crate) fn is_json() -> bool {
+    LOG.get().is_some_and(|log| matches!(log.format, LoggingFormat::Json))
+}
+
+/// Writes a line that is no event of the log.
+pub(crate) fn say(message: &str) {
+    match LOG.get().and_then(|log| log.queue.as_ref()) {
+        Some(queue) => queue.push(format!("{message}\n").as_bytes()),
+        // Nobody is left to be told if standard error is gone.
+        None => drop(writeln!(io::stderr(), "{message}")),
+    }
+}
+
+/// How many lines were lost.
+pub(crate) fn lost() -> u64 {
+    LOG.get().and_then(|log| log.queue.as_ref()).map_or(0, Queue::lost)
+}
+
+/// Waits until all lines are written, for a bounded time.
+pub(crate) fn flush() {
+    if let Some(queue) = LOG.get().and_then(|log| log.queue.as_ref()) {
+        queue.flush(PATIENCE);
+    }
+}

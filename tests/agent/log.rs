@@ -1,0 +1,122 @@
+//! The log, where nobody reads it and as JSON.
+
+use std::fs::OpenOptions;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::signal::Signal;
+use nix::unistd::pipe;
+use serde_json::{Value, json};
+
+use crate::node::{KINDS, METRICS_PORT, Node, PATIENCE, wait_until};
+use crate::objects::{HERE, service, slice};
+
+const LOST: &str = "rulegen_log_lines_lost_total";
+
+/// A pipe that is full after few lines, with its end to read from.
+fn narrow_pipe() -> (OwnedFd, OwnedFd) {
+    let (read, write) = pipe().unwrap();
+    fcntl(write.as_fd(), FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    (read, write)
+}
+
+/// Services with something wrong in them, each time something else: a line for each.
+fn complaints(n: usize) -> Vec<Value> {
+    let wrong = |number| {
+        let mut service = service(&format!("wrong-{number}"), 40);
+        let text = format!("{n}{}", "x".repeat(1000));
+        service["metadata"]["annotations"] = json!({ "rulegen/load-balancing": text });
+        service
+    };
+    (0..500).map(wrong).collect()
+}
+
+fn works_without_a_log(label: &str, log: Stdio, held: Option<OwnedFd>) {
+    let mut node = Node::new(label);
+    node.start_with_log("", log);
+    node.settle();
+    KINDS.iter().for_each(|kind| node.server.wait_for_watch(*kind, PATIENCE));
+    let mut n = 0;
+    wait_until("lines are lost", || {
+        n += 1;
+        node.server.apply_many(complaints(n));
+        node.metric(LOST) > Some(0.0)
+    });
+    node.server.apply_many([service("news", 30), slice("news", "a", &[HERE[0]])]);
+    node.settle();
+    for path in ["/livez", "/healthz", "/readyz"] {
+        assert_eq!(node.probe(path), 200, "{path}");
+    }
+    assert_eq!(node.get(METRICS_PORT, "/").unwrap().status, 200);
+    let (status, took) = node.stop(Signal::SIGTERM);
+    assert!(status.success(), "{status}");
+    assert!(took < Duration::from_secs(4), "it waits for no reader: {took:?}");
+    drop(held);
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let (read, write) = narrow_pipe();
+    works_without_a_log("log-full-pipe", write.into(), Some(read));
+}
+
+#[test]
+fn a_log_whose_reader_is_gone_stops_nothing() {
+    let (_, write) = narrow_pipe();
+    works_without_a_log("log-no-reader", write.into(), None);
+}
+
+#[test]
+fn a_log_on_a_full_disk_stops_nothing() {
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    works_without_a_log("log-full-disk", full.into(), None);
+}
+
+#[test]
+fn the_last_lines_are_written_and_all_are_json() {
+    let mut node = Node::new("log-json");
+    let config = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n\
+                  noSuchField: 1\n";
+    let config = node.space.file("config.yaml", config);
+    node.start(&format!("--logging-format json --config {config}"));
+    node.settle();
+    node.server.apply_many([service("news", 30), slice("news", "a", &[HERE[0]])]);
+    node.settle();
+    wait_until("it is logged", || node.logged("synced") > 1);
+    node.stop(Signal::SIGTERM);
+    let log = node.log();
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    let has = |text: &str| lines.iter().any(|line| line.to_string().contains(text));
+    assert!(has("noSuchField"), "what is wrong with the configuration, too: {log}");
+    assert!(lines.last().unwrap()["message"].as_str().unwrap().starts_with("SIGTERM"), "{log}");
+    let syncs: Vec<&Value> = lines.iter().filter(|line| line["message"] == "synced").collect();
+    for sync in syncs {
+        let phases = ["gather", "compile", "read", "diff", "commit", "rest"];
+        let sum: f64 = phases.iter().filter_map(|of| sync[format!("{of}_ms")].as_f64()).sum();
+        let all = sync["milliseconds"].as_f64().unwrap();
+        assert!((sum - all).abs() < 0.001, "phases add up: {sync}");
+        for number in ["services", "bytes", "elements_added", "rules_deleted", "rest_ms"] {
+            assert!(sync[number].is_number(), "{number}: {sync}");
+        }
+    }
+}
+
+/// Also the line that says why it cannot start.
+#[test]
+fn an_error_at_the_start_is_json_too() {
+    let node = Node::new("log-json-error");
+    let output = node.space.rulegen(
+        "agent --manifests /nowhere --logging-format json --config /nowhere/config.yaml \
+         --conntrack-max-per-core 0 --oom-score-adj 0",
+    );
+    assert!(!output.status.success());
+    let text = crate::common::stderr(&output);
+    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(last["level"], "ERROR", "{text}");
+    assert!(last["message"].as_str().unwrap().contains("/nowhere/config.yaml"), "{text}");
+}
