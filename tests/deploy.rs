@@ -17,8 +17,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{root, rulegen, stdout};
+use rulegen_agent::metrics::{Build, Metrics};
 use rulegen_model::{
-    BindAddress, DetectLocalMode, ExternalIps, ProxyMode, read_config, read_running_config,
+    BindAddress, DetectLocalMode, ExternalIps, IpFamily, ProxyMode, read_config,
+    read_running_config,
 };
 use serde_json::{Value, json};
 
@@ -187,6 +189,76 @@ fn the_daemonset_runs_where_kube_proxy_does() {
     let patience =
         startup["periodSeconds"].as_u64().unwrap() * startup["failureThreshold"].as_u64().unwrap();
     assert!(patience > 600, "{patience}");
+}
+
+/// An alert on a metric that is not there never fires.
+#[test]
+fn alerts_are_on_metrics_that_there_are() {
+    let rules = &documents(&deploy().join("components/alerts/prometheus-rule.yaml"))[0];
+    assert_eq!(
+        (&rules["apiVersion"], &rules["kind"]),
+        (&json!("monitoring.coreos.com/v1"), &json!("PrometheusRule"))
+    );
+    let metrics = Metrics::new(ProxyMode::Nftables, &IpFamily::BOTH, &Build::default()).unwrap();
+    // This one has no value before somebody writes.
+    metrics.drifted("nft");
+    let text = metrics.text().unwrap();
+    let known: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let mut names = BTreeSet::new();
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    for group in array(&rules["spec"]["groups"]) {
+        assert!(group["name"].is_string());
+        for rule in array(&group["rules"]) {
+            let name = rule["alert"].as_str().unwrap().to_owned();
+            let expr = rule["expr"].as_str().unwrap();
+            let words = expr.split(|c| !is_part(c));
+            let used: Vec<&str> = words
+                .filter(|word| ["rulegen_", "kubeproxy_"].iter().any(|of| word.starts_with(of)))
+                .collect();
+            assert!(!used.is_empty(), "{name}: {expr}");
+            for metric in used {
+                assert!(known.contains(metric), "{name}: there is no metric {metric}");
+            }
+            let severity = rule["labels"]["severity"].as_str().unwrap();
+            assert!(["critical", "warning"].contains(&severity), "{name}: {severity}");
+            for text in ["summary", "description"] {
+                assert!(rule["annotations"][text].is_string(), "{name} has no {text}");
+            }
+            // A number with its unit, as Prometheus reads it.
+            if let Some(time) = rule["for"].as_str() {
+                let (number, unit) = time.split_at(time.len() - 1);
+                assert!(number.parse::<u32>().is_ok() && ["s", "m", "h"].contains(&unit), "{time}");
+            }
+            let open = |of: char| expr.matches(of).count();
+            assert_eq!((open('('), open('[')), (open(')'), open(']')), "{name}: {expr}");
+            assert!(names.insert(name), "a name is there twice");
+        }
+    }
+    assert!(names.contains("RulegenObjectsDoNotArrive"), "{names:?}");
+}
+
+/// Figures of the README at 10,000 Services with 5 endpoints each.
+#[test]
+fn memory_is_what_was_measured_and_some_more() {
+    const RESIDENT: u64 = 75;
+    const PEAK: u64 = 91;
+    let mebibytes = |of: &Value| {
+        let text = of.as_str().unwrap();
+        text.strip_suffix("Mi").unwrap().parse::<u64>().unwrap()
+    };
+    let base = daemonset("base");
+    let pod = &base["spec"]["template"]["spec"];
+    let resources = &pod["containers"][0]["resources"];
+    let (request, limit) =
+        (mebibytes(&resources["requests"]["memory"]), mebibytes(&resources["limits"]["memory"]));
+    assert!((RESIDENT..2 * PEAK).contains(&request), "{request}");
+    assert!((4 * PEAK..=1024).contains(&limit), "{limit}");
+    assert_eq!(pod["initContainers"][0]["resources"], *resources);
+    let iptables = read("components/iptables-programs/patch.yaml");
+    let with_programs = iptables.split_once("memory: ").unwrap().1.lines().next().unwrap();
+    // iptables-nft-restore takes 260 MB there, and is in the same container.
+    assert!(mebibytes(&json!(with_programs)) >= limit + 260, "{with_programs}");
 }
 
 #[test]

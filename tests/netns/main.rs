@@ -34,6 +34,7 @@ mod help;
 mod host;
 mod lab;
 mod list;
+mod names;
 mod namespace;
 mod nftables;
 mod packets;
