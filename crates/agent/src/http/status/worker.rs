@@ -1,8 +1,9 @@
 //! The thread that makes pages.
 
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, SyncSender, TrySendError};
 
 use anyhow::Result;
+use hyper::StatusCode;
 use tokio::sync::oneshot;
 
 use crate::http::Response;
@@ -12,7 +13,10 @@ use crate::threads;
 /// which the server must not. One thread, because each that allocates keeps a few megabytes; not
 /// the runtime's, because those may all be waiting for a name server.
 #[derive(Clone)]
-pub(crate) struct Worker(Sender<Job>);
+pub(crate) struct Worker(SyncSender<Job>);
+
+/// Pages that wait to be made. While the thread waits for a lock, who left is not seen to have left.
+const QUEUED: usize = 64;
 
 struct Job {
     work: Box<dyn FnOnce() -> Response + Send>,
@@ -25,7 +29,7 @@ impl Worker {
     /// # Errors
     /// It cannot be started.
     pub(crate) fn start() -> Result<Self> {
-        let (sender, jobs) = mpsc::channel::<Job>();
+        let (sender, jobs) = mpsc::sync_channel::<Job>(QUEUED);
         threads::start("pages", move || {
             for Job { work, done } in jobs {
                 // Who does not wait any more has cost nothing but his connection.
@@ -43,8 +47,40 @@ impl Worker {
         work: impl FnOnce() -> Response + Send + 'static,
     ) -> oneshot::Receiver<Response> {
         let (done, response) = oneshot::channel();
+        if let Err(TrySendError::Full(Job { done, .. })) =
+            self.0.try_send(Job { work: Box::new(work), done })
+        {
+            let text = "503 too many pages are being made; try again\n";
+            let _ = done.send(Response::text(StatusCode::SERVICE_UNAVAILABLE, text));
+        }
         // If the thread is gone, so is the other end of `done`.
-        let _ = self.0.send(Job { work: Box::new(work), done });
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_can_make_in_time_is_refused() {
+        let worker = Worker::start().unwrap();
+        let (go, wait) = mpsc::channel::<()>();
+        let (began, begun) = mpsc::channel();
+        let slow = worker.make(move || {
+            let _ = began.send(());
+            let _ = wait.recv();
+            Response::not_found()
+        });
+        begun.recv().unwrap();
+        let page = || Response::text(StatusCode::OK, "");
+        let queued: Vec<_> = (0..QUEUED).map(|_| worker.make(page)).collect();
+        let refused = worker.make(page).blocking_recv().unwrap();
+        assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+        drop(go);
+        assert_eq!(slow.blocking_recv().unwrap().status, StatusCode::NOT_FOUND);
+        for page in queued {
+            assert_eq!(page.blocking_recv().unwrap().status, StatusCode::OK);
+        }
     }
 }
