@@ -58,6 +58,32 @@ fn with_a_limit_of_1024(mode: &str) {
     });
 }
 
+#[test]
+fn a_port_without_descriptors_waits_for_them_and_stays_open() {
+    let node = Namespace::new("no-fds");
+    let manifests = Manifests::new(&node);
+    let agent = Agent::start(&node, &manifests, "-v=4");
+    eventually("it answers", || agent.get(HEALTH_PORT, "/livez").is_some());
+    let limit_to = |files: &str| {
+        let pid = agent.process();
+        let pid = pid.file_name().unwrap().to_str().unwrap();
+        node.run(&format!("prlimit --pid {pid} --nofile={files}:"));
+    };
+    // No number is free below this.
+    limit_to("3");
+    thread::scope(|scope| {
+        let answers = [(); 3].map(|()| scope.spawn(|| agent.get(HEALTH_PORT, "/livez")));
+        agent.wait_for_log("still cannot accept a connection");
+        limit_to("1000");
+        for answer in answers {
+            assert_eq!(answer.join().unwrap().map(|answer| answer.0), Some(200));
+        }
+    });
+    let log = agent.log();
+    let warnings = log.lines().filter(|line| line.contains("WARN") && line.contains("accept"));
+    assert_eq!(warnings.count(), 1, "it is tried again, and said once: {log}");
+}
+
 fn load_balancer(n: usize) -> String {
     let (a, b, check) = (n / 250, n % 250 + 1, FIRST_CHECK + n);
     format!(
