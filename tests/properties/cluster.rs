@@ -15,13 +15,67 @@ pub(crate) const NODE: &str = "node-1";
 
 /// The objects of a cluster, as `kubectl get -o json` has them.
 pub(crate) fn objects() -> impl Strategy<Value = Vec<Value>> {
-    let services =
-        (1_usize..6).prop_flat_map(|count| (0..count).map(service_with_slices).collect::<Vec<_>>());
+    let services = (1..=SERVICES)
+        .prop_flat_map(|count| (0..count).map(service_with_slices).collect::<Vec<_>>());
     services.prop_map(|services| {
         let of_services =
             services.into_iter().flat_map(|(service, slices)| [vec![service], slices].concat());
         std::iter::once(node()).chain(of_services).collect()
     })
+}
+
+/// The same, and perhaps the network of cluster IPs.
+pub(crate) fn objects_and_network() -> impl Strategy<Value = Vec<Value>> {
+    (objects(), any::<bool>()).prop_map(|(mut objects, has_network)| {
+        objects.extend(has_network.then(service_cidr));
+        objects
+    })
+}
+
+/// At most so many Services.
+const SERVICES: usize = 5;
+
+fn service_cidr() -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/24", "fd00:96::/112"]},
+    })
+}
+
+/// The cluster IP of a Service.
+fn cluster_ip(n: usize, family: &str) -> String {
+    match family {
+        "IPv4" => format!("10.96.0.{}", n % SERVICES + 10),
+        _ => format!("fd00:96::{:x}", n % SERVICES + 16),
+    }
+}
+
+/// External IPs that a Service may ask for. No two Services can get the same, but they ask for
+/// cluster IPs, their own and others', for addresses of the node and for such as no Service may
+/// have.
+fn external_ips(n: usize) -> Vec<String> {
+    let mut ips = vec![
+        cluster_ip(n + 1, "IPv4"),
+        cluster_ip(n, "IPv4"),
+        format!("10.96.0.{}", n + 100),
+        "127.0.0.1".to_owned(),
+        "fe80::1".to_owned(),
+    ];
+    if n == 0 {
+        let own = ["203.0.113.7", "2001:db8::7", "192.168.50.1", "fd00:50::1"];
+        ips.extend(own.map(str::to_owned));
+    }
+    ips
+}
+
+/// The same of the load balancer.
+fn ingress(n: usize) -> Vec<(String, &'static str)> {
+    let mut ips = vec![(cluster_ip(n + 1, "IPv6"), "VIP")];
+    if n == 0 {
+        let own = [("198.51.100.1", "VIP"), ("198.51.100.2", "Proxy"), ("2001:db8:1::1", "VIP")];
+        ips.extend(own.map(|(ip, mode)| (ip.to_owned(), mode)));
+    }
+    ips
 }
 
 fn node() -> Value {
@@ -47,11 +101,8 @@ fn service(n: usize) -> impl Strategy<Value = Value> {
         select(vec!["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"]),
         select(vec![vec!["IPv4"], vec!["IPv6"], vec!["IPv4", "IPv6"], vec!["IPv6", "IPv4"]]),
         vec(select(vec!["TCP", "UDP", "SCTP"]), 1..4),
-        external_ips(),
-        subsequence(
-            vec![("198.51.100.1", "VIP"), ("198.51.100.2", "Proxy"), ("2001:db8:1::1", "VIP")],
-            0..=3,
-        ),
+        few_or_many_external_ips(n),
+        subsequence(ingress(n), 0..=1 + usize::from(n == 0)),
         subsequence(vec!["198.18.0.0/15", "192.168.50.0/24", "0.0.0.0/0", " fd00:50::/64"], 0..=2),
     );
     let policies = (
@@ -59,10 +110,11 @@ fn service(n: usize) -> impl Strategy<Value = Value> {
         select(vec!["Cluster", "Local"]),
         option::of(1_u32..1000),
         prop::bool::weighted(0.1),
+        prop::bool::weighted(0.1),
     );
     (shape, policies).prop_map(
         move |((kind, families, protocols, external, ingress, ranges), policies)| {
-            let (external_policy, internal_policy, affinity, headless) = policies;
+            let (external_policy, internal_policy, affinity, headless, other_proxy) = policies;
             let ports: Vec<Value> = protocols
                 .iter()
                 .enumerate()
@@ -75,11 +127,7 @@ fn service(n: usize) -> impl Strategy<Value = Value> {
                     port
                 })
                 .collect();
-            let ip = |family: &&str| match *family {
-                "IPv4" => format!("10.96.0.{}", n + 10),
-                _ => format!("fd00:96::{:x}", n + 16),
-            };
-            let ips: Vec<String> = families.iter().map(ip).collect();
+            let ips: Vec<String> = families.iter().map(|of| cluster_ip(n, of)).collect();
             let ips = if headless { vec!["None".to_owned()] } else { ips };
             let ingress: Vec<Value> =
                 ingress.iter().map(|(ip, mode)| json!({"ip": ip, "ipMode": mode})).collect();
@@ -88,39 +136,29 @@ fn service(n: usize) -> impl Strategy<Value = Value> {
                 "clusterIPs": ips, "externalTrafficPolicy": external_policy,
                 "internalTrafficPolicy": internal_policy, "loadBalancerSourceRanges": ranges,
             });
-            // Addresses of their own for each, as in a cluster where nothing collides.
-            if n == 0 {
-                spec["externalIPs"] = json!(external);
-            }
+            spec["externalIPs"] = json!(external);
             if let Some(seconds) = affinity {
                 spec["sessionAffinity"] = json!("ClientIP");
                 spec["sessionAffinityConfig"] = json!({"clientIP": {"timeoutSeconds": seconds}});
             }
-            let ingress = if n == 0 && kind == "LoadBalancer" { ingress } else { Vec::new() };
+            let ingress = if kind == "LoadBalancer" { ingress } else { Vec::new() };
+            let mut metadata = json!({"name": format!("svc-{n}"), "namespace": "default"});
+            if other_proxy {
+                metadata["labels"] = json!({"service.kubernetes.io/service-proxy-name": "other"});
+            }
             json!({
-                "apiVersion": "v1", "kind": "Service",
-                "metadata": {"name": format!("svc-{n}"), "namespace": "default"},
+                "apiVersion": "v1", "kind": "Service", "metadata": metadata,
                 "spec": spec, "status": {"loadBalancer": {"ingress": ingress}},
             })
         },
     )
 }
 
-/// Few, or so many that the Service gets chains of its own in nftables mode.
-fn external_ips() -> impl Strategy<Value = Vec<&'static str>> {
-    let few = subsequence(vec!["203.0.113.7", "2001:db8::7"], 0..=2);
-    let many = vec![
-        "203.0.113.7",
-        "203.0.113.8",
-        "203.0.113.9",
-        "203.0.113.10",
-        "203.0.113.11",
-        "2001:db8::7",
-        "2001:db8::8",
-        "2001:db8::9",
-        "2001:db8::a",
-        "2001:db8::b",
-    ];
+/// Few, or for the first Service so many that it gets chains of its own in nftables mode.
+fn few_or_many_external_ips(n: usize) -> impl Strategy<Value = Vec<String>> {
+    let few = subsequence(external_ips(n), 0..=3);
+    let many = (7..12).flat_map(|of| [format!("203.0.113.{of}"), format!("2001:db8::{of}")]);
+    let many: Vec<String> = many.filter(|_| n == 0).collect();
     prop_oneof![few, Just(many)]
 }
 
@@ -184,13 +222,13 @@ pub(crate) fn config() -> impl Strategy<Value = ProxyConfig> {
     let cidrs = subsequence(vec!["10.244.0.0/16", "fd00:10:244::/48"], 0..=2);
     let ways =
         select(vec![LoadBalancing::Random, LoadBalancing::RoundRobin, LoadBalancing::SourceHash]);
-    (modes, addresses, cidrs, any::<bool>(), any::<bool>(), 0_u8..32, ways).prop_map(
+    let flags = (any::<bool>(), any::<bool>(), prop::bool::weighted(0.2));
+    (modes, addresses, cidrs, flags, 0_u8..32, ways).prop_map(
         |(
             detect_local_mode,
             node_port_addresses,
             cidrs,
-            masquerade_all,
-            localhost_node_ports,
+            (masquerade_all, localhost_node_ports, refuse_node_addresses),
             masquerade_bit,
             load_balancing,
         )| {
@@ -203,6 +241,7 @@ pub(crate) fn config() -> impl Strategy<Value = ProxyConfig> {
                 interface_name_prefix: Some("cali".to_owned()),
                 masquerade_all,
                 localhost_node_ports,
+                refuse_node_addresses,
                 masquerade_bit,
                 load_balancing,
                 ..ProxyConfig::default()

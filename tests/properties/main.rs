@@ -19,6 +19,7 @@ mod listing;
 mod live;
 mod live_iptables;
 mod meaning;
+mod ownership;
 mod raising;
 mod reconcile;
 mod store;

@@ -204,14 +204,19 @@ fn meaning(
 }
 
 /// Packets that the node itself sends to a remote external address pass: the rules that refuse
-/// them are in INPUT and FORWARD, as in kube-proxy.
+/// them are in INPUT and FORWARD, as in kube-proxy. What it sends to itself comes in.
 fn refused(
     external: &External,
     client: &Client,
     address: ExternalAddress,
-    _local: &[IpAddr],
+    local: &[IpAddr],
 ) -> Meaning {
-    let at_node = matches!(address, ExternalAddress::NodePort(_));
+    let at_node = match address {
+        ExternalAddress::NodePort(_) => true,
+        ExternalAddress::ExternalIp(ip) | ExternalAddress::LoadBalancerIp(ip) => {
+            local.contains(&ip)
+        }
+    };
     match external.outcome {
         Outcome::Refuse(_) if client.origin == Origin::Host && !at_node => Meaning::Passes,
         Outcome::Refuse(refusal) => Meaning::Refused(refusal),

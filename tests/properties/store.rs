@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use rulegen_model::{
-    Host, Kind, NodePortAddresses, Object, ObjectKey, ProxyConfig, ServicePort, Store, StoreEvent,
-    single_objects,
+    Host, Kind, NodePortAddresses, Object, ObjectKey, Problem, ProxyConfig, ServicePort, Store,
+    StoreEvent, single_objects, snapshot,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::cluster::{config, objects, read, snapshot_of};
+use crate::cluster::{config, objects_and_network, read, snapshot_of};
 
 fn singles(objects: &[Value]) -> Vec<Object> {
     let texts: Vec<String> = objects.iter().map(Value::to_string).collect();
@@ -19,21 +19,57 @@ fn singles(objects: &[Value]) -> Vec<Object> {
 
 /// The service ports that the changes told so far lead to.
 #[derive(Default)]
-struct Followed(BTreeMap<(String, bool), ServicePort>);
+struct Followed {
+    ports: BTreeMap<(String, bool), ServicePort>,
+    /// What is wrong with addresses, by Service.
+    problems: BTreeMap<ObjectKey, Vec<Problem>>,
+}
 
 impl Followed {
     fn follow(&mut self, store: &mut Store) {
         let key = |port: &ServicePort| (format!("{:?}", port.name), port.cluster_ip.is_ipv4());
-        for change in store.changes().services {
+        let changes = store.changes();
+        for change in changes.services {
             assert_ne!(change.before, change.after);
             for port in &change.before {
-                assert_eq!(self.0.remove(&key(port)).as_ref(), Some(port));
+                assert_eq!(self.ports.remove(&key(port)).as_ref(), Some(port));
             }
             for port in change.after {
-                assert_eq!(self.0.insert(key(&port), port), None);
+                assert_eq!(self.ports.insert(key(&port), port), None);
+            }
+        }
+        for (service, problems) in changes.addresses {
+            if problems.is_empty() {
+                self.problems.remove(&service);
+            } else {
+                self.problems.insert(service, problems);
             }
         }
     }
+}
+
+/// What is wrong with addresses, and with all objects, as a store says that knew no others before.
+fn problems_of(
+    objects: &[Object],
+    config: &ProxyConfig,
+) -> (BTreeMap<ObjectKey, Vec<Problem>>, Vec<String>) {
+    let mut store = Store::new(config.clone(), Host::default());
+    let put = |object: &Object| StoreEvent::Put(Box::new(object.clone()));
+    let own: Vec<Problem> = objects.iter().flat_map(|object| store.take_in(put(object))).collect();
+    let addresses: BTreeMap<_, _> = store.changes().addresses.into_iter().collect();
+    let mut all: Vec<String> =
+        own.iter().chain(addresses.values().flatten()).map(ToString::to_string).collect();
+    all.sort();
+    (addresses, all)
+}
+
+fn problems_of_snapshot(objects: &[Value], config: &ProxyConfig) -> Vec<String> {
+    let texts: Vec<String> = objects.iter().map(Value::to_string).collect();
+    let (_, problems) = snapshot(&read(&texts), config, &Host::default());
+    let without_source = |problem: Problem| Problem { source: None, ..problem }.to_string();
+    let mut all: Vec<String> = problems.into_iter().map(without_source).collect();
+    all.sort();
+    all
 }
 
 /// Takes `later` in after `earlier`, in a shuffled order, either object by object or as lists.
@@ -60,7 +96,7 @@ proptest! {
     #[test]
     fn a_store_forgets_what_was_before(
         config in config(),
-        clusters in prop::collection::vec(objects(), 1..4),
+        clusters in prop::collection::vec(objects_and_network(), 1..4),
         order in prop::collection::vec(any::<u32>(), 17),
         pauses in prop::collection::vec(any::<bool>(), 13),
         as_lists in any::<bool>(),
@@ -81,7 +117,10 @@ proptest! {
             followed.follow(&mut store);
             let snapshot = store.snapshot();
             prop_assert_eq!(&snapshot, &snapshot_of(cluster, &config));
-            let mut ports: Vec<&ServicePort> = followed.0.values().collect();
+            let (problems, all) = problems_of(&later, &config);
+            prop_assert_eq!(&followed.problems, &problems);
+            prop_assert_eq!(all, problems_of_snapshot(cluster, &config));
+            let mut ports: Vec<&ServicePort> = followed.ports.values().collect();
             let mut wanted: Vec<&ServicePort> = snapshot.ipv4.iter().chain(&snapshot.ipv6).collect();
             let by_name = |port: &&ServicePort| (!port.cluster_ip.is_ipv4(), port.name.clone());
             ports.sort_by_key(by_name);
@@ -115,4 +154,31 @@ fn only_addresses_that_rules_name_make_everything_anew() {
             assert_eq!(store.node().ipv4.local.len(), 4);
         }
     }
+}
+
+/// An address that the node gets later is excluded then, and allowed again once the node loses it.
+#[test]
+fn refused_addresses_follow_the_node() {
+    let config = ProxyConfig { refuse_node_addresses: true, ..ProxyConfig::default() };
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+        "spec": {"clusterIP": "10.96.0.1", "externalIPs": ["192.0.2.1", "192.0.2.2"],
+            "ports": [{"port": 80}]},
+        "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.2"}]}},
+    });
+    let mut store = Store::new(config, Host::default());
+    singles(&[service]).into_iter().for_each(|object| {
+        store.take_in(StoreEvent::Put(Box::new(object)));
+    });
+    let mut addresses = |addresses: &[&str]| {
+        store.set_addresses(addresses.iter().map(|ip| ip.parse().unwrap()).collect());
+        let problems = store.changes().addresses.into_iter().map(|(_, all)| all.len()).next();
+        let port = store.service_ports().next().unwrap();
+        let kept = [&port.external_ips, &port.load_balancer_ips].map(Vec::len);
+        (kept, problems)
+    };
+    assert_eq!(addresses(&["192.0.2.1"]), ([1, 1], Some(1)));
+    assert_eq!(addresses(&["192.0.2.1", "192.0.2.2"]), ([0, 0], Some(3)));
+    assert_eq!(addresses(&["192.0.2.9"]), ([2, 1], Some(0)));
+    assert_eq!(addresses(&["192.0.2.8"]), ([2, 1], None));
 }

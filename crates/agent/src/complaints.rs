@@ -11,6 +11,9 @@ pub(crate) struct Complaints {
     told: HashMap<(Kind, ObjectKey), Arc<[Problem]>>,
     /// Those of a kind whose list has begun that were not told again yet.
     doubted: HashSet<(Kind, ObjectKey)>,
+    /// What is wrong with addresses that Services ask for. Other objects change that too, so the
+    /// store says when it is over.
+    addresses: HashMap<ObjectKey, Arc<[Problem]>>,
 }
 
 impl Complaints {
@@ -32,6 +35,24 @@ impl Complaints {
         }
         let news: Arc<[Problem]> = problems.into();
         self.told.insert(object, news.clone());
+        Some(news)
+    }
+
+    /// Takes in what is wrong with addresses that a Service asks for; returns it if it is new.
+    pub(crate) fn about_addresses(
+        &mut self,
+        service: ObjectKey,
+        problems: Vec<Problem>,
+    ) -> Option<Arc<[Problem]>> {
+        if problems.is_empty() {
+            self.addresses.remove(&service);
+            return None;
+        }
+        if self.addresses.get(&service).is_some_and(|known| **known == *problems) {
+            return None;
+        }
+        let news: Arc<[Problem]> = problems.into();
+        self.addresses.insert(service, news.clone());
         Some(news)
     }
 
@@ -57,22 +78,48 @@ impl Complaints {
     /// How many objects of a kind had something left out.
     pub(crate) fn rejected(&self, kind: Kind) -> usize {
         let of_kind = self.told.iter().filter(|((of, _), _)| *of == kind);
-        of_kind.filter(|(_, problems)| is_rejected(problems)).count()
+        let own = of_kind.filter(|(_, problems)| is_rejected(problems)).count();
+        let has_own = |key: &ObjectKey| {
+            self.told.get(&(Kind::Service, key.clone())).is_some_and(|own| is_rejected(own))
+        };
+        let by_others = self.addresses.iter().filter(|_| kind == Kind::Service);
+        let by_others =
+            by_others.filter(|(key, problems)| is_rejected(problems) && !has_own(key)).count();
+        own + by_others
+    }
+
+    /// All objects that something is wrong with.
+    fn all(&self) -> impl Iterator<Item = ((Kind, &ObjectKey), Arc<[Problem]>)> {
+        let own = self.told.iter().map(|((kind, key), problems)| {
+            let addresses = self.addresses.get(key).filter(|_| *kind == Kind::Service);
+            ((*kind, key), joined(Some(problems), addresses))
+        });
+        let has_own = |key: &ObjectKey| self.told.contains_key(&(Kind::Service, key.clone()));
+        let others = self.addresses.iter().filter(move |(key, _)| !has_own(key));
+        own.chain(others.map(|(key, problems)| ((Kind::Service, key), problems.clone())))
     }
 
     /// What is wrong with the first so many objects that had something left out, ordered by kind
     /// and name, and how many there are.
     pub(crate) fn listed(&self, most: usize) -> (Vec<Arc<[Problem]>>, usize) {
-        let rejected = self.told.iter().filter(|(_, problems)| is_rejected(problems));
-        let mut rejected: Vec<_> = rejected.collect();
+        let mut rejected: Vec<_> =
+            self.all().filter(|(_, problems)| is_rejected(problems)).collect();
         rejected.sort_unstable_by_key(|(object, _)| *object);
-        let first = rejected.iter().take(most).map(|(_, problems)| Arc::clone(problems));
-        (first.collect(), rejected.len())
+        let count = rejected.len();
+        (rejected.into_iter().take(most).map(|(_, problems)| problems).collect(), count)
     }
 
     /// What is wrong with one object.
     pub(crate) fn of(&self, kind: Kind, key: &ObjectKey) -> Arc<[Problem]> {
-        self.told.get(&(kind, key.clone())).cloned().unwrap_or_default()
+        let addresses = self.addresses.get(key).filter(|_| kind == Kind::Service);
+        joined(self.told.get(&(kind, key.clone())), addresses)
+    }
+}
+
+fn joined(own: Option<&Arc<[Problem]>>, addresses: Option<&Arc<[Problem]>>) -> Arc<[Problem]> {
+    match (own, addresses) {
+        (Some(own), Some(addresses)) => own.iter().chain(&**addresses).cloned().collect(),
+        (one, other) => one.or(other).cloned().unwrap_or_default(),
     }
 }
 
@@ -86,5 +133,32 @@ pub(crate) fn log(problem: &Problem) {
         tracing::debug!("{problem}");
     } else {
         tracing::warn!("{problem}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What other objects do to a Service's addresses is kept beside what is wrong with itself.
+    #[test]
+    fn problems_of_addresses_are_told_once_and_beside_the_others() {
+        let mut complaints = Complaints::default();
+        let key = ObjectKey::new("aaa", "x");
+        let (own, taken) = (Problem::warning("spec.type", "own"), Problem::warning("ip", "taken"));
+        assert!(complaints.about_addresses(key.clone(), vec![taken.clone()]).is_some());
+        assert!(complaints.about_addresses(key.clone(), vec![taken.clone()]).is_none());
+        assert_eq!(complaints.rejected(Kind::Service), 1);
+        assert_eq!(complaints.rejected(Kind::Node), 0);
+        assert!(complaints.about(Kind::Service, key.clone(), vec![own.clone()]).is_some());
+        assert_eq!(complaints.rejected(Kind::Service), 1);
+        assert_eq!(*complaints.of(Kind::Service, &key), [own.clone(), taken.clone()]);
+        assert_eq!(complaints.listed(9), (vec![vec![own.clone(), taken.clone()].into()], 1));
+        // The Service comes again as it was, which says nothing of its addresses.
+        assert!(complaints.about(Kind::Service, key.clone(), Vec::new()).is_none());
+        assert_eq!(complaints.listed(9), (vec![vec![taken].into()], 1));
+        assert!(complaints.about_addresses(key.clone(), Vec::new()).is_none());
+        assert_eq!(complaints.rejected(Kind::Service), 0);
+        assert!(complaints.of(Kind::Service, &key).is_empty());
     }
 }

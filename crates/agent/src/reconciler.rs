@@ -179,6 +179,19 @@ impl Reconciler {
         self.tell_rejected(kind);
     }
 
+    fn complain_of_addresses(&self, changes: &Changes) {
+        if changes.addresses.is_empty() {
+            return;
+        }
+        let mut news = Vec::new();
+        for (key, problems) in &changes.addresses {
+            let mut complaints = self.known.complaints.write();
+            news.extend(complaints.about_addresses(key.clone(), problems.clone()));
+        }
+        news.iter().flat_map(|news| news.iter()).for_each(log);
+        self.tell_rejected(Kind::Service);
+    }
+
     fn tell_rejected(&self, kind: Kind) {
         self.telemetry.rejected(kind, self.known.complaints.read().rejected(kind));
     }
@@ -223,6 +236,7 @@ impl Reconciler {
         let changes = self.known.store.write().changes();
         let gathering = began.elapsed();
         changes.services.iter().for_each(|change| self.state.tally.follow(change));
+        self.complain_of_addresses(&changes);
         let store = self.known.store.clone();
         let store = store.read();
         let mut outcome = self.backend.sync(&store, &changes);

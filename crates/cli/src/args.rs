@@ -475,6 +475,13 @@ pub(crate) struct ProxyArgs {
     #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
     pub(crate) external_ips: Option<Vec<String>>,
 
+    /// Make no rules for external and load-balancer IPs that are addresses of this node, so that no
+    /// Service takes the traffic of the API server, kubelet or sshd there. Not for nodes that get
+    /// load-balancer IPs by k3s's ServiceLB, kube-vip or keepalived. In the configuration:
+    /// rulegen.refuseNodeAddresses [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
+    pub(crate) refuse_node_addresses: Option<bool>,
+
     #[command(flatten)]
     pub(crate) nftables: NftablesArgs,
 }

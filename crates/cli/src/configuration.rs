@@ -71,6 +71,8 @@ fn lay_flags(args: &ProxyArgs, config: &mut ProxyConfig) -> Result<()> {
         let networks = ExternalIps::parse(networks.iter().map(String::as_str));
         config.external_ips = flag("external-ips", networks)?;
     }
+    config.refuse_node_addresses =
+        args.refuse_node_addresses.unwrap_or(config.refuse_node_addresses);
     config.masquerade_all = args.masquerade_all.unwrap_or(config.masquerade_all);
     config.nftables_masquerade_all = args.masquerade_all.unwrap_or(config.nftables_masquerade_all);
     config.masquerade_bit = args.iptables_masquerade_bit.unwrap_or(config.masquerade_bit);

@@ -47,6 +47,24 @@ impl IpFamily {
     }
 }
 
+/// Why an address may be neither an endpoint nor an address of a Service: no packet to it leaves
+/// this host or link, or it means many hosts. The API server refuses these too, except for
+/// broadcast and, beyond the local link, multicast.
+pub(crate) fn special_use(ip: IpAddr) -> Option<&'static str> {
+    let (is_link_local, is_broadcast) = match ip {
+        IpAddr::V4(v4) => (v4.is_link_local(), v4.is_broadcast()),
+        IpAddr::V6(v6) => (v6.is_unicast_link_local(), false),
+    };
+    match () {
+        () if ip.is_unspecified() => Some("the unspecified address"),
+        () if ip.is_loopback() => Some("a loopback address"),
+        () if is_link_local => Some("a link-local address"),
+        () if ip.is_multicast() => Some("a multicast address"),
+        () if is_broadcast => Some("the broadcast address"),
+        () => None,
+    }
+}
+
 /// Parses an address; zero-padded numbers are decimal (`172.30.0.041` is 172.30.0.41), as
 /// clusters older than Kubernetes 1.22 may hold such objects. IPv4-mapped IPv6 becomes IPv4.
 pub fn parse_address(text: &str) -> Option<IpAddr> {

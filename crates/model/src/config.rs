@@ -116,6 +116,8 @@ pub struct ProxyConfig {
     pub tcp_be_liberal: bool,
     /// Which external IPs of Services get rules.
     pub external_ips: ExternalIps,
+    /// Whether this node's addresses are excluded as external and load-balancer IPs.
+    pub refuse_node_addresses: bool,
     /// How endpoints are chosen in nftables mode.
     pub load_balancing: LoadBalancing,
     /// Whether connections are counted for each endpoint in nftables mode.
@@ -140,6 +142,7 @@ impl Default for ProxyConfig {
             node_port_addresses: NodePortAddresses::Unset,
             tcp_be_liberal: false,
             external_ips: ExternalIps::All,
+            refuse_node_addresses: false,
             load_balancing: LoadBalancing::Random,
             counts_connections: false,
         }
@@ -285,6 +288,7 @@ const FIELDS: &[(&str, Type)] = &[
     ("rulegen", Type::Section),
     ("rulegen.conntrackTCPResetRemoved", Type::Bool),
     ("rulegen.externalIPs", Type::List),
+    ("rulegen.refuseNodeAddresses", Type::Bool),
     ("showHiddenMetricsForVersion", Type::Text),
     ("windowsRunAsService", Type::Bool),
     ("winkernel", Type::Map),
@@ -337,6 +341,10 @@ impl Reader {
                 .bit("masqueradeBit")
                 .unwrap_or(default.nftables_masquerade_bit),
             external_ips: self.external_ips(root),
+            refuse_node_addresses: root
+                .section("rulegen")
+                .bool("refuseNodeAddresses")
+                .unwrap_or(default.refuse_node_addresses),
             load_balancing: self
                 .parsed(nftables, "loadBalancing", parse_load_balancing)
                 .unwrap_or_default(),

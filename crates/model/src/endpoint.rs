@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::address::{IpFamily, parse_address};
+use crate::address::{IpFamily, parse_address, special_use};
 use crate::node::Node;
 use crate::object::{EndpointHints, EndpointSlice, HintedName, SliceEndpoint};
 use crate::port::{Protocol, known_protocol, port_number};
@@ -227,16 +227,10 @@ fn usable_address(text: &str, family: IpFamily) -> Result<IpAddr, String> {
     if IpFamily::of(address) != family {
         return Err(format!("{address} is not of the slice's addressType {}", family.api_name()));
     }
-    let link_local = match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
-    if address.is_loopback() || address.is_unspecified() || address.is_multicast() || link_local {
-        return Err(format!(
-            "{address} may not be an endpoint: it is loopback, link-local, multicast or unspecified"
-        ));
+    match special_use(address) {
+        Some(what) => Err(format!("{address} may not be an endpoint: it is {what}")),
+        None => Ok(address),
     }
-    Ok(address)
 }
 
 fn endpoint_at(

@@ -23,6 +23,7 @@ mod manifest;
 mod mirror;
 mod node;
 mod object;
+mod ownership;
 mod port;
 mod problem;
 mod running;

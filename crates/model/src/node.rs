@@ -1,5 +1,6 @@
 //! This node: its name, zone, addresses and pod networks.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -48,6 +49,25 @@ impl Node {
             IpFamily::Ipv4 => &self.ipv4,
             IpFamily::Ipv6 => &self.ipv6,
         }
+    }
+
+    /// Whether it is an address of the node.
+    pub(crate) fn has_address(&self, ip: IpAddr) -> bool {
+        let side = self.addresses(IpFamily::of(ip));
+        side.primary == ip || side.local.binary_search(&ip).is_ok()
+    }
+
+    /// The addresses that either this node or the other one has, but not both.
+    pub(crate) fn other_addresses(&self, other: &Node) -> Vec<IpAddr> {
+        let all = |node: &Node| -> BTreeSet<IpAddr> {
+            let sides = [&node.ipv4, &node.ipv6].into_iter();
+            sides
+                .flat_map(|side| std::iter::once(&side.primary).chain(&side.local))
+                .copied()
+                .collect()
+        };
+        let (ours, theirs) = (all(self), all(other));
+        ours.symmetric_difference(&theirs).copied().collect()
     }
 
     /// A node known only by the machine it is.

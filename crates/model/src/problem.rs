@@ -143,6 +143,11 @@ impl Report<'_> {
         self.push(Problem::new(Severity::Note, message));
     }
 
+    /// The same of a field.
+    pub(crate) fn note_of(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.push(Problem::new(Severity::Note, message).field(field));
+    }
+
     fn push(&mut self, problem: Problem) {
         let problem = problem.about(self.object);
         self.problems.push(Problem { source: self.source.cloned(), ..problem });

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::address::{IpFamily, parse_address, parse_network};
+use crate::address::{IpFamily, parse_address, parse_network, special_use};
 use crate::endpoint::Endpoint;
 use crate::external_ips::ExternalIps;
 use crate::load_balancing::{ANNOTATION, LoadBalancing, parse_load_balancing};
 use crate::object::{LoadBalancerIngress, Service, ServicePortSpec};
+use crate::ownership::{ClaimKind, ClaimedIp};
 use crate::port::{Protocol, known_protocol, optional_port, port_number};
 use crate::problem::Report;
 
@@ -107,23 +108,49 @@ impl ServicePort {
     }
 }
 
-/// A Service's ports in each family it has, still without endpoints.
-pub(crate) fn service_ports(
+/// What one Service says, before it is compared with others.
+#[derive(Debug, Default)]
+pub(crate) struct CheckedService {
+    /// Its ports in each family, still without endpoints, external and load-balancer IPs. Empty if
+    /// no rules are made for it.
+    pub(crate) ports: Vec<ServicePort>,
+    /// The addresses that belong to it, whether or not this proxy makes rules for it.
+    pub(crate) cluster_ips: Vec<IpAddr>,
+    /// The addresses that it asks for besides.
+    pub(crate) claimed: Vec<ClaimedIp>,
+}
+
+/// Reads one Service.
+pub(crate) fn checked_service(
     service: &Service,
     allowed: &ExternalIps,
     report: &mut Report<'_>,
-) -> Vec<ServicePort> {
-    let Some(kind) = proxied_kind(service, report) else { return Vec::new() };
-    let facts = ServiceFacts::new(service, kind, allowed, report);
+) -> CheckedService {
+    let Some(kind) = proxied_kind(service, report) else {
+        let cluster_ips = unproxied_ips(service, report);
+        return CheckedService { cluster_ips, ..CheckedService::default() };
+    };
+    let claimed = claimed_ips(service, allowed, report);
+    let facts = ServiceFacts::new(service, kind, report);
     let ports = distinct_ports(service, report);
-    cluster_ips(service, report)
-        .into_iter()
-        .flat_map(|cluster_ip| {
-            let facts = &facts;
-            let source_ranges = facts.source_ranges(IpFamily::of(cluster_ip));
-            ports.iter().map(move |port| facts.port(cluster_ip, port, source_ranges.clone()))
-        })
-        .collect()
+    let cluster_ips = cluster_ips(service, report);
+    let of_ip = |ip: &IpAddr| {
+        let source_ranges = facts.source_ranges(IpFamily::of(*ip));
+        let port = |port| facts.port(*ip, port, source_ranges.clone());
+        ports.iter().map(port).collect::<Vec<_>>()
+    };
+    CheckedService { ports: cluster_ips.iter().flat_map(of_ip).collect(), cluster_ips, claimed }
+}
+
+/// The cluster IPs of a Service that this proxy makes no rules for: another proxy may.
+fn unproxied_ips(service: &Service, report: &Report<'_>) -> Vec<IpAddr> {
+    let is_alias = service.spec.kind.as_deref() == Some("ExternalName");
+    if is_alias || service.metadata.labels.service_proxy_name.is_none() {
+        return Vec::new();
+    }
+    // What is wrong with them concerns the other proxy.
+    let mut ignored = Report { problems: &mut Vec::new(), ..*report };
+    cluster_ips(service, &mut ignored)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -310,8 +337,6 @@ fn usable_port(spec: &ServicePortSpec, field: String, report: &mut Report<'_>) -
 
 /// What all ports of a Service share, of both families.
 struct ServiceFacts {
-    external_ips: Vec<IpAddr>,
-    load_balancer_ips: Vec<IpAddr>,
     source_ranges: Vec<IpNet>,
     health_check_node_port: Option<NonZeroU16>,
     internal_policy: TrafficPolicy,
@@ -321,12 +346,7 @@ struct ServiceFacts {
 }
 
 impl ServiceFacts {
-    fn new(
-        service: &Service,
-        kind: ServiceKind,
-        allowed: &ExternalIps,
-        report: &mut Report<'_>,
-    ) -> Self {
+    fn new(service: &Service, kind: ServiceKind, report: &mut Report<'_>) -> Self {
         let spec = &service.spec;
         let mut external_policy =
             policy(spec.external_traffic_policy.as_deref(), "spec.externalTrafficPolicy", report);
@@ -337,8 +357,6 @@ impl ServiceFacts {
         let checked = kind == ServiceKind::LoadBalancer && external_policy == TrafficPolicy::Local;
         let health_check = spec.health_check_node_port.filter(|_| checked);
         Self {
-            external_ips: external_ips(&spec.external_ips, allowed, report),
-            load_balancer_ips: load_balancer_ips(&service.status.load_balancer.ingress, report),
             source_ranges: source_ranges(&spec.load_balancer_source_ranges, report),
             health_check_node_port: optional_port(
                 health_check,
@@ -367,16 +385,13 @@ impl ServiceFacts {
     /// A port as it is in the family of its cluster IP.
     fn port(&self, cluster_ip: IpAddr, port: &Port, source_ranges: Arc<[IpNet]>) -> ServicePort {
         let family = IpFamily::of(cluster_ip);
-        let of_family = |ips: &[IpAddr]| -> Vec<IpAddr> {
-            ips.iter().copied().filter(|ip| IpFamily::of(*ip) == family).collect()
-        };
         ServicePort {
             name: port.name.clone(),
             cluster_ip,
             port: port.port,
             node_port: port.node_port,
-            external_ips: of_family(&self.external_ips),
-            load_balancer_ips: of_family(&self.load_balancer_ips),
+            external_ips: Vec::new(),
+            load_balancer_ips: Vec::new(),
             source_ranges,
             health_check_node_port: self.health_check_node_port,
             internal_policy: self.internal_policy,
@@ -437,23 +452,48 @@ fn load_balancing(service: &Service, report: &mut Report<'_>) -> Option<LoadBala
     }
 }
 
-fn external_ips(texts: &[String], allowed: &ExternalIps, report: &mut Report<'_>) -> Vec<IpAddr> {
-    let usable = |(n, text): (usize, &String)| {
-        let field = format!("spec.externalIPs[{n}]");
-        let message = format!("{text:?} is no IP address");
-        let ip = report.need(parse_address(text), &field, message)?;
+/// The external and load-balancer IPs that may be some Service's, in the order of the fields.
+fn claimed_ips(
+    service: &Service,
+    allowed: &ExternalIps,
+    report: &mut Report<'_>,
+) -> Vec<ClaimedIp> {
+    let external = external_ips(&service.spec.external_ips, allowed, report).into_iter();
+    let ingress = load_balancer_ips(&service.status.load_balancer.ingress, report);
+    external.chain(ingress).collect()
+}
+
+fn external_ips(
+    texts: &[String],
+    allowed: &ExternalIps,
+    report: &mut Report<'_>,
+) -> Vec<ClaimedIp> {
+    let usable = |(index, text): (u32, &String)| {
+        let field = format!("spec.externalIPs[{index}]");
+        let ip = outside_address(text, &field, "an external IP", report)?;
         let message = format!("{ip} is not among the external IPs that the configuration allows");
-        report.need(Some(ip).filter(|ip| allowed.allow(*ip)), field, message)
+        let ip = report.need(Some(ip).filter(|ip| allowed.allow(*ip)), field, message)?;
+        Some(ClaimedIp { ip, kind: ClaimKind::ExternalIp, index })
     };
-    texts.iter().enumerate().filter_map(usable).collect()
+    (0..).zip(texts).filter_map(usable).collect()
+}
+
+/// An address at which a Service may be reached from outside.
+fn outside_address(text: &str, field: &str, what: &str, report: &mut Report<'_>) -> Option<IpAddr> {
+    let ip = report.need(parse_address(text), field, format!("{text:?} is no IP address"))?;
+    if let Some(special) = special_use(ip) {
+        report.warn(field, format!("{ip} may not be {what}: it is {special}"));
+        return None;
+    }
+    Some(ip)
 }
 
 /// Addresses that packets still carry when they arrive: ipMode VIP, which is the default. In
 /// mode Proxy the load balancer delivers to a node port or a pod instead (KEP-1860).
-fn load_balancer_ips(ingress: &[LoadBalancerIngress], report: &mut Report<'_>) -> Vec<IpAddr> {
+fn load_balancer_ips(ingress: &[LoadBalancerIngress], report: &mut Report<'_>) -> Vec<ClaimedIp> {
     let mut ips = Vec::new();
-    for (n, entry) in ingress.iter().enumerate().filter(|(_, entry)| !entry.ip.is_empty()) {
-        let field = |name| format!("status.loadBalancer.ingress[{n}].{name}");
+    for (index, entry) in (0..).zip(ingress).filter(|(_, entry)| !entry.ip.is_empty()) {
+        let field = |name| format!("status.loadBalancer.ingress[{index}].{name}");
         match entry.ip_mode.as_deref() {
             Some("Proxy") => continue,
             None | Some("" | "VIP") => {}
@@ -462,8 +502,8 @@ fn load_balancer_ips(ingress: &[LoadBalancerIngress], report: &mut Report<'_>) -
                 continue;
             }
         }
-        let ip = parse_address(&entry.ip);
-        ips.extend(report.need(ip, field("ip"), format!("{:?} is no IP address", entry.ip)));
+        let ip = outside_address(&entry.ip, &field("ip"), "a load-balancer IP", report);
+        ips.extend(ip.map(|ip| ClaimedIp { ip, kind: ClaimKind::LoadBalancerIp, index }));
     }
     ips
 }

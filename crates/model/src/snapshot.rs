@@ -15,9 +15,10 @@ use crate::external_ips::ExternalIps;
 use crate::manifest::{Objects, Sourced};
 use crate::node::{Host, Node};
 use crate::object::{EndpointSlice, Metadata, NodeObject, Service, ServiceCidr};
+use crate::ownership::{Admission, ServicesByIp};
 use crate::problem::{ObjectName, Problem, Report, Source};
-use crate::service::{ServicePort, service_ports};
-use crate::store::Object;
+use crate::service::{CheckedService, ServicePort, checked_service};
+use crate::store::{Object, ObjectKey};
 
 /// Everything one compile reads. Equal objects give equal snapshots, in whatever order and
 /// from however many files they came.
@@ -53,9 +54,20 @@ pub fn snapshot(objects: &Objects, config: &ProxyConfig, host: &Host) -> (Snapsh
 
     let services =
         distinct(&objects.services, "Service", |s| namespaced(&s.metadata), &mut problems);
+    let checked: Vec<(CheckedService, Vec<Problem>)> = services
+        .par_iter()
+        .map(|service| checked_ports(&service.object, &config.external_ips, Some(&service.source)))
+        .collect();
+    let mut owners = ServicesByIp::default();
+    for (service, (checked, _)) in services.iter().zip(&checked) {
+        let key = ObjectKey::of(&service.object.metadata);
+        checked.cluster_ips.iter().for_each(|ip| owners.insert(*ip, &key));
+    }
+    let cluster = ClusterFacts { slices: &slices, snapshot: &snapshot, owners: &owners, config };
     let of_services: Vec<(Vec<ServicePort>, Vec<Problem>)> = services
         .par_iter()
-        .map(|service| joined_ports(service, &slices, &snapshot.node, &config.external_ips))
+        .zip(checked)
+        .map(|(service, (checked, problems))| cluster.joined_ports(service, checked, problems))
         .collect();
     for (ports, of_service) in of_services {
         problems.extend(of_service);
@@ -88,31 +100,52 @@ pub fn single_objects(objects: &Objects) -> (Vec<Object>, Vec<Problem>) {
     (all, std::mem::take(problems))
 }
 
-/// A Service's ports with their endpoints.
-fn joined_ports(
-    service: &Sourced<Service>,
-    slices: &HashMap<NamespacedName<'_>, Vec<Slice>>,
-    node: &Node,
-    allowed: &ExternalIps,
-) -> (Vec<ServicePort>, Vec<Problem>) {
-    let (mut ports, problems) = bare_ports(&service.object, allowed, Some(&service.source));
-    let metadata = &service.object.metadata;
-    let of_service = slices.get(&namespaced(metadata)).map(Vec::as_slice).unwrap_or_default();
-    join_endpoints(&mut ports, of_service.iter(), node);
-    (ports, problems)
+/// What the ports of one Service depend on besides the Service.
+struct ClusterFacts<'a> {
+    slices: &'a HashMap<NamespacedName<'a>, Vec<Slice>>,
+    /// With the node and the ServiceCIDRs, still without service ports.
+    snapshot: &'a Snapshot,
+    owners: &'a ServicesByIp,
+    config: &'a ProxyConfig,
 }
 
-/// A Service's ports, still without endpoints.
-pub(crate) fn bare_ports(
+impl ClusterFacts<'_> {
+    /// A Service's ports with their addresses and endpoints.
+    fn joined_ports(
+        &self,
+        service: &Sourced<Service>,
+        checked: CheckedService,
+        mut problems: Vec<Problem>,
+    ) -> (Vec<ServicePort>, Vec<Problem>) {
+        let metadata = &service.object.metadata;
+        let CheckedService { mut ports, claimed, .. } = checked;
+        let Snapshot { node, service_cidrs, .. } = self.snapshot;
+        let admission = Admission {
+            owners: self.owners,
+            service_cidrs,
+            refused_node: Some(node).filter(|_| self.config.refuse_node_addresses),
+        };
+        let object = object_name("Service", metadata.namespace(), metadata);
+        let source = Some(&*service.source);
+        let mut report = Report { source, object: &object, problems: &mut problems };
+        admission.admit(&mut ports, &ObjectKey::of(metadata), &claimed, &mut report);
+        let slices = self.slices.get(&namespaced(metadata)).map(Vec::as_slice).unwrap_or_default();
+        join_endpoints(&mut ports, slices.iter(), node);
+        (ports, problems)
+    }
+}
+
+/// What one Service says by itself.
+pub(crate) fn checked_ports(
     service: &Service,
     allowed: &ExternalIps,
     source: Option<&Source>,
-) -> (Vec<ServicePort>, Vec<Problem>) {
+) -> (CheckedService, Vec<Problem>) {
     let mut problems = Vec::new();
     let object = object_name("Service", service.metadata.namespace(), &service.metadata);
     let mut report = Report { source, object: &object, problems: &mut problems };
-    let ports = service_ports(service, allowed, &mut report);
-    (ports, problems)
+    let checked = checked_service(service, allowed, &mut report);
+    (checked, problems)
 }
 
 /// Gives ports of one Service the endpoints of its slices.
@@ -204,7 +237,14 @@ fn service_cidrs(objects: &[Sourced<ServiceCidr>], problems: &mut Vec<Problem>) 
         all.extend(of_cidr);
         problems.extend(wrong);
     }
-    IpNet::aggregate(&all)
+    ordered_networks(all)
+}
+
+/// The same networks ordered, so that none overlaps another.
+pub(crate) fn ordered_networks(networks: Vec<IpNet>) -> Vec<IpNet> {
+    let mut networks = IpNet::aggregate(&networks);
+    networks.sort_unstable();
+    networks
 }
 
 /// A namespace and a name in it.

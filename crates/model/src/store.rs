@@ -20,11 +20,13 @@ use crate::config::{NodePortAddresses, ProxyConfig};
 use crate::endpoint::Slice;
 use crate::node::{FamilyAddresses, Host, Node};
 use crate::object::{EndpointSlice, Metadata, NodeObject, Service, ServiceCidr};
-use crate::problem::Problem;
+use crate::ownership::{Admission, ClaimedIp, ServicesByIp};
+use crate::problem::{ObjectName, Problem, Report};
 use crate::service::{ServicePort, ServicePortName};
 use crate::shortage::{Why, lack};
 use crate::snapshot::{
-    Snapshot, bare_ports, checked_slice, join_endpoints, networks, node_name, this_node,
+    Snapshot, checked_ports, checked_slice, join_endpoints, networks, node_name, ordered_networks,
+    this_node,
 };
 
 /// The kinds of objects that a proxy looks at.
@@ -85,7 +87,7 @@ impl Object {
 }
 
 /// What an object of a kind is called.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
     /// Empty for what is not in a namespace.
     pub namespace: Arc<str>,
@@ -99,7 +101,7 @@ impl ObjectKey {
         Self { namespace: namespace.into(), name: name.into() }
     }
 
-    fn of(metadata: &Metadata) -> Self {
+    pub(crate) fn of(metadata: &Metadata) -> Self {
         Self::new(metadata.namespace(), &metadata.name)
     }
 }
@@ -125,6 +127,9 @@ pub struct Changes {
     pub whole: bool,
     /// The Services whose ports changed, ordered by name.
     pub services: Vec<ServiceChange>,
+    /// What is wrong with addresses that Services ask for, which depends on other objects too. It
+    /// holds a Service again with each of its changes, and without problems once there are none.
+    pub addresses: Vec<(ObjectKey, Vec<Problem>)>,
 }
 
 impl Changes {
@@ -167,7 +172,13 @@ pub struct Store {
     node: Node,
     node_state: NodeState,
     service_cidrs: BTreeMap<ObjectKey, Vec<IpNet>>,
+    /// All of them, ordered; none overlaps another.
+    cluster_networks: Vec<IpNet>,
     services: BTreeMap<ObjectKey, Known>,
+    /// The Services by their cluster IPs.
+    owners: ServicesByIp,
+    /// The Services by the external and load-balancer IPs that they ask for.
+    claimants: ServicesByIp,
     /// A Service's slices, by their names.
     slices: HashMap<ObjectKey, Vec<(Arc<str>, Slice)>>,
     /// The Service that a slice is of.
@@ -186,11 +197,18 @@ pub struct Store {
 }
 
 /// A Service that is there.
+#[derive(Default)]
 struct Known {
     /// Its ports with their endpoints, as last told.
     ports: Vec<ServicePort>,
     /// Its ports, still without endpoints, if it came anew.
     fresh: Option<Vec<ServicePort>>,
+    /// The addresses that belong to it.
+    cluster_ips: Box<[IpAddr]>,
+    /// The addresses that it asks for besides.
+    claimed: Box<[ClaimedIp]>,
+    /// Whether something was wrong with these when last told.
+    has_problems: bool,
     /// Whether it is there still.
     there: bool,
 }
@@ -206,7 +224,10 @@ impl Store {
             node,
             node_state: NodeState::Unknown,
             service_cidrs: BTreeMap::new(),
+            cluster_networks: Vec::new(),
             services: BTreeMap::new(),
+            owners: ServicesByIp::default(),
+            claimants: ServicesByIp::default(),
             slices: HashMap::new(),
             service_of: HashMap::new(),
             names: HashSet::new(),
@@ -281,10 +302,8 @@ impl Store {
 
     /// Networks that cluster IPs of a family are taken from, ordered; none overlaps another.
     pub fn service_cidrs(&self, family: IpFamily) -> Vec<IpNet> {
-        let networks: Vec<IpNet> = self.service_cidrs.values().flatten().copied().collect();
-        let mut networks = IpNet::aggregate(&networks);
-        networks.retain(|network| IpFamily::of_network(*network) == family);
-        networks
+        let networks = self.cluster_networks.iter().copied();
+        networks.filter(|network| IpFamily::of_network(*network) == family).collect()
     }
 
     /// All service ports, as last told by [`Store::changes`].
@@ -322,16 +341,23 @@ impl Store {
     pub fn changes(&mut self) -> Changes {
         self.forget_names();
         let touched = std::mem::take(&mut self.touched);
-        let ports: Vec<(ObjectKey, Vec<ServicePort>)> = touched
+        let joined: Vec<(ObjectKey, Vec<ServicePort>, Vec<Problem>)> = touched
             .into_par_iter()
             .map(|key| {
-                let ports = self.joined_ports(&key);
-                (key, ports)
+                let (ports, problems) = self.joined_ports(&key);
+                (key, ports, problems)
             })
             .collect();
-        let changes = ports.into_iter().filter_map(|(key, after)| self.replace(key, after));
-        let services = changes.collect();
-        Changes { whole: std::mem::take(&mut self.whole), services }
+        let mut changes = Changes { whole: std::mem::take(&mut self.whole), ..Changes::default() };
+        for (key, ports, problems) in joined {
+            let Some(known) = self.services.get_mut(&key) else { continue };
+            let had_problems = std::mem::replace(&mut known.has_problems, !problems.is_empty());
+            if had_problems || !problems.is_empty() {
+                changes.addresses.push((key.clone(), problems));
+            }
+            changes.services.extend(self.replace(key, ports));
+        }
+        changes
     }
 
     /// All that is there, as last told by [`Store::changes`].
@@ -344,7 +370,7 @@ impl Store {
         };
         Snapshot {
             node: self.node.clone(),
-            service_cidrs: IpFamily::BOTH.map(|family| self.service_cidrs(family)).concat(),
+            service_cidrs: self.cluster_networks.clone(),
             ipv4: of_family(IpFamily::Ipv4),
             ipv6: of_family(IpFamily::Ipv6),
         }
@@ -365,20 +391,55 @@ impl Store {
             Object::ServiceCidr(cidr) => {
                 let (networks, problems) = networks(&cidr, None);
                 let before = self.service_cidrs.insert(key, networks.clone());
-                self.whole |= before != Some(networks);
+                if before != Some(networks) {
+                    self.service_cidrs_changed();
+                }
                 problems
             }
         }
     }
 
     fn put_service(&mut self, key: ObjectKey, service: &Service) -> Vec<Problem> {
-        let (ports, problems) = bare_ports(service, &self.config.external_ips, None);
-        let known = self.services.entry(key.clone());
-        let known = known.or_insert_with(|| Known { ports: Vec::new(), fresh: None, there: true });
-        known.fresh = Some(ports);
+        let (checked, problems) = checked_ports(service, &self.config.external_ips, None);
+        let known = self.services.entry(key.clone()).or_default();
+        known.fresh = Some(checked.ports);
         known.there = true;
+        self.set_addresses_of(&key, checked.cluster_ips.into(), checked.claimed.into());
         self.touched.insert(key);
         problems
+    }
+
+    /// Follows which addresses a Service has and asks for. Those that ask for an address that it
+    /// gets or loses as its cluster IP get other ports.
+    fn set_addresses_of(
+        &mut self,
+        key: &ObjectKey,
+        cluster_ips: Box<[IpAddr]>,
+        claimed: Box<[ClaimedIp]>,
+    ) {
+        let Some(known) = self.services.get_mut(key) else { return };
+        let had = std::mem::replace(&mut known.cluster_ips, cluster_ips);
+        let has = &known.cluster_ips;
+        for ip in had.iter().filter(|ip| !has.contains(ip)) {
+            self.owners.remove(*ip, key);
+            self.touched.extend(self.claimants.of(*ip).cloned());
+        }
+        for ip in has.iter().filter(|ip| !had.contains(ip)) {
+            self.owners.insert(*ip, key);
+            self.touched.extend(self.claimants.of(*ip).cloned());
+        }
+        if known.claimed != claimed {
+            let asked = std::mem::replace(&mut known.claimed, claimed);
+            asked.iter().for_each(|claim| self.claimants.remove(claim.ip, key));
+            known.claimed.iter().for_each(|claim| self.claimants.insert(claim.ip, key));
+        }
+    }
+
+    fn service_cidrs_changed(&mut self) {
+        let networks = self.service_cidrs.values().flatten().copied().collect();
+        self.cluster_networks = ordered_networks(networks);
+        self.whole = true;
+        self.touched.extend(self.claimants.all().cloned());
     }
 
     fn put_slice(&mut self, key: ObjectKey, slice: &EndpointSlice) -> Vec<Problem> {
@@ -402,6 +463,7 @@ impl Store {
                 if let Some(known) = self.services.get_mut(key) {
                     known.there = false;
                     self.touched.insert(key.clone());
+                    self.set_addresses_of(key, Box::default(), Box::default());
                 }
             }
             Kind::EndpointSlice => self.remove_slice(key),
@@ -410,7 +472,11 @@ impl Store {
                 self.node_state = NodeState::Unknown;
             }
             Kind::Node => {}
-            Kind::ServiceCidr => self.whole |= self.service_cidrs.remove(key).is_some(),
+            Kind::ServiceCidr => {
+                if self.service_cidrs.remove(key).is_some() {
+                    self.service_cidrs_changed();
+                }
+            }
         }
     }
 
@@ -452,6 +518,11 @@ impl Store {
         }
         let is_other = self.rules_of(&node) != self.rules_of(&self.node);
         self.whole |= is_other;
+        if self.config.refuse_node_addresses {
+            let moved = node.other_addresses(&self.node);
+            let askers = moved.iter().flat_map(|ip| self.claimants.of(*ip)).cloned();
+            self.touched.extend(askers);
+        }
         self.node = node;
         problems
     }
@@ -480,15 +551,39 @@ impl Store {
         }
     }
 
-    /// A Service's ports as they are now.
-    fn joined_ports(&self, key: &ObjectKey) -> Vec<ServicePort> {
+    /// A Service's ports as they are now, and what is wrong with addresses that it asks for.
+    fn joined_ports(&self, key: &ObjectKey) -> (Vec<ServicePort>, Vec<Problem>) {
+        let mut problems = Vec::new();
         let Some(known) = self.services.get(key).filter(|known| known.there) else {
-            return Vec::new();
+            return (Vec::new(), problems);
         };
         let mut ports = known.fresh.clone().unwrap_or_else(|| known.ports.clone());
+        self.admit(&mut ports, key, &known.claimed, &mut problems);
         let slices = self.slices.get(key).map(Vec::as_slice).unwrap_or_default();
         join_endpoints(&mut ports, slices.iter().map(|(_, slice)| slice), &self.node);
-        ports
+        (ports, problems)
+    }
+
+    fn admit(
+        &self,
+        ports: &mut [ServicePort],
+        key: &ObjectKey,
+        claimed: &[ClaimedIp],
+        problems: &mut Vec<Problem>,
+    ) {
+        let admission = Admission {
+            owners: &self.owners,
+            service_cidrs: &self.cluster_networks,
+            refused_node: Some(&self.node).filter(|_| self.config.refuse_node_addresses),
+        };
+        let (namespace, name) = (key.namespace.to_string(), key.name.to_string());
+        let object = ObjectName { kind: Kind::Service.name(), namespace, name };
+        admission.admit(
+            ports,
+            key,
+            claimed,
+            &mut Report { source: None, object: &object, problems },
+        );
     }
 
     fn replace(&mut self, key: ObjectKey, after: Vec<ServicePort>) -> Option<ServiceChange> {

@@ -434,14 +434,18 @@ fn why_there_are_no_endpoints() {
 #[test]
 fn an_address_that_another_service_has_is_told() {
     let status = cluster();
-    put(&status, service("zoo", "late", "10.96.0.99", &json!({"externalIPs": ["10.96.0.10"]})));
+    let shared = json!({"externalIPs": ["192.0.2.9"]});
+    put(&status, service("shop", "first", "10.96.0.98", &shared));
+    put(&status, service("zoo", "late", "10.96.0.99", &shared));
+    let one = json!([endpoint("10.244.2.9", "node-2", true)]);
+    put(&status, slice("shop", "first", "http", &one));
     status.known.store.write().changes();
     let late = data(&status, "/services/zoo/late");
     let frontends = &late["ports"][0]["ways"][1]["frontends"];
-    assert_eq!(frontends[0]["takenBy"], "shop/web:http");
-    assert!(html(&status, "/services/zoo/late").contains("goes to shop/web:http"));
+    assert_eq!(frontends[0]["takenBy"], "shop/first:http");
+    assert!(html(&status, "/services/zoo/late").contains("goes to shop/first:http"));
     assert_eq!(
-        data(&status, "/services/shop/web")["ports"][0]["ways"][0]["frontends"][0]["takenBy"],
+        data(&status, "/services/shop/first")["ports"][0]["ways"][1]["frontends"][0]["takenBy"],
         Value::Null
     );
 }
@@ -450,25 +454,55 @@ fn an_address_that_another_service_has_is_told() {
 #[test]
 fn an_address_goes_to_the_first_that_forwards_there() {
     let status = cluster();
-    let shared = json!({"externalIPs": ["10.96.0.10", "192.0.2.9"]});
-    for (namespace, name, ip) in [("aaa", "early", "10.96.0.98"), ("aaa", "second", "10.96.0.97")] {
+    let shared = json!({"externalIPs": ["192.0.2.9"]});
+    for (namespace, name, ip) in [
+        ("aaa", "early", "10.96.0.98"),
+        ("aaa", "second", "10.96.0.97"),
+        ("aaa", "third", "10.96.0.96"),
+    ] {
         put(&status, service(namespace, name, ip, &shared));
     }
+    let one = json!([endpoint("10.244.2.9", "node-2", true)]);
+    put(&status, slice("aaa", "third", "http", &one));
     status.known.store.write().changes();
     let taken = |path: &str, way: usize| {
         let page = data(&status, path);
         let frontends = page["ports"][0]["ways"][way]["frontends"].as_array().unwrap().clone();
         frontends.iter().map(|frontend| frontend["takenBy"].clone()).collect::<Vec<_>>()
     };
-    assert_eq!(taken("/services/shop/web", 0), [Value::Null]);
-    assert_eq!(taken("/services/aaa/early", 1), [json!("shop/web:http"), Value::Null]);
-    assert_eq!(taken("/services/aaa/second", 1), ["shop/web:http", "aaa/early:http"]);
-    let one = json!([endpoint("10.244.2.9", "node-2", true)]);
+    assert_eq!(taken("/services/aaa/third", 1), [Value::Null]);
+    assert_eq!(taken("/services/aaa/early", 1), ["aaa/third:http"]);
+    assert_eq!(taken("/services/aaa/second", 1), ["aaa/third:http"]);
     put(&status, slice("aaa", "second", "http", &one));
     status.known.store.write().changes();
-    assert_eq!(taken("/services/shop/web", 0), ["aaa/second:http"], "the first by name");
-    assert_eq!(taken("/services/aaa/early", 1), ["aaa/second:http"; 2]);
-    assert_eq!(taken("/services/aaa/second", 1), [Value::Null, Value::Null]);
+    assert_eq!(taken("/services/aaa/third", 1), ["aaa/second:http"], "the first by name");
+    assert_eq!(taken("/services/aaa/early", 1), ["aaa/second:http"]);
+    assert_eq!(taken("/services/aaa/second", 1), [Value::Null]);
+}
+
+/// The Service keeps its cluster IP on all pages, also before one whose name comes first.
+#[test]
+fn a_cluster_ip_is_never_taken_by_an_external_ip() {
+    let status = cluster();
+    let greedy = json!({"externalIPs": ["10.96.0.10", "192.0.2.9"]});
+    put(&status, service("aaa", "greedy", "10.96.0.98", &greedy));
+    let one = json!([endpoint("10.244.66.6", "node-2", true)]);
+    put(&status, slice("aaa", "greedy", "http", &one));
+    let changes = status.known.store.write().changes();
+    let external = &data(&status, "/services/aaa/greedy")["ports"][0]["ways"][1]["frontends"];
+    assert_eq!(external.as_array().map(Vec::len), Some(1), "{external}");
+    assert_eq!(external[0]["takenBy"], Value::Null);
+    let web = data(&status, "/services/shop/web");
+    assert_eq!(web["ports"][0]["ways"][0]["frontends"][0]["takenBy"], Value::Null);
+    let told = data(&status, "/explain?from=10.244.1.7&to=10.96.0.10:80");
+    let frontend = &told["frontend"];
+    assert_eq!(frontend["service"], "shop/web:http", "{told}");
+    assert_eq!(frontend["kind"], "ClusterIP");
+    for (key, problems) in changes.addresses {
+        status.known.complaints.write().about_addresses(key, problems);
+    }
+    let page = html(&status, "/services/aaa/greedy");
+    assert!(page.contains("10.96.0.10 is the cluster IP of Service shop/web"), "{page}");
 }
 
 fn report(error: Option<&str>) -> SyncReport {

@@ -1,0 +1,141 @@
+//! Which of the external and load-balancer IPs that a Service names it gets.
+//!
+//! Anyone who may write a Service may name any address there (CVE-2020-8554). A cluster IP belongs
+//! to the Service that has it as its cluster IP, whole: every port and protocol. kube-proxy gives
+//! the traffic to either Service, depending on its mode and the order of its maps.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::address::IpFamily;
+use crate::node::Node;
+use crate::problem::Report;
+use crate::service::ServicePort;
+use crate::store::ObjectKey;
+
+/// An external or load-balancer IP that a Service names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ClaimedIp {
+    pub(crate) ip: IpAddr,
+    pub(crate) kind: ClaimKind,
+    /// Its position in the list that names it.
+    pub(crate) index: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClaimKind {
+    ExternalIp,
+    LoadBalancerIp,
+}
+
+impl ClaimedIp {
+    fn field(&self) -> String {
+        let index = self.index;
+        match self.kind {
+            ClaimKind::ExternalIp => format!("spec.externalIPs[{index}]"),
+            ClaimKind::LoadBalancerIp => format!("status.loadBalancer.ingress[{index}].ip"),
+        }
+    }
+}
+
+/// Services by an address. One set rather than a set for each address: most addresses have one
+/// Service, and there are as many as Services.
+#[derive(Debug, Default)]
+pub(crate) struct ServicesByIp(BTreeSet<(IpAddr, ObjectKey)>);
+
+impl ServicesByIp {
+    pub(crate) fn insert(&mut self, ip: IpAddr, service: &ObjectKey) {
+        self.0.insert((ip, service.clone()));
+    }
+
+    pub(crate) fn remove(&mut self, ip: IpAddr, service: &ObjectKey) {
+        self.0.remove(&(ip, service.clone()));
+    }
+
+    /// The Services of an address, ordered by name.
+    pub(crate) fn of(&self, ip: IpAddr) -> impl Iterator<Item = &ObjectKey> {
+        let from = self.0.range((ip, ObjectKey::default())..);
+        from.take_while(move |(of, _)| *of == ip).map(|(_, service)| service)
+    }
+
+    /// The Services of all addresses; one with several addresses comes several times.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.0.iter().map(|(_, service)| service)
+    }
+}
+
+/// What decides about external and load-balancer IPs.
+pub(crate) struct Admission<'a> {
+    /// The Services by their cluster IPs, also those that another proxy serves.
+    pub(crate) owners: &'a ServicesByIp,
+    /// Networks of cluster IPs: ordered, and none overlaps another.
+    pub(crate) service_cidrs: &'a [IpNet],
+    /// The node whose addresses no Service gets, if that was asked for.
+    pub(crate) refused_node: Option<&'a Node>,
+}
+
+impl Admission<'_> {
+    /// Gives the ports of a Service those IPs that it may have.
+    pub(crate) fn admit(
+        &self,
+        ports: &mut [ServicePort],
+        service: &ObjectKey,
+        claimed: &[ClaimedIp],
+        report: &mut Report<'_>,
+    ) {
+        let admitted: Vec<&ClaimedIp> =
+            claimed.iter().filter(|claim| self.admits(claim, service, report)).collect();
+        for port in ports {
+            let family = IpFamily::of(port.cluster_ip);
+            let of_kind = |kind| {
+                let claims = admitted.iter().filter(|claim| claim.kind == kind);
+                claims.map(|claim| claim.ip).filter(|ip| IpFamily::of(*ip) == family).collect()
+            };
+            port.external_ips = of_kind(ClaimKind::ExternalIp);
+            port.load_balancer_ips = of_kind(ClaimKind::LoadBalancerIp);
+        }
+    }
+
+    fn admits(&self, claim: &ClaimedIp, service: &ObjectKey, report: &mut Report<'_>) -> bool {
+        let ip = claim.ip;
+        if let Some(first) = self.owners.of(ip).next() {
+            if self.owners.of(ip).any(|owner| owner == service) {
+                report.note_of(
+                    claim.field(),
+                    format!("{ip} is this Service's own cluster IP, so this entry has no effect"),
+                );
+            } else {
+                let ObjectKey { namespace, name } = first;
+                report.warn(
+                    claim.field(),
+                    format!("{ip} is the cluster IP of Service {namespace}/{name} and stays there: choose another address"),
+                );
+            }
+            return false;
+        }
+        if let Some(node) = self.refused_node.filter(|node| node.has_address(ip)) {
+            let name = &node.name;
+            report.warn(
+                claim.field(),
+                format!("{ip} is an address of the node {name:?}, which --refuse-node-addresses excludes"),
+            );
+            return false;
+        }
+        if let Some(network) = network_of(ip, self.service_cidrs) {
+            report.warn(
+                claim.field(),
+                format!("{ip} is in the ServiceCIDR {network} and no Service has it: it is used, until a Service gets it as its cluster IP"),
+            );
+        }
+        true
+    }
+}
+
+/// The network of an address, of networks that are ordered and do not overlap.
+fn network_of(ip: IpAddr, networks: &[IpNet]) -> Option<IpNet> {
+    let behind = networks.partition_point(|network| network.network() <= ip);
+    let last = networks.get(behind.checked_sub(1)?)?;
+    last.contains(&ip).then_some(*last)
+}
