@@ -38,18 +38,23 @@ fn without_claims(objects: &[Value]) -> Vec<Value> {
 
 fn explained(plan: &Plan, mode: ProxyMode, destination: SocketAddr, over: Protocol) -> Explanation {
     let local = local_addresses(plan.family);
-    let source: IpAddr = match plan.family {
-        IpFamily::Ipv4 => "192.0.2.77".parse().unwrap(),
-        IpFamily::Ipv6 => "2001:db8::77".parse().unwrap(),
-    };
-    let origin = Origin::Interface("eth0".to_owned());
-    let packet = Packet { origin, source, destination, protocol: over };
+    let packet = packet(plan, destination, over);
     match mode {
         ProxyMode::Iptables => by_ruleset(&iptables::ruleset(plan), &local, &packet, Some(plan)),
         ProxyMode::Nftables => {
             by_table(&nftables::table(plan, &"rulegen".into()), &local, &packet, Some(plan))
         }
     }
+}
+
+/// A packet from outside.
+fn packet(plan: &Plan, destination: SocketAddr, protocol: Protocol) -> Packet {
+    let source: IpAddr = match plan.family {
+        IpFamily::Ipv4 => "192.0.2.77".parse().unwrap(),
+        IpFamily::Ipv6 => "2001:db8::77".parse().unwrap(),
+    };
+    let origin = Origin::Interface("eth0".to_owned());
+    Packet { origin, source, destination, protocol }
 }
 
 /// Checks all packets to one cluster IP: they reach endpoints of its Service only, and explain names
@@ -113,5 +118,115 @@ proptest! {
             let modest = without_claims(&objects);
             prop_assert_eq!(plans(&objects, &config), plans(&modest, &config));
         }
+    }
+}
+
+/// A cluster with places that several Services claim; all but `idle` have an endpoint.
+fn contested() -> Vec<Value> {
+    let service = |name: &str, ip: &str, kind: &str, external: &[&str], port: u16| {
+        let mut service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+            "spec": {"type": kind, "clusterIP": ip, "externalIPs": external,
+                "ports": [{"port": port}]},
+        });
+        if kind == "NodePort" {
+            service["spec"]["ports"][0]["nodePort"] = json!(30_080);
+        }
+        service
+    };
+    let slice = |service: &str, address: &str| {
+        json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {"name": service, "labels": {"kubernetes.io/service-name": service}},
+            "ports": [{"port": 8080}], "endpoints": [{"addresses": [address]}],
+        })
+    };
+    let mut both = service("both", "10.96.0.7", "LoadBalancer", &["198.51.100.9"], 80);
+    both["status"] =
+        json!({"loadBalancer": {"ingress": [{"ip": "198.51.100.9"}, {"ip": "198.51.100.8"}]}});
+    vec![
+        json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": crate::cluster::NODE},
+            "status": {"addresses": [{"type": "InternalIP", "address": "192.168.50.1"}]},
+        }),
+        service("aa-node-port", "10.96.0.1", "NodePort", &[], 80),
+        service("idle", "10.96.0.2", "ClusterIP", &["203.0.113.7"], 80),
+        service("first", "10.96.0.3", "ClusterIP", &["203.0.113.7", "10.96.0.5"], 80),
+        service("second", "10.96.0.4", "ClusterIP", &["203.0.113.7", "10.96.0.5"], 80),
+        service("zz-owner", "10.96.0.5", "ClusterIP", &[], 80),
+        service("zz-at-node", "10.96.0.6", "ClusterIP", &["192.168.50.1"], 30_080),
+        both,
+        slice("aa-node-port", "10.244.2.1"),
+        slice("first", "10.244.2.3"),
+        slice("second", "10.244.2.4"),
+        slice("zz-owner", "10.244.2.5"),
+        slice("zz-at-node", "10.244.2.6"),
+        slice("both", "10.244.2.7"),
+    ]
+}
+
+/// The order among claims, as docs/replacing-kube-proxy.md has it: the cluster IP's Service, then
+/// external and load-balancer IPs by name, then node ports; those without endpoints last of each.
+#[test]
+fn who_gets_an_address_that_several_claim() {
+    for mode in [ProxyMode::Iptables, ProxyMode::Nftables] {
+        let config = ProxyConfig {
+            mode,
+            hostname_override: Some(crate::cluster::NODE.to_owned()),
+            ..ProxyConfig::default()
+        };
+        let [(_, plan), _] = plans(&contested(), &config);
+        for (to, service, kind, endpoint) in [
+            ("203.0.113.7:80", "default/first", FrontendKind::ExternalIP, "10.244.2.3:8080"),
+            ("10.96.0.5:80", "default/zz-owner", FrontendKind::ClusterIP, "10.244.2.5:8080"),
+            ("198.51.100.9:80", "default/both", FrontendKind::ExternalIP, "10.244.2.7:8080"),
+            ("198.51.100.8:80", "default/both", FrontendKind::LoadBalancerIP, "10.244.2.7:8080"),
+            (
+                "192.168.50.1:30080",
+                "default/zz-at-node",
+                FrontendKind::ExternalIP,
+                "10.244.2.6:8080",
+            ),
+        ] {
+            let told = explained(&plan, mode, to.parse().unwrap(), Protocol::Tcp);
+            let ends: Vec<String> = told
+                .ends
+                .iter()
+                .map(|end| match end.outcome {
+                    Outcome::Endpoint { endpoint, .. } => endpoint.to_string(),
+                    other => format!("{other:?}"),
+                })
+                .collect();
+            assert_eq!(ends, [endpoint], "{mode:?} {to}");
+            let frontend = told.frontend.unwrap();
+            assert_eq!(
+                (frontend.service.as_str(), frontend.kind),
+                (service, kind),
+                "{mode:?} {to}"
+            );
+            // Also where the rules are missing, and only the plan says who should get it.
+            let bare = Plan { services: Vec::new(), ..plan.clone() };
+            let local = local_addresses(plan.family);
+            let packet = packet(&plan, to.parse().unwrap(), Protocol::Tcp);
+            let told = match mode {
+                ProxyMode::Iptables => {
+                    by_ruleset(&iptables::ruleset(&bare), &local, &packet, Some(&plan))
+                }
+                ProxyMode::Nftables => {
+                    let table = nftables::table(&bare, &"rulegen".into());
+                    by_table(&table, &local, &packet, Some(&plan))
+                }
+            };
+            let frontend = told.frontend.unwrap();
+            assert_eq!(
+                (frontend.service.as_str(), frontend.kind),
+                (service, kind),
+                "{mode:?} {to}"
+            );
+        }
+        // The address belongs to its Service at every port.
+        let told = explained(&plan, mode, "10.96.0.5:9".parse().unwrap(), Protocol::Tcp);
+        let text = &told.remarks.first().unwrap().text;
+        assert!(text.contains("default/zz-owner") && text.contains("no port 9/tcp"), "{text}");
     }
 }

@@ -104,6 +104,13 @@ impl Remarks<'_> {
         }
     }
 
+    /// The Service whose cluster IP the address is.
+    fn owner_there(&self) -> Option<String> {
+        let mut services = self.plan?.services.iter();
+        let found = services.find(|of| of.internal.address == self.packet.destination.ip())?;
+        Some(format!("{}/{}", found.name.namespace, found.name.service))
+    }
+
     /// The ports that Services have at the address.
     fn ports_there(&self) -> Option<String> {
         let services = self.plan?.services.iter();

@@ -188,8 +188,27 @@ fn planned_at(packet: &Packet, local: &[IpAddr], plan: &Plan) -> Option<Known> {
         }
         service.external.iter().flat_map(|external| &external.addresses).find_map(of_address)
     };
-    let mut services = plan.services.iter().filter(|of| is_over(of, packet));
-    services.find_map(|of| Some(Known { service: of.name.to_string(), kind: kind(of)? }))
+    let services = plan.services.iter().filter(|of| is_over(of, packet));
+    let claims = services.filter_map(|of| Some((of, kind(of)?)));
+    let (service, kind) = claims.min_by_key(|(of, kind)| (rank(*kind), !forwards(of, *kind)))?;
+    Some(Known { service: service.name.to_string(), kind })
+}
+
+/// Of several Services at one address and port the one of the lowest rank gets it. Of one rank it is
+/// the first by name that has endpoints.
+fn rank(kind: FrontendKind) -> u8 {
+    match kind {
+        FrontendKind::ClusterIP => 0,
+        FrontendKind::ExternalIP | FrontendKind::LoadBalancerIP | FrontendKind::External => 1,
+        FrontendKind::NodePort => 2,
+    }
+}
+
+fn forwards(service: &ServicePlan, kind: FrontendKind) -> bool {
+    match kind {
+        FrontendKind::ClusterIP => matches!(service.internal.outcome, plan::Outcome::Forward(_)),
+        _ => service.external.as_ref().is_some_and(|external| external.forwards),
+    }
 }
 
 fn is_over(service: &ServicePlan, packet: &Packet) -> bool {

@@ -31,11 +31,15 @@ impl Remarks<'_> {
                 "{to} is an endpoint of {service}: the packet goes to it directly, and no rule of a Service is about it"
             ));
         }
-        if let Some(ports) = self.ports_there() {
-            return remark(format!("no Service has port {} at {}", to.port(), to.ip()))
-                .change(ports);
-        }
         let over = self.packet.protocol.name();
+        if let Some((owner, ports)) = self.owner_there().zip(self.ports_there()) {
+            return remark(format!(
+                "{} is the cluster IP of {owner}, which has no port {}/{over}",
+                to.ip(),
+                to.port()
+            ))
+            .change(ports);
+        }
         remark(format!("no Service has {to}/{over}: the packet goes on as it is"))
     }
 
