@@ -504,3 +504,63 @@ fn status(agent: &Agent<'_>, field: &str) -> String {
     let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
     line.split_whitespace().next().unwrap().to_owned()
 }
+
+/// Whatever comes and goes, and in whatever order: a cluster IP is its Service's.
+fn a_cluster_ip_is_kept(label: &str, flags: &str) {
+    let lab = Lab::new(label);
+    let manifests = Manifests::new(&lab.node);
+    // By name it is the first, and it asks for the address of Service 5.
+    let greedy = service_with(1, "externalIPs: [10.96.1.5],", &[SECOND]);
+    manifests.put("greedy.yaml", &greedy);
+    let _agent = Agent::start(&lab.node, &manifests, flags);
+    // Nobody has it as a cluster IP yet.
+    soon_answers(&lab, 5, SECOND);
+    manifests.put("owner.yaml", &service(5, &[FIRST]));
+    soon_answers(&lab, 5, FIRST);
+    goes_on_answering(&lab, 5, FIRST);
+    // A port that the owner does not have is nobody's either.
+    let closed = SocketAddr::new(cluster_ip(5).ip(), 81);
+    let other_port = greedy.replacen("port: 80}]", "port: 80}, {name: b, port: 81}]", 1);
+    let other_port = other_port.replacen("{port: 80}", "{name: a, port: 80}", 1);
+    manifests.put("greedy.yaml", &other_port.replace("{port: 8080}", "{name: b, port: 8080}"));
+    eventually("the other port is in", || {
+        let own = SocketAddr::new(cluster_ip(1).ip(), 81);
+        matches!(lab.ask(From::BridgedPod, Proto::Tcp, own), Answer::From { .. })
+    });
+    let answer = lab.ask(From::BridgedPod, Proto::Tcp, closed);
+    assert!(!matches!(answer, Answer::From { .. }), "{answer:?}");
+    // Without endpoints it is refused, and nobody else gets it.
+    manifests.put("greedy.yaml", &greedy);
+    manifests.put("owner.yaml", &service(5, &[]));
+    eventually("Service 5 is refused", || {
+        lab.ask(From::BridgedPod, Proto::Tcp, cluster_ip(5)) == Answer::Refused
+    });
+    manifests.put("owner.yaml", &service(5, &[FIRST]));
+    soon_answers(&lab, 5, FIRST);
+    manifests.remove("owner.yaml");
+    soon_answers(&lab, 5, SECOND);
+    manifests.remove("greedy.yaml");
+    soon_silent_or_refused(&lab, 5);
+    // The owner is there first.
+    manifests.put("owner.yaml", &service(5, &[FIRST]));
+    soon_answers(&lab, 5, FIRST);
+    manifests.put("greedy.yaml", &greedy);
+    soon_answers(&lab, 1, SECOND);
+    goes_on_answering(&lab, 5, FIRST);
+}
+
+fn soon_silent_or_refused(lab: &Lab, n: usize) {
+    eventually(&format!("nobody answers for Service {n}"), || {
+        !matches!(lab.ask(From::BridgedPod, Proto::Tcp, cluster_ip(n)), Answer::From { .. })
+    });
+}
+
+#[test]
+fn a_cluster_ip_is_kept_in_nftables_mode() {
+    a_cluster_ip_is_kept("steal-nft", "");
+}
+
+#[test]
+fn a_cluster_ip_is_kept_in_iptables_mode() {
+    a_cluster_ip_is_kept("steal-iptables", "--proxy-mode iptables --iptables-variant nft");
+}

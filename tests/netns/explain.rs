@@ -103,6 +103,7 @@ fn configuration(config: &ProxyConfig, mode: &str) -> Value {
         },
         "detectLocal": {"bridgeInterface": "cni0", "interfaceNamePrefix": "cali"},
         "nodePortAddresses": addresses,
+        "rulegen": {"refuseNodeAddresses": config.refuse_node_addresses},
         "iptables": {"masqueradeAll": config.masquerade_all, "masqueradeBit": config.masquerade_bit},
         "nftables": {
             "masqueradeAll": config.masquerade_all,
@@ -144,7 +145,8 @@ fn destinations(objects: &[Value]) -> Vec<SocketAddr> {
         let ingress = service["status"]["loadBalancer"]["ingress"].as_array();
         let texts = lists.into_iter().filter_map(Value::as_array).flatten();
         let texts = texts.chain(ingress.into_iter().flatten().map(|ingress| &ingress["ip"]));
-        ips.extend(texts.filter_map(|text| text.as_str()?.parse::<IpAddr>().ok()));
+        let parsed = texts.filter_map(|text| text.as_str()?.parse::<IpAddr>().ok());
+        ips.extend(parsed.filter(|ip| leaves_its_host(*ip)));
         for port in spec["ports"].as_array().into_iter().flatten() {
             ports.extend(port["port"].as_u64().map(|port| port as u16));
             node_ports.extend(port["nodePort"].as_u64().map(|port| port as u16));
@@ -156,6 +158,12 @@ fn destinations(objects: &[Value]) -> Vec<SocketAddr> {
         ips.into_iter().flat_map(pair).collect::<Vec<_>>()
     };
     [at(ips.into_iter().collect(), ports), at(nodes.to_vec(), node_ports)].concat()
+}
+
+/// A Service may ask for addresses whose packets never get to the node.
+fn leaves_its_host(ip: IpAddr) -> bool {
+    let is_link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    !ip.is_loopback() && !is_link_local
 }
 
 /// Asks until every endpoint that is said to be possible has answered, and no other has.
