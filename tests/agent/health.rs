@@ -1,10 +1,13 @@
 //! What probers, load balancers and people are told.
 
+use std::net::TcpListener;
+
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::api_server::{Failure, Kind, Verb};
 use crate::node::{HEALTH_PORT, Node, wait_until};
-use crate::objects::{ELSEWHERE, HERE, NODE, local_load_balancer, node, slice};
+use crate::objects::{ELSEWHERE, HERE, NODE, NODE_IP, local_load_balancer, node, service, slice};
 
 /// The statuses of /livez, /healthz and /readyz.
 fn probes(node: &Node) -> [u16; 3] {
@@ -93,6 +96,52 @@ fn load_balancers_are_told_of_endpoints_on_the_node() {
     });
     node.server.delete(Kind::Service, "default", "local");
     wait_until("nobody answers", || node.get(PORT + 1, "/").is_none());
+}
+
+/// A Service may take an address of the node, but not unnoticed where a process listens.
+#[test]
+fn a_listener_that_loses_its_address_is_an_event_of_the_service() {
+    let mut node = Node::new("shadows");
+    let taken = |node: &Node| {
+        let events = node.server.events().into_iter();
+        let notes = events.filter(|event| event["reason"] == "NodeAddressTaken").map(|event| {
+            let about = &event["regarding"];
+            assert_eq!((&about["kind"], &event["type"]), (&json!("Service"), &json!("Warning")));
+            format!("{}: {}", about["name"].as_str().unwrap(), event["note"].as_str().unwrap())
+        });
+        notes.collect::<Vec<_>>()
+    };
+    let at = format!("{NODE_IP}:22");
+    let _sshd = node.space.inside(|| TcpListener::bind(&at).unwrap());
+    node.start("");
+    node.settle();
+    let mut shell = service("shell", 60);
+    shell["spec"]["externalIPs"] = json!([NODE_IP, "192.0.2.10"]);
+    shell["spec"]["ports"][0]["port"] = json!(22);
+    node.server.apply(shell.clone());
+    node.settle();
+    wait_until("an Event is there", || !taken(&node).is_empty());
+    let [event] = &taken(&node)[..] else { panic!("one is enough") };
+    assert!(event.starts_with(&format!("shell: {at} (tcp, spec.externalIPs) is an address of")));
+    assert!(event.contains(&format!("listens at {at}")), "{event}");
+    let logged = "a Service takes an address of this node at which a process listens";
+    assert_eq!(node.logged(logged), 1);
+    // Another claim is looked for; what was told is not told again.
+    let mut other = service("other", 61);
+    other["spec"]["externalIPs"] = json!([NODE_IP]);
+    other["spec"]["ports"][0]["port"] = json!(22);
+    node.server.apply(other);
+    node.settle();
+    wait_until("another Event is there", || taken(&node).len() == 2);
+    assert_eq!(node.logged(logged), 2);
+    // Where the node's addresses are excluded, nobody loses one.
+    node.stop(Signal::SIGTERM);
+    node.start("--refuse-node-addresses");
+    wait_until("it is told", || node.logged("--refuse-node-addresses excludes") == 2);
+    let key = format!("{NODE_IP} . tcp . 22");
+    wait_until("the rules are without it", || !node.rules().contains(&key));
+    assert!(node.rules().contains("192.0.2.10"));
+    assert_eq!(node.logged(logged), 2);
 }
 
 #[test]

@@ -551,6 +551,48 @@ fn only_ipv6() -> Vec<String> {
     vec![service.to_owned(), slice("six", "IPv6", "fd00:10:244:1::6")]
 }
 
+/// A Service may take an address of the node, but not unnoticed where a process listens.
+#[test]
+fn a_process_at_an_address_that_a_service_takes() {
+    let patient = Patient::new("node-addresses", "nftables");
+    patient.namespace.run("ip addr add 192.168.50.1/24 dev lo; ip addr add 192.168.50.2/24 dev lo");
+    let listen = |address: &str| patient.namespace.inside(|| listen(address));
+    let greedy = r#"{"kind": "Service", "apiVersion": "v1", "metadata": {"name": "greedy"}, "spec":
+        {"type": "LoadBalancer", "clusterIP": "10.96.0.17", "externalIPs": ["192.168.50.1"],
+        "ports": [{"name": "http", "port": 30022, "nodePort": 30087}]},
+        "status": {"loadBalancer": {"ingress": [{"ip": "192.168.50.2"}]}}}"#;
+    let more = [greedy.to_owned(), slice("greedy", "IPv4", "10.244.1.5")];
+    patient.apply(&[objects(), more.to_vec()].concat(), "");
+    let other = listen("127.0.0.1:30022");
+    assert_eq!(patient.examine("").0, Some(0), "nobody listens at the address");
+    drop(other);
+    let own = fs::read_to_string("/proc/self/comm").unwrap();
+    let holder = format!("{} (pid {})", own.trim(), std::process::id());
+    // The Node object does not have this one.
+    for (listener, at, field) in [
+        ("192.168.50.1:30022", "192.168.50.1:30022", "spec.externalIPs"),
+        ("192.168.50.2:30022", "192.168.50.2:30022", "status.loadBalancer.ingress"),
+        ("0.0.0.0:30022", "192.168.50.1:30022 (and 1 more addresses)", "spec.externalIPs"),
+        ("[::]:30022", "192.168.50.1:30022 (and 1 more addresses)", "spec.externalIPs"),
+    ] {
+        let socket = listen(listener);
+        let what = patient.one("node-addresses", "warning");
+        let service = format!("{at} (TCP) of Service default/greedy:http ({field})");
+        assert!(what.starts_with(&service), "{what}");
+        assert!(what.contains(&format!("{holder} listens at {listener}")), "{what}");
+        drop(socket);
+    }
+    assert_eq!(patient.examine("").0, Some(0));
+    let _socket = listen("192.168.50.1:30022");
+    let refused = patient.namespace.rulegen(&format!(
+        "doctor --check node-addresses {} --refuse-node-addresses",
+        patient.given()
+    ));
+    assert_eq!(refused.status.code(), Some(0), "{}", stdout(&refused));
+    let said = stderr(&refused);
+    assert!(said.contains("192.168.50.1 is an address of the node \"node-1\""), "{said}");
+}
+
 #[test]
 fn a_process_that_waits_at_a_node_port() {
     let patient = Patient::new("node-ports", "nftables");

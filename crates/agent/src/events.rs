@@ -25,6 +25,15 @@ pub(crate) enum Notice {
         /// What was tried and why it failed.
         message: String,
     },
+    /// A Service takes an address of the node at which a process listens.
+    NodeAddressTaken {
+        /// The Service's namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Which address, and from which process.
+        message: String,
+    },
 }
 
 /// Takes notices; without an API server they go nowhere.
@@ -85,15 +94,12 @@ fn event(notice: &Notice, node: &str) -> (Event, ObjectReference) {
             (EventType::Warning, reason, "StartKubeProxy", Some(message), of_node)
         }
         Notice::FailedToStartServiceHealthcheck { namespace, name, message } => {
-            let service = ObjectReference {
-                kind: Some("Service".to_owned()),
-                api_version: Some("v1".to_owned()),
-                namespace: Some(namespace.clone()),
-                name: Some(name.clone()),
-                ..ObjectReference::default()
-            };
             let reason = "FailedToStartServiceHealthcheck";
-            (EventType::Warning, reason, "Listen", Some(message), service)
+            (EventType::Warning, reason, "Listen", Some(message), of_service(namespace, name))
+        }
+        Notice::NodeAddressTaken { namespace, name, message } => {
+            let about = of_service(namespace, name);
+            (EventType::Warning, "NodeAddressTaken", "SyncRules", Some(message), about)
         }
     };
     let event = Event {
@@ -104,4 +110,14 @@ fn event(notice: &Notice, node: &str) -> (Event, ObjectReference) {
         secondary: None,
     };
     (event, about)
+}
+
+fn of_service(namespace: &str, name: &str) -> ObjectReference {
+    ObjectReference {
+        kind: Some("Service".to_owned()),
+        api_version: Some("v1".to_owned()),
+        namespace: Some(namespace.to_owned()),
+        name: Some(name.to_owned()),
+        ..ObjectReference::default()
+    }
 }

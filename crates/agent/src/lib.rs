@@ -20,6 +20,7 @@ pub mod health;
 pub mod http;
 mod input;
 mod journal;
+mod listening;
 pub mod metrics;
 mod options;
 mod pace;

@@ -62,6 +62,8 @@ pub(crate) struct State {
     /// Whether all that is to be found out is whether they did.
     looks: bool,
     last_error: Option<String>,
+    /// The revision of the claims to the node's addresses that were last reported.
+    claims: Option<u64>,
 }
 
 /// After so many Services were compiled there is memory to give back.
@@ -305,6 +307,10 @@ impl Reconciler {
         if report.error.is_none() {
             self.state.looks = false;
             self.after_first_sync.take().into_iter().for_each(|work| work());
+            let claims = Some(store.claims_revision());
+            if std::mem::replace(&mut self.state.claims, claims) != claims {
+                self.telemetry.claimed(store.node_claims());
+            }
         }
     }
 

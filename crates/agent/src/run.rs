@@ -28,7 +28,7 @@ use crate::service_health::ServiceChecks;
 use crate::shared::{Known, Shared};
 use crate::source::{self, Sink, Source};
 use crate::telemetry::Telemetry;
-use crate::{counting, servers, takeover, threads};
+use crate::{counting, listening, servers, takeover, threads};
 
 /// How long a sync may go on after the agent was told to end. Whatever it is at, the kernel holds
 /// either what it held or what was wanted.
@@ -172,6 +172,7 @@ fn telemetry(
         journal: Journal::default(),
         families: options.families.clone(),
         checks,
+        node_claims: watch::Sender::default(),
     };
     Ok((telemetry, wanted))
 }
@@ -235,6 +236,9 @@ async fn work(
 ) -> Result<()> {
     let (notices, told) = Notices::new();
     servers::start(options, telemetry, known, checks, &notices).await?;
+    let node = node_name(&options.config, &(options.read_host)());
+    let claims = telemetry.node_claims.subscribe();
+    tokio::spawn(listening::report(claims, node, notices.clone()));
     watch_objects(options, telemetry, sink, told).await?;
     notices.send(Notice::Starting);
     std::future::pending().await

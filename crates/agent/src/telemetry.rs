@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use rulegen_compiler::{NodePortsAt, node_ports_at};
-use rulegen_model::{IpFamily, Kind, NodePortAddresses, NodeState, Store};
+use rulegen_model::{IpFamily, Kind, NodeClaims, NodePortAddresses, NodeState, Store};
 use tokio::sync::watch;
 
 use crate::drift::Drift;
@@ -28,6 +28,8 @@ pub(crate) struct Telemetry {
     pub(crate) families: Vec<IpFamily>,
     /// Services whose load balancers ask for endpoints on this node.
     pub(crate) checks: watch::Sender<ServiceChecks>,
+    /// Addresses of the node that Services take.
+    pub(crate) node_claims: watch::Sender<NodeClaims>,
 }
 
 impl Telemetry {
@@ -98,6 +100,15 @@ impl Telemetry {
             let wanted = ServiceChecks { services: tally.checks(), addresses };
             let is_new = *checks != wanted;
             *checks = wanted;
+            is_new
+        });
+    }
+
+    /// The rules are in that take these addresses of the node.
+    pub(crate) fn claimed(&self, claims: NodeClaims) {
+        self.node_claims.send_if_modified(|known| {
+            let is_new = *known != claims;
+            *known = claims;
             is_new
         });
     }

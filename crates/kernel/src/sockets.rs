@@ -1,8 +1,9 @@
 //! Ports that processes of this network namespace wait at (proc(5): /proc/net/tcp and its like).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::{fs, io};
 
 use rulegen_ruleset::Protocol;
 
@@ -33,15 +34,14 @@ pub fn listeners(ports: &BTreeSet<u16>) -> io::Result<Vec<Listener>> {
         ("udp6", Protocol::Udp),
     ] {
         // That of the thread's network namespace, which need not be the process's.
-        let text = match fs::read_to_string(format!("/proc/thread-self/net/{file}")) {
+        let open = match File::open(format!("/proc/thread-self/net/{file}")) {
             // IPv6 need not be there.
             Err(error) if error.kind() == io::ErrorKind::NotFound && file.ends_with('6') => {
                 continue;
             }
-            read => read?,
+            open => open?,
         };
-        let all = text.lines().skip(1).filter_map(|line| listener(line, protocol));
-        listeners.extend(all.filter(|listener| ports.contains(&listener.address.port())));
+        listeners.extend(read_listeners(BufReader::new(open), protocol, ports)?);
     }
     if !listeners.is_empty() {
         name_holders(&mut listeners)?;
@@ -50,12 +50,39 @@ pub fn listeners(ports: &BTreeSet<u16>) -> io::Result<Vec<Listener>> {
     Ok(listeners)
 }
 
+/// Of each file so many sockets are looked at: a busy node may have a million.
+const MOST_SOCKETS: usize = 100_000;
+
+/// Of each file so many listeners are kept: a process may open many sockets at one port.
+const MOST_LISTENERS: usize = 1_000;
+
+fn read_listeners(
+    file: impl BufRead,
+    protocol: Protocol,
+    ports: &BTreeSet<u16>,
+) -> io::Result<Vec<Listener>> {
+    let mut listeners = Vec::new();
+    for line in file.lines().skip(1).take(MOST_SOCKETS) {
+        let listener = listener(&line?, protocol);
+        // TCP sockets that listen come before all others (proc_net_tcp.rst of the kernel).
+        if protocol == Protocol::Tcp && listener.is_none() {
+            break;
+        }
+        listeners.extend(listener.filter(|of| ports.contains(&of.address.port())));
+        if listeners.len() == MOST_LISTENERS {
+            break;
+        }
+    }
+    Ok(listeners)
+}
+
 /// Looks through the processes, which takes a while where there are many.
 fn name_holders(listeners: &mut [Listener]) -> io::Result<()> {
     let mut holders: HashMap<u64, Process> = HashMap::new();
+    let wanted: HashSet<u64> = listeners.iter().map(|listener| listener.inode).collect();
     for process in Process::all()? {
         for inode in process.sockets() {
-            if listeners.iter().any(|listener| listener.inode == inode) {
+            if wanted.contains(&inode) {
                 holders.entry(inode).or_insert_with(|| process.clone());
             }
         }
@@ -113,6 +140,22 @@ mod tests {
         assert_eq!(found, Some(("127.0.0.1:30000".to_owned(), 4711)));
         let v6 = "B80D0120000000000000000001000000:0050";
         assert_eq!(address(v6).map(|a| a.to_string()).as_deref(), Some("[2001:db8::1]:80"));
+    }
+
+    /// Whoever has a million connections still is answered at once.
+    #[test]
+    fn connections_are_not_read() {
+        let end = "   1: 0100007F:7530 0100007F:8000 01 0:0 0:0 0 0 0 4712 1";
+        let ports = BTreeSet::from([30000]);
+        let mut file = io::Cursor::new(["sl", LISTENS, end, "never read"].join("\n"));
+        let found = read_listeners(&mut file, Protocol::Tcp, &ports).unwrap();
+        assert_eq!(found.len(), 1);
+        let mut rest = String::new();
+        io::Read::read_to_string(&mut file, &mut rest).unwrap();
+        assert_eq!(rest, "never read");
+        let many = format!("sl\n{}", format!("{LISTENS}\n").repeat(2 * MOST_LISTENERS));
+        let found = read_listeners(many.as_bytes(), Protocol::Tcp, &ports).unwrap();
+        assert_eq!(found.len(), MOST_LISTENERS);
     }
 
     #[test]

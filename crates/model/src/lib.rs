@@ -22,6 +22,7 @@ mod load_balancing;
 mod manifest;
 mod mirror;
 mod node;
+mod node_claims;
 mod object;
 mod ownership;
 mod port;
@@ -49,6 +50,7 @@ pub use external_ips::ExternalIps;
 pub use load_balancing::{LoadBalancing, parse_load_balancing};
 pub use manifest::{Objects, Sourced, is_manifest, read_manifest, read_object};
 pub use node::{FamilyAddresses, Host, Node};
+pub use node_claims::{NodeClaims, TakenAddress};
 pub use object::{
     Annotations, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, Labels,
     LoadBalancerIngress, Metadata, NodeAddress, NodeObject, Service, ServiceCidr, ServicePortSpec,

@@ -52,22 +52,19 @@ impl Node {
     }
 
     /// Whether it is an address of the node.
-    pub(crate) fn has_address(&self, ip: IpAddr) -> bool {
+    pub fn has_address(&self, ip: IpAddr) -> bool {
         let side = self.addresses(IpFamily::of(ip));
         side.primary == ip || side.local.binary_search(&ip).is_ok()
     }
 
     /// The addresses that either this node or the other one has, but not both.
     pub(crate) fn other_addresses(&self, other: &Node) -> Vec<IpAddr> {
-        let all = |node: &Node| -> BTreeSet<IpAddr> {
-            let sides = [&node.ipv4, &node.ipv6].into_iter();
-            sides
-                .flat_map(|side| std::iter::once(&side.primary).chain(&side.local))
-                .copied()
-                .collect()
-        };
-        let (ours, theirs) = (all(self), all(other));
-        ours.symmetric_difference(&theirs).copied().collect()
+        self.all_addresses().symmetric_difference(&other.all_addresses()).copied().collect()
+    }
+
+    pub(crate) fn all_addresses(&self) -> BTreeSet<IpAddr> {
+        let sides = [&self.ipv4, &self.ipv6].into_iter();
+        sides.flat_map(|side| side.local.iter().chain([&side.primary])).copied().collect()
     }
 
     /// A node known only by the machine it is.

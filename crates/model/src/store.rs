@@ -19,6 +19,7 @@ use crate::address::IpFamily;
 use crate::config::{NodePortAddresses, ProxyConfig};
 use crate::endpoint::Slice;
 use crate::node::{FamilyAddresses, Host, Node};
+use crate::node_claims::NodeClaims;
 use crate::object::{EndpointSlice, Metadata, NodeObject, Service, ServiceCidr};
 use crate::ownership::{Admission, ClaimedIp, ServicesByIp};
 use crate::problem::{ObjectName, Problem, Report};
@@ -191,6 +192,8 @@ pub struct Store {
     touched: BTreeSet<ObjectKey>,
     /// Whether something changed that all hang on.
     whole: bool,
+    /// How often [`Store::node_claims`] may have changed.
+    claims_revision: u64,
     /// What was told of a kind whose list has begun.
     listing: BTreeMap<Kind, BTreeSet<ObjectKey>>,
     listed: BTreeSet<Kind>,
@@ -234,6 +237,7 @@ impl Store {
             names_in_use: 0,
             touched: BTreeSet::new(),
             whole: true,
+            claims_revision: 0,
             listing: BTreeMap::new(),
             listed: BTreeSet::new(),
         }
@@ -321,6 +325,21 @@ impl Store {
     /// The ports of one Service, if it is there.
     pub fn service(&self, key: &ObjectKey) -> Option<&[ServicePort]> {
         self.services.get(key).filter(|known| known.there).map(|known| known.ports.as_slice())
+    }
+
+    /// The addresses of the node that Services take, as last told.
+    pub fn node_claims(&self) -> NodeClaims {
+        let addresses = self.node.all_addresses();
+        let services: BTreeSet<&ObjectKey> =
+            addresses.iter().flat_map(|ip| self.claimants.of(*ip)).collect();
+        let known = services.into_iter().filter_map(|key| self.services.get(key));
+        NodeClaims::of(known.flat_map(|known| &known.ports), |ip| addresses.contains(&ip))
+    }
+
+    /// A number that is another one whenever [`Store::node_claims`] may be: changes of endpoints
+    /// leave it as it is.
+    pub fn claims_revision(&self) -> u64 {
+        self.claims_revision
     }
 
     /// A service port of a family by its name, as last told.
@@ -518,8 +537,9 @@ impl Store {
         }
         let is_other = self.rules_of(&node) != self.rules_of(&self.node);
         self.whole |= is_other;
+        let moved = node.other_addresses(&self.node);
+        self.claims_revision += u64::from(!moved.is_empty());
         if self.config.refuse_node_addresses {
-            let moved = node.other_addresses(&self.node);
             let askers = moved.iter().flat_map(|ip| self.claimants.of(*ip)).cloned();
             self.touched.extend(askers);
         }
@@ -591,11 +611,24 @@ impl Store {
         known.fresh = None;
         let before = std::mem::replace(&mut known.ports, after);
         let after = known.ports.clone();
+        self.claims_revision += u64::from(!outside(&before).eq(outside(&after)));
         if !known.there {
             self.services.remove(&key);
         }
         (before != after).then_some(ServiceChange { before, after })
     }
+}
+
+/// Where ports are reached from outside, node ports apart.
+fn outside(
+    ports: &[ServicePort],
+) -> impl Iterator<Item = (&ServicePortName, u16, &[IpAddr], &[IpAddr])> {
+    let outside = ports.iter().map(|port| {
+        let (external, load_balancer) = (&port.external_ips[..], &port.load_balancer_ips[..]);
+        (&port.name, port.port, external, load_balancer)
+    });
+    outside
+        .filter(|(_, _, external, load_balancer)| !external.is_empty() || !load_balancer.is_empty())
 }
 
 fn intern(names: &mut HashSet<Arc<str>>, name: &str) -> Arc<str> {
@@ -621,5 +654,71 @@ fn state(node: &NodeObject) -> NodeState {
         NodeState::Drained
     } else {
         NodeState::Known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::read_object;
+
+    fn put(store: &mut Store, kind: Kind, json: &str) {
+        store.take_in(StoreEvent::Put(Box::new(read_object(kind, json).unwrap())));
+    }
+
+    fn service(name: &str, ip: &str, external: &str) -> String {
+        format!(
+            r#"{{"kind": "Service", "apiVersion": "v1", "metadata": {{"name": "{name}"}}, "spec":
+            {{"clusterIP": "{ip}", "externalIPs": ["{external}"], "ports": [{{"port": 80}}]}}}}"#
+        )
+    }
+
+    /// Of a thousand Services that ask for addresses, a cluster IP that comes, stays and goes
+    /// concerns the two that ask for it.
+    #[test]
+    fn a_cluster_ip_concerns_those_that_ask_for_it() {
+        let mut store = Store::new(ProxyConfig::default(), Host::default());
+        for n in 0..1000_u32 {
+            let (high, low) = (n / 250, n % 250);
+            let external = format!("10.97.{}.{low}", high / 2);
+            let other = service(&format!("s{n}"), &format!("10.96.{high}.{low}"), &external);
+            put(&mut store, Kind::Service, &other);
+        }
+        store.changes();
+        let owner = service("owner", "10.97.0.7", "192.0.2.1");
+        let names = |store: &mut Store| {
+            let names: Vec<String> = store.touched.iter().map(|key| key.name.to_string()).collect();
+            (names, store.changes().addresses.len())
+        };
+        put(&mut store, Kind::Service, &owner);
+        let all = ["owner", "s257", "s7"].map(str::to_owned).to_vec();
+        assert_eq!(names(&mut store), (all.clone(), 2));
+        put(&mut store, Kind::Service, &owner);
+        assert_eq!(names(&mut store), (vec!["owner".to_owned()], 0));
+        store.take_in(StoreEvent::Gone(Kind::Service, ObjectKey::new("default", "owner")));
+        assert_eq!(names(&mut store), (all, 2));
+    }
+
+    /// Endpoints come and go all the time, and who takes the node's addresses does not hang on them.
+    #[test]
+    fn only_addresses_make_another_revision_of_the_claims() {
+        let mut store = Store::new(ProxyConfig::default(), Host::default());
+        let mut moves = |act: &dyn Fn(&mut Store)| {
+            let before = store.claims_revision();
+            act(&mut store);
+            store.changes();
+            (store.claims_revision() != before, store.node_claims().ports().len())
+        };
+        let slice = r#"{"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1", "metadata":
+            {"name": "a", "labels": {"kubernetes.io/service-name": "a"}}, "addressType": "IPv4",
+            "ports": [{"port": 8080}], "endpoints": [{"addresses": ["10.244.1.5"]}]}"#;
+        let of = |name: &str, external: &str| service(name, "10.96.0.1", external);
+        let addresses = |ip: &str| vec![ip.parse().unwrap()];
+        assert_eq!(moves(&|s| put(s, Kind::Service, &of("a", "192.0.2.1"))), (true, 0));
+        assert_eq!(moves(&|s| drop(s.set_addresses(addresses("192.0.2.1")))), (true, 1));
+        assert_eq!(moves(&|s| put(s, Kind::EndpointSlice, slice)), (false, 1));
+        assert_eq!(moves(&|s| put(s, Kind::Service, &of("a", "192.0.2.1"))), (false, 1));
+        assert_eq!(moves(&|s| drop(s.set_addresses(addresses("192.0.2.1")))), (false, 1));
+        assert_eq!(moves(&|s| put(s, Kind::Service, &of("a", "192.0.2.2"))), (true, 0));
     }
 }

@@ -10,6 +10,7 @@ mod iptables_variants;
 mod kernel_features;
 mod kube_proxy;
 mod nat_order;
+mod node_addresses;
 mod node_ports;
 mod other_mode;
 mod route_localnet;
@@ -31,7 +32,7 @@ pub(super) struct Check {
 }
 
 /// All checks: the machine, its other rules, ours, then the cluster.
-pub(super) static CHECKS: [Check; 17] = [
+pub(super) static CHECKS: [Check; 18] = [
     Check {
         name: "kernel-features",
         about: "the kernel, or iptables, has what the rules are made of",
@@ -95,6 +96,11 @@ pub(super) static CHECKS: [Check; 17] = [
         name: "address-claims",
         about: "every address and port is claimed by one Service",
         run: address_claims::run,
+    },
+    Check {
+        name: "node-addresses",
+        about: "no process listens at an address of the node that a Service takes",
+        run: node_addresses::run,
     },
     Check { name: "node-ports", about: "no process waits at a node port", run: node_ports::run },
 ];

@@ -1,0 +1,139 @@
+//! Reports processes that lose their clients because a Service takes an address of the node.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rulegen_kernel::sockets::listeners;
+use rulegen_model::{NodeClaims, Protocol, TakenAddress};
+use rulegen_ruleset as ruleset;
+use tokio::sync::watch;
+
+use crate::events::{Notice, Notices};
+
+/// So many are reported of one look; the others are counted.
+const REPORTED: usize = 20;
+
+/// The least time between two looks.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// An address that a Service takes from a process.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Loss {
+    taken: TakenAddress,
+    listener: SocketAddr,
+    /// The process, if it can be seen.
+    process: Option<String>,
+}
+
+/// Looks for listeners whenever Services take other addresses of the node, and reports each once, as
+/// long as it lasts.
+pub(crate) async fn report(
+    mut claims: watch::Receiver<NodeClaims>,
+    node: String,
+    notices: Notices,
+) {
+    let mut known = BTreeSet::new();
+    while claims.changed().await.is_ok() {
+        let claimed = claims.borrow_and_update().clone();
+        // Without claims there is nothing to look for, and nothing lasts.
+        match tokio::task::spawn_blocking(move || losses(&claimed)).await {
+            Ok(Ok(losses)) => {
+                tell(losses.difference(&known), &node, &notices);
+                known = losses;
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "listening sockets cannot be read from /proc"),
+            Err(error) => tracing::warn!(%error, "listening sockets cannot be read"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn losses(claims: &NodeClaims) -> io::Result<BTreeSet<Loss>> {
+    let ports = claims.ports();
+    if ports.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let mut losses = BTreeSet::new();
+    for listener in listeners(&ports)? {
+        let protocol = match listener.protocol {
+            ruleset::Protocol::Tcp => Protocol::Tcp,
+            ruleset::Protocol::Udp => Protocol::Udp,
+            ruleset::Protocol::Sctp => Protocol::Sctp,
+        };
+        for taken in claims.taken_from(protocol, listener.address) {
+            let process = listener.holder.as_ref().map(ToString::to_string);
+            losses.insert(Loss { taken, listener: listener.address, process });
+        }
+    }
+    Ok(losses)
+}
+
+fn tell<'a>(news: impl Iterator<Item = &'a Loss>, node: &str, notices: &Notices) {
+    let mut news = news.fuse();
+    for Loss { taken, listener, process } in news.by_ref().take(REPORTED) {
+        let TakenAddress { port, at, role, .. } = taken;
+        let protocol = port.protocol.lower_case();
+        let process = process.as_deref().unwrap_or("a process");
+        tracing::warn!(
+            service = %port,
+            address = %at,
+            protocol,
+            field = role.field(),
+            listener = %listener,
+            process,
+            "a Service takes an address of this node at which a process listens"
+        );
+        let message = format!(
+            "{at} ({protocol}, {}) is an address of the node {node}, and {process} listens at \
+             {listener}: connections to it go to this Service instead. Choose another address or \
+             port, or exclude the addresses of nodes with --refuse-node-addresses",
+            role.field()
+        );
+        notices.send(Notice::NodeAddressTaken {
+            namespace: port.namespace.to_string(),
+            name: port.service.to_string(),
+            message,
+        });
+    }
+    let more = news.count();
+    if more > 0 {
+        tracing::warn!(
+            more,
+            "more Services take addresses of this node at which processes listen: `rulegen doctor` names them"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::Notices;
+    use rulegen_model::{Role, ServicePortName};
+
+    /// One object with many ports, or many Services, cost a bounded number of lines and Events.
+    #[test]
+    fn many_losses_are_counted() {
+        let loss = |number: u16| Loss {
+            taken: TakenAddress {
+                port: ServicePortName {
+                    namespace: "git".into(),
+                    service: "shell".into(),
+                    port: number.to_string().into(),
+                    protocol: Protocol::Tcp,
+                },
+                at: SocketAddr::from(([192, 0, 2, 10], number)),
+                role: Role::ExternalIp,
+                others: 0,
+            },
+            listener: SocketAddr::from(([0, 0, 0, 0], number)),
+            process: None,
+        };
+        let losses: BTreeSet<Loss> = (1..100).map(loss).collect();
+        let (notices, mut sent) = Notices::new();
+        tell(losses.iter(), "node-1", &notices);
+        let count = std::iter::from_fn(|| sent.try_recv().ok()).count();
+        assert_eq!(count, REPORTED);
+    }
+}

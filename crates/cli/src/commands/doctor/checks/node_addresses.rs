@@ -1,0 +1,67 @@
+//! Processes that listen at addresses of the node which Services take as external or load-balancer
+//! IPs, such as an API server, kubelet or sshd: their clients reach the Service instead.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+use rulegen_kernel::host;
+use rulegen_kernel::sockets::{Listener, listeners};
+use rulegen_model::{IpFamily, NodeClaims, Protocol, Snapshot, TakenAddress};
+use rulegen_ruleset as ruleset;
+
+use crate::commands::doctor::finding::{Finding, Outcome};
+use crate::commands::doctor::rim::Rim;
+
+pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
+    rim.with_cluster(|cluster| {
+        let claims = claims(&cluster.snapshot, &host::addresses()?);
+        let ports = claims.ports();
+        let listening = if ports.is_empty() { Vec::new() } else { listeners(&ports)? };
+        Ok(Outcome::Found(check(&claims, &listening)))
+    })
+}
+
+/// The Node object need not have all addresses of this host.
+fn claims(snapshot: &Snapshot, of_host: &[IpAddr]) -> NodeClaims {
+    let ports = IpFamily::BOTH.into_iter().flat_map(|family| snapshot.service_ports(family));
+    NodeClaims::of(ports, |ip| snapshot.node.has_address(ip) || of_host.contains(&ip))
+}
+
+fn check(claims: &NodeClaims, listening: &[Listener]) -> Vec<Finding> {
+    let findings = |listener| {
+        let taken = claims.taken_from(protocol(listener), listener.address);
+        taken.map(|taken| finding(&taken, listener))
+    };
+    listening.iter().flat_map(findings).collect()
+}
+
+fn protocol(listener: &Listener) -> Protocol {
+    match listener.protocol {
+        ruleset::Protocol::Tcp => Protocol::Tcp,
+        ruleset::Protocol::Udp => Protocol::Udp,
+        ruleset::Protocol::Sctp => Protocol::Sctp,
+    }
+}
+
+fn finding(taken: &TakenAddress, listener: &Listener) -> Finding {
+    let TakenAddress { port, at, role, others } = taken;
+    let process =
+        listener.holder.as_ref().map_or_else(|| "a process".to_owned(), ToString::to_string);
+    let more = match others {
+        0 => String::new(),
+        others => format!(" (and {others} more addresses)"),
+    };
+    let over = port.protocol.lower_case().to_uppercase();
+    Finding::warning(
+        format!(
+            "{at}{more} ({over}) of Service {port} ({}) is an address of this node, and {process} \
+             listens at {}: connections to it go to the Service's endpoints",
+            role.field(),
+            listener.address
+        ),
+        format!(
+            "choose another address or port for Service {port}; --refuse-node-addresses excludes \
+             all addresses of the node"
+        ),
+    )
+}

@@ -1,0 +1,161 @@
+//! External and load-balancer IPs that are addresses of this node.
+//!
+//! kube-proxy allows them, and bare-metal clusters and k3s rely on it. But a process that listens
+//! there, such as an API server, kubelet or sshd, gets no more connections.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use crate::address::IpFamily;
+use crate::claims::Role;
+use crate::port::Protocol;
+use crate::service::{ServicePort, ServicePortName};
+
+/// The addresses and ports of the node that Services take.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeClaims(BTreeMap<(Protocol, u16), Vec<NodeClaim>>);
+
+/// Addresses of the node. The ports of one Service share them: there may be many of both.
+type Addresses = Arc<[(IpAddr, Role)]>;
+
+/// A service port at addresses of the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct NodeClaim {
+    name: ServicePortName,
+    addresses: Addresses,
+}
+
+/// An address and port of the node that a Service takes from a process that listens there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TakenAddress {
+    /// The service port.
+    pub port: ServicePortName,
+    /// Where: the first of them, if the process listens at all addresses.
+    pub at: SocketAddr,
+    /// What the address is to the Service.
+    pub role: Role,
+    /// At how many other addresses it is so.
+    pub others: usize,
+}
+
+impl NodeClaims {
+    /// Of service ports, those of one Service and family next to each other.
+    pub fn of<'a>(
+        ports: impl IntoIterator<Item = &'a ServicePort>,
+        is_nodes: impl Fn(IpAddr) -> bool,
+    ) -> Self {
+        let mut claims = Self::default();
+        let mut last: Option<(&ServicePort, Addresses)> = None;
+        for port in ports {
+            let addresses = match &last {
+                Some((other, addresses)) if have_same_addresses(other, port) => addresses.clone(),
+                _ => addresses_at(port, &is_nodes),
+            };
+            last = Some((port, addresses.clone()));
+            if !addresses.is_empty() {
+                let claim = NodeClaim { name: port.name.clone(), addresses };
+                claims.0.entry((port.name.protocol, port.port)).or_default().push(claim);
+            }
+        }
+        claims
+    }
+
+    /// The numbers of the ports.
+    pub fn ports(&self) -> BTreeSet<u16> {
+        self.0.keys().map(|(_, number)| *number).collect()
+    }
+
+    /// What Services take from a process that listens here.
+    pub fn taken_from(
+        &self,
+        protocol: Protocol,
+        listener: SocketAddr,
+    ) -> impl Iterator<Item = TakenAddress> {
+        let ip = listener.ip().to_canonical();
+        let claims = self.0.get(&(protocol, listener.port())).into_iter().flatten();
+        claims.filter_map(move |claim| {
+            let mut there = claim.addresses.iter().filter(|(of, _)| hears(ip, *of));
+            let (first, role) = *there.next()?;
+            Some(TakenAddress {
+                port: claim.name.clone(),
+                at: SocketAddr::new(first, listener.port()),
+                role,
+                others: there.count(),
+            })
+        })
+    }
+}
+
+/// Whether a process that listens at one address gets what comes to the other. A socket for all
+/// addresses of IPv6 also gets those of IPv4, unless it has IPV6_V6ONLY, which /proc/net does not
+/// show.
+fn hears(listens_at: IpAddr, address: IpAddr) -> bool {
+    let hears_all = listens_at.is_unspecified() && (listens_at.is_ipv6() || address.is_ipv4());
+    hears_all || listens_at == address
+}
+
+fn have_same_addresses(one: &ServicePort, other: &ServicePort) -> bool {
+    one.name.service == other.name.service
+        && one.name.namespace == other.name.namespace
+        && IpFamily::of(one.cluster_ip) == IpFamily::of(other.cluster_ip)
+}
+
+fn addresses_at(port: &ServicePort, is_nodes: &impl Fn(IpAddr) -> bool) -> Addresses {
+    let external = port.external_ips.iter().map(|ip| (*ip, Role::ExternalIp));
+    let load_balancer = port.load_balancer_ips.iter().map(|ip| (*ip, Role::LoadBalancerIp));
+    let mut seen = BTreeSet::new();
+    let all = external.chain(load_balancer);
+    all.filter(|(ip, _)| is_nodes(*ip) && seen.insert(*ip)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Host, Objects, ProxyConfig, read_manifest, snapshot};
+
+    fn claims(nodes: &[&str]) -> NodeClaims {
+        let service = r#"{"kind": "Service", "apiVersion": "v1", "metadata": {"name": "ssh"},
+            "spec": {"type": "LoadBalancer", "clusterIPs": ["10.96.0.1", "fd00::1"],
+            "externalIPs": ["192.0.2.10", "192.0.2.11", "192.0.2.99", "2001:db8::10"],
+            "ports": [{"name": "a", "port": 22}, {"name": "b", "port": 53, "protocol": "UDP"}]},
+            "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.12"}, {"ip": "192.0.2.10"}]}}}"#;
+        let mut objects = Objects::default();
+        assert_eq!(read_manifest("test", service.as_bytes(), &mut objects), []);
+        let (snapshot, _) = snapshot(&objects, &ProxyConfig::default(), &Host::default());
+        let nodes: Vec<IpAddr> = nodes.iter().map(|ip| ip.parse().unwrap()).collect();
+        NodeClaims::of(snapshot.ipv4.iter().chain(&snapshot.ipv6), |ip| nodes.contains(&ip))
+    }
+
+    fn told(claims: &NodeClaims, protocol: Protocol, listener: &str) -> Vec<String> {
+        let taken = claims.taken_from(protocol, listener.parse().unwrap());
+        let words = |TakenAddress { port, at, role, others }| {
+            format!("{at} of {port} ({}) and {others}", role.field())
+        };
+        taken.map(words).collect()
+    }
+
+    #[test]
+    fn who_listens_at_the_address_or_at_all_loses_it() {
+        let claims = claims(&["192.0.2.10", "192.0.2.11", "192.0.2.12", "2001:db8::10"]);
+        assert_eq!(claims.ports(), BTreeSet::from([22, 53]));
+        let external = "192.0.2.10:22 of default/ssh:a (spec.externalIPs)";
+        let tcp = |listener: &str| told(&claims, Protocol::Tcp, listener);
+        assert_eq!(tcp("0.0.0.0:22"), [format!("{external} and 2")]);
+        assert_eq!(tcp("192.0.2.10:22"), [format!("{external} and 0")]);
+        assert_eq!(tcp("[::ffff:192.0.2.10]:22"), [format!("{external} and 0")]);
+        let ingress = "192.0.2.12:22 of default/ssh:a (status.loadBalancer.ingress) and 0";
+        assert_eq!(tcp("192.0.2.12:22"), [ingress]);
+        let v6 = "[2001:db8::10]:22 of default/ssh:a (spec.externalIPs) and 0";
+        assert_eq!(tcp("[::]:22"), [&format!("{external} and 2"), v6]);
+        for other in ["127.0.0.1:22", "[::1]:22", "192.0.2.99:22", "0.0.0.0:23", "0.0.0.0:53"] {
+            assert_eq!(tcp(other), Vec::<String>::new(), "{other}");
+        }
+        assert_eq!(told(&claims, Protocol::Udp, "0.0.0.0:53").len(), 1);
+    }
+
+    #[test]
+    fn addresses_of_others_are_no_matter() {
+        assert_eq!(claims(&["10.96.0.1", "192.0.2.1"]), NodeClaims::default());
+    }
+}
