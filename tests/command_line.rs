@@ -355,3 +355,35 @@ fn list_has_the_same_as_data() {
         serde_json::json!({"address": "10.244.1.5:8080", "policies": ["Cluster", "Local"]})
     );
 }
+
+/// In the configuration or by the flag, which wins.
+#[test]
+fn addresses_of_the_node_are_refused_if_that_is_asked_for() {
+    let scratch = Scratch::new("refuse-node-addresses");
+    let manifest = scratch.write(
+        "cluster.yaml",
+        r#"{"kind": "List", "apiVersion": "v1", "items": [
+        {"kind": "Node", "apiVersion": "v1", "metadata": {"name": "node-1"},
+        "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.10"}]}},
+        {"kind": "Service", "apiVersion": "v1", "metadata": {"name": "ssh"},
+        "spec": {"clusterIP": "10.96.0.1", "externalIPs": ["192.0.2.10", "192.0.2.11"],
+        "ports": [{"port": 22}]},
+        "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.10"}]}}}]}"#,
+    );
+    let config = scratch.write(
+        "config.yaml",
+        "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n\
+         rulegen: {refuseNodeAddresses: true}\n",
+    );
+    let run = |more: &[&str]| {
+        let given = ["--dry-run", "-f", &manifest, "--hostname-override", "node-1"];
+        let output = rulegen(&root(), &[&given, more].concat());
+        let has = |ip: &str| stdout(&output).contains(&format!("-d {ip}/32"));
+        let problems = stderr(&output).matches("--refuse-node-addresses excludes").count();
+        (has("192.0.2.10"), has("192.0.2.11"), problems)
+    };
+    assert_eq!(run(&[]), (true, true, 0));
+    assert_eq!(run(&["--refuse-node-addresses"]), (false, true, 2));
+    assert_eq!(run(&["--config", &config]), (false, true, 2));
+    assert_eq!(run(&["--config", &config, "--refuse-node-addresses=false"]), (true, true, 0));
+}

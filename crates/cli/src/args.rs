@@ -349,7 +349,7 @@ pub(crate) struct InputArgs {
     #[arg(short, long = "filename", value_name = "PATH", required = true, num_args = 1..)]
     pub(crate) filename: Vec<PathBuf>,
 
-    /// Exit with status 1 if anything in the input had to be left out
+    /// Exit with status 1 if anything in the input had to be left out or is warned of
     #[arg(long)]
     pub(crate) strict: bool,
 

@@ -384,7 +384,6 @@ impl ServiceFacts {
 
     /// A port as it is in the family of its cluster IP.
     fn port(&self, cluster_ip: IpAddr, port: &Port, source_ranges: Arc<[IpNet]>) -> ServicePort {
-        let family = IpFamily::of(cluster_ip);
         ServicePort {
             name: port.name.clone(),
             cluster_ip,

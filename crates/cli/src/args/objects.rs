@@ -14,7 +14,7 @@ pub(crate) struct ObjectsArgs {
     #[arg(short, long = "filename", value_name = "PATH", num_args = 1.., conflicts_with_all = ["kubeconfig", "context", "master"])]
     pub(crate) filename: Vec<PathBuf>,
 
-    /// Exit with status 1 if anything in the input had to be left out
+    /// Exit with status 1 if anything in the input had to be left out or is warned of
     #[arg(long)]
     pub(crate) strict: bool,
 
