@@ -129,8 +129,9 @@ fn contested() -> Vec<Value> {
             "spec": {"type": kind, "clusterIP": ip, "externalIPs": external,
                 "ports": [{"port": port}]},
         });
+        let node_port = if name == "zz-node-port" { 30_081 } else { 30_080 };
         if kind == "NodePort" {
-            service["spec"]["ports"][0]["nodePort"] = json!(30_080);
+            service["spec"]["ports"][0]["nodePort"] = json!(node_port);
         }
         service
     };
@@ -155,6 +156,8 @@ fn contested() -> Vec<Value> {
         service("second", "10.96.0.4", "ClusterIP", &["203.0.113.7", "10.96.0.5"], 80),
         service("zz-owner", "10.96.0.5", "ClusterIP", &[], 80),
         service("zz-at-node", "10.96.0.6", "ClusterIP", &["192.168.50.1"], 30_080),
+        service("idle-at-node", "10.96.0.8", "ClusterIP", &["192.168.50.1"], 30_081),
+        service("zz-node-port", "10.96.0.9", "NodePort", &[], 80),
         both,
         slice("aa-node-port", "10.244.2.1"),
         slice("first", "10.244.2.3"),
@@ -162,11 +165,12 @@ fn contested() -> Vec<Value> {
         slice("zz-owner", "10.244.2.5"),
         slice("zz-at-node", "10.244.2.6"),
         slice("both", "10.244.2.7"),
+        slice("zz-node-port", "10.244.2.9"),
     ]
 }
 
 /// The order among claims, as docs/replacing-kube-proxy.md has it: the cluster IP's Service, then
-/// external and load-balancer IPs by name, then node ports; those without endpoints last of each.
+/// external and load-balancer IPs by name, then node ports; whoever has no endpoints comes last.
 #[test]
 fn who_gets_an_address_that_several_claim() {
     for mode in [ProxyMode::Iptables, ProxyMode::Nftables] {
@@ -181,6 +185,12 @@ fn who_gets_an_address_that_several_claim() {
             ("10.96.0.5:80", "default/zz-owner", FrontendKind::ClusterIP, "10.244.2.5:8080"),
             ("198.51.100.9:80", "default/both", FrontendKind::ExternalIP, "10.244.2.7:8080"),
             ("198.51.100.8:80", "default/both", FrontendKind::LoadBalancerIP, "10.244.2.7:8080"),
+            (
+                "192.168.50.1:30081",
+                "default/zz-node-port",
+                FrontendKind::NodePort,
+                "10.244.2.9:8080",
+            ),
             (
                 "192.168.50.1:30080",
                 "default/zz-at-node",

@@ -190,18 +190,15 @@ fn planned_at(packet: &Packet, local: &[IpAddr], plan: &Plan) -> Option<Known> {
     };
     let services = plan.services.iter().filter(|of| is_over(of, packet));
     let claims = services.filter_map(|of| Some((of, kind(of)?)));
-    let (service, kind) = claims.min_by_key(|(of, kind)| (rank(*kind), !forwards(of, *kind)))?;
+    let (service, kind) = claims.min_by_key(|(of, kind)| rank(of, *kind))?;
     Some(Known { service: service.name.to_string(), kind })
 }
 
-/// Of several Services at one address and port the one of the lowest rank gets it. Of one rank it is
-/// the first by name that has endpoints.
-fn rank(kind: FrontendKind) -> u8 {
-    match kind {
-        FrontendKind::ClusterIP => 0,
-        FrontendKind::ExternalIP | FrontendKind::LoadBalancerIP | FrontendKind::External => 1,
-        FrontendKind::NodePort => 2,
-    }
+/// Of several Services at one address and port the one of the lowest rank gets it, and of one rank
+/// the first by name: a cluster IP, else what has endpoints, else what refuses.
+fn rank(service: &ServicePlan, kind: FrontendKind) -> (bool, bool, bool) {
+    let is_outside = kind != FrontendKind::ClusterIP;
+    (is_outside, !forwards(service, kind), kind == FrontendKind::NodePort)
 }
 
 fn forwards(service: &ServicePlan, kind: FrontendKind) -> bool {
