@@ -50,7 +50,8 @@ impl fmt::Display for ObjectName {
 pub enum Severity {
     /// Nothing is wrong, but a user may wonder: a headless Service makes no rules.
     Note,
-    /// Something was left out; the rest is compiled as if it were absent.
+    /// Something was left out, and the rest is compiled as if it were absent; or it is used, but
+    /// is probably a mistake.
     Warning,
     /// A whole document could not be read, or no Service is there at all: the rest is not the
     /// whole wanted state, so it must not be applied, for it might take away what works.
