@@ -89,7 +89,8 @@ pub(crate) struct RunningArgs {
     #[arg(long, visible_alias = "sync-period", value_name = "DURATION", value_parser = parse_duration, help_heading = "Syncing")]
     pub(crate) iptables_sync_period: Option<Duration>,
 
-    /// Flows that conntrack has room for, for each CPU; 0 leaves the limit as it is [default: 32768]
+    /// Flows that conntrack has room for, for each CPU; 0 leaves the limit as it is. A limit that is
+    /// higher already stays [default: 32768]
     #[arg(long, value_name = "NUMBER", help_heading = "Connection tracking")]
     pub(crate) conntrack_max_per_core: Option<u32>,
 

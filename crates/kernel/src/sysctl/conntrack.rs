@@ -46,15 +46,15 @@ impl ConntrackSettings {
         .collect()
     }
 
-    /// The table holds so many connections, and has a bucket for every four of them. To make it
-    /// smaller would help nobody, and takes time.
+    /// The table holds so many connections, and has a bucket for every four of them. Both are
+    /// floors: where somebody made the table larger, a smaller one would drop connections.
     fn table(&self, cpus: usize) -> Option<[Setting; 2]> {
         let max_per_core = Some(u64::from(self.max_per_core)).filter(|max| *max > 0)?;
         let cpus = u64::try_from(cpus.max(1)).unwrap_or(u64::MAX);
         let by_cores = max_per_core.saturating_mul(cpus).min(Self::MOST_BY_CORES);
         // A floor that somebody asked for holds, however high it is.
         let max = by_cores.max(u64::from(self.min));
-        Some([Setting::Exactly(MAX, max), Setting::AtLeast(BUCKETS, max / 4)])
+        Some([Setting::AtLeast(MAX, max), Setting::AtLeast(BUCKETS, max / 4)])
     }
 }
 
@@ -112,7 +112,7 @@ mod tests {
     fn the_defaults_are_those_of_kube_proxy() {
         let wanted = ConntrackSettings::default().wanted(8);
         let expected = [
-            Setting::Exactly(MAX, 262_144),
+            Setting::AtLeast(MAX, 262_144),
             Setting::AtLeast(BUCKETS, 65_536),
             Setting::Exactly(TCP_ESTABLISHED, 86_400),
             Setting::Exactly(TCP_CLOSE_WAIT, 3_600),
