@@ -17,6 +17,7 @@
 mod common;
 
 mod agent;
+mod agent_alone;
 mod agent_conntrack;
 mod agent_iptables;
 mod agent_under_load;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, bail};
 use rulegen_compiler::plan;
 use rulegen_kernel::iptables::Variant;
+use rulegen_kernel::namespace_lock::{LockError, NamespaceLock};
 use rulegen_kernel::privileges::{self, Capability};
 use rulegen_kernel::{host, memory, sysctl};
 use rulegen_model::{IpFamily, ProxyMode, Store, node_name};
@@ -43,6 +44,7 @@ pub fn run(options: Options) -> Result<()> {
     if let Err(error) = memory::without_huge_pages() {
         tracing::info!(%error, "memory is in huge pages, and more of it than needed");
     }
+    let _lock = lock()?;
     set_up(&options);
     let variant = Arc::new(OnceLock::new());
     // Capabilities belong to threads, and are inherited: this one has others than all that follow.
@@ -125,6 +127,29 @@ pub fn init_only(options: &Options) -> Result<()> {
         }
     }
     if is_done { Ok(()) } else { bail!("not everything could be set (see above)") }
+}
+
+/// The name of the socket that stands for the agent of a network namespace.
+const LOCK: &str = "rulegen-agent";
+
+/// An agent that was just ended may still be in a commit, which the kernel finishes first.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Two agents with different settings would undo each other's rules for ever.
+fn lock() -> Result<Option<NamespaceLock>> {
+    match NamespaceLock::acquire(LOCK, LOCK_PATIENCE) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(LockError::Held { holder }) => bail!(
+            "another rulegen agent ({holder}) keeps the rules of this network namespace: stop it first"
+        ),
+        Err(error) => {
+            tracing::warn!(
+                lock = LOCK, %error,
+                "the lock is not available: a second agent on this node would not be noticed"
+            );
+            Ok(None)
+        }
+    }
 }
 
 /// Sysctls and the like. What fails is told and goes on: rules matter more.

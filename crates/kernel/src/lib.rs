@@ -10,6 +10,7 @@ mod folder;
 pub mod host;
 pub mod iptables;
 pub mod memory;
+pub mod namespace_lock;
 mod netlink;
 pub mod netstat;
 pub mod nftables;
