@@ -11,6 +11,7 @@
 
 mod backend;
 mod complaints;
+mod config_file;
 mod conntrack;
 mod counting;
 mod descriptors;
@@ -37,6 +38,6 @@ mod tally;
 mod telemetry;
 mod threads;
 
-pub use options::Options;
+pub use options::{ConfigFile, Options};
 pub use run::{init_only, run};
 pub use source::{ApiOptions, ReadFolder, Source, list as list_objects};

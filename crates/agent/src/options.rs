@@ -12,6 +12,15 @@ use serde_json::Value;
 use crate::metrics::Build;
 use crate::source::{ReadFolder, Source};
 
+/// The configuration file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What was in it before it was parsed: a change during the start is a change, too.
+    pub content: Vec<u8>,
+}
+
 /// Everything that was asked for on the command line and in the configuration.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -26,7 +35,7 @@ pub struct Options {
     /// What the rules hang on.
     pub config: ProxyConfig,
     /// The file that it was read from; when it changes the agent ends, to be started anew.
-    pub config_file: Option<PathBuf>,
+    pub config_file: Option<ConfigFile>,
     /// The families to make rules for.
     pub families: Vec<IpFamily>,
     /// The name of the nftables table.

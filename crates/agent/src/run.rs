@@ -29,7 +29,7 @@ use crate::service_health::ServiceChecks;
 use crate::shared::{Known, Shared};
 use crate::source::{self, Sink, Source};
 use crate::telemetry::Telemetry;
-use crate::{counting, listening, servers, takeover, threads};
+use crate::{config_file, counting, listening, servers, takeover, threads};
 
 /// How long a sync may go on after the agent was told to end. Whatever it is at, the kernel holds
 /// either what it held or what was wanted.
@@ -54,7 +54,7 @@ pub fn run(options: Options) -> Result<()> {
     let (telemetry, checks) = telemetry(&options, sink.waiting())?;
     let backend = open_backend(&options, &sink, variant, &telemetry.metrics)?;
     threads::watch_addresses(sink.clone())?;
-    let mut changed = threads::watch_file(options.config_file.as_deref())?;
+    let mut changed = config_file::watch(options.config_file.as_ref())?;
     let store = Store::new(options.config.clone(), (options.read_host)());
     let known = Known { store: Shared::new(store), complaints: Shared::new(Complaints::default()) };
     let reconciler = Reconciler {
@@ -81,7 +81,7 @@ pub fn run(options: Options) -> Result<()> {
         tokio::select! {
             done = serve(&options, &telemetry, &known, checks, sink.clone()) => done,
             Ok(()) = &mut changed => {
-                bail!("the configuration changed: the agent ends, to be started anew with it")
+                bail!("the configuration changed: the agent ends, to be restarted with it")
             }
             _ = &mut end => bail!("the reconciler ended, which is a mistake in this program"),
         }

@@ -1,21 +1,17 @@
 //! Threads that wait for the kernel, one each, and tell the reconciler.
 
-use std::fs;
 use std::io;
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rulegen_compiler::iptables::concerns;
-use rulegen_kernel::FolderWatcher;
 use rulegen_kernel::addresses::AddressWatcher;
 use rulegen_kernel::iptables::{self, Variant};
 use rulegen_kernel::nftables::{Error, Event, Watcher};
 use rulegen_kernel::printable::program_name;
 use rulegen_ruleset::Family;
 use rulegen_ruleset::nftables::Name;
-use tokio::sync::oneshot;
 
 use crate::input::{Input, Told};
 use crate::source::Sink;
@@ -111,39 +107,6 @@ pub(crate) fn watch_addresses(sink: Sink) -> Result<()> {
             }
         }
     })
-}
-
-/// Who replaces a file is done after this time.
-const QUIET: Duration = Duration::from_millis(100);
-
-/// Tells when a file has another content than now. It may be a link, or be replaced, as those of a
-/// ConfigMap are.
-///
-/// # Errors
-/// The file cannot be read, or its folder not be watched.
-pub(crate) fn watch_file(file: Option<&Path>) -> Result<oneshot::Receiver<()>> {
-    let (changed, told) = oneshot::channel();
-    let Some(file) = file.map(Path::to_owned) else { return Ok(told) };
-    let name = file.display().to_string();
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new(".")).to_owned();
-    let mut watcher = FolderWatcher::open(&folder, |_| true)
-        .with_context(|| format!("{name} cannot be watched"))?;
-    let content = fs::read(&file).with_context(|| format!("{name} cannot be read"))?;
-    start("configuration", move || {
-        loop {
-            if let Err(error) = watcher.wait(None) {
-                return tracing::warn!(%error, "{name} cannot be watched any more");
-            }
-            // While it is replaced it may not be there, or not as a whole.
-            let Ok(now) = fs::read(&file) else { continue };
-            if now != content && watcher.wait(Some(QUIET)).is_ok_and(|goes_on| !goes_on) {
-                let _ = changed.send(());
-                return;
-            }
-        }
-    })?;
-    Ok(told)
 }
 
 /// Does again what failed, each second, until it is done.

@@ -1,15 +1,28 @@
-//! Hears of changes to the files of a folder (inotify).
+//! Notices changes to the files of a folder.
+//!
+//! Two sources: inotify, which is quick and knows whether a file is still being written, and a look
+//! at the folder by its path each second, which needs nothing and misses nothing. inotify watches
+//! inodes. It does not see that another file system was mounted over the folder, that a link in
+//! its path leads elsewhere, or that the target of a link in it changed. A process may also get no inotify
+//! instance at all (fs.inotify.max_user_instances). The looks make up for all of that.
+
+mod fingerprint;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+
+use fingerprint::Fingerprint;
 
 /// Waits for changes to a folder.
 pub struct FolderWatcher {
@@ -17,82 +30,157 @@ pub struct FolderWatcher {
     /// Whether a file is one of those that are read. Others may be half written for as long as
     /// they like: an editor keeps its swap file open.
     is_read: fn(&Path) -> bool,
-    inotify: Inotify,
+    /// None if the kernel gives no instance or no watch: then there are only looks.
+    inotify: Option<Inotify>,
     watch: Option<WatchDescriptor>,
-    /// Whether something changed that nobody was told of.
+    /// Why there is no inotify.
+    refusal: Option<Errno>,
+    /// The folder as it was at the last look.
+    seen: Fingerprint,
+    next_look: Instant,
+    /// When a look last found a change that inotify had not announced. It may not be complete.
+    unsettled: Option<Instant>,
+    /// Whether something changed that no caller knows of.
     has_changed: bool,
     /// How often files that are read were written to.
     writes: u64,
     /// Files that somebody has written to and not closed yet.
     unfinished: BTreeSet<OsString>,
-    /// What tells of such a file that is on its way to another name.
+    /// The cookie of such a file that is on its way to another name.
     moving: Option<u32>,
 }
 
-/// How often a folder that is gone is looked for.
+/// How often the folder is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// A look rests for so many times as long as it took: a folder of 10,000 files takes about 20 ms,
+/// which each second would be 2 % of a processor.
+const REST: u32 = 100;
+
+/// A look cannot tell whether a file is still being written. Where nothing changed for this long it
+/// is taken for whole.
+const SETTLED: Duration = Duration::from_millis(500);
+
 impl FolderWatcher {
-    /// Watches a folder from now on, whose files are read as far as they are said to be.
-    ///
-    /// # Errors
-    /// There is no such folder, or the kernel has no watch to spare (fs.inotify.max_user_watches).
-    pub fn open(folder: &Path, is_read: fn(&Path) -> bool) -> io::Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+    /// Watches a folder from now on, of which the files are read that `is_read` says. The folder
+    /// need not be there yet.
+    pub fn open(folder: &Path, is_read: fn(&Path) -> bool) -> Self {
         let mut watcher = Self {
             folder: folder.to_owned(),
             is_read,
-            inotify,
+            inotify: None,
             watch: None,
+            refusal: None,
+            seen: Fingerprint::default(),
+            next_look: Instant::now(),
+            unsettled: None,
             has_changed: false,
             writes: 0,
             unfinished: BTreeSet::new(),
             moving: None,
         };
-        watcher.add()?;
-        Ok(watcher)
+        match Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK) {
+            Ok(inotify) => watcher.inotify = Some(inotify),
+            Err(errno) => watcher.refusal = Some(errno),
+        }
+        watcher.add();
+        watcher.look();
+        if watcher.inotify.is_some() {
+            watcher.unsettled = None;
+        }
+        watcher.has_changed = false;
+        watcher
     }
 
-    /// Waits until something changed, at most so long; says whether something did. A file that is
-    /// being written is no change until its writer closes it: half a file is not less of it.
+    /// Why the folder is only looked at each second, if that is so, and what to do about it.
+    pub fn refusal(&self) -> Option<String> {
+        let errno = self.refusal?;
+        let remedy = match errno {
+            Errno::EMFILE => ": raise fs.inotify.max_user_instances",
+            Errno::ENOSPC => ": raise fs.inotify.max_user_watches",
+            _ => "",
+        };
+        Some(format!("{}{remedy}", errno.desc()))
+    }
+
+    /// Waits until something changed, at most for `patience`; returns whether something did. A file
+    /// that is being written counts as a change once its writer closes it: half a file is not a smaller
+    /// file.
     ///
     /// # Errors
-    /// The kernel tells nothing any more.
+    /// The kernel refuses to wait.
     pub fn wait(&mut self, patience: Option<Duration>) -> io::Result<bool> {
         let end = patience.map(|patience| Instant::now() + patience);
         loop {
-            if self.watch.is_none() && self.add().is_ok() {
-                self.has_changed = true;
+            let now = Instant::now();
+            if now >= self.next_look {
+                self.look();
             }
             if std::mem::take(&mut self.has_changed) {
+                if self.inotify.is_some() {
+                    // The caller reads what is there now. The next look finds what comes later.
+                    self.seen = self.fingerprint();
+                    self.unsettled = None;
+                }
                 return Ok(true);
             }
-            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            let left =
-                if self.watch.is_some() { left } else { Some(left.unwrap_or(LOOK).min(LOOK)) };
-            let heard = self.hear(left)?;
-            if !heard && end.is_some_and(|end| Instant::now() >= end) {
+            if end.is_some_and(|end| now >= end) {
                 return Ok(false);
             }
+            let until = end.map_or(self.next_look, |end| end.min(self.next_look));
+            self.hear(until.saturating_duration_since(now))?;
         }
     }
 
-    /// Whether a file that is read is being written right now, as far as was heard.
+    /// Whether a file that is read is being written right now, as far as can be known.
     pub fn is_being_written(&self) -> bool {
-        self.unfinished.iter().any(|name| (self.is_read)(Path::new(name)))
+        self.unsettled.is_some()
+            || self.unfinished.iter().any(|name| (self.is_read)(Path::new(name)))
     }
 
     /// How often files that are read were written to until now. As long as it is the same, and
     /// none is being written, what was read between is whole.
     ///
     /// # Errors
-    /// The kernel tells nothing any more.
+    /// The kernel refuses to wait.
     pub fn writes(&mut self) -> io::Result<u64> {
-        while self.hear(Some(Duration::ZERO))? {}
+        while self.hear(Duration::ZERO)? {}
+        if self.inotify.is_none() {
+            self.look();
+        }
         Ok(self.writes)
     }
 
-    fn add(&mut self) -> io::Result<()> {
+    /// Compares the folder with what it was at the last look.
+    fn look(&mut self) {
+        let begun = Instant::now();
+        if self.watch.is_none() {
+            self.add();
+        }
+        let now = self.fingerprint();
+        if now.folder() != self.seen.folder() {
+            // The path leads to another folder than the one with the watch.
+            self.forget();
+            self.add();
+        }
+        if now != self.seen {
+            self.seen = now;
+            self.unsettled = Some(begun);
+            self.writes += 1;
+        } else if self.unsettled.is_some_and(|changed| changed.elapsed() >= SETTLED) {
+            self.unsettled = None;
+            self.has_changed = true;
+        }
+        let rest = if self.unsettled.is_some() { SETTLED } else { LOOK };
+        self.next_look = Instant::now() + rest.max(begun.elapsed() * REST);
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.folder, self.is_read)
+    }
+
+    fn add(&mut self) {
+        let Some(inotify) = &self.inotify else { return };
         let flags = AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_MODIFY
             // A file that could not be read may be readable now.
@@ -103,23 +191,44 @@ impl FolderWatcher {
             | AddWatchFlags::IN_MOVE_SELF
             | AddWatchFlags::IN_DELETE_SELF
             | AddWatchFlags::IN_ONLYDIR;
-        self.watch = Some(self.inotify.add_watch(&self.folder, flags)?);
-        self.unfinished.clear();
-        Ok(())
+        match inotify.add_watch(&self.folder, flags) {
+            Ok(watch) => {
+                self.watch = Some(watch);
+                self.has_changed = true;
+            }
+            Err(errno @ Errno::ENOSPC) => {
+                self.refusal = Some(errno);
+                self.inotify = None;
+            }
+            // There is no such folder, for now.
+            Err(_) => {}
+        }
     }
 
-    /// Takes in some of what there is to hear, and says whether there was anything.
-    fn hear(&mut self, patience: Option<Duration>) -> io::Result<bool> {
-        let timeout = match patience {
-            Some(patience) => PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX),
-            None => PollTimeout::NONE,
+    fn forget(&mut self) {
+        if let (Some(inotify), Some(watch)) = (&self.inotify, self.watch.take()) {
+            // Without the folder there is nothing to remove.
+            let _ = inotify.rm_watch(watch);
+        }
+        self.unfinished.clear();
+    }
+
+    /// Takes in some of the events that wait, and returns whether there were any.
+    fn hear(&mut self, patience: Duration) -> io::Result<bool> {
+        let Some(inotify) = &self.inotify else {
+            thread::sleep(patience);
+            return Ok(false);
         };
-        match poll(&mut [PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN)], timeout) {
+        // Rounded up: a wait of less than a millisecond would not wait at all.
+        let timeout = PollTimeout::try_from(patience + Duration::from_micros(999));
+        let timeout = timeout.unwrap_or(PollTimeout::MAX);
+        let timeout = if patience.is_zero() { PollTimeout::ZERO } else { timeout };
+        match poll(&mut [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)], timeout) {
             Ok(0) | Err(Errno::EINTR) => return Ok(false),
             Ok(_) => {}
             Err(error) => return Err(error.into()),
         }
-        match self.inotify.read_events() {
+        match inotify.read_events() {
             Ok(events) => {
                 events.iter().for_each(|event| self.take_in(event));
                 Ok(true)
@@ -131,7 +240,7 @@ impl FolderWatcher {
 
     fn take_in(&mut self, event: &InotifyEvent) {
         if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
-            // Who closed a file meanwhile is not known: nobody is waited for in vain.
+            // Which files were closed meanwhile is not known: none is waited for.
             self.unfinished.clear();
             self.has_changed = true;
         } else if self.watch == Some(event.wd) {
@@ -142,22 +251,21 @@ impl FolderWatcher {
         }
     }
 
-    /// Something became of the folder.
+    /// The folder itself changed.
     fn itself(&mut self, mask: AddWatchFlags) {
         let gone = AddWatchFlags::IN_IGNORED
             | AddWatchFlags::IN_DELETE_SELF
             | AddWatchFlags::IN_MOVE_SELF
             | AddWatchFlags::IN_UNMOUNT;
-        if mask.intersects(gone)
-            && let Some(watch) = self.watch.take()
-        {
-            // It lives on under another name. If it does not, there is nothing to remove.
-            let _ = self.inotify.rm_watch(watch);
+        if mask.intersects(gone) && self.watch.is_some() {
+            self.forget();
+            // There may be another one by the same name already.
+            self.add();
         }
         self.has_changed = true;
     }
 
-    /// Something became of a file in it.
+    /// A file in it changed.
     fn file(&mut self, name: &OsString, event: &InotifyEvent) {
         if event.mask.contains(AddWatchFlags::IN_MODIFY) {
             self.unfinished.insert(name.clone());
@@ -183,7 +291,7 @@ impl FolderWatcher {
     }
 }
 
-/// A file comes into being empty, and is closed after it was written; a link is whole.
+/// A file is empty when it is created, and closed after it was written; a link is whole.
 fn is_whole(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|file| file.is_symlink() || file.len() > 0)
 }

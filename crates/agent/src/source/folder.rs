@@ -30,6 +30,9 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// it: not all that mends it is seen, such as a change of what a link leads to.
 const LONG: Duration = Duration::from_secs(10);
 
+/// How often the log is reminded of what still cannot be read.
+const REMINDER: Duration = Duration::from_secs(60);
+
 /// Reads the folder, and again whenever it changes, until nobody listens.
 ///
 /// # Errors
@@ -40,7 +43,12 @@ pub(crate) fn watch(
     if_empty: IfEmpty,
     sink: &Sink,
 ) -> io::Result<()> {
-    let mut watcher = FolderWatcher::open(folder, is_manifest)?;
+    let mut watcher = FolderWatcher::open(folder, is_manifest);
+    if let Some(refusal) = watcher.refusal() {
+        let folder = folder.display();
+        tracing::warn!(%folder, refusal, "no inotify: the manifests are looked at each second instead");
+    }
+    let mut reminded = Instant::now();
     let mut complaints: Vec<Problem> = Vec::new();
     let mut was_whole = false;
     loop {
@@ -57,8 +65,12 @@ pub(crate) fn watch(
         if send_trouble(trouble, sink).is_none() {
             return Ok(());
         }
-        if is_partial && new.iter().any(|problem| is_unread(problem)) {
-            warn_of_partial_input(was_whole);
+        let is_new = new.iter().any(|problem| is_unread(problem));
+        if let Some(problem) = trouble
+            && (is_new || reminded.elapsed() >= REMINDER)
+        {
+            warn_of_partial_input(folder, problem, was_whole);
+            reminded = Instant::now();
         }
         let sent = match (is_partial, was_whole) {
             (false, _) => tell(objects, sink),
@@ -138,14 +150,17 @@ fn send_trouble(trouble: Option<&Problem>, sink: &Sink) -> Option<()> {
     sink.send(Told::now(Input::Source("the manifests", trouble))).ok()
 }
 
-fn warn_of_partial_input(was_whole: bool) {
+fn warn_of_partial_input(folder: &Path, error: &Problem, was_whole: bool) {
+    let folder = folder.display();
     if was_whole {
         tracing::warn!(
+            %folder,
+            %error,
             "the last good state of what cannot be read stays, and nothing is removed, until every \
              manifest can be read"
         );
     } else {
-        tracing::warn!("the rules stay as they are until every manifest can be read");
+        tracing::warn!(%folder, %error, "the rules stay as they are until every manifest can be read");
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rulegen_agent::metrics::Build;
-use rulegen_agent::{ApiOptions, Options, Source};
+use rulegen_agent::{ApiOptions, ConfigFile, Options, Source};
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::sysctl::ConntrackSettings;
 use rulegen_model::{
@@ -40,14 +40,14 @@ pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode> {
 }
 
 fn options(args: &AgentArgs) -> Result<Options> {
+    // First of all: what changes from here on is a change that the agent must notice.
+    let config_file = config_file(args)?;
     let (config, mut found) = configuration::load(&args.proxy)?;
-    let running = match &args.proxy.config {
+    let running = match &config_file {
         None => RunningConfig::default(),
-        Some(path) => {
+        Some(ConfigFile { path, content }) => {
             let file = path.display().to_string();
-            let text = std::fs::read(path)
-                .with_context(|| format!("{file}: the configuration cannot be read"))?;
-            let (running, wrong) = read_running_config(&file, &text, config.mode);
+            let (running, wrong) = read_running_config(&file, content, config.mode);
             found.extend(wrong);
             running
         }
@@ -83,7 +83,7 @@ fn options(args: &AgentArgs) -> Result<Options> {
             meaning => meaning,
         },
         read_host: input::host,
-        config_file: args.proxy.config.clone(),
+        config_file,
         families: families(&config, iptables_variant).to_vec(),
         table: args.proxy.nftables.nftables_table.clone(),
         iptables_variant,
@@ -119,6 +119,13 @@ fn options(args: &AgentArgs) -> Result<Options> {
         build: Build { version: env!("CARGO_PKG_VERSION").to_owned(), ..Build::default() },
         config,
     })
+}
+
+fn config_file(args: &AgentArgs) -> Result<Option<ConfigFile>> {
+    let Some(path) = args.proxy.config.clone() else { return Ok(None) };
+    let content = std::fs::read(&path)
+        .with_context(|| format!("{}: the configuration cannot be read", path.display()))?;
+    Ok(Some(ConfigFile { path, content }))
 }
 
 /// Where no iptables is there yet, the agent looks for it until it is.

@@ -1,0 +1,316 @@
+//! Whether the configuration file has another content than the one that the agent runs with.
+//!
+//! The file may be a link in a ConfigMap volume, which kubelet swaps; it may be edited in place, replaced,
+//! or reached by links into other folders. What counts is therefore the content behind its path. inotify
+//! only says when to read it sooner than in a second.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use rulegen_kernel::FolderWatcher;
+use tokio::sync::oneshot;
+
+use crate::options::ConfigFile;
+use crate::threads;
+
+/// Another content counts once it has stayed for this long: an editor may still be writing.
+const SETTLED: Duration = Duration::from_millis(200);
+
+/// The file is read at least this often.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// More of the file than this is not compared. Configurations have a few kilobytes.
+const COMPARED: u64 = 1 << 20;
+
+/// Tells once the file has another content than the one that was parsed.
+///
+/// # Errors
+/// The thread cannot be started.
+pub(crate) fn watch(file: Option<&ConfigFile>) -> Result<oneshot::Receiver<()>> {
+    let (changed, told) = oneshot::channel();
+    let Some(ConfigFile { path: file, content }) = file.cloned() else { return Ok(told) };
+    let name = file.display().to_string();
+    let mut settling = Settling::new(content);
+    let mut watcher = FolderWatcher::open(&folder_of(&file), |_| true);
+    if let Some(refusal) = watcher.refusal() {
+        tracing::warn!(
+            file = name,
+            refusal,
+            "no inotify: the configuration is read each second instead"
+        );
+    }
+    threads::start("configuration", move || {
+        let mut patience = PERIOD;
+        loop {
+            if let Err(error) = watcher.wait(Some(patience)) {
+                tracing::debug!(%error, "the folder of the configuration cannot be watched");
+                std::thread::sleep(patience);
+            }
+            match settling.see(read(&file).ok(), Instant::now()) {
+                Sight::Same => patience = PERIOD,
+                Sight::Settles => patience = SETTLED,
+                Sight::Changed => {
+                    let _ = changed.send(());
+                    return;
+                }
+            }
+        }
+    })?;
+    Ok(told)
+}
+
+fn folder_of(file: &Path) -> PathBuf {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new(".")).to_owned()
+}
+
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    File::open(file)?.take(COMPARED).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// What was seen of the file until now.
+struct Settling {
+    /// What the agent runs with.
+    content: Vec<u8>,
+    /// Another content, and since when it is there.
+    other: Option<(Vec<u8>, Instant)>,
+}
+
+/// What a look at the file says.
+#[derive(Debug, PartialEq, Eq)]
+enum Sight {
+    Same,
+    /// There is another content, which may not be complete.
+    Settles,
+    Changed,
+}
+
+impl Settling {
+    fn new(mut content: Vec<u8>) -> Self {
+        content.truncate(usize::try_from(COMPARED).unwrap_or(usize::MAX));
+        Self { content, other: None }
+    }
+
+    /// Takes in what is there now; none if the file cannot be read, as while it is replaced.
+    fn see(&mut self, content: Option<Vec<u8>>, now: Instant) -> Sight {
+        let Some(content) = content else { return Sight::Same };
+        if content == self.content {
+            self.other = None;
+            return Sight::Same;
+        }
+        match &self.other {
+            Some((other, since)) if *other == content => {
+                if now.saturating_duration_since(*since) >= SETTLED {
+                    return Sight::Changed;
+                }
+            }
+            _ => self.other = Some((content, now)),
+        }
+        Sight::Settles
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_content_counts_once_it_has_stayed() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let see = |sights: &[(u64, Option<&str>)]| {
+            let mut settling = Settling::new(b"one".to_vec());
+            let see = |(when, text): &(u64, Option<&str>)| {
+                settling.see(text.map(|text| text.as_bytes().to_vec()), at(*when))
+            };
+            sights.iter().map(see).collect::<Vec<_>>()
+        };
+        use Sight::{Changed, Same, Settles};
+        assert_eq!(see(&[(0, Some("one")), (1, None), (2, Some("one"))]), [Same, Same, Same]);
+        assert_eq!(see(&[(0, Some("two")), (200, Some("two"))]), [Settles, Changed]);
+        assert_eq!(
+            see(&[(0, Some("")), (100, Some("two")), (250, Some("two")), (300, Some("two"))]),
+            [Settles, Settles, Settles, Changed]
+        );
+        // Back again, and away again.
+        assert_eq!(
+            see(&[(0, Some("two")), (100, Some("one")), (250, Some("two")), (449, Some("two"))]),
+            [Settles, Same, Settles, Settles]
+        );
+        // Gone for a moment.
+        assert_eq!(
+            see(&[(0, Some("two")), (100, None), (200, Some("two"))]),
+            [Settles, Same, Changed]
+        );
+    }
+
+    /// A ConfigMap volume as kubelet makes it.
+    struct Volume(PathBuf);
+
+    impl Volume {
+        fn new(label: &str) -> Self {
+            let name = format!("rulegen-config-{}-{label}", std::process::id());
+            let root = std::env::temp_dir().join(name);
+            let _ = fs::remove_dir_all(&root);
+            fs::create_dir_all(root.join("elsewhere")).unwrap();
+            let volume = Self(root);
+            volume.data("..1", "one");
+            symlink("..1", volume.0.join("..data")).unwrap();
+            symlink("..data/config.conf", volume.file()).unwrap();
+            volume
+        }
+
+        fn file(&self) -> PathBuf {
+            self.0.join("config.conf")
+        }
+
+        /// As an agent has it that started with the first content.
+        fn as_configured(&self) -> ConfigFile {
+            ConfigFile { path: self.file(), content: b"one".to_vec() }
+        }
+
+        fn data(&self, folder: &str, content: &str) {
+            fs::create_dir(self.0.join(folder)).unwrap();
+            fs::write(self.0.join(folder).join("config.conf"), content).unwrap();
+        }
+
+        fn point_to(&self, folder: &str) {
+            symlink(folder, self.0.join("..data_tmp")).unwrap();
+            fs::rename(self.0.join("..data_tmp"), self.0.join("..data")).unwrap();
+        }
+
+        fn remove(&self, folder: &str) {
+            fs::remove_dir_all(self.0.join(folder)).unwrap();
+        }
+    }
+
+    impl Drop for Volume {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    type Step = fn(&Volume);
+
+    /// Each way to another content, in steps between which any time may pass.
+    const WAYS: [(&str, &[Step]); 9] = [
+        ("kubelet", &[|v| v.data("..2", "two"), |v| v.point_to("..2"), |v| v.remove("..1")]),
+        (
+            "kubelet twice",
+            &[
+                |v| v.data("..2", "two"),
+                |v| v.point_to("..2"),
+                |v| v.data("..3", "three"),
+                |v| v.point_to("..3"),
+                |v| v.remove("..1"),
+                |v| v.remove("..2"),
+            ],
+        ),
+        ("in place", &[|v| fs::write(v.0.join("..1/config.conf"), "two").unwrap()]),
+        (
+            "renamed, and a neighbour",
+            &[
+                |v| fs::write(v.0.join(".new"), "two").unwrap(),
+                |v| fs::rename(v.0.join(".new"), v.file()).unwrap(),
+                |v| fs::write(v.0.join("other.txt"), "x").unwrap(),
+            ],
+        ),
+        (
+            "removed and created",
+            &[|v| fs::remove_file(v.file()).unwrap(), |v| fs::write(v.file(), "two").unwrap()],
+        ),
+        (
+            "a link to another folder, edited there",
+            &[
+                |v| fs::write(v.0.join("elsewhere/file"), "one").unwrap(),
+                |v| fs::remove_file(v.file()).unwrap(),
+                |v| symlink("elsewhere/file", v.file()).unwrap(),
+                |v| fs::write(v.0.join("elsewhere/file"), "two").unwrap(),
+            ],
+        ),
+        (
+            "the folder replaced",
+            &[
+                |v| fs::rename(&v.0, v.0.with_extension("old")).unwrap(),
+                |v| fs::create_dir(&v.0).unwrap(),
+                |v| fs::write(v.file(), "two").unwrap(),
+                |v| fs::remove_dir_all(v.0.with_extension("old")).unwrap(),
+            ],
+        ),
+        (
+            "written in parts",
+            &[
+                |v| fs::write(v.0.join("..1/config.conf"), "").unwrap(),
+                |v| fs::write(v.0.join("..1/config.conf"), "tw").unwrap(),
+                |v| fs::write(v.0.join("..1/config.conf"), "two").unwrap(),
+            ],
+        ),
+        (
+            "an unreadable moment",
+            &[
+                |v| v.point_to("..none"),
+                |v| v.data("..2", "two"),
+                |v| v.point_to("..2"),
+                |v| v.remove("..1"),
+            ],
+        ),
+    ];
+
+    #[test]
+    fn no_way_to_another_content_is_missed_at_any_pace() {
+        thread::scope(|scope| {
+            for (name, steps) in WAYS {
+                for pause in [0, 1, 30, 90, 150, 400] {
+                    scope.spawn(move || {
+                        let volume = Volume::new(&format!("{}-{pause}", name.replace(' ', "-")));
+                        let mut changed = watch(Some(&volume.as_configured())).unwrap();
+                        assert!(changed.try_recv().is_err());
+                        for step in steps {
+                            step(&volume);
+                            thread::sleep(Duration::from_millis(pause));
+                        }
+                        let deadline = Instant::now() + Duration::from_secs(10);
+                        while changed.try_recv().is_err() {
+                            assert!(Instant::now() < deadline, "{name}, {pause} ms");
+                            thread::sleep(Duration::from_millis(5));
+                        }
+                    });
+                }
+            }
+        });
+    }
+
+    /// Between the moment in which the configuration was parsed and the first look.
+    #[test]
+    fn a_change_during_the_start_is_not_missed() {
+        let volume = Volume::new("start");
+        volume.data("..2", "two");
+        volume.point_to("..2");
+        let mut changed = watch(Some(&volume.as_configured())).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while changed.try_recv().is_err() {
+            assert!(Instant::now() < deadline);
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn the_same_content_is_no_change() {
+        let volume = Volume::new("same");
+        let mut changed = watch(Some(&volume.as_configured())).unwrap();
+        volume.data("..2", "one");
+        volume.point_to("..2");
+        volume.remove("..1");
+        thread::sleep(PERIOD * 2);
+        assert!(matches!(changed.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
+    }
+}
