@@ -47,7 +47,9 @@ fn a_restart_without_the_server_touches_nothing() {
     node.stop(Signal::SIGKILL);
     node.server.refuse_connections(true);
     node.start("");
-    wait_until("all lists fail", || node.logged("the watch failed") >= KINDS.len());
+    let fails = |node: &Node| node.metric("rulegen_watch_restarts_total");
+    wait_until("all lists fail", || fails(&node) >= Some(KINDS.len() as f64));
+    assert_eq!(node.logged("the API server cannot be reached"), 1);
     assert!(is_from(node.ask(10), HERE[0]));
     assert_eq!(node.generation(), before, "the rules were touched");
     assert_eq!((node.probe("/livez"), node.probe("/readyz")), (200, 503));

@@ -36,3 +36,5 @@ mod rubbish;
 mod status_page;
 mod sync;
 mod trouble;
+mod unreachable;
+mod wrong_answers;

@@ -31,7 +31,7 @@ pub(crate) const KINDS: [Kind; 4] =
 pub(crate) struct Node {
     pub(crate) space: Namespace,
     pub(crate) server: ApiServer,
-    kubeconfig: String,
+    pub(crate) kubeconfig: String,
     log: String,
     agent: Option<Child>,
 }
@@ -110,6 +110,22 @@ impl Node {
         kill(Pid::from_raw(agent.id().cast_signed()), signal).unwrap();
         let status = agent.wait().unwrap();
         (status, begun.elapsed())
+    }
+
+    /// Waits for the agent to end by itself, and tells with which status.
+    pub(crate) fn end(&mut self) -> Option<i32> {
+        let mut agent = self.agent.take().expect("the agent runs");
+        let mut code = None;
+        wait_until("the agent ends", || {
+            code = agent.try_wait().unwrap().map(|status| status.code());
+            code.is_some()
+        });
+        code.flatten()
+    }
+
+    /// The number of the agent's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.agent.as_ref().expect("the agent runs").id()
     }
 
     /// What the agent logged.

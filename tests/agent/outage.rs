@@ -38,13 +38,20 @@ fn rules_stay_while_the_server_is_away() {
     let before = node.generation();
     node.server.refuse_connections(true);
     change(&node.server);
-    wait_until("all watches fail", || node.logged("the watch failed") >= KINDS.len());
     wait_until("it tries again", || node.metric("rulegen_watch_restarts_total") >= Some(7.0));
+    // One line for all kinds and attempts, with the address.
+    let address = node.server.address().to_string();
+    let log = node.log();
+    let told = log.lines().filter(|line| line.contains("the API server cannot be reached"));
+    let told: Vec<&str> = told.collect();
+    assert!(matches!(told[..], [line] if line.contains(&address)), "{log}");
+    assert_eq!(node.logged(" WARN ") + node.logged(" ERROR "), 1, "{log}");
     assert!(is_from(node.ask(10), HERE[0]) && is_from(node.ask(60), HERE[0]));
     assert_eq!(node.generation(), before, "the rules were touched");
     assert_eq!((node.probe("/healthz"), node.probe("/readyz")), (200, 200));
     node.server.refuse_connections(false);
     has_changed(&node);
+    wait_until("that is told", || node.logged("the API server answers again") == 1);
 }
 
 #[test]
@@ -116,7 +123,7 @@ fn a_list_that_fails_halfway_takes_nothing_away() {
     node.server.expire_history();
     node.server.fail_next(1, Kind::Service, Some(Verb::List), Failure::Truncated);
     KINDS.iter().for_each(|kind| node.server.expire_watches(*kind));
-    wait_until("the list failed", || node.logged("the watch failed") > 0);
+    wait_until("the list failed", || node.metric("rulegen_watch_restarts_total") > Some(0.0));
     assert!(is_from(node.ask(10), HERE[0]) && is_from(node.ask(60), HERE[0]));
     assert_eq!(node.generation(), before, "the rules were touched");
     change(&node.server);

@@ -74,6 +74,20 @@ fn events_may_be_repeated_late_or_about_nothing() {
 fn lines_that_are_no_events_cost_a_list() {
     let node_of_tests = Node::in_sync("lines");
     let long = event("ADDED", &"x".repeat(1 << 20).into());
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "web", "namespace": "default", "resourceVersion": "999999"},
+    });
+    let pod = event("DELETED", &pod);
+    // A watch from an empty version never tells what is gone.
+    let bookmark = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"resourceVersion": ""},
+    });
+    let bookmark = event("BOOKMARK", &bookmark);
+    let endless = "x".repeat(9 << 20);
+    let node_list = json!({"apiVersion": "v1", "kind": "NodeList", "metadata": {"resourceVersion": "1"}, "items": []});
+    let node_list = node_list.to_string();
     let reordered = json!({"object": service("x", 9), "type": "ADDED"}).to_string();
     let rounds = [
         ["\u{0}]", "{\"type\":\"X\"}", "{\"type\":\"ADDED\"}", &reordered],
@@ -83,6 +97,9 @@ fn lines_that_are_no_events_cost_a_list() {
             "{\"type\":\"BOOKMARK\",\"object\":{}}",
             "{\"type\":\"DELETED\",\"object\":{\"metadata\":1}}",
         ],
+        // Objects of another kind, under the name of one that is there.
+        [&pod, &bookmark, "{", "{\"type\":\"ERROR\",\"object\":{}}"],
+        ["<html>", &endless, &node_list, "{\"kind\":\"Status\",\"status\":\"Success\"}"],
     ];
     for (round, lines) in rounds.iter().enumerate() {
         let mut moved = node();
@@ -99,7 +116,8 @@ fn lines_that_are_no_events_cost_a_list() {
         }
         node_of_tests.settle();
     }
-    assert!(node_of_tests.logged("the watch failed") >= KINDS.len());
+    assert!(node_of_tests.logged("the API server's answer cannot be used") >= KINDS.len());
+    assert!(node_of_tests.metric("rulegen_watch_restarts_total") >= Some(16.0));
 }
 
 /// An end in the middle of a line looks like these; errors that are told are not the end.
@@ -112,8 +130,8 @@ fn lines_that_tell_nothing_cost_nothing() {
     };
     let before = lists(&node);
     for (at, line) in [
-        "{",
         "",
+        "  ",
         "{\"type\":\"ERROR\",\"object\":{\"code\":500,\"message\":\"etcdserver: no leader\"}}",
     ]
     .into_iter()

@@ -1,4 +1,4 @@
-//! What else is on the machine, or is not: another agent, no inotify.
+//! What else is on the machine, or is not: another agent, kube-proxy, no inotify, no folder.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -43,14 +43,83 @@ fn the_second_agent_of_a_network_namespace_ends() {
     }
 }
 
-/// An agent that ends with its test.
-struct Started(Child);
+/// A process of this name, in a network namespace.
+struct Named(Child);
 
-impl Drop for Started {
+impl Named {
+    fn start(space: &Namespace, name: &str) -> Self {
+        let program = PathBuf::from(space.lock_file()).with_file_name(name);
+        fs::copy("/bin/sleep", &program).unwrap();
+        let child = Command::new("ip")
+            .args(["netns", "exec", &space.name])
+            .arg(&program)
+            .arg("600")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let comm = format!("/proc/{}/comm", child.id());
+        eventually("it runs", || fs::read_to_string(&comm).is_ok_and(|found| found.trim() == name));
+        Self(child)
+    }
+}
+
+impl Drop for Named {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+#[test]
+fn kube_proxy_is_reported_by_name_and_ends_nothing() {
+    let space = Namespace::new("kube-proxy");
+    let elsewhere = Namespace::new("elsewhere");
+    let manifests = Manifests::new(&space);
+    const REPORT: &str = "kube-proxy runs on this node, too";
+
+    // The test may see other network namespaces, of which none matters.
+    let other = Named::start(&elsewhere, "kube-proxy");
+    let agent = Agent::start(&space, &manifests, "");
+    agent.wait_for_log("all objects are known");
+    assert!(!agent.log().contains(REPORT), "{}", agent.log());
+    drop((agent, other));
+
+    let process = Named::start(&space, "kube-proxy");
+    manifests.put("a.yaml", &service(1, &["10.1.0.5"]));
+    let agent = Agent::start(&space, &manifests, "");
+    agent.wait_for_log(REPORT);
+    assert!(
+        agent.log().contains(&format!("kube-proxy (pid {})", process.0.id())),
+        "{}",
+        agent.log()
+    );
+    agent.wait_until_right();
+}
+
+/// A sysctl that the agent sets in its network namespace.
+fn tcp_timeout(space: &Namespace) -> String {
+    space.run("cat /proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established").trim().to_owned()
+}
+
+#[test]
+fn a_folder_that_comes_later_is_waited_for_and_nothing_is_changed_before() {
+    let space = Namespace::new("no-folder");
+    let manifests = Manifests::new(&space);
+    let aside = manifests.path.with_extension("aside");
+    fs::rename(&manifests.path, &aside).unwrap();
+    let before = tcp_timeout(&space);
+    let agent = Agent::start(&space, &manifests, "");
+    agent.wait_for_log("until every manifest can be read");
+    assert!(agent.log().contains(&manifests.path.display().to_string()));
+    assert_eq!(tcp_timeout(&space), before);
+    assert!(!space.run("nft list tables").contains("rulegen"));
+
+    fs::rename(&aside, &manifests.path).unwrap();
+    manifests.put("a.yaml", &service(1, &["10.1.0.5"]));
+    agent.wait_until_right();
+    eventually("sysctls are set", || tcp_timeout(&space) != before);
+    let warnings = agent.log().matches("until every manifest can be read").count();
+    assert_eq!(warnings, 1, "{}", agent.log());
 }
 
 /// In a user namespace the limit is its own, and nobody else is touched.
@@ -76,7 +145,7 @@ fn without_inotify_files_are_looked_at() {
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        let mut agent = Started(child);
+        let mut agent = Named(child);
         let log = || fs::read_to_string(&log).unwrap();
         let syncs = || log().lines().filter(|line| line.contains(" synced ")).count();
         eventually("rules are written", || syncs() == 1);

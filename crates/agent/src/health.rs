@@ -14,7 +14,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rulegen_model::{IpFamily, NodeState};
 
-use crate::input::{Trouble, Waiting};
+use crate::input::Trouble;
+use crate::queue::Waiting;
 use body::{FamilyHealth, ProxyHealth, Readiness, json, time, time_of_sync};
 
 /// What a prober is told.

@@ -19,10 +19,11 @@ use crate::backend::{Backend, Outcome};
 use crate::complaints::log;
 use crate::conntrack::Cleaning;
 use crate::drift::Drift;
-use crate::input::{Input, Inputs, Told};
+use crate::input::{Input, Told};
 use crate::journal::Cause;
 use crate::pace::Pace;
 use crate::pending::Pending;
+use crate::queue::Inputs;
 use crate::report::{self, FamilyReport, Operations, Phase, SyncReport};
 use crate::shared::Known;
 use crate::tally::Tally;
@@ -43,6 +44,8 @@ pub(crate) struct Reconciler {
     pub(crate) started: SystemTime,
     /// Whether the cluster must know the node, or probers are told to send nothing more.
     pub(crate) needs_node: bool,
+    /// What is to be done once all objects are known, before anything is written.
+    pub(crate) before_first_sync: Option<Box<dyn FnOnce() + Send>>,
     /// What is to be done once the rules are in for the first time.
     pub(crate) after_first_sync: Option<Box<dyn FnOnce() + Send>>,
     pub(crate) state: State,
@@ -218,6 +221,7 @@ impl Reconciler {
         if self.state.in_sync {
             self.telemetry.in_sync();
             tracing::info!(node = store.node().name, "all objects are known: syncing begins");
+            self.before_first_sync.take().into_iter().for_each(|work| work());
         }
     }
 

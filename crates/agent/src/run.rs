@@ -1,6 +1,7 @@
 //! Starts everything in its order, and ends it.
 
 use std::backtrace::Backtrace;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,7 +10,7 @@ use rulegen_compiler::plan;
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::namespace_lock::{LockError, NamespaceLock};
 use rulegen_kernel::privileges::{self, Capability};
-use rulegen_kernel::{host, memory, sysctl};
+use rulegen_kernel::{memory, sysctl};
 use rulegen_model::{IpFamily, ProxyMode, Store, node_name};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,17 +20,18 @@ use crate::complaints::Complaints;
 use crate::conntrack::Cleaning;
 use crate::events::{self, Notice, Notices};
 use crate::health::{Health, SharedHealth};
-use crate::input::{self, Input, Told, Waiting};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::pace::Pace;
+use crate::queue::{Queue, Sink, Waiting};
 use crate::reconciler::{Reconciler, State};
 use crate::service_health::ServiceChecks;
+use crate::set_up::{self, set_up};
 use crate::shared::{Known, Shared};
-use crate::source::{self, Sink, Source};
+use crate::source::{self, Connection, Source};
 use crate::telemetry::Telemetry;
-use crate::{config_file, counting, listening, servers, takeover, threads};
+use crate::{config_file, counting, kube_proxy, listening, servers, takeover, threads};
 
 /// How long a sync may go on after the agent was told to end. Whatever it is at, the kernel holds
 /// either what it held or what was wanted.
@@ -45,15 +47,21 @@ pub fn run(options: Options) -> Result<()> {
         tracing::info!(%error, "memory is in huge pages, and more of it than needed");
     }
     let _lock = lock()?;
-    set_up(&options);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("the asynchronous runtime cannot be started")?;
+    // Before anything on the machine is changed.
+    let inputs = runtime.block_on(open_inputs(&options.source))?;
+    let kube_proxy = kube_proxy::look();
+    let set_up = set_up::prepare(&options)?;
     let variant = Arc::new(OnceLock::new());
     // Capabilities belong to threads, and are inherited: this one has others than all that follow.
     let take_over = takeover::start(&options, Arc::clone(&variant))?;
     give_up_privileges(&options);
-    let (sink, mut inputs) = input::queue();
-    let (telemetry, checks) = telemetry(&options, sink.waiting())?;
-    let backend = open_backend(&options, &sink, variant, &telemetry.metrics)?;
-    threads::watch_addresses(sink.clone())?;
+    kube_proxy::watch(kube_proxy)?;
+    let queue = Queue::new();
+    let (telemetry, checks) = telemetry(&options, queue.inputs.waiting())?;
+    let backend = open_backend(&options, &queue.events, variant, &telemetry.metrics)?;
+    threads::watch_addresses(queue.events.clone())?;
     let mut changed = config_file::watch(options.config_file.as_ref())?;
     let store = Store::new(options.config.clone(), (options.read_host)());
     let known = Known { store: Shared::new(store), complaints: Shared::new(Complaints::default()) };
@@ -67,19 +75,19 @@ pub fn run(options: Options) -> Result<()> {
         host: options.read_host,
         started: SystemTime::now(),
         needs_node: matches!(options.source, Source::Api(_)),
+        before_first_sync: Some(set_up),
         after_first_sync: Some(take_over),
         state: State::default(),
     };
     let (ended, mut end) = oneshot::channel();
+    let (sink, mut told) = (queue.objects, queue.inputs);
     threads::start("reconciler", move || {
-        reconciler.run(&mut inputs);
+        reconciler.run(&mut told);
         let _ = ended.send(());
     })?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("the asynchronous runtime cannot be started")?;
     let done = runtime.block_on(async {
         tokio::select! {
-            done = serve(&options, &telemetry, &known, checks, sink.clone()) => done,
+            done = serve(&options, inputs, &telemetry, &known, checks, sink.clone()) => done,
             Ok(()) = &mut changed => {
                 bail!("the configuration changed: the agent ends, to be restarted with it")
             }
@@ -87,7 +95,7 @@ pub fn run(options: Options) -> Result<()> {
         }
     });
     if done.is_ok() {
-        let _ = sink.send(Told::now(Input::Stop));
+        sink.stop();
         let _ = runtime.block_on(async { tokio::time::timeout(GRACE, end).await });
     }
     // What still runs is of no use any more, and waiting for it would take too long.
@@ -152,17 +160,18 @@ fn lock() -> Result<Option<NamespaceLock>> {
     }
 }
 
-/// Sysctls and the like. What fails is told and goes on: rules matter more.
-fn set_up(options: &Options) -> bool {
-    if let Some(value) = options.oom_score_adj
-        && let Err(error) = privileges::oom_score_adj(value)
-    {
-        tracing::info!(%error, "the kernel may kill the agent before others when memory is short");
+/// Where objects come from, as far as that can be tried without anybody else.
+enum Inputs {
+    Api(Connection),
+    /// It need not be there yet.
+    Folder(PathBuf),
+}
+
+async fn open_inputs(source: &Source) -> Result<Inputs> {
+    match source {
+        Source::Api(api) => Ok(Inputs::Api(source::connect(api).await?)),
+        Source::Folder(folder) => Ok(Inputs::Folder(folder.clone())),
     }
-    let applied = sysctl::apply(&options.conntrack.wanted(host::cpus()));
-    applied.changed.iter().for_each(|change| tracing::info!("{change}"));
-    applied.failed.iter().for_each(|failure| tracing::warn!("{failure}"));
-    applied.failed.is_empty()
 }
 
 /// Keeps what is needed to change rules, and nothing else.
@@ -231,6 +240,7 @@ fn open_backend(
 /// Watches objects and answers at all ports, until a signal comes.
 async fn serve(
     options: &Options,
+    inputs: Inputs,
     telemetry: &Telemetry,
     known: &Known,
     checks: watch::Receiver<ServiceChecks>,
@@ -239,7 +249,7 @@ async fn serve(
     let mut terminate = signal(SignalKind::terminate()).context("signals cannot be caught")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be caught")?;
     tokio::select! {
-        done = work(options, telemetry, known, checks, sink) => done,
+        done = work(options, inputs, telemetry, known, checks, sink) => done,
         _ = terminate.recv() => {
             tracing::info!("SIGTERM: the rules stay as they are");
             Ok(())
@@ -254,6 +264,7 @@ async fn serve(
 /// Returns only if it cannot begin.
 async fn work(
     options: &Options,
+    inputs: Inputs,
     telemetry: &Telemetry,
     known: &Known,
     checks: watch::Receiver<ServiceChecks>,
@@ -264,28 +275,27 @@ async fn work(
     let node = node_name(&options.config, &(options.read_host)());
     let claims = telemetry.node_claims.subscribe();
     tokio::spawn(listening::report(claims, node, notices.clone()));
-    watch_objects(options, telemetry, sink, told).await?;
+    watch_objects(options, inputs, telemetry, sink, told)?;
     notices.send(Notice::Starting);
     std::future::pending().await
 }
 
-async fn watch_objects(
+fn watch_objects(
     options: &Options,
+    inputs: Inputs,
     telemetry: &Telemetry,
     sink: Sink,
     notices: mpsc::Receiver<Notice>,
 ) -> Result<()> {
-    match &options.source {
-        Source::Api(api) => {
-            let client = source::connect(api).await?;
+    match inputs {
+        Inputs::Api(connection) => {
             let node = node_name(&options.config, &(options.read_host)());
-            tokio::spawn(events::record(client.clone(), node.clone(), notices));
+            tokio::spawn(events::record(connection.client.clone(), node.clone(), notices));
             let metrics = Arc::clone(&telemetry.metrics);
-            tokio::spawn(source::watch_api(client, node, sink, metrics));
+            tokio::spawn(source::watch_api(connection, node, sink, metrics));
         }
-        Source::Folder(folder) => {
-            let (folder, read) = (folder.clone(), options.read_folder);
-            let if_empty = options.if_empty;
+        Inputs::Folder(folder) => {
+            let (read, if_empty) = (options.read_folder, options.if_empty);
             threads::start("manifests", move || {
                 let what = format!("{} cannot be watched", folder.display());
                 threads::persist(&what, || source::watch_folder(&folder, read, if_empty, &sink));

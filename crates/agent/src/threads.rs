@@ -13,8 +13,8 @@ use rulegen_kernel::printable::program_name;
 use rulegen_ruleset::Family;
 use rulegen_ruleset::nftables::Name;
 
-use crate::input::{Input, Told};
-use crate::source::Sink;
+use crate::input::Input;
+use crate::queue::Sink;
 
 /// Starts a thread that ends with the process.
 pub(crate) fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
@@ -62,8 +62,14 @@ fn tell_events<W: Send + 'static>(
                     vec![Event::Lost]
                 }
             };
-            let events = events.into_iter().map(with_printable_name).collect();
-            if sink.send(Told::now(Input::Rules(events))).is_err() {
+            let events: Vec<Event> = events.into_iter().map(with_printable_name).collect();
+            let weight = events.len();
+            let sent = match sink.try_send(Input::Rules(events), weight) {
+                // The kernel does not wait, so what finds no room is lost, and that is enough to know.
+                Ok(false) => sink.send_blocking(Input::Rules(vec![Event::Lost]), 1),
+                sent => sent.map(|_| ()),
+            };
+            if sent.is_err() {
                 return;
             }
         }
@@ -88,7 +94,7 @@ pub(crate) fn watch_addresses(sink: Sink) -> Result<()> {
         loop {
             match watcher.next(None) {
                 Ok(true) => {
-                    if sink.send(Told::now(Input::Addresses)).is_err() {
+                    if sink.send_blocking(Input::Addresses, 1).is_err() {
                         return;
                     }
                 }
@@ -100,7 +106,7 @@ pub(crate) fn watch_addresses(sink: Sink) -> Result<()> {
                         watcher = anew;
                     }
                     // What came meanwhile was not heard.
-                    if sink.send(Told::now(Input::Addresses)).is_err() {
+                    if sink.send_blocking(Input::Addresses, 1).is_err() {
                         return;
                     }
                 }

@@ -9,7 +9,7 @@ use super::http::{Request, Response};
 use super::kind::Kind;
 use super::list::{self, Parameters, is_true};
 use super::selector::Selection;
-use super::state::{Failure, State, Verb};
+use super::state::{Canned, Failure, State, Verb};
 use super::status::{self, Status};
 use super::watch;
 
@@ -17,6 +17,8 @@ pub(super) enum Answer {
     Whole(Response),
     /// The connection breaks off within the body.
     Truncated(Response),
+    /// Says 200 and this.
+    Canned(Canned),
     /// The connection's watch, until then.
     Watch(Instant),
 }
@@ -61,6 +63,9 @@ fn resource(
     };
     if let ("events", "v1" | "events.k8s.io/v1", Some(namespace)) = (plural, api_version, namespace)
     {
+        if let Some(canned) = &state.canned_events {
+            return Ok(Answer::Canned(canned.clone()));
+        }
         return events::answer(state, request, namespace, name).map(Answer::Whole);
     }
     let kind = Kind::at(api_version, plural)
@@ -75,6 +80,9 @@ fn resource(
         None if request.parameter("watch").is_some_and(is_true) => Verb::Watch,
         None => Verb::List,
     };
+    if let (Verb::List, Some(canned)) = (verb, state.canned.get(&kind)) {
+        return Ok(Answer::Canned(canned.clone()));
+    }
     match (state.failure(kind, verb), verb) {
         (Some(Failure::Code(code)), _) => Err(status::of_code(code, kind, verb.word())),
         (Some(Failure::Truncated), _) => {

@@ -3,12 +3,13 @@
 use std::io::{self, BufReader, ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::answer::{self, Answer};
-use super::http::Request;
-use super::state::Shared;
+use super::http::{self, Request};
+use super::state::{Canned, Shared};
 use super::watch;
 
 pub(super) struct Connection {
@@ -65,6 +66,7 @@ impl Connection {
                     let text = response.text(true);
                     return self.send(&text[..text.len() - response.body.len() / 2]);
                 }
+                Answer::Canned(canned) => self.send_canned(&canned)?,
                 Answer::Watch(deadline) => watch::run(self, deadline, is_last)?,
             }
             if is_last {
@@ -72,6 +74,32 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Sends what a test likes. What does not end, ends with the client.
+    fn send_canned(&self, canned: &Canned) -> io::Result<()> {
+        let body = match canned {
+            Canned::Body(body) => body.clone(),
+            Canned::Pages(start) => {
+                static NUMBER: AtomicUsize = AtomicUsize::new(0);
+                let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+                format!(
+                    "{start}\"metadata\":{{\"resourceVersion\":\"1\",\"continue\":\"{number}\"}}}}"
+                )
+                .into_bytes()
+            }
+            Canned::Endless(start) => {
+                let head = http::head(200, false) + "Transfer-Encoding: chunked\r\n\r\n";
+                self.send(&(head + &http::chunk(start)))?;
+                let blanks = http::chunk(&" ".repeat(1 << 20));
+                loop {
+                    self.send(&blanks)?;
+                }
+            }
+        };
+        let head = http::head(200, false) + &format!("Content-Length: {}\r\n\r\n", body.len());
+        self.send(&head)?;
+        (&self.stream).write_all(&body)
     }
 
     /// Sends a text, in as many writes and as slowly as connections are now.

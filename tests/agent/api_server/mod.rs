@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 
 pub(crate) use http::Request;
 pub(crate) use kind::Kind;
-pub(crate) use state::{Failure, Slowness, Verb};
+pub(crate) use state::{Canned, Failure, Slowness, Verb};
 
 use state::{Fault, Shared, State};
 
@@ -182,6 +182,19 @@ impl ApiServer {
     pub(crate) fn fail_next(&self, n: usize, kind: Kind, verb: Option<Verb>, failure: Failure) {
         let faults = (0..n).map(|_| Fault { kind, verb, failure });
         self.change(|state| state.faults.extend(faults));
+    }
+
+    /// Answers all lists of a kind with this, or as it should.
+    pub(crate) fn answer_lists(&self, kind: Kind, canned: Option<Canned>) {
+        self.change(|state| match canned {
+            Some(canned) => state.canned.insert(kind, canned),
+            None => state.canned.remove(&kind),
+        });
+    }
+
+    /// Answers all Events with this.
+    pub(crate) fn answer_events(&self, canned: Canned) {
+        self.change(|state| state.canned_events = Some(canned));
     }
 
     /// Has no ServiceCIDRs, as servers before 1.33 (KEP-1880).

@@ -22,6 +22,10 @@ pub(super) struct State {
     pub(super) requests: Vec<Request>,
     pub(super) events: Vec<Value>,
     pub(super) faults: Vec<Fault>,
+    /// What lists are answered with, whatever is asked for.
+    pub(super) canned: BTreeMap<Kind, Canned>,
+    /// What Events are answered with.
+    pub(super) canned_events: Option<Canned>,
     pub(super) slowness: Option<Slowness>,
     pub(super) is_paused: bool,
     pub(super) refuses: bool,
@@ -57,6 +61,17 @@ pub(crate) enum Failure {
     Code(u16),
     /// Only the first half of the body comes, then the connection ends.
     Truncated,
+}
+
+/// An answer that says 200, and what a test likes.
+#[derive(Debug, Clone)]
+pub(crate) enum Canned {
+    /// A body, as it is.
+    Body(Vec<u8>),
+    /// A beginning, and then blanks until the client hangs up.
+    Endless(&'static str),
+    /// Each page leads to another, without end.
+    Pages(&'static str),
 }
 
 pub(super) struct Fault {

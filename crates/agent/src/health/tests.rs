@@ -1,5 +1,6 @@
 use super::*;
-use crate::input::{Input, Told, queue};
+use crate::input::Input;
+use crate::queue::Queue;
 
 const WALL: SystemTime = SystemTime::UNIX_EPOCH;
 
@@ -250,15 +251,15 @@ fn a_source_is_in_trouble_until_it_works_or_nothing_is_heard_of_it() {
 #[test]
 fn what_waits_in_the_queue_of_a_reconciler_that_hangs_counts() {
     let (clock, mut health) = synced();
-    let (sink, mut inputs) = queue();
-    health.watch_queue(sink.waiting());
+    let Queue { objects, mut inputs, .. } = Queue::new();
+    health.watch_queue(inputs.waiting());
     let verdicts = |health: &Health, seconds| {
         let now = clock.at(seconds);
         [health.healthz(now, WALL), health.livez(now, WALL), health.readyz(now, WALL)]
             .map(|verdict| verdict.ok)
     };
-    sink.send(Told { input: Input::Addresses, at: clock.at(100) }).unwrap();
-    sink.send(Told { input: Input::Addresses, at: clock.at(150) }).unwrap();
+    objects.put_at(Input::Addresses, clock.at(100));
+    objects.put_at(Input::Addresses, clock.at(150));
     assert_eq!(verdicts(&health, 159), [true; 3]);
     assert_eq!(verdicts(&health, 160), [false; 3]);
     let body = health.readyz(clock.at(160), WALL).body;

@@ -1,34 +1,40 @@
-//! Watches the API server, as kube-proxy does: the same selectors, bookmarks, and new attempts
-//! with growing, jittered pauses.
+//! Watches the API server as kube-proxy does: the same selectors, lists in pages, bookmarks, and
+//! new attempts with growing, jittered pauses.
+//!
+//! ```text
+//!        ┌────────── a version that is too old, an answer that is none ───┐
+//!        ▼                                                                │
+//! list, page by page ──version──▶ watch from there ──end or failure──▶ watch again
+//! ```
+//!
+//! What is there stays until a list has come to its end.
 
-#[cfg(test)]
-mod tests;
+use std::pin::pin;
+use std::time::{Duration, Instant};
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
-use std::time::{Duration, Instant, SystemTime};
-
-use futures::StreamExt;
-use kube::runtime::utils::Backoff;
-use kube::runtime::watcher::{Config, DefaultBackoff, Error, Event, watcher};
-use kube::{Api, Client};
-use rulegen_kernel::memory;
-use rulegen_model::{Kind, Object, ObjectKey, StoreEvent};
+use futures::future::join4;
+use kube::Client;
+use kube::api::{ListParams, WatchParams};
+use kube::runtime::watcher::DefaultBackoff;
+use rulegen_model::Kind;
+use tokio::time::{sleep, timeout};
 
 use super::Sink;
-use super::client::CONNECT_TIMEOUT;
-use super::object::{ApiObject, EndpointSlices, Nodes, ServiceCidrs, Services, Watched};
-use crate::input::{self, Input, Told};
-
-/// How many objects a page of a list has: enough that a large cluster takes few requests, few
-/// enough that a page is small in memory.
-const PAGE: u32 = 500;
+use super::answer::{Page, WatchEvent, WrongAnswer};
+use super::client::{CONNECT_TIMEOUT, Connection};
+use super::object::{EndpointSlices, Nodes, ServiceCidrs, Services, Watched};
+use super::pages::{PAGE, Pages};
+use super::request::{self, Error};
+use super::teller::Teller;
+use super::trouble::{LONGEST_PAUSE, Server, Troubles};
+use crate::input;
+use crate::queue::Ended;
 
 /// How long until a cluster is asked again for a kind that it did not have.
 const ABSENCE: Duration = Duration::from_secs(300);
 
-/// The longest time between two attempts, but for what is added by chance: client-go's.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A page that takes longer than this is worth a line, long before it is given up.
+const SLOW: Duration = Duration::from_secs(10);
 
 /// Services that no other proxy takes care of.
 pub(super) const SERVICES_LABELS: &str = "!service.kubernetes.io/service-proxy-name";
@@ -43,270 +49,278 @@ pub(crate) trait Watches: Clone + Send + Sync + 'static {
     fn restarted(&self, kind: Kind);
 }
 
-/// Watches everything until the one who is told is gone.
-pub(crate) async fn watch(client: Client, node: String, sink: Sink, tally: impl Watches) {
-    let services = Config::default().labels(SERVICES_LABELS).fields(SERVICES_FIELDS);
-    let slices = Config::default().labels(SLICES_LABELS);
-    let own = Config::default().fields(&format!("metadata.name={node}"));
-    tokio::join!(
-        watch_kind::<Services>(&client, services, &sink, &tally),
-        watch_kind::<EndpointSlices>(&client, slices, &sink, &tally),
-        watch_kind::<Nodes>(&client, own, &sink, &tally),
-        watch_kind::<ServiceCidrs>(&client, Config::default(), &sink, &tally),
-    );
+/// Watches everything until the agent ends.
+pub(crate) async fn watch(connection: Connection, node: String, sink: Sink, tally: impl Watches) {
+    let Connection { client, address } = connection;
+    let server = Server::new(address);
+    let own = Selection { labels: None, fields: Some(format!("metadata.name={node}")) };
+    let services = Selection::new(Some(SERVICES_LABELS), Some(SERVICES_FIELDS));
+    let slices = Selection::new(Some(SLICES_LABELS), None);
+    join4(
+        Watch::<Services, _>::new(&client, &server, &sink, &tally, services).run(),
+        Watch::<EndpointSlices, _>::new(&client, &server, &sink, &tally, slices).run(),
+        Watch::<Nodes, _>::new(&client, &server, &sink, &tally, own).run(),
+        Watch::<ServiceCidrs, _>::new(&client, &server, &sink, &tally, Selection::default()).run(),
+    )
+    .await;
 }
 
-async fn watch_kind<W: Watched>(
-    client: &Client,
-    config: Config,
-    sink: &Sink,
-    tally: &impl Watches,
-) {
-    let api: Api<ApiObject<W>> = Api::all(client.clone());
-    let mut config = config.page_size(PAGE);
-    let mut teller = Teller { sink, versions: Versions::default(), has_list: false };
-    let mut trouble = Trouble::default();
-    let mut was_absent = false;
-    // Its pauses grow until there was none for two minutes: rubbish that comes behind each list
-    // shall not cost a list each second.
-    let mut lists = DefaultBackoff::default();
-    loop {
-        let mut stream = Box::pin(watcher(api.clone(), config.clone()));
-        let pause = loop {
-            match stream.next().await {
-                Some(Ok(event)) => {
-                    if tells_something(&event) && trouble.over(W::KIND) {
-                        let _ = teller.send(Input::Source(W::KIND.name(), None));
-                    }
-                    if teller.tell(event).is_none() {
-                        return;
-                    }
-                }
-                Some(Err(error))
-                    if W::KIND == Kind::ServiceCidr && is_absence(&error, teller.has_list) =>
-                {
-                    if !std::mem::replace(&mut was_absent, true) {
-                        tracing::info!(
-                            "the cluster has no ServiceCIDRs, or does not show them: cluster IPs that no Service has are not refused"
-                        );
-                    }
-                    if teller.tell_of_none(W::KIND).is_none() {
-                        return;
-                    }
-                    break Some(ABSENCE);
-                }
-                Some(Err(error)) if W::KIND == Kind::Service && is_unselectable(&error) => {
-                    // Headless Services are told then too, and left out here.
-                    tracing::info!("the API server cannot leave out headless Services");
-                    config.field_selector = None;
-                    break Some(Duration::ZERO);
-                }
-                Some(Err(error)) => {
-                    tally.restarted(W::KIND);
-                    let pause = trouble.tell(W::KIND, &error);
-                    let until = Instant::now() + pause + CONNECT_TIMEOUT + CONNECT_TIMEOUT;
-                    let told = input::Trouble { why: with_causes(&error), until: Some(until) };
-                    let _ = teller.send(Input::Source(W::KIND.name(), Some(told)));
-                    if needs_list(&error) {
-                        break lists.next();
-                    }
-                    tokio::time::sleep(pause).await;
-                }
-                None => break lists.next(),
-            }
-        };
-        tokio::time::sleep(pause.unwrap_or(LONGEST_PAUSE)).await;
+/// Which objects of a kind are asked for.
+#[derive(Debug, Default)]
+struct Selection {
+    labels: Option<String>,
+    fields: Option<String>,
+}
+
+impl Selection {
+    fn new(labels: Option<&str>, fields: Option<&str>) -> Self {
+        Self { labels: labels.map(str::to_owned), fields: fields.map(str::to_owned) }
+    }
+
+    fn list(&self, limit: u32) -> ListParams {
+        ListParams {
+            label_selector: self.labels.clone(),
+            field_selector: self.fields.clone(),
+            limit: Some(limit),
+            ..ListParams::default()
+        }
+    }
+
+    fn watch(&self) -> WatchParams {
+        WatchParams {
+            label_selector: self.labels.clone(),
+            field_selector: self.fields.clone(),
+            ..WatchParams::default()
+        }
     }
 }
 
-/// Whether an event shows that the server answers. That a list begins is told before anything is
-/// asked, and that objects come is of use only once all are there.
-fn tells_something<W>(event: &Event<ApiObject<W>>) -> bool {
-    matches!(event, Event::InitDone | Event::Apply(_) | Event::Delete(_))
+/// The watch of one kind.
+struct Watch<'a, W, T> {
+    client: &'a Client,
+    tally: &'a T,
+    teller: Teller<'a>,
+    troubles: Troubles,
+    selection: Selection,
+    /// Objects of a page.
+    limit: u32,
+    /// Pauses before lists that a watch made necessary. They grow until there was none for two
+    /// minutes: rubbish behind each list must not cost a list each second.
+    lists: DefaultBackoff,
+    was_absent: bool,
+    watched: std::marker::PhantomData<W>,
 }
 
-/// Whether only a new list can tell what there is: a line that is no event may have hidden one
-/// (of which any object in JSON is read as an error of the API's), and a version that is too old
-/// stays so.
+impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
+    fn new(
+        client: &'a Client,
+        server: &Server,
+        sink: &'a Sink,
+        tally: &'a T,
+        selection: Selection,
+    ) -> Self {
+        Self {
+            client,
+            tally,
+            teller: Teller::new(sink),
+            troubles: Troubles::new(W::KIND, server.clone()),
+            selection,
+            limit: PAGE,
+            lists: DefaultBackoff::default(),
+            was_absent: false,
+            watched: std::marker::PhantomData,
+        }
+    }
+
+    async fn run(mut self) {
+        // The agent ends once nobody listens.
+        while let Ok(pause) = self.round().await {
+            sleep(pause).await;
+        }
+    }
+
+    /// Lists, and watches until another list is needed. Returns how long to wait for it.
+    async fn round(&mut self) -> Result<Duration, Ended> {
+        match self.list().await? {
+            Ok(version) => self.follow(version).await,
+            Err(error) => self.after_list(&error).await,
+        }
+    }
+
+    /// Lists all objects, and returns the version from which a watch goes on.
+    async fn list(&mut self) -> Result<Result<String, Error>, Ended> {
+        let mut pages = Pages::new(self.selection.list(self.limit));
+        loop {
+            let is_first = pages.is_first();
+            let page = match self.page(&pages).await?.and_then(|page| Ok(pages.turn(page)?)) {
+                Ok(page) => page,
+                Err(error) => return Ok(Err(error)),
+            };
+            if is_first {
+                self.teller.list_begins(W::KIND).await?;
+            }
+            for object in page.objects {
+                self.teller.put(object, false).await?;
+            }
+            if let Some(version) = page.end {
+                self.works().await?;
+                self.teller.list_ends(W::KIND).await?;
+                return Ok(Ok(version));
+            }
+        }
+    }
+
+    async fn page(&mut self, pages: &Pages) -> Result<Result<Page<W>, Error>, Ended> {
+        let mut answer = pin!(request::list::<W>(self.client, pages.parameters()));
+        if let Ok(page) = timeout(SLOW, &mut answer).await {
+            return Ok(page);
+        }
+        let trouble = input::Trouble { why: self.troubles.waits(SLOW), until: None };
+        self.teller.source(W::KIND, Some(trouble)).await?;
+        Ok(answer.await)
+    }
+
+    async fn after_list(&mut self, error: &Error) -> Result<Duration, Ended> {
+        if W::KIND == Kind::ServiceCidr && is_absence(error, self.teller.has_list) {
+            if !std::mem::replace(&mut self.was_absent, true) {
+                tracing::info!(
+                    "the cluster has no ServiceCIDRs, or does not show them: cluster IPs that no Service has are not refused"
+                );
+            }
+            self.teller.none(W::KIND).await?;
+            return Ok(ABSENCE);
+        }
+        if W::KIND == Kind::Service && is_unselectable(error) && self.selection.fields.is_some() {
+            // Headless Services come then too, and are left out here.
+            tracing::info!("the API server cannot leave out headless Services");
+            self.selection.fields = None;
+            return Ok(Duration::ZERO);
+        }
+        if let Error::Wrong(WrongAnswer::TooLong { .. }) = error {
+            self.limit = (self.limit / 10).max(1);
+        }
+        self.failed(error).await
+    }
+
+    /// Watches from a version on, again and again, until a list is needed.
+    async fn follow(&mut self, mut version: String) -> Result<Duration, Ended> {
+        loop {
+            match self.watch(&mut version).await? {
+                Ok(()) => {}
+                Err(error) if needs_list(&error) => {
+                    self.failed(&error).await?;
+                    return Ok(self.lists.next().unwrap_or(LONGEST_PAUSE));
+                }
+                Err(error) => {
+                    let pause = self.failed(&error).await?;
+                    sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    /// One watch, to its end. Moves the version on with what it tells.
+    async fn watch(&mut self, version: &mut String) -> Result<Result<(), Error>, Ended> {
+        let parameters = self.selection.watch();
+        let mut lines = match request::watch(self.client, W::PATH, &parameters, version).await {
+            Ok(lines) => lines,
+            Err(error) => return Ok(Err(error)),
+        };
+        loop {
+            let event = match lines.event::<W>().await {
+                Ok(Some(event)) => event,
+                Ok(None) => return Ok(Ok(())),
+                // As if it had ended well: if the server is gone, the next attempt says so.
+                Err(error @ (Error::Unreachable(_) | Error::Silent(_))) => {
+                    tracing::debug!(kind = W::KIND.name(), %error, "a watch broke off");
+                    return Ok(Ok(()));
+                }
+                Err(error) => return Ok(Err(error)),
+            };
+            match event {
+                WatchEvent::Put(object, newer) => {
+                    *version = newer;
+                    self.works().await?;
+                    self.teller.put(object, true).await?;
+                }
+                WatchEvent::Gone(object, newer) => {
+                    *version = newer;
+                    self.works().await?;
+                    self.teller.gone(object).await?;
+                }
+                WatchEvent::Bookmark(newer) => {
+                    *version = newer;
+                    self.works().await?;
+                }
+                WatchEvent::Failed(status) => return Ok(Err(Error::Refused(status))),
+            }
+        }
+    }
+
+    async fn works(&mut self) -> Result<(), Ended> {
+        if self.troubles.over() { self.teller.source(W::KIND, None).await } else { Ok(()) }
+    }
+
+    async fn failed(&mut self, error: &Error) -> Result<Duration, Ended> {
+        self.tally.restarted(W::KIND);
+        let pause = self.troubles.failed(error);
+        let until = Instant::now() + pause + CONNECT_TIMEOUT + CONNECT_TIMEOUT;
+        let trouble = input::Trouble { why: self.troubles.why(error), until: Some(until) };
+        self.teller.source(W::KIND, Some(trouble)).await?;
+        Ok(pause)
+    }
+}
+
+/// Whether only a new list can tell what there is: a line that is no event may have hidden one, and
+/// a version that is too old stays so.
 fn needs_list(error: &Error) -> bool {
     match error {
-        Error::WatchFailed(kube::Error::SerdeError(_) | kube::Error::Api(_)) => true,
-        Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 410,
-        _ => false,
+        Error::Wrong(_) => true,
+        Error::Refused(status) => status.code == 410,
+        Error::Unreachable(_) | Error::Silent(_) => false,
     }
 }
 
 /// Whether the server is one that knows no field `spec.clusterIP` to select by.
-fn is_unselectable(error: &Error) -> bool {
-    matches!(error, Error::InitialListFailed(kube::Error::Api(status)) if status.code == 400)
+pub(super) fn is_unselectable(error: &Error) -> bool {
+    matches!(error, Error::Refused(status) if status.code == 400)
 }
 
 /// Whether a cluster does not have a kind, or a role written for older clusters does not show it.
-/// What was shown before is there: then 403 comes from an authorizer in trouble.
-fn is_absence(error: &Error, was_shown: bool) -> bool {
-    let (Error::InitialListFailed(error) | Error::WatchStartFailed(error)) = error else {
-        return false;
-    };
-    match error {
-        kube::Error::Api(status) => status.code == 404 || (status.code == 403 && !was_shown),
-        _ => false,
-    }
+/// What was shown before is there: then it is an authorizer in trouble or another server that says so.
+pub(super) fn is_absence(error: &Error, was_shown: bool) -> bool {
+    matches!(error, Error::Refused(status) if [403, 404].contains(&status.code)) && !was_shown
 }
 
-/// Tells of a failure once, not with every attempt, and how long to wait for the next: longer
-/// each time, until something works.
-#[derive(Default)]
-struct Trouble {
-    since: Option<Instant>,
-    last: String,
-    pauses: DefaultBackoff,
-}
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
 
-impl Trouble {
-    fn tell(&mut self, kind: Kind, error: &Error) -> Duration {
-        let message = with_causes(error);
-        self.since.get_or_insert_with(Instant::now);
-        if message == self.last {
-            tracing::debug!(kind = kind.name(), error = message, "the watch failed again");
-        } else {
-            tracing::warn!(
-                kind = kind.name(),
-                error = message,
-                "the watch failed and is tried again; the rules stay as they are"
-            );
-            self.last = message;
-        }
-        self.pauses.next().unwrap_or(LONGEST_PAUSE)
+    use super::*;
+
+    fn status(code: u16) -> Error {
+        Error::Refused(Box::new(Status { code, ..Status::default() }))
     }
 
-    /// Says whether there was any.
-    fn over(&mut self, kind: Kind) -> bool {
-        let Some(since) = self.since.take() else { return false };
-        let seconds = since.elapsed().as_secs();
-        tracing::info!(kind = kind.name(), seconds, "the watch works again");
-        self.last.clear();
-        self.pauses.reset();
-        true
-    }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
-/// Hands events on, but for those that are older than what was told before.
-struct Teller<'a> {
-    sink: &'a Sink,
-    versions: Versions,
-    /// Whether a list was told of to its end.
-    has_list: bool,
-}
-
-impl Teller<'_> {
-    /// `None` once nobody listens.
-    fn tell<W: Watched>(&mut self, event: Event<ApiObject<W>>) -> Option<()> {
-        match event {
-            Event::Init => {
-                self.versions = Versions::default();
-                self.send(Input::Object(StoreEvent::ListBegan(W::KIND)))
-            }
-            Event::InitDone => {
-                memory::give_back();
-                self.has_list = true;
-                self.send(Input::Object(StoreEvent::ListEnded(W::KIND)))
-            }
-            // What a list tells was mostly there before: it says nothing of how long news take.
-            Event::InitApply(object) => self.put(object, false),
-            Event::Apply(object) => self.put(object, true),
-            Event::Delete(object) => {
-                let key = object.key();
-                if self.versions.is_newer(&key, object.version()) {
-                    self.versions.is_gone(&key);
-                    self.send(Input::Object(StoreEvent::Gone(W::KIND, key)))?;
-                }
-                Some(())
-            }
-        }
+    #[test]
+    fn what_may_have_hidden_an_event_costs_a_list() {
+        assert!(needs_list(&Error::Wrong(WrongAnswer::EventType("X".to_owned()))));
+        assert!(needs_list(&status(410)));
+        // It goes on from the version that was told last.
+        assert!(!needs_list(&status(500)));
+        assert!(!needs_list(&Error::Silent(Duration::ZERO)));
     }
 
-    /// Tells that there are no objects of a kind.
-    fn tell_of_none(&mut self, kind: Kind) -> Option<()> {
-        self.has_list = false;
-        self.send(Input::Object(StoreEvent::ListBegan(kind)))?;
-        self.send(Input::Object(StoreEvent::ListEnded(kind)))
-    }
-
-    fn put<W: Watched>(&mut self, object: ApiObject<W>, is_news: bool) -> Option<()> {
-        let key = object.key();
-        if !self.versions.is_newer(&key, object.version()) {
-            return Some(());
-        }
-        match object.object {
-            Ok(mut object) => {
-                if let Some(time) = trigger_time(&mut object).filter(|_| is_news) {
-                    self.send(Input::Triggered(time))?;
-                }
-                self.send(Input::Object(StoreEvent::Put(Box::new(object))))
-            }
-            Err(problem) => self.send(Input::Unreadable(W::KIND, key, problem)),
-        }
-    }
-
-    fn send(&self, input: Input) -> Option<()> {
-        self.sink.send(Told::now(input)).ok()
-    }
-}
-
-/// When what a slice tells began. It is told once and then not kept.
-pub(super) fn trigger_time(object: &mut Object) -> Option<SystemTime> {
-    let Object::EndpointSlice(slice) = object else { return None };
-    let time = slice.metadata.annotations.last_change_trigger_time.take()?;
-    time.parse::<jiff::Timestamp>().ok().map(SystemTime::from)
-}
-
-/// The newest version of each object that was told of, by a hash of its name: a proxy between us
-/// and the server that repeats what it has would otherwise bring back what is gone.
-#[derive(Default)]
-struct Versions {
-    hasher: RandomState,
-    newest: HashMap<u64, u64>,
-    /// Objects that are gone, with the version that told so.
-    gone: VecDeque<(u64, u64)>,
-}
-
-/// So many objects that are gone are remembered: names of slices do not come again, and a watch
-/// that needs no new list would gather them for as long as the process lives.
-const GONE: usize = 10_000;
-
-impl Versions {
-    fn is_newer(&mut self, key: &ObjectKey, version: Option<u64>) -> bool {
-        let Some(version) = version else { return true };
-        let newest = self.newest.entry(self.hasher.hash_one(key)).or_default();
-        let is_newer = version > *newest;
-        *newest = version.max(*newest);
-        is_newer
-    }
-
-    /// An object is gone with the version that was told last.
-    fn is_gone(&mut self, key: &ObjectKey) {
-        let hash = self.hasher.hash_one(key);
-        let version = self.newest.get(&hash).copied().unwrap_or_default();
-        self.gone.push_back((hash, version));
-        let oldest = if self.gone.len() > GONE { self.gone.pop_front() } else { None };
-        // Unless it has come again.
-        if let Some((hash, version)) = oldest
-            && self.newest.get(&hash) == Some(&version)
-        {
-            self.newest.remove(&hash);
+    #[test]
+    fn only_what_was_never_shown_may_be_absent() {
+        for (code, was_shown, expected) in [
+            (404, false, true),
+            (404, true, false),
+            (403, false, true),
+            (403, true, false),
+            (500, false, false),
+        ] {
+            assert_eq!(is_absence(&status(code), was_shown), expected, "{code}, {was_shown}");
         }
     }
 }

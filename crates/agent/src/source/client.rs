@@ -9,6 +9,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tower::layer::layer_fn;
 
+use super::bounded::Bounded;
 use super::throttle::Throttle;
 
 /// How the API server is reached.
@@ -29,13 +30,20 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// each watch once a minute (k8s.io/apiserver, storage/cacher, defaultBookmarkFrequency), and
 /// answers everything else within one: two of them were lost. Without it, a list would be waited
 /// for as long as the process lives, and a watch for 295 s, if the other side is gone silently.
-const SILENCE: Duration = Duration::from_secs(150);
+pub(super) const SILENCE: Duration = Duration::from_secs(150);
+
+/// The way to the API server.
+pub(crate) struct Connection {
+    pub(crate) client: Client,
+    /// The server's address, for messages.
+    pub(crate) address: String,
+}
 
 /// A client for the API server. Nothing is asked of it yet.
 ///
 /// # Errors
 /// What is wrong with the credentials.
-pub(crate) async fn connect(options: &ApiOptions) -> Result<Client> {
+pub(crate) async fn connect(options: &ApiOptions) -> Result<Connection> {
     let mut config = config(options).await?;
     if let Some(master) = &options.master {
         config.cluster_url = master.parse().with_context(|| {
@@ -48,9 +56,11 @@ pub(crate) async fn connect(options: &ApiOptions) -> Result<Client> {
     config.reset_reader_on_write = true;
     // Who watches tries again, and tells of it.
     config.default_retry = false;
+    let address = config.cluster_url.to_string();
     let client = ClientBuilder::try_from(config);
-    let client = client.context("the client for the API server cannot be made")?;
-    Ok(client.with_layer(&layer_fn(Throttle::new)).build())
+    let client = client.with_context(|| format!("the credentials for {address} cannot be used"))?;
+    let client = client.with_layer(&layer_fn(Throttle::new)).with_layer(&layer_fn(Bounded));
+    Ok(Connection { client: client.build(), address })
 }
 
 async fn config(options: &ApiOptions) -> Result<Config> {

@@ -14,8 +14,9 @@ use rulegen_model::{
 };
 
 use super::Sink;
-use super::api::trigger_time;
-use crate::input::{Input, Told, Trouble};
+use super::teller::trigger_time;
+use crate::input::{Input, Trouble};
+use crate::queue::Ended;
 
 /// Reads all manifests of a folder: what the program does for its other commands too.
 pub type ReadFolder = fn(&Path, &mut Objects) -> Vec<Problem>;
@@ -56,13 +57,13 @@ pub(crate) fn watch(
         let told = std::mem::replace(&mut complaints, problems);
         let new: Vec<&Problem> =
             complaints.iter().filter(|problem| !told.contains(problem)).collect();
-        if new.iter().map(|problem| send_problem(problem, sink)).any(|sent| sent.is_none()) {
+        if new.iter().map(|problem| send_problem(problem, sink)).any(|sent| sent.is_err()) {
             return Ok(());
         }
         let is_unread = |problem: &Problem| problem.severity >= Severity::Unread;
         let is_partial = complaints.iter().any(is_unread);
         let trouble = complaints.iter().find(|problem| is_unread(problem));
-        if send_trouble(trouble, sink).is_none() {
+        if send_trouble(trouble, sink).is_err() {
             return Ok(());
         }
         let is_new = new.iter().any(|problem| is_unread(problem));
@@ -76,9 +77,9 @@ pub(crate) fn watch(
             (false, _) => tell(objects, sink),
             (true, true) => add(objects, sink),
             // Nothing is known of what the file held: all rules stay.
-            (true, false) => Some(()),
+            (true, false) => Ok(()),
         };
-        if sent.is_none() {
+        if sent.is_err() {
             return Ok(());
         }
         was_whole |= !is_partial;
@@ -140,14 +141,13 @@ impl Delay {
     }
 }
 
-fn send_problem(problem: &Problem, sink: &Sink) -> Option<()> {
-    sink.send(Told::now(Input::Problem(Box::new(problem.clone())))).ok()
+fn send_problem(problem: &Problem, sink: &Sink) -> Result<(), Ended> {
+    sink.send_blocking(Input::Problem(Box::new(problem.clone())), 1)
 }
 
-/// `None` once nobody listens.
-fn send_trouble(trouble: Option<&Problem>, sink: &Sink) -> Option<()> {
+fn send_trouble(trouble: Option<&Problem>, sink: &Sink) -> Result<(), Ended> {
     let trouble = trouble.map(|problem| Trouble { why: problem.to_string(), until: None });
-    sink.send(Told::now(Input::Source("the manifests", trouble))).ok()
+    sink.send_blocking(Input::Source("the manifests", trouble), 1)
 }
 
 fn warn_of_partial_input(folder: &Path, error: &Problem, was_whole: bool) {
@@ -164,18 +164,19 @@ fn warn_of_partial_input(folder: &Path, error: &Problem, was_whole: bool) {
     }
 }
 
-/// `None` once nobody listens.
-fn tell(objects: Vec<Object>, sink: &Sink) -> Option<()> {
+fn tell(objects: Vec<Object>, sink: &Sink) -> Result<(), Ended> {
     let events = Kind::ALL.map(StoreEvent::ListBegan).into_iter();
     let events = events.chain(objects.into_iter().map(put));
-    let events = events.chain(Kind::ALL.map(StoreEvent::ListEnded)).collect();
-    sink.send(Told::now(Input::Objects(events))).ok()
+    let events: Vec<_> = events.chain(Kind::ALL.map(StoreEvent::ListEnded)).collect();
+    let weight = events.len();
+    sink.send_blocking(Input::Objects(events), weight)
 }
 
 /// The same without removing anything.
-fn add(objects: Vec<Object>, sink: &Sink) -> Option<()> {
-    let events = objects.into_iter().map(put).collect();
-    sink.send(Told::now(Input::Objects(events))).ok()
+fn add(objects: Vec<Object>, sink: &Sink) -> Result<(), Ended> {
+    let events: Vec<_> = objects.into_iter().map(put).collect();
+    let weight = events.len();
+    sink.send_blocking(Input::Objects(events), weight)
 }
 
 fn put(mut object: Object) -> StoreEvent {

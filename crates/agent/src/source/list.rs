@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use kube::Client;
 use kube::api::ListParams;
-use kube::core::ObjectList;
-use kube::{Api, Client};
 use rulegen_model::{Kind, Object, Objects, Problem, Source, Sourced};
 
-use super::client::{ApiOptions, connect};
+use super::api::{is_absence, is_unselectable};
+use super::client::{ApiOptions, Connection, connect};
 use super::object::{ApiObject, EndpointSlices, Nodes, ServiceCidrs, Services, Watched};
-
-/// How many objects a page of a list has.
-const PAGE: u32 = 500;
+use super::pages::{PAGE, Pages};
+use super::request::{self, Error};
 
 /// Lists what the agent of the node of this name would watch, and what of it cannot be read.
 ///
@@ -22,17 +21,15 @@ pub fn list(options: &ApiOptions, node: &str, objects: &mut Objects) -> Result<V
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("the asynchronous runtime cannot be started")?;
     runtime.block_on(async {
-        let client = connect(options).await?;
+        let Connection { client, .. } = connect(options).await?;
         let mut listed = Listed { objects, problems: Vec::new() };
         let services = ListParams::default().labels(super::api::SERVICES_LABELS);
         let selected = services.clone().fields(super::api::SERVICES_FIELDS);
         if let Err(error) = listed.kind::<Services>(&client, selected).await {
-            match error {
-                kube::Error::Api(status) if status.code == 400 => {
-                    listed.kind::<Services>(&client, services).await.context(cannot("services"))?;
-                }
-                error => return Err(error).context(cannot("services")),
+            if !is_unselectable(&error) {
+                return Err(error).context(cannot("services"));
             }
+            listed.kind::<Services>(&client, services).await.context(cannot("services"))?;
         }
         let slices = ListParams::default().labels(super::api::SLICES_LABELS);
         listed.kind::<EndpointSlices>(&client, slices).await.context(cannot("endpointslices"))?;
@@ -40,7 +37,7 @@ pub fn list(options: &ApiOptions, node: &str, objects: &mut Objects) -> Result<V
         listed.kind::<Nodes>(&client, own).await.context(cannot("nodes"))?;
         match listed.kind::<ServiceCidrs>(&client, ListParams::default()).await {
             // Older clusters have none, and roles written for them do not show any.
-            Err(kube::Error::Api(status)) if [403, 404].contains(&status.code) => {}
+            Err(error) if is_absence(&error, false) => {}
             done => done.context(cannot("servicecidrs"))?,
         }
         Ok(listed.problems)
@@ -64,14 +61,13 @@ impl Listed<'_> {
         &mut self,
         client: &Client,
         parameters: ListParams,
-    ) -> Result<(), kube::Error> {
-        let api: Api<ApiObject<W>> = Api::all(client.clone());
+    ) -> Result<(), Error> {
         let parameters = parameters.limit(PAGE);
         let mut attempts = ATTEMPTS;
         let items = loop {
             attempts -= 1;
-            match pages(&api, parameters.clone()).await {
-                Err(kube::Error::Api(status)) if status.code == 410 && attempts > 0 => {}
+            match all::<W>(client, parameters.clone()).await {
+                Err(Error::Refused(status)) if status.code == 410 && attempts > 0 => {}
                 done => break done?,
             }
         };
@@ -95,17 +91,17 @@ impl Listed<'_> {
     }
 }
 
-async fn pages<W: Watched>(
-    api: &Api<ApiObject<W>>,
-    mut parameters: ListParams,
-) -> Result<Vec<ApiObject<W>>, kube::Error> {
-    let mut items = Vec::new();
+async fn all<W: Watched>(
+    client: &Client,
+    parameters: ListParams,
+) -> Result<Vec<ApiObject<W>>, Error> {
+    let mut pages = Pages::new(parameters);
+    let mut objects = Vec::new();
     loop {
-        let page: ObjectList<ApiObject<W>> = api.list(&parameters).await?;
-        items.extend(page.items);
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => parameters.continue_token = Some(token),
-            None => return Ok(items),
+        let page = pages.turn(request::list::<W>(client, pages.parameters()).await?)?;
+        objects.extend(page.objects);
+        if page.end.is_some() {
+            return Ok(objects);
         }
     }
 }

@@ -1,18 +1,24 @@
 //! Where objects come from: the API server, or a folder of manifests.
 
+mod answer;
 pub(crate) mod api;
+mod bounded;
 mod client;
 mod folder;
 mod list;
 mod object;
+mod pages;
+mod request;
+mod teller;
 mod throttle;
+mod trouble;
 
 use std::path::PathBuf;
 
-pub(crate) use crate::input::Sink;
+pub(crate) use crate::queue::Sink;
 pub(crate) use api::watch as watch_api;
 pub use client::ApiOptions;
-pub(crate) use client::connect;
+pub(crate) use client::{Connection, connect};
 pub use folder::ReadFolder;
 pub(crate) use folder::watch as watch_folder;
 pub use list::list;

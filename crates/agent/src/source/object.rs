@@ -1,83 +1,93 @@
 //! Objects as the API server tells them, each read by itself: what is wrong with one costs no other.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rulegen_model::{Kind, Object, ObjectKey, Problem, read_object};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 /// Which resource of the API a kind is.
-pub(crate) trait Watched: fmt::Debug + Clone + Send + Sync + Unpin + 'static {
+pub(crate) trait Watched: fmt::Debug + Send + Sync + 'static {
     /// The kind.
     const KIND: Kind;
-    /// Its group, empty for the core.
-    const GROUP: &'static str;
-    /// Its name in paths.
-    const PLURAL: &'static str;
+    /// Its group and version, as objects have it.
+    const API_VERSION: &'static str;
+    /// Where it is listed.
+    const PATH: &'static str;
 }
 
 macro_rules! watched {
-    ($name:ident, $kind:expr, $group:literal, $plural:literal) => {
-        #[doc = concat!("The resource `", $plural, "`.")]
-        #[derive(Debug, Clone, Copy)]
+    ($name:ident, $kind:expr, $api_version:literal, $path:literal) => {
+        #[doc = concat!("The resource at `", $path, "`.")]
+        #[derive(Debug)]
         pub(crate) enum $name {}
 
         impl Watched for $name {
             const KIND: Kind = $kind;
-            const GROUP: &'static str = $group;
-            const PLURAL: &'static str = $plural;
+            const API_VERSION: &'static str = $api_version;
+            const PATH: &'static str = $path;
         }
     };
 }
 
-watched!(Services, Kind::Service, "", "services");
-watched!(EndpointSlices, Kind::EndpointSlice, "discovery.k8s.io", "endpointslices");
-watched!(Nodes, Kind::Node, "", "nodes");
-watched!(ServiceCidrs, Kind::ServiceCidr, "networking.k8s.io", "servicecidrs");
+watched!(Services, Kind::Service, "v1", "/api/v1/services");
+watched!(
+    EndpointSlices,
+    Kind::EndpointSlice,
+    "discovery.k8s.io/v1",
+    "/apis/discovery.k8s.io/v1/endpointslices"
+);
+watched!(Nodes, Kind::Node, "v1", "/api/v1/nodes");
+watched!(
+    ServiceCidrs,
+    Kind::ServiceCidr,
+    "networking.k8s.io/v1",
+    "/apis/networking.k8s.io/v1/servicecidrs"
+);
 
 /// An object of a resource.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct ApiObject<W> {
-    /// Its name and version; nothing else is kept of its metadata.
-    metadata: ObjectMeta,
+    /// What it says that it is; empty if it does not.
+    pub(super) kind: String,
+    pub(super) api_version: String,
+    pub(super) key: ObjectKey,
+    pub(super) resource_version: Option<String>,
+    /// The length of its JSON in KiB, rounded up.
+    pub(super) size: usize,
     /// What a proxy reads of it, or why it cannot be read.
     pub(crate) object: Result<Object, Box<Problem>>,
     watched: PhantomData<W>,
 }
 
 impl<W: Watched> ApiObject<W> {
-    pub(crate) fn key(&self) -> ObjectKey {
-        let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
-        ObjectKey::new(namespace, self.metadata.name.as_deref().unwrap_or_default())
+    pub(super) fn read(json: &RawValue) -> Self {
+        let head: Head = serde_json::from_str(json.get()).unwrap_or_default();
+        let Head { kind, api_version, metadata } = head;
+        let namespace = metadata.namespace.unwrap_or_default();
+        Self {
+            kind,
+            api_version,
+            key: ObjectKey::new(&namespace, &metadata.name.unwrap_or_default()),
+            resource_version: metadata.resource_version.filter(|version| !version.is_empty()),
+            size: json.get().len().div_ceil(1024),
+            object: read_object(W::KIND, json.get()),
+            watched: PhantomData,
+        }
     }
 
     /// Its version as a number, which grows with each change of any object (KEP-5504).
-    pub(crate) fn version(&self) -> Option<u64> {
-        self.metadata.resource_version.as_deref()?.parse().ok()
-    }
-}
-
-impl<'de, W: Watched> Deserialize<'de> for ApiObject<W> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let json = Box::<RawValue>::deserialize(deserializer)?;
-        let Head { metadata } = serde_json::from_str(json.get()).unwrap_or_default();
-        let metadata = ObjectMeta {
-            name: metadata.name,
-            namespace: metadata.namespace,
-            resource_version: metadata.resource_version,
-            uid: metadata.uid,
-            ..ObjectMeta::default()
-        };
-        Ok(Self { metadata, object: read_object(W::KIND, json.get()), watched: PhantomData })
+    pub(super) fn version(&self) -> Option<u64> {
+        self.resource_version.as_deref()?.parse().ok()
     }
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct Head {
+    kind: String,
+    api_version: String,
     metadata: HeadMetadata,
 }
 
@@ -87,34 +97,4 @@ struct HeadMetadata {
     name: Option<String>,
     namespace: Option<String>,
     resource_version: Option<String>,
-    uid: Option<String>,
-}
-
-impl<W: Watched> kube::Resource for ApiObject<W> {
-    type DynamicType = ();
-    type Scope = kube::core::DynamicResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        W::KIND.name().into()
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        W::GROUP.into()
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        "v1".into()
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        W::PLURAL.into()
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
 }

@@ -23,8 +23,8 @@ use rulegen_model::{Changes, IpFamily, ServiceChange, ServicePort, ServicePortNa
 
 use super::{Backend, Outcome, Stopwatch, Written, plan_of};
 use crate::drift::Drift;
+use crate::queue::Sink;
 use crate::report::Phase;
-use crate::source::Sink;
 
 use family::{Done, Family};
 use suspicion::Suspicion;

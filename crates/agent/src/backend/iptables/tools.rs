@@ -9,7 +9,7 @@ use rulegen_kernel::nftables::{Generation, NfTables};
 use rulegen_ruleset::Family;
 use rulegen_ruleset::iptables::{Ruleset, Transaction};
 
-use crate::source::Sink;
+use crate::queue::Sink;
 use crate::threads;
 
 /// What was asked for.

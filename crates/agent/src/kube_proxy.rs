@@ -1,0 +1,144 @@
+//! Whether kube-proxy runs in the same network namespace. Both would write rules for the same
+//! Services.
+//!
+//! It is reported and no more. A change from kube-proxy to rulegen, node by node, may have both run for a
+//! while, and rules that stay are better than an agent that ended.
+
+use std::fmt::{self, Display, Formatter};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use rulegen_kernel::process::{NetworkNamespace, Process};
+
+use crate::threads;
+
+/// How often it is looked for.
+const PERIOD: Duration = Duration::from_secs(60);
+
+/// How long it may take to say its mode, and the longest answer to that.
+const PATIENCE: Duration = Duration::from_millis(500);
+const LONGEST: usize = 4096;
+
+/// Where kube-proxy serves metrics unless it was told otherwise.
+const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
+
+/// By what it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// A process of its name in our network namespace.
+    Process(Process),
+    /// It says its mode at its port. In k3s it is part of another process, and from a container its process cannot be seen.
+    Mode(&'static str),
+}
+
+impl Display for Sight {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Sight::Process(process) => write!(f, "{process}"),
+            Sight::Mode(mode) => write!(f, "{METRICS} answers /proxyMode with {mode}"),
+        }
+    }
+}
+
+/// Looks for it. Must be called by the only agent of the network namespace, before that answers at
+/// the port itself, and with the privileges to look at other processes.
+pub(crate) fn look() -> Option<Sight> {
+    let seen = process().or_else(|| mode(METRICS).ok().flatten().map(Sight::Mode));
+    seen.iter().for_each(report);
+    seen
+}
+
+/// Looks again from time to time, as far as the agent still may, and logs when it comes and goes.
+///
+/// # Errors
+/// The thread cannot be started.
+pub(crate) fn watch(mut seen: Option<Sight>) -> Result<()> {
+    threads::start("kube-proxy", move || {
+        loop {
+            thread::sleep(PERIOD);
+            let now = process();
+            match (&seen, &now) {
+                (None, Some(sight)) => report(sight),
+                (Some(Sight::Process(before)), None) => {
+                    tracing::info!(kube_proxy = %before, "kube-proxy ended");
+                }
+                _ => {}
+            }
+            seen = now;
+        }
+    })
+}
+
+fn report(sight: &Sight) {
+    tracing::warn!(
+        kube_proxy = %sight,
+        "kube-proxy runs on this node, too: both write rules for the same Services; remove kube-proxy from the node (docs/replacing-kube-proxy.md)"
+    );
+}
+
+fn process() -> Option<Sight> {
+    let processes = Process::all().unwrap_or_default().into_iter();
+    let mut named = processes.filter(|process| process.name == "kube-proxy");
+    named.find(|process| process.network_namespace() == NetworkNamespace::Ours).map(Sight::Process)
+}
+
+/// The mode in which kube-proxy runs, by its own word.
+fn mode(address: SocketAddr) -> io::Result<Option<&'static str>> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    write!(stream, "GET /proxyMode HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    let answer = read(&mut stream)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.trim());
+    Ok(["iptables", "ipvs", "nftables"].into_iter().find(|mode| Some(*mode) == body))
+}
+
+/// Reads to the end, but no longer than the patience lasts: anything may answer there.
+fn read(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let end = Instant::now() + PATIENCE;
+    let (mut answer, mut piece) = (Vec::new(), [0; 512]);
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() || answer.len() > LONGEST {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut piece)? {
+            0 => return Ok(answer),
+            length => answer.extend_from_slice(piece.get(..length).unwrap_or_default()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn answering(answer: &'static str) -> Option<&'static str> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 256];
+            let read = stream.read(&mut request).unwrap();
+            assert!(request[..read].starts_with(b"GET /proxyMode "));
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let mode = mode(address).unwrap();
+        server.join().unwrap();
+        mode
+    }
+
+    #[test]
+    fn only_kube_proxy_says_a_mode() {
+        assert_eq!(answering("HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\nipvs"), Some("ipvs"));
+        assert_eq!(answering("HTTP/1.0 200 OK\r\n\r\niptables\n"), Some("iptables"));
+        assert_eq!(answering("HTTP/1.0 404 Not Found\r\n\r\nno iptables"), None);
+        assert_eq!(answering("x"), None);
+    }
+}

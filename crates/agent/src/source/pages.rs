@@ -1,0 +1,118 @@
+//! The pages of a list, one after the other, to an end that comes.
+
+use kube::api::ListParams;
+
+use super::answer::{Page, WrongAnswer};
+use super::object::{ApiObject, Watched};
+
+/// How many objects a page of a list has: enough that a large cluster takes few requests, few
+/// enough that a page is small in memory.
+pub(super) const PAGE: u32 = 500;
+
+/// More objects than this of one kind are no cluster: etcd holds 8 GB at most, and Kubernetes is made
+/// for 150,000 pods.
+const MOST_OBJECTS: usize = 500_000;
+
+/// So many pages without an object may follow each other: a selector may leave out all of a page.
+const MOST_EMPTY: usize = 100;
+
+/// Where in a list we are.
+pub(super) struct Pages {
+    parameters: ListParams,
+    objects: usize,
+    empty: usize,
+}
+
+/// A page whose place in the list is checked.
+pub(super) struct Turned<W> {
+    pub(super) objects: Vec<ApiObject<W>>,
+    /// The version from which a watch goes on, if this is the last page.
+    pub(super) end: Option<String>,
+}
+
+impl Pages {
+    pub(super) fn new(parameters: ListParams) -> Self {
+        Self { parameters, objects: 0, empty: 0 }
+    }
+
+    /// What to ask for.
+    pub(super) fn parameters(&self) -> &ListParams {
+        &self.parameters
+    }
+
+    /// Whether no page has come yet.
+    pub(super) fn is_first(&self) -> bool {
+        self.parameters.continue_token.is_none()
+    }
+
+    /// Takes in a page.
+    ///
+    /// # Errors
+    /// The list does not come to an end.
+    pub(super) fn turn<W: Watched>(&mut self, page: Page<W>) -> Result<Turned<W>, WrongAnswer> {
+        let Page { objects, version, next } = page;
+        self.objects += objects.len();
+        self.empty = if objects.is_empty() { self.empty + 1 } else { 0 };
+        let Some(next) = next else {
+            let end = version.ok_or(WrongAnswer::Missing("metadata.resourceVersion"))?;
+            return Ok(Turned { objects, end: Some(end) });
+        };
+        if self.parameters.continue_token.as_ref() == Some(&next) {
+            return Err(WrongAnswer::Endless("a page leads to itself"));
+        }
+        if self.objects > MOST_OBJECTS {
+            return Err(WrongAnswer::Endless("it has more than 500,000 objects"));
+        }
+        if self.empty > MOST_EMPTY {
+            return Err(WrongAnswer::Endless("one empty page follows the other"));
+        }
+        self.parameters.continue_token = Some(next);
+        Ok(Turned { objects, end: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::answer::page;
+    use crate::source::object::Services;
+
+    fn turn(pages: &mut Pages, names: &[&str], next: &str) -> Result<Option<String>, WrongAnswer> {
+        let items: Vec<String> =
+            names.iter().map(|name| format!("{{\"metadata\":{{\"name\":{name:?}}}}}")).collect();
+        let body = format!(
+            "{{\"kind\":\"ServiceList\",\"apiVersion\":\"v1\",\"items\":[{}],\
+             \"metadata\":{{\"resourceVersion\":\"7\",\"continue\":{next:?}}}}}",
+            items.join(",")
+        );
+        let page = page::<Services>(body.as_bytes()).unwrap();
+        pages.turn(page).map(|turned| turned.end)
+    }
+
+    #[test]
+    fn pages_lead_to_the_version_of_the_last() {
+        let mut pages = Pages::new(ListParams::default());
+        assert!(pages.is_first());
+        assert_eq!(turn(&mut pages, &["a"], "one").unwrap(), None);
+        assert!(!pages.is_first());
+        assert_eq!(pages.parameters().continue_token.as_deref(), Some("one"));
+        assert_eq!(turn(&mut pages, &[], "two").unwrap(), None);
+        assert_eq!(turn(&mut pages, &["b"], "").unwrap().as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn a_list_that_does_not_end_is_ended() {
+        let mut pages = Pages::new(ListParams::default());
+        turn(&mut pages, &["a"], "one").unwrap();
+        assert!(matches!(turn(&mut pages, &["a"], "one"), Err(WrongAnswer::Endless(_))));
+
+        let mut pages = Pages::new(ListParams::default());
+        let ended = (0..1000).find(|n| turn(&mut pages, &[], &n.to_string()).is_err());
+        assert_eq!(ended, Some(MOST_EMPTY));
+
+        let mut pages = Pages::new(ListParams::default());
+        let names = vec!["a"; 1000];
+        let ended = (0..1000).find(|n| turn(&mut pages, &names, &n.to_string()).is_err());
+        assert_eq!(ended, Some(MOST_OBJECTS / 1000));
+    }
+}

@@ -1,0 +1,267 @@
+//! Requests to the API server, and its answers: no more of them than fits into bounded memory, and
+//! no longer waited for than it may take.
+
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::body::Bytes;
+use hyper::header::{ACCEPT_ENCODING, HeaderValue};
+use hyper::{Request, Response};
+use kube::Client;
+use kube::api::{ListParams, WatchParams};
+use kube::client::Body;
+use kube::core::Status;
+use tokio::time::timeout;
+
+use super::answer::{Page, WatchEvent, WrongAnswer, event, page};
+use super::client::SILENCE;
+use super::object::Watched;
+
+/// The longest page of a list. 500 slices of 100 endpoints have about 20 MB.
+const LONGEST_PAGE: usize = 32 << 20;
+
+/// The longest line of a watch: one object. The API server takes no requests of more than 3 MiB.
+const LONGEST_LINE: usize = 8 << 20;
+
+/// The longest answer that says no.
+const LONGEST_REFUSAL: usize = 64 << 10;
+
+/// How long a page may take. The API server gives up after a minute (--request-timeout).
+const PAGE_PATIENCE: Duration = Duration::from_secs(150);
+
+/// Why there is nothing to go on with.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// There is no answer, or it breaks off.
+    #[error("{}", with_causes(.0))]
+    Unreachable(#[source] kube::Error),
+    /// There is an answer, but it does not go on.
+    #[error("nothing came for {} s", .0.as_secs())]
+    Silent(Duration),
+    /// The answer says no.
+    #[error("{}", refusal(.0))]
+    Refused(Box<Status>),
+    /// The answer is not to what was asked.
+    #[error("{0}")]
+    Wrong(#[from] WrongAnswer),
+}
+
+/// Asks for a page of a list.
+pub(super) async fn list<W: Watched>(
+    client: &Client,
+    parameters: &ListParams,
+) -> Result<Page<W>, Error> {
+    let request = kube::core::Request::new(W::PATH).list(parameters);
+    let request = request.map_err(|error| Error::Unreachable(kube::Error::BuildRequest(error)))?;
+    let answer = async {
+        let response = send(client, request).await?;
+        whole(response.into_body(), "the list", LONGEST_PAGE).await
+    };
+    let body = within(PAGE_PATIENCE, answer).await?;
+    Ok(page(&body)?)
+}
+
+/// Begins a watch from a version on.
+pub(super) async fn watch(
+    client: &Client,
+    path: &str,
+    parameters: &WatchParams,
+    version: &str,
+) -> Result<Lines, Error> {
+    let request = kube::core::Request::new(path).watch(parameters, version);
+    let mut request =
+        request.map_err(|error| Error::Unreachable(kube::Error::BuildRequest(error)))?;
+    // From 1.37 on the server compresses each event by itself, of which only the first would be
+    // read (tower-http#737).
+    request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    let response = within(SILENCE, send(client, request)).await?;
+    Ok(Lines { body: response.into_body(), buffer: Vec::new(), begin: 0, searched: 0 })
+}
+
+async fn within<T>(
+    patience: Duration,
+    answer: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    timeout(patience, answer).await.unwrap_or(Err(Error::Silent(patience)))
+}
+
+async fn send(client: &Client, request: Request<Vec<u8>>) -> Result<Response<Body>, Error> {
+    let response = client.send(request.map(Body::from)).await.map_err(Error::Unreachable)?;
+    let code = response.status();
+    if code.is_success() {
+        return Ok(response);
+    }
+    let body = whole(response.into_body(), "the refusal", LONGEST_REFUSAL).await;
+    Err(Error::Refused(Box::new(refused(code.as_u16(), &body.unwrap_or_default()))))
+}
+
+/// The server says why in a Status; what stands between often in HTML.
+fn refused(code: u16, body: &[u8]) -> Status {
+    match serde_json::from_slice::<Status>(body) {
+        Ok(status) if !status.message.is_empty() => Status { code, ..status },
+        _ => Status { code, ..Status::default() },
+    }
+}
+
+fn refusal(status: &Status) -> String {
+    // A message may be as long as its sender likes.
+    const MOST: usize = 500;
+    let message: String = status.message.chars().take(MOST).collect();
+    let colon = if message.is_empty() { "" } else { ": " };
+    format!("status {}{colon}{message}", status.code)
+}
+
+async fn whole(mut body: Body, what: &'static str, limit: usize) -> Result<Vec<u8>, Error> {
+    let mut content = Vec::new();
+    while let Some(data) = next(&mut body).await? {
+        if content.len() + data.len() > limit {
+            return Err(WrongAnswer::TooLong { what, limit }.into());
+        }
+        content.extend_from_slice(&data);
+    }
+    Ok(content)
+}
+
+async fn next(body: &mut Body) -> Result<Option<Bytes>, Error> {
+    loop {
+        match body.frame().await.transpose().map_err(Error::Unreachable)? {
+            None => return Ok(None),
+            Some(frame) => {
+                // Trailers are of no interest.
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
+
+/// The lines of a watch.
+pub(super) struct Lines {
+    body: Body,
+    /// What has come; lines before `begin` were handed out.
+    buffer: Vec<u8>,
+    begin: usize,
+    /// Up to here there is no end of a line after `begin`.
+    searched: usize,
+}
+
+impl Lines {
+    /// The next event; none at the end. An end within a line is an end: it comes again with
+    /// the next watch.
+    pub(super) async fn event<W: Watched>(&mut self) -> Result<Option<WatchEvent<W>>, Error> {
+        loop {
+            let Some(end) = within(SILENCE, self.fill()).await? else { return Ok(None) };
+            let line = self.buffer.get(self.begin..end).unwrap_or_default();
+            let found = (!line.trim_ascii().is_empty()).then(|| event(line));
+            (self.begin, self.searched) = (end + 1, end + 1);
+            if let Some(event) = found {
+                return Ok(Some(event?));
+            }
+        }
+    }
+
+    /// Reads until there is a whole line, and returns where it ends.
+    async fn fill(&mut self) -> Result<Option<usize>, Error> {
+        loop {
+            let rest = self.buffer.get(self.searched..).unwrap_or_default();
+            if let Some(at) = rest.iter().position(|byte| *byte == b'\n') {
+                return Ok(Some(self.searched + at));
+            }
+            self.buffer.drain(..self.begin);
+            self.begin = 0;
+            self.searched = self.buffer.len();
+            if self.buffer.len() > LONGEST_LINE {
+                let (what, limit) = ("a line of the watch", LONGEST_LINE);
+                return Err(WrongAnswer::TooLong { what, limit }.into());
+            }
+            match next(&mut self.body).await? {
+                Some(data) => self.buffer.extend_from_slice(&data),
+                None => return Ok(None),
+            }
+            // One long line must not hold its memory for as long as the watch lasts.
+            if self.buffer.capacity() > KEPT && self.buffer.len() < KEPT {
+                self.buffer.shrink_to(KEPT);
+            }
+        }
+    }
+}
+
+/// Room for lines of usual length.
+const KEPT: usize = 256 << 10;
+
+/// An error and what led to it, which its own text often does not say.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::object::Services;
+
+    fn lines(content: impl Into<Vec<u8>>) -> Lines {
+        let body = Body::from(content.into());
+        Lines { body, buffer: Vec::new(), begin: 0, searched: 0 }
+    }
+
+    fn bookmark(version: &str) -> String {
+        format!(
+            "{{\"type\":\"BOOKMARK\",\"object\":{{\"kind\":\"Service\",\"apiVersion\":\"v1\",\
+             \"metadata\":{{\"resourceVersion\":{version:?}}}}}}}\n"
+        )
+    }
+
+    async fn versions(mut lines: Lines) -> (Vec<String>, Option<Error>) {
+        let mut versions = Vec::new();
+        loop {
+            match lines.event::<Services>().await {
+                Ok(Some(WatchEvent::Bookmark(version))) => versions.push(version),
+                Ok(Some(other)) => panic!("{other:?}"),
+                Ok(None) => return (versions, None),
+                Err(error) => return (versions, Some(error)),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_are_handed_out_one_by_one_and_half_a_line_is_none() {
+        let text = format!("{}\n\r\n{}{}", bookmark("1"), bookmark("2"), &bookmark("3")[..20]);
+        let (versions, error) = versions(lines(text)).await;
+        assert_eq!(versions, ["1", "2"]);
+        assert!(error.is_none(), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_line_that_does_not_end_is_too_long() {
+        let text = bookmark("1") + &"x".repeat(LONGEST_LINE + 2);
+        let (versions, error) = versions(lines(text)).await;
+        assert_eq!(versions, ["1"]);
+        assert!(matches!(error, Some(Error::Wrong(WrongAnswer::TooLong { .. }))), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_to_its_limit_and_no_further() {
+        let body = || Body::from(b"four".to_vec());
+        assert_eq!(whole(body(), "the list", 4).await.unwrap(), b"four");
+        let error = whole(body(), "the list", 3).await.unwrap_err().to_string();
+        assert_eq!(error, "the list is longer than 3 bytes");
+    }
+
+    #[test]
+    fn a_refusal_says_the_status_whatever_the_body_is() {
+        let status =
+            refused(403, br#"{"kind":"Status","code":1,"message":"services is forbidden"}"#);
+        assert_eq!(refusal(&status), "status 403: services is forbidden");
+        assert_eq!(refusal(&refused(502, b"<html>Bad Gateway</html>")), "status 502");
+    }
+}

@@ -1,0 +1,153 @@
+//! Tells the reconciler of objects, in an order in which nothing old comes after something new.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::time::SystemTime;
+
+use rulegen_kernel::memory;
+use rulegen_model::{Kind, Object, ObjectKey, StoreEvent};
+
+use super::Sink;
+use super::object::{ApiObject, Watched};
+use crate::input::{Input, Trouble};
+use crate::queue::Ended;
+
+/// Hands events on, but for those that are older than what was told before.
+pub(super) struct Teller<'a> {
+    sink: &'a Sink,
+    versions: Versions,
+    /// Whether a list was told of to its end.
+    pub(super) has_list: bool,
+}
+
+impl<'a> Teller<'a> {
+    pub(super) fn new(sink: &'a Sink) -> Self {
+        Self { sink, versions: Versions::default(), has_list: false }
+    }
+
+    pub(super) async fn list_begins(&mut self, kind: Kind) -> Result<(), Ended> {
+        self.versions = Versions::default();
+        self.send(Input::Object(StoreEvent::ListBegan(kind)), 1).await
+    }
+
+    pub(super) async fn list_ends(&mut self, kind: Kind) -> Result<(), Ended> {
+        memory::give_back();
+        self.has_list = true;
+        self.send(Input::Object(StoreEvent::ListEnded(kind)), 1).await
+    }
+
+    /// Tells that there are no objects of a kind.
+    pub(super) async fn none(&mut self, kind: Kind) -> Result<(), Ended> {
+        self.has_list = false;
+        self.send(Input::Object(StoreEvent::ListBegan(kind)), 1).await?;
+        self.send(Input::Object(StoreEvent::ListEnded(kind)), 1).await
+    }
+
+    /// Tells of an object that is there. In a list most were there before: they say nothing of how
+    /// long news take.
+    pub(super) async fn put<W: Watched>(
+        &mut self,
+        object: ApiObject<W>,
+        is_news: bool,
+    ) -> Result<(), Ended> {
+        if !self.versions.is_newer(&object.key, object.version()) {
+            return Ok(());
+        }
+        let (key, size) = (object.key, object.size);
+        match object.object {
+            Ok(mut object) => {
+                if let Some(time) = trigger_time(&mut object).filter(|_| is_news) {
+                    self.send(Input::Triggered(time), 1).await?;
+                }
+                self.send(Input::Object(StoreEvent::Put(Box::new(object))), size).await
+            }
+            Err(problem) => self.send(Input::Unreadable(W::KIND, key, problem), size).await,
+        }
+    }
+
+    pub(super) async fn gone<W: Watched>(&mut self, object: ApiObject<W>) -> Result<(), Ended> {
+        let key = object.key.clone();
+        if !self.versions.is_newer(&key, object.version()) {
+            return Ok(());
+        }
+        self.versions.is_gone(&key);
+        self.send(Input::Object(StoreEvent::Gone(W::KIND, key)), 1).await
+    }
+
+    /// Tells that objects of a kind do not come, or that they come again.
+    pub(super) async fn source(&self, kind: Kind, trouble: Option<Trouble>) -> Result<(), Ended> {
+        self.send(Input::Source(kind.name(), trouble), 1).await
+    }
+
+    async fn send(&self, input: Input, weight: usize) -> Result<(), Ended> {
+        self.sink.send(input, weight).await
+    }
+}
+
+/// When what a slice tells began. It is told once and then not kept.
+pub(in crate::source) fn trigger_time(object: &mut Object) -> Option<SystemTime> {
+    let Object::EndpointSlice(slice) = object else { return None };
+    let time = slice.metadata.annotations.last_change_trigger_time.take()?;
+    time.parse::<jiff::Timestamp>().ok().map(SystemTime::from)
+}
+
+/// The newest version of each object that was told of, by a hash of its name: a proxy between us
+/// and the server that repeats what it has would otherwise bring back what is gone.
+#[derive(Default)]
+struct Versions {
+    hasher: RandomState,
+    newest: HashMap<u64, u64>,
+    /// Objects that are gone, with the version that told so.
+    gone: VecDeque<(u64, u64)>,
+}
+
+/// So many objects that are gone are remembered: names of slices do not come again, and a watch
+/// that needs no new list would gather them for as long as the process lives.
+const GONE: usize = 10_000;
+
+impl Versions {
+    fn is_newer(&mut self, key: &ObjectKey, version: Option<u64>) -> bool {
+        let Some(version) = version else { return true };
+        let newest = self.newest.entry(self.hasher.hash_one(key)).or_default();
+        let is_newer = version > *newest;
+        *newest = version.max(*newest);
+        is_newer
+    }
+
+    /// An object is gone with the version that was told last.
+    fn is_gone(&mut self, key: &ObjectKey) {
+        let hash = self.hasher.hash_one(key);
+        let version = self.newest.get(&hash).copied().unwrap_or_default();
+        self.gone.push_back((hash, version));
+        let oldest = if self.gone.len() > GONE { self.gone.pop_front() } else { None };
+        // Unless it has come again.
+        if let Some((hash, version)) = oldest
+            && self.newest.get(&hash) == Some(&version)
+        {
+            self.newest.remove(&hash);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_gone_is_not_remembered_for_ever() {
+        let key = |number: u64| ObjectKey::new("default", &number.to_string());
+        let mut versions = Versions::default();
+        let most = GONE as u64;
+        assert!(versions.is_newer(&key(0), Some(1)));
+        versions.is_gone(&key(0));
+        assert!(versions.is_newer(&key(0), Some(2)), "it came again");
+        for number in 1..most * 2 {
+            assert!(versions.is_newer(&key(number), Some(number * 2)));
+            assert!(versions.is_newer(&key(number), Some(number * 2 + 1)));
+            versions.is_gone(&key(number));
+            assert!(!versions.is_newer(&key(number), Some(number * 2)), "it is gone");
+        }
+        assert!(!versions.is_newer(&key(0), Some(2)), "it is there");
+        assert_eq!(versions.newest.len(), GONE + 1);
+    }
+}

@@ -1,0 +1,246 @@
+//! What the log says while the API server does not answer as it should: a line at the start, a
+//! reminder each minute, a line at the end. Never one for each attempt.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::DefaultBackoff;
+use rulegen_model::Kind;
+
+use super::request::Error;
+
+/// The longest time between two attempts, but for what is added by chance: client-go's.
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How often the log is reminded of what still fails.
+const REMINDER: Duration = Duration::from_secs(60);
+
+/// The server, which all watches share: that it cannot be reached is said once for all of them.
+#[derive(Clone)]
+pub(super) struct Server {
+    address: String,
+    away: Arc<Mutex<Reminder>>,
+}
+
+impl Server {
+    pub(super) fn new(address: String) -> Self {
+        Self { address, away: Arc::default() }
+    }
+
+    fn away(&self) -> std::sync::MutexGuard<'_, Reminder> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What kind of failure it is. Another kind is worth another line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Away,
+    Refused(u16),
+    Wrong,
+}
+
+impl Class {
+    fn of(error: &Error) -> Self {
+        match error {
+            Error::Unreachable(_) | Error::Silent(_) => Self::Away,
+            Error::Refused(status) => Self::Refused(status.code),
+            Error::Wrong(_) => Self::Wrong,
+        }
+    }
+}
+
+/// The failures of one kind's watch, and how long to wait for the next attempt: longer each time, until
+/// something works.
+pub(super) struct Troubles {
+    kind: Kind,
+    server: Server,
+    reminder: Reminder,
+    pauses: DefaultBackoff,
+}
+
+impl Troubles {
+    pub(super) fn new(kind: Kind, server: Server) -> Self {
+        Self { kind, server, reminder: Reminder::default(), pauses: DefaultBackoff::default() }
+    }
+
+    /// Logs a failure if it is time to, and returns how long to wait.
+    pub(super) fn failed(&mut self, error: &Error) -> Duration {
+        let (class, now) = (Class::of(error), Instant::now());
+        let say = match class {
+            Class::Away => {
+                self.reminder.start(class, now);
+                self.server.away().fail(class, now)
+            }
+            _ => self.reminder.fail(class, now),
+        };
+        self.log(class, error, say);
+        self.pauses.next().unwrap_or(LONGEST_PAUSE)
+    }
+
+    /// Logs that there is no answer yet, if it is time to, and returns what to say of it.
+    pub(super) fn waits(&mut self, waited: Duration) -> String {
+        let now = Instant::now();
+        self.reminder.start(Class::Away, now);
+        let (server, seconds) = (&self.server.address, waited.as_secs());
+        if self.server.away().fail(Class::Away, now) != Say::Nothing {
+            tracing::warn!(
+                server,
+                seconds,
+                "the API server has not answered yet: the rules stay as they are"
+            );
+        }
+        format!("{server} has not answered for {seconds} s")
+    }
+
+    fn log(&self, class: Class, error: &Error, say: Say) {
+        let (kind, server) = (self.kind.name(), &self.server.address);
+        let Say::Since(since) = say else {
+            return tracing::debug!(kind, server, %error, "the watch failed again");
+        };
+        let seconds = since.as_secs();
+        match class {
+            Class::Away => tracing::warn!(
+                server, %error, seconds,
+                "the API server cannot be reached: the rules stay as they are"
+            ),
+            Class::Refused(_) => tracing::warn!(
+                kind, server, %error, seconds,
+                "the watch failed: the rules stay as they are"
+            ),
+            Class::Wrong => tracing::error!(
+                kind, server, %error, seconds,
+                "the API server's answer cannot be used: the rules stay as they are"
+            ),
+        }
+    }
+
+    /// Something works. Returns whether anything had failed before.
+    pub(super) fn over(&mut self) -> bool {
+        let now = Instant::now();
+        self.pauses.reset();
+        if let Some(since) = self.server.away().over(now) {
+            let (server, seconds) = (&self.server.address, since.as_secs());
+            tracing::info!(server, seconds, "the API server answers again");
+        }
+        let Some(since) = self.reminder.over(now) else { return false };
+        tracing::info!(kind = self.kind.name(), seconds = since.as_secs(), "the watch works again");
+        true
+    }
+
+    /// For what the status page says.
+    pub(super) fn why(&self, error: &Error) -> String {
+        match Class::of(error) {
+            Class::Away => format!("{} cannot be reached: {error}", self.server.address),
+            _ => error.to_string(),
+        }
+    }
+}
+
+/// Whether a failure is worth a line.
+#[derive(Debug, PartialEq, Eq)]
+enum Say {
+    Nothing,
+    /// It is, and it has lasted for so long.
+    Since(Duration),
+}
+
+/// Knows what was said when.
+#[derive(Debug, Default)]
+struct Reminder {
+    /// When it began, and what was said last.
+    lasting: Option<(Instant, Class)>,
+    said: Option<Instant>,
+}
+
+impl Reminder {
+    /// It fails, but others say so.
+    fn start(&mut self, class: Class, now: Instant) {
+        let (_, last) = self.lasting.get_or_insert((now, class));
+        *last = class;
+    }
+
+    fn fail(&mut self, class: Class, now: Instant) -> Say {
+        let is_new = self.lasting.is_none_or(|(_, last)| last != class);
+        let is_due = self.said.is_none_or(|said| now.saturating_duration_since(said) >= REMINDER);
+        self.start(class, now);
+        if !is_new && !is_due {
+            return Say::Nothing;
+        }
+        self.said = Some(now);
+        let since = self.lasting.map_or(now, |(since, _)| since);
+        Say::Since(now.saturating_duration_since(since))
+    }
+
+    /// How long it failed, if it did.
+    fn over(&mut self, now: Instant) -> Option<Duration> {
+        let (since, _) = self.lasting.take()?;
+        self.said = None;
+        Some(now.saturating_duration_since(since))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn refused(code: u16) -> Error {
+        Error::Refused(Box::new(Status { code, ..Status::default() }))
+    }
+
+    fn troubles() -> Troubles {
+        Troubles::new(Kind::Service, Server::new("http://127.0.0.1:1/".to_owned()))
+    }
+
+    #[test]
+    fn pauses_grow_until_something_works() {
+        let mut troubles = troubles();
+        let mut least = Duration::from_millis(800);
+        for _ in 0..5 {
+            // Up to as much again is added by chance.
+            let pause = troubles.failed(&refused(429));
+            assert!((least..=least * 2).contains(&pause), "{pause:?}, not {least:?}");
+            least *= 2;
+        }
+        for _ in 0..3 {
+            assert!(troubles.failed(&refused(429)) <= LONGEST_PAUSE * 2);
+        }
+        assert!(troubles.over());
+        assert!(!troubles.over());
+        assert!(troubles.failed(&refused(429)) <= Duration::from_millis(1600));
+    }
+
+    #[test]
+    fn what_lasts_is_said_once_and_then_each_minute() {
+        let start = Instant::now();
+        let mut reminder = Reminder::default();
+        let mut said = Vec::new();
+        for second in 0..200 {
+            let now = start + Duration::from_secs(second);
+            if let Say::Since(since) = reminder.fail(Class::Away, now) {
+                assert_eq!(since.as_secs(), second);
+                said.push(second);
+            }
+        }
+        assert_eq!(said, [0, 60, 120, 180]);
+        let now = start + Duration::from_secs(200);
+        // Another kind of failure is news, and the trouble is as old as before.
+        assert_eq!(reminder.fail(Class::Refused(503), now), Say::Since(Duration::from_secs(200)));
+        assert_eq!(reminder.fail(Class::Refused(503), now), Say::Nothing);
+        assert_eq!(reminder.over(now), Some(Duration::from_secs(200)));
+        assert_eq!(reminder.over(now), None);
+        assert_eq!(reminder.fail(Class::Refused(503), now), Say::Since(Duration::ZERO));
+    }
+
+    /// Four watches fail together: one line, not four.
+    #[test]
+    fn that_the_server_is_away_is_said_once_for_all_kinds() {
+        let server = Server::new("http://127.0.0.1:1/".to_owned());
+        let now = Instant::now();
+        let said = Kind::ALL.map(|_| server.clone().away().fail(Class::Away, now));
+        assert_eq!(said.iter().filter(|say| **say != Say::Nothing).count(), 1);
+    }
+}

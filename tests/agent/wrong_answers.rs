@@ -1,0 +1,169 @@
+//! Answers that say 200 and are not what was asked for: from a proxy, from another server behind the
+//! same address, from one that is broken.
+
+use std::fs;
+use std::thread;
+
+use crate::api_server::{Canned, Kind};
+use crate::node::{KINDS, Node, is_from, wait_until};
+use crate::objects::{HERE, service};
+
+const FAILURES: &str = "rulegen_watch_restarts_total";
+const WRONG: &str = "the API server's answer cannot be used";
+
+/// Of each kind, what a list of it begins with.
+fn head(kind: Kind) -> String {
+    let (list, version) = match kind {
+        Kind::Service => ("ServiceList", "v1"),
+        Kind::EndpointSlice => ("EndpointSliceList", "discovery.k8s.io/v1"),
+        Kind::Node => ("NodeList", "v1"),
+        Kind::ServiceCidr => ("ServiceCIDRList", "networking.k8s.io/v1"),
+    };
+    format!("\"kind\":\"{list}\",\"apiVersion\":\"{version}\"")
+}
+
+const META: &str = r#""metadata":{"resourceVersion":"99999"}"#;
+const POD: &str = r#"{"metadata":{"name":"web","namespace":"default"}}"#;
+
+/// A name, and a body for each kind.
+type Case = (&'static str, fn(Kind) -> String);
+
+fn wrong_bodies() -> Vec<Case> {
+    vec![
+        ("an empty object", |_| "{}".to_owned()),
+        ("nothing", |_| String::new()),
+        ("HTML", |_| "<html><body>Sign in</body></html>".to_owned()),
+        ("null", |_| "null".to_owned()),
+        ("a Status of success", |_| {
+            r#"{"kind":"Status","apiVersion":"v1","status":"Success"}"#.to_owned()
+        }),
+        ("an empty list of Pods", |_| {
+            format!("{{\"kind\":\"PodList\",\"apiVersion\":\"v1\",{META},\"items\":[]}}")
+        }),
+        ("a list of Pods", |_| {
+            format!("{{\"kind\":\"PodList\",\"apiVersion\":\"v1\",{META},\"items\":[{POD}]}}")
+        }),
+        ("no kind", |_| format!("{{{META},\"items\":[]}}")),
+        ("another apiVersion", |kind| {
+            format!("{{{},{META},\"items\":[]}}", head(kind).replace("v1", "v7"))
+        }),
+        ("no items", |kind| format!("{{{},{META}}}", head(kind))),
+        ("no version", |kind| format!("{{{},\"metadata\":{{}},\"items\":[]}}", head(kind))),
+        ("no metadata", |kind| format!("{{{},\"items\":null}}", head(kind))),
+        ("broken off", |kind| format!("{{{},{META},\"items\":[", head(kind))),
+        ("deep", |kind| format!("{{{},{META},\"items\":{}", head(kind), "[".repeat(200_000))),
+        ("objects without a name", |kind| format!("{{{},{META},\"items\":[{{}}]}}", head(kind))),
+        ("objects of another kind", |kind| {
+            let pod = POD.replacen('{', "{\"kind\":\"Pod\",\"apiVersion\":\"v1\",", 1);
+            format!("{{{},{META},\"items\":[{pod}]}}", head(kind))
+        }),
+    ]
+}
+
+/// A node in sync whose lists are answered wrongly from now on.
+fn node_with(label: &str, canned: impl Fn(Kind) -> Canned) -> Node {
+    let node = Node::in_sync(label);
+    node.serve();
+    node.wait_for_watches();
+    assert!(is_from(node.ask(10), HERE[0]));
+    for kind in KINDS {
+        node.server.answer_lists(kind, Some(canned(kind)));
+    }
+    KINDS.iter().for_each(|kind| node.server.expire_watches(*kind));
+    node
+}
+
+#[test]
+fn any_other_answer_leaves_the_rules_as_they_are() {
+    let cases: Vec<_> = wrong_bodies().into_iter().enumerate().collect();
+    // Two agents at a time for each processor of a small machine.
+    for some in cases.chunks(4) {
+        thread::scope(|scope| {
+            for (at, (name, body)) in some {
+                scope.spawn(move || {
+                    let canned = |kind| Canned::Body(body(kind).into_bytes());
+                    stays(name, &node_with(&format!("wrong{at}"), canned));
+                });
+            }
+        });
+    }
+}
+
+/// Each kind was listed once at least, in vain; then the server is right again.
+fn stays(name: &str, node: &Node) {
+    let before = node.generation();
+    // The end of each watch, and two lists of each kind.
+    let enough = Some(KINDS.len() as f64 * 3.0);
+    wait_until(&format!("{name}: lists fail"), || node.metric(FAILURES) >= enough);
+    assert_eq!(node.generation(), before, "{name}: the rules were touched");
+    assert!(is_from(node.ask(10), HERE[0]), "{name}");
+    // An error for each kind, not for each attempt.
+    assert_eq!(node.logged(WRONG), KINDS.len(), "{name}: {}", node.log());
+    for kind in KINDS {
+        node.server.answer_lists(kind, None);
+    }
+    node.server.apply(service("later", 50));
+    node.settle();
+}
+
+/// `items: null` is how Go writes an empty list.
+#[test]
+fn null_is_an_empty_list_of_the_right_kind() {
+    let node = Node::in_sync("null");
+    let body = format!("{{{},{META},\"items\":null}}", head(Kind::Service)).into_bytes();
+    node.server.answer_lists(Kind::Service, Some(Canned::Body(body)));
+    node.wait_for_watches();
+    node.server.expire_watches(Kind::Service);
+    wait_until("the Service is gone", || !node.rules().contains("10.96.0.10"));
+    assert_eq!(node.logged(WRONG), 0);
+}
+
+#[test]
+fn a_list_without_end_costs_neither_rules_nor_memory() {
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let start = r#"{"kind":"ServiceList","apiVersion":"v1","items":["#;
+            let node = node_with("endless", |_| Canned::Endless(start));
+            stays("an endless list", &node);
+            assert!(node.logged("is longer than") > 0);
+            // Four lists of 32 MiB at a time, in a buffer that doubles.
+            let peak = peak_memory(&node);
+            assert!(peak < 400 << 20, "{} MB", peak >> 20);
+        });
+        // The answer to the Event that it posts at its start.
+        scope.spawn(|| {
+            let mut node = Node::new("events");
+            node.server.answer_events(Canned::Endless("{"));
+            node.start("");
+            node.settle();
+            let posts = || node.server.requests().iter().filter(|r| r.method == "POST").count();
+            // It gives up and tries again a second later.
+            wait_until("the Event is posted again", || posts() > 1);
+            let peak = peak_memory(&node);
+            assert!(peak < 200 << 20, "{} MB", peak >> 20);
+        });
+        scope.spawn(|| {
+            let heads = |kind| match kind {
+                Kind::Service => r#"{"kind":"ServiceList","apiVersion":"v1","items":[],"#,
+                Kind::EndpointSlice => {
+                    r#"{"kind":"EndpointSliceList","apiVersion":"discovery.k8s.io/v1","items":[],"#
+                }
+                Kind::Node => r#"{"kind":"NodeList","apiVersion":"v1","items":[],"#,
+                Kind::ServiceCidr => {
+                    r#"{"kind":"ServiceCIDRList","apiVersion":"networking.k8s.io/v1","items":[],"#
+                }
+            };
+            let node = node_with("pages", |kind| Canned::Pages(heads(kind)));
+            stays("endless pages", &node);
+            assert!(node.logged("the list does not end") > 0);
+        });
+    });
+}
+
+/// The most that the agent ever had in memory, in bytes.
+fn peak_memory(node: &Node) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", node.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kilobytes: usize = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    kilobytes << 10
+}
