@@ -24,6 +24,9 @@ const CHANGES: usize = 200;
 /// Longer than the agent gathers changes: each is the first after a quiet time.
 const QUIET: Duration = Duration::from_millis(110);
 
+/// How long everything changes, to see how memory grows.
+const FLOOD: Duration = Duration::from_secs(10);
+
 const LONG: Duration = Duration::from_secs(120);
 
 pub(crate) fn measure(text: &str) -> Value {
@@ -35,6 +38,8 @@ pub(crate) fn measure(text: &str) -> Value {
     let items = cluster["items"].as_array_mut().unwrap();
     let slice = items.iter().find(|item| item["kind"] == "EndpointSlice").unwrap().clone();
     let services = items.len() / 2;
+    let slices: Vec<Value> =
+        items.iter().filter(|item| item["kind"] == "EndpointSlice").cloned().collect();
     server.apply_many(std::mem::take(items));
     server.apply(json!({
         "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"},
@@ -53,6 +58,7 @@ pub(crate) fn measure(text: &str) -> Value {
     let before = generation(&namespace);
     let (agent, again) = start(&namespace);
     assert_eq!(generation(&namespace), before, "a restart wrote something");
+    let memory_of_flood = flood(&server, slices, &agent) / 1024.0;
     stop(agent);
     json!({
         "services": services, "endpoints": services * ENDPOINTS,
@@ -61,6 +67,7 @@ pub(crate) fn measure(text: &str) -> Value {
         },
         "resident_megabytes": memory[0], "peak_megabytes": memory[1],
         "resident_megabytes_after_pages": memory_after_pages,
+        "peak_megabytes_in_flood": memory_of_flood,
         "page_milliseconds": pages.into_iter().collect::<serde_json::Map<_, _>>(),
         "first_start_seconds": first_start, "unchanged_start_seconds": again,
     })
@@ -69,19 +76,28 @@ pub(crate) fn measure(text: &str) -> Value {
 pub(crate) fn print(rows: &[Value]) {
     println!("\nThe agent, nftables mode, beside an API server on the same machine");
     println!(
-        "{:>9} {:>10} | {:>8} {:>8} | {:>8} {:>8} | {:>7} {:>9}",
-        "services", "endpoints", "p50 ms", "p99 ms", "RSS MB", "peak MB", "start s", "unchanged"
+        "{:>9} {:>10} | {:>8} {:>8} | {:>8} {:>8} {:>8} | {:>7} {:>9}",
+        "services",
+        "endpoints",
+        "p50 ms",
+        "p99 ms",
+        "RSS MB",
+        "peak MB",
+        "flood MB",
+        "start s",
+        "unchanged"
     );
     for row in rows.iter().map(|row| &row["agent"]).filter(|row| !row.is_null()) {
         let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
         println!(
-            "{:>9} {:>10} | {:>8.2} {:>8.2} | {:>8.1} {:>8.1} | {:>7.2} {:>9.2}",
+            "{:>9} {:>10} | {:>8.2} {:>8.2} | {:>8.1} {:>8.1} {:>8.1} | {:>7.2} {:>9.2}",
             row["services"].as_u64().unwrap_or_default(),
             row["endpoints"].as_u64().unwrap_or_default(),
             number(&row["event_to_commit_milliseconds"]["p50"]),
             number(&row["event_to_commit_milliseconds"]["p99"]),
             number(&row["resident_megabytes"]),
             number(&row["peak_megabytes"]),
+            number(&row["peak_megabytes_in_flood"]),
             number(&row["first_start_seconds"]),
             number(&row["unchanged_start_seconds"]),
         );
@@ -165,6 +181,24 @@ fn change(server: &ApiServer, slice: &Value, round: usize, watcher: &mut Watcher
             return begun.elapsed().as_secs_f64();
         }
     }
+}
+
+/// Changes every slice, over and over, faster than rules can be written. Returns the most memory that
+/// the agent had meanwhile, in KiB.
+fn flood(server: &ApiServer, mut slices: Vec<Value>, agent: &Child) -> f64 {
+    // VmHWM begins again (proc(5), clear_refs).
+    fs::write(format!("/proc/{}/clear_refs", agent.id()), "5").unwrap();
+    let begun = Instant::now();
+    for round in 0.. {
+        for slice in &mut slices {
+            slice["endpoints"][0]["addresses"][0] = json!(format!("10.201.{}.1", round % 250));
+        }
+        slices.chunks(1000).for_each(|some| server.apply_many(some.to_vec()));
+        if begun.elapsed() > FLOOD {
+            break;
+        }
+    }
+    kilobytes(agent, "VmHWM:")
 }
 
 /// The slowest kinds of pages: each looks at every Service.
