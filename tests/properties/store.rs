@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use rulegen_model::{
-    Host, Kind, NodePortAddresses, Object, ObjectKey, Problem, ProxyConfig, ServicePort, Store,
-    StoreEvent, single_objects, snapshot,
+    Host, Kind, NodePortAddresses, Object, ObjectKey, Problem, ProxyConfig, ProxyMode, ServicePort,
+    Store, StoreEvent, single_objects, snapshot,
 };
 use serde_json::{Value, json};
 
@@ -93,14 +93,17 @@ fn events(earlier: &[Object], later: &[Object], order: &[u32], as_lists: bool) -
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
+    /// Also with a limit that some of the Services are beyond, some of the time: a change of one
+    /// port's endpoints then decides about all ports.
     #[test]
     fn a_store_forgets_what_was_before(
-        config in config(),
+        config in config(), max_service_size in prop::option::of(1_usize..60),
         clusters in prop::collection::vec(objects_and_network(), 1..4),
         order in prop::collection::vec(any::<u32>(), 17),
         pauses in prop::collection::vec(any::<bool>(), 13),
         as_lists in any::<bool>(),
     ) {
+        let config = ProxyConfig { max_service_size, ..config };
         let mut store = Store::new(config.clone(), Host::default());
         let mut followed = Followed::default();
         let mut earlier = Vec::new();
@@ -181,4 +184,56 @@ fn refused_addresses_follow_the_node() {
     assert_eq!(addresses(&["192.0.2.1", "192.0.2.2"]), ([0, 0], Some(3)));
     assert_eq!(addresses(&["192.0.2.9"]), ([2, 1], Some(0)));
     assert_eq!(addresses(&["192.0.2.8"]), ([2, 1], None));
+}
+
+/// A Service of as many ports and endpoints as an API server accepts in one object and one slice.
+/// Neither the 400 million pairs are made, nor are 20,000 ports compared with 20,000 others.
+#[test]
+fn a_service_that_is_too_large_is_left_out_before_it_is_made() {
+    let ports: Vec<Value> =
+        (1..=20_000).map(|n| json!({"name": format!("p{n}"), "port": n})).collect();
+    let endpoints: Vec<Value> = (0..1000)
+        .map(|n| json!({"addresses": [format!("10.244.{}.{}", n / 250, n % 250 + 1)]}))
+        .collect();
+    let service = |name: &str, ip: &str, ports: &[Value]| {
+        json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {"clusterIP": ip, "clusterIPs": [ip], "ports": ports},
+        })
+    };
+    let slice = |n: usize, of: &str| {
+        json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {"name": format!("{of}-{n}"), "namespace": "default",
+                         "labels": {"kubernetes.io/service-name": of}},
+            "ports": ports, "endpoints": endpoints,
+        })
+    };
+    let mut all = vec![
+        service("large", "10.96.0.10", &ports),
+        service("small", "10.96.0.11", &ports[..100]),
+        slice(0, "small"),
+    ];
+    all.extend((0..20).map(|n| slice(n, "large")));
+    let config = ProxyConfig { mode: ProxyMode::Nftables, ..ProxyConfig::default() };
+    let mut store = Store::new(config.clone(), Host::default());
+    for object in singles(&all) {
+        store.take_in(StoreEvent::Put(Box::new(object)));
+    }
+    store.changes();
+    let (key, too_large) = store.too_large().next().unwrap();
+    assert_eq!((&*key.name, store.too_large().count()), ("large", 1));
+    assert_eq!((too_large.size.addresses, too_large.size.endpoints), (20_000, 400_000_000));
+    let snapshot = store.snapshot();
+    assert_eq!(snapshot.ipv4.len(), 100);
+    assert!(snapshot.ipv4.iter().all(|port| port.endpoints.len() == 1000));
+    assert_eq!(snapshot, snapshot_of(&all, &config));
+    // With fewer endpoints it comes back.
+    for n in 0..20 {
+        let key = ObjectKey::new("default", &format!("large-{n}"));
+        store.take_in(StoreEvent::Gone(Kind::EndpointSlice, key));
+    }
+    assert_eq!(store.changes().services.len(), 1);
+    assert_eq!((store.too_large().count(), store.snapshot().ipv4.len()), (0, 20_100));
 }

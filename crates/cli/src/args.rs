@@ -482,6 +482,12 @@ pub(crate) struct ProxyArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
     pub(crate) refuse_node_addresses: Option<bool>,
 
+    /// Leave a Service out whole that is larger than this. Its size is the sum, over its ports and
+    /// families, of addresses and endpoints, plus its source ranges (in iptables mode once for each
+    /// port). In the configuration: rulegen.maxServiceSize [default: 1000000, in iptables mode 200000]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) max_service_size: Option<usize>,
+
     #[command(flatten)]
     pub(crate) nftables: NftablesArgs,
 }

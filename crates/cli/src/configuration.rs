@@ -81,6 +81,7 @@ fn lay_flags(args: &ProxyArgs, config: &mut ProxyConfig) -> Result<()> {
     config.load_balancing = args.nftables.load_balancing.unwrap_or(config.load_balancing);
     config.counts_connections =
         args.nftables.nftables_counters.unwrap_or(config.counts_connections);
+    config.max_service_size = args.max_service_size.or(config.max_service_size);
     config.tcp_be_liberal = args.conntrack_tcp_be_liberal.unwrap_or(config.tcp_be_liberal);
     Ok(())
 }

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::address::{parse_address, parse_network};
+use crate::budget::default_limit;
 use crate::external_ips::ExternalIps;
 use crate::load_balancing::{LoadBalancing, parse_load_balancing};
 use crate::manifest::yaml_value;
@@ -122,6 +123,10 @@ pub struct ProxyConfig {
     pub load_balancing: LoadBalancing,
     /// Whether connections are counted for each endpoint in nftables mode.
     pub counts_connections: bool,
+    /// How large a Service may be, if not as large as by default: see [`ServiceSize`].
+    ///
+    /// [`ServiceSize`]: crate::ServiceSize
+    pub max_service_size: Option<usize>,
 }
 
 impl Default for ProxyConfig {
@@ -145,6 +150,7 @@ impl Default for ProxyConfig {
             refuse_node_addresses: false,
             load_balancing: LoadBalancing::Random,
             counts_connections: false,
+            max_service_size: None,
         }
     }
 }
@@ -164,6 +170,11 @@ impl ProxyConfig {
             ProxyMode::Iptables => self.masquerade_bit,
             ProxyMode::Nftables => self.nftables_masquerade_bit,
         }
+    }
+
+    /// How large a Service may be, in the mode that is set.
+    pub fn service_size_limit(&self) -> usize {
+        self.max_service_size.unwrap_or_else(|| default_limit(self.mode))
     }
 }
 
@@ -288,6 +299,7 @@ const FIELDS: &[(&str, Type)] = &[
     ("rulegen", Type::Section),
     ("rulegen.conntrackTCPResetRemoved", Type::Bool),
     ("rulegen.externalIPs", Type::List),
+    ("rulegen.maxServiceSize", Type::Number(1, i64::MAX)),
     ("rulegen.refuseNodeAddresses", Type::Bool),
     ("showHiddenMetricsForVersion", Type::Text),
     ("windowsRunAsService", Type::Bool),
@@ -345,6 +357,7 @@ impl Reader {
                 .section("rulegen")
                 .bool("refuseNodeAddresses")
                 .unwrap_or(default.refuse_node_addresses),
+            max_service_size: root.section("rulegen").number("maxServiceSize"),
             load_balancing: self
                 .parsed(nftables, "loadBalancing", parse_load_balancing)
                 .unwrap_or_default(),

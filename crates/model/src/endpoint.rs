@@ -1,5 +1,6 @@
 //! EndpointSlices to endpoints, and their join with a service port.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use crate::node::Node;
 use crate::object::{EndpointHints, EndpointSlice, HintedName, SliceEndpoint};
 use crate::port::{Protocol, known_protocol, port_number};
 use crate::problem::Report;
+use crate::service::ServicePort;
 
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
@@ -117,27 +119,53 @@ impl Slice {
     }
 }
 
-/// All endpoints that slices of one family have for a service port, as they are seen from a node,
-/// each `IP:port` once, ordered by its text: kube-proxy's order, which decides which rule has
-/// which probability.
+/// Gives ports of one Service the endpoints that its slices have for them, as they are seen from a
+/// node: each `IP:port` once, ordered by its text, which is kube-proxy's order and decides which
+/// rule has which probability.
 pub(crate) fn join<'a>(
+    ports: &mut [ServicePort],
     slices: impl Iterator<Item = &'a Slice>,
-    port_name: &str,
-    protocol: Protocol,
     node: &Node,
-) -> Vec<Endpoint> {
-    let mut joined: Vec<Endpoint> = Vec::new();
-    for slice in slices {
-        let named = |port: &&SlicePort| port.protocol == protocol && *port.name == *port_name;
-        for port in slice.ports.iter().filter(named) {
-            joined.extend(slice.endpoints.iter().map(|endpoint| endpoint.seen(port.number, node)));
+) {
+    for (at, slice, number) in matches(ports, slices) {
+        if let Some(port) = ports.get_mut(at) {
+            port.endpoints.extend(slice.endpoints.iter().map(|e| e.seen(number, node)));
         }
     }
-    if joined.len() > 1 {
-        joined.sort_by_cached_key(|endpoint| (endpoint.address.to_string(), endpoint.precedence()));
-        joined.dedup_by_key(|endpoint| endpoint.address);
+    for endpoints in ports.iter_mut().map(|port| &mut port.endpoints) {
+        if endpoints.len() > 1 {
+            endpoints.sort_by_cached_key(|e| (e.address.to_string(), e.precedence()));
+            endpoints.dedup_by_key(|endpoint| endpoint.address);
+        }
     }
-    joined
+}
+
+/// How many endpoints [`join`] would make, counting one that is in two slices twice.
+pub(crate) fn count<'a>(ports: &[ServicePort], slices: impl Iterator<Item = &'a Slice>) -> usize {
+    let counts = matches(ports, slices).into_iter().map(|(_, slice, _)| slice.endpoints.len());
+    counts.fold(0, usize::saturating_add)
+}
+
+/// Which slices have endpoints for which of the ports, and at which number. Both a Service and a
+/// slice may have 20,000 ports, so ports are looked up by name.
+fn matches<'a>(
+    ports: &[ServicePort],
+    slices: impl Iterator<Item = &'a Slice>,
+) -> Vec<(usize, &'a Slice, u16)> {
+    let key = |port: &ServicePort| {
+        (IpFamily::of(port.cluster_ip), port.name.port.clone(), port.name.protocol)
+    };
+    let places: HashMap<(IpFamily, Arc<str>, Protocol), usize> =
+        ports.iter().enumerate().map(|(at, port)| (key(port), at)).collect();
+    let place = |slice: &Slice, port: &SlicePort| {
+        places.get(&(slice.family, port.name.clone(), port.protocol)).copied()
+    };
+    let mut matches = Vec::new();
+    for slice in slices {
+        let of_slice = slice.ports.iter();
+        matches.extend(of_slice.filter_map(|p| Some((place(slice, p)?, slice, p.number))));
+    }
+    matches
 }
 
 impl CheckedEndpoint {

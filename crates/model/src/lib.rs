@@ -11,6 +11,7 @@
 //! every function returns a value and the [`Problem`]s met on the way.
 
 mod address;
+mod budget;
 mod claims;
 mod complete;
 mod config;
@@ -37,6 +38,7 @@ mod watch_events;
 mod yaml;
 
 pub use address::{IpFamily, parse_address, parse_network};
+pub use budget::{ServiceSize, TooLarge};
 pub use claims::{Claimant, Contest, Place, Role, contests};
 pub use complete::IfEmpty;
 pub use config::{

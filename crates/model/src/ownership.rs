@@ -77,25 +77,15 @@ pub(crate) struct Admission<'a> {
 }
 
 impl Admission<'_> {
-    /// Gives the ports of a Service those IPs that it may have.
-    pub(crate) fn admit(
+    /// Those of the IPs that a Service asks for that it may have.
+    pub(crate) fn admitted(
         &self,
-        ports: &mut [ServicePort],
         service: &ObjectKey,
         claimed: &[ClaimedIp],
         report: &mut Report<'_>,
-    ) {
-        let admitted: Vec<&ClaimedIp> =
-            claimed.iter().filter(|claim| self.admits(claim, service, report)).collect();
-        for port in ports {
-            let family = IpFamily::of(port.cluster_ip);
-            let of_kind = |kind| {
-                let claims = admitted.iter().filter(|claim| claim.kind == kind);
-                claims.map(|claim| claim.ip).filter(|ip| IpFamily::of(*ip) == family).collect()
-            };
-            port.external_ips = of_kind(ClaimKind::ExternalIp);
-            port.load_balancer_ips = of_kind(ClaimKind::LoadBalancerIp);
-        }
+    ) -> Admitted {
+        let admits = |claim: &&ClaimedIp| self.admits(claim, service, report);
+        Admitted(claimed.iter().filter(admits).copied().collect())
     }
 
     fn admits(&self, claim: &ClaimedIp, service: &ObjectKey, report: &mut Report<'_>) -> bool {
@@ -130,6 +120,39 @@ impl Admission<'_> {
             );
         }
         true
+    }
+}
+
+/// The external and load-balancer IPs that a Service gets.
+pub(crate) struct Admitted(Vec<ClaimedIp>);
+
+impl Admitted {
+    #[cfg(test)]
+    pub(crate) fn of_each_kind(external_ip: IpAddr, load_balancer_ip: IpAddr) -> Self {
+        let claim = |kind, ip| ClaimedIp { ip, kind, index: 0 };
+        Self(vec![
+            claim(ClaimKind::ExternalIp, external_ip),
+            claim(ClaimKind::LoadBalancerIp, load_balancer_ip),
+        ])
+    }
+
+    /// How many of a kind and family each port gets.
+    pub(crate) fn count(&self, kind: ClaimKind, family: IpFamily) -> usize {
+        self.of(kind, family).count()
+    }
+
+    /// Gives each port those of its family.
+    pub(crate) fn give(&self, ports: &mut [ServicePort]) {
+        for port in ports {
+            let family = IpFamily::of(port.cluster_ip);
+            port.external_ips = self.of(ClaimKind::ExternalIp, family).collect();
+            port.load_balancer_ips = self.of(ClaimKind::LoadBalancerIp, family).collect();
+        }
+    }
+
+    fn of(&self, kind: ClaimKind, family: IpFamily) -> impl Iterator<Item = IpAddr> {
+        let of_kind = self.0.iter().filter(move |claim| claim.kind == kind);
+        of_kind.map(|claim| claim.ip).filter(move |ip| IpFamily::of(*ip) == family)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Services to service ports: what is reached, at which addresses, under which policies.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -88,6 +89,17 @@ pub struct ServicePort {
 }
 
 impl ServicePort {
+    pub(crate) fn without_endpoints(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            external_ips: self.external_ips.clone(),
+            load_balancer_ips: self.load_balancer_ips.clone(),
+            source_ranges: self.source_ranges.clone(),
+            endpoints: Vec::new(),
+            ..*self
+        }
+    }
+
     /// Whether there is an address beside the cluster IP.
     pub fn externally_accessible(&self) -> bool {
         self.node_port.is_some()
@@ -295,6 +307,7 @@ fn distinct_ports(service: &Service, report: &mut Report<'_>) -> Vec<Port> {
     let namespace: Arc<str> = service.metadata.namespace().into();
     let name: Arc<str> = service.metadata.name.as_str().into();
     let mut ports: Vec<Port> = Vec::with_capacity(service.spec.ports.len());
+    let (mut names, mut numbers) = (HashSet::new(), HashSet::new());
     for (n, spec) in service.spec.ports.iter().enumerate() {
         let field = |name: &str| format!("spec.ports[{n}].{name}");
         let Some(protocol) = known_protocol(spec.protocol.as_deref(), field("protocol"), report)
@@ -305,8 +318,7 @@ fn distinct_ports(service: &Service, report: &mut Report<'_>) -> Vec<Port> {
         if !spec.name.is_empty() && !is_label(&spec.name, &field("name"), report) {
             continue;
         }
-        let same_protocol = |other: &&Port| other.name.protocol == protocol;
-        if ports.iter().filter(same_protocol).any(|other| *other.name.port == *spec.name) {
+        if names.contains(&(spec.name.as_str(), protocol)) {
             let message = match spec.name.as_str() {
                 "" => "is missing: of several ports of one protocol each needs a name".to_owned(),
                 name => format!("{name:?} names two ports of one protocol"),
@@ -314,10 +326,11 @@ fn distinct_ports(service: &Service, report: &mut Report<'_>) -> Vec<Port> {
             report.warn(field("name"), message);
             continue;
         }
-        if ports.iter().filter(same_protocol).any(|other| other.port == port) {
+        if !numbers.insert((port, protocol)) {
             report.warn(field("port"), format!("{port} is given twice for one protocol"));
             continue;
         }
+        names.insert((spec.name.as_str(), protocol));
         let node_port = optional_port(spec.node_port, field("nodePort"), report);
         let name = ServicePortName {
             namespace: namespace.clone(),

@@ -1,6 +1,6 @@
 //! Objects to a [`Snapshot`], the ordered and immutable input of one compile.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use rayon::prelude::*;
 
 use crate::address::{IpFamily, parse_network};
+use crate::budget::{ServiceSize, TooLarge};
 use crate::config::ProxyConfig;
 use crate::endpoint::{Slice, join};
 use crate::external_ips::ExternalIps;
@@ -32,6 +33,9 @@ pub struct Snapshot {
     pub ipv4: Vec<ServicePort>,
     /// Service ports of IPv6, ordered by name.
     pub ipv6: Vec<ServicePort>,
+    /// Services that are left out because they are too large. None of their ports is among those
+    /// above.
+    pub too_large: BTreeMap<ObjectKey, TooLarge>,
 }
 
 impl Snapshot {
@@ -50,7 +54,13 @@ pub fn snapshot(objects: &Objects, config: &ProxyConfig, host: &Host) -> (Snapsh
     let node = node(&objects.nodes, config, host, &mut problems);
     let slices = slices(objects, &mut problems);
     let service_cidrs = service_cidrs(&objects.service_cidrs, &mut problems);
-    let mut snapshot = Snapshot { node, service_cidrs, ipv4: Vec::new(), ipv6: Vec::new() };
+    let mut snapshot = Snapshot {
+        node,
+        service_cidrs,
+        ipv4: Vec::new(),
+        ipv6: Vec::new(),
+        too_large: BTreeMap::new(),
+    };
 
     let services =
         distinct(&objects.services, "Service", |s| namespaced(&s.metadata), &mut problems);
@@ -64,14 +74,20 @@ pub fn snapshot(objects: &Objects, config: &ProxyConfig, host: &Host) -> (Snapsh
         checked.cluster_ips.iter().for_each(|ip| owners.insert(*ip, &key));
     }
     let cluster = ClusterFacts { slices: &slices, snapshot: &snapshot, owners: &owners, config };
-    let of_services: Vec<(Vec<ServicePort>, Vec<Problem>)> = services
+    let of_services: Vec<(Result<Vec<ServicePort>, TooLarge>, Vec<Problem>)> = services
         .par_iter()
         .zip(checked)
         .map(|(service, (checked, problems))| cluster.joined_ports(service, checked, problems))
         .collect();
-    for (ports, of_service) in of_services {
+    for ((ports, of_service), service) in of_services.into_iter().zip(services) {
         problems.extend(of_service);
-        for port in ports {
+        if let Err(too_large) = ports {
+            let (namespace, name) = namespaced(&service.object.metadata);
+            let key = ObjectKey::new(namespace, name);
+            problems.push(too_large.problem(&key).at(&service.source));
+            snapshot.too_large.insert(key, too_large);
+        }
+        for port in ports.into_iter().flatten() {
             match IpFamily::of(port.cluster_ip) {
                 IpFamily::Ipv4 => snapshot.ipv4.push(port),
                 IpFamily::Ipv6 => snapshot.ipv6.push(port),
@@ -116,7 +132,7 @@ impl ClusterFacts<'_> {
         service: &Sourced<Service>,
         checked: CheckedService,
         mut problems: Vec<Problem>,
-    ) -> (Vec<ServicePort>, Vec<Problem>) {
+    ) -> (Result<Vec<ServicePort>, TooLarge>, Vec<Problem>) {
         let metadata = &service.object.metadata;
         let CheckedService { mut ports, claimed, .. } = checked;
         let Snapshot { node, service_cidrs, .. } = self.snapshot;
@@ -128,10 +144,15 @@ impl ClusterFacts<'_> {
         let object = object_name("Service", metadata.namespace(), metadata);
         let source = Some(&*service.source);
         let mut report = Report { source, object: &object, problems: &mut problems };
-        admission.admit(&mut ports, &ObjectKey::of(metadata), &claimed, &mut report);
+        let admitted = admission.admitted(&ObjectKey::of(metadata), &claimed, &mut report);
         let slices = self.slices.get(&namespaced(metadata)).map(Vec::as_slice).unwrap_or_default();
-        join_endpoints(&mut ports, slices.iter(), node);
-        (ports, problems)
+        let size = ServiceSize::of(&ports, &admitted, slices.iter(), self.config.mode);
+        let joined = size.check(self.config).map(|()| {
+            admitted.give(&mut ports);
+            join(&mut ports, slices.iter(), node);
+            ports
+        });
+        (joined, problems)
     }
 }
 
@@ -146,19 +167,6 @@ pub(crate) fn checked_ports(
     let mut report = Report { source, object: &object, problems: &mut problems };
     let checked = checked_service(service, allowed, &mut report);
     (checked, problems)
-}
-
-/// Gives ports of one Service the endpoints of its slices.
-pub(crate) fn join_endpoints<'a>(
-    ports: &mut [ServicePort],
-    slices: impl Iterator<Item = &'a Slice> + Clone,
-    node: &Node,
-) {
-    for port in ports {
-        let family = IpFamily::of(port.cluster_ip);
-        let of_family = slices.clone().filter(|slice| slice.family() == family);
-        port.endpoints = join(of_family, &port.name.port, port.name.protocol, node);
-    }
 }
 
 /// What a proxy reads of a slice.

@@ -16,18 +16,18 @@ use ipnet::IpNet;
 use rayon::prelude::*;
 
 use crate::address::IpFamily;
+use crate::budget::{ServiceSize, TooLarge};
 use crate::config::{NodePortAddresses, ProxyConfig};
-use crate::endpoint::Slice;
+use crate::endpoint::{Slice, join};
 use crate::node::{FamilyAddresses, Host, Node};
 use crate::node_claims::NodeClaims;
 use crate::object::{EndpointSlice, Metadata, NodeObject, Service, ServiceCidr};
-use crate::ownership::{Admission, ClaimedIp, ServicesByIp};
+use crate::ownership::{Admission, Admitted, ClaimedIp, ServicesByIp};
 use crate::problem::{ObjectName, Problem, Report};
 use crate::service::{ServicePort, ServicePortName};
 use crate::shortage::{Why, lack};
 use crate::snapshot::{
-    Snapshot, checked_ports, checked_slice, join_endpoints, networks, node_name, ordered_networks,
-    this_node,
+    Snapshot, checked_ports, checked_slice, networks, node_name, ordered_networks, this_node,
 };
 
 /// The kinds of objects that a proxy looks at.
@@ -180,6 +180,8 @@ pub struct Store {
     owners: ServicesByIp,
     /// The Services by the external and load-balancer IPs that they ask for.
     claimants: ServicesByIp,
+    /// Services that are there but too large, as last told by [`Store::changes`].
+    too_large: BTreeMap<ObjectKey, LeftOut>,
     /// A Service's slices, by their names.
     slices: HashMap<ObjectKey, Vec<(Arc<str>, Slice)>>,
     /// The Service that a slice is of.
@@ -216,6 +218,13 @@ struct Known {
     there: bool,
 }
 
+/// A Service that is too large.
+struct LeftOut {
+    why: TooLarge,
+    /// Its ports without endpoints, for the time when it has fewer of these.
+    ports: Vec<ServicePort>,
+}
+
 impl Store {
     /// A store without objects, for the node that the configuration names, or for this host.
     pub fn new(config: ProxyConfig, host: Host) -> Self {
@@ -231,6 +240,7 @@ impl Store {
             services: BTreeMap::new(),
             owners: ServicesByIp::default(),
             claimants: ServicesByIp::default(),
+            too_large: BTreeMap::new(),
             slices: HashMap::new(),
             service_of: HashMap::new(),
             names: HashSet::new(),
@@ -322,6 +332,12 @@ impl Store {
         there.map(|(key, known)| (key, known.ports.as_slice()))
     }
 
+    /// Services that are left out because they are too large, ordered by name, as last told by
+    /// [`Store::changes`].
+    pub fn too_large(&self) -> impl Iterator<Item = (&ObjectKey, TooLarge)> {
+        self.too_large.iter().map(|(key, left_out)| (key, left_out.why))
+    }
+
     /// The ports of one Service, if it is there.
     pub fn service(&self, key: &ObjectKey) -> Option<&[ServicePort]> {
         self.services.get(key).filter(|known| known.there).map(|known| known.ports.as_slice())
@@ -360,7 +376,7 @@ impl Store {
     pub fn changes(&mut self) -> Changes {
         self.forget_names();
         let touched = std::mem::take(&mut self.touched);
-        let joined: Vec<(ObjectKey, Vec<ServicePort>, Vec<Problem>)> = touched
+        let joined: Vec<(ObjectKey, Result<Vec<ServicePort>, LeftOut>, Vec<Problem>)> = touched
             .into_par_iter()
             .map(|key| {
                 let (ports, problems) = self.joined_ports(&key);
@@ -369,11 +385,16 @@ impl Store {
             .collect();
         let mut changes = Changes { whole: std::mem::take(&mut self.whole), ..Changes::default() };
         for (key, ports, problems) in joined {
+            self.too_large.remove(&key);
             let Some(known) = self.services.get_mut(&key) else { continue };
             let had_problems = std::mem::replace(&mut known.has_problems, !problems.is_empty());
             if had_problems || !problems.is_empty() {
                 changes.addresses.push((key.clone(), problems));
             }
+            let ports = ports.unwrap_or_else(|left_out| {
+                self.too_large.insert(key.clone(), left_out);
+                Vec::new()
+            });
             changes.services.extend(self.replace(key, ports));
         }
         changes
@@ -392,6 +413,7 @@ impl Store {
             service_cidrs: self.cluster_networks.clone(),
             ipv4: of_family(IpFamily::Ipv4),
             ipv6: of_family(IpFamily::Ipv6),
+            too_large: self.too_large().map(|(key, why)| (key.clone(), why)).collect(),
         }
     }
 
@@ -572,25 +594,34 @@ impl Store {
     }
 
     /// A Service's ports as they are now, and what is wrong with addresses that it asks for.
-    fn joined_ports(&self, key: &ObjectKey) -> (Vec<ServicePort>, Vec<Problem>) {
+    fn joined_ports(&self, key: &ObjectKey) -> (Result<Vec<ServicePort>, LeftOut>, Vec<Problem>) {
         let mut problems = Vec::new();
         let Some(known) = self.services.get(key).filter(|known| known.there) else {
-            return (Vec::new(), problems);
+            return (Ok(Vec::new()), problems);
         };
-        let mut ports = known.fresh.clone().unwrap_or_else(|| known.ports.clone());
-        self.admit(&mut ports, key, &known.claimed, &mut problems);
+        let mut ports = match (&known.fresh, self.too_large.get(key)) {
+            (Some(fresh), _) => fresh.clone(),
+            (None, Some(left_out)) => left_out.ports.clone(),
+            (None, None) => known.ports.iter().map(ServicePort::without_endpoints).collect(),
+        };
+        let admitted = self.admitted(key, &known.claimed, &mut problems);
         let slices = self.slices.get(key).map(Vec::as_slice).unwrap_or_default();
-        join_endpoints(&mut ports, slices.iter().map(|(_, slice)| slice), &self.node);
-        (ports, problems)
+        let slices = slices.iter().map(|(_, slice)| slice);
+        let size = ServiceSize::of(&ports, &admitted, slices.clone(), self.config.mode);
+        if let Err(why) = size.check(&self.config) {
+            return (Err(LeftOut { why, ports }), problems);
+        }
+        admitted.give(&mut ports);
+        join(&mut ports, slices, &self.node);
+        (Ok(ports), problems)
     }
 
-    fn admit(
+    fn admitted(
         &self,
-        ports: &mut [ServicePort],
         key: &ObjectKey,
         claimed: &[ClaimedIp],
         problems: &mut Vec<Problem>,
-    ) {
+    ) -> Admitted {
         let admission = Admission {
             owners: &self.owners,
             service_cidrs: &self.cluster_networks,
@@ -598,12 +629,7 @@ impl Store {
         };
         let (namespace, name) = (key.namespace.to_string(), key.name.to_string());
         let object = ObjectName { kind: Kind::Service.name(), namespace, name };
-        admission.admit(
-            ports,
-            key,
-            claimed,
-            &mut Report { source: None, object: &object, problems },
-        );
+        admission.admitted(key, claimed, &mut Report { source: None, object: &object, problems })
     }
 
     fn replace(&mut self, key: ObjectKey, after: Vec<ServicePort>) -> Option<ServiceChange> {

@@ -1,5 +1,6 @@
 //! What is asked of `/explain`, and what of the store the answer hangs on.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
@@ -157,5 +158,5 @@ fn concerned(store: &Store, to: SocketAddr, wanted: IpFamily) -> Snapshot {
         IpFamily::Ipv6 => (Vec::new(), ports),
     };
     let service_cidrs = store.service_cidrs(wanted);
-    Snapshot { node: store.node().clone(), service_cidrs, ipv4, ipv6 }
+    Snapshot { node: store.node().clone(), service_cidrs, ipv4, ipv6, too_large: BTreeMap::new() }
 }

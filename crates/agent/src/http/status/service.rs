@@ -163,6 +163,7 @@ impl Copied {
             service_cidrs: Vec::new(),
             ipv4: of(IpFamily::Ipv4),
             ipv6: of(IpFamily::Ipv6),
+            too_large: BTreeMap::new(),
         }
     }
 }

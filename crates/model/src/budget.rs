@@ -1,0 +1,172 @@
+//! How much of a node one Service may take.
+//!
+//! An API server accepts Services with tens of thousands of ports, addresses or source ranges, and
+//! any number of endpoints. Rules need the product of some of them. The size of a Service is
+//! computed from counts, before anything of that size exists, and a Service beyond the limit is
+//! left out whole: half of a Service would be harder to notice than none of it.
+
+use std::fmt;
+
+use crate::address::IpFamily;
+use crate::config::{ProxyConfig, ProxyMode};
+use crate::endpoint::{Slice, count};
+use crate::ownership::{Admitted, ClaimKind};
+use crate::problem::{ObjectName, Problem, Severity};
+use crate::service::ServicePort;
+use crate::store::{Kind, ObjectKey};
+
+/// What rules for a Service are made of, in both families.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ServiceSize {
+    /// Cluster IP, external IPs, load-balancer IPs and node port, once for each port.
+    pub addresses: usize,
+    /// Endpoints, once for each port. An endpoint in two slices counts twice.
+    pub endpoints: usize,
+    /// Source ranges. In iptables mode they are rules of each port, so they count once for each
+    /// port there.
+    pub source_ranges: usize,
+}
+
+impl ServiceSize {
+    /// The sum that a limit is compared with.
+    pub fn total(&self) -> usize {
+        self.addresses.saturating_add(self.endpoints).saturating_add(self.source_ranges)
+    }
+
+    /// Measures ports of one Service that have no endpoints and no external addresses yet, with
+    /// what they will get.
+    pub(crate) fn of<'a>(
+        ports: &[ServicePort],
+        admitted: &Admitted,
+        slices: impl Iterator<Item = &'a Slice>,
+        mode: ProxyMode,
+    ) -> Self {
+        let mut size = Self { endpoints: count(ports, slices), ..Self::default() };
+        let counts = IpFamily::BOTH.map(|family| {
+            [ClaimKind::ExternalIp, ClaimKind::LoadBalancerIp]
+                .map(|kind| admitted.count(kind, family))
+        });
+        let [of_ipv4, of_ipv6] = counts;
+        let mut last = None;
+        for port in ports {
+            let [external_ips, load_balancer_ips] = match IpFamily::of(port.cluster_ip) {
+                IpFamily::Ipv4 => of_ipv4,
+                IpFamily::Ipv6 => of_ipv6,
+            };
+            let external = external_ips.saturating_add(load_balancer_ips);
+            let addresses = external.saturating_add(1 + usize::from(port.node_port.is_some()));
+            size.addresses = size.addresses.saturating_add(addresses);
+            // Ports of one family follow each other.
+            let is_first = last.replace(port.cluster_ip) != Some(port.cluster_ip);
+            if load_balancer_ips > 0 && (is_first || mode == ProxyMode::Iptables) {
+                size.source_ranges = size.source_ranges.saturating_add(port.source_ranges.len());
+            }
+        }
+        size
+    }
+
+    /// Refuses a Service that is larger than the configuration allows.
+    ///
+    /// # Errors
+    /// It is.
+    pub(crate) fn check(self, config: &ProxyConfig) -> Result<(), TooLarge> {
+        let limit = config.service_size_limit();
+        if self.total() > limit { Err(TooLarge { size: self, limit }) } else { Ok(()) }
+    }
+}
+
+/// Why a Service is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLarge {
+    /// How large it is.
+    pub size: ServiceSize,
+    /// How large it may be.
+    pub limit: usize,
+}
+
+impl TooLarge {
+    /// The same as a warning about the Service.
+    pub fn problem(&self, service: &ObjectKey) -> Problem {
+        let object = ObjectName {
+            kind: Kind::Service.name(),
+            namespace: service.namespace.to_string(),
+            name: service.name.to_string(),
+        };
+        Problem::new(Severity::Warning, self.to_string()).about(&object)
+    }
+}
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { size, limit } = self;
+        write!(
+            f,
+            "is too large and left out whole, it has no rules: counted for each port it has {} \
+             addresses, {} endpoints and {} source ranges, {} in total, and the limit is {limit}; \
+             split it into several Services, or raise --max-service-size",
+            size.addresses,
+            size.endpoints,
+            size.source_ranges,
+            size.total(),
+        )
+    }
+}
+
+/// The default limit of a mode. Measured figures are in docs/limits.md.
+pub(crate) fn default_limit(mode: ProxyMode) -> usize {
+    match mode {
+        ProxyMode::Nftables => 1_000_000,
+        ProxyMode::Iptables => 200_000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::num::NonZeroU16;
+
+    use super::*;
+    use crate::port::Protocol;
+    use crate::service::{ServicePortName, TrafficPolicy};
+
+    fn size(mode: ProxyMode, ports: usize, ranges: usize) -> ServiceSize {
+        let ip = |last| IpAddr::from([203, 0, 113, last]);
+        let port = |n: usize| ServicePort {
+            name: ServicePortName {
+                namespace: "default".into(),
+                service: "web".into(),
+                port: n.to_string().into(),
+                protocol: Protocol::Tcp,
+            },
+            cluster_ip: ip(0),
+            port: 80,
+            node_port: NonZeroU16::new(30_000),
+            external_ips: Vec::new(),
+            load_balancer_ips: Vec::new(),
+            source_ranges: vec!["198.18.0.0/15".parse().unwrap(); ranges].into(),
+            health_check_node_port: None,
+            internal_policy: TrafficPolicy::Cluster,
+            external_policy: TrafficPolicy::Cluster,
+            affinity_seconds: None,
+            load_balancing: None,
+            endpoints: Vec::new(),
+        };
+        let ports: Vec<ServicePort> = (0..ports).map(port).collect();
+        let admitted = Admitted::of_each_kind(ip(1), ip(2));
+        ServiceSize::of(&ports, &admitted, [].into_iter(), mode)
+    }
+
+    #[test]
+    fn source_ranges_are_multiplied_by_ports_in_iptables_mode_only() {
+        assert_eq!(size(ProxyMode::Nftables, 100, 100).total(), 500);
+        assert_eq!(size(ProxyMode::Iptables, 100, 100).total(), 10_400);
+    }
+
+    #[test]
+    fn a_limit_may_be_reached_but_not_crossed() {
+        let size = size(ProxyMode::Nftables, 10, 0);
+        let limit = |limit| ProxyConfig { max_service_size: Some(limit), ..ProxyConfig::default() };
+        assert_eq!(size.check(&limit(40)), Ok(()));
+        assert_eq!(size.check(&limit(39)), Err(TooLarge { size, limit: 39 }));
+    }
+}
