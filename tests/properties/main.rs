@@ -13,6 +13,7 @@ mod agreement;
 mod cluster;
 mod cost;
 mod explaining;
+mod isolating;
 mod laws;
 mod layout;
 mod listing;

@@ -1,7 +1,7 @@
 //! A twin of nf_tables in memory: it takes what the kernel takes, refuses what the kernel
 //! refuses, and fails when it is told to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nix::errno::Errno;
 use rulegen_kernel::nftables::{Dataplane, Error, Generation, Refusal};
@@ -22,6 +22,13 @@ pub(crate) struct Twin {
     pub(crate) is_old: bool,
     /// What goes wrong, from the last to the first, one for each call.
     pub(crate) faults: Vec<Option<Fault>>,
+    /// Services that it does not take: each of these sets, if all in it would be there together.
+    pub(crate) refuses: Vec<BTreeSet<String>>,
+    /// Whether all is refused because of who asks.
+    pub(crate) is_owned: bool,
+    /// How often something was committed or looked at.
+    pub(crate) commits: usize,
+    pub(crate) rehearsals: usize,
     handle: u64,
 }
 
@@ -68,6 +75,7 @@ impl Dataplane for Twin {
         generation: Option<Generation>,
         transactions: &[Transaction<'_>],
     ) -> Result<(), Error> {
+        self.commits += 1;
         let fault = self.faults.pop().flatten();
         match fault {
             Some(Fault::QuestionLost) => return Err(Error::Lost),
@@ -95,6 +103,42 @@ impl Dataplane for Twin {
         self.generation += 1;
         if fault == Some(Fault::AnswerLost) { Err(Error::Lost) } else { Ok(()) }
     }
+
+    fn rehearse(
+        &mut self,
+        generation: Generation,
+        transactions: &[Transaction<'_>],
+    ) -> Result<(), Error> {
+        self.rehearsals += 1;
+        if generation != Generation(self.generation) {
+            return Err(Error::Stale);
+        }
+        let tables = self.tables.clone();
+        let done = self.carry_out(transactions, None).map_err(Error::Refused);
+        self.tables = tables;
+        done
+    }
+}
+
+/// The Services that a transaction brings elements of.
+fn brought(transactions: &[Transaction<'_>]) -> BTreeSet<String> {
+    let operations = transactions.iter().flat_map(|transaction| &transaction.operations);
+    let elements = operations.filter_map(|operation| match operation {
+        Operation::AddElements(_, _, elements) => Some(elements),
+        _ => None,
+    });
+    elements.flatten().filter_map(|(_, element)| service(element)).collect()
+}
+
+/// `namespace/name` of the Service that an element is of.
+fn service(element: &Element) -> Option<String> {
+    let comment = element.comment.as_ref()?.as_str();
+    Some(comment.split(':').next().unwrap_or_default().to_owned())
+}
+
+pub(crate) fn services(tables: &Tables) -> BTreeSet<String> {
+    let sets = tables.values().flat_map(|held| held.sets.values()).flatten();
+    sets.flat_map(|set| set.elements.values()).filter_map(service).collect()
 }
 
 impl Twin {
@@ -110,6 +154,10 @@ impl Twin {
     ) -> Result<(), Vec<Refusal>> {
         let mut tables = self.tables.clone();
         let mut refusals = Vec::new();
+        if self.is_owned {
+            let (operation, errno) = ("all of it".to_owned(), Errno::EPERM);
+            return Err(vec![Refusal { operation, of_elements: false, errno, message: None }]);
+        }
         let all = transactions.iter().flat_map(|transaction| {
             transaction.operations.iter().map(move |operation| (transaction, operation))
         });
@@ -123,6 +171,17 @@ impl Twin {
                     matches!(operation, Operation::AddElements(..) | Operation::DeleteElements(..));
                 let operation = format!("{operation:?}");
                 refusals.push(Refusal { operation, of_elements, errno, message: None });
+            }
+        }
+        if !self.refuses.is_empty() {
+            let (brought, there) = (brought(transactions), services(&tables));
+            let is_refused = |set: &BTreeSet<String>| {
+                set.is_subset(&there) && set.intersection(&brought).next().is_some()
+            };
+            if let Some(set) = self.refuses.iter().find(|set| is_refused(set)) {
+                let operation = format!("add elements of {set:?}");
+                let errno = Errno::EINVAL;
+                refusals.push(Refusal { operation, of_elements: true, errno, message: None });
             }
         }
         if !refusals.is_empty() {

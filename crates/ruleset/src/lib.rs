@@ -14,11 +14,13 @@
 pub mod iptables;
 pub mod nftables;
 
+mod bisect;
 mod family;
 mod flow;
 mod packet;
 mod words;
 
+pub use bisect::{Bisection, bisect};
 pub use family::Family;
 pub use flow::Flow;
 pub use packet::{Origin, Packet};

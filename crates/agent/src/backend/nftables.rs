@@ -261,4 +261,13 @@ impl Dataplane for Timed<'_> {
         let Self { kernel, watch } = self;
         watch.time(Phase::Commit, || kernel.commit(generation, transactions))
     }
+
+    fn rehearse(
+        &mut self,
+        generation: Generation,
+        transactions: &[Transaction<'_>],
+    ) -> Result<(), Error> {
+        let Self { kernel, watch } = self;
+        watch.time(Phase::Commit, || kernel.rehearse(generation, transactions))
+    }
 }

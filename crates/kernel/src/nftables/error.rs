@@ -54,6 +54,29 @@ pub struct Refusal {
     pub message: Option<String>,
 }
 
+impl Refusal {
+    /// Whether the operation itself may be why, and not the moment or who asks.
+    fn is_about_content(&self) -> bool {
+        matches!(
+            self.errno,
+            Errno::E2BIG
+                | Errno::EEXIST
+                | Errno::EINVAL
+                | Errno::ELOOP
+                | Errno::EMLINK
+                | Errno::EMSGSIZE
+                | Errno::ENAMETOOLONG
+                | Errno::ENFILE
+                | Errno::ENOENT
+                | Errno::ENOSPC
+                | Errno::ENOTEMPTY
+                | Errno::EOPNOTSUPP
+                | Errno::EOVERFLOW
+                | Errno::ERANGE
+        )
+    }
+}
+
 impl Display for Refusal {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.operation, self.errno)?;
@@ -62,6 +85,12 @@ impl Display for Refusal {
 }
 
 impl Error {
+    /// Whether the kernel refused something because of what it is: without that it may take the
+    /// rest.
+    pub fn is_about_content(&self) -> bool {
+        matches!(self, Error::Refused(refusals) if refusals.iter().all(Refusal::is_about_content))
+    }
+
     /// Whether the kernel has no nf_tables, and so no tables.
     pub fn is_absence(&self) -> bool {
         matches!(self, Error::Unreachable { source } if netlink::is_absence(source))

@@ -14,6 +14,7 @@ mod element;
 mod error;
 mod expression;
 mod feature;
+mod isolate;
 mod nftrace;
 mod raw;
 mod read;
@@ -36,6 +37,7 @@ use rulegen_ruleset::nftables::{Comment, Held, Key, Name, Operation, Set, Table,
 
 pub use error::{Error, Refusal};
 pub use feature::Missing;
+pub use isolate::isolate;
 pub use nftrace::{Armed, Heard, TraceListener};
 pub use reconcile::{Dataplane, reconcile, reconcile_if};
 pub use translators::Translator;
@@ -272,5 +274,18 @@ impl Dataplane for NfTables {
         self.last = Written { bytes: batch.bytes.len(), encoding, kernel };
         tracing::debug!(written = ?self.last, "committed");
         done
+    }
+
+    fn rehearse(
+        &mut self,
+        generation: Generation,
+        transactions: &[Transaction<'_>],
+    ) -> Result<(), Error> {
+        if transactions.iter().all(Transaction::is_empty) {
+            return Ok(());
+        }
+        let first = self.socket.first_sequence();
+        let batch = Batch::new(Some(generation), transactions, first).without_end();
+        self.socket.commit(&batch)
     }
 }

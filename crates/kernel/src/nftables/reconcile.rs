@@ -31,6 +31,16 @@ pub trait Dataplane {
         generation: Option<Generation>,
         transactions: &[Transaction<'_>],
     ) -> Result<(), Error>;
+
+    /// Has transactions looked at as [`Dataplane::commit`] does, and changes nothing.
+    ///
+    /// # Errors
+    /// They would be refused: see [`Error`].
+    fn rehearse(
+        &mut self,
+        generation: Generation,
+        transactions: &[Transaction<'_>],
+    ) -> Result<(), Error>;
 }
 
 /// How often somebody else may come in between.
@@ -97,18 +107,11 @@ pub fn reconcile_if<R>(
         };
         let way = Way::around(&refusals, &held);
         last = Error::Refused(refusals);
-        let instead: Vec<Transaction<'_>> = match way {
-            Way::ReadAgain => continue,
-            Way::InTwoSteps => transactions.iter().map(without_deletions).collect(),
-            Way::Anew => held
-                .iter()
-                .zip(&wanted)
-                .map(|(held, wanted)| match held {
-                    Some(_) => replacement(wanted),
-                    None => diff(None, wanted),
-                })
-                .collect(),
-            Way::None => return Err(last),
+        let Some(instead) = way.instead(&transactions, &held, &wanted) else {
+            match way {
+                Way::ReadAgain => continue,
+                Way::InTwoSteps | Way::Anew | Way::None => return Err(last),
+            }
         };
         match dataplane.commit(Some(generation), &instead) {
             Ok(()) if way == Way::Anew => return Ok(Some(tell(&instead))),
@@ -124,7 +127,7 @@ pub fn reconcile_if<R>(
 
 /// What helps where a transaction was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     /// Elements with a timeout go by themselves, and that makes no new generation: one that was to
     /// be deleted may be gone. A dump may also have missed elements while the kernel resized a
     /// set.
@@ -139,7 +142,7 @@ enum Way {
 }
 
 impl Way {
-    fn around(refusals: &[Refusal], held: &[Option<Held>]) -> Self {
+    pub(super) fn around(refusals: &[Refusal], held: &[Option<Held>]) -> Self {
         let all = |are: fn(&Refusal) -> bool| refusals.iter().all(are);
         let of_content = |refusal: &Refusal| {
             matches!(
@@ -158,6 +161,28 @@ impl Way {
             Way::Anew
         } else {
             Way::None
+        }
+    }
+}
+
+impl Way {
+    /// What is committed instead, if that may help.
+    pub(super) fn instead<'a>(
+        self,
+        refused: &[Transaction<'a>],
+        held: &'a [Option<Held>],
+        wanted: &[&'a Table],
+    ) -> Option<Vec<Transaction<'a>>> {
+        match self {
+            Way::ReadAgain | Way::None => None,
+            Way::InTwoSteps => Some(refused.iter().map(without_deletions).collect()),
+            Way::Anew => {
+                let anew = |(held, wanted): (&Option<Held>, &&'a Table)| match held {
+                    Some(_) => replacement(wanted),
+                    None => diff(None, wanted),
+                };
+                Some(held.iter().zip(wanted).map(anew).collect())
+            }
         }
     }
 }

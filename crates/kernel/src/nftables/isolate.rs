@@ -1,0 +1,110 @@
+//! Finds which parts of the wanted tables the kernel refuses.
+
+use rulegen_ruleset::nftables::{Held, Name, Table, Transaction, diff};
+use rulegen_ruleset::{Bisection, Family, bisect};
+
+use super::reconcile::Way;
+use super::{Dataplane, Error, Generation, Refusal};
+
+/// How often somebody else may come in between in one trial.
+const ATTEMPTS: u32 = 10;
+
+/// Finds the parts without which the kernel takes all others, in at most `most` trials (see
+/// [`bisect`]). Nothing is written: the kernel looks at each trial and undoes it, so all that it
+/// holds stays.
+///
+/// `tables` makes the wanted tables of some of the parts. `settled` parts are those that were
+/// accepted before, where it is likely that one of the `suspects` is the cause. They are divided
+/// only if the kernel refuses them too.
+///
+/// # Errors
+/// The refusal, if the tables are refused without any part; else why no answer could be had.
+pub fn isolate<T: Clone>(
+    dataplane: &mut impl Dataplane,
+    settled: &[T],
+    suspects: &[T],
+    most: usize,
+    tables: impl Fn(&[T]) -> Vec<Table>,
+) -> Result<Bisection<T>, Error> {
+    let mut accepted: Vec<T> = Vec::new();
+    let mut trials = Trials { dataplane, held: None };
+    trials.refusal(&tables(&accepted))?.map_or(Ok(()), Err)?;
+    let all_suspects: Vec<T>;
+    let suspects = if !settled.is_empty() && trials.refusal(&tables(settled))?.is_none() {
+        accepted = settled.to_vec();
+        suspects
+    } else {
+        all_suspects = [settled, suspects].concat();
+        &all_suspects
+    };
+    bisect(suspects, most, |parts| {
+        let together = [accepted.as_slice(), parts].concat();
+        let is_accepted = trials.refusal(&tables(&together))?.is_none();
+        if is_accepted {
+            accepted = together;
+        }
+        Ok(is_accepted)
+    })
+}
+
+struct Trials<'a, D> {
+    dataplane: &'a mut D,
+    held: Option<(Generation, Vec<Option<Held>>)>,
+}
+
+impl<D: Dataplane> Trials<'_, D> {
+    /// Why the kernel would refuse to hold these tables, if it would.
+    fn refusal(&mut self, tables: &[Table]) -> Result<Option<Error>, Error> {
+        let tables: Vec<&Table> = tables.iter().collect();
+        let mut last = Error::Busy { attempts: ATTEMPTS };
+        for _ in 0..ATTEMPTS {
+            let (is_fresh, (generation, held)) = match self.held.take() {
+                Some(held) => (false, held),
+                None => (true, self.read(&tables)?),
+            };
+            match try_all(self.dataplane, generation, &held, &tables) {
+                // Elements with a timeout may have gone since all was read.
+                Err(Error::Refused(refusals)) if !is_fresh && is_outdated(&refusals, &held) => {}
+                Err(error @ (Error::Stale | Error::Lost)) => last = error,
+                result => {
+                    self.held = Some((generation, held));
+                    return match result {
+                        Ok(()) => Ok(None),
+                        Err(error) if error.is_about_content() => Ok(Some(error)),
+                        Err(error) => Err(error),
+                    };
+                }
+            }
+        }
+        Err(last)
+    }
+
+    fn read(&mut self, tables: &[&Table]) -> Result<(Generation, Vec<Option<Held>>), Error> {
+        let names: Vec<(Family, &Name)> = tables.iter().map(|t| (t.family, &t.name)).collect();
+        self.dataplane.read(&names)
+    }
+}
+
+/// Tries both ways in which the tables would be written: as a difference, and in place of what is
+/// there.
+fn try_all(
+    dataplane: &mut impl Dataplane,
+    generation: Generation,
+    held: &[Option<Held>],
+    wanted: &[&Table],
+) -> Result<(), Error> {
+    let transactions: Vec<Transaction<'_>> =
+        held.iter().zip(wanted).map(|(held, wanted)| diff(held.as_ref(), wanted)).collect();
+    let refusals = match dataplane.rehearse(generation, &transactions) {
+        Err(Error::Refused(refusals)) => refusals,
+        done => return done,
+    };
+    match Way::around(&refusals, held).instead(&transactions, held, wanted) {
+        Some(instead) => dataplane.rehearse(generation, &instead),
+        None => Err(Error::Refused(refusals)),
+    }
+}
+
+fn is_outdated(refusals: &[Refusal], held: &[Option<Held>]) -> bool {
+    Way::around(refusals, held) == Way::ReadAgain
+}

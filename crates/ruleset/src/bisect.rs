@@ -1,0 +1,129 @@
+//! Finds what is refused among many, in few attempts.
+
+/// What came of a search.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bisection<T> {
+    /// What is refused, together with all that was accepted before it.
+    pub refused: Vec<T>,
+    /// What was not tried by itself, because too many others were refused.
+    pub untried: Vec<T>,
+    /// How often something was tried.
+    pub trials: usize,
+}
+
+/// Adds items piece by piece, so that all are accepted but those that cause a refusal. `accepts`
+/// tries to add items to those that were accepted so far; of a pair that is refused only together
+/// the later one is refused.
+///
+/// For k refused items among n this takes at most 1 + 2 k ⌈log₂ n⌉ trials, and never more than
+/// `most`.
+///
+/// # Errors
+/// The first error of `accepts`, which says that no answer could be had.
+pub fn bisect<T: Clone, E>(
+    items: &[T],
+    most: usize,
+    accepts: impl FnMut(&[T]) -> Result<bool, E>,
+) -> Result<Bisection<T>, E> {
+    let found = Bisection { refused: Vec::new(), untried: Vec::new(), trials: 0 };
+    let mut search = Search { most, accepts, found };
+    search.add(items, false)?;
+    Ok(search.found)
+}
+
+struct Search<T, A> {
+    most: usize,
+    accepts: A,
+    found: Bisection<T>,
+}
+
+impl<T: Clone, E, A: FnMut(&[T]) -> Result<bool, E>> Search<T, A> {
+    /// Says whether all were accepted. Where it is known that they are refused together, they are
+    /// divided at once.
+    fn add(&mut self, items: &[T], is_refused: bool) -> Result<bool, E> {
+        if items.is_empty() {
+            return Ok(true);
+        }
+        if !is_refused || items.len() == 1 {
+            if self.found.trials == self.most {
+                self.found.untried.extend_from_slice(items);
+                return Ok(false);
+            }
+            self.found.trials += 1;
+            if (self.accepts)(items)? {
+                return Ok(true);
+            }
+        }
+        if items.len() == 1 {
+            self.found.refused.extend_from_slice(items);
+            return Ok(false);
+        }
+        let (first, second) = items.split_at(items.len() / 2);
+        let is_first_accepted = self.add(first, false)?;
+        self.add(second, is_first_accepted)?;
+        Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    /// Finds the culprits among so many, where a set is refused that `refuses` says.
+    fn search(
+        count: u32,
+        most: usize,
+        refuses: impl Fn(&[u32]) -> bool,
+    ) -> (Bisection<u32>, Vec<u32>) {
+        let items: Vec<u32> = (0..count).collect();
+        let mut accepted: Vec<u32> = Vec::new();
+        let found = bisect(&items, most, |chunk| {
+            let together = [accepted.as_slice(), chunk].concat();
+            let is_accepted = !refuses(&together);
+            if is_accepted {
+                accepted = together;
+            }
+            Ok::<bool, Infallible>(is_accepted)
+        });
+        let Ok(found) = found;
+        (found, accepted)
+    }
+
+    #[test]
+    fn each_culprit_is_found_within_the_bound() {
+        for count in [1_u32, 2, 3, 7, 100, 10_000] {
+            for step in [1, 2, 5, 1_000] {
+                let bad: Vec<u32> = (0..count).filter(|n| n % 1_009 % step == 1).take(40).collect();
+                let (found, accepted) =
+                    search(count, usize::MAX, |all| all.iter().any(|item| bad.contains(item)));
+                assert_eq!(found.refused, bad);
+                assert_eq!(accepted.len() + bad.len(), count as usize);
+                let levels = count.next_power_of_two().trailing_zeros() as usize;
+                assert!(found.trials <= 1 + 2 * bad.len() * levels, "{count} {step}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_pair_that_is_refused_together_one_is_left_out() {
+        let is_pair = |all: &[u32]| all.contains(&3) && all.contains(&700);
+        let (found, accepted) = search(1_000, usize::MAX, is_pair);
+        assert_eq!(found.refused, [700]);
+        assert_eq!(accepted.len(), 999);
+    }
+
+    #[test]
+    fn a_search_ends_where_all_is_refused() {
+        let (found, accepted) = search(1_000, 50, |_| true);
+        assert_eq!((found.trials, accepted.len()), (50, 0));
+        assert_eq!(found.refused.len() + found.untried.len(), 1_000);
+    }
+
+    #[test]
+    fn without_an_answer_it_ends() {
+        let failed = bisect(&[1, 2], 10, |_| Err::<bool, &str>("away"));
+        assert_eq!(failed, Err("away"));
+    }
+}
