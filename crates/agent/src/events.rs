@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use rulegen_model::ObjectKey;
 use tokio::sync::mpsc;
+
+use crate::left_out::Why;
 
 /// Something that people of the cluster should see, with kube-proxy's reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,13 @@ pub(crate) enum Notice {
         name: String,
         /// Which address, and from which process.
         message: String,
+    },
+    /// A Service has no rules although its object asks for some.
+    ServiceLeftOut {
+        /// Which.
+        service: ObjectKey,
+        /// What is wrong with it.
+        why: Why,
     },
 }
 
@@ -74,6 +84,19 @@ pub(crate) async fn record(client: Client, node: String, mut notices: mpsc::Rece
     }
 }
 
+/// The API server takes 1,024 bytes.
+const LONGEST_NOTE: usize = 1000;
+
+fn about_service(namespace: &str, name: &str) -> ObjectReference {
+    ObjectReference {
+        kind: Some("Service".to_owned()),
+        api_version: Some("v1".to_owned()),
+        namespace: Some(namespace.to_owned()),
+        name: Some(name.to_owned()),
+        ..ObjectReference::default()
+    }
+}
+
 fn event(notice: &Notice, node: &str) -> (Event, ObjectReference) {
     let of_node = ObjectReference {
         kind: Some("Node".to_owned()),
@@ -95,29 +118,23 @@ fn event(notice: &Notice, node: &str) -> (Event, ObjectReference) {
         }
         Notice::FailedToStartServiceHealthcheck { namespace, name, message } => {
             let reason = "FailedToStartServiceHealthcheck";
-            (EventType::Warning, reason, "Listen", Some(message), of_service(namespace, name))
+            (EventType::Warning, reason, "Listen", Some(message), about_service(namespace, name))
         }
         Notice::NodeAddressTaken { namespace, name, message } => {
-            let about = of_service(namespace, name);
+            let about = about_service(namespace, name);
             (EventType::Warning, "NodeAddressTaken", "SyncRules", Some(message), about)
+        }
+        Notice::ServiceLeftOut { service, why } => {
+            let about = about_service(&service.namespace, &service.name);
+            (EventType::Warning, why.reason.event(), "SyncRules", Some(&why.message), about)
         }
     };
     let event = Event {
         type_: kind,
         reason: reason.to_owned(),
-        note: note.cloned(),
+        note: note.map(|note| note.chars().take(LONGEST_NOTE).collect()),
         action: action.to_owned(),
         secondary: None,
     };
     (event, about)
-}
-
-fn of_service(namespace: &str, name: &str) -> ObjectReference {
-    ObjectReference {
-        kind: Some("Service".to_owned()),
-        api_version: Some("v1".to_owned()),
-        namespace: Some(namespace.to_owned()),
-        name: Some(name.to_owned()),
-        ..ObjectReference::default()
-    }
 }

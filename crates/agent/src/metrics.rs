@@ -23,6 +23,7 @@ pub use build::Build;
 pub use checks::Check;
 pub use connections::ServiceConnections;
 
+use crate::left_out::Reason;
 use crate::report::{Changes, ConntrackReport, Phase, SyncReport};
 use checks::Checks;
 use connections::Connections;
@@ -101,6 +102,11 @@ impl Metrics {
     /// So many objects of a kind have something wrong in them.
     pub fn rejected(&self, kind: Kind, number: usize) {
         self.own.rejected(kind, number);
+    }
+
+    /// So many Services are left out for a reason.
+    pub(crate) fn left_out(&self, reason: Reason, number: usize) {
+        self.own.left_out(reason, number);
     }
 
     /// So many Services, ports of Services and endpoints of a family have rules.

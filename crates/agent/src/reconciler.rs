@@ -7,6 +7,7 @@
 //!
 //! One thread does it all: what is taken in next meets the outcome of what was before.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,8 +20,10 @@ use crate::backend::{Backend, Outcome};
 use crate::complaints::log;
 use crate::conntrack::Cleaning;
 use crate::drift::Drift;
+use crate::events::{Notice, Notices};
 use crate::input::{Input, Told};
 use crate::journal::Cause;
+use crate::left_out::{News, Reason, Why};
 use crate::pace::Pace;
 use crate::pending::Pending;
 use crate::queue::Inputs;
@@ -35,6 +38,7 @@ pub(crate) type ReadHost = fn() -> Host;
 /// Everything that a sync needs.
 pub(crate) struct Reconciler {
     pub(crate) known: Known,
+    pub(crate) notices: Notices,
     pub(crate) backend: Box<dyn Backend>,
     pub(crate) cleaning: Cleaning,
     pub(crate) families: Vec<IpFamily>,
@@ -71,6 +75,9 @@ pub(crate) struct State {
 
 /// After so many Services were compiled there is memory to give back.
 const MANY: usize = 1000;
+
+/// So many Services are named at once where others are left out too.
+const MOST_NAMED: usize = 20;
 
 /// After a repair others rest for so many times as long as it took, but are always made within a
 /// second.
@@ -252,10 +259,39 @@ impl Reconciler {
             self.cleaning.begin(&store, &self.families);
         }
         self.pace.done(Instant::now(), outcome.written.is_ok());
+        self.backend.next_retry().into_iter().for_each(|at| self.pace.want(at));
+        self.tell_left_out(&store);
         if outcome.full || changes.services.len() > MANY {
             memory::give_back();
         }
         self.tell(&store, &changes, outcome, began);
+    }
+
+    /// Tells of Services that have no rules, and of those that have some again.
+    fn tell_left_out(&self, store: &Store) {
+        let too_large = store.too_large().map(|(service, too_large)| {
+            let why = Why { reason: Reason::TooLarge, message: too_large.to_string() };
+            (service.clone(), why)
+        });
+        let refused = self.backend.refused();
+        let now: BTreeMap<ObjectKey, Why> = too_large.chain(refused).collect();
+        if now.is_empty() && self.known.left_out.read().len() == 0 {
+            return;
+        }
+        let News { left_out, back } = self.known.left_out.write().replace(now);
+        for (service, why) in left_out.iter().take(MOST_NAMED) {
+            tracing::warn!(reason = why.reason.label(), "{}", why.problem(service));
+            let (service, why) = (service.clone(), why.clone());
+            self.notices.send(Notice::ServiceLeftOut { service, why });
+        }
+        if let Some(more) = left_out.len().checked_sub(MOST_NAMED).filter(|more| *more > 0) {
+            tracing::warn!(more, "more Services are left out; the status page shows each");
+        }
+        for ObjectKey { namespace, name } in back.iter().take(MOST_NAMED) {
+            tracing::info!(service = %format_args!("{namespace}/{name}"), "no longer left out");
+        }
+        let known = self.known.left_out.read();
+        Reason::ALL.iter().for_each(|of| self.telemetry.metrics.left_out(*of, known.count(*of)));
     }
 
     /// Why a sync begins.

@@ -21,6 +21,7 @@ use crate::conntrack::Cleaning;
 use crate::events::{self, Notice, Notices};
 use crate::health::{Health, SharedHealth};
 use crate::journal::Journal;
+use crate::left_out::LeftOut;
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::pace::Pace;
@@ -64,9 +65,15 @@ pub fn run(options: Options) -> Result<()> {
     threads::watch_addresses(queue.events.clone())?;
     let mut changed = config_file::watch(options.config_file.as_ref())?;
     let store = Store::new(options.config.clone(), (options.read_host)());
-    let known = Known { store: Shared::new(store), complaints: Shared::new(Complaints::default()) };
+    let known = Known {
+        store: Shared::new(store),
+        complaints: Shared::new(Complaints::default()),
+        left_out: Shared::new(LeftOut::default()),
+    };
+    let (notices, notices_to_send) = Notices::new();
     let reconciler = Reconciler {
         known: known.clone(),
+        notices: notices.clone(),
         backend,
         cleaning: Cleaning::start(options.tcp_reset_removed, Arc::clone(&telemetry.metrics))?,
         families: options.families.clone(),
@@ -87,7 +94,7 @@ pub fn run(options: Options) -> Result<()> {
     })?;
     let done = runtime.block_on(async {
         tokio::select! {
-            done = serve(&options, inputs, &telemetry, &known, checks, sink.clone()) => done,
+            done = serve(&options, inputs, &telemetry, &known, checks, sink.clone(), (notices, notices_to_send)) => done,
             Ok(()) = &mut changed => {
                 bail!("the configuration changed: the agent ends, to be restarted with it")
             }
@@ -245,11 +252,12 @@ async fn serve(
     known: &Known,
     checks: watch::Receiver<ServiceChecks>,
     sink: Sink,
+    notices: (Notices, mpsc::Receiver<Notice>),
 ) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("signals cannot be caught")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be caught")?;
     tokio::select! {
-        done = work(options, inputs, telemetry, known, checks, sink) => done,
+        done = work(options, inputs, telemetry, known, checks, sink, notices) => done,
         _ = terminate.recv() => {
             tracing::info!("SIGTERM: the rules stay as they are");
             Ok(())
@@ -269,8 +277,8 @@ async fn work(
     known: &Known,
     checks: watch::Receiver<ServiceChecks>,
     sink: Sink,
+    (notices, told): (Notices, mpsc::Receiver<Notice>),
 ) -> Result<()> {
-    let (notices, told) = Notices::new();
     servers::start(options, telemetry, known, checks, &notices).await?;
     let node = node_name(&options.config, &(options.read_host)());
     let claims = telemetry.node_claims.subscribe();

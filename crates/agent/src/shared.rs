@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use rulegen_model::Store;
 
 use crate::complaints::Complaints;
+use crate::left_out::LeftOut;
 
 /// What the reconciler knows of the cluster.
 #[derive(Clone)]
@@ -13,6 +14,8 @@ pub(crate) struct Known {
     pub(crate) store: Shared<Store>,
     /// What is wrong with them.
     pub(crate) complaints: Shared<Complaints>,
+    /// Services that have no rules although they should.
+    pub(crate) left_out: Shared<LeftOut>,
 }
 
 /// A value that the reconciler alone writes and pages read. It may read for as long as a commit

@@ -42,6 +42,19 @@ pub struct Plan {
     pub services: Vec<ServicePlan>,
 }
 
+impl Plan {
+    /// The same for a cluster without Services.
+    pub fn without_services(&self) -> Self {
+        Self {
+            pod_traffic: self.pod_traffic.clone(),
+            node_ports_at: self.node_ports_at.clone(),
+            service_cidrs: self.service_cidrs.clone(),
+            services: Vec::new(),
+            ..*self
+        }
+    }
+}
+
 /// What tells traffic of this node's pods.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PodTraffic {

@@ -9,9 +9,12 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use rulegen_compiler::{ServicePlan, plan_service};
 use rulegen_kernel::nftables::Event;
-use rulegen_model::{Changes, IpFamily, ServicePort, Store};
+use rulegen_model::{
+    Changes, IpFamily, ObjectKey, ServiceChange, ServicePort, ServicePortName, Store,
+};
 
 use crate::drift::Drift;
+use crate::left_out::Why;
 use crate::report::{IptablesReport, Operations, Phase};
 
 pub(crate) use iptables::{Iptables, ToolOptions};
@@ -25,6 +28,12 @@ pub(crate) trait Backend: Send {
 
     /// What others did to our rules. The next sync compares everything if there was something.
     fn hear(&mut self, events: &[Event]) -> Vec<Drift>;
+
+    /// The Services that the kernel refuses, which are left out.
+    fn refused(&self) -> Vec<(ObjectKey, Why)>;
+
+    /// When a sync is due to try one of them again.
+    fn next_retry(&self) -> Option<Instant>;
 }
 
 /// What came of a sync.
@@ -78,6 +87,16 @@ impl Stopwatch {
             None => self.phases.push((phase, took)),
         }
     }
+}
+
+/// The Service that a port is of.
+fn service_of(name: &ServicePortName) -> ObjectKey {
+    ObjectKey { namespace: name.namespace.clone(), name: name.service.clone() }
+}
+
+/// The Service that a change is about.
+fn changed_service(change: &ServiceChange) -> Option<ObjectKey> {
+    change.before.first().or(change.after.first()).map(|port| service_of(&port.name))
 }
 
 /// The plan of a service port, as the store has it now.

@@ -1,28 +1,39 @@
 //! nftables mode: a table a family, changed through netlink.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use rulegen_compiler::nftables::{LiveTable, Patch, ServiceUpdate};
-use rulegen_compiler::{family as family_of, plan};
-use rulegen_kernel::nftables::{Dataplane, Error, Event, Generation, Missing, NfTables, reconcile};
-use rulegen_model::{Changes, IpFamily, ServiceChange, ServicePort, ServicePortName, Store};
-use rulegen_ruleset::Family;
-use rulegen_ruleset::nftables::{Held, Name, Table, Transaction};
+use rulegen_compiler::nftables::{self, LiveTable, Patch, ServiceUpdate};
+use rulegen_compiler::{Plan, ServicePlan, family as family_of, plan};
+use rulegen_kernel::nftables::{
+    Dataplane, Error, Event, Generation, Missing, NfTables, isolate, reconcile,
+};
+use rulegen_model::{
+    Changes, IpFamily, ObjectKey, ServiceChange, ServicePort, ServicePortName, Store,
+};
+use rulegen_ruleset::nftables::{Held, Name, Set, Table, Transaction};
+use rulegen_ruleset::{Family, bisect};
 
-use super::{Backend, Outcome, Stopwatch, Written, plan_of};
+use super::{Backend, Outcome, Stopwatch, Written, changed_service, plan_of, service_of};
 use crate::drift::Drift;
+use crate::left_out::Why;
+use crate::quarantine::Quarantine;
 use crate::report::{Counts, Operations, Phase};
 
 /// The tables of both families, and how sure we are of what the kernel holds.
-pub(crate) struct Nftables {
-    kernel: NfTables,
+pub(crate) struct Nftables<K = NfTables> {
+    kernel: K,
     name: Name,
     families: Vec<IpFamily>,
+    /// Without the Services in quarantine.
     live: BTreeMap<IpFamily, LiveTable>,
     /// Whether the kernel holds the tables as they are in `live`.
     is_sure: bool,
+    /// Services that the kernel refuses.
+    quarantine: Quarantine,
+    /// Services that changed since the kernel took all others; none if any may have.
+    unsettled: Option<BTreeSet<ObjectKey>>,
 }
 
 impl Nftables {
@@ -31,13 +42,21 @@ impl Nftables {
     /// # Errors
     /// The kernel cannot be reached.
     pub(crate) fn open(name: Name, families: &[IpFamily]) -> Result<Self> {
-        Ok(Self {
-            kernel: NfTables::open()?,
+        Ok(Self::new(NfTables::open()?, name, families))
+    }
+}
+
+impl<K: Kernel> Nftables<K> {
+    fn new(kernel: K, name: Name, families: &[IpFamily]) -> Self {
+        Self {
+            kernel,
             name,
             families: families.to_vec(),
             live: BTreeMap::new(),
             is_sure: false,
-        })
+            quarantine: Quarantine::default(),
+            unsettled: None,
+        }
     }
 
     /// The tables, by which a watcher finds them.
@@ -48,27 +67,61 @@ impl Nftables {
     /// Takes the changes into the tables as they shall be; says what that changes in the kernel, if
     /// it is known what that holds.
     fn compile(&mut self, store: &Store, changes: &Changes) -> Vec<Patch> {
+        let in_rules = self.follow(changes);
         if changes.whole || self.live.is_empty() {
-            let snapshot = store.snapshot();
             self.is_sure = false;
-            for family in &self.families {
-                let plan = plan(&snapshot, store.config(), *family);
-                self.live.insert(*family, LiveTable::new(plan, &self.name));
-            }
+            self.unsettled = None;
+            self.live = self.live_tables(self.plans(store));
             return Vec::new();
         }
-        let mut patches = Vec::with_capacity(self.live.len());
-        for (family, live) in &mut self.live {
-            let services = changes.services.iter();
-            let updates = services.flat_map(|change| updates(store, change, *family));
-            patches.push(live.update(updates, |name| {
-                store.service_port(name, *family).map(|port| plan_of(store, port, *family))
-            }));
-        }
-        if self.is_sure && changes.services.iter().any(loses_clients) {
+        let mut patches = self.update(store, &in_rules);
+        if self.is_sure && in_rules.into_iter().any(loses_clients) {
             self.is_sure = self.read_clients(&mut patches);
         }
         patches
+    }
+
+    /// Follows which Services changed. Returns the changes of those that are in the tables.
+    fn follow<'a>(&mut self, changes: &'a Changes) -> Vec<&'a ServiceChange> {
+        let mut in_rules = Vec::with_capacity(changes.services.len());
+        for change in &changes.services {
+            let Some(service) = changed_service(change) else { continue };
+            if !self.quarantine.follow(&service, change) {
+                in_rules.push(change);
+                if let Some(unsettled) = &mut self.unsettled {
+                    unsettled.insert(service);
+                }
+            }
+        }
+        in_rules
+    }
+
+    /// Takes changes into the tables as they shall be.
+    fn update(&mut self, store: &Store, changes: &[&ServiceChange]) -> Vec<Patch> {
+        let live = self.live.iter_mut();
+        live.map(|(family, live)| {
+            let updates = changes.iter().flat_map(|change| updates(store, change, *family));
+            live.update(updates, |name| {
+                store.service_port(name, *family).map(|port| plan_of(store, port, *family))
+            })
+        })
+        .collect()
+    }
+
+    /// The plans of all Services that are not in quarantine.
+    fn plans(&self, store: &Store) -> Vec<Plan> {
+        let snapshot = store.snapshot();
+        let plan = |family: &IpFamily| {
+            let mut plan = plan(&snapshot, store.config(), *family);
+            plan.services.retain(|service| !self.quarantine.holds(&service_of(&service.name)));
+            plan
+        };
+        self.families.iter().map(plan).collect()
+    }
+
+    fn live_tables(&self, plans: Vec<Plan>) -> BTreeMap<IpFamily, LiveTable> {
+        let plans = plans.into_iter();
+        plans.map(|plan| (plan.family, LiveTable::new(plan, &self.name))).collect()
     }
 
     /// Whether all clients of the service ports that change could be read: else everything must.
@@ -84,6 +137,44 @@ impl Nftables {
         })
     }
 
+    fn sync_at(&mut self, store: &Store, changes: &Changes, now: Instant) -> Outcome {
+        let mut watch = Stopwatch::default();
+        let begun = Instant::now();
+        let patches = self.compile(store, changes);
+        watch.add(Phase::Compile, begun.elapsed());
+        if self.is_sure {
+            match self.write(&patches, &mut watch) {
+                Ok(written) => {
+                    let written = self.settle(store, &mut watch, Ok(written), now);
+                    return Outcome::new(watch, written);
+                }
+                // The kernel holds something else than we thought: what it is, reading tells.
+                Err(error) => tracing::warn!(%error, "a change was refused: all is compared"),
+            }
+        }
+        drop(patches);
+        let written = self.write_all(store, &mut watch, now);
+        let written = self.settle(store, &mut watch, written, now);
+        Outcome { full: true, ..Outcome::new(watch, written) }
+    }
+
+    /// Tries what is in quarantine once all else is written.
+    fn settle(
+        &mut self,
+        store: &Store,
+        watch: &mut Stopwatch,
+        written: Result<Written>,
+        now: Instant,
+    ) -> Result<Written> {
+        self.is_sure = written.is_ok();
+        let written = written?;
+        self.unsettled = Some(BTreeSet::new());
+        if !self.quarantine.is_empty() {
+            watch.time(Phase::Commit, || self.retry(store, now));
+        }
+        Ok(written)
+    }
+
     fn write(&mut self, patches: &[Patch], watch: &mut Stopwatch) -> Result<Written> {
         let begun = Instant::now();
         let transactions: Vec<Transaction<'_>> = patches.iter().map(Patch::transaction).collect();
@@ -93,8 +184,90 @@ impl Nftables {
         Ok(written(&self.kernel, &transactions))
     }
 
+    /// Reads everything and writes what differs. Services that the kernel refuses are found and
+    /// put into quarantine, and all others are written.
+    fn write_all(&mut self, store: &Store, watch: &mut Stopwatch, now: Instant) -> Result<Written> {
+        let error = match self.compare(watch) {
+            Err(error) => error.downcast::<Error>()?,
+            done => return done,
+        };
+        if !error.is_about_content() {
+            return Err(error.into());
+        }
+        tracing::warn!(%error, "the kernel refused the rules: the cause is searched for");
+        watch.time(Phase::Commit, || self.isolate(store, &error, now))?;
+        self.live = self.live_tables(self.plans(store));
+        self.compare(watch)
+    }
+
+    /// Finds the Services that the kernel refuses, with those first that changed since it took all.
+    fn isolate(&mut self, store: &Store, error: &Error, now: Instant) -> Result<()> {
+        let plans = self.plans(store);
+        let ports = plans.iter().flat_map(|plan| &plan.services);
+        let services: BTreeSet<ObjectKey> = ports.map(|port| service_of(&port.name)).collect();
+        let is_settled = |service: &ObjectKey| {
+            self.unsettled.as_ref().is_some_and(|unsettled| !unsettled.contains(service))
+        };
+        let (settled, suspects): (Vec<_>, Vec<_>) = services.into_iter().partition(is_settled);
+        let name = &self.name;
+        let found = isolate(&mut self.kernel, &settled, &suspects, MOST_TRIALS, |services| {
+            let services: HashSet<&ObjectKey> = services.iter().collect();
+            plans.iter().map(|plan| nftables::table(&only(plan, &services), name)).collect()
+        })?;
+        tracing::info!(trials = found.trials, refused = found.refused.len(), "the search ended");
+        let why = first_refusal(error);
+        for service in found.refused.into_iter().chain(found.untried) {
+            self.quarantine.refused(service, &why, now);
+        }
+        Ok(())
+    }
+
+    /// Tries the Services in quarantine that are due, each time with all that were accepted before.
+    fn retry(&mut self, store: &Store, now: Instant) {
+        let with_ports = |service: ObjectKey| {
+            let after = store.service(&service)?.to_vec();
+            Some((service, ServiceChange { before: Vec::new(), after }))
+        };
+        let due: Vec<(ObjectKey, ServiceChange)> =
+            self.quarantine.due(now).into_iter().filter_map(with_ports).collect();
+        let mut why = String::new();
+        let done = bisect(&due, MOST_RETRIALS, |services| {
+            let changes: Vec<&ServiceChange> = services.iter().map(|(_, change)| change).collect();
+            match self.add(store, &changes) {
+                Ok(()) => {
+                    services.iter().for_each(|(service, _)| self.quarantine.release(service));
+                    Ok(true)
+                }
+                Err(error) => {
+                    why = first_refusal(&error);
+                    if error.is_about_content() { Ok(false) } else { Err(error) }
+                }
+            }
+        });
+        if let Err(error) = done {
+            tracing::warn!(%error, "Services in quarantine could not be tried");
+            self.is_sure = false;
+        }
+        for (service, _) in due {
+            if self.quarantine.holds(&service) {
+                self.quarantine.refused(service, &why, now);
+            }
+        }
+    }
+
+    /// Writes Services that are not in the tables. If the kernel refuses, they are not in there
+    /// afterwards either.
+    fn add(&mut self, store: &Store, changes: &[&ServiceChange]) -> Result<(), Error> {
+        let patches = self.update(store, changes);
+        let transactions: Vec<Transaction<'_>> = patches.iter().map(Patch::transaction).collect();
+        self.kernel.commit(None, &transactions).inspect_err(|_| {
+            let back: Vec<ServiceChange> = changes.iter().map(|change| reversed(change)).collect();
+            self.update(store, &back.iter().collect::<Vec<_>>());
+        })
+    }
+
     /// Reads everything and writes what differs.
-    fn write_all(&mut self, watch: &mut Stopwatch) -> Result<Written> {
+    fn compare(&mut self, watch: &mut Stopwatch) -> Result<Written> {
         let tables: Vec<&Table> = self.live.values().map(LiveTable::table).collect();
         let names: Vec<(Family, &Name)> = tables.iter().map(|t| (t.family, &t.name)).collect();
         if !self.kernel.has_all(&names)? {
@@ -110,11 +283,8 @@ impl Nftables {
         watch.add(Phase::Diff, rest);
         match counts {
             Ok((operations, summary)) => {
-                let bytes = if operations == Operations::default() {
-                    0
-                } else {
-                    self.kernel.last_written().bytes
-                };
+                let bytes =
+                    if operations == Operations::default() { 0 } else { self.kernel.last_bytes() };
                 Ok(Written { operations, bytes, summary })
             }
             Err(error) => {
@@ -127,23 +297,9 @@ impl Nftables {
     }
 }
 
-impl Backend for Nftables {
+impl<K: Kernel> Backend for Nftables<K> {
     fn sync(&mut self, store: &Store, changes: &Changes) -> Outcome {
-        let mut watch = Stopwatch::default();
-        let begun = Instant::now();
-        let patches = self.compile(store, changes);
-        watch.add(Phase::Compile, begun.elapsed());
-        if self.is_sure {
-            match self.write(&patches, &mut watch) {
-                Ok(written) => return Outcome::new(watch, Ok(written)),
-                // The kernel holds something else than we thought: what it is, reading tells.
-                Err(error) => tracing::warn!(%error, "a change was refused: all is compared"),
-            }
-        }
-        drop(patches);
-        let written = self.write_all(&mut watch);
-        self.is_sure = written.is_ok();
-        Outcome { full: true, ..Outcome::new(watch, written) }
+        self.sync_at(store, changes, Instant::now())
     }
 
     fn hear(&mut self, events: &[Event]) -> Vec<Drift> {
@@ -162,6 +318,85 @@ impl Backend for Nftables {
         self.is_sure &= drift.is_empty();
         drift
     }
+
+    fn refused(&self) -> Vec<(ObjectKey, Why)> {
+        let all = self.quarantine.all();
+        all.map(|(service, why)| (service.clone(), Why::refused(why))).collect()
+    }
+
+    fn next_retry(&self) -> Option<Instant> {
+        self.quarantine.next()
+    }
+}
+
+/// What the backend needs of nf_tables besides tables.
+pub(crate) trait Kernel: Dataplane + Send {
+    fn port(&self) -> u32;
+    fn has_all(&mut self, tables: &[(Family, &Name)]) -> Result<bool, Error>;
+    fn missing(&mut self, tables: &[&Table]) -> Result<Vec<Missing>, Error>;
+    fn read_elements(
+        &mut self,
+        family: Family,
+        table: &Name,
+        name: &Name,
+        set: &mut Set,
+    ) -> Result<bool, Error>;
+    /// What the last commit sent.
+    fn last_bytes(&self) -> usize;
+}
+
+impl Kernel for NfTables {
+    fn port(&self) -> u32 {
+        self.port()
+    }
+
+    fn has_all(&mut self, tables: &[(Family, &Name)]) -> Result<bool, Error> {
+        self.has_all(tables)
+    }
+
+    fn missing(&mut self, tables: &[&Table]) -> Result<Vec<Missing>, Error> {
+        self.missing(tables)
+    }
+
+    fn read_elements(
+        &mut self,
+        family: Family,
+        table: &Name,
+        name: &Name,
+        set: &mut Set,
+    ) -> Result<bool, Error> {
+        self.read_elements(family, table, name, set)
+    }
+
+    fn last_bytes(&self) -> usize {
+        self.last_written().bytes
+    }
+}
+
+/// A search ends after so many trials, each of which takes as long as a comparison. What was not
+/// tried by then is left out and tried again like the rest.
+const MOST_TRIALS: usize = 200;
+
+/// Retrials are commits of about 10 ms.
+const MOST_RETRIALS: usize = 32;
+
+/// What the kernel refused first: the rest often follows from it.
+fn first_refusal(error: &Error) -> String {
+    match error {
+        Error::Refused(refusals) => refusals.first().map(ToString::to_string).unwrap_or_default(),
+        error => error.to_string(),
+    }
+}
+
+/// The plan of these Services.
+fn only(plan: &Plan, services: &HashSet<&ObjectKey>) -> Plan {
+    let is_one = |port: &&ServicePlan| services.contains(&service_of(&port.name));
+    let services = plan.services.iter().filter(is_one).cloned().collect();
+    Plan { services, ..plan.without_services() }
+}
+
+fn reversed(change: &ServiceChange) -> ServiceChange {
+    ServiceChange { before: change.after.clone(), after: change.before.clone() }
 }
 
 /// What becomes of a Service's ports in one family.
@@ -204,10 +439,10 @@ fn refuse_old_kernel(missing: &[Missing]) -> Result<()> {
     bail!("this kernel lacks what the tables need: {}", listed.join("; "))
 }
 
-fn written(kernel: &NfTables, transactions: &[Transaction<'_>]) -> Written {
+fn written(kernel: &impl Kernel, transactions: &[Transaction<'_>]) -> Written {
     let operations = operations(transactions);
     let nothing = transactions.iter().all(Transaction::is_empty);
-    let bytes = if nothing { 0 } else { kernel.last_written().bytes };
+    let bytes = if nothing { 0 } else { kernel.last_bytes() };
     Written { operations, bytes, summary: summaries(transactions) }
 }
 
@@ -239,12 +474,12 @@ fn operations(transactions: &[Transaction<'_>]) -> Operations {
 }
 
 /// The kernel, with a look at the clock.
-struct Timed<'a> {
-    kernel: &'a mut NfTables,
+struct Timed<'a, K> {
+    kernel: &'a mut K,
     watch: &'a mut Stopwatch,
 }
 
-impl Dataplane for Timed<'_> {
+impl<K: Dataplane> Dataplane for Timed<'_, K> {
     fn read(
         &mut self,
         tables: &[(Family, &Name)],
@@ -271,3 +506,6 @@ impl Dataplane for Timed<'_> {
         watch.time(Phase::Commit, || kernel.rehearse(generation, transactions))
     }
 }
+
+#[cfg(test)]
+mod tests;

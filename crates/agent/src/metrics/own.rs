@@ -9,6 +9,7 @@ use rulegen_model::{IpFamily, Kind};
 
 use super::kube_proxy::sync_buckets;
 use super::register::{PerFamily, Register, count, gauge};
+use crate::left_out::Reason;
 use crate::report::{Operations, Phase, SyncReport};
 
 pub(super) struct Own {
@@ -19,6 +20,7 @@ pub(super) struct Own {
     drift_writers: Mutex<BTreeSet<String>>,
     pub(super) drift_repairs: IntCounter,
     rejected_objects: IntGaugeVec,
+    left_out: IntGaugeVec,
     services: PerFamily<IntGauge>,
     service_ports: PerFamily<IntGauge>,
     endpoints: PerFamily<IntGauge>,
@@ -69,6 +71,14 @@ impl Own {
                 ("rulegen_rejected_objects", "Objects with something wrong in them, by kind"),
                 "kind",
                 Kind::ALL.map(Kind::name),
+            )?,
+            left_out: register.gauges(
+                (
+                    "rulegen_services_left_out",
+                    "Services that have no rules although their objects ask for some, by the reason",
+                ),
+                "reason",
+                Reason::ALL.map(Reason::label),
             )?,
             services: register.family_gauges("rulegen_services", "Services that have rules")?,
             service_ports: register
@@ -125,6 +135,12 @@ impl Own {
     pub(super) fn rejected(&self, kind: Kind, number: usize) {
         if let Ok(rejected) = self.rejected_objects.get_metric_with_label_values(&[kind.name()]) {
             rejected.set(gauge(number));
+        }
+    }
+
+    pub(super) fn left_out(&self, reason: Reason, number: usize) {
+        if let Ok(gauge_of) = self.left_out.get_metric_with_label_values(&[reason.label()]) {
+            gauge_of.set(gauge(number));
         }
     }
 

@@ -19,10 +19,13 @@ use rulegen_compiler::{ServicePlan, plan};
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::nftables::Event;
 use rulegen_kernel::sysctl;
-use rulegen_model::{Changes, IpFamily, ServiceChange, ServicePort, ServicePortName, Store};
+use rulegen_model::{
+    Changes, IpFamily, ObjectKey, ServiceChange, ServicePort, ServicePortName, Store,
+};
 
 use super::{Backend, Outcome, Stopwatch, Written, plan_of};
 use crate::drift::Drift;
+use crate::left_out::Why;
 use crate::queue::Sink;
 use crate::report::Phase;
 
@@ -155,6 +158,14 @@ impl Backend for Iptables {
         }
         self.families.values_mut().for_each(Family::suspect);
         vec![Drift::suspected(self.suspicion.writer())]
+    }
+
+    fn refused(&self) -> Vec<(ObjectKey, Why)> {
+        Vec::new()
+    }
+
+    fn next_retry(&self) -> Option<Instant> {
+        None
     }
 }
 

@@ -106,6 +106,10 @@ impl Overview {
         let health = status.health.with(|health| health.view(clock, now));
         let missing = status.known.store.read().missing();
         let (rejected, rejected_objects) = status.known.complaints.read().listed(REJECTED);
+        let (left_out, left_out_services) = {
+            let left_out = status.known.left_out.read();
+            (left_out.problems(REJECTED), left_out.len())
+        };
         let (counts, frame) = (Counts::of(status), status.frame("/", "Overview"));
         status.journal.with(|pages| {
             let syncs: Vec<Sync> =
@@ -141,8 +145,13 @@ impl Overview {
                         .collect(),
                 },
                 counts,
-                rejected: rejected.iter().map(|problems| Rejected::of(problems)).collect(),
-                rejected_objects,
+                rejected: left_out
+                    .chunks(1)
+                    .chain(rejected.iter().map(|problems| &**problems))
+                    .take(REJECTED)
+                    .map(Rejected::of)
+                    .collect(),
+                rejected_objects: rejected_objects + left_out_services,
                 frame,
             }
         })

@@ -55,6 +55,7 @@ impl ServicePage {
             None => (None, None),
         };
         let problems = status.known.complaints.read().of(Kind::Service, key);
+        let left_out = status.known.left_out.read().problem(key);
         Some(Self {
             frame,
             namespace: key.namespace.to_string(),
@@ -64,7 +65,12 @@ impl ServicePage {
             page: copy.parts.page,
             pages: copy.parts.pages,
             ports: copy.shown(connections.as_ref()),
-            problems: problems.iter().take(PROBLEMS).map(ToString::to_string).collect(),
+            problems: left_out
+                .iter()
+                .chain(&*problems)
+                .take(PROBLEMS)
+                .map(ToString::to_string)
+                .collect(),
             more_problems: problems.len().saturating_sub(PROBLEMS),
             counters_error,
             counters: status.counters.is_some(),

@@ -14,6 +14,7 @@ use crate::health::Health;
 use crate::http::Router;
 use crate::http::tests::{ask, text_of};
 use crate::journal::Cause;
+use crate::left_out::LeftOut;
 use crate::report::{Changes, Operations, Phase, SyncReport};
 use crate::shared::Shared;
 
@@ -29,7 +30,11 @@ fn of_store(about: &Arc<About>, store: Store) -> Status {
     let health = Health::new(&[IpFamily::Ipv4], Health::PATIENCE, Instant::now());
     Status {
         about: Arc::clone(about),
-        known: Known { store: Shared::new(store), complaints: Shared::new(Complaints::default()) },
+        known: Known {
+            store: Shared::new(store),
+            complaints: Shared::new(Complaints::default()),
+            left_out: Shared::new(LeftOut::default()),
+        },
         health: SharedHealth::new(health),
         journal: Journal::default(),
         counters: None,

@@ -1,0 +1,111 @@
+//! Services that the kernel refused, and when each is tried again. Knows no clock: the time is told.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rulegen_model::{ObjectKey, ServiceChange};
+
+/// The Services that are kept out of the rules.
+#[derive(Debug, Default)]
+pub(crate) struct Quarantine {
+    services: BTreeMap<ObjectKey, Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    why: String,
+    tried: Instant,
+    /// How long it is left alone if it does not change.
+    pause: Duration,
+    next: Instant,
+}
+
+/// After a refusal; doubled with each further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+/// A Service that changes is tried earlier, but no more often than this: each trial is a commit.
+const LEAST_PAUSE: Duration = Duration::from_secs(5);
+
+impl Quarantine {
+    pub(crate) fn holds(&self, service: &ObjectKey) -> bool {
+        self.services.contains_key(service)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.services.is_empty()
+    }
+
+    /// The kernel refused a Service now.
+    pub(crate) fn refused(&mut self, service: ObjectKey, why: &str, now: Instant) {
+        let before = self.services.get(&service).map(|kept| kept.pause);
+        let pause = before.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE));
+        let kept = Kept { why: why.to_owned(), tried: now, pause, next: now + pause };
+        self.services.insert(service, kept);
+    }
+
+    /// Follows a change of a Service, and says whether it was one in quarantine.
+    pub(crate) fn follow(&mut self, service: &ObjectKey, change: &ServiceChange) -> bool {
+        if change.after.is_empty() {
+            return self.services.remove(service).is_some();
+        }
+        self.changed(service)
+    }
+
+    fn changed(&mut self, service: &ObjectKey) -> bool {
+        let Some(kept) = self.services.get_mut(service) else { return false };
+        kept.pause = FIRST_PAUSE / 2;
+        kept.next = kept.next.min(kept.tried + LEAST_PAUSE);
+        true
+    }
+
+    /// A Service is in the rules again.
+    pub(crate) fn release(&mut self, service: &ObjectKey) {
+        self.services.remove(service);
+    }
+
+    /// Those to be tried now.
+    pub(crate) fn due(&self, now: Instant) -> Vec<ObjectKey> {
+        let due = self.services.iter().filter(|(_, kept)| kept.next <= now);
+        due.map(|(service, _)| service.clone()).collect()
+    }
+
+    /// When the next is due.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.services.values().map(|kept| kept.next).min()
+    }
+
+    /// All of them, and how the kernel put it.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&ObjectKey, &str)> {
+        self.services.iter().map(|(service, kept)| (service, kept.why.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_tried_again_with_growing_pauses_and_earlier_if_it_changes() {
+        let start = Instant::now();
+        let service = ObjectKey::new("default", "web");
+        let mut quarantine = Quarantine::default();
+        assert_eq!((quarantine.next(), quarantine.due(start)), (None, Vec::new()));
+        let mut now = start;
+        for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
+            quarantine.refused(service.clone(), "no", now);
+            let due = now + Duration::from_secs(60 * pause);
+            assert_eq!(quarantine.next(), Some(due));
+            assert!(quarantine.due(due - Duration::from_millis(1)).is_empty());
+            assert_eq!(quarantine.due(due), std::slice::from_ref(&service));
+            now = due;
+        }
+        quarantine.refused(service.clone(), "no", now);
+        quarantine.changed(&service);
+        assert_eq!(quarantine.next(), Some(now + LEAST_PAUSE));
+        quarantine.refused(service.clone(), "no", now + LEAST_PAUSE);
+        assert_eq!(quarantine.next(), Some(now + LEAST_PAUSE + FIRST_PAUSE));
+        quarantine.release(&service);
+        assert!(quarantine.is_empty() && quarantine.next().is_none());
+    }
+}
