@@ -26,6 +26,7 @@ mod api_server;
 mod burst;
 mod commands;
 mod health;
+mod left_out;
 mod life;
 mod log;
 mod node;

@@ -44,7 +44,8 @@ impl Quarantine {
         self.services.insert(service, kept);
     }
 
-    /// Follows a change of a Service, and says whether it was one in quarantine.
+    /// Follows a change of a Service, and says whether it is one in quarantine. One that is gone is
+    /// so for the last time.
     pub(crate) fn follow(&mut self, service: &ObjectKey, change: &ServiceChange) -> bool {
         if change.after.is_empty() {
             return self.services.remove(service).is_some();

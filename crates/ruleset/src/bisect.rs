@@ -31,6 +31,36 @@ pub fn bisect<T: Clone, E>(
     Ok(search.found)
 }
 
+/// Finds the items without which all others are accepted together. `refusal` tries some of them, and
+/// says why they are refused, if they are.
+///
+/// `settled` items were accepted before, and one of the `suspects` is probably the cause; the settled
+/// ones are divided only if they are refused too. That takes two trials more than [`bisect`].
+///
+/// # Errors
+/// The refusal, if it is refused that there are none; else why no answer could be had.
+pub fn isolate<T: Clone, E>(
+    settled: &[T],
+    suspects: &[T],
+    most: usize,
+    mut refusal: impl FnMut(&[T]) -> Result<Option<E>, E>,
+) -> Result<Bisection<T>, E> {
+    refusal(&[])?.map_or(Ok(()), Err)?;
+    let is_settled = !settled.is_empty() && refusal(settled)?.is_none();
+    let (mut accepted, suspects) = match is_settled {
+        true => (settled.to_vec(), suspects.to_vec()),
+        false => (Vec::new(), [settled, suspects].concat()),
+    };
+    bisect(&suspects, most, |items| {
+        let together = [accepted.as_slice(), items].concat();
+        let is_accepted = refusal(&together)?.is_none();
+        if is_accepted {
+            accepted = together;
+        }
+        Ok(is_accepted)
+    })
+}
+
 struct Search<T, A> {
     most: usize,
     accepts: A,

@@ -20,7 +20,7 @@ mod flow;
 mod packet;
 mod words;
 
-pub use bisect::{Bisection, bisect};
+pub use bisect::{Bisection, bisect, isolate};
 pub use family::Family;
 pub use flow::Flow;
 pub use packet::{Origin, Packet};

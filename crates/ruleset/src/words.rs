@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 /// A match that may be turned round with `!`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct Negatable<T> {
     /// Whether it is turned round.
     #[serde(skip_serializing_if = "std::ops::Not::not")]

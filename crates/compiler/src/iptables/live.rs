@@ -76,6 +76,18 @@ impl LiveRuleset {
         chains(&self.plan, &services, service::spell).into_ruleset(self.plan.family)
     }
 
+    /// The ruleset of some of the service ports.
+    pub fn ruleset_of(&self, is_wanted: impl Fn(&ServicePortName) -> bool) -> Ruleset {
+        let wanted = self.services.values().filter(|service| is_wanted(&service.name));
+        let wanted: Vec<&ServicePlan> = wanted.collect();
+        chains(&self.plan, &wanted, service::spell).into_ruleset(self.plan.family)
+    }
+
+    /// The names of all service ports, ordered.
+    pub fn names(&self) -> impl Iterator<Item = &ServicePortName> {
+        self.services.keys()
+    }
+
     /// Whether it has the rule that must stand before loopback addresses are routed.
     pub fn guards_loopback(&self) -> bool {
         self.plan.guards_loopback

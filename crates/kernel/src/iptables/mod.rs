@@ -67,9 +67,21 @@ pub enum Error {
     Refused {
         /// Its name.
         program: String,
+        /// Its exit status, unless a signal ended it.
+        status: Option<i32>,
         /// Its own words, and the line it names.
         message: String,
     },
+}
+
+impl Error {
+    /// Whether the program refused something because of what it is: without that it may take the
+    /// rest.
+    pub fn is_about_content(&self) -> bool {
+        // OTHER_PROBLEM and PARAMETER_PROBLEM of xtables.h. A busy or unreachable kernel is
+        // RESOURCE_PROBLEM.
+        matches!(self, Error::Refused { status: Some(1 | 2), .. })
+    }
 }
 
 /// One family's iptables of one variant.

@@ -80,8 +80,9 @@ impl Program {
     }
 
     fn refused(&self, output: Output, input: &str) -> Error {
+        let status = output.status.code();
         let message = explain(text(output.stderr).trim(), input);
-        Error::Refused { program: self.name.clone(), message }
+        Error::Refused { program: self.name.clone(), status, message }
     }
 
     fn spawn_error(&self, source: io::Error) -> Error {

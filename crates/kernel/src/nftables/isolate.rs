@@ -1,7 +1,7 @@
 //! Finds which parts of the wanted tables the kernel refuses.
 
 use rulegen_ruleset::nftables::{Held, Name, Table, Transaction, diff};
-use rulegen_ruleset::{Bisection, Family, bisect};
+use rulegen_ruleset::{Bisection, Family};
 
 use super::reconcile::Way;
 use super::{Dataplane, Error, Generation, Refusal};
@@ -9,13 +9,10 @@ use super::{Dataplane, Error, Generation, Refusal};
 /// How often somebody else may come in between in one trial.
 const ATTEMPTS: u32 = 10;
 
-/// Finds the parts without which the kernel takes all others, in at most `most` trials (see
-/// [`bisect`]). Nothing is written: the kernel looks at each trial and undoes it, so all that it
-/// holds stays.
+/// Finds the parts without which the kernel takes all others: see [`rulegen_ruleset::isolate`].
+/// Nothing is written: the kernel looks at each trial and undoes it, so all that it holds stays.
 ///
-/// `tables` makes the wanted tables of some of the parts. `settled` parts are those that were
-/// accepted before, where it is likely that one of the `suspects` is the cause. They are divided
-/// only if the kernel refuses them too.
+/// `tables` makes the wanted tables of some of the parts.
 ///
 /// # Errors
 /// The refusal, if the tables are refused without any part; else why no answer could be had.
@@ -26,25 +23,8 @@ pub fn isolate<T: Clone>(
     most: usize,
     tables: impl Fn(&[T]) -> Vec<Table>,
 ) -> Result<Bisection<T>, Error> {
-    let mut accepted: Vec<T> = Vec::new();
     let mut trials = Trials { dataplane, held: None };
-    trials.refusal(&tables(&accepted))?.map_or(Ok(()), Err)?;
-    let all_suspects: Vec<T>;
-    let suspects = if !settled.is_empty() && trials.refusal(&tables(settled))?.is_none() {
-        accepted = settled.to_vec();
-        suspects
-    } else {
-        all_suspects = [settled, suspects].concat();
-        &all_suspects
-    };
-    bisect(suspects, most, |parts| {
-        let together = [accepted.as_slice(), parts].concat();
-        let is_accepted = trials.refusal(&tables(&together))?.is_none();
-        if is_accepted {
-            accepted = together;
-        }
-        Ok(is_accepted)
-    })
+    rulegen_ruleset::isolate(settled, suspects, most, |parts| trials.refusal(&tables(parts)))
 }
 
 struct Trials<'a, D> {

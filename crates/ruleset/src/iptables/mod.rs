@@ -5,6 +5,7 @@ mod chance;
 mod describe;
 mod diff;
 mod parse;
+mod retain;
 mod rule;
 mod ruleset;
 mod text;
@@ -18,6 +19,7 @@ pub use chance::Chance;
 pub use describe::Counts;
 pub use diff::{Ownership, diff, removal};
 pub use parse::{ParseError, parse};
+pub use retain::retaining;
 pub use rule::{
     AddressType, ConntrackState, Interface, Mark, Match, Recent, RecentAction, RejectWith, Rule,
     RuleSpec, SetMark, Target,

@@ -10,7 +10,7 @@ use super::chain_name::ChainName;
 use crate::{Negatable, Protocol};
 
 /// A rule: one that we can make and understand, or somebody else's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(untagged)]
 pub enum Rule {
     /// A rule in our own vocabulary.
@@ -43,7 +43,7 @@ impl From<RuleSpec> for Rule {
 
 /// The vocabulary of rules that kube-proxy's layout needs. It is printed in the order of its
 /// fields, and its matches in the order they are in.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct RuleSpec {
     /// `-s`
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,7 +66,7 @@ pub struct RuleSpec {
 }
 
 /// An interface, or with a `+` at the end of its text all whose names start so.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Interface(pub Arc<str>);
 
 impl Interface {
@@ -80,7 +80,7 @@ impl Interface {
 }
 
 /// `-m`: a loadable match.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Match {
     /// `comment`: at most 255 bytes.
@@ -108,7 +108,7 @@ pub enum Match {
 }
 
 /// A state or status that conntrack gives a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[expect(missing_docs, reason = "they are netfilter's")]
 pub enum ConntrackState {
@@ -122,7 +122,7 @@ pub enum ConntrackState {
 }
 
 /// A packet's mark under a mask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[expect(missing_docs, reason = "their names say it")]
 pub struct Mark {
     pub value: u32,
@@ -130,7 +130,7 @@ pub struct Mark {
 }
 
 /// What the routing tables say of an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum AddressType {
     /// It is one of this host's.
@@ -138,7 +138,7 @@ pub enum AddressType {
 }
 
 /// `recent`: lists of addresses seen lately, which session affinity is made of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Recent {
     /// The list's name.
     pub list: ChainName,
@@ -149,7 +149,7 @@ pub struct Recent {
 }
 
 /// What `recent` does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RecentAction {
     /// `--set`: puts the source address on the list.
@@ -162,7 +162,7 @@ pub enum RecentAction {
 }
 
 /// `-j`: what a rule does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Target {
     /// Goes on in a chain and comes back at its end.
@@ -187,7 +187,7 @@ pub enum Target {
 }
 
 /// What a sender is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "they are netfilter's")]
 pub enum RejectWith {
@@ -196,7 +196,7 @@ pub enum RejectWith {
 }
 
 /// `mark = (mark & !mask) ^ value`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[expect(missing_docs, reason = "their names say it")]
 pub struct SetMark {
     pub value: u32,

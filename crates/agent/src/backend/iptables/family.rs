@@ -1,14 +1,19 @@
 //! The two tables of one family.
 
-use anyhow::Result;
-use rulegen_compiler::family as family_of;
-use rulegen_compiler::iptables::{LiveRuleset, OURS, Patch, Sizes};
-use rulegen_kernel::iptables::Error;
-use rulegen_model::IpFamily;
-use rulegen_ruleset::iptables::{Ruleset, Table, Transaction, diff};
+use std::collections::{BTreeSet, HashSet};
+use std::time::Instant;
 
-use super::super::Stopwatch;
+use anyhow::Result;
+use rulegen_compiler::iptables::{LiveRuleset, OURS, Patch, Sizes};
+use rulegen_compiler::{ServicePlan, family as family_of};
+use rulegen_kernel::iptables::Error;
+use rulegen_model::{IpFamily, ObjectKey, ServiceChange, ServicePortName};
+use rulegen_ruleset::iptables::{Ruleset, Table, Transaction, diff, retaining};
+use rulegen_ruleset::isolate;
+
+use super::super::{Stopwatch, changed_service, service_of};
 use super::tools::Tools;
+use crate::quarantine::Quarantine;
 use crate::report::{Counts, IptablesReport, IptablesRules, Operations, Phase};
 
 /// What is wanted of a family, and what is known of what the kernel holds.
@@ -16,6 +21,10 @@ pub(super) struct Family {
     name: IpFamily,
     pub(super) live: LiveRuleset,
     held: Held,
+    /// Services that iptables refuses, which `live` is without.
+    pub(super) quarantine: Quarantine,
+    /// Services that changed since iptables took all others; none if any may have.
+    pub(super) unsettled: Option<BTreeSet<ObjectKey>>,
     /// Rules in `filter` and `nat`, as far as they are ours.
     sizes: [usize; 2],
 }
@@ -44,8 +53,18 @@ pub(super) struct Done {
 }
 
 impl Family {
-    pub(super) fn new(name: IpFamily, live: LiveRuleset) -> Self {
-        Self { name, live, held: Held::Unknown, sizes: [0; 2] }
+    pub(super) fn new(name: IpFamily, live: LiveRuleset, quarantine: Quarantine) -> Self {
+        Self { name, live, held: Held::Unknown, quarantine, unsettled: None, sizes: [0; 2] }
+    }
+
+    /// Follows a change of a Service, and says whether it is one with rules.
+    pub(super) fn follow(&mut self, change: &ServiceChange) -> bool {
+        let Some(service) = changed_service(change) else { return false };
+        let has_rules = !self.quarantine.follow(&service, change);
+        if let Some(unsettled) = self.unsettled.as_mut().filter(|_| has_rules) {
+            unsettled.insert(service);
+        }
+        has_rules
     }
 
     pub(super) fn is_known(&self) -> bool {
@@ -87,9 +106,84 @@ impl Family {
             }
             Held::Known | Held::Unknown => None,
         };
-        let done = self.compare(tools, expected, watch)?;
+        let done = match self.compare(tools, expected, watch) {
+            Err(error) if error.is_about_content() => {
+                tracing::warn!(%error, "iptables refused the rules: the cause is searched for");
+                watch.time(Phase::Commit, || self.isolate(tools, &error))?;
+                self.compare(tools, expected, watch)?
+            }
+            done => done?,
+        };
         self.held = Held::Known;
+        self.unsettled = Some(BTreeSet::new());
         Ok(done)
+    }
+
+    /// Finds the Services that iptables refuses and takes them out of what is wanted. Each trial is
+    /// written; rules that are there already of Services that are not in it stay.
+    fn isolate(&mut self, tools: &mut Tools, error: &Error) -> Result<(), Error> {
+        let family = family_of(self.name);
+        let services: BTreeSet<ObjectKey> = self.live.names().map(service_of).collect();
+        let is_settled = |service: &ObjectKey| {
+            self.unsettled.as_ref().is_some_and(|unsettled| !unsettled.contains(service))
+        };
+        let (settled, suspects): (Vec<_>, Vec<_>) = services.into_iter().partition(is_settled);
+        let mut held = tools.save(family)?;
+        let found = isolate(&settled, &suspects, MOST_TRIALS, |services| {
+            let services: HashSet<&ObjectKey> = services.iter().collect();
+            let is_in = |name: &ServicePortName| services.contains(&service_of(name));
+            let (wanted, rest) =
+                (self.live.ruleset_of(is_in), self.live.ruleset_of(|name| !is_in(name)));
+            let wanted = retaining(&held, wanted, &rest, &OURS);
+            let mut after = held.clone();
+            let transaction = diff(&held, &wanted, &OURS);
+            match tools.restore(family, &transaction) {
+                Ok(_) => transaction.apply(&mut after),
+                Err(error) if error.is_about_content() => return Ok(Some(error)),
+                Err(error) => return Err(error),
+            }
+            held = after;
+            Ok(None)
+        })?;
+        tracing::info!(trials = found.trials, refused = found.refused.len(), "the search ended");
+        let (why, now) = (error.to_string(), Instant::now());
+        for service in found.refused.into_iter().chain(found.untried) {
+            let ports: Vec<ServicePortName> =
+                self.live.names().filter(|name| service_of(name) == service).cloned().collect();
+            self.live.update(ports.into_iter().map(|name| (name, None)));
+            self.quarantine.refused(service, &why, now);
+        }
+        Ok(())
+    }
+
+    /// Tries the Services in quarantine that are due, with `plans` for their ports.
+    pub(super) fn retry(
+        &mut self,
+        tools: &mut Tools,
+        plans: impl Fn(&ObjectKey) -> Vec<(ServicePortName, Option<ServicePlan>)>,
+        watch: &mut Stopwatch,
+        now: Instant,
+    ) {
+        for service in self.quarantine.due(now).into_iter().take(MOST_RETRIALS) {
+            if self.held != Held::Known {
+                return;
+            }
+            let ports = plans(&service);
+            let gone: Vec<_> = ports.iter().map(|(name, _)| (name.clone(), None)).collect();
+            let patch = self.live.update(ports);
+            match self.write(tools, &patch, watch) {
+                Ok(_) => self.quarantine.release(&service),
+                Err(error) => {
+                    self.live.update(gone);
+                    self.quarantine.refused(service, &error.to_string(), now);
+                    // A table may have been written before the other was refused.
+                    self.held = match self.compare(tools, None, watch) {
+                        Ok(_) => Held::Known,
+                        Err(_) => Held::Unknown,
+                    };
+                }
+            }
+        }
     }
 
     fn write(
@@ -152,5 +246,12 @@ impl Family {
         }
     }
 }
+
+/// A search ends after so many trials, each of which takes as long as a comparison. What was not
+/// tried by then is left out and tried again like the rest.
+const MOST_TRIALS: usize = 200;
+
+/// So many Services are tried again after one sync: each that is still refused takes a comparison.
+const MOST_RETRIALS: usize = 4;
 
 const TABLES: [Table; 2] = [Table::Filter, Table::Nat];

@@ -23,7 +23,7 @@ use rulegen_model::{
     Changes, IpFamily, ObjectKey, ServiceChange, ServicePort, ServicePortName, Store,
 };
 
-use super::{Backend, Outcome, Stopwatch, Written, plan_of};
+use super::{Backend, Outcome, Stopwatch, Written, changed_service, plan_of, service_of};
 use crate::drift::Drift;
 use crate::left_out::Why;
 use crate::queue::Sink;
@@ -77,15 +77,25 @@ impl Iptables {
         if changes.whole || self.families.is_empty() {
             let snapshot = store.snapshot();
             for family in &self.names {
-                let live = LiveRuleset::new(plan(&snapshot, store.config(), *family));
-                self.families.insert(*family, Family::new(*family, live));
+                let before = self.families.remove(family);
+                let mut quarantine = before.map(|of| of.quarantine).unwrap_or_default();
+                for change in &changes.services {
+                    if let Some(service) = changed_service(change) {
+                        quarantine.follow(&service, change);
+                    }
+                }
+                let mut plan = plan(&snapshot, store.config(), *family);
+                plan.services.retain(|service| !quarantine.holds(&service_of(&service.name)));
+                let live = LiveRuleset::new(plan);
+                self.families.insert(*family, Family::new(*family, live, quarantine));
             }
             return BTreeMap::new();
         }
         let families = self.families.iter_mut();
         let patch = |(family, of): (&IpFamily, &mut Family)| {
-            let services = changes.services.iter();
-            let plans = services.flat_map(|change| plans(store, change, *family));
+            let in_rules = changes.services.iter().filter(|change| of.follow(change));
+            let in_rules: Vec<&ServiceChange> = in_rules.collect();
+            let plans = in_rules.into_iter().flat_map(|change| plans(store, change, *family));
             (*family, of.live.update(plans))
         };
         families.map(patch).collect()
@@ -105,6 +115,18 @@ impl Iptables {
         let families = self.families.iter_mut();
         let done = families.map(|(name, of)| (*name, of.sync(tools, patches.get(name), watch)));
         Ok(done.collect())
+    }
+
+    /// Tries what is in quarantine once all else is written.
+    fn retry(&mut self, store: &Store, watch: &mut Stopwatch) {
+        let Some(tools) = &mut self.tools else { return };
+        for (family, of) in &mut self.families {
+            let plans = |service: &ObjectKey| {
+                let after = store.service(service).unwrap_or_default().to_vec();
+                plans(store, &ServiceChange { before: Vec::new(), after }, *family)
+            };
+            of.retry(tools, plans, watch, Instant::now());
+        }
     }
 
     /// The guard against neighbours is in by now, which must come first.
@@ -133,6 +155,7 @@ impl Backend for Iptables {
             Ok(done) => done,
             Err(error) => return Outcome { full: true, ..Outcome::new(watch, Err(error)) },
         };
+        self.retry(store, &mut watch);
         let has_drifted = done.values().flatten().any(|done| done.drift.is_some());
         self.suspicion.looked(begun.elapsed(), has_drifted, Instant::now());
         self.route_localnet();
@@ -161,11 +184,12 @@ impl Backend for Iptables {
     }
 
     fn refused(&self) -> Vec<(ObjectKey, Why)> {
-        Vec::new()
+        let all = self.families.values().flat_map(|of| of.quarantine.all());
+        all.map(|(service, why)| (service.clone(), Why::refused(why))).collect()
     }
 
     fn next_retry(&self) -> Option<Instant> {
-        None
+        self.families.values().filter_map(|of| of.quarantine.next()).min()
     }
 }
 

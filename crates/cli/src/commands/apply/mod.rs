@@ -2,6 +2,7 @@
 
 mod removal;
 
+use std::collections::{BTreeSet, HashSet};
 use std::process::ExitCode;
 use std::thread;
 
@@ -9,8 +10,8 @@ use anyhow::{Context, Result, bail};
 use rulegen_compiler::iptables::{OURS, holds_services};
 use rulegen_compiler::listing::{Listing, of_ruleset, of_table, services_of_kube_proxy};
 use rulegen_kernel::iptables::{Variant, holds_chain};
-use rulegen_kernel::nftables::{Error, Missing, NfTables, reconcile_if};
-use rulegen_model::{IpFamily, ProxyMode};
+use rulegen_kernel::nftables::{Error, Missing, NfTables, isolate, reconcile, reconcile_if};
+use rulegen_model::{IpFamily, ObjectKey, ProxyMode, ServicePort};
 use rulegen_ruleset::Family;
 use rulegen_ruleset::iptables::{Table, Transaction, diff};
 use rulegen_ruleset::nftables::{self, Held, Name};
@@ -67,10 +68,30 @@ fn apply_nftables(args: &ApplyArgs, input: &Input) -> Result<()> {
     if let Some(objection) = objection {
         return Err(objection);
     }
-    let said = told.or_else(|error| explain_refusal(error, &mut kernel, &wanted))?;
-    said.iter().flatten().for_each(|line| say(line));
+    let refused = match told {
+        Ok(said) => {
+            said.iter().flatten().for_each(|line| say(line));
+            0
+        }
+        Err(error) => {
+            let error = explain_refusal(error, &mut kernel, &wanted)?;
+            write_others(args, input, &mut kernel, error)?
+        }
+    };
     // Freeing a large cluster piece by piece takes longer than compiling it.
     std::mem::forget(wanted);
+    match refused {
+        0 => Ok(()),
+        1 => bail!("the kernel refused one Service (see above); all others are applied"),
+        more => bail!("the kernel refused {more} Services (see above); all others are applied"),
+    }
+}
+
+fn write(kernel: &mut NfTables, wanted: &[nftables::Table]) -> Result<(), Error> {
+    let told = reconcile(kernel, wanted, |transactions| {
+        transactions.iter().map(describe_transaction).collect::<Vec<String>>()
+    })?;
+    told.iter().for_each(|line| say(line));
     Ok(())
 }
 
@@ -87,6 +108,52 @@ fn services_of_tables(held: &[Option<Held>], wanted: &[nftables::Table]) -> List
     listing
 }
 
+/// A search ends after so many trials, each of which takes as long as applying.
+const MOST_TRIALS: usize = 200;
+
+/// Writes all Services but those that the kernel refuses, names these, and says how many they are.
+fn write_others(
+    args: &ApplyArgs,
+    input: &Input,
+    kernel: &mut NfTables,
+    error: Error,
+) -> Result<usize> {
+    if !error.is_about_content() {
+        return Err(error.into());
+    }
+    let table = &args.proxy.nftables.nftables_table;
+    let families = families::of_nftables(args.family.ip_family);
+    let ports = families.iter().flat_map(|family| input.snapshot.service_ports(*family));
+    let services: BTreeSet<ObjectKey> = ports.map(service_of).collect();
+    let services = Vec::from_iter(services);
+    let tables_of = |services: &[ObjectKey]| {
+        let mut snapshot = input.snapshot.clone();
+        let services: HashSet<&ObjectKey> = services.iter().collect();
+        for ports in [&mut snapshot.ipv4, &mut snapshot.ipv6] {
+            ports.retain(|port| services.contains(&service_of(port)));
+        }
+        let plan = |family: &IpFamily| rulegen_compiler::plan(&snapshot, &input.config, *family);
+        let tables = families.iter().map(plan);
+        tables.map(|plan| rulegen_compiler::nftables::table(&plan, table)).collect::<Vec<_>>()
+    };
+    let found = isolate(kernel, &[], &services, MOST_TRIALS, tables_of)?;
+    let refused: Vec<ObjectKey> = found.refused.into_iter().chain(found.untried).collect();
+    for ObjectKey { namespace, name } in &refused {
+        say(&format!(
+            "warning: Service {namespace}/{name}: is left out: the kernel refuses its rules"
+        ));
+    }
+    let accepted: Vec<ObjectKey> =
+        services.into_iter().filter(|service| !refused.contains(service)).collect();
+    write(kernel, &tables_of(&accepted))?;
+    say(&format!("the refusal was: {error}"));
+    Ok(refused.len())
+}
+
+fn service_of(port: &ServicePort) -> ObjectKey {
+    ObjectKey { namespace: port.name.namespace.clone(), name: port.name.service.clone() }
+}
+
 /// Says what a kernel lacks before anything is written to it. Where the tables are there already it
 /// has what they need, and is not asked: that takes 8 to 16 ms, for it waits for all processors.
 fn refuse_old_kernel(missing: &[Missing]) -> Result<()> {
@@ -98,15 +165,15 @@ fn refuse_old_kernel(missing: &[Missing]) -> Result<()> {
 }
 
 /// Whether it is for want of something that the tables did not need before.
-fn explain_refusal<T>(
+fn explain_refusal(
     error: Error,
     kernel: &mut NfTables,
     wanted: &[nftables::Table],
-) -> Result<T> {
+) -> Result<Error> {
     if matches!(error, Error::Refused(_)) {
         refuse_old_kernel(&kernel.missing(wanted).unwrap_or_default())?;
     }
-    Err(error.into())
+    Ok(error)
 }
 
 fn describe_transaction(transaction: &nftables::Transaction<'_>) -> String {

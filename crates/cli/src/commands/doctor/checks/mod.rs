@@ -16,6 +16,7 @@ mod other_mode;
 mod route_localnet;
 mod rp_filter;
 mod rules_present;
+mod service_size;
 mod tcp_be_liberal;
 
 use anyhow::Result;
@@ -91,6 +92,11 @@ pub(super) static CHECKS: [Check; 18] = [
     },
     Check { name: "rules-present", about: "there are rules for Services", run: rules_present::run },
     Check { name: "drift", about: "the rules are those that the objects ask for", run: drift::run },
+    Check {
+        name: "service-size",
+        about: "no Service is too large to have rules",
+        run: service_size::run,
+    },
     Check { name: "endpoints", about: "every service port has endpoints", run: endpoints::run },
     Check {
         name: "address-claims",

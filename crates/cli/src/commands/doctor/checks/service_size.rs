@@ -1,0 +1,26 @@
+//! Services that are too large to have rules.
+
+use anyhow::Result;
+use rulegen_model::{ObjectKey, Snapshot, TooLarge};
+
+use crate::commands::doctor::finding::{Finding, Outcome};
+use crate::commands::doctor::rim::Rim;
+
+pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
+    rim.with_cluster(|cluster| Ok(Outcome::Found(check(&cluster.snapshot))))
+}
+
+fn check(snapshot: &Snapshot) -> Vec<Finding> {
+    let finding = |(service, too_large): (&ObjectKey, &TooLarge)| {
+        let (namespace, name) = (&service.namespace, &service.name);
+        let (total, limit) = (too_large.size.total(), too_large.limit);
+        Finding::error(
+            format!(
+                "Service {namespace}/{name} has no rules: its size is {total} and the limit {limit}"
+            ),
+            "split it into several Services, or raise --max-service-size (rulegen.maxServiceSize in \
+             the configuration)",
+        )
+    };
+    snapshot.too_large.iter().map(finding).collect()
+}

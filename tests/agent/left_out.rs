@@ -1,0 +1,55 @@
+//! A Service that is too large costs only itself, and is told of.
+
+use serde_json::Value;
+
+use crate::api_server::Kind;
+use crate::node::{Node, wait_until};
+use crate::objects::{HERE, service, slice};
+
+const LEFT_OUT: &str = "rulegen_services_left_out{reason=\"too-large\"}";
+
+#[test]
+fn a_service_that_is_too_large_is_named_and_all_others_go_on() {
+    let mut node = Node::new("large");
+    let others = |node: &Node| -> Vec<Value> {
+        let is_large = |object: &Value| {
+            object["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("large"))
+        };
+        node.server.objects().into_iter().filter(|object| !is_large(object)).collect()
+    };
+    let many: Vec<String> = (1..=20).map(|n| format!("10.244.2.{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    node.server.apply_many([service("large", 60), slice("large", "a", &many[..5])]);
+    node.start("--max-service-size 12");
+    node.settle();
+    assert_eq!(node.metric(LEFT_OUT), Some(0.0));
+
+    // It grows beyond the limit, with others that change at the same time and later.
+    node.server.apply_many([slice("large", "b", &many[5..]), service("other", 61)]);
+    node.settle_at(&others(&node));
+    assert!(!node.rules().contains("default/large"));
+    wait_until("it is counted", || node.metric(LEFT_OUT) == Some(1.0));
+    assert_eq!(node.logged("Service default/large: is too large"), 1);
+    let of_service = || {
+        let mut events = node.server.events().into_iter();
+        events.find(|event| event["reason"] == "ServiceTooLarge")
+    };
+    wait_until("an Event is there", || of_service().is_some());
+    let event = of_service().unwrap();
+    assert_eq!(event["regarding"]["name"], "large");
+    assert!(event["note"].as_str().unwrap().contains("1 addresses, 20 endpoints"), "{event}");
+    assert_eq!((node.probe("/healthz"), node.probe("/readyz")), (200, 200));
+    node.server.apply(slice("other", "a", &[HERE[0]]));
+    node.settle_at(&others(&node));
+    // The same again is no news.
+    node.server.apply(slice("large", "b", &many[6..]));
+    node.server.apply(service("third", 62));
+    node.settle_at(&others(&node));
+    assert_eq!(node.logged("Service default/large: is too large"), 1);
+
+    // It fits again.
+    node.server.delete(Kind::EndpointSlice, "default", "large-b");
+    node.settle();
+    wait_until("it is over", || node.metric(LEFT_OUT) == Some(0.0));
+    assert_eq!(node.logged("no longer left out"), 1);
+}
