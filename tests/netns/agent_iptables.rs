@@ -17,6 +17,7 @@ use crate::apply::{VARIANTS, chains_of, example, saved, watch_restores, with_oth
 use crate::common::{root, stderr, stdout};
 use crate::lab::{From, Lab};
 use crate::namespace::Namespace;
+use crate::running_agent::service;
 use crate::traffic::{Answer, Proto};
 
 /// An agent in a namespace; it is killed with its test.
@@ -416,4 +417,74 @@ fn is_only(namespace: &Namespace, flags: &str) -> bool {
     !tables.contains("kube-proxy")
         && tables.contains("rulegen") == is_nftables
         && left.collect::<Vec<&str>>() == wanted
+}
+
+/// Programs that refuse whatever names an address, and tell after each other call how many Services
+/// of `of` the kernel has.
+fn refusing(namespace: &Namespace, address: &str, of: &str) -> (String, String, String) {
+    let counts = namespace.file("counts", "");
+    let lifted = Path::new(&counts).with_file_name("lifted").display().to_string();
+    let folder = Path::new(&counts).with_file_name("refusing");
+    fs::create_dir_all(&folder).unwrap();
+    for family in ["iptables", "ip6tables"] {
+        let name = format!("{family}-nft-restore");
+        let script = format!(
+            "#!/bin/sh\n[ \"$1\" = --version ] && exec /usr/sbin/{name} --version\ntext=$(cat)\n\
+             if [ ! -e {lifted} ] && echo \"$text\" | grep -q '{address}'; then\n\
+             echo '{name}: line 1 failed' >&2; exit 1; fi\n\
+             echo \"$text\" | /usr/sbin/{name} \"$@\" || exit\n\
+             /usr/sbin/{family}-nft-save -t nat | grep -c '{of}' >> {counts}\nexit 0\n"
+        );
+        let path = folder.join(name);
+        fs::write(&path, script).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(&path, mode).unwrap();
+    }
+    (format!("PATH={}:$PATH", folder.display()), counts, lifted)
+}
+
+#[test]
+fn a_service_that_iptables_refuses_is_left_out_and_no_other_suffers() {
+    let namespace = Namespace::new("agent-quarantine");
+    let cluster = |changed: &[(usize, &str)]| -> String {
+        let service_of = |n: usize| {
+            let endpoint = changed.iter().find(|(of, _)| *of == n).map(|(_, endpoint)| *endpoint);
+            service(n, &[endpoint.unwrap_or(&format!("10.244.1.{n}"))])
+        };
+        (1..=12).map(service_of).collect()
+    };
+    let manifest = namespace.file("cluster.yaml", &cluster(&[]));
+    let program = env!("CARGO_BIN_EXE_rulegen");
+    namespace.run(&format!("{program} -f {manifest} --iptables-variant nft"));
+
+    // It was well before, as all the others are; one of those changes too.
+    let (path, counts, lifted) = refusing(&namespace, "10.244.9.9", "default/s[1-6] cluster IP");
+    put_text(&namespace, &cluster(&[(7, "10.244.9.9"), (3, "10.244.9.3")]));
+    let flags = "--proxy-mode iptables --iptables-variant nft --iptables-sync-period 1s";
+    let mut agent = Agent::start(&namespace, &path, flags);
+    agent.wait_until("all others are written", |agent| {
+        let held = saved(agent.namespace, "nft", "iptables");
+        held.contains("10.244.9.3:") && !held.contains("default/s7")
+    });
+    agent.wait_until("named", |agent| agent.log().contains("Service default/s7: is left out"));
+    agent.wait_until("counted", |agent| {
+        let metrics = agent.get(10249, "/metrics").unwrap_or_default();
+        metrics.contains("rulegen_services_left_out{reason=\"refused\"} 1")
+    });
+    assert!(agent.healthz().is_some_and(|answer| answer.starts_with("HTTP/1.1 200")));
+    // A rule each leads to them, and one is at the head of each one's chain.
+    let held: Vec<String> = fs::read_to_string(&counts).unwrap().lines().map(Into::into).collect();
+    let of_ipv4: Vec<&String> = held.iter().filter(|count| *count != "0").collect();
+    assert!(!of_ipv4.is_empty() && of_ipv4.iter().all(|count| *count == of_ipv4[0]), "{held:?}");
+
+    // Others go on changing; once it is accepted, it comes back.
+    put_text(&namespace, &cluster(&[(7, "10.244.9.9"), (3, "10.244.9.4")]));
+    agent.wait_until("the next change is written", |agent| {
+        saved(agent.namespace, "nft", "iptables").contains("10.244.9.4:")
+    });
+    fs::write(lifted, "").unwrap();
+    put_text(&namespace, &cluster(&[(7, "10.244.9.8"), (3, "10.244.9.4")]));
+    agent.wait_for_rules("nft");
+    agent.wait_until("told", |agent| agent.log().contains("no longer left out"));
+    agent.stop();
 }
