@@ -116,7 +116,7 @@ impl fmt::Display for TooLarge {
 pub(crate) fn default_limit(mode: ProxyMode) -> usize {
     match mode {
         ProxyMode::Nftables => 1_000_000,
-        ProxyMode::Iptables => 200_000,
+        ProxyMode::Iptables => 100_000,
     }
 }
 

@@ -74,7 +74,8 @@ pub fn snapshot(objects: &Objects, config: &ProxyConfig, host: &Host) -> (Snapsh
         checked.cluster_ips.iter().for_each(|ip| owners.insert(*ip, &key));
     }
     let cluster = ClusterFacts { slices: &slices, snapshot: &snapshot, owners: &owners, config };
-    let of_services: Vec<(Result<Vec<ServicePort>, TooLarge>, Vec<Problem>)> = services
+    type Joined = (Result<Vec<ServicePort>, TooLarge>, Vec<Problem>);
+    let of_services: Vec<Joined> = services
         .par_iter()
         .zip(checked)
         .map(|(service, (checked, problems))| cluster.joined_ports(service, checked, problems))
