@@ -385,6 +385,47 @@ fn a_refused_operation_is_named() {
     }
 }
 
+/// Two of many chains lead to one that is not there. The kernel refuses these, and the search for them
+/// leaves all that it holds as it is.
+#[test]
+fn what_the_kernel_refuses_is_found_and_nothing_is_written() {
+    use rulegen_kernel::nftables::{isolate, reconcile};
+    use rulegen_ruleset::nftables::{Chain, Rule, Statement, Table, Verdict};
+    let namespace = Namespace::new("isolate");
+    let table = |parts: &[usize]| {
+        let chain = |n: &usize| {
+            let verdict = match n {
+                5 | 11 => Verdict::Goto(Name::from("missing")),
+                _ => Verdict::Drop,
+            };
+            let rules = vec![Rule::new([Statement::Verdict(verdict)])];
+            (Name::from(format!("c{n}")), Chain { base: None, rules })
+        };
+        vec![Table {
+            family: Family::Ipv4,
+            name: Name::from("rulegen"),
+            comment: "some are refused".into(),
+            sets: Default::default(),
+            chains: parts.iter().map(chain).collect(),
+        }]
+    };
+    namespace.inside(|| {
+        let mut kernel = NfTables::open().unwrap();
+        reconcile(&mut kernel, &table(&[0, 1, 2]), |_| ()).unwrap();
+        let all: Vec<usize> = (0..16).collect();
+        let refused = reconcile(&mut kernel, &table(&all), |_| ()).unwrap_err();
+        assert!(refused.is_about_content(), "{refused}");
+        let before = kernel.generation().unwrap();
+        let (settled, suspects) = all.split_at(3);
+        let found = isolate(&mut kernel, settled, suspects, 100, table).unwrap();
+        assert_eq!(found.refused, [5, 11]);
+        assert_eq!(kernel.generation().unwrap(), before, "it was written to");
+        let rest: Vec<usize> = all.into_iter().filter(|n| !found.refused.contains(n)).collect();
+        reconcile(&mut kernel, &table(&rest), |_| ()).unwrap();
+    });
+    assert_eq!(namespace.run("nft list table ip rulegen").matches("chain c").count(), 14);
+}
+
 /// The probes are looked at by the kernel, and undone: one that it cannot mean is named.
 #[test]
 fn a_kernel_is_asked_for_what_a_table_needs() {
