@@ -33,7 +33,7 @@ pub(super) struct Check {
 }
 
 /// All checks: the machine, its other rules, ours, then the cluster.
-pub(super) static CHECKS: [Check; 18] = [
+pub(super) static CHECKS: [Check; 19] = [
     Check {
         name: "kernel-features",
         about: "the kernel, or iptables, has what the rules are made of",
