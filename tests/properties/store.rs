@@ -57,8 +57,13 @@ fn problems_of(
     let put = |object: &Object| StoreEvent::Put(Box::new(object.clone()));
     let own: Vec<Problem> = objects.iter().flat_map(|object| store.take_in(put(object))).collect();
     let addresses: BTreeMap<_, _> = store.changes().addresses.into_iter().collect();
-    let mut all: Vec<String> =
-        own.iter().chain(addresses.values().flatten()).map(ToString::to_string).collect();
+    let too_large = store.too_large().map(|(key, too_large)| too_large.problem(key).to_string());
+    let mut all: Vec<String> = own
+        .iter()
+        .chain(addresses.values().flatten())
+        .map(ToString::to_string)
+        .chain(too_large)
+        .collect();
     all.sort();
     (addresses, all)
 }

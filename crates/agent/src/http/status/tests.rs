@@ -229,7 +229,8 @@ fn a_parameter_that_is_too_long_is_refused_and_named() {
 fn a_large_service_is_shown_in_pages_of_bounded_size() {
     const PORTS: usize = 1000;
     const MOST: usize = 500_000;
-    let status = empty();
+    let config = ProxyConfig { max_service_size: Some(usize::MAX), ..ProxyConfig::default() };
+    let status = of_store(&about(), Store::new(config, Host::default()));
     let ips = |n: usize| format!("203.{}.{}.{}", n >> 16, n >> 8 & 255, n & 255);
     let externals: Vec<String> = (0..1000).map(ips).collect();
     let ranges: Vec<String> = (0..1000).map(|n| format!("{}/32", ips(n * 7))).collect();
