@@ -92,18 +92,21 @@ fn missing<'a>(table: &Table, statement: &'a Statement) -> Option<&'a Name> {
 }
 
 /// A number for which a chain, or one that it goes on to, has no endpoint.
-fn gap(table: &Table, chain: &Name, key: &Key) -> Option<u32> {
+pub(crate) fn gap(table: &Table, chain: &Name, key: &Key) -> Option<u32> {
     table.chains[chain].rules.iter().flat_map(|rule| &rule.statements).find_map(|statement| {
         match statement {
             Statement::DnatMap { key: selectors, map } => {
-                let Some(Selector::Number(Number::Below(_, below))) = selectors.last() else {
-                    return Some(u32::MAX);
+                let numbers = match selectors.last() {
+                    Some(Selector::Number(Number::Below(_, below))) => 0..*below,
+                    // Taking turns among one is this in the kernel.
+                    Some(Selector::Number(Number::Constant(0))) => 0..1,
+                    _ => return Some(u32::MAX),
                 };
                 let start = looked_up(selectors, key);
                 let has = |number: &u32| {
                     table.sets[map].elements.contains_key(&start.with(Part::Number(*number)))
                 };
-                (0..*below).find(|number| !has(number))
+                numbers.clone().find(|number| !has(number))
             }
             Statement::Verdict(Verdict::Goto(next)) => gap(table, next, key),
             _ => None,
@@ -121,7 +124,8 @@ fn looked_up(selectors: &[Selector], frontend: &Key) -> Key {
         Selector::DestinationAddress => frontend.values().find(|of| matches!(of, Part::Address(_))),
         other => panic!("{other:?} is not looked up there"),
     };
-    selectors.iter().filter_map(part).collect()
+    let (_, before) = selectors.split_last().unwrap();
+    before.iter().filter_map(part).collect()
 }
 
 fn size(table: &Table) -> BTreeMap<&'static str, usize> {

@@ -23,5 +23,6 @@ mod meaning;
 mod ownership;
 mod raising;
 mod reconcile;
+mod staging;
 mod store;
 mod twin;

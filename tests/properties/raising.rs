@@ -49,7 +49,7 @@ proptest! {
 }
 
 /// Taking turns among one is the constant that the kernel keeps of both.
-fn as_held(statement: &Statement) -> Statement {
+pub(crate) fn as_held(statement: &Statement) -> Statement {
     let mut held = statement.clone();
     if let Statement::DnatMap { key, .. } = &mut held {
         for selector in key {

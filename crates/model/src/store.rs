@@ -218,6 +218,9 @@ struct Known {
     there: bool,
 }
 
+/// A Service's ports with their endpoints, and what is wrong with addresses that it asks for.
+type Joined = (Result<Vec<ServicePort>, LeftOut>, Vec<Problem>);
+
 /// A Service that is too large.
 struct LeftOut {
     why: TooLarge,
@@ -376,15 +379,15 @@ impl Store {
     pub fn changes(&mut self) -> Changes {
         self.forget_names();
         let touched = std::mem::take(&mut self.touched);
-        let joined: Vec<(ObjectKey, Result<Vec<ServicePort>, LeftOut>, Vec<Problem>)> = touched
+        let joined: Vec<(ObjectKey, Joined)> = touched
             .into_par_iter()
             .map(|key| {
-                let (ports, problems) = self.joined_ports(&key);
-                (key, ports, problems)
+                let joined = self.joined_ports(&key);
+                (key, joined)
             })
             .collect();
         let mut changes = Changes { whole: std::mem::take(&mut self.whole), ..Changes::default() };
-        for (key, ports, problems) in joined {
+        for (key, (ports, problems)) in joined {
             self.too_large.remove(&key);
             let Some(known) = self.services.get_mut(&key) else { continue };
             let had_problems = std::mem::replace(&mut known.has_problems, !problems.is_empty());
@@ -594,7 +597,7 @@ impl Store {
     }
 
     /// A Service's ports as they are now, and what is wrong with addresses that it asks for.
-    fn joined_ports(&self, key: &ObjectKey) -> (Result<Vec<ServicePort>, LeftOut>, Vec<Problem>) {
+    fn joined_ports(&self, key: &ObjectKey) -> Joined {
         let mut problems = Vec::new();
         let Some(known) = self.services.get(key).filter(|known| known.there) else {
             return (Ok(Vec::new()), problems);

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use rulegen_compiler::nftables::{self, LiveTable, Patch, ServiceUpdate};
 use rulegen_compiler::{Plan, ServicePlan, family as family_of, plan};
 use rulegen_kernel::nftables::{
-    Dataplane, Error, Event, Generation, Missing, NfTables, isolate, reconcile,
+    Dataplane, Error, Event, Generation, Missing, NfTables, commit_in_stages, isolate, reconcile,
 };
 use rulegen_model::{
     Changes, IpFamily, ObjectKey, ServiceChange, ServicePort, ServicePortName, Store,
@@ -179,7 +179,8 @@ impl<K: Kernel> Nftables<K> {
         let begun = Instant::now();
         let transactions: Vec<Transaction<'_>> = patches.iter().map(Patch::transaction).collect();
         watch.add(Phase::Diff, begun.elapsed());
-        let done = watch.time(Phase::Commit, || self.kernel.commit(None, &transactions));
+        let done =
+            watch.time(Phase::Commit, || commit_in_stages(&mut self.kernel, None, &transactions));
         done?;
         Ok(written(&self.kernel, &transactions))
     }

@@ -145,11 +145,16 @@ impl LiveTable {
         others: impl Fn(&ServicePortName) -> Option<ServicePlan>,
     ) -> Patch {
         let mut renderer = CountingRenderer::new(&self.plan);
-        let changes: BTreeMap<ServicePortName, Change> = changes
+        // All as they were, then all as they are: ports of a Service share lists of source ranges
+        // that the renderer remembers.
+        let (names_before, afters): (Vec<_>, Vec<_>) = changes
             .into_iter()
-            .map(|ServiceUpdate { name, before, after }| {
-                (name, Change { before: renderer.render(before), after: renderer.render(after) })
-            })
+            .map(|ServiceUpdate { name, before, after }| ((name, renderer.render(before)), after))
+            .unzip();
+        let changes: BTreeMap<ServicePortName, Change> = names_before
+            .into_iter()
+            .zip(afters)
+            .map(|((name, before), after)| (name, Change { before, after: renderer.render(after) }))
             .collect();
         let mut edit = Edit::default();
         let touched = touched_claims(&changes, &mut self.claims);

@@ -39,7 +39,7 @@ pub use error::{Error, Refusal};
 pub use feature::Missing;
 pub use isolate::isolate;
 pub use nftrace::{Armed, Heard, TraceListener};
-pub use reconcile::{Dataplane, reconcile, reconcile_if};
+pub use reconcile::{Dataplane, commit_in_stages, reconcile, reconcile_if};
 pub use translators::Translator;
 pub use watch::{Commit, Event, Watcher, Writer};
 

@@ -1,0 +1,97 @@
+//! A transaction that is split into commits leads to the same table, and after each commit the
+//! table leads packets to endpoints only, and to all frontends that neither come nor go.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use rulegen_compiler::nftables;
+use rulegen_kernel::nftables::Dataplane;
+use rulegen_ruleset::nftables::{
+    Comment, Data, Held, Key, Name, Table, Transaction, Verdict, diff, stages,
+};
+use serde_json::Value;
+
+use crate::cluster::{objects, plans};
+use crate::layout::{gap, in_nftables_mode};
+use crate::twin::Twin;
+
+const MOST: usize = 7;
+
+fn held(twin: &mut Twin, table: &Table) -> Option<Held> {
+    let (_, held) = twin.read(&[(table.family, &table.name)]).unwrap();
+    held.into_iter().next().flatten()
+}
+
+fn raised(twin: &mut Twin, table: &Table) -> Table {
+    held(twin, table).unwrap().raised(table.family, &table.name).table
+}
+
+/// The frontends that a table leads somewhere.
+fn frontends(table: &Table) -> BTreeSet<(&'static str, Key)> {
+    ["services", "node-ports"]
+        .into_iter()
+        .flat_map(|name| table.sets[name].elements.keys().map(move |key| (name, key.clone())))
+        .collect()
+}
+
+/// A frontend that leads to a number without an endpoint.
+fn leads_nowhere(table: &Table) -> Option<String> {
+    for (name, key) in frontends(table) {
+        if let Some(Data::Verdict(Verdict::Goto(chain))) = &table.sets[name].elements[&key].data
+            && let Some(number) = gap(table, chain, &key)
+        {
+            return Some(format!("{name} {key:?} has no endpoint {number}"));
+        }
+    }
+    None
+}
+
+fn table(objects: &[Value], config: &rulegen_model::ProxyConfig) -> Table {
+    let [(_, plan), _] = plans(objects, config);
+    nftables::table(&plan, &Name::from("rulegen"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn each_stage_leads_packets_to_endpoints(
+        states in prop::collection::vec(objects(), 2..4), config in in_nftables_mode(),
+    ) {
+        let mut twin = Twin::default();
+        let mut before: Option<Table> = None;
+        for state in &states {
+            let wanted = table(state, &config);
+            let held = held(&mut twin, &wanted);
+            let transaction = diff(held.as_ref(), &wanted);
+            let all = stages(std::slice::from_ref(&transaction), MOST);
+            let steps = all.len();
+            let stay: BTreeSet<_> = match &before {
+                Some(before) => frontends(before).intersection(&frontends(&wanted)).cloned().collect(),
+                None => BTreeSet::new(),
+            };
+            for stage in &all {
+                prop_assert!(steps == 1 || elements_split(stage) <= 2 * MOST, "{stage:?}");
+                twin.commit(None, stage).unwrap();
+                let now = raised(&mut twin, &wanted);
+                prop_assert_eq!(leads_nowhere(&now), None);
+                prop_assert!(frontends(&now).is_superset(&stay));
+            }
+            let now = raised(&mut twin, &wanted);
+            prop_assert_eq!(now, Table { comment: Comment::from(""), ..as_held(wanted.clone()) });
+            before = Some(wanted);
+        }
+    }
+}
+
+/// Elements in a stage. A replaced one goes and comes.
+fn elements_split(stage: &[Transaction<'_>]) -> usize {
+    stage.iter().map(Transaction::elements).sum()
+}
+
+fn as_held(mut table: Table) -> Table {
+    for rule in table.chains.values_mut().flat_map(|chain| &mut chain.rules) {
+        rule.statements = rule.statements.iter().map(crate::raising::as_held).collect();
+    }
+    table
+}
