@@ -236,6 +236,43 @@ fn what_others_break_is_repaired() {
     }
 }
 
+/// Looks without a result delay no repair of a chain that only the agent fills. Such a chain is
+/// written as it is wanted: to read all rules of a large cluster takes seconds.
+#[test]
+fn chains_that_only_the_agent_fills_are_repaired_without_reading_all() {
+    let namespace = Namespace::new("agent-damage");
+    let flags = "--proxy-mode iptables --iptables-variant nft";
+    put(&namespace, &example("nodeport.yaml"));
+    let mut agent = Agent::start(&namespace, "", flags);
+    agent.wait_for_rules("nft");
+    let saves = agent.saves("nft");
+    namespace.run("iptables-nft -t nat -A POSTROUTING -s 10.9.0.0/16");
+    agent.wait_until("looked", |agent| agent.saves("nft") >= saves + 2);
+    namespace.run("iptables-nft -t nat -D POSTROUTING -s 10.9.0.0/16");
+
+    let saves = agent.saves("nft");
+    for (n, damage) in [
+        "-F KUBE-SERVICES",
+        "-D KUBE-MARK-MASQ 1",
+        "-N KUBE-SVC-OFNOBODY",
+        // With the jumps to our chains.
+        "-F",
+    ]
+    .iter()
+    .enumerate()
+    {
+        namespace.run(&format!("iptables-nft -t nat {damage}"));
+        agent.wait_for_rules("nft");
+        agent.wait_until("reported", |agent| {
+            agent.log().matches("another program changed our rules").count() > n
+        });
+    }
+    let saves_since = agent.saves("nft") - saves;
+    // One of each family may be for the rule of POSTROUTING that went.
+    assert!(saves_since <= 2, "{}", agent.log());
+    assert!(!agent.log().contains("a change was refused"), "{}", agent.log());
+}
+
 /// Own commits and those of others in any order: in the end the rules are right.
 #[test]
 fn a_rival_at_the_same_time_is_not_missed() {

@@ -176,7 +176,7 @@ fn drift_is_noticed_named_and_repaired_within_a_second() {
         let commit = drifted(&mut watcher);
         assert_eq!(commit.writer.program, "nft", "{change}");
         assert!(commit.writer.pid > 0, "{change}");
-        let told = commit.changes.iter().any(|told| told.contains(named));
+        let told = commit.changes.iter().any(|told| told.to_string().contains(named));
         assert!(told, "{change}: {:?}", commit.changes);
         let diff = namespace.rulegen(&format!("diff {arguments}"));
         assert_eq!(diff.status.code(), Some(1), "{change}: {}", stderr(&diff));
@@ -240,7 +240,9 @@ fn own_commits_are_told_from_others_and_other_tables_are_no_matter() {
             assert!(Instant::now() < deadline, "{commits:?}");
             for event in watcher.next(Some(Duration::from_secs(1))).unwrap() {
                 let Event::Commit(commit) = event else { panic!("events were lost") };
-                commits.push((commit.writer.port == kernel.port(), commit.changes));
+                let changes = commit.changes.iter().map(ToString::to_string);
+                commits
+                    .push((commit.writer.port == kernel.port(), changes.collect::<Vec<String>>()));
             }
         }
         let none = Vec::<String>::new();
@@ -276,7 +278,9 @@ fn changes_to_iptables_are_heard_of_or_looked_for() {
             Event::Commit(commit) => {
                 assert_eq!(variant, Variant::Nft);
                 assert!(commit.writer.program.starts_with("iptables"), "{commit:?}");
-                assert_eq!(commit.changes, ["deleted rule of ip nat KUBE-SERVICES"]);
+                let changes =
+                    commit.changes.iter().map(ToString::to_string).collect::<Vec<String>>();
+                assert_eq!(changes, ["deleted rule of ip nat KUBE-SERVICES"]);
             }
             Event::Lost => assert_eq!(variant, Variant::Legacy),
         }

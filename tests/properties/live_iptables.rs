@@ -1,11 +1,13 @@
 //! A ruleset that follows changes is the ruleset that is compiled anew, and the patches lead the
 //! kernel there by no more than they must.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
-use rulegen_compiler::iptables::{LiveRuleset, ruleset};
+use rulegen_compiler::iptables::{LiveRuleset, OURS, ruleset};
 use rulegen_compiler::{Plan, ServicePlan};
 use rulegen_model::ServicePortName;
-use rulegen_ruleset::iptables::{Change, Ruleset, Table, Transaction};
+use rulegen_ruleset::iptables::{Chain, ChainName, Change, Ruleset, Table, Transaction};
 
 use crate::cluster::{config, objects, plans};
 use crate::live::changes;
@@ -94,6 +96,55 @@ proptest! {
             }
             prop_assert_eq!(&held, &ruleset(&state));
             last = state;
+        }
+    }
+
+    /// Of the chains that others changed, only those are read that others fill too, and no other
+    /// chain is written.
+    #[test]
+    fn damaged_chains_are_repaired_alone(
+        objects in objects(), config in config(),
+        damages in prop::collection::vec(any::<prop::sample::Index>(), 1..6),
+    ) {
+        for (_, plan) in plans(&objects, &config) {
+            let live = LiveRuleset::new(plan.clone());
+            let wanted = live.ruleset();
+            let all: Vec<(Table, ChainName)> = wanted
+                .tables
+                .iter()
+                .flat_map(|(table, chains)| chains.keys().map(|name| (*table, name.clone())))
+                .collect();
+            let mut chains: BTreeSet<(Table, ChainName)> =
+                damages.iter().map(|damage| damage.get(&all).clone()).collect();
+            chains.insert((Table::Nat, "KUBE-SEP-OFNOBODY".into()));
+            let mut kernel = wanted.clone();
+            let mut read = Ruleset::new(wanted.family);
+            for (table, name) in &chains {
+                let content = kernel.tables.get_mut(table).unwrap();
+                content.insert(name.clone(), Chain::default());
+                if !OURS.owns(*table, name) {
+                    read.tables.entry(*table).or_default().insert(name.clone(), Chain::default());
+                }
+            }
+            let patch = live.repair(&chains, read);
+            let transaction = patch.transaction();
+            for table in &transaction.tables {
+                for change in &table.changes {
+                    let (Change::Fill { chain, .. }
+                    | Change::Prepend { chain, .. }
+                    | Change::Remove { chain, .. }
+                    | Change::Delete { chain }) = change;
+                    prop_assert!(chains.contains(&(table.table, (*chain).clone())));
+                }
+            }
+            transaction.apply(&mut kernel);
+            for (table, content) in &wanted.tables {
+                for (name, chain) in content {
+                    let held = kernel.chain(*table, name).map(|chain| &chain.rules);
+                    prop_assert_eq!(held, Some(&chain.rules), "{} {}", table, name);
+                }
+                prop_assert_eq!(content.len(), kernel.tables[table].len());
+            }
         }
     }
 

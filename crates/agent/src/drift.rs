@@ -15,7 +15,8 @@ pub(crate) struct Drift {
 
 impl Drift {
     pub(crate) fn of(commit: &Commit) -> Self {
-        let (writer, changes) = (Some(commit.writer.clone()), commit.changes.clone());
+        let changes = commit.changes.iter().map(ToString::to_string).collect();
+        let writer = Some(commit.writer.clone());
         Self { writer, changes, certain: true }
     }
 

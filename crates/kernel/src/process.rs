@@ -43,8 +43,17 @@ impl Process {
     }
 
     fn of_pid(pid: u32) -> Option<Self> {
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-        Some(Self { pid, name: name.trim_end_matches('\n').to_owned() })
+        Some(Self { pid, name: name_of(pid)? })
+    }
+
+    /// The process of a thread that the kernel named by its number and name. None if it has ended,
+    /// or if the number is that of another PID namespace: the kernel numbers it in the first one.
+    pub fn of_thread(thread: u32, name: &str) -> Option<Self> {
+        if !is_first_pid_namespace() || name_of(thread)? != name {
+            return None;
+        }
+        let status = fs::read(format!("/proc/{thread}/status")).ok()?;
+        Self::of_pid(thread_group(&String::from_utf8_lossy(&status))?)
     }
 
     /// In which network namespace it is. A proxy in another one has rules and sockets of its own,
@@ -70,6 +79,24 @@ impl Process {
     }
 }
 
+/// The name of a process or thread. It may be no UTF-8.
+fn name_of(pid: u32) -> Option<String> {
+    let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    Some(String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(&name)).into_owned())
+}
+
+/// The process of a thread, from its status in /proc (proc_pid_status(5)).
+fn thread_group(status: &str) -> Option<u32> {
+    status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
+}
+
+/// Whether /proc shows the PID namespace that the kernel counts in, by the fixed inode number of the
+/// first one (PROC_PID_INIT_INO).
+fn is_first_pid_namespace() -> bool {
+    const FIRST: &str = "pid:[4026531836]";
+    fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == FIRST)
+}
+
 /// Of a link such as `socket:[4711]`.
 fn socket_inode(target: &Path) -> Option<u64> {
     target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
@@ -90,6 +117,21 @@ mod tests {
         let own = Process::all().unwrap_or_default();
         let own: Vec<&Process> = own.iter().filter(|p| p.pid == std::process::id()).collect();
         assert!(matches!(own[..], [own] if own.network_namespace() == NetworkNamespace::Ours));
+    }
+
+    #[test]
+    fn a_thread_leads_to_its_process() {
+        // Threads of tests have names of their own.
+        let own = Process::of_pid(std::process::id());
+        let thread = std::thread::Builder::new().name("not-the-process".into()).spawn(|| {
+            let thread = nix::unistd::gettid().as_raw().cast_unsigned();
+            let found = Process::of_thread(thread, "not-the-process");
+            // Another has its number meanwhile, or it is counted elsewhere.
+            (found, Process::of_thread(thread, "other"))
+        });
+        let (found, other) = thread.unwrap().join().unwrap();
+        let expected = if is_first_pid_namespace() { own } else { None };
+        assert_eq!((found, other), (expected, None));
     }
 
     #[test]

@@ -101,7 +101,7 @@ fn a_very_long_error_is_cut() {
 }
 
 fn drift(program: &str, changes: usize) -> Drift {
-    let writer = Writer { program: program.to_owned(), pid: 7, port: 0 };
+    let writer = Writer { program: program.to_owned(), pid: 7, ..Writer::default() };
     let changes = (0..changes).map(|n| format!("deleted rule {n}")).collect();
     Drift { writer: Some(writer), changes, certain: true }
 }

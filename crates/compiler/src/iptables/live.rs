@@ -115,6 +115,22 @@ impl LiveRuleset {
         self.patch(before, after)
     }
 
+    /// What makes chains that somebody may have changed right again: those that are ours are filled
+    /// whole, or deleted where they are not wanted. Of the others, rules that `held` lacks are added.
+    pub fn repair(&self, chains: &BTreeSet<(Table, ChainName)>, mut held: Ruleset) -> Patch {
+        let mut wanted = self.ruleset();
+        for (table, content) in &mut wanted.tables {
+            content.retain(|name, _| chains.contains(&(*table, name.clone())));
+        }
+        for (table, name) in chains {
+            if OURS.owns(*table, name) && wanted.chain(*table, name).is_none() {
+                held.tables.entry(*table).or_default().insert(name.clone(), Chain::default());
+            }
+        }
+        // As many rules as before: the numbers of rules are those that are wanted.
+        Patch { held, wanted, sizes: BTreeMap::new() }
+    }
+
     fn endpoints_after(&self, changes: &BTreeMap<ServicePortName, Option<ServicePlan>>) -> usize {
         let old = changes.keys().filter_map(|name| self.services.get(name));
         let gone: usize = old.map(|service| service.endpoints).sum();

@@ -5,8 +5,8 @@
 //! else committed in between, whoever the kernel says it was: it names processes by their numbers
 //! in the first PID namespace, which in a container are others than those we know. Only where
 //! somebody did commit in between the number of the process is asked for; it can belong to nobody
-//! else meanwhile. In a container that leaves our own commits unknown: who hears of them takes them
-//! for somebody's and looks, in vain.
+//! else meanwhile. The address of its socket is the same number, in the PID namespace of the program
+//! (netlink_autobind()), so that it is known in a container too.
 
 use crate::nftables::{Commit, Generation};
 
@@ -41,7 +41,8 @@ impl OwnCommits {
         self.runs.iter().any(|run| {
             let is_within = (1..=distance(run.before, run.after))
                 .contains(&distance(run.before, commit.generation));
-            is_within && (run.alone || run.pid == commit.writer.pid)
+            let writer = &commit.writer;
+            is_within && (run.alone || [writer.pid, writer.port].contains(&run.pid))
         })
     }
 }
@@ -54,11 +55,12 @@ fn distance(from: Generation, to: Generation) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nftables::Writer;
+    use crate::nftables::{TouchedChains, Writer};
 
     fn commit(generation: u32, pid: u32) -> Commit {
-        let writer = Writer { pid, program: "iptables-nft-re".to_owned(), port: 0 };
-        Commit { generation: Generation(generation), writer, changes: Vec::new() }
+        let writer = Writer { pid, program: "iptables-nft-re".to_owned(), ..Writer::default() };
+        let (generation, changes) = (Generation(generation), Vec::new());
+        Commit { generation, writer, changes, chains: TouchedChains::default() }
     }
 
     fn noted(before: u32, after: u32, commits: usize) -> OwnCommits {
@@ -83,6 +85,15 @@ mod tests {
         assert_eq!([6, 7, 8].map(|n| own.made(&commit(n, 7 + (n % 2)))), [true, false, true]);
         // One commit less than was to be expected is as suspicious.
         assert!(!noted(5, 6, 2).made(&commit(6, 8)));
+    }
+
+    #[test]
+    fn in_a_container_the_socket_tells_the_process() {
+        let mut of_container = commit(6, 4711);
+        of_container.writer.port = 7;
+        assert!(noted(5, 8, 2).made(&of_container));
+        of_container.writer.port = 8;
+        assert!(!noted(5, 8, 2).made(&of_container));
     }
 
     #[test]

@@ -24,6 +24,12 @@ pub(super) struct Program {
 }
 
 impl Program {
+    /// The program that changes or lists single chains.
+    pub(super) fn of_chains(family: Family, variant: Variant) -> Self {
+        let Self { name } = Self::new(family, variant, "");
+        Self { name: name.trim_end_matches('-').to_owned() }
+    }
+
     pub(super) fn new(family: Family, variant: Variant, what: &str) -> Self {
         let start = match family {
             Family::Ipv4 => "iptables",

@@ -41,7 +41,9 @@ pub use isolate::isolate;
 pub use nftrace::{Armed, Heard, TraceListener};
 pub use reconcile::{Dataplane, commit_in_stages, reconcile, reconcile_if};
 pub use translators::Translator;
-pub use watch::{Commit, Event, Watcher, Writer};
+pub use watch::{
+    Change, Commit, Done, Event, Object, TouchedChain, TouchedChains, Watcher, Writer,
+};
 
 use batch::Batch;
 use read::Interrupted;

@@ -8,7 +8,7 @@ use rulegen_compiler::iptables::{LiveRuleset, OURS, Patch, Sizes};
 use rulegen_compiler::{ServicePlan, family as family_of};
 use rulegen_kernel::iptables::Error;
 use rulegen_model::{IpFamily, ObjectKey, ServiceChange, ServicePortName};
-use rulegen_ruleset::iptables::{Ruleset, Table, Transaction, diff, retaining};
+use rulegen_ruleset::iptables::{ChainName, Ruleset, Table, Transaction, diff, retaining};
 use rulegen_ruleset::isolate;
 
 use super::super::{Stopwatch, changed_service, service_of};
@@ -30,10 +30,12 @@ pub(super) struct Family {
 }
 
 /// What is known of what the kernel holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Held {
     /// What was wanted last.
     Known,
+    /// The same but for these chains, which somebody changed.
+    Damaged(BTreeSet<(Table, ChainName)>),
     /// The same, unless somebody changed it.
     Suspected,
     /// Anything.
@@ -71,11 +73,31 @@ impl Family {
         self.held == Held::Known
     }
 
+    /// Whether it is known what is held but for some chains.
+    pub(super) fn is_known_but_for_chains(&self) -> bool {
+        matches!(self.held, Held::Known | Held::Damaged(_))
+    }
+
     /// Somebody may have changed what is held.
     pub(super) fn suspect(&mut self) {
-        if self.held == Held::Known {
-            self.held = Held::Suspected;
+        match self.held {
+            Held::Known => self.held = Held::Suspected,
+            // It was reported already that somebody changed it.
+            Held::Damaged(_) => self.held = Held::Unknown,
+            Held::Suspected | Held::Unknown => {}
         }
+    }
+
+    /// Somebody changed these chains, or any where they are not known. This was reported.
+    pub(super) fn damage(&mut self, chains: Option<BTreeSet<(Table, ChainName)>>) {
+        self.held = match (std::mem::replace(&mut self.held, Held::Unknown), chains) {
+            (Held::Known, Some(chains)) => Held::Damaged(chains),
+            (Held::Damaged(mut all), Some(chains)) => {
+                all.extend(chains);
+                Held::Damaged(all)
+            }
+            _ => Held::Unknown,
+        };
     }
 
     /// Writes a patch where it is known what is held, else what differs.
@@ -87,24 +109,28 @@ impl Family {
     ) -> Result<Done> {
         // Until it has succeeded.
         let held = std::mem::replace(&mut self.held, Held::Unknown);
-        if let (Held::Known, Some(patch)) = (held, patch) {
-            match self.write(tools, patch, watch) {
-                // It holds something else than we thought: what it is, reading tells.
-                Err(error @ Error::Refused { .. }) => {
-                    tracing::warn!(%error, "a change was refused: all is compared");
-                }
-                done => {
-                    let done = done?;
-                    self.held = Held::Known;
-                    return Ok(done);
-                }
+        let without_reading_all = match (&held, patch) {
+            (Held::Known, Some(patch)) => Some(self.write(tools, patch, watch)),
+            (Held::Damaged(chains), patch) => Some(self.repair(tools, patch, chains, watch)),
+            _ => None,
+        };
+        match without_reading_all {
+            // It holds something else than we thought: what it is, reading tells.
+            Some(Err(error @ Error::Refused { .. })) => {
+                tracing::warn!(%error, "a change was refused: all is compared");
             }
+            Some(done) => {
+                let done = done?;
+                self.held = Held::Known;
+                return Ok(done);
+            }
+            None => {}
         }
         let expected = match held {
             Held::Suspected => {
                 Some(patch.map_or(0, |patch| patch.transaction().counts().changes()))
             }
-            Held::Known | Held::Unknown => None,
+            Held::Known | Held::Damaged(_) | Held::Unknown => None,
         };
         let done = match self.compare(tools, expected, watch) {
             Err(error) if error.is_about_content() => {
@@ -202,6 +228,26 @@ impl Family {
         Ok(self.done(tools, &transaction, bytes))
     }
 
+    /// Writes the chains that somebody changed, without reading those that only we fill. The patch
+    /// comes first: the chains are written as they shall be after it.
+    fn repair(
+        &mut self,
+        tools: &mut Tools,
+        patch: Option<&Patch>,
+        chains: &BTreeSet<(Table, ChainName)>,
+        watch: &mut Stopwatch,
+    ) -> Result<Done, Error> {
+        let patched = patch.map(|patch| self.write(tools, patch, watch)).transpose()?;
+        let shared = chains.iter().filter(|(table, chain)| !OURS.owns(*table, chain));
+        let shared = watch.time(Phase::Read, || tools.read_chains(family_of(self.name), shared))?;
+        let repair = watch.time(Phase::Compile, || self.live.repair(chains, shared));
+        let repaired = self.write(tools, &repair, watch)?;
+        Ok(match patched {
+            Some(patched) => patched.and(repaired),
+            None => repaired,
+        })
+    }
+
     /// Reads everything and writes what differs. More changes than are expected of one who knew
     /// what was held are somebody else's.
     fn compare(
@@ -253,5 +299,29 @@ const MOST_TRIALS: usize = 200;
 
 /// So many Services are tried again after one sync: each that is still refused takes a comparison.
 const MOST_RETRIALS: usize = 4;
+
+impl Done {
+    /// What two transactions did, one after the other.
+    fn and(self, next: Self) -> Self {
+        let rules = |first: IptablesRules, next: IptablesRules| IptablesRules {
+            total: next.total,
+            written: first.written + next.written,
+        };
+        let mut operations = self.operations;
+        operations += next.operations;
+        let summaries: Vec<String> = self.summary.into_iter().chain(next.summary).collect();
+        Self {
+            full: self.full || next.full,
+            operations,
+            bytes: self.bytes + next.bytes,
+            summary: (!summaries.is_empty()).then(|| summaries.join("; ")),
+            report: IptablesReport {
+                filter: rules(self.report.filter, next.report.filter),
+                nat: rules(self.report.nat, next.report.nat),
+            },
+            drift: self.drift.or(next.drift),
+        }
+    }
+}
 
 const TABLES: [Table; 2] = [Table::Filter, Table::Nat];

@@ -3,8 +3,10 @@
 //! Others have chains of their own in these tables, so that a commit of somebody else is no more
 //! than a reason to look: only what the look finds is drift. As saving and comparing all rules of
 //! a large cluster takes seconds, it is done when there is such a reason, and after one in vain
-//! not again for a while.
+//! not again for a while. A commit to a chain that only we fill is drift without a look, and is
+//! repaired at once: the chains that it changed are written, and no other is read.
 
+mod damage;
 mod family;
 mod suspicion;
 mod tools;
@@ -29,6 +31,7 @@ use crate::left_out::Why;
 use crate::queue::Sink;
 use crate::report::Phase;
 
+use damage::Damage;
 use family::{Done, Family};
 use suspicion::Suspicion;
 use tools::Tools;
@@ -164,23 +167,28 @@ impl Backend for Iptables {
 
     fn hear(&mut self, events: &[Event]) -> Vec<Drift> {
         // What was not written yet, or not read since, is compared anyway.
-        let is_known = self.families.values().any(Family::is_known);
+        let is_known = self.families.values().any(Family::is_known_but_for_chains);
         let Some(tools) = self.tools.as_mut().filter(|_| is_known) else { return Vec::new() };
+        let mut drift = Vec::new();
         for event in events {
             match event {
                 Event::Lost => self.suspicion.suspect(None),
-                Event::Commit(commit) => {
-                    if !tools.own.made(commit) && !commit.changes.is_empty() {
-                        self.suspicion.suspect(Some(&commit.writer));
+                Event::Commit(commit) if tools.own.made(commit) || commit.changes.is_empty() => {}
+                Event::Commit(commit) => match Damage::of(&commit.chains) {
+                    Damage::None => self.suspicion.suspect(Some(&commit.writer)),
+                    damage => {
+                        let families = self.families.iter_mut();
+                        families.for_each(|(family, of)| damage.apply(*family, of));
+                        drift.push(Drift::of(commit));
                     }
-                }
+                },
             }
         }
-        if !self.suspicion.wants_look(Instant::now()) {
-            return Vec::new();
+        if self.suspicion.wants_look(Instant::now()) {
+            self.families.values_mut().for_each(Family::suspect);
+            drift.push(Drift::suspected(self.suspicion.writer()));
         }
-        self.families.values_mut().for_each(Family::suspect);
-        vec![Drift::suspected(self.suspicion.writer())]
+        drift
     }
 
     fn refused(&self) -> Vec<(ObjectKey, Why)> {

@@ -7,7 +7,7 @@ use rulegen_compiler::iptables::KUBELET_CHAINS;
 use rulegen_kernel::iptables::{Error, Iptables, OwnCommits, Variant, choose};
 use rulegen_kernel::nftables::{Generation, NfTables};
 use rulegen_ruleset::Family;
-use rulegen_ruleset::iptables::{Ruleset, Transaction};
+use rulegen_ruleset::iptables::{ChainName, Ruleset, Table, Transaction};
 
 use crate::queue::Sink;
 use crate::threads;
@@ -52,6 +52,15 @@ impl Tools {
 
     pub(super) fn save(&self, family: Family) -> Result<Ruleset, Error> {
         self.iptables(family).save()
+    }
+
+    /// Reads some chains only.
+    pub(super) fn read_chains<'a>(
+        &self,
+        family: Family,
+        chains: impl IntoIterator<Item = &'a (Table, ChainName)>,
+    ) -> Result<Ruleset, Error> {
+        self.iptables(family).read_chains(chains)
     }
 
     /// Carries a transaction out, if there is anything in it, and says how many bytes it was.

@@ -589,7 +589,7 @@ fn markup_stays_text_wherever_it_stands() {
         service(MARKUP, MARKUP, "10.96.7.7", &json!({"ports": [{"name": MARKUP, "port": 1}]})),
     );
     status.known.store.write().changes();
-    let writer = Writer { program: MARKUP.into(), pid: 1, port: 0 };
+    let writer = Writer { program: MARKUP.into(), pid: 1, ..Writer::default() };
     let drift = Drift { writer: Some(writer), changes: vec![MARKUP.into()], certain: true };
     status.journal.drifted(&drift, SystemTime::now());
     status.journal.ended(&report(Some(MARKUP)), 1, false);
@@ -621,7 +621,7 @@ fn what_others_did_is_told_with_its_end() {
     let status = empty();
     assert!(html(&status, "/drift").contains("Nothing so far."));
     let at = SystemTime::now().checked_sub(Duration::from_secs(60)).unwrap();
-    let writer = Writer { program: "nft".into(), pid: 4711, port: 0 };
+    let writer = Writer { program: "nft".into(), pid: 4711, ..Writer::default() };
     let drift =
         Drift { writer: Some(writer), changes: vec!["deleted table".into()], certain: true };
     status.journal.drifted(&drift, at);

@@ -1,0 +1,90 @@
+//! What a commit of somebody else did to our chains.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rulegen_compiler::family as family_of;
+use rulegen_compiler::iptables::OURS;
+use rulegen_kernel::nftables::TouchedChains;
+use rulegen_model::IpFamily;
+use rulegen_ruleset::Family as RulesetFamily;
+use rulegen_ruleset::iptables::{ChainName, Table};
+
+use super::family::Family;
+
+/// The chains that have to be written.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Damage {
+    /// Only chains that others fill too were changed: a look decides.
+    None,
+    /// These chains, of which at least one is ours alone.
+    Chains(BTreeMap<RulesetFamily, BTreeSet<(Table, ChainName)>>),
+    /// Any chain.
+    Any,
+}
+
+impl Damage {
+    pub(super) fn of(touched: &TouchedChains) -> Self {
+        let TouchedChains::These(touched) = touched else { return Self::Any };
+        let mut chains: BTreeMap<RulesetFamily, BTreeSet<(Table, ChainName)>> = BTreeMap::new();
+        for (family, table, chain) in touched {
+            if let Some(table) = Table::ALL.into_iter().find(|known| known.name() == table) {
+                chains.entry(*family).or_default().insert((table, chain.as_str().into()));
+            }
+        }
+        let is_ours = |(table, chain): &(Table, ChainName)| OURS.owns(*table, chain);
+        if !chains.values().flatten().any(is_ours) {
+            return Self::None;
+        }
+        // The shared chain may be gone, and then it cannot be read alone.
+        let is_readable = |of: &(Table, ChainName)| is_ours(of) || of.1.is_built_in();
+        match chains.values().flatten().all(is_readable) {
+            true => Self::Chains(chains),
+            false => Self::Any,
+        }
+    }
+
+    pub(super) fn apply(&self, name: IpFamily, family: &mut Family) {
+        match self {
+            Self::None => {}
+            Self::Chains(chains) => {
+                if let Some(chains) = chains.get(&family_of(name)) {
+                    family.damage(Some(chains.clone()));
+                }
+            }
+            Self::Any => family.damage(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn touched(chains: &[(&str, &str)]) -> TouchedChains {
+        let chains = chains.iter();
+        let chain = |(table, chain): &(&str, &str)| {
+            (RulesetFamily::Ipv4, (*table).to_owned(), (*chain).to_owned())
+        };
+        TouchedChains::These(chains.map(chain).collect())
+    }
+
+    #[test]
+    fn only_a_chain_that_we_alone_fill_is_damage() {
+        assert_eq!(Damage::of(&touched(&[])), Damage::None);
+        assert_eq!(Damage::of(&touched(&[("nat", "PREROUTING")])), Damage::None);
+        assert_eq!(Damage::of(&touched(&[("filter", "KUBE-FIREWALL")])), Damage::None);
+        // A chain of this name is ours in the other table.
+        assert_eq!(Damage::of(&touched(&[("filter", "KUBE-SEP-X")])), Damage::None);
+        assert_eq!(Damage::of(&TouchedChains::Any), Damage::Any);
+    }
+
+    #[test]
+    fn all_chains_of_a_commit_are_written() {
+        let chains = [("nat", "KUBE-SEP-X"), ("nat", "PREROUTING")];
+        let Damage::Chains(damaged) = Damage::of(&touched(&chains)) else { panic!() };
+        let expected = chains.map(|(_, chain)| (Table::Nat, ChainName::from(chain)));
+        assert_eq!(damaged, BTreeMap::from([(RulesetFamily::Ipv4, BTreeSet::from(expected))]));
+        let with_shared = touched(&[("nat", "KUBE-SEP-X"), ("filter", "KUBE-FIREWALL")]);
+        assert_eq!(Damage::of(&with_shared), Damage::Any);
+    }
+}
