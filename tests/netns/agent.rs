@@ -334,6 +334,31 @@ fn node_ports_follow_the_nodes_addresses() {
         eventually("the old address does not answer", || !answers());
         agent.wait_until_right();
     }
+    // Of a table whose set of addresses changes nothing is read.
+    assert_eq!(agent.log().matches("full=true").count(), 1, "{}", agent.log());
+}
+
+/// Where node ports are open at all addresses, another address changes no rule: nothing is read, and
+/// nothing synced.
+#[test]
+fn addresses_that_no_rule_names_cost_nothing() {
+    let lab = Lab::new("agent-any-address");
+    let manifests = Manifests::new(&lab.node);
+    manifests.put("one.yaml", &service(1, &[FIRST]));
+    let agent = Agent::start(&lab.node, &manifests, "--nodeport-addresses 0.0.0.0/0,::/0");
+    agent.wait_until_right();
+    eventually("the first sync is counted", || agent.syncs() > 0.0);
+    let syncs = agent.syncs();
+    for n in 1..=3 {
+        lab.node.run(&format!("ip addr add 10.1.1.{n}/32 dev lo"));
+    }
+    lab.node.run("ip link add v0 type veth peer name v1; ip link set v0 up; ip link set v1 up");
+    // What is heard of later than the addresses.
+    manifests.put("one.yaml", &service(1, &[SECOND]));
+    soon_answers(&lab, 1, SECOND);
+    eventually("it is counted", || agent.syncs() > syncs);
+    assert_eq!(agent.syncs(), syncs + 1.0, "{}", agent.log());
+    assert_eq!(agent.log().matches("full=true").count(), 1, "{}", agent.log());
 }
 
 /// Clients of an endpoint that goes find another, and are not led back when it returns; those of

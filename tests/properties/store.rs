@@ -2,15 +2,19 @@
 //! snapshot of those that are in it, and its changes lead there.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use proptest::prelude::*;
+use rulegen_compiler::nftables::LiveTable;
+use rulegen_compiler::plan;
 use rulegen_model::{
-    Host, Kind, NodePortAddresses, Object, ObjectKey, Problem, ProxyConfig, ProxyMode, ServicePort,
-    Store, StoreEvent, single_objects, snapshot,
+    Host, IpFamily, Kind, NodePortAddresses, Object, ObjectKey, Problem, ProxyConfig, ProxyMode,
+    ServicePort, Store, StoreEvent, single_objects, snapshot,
 };
+use rulegen_ruleset::nftables::Name;
 use serde_json::{Value, json};
 
-use crate::cluster::{config, objects_and_network, read, snapshot_of};
+use crate::cluster::{config, objects, objects_and_network, read, snapshot_of};
 
 fn singles(objects: &[Value]) -> Vec<Object> {
     let texts: Vec<String> = objects.iter().map(Value::to_string).collect();
@@ -140,14 +144,80 @@ proptest! {
     }
 }
 
+fn addresses() -> impl Strategy<Value = Vec<IpAddr>> {
+    let all = ["192.168.50.1", "172.20.0.1", "172.20.1.2", "127.0.0.1", "127.0.0.2", "fd00::1"];
+    let all = all.map(|ip| ip.parse::<IpAddr>().unwrap()).to_vec();
+    prop::sample::subsequence(all, 1..=6)
+}
+
+fn node_port_networks() -> impl Strategy<Value = NodePortAddresses> {
+    let all = ["0.0.0.0/0", "::/0", "172.20.0.0/16", "127.0.0.0/8", "127.0.0.1/32", "fd00::/64"];
+    let networks = prop::sample::subsequence(all.to_vec(), 0..=6);
+    let networks = networks.prop_map(|texts| NodePortAddresses::parse(texts.into_iter()).unwrap());
+    prop_oneof![3 => networks, 1 => Just(NodePortAddresses::Primary)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// Addresses come and go with every pod. A change of them is one only where the plan has others.
+    #[test]
+    fn other_addresses_are_a_change_where_the_plan_names_them(
+        before in addresses(), after in addresses(), node_port_addresses in node_port_networks(),
+        is_nftables in any::<bool>(), localhost_node_ports in any::<bool>(), objects in objects(),
+    ) {
+        let config = ProxyConfig {
+            mode: if is_nftables { ProxyMode::Nftables } else { ProxyMode::Iptables },
+            node_port_addresses,
+            localhost_node_ports,
+            ..ProxyConfig::default()
+        };
+        let mut store =
+            Store::new(config.clone(), Host { name: "host".to_owned(), addresses: before });
+        for object in singles(&objects) {
+            store.take_in(StoreEvent::Put(Box::new(object)));
+        }
+        store.changes();
+        let plans = |store: &Store| {
+            IpFamily::BOTH.map(|family| plan(&store.snapshot(), &config, family))
+        };
+        let old = plans(&store);
+        store.set_addresses(after);
+        let may_have_changes = store.may_have_changes();
+        let changes = store.changes();
+        prop_assert!(may_have_changes || changes.is_empty());
+        let mut new = plans(&store);
+        if !changes.whole {
+            let [old_at, new_at] = [&old, &new].map(|plans| plans.clone().map(|p| p.node_ports_at));
+            prop_assert_eq!(old_at != new_at, changes.node_port_addresses);
+            for (old, new) in old.iter().zip(&mut new) {
+                // In nftables mode this is elements of one set.
+                let name = Name::from("rulegen");
+                let mut live = LiveTable::new(old.clone(), &name);
+                let made = LiveTable::new(new.clone(), &name);
+                let patch = live.open_node_ports_at(new.node_ports_at.clone()).unwrap();
+                let is_of_set = |(_, what): &(&str, &str)| *what == "element";
+                prop_assert!(patch.transaction().counts().keys().all(is_of_set));
+                prop_assert_eq!(patch.transaction().is_empty(), old.node_ports_at == new.node_ports_at);
+                prop_assert_eq!(live.table(), made.table());
+                new.node_ports_at = old.node_ports_at.clone();
+            }
+            prop_assert_eq!(old, new);
+        }
+    }
+}
+
 /// Addresses come and go with every pod; rules name only those at which node ports are open.
 #[test]
-fn only_addresses_that_rules_name_make_everything_anew() {
+fn only_addresses_that_rules_name_are_a_change() {
     let networks = NodePortAddresses::parse(["172.20.0.0/16"].into_iter()).unwrap();
     let all = ["192.168.50.1", "172.20.0.1", "172.20.0.2", "fe80::1"].map(|ip| ip.parse().unwrap());
-    for (addresses, makes_anew) in
-        [(NodePortAddresses::Unset, [false; 2]), (networks, [true, false])]
-    {
+    let everywhere = NodePortAddresses::parse(["0.0.0.0/0", "::/0"].into_iter()).unwrap();
+    for (addresses, are_named) in [
+        (NodePortAddresses::Unset, [false; 2]),
+        (everywhere, [false; 2]),
+        (networks, [true, false]),
+    ] {
         let config = ProxyConfig {
             hostname_override: Some("node-1".to_owned()),
             node_port_addresses: addresses,
@@ -156,9 +226,10 @@ fn only_addresses_that_rules_name_make_everything_anew() {
         let host = Host { name: String::new(), addresses: all[..2].to_vec() };
         let mut store = Store::new(config, host);
         assert!(store.changes().whole);
-        for (count, anew) in [3, 4].into_iter().zip(makes_anew) {
+        for (count, is_named) in [3, 4].into_iter().zip(are_named) {
             store.set_addresses(all[..count].to_vec());
-            assert_eq!(store.changes().whole, anew, "{count}");
+            let changes = store.changes();
+            assert_eq!((changes.whole, changes.node_port_addresses), (false, is_named), "{count}");
             assert_eq!(store.node().ipv4.local.len(), 4);
         }
     }

@@ -62,7 +62,7 @@ impl Cleaning {
 
     /// Takes in what a sync is about to write.
     pub(crate) fn follow(&mut self, changes: &Changes) {
-        self.is_needed |= changes.whole;
+        self.is_needed |= changes.whole || changes.node_port_addresses;
         for change in &changes.services {
             let is_concerned = |port: &&ServicePort| concerns(port, self.resets_removed_tcp);
             let before = change.before.iter().filter(is_concerned);

@@ -139,7 +139,10 @@ impl Reconciler {
                 if !addresses.is_empty() {
                     let problems = self.known.store.write().set_addresses(addresses);
                     problems.iter().for_each(log);
-                    self.want(told.at);
+                    // Addresses come and go with pods, and rules name few of them.
+                    if self.known.store.read().may_have_changes() {
+                        self.want(told.at);
+                    }
                 }
             }
         }

@@ -17,7 +17,7 @@ use rayon::prelude::*;
 
 use crate::address::IpFamily;
 use crate::budget::{ServiceSize, TooLarge};
-use crate::config::{NodePortAddresses, ProxyConfig};
+use crate::config::{NodePortAddresses, ProxyConfig, ProxyMode};
 use crate::endpoint::{Slice, join};
 use crate::node::{FamilyAddresses, Host, Node};
 use crate::node_claims::NodeClaims;
@@ -126,6 +126,8 @@ pub struct Changes {
     /// Something changed that all service ports hang on: the node, or the networks of cluster
     /// IPs.
     pub whole: bool,
+    /// Other addresses are those at which node ports are open. Nothing else hangs on these.
+    pub node_port_addresses: bool,
     /// The Services whose ports changed, ordered by name.
     pub services: Vec<ServiceChange>,
     /// What is wrong with addresses that Services ask for, which depends on other objects too. It
@@ -136,7 +138,7 @@ pub struct Changes {
 impl Changes {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
-        !self.whole && self.services.is_empty()
+        !self.whole && !self.node_port_addresses && self.services.is_empty()
     }
 }
 
@@ -196,6 +198,8 @@ pub struct Store {
     whole: bool,
     /// How often [`Store::node_claims`] may have changed.
     claims_revision: u64,
+    /// Whether node ports are open at other addresses.
+    node_port_addresses: bool,
     /// What was told of a kind whose list has begun.
     listing: BTreeMap<Kind, BTreeSet<ObjectKey>>,
     listed: BTreeSet<Kind>,
@@ -251,6 +255,7 @@ impl Store {
             touched: BTreeSet::new(),
             whole: true,
             claims_revision: 0,
+            node_port_addresses: false,
             listing: BTreeMap::new(),
             listed: BTreeSet::new(),
         }
@@ -375,6 +380,11 @@ impl Store {
         lack(self.service_port(name, family)?, slices.iter().map(|(_, slice)| slice))
     }
 
+    /// Whether something came since the last time that may change rules.
+    pub fn may_have_changes(&self) -> bool {
+        self.whole || self.node_port_addresses || !self.touched.is_empty()
+    }
+
     /// What changed since the last time.
     pub fn changes(&mut self) -> Changes {
         self.forget_names();
@@ -386,7 +396,11 @@ impl Store {
                 (key, joined)
             })
             .collect();
-        let mut changes = Changes { whole: std::mem::take(&mut self.whole), ..Changes::default() };
+        let mut changes = Changes {
+            whole: std::mem::take(&mut self.whole),
+            node_port_addresses: std::mem::take(&mut self.node_port_addresses),
+            ..Changes::default()
+        };
         for (key, (ports, problems)) in joined {
             self.too_large.remove(&key);
             let Some(known) = self.services.get_mut(&key) else { continue };
@@ -560,8 +574,14 @@ impl Store {
         if (&node.name, &node.zone) != (&self.node.name, &self.node.zone) {
             self.touched.extend(self.services.keys().cloned());
         }
-        let is_other = self.rules_of(&node) != self.rules_of(&self.node);
-        self.whole |= is_other;
+        let is_other = rules_of(&node) != rules_of(&self.node);
+        self.whole |= is_other || self.moves_firewalls(&node);
+        for family in IpFamily::BOTH {
+            let [before, after] =
+                [&self.node, &node].map(|of| self.named_node_port_ips(of.addresses(family)));
+            self.node_port_addresses |= before != after;
+            self.whole |= before.is_some() != after.is_some();
+        }
         let moved = node.other_addresses(&self.node);
         self.claims_revision += u64::from(!moved.is_empty());
         if self.config.refuse_node_addresses {
@@ -572,19 +592,42 @@ impl Store {
         problems
     }
 
-    /// What rules hang on of a node. Of its addresses most come and go with pods, and rules name
-    /// only those at which node ports are open.
-    fn rules_of(&self, node: &Node) -> impl PartialEq + use<> {
-        let side = |of: &FamilyAddresses| {
-            let open = match &self.config.node_port_addresses {
-                NodePortAddresses::Networks(networks) => networks.as_slice(),
-                NodePortAddresses::Unset | NodePortAddresses::Primary => &[],
-            };
-            let is_open = |ip: &&IpAddr| open.iter().any(|network| network.contains(*ip));
-            let named: Vec<IpAddr> = of.local.iter().filter(is_open).copied().collect();
-            (of.primary, of.pod_cidr, named, of.local.contains(&of.primary))
+    /// Whether a Service lets the one node use its load balancer and not the other: that hangs on
+    /// whether its source ranges contain the primary address.
+    fn moves_firewalls(&self, node: &Node) -> bool {
+        IpFamily::BOTH.into_iter().any(|family| {
+            let [before, after] = [&self.node, node].map(|of| of.addresses(family).primary);
+            let lets = |port: &ServicePort, ip| port.source_ranges.iter().any(|r| r.contains(&ip));
+            let mut ports = self.service_ports();
+            before != after && ports.any(|port| lets(port, before) != lets(port, after))
+        })
+    }
+
+    /// Addresses that rules name as those at which node ports are open; none if they are open at
+    /// all. Most addresses of a node come and go with pods.
+    fn named_node_port_ips(&self, of: &FamilyAddresses) -> Option<Vec<IpAddr>> {
+        let (config, family) = (&self.config, IpFamily::of(of.primary));
+        let networks: Vec<IpNet> = match &config.node_port_addresses {
+            NodePortAddresses::Unset if config.mode == ProxyMode::Iptables => Vec::new(),
+            NodePortAddresses::Unset | NodePortAddresses::Primary if of.primary.is_loopback() => {
+                Vec::new()
+            }
+            NodePortAddresses::Unset | NodePortAddresses::Primary => vec![of.primary.into()],
+            NodePortAddresses::Networks(networks) => {
+                let of_family = |network: &IpNet| IpFamily::of_network(*network) == family;
+                networks.iter().copied().filter(of_family).collect()
+            }
         };
-        (node.name.clone(), node.zone.clone(), side(&node.ipv4), side(&node.ipv6))
+        if networks.is_empty() || networks.iter().any(|network| network.prefix_len() == 0) {
+            return None;
+        }
+        let loopback = config.mode == ProxyMode::Iptables
+            && config.localhost_node_ports
+            && family == IpFamily::Ipv4;
+        let is_open = |ip: &IpAddr| {
+            networks.iter().any(|network| network.contains(ip)) && (loopback || !ip.is_loopback())
+        };
+        Some(of.local.iter().copied().filter(is_open).collect())
     }
 
     /// Nodes and namespaces come and go for months.
@@ -674,6 +717,11 @@ fn without<'a>(
     told: &BTreeSet<ObjectKey>,
 ) -> Vec<ObjectKey> {
     all.filter(|key| !told.contains(key)).cloned().collect()
+}
+
+/// What rules hang on of a node, but for its addresses.
+fn rules_of(node: &Node) -> impl PartialEq + use<> {
+    (node.name.clone(), node.zone.clone(), node.ipv4.pod_cidr, node.ipv6.pod_cidr)
 }
 
 fn state(node: &NodeObject) -> NodeState {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use rulegen_compiler::nftables::{self, LiveTable, Patch, ServiceUpdate};
-use rulegen_compiler::{Plan, ServicePlan, family as family_of, plan};
+use rulegen_compiler::{Plan, ServicePlan, family as family_of, node_ports_at, plan};
 use rulegen_kernel::nftables::{
     Dataplane, Error, Event, Generation, Missing, NfTables, commit_in_stages, isolate, reconcile,
 };
@@ -69,16 +69,31 @@ impl<K: Kernel> Nftables<K> {
     fn compile(&mut self, store: &Store, changes: &Changes) -> Vec<Patch> {
         let in_rules = self.follow(changes);
         if changes.whole || self.live.is_empty() {
-            self.is_sure = false;
-            self.unsettled = None;
-            self.live = self.live_tables(self.plans(store));
+            self.compile_all(store);
             return Vec::new();
         }
-        let mut patches = self.update(store, &in_rules);
+        let mut patches = Vec::with_capacity(2 * self.live.len());
+        if changes.node_port_addresses {
+            let moved = self.live.iter_mut().map(|(family, live)| {
+                live.open_node_ports_at(node_ports_at(store.node(), store.config(), *family))
+            });
+            let Some(moved) = moved.collect::<Option<Vec<Patch>>>() else {
+                self.compile_all(store);
+                return Vec::new();
+            };
+            patches.extend(moved);
+        }
+        patches.extend(self.update(store, &in_rules));
         if self.is_sure && in_rules.into_iter().any(loses_clients) {
             self.is_sure = self.read_clients(&mut patches);
         }
         patches
+    }
+
+    fn compile_all(&mut self, store: &Store) {
+        self.is_sure = false;
+        self.unsettled = None;
+        self.live = self.live_tables(self.plans(store));
     }
 
     /// Follows which Services changed. Returns the changes of those that are in the tables.

@@ -14,7 +14,7 @@ use rulegen_model::ServicePortName;
 use rulegen_ruleset::iptables::{Chain, ChainName, Rule, Ruleset, Table, Transaction, diff};
 
 use super::{Chains, OURS, chains, service};
-use crate::plan::{Plan, ServicePlan, names_endpoints};
+use crate::plan::{NodePortsAt, Plan, ServicePlan, names_endpoints};
 
 /// A plan that changes, and the ruleset that carries it out.
 pub struct LiveRuleset {
@@ -113,6 +113,19 @@ impl LiveRuleset {
         self.take_in(changes);
         let after = self.spelled(&names);
         self.patch(before, after)
+    }
+
+    /// The same where node ports are open at other addresses since. All rules are made twice for it.
+    pub fn update_with_node_ports_at(
+        &mut self,
+        changes: impl IntoIterator<Item = (ServicePortName, Option<ServicePlan>)>,
+        addresses: NodePortsAt,
+    ) -> Patch {
+        let before = self.ruleset();
+        self.take_in(changes.into_iter().collect());
+        self.plan.names_endpoints = names_endpoints(self.endpoints);
+        self.plan.node_ports_at = addresses;
+        Patch::of_all(before, self.ruleset())
     }
 
     /// What makes chains that somebody may have changed right again: those that are ours are filled

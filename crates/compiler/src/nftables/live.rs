@@ -9,6 +9,8 @@
 //! - elements that several ask for, such as an endpoint behind two Services: they are counted;
 //! - chains that many lead to, such as the choice among five endpoints: they are counted too.
 
+mod node_ports;
+
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 use std::mem;

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use rulegen_compiler::iptables::{LiveRuleset, Patch};
-use rulegen_compiler::{ServicePlan, plan};
+use rulegen_compiler::{ServicePlan, node_ports_at, plan};
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::nftables::Event;
 use rulegen_kernel::sysctl;
@@ -99,7 +99,14 @@ impl Iptables {
             let in_rules = changes.services.iter().filter(|change| of.follow(change));
             let in_rules: Vec<&ServiceChange> = in_rules.collect();
             let plans = in_rules.into_iter().flat_map(|change| plans(store, change, *family));
-            (*family, of.live.update(plans))
+            let patch = match changes.node_port_addresses {
+                true => {
+                    let addresses = node_ports_at(store.node(), store.config(), *family);
+                    of.live.update_with_node_ports_at(plans, addresses)
+                }
+                false => of.live.update(plans),
+            };
+            (*family, patch)
         };
         families.map(patch).collect()
     }

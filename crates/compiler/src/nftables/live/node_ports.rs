@@ -1,0 +1,30 @@
+//! Other addresses of the node at which node ports are open: elements of one set, and nothing else.
+
+use rulegen_ruleset::nftables::{Held, Table};
+
+use super::super::layout;
+use super::{LiveTable, Patch};
+use crate::plan::{NodePortsAt, Plan};
+
+impl LiveTable {
+    /// Takes in that node ports are open at other addresses, and says what that changes. None if
+    /// rules change too, because only the one or the other names addresses: then the table has to be
+    /// made again.
+    pub fn open_node_ports_at(&mut self, addresses: NodePortsAt) -> Option<Patch> {
+        let are_named = |at: &NodePortsAt| matches!(at, NodePortsAt::These(_));
+        let is_set_only = are_named(&addresses) && are_named(&self.plan.node_ports_at);
+        if !is_set_only && addresses != self.plan.node_ports_at {
+            return None;
+        }
+        let before = self.without_services(&self.plan);
+        self.plan.node_ports_at = addresses;
+        let after = self.without_services(&self.plan);
+        self.table.replace(&before, &after);
+        let rendered = after.sets.values().map(|set| set.elements.len()).sum();
+        Some(Patch { held: Held::from(before), wanted: after, rendered })
+    }
+
+    fn without_services(&self, plan: &Plan) -> Table {
+        Table { sets: layout::sets(plan), ..self.table.without_content() }
+    }
+}
