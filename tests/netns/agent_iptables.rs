@@ -273,6 +273,72 @@ fn chains_that_only_the_agent_fills_are_repaired_without_reading_all() {
     assert!(!agent.log().contains("a change was refused"), "{}", agent.log());
 }
 
+/// In iptables mode a table of kube-proxy, or rules of the other variant, would translate too.
+#[test]
+fn rules_of_another_mode_are_removed_and_reported() {
+    for (variant, other) in [("nft", "legacy"), ("legacy", "nft")] {
+        let namespace = Namespace::new("agent-other");
+        namespace.run("nft add table ip6 kube-proxy");
+        namespace.run(&format!("iptables-{other} -t nat -N KUBE-SERVICES"));
+        put(&namespace, &example("nodeport.yaml"));
+        let flags = format!("--proxy-mode iptables --iptables-variant {variant}");
+        let mut agent = Agent::start(&namespace, "", &flags);
+        agent.wait_until("taken over", |agent| {
+            agent.log().matches("rules of another mode removed").count() == 2
+        });
+        let has_reported = |agent: &Agent<'_>, named: &str| {
+            let log = agent.log();
+            let mut lines = log.lines();
+            lines.any(|line| line.contains("made rules of another mode") && line.contains(named))
+        };
+        namespace.run("nft add table ip kube-proxy");
+        agent.wait_until("reported", |agent| has_reported(agent, "ip table kube-proxy"));
+        agent.wait_until("named", |agent| has_reported(agent, "program=\"nft\" pid="));
+        assert!(!namespace.run("nft list tables").contains("kube-proxy"));
+        namespace.run(&format!("iptables-{other} -t nat -N KUBE-SVC-YESTERDAY"));
+        agent.wait_until("reported", |agent| has_reported(agent, &format!("iptables-{other}")));
+        assert!(!saved(&namespace, other, "iptables").contains("KUBE-"));
+        // A kubelet of old makes some of the chains, too, and makes them again each minute.
+        let reports = |agent: &Agent<'_>| agent.log().matches("made rules of another mode").count();
+        let (reported, saves) = (reports(&agent), agent.saves(other));
+        namespace.run(&format!("iptables-{other} -t nat -N KUBE-MARK-MASQ"));
+        if other == "legacy" {
+            agent.wait_until("looked at", |agent| agent.saves(other) > saves);
+        }
+        namespace.run("nft add table ip kube-proxy");
+        agent.wait_until("reported", |agent| reports(agent) > reported);
+        assert!(saved(&namespace, other, "iptables").contains("KUBE-MARK-MASQ"));
+        agent.wait_for_rules(variant);
+    }
+}
+
+/// iptables-legacy takes a capability that iptables-nft does not.
+#[test]
+fn what_cannot_be_read_without_a_capability_is_reported_once() {
+    let namespace = Namespace::new("agent-capability");
+    namespace.run("iptables-legacy -t nat -N KUBE-SERVICES");
+    put(&namespace, &example("nodeport.yaml"));
+    let admin_only = "setpriv --bounding-set -all,+net_admin";
+    let flags = "--proxy-mode iptables --iptables-variant nft";
+    let mut agent = Agent::start(&namespace, admin_only, flags);
+    let tries = |agent: &Agent<'_>| agent.log().matches("\"iptables-legacy-save\"").count();
+    agent.wait_until("tried again", |agent| tries(agent) >= 3);
+    agent.wait_for_rules("nft");
+    let log = agent.log();
+    let lines = log.lines().filter(|line| line.contains("WARN") && line.contains("legacy"));
+    assert_eq!(lines.count(), 1, "{log}");
+    agent.stop();
+
+    // Where there is nothing, that can be seen without the capability.
+    let empty = Namespace::new("agent-capability");
+    put(&empty, &example("nodeport.yaml"));
+    let mut agent = Agent::start(&empty, admin_only, flags);
+    agent.wait_for_rules("nft");
+    empty.run("nft add table ip kube-proxy");
+    agent.wait_until("watched", |_| !empty.run("nft list tables").contains("kube-proxy"));
+    assert!(!agent.log().contains("WARN rules"), "{}", agent.log());
+}
+
 /// Own commits and those of others in any order: in the end the rules are right.
 #[test]
 fn a_rival_at_the_same_time_is_not_missed() {

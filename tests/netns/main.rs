@@ -20,6 +20,7 @@ mod agent;
 mod agent_alone;
 mod agent_conntrack;
 mod agent_iptables;
+mod agent_other_mode;
 mod agent_under_load;
 mod apply;
 mod apply_removal;

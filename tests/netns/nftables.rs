@@ -224,6 +224,28 @@ fn drifted(watcher: &mut Watcher) -> Commit {
 }
 
 #[test]
+fn a_commit_of_a_thread_names_its_process() {
+    let namespace = Namespace::new("thread");
+    let tables = [(Family::Ipv4, Name::from("rulegen"))];
+    namespace.inside(|| {
+        namespace.run("nft add table ip rulegen");
+        let mut watcher = Watcher::open(&tables, Watcher::ROOM).unwrap();
+        // Each test has a thread, which is named after it.
+        NfTables::open().unwrap().delete(&tables).unwrap();
+        let writer = drifted(&mut watcher).writer;
+        let name = std::fs::read_to_string("/proc/self/comm").unwrap();
+        assert_eq!(
+            (writer.pid, writer.program.as_str(), writer.is_thread),
+            (std::process::id(), name.trim_end(), false)
+        );
+        // It has ended, and is known by what the kernel says.
+        namespace.run("nft add table ip rulegen");
+        let writer = drifted(&mut watcher).writer;
+        assert_eq!((writer.program.as_str(), writer.is_thread), ("nft", true));
+    });
+}
+
+#[test]
 fn own_commits_are_told_from_others_and_other_tables_are_no_matter() {
     let namespace = Namespace::new("own");
     let name = Name::from("rulegen");

@@ -1,5 +1,7 @@
 //! What others did to our rules.
 
+use std::time::Duration;
+
 use rulegen_kernel::nftables::{Commit, Writer};
 
 /// A change to our rules that was not ours, or what may have been one.
@@ -39,6 +41,45 @@ impl Drift {
         }
     }
 
+    /// Who did it, in words.
+    pub(crate) fn whose(&self) -> String {
+        let pid = self.pid().map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+        format!("{}{pid}", self.program())
+    }
+
+    /// The process that did it, if the kernel told.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.writer.as_ref().map(|writer| writer.pid).filter(|pid| *pid != 0)
+    }
+
+    /// Whether the process is that of a thread whose process could not be looked up.
+    pub(crate) fn is_thread(&self) -> bool {
+        self.writer.as_ref().is_some_and(|writer| writer.is_thread)
+    }
+
+    /// Somebody made rules of another mode, which were removed.
+    pub(crate) fn log_of_other_mode(&self) {
+        tracing::warn!(
+            program = self.program(),
+            pid = self.pid(),
+            thread = self.is_thread().then_some(true),
+            removed = self.changes.join("; "),
+            "another program made rules of another mode: they were removed"
+        );
+    }
+
+    /// They are made again each time.
+    pub(crate) fn log_truce(&self, pause: Duration) {
+        tracing::error!(
+            program = self.program(),
+            pid = self.pid(),
+            thread = self.is_thread().then_some(true),
+            seconds = pause.as_secs(),
+            "another program makes rules of another mode again each time they are removed: they are \
+             left for a while, and traffic may meet either; stop that program"
+        );
+    }
+
     pub(crate) fn log(&self) {
         if !self.certain || (self.writer.is_none() && self.changes.is_empty()) {
             return tracing::debug!(
@@ -48,7 +89,8 @@ impl Drift {
         }
         tracing::warn!(
             program = self.program(),
-            pid = self.writer.as_ref().map(|writer| writer.pid),
+            pid = self.pid(),
+            thread = self.is_thread().then_some(true),
             changes = self.changes.join(", "),
             "another program changed our rules"
         );

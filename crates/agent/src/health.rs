@@ -5,6 +5,7 @@
 //! waits. What is decided here follows a clock that never jumps; the wall's clock is only shown.
 
 mod body;
+mod rivalry;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use rulegen_model::{IpFamily, NodeState};
 use crate::input::Trouble;
 use crate::queue::Waiting;
 use body::{FamilyHealth, ProxyHealth, Readiness, json, time, time_of_sync};
+use rivalry::Rivalry;
 
 /// What a prober is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub(crate) struct HealthView {
     pub(crate) families: Vec<FamilyView>,
     /// Why no objects come, if that is so.
     pub(crate) trouble: Option<SourceTrouble>,
+    /// What other programs do to the rules, where it is more than now and then.
+    pub(crate) rivals: Vec<String>,
 }
 
 /// Why no objects come.
@@ -71,6 +75,7 @@ pub struct Health {
     troubles: BTreeMap<&'static str, (SystemTime, Trouble)>,
     /// What the reconciler has not dealt with. If it hangs, nobody else says so.
     queue: Waiting,
+    rivalry: Rivalry,
 }
 
 #[derive(Debug)]
@@ -95,6 +100,7 @@ impl Health {
             source_in_sync: false,
             troubles: BTreeMap::new(),
             queue: Waiting::default(),
+            rivalry: Rivalry::default(),
         }
     }
 
@@ -124,6 +130,21 @@ impl Health {
         let lasting = self.troubles.values().filter(|(_, trouble)| trouble.lasts(now));
         let lasts = lasting.map(|(since, _)| wall.duration_since(*since).unwrap_or_default());
         lasts.max().unwrap_or_default()
+    }
+
+    /// What another program did was repaired.
+    pub(crate) fn repaired(&mut self, whose: String, now: Instant) {
+        self.rivalry.repaired(whose, now);
+    }
+
+    /// Objects changed the rules.
+    pub(crate) fn changed(&mut self, now: Instant) {
+        self.rivalry.changed(now);
+    }
+
+    /// Rules of another mode are left in the kernel for so long.
+    pub(crate) fn left_other_mode(&mut self, pause: Duration, now: Instant) {
+        self.rivalry.left(pause, now);
     }
 
     /// The first that is not over yet.
@@ -218,7 +239,8 @@ impl Health {
         }
         let ready = missing.is_empty();
         let source_in_sync = self.source_in_sync && self.trouble(now).is_none();
-        let body = Readiness { current_time: time(wall), ready, source_in_sync, missing };
+        let warnings = self.rivalry.warnings(now);
+        let body = Readiness { current_time: time(wall), ready, source_in_sync, missing, warnings };
         Verdict { ok: ready, body: json(&body) }
     }
 
@@ -235,6 +257,7 @@ impl Health {
             node: self.node,
             families: self.families.iter().map(family).collect(),
             trouble: self.trouble(now),
+            rivals: self.rivalry.warnings(now),
         }
     }
 

@@ -5,6 +5,8 @@ use std::time::Instant;
 use rulegen_kernel::nftables;
 use rulegen_model::{Kind, ObjectKey, Problem, StoreEvent};
 
+use crate::takeover::Intrusion;
+
 /// Something that may change what is wanted, or what is held.
 #[derive(Debug)]
 pub(crate) enum Input {
@@ -24,6 +26,8 @@ pub(crate) enum Input {
     Rules(Vec<nftables::Event>),
     /// An address came to this machine or went.
     Addresses,
+    /// Somebody made rules of another mode.
+    OtherMode(Box<Intrusion>),
     /// The agent shall end.
     Stop,
 }

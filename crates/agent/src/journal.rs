@@ -42,6 +42,11 @@ impl Journal {
         self.with(|pages| pages.drifts.add(drift, at));
     }
 
+    /// Others did something that was undone at once.
+    pub(crate) fn undone(&self, drift: &Drift, at: SystemTime) {
+        self.with(|pages| pages.drifts.add_undone(drift, at));
+    }
+
     /// All that others did is right again; whether anything had to be written for that.
     pub(crate) fn repaired(&self, at: SystemTime, has_written: bool) {
         self.with(|pages| pages.drifts.end(at, has_written));

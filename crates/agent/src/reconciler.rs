@@ -62,8 +62,8 @@ pub(crate) struct State {
     tally: Tally,
     /// Whether everything was listed once.
     in_sync: bool,
-    /// Whether others changed rules since the last sync.
-    drifted: bool,
+    /// Whether others changed rules since the last sync, and who was the last, in words.
+    drifted: Option<String>,
     /// Until when repairs rest, so that a fight with another program takes part of the time only.
     next_repair: Option<Instant>,
     /// Whether all that is to be found out is whether they did.
@@ -133,6 +133,7 @@ impl Reconciler {
                     self.want(told.at.max(self.state.next_repair.unwrap_or(told.at)));
                 }
             }
+            Input::OtherMode(intrusion) => self.telemetry.intruded(&intrusion, SystemTime::now()),
             Input::Addresses => {
                 let addresses = (self.host)().addresses;
                 // There always is one, or they could not be read.
@@ -152,7 +153,7 @@ impl Reconciler {
         drift.log();
         if drift.certain {
             self.telemetry.drifted(drift, SystemTime::now());
-            self.state.drifted = true;
+            self.state.drifted = Some(drift.whose());
         } else {
             self.state.looks = true;
         }
@@ -303,7 +304,7 @@ impl Reconciler {
             services: self.state.pending.services,
             slices: self.state.pending.slices,
             again: self.state.last_error.is_some(),
-            drift: self.state.drifted,
+            drift: self.state.drifted.is_some(),
         }
     }
 
@@ -339,12 +340,12 @@ impl Reconciler {
         let found_nothing = self.found_nothing(&report, changes);
         self.telemetry.journal.ended(&report, changes.services.len(), found_nothing);
         self.log(&report, changes, &written.summary, found_nothing);
-        let drifted = self.state.drifted && report.error.is_none();
-        if drifted {
-            self.state.drifted = false;
+        if report.error.is_none()
+            && let Some(whose) = self.state.drifted.take()
+        {
             let rest = (report.took * REST).min(LONGEST_REST);
             self.state.next_repair = Some(Instant::now() + rest);
-            self.telemetry.repaired(report.finished, report.bytes > 0);
+            self.telemetry.repaired(report.finished, report.bytes > 0, whose);
         }
         self.telemetry.synced(&report, &self.state.tally, store, began);
         if report.error.is_none() {

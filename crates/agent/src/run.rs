@@ -56,10 +56,10 @@ pub fn run(options: Options) -> Result<()> {
     let set_up = set_up::prepare(&options)?;
     let variant = Arc::new(OnceLock::new());
     // Capabilities belong to threads, and are inherited: this one has others than all that follow.
-    let take_over = takeover::start(&options, Arc::clone(&variant))?;
+    let queue = Queue::new();
+    let take_over = takeover::start(&options, Arc::clone(&variant), queue.events.clone())?;
     give_up_privileges(&options);
     kube_proxy::watch(kube_proxy)?;
-    let queue = Queue::new();
     let (telemetry, checks) = telemetry(&options, queue.inputs.waiting())?;
     let backend = open_backend(&options, &queue.events, variant, &telemetry.metrics)?;
     threads::watch_addresses(queue.events.clone())?;

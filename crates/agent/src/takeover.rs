@@ -9,25 +9,32 @@
 //! `filter` first, so that nothing is refused that the older rules do not translate any more; of
 //! nftables the table with all that is in it, at once.
 
+mod guard;
+mod remains;
+mod truce;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock, mpsc};
-use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
 use rulegen_compiler::family as family_of;
 use rulegen_compiler::iptables::removal_of_everything;
-use rulegen_kernel::host;
-use rulegen_kernel::iptables::{self, Iptables, Variant, is_installed};
+use rulegen_kernel::iptables::{self, Iptables, Variant};
 use rulegen_kernel::nftables::{self, NfTables};
 use rulegen_kernel::privileges::{self, Capability};
-use rulegen_model::{IpFamily, ProxyMode};
+use rulegen_model::IpFamily;
 use rulegen_ruleset::Family;
-use rulegen_ruleset::iptables::{Table, Transaction};
+use rulegen_ruleset::iptables::{Ruleset, Table, Transaction};
 use rulegen_ruleset::nftables::Name;
 
+use crate::drift::Drift;
 use crate::options::Options;
+use crate::source::Sink;
 use crate::threads;
+
+use guard::Guard;
+use remains::remains;
 
 /// What kube-proxy's table is called (pkg/proxy/nftables/proxier.go).
 pub const KUBE_PROXY_TABLE: &str = "kube-proxy";
@@ -95,7 +102,7 @@ pub fn plan_cleaning(
     variant: Variant,
     lock_timeout: Duration,
 ) -> Result<Cleaned, iptables::Error> {
-    clean(&Iptables::new(family_of(family), variant, lock_timeout), |_| Ok(()))
+    clean(&Iptables::new(family_of(family), variant, lock_timeout), |_| true, |_| Ok(()))
 }
 
 /// Takes everything that rulegen or kube-proxy made out of the tables of one variant of iptables.
@@ -107,15 +114,29 @@ pub fn clean_iptables(
     variant: Variant,
     lock_timeout: Duration,
 ) -> Result<Cleaned, iptables::Error> {
+    clean_iptables_if(family, variant, lock_timeout, |_| true)
+}
+
+/// The same, where what is held is to be removed at all.
+fn clean_iptables_if(
+    family: IpFamily,
+    variant: Variant,
+    lock_timeout: Duration,
+    is_unwanted: impl FnOnce(&Ruleset) -> bool,
+) -> Result<Cleaned, iptables::Error> {
     let iptables = Iptables::new(family_of(family), variant, lock_timeout);
-    clean(&iptables, |transaction| iptables.restore(transaction).map(drop))
+    clean(&iptables, is_unwanted, |transaction| iptables.restore(transaction).map(drop))
 }
 
 fn clean(
     iptables: &Iptables,
+    is_unwanted: impl FnOnce(&Ruleset) -> bool,
     restore: impl FnOnce(&Transaction<'_>) -> Result<(), iptables::Error>,
 ) -> Result<Cleaned, iptables::Error> {
     let held = iptables.save()?;
+    if !is_unwanted(&held) {
+        return Ok(Cleaned { summary: String::new(), was_clean: true, kept: Vec::new() });
+    }
     let (transaction, kept) = removal_of_everything(&held);
     if !transaction.is_empty() {
         restore(&transaction)?;
@@ -125,15 +146,26 @@ fn clean(
     Ok(Cleaned { summary: transaction.summary(), was_clean, kept: kept.collect() })
 }
 
-/// Starts the thread that cleans up once it is told that the agent's own rules are in, which
-/// is what the returned function does. It keeps the privileges that iptables-legacy takes and nftables does not,
-/// and ends when it is done. In iptables mode the variant in use must be known by then.
+/// What became of rules of another mode that somebody made while the agent runs.
+#[derive(Debug)]
+pub(crate) enum Intrusion {
+    /// They were removed.
+    Removed(Drift),
+    /// They are left for so long: somebody makes them again each time.
+    Left(Drift, Duration),
+}
+
+/// Starts the thread that cleans up once the agent's own rules are in, which the returned function
+/// says, and from then on removes what somebody makes of another mode. It keeps the privileges that
+/// iptables-legacy takes and nftables does not. In iptables mode the variant in use must be known by
+/// then.
 ///
 /// # Errors
 /// The thread cannot be started.
 pub(crate) fn start(
     options: &Options,
     in_use: Arc<OnceLock<Variant>>,
+    sink: Sink,
 ) -> Result<Box<dyn FnOnce() + Send>> {
     let (sender, receiver) = mpsc::channel();
     let (mode, table) = (options.config.mode, options.table.clone());
@@ -143,129 +175,10 @@ pub(crate) fn start(
         // The agent may end without ever having its rules in: then the old ones are all there are.
         if receiver.recv().is_ok() {
             let remains = remains(mode, &table, in_use.get().copied());
-            let were_chains = persist(remains, |remains| remains.remove(lock_timeout));
-            if were_chains && mode == ProxyMode::Nftables {
-                warn_of_localnet();
-            }
+            Guard::new(mode, remains, lock_timeout, sink).run();
         }
     })?;
     Ok(Box::new(move || {
         let _ = sender.send(());
     }))
-}
-
-/// What may be left of another mode.
-#[derive(Debug)]
-enum Remains {
-    Tables(Vec<Name>),
-    Chains(IpFamily, Variant),
-}
-
-/// Everything that does not belong to the mode, and in iptables mode to the variant in use.
-fn remains(mode: ProxyMode, table: &Name, in_use: Option<Variant>) -> Vec<Remains> {
-    // Ours may have had the name that it has by default.
-    let mut tables = vec![Name::from(KUBE_PROXY_TABLE), Name::from(DEFAULT_TABLE), table.clone()];
-    tables.sort();
-    tables.dedup();
-    let variants: Vec<Variant> = match (mode, in_use) {
-        (ProxyMode::Nftables, _) => {
-            tables.retain(|name| name != table);
-            Variant::ALL.into()
-        }
-        (ProxyMode::Iptables, in_use) => {
-            let others = Variant::ALL.into_iter().filter(|variant| in_use != Some(*variant));
-            others.filter(|_| in_use.is_some()).collect()
-        }
-    };
-    let families = |variant| IpFamily::BOTH.map(|family| Remains::Chains(family, variant));
-    let chains = variants.into_iter().flat_map(families);
-    std::iter::once(Remains::Tables(tables)).chain(chains).collect()
-}
-
-impl Remains {
-    /// Says whether there were chains of iptables.
-    fn remove(&self, lock_timeout: Duration) -> Result<bool> {
-        match self {
-            Remains::Tables(names) => {
-                for (family, name) in delete_tables(names)? {
-                    tracing::info!(family = family.word(), %name, "a table of old was deleted");
-                }
-                Ok(false)
-            }
-            // Where the program is not there, its rules cannot be looked for.
-            Remains::Chains(family, variant) if !is_installed(family_of(*family), *variant) => {
-                Ok(false)
-            }
-            Remains::Chains(family, variant) => {
-                let cleaned = clean_iptables(*family, *variant, lock_timeout)?;
-                let (family, done) = (family.api_name(), cleaned.summary);
-                if !cleaned.was_clean {
-                    tracing::info!(family, %variant, done, "rules of old were taken from iptables");
-                }
-                for (table, chain) in cleaned.kept {
-                    tracing::info!(%table, chain, "kept: a rule that is not ours leads to it");
-                }
-                Ok(!cleaned.was_clean)
-            }
-        }
-    }
-}
-
-/// The guard against neighbours may have gone with the rules.
-fn warn_of_localnet() {
-    if host::routes_localnet() {
-        tracing::warn!(
-            "the sysctl net.ipv4.conf.all.route_localnet is 1, which nftables mode has no use for: \
-             set it to 0 unless something else needs it"
-        );
-    }
-}
-
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-
-/// Does each until it succeeds, with growing pauses. Says whether one of them says yes.
-fn persist(mut left: Vec<Remains>, remove: impl Fn(&Remains) -> Result<bool>) -> bool {
-    let (mut any, mut pause) = (false, FIRST_PAUSE);
-    loop {
-        left.retain(|remains| match remove(remains) {
-            Ok(one) => {
-                any |= one;
-                false
-            }
-            Err(error) => {
-                let error = format!("{error:#}");
-                tracing::warn!(error, ?remains, "rules of old may be left: it is tried again");
-                true
-            }
-        });
-        if left.is_empty() {
-            return any;
-        }
-        thread::sleep(pause);
-        pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn told(mode: ProxyMode, table: &str, in_use: Option<Variant>) -> String {
-        format!("{:?}", remains(mode, &Name::from(table), in_use))
-    }
-
-    #[test]
-    fn what_is_in_use_stays() {
-        let nftables = told(ProxyMode::Nftables, "rulegen", None);
-        assert!(nftables.contains("kube-proxy") && !nftables.contains("rulegen"), "{nftables}");
-        assert!(nftables.contains("Nft") && nftables.contains("Legacy"), "{nftables}");
-        let as_kube_proxy = told(ProxyMode::Nftables, "kube-proxy", None);
-        assert!(!as_kube_proxy.contains("kube-proxy"), "{as_kube_proxy}");
-        let iptables = told(ProxyMode::Iptables, "rulegen", Some(Variant::Nft));
-        assert!(iptables.contains("kube-proxy") && iptables.contains("rulegen"), "{iptables}");
-        assert!(!iptables.contains("Nft") && iptables.contains("Legacy"), "{iptables}");
-        let unknown = told(ProxyMode::Iptables, "rulegen", None);
-        assert!(!unknown.contains("Chains"), "{unknown}");
-    }
 }

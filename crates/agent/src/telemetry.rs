@@ -16,6 +16,7 @@ use crate::metrics::Metrics;
 use crate::report::{Changes, SyncReport};
 use crate::service_health::ServiceChecks;
 use crate::source::api::Watches;
+use crate::takeover::Intrusion;
 use crate::tally::{Counts, Tally};
 
 /// Where the reconciler leaves what it knows. All of it may be read by others at any time.
@@ -66,12 +67,28 @@ impl Telemetry {
         self.journal.drifted(drift, at);
     }
 
-    /// What others had done is over: something had to be written, or not.
-    pub(crate) fn repaired(&self, at: SystemTime, has_written: bool) {
+    /// What others had done, the last of them in words, is over: something had to be written, or not.
+    pub(crate) fn repaired(&self, at: SystemTime, has_written: bool, whose: String) {
         if has_written {
             self.metrics.repaired();
+            self.health.with(|health| health.repaired(whose, Instant::now()));
         }
         self.journal.repaired(at, has_written);
+    }
+
+    /// Somebody made rules of another mode.
+    pub(crate) fn intruded(&self, intrusion: &Intrusion, at: SystemTime) {
+        let (Intrusion::Removed(drift) | Intrusion::Left(drift, _)) = intrusion;
+        self.metrics.drifted(drift.program());
+        self.metrics.repaired();
+        self.journal.undone(drift, at);
+        let now = Instant::now();
+        self.health.with(|health| {
+            health.repaired(drift.whose(), now);
+            if let Intrusion::Left(_, pause) = intrusion {
+                health.left_other_mode(*pause, now);
+            }
+        });
     }
 
     /// A sync ended that had gathered everything until then.
@@ -89,8 +106,12 @@ impl Telemetry {
             self.health.with(|health| families.for_each(|family| health.failed(family, now)));
             return;
         }
+        let has_changes = report.changes.services + report.changes.endpoints > 0;
         self.health.with(|health| {
             families.for_each(|family| health.synced(family, gathered, report.finished));
+            if has_changes {
+                health.changed(Instant::now());
+            }
         });
         for family in report.families.iter().map(|of| of.family) {
             self.proxied(family, tally);

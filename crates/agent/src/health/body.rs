@@ -32,6 +32,8 @@ pub(super) struct Readiness {
     pub(super) ready: bool,
     pub(super) source_in_sync: bool,
     pub(super) missing: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) warnings: Vec<String>,
 }
 
 /// Text and booleans: there is nothing in these that JSON has no form for.

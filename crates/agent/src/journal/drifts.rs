@@ -20,6 +20,8 @@ pub(crate) struct DriftRecord {
     pub(crate) program: String,
     /// Its process, if the kernel told.
     pub(crate) pid: Option<u32>,
+    /// Whether both are those of a thread whose process could not be looked up.
+    pub(crate) is_thread: bool,
     /// In words, the first of them.
     pub(crate) changes: Vec<String>,
     /// How many more there were.
@@ -49,7 +51,7 @@ impl Drifts {
     }
 
     pub(super) fn add(&mut self, drift: &Drift, at: SystemTime) {
-        let pid = drift.writer.as_ref().map(|writer| writer.pid).filter(|pid| *pid != 0);
+        let pid = drift.pid();
         let goes_on = self.0.back_mut().filter(|last| {
             last.end.is_none() && last.program == drift.program() && last.pid == pid
         });
@@ -58,9 +60,18 @@ impl Drifts {
             last.take(&drift.changes);
             return;
         }
-        let program = drift.program().to_owned();
-        let (changes, more, commits, end) = (Vec::new(), 0, 1, None);
-        let mut record = DriftRecord { at, program, pid, changes, more, commits, end };
+        self.push(drift, at, None);
+    }
+
+    pub(super) fn add_undone(&mut self, drift: &Drift, at: SystemTime) {
+        self.push(drift, at, Some(End::Repaired(at)));
+    }
+
+    fn push(&mut self, drift: &Drift, at: SystemTime, end: Option<End>) {
+        let (program, pid) = (drift.program().to_owned(), drift.pid());
+        let is_thread = drift.is_thread();
+        let (changes, more, commits) = (Vec::new(), 0, 1);
+        let mut record = DriftRecord { at, program, pid, is_thread, changes, more, commits, end };
         record.take(&drift.changes);
         self.0.push_back(record);
         if self.0.len() > KEPT {

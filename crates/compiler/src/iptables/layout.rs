@@ -62,6 +62,15 @@ pub fn concerns(chain: &str) -> bool {
         || [Table::Filter, Table::Nat].iter().any(is_ours)
 }
 
+/// Whether only a service proxy makes a chain of this name, and traffic to Services goes through it.
+/// Of the others of ours, kubelet makes some too.
+pub fn leads_to_services(chain: &str) -> bool {
+    let name = ChainName::from(chain);
+    let is_ours = |table: &Table| OURS.owns(*table, &name);
+    ![POSTROUTING, MARK_MASQUERADE].contains(&chain)
+        && [Table::Filter, Table::Nat].iter().any(is_ours)
+}
+
 /// The jumps from built-in chains, and the rules that stand before any Service's.
 pub(super) fn begin(plan: &Plan, chains: &mut Chains) {
     for chain in [SERVICES, EXTERNAL_SERVICES, FORWARD, NODE_PORTS, PROXY_FIREWALL, SHARED_FIREWALL]

@@ -30,7 +30,7 @@ use rulegen_ruleset::iptables::{Chain, ChainName, Rule, Ruleset, Table};
 pub use cleanup::removal_of_everything;
 pub use inspect::{RuleAhead, guards_loopback, holds_services, translations_ahead};
 pub(crate) use layout::{EXTERNAL_SERVICES, MARK_MASQUERADE, NODE_PORTS, SERVICES};
-pub use layout::{KUBELET_CHAINS, OURS, concerns};
+pub use layout::{KUBELET_CHAINS, OURS, concerns, leads_to_services};
 pub use live::{LiveRuleset, Patch, Sizes};
 pub(crate) use meaning::meaning;
 

@@ -4,6 +4,7 @@
 //! business, so rulesets go through `iptables-save` and `iptables-restore`: one call of each a
 //! family.
 
+mod legacy;
 mod lock;
 mod own;
 mod program;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use rulegen_ruleset::Family;
 use rulegen_ruleset::iptables::{ChainName, Ruleset, Table, Transaction, parse};
 
+pub use legacy::{LegacyTable, legacy_tables};
 pub use own::OwnCommits;
 pub use program::Restored;
 pub use variant::{Variant, choose, holds_chain, installed, is_installed};

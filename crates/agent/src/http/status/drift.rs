@@ -37,6 +37,8 @@ pub(super) struct DriftRow {
     pub(super) at: When,
     pub(super) program: String,
     pub(super) pid: Option<u32>,
+    /// Whether it may be a thread of the process.
+    pub(super) thread: bool,
     pub(super) commits: usize,
     pub(super) changes: Vec<String>,
     pub(super) more_changes: usize,
@@ -58,6 +60,7 @@ impl DriftRow {
             at: When::new(record.at, now),
             program: program_name(&record.program).into_owned(),
             pid: record.pid,
+            thread: record.is_thread,
             commits: record.commits,
             changes: record.changes.iter().map(|text| visible(text).into_owned()).collect(),
             more_changes: record.more,

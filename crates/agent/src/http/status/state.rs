@@ -58,6 +58,7 @@ impl State {
             .or_else(|| cut_off(health, wall))
             .or_else(|| under_way(syncs, now))
             .or_else(|| first(health))
+            .or_else(|| rivals(health))
             .or_else(|| of_node(health.node))
             .unwrap_or_else(|| in_sync(syncs, wall))
     }
@@ -118,6 +119,14 @@ fn first(health: &HealthView) -> Option<State> {
     let is_first = health.families.iter().any(|family| family.synced.is_none());
     let detail = "The rules are being written for the first time.".to_owned();
     is_first.then(|| State::new(Tone::Attention, "First sync", detail))
+}
+
+fn rivals(health: &HealthView) -> Option<State> {
+    let first = health.rivals.first()?;
+    let mut letters = first.chars();
+    let capital = letters.next().map(|letter| letter.to_ascii_uppercase());
+    let sentence: String = capital.into_iter().chain(letters).chain(['.']).collect();
+    Some(State::new(Tone::Attention, "Other programs change the rules", sentence))
 }
 
 fn of_node(node: NodeState) -> Option<State> {

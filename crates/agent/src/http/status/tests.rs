@@ -631,6 +631,13 @@ fn what_others_did_is_told_with_its_end() {
     assert!(html(&status, "/drift").contains("repaired after 40 ms"));
     let row = &data(&status, "/drift")["drifts"][0];
     assert_eq!((&row["repaired"], &row["lastedMilliseconds"]), (&json!(true), &json!(40.0)));
+
+    let writer = Writer { program: "gone".into(), pid: 7, is_thread: true, port: 0 };
+    let drift = Drift { writer: Some(writer), changes: Vec::new(), certain: true };
+    status.journal.undone(&drift, at);
+    let text = html(&status, "/drift");
+    assert!(text.contains("process or thread 7") && !text.contains("not repaired yet"), "{text}");
+    assert_eq!(data(&status, "/drift")["drifts"][0]["thread"], true);
 }
 
 #[test]

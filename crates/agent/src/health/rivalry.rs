@@ -1,0 +1,131 @@
+//! Whether others undo our rules more often than objects change: then two programs fight, and packets
+//! meet the rules of the one or the other.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// How far back repairs and changes are counted.
+const WINDOW: Duration = Duration::from_secs(600);
+
+/// Counts are kept for each part of it.
+const PART: Duration = Duration::from_secs(60);
+
+/// A repair or two happen on any node.
+const FEW: usize = 3;
+
+/// Repairs and changes of the last ten minutes. Knows no clock: the time is passed in.
+#[derive(Debug, Default)]
+pub(super) struct Rivalry {
+    repairs: Recent,
+    changes: Recent,
+    /// Whose work was repaired last, in words.
+    last: String,
+    /// Until when rules of another mode are left in the kernel.
+    left_until: Option<Instant>,
+}
+
+impl Rivalry {
+    pub(super) fn repaired(&mut self, whose: String, now: Instant) {
+        self.repairs.add(now);
+        self.last = whose;
+    }
+
+    pub(super) fn changed(&mut self, now: Instant) {
+        self.changes.add(now);
+    }
+
+    pub(super) fn left(&mut self, pause: Duration, now: Instant) {
+        self.left_until = now.checked_add(pause);
+    }
+
+    /// What is wrong, in sentences.
+    pub(super) fn warnings(&self, now: Instant) -> Vec<String> {
+        let (repairs, changes) = (self.repairs.count(now), self.changes.count(now));
+        let minutes = WINDOW.as_secs() / 60;
+        let last = &self.last;
+        let is_fight = repairs >= FEW && repairs > changes;
+        let fight = is_fight.then(|| {
+            format!(
+                "repairs come more often than changes: in {minutes} minutes, what other programs did \
+                 to the rules was repaired {repairs} times, and objects changed {changes} times; the \
+                 last was {last}"
+            )
+        });
+        let is_left = self.left_until.is_some_and(|until| now < until);
+        let left = is_left.then(|| {
+            format!(
+                "rules of another mode are in the kernel and are left for a while, because {last} \
+                 makes them again each time: stop that program"
+            )
+        });
+        left.into_iter().chain(fight).collect()
+    }
+}
+
+/// How often something happened lately.
+#[derive(Debug, Default)]
+struct Recent(VecDeque<(Instant, usize)>);
+
+impl Recent {
+    fn add(&mut self, now: Instant) {
+        while self.0.front().is_some_and(|(begun, _)| is_past(*begun, now)) {
+            self.0.pop_front();
+        }
+        match self.0.back_mut() {
+            Some((begun, count)) if now.saturating_duration_since(*begun) < PART => *count += 1,
+            _ => self.0.push_back((now, 1)),
+        }
+    }
+
+    fn count(&self, now: Instant) -> usize {
+        let lately = self.0.iter().filter(|(begun, _)| !is_past(*begun, now));
+        lately.map(|(_, count)| count).sum()
+    }
+}
+
+fn is_past(begun: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(begun) >= WINDOW
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rivalry(repairs: usize, changes: usize, now: Instant) -> Rivalry {
+        let mut rivalry = Rivalry::default();
+        (0..repairs).for_each(|_| rivalry.repaired("nft (pid 7)".to_owned(), now));
+        (0..changes).for_each(|_| rivalry.changed(now));
+        rivalry
+    }
+
+    #[test]
+    fn more_repairs_than_changes_are_a_fight() {
+        let now = Instant::now();
+        for (repairs, changes, is_fight) in [(2, 0, false), (3, 3, false), (3, 2, true)] {
+            let warnings = rivalry(repairs, changes, now).warnings(now);
+            assert_eq!(warnings.len(), usize::from(is_fight), "{repairs} {changes}");
+        }
+        let warnings = rivalry(30, 2, now).warnings(now);
+        assert!(warnings[0].contains("30 times") && warnings[0].contains("nft (pid 7)"));
+    }
+
+    #[test]
+    fn what_is_long_ago_does_not_count() {
+        let now = Instant::now();
+        let rivalry = rivalry(30, 0, now);
+        assert!(rivalry.warnings(now + WINDOW).is_empty());
+        // It takes no more room the longer it goes on.
+        let mut recent = Recent::default();
+        (0..100_000).for_each(|n| recent.add(now + Duration::from_millis(n * 100)));
+        assert!(recent.0.len() <= 11, "{}", recent.0.len());
+    }
+
+    #[test]
+    fn what_is_left_is_reported_while_it_is() {
+        let now = Instant::now();
+        let mut rivalry = rivalry(1, 0, now);
+        rivalry.left(PART, now);
+        assert!(rivalry.warnings(now)[0].contains("nft (pid 7)"));
+        assert!(rivalry.warnings(now + PART).is_empty());
+    }
+}

@@ -1,0 +1,135 @@
+//! What there may be of another mode, and how it is removed.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use rulegen_compiler::family as family_of;
+use rulegen_compiler::iptables::leads_to_services;
+use rulegen_kernel::iptables::{Variant, is_installed, legacy_tables};
+use rulegen_model::{IpFamily, ProxyMode};
+use rulegen_ruleset::iptables::Ruleset;
+use rulegen_ruleset::nftables::Name;
+
+use super::{DEFAULT_TABLE, KUBE_PROXY_TABLE, clean_iptables_if, delete_tables};
+
+/// What may be there of another mode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Remains {
+    /// Tables of nftables.
+    Tables(Vec<Name>),
+    /// Chains of a variant of iptables, in both families.
+    Chains(Variant),
+}
+
+/// Everything that does not belong to the mode, and in iptables mode to the variant in use.
+pub(super) fn remains(mode: ProxyMode, table: &Name, in_use: Option<Variant>) -> Vec<Remains> {
+    // Ours may have had the name that it has by default.
+    let tables = [Name::from(KUBE_PROXY_TABLE), Name::from(DEFAULT_TABLE), table.clone()];
+    let mut tables = BTreeSet::from(tables);
+    let variants: Vec<Variant> = match (mode, in_use) {
+        (ProxyMode::Nftables, _) => {
+            tables.remove(table);
+            Variant::ALL.into()
+        }
+        (ProxyMode::Iptables, in_use) => {
+            let others = Variant::ALL.into_iter().filter(|variant| in_use != Some(*variant));
+            others.filter(|_| in_use.is_some()).collect()
+        }
+    };
+    let tables = Remains::Tables(tables.into_iter().collect());
+    std::iter::once(tables).chain(variants.into_iter().map(Remains::Chains)).collect()
+}
+
+/// Why it is looked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    /// Somebody was seen to make it.
+    pub(super) were_seen: bool,
+    /// What was there at the start is gone.
+    pub(super) is_again: bool,
+}
+
+/// What was removed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Removed {
+    /// In words, one for each table or family.
+    pub(super) what: Vec<String>,
+    /// Chains that had to stay, in words.
+    pub(super) kept: Vec<String>,
+}
+
+impl Remains {
+    /// Removes it from both families, whatever fails in one of them. Where the program is not
+    /// installed, its rules can be neither looked for nor removed, which is an error only if they
+    /// were seen. After the first time, chains that kubelet makes too are left if there
+    /// are no others: versions before 1.28 make them each minute.
+    pub(super) fn remove(&self, lock_timeout: Duration, look: Look) -> Result<Removed> {
+        match self {
+            Self::Tables(names) => {
+                let tables = delete_tables(names)?;
+                let what = tables.iter().map(|(of, name)| format!("{} table {name}", of.word()));
+                Ok(Removed { what: what.collect(), kept: Vec::new() })
+            }
+            // To run its programs takes more privileges than to see that there is nothing.
+            Self::Chains(Variant::Legacy) if legacy_tables().is_ok_and(|all| all.is_empty()) => {
+                Ok(Removed::default())
+            }
+            Self::Chains(variant) => remove_chains(*variant, lock_timeout, look),
+        }
+    }
+}
+
+fn has_service_chains(held: &Ruleset) -> bool {
+    let mut chains = held.tables.values().flat_map(|chains| chains.keys());
+    chains.any(|chain| leads_to_services(chain.as_str()))
+}
+
+fn remove_chains(variant: Variant, lock_timeout: Duration, look: Look) -> Result<Removed> {
+    let mut removed = Removed::default();
+    let mut errors: Vec<String> = Vec::new();
+    for family in IpFamily::BOTH {
+        if !look.were_seen && !is_installed(family_of(family), variant) {
+            continue;
+        }
+        let is_unwanted = |held: &Ruleset| !look.is_again || has_service_chains(held);
+        match clean_iptables_if(family, variant, lock_timeout, is_unwanted) {
+            Ok(cleaned) => {
+                let name = family.api_name();
+                if !cleaned.was_clean {
+                    removed.what.push(format!("{name} (iptables-{variant}): {}", cleaned.summary));
+                }
+                let kept = cleaned.kept.into_iter();
+                removed.kept.extend(kept.map(|(table, chain)| format!("{name} {table} {chain}")));
+            }
+            Err(error) => errors.push(format!("{:#}", anyhow!(error))),
+        }
+    }
+    match errors.is_empty() {
+        true => Ok(removed),
+        false => Err(anyhow!(errors.join("; "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(mode: ProxyMode, table: &str, in_use: Option<Variant>) -> String {
+        format!("{:?}", remains(mode, &Name::from(table), in_use))
+    }
+
+    #[test]
+    fn what_is_in_use_stays() {
+        let nftables = told(ProxyMode::Nftables, "rulegen", None);
+        assert!(nftables.contains("kube-proxy") && !nftables.contains("rulegen"), "{nftables}");
+        assert!(nftables.contains("Nft") && nftables.contains("Legacy"), "{nftables}");
+        let as_kube_proxy = told(ProxyMode::Nftables, "kube-proxy", None);
+        assert!(!as_kube_proxy.contains("kube-proxy"), "{as_kube_proxy}");
+        let iptables = told(ProxyMode::Iptables, "rulegen", Some(Variant::Nft));
+        assert!(iptables.contains("kube-proxy") && iptables.contains("rulegen"), "{iptables}");
+        assert!(!iptables.contains("Nft") && iptables.contains("Legacy"), "{iptables}");
+        let unknown = told(ProxyMode::Iptables, "rulegen", None);
+        assert!(!unknown.contains("Chains"), "{unknown}");
+    }
+}

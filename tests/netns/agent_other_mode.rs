@@ -1,0 +1,120 @@
+//! Rules of another mode that somebody makes while the agent runs.
+
+use std::time::Duration;
+
+use rulegen_kernel::iptables::legacy_tables;
+
+use crate::apply::{VARIANTS, example, saved};
+use crate::common::stdout;
+use crate::namespace::Namespace;
+use crate::running_agent::{Agent, HEALTH_PORT, METRICS_PORT, Manifests, eventually, service};
+
+const ENDPOINT: &str = "10.244.1.5";
+
+/// Rules that a node saved yesterday, in nftables mode from either variant of iptables.
+fn yesterdays_rules(namespace: &Namespace) -> String {
+    let printed = Namespace::new("yesterday").rulegen(&format!(
+        "--dry-run -f {} --hostname-override node-1 --proxy-mode iptables",
+        example("nodeport.yaml")
+    ));
+    namespace.file("rules.v4", &stdout(&printed))
+}
+
+fn has_rules(namespace: &Namespace, variant: &str) -> bool {
+    saved(namespace, variant, "iptables").contains("KUBE-")
+}
+
+const TAKEN_OVER: &str = "rules of another mode removed";
+const REMOVED: &str = "another program made rules of another mode: they were removed";
+
+#[test]
+fn restored_rules_of_iptables_are_removed_and_reported() {
+    for variant in VARIANTS {
+        let namespace = Namespace::new("agent-restored");
+        let rules = yesterdays_rules(&namespace);
+        let restore = || namespace.run(&format!("iptables-{variant}-restore < {rules}"));
+        restore();
+        // A table of others stays as it is.
+        namespace.run(&format!("iptables-{variant} -t nat -A POSTROUTING -s 10.9.0.0/16"));
+        let manifests = Manifests::new(&namespace);
+        manifests.put("one.yaml", &service(1, &[ENDPOINT]));
+        let agent = Agent::start(&namespace, &manifests, "-v 4");
+        agent.wait_until_right();
+        agent.wait_for_log(TAKEN_OVER);
+        for n in 1..=2 {
+            restore();
+            eventually("the old rules are gone", || !has_rules(&namespace, variant));
+            let reports = || agent.log().matches(REMOVED).count();
+            eventually("it is reported", || reports() >= n);
+        }
+        let program = if variant == "nft" { "iptables-nft-re" } else { "unknown" };
+        agent.wait_for_log(&format!(r#"program="{program}""#));
+        let events = format!(r#"rulegen_drift_events_total{{writer="{program}"}}"#);
+        eventually("it is counted", || agent.metric(&events) >= 2.0);
+        let page = || agent.get(METRICS_PORT, "/drift?format=json").unwrap().1;
+        assert!(page().contains(&format!("iptables-{variant}")), "{}", page());
+
+        // Where nothing changes, nothing is read: a service that changes is seen later than that.
+        let saves = || agent.log().matches(&format!("tables-{variant}-save\"")).count();
+        if variant == "nft" {
+            // The agent's own removal is a reason to look, too.
+            let mut before = saves();
+            eventually("all looks are over", || {
+                let last = std::mem::replace(&mut before, saves());
+                std::thread::sleep(Duration::from_secs(1));
+                last == saves()
+            });
+            namespace.run("iptables-nft -t nat -A POSTROUTING -s 10.11.0.0/16");
+            manifests.put("one.yaml", &service(1, &["10.244.1.6"]));
+            agent.wait_until_right();
+            assert_eq!(saves(), before, "{}", agent.log());
+        }
+    }
+}
+
+#[test]
+fn tables_of_iptables_legacy_are_told_apart_without_reading_their_rules() {
+    let namespace = Namespace::new("legacy-tables");
+    let tables = || namespace.inside(|| legacy_tables().unwrap());
+    assert!(tables().is_empty());
+    namespace.run("iptables-legacy -t nat -N ONE; ip6tables-legacy -t filter -N ONE");
+    let before = tables();
+    assert_eq!(before.len(), 2, "{before:?}");
+    assert_eq!(tables(), before);
+    namespace.run("iptables-legacy -t nat -A ONE");
+    assert_ne!(tables(), before);
+}
+
+/// Two programs that remove each other's rules.
+#[test]
+fn a_fight_is_left_and_reported() {
+    let namespace = Namespace::new("agent-fight");
+    let manifests = Manifests::new(&namespace);
+    manifests.put("one.yaml", &service(1, &[ENDPOINT]));
+    namespace.run("nft add table ip kube-proxy");
+    let agent = Agent::start(&namespace, &manifests, "");
+    agent.wait_until_right();
+    agent.wait_for_log(TAKEN_OVER);
+    let is_left = || agent.log().contains("again each time they are removed");
+    let tables = || namespace.run("nft list tables");
+    eventually("the agent gives up", || {
+        if !tables().contains("kube-proxy") {
+            namespace.run("nft add table ip kube-proxy");
+        }
+        is_left()
+    });
+    assert_eq!(agent.log().matches(REMOVED).count(), 5, "{}", agent.log());
+    namespace.run("nft add table ip kube-proxy");
+    let readiness = || agent.get(HEALTH_PORT, "/readyz").unwrap();
+    eventually("/readyz says so", || {
+        let (status, body) = readiness();
+        status == 200 && body.contains("are left for a while, because nft")
+    });
+    let (_, body) = readiness();
+    assert!(body.contains("repairs come more often than changes"), "{body}");
+    let (_, page) = agent.get(METRICS_PORT, "/").unwrap();
+    assert!(page.contains("Other programs change the rules"), "{page}");
+    manifests.put("one.yaml", &service(1, &["10.244.1.6"]));
+    agent.wait_until_right();
+    assert!(tables().contains("kube-proxy"), "it is left");
+}
