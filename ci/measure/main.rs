@@ -23,6 +23,7 @@ mod agent;
 mod api_server;
 mod cluster;
 mod iptables;
+mod limits;
 mod namespace;
 mod nftables;
 mod packets;
@@ -48,6 +49,12 @@ fn main() {
         let only: Vec<&String> = options.iter().filter(is_part).collect();
         only.is_empty() || only.iter().any(|option| *option == part)
     };
+    // What does not depend on the size of a cluster needs none.
+    let sizes = if options.iter().any(|option| option == "limits") && sizes.len() == 3 {
+        Vec::new()
+    } else {
+        sizes
+    };
     let mut rows = Vec::new();
     for services in sizes {
         eprintln!("{services} services x {ENDPOINTS} endpoints …");
@@ -69,10 +76,17 @@ fn main() {
         }
         rows.push(row);
     }
+    let limits = if wants("limits") { limits::measure() } else { json!(null) };
     let _ = fs::remove_dir_all(scratch());
     if is_json {
+        if wants("limits") {
+            rows.push(json!({"limits": limits}));
+        }
         println!("{}", serde_json::to_string_pretty(&rows).unwrap());
         return;
+    }
+    if wants("limits") {
+        limits::print(&limits);
     }
     if wants("iptables") {
         iptables::print(&rows);

@@ -23,7 +23,7 @@ pub(crate) fn measure(text: &str, file: &Path) -> Value {
     json!({"whole": whole(file), "changes": Namespace::new().inside(|| changes(&snapshot))})
 }
 
-fn config() -> ProxyConfig {
+pub(crate) fn config() -> ProxyConfig {
     ProxyConfig {
         mode: ProxyMode::Nftables,
         hostname_override: Some("node-1".into()),
@@ -31,7 +31,7 @@ fn config() -> ProxyConfig {
     }
 }
 
-fn read(text: &str) -> Snapshot {
+pub(crate) fn read(text: &str) -> Snapshot {
     let mut objects = Objects::default();
     assert_eq!(read_manifest("bench", text.as_bytes(), &mut objects), []);
     snapshot(&objects, &config(), &Host::default()).0

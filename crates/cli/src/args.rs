@@ -484,7 +484,7 @@ pub(crate) struct ProxyArgs {
 
     /// Leave a Service out whole that is larger than this. Its size is the sum, over its ports and
     /// families, of addresses and endpoints, plus its source ranges (in iptables mode once for each
-    /// port). In the configuration: rulegen.maxServiceSize [default: 1000000, in iptables mode 100000]
+    /// port). In the configuration: rulegen.maxServiceSize [default: 300000, in iptables mode 100000]
     #[arg(long, value_name = "NUMBER")]
     pub(crate) max_service_size: Option<usize>,
 

@@ -115,7 +115,7 @@ impl fmt::Display for TooLarge {
 /// The default limit of a mode. Measured figures are in docs/limits.md.
 pub(crate) fn default_limit(mode: ProxyMode) -> usize {
     match mode {
-        ProxyMode::Nftables => 1_000_000,
+        ProxyMode::Nftables => 300_000,
         ProxyMode::Iptables => 100_000,
     }
 }

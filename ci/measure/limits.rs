@@ -1,0 +1,196 @@
+//! What one object costs where it has much in it: the whole table, and one endpoint more.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Instant;
+
+use rulegen_compiler::nftables::{LiveTable, ServiceUpdate};
+use rulegen_compiler::{Plan, ServicePlan, plan};
+use rulegen_kernel::nftables::{NfTables, commit_in_stages, reconcile};
+use rulegen_model::{IpFamily, ServicePortName};
+use rulegen_ruleset::nftables::{Name, Transaction};
+use serde_json::{Value, json};
+
+use crate::namespace::Namespace;
+use crate::nftables::{config, read};
+use crate::{median, percentile};
+
+/// Changes are made and undone in turn, so often.
+const ROUNDS: usize = 10;
+
+/// Objects with so many endpoints of the Service that changes.
+type Objects = fn(endpoints: usize) -> Vec<Value>;
+
+/// Name, objects, and endpoints of the Service that changes.
+const CASES: [(&str, Objects, usize); 6] = [
+    ("3,000 Services of the same 5 pods", shared_pods, 5),
+    ("1,000 ports x 100 endpoints", ports_and_endpoints, 100),
+    ("a slice with all 10,000 pods", all_pods, 5),
+    ("1,000 external IPs x 1,000", |endpoints| external_ips(1_000, endpoints), 1_000),
+    ("10,000 external IPs x 1,000", |endpoints| external_ips(10_000, endpoints), 1_000),
+    ("100 ports x 5,000 source ranges", source_ranges, 2),
+];
+
+pub(crate) fn measure() -> Value {
+    let row = |(name, objects, endpoints): &(&str, Objects, usize)| {
+        let plans = [*endpoints, endpoints - 1].map(|count| plan_of(objects(count)));
+        Namespace::new().inside(|| case(name, &plans))
+    };
+    CASES.iter().map(row).collect()
+}
+
+fn case(name: &str, [before, after]: &[Plan; 2]) -> Value {
+    let lap = |since: Instant| since.elapsed().as_secs_f64() * 1e3;
+    let begun = Instant::now();
+    let mut live = LiveTable::new(before.clone(), &Name::from("rulegen"));
+    let all_compile = lap(begun);
+    let mut kernel = NfTables::open().unwrap();
+    let begun = Instant::now();
+    reconcile(&mut kernel, std::slice::from_ref(live.table()), |_| ()).unwrap();
+    let all_written = lap(begun);
+    let elements: usize = live.table().sets.values().map(|set| set.elements.len()).sum();
+    let (mut compile, mut commit, mut changed) = (Vec::new(), Vec::new(), 0);
+    for round in 0..ROUNDS {
+        let (from, to) = if round % 2 == 0 { (before, after) } else { (after, before) };
+        let updates = updates(from, to);
+        let begun = Instant::now();
+        let patch = live.update(updates, |name| find(to, name));
+        compile.push(lap(begun));
+        let transaction: Transaction<'_> = patch.transaction();
+        changed = transaction.elements();
+        let begun = Instant::now();
+        commit_in_stages(&mut kernel, None, std::slice::from_ref(&transaction)).unwrap();
+        commit.push(lap(begun));
+    }
+    json!({
+        "case": name, "elements": elements, "all_compile_ms": all_compile,
+        "all_written_ms": all_written, "changed_elements": changed,
+        "compile_ms": median(&compile), "compile_max_ms": percentile(&compile, 100),
+        "commit_ms": median(&commit),
+    })
+}
+
+fn find(plan: &Plan, name: &ServicePortName) -> Option<ServicePlan> {
+    let at = plan.services.binary_search_by(|service| service.name.cmp(name)).ok()?;
+    plan.services.get(at).cloned()
+}
+
+fn updates(from: &Plan, to: &Plan) -> Vec<ServiceUpdate> {
+    let pairs = from.services.iter().zip(&to.services).filter(|(old, new)| old != new);
+    pairs
+        .map(|(old, new)| ServiceUpdate {
+            name: old.name.clone(),
+            before: Some(old.clone()),
+            after: Some(new.clone()),
+        })
+        .collect()
+}
+
+fn plan_of(objects: Vec<Value>) -> Plan {
+    let text = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+    plan(&read(&text), &config(), IpFamily::Ipv4)
+}
+
+fn ip(start: [u8; 4], n: usize) -> String {
+    let first = u32::from(Ipv4Addr::from(start));
+    IpAddr::from(Ipv4Addr::from(first + n as u32)).to_string()
+}
+
+fn ports(count: usize) -> Vec<Value> {
+    (0..count)
+        .map(|n| json!({"name": format!("p{n}"), "port": 1000 + n, "protocol": "TCP"}))
+        .collect()
+}
+
+fn service(name: &str, cluster_ip: &str, ports: usize, more: &Value) -> Value {
+    let mut service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "type": "LoadBalancer", "clusterIP": cluster_ip, "clusterIPs": [cluster_ip],
+            "ports": self::ports(ports),
+        },
+        "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}]}},
+    });
+    for (field, value) in more.as_object().into_iter().flatten() {
+        service["spec"][field] = value.clone();
+    }
+    service
+}
+
+fn slice(service: &str, ports: usize, endpoints: usize) -> Value {
+    let endpoints: Vec<Value> =
+        (0..endpoints).map(|n| json!({"addresses": [ip([10, 244, 0, 1], n)]})).collect();
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {
+            "name": format!("{service}-1"), "namespace": "default",
+            "labels": {"kubernetes.io/service-name": service},
+        },
+        "ports": self::ports(ports), "endpoints": endpoints,
+    })
+}
+
+fn cluster_ip_service(name: &str, n: usize) -> Value {
+    let mut service = service(name, &ip([10, 96, 0, 10], n), 1, &json!({"type": "ClusterIP"}));
+    service["status"] = json!({});
+    service
+}
+
+fn shared_pods(endpoints: usize) -> Vec<Value> {
+    let one = |n: usize| {
+        let name = format!("s{n:05}");
+        let left = if n == 7 { endpoints } else { 5 };
+        [cluster_ip_service(&name, n), slice(&name, 1, left)]
+    };
+    (0..3_000).flat_map(one).collect()
+}
+
+fn ports_and_endpoints(endpoints: usize) -> Vec<Value> {
+    vec![service("many", "10.96.0.10", 1_000, &json!({})), slice("many", 1_000, endpoints)]
+}
+
+fn all_pods(endpoints: usize) -> Vec<Value> {
+    vec![
+        cluster_ip_service("all", 0),
+        slice("all", 1, 10_000),
+        cluster_ip_service("one", 1),
+        slice("one", 1, endpoints),
+    ]
+}
+
+fn external_ips(count: usize, endpoints: usize) -> Vec<Value> {
+    let ips: Vec<String> = (0..count).map(|n| ip([198, 18, 0, 1], n)).collect();
+    vec![
+        service("many", "10.96.0.10", 1, &json!({"externalIPs": ips})),
+        slice("many", 1, endpoints),
+    ]
+}
+
+fn source_ranges(endpoints: usize) -> Vec<Value> {
+    let ranges: Vec<String> =
+        (0..5_000).map(|n| format!("{}/32", ip([100, 64, 0, 0], 2 * n))).collect();
+    vec![
+        service("many", "10.96.0.10", 100, &json!({"loadBalancerSourceRanges": ranges})),
+        slice("many", 100, endpoints),
+    ]
+}
+
+pub(crate) fn print(rows: &Value) {
+    println!(
+        "\none object, milliseconds           elements    whole  written │ changed  compile  (max)  commit"
+    );
+    for row in rows.as_array().into_iter().flatten() {
+        let of = |name: &str| row[name].as_f64().unwrap_or(f64::NAN);
+        println!(
+            "{:<34} {:>8} {:>8.1} {:>8.1} │ {:>7} {:>8.2} {:>6.1} {:>7.1}",
+            row["case"].as_str().unwrap_or_default(),
+            row["elements"],
+            of("all_compile_ms"),
+            of("all_written_ms"),
+            row["changed_elements"],
+            of("compile_ms"),
+            of("compile_max_ms"),
+            of("commit_ms"),
+        );
+    }
+}
