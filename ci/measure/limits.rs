@@ -146,7 +146,9 @@ fn shared_pods(endpoints: usize) -> Vec<Value> {
 }
 
 fn ports_and_endpoints(endpoints: usize) -> Vec<Value> {
-    vec![service("many", "10.96.0.10", 1_000, &json!({})), slice("many", 1_000, endpoints)]
+    let mut service = service("many", "10.96.0.10", 1_000, &json!({"type": "ClusterIP"}));
+    service["status"] = json!({});
+    vec![service, slice("many", 1_000, endpoints)]
 }
 
 fn all_pods(endpoints: usize) -> Vec<Value> {

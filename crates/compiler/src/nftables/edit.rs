@@ -1,6 +1,6 @@
 //! The parts of a table that a change replaces, as they were and as they shall be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rulegen_ruleset::nftables::{Chain, Element, Key, Name, Set, Table};
 
@@ -16,7 +16,8 @@ pub(super) struct Edit {
 
 #[derive(Debug, Default)]
 struct Part {
-    elements: BTreeMap<&'static str, BTreeMap<Key, Element>>,
+    /// By set. In the order in which they came, for a change may have hundreds of thousands.
+    elements: Vec<(&'static str, Vec<(Key, Element)>)>,
     sets: BTreeMap<Name, Set>,
     chains: BTreeMap<Name, Chain>,
 }
@@ -66,19 +67,17 @@ impl Edit {
 
     /// Both parts as tables, with no more of the shared sets than the elements that differ.
     pub(super) fn finish(mut self, whole: &Table) -> (Table, Table) {
-        drop_equal(&mut self.before.elements, &mut self.after.elements);
-        let sets: Vec<&'static str> =
-            self.before.elements.keys().chain(self.after.elements.keys()).copied().collect();
-        for name in sets {
+        let mut before = take_sorted(&mut self.before.elements);
+        let mut after = take_sorted(&mut self.after.elements);
+        let names: BTreeSet<&'static str> = before.keys().chain(after.keys()).copied().collect();
+        for name in names {
             let Some((full_name, set)) = whole.sets.get_key_value(name) else { continue };
-            for part in [&mut self.before, &mut self.after] {
-                if let Some(elements) = part.elements.remove(name) {
-                    let set = Set { elements, ..set.without_elements() };
-                    part.sets.insert(full_name.clone(), set);
-                } else {
-                    let empty = || set.without_elements();
-                    part.sets.entry(full_name.clone()).or_insert_with(empty);
-                }
+            let mut old = before.remove(name).unwrap_or_default();
+            let mut new = after.remove(name).unwrap_or_default();
+            drop_equal(&mut old, &mut new);
+            for (part, elements) in [(&mut self.before, old), (&mut self.after, new)] {
+                let set = Set { elements, ..set.without_elements() };
+                part.sets.insert(full_name.clone(), set);
             }
         }
         let table =
@@ -89,21 +88,44 @@ impl Edit {
 
 impl Part {
     fn put(&mut self, SetElement { set, key, element }: SetElement) {
-        self.elements.entry(set).or_default().insert(key, element);
+        let of_set = match self.elements.last_mut() {
+            Some((last, elements)) if *last == set => elements,
+            _ => {
+                self.elements.push((set, Vec::new()));
+                match self.elements.last_mut() {
+                    Some((_, elements)) => elements,
+                    None => return,
+                }
+            }
+        };
+        of_set.push((key, element));
     }
 }
 
-type Elements = BTreeMap<&'static str, BTreeMap<Key, Element>>;
+type Elements = BTreeMap<Key, Element>;
 
+/// The elements of each set, ordered. They come nearly so, which makes this cheap.
+fn take_sorted(
+    parts: &mut Vec<(&'static str, Vec<(Key, Element)>)>,
+) -> BTreeMap<&'static str, Elements> {
+    let mut lists: BTreeMap<&'static str, Vec<(Key, Element)>> = BTreeMap::new();
+    for (set, elements) in parts.drain(..) {
+        let list = lists.entry(set).or_default();
+        if list.is_empty() {
+            *list = elements;
+        } else {
+            list.extend(elements);
+        }
+    }
+    lists.into_iter().map(|(set, list)| (set, list.into_iter().collect())).collect()
+}
+
+/// An element that goes and comes again as it was stays.
 fn drop_equal(before: &mut Elements, after: &mut Elements) {
-    for (set, old) in before {
-        let Some(new) = after.get_mut(set) else { continue };
-        old.retain(|key, element| {
-            let is_equal = new.get(key) == Some(element);
-            if is_equal {
-                new.remove(key);
-            }
-            !is_equal
-        });
+    let is_equal = |(key, old): &(&Key, &Element)| after.get(key) == Some(old);
+    let equal: Vec<Key> = before.iter().filter(is_equal).map(|(key, _)| key.clone()).collect();
+    for key in equal {
+        before.remove(&key);
+        after.remove(&key);
     }
 }

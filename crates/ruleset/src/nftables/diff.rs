@@ -233,12 +233,12 @@ fn numbers_asked(table: &Table) -> HashSet<(&Name, u32)> {
 }
 
 /// Two maps side by side, by key.
-struct Merge<'a, K, A, B> {
+pub(super) struct Merge<'a, K, A, B> {
     left: Peekable<Iter<'a, K, A>>,
     right: Peekable<Iter<'a, K, B>>,
 }
 
-fn merge<'a, K: Ord, A, B>(
+pub(super) fn merge<'a, K: Ord, A, B>(
     left: &'a BTreeMap<K, A>,
     right: &'a BTreeMap<K, B>,
 ) -> Merge<'a, K, A, B> {

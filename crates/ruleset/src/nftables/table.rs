@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::diff::merge;
 use super::{Comment, Name, Rule, Set};
 use crate::Family;
 
@@ -57,11 +58,16 @@ fn replace<K: Ord + Clone, V: Eq + Clone>(
     before: &BTreeMap<K, V>,
     after: &BTreeMap<K, V>,
 ) {
-    for key in before.keys().filter(|key| !after.contains_key(key)) {
-        whole.remove(key);
-    }
-    for (key, value) in after.iter().filter(|(key, value)| before.get(key) != Some(value)) {
-        whole.insert(key.clone(), value.clone());
+    for (key, before, after) in merge(before, after) {
+        match after {
+            None => {
+                whole.remove(key);
+            }
+            Some(value) if before != after => {
+                whole.insert(key.clone(), value.clone());
+            }
+            Some(_) => {}
+        }
     }
 }
 
