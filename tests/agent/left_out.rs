@@ -1,4 +1,4 @@
-//! A Service that is too large costs only itself, and is told of.
+//! A Service that is too large costs only itself, and is reported.
 
 use serde_json::Value;
 

@@ -298,7 +298,7 @@ fn rules_of_another_mode_are_removed_and_reported() {
         namespace.run(&format!("iptables-{other} -t nat -N KUBE-SVC-YESTERDAY"));
         agent.wait_until("reported", |agent| has_reported(agent, &format!("iptables-{other}")));
         assert!(!saved(&namespace, other, "iptables").contains("KUBE-"));
-        // A kubelet of old makes some of the chains, too, and makes them again each minute.
+        // An old kubelet makes some of the chains, too, and makes them again each minute.
         let reports = |agent: &Agent<'_>| agent.log().matches("made rules of another mode").count();
         let (reported, saves) = (reports(&agent), agent.saves(other));
         namespace.run(&format!("iptables-{other} -t nat -N KUBE-MARK-MASQ"));

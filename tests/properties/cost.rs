@@ -203,7 +203,7 @@ fn a_change_of_one_port_does_not_cost_the_others() {
     assert_eq!(cost(10), cost(200));
 }
 
-/// A Service that goes passes its addresses on; each is looked at once, whoever else wants it.
+/// A Service that goes passes its addresses on; each is looked at once, however many others want it.
 #[test]
 fn a_contested_address_costs_its_next_owner() {
     let objects = |claimants: usize, first: bool| -> Vec<Value> {

@@ -112,7 +112,7 @@ proptest! {
     }
 
     #[test]
-    fn whoever_asks_for_a_cluster_ip_might_as_well_not(objects in objects_and_network(), config in config()) {
+    fn asking_for_a_cluster_ip_of_another_service_has_no_effect(objects in objects_and_network(), config in config()) {
         for mode in [ProxyMode::Iptables, ProxyMode::Nftables] {
             let config = ProxyConfig { mode, ..config.clone() };
             let modest = without_claims(&objects);
@@ -170,7 +170,7 @@ fn contested() -> Vec<Value> {
 }
 
 /// The order among claims, as docs/replacing-kube-proxy.md has it: the cluster IP's Service, then
-/// external and load-balancer IPs by name, then node ports; whoever has no endpoints comes last.
+/// external and load-balancer IPs by name, then node ports; a Service without endpoints comes last.
 #[test]
 fn who_gets_an_address_that_several_claim() {
     for mode in [ProxyMode::Iptables, ProxyMode::Nftables] {

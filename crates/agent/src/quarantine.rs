@@ -1,4 +1,4 @@
-//! Services that the kernel refused, and when each is tried again. Knows no clock: the time is told.
+//! Services that the kernel refused, and when each is tried again. The caller passes the time.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -114,7 +114,7 @@ pub fn run(options: Options) -> Result<()> {
 /// starts it anew; the rules stay meanwhile.
 fn end_with_any_thread(flush_log: fn()) {
     std::panic::set_hook(Box::new(move |panic| {
-        // Not on standard error itself: whoever reads that may have stopped.
+        // Not on standard error itself: its reader may have stopped.
         let thread = std::thread::current();
         let backtrace = Backtrace::capture();
         tracing::error!(thread = thread.name(), %backtrace, "{panic}");

@@ -30,8 +30,8 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// Starts to answer; what fails later is tried again.
 ///
-/// Probers have a thread of their own: neither a large list of objects nor whoever asks for metrics
-/// keeps them waiting, and whoever floods their ports does not hold up the watches.
+/// Probers have a thread of their own: neither a large list of objects nor a scraper of metrics
+/// keeps them waiting, and a flood of their ports does not hold up the watches.
 ///
 /// # Errors
 /// An address is taken, and that shall be fatal.
@@ -116,7 +116,7 @@ struct Server {
     address: BindAddress,
     router: Router,
     limits: Limits,
-    /// What the cluster is told if it cannot listen.
+    /// The Event that reports a port that cannot be opened.
     reason: fn(String) -> Notice,
 }
 

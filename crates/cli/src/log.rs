@@ -1,6 +1,6 @@
 //! The log, on standard error.
 //!
-//! Commands write to it directly. The agent must not wait for whoever reads it, and writes through
+//! Commands write to it directly. The agent must not wait for its reader, and writes through
 //! a queue.
 
 mod queue;

@@ -9,7 +9,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
 }
 
 /// The same for the name of a program, which anybody may choose: what has a meaning in markup is
-/// escaped too, whoever shows it. What is escaped already stays as it is.
+/// escaped too, wherever it is shown. What is escaped already stays as it is.
 pub fn program_name(name: &str) -> Cow<'_, str> {
     escaped(name, |c| !is_visible(c) || matches!(c, '<' | '>' | '&' | '"' | '\''))
 }

@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(address(v6).map(|a| a.to_string()).as_deref(), Some("[2001:db8::1]:80"));
     }
 
-    /// Whoever has a million connections still is answered at once.
+    /// A host with a million connections is still answered at once.
     #[test]
     fn connections_are_not_read() {
         let end = "   1: 0100007F:7530 0100007F:8000 01 0:0 0:0 0 0 0 4712 1";

@@ -64,7 +64,7 @@ struct At {
     number: u64,
 }
 
-/// A client. Whoever has one address of a /64 has all of them.
+/// A client. A client with one address of a /64 has all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Source {
     Ipv4(u32),

@@ -84,7 +84,7 @@ impl<'a> Teller<'a> {
     }
 }
 
-/// When what a slice tells began. It is told once and then not kept.
+/// When what a slice tells began. It is sent once and not kept.
 pub(in crate::source) fn trigger_time(object: &mut Object) -> Option<SystemTime> {
     let Object::EndpointSlice(slice) = object else { return None };
     let time = slice.metadata.annotations.last_change_trigger_time.take()?;

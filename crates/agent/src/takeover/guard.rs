@@ -137,7 +137,7 @@ impl Guard {
         match events {
             Ok(events) => events.iter().for_each(|event| self.hear(event)),
             Err(error) => {
-                tracing::debug!(%error, "other modes cannot be watched: it is tried again");
+                tracing::debug!(%error, "cannot watch for rules of other modes, will retry");
                 *watcher = None;
                 self.hear(&Event::Lost);
             }
@@ -257,7 +257,7 @@ impl Place {
         }
     }
 
-    /// None if it failed. The same error is reported once, however often it is tried again.
+    /// None if it failed. The same error is reported once, however often the removal is retried.
     fn remove(&mut self, lock_timeout: Duration) -> Option<Removed> {
         let look = Look { were_seen: self.writer.is_some(), is_again: self.was_clean };
         match self.remains.remove(lock_timeout, look) {
@@ -274,8 +274,8 @@ impl Place {
                     tracing::warn!(
                         error,
                         ?remains,
-                        "rules of another mode may be left, and it is tried again: if this error \
-                         stays, run `rulegen cleanup` as root before the agent"
+                        "rules of another mode may be left, will retry; if this error stays, run \
+                         `rulegen cleanup` as root before the agent"
                     );
                 }
                 self.error = Some(error);

@@ -1,6 +1,6 @@
 //! Lines on their way to standard error.
 //!
-//! Whoever reads it may be slow, stopped or gone, and the disk behind it may be full. So a thread of
+//! Its reader may be slow, stopped or gone, and the disk behind it may be full. So a thread of
 //! its own writes, and what does not fit into the queue is lost and counted.
 
 use std::collections::VecDeque;

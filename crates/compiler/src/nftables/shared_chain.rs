@@ -1,4 +1,4 @@
-//! Chains that many service ports lead to: each is made once, whoever asks for it.
+//! Chains that many service ports lead to: each is made once, however many ask for it.
 
 use rulegen_model::LoadBalancing;
 use rulegen_ruleset::nftables::{Chain, Draw, Name, Number, Rule, Selector, Statement};

@@ -164,7 +164,7 @@ fn refuse_old_kernel(missing: &[Missing]) -> Result<()> {
     bail!("this kernel lacks what the tables need: {}", listed.join("; "))
 }
 
-/// Whether it is for want of something that the tables did not need before.
+/// Whether it is because the kernel lacks something that the tables did not need before.
 fn explain_refusal(
     error: Error,
     kernel: &mut NfTables,
