@@ -89,10 +89,21 @@ fn check(cases: &[Case], least: usize) {
 }
 
 impl Case {
+    fn has_node(&self) -> bool {
+        let text = fs::read_to_string(self.folder.join(&self.manifest)).unwrap();
+        text.contains("kind: Node") || text.contains(r#""kind": "Node"#)
+    }
+
     fn mismatch(&self) -> Option<String> {
         let flags = fs::read_to_string(&self.flags).unwrap_or_default();
         let mut arguments = vec!["--dry-run", "-f", &self.manifest];
         arguments.extend(flags.lines());
+        if self.family.is_some() && !self.has_node() {
+            arguments.extend(["-f", "../../golden-node.yaml"]);
+            if !flags.contains("--hostname-override") {
+                arguments.extend(["--hostname-override", "node-1"]);
+            }
+        }
         arguments.extend(self.family.into_iter().flat_map(|family| ["--ip-family", family]));
         arguments.extend(self.mode.into_iter().flat_map(|mode| ["--proxy-mode", mode]));
         let output = rulegen(&self.folder, &arguments);
