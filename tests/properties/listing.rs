@@ -77,7 +77,7 @@ proptest! {
             let listing = of_table(&table);
             let owners = Owners::of([&listing]);
             let names: Vec<_> = plan.services.iter().map(|service| &service.name).collect();
-            for (name, set) in table.sets.iter().filter(|(_, set)| set.timeout.is_none()) {
+            for (name, set) in table.sets.iter().filter(|(_, set)| !set.dynamic) {
                 for (key, element) in set.elements.iter().filter(|(_, e)| e.comment.is_some()) {
                     let owner = owners.of_element(key, element);
                     prop_assert!(owner.is_some_and(|o| names.contains(&&o)), "{name} {key:?}");

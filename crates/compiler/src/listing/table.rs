@@ -178,6 +178,9 @@ impl<'a> Way<'a, '_> {
                     self.go(verdict, whose);
                     return always && !matches!(verdict, Verdict::Jump(_));
                 }
+                Statement::Update { timeout, .. } => {
+                    self.reached.keeps(u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX));
+                }
                 Statement::Reject => return always,
                 _ => {}
             }
@@ -230,13 +233,9 @@ impl<'a> Way<'a, '_> {
     }
 
     /// Whether it holds for clients only that packets put into a set, for a time.
-    fn asks_for_client(&mut self, condition: &Condition) -> bool {
+    fn asks_for_client(&self, condition: &Condition) -> bool {
         let Condition::In { set, .. } = condition else { return false };
-        let timeout = self.table.sets.get(&set.value).and_then(|set| set.timeout);
-        if let Some(timeout) = timeout {
-            self.reached.keeps(u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX));
-        }
-        timeout.is_some()
+        self.table.sets.get(&set.value).is_some_and(|set| set.dynamic)
     }
 }
 

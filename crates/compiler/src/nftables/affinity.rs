@@ -7,6 +7,10 @@
 //!
 //! The number of an endpoint comes from its address and port: others that come and go leave it.
 //! Two that share a number would share their clients, who would still stay with the first.
+//!
+//! The timeout is in the rules and not in the set: when it changes, rules are replaced and the set
+//! stays with its clients. A client that is in the set keeps its old timeout until its next new
+//! connection.
 
 use std::time::Duration;
 
@@ -46,20 +50,18 @@ struct Affinity<'a> {
 
 impl Affinity<'_> {
     fn clients(&mut self) {
-        let seconds = u64::from(self.service.affinity_seconds.unwrap_or_default());
         let comment = format!("clients of {} and what they got", self.service.name);
-        let set = Set {
-            timeout: Some(Duration::from_secs(seconds)),
-            ..Set::new(&[Field::Address, Field::Number], &comment)
-        };
+        let set = Set { dynamic: true, ..Set::new(&[Field::Address, Field::Number], &comment) };
         self.contribution.own_sets.push((self.path.named("affinity"), set));
     }
 
     fn endpoints(&mut self) {
         let service = self.service;
         let about = Comment::from(service.name.to_string());
+        let timeout = Duration::from_secs(service.affinity_seconds.unwrap_or_default().into());
         for endpoint in &service.reachable_endpoints {
-            let keep = Statement::Update { set: self.path.named("affinity"), key: pair(endpoint) };
+            let (set, key) = (self.path.named("affinity"), pair(endpoint));
+            let keep = Statement::Update { set, key, timeout };
             let dnat = Statement::Dnat(protocol(service.name.protocol), endpoint.address);
             let count = self.plan.counts_connections.then_some(Statement::Counter);
             let lead = Rule::new(count.into_iter().chain([dnat])).comment(about.clone());

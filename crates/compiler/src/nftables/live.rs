@@ -68,7 +68,7 @@ impl Patch {
     pub fn client_sets(&mut self) -> impl Iterator<Item = (&Name, &mut Set)> {
         let sets = self.held.sets.iter_mut();
         let sets = sets.filter_map(|(name, set)| Some((name, set.as_mut()?)));
-        sets.filter(|(_, set)| set.timeout.is_some())
+        sets.filter(|(_, set)| set.dynamic)
     }
 
     /// What makes the one of the other, in a kernel that holds the table as it was.

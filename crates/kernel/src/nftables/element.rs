@@ -139,9 +139,8 @@ impl<'a> Reader<'a> {
             self.ends.push(address(self.family, key).ok_or(Foreign)?);
             return Ok(());
         }
-        // The kernel tells a timeout only where it is not the set's.
-        let other = [sys::NFTNL_SET_ELEM_OBJREF, sys::NFTNL_SET_ELEM_TIMEOUT];
-        if flags != 0 || other.iter().any(|attribute| raw.has(*attribute)) {
+        let expires = raw.has(sys::NFTNL_SET_ELEM_TIMEOUT) && !self.set.dynamic;
+        if flags != 0 || expires || raw.has(sys::NFTNL_SET_ELEM_OBJREF) {
             return Err(Foreign);
         }
         let element = self.element(raw).ok_or(Foreign)?;

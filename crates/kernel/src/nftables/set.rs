@@ -1,7 +1,5 @@
 //! Sets and maps.
 
-use std::time::Duration;
-
 use nftnl::nftnl_sys as sys;
 use rulegen_ruleset::Family;
 use rulegen_ruleset::nftables::{DataType, Expression, Field, Name, Set};
@@ -44,10 +42,6 @@ pub(super) fn encode(of: Family, table: &Name, name: &Name, set: &Set, id: u32) 
     if let Some(data) = set.data {
         let (kind, length) = data_of(of, data);
         raw = raw.u32(sys::NFTNL_SET_DATA_TYPE, kind).u32(sys::NFTNL_SET_DATA_LEN, length);
-    }
-    if let Some(timeout) = set.timeout {
-        let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        raw = raw.u64(sys::NFTNL_SET_TIMEOUT, milliseconds);
     }
     if set.counter {
         raw = raw.expression(expression::encode(&Expression::Counter));
@@ -103,13 +97,13 @@ fn decode_shape(of: Family, raw: &RawSet) -> Option<Set> {
         (true, kind) if kind == data_of(of, DataType::Socket).0 => Some(DataType::Socket),
         (true, _) => return None,
     };
-    let timeout = raw.get_u64(sys::NFTNL_SET_TIMEOUT).map(Duration::from_millis);
+    let has_timeout = raw.get_u64(sys::NFTNL_SET_TIMEOUT).is_some_and(|timeout| timeout != 0);
     let comment = raw.get(sys::NFTNL_SET_USERDATA).and_then(userdata::set_comment_of)?;
     let set = Set {
         key: fields_of(of, number(sys::NFTNL_SET_KEY_TYPE))?,
         data,
         interval: held & INTERVAL != 0,
-        timeout,
+        dynamic: held & DYNAMIC != 0,
         counter,
         comment,
         elements: Default::default(),
@@ -118,10 +112,11 @@ fn decode_shape(of: Family, raw: &RawSet) -> Option<Set> {
     // (nft_dynset_init() of net/netfilter/nft_dynset.c).
     const DYNSET_SIZE: u32 = 0xffff;
     let size = raw.get_u32(sys::NFTNL_SET_DESC_SIZE);
-    let is_sized = size.is_some_and(|size| set.timeout.is_none() || size != DYNSET_SIZE);
+    let is_sized = size.is_some_and(|size| !set.dynamic || size != DYNSET_SIZE);
     let is_ours = held == flags(&set)
         && number(sys::NFTNL_SET_KEY_LEN) == length_of(of, &set.key)
         && !is_sized
+        && !has_timeout
         && !raw.has(sys::NFTNL_SET_OBJ_TYPE);
     is_ours.then_some(set)
 }
@@ -131,7 +126,7 @@ fn flags(set: &Set) -> u32 {
     when(set.data.is_some(), MAP)
         | when(set.interval, INTERVAL)
         | when(set.interval && set.key.len() > 1, CONCATENATION)
-        | when(set.timeout.is_some(), TIMEOUT | DYNAMIC)
+        | when(set.dynamic, TIMEOUT | DYNAMIC)
 }
 
 /// nft's number for a type (include/datatype.h), those of several parts in 6 bits each.

@@ -104,7 +104,7 @@ impl<'a> Differ<'a> {
     }
 
     fn elements(&mut self, name: &'a Name, held: &'a Set, wanted: &'a Set) {
-        if wanted.timeout.is_some() {
+        if wanted.dynamic {
             return self.forget_clients(name, held);
         }
         if wanted.is_by_points() && held.elements != wanted.elements {
@@ -124,7 +124,7 @@ impl<'a> Differ<'a> {
         self.add_elements(name, wanted, come);
     }
 
-    /// Packets fill a set with a timeout, but what a rule no longer asks for would come to life
+    /// Packets fill a dynamic set, but what a rule no longer asks for would come to life
     /// again with the rule: an endpoint that returns would find clients that it lost.
     fn forget_clients(&mut self, name: &'a Name, held: &'a Set) {
         if held.elements.is_empty() {

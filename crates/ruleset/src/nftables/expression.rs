@@ -2,6 +2,7 @@
 //! (linux/netfilter/nf_tables.h).
 
 use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
 
 use super::{Name, Verdict};
 use crate::Family;
@@ -125,6 +126,8 @@ pub enum Expression {
         set: Name,
         /// Where the key begins.
         from: Register,
+        /// How long the key stays in the set after this.
+        timeout: Duration,
     },
     /// Loads a constant.
     Immediate {
@@ -248,7 +251,9 @@ impl Display for Expression {
                 to.map_or(Ok(()), |to| write!(f, " => {to}"))?;
                 f.write_str(" ]")
             }
-            Expression::Update { set, from } => write!(f, "[ dynset update {from} set {set} ]"),
+            Expression::Update { set, from, timeout } => {
+                write!(f, "[ dynset update {from} set {set} timeout {}ms ]", timeout.as_millis())
+            }
             Expression::Immediate { to, value } => write!(f, "[ immediate {to} {} ]", Hex(value)),
             Expression::Verdict(verdict) => write!(f, "[ {verdict} ]"),
             Expression::Dnat { address, port, .. } => {

@@ -46,9 +46,10 @@ impl Lowerer {
             Statement::Counter => self.done.push(Expression::Counter),
             Statement::SetMarkBits(bits) => self.change_mark(!bits, *bits),
             Statement::FlipMarkBits(bits) => self.change_mark(u32::MAX, *bits),
-            Statement::Update { set, key } => {
+            Statement::Update { set, key, timeout } => {
                 self.key(key);
-                self.done.push(Expression::Update { set: set.clone(), from: first() });
+                let (set, timeout) = (set.clone(), *timeout);
+                self.done.push(Expression::Update { set, from: first(), timeout });
             }
             Statement::VerdictMap { key, map } => {
                 self.key(key);

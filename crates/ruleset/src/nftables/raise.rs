@@ -123,7 +123,9 @@ impl Raiser {
         }
         let (last, rest) = rest.split_first()?;
         Some(match last {
-            Expression::Update { set, .. } => (Statement::Update { set: set.clone(), key }, rest),
+            Expression::Update { set, timeout, .. } => {
+                (Statement::Update { set: set.clone(), key, timeout: *timeout }, rest)
+            }
             Expression::Lookup { set, to: Some(Register::VERDICT), .. } => {
                 (Statement::VerdictMap { key, map: set.clone() }, rest)
             }

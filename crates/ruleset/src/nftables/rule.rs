@@ -1,6 +1,7 @@
 //! Rules and what they are made of.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -50,6 +51,8 @@ pub enum Statement {
         set: Name,
         /// The element.
         key: Vec<Selector>,
+        /// How long the element stays in the set after this.
+        timeout: Duration,
     },
     /// Carries out the verdict that a map has for the packet; without one the rule ends.
     VerdictMap {

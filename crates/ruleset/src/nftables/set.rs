@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
@@ -20,10 +19,11 @@ pub struct Set {
     pub data: Option<DataType>,
     /// Whether a key may stand for a whole network.
     pub interval: bool,
-    /// How long an element that a packet put in stays there. Only packets put elements into
-    /// such a set.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<Duration>,
+    /// Whether packets add the elements. Each element expires after the timeout of the rule that
+    /// added it. The set has no timeout of its own, because the kernel cannot change that of a set
+    /// that exists.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dynamic: bool,
     /// Whether lookups are counted, for each element that is found.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub counter: bool,
@@ -116,7 +116,7 @@ impl Set {
             key: key.to_vec(),
             data: None,
             interval: false,
-            timeout: None,
+            dynamic: false,
             counter: false,
             comment: comment.into(),
             elements: BTreeMap::new(),
@@ -129,7 +129,7 @@ impl Set {
             key: self.key.clone(),
             data: self.data,
             interval: self.interval,
-            timeout: self.timeout,
+            dynamic: self.dynamic,
             counter: self.counter,
             comment: self.comment.clone(),
             elements: BTreeMap::new(),
@@ -138,7 +138,7 @@ impl Set {
 
     /// All but its elements: sets with different ones cannot be made into one another.
     pub fn shape(&self) -> impl PartialEq {
-        (&self.key, self.data, self.interval, self.timeout, self.counter, &self.comment)
+        (&self.key, self.data, self.interval, self.dynamic, self.counter, &self.comment)
     }
 
     /// Whether the kernel keeps the first addresses of networks and those behind the last: which

@@ -246,7 +246,10 @@ impl Display for StatementOf<'_> {
             Statement::Counter => f.write_str("counter"),
             Statement::SetMarkBits(bits) => write!(f, "meta mark set meta mark | {bits:#010x}"),
             Statement::FlipMarkBits(bits) => write!(f, "meta mark set meta mark ^ {bits:#010x}"),
-            Statement::Update { set, key } => write!(f, "update @{set} {{ {} }}", self.key(key)),
+            Statement::Update { set, key, timeout } => {
+                let (key, seconds) = (self.key(key), timeout.as_secs());
+                write!(f, "update @{set} {{ {key} timeout {seconds}s }}")
+            }
             Statement::VerdictMap { key, map } => write!(f, "{} vmap @{map}", self.key(key)),
             Statement::DnatMap { key, map } => {
                 write!(f, "dnat {family} to {} map @{map}", self.key(key))

@@ -45,7 +45,7 @@ pub(super) fn encode(expression: &Expression) -> RawExpression {
         Expression::Bitwise { from, to, mask, xor } => bitwise::encode(*from, *to, mask, xor),
         Expression::Compare { from, negated, value } => compare::encode(*from, *negated, value),
         Expression::Lookup { set, from, negated, to } => lookup::encode(set, *from, *negated, *to),
-        Expression::Update { set, from } => dynset::encode(set, *from),
+        Expression::Update { set, from, timeout } => dynset::encode(set, *from, *timeout),
         Expression::Immediate { to, value } => immediate::encode(*to, value),
         Expression::Verdict(verdict) => immediate::encode_verdict(verdict),
         Expression::Dnat { family, address, port } => nat::encode(*family, *address, *port),
