@@ -695,3 +695,24 @@ fn a_removed_endpoint_loses_its_clients() {
     let clients = lab.node.run("nft list table ip rulegen");
     assert!(!clients.contains("expires"), "a client was kept:\n{clients}");
 }
+
+/// The kernel cannot change the timeout of a set that exists, so the rules have it.
+#[test]
+fn affinity_clients_stay_when_the_timeout_changes() {
+    let lab = Lab::new("keeps");
+    let lab_cluster = fs::read_to_string(root().join("tests/netns/cluster.yaml")).unwrap();
+    let apply = |seconds: u32| {
+        let manifest =
+            lab_cluster.replace("timeoutSeconds: 2}", &format!("timeoutSeconds: {seconds}}}"));
+        let file = lab.node.file("cluster.yaml", &manifest);
+        let arguments = format!("-f {file} --hostname-override node-1 {MODE}");
+        assert!(lab.node.rulegen(&arguments).status.success());
+        lab.node.run("nft list table ip rulegen")
+    };
+    apply(600);
+    let to = "10.96.0.70:80".parse().unwrap();
+    assert!(matches!(lab.ask(From::BridgedPod, Proto::Tcp, to), Answer::From { .. }));
+    let table = apply(7777);
+    assert!(table.contains("timeout 2h9m37s"), "the timeout did not change:\n{table}");
+    assert_eq!(table.matches("expires").count(), 1, "the client was lost:\n{table}");
+}
