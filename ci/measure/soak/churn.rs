@@ -12,18 +12,18 @@ use crate::api_server::{ApiServer, Kind};
 /// A Service that always has a ready endpoint.
 pub(crate) const PROBE: &str = "10.96.255.1:80";
 
-/// The most other Services.
-const SERVICES: u64 = 500;
-
 pub(crate) struct Churn {
+    /// The most Services besides the probe.
+    services: u64,
     objects: BTreeMap<String, Value>,
     random: u64,
     pub(crate) changes: usize,
 }
 
 impl Churn {
-    pub(crate) fn begin(server: &ApiServer) -> Self {
+    pub(crate) fn begin(server: &ApiServer, services: u64) -> Self {
         let mut churn = Self {
+            services,
             objects: BTreeMap::new(),
             random: RandomState::new().hash_one(0) | 1,
             changes: 0,
@@ -34,7 +34,7 @@ impl Churn {
             server,
             slice("probe", &[endpoint("10.200.0.1", true), endpoint("10.200.0.2", true)]),
         );
-        for n in 0..SERVICES / 2 {
+        for n in 0..services / 2 {
             churn.service(server, n);
         }
         churn
@@ -48,7 +48,7 @@ impl Churn {
     /// One change, and a pause of up to 50 ms.
     pub(crate) fn change(&mut self, server: &ApiServer) {
         self.changes += 1;
-        let n = self.below(SERVICES);
+        let n = self.below(self.services);
         match self.below(20) {
             0 | 1 => self.service(server, n),
             2 => self.remove(server, n),

@@ -60,16 +60,58 @@ const ANSWER: Duration = Duration::from_secs(5);
 const BETWEEN: Duration = Duration::from_millis(20);
 
 fn main() {
-    let minutes: u64 = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(60);
-    let mut soak = Soak::begin();
-    let end = Instant::now() + Duration::from_secs(60 * minutes);
+    let options = Options::parse(std::env::args().skip(1));
+    let end = Duration::from_secs(60 * options.minutes);
+    let mut soak = Soak::begin(options);
+    let end = Instant::now() + end;
     while Instant::now() < end {
         soak.round();
     }
     soak.finish();
 }
 
+/// What the command line says: `[MINUTES] [--services N] [FLAG...]`.
+struct Options {
+    minutes: u64,
+    /// The most Services besides the one that is asked.
+    services: u64,
+    /// Flags of the agent and of the comparison, such as `--proxy-mode iptables`.
+    flags: Vec<String>,
+}
+
+impl Options {
+    fn parse(mut args: impl Iterator<Item = String>) -> Self {
+        let mut options = Self { minutes: 60, services: 500, flags: Vec::new() };
+        while let Some(arg) = args.next() {
+            match (arg.as_str(), arg.parse()) {
+                // cargo bench adds it.
+                ("--bench", _) => {}
+                ("--services", _) => {
+                    let count = args.next().and_then(|count| count.parse().ok());
+                    options.services = count.unwrap_or_else(|| panic!("--services wants a number"));
+                }
+                (_, Ok(minutes)) if options.flags.is_empty() => options.minutes = minutes,
+                _ => options.flags.push(arg),
+            }
+        }
+        if !options.flags.iter().any(|flag| flag.starts_with("--proxy-mode")) {
+            options.flags.extend(["--proxy-mode", "nftables"].map(str::to_owned));
+        }
+        options
+    }
+
+    /// A command line that takes away all rules of the variant in use.
+    fn flush(&self) -> &'static str {
+        if self.flags.iter().any(|flag| flag.contains("legacy")) {
+            "iptables-legacy -t nat -F; iptables-legacy -F"
+        } else {
+            "nft flush ruleset"
+        }
+    }
+}
+
 struct Soak {
+    options: Options,
     namespace: Namespace,
     server: ApiServer,
     churn: Churn,
@@ -94,7 +136,7 @@ struct Client {
 }
 
 impl Soak {
-    fn begin() -> Self {
+    fn begin(options: Options) -> Self {
         let namespace = Namespace::new();
         namespace.run(
             "ip link set lo up; ip addr add 10.200.0.1/32 dev lo; ip addr add 10.200.0.2/32 dev lo; \
@@ -103,14 +145,15 @@ impl Soak {
         let server =
             namespace.inside(|| ApiServer::start_on(TcpListener::bind("127.0.0.1:0").unwrap()));
         fs::write(scratch().join("kubeconfig"), server.kubeconfig()).unwrap();
-        let churn = Churn::begin(&server);
+        let churn = Churn::begin(&server, options.services);
         for ip in ["10.200.0.1", "10.200.0.2"] {
             let listener = namespace.inside(|| TcpListener::bind((ip, 8080)).unwrap());
             thread::spawn(move || answer(&listener));
         }
-        let agent = start(&namespace);
+        let agent = start(&namespace, &options.flags);
         let client = Arc::new(Client::default());
         let soak = Self {
+            options,
             namespace,
             server,
             churn,
@@ -158,7 +201,7 @@ impl Soak {
             27 | 57 => {
                 let client = Arc::clone(&self.client);
                 let _nobody_asks = client.asks.lock().unwrap();
-                self.namespace.run("nft flush ruleset");
+                self.namespace.run(self.options.flush());
                 if self.wait_until_right().is_none_or(|took| took > REPAIR) {
                     self.wrong += 1;
                     println!("WRONG: the rules were not back within {REPAIR:?}");
@@ -168,7 +211,7 @@ impl Soak {
             47 if self.rounds < 100 => {
                 self.agent.kill().unwrap();
                 self.agent.wait().unwrap();
-                self.agent = start(&self.namespace);
+                self.agent = start(&self.namespace, &self.options.flags);
                 self.restarts += 1;
                 self.sizes.clear();
             }
@@ -187,8 +230,10 @@ impl Soak {
             let diff = Command::new("ip")
                 .args(["netns", "exec", &self.namespace.0])
                 .arg(rulegen())
-                .args(["diff", "--proxy-mode", "nftables", "--hostname-override", "node-1", "-f"])
+                .args(["diff", "--hostname-override", "node-1", "-f"])
                 .arg(&file)
+                .args(&self.options.flags)
+                .env("XTABLES_LOCKFILE", scratch().join("lock"))
                 .output()
                 .unwrap();
             if diff.status.success() {
@@ -259,14 +304,16 @@ impl Soak {
     }
 }
 
-fn start(namespace: &Namespace) -> Child {
+fn start(namespace: &Namespace, flags: &[String]) -> Child {
     let log = fs::OpenOptions::new().create(true).append(true).open(scratch().join("agent.log"));
     Command::new("ip")
         .args(["netns", "exec", &namespace.0])
         .arg(rulegen())
-        .args(["agent", "--proxy-mode", "nftables", "--hostname-override", "node-1"])
-        .args(["--conntrack-max-per-core", "0", "--kubeconfig"])
+        .args(["agent", "--hostname-override", "node-1", "--conntrack-max-per-core", "0"])
+        .args(flags)
+        .arg("--kubeconfig")
         .arg(scratch().join("kubeconfig"))
+        .env("XTABLES_LOCKFILE", scratch().join("lock"))
         .stderr(log.unwrap())
         .stdout(Stdio::null())
         .spawn()
