@@ -31,6 +31,7 @@ mod conntrack;
 mod descriptors;
 mod doctor;
 mod explain;
+mod faults;
 mod half_open;
 mod help;
 mod host;
