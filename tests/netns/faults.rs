@@ -288,7 +288,6 @@ fn ten_thousand_services_that_change_fit_the_memory_of_the_daemon_set() {
     assert_eq!(cgroup.kills(), 0, "the kernel killed for memory");
     let peak = cgroup.peak();
     assert!(peak < limit, "{peak} of {limit} bytes");
-    println!("{version} changes of {SERVICES_OF_FILE} Services, peak {} MB", peak >> 20);
 }
 
 /// What a kernel with ipv6.disable=1 has not: sysctls of IPv6 and its sockets.

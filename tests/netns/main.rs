@@ -32,6 +32,7 @@ mod descriptors;
 mod doctor;
 mod explain;
 mod faults;
+mod firewalls;
 mod half_open;
 mod help;
 mod host;
