@@ -174,8 +174,8 @@ fn what_cannot_be_read_keeps_its_last_good_state_and_is_told() {
         // Of a file that is read in part nothing counts.
         let half = service(1, &[SECOND]) + "---\nkind: [Service\n";
         for broken in [&half, "null\n", "# nothing\n", "NAME   TYPE\nweb    ClusterIP\n", "[]"] {
-            manifests.put("one.yaml", broken);
             let log = agent.log().len();
+            manifests.put("one.yaml", broken);
             eventually("the file is named", || agent.log()[log..].contains("one.yaml"));
             goes_on_answering(&lab, 1, FIRST);
             manifests.put("one.yaml", &service(1, &[FIRST]));
