@@ -89,7 +89,7 @@ fn any_other_answer_leaves_the_rules_as_they_are() {
     }
 }
 
-/// Each kind was listed once at least, in vain; then the server is right again.
+/// Each kind was listed at least once with a wrong answer; then the server answers right again.
 fn stays(name: &str, node: &Node) {
     let before = node.generation();
     // The end of each watch, and two lists of each kind.

@@ -65,7 +65,7 @@ const REPAIR: Duration = Duration::from_secs(2);
 /// A firewall flushes a table at a time. Each may be seen and repaired.
 const REPAIRS_OF_STEP: usize = 6;
 
-/// How a firewall is told to do something.
+/// The command that makes a firewall do something.
 struct Steps {
     /// A script that takes the command line of a step.
     script: String,

@@ -155,7 +155,7 @@ fn hold(attack: Attack, stop: &AtomicBool, opened: &AtomicUsize) {
             loop {
                 let at = SocketAddr::new(NODE.parse().unwrap(), port);
                 let _ = hold_one(attack, from, at, opened).await;
-                // Whoever is refused does not spin.
+                // A client that is refused does not spin.
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         });

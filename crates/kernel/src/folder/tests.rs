@@ -170,7 +170,7 @@ fn a_change_is_reported_once() {
     assert!(!watcher.wait(Some(LOOK * 3)).unwrap());
 }
 
-/// Whoever writes with pauses is waited for, also where inotify does not tell of writers.
+/// A writer that pauses is waited for, also where inotify does not report writers.
 #[test]
 fn without_inotify_a_file_that_grows_is_not_whole() {
     let lab = Lab::new();

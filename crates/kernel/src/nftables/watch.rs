@@ -171,7 +171,7 @@ impl Writer {
     }
 }
 
-/// What is told of a commit before its end.
+/// The part of a commit that was received before its end.
 #[derive(Debug, Default)]
 struct Told {
     changes: Vec<Change>,
