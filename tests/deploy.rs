@@ -19,9 +19,9 @@ use std::path::{Path, PathBuf};
 use common::{root, rulegen, stdout};
 use rulegen_agent::metrics::{Build, Metrics};
 use rulegen_model::{
-    BindAddress, DetectLocalMode, ExternalIps, IpFamily, ProxyMode, read_config,
-    read_running_config,
+    BindAddress, DetectLocalMode, ExternalIps, ProxyMode, read_config, read_running_config,
 };
+use rulegen_net::IpFamily;
 use serde_json::{Value, json};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -19,11 +19,15 @@ use common::root;
 
 /// What a crate of ours may know of our crates, and which kinds of packages only it may use.
 const LAW: &[(&str, &[&str])] = &[
-    ("model", &[]),
-    ("ruleset", &[]),
-    ("compiler", &["rulegen-model", "rulegen-ruleset"]),
-    ("kernel", &["rulegen-ruleset"]),
-    ("agent", &["rulegen-compiler", "rulegen-kernel", "rulegen-model", "rulegen-ruleset"]),
+    ("net", &[]),
+    ("model", &["rulegen-net"]),
+    ("ruleset", &["rulegen-net"]),
+    ("compiler", &["rulegen-model", "rulegen-net", "rulegen-ruleset"]),
+    ("kernel", &["rulegen-net", "rulegen-ruleset"]),
+    (
+        "agent",
+        &["rulegen-compiler", "rulegen-kernel", "rulegen-model", "rulegen-net", "rulegen-ruleset"],
+    ),
     (
         "cli",
         &[
@@ -31,6 +35,7 @@ const LAW: &[(&str, &[&str])] = &[
             "rulegen-compiler",
             "rulegen-kernel",
             "rulegen-model",
+            "rulegen-net",
             "rulegen-ruleset",
         ],
     ),

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rulegen_kernel::nftables::{Event, Generation, NfTables, Watcher};
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Name;
 use serde_json::{Value, json};
 
@@ -126,8 +126,8 @@ fn print_pages(rows: &[&Value]) {
     }
 }
 
-fn tables() -> Vec<(Family, Name)> {
-    [Family::Ipv4, Family::Ipv6].map(|family| (family, Name::from("rulegen"))).to_vec()
+fn tables() -> Vec<(IpFamily, Name)> {
+    [IpFamily::Ipv4, IpFamily::Ipv6].map(|family| (family, Name::from("rulegen"))).to_vec()
 }
 
 /// Starts the agent, and says how long it took until it was ready, in seconds.

@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rulegen_compiler::{iptables, plan};
-use rulegen_model::{Host, IpFamily, Objects, ProxyConfig, read_manifest, snapshot};
+use rulegen_model::{Host, Objects, ProxyConfig, read_manifest, snapshot};
+use rulegen_net::IpFamily;
 use serde_json::{Value, json};
 
 use crate::namespace::Namespace;

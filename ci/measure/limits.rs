@@ -6,7 +6,7 @@ use std::time::Instant;
 use rulegen_compiler::nftables::{LiveTable, ServiceUpdate};
 use rulegen_compiler::{Plan, ServicePlan, plan};
 use rulegen_kernel::nftables::{NfTables, commit_in_stages, reconcile};
-use rulegen_model::{IpFamily, ServicePortName};
+use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::nftables::{Name, Transaction};
 use serde_json::{Value, json};
 

@@ -8,8 +8,9 @@ use rulegen_compiler::nftables::{LiveTable, ServiceUpdate};
 use rulegen_compiler::{plan, plan_service};
 use rulegen_kernel::nftables::{Dataplane, NfTables, Written, reconcile};
 use rulegen_model::{
-    Host, IpFamily, Objects, ProxyConfig, ProxyMode, ServicePort, Snapshot, read_manifest, snapshot,
+    Host, Objects, ProxyConfig, ProxyMode, ServicePort, Snapshot, read_manifest, snapshot,
 };
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Name, Transaction};
 use serde_json::{Value, json};
 

@@ -6,13 +6,13 @@
 use libfuzzer_sys::fuzz_target;
 use rulegen_compiler::iptables::{OURS, removal_of_everything, ruleset};
 use rulegen_compiler::plan;
-use rulegen_model::{Host, IpFamily, Objects, ProxyConfig, snapshot};
-use rulegen_ruleset::Family;
+use rulegen_model::{Host, Objects, ProxyConfig, snapshot};
+use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{diff, parse};
 
 fuzz_target!(|input: &str| {
-    let (held, _) = parse(Family::Ipv4, input);
-    let (again, errors) = parse(Family::Ipv4, &held.to_text());
+    let (held, _) = parse(IpFamily::Ipv4, input);
+    let (again, errors) = parse(IpFamily::Ipv4, &held.to_text());
     assert_eq!(errors, vec![]);
     assert_eq!(again, held);
 

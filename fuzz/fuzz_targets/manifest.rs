@@ -6,7 +6,8 @@
 use libfuzzer_sys::fuzz_target;
 use rulegen_compiler::iptables::ruleset;
 use rulegen_compiler::plan;
-use rulegen_model::{Host, IfEmpty, IpFamily, Objects, read_config, read_manifest, snapshot};
+use rulegen_model::{Host, IfEmpty, Objects, read_config, read_manifest, snapshot};
+use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::parse;
 
 fuzz_target!(|input: &[u8]| {

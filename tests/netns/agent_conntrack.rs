@@ -5,7 +5,8 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use rulegen_ruleset::{Family, Flow, Protocol};
+use rulegen_net::{IpFamily, Protocol};
+use rulegen_ruleset::Flow;
 
 use crate::conntrack::{conntrack, flows};
 use crate::lab::{From, Lab, POD_IPS};
@@ -103,7 +104,7 @@ impl Client {
 
 /// The flow between two addresses, as the node knows it.
 fn flow(lab: &Lab, protocol: Protocol, from: SocketAddr, to: SocketAddr) -> Option<Flow> {
-    let listed = flows(&mut conntrack(&lab.node), Family::of(to.ip()), protocol);
+    let listed = flows(&mut conntrack(&lab.node), IpFamily::of(to.ip()), protocol);
     listed.into_iter().find(|flow| (flow.source, flow.destination) == (from, to))
 }
 

@@ -7,18 +7,19 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rulegen_compiler::NodePortsAt;
 use rulegen_compiler::conntrack::{Context, Frontend, Judge, Past, frontends};
-use rulegen_compiler::{NodePortsAt, family};
 use rulegen_kernel::conntrack::Conntrack;
-use rulegen_model::{Host, IpFamily, Objects, ProxyConfig, Snapshot, read_manifest, snapshot};
-use rulegen_ruleset::{Family, Flow, Protocol};
+use rulegen_model::{Host, Objects, ProxyConfig, Snapshot, read_manifest, snapshot};
+use rulegen_net::{IpFamily, Protocol};
+use rulegen_ruleset::Flow;
 
 use crate::common::stderr;
 use crate::namespace::Namespace;
 
 /// Addresses of a family: the node's, two of endpoints on it, and a cluster IP.
 struct Addresses {
-    family: Family,
+    family: IpFamily,
     node: IpAddr,
     endpoints: [SocketAddr; 2],
     cluster_ip: SocketAddr,
@@ -32,7 +33,7 @@ fn addresses() -> [Addresses; 2] {
     .map(|[node, first, second, cluster_ip]| {
         let node: IpAddr = node.parse().unwrap();
         Addresses {
-            family: Family::of(node),
+            family: IpFamily::of(node),
             node,
             endpoints: [first.parse().unwrap(), second.parse().unwrap()],
             cluster_ip: cluster_ip.parse().unwrap(),
@@ -84,7 +85,7 @@ pub(crate) fn conntrack(node: &Namespace) -> Conntrack {
     node.inside(|| Conntrack::open().unwrap())
 }
 
-pub(crate) fn flows(conntrack: &mut Conntrack, family: Family, protocol: Protocol) -> Vec<Flow> {
+pub(crate) fn flows(conntrack: &mut Conntrack, family: IpFamily, protocol: Protocol) -> Vec<Flow> {
     let mut flows = Vec::new();
     conntrack.for_each(family, protocol, |flow| flows.push(flow)).unwrap();
     flows
@@ -256,7 +257,7 @@ fn apply_and_clean(node: &Namespace, manifest: &str, past: &Past) -> HashSet<Fro
         };
         let judge = Judge::new(cluster.service_ports(of), past.clone(), &context);
         for protocol in judge.protocols() {
-            let mut stale = flows(&mut conntrack, family(of), protocol);
+            let mut stale = flows(&mut conntrack, of, protocol);
             stale.retain(|flow| judge.is_stale(flow));
             for flow in stale {
                 conntrack.delete(&flow).unwrap();

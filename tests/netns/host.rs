@@ -9,7 +9,7 @@ use rulegen_kernel::host;
 use rulegen_kernel::nftables::NfTables;
 use rulegen_kernel::privileges::{Capability, drop_to};
 use rulegen_kernel::sysctl::{self, Applied, ConntrackSettings, Setting, Sysctl};
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Name;
 
 use crate::common::{stderr, stdout};
@@ -163,7 +163,7 @@ fn quieten(watcher: &mut AddressWatcher) {
 #[test]
 fn what_is_left_after_the_drop_is_enough() {
     let namespace = Namespace::new("drop");
-    let table = (Family::Ipv4, Name::from("rulegen"));
+    let table = (IpFamily::Ipv4, Name::from("rulegen"));
     for (keep, programs) in [
         (vec![Capability::CAP_NET_ADMIN], &["nft"][..]),
         (vec![Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW], &["nft", "legacy"]),

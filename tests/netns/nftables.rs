@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rulegen_kernel::nftables::{Commit, Dataplane, Event, Generation, NfTables, Watcher};
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Held, Name};
 
 use crate::common::{root, stderr, stdout};
@@ -168,7 +168,7 @@ fn drift_is_noticed_named_and_repaired_within_a_second() {
     let arguments = format!("-f {} --hostname-override node-1 {MODE}", example("loadbalancer"));
     assert!(namespace.rulegen(&arguments).status.success());
     let wanted = sorted_list(&namespace);
-    let tables = [Family::Ipv4, Family::Ipv6].map(|family| (family, Name::from("rulegen")));
+    let tables = [IpFamily::Ipv4, IpFamily::Ipv6].map(|family| (family, Name::from("rulegen")));
     let mut watcher = namespace.inside(|| Watcher::open(&tables, Watcher::ROOM).unwrap());
     for (change, named) in DRIFT {
         let begin = Instant::now();
@@ -226,7 +226,7 @@ fn drifted(watcher: &mut Watcher) -> Commit {
 #[test]
 fn a_commit_of_a_thread_names_its_process() {
     let namespace = Namespace::new("thread");
-    let tables = [(Family::Ipv4, Name::from("rulegen"))];
+    let tables = [(IpFamily::Ipv4, Name::from("rulegen"))];
     namespace.inside(|| {
         namespace.run("nft add table ip rulegen");
         let mut watcher = Watcher::open(&tables, Watcher::ROOM).unwrap();
@@ -249,7 +249,7 @@ fn a_commit_of_a_thread_names_its_process() {
 fn own_commits_are_told_from_others_and_other_tables_are_no_matter() {
     let namespace = Namespace::new("own");
     let name = Name::from("rulegen");
-    let tables = [(Family::Ipv4, name.clone())];
+    let tables = [(IpFamily::Ipv4, name.clone())];
     namespace.inside(|| {
         let mut watcher = Watcher::open(&tables, Watcher::ROOM).unwrap();
         let mut kernel = NfTables::open().unwrap();
@@ -321,7 +321,7 @@ fn fifty_thousand_elements_are_written_once() {
     let items: Vec<String> = (0..SERVICES).map(|n| json_service(n, 5)).collect();
     let list = format!(r#"{{"apiVersion": "v1", "kind": "List", "items": [{}]}}"#, items.join(","));
     let arguments = format!("-f {} {MODE}", namespace.file("many.json", &list));
-    let tables = [(Family::Ipv4, Name::from("rulegen"))];
+    let tables = [(IpFamily::Ipv4, Name::from("rulegen"))];
     let [mut roomy, mut cramped] =
         namespace.inside(|| [Watcher::ROOM, 1].map(|room| Watcher::open(&tables, room).unwrap()));
     let first = namespace.rulegen(&arguments);
@@ -400,7 +400,7 @@ fn a_refused_operation_is_named() {
     let table = Name::from("rulegen");
     let gone = Name::from("gone");
     let operations = vec![Operation::DeleteTable, Operation::DeleteChain(&gone)];
-    let transaction = Transaction { family: Family::Ipv6, table: &table, operations };
+    let transaction = Transaction { family: IpFamily::Ipv6, table: &table, operations };
     let refused = namespace
         .inside(|| NfTables::open().unwrap().commit(None, std::slice::from_ref(&transaction)));
     let error = refused.unwrap_err();
@@ -428,7 +428,7 @@ fn what_the_kernel_refuses_is_found_and_nothing_is_written() {
             (Name::from(format!("c{n}")), Chain { base: None, rules })
         };
         vec![Table {
-            family: Family::Ipv4,
+            family: IpFamily::Ipv4,
             name: Name::from("rulegen"),
             comment: "some are refused".into(),
             sets: Default::default(),
@@ -471,7 +471,7 @@ fn a_kernel_is_asked_for_what_a_table_needs() {
         chains: [(Name::from("input"), chain.clone())].into(),
     };
     let before = generation(&namespace);
-    let tables = [table(Family::Ipv4), table(Family::Ipv6)];
+    let tables = [table(IpFamily::Ipv4), table(IpFamily::Ipv6)];
     let missing = namespace.inside(|| NfTables::open().unwrap().missing(&tables).unwrap());
     assert_eq!(missing, [], "this kernel has all of them");
     assert_eq!(generation(&namespace), before);
@@ -494,7 +494,7 @@ fn a_table_that_nft_cannot_decode_does_no_harm() {
     ]);
     let base = BaseChain { kind: ChainKind::Nat, hook: Hook::Prerouting, priority: -100 };
     let odd = Table {
-        family: Family::Ipv4,
+        family: IpFamily::Ipv4,
         name: Name::from("odd"),
         comment: "cannot be listed".into(),
         sets: [
@@ -549,10 +549,10 @@ fn a_transaction_on_an_old_state_is_refused() {
     let table = Name::from("rulegen");
     namespace.run("nft add table ip rulegen");
     let operations = vec![Operation::DeleteTable];
-    let transaction = Transaction { family: Family::Ipv4, table: &table, operations };
+    let transaction = Transaction { family: IpFamily::Ipv4, table: &table, operations };
     let refused = namespace.inside(|| {
         let mut kernel = NfTables::open().unwrap();
-        let (generation, _) = kernel.read(&[(Family::Ipv4, &table)]).unwrap();
+        let (generation, _) = kernel.read(&[(IpFamily::Ipv4, &table)]).unwrap();
         namespace.run("nft add table ip other");
         kernel.commit(Some(generation), std::slice::from_ref(&transaction))
     });
@@ -596,7 +596,8 @@ fn service(n: usize, endpoints: usize) -> String {
 /// The tables without the kernel's own numbers for rules, which each writing changes.
 pub(crate) fn held(namespace: &Namespace) -> Vec<Option<Held>> {
     let name = Name::from("rulegen");
-    let read = || NfTables::open().unwrap().read(&[(Family::Ipv4, &name), (Family::Ipv6, &name)]);
+    let read =
+        || NfTables::open().unwrap().read(&[(IpFamily::Ipv4, &name), (IpFamily::Ipv6, &name)]);
     let (_, mut held) = namespace.inside(read).unwrap();
     let rules = held
         .iter_mut()

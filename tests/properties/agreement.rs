@@ -17,8 +17,9 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use rulegen_compiler::{ExternalAddress, Outcome, iptables, nftables};
-use rulegen_model::{LoadBalancing, NodePortAddresses, ProxyConfig, ProxyMode, parse_network};
-use rulegen_ruleset::iptables::{Packet, Protocol, Verdict};
+use rulegen_model::{LoadBalancing, NodePortAddresses, ProxyConfig, ProxyMode};
+use rulegen_net::parse_network;
+use rulegen_ruleset::iptables::{Packet, Verdict};
 use rulegen_ruleset::nftables::Share;
 use rulegen_ruleset::{self as ruleset, Origin};
 
@@ -60,7 +61,7 @@ proptest! {
                             origin: client.origin.clone(),
                             source: client.source,
                             destination,
-                            protocol: Protocol::parse(service.name.protocol.lower_case()).unwrap(),
+                            protocol: service.name.protocol,
                         };
                         agree(&rules, &table, &local, &packet)?;
                     }

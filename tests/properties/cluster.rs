@@ -6,9 +6,10 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use rulegen_compiler::{Plan, plan};
 use rulegen_model::{
-    DetectLocalMode, Host, IpFamily, LoadBalancing, NodePortAddresses, Objects, ProxyConfig,
-    Snapshot, parse_network, read_manifest, snapshot,
+    DetectLocalMode, Host, LoadBalancing, NodePortAddresses, Objects, ProxyConfig, Snapshot,
+    read_manifest, snapshot,
 };
+use rulegen_net::{IpFamily, parse_network};
 use serde_json::{Value, json};
 
 pub(crate) const NODE: &str = "node-1";

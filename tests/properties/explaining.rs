@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use rulegen_compiler::explain::{About, Explanation, Outcome, by_ruleset, by_table};
 use rulegen_compiler::{ExternalAddress, Plan, iptables, nftables};
 use rulegen_model::{ProxyConfig, ProxyMode, TrafficPolicy};
-use rulegen_ruleset::{Packet, Protocol};
+use rulegen_ruleset::Packet;
 
 use crate::cluster::{config, objects, plans};
 use crate::meaning::{Client, clients, frontends, is_pod, local_addresses};
@@ -30,12 +30,11 @@ proptest! {
                 for service in &plan.services {
                     for (destination, _) in frontends(&plan, service, &local) {
                         for client in clients(family, service) {
-                            let protocol = Protocol::parse(service.name.protocol.lower_case());
                             let packet = Packet {
                                 origin: client.origin.clone(),
                                 source: client.source,
                                 destination,
-                                protocol: protocol.unwrap(),
+                                protocol: service.name.protocol,
                             };
                             // With objects, and as it is told live without any.
                             for known in [Some(&plan), None] {

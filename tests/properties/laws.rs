@@ -3,10 +3,8 @@
 use proptest::prelude::*;
 use rulegen_compiler::iptables::{OURS, removal_of_everything, ruleset};
 use rulegen_compiler::plan;
-use rulegen_model::{
-    Host, IfEmpty, IpFamily, Objects, ProxyConfig, read_config, read_manifest, snapshot,
-};
-use rulegen_ruleset::Family;
+use rulegen_model::{Host, IfEmpty, Objects, ProxyConfig, read_config, read_manifest, snapshot};
+use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{Chain, Rule, Ruleset, Table, diff, parse};
 use serde_json::{Value, json};
 
@@ -120,7 +118,7 @@ proptest! {
             snapshot(&objects, &ProxyConfig::default(), &Host::default());
             read_config("x", input);
         }
-        parse(Family::Ipv4, &text);
+        parse(IpFamily::Ipv4, &text);
     }
 }
 

@@ -8,12 +8,13 @@ use rulegen_compiler::listing::{
     owner_of_object, owners_of_chains,
 };
 use rulegen_compiler::{Plan, Refusal, iptables, nftables};
-use rulegen_model::{IpFamily, ProxyConfig, ProxyMode};
+use rulegen_model::{ProxyConfig, ProxyMode};
+use rulegen_net::IpFamily;
+use rulegen_ruleset::Origin;
 use rulegen_ruleset::iptables::{
     self as iptables_rules, Packet, Ruleset, Verdict, parse, trace as iptables_trace,
 };
 use rulegen_ruleset::nftables::{Held, HeldChain, HeldRule, Table, lower, trace as nftables_trace};
-use rulegen_ruleset::{Family, Origin, Protocol};
 use serde_json::Value;
 
 use crate::agreement::said;
@@ -194,12 +195,12 @@ fn take_a_part(table: &mut Table, which: &prop::sample::Index) {
 /// Frontends with an address, and without source ranges, which a client might be out of.
 fn leads_where_listed(
     listing: &Listing,
-    family: Family,
+    family: IpFamily,
     follow: &dyn Fn(&Packet) -> Vec<SocketAddr>,
 ) -> Result<(), TestCaseError> {
     let (outside, node) = match family {
-        Family::Ipv4 => ("203.0.113.99", "192.168.50.1"),
-        Family::Ipv6 => ("2001:db8:9::1", "fd00:50::1"),
+        IpFamily::Ipv4 => ("203.0.113.99", "192.168.50.1"),
+        IpFamily::Ipv6 => ("2001:db8:9::1", "fd00:50::1"),
     };
     let frontends = listing.services.values().flatten();
     for (frontend, traffic) in frontends.filter(|(_, traffic)| traffic.source_ranges.is_none()) {
@@ -208,7 +209,7 @@ fn leads_where_listed(
             origin,
             source: source.parse().unwrap(),
             destination: SocketAddr::new(ip, frontend.port),
-            protocol: Protocol::parse(frontend.protocol.lower_case()).unwrap(),
+            protocol: frontend.protocol,
         };
         let from_outside = follow(&packet(Origin::Interface("eth0".to_owned()), outside));
         prop_assert_eq!(&from_outside, &traffic.endpoints, "{:?} {:?}", frontend, traffic);
@@ -231,9 +232,9 @@ fn to_endpoints<C>(verdicts: Vec<(Verdict, C)>) -> Vec<SocketAddr> {
     endpoints
 }
 
-fn of_family(family: Family) -> IpFamily {
+fn of_family(family: IpFamily) -> IpFamily {
     match family {
-        Family::Ipv4 => IpFamily::Ipv4,
-        Family::Ipv6 => IpFamily::Ipv6,
+        IpFamily::Ipv4 => IpFamily::Ipv4,
+        IpFamily::Ipv6 => IpFamily::Ipv6,
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use rulegen_compiler::iptables::{LiveRuleset, OURS, ruleset};
 use rulegen_compiler::{Plan, ServicePlan};
-use rulegen_model::ServicePortName;
+use rulegen_net::ServicePortName;
 use rulegen_ruleset::iptables::{Chain, ChainName, Change, Ruleset, Table, Transaction};
 
 use crate::cluster::{config, objects, plans};

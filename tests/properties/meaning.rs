@@ -8,8 +8,9 @@ use rulegen_compiler::{
     External, ExternalAddress, Firewall, Masquerade, NodePortsAt, Outcome, Plan, PodTraffic,
     Refusal, ServicePlan,
 };
-use rulegen_model::{Endpoint, IpFamily, TrafficPolicy};
-use rulegen_ruleset::iptables::{Origin, Packet, Protocol, Trace, Verdict, parse, trace};
+use rulegen_model::{Endpoint, TrafficPolicy};
+use rulegen_net::IpFamily;
+use rulegen_ruleset::iptables::{Origin, Packet, Trace, Verdict, parse, trace};
 
 use crate::cluster::{config, objects, plans};
 
@@ -37,7 +38,7 @@ proptest! {
                             origin: client.origin.clone(),
                             source: client.source,
                             destination,
-                            protocol: Protocol::parse(service.name.protocol.lower_case()).unwrap(),
+                            protocol: service.name.protocol,
                         };
                         let trace = trace(&rules, &local, &packet);
                         let wanted = meaning(&plan, service, kind, &client, &local);

@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use proptest::prelude::*;
 use rulegen_compiler::explain::{Explanation, FrontendKind, Outcome, by_ruleset, by_table};
 use rulegen_compiler::{Plan, iptables, nftables};
-use rulegen_model::{IpFamily, ProxyConfig, ProxyMode, Snapshot};
-use rulegen_ruleset::{Origin, Packet, Protocol};
+use rulegen_model::{ProxyConfig, ProxyMode, Snapshot};
+use rulegen_net::{IpFamily, Protocol};
+use rulegen_ruleset::{Origin, Packet};
 use serde_json::{Value, json};
 
 use crate::cluster::{config, objects_and_network, plans, snapshot_of};
@@ -69,8 +70,8 @@ fn check(
     let own: Vec<_> = ports.filter(|port| port.cluster_ip == cluster_ip).collect();
     for (number, over) in (80..84).flat_map(|n| ["tcp", "udp", "sctp"].map(|over| (n, over))) {
         let destination = SocketAddr::new(cluster_ip, number);
-        let told = explained(plan, mode, destination, Protocol::parse(over).unwrap());
-        let port = own.iter().find(|of| of.port == number && of.name.protocol.lower_case() == over);
+        let told = explained(plan, mode, destination, Protocol::from_name(over).unwrap());
+        let port = own.iter().find(|of| of.port == number && of.name.protocol.name() == over);
         let endpoints = port.map(|port| port.endpoints.as_slice()).unwrap_or_default();
         for end in &told.ends {
             if let Outcome::Endpoint { endpoint, .. } = end.outcome {

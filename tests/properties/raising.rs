@@ -3,11 +3,11 @@
 use proptest::prelude::*;
 use rulegen_compiler::nftables;
 use rulegen_kernel::nftables::Dataplane;
-use rulegen_model::parse_network;
+use rulegen_net::{IpFamily, parse_network};
+use rulegen_ruleset::Negatable;
 use rulegen_ruleset::nftables::{
     Comment, Condition, Draw, Number, Selector, Statement, Table, diff, lower, raise,
 };
-use rulegen_ruleset::{Family, Negatable};
 
 use crate::cluster::{objects, plans};
 use crate::layout::in_nftables_mode;
@@ -65,11 +65,11 @@ pub(crate) fn as_held(statement: &Statement) -> Statement {
 fn half_a_rule_is_no_rule() {
     let network = parse_network("10.0.0.0/8").unwrap();
     let statement = Statement::If(Condition::Source(Negatable::is(network)));
-    let lowered = lower(Family::Ipv4, std::slice::from_ref(&statement));
-    assert_eq!(raise(Family::Ipv4, &lowered), Some(vec![statement]));
+    let lowered = lower(IpFamily::Ipv4, std::slice::from_ref(&statement));
+    assert_eq!(raise(IpFamily::Ipv4, &lowered), Some(vec![statement]));
     for part in 1..lowered.len() {
-        assert_eq!(raise(Family::Ipv4, &lowered[..part]), None, "{part}");
-        assert_eq!(raise(Family::Ipv4, &lowered[part..]), None, "{part}");
+        assert_eq!(raise(IpFamily::Ipv4, &lowered[..part]), None, "{part}");
+        assert_eq!(raise(IpFamily::Ipv4, &lowered[part..]), None, "{part}");
     }
-    assert_eq!(raise(Family::Ipv6, &lowered), None);
+    assert_eq!(raise(IpFamily::Ipv6, &lowered), None);
 }

@@ -7,7 +7,7 @@ use proptest::sample::{Index, select};
 use rulegen_compiler::nftables;
 use rulegen_kernel::nftables::{Error, reconcile};
 use rulegen_model::{ProxyConfig, ProxyMode};
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{
     BaseChain, ChainKind, Element, Expression, Held, HeldChain, HeldRule, Hook, Name, Operation,
     Table, Transaction, Verdict,
@@ -36,9 +36,9 @@ fn fresh(wanted: &[Table]) -> Twin {
 }
 
 /// Our tables without the numbers of rules, which say only in which order they were made.
-fn content(twin: &Twin) -> Vec<(Family, Held)> {
+fn content(twin: &Twin) -> Vec<(IpFamily, Held)> {
     let ours = twin.tables.iter().filter(|((_, name), _)| name.as_str() == "rulegen");
-    let mut content: Vec<(Family, Held)> =
+    let mut content: Vec<(IpFamily, Held)> =
         ours.map(|((family, _), held)| (*family, held.clone())).collect();
     let chains = content.iter_mut().flat_map(|(_, held)| held.chains.values_mut().flatten());
     chains.flat_map(|chain| &mut chain.rules).for_each(|rule| rule.handle = None);
@@ -161,7 +161,7 @@ proptest! {
     ) {
         let mut twin = fresh(&tables(&before, &configs.0));
         meddlings.iter().for_each(|meddling| meddle(&mut twin, meddling));
-        let other = (Family::Ipv4, Name::from("theirs"));
+        let other = (IpFamily::Ipv4, Name::from("theirs"));
         let theirs = Held { foreign: vec!["what nft cannot read".to_owned()], ..Held::default() };
         twin.tables.insert(other.clone(), theirs.clone());
 

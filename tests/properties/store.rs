@@ -8,9 +8,10 @@ use proptest::prelude::*;
 use rulegen_compiler::nftables::LiveTable;
 use rulegen_compiler::plan;
 use rulegen_model::{
-    Host, IpFamily, Kind, NodePortAddresses, Object, ObjectKey, Problem, ProxyConfig, ProxyMode,
-    ServicePort, Store, StoreEvent, single_objects, snapshot,
+    Host, Kind, NodePortAddresses, Object, ObjectKey, Problem, ProxyConfig, ProxyMode, ServicePort,
+    Store, StoreEvent, single_objects, snapshot,
 };
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Name;
 use serde_json::{Value, json};
 

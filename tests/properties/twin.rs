@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nix::errno::Errno;
 use rulegen_kernel::nftables::{Dataplane, Error, Generation, Refusal};
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{
     Data, Element, Expression, Held, HeldChain, HeldRule, Key, Name, Operation, Set, Transaction,
     Verdict, lower,
 };
 
-type Tables = BTreeMap<(Family, Name), Held>;
+type Tables = BTreeMap<(IpFamily, Name), Held>;
 
 #[derive(Debug, Default)]
 pub(crate) struct Twin {
@@ -54,7 +54,7 @@ pub(crate) enum Fault {
 impl Dataplane for Twin {
     fn read(
         &mut self,
-        tables: &[(Family, &Name)],
+        tables: &[(IpFamily, &Name)],
     ) -> Result<(Generation, Vec<Option<Held>>), Error> {
         match self.faults.pop().flatten() {
             Some(Fault::Interrupted) => return Err(Error::Busy { attempts: 1 }),
@@ -64,7 +64,7 @@ impl Dataplane for Twin {
             Some(Fault::Flushed) => self.flush(),
             Some(Fault::Operation(_) | Fault::Unchangeable | Fault::Overtaken) | None => {}
         }
-        let held = |(family, name): &(Family, &Name)| {
+        let held = |(family, name): &(IpFamily, &Name)| {
             self.tables.get(&(*family, (*name).clone())).cloned()
         };
         Ok((Generation(self.generation), tables.iter().map(held).collect()))

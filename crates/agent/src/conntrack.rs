@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use ipnet::IpNet;
 use rulegen_compiler::conntrack::{Context, Frontend, Judge, Past, concerns, frontends};
-use rulegen_compiler::{NodePortsAt, family as family_of, node_ports_at};
+use rulegen_compiler::{NodePortsAt, node_ports_at};
 use rulegen_kernel::conntrack::{Conntrack, Error};
-use rulegen_model::{Changes, IpFamily, ServicePort, Store};
+use rulegen_model::{Changes, ServicePort, Store};
+use rulegen_net::IpFamily;
 use rulegen_ruleset::Flow;
 
 use crate::metrics::Metrics;
@@ -204,7 +205,7 @@ impl Cleaner {
 fn list_stale(kernel: &mut Conntrack, judge: &Judge, family: IpFamily) -> Result<Vec<Flow>, Error> {
     let mut stale: Vec<Flow> = Vec::new();
     for protocol in judge.protocols() {
-        kernel.for_each(family_of(family), protocol, |flow| {
+        kernel.for_each(family, protocol, |flow| {
             if judge.is_stale(&flow) {
                 stale.push(flow);
             }

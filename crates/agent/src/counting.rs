@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use rulegen_compiler::nftables::{counted_by_element, counted_by_rule};
 use rulegen_kernel::nftables::{Counted, Error, NfTables};
-use rulegen_model::ServicePortName;
-use rulegen_ruleset::Family;
+use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::nftables::Name;
 
 use crate::metrics::{Metrics, ServiceConnections};
@@ -29,7 +28,7 @@ const PART: u32 = 20;
 ///
 /// # Errors
 /// A thread cannot be started.
-pub(crate) fn start(tables: Vec<(Family, Name)>, metrics: Arc<Metrics>) -> Result<()> {
+pub(crate) fn start(tables: Vec<(IpFamily, Name)>, metrics: Arc<Metrics>) -> Result<()> {
     threads::start("counters", move || {
         let mut sums = Sums::default();
         loop {
@@ -53,7 +52,7 @@ struct Sums {
 }
 
 impl Sums {
-    fn read(&mut self, tables: &[(Family, Name)]) -> Result<(), Error> {
+    fn read(&mut self, tables: &[(IpFamily, Name)]) -> Result<(), Error> {
         let mut kernel = NfTables::open()?;
         let mut all = Vec::new();
         for (family, table) in tables {
@@ -73,7 +72,7 @@ impl Sums {
         Ok(())
     }
 
-    fn add(&mut self, all: Vec<(Family, Counted)>) {
+    fn add(&mut self, all: Vec<(IpFamily, Counted)>) {
         let before = std::mem::take(&mut self.read);
         let mut there = HashSet::new();
         for (family, counted) in all {

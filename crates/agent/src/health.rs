@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use rulegen_model::{IpFamily, NodeState};
+use rulegen_model::NodeState;
+use rulegen_net::IpFamily;
 
 use crate::input::Trouble;
 use crate::queue::Waiting;

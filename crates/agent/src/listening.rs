@@ -6,8 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rulegen_kernel::sockets::listeners;
-use rulegen_model::{NodeClaims, Protocol, TakenAddress};
-use rulegen_ruleset as ruleset;
+use rulegen_model::{NodeClaims, TakenAddress};
 use tokio::sync::watch;
 
 use crate::events::{Notice, Notices};
@@ -57,12 +56,7 @@ fn losses(claims: &NodeClaims) -> io::Result<BTreeSet<Loss>> {
     }
     let mut losses = BTreeSet::new();
     for listener in listeners(&ports)? {
-        let protocol = match listener.protocol {
-            ruleset::Protocol::Tcp => Protocol::Tcp,
-            ruleset::Protocol::Udp => Protocol::Udp,
-            ruleset::Protocol::Sctp => Protocol::Sctp,
-        };
-        for taken in claims.taken_from(protocol, listener.address) {
+        for taken in claims.taken_from(listener.protocol, listener.address) {
             let process = listener.holder.as_ref().map(ToString::to_string);
             losses.insert(Loss { taken, listener: listener.address, process });
         }
@@ -74,7 +68,7 @@ fn tell<'a>(news: impl Iterator<Item = &'a Loss>, node: &str, notices: &Notices)
     let mut news = news.fuse();
     for Loss { taken, listener, process } in news.by_ref().take(REPORTED) {
         let TakenAddress { port, at, role, .. } = taken;
-        let protocol = port.protocol.lower_case();
+        let protocol = port.protocol.name();
         let process = process.as_deref().unwrap_or("a process");
         tracing::warn!(
             service = %port,
@@ -108,9 +102,12 @@ fn tell<'a>(news: impl Iterator<Item = &'a Loss>, node: &str, notices: &Notices)
 
 #[cfg(test)]
 mod tests {
+    use rulegen_net::Protocol;
+
     use super::*;
     use crate::events::Notices;
-    use rulegen_model::{Role, ServicePortName};
+    use rulegen_model::Role;
+    use rulegen_net::ServicePortName;
 
     /// One object with many ports, or many Services, cost a bounded number of lines and Events.
     #[test]

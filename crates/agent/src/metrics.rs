@@ -17,7 +17,8 @@ use std::time::{Duration, SystemTime};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Registry, Result, TextEncoder};
 use rulegen_kernel::printable::program_name;
-use rulegen_model::{IpFamily, Kind, ProxyMode};
+use rulegen_model::{Kind, ProxyMode};
+use rulegen_net::IpFamily;
 
 pub use build::Build;
 pub use checks::Check;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::sysctl::ConntrackSettings;
-use rulegen_model::{BindAddress, Host, IfEmpty, IpFamily, ProxyConfig};
+use rulegen_model::{BindAddress, Host, IfEmpty, ProxyConfig};
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Name;
 use serde_json::Value;
 

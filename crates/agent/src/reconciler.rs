@@ -12,9 +12,8 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant, SystemTime};
 
 use rulegen_kernel::memory;
-use rulegen_model::{
-    Changes, Host, IpFamily, Kind, NodeState, ObjectKey, Problem, Store, StoreEvent,
-};
+use rulegen_model::{Changes, Host, Kind, NodeState, ObjectKey, Problem, Store, StoreEvent};
+use rulegen_net::IpFamily;
 
 use crate::backend::{Backend, Outcome};
 use crate::complaints::log;

@@ -3,7 +3,7 @@
 use std::ops::AddAssign;
 use std::time::{Duration, SystemTime};
 
-use rulegen_model::IpFamily;
+use rulegen_net::IpFamily;
 
 /// One attempt to bring the kernel to what the cluster's objects say.
 #[derive(Debug, Clone)]

@@ -11,7 +11,8 @@ use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::namespace_lock::{LockError, NamespaceLock};
 use rulegen_kernel::privileges::{self, Capability};
 use rulegen_kernel::{memory, sysctl};
-use rulegen_model::{IpFamily, ProxyMode, Store, node_name};
+use rulegen_model::{ProxyMode, Store, node_name};
+use rulegen_net::IpFamily;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 

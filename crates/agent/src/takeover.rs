@@ -18,13 +18,11 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
 use anyhow::Result;
-use rulegen_compiler::family as family_of;
 use rulegen_compiler::iptables::removal_of_everything;
 use rulegen_kernel::iptables::{self, Iptables, Variant};
 use rulegen_kernel::nftables::{self, NfTables};
 use rulegen_kernel::privileges::{self, Capability};
-use rulegen_model::IpFamily;
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{Ruleset, Table, Transaction};
 use rulegen_ruleset::nftables::Name;
 
@@ -58,7 +56,7 @@ pub struct Cleaned {
 ///
 /// # Errors
 /// None was deleted.
-pub fn delete_tables(names: &[Name]) -> Result<Vec<(Family, Name)>, nftables::Error> {
+pub fn delete_tables(names: &[Name]) -> Result<Vec<(IpFamily, Name)>, nftables::Error> {
     let tables = in_both_families(names);
     match NfTables::open().and_then(|mut kernel| kernel.delete(&tables)) {
         Err(error) if error.is_absence() => Ok(Vec::new()),
@@ -70,7 +68,7 @@ pub fn delete_tables(names: &[Name]) -> Result<Vec<(Family, Name)>, nftables::Er
 ///
 /// # Errors
 /// The kernel does not say.
-pub fn find_tables(names: &[Name]) -> Result<Vec<(Family, Name)>, nftables::Error> {
+pub fn find_tables(names: &[Name]) -> Result<Vec<(IpFamily, Name)>, nftables::Error> {
     let find = |mut kernel: NfTables| {
         let mut found = Vec::new();
         for (family, name) in in_both_families(names) {
@@ -87,9 +85,9 @@ pub fn find_tables(names: &[Name]) -> Result<Vec<(Family, Name)>, nftables::Erro
 }
 
 /// One that was named twice would be gone the second time, and the whole refused.
-fn in_both_families(names: &[Name]) -> Vec<(Family, Name)> {
+fn in_both_families(names: &[Name]) -> Vec<(IpFamily, Name)> {
     let names: BTreeSet<&Name> = names.iter().collect();
-    let families = [Family::Ipv4, Family::Ipv6].into_iter();
+    let families = [IpFamily::Ipv4, IpFamily::Ipv6].into_iter();
     families.flat_map(|family| names.iter().map(move |name| (family, Name::clone(name)))).collect()
 }
 
@@ -102,7 +100,7 @@ pub fn plan_cleaning(
     variant: Variant,
     lock_timeout: Duration,
 ) -> Result<Cleaned, iptables::Error> {
-    clean(&Iptables::new(family_of(family), variant, lock_timeout), |_| true, |_| Ok(()))
+    clean(&Iptables::new(family, variant, lock_timeout), |_| true, |_| Ok(()))
 }
 
 /// Takes everything that rulegen or kube-proxy made out of the tables of one variant of iptables.
@@ -124,7 +122,7 @@ fn clean_iptables_if(
     lock_timeout: Duration,
     is_unwanted: impl FnOnce(&Ruleset) -> bool,
 ) -> Result<Cleaned, iptables::Error> {
-    let iptables = Iptables::new(family_of(family), variant, lock_timeout);
+    let iptables = Iptables::new(family, variant, lock_timeout);
     clean(&iptables, is_unwanted, |transaction| iptables.restore(transaction).map(drop))
 }
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use rulegen_model::{Endpoint, IpFamily, ServiceChange, ServicePort, TrafficPolicy};
+use rulegen_model::{Endpoint, ServiceChange, ServicePort, TrafficPolicy};
+use rulegen_net::IpFamily;
 
 use crate::report::NoLocalEndpoints;
 use crate::service_health::ServiceCheck;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use rulegen_compiler::{NodePortsAt, node_ports_at};
-use rulegen_model::{IpFamily, Kind, NodeClaims, NodePortAddresses, NodeState, Store};
+use rulegen_model::{Kind, NodeClaims, NodePortAddresses, NodeState, Store};
+use rulegen_net::IpFamily;
 use tokio::sync::watch;
 
 use crate::drift::Drift;

@@ -10,7 +10,7 @@ use rulegen_kernel::addresses::AddressWatcher;
 use rulegen_kernel::iptables::{self, Variant};
 use rulegen_kernel::nftables::{Error, Event, Watcher};
 use rulegen_kernel::printable::program_name;
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Name;
 
 use crate::input::Input;
@@ -28,7 +28,7 @@ pub(crate) fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<
 ///
 /// # Errors
 /// The kernel cannot be watched.
-pub(crate) fn watch_rules(tables: &[(Family, Name)], sink: Sink) -> Result<()> {
+pub(crate) fn watch_rules(tables: &[(IpFamily, Name)], sink: Sink) -> Result<()> {
     let tables = tables.to_vec();
     let open = move || Watcher::open(&tables, Watcher::ROOM);
     tell_events(open, |watcher| watcher.next(None), sink)

@@ -1,8 +1,7 @@
 //! Which families to work on.
 
-use rulegen_compiler::family;
 use rulegen_kernel::iptables::{Variant, is_installed};
-use rulegen_model::IpFamily;
+use rulegen_net::IpFamily;
 
 use crate::args::FamilyChoice;
 use crate::problems::say;
@@ -30,12 +29,11 @@ pub(crate) fn on_this_host(choice: Option<FamilyChoice>, variant: Variant) -> &'
     if let Some(choice) = choice {
         return chosen(choice);
     }
-    let missing =
-        match (rulegen_kernel::host::has_ipv6(), is_installed(family(IpFamily::Ipv6), variant)) {
-            (true, true) => return chosen(FamilyChoice::Dual),
-            (false, _) => "IPv6 is not there or switched off",
-            (true, false) => "ip6tables is not installed",
-        };
+    let missing = match (rulegen_kernel::host::has_ipv6(), is_installed(IpFamily::Ipv6, variant)) {
+        (true, true) => return chosen(FamilyChoice::Dual),
+        (false, _) => "IPv6 is not there or switched off",
+        (true, false) => "ip6tables is not installed",
+    };
     only_ipv4(missing)
 }
 

@@ -11,7 +11,7 @@ use rulegen_model::{
     IfEmpty, Objects, Problem, ProxyConfig, ProxyMode, Severity, Snapshot, node_name,
     read_running_config, snapshot,
 };
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 
 use crate::args::{ObjectsArgs, ProxyArgs};
 use crate::input::{completed, host, read_path, refuse_incomplete, warn_of_missing_node};
@@ -140,7 +140,7 @@ fn holds_table(proxy: &ProxyArgs) -> Result<bool, Error> {
     let table = &proxy.nftables.nftables_table;
     let mut kernel = NfTables::open()?;
     let mut is_there = |family| kernel.has_all(&[(family, table)]);
-    Ok(is_there(Family::Ipv4)? || is_there(Family::Ipv6)?)
+    Ok(is_there(IpFamily::Ipv4)? || is_there(IpFamily::Ipv6)?)
 }
 
 fn api_server(

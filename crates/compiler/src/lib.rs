@@ -16,10 +16,8 @@ pub mod listing;
 pub mod nftables;
 
 mod plan;
-mod words;
 
 pub use plan::{
     External, ExternalAddress, Firewall, Internal, Masquerade, NodePortsAt, Outcome, Plan,
     PodTraffic, Refusal, ServicePlan, node_ports_at, plan, plan_service,
 };
-pub use words::family;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use rulegen_model::{
-    DetectLocalMode, Endpoint, IpFamily, LoadBalancing, Node, NodePortAddresses, ProxyConfig,
-    ProxyMode, ServicePort, ServicePortName, Snapshot, TrafficPolicy, select,
+    DetectLocalMode, Endpoint, LoadBalancing, Node, NodePortAddresses, ProxyConfig, ProxyMode,
+    ServicePort, Snapshot, TrafficPolicy, select,
 };
+use rulegen_net::{IpFamily, ServicePortName};
 
 /// Above so many endpoints kube-proxy leaves the comments of endpoint rules out: they are
 /// nearly half of the text.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use rulegen_ruleset::Protocol;
+use rulegen_net::Protocol;
 
 use crate::process::Process;
 

@@ -7,13 +7,13 @@
 
 use std::fmt;
 
-use crate::address::IpFamily;
 use crate::config::{ProxyConfig, ProxyMode};
 use crate::endpoint::{Slice, count};
 use crate::ownership::{Admitted, ClaimKind};
 use crate::problem::{ObjectName, Problem, Severity};
 use crate::service::ServicePort;
 use crate::store::{Kind, ObjectKey};
+use rulegen_net::IpFamily;
 
 /// What rules for a Service are made of, in both families.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -126,8 +126,8 @@ mod tests {
     use std::num::NonZeroU16;
 
     use super::*;
-    use crate::port::Protocol;
-    use crate::service::{ServicePortName, TrafficPolicy};
+    use crate::service::TrafficPolicy;
+    use rulegen_net::{Protocol, ServicePortName};
 
     fn size(mode: ProxyMode, ports: usize, ranges: usize) -> ServiceSize {
         let ip = |last| IpAddr::from([203, 0, 113, last]);

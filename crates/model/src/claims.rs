@@ -5,11 +5,10 @@ use std::fmt::{self, Display, Formatter};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::address::IpFamily;
-use crate::port::Protocol;
 use crate::select::select;
-use crate::service::{ServicePort, ServicePortName, TrafficPolicy};
+use crate::service::{ServicePort, TrafficPolicy};
 use crate::snapshot::Snapshot;
+use rulegen_net::{IpFamily, Protocol, ServicePortName};
 
 /// A place that two Services or more claim. Only one can have it, and nobody tells the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -184,7 +183,7 @@ mod tests {
                 (Place::NodePort(_), [family]) => format!(" {}", family.api_name()),
                 _ => String::new(),
             };
-            format!("{place} {}{family}: {}", protocol.lower_case(), who.join(", "))
+            format!("{place} {}{family}: {}", protocol.name(), who.join(", "))
         };
         contests(&snapshot).iter().map(tell).collect()
     }

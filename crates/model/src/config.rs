@@ -6,13 +6,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_json::Value;
 
-use crate::address::{parse_address, parse_network};
 use crate::budget::default_limit;
 use crate::external_ips::ExternalIps;
 use crate::load_balancing::{LoadBalancing, parse_load_balancing};
 use crate::manifest::yaml_value;
 use crate::problem::{ObjectName, Problem, Severity, Source};
 use crate::running::{go_duration, parse_duration};
+use rulegen_net::{parse_address, parse_network};
 
 const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
 const KIND: &str = "KubeProxyConfiguration";

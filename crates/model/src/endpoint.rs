@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::address::{IpFamily, parse_address, special_use};
 use crate::node::Node;
 use crate::object::{EndpointHints, EndpointSlice, HintedName, SliceEndpoint};
-use crate::port::{Protocol, known_protocol, port_number};
+use crate::port::{known_protocol, port_number};
 use crate::problem::Report;
 use crate::service::ServicePort;
+use rulegen_net::{IpFamily, Protocol, parse_address, special_use};
 
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 

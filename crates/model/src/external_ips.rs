@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::address::parse_network;
+use rulegen_net::parse_network;
 
 /// Which external IPs of Services get rules.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

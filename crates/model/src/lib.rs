@@ -10,7 +10,6 @@
 //! performs no I/O but reading from a [`std::io::BufRead`] it is handed, and cannot fail:
 //! every function returns a value and the [`Problem`]s met on the way.
 
-mod address;
 mod budget;
 mod claims;
 mod complete;
@@ -37,7 +36,6 @@ mod store;
 mod watch_events;
 mod yaml;
 
-pub use address::{IpFamily, parse_address, parse_network};
 pub use budget::{ServiceSize, TooLarge};
 pub use claims::{Claimant, Contest, Place, Role, contests};
 pub use complete::IfEmpty;
@@ -58,13 +56,12 @@ pub use object::{
     LoadBalancerIngress, Metadata, NodeAddress, NodeObject, Service, ServiceCidr, ServicePortSpec,
     SliceEndpoint,
 };
-pub use port::Protocol;
 pub use problem::{ObjectName, Problem, Severity, Source};
 pub use running::{
     BindAddress, ConntrackConfig, RunningConfig, parse_duration, read_running_config,
 };
 pub use select::{Selection, select};
-pub use service::{ServicePort, ServicePortName, TrafficPolicy};
+pub use service::{ServicePort, TrafficPolicy};
 pub use shortage::{KeptTraffic, Shortage, Why, shortage, shortages};
 pub use snapshot::{Snapshot, node_name, single_objects, snapshot};
 pub use store::{Changes, Kind, NodeState, Object, ObjectKey, ServiceChange, Store, StoreEvent};

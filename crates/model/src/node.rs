@@ -5,9 +5,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::address::{IpFamily, parse_address, parse_network};
 use crate::object::NodeObject;
 use crate::problem::Report;
+use rulegen_net::{IpFamily, parse_address, parse_network};
 
 /// What the machine says of itself, for want of a Node object.
 #[derive(Debug, Clone, Default)]

@@ -7,10 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::address::IpFamily;
 use crate::claims::Role;
-use crate::port::Protocol;
-use crate::service::{ServicePort, ServicePortName};
+use crate::service::ServicePort;
+use rulegen_net::{IpFamily, Protocol, ServicePortName};
 
 /// The addresses and ports of the node that Services take.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

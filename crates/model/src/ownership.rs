@@ -9,11 +9,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::address::IpFamily;
 use crate::node::Node;
 use crate::problem::Report;
 use crate::service::ServicePort;
 use crate::store::ObjectKey;
+use rulegen_net::IpFamily;
 
 /// An external or load-balancer IP that a Service names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,38 +1,10 @@
-//! Protocols and port numbers, as Services and EndpointSlices both give them.
+//! Protocol and port fields that Services and EndpointSlices share.
 
 use std::num::NonZeroU16;
 
+use rulegen_net::Protocol;
+
 use crate::problem::Report;
-
-/// A transport protocol that Services know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "their names say it")]
-pub enum Protocol {
-    Tcp,
-    Udp,
-    Sctp,
-}
-
-impl Protocol {
-    /// As objects spell it; absent means TCP.
-    pub fn parse(text: Option<&str>) -> Option<Self> {
-        match text {
-            None | Some("" | "TCP") => Some(Protocol::Tcp),
-            Some("UDP") => Some(Protocol::Udp),
-            Some("SCTP") => Some(Protocol::Sctp),
-            Some(_) => None,
-        }
-    }
-
-    /// As rules spell it.
-    pub fn lower_case(self) -> &'static str {
-        match self {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-            Protocol::Sctp => "sctp",
-        }
-    }
-}
 
 /// A protocol that is one, else a warning.
 pub(crate) fn known_protocol(
@@ -41,7 +13,7 @@ pub(crate) fn known_protocol(
     report: &mut Report<'_>,
 ) -> Option<Protocol> {
     let message = || format!("{:?} is none of TCP, UDP, SCTP", text.unwrap_or_default());
-    report.need(Protocol::parse(text), field, message())
+    report.need(Protocol::from_api(text), field, message())
 }
 
 /// A number that is a port, else a warning.

@@ -1,7 +1,6 @@
 //! Services to service ports: what is reached, at which addresses, under which policies.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -9,14 +8,14 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::address::{IpFamily, parse_address, parse_network, special_use};
 use crate::endpoint::Endpoint;
 use crate::external_ips::ExternalIps;
 use crate::load_balancing::{ANNOTATION, LoadBalancing, parse_load_balancing};
 use crate::object::{LoadBalancerIngress, Service, ServicePortSpec};
 use crate::ownership::{ClaimKind, ClaimedIp};
-use crate::port::{Protocol, known_protocol, optional_port, port_number};
+use crate::port::{known_protocol, optional_port, port_number};
 use crate::problem::Report;
+use rulegen_net::{IpFamily, ServicePortName, parse_address, parse_network, special_use};
 
 const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 
@@ -25,27 +24,6 @@ const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
 
 /// What the API server allows there: a day.
 const MAX_AFFINITY_SECONDS: i64 = 86_400;
-
-/// One port of one Service. It is printed `namespace/name:port`, or `namespace/name` where the
-/// port has no name, as in kube-proxy's comments and hashes.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServicePortName {
-    /// The Service's namespace.
-    pub namespace: Arc<str>,
-    /// The Service's name.
-    pub service: Arc<str>,
-    /// The port's name, empty for an unnamed one.
-    pub port: Arc<str>,
-    /// Two ports may share a name if not their protocol.
-    pub protocol: Protocol,
-}
-
-impl fmt::Display for ServicePortName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.service)?;
-        if self.port.is_empty() { Ok(()) } else { write!(f, ":{}", self.port) }
-    }
-}
 
 /// Which endpoints traffic may go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]

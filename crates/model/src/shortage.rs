@@ -5,11 +5,11 @@ use std::fmt::{self, Display, Formatter};
 
 use serde::Serialize;
 
-use crate::address::IpFamily;
 use crate::endpoint::{Endpoint, Slice};
 use crate::manifest::Objects;
-use crate::service::{ServicePort, ServicePortName, TrafficPolicy};
+use crate::service::{ServicePort, TrafficPolicy};
 use crate::snapshot::{Snapshot, checked_slice};
+use rulegen_net::{IpFamily, Protocol, ServicePortName};
 
 /// A service port that lacks endpoints, in one family.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,9 +177,9 @@ fn service_of(port: &ServicePort) -> (&str, &str) {
     (&port.name.namespace, &port.name.service)
 }
 
-fn port_words(name: &str, protocol: crate::Protocol) -> String {
+fn port_words(name: &str, protocol: Protocol) -> String {
     let name = if name.is_empty() { "one without a name" } else { name };
-    format!("{name} over {}", protocol.lower_case().to_uppercase())
+    format!("{name} over {}", protocol.api_name())
 }
 
 impl Why {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use rayon::prelude::*;
 
-use crate::address::{IpFamily, parse_network};
 use crate::budget::{ServiceSize, TooLarge};
 use crate::config::ProxyConfig;
 use crate::endpoint::{Slice, join};
@@ -20,6 +19,7 @@ use crate::ownership::{Admission, ServicesByIp};
 use crate::problem::{ObjectName, Problem, Report, Source};
 use crate::service::{CheckedService, ServicePort, checked_service};
 use crate::store::{Object, ObjectKey};
+use rulegen_net::{IpFamily, parse_network};
 
 /// Everything one compile reads. Equal objects give equal snapshots, in whatever order and
 /// from however many files they came.

@@ -15,7 +15,6 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use rayon::prelude::*;
 
-use crate::address::IpFamily;
 use crate::budget::{ServiceSize, TooLarge};
 use crate::config::{NodePortAddresses, ProxyConfig, ProxyMode};
 use crate::endpoint::{Slice, join};
@@ -24,11 +23,12 @@ use crate::node_claims::NodeClaims;
 use crate::object::{EndpointSlice, Metadata, NodeObject, Service, ServiceCidr};
 use crate::ownership::{Admission, Admitted, ClaimedIp, ServicesByIp};
 use crate::problem::{ObjectName, Problem, Report};
-use crate::service::{ServicePort, ServicePortName};
+use crate::service::ServicePort;
 use crate::shortage::{Why, lack};
 use crate::snapshot::{
     Snapshot, checked_ports, checked_slice, networks, node_name, ordered_networks, this_node,
 };
+use rulegen_net::{IpFamily, ServicePortName};
 
 /// The kinds of objects that a proxy looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

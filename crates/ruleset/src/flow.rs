@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::{Family, Protocol};
+use rulegen_net::{IpFamily, Protocol};
 
 /// A flow as conntrack remembers it: how its packets came, and how answers to them come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,8 +26,8 @@ pub struct Flow {
 
 impl Flow {
     /// The family of its addresses.
-    pub fn family(&self) -> Family {
-        Family::of(self.destination.ip())
+    pub fn family(&self) -> IpFamily {
+        IpFamily::of(self.destination.ip())
     }
 
     /// Whether its destination was replaced.

@@ -15,13 +15,11 @@ pub mod iptables;
 pub mod nftables;
 
 mod bisect;
-mod family;
 mod flow;
 mod packet;
 mod words;
 
 pub use bisect::{Bisection, bisect, isolate};
-pub use family::Family;
 pub use flow::Flow;
 pub use packet::{Origin, Packet};
-pub use words::{Negatable, Protocol};
+pub use words::Negatable;

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::Protocol;
+use rulegen_net::Protocol;
 
 /// Where a packet comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

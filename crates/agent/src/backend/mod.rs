@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use rulegen_compiler::{ServicePlan, plan_service};
 use rulegen_kernel::nftables::Event;
-use rulegen_model::{
-    Changes, IpFamily, ObjectKey, ServiceChange, ServicePort, ServicePortName, Store,
-};
+use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort, Store};
+use rulegen_net::{IpFamily, ServicePortName};
 
 use crate::drift::Drift;
 use crate::left_out::Why;

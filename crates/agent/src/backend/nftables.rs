@@ -5,15 +5,14 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use rulegen_compiler::nftables::{self, LiveTable, Patch, ServiceUpdate};
-use rulegen_compiler::{Plan, ServicePlan, family as family_of, node_ports_at, plan};
+use rulegen_compiler::{Plan, ServicePlan, node_ports_at, plan};
 use rulegen_kernel::nftables::{
     Dataplane, Error, Event, Generation, Missing, NfTables, commit_in_stages, isolate, reconcile,
 };
-use rulegen_model::{
-    Changes, IpFamily, ObjectKey, ServiceChange, ServicePort, ServicePortName, Store,
-};
+use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort, Store};
+use rulegen_net::{IpFamily, ServicePortName};
+use rulegen_ruleset::bisect;
 use rulegen_ruleset::nftables::{Held, Name, Set, Table, Transaction};
-use rulegen_ruleset::{Family, bisect};
 
 use super::{Backend, Outcome, Stopwatch, Written, changed_service, plan_of, service_of};
 use crate::drift::Drift;
@@ -60,8 +59,8 @@ impl<K: Kernel> Nftables<K> {
     }
 
     /// The tables, by which a watcher finds them.
-    pub(crate) fn tables(&self) -> Vec<(Family, Name)> {
-        self.families.iter().map(|family| (family_of(*family), self.name.clone())).collect()
+    pub(crate) fn tables(&self) -> Vec<(IpFamily, Name)> {
+        self.families.iter().map(|family| (*family, self.name.clone())).collect()
     }
 
     /// Takes the changes into the tables as they shall be; says what that changes in the kernel, if
@@ -285,7 +284,7 @@ impl<K: Kernel> Nftables<K> {
     /// Reads everything and writes what differs.
     fn compare(&mut self, watch: &mut Stopwatch) -> Result<Written> {
         let tables: Vec<&Table> = self.live.values().map(LiveTable::table).collect();
-        let names: Vec<(Family, &Name)> = tables.iter().map(|t| (t.family, &t.name)).collect();
+        let names: Vec<(IpFamily, &Name)> = tables.iter().map(|t| (t.family, &t.name)).collect();
         if !self.kernel.has_all(&names)? {
             refuse_old_kernel(&self.kernel.missing(&tables)?)?;
         }
@@ -348,11 +347,11 @@ impl<K: Kernel> Backend for Nftables<K> {
 /// What the backend needs of nf_tables besides tables.
 pub(crate) trait Kernel: Dataplane + Send {
     fn port(&self) -> u32;
-    fn has_all(&mut self, tables: &[(Family, &Name)]) -> Result<bool, Error>;
+    fn has_all(&mut self, tables: &[(IpFamily, &Name)]) -> Result<bool, Error>;
     fn missing(&mut self, tables: &[&Table]) -> Result<Vec<Missing>, Error>;
     fn read_elements(
         &mut self,
-        family: Family,
+        family: IpFamily,
         table: &Name,
         name: &Name,
         set: &mut Set,
@@ -366,7 +365,7 @@ impl Kernel for NfTables {
         self.port()
     }
 
-    fn has_all(&mut self, tables: &[(Family, &Name)]) -> Result<bool, Error> {
+    fn has_all(&mut self, tables: &[(IpFamily, &Name)]) -> Result<bool, Error> {
         self.has_all(tables)
     }
 
@@ -376,7 +375,7 @@ impl Kernel for NfTables {
 
     fn read_elements(
         &mut self,
-        family: Family,
+        family: IpFamily,
         table: &Name,
         name: &Name,
         set: &mut Set,
@@ -465,7 +464,7 @@ fn written(kernel: &impl Kernel, transactions: &[Transaction<'_>]) -> Written {
 fn summaries(transactions: &[Transaction<'_>]) -> Vec<String> {
     let some = transactions.iter().filter(|transaction| !transaction.is_empty());
     some.map(|transaction| {
-        let (family, table) = (transaction.family.word(), transaction.table);
+        let (family, table) = (transaction.family.nft_name(), transaction.table);
         format!("{family} {table}: {}", transaction.summary())
     })
     .collect()
@@ -498,7 +497,7 @@ struct Timed<'a, K> {
 impl<K: Dataplane> Dataplane for Timed<'_, K> {
     fn read(
         &mut self,
-        tables: &[(Family, &Name)],
+        tables: &[(IpFamily, &Name)],
     ) -> Result<(Generation, Vec<Option<Held>>), Error> {
         let Self { kernel, watch } = self;
         watch.time(Phase::Read, || kernel.read(tables))

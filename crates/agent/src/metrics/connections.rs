@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Opts, Result, core::Describer};
-use rulegen_model::Protocol;
+use rulegen_net::Protocol;
 
 /// How many connections to a service port this node began.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, Result};
-use rulegen_model::{IpFamily, ProxyMode};
+use rulegen_model::ProxyMode;
+use rulegen_net::IpFamily;
 
 use super::register::{PerFamily, Register, count, gauge};
 use crate::report::{Changes, ConntrackReport, FamilyReport, IptablesReport, SyncReport};

@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::{Gauge, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Result};
-use rulegen_model::{IpFamily, Kind};
+use rulegen_model::Kind;
+use rulegen_net::IpFamily;
 
 use super::kube_proxy::sync_buckets;
 use super::register::{PerFamily, Register, count, gauge};

@@ -5,7 +5,7 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, Result,
 };
-use rulegen_model::IpFamily;
+use rulegen_net::IpFamily;
 
 /// A dashboard that looks for a metric finds 0 rather than nothing: all label values that are
 /// known are made at once.

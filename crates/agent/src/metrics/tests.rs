@@ -1,6 +1,6 @@
 use std::time::{Duration, UNIX_EPOCH};
 
-use rulegen_model::Protocol;
+use rulegen_net::Protocol;
 
 use super::*;
 use crate::report::{

@@ -16,7 +16,7 @@ use rulegen_kernel::host;
 use rulegen_kernel::iptables::{LegacyTable, Variant, legacy_tables};
 use rulegen_kernel::nftables::{Commit, Done, Event, TouchedChains, Watcher, Writer};
 use rulegen_model::ProxyMode;
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::Table;
 use rulegen_ruleset::nftables::Name;
 
@@ -50,7 +50,7 @@ pub(super) struct Guard {
     sink: Sink,
     truce: Truce,
     /// The tables of iptables-legacy when their rules were last read, and nothing had to be removed.
-    legacy: Option<BTreeMap<(Family, Table), LegacyTable>>,
+    legacy: Option<BTreeMap<(IpFamily, Table), LegacyTable>>,
     legacy_rests_until: Option<Instant>,
 }
 
@@ -115,8 +115,8 @@ impl Guard {
             }
         }
         let of_both =
-            |name: Name| [Family::Ipv4, Family::Ipv6].map(|family| (family, name.clone()));
-        let tables: Vec<(Family, Name)> = tables.into_iter().flat_map(of_both).collect();
+            |name: Name| [IpFamily::Ipv4, IpFamily::Ipv6].map(|family| (family, name.clone()));
+        let tables: Vec<(IpFamily, Name)> = tables.into_iter().flat_map(of_both).collect();
         Watcher::open(&tables, Watcher::ROOM)
             .inspect_err(|error| tracing::debug!(%error, "other modes cannot be watched"))
             .ok()

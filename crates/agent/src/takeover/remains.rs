@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use rulegen_compiler::family as family_of;
 use rulegen_compiler::iptables::leads_to_services;
 use rulegen_kernel::iptables::{Variant, is_installed, legacy_tables};
-use rulegen_model::{IpFamily, ProxyMode};
+use rulegen_model::ProxyMode;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::Ruleset;
 use rulegen_ruleset::nftables::Name;
 
@@ -68,7 +68,8 @@ impl Remains {
         match self {
             Self::Tables(names) => {
                 let tables = delete_tables(names)?;
-                let what = tables.iter().map(|(of, name)| format!("{} table {name}", of.word()));
+                let what =
+                    tables.iter().map(|(of, name)| format!("{} table {name}", of.nft_name()));
                 Ok(Removed { what: what.collect(), kept: Vec::new() })
             }
             // To run its programs takes more privileges than to see that there is nothing.
@@ -89,7 +90,7 @@ fn remove_chains(variant: Variant, lock_timeout: Duration, look: Look) -> Result
     let mut removed = Removed::default();
     let mut errors: Vec<String> = Vec::new();
     for family in IpFamily::BOTH {
-        if !look.were_seen && !is_installed(family_of(family), variant) {
+        if !look.were_seen && !is_installed(family, variant) {
             continue;
         }
         let is_unwanted = |held: &Ruleset| !look.is_again || has_service_chains(held);

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum, value_parser};
 use ipnet::IpNet;
 use rulegen_compiler::nftables::ServiceTarget;
 use rulegen_model::parse_duration;
-use rulegen_ruleset::Protocol;
+use rulegen_net::Protocol;
 use rulegen_ruleset::nftables::Name;
 
 use super::{LogArgs, parse_table};
@@ -93,7 +93,7 @@ fn parse_to(text: &str) -> Result<To, String> {
     };
     if let Ok(socket) = address.parse() {
         let known = |name: &str| {
-            Protocol::parse(&name.to_lowercase())
+            Protocol::from_name(&name.to_lowercase())
                 .ok_or_else(|| format!("{name:?} is none of tcp, udp, sctp"))
         };
         return Ok(To::Socket(socket, protocol.map(known).transpose()?));

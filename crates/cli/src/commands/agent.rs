@@ -9,9 +9,10 @@ use rulegen_agent::{ApiOptions, ConfigFile, Options, Source};
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::sysctl::ConntrackSettings;
 use rulegen_model::{
-    BindAddress, ConntrackConfig, IfEmpty, IpFamily, ProxyConfig, ProxyMode, RunningConfig,
-    Severity, read_running_config,
+    BindAddress, ConntrackConfig, IfEmpty, ProxyConfig, ProxyMode, RunningConfig, Severity,
+    read_running_config,
 };
+use rulegen_net::IpFamily;
 use serde_json::Value;
 
 use super::variant;

@@ -6,9 +6,8 @@ use anyhow::{Context, Result, bail};
 use rulegen_agent::takeover::{
     Cleaned, KUBE_PROXY_TABLE, clean_iptables, delete_tables, find_tables, plan_cleaning,
 };
-use rulegen_compiler::family as family_of;
 use rulegen_kernel::iptables::{Variant, installed, is_installed};
-use rulegen_model::IpFamily;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Name;
 use serde::Serialize;
 
@@ -92,14 +91,14 @@ fn go_through(args: &CleanupArgs, dry_run: bool) -> Report {
     let tables = report.succeeded(tables.map_err(anyhow::Error::from)).unwrap_or_default();
     report.nftables = tables
         .into_iter()
-        .map(|(family, name)| TableReport { family: family.word(), table: name.to_string() })
+        .map(|(family, name)| TableReport { family: family.nft_name(), table: name.to_string() })
         .collect();
     if args.keep_kube_proxy {
         return report;
     }
     let variants = report.succeeded(installed().map_err(anyhow::Error::from)).unwrap_or_default();
     for variant in variants {
-        for family in IpFamily::BOTH.into_iter().filter(|f| is_installed(family_of(*f), variant)) {
+        for family in IpFamily::BOTH.into_iter().filter(|f| is_installed(*f, variant)) {
             let timeout = args.lock.timeout();
             let cleaned = match dry_run {
                 true => plan_cleaning(family, variant, timeout),

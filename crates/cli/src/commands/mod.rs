@@ -17,9 +17,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use rulegen_compiler::iptables::{KUBELET_CHAINS, ruleset};
 use rulegen_compiler::listing::{Listing, of_plan};
-use rulegen_compiler::{family as family_of, nftables, plan};
+use rulegen_compiler::{nftables, plan};
 use rulegen_kernel::iptables::{Iptables, Variant, choose};
-use rulegen_model::IpFamily;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::Ruleset;
 use rulegen_ruleset::nftables::{Name, Table};
 
@@ -61,7 +61,7 @@ fn variant(args: &KernelArgs) -> Result<Variant> {
 }
 
 fn iptables(family: IpFamily, variant: Variant, args: &KernelArgs) -> Iptables {
-    Iptables::new(family_of(family), variant, args.lock.timeout())
+    Iptables::new(family, variant, args.lock.timeout())
 }
 
 /// Writes results to standard output. A reader that went away, as `head` does, is no failure.

@@ -3,9 +3,7 @@
 use std::net::SocketAddr;
 
 use rulegen_model::ServicePort;
-use rulegen_ruleset::Protocol;
-
-use crate::words;
+use rulegen_net::Protocol;
 
 /// Where a service port is reached, of one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,7 +25,7 @@ impl Frontend {
 
 /// All frontends of a service port, some perhaps twice.
 pub fn frontends(port: &ServicePort) -> impl Iterator<Item = Frontend> + '_ {
-    let protocol = words::protocol(port.name.protocol);
+    let protocol = port.name.protocol;
     let node_port = port.node_port.map(|number| Frontend::NodePort(protocol, number.get()));
     std::iter::once(&port.cluster_ip)
         .chain(&port.external_ips)

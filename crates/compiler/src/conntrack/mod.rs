@@ -16,8 +16,10 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use rulegen_model::{Protocol as ServiceProtocol, ServicePort};
-use rulegen_ruleset::{Flow, Protocol};
+use rulegen_model::ServicePort;
+use rulegen_net::Protocol as ServiceProtocol;
+use rulegen_net::Protocol;
+use rulegen_ruleset::Flow;
 
 pub use frontend::{Frontend, frontends};
 

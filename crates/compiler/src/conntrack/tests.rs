@@ -5,7 +5,8 @@
 
 use std::num::NonZeroU16;
 
-use rulegen_model::{Endpoint, Hint, LoadBalancing, ServicePortName, TrafficPolicy};
+use rulegen_model::{Endpoint, Hint, LoadBalancing, TrafficPolicy};
+use rulegen_net::ServicePortName;
 
 use super::*;
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use rulegen_ruleset::Protocol;
+use rulegen_net::Protocol;
 
 use crate::nftables::ServiceTarget;
 
@@ -23,7 +23,7 @@ impl Destination {
     pub fn parse(text: &str) -> Result<Self, String> {
         let (first, second) = text.split_once('/').unwrap_or((text, "tcp"));
         if let Ok(address) = first.parse() {
-            return match Protocol::parse(&second.to_lowercase()) {
+            return match Protocol::from_name(&second.to_lowercase()) {
                 Some(protocol) => Ok(Self::Address(address, protocol)),
                 None => Err(format!("{second:?} is none of tcp, udp, sctp")),
             };

@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use rulegen_model::{ServicePortName, TrafficPolicy, Why};
-use rulegen_ruleset::{Origin, Packet, Protocol};
+use rulegen_model::{TrafficPolicy, Why};
+use rulegen_net::{Protocol, ServicePortName};
+use rulegen_ruleset::{Origin, Packet};
 use serde::Serialize;
 
 use super::remark::{About, Remark};

@@ -116,7 +116,7 @@ impl Remarks<'_> {
         let services = self.plan?.services.iter();
         let ports: Vec<String> = services
             .filter(|service| service.internal.address == self.packet.destination.ip())
-            .map(|service| format!("{}/{}", service.port, service.name.protocol.lower_case()))
+            .map(|service| format!("{}/{}", service.port, service.name.protocol.name()))
             .collect();
         (!ports.is_empty()).then(|| format!("its ports are {}", ports.join(", ")))
     }

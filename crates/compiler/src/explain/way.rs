@@ -11,7 +11,6 @@ use rulegen_ruleset::nftables::{self, Share, Table};
 use super::meaning::{Known, Meaning};
 use super::{End, Frontend, FrontendKind, Outcome, PassedRule, Probability};
 use crate::plan::{self, ExternalAddress, NodePortsAt, Plan, Refusal, ServicePlan};
-use crate::words::protocol;
 
 /// One way.
 pub(super) struct Way {
@@ -209,7 +208,7 @@ fn forwards(service: &ServicePlan, kind: FrontendKind) -> bool {
 }
 
 fn is_over(service: &ServicePlan, packet: &Packet) -> bool {
-    protocol(service.name.protocol) == packet.protocol
+    service.name.protocol == packet.protocol
 }
 
 /// Rules do not always tell external IPs from those of load balancers.

@@ -75,14 +75,14 @@ fn is_translation(rule: &Rule) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use rulegen_ruleset::Family;
+    use rulegen_net::IpFamily;
     use rulegen_ruleset::iptables::parse;
 
     use super::*;
 
     fn held(table: &str, lines: &[&str]) -> Ruleset {
         let text = format!("*{table}\n{}\nCOMMIT\n", lines.join("\n"));
-        let (ruleset, errors) = parse(Family::Ipv4, &text);
+        let (ruleset, errors) = parse(IpFamily::Ipv4, &text);
         assert_eq!(errors, []);
         ruleset
     }

@@ -1,7 +1,7 @@
 //! The chains that are there whatever Services there are, and who else uses them.
 
 use ipnet::IpNet;
-use rulegen_model::IpFamily;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{
     AddressType, ChainName, ConntrackState, Match, Negatable, Ownership, Rule, RuleSpec, Table,
     Target,
@@ -10,7 +10,6 @@ use rulegen_ruleset::iptables::{
 use super::Chains;
 use super::spell::{commented, jump, marked, matching, or_mark, then, xor_mark};
 use crate::plan::{NodePortsAt, Plan};
-use crate::words::loopback_network;
 
 pub(crate) const SERVICES: &str = "KUBE-SERVICES";
 pub(crate) const EXTERNAL_SERVICES: &str = "KUBE-EXTERNAL-SERVICES";
@@ -97,7 +96,7 @@ pub(super) fn finish(plan: &Plan, chains: &mut Chains) {
         NodePortsAt::AnyLocal { loopback } => {
             let mut rule = matching(commented(last), Match::DestinationType(AddressType::Local));
             if !loopback {
-                rule.destination = Some(Negatable::is_not(loopback_network(plan.family)));
+                rule.destination = Some(Negatable::is_not(plan.family.loopback_network()));
             }
             services.push(jump(rule, NODE_PORTS));
         }
@@ -187,7 +186,7 @@ fn forward(plan: &Plan, chains: &mut Chains) {
 /// port translated may.
 pub(super) fn loopback_guard() -> Rule {
     use ConntrackState::{Dnat, Established, Related};
-    let loopback = loopback_network(IpFamily::Ipv4);
+    let loopback = IpFamily::Ipv4.loopback_network();
     let known = Negatable::is_not(vec![Related, Established, Dnat]);
     let rule = RuleSpec {
         source: Some(Negatable::is_not(loopback)),

@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rulegen_model::ServicePortName;
+use rulegen_net::ServicePortName;
 use rulegen_ruleset::iptables::{Chain, ChainName, Rule, Ruleset, Table, Transaction, diff};
 
 use super::{Chains, OURS, chains, service};
@@ -195,7 +195,7 @@ impl LiveRuleset {
             (Table::Nat, table([filled(shared.nat, &nat), after.own].concat())),
         ];
         let held = [(Table::Nat, table(before.own))];
-        let family = crate::family(self.plan.family);
+        let family = self.plan.family;
         Patch {
             held: Ruleset { family, tables: held.into() },
             wanted: Ruleset { family, tables: wanted.into() },

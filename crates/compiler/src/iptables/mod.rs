@@ -24,7 +24,7 @@ mod spell;
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
-use rulegen_model::IpFamily;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{Chain, ChainName, Rule, Ruleset, Table};
 
 pub use cleanup::removal_of_everything;
@@ -94,7 +94,7 @@ impl Chains {
     }
 
     fn into_ruleset(self, family: IpFamily) -> Ruleset {
-        let mut ruleset = Ruleset::new(crate::family(family));
+        let mut ruleset = Ruleset::new(family);
         ruleset.tables.insert(Table::Filter, table(Table::Filter, self.filter, Vec::new()));
         ruleset.tables.insert(Table::Nat, table(Table::Nat, self.nat, self.own));
         ruleset

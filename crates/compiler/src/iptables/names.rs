@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use data_encoding::BASE32;
-use rulegen_model::Protocol;
+use rulegen_net::Protocol;
 use rulegen_ruleset::iptables::ChainName;
 use sha2::{Digest, Sha256};
 
@@ -25,7 +25,7 @@ pub(super) struct ServiceChains {
 
 impl ServiceChains {
     pub(super) fn new(service_port: &str, protocol: Protocol) -> Self {
-        let hash = hash(&[service_port, protocol.lower_case()]);
+        let hash = hash(&[service_port, protocol.name()]);
         let name = |prefix| chain_name(prefix, &hash);
         Self {
             cluster: name("KUBE-SVC-"),
@@ -42,7 +42,7 @@ pub(super) fn endpoint_chain(
     protocol: Protocol,
     endpoint: SocketAddr,
 ) -> ChainName {
-    let hash = hash(&[service_port, protocol.lower_case(), &endpoint.to_string()]);
+    let hash = hash(&[service_port, protocol.name(), &endpoint.to_string()]);
     chain_name("KUBE-SEP-", &hash)
 }
 

@@ -17,7 +17,6 @@ use crate::plan::{
     External, ExternalAddress, Firewall, Masquerade, Outcome, Plan, PodTraffic, Refusal,
     ServicePlan,
 };
-use crate::words::protocol;
 
 /// Adds everything that a service port needs.
 pub(super) fn spell(plan: &Plan, service: &ServicePlan, chains: &mut Chains) {
@@ -53,7 +52,7 @@ impl<'a> Speller<'a> {
         }
         if let Some(port) = self.service.health_check_node_port {
             let comment = format!("{} health check node port", self.name);
-            let rule = to_port(None, rulegen_model::Protocol::Tcp, port.get(), comment);
+            let rule = to_port(None, rulegen_net::Protocol::Tcp, port.get(), comment);
             chains.filter(NODE_PORTS).push(then(rule, Target::Accept));
         }
     }
@@ -290,7 +289,7 @@ impl<'a> Speller<'a> {
         };
         let address = of.endpoint.address;
         let hairpin = jump(from_network(about(), IpNet::from(address.ip())), MARK_MASQUERADE);
-        let over = protocol(self.service.name.protocol);
+        let over = self.service.name.protocol;
         let mut rule = RuleSpec { protocol: Some(over), ..about() };
         if self.service.affinity_seconds.is_some() {
             rule.matches.push(self.recent(of, RecentAction::Set));

@@ -4,13 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use rulegen_model::{IpFamily, Protocol};
+use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::iptables::{
     ChainName, Interface, Mark, Match, Negatable, RejectWith, Rule, RuleSpec, SetMark, Target,
 };
 
 use crate::plan::PodTraffic;
-use crate::words::protocol;
 
 /// A rule without any match but a comment.
 pub(super) fn commented(comment: impl Into<Arc<str>>) -> RuleSpec {
@@ -24,7 +23,7 @@ pub(super) fn to_port(
     port: u16,
     comment: impl Into<Arc<str>>,
 ) -> RuleSpec {
-    let over = protocol(over);
+    let over = over;
     RuleSpec {
         destination: destination.map(|ip| Negatable::is(IpNet::from(ip))),
         protocol: Some(over),

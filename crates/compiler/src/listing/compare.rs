@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use rulegen_model::ServicePortName;
+use rulegen_net::ServicePortName;
 
 use super::{Frontend, Frontends, Listing, Traffic};
 

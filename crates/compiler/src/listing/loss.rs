@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rulegen_model::ServicePortName;
+use rulegen_net::{Protocol, ServicePortName};
 use rulegen_ruleset::nftables::Held;
 
 use super::name::is_name;
@@ -52,7 +52,7 @@ fn of_kube_proxys_chain(chain: &str) -> Option<ServicePortName> {
     let is_hash = hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_alphanumeric());
     let mut parts = rest.split('/');
     let (namespace, service) = (parts.next()?, parts.next()?);
-    let protocol = super::name::protocol(rulegen_ruleset::Protocol::parse(parts.next()?)?);
+    let protocol = Protocol::from_name(parts.next()?)?;
     let port = parts.next().unwrap_or_default();
     (is_hash && is_name(namespace) && is_name(service)).then(|| ServicePortName {
         namespace: namespace.into(),
@@ -78,7 +78,7 @@ fn unnamed(held: &Listing, wanted: &Listing) -> Vec<String> {
 }
 
 fn place(frontend: &Frontend) -> String {
-    let (port, protocol) = (frontend.port, frontend.protocol.lower_case().to_uppercase());
+    let (port, protocol) = (frontend.port, frontend.protocol.api_name());
     match frontend.at {
         At::Address(ip) => format!("{}/{protocol}", std::net::SocketAddr::new(ip, port)),
         At::Node(_) => format!("node port {port}/{protocol}"),
@@ -97,7 +97,6 @@ fn with_endpoints(listing: &Listing) -> BTreeSet<Name> {
 
 #[cfg(test)]
 mod tests {
-    use rulegen_model::Protocol;
 
     use super::super::{Kind, Traffic};
     use super::*;

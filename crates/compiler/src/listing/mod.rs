@@ -26,8 +26,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use rulegen_model::{Protocol, ServicePortName, TrafficPolicy};
-use rulegen_ruleset::Family;
+use rulegen_model::TrafficPolicy;
+use rulegen_net::{IpFamily, Protocol, ServicePortName};
 
 use crate::plan::Refusal;
 
@@ -67,7 +67,7 @@ pub enum At {
     /// This one.
     Address(IpAddr),
     /// Those of the node at which node ports are open.
-    Node(Family),
+    Node(IpFamily),
 }
 
 /// What kind of address a frontend has, as far as the ruleset tells.

@@ -1,7 +1,6 @@
 //! Names of service ports in comments.
 
-use rulegen_model::{Protocol, ServicePortName};
-use rulegen_ruleset as ruleset;
+use rulegen_net::{Protocol, ServicePortName};
 
 /// The service port that a comment names, which begins with it: `namespace/name:port` and what
 /// the rule is for.
@@ -31,15 +30,6 @@ pub(super) fn parts(comment: &str) -> Option<[&str; 3]> {
 pub(super) fn is_name(text: &str) -> bool {
     let fits = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'.');
     !text.is_empty() && text.bytes().all(fits)
-}
-
-/// The model's word for a protocol.
-pub(super) fn protocol(protocol: ruleset::Protocol) -> Protocol {
-    match protocol {
-        ruleset::Protocol::Tcp => Protocol::Tcp,
-        ruleset::Protocol::Udp => Protocol::Udp,
-        ruleset::Protocol::Sctp => Protocol::Sctp,
-    }
 }
 
 #[cfg(test)]

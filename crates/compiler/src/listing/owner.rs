@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use rulegen_model::{Protocol, ServicePortName};
+use rulegen_net::{Protocol, ServicePortName};
 use rulegen_ruleset::iptables::{ChainName, Match, Rule, RuleSpec, Ruleset};
 use rulegen_ruleset::nftables::{Element, Key, Name, Value};
-use rulegen_ruleset::{self as ruleset};
 
-use super::name::{is_name, named, parts, protocol};
+use super::name::{is_name, named, parts};
 use super::ruleset::{entries, walk};
 use super::{Listing, reached::Whose};
 use crate::nftables::owner_path;
@@ -45,7 +44,7 @@ impl Owners {
     /// The service port of an element of a set of nftables.
     pub fn of_element(&self, key: &Key, element: &Element) -> Option<ServicePortName> {
         let over = key.values().find_map(|value| match value {
-            Value::Protocol(over) => Some(protocol(over)),
+            Value::Protocol(over) => Some(over),
             _ => None,
         });
         match &element.comment {
@@ -74,7 +73,7 @@ impl Owners {
         })?;
         // The load balancer asks over TCP, whatever the port's protocol is.
         let over = over.filter(|_| !comment.ends_with("health check node port"));
-        self.named(comment, over.map(protocol))
+        self.named(comment, over)
     }
 
     fn named(&self, comment: &str, over: Option<Protocol>) -> Option<ServicePortName> {
@@ -96,12 +95,12 @@ impl Owners {
 pub fn owner_of_object(name: &Name) -> Option<ServicePortName> {
     let [namespace, service, over, port] = owner_path(name.as_str())?;
     let fine = is_name(namespace) && is_name(service) && (port.is_empty() || is_name(port));
-    let over = ruleset::Protocol::parse(over).filter(|_| fine)?;
+    let over = Protocol::from_name(over).filter(|_| fine)?;
     Some(ServicePortName {
         namespace: namespace.into(),
         service: service.into(),
         port: port.into(),
-        protocol: protocol(over),
+        protocol: over,
     })
 }
 

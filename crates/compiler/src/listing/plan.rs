@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 
 use super::{At, Frontend, Kind, Listing, Traffic};
-use crate::family;
 use crate::plan::{External, ExternalAddress, Firewall, Outcome, Plan, ServicePlan};
 
 /// The Services of a plan, each with all its frontends: also such as another Service has.
@@ -23,7 +22,7 @@ pub fn of_plan(plan: &Plan) -> Listing {
                     ExternalAddress::ExternalIp(ip) => (at(ip), Kind::ExternalIp),
                     ExternalAddress::LoadBalancerIp(ip) => (at(ip), Kind::LoadBalancerIp),
                     ExternalAddress::NodePort(port) => {
-                        let at = At::Node(family(plan.family));
+                        let at = At::Node(plan.family);
                         (Frontend { at, protocol, port: port.get() }, Kind::NodePort)
                     }
                 };

@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use rulegen_model::{ServicePortName, TrafficPolicy};
-use rulegen_ruleset::Family;
+use rulegen_model::TrafficPolicy;
+use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::iptables::{
     AddressType, ChainName, Match, Recent, RecentAction, Rule, RuleSpec, Ruleset, Table, Target,
 };
 
-use super::name::{named, protocol};
+use super::name::named;
 use super::reached::{Reached, Whose};
 use super::{At, Frontend, Kind, Listing, Traffic};
 use crate::iptables::{EXTERNAL_SERVICES, MARK_MASQUERADE, NODE_PORTS, SERVICES};
@@ -50,7 +50,7 @@ pub(super) fn entries(ruleset: &Ruleset) -> impl Iterator<Item = Entry<'_>> {
     rules.filter_map(|rule| entry(ruleset.family, rule))
 }
 
-fn entry(family: Family, rule: &RuleSpec) -> Option<Entry<'_>> {
+fn entry(family: IpFamily, rule: &RuleSpec) -> Option<Entry<'_>> {
     let Some(Target::Jump(chain)) = &rule.target else { return None };
     let frontend = frontend(family, rule)?;
     let comment = comment(rule).unwrap_or_default();
@@ -65,7 +65,7 @@ fn entry(family: Family, rule: &RuleSpec) -> Option<Entry<'_>> {
     Some(Entry { frontend, name: named(comment, frontend.protocol), kind, chain })
 }
 
-fn refused(family: Family, rule: &RuleSpec, internal: bool, listing: &mut Listing) {
+fn refused(family: IpFamily, rule: &RuleSpec, internal: bool, listing: &mut Listing) {
     let refusal = match &rule.target {
         Some(Target::Reject(_)) => Refusal::NoEndpoints,
         Some(Target::Drop) => Refusal::NoLocalEndpoints,
@@ -82,7 +82,7 @@ fn refused(family: Family, rule: &RuleSpec, internal: bool, listing: &mut Listin
 }
 
 /// Which address and port a rule is about; node ports have no address.
-fn frontend(family: Family, rule: &RuleSpec) -> Option<Frontend> {
+fn frontend(family: IpFamily, rule: &RuleSpec) -> Option<Frontend> {
     let at = match &rule.destination {
         None => At::Node(family),
         Some(network) if network.negated => return None,
@@ -95,7 +95,7 @@ fn frontend(family: Family, rule: &RuleSpec) -> Option<Frontend> {
         Match::Transport { protocol, destination_port: Some(port) } => Some((*protocol, *port)),
         _ => None,
     })?;
-    Some(Frontend { at, protocol: protocol(over), port })
+    Some(Frontend { at, protocol: over, port })
 }
 
 fn comment(rule: &RuleSpec) -> Option<&str> {
@@ -180,7 +180,7 @@ fn take(rule: &Rule, whose: Whose, reached: &mut Reached) -> Option<Whose> {
 }
 
 /// Of the chain that asks for the source: where it leads does not hang on whose traffic it is.
-fn source_range(family: Family, rule: &Rule, ranges: &mut Vec<IpNet>) -> Option<Whose> {
+fn source_range(family: IpFamily, rule: &Rule, ranges: &mut Vec<IpNet>) -> Option<Whose> {
     if let Rule::Known(RuleSpec { source, target: Some(Target::Jump(_)), .. }) = rule {
         match source {
             Some(source) if source.negated => {}
@@ -191,10 +191,10 @@ fn source_range(family: Family, rule: &Rule, ranges: &mut Vec<IpNet>) -> Option<
     Some(Whose::All)
 }
 
-fn everybody(family: Family) -> Option<IpNet> {
+fn everybody(family: IpFamily) -> Option<IpNet> {
     let network = match family {
-        Family::Ipv4 => IpNet::new(Ipv4Addr::UNSPECIFIED.into(), 0),
-        Family::Ipv6 => IpNet::new(Ipv6Addr::UNSPECIFIED.into(), 0),
+        IpFamily::Ipv4 => IpNet::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+        IpFamily::Ipv6 => IpNet::new(Ipv6Addr::UNSPECIFIED.into(), 0),
     };
     network.ok()
 }

@@ -3,13 +3,12 @@
 use std::collections::{HashMap, HashSet};
 
 use ipnet::IpNet;
-use rulegen_model::ServicePortName;
-use rulegen_ruleset::Family;
+use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::nftables::{
     Condition, Data, Element, Key, Name, Number, Rule, Selector, Statement, Table, Value, Verdict,
 };
 
-use super::name::{named, parts, protocol};
+use super::name::{named, parts};
 use super::reached::{Reached, Whose};
 use super::{At, Frontend, Kind, Listing};
 use crate::nftables::{CLUSTER_IPS, FIREWALL_IPS, Place, REJECT, network_asked_for};
@@ -256,7 +255,7 @@ fn is_of_node(condition: &Condition) -> bool {
 }
 
 /// The frontend that a key begins with.
-pub(super) fn frontend(family: Family, key: &Key) -> Option<Frontend> {
+pub(super) fn frontend(family: IpFamily, key: &Key) -> Option<Frontend> {
     let mut values = key.values().peekable();
     let at = match values.next_if(|value| matches!(value, Value::Address(_))) {
         Some(Value::Address(ip)) => At::Address(ip),
@@ -264,7 +263,7 @@ pub(super) fn frontend(family: Family, key: &Key) -> Option<Frontend> {
     };
     match (values.next(), values.next()) {
         (Some(Value::Protocol(over)), Some(Value::Port(port))) => {
-            Some(Frontend { at, protocol: protocol(over), port })
+            Some(Frontend { at, protocol: over, port })
         }
         _ => None,
     }

@@ -1,6 +1,6 @@
 //! Rulesets that rulegen did not leave so.
 
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::parse;
 use rulegen_ruleset::nftables::{
     Chain, Data, DataType, Draw, Element, Key, Name, Number, Rule, Selector, Set, Statement, Table,
@@ -12,8 +12,10 @@ use super::*;
 fn of_text(rules: &str) -> Listing {
     let chains = "KUBE-SERVICES KUBE-NODEPORTS KUBE-SVC-A KUBE-SVC-B KUBE-SEP-A KUBE-SEP-B";
     let declared: String = chains.split(' ').map(|chain| format!(":{chain} - [0:0]\n")).collect();
-    let (ruleset, errors) =
-        parse(Family::Ipv4, &format!("*nat\n:PREROUTING ACCEPT [0:0]\n{declared}{rules}COMMIT\n"));
+    let (ruleset, errors) = parse(
+        IpFamily::Ipv4,
+        &format!("*nat\n:PREROUTING ACCEPT [0:0]\n{declared}{rules}COMMIT\n"),
+    );
     assert!(errors.is_empty(), "{errors:?}");
     of_ruleset(&ruleset)
 }
@@ -71,7 +73,7 @@ fn loops_end() {
 fn table(rules: Vec<Rule>) -> Table {
     let key = Key::from([
         Value::Address("10.0.0.1".parse().unwrap()),
-        Value::Protocol(rulegen_ruleset::Protocol::Tcp),
+        Value::Protocol(rulegen_net::Protocol::Tcp),
         Value::Port(80),
     ]);
     let element = |data| Element { data: Some(data), comment: Some("a/a".into()) };
@@ -84,7 +86,7 @@ fn table(rules: Vec<Rule>) -> Table {
         endpoints.elements.insert(key.with(Value::Number(number)), element(Data::Socket(endpoint)));
     }
     Table {
-        family: Family::Ipv4,
+        family: IpFamily::Ipv4,
         name: "rulegen".into(),
         comment: "".into(),
         sets: [("services", services), ("endpoints", endpoints)]

@@ -25,7 +25,6 @@ use super::number::number32;
 use super::own_chains::Path;
 use super::spell::{goto, holds};
 use crate::plan::{Plan, ServicePlan};
-use crate::words::protocol;
 
 /// Adds the set of clients, the chains of the endpoints, and those that choose among them.
 pub(super) fn add(
@@ -62,7 +61,7 @@ impl Affinity<'_> {
         for endpoint in &service.reachable_endpoints {
             let (set, key) = (self.path.named("affinity"), pair(endpoint));
             let keep = Statement::Update { set, key, timeout };
-            let dnat = Statement::Dnat(protocol(service.name.protocol), endpoint.address);
+            let dnat = Statement::Dnat(service.name.protocol, endpoint.address);
             let count = self.plan.counts_connections.then_some(Statement::Counter);
             let lead = Rule::new(count.into_iter().chain([dnat])).comment(about.clone());
             let chain = of_rules(vec![Rule::new([keep]), lead]);

@@ -4,7 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
-use rulegen_model::ServicePortName;
+use rulegen_net::ServicePortName;
 use rulegen_ruleset::nftables::Key;
 
 /// A key in one of the sets that all service ports share.

@@ -2,8 +2,7 @@
 
 use std::net::SocketAddr;
 
-use rulegen_model::{Protocol, ServicePortName};
-use rulegen_ruleset as ruleset;
+use rulegen_net::{Protocol, ServicePortName};
 use rulegen_ruleset::nftables::{Comment, Key, Name, Value};
 
 use super::own_chains;
@@ -22,7 +21,7 @@ pub fn counted_by_element(key: &Key, comment: &Comment) -> Option<ServicePortNam
 /// The service port of a rule that counts, by the name of its chain.
 pub fn counted_by_rule(chain: &Name) -> Option<ServicePortName> {
     let [namespace, service, protocol, port] = own_chains::counted(chain.as_str())?;
-    Some(name(namespace, service, ruleset::Protocol::parse(protocol)?, port))
+    Some(name(namespace, service, Protocol::from_name(protocol)?, port))
 }
 
 /// The endpoint that such a rule leads to.
@@ -34,17 +33,7 @@ pub fn counted_endpoint(chain: &Name) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port.parse().ok()?))
 }
 
-fn name(
-    namespace: &str,
-    service: &str,
-    protocol: ruleset::Protocol,
-    port: &str,
-) -> ServicePortName {
-    let protocol = match protocol {
-        ruleset::Protocol::Tcp => Protocol::Tcp,
-        ruleset::Protocol::Udp => Protocol::Udp,
-        ruleset::Protocol::Sctp => Protocol::Sctp,
-    };
+fn name(namespace: &str, service: &str, protocol: Protocol, port: &str) -> ServicePortName {
     ServicePortName {
         namespace: namespace.into(),
         service: service.into(),
@@ -59,10 +48,10 @@ mod tests {
 
     #[test]
     fn names_are_found_again() {
-        let wanted = name("default", "web", ruleset::Protocol::Udp, "dns");
+        let wanted = name("default", "web", Protocol::Udp, "dns");
         let key = Key::from([
             Value::Address("10.96.0.10".parse().unwrap()),
-            Value::Protocol(ruleset::Protocol::Udp),
+            Value::Protocol(Protocol::Udp),
             Value::Port(53),
             Value::Number(0),
         ]);
@@ -72,7 +61,7 @@ mod tests {
         assert_eq!(counted_endpoint(&chain), "10.244.1.5:53".parse().ok());
         let chain6 = Name::from("endpoint/default/web/udp/dns/fd00..5/53");
         assert_eq!(counted_endpoint(&chain6), "[fd00::5]:53".parse().ok());
-        let unnamed = name("default", "web", ruleset::Protocol::Tcp, "");
+        let unnamed = name("default", "web", Protocol::Tcp, "");
         let chain = Name::from("endpoint/default/web/tcp//10.244.1.5/8080");
         assert_eq!(counted_by_rule(&chain), Some(unnamed));
         assert_eq!(counted_by_rule(&Name::from("nat-prerouting")), None);

@@ -11,7 +11,6 @@ use rulegen_ruleset::nftables::{
 
 use super::spell::{ADDRESS_KEY, NODE_PORT_KEY, goto, holds, jump, short_circuit, verdict_map};
 use crate::plan::{NodePortsAt, Plan};
-use crate::words::loopback_network;
 
 pub(crate) const CLUSTER_IPS: &str = "cluster-ips";
 pub(super) const HAIRPINS: &str = "hairpins";
@@ -295,7 +294,7 @@ fn at_node_port_address(plan: &Plan) -> Option<Statement> {
     match plan.node_ports_at {
         NodePortsAt::AnyLocal { loopback: true } => None,
         NodePortsAt::AnyLocal { loopback: false } => Some(Statement::If(Condition::Destination(
-            Negatable::is_not(loopback_network(plan.family)),
+            Negatable::is_not(plan.family.loopback_network()),
         ))),
         NodePortsAt::These(_) => Some(holds(&[Selector::DestinationAddress], NODE_PORT_IPS)),
     }

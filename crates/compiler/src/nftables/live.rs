@@ -15,8 +15,7 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 use std::mem;
 
-use rulegen_model::ServicePortName;
-use rulegen_ruleset::Family;
+use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::nftables::{Held, Name, Set, Table, Transaction, diff};
 
 use super::claims::{Claims, Counts, Presence, SetKey};
@@ -59,7 +58,7 @@ pub struct Patch {
 
 impl Patch {
     /// The family of the table.
-    pub fn family(&self) -> Family {
+    pub fn family(&self) -> IpFamily {
         self.wanted.family
     }
 

@@ -63,7 +63,7 @@ pub fn table(plan: &Plan, name: &Name) -> Table {
 /// What is there without any Service.
 fn empty(plan: &Plan, name: &Name) -> Table {
     Table {
-        family: crate::family(plan.family),
+        family: (plan.family),
         name: name.clone(),
         comment: Comment::from("made by rulegen from Kubernetes Services"),
         sets: layout::sets(plan),

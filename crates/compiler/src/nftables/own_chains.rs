@@ -23,7 +23,6 @@ use super::number::Number64;
 use super::shared_chain::drawn;
 use super::spell::{goto, mark, masquerade_internal, short_circuit};
 use crate::plan::{External, Internal, Outcome, Plan, ServicePlan};
-use crate::words::protocol;
 
 /// The entrances to the chains of one service port.
 pub(super) struct OwnChains {
@@ -86,7 +85,7 @@ pub(super) struct Path(String);
 impl Path {
     fn of(service: &ServicePlan) -> Self {
         let name = &service.name;
-        let protocol = protocol(name.protocol).name();
+        let protocol = name.protocol.name();
         Self(format!("{}/{}/{protocol}/{}", name.namespace, name.service, name.port))
     }
 
@@ -158,7 +157,7 @@ fn add_numbered(
     contribution.own_chains.push((path.policy(policy), chain));
 
     let comment = Some(Comment::from(service.name.to_string()));
-    let over = Value::Protocol(protocol(service.name.protocol));
+    let over = Value::Protocol(service.name.protocol);
     let [high, low] = number.values();
     let element = |(turn, endpoint): (u32, &Endpoint)| SetElement {
         set: SHARED_ENDPOINTS,

@@ -15,7 +15,6 @@ use super::spell::masquerade_internal;
 use crate::plan::{
     External, ExternalAddress, Firewall, Internal, Outcome, Plan, Refusal, ServicePlan,
 };
-use crate::words::protocol;
 
 /// Computes contributions of service ports one after the other.
 pub(super) struct Renderer<'a> {
@@ -120,7 +119,7 @@ impl ServiceRenderer<'_> {
                 self.at_address(ip)
             }
             ExternalAddress::NodePort(port) => {
-                let over = Value::Protocol(protocol(self.service.name.protocol));
+                let over = Value::Protocol(self.service.name.protocol);
                 Frontend { place: Place::NodePort, key: Key::from([over, Value::Port(port.get())]) }
             }
         };
@@ -222,7 +221,7 @@ impl ServiceRenderer<'_> {
     }
 
     fn at_address(&self, ip: IpAddr) -> Frontend {
-        let over = Value::Protocol(protocol(self.service.name.protocol));
+        let over = Value::Protocol(self.service.name.protocol);
         let key = Key::from([Value::Address(ip), over, Value::Port(self.service.port)]);
         Frontend { place: Place::Address, key }
     }

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use nftnl::nftnl_sys::libc;
-use rulegen_ruleset::{Family, Flow, Protocol};
+use rulegen_net::{IpFamily, Protocol};
+use rulegen_ruleset::Flow;
 
 use crate::netlink::{attribute, family};
 
@@ -39,7 +40,7 @@ const BY_PROTOCOL: u32 = 1 << 3;
 
 /// Asks for all flows of a family. Those of other protocols the kernel leaves out itself since
 /// Linux 5.8: most flows of a node are TCP, and then are not worth a message.
-pub(super) fn list(family: Family, protocol: Option<Protocol>, sequence: u32) -> Vec<u8> {
+pub(super) fn list(family: IpFamily, protocol: Option<Protocol>, sequence: u32) -> Vec<u8> {
     let filter = protocol.map(|protocol| {
         let number = encode(PROTO_NUMBER, &[protocol.number()]);
         [
@@ -88,7 +89,7 @@ impl Tuple {
         let ip = attribute::find_behind(bytes, 0, TUPLE_IP)?;
         let proto = attribute::find_behind(bytes, 0, TUPLE_PROTO)?;
         let number = attribute::find_behind(proto, 0, PROTO_NUMBER)?;
-        let protocol = Protocol::of_number(*number.first()?)?;
+        let protocol = Protocol::from_number(*number.first()?)?;
         let port = |kind| attribute::find_behind(proto, 0, kind).and_then(be16);
         let address = |v4, v6| {
             let found = attribute::find_behind(ip, 0, v4);
@@ -105,8 +106,8 @@ impl Tuple {
 
 fn original(flow: &Flow) -> Vec<u8> {
     let (source, destination) = match flow.family() {
-        Family::Ipv4 => IPV4,
-        Family::Ipv6 => IPV6,
+        IpFamily::Ipv4 => IPV4,
+        IpFamily::Ipv6 => IPV6,
     };
     let ip = [
         encode(source, &octets(flow.source.ip())),
@@ -138,7 +139,7 @@ fn be16(bytes: &[u8]) -> Option<u16> {
 }
 
 /// The headers of netlink and nfnetlink (struct nlmsghdr, struct nfgenmsg), and what follows.
-fn request(kind: u16, flags: i32, of: Family, sequence: u32, parts: &[Vec<u8>]) -> Vec<u8> {
+fn request(kind: u16, flags: i32, of: IpFamily, sequence: u32, parts: &[Vec<u8>]) -> Vec<u8> {
     const HEADERS: usize = 16 + 4;
     let body = parts.concat();
     let length = u32::try_from(HEADERS + body.len()).unwrap_or(u32::MAX);

@@ -6,7 +6,8 @@ mod error;
 mod fill;
 mod message;
 
-use rulegen_ruleset::{Family, Flow, Protocol};
+use rulegen_net::{IpFamily, Protocol};
+use rulegen_ruleset::Flow;
 
 pub use error::Error;
 pub use fill::Fill;
@@ -40,7 +41,7 @@ impl Conntrack {
     /// [`Error::Misunderstood`].
     pub fn for_each(
         &mut self,
-        family: Family,
+        family: IpFamily,
         protocol: Protocol,
         mut each: impl FnMut(Flow),
     ) -> Result<(), Error> {
@@ -68,7 +69,7 @@ impl Conntrack {
 
     fn list(
         &mut self,
-        family: Family,
+        family: IpFamily,
         filter: Option<Protocol>,
         wanted: Protocol,
         each: &mut impl FnMut(Flow),

@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::Table;
 
 /// How much is in a table.
@@ -30,9 +30,9 @@ pub struct LegacyTable {
 ///
 /// # Errors
 /// When the kernel does not say.
-pub fn legacy_tables() -> io::Result<BTreeMap<(Family, Table), LegacyTable>> {
+pub fn legacy_tables() -> io::Result<BTreeMap<(IpFamily, Table), LegacyTable>> {
     let mut tables = BTreeMap::new();
-    for family in [Family::Ipv4, Family::Ipv6] {
+    for family in [IpFamily::Ipv4, IpFamily::Ipv6] {
         for table in names(family)? {
             tables.insert((family, table), ask(family, table)?);
         }
@@ -41,10 +41,10 @@ pub fn legacy_tables() -> io::Result<BTreeMap<(Family, Table), LegacyTable>> {
 }
 
 /// The tables that are there; none where the kernel has no iptables-legacy.
-fn names(family: Family) -> io::Result<Vec<Table>> {
+fn names(family: IpFamily) -> io::Result<Vec<Table>> {
     let file = match family {
-        Family::Ipv4 => "/proc/thread-self/net/ip_tables_names",
-        Family::Ipv6 => "/proc/thread-self/net/ip6_tables_names",
+        IpFamily::Ipv4 => "/proc/thread-self/net/ip_tables_names",
+        IpFamily::Ipv6 => "/proc/thread-self/net/ip6_tables_names",
     };
     let text = match fs::read_to_string(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -65,12 +65,12 @@ struct Info {
     bytes: u32,
 }
 
-fn ask(family: Family, table: Table) -> io::Result<LegacyTable> {
+fn ask(family: IpFamily, table: Table) -> io::Result<LegacyTable> {
     // IPT_SO_GET_INFO and IP6T_SO_GET_INFO.
     const GET_INFO: libc::c_int = 64;
     let (of, level) = match family {
-        Family::Ipv4 => (AddressFamily::Inet, libc::IPPROTO_IP),
-        Family::Ipv6 => (AddressFamily::Inet6, libc::IPPROTO_IPV6),
+        IpFamily::Ipv4 => (AddressFamily::Inet, libc::IPPROTO_IP),
+        IpFamily::Ipv6 => (AddressFamily::Inet6, libc::IPPROTO_IPV6),
     };
     // A raw socket, which iptables-legacy uses, would take CAP_NET_RAW.
     let socket: OwnedFd = socket(of, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;

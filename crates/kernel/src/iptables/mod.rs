@@ -13,7 +13,7 @@ mod watch;
 
 use std::time::Duration;
 
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{ChainName, Ruleset, Table, Transaction, parse};
 
 pub use legacy::{LegacyTable, legacy_tables};
@@ -89,14 +89,14 @@ impl Error {
 /// One family's iptables of one variant.
 #[derive(Debug, Clone)]
 pub struct Iptables {
-    family: Family,
+    family: IpFamily,
     variant: Variant,
     lock_timeout: Duration,
 }
 
 impl Iptables {
     /// Speaks to the kernel through a variant's programs, waiting at most so long for the lock.
-    pub fn new(family: Family, variant: Variant, lock_timeout: Duration) -> Self {
+    pub fn new(family: IpFamily, variant: Variant, lock_timeout: Duration) -> Self {
         Self { family, variant, lock_timeout }
     }
 

@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 
 use nix::fcntl::{FcntlArg, fcntl};
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::Transaction;
 
 use super::{Error, Variant};
@@ -25,15 +25,15 @@ pub(super) struct Program {
 
 impl Program {
     /// The program that changes or lists single chains.
-    pub(super) fn of_chains(family: Family, variant: Variant) -> Self {
+    pub(super) fn of_chains(family: IpFamily, variant: Variant) -> Self {
         let Self { name } = Self::new(family, variant, "");
         Self { name: name.trim_end_matches('-').to_owned() }
     }
 
-    pub(super) fn new(family: Family, variant: Variant, what: &str) -> Self {
+    pub(super) fn new(family: IpFamily, variant: Variant, what: &str) -> Self {
         let start = match family {
-            Family::Ipv4 => "iptables",
-            Family::Ipv6 => "ip6tables",
+            IpFamily::Ipv4 => "iptables",
+            IpFamily::Ipv6 => "ip6tables",
         };
         Self { name: format!("{start}-{variant}-{what}") }
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{Table, parse};
 
 use super::Error;
@@ -36,20 +36,20 @@ impl fmt::Display for Variant {
 /// # Errors
 /// [`Error::NotInstalled`] if there is none.
 pub fn installed() -> Result<Vec<Variant>, Error> {
-    let there = |variant: &Variant| is_installed(Family::Ipv4, *variant);
+    let there = |variant: &Variant| is_installed(IpFamily::Ipv4, *variant);
     let variants: Vec<Variant> = Variant::ALL.into_iter().filter(there).collect();
-    match (variants.first(), probe(Family::Ipv4, Variant::Nft)) {
+    match (variants.first(), probe(IpFamily::Ipv4, Variant::Nft)) {
         (None, Err(error)) => Err(error),
         _ => Ok(variants),
     }
 }
 
 /// Whether a variant's programs for a family are there.
-pub fn is_installed(family: Family, variant: Variant) -> bool {
+pub fn is_installed(family: IpFamily, variant: Variant) -> bool {
     !matches!(probe(family, variant), Err(Error::NotInstalled { .. }))
 }
 
-fn probe(family: Family, variant: Variant) -> Result<String, Error> {
+fn probe(family: IpFamily, variant: Variant) -> Result<String, Error> {
     Program::new(family, variant, "restore").run(&["--version"])
 }
 
@@ -76,7 +76,7 @@ pub fn holds_chain(variant: Variant, table: Table, chain: &str) -> bool {
         Variant::Nft => &["-t", table.name()],
         Variant::Legacy => &[],
     };
-    [Family::Ipv4, Family::Ipv6].into_iter().any(|family| {
+    [IpFamily::Ipv4, IpFamily::Ipv6].into_iter().any(|family| {
         // A family that cannot be read, say for want of IPv6, holds nothing.
         let saved = Program::new(family, variant, "save").run(arguments);
         let held = saved.map(|text| parse(family, &text).0);

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Name;
 
 use super::Variant;
@@ -27,10 +27,10 @@ impl Watcher {
     /// # Errors
     /// [`Error::Unreachable`].
     pub fn open(variant: Variant, concerns: fn(&str) -> bool) -> Result<Self, Error> {
-        let tables = [Family::Ipv4, Family::Ipv6]
+        let tables = [IpFamily::Ipv4, IpFamily::Ipv6]
             .into_iter()
             .flat_map(|family| ["filter", "nat"].map(|table| (family, Name::from(table))));
-        let tables: Vec<(Family, Name)> = tables.collect();
+        let tables: Vec<(IpFamily, Name)> = tables.collect();
         let events = match variant {
             Variant::Nft => {
                 let watcher = nftables::Watcher::open(&tables, nftables::Watcher::ROOM)?;

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Element, Key, Name, Operation, Set, Transaction};
 
 use super::error::Refusal;
@@ -101,8 +101,8 @@ impl Batch {
         self.sequence = self.sequence.wrapping_add(1);
     }
 
-    pub(super) fn operation(&mut self, of: Family, table: &Name, operation: &Operation<'_>) {
-        let word = of.word();
+    pub(super) fn operation(&mut self, of: IpFamily, table: &Name, operation: &Operation<'_>) {
+        let word = of.nft_name();
         let of_elements =
             matches!(operation, Operation::AddElements(..) | Operation::DeleteElements(..));
         let mut step = |what: &str, name: &dyn Display| {
@@ -171,7 +171,7 @@ impl Batch {
     pub(super) fn add<T: Message>(
         &mut self,
         kind: i32,
-        of: Family,
+        of: IpFamily,
         flags: i32,
         object: &Object<T>,
     ) {
@@ -182,7 +182,7 @@ impl Batch {
     fn elements<'e>(
         &mut self,
         kind: i32,
-        of: Family,
+        of: IpFamily,
         flags: i32,
         (table, name, set): (&Name, &Name, &Set),
         elements: impl Iterator<Item = (&'e Key, Option<&'e Element>)>,
@@ -201,7 +201,7 @@ impl Batch {
     fn write(
         &mut self,
         kind: i32,
-        of: Family,
+        of: IpFamily,
         flags: i32,
         body: impl FnOnce(&mut super::raw::Header<'_>),
     ) {

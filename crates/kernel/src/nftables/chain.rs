@@ -1,7 +1,7 @@
 //! Chains.
 
 use nftnl::nftnl_sys as sys;
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{BaseChain, ChainKind, HeldChain, Hook, Name};
 use sys::libc;
 
@@ -23,7 +23,7 @@ const KINDS: [(&str, ChainKind); 2] = [("filter", ChainKind::Filter), ("nat", Ch
 const ACCEPT: u32 = libc::NF_ACCEPT.cast_unsigned();
 
 /// Which chain a message is about.
-pub(super) fn named(of: Family, table: &Name, name: &Name) -> RawChain {
+pub(super) fn named(of: IpFamily, table: &Name, name: &Name) -> RawChain {
     RawChain::new()
         .u32(sys::NFTNL_CHAIN_FAMILY, family::number(of).into())
         .text(sys::NFTNL_CHAIN_TABLE, table.as_str())
@@ -31,7 +31,7 @@ pub(super) fn named(of: Family, table: &Name, name: &Name) -> RawChain {
 }
 
 /// A chain without its rules.
-pub(super) fn encode(of: Family, table: &Name, name: &Name, base: Option<BaseChain>) -> RawChain {
+pub(super) fn encode(of: IpFamily, table: &Name, name: &Name, base: Option<BaseChain>) -> RawChain {
     let raw = named(of, table, name);
     let Some(base) = base else { return raw };
     let hook = HOOKS.iter().find(|(_, hook)| *hook == base.hook);

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use nftnl::nftnl_sys as sys;
+use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::nftables::{Comment, Data, Element, Expression, Field, Key, Set, Value};
-use rulegen_ruleset::{Family, Protocol};
 
 use super::raw::{Part, RawElement};
 use super::{expression, set, userdata, verdict};
@@ -115,7 +115,7 @@ fn behind(mut key: Vec<u8>) -> Option<Vec<u8>> {
 
 /// What was read of one set.
 pub(super) struct Reader<'a> {
-    family: Family,
+    family: IpFamily,
     set: &'a Set,
     elements: BTreeMap<Key, Element>,
     /// Where intervals of keys of one part begin and end.
@@ -127,7 +127,7 @@ pub(super) struct Reader<'a> {
 pub(super) struct Foreign;
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(family: Family, set: &'a Set) -> Self {
+    pub(super) fn new(family: IpFamily, set: &'a Set) -> Self {
         Self { family, set, elements: BTreeMap::new(), starts: Vec::new(), ends: Vec::new() }
     }
 
@@ -199,7 +199,7 @@ impl<'a> Reader<'a> {
                 network(address(self.family, low)?, end)
             }
             _ if low != high => None,
-            Field::Protocol => Protocol::of_number(*low.first()?).map(Value::Protocol),
+            Field::Protocol => Protocol::from_number(*low.first()?).map(Value::Protocol),
             Field::Port => Some(Value::Port(u16::from_be_bytes(low.try_into().ok()?))),
             Field::Number => Some(Value::Number(u32::from_ne_bytes(low.try_into().ok()?))),
         }
@@ -229,10 +229,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn address(family: Family, bytes: &[u8]) -> Option<IpAddr> {
+fn address(family: IpFamily, bytes: &[u8]) -> Option<IpAddr> {
     Some(match family {
-        Family::Ipv4 => Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into(),
-        Family::Ipv6 => Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into(),
+        IpFamily::Ipv4 => Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into(),
+        IpFamily::Ipv6 => Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into(),
     })
 }
 

@@ -7,11 +7,11 @@ use std::mem::discriminant;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nix::errno::Errno;
+use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::nftables::{
     Comment, Condition, DataType, Draw, Expression, Field, Name, Number, Operation, Rule, Set,
     Statement, Table, Transaction, lower,
 };
-use rulegen_ruleset::{Family, Protocol};
 
 use super::batch::Batch;
 use super::{Error, NfTables};
@@ -20,7 +20,7 @@ use super::{Error, NfTables};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
     /// In tables of this family.
-    pub family: Family,
+    pub family: IpFamily,
     /// What it is for.
     pub feature: &'static str,
     /// The option that the kernel is built with to have it.
@@ -38,7 +38,7 @@ impl Display for Missing {
             f,
             "{feature} in {} tables: Linux has it since {since}, if it is built with {option} \
              (it answers {errno})",
-            family.word()
+            family.nft_name()
         )
     }
 }
@@ -52,7 +52,7 @@ struct Feature {
 
 /// What a kernel without the feature refuses.
 enum Probe {
-    Rule(fn(Family) -> Statement),
+    Rule(fn(IpFamily) -> Statement),
     Set(Set),
 }
 
@@ -91,10 +91,10 @@ fn below_two(draw: Draw) -> Statement {
     Statement::If(Condition::Is(Number::Below(draw, 2), 0))
 }
 
-fn dnat(family: Family) -> Statement {
+fn dnat(family: IpFamily) -> Statement {
     let address: IpAddr = match family {
-        Family::Ipv4 => Ipv4Addr::LOCALHOST.into(),
-        Family::Ipv6 => Ipv6Addr::LOCALHOST.into(),
+        IpFamily::Ipv4 => Ipv4Addr::LOCALHOST.into(),
+        IpFamily::Ipv6 => Ipv6Addr::LOCALHOST.into(),
     };
     Statement::Dnat(Protocol::Tcp, SocketAddr::new(address, 1))
 }
@@ -107,7 +107,7 @@ impl NfTables {
     /// [`Error::Unreachable`], or another if the kernel cannot be asked.
     pub fn missing(&mut self, tables: &[impl Borrow<Table>]) -> Result<Vec<Missing>, Error> {
         let features = features();
-        let needed: Vec<(Family, &Feature)> = tables
+        let needed: Vec<(IpFamily, &Feature)> = tables
             .iter()
             .flat_map(|table| {
                 let table = table.borrow();
@@ -130,7 +130,7 @@ impl NfTables {
         Ok(missing)
     }
 
-    fn refusal(&mut self, probes: &[(Family, &Feature)]) -> Result<Option<Errno>, Error> {
+    fn refusal(&mut self, probes: &[(IpFamily, &Feature)]) -> Result<Option<Errno>, Error> {
         let made: Vec<Made> = probes
             .iter()
             .enumerate()
@@ -171,7 +171,7 @@ impl Made {
 }
 
 impl Probe {
-    fn make(&self, family: Family, turn: usize) -> Made {
+    fn make(&self, family: IpFamily, turn: usize) -> Made {
         let table = Table {
             family,
             name: Name::from(format!("rulegen-probe-{}-{turn}", std::process::id())),

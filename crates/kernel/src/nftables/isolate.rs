@@ -1,7 +1,8 @@
 //! Finds which parts of the wanted tables the kernel refuses.
 
+use rulegen_net::IpFamily;
+use rulegen_ruleset::Bisection;
 use rulegen_ruleset::nftables::{Held, Name, Table, Transaction, diff};
-use rulegen_ruleset::{Bisection, Family};
 
 use super::reconcile::Way;
 use super::{Dataplane, Error, Generation, Refusal};
@@ -60,7 +61,7 @@ impl<D: Dataplane> Trials<'_, D> {
     }
 
     fn read(&mut self, tables: &[&Table]) -> Result<(Generation, Vec<Option<Held>>), Error> {
-        let names: Vec<(Family, &Name)> = tables.iter().map(|t| (t.family, &t.name)).collect();
+        let names: Vec<(IpFamily, &Name)> = tables.iter().map(|t| (t.family, &t.name)).collect();
         self.dataplane.read(&names)
     }
 }

@@ -32,7 +32,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Comment, Held, Key, Name, Operation, Set, Table, Transaction};
 
 pub use error::{Error, Refusal};
@@ -131,7 +131,7 @@ impl NfTables {
     ///
     /// # Errors
     /// [`Error::Unreachable`], or [`Error::Lost`].
-    pub fn has_all(&mut self, tables: &[(Family, &Name)]) -> Result<bool, Error> {
+    pub fn has_all(&mut self, tables: &[(IpFamily, &Name)]) -> Result<bool, Error> {
         for (family, name) in tables {
             if !read::exists(&mut self.socket, *family, name)? {
                 return Ok(false);
@@ -144,7 +144,7 @@ impl NfTables {
     ///
     /// # Errors
     /// None was taken away: see [`Error`].
-    pub fn delete(&mut self, tables: &[(Family, Name)]) -> Result<Vec<(Family, Name)>, Error> {
+    pub fn delete(&mut self, tables: &[(IpFamily, Name)]) -> Result<Vec<(IpFamily, Name)>, Error> {
         for _ in 0..ATTEMPTS {
             match self.delete_once(tables) {
                 // Somebody was faster.
@@ -163,7 +163,7 @@ impl NfTables {
     /// [`Error::Unreachable`], or [`Error::Busy`].
     pub fn read_elements(
         &mut self,
-        family: Family,
+        family: IpFamily,
         table: &Name,
         name: &Name,
         set: &mut Set,
@@ -185,7 +185,7 @@ impl NfTables {
     /// [`Error::Unreachable`], or [`Error::Busy`] if the ruleset changed while it was read.
     pub fn counted(
         &mut self,
-        family: Family,
+        family: IpFamily,
         table: &Name,
         mut each: impl FnMut(Counted),
     ) -> Result<(), Error> {
@@ -209,7 +209,7 @@ impl NfTables {
         }
     }
 
-    fn delete_once(&mut self, tables: &[(Family, Name)]) -> Result<Vec<(Family, Name)>, Error> {
+    fn delete_once(&mut self, tables: &[(IpFamily, Name)]) -> Result<Vec<(IpFamily, Name)>, Error> {
         let mut found = Vec::new();
         for (family, name) in tables {
             if read::exists(&mut self.socket, *family, name)? {
@@ -229,7 +229,7 @@ impl NfTables {
 
     fn read_once(
         &mut self,
-        tables: &[(Family, &Name)],
+        tables: &[(IpFamily, &Name)],
     ) -> Result<(Generation, Vec<Option<Held>>), Interrupted> {
         let generation = read::generation(&mut self.socket)?;
         let held: Result<Vec<Option<Held>>, Interrupted> = tables
@@ -247,7 +247,7 @@ impl NfTables {
 impl Dataplane for NfTables {
     fn read(
         &mut self,
-        tables: &[(Family, &Name)],
+        tables: &[(IpFamily, &Name)],
     ) -> Result<(Generation, Vec<Option<Held>>), Error> {
         for _ in 0..ATTEMPTS {
             match self.read_once(tables) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use nftnl::nftnl_sys::libc;
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Held, HeldRule, Name, Rule, Set, Statement, Table};
 
 use super::raw::{Aligned, Object};
@@ -42,11 +42,11 @@ pub(super) fn generation(socket: &mut Socket) -> Result<Generation, Error> {
 }
 
 /// Whether there is a table of that name.
-pub(super) fn exists(socket: &mut Socket, of: Family, name: &Name) -> Result<bool, Error> {
+pub(super) fn exists(socket: &mut Socket, of: IpFamily, name: &Name) -> Result<bool, Error> {
     Ok(find(socket, of, name)?.is_some())
 }
 
-fn find(socket: &mut Socket, of: Family, name: &Name) -> Result<Option<RawTable>, Error> {
+fn find(socket: &mut Socket, of: IpFamily, name: &Name) -> Result<Option<RawTable>, Error> {
     let mut found = None;
     let named = table::named(of, name);
     let number = family::number(of);
@@ -66,7 +66,7 @@ fn find(socket: &mut Socket, of: Family, name: &Name) -> Result<Option<RawTable>
 /// somebody changed the ruleset meanwhile.
 pub(super) fn table(
     socket: &mut Socket,
-    of: Family,
+    of: IpFamily,
     name: &Name,
 ) -> Result<Option<Held>, Interrupted> {
     let Some(found) = find(socket, of, name)? else { return Ok(None) };
@@ -83,7 +83,7 @@ pub(super) fn table(
 /// What the elements and rules of a table counted.
 pub(super) fn counted(
     socket: &mut Socket,
-    of: Family,
+    of: IpFamily,
     table: &Name,
     each: &mut impl FnMut(Counted),
 ) -> Result<(), Interrupted> {
@@ -163,7 +163,7 @@ pub(super) fn counted_of(
 /// Fills a set of a table with the elements that it has in the kernel; not if one is foreign.
 pub(super) fn elements(
     socket: &mut Socket,
-    of: Family,
+    of: IpFamily,
     table: &Name,
     name: &Name,
     set: &mut Set,
@@ -190,7 +190,7 @@ impl From<Error> for Interrupted {
 
 struct Reader<'a> {
     socket: &'a mut Socket,
-    family: Family,
+    family: IpFamily,
     table: &'a Name,
     held: Held,
 }

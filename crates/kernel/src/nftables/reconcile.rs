@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{
     Held, Name, Operation, Table, Transaction, diff, replacement, stages,
 };
@@ -20,7 +20,7 @@ pub trait Dataplane {
     /// Nothing was read: see [`Error`].
     fn read(
         &mut self,
-        tables: &[(Family, &Name)],
+        tables: &[(IpFamily, &Name)],
     ) -> Result<(Generation, Vec<Option<Held>>), Error>;
 
     /// Carries all transactions out, or none, and none if the ruleset is no longer of the
@@ -81,7 +81,7 @@ pub fn reconcile_if<R>(
     tell: impl Fn(&[Transaction<'_>]) -> R,
 ) -> Result<Option<R>, Error> {
     let wanted: Vec<&Table> = wanted.iter().map(Borrow::borrow).collect();
-    let names: Vec<(Family, &Name)> =
+    let names: Vec<(IpFamily, &Name)> =
         wanted.iter().map(|table| (table.family, &table.name)).collect();
     let mut last = Error::Busy { attempts: ATTEMPTS };
     for _ in 0..ATTEMPTS {

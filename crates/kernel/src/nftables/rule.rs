@@ -1,7 +1,7 @@
 //! Rules.
 
 use nftnl::nftnl_sys as sys;
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{HeldRule, Name, Rule, lower};
 
 use super::raw::Object;
@@ -10,19 +10,24 @@ use super::{expression, family, userdata};
 pub(super) type RawRule = Object<sys::nftnl_rule>;
 
 /// Which chain's rules a message is about.
-pub(super) fn of_chain(of: Family, table: &Name, chain: &Name) -> RawRule {
+pub(super) fn of_chain(of: IpFamily, table: &Name, chain: &Name) -> RawRule {
     of_table(of, table).text(sys::NFTNL_RULE_CHAIN, chain.as_str())
 }
 
 /// Which table's.
-pub(super) fn of_table(of: Family, table: &Name) -> RawRule {
+pub(super) fn of_table(of: IpFamily, table: &Name) -> RawRule {
     RawRule::new()
         .u32(sys::NFTNL_RULE_FAMILY, family::number(of).into())
         .text(sys::NFTNL_RULE_TABLE, table.as_str())
 }
 
 /// Which one rule; without a number all of the chain.
-pub(super) fn with_handle(of: Family, table: &Name, chain: &Name, handle: Option<u64>) -> RawRule {
+pub(super) fn with_handle(
+    of: IpFamily,
+    table: &Name,
+    chain: &Name,
+    handle: Option<u64>,
+) -> RawRule {
     let raw = of_chain(of, table, chain);
     match handle {
         Some(handle) => raw.u64(sys::NFTNL_RULE_HANDLE, handle),
@@ -31,7 +36,7 @@ pub(super) fn with_handle(of: Family, table: &Name, chain: &Name, handle: Option
 }
 
 /// A rule.
-pub(super) fn encode(of: Family, table: &Name, chain: &Name, rule: &Rule) -> RawRule {
+pub(super) fn encode(of: IpFamily, table: &Name, chain: &Name, rule: &Rule) -> RawRule {
     let mut raw = of_chain(of, table, chain);
     if let Some(comment) = &rule.comment {
         raw = raw.bytes(sys::NFTNL_RULE_USERDATA, &userdata::of_comment(comment));

@@ -1,7 +1,7 @@
 //! Sets and maps.
 
 use nftnl::nftnl_sys as sys;
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{DataType, Expression, Field, Name, Set};
 
 use super::raw::Object;
@@ -20,19 +20,19 @@ const CONCATENATION: u32 = 0x80;
 const VERDICT: u32 = 0xffff_ff00;
 
 /// Which set a message is about.
-pub(super) fn named(of: Family, table: &Name, name: &Name) -> RawSet {
+pub(super) fn named(of: IpFamily, table: &Name, name: &Name) -> RawSet {
     of_table(of, table).text(sys::NFTNL_SET_NAME, name.as_str())
 }
 
 /// Which table's sets.
-pub(super) fn of_table(of: Family, table: &Name) -> RawSet {
+pub(super) fn of_table(of: IpFamily, table: &Name) -> RawSet {
     RawSet::new()
         .u32(sys::NFTNL_SET_FAMILY, family::number(of).into())
         .text(sys::NFTNL_SET_TABLE, table.as_str())
 }
 
 /// A set without its elements. The kernel wants a number for it that no other of the batch has.
-pub(super) fn encode(of: Family, table: &Name, name: &Name, set: &Set, id: u32) -> RawSet {
+pub(super) fn encode(of: IpFamily, table: &Name, name: &Name, set: &Set, id: u32) -> RawSet {
     let mut raw = named(of, table, name)
         .u32(sys::NFTNL_SET_ID, id)
         .u32(sys::NFTNL_SET_FLAGS, flags(set))
@@ -77,12 +77,12 @@ pub(super) fn nature(raw: &RawSet) -> Nature {
 }
 
 /// A set's name, and the set without elements unless something about it is foreign.
-pub(super) fn decode(of: Family, raw: &RawSet) -> Option<(Name, Option<Set>)> {
+pub(super) fn decode(of: IpFamily, raw: &RawSet) -> Option<(Name, Option<Set>)> {
     let name = Name::held(raw.borrow().get_text(sys::NFTNL_SET_NAME)?);
     Some((name, decode_shape(of, raw)))
 }
 
-fn decode_shape(of: Family, raw: &RawSet) -> Option<Set> {
+fn decode_shape(of: IpFamily, raw: &RawSet) -> Option<Set> {
     let counter = match raw.expressions(expression::decode).as_slice() {
         [] => false,
         [Some(Expression::Counter)] => true,
@@ -130,46 +130,46 @@ fn flags(set: &Set) -> u32 {
 }
 
 /// nft's number for a type (include/datatype.h), those of several parts in 6 bits each.
-fn type_of(of: Family, fields: &[Field]) -> u32 {
+fn type_of(of: IpFamily, fields: &[Field]) -> u32 {
     fields.iter().fold(0, |kind, field| kind << 6 | number_of(of, *field))
 }
 
-fn fields_of(of: Family, kind: u32) -> Option<Vec<Field>> {
+fn fields_of(of: IpFamily, kind: u32) -> Option<Vec<Field>> {
     let numbers = (0..5).rev().map(|part| kind >> (6 * part) & 0x3f).skip_while(|part| *part == 0);
     numbers.map(|number| ALL.into_iter().find(|field| number_of(of, *field) == number)).collect()
 }
 
 const ALL: [Field; 4] = [Field::Address, Field::Protocol, Field::Port, Field::Number];
 
-fn number_of(of: Family, field: Field) -> u32 {
+fn number_of(of: IpFamily, field: Field) -> u32 {
     match (field, of) {
         (Field::Number, _) => 4,
-        (Field::Address, Family::Ipv4) => 7,
-        (Field::Address, Family::Ipv6) => 8,
+        (Field::Address, IpFamily::Ipv4) => 7,
+        (Field::Address, IpFamily::Ipv6) => 8,
         (Field::Protocol, _) => 12,
         (Field::Port, _) => 13,
     }
 }
 
 /// How many bytes a part of a key has.
-pub(super) fn length(of: Family, field: Field) -> u8 {
+pub(super) fn length(of: IpFamily, field: Field) -> u8 {
     match (field, of) {
-        (Field::Address, Family::Ipv4) | (Field::Number, _) => 4,
-        (Field::Address, Family::Ipv6) => 16,
+        (Field::Address, IpFamily::Ipv4) | (Field::Number, _) => 4,
+        (Field::Address, IpFamily::Ipv6) => 16,
         (Field::Protocol, _) => 1,
         (Field::Port, _) => 2,
     }
 }
 
 /// Each of several parts begins at a register.
-fn length_of(of: Family, fields: &[Field]) -> u32 {
+fn length_of(of: IpFamily, fields: &[Field]) -> u32 {
     match fields {
         [field] => length(of, *field).into(),
         fields => fields.iter().map(|f| u32::from(length(of, *f)).next_multiple_of(4)).sum(),
     }
 }
 
-fn data_of(of: Family, data: DataType) -> (u32, u32) {
+fn data_of(of: IpFamily, data: DataType) -> (u32, u32) {
     let socket = [Field::Address, Field::Port];
     match data {
         DataType::Verdict => (VERDICT, 0),

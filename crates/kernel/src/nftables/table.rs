@@ -1,7 +1,7 @@
 //! Tables.
 
 use nftnl::nftnl_sys as sys;
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Comment, Name};
 
 use super::raw::Object;
@@ -10,14 +10,14 @@ use super::{family, userdata};
 pub(super) type RawTable = Object<sys::nftnl_table>;
 
 /// Which table a message is about.
-pub(super) fn named(of: Family, name: &Name) -> RawTable {
+pub(super) fn named(of: IpFamily, name: &Name) -> RawTable {
     RawTable::new()
         .u32(sys::NFTNL_TABLE_FAMILY, family::number(of).into())
         .text(sys::NFTNL_TABLE_NAME, name.as_str())
 }
 
 /// A table without what is in it.
-pub(super) fn encode(of: Family, name: &Name, comment: &Comment) -> RawTable {
+pub(super) fn encode(of: IpFamily, name: &Name, comment: &Comment) -> RawTable {
     named(of, name)
         .u32(sys::NFTNL_TABLE_FLAGS, 0)
         .bytes(sys::NFTNL_TABLE_USERDATA, &userdata::of_comment(comment))

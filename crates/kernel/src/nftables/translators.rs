@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use nftnl::nftnl_sys::libc;
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 
 use super::read::Interrupted;
 use super::socket::Socket;
@@ -15,7 +15,7 @@ use crate::netlink::Dumped;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Translator {
     /// The families whose packets it sees.
-    pub families: Vec<Family>,
+    pub families: Vec<IpFamily>,
     /// The family of its table, as nft(8) spells it.
     pub table_family: &'static str,
     /// Its table.
@@ -95,11 +95,11 @@ const INET: u8 = 1;
 
 impl Base {
     /// nft's word for the family of its table, and the families whose packets it sees.
-    fn words(&self) -> Option<(&'static str, Vec<Family>)> {
+    fn words(&self) -> Option<(&'static str, Vec<IpFamily>)> {
         match self.family {
-            IPV4 => Some(("ip", vec![Family::Ipv4])),
-            IPV6 => Some(("ip6", vec![Family::Ipv6])),
-            INET => Some(("inet", vec![Family::Ipv4, Family::Ipv6])),
+            IPV4 => Some(("ip", vec![IpFamily::Ipv4])),
+            IPV6 => Some(("ip6", vec![IpFamily::Ipv6])),
+            INET => Some(("inet", vec![IpFamily::Ipv4, IpFamily::Ipv6])),
             _ => None,
         }
     }

@@ -5,7 +5,7 @@
 //! expressions, protocols and their fields are nft's own (include/expression.h, proto.h and
 //! datatype.h of nftables); as they lie in kernels, no version may change them.
 
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Comment, DataType, Field, Set};
 
 /// NFTNL_UDATA_{TABLE,RULE,SET_ELEM}_COMMENT.
@@ -34,7 +34,7 @@ pub(super) fn comment_of(data: &[u8]) -> Option<Comment> {
 }
 
 /// The comment on a set and how `nft list` is to show the set.
-pub(super) fn of_set(family: Family, of: &Set) -> Vec<u8> {
+pub(super) fn of_set(family: IpFamily, of: &Set) -> Vec<u8> {
     let mut data = Vec::new();
     put_number(&mut data, set::KEY_BYTE_ORDER, byte_order(&of.key));
     if of.data.is_some() {
@@ -68,7 +68,7 @@ fn byte_order(key: &[Field]) -> u32 {
 }
 
 /// EXPR_CONCAT and the parts, by their turn.
-fn typeof_fields(family: Family, fields: &[Field]) -> Vec<u8> {
+fn typeof_fields(family: IpFamily, fields: &[Field]) -> Vec<u8> {
     const CONCATENATION: u32 = 13;
     let mut parts = Vec::new();
     for (turn, field) in (0..).zip(fields) {
@@ -77,7 +77,7 @@ fn typeof_fields(family: Family, fields: &[Field]) -> Vec<u8> {
     expression(CONCATENATION, &parts)
 }
 
-fn typeof_field(family: Family, field: Field) -> Vec<u8> {
+fn typeof_field(family: IpFamily, field: Field) -> Vec<u8> {
     const PAYLOAD: u32 = 7;
     const META: u32 = 9;
     const NUMBER: u32 = 23;
@@ -86,8 +86,8 @@ fn typeof_field(family: Family, field: Field) -> Vec<u8> {
         Field::Address => {
             // PROTO_DESC_IP and IPHDR_DADDR, PROTO_DESC_IP6 and IP6HDR_DADDR.
             let (protocol, destination) = match family {
-                Family::Ipv4 => (12, 12),
-                Family::Ipv6 => (13, 9),
+                IpFamily::Ipv4 => (12, 12),
+                IpFamily::Ipv6 => (13, 9),
             };
             put_number(&mut about, 0, protocol);
             put_number(&mut about, 1, destination);

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use nftnl::nftnl_sys::libc;
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Name;
 
 use super::batch::message_type;
@@ -16,7 +16,7 @@ use crate::process::Process;
 /// A socket that is told of commits.
 pub struct Watcher {
     socket: Socket,
-    tables: Vec<(Family, Name)>,
+    tables: Vec<(IpFamily, Name)>,
     /// Which chains of them count, by their names.
     concerns: fn(&str) -> bool,
     /// What the commit that is being told did to our tables so far.
@@ -62,7 +62,7 @@ pub struct Change {
     /// To what kind of object.
     pub object: Object,
     /// The family of the table.
-    pub family: Family,
+    pub family: IpFamily,
     /// The table.
     pub table: String,
     /// The name of the object, or for a rule that of its chain.
@@ -105,13 +105,13 @@ impl fmt::Display for Change {
             Object::Element => "element of",
             Object::Other => "object",
         };
-        write!(f, "{done} {object} {} {}", self.family.word(), self.table)?;
+        write!(f, "{done} {object} {} {}", self.family.nft_name(), self.table)?;
         self.name.iter().try_for_each(|name| write!(f, " {name}"))
     }
 }
 
 /// A chain by its family, table and name.
-pub type TouchedChain = (Family, String, String);
+pub type TouchedChain = (IpFamily, String, String);
 
 /// The chains that a commit changed: the chains themselves, or rules in them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,7 +217,7 @@ impl Watcher {
     ///
     /// # Errors
     /// [`Error::Unreachable`].
-    pub fn open(tables: &[(Family, Name)], room: usize) -> Result<Self, Error> {
+    pub fn open(tables: &[(IpFamily, Name)], room: usize) -> Result<Self, Error> {
         let socket = Socket::for_events(room)?;
         Ok(Self { socket, tables: tables.to_vec(), concerns: |_| true, told: Told::default() })
     }
@@ -266,7 +266,7 @@ impl Watcher {
 
 /// What a message says was done, if it was to one of the tables and chains.
 fn change(
-    tables: &[(Family, Name)],
+    tables: &[(IpFamily, Name)],
     concerns: fn(&str) -> bool,
     message: &[u8],
     kind: u16,

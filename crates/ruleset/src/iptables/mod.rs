@@ -13,7 +13,7 @@ mod trace;
 mod transaction;
 
 pub use crate::packet::{Origin, Packet, Verdict};
-pub use crate::words::{Negatable, Protocol};
+pub use crate::words::Negatable;
 pub use chain_name::ChainName;
 pub use chance::Chance;
 pub use describe::Counts;

@@ -14,7 +14,8 @@ use super::rule::{
     RuleSpec, SetMark, Target,
 };
 use super::ruleset::{Chain, Policy, Ruleset, Table};
-use crate::{Family, Negatable, Protocol};
+use crate::Negatable;
+use rulegen_net::{IpFamily, Protocol};
 
 /// A line that is not in the form of iptables-save.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +33,7 @@ impl fmt::Display for ParseError {
 }
 
 /// Reads every table of the text. A line that cannot be read is reported and left out.
-pub fn parse(family: Family, text: &str) -> (Ruleset, Vec<ParseError>) {
+pub fn parse(family: IpFamily, text: &str) -> (Ruleset, Vec<ParseError>) {
     let mut ruleset = Ruleset::new(family);
     let mut errors = Vec::new();
     let mut table = None;
@@ -191,7 +192,7 @@ fn parse_spec(text: &str) -> Option<RuleSpec> {
                 rule.in_interface = Some(Negatable { negated, value });
             }
             ("-p", false) if rule.protocol.is_none() => {
-                rule.protocol = Some(Protocol::parse(&next(&mut words)?)?);
+                rule.protocol = Some(Protocol::from_name(&next(&mut words)?)?);
             }
             ("-m", false) => rule.matches.push(parse_match(&mut words)?),
             ("-j", false) => {
@@ -248,7 +249,7 @@ fn parse_match(words: &mut Peekable<Words<'_>>) -> Option<Match> {
             threshold(next(words)?.parse().ok()?).map(Match::Random)
         }
         transport => {
-            let protocol = Protocol::parse(transport)?;
+            let protocol = Protocol::from_name(transport)?;
             let destination_port = match take(words, "--dport") {
                 true => Some(next(words)?.parse().ok()?),
                 false => None,
@@ -398,7 +399,7 @@ mod tests {
     use super::*;
 
     fn rules(text: &str) -> (Vec<Rule>, Vec<ParseError>) {
-        let (ruleset, errors) = parse(Family::Ipv4, &format!("*nat\n{text}\nCOMMIT\n"));
+        let (ruleset, errors) = parse(IpFamily::Ipv4, &format!("*nat\n{text}\nCOMMIT\n"));
         let chains = ruleset.tables.get(&Table::Nat).cloned().unwrap_or_default();
         (chains.into_values().flat_map(|chain| chain.rules).collect(), errors)
     }

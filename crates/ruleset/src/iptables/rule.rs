@@ -7,7 +7,8 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use super::chain_name::ChainName;
-use crate::{Negatable, Protocol};
+use crate::Negatable;
+use rulegen_net::Protocol;
 
 /// A rule: one that we can make and understand, or somebody else's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]

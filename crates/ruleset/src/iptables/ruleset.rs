@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::chain_name::{BUILT_IN, ChainName};
 use super::rule::Rule;
-use crate::Family;
+use rulegen_net::IpFamily;
 
 /// The tables of iptables, in the order in which we print and commit them: packets must be
 /// refused (filter) before a stale translation (nat) could be missed, as in kube-proxy.
@@ -68,14 +68,14 @@ pub struct Chain {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Ruleset {
     /// Whose tables they are.
-    pub family: Family,
+    pub family: IpFamily,
     /// Chains by table and name.
     pub tables: BTreeMap<Table, BTreeMap<ChainName, Chain>>,
 }
 
 impl Ruleset {
     /// No table at all.
-    pub fn new(family: Family) -> Self {
+    pub fn new(family: IpFamily) -> Self {
         Self { family, tables: BTreeMap::new() }
     }
 

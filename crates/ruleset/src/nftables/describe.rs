@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use super::text::{ElementText, RuleText};
 use super::{Element, HeldRule, Key, Name, Operation, Rule, Transaction};
-use crate::Family;
+use rulegen_net::IpFamily;
 
 /// A change to one thing in a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl<'a> Transaction<'a> {
 
     /// The part of the table that is changed, by its name in the kernel.
     pub fn object(&self, edit: &Edit<'_>) -> String {
-        let table = format!("{} {}", self.family.word(), self.table);
+        let table = format!("{} {}", self.family.nft_name(), self.table);
         match edit.object {
             None => table,
             Some(Object::Set(name)) => format!("{table} set {name}"),
@@ -67,7 +67,7 @@ impl<'a> Transaction<'a> {
 
 impl Edit<'_> {
     /// The element or rule that comes or goes, as text.
-    pub fn text(&self, family: Family) -> Option<String> {
+    pub fn text(&self, family: IpFamily) -> Option<String> {
         match &self.done {
             Done::Made | Done::Deleted | Done::Emptied => None,
             Done::Element { key, element, .. } => Some(ElementText { key, element }.to_string()),

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
 use super::{Name, Verdict};
-use crate::Family;
+use rulegen_net::IpFamily;
 
 /// A register, by the number that the kernel gives back. There are sixteen of 4 bytes; every
 /// fourth begins one of the older registers of 16 bytes and goes by its number.
@@ -141,7 +141,7 @@ pub enum Expression {
     /// Replaces the destination.
     Dnat {
         /// Of this family.
-        family: Family,
+        family: IpFamily,
         /// Where the address is.
         address: Register,
         /// Where the port is.

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use smallvec::SmallVec;
 
 use super::Value;
-use crate::Protocol;
+use rulegen_net::Protocol;
 
 /// The key of an element, a value a field. Keys are ordered as lists of their values are.
 ///
@@ -91,7 +91,7 @@ fn first(bytes: &[u8]) -> Option<(Value, &[u8])> {
         }
         PROTOCOL => {
             let (number, rest) = rest.split_first()?;
-            Some((Value::Protocol(Protocol::of_number(*number)?), rest))
+            Some((Value::Protocol(Protocol::from_number(*number)?), rest))
         }
         PORT => {
             let (port, rest) = rest.split_first_chunk::<2>()?;

@@ -7,17 +7,18 @@ use ipnet::IpNet;
 
 use super::expression::{ConntrackKey, Expression, MetaKey, NumberKind, PayloadBase, Register};
 use super::rule::{Condition, Draw, Interface, Number, Selector, Statement};
-use crate::{Family, Negatable, Protocol};
+use crate::Negatable;
+use rulegen_net::{IpFamily, Protocol};
 
 /// The expressions of a rule in a table of this family.
-pub fn lower(family: Family, statements: &[Statement]) -> Vec<Expression> {
+pub fn lower(family: IpFamily, statements: &[Statement]) -> Vec<Expression> {
     let mut lowerer = Lowerer { family, done: Vec::new() };
     statements.iter().for_each(|statement| lowerer.statement(statement));
     lowerer.done
 }
 
 struct Lowerer {
-    family: Family,
+    family: IpFamily,
     done: Vec<Expression>,
 }
 
@@ -114,10 +115,10 @@ impl Lowerer {
         let network =
             |offset, length| Expression::Payload { base: PayloadBase::Network, offset, length, to };
         self.done.push(match (selector, self.family) {
-            (Selector::SourceAddress, Family::Ipv4) => network(12, 4),
-            (Selector::DestinationAddress, Family::Ipv4) => network(16, 4),
-            (Selector::SourceAddress, Family::Ipv6) => network(8, 16),
-            (Selector::DestinationAddress, Family::Ipv6) => network(24, 16),
+            (Selector::SourceAddress, IpFamily::Ipv4) => network(12, 4),
+            (Selector::DestinationAddress, IpFamily::Ipv4) => network(16, 4),
+            (Selector::SourceAddress, IpFamily::Ipv6) => network(8, 16),
+            (Selector::DestinationAddress, IpFamily::Ipv6) => network(24, 16),
             (Selector::Protocol, _) => Expression::Meta { key: MetaKey::TransportProtocol, to },
             (Selector::DestinationPort, _) => {
                 Expression::Payload { base: PayloadBase::Transport, offset: 2, length: 2, to }
@@ -168,16 +169,16 @@ impl Lowerer {
 
     fn address_length(&self) -> u32 {
         match self.family {
-            Family::Ipv4 => 4,
-            Family::Ipv6 => 16,
+            IpFamily::Ipv4 => 4,
+            IpFamily::Ipv6 => 16,
         }
     }
 
     /// ICMP_PORT_UNREACH and ICMPV6_PORT_UNREACH.
     fn port_unreachable(&self) -> u8 {
         match self.family {
-            Family::Ipv4 => 3,
-            Family::Ipv6 => 4,
+            IpFamily::Ipv4 => 3,
+            IpFamily::Ipv6 => 4,
         }
     }
 
@@ -252,14 +253,14 @@ fn words(bytes: u32) -> u32 {
 }
 
 /// The mask of a network with a prefix of this length.
-pub(super) fn netmask(family: Family, prefix_length: u8) -> IpAddr {
+pub(super) fn netmask(family: IpFamily, prefix_length: u8) -> IpAddr {
     let zeros = |bits: u32| bits.saturating_sub(prefix_length.into());
     match family {
-        Family::Ipv4 => {
+        IpFamily::Ipv4 => {
             let mask = u32::MAX.checked_shl(zeros(u32::BITS)).unwrap_or_default();
             Ipv4Addr::from_bits(mask).into()
         }
-        Family::Ipv6 => {
+        IpFamily::Ipv6 => {
             let mask = u128::MAX.checked_shl(zeros(u128::BITS)).unwrap_or_default();
             Ipv6Addr::from_bits(mask).into()
         }

@@ -8,11 +8,12 @@ use ipnet::IpNet;
 use super::expression::{ConntrackKey, Expression, MetaKey, NumberKind, PayloadBase, Register};
 use super::lower::lower;
 use super::rule::{Condition, Draw, Interface, Number, Selector, Statement};
-use crate::{Family, Negatable, Protocol};
+use crate::Negatable;
+use rulegen_net::{IpFamily, Protocol};
 
 /// The statements that these expressions were made of, if rulegen makes such. What is answered
 /// lowers to the same expressions again.
-pub fn raise(family: Family, expressions: &[Expression]) -> Option<Vec<Statement>> {
+pub fn raise(family: IpFamily, expressions: &[Expression]) -> Option<Vec<Statement>> {
     let mut statements = Vec::new();
     let mut rest = expressions;
     while !rest.is_empty() {
@@ -27,7 +28,7 @@ pub fn raise(family: Family, expressions: &[Expression]) -> Option<Vec<Statement
 type Raised<'a> = Option<(Statement, &'a [Expression])>;
 
 struct Raiser {
-    family: Family,
+    family: IpFamily,
 }
 
 impl Raiser {
@@ -80,7 +81,7 @@ impl Raiser {
         let [protocol] = value.as_slice() else { return None };
         let port = u16::from_be_bytes(port.as_slice().try_into().ok()?);
         let to = SocketAddr::new(address(ip)?, port);
-        Some((Statement::Dnat(Protocol::of_number(*protocol)?, to), rest))
+        Some((Statement::Dnat(Protocol::from_number(*protocol)?, to), rest))
     }
 
     /// An address is compared with a network.
@@ -186,8 +187,8 @@ impl Raiser {
 
     fn source_offset(&self) -> u32 {
         match self.family {
-            Family::Ipv4 => 12,
-            Family::Ipv6 => 8,
+            IpFamily::Ipv4 => 12,
+            IpFamily::Ipv6 => 8,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use super::describe::HeldText;
 use super::raise::raise;
 use super::{Chain, Comment, Held, HeldChain, HeldRule, Name, Rule, Table};
-use crate::Family;
+use rulegen_net::IpFamily;
 
 /// A table that was read, in the types of one that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Display for Unknown {
 
 impl Held {
     /// The table of this family and name, as far as it could have been made by rulegen.
-    pub fn raised(self, family: Family, name: &Name) -> Raised {
+    pub fn raised(self, family: IpFamily, name: &Name) -> Raised {
         let mut unknown: Vec<Unknown> = self.foreign.into_iter().map(Unknown::Table).collect();
         let (family, name, comment) = (family, name.clone(), Comment::from(""));
         let mut table = Table { family, name, comment, sets: [].into(), chains: [].into() };
@@ -74,14 +74,14 @@ impl Held {
 
 impl HeldRule {
     /// The rule, if rulegen makes such.
-    pub fn raised(&self, family: Family) -> Option<Rule> {
+    pub fn raised(&self, family: IpFamily) -> Option<Rule> {
         let statements = raise(family, self.expressions.as_deref()?)?;
         Some(Rule { statements, comment: self.comment.clone() })
     }
 }
 
 fn raised_chain(
-    family: Family,
+    family: IpFamily,
     name: &Name,
     held: &HeldChain,
     unknown: &mut Vec<Unknown>,

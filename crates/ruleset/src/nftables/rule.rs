@@ -7,7 +7,8 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use super::{Comment, Name};
-use crate::{Negatable, Protocol};
+use crate::Negatable;
+use rulegen_net::Protocol;
 
 /// Statements that are carried out from left to right until one does not hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

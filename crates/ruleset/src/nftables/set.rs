@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
 use super::{Comment, Key, Name, Verdict};
-use crate::Protocol;
+use rulegen_net::Protocol;
 
 /// A set, or a map if it has data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

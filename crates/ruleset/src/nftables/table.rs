@@ -6,13 +6,13 @@ use serde::Serialize;
 
 use super::diff::merge;
 use super::{Comment, Name, Rule, Set};
-use crate::Family;
+use rulegen_net::IpFamily;
 
 /// One table of one family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Table {
     /// Whose packets it sees.
-    pub family: Family,
+    pub family: IpFamily,
     /// What it is called.
     pub name: Name,
     /// What it is for.

@@ -13,7 +13,8 @@ use super::rule::{Condition, Draw, Interface, Number, Rule, Selector, Statement,
 use super::set::{Data, DataType, Element, Field, Set, Value};
 use super::table::{BaseChain, Chain, ChainKind, Hook, Table};
 use super::{Comment, Name};
-use crate::{Family, Negatable};
+use crate::Negatable;
+use rulegen_net::IpFamily;
 
 impl Table {
     /// The text that `nft -f` makes the table of.
@@ -55,11 +56,11 @@ struct Listed<'a> {
 
 /// A family by its word.
 #[derive(Clone, Copy)]
-struct Word(Family);
+struct Word(IpFamily);
 
 impl Display for Word {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.word())
+        f.write_str(self.0.nft_name())
     }
 }
 
@@ -86,8 +87,8 @@ impl Set {
 
 fn by_type(field: Field, family: Word) -> &'static str {
     match (field, family.0) {
-        (Field::Address, Family::Ipv4) => "ipv4_addr",
-        (Field::Address, Family::Ipv6) => "ipv6_addr",
+        (Field::Address, IpFamily::Ipv4) => "ipv4_addr",
+        (Field::Address, IpFamily::Ipv6) => "ipv6_addr",
         (Field::Protocol, _) => "inet_proto",
         (Field::Port, _) => "inet_service",
         (Field::Number, _) => "integer",
@@ -176,7 +177,7 @@ impl Display for BaseChain {
 
 impl Rule {
     /// The rule in a table of this family, as nft writes it.
-    pub fn text(&self, family: Family) -> impl Display {
+    pub fn text(&self, family: IpFamily) -> impl Display {
         RuleText { rule: self, family }
     }
 
@@ -188,7 +189,7 @@ impl Rule {
 /// A rule in a table of a family.
 pub(super) struct RuleText<'a> {
     pub(super) rule: &'a Rule,
-    pub(super) family: Family,
+    pub(super) family: IpFamily,
 }
 
 impl Display for RuleText<'_> {

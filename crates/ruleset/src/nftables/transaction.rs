@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::{BaseChain, Element, HeldRule, Key, Name, Rule, Set, Table};
-use crate::Family;
+use rulegen_net::IpFamily;
 
 /// Operations on one table, in an order that the kernel takes. They count all at once or not at
 /// all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transaction<'a> {
     /// The table's family.
-    pub family: Family,
+    pub family: IpFamily,
     /// Its name.
     pub table: &'a Name,
     /// What is done, from first to last.

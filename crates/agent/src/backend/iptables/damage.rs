@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rulegen_compiler::family as family_of;
 use rulegen_compiler::iptables::OURS;
 use rulegen_kernel::nftables::TouchedChains;
-use rulegen_model::IpFamily;
-use rulegen_ruleset::Family as RulesetFamily;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{ChainName, Table};
 
 use super::family::Family;
@@ -17,7 +15,7 @@ pub(super) enum Damage {
     /// Only chains that others fill too were changed: a look decides.
     None,
     /// These chains, of which at least one is ours alone.
-    Chains(BTreeMap<RulesetFamily, BTreeSet<(Table, ChainName)>>),
+    Chains(BTreeMap<IpFamily, BTreeSet<(Table, ChainName)>>),
     /// Any chain.
     Any,
 }
@@ -25,7 +23,7 @@ pub(super) enum Damage {
 impl Damage {
     pub(super) fn of(touched: &TouchedChains) -> Self {
         let TouchedChains::These(touched) = touched else { return Self::Any };
-        let mut chains: BTreeMap<RulesetFamily, BTreeSet<(Table, ChainName)>> = BTreeMap::new();
+        let mut chains: BTreeMap<IpFamily, BTreeSet<(Table, ChainName)>> = BTreeMap::new();
         for (family, table, chain) in touched {
             if let Some(table) = Table::ALL.into_iter().find(|known| known.name() == table) {
                 chains.entry(*family).or_default().insert((table, chain.as_str().into()));
@@ -47,7 +45,7 @@ impl Damage {
         match self {
             Self::None => {}
             Self::Chains(chains) => {
-                if let Some(chains) = chains.get(&family_of(name)) {
+                if let Some(chains) = chains.get(&name) {
                     family.damage(Some(chains.clone()));
                 }
             }
@@ -63,7 +61,7 @@ mod tests {
     fn touched(chains: &[(&str, &str)]) -> TouchedChains {
         let chains = chains.iter();
         let chain = |(table, chain): &(&str, &str)| {
-            (RulesetFamily::Ipv4, (*table).to_owned(), (*chain).to_owned())
+            (IpFamily::Ipv4, (*table).to_owned(), (*chain).to_owned())
         };
         TouchedChains::These(chains.map(chain).collect())
     }
@@ -83,7 +81,7 @@ mod tests {
         let chains = [("nat", "KUBE-SEP-X"), ("nat", "PREROUTING")];
         let Damage::Chains(damaged) = Damage::of(&touched(&chains)) else { panic!() };
         let expected = chains.map(|(_, chain)| (Table::Nat, ChainName::from(chain)));
-        assert_eq!(damaged, BTreeMap::from([(RulesetFamily::Ipv4, BTreeSet::from(expected))]));
+        assert_eq!(damaged, BTreeMap::from([(IpFamily::Ipv4, BTreeSet::from(expected))]));
         let with_shared = touched(&[("nat", "KUBE-SEP-X"), ("filter", "KUBE-FIREWALL")]);
         assert_eq!(Damage::of(&with_shared), Damage::Any);
     }

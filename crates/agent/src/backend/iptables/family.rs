@@ -4,10 +4,11 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Instant;
 
 use anyhow::Result;
+use rulegen_compiler::ServicePlan;
 use rulegen_compiler::iptables::{LiveRuleset, OURS, Patch, Sizes};
-use rulegen_compiler::{ServicePlan, family as family_of};
 use rulegen_kernel::iptables::Error;
-use rulegen_model::{IpFamily, ObjectKey, ServiceChange, ServicePortName};
+use rulegen_model::{ObjectKey, ServiceChange};
+use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::iptables::{ChainName, Ruleset, Table, Transaction, diff, retaining};
 use rulegen_ruleset::isolate;
 
@@ -148,7 +149,7 @@ impl Family {
     /// Finds the Services that iptables refuses and takes them out of what is wanted. Each trial is
     /// written; rules that are there already of Services that are not in it stay.
     fn isolate(&mut self, tools: &mut Tools, error: &Error) -> Result<(), Error> {
-        let family = family_of(self.name);
+        let family = self.name;
         let services: BTreeSet<ObjectKey> = self.live.names().map(service_of).collect();
         let is_settled = |service: &ObjectKey| {
             self.unsettled.as_ref().is_some_and(|unsettled| !unsettled.contains(service))
@@ -219,8 +220,7 @@ impl Family {
         watch: &mut Stopwatch,
     ) -> Result<Done, Error> {
         let transaction = watch.time(Phase::Diff, || patch.transaction());
-        let bytes =
-            watch.time(Phase::Commit, || tools.restore(family_of(self.name), &transaction))?;
+        let bytes = watch.time(Phase::Commit, || tools.restore(self.name, &transaction))?;
         for (size, table) in self.sizes.iter_mut().zip(TABLES) {
             let Sizes { before, after } = patch.sizes(table);
             *size = size.saturating_sub(before) + after;
@@ -239,7 +239,7 @@ impl Family {
     ) -> Result<Done, Error> {
         let patched = patch.map(|patch| self.write(tools, patch, watch)).transpose()?;
         let shared = chains.iter().filter(|(table, chain)| !OURS.owns(*table, chain));
-        let shared = watch.time(Phase::Read, || tools.read_chains(family_of(self.name), shared))?;
+        let shared = watch.time(Phase::Read, || tools.read_chains(self.name, shared))?;
         let repair = watch.time(Phase::Compile, || self.live.repair(chains, shared));
         let repaired = self.write(tools, &repair, watch)?;
         Ok(match patched {
@@ -256,7 +256,7 @@ impl Family {
         expected: Option<usize>,
         watch: &mut Stopwatch,
     ) -> Result<Done, Error> {
-        let family = family_of(self.name);
+        let family = self.name;
         let wanted: Ruleset = watch.time(Phase::Compile, || self.live.ruleset());
         let held = watch.time(Phase::Read, || tools.save(family))?;
         let transaction = watch.time(Phase::Diff, || diff(&held, &wanted, &OURS));

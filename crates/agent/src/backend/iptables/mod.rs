@@ -21,9 +21,8 @@ use rulegen_compiler::{ServicePlan, node_ports_at, plan};
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::nftables::Event;
 use rulegen_kernel::sysctl;
-use rulegen_model::{
-    Changes, IpFamily, ObjectKey, ServiceChange, ServicePort, ServicePortName, Store,
-};
+use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort, Store};
+use rulegen_net::{IpFamily, ServicePortName};
 
 use super::{Backend, Outcome, Stopwatch, Written, changed_service, plan_of, service_of};
 use crate::drift::Drift;

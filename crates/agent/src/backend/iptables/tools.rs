@@ -6,7 +6,7 @@ use anyhow::Result;
 use rulegen_compiler::iptables::KUBELET_CHAINS;
 use rulegen_kernel::iptables::{Error, Iptables, OwnCommits, Variant, choose};
 use rulegen_kernel::nftables::{Generation, NfTables};
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{ChainName, Ruleset, Table, Transaction};
 
 use crate::queue::Sink;
@@ -50,14 +50,14 @@ impl Tools {
         self.variant
     }
 
-    pub(super) fn save(&self, family: Family) -> Result<Ruleset, Error> {
+    pub(super) fn save(&self, family: IpFamily) -> Result<Ruleset, Error> {
         self.iptables(family).save()
     }
 
     /// Reads some chains only.
     pub(super) fn read_chains<'a>(
         &self,
-        family: Family,
+        family: IpFamily,
         chains: impl IntoIterator<Item = &'a (Table, ChainName)>,
     ) -> Result<Ruleset, Error> {
         self.iptables(family).read_chains(chains)
@@ -66,7 +66,7 @@ impl Tools {
     /// Carries a transaction out, if there is anything in it, and says how many bytes it was.
     pub(super) fn restore(
         &mut self,
-        family: Family,
+        family: IpFamily,
         transaction: &Transaction<'_>,
     ) -> Result<usize, Error> {
         if transaction.is_empty() {
@@ -85,7 +85,7 @@ impl Tools {
         self.kernel.as_mut()?.generation().ok()
     }
 
-    fn iptables(&self, family: Family) -> Iptables {
+    fn iptables(&self, family: IpFamily) -> Iptables {
         Iptables::new(family, self.variant, self.lock_timeout)
     }
 }

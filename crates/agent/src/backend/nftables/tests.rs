@@ -18,7 +18,7 @@ impl Kernel for Twin {
         1
     }
 
-    fn has_all(&mut self, _: &[(Family, &Name)]) -> Result<bool, Error> {
+    fn has_all(&mut self, _: &[(IpFamily, &Name)]) -> Result<bool, Error> {
         Ok(true)
     }
 
@@ -26,7 +26,13 @@ impl Kernel for Twin {
         Ok(Vec::new())
     }
 
-    fn read_elements(&mut self, _: Family, _: &Name, _: &Name, _: &mut Set) -> Result<bool, Error> {
+    fn read_elements(
+        &mut self,
+        _: IpFamily,
+        _: &Name,
+        _: &Name,
+        _: &mut Set,
+    ) -> Result<bool, Error> {
         Ok(true)
     }
 

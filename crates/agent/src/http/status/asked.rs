@@ -6,11 +6,10 @@ use std::num::NonZeroU16;
 
 use rulegen_compiler::explain::{Destination, Explanation, by_ruleset, by_table};
 use rulegen_compiler::{iptables, nftables, plan};
-use rulegen_model::{
-    IpFamily, ObjectKey, ProxyConfig, ProxyMode, ServicePort, ServicePortName, Snapshot, Store, Why,
-};
+use rulegen_model::{ObjectKey, ProxyConfig, ProxyMode, ServicePort, Snapshot, Store, Why};
+use rulegen_net::{IpFamily, Protocol, ServicePortName};
 use rulegen_ruleset::nftables::Name;
-use rulegen_ruleset::{Origin, Packet, Protocol};
+use rulegen_ruleset::{Origin, Packet};
 
 use super::services::family;
 
@@ -68,7 +67,7 @@ fn found(
         let service = format!("Service {}/{}", of.namespace, of.name);
         return Err(none_or_several(&service, &all, meant.len(), wanted));
     };
-    let protocol = Protocol::parse(port.name.protocol.lower_case()).unwrap_or(Protocol::Tcp);
+    let protocol = port.name.protocol;
     Ok((SocketAddr::new(port.cluster_ip, port.port), protocol))
 }
 
@@ -88,7 +87,7 @@ fn none_or_several(service: &str, all: &[&ServicePort], meant: usize, wanted: Ip
 fn described(port: &ServicePort) -> String {
     let name = &port.name;
     let space = if name.port.is_empty() { "" } else { " " };
-    format!("{}{space}{}/{}", name.port, port.port, name.protocol.lower_case())
+    format!("{}{space}{}/{}", name.port, port.port, name.protocol.name())
 }
 
 impl Asked {

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use rulegen_compiler::nftables::{counted_by_element, counted_by_rule, counted_endpoint, table};
 use rulegen_compiler::plan;
 use rulegen_kernel::nftables::{Counted, Error, NfTables};
-use rulegen_model::{IpFamily, ProxyConfig, ServicePortName, Snapshot};
+use rulegen_model::{ProxyConfig, Snapshot};
+use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::nftables::{Chain, Name, Statement, Table};
 
 /// Reads them from the tables of a name.
@@ -80,9 +81,8 @@ fn asks(parts: &[Table]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use rulegen_model::{
-        Endpoint, Hint, Host, LoadBalancing, Protocol, ServicePort, Store, TrafficPolicy,
-    };
+    use rulegen_model::{Endpoint, Hint, Host, LoadBalancing, ServicePort, Store, TrafficPolicy};
+    use rulegen_net::Protocol;
 
     use super::*;
 

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 
 use rulegen_compiler::{Outcome, ServicePlan, plan_service};
-use rulegen_model::{IpFamily, Node, Protocol, ProxyConfig, ServicePort, ServicePortName, Store};
+use rulegen_model::{Node, ProxyConfig, ServicePort, Store};
+use rulegen_net::{IpFamily, Protocol, ServicePortName};
 
 use super::services::family;
 

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use askama::Template;
 use rulegen_compiler::plan;
-use rulegen_model::{
-    IpFamily, Kind, Node, ObjectKey, ProxyConfig, ServicePort, Snapshot, Store, Why,
-};
+use rulegen_model::{Kind, Node, ObjectKey, ProxyConfig, ServicePort, Snapshot, Store, Why};
+use rulegen_net::IpFamily;
 use serde::Serialize;
 
 use super::Status;

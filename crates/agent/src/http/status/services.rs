@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use askama::Template;
-use rulegen_model::{IpFamily, ObjectKey, Protocol, ServicePort};
+use rulegen_model::{ObjectKey, ServicePort};
+use rulegen_net::{IpFamily, Protocol};
 use serde::Serialize;
 
 use super::Status;

@@ -2,9 +2,10 @@ use std::time::{Duration, Instant};
 
 use rulegen_kernel::nftables::Writer;
 use rulegen_model::{
-    Host, IpFamily, Kind, LoadBalancing, NodeState, Object, ObjectName, Problem, ProxyConfig,
-    ProxyMode, Severity, Store, StoreEvent,
+    Host, Kind, LoadBalancing, NodeState, Object, ObjectName, Problem, ProxyConfig, ProxyMode,
+    Severity, Store, StoreEvent,
 };
+use rulegen_net::IpFamily;
 use serde_json::{Value, json};
 
 use super::*;

@@ -11,8 +11,8 @@ use rulegen_compiler::iptables::{OURS, holds_services};
 use rulegen_compiler::listing::{Listing, of_ruleset, of_table, services_of_kube_proxy};
 use rulegen_kernel::iptables::{Variant, holds_chain};
 use rulegen_kernel::nftables::{Error, Missing, NfTables, isolate, reconcile, reconcile_if};
-use rulegen_model::{IpFamily, ObjectKey, ProxyMode, ServicePort};
-use rulegen_ruleset::Family;
+use rulegen_model::{ObjectKey, ProxyMode, ServicePort};
+use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{Table, Transaction, diff};
 use rulegen_ruleset::nftables::{self, Held, Name};
 
@@ -48,7 +48,7 @@ fn apply_nftables(args: &ApplyArgs, input: &Input) -> Result<()> {
     let families = families::of_nftables(args.family.ip_family);
     let wanted = tables(input, &args.proxy.nftables.nftables_table, families);
     let mut kernel = NfTables::open()?;
-    let names: Vec<(Family, &Name)> = wanted.iter().map(|t| (t.family, &t.name)).collect();
+    let names: Vec<(IpFamily, &Name)> = wanted.iter().map(|t| (t.family, &t.name)).collect();
     if !kernel.has_all(&names)? {
         refuse_old_kernel(&kernel.missing(&wanted)?)?;
     }
@@ -177,7 +177,7 @@ fn explain_refusal(
 }
 
 fn describe_transaction(transaction: &nftables::Transaction<'_>) -> String {
-    let (family, table) = (transaction.family.word(), transaction.table);
+    let (family, table) = (transaction.family.nft_name(), transaction.table);
     format!("{family} {table}: {}", transaction.summary())
 }
 

@@ -6,7 +6,7 @@ use anyhow::Result;
 use rulegen_compiler::iptables::{OURS, ruleset};
 use rulegen_compiler::listing::{Listing, Owners, of_plan, of_ruleset, owners_of_chains};
 use rulegen_compiler::plan;
-use rulegen_model::{IpFamily, ServicePortName};
+use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::iptables::{ChainName, Change, Rule, Ruleset, Table, Transaction, diff};
 
 use super::report::{ByOwner, CHANGED, Report};

@@ -4,8 +4,7 @@ use anyhow::Result;
 use rulegen_compiler::listing::{Listing, Owners, of_plan, of_table, owner_of_object};
 use rulegen_compiler::plan;
 use rulegen_kernel::nftables::{Dataplane, NfTables};
-use rulegen_model::ServicePortName;
-use rulegen_ruleset::Family;
+use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::nftables::{Done, Edit, Held, Name, Object, Table, Transaction, diff};
 
 use super::report::{ByOwner, CHANGED, Report};
@@ -18,7 +17,7 @@ use crate::input::Input;
 pub(super) fn compare(args: &DiffArgs, input: &Input) -> Result<Report> {
     let families = families::of_nftables(args.family.ip_family);
     let wanted = tables(input, &args.proxy.nftables.nftables_table, families);
-    let names: Vec<(Family, &Name)> =
+    let names: Vec<(IpFamily, &Name)> =
         wanted.iter().map(|table| (table.family, &table.name)).collect();
     let (_, held) = NfTables::open()?.read(&names)?;
     let both: Vec<(&Option<Held>, &Table)> = held.iter().zip(&wanted).collect();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use rulegen_model::ServicePortName;
+use rulegen_net::ServicePortName;
 use serde::Serialize;
 
 /// All changes, in both families.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use rulegen_compiler::Refusal;
 use rulegen_compiler::listing::{At, Compared, Frontend, Listing, State, Traffic, compare};
-use rulegen_model::{ServicePortName, TrafficPolicy};
+use rulegen_model::TrafficPolicy;
+use rulegen_net::ServicePortName;
 
 use super::report::{Action, ByOwner, FrontendChange, Report, ServiceChange, Summary};
 
@@ -30,7 +31,7 @@ pub(super) fn report(
             namespace: name.namespace.clone(),
             name: name.service.clone(),
             port: Some(name.port.clone()).filter(|port| !port.is_empty()),
-            protocol: name.protocol.lower_case().to_uppercase(),
+            protocol: name.protocol.api_name().to_owned(),
             action: action(has(held, name), has(wanted, name)),
             frontends,
             objects: objects.take(Some(name)),
@@ -105,7 +106,7 @@ fn without(these: &[String], those: &[String]) -> Vec<String> {
 }
 
 fn place(frontend: &Frontend) -> String {
-    let protocol = frontend.protocol.lower_case().to_uppercase();
+    let protocol = frontend.protocol.api_name();
     match frontend.at {
         At::Address(ip) => format!("{}/{protocol}", SocketAddr::new(ip, frontend.port)),
         At::Node(_) => format!("*:{}/{protocol}", frontend.port),

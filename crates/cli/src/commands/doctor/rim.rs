@@ -5,12 +5,12 @@ use std::cell::OnceCell;
 use anyhow::{Result, anyhow};
 use rulegen_agent::takeover::KUBE_PROXY_TABLE;
 use rulegen_compiler::iptables::KUBELET_CHAINS;
-use rulegen_compiler::{family as family_of, iptables, nftables, plan};
+use rulegen_compiler::{iptables, nftables, plan};
 use rulegen_kernel::host;
 use rulegen_kernel::iptables::{Iptables, Variant, installed, is_installed};
 use rulegen_kernel::nftables::NfTables;
-use rulegen_model::{IpFamily, ProxyConfig, ProxyMode, Snapshot};
-use rulegen_ruleset::Family;
+use rulegen_model::{ProxyConfig, ProxyMode, Snapshot};
+use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{Ruleset, Table as IptablesTable};
 use rulegen_ruleset::nftables::{Name, Table};
 
@@ -23,7 +23,7 @@ pub(super) struct Rim<'a> {
     args: &'a DoctorArgs,
     found: Found,
     iptables: OnceCell<Result<Vec<HeldIptables>, String>>,
-    tables: OnceCell<Result<Vec<(Family, Name)>, String>>,
+    tables: OnceCell<Result<Vec<(IpFamily, Name)>, String>>,
 }
 
 /// What one variant of iptables holds of one family.
@@ -139,9 +139,9 @@ impl<'a> Rim<'a> {
         let mut held = Vec::new();
         for variant in variants {
             let families = self.families().iter().copied();
-            for family in families.filter(|family| is_installed(family_of(*family), variant)) {
+            for family in families.filter(|family| is_installed(*family, variant)) {
                 let lock_timeout = self.args.kernel.lock.timeout();
-                let ruleset = Iptables::new(family_of(family), variant, lock_timeout).save()?;
+                let ruleset = Iptables::new(family, variant, lock_timeout).save()?;
                 held.push(HeldIptables { variant, family, ruleset });
             }
         }
@@ -150,19 +150,19 @@ impl<'a> Rim<'a> {
 
     /// Those of the nftables tables that are there: ours, that by its default name, and
     /// kube-proxy's.
-    pub(super) fn tables(&self) -> Result<&[(Family, Name)]> {
+    pub(super) fn tables(&self) -> Result<&[(IpFamily, Name)]> {
         let read = self.tables.get_or_init(|| self.read_tables().map_err(|e| format!("{e:#}")));
         read.as_deref().map_err(|error| anyhow!("{error}"))
     }
 
-    fn read_tables(&self) -> Result<Vec<(Family, Name)>> {
+    fn read_tables(&self) -> Result<Vec<(IpFamily, Name)>> {
         let mut names = vec![self.table().clone()];
         for other in [DEFAULT_TABLE, KUBE_PROXY_TABLE].map(Name::from) {
             if !names.contains(&other) {
                 names.push(other);
             }
         }
-        let tables = [Family::Ipv4, Family::Ipv6].into_iter();
+        let tables = [IpFamily::Ipv4, IpFamily::Ipv6].into_iter();
         let tables = tables.flat_map(|family| names.iter().map(move |name| (family, name)));
         let Some(mut kernel) = nf_tables()? else { return Ok(Vec::new()) };
         let mut there = Vec::new();

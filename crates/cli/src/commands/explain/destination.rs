@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use rulegen_compiler::explain::Destination;
 use rulegen_compiler::listing::{At, Kind, Listing};
-use rulegen_model::ServicePortName;
-use rulegen_ruleset::Protocol;
+use rulegen_net::{Protocol, ServicePortName};
 
 use super::rules::Rules;
 use crate::WrongUsage;
@@ -45,8 +44,7 @@ fn by_name(listing: &Listing, namespace: &str, name: &str, port: Option<&str>) -
         let which = if meant.is_empty() { "has no such port" } else { "has several ports" };
         bail!("Service {namespace}/{name} {which}; it has {}", there.join(", "));
     };
-    let over = Protocol::parse(port.protocol.lower_case());
-    Ok((**at, over.context("the protocol is none of tcp, udp, sctp")?))
+    Ok((**at, port.protocol))
 }
 
 /// The cluster IPs and ports of a Service.
@@ -72,5 +70,5 @@ fn cluster_ips<'a>(
 
 fn described(name: &ServicePortName, at: SocketAddr) -> String {
     let space = if name.port.is_empty() { "" } else { " " };
-    format!("{}{space}{}/{}", name.port, at.port(), name.protocol.lower_case())
+    format!("{}{space}{}/{}", name.port, at.port(), name.protocol.name())
 }

@@ -11,7 +11,8 @@ use anyhow::{Context, Result};
 use rulegen_compiler::explain::{About, End, Explanation, Outcome, Remark};
 use rulegen_compiler::{Plan, plan};
 use rulegen_kernel::host;
-use rulegen_model::{IpFamily, ProxyMode, shortage};
+use rulegen_model::{ProxyMode, shortage};
+use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{Origin, Packet};
 
 use super::print;

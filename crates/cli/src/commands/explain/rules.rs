@@ -6,12 +6,13 @@ use anyhow::{Result, bail};
 use rulegen_compiler::explain::{Explanation, by_ruleset, by_table};
 use rulegen_compiler::iptables::ruleset;
 use rulegen_compiler::listing::{Listing, of_ruleset, of_table};
-use rulegen_compiler::{Plan, family as family_of, nftables};
+use rulegen_compiler::{Plan, nftables};
 use rulegen_kernel::nftables::{Dataplane, NfTables};
-use rulegen_model::{IpFamily, ProxyMode};
+use rulegen_model::ProxyMode;
+use rulegen_net::IpFamily;
+use rulegen_ruleset::Packet;
 use rulegen_ruleset::iptables::Ruleset;
 use rulegen_ruleset::nftables::{Name, Table, TableFamily, Unknown};
-use rulegen_ruleset::{Family, Packet};
 
 use crate::args::ExplainArgs;
 use crate::commands::{iptables, variant};
@@ -80,16 +81,16 @@ fn table_name(args: &ExplainArgs) -> &Name {
 }
 
 fn held_table(family: IpFamily, name: &Name) -> Result<Rules> {
-    let family = family_of(family);
+    let family = family;
     let mut kernel = NfTables::open()?;
     let (_, held) = kernel.read(&[(family, name)])?;
     let Some(held) = held.into_iter().flatten().next() else {
-        bail!("the kernel has no table {} {name}: no rules were applied here", family.word());
+        bail!("the kernel has no table {} {name}: no rules were applied here", family.nft_name());
     };
     let raised = held.raised(family, name);
     let unknown = raised.unknown.iter().map(|unknown| match unknown {
         Unknown::Rule { chain, text } => (chain.to_string(), text.clone()),
-        other => (format!("table {} {name}", family.word()), other.to_string()),
+        other => (format!("table {} {name}", family.nft_name()), other.to_string()),
     });
     let others = unknown.chain(base_chains_of_others(&mut kernel, family, name)?).collect();
     Ok(Rules::Nftables { table: raised.table, others })
@@ -98,7 +99,7 @@ fn held_table(family: IpFamily, name: &Name) -> Result<Rules> {
 /// What stands at the same hooks, and may do anything.
 fn base_chains_of_others(
     kernel: &mut NfTables,
-    family: Family,
+    family: IpFamily,
     name: &Name,
 ) -> Result<Vec<(String, String)>> {
     let sees = |of: TableFamily| of == TableFamily::Inet || of == TableFamily::from(family);

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use rulegen_compiler::listing::{At, Compared, Frontend, State};
-use rulegen_model::ServicePortName;
+use rulegen_net::ServicePortName;
 
 use crate::args::ListArgs;
 

@@ -10,8 +10,8 @@ use rulegen_compiler::listing::{
 use rulegen_compiler::nftables::{counted_by_element, counted_by_rule, counted_endpoint};
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::nftables::{Counted, Dataplane, NfTables};
-use rulegen_model::{IpFamily, ProxyConfig, ProxyMode, ServicePortName};
-use rulegen_ruleset::Family;
+use rulegen_model::{ProxyConfig, ProxyMode};
+use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::nftables::Name;
 
 use super::super::{iptables, variant};
@@ -96,8 +96,7 @@ fn read_iptables(args: &ListArgs, variant: Variant, families: &[IpFamily]) -> Re
 }
 
 fn read_nftables(name: &Name, families: &[IpFamily]) -> Result<Held> {
-    let names: Vec<(Family, &Name)> =
-        families.iter().map(|family| (rulegen_compiler::family(*family), name)).collect();
+    let names: Vec<(IpFamily, &Name)> = families.iter().map(|family| ((*family), name)).collect();
     let mut kernel = NfTables::open()?;
     let (_, tables) = kernel.read(&names)?;
     let mut held = Held::default();
@@ -106,9 +105,9 @@ fn read_nftables(name: &Name, families: &[IpFamily]) -> Result<Held> {
         let raised = table.raised(*family, name);
         held.listing.append(of_table(&raised.table));
         held.remarks.extend(
-            raised.unknown.iter().map(|unknown| format!("{} {name}: {unknown}", family.word())),
+            raised.unknown.iter().map(|unknown| format!("{} {name}: {unknown}", family.nft_name())),
         );
-        held.remarks.extend(closed(family.word(), &closed_hooks_of_table(&raised.table)));
+        held.remarks.extend(closed(family.nft_name(), &closed_hooks_of_table(&raised.table)));
         if raised.table.sets.values().any(|set| set.counter) {
             let connections = held.connections.get_or_insert_default();
             kernel.counted(*family, name, |counted| add(connections, counted))?;

@@ -11,7 +11,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use rulegen_compiler::listing::{Listing, of_plan, of_ruleset, of_table};
 use rulegen_compiler::{iptables, nftables, plan};
-use rulegen_model::{IpFamily, ProxyMode, write_yaml};
+use rulegen_model::{ProxyMode, write_yaml};
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Name;
 
 use super::print_with;

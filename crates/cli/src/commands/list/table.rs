@@ -178,7 +178,7 @@ fn line<T: AsRef<str>>(cells: &[T], widths: &[usize]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rulegen_ruleset::Family;
+    use rulegen_net::IpFamily;
 
     use super::super::view::TrafficView;
     use super::*;
@@ -196,7 +196,7 @@ mod tests {
         };
         let frontend = FrontendView {
             kind: "clusterIP",
-            family: Family::Ipv4,
+            family: IpFamily::Ipv4,
             address: None,
             protocol: "TCP".to_owned(),
             port: 80,

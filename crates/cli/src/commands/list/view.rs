@@ -7,8 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use rulegen_compiler::Refusal;
 use rulegen_compiler::listing::{At, Compared, Frontend, Listing, State, Traffic, compare};
-use rulegen_model::{ServicePortName, TrafficPolicy};
-use rulegen_ruleset::Family;
+use rulegen_model::TrafficPolicy;
+use rulegen_net::{IpFamily, ServicePortName};
 use serde::Serialize;
 
 use super::filter::Filter;
@@ -57,7 +57,7 @@ pub(super) struct ServiceView<'a> {
 #[serde(rename_all = "camelCase")]
 pub(super) struct FrontendView<'a> {
     pub(super) kind: &'static str,
-    pub(super) family: Family,
+    pub(super) family: IpFamily,
     /// Absent for a node port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) address: Option<IpAddr>,
@@ -203,7 +203,7 @@ impl<'a> FrontendView<'a> {
         let traffic = shown(compared)?;
         let state = compared.state();
         let (address, family) = match frontend.at {
-            At::Address(ip) => (Some(ip), Family::of(ip)),
+            At::Address(ip) => (Some(ip), IpFamily::of(ip)),
             At::Node(family) => (None, family),
         };
         let both_differ = matches!(state, State::Differs | State::EndpointsDiffer);
@@ -212,7 +212,7 @@ impl<'a> FrontendView<'a> {
             kind: traffic.kind.word(),
             family,
             address,
-            protocol: frontend.protocol.lower_case().to_uppercase(),
+            protocol: frontend.protocol.api_name().to_owned(),
             port: frontend.port,
             traffic: TrafficView::new(traffic),
             state: is_compared.then(|| state_word(state)),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use rulegen_compiler::nftables::{StepKind, Told, TracedPacket, TracedStep};
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::PacketHeader;
 use serde::Serialize;
 
@@ -20,7 +20,7 @@ struct Packet<'a> {
     /// When its end was known, in UTC (RFC 3339).
     time: Timestamp,
     /// ipv4 or ipv6.
-    family: Family,
+    family: IpFamily,
     /// tcp, udp, sctp, or the protocol's number.
     protocol: String,
     /// Whom it was from, and to, when it came.

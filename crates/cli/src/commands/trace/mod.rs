@@ -13,8 +13,8 @@ use anyhow::{Context, Result};
 use rulegen_compiler::nftables::{Follower, Known, Told};
 use rulegen_kernel::nftables::{Armed, Heard, TraceListener};
 use rulegen_kernel::signals::StopSignals;
+use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::nftables::{TraceEvent, TraceFilter, TraceTarget};
-use rulegen_ruleset::{Family, Protocol};
 
 use crate::WrongUsage;
 use crate::args::{To, TraceArgs, TraceForm};
@@ -67,7 +67,7 @@ fn filter(args: &TraceArgs, known: &Known) -> Result<TraceFilter> {
         }
     }
     let filter = TraceFilter { from: args.from, to, every_packet: args.every_packet };
-    if [Family::Ipv4, Family::Ipv6].iter().all(|family| filter.rules(*family).is_empty()) {
+    if [IpFamily::Ipv4, IpFamily::Ipv6].iter().all(|family| filter.rules(*family).is_empty()) {
         return Err(WrongUsage("--from and --to are of different families".to_owned()).into());
     }
     Ok(filter)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use rulegen_compiler::nftables::Known;
 use rulegen_kernel::nftables::{Dataplane, Error, Generation, NfTables};
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Name, TraceEvent, TraceStep};
 
 pub(super) struct Sight {
@@ -91,7 +91,7 @@ impl Sight {
     }
 
     fn read(&mut self) -> Result<(), Error> {
-        let families = [Family::Ipv4, Family::Ipv6];
+        let families = [IpFamily::Ipv4, IpFamily::Ipv6];
         let begun = Instant::now();
         let read = self.kernel.read(&families.map(|family| (family, &self.table)));
         (self.read, self.took) = (Instant::now(), begun.elapsed());

@@ -4,7 +4,6 @@ use rulegen_ruleset::Origin;
 
 use super::{About, Remark, Remarks};
 use crate::plan::{self, ExternalAddress};
-use crate::words::protocol;
 
 impl Remarks<'_> {
     pub(super) fn no_service(&self) -> Remark {
@@ -73,7 +72,7 @@ impl Remarks<'_> {
             plan.services.iter().any(|of| {
                 of.internal.address == to.ip()
                     && of.port == to.port()
-                    && protocol(of.name.protocol) == self.packet.protocol
+                    && of.name.protocol == self.packet.protocol
             })
         })
     }
@@ -84,7 +83,7 @@ impl Remarks<'_> {
         let is_it = |address: &ExternalAddress| matches!(address, ExternalAddress::NodePort(port) if port.get() == to.port());
         let services = self.plan?.services.iter();
         let found = services
-            .filter(|of| protocol(of.name.protocol) == self.packet.protocol)
+            .filter(|of| of.name.protocol == self.packet.protocol)
             .find(|of| of.external.iter().flat_map(|e| &e.addresses).any(is_it))?;
         Some(found.name.to_string())
     }
@@ -93,7 +92,7 @@ impl Remarks<'_> {
         let to = self.packet.destination;
         let services = self.plan?.services.iter();
         let found = services
-            .filter(|of| protocol(of.name.protocol) == self.packet.protocol)
+            .filter(|of| of.name.protocol == self.packet.protocol)
             .find(|of| of.reachable_endpoints.iter().any(|endpoint| endpoint.address == to))?;
         Some(found.name.to_string())
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Held, Key, Set, TraceTarget, Value};
 use std::net::SocketAddr;
 
@@ -89,7 +89,7 @@ fn elements(held: &Held) -> impl Iterator<Item = (&Key, &str)> {
     elements.filter_map(|(key, element)| Some((key, element.comment.as_ref()?.as_str())))
 }
 
-fn target(family: Family, key: &Key) -> Option<(TraceTarget, u16)> {
+fn target(family: IpFamily, key: &Key) -> Option<(TraceTarget, u16)> {
     let values: Vec<Value> = key.values().collect();
     match *values.as_slice() {
         [Value::Address(ip), Value::Protocol(protocol), Value::Port(port)] => {

@@ -1,11 +1,11 @@
 use std::time::Duration;
 
+use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::nftables::{
     BasePlace, ChainId, Comment, Data, DataType, Element, Field, Held, Key, Name, PacketHeader,
     Ports, Set, Statement, TableFamily, TraceEvent, TraceStep, TraceTarget, TraceVerdict,
     TracedRule, Value, Verdict,
 };
-use rulegen_ruleset::{Family, Protocol};
 
 use super::*;
 
@@ -77,7 +77,7 @@ fn known() -> Known {
     });
     Known {
         table: Some(Name::from("rulegen")),
-        held: [(Family::Ipv4, held)].into(),
+        held: [(IpFamily::Ipv4, held)].into(),
         bases: bases.into(),
         rules: rules.collect(),
     }
@@ -281,7 +281,7 @@ fn a_service_by_its_name() {
     let known = known();
     let frontends = |text: &str| ServiceTarget::parse(text).unwrap().frontends(&known);
     let cluster_ip = TraceTarget::Socket(Protocol::Tcp, "10.96.0.10:80".parse().unwrap());
-    let node_port = TraceTarget::LocalPort(Family::Ipv4, Protocol::Tcp, 30_080);
+    let node_port = TraceTarget::LocalPort(IpFamily::Ipv4, Protocol::Tcp, 30_080);
     assert_eq!(frontends("default/web"), Ok([cluster_ip, node_port].into()));
     assert_eq!(frontends("default/web:http"), Ok([cluster_ip, node_port].into()));
     assert_eq!(frontends("default/web:80"), Ok([cluster_ip].into()));

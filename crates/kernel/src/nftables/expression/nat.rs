@@ -18,7 +18,7 @@ const DNAT: u32 = libc::NFT_NAT_DNAT.cast_unsigned();
 const IMPLIED: u32 = 1 | 2;
 
 pub(super) fn encode(
-    of: rulegen_ruleset::Family,
+    of: rulegen_net::IpFamily,
     address: Register,
     port: Register,
 ) -> RawExpression {

@@ -1,7 +1,7 @@
 //! A table that has packets traced, for as long as its maker lives.
 
 use nftnl::nftnl_sys::{self as sys, libc};
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{
     BaseChain, ChainKind, Comment, Expression, Hook, Name, Operation, Register, TraceFilter,
     Transaction,
@@ -17,7 +17,7 @@ use crate::nftables::{Error, NfTables, expression, rule, table};
 pub struct Armed {
     kernel: NfTables,
     table: Name,
-    families: Vec<Family>,
+    families: Vec<IpFamily>,
     is_owned: bool,
 }
 
@@ -42,7 +42,7 @@ impl Armed {
         // The address of a socket is its own within the network namespace, which the number of
         // a process in a container is not.
         let table = Name::from(format!("rulegen-trace-{}", kernel.port()));
-        let families = [Family::Ipv4, Family::Ipv6].into_iter();
+        let families = [IpFamily::Ipv4, IpFamily::Ipv6].into_iter();
         let families = families.filter(|family| !filter.rules(*family).is_empty()).collect();
         let mut armed = Self { kernel, table, families, is_owned: true };
         match armed.write(filter) {
@@ -77,13 +77,13 @@ impl Armed {
         self.kernel.socket.commit(&batch.asking().finish())
     }
 
-    fn add(&self, batch: &mut Batch, of: Family, filter: &TraceFilter) {
+    fn add(&self, batch: &mut Batch, of: IpFamily, filter: &TraceFilter) {
         const NEW: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
         const AT_END: i32 = libc::NLM_F_CREATE | libc::NLM_F_APPEND;
         let flags = if self.is_owned { OWNER } else { 0 };
         let comment = Comment::from("rulegen trace: goes when it ends");
         let made = table::encode(of, &self.table, &comment).u32(sys::NFTNL_TABLE_FLAGS, flags);
-        batch.step(format!("add table {} {}", of.word(), self.table));
+        batch.step(format!("add table {} {}", of.nft_name(), self.table));
         batch.add(libc::NFT_MSG_NEWTABLE, of, NEW, &made);
         for (name, hook) in HOOKS {
             let chain = Name::from(name);
@@ -96,7 +96,7 @@ impl Armed {
                         raw.expression(expression::encode(condition))
                     });
                 let raw = set_nftrace().into_iter().fold(raw, |raw, one| raw.expression(one));
-                batch.step(format!("add rule to {} {} {name}", of.word(), self.table));
+                batch.step(format!("add rule to {} {} {name}", of.nft_name(), self.table));
                 batch.add(libc::NFT_MSG_NEWRULE, of, AT_END, &raw);
             }
         }
@@ -106,7 +106,7 @@ impl Armed {
 impl Drop for Armed {
     fn drop(&mut self) {
         let Self { kernel, table, families, .. } = self;
-        let delete = |family: &Family| Transaction {
+        let delete = |family: &IpFamily| Transaction {
             family: *family,
             table,
             operations: vec![Operation::DeleteTable],

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::nftables::Name;
-use crate::{Family, Protocol};
+use rulegen_net::{IpFamily, Protocol};
 
 /// One step of a packet (NFT_MSG_TRACE of linux/netfilter/nf_tables.h).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,12 +120,12 @@ impl TraceVerdict {
 impl PacketHeader {
     /// The protocol, if Services know it.
     pub fn service_protocol(&self) -> Option<Protocol> {
-        Protocol::of_number(self.protocol)
+        Protocol::from_number(self.protocol)
     }
 
     /// The family of its addresses.
-    pub fn family(&self) -> Family {
-        Family::of(self.destination)
+    pub fn family(&self) -> IpFamily {
+        IpFamily::of(self.destination)
     }
 
     /// Whom it is from, with the port.
@@ -159,7 +159,7 @@ struct ProtocolName(u8);
 
 impl Display for ProtocolName {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match (Protocol::of_number(self.0), self.0) {
+        match (Protocol::from_number(self.0), self.0) {
             (Some(protocol), _) => f.write_str(protocol.name()),
             (None, 1) => f.write_str("icmp"),
             (None, 58) => f.write_str("icmpv6"),
@@ -184,20 +184,20 @@ impl TableFamily {
 
 impl TableFamily {
     /// The only family of packets that its tables see, if it is one.
-    pub fn of_packets(self) -> Option<Family> {
+    pub fn of_packets(self) -> Option<IpFamily> {
         match self {
-            TableFamily::Ip => Some(Family::Ipv4),
-            TableFamily::Ip6 => Some(Family::Ipv6),
+            TableFamily::Ip => Some(IpFamily::Ipv4),
+            TableFamily::Ip6 => Some(IpFamily::Ipv6),
             _ => None,
         }
     }
 }
 
-impl From<Family> for TableFamily {
-    fn from(family: Family) -> Self {
+impl From<IpFamily> for TableFamily {
+    fn from(family: IpFamily) -> Self {
         match family {
-            Family::Ipv4 => TableFamily::Ip,
-            Family::Ipv6 => TableFamily::Ip6,
+            IpFamily::Ipv4 => TableFamily::Ip,
+            IpFamily::Ipv6 => TableFamily::Ip6,
         }
     }
 }

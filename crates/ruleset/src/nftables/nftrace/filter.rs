@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
+use crate::Negatable;
 use crate::nftables::{Condition, Expression, MetaKey, PayloadBase, Register, Statement, lower};
-use crate::{Family, Negatable, Protocol};
+use rulegen_net::{IpFamily, Protocol};
 
 /// Packets that are of interest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub enum TraceTarget {
     /// An address and a port.
     Socket(Protocol, SocketAddr),
     /// A port at any address of this host.
-    LocalPort(Family, Protocol, u16),
+    LocalPort(IpFamily, Protocol, u16),
 }
 
 /// Flags of TCP (RFC 9293, 3.1): FIN, SYN, RST and ACK, of which the first packet has SYN alone.
@@ -36,8 +37,8 @@ const TCP_FLAGS_OFFSET: u32 = 13;
 
 impl TraceFilter {
     /// The conditions of one rule each, which together hold for these packets of a family.
-    pub fn rules(&self, family: Family) -> Vec<Vec<Expression>> {
-        if self.from.is_some_and(|from| Family::of(from.addr()) != family) {
+    pub fn rules(&self, family: IpFamily) -> Vec<Vec<Expression>> {
+        if self.from.is_some_and(|from| IpFamily::of(from.addr()) != family) {
             return Vec::new();
         }
         if self.to.is_empty() {
@@ -51,7 +52,7 @@ impl TraceFilter {
         of_family.flat_map(|target| self.to_target(family, *target)).collect()
     }
 
-    fn to_target(&self, family: Family, target: TraceTarget) -> Vec<Vec<Expression>> {
+    fn to_target(&self, family: IpFamily, target: TraceTarget) -> Vec<Vec<Expression>> {
         let destination = |network| Statement::If(Condition::Destination(Negatable::is(network)));
         match target {
             TraceTarget::Network(network) => self.whatever(family, vec![destination(network)]),
@@ -67,7 +68,7 @@ impl TraceFilter {
     }
 
     /// Of any protocol: TCP apart, for most of its packets are of no interest.
-    fn whatever(&self, family: Family, statements: Vec<Statement>) -> Vec<Vec<Expression>> {
+    fn whatever(&self, family: IpFamily, statements: Vec<Statement>) -> Vec<Vec<Expression>> {
         let all = self.beginning(family, statements);
         if self.every_packet {
             return vec![all];
@@ -79,7 +80,7 @@ impl TraceFilter {
 
     fn at_port(
         &self,
-        family: Family,
+        family: IpFamily,
         statements: Vec<Statement>,
         protocol: Protocol,
         port: u16,
@@ -96,7 +97,7 @@ impl TraceFilter {
         all
     }
 
-    fn beginning(&self, family: Family, mut statements: Vec<Statement>) -> Vec<Expression> {
+    fn beginning(&self, family: IpFamily, mut statements: Vec<Statement>) -> Vec<Expression> {
         let from = self.from.map(|from| Condition::Source(Negatable::is(from.trunc())));
         statements.extend(from.map(Statement::If));
         lower(family, &statements)
@@ -105,10 +106,10 @@ impl TraceFilter {
 
 impl TraceTarget {
     /// The family of packets to it.
-    pub fn family(&self) -> Family {
+    pub fn family(&self) -> IpFamily {
         match self {
-            TraceTarget::Network(network) => Family::of(network.addr()),
-            TraceTarget::Socket(_, to) => Family::of(to.ip()),
+            TraceTarget::Network(network) => IpFamily::of(network.addr()),
+            TraceTarget::Socket(_, to) => IpFamily::of(to.ip()),
             TraceTarget::LocalPort(family, ..) => *family,
         }
     }
@@ -149,30 +150,30 @@ mod tests {
         let to = TraceTarget::Socket(Protocol::Udp, "10.96.0.10:53".parse().unwrap());
         let filter = TraceFilter { to: vec![to], ..TraceFilter::default() };
         assert_eq!(
-            text(&filter.rules(Family::Ipv4)),
+            text(&filter.rules(IpFamily::Ipv4)),
             ["[ payload load 4b @ network header + 16 => reg 1 ] [ cmp eq reg 1 0x0a60000a ] \
                  [ meta load l4proto => reg 1 ] [ cmp eq reg 1 0x11 ] \
                  [ payload load 2b @ transport header + 2 => reg 1 ] [ cmp eq reg 1 0x0035 ]"]
         );
-        assert!(filter.rules(Family::Ipv6).is_empty());
+        assert!(filter.rules(IpFamily::Ipv6).is_empty());
     }
 
     #[test]
     fn of_tcp_only_the_first_packet_unless_every_one_is_asked_for() {
-        let to = TraceTarget::LocalPort(Family::Ipv4, Protocol::Tcp, 30_080);
+        let to = TraceTarget::LocalPort(IpFamily::Ipv4, Protocol::Tcp, 30_080);
         let mut filter = TraceFilter { to: vec![to], ..TraceFilter::default() };
         let syn = "[ bitwise reg 1 = ( reg 1 & 0x17 ) ^ 0x00 ] [ cmp eq reg 1 0x02 ]";
-        assert!(text(&filter.rules(Family::Ipv4)).iter().all(|rule| rule.ends_with(syn)));
+        assert!(text(&filter.rules(IpFamily::Ipv4)).iter().all(|rule| rule.ends_with(syn)));
         filter.every_packet = true;
-        assert!(!text(&filter.rules(Family::Ipv4)).iter().any(|rule| rule.contains(syn)));
+        assert!(!text(&filter.rules(IpFamily::Ipv4)).iter().any(|rule| rule.contains(syn)));
     }
 
     #[test]
     fn without_a_target_the_source_decides_alone_and_without_either_nothing_is_traced() {
         let from: IpNet = "fd00::/64".parse().unwrap();
         let filter = TraceFilter { from: Some(from), ..TraceFilter::default() };
-        assert!(filter.rules(Family::Ipv4).is_empty());
-        assert_eq!(filter.rules(Family::Ipv6).len(), 2);
-        assert!(TraceFilter::default().rules(Family::Ipv4).is_empty());
+        assert!(filter.rules(IpFamily::Ipv4).is_empty());
+        assert_eq!(filter.rules(IpFamily::Ipv6).len(), 2);
+        assert!(TraceFilter::default().rules(IpFamily::Ipv4).is_empty());
     }
 }

@@ -17,10 +17,10 @@ fn check(contests: &[Contest]) -> Vec<Finding> {
 fn finding(contest: &Contest) -> Option<Finding> {
     let Contest { place, protocol, families, claimants } = contest;
     let (first, others) = claimants.split_first()?;
-    let protocol = protocol.lower_case().to_uppercase();
+    let protocol = protocol.api_name();
     let over = match (place, families.as_slice()) {
         (Place::NodePort(_), [family]) => format!("{protocol}, {}", family.api_name()),
-        _ => protocol,
+        _ => protocol.to_owned(),
     };
     let end = end(contest);
     let list = |words: Vec<String>| words.join(" and ");
@@ -51,7 +51,8 @@ fn end(contest: &Contest) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use rulegen_model::{Claimant, IpFamily, Protocol, ServicePortName};
+    use rulegen_model::Claimant;
+    use rulegen_net::{IpFamily, Protocol, ServicePortName};
 
     use super::*;
 

@@ -5,7 +5,7 @@
 use anyhow::Result;
 use rulegen_kernel::bridges::{Bridge, bridges};
 use rulegen_kernel::sysctl::Sysctl;
-use rulegen_model::IpFamily;
+use rulegen_net::IpFamily;
 
 use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::Rim;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use rulegen_compiler::iptables::OURS;
 use rulegen_kernel::nftables::Dataplane;
 use rulegen_model::{ProxyMode, Snapshot};
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::diff;
 use rulegen_ruleset::nftables::{self, Done, Name};
 
@@ -35,7 +35,7 @@ struct Drifted {
 
 fn drifted_tables(rim: &Rim<'_>, snapshot: &Snapshot) -> Result<Vec<Drifted>> {
     let wanted = rim.wanted_tables(snapshot);
-    let names: Vec<(Family, &Name)> =
+    let names: Vec<(IpFamily, &Name)> =
         wanted.iter().map(|table| (table.family, &table.name)).collect();
     let Some(mut kernel) = nf_tables()? else { return Ok(Vec::new()) };
     let (_, held) = kernel.read(&names)?;
@@ -52,7 +52,7 @@ fn drifted_tables(rim: &Rim<'_>, snapshot: &Snapshot) -> Result<Vec<Drifted>> {
         let new =
             count(|done| matches!(done, Done::RuleComes(_) | Done::Element { comes: true, .. }));
         drifted.push(Drifted {
-            place: format!("table {} {}", wanted.family.word(), wanted.name),
+            place: format!("table {} {}", wanted.family.nft_name(), wanted.name),
             extent: format!("{new} rules and elements are missing, {gone} are too much"),
         });
     }

@@ -34,7 +34,7 @@ fn severity(why: &Why) -> Severity {
 
 #[cfg(test)]
 mod tests {
-    use rulegen_model::{IpFamily, Protocol, ServicePortName};
+    use rulegen_net::{IpFamily, Protocol, ServicePortName};
 
     use super::*;
 

@@ -2,10 +2,10 @@
 //! each kind, which it looks at and undoes; in iptables mode the programs know what they need.
 
 use anyhow::Result;
-use rulegen_compiler::family as family_of;
 use rulegen_kernel::iptables::{installed, is_installed};
 use rulegen_kernel::nftables::Missing;
-use rulegen_model::{Host, IpFamily, Objects, ProxyMode, read_manifest, snapshot};
+use rulegen_model::{Host, Objects, ProxyMode, read_manifest, snapshot};
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Table;
 
 use crate::commands::doctor::finding::{Finding, Outcome};
@@ -27,8 +27,7 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
         ProxyMode::Iptables => {
             let variants = installed().unwrap_or_default();
             let is_missing = |family: &&IpFamily| {
-                let family = family_of(**family);
-                !variants.iter().any(|variant| is_installed(family, *variant))
+                !variants.iter().any(|variant| is_installed(**family, *variant))
             };
             let missing = rim.families().iter().filter(is_missing).copied().collect::<Vec<_>>();
             Outcome::Found(check_iptables(&missing))
@@ -74,14 +73,14 @@ fn check_iptables(missing: &[IpFamily]) -> Vec<Finding> {
 mod tests {
     use nix::errno::Errno;
     use rulegen_model::ProxyConfig;
-    use rulegen_ruleset::Family;
+    use rulegen_net::IpFamily;
 
     use super::*;
 
     #[test]
     fn what_is_missing_is_named_with_the_version_that_has_it() {
         let missing = Missing {
-            family: Family::Ipv4,
+            family: IpFamily::Ipv4,
             feature: "random choice",
             option: "NFT_NUMGEN",
             since: "4.9",

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use rulegen_agent::takeover::KUBE_PROXY_TABLE;
 use rulegen_kernel::process::{NetworkNamespace, Process};
-use rulegen_ruleset::Family;
+use rulegen_net::IpFamily;
 
 use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::Rim;
@@ -25,7 +25,7 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
 struct Facts {
     processes: Vec<(Process, NetworkNamespace)>,
     /// The families in which it has a table.
-    tables: Vec<Family>,
+    tables: Vec<IpFamily>,
 }
 
 fn check(facts: &Facts) -> Vec<Finding> {
@@ -43,8 +43,8 @@ fn check(facts: &Facts) -> Vec<Finding> {
             "run this as root",
         )),
     };
-    let table = |family: &Family| {
-        let table = format!("{} {KUBE_PROXY_TABLE}", family.word());
+    let table = |family: &IpFamily| {
+        let table = format!("{} {KUBE_PROXY_TABLE}", family.nft_name());
         Finding::warning(
             format!("the nftables table {table} translates the same connections"),
             format!(
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn only_one_of_this_network_is_in_the_way() {
         use NetworkNamespace::{Other, Ours, Unknown};
-        let severities = |namespace, tables: &[Family]| {
+        let severities = |namespace, tables: &[IpFamily]| {
             let process = Process { pid: 7, name: "kube-proxy".to_owned() };
             let facts = Facts { processes: vec![(process, namespace)], tables: tables.to_vec() };
             check(&facts).iter().map(|finding| finding.severity).collect::<Vec<_>>()
@@ -73,6 +73,6 @@ mod tests {
         assert_eq!(severities(Other, &[]), []);
         assert_eq!(severities(Unknown, &[]), [Severity::Note]);
         let both = [Severity::Error, Severity::Warning];
-        assert_eq!(severities(Ours, &[Family::Ipv6]), both);
+        assert_eq!(severities(Ours, &[IpFamily::Ipv6]), both);
     }
 }

@@ -6,7 +6,8 @@ use rulegen_agent::takeover::KUBE_PROXY_TABLE;
 use rulegen_compiler::iptables::translations_ahead;
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::nftables::Translator;
-use rulegen_model::{IpFamily, ProxyMode};
+use rulegen_model::ProxyMode;
+use rulegen_net::IpFamily;
 
 use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::{DEFAULT_TABLE, HeldIptables, Rim, nf_tables};
@@ -105,7 +106,7 @@ fn check(translators: &[Translator], ahead: &[String], beside: &[String]) -> Vec
 
 #[cfg(test)]
 mod tests {
-    use rulegen_ruleset::Family;
+    use rulegen_net::IpFamily;
 
     use super::*;
     use crate::commands::doctor::finding::Severity;
@@ -113,7 +114,7 @@ mod tests {
     #[test]
     fn the_first_wins_and_at_one_place_nobody_knows() {
         let translator = |priority| Translator {
-            families: vec![Family::Ipv4],
+            families: vec![IpFamily::Ipv4],
             table_family: "inet",
             table: "firewall".to_owned(),
             chain: "pre".to_owned(),

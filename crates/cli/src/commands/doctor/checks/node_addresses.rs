@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use anyhow::Result;
 use rulegen_kernel::host;
 use rulegen_kernel::sockets::{Listener, listeners};
-use rulegen_model::{IpFamily, NodeClaims, Protocol, Snapshot, TakenAddress};
-use rulegen_ruleset as ruleset;
+use rulegen_model::{NodeClaims, Snapshot, TakenAddress};
+use rulegen_net::IpFamily;
 
 use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::Rim;
@@ -28,19 +28,12 @@ fn claims(snapshot: &Snapshot, of_host: &[IpAddr]) -> NodeClaims {
 }
 
 fn check(claims: &NodeClaims, listening: &[Listener]) -> Vec<Finding> {
-    let findings = |listener| {
-        let taken = claims.taken_from(protocol(listener), listener.address);
-        taken.map(|taken| finding(&taken, listener))
-    };
-    listening.iter().flat_map(findings).collect()
-}
-
-fn protocol(listener: &Listener) -> Protocol {
-    match listener.protocol {
-        ruleset::Protocol::Tcp => Protocol::Tcp,
-        ruleset::Protocol::Udp => Protocol::Udp,
-        ruleset::Protocol::Sctp => Protocol::Sctp,
+    let mut findings = Vec::new();
+    for listener in listening {
+        let taken = claims.taken_from(listener.protocol, listener.address);
+        findings.extend(taken.map(|taken| finding(&taken, listener)));
     }
+    findings
 }
 
 fn finding(taken: &TakenAddress, listener: &Listener) -> Finding {
@@ -51,7 +44,7 @@ fn finding(taken: &TakenAddress, listener: &Listener) -> Finding {
         0 => String::new(),
         others => format!(" (and {others} more addresses)"),
     };
-    let over = port.protocol.lower_case().to_uppercase();
+    let over = port.protocol.api_name();
     Finding::warning(
         format!(
             "{at}{more} ({over}) of Service {port} ({}) is an address of this node, and {process} \

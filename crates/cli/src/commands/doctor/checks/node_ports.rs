@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::Result;
 use rulegen_compiler::{NodePortsAt, node_ports_at};
 use rulegen_kernel::sockets::{Listener, listeners};
-use rulegen_model::{IpFamily, ServicePortName, Snapshot};
-use rulegen_ruleset::Protocol;
+use rulegen_model::Snapshot;
+use rulegen_net::{IpFamily, Protocol, ServicePortName};
 
 use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::Rim;
@@ -66,12 +66,7 @@ fn node_ports(snapshot: &Snapshot) -> Taken {
             port: port.name.clone(),
             is_health_check,
         };
-        let protocol = match port.name.protocol {
-            rulegen_model::Protocol::Tcp => Protocol::Tcp,
-            rulegen_model::Protocol::Udp => Protocol::Udp,
-            rulegen_model::Protocol::Sctp => Protocol::Sctp,
-        };
-        let node_port = port.node_port.map(|number| of(number.get(), protocol, false));
+        let node_port = port.node_port.map(|number| of(number.get(), port.name.protocol, false));
         let health_check =
             port.health_check_node_port.map(|number| of(number.get(), Protocol::Tcp, true));
         for port in node_port.into_iter().chain(health_check) {
@@ -171,7 +166,7 @@ mod tests {
             namespace: "default".into(),
             service: "web".into(),
             port: "http".into(),
-            protocol: rulegen_model::Protocol::Tcp,
+            protocol: rulegen_net::Protocol::Tcp,
         };
         let port = NodePort { number, protocol: Protocol::Tcp, port, is_health_check };
         Taken::from([(port, families.iter().copied().collect())])

@@ -11,7 +11,7 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
     let ours = [rim.table().as_str(), DEFAULT_TABLE];
     let tables = rim.tables()?.iter().filter(|(_, name)| ours.contains(&name.as_str()));
     let tables: Vec<String> =
-        tables.map(|(family, name)| format!("{} {name}", family.word())).collect();
+        tables.map(|(family, name)| format!("{} {name}", family.nft_name())).collect();
     let chains = match rim.config().mode {
         ProxyMode::Iptables => Vec::new(),
         ProxyMode::Nftables => {

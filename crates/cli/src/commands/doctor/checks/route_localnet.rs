@@ -5,7 +5,7 @@ use anyhow::Result;
 use rulegen_compiler::iptables::guards_loopback;
 use rulegen_compiler::plan;
 use rulegen_kernel::sysctl::{InterfaceSetting, Sysctl};
-use rulegen_model::IpFamily;
+use rulegen_net::IpFamily;
 
 use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::Rim;

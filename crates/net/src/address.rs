@@ -1,56 +1,13 @@
-//! IP addresses and networks as kube-proxy reads them.
+//! IP addresses and networks in the form that kube-proxy accepts.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// The two address families; each has rules of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum IpFamily {
-    /// IPv4
-    Ipv4,
-    /// IPv6
-    Ipv6,
-}
-
-impl IpFamily {
-    /// Both families, IPv4 first.
-    pub const BOTH: [IpFamily; 2] = [IpFamily::Ipv4, IpFamily::Ipv6];
-
-    /// The family of an address.
-    pub fn of(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(_) => IpFamily::Ipv4,
-            IpAddr::V6(_) => IpFamily::Ipv6,
-        }
-    }
-
-    /// The family of a network.
-    pub fn of_network(network: IpNet) -> Self {
-        Self::of(network.addr())
-    }
-
-    /// The address a host reaches itself at.
-    pub fn loopback(self) -> IpAddr {
-        match self {
-            IpFamily::Ipv4 => Ipv4Addr::LOCALHOST.into(),
-            IpFamily::Ipv6 => Ipv6Addr::LOCALHOST.into(),
-        }
-    }
-
-    /// The name the API uses for it: `IPv4` or `IPv6`.
-    pub fn api_name(self) -> &'static str {
-        match self {
-            IpFamily::Ipv4 => "IPv4",
-            IpFamily::Ipv6 => "IPv6",
-        }
-    }
-}
-
-/// Why an address may be neither an endpoint nor an address of a Service: no packet to it leaves
-/// this host or link, or it means many hosts. The API server refuses these too, except for
-/// broadcast and, beyond the local link, multicast.
-pub(crate) fn special_use(ip: IpAddr) -> Option<&'static str> {
+/// The kind of a special-use address, which may be neither an endpoint nor an address of a
+/// Service: packets to it stay on this host or link, or go to many hosts. The API server refuses
+/// these too, except for broadcast and for multicast beyond the local link.
+pub fn special_use(ip: IpAddr) -> Option<&'static str> {
     let (is_link_local, is_broadcast) = match ip {
         IpAddr::V4(v4) => (v4.is_link_local(), v4.is_broadcast()),
         IpAddr::V6(v6) => (v6.is_unicast_link_local(), false),
@@ -86,7 +43,7 @@ pub fn parse_network(text: &str) -> Option<IpNet> {
         return None;
     }
     let address = parse_padded(address)?;
-    // Go takes these for IPv6, and kube-proxy with it; there is no telling what was meant.
+    // Go, and so kube-proxy, reads IPv4-mapped networks as IPv6. The intent is ambiguous.
     if matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) {
         return None;
     }
@@ -111,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zero_padding_is_decimal() {
+    fn zero_padded_addresses_are_decimal() {
         for (text, want) in [
             ("172.30.0.041", "172.30.0.41"),
             ("010.000.000.001", "10.0.0.1"),
@@ -129,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_none() {
+    fn invalid_addresses_and_networks_are_none() {
         for text in ["", "1.2.3", "1.2.3.4.5", "1.2.3.256", "a.b.c.d", "fe80::1%eth0", "1.2.3.4 "] {
             assert_eq!(parse_address(text), None, "{text}");
         }

@@ -1,0 +1,15 @@
+//! The network terms that all crates share: address families, protocols, service port names.
+//!
+//! Each concept has one type here, so no crate converts between its own copies. Knows nothing of
+//! Kubernetes objects, rules or kernels. Pure, and nothing here can fail: a parser returns `None`
+//! for text that it does not accept.
+
+mod address;
+mod ip_family;
+mod protocol;
+mod service_port_name;
+
+pub use address::{parse_address, parse_network, special_use};
+pub use ip_family::IpFamily;
+pub use protocol::Protocol;
+pub use service_port_name::ServicePortName;

@@ -1,0 +1,62 @@
+use serde::Serialize;
+
+/// A transport protocol that a Service can use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names are the protocols'")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl Protocol {
+    /// All protocols.
+    pub const ALL: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+
+    /// Reads the `protocol` field of a Kubernetes object: `TCP`, `UDP` or `SCTP`. An absent or
+    /// empty field means TCP.
+    pub fn from_api(field: Option<&str>) -> Option<Self> {
+        match field.unwrap_or_default() {
+            "" => Some(Protocol::Tcp),
+            name => Self::ALL.into_iter().find(|protocol| protocol.api_name() == name),
+        }
+    }
+
+    /// Reads the name in rules: `tcp`, `udp` or `sctp`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|protocol| protocol.name() == name)
+    }
+
+    /// Reads the protocol number of an IP header.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|protocol| protocol.number() == number)
+    }
+
+    /// The name in rules, which is also the iptables match for its ports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
+        }
+    }
+
+    /// The name in the Kubernetes API.
+    pub fn api_name(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "TCP",
+            Protocol::Udp => "UDP",
+            Protocol::Sctp => "SCTP",
+        }
+    }
+
+    /// The number in the IP header (IANA protocol numbers).
+    pub fn number(self) -> u8 {
+        match self {
+            Protocol::Tcp => 6,
+            Protocol::Udp => 17,
+            Protocol::Sctp => 132,
+        }
+    }
+}
