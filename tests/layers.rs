@@ -23,16 +23,25 @@ const LAW: &[(&str, &[&str])] = &[
     ("model", &["rulegen-net"]),
     ("ruleset", &["rulegen-net"]),
     ("compiler", &["rulegen-model", "rulegen-net", "rulegen-ruleset"]),
+    ("inspect", &["rulegen-compiler", "rulegen-model", "rulegen-net", "rulegen-ruleset"]),
     ("kernel", &["rulegen-net", "rulegen-ruleset"]),
     (
         "agent",
-        &["rulegen-compiler", "rulegen-kernel", "rulegen-model", "rulegen-net", "rulegen-ruleset"],
+        &[
+            "rulegen-compiler",
+            "rulegen-inspect",
+            "rulegen-kernel",
+            "rulegen-model",
+            "rulegen-net",
+            "rulegen-ruleset",
+        ],
     ),
     (
         "cli",
         &[
             "rulegen-agent",
             "rulegen-compiler",
+            "rulegen-inspect",
             "rulegen-kernel",
             "rulegen-model",
             "rulegen-net",

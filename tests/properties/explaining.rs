@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use proptest::prelude::*;
-use rulegen_compiler::explain::{About, Explanation, Outcome, by_ruleset, by_table};
 use rulegen_compiler::{ExternalAddress, Plan, iptables, nftables};
+use rulegen_inspect::explain::{About, Explanation, Outcome, by_ruleset, by_table};
 use rulegen_model::{ProxyConfig, ProxyMode, TrafficPolicy};
 use rulegen_ruleset::Packet;
 

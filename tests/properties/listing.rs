@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 
 use proptest::prelude::*;
-use rulegen_compiler::listing::{
+use rulegen_compiler::{Plan, Refusal, iptables, nftables};
+use rulegen_inspect::listing::{
     At, Kind, Listing, Owners, State, Traffic, compare, of_plan, of_ruleset, of_table,
     owner_of_object, owners_of_chains,
 };
-use rulegen_compiler::{Plan, Refusal, iptables, nftables};
 use rulegen_model::{ProxyConfig, ProxyMode};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::Origin;
@@ -61,7 +61,7 @@ proptest! {
         for (_, mut rules, mut table) in compiled(&objects, &config) {
             gone.iter().for_each(|gone| take_a_rule(&mut rules, gone));
             gone.iter().for_each(|gone| take_a_part(&mut table, gone));
-            let local = local_addresses(of_family(rules.family));
+            let local = local_addresses(rules.family);
             let follow = |packet: &Packet| to_endpoints(iptables_trace(&rules, &local, packet).verdicts());
             leads_where_listed(&of_ruleset(&rules), rules.family, &follow)?;
             let follow = |packet: &Packet| to_endpoints(nftables_trace(&table, &local, packet).verdicts());
@@ -230,11 +230,4 @@ fn to_endpoints<C>(verdicts: Vec<(Verdict, C)>) -> Vec<SocketAddr> {
     endpoints.sort_unstable();
     endpoints.dedup();
     endpoints
-}
-
-fn of_family(family: IpFamily) -> IpFamily {
-    match family {
-        IpFamily::Ipv4 => IpFamily::Ipv4,
-        IpFamily::Ipv6 => IpFamily::Ipv6,
-    }
 }

@@ -10,7 +10,6 @@ mod host;
 mod metrics_port;
 mod response;
 mod server;
-mod status;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -18,7 +17,6 @@ pub use admission::{Admission, Quota};
 pub(crate) use bind::listen_at;
 pub use bind::{RETRY, bind};
 pub use health_port::health_port;
-pub(crate) use metrics_port::{About, metrics_port};
+pub(crate) use metrics_port::metrics_port;
 pub use response::{Request, Response};
 pub use server::{Answer, Limits, Router, serve};
-pub(crate) use status::{Counters, Status, Worker};

@@ -9,6 +9,7 @@
 //! Owns the threads, the clock and the network. What rules there shall be is decided in
 //! `rulegen_compiler`; how they get into the kernel, in `rulegen_kernel`.
 
+mod about;
 mod backend;
 mod complaints;
 mod config_file;
@@ -38,6 +39,7 @@ pub mod service_health;
 mod set_up;
 mod shared;
 mod source;
+mod status;
 pub mod takeover;
 mod tally;
 mod telemetry;

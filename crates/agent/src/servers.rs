@@ -13,15 +13,15 @@ use rulegen_model::{BindAddress, ProxyMode};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 
+use crate::about::About;
 use crate::descriptors::Budget;
 use crate::events::{Notice, Notices};
-use crate::http::{
-    About, Counters, Limits, Router, Status, Worker, bind, health_port, metrics_port, serve,
-};
+use crate::http::{Limits, Router, bind, health_port, metrics_port, serve};
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::service_health::{ServiceChecks, ServiceHealth};
 use crate::shared::Known;
+use crate::status::{Counters, Status, Worker};
 use crate::telemetry::Telemetry;
 use crate::threads;
 
@@ -91,6 +91,7 @@ fn start_runtime(name: &str) -> Result<Handle> {
 
 fn metrics_router(options: &Options, telemetry: &Telemetry, known: &Known) -> Result<Router> {
     let about = Arc::new(About {
+        node: known.store.read().node().name.clone(),
         mode: options.config.mode,
         configuration: options.shown_config.clone(),
         flags: options.flags.clone(),
@@ -108,7 +109,8 @@ fn metrics_router(options: &Options, telemetry: &Telemetry, known: &Known) -> Re
         counters: counts.then(|| Counters::new(options.table.clone())),
         worker: Worker::start()?,
     };
-    Ok(metrics_port(about, Arc::clone(&telemetry.metrics), status))
+    let metrics = Arc::clone(&telemetry.metrics);
+    Ok(metrics_port(about, metrics, telemetry.health.clone(), status.into_router()))
 }
 
 /// What answers at one port.

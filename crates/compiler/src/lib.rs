@@ -10,9 +10,7 @@
 //! snapshot holds can be compiled.
 
 pub mod conntrack;
-pub mod explain;
 pub mod iptables;
-pub mod listing;
 pub mod nftables;
 
 mod plan;

@@ -5,11 +5,13 @@
 //! for text that it does not accept.
 
 mod address;
+mod frontend;
 mod ip_family;
 mod protocol;
 mod service_port_name;
 
 pub use address::{parse_address, parse_network, special_use};
+pub use frontend::FrontendKind;
 pub use ip_family::IpFamily;
 pub use protocol::Protocol;
 pub use service_port_name::ServicePortName;

@@ -7,50 +7,35 @@ use std::time::{Duration, Instant, SystemTime};
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use jiff::Timestamp;
-use rulegen_model::ProxyMode;
 use serde_json::{Map, Value, json};
 
 use super::host::misdirected;
-use super::status::Status;
 use super::{Answer, Request, Response, Router};
+use crate::about::About;
+use crate::health::SharedHealth;
 use crate::metrics::Metrics;
 
-/// What this port tells, beside metrics, of the process.
-#[derive(Debug, Clone)]
-pub(crate) struct About {
-    /// The mode that is in effect.
-    pub(crate) mode: ProxyMode,
-    /// The configuration that is in effect, as a KubeProxyConfiguration v1alpha1.
-    pub(crate) configuration: Value,
-    /// All flags with their values.
-    pub(crate) flags: Vec<(String, String)>,
-    /// The program's version.
-    pub(crate) version: String,
-    /// When it was started.
-    pub(crate) started: SystemTime,
-    /// The same by a clock that never jumps.
-    pub(crate) started_at: Instant,
-}
-
-/// `/healthz`, `/metrics`, `/metrics/slis`, `/proxyMode`, `/configz`, `/flagz` and `/statusz`.
-/// All else is up to the status page. What names the cluster's objects or the node's settings is for
-/// those alone who ask the node itself; scrapers and probers may have any name for it.
-pub(crate) fn metrics_port(about: Arc<About>, metrics: Arc<Metrics>, status: Status) -> Router {
-    // It stays what it is.
-    let node = status.known.store.read().node().name.clone();
+/// The answers of the metrics port: `/healthz`, `/metrics`, `/metrics/slis`, `/proxyMode`,
+/// `/configz`, `/flagz` and `/statusz`; `pages` answers every other path. Paths that show objects
+/// of the cluster or settings of the node are only answered under an address or name of the node.
+/// Scrapers and probers may use any name for it.
+pub(crate) fn metrics_port(
+    about: Arc<About>,
+    metrics: Arc<Metrics>,
+    health: SharedHealth,
+    pages: Router,
+) -> Router {
     Arc::new(move |request: &Request<'_>| {
         let is_for_any = FOR_ANY_NAME.contains(&request.path);
-        let refused = (!is_for_any).then(|| misdirected(request, &node)).flatten();
+        let refused = (!is_for_any).then(|| misdirected(request, &about.node)).flatten();
         if request.path == "/metrics" {
-            // It may end by itself, after a time.
-            metrics.source_outage(
-                status
-                    .health
-                    .with(|health| health.source_outage(Instant::now(), SystemTime::now())),
-            );
+            // An outage may end because time passes, without any event.
+            let outage =
+                health.with(|health| health.source_outage(Instant::now(), SystemTime::now()));
+            metrics.source_outage(outage);
         }
         let response = refused.or_else(|| told(request, &about, &metrics));
-        response.map(Answer::Now).unwrap_or_else(|| status.answer(request))
+        response.map(Answer::Now).unwrap_or_else(|| pages(request))
     })
 }
 

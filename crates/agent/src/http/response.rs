@@ -53,7 +53,7 @@ impl Response {
     }
 
     /// No browser shall guess another type than what is said.
-    pub(super) fn new(
+    pub(crate) fn new(
         status: StatusCode,
         content_type: HeaderValue,
         body: impl Into<Bytes>,

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::*;
+use crate::about::About;
 use crate::health::{Health, SharedHealth};
 use crate::metrics::{Build, Metrics};
 
@@ -365,6 +366,7 @@ fn the_health_port() {
 #[test]
 fn the_metrics_port() {
     let about = About {
+        node: "node-1".into(),
         mode: ProxyMode::Nftables,
         configuration: serde_json::json!({"kind": "KubeProxyConfiguration", "mode": "nftables"}),
         flags: vec![("proxy-mode".into(), "nftables".into()), ("v".into(), "2".into())],
@@ -373,8 +375,9 @@ fn the_metrics_port() {
         started_at: Instant::now(),
     };
     let about = Arc::new(about);
-    let status = status::tests::status(&about);
-    let router = metrics_port(about, metrics(), status);
+    let status = crate::status::tests::status(&about);
+    let health = status.health.clone();
+    let router = metrics_port(about, metrics(), health, status.into_router());
     let text = "text/plain; charset=utf-8";
     let samples = "text/plain; version=0.0.4; charset=utf-8";
     let status = "\nrulegen statusz\nFor people to read: its form may change at any time.\n\n\

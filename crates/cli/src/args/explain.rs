@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use clap::{Args, ValueEnum};
-use rulegen_compiler::explain::Destination;
+use rulegen_inspect::explain::Destination;
 
 use super::{IgnoredRunningArgs, KernelArgs, LogArgs, ObjectsArgs, ProxyArgs};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum, value_parser};
 use ipnet::IpNet;
-use rulegen_compiler::nftables::ServiceTarget;
+use rulegen_inspect::packet_trace::ServiceTarget;
 use rulegen_model::parse_duration;
 use rulegen_net::Protocol;
 use rulegen_ruleset::nftables::Name;

@@ -16,8 +16,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use rulegen_compiler::iptables::{KUBELET_CHAINS, ruleset};
-use rulegen_compiler::listing::{Listing, of_plan};
 use rulegen_compiler::{nftables, plan};
+use rulegen_inspect::listing::{Listing, of_plan};
 use rulegen_kernel::iptables::{Iptables, Variant, choose};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::Ruleset;

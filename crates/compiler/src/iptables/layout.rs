@@ -11,18 +11,24 @@ use super::Chains;
 use super::spell::{commented, jump, marked, matching, or_mark, then, xor_mark};
 use crate::plan::{NodePortsAt, Plan};
 
-pub(crate) const SERVICES: &str = "KUBE-SERVICES";
-pub(crate) const EXTERNAL_SERVICES: &str = "KUBE-EXTERNAL-SERVICES";
-pub(crate) const NODE_PORTS: &str = "KUBE-NODEPORTS";
-pub(super) const PROXY_FIREWALL: &str = "KUBE-PROXY-FIREWALL";
-pub(crate) const MARK_MASQUERADE: &str = "KUBE-MARK-MASQ";
+/// The chain that finds the Service of a packet.
+pub const SERVICES: &str = "KUBE-SERVICES";
+/// The chain that refuses packets to external addresses without endpoints.
+pub const EXTERNAL_SERVICES: &str = "KUBE-EXTERNAL-SERVICES";
+/// The chain that finds the Service of a node port.
+pub const NODE_PORTS: &str = "KUBE-NODEPORTS";
+/// The chain that drops packets from outside `loadBalancerSourceRanges`.
+pub const PROXY_FIREWALL: &str = "KUBE-PROXY-FIREWALL";
+/// The chain that marks packets for masquerading.
+pub const MARK_MASQUERADE: &str = "KUBE-MARK-MASQ";
 const FORWARD: &str = "KUBE-FORWARD";
-pub(super) const POSTROUTING: &str = "KUBE-POSTROUTING";
+/// The chain that masquerades marked packets.
+pub const POSTROUTING: &str = "KUBE-POSTROUTING";
 pub(super) const CANARY: &str = "KUBE-PROXY-CANARY";
 
 /// The chain with the loopback guard. kubelet makes it too, with the same rule in it, so it is
 /// shared: our rule is added if it is missing, and no other is touched.
-pub(super) const SHARED_FIREWALL: &str = "KUBE-FIREWALL";
+pub const SHARED_FIREWALL: &str = "KUBE-FIREWALL";
 
 /// Chains by which kubelet shows that it is here; they are never ours.
 pub const KUBELET_CHAINS: [&str; 2] = ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"];
@@ -184,7 +190,7 @@ fn forward(plan: &Plan, chains: &mut Chains) {
 
 /// With route_localnet set, a neighbour could send to loopback addresses; only what a node
 /// port translated may.
-pub(super) fn loopback_guard() -> Rule {
+pub fn loopback_guard() -> Rule {
     use ConntrackState::{Dnat, Established, Related};
     let loopback = IpFamily::Ipv4.loopback_network();
     let known = Negatable::is_not(vec![Related, Established, Dnat]);

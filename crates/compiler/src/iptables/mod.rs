@@ -13,10 +13,8 @@
 //! ```
 
 mod cleanup;
-mod inspect;
 mod layout;
 mod live;
-mod meaning;
 mod names;
 mod service;
 mod spell;
@@ -28,11 +26,11 @@ use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{Chain, ChainName, Rule, Ruleset, Table};
 
 pub use cleanup::removal_of_everything;
-pub use inspect::{RuleAhead, guards_loopback, holds_services, translations_ahead};
-pub(crate) use layout::{EXTERNAL_SERVICES, MARK_MASQUERADE, NODE_PORTS, SERVICES};
-pub use layout::{KUBELET_CHAINS, OURS, concerns, leads_to_services};
+pub use layout::{
+    EXTERNAL_SERVICES, KUBELET_CHAINS, MARK_MASQUERADE, NODE_PORTS, OURS, POSTROUTING,
+    PROXY_FIREWALL, SERVICES, SHARED_FIREWALL, concerns, leads_to_services, loopback_guard,
+};
 pub use live::{LiveRuleset, Patch, Sizes};
-pub(crate) use meaning::meaning;
 
 use crate::plan::{Plan, ServicePlan};
 

@@ -23,7 +23,6 @@ pub(super) fn to_port(
     port: u16,
     comment: impl Into<Arc<str>>,
 ) -> RuleSpec {
-    let over = over;
     RuleSpec {
         destination: destination.map(|ip| Negatable::is(IpNet::from(ip))),
         protocol: Some(over),

@@ -12,33 +12,43 @@ use rulegen_ruleset::nftables::{
 use super::spell::{ADDRESS_KEY, NODE_PORT_KEY, goto, holds, jump, short_circuit, verdict_map};
 use crate::plan::{NodePortsAt, Plan};
 
-pub(crate) const CLUSTER_IPS: &str = "cluster-ips";
-pub(super) const HAIRPINS: &str = "hairpins";
-pub(crate) const FIREWALL_IPS: &str = "firewall-ips";
-pub(crate) const SHARED_ENDPOINTS: &str = "shared-endpoints";
+/// The set of all cluster IPs.
+pub const CLUSTER_IPS: &str = "cluster-ips";
+/// The set of endpoints paired with themselves as client.
+pub const HAIRPINS: &str = "hairpins";
+/// The map from load-balancer IPs with source ranges to their firewall chains.
+pub const FIREWALL_IPS: &str = "firewall-ips";
+/// The map of endpoints of service ports with a number of their own.
+pub const SHARED_ENDPOINTS: &str = "shared-endpoints";
 pub(crate) const SOURCE_RANGES: &str = "source-ranges";
-pub(super) const SERVICE_CIDRS: &str = "service-cidrs";
+/// The set of networks that cluster IPs are taken from.
+pub const SERVICE_CIDRS: &str = "service-cidrs";
 const NODE_PORT_IPS: &str = "node-port-ips";
 const SERVICES: &str = "services";
-pub(super) const FIREWALL: &str = "firewall";
+/// The chain that drops packets from outside `loadBalancerSourceRanges`.
+pub const FIREWALL: &str = "firewall";
 const REFUSED: &str = "no-endpoints";
 const REFUSED_NODE_PORTS: &str = "no-endpoints-node-ports";
-pub(super) const CLOSED: &str = "closed-cluster-ips";
+/// The chain that refuses packets to cluster IPs that no service port has.
+pub const CLOSED: &str = "closed-cluster-ips";
 const MASQUERADE: &str = "masquerading";
 
-/// The chain that tells a sender that a port is unreachable, for use as a verdict.
-pub(crate) const REJECT: &str = "reject-chain";
+/// The chain that rejects with "port unreachable", for use as a verdict.
+pub const REJECT: &str = "reject-chain";
 
 /// Where traffic arrives: the maps and chains are the same for both, but a node port is one at
 /// any of the node's addresses, so the address is no part of its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub enum Place {
+    /// A cluster IP, external IP or load-balancer IP.
     Address,
+    /// A node port.
     NodePort,
 }
 
 impl Place {
-    pub(crate) const BOTH: [Place; 2] = [Place::Address, Place::NodePort];
+    /// Both places.
+    pub const BOTH: [Place; 2] = [Place::Address, Place::NodePort];
 
     pub(super) fn key(self) -> &'static [Selector] {
         match self {
@@ -55,7 +65,7 @@ impl Place {
     }
 
     /// The map from a frontend to what becomes of it.
-    pub(crate) fn services(self) -> &'static str {
+    pub fn services(self) -> &'static str {
         match self {
             Place::Address => "services",
             Place::NodePort => "node-ports",
@@ -63,7 +73,7 @@ impl Place {
     }
 
     /// The map from a frontend to its refusal.
-    pub(crate) fn refused(self) -> &'static str {
+    pub fn refused(self) -> &'static str {
         match self {
             Place::Address => REFUSED,
             Place::NodePort => REFUSED_NODE_PORTS,
@@ -88,7 +98,7 @@ impl Place {
     }
 
     /// The map from a frontend under policy Local to the choice among the cluster's endpoints.
-    pub(super) fn short_circuits(self) -> &'static str {
+    pub fn short_circuits(self) -> &'static str {
         match self {
             Place::Address => "short-circuits",
             Place::NodePort => "node-port-short-circuits",
@@ -96,7 +106,7 @@ impl Place {
     }
 
     /// The map from a frontend under policy Local to the choice among this node's endpoints.
-    pub(super) fn local_services(self) -> &'static str {
+    pub fn local_services(self) -> &'static str {
         match self {
             Place::Address => "local-services",
             Place::NodePort => "node-port-local-services",
@@ -104,7 +114,7 @@ impl Place {
     }
 
     /// Whether a map of this name is for traffic that arrives here.
-    pub(super) fn has(self, map: &str) -> bool {
+    pub fn has(self, map: &str) -> bool {
         [
             self.services(),
             self.refused(),
@@ -117,7 +127,7 @@ impl Place {
     }
 
     /// The chain for external traffic under policy Local.
-    pub(super) fn local_policy(self) -> &'static str {
+    pub fn local_policy(self) -> &'static str {
         match self {
             Place::Address => "local-policy",
             Place::NodePort => "node-port-local-policy",

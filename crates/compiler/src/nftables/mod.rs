@@ -25,30 +25,26 @@ mod counted;
 mod edit;
 mod layout;
 mod live;
-mod meaning;
 mod number;
 mod own_chains;
 mod service;
 mod shared_chain;
 mod source_ranges;
 mod spell;
-mod traced;
 
 use rulegen_ruleset::nftables::{Comment, Name, Table};
-
-use crate::plan::Plan;
 use service::Renderer;
 
+use crate::plan::Plan;
+
 pub use counted::{counted_by_element, counted_by_rule, counted_endpoint};
-pub(crate) use layout::{CLUSTER_IPS, FIREWALL_IPS, Place, REJECT};
-pub use live::{LiveTable, Patch, ServiceUpdate};
-pub(crate) use meaning::meaning;
-pub(crate) use own_chains::owner_path;
-pub(crate) use source_ranges::network_asked_for;
-pub use traced::{
-    Follower, Found, Known, ServiceTarget, StepKind, Told, TracedEnd, TracedPacket, TracedStep,
-    UnknownService,
+pub use layout::{
+    CLOSED, CLUSTER_IPS, FIREWALL, FIREWALL_IPS, HAIRPINS, Place, REJECT, SERVICE_CIDRS,
+    SHARED_ENDPOINTS,
 };
+pub use live::{LiveTable, Patch, ServiceUpdate};
+pub use own_chains::owner_path;
+pub use source_ranges::network_asked_for;
 
 /// The table that carries the plan out.
 pub fn table(plan: &Plan, name: &Name) -> Table {
@@ -63,7 +59,7 @@ pub fn table(plan: &Plan, name: &Name) -> Table {
 /// What is there without any Service.
 fn empty(plan: &Plan, name: &Name) -> Table {
     Table {
-        family: (plan.family),
+        family: plan.family,
         name: name.clone(),
         comment: Comment::from("made by rulegen from Kubernetes Services"),
         sets: layout::sets(plan),

@@ -116,7 +116,7 @@ fn policy_word(policy: TrafficPolicy) -> &'static str {
 
 /// The service port that a set or a chain belongs to, if it belongs to one: namespace, name,
 /// protocol and port.
-pub(crate) fn owner_path(name: &str) -> Option<[&str; 4]> {
+pub fn owner_path(name: &str) -> Option<[&str; 4]> {
     let mut parts = name.split('/');
     let is_ours = OBJECTS.contains(&parts.next()?);
     let path = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];

@@ -113,7 +113,7 @@ impl SourceRanges {
 
 /// The network that an element of the set of source ranges stands for, if its key begins with
 /// what a rule looks up.
-pub(crate) fn network_asked_for(key: &Key, asked: &[Selector]) -> Option<IpNet> {
+pub fn network_asked_for(key: &Key, asked: &[Selector]) -> Option<IpNet> {
     let mut values = key.values();
     let numbers: Vec<u32> = values.by_ref().map_while(number_of).collect();
     let constants = asked.iter().map_while(|selector| match selector {

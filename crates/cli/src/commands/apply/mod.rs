@@ -7,8 +7,10 @@ use std::process::ExitCode;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
-use rulegen_compiler::iptables::{OURS, holds_services};
-use rulegen_compiler::listing::{Listing, of_ruleset, of_table, services_of_kube_proxy};
+use removal::Removal;
+use rulegen_compiler::iptables::OURS;
+use rulegen_inspect::iptables::holds_services;
+use rulegen_inspect::listing::{Listing, of_ruleset, of_table, services_of_kube_proxy};
 use rulegen_kernel::iptables::{Variant, holds_chain};
 use rulegen_kernel::nftables::{Error, Missing, NfTables, isolate, reconcile, reconcile_if};
 use rulegen_model::{ObjectKey, ProxyMode, ServicePort};
@@ -22,7 +24,6 @@ use crate::families;
 use crate::found::hint_at_held_mode;
 use crate::input::{self, Input};
 use crate::problems::say;
-use removal::Removal;
 
 pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode> {
     let input = input::load(

@@ -1,7 +1,7 @@
 //! Whether Services may lose their rules.
 
 use anyhow::{Result, bail};
-use rulegen_compiler::listing::{Listing, Loss, loss};
+use rulegen_inspect::listing::{Listing, Loss, loss};
 
 use crate::args::ApplyArgs;
 use crate::input::Input;

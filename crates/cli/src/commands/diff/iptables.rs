@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 use rulegen_compiler::iptables::{OURS, ruleset};
-use rulegen_compiler::listing::{Listing, Owners, of_plan, of_ruleset, owners_of_chains};
 use rulegen_compiler::plan;
+use rulegen_inspect::listing::{Listing, Owners, of_plan, of_ruleset, owners_of_chains};
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::iptables::{ChainName, Change, Rule, Ruleset, Table, Transaction, diff};
 

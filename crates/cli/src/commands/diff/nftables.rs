@@ -1,8 +1,8 @@
 //! What would change in nftables mode.
 
 use anyhow::Result;
-use rulegen_compiler::listing::{Listing, Owners, of_plan, of_table, owner_of_object};
 use rulegen_compiler::plan;
+use rulegen_inspect::listing::{Listing, Owners, of_plan, of_table, owner_of_object};
 use rulegen_kernel::nftables::{Dataplane, NfTables};
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::nftables::{Done, Edit, Held, Name, Object, Table, Transaction, diff};

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rulegen_compiler::Refusal;
-use rulegen_compiler::listing::{At, Compared, Frontend, Listing, State, Traffic, compare};
+use rulegen_inspect::listing::{At, Compared, Frontend, Listing, State, Traffic, compare};
 use rulegen_model::TrafficPolicy;
 use rulegen_net::ServicePortName;
 

@@ -36,7 +36,7 @@ pub(super) struct HeldIptables {
 impl HeldIptables {
     /// Whether there are chains of Services.
     pub(super) fn holds_services(&self) -> bool {
-        iptables::holds_services(&self.ruleset)
+        rulegen_inspect::iptables::holds_services(&self.ruleset)
     }
 
     /// Whether kubelet made its chains here.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use anyhow::{Result, bail};
-use rulegen_compiler::explain::Destination;
-use rulegen_compiler::listing::{At, Kind, Listing};
+use rulegen_inspect::explain::Destination;
+use rulegen_inspect::listing::{At, Kind, Listing};
 use rulegen_net::{Protocol, ServicePortName};
 
 use super::rules::Rules;

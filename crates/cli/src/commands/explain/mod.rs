@@ -8,20 +8,20 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use rulegen_compiler::explain::{About, End, Explanation, Outcome, Remark};
+use destination::To;
 use rulegen_compiler::{Plan, plan};
+use rulegen_inspect::explain::{About, End, Explanation, Outcome, Remark};
 use rulegen_kernel::host;
 use rulegen_model::{ProxyMode, shortage};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{Origin, Packet};
+use rules::Rules;
 
 use super::print;
 use crate::WrongUsage;
 use crate::args::{ExplainArgs, ExplainForm};
 use crate::found::{Cluster, Found, find_for_packet};
 use crate::{configuration, input, problems};
-use destination::To;
-use rules::Rules;
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
     problems::print(&configuration::notes(&args.ignored.given()));

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use anyhow::{Result, bail};
-use rulegen_compiler::explain::{Explanation, by_ruleset, by_table};
 use rulegen_compiler::iptables::ruleset;
-use rulegen_compiler::listing::{Listing, of_ruleset, of_table};
 use rulegen_compiler::{Plan, nftables};
+use rulegen_inspect::explain::{Explanation, by_ruleset, by_table};
+use rulegen_inspect::listing::{Listing, of_ruleset, of_table};
 use rulegen_kernel::nftables::{Dataplane, NfTables};
 use rulegen_model::ProxyMode;
 use rulegen_net::IpFamily;
@@ -81,7 +81,6 @@ fn table_name(args: &ExplainArgs) -> &Name {
 }
 
 fn held_table(family: IpFamily, name: &Name) -> Result<Rules> {
-    let family = family;
     let mut kernel = NfTables::open()?;
     let (_, held) = kernel.read(&[(family, name)])?;
     let Some(held) = held.into_iter().flatten().next() else {

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use rulegen_compiler::explain::{
-    About, End, Explanation, Frontend, FrontendKind, Outcome, PassedRule, Probability, Remark,
-    Sender,
+use rulegen_inspect::explain::{
+    About, End, Explanation, Frontend, Outcome, PassedRule, Probability, Remark, Sender,
 };
+use rulegen_net::FrontendKind;
 
 use crate::paint::Paint;
 use crate::plain::plain;

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use rulegen_compiler::listing::{At, Compared, Frontend, State};
+use rulegen_inspect::listing::{At, Compared, Frontend, State};
 use rulegen_net::ServicePortName;
 
 use crate::args::ListArgs;

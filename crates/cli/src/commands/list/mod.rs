@@ -9,11 +9,14 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use rulegen_compiler::listing::{Listing, of_plan, of_ruleset, of_table};
+use filter::Filter;
+use held::{Held, Place};
 use rulegen_compiler::{iptables, nftables, plan};
+use rulegen_inspect::listing::{Listing, of_plan, of_ruleset, of_table};
 use rulegen_model::{ProxyMode, write_yaml};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Name;
+use view::View;
 
 use super::print_with;
 use crate::WrongUsage;
@@ -23,9 +26,6 @@ use crate::families;
 use crate::found::{Cluster, Found, find};
 use crate::paint::Paint;
 use crate::problems::{self, say};
-use filter::Filter;
-use held::{Held, Place};
-use view::View;
 
 pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
     problems::print(&configuration::notes(&args.ignored.given()));

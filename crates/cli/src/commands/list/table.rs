@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use rulegen_compiler::listing::State;
+use rulegen_inspect::listing::State;
 
 use super::view::{FrontendView, ServiceView, View};
 use crate::paint::Paint;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use rulegen_compiler::Refusal;
-use rulegen_compiler::listing::{At, Compared, Frontend, Listing, State, Traffic, compare};
+use rulegen_inspect::listing::{At, Compared, Frontend, Listing, State, Traffic, compare};
 use rulegen_model::TrafficPolicy;
 use rulegen_net::{IpFamily, ServicePortName};
 use serde::Serialize;

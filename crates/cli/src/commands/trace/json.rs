@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use rulegen_compiler::nftables::{StepKind, Told, TracedPacket, TracedStep};
+use rulegen_inspect::packet_trace::{StepKind, Told, TracedPacket, TracedStep};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::PacketHeader;
 use serde::Serialize;

@@ -10,17 +10,17 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use rulegen_compiler::nftables::{Follower, Known, Told};
+use rulegen_inspect::packet_trace::{Follower, Known, Told};
 use rulegen_kernel::nftables::{Armed, Heard, TraceListener};
 use rulegen_kernel::signals::StopSignals;
 use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::nftables::{TraceEvent, TraceFilter, TraceTarget};
+use sight::Sight;
 
 use crate::WrongUsage;
 use crate::args::{To, TraceArgs, TraceForm};
 use crate::paint::Paint;
 use crate::problems::say;
-use sight::Sight;
 
 pub(crate) fn run(args: &TraceArgs) -> Result<ExitCode> {
     // Before anything is armed, for what comes later must not end the program where it is.

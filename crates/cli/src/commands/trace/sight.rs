@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use rulegen_compiler::nftables::Known;
+use rulegen_inspect::packet_trace::Known;
 use rulegen_kernel::nftables::{Dataplane, Error, Generation, NfTables};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Name, TraceEvent, TraceStep};

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use jiff::Timestamp;
-use rulegen_compiler::nftables::{StepKind, Told, TracedEnd, TracedPacket, TracedStep};
+use rulegen_inspect::packet_trace::{StepKind, Told, TracedEnd, TracedPacket, TracedStep};
 use rulegen_ruleset::nftables::TraceVerdict;
 
 use crate::paint::Paint;

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use rulegen_agent::takeover::KUBE_PROXY_TABLE;
-use rulegen_compiler::iptables::translations_ahead;
+use rulegen_inspect::iptables::translations_ahead;
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::nftables::Translator;
 use rulegen_model::ProxyMode;

@@ -2,8 +2,8 @@
 //! are to be reached there.
 
 use anyhow::Result;
-use rulegen_compiler::iptables::guards_loopback;
 use rulegen_compiler::plan;
+use rulegen_inspect::iptables::guards_loopback;
 use rulegen_kernel::sysctl::{InterfaceSetting, Sysctl};
 use rulegen_net::IpFamily;
 

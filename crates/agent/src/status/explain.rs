@@ -1,0 +1,120 @@
+//! `/explain?from=&interface=&to=`: what the rules do with a packet, and why.
+
+use askama::Template;
+use hyper::StatusCode;
+use rulegen_inspect::explain::{
+    About, End, Explanation, Outcome, PassedRule, Probability, Remark, Sender,
+};
+use serde::Serialize;
+
+use super::Status;
+use super::asked::{Asked, ExplainQuery};
+use super::frame::Frame;
+use super::query::{Query, href};
+
+/// As data it is what `rulegen explain -o json` prints, or why there is no such.
+#[derive(Template, Serialize)]
+#[template(path = "status/explain.html")]
+pub(super) struct ExplainPage {
+    #[serde(skip)]
+    frame: Frame,
+    #[serde(skip)]
+    from: String,
+    #[serde(skip)]
+    interface: String,
+    #[serde(skip)]
+    to: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(flatten)]
+    explanation: Option<Explanation>,
+}
+
+impl ExplainPage {
+    pub(super) fn of(status: &Status, query: &Query) -> Self {
+        let frame = status.frame("/explain", "Explain");
+        let (from, interface, to) = (query.from.clone(), query.interface.clone(), query.to.clone());
+        let is_asked = !from.is_empty();
+        let answer = is_asked.then(|| {
+            let query = ExplainQuery::parse(&from, &interface, &to)?;
+            // The store is free again before anything is compiled.
+            let asked = Asked::of(&status.known.store.read(), &query)?;
+            Ok(asked.explained())
+        });
+        let (explanation, error) = match answer {
+            None => (None, None),
+            Some(Ok(explanation)) => (Some(explanation), None),
+            Some(Err(error)) => (None, Some(error)),
+        };
+        Self { frame, from, interface, to, error, explanation }
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        if self.error.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK }
+    }
+
+    fn json_href(&self) -> String {
+        let fields = [
+            ("from", &*self.from),
+            ("interface", &self.interface),
+            ("to", &self.to),
+            ("format", "json"),
+        ];
+        href("/explain", &fields)
+    }
+
+    fn sender(&self, of: &Sender) -> String {
+        match of {
+            Sender::Interface(name) => format!("comes in through {name}"),
+            Sender::ThisNode => "sent by this node".to_owned(),
+        }
+    }
+
+    fn label(&self, of: &Remark) -> &'static str {
+        match of.about {
+            About::Policy => "Policy",
+            About::Choice => "Choice",
+            About::Source => "Source",
+            About::NoEndpoints | About::Refusal => "Refused",
+            About::NoService => "Passes",
+        }
+    }
+
+    fn chance(&self, of: &Probability) -> String {
+        match of.one_in {
+            Some(1) => "always".to_owned(),
+            Some(n) => format!("1/{n}"),
+            None => format!("{:.6} %", of.value * 100.0),
+        }
+    }
+
+    fn is_refusal(&self, of: &End) -> bool {
+        matches!(of.outcome, Outcome::Rejected | Outcome::Dropped)
+    }
+
+    fn end(&self, of: &End) -> String {
+        match of.outcome {
+            Outcome::Endpoint { endpoint, masqueraded: true } => {
+                format!("{endpoint}, which sees the node as the client")
+            }
+            Outcome::Endpoint { endpoint, masqueraded: false } => endpoint.to_string(),
+            Outcome::Passes { masqueraded: true } => "goes on as it is, masqueraded".to_owned(),
+            Outcome::Passes { masqueraded: false } => "goes on as it is".to_owned(),
+            Outcome::Rejected => "rejected: the client is told port unreachable".to_owned(),
+            Outcome::Dropped => "dropped: the client is not told".to_owned(),
+        }
+    }
+
+    /// The rules that it passes, part by part, each with a heading.
+    fn rules<'a>(&self, of: &'a Explanation) -> Vec<(String, &'a [PassedRule])> {
+        let first = ("Rules that it passes first".to_owned(), of.rules.as_slice());
+        let ends = of.ends.iter().take(ENDS);
+        let ends = ends.map(|end| (format!("To {}", self.end(end)), end.rules.as_slice()));
+        let behind = ("Then, in any case".to_owned(), of.behind.as_slice());
+        let all = std::iter::once(first).chain(ends).chain(std::iter::once(behind));
+        all.filter(|(_, rules)| !rules.is_empty()).collect()
+    }
+}
+
+/// The rules of so many ends are shown; the data has all.
+const ENDS: usize = 8;

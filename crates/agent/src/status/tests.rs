@@ -1,0 +1,752 @@
+use std::time::{Duration, Instant};
+
+use rulegen_kernel::nftables::Writer;
+use rulegen_model::{
+    Host, Kind, LoadBalancing, NodeState, Object, ObjectName, Problem, ProxyConfig, ProxyMode,
+    Severity, Store, StoreEvent,
+};
+use rulegen_net::IpFamily;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::complaints::Complaints;
+use crate::drift::Drift;
+use crate::health::Health;
+use crate::http::Router;
+use crate::http::tests::{ask, text_of};
+use crate::journal::Cause;
+use crate::left_out::LeftOut;
+use crate::report::{Changes, Operations, Phase, SyncReport};
+use crate::shared::Shared;
+
+const MARKUP: &str = r#"<script>alert("1")</script>'&<b>"#;
+
+/// A status of nothing.
+pub(crate) fn status(about: &Arc<About>) -> Status {
+    let host = Host { name: "node-1".into(), addresses: Vec::new() };
+    of_store(about, Store::new(ProxyConfig::default(), host))
+}
+
+fn of_store(about: &Arc<About>, store: Store) -> Status {
+    let health = Health::new(&[IpFamily::Ipv4], Health::PATIENCE, Instant::now());
+    Status {
+        about: Arc::clone(about),
+        known: Known {
+            store: Shared::new(store),
+            complaints: Shared::new(Complaints::default()),
+            left_out: Shared::new(LeftOut::default()),
+        },
+        health: SharedHealth::new(health),
+        journal: Journal::default(),
+        counters: None,
+        worker: Worker::start().unwrap(),
+    }
+}
+
+fn about() -> Arc<About> {
+    Arc::new(About {
+        node: "node-1".into(),
+        mode: ProxyMode::Nftables,
+        configuration: Value::Null,
+        flags: Vec::new(),
+        version: "0.1.0".into(),
+        started: SystemTime::UNIX_EPOCH,
+        started_at: Instant::now(),
+    })
+}
+
+fn put(status: &Status, object: Object) -> Vec<Problem> {
+    status.known.store.write().take_in(StoreEvent::Put(Box::new(object)))
+}
+
+fn service(namespace: &str, name: &str, ip: &str, spec: &Value) -> Object {
+    let mut all = json!({"clusterIP": ip, "clusterIPs": [ip],
+        "ports": [{"name": "http", "port": 80, "targetPort": 8080}]});
+    for (field, value) in spec.as_object().unwrap() {
+        all[field] = value.clone();
+    }
+    let metadata = json!({"namespace": namespace, "name": name});
+    Object::Service(serde_json::from_value(json!({"metadata": metadata, "spec": all})).unwrap())
+}
+
+fn slice(namespace: &str, service: &str, port: &str, endpoints: &Value) -> Object {
+    let labels = json!({"kubernetes.io/service-name": service});
+    let metadata =
+        json!({"namespace": namespace, "name": format!("{service}-a"), "labels": labels});
+    let slice = json!({"metadata": metadata, "addressType": "IPv4", "endpoints": endpoints,
+        "ports": [{"name": port, "port": 8080, "protocol": "TCP"}]});
+    Object::EndpointSlice(serde_json::from_value(slice).unwrap())
+}
+
+fn endpoint(ip: &str, node: &str, ready: bool) -> Value {
+    json!({"addresses": [ip], "nodeName": node, "conditions": {"ready": ready}})
+}
+
+fn empty() -> Status {
+    status(&about())
+}
+
+/// `web` with three endpoints, one here; `local` with none here; `lost` with a wrong port name,
+/// `idle` with none ready, `bare` without any.
+fn cluster() -> Status {
+    filled(empty())
+}
+
+/// The same where pods are told by their network.
+fn cluster_that_tells_pods(mode: ProxyMode) -> Status {
+    let host = Host { name: "node-1".into(), addresses: Vec::new() };
+    let cluster_cidrs = vec!["10.244.0.0/16".parse().unwrap()];
+    let config = ProxyConfig { mode, cluster_cidrs, ..ProxyConfig::default() };
+    filled(of_store(&about(), Store::new(config, host)))
+}
+
+fn filled(status: Status) -> Status {
+    let none = json!({});
+    let outside = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local",
+        "ports": [{"name": "http", "port": 80, "nodePort": 30080}],
+        "loadBalancerSourceRanges": ["198.51.100.0/24"]});
+    put(&status, service("shop", "web", "10.96.0.10", &none));
+    put(&status, service("shop", "local", "10.96.0.11", &outside));
+    put(&status, service("shop", "lost", "10.96.0.12", &none));
+    put(&status, service("shop", "idle", "10.96.0.13", &none));
+    put(&status, service("other", "bare", "10.96.0.14", &none));
+    let three = json!([
+        endpoint("10.244.1.1", "node-1", true),
+        endpoint("10.244.2.1", "node-2", true),
+        endpoint("10.244.3.1", "node-3", true),
+        endpoint("10.244.3.2", "node-3", false),
+    ]);
+    put(&status, slice("shop", "web", "http", &three));
+    put(&status, slice("shop", "local", "http", &json!([endpoint("10.244.2.2", "node-2", true)])));
+    put(&status, slice("shop", "lost", "web", &json!([endpoint("10.244.2.3", "node-2", true)])));
+    put(&status, slice("shop", "idle", "http", &json!([endpoint("10.244.2.4", "node-2", false)])));
+    status.known.store.write().changes();
+    status
+}
+
+fn page(status: &Status, path: &str) -> Response {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    status.answer(&Request { path, query, wants_json: false, host: None }).wait()
+}
+
+fn html(status: &Status, path: &str) -> String {
+    let response = page(status, path);
+    assert_eq!(response.headers["content-type"], "text/html; charset=utf-8", "{path}");
+    text_of(&response)
+}
+
+fn data(status: &Status, path: &str) -> Value {
+    let path = format!("{path}{}format=json", if path.contains('?') { '&' } else { '?' });
+    let response = page(status, &path);
+    assert_eq!(response.headers["content-type"], "application/json", "{path}");
+    serde_json::from_slice(&response.body).unwrap()
+}
+
+/// The names of the Services that a list has.
+fn listed(status: &Status, query: &str) -> Vec<String> {
+    let list = data(status, &format!("/services?{query}"));
+    let services = list["services"].as_array().unwrap().iter();
+    services.map(|service| service["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn all_answers_forbid_what_comes_from_elsewhere() {
+    let status = cluster();
+    let paths = [
+        "/",
+        "/services",
+        "/drift",
+        "/services/shop/web",
+        "/services/a/b",
+        "/?format=json",
+        "/assets/status.css",
+        "/assets/status.js",
+    ];
+    for path in paths {
+        let headers = page(&status, path).headers;
+        let policy = headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'; "), "{path}: {policy}");
+        assert!(policy.contains("frame-ancestors 'none'"), "{path}: {policy}");
+        assert!(!policy.contains("unsafe") && !policy.contains("http"), "{path}: {policy}");
+        assert_eq!(headers["x-content-type-options"], "nosniff", "{path}");
+        assert_eq!(headers["referrer-policy"], "no-referrer", "{path}");
+    }
+    for path in ["/", "/services", "/drift", "/services/shop/web", "/services/a/b"] {
+        let html = html(&status, path);
+        let forbidden = ["//", " style=", "<style", " onclick", " onload", "javascript:"];
+        assert!(!forbidden.iter().any(|text| html.contains(text)), "the policy forbids it: {html}");
+    }
+}
+
+#[test]
+fn paths_that_are_none() {
+    let status = cluster();
+    for path in [
+        "/services/",
+        "/services/shop",
+        "/services/shop/",
+        "/services//web",
+        "/services/shop/web/",
+        "/Services",
+        "/drift/",
+        "/assets/",
+        "/index.html",
+    ] {
+        let response = page(&status, path);
+        assert_eq!(
+            (response.status.as_u16(), text_of(&response).as_str()),
+            (404, "404 page not found\n"),
+            "{path}"
+        );
+    }
+    assert_eq!(page(&status, "/services/shop/none").status, 404);
+    assert!(html(&status, "/services/shop/none").contains("no Service shop/none"));
+    assert_eq!(
+        data(&status, "/services/shop/none")["error"],
+        "This agent knows no Service shop/none."
+    );
+}
+
+#[test]
+fn a_parameter_that_is_too_long_is_refused_and_named() {
+    let status = cluster();
+    assert_eq!(page(&status, &format!("/services?q={}", "ü".repeat(200))).status, 200);
+    for path in ["/services?q=", "/services?namespace=", "/explain?to=", "/?%3Cb%3E%0a="] {
+        let response = page(&status, &format!("{path}{}", "ü".repeat(201)));
+        let name = match path.split_once('?') {
+            Some((_, "%3Cb%3E%0a=")) => "<b>\\n",
+            Some((_, name)) => name.trim_end_matches('='),
+            None => "",
+        };
+        let why = format!(
+            "400 bad request: the parameter {name} has 201 characters, and 200 are the most\n"
+        );
+        assert_eq!((response.status.as_u16(), text_of(&response)), (400, why), "{path}");
+        assert_eq!(response.headers["content-type"], "text/plain; charset=utf-8");
+    }
+}
+
+/// An object can make each of these numbers large, and no page is as large as their product.
+#[test]
+fn a_large_service_is_shown_in_pages_of_bounded_size() {
+    const PORTS: usize = 1000;
+    const MOST: usize = 500_000;
+    let config = ProxyConfig { max_service_size: Some(usize::MAX), ..ProxyConfig::default() };
+    let status = of_store(&about(), Store::new(config, Host::default()));
+    let ips = |n: usize| format!("203.{}.{}.{}", n >> 16, n >> 8 & 255, n & 255);
+    let externals: Vec<String> = (0..1000).map(ips).collect();
+    let ranges: Vec<String> = (0..1000).map(|n| format!("{}/32", ips(n * 7))).collect();
+    let ports = (1..=PORTS).map(|n| json!({"name": format!("p{n}"), "port": n}));
+    let spec = json!({"type": "LoadBalancer", "ports": ports.collect::<Vec<_>>(),
+        "externalIPs": externals, "loadBalancerSourceRanges": ranges});
+    put(&status, service("shop", "huge", "10.96.0.10", &spec));
+    let endpoints: Vec<Value> =
+        (0..250).map(|n| endpoint(&format!("10.244.1.{n}"), "node-1", true)).collect();
+    let mut slice = slice("shop", "huge", "p1", &json!(endpoints));
+    if let Object::EndpointSlice(slice) = &mut slice {
+        let ports = (1..=PORTS)
+            .map(|n| json!({"name": format!("p{n}"), "port": 1000 + n, "protocol": "TCP"}));
+        slice.ports = serde_json::from_value(json!(ports.collect::<Vec<_>>())).unwrap();
+    }
+    put(&status, slice);
+    status.known.store.write().changes();
+    let first = data(&status, "/services/shop/huge");
+    let pages = first["pages"].as_u64().unwrap();
+    assert_eq!(pages, 150, "3 parts a port, 20 a page");
+    let mut seen = std::collections::BTreeSet::new();
+    for n in [1, 2, 75, pages] {
+        let path = format!("/services/shop/huge?page={n}");
+        let shown = data(&status, &path);
+        assert_eq!(shown["page"], n);
+        for port in shown["ports"].as_array().unwrap() {
+            assert_eq!(
+                (&port["endpointCount"], &port["ways"][0]["endpointCount"]),
+                (&json!(250), &json!(250))
+            );
+            assert_eq!(port["ways"][1]["moreFrontends"], 950);
+            for endpoint in port["endpoints"].as_array().unwrap() {
+                assert!(seen.insert(endpoint["address"].as_str().unwrap().to_owned()));
+            }
+        }
+        let sizes = [text_of(&page(&status, &path)).len(), shown.to_string().len()];
+        assert!(sizes.iter().all(|size| *size < MOST), "{n}: {sizes:?}");
+    }
+    assert!(seen.len() > 6000, "{}: and none twice", seen.len());
+    let html = html(&status, "/services/shop/huge?page=2");
+    assert!(html.contains("<a rel=\"next\" href=\"/services/shop/huge?page=3\">"), "{html}");
+    assert!(html.contains("<a rel=\"prev\" href=\"/services/shop/huge\">"));
+    assert!(html.contains("201 to 250 of 250") && html.contains("page=2&#38;format=json"));
+    for path in ["/", "/services"] {
+        let sizes = [text_of(&page(&status, path)).len(), data(&status, path).to_string().len()];
+        assert!(sizes.iter().all(|size| *size < 20_000), "{path}: {sizes:?}");
+    }
+}
+
+#[test]
+fn services_are_found_by_what_they_have() {
+    let status = cluster();
+    let all = ["bare", "idle", "local", "lost", "web"];
+    let cases: [(&str, &[&str]); 24] = [
+        ("", &all),
+        ("q=web", &["web"]),
+        ("q=WEB", &["web"]),
+        ("q=shop/w", &["web"]),
+        ("q=o", &["bare", "idle", "local", "lost", "web"]),
+        ("q=shop+10.96.0.13", &["idle"]),
+        ("q=10.96.0.", &all),
+        ("q=10.96.0.1", &[]),
+        ("q=10.244.3.1", &["web"]),
+        ("q=10.96.0.12", &["lost"]),
+        ("q=10.244.3", &["web"]),
+        ("q=10.244.3.1%3A8080", &["web"]),
+        ("q=10.96.0.11:80", &["local"]),
+        ("q=10.96.0.11:81", &[]),
+        ("q=30080", &["local"]),
+        ("q=:30080", &["local"]),
+        ("q=80", &all),
+        ("namespace=other", &["bare"]),
+        ("namespace=other&q=web", &[]),
+        ("show=without-endpoints", &["bare", "idle", "lost"]),
+        ("show=none-here", &["local"]),
+        ("show=outside", &["local"]),
+        ("show=nonsense", &all),
+        ("show=outside&q=%20%20", &["local"]),
+    ];
+    for (query, wanted) in cases {
+        assert_eq!(listed(&status, query), wanted, "{query}");
+    }
+}
+
+#[test]
+fn odd_queries_are_answered() {
+    let status = cluster();
+    let odd = [
+        "q=%",
+        "q=%zz",
+        "q=%ff%fe",
+        "q",
+        "=",
+        "&&&",
+        "page=0",
+        "page=-1",
+        "page=1e9",
+        "page=99999999999999999999999",
+        "page=5",
+        "q=%00",
+        "q=a%0d%0aSet-Cookie:x",
+        "namespace=%3Cb%3E",
+        "q=1&q=web",
+    ];
+    for query in odd {
+        let response = page(&status, &format!("/services?{query}"));
+        assert_eq!(response.status, 200, "{query}");
+    }
+    assert_eq!(listed(&status, "page=7").len(), 5, "the last page there is");
+    assert_eq!(page(&status, "/services/sh%6fp/web").status, 200);
+    assert_eq!(page(&status, "/services/%ff/%").status, 404);
+}
+
+#[test]
+fn lists_come_in_pages() {
+    let status = empty();
+    for number in 0..120 {
+        let ip = format!("10.96.1.{number}");
+        put(&status, service("many", &format!("s{number:03}"), &ip, &json!({})));
+    }
+    status.known.store.write().changes();
+    let names = |query: &str| listed(&status, query);
+    assert_eq!((names("").len(), names("page=2").len(), names("page=3").len()), (50, 50, 20));
+    assert_eq!(names("page=2")[0], "s050");
+    assert_eq!(names("page=9")[0], "s100");
+    let list = data(&status, "/services?page=2");
+    assert_eq!(
+        (&list["found"], &list["all"], &list["page"], &list["pages"]),
+        (&json!(120), &json!(120), &json!(2), &json!(3))
+    );
+    let html = html(&status, "/services?page=2&q=s&namespace=many&show=without-endpoints");
+    let parameters = "q=s&#38;namespace=many&#38;show=without-endpoints";
+    assert!(html.contains(&format!("rel=\"prev\" href=\"/services?{parameters}\"")), "{html}");
+    assert!(html.contains(&format!("rel=\"next\" href=\"/services?{parameters}&#38;page=3\"")));
+}
+
+#[test]
+fn a_service_shows_the_ways_with_exact_chances() {
+    let status = cluster();
+    let web = data(&status, "/services/shop/web");
+    let port = &web["ports"][0];
+    assert_eq!(port["ways"][0]["frontends"][0]["address"], "10.96.0.10:80");
+    let chances = port["ways"][0]["endpoints"].as_array().unwrap();
+    assert_eq!(chances.len(), 3);
+    assert!(chances.iter().all(|chance| chance["chance"] == "1/3"));
+    assert_eq!(port["endpoints"][3]["unused"], "not ready");
+    assert_eq!(port["shortage"], Value::Null);
+    let text = html(&status, "/services/shop/web");
+    assert!(text.matches(">1/3<").count() == 3 && text.contains("10.244.3.1:8080"), "{text}");
+}
+
+/// Pods take the way around policy Local only where they can be told.
+#[test]
+fn a_way_says_whose_packets_take_it() {
+    let told = cluster_that_tells_pods(ProxyMode::Nftables);
+    for (status, others, own) in [
+        (told, "Clients outside", "This node and its pods"),
+        (cluster(), "Clients outside and pods", "This node"),
+    ] {
+        let local = data(&status, "/services/shop/local");
+        let ways = local["ports"][0]["ways"].as_array().unwrap();
+        let clients: Vec<&str> = ways.iter().map(|way| way["clients"].as_str().unwrap()).collect();
+        assert_eq!(clients, ["Clients on this node", others, own]);
+        assert!(ways[1]["refused"].as_str().unwrap().starts_with("dropped"));
+        assert_eq!(ways[2]["endpoints"][0]["chance"], "1/1");
+    }
+}
+
+#[test]
+fn how_an_endpoint_is_chosen() {
+    let host = || Host { name: "node-1".into(), addresses: Vec::new() };
+    let choice = |mode, load_balancing, affinity: &str| {
+        let config = ProxyConfig { mode, load_balancing, ..ProxyConfig::default() };
+        let status = of_store(&about(), Store::new(config, host()));
+        let spec = json!({"sessionAffinity": affinity});
+        put(&status, service("shop", "web", "10.96.0.10", &spec));
+        status.known.store.write().changes();
+        let page = data(&status, "/services/shop/web");
+        page["ports"][0]["loadBalancing"].as_str().unwrap().to_owned()
+    };
+    let (iptables, nftables) = (ProxyMode::Iptables, ProxyMode::Nftables);
+    let hash = LoadBalancing::SourceHash;
+    assert_eq!(choice(nftables, hash, "None"), "hash of the source");
+    assert_eq!(choice(nftables, hash, "ClientIP"), "random");
+    assert_eq!(choice(nftables, LoadBalancing::RoundRobin, "ClientIP"), "round robin");
+    assert_eq!(choice(iptables, hash, "None"), "random");
+}
+
+#[test]
+fn why_there_are_no_endpoints() {
+    let status = cluster();
+    let reason = |path: &str| {
+        let page = data(&status, path);
+        let shortage = &page["ports"][0]["shortage"];
+        assert!(!shortage["remedy"].as_str().unwrap().is_empty());
+        shortage["reason"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(reason("/services/other/bare"), "It has no EndpointSlice.");
+    assert!(reason("/services/shop/idle").contains("ready"));
+    assert!(reason("/services/shop/lost").contains("http over TCP"));
+    assert!(reason("/services/shop/local").contains("on this node"));
+    put(&status, slice("other", "bare", "http", &json!([])));
+    status.known.store.write().changes();
+    assert_ne!(reason("/services/other/bare"), "It has no EndpointSlice.");
+}
+
+#[test]
+fn an_address_that_another_service_has_is_told() {
+    let status = cluster();
+    let shared = json!({"externalIPs": ["192.0.2.9"]});
+    put(&status, service("shop", "first", "10.96.0.98", &shared));
+    put(&status, service("zoo", "late", "10.96.0.99", &shared));
+    let one = json!([endpoint("10.244.2.9", "node-2", true)]);
+    put(&status, slice("shop", "first", "http", &one));
+    status.known.store.write().changes();
+    let late = data(&status, "/services/zoo/late");
+    let frontends = &late["ports"][0]["ways"][1]["frontends"];
+    assert_eq!(frontends[0]["takenBy"], "shop/first:http");
+    assert!(html(&status, "/services/zoo/late").contains("goes to shop/first:http"));
+    assert_eq!(
+        data(&status, "/services/shop/first")["ports"][0]["ways"][1]["frontends"][0]["takenBy"],
+        Value::Null
+    );
+}
+
+/// What refuses comes after what forwards, whatever the names are.
+#[test]
+fn an_address_goes_to_the_first_that_forwards_there() {
+    let status = cluster();
+    let shared = json!({"externalIPs": ["192.0.2.9"]});
+    for (namespace, name, ip) in [
+        ("aaa", "early", "10.96.0.98"),
+        ("aaa", "second", "10.96.0.97"),
+        ("aaa", "third", "10.96.0.96"),
+    ] {
+        put(&status, service(namespace, name, ip, &shared));
+    }
+    let one = json!([endpoint("10.244.2.9", "node-2", true)]);
+    put(&status, slice("aaa", "third", "http", &one));
+    status.known.store.write().changes();
+    let taken = |path: &str, way: usize| {
+        let page = data(&status, path);
+        let frontends = page["ports"][0]["ways"][way]["frontends"].as_array().unwrap().clone();
+        frontends.iter().map(|frontend| frontend["takenBy"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(taken("/services/aaa/third", 1), [Value::Null]);
+    assert_eq!(taken("/services/aaa/early", 1), ["aaa/third:http"]);
+    assert_eq!(taken("/services/aaa/second", 1), ["aaa/third:http"]);
+    put(&status, slice("aaa", "second", "http", &one));
+    status.known.store.write().changes();
+    assert_eq!(taken("/services/aaa/third", 1), ["aaa/second:http"], "the first by name");
+    assert_eq!(taken("/services/aaa/early", 1), ["aaa/second:http"]);
+    assert_eq!(taken("/services/aaa/second", 1), [Value::Null]);
+}
+
+/// The Service keeps its cluster IP on all pages, also before one whose name comes first.
+#[test]
+fn a_cluster_ip_is_never_taken_by_an_external_ip() {
+    let status = cluster();
+    let greedy = json!({"externalIPs": ["10.96.0.10", "192.0.2.9"]});
+    put(&status, service("aaa", "greedy", "10.96.0.98", &greedy));
+    let one = json!([endpoint("10.244.66.6", "node-2", true)]);
+    put(&status, slice("aaa", "greedy", "http", &one));
+    let changes = status.known.store.write().changes();
+    let external = &data(&status, "/services/aaa/greedy")["ports"][0]["ways"][1]["frontends"];
+    assert_eq!(external.as_array().map(Vec::len), Some(1), "{external}");
+    assert_eq!(external[0]["takenBy"], Value::Null);
+    let web = data(&status, "/services/shop/web");
+    assert_eq!(web["ports"][0]["ways"][0]["frontends"][0]["takenBy"], Value::Null);
+    let told = data(&status, "/explain?from=10.244.1.7&to=10.96.0.10:80");
+    let frontend = &told["frontend"];
+    assert_eq!(frontend["service"], "shop/web:http", "{told}");
+    assert_eq!(frontend["kind"], "ClusterIP");
+    for (key, problems) in changes.addresses {
+        status.known.complaints.write().about_addresses(key, problems);
+    }
+    let page = html(&status, "/services/aaa/greedy");
+    assert!(page.contains("10.96.0.10 is the cluster IP of Service shop/web"), "{page}");
+}
+
+fn report(error: Option<&str>) -> SyncReport {
+    SyncReport {
+        families: Vec::new(),
+        full: true,
+        error: error.map(str::to_owned),
+        took: Duration::from_millis(12),
+        phases: vec![
+            (Phase::Compile, Duration::from_millis(2)),
+            (Phase::Commit, Duration::from_millis(10)),
+        ],
+        operations: Operations::default(),
+        bytes: 100,
+        changes: Changes::default(),
+        finished: SystemTime::now(),
+    }
+}
+
+fn well(status: &Status) {
+    let kinds = Kind::ALL.into_iter();
+    for event in kinds.flat_map(|kind| [StoreEvent::ListBegan(kind), StoreEvent::ListEnded(kind)]) {
+        status.known.store.write().take_in(event);
+    }
+    status.health.with(|health| {
+        health.node(NodeState::Known);
+        health.in_sync_with_source(true);
+        health.synced(IpFamily::Ipv4, Instant::now(), SystemTime::now());
+    });
+}
+
+#[test]
+fn the_state_comes_first_and_the_worst_of_it() {
+    let status = empty();
+    let state = || {
+        let state = data(&status, "/")["state"].clone();
+        (state["tone"].as_str().unwrap().to_owned(), state["summary"].as_str().unwrap().to_owned())
+    };
+    let is = |tone: &str, summary: &str| (tone.to_owned(), summary.to_owned());
+    assert_eq!(state(), is("attention", "Waiting for objects"));
+    well(&status);
+    assert_eq!(state(), is("good", "In sync"));
+    let long_ago = Instant::now().checked_sub(Duration::from_secs(9)).unwrap();
+    status.journal.begins(Cause::default(), long_ago, SystemTime::now());
+    assert_eq!(state(), is("attention", "Syncing"));
+    status.journal.ended(&report(None), 1, false);
+    status.health.with(|health| health.node(NodeState::BeingDeleted));
+    assert_eq!(state(), is("attention", "In sync, node leaving service"));
+    let old = Instant::now().checked_sub(Duration::from_secs(99)).unwrap();
+    status.health.with(|health| health.queued(old));
+    assert_eq!(state(), is("bad", "The rules are behind"));
+    status.journal.ended(&report(Some("no room")), 1, false);
+    assert_eq!(state(), is("bad", "Syncs fail"));
+    let html = html(&status, "/");
+    assert!(html.contains("no room") && html.contains("<rect class=\"cross\""), "{html}");
+    let newest = &data(&status, "/")["syncs"][0];
+    assert_eq!(newest["phasesMilliseconds"], json!({"compile": 2.0, "commit": 10.0}));
+    status.health.with(|health| {
+        health.node(NodeState::Known);
+        health.synced(IpFamily::Ipv4, Instant::now(), SystemTime::now());
+    });
+    status.journal.ended(&report(None), 0, true);
+    assert_eq!(state(), is("good", "In sync"), "it looked, and nothing was wrong");
+}
+
+/// Names that are none of Kubernetes' can come from manifests, and a program is called as its user
+/// likes.
+#[test]
+fn markup_stays_text_wherever_it_stands() {
+    let status = cluster();
+    well(&status);
+    let name = ObjectName { kind: "Service", namespace: MARKUP.into(), name: MARKUP.into() };
+    let problem = Problem::new(Severity::Warning, format!("{MARKUP} is no name")).about(&name);
+    let key = rulegen_model::ObjectKey::new(MARKUP, MARKUP);
+    status.known.complaints.write().about(Kind::Service, key, vec![problem]);
+    put(
+        &status,
+        service(MARKUP, MARKUP, "10.96.7.7", &json!({"ports": [{"name": MARKUP, "port": 1}]})),
+    );
+    status.known.store.write().changes();
+    let writer = Writer { program: MARKUP.into(), pid: 1, ..Writer::default() };
+    let drift = Drift { writer: Some(writer), changes: vec![MARKUP.into()], certain: true };
+    status.journal.drifted(&drift, SystemTime::now());
+    status.journal.ended(&report(Some(MARKUP)), 1, false);
+
+    let query = form_urlencoded::byte_serialize(MARKUP.as_bytes()).collect::<String>();
+    let search = format!("/services?q={query}&namespace={query}&show={query}");
+    let one = format!("/services/{query}/{query}");
+    for path in ["/", "/drift", "/services", &search, &one, "/services/shop/web"] {
+        let html = html(&status, path);
+        assert!(!html.contains("<script>") && !html.contains("<b>\""), "{path}: {html}");
+        assert!(!html.contains(r#"alert("1")"#), "quotes in attributes: {path}: {html}");
+        let data = text_of(&page(
+            &status,
+            &format!("{path}{}format=json", if path.contains('?') { '&' } else { '?' }),
+        ));
+        assert!(serde_json::from_str::<Value>(&data).is_ok(), "{path}: {data}");
+    }
+    let escaped = "&#60;script&#62;alert(&#34;1&#34;)&#60;/script&#62;&#39;&#38;&#60;b&#62;";
+    let drift = html(&status, "/drift");
+    assert_eq!(drift.matches(escaped).count(), 1, "what it changed");
+    assert_eq!(drift.matches(r"\u{3c}script\u{3e}").count(), 1, "its own name: {drift}");
+    assert!(html(&status, "/").contains(escaped));
+    assert!(html(&status, &search).contains(&format!("value=\"{escaped}\"")));
+    assert_eq!(data(&status, "/drift")["drifts"][0]["changes"][0], MARKUP);
+}
+
+#[test]
+fn what_others_did_is_told_with_its_end() {
+    let status = empty();
+    assert!(html(&status, "/drift").contains("Nothing so far."));
+    let at = SystemTime::now().checked_sub(Duration::from_secs(60)).unwrap();
+    let writer = Writer { program: "nft".into(), pid: 4711, ..Writer::default() };
+    let drift =
+        Drift { writer: Some(writer), changes: vec!["deleted table".into()], certain: true };
+    status.journal.drifted(&drift, at);
+    let text = html(&status, "/drift");
+    assert!(text.contains("process 4711") && text.contains("not repaired yet"), "{text}");
+    status.journal.repaired(at + Duration::from_millis(40), true);
+    assert!(html(&status, "/drift").contains("repaired after 40 ms"));
+    let row = &data(&status, "/drift")["drifts"][0];
+    assert_eq!((&row["repaired"], &row["lastedMilliseconds"]), (&json!(true), &json!(40.0)));
+
+    let writer = Writer { program: "gone".into(), pid: 7, is_thread: true, port: 0 };
+    let drift = Drift { writer: Some(writer), changes: Vec::new(), certain: true };
+    status.journal.undone(&drift, at);
+    let text = html(&status, "/drift");
+    assert!(text.contains("process or thread 7") && !text.contains("not repaired yet"), "{text}");
+    assert_eq!(data(&status, "/drift")["drifts"][0]["thread"], true);
+}
+
+#[test]
+fn json_is_for_those_who_ask_for_it_in_any_way() {
+    let status = empty();
+    let kind = |query, wants_json| {
+        let request = Request { path: "/", query, wants_json, host: None };
+        status.answer(&request).wait().headers["content-type"].clone()
+    };
+    assert_eq!(kind("", true), "application/json");
+    assert_eq!(kind("format=json", false), "application/json");
+    assert_eq!(kind("format=html", true), "text/html; charset=utf-8");
+}
+
+#[test]
+fn packets_are_explained() {
+    let status = cluster();
+    let explained = |query: &str| data(&status, &format!("/explain?{query}"));
+    let web = explained("from=10.244.1.9&to=10.96.0.10:80");
+    assert_eq!(web["frontend"]["service"], "shop/web:http");
+    let ends = web["ends"].as_array().unwrap();
+    assert_eq!(ends.len(), 3);
+    assert!(ends.iter().all(|end| end["probability"]["oneIn"] == 3), "{ends:?}");
+    assert_eq!(explained("from=10.244.1.9&to=shop/web:http"), web, "by name");
+    assert_eq!(explained("from=10.244.1.9&to=shop/web"), web);
+    let idle = explained("from=10.244.1.9&to=10.96.0.13:80/tcp");
+    assert_eq!(idle["ends"][0]["outcome"], "rejected");
+    assert_eq!(explained("from=10.244.1.9&to=192.0.2.1:80")["ends"][0]["outcome"], "passes");
+
+    let text = html(&status, "/explain?from=10.244.1.9&to=shop/web:http");
+    assert!(text.matches(">1/3<").count() == 3 && text.contains("shop/web:http"), "{text}");
+    assert!(html(&status, "/services/shop/web").contains("/explain?to=10.96.0.10%3A80%2Ftcp"));
+    assert_eq!(page(&status, "/explain").status, 200, "the form alone");
+    assert_eq!(page(&status, "/explain?to=shop/web").status, 200, "filled in");
+    for (query, error) in [
+        ("from=x&to=10.96.0.10:80", "is no IP address"),
+        ("from=10.0.0.1&to=", "is no IP:PORT"),
+        ("from=10.0.0.1&to=10.96.0.10:80/icmp", "is none of tcp, udp, sctp"),
+        ("from=10.0.0.1&to=shop/none", "has no such port"),
+        ("from=fd00::1&to=10.96.0.10:80", "different families"),
+        ("from=fd00::1&to=shop/web", "has no such port"),
+        ("from=%3Cscript%3E&to=%3Cscript%3E", "is no IP address"),
+    ] {
+        let response = page(&status, &format!("/explain?{query}"));
+        let body = text_of(&response);
+        assert_eq!(response.status, 400, "{query}");
+        assert!(body.contains(error) && !body.contains("<script>"), "{query}: {body}");
+        assert!(explained(query)["error"].as_str().unwrap().contains(error), "{query}");
+    }
+}
+
+/// What objects tell beside the rules, as `rulegen explain` has it too.
+#[test]
+fn what_is_explained_with_the_help_of_objects() {
+    let status = cluster();
+    let two = json!({"ports": [{"name": "http", "port": 80}, {"name": "https", "port": 443}]});
+    put(&status, service("shop", "two", "10.96.0.15", &two));
+    status.known.store.write().changes();
+    let explained = |query: &str| data(&status, &format!("/explain?{query}"));
+    let text = |of: &Value| of["remarks"].to_string();
+    let bare = explained("from=10.244.1.9&to=other/bare");
+    assert!(text(&bare).contains("other/bare:http has no EndpointSlice: the sender is told"));
+    let endpoint = explained("from=10.244.1.9&to=10.244.2.1:8080");
+    assert!(text(&endpoint).contains("is an endpoint of shop/web:http"), "{endpoint}");
+    let error = |query: &str| explained(query)["error"].as_str().unwrap().to_owned();
+    let several = "Service shop/two has several ports with a cluster IP of IPv4; \
+                   it has http 80/tcp, https 443/tcp";
+    assert_eq!(error("from=10.244.1.9&to=shop/two"), several);
+    assert!(error("from=10.244.1.9&to=shop/two:81").contains("has no such port"));
+    let second = explained("from=10.244.1.9&to=shop/two:https");
+    assert_eq!(second["packet"]["to"], "10.96.0.15:443");
+    let sender = |query: &str| {
+        let html = html(&status, &format!("/explain?from=10.244.1.9&to=shop/web{query}"));
+        html.split_once("comes in through ").unwrap().1.chars().take(6).collect::<String>()
+    };
+    assert_eq!((sender(""), sender("&interface=cali12")), ("eth0</".into(), "cali12".into()));
+}
+
+/// A long commit holds the store for reading only.
+#[test]
+fn pages_are_there_while_a_commit_reads_the_store() {
+    let status = cluster();
+    let store = status.known.store.clone();
+    let _commit = store.read();
+    let other = status.clone();
+    let thread = std::thread::spawn(move || {
+        ["/", "/services", "/services/shop/web", "/drift"].map(|path| page(&other, path).status)
+    });
+    assert_eq!(thread.join().unwrap(), [200; 4]);
+}
+
+#[test]
+fn older_paths_are_what_they_were() {
+    let about = about();
+    let status = cluster();
+    let router: Router = crate::http::metrics_port(
+        about.clone(),
+        {
+            let build = crate::metrics::Build::default();
+            Arc::new(
+                crate::metrics::Metrics::new(ProxyMode::Nftables, &IpFamily::BOTH, &build).unwrap(),
+            )
+        },
+        status.health.clone(),
+        status.into_router(),
+    );
+    assert_eq!(text_of(&ask(&router, "/healthz")), "ok");
+    assert_eq!(text_of(&ask(&router, "/proxyMode")), "nftables");
+    assert!(text_of(&ask(&router, "/")).starts_with("<!DOCTYPE html>"));
+}

@@ -1,0 +1,169 @@
+//! What became of a packet, as data. The names of the fields are those of the JSON, and stay.
+
+use std::net::{IpAddr, SocketAddr};
+
+use rulegen_model::{TrafficPolicy, Why};
+use rulegen_net::{FrontendKind, Protocol, ServicePortName};
+use rulegen_ruleset::{Origin, Packet};
+use serde::Serialize;
+
+use super::remark::{About, Remark};
+
+/// What becomes of the first packet of a connection, and why.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// The packet.
+    pub packet: ShownPacket,
+    /// Where it arrives, if that is a Service's.
+    pub frontend: Option<Frontend>,
+    /// Why it is so, and what would change it.
+    pub remarks: Vec<Remark>,
+    /// The rules that it passes in any case, in order.
+    pub rules: Vec<PassedRule>,
+    /// Where it may end. The probabilities add up to 1.
+    pub ends: Vec<End>,
+    /// The rules that it passes in any case behind those of its end.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub behind: Vec<PassedRule>,
+    /// What could not be judged, and was taken to let the packet pass: rules of others, and in
+    /// nftables mode their chains at the same hooks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<PassedRule>,
+}
+
+impl Explanation {
+    /// Tells of something that was not followed.
+    pub fn not_followed(&mut self, chain: String, rule: String) {
+        self.unknown.push(PassedRule { table: None, chain, rule, element: None, means: None });
+    }
+
+    /// Says why a packet is rejected by what the objects lack, which rules do not tell. That there is
+    /// none on this node, rules tell, and by which policy.
+    pub fn refused_because(&mut self, why: &Why, port: &ServicePortName) {
+        let lacking = self.remarks.iter_mut().find(|remark| remark.about == About::NoEndpoints);
+        let is_rejected = matches!(self.ends.as_slice(), [End { outcome: Outcome::Rejected, .. }]);
+        if let Some(remark) = lacking.filter(|_| is_rejected) {
+            remark.text = format!("{port} {why}: the sender is told that the port is unreachable");
+            remark.change = Some(why.remedy(port));
+        }
+    }
+}
+
+/// A packet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ShownPacket {
+    /// Its source address.
+    pub from: IpAddr,
+    /// Its destination, `IP:port`.
+    pub to: SocketAddr,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: Protocol,
+    /// Who sends it.
+    pub sender: Sender,
+}
+
+/// Where a packet comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Sender {
+    /// It comes in through this interface.
+    Interface(String),
+    /// A process on this node.
+    ThisNode,
+}
+
+impl From<&Packet> for ShownPacket {
+    fn from(packet: &Packet) -> Self {
+        let sender = match &packet.origin {
+            Origin::Interface(name) => Sender::Interface(name.clone()),
+            Origin::Host => Sender::ThisNode,
+        };
+        let Packet { source: from, destination: to, protocol, .. } = *packet;
+        Self { from, to, protocol, sender }
+    }
+}
+
+/// An address and port of a Service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Frontend {
+    /// The service port, `namespace/name:port`.
+    pub service: String,
+    /// What it is to the Service.
+    pub kind: FrontendKind,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// The traffic policy for it, if that can be told.
+    pub policy: Option<TrafficPolicy>,
+}
+
+/// A rule that did something to the packet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PassedRule {
+    /// The table, in iptables mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<&'static str>,
+    /// The chain.
+    pub chain: String,
+    /// The rule, as `iptables-save` or `nft` writes it.
+    pub rule: String,
+    /// The element that it found, in nftables mode: the set, the key and what it leads to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub element: Option<String>,
+    /// What it means, where that is not plain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub means: Option<&'static str>,
+}
+
+/// Where a packet may end.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct End {
+    /// How often it ends there.
+    pub probability: Probability,
+    /// The end.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// The rules that lead there, between those that it passes in any case.
+    pub rules: Vec<PassedRule>,
+}
+
+/// How probable something is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Probability {
+    /// From 0 to 1, as near as floating point comes.
+    pub value: f64,
+    /// Exactly: a fraction. Left out where its denominator has more than 128 bits, as behind five
+    /// rules of iptables, each of which draws 31 bits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exact: Option<String>,
+    /// `n`, if it is one in `n` to the resolution of the kernel's random numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub one_in: Option<u64>,
+}
+
+/// An end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "outcome")]
+pub enum Outcome {
+    /// The packet goes to an endpoint.
+    Endpoint {
+        /// Which.
+        endpoint: SocketAddr,
+        /// Whether the endpoint sees this node as the sender.
+        masqueraded: bool,
+    },
+    /// The packet goes on to where it was sent; no Service took it.
+    Passes {
+        /// Whether the receiver sees this node as the sender.
+        masqueraded: bool,
+    },
+    /// The packet is refused, and its sender is told: port unreachable.
+    Rejected,
+    /// The packet is gone, and its sender is not told.
+    Dropped,
+}

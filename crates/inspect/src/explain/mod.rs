@@ -1,0 +1,75 @@
+//! Says what becomes of a packet in terms of Services: whichever backend spelled the rules, and
+//! whether they were compiled or read from a kernel.
+//!
+//! ```text
+//! iptables::Ruleset ─trace─▶ branches ─meaning─┐
+//!                                              ├─▶ Way of each branch ─▶ Explanation
+//! nftables::Table   ─trace─▶ branches ─meaning─┘        ▲
+//!                                       Plan, if known ─┘
+//! ```
+//!
+//! `rule_role` says what a rule of each layout means; the sentences are made here, once.
+
+mod destination;
+mod explanation;
+mod remark;
+mod way;
+
+use std::net::IpAddr;
+
+use rulegen_ruleset::Packet;
+use rulegen_ruleset::iptables::{self, Ruleset};
+use rulegen_ruleset::nftables::{self, Table};
+
+pub use destination::Destination;
+pub use explanation::{
+    End, Explanation, Frontend, Outcome, PassedRule, Probability, Sender, ShownPacket,
+};
+use remark::Remarks;
+pub use remark::{About, Remark};
+
+use rulegen_compiler::Plan;
+use way::Way;
+
+/// Explains a packet of a client that was not seen before by iptables rules. `local` are the
+/// host's own addresses. What the plan says of the Service is told too, if there is one.
+pub fn by_ruleset(
+    ruleset: &Ruleset,
+    local: &[IpAddr],
+    packet: &Packet,
+    plan: Option<&Plan>,
+) -> Explanation {
+    let trace = iptables::trace(ruleset, local, packet);
+    let unknown = trace.unknown.iter().map(way::rule_of_iptables).collect();
+    let ways = Way::of_iptables(trace.branches);
+    explained(packet, local, ways, unknown, plan)
+}
+
+/// The same by a table of nftables.
+pub fn by_table(
+    table: &Table,
+    local: &[IpAddr],
+    packet: &Packet,
+    plan: Option<&Plan>,
+) -> Explanation {
+    let trace = nftables::trace(table, local, packet);
+    let ways = Way::of_nftables(trace.branches, table);
+    explained(packet, local, ways, Vec::new(), plan)
+}
+
+fn explained(
+    packet: &Packet,
+    local: &[IpAddr],
+    mut ways: Vec<Way>,
+    unknown: Vec<PassedRule>,
+    plan: Option<&Plan>,
+) -> Explanation {
+    ways.sort_by_key(|way| way.verdict);
+    let frontend = way::frontend(&ways, packet, local, plan);
+    let service = frontend.as_ref().and_then(|frontend| way::planned(frontend, plan));
+    let known = Remarks { packet, local, ways: &ways, frontend: frontend.as_ref(), service, plan };
+    let remarks = known.all();
+    let (rules, ends, behind) = way::parted(ways);
+    let packet = ShownPacket::from(packet);
+    Explanation { packet, frontend, remarks, rules, ends, behind, unknown }
+}

@@ -1,0 +1,105 @@
+//! Which endpoints come into question, and how one of them is chosen.
+
+use rulegen_model::{Endpoint, TrafficPolicy};
+use rulegen_ruleset::nftables::Draw;
+
+use super::{About, Remark, Remarks};
+use crate::explain::Outcome;
+use crate::rule_role::Meaning;
+
+impl Remarks<'_> {
+    pub(super) fn policy(&self) -> Option<Remark> {
+        let field = self.policy_field();
+        let policy = self.frontend?.policy?;
+        let which = match self.is_draining() {
+            true => "for want of ready ones, those that still serve while they shut down",
+            false => "those that are ready",
+        };
+        let text = match (policy, self.short_circuit()) {
+            (TrafficPolicy::Cluster, _) => {
+                format!(
+                    "{field} is Cluster: all endpoints may get it, on any node ({which}{})",
+                    self.hints()
+                )
+            }
+            (TrafficPolicy::Local, Some(from_node)) => format!(
+                "{field} is Local, but {} sends this, which never was outside: all endpoints may get it ({which})",
+                if from_node { "this node" } else { "a pod" }
+            ),
+            (TrafficPolicy::Local, None) => {
+                format!("{field} is Local: only endpoints on this node may get it ({which})")
+            }
+        };
+        Some(Remark::new(About::Policy, text))
+    }
+
+    pub(super) fn choice(&self) -> Option<Remark> {
+        if self.meanings().any(|meaning| *meaning == Meaning::Kept) {
+            let text = "this client had this endpoint before, and gets it again (sessionAffinity: ClientIP)";
+            return Some(Remark::new(About::Choice, text));
+        }
+        let drawn = self.meanings().find_map(|meaning| match meaning {
+            Meaning::Choice(draw) | Meaning::ChosenTranslation(draw) => Some(*draw),
+            _ => None,
+        })?;
+        let way = match drawn {
+            Draw::BySource => {
+                "the client's address decides: this one always gets the same, as long as there are so many endpoints"
+            }
+            _ if self.endpoints_met() < 2 => return None,
+            Draw::InTurn => "endpoints take turns, one new connection after the other",
+            Draw::Random => {
+                "one is drawn at random for each new connection, whose packets then all go there"
+            }
+        };
+        let affinity = self.service.and_then(|service| service.affinity_seconds);
+        let remembers = self.meanings().any(|meaning| *meaning == Meaning::Remembers);
+        let again = "gets it again (sessionAffinity: ClientIP)";
+        Some(Remark::new(
+            About::Choice,
+            match affinity {
+                Some(seconds) => {
+                    format!("{way}; a client that had one within {seconds} s {again}")
+                }
+                None if remembers => format!("{way}; a client that had one before {again}"),
+                None => way.to_owned(),
+            },
+        ))
+    }
+
+    /// Who is sent to all endpoints though the policy is Local: this node, else a pod.
+    pub(super) fn short_circuit(&self) -> Option<bool> {
+        self.meanings().find_map(|meaning| match meaning {
+            Meaning::ShortCircuit { from_node } => Some(*from_node),
+            _ => None,
+        })
+    }
+
+    fn endpoints_met(&self) -> usize {
+        self.ways.iter().filter(|way| matches!(way.verdict, Outcome::Endpoint { .. })).count()
+    }
+
+    /// Whether none of the endpoints that it may get is ready.
+    fn is_draining(&self) -> bool {
+        let is_met = |endpoint: &&Endpoint| {
+            self.ways.iter().any(|way| match way.verdict {
+                Outcome::Endpoint { endpoint: met, .. } => met == endpoint.address,
+                _ => false,
+            })
+        };
+        let Some(service) = self.service else { return false };
+        let mut met = service.reachable_endpoints.iter().filter(is_met).peekable();
+        met.peek().is_some() && met.all(|endpoint| !endpoint.ready)
+    }
+
+    /// Whether fewer endpoints are seen than there are.
+    fn hints(&self) -> String {
+        let seen = self.service.map(|service| (service.cluster_endpoints.len(), service.endpoints));
+        match seen {
+            Some((seen, all)) if seen < all => format!(
+                "; {seen} of {all}: the others are not ready, or topology hints keep traffic from them"
+            ),
+            _ => String::new(),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Why no Service takes a packet.
+
+use rulegen_compiler::{self as plan, ExternalAddress};
+use rulegen_ruleset::Origin;
+
+use super::{About, Remark, Remarks};
+
+impl Remarks<'_> {
+    pub(super) fn no_service(&self) -> Remark {
+        let to = self.packet.destination;
+        let remark = |text: String| Remark::new(About::NoService, text);
+        if self.frontend.is_some() {
+            return self.not_taken();
+        }
+        let is_here = to.ip().is_loopback() || self.local.contains(&to.ip());
+        if let Some(service) = self.node_port_elsewhere() {
+            let port = to.port();
+            if !is_here {
+                return remark(format!(
+                    "{port} is a node port of {service}, but {} is no address of this node: the node that has it decides",
+                    to.ip()
+                ));
+            }
+            return remark(format!("{port} is a node port of {service}, but not at {}", to.ip())).change(
+                "--nodeport-addresses says at which of the node's addresses node ports are open; in nftables mode it is the primary one alone by default, and never loopback",
+            );
+        }
+        if let Some(service) = self.endpoint_of() {
+            return remark(format!(
+                "{to} is an endpoint of {service}: the packet goes to it directly, and no rule of a Service is about it"
+            ));
+        }
+        let over = self.packet.protocol.name();
+        if let Some((owner, ports)) = self.owner_there().zip(self.ports_there()) {
+            return remark(format!(
+                "{} is the cluster IP of {owner}, which has no port {}/{over}",
+                to.ip(),
+                to.port()
+            ))
+            .change(ports);
+        }
+        remark(format!("no Service has {to}/{over}: the packet goes on as it is"))
+    }
+
+    /// Some of the ways lead to endpoints, others nowhere.
+    pub(super) fn partly(&self) -> Remark {
+        let text = "in some of the cases no endpoint is found, and the packet goes on as it is";
+        Remark::new(About::NoService, text).change("`rulegen diff` says which rules are missing")
+    }
+
+    /// A Service has the address, and no rule takes the packet.
+    pub(super) fn not_taken(&self) -> Remark {
+        let service = self.frontend.map_or("a Service", |frontend| frontend.service.as_str());
+        let external = self.service.and_then(|service| service.external.as_ref());
+        let is_refused = external.is_some_and(|of| matches!(of.outcome, plan::Outcome::Refuse(_)));
+        if is_refused && self.packet.origin == Origin::Host {
+            return Remark::new(
+                About::NoService,
+                format!(
+                    "{service} has no endpoint for it, but what this node itself sends to an external address goes out to the load balancer then, as with kube-proxy"
+                ),
+            );
+        }
+        let text = format!("{service} has this address, but the rules here do not lead to it");
+        Remark::new(About::NoService, text).change("`rulegen diff` says which rules are missing")
+    }
+
+    /// Whether the plan has a service port at the packet's destination.
+    pub(super) fn is_planned_here(&self) -> bool {
+        let to = self.packet.destination;
+        self.plan.is_some_and(|plan| {
+            plan.services.iter().any(|of| {
+                of.internal.address == to.ip()
+                    && of.port == to.port()
+                    && of.name.protocol == self.packet.protocol
+            })
+        })
+    }
+
+    /// The service port whose node port it would be at another address of the node.
+    fn node_port_elsewhere(&self) -> Option<String> {
+        let to = self.packet.destination;
+        let is_it = |address: &ExternalAddress| matches!(address, ExternalAddress::NodePort(port) if port.get() == to.port());
+        let services = self.plan?.services.iter();
+        let found = services
+            .filter(|of| of.name.protocol == self.packet.protocol)
+            .find(|of| of.external.iter().flat_map(|e| &e.addresses).any(is_it))?;
+        Some(found.name.to_string())
+    }
+
+    fn endpoint_of(&self) -> Option<String> {
+        let to = self.packet.destination;
+        let services = self.plan?.services.iter();
+        let found = services
+            .filter(|of| of.name.protocol == self.packet.protocol)
+            .find(|of| of.reachable_endpoints.iter().any(|endpoint| endpoint.address == to))?;
+        Some(found.name.to_string())
+    }
+}

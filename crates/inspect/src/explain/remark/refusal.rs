@@ -1,0 +1,95 @@
+//! Why a packet goes nowhere.
+
+use rulegen_compiler::Refusal;
+use rulegen_net::FrontendKind;
+
+use super::{About, Remark, Remarks};
+use crate::explain::way::Way;
+use crate::rule_role::Meaning;
+
+impl Remarks<'_> {
+    /// Why this way ends where it does.
+    pub(super) fn refusal(&self, way: &Way) -> Remark {
+        let told = way.meanings().filter_map(|meaning| self.refused(way, meaning)).last();
+        told.unwrap_or_else(|| refused_by_others(way))
+    }
+
+    fn refused(&self, way: &Way, meaning: &Meaning) -> Option<Remark> {
+        let remark = |text: String| Remark::new(About::Refusal, text);
+        Some(match meaning {
+            Meaning::Refused(known, Refusal::NoEndpoints) => Remark::new(
+                About::NoEndpoints,
+                format!(
+                    "{} has no endpoint that is ready, on any node: the sender is told that the port is unreachable",
+                    known.service
+                ),
+            )
+            .change(look_at_slices(&known.service)),
+            Meaning::Refused(known, Refusal::NoLocalEndpoints) => self.none_here(&known.service),
+            // In iptables mode what a source range let through ends here too, if no endpoint took it.
+            Meaning::Firewalled(known) if way.meanings().any(|m| *m == Meaning::SourceRange) => {
+                self.none_here(&known.service)
+            }
+            Meaning::Firewalled(known) => remark(format!(
+                "{} lets only its source ranges use the load balancer, and {} is in none of them",
+                known.service, self.packet.source
+            ))
+            .change("add the sender's network to spec.loadBalancerSourceRanges"),
+            Meaning::ClosedPort(_) if self.is_planned_here() => self.not_taken(),
+            Meaning::ClosedPort(known) => remark(format!(
+                "the cluster IP belongs to {}, which has no port {}/{}",
+                known.service,
+                self.packet.destination.port(),
+                self.packet.protocol.name(),
+            ))
+            .change(self.ports_there().unwrap_or_else(|| {
+                "use a port of spec.ports; targetPort is the pods' and cannot be used here".to_owned()
+            })),
+            Meaning::NoSuchClusterIp => remark(format!(
+                "{} is an address for cluster IPs that no Service has",
+                self.packet.destination.ip()
+            ))
+            .change("the Service may have been deleted or made anew: ask DNS again"),
+            Meaning::LoopbackGuard => remark(
+                "packets from elsewhere to loopback addresses are dropped while node ports are open at them (CVE-2020-8558)"
+                    .to_owned(),
+            ),
+            _ => return None,
+        })
+    }
+
+    fn none_here(&self, service: &str) -> Remark {
+        let field = self.policy_field();
+        let hope = match self.frontend.map(|frontend| frontend.kind) {
+            // The node that a pod is on always decides.
+            Some(FrontendKind::ClusterIP) => "",
+            _ => ", so that the sender tries again and may reach another node",
+        };
+        Remark::new(
+            About::NoEndpoints,
+            format!(
+                "{service} has endpoints, but none on this node, and its {field} is Local: the packet is dropped{hope}"
+            ),
+        )
+        .change(format!("spec.{field}: Cluster, or a pod of the Service on this node"))
+    }
+}
+
+/// No rule of ours did it.
+fn refused_by_others(way: &Way) -> Remark {
+    let last = way.steps.last().map(|(rule, _)| {
+        let table = rule.table.map(|table| format!("{table} ")).unwrap_or_default();
+        format!("{table}{}: {}", rule.chain, rule.rule)
+    });
+    let last = last.unwrap_or_else(|| "nothing that is known here".to_owned());
+    let text = format!("no rule of a Service does it; the last on the way is {last}");
+    Remark::new(About::Refusal, text).change("ask whoever made that rule or policy")
+}
+
+fn look_at_slices(service: &str) -> String {
+    let (namespace, name) = service.split_once('/').unwrap_or(("default", service));
+    let name = name.split_once(':').map_or(name, |(name, _)| name);
+    format!(
+        "kubectl -n {namespace} get endpointslices -l kubernetes.io/service-name={name}; `rulegen doctor` says why"
+    )
+}

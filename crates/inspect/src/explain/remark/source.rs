@@ -1,0 +1,141 @@
+//! Whom the endpoint sees as its client.
+
+use rulegen_compiler::{Plan, PodTraffic};
+use rulegen_model::TrafficPolicy;
+use rulegen_net::FrontendKind;
+use rulegen_ruleset::Origin;
+
+use super::{About, Remark, Remarks};
+use crate::explain::way::Way;
+use crate::explain::{Frontend, Outcome};
+use crate::rule_role::{Meaning, Reason};
+
+impl Remarks<'_> {
+    /// In general, and then where an endpoint reaches itself.
+    pub(super) fn source(&self) -> Vec<Remark> {
+        let mut remarks: Vec<Remark> = Vec::new();
+        let mut add = |remark: Remark| {
+            if !remarks.contains(&remark) {
+                remarks.push(remark);
+            }
+        };
+        for way in self.ways {
+            let reasons: Vec<Reason> = way.meanings().filter_map(reason).collect();
+            match (way.verdict, reasons.last()) {
+                (Outcome::Endpoint { masqueraded: true, .. }, Some(reason)) => {
+                    add(self.masqueraded(*reason));
+                }
+                (Outcome::Endpoint { masqueraded: true, .. }, None) => add(Remark::new(
+                    About::Source,
+                    "the endpoint sees the node's address as its client: a rule that is not a Service's masquerades it",
+                )),
+                (Outcome::Endpoint { masqueraded: false, .. }, Some(_)) => add(self.unmasked()),
+                (Outcome::Endpoint { masqueraded: false, .. }, None) => add(self.unchanged(way)),
+                _ => {}
+            }
+        }
+        // What holds of most endpoints comes first.
+        remarks.sort_by_key(|remark| remark.text.contains("reaches itself"));
+        remarks
+    }
+
+    fn masqueraded(&self, reason: Reason) -> Remark {
+        let source = self.packet.source;
+        let seen = "the endpoint sees the node's address as its client";
+        let remark = |why: &str| Remark::new(About::Source, format!("{seen}: {why}"));
+        match reason {
+            Reason::External if self.packet.origin == Origin::Host => {
+                remark("this node sends it, and the answer must come back through the translation")
+            }
+            Reason::External if self.is_pod() => remark(
+                "at an external address a pod is treated like anybody from outside, whose answer must come back through this node",
+            )
+            .change("at the cluster IP a pod's address is kept"),
+            Reason::External => remark(
+                "what comes from outside may go to another node, and the answer must come back through this one",
+            )
+            .change(
+                "spec.externalTrafficPolicy: Local keeps the client's address; nodes without an endpoint then drop the traffic",
+            ),
+            Reason::FromNode => {
+                remark("this node sends it, and the answer must come back through the translation")
+            }
+            Reason::All => remark("all traffic to cluster IPs is masqueraded (masqueradeAll)")
+                .change("masqueradeAll: false"),
+            Reason::NotFromPods => remark(&format!(
+                "{source} goes to a cluster IP and is no pod's ({}), so the answer must be made to come back here",
+                self.detection()
+            ))
+            .change("if it is a pod's, --cluster-cidr or --detect-local-mode do not say so"),
+            Reason::Hairpin => Remark::new(
+                About::Source,
+                format!(
+                    "{source} reaches itself: it sees the node's address, or it would answer itself past the translation"
+                ),
+            ),
+        }
+    }
+
+    /// A rule marked it, and none did what the mark asks for.
+    fn unmasked(&self) -> Remark {
+        Remark::new(
+            About::Source,
+            format!(
+                "the endpoint sees {} as its client: it is marked to be masqueraded, but no rule does it, and the answer may not find its way",
+                self.packet.source
+            ),
+        )
+        .change("`rulegen diff` says which rules are missing")
+    }
+
+    fn unchanged(&self, way: &Way) -> Remark {
+        let seen = format!("the endpoint sees {} as its client", self.packet.source);
+        let remark = |why: &str| Remark::new(About::Source, format!("{seen}: {why}"));
+        let is_short = way.meanings().any(|m| matches!(m, Meaning::ShortCircuit { .. }));
+        let from_pod = || remark("it comes from a pod, to whom the answer finds its way");
+        match self.frontend {
+            Some(Frontend { kind: FrontendKind::ClusterIP, .. }) => match self.plan {
+                Some(Plan { pod_traffic: None, .. }) => remark(
+                    "nothing says which traffic is the pods', so none to cluster IPs is masqueraded",
+                )
+                .change("--cluster-cidr, if senders other than pods get no answer"),
+                Some(_) if self.is_pod() => from_pod(),
+                _ => remark("no rule here masquerades it"),
+            },
+            Some(_) if is_short => from_pod(),
+            Some(Frontend { policy: Some(TrafficPolicy::Local), .. }) => {
+                remark("externalTrafficPolicy Local keeps it")
+            }
+            _ => remark("no rule here masquerades it"),
+        }
+    }
+
+    /// Whether the packet is a pod's, by what the plan knows pods by.
+    fn is_pod(&self) -> bool {
+        let pods = self.plan.and_then(|plan| plan.pod_traffic.as_ref());
+        match (pods, &self.packet.origin) {
+            (Some(PodTraffic::From(network)), _) => network.contains(&self.packet.source),
+            (Some(PodTraffic::Through(bridge)), Origin::Interface(name)) => name == bridge,
+            (Some(PodTraffic::ThroughPrefix(start)), Origin::Interface(name)) => {
+                name.starts_with(start.as_str())
+            }
+            _ => false,
+        }
+    }
+
+    fn detection(&self) -> String {
+        match self.plan.and_then(|plan| plan.pod_traffic.as_ref()) {
+            Some(PodTraffic::From(network)) => format!("pods are in {network}"),
+            Some(PodTraffic::Through(bridge)) => format!("pods come in through {bridge}"),
+            Some(PodTraffic::ThroughPrefix(start)) => format!("pods come in through {start}*"),
+            None => "as the rule tells them".to_owned(),
+        }
+    }
+}
+
+fn reason(meaning: &Meaning) -> Option<Reason> {
+    match meaning {
+        Meaning::Mark(reason) => Some(*reason),
+        _ => None,
+    }
+}

@@ -1,0 +1,312 @@
+//! The ways that a packet can take, whichever backend's rules they lead through.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use rulegen_compiler::{self as plan, ExternalAddress, NodePortsAt, Plan, Refusal, ServicePlan};
+use rulegen_model::TrafficPolicy;
+use rulegen_net::FrontendKind;
+use rulegen_ruleset::Packet;
+use rulegen_ruleset::iptables::{self, Chance};
+use rulegen_ruleset::nftables::{self, Share, Table};
+
+use super::{End, Frontend, Outcome, PassedRule, Probability};
+use crate::rule_role;
+use crate::rule_role::{Known, Meaning};
+
+/// One way.
+pub(super) struct Way {
+    pub(super) probability: Probability,
+    pub(super) steps: Vec<(PassedRule, Option<Meaning>)>,
+    pub(super) verdict: Outcome,
+}
+
+impl Way {
+    /// The ways of branches; those that end alike are one, by the rules of the first.
+    pub(super) fn of_iptables(branches: Vec<iptables::Branch<'_>>) -> Vec<Self> {
+        let mut single: Vec<iptables::Branch<'_>> = Vec::new();
+        let mut known: HashMap<iptables::Verdict, usize> = HashMap::new();
+        for branch in branches {
+            match known.get(&branch.verdict).and_then(|at| single.get_mut(*at)) {
+                Some(other) => other.chance = other.chance.or(&branch.chance),
+                None => {
+                    known.insert(branch.verdict, single.len());
+                    single.push(branch);
+                }
+            }
+        }
+        single.iter().map(Self::of_iptables_branch).collect()
+    }
+
+    fn of_iptables_branch(branch: &iptables::Branch<'_>) -> Self {
+        let step = |step: &iptables::Step<'_>| {
+            let meaning = rule_role::of_iptables(step);
+            (with_words(rule_of_iptables(step), meaning.as_ref()), meaning)
+        };
+        let policy = branch.policy.map(|(table, chain)| PassedRule {
+            table: Some(table.name()),
+            chain: chain.to_string(),
+            rule: "policy DROP".to_owned(),
+            element: None,
+            means: None,
+        });
+        Self {
+            probability: Probability::from(&branch.chance),
+            steps: branch.path.iter().map(step).chain(policy.map(|rule| (rule, None))).collect(),
+            verdict: Outcome::from(branch.verdict),
+        }
+    }
+
+    /// The same of a table.
+    pub(super) fn of_nftables(branches: Vec<nftables::Branch<'_>>, table: &Table) -> Vec<Self> {
+        let mut single: Vec<nftables::Branch<'_>> = Vec::new();
+        let mut known: HashMap<iptables::Verdict, usize> = HashMap::new();
+        for branch in branches {
+            match known.get(&branch.verdict).and_then(|at| single.get_mut(*at)) {
+                Some(other) => other.share = other.share.and(branch.share),
+                None => {
+                    known.insert(branch.verdict, single.len());
+                    single.push(branch);
+                }
+            }
+        }
+        single.iter().map(|branch| Self::of_nftables_branch(branch, table)).collect()
+    }
+
+    fn of_nftables_branch(branch: &nftables::Branch<'_>, table: &Table) -> Self {
+        let step = |step: &nftables::Step<'_>| {
+            let meaning = rule_role::of_nftables(table, step);
+            (with_words(rule_of_nftables(table, step), meaning.as_ref()), meaning)
+        };
+        Self {
+            probability: Probability::from(branch.share),
+            steps: branch.path.iter().map(step).collect(),
+            verdict: Outcome::from(branch.verdict),
+        }
+    }
+
+    fn end(self) -> End {
+        let rules = self.steps.into_iter().map(|(rule, _)| rule).collect();
+        End { probability: self.probability, outcome: self.verdict, rules }
+    }
+
+    pub(super) fn meanings(&self) -> impl Iterator<Item = &Meaning> {
+        self.steps.iter().filter_map(|(_, meaning)| meaning.as_ref())
+    }
+}
+
+fn with_words(rule: PassedRule, meaning: Option<&Meaning>) -> PassedRule {
+    PassedRule { means: meaning.map(Meaning::words), ..rule }
+}
+
+pub(super) fn rule_of_iptables(step: &iptables::Step<'_>) -> PassedRule {
+    PassedRule {
+        table: Some(step.table.name()),
+        chain: step.chain.to_string(),
+        rule: step.rule.to_string().trim_start().to_owned(),
+        element: None,
+        means: None,
+    }
+}
+
+fn rule_of_nftables(table: &Table, step: &nftables::Step<'_>) -> PassedRule {
+    let found = step.found.as_ref();
+    PassedRule {
+        table: None,
+        chain: step.chain.to_string(),
+        rule: step.rule.text(table.family).to_string(),
+        element: found.map(|found| format!("@{} {}", found.set, found.element.text(found.key))),
+        means: None,
+    }
+}
+
+/// The service port that a packet arrives at, if any way tells one; or else the plan, where no
+/// rule is about the packet.
+pub(super) fn frontend(
+    ways: &[Way],
+    packet: &Packet,
+    local: &[IpAddr],
+    plan: Option<&Plan>,
+) -> Option<Frontend> {
+    let told = ways.iter().flat_map(Way::meanings).find_map(known).cloned();
+    let known = told.or_else(|| planned_at(packet, local, plan?))?;
+    let address = packet.destination;
+    let mut frontend = Frontend {
+        service: known.service.clone(),
+        kind: known.kind,
+        address,
+        policy: ways.iter().flat_map(Way::meanings).find_map(|meaning| match meaning {
+            Meaning::Policy(policy) => Some(*policy),
+            _ => None,
+        }),
+    };
+    if let Some(service) = planned(&frontend, plan).filter(|of| is_over(of, packet)) {
+        frontend.kind = kind(service, address, known.kind);
+        frontend.policy = policy(service, frontend.kind);
+    }
+    Some(frontend)
+}
+
+fn known(meaning: &Meaning) -> Option<&Known> {
+    match meaning {
+        Meaning::Frontend(known)
+        | Meaning::Refused(known, _)
+        | Meaning::Firewalled(known)
+        | Meaning::ClosedPort(known) => Some(known),
+        _ => None,
+    }
+}
+
+/// What the plan has of a frontend's service port.
+pub(super) fn planned<'a>(frontend: &Frontend, plan: Option<&'a Plan>) -> Option<&'a ServicePlan> {
+    let named = |service: &&ServicePlan| service.name.to_string() == frontend.service;
+    plan?.services.iter().find(named)
+}
+
+fn planned_at(packet: &Packet, local: &[IpAddr], plan: &Plan) -> Option<Known> {
+    let to = packet.destination;
+    let is_open = match &plan.node_ports_at {
+        NodePortsAt::These(addresses) => addresses.contains(&to.ip()),
+        NodePortsAt::AnyLocal { loopback } => {
+            if to.ip().is_loopback() {
+                *loopback
+            } else {
+                local.contains(&to.ip())
+            }
+        }
+    };
+    let kind = |service: &ServicePlan| {
+        let of_address = |address: &ExternalAddress| match address {
+            ExternalAddress::ExternalIp(ip) | ExternalAddress::LoadBalancerIp(ip) => {
+                (SocketAddr::new(*ip, service.port) == to).then_some(FrontendKind::External)
+            }
+            ExternalAddress::NodePort(port) => {
+                (is_open && port.get() == to.port()).then_some(FrontendKind::NodePort)
+            }
+        };
+        if SocketAddr::new(service.internal.address, service.port) == to {
+            return Some(FrontendKind::ClusterIP);
+        }
+        service.external.iter().flat_map(|external| &external.addresses).find_map(of_address)
+    };
+    let services = plan.services.iter().filter(|of| is_over(of, packet));
+    let claims = services.filter_map(|of| Some((of, kind(of)?)));
+    let (service, kind) = claims.min_by_key(|(of, kind)| rank(of, *kind))?;
+    Some(Known { service: service.name.to_string(), kind })
+}
+
+/// Of several Services at one address and port the one of the lowest rank gets it, and of one rank
+/// the first by name: a cluster IP, else what has endpoints, else what refuses.
+fn rank(service: &ServicePlan, kind: FrontendKind) -> (bool, bool, bool) {
+    let is_outside = kind != FrontendKind::ClusterIP;
+    (is_outside, !forwards(service, kind), kind == FrontendKind::NodePort)
+}
+
+fn forwards(service: &ServicePlan, kind: FrontendKind) -> bool {
+    match kind {
+        FrontendKind::ClusterIP => matches!(service.internal.outcome, plan::Outcome::Forward(_)),
+        _ => service.external.as_ref().is_some_and(|external| external.forwards),
+    }
+}
+
+fn is_over(service: &ServicePlan, packet: &Packet) -> bool {
+    service.name.protocol == packet.protocol
+}
+
+/// Rules do not always tell external IPs from those of load balancers.
+fn kind(service: &ServicePlan, at: SocketAddr, told: FrontendKind) -> FrontendKind {
+    if told != FrontendKind::External {
+        return told;
+    }
+    let external = service.external.iter().flat_map(|external| &external.addresses);
+    let mut kinds = external.filter_map(|address| match address {
+        ExternalAddress::ExternalIp(ip) if *ip == at.ip() => Some(FrontendKind::ExternalIP),
+        ExternalAddress::LoadBalancerIp(ip) if *ip == at.ip() => Some(FrontendKind::LoadBalancerIP),
+        _ => None,
+    });
+    kinds.next().unwrap_or(told)
+}
+
+fn policy(service: &ServicePlan, kind: FrontendKind) -> Option<TrafficPolicy> {
+    if kind != FrontendKind::ClusterIP {
+        return service.external.as_ref().map(|external| external.policy);
+    }
+    match service.internal.outcome {
+        plan::Outcome::Forward(policy) => Some(policy),
+        plan::Outcome::Refuse(Refusal::NoLocalEndpoints) => Some(TrafficPolicy::Local),
+        plan::Outcome::Refuse(Refusal::NoEndpoints) => None,
+    }
+}
+
+/// What all ways begin with, where they lead from there, and what all end with.
+pub(super) fn parted(ways: Vec<Way>) -> (Vec<PassedRule>, Vec<End>, Vec<PassedRule>) {
+    let mut ends: Vec<End> = ways.into_iter().map(Way::end).collect();
+    let begin = common(&ends, |end| Box::new(end.rules.iter()));
+    let rules = take(&mut ends, |rules| {
+        let rest = rules.split_off(begin.min(rules.len()));
+        std::mem::replace(rules, rest)
+    });
+    let end = common(&ends, |end| Box::new(end.rules.iter().rev()));
+    let behind = take(&mut ends, |rules| rules.split_off(rules.len().saturating_sub(end)));
+    (rules, ends, behind)
+}
+
+/// How many rules are the same in all of these.
+fn common(
+    ends: &[End],
+    rules: for<'a> fn(&'a End) -> Box<dyn Iterator<Item = &'a PassedRule> + 'a>,
+) -> usize {
+    let Some((first, others)) = ends.split_first() else { return 0 };
+    let shared = |other| rules(first).zip(rules(other)).take_while(|(a, b)| a == b).count();
+    others.iter().map(shared).min().unwrap_or(first.rules.len())
+}
+
+/// Takes from each what all have, and gives it once.
+fn take(
+    ends: &mut [End],
+    part: impl Fn(&mut Vec<PassedRule>) -> Vec<PassedRule>,
+) -> Vec<PassedRule> {
+    ends.iter_mut().fold(Vec::new(), |_, end| part(&mut end.rules))
+}
+
+impl From<rulegen_ruleset::iptables::Verdict> for Outcome {
+    fn from(verdict: iptables::Verdict) -> Self {
+        match verdict {
+            iptables::Verdict::Delivered { destination, translated: true, masqueraded } => {
+                Outcome::Endpoint { endpoint: destination, masqueraded }
+            }
+            iptables::Verdict::Delivered { masqueraded, .. } => Outcome::Passes { masqueraded },
+            iptables::Verdict::Rejected => Outcome::Rejected,
+            iptables::Verdict::Dropped => Outcome::Dropped,
+        }
+    }
+}
+
+/// Rules draw 31 bits, and those that follow one another are off by one of the last of them each.
+const STEPS: u64 = 2;
+
+impl From<&Chance> for Probability {
+    fn from(chance: &Chance) -> Self {
+        let value = chance.to_f64();
+        let near = nearest(value).filter(|n| chance.is_one_in(*n, STEPS));
+        Self { value, exact: chance.fraction(), one_in: near }
+    }
+}
+
+impl From<Share> for Probability {
+    fn from(share: Share) -> Self {
+        let value = share.to_f64();
+        let one_in = nearest(value).filter(|n| share.is_one_in(*n));
+        Self { value, exact: Some(share.to_string()), one_in }
+    }
+}
+
+/// The whole number that a probability is nearest to one of.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a number from 1 up; what is beyond saturates and is no match then"
+)]
+fn nearest(value: f64) -> Option<u64> {
+    (value > 0.0).then(|| (1.0 / value).round() as u64)
+}

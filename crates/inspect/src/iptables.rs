@@ -1,0 +1,145 @@
+//! What else stands in the tables that our rules stand in.
+
+use std::collections::BTreeSet;
+
+use rulegen_compiler::iptables::{OURS, SERVICES, SHARED_FIREWALL, loopback_guard};
+use rulegen_ruleset::iptables::{ChainName, Rule, RuleSpec, Ruleset, Table, Target};
+
+/// A rule of somebody else's that packets to Services meet before ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RuleAhead<'a> {
+    /// The built-in chain of the table `nat`.
+    pub chain: &'a ChainName,
+    /// The rule, which translates or leads to one that does.
+    pub rule: &'a Rule,
+}
+
+/// Rules of `nat` that translate, or lead to some that do, before the jump to our Services; all
+/// of them if there is no such jump. A connection that one of them translates never gets to a
+/// Service's endpoint.
+pub fn translations_ahead(held: &Ruleset) -> Vec<RuleAhead<'_>> {
+    let built_in = ["PREROUTING", "OUTPUT"].map(ChainName::from);
+    let chains = held.tables.get(&Table::Nat).into_iter().flatten();
+    let chains = chains.filter(|(name, _)| built_in.contains(name));
+    chains
+        .flat_map(|(chain, content)| {
+            let leads_to_us = |rule: &&Rule| rule.target_chain() == Some(&SERVICES.into());
+            let ahead = content.rules.iter().take_while(move |rule| !leads_to_us(rule));
+            ahead.filter(|rule| translates(held, rule)).map(move |rule| RuleAhead { chain, rule })
+        })
+        .collect()
+}
+
+/// Whether there is a chain of the table `nat` that only our layout has. kubelet has chains too,
+/// which do not count.
+pub fn holds_services(held: &Ruleset) -> bool {
+    let mut chains = held.tables.get(&Table::Nat).into_iter().flat_map(|chains| chains.keys());
+    chains.any(|chain| OURS.owns(Table::Nat, chain))
+}
+
+/// Whether packets from elsewhere to loopback addresses are dropped, where route_localnet lets
+/// them in: the rule that kube-proxy, kubelet and rulegen make, and a jump to it.
+pub fn guards_loopback(held: &Ruleset) -> bool {
+    let rules = |chain: &str| {
+        let chain = held.chain(Table::Filter, &chain.into());
+        chain.map(|chain| chain.rules.as_slice()).unwrap_or_default()
+    };
+    let guard = loopback_guard();
+    rules(SHARED_FIREWALL).contains(&guard)
+        && rules("INPUT").iter().any(|r| r.target_chain() == Some(&SHARED_FIREWALL.into()))
+}
+
+fn translates(held: &Ruleset, rule: &Rule) -> bool {
+    let mut seen: BTreeSet<&ChainName> = BTreeSet::new();
+    let mut next = vec![rule];
+    while let Some(rule) = next.pop() {
+        if is_translation(rule) {
+            return true;
+        }
+        let Some(chain) = rule.target_chain().filter(|chain| seen.insert(chain)) else { continue };
+        next.extend(held.chain(Table::Nat, chain).into_iter().flat_map(|chain| &chain.rules));
+    }
+    false
+}
+
+fn is_translation(rule: &Rule) -> bool {
+    match rule {
+        Rule::Known(RuleSpec { target: Some(Target::Dnat(_)), .. }) => true,
+        Rule::Known(_) => false,
+        Rule::Foreign { target, .. } => target
+            .as_ref()
+            .is_some_and(|target| matches!(target.as_str(), "DNAT" | "REDIRECT" | "NETMAP")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rulegen_net::IpFamily;
+    use rulegen_ruleset::iptables::parse;
+
+    use super::*;
+
+    fn held(table: &str, lines: &[&str]) -> Ruleset {
+        let text = format!("*{table}\n{}\nCOMMIT\n", lines.join("\n"));
+        let (ruleset, errors) = parse(IpFamily::Ipv4, &text);
+        assert_eq!(errors, []);
+        ruleset
+    }
+
+    const SERVICES_JUMP: &str =
+        "-A PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES";
+
+    fn ahead(rules: &[&str]) -> Vec<String> {
+        let chains = [
+            ":PREROUTING ACCEPT [0:0]",
+            ":OUTPUT ACCEPT [0:0]",
+            ":KUBE-SERVICES - [0:0]",
+            ":DOCKER - [0:0]",
+            ":MARKS - [0:0]",
+        ];
+        let held = held("nat", &[chains.as_slice(), rules].concat());
+        let tell = |ahead: &RuleAhead<'_>| format!("{} {}", ahead.chain, ahead.rule);
+        translations_ahead(&held).iter().map(tell).collect()
+    }
+
+    #[test]
+    fn what_translates_before_our_jump_is_ahead_also_by_chains_that_it_leads_to() {
+        let docker = "-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER";
+        let published =
+            "-A DOCKER -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80";
+        let redirect = "-A OUTPUT -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 3128";
+        let told = ahead(&[docker, redirect, SERVICES_JUMP, published]);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].starts_with("PREROUTING") && told[0].contains("-j DOCKER"), "{told:?}");
+        assert!(told[1].starts_with("OUTPUT") && told[1].contains("REDIRECT"), "{told:?}");
+    }
+
+    #[test]
+    fn what_translates_behind_our_jump_or_not_at_all_is_not_ahead() {
+        let marks = ["-A PREROUTING -j MARKS", "-A MARKS -j MARKS", "-A MARKS -j RETURN"];
+        let behind = "-A PREROUTING -p tcp -j DNAT --to-destination 172.17.0.2:80";
+        let rules = [marks.as_slice(), &[SERVICES_JUMP, behind]].concat();
+        assert_eq!(ahead(&rules), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_guard_counts_only_where_packets_meet_it() {
+        let chains = [":INPUT ACCEPT [0:0]", ":KUBE-FIREWALL - [0:0]"];
+        let guard = "-A KUBE-FIREWALL ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment \
+                     \"block incoming localnet connections\" -m conntrack ! --ctstate \
+                     RELATED,ESTABLISHED,DNAT -j DROP";
+        let jump = "-A INPUT -j KUBE-FIREWALL";
+        let guards =
+            |rules: &[&str]| guards_loopback(&held("filter", &[chains.as_slice(), rules].concat()));
+        assert!(guards(&[jump, guard]));
+        assert!(!guards(&[guard]));
+        assert!(!guards(&[jump]));
+    }
+
+    #[test]
+    fn chains_of_kubelet_are_not_services() {
+        assert!(holds_services(&held("nat", &[":KUBE-SVC-ABC - [0:0]"])));
+        assert!(!holds_services(&held("nat", &[":KUBE-KUBELET-CANARY - [0:0]"])));
+        assert!(!holds_services(&held("mangle", &[":KUBE-IPTABLES-HINT - [0:0]"])));
+    }
+}

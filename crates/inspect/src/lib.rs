@@ -1,0 +1,18 @@
+//! Reads rules back in terms of Services.
+//!
+//! ```text
+//! ruleset, packet, plan ──explain───────▶ Explanation   what happens to a packet, and why
+//! ruleset ──────────────listing─────────▶ Listing       Services as the rules have them
+//! kernel trace events ──packet_trace────▶ TracedPacket  what real packets met
+//! ```
+//!
+//! The command line and the status page both ask this crate, so they cannot contradict each
+//! other. Each question about what a rule means goes through `rule_role`. Pure: it performs no
+//! I/O, and it takes no decision of its own about Services: those are in the plan.
+
+pub mod explain;
+pub mod iptables;
+pub mod listing;
+pub mod packet_trace;
+
+mod rule_role;

@@ -1,0 +1,126 @@
+//! Which service port a part of a ruleset is there for.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use rulegen_compiler::nftables::owner_path;
+use rulegen_net::{Protocol, ServicePortName};
+use rulegen_ruleset::iptables::{ChainName, Match, Rule, RuleSpec, Ruleset};
+use rulegen_ruleset::nftables::{Element, Key, Name, Value};
+
+use super::name::{is_name, named, parts};
+use super::ruleset::{entries, walk};
+use super::{Listing, reached::Whose};
+
+/// Tells service ports by the comments of what is there for them.
+#[derive(Debug, Default)]
+pub struct Owners {
+    /// By namespace, name and port: a comment does not tell the protocol.
+    known: HashMap<String, ServicePortName>,
+    /// The first service port of each Service, by namespace and name.
+    services: HashMap<String, ServicePortName>,
+    /// The first service port that has an endpoint at an address.
+    endpoints: HashMap<IpAddr, ServicePortName>,
+}
+
+impl Owners {
+    /// Tells the service ports of these listings also where only a comment tells them.
+    pub fn of<'a>(listings: impl IntoIterator<Item = &'a Listing>) -> Self {
+        let mut owners = Self::default();
+        let services = listings.into_iter().flat_map(|listing| &listing.services);
+        for (name, frontends) in services.filter_map(|(name, of)| Some((name.as_ref()?, of))) {
+            owners.known.insert(name.to_string(), name.clone());
+            let service = format!("{}/{}", name.namespace, name.service);
+            owners.services.entry(service).or_insert_with(|| name.clone());
+            for endpoint in
+                frontends.values().flat_map(|of| of.endpoints.iter().chain(&of.from_node))
+            {
+                owners.endpoints.entry(endpoint.ip()).or_insert_with(|| name.clone());
+            }
+        }
+        owners
+    }
+
+    /// The service port of an element of a set of nftables.
+    pub fn of_element(&self, key: &Key, element: &Element) -> Option<ServicePortName> {
+        let over = key.values().find_map(|value| match value {
+            Value::Protocol(over) => Some(over),
+            _ => None,
+        });
+        match &element.comment {
+            Some(comment) => self.named(comment.as_str(), over),
+            None => self.of_hairpin(key),
+        }
+    }
+
+    /// The service port of an endpoint that reaches itself.
+    fn of_hairpin(&self, key: &Key) -> Option<ServicePortName> {
+        let mut values = key.values();
+        match (values.next(), values.next(), values.next()) {
+            (Some(Value::Address(from)), Some(Value::Address(to)), None) if from == to => {
+                self.endpoints.get(&to).cloned()
+            }
+            _ => None,
+        }
+    }
+
+    /// The service port of a rule in a chain of iptables that all share.
+    pub fn of_rule(&self, rule: &Rule) -> Option<ServicePortName> {
+        let Rule::Known(RuleSpec { matches, protocol: over, .. }) = rule else { return None };
+        let comment = matches.iter().find_map(|of| match of {
+            Match::Comment(comment) => Some(&**comment),
+            _ => None,
+        })?;
+        // The load balancer asks over TCP, whatever the port's protocol is.
+        let over = over.filter(|_| !comment.ends_with("health check node port"));
+        self.named(comment, over)
+    }
+
+    fn named(&self, comment: &str, over: Option<Protocol>) -> Option<ServicePortName> {
+        if let Some(over) = over {
+            return named(comment, over);
+        }
+        let [namespace, service, port] = parts(comment)?;
+        let text = if port.is_empty() {
+            format!("{namespace}/{service}")
+        } else {
+            format!("{namespace}/{service}:{port}")
+        };
+        // A cluster IP belongs to the Service, not to one of its ports.
+        self.known.get(&text).or_else(|| self.services.get(&text)).cloned()
+    }
+}
+
+/// The service port that a set or a chain of nftables belongs to, if it belongs to one alone.
+pub fn owner_of_object(name: &Name) -> Option<ServicePortName> {
+    let [namespace, service, over, port] = owner_path(name.as_str())?;
+    let fine = is_name(namespace) && is_name(service) && (port.is_empty() || is_name(port));
+    let over = Protocol::from_name(over).filter(|_| fine)?;
+    Some(ServicePortName {
+        namespace: namespace.into(),
+        service: service.into(),
+        port: port.into(),
+        protocol: over,
+    })
+}
+
+/// The chains of iptables that are there for one service port, by where its frontends lead.
+pub fn owners_of_chains(ruleset: &Ruleset) -> HashMap<&ChainName, ServicePortName> {
+    let mut owners: HashMap<&ChainName, ServicePortName> = HashMap::new();
+    for entry in entries(ruleset) {
+        let Some(name) = entry.name else { continue };
+        owners.entry(entry.chain).or_insert_with(|| name.clone());
+        walk(ruleset, entry.chain, |_, rule, _| {
+            let target = rule.target_chain().filter(|chain| is_of_one(chain))?;
+            owners.entry(target).or_insert_with(|| name.clone());
+            Some(Whose::All)
+        });
+    }
+    owners
+}
+
+fn is_of_one(chain: &ChainName) -> bool {
+    ["KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-"]
+        .iter()
+        .any(|start| chain.as_str().starts_with(start))
+}

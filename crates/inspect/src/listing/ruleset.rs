@@ -1,0 +1,214 @@
+//! Services as iptables rules in kube-proxy's layout have them.
+
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use rulegen_compiler::Refusal;
+use rulegen_compiler::iptables::{EXTERNAL_SERVICES, MARK_MASQUERADE, NODE_PORTS, SERVICES};
+use rulegen_model::TrafficPolicy;
+use rulegen_net::{IpFamily, ServicePortName};
+use rulegen_ruleset::iptables::{
+    AddressType, ChainName, Match, Recent, RecentAction, Rule, RuleSpec, Ruleset, Table, Target,
+};
+
+use super::name::named;
+use super::reached::{Reached, Whose};
+use super::{At, Frontend, Kind, Listing, Traffic};
+
+/// The Services of a ruleset, with the names that its rules have for comments.
+pub fn of_ruleset(ruleset: &Ruleset) -> Listing {
+    let mut listing = Listing::default();
+    let mut seen = HashSet::new();
+    for entry in entries(ruleset) {
+        // Of two rules for one frontend packets meet the first.
+        if seen.insert(entry.frontend) {
+            let traffic = follow(ruleset, &entry);
+            listing.services.entry(entry.name).or_default().insert(entry.frontend, traffic);
+        }
+    }
+    for (chain, internal) in [(SERVICES, true), (EXTERNAL_SERVICES, false)] {
+        for rule in rules(ruleset, Table::Filter, chain) {
+            refused(ruleset.family, rule, internal, &mut listing);
+        }
+    }
+    listing
+}
+
+/// A rule that takes traffic to a frontend.
+pub(super) struct Entry<'a> {
+    pub(super) frontend: Frontend,
+    pub(super) name: Option<ServicePortName>,
+    kind: Kind,
+    pub(super) chain: &'a ChainName,
+}
+
+/// In the order in which packets meet them.
+pub(super) fn entries(ruleset: &Ruleset) -> impl Iterator<Item = Entry<'_>> {
+    let chains = [SERVICES, NODE_PORTS].into_iter();
+    let rules = chains.flat_map(|chain| rules(ruleset, Table::Nat, chain));
+    rules.filter_map(|rule| entry(ruleset.family, rule))
+}
+
+fn entry(family: IpFamily, rule: &RuleSpec) -> Option<Entry<'_>> {
+    let Some(Target::Jump(chain)) = &rule.target else { return None };
+    let frontend = frontend(family, rule)?;
+    let comment = comment(rule).unwrap_or_default();
+    let kind = match frontend.at {
+        At::Node(_) => Kind::NodePort,
+        At::Address(_) if comment.ends_with(" external IP") => Kind::ExternalIp,
+        At::Address(_) if comment.ends_with(" loadbalancer IP") => Kind::LoadBalancerIp,
+        At::Address(_) if chain.as_str().starts_with("KUBE-FW-") => Kind::LoadBalancerIp,
+        At::Address(_) if chain.as_str().starts_with("KUBE-EXT-") => Kind::External,
+        At::Address(_) => Kind::ClusterIp,
+    };
+    Some(Entry { frontend, name: named(comment, frontend.protocol), kind, chain })
+}
+
+fn refused(family: IpFamily, rule: &RuleSpec, internal: bool, listing: &mut Listing) {
+    let refusal = match &rule.target {
+        Some(Target::Reject(_)) => Refusal::NoEndpoints,
+        Some(Target::Drop) => Refusal::NoLocalEndpoints,
+        _ => return,
+    };
+    let Some(frontend) = frontend(family, rule) else { return };
+    let kind = match frontend.at {
+        At::Node(_) => Kind::NodePort,
+        At::Address(_) if internal => Kind::ClusterIp,
+        At::Address(_) => Kind::External,
+    };
+    let name = comment(rule).and_then(|comment| named(comment, frontend.protocol));
+    listing.refuse(name, frontend, kind, refusal);
+}
+
+/// Which address and port a rule is about; node ports have no address.
+fn frontend(family: IpFamily, rule: &RuleSpec) -> Option<Frontend> {
+    let at = match &rule.destination {
+        None => At::Node(family),
+        Some(network) if network.negated => return None,
+        Some(network) if network.value.prefix_len() == network.value.max_prefix_len() => {
+            At::Address(network.value.addr())
+        }
+        Some(_) => return None,
+    };
+    let (over, port) = rule.matches.iter().find_map(|of| match of {
+        Match::Transport { protocol, destination_port: Some(port) } => Some((*protocol, *port)),
+        _ => None,
+    })?;
+    Some(Frontend { at, protocol: over, port })
+}
+
+fn comment(rule: &RuleSpec) -> Option<&str> {
+    rule.matches.iter().find_map(|of| match of {
+        Match::Comment(comment) => Some(&**comment),
+        _ => None,
+    })
+}
+
+fn rules<'a>(
+    ruleset: &'a Ruleset,
+    table: Table,
+    chain: &str,
+) -> impl Iterator<Item = &'a RuleSpec> + use<'a> {
+    let rules = ruleset.chain(table, &chain.into()).into_iter().flat_map(|chain| &chain.rules);
+    rules.filter_map(|rule| match rule {
+        Rule::Known(rule) => Some(rule),
+        Rule::Foreign { .. } => None,
+    })
+}
+
+fn follow(ruleset: &Ruleset, entry: &Entry<'_>) -> Traffic {
+    let mut reached = Reached::default();
+    let is_firewalled = entry.chain.as_str().starts_with("KUBE-FW-");
+    let mut ranges = Vec::new();
+    walk(ruleset, entry.chain, |chain, rule, whose| {
+        if is_firewalled && chain == entry.chain {
+            return source_range(ruleset.family, rule, &mut ranges);
+        }
+        take(rule, whose, &mut reached)
+    });
+    let internal = match entry.chain.as_str() {
+        name if name.starts_with("KUBE-SVC-") => Some(TrafficPolicy::Cluster),
+        name if name.starts_with("KUBE-SVL-") => Some(TrafficPolicy::Local),
+        _ => None,
+    };
+    let mut traffic = reached.into_traffic(entry.kind, internal);
+    traffic.source_ranges = is_firewalled.then(|| IpNet::aggregate(&ranges));
+    traffic
+}
+
+/// Goes all ways from a chain. `step` says of a rule whose traffic goes where it leads, if the
+/// way is to be gone.
+pub(super) fn walk<'a>(
+    ruleset: &'a Ruleset,
+    from: &'a ChainName,
+    mut step: impl FnMut(&'a ChainName, &'a Rule, Whose) -> Option<Whose>,
+) {
+    let mut seen: HashSet<(&ChainName, Whose)> = HashSet::new();
+    let mut waiting = vec![(from, Whose::All)];
+    while let Some((name, whose)) = waiting.pop() {
+        if !seen.insert((name, whose)) {
+            continue;
+        }
+        let chain = ruleset.chain(Table::Nat, name);
+        for rule in chain.into_iter().flat_map(|chain| &chain.rules) {
+            if let (Some(target), Some(whose)) = (rule.target_chain(), step(name, rule, whose)) {
+                waiting.push((target, whose));
+            }
+        }
+    }
+}
+
+/// What a rule on the way to endpoints does.
+fn take(rule: &Rule, whose: Whose, reached: &mut Reached) -> Option<Whose> {
+    let Rule::Known(rule) = rule else { return Some(whose) };
+    let whose = if is_of_node(rule) { Whose::Node } else { whose };
+    for of in &rule.matches {
+        if let Match::Recent(Recent { action: RecentAction::Check { seconds }, .. }) = of {
+            // What a client had before, it does not come to by this rule.
+            reached.keeps(*seconds);
+            return None;
+        }
+    }
+    match &rule.target {
+        Some(Target::Dnat(endpoint)) => reached.endpoint(whose, *endpoint),
+        Some(Target::Jump(chain)) if chain.as_str() != MARK_MASQUERADE => return Some(whose),
+        Some(Target::Jump(_)) if whose == Whose::All && is_always(rule) => reached.masquerades(),
+        _ => {}
+    }
+    None
+}
+
+/// Of the chain that asks for the source: where it leads does not hang on whose traffic it is.
+fn source_range(family: IpFamily, rule: &Rule, ranges: &mut Vec<IpNet>) -> Option<Whose> {
+    if let Rule::Known(RuleSpec { source, target: Some(Target::Jump(_)), .. }) = rule {
+        match source {
+            Some(source) if source.negated => {}
+            Some(source) => ranges.push(source.value),
+            None => ranges.extend(everybody(family)),
+        }
+    }
+    Some(Whose::All)
+}
+
+fn everybody(family: IpFamily) -> Option<IpNet> {
+    let network = match family {
+        IpFamily::Ipv4 => IpNet::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+        IpFamily::Ipv6 => IpNet::new(Ipv6Addr::UNSPECIFIED.into(), 0),
+    };
+    network.ok()
+}
+
+fn is_of_node(rule: &RuleSpec) -> bool {
+    let is_there = |negated: Option<bool>| negated == Some(false);
+    is_there(rule.source.as_ref().map(|source| source.negated))
+        || is_there(rule.in_interface.as_ref().map(|interface| interface.negated))
+        || rule.matches.contains(&Match::SourceType(AddressType::Local))
+}
+
+fn is_always(rule: &RuleSpec) -> bool {
+    rule.source.is_none()
+        && rule.destination.is_none()
+        && rule.in_interface.is_none()
+        && rule.matches.iter().all(|of| matches!(of, Match::Comment(_)))
+}

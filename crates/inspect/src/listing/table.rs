@@ -1,0 +1,279 @@
+//! Services as an nftables table has them.
+
+use std::collections::{HashMap, HashSet};
+
+use ipnet::IpNet;
+use rulegen_compiler::Refusal;
+use rulegen_compiler::nftables::{CLUSTER_IPS, FIREWALL_IPS, Place, REJECT, network_asked_for};
+use rulegen_net::{IpFamily, ServicePortName};
+use rulegen_ruleset::nftables::{
+    Condition, Data, Element, Key, Name, Number, Rule, Selector, Statement, Table, Value, Verdict,
+};
+
+use super::name::{named, parts};
+use super::reached::{Reached, Whose};
+use super::{At, Frontend, Kind, Listing};
+
+/// The Services of a table, with the names that its elements have for comments.
+pub fn of_table(table: &Table) -> Listing {
+    let mut listing = Listing::default();
+    let reader = Reader { table };
+    for place in Place::BOTH {
+        reader.services(place, &mut listing);
+        reader.refused(place, &mut listing);
+    }
+    reader.firewalled(&mut listing);
+    listing
+}
+
+struct Reader<'a> {
+    table: &'a Table,
+}
+
+impl<'a> Reader<'a> {
+    fn services(&self, place: Place, listing: &mut Listing) {
+        for (key, element) in self.elements(place.services()) {
+            let Some(frontend) = frontend(self.table.family, key) else { continue };
+            let name = name(&frontend, element);
+            let kind = self.kind(&frontend, name.as_ref());
+            let traffic = match &element.data {
+                Some(Data::Verdict(verdict)) => self.follow(key, verdict),
+                _ => Reached::default(),
+            };
+            let traffic = traffic.into_traffic(kind, None);
+            listing.services.entry(name).or_default().insert(frontend, traffic);
+        }
+    }
+
+    fn refused(&self, place: Place, listing: &mut Listing) {
+        for (key, element) in self.elements(place.refused()) {
+            let Some(frontend) = frontend(self.table.family, key) else { continue };
+            let refusal = match &element.data {
+                Some(Data::Verdict(Verdict::Drop)) => Refusal::NoLocalEndpoints,
+                Some(Data::Verdict(Verdict::Goto(chain) | Verdict::Jump(chain)))
+                    if chain.as_str() == REJECT =>
+                {
+                    Refusal::NoEndpoints
+                }
+                _ => continue,
+            };
+            let name = name(&frontend, element);
+            let kind = self.kind(&frontend, name.as_ref());
+            listing.refuse(name, frontend, kind, refusal);
+        }
+    }
+
+    fn firewalled(&self, listing: &mut Listing) {
+        let mut lists: HashMap<&Name, Vec<IpNet>> = HashMap::new();
+        for (key, element) in self.elements(FIREWALL_IPS) {
+            let Some(frontend) = frontend(self.table.family, key) else { continue };
+            let Some(Data::Verdict(Verdict::Goto(chain))) = &element.data else { continue };
+            let ranges = lists.entry(chain).or_insert_with(|| self.source_ranges(chain));
+            let name = name(&frontend, element);
+            let traffic = listing.traffic(name, frontend, Kind::LoadBalancerIp);
+            traffic.kind = Kind::LoadBalancerIp;
+            traffic.source_ranges = Some(ranges.clone());
+        }
+    }
+
+    /// The networks whose packets a chain lets return.
+    fn source_ranges(&self, chain: &Name) -> Vec<IpNet> {
+        let rules = self.table.chains.get(chain).into_iter().flat_map(|chain| &chain.rules);
+        let mut ranges = Vec::new();
+        for rule in rules {
+            if let [Statement::If(Condition::In { key, set }), Statement::Verdict(Verdict::Return)] =
+                rule.statements.as_slice()
+                && !set.negated
+            {
+                ranges.extend(self.networks(&set.value, key));
+            }
+        }
+        IpNet::aggregate(&ranges)
+    }
+
+    /// The networks of the elements whose keys begin with the constants that a rule asks for.
+    fn networks(&self, set: &Name, asked: &[Selector]) -> impl Iterator<Item = IpNet> {
+        let first: Key = asked.iter().map_while(constant).collect();
+        let elements = self.table.sets.get(set).into_iter();
+        let elements = elements.flat_map(move |set| set.elements.range(first.clone()..));
+        elements.map_while(move |(key, _)| network_asked_for(key, asked))
+    }
+
+    /// Whether an address is a cluster IP stands in a set, under the first port of its Service.
+    fn kind(&self, frontend: &Frontend, name: Option<&ServicePortName>) -> Kind {
+        let At::Address(ip) = frontend.at else { return Kind::NodePort };
+        let ips = self.table.sets.get(&Name::from(CLUSTER_IPS));
+        let element = ips.and_then(|set| set.elements.get(&Key::from([Value::Address(ip)])));
+        let of = element.and_then(|element| parts(element.comment.as_ref()?.as_str()));
+        let same = match (of, name) {
+            (Some([namespace, service, _]), Some(name)) => {
+                *name.namespace == *namespace && *name.service == *service
+            }
+            _ => element.is_some(),
+        };
+        if same { Kind::ClusterIp } else { Kind::External }
+    }
+
+    /// Goes all ways that a packet to the frontend may go.
+    fn follow(&self, frontend: &Key, verdict: &'a Verdict) -> Reached {
+        let mut way =
+            Way { table: self.table, frontend, reached: Reached::default(), waiting: Vec::new() };
+        way.go(verdict, Whose::All);
+        let mut seen: HashSet<(&Name, Whose)> = HashSet::new();
+        while let Some((chain, whose)) = way.waiting.pop() {
+            if seen.insert((chain, whose)) {
+                way.chain(chain, whose);
+            }
+        }
+        way.reached
+    }
+
+    fn elements(&self, set: &str) -> impl Iterator<Item = (&'a Key, &'a Element)> + use<'a> {
+        let set = self.table.sets.get(&Name::from(set));
+        set.into_iter().flat_map(|set| &set.elements)
+    }
+}
+
+struct Way<'a, 'k> {
+    table: &'a Table,
+    frontend: &'k Key,
+    reached: Reached,
+    waiting: Vec<(&'a Name, Whose)>,
+}
+
+impl<'a> Way<'a, '_> {
+    fn chain(&mut self, name: &Name, whose: Whose) {
+        let Some(chain) = self.table.chains.get(name) else { return };
+        for rule in &chain.rules {
+            if self.rule(rule, whose) {
+                return;
+            }
+        }
+    }
+
+    /// Says whether no packet goes on behind the rule.
+    fn rule(&mut self, rule: &'a Rule, mut whose: Whose) -> bool {
+        let mut always = true;
+        for statement in &rule.statements {
+            match statement {
+                // What a client had before, it does not come to by this rule.
+                Statement::If(condition) if self.asks_for_client(condition) => return false,
+                Statement::If(condition) => {
+                    always = false;
+                    if is_of_node(condition) {
+                        whose = Whose::Node;
+                    }
+                }
+                Statement::SetMarkBits(_) if always && whose == Whose::All => {
+                    self.reached.masquerades();
+                }
+                Statement::VerdictMap { map, .. } => self.go_by_map(map, whose),
+                Statement::DnatMap { key, map } => self.choose(key, map, whose),
+                Statement::Dnat(_, endpoint) => {
+                    self.reached.endpoint(whose, *endpoint);
+                    return always;
+                }
+                Statement::Verdict(verdict) => {
+                    self.go(verdict, whose);
+                    return always && !matches!(verdict, Verdict::Jump(_));
+                }
+                Statement::Update { timeout, .. } => {
+                    self.reached.keeps(u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX));
+                }
+                Statement::Reject => return always,
+                _ => {}
+            }
+        }
+        false
+    }
+
+    fn go(&mut self, verdict: &'a Verdict, whose: Whose) {
+        if let Verdict::Goto(chain) | Verdict::Jump(chain) = verdict {
+            self.waiting.push((chain, whose));
+        }
+    }
+
+    fn go_by_map(&mut self, map: &Name, whose: Whose) {
+        let element = self.table.sets.get(map).and_then(|map| map.elements.get(self.frontend));
+        if let Some(Data::Verdict(verdict)) = element.and_then(|element| element.data.as_ref()) {
+            self.go(verdict, whose);
+        }
+    }
+
+    /// The endpoints that a map has for the frontend and a number: those whose number can be
+    /// drawn.
+    fn choose(&mut self, key: &[Selector], map: &Name, whose: Whose) {
+        let Some(Selector::Number(number)) = key.last() else { return };
+        let (first, behind) = match number {
+            Number::Below(_, below) => (0, *below),
+            Number::Constant(number) => (*number, number.saturating_add(1)),
+        };
+        let Some(map) = self.table.sets.get(map) else { return };
+        let Some(start) = self.looked_up(key) else { return };
+        let at = |number| start.with(Value::Number(number));
+        for (_, element) in map.elements.range(at(first)..at(behind)) {
+            if let Some(Data::Socket(endpoint)) = element.data {
+                self.reached.endpoint(whose, endpoint);
+            }
+        }
+    }
+
+    /// What a rule looks up before the number: parts of the frontend, and constants.
+    fn looked_up(&self, key: &[Selector]) -> Option<Key> {
+        let of_frontend = |is_it: fn(&Value) -> bool| self.frontend.values().find(is_it);
+        let (_, start) = key.split_last()?;
+        let value = |selector: &Selector| match selector {
+            Selector::DestinationAddress => of_frontend(|of| matches!(of, Value::Address(_))),
+            Selector::Protocol => of_frontend(|of| matches!(of, Value::Protocol(_))),
+            Selector::DestinationPort => of_frontend(|of| matches!(of, Value::Port(_))),
+            _ => constant(selector),
+        };
+        start.iter().map(value).collect()
+    }
+
+    /// Whether it holds for clients only that packets put into a set, for a time.
+    fn asks_for_client(&self, condition: &Condition) -> bool {
+        let Condition::In { set, .. } = condition else { return false };
+        self.table.sets.get(&set.value).is_some_and(|set| set.dynamic)
+    }
+}
+
+fn constant(selector: &Selector) -> Option<Value> {
+    match selector {
+        Selector::Number(Number::Constant(number)) => Some(Value::Number(*number)),
+        _ => None,
+    }
+}
+
+fn is_of_node(condition: &Condition) -> bool {
+    match condition {
+        Condition::SourceIsLocal => true,
+        Condition::Source(network) => !network.negated,
+        Condition::InInterface(interface) => !interface.negated,
+        _ => false,
+    }
+}
+
+/// The frontend that a key begins with.
+pub(super) fn frontend(family: IpFamily, key: &Key) -> Option<Frontend> {
+    let mut values = key.values().peekable();
+    let at = match values.next_if(|value| matches!(value, Value::Address(_))) {
+        Some(Value::Address(ip)) => At::Address(ip),
+        _ => At::Node(family),
+    };
+    match (values.next(), values.next()) {
+        (Some(Value::Protocol(over)), Some(Value::Port(port))) => {
+            Some(Frontend { at, protocol: over, port })
+        }
+        _ => None,
+    }
+}
+
+/// The longest comment of an element: of a longer name only a part is there, which several
+/// service ports may have in common.
+const LONGEST_COMMENT: usize = 127;
+
+fn name(frontend: &Frontend, element: &Element) -> Option<ServicePortName> {
+    let comment = element.comment.as_ref()?.as_str();
+    named(comment, frontend.protocol).filter(|_| comment.len() < LONGEST_COMMENT)
+}

@@ -1,0 +1,104 @@
+//! What rules of this layout mean, by the chains that they are in and what they say of themselves.
+
+use rulegen_compiler::Refusal;
+use rulegen_compiler::iptables::{
+    EXTERNAL_SERVICES, MARK_MASQUERADE, NODE_PORTS, POSTROUTING, PROXY_FIREWALL, SERVICES,
+    SHARED_FIREWALL, loopback_guard,
+};
+use rulegen_model::TrafficPolicy;
+use rulegen_net::FrontendKind;
+use rulegen_ruleset::iptables::{Match, Rule, RuleSpec, Step, Table, Target};
+use rulegen_ruleset::nftables::Draw;
+
+use super::{Known, Meaning, Reason};
+
+/// What a rule that matched means, if it is one of ours and more than a way to others.
+pub(crate) fn role(step: &Step<'_>) -> Option<Meaning> {
+    let Rule::Known(rule) = step.rule else { return None };
+    match (step.table, step.chain.as_str()) {
+        (Table::Nat, SERVICES) => frontend(rule),
+        (Table::Nat, NODE_PORTS) => {
+            let service = comment(rule)?.to_owned();
+            Some(Meaning::Frontend(Known { service, kind: FrontendKind::NodePort }))
+        }
+        (Table::Nat, POSTROUTING) => {
+            matches!(rule.target, Some(Target::Masquerade { .. })).then_some(Meaning::Masquerade)
+        }
+        (Table::Nat, chain) => of_service(chain, rule),
+        (Table::Filter, SERVICES) => refused(rule, FrontendKind::ClusterIP),
+        (Table::Filter, EXTERNAL_SERVICES) => {
+            let at_node = |m: &Match| matches!(m, Match::DestinationType(_));
+            let is_at_node = rule.matches.iter().any(at_node);
+            refused(rule, if is_at_node { FrontendKind::NodePort } else { FrontendKind::External })
+        }
+        (Table::Filter, PROXY_FIREWALL) => {
+            let (service, _) = comment(rule)?.split_once(" traffic not accepted by ")?;
+            let kind = FrontendKind::LoadBalancerIP;
+            Some(Meaning::Firewalled(Known { service: service.to_owned(), kind }))
+        }
+        (Table::Filter, SHARED_FIREWALL) => {
+            (*step.rule == loopback_guard()).then_some(Meaning::LoopbackGuard)
+        }
+        _ => None,
+    }
+}
+
+fn frontend(rule: &RuleSpec) -> Option<Meaning> {
+    let (service, what) = comment(rule)?.split_once(' ')?;
+    let kind = match what {
+        "cluster IP" => FrontendKind::ClusterIP,
+        "external IP" => FrontendKind::ExternalIP,
+        "loadbalancer IP" => FrontendKind::LoadBalancerIP,
+        _ => return None,
+    };
+    Some(Meaning::Frontend(Known { service: service.to_owned(), kind }))
+}
+
+fn refused(rule: &RuleSpec, kind: FrontendKind) -> Option<Meaning> {
+    let (service, what) = comment(rule)?.split_once(" has no ")?;
+    let refusal = match what {
+        "endpoints" => Refusal::NoEndpoints,
+        "local endpoints" => Refusal::NoLocalEndpoints,
+        _ => return None,
+    };
+    Some(Meaning::Refused(Known { service: service.to_owned(), kind }, refusal))
+}
+
+fn of_service(chain: &str, rule: &RuleSpec) -> Option<Meaning> {
+    let target = match &rule.target {
+        Some(Target::Jump(chain)) => chain.as_str(),
+        Some(Target::Dnat(_)) => return Some(Meaning::Translation),
+        _ => return None,
+    };
+    let marks = target == MARK_MASQUERADE;
+    let about = comment(rule).unwrap_or_default();
+    if chain.starts_with("KUBE-EXT-") {
+        return Some(match about {
+            _ if marks && about.starts_with("masquerade LOCAL ") => Meaning::Mark(Reason::FromNode),
+            _ if marks => Meaning::Mark(Reason::External),
+            _ if about.starts_with("route LOCAL ") => Meaning::ShortCircuit { from_node: true },
+            _ if about.starts_with("pod traffic ") => Meaning::ShortCircuit { from_node: false },
+            _ if target.starts_with("KUBE-SVL-") => Meaning::Policy(TrafficPolicy::Local),
+            _ => Meaning::Policy(TrafficPolicy::Cluster),
+        });
+    }
+    if chain.starts_with("KUBE-SVC-") || chain.starts_with("KUBE-SVL-") {
+        let is_for_some = rule.source.is_some() || rule.in_interface.is_some();
+        return Some(match marks {
+            true if is_for_some => Meaning::Mark(Reason::NotFromPods),
+            true => Meaning::Mark(Reason::All),
+            false => Meaning::Choice(Draw::Random),
+        });
+    }
+    if chain.starts_with("KUBE-FW-") {
+        return Some(Meaning::SourceRange);
+    }
+    (marks && chain.starts_with("KUBE-SEP-")).then_some(Meaning::Mark(Reason::Hairpin))
+}
+
+fn comment(rule: &RuleSpec) -> Option<&str> {
+    rule.matches.iter().find_map(|m| match m {
+        Match::Comment(comment) => Some(&**comment),
+        _ => None,
+    })
+}

@@ -1,0 +1,105 @@
+//! The role of a rule in terms of Services, for rules of either backend.
+
+mod iptables;
+mod nftables;
+
+use rulegen_compiler::Refusal;
+use rulegen_model::TrafficPolicy;
+use rulegen_net::FrontendKind;
+use rulegen_ruleset::nftables::Draw;
+
+pub(crate) use iptables::role as of_iptables;
+pub(crate) use nftables::{reason as masquerade_reason, role as of_nftables};
+
+/// What a rule means, in terms of Services.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// It knows the packet's destination as a Service's.
+    Frontend(Known),
+    /// It lets a source use a load balancer.
+    SourceRange,
+    /// It keeps the traffic to the endpoints that a policy sees.
+    Policy(TrafficPolicy),
+    /// It sends what never was outside to all endpoints, though the policy is Local.
+    ShortCircuit {
+        /// A process of this node sent it, else a pod.
+        from_node: bool,
+    },
+    /// It asks for masquerading.
+    Mark(Reason),
+    /// It remembers the client.
+    Remembers,
+    /// It knows the client, who keeps its endpoint.
+    Kept,
+    /// It chooses an endpoint in this way.
+    Choice(Draw),
+    /// It does so and translates the destination.
+    ChosenTranslation(Draw),
+    /// It translates the destination.
+    Translation,
+    /// It masquerades.
+    Masquerade,
+    /// It refuses what a Service has no endpoint for.
+    Refused(Known, Refusal),
+    /// It drops what comes from outside of the source ranges.
+    Firewalled(Known),
+    /// It rejects what goes to a cluster IP at a port that its Service does not have.
+    ClosedPort(Known),
+    /// It drops what goes to a cluster IP that no Service has.
+    NoSuchClusterIp,
+    /// It drops what goes to loopback addresses from elsewhere.
+    LoopbackGuard,
+}
+
+/// A service port as a rule tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// `namespace/name:port`.
+    pub(crate) service: String,
+    /// What the address is to it.
+    pub(crate) kind: FrontendKind,
+}
+
+/// Why a packet is masqueraded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// All traffic to cluster IPs is.
+    All,
+    /// It goes to a cluster IP and does not come from a pod.
+    NotFromPods,
+    /// It comes from outside, and may go to another node.
+    External,
+    /// It comes from this node and goes to an external address under policy Local.
+    FromNode,
+    /// It comes from the endpoint that it goes to.
+    Hairpin,
+}
+
+impl Meaning {
+    /// What is worth a word beside the rule.
+    pub(crate) fn words(&self) -> &'static str {
+        match self {
+            Meaning::Frontend(_) => "the Service is found by address and port",
+            Meaning::SourceRange => "the source may use the load balancer",
+            Meaning::Policy(TrafficPolicy::Local) => "policy Local: endpoints of this node only",
+            Meaning::Policy(TrafficPolicy::Cluster) => "policy Cluster: all endpoints",
+            Meaning::ShortCircuit { from_node: true } => "from this node: as with policy Cluster",
+            Meaning::ShortCircuit { from_node: false } => "from a pod: as with policy Cluster",
+            Meaning::Mark(_) => "marked, to be masqueraded",
+            Meaning::Remembers => "the client is remembered",
+            Meaning::Kept => "the client is known, and keeps its endpoint",
+            Meaning::Choice(_) => "an endpoint is chosen",
+            Meaning::ChosenTranslation(_) => {
+                "an endpoint is chosen, and the destination translated"
+            }
+            Meaning::Translation => "the destination is translated",
+            Meaning::Masquerade => "the source becomes the node's address",
+            Meaning::Refused(_, Refusal::NoEndpoints) => "no endpoint: rejected",
+            Meaning::Refused(_, Refusal::NoLocalEndpoints) => "no endpoint on this node: dropped",
+            Meaning::Firewalled(_) => "from outside of the source ranges: dropped",
+            Meaning::ClosedPort(_) => "the Service does not have this port: rejected",
+            Meaning::NoSuchClusterIp => "no Service has this cluster IP: dropped",
+            Meaning::LoopbackGuard => "from elsewhere to loopback: dropped",
+        }
+    }
+}
