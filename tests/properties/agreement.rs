@@ -20,8 +20,7 @@ use rulegen_compiler::{ExternalAddress, Outcome, iptables, nftables};
 use rulegen_model::{LoadBalancing, NodePortAddresses, ProxyConfig, ProxyMode};
 use rulegen_net::parse_network;
 use rulegen_ruleset::iptables::{Packet, Verdict};
-use rulegen_ruleset::nftables::Share;
-use rulegen_ruleset::{self as ruleset, Origin};
+use rulegen_ruleset::{self as ruleset, Origin, Probability};
 
 use crate::cluster::{config, objects, plans};
 use crate::meaning::{Kind, clients, frontends, local_addresses};
@@ -97,11 +96,12 @@ fn agree(
     packet: &Packet,
 ) -> Result<(), TestCaseError> {
     let by_rules = ruleset::iptables::trace(rules, local, packet).verdicts();
-    let by_table: Vec<(Verdict, Share)> = ruleset::nftables::trace(table, local, packet).verdicts();
+    let by_table: Vec<(Verdict, Probability)> =
+        ruleset::nftables::trace(table, local, packet).verdicts();
     let n = u64::try_from(by_table.len()).unwrap();
     let same = by_rules.len() == by_table.len()
-        && by_rules.iter().zip(&by_table).all(|((verdict, chance), (other, share))| {
-            verdict == other && share.is_one_in(n) && chance.is_one_in(n, 2)
+        && by_rules.iter().zip(&by_table).all(|((verdict, by_rules), (other, by_table))| {
+            verdict == other && by_table.is_one_in(n, 0) && by_rules.is_one_in(n, 2)
         });
     prop_assert!(same, "{packet:?}\niptables {by_rules:?}\nnftables {by_table:?}");
     Ok(())

@@ -17,9 +17,11 @@ pub mod nftables;
 mod bisect;
 mod flow;
 mod packet;
+mod probability;
 mod words;
 
 pub use bisect::{Bisection, bisect, isolate};
 pub use flow::Flow;
 pub use packet::{Origin, Packet};
+pub use probability::Probability;
 pub use words::Negatable;

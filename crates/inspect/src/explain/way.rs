@@ -7,8 +7,8 @@ use rulegen_compiler::{self as plan, ExternalAddress, NodePortsAt, Plan, Refusal
 use rulegen_model::TrafficPolicy;
 use rulegen_net::FrontendKind;
 use rulegen_ruleset::Packet;
-use rulegen_ruleset::iptables::{self, Chance};
-use rulegen_ruleset::nftables::{self, Share, Table};
+use rulegen_ruleset::iptables;
+use rulegen_ruleset::nftables::{self, Table};
 
 use super::{End, Frontend, Outcome, PassedRule, Probability};
 use crate::rule_role;
@@ -28,7 +28,7 @@ impl Way {
         let mut known: HashMap<iptables::Verdict, usize> = HashMap::new();
         for branch in branches {
             match known.get(&branch.verdict).and_then(|at| single.get_mut(*at)) {
-                Some(other) => other.chance = other.chance.or(&branch.chance),
+                Some(other) => other.probability = other.probability.or(branch.probability),
                 None => {
                     known.insert(branch.verdict, single.len());
                     single.push(branch);
@@ -51,7 +51,7 @@ impl Way {
             means: None,
         });
         Self {
-            probability: Probability::from(&branch.chance),
+            probability: Probability::of_iptables(branch.probability),
             steps: branch.path.iter().map(step).chain(policy.map(|rule| (rule, None))).collect(),
             verdict: Outcome::from(branch.verdict),
         }
@@ -63,7 +63,7 @@ impl Way {
         let mut known: HashMap<iptables::Verdict, usize> = HashMap::new();
         for branch in branches {
             match known.get(&branch.verdict).and_then(|at| single.get_mut(*at)) {
-                Some(other) => other.share = other.share.and(branch.share),
+                Some(other) => other.probability = other.probability.or(branch.probability),
                 None => {
                     known.insert(branch.verdict, single.len());
                     single.push(branch);
@@ -79,7 +79,7 @@ impl Way {
             (with_words(rule_of_nftables(table, step), meaning.as_ref()), meaning)
         };
         Self {
-            probability: Probability::from(branch.share),
+            probability: Probability::of_nftables(branch.probability),
             steps: branch.path.iter().map(step).collect(),
             verdict: Outcome::from(branch.verdict),
         }
@@ -282,22 +282,22 @@ impl From<rulegen_ruleset::iptables::Verdict> for Outcome {
     }
 }
 
-/// Rules draw 31 bits, and those that follow one another are off by one of the last of them each.
-const STEPS: u64 = 2;
+/// iptables rules draw 31 bits, and each of two in a row may be off by one of them.
+const IPTABLES_STEPS: u32 = 2;
 
-impl From<&Chance> for Probability {
-    fn from(chance: &Chance) -> Self {
-        let value = chance.to_f64();
-        let near = nearest(value).filter(|n| chance.is_one_in(*n, STEPS));
-        Self { value, exact: chance.fraction(), one_in: near }
+impl Probability {
+    fn of_iptables(probability: rulegen_ruleset::Probability) -> Self {
+        Self::within(probability, IPTABLES_STEPS)
     }
-}
 
-impl From<Share> for Probability {
-    fn from(share: Share) -> Self {
-        let value = share.to_f64();
-        let one_in = nearest(value).filter(|n| share.is_one_in(*n));
-        Self { value, exact: Some(share.to_string()), one_in }
+    fn of_nftables(probability: rulegen_ruleset::Probability) -> Self {
+        Self::within(probability, 0)
+    }
+
+    fn within(probability: rulegen_ruleset::Probability, steps: u32) -> Self {
+        let value = probability.to_f64();
+        let one_in = nearest(value).filter(|n| probability.is_one_in(*n, steps));
+        Self { value, exact: probability.fraction(), one_in }
     }
 }
 

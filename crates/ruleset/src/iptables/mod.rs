@@ -1,7 +1,6 @@
 //! iptables: tables, chains and rules as `iptables-save` prints them.
 
 mod chain_name;
-mod chance;
 mod describe;
 mod diff;
 mod parse;
@@ -15,7 +14,6 @@ mod transaction;
 pub use crate::packet::{Origin, Packet, Verdict};
 pub use crate::words::Negatable;
 pub use chain_name::ChainName;
-pub use chance::Chance;
 pub use describe::Counts;
 pub use diff::{Ownership, diff, removal};
 pub use parse::{ParseError, parse};

@@ -6,10 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::chain_name::ChainName;
-use super::chance::Chance;
 use super::rule::{ConntrackState, Match, RecentAction, Rule, RuleSpec, Target};
 use super::ruleset::{Chain, Policy, Ruleset, Table};
 use crate::Negatable;
+use crate::Probability;
 use crate::packet::{Origin, Packet, Verdict};
 
 /// A rule that matched.
@@ -23,11 +23,14 @@ pub struct Step<'a> {
     pub rule: &'a Rule,
 }
 
+/// How many values the random number of the `statistic` match can have (xt_statistic.c).
+const RANDOM_DRAWS: u32 = 1 << 31;
+
 /// One way that a packet can take.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Branch<'a> {
     /// How probable it is.
-    pub chance: Chance,
+    pub probability: Probability,
     /// The rules that matched, in order.
     pub path: Vec<Step<'a>>,
     /// Where it ends.
@@ -39,20 +42,20 @@ pub struct Branch<'a> {
 /// All the ways that a packet can take.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trace<'a> {
-    /// Their chances add up to certainty.
+    /// Their probabilities add up to 1.
     pub branches: Vec<Branch<'a>>,
     /// Rules of others on its way that could not be judged and were taken not to match.
     pub unknown: Vec<Step<'a>>,
 }
 
 impl Trace<'_> {
-    /// The chance of each verdict.
-    pub fn verdicts(&self) -> Vec<(Verdict, Chance)> {
-        let mut verdicts: Vec<(Verdict, Chance)> = Vec::new();
+    /// The probability of each verdict.
+    pub fn verdicts(&self) -> Vec<(Verdict, Probability)> {
+        let mut verdicts: Vec<(Verdict, Probability)> = Vec::new();
         for branch in &self.branches {
             match verdicts.iter_mut().find(|(verdict, _)| *verdict == branch.verdict) {
-                Some((_, chance)) => *chance = chance.or(&branch.chance),
-                None => verdicts.push((branch.verdict, branch.chance.clone())),
+                Some((_, sum)) => *sum = sum.or(branch.probability),
+                None => verdicts.push((branch.verdict, branch.probability)),
             }
         }
         verdicts.sort_by_key(|(verdict, _)| *verdict);
@@ -77,7 +80,7 @@ struct Tracer<'a, 'p> {
 /// A packet on its way.
 #[derive(Clone)]
 struct State<'a> {
-    chance: Chance,
+    probability: Probability,
     path: Vec<Step<'a>>,
     destination: SocketAddr,
     translated: bool,
@@ -91,7 +94,7 @@ fn merged(states: Vec<State<'_>>) -> Vec<State<'_>> {
     let mut merged: Vec<State<'_>> = Vec::with_capacity(states.len());
     for state in states {
         match merged.iter_mut().find(|other| other.is_like(&state)) {
-            Some(other) => other.chance = other.chance.or(&state.chance),
+            Some(other) => other.probability = other.probability.or(state.probability),
             None => merged.push(state),
         }
     }
@@ -122,7 +125,7 @@ const MAX_DEPTH: usize = 64;
 impl<'a> Tracer<'a, '_> {
     fn run(&mut self) -> Vec<Branch<'a>> {
         let start = State {
-            chance: Chance::certain(),
+            probability: Probability::CERTAIN,
             path: Vec::new(),
             destination: self.packet.destination,
             translated: false,
@@ -154,8 +157,8 @@ impl<'a> Tracer<'a, '_> {
                     translated: state.translated,
                     masqueraded: state.masqueraded,
                 };
-                let State { chance, path, .. } = state;
-                branches.push(Branch { chance, path, verdict, policy: None });
+                let State { probability, path, .. } = state;
+                branches.push(Branch { probability, path, verdict, policy: None });
             }
         }
         branches
@@ -183,7 +186,7 @@ impl<'a> Tracer<'a, '_> {
                         (exit, _) => (exit, None),
                     };
                     let ended = |verdict| Branch {
-                        chance: state.chance.clone(),
+                        probability: state.probability,
                         path: state.path.clone(),
                         verdict,
                         policy,
@@ -280,7 +283,7 @@ impl<'a> Tracer<'a, '_> {
         vec![(state, exit)]
     }
 
-    /// The part of a packet's chance that a rule takes, and the part it leaves.
+    /// The part of a packet's probability that a rule takes, and the part it leaves.
     fn split(&self, rule: &RuleSpec, state: State<'a>) -> (Option<State<'a>>, Option<State<'a>>) {
         if !self.matches(rule, &state) {
             return (None, Some(state));
@@ -289,13 +292,15 @@ impl<'a> Tracer<'a, '_> {
             Match::Random(threshold) => Some(*threshold),
             _ => None,
         });
-        let (mut taken, mut left) = (state.chance.clone(), Chance::never());
+        let (mut taken, mut left) = (state.probability, Probability::NEVER);
         for threshold in thresholds {
-            let (hit, miss) = taken.split(threshold);
-            left = left.or(&miss);
+            let (hit, miss) = taken.split(threshold, RANDOM_DRAWS);
+            left = left.or(miss);
             taken = hit;
         }
-        let with = |chance: Chance| (!chance.is_never()).then(|| State { chance, ..state.clone() });
+        let with = |probability: Probability| {
+            (!probability.is_never()).then(|| State { probability, ..state.clone() })
+        };
         (with(taken), with(left))
     }
 

@@ -8,9 +8,9 @@ use ipnet::IpNet;
 use super::key::Key;
 use super::rule::{Condition, Draw, Interface, Number, Rule, Selector, Statement, Verdict};
 use super::set::{Data, Element, Value};
-use super::share::Share;
 use super::table::{BaseChain, Chain, Hook, Table};
 use super::{Name, hash};
+use crate::Probability;
 use crate::packet::{Origin, Packet, Verdict as Outcome};
 
 /// A rule that did something to a packet.
@@ -38,8 +38,8 @@ pub struct Found<'a> {
 /// One way that a packet can take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Branch<'a> {
-    /// How often it is taken.
-    pub share: Share,
+    /// How probable it is.
+    pub probability: Probability,
     /// The rules that did something, in order.
     pub path: Vec<Step<'a>>,
     /// Where it ends.
@@ -49,21 +49,21 @@ pub struct Branch<'a> {
 /// All the ways that a packet can take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trace<'a> {
-    /// Their shares add up to all packets.
+    /// Their probabilities add up to 1.
     pub branches: Vec<Branch<'a>>,
 }
 
 impl Trace<'_> {
     /// What becomes of the packet, and how often, ordered.
-    pub fn verdicts(&self) -> Vec<(Outcome, Share)> {
-        let mut verdicts: Vec<(Outcome, Share)> = Vec::new();
+    pub fn verdicts(&self) -> Vec<(Outcome, Probability)> {
+        let mut verdicts: Vec<(Outcome, Probability)> = Vec::new();
         for branch in &self.branches {
             match verdicts.iter_mut().find(|(other, _)| *other == branch.verdict) {
-                Some((_, sum)) => *sum = sum.and(branch.share),
-                None => verdicts.push((branch.verdict, branch.share)),
+                Some((_, sum)) => *sum = sum.or(branch.probability),
+                None => verdicts.push((branch.verdict, branch.probability)),
             }
         }
-        verdicts.sort_unstable();
+        verdicts.sort_unstable_by_key(|(outcome, _)| *outcome);
         verdicts
     }
 }
@@ -82,7 +82,7 @@ struct Tracer<'a, 'p> {
 /// A packet on its way.
 #[derive(Clone)]
 struct State<'a> {
-    share: Share,
+    probability: Probability,
     path: Vec<Step<'a>>,
     destination: SocketAddr,
     translated: bool,
@@ -131,7 +131,7 @@ fn merged(states: Vec<State<'_>>) -> Vec<State<'_>> {
     let mut merged: Vec<State<'_>> = Vec::with_capacity(states.len());
     for state in states {
         match merged.iter_mut().find(|other| other.is_like(&state)) {
-            Some(other) => other.share = other.share.and(state.share),
+            Some(other) => other.probability = other.probability.or(state.probability),
             None => merged.push(state),
         }
     }
@@ -156,7 +156,7 @@ const MOST_NUMBERS: u32 = 100_000;
 impl<'a> Tracer<'a, '_> {
     fn run(&self) -> Vec<Branch<'a>> {
         let start = State {
-            share: Share::ALL,
+            probability: Probability::CERTAIN,
             path: Vec::new(),
             destination: self.packet.destination,
             translated: false,
@@ -340,7 +340,7 @@ impl<'a> Tracer<'a, '_> {
             .collect()
     }
 
-    /// The part of a packet's share for which a condition holds, and the part for which it does
+    /// The part of a packet's probability for which a condition holds, and the part for which it does
     /// not.
     fn split(
         &self,
@@ -353,9 +353,12 @@ impl<'a> Tracer<'a, '_> {
         }
         if let Condition::Is(Number::Below(_, below), value) = condition {
             let hit = u32::from(value < below);
-            let with = |part| State { share: state.share.times(part, *below), ..state.clone() };
+            let with = |part| State {
+                probability: state.probability.times(part, *below),
+                ..state.clone()
+            };
             let (hit, miss) = (with(hit), with(below.saturating_sub(hit)));
-            let some = |state: State<'a>| (!state.share.is_none()).then_some(state);
+            let some = |state: State<'a>| (!state.probability.is_never()).then_some(state);
             return (some(hit), some(miss));
         }
         if let Condition::In { key, set } = condition {
@@ -403,9 +406,9 @@ impl<'a> Tracer<'a, '_> {
         state: State<'a>,
     ) -> Vec<(State<'a>, Option<&'a Data>)> {
         let lookups = self.lookups(key, map, &state).into_iter();
-        let each = lookups.map(|(share, found)| {
+        let each = lookups.map(|(probability, found)| {
             let data = found.as_ref().and_then(|found| found.element.data.as_ref());
-            let mut state = State { share, ..state.clone() };
+            let mut state = State { probability, ..state.clone() };
             state.found(found);
             (state, data)
         });
@@ -418,7 +421,7 @@ impl<'a> Tracer<'a, '_> {
         key: &[Selector],
         set: &'a Name,
         state: &State<'a>,
-    ) -> Vec<(Share, Option<Found<'a>>)> {
+    ) -> Vec<(Probability, Option<Found<'a>>)> {
         let random = key.iter().find_map(|selector| match selector {
             Selector::Number(Number::Below(Draw::Random | Draw::InTurn, below)) => Some(*below),
             _ => None,
@@ -427,9 +430,9 @@ impl<'a> Tracer<'a, '_> {
         let asked = below.min(MOST_NUMBERS);
         let each = (0..asked).map(|number| {
             let values = key.iter().map(|selector| self.value(*selector, state, number)).collect();
-            (state.share.times(1, below), self.element(set, &values))
+            (state.probability.times(1, below), self.element(set, &values))
         });
-        let rest = (asked < below).then(|| (state.share.times(below - asked, below), None));
+        let rest = (asked < below).then(|| (state.probability.times(below - asked, below), None));
         each.chain(rest).collect()
     }
 
@@ -472,7 +475,7 @@ impl<'a> Tracer<'a, '_> {
 }
 
 fn ended(state: State<'_>, verdict: Outcome) -> Branch<'_> {
-    Branch { share: state.share, path: state.path, verdict }
+    Branch { probability: state.probability, path: state.path, verdict }
 }
 
 fn delivered(state: &State<'_>) -> Outcome {
