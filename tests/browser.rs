@@ -3,8 +3,8 @@
 //! It is a target of its own, so that it does not run beside tests that look at the clock.
 //!
 //! Screenshots of all pages stay in a folder of the system's temporary one, `rulegen-status-page`.
-//! The one in the documentation is made anew by
-//! `RULEGEN_STATUS_PAGE_PNG=$PWD/docs/status-page.png cargo test --test browser picture`.
+//! The one in the documentation is made by `RULEGEN_STATUS_PAGE_PNG=$PWD/docs/status-page.png cargo
+//! test --test browser -- --ignored documentation_picture`.
 
 #![allow(
     clippy::unwrap_used,
@@ -255,8 +255,9 @@ fn is_harmless(document: &str) {
 }
 
 #[test]
-fn the_picture_of_the_documentation_is_made_if_its_path_is_given() {
-    let Some(file) = std::env::var_os("RULEGEN_STATUS_PAGE_PNG") else { return };
+#[ignore = "makes a picture for the documentation: set RULEGEN_STATUS_PAGE_PNG to its path"]
+fn documentation_picture() {
+    let file = std::env::var_os("RULEGEN_STATUS_PAGE_PNG").expect("RULEGEN_STATUS_PAGE_PNG is set");
     let node = busy_node();
     ask_often(&node);
     node.server.delete(crate::api_server::Kind::Service, "default", MARKUP);

@@ -63,15 +63,23 @@ fn a_restart_without_the_server_touches_nothing() {
 fn an_end_comes_at_any_time() {
     let mut node = Node::new("end");
     node.server.apply_many(many(2000));
+    let is_whole = |node: &Node| node.difference(&node.server.objects()).is_none();
     for milliseconds in [0, 50, 100, 200, 400, 800] {
+        let lines = node.logged("");
         node.start("");
-        wait_until("it has begun", || node.logged("") > 0);
+        wait_until("it has begun", || node.logged("") > lines);
         thread::sleep(Duration::from_millis(milliseconds));
         let (_, took) = node.stop(Signal::SIGTERM);
         assert!(took < PROMPTLY, "after {milliseconds} ms it took {took:?}");
-        // All of it or nothing.
-        assert!(!node.has_rules() || node.difference(&node.server.objects()).is_none());
+        // All rules or none.
+        assert!(!node.has_rules() || is_whole(&node), "rules in part after {milliseconds} ms");
+        node.space.shell("nft flush ruleset");
     }
+    // Stopped as soon as there are any rules: the table is there with all that belongs to it.
+    node.start("");
+    wait_until("there are rules", || node.has_rules());
+    node.stop(Signal::SIGTERM);
+    assert!(is_whole(&node), "rules in part");
     node.start("");
     node.settle();
 }

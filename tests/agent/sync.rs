@@ -5,7 +5,7 @@ use std::thread;
 use serde_json::json;
 
 use crate::api_server::{Failure, Kind, Verb};
-use crate::node::{KINDS, Node, wait_until};
+use crate::node::{KINDS, Node, PATIENCE, wait_until};
 use crate::objects::{ELSEWHERE, HERE, cidr, local_load_balancer, node, service, slice};
 
 #[test]
@@ -17,26 +17,25 @@ fn nothing_is_written_before_all_kinds_are_listed() {
     });
 }
 
-/// The client pauses for most of a second after a list that failed: time enough to sync the rest.
+/// The lists of one kind fail until the agent watches all other kinds and has asked again.
 fn is_waited_for(label: &str, kind: Kind) {
     let mut node = Node::new(label);
-    node.server.fail_next(1, kind, Some(Verb::List), Failure::Code(500));
+    node.server.fail_next(MANY, kind, Some(Verb::List), Failure::Code(500));
     node.start("");
-    let mut others_were_listed = false;
-    loop {
-        let has_rules = node.has_rules();
-        let is_listed = node.server.watchers(kind) > 0;
-        if is_listed {
-            break;
-        }
-        assert!(!has_rules, "rules without any {kind:?}");
-        let others = KINDS.into_iter().filter(|other| *other != kind);
-        others_were_listed |= others.map(|other| node.server.watchers(other)).all(|n| n > 0);
-    }
-    assert!(others_were_listed, "it did not wait for {kind:?} only");
+    let others = KINDS.into_iter().filter(|other| *other != kind);
+    others.for_each(|other| node.server.wait_for_watch(other, PATIENCE));
+    // The agent would write its rules in between, if it did not wait for this kind.
+    let failed = || MANY - node.server.failures_left(kind);
+    let before = failed();
+    wait_until("two more lists fail", || failed() >= before + 2);
+    assert!(!node.has_rules(), "rules without any {kind:?}");
+    node.server.fail_no_more(kind);
     node.settle();
     assert!(node.rules().contains(HERE[0]));
 }
+
+/// More failures than there is time for.
+const MANY: usize = 1000;
 
 #[test]
 fn changes_of_all_kinds_arrive() {

@@ -44,6 +44,7 @@ mod nftables;
 mod packets;
 mod restore;
 mod running_agent;
+mod seccomp;
 mod trace;
 mod traffic;
 mod travels;

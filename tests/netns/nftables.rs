@@ -665,36 +665,45 @@ fn kill_after(namespace: &Namespace, arguments: &str, time: Duration) {
     child.wait().unwrap();
 }
 
-/// Affinity: the client of an endpoint that is gone goes elsewhere at once, and is not led back
-/// when the endpoint returns.
+/// Session affinity: a client whose endpoint was removed gets another endpoint at once, and keeps
+/// that one when the first endpoint comes back.
 #[test]
 fn a_removed_endpoint_loses_its_clients() {
     let lab = Lab::new("loses");
-    let lab_cluster = fs::read_to_string(root().join("tests/netns/cluster.yaml")).unwrap();
-    let arguments = |file: &str| format!("-f {file} --hostname-override node-1 {MODE}");
-    let whole = lab.node.file("whole.yaml", &lab_cluster);
-    assert!(lab.node.rulegen(&arguments(&whole)).status.success());
+    // The entry must not expire by itself during the test.
+    let cluster = fs::read_to_string(root().join("tests/netns/cluster.yaml"))
+        .unwrap()
+        .replace("timeoutSeconds: 2}", "timeoutSeconds: 600}");
+    let apply = |cluster: &str| {
+        let file = lab.node.file("cluster.yaml", cluster);
+        let output = lab.node.rulegen(&format!("-f {file} --hostname-override node-1 {MODE}"));
+        assert!(output.status.success(), "{}", stderr(&output));
+    };
+    let clients = || lab.node.run("nft list table ip rulegen").matches("expires").count();
     let to = "10.96.0.70:80".parse().unwrap();
     let endpoint = || match lab.ask(From::BridgedPod, Proto::Tcp, to) {
         Answer::From { endpoint, .. } => endpoint,
         other => panic!("{other:?}"),
     };
+
+    apply(&cluster);
     let first = endpoint();
-    let without: String = lab_cluster
-        .split("---\n")
-        .map(|document| match document.contains("service-name: sticky") {
-            true => {
-                document.replace(&format!("addresses: [{}]", first.ip()), "addresses: [10.244.9.9]")
-            }
-            false => document.to_owned(),
-        })
-        .collect::<Vec<_>>()
-        .join("---\n");
-    assert_ne!(without, lab_cluster, "the endpoint was not found in the manifest");
-    let without = lab.node.file("without.yaml", &without);
-    assert!(lab.node.rulegen(&arguments(&without)).status.success());
-    let clients = lab.node.run("nft list table ip rulegen");
-    assert!(!clients.contains("expires"), "a client was kept:\n{clients}");
+    assert_eq!(clients(), 1, "the client was not recorded");
+    assert_eq!(endpoint(), first);
+
+    let address = format!("- {{addresses: [{}], ", first.ip());
+    let (before, sticky) = cluster.split_once("name: sticky-ipv4").unwrap();
+    let line = sticky.lines().find(|line| line.contains(&address)).unwrap();
+    let without = format!("{before}name: sticky-ipv4{}", sticky.replacen(line, "", 1));
+    apply(&without);
+    assert_eq!(clients(), 0, "the client of the removed endpoint was kept");
+    let second = endpoint();
+    assert_ne!(second, first);
+
+    apply(&cluster);
+    for _ in 0..5 {
+        assert_eq!(endpoint(), second, "the client went back to its first endpoint");
+    }
 }
 
 /// The kernel cannot change the timeout of a set that exists, so the rules have it.

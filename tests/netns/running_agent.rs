@@ -203,16 +203,7 @@ impl<'a> Agent<'a> {
 
     /// What it answers at one of its ports: the status and the body.
     pub(crate) fn get(&self, port: u16, path: &str) -> Option<(u16, String)> {
-        let answer = self.namespace.inside(|| {
-            let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-            stream.set_read_timeout(Some(SOON)).unwrap();
-            write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).ok()?;
-            Some(answer)
-        })?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+        get(self.namespace, port, path)
     }
 
     /// The value of a metric, with its labels; 0 if it is not there yet.
@@ -226,6 +217,20 @@ impl<'a> Agent<'a> {
     pub(crate) fn syncs(&self) -> f64 {
         self.metric(r#"kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family="IPv4"}"#)
     }
+}
+
+/// What is answered at a port of a namespace's loopback address: the status and the body.
+pub(crate) fn get(namespace: &Namespace, port: u16, path: &str) -> Option<(u16, String)> {
+    let answer = namespace.inside(|| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    })?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
 }
 
 impl Drop for Agent<'_> {

@@ -1,12 +1,17 @@
 //! What explain says follows from the rules.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Mutex;
 
 use proptest::prelude::*;
 use rulegen_compiler::{ExternalAddress, Plan, iptables, nftables};
 use rulegen_inspect::explain::{About, Explanation, Outcome, by_ruleset, by_table};
 use rulegen_model::{ProxyConfig, ProxyMode, TrafficPolicy};
-use rulegen_ruleset::Packet;
+use rulegen_net::{IpFamily, Protocol};
+use rulegen_ruleset::iptables::parse;
+use rulegen_ruleset::{Origin, Packet};
+use serde_json::json;
 
 use crate::cluster::{config, objects, plans};
 use crate::meaning::{Client, clients, frontends, is_pod, local_addresses};
@@ -14,8 +19,7 @@ use crate::meaning::{Client, clients, frontends, is_pod, local_addresses};
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
-    #[test]
-    fn sentences_follow_from_the_rules(objects in objects(), config in config()) {
+    fn remarks_follow_from_the_rules(objects in objects(), config in config()) {
         for mode in [ProxyMode::Iptables, ProxyMode::Nftables] {
             let config = ProxyConfig {
                 mode,
@@ -52,12 +56,88 @@ proptest! {
     }
 }
 
+/// What remarks are recognised by. Each must have been there in a run of the test: after a change
+/// of wording, a check that a text is absent would otherwise pass without looking at anything.
+mod words {
+    pub(super) const MASQUERADED: &str = "the node's address";
+    pub(super) const KEPT_BY_POLICY: &str = "externalTrafficPolicy Local keeps it";
+    pub(super) const FROM_POD: &str = "it comes from a pod";
+    pub(super) const HAIRPIN: &str = "reaches itself";
+    pub(super) const OUT_OF_RANGE: &str = "is in none of them";
+    pub(super) const RULES_MISSING: &str = "rules here do not lead";
+    pub(super) const NOTHING_MASQUERADES: &str = "no rule here masquerades";
+    pub(super) const REFUSED_BY_OTHERS: &str = "no rule of a Service does it";
+
+    pub(super) const ALL: [&str; 8] = [
+        MASQUERADED,
+        KEPT_BY_POLICY,
+        FROM_POD,
+        HAIRPIN,
+        OUT_OF_RANGE,
+        RULES_MISSING,
+        NOTHING_MASQUERADES,
+        REFUSED_BY_OTHERS,
+    ];
+}
+
+/// Those of [`words::ALL`] that were in a remark.
+static SEEN: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+
+fn note(told: &Explanation) {
+    let texts = || told.remarks.iter().map(|remark| remark.text.as_str());
+    let seen = words::ALL.into_iter().filter(|words| texts().any(|text| text.contains(words)));
+    SEEN.lock().unwrap().extend(seen);
+}
+
+#[test]
+fn sentences_follow_from_the_rules() {
+    remarks_follow_from_the_rules();
+    note_rules_of_others();
+    let seen = SEEN.lock().unwrap();
+    let never: Vec<&str> = words::ALL.into_iter().filter(|words| !seen.contains(words)).collect();
+    assert!(never.is_empty(), "no remark has these words any more: {never:?}");
+}
+
+/// Remarks on packets that are refused by other rules, or that get lost in a chain without rules.
+fn note_rules_of_others() {
+    let objects = [
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"},
+            "spec": {"clusterIP": "10.96.0.10", "ports": [{"port": 80}]},
+        }),
+        json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {"name": "a", "labels": {"kubernetes.io/service-name": "a"}},
+            "ports": [{"port": 80}], "endpoints": [{"addresses": ["10.244.1.5"]}],
+        }),
+    ];
+    let [(_, plan), _] = plans(&objects, &ProxyConfig::default());
+    let rules = iptables::ruleset(&plan).to_text();
+    let of_chains = |line: &&str| !line.starts_with("-A KUBE-SVC-");
+    let without_choice = rules.lines().filter(of_chains).map(|line| format!("{line}\n")).collect();
+    let firewall =
+        "*filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n"
+            .to_owned();
+    for text in [without_choice, firewall] {
+        let (rules, errors) = parse(IpFamily::Ipv4, &text);
+        assert!(errors.is_empty(), "{errors:?}");
+        let packet = Packet {
+            origin: Origin::Interface("eth0".to_owned()),
+            source: "198.18.0.1".parse().unwrap(),
+            destination: "10.96.0.10:80".parse().unwrap(),
+            protocol: Protocol::Tcp,
+        };
+        note(&by_ruleset(&rules, &[], &packet, Some(&plan)));
+    }
+}
+
 fn check(
     told: &Explanation,
     plan: &Plan,
     client: &Client,
     is_planned: bool,
 ) -> Result<(), TestCaseError> {
+    note(told);
     let says = |words: &str| told.remarks.iter().any(|remark| remark.text.contains(words));
     let is_about = |about: &[About]| told.remarks.iter().any(|r| about.contains(&r.about));
     let ends = |matching: fn(&Outcome) -> bool| told.ends.iter().any(|end| matching(&end.outcome));
@@ -70,18 +150,18 @@ fn check(
     prop_assert!((all - 1.0).abs() < 1e-9, "{all}: {told:#?}");
     prop_assert_eq!(refused, is_about(&[About::NoEndpoints, About::Refusal]), "{:#?}", told);
     prop_assert_eq!(passes, is_about(&[About::NoService]), "{:#?}", told);
-    prop_assert_eq!(masqueraded, says("the node's address"), "{:#?}", told);
+    prop_assert_eq!(masqueraded, says(words::MASQUERADED), "{:#?}", told);
     let sees = format!("the endpoint sees {} as its client", client.source);
     prop_assert_eq!(kept, says(&sees), "{:#?}", told);
 
     let policy = told.frontend.as_ref().and_then(|frontend| frontend.policy);
-    if says("externalTrafficPolicy Local keeps it") {
+    if says(words::KEPT_BY_POLICY) {
         prop_assert_eq!(policy, Some(TrafficPolicy::Local), "{:#?}", told);
     }
-    if says("it comes from a pod") {
+    if says(words::FROM_POD) {
         prop_assert!(is_pod(plan, client), "{told:#?}");
     }
-    if says("reaches itself") {
+    if says(words::HAIRPIN) {
         let itself = told.ends.iter().any(|end| match end.outcome {
             Outcome::Endpoint { endpoint, masqueraded } => {
                 masqueraded && endpoint.ip() == client.source
@@ -90,13 +170,13 @@ fn check(
         });
         prop_assert!(itself, "{told:#?}");
     }
-    if says("is in none of them") {
+    if says(words::OUT_OF_RANGE) {
         prop_assert!(!is_in_range(plan, told, client.source), "{told:#?}");
     }
-    prop_assert!(!says("no rule of a Service does it"), "{told:#?}");
+    prop_assert!(!says(words::REFUSED_BY_OTHERS), "{told:#?}");
     if is_planned {
-        prop_assert!(!says("rules here do not lead"), "{told:#?}");
-        prop_assert!(!says("no rule here masquerades"), "{told:#?}");
+        prop_assert!(!says(words::RULES_MISSING), "{told:#?}");
+        prop_assert!(!says(words::NOTHING_MASQUERADES), "{told:#?}");
     }
     Ok(())
 }

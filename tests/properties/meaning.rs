@@ -163,9 +163,6 @@ fn meaning(
         // The refusals in the filter table are for the node's addresses whatever the node
         // ports are open at.
         Kind::ClosedNodePort => match service.external.as_ref().map(|external| external.outcome) {
-            Some(Outcome::Refuse(refusal)) if client.origin != Origin::Host => {
-                Meaning::Refused(refusal)
-            }
             Some(Outcome::Refuse(refusal)) => Meaning::Refused(refusal),
             _ => Meaning::Passes,
         },

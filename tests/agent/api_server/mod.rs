@@ -184,6 +184,16 @@ impl ApiServer {
         self.change(|state| state.faults.extend(faults));
     }
 
+    /// How many requests of a kind are still to fail.
+    pub(crate) fn failures_left(&self, kind: Kind) -> usize {
+        self.0.shared.read().faults.iter().filter(|fault| fault.kind == kind).count()
+    }
+
+    /// Lets no further request of a kind fail.
+    pub(crate) fn fail_no_more(&self, kind: Kind) {
+        self.change(|state| state.faults.retain(|fault| fault.kind != kind));
+    }
+
     /// Answers all lists of a kind with this, or as it should.
     pub(crate) fn answer_lists(&self, kind: Kind, canned: Option<Canned>) {
         self.change(|state| match canned {

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::about::About;
 use crate::health::{Health, SharedHealth};
-use crate::metrics::{Build, Metrics};
+use crate::metrics::{Build, Check, Metrics};
 
 const LOCALHOST: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -377,7 +377,10 @@ fn the_metrics_port() {
     let about = Arc::new(about);
     let status = crate::status::tests::status(&about);
     let health = status.health.clone();
-    let router = metrics_port(about, metrics(), health, status.into_router());
+    let metrics = metrics();
+    // A health check has no sample before its first request.
+    metrics.checked(Check::Healthz, true);
+    let router = metrics_port(about, metrics, health, status.into_router());
     let text = "text/plain; charset=utf-8";
     let samples = "text/plain; version=0.0.4; charset=utf-8";
     let status = "\nrulegen statusz\nFor people to read: its form may change at any time.\n\n\
@@ -386,7 +389,7 @@ fn the_metrics_port() {
         ("/healthz", text, "ok"),
         ("/proxyMode", text, "nftables"),
         ("/metrics", samples, "# HELP kubeproxy_conntrack_reconciler_deleted_entries_total "),
-        ("/metrics/slis", samples, ""),
+        ("/metrics/slis", samples, "# HELP kubernetes_healthcheck Last result of a health check"),
         (
             "/configz",
             "application/json",
