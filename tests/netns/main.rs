@@ -24,7 +24,7 @@ mod agent_other_mode;
 mod agent_under_load;
 mod apply;
 mod apply_removal;
-#[path = "../properties/cluster.rs"]
+#[path = "../../crates/compiler/tests/properties/cluster.rs"]
 #[allow(dead_code, reason = "the properties use all of it")]
 mod cluster;
 mod conntrack;

@@ -11,6 +11,7 @@
 //! Pure: no I/O, no C, and nothing here can fail but reading text, which says what it could
 //! not read.
 
+pub mod dataplane;
 pub mod iptables;
 pub mod nftables;
 

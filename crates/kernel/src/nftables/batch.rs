@@ -8,8 +8,9 @@ use nix::errno::Errno;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Element, Key, Name, Operation, Set, Transaction};
 
-use super::error::Refusal;
+use super::Refusal;
 use super::raw::{Message, Object, Scratch};
+use super::refusal::reason;
 use super::{Generation, chain, element, family, rule, set, table};
 
 /// Messages that count all at once or not at all.
@@ -263,7 +264,8 @@ impl Finished {
         Refusal {
             operation: step.map_or("the transaction", |step| &step.text).to_owned(),
             of_elements: step.is_some_and(|step| step.of_elements),
-            errno,
+            reason: reason(errno),
+            errno: errno.to_string(),
             message,
         }
     }

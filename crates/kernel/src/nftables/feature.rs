@@ -6,7 +6,6 @@ use std::fmt::{self, Display, Formatter};
 use std::mem::discriminant;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use nix::errno::Errno;
 use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::nftables::{
     Comment, Condition, DataType, Draw, Expression, Field, Name, Number, Operation, Rule, Set,
@@ -28,7 +27,7 @@ pub struct Missing {
     /// The first version of Linux that has it.
     pub since: &'static str,
     /// How the kernel put it.
-    pub errno: Errno,
+    pub errno: String,
 }
 
 impl Display for Missing {
@@ -130,7 +129,7 @@ impl NfTables {
         Ok(missing)
     }
 
-    fn refusal(&mut self, probes: &[(IpFamily, &Feature)]) -> Result<Option<Errno>, Error> {
+    fn refusal(&mut self, probes: &[(IpFamily, &Feature)]) -> Result<Option<String>, Error> {
         let made: Vec<Made> = probes
             .iter()
             .enumerate()
@@ -141,7 +140,9 @@ impl NfTables {
         let batch = Batch::new(None, &transactions, first).without_end();
         match self.socket.commit(&batch) {
             Ok(()) => Ok(None),
-            Err(Error::Refused(refusals)) => Ok(refusals.first().map(|refusal| refusal.errno)),
+            Err(Error::Refused(refusals)) => {
+                Ok(refusals.into_iter().next().map(|refusal| refusal.errno))
+            }
             Err(error) => Err(error),
         }
     }

@@ -11,14 +11,12 @@
 mod batch;
 mod chain;
 mod element;
-mod error;
 mod expression;
 mod feature;
-mod isolate;
 mod nftrace;
 mod raw;
 mod read;
-mod reconcile;
+mod refusal;
 mod rule;
 mod set;
 mod socket;
@@ -31,15 +29,15 @@ mod watch;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use rulegen_net::IpFamily;
+use rulegen_ruleset::dataplane::Reason;
 use rulegen_ruleset::nftables::{Comment, Held, Key, Name, Operation, Set, Table, Transaction};
 
-pub use error::{Error, Refusal};
 pub use feature::Missing;
-pub use isolate::isolate;
 pub use nftrace::{Armed, Heard, TraceListener};
-pub use reconcile::{Dataplane, commit_in_stages, reconcile, reconcile_if};
+pub use rulegen_ruleset::dataplane::{
+    Dataplane, Error, Generation, Refusal, commit_in_stages, isolate, reconcile, reconcile_if,
+};
 pub use translators::Translator;
 pub use watch::{
     Change, Commit, Done, Event, Object, TouchedChain, TouchedChains, Watcher, Writer,
@@ -50,10 +48,6 @@ use read::Interrupted;
 use socket::Socket;
 
 use crate::netlink::{attribute, family};
-
-/// The number of a state of the whole ruleset; each commit of anybody makes a new one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Generation(pub u32);
 
 /// The nf_tables of the network namespace that this was made in.
 pub struct NfTables {
@@ -149,7 +143,7 @@ impl NfTables {
             match self.delete_once(tables) {
                 // Somebody was faster.
                 Err(Error::Refused(refusals))
-                    if refusals.iter().all(|refusal| refusal.errno == Errno::ENOENT) => {}
+                    if refusals.iter().all(|refusal| refusal.reason == Reason::NotFound) => {}
                 done => return done,
             }
         }

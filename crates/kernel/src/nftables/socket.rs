@@ -7,8 +7,9 @@ use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 
 use super::batch::{Finished, message_type};
-use super::error::{Error, Refusal};
 use super::raw::{Header, Scratch};
+use super::refusal::unreachable;
+use super::{Error, Refusal};
 use crate::netlink::{self, Answer, Dumped, ERROR, Fields, answer};
 
 pub(super) struct Socket {
@@ -164,7 +165,7 @@ impl<'a> Answers<'a> {
 fn refused_whole(errno: Errno) -> Option<Result<(), Error>> {
     match errno {
         Errno::ERESTART => Some(Err(Error::Stale)),
-        Errno::EPERM | Errno::EOPNOTSUPP => Some(Err(Error::Unreachable { source: errno.into() })),
+        Errno::EPERM | Errno::EOPNOTSUPP => Some(Err(unreachable(errno.into()))),
         _ => None,
     }
 }

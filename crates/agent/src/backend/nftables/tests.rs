@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-#[path = "../../../../../tests/properties/twin.rs"]
+#[path = "../../../../compiler/tests/properties/twin.rs"]
 #[allow(dead_code, clippy::indexing_slicing, reason = "the properties use all of it")]
 mod twin;
 

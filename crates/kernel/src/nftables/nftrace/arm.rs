@@ -7,9 +7,9 @@ use rulegen_ruleset::nftables::{
     Transaction,
 };
 
+use crate::nftables::Dataplane;
 use crate::nftables::batch::Batch;
 use crate::nftables::raw::RawExpression;
-use crate::nftables::reconcile::Dataplane;
 use crate::nftables::{Error, NfTables, expression, rule, table};
 
 /// Tables of our own that have packets traced. They go with the value; where the kernel can

@@ -12,6 +12,7 @@ use rulegen_ruleset::nftables::TraceEvent;
 use super::event;
 use crate::nftables::Error;
 use crate::nftables::batch::message_type;
+use crate::nftables::refusal::unreachable;
 use crate::nftables::socket::Socket;
 use crate::signals::StopSignals;
 
@@ -94,7 +95,7 @@ impl TraceListener {
         let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
         match poll(&mut all, patience) {
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(Error::Unreachable { source: errno.into() }),
+            Err(errno) => return Err(unreachable(errno.into())),
         }
         let [.., out] = all;
         Ok(!out.revents().is_some_and(|events| events.contains(PollFlags::POLLERR)))

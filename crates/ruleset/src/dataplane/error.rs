@@ -3,19 +3,17 @@
 use std::fmt::{self, Display, Formatter};
 use std::io;
 
-use nix::errno::Errno;
-
-use crate::netlink::{self, Failure};
-
 /// Why nothing was read or written. The kernel holds what it held before, except where an error
 /// says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Netlink cannot be spoken to at all. Retrying does not help.
-    #[error("nf_tables cannot be reached{}", remedy(.source))]
+    #[error("nf_tables cannot be reached{obstacle}")]
     Unreachable {
         /// Why.
         source: io::Error,
+        /// The same, where it is known what to do.
+        obstacle: Obstacle,
     },
     /// The kernel refused operations, and so all of them. Retrying the same does not help.
     #[error("the kernel refused {}", listed(.0))]
@@ -48,32 +46,60 @@ pub struct Refusal {
     pub operation: String,
     /// Whether that was to put elements into a set or to take them out.
     pub of_elements: bool,
-    /// Why not.
-    pub errno: Errno,
+    /// Why not, as far as it matters here.
+    pub reason: Reason,
+    /// The error number in full, with its name: `ENOENT: No such file or directory`.
+    pub errno: String,
     /// The kernel's own words, if it had any.
     pub message: Option<String>,
+}
+
+/// Why the kernel refuses an operation, by its error number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// `ENOENT`: an object that the operation needs is missing.
+    NotFound,
+    /// `EEXIST`: the object is there already.
+    Exists,
+    /// `EBUSY`: a reference to the object is left.
+    Busy,
+    /// `EINVAL`: the operation makes no sense to this kernel, or not together with what it holds.
+    Invalid,
+    /// `EOPNOTSUPP`: the kernel does not let this be changed.
+    Unsupported,
+    /// Another number that is about the operation itself, such as `E2BIG`.
+    Content,
+    /// A number about the moment or the program that asks, such as `ENOMEM` and `EPERM`.
+    Circumstances,
+}
+
+/// What keeps a program from nf_tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The program lacks a capability.
+    NotPermitted,
+    /// The kernel has no nf_tables.
+    NotSupported,
+    /// Anything else.
+    Other,
+}
+
+impl Display for Obstacle {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Obstacle::NotPermitted => ": it takes root, or the capability NET_ADMIN",
+            Obstacle::NotSupported => {
+                ": the kernel has it not (CONFIG_NF_TABLES; modprobe nf_tables)"
+            }
+            Obstacle::Other => "",
+        })
+    }
 }
 
 impl Refusal {
     /// Whether the operation itself may be why, and not the moment or who asks.
     fn is_about_content(&self) -> bool {
-        matches!(
-            self.errno,
-            Errno::E2BIG
-                | Errno::EEXIST
-                | Errno::EINVAL
-                | Errno::ELOOP
-                | Errno::EMLINK
-                | Errno::EMSGSIZE
-                | Errno::ENAMETOOLONG
-                | Errno::ENFILE
-                | Errno::ENOENT
-                | Errno::ENOSPC
-                | Errno::ENOTEMPTY
-                | Errno::EOPNOTSUPP
-                | Errno::EOVERFLOW
-                | Errno::ERANGE
-        )
+        !matches!(self.reason, Reason::Busy | Reason::Circumstances)
     }
 }
 
@@ -93,27 +119,7 @@ impl Error {
 
     /// Whether the kernel has no nf_tables, and so no tables.
     pub fn is_absence(&self) -> bool {
-        matches!(self, Error::Unreachable { source } if netlink::is_absence(source))
-    }
-}
-
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Unreachable(source) => Self::Unreachable { source },
-            Failure::Lost => Self::Lost,
-            Failure::Misunderstood(what) => Self::Misunderstood(what),
-        }
-    }
-}
-
-fn remedy(source: &io::Error) -> &'static str {
-    match source.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EPERM | Errno::EACCES) => ": it takes root, or the capability NET_ADMIN",
-        _ if netlink::is_absence(source) => {
-            ": the kernel has it not (CONFIG_NF_TABLES; modprobe nf_tables)"
-        }
-        _ => "",
+        matches!(self, Error::Unreachable { obstacle: Obstacle::NotSupported, .. })
     }
 }
 

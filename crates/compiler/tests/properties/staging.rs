@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use rulegen_compiler::nftables;
-use rulegen_kernel::nftables::Dataplane;
+use rulegen_ruleset::dataplane::Dataplane;
 use rulegen_ruleset::nftables::{
     Comment, Data, Held, Key, Name, Table, Transaction, Verdict, diff, stages,
 };

@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 use rulegen_compiler::nftables;
-use rulegen_kernel::nftables::Dataplane;
 use rulegen_net::{IpFamily, parse_network};
 use rulegen_ruleset::Negatable;
+use rulegen_ruleset::dataplane::Dataplane;
 use rulegen_ruleset::nftables::{
     Comment, Condition, Draw, Number, Selector, Statement, Table, diff, lower, raise,
 };

@@ -3,9 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nix::errno::Errno;
-use rulegen_kernel::nftables::{Dataplane, Error, Generation, Refusal};
 use rulegen_net::IpFamily;
+use rulegen_ruleset::dataplane::{Dataplane, Error, Generation, Reason, Refusal};
 use rulegen_ruleset::nftables::{
     Data, Element, Expression, Held, HeldChain, HeldRule, Key, Name, Operation, Set, Transaction,
     Verdict, lower,
@@ -87,13 +86,7 @@ impl Dataplane for Twin {
             return Err(Error::Stale);
         }
         if fault == Some(Fault::Unchangeable) {
-            let (operation, errno) = ("all of it".to_owned(), Errno::EOPNOTSUPP);
-            return Err(Error::Refused(vec![Refusal {
-                operation,
-                of_elements: false,
-                errno,
-                message: None,
-            }]));
+            return Err(Error::Refused(vec![refusal("all of it", false, Reason::Unsupported)]));
         }
         let failing = match fault {
             Some(Fault::Operation(number)) => Some(number),
@@ -155,22 +148,21 @@ impl Twin {
         let mut tables = self.tables.clone();
         let mut refusals = Vec::new();
         if self.is_owned {
-            let (operation, errno) = ("all of it".to_owned(), Errno::EPERM);
-            return Err(vec![Refusal { operation, of_elements: false, errno, message: None }]);
+            return Err(vec![refusal("all of it", false, Reason::Circumstances)]);
         }
         let all = transactions.iter().flat_map(|transaction| {
             transaction.operations.iter().map(move |operation| (transaction, operation))
         });
         for (number, (transaction, operation)) in all.enumerate() {
             let done = match failing == Some(number) {
-                true => Err(Errno::ENOMEM),
+                // As for want of memory.
+                true => Err(Reason::Circumstances),
                 false => self.operation(&mut tables, transaction, operation),
             };
-            if let Err(errno) = done {
+            if let Err(reason) = done {
                 let of_elements =
                     matches!(operation, Operation::AddElements(..) | Operation::DeleteElements(..));
-                let operation = format!("{operation:?}");
-                refusals.push(Refusal { operation, of_elements, errno, message: None });
+                refusals.push(refusal(&format!("{operation:?}"), of_elements, reason));
             }
         }
         if !self.refuses.is_empty() {
@@ -180,8 +172,7 @@ impl Twin {
             };
             if let Some(set) = self.refuses.iter().find(|set| is_refused(set)) {
                 let operation = format!("add elements of {set:?}");
-                let errno = Errno::EINVAL;
-                refusals.push(Refusal { operation, of_elements: true, errno, message: None });
+                refusals.push(refusal(&operation, true, Reason::Invalid));
             }
         }
         if !refusals.is_empty() {
@@ -196,7 +187,7 @@ impl Twin {
         tables: &mut Tables,
         transaction: &Transaction<'_>,
         operation: &Operation<'_>,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), Reason> {
         let of = (transaction.family, transaction.table.clone());
         match operation {
             Operation::AddTable(_) => {
@@ -274,29 +265,34 @@ impl Twin {
     }
 }
 
-fn present<T>(found: Option<T>) -> Result<T, Errno> {
-    found.ok_or(Errno::ENOENT)
+fn present<T>(found: Option<T>) -> Result<T, Reason> {
+    found.ok_or(Reason::NotFound)
 }
 
-fn absent(there: bool) -> Result<(), Errno> {
-    if there { Err(Errno::EEXIST) } else { Ok(()) }
+fn absent(there: bool) -> Result<(), Reason> {
+    if there { Err(Reason::Exists) } else { Ok(()) }
 }
 
-fn unused(used: bool) -> Result<(), Errno> {
-    if used { Err(Errno::EBUSY) } else { Ok(()) }
+fn unused(used: bool) -> Result<(), Reason> {
+    if used { Err(Reason::Busy) } else { Ok(()) }
 }
 
-fn chain<'a>(table: &'a mut Held, name: &Name) -> Result<&'a mut HeldChain, Errno> {
-    table.chains.get_mut(name).and_then(Option::as_mut).ok_or(Errno::ENOENT)
+fn chain<'a>(table: &'a mut Held, name: &Name) -> Result<&'a mut HeldChain, Reason> {
+    table.chains.get_mut(name).and_then(Option::as_mut).ok_or(Reason::NotFound)
 }
 
-fn set<'a>(table: &'a mut Held, name: &Name) -> Result<&'a mut BTreeMap<Key, Element>, Errno> {
-    let set = table.sets.get_mut(name).and_then(Option::as_mut).ok_or(Errno::ENOENT)?;
+fn set<'a>(table: &'a mut Held, name: &Name) -> Result<&'a mut BTreeMap<Key, Element>, Reason> {
+    let set = table.sets.get_mut(name).and_then(Option::as_mut).ok_or(Reason::NotFound)?;
     Ok(&mut set.elements)
 }
 
+fn refusal(operation: &str, of_elements: bool, reason: Reason) -> Refusal {
+    let errno = format!("{reason:?}");
+    Refusal { operation: operation.to_owned(), of_elements, reason, errno, message: None }
+}
+
 /// What an expression refers to must be there.
-fn check(table: &Held, expression: &Expression) -> Result<(), Errno> {
+fn check(table: &Held, expression: &Expression) -> Result<(), Reason> {
     match expression {
         Expression::Lookup { set, .. } | Expression::Update { set, .. } => {
             present(table.sets.get(set)).map(drop)

@@ -4,46 +4,10 @@ use std::borrow::Borrow;
 use std::thread;
 use std::time::Duration;
 
-use nix::errno::Errno;
 use rulegen_net::IpFamily;
-use rulegen_ruleset::nftables::{
-    Held, Name, Operation, Table, Transaction, diff, replacement, stages,
-};
 
-use super::{Error, Generation, Refusal};
-
-/// What holds tables: the kernel, or its twin in tests.
-pub trait Dataplane {
-    /// Reads tables, all of one generation; `None` for those that are not there.
-    ///
-    /// # Errors
-    /// Nothing was read: see [`Error`].
-    fn read(
-        &mut self,
-        tables: &[(IpFamily, &Name)],
-    ) -> Result<(Generation, Vec<Option<Held>>), Error>;
-
-    /// Carries all transactions out, or none, and none if the ruleset is no longer of the
-    /// generation that is given.
-    ///
-    /// # Errors
-    /// Nothing was changed, or, with [`Error::Lost`], it is not known: see [`Error`].
-    fn commit(
-        &mut self,
-        generation: Option<Generation>,
-        transactions: &[Transaction<'_>],
-    ) -> Result<(), Error>;
-
-    /// Has transactions looked at as [`Dataplane::commit`] does, and changes nothing.
-    ///
-    /// # Errors
-    /// They would be refused: see [`Error`].
-    fn rehearse(
-        &mut self,
-        generation: Generation,
-        transactions: &[Transaction<'_>],
-    ) -> Result<(), Error>;
-}
+use super::{Dataplane, Error, Generation, Reason, Refusal};
+use crate::nftables::{Held, Name, Operation, Table, Transaction, diff, replacement, stages};
 
 /// How often somebody else may come in between.
 const ATTEMPTS: u32 = 10;
@@ -170,18 +134,14 @@ pub(super) enum Way {
 impl Way {
     pub(super) fn around(refusals: &[Refusal], held: &[Option<Held>]) -> Self {
         let all = |are: fn(&Refusal) -> bool| refusals.iter().all(are);
-        let of_content = |refusal: &Refusal| {
-            matches!(
-                refusal.errno,
-                Errno::EBUSY | Errno::EEXIST | Errno::EINVAL | Errno::ENOENT | Errno::EOPNOTSUPP
-            )
-        };
+        let of_content =
+            |refusal: &Refusal| !matches!(refusal.reason, Reason::Content | Reason::Circumstances);
         let is_gone = |refusal: &Refusal| {
-            refusal.of_elements && matches!(refusal.errno, Errno::ENOENT | Errno::EEXIST)
+            refusal.of_elements && matches!(refusal.reason, Reason::NotFound | Reason::Exists)
         };
         if all(is_gone) {
             Way::ReadAgain
-        } else if all(|refusal| refusal.errno == Errno::EBUSY) {
+        } else if all(|refusal| refusal.reason == Reason::Busy) {
             Way::InTwoSteps
         } else if all(of_content) && held.iter().any(Option::is_some) {
             Way::Anew

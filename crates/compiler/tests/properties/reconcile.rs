@@ -1,13 +1,12 @@
 //! Whatever the kernel held and whatever goes wrong: in the end it holds what is wanted, or what
 //! it held, and nobody else's table was touched.
 
-use nix::errno::Errno;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use rulegen_compiler::nftables;
-use rulegen_kernel::nftables::{Error, reconcile};
 use rulegen_model::{ProxyConfig, ProxyMode};
 use rulegen_net::IpFamily;
+use rulegen_ruleset::dataplane::{Error, Reason, reconcile};
 use rulegen_ruleset::nftables::{
     BaseChain, ChainKind, Element, Expression, Held, HeldChain, HeldRule, Hook, Name, Operation,
     Table, Transaction, Verdict,
@@ -235,7 +234,7 @@ proptest! {
             match write(&mut twin, &wanted) {
                 // What builds on it fails too, and is named behind it.
                 Err(Error::Refused(refusals)) => {
-                    prop_assert_eq!(refusals[0].errno, Errno::ENOMEM);
+                    prop_assert_eq!(refusals[0].reason, Reason::Circumstances);
                 }
                 other => prop_assert!(false, "{:?}", other),
             }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use rulegen_compiler::{Plan, nftables};
-use rulegen_kernel::nftables::{isolate, reconcile};
 use rulegen_model::{ProxyConfig, ProxyMode};
+use rulegen_ruleset::dataplane::{isolate, reconcile};
 use rulegen_ruleset::nftables::Table;
 use serde_json::Value;
 

@@ -1,16 +1,16 @@
 //! Finds which parts of the wanted tables the kernel refuses.
 
 use rulegen_net::IpFamily;
-use rulegen_ruleset::Bisection;
-use rulegen_ruleset::nftables::{Held, Name, Table, Transaction, diff};
 
 use super::reconcile::Way;
 use super::{Dataplane, Error, Generation, Refusal};
+use crate::Bisection;
+use crate::nftables::{Held, Name, Table, Transaction, diff};
 
 /// How often somebody else may come in between in one trial.
 const ATTEMPTS: u32 = 10;
 
-/// Finds the parts without which the kernel takes all others: see [`rulegen_ruleset::isolate`].
+/// Finds the parts without which the kernel takes all others: see [`crate::isolate`].
 /// Nothing is written: the kernel looks at each trial and undoes it, so all that it holds stays.
 ///
 /// `tables` makes the wanted tables of some of the parts.
@@ -25,7 +25,7 @@ pub fn isolate<T: Clone>(
     tables: impl Fn(&[T]) -> Vec<Table>,
 ) -> Result<Bisection<T>, Error> {
     let mut trials = Trials { dataplane, held: None };
-    rulegen_ruleset::isolate(settled, suspects, most, |parts| trials.refusal(&tables(parts)))
+    crate::isolate(settled, suspects, most, |parts| trials.refusal(&tables(parts)))
 }
 
 struct Trials<'a, D> {

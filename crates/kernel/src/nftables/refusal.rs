@@ -1,0 +1,50 @@
+//! The kernel's error numbers, as the dataplane's errors.
+
+use std::io;
+
+use nix::errno::Errno;
+use rulegen_ruleset::dataplane::{Error, Obstacle, Reason};
+
+use crate::netlink::{self, Failure};
+
+/// What an error number says of the operation that was refused.
+pub(super) fn reason(errno: Errno) -> Reason {
+    match errno {
+        Errno::ENOENT => Reason::NotFound,
+        Errno::EEXIST => Reason::Exists,
+        Errno::EBUSY => Reason::Busy,
+        Errno::EINVAL => Reason::Invalid,
+        Errno::EOPNOTSUPP => Reason::Unsupported,
+        Errno::E2BIG
+        | Errno::ELOOP
+        | Errno::EMLINK
+        | Errno::EMSGSIZE
+        | Errno::ENAMETOOLONG
+        | Errno::ENFILE
+        | Errno::ENOSPC
+        | Errno::ENOTEMPTY
+        | Errno::EOVERFLOW
+        | Errno::ERANGE => Reason::Content,
+        _ => Reason::Circumstances,
+    }
+}
+
+/// That nf_tables cannot be reached.
+pub(super) fn unreachable(source: io::Error) -> Error {
+    let obstacle = match source.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EPERM | Errno::EACCES) => Obstacle::NotPermitted,
+        _ if netlink::is_absence(&source) => Obstacle::NotSupported,
+        _ => Obstacle::Other,
+    };
+    Error::Unreachable { source, obstacle }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unreachable(source) => unreachable(source),
+            Failure::Lost => Self::Lost,
+            Failure::Misunderstood(what) => Self::Misunderstood(what),
+        }
+    }
+}
