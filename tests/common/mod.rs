@@ -80,3 +80,22 @@ impl Drop for Scratch {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
+
+/// The last line on standard error when the input was unusable.
+pub(crate) const UNUSABLE: &str = "error: the input or configuration could not be used (see above), so nothing is \
+                        printed";
+
+/// A manifest that is read beside a broken one.
+pub(crate) fn good_path() -> String {
+    root().join("tests/good.yaml").to_str().unwrap().to_owned()
+}
+
+/// Whether rules of that manifest are among these.
+pub(crate) fn is_compiled(rules: &str) -> bool {
+    [
+        "\"default/good:http cluster IP\" -m tcp --dport 80 -j KUBE-SVC-",
+        "--to-destination 10.244.9.9:8080",
+    ]
+    .iter()
+    .all(|part| rules.contains(part))
+}

@@ -1,0 +1,60 @@
+//! Cases that are data: a folder, file or section added is a test by itself, with its name.
+//!
+//! `UPDATE_GOLDEN=1 cargo test --test golden` writes what the program prints now; read the change
+//! before you commit it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test that cannot go on shall stop"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bad_input;
+mod flows;
+mod golden;
+mod transcripts;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let cases = [golden::cases(), flows::cases(), bad_input::cases(), transcripts::cases()];
+    libtest_mimic::run(&arguments, cases.into_iter().flatten().collect()).exit_code()
+}
+
+/// A test of a case, which says what is wrong, if anything.
+fn test(name: String, check: impl FnOnce() -> Option<String> + Send + 'static) -> Trial {
+    Trial::test(name, || check().map_or(Ok(()), |wrong| Err(Failed::from(wrong))))
+}
+
+/// What is in a folder, in order.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let mut entries: Vec<PathBuf> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    entries
+}
+
+fn with_extension(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let has = |path: &PathBuf| path.extension().is_some_and(|of| of == extension);
+    entries(folder).into_iter().filter(has).collect()
+}
+
+/// The name of a file or folder without its extension.
+fn stem(path: &Path) -> &str {
+    path.file_stem().unwrap().to_str().unwrap()
+}
+
+fn is_update() -> bool {
+    std::env::var_os("UPDATE_GOLDEN").is_some()
+}

@@ -1,0 +1,241 @@
+//! Broken input: each case gets exactly its message. A broken object costs only itself; a document
+//! that cannot be read makes the whole input unusable. The table of cases is `bad-input.txt`; here
+//! is what does not fit into a table.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Output;
+
+use crate::common::{Scratch, UNUSABLE, good_path, is_compiled, rulegen, stderr, stdout};
+
+#[test]
+fn a_document_of_200_megabytes() {
+    let scratch = Scratch::new("large");
+    let mut text =
+        String::from("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: large\ndata:\n  blob: ");
+    text.push_str(&"x".repeat(200 << 20));
+    text.push_str("\n---\n");
+    text.push_str(&good_text());
+    let file = scratch.write("large.yaml", text);
+    let output = rulegen(&scratch.0, &["--dry-run", "-f", &file]);
+    let message = "200 MiB are too much for one document (limit 160 MiB): split it";
+    assert_unusable(&output, &format!("error: {file}: {message}\n"));
+}
+
+#[test]
+fn an_unreadable_file_is_an_error() {
+    let scratch = Scratch::new("unreadable");
+    let good = good_path();
+    let missing = scratch.0.join("missing.yaml").to_str().unwrap().to_owned();
+    let output = rulegen(&scratch.0, &["--dry-run", "-f", &missing, "-f", &good]);
+    let message = "cannot be read: No such file or directory (os error 2)";
+    assert_unusable(&output, &format!("error: {missing}: {message}\n"));
+
+    // Root reads whatever the mode is, so what cannot be read is a file of /proc that refuses.
+    let refusing = "/proc/self/mem";
+    let output = rulegen(&scratch.0, &["--dry-run", "-f", refusing, "-f", &good]);
+    assert!(
+        stderr(&output).starts_with("error: /proc/self/mem: cannot be read: "),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""));
+}
+
+#[test]
+fn an_unreadable_configuration_is_an_error() {
+    let scratch = Scratch::new("unreadable-config");
+    let output = rulegen(&scratch.0, &["--dry-run", "-f", &good_path(), "--config", "none.yaml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("none.yaml: the configuration cannot be read"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn an_empty_file_is_told() {
+    let scratch = Scratch::new("empty");
+    let file = scratch.write("empty.yaml", "");
+    let output = rulegen(&scratch.0, &["--dry-run", "-f", &file, "-f", &good_path()]);
+    assert_unusable(&output, &format!("error: {file}: is empty: there is no object in it\n"));
+}
+
+#[test]
+fn an_empty_folder_is_told() {
+    let scratch = Scratch::new("empty-folder");
+    let folder = scratch.0.to_str().unwrap();
+    let output = rulegen(&scratch.0, &["--dry-run", "-f", folder, "-f", &good_path()]);
+    assert_unusable(&output, &format!("error: {folder}: has no *.yaml, *.yml or *.json in it\n"));
+}
+
+#[test]
+fn what_is_no_utf_8_is_named() {
+    let scratch = Scratch::new("junk");
+    let mut junk = vec![0x7f, b'E', b'L', b'F', 0, 0xff, 0xfe, 0x80];
+    junk.extend((0..=255).cycle().take(100_000));
+    let wide = |mark: &[u8], order: fn(u16) -> [u8; 2]| -> Vec<u8> {
+        let text = good_text();
+        mark.iter().copied().chain(text.encode_utf16().flat_map(order)).collect()
+    };
+    let little: fn(u16) -> [u8; 2] = u16::to_le_bytes;
+    let big: fn(u16) -> [u8; 2] = u16::to_be_bytes;
+    let gzip = [&[0x1f, 0x8b, 8, 0][..], &[0xaa; 100]].concat();
+    for (bytes, message) in [
+        (junk, "is a binary file, not text"),
+        (b"kind: \xff".to_vec(), "is not text: byte 6 is not UTF-8"),
+        (b"kind: \0\0\0".to_vec(), "is a binary file, not text"),
+        (gzip, "is compressed with gzip: unpack it first (gzip -dc FILE | rulegen -f -)"),
+        (wide(&[0xff, 0xfe], little), "is UTF-16 (byte order mark FF FE), as"),
+        (wide(&[0xfe, 0xff], big), "is UTF-16 (byte order mark FE FF), as"),
+        (wide(&[], little), "is UTF-16, as"),
+        (wide(&[], big), "is UTF-16, as"),
+    ] {
+        let file = scratch.write("junk.yaml", bytes);
+        let output = rulegen(&scratch.0, &["--dry-run", "-f", &file, "-f", &good_path()]);
+        let start = format!("error: {file}: {message}");
+        assert!(stderr(&output).starts_with(&start), "{start}: {}", stderr(&output));
+        assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""), "{message}");
+    }
+}
+
+#[test]
+fn a_byte_order_mark_of_utf_8_and_line_ends_of_windows_are_fine() {
+    let scratch = Scratch::new("windows");
+    let json = r#"{"apiVersion": "v1", "kind": "List", "items": []}"#;
+    for text in [
+        format!("\u{feff}{}", good_text()),
+        good_text().replace('\n', "\r\n"),
+        format!("\u{feff}{json}\r\n---\r\n{}", good_text()),
+    ] {
+        let file = scratch.write("windows.yaml", &text);
+        let output = rulegen(&scratch.0, &["--dry-run", "-f", &file]);
+        assert_eq!(stderr(&output), "");
+        assert_compiled(&stdout(&output), &text);
+    }
+}
+
+/// An empty List is what kubectl prints for a mistyped namespace.
+#[test]
+fn an_input_without_a_service_is_refused() {
+    let scratch = Scratch::new("no-service");
+    let list = r#"{"apiVersion": "v1", "kind": "List", "items": []}"#;
+    let node = r#"{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "a"}}"#;
+    for text in [list.to_owned(), format!("{list}\n{node}")] {
+        let file = scratch.write("empty.json", text);
+        for command in [&["--dry-run"][..], &["apply"], &["list", "--dry-run"], &["doctor"]] {
+            let output = rulegen(&scratch.0, &[command, &["-f", &file]].concat());
+            assert_eq!(output.status.code(), Some(1), "{command:?}");
+            assert_eq!(stdout(&output), "", "{command:?}");
+            assert!(stderr(&output).contains("no Service in the input"), "{}", stderr(&output));
+        }
+        assert_eq!(rulegen(&scratch.0, &["diff", "-f", &file]).status.code(), Some(2));
+        let output = rulegen(&scratch.0, &["--dry-run", "--allow-empty", "-f", &file]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(stdout(&output).contains(":KUBE-SERVICES"), "{}", stdout(&output));
+    }
+    // A packet has a way on a node without Services too.
+    let explain = |text: &str| {
+        let file = scratch.write("explain.json", text);
+        let packet = ["explain", "--from", "192.0.2.1", "--to", "192.0.2.2:80", "-f", &file];
+        rulegen(&scratch.0, &packet).status.code()
+    };
+    assert_eq!((explain(list), explain(node)), (Some(1), Some(0)));
+}
+
+/// One warning, however many Services there are.
+#[test]
+fn services_without_slices_are_warned_of_once() {
+    let scratch = Scratch::new("no-slices");
+    let service = |n: usize| {
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{n}}}\n\
+             spec: {{clusterIP: 10.96.0.{n}, ports: [{{port: 80}}]}}\n"
+        )
+    };
+    let file = scratch.write("services.yaml", [1, 2, 3].map(service).concat());
+    let output = rulegen(&scratch.0, &["--dry-run", "-f", &file]);
+    let said = stderr(&output);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("kubectl get nodes,services,endpointslices -A -o json"), "{said}");
+    assert!(stdout(&output).contains("has no endpoints"), "{}", stdout(&output));
+}
+
+#[test]
+fn strict_makes_a_warning_fail_and_still_prints() {
+    let scratch = Scratch::new("strict");
+    let file = scratch.write("old.yaml", "{apiVersion: v2, kind: Service, metadata: {name: old}}");
+    let output = rulegen(&scratch.0, &["--dry-run", "--strict", "-f", &file, "-f", &good_path()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_compiled(&stdout(&output), "strict");
+}
+
+#[test]
+fn an_incomplete_input_is_never_applied() {
+    // Refused before it would even look for iptables: nothing of the kernel is touched.
+    let scratch = Scratch::new("incomplete");
+    let folder = scratch.0.join("folder");
+    fs::create_dir(&folder).unwrap();
+    let empty = scratch.write("empty.yaml", "");
+    let cut = scratch
+        .write("cut.json", "{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": [{\"kind\":");
+    let broken = scratch.write("broken.yaml", format!("{}---\na: [\n", good_text()));
+    let junk = scratch.write("junk.yaml", [0xff; 9]);
+    let comments = scratch.write("comments.yaml", "# soon\n");
+    let folder = folder.to_str().unwrap();
+    for input in ["missing.yaml", folder, &empty, &cut, &broken, &junk, &comments, "-"] {
+        let output = rulegen(&scratch.0, &["apply", "-f", input, "-f", &good_path()]);
+        assert_eq!(output.status.code(), Some(1), "{input}");
+        assert!(stderr(&output).contains("nothing is applied"), "{input}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn deep_json_and_many_braces_do_not_overflow_the_stack() {
+    let scratch = Scratch::new("deep");
+    for (name, unit) in [
+        ("lists.json", "{\"a\":["),
+        ("flow.yaml", "["),
+        ("maps.yaml", "{a: "),
+        ("block.yaml", "- "),
+    ] {
+        let file = scratch.write(name, unit.repeat(100_000));
+        let output = rulegen(&scratch.0, &["--dry-run", "-f", &file, "-f", &good_path()]);
+        assert_eq!(output.status.code(), Some(1), "{name}: {}", stderr(&output));
+        let start = format!("error: {file}: ");
+        assert!(stderr(&output).starts_with(&start), "{name}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_file_without_read_permission_is_read_by_root_only() {
+    let scratch = Scratch::new("permission");
+    let file = scratch.write("secret.yaml", good_text());
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
+    let output = rulegen(&scratch.0, &["--dry-run", "-f", &file]);
+    if output.status.success() {
+        assert_compiled(&stdout(&output), "root");
+    } else {
+        assert!(
+            stderr(&output).contains("cannot be read: Permission denied"),
+            "{}",
+            stderr(&output)
+        );
+    }
+}
+
+fn assert_unusable(output: &Output, message: &str) {
+    assert_eq!(stderr(output), format!("{message}{UNUSABLE}\n"));
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stdout(output), "");
+}
+
+fn good_text() -> String {
+    fs::read_to_string(good_path()).unwrap()
+}
+
+fn assert_compiled(rules: &str, what: &str) {
+    assert!(is_compiled(rules), "default/good is lost beside {what}");
+}

@@ -1,0 +1,378 @@
+//! The command line: help that teaches, completion, versions, exit statuses.
+
+use crate::common::{Scratch, root, rulegen, stderr, stdout};
+
+#[test]
+fn help_teaches() {
+    let help = stdout(&rulegen(&root(), &["--help"]));
+    for part in ["kube-proxy", "Examples:", "--dry-run", "--cluster-cidr", "Exit status", "cleanup"]
+    {
+        assert!(help.contains(part), "--help does not say {part:?}:\n{help}");
+    }
+    let commands =
+        ["apply", "diff", "list", "explain", "trace", "doctor", "agent", "cleanup", "completion"];
+    for command in commands {
+        let output = rulegen(&root(), &[command, "--help"]);
+        assert!(output.status.success());
+        assert!(help.contains(&format!("  {command} ")), "--help does not name {command}");
+    }
+}
+
+#[test]
+fn every_line_of_help_fits_a_terminal() {
+    for command in ["", "diff", "list", "explain", "trace", "doctor", "agent", "cleanup"] {
+        let arguments: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
+        let arguments = arguments.as_slice();
+        let help = stdout(&rulegen(&root(), arguments));
+        let long: Vec<&str> = help.lines().filter(|line| line.chars().count() > 100).collect();
+        assert!(long.is_empty(), "{arguments:?}: {long:?}");
+    }
+}
+
+#[test]
+fn every_check_of_the_doctor_is_listed_and_can_be_asked_for() {
+    let listed = stdout(&rulegen(&root(), &["doctor", "--list-checks"]));
+    let names: Vec<&str> =
+        listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(names.contains(&"ip-forward") && names.contains(&"node-ports"), "{listed}");
+    let told = stdout(&rulegen(&root(), &["doctor", "--check", "ip-forward", "rp-filter"]));
+    let lines = told.lines().filter(|line| !line.starts_with("    ")).count();
+    assert_eq!(lines, 3, "two checks and a summary: {told}");
+}
+
+#[test]
+fn completion_for_three_shells() {
+    for (shell, part) in
+        [("bash", "complete -F"), ("zsh", "#compdef rulegen"), ("fish", "complete -c rulegen")]
+    {
+        let output = rulegen(&root(), &["completion", shell]);
+        assert!(output.status.success());
+        assert!(stdout(&output).contains(part), "{shell}");
+    }
+}
+
+#[test]
+fn the_version() {
+    assert_eq!(
+        stdout(&rulegen(&root(), &["--version"])),
+        format!("rulegen {}\n", env!("CARGO_PKG_VERSION"))
+    );
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    for arguments in [
+        &[][..],
+        &["--dry-run"],
+        &["--no-such-flag"],
+        &["--dry-run", "-f", "x", "-o", "xml"],
+        &["-f", "x", "-o", "json"],
+        &["--dry-run", "-f", "x", "--iptables-masquerade-bit", "32"],
+        &["completion", "tcsh"],
+        &["doctor", "--check", "nothing"],
+        &["--dry-run", "-f", "x", "--masquerade-all=maybe"],
+        &["list", "--dry-run"],
+        &["list", "--differing"],
+        &["list", "-o", "xml"],
+        &["list", "-f", "x", "--kubeconfig", "y"],
+        &["diff", "-f", "x", "-o", "yaml"],
+    ] {
+        let output = rulegen(&root(), arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+/// One row a command: how it is called, and its status where the input is fine and where it cannot
+/// be used. `None` where that is the machine's matter.
+const STATUSES: [(&[&str], Option<i32>, i32); 9] = [
+    (&["--dry-run"], Some(0), 1),
+    (&["--dry-run", "--proxy-mode", "nftables", "-o", "json"], Some(0), 1),
+    (&["apply"], None, 1),
+    (&["diff"], None, 2),
+    (&["list"], None, 1),
+    (&["list", "--dry-run", "-o", "json"], Some(0), 1),
+    (&["explain", "--from", "192.0.2.1", "--to", "10.96.0.99:80"], Some(0), 1),
+    (&["explain", "--live", "--from", "192.0.2.1", "--to", "10.96.0.99:80"], None, 1),
+    (&["doctor", "-o", "json"], None, 1),
+];
+
+/// Nothing is printed on standard output where the input or the configuration cannot be used.
+#[test]
+fn what_cannot_be_used_is_refused_by_every_command() {
+    let scratch = Scratch::new("unusable");
+    let good = root().join("tests/good.yaml");
+    let good = good.to_str().unwrap();
+    let file = |name: &str, text: &str| scratch.write(name, text);
+    let empty = scratch.0.join("folder");
+    std::fs::create_dir(&empty).unwrap();
+    let inputs = [
+        file("table.txt", "NAME   TYPE        CLUSTER-IP\nweb    ClusterIP   10.96.0.1\n"),
+        file("null.yaml", "null\n"),
+        file("cut.json", "{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": ["),
+        file("none.json", "{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": []}"),
+        scratch.0.join("missing.yaml").to_str().unwrap().to_owned(),
+        empty.to_str().unwrap().to_owned(),
+    ];
+    let kind = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
+    let configs = [
+        file("broken.yaml", "mode: ["),
+        file("mode.yaml", &format!("{kind}mode: ipvs\n")),
+        scratch.0.join("missing-config.yaml").to_str().unwrap().to_owned(),
+    ];
+    for (command, fine, unusable) in STATUSES {
+        let run = |arguments: &[&str]| rulegen(&scratch.0, &[command, arguments].concat());
+        if let Some(fine) = fine {
+            let output = run(&["-f", good]);
+            assert_eq!(output.status.code(), Some(fine), "{command:?}: {}", stderr(&output));
+            assert!(!output.stdout.is_empty(), "{command:?}");
+        }
+        let refused = |arguments: &[&str]| {
+            let output = run(arguments);
+            let said = stderr(&output);
+            assert_eq!(output.status.code(), Some(unusable), "{command:?} {arguments:?}: {said}");
+            assert_eq!(stdout(&output), "", "{command:?} {arguments:?}");
+            assert!(said.contains("error: "), "{command:?} {arguments:?}: {said}");
+        };
+        for input in &inputs {
+            // A whole file beside it does not help, but where only Services are missing.
+            if !input.ends_with("none.json") {
+                refused(&["-f", input, "-f", good]);
+            }
+            refused(&["-f", input]);
+        }
+        for config in &configs {
+            refused(&["-f", good, "--config", config]);
+        }
+    }
+}
+
+/// Every command has its row in the one table, and its own help has the same.
+#[test]
+fn the_help_tells_what_an_exit_status_means() {
+    let help = stdout(&rulegen(&root(), &["--help"]));
+    let (_, table) = help.split_once("\nExit status:\n").unwrap();
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("  ")).collect();
+    let row = |command: &str| {
+        let row = rows.iter().find(|row| row.split_whitespace().next() == Some(command));
+        row.unwrap_or_else(|| panic!("{command} has no row in\n{table}"))
+    };
+    row("--dry-run");
+    row("completion");
+    for command in ["apply", "diff", "list", "explain", "doctor", "trace", "agent", "cleanup"] {
+        let own = stdout(&rulegen(&root(), &[command, "--help"]));
+        let own = own.split_whitespace().collect::<Vec<_>>().join(" ");
+        let (_, own) = own.split_once("Exit status: 0 ").unwrap_or_else(|| panic!("{command}"));
+        let zero = own.split(';').next().unwrap();
+        assert!(row(command).contains(zero), "{command}: {zero:?} is not in {}", row(command));
+    }
+}
+
+#[test]
+fn wrong_values_of_flags_name_the_flag() {
+    let good = root().join("tests/good.yaml");
+    let good = good.to_str().unwrap();
+    for (flag, part) in [
+        ("--cluster-cidr=10.244.0.0", "--cluster-cidr"),
+        ("--cluster-cidr=10.0.0.0/8,10.1.0.0/16", "--cluster-cidr"),
+        ("--detect-local-mode=Magic", "--detect-local-mode"),
+        ("--nodeport-addresses=here", "--nodeport-addresses"),
+        ("--pod-bridge-interface=much-too-long-a-name", "--pod-bridge-interface"),
+        ("--proxy-mode=ipvs", "--proxy-mode"),
+    ] {
+        let output = rulegen(&root(), &["--dry-run", "-f", good, flag]);
+        assert_eq!(output.status.code(), Some(2), "{flag}");
+        assert!(stderr(&output).contains(part), "{flag}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_form_must_fit_the_mode() {
+    let good = root().join("tests/good.yaml");
+    let good = good.to_str().unwrap();
+    for (mode, form) in [("iptables", "nft"), ("nftables", "iptables-save")] {
+        let output = rulegen(&root(), &["--dry-run", "-f", good, "--proxy-mode", mode, "-o", form]);
+        assert_eq!(output.status.code(), Some(2), "{mode}");
+        assert!(stderr(&output).contains("does not fit"), "{mode}: {}", stderr(&output));
+    }
+    let output = rulegen(&root(), &["--dry-run", "-f", good, "--proxy-mode=nftables", "-o=json"]);
+    let tables: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let families: Vec<_> = tables.as_array().unwrap().iter().map(|t| &t["family"]).collect();
+    assert_eq!(families, ["ipv4", "ipv6"], "both families by default");
+}
+
+#[test]
+fn the_form_of_iptables_save_holds_one_family() {
+    let good = root().join("tests/good.yaml");
+    let good = good.to_str().unwrap();
+    let output = rulegen(&root(), &["--dry-run", "-f", good, "--ip-family", "dual"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("one family"));
+    let output = rulegen(&root(), &["--dry-run", "-f", good, "-o", "json"]);
+    let families: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(families[0]["family"], "ipv4");
+    assert_eq!(families[1]["family"], "ipv6");
+}
+
+#[test]
+fn a_flag_wins_over_the_configuration() {
+    let scratch = Scratch::new("flag-wins");
+    let config = scratch.write(
+        "config.yaml",
+        "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\niptables:\n  masqueradeBit: 8\n",
+    );
+    let good = root().join("tests/good.yaml");
+    let arguments = ["--dry-run", "-f", good.to_str().unwrap(), "--config", &config];
+    assert!(stdout(&rulegen(&root(), &arguments)).contains("--set-xmark 0x100/0x100"));
+    let with_flag = [&arguments[..], &["--iptables-masquerade-bit", "5"]].concat();
+    assert!(stdout(&rulegen(&root(), &with_flag)).contains("--set-xmark 0x20/0x20"));
+}
+
+#[test]
+fn explain_says_what_it_cannot_do() {
+    let good = root().join("tests/good.yaml");
+    let good = good.to_str().unwrap();
+    let cases: [(&[&str], i32, &str); 5] = [
+        (&["--from", "10.244.9.9", "--to", "10.96.0.99:80"], 2, "give -f or --kubeconfig"),
+        (&["--from", "10.244.9.9", "--to", "[fd00::1]:80", "-f", good], 2, "different families"),
+        (&["--from", "10.244.9.9", "--to", "10.96.0.99", "-f", good], 2, "is no IP:PORT"),
+        (&["--from", "10.244.9.9", "--to", "10.96.0.99:80/icmp", "-f", good], 2, "tcp, udp, sctp"),
+        (&["--from", "10.244.9.9", "--to", "default/none", "-f", good], 1, "default/none"),
+    ];
+    for (arguments, status, words) in cases {
+        let output = rulegen(&root(), &[&["explain"], arguments].concat());
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(words), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+/// A DaemonSet's arguments can be used as they are.
+#[test]
+fn flags_of_how_kube_proxy_runs_are_taken() {
+    let good = root().join("tests/good.yaml");
+    let flags = [
+        "--kubeconfig=/etc/kubernetes/kubeconfig",
+        "--healthz-bind-address=0.0.0.0:10256",
+        "--conntrack-max-per-core=32768",
+        "--oom-score-adj=-999",
+        "--hostname-override=",
+        "--proxy-mode=",
+        "--masquerade-all=True",
+        "--v=2",
+    ];
+    let arguments = [&["--dry-run", "-f", good.to_str().unwrap()], &flags[..]].concat();
+    let output = rulegen(&root(), &arguments);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("note: --kubeconfig says how kube-proxy runs"));
+    assert!(stdout(&output).contains("cluster IP\" -m tcp --dport 80 -j KUBE-MARK-MASQ"));
+}
+
+/// Lists what an example makes for its first node.
+fn listed(example: &str, arguments: &[&str]) -> String {
+    let example = format!("examples/{example}.yaml");
+    let known = ["list", "--dry-run", "-f", &example, "--hostname-override", "node-1"];
+    let output = rulegen(&root(), &[&known[..], arguments].concat());
+    assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+    stdout(&output)
+}
+
+const LOAD_BALANCERS: &str = "\
+NAMESPACE   NAME                 PORT     KIND             FRONTEND            POLICY    AFFINITY   SOURCE-RANGES                    ENDPOINTS                                         FROM-NODE
+default     web-service          <none>   ClusterIP        10.96.0.10:80/TCP   Cluster   -          -                                10.244.1.5:8080,10.244.2.6:8080,10.244.3.7:8080   -
+default     web-service          <none>   LoadBalancerIP   52.1.2.3:80/TCP     Cluster   -          -                                10.244.1.5:8080,10.244.2.6:8080,10.244.3.7:8080   -
+default     web-service          <none>   NodePort         *:32456/TCP         Cluster   -          -                                10.244.1.5:8080,10.244.2.6:8080,10.244.3.7:8080   -
+default     web-service-local    <none>   ClusterIP        10.96.0.11:80/TCP   Cluster   -          -                                10.244.1.5:8080,10.244.2.6:8080,10.244.3.7:8080   -
+default     web-service-local    <none>   LoadBalancerIP   52.1.2.4:80/TCP     Local     -          -                                10.244.1.5:8080                                   10.244.1.5:8080,10.244.2.6:8080,10.244.3.7:8080
+default     web-service-local    <none>   NodePort         *:32457/TCP         Local     -          -                                10.244.1.5:8080                                   10.244.1.5:8080,10.244.2.6:8080,10.244.3.7:8080
+default     web-service-office   <none>   ClusterIP        10.96.0.12:80/TCP   Cluster   -          -                                10.244.1.5:8080,10.244.2.6:8080,10.244.3.7:8080   -
+default     web-service-office   <none>   LoadBalancerIP   52.1.2.5:80/TCP     Cluster   -          198.51.100.0/24,203.0.113.0/24   10.244.1.5:8080,10.244.2.6:8080,10.244.3.7:8080   -
+default     web-service-office   <none>   NodePort         *:32458/TCP         Cluster   -          -                                10.244.1.5:8080,10.244.2.6:8080,10.244.3.7:8080   -
+";
+
+const CLUSTER_IPS: &str = "\
+NAMESPACE   NAME               PORT     KIND        FRONTEND              POLICY    ENDPOINTS
+default     backend-service    <none>   ClusterIP   10.96.0.20:80/TCP     Cluster   10.244.1.5:8080,10.244.1.6:8080,10.244.2.8:8080 + 2 more...
+default     database-service   <none>   ClusterIP   10.96.0.30:5432/TCP   Cluster   10.244.2.30:5432
+default     frontend-service   <none>   ClusterIP   10.96.0.10:80/TCP     Cluster   10.244.1.4:3000,10.244.2.7:3000,10.244.3.9:3000
+";
+
+#[test]
+fn list_prints_a_table_that_is_the_same_in_both_modes() {
+    for mode in ["--proxy-mode=iptables", "--proxy-mode=nftables"] {
+        assert_eq!(listed("clusterip", &[mode]), CLUSTER_IPS, "{mode}");
+        assert_eq!(listed("loadbalancer", &[mode, "-o", "wide"]), LOAD_BALANCERS, "{mode}");
+    }
+    assert_eq!(listed("headless", &[]), "", "a headless Service has no rules");
+}
+
+#[test]
+fn list_takes_only_what_is_asked_for() {
+    let of = |arguments: &[&str]| -> Vec<String> {
+        let text = listed("loadbalancer", arguments);
+        let place = |line: &str| line.split_whitespace().nth(4).unwrap_or_default().to_owned();
+        text.lines().skip(1).map(place).collect()
+    };
+    assert_eq!(of(&[]).len(), 9);
+    assert_eq!(of(&["web-service"]), ["10.96.0.10:80/TCP", "52.1.2.3:80/TCP", "*:32456/TCP"]);
+    assert_eq!(of(&["default/web-service-local", "default/web-service"]).len(), 6);
+    assert_eq!(of(&["-n", "default"]).len(), 9);
+    assert_eq!(of(&["-n", "kube-system"]).len(), 0);
+    assert_eq!(of(&["--address", "52.1.2.4"]), ["52.1.2.4:80/TCP"]);
+    assert_eq!(of(&["--address", "10.244.2.6"]).len(), 9, "by an endpoint");
+    assert_eq!(of(&["--port", "32458"]), ["*:32458/TCP"]);
+    assert_eq!(of(&["--port", "8080", "--address", "10.96.0.10"]).len(), 0, "one place has both");
+}
+
+#[test]
+fn list_has_the_same_as_data() {
+    let json: serde_json::Value =
+        serde_json::from_str(&listed("loadbalancer", &["-o", "json"])).unwrap();
+    let yaml: serde_json::Value =
+        serde_saphyr::from_str(&listed("loadbalancer", &["-o", "yaml"])).unwrap();
+    assert_eq!(json, yaml);
+    let local = &json["services"][1];
+    assert_eq!(local["name"], "web-service-local");
+    assert_eq!(
+        local["frontends"][1],
+        serde_json::json!({
+            "kind": "LoadBalancerIP", "family": "ipv4", "address": "52.1.2.4", "protocol": "TCP",
+            "port": 80, "policy": "Local", "endpoints": ["10.244.1.5:8080"],
+            "endpointsFromNode": ["10.244.1.5:8080", "10.244.2.6:8080", "10.244.3.7:8080"],
+        })
+    );
+    assert_eq!(
+        local["endpoints"][0],
+        serde_json::json!({"address": "10.244.1.5:8080", "policies": ["Cluster", "Local"]})
+    );
+}
+
+/// In the configuration or by the flag, which wins.
+#[test]
+fn addresses_of_the_node_are_refused_if_that_is_asked_for() {
+    let scratch = Scratch::new("refuse-node-addresses");
+    let manifest = scratch.write(
+        "cluster.yaml",
+        r#"{"kind": "List", "apiVersion": "v1", "items": [
+        {"kind": "Node", "apiVersion": "v1", "metadata": {"name": "node-1"},
+        "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.10"}]}},
+        {"kind": "Service", "apiVersion": "v1", "metadata": {"name": "ssh"},
+        "spec": {"clusterIP": "10.96.0.1", "externalIPs": ["192.0.2.10", "192.0.2.11"],
+        "ports": [{"port": 22}]},
+        "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.10"}]}}}]}"#,
+    );
+    let config = scratch.write(
+        "config.yaml",
+        "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n\
+         rulegen: {refuseNodeAddresses: true}\n",
+    );
+    let run = |more: &[&str]| {
+        let given = ["--dry-run", "-f", &manifest, "--hostname-override", "node-1"];
+        let output = rulegen(&root(), &[&given, more].concat());
+        let has = |ip: &str| stdout(&output).contains(&format!("-d {ip}/32"));
+        let problems = stderr(&output).matches("--refuse-node-addresses excludes").count();
+        (has("192.0.2.10"), has("192.0.2.11"), problems)
+    };
+    assert_eq!(run(&[]), (true, true, 0));
+    assert_eq!(run(&["--refuse-node-addresses"]), (false, true, 2));
+    assert_eq!(run(&["--config", &config]), (false, true, 2));
+    assert_eq!(run(&["--config", &config, "--refuse-node-addresses=false"]), (true, true, 0));
+}
