@@ -10,6 +10,15 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
+/// How many rounds a long test makes: a fifth, or all with `RULEGEN_TEST_ROUNDS=full` as in
+/// `ci/nightly`.
+pub(crate) fn rounds(full: usize) -> usize {
+    match std::env::var("RULEGEN_TEST_ROUNDS").as_deref() {
+        Ok("full") => full,
+        _ => full / 5,
+    }
+}
+
 /// The program, to be run with arguments in a folder.
 pub(crate) fn rulegen(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_rulegen"))

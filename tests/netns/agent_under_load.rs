@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::common::rounds;
 use crate::lab::{ELSEWHERE_IPS, Lab, POD_IPS};
 use crate::namespace::Namespace;
 use crate::nftables::{generation, held, json_service};
@@ -44,7 +45,7 @@ const KILL_AFTER: Duration = Duration::from_millis(60);
 
 #[test]
 fn an_agent_that_is_killed_at_any_moment_fails_no_connection() {
-    const ROUNDS: usize = 200;
+    let all_rounds = rounds(200);
     let lab = Lab::new("agent-kill");
     let manifests = Manifests::new(&lab.node);
     // Of the Service that is asked each endpoint always answers, and the more so the others.
@@ -60,7 +61,7 @@ fn an_agent_that_is_killed_at_any_moment_fails_no_connection() {
     let mut random = Random(2_026);
     let mut written = 0;
     while_asking(&lab, cluster_ip(1), |asker| {
-        for round in 0..ROUNDS {
+        for round in 0..all_rounds {
             let before = generation(&lab.node);
             change(2 * round);
             let agent = start();
@@ -74,9 +75,12 @@ fn an_agent_that_is_killed_at_any_moment_fails_no_connection() {
             asker.asked();
         }
         start().wait_until_right();
-        assert!(asker.asked() > 200, "hardly any traffic: {}", asker.asked());
+        assert!(asker.asked() > all_rounds, "hardly any traffic: {}", asker.asked());
     });
-    assert!((ROUNDS / 10..ROUNDS).contains(&written), "{written} of {ROUNDS} rounds wrote");
+    assert!(
+        (all_rounds / 10..all_rounds).contains(&written),
+        "{written} of {all_rounds} rounds wrote"
+    );
 }
 
 /// How long it takes from a start until something was written.
