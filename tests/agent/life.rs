@@ -13,7 +13,7 @@ use crate::objects::{HERE, many, service};
 const PROMPTLY: Duration = Duration::from_secs(1);
 
 #[test]
-fn a_restart_writes_nothing() {
+fn restart_writes_nothing() {
     let mut node = Node::in_sync("restart");
     node.serve();
     assert!(is_from(node.ask(10), HERE[0]));
@@ -40,7 +40,7 @@ fn a_restart_writes_nothing() {
 
 /// A node that starts anew while the API server is away has what it had.
 #[test]
-fn a_restart_without_the_server_touches_nothing() {
+fn restart_without_api_server_keeps_rules() {
     let mut node = Node::in_sync("alone");
     node.serve();
     let before = node.generation();
@@ -60,7 +60,7 @@ fn a_restart_without_the_server_touches_nothing() {
 }
 
 #[test]
-fn an_end_comes_at_any_time() {
+fn sigterm_at_any_time_leaves_whole_rules() {
     let mut node = Node::new("end");
     node.server.apply_many(many(2000));
     let is_whole = |node: &Node| node.difference(&node.server.objects()).is_none();
@@ -85,7 +85,7 @@ fn an_end_comes_at_any_time() {
 }
 
 #[test]
-fn a_log_that_cannot_be_written_ends_nothing() {
+fn log_unwritable_does_not_end_agent() {
     let mut node = Node::new("full");
     let full = || OpenOptions::new().write(true).open("/dev/full").unwrap();
     node.start_with_log("", full().into());

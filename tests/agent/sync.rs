@@ -9,7 +9,7 @@ use crate::node::{KINDS, Node, PATIENCE, wait_until};
 use crate::objects::{ELSEWHERE, HERE, cidr, local_load_balancer, node, service, slice};
 
 #[test]
-fn nothing_is_written_before_all_kinds_are_listed() {
+fn sync_waits_until_all_kinds_are_listed() {
     thread::scope(|scope| {
         for (at, kind) in KINDS.into_iter().enumerate() {
             scope.spawn(move || is_waited_for(&format!("wait{at}"), kind));
@@ -38,7 +38,7 @@ fn is_waited_for(label: &str, kind: Kind) {
 const MANY: usize = 1000;
 
 #[test]
-fn changes_of_all_kinds_arrive() {
+fn sync_follows_changes_of_all_kinds() {
     let node_of_tests = Node::in_sync("changes");
     let server = &node_of_tests.server;
     let arrives = |what: &str| {
@@ -68,7 +68,7 @@ fn changes_of_all_kinds_arrive() {
 }
 
 #[test]
-fn changes_of_the_node_arrive() {
+fn sync_follows_node_topology_zone_and_address() {
     let node_of_tests = Node::in_sync("changing");
     let server = &node_of_tests.server;
     server.apply(local_load_balancer("local", 30, 31030));
@@ -94,7 +94,7 @@ fn changes_of_the_node_arrive() {
 }
 
 #[test]
-fn the_server_is_asked_as_kube_proxy_does() {
+fn api_requests_use_selectors_of_kube_proxy() {
     let node = Node::in_sync("asked");
     let requests = node.server.requests();
     for (path, labels, fields) in [

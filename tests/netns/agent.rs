@@ -64,7 +64,7 @@ fn append(file: &mut File, text: &str) {
 }
 
 #[test]
-fn packets_follow_manifests_that_come_change_and_go() {
+fn manifests_added_changed_and_removed_move_packets() {
     let lab = Lab::new("agent-files");
     let manifests = Manifests::new(&lab.node);
     let agent = Agent::start(&lab.node, &manifests, "");
@@ -98,7 +98,7 @@ fn packets_follow_manifests_that_come_change_and_go() {
 
 /// The second document of a file is as good as gone while its writer is at the first.
 #[test]
-fn half_a_manifest_takes_nothing_away() {
+fn manifest_half_written_removes_nothing() {
     let lab = Lab::new("agent-half");
     let manifests = Manifests::new(&lab.node);
     let path = manifests.file("both.yaml");
@@ -140,7 +140,7 @@ fn half_a_manifest_takes_nothing_away() {
 /// Somebody may begin to write a file just when it is read: much is read before it, so that there is
 /// time for that.
 #[test]
-fn a_manifest_that_is_written_again_and_again_takes_nothing_away() {
+fn manifest_rewritten_often_removes_nothing() {
     let times = rounds(80);
     let lab = Lab::new("agent-again");
     let manifests = Manifests::new(&lab.node);
@@ -170,7 +170,7 @@ fn a_manifest_that_is_written_again_and_again_takes_nothing_away() {
 }
 
 #[test]
-fn what_cannot_be_read_keeps_its_last_good_state_and_is_told() {
+fn manifest_unreadable_keeps_last_good_state() {
     let lab = Lab::new("agent-broken");
     let manifests = Manifests::new(&lab.node);
     manifests.put("one.yaml", &service(1, &[FIRST]));
@@ -230,7 +230,7 @@ fn what_cannot_be_read_keeps_its_last_good_state_and_is_told() {
 
 /// An empty List is what kubectl writes for a mistyped namespace.
 #[test]
-fn a_folder_without_services_takes_nothing_away_unless_it_may() {
+fn manifests_without_services_need_allow_empty() {
     let lab = Lab::new("agent-empty");
     let manifests = Manifests::new(&lab.node);
     let list = "{apiVersion: v1, kind: List, items: []}\n";
@@ -253,7 +253,7 @@ fn a_folder_without_services_takes_nothing_away_unless_it_may() {
 
 /// What the agent does not need it cannot do, whether or not it tells of that.
 #[test]
-fn the_agent_gives_up_its_privileges_at_any_verbosity() {
+fn agent_drops_capabilities_at_any_verbosity() {
     let node = Namespace::new("agent-privileges");
     let manifests = Manifests::new(&node);
     for verbosity in ["-v0", "-v2", "-v4"] {
@@ -269,7 +269,7 @@ const CAP_NET_ADMIN: u64 = 12;
 
 /// As the kubelet mounts a ConfigMap: names that lead to `..data`, which is replaced as a whole.
 #[test]
-fn packets_follow_a_config_map() {
+fn manifests_in_config_map_move_packets() {
     let lab = Lab::new("agent-map");
     let manifests = Manifests::new(&lab.node);
     let put = |version: &str, text: &str| {
@@ -297,7 +297,7 @@ fn packets_follow_a_config_map() {
 }
 
 #[test]
-fn a_folder_that_is_gone_changes_nothing_until_it_is_there_again() {
+fn manifests_folder_removed_changes_nothing_until_it_returns() {
     let lab = Lab::new("agent-folder");
     let manifests = Manifests::new(&lab.node);
     manifests.put("one.yaml", &service(1, &[FIRST]));
@@ -326,7 +326,7 @@ fn a_folder_that_is_gone_changes_nothing_until_it_is_there_again() {
 }
 
 #[test]
-fn node_ports_follow_the_nodes_addresses() {
+fn node_ports_follow_addresses_of_the_node() {
     let lab = Lab::new("agent-addresses");
     let manifests = Manifests::new(&lab.node);
     let node_port = service_with(1, "type: NodePort,", &[FIRST]);
@@ -350,7 +350,7 @@ fn node_ports_follow_the_nodes_addresses() {
 /// Where node ports are open at all addresses, another address changes no rule: nothing is read, and
 /// nothing synced.
 #[test]
-fn addresses_that_no_rule_names_cost_nothing() {
+fn node_addresses_without_rules_cause_no_sync() {
     let lab = Lab::new("agent-any-address");
     let manifests = Manifests::new(&lab.node);
     manifests.put("one.yaml", &service(1, &[FIRST]));
@@ -373,7 +373,7 @@ fn addresses_that_no_rule_names_cost_nothing() {
 /// Clients of an endpoint that goes find another, and are not led back when it returns; those of
 /// the others stay where they are.
 #[test]
-fn an_endpoint_that_returns_does_not_find_its_clients() {
+fn session_affinity_is_forgotten_when_endpoint_returns() {
     const CLIENTS: usize = 60;
     let all = [FIRST, SECOND, ELSEWHERE];
     let lab = Lab::new("agent-affinity");
@@ -413,7 +413,7 @@ fn an_endpoint_that_returns_does_not_find_its_clients() {
 
 /// Load balancers ask where node ports are, and nobody else shall.
 #[test]
-fn load_balancers_are_answered_where_node_ports_are() {
+fn load_balancer_health_check_answers_at_node_port_addresses() {
     const PORT: u16 = 31_500;
     let lab = Lab::new("agent-checks");
     let manifests = Manifests::new(&lab.node);
@@ -436,7 +436,7 @@ fn load_balancers_are_answered_where_node_ports_are() {
 
 /// Whoever started the agent starts it anew with the configuration that there is now.
 #[test]
-fn another_configuration_ends_the_agent_and_not_its_rules() {
+fn configuration_change_ends_agent_and_keeps_rules() {
     let lab = Lab::new("agent-config");
     let manifests = Manifests::new(&lab.node);
     manifests.put("one.yaml", &service(1, &[FIRST]));
@@ -462,7 +462,7 @@ fn another_configuration_ends_the_agent_and_not_its_rules() {
 
 /// What was counted stays counted when the endpoint that it was counted for goes.
 #[test]
-fn connections_are_counted_for_each_service() {
+fn metrics_count_connections_of_each_service() {
     let lab = Lab::new("agent-counters");
     let manifests = Manifests::new(&lab.node);
     manifests.put("one.yaml", &service(1, &[FIRST]));
@@ -501,7 +501,7 @@ fn connections(n: usize) -> String {
 }
 
 #[test]
-fn many_changes_fail_no_connection_and_leave_nothing_open() {
+fn endpoint_changes_fail_no_connection_and_leak_no_descriptor() {
     let changes = rounds(300);
     let lab = Lab::new("agent-open");
     let manifests = Manifests::new(&lab.node);
@@ -590,11 +590,11 @@ fn soon_silent_or_refused(lab: &Lab, n: usize) {
 }
 
 #[test]
-fn a_cluster_ip_is_kept_in_nftables_mode() {
+fn cluster_ip_wins_over_external_ip_of_another_service_nftables() {
     a_cluster_ip_is_kept("steal-nft", "");
 }
 
 #[test]
-fn a_cluster_ip_is_kept_in_iptables_mode() {
+fn cluster_ip_wins_over_external_ip_of_another_service_iptables() {
     a_cluster_ip_is_kept("steal-iptables", "--proxy-mode iptables --iptables-variant nft");
 }

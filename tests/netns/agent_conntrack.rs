@@ -142,7 +142,7 @@ fn soon_forgotten(agent: &Agent<'_>, flows: f64) {
 }
 
 #[test]
-fn clients_that_keep_their_ports_follow_their_service() {
+fn conntrack_udp_clients_with_fixed_port_follow_service() {
     let lab = Lab::new("agent-flows");
     let manifests = Manifests::new(&lab.node);
     manifests.put("it.yaml", &service(Some(FIRST)));
@@ -165,7 +165,7 @@ fn clients_that_keep_their_ports_follow_their_service() {
 }
 
 #[test]
-fn flows_go_with_their_service_and_those_that_came_before_it_are_led_to_it() {
+fn conntrack_udp_flows_are_deleted_with_service_and_before_it() {
     let lab = Lab::new("agent-flows-gone");
     let manifests = Manifests::new(&lab.node);
     manifests.put("it.yaml", &service(Some(FIRST)));
@@ -191,7 +191,7 @@ fn flows_go_with_their_service_and_those_that_came_before_it_are_led_to_it() {
 }
 
 #[test]
-fn what_changes_while_the_agent_is_away_is_made_up_for() {
+fn conntrack_changes_while_agent_is_down_are_caught_up() {
     let lab = Lab::new("agent-flows-away");
     let manifests = Manifests::new(&lab.node);
     manifests.put(
@@ -222,7 +222,7 @@ fn what_changes_while_the_agent_is_away_is_made_up_for() {
 }
 
 #[test]
-fn a_flow_to_the_same_port_of_another_host_is_left() {
+fn conntrack_flow_to_node_port_number_of_another_host_is_left() {
     let lab = Lab::new("agent-flows-foreign");
     let manifests = Manifests::new(&lab.node);
     manifests.put("it.yaml", &service(Some(FIRST)));
@@ -312,7 +312,7 @@ fn connections_to_a_removed_endpoint(
 }
 
 #[test]
-fn a_connection_to_a_removed_endpoint_stays() {
+fn tcp_connection_to_removed_endpoint_stays() {
     let (lab, connections) = connections_to_a_removed_endpoint("agent-tcp-stays", "", 2.0);
     for mut connection in connections {
         connection.there_and_back().unwrap();
@@ -323,7 +323,7 @@ fn a_connection_to_a_removed_endpoint_stays() {
 /// Its next packet is the first of a flow to the endpoint that is there now, and that one knows nothing
 /// of it.
 #[test]
-fn a_connection_to_a_removed_endpoint_is_reset_if_asked_for() {
+fn tcp_connection_to_removed_endpoint_is_reset_if_configured() {
     let flags = "--conntrack-tcp-reset-removed";
     let (lab, connections) = connections_to_a_removed_endpoint("agent-tcp-reset", flags, 3.0);
     for mut connection in connections {

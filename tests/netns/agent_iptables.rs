@@ -341,7 +341,7 @@ fn what_cannot_be_read_without_a_capability_is_reported_once() {
 
 /// Own commits and those of others in any order: in the end the rules are right.
 #[test]
-fn a_rival_at_the_same_time_is_not_missed() {
+fn drift_iptables_during_own_sync_is_repaired() {
     let namespace = Namespace::new("agent-meanwhile");
     put(&namespace, &example("clusterip.yaml"));
     let flags = "--proxy-mode iptables --iptables-variant nft --iptables-min-sync-period 10ms";

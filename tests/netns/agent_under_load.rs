@@ -44,7 +44,7 @@ fn many(services: std::ops::Range<usize>, version: usize) -> String {
 const KILL_AFTER: Duration = Duration::from_millis(60);
 
 #[test]
-fn an_agent_that_is_killed_at_any_moment_fails_no_connection() {
+fn agent_killed_at_any_moment_fails_no_connection() {
     let all_rounds = rounds(200);
     let lab = Lab::new("agent-kill");
     let manifests = Manifests::new(&lab.node);
@@ -101,7 +101,7 @@ fn rivalry() -> Duration {
 const SECOND_OF_TIME: Duration = Duration::from_secs(1);
 
 #[test]
-fn a_rival_is_named_and_undone_within_a_second() {
+fn drift_by_rival_is_named_and_repaired_within_a_second() {
     let lab = Lab::new("agent-rival");
     let manifests = Manifests::new(&lab.node);
     manifests.put("one.yaml", &service(1, &[FIRST, SECOND]));
@@ -168,7 +168,7 @@ enum Condition {
 /// A Deployment of 500 pods is updated by batches: new ones start, become ready as old ones begin to
 /// end, and old ones are gone. A pod stops to answer once the agent has had time to see that it ends.
 #[test]
-fn a_rolling_update_fails_no_request() {
+fn rolling_update_fails_no_request() {
     const PODS: usize = 500;
     const BATCH: usize = 50;
     let lab = Lab::new("agent-update");
@@ -277,7 +277,7 @@ fn many_pods(lab: &Lab) -> Pods {
 }
 
 #[test]
-fn a_thousand_services_that_come_and_go_at_once_leave_nothing() {
+fn thousand_services_created_and_deleted_leave_nothing() {
     const FILES: usize = 10;
     let lab = Lab::new("agent-burst");
     let manifests = Manifests::new(&lab.node);

@@ -98,7 +98,7 @@ fn udp(node: &Namespace, at: SocketAddr) -> UdpSocket {
 }
 
 #[test]
-fn flows_are_listed_as_they_were_translated_and_deleted_one_by_one() {
+fn conntrack_flows_are_listed_with_dnat_and_deleted() {
     let node = translating_node("flows");
     let mut conntrack = conntrack(&node);
     for Addresses { family, node: source, endpoints: [endpoint, _], cluster_ip } in addresses() {
@@ -147,7 +147,7 @@ fn without_ids(flows: &[Flow]) -> HashSet<Flow> {
 }
 
 #[test]
-fn flows_of_other_namespaces_are_not_seen_and_not_deleted() {
+fn conntrack_flows_of_other_network_namespaces_are_left() {
     let (node, other) = (translating_node("own"), translating_node("other"));
     for Addresses { family, node: source, endpoints: [endpoint, _], cluster_ip } in addresses() {
         let _server = udp(&node, endpoint);
@@ -162,7 +162,7 @@ fn flows_of_other_namespaces_are_not_seen_and_not_deleted() {
 }
 
 #[test]
-fn a_zone_is_told_and_only_the_flow_in_it_is_deleted() {
+fn conntrack_flow_is_deleted_in_its_zone_only() {
     let node = translating_node("zones");
     let mut conntrack = conntrack(&node);
     for Addresses { family, node: source, endpoints: [endpoint, _], cluster_ip } in addresses() {
@@ -190,7 +190,7 @@ fn a_zone_is_told_and_only_the_flow_in_it_is_deleted() {
 }
 
 #[test]
-fn of_fifty_thousand_flows_none_is_missed() {
+fn conntrack_fifty_thousand_flows_are_all_listed() {
     const FLOWS: u16 = 50_000;
     let node = translating_node("many-flows");
     let mut conntrack = conntrack(&node);
@@ -340,7 +340,7 @@ impl Followers {
 }
 
 #[test]
-fn clients_of_udp_follow_their_service_through_its_life() {
+fn udp_clients_follow_service_changes() {
     let node = node("follow");
     let mut followers = Followers::new(&node);
     let nothing = || Past::Vanished(HashSet::new());
@@ -370,7 +370,7 @@ fn clients_of_udp_follow_their_service_through_its_life() {
 }
 
 #[test]
-fn after_a_restart_a_cluster_ip_without_a_service_is_let_go() {
+fn conntrack_stale_flows_are_deleted_after_restart() {
     let node = node("restart");
     let mut followers = Followers::new(&node);
     apply_and_clean(&node, &manifest(Some(1)), &Past::Unknown);

@@ -60,7 +60,7 @@ pub(crate) fn generation(namespace: &Namespace) -> Generation {
 }
 
 #[test]
-fn a_printed_table_is_listed_and_its_list_is_a_fixed_point() {
+fn nftables_printed_table_is_fixed_point_of_nft_list() {
     let (first, second) = (Namespace::new("listed"), Namespace::new("listed-again"));
     for (folder, arguments) in golden_cases() {
         let printed = rulegen_in(&first, &folder, &format!("--dry-run {arguments} 2>/dev/null"));
@@ -77,7 +77,7 @@ fn a_printed_table_is_listed_and_its_list_is_a_fixed_point() {
 }
 
 #[test]
-fn what_is_applied_is_what_is_printed_and_is_written_once() {
+fn nftables_applied_table_equals_dry_run_and_is_written_once() {
     let (applied, printed) = (Namespace::new("applied"), Namespace::new("printed"));
     for (folder, arguments) in golden_cases() {
         rulegen_in(&applied, &folder, &arguments);
@@ -162,7 +162,7 @@ const DRIFT: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn drift_is_noticed_named_and_repaired_within_a_second() {
+fn drift_is_reported_and_repaired_within_a_second() {
     let namespace = Namespace::new("drift");
     namespace.run("nft add table ip others; nft add chain ip others theirs");
     let arguments = format!("-f {} --hostname-override node-1 {MODE}", example("loadbalancer"));
@@ -193,7 +193,7 @@ fn drift_is_noticed_named_and_repaired_within_a_second() {
 /// It takes its anonymous set, map or chain with it. Making the table anew would do too, but would
 /// cost the clients of session affinity.
 #[test]
-fn a_foreign_rule_goes_alone() {
+fn drift_foreign_rule_is_removed_alone() {
     let namespace = Namespace::new("alone");
     let arguments = format!("-f {} --hostname-override node-1 {MODE}", example("nodeport"));
     assert!(namespace.rulegen(&arguments).status.success());
@@ -224,7 +224,7 @@ fn drifted(watcher: &mut Watcher) -> Commit {
 }
 
 #[test]
-fn a_commit_of_a_thread_names_its_process() {
+fn drift_of_a_thread_names_its_process() {
     let namespace = Namespace::new("thread");
     let tables = [(IpFamily::Ipv4, Name::from("rulegen"))];
     namespace.inside(|| {
@@ -246,7 +246,7 @@ fn a_commit_of_a_thread_names_its_process() {
 }
 
 #[test]
-fn own_commits_are_told_from_others_and_other_tables_are_no_matter() {
+fn drift_ignores_own_commits_and_other_tables() {
     let namespace = Namespace::new("own");
     let name = Name::from("rulegen");
     let tables = [(IpFamily::Ipv4, name.clone())];
@@ -281,7 +281,7 @@ fn own_commits_are_told_from_others_and_other_tables_are_no_matter() {
 /// iptables-nft keeps its rules in tables of nf_tables; what happens to those of iptables-legacy the
 /// kernel does not tell, so they are looked at each second.
 #[test]
-fn changes_to_iptables_are_heard_of_or_looked_for() {
+fn drift_of_iptables_is_noticed() {
     use rulegen_kernel::iptables::{Variant, Watcher};
     let namespace = Namespace::new("watch-iptables");
     let arguments = format!("-f {} --hostname-override node-1", example("clusterip"));
@@ -315,7 +315,7 @@ fn changes_to_iptables_are_heard_of_or_looked_for() {
 /// More than a socket holds unless it is asked to, sent in one piece; and more than one dump gives
 /// at a time.
 #[test]
-fn fifty_thousand_elements_are_written_once() {
+fn nftables_fifty_thousand_elements_are_written_once() {
     const SERVICES: usize = 4_200;
     let namespace = Namespace::new("many");
     let items: Vec<String> = (0..SERVICES).map(|n| json_service(n, 5)).collect();
@@ -360,7 +360,7 @@ pub(crate) fn json_service(n: usize, endpoints: usize) -> String {
 
 /// Somebody who commits all the time comes in between reading and writing, again and again.
 #[test]
-fn a_busy_ruleset_is_read_and_written_in_the_end_or_it_is_said_why_not() {
+fn nftables_busy_ruleset_is_written_or_reported_busy() {
     const RUNS: usize = 20;
     let namespace = Namespace::new("busy");
     let states = [1, 2].map(|endpoints| {
@@ -393,7 +393,7 @@ fn a_busy_ruleset_is_read_and_written_in_the_end_or_it_is_said_why_not() {
 }
 
 #[test]
-fn a_refused_operation_is_named() {
+fn nftables_refused_operation_is_named() {
     use rulegen_kernel::nftables::Error;
     use rulegen_ruleset::nftables::{Operation, Transaction};
     let namespace = Namespace::new("refused");
@@ -414,7 +414,7 @@ fn a_refused_operation_is_named() {
 /// Two of many chains lead to one that is not there. The kernel refuses these, and the search for them
 /// leaves all that it holds as it is.
 #[test]
-fn what_the_kernel_refuses_is_found_and_nothing_is_written() {
+fn nftables_isolate_finds_refused_services_and_writes_nothing() {
     use rulegen_kernel::nftables::{isolate, reconcile};
     use rulegen_ruleset::nftables::{Chain, Rule, Statement, Table, Verdict};
     let namespace = Namespace::new("isolate");
@@ -454,7 +454,7 @@ fn what_the_kernel_refuses_is_found_and_nothing_is_written() {
 
 /// The probes are looked at by the kernel, and undone: one that it cannot mean is named.
 #[test]
-fn a_kernel_is_asked_for_what_a_table_needs() {
+fn nftables_missing_kernel_features_are_found() {
     use rulegen_ruleset::nftables::{
         BaseChain, Chain, ChainKind, Condition, Draw, Hook, Number, Rule, Statement, Table,
     };
@@ -481,7 +481,7 @@ fn a_kernel_is_asked_for_what_a_table_needs() {
 /// A table that aborts `nft` when it lists it: a map's data are the key of another lookup. The kernel
 /// takes it, and it is no business of ours.
 #[test]
-fn a_table_that_nft_cannot_decode_does_no_harm() {
+fn nftables_undecodable_table_of_others_does_no_harm() {
     use rulegen_ruleset::nftables::{
         BaseChain, Chain, ChainKind, DataType, Field, Hook, Rule, Selector, Set, Statement, Table,
         diff,
@@ -518,7 +518,7 @@ fn a_table_that_nft_cannot_decode_does_no_harm() {
 
 /// The way back: kube-proxy is at work again beside rulegen's table, which is then of no use.
 #[test]
-fn a_cleanup_can_keep_what_is_kube_proxys() {
+fn cleanup_keeps_kube_proxy_rules_if_asked() {
     let namespace = Namespace::new("way-back");
     let arguments = format!("-f {} --hostname-override node-1", example("nodeport"));
     assert!(namespace.rulegen(&format!("{arguments} {MODE}")).status.success());
@@ -542,7 +542,7 @@ fn without_comments(saved: &str) -> Vec<&str> {
 
 /// What somebody else commits between reading and writing makes the writing void.
 #[test]
-fn a_transaction_on_an_old_state_is_refused() {
+fn nftables_transaction_on_stale_generation_is_refused() {
     use rulegen_kernel::nftables::Error;
     use rulegen_ruleset::nftables::{Operation, Transaction};
     let namespace = Namespace::new("stale");
@@ -609,7 +609,7 @@ pub(crate) fn held(namespace: &Namespace) -> Vec<Option<Held>> {
 }
 
 #[test]
-fn a_kill_at_any_point_leaves_one_state_whole_and_no_connection_refused() {
+fn apply_killed_at_any_point_leaves_one_whole_state() {
     let runs = rounds(200) as u32;
     let lab = Lab::new("kill");
     let states = two_states(&lab.node);
@@ -668,7 +668,7 @@ fn kill_after(namespace: &Namespace, arguments: &str, time: Duration) {
 /// Session affinity: a client whose endpoint was removed gets another endpoint at once, and keeps
 /// that one when the first endpoint comes back.
 #[test]
-fn a_removed_endpoint_loses_its_clients() {
+fn session_affinity_client_of_removed_endpoint_moves_and_stays() {
     let lab = Lab::new("loses");
     // The entry must not expire by itself during the test.
     let cluster = fs::read_to_string(root().join("tests/netns/cluster.yaml"))
@@ -708,7 +708,7 @@ fn a_removed_endpoint_loses_its_clients() {
 
 /// The kernel cannot change the timeout of a set that exists, so the rules have it.
 #[test]
-fn affinity_clients_stay_when_the_timeout_changes() {
+fn session_affinity_clients_stay_when_timeout_changes() {
     let lab = Lab::new("keeps");
     let lab_cluster = fs::read_to_string(root().join("tests/netns/cluster.yaml")).unwrap();
     let apply = |seconds: u32| {

@@ -155,7 +155,7 @@ const CLUSTER_CIDR: &str = "--cluster-cidr 10.244.0.0/16,fd00:10:244::/48";
 const NFTABLES: &str = "--proxy-mode nftables --cluster-cidr 10.244.0.0/16,fd00:10:244::/48";
 
 #[test]
-fn every_behaviour_with_the_nft_variant() {
+fn packets_meet_every_service_behaviour_iptables_nft() {
     let lab = Lab::new("nft");
     lab.apply(&format!("{CLUSTER_CIDR} --iptables-variant nft"));
     check(&lab, TABLE);
@@ -163,7 +163,7 @@ fn every_behaviour_with_the_nft_variant() {
 }
 
 #[test]
-fn every_behaviour_with_the_legacy_variant() {
+fn packets_meet_every_service_behaviour_iptables_legacy() {
     let lab = Lab::new("legacy");
     lab.apply(&format!("{CLUSTER_CIDR} --iptables-variant legacy"));
     check(&lab, TABLE);
@@ -171,7 +171,7 @@ fn every_behaviour_with_the_legacy_variant() {
 }
 
 #[test]
-fn every_behaviour_with_nftables() {
+fn packets_meet_every_service_behaviour_nftables() {
     let lab = Lab::new("table");
     lab.apply(&format!("{NFTABLES} --nodeport-addresses 0.0.0.0/0,::/0"));
     check(&lab, TABLE);
@@ -187,7 +187,7 @@ fn every_behaviour_with_nftables() {
 
 /// By default node ports are open at the node's primary address alone, and never at loopback.
 #[test]
-fn node_ports_with_nftables() {
+fn node_port_packets_nftables() {
     let lab = Lab::new("table-ports");
     lab.apply(NFTABLES);
     check(
@@ -202,7 +202,7 @@ fn node_ports_with_nftables() {
 
 /// The same lab under one configuration after the other: only the difference is written.
 #[test]
-fn every_configuration() {
+fn packets_meet_every_configuration() {
     let lab = Lab::new("config");
     // One family only: pods are told in that one.
     lab.apply("--cluster-cidr 10.244.0.0/16");
@@ -252,7 +252,7 @@ fn every_configuration() {
 }
 
 #[test]
-fn node_ports_only_where_they_shall_be() {
+fn node_port_addresses_limit_where_node_ports_are_open() {
     let lab = Lab::new("nodeport");
     lab.node.run("sysctl -qw net.ipv4.conf.all.route_localnet=1");
     lab.apply(CLUSTER_CIDR);
@@ -290,7 +290,7 @@ fn node_ports_only_where_they_shall_be() {
 
 /// Ports without a name, two ports, and a port for each of two protocols (all of the table).
 #[test]
-fn ports_lead_where_their_names_say() {
+fn service_ports_lead_to_target_ports_by_name() {
     let lab = Lab::new("ports");
     lab.apply(CLUSTER_CIDR);
     for family in 0..2 {
@@ -314,7 +314,7 @@ fn ports_lead_where_their_names_say() {
 
 /// In ipMode Proxy the address is the load balancer's own: packets go there.
 #[test]
-fn a_load_balancer_that_proxies_is_left_alone() {
+fn load_balancer_ip_mode_proxy_gets_no_rules() {
     let lab = Lab::new("proxied");
     let to = "198.51.100.109:80".parse().unwrap();
     lab.client.run("ip addr add 198.51.100.109/32 dev lo");
@@ -328,7 +328,7 @@ fn a_load_balancer_that_proxies_is_left_alone() {
 /// Where the load-balancer IP is one of the node's addresses, the node's own requests to it have
 /// it as their source; they are let in if the node is in a source range.
 #[test]
-fn the_nodes_own_requests_to_a_load_balancer_loop_back() {
+fn load_balancer_requests_of_the_node_are_short_circuited() {
     let lab = Lab::new("loopback");
     lab.apply(CLUSTER_CIDR);
     for (n, is_in_range) in [(81, true), (80, false)] {
@@ -343,7 +343,7 @@ fn the_nodes_own_requests_to_a_load_balancer_loop_back() {
 
 /// The load balancer's question passes a firewall that drops everything else.
 #[test]
-fn health_check_node_ports_are_open() {
+fn health_check_node_port_is_accepted() {
     let lab = Lab::new("health");
     lab.apply(CLUSTER_CIDR);
     lab.node.run("iptables -P INPUT DROP");
@@ -359,7 +359,7 @@ fn health_check_node_ports_are_open() {
 
 /// More than 1,000 endpoints: the rules of endpoints carry no comments and do the same.
 #[test]
-fn a_large_cluster_works_without_comments() {
+fn large_cluster_works_without_rule_comments() {
     let lab = Lab::new("large");
     let many: Vec<String> = (0..1001)
         .map(|n| {
@@ -393,7 +393,7 @@ fn a_large_cluster_works_without_comments() {
 
 /// A neighbour may not reach loopback addresses through what route_localnet opens.
 #[test]
-fn loopback_is_guarded() {
+fn loopback_node_port_packets_from_outside_are_dropped() {
     let lab = Lab::new("guard");
     lab.node.run("sysctl -qw net.ipv4.conf.all.route_localnet=1");
     lab.apply(CLUSTER_CIDR);
@@ -409,7 +409,7 @@ fn loopback_is_guarded() {
 }
 
 #[test]
-fn affinity_sticks_and_expires() {
+fn session_affinity_keeps_endpoint_until_timeout() {
     for (variant, family) in [("nft", 0), ("legacy", 1), ("nftables", 0), ("nftables", 1)] {
         let lab = Lab::new("sticky");
         match variant {
@@ -440,7 +440,7 @@ fn affinity_sticks_and_expires() {
 /// Pearson's chi-squared over three endpoints: 23.03 is exceeded once in 100,000 runs by a fair
 /// choice (two degrees of freedom).
 #[test]
-fn the_choice_is_even() {
+fn load_balancing_random_is_even() {
     const REQUESTS: u32 = 1500;
     let lab = Lab::new("even");
     lab.apply(CLUSTER_CIDR);
@@ -452,7 +452,7 @@ fn the_choice_is_even() {
 
 /// Round-robin by the flag, and each connection counted.
 #[test]
-fn endpoints_take_turns_and_their_connections_are_counted() {
+fn load_balancing_round_robin_counts_connections() {
     const TURNS: usize = 10;
     let lab = Lab::new("turns");
     lab.apply(&format!("{NFTABLES} --load-balancing round-robin --nftables-counters"));
@@ -474,7 +474,7 @@ fn endpoints_take_turns_and_their_connections_are_counted() {
 }
 
 #[test]
-fn a_client_stays_with_its_endpoint_by_source_hash() {
+fn load_balancing_source_hash_keeps_endpoint() {
     let lab = Lab::new("hash");
     lab.apply(&format!("{NFTABLES} --load-balancing source-hash"));
     let mut chosen = Vec::new();

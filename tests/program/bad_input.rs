@@ -9,7 +9,7 @@ use std::process::Output;
 use crate::common::{Scratch, UNUSABLE, good_path, is_compiled, rulegen, stderr, stdout};
 
 #[test]
-fn a_document_of_200_megabytes() {
+fn manifest_document_over_size_limit_is_an_error() {
     let scratch = Scratch::new("large");
     let mut text =
         String::from("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: large\ndata:\n  blob: ");
@@ -23,7 +23,7 @@ fn a_document_of_200_megabytes() {
 }
 
 #[test]
-fn an_unreadable_file_is_an_error() {
+fn manifest_file_unreadable_is_an_error() {
     let scratch = Scratch::new("unreadable");
     let good = good_path();
     let missing = scratch.0.join("missing.yaml").to_str().unwrap().to_owned();
@@ -55,7 +55,7 @@ fn an_unreadable_configuration_is_an_error() {
 }
 
 #[test]
-fn an_empty_file_is_told() {
+fn manifest_file_empty_is_an_error() {
     let scratch = Scratch::new("empty");
     let file = scratch.write("empty.yaml", "");
     let output = rulegen(&scratch.0, &["--dry-run", "-f", &file, "-f", &good_path()]);
@@ -63,7 +63,7 @@ fn an_empty_file_is_told() {
 }
 
 #[test]
-fn an_empty_folder_is_told() {
+fn manifest_folder_empty_is_an_error() {
     let scratch = Scratch::new("empty-folder");
     let folder = scratch.0.to_str().unwrap();
     let output = rulegen(&scratch.0, &["--dry-run", "-f", folder, "-f", &good_path()]);
@@ -71,7 +71,7 @@ fn an_empty_folder_is_told() {
 }
 
 #[test]
-fn what_is_no_utf_8_is_named() {
+fn manifest_binary_utf16_or_gzip_is_an_error() {
     let scratch = Scratch::new("junk");
     let mut junk = vec![0x7f, b'E', b'L', b'F', 0, 0xff, 0xfe, 0x80];
     junk.extend((0..=255).cycle().take(100_000));
@@ -118,7 +118,7 @@ fn a_byte_order_mark_of_utf_8_and_line_ends_of_windows_are_fine() {
 
 /// An empty List is what kubectl prints for a mistyped namespace.
 #[test]
-fn an_input_without_a_service_is_refused() {
+fn manifest_without_service_needs_allow_empty() {
     let scratch = Scratch::new("no-service");
     let list = r#"{"apiVersion": "v1", "kind": "List", "items": []}"#;
     let node = r#"{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "a"}}"#;
@@ -146,7 +146,7 @@ fn an_input_without_a_service_is_refused() {
 
 /// One warning, however many Services there are.
 #[test]
-fn services_without_slices_are_warned_of_once() {
+fn services_without_endpoint_slices_get_one_warning() {
     let scratch = Scratch::new("no-slices");
     let service = |n: usize| {
         format!(
@@ -173,7 +173,7 @@ fn strict_makes_a_warning_fail_and_still_prints() {
 }
 
 #[test]
-fn an_incomplete_input_is_never_applied() {
+fn apply_refuses_incomplete_input() {
     // Refused before it would even look for iptables: nothing of the kernel is touched.
     let scratch = Scratch::new("incomplete");
     let folder = scratch.0.join("folder");

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 #[test]
-fn all_that_a_kustomization_names_is_there() {
+fn deploy_kustomizations_name_existing_files() {
     let kustomizations = files(&deploy(), "kustomization.yaml");
     assert!(kustomizations.len() >= 9, "{kustomizations:?}");
     for file in kustomizations {
@@ -91,7 +91,7 @@ fn a_server_that_nobody_set_leads_nowhere() {
 }
 
 #[test]
-fn the_role_allows_what_is_watched_and_no_more() {
+fn deploy_role_allows_only_watched_kinds() {
     let documents = documents(&deploy().join("base/rbac.yaml"));
     let role = &documents[1];
     assert_eq!(role["kind"], "ClusterRole");
@@ -127,7 +127,7 @@ fn the_role_allows_what_is_watched_and_no_more() {
 }
 
 #[test]
-fn only_the_init_container_is_privileged() {
+fn deploy_only_init_container_is_privileged() {
     let pod = &daemonset("base")["spec"]["template"]["spec"];
     let (init, main) = (&pod["initContainers"][0], &pod["containers"][0]);
     assert_eq!(init["securityContext"]["privileged"], true);
@@ -182,7 +182,7 @@ fn the_daemonset_runs_where_kube_proxy_does() {
 
 /// An alert on a metric that is not there never fires.
 #[test]
-fn alerts_are_on_metrics_that_there_are() {
+fn deploy_alerts_use_existing_metrics() {
     let rules = &documents(&deploy().join("components/alerts/prometheus-rule.yaml"))[0];
     assert_eq!(
         (&rules["apiVersion"], &rules["kind"]),
@@ -269,7 +269,7 @@ fn images_are_of_this_version() {
 }
 
 #[test]
-fn seccomp_allows_what_is_needed_and_no_more() {
+fn seccomp_profile_allows_no_powerful_system_call() {
     let profile: Value = serde_json::from_str(&read("seccomp.json")).unwrap();
     assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO");
     let rules = array(&profile["syscalls"]);

@@ -338,7 +338,7 @@ pub(crate) fn text_of(response: &Response) -> String {
 }
 
 #[test]
-fn the_health_port() {
+fn health_port_answers_healthz_livez_readyz() {
     let health = Health::new(&[IpFamily::Ipv4], Health::PATIENCE, Instant::now());
     let health = SharedHealth::new(health);
     let metrics = metrics();
@@ -364,7 +364,7 @@ fn the_health_port() {
 }
 
 #[test]
-fn the_metrics_port() {
+fn metrics_port_answers_every_path() {
     let about = About {
         node: "node-1".into(),
         mode: ProxyMode::Nftables,

@@ -29,7 +29,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn both_modes_send_a_packet_to_the_same_places(
+    fn packet_fate_is_equal_in_iptables_and_nftables(
         objects in objects(), config in config().prop_map(said),
     ) {
         let in_nftables = ProxyConfig { mode: ProxyMode::Nftables, ..config.clone() };

@@ -85,7 +85,7 @@ fn frontends_and_endpoints(frontends: usize, endpoints: usize, policy: &str) -> 
 }
 
 #[test]
-fn frontends_and_endpoints_of_a_service_port_add() {
+fn elements_grow_with_frontends_plus_endpoints() {
     for policy in ["Cluster", "Local"] {
         for frontends in [0, 1, 2, 3, 4, 5, 50, 1000] {
             for endpoints in [0, 1, 3, 4, 5, 6, 50, 1000] {
@@ -102,7 +102,7 @@ fn frontends_and_endpoints_of_a_service_port_add() {
 
 /// At most four chains a service port, and only with more than four frontends.
 #[test]
-fn only_many_frontends_cost_chains() {
+fn chains_are_added_only_for_many_frontends() {
     let own = |frontends, endpoints| {
         let table = table(&frontends_and_endpoints(frontends, endpoints, "Local"));
         table.chains.keys().filter(|name| name.as_str().contains('/')).count()
@@ -124,7 +124,7 @@ fn ranges(ports: usize, ranges: usize, load_balancers: usize, services: usize) -
 }
 
 #[test]
-fn source_ranges_ports_and_addresses_add() {
+fn elements_grow_with_source_ranges_plus_ports() {
     let count = |table: &Table| {
         let of = |name: &str| table.sets[name].elements.len();
         of("source-ranges") + of("firewall-ips")
@@ -175,14 +175,14 @@ fn shared_pods(services: usize, endpoints: usize) -> Vec<Value> {
 }
 
 #[test]
-fn a_change_of_one_service_does_not_cost_those_with_the_same_pods() {
+fn update_of_service_leaves_services_with_same_pods_alone() {
     let cost = |services| cost(&shared_pods(services, 5), &shared_pods(services, 4));
     assert_eq!(cost(10), cost(1000));
     assert!(cost(1000).0 < 50, "{:?}", cost(1000));
 }
 
 #[test]
-fn a_change_of_one_service_does_not_cost_one_that_has_all_pods() {
+fn update_of_service_leaves_service_with_all_pods_alone() {
     let objects = |link: usize, endpoints: usize| {
         let mut objects = shared_pods(2, endpoints);
         objects.push(service("evil", "10.97.0.1".parse().unwrap(), 1, json!({}), 0));
@@ -194,7 +194,7 @@ fn a_change_of_one_service_does_not_cost_one_that_has_all_pods() {
 }
 
 #[test]
-fn a_change_of_one_port_does_not_cost_the_others() {
+fn update_of_port_leaves_other_ports_alone() {
     let objects = |ports: usize, last: usize| {
         let mut slice = slice("many", ports, 0..100);
         slice["ports"][0]["port"] = json!(last);
@@ -206,7 +206,7 @@ fn a_change_of_one_port_does_not_cost_the_others() {
 
 /// A Service that goes passes its addresses on; each is looked at once, however many others want it.
 #[test]
-fn a_contested_address_costs_its_next_owner() {
+fn update_of_contested_address_touches_next_owner() {
     let objects = |claimants: usize, first: bool| -> Vec<Value> {
         let claimant = |n: usize| {
             let name = format!("s{n:05}");

@@ -90,7 +90,7 @@ fn note(told: &Explanation) {
 }
 
 #[test]
-fn sentences_follow_from_the_rules() {
+fn explain_remarks_follow_from_rules_hairpin_masquerade_source_ranges() {
     remarks_follow_from_the_rules();
     note_rules_of_others();
     let seen = SEEN.lock().unwrap();

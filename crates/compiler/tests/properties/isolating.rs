@@ -43,7 +43,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn all_but_the_culprits_are_applied(
+    fn isolate_applies_all_but_refused_services(
         before in objects(), after in objects(), config in config(),
         culprits in prop::collection::vec(any::<Index>(), 0..3),
         pair in prop::option::of((any::<Index>(), any::<Index>())),
@@ -100,7 +100,7 @@ proptest! {
 
     /// Without an answer nobody is blamed.
     #[test]
-    fn what_is_no_matter_of_content_is_no_refusal(objects in objects(), config in config()) {
+    fn isolate_ignores_refusals_not_about_content(objects in objects(), config in config()) {
         let plans = nftables_plans(&objects, &config);
         let all = Vec::from_iter(names(&plans));
         let mut twin = Twin::default();

@@ -17,7 +17,7 @@ proptest! {
 
     /// The same objects in any order, in one file or many, in YAML or JSON, give the same bytes.
     #[test]
-    fn order_files_and_form_do_not_matter(
+    fn manifest_order_files_and_format_do_not_matter(
         (given, shuffled) in objects().prop_flat_map(|o| (Just(o.clone()), Just(o).prop_shuffle())),
         config in config(),
         forms in vec(0_u8..7, 40),
@@ -37,7 +37,7 @@ proptest! {
 
     /// What is printed is read back as what it was, and as nothing foreign.
     #[test]
-    fn text_is_read_back(objects in objects(), config in config()) {
+    fn iptables_save_text_is_parsed_back(objects in objects(), config in config()) {
         for (_, plan) in plans(&objects, &config) {
             let ruleset = ruleset(&plan);
             let (back, errors) = parse(ruleset.family, &ruleset.to_text());
@@ -48,7 +48,7 @@ proptest! {
 
     /// A diff carried out leaves nothing to do, and what is foreign as it was.
     #[test]
-    fn diff_then_apply_gives_the_wanted(
+    fn iptables_diff_then_apply_gives_wanted_rules(
         before in objects(), after in objects(), config in config(), strangers in strangers(),
     ) {
         for ((_, before), (_, after)) in plans(&before, &config).iter().zip(&plans(&after, &config)) {
@@ -76,7 +76,7 @@ proptest! {
 
     /// What is equal needs nothing, also from an empty kernel to the wanted in one step.
     #[test]
-    fn equal_needs_nothing(objects in objects(), config in config()) {
+    fn iptables_diff_of_equal_rulesets_is_empty(objects in objects(), config in config()) {
         for (_, plan) in plans(&objects, &config) {
             let wanted = ruleset(&plan);
             prop_assert!(diff(&wanted, &wanted, &OURS).is_empty());
@@ -89,7 +89,7 @@ proptest! {
 
     /// A clean-up takes all that is ours and nothing else.
     #[test]
-    fn removal_takes_all_of_it_and_nothing_else(
+    fn cleanup_removes_own_iptables_rules_only(
         objects in objects(), config in config(), strangers in strangers(),
     ) {
         for (_, plan) in plans(&objects, &config) {
@@ -119,7 +119,7 @@ proptest! {
     /// of both backends, and what is made of it is read back as it was made. Bytes that form no
     /// object at all are the fuzz targets' (`ci/fuzz`).
     #[test]
-    fn malformed_fields_never_break_the_rules(
+    fn manifest_malformed_fields_never_break_rules(
         objects in objects(),
         config in config(),
         changes in vec((vec(any::<Index>(), 2..8), malformed_value()), 1..16),

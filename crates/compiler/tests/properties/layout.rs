@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::cluster::{NODE, config, objects, plans, snapshot_of};
 
 #[test]
-fn chains_rules_and_sets_do_not_grow_with_services() {
+fn nftables_chains_rules_and_sets_do_not_grow_with_services() {
     for family in IpFamily::BOTH {
         let sizes = [10, 1_000, 20_000].map(|services| size(&table(services, family)));
         assert_eq!(sizes[0], sizes[1], "{family:?}");
@@ -25,7 +25,7 @@ fn chains_rules_and_sets_do_not_grow_with_services() {
 }
 
 #[test]
-fn elements_grow_by_the_same_for_each_service() {
+fn nftables_elements_grow_linearly_with_services() {
     let elements = |services| -> usize {
         table(services, IpFamily::Ipv4).sets.values().map(|set| set.elements.len()).sum()
     };
@@ -39,7 +39,7 @@ proptest! {
     /// Whatever a rule or an element names is there, and a chain that chooses by a number finds an
     /// endpoint for each: a gap would let packets pass untranslated.
     #[test]
-    fn nothing_leads_nowhere(objects in objects(), config in in_nftables_mode()) {
+    fn nftables_every_jump_target_exists(objects in objects(), config in in_nftables_mode()) {
         for (_, plan) in plans(&objects, &config) {
             let table = nftables::table(&plan, &"rulegen".into());
             for rule in table.chains.values().flat_map(|chain| &chain.rules) {
@@ -60,7 +60,7 @@ proptest! {
 
     /// The same objects in any order give the same bytes.
     #[test]
-    fn order_does_not_matter(
+    fn nftables_table_is_independent_of_object_order(
         (given, shuffled) in objects().prop_flat_map(|o| (Just(o.clone()), Just(o).prop_shuffle())),
         config in in_nftables_mode(),
     ) {

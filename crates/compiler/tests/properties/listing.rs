@@ -25,7 +25,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn both_modes_and_the_plan_list_the_same(
+    fn listing_is_equal_for_both_modes_and_plan(
         objects in objects(), config in config().prop_map(said),
     ) {
         for (plan, rules, table) in compiled(&objects, &config) {
@@ -37,7 +37,7 @@ proptest! {
 
     /// Whoever applied it reads it back from text and from the kernel's expressions.
     #[test]
-    fn what_was_applied_is_listed_as_wanted(
+    fn listing_of_applied_rules_equals_wanted(
         objects in objects(), config in config().prop_map(said),
     ) {
         for (_, rules, table) in compiled(&objects, &config) {
@@ -53,7 +53,7 @@ proptest! {
     /// Whatever somebody took out of the rules, what is listed is what packets of the node and of
     /// the world outside meet.
     #[test]
-    fn a_listing_tells_where_packets_go_also_when_rules_are_missing(
+    fn listing_agrees_with_trace_when_rules_are_missing(
         objects in objects(),
         config in config().prop_map(said),
         gone in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
@@ -71,7 +71,7 @@ proptest! {
 
     /// With a service port go its elements and its chains, and no other's.
     #[test]
-    fn all_that_is_not_there_without_services_has_an_owner(
+    fn listing_finds_owner_of_every_rule(
         objects in objects(), config in config().prop_map(said),
     ) {
         for (plan, rules, table) in compiled(&objects, &config) {

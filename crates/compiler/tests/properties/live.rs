@@ -74,7 +74,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn a_live_table_is_the_compiled_table(
+    fn live_table_equals_compiled_table_nftables(
         states in prop::collection::vec((objects(), collisions()), 2..5),
         config in config(), at_once in any::<bool>(),
     ) {

@@ -60,7 +60,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn a_live_ruleset_is_the_compiled_ruleset(
+    fn live_ruleset_equals_compiled_ruleset_iptables(
         states in prop::collection::vec(
             (objects(), prop::collection::vec(prop::bool::weighted(0.02), 20)), 2..5,
         ),
@@ -102,7 +102,7 @@ proptest! {
     /// Of the chains that others changed, only those are read that others fill too, and no other
     /// chain is written.
     #[test]
-    fn damaged_chains_are_repaired_alone(
+    fn live_ruleset_repairs_damaged_chains_alone(
         objects in objects(), config in config(),
         damages in prop::collection::vec(any::<prop::sample::Index>(), 1..6),
     ) {
@@ -150,7 +150,7 @@ proptest! {
 
     /// A change of endpoints alone is written as the chains of its service port.
     #[test]
-    fn other_endpoints_leave_shared_chains_alone(objects in objects(), config in config()) {
+    fn live_ruleset_endpoint_update_leaves_shared_chains_alone(objects in objects(), config in config()) {
         for (_, plan) in plans(&objects, &config) {
             let mut live = LiveRuleset::new(plan.clone());
             for service in &plan.services {

@@ -20,7 +20,7 @@ proptest! {
     /// The chance of each endpoint is 1/n, to the resolution of the kernel's 31 bits; and each
     /// packet is forwarded, masqueraded, rejected or dropped as the plan says.
     #[test]
-    fn the_rules_do_what_the_plan_says(objects in objects(), config in config()) {
+    fn packet_fate_iptables_follows_plan_masquerade_hairpin_reject_source_ranges(objects in objects(), config in config()) {
         for (family, plan) in plans(&objects, &config) {
             let (rules, errors) = parse(ruleset(&plan).family, &ruleset(&plan).to_text());
             prop_assert!(errors.is_empty());

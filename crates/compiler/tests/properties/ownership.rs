@@ -97,7 +97,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn a_packet_to_a_cluster_ip_reaches_its_service_or_nobody(
+    fn cluster_ip_packet_reaches_its_service_or_nobody(
         objects in objects_and_network(), config in config(),
     ) {
         for mode in [ProxyMode::Iptables, ProxyMode::Nftables] {
@@ -114,7 +114,7 @@ proptest! {
     }
 
     #[test]
-    fn asking_for_a_cluster_ip_of_another_service_has_no_effect(objects in objects_and_network(), config in config()) {
+    fn external_ip_equal_to_foreign_cluster_ip_has_no_effect(objects in objects_and_network(), config in config()) {
         for mode in [ProxyMode::Iptables, ProxyMode::Nftables] {
             let config = ProxyConfig { mode, ..config.clone() };
             let modest = without_claims(&objects);
@@ -174,7 +174,7 @@ fn contested() -> Vec<Value> {
 /// The order among claims, as docs/replacing-kube-proxy.md has it: the cluster IP's Service, then
 /// external and load-balancer IPs by name, then node ports; a Service without endpoints comes last.
 #[test]
-fn who_gets_an_address_that_several_claim() {
+fn contested_address_goes_to_first_claimant() {
     for mode in [ProxyMode::Iptables, ProxyMode::Nftables] {
         let config = ProxyConfig {
             mode,

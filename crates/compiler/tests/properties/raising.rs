@@ -18,7 +18,7 @@ proptest! {
 
     /// Each rule is found again in what the kernel keeps of it.
     #[test]
-    fn rules_are_found_again(objects in objects(), config in in_nftables_mode()) {
+    fn nftables_rules_are_raised_from_kernel_form(objects in objects(), config in in_nftables_mode()) {
         for (_, plan) in plans(&objects, &config) {
             let table = nftables::table(&plan, &"rulegen".into());
             for rule in table.chains.values().flat_map(|chain| &chain.rules) {
@@ -31,7 +31,7 @@ proptest! {
 
     /// And so is the table, but for what it says it is for, which is not read.
     #[test]
-    fn tables_are_found_again(objects in objects(), config in in_nftables_mode()) {
+    fn nftables_tables_are_raised_from_kernel_form(objects in objects(), config in in_nftables_mode()) {
         for (_, plan) in plans(&objects, &config) {
             let mut wanted = nftables::table(&plan, &"rulegen".into());
             for rule in wanted.chains.values_mut().flat_map(|chain| &mut chain.rules) {
@@ -62,7 +62,7 @@ pub(crate) fn as_held(statement: &Statement) -> Statement {
 }
 
 #[test]
-fn half_a_rule_is_no_rule() {
+fn nftables_partial_rule_is_not_raised() {
     let network = parse_network("10.0.0.0/8").unwrap();
     let statement = Statement::If(Condition::Source(Negatable::is(network)));
     let lowered = lower(IpFamily::Ipv4, std::slice::from_ref(&statement));

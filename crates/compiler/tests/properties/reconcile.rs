@@ -154,7 +154,7 @@ proptest! {
     /// Also from a state that others meddled with. The twin refuses what the kernel would: an
     /// order of operations that does not work would be seen.
     #[test]
-    fn diff_then_commit_gives_the_wanted_and_the_second_time_writes_nothing(
+    fn reconcile_gives_wanted_table_and_then_writes_nothing(
         before in objects(), after in objects(), configs in (config(), config()),
         meddlings in prop::collection::vec(meddling(), 0..4),
     ) {
@@ -174,7 +174,7 @@ proptest! {
     }
 
     #[test]
-    fn what_cannot_be_changed_is_made_anew(
+    fn reconcile_replaces_table_that_cannot_be_changed(
         before in objects(), after in objects(), config in config(),
     ) {
         let mut twin = fresh(&tables(&before, &config));
@@ -190,7 +190,7 @@ proptest! {
 
     /// Two commits then, of which the first does all that counts.
     #[test]
-    fn old_kernels_let_go_of_chains_later(
+    fn reconcile_works_with_late_chain_release_before_linux_6_2(
         before in objects(), after in objects(), config in config(),
     ) {
         let mut twin = fresh(&tables(&before, &config));
@@ -201,7 +201,7 @@ proptest! {
     }
 
     #[test]
-    fn faults_cost_nothing_but_time(
+    fn reconcile_survives_faults(
         before in objects(), after in objects(), config in config(),
         faults in prop::collection::vec(fault(), 0..40),
     ) {
@@ -221,7 +221,7 @@ proptest! {
 
     /// Each operation of a transaction in turn.
     #[test]
-    fn an_operation_that_fails_is_named_and_undoes_all(
+    fn reconcile_failed_operation_is_named_and_undone(
         before in objects(), after in objects(), config in config(),
     ) {
         let wanted = tables(&after, &config);
@@ -247,7 +247,7 @@ proptest! {
 /// The diff is as short as it can be: an endpoint that is replaced is an element that is replaced,
 /// in each map that has it.
 #[test]
-fn one_endpoint_is_a_few_elements() {
+fn reconcile_of_one_endpoint_writes_few_elements() {
     let service = |address: &str| {
         let service = serde_json::json!({
             "apiVersion": "v1", "kind": "Service",

@@ -55,7 +55,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn each_stage_leads_packets_to_endpoints(
+    fn stages_each_lead_packets_to_endpoints(
         states in prop::collection::vec(objects(), 2..4), config in in_nftables_mode(),
     ) {
         let mut twin = Twin::default();

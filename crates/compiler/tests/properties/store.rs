@@ -106,7 +106,7 @@ proptest! {
     /// Also with a limit that some of the Services are beyond, some of the time: a change of one
     /// port's endpoints then decides about all ports.
     #[test]
-    fn a_store_forgets_what_was_before(
+    fn store_equals_fresh_snapshot_after_any_events(
         config in config(), max_service_size in prop::option::of(1_usize..60),
         clusters in prop::collection::vec(objects_and_network(), 1..4),
         order in prop::collection::vec(any::<u32>(), 17),
@@ -163,7 +163,7 @@ proptest! {
 
     /// Addresses come and go with every pod. A change of them is one only where the plan has others.
     #[test]
-    fn other_addresses_are_a_change_where_the_plan_names_them(
+    fn store_node_address_change_is_reported_where_plan_uses_it(
         before in addresses(), after in addresses(), node_port_addresses in node_port_networks(),
         is_nftables in any::<bool>(), localhost_node_ports in any::<bool>(), objects in objects(),
     ) {
@@ -210,7 +210,7 @@ proptest! {
 
 /// Addresses come and go with every pod; rules name only those at which node ports are open.
 #[test]
-fn only_addresses_that_rules_name_are_a_change() {
+fn store_ignores_node_addresses_without_rules() {
     let networks = NodePortAddresses::parse(["172.20.0.0/16"].into_iter()).unwrap();
     let all = ["192.168.50.1", "172.20.0.1", "172.20.0.2", "fe80::1"].map(|ip| ip.parse().unwrap());
     let everywhere = NodePortAddresses::parse(["0.0.0.0/0", "::/0"].into_iter()).unwrap();
@@ -238,7 +238,7 @@ fn only_addresses_that_rules_name_are_a_change() {
 
 /// An address that the node gets later is excluded then, and allowed again once the node loses it.
 #[test]
-fn refused_addresses_follow_the_node() {
+fn store_refused_addresses_follow_node() {
     let config = ProxyConfig { refuse_node_addresses: true, ..ProxyConfig::default() };
     let service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
@@ -266,7 +266,7 @@ fn refused_addresses_follow_the_node() {
 /// A Service of as many ports and endpoints as an API server accepts in one object and one slice.
 /// Neither the 400 million pairs are made, nor are 20,000 ports compared with 20,000 others.
 #[test]
-fn a_service_that_is_too_large_is_left_out_before_it_is_made() {
+fn store_leaves_out_service_over_size_limit() {
     let ports: Vec<Value> =
         (1..=20_000).map(|n| json!({"name": format!("p{n}"), "port": n})).collect();
     let endpoints: Vec<Value> = (0..1000)
