@@ -26,6 +26,8 @@ pub(crate) struct Twin {
     pub(crate) refuses: Vec<BTreeSet<String>>,
     /// Whether all is refused because of who asks.
     pub(crate) is_owned: bool,
+    /// How often tables were read, with their elements.
+    pub(crate) reads: usize,
     /// How often something was committed or looked at.
     pub(crate) commits: usize,
     pub(crate) rehearsals: usize,
@@ -56,6 +58,7 @@ impl Dataplane for Twin {
         &mut self,
         tables: &[(IpFamily, &Name)],
     ) -> Result<(Generation, Vec<Option<Held>>), Error> {
+        self.reads += 1;
         match self.faults.pop().flatten() {
             Some(Fault::Interrupted) => return Err(Error::Busy { attempts: 1 }),
             Some(Fault::AnswerLost | Fault::QuestionLost) => {

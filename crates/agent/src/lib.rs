@@ -10,6 +10,7 @@
 //! `rulegen_compiler`; how they get into the kernel, in `rulegen_kernel`.
 
 mod about;
+mod affinity;
 mod backend;
 mod complaints;
 mod config_file;

@@ -120,6 +120,11 @@ impl Metrics {
         self.own.unanswered_health_checks(number);
     }
 
+    /// So many sets of session affinity are full.
+    pub fn full_affinity_sets(&self, number: usize) {
+        self.own.full_affinity_sets(number);
+    }
+
     /// A watch had to begin anew.
     pub fn watch_restarted(&self, kind: Kind) {
         self.own.watch_restarted(kind);

@@ -132,6 +132,7 @@ impl Reconciler {
                     self.want(told.at.max(self.state.next_repair.unwrap_or(told.at)));
                 }
             }
+            Input::Clients(clients) => self.backend.delete_clients(clients),
             Input::OtherMode(intrusion) => self.telemetry.intruded(&intrusion, SystemTime::now()),
             Input::Addresses => {
                 let addresses = (self.host)().addresses;

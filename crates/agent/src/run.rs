@@ -33,7 +33,7 @@ use crate::set_up::{self, set_up};
 use crate::shared::{Known, Shared};
 use crate::source::{self, Connection, Source};
 use crate::telemetry::Telemetry;
-use crate::{config_file, counting, kube_proxy, listening, servers, takeover, threads};
+use crate::{affinity, config_file, counting, kube_proxy, listening, servers, takeover, threads};
 
 /// How long a sync may go on after the agent was told to end. Whatever it is at, the kernel holds
 /// either what it held or what was wanted.
@@ -62,7 +62,7 @@ pub fn run(options: Options) -> Result<()> {
     give_up_privileges(&options);
     kube_proxy::watch(kube_proxy)?;
     let (telemetry, checks) = telemetry(&options, queue.inputs.waiting())?;
-    let backend = open_backend(&options, &queue.events, variant, &telemetry.metrics)?;
+    let backend = open_backend(&options, &queue, variant, &telemetry.metrics)?;
     threads::watch_addresses(queue.events.clone())?;
     let mut changed = config_file::watch(options.config_file.as_ref())?;
     let store = Store::new(options.config.clone(), (options.read_host)());
@@ -222,14 +222,17 @@ fn telemetry(
 /// Watches the kernel's rules, too: what is read later is followed by all that others change.
 fn open_backend(
     options: &Options,
-    sink: &Sink,
+    queue: &Queue,
     variant: Arc<OnceLock<Variant>>,
     metrics: &Arc<Metrics>,
 ) -> Result<Box<dyn Backend>> {
     match options.config.mode {
         ProxyMode::Nftables => {
-            let backend = Nftables::open(options.table.clone(), &options.families)?;
-            threads::watch_rules(&backend.tables(), sink.clone())?;
+            let (searches, to_search) = std::sync::mpsc::channel();
+            let backend = Nftables::open(options.table.clone(), &options.families, searches)?;
+            threads::watch_rules(&backend.tables(), queue.events.clone())?;
+            let (clients, metrics_of_sets) = (queue.clients.clone(), Arc::clone(metrics));
+            affinity::start(backend.tables(), to_search, clients, metrics_of_sets)?;
             if options.config.counts_connections {
                 counting::start(backend.tables(), Arc::clone(metrics))?;
             }
@@ -240,7 +243,7 @@ fn open_backend(
                 variant: options.iptables_variant,
                 lock_timeout: options.iptables_lock_timeout,
             };
-            Ok(Box::new(Iptables::new(tools, &options.families, sink.clone(), variant)))
+            Ok(Box::new(Iptables::new(tools, &options.families, queue.events.clone(), variant)))
         }
     }
 }

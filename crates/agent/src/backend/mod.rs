@@ -12,6 +12,7 @@ use rulegen_kernel::nftables::Event;
 use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort, Store};
 use rulegen_net::{IpFamily, ServicePortName};
 
+use crate::affinity::Clients;
 use crate::drift::Drift;
 use crate::left_out::Why;
 use crate::report::{IptablesReport, Operations, Phase};
@@ -27,6 +28,9 @@ pub(crate) trait Backend: Send {
 
     /// What others did to our rules. The next sync compares everything if there was something.
     fn hear(&mut self, events: &[Event]) -> Vec<Drift>;
+
+    /// Deletes clients of session affinity whose endpoints are gone. Only nftables mode has any.
+    fn delete_clients(&mut self, _: Clients) {}
 
     /// The Services that the kernel refuses, which are left out.
     fn refused(&self) -> Vec<(ObjectKey, Why)>;

@@ -1,6 +1,9 @@
-//! nftables mode: a table a family, changed through netlink.
+//! nftables mode: one table per family, changed through netlink.
+
+mod stale_clients;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::mpsc;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -12,9 +15,12 @@ use rulegen_kernel::nftables::{
 use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort, Store};
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::bisect;
-use rulegen_ruleset::nftables::{Held, Name, Set, Table, Transaction};
+use rulegen_ruleset::nftables::{Held, Key, Name, Set, Table, Transaction};
 
 use super::{Backend, Outcome, Stopwatch, Written, changed_service, plan_of, service_of};
+use stale_clients::StaleClients;
+
+use crate::affinity::{Clients, ReadClients};
 use crate::drift::Drift;
 use crate::left_out::Why;
 use crate::quarantine::Quarantine;
@@ -33,20 +39,34 @@ pub(crate) struct Nftables<K = NfTables> {
     quarantine: Quarantine,
     /// Services that changed since the kernel took all others; none if any may have.
     unsettled: Option<BTreeSet<ObjectKey>>,
+    /// Clients that are to be deleted.
+    stale_clients: StaleClients,
+    /// Sets that are to be searched for them.
+    searches: mpsc::Sender<ReadClients>,
 }
 
 impl Nftables {
-    /// Works on the network namespace of the thread that calls it.
+    /// Works on the network namespace of the thread that calls it. Sets of clients that have to be
+    /// searched are sent to `searches`, at most one search per set at a time.
     ///
     /// # Errors
     /// The kernel cannot be reached.
-    pub(crate) fn open(name: Name, families: &[IpFamily]) -> Result<Self> {
-        Ok(Self::new(NfTables::open()?, name, families))
+    pub(crate) fn open(
+        name: Name,
+        families: &[IpFamily],
+        searches: mpsc::Sender<ReadClients>,
+    ) -> Result<Self> {
+        Ok(Self::new(NfTables::open()?, name, families, searches))
     }
 }
 
 impl<K: Kernel> Nftables<K> {
-    fn new(kernel: K, name: Name, families: &[IpFamily]) -> Self {
+    fn new(
+        kernel: K,
+        name: Name,
+        families: &[IpFamily],
+        searches: mpsc::Sender<ReadClients>,
+    ) -> Self {
         Self {
             kernel,
             name,
@@ -55,6 +75,8 @@ impl<K: Kernel> Nftables<K> {
             is_sure: false,
             quarantine: Quarantine::default(),
             unsettled: None,
+            stale_clients: StaleClients::default(),
+            searches,
         }
     }
 
@@ -83,9 +105,6 @@ impl<K: Kernel> Nftables<K> {
             patches.extend(moved);
         }
         patches.extend(self.update(store, &in_rules));
-        if self.is_sure && in_rules.into_iter().any(loses_clients) {
-            self.is_sure = self.read_clients(&mut patches);
-        }
         patches
     }
 
@@ -138,19 +157,6 @@ impl<K: Kernel> Nftables<K> {
         plans.map(|plan| (plan.family, LiveTable::new(plan, &self.name))).collect()
     }
 
-    /// Whether all clients of the service ports that change could be read: else everything must.
-    fn read_clients(&mut self, patches: &mut [Patch]) -> bool {
-        let Self { kernel, name: table, .. } = self;
-        patches.iter_mut().all(|patch| {
-            let family = patch.family();
-            patch.client_sets().all(|(name, set)| {
-                let read = kernel.read_elements(family, table, name, set);
-                read.inspect_err(|error| tracing::debug!(%error, "clients cannot be read"))
-                    .unwrap_or_default()
-            })
-        })
-    }
-
     fn sync_at(&mut self, store: &Store, changes: &Changes, now: Instant) -> Outcome {
         let mut watch = Stopwatch::default();
         let begun = Instant::now();
@@ -159,6 +165,7 @@ impl<K: Kernel> Nftables<K> {
         if self.is_sure {
             match self.write(&patches, &mut watch) {
                 Ok(written) => {
+                    self.look_for_stale_clients(&patches);
                     let written = self.settle(store, &mut watch, Ok(written), now);
                     return Outcome::new(watch, written);
                 }
@@ -167,6 +174,8 @@ impl<K: Kernel> Nftables<K> {
             }
         }
         drop(patches);
+        // The comparison reads all clients.
+        self.stale_clients.forget_all();
         let written = self.write_all(store, &mut watch, now);
         let written = self.settle(store, &mut watch, written, now);
         Outcome { full: true, ..Outcome::new(watch, written) }
@@ -197,6 +206,22 @@ impl<K: Kernel> Nftables<K> {
             watch.time(Phase::Commit, || commit_in_stages(&mut self.kernel, None, &transactions));
         done?;
         Ok(written(&self.kernel, &transactions))
+    }
+
+    /// Has the clients read that endpoints lost by a change that was committed.
+    fn look_for_stale_clients(&mut self, patches: &[Patch]) {
+        for patch in patches {
+            let changes = patch.client_sets().iter();
+            changes.for_each(|change| self.stale_clients.follow(patch.family(), change));
+        }
+        self.read_clients();
+    }
+
+    fn read_clients(&mut self) {
+        for read in self.stale_clients.reads() {
+            // Without the thread the agent ends.
+            let _ = self.searches.send(read);
+        }
     }
 
     /// Reads everything and writes what differs. Services that the kernel refuses are found and
@@ -334,6 +359,23 @@ impl<K: Kernel> Backend for Nftables<K> {
         drift
     }
 
+    fn delete_clients(&mut self, clients: Clients) {
+        let (family, name) = (clients.family, clients.name.clone());
+        if let Some((set, keys)) = self.stale_clients.stale(clients) {
+            let deleted = self.kernel.delete_if_present(family, &self.name, &name, &set, &keys);
+            match deleted {
+                Ok(()) => {
+                    tracing::debug!(set = %name, clients = keys.len(), "deleted stale clients");
+                }
+                // They expire. If somebody else deleted the set, that is heard as drift.
+                Err(error) => {
+                    tracing::warn!(set = %name, %error, "cannot delete stale clients; they expire");
+                }
+            }
+        }
+        self.read_clients();
+    }
+
     fn refused(&self) -> Vec<(ObjectKey, Why)> {
         let all = self.quarantine.all();
         all.map(|(service, why)| (service.clone(), Why::refused(why))).collect()
@@ -349,13 +391,14 @@ pub(crate) trait Kernel: Dataplane + Send {
     fn port(&self) -> u32;
     fn has_all(&mut self, tables: &[(IpFamily, &Name)]) -> Result<bool, Error>;
     fn missing(&mut self, tables: &[&Table]) -> Result<Vec<Missing>, Error>;
-    fn read_elements(
+    fn delete_if_present(
         &mut self,
         family: IpFamily,
         table: &Name,
         name: &Name,
-        set: &mut Set,
-    ) -> Result<bool, Error>;
+        set: &Set,
+        keys: &[Key],
+    ) -> Result<(), Error>;
     /// What the last commit sent.
     fn last_bytes(&self) -> usize;
 }
@@ -373,14 +416,15 @@ impl Kernel for NfTables {
         self.missing(tables)
     }
 
-    fn read_elements(
+    fn delete_if_present(
         &mut self,
         family: IpFamily,
         table: &Name,
         name: &Name,
-        set: &mut Set,
-    ) -> Result<bool, Error> {
-        self.read_elements(family, table, name, set)
+        set: &Set,
+        keys: &[Key],
+    ) -> Result<(), Error> {
+        self.delete_if_present(family, table, name, set, keys)
     }
 
     fn last_bytes(&self) -> usize {
@@ -428,22 +472,6 @@ fn updates(store: &Store, change: &ServiceChange, family: IpFamily) -> Vec<Servi
         updates.entry(&port.name).or_insert_with(|| none(&port.name)).after = Some(plan(port));
     }
     updates.into_values().collect()
-}
-
-/// Whether an endpoint goes that packets may have bound clients to. Those are only known to the
-/// kernel, and must go too, or the endpoint would find them again when it returns.
-fn loses_clients(change: &ServiceChange) -> bool {
-    change.before.iter().filter(|port| port.affinity_seconds.is_some()).any(|before| {
-        let after = change
-            .after
-            .iter()
-            .find(|after| (&after.name, after.cluster_ip) == (&before.name, before.cluster_ip));
-        // The set goes as a whole with its service port.
-        after.is_some_and(|after| {
-            let stays = |endpoint| after.endpoints.contains(endpoint);
-            !before.endpoints.iter().all(stays)
-        })
-    })
 }
 
 fn refuse_old_kernel(missing: &[Missing]) -> Result<()> {
