@@ -16,6 +16,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod affinity;
 mod agent;
 mod agent_alone;
 mod agent_conntrack;
