@@ -24,6 +24,7 @@ mod agent_iptables;
 mod agent_other_mode;
 mod agent_under_load;
 mod apply;
+mod apply_refused;
 mod apply_removal;
 #[path = "../properties/cluster.rs"]
 #[allow(dead_code, reason = "the properties use all of it")]

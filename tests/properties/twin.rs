@@ -24,8 +24,8 @@ pub(crate) struct Twin {
     pub(crate) faults: Vec<Option<Fault>>,
     /// Services that it does not take: each of these sets, if all in it would be there together.
     pub(crate) refuses: Vec<BTreeSet<String>>,
-    /// Whether all is refused because of who asks.
-    pub(crate) is_owned: bool,
+    /// Why every change is refused, whatever it is.
+    pub(crate) refuses_all: Option<Errno>,
     /// How often tables were read, with their elements.
     pub(crate) reads: usize,
     /// How often something was committed or looked at.
@@ -157,8 +157,8 @@ impl Twin {
     ) -> Result<(), Vec<Refusal>> {
         let mut tables = self.tables.clone();
         let mut refusals = Vec::new();
-        if self.is_owned {
-            let (operation, errno) = ("all of it".to_owned(), Errno::EPERM);
+        if let Some(errno) = self.refuses_all {
+            let operation = "all of it".to_owned();
             return Err(vec![Refusal { operation, of_elements: false, errno, message: None }]);
         }
         let all = transactions.iter().flat_map(|transaction| {

@@ -4,10 +4,12 @@
 //! business, so rulesets go through `iptables-save` and `iptables-restore`: one call of each a
 //! family.
 
+mod isolate;
 mod legacy;
 mod lock;
 mod own;
 mod program;
+mod refusal;
 mod variant;
 mod watch;
 
@@ -16,6 +18,7 @@ use std::time::Duration;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{ChainName, Ruleset, Table, Transaction, parse};
 
+pub use isolate::{Split, Tables, isolate};
 pub use legacy::{LegacyTable, legacy_tables};
 pub use own::OwnCommits;
 pub use program::Restored;
@@ -77,12 +80,15 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the program refused something because of what it is: without that it may take the
-    /// rest.
+    /// Whether a rule itself may be why the program refused, and not the moment or who asks: without
+    /// that rule it may take the rest.
     pub fn is_about_content(&self) -> bool {
-        // OTHER_PROBLEM and PARAMETER_PROBLEM of xtables.h. A busy or unreachable kernel is
-        // RESOURCE_PROBLEM.
-        matches!(self, Error::Refused { status: Some(1 | 2), .. })
+        match self {
+            Error::Refused { status: Some(status), message, .. } => {
+                refusal::is_about_content(*status, message)
+            }
+            _ => false,
+        }
     }
 }
 

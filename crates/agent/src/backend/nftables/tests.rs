@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nix::errno::Errno;
 use rulegen_model::{Host, Kind, Object, ProxyConfig, ProxyMode, StoreEvent};
 use rulegen_ruleset::nftables::{self as nft, Element};
 use serde_json::{Value, json};
@@ -228,16 +229,18 @@ fn a_refused_service_that_goes_is_forgotten() {
 }
 
 #[test]
-fn nobody_is_blamed_for_what_is_no_matter_of_content() {
-    let mut bench = Bench::new(0..50);
-    bench.backend.kernel.is_owned = true;
-    let changes = bench.store.changes();
-    let outcome = bench.backend.sync_at(&bench.store, &changes, bench.now);
-    assert!(outcome.written.is_err() && bench.refused().is_empty());
-    assert_eq!(bench.backend.kernel.rehearsals, 0);
-    bench.backend.kernel.is_owned = false;
-    bench.sync();
-    bench.holds_all_but(&[]);
+fn a_lack_of_memory_or_of_permission_leaves_no_service_out() {
+    for errno in [Errno::ENOMEM, Errno::EPERM] {
+        let mut bench = Bench::new(0..50);
+        bench.backend.kernel.refuses_all = Some(errno);
+        let changes = bench.store.changes();
+        let outcome = bench.backend.sync_at(&bench.store, &changes, bench.now);
+        assert!(outcome.written.is_err() && bench.refused().is_empty(), "{errno}");
+        assert_eq!(bench.backend.kernel.rehearsals, 0, "{errno}");
+        bench.backend.kernel.refuses_all = None;
+        bench.sync();
+        bench.holds_all_but(&[]);
+    }
 }
 
 /// A Service with session affinity and three endpoints, each of which has clients.
