@@ -9,9 +9,9 @@ use serde_json::Value;
 use crate::budget::default_limit;
 use crate::external_ips::ExternalIps;
 use crate::load_balancing::{LoadBalancing, parse_load_balancing};
-use crate::manifest::yaml_value;
 use crate::problem::{ObjectName, Problem, Severity, Source};
 use crate::running::{go_duration, parse_duration};
+use crate::yaml;
 use rulegen_net::{parse_address, parse_network};
 
 const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
@@ -377,7 +377,7 @@ impl Reader {
         let value = std::str::from_utf8(text)
             .map_err(|error| format!("is not text: byte {} is not UTF-8", error.valid_up_to()))
             .and_then(|text| {
-                yaml_value(text).map_err(|error| format!("is not valid YAML: {error}"))
+                yaml::value(text).map_err(|error| format!("is not valid YAML: {error}"))
             });
         let value = match value {
             Ok(value) => value,

@@ -5,7 +5,7 @@ use std::io;
 
 use nix::errno::Errno;
 
-use crate::netlink::{self, Failure};
+use crate::netlink::{self, Failure, PATIENCE};
 
 /// Why nothing was read or written. The kernel holds what it held before, except where an error
 /// says otherwise.
@@ -25,7 +25,7 @@ pub enum Error {
     Stale,
     /// The kernel had more to tell than the socket holds, so it is not known whether the
     /// transaction counted. Reading again helps.
-    #[error("the kernel's answers were lost for want of room")]
+    #[error("netlink receive buffer overflowed")]
     Lost,
     /// Others changed the ruleset so often that it could not be read or written in one piece.
     #[error(
@@ -36,8 +36,12 @@ pub enum Error {
         /// How often it was tried.
         attempts: u32,
     },
-    /// The kernel says what it cannot mean. Reading again may help.
-    #[error("the kernel's answer is not understood: {0}")]
+    /// No answer came in time, so it is not known whether the transaction counted. Reading again
+    /// may help.
+    #[error("no answer from the kernel in {} s", PATIENCE.as_secs())]
+    Timeout,
+    /// The kernel's answer is malformed. Reading again may help.
+    #[error("malformed answer from the kernel: {0}")]
     Misunderstood(String),
 }
 
@@ -102,6 +106,7 @@ impl From<Failure> for Error {
         match failure {
             Failure::Unreachable(source) => Self::Unreachable { source },
             Failure::Lost => Self::Lost,
+            Failure::Timeout => Self::Timeout,
             Failure::Misunderstood(what) => Self::Misunderstood(what),
         }
     }
@@ -109,9 +114,9 @@ impl From<Failure> for Error {
 
 fn remedy(source: &io::Error) -> &'static str {
     match source.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EPERM | Errno::EACCES) => ": it takes root, or the capability NET_ADMIN",
+        Some(Errno::EPERM | Errno::EACCES) => ": requires root or CAP_NET_ADMIN",
         _ if netlink::is_absence(source) => {
-            ": the kernel has it not (CONFIG_NF_TABLES; modprobe nf_tables)"
+            ": not supported by this kernel (needs CONFIG_NF_TABLES; try modprobe nf_tables)"
         }
         _ => "",
     }
