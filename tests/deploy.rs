@@ -18,9 +18,8 @@ use std::path::{Path, PathBuf};
 
 use common::{root, rulegen, stdout};
 use rulegen_agent::metrics::{Build, Metrics};
-use rulegen_model::{
-    BindAddress, DetectLocalMode, ExternalIps, ProxyMode, read_config, read_running_config,
-};
+use rulegen_config::{BindAddress, DetectLocalMode, ProxyMode, read_config, read_running_config};
+use rulegen_model::ExternalIps;
 use rulegen_net::IpFamily;
 use serde_json::{Value, json};
 

@@ -6,7 +6,8 @@
 use libfuzzer_sys::fuzz_target;
 use rulegen_compiler::iptables::ruleset;
 use rulegen_compiler::plan;
-use rulegen_model::{Host, IfEmpty, Objects, read_config, read_manifest, snapshot};
+use rulegen_config::read_config;
+use rulegen_model::{Host, IfEmpty, Objects, read_manifest, snapshot};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::parse;
 
@@ -18,7 +19,7 @@ fuzz_target!(|input: &[u8]| {
     for problem in problems {
         assert!(!problem.to_string().contains('\n'));
     }
-    let (snapshot, _) = snapshot(&objects, &config, &Host::default());
+    let (snapshot, _) = snapshot(&objects, &config.snapshot_options(), &Host::default());
     for family in IpFamily::BOTH {
         let rules = ruleset(&plan(&snapshot, &config, family));
         let (back, errors) = parse(rules.family, &rules.to_text());

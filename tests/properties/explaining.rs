@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use rulegen_compiler::{ExternalAddress, Plan, iptables, nftables};
+use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_inspect::explain::{About, Explanation, Outcome, by_ruleset, by_table};
-use rulegen_model::{ProxyConfig, ProxyMode, TrafficPolicy};
+use rulegen_model::TrafficPolicy;
 use rulegen_ruleset::Packet;
 
 use crate::cluster::{config, objects, plans};

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use rulegen_compiler::iptables::{OURS, removal_of_everything, ruleset};
 use rulegen_compiler::plan;
-use rulegen_model::{Host, IfEmpty, Objects, ProxyConfig, read_config, read_manifest, snapshot};
+use rulegen_config::read_config;
+use rulegen_model::{Host, IfEmpty, Objects, SnapshotOptions, read_manifest, snapshot};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{Chain, Rule, Ruleset, Table, diff, parse};
 use serde_json::{Value, json};
@@ -25,7 +26,7 @@ proptest! {
             shuffled.iter().zip(&forms).map(|(object, form)| in_form(object, *form)).collect();
         let one_file = vec![many_files.join("\n---\n")];
         let texts = |files: &[String]| IpFamily::BOTH.map(|family| {
-            let (snapshot, _) = snapshot(&read(files), &config, &Host::default());
+            let (snapshot, _) = snapshot(&read(files), &config.snapshot_options(), &Host::default());
             ruleset(&plan(&snapshot, &config, family)).to_text()
         });
         let wanted = texts(&one_list);
@@ -115,7 +116,7 @@ proptest! {
             let mut objects = Objects::default();
             read_manifest("x", input, &mut objects);
             objects.complete(IfEmpty::Refuse);
-            snapshot(&objects, &ProxyConfig::default(), &Host::default());
+            snapshot(&objects, &SnapshotOptions::default(), &Host::default());
             read_config("x", input);
         }
         parse(IpFamily::Ipv4, &text);

@@ -5,8 +5,8 @@ use nix::errno::Errno;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use rulegen_compiler::nftables;
+use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_kernel::nftables::{Error, reconcile};
-use rulegen_model::{ProxyConfig, ProxyMode};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{
     BaseChain, ChainKind, Element, Expression, Held, HeldChain, HeldRule, Hook, Name, Operation,

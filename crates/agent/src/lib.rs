@@ -14,6 +14,7 @@ mod affinity;
 mod backend;
 mod complaints;
 mod config_file;
+mod configured_store;
 mod conntrack;
 mod counting;
 mod descriptors;

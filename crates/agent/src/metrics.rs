@@ -16,8 +16,9 @@ use std::time::{Duration, SystemTime};
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Registry, Result, TextEncoder};
+use rulegen_config::ProxyMode;
 use rulegen_kernel::printable::program_name;
-use rulegen_model::{Kind, ProxyMode};
+use rulegen_model::Kind;
 use rulegen_net::IpFamily;
 
 pub use build::Build;

@@ -12,11 +12,12 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant, SystemTime};
 
 use rulegen_kernel::memory;
-use rulegen_model::{Changes, Host, Kind, NodeState, ObjectKey, Problem, Store, StoreEvent};
+use rulegen_model::{Changes, Host, Kind, NodeState, ObjectKey, Problem, StoreEvent};
 use rulegen_net::IpFamily;
 
 use crate::backend::{Backend, Outcome};
 use crate::complaints::log;
+use crate::configured_store::ConfiguredStore;
 use crate::conntrack::Cleaning;
 use crate::drift::Drift;
 use crate::events::{Notice, Notices};
@@ -272,7 +273,7 @@ impl Reconciler {
     }
 
     /// Tells of Services that have no rules, and of those that have some again.
-    fn tell_left_out(&self, store: &Store) {
+    fn tell_left_out(&self, store: &ConfiguredStore) {
         let too_large = store.too_large().map(|(service, too_large)| {
             let why = Why { reason: Reason::TooLarge, message: too_large.to_string() };
             (service.clone(), why)
@@ -308,7 +309,13 @@ impl Reconciler {
         }
     }
 
-    fn tell(&mut self, store: &Store, changes: &Changes, outcome: Outcome, began: Instant) {
+    fn tell(
+        &mut self,
+        store: &ConfiguredStore,
+        changes: &Changes,
+        outcome: Outcome,
+        began: Instant,
+    ) {
         let finished = SystemTime::now();
         outcome.drift.iter().for_each(|drift| self.drifted(drift));
         let (written, error) = match outcome.written {

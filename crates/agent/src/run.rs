@@ -7,17 +7,19 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use rulegen_compiler::plan;
+use rulegen_config::ProxyMode;
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::namespace_lock::{LockError, NamespaceLock};
 use rulegen_kernel::privileges::{self, Capability};
 use rulegen_kernel::{memory, sysctl};
-use rulegen_model::{ProxyMode, Store, node_name};
+use rulegen_model::node_name;
 use rulegen_net::IpFamily;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backend::{Backend, Iptables, Nftables, ToolOptions};
 use crate::complaints::Complaints;
+use crate::configured_store::ConfiguredStore;
 use crate::conntrack::Cleaning;
 use crate::events::{self, Notice, Notices};
 use crate::health::{Health, SharedHealth};
@@ -65,7 +67,7 @@ pub fn run(options: Options) -> Result<()> {
     let backend = open_backend(&options, &queue, variant, &telemetry.metrics)?;
     threads::watch_addresses(queue.events.clone())?;
     let mut changed = config_file::watch(options.config_file.as_ref())?;
-    let store = Store::new(options.config.clone(), (options.read_host)());
+    let store = ConfiguredStore::new(options.config.clone(), (options.read_host)());
     let known = Known {
         store: Shared::new(store),
         complaints: Shared::new(Complaints::default()),
@@ -130,7 +132,7 @@ fn end_with_any_thread(flush_log: fn()) {
 /// Something could not be set, each of which was told.
 pub fn init_only(options: &Options) -> Result<()> {
     let mut is_done = set_up(options);
-    let store = Store::new(options.config.clone(), (options.read_host)());
+    let store = ConfiguredStore::new(options.config.clone(), (options.read_host)());
     let plan = plan(&store.snapshot(), &options.config, IpFamily::Ipv4);
     // The agent itself sets it once the guard against neighbours is in. Here there is no other way.
     if plan.guards_loopback {
@@ -284,7 +286,7 @@ async fn work(
     (notices, told): (Notices, mpsc::Receiver<Notice>),
 ) -> Result<()> {
     servers::start(options, telemetry, known, checks, &notices).await?;
-    let node = node_name(&options.config, &(options.read_host)());
+    let node = node_name(&options.config.snapshot_options(), &(options.read_host)());
     let claims = telemetry.node_claims.subscribe();
     tokio::spawn(listening::report(claims, node, notices.clone()));
     watch_objects(options, inputs, telemetry, sink, told)?;
@@ -301,7 +303,7 @@ fn watch_objects(
 ) -> Result<()> {
     match inputs {
         Inputs::Api(connection) => {
-            let node = node_name(&options.config, &(options.read_host)());
+            let node = node_name(&options.config.snapshot_options(), &(options.read_host)());
             tokio::spawn(events::record(connection.client.clone(), node.clone(), notices));
             let metrics = Arc::clone(&telemetry.metrics);
             tokio::spawn(source::watch_api(connection, node, sink, metrics));

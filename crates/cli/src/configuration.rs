@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use rulegen_model::{
-    DetectLocalMode, ExternalIps, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX, NodePortAddresses,
-    Problem, ProxyConfig, Severity, parse_cluster_cidrs, parse_detect_local_mode, parse_interface,
-    parse_mode, read_config,
+use rulegen_config::{
+    DetectLocalMode, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX, NodePortAddresses, ProxyConfig,
+    parse_cluster_cidrs, parse_detect_local_mode, parse_interface, parse_mode, read_config,
 };
+use rulegen_model::{ExternalIps, Problem, Severity};
 
 use crate::WrongUsage;
 use crate::args::ProxyArgs;

@@ -6,11 +6,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use rulegen_agent::{ApiOptions, list_objects};
+use rulegen_config::{ProxyConfig, ProxyMode, read_running_config};
 use rulegen_kernel::nftables::{Error, NfTables};
-use rulegen_model::{
-    IfEmpty, Objects, Problem, ProxyConfig, ProxyMode, Severity, Snapshot, node_name,
-    read_running_config, snapshot,
-};
+use rulegen_model::{IfEmpty, Objects, Problem, Severity, Snapshot, node_name, snapshot};
 use rulegen_net::IpFamily;
 
 use crate::args::{ObjectsArgs, ProxyArgs};
@@ -79,7 +77,7 @@ fn find_in_mode(
     let cluster = match (args.filename.as_slice(), api_server(args, proxy, &config)?) {
         ([], None) => None,
         ([], Some(api)) => {
-            let node = node_name(&config, &host());
+            let node = node_name(&config.snapshot_options(), &host());
             let wrong = list_objects(&api, &node, &mut objects).context(Unreachable)?;
             told.extend(wrong);
             Some(objects)
@@ -102,7 +100,7 @@ fn find_in_mode(
 }
 
 fn joined(objects: Objects, config: &ProxyConfig, told: &mut Vec<Problem>) -> Cluster {
-    let (snapshot, wrong) = snapshot(&objects, config, &host());
+    let (snapshot, wrong) = snapshot(&objects, &config.snapshot_options(), &host());
     told.extend(wrong);
     told.extend(warn_of_missing_node(&objects, &snapshot));
     Cluster { objects, snapshot }

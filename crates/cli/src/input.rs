@@ -5,9 +5,10 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use rulegen_config::ProxyConfig;
 use rulegen_model::{
-    Host, IfEmpty, Objects, Problem, ProxyConfig, Severity, Snapshot, Source, is_manifest,
-    read_manifest, snapshot,
+    Host, IfEmpty, Objects, Problem, Severity, Snapshot, Source, is_manifest, read_manifest,
+    snapshot,
 };
 
 use crate::args::{IgnoredArgs, InputArgs, ProxyArgs};
@@ -39,7 +40,7 @@ pub(crate) fn load(
         found.extend(read_path(path, &mut objects));
     }
     found.extend(completed(&mut objects, &found, input.empty.meaning()));
-    let (snapshot, wrong) = snapshot(&objects, &config, &host());
+    let (snapshot, wrong) = snapshot(&objects, &config.snapshot_options(), &host());
     found.extend(wrong);
     found.extend(warn_of_missing_node(&objects, &snapshot));
     for (kind, count) in &objects.ignored {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::CommandFactory;
 use rulegen_agent::Options;
-use rulegen_model::{BindAddress, DetectLocalMode, NodePortAddresses};
+use rulegen_config::{BindAddress, DetectLocalMode, NodePortAddresses};
 use serde_json::{Value, json};
 
 use crate::args::Cli;

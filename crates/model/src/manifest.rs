@@ -17,7 +17,7 @@ use crate::object::{EndpointSlice, Endpoints, NodeObject, Object, Service, Servi
 use crate::problem::{ObjectName, Problem, Severity, Source};
 use crate::store::{Kind, Object as KubernetesObject};
 use crate::watch_events::{WatchEvent, last_states};
-use crate::yaml;
+use crate::yaml::yaml_value;
 
 /// An object and where it was read from.
 #[derive(Debug, Clone)]
@@ -177,7 +177,7 @@ impl Reader<'_> {
         if text.trim_start().starts_with(['{', '[']) {
             return self.json_document(text);
         }
-        match yaml::value(text) {
+        match yaml_value(text) {
             Ok(value) => self.object(&Tree::Value(value), Place::DOCUMENT),
             Err(error) => self.unread(format!("is not valid YAML: {}", self.in_file(&error))),
         }
@@ -192,7 +192,7 @@ impl Reader<'_> {
         if let (true, Some(error)) = (values.is_empty(), &error) {
             // YAML's flow style also starts with a brace; what is neither is told in JSON's
             // words, which give the place.
-            return match yaml::value(text) {
+            return match yaml_value(text) {
                 Ok(value) => self.object(&Tree::Value(value), Place::DOCUMENT),
                 Err(_) => self.unread(format!("is not valid JSON: {}", self.in_file(error))),
             };

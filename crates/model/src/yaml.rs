@@ -14,7 +14,10 @@ const MAX_DEPTH: usize = 64;
 
 /// Reads one YAML document as a JSON value. The budget bounds how far anchors and aliases expand
 /// and how deep the parser recurses; [`MAX_DOCUMENT_BYTES`] bounds the rest.
-pub(crate) fn value(text: &str) -> Result<Value, String> {
+///
+/// # Errors
+/// What is wrong with the YAML, and where.
+pub fn yaml_value(text: &str) -> Result<Value, String> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_events: 64_000_000,

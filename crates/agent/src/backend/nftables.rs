@@ -12,7 +12,7 @@ use rulegen_compiler::{Plan, ServicePlan, node_ports_at, plan};
 use rulegen_kernel::nftables::{
     Dataplane, Error, Event, Generation, Missing, NfTables, commit_in_stages, isolate, reconcile,
 };
-use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort, Store};
+use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort};
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::bisect;
 use rulegen_ruleset::nftables::{Held, Key, Name, Set, Table, Transaction};
@@ -21,6 +21,7 @@ use super::{Backend, Outcome, Stopwatch, Written, changed_service, plan_of, serv
 use stale_clients::StaleClients;
 
 use crate::affinity::{Clients, ReadClients};
+use crate::configured_store::ConfiguredStore;
 use crate::drift::Drift;
 use crate::left_out::Why;
 use crate::quarantine::Quarantine;
@@ -87,7 +88,7 @@ impl<K: Kernel> Nftables<K> {
 
     /// Takes the changes into the tables as they shall be; says what that changes in the kernel, if
     /// it is known what that holds.
-    fn compile(&mut self, store: &Store, changes: &Changes) -> Vec<Patch> {
+    fn compile(&mut self, store: &ConfiguredStore, changes: &Changes) -> Vec<Patch> {
         let in_rules = self.follow(changes);
         if changes.whole || self.live.is_empty() {
             self.compile_all(store);
@@ -108,7 +109,7 @@ impl<K: Kernel> Nftables<K> {
         patches
     }
 
-    fn compile_all(&mut self, store: &Store) {
+    fn compile_all(&mut self, store: &ConfiguredStore) {
         self.is_sure = false;
         self.unsettled = None;
         self.live = self.live_tables(self.plans(store));
@@ -130,7 +131,7 @@ impl<K: Kernel> Nftables<K> {
     }
 
     /// Takes changes into the tables as they shall be.
-    fn update(&mut self, store: &Store, changes: &[&ServiceChange]) -> Vec<Patch> {
+    fn update(&mut self, store: &ConfiguredStore, changes: &[&ServiceChange]) -> Vec<Patch> {
         let live = self.live.iter_mut();
         live.map(|(family, live)| {
             let updates = changes.iter().flat_map(|change| updates(store, change, *family));
@@ -142,7 +143,7 @@ impl<K: Kernel> Nftables<K> {
     }
 
     /// The plans of all Services that are not in quarantine.
-    fn plans(&self, store: &Store) -> Vec<Plan> {
+    fn plans(&self, store: &ConfiguredStore) -> Vec<Plan> {
         let snapshot = store.snapshot();
         let plan = |family: &IpFamily| {
             let mut plan = plan(&snapshot, store.config(), *family);
@@ -157,7 +158,7 @@ impl<K: Kernel> Nftables<K> {
         plans.map(|plan| (plan.family, LiveTable::new(plan, &self.name))).collect()
     }
 
-    fn sync_at(&mut self, store: &Store, changes: &Changes, now: Instant) -> Outcome {
+    fn sync_at(&mut self, store: &ConfiguredStore, changes: &Changes, now: Instant) -> Outcome {
         let mut watch = Stopwatch::default();
         let begun = Instant::now();
         let patches = self.compile(store, changes);
@@ -184,7 +185,7 @@ impl<K: Kernel> Nftables<K> {
     /// Tries what is in quarantine once all else is written.
     fn settle(
         &mut self,
-        store: &Store,
+        store: &ConfiguredStore,
         watch: &mut Stopwatch,
         written: Result<Written>,
         now: Instant,
@@ -226,7 +227,12 @@ impl<K: Kernel> Nftables<K> {
 
     /// Reads everything and writes what differs. Services that the kernel refuses are found and
     /// put into quarantine, and all others are written.
-    fn write_all(&mut self, store: &Store, watch: &mut Stopwatch, now: Instant) -> Result<Written> {
+    fn write_all(
+        &mut self,
+        store: &ConfiguredStore,
+        watch: &mut Stopwatch,
+        now: Instant,
+    ) -> Result<Written> {
         let error = match self.compare(watch) {
             Err(error) => error.downcast::<Error>()?,
             done => return done,
@@ -241,7 +247,7 @@ impl<K: Kernel> Nftables<K> {
     }
 
     /// Finds the Services that the kernel refuses, with those first that changed since it took all.
-    fn isolate(&mut self, store: &Store, error: &Error, now: Instant) -> Result<()> {
+    fn isolate(&mut self, store: &ConfiguredStore, error: &Error, now: Instant) -> Result<()> {
         let plans = self.plans(store);
         let ports = plans.iter().flat_map(|plan| &plan.services);
         let services: BTreeSet<ObjectKey> = ports.map(|port| service_of(&port.name)).collect();
@@ -263,7 +269,7 @@ impl<K: Kernel> Nftables<K> {
     }
 
     /// Tries the Services in quarantine that are due, each time with all that were accepted before.
-    fn retry(&mut self, store: &Store, now: Instant) {
+    fn retry(&mut self, store: &ConfiguredStore, now: Instant) {
         let with_ports = |service: ObjectKey| {
             let after = store.service(&service)?.to_vec();
             Some((service, ServiceChange { before: Vec::new(), after }))
@@ -297,7 +303,7 @@ impl<K: Kernel> Nftables<K> {
 
     /// Writes Services that are not in the tables. If the kernel refuses, they are not in there
     /// afterwards either.
-    fn add(&mut self, store: &Store, changes: &[&ServiceChange]) -> Result<(), Error> {
+    fn add(&mut self, store: &ConfiguredStore, changes: &[&ServiceChange]) -> Result<(), Error> {
         let patches = self.update(store, changes);
         let transactions: Vec<Transaction<'_>> = patches.iter().map(Patch::transaction).collect();
         self.kernel.commit(None, &transactions).inspect_err(|_| {
@@ -338,7 +344,7 @@ impl<K: Kernel> Nftables<K> {
 }
 
 impl<K: Kernel> Backend for Nftables<K> {
-    fn sync(&mut self, store: &Store, changes: &Changes) -> Outcome {
+    fn sync(&mut self, store: &ConfiguredStore, changes: &Changes) -> Outcome {
         self.sync_at(store, changes, Instant::now())
     }
 
@@ -459,7 +465,11 @@ fn reversed(change: &ServiceChange) -> ServiceChange {
 }
 
 /// What becomes of a Service's ports in one family.
-fn updates(store: &Store, change: &ServiceChange, family: IpFamily) -> Vec<ServiceUpdate> {
+fn updates(
+    store: &ConfiguredStore,
+    change: &ServiceChange,
+    family: IpFamily,
+) -> Vec<ServiceUpdate> {
     let of_family = |port: &&ServicePort| IpFamily::of(port.cluster_ip) == family;
     let plan = |port: &ServicePort| plan_of(store, port, family);
     let mut updates: BTreeMap<&ServicePortName, ServiceUpdate> = BTreeMap::new();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use rulegen_model::parse_duration;
+use rulegen_config::parse_duration;
 
 use super::{EmptyArgs, KernelArgs, LogArgs, ProxyArgs, parse_bool};
 

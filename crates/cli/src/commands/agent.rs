@@ -6,12 +6,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rulegen_agent::metrics::Build;
 use rulegen_agent::{ApiOptions, ConfigFile, Options, Source};
+use rulegen_config::{
+    BindAddress, ConntrackConfig, ProxyConfig, ProxyMode, RunningConfig, read_running_config,
+};
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::sysctl::ConntrackSettings;
-use rulegen_model::{
-    BindAddress, ConntrackConfig, IfEmpty, ProxyConfig, ProxyMode, RunningConfig, Severity,
-    read_running_config,
-};
+use rulegen_model::{IfEmpty, Severity};
 use rulegen_net::IpFamily;
 use serde_json::Value;
 

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use nix::errno::Errno;
-use rulegen_model::{Host, Kind, Object, ProxyConfig, ProxyMode, StoreEvent};
+use rulegen_config::{ProxyConfig, ProxyMode};
+use rulegen_model::{Host, Kind, Object, StoreEvent};
 use rulegen_ruleset::nftables::{self as nft, Element};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::configured_store::ConfiguredStore;
 
 #[path = "../../../../../tests/properties/twin.rs"]
 #[allow(dead_code, clippy::indexing_slicing, reason = "the properties use all of it")]
@@ -49,7 +51,7 @@ impl Kernel for Twin {
 
 /// A store, and a kernel that follows it.
 struct Bench {
-    store: Store,
+    store: ConfiguredStore,
     backend: Nftables<Twin>,
     searches: mpsc::Receiver<ReadClients>,
     now: Instant,
@@ -61,7 +63,7 @@ impl Bench {
         let families = [IpFamily::Ipv4];
         let (sender, searches) = mpsc::channel();
         let mut bench = Self {
-            store: Store::new(config, Host::default()),
+            store: ConfiguredStore::new(config, Host::default()),
             backend: Nftables::new(Twin::default(), "rulegen".into(), &families, sender),
             searches,
             now: Instant::now(),

@@ -8,9 +8,10 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use removal::Removal;
+use rulegen_config::ProxyMode;
 use rulegen_inspect::listing::{Listing, of_table, services_of_kube_proxy};
 use rulegen_kernel::nftables::{Error, Missing, NfTables, isolate, reconcile, reconcile_if};
-use rulegen_model::{ObjectKey, ProxyMode, ServicePort};
+use rulegen_model::{ObjectKey, ServicePort};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{self, Held, Name};
 use rulegen_ruleset::{Bisection, MOST_TRIALS};

@@ -3,8 +3,8 @@
 
 use anyhow::Result;
 use rulegen_compiler::nftables::affinity_service;
+use rulegen_config::ProxyMode;
 use rulegen_kernel::nftables::SetFill;
-use rulegen_model::ProxyMode;
 use rulegen_net::IpFamily;
 
 use crate::commands::doctor::finding::{Finding, Outcome};

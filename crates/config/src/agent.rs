@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{ProxyMode, Reader, Section};
-use crate::problem::Problem;
+use rulegen_model::Problem;
 use rulegen_net::{IpFamily, parse_address};
+
+use crate::rules::{ProxyMode, Reader, Section};
 
 /// How a node agent runs. What the file does not say, or says with its default, is absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

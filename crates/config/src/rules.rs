@@ -6,12 +6,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_json::Value;
 
-use crate::budget::default_limit;
-use crate::external_ips::ExternalIps;
-use crate::load_balancing::{LoadBalancing, parse_load_balancing};
-use crate::problem::{ObjectName, Problem, Severity, Source};
-use crate::running::{go_duration, parse_duration};
-use crate::yaml;
+use crate::agent::{go_duration, parse_duration};
+use rulegen_model::{
+    ExternalIps, IPTABLES_SERVICE_SIZE, LoadBalancing, NFTABLES_SERVICE_SIZE, NodePortScope,
+    ObjectName, Problem, Severity, SnapshotOptions, Source, parse_load_balancing, yaml_value,
+};
 use rulegen_net::{parse_address, parse_network};
 
 const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
@@ -125,7 +124,7 @@ pub struct ProxyConfig {
     pub counts_connections: bool,
     /// How large a Service may be, if not as large as by default: see [`ServiceSize`].
     ///
-    /// [`ServiceSize`]: crate::ServiceSize
+    /// [`ServiceSize`]: rulegen_model::ServiceSize
     pub max_service_size: Option<usize>,
 }
 
@@ -172,9 +171,24 @@ impl ProxyConfig {
         }
     }
 
-    /// How large a Service may be, in the mode that is set.
-    pub fn service_size_limit(&self) -> usize {
-        self.max_service_size.unwrap_or_else(|| default_limit(self.mode))
+    /// What of it a snapshot depends on.
+    pub fn snapshot_options(&self) -> SnapshotOptions {
+        let is_iptables = self.mode == ProxyMode::Iptables;
+        let default_size = if is_iptables { IPTABLES_SERVICE_SIZE } else { NFTABLES_SERVICE_SIZE };
+        SnapshotOptions {
+            hostname_override: self.hostname_override.clone(),
+            bind_address: self.bind_address,
+            external_ips: self.external_ips.clone(),
+            refuse_node_addresses: self.refuse_node_addresses,
+            max_service_size: self.max_service_size.unwrap_or(default_size),
+            source_ranges_per_port: is_iptables,
+            node_ports: match &self.node_port_addresses {
+                NodePortAddresses::Unset if is_iptables => NodePortScope::All,
+                NodePortAddresses::Unset | NodePortAddresses::Primary => NodePortScope::Primary,
+                NodePortAddresses::Networks(networks) => NodePortScope::Within(networks.clone()),
+            },
+            loopback_node_ports: is_iptables && self.localhost_node_ports,
+        }
     }
 }
 
@@ -377,7 +391,7 @@ impl Reader {
         let value = std::str::from_utf8(text)
             .map_err(|error| format!("is not text: byte {} is not UTF-8", error.valid_up_to()))
             .and_then(|text| {
-                yaml::value(text).map_err(|error| format!("is not valid YAML: {error}"))
+                yaml_value(text).map_err(|error| format!("is not valid YAML: {error}"))
             });
         let value = match value {
             Ok(value) => value,
