@@ -6,13 +6,13 @@
 use libfuzzer_sys::fuzz_target;
 use rulegen_compiler::iptables::ruleset;
 use rulegen_compiler::plan;
-use rulegen_config::read_config;
+use rulegen_config::{ProxyConfig, read_config};
 use rulegen_model::{Host, IfEmpty, Objects, read_manifest, snapshot};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::parse;
 
 fuzz_target!(|input: &[u8]| {
-    let (config, _) = read_config("fuzz", input);
+    let config = ProxyConfig::from(&read_config("fuzz", input).0.with_defaults());
     let mut objects = Objects::default();
     let mut problems = read_manifest("fuzz", input, &mut objects);
     problems.extend(objects.complete(IfEmpty::Refuse));

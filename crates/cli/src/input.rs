@@ -33,7 +33,8 @@ pub(crate) fn load(
     ignored: &IgnoredArgs,
     consequence: &str,
 ) -> Result<Input> {
-    let (config, mut found) = configuration::load(proxy)?;
+    let (config, mut found) = configuration::load(proxy, None)?;
+    let config = ProxyConfig::from(&config);
     found.extend(configuration::notes(&ignored.given()));
     let mut objects = Objects::default();
     for path in &input.filename {

@@ -40,7 +40,7 @@ pub use complete::IfEmpty;
 pub use document::MAX_DOCUMENT_BYTES;
 pub use endpoint::{Endpoint, Hint};
 pub use external_ips::ExternalIps;
-pub use load_balancing::{LoadBalancing, parse_load_balancing};
+pub use load_balancing::LoadBalancing;
 pub use manifest::{Objects, Sourced, is_manifest, read_manifest, read_object};
 pub use node::{FamilyAddresses, Host, Node};
 pub use node_claims::{NodeClaims, TakenAddress};
