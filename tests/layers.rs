@@ -22,13 +22,18 @@ const LAW: &[(&str, &[&str])] = &[
     ("net", &[]),
     ("model", &["rulegen-net"]),
     ("ruleset", &["rulegen-net"]),
-    ("compiler", &["rulegen-model", "rulegen-net", "rulegen-ruleset"]),
-    ("inspect", &["rulegen-compiler", "rulegen-model", "rulegen-net", "rulegen-ruleset"]),
+    ("config", &["rulegen-model", "rulegen-net"]),
+    ("compiler", &["rulegen-config", "rulegen-model", "rulegen-net", "rulegen-ruleset"]),
+    (
+        "inspect",
+        &["rulegen-compiler", "rulegen-config", "rulegen-model", "rulegen-net", "rulegen-ruleset"],
+    ),
     ("kernel", &["rulegen-net", "rulegen-ruleset"]),
     (
         "agent",
         &[
             "rulegen-compiler",
+            "rulegen-config",
             "rulegen-inspect",
             "rulegen-kernel",
             "rulegen-model",
@@ -41,6 +46,7 @@ const LAW: &[(&str, &[&str])] = &[
         &[
             "rulegen-agent",
             "rulegen-compiler",
+            "rulegen-config",
             "rulegen-inspect",
             "rulegen-kernel",
             "rulegen-model",

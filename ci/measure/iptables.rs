@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rulegen_compiler::{iptables, plan};
-use rulegen_model::{Host, Objects, ProxyConfig, read_manifest, snapshot};
+use rulegen_config::ProxyConfig;
+use rulegen_model::{Host, Objects, read_manifest, snapshot};
 use rulegen_net::IpFamily;
 use serde_json::{Value, json};
 
@@ -32,7 +33,7 @@ fn phases(text: &[u8]) -> Value {
         let mut objects = Objects::default();
         assert_eq!(read_manifest("bench", text, &mut objects), []);
         let read = next();
-        let (snapshot, _) = snapshot(&objects, &config, &Host::default());
+        let (snapshot, _) = snapshot(&objects, &config.snapshot_options(), &Host::default());
         let joined = next();
         let plan = plan(&snapshot, &config, IpFamily::Ipv4);
         let planned = next();

@@ -5,9 +5,11 @@ use std::time::Instant;
 
 use rulegen_compiler::nftables::{LiveTable, ServiceUpdate};
 use rulegen_compiler::{Plan, ServicePlan, plan};
-use rulegen_kernel::nftables::{NfTables, commit_in_stages, reconcile};
+use rulegen_kernel::nftables::{Dataplane, NfTables, commit_in_stages, reconcile};
 use rulegen_net::{IpFamily, ServicePortName};
-use rulegen_ruleset::nftables::{Name, Transaction};
+use rulegen_ruleset::nftables::{
+    self as nft, Element, Key, Name, Operation, Set, Table, Transaction, numbers_asked,
+};
 use serde_json::{Value, json};
 
 use crate::namespace::Namespace;
@@ -21,13 +23,14 @@ const ROUNDS: usize = 10;
 type Objects = fn(endpoints: usize) -> Vec<Value>;
 
 /// Name, objects, and endpoints of the Service that changes.
-const CASES: [(&str, Objects, usize); 6] = [
+const CASES: [(&str, Objects, usize); 7] = [
     ("3,000 Services of the same 5 pods", shared_pods, 5),
     ("1,000 ports x 100 endpoints", ports_and_endpoints, 100),
     ("a slice with all 10,000 pods", all_pods, 5),
     ("1,000 external IPs x 1,000", |endpoints| external_ips(1_000, endpoints), 1_000),
     ("10,000 external IPs x 1,000", |endpoints| external_ips(10_000, endpoints), 1_000),
     ("100 ports x 5,000 source ranges", source_ranges, 2),
+    ("a full set of session affinity", affinity, 5),
 ];
 
 pub(crate) fn measure() -> Value {
@@ -47,6 +50,7 @@ fn case(name: &str, [before, after]: &[Plan; 2]) -> Value {
     let begun = Instant::now();
     reconcile(&mut kernel, std::slice::from_ref(live.table()), |_| ()).unwrap();
     let all_written = lap(begun);
+    let clients = Clients::fill(&mut kernel, live.table());
     let elements: usize = live.table().sets.values().map(|set| set.elements.len()).sum();
     let (mut compile, mut commit, mut changed) = (Vec::new(), Vec::new(), 0);
     for round in 0..ROUNDS {
@@ -65,8 +69,70 @@ fn case(name: &str, [before, after]: &[Plan; 2]) -> Value {
         "case": name, "elements": elements, "all_compile_ms": all_compile,
         "all_written_ms": all_written, "changed_elements": changed,
         "compile_ms": median(&compile), "compile_max_ms": percentile(&compile, 100),
-        "commit_ms": median(&commit),
+        "commit_ms": median(&commit), "commit_max_ms": percentile(&commit, 100),
+        "stale_clients": clients.map(|clients| clients.delete_some(&mut kernel, live.table())),
     })
+}
+
+/// What the kernel gives to a set that packets fill.
+const ROOM: usize = 65_535;
+
+/// So many clients the agent deletes in one commit.
+const BATCH: usize = 1024;
+
+/// A full set of clients.
+struct Clients {
+    name: Name,
+    shape: Set,
+    numbers: Vec<u32>,
+}
+
+impl Clients {
+    /// Fills the set of session affinity, if there is one.
+    fn fill(kernel: &mut NfTables, table: &Table) -> Option<Self> {
+        let (name, shape) = table.sets.iter().find(|(_, set)| set.dynamic)?;
+        let asked = numbers_asked(table).into_iter().filter(|(set, _)| *set == name);
+        let numbers: Vec<u32> = asked.map(|(_, number)| number).collect();
+        let key = |n: usize| {
+            let address = ip([172, 16, 0, 0], n).parse().unwrap();
+            Key::from([
+                nft::Value::Address(address),
+                nft::Value::Number(numbers[n % numbers.len()]),
+            ])
+        };
+        let keys: Vec<Key> = (0..ROOM).map(key).collect();
+        let element = Element { data: None, comment: None };
+        let elements = keys.iter().map(|key| (key, &element)).collect();
+        let operations = vec![Operation::AddElements(name, shape, elements)];
+        let all = Transaction { family: table.family, table: &table.name, operations };
+        kernel.commit(None, &[all]).unwrap();
+        Some(Self { name: name.clone(), shape: shape.clone(), numbers })
+    }
+
+    /// Does what the agent does after a change: a thread reads the clients of one endpoint, and the
+    /// reconciler deletes them.
+    fn delete_some(&self, kernel: &mut NfTables, table: &Table) -> Value {
+        let Self { name, shape, numbers } = self;
+        let mut stale = Vec::new();
+        let begun = Instant::now();
+        let each = |key: Key| {
+            if key.values().any(|value| value == nft::Value::Number(numbers[0])) {
+                stale.push(key);
+            }
+        };
+        kernel.read_keys(table.family, &table.name, name, shape, each).unwrap();
+        let read = begun.elapsed().as_secs_f64() * 1e3;
+        let delete = |keys: &[Key]| {
+            let begun = Instant::now();
+            kernel.delete_if_present(table.family, &table.name, name, shape, keys).unwrap();
+            begun.elapsed().as_secs_f64() * 1e3
+        };
+        let deletions: Vec<f64> = stale.chunks(BATCH).map(delete).collect();
+        json!({
+            "clients": stale.len(), "read_ms": read, "batches": deletions.len(),
+            "batch_max_ms": percentile(&deletions, 100),
+        })
+    }
 }
 
 fn find(plan: &Plan, name: &ServicePortName) -> Option<ServicePlan> {
@@ -177,6 +243,12 @@ fn source_ranges(endpoints: usize) -> Vec<Value> {
     ]
 }
 
+fn affinity(endpoints: usize) -> Vec<Value> {
+    let mut service = cluster_ip_service("sticky", 0);
+    service["spec"]["sessionAffinity"] = json!("ClientIP");
+    vec![service, slice("sticky", 1, endpoints)]
+}
+
 pub(crate) fn print(rows: &Value) {
     println!(
         "\none object, milliseconds           elements    whole  written │ changed  compile  (max)  commit"
@@ -194,5 +266,16 @@ pub(crate) fn print(rows: &Value) {
             of("compile_max_ms"),
             of("commit_ms"),
         );
+        if let Some(stale) = row["stale_clients"].as_object() {
+            let of = |name: &str| stale[name].as_f64().unwrap_or(f64::NAN);
+            println!(
+                "  afterwards {} stale clients: read by a thread in {:.0} ms, deleted in {} batches \
+                 of at most {:.1} ms",
+                stale["clients"],
+                of("read_ms"),
+                stale["batches"],
+                of("batch_max_ms"),
+            );
+        }
     }
 }

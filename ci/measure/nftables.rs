@@ -6,10 +6,9 @@ use std::time::Instant;
 
 use rulegen_compiler::nftables::{LiveTable, ServiceUpdate};
 use rulegen_compiler::{plan, plan_service};
+use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_kernel::nftables::{Dataplane, NfTables, Written, reconcile};
-use rulegen_model::{
-    Host, Objects, ProxyConfig, ProxyMode, ServicePort, Snapshot, read_manifest, snapshot,
-};
+use rulegen_model::{Host, Objects, ServicePort, Snapshot, read_manifest, snapshot};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Name, Transaction};
 use serde_json::{Value, json};
@@ -35,7 +34,7 @@ pub(crate) fn config() -> ProxyConfig {
 pub(crate) fn read(text: &str) -> Snapshot {
     let mut objects = Objects::default();
     assert_eq!(read_manifest("bench", text.as_bytes(), &mut objects), []);
-    snapshot(&objects, &config(), &Host::default()).0
+    snapshot(&objects, &config().snapshot_options(), &Host::default()).0
 }
 
 /// The whole program into an empty namespace, reading and compiling included, beside `nft -f` of

@@ -6,7 +6,8 @@
 use libfuzzer_sys::fuzz_target;
 use rulegen_compiler::iptables::{OURS, removal_of_everything, ruleset};
 use rulegen_compiler::plan;
-use rulegen_model::{Host, Objects, ProxyConfig, snapshot};
+use rulegen_config::ProxyConfig;
+use rulegen_model::{Host, Objects, snapshot};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{diff, parse};
 
@@ -17,7 +18,7 @@ fuzz_target!(|input: &str| {
     assert_eq!(again, held);
 
     let config = ProxyConfig::default();
-    let (snapshot, _) = snapshot(&Objects::default(), &config, &Host::default());
+    let (snapshot, _) = snapshot(&Objects::default(), &config.snapshot_options(), &Host::default());
     let wanted = ruleset(&plan(&snapshot, &config, IpFamily::Ipv4));
     let mut after = held.clone();
     diff(&held, &wanted, &OURS).apply(&mut after);

@@ -6,19 +6,20 @@
 use libfuzzer_sys::fuzz_target;
 use rulegen_compiler::iptables::ruleset;
 use rulegen_compiler::plan;
-use rulegen_model::{Host, IfEmpty, Objects, read_config, read_manifest, snapshot};
+use rulegen_config::{ProxyConfig, read_config};
+use rulegen_model::{Host, IfEmpty, Objects, read_manifest, snapshot};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::parse;
 
 fuzz_target!(|input: &[u8]| {
-    let (config, _) = read_config("fuzz", input);
+    let config = ProxyConfig::from(&read_config("fuzz", input).0.with_defaults());
     let mut objects = Objects::default();
     let mut problems = read_manifest("fuzz", input, &mut objects);
     problems.extend(objects.complete(IfEmpty::Refuse));
     for problem in problems {
         assert!(!problem.to_string().contains('\n'));
     }
-    let (snapshot, _) = snapshot(&objects, &config, &Host::default());
+    let (snapshot, _) = snapshot(&objects, &config.snapshot_options(), &Host::default());
     for family in IpFamily::BOTH {
         let rules = ruleset(&plan(&snapshot, &config, family));
         let (back, errors) = parse(rules.family, &rules.to_text());

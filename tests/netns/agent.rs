@@ -401,6 +401,11 @@ fn session_affinity_is_forgotten_when_endpoint_returns() {
             agent = Agent::start(&lab.node, &manifests, "");
         }
         agent.wait_until_right();
+        let left = chosen.iter().filter(|at| **at != endpoint(FIRST)).count();
+        let clients = || lab.node.run("nft list set ip rulegen affinity/default/s1/tcp/");
+        eventually("clients of the lost endpoint are deleted", || {
+            clients().matches("expires").count() == left
+        });
         manifests.put("one.yaml", &state(&all));
         agent.wait_until_right();
         let now: Vec<SocketAddr> = (0..CLIENTS).map(ask).collect();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rulegen_compiler::NodePortsAt;
 use rulegen_compiler::conntrack::{Context, Frontend, Judge, Past, frontends};
 use rulegen_kernel::conntrack::Conntrack;
-use rulegen_model::{Host, Objects, ProxyConfig, Snapshot, read_manifest, snapshot};
+use rulegen_model::{Host, Objects, Snapshot, SnapshotOptions, read_manifest, snapshot};
 use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::Flow;
 
@@ -276,7 +276,7 @@ fn cluster(manifest: &str) -> Snapshot {
     let problems = read_manifest("cluster", manifest.as_bytes(), &mut objects);
     assert!(problems.is_empty(), "{problems:?}");
     let host = Host { name: "node-1".to_owned(), addresses: Vec::new() };
-    snapshot(&objects, &ProxyConfig::default(), &host).0
+    snapshot(&objects, &SnapshotOptions::default(), &host).0
 }
 
 /// Servers at all endpoints of a node, and clients of each frontend that keep their ports, and so

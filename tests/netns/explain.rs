@@ -7,7 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
-use rulegen_model::{DetectLocalMode, LoadBalancing, NodePortAddresses, ProxyConfig};
+use rulegen_config::{DetectLocalMode, NodePortAddresses, ProxyConfig};
+use rulegen_model::LoadBalancing;
 use serde_json::{Value, json};
 
 use crate::cluster::{NODE, config, objects};

@@ -16,6 +16,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod affinity;
 mod agent;
 mod agent_alone;
 mod agent_conntrack;
@@ -23,6 +24,7 @@ mod agent_iptables;
 mod agent_other_mode;
 mod agent_under_load;
 mod apply;
+mod apply_refused;
 mod apply_removal;
 #[path = "../../crates/compiler/tests/properties/cluster.rs"]
 #[allow(dead_code, reason = "the properties use all of it")]

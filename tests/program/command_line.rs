@@ -185,6 +185,52 @@ fn wrong_values_of_flags_name_the_flag() {
     }
 }
 
+/// A flag with a fixed set of values lists them in the help and in completions, and a typo is
+/// answered with the nearest.
+#[test]
+fn flags_with_a_fixed_set_of_values_list_and_suggest_them() {
+    let help = stdout(&rulegen(&root(), &["diff", "--help"]));
+    let completion = stdout(&rulegen(&root(), &["completion", "bash"]));
+    let suggestions = [
+        ("--proxy-mode=nftable", "[possible values: iptables, nftables]", "'nftables'"),
+        (
+            "--detect-local-mode=NodeCidr",
+            "[possible values: ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix]",
+            "'NodeCIDR'",
+        ),
+        (
+            "--load-balancing=roundrobin",
+            "[possible values: random, round-robin, source-hash]",
+            "'round-robin'",
+        ),
+    ];
+    let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (typo, values, nearest) in suggestions {
+        assert!(plain(&help).contains(values), "{typo}: {help}");
+        let names = values.trim_start_matches("[possible values: ").trim_end_matches(']');
+        assert!(completion.contains(&names.replace(',', "")), "{typo}");
+        let output = rulegen(&root(), &["diff", "-f", "none.yaml", typo]);
+        assert_eq!(output.status.code(), Some(2), "{typo}");
+        let said = stderr(&output);
+        assert!(said.contains(&format!("a similar value exists: {nearest}")), "{said}");
+    }
+    let output = rulegen(&root(), &["doctor", "--check", "endpoint"]);
+    assert!(stderr(&output).contains("'endpoints'"), "{}", stderr(&output));
+}
+
+/// The agent needs the file for the rules and for how it runs, and reads it once.
+#[test]
+fn a_wrong_kind_of_configuration_is_reported_once() {
+    let scratch = Scratch::new("wrong-kind");
+    let config = scratch.write("config.yaml", "apiVersion: v1\nkind: ConfigMap\n");
+    let folder = scratch.0.to_str().unwrap();
+    let output = rulegen(&root(), &["agent", "--manifests", folder, "--config", &config]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(said.matches("unsupported value \"ConfigMap\"").count(), 1, "{said}");
+    assert_eq!(said.matches("unsupported value \"v1\"").count(), 1, "{said}");
+}
+
 #[test]
 fn a_form_must_fit_the_mode() {
     let good = root().join("tests/good.yaml");

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use crate::common::{root, rulegen, stdout};
 use rulegen_agent::metrics::{Build, Metrics};
-use rulegen_model::{
-    BindAddress, DetectLocalMode, ExternalIps, ProxyMode, read_config, read_running_config,
+use rulegen_config::{
+    BindAddress, DetectLocalMode, ProxyConfig, ProxyMode, RunningConfig, read_config,
 };
+use rulegen_model::ExternalIps;
 use rulegen_net::IpFamily;
 use serde_json::{Value, json};
 
@@ -62,17 +63,18 @@ fn the_program_has_all_flags_that_it_is_given() {
 #[test]
 fn the_configuration_is_read_without_a_complaint() {
     let text = fs::read(deploy().join("base/config.conf")).unwrap();
-    let (config, problems) = read_config("config.conf", &text);
+    let (effective, problems) = read_config("config.conf", &text);
     assert_eq!(problems, []);
+    let effective = effective.with_defaults();
+    let config = ProxyConfig::from(&effective);
     assert_eq!(config.mode, ProxyMode::Nftables);
     assert_eq!(config.detect_local_mode, DetectLocalMode::ClusterCidr);
     assert_eq!(config.cluster_cidrs, ["10.244.0.0/16".parse().unwrap()]);
     assert_eq!(config.external_ips, ExternalIps::All);
-    let (running, problems) = read_running_config("config.conf", &text, config.mode);
-    assert_eq!(problems, []);
+    let running = RunningConfig::from(&effective);
     assert_eq!(running.kubeconfig.as_deref(), Some(Path::new(KUBECONFIG)));
-    assert_eq!(running.oom_score_adj, Some(-997));
-    let at = |text: &str| Some(BindAddress::At(text.parse().unwrap()));
+    assert_eq!(running.oom_score_adj, -997);
+    let at = |text: &str| BindAddress::At(text.parse().unwrap());
     assert_eq!(running.healthz_bind_address, at("0.0.0.0:10256"));
     assert_eq!(running.metrics_bind_address, at("127.0.0.1:10249"), "for the node alone");
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Instant, SystemTime};
 
-use rulegen_model::ProxyMode;
+use rulegen_config::ProxyMode;
 use serde_json::Value;
 
 /// The process: what it runs as, and since when.

@@ -14,10 +14,11 @@ use ipnet::IpNet;
 use rulegen_compiler::conntrack::{Context, Frontend, Judge, Past, concerns, frontends};
 use rulegen_compiler::{NodePortsAt, node_ports_at};
 use rulegen_kernel::conntrack::{Conntrack, Error};
-use rulegen_model::{Changes, ServicePort, Store};
+use rulegen_model::{Changes, ServicePort};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::Flow;
 
+use crate::configured_store::ConfiguredStore;
 use crate::metrics::Metrics;
 use crate::report::ConntrackReport;
 use crate::threads;
@@ -73,7 +74,7 @@ impl Cleaning {
     }
 
     /// The rules are in: now flows may go that they would not lead there.
-    pub(crate) fn begin(&mut self, store: &Store, families: &[IpFamily]) {
+    pub(crate) fn begin(&mut self, store: &ConfiguredStore, families: &[IpFamily]) {
         if !std::mem::take(&mut self.is_needed) {
             return;
         }
@@ -83,7 +84,7 @@ impl Cleaning {
         let _ = self.jobs.send(jobs);
     }
 
-    fn job(&self, store: &Store, family: IpFamily, changed: &HashSet<Frontend>) -> Job {
+    fn job(&self, store: &ConfiguredStore, family: IpFamily, changed: &HashSet<Frontend>) -> Job {
         let is_concerned = |port: &&ServicePort| {
             IpFamily::of(port.cluster_ip) == family && concerns(port, self.resets_removed_tcp)
         };

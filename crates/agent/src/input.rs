@@ -5,6 +5,7 @@ use std::time::Instant;
 use rulegen_kernel::nftables;
 use rulegen_model::{Kind, ObjectKey, Problem, StoreEvent};
 
+use crate::affinity::Clients;
 use crate::takeover::Intrusion;
 
 /// Something that may change what is wanted, or what is held.
@@ -24,6 +25,8 @@ pub(crate) enum Input {
     Triggered(std::time::SystemTime),
     /// The kernel told of commits to the ruleset.
     Rules(Vec<nftables::Event>),
+    /// Clients of session affinity that may be stale.
+    Clients(Clients),
     /// An address came to this machine or went.
     Addresses,
     /// Somebody made rules of another mode.

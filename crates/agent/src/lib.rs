@@ -10,9 +10,11 @@
 //! `rulegen_compiler`; how they get into the kernel, in `rulegen_kernel`.
 
 mod about;
+mod affinity;
 mod backend;
 mod complaints;
 mod config_file;
+mod configured_store;
 mod conntrack;
 mod counting;
 mod descriptors;

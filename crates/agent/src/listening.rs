@@ -102,12 +102,11 @@ fn tell<'a>(news: impl Iterator<Item = &'a Loss>, node: &str, notices: &Notices)
 
 #[cfg(test)]
 mod tests {
-    use rulegen_net::Protocol;
+    use rulegen_model::Role;
+    use rulegen_net::{Protocol, ServicePortName};
 
     use super::*;
     use crate::events::Notices;
-    use rulegen_model::Role;
-    use rulegen_net::ServicePortName;
 
     /// One object with many ports, or many Services, cost a bounded number of lines and Events.
     #[test]

@@ -16,8 +16,9 @@ use std::time::{Duration, SystemTime};
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Registry, Result, TextEncoder};
+use rulegen_config::ProxyMode;
 use rulegen_kernel::printable::program_name;
-use rulegen_model::{Kind, ProxyMode};
+use rulegen_model::Kind;
 use rulegen_net::IpFamily;
 
 pub use build::Build;
@@ -118,6 +119,11 @@ impl Metrics {
     /// At so many health-check node ports nobody answers.
     pub fn unanswered_health_checks(&self, number: usize) {
         self.own.unanswered_health_checks(number);
+    }
+
+    /// So many sets of session affinity are full.
+    pub fn full_affinity_sets(&self, number: usize) {
+        self.own.full_affinity_sets(number);
     }
 
     /// A watch had to begin anew.

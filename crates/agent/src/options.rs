@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rulegen_config::{BindAddress, ProxyConfig};
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::sysctl::ConntrackSettings;
-use rulegen_model::{BindAddress, Host, IfEmpty, ProxyConfig};
+use rulegen_model::{Host, IfEmpty};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Name;
 use serde_json::Value;

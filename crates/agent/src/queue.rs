@@ -4,8 +4,8 @@
 //! flood of changes fills the API server's socket, not our memory. The kernel does not wait, so
 //! where its events find no room, they are replaced by one that says that some were lost.
 //!
-//! Objects and events of the kernel each have room of their own: a flood of one must not hold
-//! up the other.
+//! Objects, events of the kernel and stale clients each have room of their own: a flood of one must
+//! not hold up the others.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{self, RecvError, RecvTimeoutError};
@@ -22,16 +22,21 @@ const OBJECTS: u32 = 4096;
 /// Room for events of the kernel, in their number.
 const EVENTS: u32 = 4096;
 
+/// Room for stale clients of session affinity, in their number.
+const CLIENTS: u32 = 4096;
+
 /// Nobody takes inputs any more: the agent ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ended;
 
-/// The two ends of the queue.
+/// The ends of the queue.
 pub(crate) struct Queue {
     /// For objects of the cluster.
     pub(crate) objects: Sink,
     /// For what the kernel tells.
     pub(crate) events: Sink,
+    /// For stale clients of session affinity.
+    pub(crate) clients: Sink,
     /// For the reconciler.
     pub(crate) inputs: Inputs,
 }
@@ -48,7 +53,7 @@ pub(crate) struct Sink {
 /// What the reconciler reads.
 pub(crate) struct Inputs {
     receiver: mpsc::Receiver<Queued>,
-    rooms: [Arc<Semaphore>; 2],
+    rooms: [Arc<Semaphore>; 3],
     waiting: Waiting,
     is_at_work: bool,
 }
@@ -89,10 +94,10 @@ impl Queue {
             capacity,
             waiting: waiting.clone(),
         };
-        let (objects, events) = (sink(objects), sink(events));
-        let rooms = [Arc::clone(&objects.room), Arc::clone(&events.room)];
+        let (objects, events, clients) = (sink(objects), sink(events), sink(CLIENTS));
+        let rooms = [&objects, &events, &clients].map(|sink| Arc::clone(&sink.room));
         let inputs = Inputs { receiver, rooms, waiting, is_at_work: false };
-        Self { objects, events, inputs }
+        Self { objects, events, clients, inputs }
     }
 }
 
@@ -235,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_keeps_neither_the_end_nor_the_kernel_out() {
-        let Queue { objects, events, inputs } = Queue::with_room(1, 1);
+        let Queue { objects, events, inputs, .. } = Queue::with_room(1, 1);
         assert_eq!(objects.try_send(Input::Addresses, 1), Ok(true));
         assert_eq!(objects.try_send(Input::Addresses, 1), Ok(false));
         assert_eq!(events.try_send(Input::Addresses, 1), Ok(true));

@@ -12,11 +12,12 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant, SystemTime};
 
 use rulegen_kernel::memory;
-use rulegen_model::{Changes, Host, Kind, NodeState, ObjectKey, Problem, Store, StoreEvent};
+use rulegen_model::{Changes, Host, Kind, NodeState, ObjectKey, Problem, StoreEvent};
 use rulegen_net::IpFamily;
 
 use crate::backend::{Backend, Outcome};
 use crate::complaints::log;
+use crate::configured_store::ConfiguredStore;
 use crate::conntrack::Cleaning;
 use crate::drift::Drift;
 use crate::events::{Notice, Notices};
@@ -132,6 +133,7 @@ impl Reconciler {
                     self.want(told.at.max(self.state.next_repair.unwrap_or(told.at)));
                 }
             }
+            Input::Clients(clients) => self.backend.delete_clients(clients),
             Input::OtherMode(intrusion) => self.telemetry.intruded(&intrusion, SystemTime::now()),
             Input::Addresses => {
                 let addresses = (self.host)().addresses;
@@ -271,7 +273,7 @@ impl Reconciler {
     }
 
     /// Tells of Services that have no rules, and of those that have some again.
-    fn tell_left_out(&self, store: &Store) {
+    fn tell_left_out(&self, store: &ConfiguredStore) {
         let too_large = store.too_large().map(|(service, too_large)| {
             let why = Why { reason: Reason::TooLarge, message: too_large.to_string() };
             (service.clone(), why)
@@ -307,7 +309,13 @@ impl Reconciler {
         }
     }
 
-    fn tell(&mut self, store: &Store, changes: &Changes, outcome: Outcome, began: Instant) {
+    fn tell(
+        &mut self,
+        store: &ConfiguredStore,
+        changes: &Changes,
+        outcome: Outcome,
+        began: Instant,
+    ) {
         let finished = SystemTime::now();
         outcome.drift.iter().for_each(|drift| self.drifted(drift));
         let (written, error) = match outcome.written {

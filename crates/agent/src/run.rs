@@ -7,17 +7,19 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use rulegen_compiler::plan;
+use rulegen_config::ProxyMode;
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::namespace_lock::{LockError, NamespaceLock};
 use rulegen_kernel::privileges::{self, Capability};
 use rulegen_kernel::{memory, sysctl};
-use rulegen_model::{ProxyMode, Store, node_name};
+use rulegen_model::node_name;
 use rulegen_net::IpFamily;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backend::{Backend, Iptables, Nftables, ToolOptions};
 use crate::complaints::Complaints;
+use crate::configured_store::ConfiguredStore;
 use crate::conntrack::Cleaning;
 use crate::events::{self, Notice, Notices};
 use crate::health::{Health, SharedHealth};
@@ -33,7 +35,7 @@ use crate::set_up::{self, set_up};
 use crate::shared::{Known, Shared};
 use crate::source::{self, Connection, Source};
 use crate::telemetry::Telemetry;
-use crate::{config_file, counting, kube_proxy, listening, servers, takeover, threads};
+use crate::{affinity, config_file, counting, kube_proxy, listening, servers, takeover, threads};
 
 /// How long a sync may go on after the agent was told to end. Whatever it is at, the kernel holds
 /// either what it held or what was wanted.
@@ -62,10 +64,10 @@ pub fn run(options: Options) -> Result<()> {
     give_up_privileges(&options);
     kube_proxy::watch(kube_proxy)?;
     let (telemetry, checks) = telemetry(&options, queue.inputs.waiting())?;
-    let backend = open_backend(&options, &queue.events, variant, &telemetry.metrics)?;
+    let backend = open_backend(&options, &queue, variant, &telemetry.metrics)?;
     threads::watch_addresses(queue.events.clone())?;
     let mut changed = config_file::watch(options.config_file.as_ref())?;
-    let store = Store::new(options.config.clone(), (options.read_host)());
+    let store = ConfiguredStore::new(options.config.clone(), (options.read_host)());
     let known = Known {
         store: Shared::new(store),
         complaints: Shared::new(Complaints::default()),
@@ -130,7 +132,7 @@ fn end_with_any_thread(flush_log: fn()) {
 /// Something could not be set, each of which was told.
 pub fn init_only(options: &Options) -> Result<()> {
     let mut is_done = set_up(options);
-    let store = Store::new(options.config.clone(), (options.read_host)());
+    let store = ConfiguredStore::new(options.config.clone(), (options.read_host)());
     let plan = plan(&store.snapshot(), &options.config, IpFamily::Ipv4);
     // The agent itself sets it once the guard against neighbours is in. Here there is no other way.
     if plan.guards_loopback {
@@ -222,14 +224,17 @@ fn telemetry(
 /// Watches the kernel's rules, too: what is read later is followed by all that others change.
 fn open_backend(
     options: &Options,
-    sink: &Sink,
+    queue: &Queue,
     variant: Arc<OnceLock<Variant>>,
     metrics: &Arc<Metrics>,
 ) -> Result<Box<dyn Backend>> {
     match options.config.mode {
         ProxyMode::Nftables => {
-            let backend = Nftables::open(options.table.clone(), &options.families)?;
-            threads::watch_rules(&backend.tables(), sink.clone())?;
+            let (searches, to_search) = std::sync::mpsc::channel();
+            let backend = Nftables::open(options.table.clone(), &options.families, searches)?;
+            threads::watch_rules(&backend.tables(), queue.events.clone())?;
+            let (clients, metrics_of_sets) = (queue.clients.clone(), Arc::clone(metrics));
+            affinity::start(backend.tables(), to_search, clients, metrics_of_sets)?;
             if options.config.counts_connections {
                 counting::start(backend.tables(), Arc::clone(metrics))?;
             }
@@ -240,7 +245,7 @@ fn open_backend(
                 variant: options.iptables_variant,
                 lock_timeout: options.iptables_lock_timeout,
             };
-            Ok(Box::new(Iptables::new(tools, &options.families, sink.clone(), variant)))
+            Ok(Box::new(Iptables::new(tools, &options.families, queue.events.clone(), variant)))
         }
     }
 }
@@ -281,7 +286,7 @@ async fn work(
     (notices, told): (Notices, mpsc::Receiver<Notice>),
 ) -> Result<()> {
     servers::start(options, telemetry, known, checks, &notices).await?;
-    let node = node_name(&options.config, &(options.read_host)());
+    let node = node_name(&options.config.snapshot_options(), &(options.read_host)());
     let claims = telemetry.node_claims.subscribe();
     tokio::spawn(listening::report(claims, node, notices.clone()));
     watch_objects(options, inputs, telemetry, sink, told)?;
@@ -298,7 +303,7 @@ fn watch_objects(
 ) -> Result<()> {
     match inputs {
         Inputs::Api(connection) => {
-            let node = node_name(&options.config, &(options.read_host)());
+            let node = node_name(&options.config.snapshot_options(), &(options.read_host)());
             tokio::spawn(events::record(connection.client.clone(), node.clone(), notices));
             let metrics = Arc::clone(&telemetry.metrics);
             tokio::spawn(source::watch_api(connection, node, sink, metrics));

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
+use rulegen_config::{BindAddress, ProxyMode};
 use rulegen_kernel::descriptors;
-use rulegen_model::{BindAddress, ProxyMode};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 

@@ -2,16 +2,15 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use rulegen_model::Store;
-
 use crate::complaints::Complaints;
+use crate::configured_store::ConfiguredStore;
 use crate::left_out::LeftOut;
 
 /// What the reconciler knows of the cluster.
 #[derive(Clone)]
 pub(crate) struct Known {
     /// The objects.
-    pub(crate) store: Shared<Store>,
+    pub(crate) store: Shared<ConfiguredStore>,
     /// What is wrong with them.
     pub(crate) complaints: Shared<Complaints>,
     /// Services that have no rules although they should.

@@ -112,7 +112,7 @@ fn check(ports: &[ServicePort]) -> Option<ServiceCheck> {
 
 #[cfg(test)]
 mod tests {
-    use rulegen_model::{Host, Object, ProxyConfig, Store, StoreEvent};
+    use rulegen_model::{Host, Object, SnapshotOptions, Store, StoreEvent};
     use serde_json::json;
 
     use super::*;
@@ -120,7 +120,8 @@ mod tests {
     #[test]
     fn a_service_of_several_ports_is_one_service() {
         let host = Host { name: "node-1".into(), addresses: Vec::new() };
-        let (mut store, mut tally) = (Store::new(ProxyConfig::default(), host), Tally::default());
+        let (mut store, mut tally) =
+            (Store::new(SnapshotOptions::default(), host), Tally::default());
         let mut put = |name: &str, ip: &str, ports: u16| {
             let ports: Vec<_> =
                 (0..ports).map(|n| json!({"name": format!("p{n}"), "port": 80 + n})).collect();

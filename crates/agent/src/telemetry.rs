@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use rulegen_compiler::{NodePortsAt, node_ports_at};
-use rulegen_model::{Kind, NodeClaims, NodePortAddresses, NodeState, Store};
+use rulegen_config::NodePortAddresses;
+use rulegen_model::{Kind, NodeClaims, NodeState};
 use rulegen_net::IpFamily;
 use tokio::sync::watch;
 
+use crate::configured_store::ConfiguredStore;
 use crate::drift::Drift;
 use crate::health::SharedHealth;
 use crate::input::Trouble;
@@ -97,7 +99,7 @@ impl Telemetry {
         &self,
         report: &SyncReport,
         tally: &Tally,
-        store: &Store,
+        store: &ConfiguredStore,
         gathered: Instant,
     ) {
         self.metrics.synced(report);
@@ -144,7 +146,7 @@ impl Telemetry {
 
 /// Where the node answers load balancers in a family: everywhere, unless the configuration says
 /// where node ports are.
-fn listen_at(store: &Store, family: IpFamily) -> Vec<IpAddr> {
+fn listen_at(store: &ConfiguredStore, family: IpFamily) -> Vec<IpAddr> {
     let everywhere = match family {
         IpFamily::Ipv4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpFamily::Ipv6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),

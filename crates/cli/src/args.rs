@@ -1,6 +1,7 @@
 //! The command line. Flags that kube-proxy has keep its names and meanings.
 
 mod agent;
+mod choice;
 mod doctor;
 mod exit_status;
 mod explain;
@@ -12,12 +13,22 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 use clap_complete::Shell;
-use rulegen_model::{IfEmpty, LoadBalancing, parse_load_balancing};
+use ipnet::IpNet;
+use rulegen_config::{
+    DetectLocalMode, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX, ProxyMode, parse_bind_address,
+    parse_cluster_cidrs, parse_interface,
+};
+use rulegen_model::{IfEmpty, LoadBalancing};
 use rulegen_ruleset::nftables::Name;
 
-pub(crate) use agent::{AgentArgs, IgnoredArgs, IgnoredRunningArgs};
+pub(crate) use agent::{AgentArgs, IgnoredArgs, IgnoredRunningArgs, RunningArgs};
+pub(crate) use choice::Given;
+use choice::{given, one_of};
+#[cfg(test)]
+pub(crate) use doctor::CHECK_NAMES;
 pub(crate) use doctor::{DoctorArgs, DoctorForm};
 pub(crate) use explain::{ExplainArgs, ExplainForm};
 pub(crate) use list::{ListArgs, ListForm};
@@ -417,9 +428,9 @@ pub(crate) struct ProxyArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// iptables or nftables [default: the configuration's mode, else iptables]
-    #[arg(long, value_name = "MODE")]
-    pub(crate) proxy_mode: Option<String>,
+    /// The kind of rules [default: the configuration's mode, else iptables]
+    #[arg(long, value_name = "MODE", value_parser = one_of::<ProxyMode>())]
+    pub(crate) proxy_mode: Option<Given<ProxyMode>>,
 
     /// The name of the node to make rules for [default: the host name]. If there is a Node of this
     /// name, its addresses, labels and podCIDRs count, else this host's own
@@ -427,25 +438,24 @@ pub(crate) struct ProxyArgs {
     pub(crate) hostname_override: Option<String>,
 
     /// The node's primary address, in place of the Node object's
-    #[arg(long, value_name = "IP")]
-    pub(crate) bind_address: Option<IpAddr>,
+    #[arg(long, value_name = "IP", value_parser = given(parse_bind_address))]
+    pub(crate) bind_address: Option<Given<IpAddr>>,
 
     /// The network of the cluster's pods: one CIDR, or one of each family with a comma between
-    #[arg(long, value_name = "CIDR")]
-    pub(crate) cluster_cidr: Option<String>,
+    #[arg(long, value_name = "CIDR", value_parser = given(parse_cluster_cidrs))]
+    pub(crate) cluster_cidr: Option<Given<Vec<IpNet>>>,
 
-    /// How traffic of this node's pods is told: ClusterCIDR, NodeCIDR, BridgeInterface or
-    /// InterfaceNamePrefix
-    #[arg(long, value_name = "MODE")]
-    pub(crate) detect_local_mode: Option<String>,
+    /// How traffic of this node's pods is detected [default: ClusterCIDR]
+    #[arg(long, value_name = "MODE", value_parser = one_of::<DetectLocalMode>())]
+    pub(crate) detect_local_mode: Option<Given<DetectLocalMode>>,
 
     /// The bridge of the node's pods, for --detect-local-mode BridgeInterface
-    #[arg(long, value_name = "NAME")]
-    pub(crate) pod_bridge_interface: Option<String>,
+    #[arg(long, value_name = "NAME", value_parser = given(bridge_interface))]
+    pub(crate) pod_bridge_interface: Option<Given<String>>,
 
     /// How the interfaces of the node's pods begin, for --detect-local-mode InterfaceNamePrefix
-    #[arg(long, value_name = "PREFIX")]
-    pub(crate) pod_interface_name_prefix: Option<String>,
+    #[arg(long, value_name = "PREFIX", value_parser = given(interface_prefix))]
+    pub(crate) pod_interface_name_prefix: Option<Given<String>>,
 
     /// Masquerade all traffic to cluster IPs
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
@@ -465,7 +475,7 @@ pub(crate) struct ProxyArgs {
     #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
     pub(crate) nodeport_addresses: Option<Vec<String>>,
 
-    /// Let packets through that conntrack finds invalid
+    /// Do not drop INVALID packets
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
     pub(crate) conntrack_tcp_be_liberal: Option<bool>,
 
@@ -485,7 +495,7 @@ pub(crate) struct ProxyArgs {
     /// Leave a Service out whole that is larger than this. Its size is the sum, over its ports and
     /// families, of addresses and endpoints, plus its source ranges (in iptables mode once for each
     /// port). In the configuration: rulegen.maxServiceSize [default: 300000, in iptables mode 100000]
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_SERVICE_SIZE))]
     pub(crate) max_service_size: Option<usize>,
 
     #[command(flatten)]
@@ -505,12 +515,22 @@ pub(crate) struct NftablesArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
     pub(crate) nftables_counters: Option<bool>,
 
-    /// How endpoints are chosen: random; round-robin, one after the other, where Services with
-    /// the same number of endpoints take their turns together; or source-hash, by the client's
-    /// address. In the configuration: nftables.loadBalancing; for one Service its annotation
+    /// How endpoints are chosen: at random; one after the other (round-robin), where Services with
+    /// the same number of endpoints take their turns together; or by the client's address. In the configuration: nftables.loadBalancing; for one Service its annotation
     /// rulegen/load-balancing, which wins [default: random]
-    #[arg(long, value_name = "WAY", value_parser = parse_load_balancing)]
-    pub(crate) load_balancing: Option<LoadBalancing>,
+    #[arg(long, value_name = "WAY", value_parser = one_of::<LoadBalancing>())]
+    pub(crate) load_balancing: Option<Given<LoadBalancing>>,
+}
+
+/// A configuration's numbers are signed.
+const MAX_SERVICE_SIZE: u64 = i64::MAX as u64;
+
+fn bridge_interface(text: &str) -> Result<String, String> {
+    parse_interface(text, LONGEST_INTERFACE)
+}
+
+fn interface_prefix(text: &str) -> Result<String, String> {
+    parse_interface(text, LONGEST_INTERFACE_PREFIX)
 }
 
 fn parse_table(text: &str) -> Result<Name, String> {

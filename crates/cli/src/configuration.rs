@@ -1,18 +1,17 @@
-//! The configuration in force: the file's, under the flags that were given.
-
-use std::path::Path;
+//! The configuration in effect: the file's, under the flags that were given.
 
 use anyhow::{Context, Result};
-use rulegen_model::{
-    DetectLocalMode, ExternalIps, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX, NodePortAddresses,
-    Problem, ProxyConfig, Severity, parse_cluster_cidrs, parse_detect_local_mode, parse_interface,
-    parse_mode, read_config,
+use rulegen_agent::ConfigFile;
+use rulegen_config::{
+    DetectLocalMode, KubeProxyConfiguration, NodePortAddresses, Overrides, ProxyMode, merge,
+    read_config,
 };
+use rulegen_model::{ExternalIps, Problem, Severity};
 
 use crate::WrongUsage;
-use crate::args::ProxyArgs;
+use crate::args::{Given, ProxyArgs, RunningArgs};
 
-/// Tells of flags that have no effect here.
+/// Notes that flags have no effect here.
 pub(crate) fn notes(ignored: &[&str]) -> Vec<Problem> {
     let note = |flag: &&str| {
         let message = format!("--{flag} says how kube-proxy runs, which has no effect here");
@@ -21,91 +20,114 @@ pub(crate) fn notes(ignored: &[&str]) -> Vec<Problem> {
     ignored.iter().map(note).collect()
 }
 
-/// Reads the file if there is one, and lays the flags over it.
-pub(crate) fn load(args: &ProxyArgs) -> Result<(ProxyConfig, Vec<Problem>)> {
-    let (mut config, mut problems) = match &args.config {
-        Some(path) => read_file(path)?,
-        None => (ProxyConfig::default(), Vec::new()),
+/// Reads the file if there is one, and lays the flags over it. The mode is that of the kernel's
+/// rules if that is known and neither says one.
+pub(crate) fn load(
+    args: &ProxyArgs,
+    mode: Option<ProxyMode>,
+) -> Result<(KubeProxyConfiguration, Vec<Problem>)> {
+    let file = read_file(args)?;
+    let mut flags = overrides(args)?;
+    flags.proxy_mode = flags.proxy_mode.or(mode);
+    Ok(effective(file.as_ref(), &flags))
+}
+
+/// The file of --config, if it is given.
+pub(crate) fn read_file(args: &ProxyArgs) -> Result<Option<ConfigFile>> {
+    let Some(path) = args.config.clone() else { return Ok(None) };
+    let content = std::fs::read(&path)
+        .with_context(|| format!("{}: the configuration cannot be read", path.display()))?;
+    Ok(Some(ConfigFile { path, content }))
+}
+
+/// The configuration in effect, and what is wrong with it.
+pub(crate) fn effective(
+    file: Option<&ConfigFile>,
+    flags: &Overrides,
+) -> (KubeProxyConfiguration, Vec<Problem>) {
+    let (config, mut problems) = match file {
+        Some(ConfigFile { path, content }) => read_config(&path.display().to_string(), content),
+        None => (KubeProxyConfiguration::default(), Vec::new()),
     };
-    lay_flags(args, &mut config)?;
+    let config = merge(config, flags);
     if problems.iter().all(|problem| problem.severity < Severity::Error) {
         problems.extend(missing_for_detection(&config));
     }
-    Ok((config, problems))
+    (config, problems)
 }
 
-fn read_file(path: &Path) -> Result<(ProxyConfig, Vec<Problem>)> {
-    let file = path.display().to_string();
-    let text =
-        std::fs::read(path).with_context(|| format!("{file}: the configuration cannot be read"))?;
-    Ok(read_config(&file, &text))
+/// The flags that say which rules there are.
+pub(crate) fn overrides(args: &ProxyArgs) -> Result<Overrides> {
+    let node_ports = args.nodeport_addresses.as_ref().map(|texts| {
+        flag("nodeport-addresses", NodePortAddresses::parse(texts.iter().map(String::as_str)))
+    });
+    let external_ips = args
+        .external_ips
+        .as_ref()
+        .map(|texts| flag("external-ips", ExternalIps::parse(texts.iter().map(String::as_str))));
+    Ok(Overrides {
+        proxy_mode: value(&args.proxy_mode),
+        hostname_override: args.hostname_override.clone().filter(|name| !name.is_empty()),
+        bind_address: value(&args.bind_address),
+        cluster_cidr: value(&args.cluster_cidr),
+        detect_local_mode: value(&args.detect_local_mode),
+        pod_bridge_interface: value(&args.pod_bridge_interface),
+        pod_interface_name_prefix: value(&args.pod_interface_name_prefix),
+        masquerade_all: args.masquerade_all,
+        iptables_masquerade_bit: args.iptables_masquerade_bit,
+        iptables_localhost_nodeports: args.iptables_localhost_nodeports,
+        nodeport_addresses: node_ports.transpose()?,
+        conntrack_tcp_be_liberal: args.conntrack_tcp_be_liberal,
+        external_ips: external_ips.transpose()?,
+        refuse_node_addresses: args.refuse_node_addresses,
+        max_service_size: args.max_service_size,
+        nftables_counters: args.nftables.nftables_counters,
+        load_balancing: value(&args.nftables.load_balancing),
+        ..Overrides::default()
+    })
 }
 
-fn lay_flags(args: &ProxyArgs, config: &mut ProxyConfig) -> Result<()> {
-    if let Some(mode) = given(&args.proxy_mode) {
-        config.mode = flag("proxy-mode", parse_mode(mode))?;
-    }
-    if let Some(name) = given(&args.hostname_override) {
-        config.hostname_override = Some(name.to_owned());
-    }
-    config.bind_address = args.bind_address.or(config.bind_address);
-    if let Some(cidr) = given(&args.cluster_cidr) {
-        config.cluster_cidrs = flag("cluster-cidr", parse_cluster_cidrs(cidr))?;
-    }
-    if let Some(mode) = given(&args.detect_local_mode) {
-        config.detect_local_mode = flag("detect-local-mode", parse_detect_local_mode(mode))?;
-    }
-    if let Some(name) = given(&args.pod_bridge_interface) {
-        let name = flag("pod-bridge-interface", parse_interface(name, LONGEST_INTERFACE))?;
-        config.bridge_interface = Some(name);
-    }
-    if let Some(start) = given(&args.pod_interface_name_prefix) {
-        let start = parse_interface(start, LONGEST_INTERFACE_PREFIX);
-        config.interface_name_prefix = Some(flag("pod-interface-name-prefix", start)?);
-    }
-    if let Some(addresses) = &args.nodeport_addresses {
-        let addresses = NodePortAddresses::parse(addresses.iter().map(String::as_str));
-        config.node_port_addresses = flag("nodeport-addresses", addresses)?;
-    }
-    if let Some(networks) = &args.external_ips {
-        let networks = ExternalIps::parse(networks.iter().map(String::as_str));
-        config.external_ips = flag("external-ips", networks)?;
-    }
-    config.refuse_node_addresses =
-        args.refuse_node_addresses.unwrap_or(config.refuse_node_addresses);
-    config.masquerade_all = args.masquerade_all.unwrap_or(config.masquerade_all);
-    config.nftables_masquerade_all = args.masquerade_all.unwrap_or(config.nftables_masquerade_all);
-    config.masquerade_bit = args.iptables_masquerade_bit.unwrap_or(config.masquerade_bit);
-    config.localhost_node_ports =
-        args.iptables_localhost_nodeports.unwrap_or(config.localhost_node_ports);
-    config.load_balancing = args.nftables.load_balancing.unwrap_or(config.load_balancing);
-    config.counts_connections =
-        args.nftables.nftables_counters.unwrap_or(config.counts_connections);
-    config.max_service_size = args.max_service_size.or(config.max_service_size);
-    config.tcp_be_liberal = args.conntrack_tcp_be_liberal.unwrap_or(config.tcp_be_liberal);
-    Ok(())
+/// The same with the flags that say how an agent runs.
+pub(crate) fn running_overrides(args: &ProxyArgs, running: &RunningArgs) -> Result<Overrides> {
+    Ok(Overrides {
+        kubeconfig: running.kubeconfig.clone(),
+        healthz_bind_address: running.healthz_bind_address,
+        metrics_bind_address: running.metrics_bind_address,
+        bind_address_hard_fail: running.bind_address_hard_fail,
+        min_sync_period: running.iptables_min_sync_period,
+        sync_period: running.iptables_sync_period,
+        oom_score_adj: running.oom_score_adj,
+        conntrack_max_per_core: running.conntrack_max_per_core,
+        conntrack_min: running.conntrack_min,
+        conntrack_tcp_timeout_established: running.conntrack_tcp_timeout_established,
+        conntrack_tcp_timeout_close_wait: running.conntrack_tcp_timeout_close_wait,
+        conntrack_udp_timeout: running.conntrack_udp_timeout,
+        conntrack_udp_timeout_stream: running.conntrack_udp_timeout_stream,
+        conntrack_tcp_reset_removed: running.conntrack_tcp_reset_removed,
+        ..overrides(args)?
+    })
 }
 
-/// A mode without what it looks for would find nothing: kube-proxy does not start so either.
-fn missing_for_detection(config: &ProxyConfig) -> Option<Problem> {
+/// A mode without what it looks for would find nothing: kube-proxy does not start then either.
+fn missing_for_detection(config: &KubeProxyConfiguration) -> Option<Problem> {
+    let needed = &config.detect_local;
     let (field, flag) = match config.detect_local_mode {
-        DetectLocalMode::BridgeInterface if config.bridge_interface.is_none() => {
+        DetectLocalMode::BridgeInterface if needed.bridge_interface.is_none() => {
             ("detectLocal.bridgeInterface", "--pod-bridge-interface")
         }
-        DetectLocalMode::InterfaceNamePrefix if config.interface_name_prefix.is_none() => {
+        DetectLocalMode::InterfaceNamePrefix if needed.interface_name_prefix.is_none() => {
             ("detectLocal.interfaceNamePrefix", "--pod-interface-name-prefix")
         }
         _ => return None,
     };
-    let message = format!("is missing, and {flag} is not given: the detectLocalMode needs it");
+    let message = format!("missing, and {flag} is not given: the detectLocalMode needs it");
     Some(Problem::new(Severity::Error, message).field(field))
 }
 
-/// A flag's value; empty means that it is not given, as in kube-proxy.
-pub(crate) fn given(value: &Option<String>) -> Option<&str> {
-    value.as_deref().filter(|value| !value.is_empty())
+fn value<T: Clone>(flag: &Option<Given<T>>) -> Option<T> {
+    flag.as_ref().and_then(|Given(value)| value.clone())
 }
 
-pub(crate) fn flag<T>(name: &str, value: Result<T, String>) -> Result<T> {
+fn flag<T>(name: &str, value: Result<T, String>) -> Result<T> {
     value.map_err(|message| WrongUsage(format!("--{name}: {message}")).into())
 }

@@ -6,11 +6,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use rulegen_agent::{ApiOptions, list_objects};
+use rulegen_config::{ProxyConfig, ProxyMode, RunningConfig};
 use rulegen_kernel::nftables::{Error, NfTables};
-use rulegen_model::{
-    IfEmpty, Objects, Problem, ProxyConfig, ProxyMode, Severity, Snapshot, node_name,
-    read_running_config, snapshot,
-};
+use rulegen_model::{IfEmpty, Objects, Problem, Severity, Snapshot, node_name, snapshot};
 use rulegen_net::IpFamily;
 
 use crate::args::{ObjectsArgs, ProxyArgs};
@@ -73,13 +71,14 @@ fn find_in_mode(
     mode: Option<ProxyMode>,
     if_empty: IfEmpty,
 ) -> Result<Found> {
-    let (mut config, mut told) = configuration::load(proxy)?;
-    config.mode = mode.unwrap_or(config.mode);
+    let (config, mut told) = configuration::load(proxy, mode)?;
+    let kubeconfig = RunningConfig::from(&config).kubeconfig;
+    let config = ProxyConfig::from(&config);
     let mut objects = Objects::default();
-    let cluster = match (args.filename.as_slice(), api_server(args, proxy, &config)?) {
+    let cluster = match (args.filename.as_slice(), api_server(args, kubeconfig)) {
         ([], None) => None,
         ([], Some(api)) => {
-            let node = node_name(&config, &host());
+            let node = node_name(&config.snapshot_options(), &host());
             let wrong = list_objects(&api, &node, &mut objects).context(Unreachable)?;
             told.extend(wrong);
             Some(objects)
@@ -102,7 +101,7 @@ fn find_in_mode(
 }
 
 fn joined(objects: Objects, config: &ProxyConfig, told: &mut Vec<Problem>) -> Cluster {
-    let (snapshot, wrong) = snapshot(&objects, config, &host());
+    let (snapshot, wrong) = snapshot(&objects, &config.snapshot_options(), &host());
     told.extend(wrong);
     told.extend(warn_of_missing_node(&objects, &snapshot));
     Cluster { objects, snapshot }
@@ -143,27 +142,14 @@ fn holds_table(proxy: &ProxyArgs) -> Result<bool, Error> {
     Ok(is_there(IpFamily::Ipv4)? || is_there(IpFamily::Ipv6)?)
 }
 
-fn api_server(
-    args: &ObjectsArgs,
-    proxy: &ProxyArgs,
-    config: &ProxyConfig,
-) -> Result<Option<ApiOptions>> {
+/// The API server to ask, if flags name one, or the configuration does and there are no manifests.
+fn api_server(args: &ObjectsArgs, configured: Option<PathBuf>) -> Option<ApiOptions> {
     let is_named = args.kubeconfig.is_some() || args.context.is_some() || args.master.is_some();
-    let configured = if args.filename.is_empty() { configured(proxy, config)? } else { None };
+    let configured = configured.filter(|_| args.filename.is_empty());
     let kubeconfig = args.kubeconfig.clone().or(configured);
-    Ok((is_named || kubeconfig.is_some()).then(|| ApiOptions {
+    (is_named || kubeconfig.is_some()).then(|| ApiOptions {
         kubeconfig,
         context: args.context.clone(),
         master: args.master.clone(),
-    }))
-}
-
-/// The kubeconfig that the configuration names.
-fn configured(proxy: &ProxyArgs, config: &ProxyConfig) -> Result<Option<PathBuf>> {
-    let Some(path) = &proxy.config else { return Ok(None) };
-    let file = path.display().to_string();
-    let text =
-        std::fs::read(path).with_context(|| format!("{file}: the configuration cannot be read"))?;
-    // What is wrong with it was told when it was read for the rules.
-    Ok(read_running_config(&file, &text, config.mode).0.kubeconfig)
+    })
 }

@@ -5,9 +5,10 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use rulegen_config::ProxyConfig;
 use rulegen_model::{
-    Host, IfEmpty, Objects, Problem, ProxyConfig, Severity, Snapshot, Source, is_manifest,
-    read_manifest, snapshot,
+    Host, IfEmpty, Objects, Problem, Severity, Snapshot, Source, is_manifest, read_manifest,
+    snapshot,
 };
 
 use crate::args::{IgnoredArgs, InputArgs, ProxyArgs};
@@ -32,14 +33,15 @@ pub(crate) fn load(
     ignored: &IgnoredArgs,
     consequence: &str,
 ) -> Result<Input> {
-    let (config, mut found) = configuration::load(proxy)?;
+    let (config, mut found) = configuration::load(proxy, None)?;
+    let config = ProxyConfig::from(&config);
     found.extend(configuration::notes(&ignored.given()));
     let mut objects = Objects::default();
     for path in &input.filename {
         found.extend(read_path(path, &mut objects));
     }
     found.extend(completed(&mut objects, &found, input.empty.meaning()));
-    let (snapshot, wrong) = snapshot(&objects, &config, &host());
+    let (snapshot, wrong) = snapshot(&objects, &config.snapshot_options(), &host());
     found.extend(wrong);
     found.extend(warn_of_missing_node(&objects, &snapshot));
     for (kind, count) in &objects.ignored {

@@ -5,10 +5,8 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use rulegen_model::{
-    DetectLocalMode, Endpoint, LoadBalancing, Node, NodePortAddresses, ProxyConfig, ProxyMode,
-    ServicePort, Snapshot, TrafficPolicy, select,
-};
+use rulegen_config::{DetectLocalMode, NodePortAddresses, ProxyConfig, ProxyMode};
+use rulegen_model::{Endpoint, LoadBalancing, Node, ServicePort, Snapshot, TrafficPolicy, select};
 use rulegen_net::{IpFamily, ServicePortName};
 
 /// Above so many endpoints kube-proxy leaves the comments of endpoint rules out: they are

@@ -7,8 +7,8 @@
 
 use std::fmt;
 
-use crate::config::{ProxyConfig, ProxyMode};
 use crate::endpoint::{Slice, count};
+use crate::options::SnapshotOptions;
 use crate::ownership::{Admitted, ClaimKind};
 use crate::problem::{ObjectName, Problem, Severity};
 use crate::service::ServicePort;
@@ -39,7 +39,7 @@ impl ServiceSize {
         ports: &[ServicePort],
         admitted: &Admitted,
         slices: impl Iterator<Item = &'a Slice>,
-        mode: ProxyMode,
+        options: &SnapshotOptions,
     ) -> Self {
         let mut size = Self { endpoints: count(ports, slices), ..Self::default() };
         let counts = IpFamily::BOTH.map(|family| {
@@ -58,7 +58,7 @@ impl ServiceSize {
             size.addresses = size.addresses.saturating_add(addresses);
             // Ports of one family follow each other.
             let is_first = last.replace(port.cluster_ip) != Some(port.cluster_ip);
-            if load_balancer_ips > 0 && (is_first || mode == ProxyMode::Iptables) {
+            if load_balancer_ips > 0 && (is_first || options.source_ranges_per_port) {
                 size.source_ranges = size.source_ranges.saturating_add(port.source_ranges.len());
             }
         }
@@ -69,8 +69,8 @@ impl ServiceSize {
     ///
     /// # Errors
     /// It is.
-    pub(crate) fn check(self, config: &ProxyConfig) -> Result<(), TooLarge> {
-        let limit = config.service_size_limit();
+    pub(crate) fn check(self, options: &SnapshotOptions) -> Result<(), TooLarge> {
+        let limit = options.max_service_size;
         if self.total() > limit { Err(TooLarge { size: self, limit }) } else { Ok(()) }
     }
 }
@@ -112,14 +112,6 @@ impl fmt::Display for TooLarge {
     }
 }
 
-/// The default limit of a mode. Measured figures are in docs/limits.md.
-pub(crate) fn default_limit(mode: ProxyMode) -> usize {
-    match mode {
-        ProxyMode::Nftables => 300_000,
-        ProxyMode::Iptables => 100_000,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
@@ -129,7 +121,7 @@ mod tests {
     use crate::service::TrafficPolicy;
     use rulegen_net::{Protocol, ServicePortName};
 
-    fn size(mode: ProxyMode, ports: usize, ranges: usize) -> ServiceSize {
+    fn size(source_ranges_per_port: bool, ports: usize, ranges: usize) -> ServiceSize {
         let ip = |last| IpAddr::from([203, 0, 113, last]);
         let port = |n: usize| ServicePort {
             name: ServicePortName {
@@ -153,19 +145,21 @@ mod tests {
         };
         let ports: Vec<ServicePort> = (0..ports).map(port).collect();
         let admitted = Admitted::of_each_kind(ip(1), ip(2));
-        ServiceSize::of(&ports, &admitted, [].into_iter(), mode)
+        let options = SnapshotOptions { source_ranges_per_port, ..SnapshotOptions::default() };
+        ServiceSize::of(&ports, &admitted, [].into_iter(), &options)
     }
 
     #[test]
     fn source_ranges_are_multiplied_by_ports_in_iptables_mode_only() {
-        assert_eq!(size(ProxyMode::Nftables, 100, 100).total(), 500);
-        assert_eq!(size(ProxyMode::Iptables, 100, 100).total(), 10_400);
+        assert_eq!(size(false, 100, 100).total(), 500);
+        assert_eq!(size(true, 100, 100).total(), 10_400);
     }
 
     #[test]
     fn a_limit_may_be_reached_but_not_crossed() {
-        let size = size(ProxyMode::Nftables, 10, 0);
-        let limit = |limit| ProxyConfig { max_service_size: Some(limit), ..ProxyConfig::default() };
+        let size = size(false, 10, 0);
+        let limit =
+            |limit| SnapshotOptions { max_service_size: limit, ..SnapshotOptions::default() };
         assert_eq!(size.check(&limit(40)), Ok(()));
         assert_eq!(size.check(&limit(39)), Err(TooLarge { size, limit: 39 }));
     }

@@ -162,7 +162,7 @@ impl Display for Claimant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Host, Objects, ProxyConfig, read_manifest, snapshot};
+    use crate::{Host, Objects, SnapshotOptions, read_manifest, snapshot};
 
     fn service(name: &str, spec: &str, ingress: &str) -> String {
         format!(
@@ -175,7 +175,7 @@ mod tests {
         let mut objects = Objects::default();
         let problems = read_manifest("test", services.join("\n---\n").as_bytes(), &mut objects);
         assert_eq!(problems, []);
-        let (snapshot, _) = snapshot(&objects, &ProxyConfig::default(), &Host::default());
+        let (snapshot, _) = snapshot(&objects, &SnapshotOptions::default(), &Host::default());
         let tell = |contest: &Contest| {
             let who: Vec<String> = contest.claimants.iter().map(Claimant::to_string).collect();
             let Contest { place, protocol, families, .. } = contest;

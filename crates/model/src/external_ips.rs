@@ -1,7 +1,7 @@
-//! Which `spec.externalIPs` are believed.
+//! Which `spec.externalIPs` are used.
 //!
-//! Whoever may write a Service may name any address there, and so take traffic that was meant for
-//! others (CVE-2020-8554). Kubernetes leaves it to the cluster whether that is wanted.
+//! Anyone who may write a Service may name any address there, and so take traffic that was meant
+//! for others (CVE-2020-8554). Kubernetes leaves it to the cluster whether that is wanted.
 
 use std::net::IpAddr;
 
@@ -25,17 +25,17 @@ impl ExternalIps {
     /// Reads `all`, `none` or a list of CIDRs.
     ///
     /// # Errors
-    /// Says which entry is none of these.
+    /// An entry is none of these.
     pub fn parse<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Self, String> {
         let texts: Vec<&str> = texts.map(str::trim).filter(|text| !text.is_empty()).collect();
         match texts.as_slice() {
-            [] => Err("is empty: say all, none or CIDRs such as 203.0.113.0/24".to_owned()),
+            [] => Err("is empty, use all, none or CIDRs such as 203.0.113.0/24".to_owned()),
             ["all"] => Ok(Self::All),
             ["none"] => Ok(Self::None),
             texts => {
                 let network = |text: &&str| {
                     let message =
-                        "is no CIDR such as 203.0.113.0/24 (`all` and `none` stand alone)";
+                        "is not a CIDR such as 203.0.113.0/24 (`all` and `none` must stand alone)";
                     parse_network(text).ok_or_else(|| format!("{text:?} {message}"))
                 };
                 texts.iter().map(network).collect::<Result<_, _>>().map(Self::Within)

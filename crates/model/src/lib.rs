@@ -1,8 +1,7 @@
 //! Kubernetes objects to an ordered, immutable [`Snapshot`].
 //!
 //! ```text
-//! bytes ──manifest──▶ Objects ──snapshot──▶ Snapshot        (what one compile reads)
-//! bytes ──config────▶ ProxyConfig ───────────┘
+//! bytes ──manifest──▶ Objects, SnapshotOptions ──snapshot──▶ Snapshot   (what one compile reads)
 //! ```
 //!
 //! Owns what Services, EndpointSlices and Nodes mean to a proxy: defaulting, joining slices,
@@ -13,7 +12,6 @@
 mod budget;
 mod claims;
 mod complete;
-mod config;
 mod document;
 mod endpoint;
 mod external_ips;
@@ -24,10 +22,10 @@ mod mirror;
 mod node;
 mod node_claims;
 mod object;
+mod options;
 mod ownership;
 mod port;
 mod problem;
-mod running;
 mod select;
 mod service;
 mod shortage;
@@ -39,15 +37,10 @@ mod yaml;
 pub use budget::{ServiceSize, TooLarge};
 pub use claims::{Claimant, Contest, Place, Role, contests};
 pub use complete::IfEmpty;
-pub use config::{
-    DetectLocalMode, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX, NodePortAddresses, ProxyConfig,
-    ProxyMode, parse_cluster_cidrs, parse_detect_local_mode, parse_interface, parse_mode,
-    read_config,
-};
 pub use document::MAX_DOCUMENT_BYTES;
 pub use endpoint::{Endpoint, Hint};
 pub use external_ips::ExternalIps;
-pub use load_balancing::{LoadBalancing, parse_load_balancing};
+pub use load_balancing::LoadBalancing;
 pub use manifest::{Objects, Sourced, is_manifest, read_manifest, read_object};
 pub use node::{FamilyAddresses, Host, Node};
 pub use node_claims::{NodeClaims, TakenAddress};
@@ -56,13 +49,11 @@ pub use object::{
     LoadBalancerIngress, Metadata, NodeAddress, NodeObject, Service, ServiceCidr, ServicePortSpec,
     SliceEndpoint,
 };
+pub use options::{IPTABLES_SERVICE_SIZE, NFTABLES_SERVICE_SIZE, NodePortScope, SnapshotOptions};
 pub use problem::{ObjectName, Problem, Severity, Source};
-pub use running::{
-    BindAddress, ConntrackConfig, RunningConfig, parse_duration, read_running_config,
-};
 pub use select::{Selection, select};
 pub use service::{ServicePort, TrafficPolicy};
 pub use shortage::{KeptTraffic, Shortage, Why, shortage, shortages};
 pub use snapshot::{Snapshot, node_name, single_objects, snapshot};
 pub use store::{Changes, Kind, NodeState, Object, ObjectKey, ServiceChange, Store, StoreEvent};
-pub use yaml::write_yaml;
+pub use yaml::{write_yaml, yaml_value};

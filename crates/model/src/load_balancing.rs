@@ -6,7 +6,7 @@ pub(crate) const ANNOTATION: &str = "rulegen/load-balancing";
 /// How one of several endpoints is chosen for a new connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LoadBalancing {
-    /// Each time any, each as probable as the other: kube-proxy's way.
+    /// At random, each endpoint with the same probability, as kube-proxy does.
     #[default]
     Random,
     /// One after the other. Services with the same number of endpoints take their turns together.
@@ -16,18 +16,16 @@ pub enum LoadBalancing {
     SourceHash,
 }
 
-/// What can be asked for, by name.
-const NAMES: [(&str, LoadBalancing); 3] = [
-    ("random", LoadBalancing::Random),
-    ("round-robin", LoadBalancing::RoundRobin),
-    ("source-hash", LoadBalancing::SourceHash),
-];
+impl LoadBalancing {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Random, Self::RoundRobin, Self::SourceHash];
 
-/// A way by its name.
-///
-/// # Errors
-/// Which names there are.
-pub fn parse_load_balancing(text: &str) -> Result<LoadBalancing, String> {
-    let found = NAMES.iter().find(|(name, _)| *name == text).map(|(_, way)| *way);
-    found.ok_or_else(|| format!("{text:?} is none of random, round-robin, source-hash"))
+    /// The name in the annotation, in files and flags.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::RoundRobin => "round-robin",
+            Self::SourceHash => "source-hash",
+        }
+    }
 }

@@ -17,6 +17,7 @@ use crate::object::{EndpointSlice, Endpoints, NodeObject, Object, Service, Servi
 use crate::problem::{ObjectName, Problem, Severity, Source};
 use crate::store::{Kind, Object as KubernetesObject};
 use crate::watch_events::{WatchEvent, last_states};
+use crate::yaml::yaml_value;
 
 /// An object and where it was read from.
 #[derive(Debug, Clone)]
@@ -604,50 +605,4 @@ fn json_values(text: &str) -> (Vec<&RawValue>, Option<String>) {
         }
     }
     (values, None)
-}
-
-/// One YAML document as a JSON value. The budget bounds what anchors may unfold to and how deep
-/// the parser recurses; [`MAX_DOCUMENT_BYTES`] bounds the rest.
-pub(crate) fn yaml_value(text: &str) -> Result<Value, String> {
-    let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! {
-            max_events: 64_000_000,
-            max_nodes: 32_000_000,
-            max_total_scalar_bytes: MAX_DOCUMENT_BYTES,
-            max_depth: MAX_YAML_DEPTH,
-            max_aliases: 10_000,
-            max_anchors: 10_000,
-        },
-        alias_limits: serde_saphyr::alias_limits! {
-            max_total_replayed_events: 1_000_000,
-            max_alias_expansions_per_anchor: 10_000,
-        },
-        emit_comments: false,
-        with_snippet: false,
-    };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        let message = error.to_string();
-        in_our_words(message.lines().next().unwrap_or_default())
-    })
-}
-
-/// How deep a YAML document may nest; a Service nests seven deep.
-const MAX_YAML_DEPTH: usize = 64;
-
-/// The YAML reader's message without advice to those who program with it.
-fn in_our_words(message: &str) -> String {
-    let is_about = |what: &str| message.contains(what);
-    if is_about("Depth {") {
-        return format!("it is nested more than {MAX_YAML_DEPTH} deep");
-    }
-    if is_about("budget breached") || is_about("alias replay") {
-        return "what its anchors and aliases unfold to is too much".to_owned();
-    }
-    if is_about("recursive references") {
-        return "an anchor refers to itself".to_owned();
-    }
-    if is_about("multiple YAML documents") {
-        return "there is more than one document".to_owned();
-    }
-    message.replace(", set DuplicateKeyPolicy in Options if acceptable", "")
 }

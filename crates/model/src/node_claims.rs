@@ -111,7 +111,7 @@ fn addresses_at(port: &ServicePort, is_nodes: &impl Fn(IpAddr) -> bool) -> Addre
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Host, Objects, ProxyConfig, read_manifest, snapshot};
+    use crate::{Host, Objects, SnapshotOptions, read_manifest, snapshot};
 
     fn claims(nodes: &[&str]) -> NodeClaims {
         let service = r#"{"kind": "Service", "apiVersion": "v1", "metadata": {"name": "ssh"},
@@ -121,7 +121,7 @@ mod tests {
             "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.12"}, {"ip": "192.0.2.10"}]}}}"#;
         let mut objects = Objects::default();
         assert_eq!(read_manifest("test", service.as_bytes(), &mut objects), []);
-        let (snapshot, _) = snapshot(&objects, &ProxyConfig::default(), &Host::default());
+        let (snapshot, _) = snapshot(&objects, &SnapshotOptions::default(), &Host::default());
         let nodes: Vec<IpAddr> = nodes.iter().map(|ip| ip.parse().unwrap()).collect();
         NodeClaims::of(snapshot.ipv4.iter().chain(&snapshot.ipv6), |ip| nodes.contains(&ip))
     }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::endpoint::Endpoint;
 use crate::external_ips::ExternalIps;
-use crate::load_balancing::{ANNOTATION, LoadBalancing, parse_load_balancing};
+use crate::load_balancing::{ANNOTATION, LoadBalancing};
 use crate::object::{LoadBalancerIngress, Service, ServicePortSpec};
 use crate::ownership::{ClaimKind, ClaimedIp};
 use crate::port::{known_protocol, optional_port, port_number};
@@ -432,14 +432,13 @@ fn affinity(service: &Service, report: &mut Report<'_>) -> Option<u32> {
 
 fn load_balancing(service: &Service, report: &mut Report<'_>) -> Option<LoadBalancing> {
     let text = service.metadata.annotations.load_balancing.as_deref()?;
-    let field = format!("metadata.annotations[{ANNOTATION}]");
-    match parse_load_balancing(text) {
-        Ok(way) => Some(way),
-        Err(message) => {
-            report.warn(field, format!("{message}: endpoints are chosen as for all Services"));
-            None
-        }
+    let known = LoadBalancing::ALL.into_iter().find(|way| way.name() == text);
+    if known.is_none() {
+        let names = LoadBalancing::ALL.map(LoadBalancing::name).join(", ");
+        let message = format!("unsupported load balancing {text:?}, ignored (use one of {names})");
+        report.warn(format!("metadata.annotations[{ANNOTATION}]"), message);
     }
+    known
 }
 
 /// The external and load-balancer IPs that may be some Service's, in the order of the fields.

@@ -279,7 +279,7 @@ impl Display for Shortage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Host, Kind, Object, ProxyConfig, Store, StoreEvent, read_manifest, snapshot};
+    use crate::{Host, Kind, Object, SnapshotOptions, Store, StoreEvent, read_manifest, snapshot};
 
     const SERVICE: &str = r#"{"kind": "Service", "apiVersion": "v1", "metadata": {"name": "web"},
         "spec": {POLICY "type": "NodePort", "clusterIP": "10.96.0.10",
@@ -311,8 +311,10 @@ mod tests {
         let documents = [&[service], slices].concat().join("\n---\n");
         let mut objects = Objects::default();
         assert_eq!(read_manifest("test", documents.as_bytes(), &mut objects), []);
-        let config =
-            ProxyConfig { hostname_override: Some("node-1".to_owned()), ..ProxyConfig::default() };
+        let config = SnapshotOptions {
+            hostname_override: Some("node-1".to_owned()),
+            ..SnapshotOptions::default()
+        };
         let (snapshot, _) = snapshot(&objects, &config, &Host::default());
         let found = shortages(&snapshot, &objects);
         let [port] = snapshot.service_ports(IpFamily::Ipv4) else { panic!("one port is given") };
@@ -322,7 +324,7 @@ mod tests {
         found.first().map(ToString::to_string)
     }
 
-    fn of_store(objects: &Objects, config: &ProxyConfig, port: &ServicePort) -> Option<Why> {
+    fn of_store(objects: &Objects, config: &SnapshotOptions, port: &ServicePort) -> Option<Why> {
         let mut store = Store::new(config.clone(), Host::default());
         let services = objects.services.iter().map(|s| Object::Service(s.object.clone()));
         let slices = objects.slices.iter().map(|s| Object::EndpointSlice(s.object.clone()));

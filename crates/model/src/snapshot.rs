@@ -9,12 +9,12 @@ use ipnet::IpNet;
 use rayon::prelude::*;
 
 use crate::budget::{ServiceSize, TooLarge};
-use crate::config::ProxyConfig;
 use crate::endpoint::{Slice, join};
 use crate::external_ips::ExternalIps;
 use crate::manifest::{Objects, Sourced};
 use crate::node::{Host, Node};
 use crate::object::{EndpointSlice, Metadata, NodeObject, Service, ServiceCidr};
+use crate::options::SnapshotOptions;
 use crate::ownership::{Admission, ServicesByIp};
 use crate::problem::{ObjectName, Problem, Report, Source};
 use crate::service::{CheckedService, ServicePort, checked_service};
@@ -48,10 +48,14 @@ impl Snapshot {
     }
 }
 
-/// Makes the snapshot for the node that the configuration names, or for this host.
-pub fn snapshot(objects: &Objects, config: &ProxyConfig, host: &Host) -> (Snapshot, Vec<Problem>) {
+/// Makes the snapshot for the node that the options name, or for this host.
+pub fn snapshot(
+    objects: &Objects,
+    options: &SnapshotOptions,
+    host: &Host,
+) -> (Snapshot, Vec<Problem>) {
     let mut problems = Vec::new();
-    let node = node(&objects.nodes, config, host, &mut problems);
+    let node = node(&objects.nodes, options, host, &mut problems);
     let slices = slices(objects, &mut problems);
     let service_cidrs = service_cidrs(&objects.service_cidrs, &mut problems);
     let mut snapshot = Snapshot {
@@ -66,14 +70,14 @@ pub fn snapshot(objects: &Objects, config: &ProxyConfig, host: &Host) -> (Snapsh
         distinct(&objects.services, "Service", |s| namespaced(&s.metadata), &mut problems);
     let checked: Vec<(CheckedService, Vec<Problem>)> = services
         .par_iter()
-        .map(|service| checked_ports(&service.object, &config.external_ips, Some(&service.source)))
+        .map(|service| checked_ports(&service.object, &options.external_ips, Some(&service.source)))
         .collect();
     let mut owners = ServicesByIp::default();
     for (service, (checked, _)) in services.iter().zip(&checked) {
         let key = ObjectKey::of(&service.object.metadata);
         checked.cluster_ips.iter().for_each(|ip| owners.insert(*ip, &key));
     }
-    let cluster = ClusterFacts { slices: &slices, snapshot: &snapshot, owners: &owners, config };
+    let cluster = ClusterFacts { slices: &slices, snapshot: &snapshot, owners: &owners, options };
     type Joined = (Result<Vec<ServicePort>, TooLarge>, Vec<Problem>);
     let of_services: Vec<Joined> = services
         .par_iter()
@@ -123,7 +127,7 @@ struct ClusterFacts<'a> {
     /// With the node and the ServiceCIDRs, still without service ports.
     snapshot: &'a Snapshot,
     owners: &'a ServicesByIp,
-    config: &'a ProxyConfig,
+    options: &'a SnapshotOptions,
 }
 
 impl ClusterFacts<'_> {
@@ -140,15 +144,15 @@ impl ClusterFacts<'_> {
         let admission = Admission {
             owners: self.owners,
             service_cidrs,
-            refused_node: Some(node).filter(|_| self.config.refuse_node_addresses),
+            refused_node: Some(node).filter(|_| self.options.refuse_node_addresses),
         };
         let object = object_name("Service", metadata.namespace(), metadata);
         let source = Some(&*service.source);
         let mut report = Report { source, object: &object, problems: &mut problems };
         let admitted = admission.admitted(&ObjectKey::of(metadata), &claimed, &mut report);
         let slices = self.slices.get(&namespaced(metadata)).map(Vec::as_slice).unwrap_or_default();
-        let size = ServiceSize::of(&ports, &admitted, slices.iter(), self.config.mode);
-        let joined = size.check(self.config).map(|()| {
+        let size = ServiceSize::of(&ports, &admitted, slices.iter(), self.options);
+        let joined = size.check(self.options).map(|()| {
             admitted.give(&mut ports);
             join(&mut ports, slices.iter(), node);
             ports
@@ -184,27 +188,27 @@ pub(crate) fn checked_slice(
 }
 
 /// The name of the node that rules are made for.
-pub fn node_name(config: &ProxyConfig, host: &Host) -> String {
-    config.hostname_override.as_deref().unwrap_or(&host.name).trim().to_lowercase()
+pub fn node_name(options: &SnapshotOptions, host: &Host) -> String {
+    options.hostname_override.as_deref().unwrap_or(&host.name).trim().to_lowercase()
 }
 
 /// This node by its object, or for want of one by the machine.
 pub(crate) fn this_node(
     object: Option<&NodeObject>,
-    config: &ProxyConfig,
+    options: &SnapshotOptions,
     host: &Host,
     source: Option<&Source>,
 ) -> (Node, Vec<Problem>) {
     let mut problems = Vec::new();
     let node = match object {
-        None => Node::of_host(&node_name(config, host), host),
+        None => Node::of_host(&node_name(options, host), host),
         Some(object) => {
             let name = object_name("Node", "", &object.metadata);
             let mut report = Report { source, object: &name, problems: &mut problems };
             Node::of_object(object, &mut report)
         }
     };
-    let node = match config.bind_address.filter(|address| !address.is_unspecified()) {
+    let node = match options.bind_address.filter(|address| !address.is_unspecified()) {
         Some(address) => node.with_primary(address),
         None => node,
     };
@@ -226,15 +230,15 @@ pub(crate) fn networks(cidr: &ServiceCidr, source: Option<&Source>) -> (Vec<IpNe
 
 fn node(
     nodes: &[Sourced<NodeObject>],
-    config: &ProxyConfig,
+    options: &SnapshotOptions,
     host: &Host,
     problems: &mut Vec<Problem>,
 ) -> Node {
-    let name = node_name(config, host);
+    let name = node_name(options, host);
     let distinct = distinct(nodes, "Node", |node| node.metadata.name.as_str(), problems);
     let found = distinct.into_iter().find(|node| node.object.metadata.name == name);
     let source = found.map(|node| &*node.source);
-    let (node, of_node) = this_node(found.map(|node| &node.object), config, host, source);
+    let (node, of_node) = this_node(found.map(|node| &node.object), options, host, source);
     problems.extend(of_node);
     node
 }

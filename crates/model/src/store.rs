@@ -16,11 +16,11 @@ use ipnet::IpNet;
 use rayon::prelude::*;
 
 use crate::budget::{ServiceSize, TooLarge};
-use crate::config::{NodePortAddresses, ProxyConfig, ProxyMode};
 use crate::endpoint::{Slice, join};
 use crate::node::{FamilyAddresses, Host, Node};
 use crate::node_claims::NodeClaims;
 use crate::object::{EndpointSlice, Metadata, NodeObject, Service, ServiceCidr};
+use crate::options::{NodePortScope, SnapshotOptions};
 use crate::ownership::{Admission, Admitted, ClaimedIp, ServicesByIp};
 use crate::problem::{ObjectName, Problem, Report};
 use crate::service::ServicePort;
@@ -169,7 +169,7 @@ const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 
 /// The objects that are there, no larger than need be.
 pub struct Store {
-    config: ProxyConfig,
+    options: SnapshotOptions,
     host: Host,
     node_object: Option<NodeObject>,
     node: Node,
@@ -233,11 +233,11 @@ struct LeftOut {
 }
 
 impl Store {
-    /// A store without objects, for the node that the configuration names, or for this host.
-    pub fn new(config: ProxyConfig, host: Host) -> Self {
-        let (node, _) = this_node(None, &config, &host, None);
+    /// A store without objects, for the node that the options name, or for this host.
+    pub fn new(options: SnapshotOptions, host: Host) -> Self {
+        let (node, _) = this_node(None, &options, &host, None);
         Self {
-            config,
+            options,
             host,
             node_object: None,
             node,
@@ -317,9 +317,9 @@ impl Store {
         self.node_state
     }
 
-    /// The configuration that it was made with.
-    pub fn config(&self) -> &ProxyConfig {
-        &self.config
+    /// The options that it was made with.
+    pub fn options(&self) -> &SnapshotOptions {
+        &self.options
     }
 
     /// Networks that cluster IPs of a family are taken from, ordered; none overlaps another.
@@ -440,7 +440,7 @@ impl Store {
         match object {
             Object::Service(service) => self.put_service(key, &service),
             Object::EndpointSlice(slice) => self.put_slice(key, &slice),
-            Object::Node(node) if *node.metadata.name == node_name(&self.config, &self.host) => {
+            Object::Node(node) if *node.metadata.name == node_name(&self.options, &self.host) => {
                 self.node_state = state(&node);
                 self.node_object = Some(node);
                 self.find_node()
@@ -458,7 +458,7 @@ impl Store {
     }
 
     fn put_service(&mut self, key: ObjectKey, service: &Service) -> Vec<Problem> {
-        let (checked, problems) = checked_ports(service, &self.config.external_ips, None);
+        let (checked, problems) = checked_ports(service, &self.options.external_ips, None);
         let known = self.services.entry(key.clone()).or_default();
         known.fresh = Some(checked.ports);
         known.there = true;
@@ -526,7 +526,7 @@ impl Store {
             }
             Kind::EndpointSlice => self.remove_slice(key),
             // Its addresses are still the best that is known of this node.
-            Kind::Node if *key.name == *node_name(&self.config, &self.host) => {
+            Kind::Node if *key.name == *node_name(&self.options, &self.host) => {
                 self.node_state = NodeState::Unknown;
             }
             Kind::Node => {}
@@ -567,7 +567,7 @@ impl Store {
 
     fn find_node(&mut self) -> Vec<Problem> {
         let object = self.node_object.as_ref();
-        let (node, problems) = this_node(object, &self.config, &self.host, None);
+        let (node, problems) = this_node(object, &self.options, &self.host, None);
         // The cluster need not know all addresses that the machine answers at.
         let node = node.with_local(&self.host.addresses);
         // Which endpoints are local or near is seen from the node.
@@ -584,7 +584,7 @@ impl Store {
         }
         let moved = node.other_addresses(&self.node);
         self.claims_revision += u64::from(!moved.is_empty());
-        if self.config.refuse_node_addresses {
+        if self.options.refuse_node_addresses {
             let askers = moved.iter().flat_map(|ip| self.claimants.of(*ip)).cloned();
             self.touched.extend(askers);
         }
@@ -606,14 +606,12 @@ impl Store {
     /// Addresses that rules name as those at which node ports are open; none if they are open at
     /// all. Most addresses of a node come and go with pods.
     fn named_node_port_ips(&self, of: &FamilyAddresses) -> Option<Vec<IpAddr>> {
-        let (config, family) = (&self.config, IpFamily::of(of.primary));
-        let networks: Vec<IpNet> = match &config.node_port_addresses {
-            NodePortAddresses::Unset if config.mode == ProxyMode::Iptables => Vec::new(),
-            NodePortAddresses::Unset | NodePortAddresses::Primary if of.primary.is_loopback() => {
-                Vec::new()
-            }
-            NodePortAddresses::Unset | NodePortAddresses::Primary => vec![of.primary.into()],
-            NodePortAddresses::Networks(networks) => {
+        let family = IpFamily::of(of.primary);
+        let networks: Vec<IpNet> = match &self.options.node_ports {
+            NodePortScope::All => Vec::new(),
+            NodePortScope::Primary if of.primary.is_loopback() => Vec::new(),
+            NodePortScope::Primary => vec![of.primary.into()],
+            NodePortScope::Within(networks) => {
                 let of_family = |network: &IpNet| IpFamily::of_network(*network) == family;
                 networks.iter().copied().filter(of_family).collect()
             }
@@ -621,9 +619,7 @@ impl Store {
         if networks.is_empty() || networks.iter().any(|network| network.prefix_len() == 0) {
             return None;
         }
-        let loopback = config.mode == ProxyMode::Iptables
-            && config.localhost_node_ports
-            && family == IpFamily::Ipv4;
+        let loopback = self.options.loopback_node_ports && family == IpFamily::Ipv4;
         let is_open = |ip: &IpAddr| {
             networks.iter().any(|network| network.contains(ip)) && (loopback || !ip.is_loopback())
         };
@@ -653,8 +649,8 @@ impl Store {
         let admitted = self.admitted(key, &known.claimed, &mut problems);
         let slices = self.slices.get(key).map(Vec::as_slice).unwrap_or_default();
         let slices = slices.iter().map(|(_, slice)| slice);
-        let size = ServiceSize::of(&ports, &admitted, slices.clone(), self.config.mode);
-        if let Err(why) = size.check(&self.config) {
+        let size = ServiceSize::of(&ports, &admitted, slices.clone(), &self.options);
+        if let Err(why) = size.check(&self.options) {
             return (Err(LeftOut { why, ports }), problems);
         }
         admitted.give(&mut ports);
@@ -671,7 +667,7 @@ impl Store {
         let admission = Admission {
             owners: &self.owners,
             service_cidrs: &self.cluster_networks,
-            refused_node: Some(&self.node).filter(|_| self.config.refuse_node_addresses),
+            refused_node: Some(&self.node).filter(|_| self.options.refuse_node_addresses),
         };
         let (namespace, name) = (key.namespace.to_string(), key.name.to_string());
         let object = ObjectName { kind: Kind::Service.name(), namespace, name };
@@ -754,7 +750,7 @@ mod tests {
     /// concerns the two that ask for it.
     #[test]
     fn a_cluster_ip_concerns_those_that_ask_for_it() {
-        let mut store = Store::new(ProxyConfig::default(), Host::default());
+        let mut store = Store::new(SnapshotOptions::default(), Host::default());
         for n in 0..1000_u32 {
             let (high, low) = (n / 250, n % 250);
             let external = format!("10.97.{}.{low}", high / 2);
@@ -779,7 +775,7 @@ mod tests {
     /// Endpoints come and go all the time, and who takes the node's addresses does not hang on them.
     #[test]
     fn only_addresses_make_another_revision_of_the_claims() {
-        let mut store = Store::new(ProxyConfig::default(), Host::default());
+        let mut store = Store::new(SnapshotOptions::default(), Host::default());
         let mut moves = |act: &dyn Fn(&mut Store)| {
             let before = store.claims_revision();
             act(&mut store);

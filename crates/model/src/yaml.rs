@@ -1,17 +1,75 @@
-//! YAML for others to read.
+//! The only file that knows a YAML library: one document to a JSON value, and a value to YAML.
 
 use std::io;
 
 use serde::Serialize;
+use serde_json::Value;
+use serde_saphyr::Error;
+use serde_saphyr::budget::BudgetBreach;
 
-/// Writes a value as one YAML document: the crates above know nothing of YAML.
+use crate::document::MAX_DOCUMENT_BYTES;
+
+/// The deepest nesting of a document that is read; a Service nests seven deep.
+const MAX_DEPTH: usize = 64;
+
+/// Reads one YAML document as a JSON value. The budget bounds how far anchors and aliases expand
+/// and how deep the parser recurses; [`MAX_DOCUMENT_BYTES`] bounds the rest.
 ///
 /// # Errors
-/// What `out` answers.
+/// What is wrong with the YAML, and where.
+pub fn yaml_value(text: &str) -> Result<Value, String> {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_events: 64_000_000,
+            max_nodes: 32_000_000,
+            max_total_scalar_bytes: MAX_DOCUMENT_BYTES,
+            max_depth: MAX_DEPTH,
+            max_aliases: 10_000,
+            max_anchors: 10_000,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 1_000_000,
+            max_alias_expansions_per_anchor: 10_000,
+        },
+        emit_comments: false,
+        with_snippet: false,
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| message(&error))
+}
+
+/// The message for a user. The library's own messages advise programmers who use it.
+fn message(error: &Error) -> String {
+    match error.without_snippet() {
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
+            format!("nested more than {MAX_DEPTH} levels deep")
+        }
+        Error::Budget { .. }
+        | Error::AliasReplayCounterOverflow { .. }
+        | Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. } => {
+            "YAML alias expansion limit exceeded".to_owned()
+        }
+        Error::RecursiveReferencesRequireWeakTypes { .. } => {
+            "an anchor refers to itself".to_owned()
+        }
+        Error::MultipleDocuments { .. } => "there is more than one document".to_owned(),
+        Error::DuplicateMappingKey { key: Some(key), location } => {
+            let (line, column) = (location.line(), location.column());
+            format!("duplicate key {key:?} at line {line}, column {column}")
+        }
+        Error::AliasError { error, .. } => message(error),
+        other => other.to_string().lines().next().unwrap_or_default().to_owned(),
+    }
+}
+
+/// Writes a value as one YAML document.
+///
+/// # Errors
+/// If `out` cannot be written to.
 pub fn write_yaml(out: &mut impl io::Write, value: &impl Serialize) -> io::Result<()> {
-    use serde_saphyr::ser::Error;
     serde_saphyr::to_io_writer(out, value).map_err(|error| match error {
-        Error::IO { error } => error,
+        serde_saphyr::ser::Error::IO { error } => error,
         other => io::Error::other(other.to_string()),
     })
 }

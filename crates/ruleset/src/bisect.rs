@@ -1,5 +1,8 @@
 //! Finds what is refused among many, in few attempts.
 
+/// A search in a dataplane ends after so many trials: each takes as long as writing all rules.
+pub const MOST_TRIALS: usize = 200;
+
 /// What came of a search.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bisection<T> {

@@ -21,7 +21,7 @@ mod packet;
 mod probability;
 mod words;
 
-pub use bisect::{Bisection, bisect, isolate};
+pub use bisect::{Bisection, MOST_TRIALS, bisect, isolate};
 pub use flow::Flow;
 pub use packet::{Origin, Packet};
 pub use probability::Probability;

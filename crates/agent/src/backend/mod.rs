@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use rulegen_compiler::{ServicePlan, plan_service};
 use rulegen_kernel::nftables::Event;
-use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort, Store};
+use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort};
 use rulegen_net::{IpFamily, ServicePortName};
 
+use crate::affinity::Clients;
+use crate::configured_store::ConfiguredStore;
 use crate::drift::Drift;
 use crate::left_out::Why;
 use crate::report::{IptablesReport, Operations, Phase};
@@ -23,10 +25,13 @@ pub(crate) use nftables::Nftables;
 pub(crate) trait Backend: Send {
     /// Writes what the changes make different; everything that differs, if it is not sure what is
     /// held, or never was. Whatever it fails at is written the next time.
-    fn sync(&mut self, store: &Store, changes: &Changes) -> Outcome;
+    fn sync(&mut self, store: &ConfiguredStore, changes: &Changes) -> Outcome;
 
     /// What others did to our rules. The next sync compares everything if there was something.
     fn hear(&mut self, events: &[Event]) -> Vec<Drift>;
+
+    /// Deletes clients of session affinity whose endpoints are gone. Only nftables mode has any.
+    fn delete_clients(&mut self, _: Clients) {}
 
     /// The Services that the kernel refuses, which are left out.
     fn refused(&self) -> Vec<(ObjectKey, Why)>;
@@ -99,6 +104,6 @@ fn changed_service(change: &ServiceChange) -> Option<ObjectKey> {
 }
 
 /// The plan of a service port, as the store has it now.
-fn plan_of(store: &Store, port: &ServicePort, family: IpFamily) -> ServicePlan {
+fn plan_of(store: &ConfiguredStore, port: &ServicePort, family: IpFamily) -> ServicePlan {
     plan_service(port, store.node(), store.config(), family)
 }

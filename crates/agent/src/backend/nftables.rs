@@ -1,6 +1,9 @@
-//! nftables mode: a table a family, changed through netlink.
+//! nftables mode: one table per family, changed through netlink.
+
+mod stale_clients;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::mpsc;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -9,12 +12,16 @@ use rulegen_compiler::{Plan, ServicePlan, node_ports_at, plan};
 use rulegen_kernel::nftables::{
     Dataplane, Error, Event, Generation, Missing, NfTables, commit_in_stages, isolate, reconcile,
 };
-use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort, Store};
+use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort};
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::bisect;
-use rulegen_ruleset::nftables::{Held, Name, Set, Table, Transaction};
+use rulegen_ruleset::nftables::{Held, Key, Name, Set, Table, Transaction};
 
 use super::{Backend, Outcome, Stopwatch, Written, changed_service, plan_of, service_of};
+use stale_clients::StaleClients;
+
+use crate::affinity::{Clients, ReadClients};
+use crate::configured_store::ConfiguredStore;
 use crate::drift::Drift;
 use crate::left_out::Why;
 use crate::quarantine::Quarantine;
@@ -33,20 +40,34 @@ pub(crate) struct Nftables<K = NfTables> {
     quarantine: Quarantine,
     /// Services that changed since the kernel took all others; none if any may have.
     unsettled: Option<BTreeSet<ObjectKey>>,
+    /// Clients that are to be deleted.
+    stale_clients: StaleClients,
+    /// Sets that are to be searched for them.
+    searches: mpsc::Sender<ReadClients>,
 }
 
 impl Nftables {
-    /// Works on the network namespace of the thread that calls it.
+    /// Works on the network namespace of the thread that calls it. Sets of clients that have to be
+    /// searched are sent to `searches`, at most one search per set at a time.
     ///
     /// # Errors
     /// The kernel cannot be reached.
-    pub(crate) fn open(name: Name, families: &[IpFamily]) -> Result<Self> {
-        Ok(Self::new(NfTables::open()?, name, families))
+    pub(crate) fn open(
+        name: Name,
+        families: &[IpFamily],
+        searches: mpsc::Sender<ReadClients>,
+    ) -> Result<Self> {
+        Ok(Self::new(NfTables::open()?, name, families, searches))
     }
 }
 
 impl<K: Kernel> Nftables<K> {
-    fn new(kernel: K, name: Name, families: &[IpFamily]) -> Self {
+    fn new(
+        kernel: K,
+        name: Name,
+        families: &[IpFamily],
+        searches: mpsc::Sender<ReadClients>,
+    ) -> Self {
         Self {
             kernel,
             name,
@@ -55,6 +76,8 @@ impl<K: Kernel> Nftables<K> {
             is_sure: false,
             quarantine: Quarantine::default(),
             unsettled: None,
+            stale_clients: StaleClients::default(),
+            searches,
         }
     }
 
@@ -65,7 +88,7 @@ impl<K: Kernel> Nftables<K> {
 
     /// Takes the changes into the tables as they shall be; says what that changes in the kernel, if
     /// it is known what that holds.
-    fn compile(&mut self, store: &Store, changes: &Changes) -> Vec<Patch> {
+    fn compile(&mut self, store: &ConfiguredStore, changes: &Changes) -> Vec<Patch> {
         let in_rules = self.follow(changes);
         if changes.whole || self.live.is_empty() {
             self.compile_all(store);
@@ -83,13 +106,10 @@ impl<K: Kernel> Nftables<K> {
             patches.extend(moved);
         }
         patches.extend(self.update(store, &in_rules));
-        if self.is_sure && in_rules.into_iter().any(loses_clients) {
-            self.is_sure = self.read_clients(&mut patches);
-        }
         patches
     }
 
-    fn compile_all(&mut self, store: &Store) {
+    fn compile_all(&mut self, store: &ConfiguredStore) {
         self.is_sure = false;
         self.unsettled = None;
         self.live = self.live_tables(self.plans(store));
@@ -111,7 +131,7 @@ impl<K: Kernel> Nftables<K> {
     }
 
     /// Takes changes into the tables as they shall be.
-    fn update(&mut self, store: &Store, changes: &[&ServiceChange]) -> Vec<Patch> {
+    fn update(&mut self, store: &ConfiguredStore, changes: &[&ServiceChange]) -> Vec<Patch> {
         let live = self.live.iter_mut();
         live.map(|(family, live)| {
             let updates = changes.iter().flat_map(|change| updates(store, change, *family));
@@ -123,7 +143,7 @@ impl<K: Kernel> Nftables<K> {
     }
 
     /// The plans of all Services that are not in quarantine.
-    fn plans(&self, store: &Store) -> Vec<Plan> {
+    fn plans(&self, store: &ConfiguredStore) -> Vec<Plan> {
         let snapshot = store.snapshot();
         let plan = |family: &IpFamily| {
             let mut plan = plan(&snapshot, store.config(), *family);
@@ -138,20 +158,7 @@ impl<K: Kernel> Nftables<K> {
         plans.map(|plan| (plan.family, LiveTable::new(plan, &self.name))).collect()
     }
 
-    /// Whether all clients of the service ports that change could be read: else everything must.
-    fn read_clients(&mut self, patches: &mut [Patch]) -> bool {
-        let Self { kernel, name: table, .. } = self;
-        patches.iter_mut().all(|patch| {
-            let family = patch.family();
-            patch.client_sets().all(|(name, set)| {
-                let read = kernel.read_elements(family, table, name, set);
-                read.inspect_err(|error| tracing::debug!(%error, "clients cannot be read"))
-                    .unwrap_or_default()
-            })
-        })
-    }
-
-    fn sync_at(&mut self, store: &Store, changes: &Changes, now: Instant) -> Outcome {
+    fn sync_at(&mut self, store: &ConfiguredStore, changes: &Changes, now: Instant) -> Outcome {
         let mut watch = Stopwatch::default();
         let begun = Instant::now();
         let patches = self.compile(store, changes);
@@ -159,6 +166,7 @@ impl<K: Kernel> Nftables<K> {
         if self.is_sure {
             match self.write(&patches, &mut watch) {
                 Ok(written) => {
+                    self.look_for_stale_clients(&patches);
                     let written = self.settle(store, &mut watch, Ok(written), now);
                     return Outcome::new(watch, written);
                 }
@@ -167,6 +175,8 @@ impl<K: Kernel> Nftables<K> {
             }
         }
         drop(patches);
+        // The comparison reads all clients.
+        self.stale_clients.forget_all();
         let written = self.write_all(store, &mut watch, now);
         let written = self.settle(store, &mut watch, written, now);
         Outcome { full: true, ..Outcome::new(watch, written) }
@@ -175,7 +185,7 @@ impl<K: Kernel> Nftables<K> {
     /// Tries what is in quarantine once all else is written.
     fn settle(
         &mut self,
-        store: &Store,
+        store: &ConfiguredStore,
         watch: &mut Stopwatch,
         written: Result<Written>,
         now: Instant,
@@ -199,9 +209,30 @@ impl<K: Kernel> Nftables<K> {
         Ok(written(&self.kernel, &transactions))
     }
 
+    /// Has the clients read that endpoints lost by a change that was committed.
+    fn look_for_stale_clients(&mut self, patches: &[Patch]) {
+        for patch in patches {
+            let changes = patch.client_sets().iter();
+            changes.for_each(|change| self.stale_clients.follow(patch.family(), change));
+        }
+        self.read_clients();
+    }
+
+    fn read_clients(&mut self) {
+        for read in self.stale_clients.reads() {
+            // Without the thread the agent ends.
+            let _ = self.searches.send(read);
+        }
+    }
+
     /// Reads everything and writes what differs. Services that the kernel refuses are found and
     /// put into quarantine, and all others are written.
-    fn write_all(&mut self, store: &Store, watch: &mut Stopwatch, now: Instant) -> Result<Written> {
+    fn write_all(
+        &mut self,
+        store: &ConfiguredStore,
+        watch: &mut Stopwatch,
+        now: Instant,
+    ) -> Result<Written> {
         let error = match self.compare(watch) {
             Err(error) => error.downcast::<Error>()?,
             done => return done,
@@ -216,7 +247,7 @@ impl<K: Kernel> Nftables<K> {
     }
 
     /// Finds the Services that the kernel refuses, with those first that changed since it took all.
-    fn isolate(&mut self, store: &Store, error: &Error, now: Instant) -> Result<()> {
+    fn isolate(&mut self, store: &ConfiguredStore, error: &Error, now: Instant) -> Result<()> {
         let plans = self.plans(store);
         let ports = plans.iter().flat_map(|plan| &plan.services);
         let services: BTreeSet<ObjectKey> = ports.map(|port| service_of(&port.name)).collect();
@@ -238,7 +269,7 @@ impl<K: Kernel> Nftables<K> {
     }
 
     /// Tries the Services in quarantine that are due, each time with all that were accepted before.
-    fn retry(&mut self, store: &Store, now: Instant) {
+    fn retry(&mut self, store: &ConfiguredStore, now: Instant) {
         let with_ports = |service: ObjectKey| {
             let after = store.service(&service)?.to_vec();
             Some((service, ServiceChange { before: Vec::new(), after }))
@@ -272,7 +303,7 @@ impl<K: Kernel> Nftables<K> {
 
     /// Writes Services that are not in the tables. If the kernel refuses, they are not in there
     /// afterwards either.
-    fn add(&mut self, store: &Store, changes: &[&ServiceChange]) -> Result<(), Error> {
+    fn add(&mut self, store: &ConfiguredStore, changes: &[&ServiceChange]) -> Result<(), Error> {
         let patches = self.update(store, changes);
         let transactions: Vec<Transaction<'_>> = patches.iter().map(Patch::transaction).collect();
         self.kernel.commit(None, &transactions).inspect_err(|_| {
@@ -313,7 +344,7 @@ impl<K: Kernel> Nftables<K> {
 }
 
 impl<K: Kernel> Backend for Nftables<K> {
-    fn sync(&mut self, store: &Store, changes: &Changes) -> Outcome {
+    fn sync(&mut self, store: &ConfiguredStore, changes: &Changes) -> Outcome {
         self.sync_at(store, changes, Instant::now())
     }
 
@@ -334,6 +365,23 @@ impl<K: Kernel> Backend for Nftables<K> {
         drift
     }
 
+    fn delete_clients(&mut self, clients: Clients) {
+        let (family, name) = (clients.family, clients.name.clone());
+        if let Some((set, keys)) = self.stale_clients.stale(clients) {
+            let deleted = self.kernel.delete_if_present(family, &self.name, &name, &set, &keys);
+            match deleted {
+                Ok(()) => {
+                    tracing::debug!(set = %name, clients = keys.len(), "deleted stale clients");
+                }
+                // They expire. If somebody else deleted the set, that is heard as drift.
+                Err(error) => {
+                    tracing::warn!(set = %name, %error, "cannot delete stale clients; they expire");
+                }
+            }
+        }
+        self.read_clients();
+    }
+
     fn refused(&self) -> Vec<(ObjectKey, Why)> {
         let all = self.quarantine.all();
         all.map(|(service, why)| (service.clone(), Why::refused(why))).collect()
@@ -349,13 +397,14 @@ pub(crate) trait Kernel: Dataplane + Send {
     fn port(&self) -> u32;
     fn has_all(&mut self, tables: &[(IpFamily, &Name)]) -> Result<bool, Error>;
     fn missing(&mut self, tables: &[&Table]) -> Result<Vec<Missing>, Error>;
-    fn read_elements(
+    fn delete_if_present(
         &mut self,
         family: IpFamily,
         table: &Name,
         name: &Name,
-        set: &mut Set,
-    ) -> Result<bool, Error>;
+        set: &Set,
+        keys: &[Key],
+    ) -> Result<(), Error>;
     /// What the last commit sent.
     fn last_bytes(&self) -> usize;
 }
@@ -373,14 +422,15 @@ impl Kernel for NfTables {
         self.missing(tables)
     }
 
-    fn read_elements(
+    fn delete_if_present(
         &mut self,
         family: IpFamily,
         table: &Name,
         name: &Name,
-        set: &mut Set,
-    ) -> Result<bool, Error> {
-        self.read_elements(family, table, name, set)
+        set: &Set,
+        keys: &[Key],
+    ) -> Result<(), Error> {
+        self.delete_if_present(family, table, name, set, keys)
     }
 
     fn last_bytes(&self) -> usize {
@@ -415,7 +465,11 @@ fn reversed(change: &ServiceChange) -> ServiceChange {
 }
 
 /// What becomes of a Service's ports in one family.
-fn updates(store: &Store, change: &ServiceChange, family: IpFamily) -> Vec<ServiceUpdate> {
+fn updates(
+    store: &ConfiguredStore,
+    change: &ServiceChange,
+    family: IpFamily,
+) -> Vec<ServiceUpdate> {
     let of_family = |port: &&ServicePort| IpFamily::of(port.cluster_ip) == family;
     let plan = |port: &ServicePort| plan_of(store, port, family);
     let mut updates: BTreeMap<&ServicePortName, ServiceUpdate> = BTreeMap::new();
@@ -428,22 +482,6 @@ fn updates(store: &Store, change: &ServiceChange, family: IpFamily) -> Vec<Servi
         updates.entry(&port.name).or_insert_with(|| none(&port.name)).after = Some(plan(port));
     }
     updates.into_values().collect()
-}
-
-/// Whether an endpoint goes that packets may have bound clients to. Those are only known to the
-/// kernel, and must go too, or the endpoint would find them again when it returns.
-fn loses_clients(change: &ServiceChange) -> bool {
-    change.before.iter().filter(|port| port.affinity_seconds.is_some()).any(|before| {
-        let after = change
-            .after
-            .iter()
-            .find(|after| (&after.name, after.cluster_ip) == (&before.name, before.cluster_ip));
-        // The set goes as a whole with its service port.
-        after.is_some_and(|after| {
-            let stays = |endpoint| after.endpoints.contains(endpoint);
-            !before.endpoints.iter().all(stays)
-        })
-    })
 }
 
 fn refuse_old_kernel(missing: &[Missing]) -> Result<()> {

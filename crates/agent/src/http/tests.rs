@@ -3,7 +3,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use hyper::StatusCode;
-use rulegen_model::{NodeState, ProxyMode};
+use rulegen_config::ProxyMode;
+use rulegen_model::NodeState;
 use rulegen_net::IpFamily;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

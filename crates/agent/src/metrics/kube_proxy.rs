@@ -4,7 +4,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, Result};
-use rulegen_model::ProxyMode;
+use rulegen_config::ProxyMode;
 use rulegen_net::IpFamily;
 
 use super::register::{PerFamily, Register, count, gauge};

@@ -27,6 +27,7 @@ pub(super) struct Own {
     endpoints: PerFamily<IntGauge>,
     watch_restarts: IntCounterVec,
     unanswered_health_checks: IntGauge,
+    full_affinity_sets: IntGauge,
     lost_log_lines: IntCounter,
     source_outage: Gauge,
 }
@@ -102,6 +103,11 @@ impl Own {
                 "rulegen_unanswered_health_check_addresses",
                 "Addresses of health-check node ports that could not be opened",
             )?,
+            full_affinity_sets: register.gauge(
+                "rulegen_affinity_full_sets",
+                "Sets of session affinity (one per port of a Service and IP family) that remember at \
+                 least 95 % of the clients they have room for, in nftables mode",
+            )?,
         })
     }
 
@@ -165,6 +171,10 @@ impl Own {
 
     pub(super) fn unanswered_health_checks(&self, number: usize) {
         self.unanswered_health_checks.set(gauge(number));
+    }
+
+    pub(super) fn full_affinity_sets(&self, number: usize) {
+        self.full_affinity_sets.set(gauge(number));
     }
 
     pub(super) fn watch_restarted(&self, kind: Kind) {

@@ -5,13 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
 use rulegen_compiler::{iptables, nftables, plan};
+use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_inspect::explain::{Destination, Explanation, by_ruleset, by_table};
-use rulegen_model::{ObjectKey, ProxyConfig, ProxyMode, ServicePort, Snapshot, Store, Why};
+use rulegen_model::{ObjectKey, ServicePort, Snapshot, Store, Why};
 use rulegen_net::{IpFamily, Protocol, ServicePortName};
 use rulegen_ruleset::nftables::Name;
 use rulegen_ruleset::{Origin, Packet};
 
 use super::services::family;
+use crate::configured_store::ConfiguredStore;
 
 /// What is asked.
 #[derive(Debug, PartialEq, Eq)]
@@ -91,7 +93,7 @@ fn described(port: &ServicePort) -> String {
 }
 
 impl Asked {
-    pub(super) fn of(store: &Store, query: &ExplainQuery) -> Result<Self, String> {
+    pub(super) fn of(store: &ConfiguredStore, query: &ExplainQuery) -> Result<Self, String> {
         let of_family = IpFamily::of(query.from);
         let (destination, protocol) = found(&query.to, store, of_family)?;
         if IpFamily::of(destination.ip()) != of_family {

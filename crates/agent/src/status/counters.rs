@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 
 use rulegen_compiler::nftables::{counted_by_element, counted_by_rule, counted_endpoint, table};
 use rulegen_compiler::plan;
+use rulegen_config::ProxyConfig;
 use rulegen_kernel::nftables::{Counted, Error, NfTables};
-use rulegen_model::{ProxyConfig, Snapshot};
+use rulegen_model::Snapshot;
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::nftables::{Chain, Name, Statement, Table};
 
@@ -81,10 +82,11 @@ fn asks(parts: &[Table]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use rulegen_model::{Endpoint, Hint, Host, LoadBalancing, ServicePort, Store, TrafficPolicy};
+    use rulegen_model::{Endpoint, Hint, Host, LoadBalancing, ServicePort, TrafficPolicy};
     use rulegen_net::Protocol;
 
     use super::*;
+    use crate::configured_store::ConfiguredStore;
 
     fn sticky(endpoints: u16) -> ServicePort {
         let endpoint = |port| Endpoint {
@@ -122,7 +124,8 @@ mod tests {
     #[test]
     fn chains_are_asked_for_too() {
         let config = ProxyConfig { counts_connections: true, ..ProxyConfig::default() };
-        let store = Store::new(config, Host { name: "node-1".into(), addresses: Vec::new() });
+        let store =
+            ConfiguredStore::new(config, Host { name: "node-1".into(), addresses: Vec::new() });
         let counters = Counters::new(Name::from("rulegen"));
         let parts = |endpoints| {
             let service = Snapshot { ipv4: vec![sticky(endpoints)], ..store.snapshot() };

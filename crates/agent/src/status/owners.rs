@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 
 use rulegen_compiler::{Outcome, ServicePlan, plan_service};
-use rulegen_model::{Node, ProxyConfig, ServicePort, Store};
+use rulegen_config::ProxyConfig;
+use rulegen_model::{Node, ServicePort, Store};
 use rulegen_net::{IpFamily, Protocol, ServicePortName};
 
 use super::services::family;

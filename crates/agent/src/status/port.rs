@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rulegen_compiler::{Plan, ServicePlan, plan_service};
-use rulegen_model::{
-    Endpoint, Hint, LoadBalancing, Node, ProxyConfig, ProxyMode, ServicePort, Why,
-};
+use rulegen_config::{ProxyConfig, ProxyMode};
+use rulegen_model::{Endpoint, Hint, LoadBalancing, Node, ServicePort, Why};
 use serde::Serialize;
 
 use super::chances::{Way, ways};

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use askama::Template;
 use rulegen_compiler::plan;
-use rulegen_model::{Kind, Node, ObjectKey, ProxyConfig, ServicePort, Snapshot, Store, Why};
+use rulegen_config::ProxyConfig;
+use rulegen_model::{Kind, Node, ObjectKey, ServicePort, Snapshot, Why};
 use rulegen_net::IpFamily;
 use serde::Serialize;
 
@@ -17,6 +18,7 @@ use super::port::{Around, Port};
 use super::query;
 use super::services::{family, state};
 use super::state::Tone;
+use crate::configured_store::ConfiguredStore;
 
 #[derive(Template, Serialize)]
 #[template(path = "status/service.html")]
@@ -120,7 +122,7 @@ struct Copy {
 }
 
 impl Copied {
-    fn of(store: &Store, key: &ObjectKey, page: usize) -> Option<Self> {
+    fn of(store: &ConfiguredStore, key: &ObjectKey, page: usize) -> Option<Self> {
         let all = store.service(key)?;
         let (tone, state) = state(all);
         let parts = Parts::of(all, page);

@@ -1,15 +1,16 @@
 use std::time::{Duration, Instant};
 
+use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_kernel::nftables::Writer;
 use rulegen_model::{
-    Host, Kind, LoadBalancing, NodeState, Object, ObjectName, Problem, ProxyConfig, ProxyMode,
-    Severity, Store, StoreEvent,
+    Host, Kind, LoadBalancing, NodeState, Object, ObjectName, Problem, Severity, StoreEvent,
 };
 use rulegen_net::IpFamily;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::complaints::Complaints;
+use crate::configured_store::ConfiguredStore;
 use crate::drift::Drift;
 use crate::health::Health;
 use crate::http::Router;
@@ -24,10 +25,10 @@ const MARKUP: &str = r#"<script>alert("1")</script>'&<b>"#;
 /// A status of nothing.
 pub(crate) fn status(about: &Arc<About>) -> Status {
     let host = Host { name: "node-1".into(), addresses: Vec::new() };
-    of_store(about, Store::new(ProxyConfig::default(), host))
+    of_store(about, ConfiguredStore::new(ProxyConfig::default(), host))
 }
 
-fn of_store(about: &Arc<About>, store: Store) -> Status {
+fn of_store(about: &Arc<About>, store: ConfiguredStore) -> Status {
     let health = Health::new(&[IpFamily::Ipv4], Health::PATIENCE, Instant::now());
     Status {
         about: Arc::clone(about),
@@ -97,7 +98,7 @@ fn cluster_that_tells_pods(mode: ProxyMode) -> Status {
     let host = Host { name: "node-1".into(), addresses: Vec::new() };
     let cluster_cidrs = vec!["10.244.0.0/16".parse().unwrap()];
     let config = ProxyConfig { mode, cluster_cidrs, ..ProxyConfig::default() };
-    filled(of_store(&about(), Store::new(config, host)))
+    filled(of_store(&about(), ConfiguredStore::new(config, host)))
 }
 
 fn filled(status: Status) -> Status {
@@ -232,7 +233,7 @@ fn a_large_service_is_shown_in_pages_of_bounded_size() {
     const PORTS: usize = 1000;
     const MOST: usize = 500_000;
     let config = ProxyConfig { max_service_size: Some(usize::MAX), ..ProxyConfig::default() };
-    let status = of_store(&about(), Store::new(config, Host::default()));
+    let status = of_store(&about(), ConfiguredStore::new(config, Host::default()));
     let ips = |n: usize| format!("203.{}.{}.{}", n >> 16, n >> 8 & 255, n & 255);
     let externals: Vec<String> = (0..1000).map(ips).collect();
     let ranges: Vec<String> = (0..1000).map(|n| format!("{}/32", ips(n * 7))).collect();
@@ -406,7 +407,7 @@ fn how_an_endpoint_is_chosen() {
     let host = || Host { name: "node-1".into(), addresses: Vec::new() };
     let choice = |mode, load_balancing, affinity: &str| {
         let config = ProxyConfig { mode, load_balancing, ..ProxyConfig::default() };
-        let status = of_store(&about(), Store::new(config, host()));
+        let status = of_store(&about(), ConfiguredStore::new(config, host()));
         let spec = json!({"sessionAffinity": affinity});
         put(&status, service("shop", "web", "10.96.0.10", &spec));
         status.known.store.write().changes();

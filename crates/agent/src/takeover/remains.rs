@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use rulegen_compiler::iptables::leads_to_services;
+use rulegen_config::ProxyMode;
 use rulegen_kernel::iptables::{Variant, is_installed, legacy_tables};
-use rulegen_model::ProxyMode;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::Ruleset;
 use rulegen_ruleset::nftables::Name;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use rulegen_model::parse_duration;
+use rulegen_config::{BindAddress, parse_duration};
 
 use super::{EmptyArgs, KernelArgs, LogArgs, ProxyArgs, parse_bool};
 
@@ -68,13 +68,13 @@ pub(crate) struct RunningArgs {
     pub(crate) master: Option<String>,
 
     /// Where /healthz, /livez and /readyz are, port 0 for nowhere [default: 0.0.0.0:10256]
-    #[arg(long, value_name = "IP:PORT", help_heading = "Health and metrics")]
-    pub(crate) healthz_bind_address: Option<String>,
+    #[arg(long, value_name = "IP:PORT", value_parser = healthz_address, help_heading = "Health and metrics")]
+    pub(crate) healthz_bind_address: Option<BindAddress>,
 
     /// Where the status page, /metrics, /configz and their like are, port 0 for nowhere
     /// [default: 127.0.0.1:10249]
-    #[arg(long, value_name = "IP:PORT", help_heading = "Health and metrics")]
-    pub(crate) metrics_bind_address: Option<String>,
+    #[arg(long, value_name = "IP:PORT", value_parser = metrics_address, help_heading = "Health and metrics")]
+    pub(crate) metrics_bind_address: Option<BindAddress>,
 
     /// Do not start if one of these two is taken, instead of trying again every 5 s
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool, help_heading = "Health and metrics")]
@@ -91,18 +91,18 @@ pub(crate) struct RunningArgs {
 
     /// Flows that conntrack has room for, for each CPU; 0 leaves the limit as it is. A limit that is
     /// higher already stays [default: 32768]
-    #[arg(long, value_name = "NUMBER", help_heading = "Connection tracking")]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(..=MAX_I32), help_heading = "Connection tracking")]
     pub(crate) conntrack_max_per_core: Option<u32>,
 
     /// Flows that it has room for at least [default: 131072]
-    #[arg(long, value_name = "NUMBER", help_heading = "Connection tracking")]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(..=MAX_I32), help_heading = "Connection tracking")]
     pub(crate) conntrack_min: Option<u32>,
 
     /// How long an idle TCP connection is remembered; 0 leaves it [default: 24h]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "Connection tracking")]
     pub(crate) conntrack_tcp_timeout_established: Option<Duration>,
 
-    /// How long one that only one side closed is; 0 leaves it [default: 1h]
+    /// Timeout of CLOSE_WAIT connections; 0 leaves it [default: 1h]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "Connection tracking")]
     pub(crate) conntrack_tcp_timeout_close_wait: Option<Duration>,
 
@@ -119,9 +119,20 @@ pub(crate) struct RunningArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool, help_heading = "Connection tracking")]
     pub(crate) conntrack_tcp_reset_removed: Option<bool>,
 
-    /// How readily the kernel kills the agent when memory is short, -1000 to 1000 [default: -999]
+    /// OOM score adjustment of the agent, -1000 to 1000 [default: -999]
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, value_parser = clap::value_parser!(i16).range(-1000..=1000), help_heading = "Options")]
     pub(crate) oom_score_adj: Option<i16>,
+}
+
+/// Kube-proxy's numbers are `int32`.
+const MAX_I32: i64 = i32::MAX as i64;
+
+fn healthz_address(text: &str) -> Result<BindAddress, String> {
+    BindAddress::parse(text, BindAddress::HEALTHZ_PORT)
+}
+
+fn metrics_address(text: &str) -> Result<BindAddress, String> {
+    BindAddress::parse(text, BindAddress::METRICS_PORT)
 }
 
 /// Flags of kube-proxy that say how it runs, not which rules there are. They are taken where

@@ -1,5 +1,6 @@
 //! The flags of the doctor.
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 
 use super::{FamilyArgs, KernelArgs, LogArgs, ObjectsArgs, ProxyArgs};
@@ -21,11 +22,35 @@ result is ok, note, warning, error, unknown or notChecked, reason says why of th
 findings are [{severity, what, remedy}]; summary {ok, note, warning, error, unknown, notChecked}, \
 each the number of checks.";
 
+/// The names of all checks, kept from version to version.
+pub(crate) const CHECK_NAMES: [&str; 20] = [
+    "kernel-features",
+    "ip-forward",
+    "ipv6-forward",
+    "bridge-netfilter",
+    "rp-filter",
+    "route-localnet",
+    "tcp-be-liberal",
+    "conntrack-table",
+    "kube-proxy",
+    "other-mode",
+    "iptables-variants",
+    "nat-order",
+    "rules-present",
+    "drift",
+    "service-size",
+    "affinity-sets",
+    "endpoints",
+    "address-claims",
+    "node-addresses",
+    "node-ports",
+];
+
 /// `rulegen doctor`.
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
-    /// Make only these checks, by their names; may be repeated
-    #[arg(long = "check", value_name = "NAME", num_args = 1.., help_heading = "Checks")]
+    /// Make only these checks (--list-checks names them); may be repeated
+    #[arg(long = "check", value_name = "NAME", num_args = 1.., value_parser = PossibleValuesParser::new(CHECK_NAMES), hide_possible_values = true, help_heading = "Checks")]
     pub(crate) checks: Vec<String>,
 
     /// Print the names of all checks with what they look at, and exit

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum, value_parser};
 use ipnet::IpNet;
+use rulegen_config::parse_duration;
 use rulegen_inspect::packet_trace::ServiceTarget;
-use rulegen_model::parse_duration;
 use rulegen_net::Protocol;
 use rulegen_ruleset::nftables::Name;
 

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use rulegen_model::ProxyMode;
+use rulegen_config::ProxyMode;
 use rulegen_ruleset::iptables::Ruleset;
 use serde::Serialize;
 

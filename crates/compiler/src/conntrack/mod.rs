@@ -17,8 +17,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use rulegen_model::ServicePort;
-use rulegen_net::Protocol as ServiceProtocol;
 use rulegen_net::Protocol;
+use rulegen_net::Protocol as ServiceProtocol;
 use rulegen_ruleset::Flow;
 
 pub use frontend::{Frontend, frontends};

@@ -8,8 +8,9 @@
 //! No rule is kept: the plan is a fraction of them, and making all of them anew for a comparison
 //! takes less time than reading those that the kernel holds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use rulegen_model::ObjectKey;
 use rulegen_net::ServicePortName;
 use rulegen_ruleset::iptables::{Chain, ChainName, Rule, Ruleset, Table, Transaction, diff};
 
@@ -76,16 +77,30 @@ impl LiveRuleset {
         chains(&self.plan, &services, service::spell).into_ruleset(self.plan.family)
     }
 
-    /// The ruleset of some of the service ports.
-    pub fn ruleset_of(&self, is_wanted: impl Fn(&ServicePortName) -> bool) -> Ruleset {
-        let wanted = self.services.values().filter(|service| is_wanted(&service.name));
-        let wanted: Vec<&ServicePlan> = wanted.collect();
-        chains(&self.plan, &wanted, service::spell).into_ruleset(self.plan.family)
+    /// The rules of some Services with all rules that belong to none, and the rules of the other
+    /// Services.
+    pub fn split(&self, services: &[ObjectKey]) -> (Ruleset, Ruleset) {
+        let chosen: HashSet<&ObjectKey> = services.iter().collect();
+        let is_chosen = |service: &&ServicePlan| chosen.contains(&service_of(&service.name));
+        let (chosen, rest): (Vec<&ServicePlan>, Vec<&ServicePlan>) =
+            self.services.values().partition(is_chosen);
+        let ruleset = |services: &[&ServicePlan]| {
+            chains(&self.plan, services, service::spell).into_ruleset(self.plan.family)
+        };
+        (ruleset(&chosen), ruleset(&rest))
     }
 
-    /// The names of all service ports, ordered.
-    pub fn names(&self) -> impl Iterator<Item = &ServicePortName> {
-        self.services.keys()
+    /// The Services that have rules.
+    pub fn services(&self) -> BTreeSet<ObjectKey> {
+        self.services.keys().map(service_of).collect()
+    }
+
+    /// Removes all ports of some Services.
+    pub fn remove(&mut self, services: &[ObjectKey]) {
+        let gone: HashSet<&ObjectKey> = services.iter().collect();
+        let ports = self.services.keys().filter(|name| gone.contains(&service_of(name)));
+        let ports: Vec<ServicePortName> = ports.cloned().collect();
+        self.update(ports.into_iter().map(|name| (name, None)));
     }
 
     /// Whether it has the rule that must stand before loopback addresses are routed.
@@ -221,6 +236,10 @@ fn changed(
 
 fn table(chains: Vec<(ChainName, Vec<Rule>)>) -> BTreeMap<ChainName, Chain> {
     chains.into_iter().map(|(name, rules)| (name, Chain { policy: None, rules })).collect()
+}
+
+fn service_of(name: &ServicePortName) -> ObjectKey {
+    ObjectKey { namespace: name.namespace.clone(), name: name.service.clone() }
 }
 
 fn rules(chains: &BTreeMap<&'static str, Vec<Rule>>) -> usize {

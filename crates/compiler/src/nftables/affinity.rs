@@ -11,6 +11,10 @@
 //! The timeout is in the rules and not in the set: when it changes, rules are replaced and the set
 //! stays with its clients. A client that is in the set keeps its old timeout until its next new
 //! connection.
+//!
+//! The kernel gives the set room for 65,535 clients. When it is full, new clients are not remembered,
+//! but they are balanced like any others: the statement that cannot add its element ends its own
+//! rule only (`NFT_BREAK` of nft_dynset_eval()), and the rule behind it leads to the endpoint.
 
 use std::time::Duration;
 
@@ -64,6 +68,7 @@ impl Affinity<'_> {
             let dnat = Statement::Dnat(service.name.protocol, endpoint.address);
             let count = self.plan.counts_connections.then_some(Statement::Counter);
             let lead = Rule::new(count.into_iter().chain([dnat])).comment(about.clone());
+            // Two rules: a full set ends the first, and must not end the other.
             let chain = of_rules(vec![Rule::new([keep]), lead]);
             self.contribution.own_chains.push((self.path.endpoint(endpoint), chain));
         }

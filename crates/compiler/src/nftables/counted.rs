@@ -33,6 +33,13 @@ pub fn counted_endpoint(chain: &Name) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port.parse().ok()?))
 }
 
+/// The service port whose clients a set holds.
+pub fn affinity_service(set: &Name) -> Option<ServicePortName> {
+    set.as_str().strip_prefix("affinity/")?;
+    let [namespace, service, protocol, port] = own_chains::owner_path(set.as_str())?;
+    Some(name(namespace, service, Protocol::from_name(protocol)?, port))
+}
+
 fn name(namespace: &str, service: &str, protocol: Protocol, port: &str) -> ServicePortName {
     ServicePortName {
         namespace: namespace.into(),
@@ -57,7 +64,9 @@ mod tests {
         ]);
         assert_eq!(counted_by_element(&key, &"default/web:dns".into()), Some(wanted.clone()));
         let chain = Name::from("endpoint/default/web/udp/dns/10.244.1.5/53");
-        assert_eq!(counted_by_rule(&chain), Some(wanted));
+        assert_eq!(counted_by_rule(&chain), Some(wanted.clone()));
+        assert_eq!(affinity_service(&Name::from("affinity/default/web/udp/dns")), Some(wanted));
+        assert_eq!(affinity_service(&Name::from("cluster/default/web/udp/dns")), None);
         assert_eq!(counted_endpoint(&chain), "10.244.1.5:53".parse().ok());
         let chain6 = Name::from("endpoint/default/web/udp/dns/fd00..5/53");
         assert_eq!(counted_endpoint(&chain6), "[fd00::5]:53".parse().ok());

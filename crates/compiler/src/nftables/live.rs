@@ -12,11 +12,11 @@
 mod node_ports;
 
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem;
 
 use rulegen_net::{IpFamily, ServicePortName};
-use rulegen_ruleset::nftables::{Held, Name, Set, Table, Transaction, diff};
+use rulegen_ruleset::nftables::{Held, Name, Set, Table, Transaction, diff, numbers_asked};
 
 use super::claims::{Claims, Counts, Presence, SetKey};
 use super::contribution::{Claim, Contribution};
@@ -48,12 +48,26 @@ pub struct ServiceUpdate {
 }
 
 /// The part of a table that a change is about, as it was and as it shall be. Clients that
-/// packets put into sets of service ports with affinity are in neither, and so stay: where an
-/// endpoint goes, they are to be put into [`Patch::client_sets`] first.
+/// packets put into sets of service ports with affinity are in neither, and so stay. Those of
+/// endpoints that go are found by [`Patch::client_sets`] and deleted later.
 pub struct Patch {
     held: Held,
     wanted: Table,
+    client_sets: Vec<ClientSetChange>,
     rendered: usize,
+}
+
+/// What a change does to the set of clients of a service port with affinity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientSetChange {
+    /// The name of the set.
+    pub name: Name,
+    /// The set without its clients; none if it is deleted or made new.
+    pub kept: Option<Set>,
+    /// The numbers of endpoints that rules look for from now on.
+    pub gained: BTreeSet<u32>,
+    /// The numbers that no rule looks for any more.
+    pub lost: BTreeSet<u32>,
 }
 
 impl Patch {
@@ -62,12 +76,9 @@ impl Patch {
         self.wanted.family
     }
 
-    /// Sets of the service ports that change which packets fill, as they are held but for the
-    /// clients in them. Those that an endpoint loses are deleted if they are put in.
-    pub fn client_sets(&mut self) -> impl Iterator<Item = (&Name, &mut Set)> {
-        let sets = self.held.sets.iter_mut();
-        let sets = sets.filter_map(|(name, set)| Some((name, set.as_mut()?)));
-        sets.filter(|(_, set)| set.dynamic)
+    /// The sets of clients of the service ports that change.
+    pub fn client_sets(&self) -> &[ClientSetChange] {
+        &self.client_sets
     }
 
     /// What makes the one of the other, in a kernel that holds the table as it was.
@@ -171,7 +182,8 @@ impl LiveTable {
         }
         let (before, wanted) = edit.finish(&self.table);
         self.table.replace(&before, &wanted);
-        Patch { held: Held::from(before), wanted, rendered }
+        let client_sets = client_set_changes(&before, &wanted);
+        Patch { held: Held::from(before), wanted, client_sets, rendered }
     }
 
     fn count_elements(&mut self, changes: &BTreeMap<ServicePortName, Change>, edit: &mut Edit) {
@@ -213,6 +225,38 @@ impl LiveTable {
             }
         }
     }
+}
+
+fn client_set_changes(before: &Table, after: &Table) -> Vec<ClientSetChange> {
+    let dynamic = |table: &Table| -> BTreeSet<Name> {
+        let sets = table.sets.iter().filter(|(_, set)| set.dynamic);
+        sets.map(|(name, _)| name.clone()).collect()
+    };
+    let names = &dynamic(before) | &dynamic(after);
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let (asked_before, asked_after) = (by_set(before), by_set(after));
+    let change = |name: Name| {
+        let asked =
+            |of: &BTreeMap<&Name, BTreeSet<u32>>| of.get(&name).cloned().unwrap_or_default();
+        let (old, new) = (asked(&asked_before), asked(&asked_after));
+        let (gained, lost) = (&new - &old, &old - &new);
+        let kept = match (before.sets.get(&name), after.sets.get(&name)) {
+            (Some(old), Some(new)) if old.shape() == new.shape() => Some(new.without_elements()),
+            _ => None,
+        };
+        ClientSetChange { name, kept, gained, lost }
+    };
+    names.into_iter().map(change).collect()
+}
+
+fn by_set(table: &Table) -> BTreeMap<&Name, BTreeSet<u32>> {
+    let mut by_set: BTreeMap<&Name, BTreeSet<u32>> = BTreeMap::new();
+    for (set, number) in numbers_asked(table) {
+        by_set.entry(set).or_default().insert(number);
+    }
+    by_set
 }
 
 /// Renders contributions and counts what they hold.

@@ -37,12 +37,12 @@ use service::Renderer;
 
 use crate::plan::Plan;
 
-pub use counted::{counted_by_element, counted_by_rule, counted_endpoint};
+pub use counted::{affinity_service, counted_by_element, counted_by_rule, counted_endpoint};
 pub use layout::{
     CLOSED, CLUSTER_IPS, FIREWALL, FIREWALL_IPS, HAIRPINS, Place, REJECT, SERVICE_CIDRS,
     SHARED_ENDPOINTS,
 };
-pub use live::{LiveTable, Patch, ServiceUpdate};
+pub use live::{ClientSetChange, LiveTable, Patch, ServiceUpdate};
 pub use own_chains::owner_path;
 pub use source_ranges::network_asked_for;
 

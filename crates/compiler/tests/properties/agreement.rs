@@ -17,7 +17,8 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use rulegen_compiler::{ExternalAddress, Outcome, iptables, nftables};
-use rulegen_model::{LoadBalancing, NodePortAddresses, ProxyConfig, ProxyMode};
+use rulegen_config::{NodePortAddresses, ProxyConfig, ProxyMode};
+use rulegen_model::LoadBalancing;
 use rulegen_net::parse_network;
 use rulegen_ruleset::iptables::{Packet, Verdict};
 use rulegen_ruleset::{self as ruleset, Origin, Probability};

@@ -5,10 +5,8 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use rulegen_compiler::{Plan, plan};
-use rulegen_model::{
-    DetectLocalMode, Host, LoadBalancing, NodePortAddresses, Objects, ProxyConfig, Snapshot,
-    read_manifest, snapshot,
-};
+use rulegen_config::{DetectLocalMode, NodePortAddresses, ProxyConfig};
+use rulegen_model::{Host, LoadBalancing, Objects, Snapshot, read_manifest, snapshot};
 use rulegen_net::{IpFamily, parse_network};
 use serde_json::{Value, json};
 
@@ -262,7 +260,7 @@ pub(crate) fn read(texts: &[String]) -> Objects {
 
 pub(crate) fn snapshot_of(objects: &[Value], config: &ProxyConfig) -> Snapshot {
     let texts: Vec<String> = objects.iter().map(Value::to_string).collect();
-    snapshot(&read(&texts), config, &Host::default()).0
+    snapshot(&read(&texts), &config.snapshot_options(), &Host::default()).0
 }
 
 pub(crate) fn plans(objects: &[Value], config: &ProxyConfig) -> [(IpFamily, Plan); 2] {

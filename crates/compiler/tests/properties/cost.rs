@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use rulegen_compiler::nftables::{self, LiveTable, ServiceUpdate};
 use rulegen_compiler::{Plan, ServicePlan, plan};
-use rulegen_model::{ProxyConfig, ProxyMode};
+use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::nftables::{Name, Table};
 use serde_json::{Value, json};

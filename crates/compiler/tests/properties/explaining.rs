@@ -6,8 +6,9 @@ use std::sync::Mutex;
 
 use proptest::prelude::*;
 use rulegen_compiler::{ExternalAddress, Plan, iptables, nftables};
+use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_inspect::explain::{About, Explanation, Outcome, by_ruleset, by_table};
-use rulegen_model::{ProxyConfig, ProxyMode, TrafficPolicy};
+use rulegen_model::TrafficPolicy;
 use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::iptables::parse;
 use rulegen_ruleset::{Origin, Packet};

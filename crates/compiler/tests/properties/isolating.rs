@@ -4,14 +4,19 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
+use rulegen_compiler::iptables::{LiveRuleset, OURS, ruleset};
 use rulegen_compiler::{Plan, nftables};
-use rulegen_model::{ProxyConfig, ProxyMode};
-use rulegen_ruleset::dataplane::{isolate, reconcile};
+use rulegen_config::{ProxyConfig, ProxyMode};
+use rulegen_model::ObjectKey;
+use rulegen_ruleset::Bisection;
+use rulegen_ruleset::dataplane::{Reason, isolate, reconcile};
+use rulegen_ruleset::iptables::{self, Ruleset, Split, Tables as _, diff};
 use rulegen_ruleset::nftables::Table;
 use serde_json::Value;
 
 use crate::cluster::{config, objects, plans};
 use crate::twin::{Twin, services};
+use crate::twin_iptables::{Refusal, TwinTables, rules};
 
 fn nftables_plans(objects: &[Value], config: &ProxyConfig) -> [Plan; 2] {
     let config = ProxyConfig { mode: ProxyMode::Nftables, ..config.clone() };
@@ -98,17 +103,111 @@ proptest! {
         prop_assert_eq!(services(&twin.tables), services_of(&wanted));
     }
 
-    /// Without an answer nobody is blamed.
+    /// A lack of memory or of permission is no reason to leave a Service out.
     #[test]
     fn isolate_ignores_refusals_not_about_content(objects in objects(), config in config()) {
         let plans = nftables_plans(&objects, &config);
         let all = Vec::from_iter(names(&plans));
         let mut twin = Twin::default();
-        twin.is_owned = true;
-        let found = isolate(&mut twin, &[], &all, 100, |names| tables(&plans, names));
-        prop_assert!(found.is_err());
+        twin.refuses_all = Some(Reason::Circumstances);
+        let error = isolate(&mut twin, &[], &all, 100, |names| tables(&plans, names)).unwrap_err();
+        prop_assert!(!error.is_about_content());
         prop_assert_eq!(twin.rehearsals, 1);
     }
+
+    #[test]
+    fn in_iptables_mode_all_but_the_refused_services_are_applied(
+        before in objects(), after in objects(), config in config(),
+        culprits in prop::collection::vec(any::<Index>(), 0..3),
+        pair in prop::option::of((any::<Index>(), any::<Index>())),
+        settled in any::<Index>(), is_ipv6 in any::<bool>(), grows in any::<bool>(),
+    ) {
+        let [before, after] = [&before, &after].map(|objects| iptables_plan(objects, &config, is_ipv6));
+        let mut live = LiveRuleset::new(after);
+        let all: Vec<ObjectKey> = live.services().into_iter().collect();
+        prop_assume!(!all.is_empty());
+        let mut twin = TwinTables::new(live.ruleset().family);
+        // Either anything is held, or some of the Services as they shall be.
+        let before = match grows {
+            true => live.split(&all[settled.index(all.len())..]).0,
+            false => ruleset(&before),
+        };
+        write_iptables(&mut twin, &before).unwrap();
+
+        let named = |index: &Index| words(&all[index.index(all.len())]);
+        let culprits: BTreeSet<String> = culprits.iter().map(named).collect();
+        let pair = pair.map(|(one, other)| BTreeSet::from([named(&one), named(&other)]));
+        let pair = pair.filter(|pair| pair.is_disjoint(&culprits) && pair.len() == 2);
+        twin.refuses = culprits.iter().map(|name| BTreeSet::from([name.clone()])).collect();
+        twin.refuses.extend(pair.clone());
+        if write_iptables(&mut twin, &live.ruleset()).is_ok() {
+            return Ok(());
+        }
+        let (settled, suspects) = all.split_at(settled.index(all.len()));
+        (twin.trials, twin.lost) = (0, BTreeSet::new());
+        let found = isolate_iptables(&mut twin, &live, settled, suspects).unwrap();
+        let wanted = live.ruleset();
+        let stays = |name: &&String| rules(&before, name) == rules(&wanted, name);
+        let lost: Vec<&String> = twin.lost.iter().filter(stays).collect();
+        prop_assert!(lost.is_empty(), "trials removed {lost:?}, which do not change");
+        let levels = all.len().next_power_of_two().trailing_zeros() as usize;
+        prop_assert!(twin.trials <= 3 + 2 * found.refused.len() * levels, "{}", twin.trials);
+
+        let refused: BTreeSet<String> = found.refused.iter().map(words).collect();
+        let mut expected = culprits;
+        if let Some(pair) = &pair {
+            // What is held of the one stays while the other is tried.
+            if !pair.iter().all(|name| !rules(&before, name).is_empty()) {
+                prop_assert!(refused.intersection(pair).count() <= 1);
+            }
+            expected.extend(pair.iter().cloned());
+        }
+        prop_assert!(refused.is_subset(&expected), "{refused:?} of {expected:?}");
+
+        live.remove(&found.refused);
+        prop_assert!(write_iptables(&mut twin, &live.ruleset()).is_ok());
+        prop_assert_eq!(&twin.held, &live.ruleset());
+    }
+
+    #[test]
+    fn in_iptables_mode_a_lack_of_memory_leaves_no_service_out(
+        objects in objects(), config in config(),
+    ) {
+        let live = LiveRuleset::new(iptables_plan(&objects, &config, false));
+        let all: Vec<ObjectKey> = live.services().into_iter().collect();
+        let mut twin = TwinTables::new(live.ruleset().family);
+        twin.lacks_memory = true;
+        let error = isolate_iptables(&mut twin, &live, &[], &all).unwrap_err();
+        prop_assert_eq!(error, Refusal::Memory);
+        prop_assert_eq!(twin.trials, 1);
+    }
+}
+
+fn iptables_plan(objects: &[Value], config: &ProxyConfig, is_ipv6: bool) -> Plan {
+    let config = ProxyConfig { mode: ProxyMode::Iptables, ..config.clone() };
+    let [(_, ipv4), (_, ipv6)] = plans(objects, &config);
+    if is_ipv6 { ipv6 } else { ipv4 }
+}
+
+fn isolate_iptables(
+    twin: &mut TwinTables,
+    live: &LiveRuleset,
+    settled: &[ObjectKey],
+    suspects: &[ObjectKey],
+) -> Result<Bisection<ObjectKey>, Refusal> {
+    iptables::isolate(twin, &OURS, settled, suspects, 100, |services| {
+        let (chosen, rest) = live.split(services);
+        Split { chosen, rest }
+    })
+}
+
+fn write_iptables(twin: &mut TwinTables, wanted: &Ruleset) -> Result<(), Refusal> {
+    let held = twin.save()?;
+    twin.restore(&diff(&held, wanted, &OURS))
+}
+
+fn words(service: &ObjectKey) -> String {
+    format!("{}/{}", service.namespace, service.name)
 }
 
 fn services_of(tables: &[Table]) -> BTreeSet<String> {

@@ -27,7 +27,7 @@ proptest! {
             shuffled.iter().zip(&forms).map(|(object, form)| in_form(object, *form)).collect();
         let one_file = vec![many_files.join("\n---\n")];
         let texts = |files: &[String]| IpFamily::BOTH.map(|family| {
-            let (snapshot, _) = snapshot(&read(files), &config, &Host::default());
+            let (snapshot, _) = snapshot(&read(files), &config.snapshot_options(), &Host::default());
             ruleset(&plan(&snapshot, &config, family)).to_text()
         });
         let wanted = texts(&one_list);
@@ -132,7 +132,7 @@ proptest! {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": list});
         read_manifest("x", list.to_string().as_bytes(), &mut objects);
         objects.complete(IfEmpty::Refuse);
-        let (snapshot, _) = snapshot(&objects, &config, &Host::default());
+        let (snapshot, _) = snapshot(&objects, &config.snapshot_options(), &Host::default());
         for family in IpFamily::BOTH {
             let plan = plan(&snapshot, &config, family);
             let ruleset = ruleset(&plan);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use rulegen_compiler::{nftables, plan};
-use rulegen_model::{ProxyConfig, ProxyMode};
+use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_net::{IpFamily, parse_network};
 use rulegen_ruleset::nftables::{
     Condition, Data, Key, Name, Number, Selector, Statement, Table, Value as Part, Verdict,

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use proptest::prelude::*;
 use rulegen_compiler::{Plan, Refusal, iptables, nftables};
+use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_inspect::listing::{
     At, Kind, Listing, Owners, State, Traffic, compare, of_plan, of_ruleset, of_table,
     owner_of_object, owners_of_chains,
 };
-use rulegen_model::{ProxyConfig, ProxyMode};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::Origin;
 use rulegen_ruleset::iptables::{

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use rulegen_compiler::nftables::{self, LiveTable, ServiceUpdate};
 use rulegen_compiler::{Plan, ServicePlan};
-use rulegen_model::{ProxyConfig, ProxyMode};
+use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_net::ServicePortName;
 use rulegen_ruleset::dataplane::{Dataplane, reconcile};
 use rulegen_ruleset::nftables::Name;

@@ -26,3 +26,4 @@ mod reconcile;
 mod staging;
 mod store;
 mod twin;
+mod twin_iptables;

@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use proptest::prelude::*;
 use rulegen_compiler::{Plan, iptables, nftables};
+use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_inspect::explain::{Explanation, Outcome, by_ruleset, by_table};
-use rulegen_model::{ProxyConfig, ProxyMode, Snapshot};
-use rulegen_net::FrontendKind;
-use rulegen_net::{IpFamily, Protocol};
+use rulegen_model::Snapshot;
+use rulegen_net::{FrontendKind, IpFamily, Protocol};
 use rulegen_ruleset::{Origin, Packet};
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use rulegen_compiler::nftables;
-use rulegen_model::{ProxyConfig, ProxyMode};
+use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::dataplane::{Error, Reason, reconcile};
 use rulegen_ruleset::nftables::{

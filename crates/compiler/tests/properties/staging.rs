@@ -46,7 +46,7 @@ fn leads_nowhere(table: &Table) -> Option<String> {
     None
 }
 
-fn table(objects: &[Value], config: &rulegen_model::ProxyConfig) -> Table {
+fn table(objects: &[Value], config: &rulegen_config::ProxyConfig) -> Table {
     let [(_, plan), _] = plans(objects, config);
     nftables::table(&plan, &Name::from("rulegen"))
 }

@@ -7,9 +7,10 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 use rulegen_compiler::nftables::LiveTable;
 use rulegen_compiler::plan;
+use rulegen_config::{NodePortAddresses, ProxyConfig, ProxyMode};
 use rulegen_model::{
-    Host, Kind, NodePortAddresses, Object, ObjectKey, Problem, ProxyConfig, ProxyMode, ServicePort,
-    Store, StoreEvent, single_objects, snapshot,
+    Host, Kind, Object, ObjectKey, Problem, ServicePort, Store, StoreEvent, single_objects,
+    snapshot,
 };
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Name;
@@ -58,7 +59,7 @@ fn problems_of(
     objects: &[Object],
     config: &ProxyConfig,
 ) -> (BTreeMap<ObjectKey, Vec<Problem>>, Vec<String>) {
-    let mut store = Store::new(config.clone(), Host::default());
+    let mut store = Store::new(config.snapshot_options(), Host::default());
     let put = |object: &Object| StoreEvent::Put(Box::new(object.clone()));
     let own: Vec<Problem> = objects.iter().flat_map(|object| store.take_in(put(object))).collect();
     let addresses: BTreeMap<_, _> = store.changes().addresses.into_iter().collect();
@@ -75,7 +76,7 @@ fn problems_of(
 
 fn problems_of_snapshot(objects: &[Value], config: &ProxyConfig) -> Vec<String> {
     let texts: Vec<String> = objects.iter().map(Value::to_string).collect();
-    let (_, problems) = snapshot(&read(&texts), config, &Host::default());
+    let (_, problems) = snapshot(&read(&texts), &config.snapshot_options(), &Host::default());
     let without_source = |problem: Problem| Problem { source: None, ..problem }.to_string();
     let mut all: Vec<String> = problems.into_iter().map(without_source).collect();
     all.sort();
@@ -114,7 +115,7 @@ proptest! {
         as_lists in any::<bool>(),
     ) {
         let config = ProxyConfig { max_service_size, ..config };
-        let mut store = Store::new(config.clone(), Host::default());
+        let mut store = Store::new(config.snapshot_options(), Host::default());
         let mut followed = Followed::default();
         let mut earlier = Vec::new();
         for cluster in &clusters {
@@ -174,7 +175,7 @@ proptest! {
             ..ProxyConfig::default()
         };
         let mut store =
-            Store::new(config.clone(), Host { name: "host".to_owned(), addresses: before });
+            Store::new(config.snapshot_options(), Host { name: "host".to_owned(), addresses: before });
         for object in singles(&objects) {
             store.take_in(StoreEvent::Put(Box::new(object)));
         }
@@ -225,7 +226,7 @@ fn store_ignores_node_addresses_without_rules() {
             ..ProxyConfig::default()
         };
         let host = Host { name: String::new(), addresses: all[..2].to_vec() };
-        let mut store = Store::new(config, host);
+        let mut store = Store::new(config.snapshot_options(), host);
         assert!(store.changes().whole);
         for (count, is_named) in [3, 4].into_iter().zip(are_named) {
             store.set_addresses(all[..count].to_vec());
@@ -246,7 +247,7 @@ fn store_refused_addresses_follow_node() {
             "ports": [{"port": 80}]},
         "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.2"}]}},
     });
-    let mut store = Store::new(config, Host::default());
+    let mut store = Store::new(config.snapshot_options(), Host::default());
     singles(&[service]).into_iter().for_each(|object| {
         store.take_in(StoreEvent::Put(Box::new(object)));
     });
@@ -294,7 +295,7 @@ fn store_leaves_out_service_over_size_limit() {
     ];
     all.extend((0..20).map(|n| slice(n, "large")));
     let config = ProxyConfig { mode: ProxyMode::Nftables, ..ProxyConfig::default() };
-    let mut store = Store::new(config.clone(), Host::default());
+    let mut store = Store::new(config.snapshot_options(), Host::default());
     for object in singles(&all) {
         store.take_in(StoreEvent::Put(Box::new(object)));
     }

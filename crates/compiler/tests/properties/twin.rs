@@ -23,8 +23,10 @@ pub(crate) struct Twin {
     pub(crate) faults: Vec<Option<Fault>>,
     /// Services that it does not take: each of these sets, if all in it would be there together.
     pub(crate) refuses: Vec<BTreeSet<String>>,
-    /// Whether all is refused because of who asks.
-    pub(crate) is_owned: bool,
+    /// Why every change is refused, whatever it is.
+    pub(crate) refuses_all: Option<Reason>,
+    /// How often tables were read, with their elements.
+    pub(crate) reads: usize,
     /// How often something was committed or looked at.
     pub(crate) commits: usize,
     pub(crate) rehearsals: usize,
@@ -55,6 +57,7 @@ impl Dataplane for Twin {
         &mut self,
         tables: &[(IpFamily, &Name)],
     ) -> Result<(Generation, Vec<Option<Held>>), Error> {
+        self.reads += 1;
         match self.faults.pop().flatten() {
             Some(Fault::Interrupted) => return Err(Error::Busy { attempts: 1 }),
             Some(Fault::AnswerLost | Fault::QuestionLost) => {
@@ -147,8 +150,8 @@ impl Twin {
     ) -> Result<(), Vec<Refusal>> {
         let mut tables = self.tables.clone();
         let mut refusals = Vec::new();
-        if self.is_owned {
-            return Err(vec![refusal("all of it", false, Reason::Circumstances)]);
+        if let Some(reason) = self.refuses_all {
+            return Err(vec![refusal("all of it", false, reason)]);
         }
         let all = transactions.iter().flat_map(|transaction| {
             transaction.operations.iter().map(move |operation| (transaction, operation))

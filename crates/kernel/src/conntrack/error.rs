@@ -4,22 +4,25 @@ use std::io;
 
 use nix::errno::Errno;
 
-use crate::netlink::{self, Failure};
+use crate::netlink::{self, Failure, PATIENCE};
 
 /// Why flows were not listed or deleted.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Netlink cannot be spoken to at all. Retrying does not help.
-    #[error("the table of connections cannot be reached{}", remedy(.source))]
+    #[error("conntrack cannot be reached{}", remedy(.source))]
     Unreachable {
         /// Why.
         source: io::Error,
     },
     /// Not everything that the kernel told was heard. Asking again helps.
-    #[error("the table of connections was told only in part")]
+    #[error("the conntrack table changed while it was listed")]
     Interrupted,
-    /// The kernel says what it cannot mean. Asking again may help.
-    #[error("the kernel's answer about connections is not understood: {0}")]
+    /// No answer came in time. Asking again may help.
+    #[error("no answer about conntrack entries from the kernel in {} s", PATIENCE.as_secs())]
+    Timeout,
+    /// The kernel's answer is malformed. Asking again may help.
+    #[error("malformed answer about conntrack entries from the kernel: {0}")]
     Misunderstood(String),
 }
 
@@ -36,6 +39,7 @@ impl From<Failure> for Error {
         match failure {
             Failure::Unreachable(source) => Self::Unreachable { source },
             Failure::Lost => Self::Interrupted,
+            Failure::Timeout => Self::Timeout,
             Failure::Misunderstood(what) => Self::Misunderstood(what),
         }
     }
@@ -43,9 +47,9 @@ impl From<Failure> for Error {
 
 fn remedy(source: &io::Error) -> &'static str {
     match source.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EPERM | Errno::EACCES) => ": it takes root, or the capability NET_ADMIN",
+        Some(Errno::EPERM | Errno::EACCES) => ": requires root or CAP_NET_ADMIN",
         _ if netlink::is_absence(source) => {
-            ": the kernel has it not (CONFIG_NF_CT_NETLINK; modprobe nf_conntrack_netlink)"
+            ": not supported by this kernel (needs CONFIG_NF_CT_NETLINK; try modprobe nf_conntrack_netlink)"
         }
         _ => "",
     }

@@ -8,13 +8,14 @@ mod legacy;
 mod lock;
 mod own;
 mod program;
+mod refusal;
 mod variant;
 mod watch;
 
 use std::time::Duration;
 
 use rulegen_net::IpFamily;
-use rulegen_ruleset::iptables::{ChainName, Ruleset, Table, Transaction, parse};
+use rulegen_ruleset::iptables::{ChainName, Ruleset, Table, Tables, Transaction, parse};
 
 pub use legacy::{LegacyTable, legacy_tables};
 pub use own::OwnCommits;
@@ -77,12 +78,15 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the program refused something because of what it is: without that it may take the
-    /// rest.
+    /// Whether a rule itself may be why the program refused, and not the moment or who asks: without
+    /// that rule it may take the rest.
     pub fn is_about_content(&self) -> bool {
-        // OTHER_PROBLEM and PARAMETER_PROBLEM of xtables.h. A busy or unreachable kernel is
-        // RESOURCE_PROBLEM.
-        matches!(self, Error::Refused { status: Some(1 | 2), .. })
+        match self {
+            Error::Refused { status: Some(status), message, .. } => {
+                refusal::is_about_content(*status, message)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -170,4 +174,23 @@ fn refuse_incompatible(saved: &str) -> Result<(), Error> {
         [Table::Filter, Table::Nat].map(|table| format!("# Table `{table}' is incompatible"));
     let line = saved.lines().find(|line| ours.iter().any(|start| line.starts_with(start)));
     line.map_or(Ok(()), |line| Err(Error::Incompatible { line: line.to_owned() }))
+}
+
+impl Tables for Iptables {
+    type Error = Error;
+
+    fn save(&mut self) -> Result<Ruleset, Error> {
+        Iptables::save(self)
+    }
+
+    fn restore(&mut self, transaction: &Transaction<'_>) -> Result<(), Error> {
+        match transaction.is_empty() {
+            true => Ok(()),
+            false => Iptables::restore(self, transaction).map(drop),
+        }
+    }
+
+    fn is_about_content(error: &Error) -> bool {
+        error.is_about_content()
+    }
 }

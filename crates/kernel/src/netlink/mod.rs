@@ -8,7 +8,7 @@ use std::io;
 
 use nix::errno::Errno;
 
-pub(crate) use socket::{Answer, Dumped, ERROR, Failure, Fields, Socket, answer};
+pub(crate) use socket::{Answer, Dumped, ERROR, Failure, Fields, PATIENCE, Socket, answer};
 
 /// Whether the kernel lacks netlink for netfilter, or the subsystem that was asked.
 pub(crate) fn is_absence(source: &io::Error) -> bool {

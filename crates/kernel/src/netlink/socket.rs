@@ -39,9 +39,11 @@ pub(crate) struct Fields {
 pub(crate) enum Failure {
     /// The subsystem cannot be spoken to at all.
     Unreachable(io::Error),
-    /// The kernel had more to tell than the socket holds.
+    /// The receive buffer of the socket overflowed.
     Lost,
-    /// The kernel says what it cannot mean.
+    /// No answer came within [`PATIENCE`].
+    Timeout,
+    /// The answer is malformed.
     Misunderstood(String),
 }
 
@@ -202,7 +204,7 @@ impl Socket {
         let length =
             received.map_err(|source| match source.raw_os_error().map(Errno::from_raw) {
                 Some(Errno::ENOBUFS) => Failure::Lost,
-                Some(Errno::EAGAIN) => Failure::Misunderstood("it gives none".to_owned()),
+                Some(Errno::EAGAIN) => Failure::Timeout,
                 _ => Failure::Unreachable(source),
             })?;
         // What is split must end where a header could stand.
@@ -269,7 +271,7 @@ impl Socket {
 }
 
 /// The kernel answers before `send` comes back; this is for a kernel that does not.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Nought would mean for ever.
 const SHORTEST: Duration = Duration::from_micros(1);

@@ -179,6 +179,23 @@ impl Batch {
         self.write(kind, of, flags, |header| object.build(header));
     }
 
+    /// Deletes elements; those that are not there are ignored, since Linux 6.3.
+    pub(super) fn destroy_elements(
+        &mut self,
+        of: IpFamily,
+        of_set: (&Name, &Name, &Set),
+        keys: &[Key],
+    ) {
+        // NFT_MSG_DESTROYSETELEM of linux/netfilter/nf_tables.h.
+        const DESTROY: i32 = 30;
+        self.elements(DESTROY, of, 0, of_set, keys.iter().map(|key| (key, None)));
+    }
+
+    /// Deletes an element, in a message of its own.
+    pub(super) fn delete_element(&mut self, of: IpFamily, of_set: (&Name, &Name, &Set), key: &Key) {
+        self.elements(libc::NFT_MSG_DELSETELEM, of, 0, of_set, [(key, None)].into_iter());
+    }
+
     /// libnftnl keeps elements in a list, so they go through it a piece at a time.
     fn elements<'e>(
         &mut self,

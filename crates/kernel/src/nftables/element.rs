@@ -154,6 +154,12 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// The key of an element of a set whose keys are no networks.
+    pub(super) fn key_of(&self, raw: &Raw<'_>) -> Option<Key> {
+        let key = raw.get(sys::NFTNL_SET_ELEM_KEY)?;
+        self.key(key, key)
+    }
+
     /// What an element counted, if it is one that counts.
     pub(super) fn counted(&self, raw: &Raw<'_>) -> Option<(Key, SocketAddr, Comment, u64)> {
         let key = raw.get(sys::NFTNL_SET_ELEM_KEY)?;

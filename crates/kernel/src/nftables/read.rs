@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use nftnl::nftnl_sys::libc;
 use rulegen_net::IpFamily;
-use rulegen_ruleset::nftables::{Held, HeldRule, Name, Rule, Set, Statement, Table};
+use rulegen_ruleset::nftables::{Held, HeldRule, Key, Name, Rule, Set, Statement, Table};
 
 use super::raw::{Aligned, Object};
 use super::rule::RawRule;
@@ -160,15 +160,54 @@ pub(super) fn counted_of(
     Ok(())
 }
 
-/// Fills a set of a table with the elements that it has in the kernel; not if one is foreign.
-pub(super) fn elements(
+/// Whether a dump has all that there was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// It has.
+    Complete,
+    /// The ruleset changed meanwhile, so elements may be missing.
+    Partial,
+}
+
+/// Reads the keys of a set. One dump only: that of a large set takes longer than the ruleset may
+/// stay the same.
+pub(super) fn keys(
     socket: &mut Socket,
     of: IpFamily,
     table: &Name,
-    name: &Name,
-    set: &mut Set,
-) -> Result<bool, Interrupted> {
-    Reader { socket, family: of, table, held: Held::default() }.elements(name, set)
+    (name, set): (&Name, &Set),
+    mut each: impl FnMut(Key),
+) -> Result<Reading, Error> {
+    let reader = element::Reader::new(of, set);
+    elements(socket, &set::named(of, table, name), of, |message| {
+        let read = RawSet::elements(message, |raw| reader.key_of(&raw));
+        read.into_iter().flatten().flatten().for_each(&mut each);
+    })
+}
+
+/// Hands over the messages of one dump of a set's elements.
+pub(super) fn elements(
+    socket: &mut Socket,
+    named: &RawSet,
+    of: IpFamily,
+    mut each: impl FnMut(&Aligned<'_>),
+) -> Result<Reading, Error> {
+    let dumped = socket.ask(
+        libc::NFT_MSG_GETSETELEM,
+        family::number(of),
+        true,
+        |header| named.build(header),
+        |message| {
+            if let Some(message) = Aligned::new(message) {
+                each(&message);
+            }
+        },
+    )?;
+    Ok(match dumped {
+        // A set that is gone has no elements.
+        Dumped::Whole | Dumped::Nothing => Reading::Complete,
+        Dumped::Interrupted => Reading::Partial,
+    })
 }
 
 /// Why a table was not read.

@@ -5,7 +5,7 @@ use std::io;
 use nix::errno::Errno;
 use rulegen_ruleset::dataplane::{Error, Obstacle, Reason};
 
-use crate::netlink::{self, Failure};
+use crate::netlink::{self, Failure, PATIENCE};
 
 /// What an error number says of the operation that was refused.
 pub(super) fn reason(errno: Errno) -> Reason {
@@ -44,7 +44,23 @@ impl From<Failure> for Error {
         match failure {
             Failure::Unreachable(source) => unreachable(source),
             Failure::Lost => Self::Lost,
+            Failure::Timeout => Self::Timeout { patience: PATIENCE },
             Failure::Misunderstood(what) => Self::Misunderstood(what),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lack_of_memory_or_permission_is_not_about_content() {
+        for errno in [Errno::ENOMEM, Errno::ENOBUFS, Errno::EPERM, Errno::EACCES, Errno::EINTR] {
+            assert_eq!(reason(errno), Reason::Circumstances, "{errno}");
+        }
+        for errno in [Errno::EMLINK, Errno::E2BIG, Errno::ENOSPC] {
+            assert_eq!(reason(errno), Reason::Content, "{errno}");
         }
     }
 }

@@ -76,6 +76,11 @@ pub(super) fn nature(raw: &RawSet) -> Nature {
     }
 }
 
+/// Whether packets fill a set that was read.
+pub(super) fn is_dynamic(raw: &RawSet) -> bool {
+    raw.borrow().get_u32(sys::NFTNL_SET_FLAGS).is_some_and(|flags| flags & DYNAMIC != 0)
+}
+
 /// A set's name, and the set without elements unless something about it is foreign.
 pub(super) fn decode(of: IpFamily, raw: &RawSet) -> Option<(Name, Option<Set>)> {
     let name = Name::held(raw.borrow().get_text(sys::NFTNL_SET_NAME)?);

@@ -154,7 +154,7 @@ impl<'a> Answers<'a> {
     /// No more can be heard. What was refused is void as a whole; without a refusal nobody knows
     /// whether the batch counted.
     fn end(&mut self, error: Error) {
-        let lost = matches!(error, Error::Lost | Error::Misunderstood(_));
+        let lost = matches!(error, Error::Lost | Error::Timeout { .. } | Error::Misunderstood(_));
         let unknown = if lost { Error::Lost } else { error };
         let known = if self.refusals.is_empty() { Err(unknown) } else { Ok(()) };
         self.outcome.get_or_insert(known);

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 use std::io;
+use std::time::Duration;
 
 /// Why nothing was read or written. The kernel holds what it held before, except where an error
 /// says otherwise.
@@ -23,7 +24,7 @@ pub enum Error {
     Stale,
     /// The kernel had more to tell than the socket holds, so it is not known whether the
     /// transaction counted. Reading again helps.
-    #[error("the kernel's answers were lost for want of room")]
+    #[error("netlink receive buffer overflowed")]
     Lost,
     /// Others changed the ruleset so often that it could not be read or written in one piece.
     #[error(
@@ -34,8 +35,15 @@ pub enum Error {
         /// How often it was tried.
         attempts: u32,
     },
-    /// The kernel says what it cannot mean. Reading again may help.
-    #[error("the kernel's answer is not understood: {0}")]
+    /// No answer came in time, so it is not known whether the transaction counted. Reading again
+    /// may help.
+    #[error("no answer from the kernel in {} s", .patience.as_secs())]
+    Timeout {
+        /// How long it was waited for.
+        patience: Duration,
+    },
+    /// The kernel's answer is malformed. Reading again may help.
+    #[error("malformed answer from the kernel: {0}")]
     Misunderstood(String),
 }
 
@@ -87,9 +95,9 @@ pub enum Obstacle {
 impl Display for Obstacle {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Obstacle::NotPermitted => ": it takes root, or the capability NET_ADMIN",
+            Obstacle::NotPermitted => ": requires root or CAP_NET_ADMIN",
             Obstacle::NotSupported => {
-                ": the kernel has it not (CONFIG_NF_TABLES; modprobe nf_tables)"
+                ": not supported by this kernel (needs CONFIG_NF_TABLES; try modprobe nf_tables)"
             }
             Obstacle::Other => "",
         })

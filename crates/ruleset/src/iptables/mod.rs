@@ -3,6 +3,7 @@
 mod chain_name;
 mod describe;
 mod diff;
+mod isolate;
 mod parse;
 mod retain;
 mod rule;
@@ -16,6 +17,7 @@ pub use crate::words::Negatable;
 pub use chain_name::ChainName;
 pub use describe::Counts;
 pub use diff::{Ownership, diff, removal};
+pub use isolate::{Split, Tables, isolate};
 pub use parse::{ParseError, parse};
 pub use retain::retaining;
 pub use rule::{

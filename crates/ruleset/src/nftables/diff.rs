@@ -217,7 +217,9 @@ fn set_of(statement: &Statement) -> Option<&Name> {
     }
 }
 
-fn numbers_asked(table: &Table) -> HashSet<(&Name, u32)> {
+/// The constant numbers that the rules of a table look for in sets, each with the set. Clients of
+/// session affinity whose number is none of those are found by no packet.
+pub fn numbers_asked(table: &Table) -> HashSet<(&Name, u32)> {
     let rules = table.chains.values().flat_map(|chain| &chain.rules);
     let asked = rules.flat_map(|rule| &rule.statements).filter_map(|statement| match statement {
         Statement::If(Condition::In { key, set }) => Some((&set.value, key)),

@@ -25,7 +25,7 @@ mod transaction;
 
 pub use comment::Comment;
 pub use describe::{Done, Edit, Object};
-pub use diff::{diff, replacement};
+pub use diff::{diff, numbers_asked, replacement};
 pub use expression::{ConntrackKey, Expression, MetaKey, NumberKind, PayloadBase, Register};
 pub use held::{Held, HeldChain, HeldRule};
 pub use key::Key;

@@ -1,6 +1,6 @@
 //! The two tables of one family.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -9,10 +9,10 @@ use rulegen_compiler::iptables::{LiveRuleset, OURS, Patch, Sizes};
 use rulegen_kernel::iptables::Error;
 use rulegen_model::{ObjectKey, ServiceChange};
 use rulegen_net::{IpFamily, ServicePortName};
-use rulegen_ruleset::iptables::{ChainName, Ruleset, Table, Transaction, diff, retaining};
-use rulegen_ruleset::isolate;
+use rulegen_ruleset::MOST_TRIALS;
+use rulegen_ruleset::iptables::{ChainName, Ruleset, Split, Table, Transaction, diff, isolate};
 
-use super::super::{Stopwatch, changed_service, service_of};
+use super::super::{Stopwatch, changed_service};
 use super::tools::Tools;
 use crate::quarantine::Quarantine;
 use crate::report::{Counts, IptablesReport, IptablesRules, Operations, Phase};
@@ -146,38 +146,24 @@ impl Family {
         Ok(done)
     }
 
-    /// Finds the Services that iptables refuses and takes them out of what is wanted. Each trial is
-    /// written; rules that are there already of Services that are not in it stay.
+    /// Finds the Services that iptables refuses, and removes them from what is wanted.
     fn isolate(&mut self, tools: &mut Tools, error: &Error) -> Result<(), Error> {
-        let family = self.name;
-        let services: BTreeSet<ObjectKey> = self.live.names().map(service_of).collect();
         let is_settled = |service: &ObjectKey| {
             self.unsettled.as_ref().is_some_and(|unsettled| !unsettled.contains(service))
         };
-        let (settled, suspects): (Vec<_>, Vec<_>) = services.into_iter().partition(is_settled);
-        let mut held = tools.save(family)?;
-        let found = isolate(&settled, &suspects, MOST_TRIALS, |services| {
-            let services: HashSet<&ObjectKey> = services.iter().collect();
-            let is_in = |name: &ServicePortName| services.contains(&service_of(name));
-            let (wanted, rest) =
-                (self.live.ruleset_of(is_in), self.live.ruleset_of(|name| !is_in(name)));
-            let wanted = retaining(&held, wanted, &rest, &OURS);
-            let mut after = held.clone();
-            let transaction = diff(&held, &wanted, &OURS);
-            match tools.restore(family, &transaction) {
-                Ok(_) => transaction.apply(&mut after),
-                Err(error) if error.is_about_content() => return Ok(Some(error)),
-                Err(error) => return Err(error),
-            }
-            held = after;
-            Ok(None)
+        let (settled, suspects): (Vec<_>, Vec<_>) =
+            self.live.services().into_iter().partition(is_settled);
+        let mut tables = tools.tables(self.name);
+        let found = isolate(&mut tables, &OURS, &settled, &suspects, MOST_TRIALS, |services| {
+            let (chosen, rest) = self.live.split(services);
+            Split { chosen, rest }
         })?;
         tracing::info!(trials = found.trials, refused = found.refused.len(), "the search ended");
+        // A Service that was not tried is left out and tried again like the others.
+        let refused = [found.refused, found.untried].concat();
+        self.live.remove(&refused);
         let (why, now) = (error.to_string(), Instant::now());
-        for service in found.refused.into_iter().chain(found.untried) {
-            let ports: Vec<ServicePortName> =
-                self.live.names().filter(|name| service_of(name) == service).cloned().collect();
-            self.live.update(ports.into_iter().map(|name| (name, None)));
+        for service in refused {
             self.quarantine.refused(service, &why, now);
         }
         Ok(())
@@ -292,10 +278,6 @@ impl Family {
         }
     }
 }
-
-/// A search ends after so many trials, each of which takes as long as a comparison. What was not
-/// tried by then is left out and tried again like the rest.
-const MOST_TRIALS: usize = 200;
 
 /// So many Services are tried again after one sync: each that is still refused takes a comparison.
 const MOST_RETRIALS: usize = 4;

@@ -21,10 +21,11 @@ use rulegen_compiler::{ServicePlan, node_ports_at, plan};
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::nftables::Event;
 use rulegen_kernel::sysctl;
-use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort, Store};
+use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort};
 use rulegen_net::{IpFamily, ServicePortName};
 
 use super::{Backend, Outcome, Stopwatch, Written, changed_service, plan_of, service_of};
+use crate::configured_store::ConfiguredStore;
 use crate::drift::Drift;
 use crate::left_out::Why;
 use crate::queue::Sink;
@@ -75,7 +76,7 @@ impl Iptables {
     }
 
     /// Takes the changes into the rulesets as they shall be; says what that changes.
-    fn compile(&mut self, store: &Store, changes: &Changes) -> BTreeMap<IpFamily, Patch> {
+    fn compile(&mut self, store: &ConfiguredStore, changes: &Changes) -> BTreeMap<IpFamily, Patch> {
         if changes.whole || self.families.is_empty() {
             let snapshot = store.snapshot();
             for family in &self.names {
@@ -127,7 +128,7 @@ impl Iptables {
     }
 
     /// Tries what is in quarantine once all else is written.
-    fn retry(&mut self, store: &Store, watch: &mut Stopwatch) {
+    fn retry(&mut self, store: &ConfiguredStore, watch: &mut Stopwatch) {
         let Some(tools) = &mut self.tools else { return };
         for (family, of) in &mut self.families {
             let plans = |service: &ObjectKey| {
@@ -155,7 +156,7 @@ impl Iptables {
 }
 
 impl Backend for Iptables {
-    fn sync(&mut self, store: &Store, changes: &Changes) -> Outcome {
+    fn sync(&mut self, store: &ConfiguredStore, changes: &Changes) -> Outcome {
         let mut watch = Stopwatch::default();
         let begun = Instant::now();
         let patches = self.compile(store, changes);
@@ -246,7 +247,7 @@ fn outcome(
 
 /// The plans of a Service's ports in one family, and nothing for those that are gone.
 fn plans(
-    store: &Store,
+    store: &ConfiguredStore,
     change: &ServiceChange,
     family: IpFamily,
 ) -> Vec<(ServicePortName, Option<ServicePlan>)> {

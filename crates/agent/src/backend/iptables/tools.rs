@@ -7,7 +7,7 @@ use rulegen_compiler::iptables::KUBELET_CHAINS;
 use rulegen_kernel::iptables::{Error, Iptables, OwnCommits, Variant, choose};
 use rulegen_kernel::nftables::{Generation, NfTables};
 use rulegen_net::IpFamily;
-use rulegen_ruleset::iptables::{ChainName, Ruleset, Table, Transaction};
+use rulegen_ruleset::iptables::{ChainName, Ruleset, Table, Tables, Transaction};
 
 use crate::queue::Sink;
 use crate::threads;
@@ -81,11 +81,37 @@ impl Tools {
         Ok(restored.bytes)
     }
 
+    /// The tables of one family.
+    pub(super) fn tables(&mut self, family: IpFamily) -> impl Tables<Error = Error> {
+        TablesOf { tools: self, family }
+    }
+
     fn generation(&mut self) -> Option<Generation> {
         self.kernel.as_mut()?.generation().ok()
     }
 
     fn iptables(&self, family: IpFamily) -> Iptables {
         Iptables::new(family, self.variant, self.lock_timeout)
+    }
+}
+
+struct TablesOf<'a> {
+    tools: &'a mut Tools,
+    family: IpFamily,
+}
+
+impl Tables for TablesOf<'_> {
+    type Error = Error;
+
+    fn save(&mut self) -> Result<Ruleset, Error> {
+        self.tools.save(self.family)
+    }
+
+    fn restore(&mut self, transaction: &Transaction<'_>) -> Result<(), Error> {
+        self.tools.restore(self.family, transaction).map(drop)
+    }
+
+    fn is_about_content(error: &Error) -> bool {
+        error.is_about_content()
     }
 }

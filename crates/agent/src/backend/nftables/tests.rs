@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use rulegen_model::{Host, Kind, Object, ProxyConfig, ProxyMode, StoreEvent};
+use rulegen_config::{ProxyConfig, ProxyMode};
+use rulegen_model::{Host, Kind, Object, StoreEvent};
+use rulegen_ruleset::dataplane::Reason;
+use rulegen_ruleset::nftables::{self as nft, Element};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::configured_store::ConfiguredStore;
 
 #[path = "../../../../compiler/tests/properties/twin.rs"]
 #[allow(dead_code, clippy::indexing_slicing, reason = "the properties use all of it")]
@@ -26,14 +30,18 @@ impl Kernel for Twin {
         Ok(Vec::new())
     }
 
-    fn read_elements(
+    fn delete_if_present(
         &mut self,
-        _: IpFamily,
-        _: &Name,
-        _: &Name,
-        _: &mut Set,
-    ) -> Result<bool, Error> {
-        Ok(true)
+        family: IpFamily,
+        table: &Name,
+        name: &Name,
+        _: &Set,
+        keys: &[Key],
+    ) -> Result<(), Error> {
+        let table = self.tables.get_mut(&(family, table.clone()));
+        let set = table.and_then(|table| table.sets.get_mut(name)?.as_mut()).unwrap();
+        keys.iter().for_each(|key| drop(set.elements.remove(key)));
+        Ok(())
     }
 
     fn last_bytes(&self) -> usize {
@@ -43,8 +51,9 @@ impl Kernel for Twin {
 
 /// A store, and a kernel that follows it.
 struct Bench {
-    store: Store,
+    store: ConfiguredStore,
     backend: Nftables<Twin>,
+    searches: mpsc::Receiver<ReadClients>,
     now: Instant,
 }
 
@@ -52,9 +61,11 @@ impl Bench {
     fn new(services: std::ops::Range<usize>) -> Self {
         let config = ProxyConfig { mode: ProxyMode::Nftables, ..ProxyConfig::default() };
         let families = [IpFamily::Ipv4];
+        let (sender, searches) = mpsc::channel();
         let mut bench = Self {
-            store: Store::new(config, Host::default()),
-            backend: Nftables::new(Twin::default(), "rulegen".into(), &families),
+            store: ConfiguredStore::new(config, Host::default()),
+            backend: Nftables::new(Twin::default(), "rulegen".into(), &families, sender),
+            searches,
             now: Instant::now(),
         };
         services.for_each(|n| bench.put(n, 1));
@@ -63,9 +74,13 @@ impl Bench {
 
     /// A Service with so many endpoints.
     fn put(&mut self, n: usize, endpoints: u8) {
+        self.put_with(n, 0..endpoints, "None");
+    }
+
+    fn put_with(&mut self, n: usize, endpoints: std::ops::Range<u8>, affinity: &str) {
         let name = format!("s{n}");
         let ip = format!("10.96.{}.{}", n / 250, n % 250 + 1);
-        let addresses: Vec<Value> = (0..endpoints)
+        let addresses: Vec<Value> = endpoints
             .map(|e| json!({"addresses": [format!("10.{}.{}.{}", e + 1, n / 250, n % 250 + 1)]}))
             .collect();
         let slice = json!({
@@ -77,7 +92,8 @@ impl Bench {
         let service = json!({
             "apiVersion": "v1", "kind": "Service",
             "metadata": {"name": name, "namespace": "default"},
-            "spec": {"clusterIP": ip, "clusterIPs": [ip], "ports": [{"name": "a", "port": 80}]},
+            "spec": {"clusterIP": ip, "clusterIPs": [ip], "ports": [{"name": "a", "port": 80}],
+                     "sessionAffinity": affinity},
         });
         for object in [service, slice] {
             self.store.take_in(StoreEvent::Put(Box::new(read(&object))));
@@ -215,14 +231,157 @@ fn a_refused_service_that_goes_is_forgotten() {
 }
 
 #[test]
-fn nobody_is_blamed_for_what_is_no_matter_of_content() {
+fn refusals_that_are_not_about_content_leave_no_service_out() {
     let mut bench = Bench::new(0..50);
-    bench.backend.kernel.is_owned = true;
+    bench.backend.kernel.refuses_all = Some(Reason::Circumstances);
     let changes = bench.store.changes();
     let outcome = bench.backend.sync_at(&bench.store, &changes, bench.now);
     assert!(outcome.written.is_err() && bench.refused().is_empty());
     assert_eq!(bench.backend.kernel.rehearsals, 0);
-    bench.backend.kernel.is_owned = false;
+    bench.backend.kernel.refuses_all = None;
     bench.sync();
     bench.holds_all_but(&[]);
+}
+
+/// A Service with session affinity and three endpoints, each of which has clients.
+struct Affinity {
+    bench: Bench,
+    set: Name,
+    /// The numbers of the three endpoints.
+    numbers: [u32; 3],
+}
+
+impl Affinity {
+    fn new() -> Self {
+        let mut bench = Bench::new(0..3);
+        let set = Name::from("affinity/default/s7/tcp/a");
+        let mut asked = |endpoints: std::ops::Range<u8>| -> BTreeSet<u32> {
+            bench.put_with(7, endpoints, "ClientIP");
+            bench.sync();
+            let asked = nft::numbers_asked(bench.backend.live[&IpFamily::Ipv4].table());
+            asked.into_iter().filter(|(of, _)| **of == set).map(|(_, number)| number).collect()
+        };
+        let (one, two, three) = (asked(0..1), asked(0..2), asked(0..3));
+        let only = |numbers: BTreeSet<u32>| *numbers.first().unwrap();
+        let numbers = [only(one.clone()), only(&two - &one), only(&three - &two)];
+        let mut affinity = Self { bench, set, numbers };
+        numbers.iter().for_each(|number| affinity.connect(*number, 5));
+        assert_eq!(affinity.searches(), []);
+        affinity
+    }
+
+    fn clients(&mut self) -> &mut BTreeMap<Key, Element> {
+        let tables = &mut self.bench.backend.kernel.tables;
+        let table = tables.get_mut(&(IpFamily::Ipv4, "rulegen".into())).unwrap();
+        &mut table.sets.get_mut(&self.set).unwrap().as_mut().unwrap().elements
+    }
+
+    /// So many clients get an endpoint.
+    fn connect(&mut self, number: u32, clients: u8) {
+        self.clients().extend(
+            keys(number, clients)
+                .into_iter()
+                .map(|key| (key, Element { data: None, comment: None })),
+        );
+    }
+
+    fn endpoints(&mut self, endpoints: std::ops::Range<u8>) -> (usize, usize) {
+        self.bench.put_with(7, endpoints, "ClientIP");
+        self.bench.backend.kernel.reads = 0;
+        self.bench.sync()
+    }
+
+    fn searches(&self) -> Vec<ReadClients> {
+        self.bench.searches.try_iter().collect()
+    }
+
+    /// Does what the thread does; returns how many clients it found.
+    fn answer(&mut self, search: &ReadClients, is_last: bool) -> usize {
+        let is_sought = |value: nft::Value| matches!(value, nft::Value::Number(number) if search.numbers.contains(&number));
+        let keys: Vec<Key> =
+            self.clients().keys().filter(|key| key.values().any(is_sought)).cloned().collect();
+        let (found, name) = (keys.len(), search.name.clone());
+        self.bench.backend.delete_clients(Clients { family: search.family, name, keys, is_last });
+        found
+    }
+
+    /// How many clients each endpoint has.
+    fn counts(&mut self) -> [usize; 3] {
+        let numbers = self.numbers;
+        let clients = self.clients();
+        numbers
+            .map(|number| keys(number, 50).iter().filter(|key| clients.contains_key(key)).count())
+    }
+}
+
+fn keys(number: u32, clients: u8) -> Vec<Key> {
+    let address = |n: u8| nft::Value::Address([192, 0, 2, n].into());
+    (0..clients).map(|n| Key::from([address(n), nft::Value::Number(number)])).collect()
+}
+
+#[test]
+fn clients_of_a_lost_endpoint_are_read_after_the_commit_and_deleted() {
+    let mut affinity = Affinity::new();
+    assert_eq!(affinity.endpoints(0..2), (1, 0));
+    assert_eq!(affinity.bench.backend.kernel.reads, 0, "nothing is read before the commit");
+    assert_eq!(affinity.counts(), [5, 5, 5]);
+    let searches = affinity.searches();
+    let [search] = &searches[..] else { panic!("{searches:?}") };
+    assert_eq!(search.numbers, BTreeSet::from([affinity.numbers[2]]));
+    assert_eq!(affinity.answer(search, true), 5);
+    assert_eq!(affinity.counts(), [5, 5, 0]);
+    assert_eq!(affinity.searches(), []);
+    // One that comes costs no search, nor does a Service without affinity.
+    affinity.endpoints(0..3);
+    affinity.bench.put(1, 2);
+    affinity.bench.sync();
+    affinity.bench.put(1, 1);
+    affinity.bench.sync();
+    assert_eq!(affinity.searches(), []);
+    assert_eq!(affinity.bench.backend.kernel.reads, 0);
+}
+
+#[test]
+fn clients_of_an_endpoint_that_returned_meanwhile_stay() {
+    let mut affinity = Affinity::new();
+    affinity.endpoints(0..2);
+    let searches = affinity.searches();
+    affinity.endpoints(0..3);
+    assert_eq!(affinity.answer(&searches[0], true), 5);
+    assert_eq!(affinity.counts(), [5, 5, 5]);
+}
+
+#[test]
+fn clients_of_a_set_are_read_by_one_search_at_a_time() {
+    let mut affinity = Affinity::new();
+    affinity.endpoints(0..2);
+    let first = affinity.searches();
+    affinity.endpoints(0..1);
+    affinity.endpoints(0..3);
+    affinity.endpoints(1..2);
+    assert_eq!((first.len(), affinity.searches()), (1, vec![]));
+    affinity.answer(&first[0], false);
+    assert_eq!(affinity.searches(), [], "the first goes on");
+    // It finds clients of an endpoint that returned and went again.
+    assert_eq!(affinity.counts(), [5, 5, 0]);
+    affinity.answer(&first[0], true);
+    let second = affinity.searches();
+    assert_eq!(second.len(), 1);
+    let [zero, _, two] = affinity.numbers;
+    assert_eq!(second[0].numbers, BTreeSet::from([zero, two]));
+    assert_eq!(affinity.answer(&second[0], true), 5);
+    assert_eq!((affinity.counts(), affinity.searches()), ([0, 5, 0], vec![]));
+}
+
+#[test]
+fn clients_of_a_set_that_was_made_new_stay() {
+    let mut affinity = Affinity::new();
+    affinity.endpoints(0..2);
+    let searches = affinity.searches();
+    affinity.bench.delete(7);
+    affinity.bench.sync();
+    affinity.endpoints(0..2);
+    affinity.connect(affinity.numbers[2], 3);
+    assert_eq!(affinity.answer(&searches[0], true), 3);
+    assert_eq!((affinity.counts(), affinity.searches()), ([0, 0, 3], vec![]));
 }

@@ -1,24 +1,22 @@
 //! `rulegen -f …`: compiles, and writes to this network namespace what differs.
 
+mod iptables;
 mod removal;
 
 use std::collections::{BTreeSet, HashSet};
 use std::process::ExitCode;
-use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use removal::Removal;
-use rulegen_compiler::iptables::OURS;
-use rulegen_inspect::iptables::holds_services;
-use rulegen_inspect::listing::{Listing, of_ruleset, of_table, services_of_kube_proxy};
-use rulegen_kernel::iptables::{Variant, holds_chain};
+use rulegen_config::ProxyMode;
+use rulegen_inspect::listing::{Listing, of_table, services_of_kube_proxy};
 use rulegen_kernel::nftables::{Error, Missing, NfTables, isolate, reconcile, reconcile_if};
-use rulegen_model::{ObjectKey, ProxyMode, ServicePort};
+use rulegen_model::{ObjectKey, ServicePort};
 use rulegen_net::IpFamily;
-use rulegen_ruleset::iptables::{Table, Transaction, diff};
 use rulegen_ruleset::nftables::{self, Held, Name};
+use rulegen_ruleset::{Bisection, MOST_TRIALS};
 
-use super::{compile, exit_code, iptables, services, tables, variant};
+use super::{exit_code, services, tables};
 use crate::args::ApplyArgs;
 use crate::families;
 use crate::found::hint_at_held_mode;
@@ -37,7 +35,7 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode> {
         bail!("the input has warnings and --strict is given, so nothing is applied");
     }
     match input.config.mode {
-        ProxyMode::Iptables => apply_iptables(args, &input)?,
+        ProxyMode::Iptables => iptables::apply(args, &input)?,
         ProxyMode::Nftables => apply_nftables(args, &input)?,
     }
     let code = exit_code(&input, args.input.strict);
@@ -81,11 +79,7 @@ fn apply_nftables(args: &ApplyArgs, input: &Input) -> Result<()> {
     };
     // Freeing a large cluster piece by piece takes longer than compiling it.
     std::mem::forget(wanted);
-    match refused {
-        0 => Ok(()),
-        1 => bail!("the kernel refused one Service (see above); all others are applied"),
-        more => bail!("the kernel refused {more} Services (see above); all others are applied"),
-    }
+    end_with(refused, "the kernel")
 }
 
 fn write(kernel: &mut NfTables, wanted: &[nftables::Table]) -> Result<(), Error> {
@@ -108,9 +102,6 @@ fn services_of_tables(held: &[Option<Held>], wanted: &[nftables::Table]) -> List
     }
     listing
 }
-
-/// A search ends after so many trials, each of which takes as long as applying.
-const MOST_TRIALS: usize = 200;
 
 /// Writes all Services but those that the kernel refuses, names these, and says how many they are.
 fn write_others(
@@ -138,17 +129,33 @@ fn write_others(
         tables.map(|plan| rulegen_compiler::nftables::table(&plan, table)).collect::<Vec<_>>()
     };
     let found = isolate(kernel, &[], &services, MOST_TRIALS, tables_of)?;
-    let refused: Vec<ObjectKey> = found.refused.into_iter().chain(found.untried).collect();
-    for ObjectKey { namespace, name } in &refused {
-        say(&format!(
-            "warning: Service {namespace}/{name}: is left out: the kernel refuses its rules"
-        ));
-    }
+    let refused = left_out(found, "the kernel");
     let accepted: Vec<ObjectKey> =
         services.into_iter().filter(|service| !refused.contains(service)).collect();
     write(kernel, &tables_of(&accepted))?;
     say(&format!("the refusal was: {error}"));
     Ok(refused.len())
+}
+
+/// Names the Services that a search found, and returns them.
+fn left_out(found: Bisection<ObjectKey>, by: &str) -> Vec<ObjectKey> {
+    let name = |ObjectKey { namespace, name }: &ObjectKey, why: &str| {
+        say(&format!("warning: Service {namespace}/{name}: is left out: {why}"));
+    };
+    let refused = format!("{by} refuses its rules");
+    found.refused.iter().for_each(|service| name(service, &refused));
+    let untried = format!("{by} refused so many others that this one was not tried");
+    found.untried.iter().for_each(|service| name(service, &untried));
+    [found.refused, found.untried].concat()
+}
+
+/// Fails if Services were left out.
+fn end_with(left_out: usize, by: &str) -> Result<()> {
+    match left_out {
+        0 => Ok(()),
+        1 => bail!("{by} refused one Service (see above); all others are applied"),
+        more => bail!("{by} refused {more} Services (see above); all others are applied"),
+    }
 }
 
 fn service_of(port: &ServicePort) -> ObjectKey {
@@ -180,73 +187,4 @@ fn explain_refusal(
 fn describe_transaction(transaction: &nftables::Transaction<'_>) -> String {
     let (family, table) = (transaction.family.nft_name(), transaction.table);
     format!("{family} {table}: {}", transaction.summary())
-}
-
-fn apply_iptables(args: &ApplyArgs, input: &Input) -> Result<()> {
-    let variant = variant(&args.kernel)?;
-    // Asking takes 10 ms, a tenth of applying 1,000 Services: it is done meanwhile.
-    let others = thread::Builder::new()
-        .spawn(move || others_in_use(variant))
-        .context("a thread cannot be started")?;
-    let families = families::on_this_host(args.family.ip_family, variant);
-    restore(args, input, families, variant)?;
-    others.join().unwrap_or_default().into_iter().for_each(warn_of_other);
-    hint_at_localnet(input);
-    Ok(())
-}
-
-/// Reads all families before any is written, so that nothing is written where Services would go that
-/// nobody wants to go.
-fn restore(args: &ApplyArgs, input: &Input, families: &[IpFamily], variant: Variant) -> Result<()> {
-    let (mut held, mut wanted) = (Vec::new(), Vec::new());
-    for family in families {
-        wanted.push(compile(input, *family));
-        held.push(iptables(*family, variant, &args.kernel).save()?);
-    }
-    let transactions: Vec<Transaction<'_>> =
-        held.iter().zip(&wanted).map(|(held, wanted)| diff(held, wanted, &OURS)).collect();
-    if transactions.iter().any(|transaction| !transaction.is_empty())
-        && held.iter().any(holds_services)
-    {
-        let mut listing = Listing::default();
-        held.iter().for_each(|held| listing.append(of_ruleset(held)));
-        Removal::new(args, input).check(&listing, &services(input, families))?;
-    }
-    for (family, transaction) in families.iter().zip(&transactions) {
-        if !transaction.is_empty() {
-            iptables(*family, variant, &args.kernel).restore(transaction)?;
-        }
-        say(&format!("{} (iptables-{variant}): {}", family.api_name(), transaction.summary()));
-    }
-    drop(transactions);
-    // Freeing a large cluster piece by piece takes longer than compiling it.
-    std::mem::forget((held, wanted));
-    Ok(())
-}
-
-/// The variants beside this one that hold rules of the kind that we make.
-fn others_in_use(variant: Variant) -> Vec<Variant> {
-    let in_use = |other: &Variant| holds_chain(*other, Table::Nat, "KUBE-SERVICES");
-    Variant::ALL.into_iter().filter(|other| *other != variant).filter(in_use).collect()
-}
-
-/// Rules that were made with the other variant still translate packets, in an order that nobody
-/// chose.
-fn warn_of_other(other: Variant) {
-    say(&format!(
-        "warning: iptables-{other} holds rules of kube-proxy's too, which still count: \
-         `rulegen cleanup` takes both away, then apply again"
-    ));
-}
-
-/// Node ports at 127.0.0.1 need a sysctl that this command leaves to the one who runs it: it
-/// opens loopback addresses to neighbours, which the rules guard but nothing else does.
-fn hint_at_localnet(input: &Input) {
-    let wanted =
-        rulegen_compiler::plan(&input.snapshot, &input.config, IpFamily::Ipv4).guards_loopback;
-    if wanted && !rulegen_kernel::host::routes_localnet() {
-        tracing::info!(
-            "node ports at 127.0.0.1 need the sysctl net.ipv4.conf.all.route_localnet=1"
-        );
-    }
 }

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use rulegen_model::ProxyMode;
+use rulegen_config::ProxyMode;
 
 use super::print_with;
 use crate::args::{DiffArgs, DiffForm};

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use rulegen_model::ProxyMode;
+use rulegen_config::ProxyMode;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 use rulegen_compiler::nftables::{counted_by_element, counted_by_rule, counted_endpoint};
+use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_inspect::listing::{
     Listing, closed_hooks_of_ruleset, closed_hooks_of_table, of_ruleset, of_table,
 };
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::nftables::{Counted, Dataplane, NfTables};
-use rulegen_model::{ProxyConfig, ProxyMode};
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::nftables::Name;
 

@@ -21,7 +21,8 @@ impl LiveTable {
         let after = self.without_services(&self.plan);
         self.table.replace(&before, &after);
         let rendered = after.sets.values().map(|set| set.elements.len()).sum();
-        Some(Patch { held: Held::from(before), wanted: after, rendered })
+        let client_sets = Vec::new();
+        Some(Patch { held: Held::from(before), wanted: after, client_sets, rendered })
     }
 
     fn without_services(&self, plan: &Plan) -> Table {

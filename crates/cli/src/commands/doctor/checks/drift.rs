@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use rulegen_compiler::iptables::OURS;
+use rulegen_config::ProxyMode;
 use rulegen_kernel::nftables::Dataplane;
-use rulegen_model::{ProxyMode, Snapshot};
+use rulegen_model::Snapshot;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::diff;
 use rulegen_ruleset::nftables::{self, Done, Name};

@@ -2,9 +2,10 @@
 //! each kind, which it looks at and undoes; in iptables mode the programs know what they need.
 
 use anyhow::Result;
+use rulegen_config::ProxyMode;
 use rulegen_kernel::iptables::{installed, is_installed};
 use rulegen_kernel::nftables::Missing;
-use rulegen_model::{Host, Objects, ProxyMode, read_manifest, snapshot};
+use rulegen_model::{Host, Objects, read_manifest, snapshot};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Table;
 
@@ -39,7 +40,7 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
 fn examples(rim: &Rim<'_>) -> Vec<Table> {
     let mut objects = Objects::default();
     read_manifest("example", EXAMPLE.as_bytes(), &mut objects);
-    let (snapshot, _) = snapshot(&objects, rim.config(), &Host::default());
+    let (snapshot, _) = snapshot(&objects, &rim.config().snapshot_options(), &Host::default());
     rim.wanted_tables(&snapshot)
 }
 
@@ -71,7 +72,7 @@ fn check_iptables(missing: &[IpFamily]) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use rulegen_model::ProxyConfig;
+    use rulegen_model::SnapshotOptions;
     use rulegen_net::IpFamily;
 
     use super::*;
@@ -97,7 +98,8 @@ mod tests {
     fn the_example_is_whole() {
         let mut objects = Objects::default();
         assert_eq!(read_manifest("example", EXAMPLE.as_bytes(), &mut objects), []);
-        let (snapshot, problems) = snapshot(&objects, &ProxyConfig::default(), &Host::default());
+        let (snapshot, problems) =
+            snapshot(&objects, &SnapshotOptions::default(), &Host::default());
         assert_eq!(problems, []);
         for family in IpFamily::BOTH {
             let [port] = snapshot.service_ports(family) else { panic!("one port") };

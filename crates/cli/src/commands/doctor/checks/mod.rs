@@ -1,6 +1,7 @@
 //! One file a check: facts in, findings out.
 
 mod address_claims;
+mod affinity_sets;
 mod bridge_netfilter;
 mod conntrack_table;
 mod drift;
@@ -33,7 +34,7 @@ pub(super) struct Check {
 }
 
 /// All checks: the machine, its other rules, ours, then the cluster.
-pub(super) static CHECKS: [Check; 19] = [
+pub(super) static CHECKS: [Check; 20] = [
     Check {
         name: "kernel-features",
         about: "the kernel, or iptables, has what the rules are made of",
@@ -96,6 +97,11 @@ pub(super) static CHECKS: [Check; 19] = [
         name: "service-size",
         about: "no Service is too large to have rules",
         run: service_size::run,
+    },
+    Check {
+        name: "affinity-sets",
+        about: "session affinity has room for more clients",
+        run: affinity_sets::run,
     },
     Check { name: "endpoints", about: "every service port has endpoints", run: endpoints::run },
     Check {

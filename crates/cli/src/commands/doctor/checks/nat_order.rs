@@ -3,10 +3,10 @@
 
 use anyhow::Result;
 use rulegen_agent::takeover::KUBE_PROXY_TABLE;
+use rulegen_config::ProxyMode;
 use rulegen_inspect::iptables::translations_ahead;
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::nftables::Translator;
-use rulegen_model::ProxyMode;
 use rulegen_net::IpFamily;
 
 use crate::commands::doctor::finding::{Finding, Outcome};

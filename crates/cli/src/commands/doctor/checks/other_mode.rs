@@ -2,7 +2,7 @@
 //! settles a connection, and what is refused is refused by either.
 
 use anyhow::Result;
-use rulegen_model::ProxyMode;
+use rulegen_config::ProxyMode;
 
 use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::{DEFAULT_TABLE, HeldIptables, Rim};

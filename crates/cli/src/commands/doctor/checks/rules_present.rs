@@ -1,7 +1,7 @@
 //! Whether there are any rules for Services.
 
 use anyhow::Result;
-use rulegen_model::ProxyMode;
+use rulegen_config::ProxyMode;
 
 use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::{HeldIptables, Rim};

@@ -2,8 +2,8 @@
 //! connection (kubernetes#74839): either a rule drops them, or conntrack takes them for valid.
 
 use anyhow::Result;
+use rulegen_config::ProxyMode;
 use rulegen_kernel::sysctl::Sysctl;
-use rulegen_model::ProxyMode;
 
 use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::Rim;

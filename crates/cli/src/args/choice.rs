@@ -1,0 +1,52 @@
+//! Values that kube-proxy has a fixed set of, or takes an empty string for.
+
+use std::ffi::OsStr;
+use std::marker::PhantomData;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Arg, Command, Error};
+use rulegen_config::Choice;
+
+/// The value of a flag. Kube-proxy takes an empty string as if the flag were not given.
+#[derive(Debug, Clone)]
+pub(crate) struct Given<T>(pub(crate) Option<T>);
+
+/// The same parser, and an empty string is no value.
+pub(super) fn given<T>(
+    parse: impl Fn(&str) -> Result<T, String> + Clone,
+) -> impl Fn(&str) -> Result<Given<T>, String> + Clone {
+    move |text| match text {
+        "" => Ok(Given(None)),
+        text => parse(text).map(Some).map(Given),
+    }
+}
+
+/// Parses one of the names of a [`Choice`], which `--help` and completions list.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OneOf<T>(PhantomData<T>);
+
+pub(super) fn one_of<T>() -> OneOf<T> {
+    OneOf(PhantomData)
+}
+
+impl<T: Choice + Send + Sync> TypedValueParser for OneOf<T> {
+    type Value = Given<T>;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        argument: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Given<T>, Error> {
+        if value.is_empty() {
+            return Ok(Given(None));
+        }
+        let names = PossibleValuesParser::new(T::ALL.iter().map(|value| value.as_str()));
+        let name = names.parse_ref(command, argument, value)?;
+        Ok(Given(T::parse(&name).ok()))
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(T::ALL.iter().map(|value| PossibleValue::new(value.as_str()))))
+    }
+}

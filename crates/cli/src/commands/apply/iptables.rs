@@ -1,0 +1,134 @@
+//! Applying in iptables mode.
+
+use std::collections::BTreeSet;
+use std::thread;
+
+use anyhow::{Context, Result};
+use rulegen_compiler::iptables::{LiveRuleset, OURS};
+use rulegen_inspect::iptables::holds_services;
+use rulegen_inspect::listing::{Listing, of_ruleset};
+use rulegen_kernel::iptables::{Error, Iptables, Variant, holds_chain};
+use rulegen_model::ObjectKey;
+use rulegen_net::IpFamily;
+use rulegen_ruleset::MOST_TRIALS;
+use rulegen_ruleset::iptables::{Ruleset, Split, Table, Transaction, diff, isolate};
+
+use super::removal::Removal;
+use super::{end_with, left_out};
+use crate::args::ApplyArgs;
+use crate::commands::{compile, iptables, services, variant};
+use crate::families;
+use crate::input::Input;
+use crate::problems::say;
+
+pub(super) fn apply(args: &ApplyArgs, input: &Input) -> Result<()> {
+    let variant = variant(&args.kernel)?;
+    // Asking takes 10 ms, a tenth of applying 1,000 Services: it is done meanwhile.
+    let others = thread::Builder::new()
+        .spawn(move || others_in_use(variant))
+        .context("a thread cannot be started")?;
+    let families = families::on_this_host(args.family.ip_family, variant);
+    let refused = restore(args, input, families, variant)?;
+    others.join().unwrap_or_default().into_iter().for_each(warn_of_other);
+    hint_at_localnet(input);
+    end_with(refused.len(), &format!("iptables-{variant}"))
+}
+
+/// Reads all families before it writes one: if Services would lose their rules and nobody wants that,
+/// nothing is written. Returns the Services that were left out.
+fn restore(
+    args: &ApplyArgs,
+    input: &Input,
+    families: &[IpFamily],
+    variant: Variant,
+) -> Result<BTreeSet<ObjectKey>> {
+    let (mut held, mut wanted) = (Vec::new(), Vec::new());
+    for family in families {
+        wanted.push(compile(input, *family));
+        held.push(iptables(*family, variant, &args.kernel).save()?);
+    }
+    let transactions: Vec<Transaction<'_>> =
+        held.iter().zip(&wanted).map(|(held, wanted)| diff(held, wanted, &OURS)).collect();
+    if transactions.iter().any(|transaction| !transaction.is_empty())
+        && held.iter().any(holds_services)
+    {
+        let mut listing = Listing::default();
+        held.iter().for_each(|held| listing.append(of_ruleset(held)));
+        Removal::new(args, input).check(&listing, &services(input, families))?;
+    }
+    let mut refused = BTreeSet::new();
+    for ((family, held), transaction) in families.iter().zip(&held).zip(&transactions) {
+        let mut tables = iptables(*family, variant, &args.kernel);
+        let written = match transaction.is_empty() {
+            true => Ok(()),
+            false => tables.restore(transaction).map(drop),
+        };
+        let summary = match written {
+            Ok(()) => transaction.summary(),
+            Err(error) if error.is_about_content() => {
+                let (services, summary) = write_others(input, *family, held, &mut tables, &error)?;
+                refused.extend(services);
+                summary
+            }
+            Err(error) => return Err(error.into()),
+        };
+        say(&format!("{} (iptables-{variant}): {summary}", family.api_name()));
+    }
+    drop(transactions);
+    // Freeing a large cluster piece by piece takes longer than compiling it.
+    std::mem::forget((held, wanted));
+    Ok(refused)
+}
+
+/// Writes all Services of a family but those that iptables refuses. Returns these, and what was
+/// changed since `before`.
+fn write_others(
+    input: &Input,
+    family: IpFamily,
+    before: &Ruleset,
+    tables: &mut Iptables,
+    error: &Error,
+) -> Result<(Vec<ObjectKey>, String)> {
+    let plan = rulegen_compiler::plan(&input.snapshot, &input.config, family);
+    let mut live = LiveRuleset::new(plan);
+    let all = Vec::from_iter(live.services());
+    let found = isolate(tables, &OURS, &[], &all, MOST_TRIALS, |services| {
+        let (chosen, rest) = live.split(services);
+        Split { chosen, rest }
+    })?;
+    say(&format!("iptables refused: {error}"));
+    let refused = left_out(found, "iptables");
+    live.remove(&refused);
+    let (held, wanted) = (tables.save()?, live.ruleset());
+    let transaction = diff(&held, &wanted, &OURS);
+    if !transaction.is_empty() {
+        tables.restore(&transaction)?;
+    }
+    Ok((refused, diff(before, &wanted, &OURS).summary()))
+}
+
+/// The other variants that hold rules of Services.
+fn others_in_use(variant: Variant) -> Vec<Variant> {
+    let in_use = |other: &Variant| holds_chain(*other, Table::Nat, "KUBE-SERVICES");
+    Variant::ALL.into_iter().filter(|other| *other != variant).filter(in_use).collect()
+}
+
+/// Rules that were made with the other variant still translate packets, in an undefined order.
+fn warn_of_other(other: Variant) {
+    say(&format!(
+        "warning: iptables-{other} holds rules of kube-proxy's too, which still count: \
+         `rulegen cleanup` takes both away, then apply again"
+    ));
+}
+
+/// Node ports at 127.0.0.1 need a sysctl that this command does not set: it opens loopback addresses
+/// to neighbours, and only our rules guard them.
+fn hint_at_localnet(input: &Input) {
+    let wanted =
+        rulegen_compiler::plan(&input.snapshot, &input.config, IpFamily::Ipv4).guards_loopback;
+    if wanted && !rulegen_kernel::host::routes_localnet() {
+        tracing::info!(
+            "node ports at 127.0.0.1 need the sysctl net.ipv4.conf.all.route_localnet=1"
+        );
+    }
+}

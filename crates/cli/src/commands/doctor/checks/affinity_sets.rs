@@ -1,0 +1,65 @@
+//! Whether session affinity has room for more clients. The rules of iptables mode remember them
+//! elsewhere, in lists of xt_recent.
+
+use anyhow::Result;
+use rulegen_compiler::nftables::affinity_service;
+use rulegen_config::ProxyMode;
+use rulegen_kernel::nftables::SetFill;
+use rulegen_net::IpFamily;
+
+use crate::commands::doctor::finding::{Finding, Outcome};
+use crate::commands::doctor::rim::{Rim, nf_tables};
+
+/// As for the metric `rulegen_affinity_full_sets`.
+const NEARLY_FULL_PERCENT: u32 = 95;
+
+pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
+    if rim.config().mode != ProxyMode::Nftables {
+        return Ok(Outcome::Found(Vec::new()));
+    }
+    let Some(mut kernel) = nf_tables()? else { return Ok(Outcome::Found(Vec::new())) };
+    let mut found = Vec::new();
+    for (family, table) in rim.tables()?.iter().filter(|(_, table)| table == rim.table()) {
+        let fills = kernel.fills(*family, table)?;
+        found.extend(fills.iter().filter_map(|fill| check(*family, fill)));
+    }
+    Ok(Outcome::Found(found))
+}
+
+fn check(family: IpFamily, fill: &SetFill) -> Option<Finding> {
+    let service = affinity_service(&fill.name)?;
+    if fill.percent() < NEARLY_FULL_PERCENT {
+        return None;
+    }
+    let (protocol, family) = (service.protocol.api_name(), family.api_name());
+    let SetFill { count, size, .. } = fill;
+    Some(Finding::warning(
+        format!(
+            "session affinity of Service {service} ({protocol}, {family}) remembers {count} clients, \
+             and has room for {size}: once it is full, new clients are balanced but not remembered, \
+             so each of their connections may get another endpoint"
+        ),
+        "give the Service a shorter spec.sessionAffinityConfig.clientIP.timeoutSeconds, so that \
+         clients are forgotten earlier, or spread its clients over several Services",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(name: &str, count: u32) -> SetFill {
+        SetFill { name: name.into(), count, size: 65_535 }
+    }
+
+    #[test]
+    fn a_nearly_full_affinity_set_is_warned_of_with_its_service() {
+        let of = |count| check(IpFamily::Ipv6, &fill("affinity/default/web/udp/dns", count));
+        assert_eq!(of(62_258), None);
+        let found = of(62_259).unwrap().what;
+        let wanted = "session affinity of Service default/web:dns (UDP, IPv6) remembers 62259 \
+                      clients, and has room for 65535";
+        assert!(found.starts_with(wanted), "{found}");
+        assert_eq!(check(IpFamily::Ipv4, &fill("somebody-elses", 65_535)), None);
+    }
+}

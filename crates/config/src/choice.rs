@@ -1,0 +1,81 @@
+//! Settings with a fixed set of values.
+
+use rulegen_model::LoadBalancing;
+
+use crate::rules::{DetectLocalMode, ProxyMode};
+
+/// A setting with a fixed set of values. Files and flags use the same names.
+pub trait Choice: Copy + Default + 'static {
+    /// What is chosen, for error messages.
+    const WHAT: &'static str;
+    /// All values.
+    const ALL: &'static [Self];
+
+    /// The name of the value.
+    fn as_str(self) -> &'static str;
+
+    /// Reads a name.
+    ///
+    /// # Errors
+    /// The name is unknown; the message lists those that are known.
+    fn parse(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.iter().copied().find(|value| value.as_str() == text);
+        known.ok_or_else(|| {
+            let names: Vec<&str> = Self::ALL.iter().map(|value| value.as_str()).collect();
+            let (last, others) = names.split_last().map_or(("", [].as_slice()), |(l, o)| (*l, o));
+            format!("unsupported {} {text:?} (use {} or {last})", Self::WHAT, others.join(", "))
+        })
+    }
+}
+
+impl Choice for ProxyMode {
+    const WHAT: &'static str = "mode";
+    const ALL: &'static [Self] = &[Self::Iptables, Self::Nftables];
+
+    fn as_str(self) -> &'static str {
+        self.word()
+    }
+}
+
+impl Choice for DetectLocalMode {
+    const WHAT: &'static str = "mode";
+    const ALL: &'static [Self] =
+        &[Self::ClusterCidr, Self::NodeCidr, Self::BridgeInterface, Self::InterfaceNamePrefix];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::ClusterCidr => "ClusterCIDR",
+            Self::NodeCidr => "NodeCIDR",
+            Self::BridgeInterface => "BridgeInterface",
+            Self::InterfaceNamePrefix => "InterfaceNamePrefix",
+        }
+    }
+}
+
+impl Choice for LoadBalancing {
+    const WHAT: &'static str = "load balancing";
+    const ALL: &'static [Self] = &LoadBalancing::ALL;
+
+    fn as_str(self) -> &'static str {
+        self.name()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_name_is_answered_with_all_known_ones() {
+        assert_eq!(ProxyMode::parse("nftables"), Ok(ProxyMode::Nftables));
+        assert_eq!(
+            ProxyMode::parse("IPTables").unwrap_err(),
+            "unsupported mode \"IPTables\" (use iptables or nftables)"
+        );
+        assert_eq!(
+            DetectLocalMode::parse("").unwrap_err(),
+            "unsupported mode \"\" (use ClusterCIDR, NodeCIDR, BridgeInterface or \
+             InterfaceNamePrefix)"
+        );
+    }
+}

@@ -1,0 +1,123 @@
+//! A file to a [`KubeProxyConfiguration`], with everything that is wrong with it.
+
+use rulegen_model::{ObjectName, Problem, Severity, Source, yaml_value};
+use serde_json::Value;
+use serde_path_to_error::{Path, Segment, Track};
+
+use crate::schema::KubeProxyConfiguration;
+
+const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
+const KIND: &str = "KubeProxyConfiguration";
+
+/// Each wrong field is dropped and the rest read again. Nobody reads more errors than this.
+const MAX_ERRORS: usize = 100;
+
+/// Reads a configuration. An unknown field is a warning. A value that kube-proxy would refuse to
+/// start with is an error, and the field has its default.
+pub fn read_config(file: &str, text: &[u8]) -> (KubeProxyConfiguration, Vec<Problem>) {
+    let mut reader =
+        Reader { source: Source { file: file.into(), document: 1 }, problems: Vec::new() };
+    let config = reader.object(text).map(|value| reader.config(value)).unwrap_or_default();
+    (config, reader.problems)
+}
+
+/// Collects what is wrong with a file.
+struct Reader {
+    source: Source,
+    problems: Vec<Problem>,
+}
+
+impl Reader {
+    /// The object in the file, if it is a KubeProxyConfiguration.
+    fn object(&mut self, text: &[u8]) -> Option<Value> {
+        let value = std::str::from_utf8(text)
+            .map_err(|error| format!("is not text: byte {} is not UTF-8", error.valid_up_to()))
+            .and_then(|text| {
+                yaml_value(text).map_err(|error| format!("is not valid YAML: {error}"))
+            });
+        let mut value = match value {
+            Ok(value) => value,
+            Err(message) => {
+                self.problems.push(Problem::new(Severity::Error, message).at(&self.source));
+                return None;
+            }
+        };
+        match &value {
+            Value::Object(_) => {}
+            Value::Null => {
+                self.error("", format!("empty, a {KIND} is needed"));
+                return None;
+            }
+            _ => {
+                self.error("", format!("not an object, a {KIND} is needed"));
+                return None;
+            }
+        }
+        remove_nulls(&mut value);
+        let [has_kind, has_version] = [("kind", KIND), ("apiVersion", API_VERSION)]
+            .map(|(field, supported)| self.has_type(&value, field, supported));
+        (has_kind && has_version).then_some(value)
+    }
+
+    /// Of another kind or version the fields would mean something else.
+    fn has_type(&mut self, value: &Value, field: &str, supported: &str) -> bool {
+        match value.get(field) {
+            Some(Value::String(given)) if given == supported => return true,
+            Some(given) => self.error(field, format!("unsupported value {given}, use {supported}")),
+            None => self.error(field, format!("missing, use {supported}")),
+        }
+        false
+    }
+
+    fn config(&mut self, mut value: Value) -> KubeProxyConfiguration {
+        for _ in 0..MAX_ERRORS {
+            let (mut track, mut unknown) = (Track::new(), Vec::new());
+            let tracked = serde_path_to_error::Deserializer::new(&value, &mut track);
+            let read = serde_ignored::deserialize(tracked, |path| unknown.push(path.to_string()));
+            let error: serde_json::Error = match read {
+                Ok(config) => {
+                    for field in unknown {
+                        self.push(Problem::warning(field, "unknown field, ignored"));
+                    }
+                    return config;
+                }
+                Err(error) => error,
+            };
+            let path = track.path();
+            self.error(&path.to_string(), error.to_string());
+            if !remove(&mut value, &path) {
+                break;
+            }
+        }
+        KubeProxyConfiguration::default()
+    }
+
+    fn error(&mut self, field: &str, message: impl Into<String>) {
+        self.push(Problem::new(Severity::Error, message).field(field));
+    }
+
+    fn push(&mut self, problem: Problem) {
+        let object = ObjectName { kind: KIND, namespace: String::new(), name: String::new() };
+        self.problems.push(problem.of(&self.source, &object));
+    }
+}
+
+/// A field without a value is one that is not there.
+fn remove_nulls(value: &mut Value) {
+    let Value::Object(fields) = value else { return };
+    fields.retain(|_, value| !value.is_null());
+    fields.values_mut().for_each(remove_nulls);
+}
+
+/// Removes the field at a path, or the list that the path leads into. Whether it was there.
+fn remove(value: &mut Value, path: &Path) -> bool {
+    let key = |segment: &Segment| match segment {
+        Segment::Map { key } => Some(key.clone()),
+        _ => None,
+    };
+    let keys: Vec<String> = path.iter().map_while(key).collect();
+    let Some((last, sections)) = keys.split_last() else { return false };
+    let section = sections.iter().try_fold(value, |value, key| value.get_mut(key));
+    let fields = section.and_then(Value::as_object_mut);
+    fields.is_some_and(|fields| fields.remove(last).is_some())
+}

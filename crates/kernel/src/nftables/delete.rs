@@ -1,0 +1,79 @@
+//! Deletes elements that may expire at any time.
+
+use std::collections::HashSet;
+
+use rulegen_net::IpFamily;
+use rulegen_ruleset::dataplane::Reason;
+use rulegen_ruleset::nftables::{Key, Name, Set};
+
+use super::Error;
+use super::batch::Batch;
+use super::socket::Socket;
+
+/// How often elements may expire between two attempts.
+const ATTEMPTS: u32 = 5;
+
+/// Elements of one set.
+pub(super) struct Elements<'a> {
+    pub(super) family: IpFamily,
+    pub(super) table: &'a Name,
+    pub(super) name: &'a Name,
+    pub(super) set: &'a Set,
+}
+
+impl Elements<'_> {
+    /// Deletes elements in a kernel that ignores those that are not there.
+    pub(super) fn destroy(&self, socket: &mut Socket, keys: &[Key]) -> Result<(), Error> {
+        let mut batch = Batch::empty(socket.first_sequence());
+        batch.step(format!("delete elements of {}", self.words()));
+        batch.destroy_elements(self.family, (self.table, self.name, self.set), keys);
+        socket.commit(&batch.asking().finish())
+    }
+
+    /// The same in any kernel: each element has a message of its own, so that the kernel says which
+    /// are not there, and is asked again without them.
+    pub(super) fn delete(&self, socket: &mut Socket, keys: &[Key]) -> Result<(), Error> {
+        let mut left: Vec<&Key> = keys.iter().collect();
+        for _ in 0..ATTEMPTS {
+            if left.is_empty() {
+                return Ok(());
+            }
+            let missing = match self.delete_once(socket, &left) {
+                Err(Error::Refused(refusals))
+                    if refusals.iter().all(|one| one.reason == Reason::NotFound) =>
+                {
+                    refusals
+                }
+                done => return done,
+            };
+            let missing: HashSet<&str> = missing.iter().map(|one| one.operation.as_str()).collect();
+            left.retain(|key| !missing.contains(self.deletion(key).as_str()));
+        }
+        Err(Error::Busy { attempts: ATTEMPTS })
+    }
+
+    fn delete_once(&self, socket: &mut Socket, keys: &[&Key]) -> Result<(), Error> {
+        let mut batch = Batch::empty(socket.first_sequence());
+        for key in keys {
+            batch.step(self.deletion(key));
+            batch.delete_element(self.family, (self.table, self.name, self.set), key);
+        }
+        socket.commit(&batch.asking().finish())
+    }
+
+    /// What a message does, by which its refusal is known.
+    fn deletion(&self, key: &Key) -> String {
+        format!("delete {key:?} of {}", self.words())
+    }
+
+    fn words(&self) -> String {
+        format!("{} {} {}", self.family.nft_name(), self.table, self.name)
+    }
+}
+
+/// Whether the kernel does not know the message (nfnetlink_rcv_batch() of
+/// net/netfilter/nfnetlink.c).
+pub(super) fn is_unknown_message(error: &Error) -> bool {
+    let is_unknown = |reason| matches!(reason, Reason::Invalid | Reason::Unsupported);
+    matches!(error, Error::Refused(refusals) if refusals.iter().all(|one| is_unknown(one.reason)))
+}

@@ -1,0 +1,178 @@
+//! Session affinity in nftables mode whose set of clients is full.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use rulegen_kernel::nftables::{Dataplane, NfTables, SetFill};
+use rulegen_net::IpFamily;
+use rulegen_ruleset::nftables::{Element, Field, Key, Name, Operation, Set, Transaction, Value};
+
+use crate::common::stdout;
+use crate::lab::{ELSEWHERE_IPS, Lab, POD_IPS, POD_PORT};
+use crate::namespace::Namespace;
+use crate::running_agent::{Agent, Manifests, cluster_ip, eventually, service_with, within};
+use crate::traffic::{Answer, Proto, ask};
+
+const FIRST: &str = POD_IPS[0][0];
+const ENDPOINTS: [&str; 3] = [FIRST, POD_IPS[1][0], ELSEWHERE_IPS[0]];
+
+/// What the kernel gives to a set that packets fill.
+const ROOM: usize = 65_535;
+
+/// Sets are counted every 10 s.
+const COUNTED: Duration = Duration::from_secs(40);
+
+fn table() -> Name {
+    Name::from("rulegen")
+}
+
+fn set_name() -> Name {
+    Name::from("affinity/default/s1/tcp/")
+}
+
+fn shape() -> Set {
+    Set { dynamic: true, ..Set::new(&[Field::Address, Field::Number], "") }
+}
+
+fn read(node: &Namespace) -> BTreeSet<Key> {
+    node.inside(|| {
+        let mut keys = BTreeSet::new();
+        let each = |key| keys.extend([key]);
+        let mut kernel = NfTables::open().unwrap();
+        kernel.read_keys(IpFamily::Ipv4, &table(), &set_name(), &shape(), each).unwrap();
+        keys
+    })
+}
+
+fn add(node: &Namespace, keys: &[Key]) {
+    let (table, name, set) = (table(), set_name(), shape());
+    let element = Element { data: None, comment: None };
+    let elements = keys.iter().map(|key| (key, &element)).collect();
+    let operations = vec![Operation::AddElements(&name, &set, elements)];
+    let transaction = Transaction { family: IpFamily::Ipv4, table: &table, operations };
+    node.inside(|| NfTables::open().unwrap().commit(None, &[transaction]).unwrap());
+}
+
+fn number(key: &Key) -> u32 {
+    let number = key.values().find_map(|value| match value {
+        Value::Number(number) => Some(number),
+        _ => None,
+    });
+    number.unwrap()
+}
+
+fn client(key: &Key) -> IpAddr {
+    match key.values().next() {
+        Some(Value::Address(address)) => address,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn connect(lab: &Lab, from: IpAddr) -> SocketAddr {
+    match ask(&lab.client, Proto::Tcp, from, cluster_ip(1)) {
+        Answer::From { endpoint, .. } => endpoint,
+        other => panic!("{from}: {other:?}"),
+    }
+}
+
+fn address(net: u8, host: usize) -> IpAddr {
+    IpAddr::from([198, 18, net, u8::try_from(host).unwrap()])
+}
+
+/// A full set costs no connection: who is not remembered is balanced. A change does not read it:
+/// the clients of an endpoint that is gone are deleted afterwards, and all others stay.
+#[test]
+fn a_full_affinity_set_loses_no_packets_and_delays_no_change() {
+    let lab = Lab::new("affinity-full");
+    lab.client.run("ip route add local 198.18.0.0/15 dev lo");
+    let manifests = Manifests::new(&lab.node);
+    let state = |endpoints: &[&str]| service_with(1, "sessionAffinity: ClientIP,", endpoints);
+    manifests.put("one.yaml", &state(&ENDPOINTS));
+    let agent = Agent::start(&lab.node, &manifests, "");
+    agent.wait_until_right();
+    let chosen: BTreeMap<IpAddr, SocketAddr> =
+        (1..=60).map(|n| address(0, n)).map(|from| (from, connect(&lab, from))).collect();
+    let known = read(&lab.node);
+    let numbers: BTreeMap<u32, SocketAddr> =
+        known.iter().map(|key| (number(key), chosen[&client(key)])).collect();
+    assert_eq!((known.len(), numbers.len()), (60, 3));
+    assert_eq!(agent.metric("rulegen_affinity_full_sets"), 0.0);
+
+    fill(&lab.node, known.len(), &numbers.keys().copied().collect::<Vec<_>>());
+    let is_full = || agent.metric("rulegen_affinity_full_sets") == 1.0;
+    within(COUNTED, "the metric shows the full set", is_full);
+    agent.wait_for_log("session affinity is full");
+    let doctor = "doctor --check affinity-sets -o json --proxy-mode nftables";
+    let found = stdout(&lab.node.rulegen(doctor));
+    assert!(found.contains("default/s1 (TCP, IPv4) remembers 65535 clients"), "{found}");
+
+    let new: Vec<IpAddr> = (1..=60).map(|n| address(1, n)).collect();
+    let first: Vec<SocketAddr> = new.iter().map(|from| connect(&lab, *from)).collect();
+    let second: Vec<SocketAddr> = new.iter().map(|from| connect(&lab, *from)).collect();
+    assert_ne!(first, second, "the set is not full");
+    for (from, endpoint) in &chosen {
+        assert_eq!(connect(&lab, *from), *endpoint, "{from} is known");
+    }
+    agent.wait_until_right();
+
+    let whole = || agent.log().matches("full=true").count();
+    let (before, syncs, read_before) = (whole(), agent.syncs(), read(&lab.node));
+    manifests.put("one.yaml", &state(&ENDPOINTS[1..]));
+    let gone = SocketAddr::new(FIRST.parse().unwrap(), POD_PORT);
+    let is_stale = |key: &Key| numbers[&number(key)] == gone;
+    eventually("stale clients are deleted", || !read(&lab.node).iter().any(is_stale));
+    let kept: BTreeSet<Key> = read_before.into_iter().filter(|key| !is_stale(key)).collect();
+    assert_eq!(read(&lab.node), kept, "others stay");
+    assert!(agent.is_right());
+    assert_eq!((whole(), agent.syncs()), (before, syncs + 1.0), "{}", agent.log());
+    within(COUNTED, "the metric shows that there is room again", || !is_full());
+}
+
+/// Clients that do not expire, as many as there is room for.
+fn fill(node: &Namespace, there: usize, numbers: &[u32]) {
+    let address = |n: usize| {
+        let first = u32::from(Ipv4Addr::new(172, 16, 0, 0));
+        Value::Address(Ipv4Addr::from(first + u32::try_from(n).unwrap()).into())
+    };
+    let key = |n: usize| Key::from([address(n), Value::Number(numbers[n % numbers.len()])]);
+    let keys: Vec<Key> = (there..ROOM).map(key).collect();
+    add(node, &keys);
+}
+
+/// Before Linux 6.3 the kernel refuses to delete what is not there, and it reports the number of
+/// elements only since later.
+#[test]
+fn affinity_clients_are_counted_and_deleted_by_old_and_new_kernels() {
+    let node = Namespace::new("affinity-expired");
+    let key = |n: u32| Key::from([Value::Address([192, 0, 2, 7].into()), Value::Number(n)]);
+    let keys: Vec<Key> = (0..40).map(key).collect();
+    for is_old in [false, true] {
+        node.run(
+            "nft 'add table ip rulegen; add set ip rulegen affinity/default/s1/tcp/ \
+             { type ipv4_addr . mark; size 65535; flags dynamic,timeout; }'",
+        );
+        add(&node, &keys[..30]);
+        let delete = |set: &Name, keys: &[Key]| {
+            node.inside(|| {
+                let kernel = NfTables::open().unwrap();
+                let mut kernel = if is_old { kernel.as_in_old_kernels() } else { kernel };
+                kernel.delete_if_present(IpFamily::Ipv4, &table(), set, &shape(), keys)
+            })
+        };
+        let fills = node.inside(|| {
+            let kernel = NfTables::open().unwrap();
+            let mut kernel = if is_old { kernel.as_in_old_kernels() } else { kernel };
+            kernel.fills(IpFamily::Ipv4, &table()).unwrap()
+        });
+        assert_eq!(fills, [SetFill { name: set_name(), count: 30, size: 65_535 }]);
+        delete(&set_name(), &keys[20..]).unwrap();
+        assert_eq!(read(&node), keys[..20].iter().cloned().collect());
+        delete(&set_name(), &keys[20..]).unwrap();
+        delete(&set_name(), &keys).unwrap();
+        assert_eq!(read(&node), BTreeSet::new());
+        let other = Name::from("affinity/default/s2/tcp/");
+        assert!(is_old || delete(&other, &keys).is_err(), "there is no such set");
+        node.run("nft delete table ip rulegen");
+    }
+}
