@@ -8,10 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rulegen_compiler::NodePortsAt;
-use rulegen_compiler::conntrack::{Context, Frontend, Judge, Past, frontends};
+use rulegen_compiler::conntrack::{Context, Judge, Past, frontends};
 use rulegen_kernel::conntrack::Conntrack;
 use rulegen_model::{Host, Objects, Snapshot, SnapshotOptions, read_manifest, snapshot};
-use rulegen_net::{IpFamily, Protocol};
+use rulegen_net::{Frontend, IpFamily, Protocol};
 use rulegen_ruleset::Flow;
 
 use crate::common::stderr;

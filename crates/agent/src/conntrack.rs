@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use ipnet::IpNet;
-use rulegen_compiler::conntrack::{Context, Frontend, Judge, Past, concerns, frontends};
+use rulegen_compiler::conntrack::{Context, Judge, Past, concerns, frontends};
 use rulegen_compiler::{NodePortsAt, node_ports_at};
 use rulegen_kernel::conntrack::{Conntrack, Error};
 use rulegen_model::{Changes, ServicePort};
-use rulegen_net::IpFamily;
+use rulegen_net::{Frontend, IpFamily};
 use rulegen_ruleset::Flow;
 
 use crate::configured_store::ConfiguredStore;

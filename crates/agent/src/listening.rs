@@ -67,14 +67,14 @@ fn losses(claims: &NodeClaims) -> io::Result<BTreeSet<Loss>> {
 fn tell<'a>(news: impl Iterator<Item = &'a Loss>, node: &str, notices: &Notices) {
     let mut news = news.fuse();
     for Loss { taken, listener, process } in news.by_ref().take(REPORTED) {
-        let TakenAddress { port, at, role, .. } = taken;
+        let TakenAddress { port, at, kind, .. } = taken;
         let protocol = port.protocol.name();
         let process = process.as_deref().unwrap_or("a process");
         tracing::warn!(
             service = %port,
             address = %at,
             protocol,
-            field = role.field(),
+            field = kind.field(),
             listener = %listener,
             process,
             "a Service takes an address of this node at which a process listens"
@@ -83,7 +83,7 @@ fn tell<'a>(news: impl Iterator<Item = &'a Loss>, node: &str, notices: &Notices)
             "{at} ({protocol}, {}) is an address of the node {node}, and {process} listens at \
              {listener}: connections to it go to this Service instead. Choose another address or \
              port, or exclude the addresses of nodes with --refuse-node-addresses",
-            role.field()
+            kind.field()
         );
         notices.send(Notice::NodeAddressTaken {
             namespace: port.namespace.to_string(),
@@ -102,8 +102,7 @@ fn tell<'a>(news: impl Iterator<Item = &'a Loss>, node: &str, notices: &Notices)
 
 #[cfg(test)]
 mod tests {
-    use rulegen_model::Role;
-    use rulegen_net::{Protocol, ServicePortName};
+    use rulegen_net::{FrontendKind, Protocol, ServicePortName};
 
     use super::*;
     use crate::events::Notices;
@@ -120,7 +119,7 @@ mod tests {
                     protocol: Protocol::Tcp,
                 },
                 at: SocketAddr::from(([192, 0, 2, 10], number)),
-                role: Role::ExternalIp,
+                kind: FrontendKind::ExternalIP,
                 others: 0,
             },
             listener: SocketAddr::from(([0, 0, 0, 0], number)),

@@ -1,161 +1,114 @@
-//! Addresses and ports that several Services claim.
+//! Frontends that several Services claim.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::select::select;
 use crate::service::{ServicePort, TrafficPolicy};
 use crate::snapshot::Snapshot;
-use rulegen_net::{IpFamily, Protocol, ServicePortName};
+use rulegen_net::{Frontend, FrontendAddress, FrontendKind, IpFamily, Protocol, ServicePortName};
 
-/// A place that two Services or more claim. Only one can have it, and nobody tells the others.
+/// A frontend that at least two Services claim. Only one can get its traffic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Contest {
-    /// What is claimed.
-    pub place: Place,
-    /// For which protocol.
-    pub protocol: Protocol,
-    /// Whose packets it is about: a node port may be contested in both families.
+pub struct FrontendConflict {
+    /// The frontend. A node port that has the same contenders in both families is one conflict,
+    /// with the frontend of IPv4.
+    pub frontend: Frontend,
+    /// The address families in which it is contested.
     pub families: Vec<IpFamily>,
-    /// Who claims it, at least two: those that forward, then the others, each ordered by name.
-    /// The first gets the traffic if it forwards: a Service without endpoints takes none from one
-    /// that has some, for what is refused is refused where it was not translated.
-    pub claimants: Vec<Claimant>,
+    /// At least two: those that forward, then the others, each ordered by name. The first gets the
+    /// traffic if it forwards: a Service without endpoints takes none from one that has some, since
+    /// traffic is only refused where it was not translated.
+    pub contenders: Vec<Contender>,
 }
 
-/// Where traffic of a Service arrives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Place {
-    /// An address and a port there.
-    Address(SocketAddr),
-    /// A port at the node's own addresses.
-    NodePort(u16),
-}
-
-/// A Service that claims a place.
+/// A Service that claims a frontend.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Claimant {
-    /// The service port, or with an empty port name the Service, where all its ports share the
-    /// claim.
+pub struct Contender {
+    /// The service port. Its port name is empty where the Service claims the frontend for all its
+    /// ports.
     pub port: ServicePortName,
-    /// As what it claims it.
-    pub role: Role,
-    /// Whether it has endpoints that traffic there may go to.
+    /// What the frontend is to the Service.
+    pub kind: FrontendKind,
+    /// Whether the Service has endpoints that traffic to the frontend may go to.
     pub forwards: bool,
 }
 
-/// What a place is to a Service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    /// Its address inside the cluster.
-    ClusterIp,
-    /// One of its external IPs.
-    ExternalIp,
-    /// An address of its load balancer.
-    LoadBalancerIp,
-    /// Its node port.
-    NodePort,
-    /// The port at which load balancers ask for this node's endpoints.
-    HealthCheckNodePort,
-}
-
-impl Role {
-    /// The field of a Service that claims it.
-    pub fn field(self) -> &'static str {
-        match self {
-            Role::ClusterIp => "spec.clusterIP",
-            Role::ExternalIp => "spec.externalIPs",
-            Role::LoadBalancerIp => "status.loadBalancer.ingress",
-            Role::NodePort => "spec.ports[].nodePort",
-            Role::HealthCheckNodePort => "spec.healthCheckNodePort",
+/// All frontends of a snapshot that several Services claim, ordered by address and port.
+pub fn conflicts(snapshot: &Snapshot) -> Vec<FrontendConflict> {
+    let mut conflicts = conflicts_among(snapshot.service_ports(IpFamily::Ipv4));
+    for conflict in conflicts_among(snapshot.service_ports(IpFamily::Ipv6)) {
+        match conflicts.iter_mut().find(|other| are_one(other, &conflict)) {
+            Some(other) => other.families.extend(conflict.families),
+            None => conflicts.push(conflict),
         }
     }
+    conflicts.sort_by(|a, b| {
+        let place = |of: &FrontendConflict| {
+            let Frontend { port, protocol, .. } = of.frontend;
+            (of.frontend.ip().is_none(), of.frontend.ip(), port, protocol)
+        };
+        (place(a), &a.contenders).cmp(&(place(b), &b.contenders))
+    });
+    conflicts
 }
 
-/// All places of a snapshot that several Services claim, ordered.
-pub fn contests(snapshot: &Snapshot) -> Vec<Contest> {
-    // A node port is contested in both families mostly, which is one contest.
-    let mut contests: BTreeMap<Contested, Vec<IpFamily>> = BTreeMap::new();
-    for family in IpFamily::BOTH {
-        for contested in contests_among(snapshot.service_ports(family)) {
-            contests.entry(contested).or_default().push(family);
-        }
-    }
-    let contest =
-        |((place, protocol, claimants), families)| Contest { place, protocol, families, claimants };
-    contests.into_iter().map(contest).collect()
+/// Whether two conflicts are about one node port and differ in the family only.
+fn are_one(one: &FrontendConflict, other: &FrontendConflict) -> bool {
+    let place = |of: &FrontendConflict| match of.frontend.address {
+        FrontendAddress::Ip(_) => None,
+        FrontendAddress::Node(_) => Some((of.frontend.port, of.frontend.protocol)),
+    };
+    place(one).is_some() && place(one) == place(other) && one.contenders == other.contenders
 }
 
-/// What is claimed, and by whom.
-type Contested = (Place, Protocol, Vec<Claimant>);
-
-fn contests_among(ports: &[ServicePort]) -> Vec<Contested> {
-    type Claims<'a> = BTreeMap<ServicePortName, (Role, &'a ServicePort)>;
-    let mut claims: BTreeMap<(Place, Protocol), Claims<'_>> = BTreeMap::new();
+fn conflicts_among(ports: &[ServicePort]) -> Vec<FrontendConflict> {
+    type Claims<'a> = BTreeMap<ServicePortName, (FrontendKind, &'a ServicePort)>;
+    let mut claims: BTreeMap<Frontend, Claims<'_>> = BTreeMap::new();
     for port in ports {
-        for (place, protocol, claimant, role) in claims_of(port) {
-            // An address may be an external IP and the load balancer's of one Service.
-            let claimants = claims.entry((place, protocol)).or_default();
-            claimants.entry(claimant).or_insert((role, port));
+        for (frontend, kind, name) in claims_of(port) {
+            // An address may be an external and a load-balancer IP of one Service.
+            claims.entry(frontend).or_default().entry(name).or_insert((kind, port));
         }
     }
-    let contested = claims.into_iter().filter(|(_, claimants)| claimants.len() > 1);
-    contested
-        .map(|((place, protocol), claimants)| {
-            let claimant = |(name, (role, port))| Claimant {
-                port: name,
-                role,
-                forwards: forwards(port, role),
-            };
-            let mut claimants: Vec<Claimant> = claimants.into_iter().map(claimant).collect();
-            claimants.sort_by_key(|claimant| !claimant.forwards);
-            (place, protocol, claimants)
-        })
-        .collect()
+    let contested = claims.into_iter().filter(|(_, contenders)| contenders.len() > 1);
+    let conflict = |(frontend, contenders): (Frontend, Claims<'_>)| {
+        let contender = |(port, (kind, of))| Contender { port, kind, forwards: forwards(of, kind) };
+        let mut contenders: Vec<Contender> = contenders.into_iter().map(contender).collect();
+        contenders.sort_by_key(|contender| !contender.forwards);
+        FrontendConflict { frontend, families: vec![frontend.family()], contenders }
+    };
+    contested.map(conflict).collect()
 }
 
-/// Whether traffic to a service port, as far as it comes there by this role, is translated. What
-/// comes from outside always is if there are endpoints anywhere: under policy Local that is for
-/// the traffic of this node and its pods.
-fn forwards(port: &ServicePort, role: Role) -> bool {
+/// Whether traffic to a frontend of this kind is translated. Traffic from outside always is if
+/// there are usable endpoints in the cluster: under policy Local, that of this node and its pods.
+fn forwards(port: &ServicePort, kind: FrontendKind) -> bool {
     let selection = select(port);
-    match (role, port.internal_policy) {
-        (Role::HealthCheckNodePort, _) => false,
-        (Role::ClusterIp, TrafficPolicy::Local) => !selection.local.is_empty(),
+    match (kind, port.internal_policy) {
+        (FrontendKind::HealthCheckNodePort, _) => false,
+        (FrontendKind::ClusterIP, TrafficPolicy::Local) => !selection.local.is_empty(),
         _ => selection.any,
     }
 }
 
-fn claims_of(port: &ServicePort) -> Vec<(Place, Protocol, ServicePortName, Role)> {
-    let protocol = port.name.protocol;
-    let claim = |place, role| (place, protocol, port.name.clone(), role);
-    let at = |ip| Place::Address(SocketAddr::new(ip, port.port));
-    let mut claims = vec![claim(at(port.cluster_ip), Role::ClusterIp)];
-    claims.extend(port.external_ips.iter().map(|ip| claim(at(*ip), Role::ExternalIp)));
-    claims.extend(port.load_balancer_ips.iter().map(|ip| claim(at(*ip), Role::LoadBalancerIp)));
-    claims.extend(port.node_port.map(|port| claim(Place::NodePort(port.get()), Role::NodePort)));
-    claims.extend(port.health_check_node_port.map(|number| {
+fn claims_of(
+    port: &ServicePort,
+) -> impl Iterator<Item = (Frontend, FrontendKind, ServicePortName)> + '_ {
+    let frontends = port.frontends().map(|(frontend, kind)| (frontend, kind, port.name.clone()));
+    let health_check = port.health_check_node_port.map(|number| {
         let name =
             ServicePortName { port: Arc::from(""), protocol: Protocol::Tcp, ..port.name.clone() };
-        (Place::NodePort(number.get()), Protocol::Tcp, name, Role::HealthCheckNodePort)
-    }));
-    claims
+        let frontend = Frontend::node_port(port.family(), Protocol::Tcp, number.get());
+        (frontend, FrontendKind::HealthCheckNodePort, name)
+    });
+    frontends.chain(health_check)
 }
 
-impl Display for Place {
+impl Display for Contender {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Place::Address(address) => write!(f, "{address}"),
-            Place::NodePort(port) => write!(f, "node port {port}"),
-        }
-    }
-}
-
-impl Display for Claimant {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "Service {} ({})", self.port, self.role.field())
+        write!(f, "Service {} ({})", self.port, self.kind.field())
     }
 }
 
@@ -176,16 +129,16 @@ mod tests {
         let problems = read_manifest("test", services.join("\n---\n").as_bytes(), &mut objects);
         assert_eq!(problems, []);
         let (snapshot, _) = snapshot(&objects, &SnapshotOptions::default(), &Host::default());
-        let tell = |contest: &Contest| {
-            let who: Vec<String> = contest.claimants.iter().map(Claimant::to_string).collect();
-            let Contest { place, protocol, families, .. } = contest;
-            let family = match (place, families.as_slice()) {
-                (Place::NodePort(_), [family]) => format!(" {}", family.api_name()),
+        let tell = |conflict: &FrontendConflict| {
+            let who: Vec<String> = conflict.contenders.iter().map(Contender::to_string).collect();
+            let FrontendConflict { frontend, families, .. } = conflict;
+            let family = match (frontend.address, families.as_slice()) {
+                (FrontendAddress::Node(_), [family]) => format!(" {}", family.api_name()),
                 _ => String::new(),
             };
-            format!("{place} {}{family}: {}", protocol.name(), who.join(", "))
+            format!("{frontend}{family}: {}", who.join(", "))
         };
-        contests(&snapshot).iter().map(tell).collect()
+        conflicts(&snapshot).iter().map(tell).collect()
     }
 
     #[test]
@@ -216,13 +169,13 @@ mod tests {
         assert_eq!(
             told(&services),
             [
-                "10.96.0.2:80 tcp: Service default/b (spec.clusterIP), \
+                "10.96.0.2:80/TCP: Service default/b (spec.clusterIP), \
                  Service default/c:one (spec.clusterIP)",
-                "192.0.2.1:80 tcp: Service default/a:x (status.loadBalancer.ingress), \
+                "192.0.2.1:80/TCP: Service default/a:x (status.loadBalancer.ingress), \
                  Service default/b (spec.externalIPs)",
-                "node port 30000 tcp: Service default/a:x (spec.ports[].nodePort), \
+                "node port 30000/TCP: Service default/a:x (spec.ports[].nodePort), \
                  Service default/c:one (spec.ports[].nodePort)",
-                "node port 30001 tcp: Service default/a (spec.healthCheckNodePort), \
+                "node port 30001/TCP: Service default/a (spec.healthCheckNodePort), \
                  Service default/c:two (spec.ports[].nodePort)",
             ]
         );
@@ -252,8 +205,8 @@ mod tests {
             .map(|name| format!("Service default/{name} (spec.externalIPs)"));
         let slices = ["b-full", "c-full"].map(|name| slice(name, "IPv4", "10.244.2.5", "node-2"));
         let all = [&[empty.clone(), full.clone(), third], slices.as_slice()].concat();
-        assert_eq!(told(&all), [format!("192.0.2.1:80 tcp: {b}, {c}, {a}")]);
-        assert_eq!(told(&[empty, full]), [format!("192.0.2.1:80 tcp: {a}, {b}")]);
+        assert_eq!(told(&all), [format!("192.0.2.1:80/TCP: {b}, {c}, {a}")]);
+        assert_eq!(told(&[empty, full]), [format!("192.0.2.1:80/TCP: {a}, {b}")]);
         // Policy Local inside has nothing here; from outside this node still gets there.
         let local = spec("10.96.0.2", r#""internalTrafficPolicy": "Local","#);
         let local = service("a", &local, "");
@@ -262,9 +215,9 @@ mod tests {
         assert_eq!(
             told(&[&[local, other], slices.as_slice()].concat()),
             [
-                "10.96.0.2:80 tcp: Service default/b (spec.clusterIP), \
+                "10.96.0.2:80/TCP: Service default/b (spec.clusterIP), \
                  Service default/a (spec.clusterIP)",
-                "192.0.2.1:80 tcp: Service default/a (spec.externalIPs), \
+                "192.0.2.1:80/TCP: Service default/a (spec.externalIPs), \
                  Service default/b (spec.externalIPs)",
             ]
         );
@@ -281,10 +234,10 @@ mod tests {
         };
         let mut services = vec![of("a", 1), of("b", 2)];
         let port = |name: &str| format!("Service default/{name} (spec.ports[].nodePort)");
-        assert_eq!(told(&services), [format!("node port 30000 tcp: {}, {}", port("a"), port("b"))]);
+        assert_eq!(told(&services), [format!("node port 30000/TCP: {}, {}", port("a"), port("b"))]);
         services.push(slice("b", "IPv6", "fd00:10::5", "node-1"));
         let in_one = |family: &str, first: &str, second: &str| {
-            format!("node port 30000 tcp {family}: {}, {}", port(first), port(second))
+            format!("node port 30000/TCP {family}: {}, {}", port(first), port(second))
         };
         assert_eq!(told(&services), [in_one("IPv4", "a", "b"), in_one("IPv6", "b", "a")]);
     }

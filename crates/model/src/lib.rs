@@ -35,7 +35,7 @@ mod watch_events;
 mod yaml;
 
 pub use budget::{ServiceSize, TooLarge};
-pub use claims::{Claimant, Contest, Place, Role, contests};
+pub use claims::{Contender, FrontendConflict, conflicts};
 pub use complete::IfEmpty;
 pub use document::MAX_DOCUMENT_BYTES;
 pub use endpoint::{Endpoint, Hint};

@@ -7,16 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::claims::Role;
 use crate::service::ServicePort;
-use rulegen_net::{IpFamily, Protocol, ServicePortName};
+use rulegen_net::{FrontendKind, IpFamily, Protocol, ServicePortName};
 
 /// The addresses and ports of the node that Services take.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeClaims(BTreeMap<(Protocol, u16), Vec<NodeClaim>>);
 
 /// Addresses of the node. The ports of one Service share them: there may be many of both.
-type Addresses = Arc<[(IpAddr, Role)]>;
+type Addresses = Arc<[(IpAddr, FrontendKind)]>;
 
 /// A service port at addresses of the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +32,7 @@ pub struct TakenAddress {
     /// Where: the first of them, if the process listens at all addresses.
     pub at: SocketAddr,
     /// What the address is to the Service.
-    pub role: Role,
+    pub kind: FrontendKind,
     /// At how many other addresses it is so.
     pub others: usize,
 }
@@ -75,11 +74,11 @@ impl NodeClaims {
         let claims = self.0.get(&(protocol, listener.port())).into_iter().flatten();
         claims.filter_map(move |claim| {
             let mut there = claim.addresses.iter().filter(|(of, _)| hears(ip, *of));
-            let (first, role) = *there.next()?;
+            let (first, kind) = *there.next()?;
             Some(TakenAddress {
                 port: claim.name.clone(),
                 at: SocketAddr::new(first, listener.port()),
-                role,
+                kind,
                 others: there.count(),
             })
         })
@@ -101,8 +100,8 @@ fn have_same_addresses(one: &ServicePort, other: &ServicePort) -> bool {
 }
 
 fn addresses_at(port: &ServicePort, is_nodes: &impl Fn(IpAddr) -> bool) -> Addresses {
-    let external = port.external_ips.iter().map(|ip| (*ip, Role::ExternalIp));
-    let load_balancer = port.load_balancer_ips.iter().map(|ip| (*ip, Role::LoadBalancerIp));
+    let external = port.external_ips.iter().map(|ip| (*ip, FrontendKind::ExternalIP));
+    let load_balancer = port.load_balancer_ips.iter().map(|ip| (*ip, FrontendKind::LoadBalancerIP));
     let mut seen = BTreeSet::new();
     let all = external.chain(load_balancer);
     all.filter(|(ip, _)| is_nodes(*ip) && seen.insert(*ip)).collect()
@@ -128,8 +127,8 @@ mod tests {
 
     fn told(claims: &NodeClaims, protocol: Protocol, listener: &str) -> Vec<String> {
         let taken = claims.taken_from(protocol, listener.parse().unwrap());
-        let words = |TakenAddress { port, at, role, others }| {
-            format!("{at} of {port} ({}) and {others}", role.field())
+        let words = |TakenAddress { port, at, kind, others }| {
+            format!("{at} of {port} ({}) and {others}", kind.field())
         };
         taken.map(words).collect()
     }

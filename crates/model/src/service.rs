@@ -15,7 +15,9 @@ use crate::object::{LoadBalancerIngress, Service, ServicePortSpec};
 use crate::ownership::{ClaimKind, ClaimedIp};
 use crate::port::{known_protocol, optional_port, port_number};
 use crate::problem::Report;
-use rulegen_net::{IpFamily, ServicePortName, parse_address, parse_network, special_use};
+use rulegen_net::{
+    Frontend, FrontendKind, IpFamily, ServicePortName, parse_address, parse_network, special_use,
+};
 
 const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 
@@ -76,6 +78,29 @@ impl ServicePort {
             endpoints: Vec::new(),
             ..*self
         }
+    }
+
+    /// The address family of its cluster IP, and so of all its addresses.
+    pub fn family(&self) -> IpFamily {
+        IpFamily::of(self.cluster_ip)
+    }
+
+    /// Its frontends: cluster IP, external IPs, load-balancer IPs, node port, in this order. An
+    /// address may be both an external and a load-balancer IP.
+    pub fn frontends(&self) -> impl Iterator<Item = (Frontend, FrontendKind)> + '_ {
+        let at = |ip: &IpAddr| Frontend::at_ip(*ip, self.name.protocol, self.port);
+        let external = self.external_ips.iter().map(|ip| (*ip, FrontendKind::ExternalIP));
+        let load_balancer =
+            self.load_balancer_ips.iter().map(|ip| (*ip, FrontendKind::LoadBalancerIP));
+        let node_port = self.node_port.map(|port| {
+            let frontend = Frontend::node_port(self.family(), self.name.protocol, port.get());
+            (frontend, FrontendKind::NodePort)
+        });
+        std::iter::once((self.cluster_ip, FrontendKind::ClusterIP))
+            .chain(external)
+            .chain(load_balancer)
+            .map(move |(ip, kind)| (at(&ip), kind))
+            .chain(node_port)
     }
 
     /// Whether there is an address beside the cluster IP.

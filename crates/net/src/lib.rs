@@ -1,4 +1,5 @@
-//! The network terms that all crates share: address families, protocols, service port names.
+//! The network terms that all crates share: address families, protocols, frontends, service port
+//! names.
 //!
 //! Each concept has one type here, so no crate converts between its own copies. Knows nothing of
 //! Kubernetes objects, rules or kernels. Pure, and nothing here can fail: a parser returns `None`
@@ -11,7 +12,7 @@ mod protocol;
 mod service_port_name;
 
 pub use address::{parse_address, parse_network, special_use};
-pub use frontend::FrontendKind;
+pub use frontend::{Frontend, FrontendAddress, FrontendKind};
 pub use ip_family::IpFamily;
 pub use protocol::Protocol;
 pub use service_port_name::ServicePortName;

@@ -7,9 +7,9 @@ use rulegen_compiler::{
     ServicePlan,
 };
 use rulegen_model::{Endpoint, TrafficPolicy};
+use rulegen_net::{Frontend, IpFamily};
 use serde::Serialize;
 
-use super::owners::At;
 use super::parts::Part;
 
 /// From clients to endpoints, or to nowhere.
@@ -19,7 +19,7 @@ pub(super) struct Way {
     /// Whose packets.
     pub(super) clients: &'static str,
     /// The first of them.
-    pub(super) frontends: Vec<Frontend>,
+    pub(super) frontends: Vec<FrontendShown>,
     /// How many more there are.
     pub(super) more_frontends: usize,
     pub(super) policy: &'static str,
@@ -34,16 +34,15 @@ pub(super) struct Way {
 /// Where packets arrive.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Frontend {
+pub(super) struct FrontendShown {
     pub(super) kind: &'static str,
     pub(super) address: String,
     /// Who may use it, the first of them; none if everybody.
     pub(super) only_from: Option<Vec<String>>,
     /// How many more may.
     pub(super) more_sources: usize,
-    /// By this the frontends of all service ports are told apart.
     #[serde(skip)]
-    pub(super) at: At,
+    pub(super) frontend: Frontend,
     /// Another service port that has it, so that this one does not.
     pub(super) taken_by: Option<String>,
 }
@@ -86,14 +85,14 @@ pub(super) fn ways(service: &ServicePlan, plan: &Plan) -> Vec<Way> {
 
 fn internal(plan: &ServicePlan) -> Way {
     let of = plan.internal;
-    let at = At::Address(of.address, plan.name.protocol, plan.port);
+    let frontend = Frontend::at_ip(of.address, plan.name.protocol, plan.port);
     let address = SocketAddr::new(of.address, plan.port).to_string();
-    let frontend = Frontend {
+    let frontend = FrontendShown {
         kind: "cluster IP",
         address,
         only_from: None,
         more_sources: 0,
-        at,
+        frontend,
         taken_by: None,
     };
     let source = match of.masquerade {
@@ -138,14 +137,15 @@ fn frontends(
     plan: &ServicePlan,
     of: &External,
     node_ports_at: &NodePortsAt,
-) -> (Vec<Frontend>, usize) {
+) -> (Vec<FrontendShown>, usize) {
     let (over, port) = (plan.name.protocol, plan.port);
-    let at_ip = |kind, ip: IpAddr, sources: Option<(Vec<String>, usize)>| Frontend {
+    let family = IpFamily::of(plan.internal.address);
+    let at_ip = |kind, ip: IpAddr, sources: Option<(Vec<String>, usize)>| FrontendShown {
         kind,
         address: SocketAddr::new(ip, port).to_string(),
         more_sources: sources.as_ref().map_or(0, |(_, more)| *more),
         only_from: sources.map(|(first, _)| first),
-        at: At::Address(ip, over, port),
+        frontend: Frontend::at_ip(ip, over, port),
         taken_by: None,
     };
     let addresses = of.addresses.iter().take(FRONTENDS).map(|address| match address {
@@ -153,12 +153,12 @@ fn frontends(
         ExternalAddress::LoadBalancerIp(ip) => {
             at_ip("load balancer", *ip, of.firewall.as_ref().map(|of| sources(of, *ip)))
         }
-        ExternalAddress::NodePort(port) => Frontend {
+        ExternalAddress::NodePort(port) => FrontendShown {
             kind: "node port",
             address: node_port(port.get(), node_ports_at),
             only_from: None,
             more_sources: 0,
-            at: At::NodePort(over, port.get()),
+            frontend: Frontend::node_port(family, over, port.get()),
             taken_by: None,
         },
     });
@@ -189,7 +189,7 @@ impl Way {
     fn new(
         plan: &ServicePlan,
         clients: &'static str,
-        (frontends, more_frontends): (Vec<Frontend>, usize),
+        (frontends, more_frontends): (Vec<FrontendShown>, usize),
         source: &'static str,
         outcome: Outcome,
     ) -> Self {

@@ -92,7 +92,7 @@ impl Port {
         let mut ways = ways(&plan, around.plan);
         ways.iter_mut().for_each(|way| way.keep(part));
         for frontend in ways.iter_mut().flat_map(|way| &mut way.frontends) {
-            let owner = around.owners.other_than(port, frontend.at);
+            let owner = around.owners.other_than(port, frontend.frontend);
             frontend.taken_by = owner.map(ToString::to_string);
         }
         let reachable = plan.reachable_endpoints.iter().map(|endpoint| endpoint.address);

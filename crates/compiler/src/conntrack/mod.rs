@@ -8,7 +8,6 @@
 //! any. A client that keeps its port, such as a DNS resolver, would so talk to a pod that is no
 //! more for ever. TCP notices by itself, if late.
 
-mod frontend;
 #[cfg(test)]
 mod tests;
 
@@ -17,11 +16,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use rulegen_model::ServicePort;
-use rulegen_net::Protocol;
-use rulegen_net::Protocol as ServiceProtocol;
+use rulegen_net::{Frontend, IpFamily, Protocol};
 use rulegen_ruleset::Flow;
-
-pub use frontend::{Frontend, frontends};
 
 use crate::NodePortsAt;
 
@@ -62,9 +58,14 @@ pub struct Judge {
     node_ports_at: OpenAt,
 }
 
+/// All frontends of a service port, some perhaps twice.
+pub fn frontends(port: &ServicePort) -> impl Iterator<Item = Frontend> + '_ {
+    port.frontends().map(|(frontend, _)| frontend)
+}
+
 /// Whether flows of a service port are ever stale: those of UDP and SCTP, of TCP only if asked.
 pub fn concerns(port: &ServicePort, resets_removed_tcp: bool) -> bool {
-    resets_removed_tcp || port.name.protocol != ServiceProtocol::Tcp
+    resets_removed_tcp || port.name.protocol != Protocol::Tcp
 }
 
 impl Judge {
@@ -95,14 +96,14 @@ impl Judge {
     /// The protocols that stale flows may be of. Flows of others need not be listed.
     pub fn protocols(&self) -> Vec<Protocol> {
         let is_concerned = |protocol: &Protocol| {
-            let is_of = |frontend: &Frontend| frontend.protocol() == *protocol;
+            let is_of = |frontend: &Frontend| frontend.protocol == *protocol;
             let may_have_gone = || match &self.past {
                 Past::Vanished(vanished) => vanished.iter().any(is_of),
                 Past::Unknown => !self.service_cidrs.is_empty(),
             };
             self.frontends.keys().any(is_of) || (*protocol != Protocol::Tcp && may_have_gone())
         };
-        [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().filter(is_concerned).collect()
+        Protocol::ALL.into_iter().filter(is_concerned).collect()
     }
 
     /// Whether a flow goes on where the rules would not lead a new one, and should be forgotten.
@@ -118,9 +119,10 @@ impl Judge {
 
     /// The frontends that a flow may be to, the one that rules look at first before the other.
     fn reached(&self, flow: &Flow) -> impl Iterator<Item = Frontend> + use<> {
-        let address = Frontend::Address(flow.protocol, flow.destination);
-        let node_port = Frontend::NodePort(flow.protocol, flow.destination.port());
-        let is_open = self.node_ports_at.holds(flow.destination.ip());
+        let (ip, port) = (flow.destination.ip(), flow.destination.port());
+        let address = Frontend::at_ip(ip, flow.protocol, port);
+        let node_port = Frontend::node_port(IpFamily::of(ip), flow.protocol, port);
+        let is_open = self.node_ports_at.holds(ip);
         [Some(address), is_open.then_some(node_port)].into_iter().flatten()
     }
 
@@ -154,7 +156,7 @@ fn was_missed(flow: &Flow) -> bool {
 /// that would answer. A TCP flow is left even to one that says it would not, for it may be in the
 /// middle of its last answer.
 fn backends(port: &ServicePort) -> HashSet<SocketAddr> {
-    let is_tcp = port.name.protocol == ServiceProtocol::Tcp;
+    let is_tcp = port.name.protocol == Protocol::Tcp;
     let kept = port.endpoints.iter().filter(|it| is_tcp || it.ready || it.serving);
     kept.map(|endpoint| endpoint.address).collect()
 }

@@ -47,7 +47,7 @@ fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
-fn service(protocol: ServiceProtocol, endpoints: Vec<Endpoint>) -> ServicePort {
+fn service(protocol: Protocol, endpoints: Vec<Endpoint>) -> ServicePort {
     let name = ServicePortName {
         namespace: "kube-system".into(),
         service: "dns".into(),
@@ -127,8 +127,8 @@ impl Bench {
     }
 }
 
-const DATAGRAMS: [(ServiceProtocol, Protocol); 2] =
-    [(ServiceProtocol::Udp, Protocol::Udp), (ServiceProtocol::Sctp, Protocol::Sctp)];
+const DATAGRAMS: [(Protocol, Protocol); 2] =
+    [(Protocol::Udp, Protocol::Udp), (Protocol::Sctp, Protocol::Sctp)];
 
 #[test]
 fn a_flow_goes_on_to_an_endpoint_that_would_answer_and_to_no_other() {
@@ -155,15 +155,14 @@ fn a_flow_goes_on_to_an_endpoint_that_would_answer_and_to_no_other() {
 
 #[test]
 fn an_endpoint_that_is_ready_whatever_it_says_of_serving_keeps_its_flows() {
-    let bench =
-        Bench::of(vec![service(ServiceProtocol::Udp, vec![endpoint(READY, true, false, false)])]);
+    let bench = Bench::of(vec![service(Protocol::Udp, vec![endpoint(READY, true, false, false)])]);
     bench.assert(Protocol::Udp, &[(CLUSTER_IP, READY, false)]);
 }
 
 #[test]
 fn an_endpoint_at_the_node_port_itself_keeps_its_flows() {
     let host = endpoint(NODE_PORT, true, true, false);
-    let bench = Bench::of(vec![service(ServiceProtocol::Udp, vec![host])]);
+    let bench = Bench::of(vec![service(Protocol::Udp, vec![host])]);
     bench.assert(Protocol::Udp, &[(NODE_PORT, NODE_PORT, false), (CLUSTER_IP, NODE_PORT, false)]);
 }
 
@@ -181,7 +180,7 @@ fn without_endpoints_only_translated_flows_are_stale() {
 
 #[test]
 fn other_flows_are_left() {
-    let bench = Bench::of(vec![service(ServiceProtocol::Udp, endpoints())]);
+    let bench = Bench::of(vec![service(Protocol::Udp, endpoints())]);
     bench.assert(
         Protocol::Udp,
         &[
@@ -203,7 +202,7 @@ fn other_flows_are_left() {
 #[test]
 fn node_ports_are_only_where_they_are_open() {
     let stale = |node_ports_at: NodePortsAt| {
-        let mut bench = Bench::of(vec![service(ServiceProtocol::Udp, endpoints())]);
+        let mut bench = Bench::of(vec![service(Protocol::Udp, endpoints())]);
         bench.node_ports_at = node_ports_at;
         let judge = bench.judge();
         [NODE_PORT, OTHER_NODE_PORT, LOOPBACK_NODE_PORT, "127.0.0.2:30053", FOREIGN_HOST].map(
@@ -249,16 +248,16 @@ fn what_was_translated_to_a_frontend_that_vanished_is_stale() {
 fn one_address_of_a_service_may_vanish() {
     let mut bench = Bench::of(vec![ServicePort {
         load_balancer_ips: Vec::new(),
-        ..service(ServiceProtocol::Udp, endpoints())
+        ..service(Protocol::Udp, endpoints())
     }]);
-    let vanished = Frontend::Address(Protocol::Udp, at(LOAD_BALANCER_IP));
+    let vanished = Frontend::at_ip(at(LOAD_BALANCER_IP).ip(), Protocol::Udp, 53);
     bench.past = Past::Vanished(HashSet::from([vanished]));
     bench.assert(Protocol::Udp, &[(LOAD_BALANCER_IP, READY, true), (CLUSTER_IP, READY, false)]);
 }
 
 #[test]
 fn a_frontend_that_is_there_again_is_judged_by_what_is_behind_it_now() {
-    let again = service(ServiceProtocol::Udp, endpoints());
+    let again = service(Protocol::Udp, endpoints());
     let past = Past::Vanished(frontends(&again).collect());
     let bench = Bench { past, ..Bench::of(vec![again]) };
     bench.assert(Protocol::Udp, &[(CLUSTER_IP, READY, false), (CLUSTER_IP, REMOVED, true)]);
@@ -266,7 +265,7 @@ fn a_frontend_that_is_there_again_is_judged_by_what_is_behind_it_now() {
 
 #[test]
 fn after_a_restart_cluster_ips_without_a_service_are_taken_for_vanished() {
-    let mut bench = Bench::of(vec![service(ServiceProtocol::Udp, endpoints())]);
+    let mut bench = Bench::of(vec![service(Protocol::Udp, endpoints())]);
     bench.past = Past::Unknown;
     for protocol in [Protocol::Udp, Protocol::Sctp] {
         bench.assert(
@@ -301,13 +300,13 @@ fn tcp_is_reset_only_if_asked_and_only_to_endpoints_that_were_removed() {
             ]
         })
     };
-    let mut bench = Bench::of(vec![service(ServiceProtocol::Tcp, endpoints())]);
+    let mut bench = Bench::of(vec![service(Protocol::Tcp, endpoints())]);
     bench.assert(Protocol::Tcp, cases(false).as_flattened());
     bench.resets_removed_tcp = true;
     bench.assert(Protocol::Tcp, cases(true).as_flattened());
     bench.assert(Protocol::Udp, &[(CLUSTER_IP, REMOVED, false)]);
     // All are removed.
-    bench.ports = vec![service(ServiceProtocol::Tcp, Vec::new())];
+    bench.ports = vec![service(Protocol::Tcp, Vec::new())];
     bench.assert(Protocol::Tcp, &[(CLUSTER_IP, REMOVED, true), (CLUSTER_IP, CLUSTER_IP, false)]);
     // The Service is.
     bench.past = Past::Vanished(bench.ports.iter().flat_map(frontends).collect());
@@ -319,8 +318,8 @@ fn tcp_is_reset_only_if_asked_and_only_to_endpoints_that_were_removed() {
 
 #[test]
 fn services_that_share_an_address_keep_the_flows_of_each() {
-    let first = service(ServiceProtocol::Udp, vec![endpoint(READY, true, true, false)]);
-    let mut second = service(ServiceProtocol::Udp, vec![endpoint(UNREADY, true, true, false)]);
+    let first = service(Protocol::Udp, vec![endpoint(READY, true, true, false)]);
+    let mut second = service(Protocol::Udp, vec![endpoint(UNREADY, true, true, false)]);
     second.cluster_ip = at("10.96.0.11:0").ip();
     for ports in [vec![first.clone(), second.clone()], vec![second, first]] {
         Bench::of(ports).assert(
@@ -337,7 +336,7 @@ fn services_that_share_an_address_keep_the_flows_of_each() {
 
 #[test]
 fn a_flow_of_another_zone_is_stale_only_if_it_was_translated() {
-    let judge = Bench::of(vec![service(ServiceProtocol::Udp, endpoints())]).judge();
+    let judge = Bench::of(vec![service(Protocol::Udp, endpoints())]).judge();
     let in_zone = |reply_source| Flow { zone: 7, ..flow(Protocol::Udp, CLUSTER_IP, reply_source) };
     assert!(judge.is_stale(&in_zone(REMOVED)));
     assert!(!judge.is_stale(&in_zone(READY)));
@@ -353,11 +352,11 @@ fn only_protocols_that_may_have_stale_flows_are_listed() {
     };
     let nothing = Past::Vanished(HashSet::new());
     let vanished = |protocol| Past::Vanished(frontends(&of(protocol)).collect());
-    let (tcp, udp) = (of(ServiceProtocol::Tcp), of(ServiceProtocol::Udp));
+    let (tcp, udp) = (of(Protocol::Tcp), of(Protocol::Udp));
     assert_eq!(protocols(vec![tcp.clone(), udp.clone()], &nothing, false), [Udp]);
     assert_eq!(protocols(vec![tcp.clone(), udp], &nothing, true), [Tcp, Udp]);
     assert_eq!(protocols(vec![tcp], &nothing, false), []);
-    assert_eq!(protocols(Vec::new(), &vanished(ServiceProtocol::Sctp), false), [Sctp]);
-    assert_eq!(protocols(Vec::new(), &vanished(ServiceProtocol::Tcp), true), []);
+    assert_eq!(protocols(Vec::new(), &vanished(Protocol::Sctp), false), [Sctp]);
+    assert_eq!(protocols(Vec::new(), &vanished(Protocol::Tcp), true), []);
     assert_eq!(protocols(Vec::new(), &Past::Unknown, false), [Udp, Sctp]);
 }

@@ -36,47 +36,47 @@ const MASQUERADE: &str = "masquerading";
 /// The chain that rejects with "port unreachable", for use as a verdict.
 pub const REJECT: &str = "reject-chain";
 
-/// Where traffic arrives: the maps and chains are the same for both, but a node port is one at
-/// any of the node's addresses, so the address is no part of its key.
+/// The two groups of maps and chains that frontends are in. Both have the same layout, but the key
+/// of a node port has no address: it is open at several addresses of the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum FrontendMaps {
     /// A cluster IP, external IP or load-balancer IP.
     Address,
     /// A node port.
     NodePort,
 }
 
-impl Place {
+impl FrontendMaps {
     /// Both places.
-    pub const BOTH: [Place; 2] = [Place::Address, Place::NodePort];
+    pub const BOTH: [FrontendMaps; 2] = [FrontendMaps::Address, FrontendMaps::NodePort];
 
     pub(super) fn key(self) -> &'static [Selector] {
         match self {
-            Place::Address => ADDRESS_KEY,
-            Place::NodePort => NODE_PORT_KEY,
+            FrontendMaps::Address => ADDRESS_KEY,
+            FrontendMaps::NodePort => NODE_PORT_KEY,
         }
     }
 
     fn fields(self) -> &'static [Field] {
         match self {
-            Place::Address => &[Field::Address, Field::Protocol, Field::Port],
-            Place::NodePort => &[Field::Protocol, Field::Port],
+            FrontendMaps::Address => &[Field::Address, Field::Protocol, Field::Port],
+            FrontendMaps::NodePort => &[Field::Protocol, Field::Port],
         }
     }
 
     /// The map from a frontend to what becomes of it.
     pub fn services(self) -> &'static str {
         match self {
-            Place::Address => "services",
-            Place::NodePort => "node-ports",
+            FrontendMaps::Address => "services",
+            FrontendMaps::NodePort => "node-ports",
         }
     }
 
     /// The map from a frontend to its refusal.
     pub fn refused(self) -> &'static str {
         match self {
-            Place::Address => REFUSED,
-            Place::NodePort => REFUSED_NODE_PORTS,
+            FrontendMaps::Address => REFUSED,
+            FrontendMaps::NodePort => REFUSED_NODE_PORTS,
         }
     }
 
@@ -84,32 +84,32 @@ impl Place {
     /// after it and the number of endpoints.
     pub(super) fn endpoints(self) -> &'static str {
         match self {
-            Place::Address => "endpoints",
-            Place::NodePort => "node-port-endpoints",
+            FrontendMaps::Address => "endpoints",
+            FrontendMaps::NodePort => "node-port-endpoints",
         }
     }
 
     /// The same for external traffic under policy Local.
     pub(super) fn local_endpoints(self) -> &'static str {
         match self {
-            Place::Address => "local-endpoints",
-            Place::NodePort => "node-port-local-endpoints",
+            FrontendMaps::Address => "local-endpoints",
+            FrontendMaps::NodePort => "node-port-local-endpoints",
         }
     }
 
     /// The map from a frontend under policy Local to the choice among the cluster's endpoints.
     pub fn short_circuits(self) -> &'static str {
         match self {
-            Place::Address => "short-circuits",
-            Place::NodePort => "node-port-short-circuits",
+            FrontendMaps::Address => "short-circuits",
+            FrontendMaps::NodePort => "node-port-short-circuits",
         }
     }
 
     /// The map from a frontend under policy Local to the choice among this node's endpoints.
     pub fn local_services(self) -> &'static str {
         match self {
-            Place::Address => "local-services",
-            Place::NodePort => "node-port-local-services",
+            FrontendMaps::Address => "local-services",
+            FrontendMaps::NodePort => "node-port-local-services",
         }
     }
 
@@ -129,16 +129,16 @@ impl Place {
     /// The chain for external traffic under policy Local.
     pub fn local_policy(self) -> &'static str {
         match self {
-            Place::Address => "local-policy",
-            Place::NodePort => "node-port-local-policy",
+            FrontendMaps::Address => "local-policy",
+            FrontendMaps::NodePort => "node-port-local-policy",
         }
     }
 
     /// The chain for external traffic under policy Cluster to so many endpoints.
     pub(super) fn external(self, endpoints: usize) -> String {
         match self {
-            Place::Address => format!("external-{endpoints}"),
-            Place::NodePort => format!("node-port-external-{endpoints}"),
+            FrontendMaps::Address => format!("external-{endpoints}"),
+            FrontendMaps::NodePort => format!("node-port-external-{endpoints}"),
         }
     }
 }
@@ -147,7 +147,7 @@ impl Place {
 pub(super) fn sets(plan: &Plan) -> BTreeMap<Name, Set> {
     let address = &[Field::Address];
     let pair = &[Field::Address, Field::Address];
-    let socket = Place::Address.fields();
+    let socket = FrontendMaps::Address.fields();
     let by_number = &[Field::Protocol, Field::Number, Field::Number, Field::Number];
     let list_and_network = &[Field::Number, Field::Number, Field::Number, Field::Address];
     let mut sets: Vec<(&str, Set)> = vec![
@@ -181,7 +181,7 @@ pub(super) fn sets(plan: &Plan) -> BTreeMap<Name, Set> {
         set.elements.extend(keys);
         sets.push((NODE_PORT_IPS, set));
     }
-    Place::BOTH.into_iter().for_each(|place| sets.extend(maps(plan, place)));
+    FrontendMaps::BOTH.into_iter().for_each(|maps| sets.extend(sets_of(plan, maps)));
     sets.into_iter().map(|(name, set)| (Name::from(name), set)).collect()
 }
 
@@ -203,8 +203,8 @@ pub(super) fn network(network: IpNet) -> Value {
     }
 }
 
-fn maps(plan: &Plan, place: Place) -> [(&'static str, Set); 6] {
-    let key = place.fields();
+fn sets_of(plan: &Plan, maps: FrontendMaps) -> [(&'static str, Set); 6] {
+    let key = maps.fields();
     let numbered: Vec<Field> = key.iter().copied().chain([Field::Number]).collect();
     let verdicts = |comment| Set::map(key, DataType::Verdict, comment);
     let sockets = |comment| Set {
@@ -212,12 +212,12 @@ fn maps(plan: &Plan, place: Place) -> [(&'static str, Set); 6] {
         ..Set::map(&numbered, DataType::Socket, comment)
     };
     [
-        (place.services(), verdicts("what becomes of traffic to Services")),
-        (place.refused(), verdicts("traffic that is refused for want of endpoints")),
-        (place.endpoints(), sockets("endpoints by number")),
-        (place.local_endpoints(), sockets("endpoints on this node by number")),
-        (place.short_circuits(), verdicts("policy Local: what pods and the node see")),
-        (place.local_services(), verdicts("policy Local: what all others see")),
+        (maps.services(), verdicts("what becomes of traffic to Services")),
+        (maps.refused(), verdicts("traffic that is refused for want of endpoints")),
+        (maps.endpoints(), sockets("endpoints by number")),
+        (maps.local_endpoints(), sockets("endpoints on this node by number")),
+        (maps.short_circuits(), verdicts("policy Local: what pods and the node see")),
+        (maps.local_services(), verdicts("policy Local: what all others see")),
     ]
 }
 
@@ -235,15 +235,15 @@ pub(super) fn chains(plan: &Plan) -> BTreeMap<Name, Chain> {
         (REJECT, of_rules(vec![Rule::new([Statement::Reject])])),
         (MASQUERADE, of_rules(masquerade(plan))),
     ]);
-    for place in Place::BOTH {
+    for maps in FrontendMaps::BOTH {
         // The short circuit looks the endpoints up by the frontend, once more.
         chains.push((
-            place.short_circuits(),
-            of_rules(vec![Rule::new([verdict_map(place.key(), place.short_circuits())])]),
+            maps.short_circuits(),
+            of_rules(vec![Rule::new([verdict_map(maps.key(), maps.short_circuits())])]),
         ));
-        let mut rules = short_circuit(plan, &goto(place.short_circuits()));
-        rules.push(Rule::new([verdict_map(place.key(), place.local_services())]));
-        chains.push((place.local_policy(), of_rules(rules)));
+        let mut rules = short_circuit(plan, &goto(maps.short_circuits()));
+        rules.push(Rule::new([verdict_map(maps.key(), maps.local_services())]));
+        chains.push((maps.local_policy(), of_rules(rules)));
     }
     chains.into_iter().map(|(name, chain)| (Name::from(name), chain)).collect()
 }
@@ -252,7 +252,7 @@ pub(super) fn of_rules(rules: Vec<Rule>) -> Chain {
     Chain { base: None, rules }
 }
 
-/// NF_IP_PRI_NAT_DST and NF_IP_PRI_NAT_SRC of linux/netfilter_ipv4.h, and kube-proxy's place for
+/// NF_IP_PRI_NAT_DST and NF_IP_PRI_NAT_SRC of linux/netfilter_ipv4.h, and kube-proxy's maps for
 /// what must see a packet before it is translated.
 const DSTNAT: i32 = -100;
 const SRCNAT: i32 = 100;
@@ -289,8 +289,11 @@ fn services(plan: &Plan) -> Vec<Rule> {
         NodePortsAt::These(_) => Vec::new(),
     };
     at_node.extend(at_node_port_address(plan));
-    at_node.push(verdict_map(NODE_PORT_KEY, Place::NodePort.services()));
-    vec![Rule::new([verdict_map(ADDRESS_KEY, Place::Address.services())]), Rule::new(at_node)]
+    at_node.push(verdict_map(NODE_PORT_KEY, FrontendMaps::NodePort.services()));
+    vec![
+        Rule::new([verdict_map(ADDRESS_KEY, FrontendMaps::Address.services())]),
+        Rule::new(at_node),
+    ]
 }
 
 fn refused_node_ports(plan: &Plan) -> Rule {

@@ -39,7 +39,7 @@ use crate::plan::Plan;
 
 pub use counted::{affinity_service, counted_by_element, counted_by_rule, counted_endpoint};
 pub use layout::{
-    CLOSED, CLUSTER_IPS, FIREWALL, FIREWALL_IPS, HAIRPINS, Place, REJECT, SERVICE_CIDRS,
+    CLOSED, CLUSTER_IPS, FIREWALL, FIREWALL_IPS, FrontendMaps, HAIRPINS, REJECT, SERVICE_CIDRS,
     SHARED_ENDPOINTS,
 };
 pub use live::{ClientSetChange, LiveTable, Patch, ServiceUpdate};

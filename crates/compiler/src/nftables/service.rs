@@ -7,7 +7,7 @@ use rulegen_model::{Endpoint, TrafficPolicy};
 use rulegen_ruleset::nftables::{Comment, Data, Element, Key, Name, Value, Verdict};
 
 use super::contribution::{Claim, Contribution, SetElement};
-use super::layout::{CLUSTER_IPS, FIREWALL_IPS, HAIRPINS, Place, REJECT};
+use super::layout::{CLUSTER_IPS, FIREWALL_IPS, FrontendMaps, HAIRPINS, REJECT};
 use super::own_chains::{self, OwnChains};
 use super::shared_chain::{Choice, SharedChain};
 use super::source_ranges::LastSourceRanges;
@@ -54,9 +54,9 @@ struct ServiceRenderer<'a> {
     claimed: HashSet<(&'static str, Key)>,
 }
 
-/// An address or a node port, as the maps know it.
-struct Frontend {
-    place: Place,
+/// The key of a frontend, and the maps that have it.
+struct FrontendKey {
+    maps: FrontendMaps,
     key: Key,
 }
 
@@ -89,18 +89,18 @@ impl ServiceRenderer<'_> {
             TrafficPolicy::Cluster => &service.cluster_endpoints,
             TrafficPolicy::Local => &service.local_endpoints,
         };
-        let place = frontend.place;
+        let maps = frontend.maps;
         if let Some(own) = &self.own {
             let entry = own.internal.clone();
-            return self.claim(place.services(), frontend.key, entry.into(), Vec::new());
+            return self.claim(maps.services(), frontend.key, entry.into(), Vec::new());
         }
-        let choice = self.choice(place, place.endpoints(), endpoints.len());
+        let choice = self.choice(maps, maps.endpoints(), endpoints.len());
         let entry = match masquerade_internal(self.plan, internal.masquerade) {
             Some(_) => self.chain(SharedChain::ClusterIp(choice, internal.masquerade)),
             None => choice_chain(choice, &mut self.contribution),
         };
-        let elements = self.numbered(&frontend, place.endpoints(), endpoints);
-        self.claim(place.services(), frontend.key, entry.into(), elements);
+        let elements = self.numbered(&frontend, maps.endpoints(), endpoints);
+        self.claim(maps.services(), frontend.key, entry.into(), elements);
     }
 
     /// The address belongs to the Service, whichever port it is.
@@ -120,7 +120,10 @@ impl ServiceRenderer<'_> {
             }
             ExternalAddress::NodePort(port) => {
                 let over = Value::Protocol(self.service.name.protocol);
-                Frontend { place: Place::NodePort, key: Key::from([over, Value::Port(port.get())]) }
+                FrontendKey {
+                    maps: FrontendMaps::NodePort,
+                    key: Key::from([over, Value::Port(port.get())]),
+                }
             }
         };
         if external.forwards {
@@ -131,34 +134,34 @@ impl ServiceRenderer<'_> {
         }
     }
 
-    fn capture(&mut self, external: &External, frontend: &Frontend) {
-        let (service, place) = (self.service, frontend.place);
+    fn capture(&mut self, external: &External, frontend: &FrontendKey) {
+        let (service, maps) = (self.service, frontend.maps);
         let (entry, elements) = match (&self.own, external.policy) {
             (Some(own), _) => (own.external.clone(), Vec::new()),
             (None, TrafficPolicy::Local) => {
-                (Name::from(place.local_policy()), self.under_local_policy(frontend))
+                (Name::from(maps.local_policy()), self.under_local_policy(frontend))
             }
             (None, TrafficPolicy::Cluster) => {
                 let endpoints = &service.cluster_endpoints;
-                let choice = self.choice(place, place.endpoints(), endpoints.len());
+                let choice = self.choice(maps, maps.endpoints(), endpoints.len());
                 let entry = self.chain(SharedChain::External(choice));
-                (entry, self.numbered(frontend, place.endpoints(), endpoints))
+                (entry, self.numbered(frontend, maps.endpoints(), endpoints))
             }
         };
-        self.claim(place.services(), frontend.key.clone(), entry.into(), elements);
+        self.claim(maps.services(), frontend.key.clone(), entry.into(), elements);
     }
 
     /// Two choices: of all endpoints for pods and the node, of this node's for all others.
-    fn under_local_policy(&mut self, frontend: &Frontend) -> Vec<SetElement> {
-        let (service, place) = (self.service, frontend.place);
+    fn under_local_policy(&mut self, frontend: &FrontendKey) -> Vec<SetElement> {
+        let (service, maps) = (self.service, frontend.maps);
         let choices = [
-            (place.short_circuits(), place.endpoints(), &service.cluster_endpoints),
-            (place.local_services(), place.local_endpoints(), &service.local_endpoints),
+            (maps.short_circuits(), maps.endpoints(), &service.cluster_endpoints),
+            (maps.local_services(), maps.local_endpoints(), &service.local_endpoints),
         ];
         let mut elements = Vec::new();
         for (entrance, map, endpoints) in choices {
             if !endpoints.is_empty() {
-                let choice = self.choice(place, map, endpoints.len());
+                let choice = self.choice(maps, map, endpoints.len());
                 let chain = choice_chain(choice, &mut self.contribution);
                 elements.push(self.element(entrance, frontend.key.clone(), Some(chain.into())));
                 elements.extend(self.numbered(frontend, map, endpoints));
@@ -170,7 +173,7 @@ impl ServiceRenderer<'_> {
     /// The endpoints of a frontend by their numbers.
     fn numbered(
         &self,
-        frontend: &Frontend,
+        frontend: &FrontendKey,
         map: &'static str,
         endpoints: &[Endpoint],
     ) -> Vec<SetElement> {
@@ -181,13 +184,13 @@ impl ServiceRenderer<'_> {
         (0..).zip(endpoints).map(element).collect()
     }
 
-    fn refuse(&mut self, frontend: Frontend, refusal: Refusal) {
+    fn refuse(&mut self, frontend: FrontendKey, refusal: Refusal) {
         let verdict = match refusal {
             Refusal::NoEndpoints => Verdict::Goto(Name::from(REJECT)),
             Refusal::NoLocalEndpoints => Verdict::Drop,
         };
-        let Frontend { place, key } = frontend;
-        self.claim(place.refused(), key, Data::Verdict(verdict), Vec::new());
+        let FrontendKey { maps, key } = frontend;
+        self.claim(maps.refused(), key, Data::Verdict(verdict), Vec::new());
     }
 
     fn firewall(
@@ -201,13 +204,13 @@ impl ServiceRenderer<'_> {
         let ranges = last_source_ranges.of(&firewall.source_ranges, from_node);
         let chain = self.chain(SharedChain::SourceRanges(ranges));
         for ip in load_balancer_ips {
-            let Frontend { key, .. } = self.at_address(ip);
+            let FrontendKey { key, .. } = self.at_address(ip);
             self.claim(FIREWALL_IPS, key, chain.clone().into(), Vec::new());
         }
     }
 
-    fn choice(&self, place: Place, map: &'static str, endpoints: usize) -> Choice {
-        Choice { place, map, endpoints, load_balancing: self.service.load_balancing }
+    fn choice(&self, maps: FrontendMaps, map: &'static str, endpoints: usize) -> Choice {
+        Choice { maps, map, endpoints, load_balancing: self.service.load_balancing }
     }
 
     /// Asks for a chain, and for the one that it goes on to.
@@ -220,10 +223,10 @@ impl ServiceRenderer<'_> {
         name
     }
 
-    fn at_address(&self, ip: IpAddr) -> Frontend {
+    fn at_address(&self, ip: IpAddr) -> FrontendKey {
         let over = Value::Protocol(self.service.name.protocol);
         let key = Key::from([Value::Address(ip), over, Value::Port(self.service.port)]);
-        Frontend { place: Place::Address, key }
+        FrontendKey { maps: FrontendMaps::Address, key }
     }
 
     fn claim(&mut self, set: &'static str, key: Key, data: Data, mut elements: Vec<SetElement>) {

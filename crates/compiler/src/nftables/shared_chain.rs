@@ -4,7 +4,7 @@ use rulegen_model::LoadBalancing;
 use rulegen_ruleset::nftables::{Chain, Draw, Name, Number, Rule, Selector, Statement};
 
 use super::contribution::SetElement;
-use super::layout::{Place, of_rules};
+use super::layout::{FrontendMaps, of_rules};
 use super::source_ranges::SourceRanges;
 use super::spell::{goto, key_and, mark, masquerade_internal};
 use crate::plan::{Masquerade, Plan};
@@ -25,7 +25,7 @@ pub(super) enum SharedChain {
 /// A choice among the endpoints that a map has for a frontend.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Choice {
-    pub(super) place: Place,
+    pub(super) maps: FrontendMaps,
     /// The map from a frontend and a number to an endpoint.
     pub(super) map: &'static str,
     /// How many endpoints it has for the frontend.
@@ -40,8 +40,8 @@ impl SharedChain {
             SharedChain::ClusterIp(Choice { endpoints, load_balancing, .. }, _) => {
                 Name::from(format!("cluster-ip-{endpoints}{}", suffix(*load_balancing)))
             }
-            SharedChain::External(Choice { place, endpoints, load_balancing, .. }) => {
-                let external = place.external(*endpoints);
+            SharedChain::External(Choice { maps, endpoints, load_balancing, .. }) => {
+                let external = maps.external(*endpoints);
                 Name::from(format!("{external}{}", suffix(*load_balancing)))
             }
             SharedChain::SourceRanges(ranges) => ranges.chain_name(),
@@ -80,7 +80,7 @@ impl Choice {
 
     fn rule(&self) -> Rule {
         let number = drawn(self.load_balancing, self.endpoints);
-        let key = key_and(self.place.key(), number);
+        let key = key_and(self.maps.key(), number);
         Rule::new([Statement::DnatMap { key, map: Name::from(self.map) }])
     }
 }

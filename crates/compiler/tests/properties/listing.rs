@@ -6,10 +6,10 @@ use proptest::prelude::*;
 use rulegen_compiler::{Plan, Refusal, iptables, nftables};
 use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_inspect::listing::{
-    At, Kind, Listing, Owners, State, Traffic, compare, of_plan, of_ruleset, of_table,
-    owner_of_object, owners_of_chains,
+    Listing, Owners, State, Traffic, compare, of_plan, of_ruleset, of_table, owner_of_object,
+    owners_of_chains,
 };
-use rulegen_net::IpFamily;
+use rulegen_net::{FrontendKind, IpFamily};
 use rulegen_ruleset::Origin;
 use rulegen_ruleset::iptables::{
     self as iptables_rules, Packet, Ruleset, Verdict, parse, trace as iptables_trace,
@@ -115,10 +115,10 @@ fn compiled(
 fn told(mut listing: Listing) -> Listing {
     for traffic in listing.services.values_mut().flat_map(|frontends| frontends.values_mut()) {
         let kind = match traffic.kind {
-            Kind::ExternalIp | Kind::LoadBalancerIp => Kind::External,
+            FrontendKind::ExternalIP | FrontendKind::LoadBalancerIP => FrontendKind::External,
             kind => kind,
         };
-        let without_policy = kind == Kind::ClusterIp;
+        let without_policy = kind == FrontendKind::ClusterIP;
         *traffic = Traffic { kind, ..traffic.clone() };
         if traffic.refusal == Some(Refusal::NoEndpoints) {
             traffic.source_ranges = None;
@@ -204,7 +204,7 @@ fn leads_where_listed(
     };
     let frontends = listing.services.values().flatten();
     for (frontend, traffic) in frontends.filter(|(_, traffic)| traffic.source_ranges.is_none()) {
-        let At::Address(ip) = frontend.at else { continue };
+        let Some(ip) = frontend.ip() else { continue };
         let packet = |origin, source: &str| Packet {
             origin,
             source: source.parse().unwrap(),

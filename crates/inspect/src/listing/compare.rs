@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use rulegen_net::ServicePortName;
+use rulegen_net::{Frontend, ServicePortName};
 
-use super::{Frontend, Frontends, Listing, Traffic};
+use super::{Frontends, Listing, Traffic};
 
 /// Service ports, each with its frontends as they are held and as they are wanted.
 pub type Comparison<'a> =

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use rulegen_compiler::iptables::SERVICES;
-use rulegen_compiler::nftables::Place;
+use rulegen_compiler::nftables::FrontendMaps;
 use rulegen_ruleset::iptables::{self, Ruleset};
 use rulegen_ruleset::nftables::{ChainKind, Hook, Name, Statement, Table, Verdict};
 
@@ -55,7 +55,7 @@ pub fn closed_hooks_of_ruleset(ruleset: &Ruleset) -> Vec<&'static str> {
 }
 
 fn is_dispatch(map: &Name) -> bool {
-    map.as_str() == Place::Address.services()
+    map.as_str() == FrontendMaps::Address.services()
 }
 
 fn closed(is_open: impl Fn(Hook) -> bool) -> Vec<&'static str> {

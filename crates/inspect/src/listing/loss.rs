@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rulegen_net::{Protocol, ServicePortName};
+use rulegen_net::{Frontend, Protocol, ServicePortName};
 use rulegen_ruleset::nftables::Held;
 
 use super::name::is_name;
-use super::{At, Frontend, Frontends, Listing};
+use super::{Frontends, Listing};
 
 /// What a kernel has and what is wanted has not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,15 +74,7 @@ fn unnamed(held: &Listing, wanted: &Listing) -> Vec<String> {
     let Some(frontends) = held.services.get(&None) else { return Vec::new() };
     let wanted: BTreeSet<&Frontend> = wanted.services.values().flat_map(Frontends::keys).collect();
     let gone = frontends.keys().filter(|frontend| !wanted.contains(frontend));
-    gone.map(place).collect()
-}
-
-fn place(frontend: &Frontend) -> String {
-    let (port, protocol) = (frontend.port, frontend.protocol.api_name());
-    match frontend.at {
-        At::Address(ip) => format!("{}/{protocol}", std::net::SocketAddr::new(ip, port)),
-        At::Node(_) => format!("node port {port}/{protocol}"),
-    }
+    gone.map(ToString::to_string).collect()
 }
 
 fn with_endpoints(listing: &Listing) -> BTreeSet<Name> {
@@ -98,7 +90,9 @@ fn with_endpoints(listing: &Listing) -> BTreeSet<Name> {
 #[cfg(test)]
 mod tests {
 
-    use super::super::{Kind, Traffic};
+    use rulegen_net::FrontendKind;
+
+    use super::super::Traffic;
     use super::*;
 
     fn listing(services: &[(Option<&str>, &str, bool)]) -> Listing {
@@ -110,14 +104,13 @@ mod tests {
                 port: "".into(),
                 protocol: Protocol::Tcp,
             });
-            let at = At::Address(address.parse().unwrap());
             let traffic = listing.traffic(
                 name,
-                Frontend { at, protocol: Protocol::Tcp, port: 80 },
-                Kind::ClusterIp,
+                Frontend::at_ip(address.parse().unwrap(), Protocol::Tcp, 80),
+                FrontendKind::ClusterIP,
             );
             let endpoints = ["10.244.1.1:80".parse().unwrap()];
-            *traffic = Traffic::to(Kind::ClusterIp);
+            *traffic = Traffic::to(FrontendKind::ClusterIP);
             traffic.endpoints = if *has_endpoints { endpoints.into() } else { Vec::new() };
         }
         listing

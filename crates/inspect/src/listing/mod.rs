@@ -23,12 +23,12 @@ mod table;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use rulegen_compiler::Refusal;
 use rulegen_model::TrafficPolicy;
-use rulegen_net::{IpFamily, Protocol, ServicePortName};
+use rulegen_net::{Frontend, FrontendKind, ServicePortName};
 
 pub use compare::{Compared, Comparison, State, compare};
 pub use entrance::{closed_hooks_of_ruleset, closed_hooks_of_table};
@@ -36,6 +36,7 @@ pub use loss::{Loss, loss, services_of_kube_proxy};
 pub use owner::{Owners, owner_of_object, owners_of_chains};
 pub use plan::of_plan;
 pub use ruleset::of_ruleset;
+pub(crate) use table::frontend as frontend_of_key;
 pub use table::of_table;
 
 /// The frontends of one service port and what becomes of traffic to them.
@@ -49,46 +50,11 @@ pub struct Listing {
     pub services: BTreeMap<Option<ServicePortName>, Frontends>,
 }
 
-/// Where traffic to a Service arrives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Frontend {
-    /// The address, if it is one.
-    pub at: At,
-    /// The protocol.
-    pub protocol: Protocol,
-    /// The port.
-    pub port: u16,
-}
-
-/// At which address traffic arrives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum At {
-    /// This one.
-    Address(IpAddr),
-    /// Those of the node at which node ports are open.
-    Node(IpFamily),
-}
-
-/// What kind of address a frontend has, as far as the ruleset tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// The Service's cluster IP.
-    ClusterIp,
-    /// One of the Service's external IPs.
-    ExternalIp,
-    /// One of the load balancer.
-    LoadBalancerIp,
-    /// An external IP or one of the load balancer: the rules are the same for both.
-    External,
-    /// A port of the node.
-    NodePort,
-}
-
 /// What becomes of traffic to a frontend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Traffic {
     /// What kind of address the frontend has.
-    pub kind: Kind,
+    pub kind: FrontendKind,
     /// The policy that chooses, where the ruleset tells it: nftables rules are the same for both
     /// policies of cluster IPs.
     pub policy: Option<TrafficPolicy>,
@@ -130,7 +96,7 @@ impl Listing {
         &mut self,
         name: Option<ServicePortName>,
         frontend: Frontend,
-        kind: Kind,
+        kind: FrontendKind,
     ) -> &mut Traffic {
         let frontends = self.services.entry(name).or_default();
         frontends.entry(frontend).or_insert_with(|| Traffic::to(kind))
@@ -140,7 +106,7 @@ impl Listing {
         &mut self,
         name: Option<ServicePortName>,
         frontend: Frontend,
-        kind: Kind,
+        kind: FrontendKind,
         refusal: Refusal,
     ) {
         let traffic = self.traffic(name, frontend, kind);
@@ -152,7 +118,7 @@ impl Listing {
 }
 
 impl Traffic {
-    fn to(kind: Kind) -> Self {
+    fn to(kind: FrontendKind) -> Self {
         Self {
             kind,
             policy: None,
@@ -165,7 +131,7 @@ impl Traffic {
     }
 
     fn complete(&mut self, known: &Self) {
-        if self.kind == Kind::External {
+        if self.kind == FrontendKind::External {
             self.kind = known.kind;
         }
         self.policy = self.policy.or(known.policy);
@@ -177,18 +143,5 @@ impl Traffic {
         all.sort_unstable();
         all.dedup();
         all
-    }
-}
-
-impl Kind {
-    /// The word for it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Kind::ClusterIp => "ClusterIP",
-            Kind::ExternalIp => "ExternalIP",
-            Kind::LoadBalancerIp => "LoadBalancerIP",
-            Kind::External => "External",
-            Kind::NodePort => "NodePort",
-        }
     }
 }

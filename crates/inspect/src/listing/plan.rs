@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 use rulegen_compiler::{External, ExternalAddress, Firewall, Outcome, Plan, ServicePlan};
 use rulegen_model::{Endpoint, TrafficPolicy};
+use rulegen_net::{Frontend, FrontendKind};
 
-use super::{At, Frontend, Kind, Listing, Traffic};
+use super::{Listing, Traffic};
 
 /// The Services of a plan, each with all its frontends: also such as another Service has.
 pub fn of_plan(plan: &Plan) -> Listing {
@@ -14,16 +15,16 @@ pub fn of_plan(plan: &Plan) -> Listing {
     for service in &plan.services {
         let frontends = listing.services.entry(Some(service.name.clone())).or_default();
         let protocol = service.name.protocol;
-        let at = |ip| Frontend { at: At::Address(ip), protocol, port: service.port };
+        let at = |ip| Frontend::at_ip(ip, protocol, service.port);
         // From the last to the first, so that the first of two in one place has it.
         if let Some(external) = &service.external {
             for address in external.addresses.iter().rev() {
                 let (frontend, kind) = match *address {
-                    ExternalAddress::ExternalIp(ip) => (at(ip), Kind::ExternalIp),
-                    ExternalAddress::LoadBalancerIp(ip) => (at(ip), Kind::LoadBalancerIp),
+                    ExternalAddress::ExternalIp(ip) => (at(ip), FrontendKind::ExternalIP),
+                    ExternalAddress::LoadBalancerIp(ip) => (at(ip), FrontendKind::LoadBalancerIP),
                     ExternalAddress::NodePort(port) => {
-                        let at = At::Node(plan.family);
-                        (Frontend { at, protocol, port: port.get() }, Kind::NodePort)
+                        let frontend = Frontend::node_port(plan.family, protocol, port.get());
+                        (frontend, FrontendKind::NodePort)
                     }
                 };
                 frontends.insert(frontend, to_external(service, external, kind));
@@ -35,7 +36,7 @@ pub fn of_plan(plan: &Plan) -> Listing {
 }
 
 fn to_cluster_ip(service: &ServicePlan) -> Traffic {
-    let mut traffic = Traffic::to(Kind::ClusterIp);
+    let mut traffic = Traffic::to(FrontendKind::ClusterIP);
     match service.internal.outcome {
         Outcome::Forward(policy) => {
             traffic.policy = Some(policy);
@@ -47,7 +48,7 @@ fn to_cluster_ip(service: &ServicePlan) -> Traffic {
     traffic
 }
 
-fn to_external(service: &ServicePlan, external: &External, kind: Kind) -> Traffic {
+fn to_external(service: &ServicePlan, external: &External, kind: FrontendKind) -> Traffic {
     let mut traffic = Traffic { policy: Some(external.policy), ..Traffic::to(kind) };
     if external.forwards {
         traffic.endpoints = addresses(seen(service, external.policy));
@@ -59,7 +60,7 @@ fn to_external(service: &ServicePlan, external: &External, kind: Kind) -> Traffi
     if let Outcome::Refuse(refusal) = external.outcome {
         traffic.refusal = Some(refusal);
     }
-    if let (Kind::LoadBalancerIp, Some(firewall)) = (kind, &external.firewall) {
+    if let (FrontendKind::LoadBalancerIP, Some(firewall)) = (kind, &external.firewall) {
         traffic.source_ranges = Some(let_through(external, firewall));
     }
     traffic

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 
 use rulegen_model::TrafficPolicy;
+use rulegen_net::FrontendKind;
 
-use super::{Kind, Traffic};
+use super::Traffic;
 
 /// Whose traffic a rule is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,13 +44,17 @@ impl Reached {
 
     /// What it means. `internal` is the policy of a cluster IP; of all other addresses, Local
     /// keeps the client's address, and Cluster does not.
-    pub(super) fn into_traffic(mut self, kind: Kind, internal: Option<TrafficPolicy>) -> Traffic {
+    pub(super) fn into_traffic(
+        mut self,
+        kind: FrontendKind,
+        internal: Option<TrafficPolicy>,
+    ) -> Traffic {
         for endpoints in [&mut self.all, &mut self.node] {
             endpoints.sort_unstable();
             endpoints.dedup();
         }
         let policy = match kind {
-            Kind::ClusterIp => internal,
+            FrontendKind::ClusterIP => internal,
             _ if self.all.is_empty() && self.node.is_empty() => None,
             _ if self.masquerades => Some(TrafficPolicy::Cluster),
             _ => Some(TrafficPolicy::Local),

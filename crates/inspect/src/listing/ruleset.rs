@@ -7,14 +7,14 @@ use ipnet::IpNet;
 use rulegen_compiler::Refusal;
 use rulegen_compiler::iptables::{EXTERNAL_SERVICES, MARK_MASQUERADE, NODE_PORTS, SERVICES};
 use rulegen_model::TrafficPolicy;
-use rulegen_net::{IpFamily, ServicePortName};
+use rulegen_net::{Frontend, FrontendAddress, FrontendKind, IpFamily, ServicePortName};
 use rulegen_ruleset::iptables::{
     AddressType, ChainName, Match, Recent, RecentAction, Rule, RuleSpec, Ruleset, Table, Target,
 };
 
 use super::name::named;
 use super::reached::{Reached, Whose};
-use super::{At, Frontend, Kind, Listing, Traffic};
+use super::{Listing, Traffic};
 
 /// The Services of a ruleset, with the names that its rules have for comments.
 pub fn of_ruleset(ruleset: &Ruleset) -> Listing {
@@ -39,7 +39,7 @@ pub fn of_ruleset(ruleset: &Ruleset) -> Listing {
 pub(super) struct Entry<'a> {
     pub(super) frontend: Frontend,
     pub(super) name: Option<ServicePortName>,
-    kind: Kind,
+    kind: FrontendKind,
     pub(super) chain: &'a ChainName,
 }
 
@@ -54,13 +54,17 @@ fn entry(family: IpFamily, rule: &RuleSpec) -> Option<Entry<'_>> {
     let Some(Target::Jump(chain)) = &rule.target else { return None };
     let frontend = frontend(family, rule)?;
     let comment = comment(rule).unwrap_or_default();
-    let kind = match frontend.at {
-        At::Node(_) => Kind::NodePort,
-        At::Address(_) if comment.ends_with(" external IP") => Kind::ExternalIp,
-        At::Address(_) if comment.ends_with(" loadbalancer IP") => Kind::LoadBalancerIp,
-        At::Address(_) if chain.as_str().starts_with("KUBE-FW-") => Kind::LoadBalancerIp,
-        At::Address(_) if chain.as_str().starts_with("KUBE-EXT-") => Kind::External,
-        At::Address(_) => Kind::ClusterIp,
+    let kind = match frontend.address {
+        FrontendAddress::Node(_) => FrontendKind::NodePort,
+        FrontendAddress::Ip(_) if comment.ends_with(" external IP") => FrontendKind::ExternalIP,
+        FrontendAddress::Ip(_) if comment.ends_with(" loadbalancer IP") => {
+            FrontendKind::LoadBalancerIP
+        }
+        FrontendAddress::Ip(_) if chain.as_str().starts_with("KUBE-FW-") => {
+            FrontendKind::LoadBalancerIP
+        }
+        FrontendAddress::Ip(_) if chain.as_str().starts_with("KUBE-EXT-") => FrontendKind::External,
+        FrontendAddress::Ip(_) => FrontendKind::ClusterIP,
     };
     Some(Entry { frontend, name: named(comment, frontend.protocol), kind, chain })
 }
@@ -72,10 +76,10 @@ fn refused(family: IpFamily, rule: &RuleSpec, internal: bool, listing: &mut List
         _ => return,
     };
     let Some(frontend) = frontend(family, rule) else { return };
-    let kind = match frontend.at {
-        At::Node(_) => Kind::NodePort,
-        At::Address(_) if internal => Kind::ClusterIp,
-        At::Address(_) => Kind::External,
+    let kind = match frontend.address {
+        FrontendAddress::Node(_) => FrontendKind::NodePort,
+        FrontendAddress::Ip(_) if internal => FrontendKind::ClusterIP,
+        FrontendAddress::Ip(_) => FrontendKind::External,
     };
     let name = comment(rule).and_then(|comment| named(comment, frontend.protocol));
     listing.refuse(name, frontend, kind, refusal);
@@ -83,11 +87,11 @@ fn refused(family: IpFamily, rule: &RuleSpec, internal: bool, listing: &mut List
 
 /// Which address and port a rule is about; node ports have no address.
 fn frontend(family: IpFamily, rule: &RuleSpec) -> Option<Frontend> {
-    let at = match &rule.destination {
-        None => At::Node(family),
+    let address = match &rule.destination {
+        None => FrontendAddress::Node(family),
         Some(network) if network.negated => return None,
         Some(network) if network.value.prefix_len() == network.value.max_prefix_len() => {
-            At::Address(network.value.addr())
+            FrontendAddress::Ip(network.value.addr())
         }
         Some(_) => return None,
     };
@@ -95,7 +99,7 @@ fn frontend(family: IpFamily, rule: &RuleSpec) -> Option<Frontend> {
         Match::Transport { protocol, destination_port: Some(port) } => Some((*protocol, *port)),
         _ => None,
     })?;
-    Some(Frontend { at, protocol: over, port })
+    Some(Frontend { address, protocol: over, port })
 }
 
 fn comment(rule: &RuleSpec) -> Option<&str> {

@@ -4,23 +4,25 @@ use std::collections::{HashMap, HashSet};
 
 use ipnet::IpNet;
 use rulegen_compiler::Refusal;
-use rulegen_compiler::nftables::{CLUSTER_IPS, FIREWALL_IPS, Place, REJECT, network_asked_for};
-use rulegen_net::{IpFamily, ServicePortName};
+use rulegen_compiler::nftables::{
+    CLUSTER_IPS, FIREWALL_IPS, FrontendMaps, REJECT, network_asked_for,
+};
+use rulegen_net::{Frontend, FrontendAddress, FrontendKind, IpFamily, ServicePortName};
 use rulegen_ruleset::nftables::{
     Condition, Data, Element, Key, Name, Number, Rule, Selector, Statement, Table, Value, Verdict,
 };
 
+use super::Listing;
 use super::name::{named, parts};
 use super::reached::{Reached, Whose};
-use super::{At, Frontend, Kind, Listing};
 
 /// The Services of a table, with the names that its elements have for comments.
 pub fn of_table(table: &Table) -> Listing {
     let mut listing = Listing::default();
     let reader = Reader { table };
-    for place in Place::BOTH {
-        reader.services(place, &mut listing);
-        reader.refused(place, &mut listing);
+    for maps in FrontendMaps::BOTH {
+        reader.services(maps, &mut listing);
+        reader.refused(maps, &mut listing);
     }
     reader.firewalled(&mut listing);
     listing
@@ -31,8 +33,8 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn services(&self, place: Place, listing: &mut Listing) {
-        for (key, element) in self.elements(place.services()) {
+    fn services(&self, maps: FrontendMaps, listing: &mut Listing) {
+        for (key, element) in self.elements(maps.services()) {
             let Some(frontend) = frontend(self.table.family, key) else { continue };
             let name = name(&frontend, element);
             let kind = self.kind(&frontend, name.as_ref());
@@ -45,8 +47,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn refused(&self, place: Place, listing: &mut Listing) {
-        for (key, element) in self.elements(place.refused()) {
+    fn refused(&self, maps: FrontendMaps, listing: &mut Listing) {
+        for (key, element) in self.elements(maps.refused()) {
             let Some(frontend) = frontend(self.table.family, key) else { continue };
             let refusal = match &element.data {
                 Some(Data::Verdict(Verdict::Drop)) => Refusal::NoLocalEndpoints,
@@ -70,8 +72,8 @@ impl<'a> Reader<'a> {
             let Some(Data::Verdict(Verdict::Goto(chain))) = &element.data else { continue };
             let ranges = lists.entry(chain).or_insert_with(|| self.source_ranges(chain));
             let name = name(&frontend, element);
-            let traffic = listing.traffic(name, frontend, Kind::LoadBalancerIp);
-            traffic.kind = Kind::LoadBalancerIp;
+            let traffic = listing.traffic(name, frontend, FrontendKind::LoadBalancerIP);
+            traffic.kind = FrontendKind::LoadBalancerIP;
             traffic.source_ranges = Some(ranges.clone());
         }
     }
@@ -100,8 +102,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether an address is a cluster IP stands in a set, under the first port of its Service.
-    fn kind(&self, frontend: &Frontend, name: Option<&ServicePortName>) -> Kind {
-        let At::Address(ip) = frontend.at else { return Kind::NodePort };
+    fn kind(&self, frontend: &Frontend, name: Option<&ServicePortName>) -> FrontendKind {
+        let FrontendAddress::Ip(ip) = frontend.address else { return FrontendKind::NodePort };
         let ips = self.table.sets.get(&Name::from(CLUSTER_IPS));
         let element = ips.and_then(|set| set.elements.get(&Key::from([Value::Address(ip)])));
         let of = element.and_then(|element| parts(element.comment.as_ref()?.as_str()));
@@ -111,7 +113,7 @@ impl<'a> Reader<'a> {
             }
             _ => element.is_some(),
         };
-        if same { Kind::ClusterIp } else { Kind::External }
+        if same { FrontendKind::ClusterIP } else { FrontendKind::External }
     }
 
     /// Goes all ways that a packet to the frontend may go.
@@ -255,15 +257,15 @@ fn is_of_node(condition: &Condition) -> bool {
 }
 
 /// The frontend that a key begins with.
-pub(super) fn frontend(family: IpFamily, key: &Key) -> Option<Frontend> {
+pub(crate) fn frontend(family: IpFamily, key: &Key) -> Option<Frontend> {
     let mut values = key.values().peekable();
-    let at = match values.next_if(|value| matches!(value, Value::Address(_))) {
-        Some(Value::Address(ip)) => At::Address(ip),
-        _ => At::Node(family),
+    let address = match values.next_if(|value| matches!(value, Value::Address(_))) {
+        Some(Value::Address(ip)) => FrontendAddress::Ip(ip),
+        _ => FrontendAddress::Node(family),
     };
     match (values.next(), values.next()) {
         (Some(Value::Protocol(over)), Some(Value::Port(port))) => {
-            Some(Frontend { at, protocol: over, port })
+            Some(Frontend { address, protocol: over, port })
         }
         _ => None,
     }

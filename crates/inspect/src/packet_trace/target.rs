@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
-use std::net::SocketAddr;
 
-use rulegen_net::IpFamily;
-use rulegen_ruleset::nftables::{Held, Key, Set, TraceTarget, Value};
+use rulegen_net::Frontend;
+use rulegen_ruleset::nftables::{Held, Key, Set};
 
 use super::Known;
 use super::known::{FRONTEND, NODE_PORT};
+use crate::listing::frontend_of_key;
 
 /// A Service, or one port of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,16 +50,17 @@ impl ServiceTarget {
     ///
     /// # Errors
     /// When there are none.
-    pub fn frontends(&self, known: &Known) -> Result<BTreeSet<TraceTarget>, UnknownService> {
+    pub fn frontends(&self, known: &Known) -> Result<BTreeSet<Frontend>, UnknownService> {
         let (mut found, mut ports) = (BTreeSet::new(), BTreeSet::new());
         for (family, held) in &known.held {
             for (key, service) in elements(held) {
-                let Some((target, port)) = target(*family, key) else { continue };
+                let Some(frontend) = frontend_of_key(*family, key) else { continue };
+                let port = frontend.port;
                 let Some(name) = self.port_of(service) else { continue };
                 ports.insert(if name.is_empty() { port.to_string() } else { name.to_owned() });
                 let wanted = self.port.as_deref();
                 if wanted.is_none_or(|wanted| wanted == name || wanted == port.to_string()) {
-                    found.insert(target);
+                    found.insert(frontend);
                 }
             }
         }
@@ -87,19 +88,6 @@ fn elements(held: &Held) -> impl Iterator<Item = (&Key, &str)> {
     let sets = held.sets.values().flatten().filter(is_of_frontends);
     let elements = sets.flat_map(|set| &set.elements);
     elements.filter_map(|(key, element)| Some((key, element.comment.as_ref()?.as_str())))
-}
-
-fn target(family: IpFamily, key: &Key) -> Option<(TraceTarget, u16)> {
-    let values: Vec<Value> = key.values().collect();
-    match *values.as_slice() {
-        [Value::Address(ip), Value::Protocol(protocol), Value::Port(port)] => {
-            Some((TraceTarget::Socket(protocol, SocketAddr::new(ip, port)), port))
-        }
-        [Value::Protocol(protocol), Value::Port(port)] => {
-            Some((TraceTarget::LocalPort(family, protocol, port), port))
-        }
-        _ => None,
-    }
 }
 
 impl Display for ServiceTarget {

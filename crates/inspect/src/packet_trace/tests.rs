@@ -1,10 +1,10 @@
 use std::time::Duration;
 
-use rulegen_net::{IpFamily, Protocol};
+use rulegen_net::{Frontend, IpFamily, Protocol};
 use rulegen_ruleset::nftables::{
     BasePlace, ChainId, Comment, Data, DataType, Element, Field, Held, Key, Name, PacketHeader,
-    Ports, Set, Statement, TableFamily, TraceEvent, TraceStep, TraceTarget, TraceVerdict,
-    TracedRule, Value, Verdict,
+    Ports, Set, Statement, TableFamily, TraceEvent, TraceStep, TraceVerdict, TracedRule, Value,
+    Verdict,
 };
 
 use super::*;
@@ -280,8 +280,8 @@ fn a_packet_may_be_incomplete_until_all_was_told_that_was_left() {
 fn a_service_by_its_name() {
     let known = known();
     let frontends = |text: &str| ServiceTarget::parse(text).unwrap().frontends(&known);
-    let cluster_ip = TraceTarget::Socket(Protocol::Tcp, "10.96.0.10:80".parse().unwrap());
-    let node_port = TraceTarget::LocalPort(IpFamily::Ipv4, Protocol::Tcp, 30_080);
+    let cluster_ip = Frontend::at_ip("10.96.0.10".parse().unwrap(), Protocol::Tcp, 80);
+    let node_port = Frontend::node_port(IpFamily::Ipv4, Protocol::Tcp, 30_080);
     assert_eq!(frontends("default/web"), Ok([cluster_ip, node_port].into()));
     assert_eq!(frontends("default/web:http"), Ok([cluster_ip, node_port].into()));
     assert_eq!(frontends("default/web:80"), Ok([cluster_ip].into()));

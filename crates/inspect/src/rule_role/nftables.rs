@@ -2,7 +2,7 @@
 
 use rulegen_compiler::Refusal;
 use rulegen_compiler::nftables::{
-    CLOSED, CLUSTER_IPS, FIREWALL, HAIRPINS, Place, SERVICE_CIDRS, SHARED_ENDPOINTS,
+    CLOSED, CLUSTER_IPS, FIREWALL, FrontendMaps, HAIRPINS, SERVICE_CIDRS, SHARED_ENDPOINTS,
 };
 use rulegen_model::TrafficPolicy;
 use rulegen_net::FrontendKind;
@@ -32,7 +32,7 @@ pub(crate) fn role(table: &Table, step: &Step<'_>) -> Option<Meaning> {
     if does(rule, |s| matches!(s, Statement::Dnat(..))) {
         return Some(Meaning::Translation);
     }
-    let is_local_policy = Place::BOTH.iter().any(|place| chain == place.local_policy());
+    let is_local_policy = FrontendMaps::BOTH.iter().any(|maps| chain == maps.local_policy());
     if is_local_policy || chain.starts_with("external/") {
         return way_of_policy(rule);
     }
@@ -57,26 +57,26 @@ fn found_in(table: &Table, step: &Step<'_>, found: &Found<'_>) -> Option<Meaning
         _ if set.starts_with("affinity/") => return Some(Meaning::Kept),
         _ => {}
     }
-    let place = Place::BOTH.into_iter().find(|place| place.has(set))?;
-    let kind = match place {
-        Place::NodePort => FrontendKind::NodePort,
-        Place::Address if is_cluster_ip(table, found.key) => FrontendKind::ClusterIP,
-        Place::Address => FrontendKind::External,
+    let maps = FrontendMaps::BOTH.into_iter().find(|maps| maps.has(set))?;
+    let kind = match maps {
+        FrontendMaps::NodePort => FrontendKind::NodePort,
+        FrontendMaps::Address if is_cluster_ip(table, found.key) => FrontendKind::ClusterIP,
+        FrontendMaps::Address => FrontendKind::External,
     };
-    if set == place.services() {
+    if set == maps.services() {
         return Some(Meaning::Frontend(known(found, kind)?));
     }
-    if set == place.refused() {
+    if set == maps.refused() {
         let refusal = match found.element.data {
             Some(Data::Verdict(Verdict::Drop)) => Refusal::NoLocalEndpoints,
             _ => Refusal::NoEndpoints,
         };
         return Some(Meaning::Refused(known(found, kind)?, refusal));
     }
-    if set == place.local_services() {
+    if set == maps.local_services() {
         return Some(Meaning::Policy(TrafficPolicy::Local));
     }
-    (set != place.short_circuits()).then(|| Meaning::ChosenTranslation(drawn(step.rule)))
+    (set != maps.short_circuits()).then(|| Meaning::ChosenTranslation(drawn(step.rule)))
 }
 
 fn known(found: &Found<'_>, kind: FrontendKind) -> Option<Known> {

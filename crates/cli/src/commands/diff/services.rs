@@ -1,13 +1,12 @@
 //! Which Services change, and what that means for their traffic.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rulegen_compiler::Refusal;
-use rulegen_inspect::listing::{At, Compared, Frontend, Listing, State, Traffic, compare};
+use rulegen_inspect::listing::{Compared, Listing, State, Traffic, compare};
 use rulegen_model::TrafficPolicy;
-use rulegen_net::ServicePortName;
+use rulegen_net::{Frontend, ServicePortName};
 
 use super::report::{Action, ByOwner, FrontendChange, Report, ServiceChange, Summary};
 
@@ -92,7 +91,7 @@ fn frontend_change(frontend: &Frontend, compared: &Compared<'_>) -> Option<Front
     let said = |traffic: Option<&Traffic>| traffic.map(said).unwrap_or_default();
     let (held, wanted) = (said(compared.held), said(compared.wanted));
     Some(FrontendChange {
-        kind: traffic.kind.word(),
+        kind: traffic.kind.name(),
         frontend: place(frontend),
         action: action(compared.held.is_some(), compared.wanted.is_some()),
         removed: without(&held, &wanted),
@@ -106,10 +105,9 @@ fn without(these: &[String], those: &[String]) -> Vec<String> {
 }
 
 fn place(frontend: &Frontend) -> String {
-    let protocol = frontend.protocol.api_name();
-    match frontend.at {
-        At::Address(ip) => format!("{}/{protocol}", SocketAddr::new(ip, frontend.port)),
-        At::Node(_) => format!("*:{}/{protocol}", frontend.port),
+    match frontend.socket() {
+        Some(_) => frontend.to_string(),
+        None => format!("*:{}/{}", frontend.port, frontend.protocol.api_name()),
     }
 }
 

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use anyhow::{Result, bail};
 use rulegen_inspect::explain::Destination;
-use rulegen_inspect::listing::{At, Kind, Listing};
-use rulegen_net::{Protocol, ServicePortName};
+use rulegen_inspect::listing::Listing;
+use rulegen_net::{FrontendKind, Protocol, ServicePortName};
 
 use super::rules::Rules;
 use crate::WrongUsage;
@@ -58,12 +58,8 @@ fn cluster_ips<'a>(
     let ports =
         ports.filter_map(|(name, frontends)| Some((name.as_ref().filter(is_it)?, frontends)));
     let cluster_ips = ports.flat_map(|(name, frontends)| {
-        frontends.iter().filter_map(move |(frontend, traffic)| match frontend.at {
-            At::Address(ip) if traffic.kind == Kind::ClusterIp => {
-                Some((name, SocketAddr::new(ip, frontend.port)))
-            }
-            _ => None,
-        })
+        let cluster_ips = frontends.iter().filter(|(_, of)| of.kind == FrontendKind::ClusterIP);
+        cluster_ips.filter_map(move |(frontend, _)| Some((name, frontend.socket()?)))
     });
     cluster_ips.collect()
 }

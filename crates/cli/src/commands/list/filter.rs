@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use rulegen_inspect::listing::{At, Compared, Frontend, State};
-use rulegen_net::ServicePortName;
+use rulegen_inspect::listing::{Compared, State};
+use rulegen_net::{Frontend, ServicePortName};
 
 use crate::args::ListArgs;
 
@@ -52,14 +52,10 @@ impl<'a> Filter<'a> {
         if self.address.is_none() && self.port.is_none() {
             return true;
         }
-        let ip = match frontend.at {
-            At::Address(ip) => Some(ip),
-            At::Node(_) => None,
-        };
         let either = [compared.held, compared.wanted].into_iter().flatten();
         let mut endpoints =
             either.flat_map(|traffic| traffic.endpoints.iter().chain(&traffic.from_node));
-        self.is_at(ip, frontend.port)
+        self.is_at(frontend.ip(), frontend.port)
             || endpoints.any(|to: &SocketAddr| self.is_at(Some(to.ip()), to.port()))
     }
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use rulegen_compiler::Refusal;
-use rulegen_inspect::listing::{At, Compared, Frontend, Listing, State, Traffic, compare};
+use rulegen_inspect::listing::{Compared, Listing, State, Traffic, compare};
 use rulegen_model::TrafficPolicy;
-use rulegen_net::{IpFamily, ServicePortName};
+use rulegen_net::{Frontend, IpFamily, ServicePortName};
 use serde::Serialize;
 
 use super::filter::Filter;
@@ -202,16 +202,12 @@ impl<'a> FrontendView<'a> {
     fn new(frontend: &Frontend, compared: &Compared<'a>, is_compared: bool) -> Option<Self> {
         let traffic = shown(compared)?;
         let state = compared.state();
-        let (address, family) = match frontend.at {
-            At::Address(ip) => (Some(ip), IpFamily::of(ip)),
-            At::Node(family) => (None, family),
-        };
         let both_differ = matches!(state, State::Differs | State::EndpointsDiffer);
         let changes = both_differ.then_some(compared);
         Some(Self {
-            kind: traffic.kind.word(),
-            family,
-            address,
+            kind: traffic.kind.name(),
+            family: frontend.family(),
+            address: frontend.ip(),
             protocol: frontend.protocol.api_name().to_owned(),
             port: frontend.port,
             traffic: TrafficView::new(traffic),

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use rulegen_inspect::packet_trace::{Follower, Known, Told};
 use rulegen_kernel::nftables::{Armed, Heard, TraceListener};
 use rulegen_kernel::signals::StopSignals;
-use rulegen_net::{IpFamily, Protocol};
+use rulegen_net::{Frontend, IpFamily, Protocol};
 use rulegen_ruleset::nftables::{TraceEvent, TraceFilter, TraceTarget};
 use sight::Sight;
 
@@ -56,13 +56,17 @@ fn filter(args: &TraceArgs, known: &Known) -> Result<TraceFilter> {
     for one in &args.to {
         match one {
             To::Network(network) => to.push(TraceTarget::Network(network.trunc())),
-            To::Socket(socket, Some(protocol)) => to.push(TraceTarget::Socket(*protocol, *socket)),
-            To::Socket(socket, None) => {
-                let all = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
-                to.extend(all.map(|protocol| TraceTarget::Socket(protocol, *socket)));
+            To::Socket(socket, protocol) => {
+                let protocols = protocol.map_or(Protocol::ALL.to_vec(), |protocol| vec![protocol]);
+                to.extend(protocols.into_iter().map(|protocol| {
+                    let frontend = Frontend::at_ip(socket.ip(), protocol, socket.port());
+                    TraceTarget::Frontend(frontend)
+                }));
             }
             To::Service(service) => {
-                to.extend(service.frontends(known).context("`rulegen list` shows what there is")?);
+                let frontends = service.frontends(known);
+                let frontends = frontends.context("`rulegen list` shows what there is")?;
+                to.extend(frontends.into_iter().map(TraceTarget::Frontend));
             }
         }
     }

@@ -1,12 +1,10 @@
 //! Which packets are traced, and the rules that find them.
 
-use std::net::SocketAddr;
-
 use ipnet::IpNet;
 
 use crate::Negatable;
 use crate::nftables::{Condition, Expression, MetaKey, PayloadBase, Register, Statement, lower};
-use rulegen_net::{IpFamily, Protocol};
+use rulegen_net::{Frontend, FrontendAddress, IpFamily, Protocol};
 
 /// Packets that are of interest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,15 +17,13 @@ pub struct TraceFilter {
     pub every_packet: bool,
 }
 
-/// Whom packets are to.
+/// The destination of packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TraceTarget {
     /// Any address of a network, whatever they carry.
     Network(IpNet),
-    /// An address and a port.
-    Socket(Protocol, SocketAddr),
-    /// A port at any address of this host.
-    LocalPort(IpFamily, Protocol, u16),
+    /// An address and port. A node port is traced at any address of this host.
+    Frontend(Frontend),
 }
 
 /// Flags of TCP (RFC 9293, 3.1): FIN, SYN, RST and ACK, of which the first packet has SYN alone.
@@ -56,13 +52,12 @@ impl TraceFilter {
         let destination = |network| Statement::If(Condition::Destination(Negatable::is(network)));
         match target {
             TraceTarget::Network(network) => self.whatever(family, vec![destination(network)]),
-            TraceTarget::Socket(protocol, to) => {
-                let statements = vec![destination(IpNet::from(to.ip()))];
-                vec![self.at_port(family, statements, protocol, to.port())]
-            }
-            TraceTarget::LocalPort(_, protocol, port) => {
-                let statements = vec![Statement::If(Condition::DestinationIsLocal)];
-                vec![self.at_port(family, statements, protocol, port)]
+            TraceTarget::Frontend(Frontend { address, protocol, port }) => {
+                let statement = match address {
+                    FrontendAddress::Ip(ip) => destination(IpNet::from(ip)),
+                    FrontendAddress::Node(_) => Statement::If(Condition::DestinationIsLocal),
+                };
+                vec![self.at_port(family, vec![statement], protocol, port)]
             }
         }
     }
@@ -109,8 +104,7 @@ impl TraceTarget {
     pub fn family(&self) -> IpFamily {
         match self {
             TraceTarget::Network(network) => IpFamily::of(network.addr()),
-            TraceTarget::Socket(_, to) => IpFamily::of(to.ip()),
-            TraceTarget::LocalPort(family, ..) => *family,
+            TraceTarget::Frontend(frontend) => frontend.family(),
         }
     }
 }
@@ -147,8 +141,9 @@ mod tests {
 
     #[test]
     fn a_frontend_is_one_rule_of_its_family() {
-        let to = TraceTarget::Socket(Protocol::Udp, "10.96.0.10:53".parse().unwrap());
-        let filter = TraceFilter { to: vec![to], ..TraceFilter::default() };
+        let to = Frontend::at_ip("10.96.0.10".parse().unwrap(), Protocol::Udp, 53);
+        let to = vec![TraceTarget::Frontend(to)];
+        let filter = TraceFilter { to, ..TraceFilter::default() };
         assert_eq!(
             text(&filter.rules(IpFamily::Ipv4)),
             ["[ payload load 4b @ network header + 16 => reg 1 ] [ cmp eq reg 1 0x0a60000a ] \
@@ -160,8 +155,9 @@ mod tests {
 
     #[test]
     fn of_tcp_only_the_first_packet_unless_every_one_is_asked_for() {
-        let to = TraceTarget::LocalPort(IpFamily::Ipv4, Protocol::Tcp, 30_080);
-        let mut filter = TraceFilter { to: vec![to], ..TraceFilter::default() };
+        let to = Frontend::node_port(IpFamily::Ipv4, Protocol::Tcp, 30_080);
+        let to = vec![TraceTarget::Frontend(to)];
+        let mut filter = TraceFilter { to, ..TraceFilter::default() };
         let syn = "[ bitwise reg 1 = ( reg 1 & 0x17 ) ^ 0x00 ] [ cmp eq reg 1 0x02 ]";
         assert!(text(&filter.rules(IpFamily::Ipv4)).iter().all(|rule| rule.ends_with(syn)));
         filter.every_packet = true;

@@ -37,7 +37,7 @@ fn check(claims: &NodeClaims, listening: &[Listener]) -> Vec<Finding> {
 }
 
 fn finding(taken: &TakenAddress, listener: &Listener) -> Finding {
-    let TakenAddress { port, at, role, others } = taken;
+    let TakenAddress { port, at, kind, others } = taken;
     let process =
         listener.holder.as_ref().map_or_else(|| "a process".to_owned(), ToString::to_string);
     let more = match others {
@@ -49,7 +49,7 @@ fn finding(taken: &TakenAddress, listener: &Listener) -> Finding {
         format!(
             "{at}{more} ({over}) of Service {port} ({}) is an address of this node, and {process} \
              listens at {}: connections to it go to the Service's endpoints",
-            role.field(),
+            kind.field(),
             listener.address
         ),
         format!(
