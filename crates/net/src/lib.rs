@@ -2,17 +2,18 @@
 //! names.
 //!
 //! Each concept has one type here, so no crate converts between its own copies. Knows nothing of
-//! Kubernetes objects, rules or kernels. Pure, and nothing here can fail: a parser returns `None`
-//! for text that it does not accept.
+//! Kubernetes objects, rules or kernels. Pure, and nothing here can fail but a parser.
 
 mod address;
 mod frontend;
 mod ip_family;
 mod protocol;
 mod service_port_name;
+mod service_ref;
 
 pub use address::{parse_address, parse_network, special_use};
 pub use frontend::{Frontend, FrontendAddress, FrontendKind};
 pub use ip_family::IpFamily;
 pub use protocol::Protocol;
 pub use service_port_name::ServicePortName;
+pub use service_ref::{InvalidServiceRef, ServiceRef};

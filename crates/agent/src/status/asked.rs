@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 
 use rulegen_compiler::{iptables, nftables, plan};
 use rulegen_config::{ProxyConfig, ProxyMode};
-use rulegen_inspect::explain::{Destination, Explanation, by_ruleset, by_table};
+use rulegen_inspect::explain::{Destination, Explanation, by_ruleset, by_table, resolve};
 use rulegen_model::{ObjectKey, ServicePort, Snapshot, Store, Why};
 use rulegen_net::{IpFamily, Protocol, ServicePortName};
 use rulegen_ruleset::nftables::Name;
@@ -49,53 +49,25 @@ impl ExplainQuery {
 }
 
 /// The address that is meant.
-fn found(
+fn resolved(
     destination: &Destination,
     store: &Store,
-    wanted: IpFamily,
+    family: IpFamily,
 ) -> Result<(SocketAddr, Protocol), String> {
-    let of = match destination {
+    let service = match destination {
         Destination::Address(address, protocol) => return Ok((*address, *protocol)),
-        Destination::Service(of) => of,
+        Destination::Service(service) => service,
     };
-    let is_meant = |port: &&&ServicePort| {
-        let is_named = |name: &str| *port.name.port == *name || port.port.to_string() == *name;
-        of.port.as_deref().is_none_or(is_named)
-    };
-    let all = store.service(&ObjectKey::new(&of.namespace, &of.name)).unwrap_or_default().iter();
-    let all: Vec<&ServicePort> = all.filter(|port| family(port) == wanted).collect();
-    let meant: Vec<&&ServicePort> = all.iter().filter(is_meant).collect();
-    let [port] = meant.as_slice() else {
-        let service = format!("Service {}/{}", of.namespace, of.name);
-        return Err(none_or_several(&service, &all, meant.len(), wanted));
-    };
-    let protocol = port.name.protocol;
-    Ok((SocketAddr::new(port.cluster_ip, port.port), protocol))
-}
-
-/// What to say where not exactly one port is meant, of all that the Service has.
-fn none_or_several(service: &str, all: &[&ServicePort], meant: usize, wanted: IpFamily) -> String {
-    let of = wanted.api_name();
-    if all.is_empty() {
-        return format!(
-            "{service} has no such port with a cluster IP of {of}: it is not there, headless, of type ExternalName, or of the other family"
-        );
-    }
-    let which = if meant == 0 { "has no such port" } else { "has several ports" };
-    let there: Vec<String> = all.iter().map(|port| described(port)).collect();
-    format!("{service} {which} with a cluster IP of {of}; it has {}", there.join(", "))
-}
-
-fn described(port: &ServicePort) -> String {
-    let name = &port.name;
-    let space = if name.port.is_empty() { "" } else { " " };
-    format!("{}{space}{}/{}", name.port, port.port, name.protocol.name())
+    let ports = store.service(&ObjectKey::new(&service.namespace, &service.name));
+    let cluster_ip = |port: &ServicePort| SocketAddr::new(port.cluster_ip, port.port);
+    let cluster_ips = ports.unwrap_or_default().iter().map(|of| (&of.name, cluster_ip(of)));
+    resolve(service, family, cluster_ips).map_err(|error| error.to_string())
 }
 
 impl Asked {
     pub(super) fn of(store: &ConfiguredStore, query: &ExplainQuery) -> Result<Self, String> {
         let of_family = IpFamily::of(query.from);
-        let (destination, protocol) = found(&query.to, store, of_family)?;
+        let (destination, protocol) = resolved(&query.to, store, of_family)?;
         if IpFamily::of(destination.ip()) != of_family {
             return Err("the two addresses are of different families".to_owned());
         }
@@ -114,14 +86,11 @@ impl Asked {
     /// What becomes of the packet by the rules as they shall be.
     pub(super) fn explained(&self) -> Explanation {
         let mut explanation = self.followed();
-        // Objects tell more than rules of why there is no endpoint.
-        let refusing = explanation.frontend.as_ref().map(|frontend| &frontend.service);
-        let lacking = |(name, _): &&(ServicePortName, Why)| {
-            refusing.is_some_and(|service| name.to_string() == *service)
-        };
-        if let Some((name, why)) = self.shortages.iter().find(lacking) {
-            explanation.refused_because(why, name);
-        }
+        // Objects show why there is no endpoint, rules only that there is none.
+        explanation.refused_because(|name| {
+            let lacking = self.shortages.iter().find(|(of, _)| of == name);
+            lacking.map(|(_, why)| why.clone())
+        });
         explanation
     }
 

@@ -679,9 +679,9 @@ fn packets_are_explained() {
         ("from=x&to=10.96.0.10:80", "is no IP address"),
         ("from=10.0.0.1&to=", "is no IP:PORT"),
         ("from=10.0.0.1&to=10.96.0.10:80/icmp", "is none of tcp, udp, sctp"),
-        ("from=10.0.0.1&to=shop/none", "has no such port"),
+        ("from=10.0.0.1&to=shop/none", "has no IPv4 cluster IP here"),
         ("from=fd00::1&to=10.96.0.10:80", "different families"),
-        ("from=fd00::1&to=shop/web", "has no such port"),
+        ("from=fd00::1&to=shop/web", "has no IPv6 cluster IP here"),
         ("from=%3Cscript%3E&to=%3Cscript%3E", "is no IP address"),
     ] {
         let response = page(&status, &format!("/explain?{query}"));
@@ -706,7 +706,7 @@ fn what_is_explained_with_the_help_of_objects() {
     let endpoint = explained("from=10.244.1.9&to=10.244.2.1:8080");
     assert!(text(&endpoint).contains("is an endpoint of shop/web:http"), "{endpoint}");
     let error = |query: &str| explained(query)["error"].as_str().unwrap().to_owned();
-    let several = "Service shop/two has several ports with a cluster IP of IPv4; \
+    let several = "Service shop/two has several ports at its IPv4 cluster IP; \
                    it has http 80/tcp, https 443/tcp";
     assert_eq!(error("from=10.244.1.9&to=shop/two"), several);
     assert!(error("from=10.244.1.9&to=shop/two:81").contains("has no such port"));

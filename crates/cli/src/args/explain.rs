@@ -39,7 +39,7 @@ pub(crate) struct ExplainArgs {
     /// The packet's destination: an address, over TCP unless it says /udp or /sctp (an IPv6 address
     /// stands in brackets), or a Service's cluster IP by name, with the name or number of the port
     /// if it has several
-    #[arg(long, value_name = "IP:PORT[/PROTO]|NAMESPACE/NAME[:PORT]", value_parser = Destination::parse)]
+    #[arg(long, value_name = "IP:PORT[/PROTO]|NAMESPACE/NAME[:PORT][/PROTO]", value_parser = Destination::parse)]
     pub(crate) to: Destination,
 
     /// The interface that the packet comes in from, where pods are told by it

@@ -6,8 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum, value_parser};
 use ipnet::IpNet;
 use rulegen_config::parse_duration;
-use rulegen_inspect::packet_trace::ServiceTarget;
-use rulegen_net::Protocol;
+use rulegen_net::{Protocol, ServiceRef};
 use rulegen_ruleset::nftables::Name;
 
 use super::{LogArgs, parse_table};
@@ -35,7 +34,7 @@ pub(crate) struct TraceArgs {
     /// Packets to here: a Service, all its ports or one of them by name or number; an address, with
     /// a port (IPv6 then in brackets) and a protocol if not any counts; or a network. May be
     /// repeated
-    #[arg(long, value_name = "NAMESPACE/NAME[:PORT]|IP[:PORT[/PROTO]]|CIDR", value_parser = parse_to, required_unless_present = "from")]
+    #[arg(long, value_name = "NAMESPACE/NAME[:PORT][/PROTO]|IP[:PORT[/PROTO]]|CIDR", value_parser = parse_to, required_unless_present = "from")]
     pub(crate) to: Vec<To>,
 
     /// Only packets from here
@@ -80,7 +79,7 @@ pub(crate) enum TraceForm {
 pub(crate) enum To {
     Network(IpNet),
     Socket(SocketAddr, Option<Protocol>),
-    Service(ServiceTarget),
+    Service(ServiceRef),
 }
 
 fn parse_to(text: &str) -> Result<To, String> {
@@ -98,7 +97,7 @@ fn parse_to(text: &str) -> Result<To, String> {
         };
         return Ok(To::Socket(socket, protocol.map(known).transpose()?));
     }
-    ServiceTarget::parse(text).map(To::Service).ok_or_else(|| {
+    text.parse().map(To::Service).map_err(|_| {
         "a Service (namespace/name or namespace/name:port), an address (10.96.0.1, \
          10.96.0.1:443, 10.96.0.1:443/tcp, [fd00::1]:443) or a network (10.96.0.0/16) is needed"
             .to_owned()

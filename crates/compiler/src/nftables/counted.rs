@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use rulegen_net::{Protocol, ServicePortName};
+use rulegen_net::ServicePortName;
 use rulegen_ruleset::nftables::{Comment, Key, Name, Value};
 
 use super::own_chains;
@@ -13,15 +13,12 @@ pub fn counted_by_element(key: &Key, comment: &Comment) -> Option<ServicePortNam
         Value::Protocol(protocol) => Some(protocol),
         _ => None,
     })?;
-    let (namespace, rest) = comment.as_str().split_once('/')?;
-    let (service, port) = rest.split_once(':').unwrap_or((rest, ""));
-    Some(name(namespace, service, protocol, port))
+    ServicePortName::from_comment(comment.as_str(), protocol)
 }
 
 /// The service port of a rule that counts, by the name of its chain.
 pub fn counted_by_rule(chain: &Name) -> Option<ServicePortName> {
-    let [namespace, service, protocol, port] = own_chains::counted(chain.as_str())?;
-    Some(name(namespace, service, Protocol::from_name(protocol)?, port))
+    ServicePortName::from_path(own_chains::counted(chain.as_str())?)
 }
 
 /// The endpoint that such a rule leads to.
@@ -36,22 +33,23 @@ pub fn counted_endpoint(chain: &Name) -> Option<SocketAddr> {
 /// The service port whose clients a set holds.
 pub fn affinity_service(set: &Name) -> Option<ServicePortName> {
     set.as_str().strip_prefix("affinity/")?;
-    let [namespace, service, protocol, port] = own_chains::owner_path(set.as_str())?;
-    Some(name(namespace, service, Protocol::from_name(protocol)?, port))
-}
-
-fn name(namespace: &str, service: &str, protocol: Protocol, port: &str) -> ServicePortName {
-    ServicePortName {
-        namespace: namespace.into(),
-        service: service.into(),
-        port: port.into(),
-        protocol,
-    }
+    ServicePortName::from_path(own_chains::owner_path(set.as_str())?)
 }
 
 #[cfg(test)]
 mod tests {
+    use rulegen_net::Protocol;
+
     use super::*;
+
+    fn name(namespace: &str, service: &str, protocol: Protocol, port: &str) -> ServicePortName {
+        ServicePortName {
+            namespace: namespace.into(),
+            service: service.into(),
+            port: port.into(),
+            protocol,
+        }
+    }
 
     #[test]
     fn names_are_found_again() {

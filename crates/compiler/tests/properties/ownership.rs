@@ -7,7 +7,8 @@ use rulegen_compiler::{Plan, iptables, nftables};
 use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_inspect::explain::{Explanation, Outcome, by_ruleset, by_table};
 use rulegen_model::Snapshot;
-use rulegen_net::{FrontendKind, IpFamily, Protocol};
+use rulegen_net::FrontendKind;
+use rulegen_net::{IpFamily, Protocol, ServicePortName};
 use rulegen_ruleset::{Origin, Packet};
 use serde_json::{Value, json};
 
@@ -81,11 +82,11 @@ fn check(
         }
         if let Some(port) = port {
             let frontend = told.frontend.as_ref().expect("a Service has it");
-            prop_assert_eq!(&frontend.service, &port.name.to_string());
+            prop_assert_eq!(&frontend.service, &port.name);
             prop_assert_eq!(frontend.kind, FrontendKind::ClusterIP);
         } else if let Some(frontend) = told.frontend {
             let is_own = own.iter().any(|port| {
-                frontend.service == format!("{}/{}", port.name.namespace, port.name.service)
+                frontend.service == ServicePortName { port: "".into(), ..port.name.clone() }
             });
             prop_assert!(is_own && frontend.kind == FrontendKind::ClusterIP, "{frontend:?}");
         }
@@ -212,7 +213,7 @@ fn contested_address_goes_to_first_claimant() {
             assert_eq!(ends, [endpoint], "{mode:?} {to}");
             let frontend = told.frontend.unwrap();
             assert_eq!(
-                (frontend.service.as_str(), frontend.kind),
+                (frontend.service.to_string().as_str(), frontend.kind),
                 (service, kind),
                 "{mode:?} {to}"
             );
@@ -231,7 +232,7 @@ fn contested_address_goes_to_first_claimant() {
             };
             let frontend = told.frontend.unwrap();
             assert_eq!(
-                (frontend.service.as_str(), frontend.kind),
+                (frontend.service.to_string().as_str(), frontend.kind),
                 (service, kind),
                 "{mode:?} {to}"
             );

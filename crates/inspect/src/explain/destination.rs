@@ -1,25 +1,36 @@
-//! Where a packet shall go, as people write it.
+//! The destination of a packet, as people write it.
 
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
 use std::net::SocketAddr;
 
-use rulegen_net::Protocol;
+use rulegen_net::{IpFamily, Protocol, ServicePortName, ServiceRef};
 
-use crate::packet_trace::ServiceTarget;
-
-/// Where a packet shall go.
+/// The destination of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
-    /// To an address.
+    /// An address and port.
     Address(SocketAddr, Protocol),
-    /// To a Service's cluster IP, by the name or number of its port.
-    Service(ServiceTarget),
+    /// The cluster IP of a Service, at one of its ports.
+    Service(ServiceRef),
+}
+
+/// A Service has not exactly one port that is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnresolvedService {
+    service: ServiceRef,
+    family: IpFamily,
+    /// The ports that the Service has, as `http 80/tcp`.
+    ports: Vec<String>,
+    /// Whether several of them are meant, else none is.
+    has_several: bool,
 }
 
 impl Destination {
-    /// Reads `IP:PORT[/PROTOCOL]`, over TCP unless it says another, or `NAMESPACE/NAME[:PORT]`.
+    /// Reads `IP:PORT[/PROTOCOL]`, TCP by default, or `NAMESPACE/NAME[:PORT][/PROTOCOL]`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with the text.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (first, second) = text.split_once('/').unwrap_or((text, "tcp"));
         if let Ok(address) = first.parse() {
@@ -30,35 +41,108 @@ impl Destination {
         }
         // An address without a port is no namespace.
         let is_namespace = !first.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-        ServiceTarget::parse(text).filter(|_| is_namespace).map(Self::Service).ok_or_else(|| {
-            format!("{text:?} is no IP:PORT (IPv6: [IP]:PORT) and no NAMESPACE/NAME[:PORT]")
+        let service = text.parse().ok().filter(|_| is_namespace).map(Self::Service);
+        service.ok_or_else(|| {
+            format!(
+                "{text:?} is no IP:PORT[/PROTO] (IPv6: [IP]:PORT) and no \
+                 NAMESPACE/NAME[:PORT][/PROTO]"
+            )
         })
     }
 }
+
+/// The cluster IP, port and protocol that are meant by a Service's name. `cluster_ips` are those of
+/// the family of all Services, or at least of this one.
+///
+/// # Errors
+/// When no port of the Service is meant, or several are.
+pub fn resolve<'a>(
+    service: &ServiceRef,
+    family: IpFamily,
+    cluster_ips: impl IntoIterator<Item = (&'a ServicePortName, SocketAddr)>,
+) -> Result<(SocketAddr, Protocol), UnresolvedService> {
+    let of_service = cluster_ips
+        .into_iter()
+        .filter(|(name, at)| service.is_service_of(name) && IpFamily::of(at.ip()) == family);
+    let all: BTreeMap<&ServicePortName, SocketAddr> = of_service.collect();
+    let meant: Vec<(&&ServicePortName, &SocketAddr)> =
+        all.iter().filter(|(name, at)| service.means(name, &[at.port()])).collect();
+    match meant.as_slice() {
+        [(name, at)] => Ok((**at, name.protocol)),
+        _ => Err(UnresolvedService {
+            service: service.clone(),
+            family,
+            ports: all.iter().map(|(name, at)| described(name, *at)).collect(),
+            has_several: !meant.is_empty(),
+        }),
+    }
+}
+
+fn described(name: &ServicePortName, at: SocketAddr) -> String {
+    let space = if name.port.is_empty() { "" } else { " " };
+    format!("{}{space}{}/{}", name.port, at.port(), name.protocol.name())
+}
+
+impl Display for UnresolvedService {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { service: ServiceRef { namespace, name, .. }, .. } = self;
+        let family = self.family.api_name();
+        if self.ports.is_empty() {
+            return write!(
+                f,
+                "Service {namespace}/{name} has no {family} cluster IP here: it does not exist, is \
+                 headless, is of type ExternalName, or is of the other IP family"
+            );
+        }
+        let which = if self.has_several { "has several ports" } else { "has no such port" };
+        let ports = self.ports.join(", ");
+        write!(f, "Service {namespace}/{name} {which} at its {family} cluster IP; it has {ports}")
+    }
+}
+
+impl std::error::Error for UnresolvedService {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn addresses_and_services_are_told_apart() {
+    fn destinations_are_addresses_or_services() {
         let address = |text: &str, over| Ok(Destination::Address(text.parse().unwrap(), over));
         assert_eq!(Destination::parse("10.96.0.1:80"), address("10.96.0.1:80", Protocol::Tcp));
         assert_eq!(Destination::parse("[fd00::1]:53/UDP"), address("[fd00::1]:53", Protocol::Udp));
-        let service = |port: Option<&str>| {
-            let (namespace, name) = ("default".to_owned(), "web.v2".to_owned());
-            Ok(Destination::Service(ServiceTarget {
-                namespace,
-                name,
-                port: port.map(str::to_owned),
-            }))
-        };
-        assert_eq!(Destination::parse("default/web.v2"), service(None));
-        assert_eq!(Destination::parse("default/web.v2:http"), service(Some("http")));
+        for text in ["default/web.v2", "default/web.v2:http", "default/web.v2:http/udp"] {
+            let service = text.parse().map(Destination::Service).unwrap();
+            assert_eq!(Destination::parse(text), Ok(service));
+        }
         for wrong in ["", "web", "/web", "default/", "10.96.0.1", "10.96.0.1/tcp", "a/b:", "a/<b>"]
         {
             assert!(Destination::parse(wrong).is_err(), "{wrong}");
         }
         assert!(Destination::parse("10.96.0.1:80/icmp").unwrap_err().contains("tcp, udp, sctp"));
+    }
+
+    #[test]
+    fn a_port_name_of_two_protocols_needs_the_protocol() {
+        let at = SocketAddr::from(([10, 96, 0, 10], 53));
+        let port = |protocol| ServicePortName {
+            namespace: "kube-system".into(),
+            service: "dns".into(),
+            port: "dns".into(),
+            protocol,
+        };
+        let ports = [Protocol::Tcp, Protocol::Udp].map(port);
+        let resolved = |text: &str| {
+            let ports = ports.iter().map(|name| (name, at));
+            resolve(&text.parse().unwrap(), IpFamily::Ipv4, ports).map_err(|e| e.to_string())
+        };
+        assert_eq!(resolved("kube-system/dns:dns/udp"), Ok((at, Protocol::Udp)));
+        assert_eq!(resolved("kube-system/dns/tcp"), Ok((at, Protocol::Tcp)));
+        let error = resolved("kube-system/dns:53").unwrap_err();
+        assert!(
+            error.ends_with("several ports at its IPv4 cluster IP; it has dns 53/tcp, dns 53/udp")
+        );
+        assert!(resolved("kube-system/dns:54").unwrap_err().contains("has no such port"));
+        assert!(resolved("default/dns").unwrap_err().contains("does not exist"));
     }
 }

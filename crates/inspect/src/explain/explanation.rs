@@ -16,7 +16,7 @@ pub struct Explanation {
     /// The packet.
     pub packet: ShownPacket,
     /// Where it arrives, if that is a Service's.
-    pub frontend: Option<Frontend>,
+    pub frontend: Option<ReachedFrontend>,
     /// Why it is so, and what would change it.
     pub remarks: Vec<Remark>,
     /// The rules that it passes in any case, in order.
@@ -38,12 +38,14 @@ impl Explanation {
         self.unknown.push(PassedRule { table: None, chain, rule, element: None, means: None });
     }
 
-    /// Says why a packet is rejected by what the objects lack, which rules do not tell. That there is
-    /// none on this node, rules tell, and by which policy.
-    pub fn refused_because(&mut self, why: &Why, port: &ServicePortName) {
+    /// Says why a packet is rejected by what its service port lacks, which rules do not show. That
+    /// there is no endpoint on this node, rules do show.
+    pub fn refused_because(&mut self, why: impl FnOnce(&ServicePortName) -> Option<Why>) {
+        let Some(ReachedFrontend { service: port, .. }) = &self.frontend else { return };
         let lacking = self.remarks.iter_mut().find(|remark| remark.about == About::NoEndpoints);
         let is_rejected = matches!(self.ends.as_slice(), [End { outcome: Outcome::Rejected, .. }]);
-        if let Some(remark) = lacking.filter(|_| is_rejected) {
+        let Some(remark) = lacking.filter(|_| is_rejected) else { return };
+        if let Some(why) = why(port) {
             remark.text = format!("{port} {why}: the sender is told that the port is unreachable");
             remark.change = Some(why.remedy(port));
         }
@@ -85,17 +87,17 @@ impl From<&Packet> for ShownPacket {
     }
 }
 
-/// An address and port of a Service.
+/// The frontend that a packet reaches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Frontend {
+pub struct ReachedFrontend {
     /// The service port, `namespace/name:port`.
-    pub service: String,
-    /// What it is to the Service.
+    pub service: ServicePortName,
+    /// What the address is to the Service.
     pub kind: FrontendKind,
-    /// Where it is.
+    /// The packet's destination.
     pub address: SocketAddr,
-    /// The traffic policy for it, if that can be told.
+    /// The traffic policy for it, if the rules or the plan show it.
     pub policy: Option<TrafficPolicy>,
 }
 

@@ -13,6 +13,8 @@
 mod destination;
 mod explanation;
 mod remark;
+#[cfg(test)]
+mod tests;
 mod way;
 
 use std::net::IpAddr;
@@ -21,9 +23,9 @@ use rulegen_ruleset::Packet;
 use rulegen_ruleset::iptables::{self, Ruleset};
 use rulegen_ruleset::nftables::{self, Table};
 
-pub use destination::Destination;
+pub use destination::{Destination, UnresolvedService, resolve};
 pub use explanation::{
-    End, Explanation, Frontend, Outcome, PassedRule, Probability, Sender, ShownPacket,
+    End, Explanation, Outcome, PassedRule, Probability, ReachedFrontend, Sender, ShownPacket,
 };
 use remark::Remarks;
 pub use remark::{About, Remark};
@@ -41,7 +43,7 @@ pub fn by_ruleset(
 ) -> Explanation {
     let trace = iptables::trace(ruleset, local, packet);
     let unknown = trace.unknown.iter().map(way::rule_of_iptables).collect();
-    let ways = Way::of_iptables(trace.branches);
+    let ways = Way::of_iptables(trace.branches, packet.protocol);
     explained(packet, local, ways, unknown, plan)
 }
 
@@ -53,7 +55,7 @@ pub fn by_table(
     plan: Option<&Plan>,
 ) -> Explanation {
     let trace = nftables::trace(table, local, packet);
-    let ways = Way::of_nftables(trace.branches, table);
+    let ways = Way::of_nftables(trace.branches, table, packet.protocol);
     explained(packet, local, ways, Vec::new(), plan)
 }
 
@@ -66,7 +68,7 @@ fn explained(
 ) -> Explanation {
     ways.sort_by_key(|way| way.verdict);
     let frontend = way::frontend(&ways, packet, local, plan);
-    let service = frontend.as_ref().and_then(|frontend| way::planned(frontend, plan));
+    let service = frontend.as_ref().and_then(|frontend| way::planned(&frontend.service, plan));
     let known = Remarks { packet, local, ways: &ways, frontend: frontend.as_ref(), service, plan };
     let remarks = known.all();
     let (rules, ends, behind) = way::parted(ways);

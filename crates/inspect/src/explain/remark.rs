@@ -13,7 +13,7 @@ use rulegen_ruleset::Packet;
 use serde::Serialize;
 
 use super::way::Way;
-use super::{Frontend, Outcome};
+use super::{Outcome, ReachedFrontend};
 use crate::rule_role::Meaning;
 
 /// A reason.
@@ -67,7 +67,7 @@ pub(super) struct Remarks<'a> {
     /// The host's own addresses.
     pub(super) local: &'a [IpAddr],
     pub(super) ways: &'a [Way],
-    pub(super) frontend: Option<&'a Frontend>,
+    pub(super) frontend: Option<&'a ReachedFrontend>,
     pub(super) service: Option<&'a ServicePlan>,
     pub(super) plan: Option<&'a Plan>,
 }

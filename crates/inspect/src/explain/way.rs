@@ -5,12 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use rulegen_compiler::{self as plan, ExternalAddress, NodePortsAt, Plan, Refusal, ServicePlan};
 use rulegen_model::TrafficPolicy;
-use rulegen_net::FrontendKind;
+use rulegen_net::{FrontendKind, Protocol, ServicePortName};
 use rulegen_ruleset::Packet;
 use rulegen_ruleset::iptables;
 use rulegen_ruleset::nftables::{self, Table};
 
-use super::{End, Frontend, Outcome, PassedRule, Probability};
+use super::{End, Outcome, PassedRule, Probability, ReachedFrontend};
 use crate::rule_role;
 use crate::rule_role::{Known, Meaning};
 
@@ -23,7 +23,10 @@ pub(super) struct Way {
 
 impl Way {
     /// The ways of branches; those that end alike are one, by the rules of the first.
-    pub(super) fn of_iptables(branches: Vec<iptables::Branch<'_>>) -> Vec<Self> {
+    pub(super) fn of_iptables(
+        branches: Vec<iptables::Branch<'_>>,
+        protocol: Protocol,
+    ) -> Vec<Self> {
         let mut single: Vec<iptables::Branch<'_>> = Vec::new();
         let mut known: HashMap<iptables::Verdict, usize> = HashMap::new();
         for branch in branches {
@@ -35,12 +38,12 @@ impl Way {
                 }
             }
         }
-        single.iter().map(Self::of_iptables_branch).collect()
+        single.iter().map(|branch| Self::of_iptables_branch(branch, protocol)).collect()
     }
 
-    fn of_iptables_branch(branch: &iptables::Branch<'_>) -> Self {
+    fn of_iptables_branch(branch: &iptables::Branch<'_>, protocol: Protocol) -> Self {
         let step = |step: &iptables::Step<'_>| {
-            let meaning = rule_role::of_iptables(step);
+            let meaning = rule_role::of_iptables(step, protocol);
             (with_words(rule_of_iptables(step), meaning.as_ref()), meaning)
         };
         let policy = branch.policy.map(|(table, chain)| PassedRule {
@@ -58,7 +61,11 @@ impl Way {
     }
 
     /// The same of a table.
-    pub(super) fn of_nftables(branches: Vec<nftables::Branch<'_>>, table: &Table) -> Vec<Self> {
+    pub(super) fn of_nftables(
+        branches: Vec<nftables::Branch<'_>>,
+        table: &Table,
+        protocol: Protocol,
+    ) -> Vec<Self> {
         let mut single: Vec<nftables::Branch<'_>> = Vec::new();
         let mut known: HashMap<iptables::Verdict, usize> = HashMap::new();
         for branch in branches {
@@ -70,12 +77,16 @@ impl Way {
                 }
             }
         }
-        single.iter().map(|branch| Self::of_nftables_branch(branch, table)).collect()
+        single.iter().map(|branch| Self::of_nftables_branch(branch, table, protocol)).collect()
     }
 
-    fn of_nftables_branch(branch: &nftables::Branch<'_>, table: &Table) -> Self {
+    fn of_nftables_branch(
+        branch: &nftables::Branch<'_>,
+        table: &Table,
+        protocol: Protocol,
+    ) -> Self {
         let step = |step: &nftables::Step<'_>| {
-            let meaning = rule_role::of_nftables(table, step);
+            let meaning = rule_role::of_nftables(table, step, protocol);
             (with_words(rule_of_nftables(table, step), meaning.as_ref()), meaning)
         };
         Self {
@@ -127,11 +138,11 @@ pub(super) fn frontend(
     packet: &Packet,
     local: &[IpAddr],
     plan: Option<&Plan>,
-) -> Option<Frontend> {
+) -> Option<ReachedFrontend> {
     let told = ways.iter().flat_map(Way::meanings).find_map(known).cloned();
     let known = told.or_else(|| planned_at(packet, local, plan?))?;
     let address = packet.destination;
-    let mut frontend = Frontend {
+    let mut frontend = ReachedFrontend {
         service: known.service.clone(),
         kind: known.kind,
         address,
@@ -140,7 +151,7 @@ pub(super) fn frontend(
             _ => None,
         }),
     };
-    if let Some(service) = planned(&frontend, plan).filter(|of| is_over(of, packet)) {
+    if let Some(service) = planned(&frontend.service, plan) {
         frontend.kind = kind(service, address, known.kind);
         frontend.policy = policy(service, frontend.kind);
     }
@@ -157,10 +168,12 @@ fn known(meaning: &Meaning) -> Option<&Known> {
     }
 }
 
-/// What the plan has of a frontend's service port.
-pub(super) fn planned<'a>(frontend: &Frontend, plan: Option<&'a Plan>) -> Option<&'a ServicePlan> {
-    let named = |service: &&ServicePlan| service.name.to_string() == frontend.service;
-    plan?.services.iter().find(named)
+/// What the plan has of a service port.
+pub(super) fn planned<'a>(
+    name: &ServicePortName,
+    plan: Option<&'a Plan>,
+) -> Option<&'a ServicePlan> {
+    plan?.services.iter().find(|service| service.name == *name)
 }
 
 fn planned_at(packet: &Packet, local: &[IpAddr], plan: &Plan) -> Option<Known> {
@@ -192,7 +205,7 @@ fn planned_at(packet: &Packet, local: &[IpAddr], plan: &Plan) -> Option<Known> {
     let services = plan.services.iter().filter(|of| is_over(of, packet));
     let claims = services.filter_map(|of| Some((of, kind(of)?)));
     let (service, kind) = claims.min_by_key(|(of, kind)| rank(of, *kind))?;
-    Some(Known { service: service.name.to_string(), kind })
+    Some(Known { service: service.name.clone(), kind })
 }
 
 /// Of several Services at one address and port the one of the lowest rank gets it, and of one rank

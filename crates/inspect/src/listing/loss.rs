@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rulegen_net::{Frontend, Protocol, ServicePortName};
+use rulegen_net::{Frontend, ServicePortName};
 use rulegen_ruleset::nftables::Held;
 
-use super::name::is_name;
 use super::{Frontends, Listing};
 
 /// What a kernel has and what is wanted has not.
@@ -51,15 +50,8 @@ fn of_kube_proxys_chain(chain: &str) -> Option<ServicePortName> {
     let (hash, rest) = rest.split_once('-')?;
     let is_hash = hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_alphanumeric());
     let mut parts = rest.split('/');
-    let (namespace, service) = (parts.next()?, parts.next()?);
-    let protocol = Protocol::from_name(parts.next()?)?;
-    let port = parts.next().unwrap_or_default();
-    (is_hash && is_name(namespace) && is_name(service)).then(|| ServicePortName {
-        namespace: namespace.into(),
-        service: service.into(),
-        port: port.into(),
-        protocol,
-    })
+    let path = [parts.next()?, parts.next()?, parts.next()?, parts.next().unwrap_or_default()];
+    ServicePortName::from_path(path).filter(|_| is_hash)
 }
 
 fn name(port: &ServicePortName) -> Name {
@@ -90,7 +82,7 @@ fn with_endpoints(listing: &Listing) -> BTreeSet<Name> {
 #[cfg(test)]
 mod tests {
 
-    use rulegen_net::FrontendKind;
+    use rulegen_net::{FrontendKind, Protocol};
 
     use super::super::Traffic;
     use super::*;

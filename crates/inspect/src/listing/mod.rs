@@ -13,7 +13,6 @@
 mod compare;
 mod entrance;
 mod loss;
-mod name;
 mod owner;
 mod plan;
 mod reached;

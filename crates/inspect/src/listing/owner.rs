@@ -4,21 +4,20 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use rulegen_compiler::nftables::owner_path;
-use rulegen_net::{Protocol, ServicePortName};
+use rulegen_net::{Protocol, ServicePortName, ServiceRef};
 use rulegen_ruleset::iptables::{ChainName, Match, Rule, RuleSpec, Ruleset};
 use rulegen_ruleset::nftables::{Element, Key, Name, Value};
 
-use super::name::{is_name, named, parts};
 use super::ruleset::{entries, walk};
 use super::{Listing, reached::Whose};
 
 /// Tells service ports by the comments of what is there for them.
 #[derive(Debug, Default)]
 pub struct Owners {
-    /// By namespace, name and port: a comment does not tell the protocol.
-    known: HashMap<String, ServicePortName>,
-    /// The first service port of each Service, by namespace and name.
-    services: HashMap<String, ServicePortName>,
+    /// By namespace, name and port: comments do not show the protocol.
+    known: HashMap<ServiceRef, ServicePortName>,
+    /// The first service port of each Service.
+    services: HashMap<ServiceRef, ServicePortName>,
     /// The first service port that has an endpoint at an address.
     endpoints: HashMap<IpAddr, ServicePortName>,
 }
@@ -29,8 +28,9 @@ impl Owners {
         let mut owners = Self::default();
         let services = listings.into_iter().flat_map(|listing| &listing.services);
         for (name, frontends) in services.filter_map(|(name, of)| Some((name.as_ref()?, of))) {
-            owners.known.insert(name.to_string(), name.clone());
-            let service = format!("{}/{}", name.namespace, name.service);
+            let service = ServiceRef::of_service(name);
+            let port = Some(name.port.to_string()).filter(|port| !port.is_empty());
+            owners.known.insert(ServiceRef { port, ..service.clone() }, name.clone());
             owners.services.entry(service).or_insert_with(|| name.clone());
             for endpoint in
                 frontends.values().flat_map(|of| of.endpoints.iter().chain(&of.from_node))
@@ -78,30 +78,17 @@ impl Owners {
 
     fn named(&self, comment: &str, over: Option<Protocol>) -> Option<ServicePortName> {
         if let Some(over) = over {
-            return named(comment, over);
+            return ServicePortName::from_comment(comment, over);
         }
-        let [namespace, service, port] = parts(comment)?;
-        let text = if port.is_empty() {
-            format!("{namespace}/{service}")
-        } else {
-            format!("{namespace}/{service}:{port}")
-        };
+        let of = ServiceRef::from_comment(comment)?;
         // A cluster IP belongs to the Service, not to one of its ports.
-        self.known.get(&text).or_else(|| self.services.get(&text)).cloned()
+        self.known.get(&of).or_else(|| self.services.get(&of)).cloned()
     }
 }
 
 /// The service port that a set or a chain of nftables belongs to, if it belongs to one alone.
 pub fn owner_of_object(name: &Name) -> Option<ServicePortName> {
-    let [namespace, service, over, port] = owner_path(name.as_str())?;
-    let fine = is_name(namespace) && is_name(service) && (port.is_empty() || is_name(port));
-    let over = Protocol::from_name(over).filter(|_| fine)?;
-    Some(ServicePortName {
-        namespace: namespace.into(),
-        service: service.into(),
-        port: port.into(),
-        protocol: over,
-    })
+    ServicePortName::from_path(owner_path(name.as_str())?)
 }
 
 /// The chains of iptables that are there for one service port, by where its frontends lead.

@@ -12,7 +12,6 @@ use rulegen_ruleset::iptables::{
     AddressType, ChainName, Match, Recent, RecentAction, Rule, RuleSpec, Ruleset, Table, Target,
 };
 
-use super::name::named;
 use super::reached::{Reached, Whose};
 use super::{Listing, Traffic};
 
@@ -66,7 +65,12 @@ fn entry(family: IpFamily, rule: &RuleSpec) -> Option<Entry<'_>> {
         FrontendAddress::Ip(_) if chain.as_str().starts_with("KUBE-EXT-") => FrontendKind::External,
         FrontendAddress::Ip(_) => FrontendKind::ClusterIP,
     };
-    Some(Entry { frontend, name: named(comment, frontend.protocol), kind, chain })
+    Some(Entry {
+        frontend,
+        name: ServicePortName::from_comment(comment, frontend.protocol),
+        kind,
+        chain,
+    })
 }
 
 fn refused(family: IpFamily, rule: &RuleSpec, internal: bool, listing: &mut Listing) {
@@ -81,7 +85,8 @@ fn refused(family: IpFamily, rule: &RuleSpec, internal: bool, listing: &mut List
         FrontendAddress::Ip(_) if internal => FrontendKind::ClusterIP,
         FrontendAddress::Ip(_) => FrontendKind::External,
     };
-    let name = comment(rule).and_then(|comment| named(comment, frontend.protocol));
+    let name =
+        comment(rule).and_then(|comment| ServicePortName::from_comment(comment, frontend.protocol));
     listing.refuse(name, frontend, kind, refusal);
 }
 

@@ -7,13 +7,12 @@ use rulegen_compiler::Refusal;
 use rulegen_compiler::nftables::{
     CLUSTER_IPS, FIREWALL_IPS, FrontendMaps, REJECT, network_asked_for,
 };
-use rulegen_net::{Frontend, FrontendAddress, FrontendKind, IpFamily, ServicePortName};
+use rulegen_net::{Frontend, FrontendAddress, FrontendKind, IpFamily, ServicePortName, ServiceRef};
 use rulegen_ruleset::nftables::{
     Condition, Data, Element, Key, Name, Number, Rule, Selector, Statement, Table, Value, Verdict,
 };
 
 use super::Listing;
-use super::name::{named, parts};
 use super::reached::{Reached, Whose};
 
 /// The Services of a table, with the names that its elements have for comments.
@@ -106,11 +105,9 @@ impl<'a> Reader<'a> {
         let FrontendAddress::Ip(ip) = frontend.address else { return FrontendKind::NodePort };
         let ips = self.table.sets.get(&Name::from(CLUSTER_IPS));
         let element = ips.and_then(|set| set.elements.get(&Key::from([Value::Address(ip)])));
-        let of = element.and_then(|element| parts(element.comment.as_ref()?.as_str()));
+        let of = element.and_then(|of| ServiceRef::from_comment(of.comment.as_ref()?.as_str()));
         let same = match (of, name) {
-            (Some([namespace, service, _]), Some(name)) => {
-                *name.namespace == *namespace && *name.service == *service
-            }
+            (Some(service), Some(name)) => service.is_service_of(name),
             _ => element.is_some(),
         };
         if same { FrontendKind::ClusterIP } else { FrontendKind::External }
@@ -277,5 +274,6 @@ const LONGEST_COMMENT: usize = 127;
 
 fn name(frontend: &Frontend, element: &Element) -> Option<ServicePortName> {
     let comment = element.comment.as_ref()?.as_str();
-    named(comment, frontend.protocol).filter(|_| comment.len() < LONGEST_COMMENT)
+    ServicePortName::from_comment(comment, frontend.protocol)
+        .filter(|_| comment.len() < LONGEST_COMMENT)
 }

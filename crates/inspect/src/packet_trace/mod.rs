@@ -14,4 +14,4 @@ mod tests;
 pub use follow::{Follower, Told};
 pub use known::{Found, Known};
 pub use packet::{StepKind, TracedEnd, TracedPacket, TracedStep};
-pub use target::{ServiceTarget, UnknownService};
+pub use target::{UnknownService, frontends};

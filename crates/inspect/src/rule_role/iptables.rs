@@ -6,35 +6,36 @@ use rulegen_compiler::iptables::{
     SHARED_FIREWALL, loopback_guard,
 };
 use rulegen_model::TrafficPolicy;
-use rulegen_net::FrontendKind;
+use rulegen_net::{FrontendKind, Protocol, ServicePortName};
 use rulegen_ruleset::iptables::{Match, Rule, RuleSpec, Step, Table, Target};
 use rulegen_ruleset::nftables::Draw;
 
 use super::{Known, Meaning, Reason};
 
-/// What a rule that matched means, if it is one of ours and more than a way to others.
-pub(crate) fn role(step: &Step<'_>) -> Option<Meaning> {
+/// The role of a rule that matched a packet of this protocol, if it is one of ours and does more
+/// than lead to others.
+pub(crate) fn role(step: &Step<'_>, protocol: Protocol) -> Option<Meaning> {
+    let known = |name, kind| known(name, protocol, kind);
     let Rule::Known(rule) = step.rule else { return None };
     match (step.table, step.chain.as_str()) {
-        (Table::Nat, SERVICES) => frontend(rule),
+        (Table::Nat, SERVICES) => frontend(rule, protocol),
         (Table::Nat, NODE_PORTS) => {
-            let service = comment(rule)?.to_owned();
-            Some(Meaning::Frontend(Known { service, kind: FrontendKind::NodePort }))
+            Some(Meaning::Frontend(known(comment(rule)?, FrontendKind::NodePort)?))
         }
         (Table::Nat, POSTROUTING) => {
             matches!(rule.target, Some(Target::Masquerade { .. })).then_some(Meaning::Masquerade)
         }
         (Table::Nat, chain) => of_service(chain, rule),
-        (Table::Filter, SERVICES) => refused(rule, FrontendKind::ClusterIP),
+        (Table::Filter, SERVICES) => refused(rule, protocol, FrontendKind::ClusterIP),
         (Table::Filter, EXTERNAL_SERVICES) => {
             let at_node = |m: &Match| matches!(m, Match::DestinationType(_));
             let is_at_node = rule.matches.iter().any(at_node);
-            refused(rule, if is_at_node { FrontendKind::NodePort } else { FrontendKind::External })
+            let kind = if is_at_node { FrontendKind::NodePort } else { FrontendKind::External };
+            refused(rule, protocol, kind)
         }
         (Table::Filter, PROXY_FIREWALL) => {
             let (service, _) = comment(rule)?.split_once(" traffic not accepted by ")?;
-            let kind = FrontendKind::LoadBalancerIP;
-            Some(Meaning::Firewalled(Known { service: service.to_owned(), kind }))
+            Some(Meaning::Firewalled(known(service, FrontendKind::LoadBalancerIP)?))
         }
         (Table::Filter, SHARED_FIREWALL) => {
             (*step.rule == loopback_guard()).then_some(Meaning::LoopbackGuard)
@@ -43,7 +44,11 @@ pub(crate) fn role(step: &Step<'_>) -> Option<Meaning> {
     }
 }
 
-fn frontend(rule: &RuleSpec) -> Option<Meaning> {
+fn known(name: &str, protocol: Protocol, kind: FrontendKind) -> Option<Known> {
+    Some(Known { service: ServicePortName::from_comment(name, protocol)?, kind })
+}
+
+fn frontend(rule: &RuleSpec, protocol: Protocol) -> Option<Meaning> {
     let (service, what) = comment(rule)?.split_once(' ')?;
     let kind = match what {
         "cluster IP" => FrontendKind::ClusterIP,
@@ -51,17 +56,17 @@ fn frontend(rule: &RuleSpec) -> Option<Meaning> {
         "loadbalancer IP" => FrontendKind::LoadBalancerIP,
         _ => return None,
     };
-    Some(Meaning::Frontend(Known { service: service.to_owned(), kind }))
+    Some(Meaning::Frontend(known(service, protocol, kind)?))
 }
 
-fn refused(rule: &RuleSpec, kind: FrontendKind) -> Option<Meaning> {
+fn refused(rule: &RuleSpec, protocol: Protocol, kind: FrontendKind) -> Option<Meaning> {
     let (service, what) = comment(rule)?.split_once(" has no ")?;
     let refusal = match what {
         "endpoints" => Refusal::NoEndpoints,
         "local endpoints" => Refusal::NoLocalEndpoints,
         _ => return None,
     };
-    Some(Meaning::Refused(Known { service: service.to_owned(), kind }, refusal))
+    Some(Meaning::Refused(known(service, protocol, kind)?, refusal))
 }
 
 fn of_service(chain: &str, rule: &RuleSpec) -> Option<Meaning> {

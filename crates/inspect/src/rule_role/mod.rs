@@ -5,7 +5,7 @@ mod nftables;
 
 use rulegen_compiler::Refusal;
 use rulegen_model::TrafficPolicy;
-use rulegen_net::FrontendKind;
+use rulegen_net::{FrontendKind, ServicePortName};
 use rulegen_ruleset::nftables::Draw;
 
 pub(crate) use iptables::role as of_iptables;
@@ -54,8 +54,8 @@ pub(crate) enum Meaning {
 /// A service port as a rule tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Known {
-    /// `namespace/name:port`.
-    pub(crate) service: String,
+    /// The name that the rule's comment has, with the packet's protocol.
+    pub(crate) service: ServicePortName,
     /// What the address is to it.
     pub(crate) kind: FrontendKind,
 }

@@ -5,7 +5,7 @@ use rulegen_compiler::nftables::{
     CLOSED, CLUSTER_IPS, FIREWALL, FrontendMaps, HAIRPINS, SERVICE_CIDRS, SHARED_ENDPOINTS,
 };
 use rulegen_model::TrafficPolicy;
-use rulegen_net::FrontendKind;
+use rulegen_net::{FrontendKind, Protocol, ServicePortName};
 use rulegen_ruleset::nftables::{
     Condition, Data, Draw, Found, Key, Number, Rule, Selector, Statement, Step, Table, Value,
     Verdict,
@@ -13,9 +13,11 @@ use rulegen_ruleset::nftables::{
 
 use super::{Known, Meaning, Reason};
 
-/// What a rule that did something means, if it is more than a way to others.
-pub(crate) fn role(table: &Table, step: &Step<'_>) -> Option<Meaning> {
-    if let Some(meaning) = step.found.as_ref().and_then(|found| found_in(table, step, found)) {
+/// The role of a rule that matched a packet of this protocol, if it does more than lead to others.
+pub(crate) fn role(table: &Table, step: &Step<'_>, protocol: Protocol) -> Option<Meaning> {
+    if let Some(meaning) =
+        step.found.as_ref().and_then(|found| found_in(table, step, found, protocol))
+    {
         return Some(meaning);
     }
     let chain = step.chain.as_str();
@@ -41,15 +43,21 @@ pub(crate) fn role(table: &Table, step: &Step<'_>) -> Option<Meaning> {
 }
 
 /// What the element says that it found.
-fn found_in(table: &Table, step: &Step<'_>, found: &Found<'_>) -> Option<Meaning> {
+fn found_in(
+    table: &Table,
+    step: &Step<'_>,
+    found: &Found<'_>,
+    protocol: Protocol,
+) -> Option<Meaning> {
+    let known = |kind| known(found, protocol, kind);
     let set = found.set.as_str();
     match (step.chain.as_str(), set) {
         (FIREWALL, _) => {
-            let known = known(found, FrontendKind::LoadBalancerIP)?;
+            let known = known(FrontendKind::LoadBalancerIP)?;
             return Some(Meaning::Firewalled(known));
         }
         (CLOSED, CLUSTER_IPS) => {
-            return Some(Meaning::ClosedPort(known(found, FrontendKind::ClusterIP)?));
+            return Some(Meaning::ClosedPort(known(FrontendKind::ClusterIP)?));
         }
         (CLOSED, SERVICE_CIDRS) => return Some(Meaning::NoSuchClusterIp),
         (_, SHARED_ENDPOINTS) => return Some(Meaning::ChosenTranslation(drawn(step.rule))),
@@ -64,14 +72,14 @@ fn found_in(table: &Table, step: &Step<'_>, found: &Found<'_>) -> Option<Meaning
         FrontendMaps::Address => FrontendKind::External,
     };
     if set == maps.services() {
-        return Some(Meaning::Frontend(known(found, kind)?));
+        return Some(Meaning::Frontend(known(kind)?));
     }
     if set == maps.refused() {
         let refusal = match found.element.data {
             Some(Data::Verdict(Verdict::Drop)) => Refusal::NoLocalEndpoints,
             _ => Refusal::NoEndpoints,
         };
-        return Some(Meaning::Refused(known(found, kind)?, refusal));
+        return Some(Meaning::Refused(known(kind)?, refusal));
     }
     if set == maps.local_services() {
         return Some(Meaning::Policy(TrafficPolicy::Local));
@@ -79,8 +87,9 @@ fn found_in(table: &Table, step: &Step<'_>, found: &Found<'_>) -> Option<Meaning
     (set != maps.short_circuits()).then(|| Meaning::ChosenTranslation(drawn(step.rule)))
 }
 
-fn known(found: &Found<'_>, kind: FrontendKind) -> Option<Known> {
-    let service = found.element.comment.as_ref()?.as_str().to_owned();
+fn known(found: &Found<'_>, protocol: Protocol, kind: FrontendKind) -> Option<Known> {
+    let comment = found.element.comment.as_ref()?.as_str();
+    let service = ServicePortName::from_comment(comment, protocol)?;
     Some(Known { service, kind })
 }
 

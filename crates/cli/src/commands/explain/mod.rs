@@ -4,17 +4,16 @@ mod destination;
 mod rules;
 mod text;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use destination::To;
 use rulegen_compiler::{Plan, plan};
 use rulegen_config::ProxyMode;
 use rulegen_inspect::explain::{About, End, Explanation, Outcome, Remark};
 use rulegen_kernel::host;
 use rulegen_model::shortage;
-use rulegen_net::IpFamily;
+use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::iptables::{Origin, Packet};
 use rules::Rules;
 
@@ -68,7 +67,11 @@ fn explain(args: &ExplainArgs, found: &Found) -> Result<Explanation> {
     Ok(explanation)
 }
 
-fn sent(args: &ExplainArgs, local: &[IpAddr], (destination, protocol): To) -> Packet {
+fn sent(
+    args: &ExplainArgs,
+    local: &[IpAddr],
+    (destination, protocol): (SocketAddr, Protocol),
+) -> Packet {
     let origin = match local.contains(&args.from) || args.from.is_loopback() {
         true => Origin::Host,
         false => Origin::Interface(args.interface.clone()),
@@ -87,13 +90,10 @@ fn closed_loopback(explanation: &Explanation) -> Option<Remark> {
     })
 }
 
-/// Objects tell more than rules of why there is no endpoint.
+/// Objects show why there is no endpoint, rules only that there is none.
 fn say_what_lacks(explanation: &mut Explanation, cluster: &Cluster, plan: &Plan) {
-    let Some(frontend) = &explanation.frontend else { return };
-    let mut ports = cluster.snapshot.service_ports(plan.family).iter();
-    let named = ports.find(|port| port.name.to_string() == frontend.service);
-    let lacking = named.and_then(|port| Some((port, shortage(port, &cluster.objects)?)));
-    if let Some((port, why)) = lacking {
-        explanation.refused_because(&why, &port.name);
-    }
+    explanation.refused_because(|name| {
+        let mut ports = cluster.snapshot.service_ports(plan.family).iter();
+        shortage(ports.find(|port| port.name == *name)?, &cluster.objects)
+    });
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use rulegen_inspect::explain::{
-    About, End, Explanation, Frontend, Outcome, PassedRule, Probability, Remark, Sender,
+    About, End, Explanation, Outcome, PassedRule, Probability, ReachedFrontend, Remark, Sender,
 };
 use rulegen_net::FrontendKind;
 
@@ -60,10 +60,10 @@ impl Text {
         self.rules("Not followed, and taken to let it pass:", unknown)
     }
 
-    fn frontend(&mut self, frontend: Option<&Frontend>) -> std::fmt::Result {
+    fn frontend(&mut self, frontend: Option<&ReachedFrontend>) -> std::fmt::Result {
         let words = match frontend {
             None => "none: no Service has this address and port".to_owned(),
-            Some(Frontend { service, kind, address, .. }) => match kind {
+            Some(ReachedFrontend { service, kind, address, .. }) => match kind {
                 FrontendKind::NodePort => format!("node port {} of {service}", address.port()),
                 kind => format!("{} {address} of {service}", kind.words()),
             },

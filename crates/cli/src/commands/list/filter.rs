@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use rulegen_inspect::listing::{Compared, State};
-use rulegen_net::{Frontend, ServicePortName};
+use rulegen_net::{Frontend, ServicePortName, ServiceRef};
 
 use crate::args::ListArgs;
 
@@ -36,8 +36,8 @@ impl<'a> Filter<'a> {
     pub(super) fn names(&self, name: Option<&ServicePortName>) -> bool {
         let Some(name) = name else { return self.services.is_empty() && self.namespace.is_none() };
         let is_called = |text: &String| {
-            let of_namespace = || format!("{}/{}", name.namespace, name.service);
-            *text == *name.service || *text == name.to_string() || *text == of_namespace()
+            let is_meant = |of: ServiceRef| of.means(name, &[]);
+            *text == *name.service || text.parse().is_ok_and(is_meant)
         };
         self.namespace.is_none_or(|namespace| namespace == &*name.namespace)
             && (self.services.is_empty() || self.services.iter().any(is_called))

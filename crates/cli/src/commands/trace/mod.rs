@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use rulegen_inspect::packet_trace::{Follower, Known, Told};
+use rulegen_inspect::packet_trace::{Follower, Known, Told, frontends};
 use rulegen_kernel::nftables::{Armed, Heard, TraceListener};
 use rulegen_kernel::signals::StopSignals;
 use rulegen_net::{Frontend, IpFamily, Protocol};
@@ -64,7 +64,7 @@ fn filter(args: &TraceArgs, known: &Known) -> Result<TraceFilter> {
                 }));
             }
             To::Service(service) => {
-                let frontends = service.frontends(known);
+                let frontends = frontends(service, known);
                 let frontends = frontends.context("`rulegen list` shows what there is")?;
                 to.extend(frontends.into_iter().map(TraceTarget::Frontend));
             }

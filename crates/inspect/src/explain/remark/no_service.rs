@@ -50,7 +50,7 @@ impl Remarks<'_> {
 
     /// A Service has the address, and no rule takes the packet.
     pub(super) fn not_taken(&self) -> Remark {
-        let service = self.frontend.map_or("a Service", |frontend| frontend.service.as_str());
+        let service = self.frontend.map_or("a Service".to_owned(), |of| of.service.to_string());
         let external = self.service.and_then(|service| service.external.as_ref());
         let is_refused = external.is_some_and(|of| matches!(of.outcome, plan::Outcome::Refuse(_)));
         if is_refused && self.packet.origin == Origin::Host {

@@ -1,7 +1,7 @@
 //! Why a packet goes nowhere.
 
 use rulegen_compiler::Refusal;
-use rulegen_net::FrontendKind;
+use rulegen_net::{FrontendKind, ServicePortName};
 
 use super::{About, Remark, Remarks};
 use crate::explain::way::Way;
@@ -58,7 +58,7 @@ impl Remarks<'_> {
         })
     }
 
-    fn none_here(&self, service: &str) -> Remark {
+    fn none_here(&self, service: &ServicePortName) -> Remark {
         let field = self.policy_field();
         let hope = match self.frontend.map(|frontend| frontend.kind) {
             // The node that a pod is on always decides.
@@ -86,10 +86,8 @@ fn refused_by_others(way: &Way) -> Remark {
     Remark::new(About::Refusal, text).change("ask whoever made that rule or policy")
 }
 
-fn look_at_slices(service: &str) -> String {
-    let (namespace, name) = service.split_once('/').unwrap_or(("default", service));
-    let name = name.split_once(':').map_or(name, |(name, _)| name);
+fn look_at_slices(ServicePortName { namespace, service, .. }: &ServicePortName) -> String {
     format!(
-        "kubectl -n {namespace} get endpointslices -l kubernetes.io/service-name={name}; `rulegen doctor` says why"
+        "kubectl -n {namespace} get endpointslices -l kubernetes.io/service-name={service}; `rulegen doctor` says why"
     )
 }

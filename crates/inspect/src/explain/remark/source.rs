@@ -7,7 +7,7 @@ use rulegen_ruleset::Origin;
 
 use super::{About, Remark, Remarks};
 use crate::explain::way::Way;
-use crate::explain::{Frontend, Outcome};
+use crate::explain::{Outcome, ReachedFrontend};
 use crate::rule_role::{Meaning, Reason};
 
 impl Remarks<'_> {
@@ -94,7 +94,7 @@ impl Remarks<'_> {
         let is_short = way.meanings().any(|m| matches!(m, Meaning::ShortCircuit { .. }));
         let from_pod = || remark("it comes from a pod, to whom the answer finds its way");
         match self.frontend {
-            Some(Frontend { kind: FrontendKind::ClusterIP, .. }) => match self.plan {
+            Some(ReachedFrontend { kind: FrontendKind::ClusterIP, .. }) => match self.plan {
                 Some(Plan { pod_traffic: None, .. }) => remark(
                     "nothing says which traffic is the pods', so none to cluster IPs is masqueraded",
                 )
@@ -103,7 +103,7 @@ impl Remarks<'_> {
                 _ => remark("no rule here masquerades it"),
             },
             Some(_) if is_short => from_pod(),
-            Some(Frontend { policy: Some(TrafficPolicy::Local), .. }) => {
+            Some(ReachedFrontend { policy: Some(TrafficPolicy::Local), .. }) => {
                 remark("externalTrafficPolicy Local keeps it")
             }
             _ => remark("no rule here masquerades it"),

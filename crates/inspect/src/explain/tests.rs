@@ -1,0 +1,100 @@
+//! A Service that has one port name and number for TCP and for UDP.
+
+use rulegen_compiler::{iptables::ruleset, nftables::table, plan};
+use rulegen_config::ProxyConfig;
+use rulegen_model::{Host, Objects, Snapshot, SnapshotOptions, read_manifest, shortage, snapshot};
+use rulegen_net::{IpFamily, Protocol};
+use rulegen_ruleset::Origin;
+
+use super::*;
+
+/// TCP has one endpoint, which is ready. UDP has `UDP_ENDPOINTS`.
+const MANIFEST: &str = r#"
+kind: Service
+apiVersion: v1
+metadata: {name: dns}
+spec:
+  clusterIP: 10.96.0.10
+  ports:
+  - {name: dns, protocol: TCP, port: 53}
+  - {name: dns, protocol: UDP, port: 53}
+---
+kind: EndpointSlice
+apiVersion: discovery.k8s.io/v1
+metadata: {name: dns-tcp, labels: {kubernetes.io/service-name: dns}}
+addressType: IPv4
+ports: [{name: dns, protocol: TCP, port: 5353}]
+endpoints: [{addresses: [10.244.1.5]}]
+---
+kind: EndpointSlice
+apiVersion: discovery.k8s.io/v1
+metadata: {name: dns-udp, labels: {kubernetes.io/service-name: dns}}
+addressType: IPv4
+ports: [{name: dns, protocol: UDP, port: 5353}]
+endpoints: UDP_ENDPOINTS
+"#;
+
+fn cluster(udp_endpoints: &str) -> (Snapshot, Objects) {
+    let manifest = MANIFEST.replace("UDP_ENDPOINTS", udp_endpoints);
+    let mut objects = Objects::default();
+    assert_eq!(read_manifest("test", manifest.as_bytes(), &mut objects), []);
+    let (snapshot, problems) = snapshot(&objects, &SnapshotOptions::default(), &Host::default());
+    assert_eq!(problems, []);
+    (snapshot, objects)
+}
+
+/// What a packet over a protocol is explained with, in iptables and in nftables mode.
+fn explained(udp_endpoints: &str, protocol: Protocol) -> [Explanation; 2] {
+    let (snapshot, objects) = cluster(udp_endpoints);
+    let plan = plan(&snapshot, &ProxyConfig::default(), IpFamily::Ipv4);
+    let packet = Packet {
+        origin: Origin::Interface("eth0".to_owned()),
+        source: "10.244.1.9".parse().unwrap(),
+        destination: "10.96.0.10:53".parse().unwrap(),
+        protocol,
+    };
+    let explanations = [
+        by_ruleset(&ruleset(&plan), &[], &packet, Some(&plan)),
+        by_table(&table(&plan, &"rulegen".into()), &[], &packet, Some(&plan)),
+    ];
+    explanations.map(|mut explanation| {
+        explanation.refused_because(|name| {
+            let mut ports = snapshot.ipv4.iter();
+            shortage(ports.find(|port| port.name == *name)?, &objects)
+        });
+        explanation
+    })
+}
+
+fn texts(explanation: &Explanation, about: About) -> Vec<&str> {
+    let remarks = explanation.remarks.iter().filter(|remark| remark.about == about);
+    remarks.map(|remark| remark.text.as_str()).collect()
+}
+
+#[test]
+fn of_two_protocols_with_one_port_name_the_policy_counts_endpoints_of_the_packets_own() {
+    let some_ready =
+        "[{addresses: [10.244.1.6]}, {addresses: [10.244.1.7], conditions: {ready: false}}]";
+    for explanation in explained(some_ready, Protocol::Udp) {
+        let policy = texts(&explanation, About::Policy);
+        assert!(policy[0].contains("1 of 2"), "{policy:?}");
+    }
+    for explanation in explained(some_ready, Protocol::Tcp) {
+        let policy = texts(&explanation, About::Policy);
+        assert!(!policy[0].contains("of 2"), "{policy:?}");
+    }
+}
+
+#[test]
+fn of_two_protocols_with_one_port_name_the_reason_is_that_of_the_packets_own() {
+    let not_ready = "[{addresses: [10.244.1.7], conditions: {ready: false}}]";
+    for explanation in explained(not_ready, Protocol::Udp) {
+        let service = explanation.frontend.as_ref().map(|frontend| &frontend.service);
+        assert_eq!(service.map(|service| service.protocol), Some(Protocol::Udp));
+        let reasons = texts(&explanation, About::NoEndpoints);
+        assert!(reasons.len() == 1 && reasons[0].contains("1 not ready"), "{reasons:?}");
+    }
+    for explanation in explained(not_ready, Protocol::Tcp) {
+        assert!(matches!(explanation.ends[..], [End { outcome: Outcome::Endpoint { .. }, .. }]));
+    }
+}
