@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use rulegen_model::{Endpoint, ServiceChange, ServicePort, TrafficPolicy};
+use rulegen_model::{Availability, LocalPolicyScope, ServiceChange, ServicePort};
 use rulegen_net::IpFamily;
 
 use crate::report::NoLocalEndpoints;
@@ -80,15 +80,14 @@ struct OfPort {
 }
 
 fn count(port: &ServicePort) -> OfPort {
-    let is_usable =
-        |endpoint: &&Endpoint| endpoint.ready || (endpoint.serving && endpoint.terminating);
-    let mut usable = port.endpoints.iter().filter(is_usable).peekable();
-    let lacks_local = usable.peek().is_some() && usable.all(|endpoint| !endpoint.local);
-    let lacks = |policy| usize::from(lacks_local && policy == TrafficPolicy::Local);
-    let external = if port.externally_accessible() { lacks(port.external_policy) } else { 0 };
+    let scope = Availability::of(port).lacks_local();
+    let lacks = |is_in: fn(LocalPolicyScope) -> bool| usize::from(scope.is_some_and(is_in));
     OfPort {
         endpoints: port.endpoints.len(),
-        no_local_endpoints: NoLocalEndpoints { internal: lacks(port.internal_policy), external },
+        no_local_endpoints: NoLocalEndpoints {
+            internal: lacks(LocalPolicyScope::is_internal),
+            external: lacks(LocalPolicyScope::is_external),
+        },
     }
 }
 

@@ -16,6 +16,7 @@ pub mod nftables;
 mod plan;
 
 pub use plan::{
-    External, ExternalAddress, Firewall, Internal, Masquerade, NodePortsAt, Outcome, Plan,
-    PodTraffic, Refusal, ServicePlan, node_ports_at, plan, plan_service,
+    Contender, External, ExternalAddress, Firewall, FrontendConflict, Internal, Masquerade,
+    NodePortsAt, Outcome, Plan, PodTraffic, Precedence, Refusal, ServicePlan, conflicts,
+    node_ports_at, plan, plan_service,
 };

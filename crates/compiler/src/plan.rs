@@ -1,5 +1,8 @@
 //! The plan: everything that is decided about one family's traffic, in terms of Services.
 
+mod conflicts;
+mod service_plan;
+
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -8,6 +11,9 @@ use ipnet::IpNet;
 use rulegen_config::{DetectLocalMode, NodePortAddresses, ProxyConfig, ProxyMode};
 use rulegen_model::{Endpoint, LoadBalancing, Node, ServicePort, Snapshot, TrafficPolicy, select};
 use rulegen_net::{IpFamily, ServicePortName};
+
+pub use conflicts::{Contender, FrontendConflict, conflicts};
+pub use service_plan::Precedence;
 
 /// Above so many endpoints kube-proxy leaves the comments of endpoint rules out: they are
 /// nearly half of the text.
@@ -164,16 +170,6 @@ pub struct External {
     pub outcome: Outcome,
     /// Who may use load-balancer IPs, if not everybody.
     pub firewall: Option<Firewall>,
-}
-
-impl External {
-    /// The addresses from the load balancer's status.
-    pub fn load_balancer_ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.addresses.iter().filter_map(|address| match address {
-            ExternalAddress::LoadBalancerIp(ip) => Some(*ip),
-            _ => None,
-        })
-    }
 }
 
 /// An address of a service port beside its cluster IP.

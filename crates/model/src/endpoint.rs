@@ -44,6 +44,16 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Whether traffic may go to it, if its policy and topology allow.
+    pub fn is_usable(&self) -> bool {
+        self.ready || self.is_draining()
+    }
+
+    /// Whether it is terminating and still serves. It gets traffic only if none is ready (KEP-1669).
+    pub fn is_draining(&self) -> bool {
+        !self.ready && self.serving && self.terminating
+    }
+
     /// Which of two entries of one `IP:port` counts; the least one does. An address that was
     /// given to a new pod while the old one is still terminating belongs to the new one
     /// (kubernetes#135593); the rest of the order only makes the choice independent of the

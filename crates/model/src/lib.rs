@@ -9,8 +9,8 @@
 //! performs no I/O but reading from a [`std::io::BufRead`] it is handed, and cannot fail:
 //! every function returns a value and the [`Problem`]s met on the way.
 
+mod availability;
 mod budget;
-mod claims;
 mod complete;
 mod document;
 mod endpoint;
@@ -34,8 +34,8 @@ mod store;
 mod watch_events;
 mod yaml;
 
+pub use availability::{Availability, LocalPolicyScope};
 pub use budget::{ServiceSize, TooLarge};
-pub use claims::{Contender, FrontendConflict, conflicts};
 pub use complete::IfEmpty;
 pub use document::MAX_DOCUMENT_BYTES;
 pub use endpoint::{Endpoint, Hint};
@@ -51,9 +51,9 @@ pub use object::{
 };
 pub use options::{IPTABLES_SERVICE_SIZE, NFTABLES_SERVICE_SIZE, NodePortScope, SnapshotOptions};
 pub use problem::{ObjectName, Problem, Severity, Source};
-pub use select::{Selection, select};
+pub use select::{NotChosen, Selection, not_chosen, select};
 pub use service::{ServicePort, TrafficPolicy};
-pub use shortage::{KeptTraffic, Shortage, Why, shortage, shortages};
+pub use shortage::{Shortage, Why, shortage, shortages};
 pub use snapshot::{Snapshot, node_name, single_objects, snapshot};
 pub use store::{Changes, Kind, NodeState, Object, ObjectKey, ServiceChange, Store, StoreEvent};
 pub use yaml::{write_yaml, yaml_value};

@@ -30,7 +30,7 @@ pub fn select(port: &ServicePort) -> Selection {
     }
     if port.uses_local_endpoints() {
         selection.local = ready_or_draining(&port.endpoints, |endpoint| endpoint.local);
-        selection.any |= port.endpoints.iter().any(|e| e.ready || is_draining(e));
+        selection.any |= port.endpoints.iter().any(Endpoint::is_usable);
     }
     selection.reachable = match (selection.cluster.as_slice(), selection.local.as_slice()) {
         (cluster, []) => cluster.to_vec(),
@@ -38,6 +38,32 @@ pub fn select(port: &ServicePort) -> Selection {
         (cluster, local) => in_either(&port.endpoints, cluster, local),
     };
     selection
+}
+
+/// Why no policy of a service port chooses an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NotChosen {
+    /// It is not usable.
+    NotReady,
+    /// It is draining, and others are ready.
+    OthersReady,
+    /// Topology hints keep the traffic of this node from it.
+    HintedElsewhere,
+    /// It is on another node, and all traffic is under policy Local.
+    OnAnotherNode,
+}
+
+/// Why an endpoint is not among the reachable ones of [`select`].
+pub fn not_chosen(port: &ServicePort, endpoint: &Endpoint) -> NotChosen {
+    if !endpoint.is_usable() {
+        NotChosen::NotReady
+    } else if !port.uses_cluster_endpoints() && !endpoint.local {
+        NotChosen::OnAnotherNode
+    } else if endpoint.is_draining() {
+        NotChosen::OthersReady
+    } else {
+        NotChosen::HintedElsewhere
+    }
 }
 
 /// The endpoints that are in one of two lists, both of which keep the order of all.
@@ -98,9 +124,5 @@ fn ready_or_draining(
         endpoints.iter().filter(|e| condition(e) && eligible(e)).copied().collect()
     };
     let ready = those(|endpoint| endpoint.ready);
-    if ready.is_empty() { those(is_draining) } else { ready }
-}
-
-fn is_draining(endpoint: &Endpoint) -> bool {
-    endpoint.serving && endpoint.terminating
+    if ready.is_empty() { those(Endpoint::is_draining) } else { ready }
 }

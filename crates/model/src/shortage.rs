@@ -5,9 +5,10 @@ use std::fmt::{self, Display, Formatter};
 
 use serde::Serialize;
 
-use crate::endpoint::{Endpoint, Slice};
+use crate::availability::{Availability, LocalPolicyScope};
+use crate::endpoint::Slice;
 use crate::manifest::Objects;
-use crate::service::{ServicePort, TrafficPolicy};
+use crate::service::ServicePort;
 use crate::snapshot::{Snapshot, checked_slice};
 use rulegen_net::{IpFamily, Protocol, ServicePortName};
 
@@ -55,20 +56,8 @@ pub enum Why {
         /// So many are on other nodes: ready ones, or for want of these such as drain.
         elsewhere: usize,
         /// What the policy is for.
-        kept: KeptTraffic,
+        kept: LocalPolicyScope,
     },
-}
-
-/// The traffic that policy Local keeps on the node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum KeptTraffic {
-    /// To the cluster IP.
-    Internal,
-    /// To every other address.
-    External,
-    /// All of it.
-    Both,
 }
 
 /// The service ports of a snapshot that lack endpoints, those of IPv4 first, each family ordered
@@ -103,27 +92,20 @@ pub(crate) fn lack<'a>(
     port: &ServicePort,
     slices: impl Iterator<Item = &'a Slice> + Clone,
 ) -> Option<Why> {
-    let endpoints = port.endpoints.as_slice();
-    if endpoints.is_empty() {
-        let family = IpFamily::of(port.cluster_ip);
-        return Some(lack_of_any(port, slices.filter(|slice| slice.family() == family)));
+    match Availability::of(port) {
+        Availability::NoEndpoints => {
+            let family = port.family();
+            Some(lack_of_any(port, slices.filter(|slice| slice.family() == family)))
+        }
+        Availability::NoneUsable { not_ready, terminating } => {
+            Some(Why::NoneReady { not_ready, terminating })
+        }
+        Availability::NoneLocal { elsewhere, scope } => {
+            Some(Why::NoneLocal { elsewhere, kept: scope })
+        }
+        Availability::Draining { terminating } => Some(Why::Draining { terminating }),
+        Availability::Ready => None,
     }
-    let count = |counts: fn(&Endpoint) -> bool| {
-        endpoints.iter().filter(|endpoint| counts(endpoint)).count()
-    };
-    let (ready, draining) = (count(|endpoint| endpoint.ready), count(is_draining));
-    if ready == 0 && draining == 0 {
-        let terminating = count(|endpoint| endpoint.terminating);
-        let not_ready = endpoints.len().saturating_sub(terminating);
-        return Some(Why::NoneReady { not_ready, terminating });
-    }
-    // Each policy takes those that drain only for want of ready ones among its own (see `select`).
-    let is_here = |endpoint: &Endpoint| endpoint.local && (endpoint.ready || is_draining(endpoint));
-    if let Some(kept) = kept_traffic(port).filter(|_| !endpoints.iter().any(is_here)) {
-        let elsewhere = if ready > 0 { ready } else { draining };
-        return Some(Why::NoneLocal { elsewhere, kept });
-    }
-    (ready == 0).then_some(Why::Draining { terminating: draining })
 }
 
 /// Why slices of its family give a service port nothing at all.
@@ -139,21 +121,6 @@ fn lack_of_any<'a>(port: &ServicePort, slices: impl Iterator<Item = &'a Slice> +
     let there: BTreeSet<String> = filled.flat_map(Slice::ports).map(named).collect();
     let wanted = port_words(&port.name.port, port.name.protocol);
     Why::NoSuchPort { wanted, there: there.into_iter().collect() }
-}
-
-fn is_draining(endpoint: &Endpoint) -> bool {
-    endpoint.serving && endpoint.terminating
-}
-
-fn kept_traffic(port: &ServicePort) -> Option<KeptTraffic> {
-    let internal = port.internal_policy == TrafficPolicy::Local;
-    let external = port.external_policy == TrafficPolicy::Local && port.externally_accessible();
-    match (internal, external) {
-        (true, true) => Some(KeptTraffic::Both),
-        (true, false) => Some(KeptTraffic::Internal),
-        (false, true) => Some(KeptTraffic::External),
-        (false, false) => None,
-    }
 }
 
 /// The checked slices of some Services. What is wrong with them was told with the snapshot.
@@ -217,9 +184,9 @@ impl Why {
             }
             Why::NoneLocal { kept, .. } => {
                 let field = match kept {
-                    KeptTraffic::Internal => "spec.internalTrafficPolicy",
-                    KeptTraffic::External => "spec.externalTrafficPolicy",
-                    KeptTraffic::Both => {
+                    LocalPolicyScope::Internal => "spec.internalTrafficPolicy",
+                    LocalPolicyScope::External => "spec.externalTrafficPolicy",
+                    LocalPolicyScope::Both => {
                         "spec.internalTrafficPolicy and spec.externalTrafficPolicy"
                     }
                 };
@@ -256,9 +223,9 @@ impl Display for Why {
             ),
             Why::NoneLocal { elsewhere, kept } => {
                 let (traffic, policy) = match kept {
-                    KeptTraffic::Internal => ("traffic to its cluster IP", "internal"),
-                    KeptTraffic::External => ("traffic from outside", "external"),
-                    KeptTraffic::Both => ("all traffic", "internal and external"),
+                    LocalPolicyScope::Internal => ("traffic to its cluster IP", "internal"),
+                    LocalPolicyScope::External => ("traffic from outside", "external"),
+                    LocalPolicyScope::Both => ("all traffic", "internal and external"),
                 };
                 write!(
                     f,

@@ -1,13 +1,12 @@
 //! The ways that packets take to a service port, with the chances of its endpoints.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use rulegen_compiler::{
-    External, ExternalAddress, Firewall, Masquerade, NodePortsAt, Outcome, Plan, Refusal,
-    ServicePlan,
+    External, Firewall, Masquerade, NodePortsAt, Outcome, Plan, Refusal, ServicePlan,
 };
 use rulegen_model::{Endpoint, TrafficPolicy};
-use rulegen_net::{Frontend, IpFamily};
+use rulegen_net::{Frontend, FrontendKind};
 use serde::Serialize;
 
 use super::parts::Part;
@@ -88,7 +87,7 @@ fn internal(plan: &ServicePlan) -> Way {
     let frontend = Frontend::at_ip(of.address, plan.name.protocol, plan.port);
     let address = SocketAddr::new(of.address, plan.port).to_string();
     let frontend = FrontendShown {
-        kind: "cluster IP",
+        kind: FrontendKind::ClusterIP.words(),
         address,
         only_from: None,
         more_sources: 0,
@@ -132,43 +131,39 @@ fn external(service: &ServicePlan, of: &External, plan: &Plan) -> Vec<Way> {
     }
 }
 
-/// The first frontends, and how many more there are.
+/// The first external frontends, and how many more there are.
 fn frontends(
     plan: &ServicePlan,
     of: &External,
     node_ports_at: &NodePortsAt,
 ) -> (Vec<FrontendShown>, usize) {
-    let (over, port) = (plan.name.protocol, plan.port);
-    let family = IpFamily::of(plan.internal.address);
-    let at_ip = |kind, ip: IpAddr, sources: Option<(Vec<String>, usize)>| FrontendShown {
-        kind,
-        address: SocketAddr::new(ip, port).to_string(),
-        more_sources: sources.as_ref().map_or(0, |(_, more)| *more),
-        only_from: sources.map(|(first, _)| first),
-        frontend: Frontend::at_ip(ip, over, port),
-        taken_by: None,
-    };
-    let addresses = of.addresses.iter().take(FRONTENDS).map(|address| match address {
-        ExternalAddress::ExternalIp(ip) => at_ip("external IP", *ip, None),
-        ExternalAddress::LoadBalancerIp(ip) => {
-            at_ip("load balancer", *ip, of.firewall.as_ref().map(|of| sources(of, *ip)))
-        }
-        ExternalAddress::NodePort(port) => FrontendShown {
-            kind: "node port",
-            address: node_port(port.get(), node_ports_at),
-            only_from: None,
-            more_sources: 0,
-            frontend: Frontend::node_port(family, over, port.get()),
+    let external = plan.frontends().filter(|(_, kind)| *kind != FrontendKind::ClusterIP);
+    let shown = external.take(FRONTENDS).map(|(frontend, kind)| {
+        let firewall = of.firewall.as_ref().filter(|_| kind == FrontendKind::LoadBalancerIP);
+        let sources = firewall.map(|firewall| sources(of, firewall));
+        FrontendShown {
+            kind: kind.words(),
+            address: match frontend.socket() {
+                Some(socket) => socket.to_string(),
+                None => node_port(frontend.port, node_ports_at),
+            },
+            more_sources: sources.as_ref().map_or(0, |(_, more)| *more),
+            only_from: sources.map(|(first, _)| first),
+            frontend,
             taken_by: None,
-        },
+        }
     });
-    (addresses.collect(), of.addresses.len().saturating_sub(FRONTENDS))
+    (shown.collect(), of.addresses.len().saturating_sub(FRONTENDS))
 }
 
-fn sources(of: &Firewall, load_balancer: IpAddr) -> (Vec<String>, usize) {
-    let own = of.from_node.then(|| load_balancer.to_string());
-    let shown = of.source_ranges.iter().take(SOURCES).map(ToString::to_string).chain(own);
-    (shown.collect(), of.source_ranges.len().saturating_sub(SOURCES))
+/// The first sources that may use load-balancer IPs, and how many more there are.
+fn sources(of: &External, firewall: &Firewall) -> (Vec<String>, usize) {
+    let ranges = firewall.source_ranges.iter().map(ToString::to_string);
+    let node = of.sources_of_node();
+    let more = |all: usize| all.saturating_sub(SOURCES);
+    let node_shown = node.iter().take(SOURCES).map(ToString::to_string);
+    let shown = ranges.take(SOURCES).chain(node_shown).collect();
+    (shown, more(firewall.source_ranges.len()) + more(node.len()))
 }
 
 fn node_port(port: u16, at: &NodePortsAt) -> String {
@@ -194,8 +189,7 @@ impl Way {
         outcome: Outcome,
     ) -> Self {
         let (policy, end) = match outcome {
-            Outcome::Forward(TrafficPolicy::Cluster) => ("Cluster", even(&plan.cluster_endpoints)),
-            Outcome::Forward(TrafficPolicy::Local) => ("Local", even(&plan.local_endpoints)),
+            Outcome::Forward(policy) => (policy_name(policy), even(plan.endpoints_of(policy))),
             Outcome::Refuse(Refusal::NoEndpoints) => {
                 ("nothing to choose from", End::Refused("rejected: the client is told at once"))
             }
@@ -230,6 +224,13 @@ impl Way {
             End::Endpoints(_) => None,
             End::Refused(how) => Some(how),
         }
+    }
+}
+
+fn policy_name(policy: TrafficPolicy) -> &'static str {
+    match policy {
+        TrafficPolicy::Cluster => "Cluster",
+        TrafficPolicy::Local => "Local",
     }
 }
 

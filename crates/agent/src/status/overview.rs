@@ -3,14 +3,13 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use askama::Template;
-use rulegen_model::{Kind, NodeState, ObjectKey, Problem};
+use rulegen_model::{Availability, Kind, NodeState, ObjectKey, Problem};
 use serde::Serialize;
 
 use super::drift::DriftRow;
 use super::format::{Took, When, counted, grouped, wide};
 use super::frame::Frame;
 use super::plot::{HEIGHT, Plot};
-use super::search::{lacks_here, without_endpoints};
 use super::state::{State, Tone};
 use super::syncs::{Sync, cause};
 use super::{Status, query};
@@ -211,8 +210,11 @@ impl Counts {
             counts.services += 1;
             counts.service_ports += ports.len();
             counts.endpoints += ports.iter().map(|port| port.endpoints.len()).sum::<usize>();
-            counts.without_endpoints += usize::from(ports.iter().any(without_endpoints));
-            counts.none_here += usize::from(ports.iter().any(lacks_here));
+            let any = |is: fn(Availability) -> bool| {
+                usize::from(ports.iter().any(|port| is(Availability::of(port))))
+            };
+            counts.without_endpoints += any(|of| !of.has_usable());
+            counts.none_here += any(|of| of.lacks_local().is_some());
         }
         counts
     }

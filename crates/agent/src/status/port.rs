@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rulegen_compiler::{Plan, ServicePlan, plan_service};
-use rulegen_config::{ProxyConfig, ProxyMode};
-use rulegen_model::{Endpoint, Hint, LoadBalancing, Node, ServicePort, Why};
+use rulegen_compiler::{Plan, plan_service};
+use rulegen_config::ProxyConfig;
+use rulegen_model::{Endpoint, LoadBalancing, Node, NotChosen, ServicePort, Why, not_chosen};
 use serde::Serialize;
 
 use super::chances::{Way, ways};
@@ -15,7 +15,6 @@ use super::format::{Long, grouped};
 use super::owners::Owners;
 use super::parts::Part;
 use super::query::href;
-use super::search::is_usable;
 use super::services::{family, protocol};
 
 /// As the rules have it.
@@ -73,7 +72,7 @@ pub(super) struct Around<'a> {
     pub(super) config: &'a ProxyConfig,
     /// Of its family, without any Service.
     pub(super) plan: &'a Plan,
-    pub(super) owners: &'a Owners<'a>,
+    pub(super) owners: &'a Owners,
     pub(super) connections: Option<&'a Connections>,
 }
 
@@ -109,7 +108,7 @@ impl Port {
                 address: endpoint.address,
                 local: endpoint.local,
                 state: state(endpoint),
-                unused: (!is_used).then(|| unused(endpoint)),
+                unused: (!is_used).then(|| unused(not_chosen(port, endpoint))),
                 connections: counted(endpoint),
             }
         };
@@ -121,7 +120,7 @@ impl Port {
             port: port.port,
             family: family(port).api_name(),
             session_affinity_seconds: port.affinity_seconds,
-            load_balancing: match first_choice(&plan, config.mode) {
+            load_balancing: match plan.first_choice(config.mode) {
                 LoadBalancing::Random => "random",
                 LoadBalancing::RoundRobin => "round robin",
                 LoadBalancing::SourceHash => "hash of the source",
@@ -199,17 +198,6 @@ impl Port {
     }
 }
 
-/// How the endpoint of a client without one is chosen. One who keeps his endpoint needs no hash to
-/// find it again.
-fn first_choice(plan: &ServicePlan, mode: ProxyMode) -> LoadBalancing {
-    let is_sticky = plan.affinity_seconds.is_some();
-    match (mode, plan.load_balancing) {
-        (ProxyMode::Iptables, _) => LoadBalancing::Random,
-        (ProxyMode::Nftables, LoadBalancing::SourceHash) if is_sticky => LoadBalancing::Random,
-        (ProxyMode::Nftables, way) => way,
-    }
-}
-
 fn more(all: usize, shown: usize) -> Option<String> {
     let more = all.checked_sub(shown).filter(|more| *more > 0)?;
     Some(format!("and {} more", grouped(super::format::wide(more))))
@@ -224,17 +212,11 @@ fn state(of: &Endpoint) -> &'static str {
     }
 }
 
-fn unused(of: &Endpoint) -> &'static str {
-    let is_elsewhere = |hint| hint == Hint::Elsewhere;
-    if !is_usable(of) {
-        "not ready"
-    } else if !of.ready {
-        "others are ready"
-    } else if is_elsewhere(of.node_hint) || is_elsewhere(of.zone_hint) {
-        "its hints are for other zones or nodes"
-    } else if !of.local {
-        "on another node"
-    } else {
-        "no policy chooses it"
+fn unused(of: NotChosen) -> &'static str {
+    match of {
+        NotChosen::NotReady => "not ready",
+        NotChosen::OthersReady => "others are ready",
+        NotChosen::HintedElsewhere => "its hints are for other zones or nodes",
+        NotChosen::OnAnotherNode => "on another node",
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use rulegen_model::{Endpoint, ObjectKey, ServicePort, TrafficPolicy};
+use rulegen_model::{Availability, ObjectKey, ServicePort};
 
 use super::query::{Query, Show};
 
@@ -37,8 +37,10 @@ impl<'a> Search<'a> {
     pub(super) fn finds(&self, key: &ObjectKey, ports: &[ServicePort]) -> bool {
         let is_shown = match self.show {
             Show::All => true,
-            Show::WithoutEndpoints => ports.iter().any(without_endpoints),
-            Show::NoneHere => ports.iter().any(lacks_here),
+            Show::WithoutEndpoints => ports.iter().any(|port| !Availability::of(port).has_usable()),
+            Show::NoneHere => {
+                ports.iter().any(|port| Availability::of(port).lacks_local().is_some())
+            }
             Show::Outside => ports.iter().any(ServicePort::externally_accessible),
         };
         is_shown
@@ -88,8 +90,7 @@ fn is_named(key: &ObjectKey, word: &str) -> bool {
 }
 
 fn addresses(port: &ServicePort) -> impl Iterator<Item = IpAddr> {
-    let others = port.external_ips.iter().chain(&port.load_balancer_ips).copied();
-    std::iter::once(port.cluster_ip).chain(others)
+    port.frontends().filter_map(|(frontend, _)| frontend.ip())
 }
 
 fn has_socket(port: &ServicePort, socket: &SocketAddr) -> bool {
@@ -113,22 +114,4 @@ fn has_address(port: &ServicePort, word: &str) -> bool {
         text.clear();
         write!(text, "{address}").is_ok() && text.contains(word)
     })
-}
-
-/// Whether traffic may go to an endpoint, if its policy sees it.
-pub(super) fn is_usable(endpoint: &Endpoint) -> bool {
-    endpoint.ready || (endpoint.serving && endpoint.terminating)
-}
-
-/// Whether there is no endpoint in the cluster that traffic could go to.
-pub(super) fn without_endpoints(port: &ServicePort) -> bool {
-    !port.endpoints.iter().any(is_usable)
-}
-
-/// Whether a policy wants an endpoint on this node, and all are on others.
-pub(super) fn lacks_here(port: &ServicePort) -> bool {
-    let external = port.externally_accessible() && port.external_policy == TrafficPolicy::Local;
-    let wants = external || port.internal_policy == TrafficPolicy::Local;
-    let mut usable = port.endpoints.iter().filter(|endpoint| is_usable(endpoint)).peekable();
-    wants && usable.peek().is_some() && usable.all(|endpoint| !endpoint.local)
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use askama::Template;
-use rulegen_model::{ObjectKey, ServicePort};
+use rulegen_model::{Availability, ObjectKey, ServicePort};
 use rulegen_net::{IpFamily, Protocol};
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use super::Status;
 use super::format::{counted, grouped, wide};
 use super::frame::Frame;
 use super::query::{self, Query, Show};
-use super::search::{Search, is_usable, lacks_here, without_endpoints};
+use super::search::Search;
 use super::state::Tone;
 
 #[derive(Template, Serialize)]
@@ -152,7 +152,7 @@ impl ServiceList {
 
 impl Row {
     fn of(key: &ObjectKey, ports: &[ServicePort]) -> Self {
-        let usable = |port: &&ServicePort| port.endpoints.iter().filter(|e| is_usable(e)).count();
+        let usable = |port: &&ServicePort| port.endpoints.iter().filter(|e| e.is_usable()).count();
         let fewest = ports.iter().min_by_key(usable);
         let (tone, state) = state(ports);
         // Each is there in each family, and addresses are those of all ports of a family.
@@ -255,20 +255,13 @@ impl Condition {
 
 /// How bad it is for whom, and why.
 pub(super) fn state(ports: &[ServicePort]) -> (Tone, Condition) {
-    let draining =
-        |port: &ServicePort| !port.endpoints.iter().any(|e| e.ready) && !without_endpoints(port);
-    if ports.is_empty() {
-        (Tone::Good, Condition::NoRules)
-    } else if ports.iter().any(|port| port.endpoints.is_empty()) {
-        (Tone::Bad, Condition::NoEndpoints)
-    } else if ports.iter().any(without_endpoints) {
-        (Tone::Bad, Condition::NoneReady)
-    } else if ports.iter().any(lacks_here) {
-        (Tone::Attention, Condition::NoneHere)
-    } else if ports.iter().any(draining) {
-        (Tone::Attention, Condition::AllTerminating)
-    } else {
-        (Tone::Good, Condition::Good)
+    match ports.iter().map(Availability::of).min() {
+        None => (Tone::Good, Condition::NoRules),
+        Some(Availability::NoEndpoints) => (Tone::Bad, Condition::NoEndpoints),
+        Some(Availability::NoneUsable { .. }) => (Tone::Bad, Condition::NoneReady),
+        Some(Availability::NoneLocal { .. }) => (Tone::Attention, Condition::NoneHere),
+        Some(Availability::Draining { .. }) => (Tone::Attention, Condition::AllTerminating),
+        Some(Availability::Ready) => (Tone::Good, Condition::Good),
     }
 }
 

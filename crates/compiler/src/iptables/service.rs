@@ -191,12 +191,7 @@ impl<'a> Speller<'a> {
             jump(from_network(commented(comment.clone()), source), self.names.external.clone())
         };
         let mut rules: Vec<Rule> = firewall.source_ranges.iter().copied().map(from).collect();
-        if firewall.from_node {
-            rules.extend(external.addresses.iter().filter_map(|address| match address {
-                ExternalAddress::LoadBalancerIp(ip) => Some(from(IpNet::from(*ip))),
-                _ => None,
-            }));
-        }
+        rules.extend(external.sources_of_node().into_iter().map(|ip| from(IpNet::from(ip))));
         let rest = format!("other traffic to {} will be dropped by {PROXY_FIREWALL}", self.name);
         rules.push(Rule::Known(commented(rest)));
         rules
@@ -220,10 +215,7 @@ impl<'a> Speller<'a> {
             })
             .collect();
         for policy in [TrafficPolicy::Cluster, TrafficPolicy::Local] {
-            let seen = match policy {
-                TrafficPolicy::Cluster => &self.service.cluster_endpoints,
-                TrafficPolicy::Local => &self.service.local_endpoints,
-            };
+            let seen = self.service.endpoints_of(policy);
             if !seen.is_empty() {
                 let rules = self.choosing_rules(policy, seen, &named);
                 chains.add(self.policy_chain(policy).clone(), rules);

@@ -18,6 +18,7 @@
 
 use std::time::Duration;
 
+use rulegen_config::ProxyMode;
 use rulegen_model::{Endpoint, LoadBalancing, TrafficPolicy};
 use rulegen_ruleset::nftables::{
     Comment, Condition, Draw, Field, Number, Rule, Selector, Set, Statement,
@@ -82,7 +83,10 @@ impl Affinity<'_> {
             .iter()
             .map(|endpoint| Rule::new([holds(&pair(endpoint), clients.as_str()), lead(endpoint)]));
         let left = (1..=u32::try_from(endpoints.len()).unwrap_or(u32::MAX)).rev();
-        let draw = first_choice(self.service.load_balancing);
+        let draw = match self.service.first_choice(ProxyMode::Nftables) {
+            LoadBalancing::Random | LoadBalancing::SourceHash => Draw::Random,
+            LoadBalancing::RoundRobin => Draw::InTurn,
+        };
         let chosen = left.zip(endpoints).map(|(left, endpoint)| {
             let one_in = (left > 1).then_some(Condition::Is(Number::Below(draw, left), 0));
             Rule::new(one_in.map(Statement::If).into_iter().chain([lead(endpoint)]))
@@ -91,15 +95,6 @@ impl Affinity<'_> {
         if !rules.is_empty() {
             self.contribution.own_chains.push((self.path.policy(policy), of_rules(rules)));
         }
-    }
-}
-
-/// Of several rules one behind the other each asks for its own number, which must not be the same
-/// for all: a hash of the source would be. The client keeps what it gets anyway.
-fn first_choice(way: LoadBalancing) -> Draw {
-    match way {
-        LoadBalancing::Random | LoadBalancing::SourceHash => Draw::Random,
-        LoadBalancing::RoundRobin => Draw::InTurn,
     }
 }
 

@@ -85,10 +85,7 @@ impl ServiceRenderer<'_> {
             Outcome::Forward(policy) => policy,
         };
         let service = self.service;
-        let endpoints = match policy {
-            TrafficPolicy::Cluster => &service.cluster_endpoints,
-            TrafficPolicy::Local => &service.local_endpoints,
-        };
+        let endpoints = service.endpoints_of(policy);
         let maps = frontend.maps;
         if let Some(own) = &self.own {
             let entry = own.internal.clone();
@@ -199,11 +196,9 @@ impl ServiceRenderer<'_> {
         firewall: &Firewall,
         last_source_ranges: &mut LastSourceRanges,
     ) {
-        let load_balancer_ips: Vec<IpAddr> = external.load_balancer_ips().collect();
-        let from_node = if firewall.from_node { load_balancer_ips.clone() } else { Vec::new() };
-        let ranges = last_source_ranges.of(&firewall.source_ranges, from_node);
+        let ranges = last_source_ranges.of(&firewall.source_ranges, external.sources_of_node());
         let chain = self.chain(SharedChain::SourceRanges(ranges));
-        for ip in load_balancer_ips {
+        for ip in external.load_balancer_ips() {
             let FrontendKey { key, .. } = self.at_address(ip);
             self.claim(FIREWALL_IPS, key, chain.clone().into(), Vec::new());
         }

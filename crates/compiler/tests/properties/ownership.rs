@@ -8,7 +8,7 @@ use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_inspect::explain::{Explanation, Outcome, by_ruleset, by_table};
 use rulegen_model::Snapshot;
 use rulegen_net::FrontendKind;
-use rulegen_net::{IpFamily, Protocol, ServicePortName};
+use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::{Origin, Packet};
 use serde_json::{Value, json};
 
@@ -86,7 +86,9 @@ fn check(
             prop_assert_eq!(frontend.kind, FrontendKind::ClusterIP);
         } else if let Some(frontend) = told.frontend {
             let is_own = own.iter().any(|port| {
-                frontend.service == ServicePortName { port: "".into(), ..port.name.clone() }
+                let of = &frontend.service;
+                (&of.namespace, &of.service) == (&port.name.namespace, &port.name.service)
+                    && of.port.is_empty()
             });
             prop_assert!(is_own && frontend.kind == FrontendKind::ClusterIP, "{frontend:?}");
         }

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use rulegen_compiler::{self as plan, ExternalAddress, NodePortsAt, Plan, Refusal, ServicePlan};
-use rulegen_model::TrafficPolicy;
-use rulegen_net::{FrontendKind, Protocol, ServicePortName};
+use rulegen_compiler::{NodePortsAt, Plan, Precedence, ServicePlan};
+use rulegen_net::{Frontend, FrontendAddress, FrontendKind, Protocol, ServicePortName};
 use rulegen_ruleset::Packet;
 use rulegen_ruleset::iptables;
 use rulegen_ruleset::nftables::{self, Table};
@@ -153,7 +152,7 @@ pub(super) fn frontend(
     };
     if let Some(service) = planned(&frontend.service, plan) {
         frontend.kind = kind(service, address, known.kind);
-        frontend.policy = policy(service, frontend.kind);
+        frontend.policy = service.policy(frontend.kind);
     }
     Some(frontend)
 }
@@ -188,67 +187,28 @@ fn planned_at(packet: &Packet, local: &[IpAddr], plan: &Plan) -> Option<Known> {
             }
         }
     };
-    let kind = |service: &ServicePlan| {
-        let of_address = |address: &ExternalAddress| match address {
-            ExternalAddress::ExternalIp(ip) | ExternalAddress::LoadBalancerIp(ip) => {
-                (SocketAddr::new(*ip, service.port) == to).then_some(FrontendKind::External)
-            }
-            ExternalAddress::NodePort(port) => {
-                (is_open && port.get() == to.port()).then_some(FrontendKind::NodePort)
-            }
-        };
-        if SocketAddr::new(service.internal.address, service.port) == to {
-            return Some(FrontendKind::ClusterIP);
-        }
-        service.external.iter().flat_map(|external| &external.addresses).find_map(of_address)
+    let is_to = |frontend: &Frontend| match frontend.address {
+        FrontendAddress::Ip(ip) => SocketAddr::new(ip, frontend.port) == to,
+        FrontendAddress::Node(_) => is_open && frontend.port == to.port(),
     };
-    let services = plan.services.iter().filter(|of| is_over(of, packet));
-    let claims = services.filter_map(|of| Some((of, kind(of)?)));
-    let (service, kind) = claims.min_by_key(|(of, kind)| rank(of, *kind))?;
-    Some(Known { service: service.name.clone(), kind })
-}
-
-/// Of several Services at one address and port the one of the lowest rank gets it, and of one rank
-/// the first by name: a cluster IP, else what has endpoints, else what refuses.
-fn rank(service: &ServicePlan, kind: FrontendKind) -> (bool, bool, bool) {
-    let is_outside = kind != FrontendKind::ClusterIP;
-    (is_outside, !forwards(service, kind), kind == FrontendKind::NodePort)
-}
-
-fn forwards(service: &ServicePlan, kind: FrontendKind) -> bool {
-    match kind {
-        FrontendKind::ClusterIP => matches!(service.internal.outcome, plan::Outcome::Forward(_)),
-        _ => service.external.as_ref().is_some_and(|external| external.forwards),
-    }
-}
-
-fn is_over(service: &ServicePlan, packet: &Packet) -> bool {
-    service.name.protocol == packet.protocol
-}
-
-/// Rules do not always tell external IPs from those of load balancers.
-fn kind(service: &ServicePlan, at: SocketAddr, told: FrontendKind) -> FrontendKind {
-    if told != FrontendKind::External {
-        return told;
-    }
-    let external = service.external.iter().flat_map(|external| &external.addresses);
-    let mut kinds = external.filter_map(|address| match address {
-        ExternalAddress::ExternalIp(ip) if *ip == at.ip() => Some(FrontendKind::ExternalIP),
-        ExternalAddress::LoadBalancerIp(ip) if *ip == at.ip() => Some(FrontendKind::LoadBalancerIP),
-        _ => None,
+    let services = plan.services.iter().filter(|of| of.name.protocol == packet.protocol);
+    let claims = services.filter_map(|of| {
+        let (_, kind) = of.frontends().find(|(frontend, _)| is_to(frontend))?;
+        Some((of.precedence(kind), kind))
     });
-    kinds.next().unwrap_or(told)
+    let (Precedence { name, .. }, kind) = claims.min()?;
+    Some(Known { service: name, kind })
 }
 
-fn policy(service: &ServicePlan, kind: FrontendKind) -> Option<TrafficPolicy> {
-    if kind != FrontendKind::ClusterIP {
-        return service.external.as_ref().map(|external| external.policy);
+/// Rules do not always show which of the two an address is.
+fn kind(service: &ServicePlan, at: SocketAddr, shown: FrontendKind) -> FrontendKind {
+    if shown != FrontendKind::External {
+        return shown;
     }
-    match service.internal.outcome {
-        plan::Outcome::Forward(policy) => Some(policy),
-        plan::Outcome::Refuse(Refusal::NoLocalEndpoints) => Some(TrafficPolicy::Local),
-        plan::Outcome::Refuse(Refusal::NoEndpoints) => None,
-    }
+    let is_external = |(frontend, kind): &(Frontend, FrontendKind)| {
+        frontend.ip() == Some(at.ip()) && *kind != FrontendKind::ClusterIP
+    };
+    service.frontends().find(is_external).map_or(shown, |(_, kind)| kind)
 }
 
 /// What all ways begin with, where they lead from there, and what all end with.

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
-use rulegen_compiler::{External, ExternalAddress, Firewall, Outcome, Plan, ServicePlan};
+use rulegen_compiler::{External, Firewall, Outcome, Plan, ServicePlan};
 use rulegen_model::{Endpoint, TrafficPolicy};
-use rulegen_net::{Frontend, FrontendKind};
+use rulegen_net::FrontendKind;
 
 use super::{Listing, Traffic};
 
@@ -14,23 +14,15 @@ pub fn of_plan(plan: &Plan) -> Listing {
     let mut listing = Listing::default();
     for service in &plan.services {
         let frontends = listing.services.entry(Some(service.name.clone())).or_default();
-        let protocol = service.name.protocol;
-        let at = |ip| Frontend::at_ip(ip, protocol, service.port);
-        // From the last to the first, so that the first of two in one place has it.
-        if let Some(external) = &service.external {
-            for address in external.addresses.iter().rev() {
-                let (frontend, kind) = match *address {
-                    ExternalAddress::ExternalIp(ip) => (at(ip), FrontendKind::ExternalIP),
-                    ExternalAddress::LoadBalancerIp(ip) => (at(ip), FrontendKind::LoadBalancerIP),
-                    ExternalAddress::NodePort(port) => {
-                        let frontend = Frontend::node_port(plan.family, protocol, port.get());
-                        (frontend, FrontendKind::NodePort)
-                    }
-                };
-                frontends.insert(frontend, to_external(service, external, kind));
-            }
+        for (frontend, kind) in service.frontends() {
+            // Of two frontends at one address the first counts.
+            frontends.entry(frontend).or_insert_with(|| match &service.external {
+                Some(external) if kind != FrontendKind::ClusterIP => {
+                    to_external(service, external, kind)
+                }
+                _ => to_cluster_ip(service),
+            });
         }
-        frontends.insert(at(service.internal.address), to_cluster_ip(service));
     }
     listing
 }
@@ -40,7 +32,7 @@ fn to_cluster_ip(service: &ServicePlan) -> Traffic {
     match service.internal.outcome {
         Outcome::Forward(policy) => {
             traffic.policy = Some(policy);
-            traffic.endpoints = addresses(seen(service, policy));
+            traffic.endpoints = addresses(service.endpoints_of(policy));
             traffic.affinity_seconds = service.affinity_seconds;
         }
         Outcome::Refuse(refusal) => traffic.refusal = Some(refusal),
@@ -51,7 +43,7 @@ fn to_cluster_ip(service: &ServicePlan) -> Traffic {
 fn to_external(service: &ServicePlan, external: &External, kind: FrontendKind) -> Traffic {
     let mut traffic = Traffic { policy: Some(external.policy), ..Traffic::to(kind) };
     if external.forwards {
-        traffic.endpoints = addresses(seen(service, external.policy));
+        traffic.endpoints = addresses(service.endpoints_of(external.policy));
         if external.policy == TrafficPolicy::Local {
             traffic.from_node = addresses(&service.cluster_endpoints);
         }
@@ -61,27 +53,15 @@ fn to_external(service: &ServicePlan, external: &External, kind: FrontendKind) -
         traffic.refusal = Some(refusal);
     }
     if let (FrontendKind::LoadBalancerIP, Some(firewall)) = (kind, &external.firewall) {
-        traffic.source_ranges = Some(let_through(external, firewall));
+        traffic.source_ranges = Some(allowed(external, firewall));
     }
     traffic
 }
 
-fn let_through(external: &External, firewall: &Firewall) -> Vec<IpNet> {
+fn allowed(external: &External, firewall: &Firewall) -> Vec<IpNet> {
     let mut ranges = firewall.source_ranges.to_vec();
-    if firewall.from_node {
-        ranges.extend(external.addresses.iter().filter_map(|address| match address {
-            ExternalAddress::LoadBalancerIp(ip) => Some(IpNet::from(*ip)),
-            _ => None,
-        }));
-    }
+    ranges.extend(external.sources_of_node().into_iter().map(IpNet::from));
     IpNet::aggregate(&ranges)
-}
-
-fn seen(service: &ServicePlan, policy: TrafficPolicy) -> &[Endpoint] {
-    match policy {
-        TrafficPolicy::Cluster => &service.cluster_endpoints,
-        TrafficPolicy::Local => &service.local_endpoints,
-    }
 }
 
 fn addresses(endpoints: &[Endpoint]) -> Vec<SocketAddr> {

@@ -1,6 +1,7 @@
 //! Why no Service takes a packet.
 
-use rulegen_compiler::{self as plan, ExternalAddress};
+use rulegen_compiler as plan;
+use rulegen_net::{FrontendAddress, IpFamily};
 use rulegen_ruleset::Origin;
 
 use super::{About, Remark, Remarks};
@@ -80,11 +81,12 @@ impl Remarks<'_> {
     /// The service port whose node port it would be at another address of the node.
     fn node_port_elsewhere(&self) -> Option<String> {
         let to = self.packet.destination;
-        let is_it = |address: &ExternalAddress| matches!(address, ExternalAddress::NodePort(port) if port.get() == to.port());
+        let node_port = FrontendAddress::Node(IpFamily::of(to.ip()));
         let services = self.plan?.services.iter();
-        let found = services
-            .filter(|of| of.name.protocol == self.packet.protocol)
-            .find(|of| of.external.iter().flat_map(|e| &e.addresses).any(is_it))?;
+        let found = services.filter(|of| of.name.protocol == self.packet.protocol).find(|of| {
+            let mut frontends = of.frontends();
+            frontends.any(|(of, _)| of.address == node_port && of.port == to.port())
+        })?;
         Some(found.name.to_string())
     }
 

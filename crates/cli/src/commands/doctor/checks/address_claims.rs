@@ -1,14 +1,16 @@
 //! Addresses and ports that several Services claim.
 
 use anyhow::Result;
-use rulegen_model::{FrontendConflict, conflicts};
+use rulegen_compiler::{FrontendConflict, conflicts};
 use rulegen_net::{FrontendAddress, FrontendKind};
 
 use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::Rim;
 
 pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
-    rim.with_cluster(|cluster| Ok(Outcome::Found(check(&conflicts(&cluster.snapshot)))))
+    rim.with_cluster(|cluster| {
+        Ok(Outcome::Found(check(&conflicts(&cluster.snapshot, rim.config()))))
+    })
 }
 
 fn check(conflicts: &[FrontendConflict]) -> Vec<Finding> {
@@ -56,7 +58,7 @@ fn end(conflict: &FrontendConflict) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use rulegen_model::Contender;
+    use rulegen_compiler::Contender;
     use rulegen_net::{Frontend, IpFamily, Protocol, ServicePortName};
 
     use super::*;

@@ -1,7 +1,7 @@
 //! Service ports that lack endpoints, and why.
 
 use anyhow::Result;
-use rulegen_model::{KeptTraffic, Shortage, Why, shortages};
+use rulegen_model::{LocalPolicyScope, Shortage, Why, shortages};
 
 use crate::commands::doctor::finding::{Finding, Outcome, Severity};
 use crate::commands::doctor::rim::Rim;
@@ -23,7 +23,9 @@ fn check(shortages: &[Shortage]) -> Vec<Finding> {
 fn severity(why: &Why) -> Severity {
     match why {
         // Load balancers pass such nodes by; and what drains serves.
-        Why::NoneLocal { kept: KeptTraffic::External, .. } | Why::Draining { .. } => Severity::Note,
+        Why::NoneLocal { kept: LocalPolicyScope::External, .. } | Why::Draining { .. } => {
+            Severity::Note
+        }
         Why::NoneLocal { .. }
         | Why::NoSlice
         | Why::EmptySlices
@@ -52,8 +54,8 @@ mod tests {
         assert_eq!(finding.what, "Service default/web:http (IPv4) has no EndpointSlice");
         assert!(finding.remedy.contains("kubectl -n default describe service web"), "{finding:?}");
         let local = |kept| Why::NoneLocal { elsewhere: 1, kept };
-        assert_eq!(found(local(KeptTraffic::External))[0].severity, Severity::Note);
-        assert_eq!(found(local(KeptTraffic::Internal))[0].severity, Severity::Warning);
+        assert_eq!(found(local(LocalPolicyScope::External))[0].severity, Severity::Note);
+        assert_eq!(found(local(LocalPolicyScope::Internal))[0].severity, Severity::Warning);
         assert_eq!(check(&[]), []);
     }
 }

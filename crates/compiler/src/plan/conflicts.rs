@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 
-use crate::select::select;
-use crate::service::{ServicePort, TrafficPolicy};
-use crate::snapshot::Snapshot;
+use rulegen_config::ProxyConfig;
+use rulegen_model::{ServicePort, Snapshot};
 use rulegen_net::{Frontend, FrontendAddress, FrontendKind, IpFamily, Protocol, ServicePortName};
+
+use super::plan_service;
 
 /// A frontend that at least two Services claim. Only one can get its traffic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,9 +37,9 @@ pub struct Contender {
 }
 
 /// All frontends of a snapshot that several Services claim, ordered by address and port.
-pub fn conflicts(snapshot: &Snapshot) -> Vec<FrontendConflict> {
-    let mut conflicts = conflicts_among(snapshot.service_ports(IpFamily::Ipv4));
-    for conflict in conflicts_among(snapshot.service_ports(IpFamily::Ipv6)) {
+pub fn conflicts(snapshot: &Snapshot, config: &ProxyConfig) -> Vec<FrontendConflict> {
+    let mut conflicts = conflicts_of_family(snapshot, config, IpFamily::Ipv4);
+    for conflict in conflicts_of_family(snapshot, config, IpFamily::Ipv6) {
         match conflicts.iter_mut().find(|other| are_one(other, &conflict)) {
             Some(other) => other.families.extend(conflict.families),
             None => conflicts.push(conflict),
@@ -63,10 +64,14 @@ fn are_one(one: &FrontendConflict, other: &FrontendConflict) -> bool {
     place(one).is_some() && place(one) == place(other) && one.contenders == other.contenders
 }
 
-fn conflicts_among(ports: &[ServicePort]) -> Vec<FrontendConflict> {
+fn conflicts_of_family(
+    snapshot: &Snapshot,
+    config: &ProxyConfig,
+    family: IpFamily,
+) -> Vec<FrontendConflict> {
     type Claims<'a> = BTreeMap<ServicePortName, (FrontendKind, &'a ServicePort)>;
     let mut claims: BTreeMap<Frontend, Claims<'_>> = BTreeMap::new();
-    for port in ports {
+    for port in snapshot.service_ports(family) {
         for (frontend, kind, name) in claims_of(port) {
             // An address may be an external and a load-balancer IP of one Service.
             claims.entry(frontend).or_default().entry(name).or_insert((kind, port));
@@ -74,23 +79,15 @@ fn conflicts_among(ports: &[ServicePort]) -> Vec<FrontendConflict> {
     }
     let contested = claims.into_iter().filter(|(_, contenders)| contenders.len() > 1);
     let conflict = |(frontend, contenders): (Frontend, Claims<'_>)| {
-        let contender = |(port, (kind, of))| Contender { port, kind, forwards: forwards(of, kind) };
+        let contender = |(port, (kind, of)): (ServicePortName, (FrontendKind, &ServicePort))| {
+            let forwards = plan_service(of, &snapshot.node, config, family).forwards(kind);
+            Contender { port, kind, forwards }
+        };
         let mut contenders: Vec<Contender> = contenders.into_iter().map(contender).collect();
         contenders.sort_by_key(|contender| !contender.forwards);
         FrontendConflict { frontend, families: vec![frontend.family()], contenders }
     };
     contested.map(conflict).collect()
-}
-
-/// Whether traffic to a frontend of this kind is translated. Traffic from outside always is if
-/// there are usable endpoints in the cluster: under policy Local, that of this node and its pods.
-fn forwards(port: &ServicePort, kind: FrontendKind) -> bool {
-    let selection = select(port);
-    match (kind, port.internal_policy) {
-        (FrontendKind::HealthCheckNodePort, _) => false,
-        (FrontendKind::ClusterIP, TrafficPolicy::Local) => !selection.local.is_empty(),
-        _ => selection.any,
-    }
 }
 
 fn claims_of(
@@ -115,7 +112,7 @@ impl Display for Contender {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Host, Objects, SnapshotOptions, read_manifest, snapshot};
+    use rulegen_model::{Host, Objects, SnapshotOptions, read_manifest, snapshot};
 
     fn service(name: &str, spec: &str, ingress: &str) -> String {
         format!(
@@ -138,7 +135,7 @@ mod tests {
             };
             format!("{frontend}{family}: {}", who.join(", "))
         };
-        conflicts(&snapshot).iter().map(tell).collect()
+        conflicts(&snapshot, &ProxyConfig::default()).iter().map(tell).collect()
     }
 
     #[test]
