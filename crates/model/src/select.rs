@@ -126,3 +126,51 @@ fn ready_or_draining(
     let ready = those(|endpoint| endpoint.ready);
     if ready.is_empty() { those(Endpoint::is_draining) } else { ready }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Host, Objects, SnapshotOptions, read_manifest, snapshot};
+
+    /// A port of node-1 in zone-a, with an endpoint of each kind.
+    fn port(policy: &str) -> ServicePort {
+        let manifest = format!(
+            r#"{{"kind": "Node", "apiVersion": "v1", "metadata": {{"name": "node-1",
+            "labels": {{"topology.kubernetes.io/zone": "zone-a"}}}}}}
+---
+{{"kind": "Service", "apiVersion": "v1", "metadata": {{"name": "web"}},
+"spec": {{"clusterIP": "10.96.0.10", "internalTrafficPolicy": "{policy}", "ports": [{{"port": 80}}]}}}}
+---
+{{"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1", "metadata":
+{{"name": "web-1", "labels": {{"kubernetes.io/service-name": "web"}}}}, "addressType": "IPv4",
+"ports": [{{"port": 8080}}], "endpoints": [
+{{"addresses": ["10.0.0.1"], "nodeName": "node-1", "hints": {{"forZones": [{{"name": "zone-a"}}]}}}},
+{{"addresses": ["10.0.0.2"], "nodeName": "node-2", "hints": {{"forZones": [{{"name": "zone-b"}}]}}}},
+{{"addresses": ["10.0.0.3"], "nodeName": "node-1", "conditions": {{"ready": false}}}},
+{{"addresses": ["10.0.0.4"], "nodeName": "node-1",
+"conditions": {{"ready": false, "serving": true, "terminating": true}}}}]}}"#
+        );
+        let mut objects = Objects::default();
+        assert_eq!(read_manifest("test", manifest.as_bytes(), &mut objects), []);
+        let name = Some("node-1".to_owned());
+        let options = SnapshotOptions { hostname_override: name, ..SnapshotOptions::default() };
+        let (snapshot, _) = snapshot(&objects, &options, &Host::default());
+        snapshot.ipv4[0].clone()
+    }
+
+    fn reasons(port: &ServicePort) -> Vec<Option<NotChosen>> {
+        let reachable = select(port).reachable;
+        let reason = |of: &Endpoint| (!reachable.contains(of)).then(|| not_chosen(port, of));
+        port.endpoints.iter().map(reason).collect()
+    }
+
+    #[test]
+    fn endpoints_are_not_chosen_for_the_reason_of_the_policy_that_counts() {
+        let (not_ready, others) = (Some(NotChosen::NotReady), Some(NotChosen::OthersReady));
+        let hinted = Some(NotChosen::HintedElsewhere);
+        assert_eq!(reasons(&port("Cluster")), [None, hinted, not_ready, others]);
+        // Hints do not matter to policy Local.
+        let elsewhere = Some(NotChosen::OnAnotherNode);
+        assert_eq!(reasons(&port("Local")), [None, elsewhere, not_ready, others]);
+    }
+}
