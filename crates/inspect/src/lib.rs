@@ -14,5 +14,6 @@ pub mod explain;
 pub mod iptables;
 pub mod listing;
 pub mod packet_trace;
+pub mod words;
 
 mod rule_role;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use rulegen_compiler::{
     External, Firewall, Masquerade, NodePortsAt, Outcome, Plan, Refusal, ServicePlan,
 };
+use rulegen_inspect::words::{refusal_code, refusal_outcome};
 use rulegen_model::{Endpoint, TrafficPolicy};
 use rulegen_net::{Frontend, FrontendKind};
 use serde::Serialize;
@@ -28,6 +29,9 @@ pub(super) struct Way {
     pub(super) endpoint_count: usize,
     #[serde(flatten)]
     pub(super) end: End,
+    /// The code for why it ends before any endpoint, which is stable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) refused_code: Option<&'static str>,
 }
 
 /// Where packets arrive.
@@ -190,15 +194,29 @@ impl Way {
     ) -> Self {
         let (policy, end) = match outcome {
             Outcome::Forward(policy) => (policy_name(policy), even(plan.endpoints_of(policy))),
-            Outcome::Refuse(Refusal::NoEndpoints) => {
-                ("nothing to choose from", End::Refused("rejected: the client is told at once"))
-            }
-            Outcome::Refuse(Refusal::NoLocalEndpoints) => {
-                ("Local", End::Refused("dropped: the client waits and may try another node"))
+            Outcome::Refuse(refusal) => {
+                let policy = match refusal {
+                    Refusal::NoEndpoints => "nothing to choose from",
+                    Refusal::NoLocalEndpoints => "Local",
+                };
+                (policy, End::Refused(refusal_outcome(refusal)))
             }
         };
-        let mut way =
-            Self { clients, frontends, more_frontends, policy, source, endpoint_count: 0, end };
+        let refused_code = match outcome {
+            Outcome::Forward(_) => None,
+            Outcome::Refuse(refusal) => Some(refusal_code(refusal)),
+        };
+        let endpoint_count = 0;
+        let mut way = Self {
+            clients,
+            frontends,
+            more_frontends,
+            policy,
+            source,
+            endpoint_count,
+            end,
+            refused_code,
+        };
         way.endpoint_count = way.endpoints().len();
         way
     }

@@ -5,6 +5,7 @@ use hyper::StatusCode;
 use rulegen_inspect::explain::{
     About, End, Explanation, Outcome, PassedRule, Probability, Remark, Sender,
 };
+use rulegen_inspect::words;
 use serde::Serialize;
 
 use super::Status;
@@ -98,10 +99,7 @@ impl ExplainPage {
                 format!("{endpoint}, which sees the node as the client")
             }
             Outcome::Endpoint { endpoint, masqueraded: false } => endpoint.to_string(),
-            Outcome::Passes { masqueraded: true } => "goes on as it is, masqueraded".to_owned(),
-            Outcome::Passes { masqueraded: false } => "goes on as it is".to_owned(),
-            Outcome::Rejected => "rejected: the client is told port unreachable".to_owned(),
-            Outcome::Dropped => "dropped: the client is not told".to_owned(),
+            other => words::outcome(other).unwrap_or_default().to_owned(),
         }
     }
 

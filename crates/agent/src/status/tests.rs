@@ -702,7 +702,7 @@ fn what_is_explained_with_the_help_of_objects() {
     let explained = |query: &str| data(&status, &format!("/explain?{query}"));
     let text = |of: &Value| of["remarks"].to_string();
     let bare = explained("from=10.244.1.9&to=other/bare");
-    assert!(text(&bare).contains("other/bare:http has no EndpointSlice: the sender is told"));
+    assert!(text(&bare).contains("other/bare:http has no EndpointSlice: the client gets an ICMP"));
     let endpoint = explained("from=10.244.1.9&to=10.244.2.1:8080");
     assert!(text(&endpoint).contains("is an endpoint of shop/web:http"), "{endpoint}");
     let error = |query: &str| explained(query)["error"].as_str().unwrap().to_owned();

@@ -25,7 +25,7 @@ Examples:
   rulegen explain --live --from 10.244.1.5 --to 10.96.0.10:80
 
 In JSON: packet {from, to, protocol, sender}; frontend {service, kind, address, policy}, or null; \
-remarks [{about, text, change}]; rules [{table, chain, rule, element, means}], which every packet \
+remarks [{about, code, text, change}]; rules [{table, chain, rule, element, means}], which every packet \
 passes; ends [{probability {value, exact, oneIn}, outcome, endpoint, masqueraded, rules}], where \
 outcome is endpoint, passes, rejected or dropped; behind [rule], which every packet passes then; \
 unknown [rule], what was not followed: rules of others, chains of other tables.";

@@ -23,8 +23,8 @@ Examples:
 
 In JSON, a line for each packet: packet, traceId (as `nft monitor trace` shows it), time, family, \
 protocol, source and destination {address, port} as it came, inInterface, outInterface, service, \
-endpoint {address, port}, masqueraded, masqueradedBecause, newConnection, incomplete, end (left, delivered, \
-rejected, dropped, queued, stolen, or lost: not seen any more), why, steps [{hook, family, table, \
+endpoint {address, port}, masqueraded, masqueradedBecause, masqueradedCode, newConnection, incomplete, end (left, delivered, \
+rejected, dropped, queued, stolen, or lost: not seen any more), why, whyCode, steps [{hook, family, table, \
 chain, handle, rule, comment, map, service, verdict}]. A line {\"lost\": true} says that the kernel \
 had more to tell than there was room for.";
 

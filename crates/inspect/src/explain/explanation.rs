@@ -8,6 +8,7 @@ use rulegen_ruleset::{Origin, Packet};
 use serde::Serialize;
 
 use super::remark::{About, Remark};
+use crate::words::CLIENT_IS_REJECTED;
 
 /// What becomes of the first packet of a connection, and why.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -46,7 +47,7 @@ impl Explanation {
         let is_rejected = matches!(self.ends.as_slice(), [End { outcome: Outcome::Rejected, .. }]);
         let Some(remark) = lacking.filter(|_| is_rejected) else { return };
         if let Some(why) = why(port) {
-            remark.text = format!("{port} {why}: the sender is told that the port is unreachable");
+            remark.text = format!("{port} {why}: {CLIENT_IS_REJECTED}");
             remark.change = Some(why.remedy(port));
         }
     }

@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::way::Way;
 use super::{Outcome, ReachedFrontend};
 use crate::rule_role::Meaning;
+use crate::words::Code;
 
 /// A reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -22,7 +23,9 @@ use crate::rule_role::Meaning;
 pub struct Remark {
     /// What it is a reason for.
     pub about: About,
-    /// The reason.
+    /// The reason's code, which is stable.
+    pub code: Code,
+    /// The reason, in words.
     pub text: String,
     /// What would make it otherwise, if anything should.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,8 +52,8 @@ pub enum About {
 
 impl Remark {
     /// A reason for something that need not be otherwise.
-    pub fn new(about: About, text: impl Into<String>) -> Self {
-        Self { about, text: text.into(), change: None }
+    pub fn new(about: About, code: Code, text: impl Into<String>) -> Self {
+        Self { about, code, text: text.into(), change: None }
     }
 
     /// The same with what would change it.

@@ -11,8 +11,8 @@ use rulegen_ruleset::nftables::{
 
 use super::packet::{StepKind, TracedPacket, TracedStep};
 use super::{Found, Known};
-use crate::rule_role::Reason;
 use crate::rule_role::masquerade_reason as reason;
+use crate::words::MasqueradeReason;
 
 /// Follows the packets that one table has traced.
 #[derive(Debug)]
@@ -272,7 +272,7 @@ impl Live {
         if statements.contains(&Statement::Masquerade) {
             packet.masqueraded = true;
             if statements.iter().any(asks_for_hairpin) {
-                packet.reason = Some(Reason::Hairpin);
+                packet.reason = Some(MasqueradeReason::Hairpin);
             }
         }
         let found = statements.iter().find_map(|statement| match statement {

@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
+use rulegen_compiler::Refusal;
 use rulegen_ruleset::nftables::{
     ChainId, Comment, PacketHeader, TraceVerdict, TracedRule, Verdict,
 };
 
 use super::Found;
-use crate::rule_role::Reason;
+use crate::words::{MasqueradeReason, refusal_code, refusal_reason};
 
 /// A packet from where it was met first in this network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub struct TracedPacket {
     /// Whether a rule of ours had its source replaced by an address of this host.
     pub masqueraded: bool,
     /// Why that was, or is to be.
-    pub(super) reason: Option<Reason>,
+    pub(super) reason: Option<MasqueradeReason>,
     /// Whether it began a connection: chains of type nat saw it.
     pub is_new: bool,
     /// Whether steps of it may be missing, for more was told than there was room for.
@@ -139,20 +140,15 @@ impl TracedPacket {
         }
     }
 
-    /// Why its source was replaced, in words.
-    pub fn why_masqueraded(&self) -> Option<&'static str> {
-        Some(match self.reason.filter(|_| self.masqueraded)? {
-            Reason::All => "all traffic to cluster IPs is masqueraded (masqueradeAll)",
-            Reason::NotFromPods => {
-                "it does not come from a pod, and the answer has to come back by this node"
-            }
-            Reason::External => {
-                "it came to an external address or node port, and the answer has to come back by \
-                 this node"
-            }
-            Reason::FromNode => "this node sent it to an external address or node port",
-            Reason::Hairpin => "the endpoint reaches itself, and would answer itself directly",
-        })
+    /// Why its source was replaced, if it was.
+    pub fn why_masqueraded(&self) -> Option<MasqueradeReason> {
+        self.reason.filter(|_| self.masqueraded)
+    }
+
+    /// The code for why a Service of ours refused it.
+    pub fn why_code(&self) -> Option<&'static str> {
+        let is_refused = matches!(self.end(), TracedEnd::Rejected | TracedEnd::Dropped);
+        self.service_refusal().filter(|_| is_refused).map(|(_, refusal)| refusal_code(refusal))
     }
 
     /// Why it ended as it did, in words, if that is not what it came for.
@@ -186,19 +182,29 @@ impl TracedPacket {
         {
             return Some(comment.as_str().to_owned());
         }
+        let (service, refusal) = self.service_refusal()?;
+        Some(format!("{} {}", service.as_str(), refusal_reason(refusal)))
+    }
+
+    /// The service port that refused it for want of endpoints.
+    fn service_refusal(&self) -> Option<(&Comment, Refusal)> {
+        let last = self.steps.last().filter(|step| step.is_ours)?;
+        if matches!(
+            &last.kind,
+            StepKind::Rule { rule: Some(TracedRule { comment: Some(_), .. }), .. }
+        ) {
+            return None;
+        }
         // The element leads to the chain that rejects, if it does not drop itself.
         let found = self.steps.iter().rev().take(2).find_map(|step| match &step.kind {
             StepKind::Rule { found, .. } => found.as_ref(),
             StepKind::Policy(_) => None,
         })?;
-        let service = found.service.as_str();
-        Some(match found.verdict {
-            Some(Verdict::Drop) => format!(
-                "{service} has endpoints, but none on this node, where its traffic policy Local \
-                 keeps the traffic"
-            ),
-            _ => format!("{service} has no endpoint that is ready"),
-        })
+        let refusal = match found.verdict {
+            Some(Verdict::Drop) => Refusal::NoLocalEndpoints,
+            _ => Refusal::NoEndpoints,
+        };
+        Some((&found.service, refusal))
     }
 }
 

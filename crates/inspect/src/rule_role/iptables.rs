@@ -10,7 +10,8 @@ use rulegen_net::{FrontendKind, Protocol, ServicePortName};
 use rulegen_ruleset::iptables::{Match, Rule, RuleSpec, Step, Table, Target};
 use rulegen_ruleset::nftables::Draw;
 
-use super::{Known, Meaning, Reason};
+use super::{Known, Meaning};
+use crate::words::MasqueradeReason;
 
 /// The role of a rule that matched a packet of this protocol, if it is one of ours and does more
 /// than lead to others.
@@ -79,8 +80,10 @@ fn of_service(chain: &str, rule: &RuleSpec) -> Option<Meaning> {
     let about = comment(rule).unwrap_or_default();
     if chain.starts_with("KUBE-EXT-") {
         return Some(match about {
-            _ if marks && about.starts_with("masquerade LOCAL ") => Meaning::Mark(Reason::FromNode),
-            _ if marks => Meaning::Mark(Reason::External),
+            _ if marks && about.starts_with("masquerade LOCAL ") => {
+                Meaning::Mark(MasqueradeReason::FromNode)
+            }
+            _ if marks => Meaning::Mark(MasqueradeReason::External),
             _ if about.starts_with("route LOCAL ") => Meaning::ShortCircuit { from_node: true },
             _ if about.starts_with("pod traffic ") => Meaning::ShortCircuit { from_node: false },
             _ if target.starts_with("KUBE-SVL-") => Meaning::Policy(TrafficPolicy::Local),
@@ -90,15 +93,15 @@ fn of_service(chain: &str, rule: &RuleSpec) -> Option<Meaning> {
     if chain.starts_with("KUBE-SVC-") || chain.starts_with("KUBE-SVL-") {
         let is_for_some = rule.source.is_some() || rule.in_interface.is_some();
         return Some(match marks {
-            true if is_for_some => Meaning::Mark(Reason::NotFromPods),
-            true => Meaning::Mark(Reason::All),
+            true if is_for_some => Meaning::Mark(MasqueradeReason::NotFromPods),
+            true => Meaning::Mark(MasqueradeReason::All),
             false => Meaning::Choice(Draw::Random),
         });
     }
     if chain.starts_with("KUBE-FW-") {
         return Some(Meaning::SourceRange);
     }
-    (marks && chain.starts_with("KUBE-SEP-")).then_some(Meaning::Mark(Reason::Hairpin))
+    (marks && chain.starts_with("KUBE-SEP-")).then_some(Meaning::Mark(MasqueradeReason::Hairpin))
 }
 
 fn comment(rule: &RuleSpec) -> Option<&str> {

@@ -8,6 +8,8 @@ use rulegen_model::TrafficPolicy;
 use rulegen_net::{FrontendKind, ServicePortName};
 use rulegen_ruleset::nftables::Draw;
 
+use crate::words::MasqueradeReason;
+
 pub(crate) use iptables::role as of_iptables;
 pub(crate) use nftables::{reason as masquerade_reason, role as of_nftables};
 
@@ -26,7 +28,7 @@ pub(crate) enum Meaning {
         from_node: bool,
     },
     /// It asks for masquerading.
-    Mark(Reason),
+    Mark(MasqueradeReason),
     /// It remembers the client.
     Remembers,
     /// It knows the client, who keeps its endpoint.
@@ -58,21 +60,6 @@ pub(crate) struct Known {
     pub(crate) service: ServicePortName,
     /// What the address is to it.
     pub(crate) kind: FrontendKind,
-}
-
-/// Why a packet is masqueraded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reason {
-    /// All traffic to cluster IPs is.
-    All,
-    /// It goes to a cluster IP and does not come from a pod.
-    NotFromPods,
-    /// It comes from outside, and may go to another node.
-    External,
-    /// It comes from this node and goes to an external address under policy Local.
-    FromNode,
-    /// It comes from the endpoint that it goes to.
-    Hairpin,
 }
 
 impl Meaning {

@@ -11,7 +11,8 @@ use rulegen_ruleset::nftables::{
     Verdict,
 };
 
-use super::{Known, Meaning, Reason};
+use super::{Known, Meaning};
+use crate::words::MasqueradeReason;
 
 /// The role of a rule that matched a packet of this protocol, if it does more than lead to others.
 pub(crate) fn role(table: &Table, step: &Step<'_>, protocol: Protocol) -> Option<Meaning> {
@@ -61,7 +62,7 @@ fn found_in(
         }
         (CLOSED, SERVICE_CIDRS) => return Some(Meaning::NoSuchClusterIp),
         (_, SHARED_ENDPOINTS) => return Some(Meaning::ChosenTranslation(drawn(step.rule))),
-        (_, HAIRPINS) => return Some(Meaning::Mark(Reason::Hairpin)),
+        (_, HAIRPINS) => return Some(Meaning::Mark(MasqueradeReason::Hairpin)),
         _ if set.starts_with("affinity/") => return Some(Meaning::Kept),
         _ => {}
     }
@@ -102,14 +103,14 @@ fn is_cluster_ip(table: &Table, key: &Key) -> bool {
 }
 
 /// Why a rule marks a packet for masquerading.
-pub(crate) fn reason(chain: &str, rule: &Rule) -> Reason {
+pub(crate) fn reason(chain: &str, rule: &Rule) -> MasqueradeReason {
     let asks = does(rule, |statement| matches!(statement, Statement::If(_)));
     let of_node = |s: &Statement| *s == Statement::If(Condition::SourceIsLocal);
     match () {
-        () if does(rule, of_node) => Reason::FromNode,
-        () if !chain.starts_with("cluster-ip") => Reason::External,
-        () if asks => Reason::NotFromPods,
-        () => Reason::All,
+        () if does(rule, of_node) => MasqueradeReason::FromNode,
+        () if !chain.starts_with("cluster-ip") => MasqueradeReason::External,
+        () if asks => MasqueradeReason::NotFromPods,
+        () => MasqueradeReason::All,
     }
 }
 

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use rulegen_compiler::{Plan, plan};
 use rulegen_config::ProxyMode;
 use rulegen_inspect::explain::{About, End, Explanation, Outcome, Remark};
+use rulegen_inspect::words::Code;
 use rulegen_kernel::host;
 use rulegen_model::shortage;
 use rulegen_net::{IpFamily, Protocol};
@@ -86,7 +87,8 @@ fn closed_loopback(explanation: &Explanation) -> Option<Remark> {
     is_closed.then(|| {
         let text =
             "net.ipv4.conf.all.route_localnet is 0: the kernel drops the packet behind these rules";
-        Remark::new(About::Refusal, text).change("the agent sets it once its guard is in")
+        Remark::new(About::Refusal, Code::RouteLocalnet, text)
+            .change("the agent sets it once its guard is in")
     })
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use rulegen_inspect::explain::{
     About, End, Explanation, Outcome, PassedRule, Probability, ReachedFrontend, Remark, Sender,
 };
+use rulegen_inspect::words;
 use rulegen_net::FrontendKind;
 
 use crate::paint::Paint;
@@ -137,10 +138,7 @@ impl std::fmt::Display for Ending {
                 write!(f, "{endpoint}, masqueraded")
             }
             Outcome::Endpoint { endpoint, masqueraded: false } => write!(f, "{endpoint}"),
-            Outcome::Passes { masqueraded: true } => f.write_str("goes on as it is, masqueraded"),
-            Outcome::Passes { masqueraded: false } => f.write_str("goes on as it is"),
-            Outcome::Rejected => f.write_str("rejected: the sender is told port unreachable"),
-            Outcome::Dropped => f.write_str("dropped: the sender is not told"),
+            other => f.write_str(words::outcome(other).unwrap_or_default()),
         }
     }
 }

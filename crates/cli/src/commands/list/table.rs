@@ -189,6 +189,7 @@ mod tests {
         let traffic = TrafficView {
             policy: None,
             refused: None,
+            refused_code: None,
             endpoints: &[],
             endpoints_from_node: &[],
             source_ranges: None,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use rulegen_compiler::Refusal;
 use rulegen_inspect::listing::{Compared, Listing, State, Traffic, compare};
+use rulegen_inspect::words::refusal_code;
 use rulegen_model::TrafficPolicy;
 use rulegen_net::{Frontend, IpFamily, ServicePortName};
 use serde::Serialize;
@@ -89,6 +90,9 @@ pub(super) struct TrafficView<'a> {
     /// `noEndpoints`: rejected; `noLocalEndpoints`: dropped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) refused: Option<&'static str>,
+    /// The same as a code that all commands share: `no-endpoints` or `no-local-endpoints`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) refused_code: Option<&'static str>,
     pub(super) endpoints: &'a [SocketAddr],
     /// Where this node and its pods get to, under policy Local.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -228,6 +232,7 @@ impl<'a> TrafficView<'a> {
                 Refusal::NoEndpoints => "noEndpoints",
                 Refusal::NoLocalEndpoints => "noLocalEndpoints",
             }),
+            refused_code: traffic.refusal.map(refusal_code),
             endpoints: &traffic.endpoints,
             endpoints_from_node: &traffic.from_node,
             source_ranges: traffic.source_ranges.as_deref(),

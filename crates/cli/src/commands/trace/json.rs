@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use rulegen_inspect::packet_trace::{StepKind, Told, TracedPacket, TracedStep};
+use rulegen_inspect::words::MasqueradeReason;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::PacketHeader;
 use serde::Serialize;
@@ -38,6 +39,8 @@ struct Packet<'a> {
     masqueraded: bool,
     /// Why, in words.
     masqueraded_because: Option<&'static str>,
+    /// The code for the reason, which is stable.
+    masqueraded_code: Option<&'static str>,
     /// Whether it began a connection.
     new_connection: bool,
     /// Whether steps of it may be missing, for want of room.
@@ -46,6 +49,8 @@ struct Packet<'a> {
     end: &'static str,
     /// Why, in words, if it did not get where it was to.
     why: Option<String>,
+    /// The code for a Service's reason to refuse it, which is stable.
+    why_code: Option<&'static str>,
     steps: Vec<Step<'a>>,
 }
 
@@ -120,11 +125,13 @@ fn object(packet: &TracedPacket) -> Packet<'_> {
         service: packet.service.as_ref().map(|service| service.as_str()),
         endpoint: endpoint.map(|to| Socket { address: to.ip(), port: Some(to.port()) }),
         masqueraded: packet.masqueraded,
-        masqueraded_because: packet.why_masqueraded(),
+        masqueraded_because: packet.why_masqueraded().map(MasqueradeReason::text),
+        masqueraded_code: packet.why_masqueraded().map(MasqueradeReason::code),
         new_connection: packet.is_new,
         incomplete: packet.is_incomplete,
         end: packet.end().word(),
         why: packet.why(),
+        why_code: packet.why_code(),
         steps: packet.steps.iter().map(step).collect(),
     }
 }

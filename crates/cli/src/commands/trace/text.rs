@@ -106,7 +106,7 @@ fn ending(packet: &TracedPacket) -> String {
         text.push_str(", with an address of this node as its source");
     }
     if let Some(why) = packet.why_masqueraded() {
-        let _ = write!(text, ": {why}");
+        let _ = write!(text, ": {}", why.text());
     }
     text
 }

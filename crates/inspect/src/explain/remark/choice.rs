@@ -6,6 +6,7 @@ use rulegen_ruleset::nftables::Draw;
 use super::{About, Remark, Remarks};
 use crate::explain::Outcome;
 use crate::rule_role::Meaning;
+use crate::words::Code;
 
 impl Remarks<'_> {
     pub(super) fn policy(&self) -> Option<Remark> {
@@ -30,13 +31,18 @@ impl Remarks<'_> {
                 format!("{field} is Local: only endpoints on this node may get it ({which})")
             }
         };
-        Some(Remark::new(About::Policy, text))
+        let code = match (policy, self.short_circuit()) {
+            (TrafficPolicy::Cluster, _) => Code::PolicyCluster,
+            (TrafficPolicy::Local, Some(_)) => Code::PolicyLocalFromNode,
+            (TrafficPolicy::Local, None) => Code::PolicyLocal,
+        };
+        Some(Remark::new(About::Policy, code, text))
     }
 
     pub(super) fn choice(&self) -> Option<Remark> {
         if self.meanings().any(|meaning| *meaning == Meaning::Kept) {
             let text = "this client had this endpoint before, and gets it again (sessionAffinity: ClientIP)";
-            return Some(Remark::new(About::Choice, text));
+            return Some(Remark::new(About::Choice, Code::AffinityHit, text));
         }
         let drawn = self.meanings().find_map(|meaning| match meaning {
             Meaning::Choice(draw) | Meaning::ChosenTranslation(draw) => Some(*draw),
@@ -55,8 +61,14 @@ impl Remarks<'_> {
         let affinity = self.service.and_then(|service| service.affinity_seconds);
         let remembers = self.meanings().any(|meaning| *meaning == Meaning::Remembers);
         let again = "gets it again (sessionAffinity: ClientIP)";
+        let code = match drawn {
+            Draw::BySource => Code::SourceHash,
+            Draw::InTurn => Code::RoundRobin,
+            Draw::Random => Code::Random,
+        };
         Some(Remark::new(
             About::Choice,
+            code,
             match affinity {
                 Some(seconds) => {
                     format!("{way}; a client that had one within {seconds} s {again}")

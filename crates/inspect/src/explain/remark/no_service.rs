@@ -5,11 +5,12 @@ use rulegen_net::{FrontendAddress, IpFamily};
 use rulegen_ruleset::Origin;
 
 use super::{About, Remark, Remarks};
+use crate::words::Code;
 
 impl Remarks<'_> {
     pub(super) fn no_service(&self) -> Remark {
         let to = self.packet.destination;
-        let remark = |text: String| Remark::new(About::NoService, text);
+        let remark = |code, text: String| Remark::new(About::NoService, code, text);
         if self.frontend.is_some() {
             return self.not_taken();
         }
@@ -17,36 +18,46 @@ impl Remarks<'_> {
         if let Some(service) = self.node_port_elsewhere() {
             let port = to.port();
             if !is_here {
-                return remark(format!(
-                    "{port} is a node port of {service}, but {} is no address of this node: the node that has it decides",
-                    to.ip()
-                ));
+                return remark(
+                    Code::NodePortElsewhere,
+                    format!(
+                        "{port} is a node port of {service}, but {} is no address of this node: the node that has it decides",
+                        to.ip()
+                    ),
+                );
             }
-            return remark(format!("{port} is a node port of {service}, but not at {}", to.ip())).change(
+            return remark(Code::NodePortElsewhere, format!("{port} is a node port of {service}, but not at {}", to.ip())).change(
                 "--nodeport-addresses says at which of the node's addresses node ports are open; in nftables mode it is the primary one alone by default, and never loopback",
             );
         }
         if let Some(service) = self.endpoint_of() {
-            return remark(format!(
-                "{to} is an endpoint of {service}: the packet goes to it directly, and no rule of a Service is about it"
-            ));
+            return remark(
+                Code::DirectToEndpoint,
+                format!(
+                    "{to} is an endpoint of {service}: the packet goes to it directly, and no rule of a Service is about it"
+                ),
+            );
         }
         let over = self.packet.protocol.name();
         if let Some((owner, ports)) = self.owner_there().zip(self.ports_there()) {
-            return remark(format!(
-                "{} is the cluster IP of {owner}, which has no port {}/{over}",
-                to.ip(),
-                to.port()
-            ))
+            return remark(
+                Code::NoSuchPort,
+                format!(
+                    "{} is the cluster IP of {owner}, which has no port {}/{over}",
+                    to.ip(),
+                    to.port()
+                ),
+            )
             .change(ports);
         }
-        remark(format!("no Service has {to}/{over}: the packet goes on as it is"))
+        remark(Code::NoService, format!("no Service has {to}/{over}: the packet goes on as it is"))
     }
 
     /// Some of the ways lead to endpoints, others nowhere.
     pub(super) fn partly(&self) -> Remark {
         let text = "in some of the cases no endpoint is found, and the packet goes on as it is";
-        Remark::new(About::NoService, text).change("`rulegen diff` says which rules are missing")
+        Remark::new(About::NoService, Code::MissingRules, text)
+            .change("`rulegen diff` says which rules are missing")
     }
 
     /// A Service has the address, and no rule takes the packet.
@@ -57,13 +68,15 @@ impl Remarks<'_> {
         if is_refused && self.packet.origin == Origin::Host {
             return Remark::new(
                 About::NoService,
+                Code::LeftToLoadBalancer,
                 format!(
                     "{service} has no endpoint for it, but what this node itself sends to an external address goes out to the load balancer then, as with kube-proxy"
                 ),
             );
         }
         let text = format!("{service} has this address, but the rules here do not lead to it");
-        Remark::new(About::NoService, text).change("`rulegen diff` says which rules are missing")
+        Remark::new(About::NoService, Code::MissingRules, text)
+            .change("`rulegen diff` says which rules are missing")
     }
 
     /// Whether the plan has a service port at the packet's destination.

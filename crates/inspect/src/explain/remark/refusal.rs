@@ -6,6 +6,7 @@ use rulegen_net::{FrontendKind, ServicePortName};
 use super::{About, Remark, Remarks};
 use crate::explain::way::Way;
 use crate::rule_role::Meaning;
+use crate::words::{CLIENT_IS_REJECTED, Code};
 
 impl Remarks<'_> {
     /// Why this way ends where it does.
@@ -15,12 +16,13 @@ impl Remarks<'_> {
     }
 
     fn refused(&self, way: &Way, meaning: &Meaning) -> Option<Remark> {
-        let remark = |text: String| Remark::new(About::Refusal, text);
+        let remark = |code, text: String| Remark::new(About::Refusal, code, text);
         Some(match meaning {
             Meaning::Refused(known, Refusal::NoEndpoints) => Remark::new(
                 About::NoEndpoints,
+                Code::NoEndpoints,
                 format!(
-                    "{} has no endpoint that is ready, on any node: the sender is told that the port is unreachable",
+                    "{} has no endpoint that is ready, on any node: {CLIENT_IS_REJECTED}",
                     known.service
                 ),
             )
@@ -30,13 +32,13 @@ impl Remarks<'_> {
             Meaning::Firewalled(known) if way.meanings().any(|m| *m == Meaning::SourceRange) => {
                 self.none_here(&known.service)
             }
-            Meaning::Firewalled(known) => remark(format!(
+            Meaning::Firewalled(known) => remark(Code::SourceRange, format!(
                 "{} lets only its source ranges use the load balancer, and {} is in none of them",
                 known.service, self.packet.source
             ))
             .change("add the sender's network to spec.loadBalancerSourceRanges"),
             Meaning::ClosedPort(_) if self.is_planned_here() => self.not_taken(),
-            Meaning::ClosedPort(known) => remark(format!(
+            Meaning::ClosedPort(known) => remark(Code::NoSuchPort, format!(
                 "the cluster IP belongs to {}, which has no port {}/{}",
                 known.service,
                 self.packet.destination.port(),
@@ -45,12 +47,12 @@ impl Remarks<'_> {
             .change(self.ports_there().unwrap_or_else(|| {
                 "use a port of spec.ports; targetPort is the pods' and cannot be used here".to_owned()
             })),
-            Meaning::NoSuchClusterIp => remark(format!(
+            Meaning::NoSuchClusterIp => remark(Code::NoSuchClusterIp, format!(
                 "{} is an address for cluster IPs that no Service has",
                 self.packet.destination.ip()
             ))
             .change("the Service may have been deleted or made anew: ask DNS again"),
-            Meaning::LoopbackGuard => remark(
+            Meaning::LoopbackGuard => remark(Code::LoopbackGuard,
                 "packets from elsewhere to loopback addresses are dropped while node ports are open at them (CVE-2020-8558)"
                     .to_owned(),
             ),
@@ -67,6 +69,7 @@ impl Remarks<'_> {
         };
         Remark::new(
             About::NoEndpoints,
+            Code::NoLocalEndpoints,
             format!(
                 "{service} has endpoints, but none on this node, and its {field} is Local: the packet is dropped{hope}"
             ),
@@ -83,7 +86,8 @@ fn refused_by_others(way: &Way) -> Remark {
     });
     let last = last.unwrap_or_else(|| "nothing that is known here".to_owned());
     let text = format!("no rule of a Service does it; the last on the way is {last}");
-    Remark::new(About::Refusal, text).change("ask whoever made that rule or policy")
+    Remark::new(About::Refusal, Code::RefusedByOthers, text)
+        .change("ask whoever made that rule or policy")
 }
 
 fn look_at_slices(ServicePortName { namespace, service, .. }: &ServicePortName) -> String {

@@ -8,7 +8,8 @@ use rulegen_ruleset::Origin;
 use super::{About, Remark, Remarks};
 use crate::explain::way::Way;
 use crate::explain::{Outcome, ReachedFrontend};
-use crate::rule_role::{Meaning, Reason};
+use crate::rule_role::Meaning;
+use crate::words::{Code, MasqueradeReason};
 
 impl Remarks<'_> {
     /// In general, and then where an endpoint reaches itself.
@@ -20,13 +21,14 @@ impl Remarks<'_> {
             }
         };
         for way in self.ways {
-            let reasons: Vec<Reason> = way.meanings().filter_map(reason).collect();
+            let reasons: Vec<MasqueradeReason> = way.meanings().filter_map(reason).collect();
             match (way.verdict, reasons.last()) {
                 (Outcome::Endpoint { masqueraded: true, .. }, Some(reason)) => {
                     add(self.masqueraded(*reason));
                 }
                 (Outcome::Endpoint { masqueraded: true, .. }, None) => add(Remark::new(
                     About::Source,
+                    Code::MasqueradedByOthers,
                     "the endpoint sees the node's address as its client: a rule that is not a Service's masquerades it",
                 )),
                 (Outcome::Endpoint { masqueraded: false, .. }, Some(_)) => add(self.unmasked()),
@@ -35,44 +37,32 @@ impl Remarks<'_> {
             }
         }
         // What holds of most endpoints comes first.
-        remarks.sort_by_key(|remark| remark.text.contains("reaches itself"));
+        let hairpin = Code::Masquerade(MasqueradeReason::Hairpin);
+        remarks.sort_by_key(|remark| remark.code == hairpin);
         remarks
     }
 
-    fn masqueraded(&self, reason: Reason) -> Remark {
-        let source = self.packet.source;
+    fn masqueraded(&self, reason: MasqueradeReason) -> Remark {
         let seen = "the endpoint sees the node's address as its client";
-        let remark = |why: &str| Remark::new(About::Source, format!("{seen}: {why}"));
+        let text = reason.text();
+        let text = match reason {
+            MasqueradeReason::NotFromPods => format!("{seen}: {text} ({})", self.detection()),
+            _ => format!("{seen}: {text}"),
+        };
+        let remark = Remark::new(About::Source, Code::Masquerade(reason), text);
         match reason {
-            Reason::External if self.packet.origin == Origin::Host => {
-                remark("this node sends it, and the answer must come back through the translation")
+            MasqueradeReason::External if self.packet.origin == Origin::Host => remark,
+            MasqueradeReason::External if self.is_pod() => {
+                remark.change("at the cluster IP a pod's address is kept")
             }
-            Reason::External if self.is_pod() => remark(
-                "at an external address a pod is treated like anybody from outside, whose answer must come back through this node",
-            )
-            .change("at the cluster IP a pod's address is kept"),
-            Reason::External => remark(
-                "what comes from outside may go to another node, and the answer must come back through this one",
-            )
-            .change(
+            MasqueradeReason::External => remark.change(
                 "spec.externalTrafficPolicy: Local keeps the client's address; nodes without an endpoint then drop the traffic",
             ),
-            Reason::FromNode => {
-                remark("this node sends it, and the answer must come back through the translation")
-            }
-            Reason::All => remark("all traffic to cluster IPs is masqueraded (masqueradeAll)")
-                .change("masqueradeAll: false"),
-            Reason::NotFromPods => remark(&format!(
-                "{source} goes to a cluster IP and is no pod's ({}), so the answer must be made to come back here",
-                self.detection()
-            ))
-            .change("if it is a pod's, --cluster-cidr or --detect-local-mode do not say so"),
-            Reason::Hairpin => Remark::new(
-                About::Source,
-                format!(
-                    "{source} reaches itself: it sees the node's address, or it would answer itself past the translation"
-                ),
+            MasqueradeReason::All => remark.change("masqueradeAll: false"),
+            MasqueradeReason::NotFromPods => remark.change(
+                "if it comes from a pod, correct --cluster-cidr or --detect-local-mode",
             ),
+            MasqueradeReason::FromNode | MasqueradeReason::Hairpin => remark,
         }
     }
 
@@ -80,6 +70,7 @@ impl Remarks<'_> {
     fn unmasked(&self) -> Remark {
         Remark::new(
             About::Source,
+            Code::NotMasqueraded,
             format!(
                 "the endpoint sees {} as its client: it is marked to be masqueraded, but no rule does it, and the answer may not find its way",
                 self.packet.source
@@ -90,7 +81,8 @@ impl Remarks<'_> {
 
     fn unchanged(&self, way: &Way) -> Remark {
         let seen = format!("the endpoint sees {} as its client", self.packet.source);
-        let remark = |why: &str| Remark::new(About::Source, format!("{seen}: {why}"));
+        let remark =
+            |why: &str| Remark::new(About::Source, Code::SourceKept, format!("{seen}: {why}"));
         let is_short = way.meanings().any(|m| matches!(m, Meaning::ShortCircuit { .. }));
         let from_pod = || remark("it comes from a pod, to whom the answer finds its way");
         match self.frontend {
@@ -133,7 +125,7 @@ impl Remarks<'_> {
     }
 }
 
-fn reason(meaning: &Meaning) -> Option<Reason> {
+fn reason(meaning: &Meaning) -> Option<MasqueradeReason> {
     match meaning {
         Meaning::Mark(reason) => Some(*reason),
         _ => None,
