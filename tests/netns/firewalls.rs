@@ -1,30 +1,37 @@
-//! Firewalls of Debian beside the agent: they start, reload and stop, and Services go on.
+//! ufw, firewalld and Docker from Debian's packages beside the agent. Services answer while they start,
+//! reload and stop.
 //!
-//! ufw and firewalld are run as they are, with folders and a message bus of their own. Docker is a
-//! replay of the commands by which dockerd makes and removes its chains.
+//! All of them run in the network namespace of the test, with their own folders, message bus and
+//! containerd.
 
-use std::fs;
-use std::path::Path;
+use std::cell::RefCell;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::lab::{ELSEWHERE_IPS, Lab, POD_IPS};
 use crate::namespace::Namespace;
 use crate::running_agent::{
-    Agent, Manifests, cluster_ip, eventually, service, while_asking, within,
+    Agent, Manifests, SOON, cluster_ip, eventually, service, while_asking, within,
 };
 
 const MODES: [&str; 2] = ["nftables", "iptables"];
 
-/// One firewall does all that it does while a pod asks a Service.
-fn goes_on_beside(name: &str, steps: &[&str], prepare: impl Fn(&Namespace) -> Steps + Sync) {
+/// Takes the steps of a firewall in both modes, each while a pod makes connections to a Service.
+fn goes_on_beside(name: &str, steps: &[&str], prepare: impl Fn(&Namespace) -> Firewall + Sync) {
     let test = |mode: &str| goes_on_in_mode(mode, name, steps, &prepare);
     let test = &test;
     thread::scope(|scope| MODES.iter().for_each(|mode| drop(scope.spawn(move || test(mode)))));
 }
 
-fn goes_on_in_mode(mode: &str, name: &str, steps: &[&str], prepare: impl Fn(&Namespace) -> Steps) {
+fn goes_on_in_mode(
+    mode: &str,
+    name: &str,
+    steps: &[&str],
+    prepare: impl Fn(&Namespace) -> Firewall,
+) {
     let lab = Lab::new(&format!("{name}-{mode}"));
     let manifests = Manifests::new(&lab.node);
     manifests.put("one.yaml", &service(1, &[POD_IPS[1][0], ELSEWHERE_IPS[0]]));
@@ -33,7 +40,7 @@ fn goes_on_in_mode(mode: &str, name: &str, steps: &[&str], prepare: impl Fn(&Nam
     agent.wait_until_right();
     let firewall = prepare(&lab.node);
     let take = |n: usize| {
-        firewall.run(&lab.node, steps[n]);
+        firewall.step(&lab.node, steps[n]);
         within(REPAIR, "our rules are in", || agent.is_right());
         let theirs = foreign(&lab.node);
         // A change of ours meanwhile takes nothing of theirs away.
@@ -65,17 +72,24 @@ const REPAIR: Duration = Duration::from_secs(2);
 /// A firewall flushes a table at a time. Each may be seen and repaired.
 const REPAIRS_OF_STEP: usize = 6;
 
-/// The command that makes a firewall do something.
-struct Steps {
-    /// A script that takes the command line of a step.
-    script: String,
-    /// What runs beside it.
-    _beside: Option<Beside>,
+/// A firewall that can be told what to do.
+enum Firewall {
+    /// A script that takes the command line of a step, and a process that it needs.
+    Script {
+        script: String,
+        _beside: Option<Beside>,
+    },
+    Docker(Docker),
 }
 
-impl Steps {
-    fn run(&self, node: &Namespace, step: &str) {
-        node.run(&format!("unshare --mount sh {} '{step}'", self.script));
+impl Firewall {
+    fn step(&self, node: &Namespace, step: &str) {
+        match self {
+            Self::Script { script, .. } => {
+                node.run(&format!("unshare --mount sh {script} '{step}'"));
+            }
+            Self::Docker(docker) => docker.step(node, step),
+        }
     }
 }
 
@@ -114,7 +128,7 @@ fn services_go_on_beside_ufw() {
                 "mount --bind {copy}/etc /etc/ufw && mount --bind {copy}/default /etc/default/ufw \
                  && mount -t tmpfs none /run/lock && $1\n"
             );
-            Steps { script: node.file("ufw.sh", &script), _beside: None }
+            Firewall::Script { script: node.file("ufw.sh", &script), _beside: None }
         },
     );
 }
@@ -141,7 +155,7 @@ fn services_go_on_beside_firewalld() {
                  *) $1;;\n\
                  esac\n"
             );
-            Steps { script: node.file("firewalld.sh", &script), _beside: Some(bus) }
+            Firewall::Script { script: node.file("firewalld.sh", &script), _beside: Some(bus) }
         },
     );
 }
@@ -170,62 +184,129 @@ fn start_bus(node: &Namespace, folder: &Path) -> Beside {
     bus
 }
 
-/// In the order in which Docker 20.10 makes them. Its policy drops what is forwarded; that pods may
-/// be forwarded is said in the chain that it leaves to others.
-const DOCKER_START: &str = "\
-iptables -t nat -N DOCKER
-iptables -t filter -N DOCKER
-iptables -t filter -N DOCKER-ISOLATION-STAGE-1
-iptables -t filter -N DOCKER-ISOLATION-STAGE-2
-iptables -t filter -A DOCKER-ISOLATION-STAGE-1 -j RETURN
-iptables -t filter -A DOCKER-ISOLATION-STAGE-2 -j RETURN
-iptables -t filter -N DOCKER-USER
-iptables -t filter -A DOCKER-USER -s 10.244.0.0/16 -j ACCEPT
-iptables -t filter -A DOCKER-USER -d 10.244.0.0/16 -j ACCEPT
-iptables -t filter -A DOCKER-USER -j RETURN
-iptables -t nat -I POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
-iptables -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
-iptables -t nat -A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER
-iptables -t nat -I DOCKER -i docker0 -j RETURN
-iptables -t filter -I FORWARD -i docker0 ! -o docker0 -j ACCEPT
-iptables -t filter -I FORWARD -i docker0 -o docker0 -j ACCEPT
-iptables -t filter -I FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
-iptables -t filter -I FORWARD -o docker0 -j DOCKER
-iptables -t filter -I FORWARD -j DOCKER-ISOLATION-STAGE-1
-iptables -t filter -I FORWARD -j DOCKER-USER
-iptables -t filter -P FORWARD DROP
-";
-
-/// A restart makes the rules of nat and of isolation again.
-const DOCKER_RELOAD: &str = "\
-iptables -t nat -D PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
-iptables -t nat -D OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER
-iptables -t nat -F DOCKER
-iptables -t nat -X DOCKER
-iptables -t nat -N DOCKER
-iptables -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
-iptables -t nat -A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER
-iptables -t nat -I DOCKER -i docker0 -j RETURN
-iptables -t filter -D FORWARD -j DOCKER-ISOLATION-STAGE-1
-iptables -t filter -I FORWARD -j DOCKER-ISOLATION-STAGE-1
-iptables -t filter -D FORWARD -j DOCKER-USER
-iptables -t filter -I FORWARD -j DOCKER-USER
-";
-
-/// It leaves its rules; its users then flush what is named after it.
-const DOCKER_STOP: &str = "\
-iptables -t filter -P FORWARD ACCEPT
-iptables -t filter -D FORWARD -j DOCKER-USER
-iptables -t filter -D FORWARD -j DOCKER-ISOLATION-STAGE-1
-iptables -t filter -D FORWARD -o docker0 -j DOCKER
-iptables -t filter -F DOCKER-USER
-iptables -t filter -X DOCKER-USER
-";
+/// Docker sets the policy of FORWARD to DROP if forwarding was off when it started. An administrator
+/// then has to accept pods in DOCKER-USER, the chain that Docker leaves to administrators.
+const DOCKER_USER: &str = "*filter\n:DOCKER-USER - [0:0]\n-A DOCKER-USER -s 10.244.0.0/16 -j ACCEPT\n\
+    -A DOCKER-USER -d 10.244.0.0/16 -j ACCEPT\nCOMMIT\n";
 
 #[test]
 fn services_go_on_beside_docker() {
-    goes_on_beside("docker", &[DOCKER_START, DOCKER_RELOAD, DOCKER_STOP], |node| Steps {
-        script: node.file("docker.sh", "set -e\neval \"$1\"\n"),
-        _beside: None,
-    });
+    let steps =
+        ["start", "network", "reload", "stop", "set FORWARD to DROP", "start", "reload", "stop"];
+    goes_on_beside("docker", &steps, |node| Firewall::Docker(Docker::new(node)));
+}
+
+/// What docs/limits.md says about the policy of FORWARD.
+#[test]
+fn docker_sets_forward_to_drop_only_if_forwarding_was_off() {
+    for (forwarding, policy) in [("1", "ACCEPT"), ("0", "DROP")] {
+        let node = Namespace::new(&format!("docker-forward-{forwarding}"));
+        node.run(&format!("sysctl -qw net.ipv4.ip_forward={forwarding}"));
+        let docker = Docker::new(&node);
+        docker.step(&node, "start");
+        let rules = node.run("iptables -S FORWARD");
+        assert!(rules.starts_with(&format!("-P FORWARD {policy}\n")), "{forwarding}: {rules}");
+    }
+}
+
+/// A dockerd of the test.
+struct Docker {
+    folder: PathBuf,
+    script: String,
+    daemon: RefCell<Option<Beside>>,
+}
+
+/// Gives dockerd its own /run and /opt and a copy of /etc that it can write, and becomes it. `ip netns
+/// exec` mounts a /sys without cgroups, and dockerd does not start without them.
+const RUN_DOCKERD: &str = "\
+    mount -t overlay -o lowerdir=/etc,upperdir=$1/etc,workdir=$1/work none /etc &&\n\
+    mount -t tmpfs none /run && mount -t tmpfs none /opt && mount -t tmpfs none /sys/fs/cgroup &&\n\
+    cd /sys/fs/cgroup || exit\n\
+    if grep -q '^devices.*1$' /proc/cgroups\n\
+    then mkdir devices && mount -t cgroup -o devices none devices || exit\n\
+    else mount -t cgroup2 none . || exit; fi\n\
+    cd $1 && exec dockerd --config-file $1/config --data-root $1/data --exec-root $1/exec \
+    --pidfile $1/pid --host unix://$1/socket --storage-driver vfs \
+    --iptables=true --experimental --ip6tables\n";
+
+impl Docker {
+    fn new(node: &Namespace) -> Self {
+        let folder = node.folder("docker");
+        fs::write(folder.join("config"), "{}").unwrap();
+        ["etc", "work"].iter().for_each(|name| fs::create_dir(folder.join(name)).unwrap());
+        Self { folder, script: node.file("dockerd.sh", RUN_DOCKERD), daemon: RefCell::new(None) }
+    }
+
+    fn step(&self, node: &Namespace, step: &str) {
+        match step {
+            "start" => self.start(node),
+            "network" => {
+                let network = self.client(node, "network create another");
+                let bridge = format!("br-{}", &network[..12]);
+                assert!(node.run("iptables -t nat -S").contains(&bridge), "no rules of {bridge}");
+            }
+            "reload" => {
+                let reloads = || self.log().matches("Reloaded configuration").count();
+                let before = reloads();
+                self.signal("HUP");
+                eventually("dockerd has reloaded", || reloads() > before);
+            }
+            "stop" => {
+                self.signal("TERM");
+                let mut daemon = self.daemon.take().unwrap();
+                eventually("dockerd has ended", || daemon.0.try_wait().unwrap().is_some());
+            }
+            "set FORWARD to DROP" => {
+                let rules = node.file("docker-user", DOCKER_USER);
+                node.run(&format!("iptables-restore --noflush {rules}; iptables -P FORWARD DROP"));
+            }
+            other => panic!("{other}: no such step"),
+        }
+    }
+
+    /// dockerd is the first process of a PID namespace: all that it started ends with it. It ends with
+    /// `unshare`, which ends with the thread of the test.
+    fn start(&self, node: &Namespace) {
+        let log = File::options().create(true).append(true).open(self.folder.join("log")).unwrap();
+        let process = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "ip", "netns", "exec", &node.name])
+            .args(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+            .args(["sh", &self.script])
+            .arg(&self.folder)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.daemon.replace(Some(Beside(process)));
+        let answers = || node.shell(&self.command("version")).status.success();
+        let begun = Instant::now();
+        while !answers() {
+            assert!(begun.elapsed() < SOON, "dockerd does not answer:\n{}", self.log());
+            thread::sleep(Duration::from_millis(50));
+        }
+        let rules = node.run("iptables -S FORWARD");
+        assert!(rules.contains("-j DOCKER-USER"), "no rules of Docker: {rules}");
+    }
+
+    fn client(&self, node: &Namespace, arguments: &str) -> String {
+        node.run(&self.command(arguments))
+    }
+
+    fn command(&self, arguments: &str) -> String {
+        format!("docker --host unix://{}/socket {arguments}", self.folder.display())
+    }
+
+    fn signal(&self, signal: &str) {
+        let daemon = self.daemon.borrow();
+        let unshare = daemon.as_ref().expect("dockerd does not run").0.id();
+        let children = fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children"));
+        let children = children.unwrap();
+        let status = Command::new("kill").arg(format!("-{signal}")).arg(children.trim()).status();
+        assert!(status.unwrap().success(), "cannot signal {children}");
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap()
+    }
 }

@@ -97,8 +97,11 @@ impl Namespace {
 }
 
 impl Drop for Namespace {
+    /// Ends what still runs in it: without the name, nothing finds these processes.
     fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.name]).output();
+        let end =
+            "for pid in $(ip netns pids \"$0\"); do kill -9 \"$pid\"; done; ip netns del \"$0\"";
+        let _ = Command::new("sh").args(["-c", end, &self.name]).output();
     }
 }
 
