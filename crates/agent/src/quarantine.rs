@@ -44,6 +44,15 @@ impl Quarantine {
         self.services.insert(service, kept);
     }
 
+    /// A Service could not be tried now, for a reason that is not its own. Its pause stays as it is,
+    /// and the next trial comes after the shortest one.
+    pub(crate) fn postpone(&mut self, service: &ObjectKey, now: Instant) {
+        if let Some(kept) = self.services.get_mut(service) {
+            kept.tried = now;
+            kept.next = now + kept.pause.min(FIRST_PAUSE);
+        }
+    }
+
     /// Follows a change of a Service, and says whether it is one in quarantine. One that is gone is
     /// so for the last time.
     pub(crate) fn follow(&mut self, service: &ObjectKey, change: &ServiceChange) -> bool {
@@ -101,7 +110,14 @@ mod tests {
             assert_eq!(quarantine.due(due), std::slice::from_ref(&service));
             now = due;
         }
+        quarantine.postpone(&service, now);
+        assert_eq!(
+            quarantine.next(),
+            Some(now + FIRST_PAUSE),
+            "the trial failed for another reason"
+        );
         quarantine.refused(service.clone(), "no", now);
+        assert_eq!(quarantine.next(), Some(now + LONGEST_PAUSE));
         quarantine.changed(&service);
         assert_eq!(quarantine.next(), Some(now + LEAST_PAUSE));
         quarantine.refused(service.clone(), "no", now + LEAST_PAUSE);

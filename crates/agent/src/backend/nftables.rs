@@ -290,13 +290,18 @@ impl<K: Kernel> Nftables<K> {
                 }
             }
         });
+        let was_tried = done.is_ok();
         if let Err(error) = done {
             tracing::warn!(%error, "Services in quarantine could not be tried");
             self.is_sure = false;
         }
         for (service, _) in due {
-            if self.quarantine.holds(&service) {
-                self.quarantine.refused(service, &why, now);
+            if !self.quarantine.holds(&service) {
+                continue;
+            }
+            match was_tried {
+                true => self.quarantine.refused(service, &why, now),
+                false => self.quarantine.postpone(&service, now),
             }
         }
     }

@@ -188,7 +188,12 @@ impl Family {
                 Ok(_) => self.quarantine.release(&service),
                 Err(error) => {
                     self.live.update(gone);
-                    self.quarantine.refused(service, &error.to_string(), now);
+                    if error.is_about_content() {
+                        self.quarantine.refused(service, &error.to_string(), now);
+                    } else {
+                        tracing::warn!(%error, "a Service in quarantine could not be tried");
+                        self.quarantine.postpone(&service, now);
+                    }
                     // A table may have been written before the other was refused.
                     self.held = match self.compare(tools, None, watch) {
                         Ok(_) => Held::Known,
