@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use crate::namespace::Namespace;
-use crate::running_agent::{Agent, Manifests, NOTHING, eventually, service};
+use crate::running_agent::{Agent, METRICS_PORT, Manifests, NOTHING, eventually, service};
 
 #[test]
 fn the_second_agent_of_a_network_namespace_ends() {
@@ -82,6 +82,13 @@ fn kube_proxy_is_reported_by_name_and_ends_nothing() {
     let agent = Agent::start(&space, &manifests, "");
     agent.wait_for_log("all objects are known");
     assert!(!agent.log().contains(REPORT), "{}", agent.log());
+    eventually("metrics are served", || agent.get(METRICS_PORT, "/metrics").is_some());
+    assert_eq!(agent.metric("rulegen_kube_proxy_running"), 0.0);
+    let kube_proxy = |agent: &Agent<'_>| {
+        let (_, page) = agent.get(METRICS_PORT, "/?format=json").unwrap();
+        serde_json::from_str::<serde_json::Value>(&page).unwrap()["health"]["kubeProxy"].take()
+    };
+    assert_eq!(kube_proxy(&agent), serde_json::Value::Null);
     drop((agent, other));
 
     let process = Named::start(&space, "kube-proxy");
@@ -94,6 +101,11 @@ fn kube_proxy_is_reported_by_name_and_ends_nothing() {
         agent.log()
     );
     agent.wait_until_right();
+    assert_eq!(agent.metric("rulegen_kube_proxy_running"), 1.0);
+    let name = format!("kube-proxy (pid {})", process.0.id());
+    assert_eq!(kube_proxy(&agent), name.as_str());
+    let (_, page) = agent.get(METRICS_PORT, "/").unwrap();
+    assert!(page.contains("runs on this node, too") && page.contains(&name), "{page}");
 }
 
 /// A sysctl that the agent sets in its network namespace.

@@ -43,6 +43,8 @@ pub(crate) struct HealthView {
     pub(crate) trouble: Option<SourceTrouble>,
     /// What other programs do to the rules, where it is more than now and then.
     pub(crate) rivals: Vec<String>,
+    /// kube-proxy in the same network namespace: its process, or where it answers.
+    pub(crate) kube_proxy: Option<String>,
 }
 
 /// Why no objects come.
@@ -77,6 +79,7 @@ pub struct Health {
     /// What the reconciler has not dealt with. If it hangs, nobody else says so.
     queue: Waiting,
     rivalry: Rivalry,
+    kube_proxy: Option<String>,
 }
 
 #[derive(Debug)]
@@ -102,6 +105,7 @@ impl Health {
             troubles: BTreeMap::new(),
             queue: Waiting::default(),
             rivalry: Rivalry::default(),
+            kube_proxy: None,
         }
     }
 
@@ -124,6 +128,11 @@ impl Health {
             let since = known.map_or(wall, |(since, _)| since);
             self.troubles.insert(what, (since, trouble));
         }
+    }
+
+    /// kube-proxy runs in the same network namespace, or not.
+    pub(crate) fn kube_proxy(&mut self, seen: Option<String>) {
+        self.kube_proxy = seen;
     }
 
     /// How long objects have not come from where they do not for longest.
@@ -259,6 +268,7 @@ impl Health {
             families: self.families.iter().map(family).collect(),
             trouble: self.trouble(now),
             rivals: self.rivalry.warnings(now),
+            kube_proxy: self.kube_proxy.clone(),
         }
     }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use rulegen_kernel::process::{NetworkNamespace, Process};
 
+use crate::telemetry::Telemetry;
 use crate::threads;
 
 /// How often it is looked for.
@@ -51,15 +52,17 @@ pub(crate) fn look() -> Option<Sight> {
     seen
 }
 
-/// Looks again from time to time, as far as the agent still may, and logs when it comes and goes.
+/// Looks again from time to time, as far as the agent still may. Logs when kube-proxy starts and ends,
+/// and passes what it found to metrics and the status page.
 ///
 /// # Errors
 /// The thread cannot be started.
-pub(crate) fn watch(mut seen: Option<Sight>) -> Result<()> {
+pub(crate) fn watch(mut seen: Option<Sight>, telemetry: Telemetry) -> Result<()> {
+    telemetry.kube_proxy(seen.as_ref());
     threads::start("kube-proxy", move || {
         loop {
             thread::sleep(PERIOD);
-            let now = process();
+            let now = next(&seen, process());
             match (&seen, &now) {
                 (None, Some(sight)) => report(sight),
                 (Some(Sight::Process(before)), None) => {
@@ -67,9 +70,16 @@ pub(crate) fn watch(mut seen: Option<Sight>) -> Result<()> {
                 }
                 _ => {}
             }
+            telemetry.kube_proxy(now.as_ref());
             seen = now;
         }
     })
+}
+
+/// What is known after another look at the processes. One that was found by its port stays: the agent
+/// has taken that port since, so nobody can ask there again.
+fn next(before: &Option<Sight>, process: Option<Sight>) -> Option<Sight> {
+    process.or_else(|| before.clone().filter(|before| matches!(before, Sight::Mode(_))))
 }
 
 fn report(sight: &Sight) {
@@ -132,6 +142,16 @@ mod tests {
         let mode = mode(address).unwrap();
         server.join().unwrap();
         mode
+    }
+
+    #[test]
+    fn kube_proxy_found_by_its_port_stays_known_without_a_process() {
+        let process = || Sight::Process(Process { pid: 7, name: "kube-proxy".to_owned() });
+        let by_port = Some(Sight::Mode("ipvs"));
+        assert_eq!(next(&by_port, None), by_port);
+        assert_eq!(next(&by_port, Some(process())), Some(process()));
+        assert_eq!(next(&Some(process()), None), None);
+        assert_eq!(next(&None, None), None);
     }
 
     #[test]

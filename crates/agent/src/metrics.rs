@@ -126,6 +126,11 @@ impl Metrics {
         self.own.full_affinity_sets(number);
     }
 
+    /// Whether kube-proxy runs in the same network namespace.
+    pub fn kube_proxy_running(&self, runs: bool) {
+        self.own.kube_proxy_running(runs);
+    }
+
     /// A watch had to begin anew.
     pub fn watch_restarted(&self, kind: Kind) {
         self.own.watch_restarted(kind);

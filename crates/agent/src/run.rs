@@ -62,8 +62,8 @@ pub fn run(options: Options) -> Result<()> {
     let queue = Queue::new();
     let take_over = takeover::start(&options, Arc::clone(&variant), queue.events.clone())?;
     give_up_privileges(&options);
-    kube_proxy::watch(kube_proxy)?;
     let (telemetry, checks) = telemetry(&options, queue.inputs.waiting())?;
+    kube_proxy::watch(kube_proxy, telemetry.clone())?;
     let backend = open_backend(&options, &queue, variant, &telemetry.metrics)?;
     threads::watch_addresses(queue.events.clone())?;
     let mut changed = config_file::watch(options.config_file.as_ref())?;

@@ -15,6 +15,7 @@ use crate::drift::Drift;
 use crate::health::SharedHealth;
 use crate::input::Trouble;
 use crate::journal::Journal;
+use crate::kube_proxy::Sight;
 use crate::metrics::Metrics;
 use crate::report::{Changes, SyncReport};
 use crate::service_health::ServiceChecks;
@@ -49,6 +50,12 @@ impl Telemetry {
 
     pub(crate) fn node(&self, state: NodeState) {
         self.health.with(|health| health.node(state));
+    }
+
+    /// Whether kube-proxy runs in the same network namespace, and how it was found.
+    pub(crate) fn kube_proxy(&self, seen: Option<&Sight>) {
+        self.metrics.kube_proxy_running(seen.is_some());
+        self.health.with(|health| health.kube_proxy(seen.map(ToString::to_string)));
     }
 
     /// Something waits for a sync since then.

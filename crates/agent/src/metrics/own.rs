@@ -28,6 +28,7 @@ pub(super) struct Own {
     watch_restarts: IntCounterVec,
     unanswered_health_checks: IntGauge,
     full_affinity_sets: IntGauge,
+    kube_proxy_running: IntGauge,
     lost_log_lines: IntCounter,
     source_outage: Gauge,
 }
@@ -108,6 +109,11 @@ impl Own {
                 "Sets of session affinity (one per port of a Service and IP family) that remember at \
                  least 95 % of the clients they have room for, in nftables mode",
             )?,
+            kube_proxy_running: register.gauge(
+                "rulegen_kube_proxy_running",
+                "1 if kube-proxy runs in the network namespace of the agent, else 0; looked at \
+                 each minute",
+            )?,
         })
     }
 
@@ -175,6 +181,10 @@ impl Own {
 
     pub(super) fn full_affinity_sets(&self, number: usize) {
         self.full_affinity_sets.set(gauge(number));
+    }
+
+    pub(super) fn kube_proxy_running(&self, runs: bool) {
+        self.kube_proxy_running.set(i64::from(runs));
     }
 
     pub(super) fn watch_restarted(&self, kind: Kind) {

@@ -46,6 +46,7 @@ struct HealthShown {
     healthz: bool,
     readyz: bool,
     node_state: &'static str,
+    kube_proxy: Option<String>,
     families: Vec<FamilyShown>,
 }
 
@@ -137,6 +138,7 @@ impl Overview {
                     healthz: health.healthz,
                     readyz: health.readyz,
                     node_state: node_state(health.node),
+                    kube_proxy: health.kube_proxy.clone(),
                     families: health
                         .families
                         .iter()
