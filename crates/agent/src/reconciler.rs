@@ -27,6 +27,7 @@ use crate::left_out::{News, Reason, Why};
 use crate::pace::Pace;
 use crate::pending::Pending;
 use crate::queue::Inputs;
+use crate::repair_pace::RepairPace;
 use crate::report::{self, FamilyReport, Operations, Phase, SyncReport};
 use crate::shared::Known;
 use crate::tally::Tally;
@@ -64,8 +65,7 @@ pub(crate) struct State {
     in_sync: bool,
     /// Whether others changed rules since the last sync, and who was the last, in words.
     drifted: Option<String>,
-    /// Until when repairs rest, so that a fight with another program takes part of the time only.
-    next_repair: Option<Instant>,
+    repair_pace: RepairPace,
     /// Whether all that is to be found out is whether they did.
     looks: bool,
     last_error: Option<String>,
@@ -78,11 +78,6 @@ const MANY: usize = 1000;
 
 /// So many Services are named at once where others are left out too.
 const MOST_NAMED: usize = 20;
-
-/// After a repair others rest for so many times as long as it took, but are always made within a
-/// second.
-const REST: u32 = 5;
-const LONGEST_REST: Duration = Duration::from_millis(700);
 
 /// A sync that is due waits no longer than this for what is told one by one.
 const IMPATIENCE: Duration = Duration::from_millis(50);
@@ -130,7 +125,7 @@ impl Reconciler {
             Input::Rules(events) => {
                 for drift in self.backend.hear(&events) {
                     self.drifted(&drift);
-                    self.want(told.at.max(self.state.next_repair.unwrap_or(told.at)));
+                    self.want(self.state.repair_pace.may_begin(told.at));
                 }
             }
             Input::Clients(clients) => self.backend.delete_clients(clients),
@@ -350,8 +345,7 @@ impl Reconciler {
         if report.error.is_none()
             && let Some(whose) = self.state.drifted.take()
         {
-            let rest = (report.took * REST).min(LONGEST_REST);
-            self.state.next_repair = Some(Instant::now() + rest);
+            self.state.repair_pace.repaired(report.took, Instant::now());
             self.telemetry.repaired(report.finished, report.bytes > 0, whose);
         }
         self.telemetry.synced(&report, &self.state.tally, store, began);
