@@ -355,6 +355,17 @@ mod tests {
     }
 
     #[test]
+    fn a_source_holds_no_more_than_its_part_of_a_port_that_has_room() {
+        let admission = admission(Quota { all: 64, port: 16, source: 3 }, 2);
+        let mut places: Vec<Place> =
+            (1..6).map(|n| admit(&admission, HEALTH, &format!("192.0.2.9:{n}"))).collect();
+        assert_eq!(yielding(&mut places), [0, 1], "the oldest");
+        let mut elsewhere = admit(&admission, "192.0.2.1:31001", "192.0.2.9:9");
+        assert!(!has_to_yield(&mut elsewhere) && yielding(&mut places) == [0, 1], "another port");
+        assert_eq!(admission.held(), 4);
+    }
+
+    #[test]
     fn a_port_takes_no_more_than_its_part() {
         let admission = admission(Quota { all: 16, port: 4, source: 2 }, 2);
         let peer = |n: usize| format!("203.0.113.{}:{n}", n % 200);
