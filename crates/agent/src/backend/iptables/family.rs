@@ -133,7 +133,13 @@ impl Family {
             }
             Held::Known | Held::Damaged(_) | Held::Unknown => None,
         };
-        let done = match self.compare(tools, expected, watch) {
+        let mut done = self.compare(tools, expected, watch);
+        if done.as_ref().is_err_and(Error::is_about_content) {
+            // Another program may have deleted a chain after it was read, as firewalls do. That is
+            // far more frequent than a rule that iptables refuses, and the search takes longer.
+            done = self.compare(tools, expected, watch);
+        }
+        let done = match done {
             Err(error) if error.is_about_content() => {
                 tracing::warn!(%error, "iptables refused the rules: the cause is searched for");
                 watch.time(Phase::Commit, || self.isolate(tools, &error))?;
