@@ -579,6 +579,8 @@ fn a_service_that_iptables_refuses_is_left_out_and_no_other_suffers() {
         metrics.contains("rulegen_services_left_out{reason=\"refused\"} 1")
     });
     assert!(agent.healthz().is_some_and(|answer| answer.starts_with("HTTP/1.1 200")));
+    let doctor = stdout(&namespace.shell(&format!("{program} doctor --proxy-mode iptables")));
+    assert!(doctor.contains("Service default/s7 is left out and has no rules"), "{doctor}");
     // A rule each leads to them, and one is at the head of each one's chain.
     let held: Vec<String> = fs::read_to_string(&counts).unwrap().lines().map(Into::into).collect();
     let of_ipv4: Vec<&String> = held.iter().filter(|count| *count != "0").collect();

@@ -103,6 +103,11 @@ impl LeftOut {
         self.services.get(service).map(|why| why.problem(service))
     }
 
+    /// The first of them by name, and why each is left out.
+    pub(crate) fn first(&self, most: usize) -> impl Iterator<Item = (&ObjectKey, &Why)> {
+        self.services.iter().take(most)
+    }
+
     /// What is wrong with the first of them by name.
     pub(crate) fn problems(&self, most: usize) -> Vec<Problem> {
         self.services.iter().take(most).map(|(key, why)| why.problem(key)).collect()

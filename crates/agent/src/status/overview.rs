@@ -14,6 +14,7 @@ use super::state::{State, Tone};
 use super::syncs::{Sync, cause};
 use super::{Status, query};
 use crate::health::FamilyView;
+use crate::left_out::Why;
 use crate::report::Phase;
 
 #[derive(Template, Serialize)]
@@ -37,6 +38,8 @@ pub(super) struct Overview {
     drifts: Vec<DriftRow>,
     rejected: Vec<Rejected>,
     rejected_objects: usize,
+    left_out: Vec<LeftOutShown>,
+    left_out_services: usize,
 }
 
 /// What probers are told.
@@ -95,6 +98,15 @@ struct Rejected {
     href: Option<String>,
 }
 
+/// A Service without rules, for `rulegen doctor`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LeftOutShown {
+    service: String,
+    reason: &'static str,
+    message: String,
+}
+
 const REJECTED: usize = 20;
 const DRIFTS: usize = 3;
 const CHANGES: usize = 3;
@@ -106,9 +118,10 @@ impl Overview {
         let health = status.health.with(|health| health.view(clock, now));
         let missing = status.known.store.read().missing();
         let (rejected, rejected_objects) = status.known.complaints.read().listed(REJECTED);
-        let (left_out, left_out_services) = {
+        let (left_out, left_out_shown, left_out_services) = {
             let left_out = status.known.left_out.read();
-            (left_out.problems(REJECTED), left_out.len())
+            let shown = left_out.first(REJECTED).map(LeftOutShown::of).collect();
+            (left_out.problems(REJECTED), shown, left_out.len())
         };
         let (counts, frame) = (Counts::of(status), status.frame("/", "Overview"));
         status.journal.with(|pages| {
@@ -153,6 +166,8 @@ impl Overview {
                     .map(Rejected::of)
                     .collect(),
                 rejected_objects: rejected_objects + left_out_services,
+                left_out: left_out_shown,
+                left_out_services,
                 frame,
             }
         })
@@ -219,6 +234,16 @@ impl Counts {
             counts.none_here += any(|of| of.lacks_local().is_some());
         }
         counts
+    }
+}
+
+impl LeftOutShown {
+    fn of((service, why): (&ObjectKey, &Why)) -> Self {
+        Self {
+            service: format!("{}/{}", service.namespace, service.name),
+            reason: why.reason.label(),
+            message: why.message.clone(),
+        }
     }
 }
 

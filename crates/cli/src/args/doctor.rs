@@ -23,7 +23,7 @@ findings are [{severity, what, remedy}]; summary {ok, note, warning, error, unkn
 each the number of checks.";
 
 /// The names of all checks, kept from version to version.
-pub(crate) const CHECK_NAMES: [&str; 20] = [
+pub(crate) const CHECK_NAMES: [&str; 21] = [
     "kernel-features",
     "ip-forward",
     "ipv6-forward",
@@ -39,6 +39,7 @@ pub(crate) const CHECK_NAMES: [&str; 20] = [
     "rules-present",
     "drift",
     "service-size",
+    "left-out",
     "affinity-sets",
     "endpoints",
     "address-claims",

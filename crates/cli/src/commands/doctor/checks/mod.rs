@@ -10,6 +10,7 @@ mod forwarding;
 mod iptables_variants;
 mod kernel_features;
 mod kube_proxy;
+mod left_out;
 mod nat_order;
 mod node_addresses;
 mod node_ports;
@@ -34,7 +35,7 @@ pub(super) struct Check {
 }
 
 /// All checks: the machine, its other rules, ours, then the cluster.
-pub(super) static CHECKS: [Check; 20] = [
+pub(super) static CHECKS: [Check; 21] = [
     Check {
         name: "kernel-features",
         about: "the kernel, or iptables, has what the rules are made of",
@@ -97,6 +98,11 @@ pub(super) static CHECKS: [Check; 20] = [
         name: "service-size",
         about: "no Service is too large to have rules",
         run: service_size::run,
+    },
+    Check {
+        name: "left-out",
+        about: "a running agent has left out no Service",
+        run: left_out::run,
     },
     Check {
         name: "affinity-sets",

@@ -1,0 +1,99 @@
+//! Services that a running agent left out of the rules. Only the agent knows those that the kernel
+//! refused: for the check `drift` their rules are just missing.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::Result;
+use rulegen_config::BindAddress;
+use serde::Deserialize;
+
+use crate::commands::doctor::finding::{Finding, Outcome};
+use crate::commands::doctor::rim::Rim;
+
+/// Each read and write may take this long.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The longest answer that is read, in bytes. The agent bounds its own to less.
+const LONGEST: u64 = 16 << 20;
+
+/// What the agent's status page says as JSON.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    left_out: Vec<LeftOut>,
+    left_out_services: usize,
+}
+
+#[derive(Deserialize)]
+struct LeftOut {
+    service: String,
+    message: String,
+}
+
+pub(super) fn run(_: &Rim<'_>) -> Result<Outcome> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, BindAddress::METRICS_PORT));
+    Ok(match ask(address) {
+        Ok(answer) => check(&answer).map_or_else(
+            || {
+                Outcome::NotChecked(format!(
+                    "{address} does not answer as an agent of rulegen does"
+                ))
+            },
+            Outcome::Found,
+        ),
+        Err(error) => Outcome::NotChecked(format!("no agent answers at {address}: {error}")),
+    })
+}
+
+fn ask(address: SocketAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    write!(stream, "GET /?format=json HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.take(LONGEST).read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// None if that is not the status of an agent.
+fn check(answer: &str) -> Option<Vec<Finding>> {
+    let (_, body) = answer.split_once("\r\n\r\n")?;
+    let status: Status = serde_json::from_str(body).ok()?;
+    let finding = |LeftOut { service, message }: &LeftOut| {
+        Finding::error(
+            format!("Service {service} {message}"),
+            "change the Service; the agent then tries it again within seconds",
+        )
+    };
+    let mut findings: Vec<Finding> = status.left_out.iter().map(finding).collect();
+    let more = status.left_out_services.saturating_sub(findings.len());
+    if more > 0 {
+        findings.push(Finding::error(
+            format!("{more} more Services are left out"),
+            "look at the status page of each Service",
+        ));
+    }
+    Some(findings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_that_the_agent_left_out_are_found_by_name() {
+        let answer = |body: &str| format!("HTTP/1.0 200 OK\r\n\r\n{body}");
+        let found = check(&answer(
+            r#"{"leftOut": [{"service": "default/web", "reason": "refused", "message": "is left out"}],
+                "leftOutServices": 3}"#,
+        ));
+        let what: Vec<String> = found.unwrap().into_iter().map(|finding| finding.what).collect();
+        assert_eq!(what, ["Service default/web is left out", "2 more Services are left out"]);
+        assert_eq!(check(&answer(r#"{"leftOut": [], "leftOutServices": 0}"#)), Some(Vec::new()));
+        for other in ["", "HTTP/1.0 404 Not Found\r\n\r\nnot found", &answer("{}")] {
+            assert_eq!(check(other), None, "{other}");
+        }
+    }
+}
