@@ -71,3 +71,53 @@ pub fn isolate<T: Clone, Held: Tables>(
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use rulegen_net::IpFamily;
+
+    use super::*;
+
+    /// Refuses the second transaction, and records what it is asked.
+    #[derive(Default)]
+    struct Recorder {
+        asked: Vec<&'static str>,
+        trials: usize,
+    }
+
+    impl Tables for Recorder {
+        fn save(&mut self) -> Result<Ruleset, Error> {
+            self.asked.push("save");
+            Ok(Ruleset::new(IpFamily::Ipv4))
+        }
+
+        fn restore(&mut self, _: &Transaction<'_>) -> Result<(), Error> {
+            self.asked.push("restore");
+            self.trials += 1;
+            match self.trials {
+                2 => Err(Error::Refused {
+                    program: "iptables-restore".to_owned(),
+                    status: Some(1),
+                    message: "iptables-restore: line 9 failed".to_owned(),
+                }),
+                _ => Ok(()),
+            }
+        }
+    }
+
+    /// A table before the refused one may have been written.
+    #[test]
+    fn the_tables_are_read_again_after_a_refused_trial() {
+        let ours = Ownership { chains: &[], prefixes: &[] };
+        let mut tables = Recorder::default();
+        let split = |_: &[u8]| Split {
+            chosen: Ruleset::new(IpFamily::Ipv4),
+            rest: Ruleset::new(IpFamily::Ipv4),
+        };
+        let found = isolate(&mut tables, &ours, &[], &[1, 2], 10, split).unwrap();
+        assert_eq!(found.refused, Vec::<u8>::new());
+        // Without any, both, the first, the second.
+        let expected = ["save", "restore", "restore", "save", "restore", "restore"];
+        assert_eq!(tables.asked, expected);
+    }
+}
