@@ -4,7 +4,7 @@
 use rulegen_compiler::Refusal;
 use serde::{Serialize, Serializer};
 
-use crate::explain::Outcome;
+use crate::explain::outcome::Outcome;
 
 /// Why the source of a packet is replaced by an address of this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

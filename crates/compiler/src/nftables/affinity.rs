@@ -27,7 +27,7 @@ use rulegen_ruleset::nftables::{
 use super::contribution::Contribution;
 use super::layout::of_rules;
 use super::number::number32;
-use super::own_chains::Path;
+use super::service_path::ServicePath;
 use super::spell::{goto, holds};
 use crate::plan::{Plan, ServicePlan};
 
@@ -35,7 +35,7 @@ use crate::plan::{Plan, ServicePlan};
 pub(super) fn add(
     plan: &Plan,
     service: &ServicePlan,
-    path: &Path,
+    path: &ServicePath,
     contribution: &mut Contribution,
 ) {
     let mut affinity = Affinity { plan, service, path, contribution };
@@ -48,7 +48,7 @@ pub(super) fn add(
 struct Affinity<'a> {
     plan: &'a Plan,
     service: &'a ServicePlan,
-    path: &'a Path,
+    path: &'a ServicePath,
     contribution: &'a mut Contribution,
 }
 

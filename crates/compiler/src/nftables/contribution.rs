@@ -1,8 +1,9 @@
 //! What one service port adds to the table.
 
-use rulegen_ruleset::nftables::{Chain, Element, Key, Name, Set, Table};
+use rulegen_ruleset::nftables::{Chain, Key, Name, Set, Table};
 
 use super::claims::SetKey;
+use super::set_element::SetElement;
 use super::shared_chain::SharedChain;
 use crate::plan::Plan;
 
@@ -23,14 +24,6 @@ pub(super) struct Contribution {
     pub(super) own_chains: Vec<(Name, Chain)>,
 }
 
-/// An element and the set that it belongs to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SetElement {
-    pub(super) set: &'static str,
-    pub(super) key: Key,
-    pub(super) element: Element,
-}
-
 /// A key in a set that only one service port can have: of several that claim it, the first by
 /// name gets it, as in iptables, where packets meet its rule first.
 #[derive(Debug)]
@@ -45,12 +38,6 @@ pub(super) struct Claim {
 impl Claim {
     pub(super) fn set_key(&self) -> SetKey {
         (self.set, self.key.clone())
-    }
-}
-
-impl SetElement {
-    pub(super) fn without_data((set, key): &SetKey) -> Self {
-        Self { set, key: key.clone(), element: Element::default() }
     }
 }
 

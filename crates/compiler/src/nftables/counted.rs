@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use rulegen_net::ServicePortName;
 use rulegen_ruleset::nftables::{Comment, Key, Name, Value};
 
-use super::own_chains;
+use super::service_path;
 
 /// The service port of an element that counts: its comment is the name, its key has the protocol.
 pub fn counted_by_element(key: &Key, comment: &Comment) -> Option<ServicePortName> {
@@ -18,7 +18,7 @@ pub fn counted_by_element(key: &Key, comment: &Comment) -> Option<ServicePortNam
 
 /// The service port of a rule that counts, by the name of its chain.
 pub fn counted_by_rule(chain: &Name) -> Option<ServicePortName> {
-    ServicePortName::from_path(own_chains::counted(chain.as_str())?)
+    ServicePortName::from_path(service_path::counted(chain.as_str())?)
 }
 
 /// The endpoint that such a rule leads to.
@@ -33,7 +33,7 @@ pub fn counted_endpoint(chain: &Name) -> Option<SocketAddr> {
 /// The service port whose clients a set holds.
 pub fn affinity_service(set: &Name) -> Option<ServicePortName> {
     set.as_str().strip_prefix("affinity/")?;
-    ServicePortName::from_path(own_chains::owner_path(set.as_str())?)
+    ServicePortName::from_path(service_path::owner_path(set.as_str())?)
 }
 
 #[cfg(test)]

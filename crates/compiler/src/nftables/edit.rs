@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use rulegen_ruleset::nftables::{Chain, Element, Key, Name, Set, Table};
 
 use super::claims::SetKey;
-use super::contribution::{Contribution, SetElement};
+use super::contribution::Contribution;
+use super::set_element::SetElement;
 
 /// Collects what goes and what comes. A key that goes and comes again is replaced.
 #[derive(Debug, Default)]

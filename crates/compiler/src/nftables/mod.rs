@@ -28,6 +28,8 @@ mod live;
 mod number;
 mod own_chains;
 mod service;
+mod service_path;
+mod set_element;
 mod shared_chain;
 mod source_ranges;
 mod spell;
@@ -43,7 +45,7 @@ pub use layout::{
     SHARED_ENDPOINTS,
 };
 pub use live::{ClientSetChange, LiveTable, Patch, ServiceUpdate};
-pub use own_chains::owner_path;
+pub use service_path::owner_path;
 pub use source_ranges::network_asked_for;
 
 /// The table that carries the plan out.

@@ -17,9 +17,11 @@ use rulegen_ruleset::nftables::{
 };
 
 use super::affinity;
-use super::contribution::{Contribution, SetElement};
+use super::contribution::Contribution;
 use super::layout::{SHARED_ENDPOINTS, of_rules};
 use super::number::Number64;
+use super::service_path::{ServicePath, policy_word};
+use super::set_element::SetElement;
 use super::shared_chain::drawn;
 use super::spell::{goto, mark, masquerade_internal, short_circuit};
 use crate::plan::{External, Internal, Outcome, Plan, ServicePlan};
@@ -65,7 +67,7 @@ pub(super) fn add(
     choice: OwnChoice,
     contribution: &mut Contribution,
 ) -> OwnChains {
-    let path = Path::of(service);
+    let path = ServicePath::of(service);
     match choice {
         OwnChoice::Affinity => affinity::add(plan, service, &path, contribution),
         OwnChoice::Numbered => {
@@ -79,66 +81,10 @@ pub(super) fn add(
     }
 }
 
-/// `namespace/name/protocol/port`, of which no two service ports have the same.
-pub(super) struct Path(String);
-
-impl Path {
-    fn of(service: &ServicePlan) -> Self {
-        let name = &service.name;
-        let protocol = name.protocol.name();
-        Self(format!("{}/{}/{protocol}/{}", name.namespace, name.service, name.port))
-    }
-
-    /// The name of a chain or set of the service port.
-    pub(super) fn named(&self, what: &str) -> Name {
-        Name::from(format!("{what}/{}", self.0))
-    }
-
-    /// The chain that chooses among the endpoints of a policy.
-    pub(super) fn policy(&self, policy: TrafficPolicy) -> Name {
-        self.named(policy_word(policy))
-    }
-
-    /// The chain of an endpoint. Colons cannot stand in a name.
-    pub(super) fn endpoint(&self, endpoint: &Endpoint) -> Name {
-        let (ip, port) = (endpoint.address.ip(), endpoint.address.port());
-        let ip = ip.to_string().replace(':', ".");
-        Name::from(format!("endpoint/{}/{ip}/{port}", self.0))
-    }
-}
-
-fn policy_word(policy: TrafficPolicy) -> &'static str {
-    match policy {
-        TrafficPolicy::Cluster => "cluster",
-        TrafficPolicy::Local => "local",
-    }
-}
-
-/// The service port that a set or a chain belongs to, if it belongs to one: namespace, name,
-/// protocol and port.
-pub fn owner_path(name: &str) -> Option<[&str; 4]> {
-    let mut parts = name.split('/');
-    let is_ours = OBJECTS.contains(&parts.next()?);
-    let path = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
-    is_ours.then_some(path)
-}
-
-/// What the names of a service port's own objects begin with.
-const OBJECTS: [&str; 6] = ["affinity", "cluster", "local", "cluster-ip", "external", "endpoint"];
-
-/// The service port whose connections to one endpoint a chain counts, if it is such a chain:
-/// namespace, name, protocol and port.
-pub(super) fn counted(chain: &str) -> Option<[&str; 4]> {
-    let mut parts = chain.strip_prefix("endpoint/")?.split('/');
-    let part = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
-    // The endpoint's address and port.
-    (parts.count() == 2).then_some(part)
-}
-
 /// The chain that chooses among the endpoints of a policy by their numbers.
 fn add_numbered(
     service: &ServicePlan,
-    path: &Path,
+    path: &ServicePath,
     policy: TrafficPolicy,
     contribution: &mut Contribution,
 ) {
@@ -149,7 +95,7 @@ fn add_numbered(
     if endpoints.is_empty() {
         return;
     }
-    let number = Number64::of(policy_word(policy), [&path.0]);
+    let number = Number64::of(policy_word(policy), [path.as_str()]);
     let [high, low] = number.selectors();
     let key = vec![Selector::Protocol, high, low, drawn(service.load_balancing, endpoints.len())];
     let choose = Statement::DnatMap { key, map: Name::from(SHARED_ENDPOINTS) };
@@ -170,7 +116,7 @@ fn add_numbered(
 fn add_internal(
     plan: &Plan,
     internal: Internal,
-    path: &Path,
+    path: &ServicePath,
     contribution: &mut Contribution,
 ) -> Name {
     let name = path.named("cluster-ip");
@@ -185,7 +131,7 @@ fn add_internal(
 fn add_external(
     plan: &Plan,
     service: &ServicePlan,
-    path: &Path,
+    path: &ServicePath,
     contribution: &mut Contribution,
 ) -> Name {
     let name = path.named("external");

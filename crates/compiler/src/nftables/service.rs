@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use rulegen_model::{Endpoint, TrafficPolicy};
 use rulegen_ruleset::nftables::{Comment, Data, Element, Key, Name, Value, Verdict};
 
-use super::contribution::{Claim, Contribution, SetElement};
+use super::contribution::{Claim, Contribution};
 use super::layout::{CLUSTER_IPS, FIREWALL_IPS, FrontendMaps, HAIRPINS, REJECT};
 use super::own_chains::{self, OwnChains};
+use super::set_element::SetElement;
 use super::shared_chain::{Choice, SharedChain};
 use super::source_ranges::LastSourceRanges;
 use super::spell::masquerade_internal;

@@ -3,8 +3,8 @@
 use rulegen_model::LoadBalancing;
 use rulegen_ruleset::nftables::{Chain, Draw, Name, Number, Rule, Selector, Statement};
 
-use super::contribution::SetElement;
 use super::layout::{FrontendMaps, of_rules};
+use super::set_element::SetElement;
 use super::source_ranges::SourceRanges;
 use super::spell::{goto, key_and, mark, masquerade_internal};
 use crate::plan::{Masquerade, Plan};

@@ -24,9 +24,9 @@ use rulegen_ruleset::nftables::{
     Chain, Condition, Element, Key, Name, Number, Rule, Selector, Statement, Value, Verdict,
 };
 
-use super::contribution::SetElement;
 use super::layout::{SOURCE_RANGES, of_rules};
 use super::number::Number64;
+use super::set_element::SetElement;
 
 /// A list of networks that do not overlap, and its number.
 #[derive(Debug, Clone)]

@@ -7,6 +7,7 @@ use rulegen_net::{FrontendKind, Protocol, ServicePortName};
 use rulegen_ruleset::{Origin, Packet};
 use serde::Serialize;
 
+use super::outcome::Outcome;
 use super::remark::{About, Remark};
 use crate::words::CLIENT_IS_REJECTED;
 
@@ -147,26 +148,4 @@ pub struct Probability {
     /// `n`, if it is one in `n` to the resolution of the kernel's random numbers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub one_in: Option<u64>,
-}
-
-/// An end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "outcome")]
-pub enum Outcome {
-    /// The packet goes to an endpoint.
-    Endpoint {
-        /// Which.
-        endpoint: SocketAddr,
-        /// Whether the endpoint sees this node as the sender.
-        masqueraded: bool,
-    },
-    /// The packet goes on to where it was sent; no Service took it.
-    Passes {
-        /// Whether the receiver sees this node as the sender.
-        masqueraded: bool,
-    },
-    /// The packet is refused, and its sender is told: port unreachable.
-    Rejected,
-    /// The packet is gone, and its sender is not told.
-    Dropped,
 }

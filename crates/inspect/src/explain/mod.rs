@@ -12,7 +12,9 @@
 
 mod destination;
 mod explanation;
+pub(crate) mod outcome;
 mod remark;
+mod remarks;
 #[cfg(test)]
 mod tests;
 mod way;
@@ -25,11 +27,11 @@ use rulegen_ruleset::nftables::{self, Table};
 
 pub use destination::{Destination, UnresolvedService, resolve};
 pub use explanation::{
-    End, Explanation, Outcome, PassedRule, Probability, ReachedFrontend, Sender, ShownPacket,
+    End, Explanation, PassedRule, Probability, ReachedFrontend, Sender, ShownPacket,
 };
-use remark::Remarks;
+pub use outcome::Outcome;
 pub use remark::{About, Remark};
-
+use remarks::Remarks;
 use rulegen_compiler::Plan;
 use way::Way;
 

@@ -3,8 +3,9 @@
 use rulegen_model::{Endpoint, TrafficPolicy};
 use rulegen_ruleset::nftables::Draw;
 
-use super::{About, Remark, Remarks};
+use super::Remarks;
 use crate::explain::Outcome;
+use crate::explain::remark::{About, Remark};
 use crate::rule_role::Meaning;
 use crate::words::Code;
 

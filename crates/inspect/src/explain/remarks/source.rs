@@ -5,7 +5,8 @@ use rulegen_model::TrafficPolicy;
 use rulegen_net::FrontendKind;
 use rulegen_ruleset::Origin;
 
-use super::{About, Remark, Remarks};
+use super::Remarks;
+use crate::explain::remark::{About, Remark};
 use crate::explain::way::Way;
 use crate::explain::{Outcome, ReachedFrontend};
 use crate::rule_role::Meaning;

@@ -4,7 +4,8 @@ use rulegen_compiler as plan;
 use rulegen_net::{FrontendAddress, IpFamily};
 use rulegen_ruleset::Origin;
 
-use super::{About, Remark, Remarks};
+use super::Remarks;
+use crate::explain::remark::{About, Remark};
 use crate::words::Code;
 
 impl Remarks<'_> {

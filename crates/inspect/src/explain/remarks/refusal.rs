@@ -3,7 +3,8 @@
 use rulegen_compiler::Refusal;
 use rulegen_net::{FrontendKind, ServicePortName};
 
-use super::{About, Remark, Remarks};
+use super::Remarks;
+use crate::explain::remark::{About, Remark};
 use crate::explain::way::Way;
 use crate::rule_role::Meaning;
 use crate::words::{CLIENT_IS_REJECTED, Code};
