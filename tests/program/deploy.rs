@@ -229,7 +229,7 @@ fn deploy_alerts_use_existing_metrics() {
     assert!(names.contains("RulegenObjectsDoNotArrive"), "{names:?}");
 }
 
-/// Figures of the README at 10,000 Services with 5 endpoints each.
+/// Figures of docs/benchmarks.md at 10,000 Services with 5 endpoints each.
 #[test]
 fn memory_is_what_was_measured_and_some_more() {
     const RESIDENT: u64 = 75;
@@ -369,25 +369,6 @@ fn the_service_of_systemd_gives_little() {
         "LimitNOFILE=65536",
     ] {
         assert!(unit.lines().any(|it| it == line), "{line} is not in it");
-    }
-}
-
-/// Relative links, and the files of deploy/ that commands name.
-#[test]
-fn pages_lead_to_files_that_are_there() {
-    let pages = [root().join("README.md"), root().join("docs/replacing-kube-proxy.md")];
-    for page in pages {
-        let text = fs::read_to_string(&page).unwrap();
-        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-        for link in links.filter(|link| !link.contains("://") && !link.starts_with('#')) {
-            let path = page.parent().unwrap().join(link.split('#').next().unwrap());
-            assert!(path.exists(), "{}: {link}", page.display());
-        }
-        let end = |c: char| !(c.is_ascii_alphanumeric() || "/._-".contains(c));
-        for rest in text.split("deploy/").skip(1) {
-            let path = rest.split(end).next().unwrap().trim_end_matches('.');
-            assert!(deploy().join(path).exists(), "{}: deploy/{path}", page.display());
-        }
     }
 }
 

@@ -15,3 +15,4 @@ mod common;
 mod bad_input;
 mod command_line;
 mod deploy;
+mod documentation;
