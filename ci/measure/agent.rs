@@ -1,5 +1,5 @@
-//! The node agent beside an API server: how long from a watch event to the kernel's commit, how much
-//! memory, how long to start.
+//! The agent beside an API server: time from a watch event to the kernel's commit, memory, start
+//! time.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -18,13 +18,13 @@ use crate::cluster::ENDPOINTS;
 use crate::namespace::Namespace;
 use crate::{percentile, rulegen, scratch};
 
-/// Changes of one endpoint that are timed.
+/// Number of timed changes of one endpoint.
 const CHANGES: usize = 200;
 
-/// Longer than the agent gathers changes: each is the first after a quiet time.
+/// Pause between changes, longer than the agent batches them: each change gets its own sync.
 const QUIET: Duration = Duration::from_millis(110);
 
-/// How long everything changes, to see how memory grows.
+/// How long all objects change, to measure the growth of memory.
 const FLOOD: Duration = Duration::from_secs(10);
 
 const LONG: Duration = Duration::from_secs(120);
@@ -107,9 +107,9 @@ pub(crate) fn print(rows: &[Value]) {
     print_pages(&rows);
 }
 
-/// The same of the status page, in a table of its own.
+/// Prints the table of the status page.
 fn print_pages(rows: &[&Value]) {
-    println!("\nIts status page, until the first byte of a page came (95 of 100)");
+    println!("\nThe status page, time to first byte (p95)");
     println!(
         "{:>9} | {:>11} {:>11} {:>11} {:>11} | {:>8}",
         "services", "overview ms", "list ms", "search ms", "service ms", "RSS MB"
@@ -130,7 +130,7 @@ fn tables() -> Vec<(IpFamily, Name)> {
     [IpFamily::Ipv4, IpFamily::Ipv6].map(|family| (family, Name::from("rulegen"))).to_vec()
 }
 
-/// Starts the agent, and says how long it took until it was ready, in seconds.
+/// Starts the agent. Returns the seconds until it was ready.
 fn start(namespace: &Namespace) -> (Child, f64) {
     let begun = Instant::now();
     let log = fs::File::create(scratch().join("agent.log")).unwrap();
@@ -165,8 +165,7 @@ fn is_ready() -> bool {
         && answer.starts_with("HTTP/1.1 200")
 }
 
-/// Moves one endpoint to another address, and says how long it took until the kernel told of the
-/// commit, in seconds.
+/// Moves one endpoint to another address. Returns the seconds until the kernel's commit event.
 fn change(server: &ApiServer, slice: &Value, round: usize, watcher: &mut Watcher) -> f64 {
     thread::sleep(QUIET);
     let mut slice = slice.clone();
@@ -183,10 +182,10 @@ fn change(server: &ApiServer, slice: &Value, round: usize, watcher: &mut Watcher
     }
 }
 
-/// Changes every slice, over and over, faster than rules can be written. Returns the most memory that
-/// the agent had meanwhile, in KiB.
+/// Changes every slice repeatedly, faster than rules can be written. Returns the agent's peak memory
+/// in KiB.
 fn flood(server: &ApiServer, mut slices: Vec<Value>, agent: &Child) -> f64 {
-    // VmHWM begins again (proc(5), clear_refs).
+    // Resets VmHWM (proc(5), clear_refs).
     fs::write(format!("/proc/{}/clear_refs", agent.id()), "5").unwrap();
     let begun = Instant::now();
     for round in 0.. {
@@ -201,7 +200,7 @@ fn flood(server: &ApiServer, mut slices: Vec<Value>, agent: &Child) -> f64 {
     kilobytes(agent, "VmHWM:")
 }
 
-/// The slowest kinds of pages: each looks at every Service.
+/// The slowest pages: each reads every Service.
 const PAGES: [(&str, &str); 4] = [
     ("overview", "/"),
     ("services", "/services?page=100"),
@@ -209,7 +208,7 @@ const PAGES: [(&str, &str); 4] = [
     ("service", "/services/ns-7/svc-7"),
 ];
 
-/// How long until the first byte of a page, in seconds, in 19 of 20 times.
+/// Seconds until the first byte of a page, 95th percentile.
 fn page(namespace: &Namespace, path: &str) -> f64 {
     let times: Vec<f64> = (0..20).map(|_| namespace.inside(|| first_byte(path))).collect();
     percentile(&times, 94)

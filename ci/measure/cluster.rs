@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-/// Of each Service.
+/// Endpoints per Service.
 pub(crate) const ENDPOINTS: usize = 5;
 
-/// A `List` as `kubectl get services,endpointslices -A -o json` prints it, without blanks.
+/// A `List` as `kubectl get services,endpointslices -A -o json` prints it, without whitespace.
 pub(crate) fn cluster(services: usize) -> String {
     let ip =
         |net: usize, n: usize| format!("10.{}.{}.{}", net + (n >> 16), (n >> 8) & 255, n & 255);

@@ -1,5 +1,5 @@
-//! The iptables mode: each phase in-process, the whole program from outside, and applying beside
-//! `iptables-restore` alone.
+//! iptables mode: each phase in-process, the whole program, and applying beside `iptables-restore`
+//! alone.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +23,7 @@ pub(crate) fn measure(text: &str, file: &Path, services: usize) -> Value {
     })
 }
 
-/// Milliseconds of each phase, the median of several rounds.
+/// Milliseconds per phase, median of several rounds.
 fn phases(text: &[u8]) -> Value {
     let config = ProxyConfig { hostname_override: Some("node-1".into()), ..ProxyConfig::default() };
     let mut rounds: Vec<[Duration; 5]> = Vec::new();
@@ -73,8 +73,8 @@ fn dry_run(file: &Path) -> Value {
     json!({"seconds": seconds, "megabytes": bytes as f64 / 1e6, "peak_memory_megabytes": memory})
 }
 
-/// Applying into an empty namespace, against `iptables-restore` alone on the same rules, in
-/// turn. The legacy variant only: the nft variant needs minutes for so many chains.
+/// Applying to an empty namespace, alternating with `iptables-restore` on the same rules. Only the
+/// legacy variant: the nft variant needs minutes for so many chains.
 fn apply(file: &Path) -> Value {
     let rules = scratch().join("rules");
     let printed = Command::new(rulegen())

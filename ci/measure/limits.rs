@@ -1,4 +1,4 @@
-//! What one object costs where it has much in it: the whole table, and one endpoint more.
+//! The cost of one very large object: the whole table, and one more endpoint.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
@@ -16,13 +16,13 @@ use crate::namespace::Namespace;
 use crate::nftables::{config, read};
 use crate::{median, percentile};
 
-/// Changes are made and undone in turn, so often.
+/// Number of changes, alternately made and undone.
 const ROUNDS: usize = 10;
 
-/// Objects with so many endpoints of the Service that changes.
+/// Objects in which the changing Service has this many endpoints.
 type Objects = fn(endpoints: usize) -> Vec<Value>;
 
-/// Name, objects, and endpoints of the Service that changes.
+/// Name, objects, and endpoints of the changing Service.
 const CASES: [(&str, Objects, usize); 7] = [
     ("3,000 Services of the same 5 pods", shared_pods, 5),
     ("1,000 ports x 100 endpoints", ports_and_endpoints, 100),
@@ -74,13 +74,13 @@ fn case(name: &str, [before, after]: &[Plan; 2]) -> Value {
     })
 }
 
-/// What the kernel gives to a set that packets fill.
+/// The kernel's default size of a set filled by packets.
 const ROOM: usize = 65_535;
 
-/// So many clients the agent deletes in one commit.
+/// Clients that the agent deletes per commit.
 const BATCH: usize = 1024;
 
-/// A full set of clients.
+/// A full set of session affinity.
 struct Clients {
     name: Name,
     shape: Set,
@@ -109,8 +109,8 @@ impl Clients {
         Some(Self { name: name.clone(), shape: shape.clone(), numbers })
     }
 
-    /// Does what the agent does after a change: a thread reads the clients of one endpoint, and the
-    /// reconciler deletes them.
+    /// Repeats what the agent does after a change: a thread reads the clients of one endpoint, and
+    /// the reconciler deletes them.
     fn delete_some(&self, kernel: &mut NfTables, table: &Table) -> Value {
         let Self { name, shape, numbers } = self;
         let mut stale = Vec::new();

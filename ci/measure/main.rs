@@ -1,4 +1,4 @@
-//! Measures rulegen, and prints tables, or JSON with `--json`. Run through `ci/bench`.
+//! Benchmarks: prints tables, or JSON with `--json`. Run by `ci/bench`.
 
 #![allow(
     clippy::unwrap_used,
@@ -49,7 +49,7 @@ fn main() {
         let only: Vec<&String> = options.iter().filter(is_part).collect();
         only.is_empty() || only.iter().any(|option| *option == part)
     };
-    // What does not depend on the size of a cluster needs none.
+    // Parts that do not depend on the size of the cluster run once.
     let sizes = if options.iter().any(|option| option == "limits") && sizes.len() == 3 {
         Vec::new()
     } else {
@@ -116,14 +116,14 @@ fn median(times: &[f64]) -> f64 {
     percentile(times, 50)
 }
 
-/// The value that so many in a hundred are not above.
+/// The given percentile.
 fn percentile(times: &[f64], percent: usize) -> f64 {
     let mut times = times.to_vec();
     times.sort_by(f64::total_cmp);
     times[(times.len() * percent / 100).min(times.len() - 1)]
 }
 
-/// Its last words go unread, so that it waits and its peak can be looked up.
+/// The last output is not read, so that the process waits and its peak memory can be read.
 fn peak_megabytes(command: &mut Command) -> f64 {
     let mut child = command.spawn().unwrap();
     let mut output = child.stdout.take().unwrap();
@@ -136,7 +136,7 @@ fn peak_megabytes(command: &mut Command) -> f64 {
     peak
 }
 
-/// The most memory that a running process had so far, in megabytes.
+/// Peak memory of a running process, in MB.
 fn peak_of(pid: u32) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

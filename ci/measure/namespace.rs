@@ -1,4 +1,4 @@
-//! Network namespaces, which go with their owner.
+//! Network namespaces that are removed when dropped.
 
 use std::fs::File;
 use std::process::{Command, Stdio};
@@ -21,7 +21,7 @@ impl Namespace {
         Self(name)
     }
 
-    /// Runs a command line; it must succeed.
+    /// Runs a command line. Panics if it fails.
     pub(crate) fn run(&self, command: &str) {
         let done = Command::new("ip")
             .args(["netns", "exec", &self.0, "sh", "-c", command])
@@ -31,15 +31,14 @@ impl Namespace {
         assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
     }
 
-    /// How long a command line takes, in seconds.
+    /// Run time of a command line, in seconds.
     pub(crate) fn time(&self, command: &str) -> f64 {
         let begun = Instant::now();
         self.run(&format!("exec {command}"));
         begun.elapsed().as_secs_f64()
     }
 
-    /// The most memory that a command line ever had, in megabytes: what the kernel says of it while
-    /// it runs, to a millisecond before its end.
+    /// Peak memory of a command line in MB, read from /proc each millisecond until it exits.
     pub(crate) fn peak_megabytes(&self, command: &str) -> f64 {
         let mut child = Command::new("ip")
             .args(["netns", "exec", &self.0])

@@ -1,4 +1,4 @@
-//! The nftables mode: a whole table beside `nft -f`, and changes to it, phase by phase.
+//! nftables mode: a whole table beside `nft -f`, and changes to it, by phase.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -37,8 +37,8 @@ pub(crate) fn read(text: &str) -> Snapshot {
     snapshot(&objects, &config().snapshot_options(), &Host::default()).0
 }
 
-/// The whole program into an empty namespace, reading and compiling included, beside `nft -f` of
-/// the same table, in turn; and once more where nothing is to be done.
+/// The whole program into an empty namespace, including reading and compiling, alternating with
+/// `nft -f` of the same table; then a second run with nothing to do.
 fn whole(file: &Path) -> Value {
     let table = scratch().join("table.nft");
     let apply = format!("{} -f {} {FLAGS}", rulegen().display(), file.display());
@@ -60,12 +60,12 @@ fn whole(file: &Path) -> Value {
     })
 }
 
-/// One kind of change, made and undone in turn, each time with all that it takes from the changed
-/// Service to the end of the commit.
+/// One kind of change, alternately made and undone, measured from the changed Service to the end of
+/// the commit.
 struct Change {
     name: &'static str,
     rounds: usize,
-    /// What the Services are in each second round.
+    /// The Services in every second round.
     services: Vec<(ServicePort, bool)>,
 }
 

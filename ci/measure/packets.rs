@@ -1,9 +1,9 @@
-//! What a new connection costs: a node forwards the first packets of UDP flows, straight to pods
-//! or through cluster IPs, all on one processor.
+//! The cost of a new connection: a node forwards the first packets of UDP flows, directly to pods or
+//! through cluster IPs, all on one CPU.
 //!
-//! A client writes whole packets to a raw socket, each with another source; the way through the
-//! node is over when the call returns. The pods' host drops what comes: it is for none of its
-//! addresses.
+//! A client writes whole packets to a raw socket, each with a different source. The packet has passed
+//! the node when the call returns. The pods' host drops the packets, because the addresses are not
+//! its own.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
@@ -23,7 +23,7 @@ const ROUNDS: usize = 15;
 
 pub(crate) fn measure(file: &Path) -> Value {
     let (direct, with_table) = (Node::new(), Node::new());
-    // Tracking begins with the first rule that asks for it.
+    // Connection tracking starts with the first rule that needs it.
     direct.node.run(
         "nft 'add table ip t; add chain ip t c { type filter hook forward priority 0; }; \
          add rule ip t c ct state new counter'",
@@ -47,13 +47,13 @@ pub(crate) fn measure(file: &Path) -> Value {
     })
 }
 
-/// As the clusters of this bench have them.
+/// As in the clusters of this benchmark.
 fn address(net: usize, n: usize) -> Ipv4Addr {
     let n = n % SERVICES;
     Ipv4Addr::new(10, (net + (n >> 16)) as u8, (n >> 8) as u8, n as u8)
 }
 
-/// A node with a client before and pods behind it.
+/// A node between a client and pods.
 struct Node {
     node: Namespace,
     client: Namespace,
@@ -79,8 +79,7 @@ impl Node {
         Self { node, client, _pods: pods }
     }
 
-    /// Microseconds a packet, of as many flows as there are packets. What the node knew of flows
-    /// is forgotten first.
+    /// Microseconds per packet, one packet per flow. Flushes conntrack first.
     fn send(&self, to: impl Fn(usize) -> Ipv4Addr + Sync, port: u16) -> f64 {
         self.node.run("conntrack -F 2>/dev/null");
         let before = self.arrived();
@@ -98,7 +97,7 @@ impl Node {
                 .collect();
             let begun = Instant::now();
             for (packet, to) in &packets {
-                // Into the black hole each is refused, which costs what sending costs.
+                // The blackhole route refuses each packet, which costs as much as sending.
                 let _ = socket.send_to(packet, to);
             }
             begun.elapsed().as_secs_f64() * 1e6 / FLOWS as f64
@@ -108,9 +107,9 @@ impl Node {
         time
     }
 
-    /// Packets that came out of the node.
+    /// Packets that left the node.
     fn arrived(&self) -> usize {
-        // That of the thread, not of the process.
+        // Of the thread, not of the process.
         let read = || std::fs::read_to_string("/proc/thread-self/net/dev").unwrap();
         let counters = self.node.inside(read);
         let line = counters.lines().find(|line| line.trim_start().starts_with("pods:")).unwrap();
@@ -118,8 +117,8 @@ impl Node {
     }
 }
 
-/// A UDP packet of 1 byte. The kernel fills in the checksum of the IP header, and a node that
-/// forwards does not look at that of UDP if it is nought.
+/// A UDP packet with 1 byte. The kernel fills in the IP checksum. A forwarding node does not check
+/// a UDP checksum of zero.
 fn packet(source: Ipv4Addr, source_port: u16, to: Ipv4Addr, port: u16) -> Vec<u8> {
     let mut packet = vec![0x45, 0, 0, 29, 0, 0, 0, 0, 64, 17, 0, 0];
     packet.extend(source.octets());
@@ -133,11 +132,11 @@ fn packet(source: Ipv4Addr, source_port: u16, to: Ipv4Addr, port: u16) -> Vec<u8
 pub(crate) fn print(rows: &[Value]) {
     for row in rows.iter().filter(|row| !row["packets"].is_null()) {
         let of = |name: &str| row["packets"][name].as_f64().unwrap_or(f64::NAN);
-        println!("\na new UDP flow, microseconds a packet, {} services", row["services"]);
+        println!("\na new UDP flow, microseconds per packet, {} Services", row["services"]);
         println!("straight to a pod, no table, tracked   {:>6.2}", of("direct_us"));
         println!("straight to a pod beside the table     {:>6.2}", of("direct_with_table_us"));
         println!("through a cluster IP                   {:>6.2}", of("cluster_ip_us"));
-        println!("sent into a black hole: the sender     {:>6.2}", of("sender_alone_us"));
+        println!("sender alone (blackhole route)         {:>6.2}", of("sender_alone_us"));
         println!(
             "through a cluster IP / straight: {:.2}; without the sender: {:.2}",
             of("ratio"),

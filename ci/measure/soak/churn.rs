@@ -13,7 +13,7 @@ use crate::api_server::{ApiServer, Kind};
 pub(crate) const PROBE: &str = "10.96.255.1:80";
 
 pub(crate) struct Churn {
-    /// The most Services besides the probe.
+    /// Maximum number of Services besides the probe.
     services: u64,
     objects: BTreeMap<String, Value>,
     random: u64,
@@ -40,7 +40,7 @@ impl Churn {
         churn
     }
 
-    /// All that is there, as a list.
+    /// All objects, as a list.
     pub(crate) fn objects(&self) -> Value {
         json!({"apiVersion": "v1", "kind": "List", "items": self.objects.values().collect::<Vec<_>>()})
     }
@@ -107,7 +107,7 @@ impl Churn {
         server.apply(object);
     }
 
-    /// Marsaglia's xorshift: what comes need not be good, only various.
+    /// Marsaglia's xorshift: the numbers need not be good, only different.
     fn below(&mut self, end: u64) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;

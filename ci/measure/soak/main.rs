@@ -1,5 +1,5 @@
-//! Lets the agent live through a long time of random changes, and looks whether it stays right, small
-//! and quick. Run through `ci/soak`.
+//! Soak test: runs the agent under random changes for a long time, and checks rules, memory and
+//! latency. Run by `ci/soak`.
 
 #![allow(
     clippy::unwrap_used,
@@ -39,23 +39,23 @@ use api_server::ApiServer;
 use churn::Churn;
 use namespace::Namespace;
 
-/// Megabytes that it may be larger in the last quarter of its life than in the first: what is free
-/// is given back now and then only.
+/// Allowed growth in MB from the first to the last quarter of the run: free memory is returned
+/// only now and then.
 const GROWTH: f64 = 10.0;
 
-/// Files and sockets that it may have open at once.
+/// Maximum number of open files and sockets.
 const DESCRIPTORS: usize = 64;
 
 /// How often the kernel is compared with a fresh compile.
 const CHECK: Duration = Duration::from_secs(10);
 
-/// How long after the last change the kernel must be right.
+/// Time after the last change until the kernel must be in sync.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long rules may be away that somebody flushed, and a comparison takes.
+/// Time until flushed rules must be back, plus the time of a comparison.
 const REPAIR: Duration = Duration::from_secs(2);
 
-/// The client waits so long for an answer, and asks so often.
+/// The client's timeout, and its interval between requests.
 const ANSWER: Duration = Duration::from_secs(5);
 const BETWEEN: Duration = Duration::from_millis(20);
 
@@ -70,10 +70,10 @@ fn main() {
     soak.finish();
 }
 
-/// What the command line says: `[MINUTES] [--services N] [FLAG...]`.
+/// The command line: `[MINUTES] [--services N] [FLAG...]`.
 struct Options {
     minutes: u64,
-    /// The most Services besides the one that is asked.
+    /// Maximum number of Services besides the probed one.
     services: u64,
     /// Flags of the agent and of the comparison, such as `--proxy-mode iptables`.
     flags: Vec<String>,
@@ -100,7 +100,7 @@ impl Options {
         options
     }
 
-    /// A command line that takes away all rules of the variant in use.
+    /// A command line that flushes all rules of the variant in use.
     fn flush(&self) -> &'static str {
         if self.flags.iter().any(|flag| flag.contains("legacy")) {
             "iptables-legacy -t nat -F; iptables-legacy -F"
@@ -131,7 +131,7 @@ struct Client {
     asked: AtomicUsize,
     failed: AtomicUsize,
     stop: AtomicBool,
-    /// Held while it asks. Without rules no request is answered, whoever took them away.
+    /// Locked during a request. Without rules no request is answered, which is not the agent's fault.
     asks: Mutex<()>,
 }
 
@@ -190,7 +190,7 @@ impl Soak {
         }
     }
 
-    /// What a node lives through, each at its own time.
+    /// Disturbances, each with its own interval.
     fn trouble(&mut self) {
         match self.rounds % 60 {
             7 => self.server.disconnect_all(),
@@ -219,12 +219,12 @@ impl Soak {
         }
     }
 
-    /// How long it took until the kernel held what a fresh compile of the objects says.
+    /// Time until the kernel held what a fresh compile of the objects makes.
     fn wait_until_right(&self) -> Option<Duration> {
         let file = scratch().join("objects.json");
         fs::write(&file, self.churn.objects().to_string()).unwrap();
         let begun = Instant::now();
-        // After a lost connection the watch begins anew with pauses of its own.
+        // After a lost connection the watch restarts with back-off.
         let patience = if self.rounds % 10 == 7 { 12 * PATIENCE } else { PATIENCE };
         while begun.elapsed() < patience {
             let diff = Command::new("ip")
@@ -356,7 +356,7 @@ fn rulegen() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_rulegen"))
 }
 
-/// What the bench asks of a running program, for the code that both share.
+/// A stub for code shared with the benchmark, which measures memory here.
 fn peak_of(_: u32) -> Option<f64> {
     None
 }
