@@ -81,7 +81,7 @@ fn what_the_api_server_does_not_tell_is_an_error() {
         node.server.fail_next(1, kind, Some(Verb::List), Failure::Code(500));
         let list = node.command("list --dry-run");
         assert_eq!(list.status.code(), Some(1));
-        let words = format!("the API server does not list {plural}");
+        let words = format!("cannot list {plural}");
         assert!(stderr(&list).contains(&words), "{}", stderr(&list));
     }
     for code in [403, 404] {

@@ -23,7 +23,7 @@ fn probers_are_told_how_the_agent_is() {
     let server = node_of_tests.server.clone();
     wait_until("the node is known", || probes(&node_of_tests) == [200, 200, 503]);
     let readiness = node_of_tests.get(HEALTH_PORT, "/readyz").unwrap().json();
-    let missing = ["objects are not all listed yet", "first sync of IPv4", "first sync of IPv6"];
+    let missing = ["initial list not complete", "first sync of IPv4", "first sync of IPv6"];
     assert_eq!(readiness["missing"], json!(missing), "{readiness}");
     assert_eq!(readiness["sourceInSync"], false);
     let health = node_of_tests.get(HEALTH_PORT, "/healthz").unwrap().json();
@@ -124,7 +124,7 @@ fn a_listener_that_loses_its_address_is_an_event_of_the_service() {
     let [event] = &taken(&node)[..] else { panic!("one is enough") };
     assert!(event.starts_with(&format!("shell: {at} (tcp, spec.externalIPs) is an address of")));
     assert!(event.contains(&format!("listens at {at}")), "{event}");
-    let logged = "a Service takes an address of this node at which a process listens";
+    let logged = "Service address conflicts with a listening process on this node";
     assert_eq!(node.logged(logged), 1);
     // Another claim is looked for; what was told is not told again.
     let mut other = service("other", 61);

@@ -51,5 +51,5 @@ fn a_service_that_is_too_large_is_named_and_all_others_go_on() {
     node.server.delete(Kind::EndpointSlice, "default", "large-b");
     node.settle();
     wait_until("it is over", || node.metric(LEFT_OUT) == Some(0.0));
-    assert_eq!(node.logged("no longer left out"), 1);
+    assert_eq!(node.logged("Service no longer left out"), 1);
 }

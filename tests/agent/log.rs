@@ -93,7 +93,10 @@ fn the_last_lines_are_written_and_all_are_json() {
         .collect();
     let has = |text: &str| lines.iter().any(|line| line.to_string().contains(text));
     assert!(has("noSuchField"), "what is wrong with the configuration, too: {log}");
-    assert!(lines.last().unwrap()["message"].as_str().unwrap().starts_with("SIGTERM"), "{log}");
+    assert!(
+        lines.last().unwrap()["message"].as_str().unwrap().starts_with("received SIGTERM"),
+        "{log}"
+    );
     let syncs: Vec<&Value> = lines.iter().filter(|line| line["message"] == "synced").collect();
     for sync in syncs {
         let phases = ["gather", "compile", "read", "diff", "commit", "rest"];

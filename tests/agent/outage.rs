@@ -42,7 +42,7 @@ fn rules_stay_while_the_server_is_away() {
     // One line for all kinds and attempts, with the address.
     let address = node.server.address().to_string();
     let log = node.log();
-    let told = log.lines().filter(|line| line.contains("the API server cannot be reached"));
+    let told = log.lines().filter(|line| line.contains("API server unreachable"));
     let told: Vec<&str> = told.collect();
     assert!(matches!(told[..], [line] if line.contains(&address)), "{log}");
     assert_eq!(node.logged(" WARN ") + node.logged(" ERROR "), 1, "{log}");
@@ -51,7 +51,7 @@ fn rules_stay_while_the_server_is_away() {
     assert_eq!((node.probe("/healthz"), node.probe("/readyz")), (200, 200));
     node.server.refuse_connections(false);
     has_changed(&node);
-    wait_until("that is told", || node.logged("the API server answers again") == 1);
+    wait_until("that is told", || node.logged("API server reachable again") == 1);
 }
 
 #[test]

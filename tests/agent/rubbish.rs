@@ -116,7 +116,7 @@ fn lines_that_are_no_events_cost_a_list() {
         }
         node_of_tests.settle();
     }
-    assert!(node_of_tests.logged("the API server's answer cannot be used") >= KINDS.len());
+    assert!(node_of_tests.logged("invalid response from the API server") >= KINDS.len());
     assert!(node_of_tests.metric("rulegen_watch_restarts_total") >= Some(16.0));
 }
 

@@ -109,7 +109,7 @@ fn a_server_that_cannot_be_reached_is_said_once_and_nothing_is_changed() {
             let server = format!("http://{}", listener.local_addr().unwrap());
             node.kubeconfig = node.space.file("away", &kubeconfig(&server));
             node.start("");
-            wait_until("it is said", || node.logged("has not answered yet") > 0);
+            wait_until("it is said", || node.logged("no answer from the API server yet") > 0);
             is_said_once(&node, &server);
         });
     });

@@ -102,7 +102,7 @@ fn a_full_affinity_set_loses_no_packets_and_delays_no_change() {
     fill(&lab.node, known.len(), &numbers.keys().copied().collect::<Vec<_>>());
     let is_full = || agent.metric("rulegen_affinity_full_sets") == 1.0;
     within(COUNTED, "the metric shows the full set", is_full);
-    agent.wait_for_log("session affinity is full");
+    agent.wait_for_log("session affinity set full");
     let doctor = "doctor --check affinity-sets -o json --proxy-mode nftables";
     let found = stdout(&lab.node.rulegen(doctor));
     assert!(found.contains("default/s1 (TCP, IPv4) remembers 65535 clients"), "{found}");

@@ -198,7 +198,7 @@ fn manifest_unreadable_keeps_last_good_state() {
         // cannot be read.
         let log = agent.log().len();
         manifests.put("one.yaml", "null\n");
-        let stays = "the last good state of what cannot be read stays";
+        let stays = "keeping the last good state and removing nothing";
         eventually("the last good state stays", || agent.log()[log..].contains(stays));
         manifests.put("two.yaml", &service(2, &[FIRST]));
         soon_answers(&lab, 2, FIRST);
@@ -243,7 +243,7 @@ fn manifests_without_services_need_allow_empty() {
     assert!(lab.node.rulegen(&apply).status.success());
     let agent = Agent::start_as_usual(&lab.node, &manifests);
     agent.wait_for_log("no Service in the input");
-    agent.wait_for_log("the rules stay as they are");
+    agent.wait_for_log("keeping current rules");
     goes_on_answering(&lab, 1, FIRST);
     manifests.put("one.yaml", &service(1, &[SECOND]));
     soon_answers(&lab, 1, SECOND);
@@ -465,7 +465,7 @@ fn configuration_change_ends_agent_and_keeps_rules() {
     assert_eq!(agent.ended(), None, "nothing changed");
     fs::write(&file, config("mode: nftables, nftables: {masqueradeAll: true}")).unwrap();
     eventually("the agent ends", || agent.ended() == Some(1));
-    assert!(agent.log().contains("the configuration changed"), "{}", agent.log());
+    assert!(agent.log().contains("configuration changed"), "{}", agent.log());
     assert!(answers(&lab, 1, FIRST));
 }
 

@@ -32,13 +32,13 @@ fn the_second_agent_of_a_network_namespace_ends() {
     // In another network namespace it does not matter.
     let elsewhere = Namespace::new("three");
     let manifests_there = Manifests::new(&elsewhere);
-    Agent::start(&elsewhere, &manifests_there, "").wait_for_log("all objects are known");
+    Agent::start(&elsewhere, &manifests_there, "").wait_for_log("caches synced");
 
     // A kill frees the lock at once.
     for _ in 0..3 {
         first.kill();
         first = Agent::start(&space, &manifests, "");
-        first.wait_for_log("all objects are known");
+        first.wait_for_log("caches synced");
         assert_eq!(first.ended(), None);
     }
 }
@@ -75,12 +75,12 @@ fn kube_proxy_is_reported_by_name_and_ends_nothing() {
     let space = Namespace::new("kube-proxy");
     let elsewhere = Namespace::new("elsewhere");
     let manifests = Manifests::new(&space);
-    const REPORT: &str = "kube-proxy runs on this node, too";
+    const REPORT: &str = "kube-proxy is also running on this node";
 
     // The test may see other network namespaces, of which none matters.
     let other = Named::start(&elsewhere, "kube-proxy");
     let agent = Agent::start(&space, &manifests, "");
-    agent.wait_for_log("all objects are known");
+    agent.wait_for_log("caches synced");
     assert!(!agent.log().contains(REPORT), "{}", agent.log());
     eventually("metrics are served", || agent.get(METRICS_PORT, "/metrics").is_some());
     assert_eq!(agent.metric("rulegen_kube_proxy_running"), 0.0);
@@ -121,7 +121,7 @@ fn a_folder_that_comes_later_is_waited_for_and_nothing_is_changed_before() {
     fs::rename(&manifests.path, &aside).unwrap();
     let before = tcp_timeout(&space);
     let agent = Agent::start(&space, &manifests, "");
-    agent.wait_for_log("until every manifest can be read");
+    agent.wait_for_log("cannot read all manifests");
     assert!(agent.log().contains(&manifests.path.display().to_string()));
     assert_eq!(tcp_timeout(&space), before);
     assert!(!space.run("nft list tables").contains("rulegen"));
@@ -130,7 +130,7 @@ fn a_folder_that_comes_later_is_waited_for_and_nothing_is_changed_before() {
     manifests.put("a.yaml", &service(1, &["10.1.0.5"]));
     agent.wait_until_right();
     eventually("sysctls are set", || tcp_timeout(&space) != before);
-    let warnings = agent.log().matches("until every manifest can be read").count();
+    let warnings = agent.log().matches("cannot read all manifests").count();
     assert_eq!(warnings, 1, "{}", agent.log());
 }
 

@@ -270,7 +270,7 @@ fn chains_that_only_the_agent_fills_are_repaired_without_reading_all() {
     let saves_since = agent.saves("nft") - saves;
     // One of each family may be for the rule of POSTROUTING that went.
     assert!(saves_since <= 2, "{}", agent.log());
-    assert!(!agent.log().contains("a change was refused"), "{}", agent.log());
+    assert!(!agent.log().contains("incremental update rejected"), "{}", agent.log());
 }
 
 /// In iptables mode a table of kube-proxy, or rules of the other variant, would translate too.
@@ -284,12 +284,14 @@ fn rules_of_another_mode_are_removed_and_reported() {
         let flags = format!("--proxy-mode iptables --iptables-variant {variant}");
         let mut agent = Agent::start(&namespace, "", &flags);
         agent.wait_until("taken over", |agent| {
-            agent.log().matches("rules of another mode removed").count() == 2
+            agent.log().matches("removed leftover rules of another proxy mode").count() == 2
         });
         let has_reported = |agent: &Agent<'_>, named: &str| {
             let log = agent.log();
             let mut lines = log.lines();
-            lines.any(|line| line.contains("made rules of another mode") && line.contains(named))
+            lines.any(|line| {
+                line.contains("rules of another proxy mode made by") && line.contains(named)
+            })
         };
         namespace.run("nft add table ip kube-proxy");
         agent.wait_until("reported", |agent| has_reported(agent, "ip table kube-proxy"));
@@ -299,7 +301,8 @@ fn rules_of_another_mode_are_removed_and_reported() {
         agent.wait_until("reported", |agent| has_reported(agent, &format!("iptables-{other}")));
         assert!(!saved(&namespace, other, "iptables").contains("KUBE-"));
         // An old kubelet makes some of the chains, too, and makes them again each minute.
-        let reports = |agent: &Agent<'_>| agent.log().matches("made rules of another mode").count();
+        let reports =
+            |agent: &Agent<'_>| agent.log().matches("rules of another proxy mode made by").count();
         let (reported, saves) = (reports(&agent), agent.saves(other));
         namespace.run(&format!("iptables-{other} -t nat -N KUBE-MARK-MASQ"));
         if other == "legacy" {
@@ -594,6 +597,6 @@ fn a_service_that_iptables_refuses_is_left_out_and_no_other_suffers() {
     fs::write(lifted, "").unwrap();
     put_text(&namespace, &cluster(&[(7, "10.244.9.8"), (3, "10.244.9.4")]));
     agent.wait_for_rules("nft");
-    agent.wait_until("told", |agent| agent.log().contains("no longer left out"));
+    agent.wait_until("told", |agent| agent.log().contains("Service no longer left out"));
     agent.stop();
 }

@@ -24,8 +24,8 @@ fn has_rules(namespace: &Namespace, variant: &str) -> bool {
     saved(namespace, variant, "iptables").contains("KUBE-")
 }
 
-const TAKEN_OVER: &str = "rules of another mode removed";
-const REMOVED: &str = "another program made rules of another mode: they were removed";
+const TAKEN_OVER: &str = "removed leftover rules of another proxy mode";
+const REMOVED: &str = "removed rules of another proxy mode made by another program";
 
 #[test]
 fn restored_rules_of_iptables_are_removed_and_reported() {
@@ -95,7 +95,7 @@ fn a_fight_is_left_and_reported() {
     let agent = Agent::start(&namespace, &manifests, "");
     agent.wait_until_right();
     agent.wait_for_log(TAKEN_OVER);
-    let is_left = || agent.log().contains("again each time they are removed");
+    let is_left = || agent.log().contains("keeps recreating rules of another proxy mode");
     let tables = || namespace.run("nft list tables");
     eventually("the agent gives up", || {
         if !tables().contains("kube-proxy") {
@@ -111,7 +111,7 @@ fn a_fight_is_left_and_reported() {
         status == 200 && body.contains("are left for a while, because nft")
     });
     let (_, body) = readiness();
-    assert!(body.contains("repairs come more often than changes"), "{body}");
+    assert!(body.contains("another program keeps changing the rules"), "{body}");
     let (_, page) = agent.get(METRICS_PORT, "/").unwrap();
     assert!(page.contains("Other programs change the rules"), "{page}");
     manifests.put("one.yaml", &service(1, &["10.244.1.6"]));

@@ -93,7 +93,9 @@ pub(crate) fn start(
                     let begun = Instant::now();
                     match count(&tables) {
                         Ok(fills) => metrics.full_affinity_sets(full.follow(fills)),
-                        Err(error) => tracing::debug!(%error, "affinity sets could not be counted"),
+                        Err(error) => {
+                            tracing::debug!(%error, "cannot count affinity sets, will retry")
+                        }
                     }
                     next_count = Instant::now() + PERIOD.max(begun.elapsed() * PART);
                 }
@@ -118,7 +120,7 @@ fn search_set(tables: &[(IpFamily, Name)], search: &ReadClients, sink: &Sink) ->
             Ok(Reading::Complete) => break,
             Ok(Reading::Partial) => {}
             Err(error) => {
-                tracing::debug!(set = %name, %error, "an affinity set could not be read");
+                tracing::debug!(set = %name, %error, "cannot read affinity set");
                 break;
             }
         }
@@ -180,7 +182,7 @@ impl FullSets {
                 family = family.nft_name(),
                 clients = count,
                 limit = size,
-                "session affinity is full: new clients are balanced, but not remembered"
+                "session affinity set full, new clients get no affinity"
             );
         }
         for (family, name) in before.iter().filter(|of| !full.contains_key(of)).take(MOST_NAMED) {
@@ -188,7 +190,7 @@ impl FullSets {
             tracing::info!(
                 service = service.as_deref().unwrap_or(name.as_str()),
                 family = family.nft_name(),
-                "session affinity is no longer full"
+                "session affinity set no longer full"
             );
         }
         self.0 = full.into_keys().collect();

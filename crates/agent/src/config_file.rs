@@ -39,14 +39,14 @@ pub(crate) fn watch(file: Option<&ConfigFile>) -> Result<oneshot::Receiver<()>> 
         tracing::warn!(
             file = name,
             refusal,
-            "no inotify: the configuration is read each second instead"
+            "inotify not available, polling the configuration every second"
         );
     }
     threads::start("configuration", move || {
         let mut patience = PERIOD;
         loop {
             if let Err(error) = watcher.wait(Some(patience)) {
-                tracing::debug!(%error, "the folder of the configuration cannot be watched");
+                tracing::debug!(%error, "cannot watch the configuration folder");
                 std::thread::sleep(patience);
             }
             match settling.see(read(&file).ok(), Instant::now()) {

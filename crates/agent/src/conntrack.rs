@@ -127,12 +127,15 @@ impl Cleaner {
                     Err(error) if error.is_absence() => {
                         return tracing::warn!(
                             %error,
-                            "flows cannot be cleaned until the agent is started anew"
+                            "conntrack cleanup not supported by this kernel, disabled until \
+                             restart"
                         );
                     }
-                    Err(error) if failed => tracing::debug!(%error, "flows are not cleaned yet"),
+                    Err(error) if failed => {
+                        tracing::debug!(%error, "conntrack cleanup failed again")
+                    }
                     Err(error) => {
-                        tracing::warn!(%error, "flows are not cleaned yet: it is tried again");
+                        tracing::warn!(%error, "conntrack cleanup failed, will retry");
                         failed = true;
                     }
                 }
@@ -197,7 +200,11 @@ impl Cleaner {
         let report = ConntrackReport { took: begun.elapsed(), deleted };
         self.metrics.cleaned(family, report);
         if deleted > 0 {
-            tracing::info!(family = family.api_name(), flows = deleted, "forgot stale flows");
+            tracing::info!(
+                family = family.api_name(),
+                flows = deleted,
+                "deleted stale conntrack entries"
+            );
         }
         Ok(())
     }

@@ -35,7 +35,7 @@ pub(crate) fn start(tables: Vec<(IpFamily, Name)>, metrics: Arc<Metrics>) -> Res
             let begun = Instant::now();
             match sums.read(&tables) {
                 Ok(()) => metrics.connections(sums.connections()),
-                Err(error) => tracing::debug!(%error, "counters could not be read"),
+                Err(error) => tracing::debug!(%error, "cannot read counters"),
             }
             thread::sleep(PERIOD.max(begun.elapsed() * PART));
         }

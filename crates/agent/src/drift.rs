@@ -64,7 +64,7 @@ impl Drift {
             pid = self.pid(),
             thread = self.is_thread().then_some(true),
             removed = self.changes.join("; "),
-            "another program made rules of another mode: they were removed"
+            "removed rules of another proxy mode made by another program"
         );
     }
 
@@ -75,8 +75,8 @@ impl Drift {
             pid = self.pid(),
             thread = self.is_thread().then_some(true),
             seconds = pause.as_secs(),
-            "another program makes rules of another mode again each time they are removed: they are \
-             left for a while, and traffic may meet either; stop that program"
+            "another program keeps recreating rules of another proxy mode; pausing removal, \
+             both rule sets are active; stop that program"
         );
     }
 
@@ -84,7 +84,7 @@ impl Drift {
         if !self.certain || (self.writer.is_none() && self.changes.is_empty()) {
             return tracing::debug!(
                 program = self.program(),
-                "the kernel may have changed unseen: all is compared"
+                "ruleset may have changed unnoticed, doing a full resync"
             );
         }
         tracing::warn!(

@@ -61,7 +61,7 @@ impl Notices {
 
     pub(crate) fn send(&self, notice: Notice) {
         if let Err(error) = self.0.try_send(notice) {
-            tracing::debug!(%error, "an Event is dropped");
+            tracing::debug!(%error, "dropped an Event");
         }
     }
 }
@@ -78,7 +78,7 @@ pub(crate) async fn record(client: Client, node: String, mut notices: mpsc::Rece
         let (event, about) = event(&notice, &node);
         for pause in PAUSES {
             let Err(error) = recorder.publish(&event, &about).await else { break };
-            tracing::debug!(%error, ?notice, "an Event cannot be written");
+            tracing::debug!(%error, ?notice, "cannot write Event");
             tokio::time::sleep(pause).await;
         }
     }

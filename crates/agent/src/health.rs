@@ -231,7 +231,7 @@ impl Health {
     pub fn readyz(&self, now: Instant, wall: SystemTime) -> Verdict {
         let mut missing = Vec::new();
         if !self.source_in_sync && self.families.values().any(|state| state.synced.is_none()) {
-            missing.push("objects are not all listed yet".to_owned());
+            missing.push("initial list not complete".to_owned());
         }
         for (family, state) in &self.families {
             let name = family.api_name();
@@ -240,12 +240,12 @@ impl Health {
             }
             if !state.is_healthy(now, self.patience) {
                 let patience = self.patience.as_secs();
-                missing.push(format!("changes of {name} have waited for {patience} s or more"));
+                missing.push(format!("changes of {name} pending for {patience} s or more"));
             }
         }
         if !self.takes_inputs(now) {
             let patience = self.patience.as_secs();
-            missing.push(format!("changes have waited in the queue for {patience} s or more"));
+            missing.push(format!("changes queued for {patience} s or more"));
         }
         let ready = missing.is_empty();
         let source_in_sync = self.source_in_sync && self.trouble(now).is_none();

@@ -66,7 +66,7 @@ pub(crate) fn watch(mut seen: Option<Sight>, telemetry: Telemetry) -> Result<()>
             match (&seen, &now) {
                 (None, Some(sight)) => report(sight),
                 (Some(Sight::Process(before)), None) => {
-                    tracing::info!(kube_proxy = %before, "kube-proxy ended");
+                    tracing::info!(kube_proxy = %before, "kube-proxy exited");
                 }
                 _ => {}
             }
@@ -85,7 +85,8 @@ fn next(before: &Option<Sight>, process: Option<Sight>) -> Option<Sight> {
 fn report(sight: &Sight) {
     tracing::warn!(
         kube_proxy = %sight,
-        "kube-proxy runs on this node, too: both write rules for the same Services; remove kube-proxy from the node (docs/replacing-kube-proxy.md)"
+        "kube-proxy is also running on this node and programs the same Services; remove it \
+         (docs/replacing-kube-proxy.md)"
     );
 }
 

@@ -44,8 +44,8 @@ pub(crate) struct Why {
 impl Why {
     pub(crate) fn refused(by_kernel: &str) -> Self {
         let message = format!(
-            "is left out and has no rules, because the kernel refused them ({by_kernel}); rulegen \
-             tries again within minutes, and when the Service changes"
+            "is left out: the kernel rejected its rules ({by_kernel}); rulegen retries within \
+             minutes and when the Service changes"
         );
         Self { reason: Reason::Refused, message }
     }

@@ -42,8 +42,8 @@ pub(crate) async fn report(
                 tell(losses.difference(&known), &node, &notices);
                 known = losses;
             }
-            Ok(Err(error)) => tracing::warn!(%error, "listening sockets cannot be read from /proc"),
-            Err(error) => tracing::warn!(%error, "listening sockets cannot be read"),
+            Ok(Err(error)) => tracing::warn!(%error, "cannot read listening sockets from /proc"),
+            Err(error) => tracing::warn!(%error, "cannot read listening sockets"),
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -77,7 +77,7 @@ fn tell<'a>(news: impl Iterator<Item = &'a Loss>, node: &str, notices: &Notices)
             field = kind.field(),
             listener = %listener,
             process,
-            "a Service takes an address of this node at which a process listens"
+            "Service address conflicts with a listening process on this node"
         );
         let message = format!(
             "{at} ({protocol}, {}) is an address of the node {node}, and {process} listens at \
@@ -95,7 +95,7 @@ fn tell<'a>(news: impl Iterator<Item = &'a Loss>, node: &str, notices: &Notices)
     if more > 0 {
         tracing::warn!(
             more,
-            "more Services take addresses of this node at which processes listen: `rulegen doctor` names them"
+            "more Services conflict with listening processes; run `rulegen doctor`"
         );
     }
 }

@@ -227,7 +227,7 @@ impl Reconciler {
         self.state.in_sync = store.missing().is_empty();
         if self.state.in_sync {
             self.telemetry.in_sync();
-            tracing::info!(node = store.node().name, "all objects are known: syncing begins");
+            tracing::info!(node = store.node().name, "caches synced");
             self.before_first_sync.take().into_iter().for_each(|work| work());
         }
     }
@@ -285,10 +285,11 @@ impl Reconciler {
             self.notices.send(Notice::ServiceLeftOut { service, why });
         }
         if let Some(more) = left_out.len().checked_sub(MOST_NAMED).filter(|more| *more > 0) {
-            tracing::warn!(more, "more Services are left out; the status page shows each");
+            tracing::warn!(more, "more Services left out; see the status page");
         }
         for ObjectKey { namespace, name } in back.iter().take(MOST_NAMED) {
-            tracing::info!(service = %format_args!("{namespace}/{name}"), "no longer left out");
+            let service = format_args!("{namespace}/{name}");
+            tracing::info!(%service, "Service no longer left out");
         }
         let known = self.known.left_out.read();
         Reason::ALL.iter().for_each(|of| self.telemetry.metrics.left_out(*of, known.count(*of)));
@@ -376,9 +377,9 @@ impl Reconciler {
             // How much was refused beside the first grows with what is pending.
             let first = error.split("; ").next().unwrap_or_default();
             if self.state.last_error.as_deref() == Some(first) {
-                tracing::debug!(error, "the sync failed again");
+                tracing::debug!(error, "sync failed again");
             } else {
-                tracing::error!(error, "the sync failed; all that is pending is tried again");
+                tracing::error!(error, "sync failed, will retry");
             }
             self.state.last_error = Some(first.to_owned());
             return;

@@ -48,11 +48,11 @@ const GRACE: Duration = Duration::from_millis(500);
 pub fn run(options: Options) -> Result<()> {
     end_with_any_thread(options.flush_log);
     if let Err(error) = memory::without_huge_pages() {
-        tracing::info!(%error, "memory is in huge pages, and more of it than needed");
+        tracing::info!(%error, "cannot disable transparent huge pages, memory use may be higher");
     }
     let _lock = lock()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("the asynchronous runtime cannot be started")?;
+    let runtime = runtime.context("cannot start the async runtime")?;
     // Before anything on the machine is changed.
     let inputs = runtime.block_on(open_inputs(&options.source))?;
     let kube_proxy = kube_proxy::look();
@@ -99,9 +99,9 @@ pub fn run(options: Options) -> Result<()> {
         tokio::select! {
             done = serve(&options, inputs, &telemetry, &known, checks, sink.clone(), (notices, notices_to_send)) => done,
             Ok(()) = &mut changed => {
-                bail!("the configuration changed: the agent ends, to be restarted with it")
+                bail!("configuration changed, exiting so that the agent restarts")
             }
-            _ = &mut end => bail!("the reconciler ended, which is a mistake in this program"),
+            _ = &mut end => bail!("internal error: reconciler exited"),
         }
     });
     if done.is_ok() {
@@ -144,7 +144,7 @@ pub fn init_only(options: &Options) -> Result<()> {
             }
         }
     }
-    if is_done { Ok(()) } else { bail!("not everything could be set (see above)") }
+    if is_done { Ok(()) } else { bail!("some settings could not be applied (see the log above)") }
 }
 
 /// The name of the socket that stands for the agent of a network namespace.
@@ -158,12 +158,13 @@ fn lock() -> Result<Option<NamespaceLock>> {
     match NamespaceLock::acquire(LOCK, LOCK_PATIENCE) {
         Ok(lock) => Ok(Some(lock)),
         Err(LockError::Held { holder }) => bail!(
-            "another rulegen agent ({holder}) keeps the rules of this network namespace: stop it first"
+            "another rulegen agent ({holder}) is running in this network namespace; stop it \
+             first"
         ),
         Err(error) => {
             tracing::warn!(
                 lock = LOCK, %error,
-                "the lock is not available: a second agent on this node would not be noticed"
+                "cannot take the agent lock; a second agent on this node would not be detected"
             );
             Ok(None)
         }
@@ -260,16 +261,18 @@ async fn serve(
     sink: Sink,
     notices: (Notices, mpsc::Receiver<Notice>),
 ) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("signals cannot be caught")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be caught")?;
+    let mut terminate =
+        signal(SignalKind::terminate()).context("cannot install signal handlers")?;
+    let mut interrupt =
+        signal(SignalKind::interrupt()).context("cannot install signal handlers")?;
     tokio::select! {
         done = work(options, inputs, telemetry, known, checks, sink, notices) => done,
         _ = terminate.recv() => {
-            tracing::info!("SIGTERM: the rules stay as they are");
+            tracing::info!("received SIGTERM, exiting; rules stay in place");
             Ok(())
         }
         _ = interrupt.recv() => {
-            tracing::info!("SIGINT: the rules stay as they are");
+            tracing::info!("received SIGINT, exiting; rules stay in place");
             Ok(())
         }
     }
@@ -311,7 +314,7 @@ fn watch_objects(
         Inputs::Folder(folder) => {
             let (read, if_empty) = (options.read_folder, options.if_empty);
             threads::start("manifests", move || {
-                let what = format!("{} cannot be watched", folder.display());
+                let what = format!("cannot watch {}", folder.display());
                 threads::persist(&what, || source::watch_folder(&folder, read, if_empty, &sink));
             })?;
         }

@@ -68,14 +68,14 @@ fn budget() -> Budget {
     /// What is there everywhere (limits.conf(5), systemd's soft limit).
     const USUAL_LIMIT: u64 = 1024;
     let limit = descriptors::raise_limit().unwrap_or_else(|error| {
-        tracing::warn!(%error, "the limit of open files cannot be raised");
+        tracing::warn!(%error, "cannot raise the open file limit");
         USUAL_LIMIT
     });
     let budget = Budget::of(limit);
     tracing::info!(
         limit = budget.limit,
         health_check_listeners = budget.listeners,
-        "the limit of open files"
+        "open file limit"
     );
     budget
 }
@@ -83,7 +83,7 @@ fn budget() -> Budget {
 /// A runtime in a thread of its own, both of which end with the process.
 fn start_runtime(name: &str) -> Result<Handle> {
     let runtime = Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("the asynchronous runtime cannot be started")?;
+    let runtime = runtime.context("cannot start the async runtime")?;
     let handle = runtime.handle().clone();
     threads::start(name, move || runtime.block_on(future::pending()))?;
     Ok(handle)
@@ -133,7 +133,7 @@ impl Server {
         };
         if options.bind_address_hard_fail {
             let listener = runtime.spawn(bind(address, true, failed)).await?;
-            let listener = listener.with_context(|| format!("cannot listen at {address}"))?;
+            let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
             runtime.spawn(serve(listener, router, limits, future::pending()));
             return Ok(());
         }

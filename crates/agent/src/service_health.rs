@@ -101,8 +101,8 @@ impl ServiceHealth {
             checks.remove(&check.port);
             unanswered.extend(addresses.iter().map(|ip| {
                 let error = io::Error::other(format!(
-                    "{} listeners are all that the limit of open files leaves room for; raise it \
-                     (LimitNOFILE= of systemd, ulimit -n)",
+                    "open file limit allows only {} listeners; raise it (systemd LimitNOFILE=, \
+                     ulimit -n)",
                     self.most
                 ));
                 Unanswered::new(&check, SocketAddr::new(*ip, check.port.get()), error)
@@ -169,7 +169,7 @@ fn by_port(
     for check in wanted {
         if let Some(holder) = checks.get(&check.port) {
             for ip in addresses {
-                let message = format!("the port is that of {}/{}", holder.namespace, holder.name);
+                let message = format!("port already used by {}/{}", holder.namespace, holder.name);
                 let error = io::Error::new(io::ErrorKind::AddrInUse, message);
                 let address = SocketAddr::new(*ip, check.port.get());
                 unanswered.push(Unanswered::new(&check, address, error));

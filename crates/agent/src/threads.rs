@@ -19,7 +19,7 @@ use crate::queue::Sink;
 /// Starts a thread that ends with the process.
 pub(crate) fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
     let thread = thread::Builder::new().name(name.to_owned());
-    thread.spawn(work).with_context(|| format!("the thread {name} cannot be started"))?;
+    thread.spawn(work).with_context(|| format!("cannot start thread {name}"))?;
     Ok(())
 }
 
@@ -54,7 +54,7 @@ fn tell_events<W: Send + 'static>(
             let events = match next(&mut watcher) {
                 Ok(events) => events,
                 Err(error) => {
-                    tracing::warn!(%error, "the kernel cannot be watched: it is tried again");
+                    tracing::warn!(%error, "lost ruleset event subscription, will retry");
                     thread::sleep(Duration::from_secs(1));
                     if let Ok(anew) = open() {
                         watcher = anew;
@@ -89,7 +89,7 @@ fn with_printable_name(mut event: Event) -> Event {
 /// # Errors
 /// The kernel cannot be watched.
 pub(crate) fn watch_addresses(sink: Sink) -> Result<()> {
-    let mut watcher = AddressWatcher::open().context("addresses cannot be watched")?;
+    let mut watcher = AddressWatcher::open().context("cannot watch addresses")?;
     start("addresses", move || {
         loop {
             match watcher.next(None) {
@@ -100,7 +100,7 @@ pub(crate) fn watch_addresses(sink: Sink) -> Result<()> {
                 }
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "addresses cannot be watched: it is tried again");
+                    tracing::warn!(%error, "lost address event subscription, will retry");
                     thread::sleep(Duration::from_secs(1));
                     if let Ok(anew) = AddressWatcher::open() {
                         watcher = anew;
@@ -118,7 +118,7 @@ pub(crate) fn watch_addresses(sink: Sink) -> Result<()> {
 /// Does again what failed, each second, until it is done.
 pub(crate) fn persist(what: &str, mut work: impl FnMut() -> io::Result<()>) {
     while let Err(error) = work() {
-        tracing::warn!(%error, "{what}: it is tried again");
+        tracing::warn!(%error, "{what}, will retry");
         thread::sleep(Duration::from_secs(1));
     }
 }

@@ -171,7 +171,9 @@ impl<K: Kernel> Nftables<K> {
                     return Outcome::new(watch, written);
                 }
                 // The kernel holds something else than we thought: what it is, reading tells.
-                Err(error) => tracing::warn!(%error, "a change was refused: all is compared"),
+                Err(error) => {
+                    tracing::warn!(%error, "incremental update rejected, doing a full resync")
+                }
             }
         }
         drop(patches);
@@ -240,7 +242,7 @@ impl<K: Kernel> Nftables<K> {
         if !error.is_about_content() {
             return Err(error.into());
         }
-        tracing::warn!(%error, "the kernel refused the rules: the cause is searched for");
+        tracing::warn!(%error, "kernel rejected the ruleset, searching for the cause");
         watch.time(Phase::Commit, || self.isolate(store, &error, now))?;
         self.live = self.live_tables(self.plans(store));
         self.compare(watch)
@@ -260,7 +262,11 @@ impl<K: Kernel> Nftables<K> {
             let services: HashSet<&ObjectKey> = services.iter().collect();
             plans.iter().map(|plan| nftables::table(&only(plan, &services), name)).collect()
         })?;
-        tracing::info!(trials = found.trials, refused = found.refused.len(), "the search ended");
+        tracing::info!(
+            trials = found.trials,
+            refused = found.refused.len(),
+            "search for rejected Services finished"
+        );
         let why = first_refusal(error);
         for service in found.refused.into_iter().chain(found.untried) {
             self.quarantine.refused(service, &why, now);
@@ -292,7 +298,7 @@ impl<K: Kernel> Nftables<K> {
         });
         let was_tried = done.is_ok();
         if let Err(error) = done {
-            tracing::warn!(%error, "Services in quarantine could not be tried");
+            tracing::warn!(%error, "cannot retry rejected Services");
             self.is_sure = false;
         }
         for (service, _) in due {
@@ -376,11 +382,12 @@ impl<K: Kernel> Backend for Nftables<K> {
             let deleted = self.kernel.delete_if_present(family, &self.name, &name, &set, &keys);
             match deleted {
                 Ok(()) => {
-                    tracing::debug!(set = %name, clients = keys.len(), "deleted stale clients");
+                    let clients = keys.len();
+                    tracing::debug!(set = %name, clients, "deleted stale affinity entries");
                 }
                 // They expire. If somebody else deleted the set, that is heard as drift.
                 Err(error) => {
-                    tracing::warn!(set = %name, %error, "cannot delete stale clients; they expire");
+                    tracing::warn!(set = %name, %error, "cannot delete stale affinity entries");
                 }
             }
         }
@@ -494,7 +501,7 @@ fn refuse_old_kernel(missing: &[Missing]) -> Result<()> {
         return Ok(());
     }
     let listed: Vec<String> = missing.iter().map(Missing::to_string).collect();
-    bail!("this kernel lacks what the tables need: {}", listed.join("; "))
+    bail!("this kernel does not support the ruleset: {}", listed.join("; "))
 }
 
 fn written(kernel: &impl Kernel, transactions: &[Transaction<'_>]) -> Written {

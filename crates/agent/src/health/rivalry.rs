@@ -46,16 +46,15 @@ impl Rivalry {
         let is_fight = repairs >= FEW && repairs > changes;
         let fight = is_fight.then(|| {
             format!(
-                "repairs come more often than changes: in {minutes} minutes, what other programs did \
-                 to the rules was repaired {repairs} times, and objects changed {changes} times; the \
-                 last was {last}"
+                "another program keeps changing the rules: {repairs} repairs and {changes} \
+                 object changes in {minutes} minutes; last changed by {last}"
             )
         });
         let is_left = self.left_until.is_some_and(|until| now < until);
         let left = is_left.then(|| {
             format!(
-                "rules of another mode are in the kernel and are left for a while, because {last} \
-                 makes them again each time: stop that program"
+                "{last} keeps recreating rules of another proxy mode, removal is paused; stop \
+                 that program"
             )
         });
         left.into_iter().chain(fight).collect()

@@ -194,7 +194,7 @@ fn readiness_names_what_is_missing() {
     assert_eq!(
         readiness(&health, 1),
         concat!(
-            r#"false,"sourceInSync":false,"missing":["objects are not all listed yet","#,
+            r#"false,"sourceInSync":false,"missing":["initial list not complete","#,
             r#""first sync of IPv4","first sync of IPv6"]}"#,
         )
     );
@@ -204,7 +204,7 @@ fn readiness_names_what_is_missing() {
         readiness(&health, 60),
         concat!(
             r#"false,"sourceInSync":true,"missing":["first sync of IPv6","#,
-            r#""changes of IPv6 have waited for 60 s or more"]}"#,
+            r#""changes of IPv6 pending for 60 s or more"]}"#,
         )
     );
     health.synced(IpFamily::Ipv6, clock.at(61), wall(61));
@@ -263,7 +263,7 @@ fn what_waits_in_the_queue_of_a_reconciler_that_hangs_counts() {
     assert_eq!(verdicts(&health, 159), [true; 3]);
     assert_eq!(verdicts(&health, 160), [false; 3]);
     let body = health.readyz(clock.at(160), WALL).body;
-    assert!(body.contains("changes have waited in the queue for 60 s or more"), "{body}");
+    assert!(body.contains("changes queued for 60 s or more"), "{body}");
     inputs.recv().unwrap();
     assert_eq!(verdicts(&health, 160), [false; 3], "taken, and not dealt with");
     inputs.recv().unwrap();

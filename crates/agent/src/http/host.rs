@@ -16,9 +16,8 @@ pub(super) fn misdirected(request: &Request<'_>, node: &str) -> Option<Response>
     (!is_meant).then(|| Response::text(StatusCode::MISDIRECTED_REQUEST, WHY))
 }
 
-const WHY: &str = "421 misdirected request: this is shown only under an IP address, localhost or \
-                   the node's name. A web site could read it under a name of its own that leads \
-                   here.\n";
+const WHY: &str = "421 misdirected request: unrecognised Host header; use an IP address, \
+                   localhost or the node name (DNS-rebinding protection)\n";
 
 fn is_address(host: &str) -> bool {
     let bracketed = || host.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();

@@ -117,7 +117,7 @@ const PATHS: [&str; 11] = [
 ];
 
 fn heading(page: &str) -> String {
-    format!("\nrulegen {page}\nFor people to read: its form may change at any time.\n\n")
+    format!("\nrulegen {page}\nFor humans only: the format may change at any time.\n\n")
 }
 
 /// An object of KEP-4827 and KEP-4828.

@@ -39,7 +39,7 @@ impl Answer {
         match self {
             Answer::Now(response) => response,
             Answer::Later(response) => response.await.unwrap_or_else(|_| {
-                Response::text(StatusCode::INTERNAL_SERVER_ERROR, "500 no answer\n")
+                Response::text(StatusCode::INTERNAL_SERVER_ERROR, "500 internal server error\n")
             }),
         }
     }
@@ -163,9 +163,9 @@ impl Acceptor {
     async fn failed(&mut self, error: &io::Error) {
         let has_shed = self.limits.admission.shed();
         if self.is_failing {
-            tracing::debug!(%error, has_shed, "still cannot accept a connection");
+            tracing::debug!(%error, has_shed, "still cannot accept connections");
         } else {
-            tracing::warn!(%error, has_shed, "cannot accept a connection; trying again");
+            tracing::warn!(%error, has_shed, "cannot accept connections, will retry");
         }
         self.is_failing = true;
         tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
@@ -192,11 +192,11 @@ async fn hold(
         biased;
         ended = tokio::time::timeout(limits.time, conversation) => match ended {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%peer, %error, "connection ended early"),
-            Err(_) => tracing::debug!(%peer, "connection took too long"),
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "connection closed early"),
+            Err(_) => tracing::debug!(%peer, "connection timed out"),
         },
         () = place.yielded() => {
-            tracing::debug!(%peer, "connection closed: others need its place");
+            tracing::debug!(%peer, "connection closed to free a slot");
         }
     }
 }
@@ -256,7 +256,7 @@ fn answer(request: &hyper::Request<Incoming>, router: &Router, body_bytes: u64) 
             .with(ALLOW, HeaderValue::from_static("GET, HEAD"))
             .into()
     } else if !is_small {
-        Response::text(StatusCode::PAYLOAD_TOO_LARGE, "413 request body not wanted\n").into()
+        Response::text(StatusCode::PAYLOAD_TOO_LARGE, "413 request body not accepted\n").into()
     } else {
         let accept = request.headers().get_all(ACCEPT).iter();
         let is_json = |value: &HeaderValue| {

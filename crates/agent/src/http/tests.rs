@@ -101,7 +101,11 @@ async fn requests_and_what_they_get() {
         ("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", "hello"),
         ("GET /hello?verbose HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", "hello"),
         ("GET /later HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", "later"),
-        ("GET /never HTTP/1.1\r\nHost: a\r\n\r\n", "500 Internal Server Error", "500 no answer\n"),
+        (
+            "GET /never HTTP/1.1\r\nHost: a\r\n\r\n",
+            "500 Internal Server Error",
+            "500 internal server error\n",
+        ),
         ("HEAD /later HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", ""),
         ("GET /hello HTTP/1.0\r\n\r\n", "200 OK", "hello"),
         ("GET /hello HTTP/1.1\r\nContent-Length: 2\r\n\r\nab", "200 OK", "hello"),
@@ -117,11 +121,11 @@ async fn requests_and_what_they_get() {
             "405 Method Not Allowed",
             "405 method not allowed\n",
         ),
-        (&with_body, "413 Payload Too Large", "413 request body not wanted\n"),
+        (&with_body, "413 Payload Too Large", "413 request body not accepted\n"),
         (
             "GET /hello HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
             "413 Payload Too Large",
-            "413 request body not wanted\n",
+            "413 request body not accepted\n",
         ),
         (&long, "431 Request Header Fields Too Large", ""),
         (&endless, "431 Request Header Fields Too Large", ""),
@@ -384,13 +388,13 @@ fn metrics_port_answers_every_path() {
     let router = metrics_port(about, metrics, health, status.into_router());
     let text = "text/plain; charset=utf-8";
     let samples = "text/plain; version=0.0.4; charset=utf-8";
-    let status = "\nrulegen statusz\nFor people to read: its form may change at any time.\n\n\
+    let status = "\nrulegen statusz\nFor humans only: the format may change at any time.\n\n\
                   Started: 1970-01-01T00:00:00Z\nUp: 0 hr 00 min 0";
     let cases = [
         ("/healthz", text, "ok"),
         ("/proxyMode", text, "nftables"),
         ("/metrics", samples, "# HELP kubeproxy_conntrack_reconciler_deleted_entries_total "),
-        ("/metrics/slis", samples, "# HELP kubernetes_healthcheck Last result of a health check"),
+        ("/metrics/slis", samples, "# HELP kubernetes_healthcheck Result of the last health check"),
         (
             "/configz",
             "application/json",
@@ -399,7 +403,7 @@ fn metrics_port_answers_every_path() {
         (
             "/flagz",
             text,
-            "\nrulegen flagz\nFor people to read: its form may change at any time.\n\nproxy-mode=nftables\nv=2\n",
+            "\nrulegen flagz\nFor humans only: the format may change at any time.\n\nproxy-mode=nftables\nv=2\n",
         ),
         ("/statusz", text, status),
     ];

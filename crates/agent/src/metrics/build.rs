@@ -30,7 +30,7 @@ pub(super) fn register(register: &Register<'_>, build: &Build) -> Result<()> {
         "minor",
         "platform",
     ];
-    let help = "Always 1; the labels tell which program this is";
+    let help = "Always 1; the labels hold the build information";
     let info = IntGaugeVec::new(Opts::new("kubernetes_build_info", help), &labels)?;
     let info = register.register(info)?;
     let version = format!("v{}", build.version);

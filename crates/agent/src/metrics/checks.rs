@@ -30,9 +30,10 @@ pub(super) struct Checks {
 
 impl Checks {
     pub(super) fn new(registry: &Registry) -> Result<Self> {
-        let opts = Opts::new("kubernetes_healthcheck", "Last result of a health check, 1 if good");
+        let opts =
+            Opts::new("kubernetes_healthcheck", "Result of the last health check, 1 = healthy");
         let last = IntGaugeVec::new(opts, &["name", "type"])?;
-        let opts = Opts::new("kubernetes_healthchecks_total", "Results of health checks");
+        let opts = Opts::new("kubernetes_healthchecks_total", "Health check results");
         let all = IntCounterVec::new(opts, &["name", "type", "status"])?;
         registry.register(Box::new(last.clone()))?;
         registry.register(Box::new(all.clone()))?;

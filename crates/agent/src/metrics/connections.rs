@@ -31,7 +31,7 @@ pub(super) struct Connections {
 }
 
 const NAME: &str = "rulegen_service_connections_total";
-const HELP: &str = "Connections to service ports that this node began";
+const HELP: &str = "Connections to service ports opened through this node";
 
 impl Connections {
     pub(super) fn new() -> Result<Self> {

@@ -50,68 +50,67 @@ impl KubeProxy {
         Ok(Self {
             sync: seconds(
                 "kubeproxy_sync_proxy_rules_duration_seconds",
-                "How long syncs of the rules took, in seconds",
+                "SyncProxyRules latency in seconds",
             )?,
             full_sync: seconds(
                 "kubeproxy_sync_full_proxy_rules_duration_seconds",
-                "How long syncs of all rules took, in seconds",
+                "SyncProxyRules latency in seconds for full resyncs",
             )?,
             partial_sync: seconds(
                 "kubeproxy_sync_partial_proxy_rules_duration_seconds",
-                "How long syncs of only what changed took, in seconds",
+                "SyncProxyRules latency in seconds for partial resyncs",
             )?,
             network_programming: register.family_histograms(
                 "kubeproxy_network_programming_duration_seconds",
-                "From a change of an EndpointSlice to the end of the sync with it, in seconds",
+                "In-cluster network programming latency in seconds: from an EndpointSlice \
+                 change to the end of the sync that contains it",
                 network_programming_buckets(),
             )?,
             conntrack_sync: seconds(
                 "kubeproxy_conntrack_reconciler_sync_duration_seconds",
-                "How long the cleaning of connection tracking took, in seconds",
+                "Conntrack cleanup latency in seconds",
             )?,
             conntrack_deleted: register.family_counters(
                 "kubeproxy_conntrack_reconciler_deleted_entries_total",
-                "Stale entries of connection tracking that were deleted",
+                "Stale conntrack entries deleted",
             )?,
             last_synced: register.family_times(
                 "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
-                "When a sync last succeeded, in seconds since 1970",
+                "Time of the last successful sync, in seconds since the Unix epoch",
             )?,
             last_queued: register.family_times(
                 "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds",
-                "When a change last asked for a sync, in seconds since 1970",
+                "Time when a sync was last queued, in seconds since the Unix epoch",
             )?,
             endpoint_changes_pending: register.gauge(
                 "kubeproxy_sync_proxy_rules_endpoint_changes_pending",
-                "Changes of EndpointSlices that no successful sync contained yet",
+                "Pending EndpointSlice changes",
             )?,
             service_changes_pending: register.gauge(
                 "kubeproxy_sync_proxy_rules_service_changes_pending",
-                "Changes of Services that no successful sync contained yet",
+                "Pending Service changes",
             )?,
             endpoint_changes: register.counter(
                 "kubeproxy_sync_proxy_rules_endpoint_changes_total",
-                "Changes of EndpointSlices",
+                "EndpointSlice changes",
             )?,
-            service_changes: register.counter(
-                "kubeproxy_sync_proxy_rules_service_changes_total",
-                "Changes of Services",
-            )?,
+            service_changes: register
+                .counter("kubeproxy_sync_proxy_rules_service_changes_total", "Service changes")?,
             no_local_endpoints: register.family_gauge_pairs(
                 (
                     "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
-                    "Services with the traffic policy Local and no endpoint on this node",
+                    "Services with traffic policy Local and no endpoint on this node",
                 ),
                 "traffic_policy",
                 ["internal", "external"],
             )?,
             healthz: register.counters(
-                ("kubeproxy_proxy_healthz_total", "Answers to /healthz by status"),
+                ("kubeproxy_proxy_healthz_total", "/healthz responses by HTTP status code"),
                 "code",
                 ["200", "503"],
             )?,
             livez: register.counters(
-                ("kubeproxy_proxy_livez_total", "Answers to /livez by status"),
+                ("kubeproxy_proxy_livez_total", "/livez responses by HTTP status code"),
                 "code",
                 ["200", "503"],
             )?,
@@ -178,11 +177,11 @@ impl Mode {
                 // by itself.
                 register.family_counters(
                     "kubeproxy_sync_proxy_rules_nftables_cleanup_failures_total",
-                    "Failures to delete stale chains and sets, which cannot happen here",
+                    "Failed deletions of stale chains and sets; always 0",
                 )?;
                 let sync_failures = register.family_counters(
                     "kubeproxy_sync_proxy_rules_nftables_sync_failures_total",
-                    "Syncs that failed",
+                    "Failed syncs",
                 )?;
                 Ok(Mode::Nftables { sync_failures })
             }
@@ -212,27 +211,30 @@ impl Iptables {
         // kube-proxy reads these two from nfacct objects, which our rules do not have.
         register.counter(
             "kubeproxy_iptables_ct_state_invalid_dropped_packets_total",
-            "Always 0: the rule that drops them counts for itself only",
+            "Always 0; see the counter of the drop rule",
         )?;
         register.counter(
             "kubeproxy_iptables_localhost_nodeports_accepted_packets_total",
-            "Always 0: the rule that accepts them counts for itself only",
+            "Always 0; see the counter of the accept rule",
         )?;
         let tables =
             |name, help| register.family_gauge_pairs((name, help), "table", ["filter", "nat"]);
         Ok(Self {
-            rules: tables("kubeproxy_sync_proxy_rules_iptables_total", "Rules in the table")?,
+            rules: tables(
+                "kubeproxy_sync_proxy_rules_iptables_total",
+                "Rules in the iptables table",
+            )?,
             written: tables(
                 "kubeproxy_sync_proxy_rules_iptables_last",
-                "Rules that the last successful sync wrote",
+                "Rules written by the last successful sync",
             )?,
             restore_failures: register.family_counters(
                 "kubeproxy_sync_proxy_rules_iptables_restore_failures_total",
-                "Syncs of all rules that failed",
+                "Failed full syncs",
             )?,
             partial_restore_failures: register.family_counters(
                 "kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total",
-                "Syncs of only what changed that failed",
+                "Failed partial syncs",
             )?,
         })
     }

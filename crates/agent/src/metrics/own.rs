@@ -42,25 +42,25 @@ impl Own {
             phases: register.histograms(
                 (
                     "rulegen_sync_phase_duration_seconds",
-                    "How long the parts of syncs took, in seconds",
+                    "Duration of each phase of a sync in seconds",
                 ),
                 "phase",
                 Phase::ALL.map(Phase::name),
                 sync_buckets()?,
             )?,
             operations: register.counters(
-                ("rulegen_sync_operations_total", "What syncs wrote, by kind"),
+                ("rulegen_sync_operations_total", "Operations written by syncs, by kind"),
                 "operation",
                 operations(&Operations::default()).map(|(name, _)| name),
             )?,
             written_bytes: register.counter(
                 "rulegen_sync_written_bytes_total",
-                "What syncs handed to the kernel, in bytes",
+                "Bytes written to the kernel by syncs",
             )?,
             drift_events: register.counters(
                 (
                     "rulegen_drift_events_total",
-                    "Changes that others made to our rules, by the name of their program",
+                    "Changes to rulegen's rules by other programs, by program name",
                 ),
                 "writer",
                 [],
@@ -68,46 +68,46 @@ impl Own {
             drift_writers: Mutex::default(),
             drift_repairs: register.counter(
                 "rulegen_drift_repairs_total",
-                "Syncs that put right what others had changed",
+                "Syncs that reverted changes by other programs",
             )?,
             rejected_objects: register.gauges(
-                ("rulegen_rejected_objects", "Objects with something wrong in them, by kind"),
+                ("rulegen_rejected_objects", "Objects rejected in full or in part, by kind"),
                 "kind",
                 Kind::ALL.map(Kind::name),
             )?,
             left_out: register.gauges(
                 (
                     "rulegen_services_left_out",
-                    "Services that have no rules although their objects ask for some, by the reason",
+                    "Services without rules because they were left out, by reason",
                 ),
                 "reason",
                 Reason::ALL.map(Reason::label),
             )?,
-            services: register.family_gauges("rulegen_services", "Services that have rules")?,
+            services: register.family_gauges("rulegen_services", "Services with rules")?,
             service_ports: register
-                .family_gauges("rulegen_service_ports", "Ports of Services that have rules")?,
-            endpoints: register.family_gauges("rulegen_endpoints", "Endpoints that have rules")?,
+                .family_gauges("rulegen_service_ports", "Service ports with rules")?,
+            endpoints: register.family_gauges("rulegen_endpoints", "Endpoints with rules")?,
             watch_restarts: register.counters(
-                ("rulegen_watch_restarts_total", "Watches that had to begin anew, by kind"),
+                ("rulegen_watch_restarts_total", "Watch restarts, by kind"),
                 "kind",
                 Kind::ALL.map(Kind::name),
             )?,
             source_outage: register.register(Gauge::new(
                 "rulegen_source_outage_seconds",
-                "How long no objects have come from the API server or the folder, 0 if they come",
+                "Seconds without updates from the API server or the folder, 0 if connected",
             )?)?,
             lost_log_lines: register.counter(
                 "rulegen_log_lines_lost_total",
-                "Lines of the log that could not be written, or not in time",
+                "Log lines dropped because they could not be written in time",
             )?,
             unanswered_health_checks: register.gauge(
                 "rulegen_unanswered_health_check_addresses",
-                "Addresses of health-check node ports that could not be opened",
+                "Health-check node port addresses that could not be opened",
             )?,
             full_affinity_sets: register.gauge(
                 "rulegen_affinity_full_sets",
-                "Sets of session affinity (one per port of a Service and IP family) that remember at \
-                 least 95 % of the clients they have room for, in nftables mode",
+                "Session affinity sets (one per service port and IP family) that are at least \
+                 95 % full, nftables mode only",
             )?,
             kube_proxy_running: register.gauge(
                 "rulegen_kube_proxy_running",

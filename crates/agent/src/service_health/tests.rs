@@ -132,7 +132,7 @@ async fn two_services_with_one_port() {
     let unanswered = service_health.update(wanted, &[LOCALHOST]).await;
     let told: Vec<_> =
         unanswered.iter().map(|of| (of.name.as_str(), of.error.to_string())).collect();
-    assert_eq!(told, [("b", "the port is that of shop/a".to_owned())]);
+    assert_eq!(told, [("b", "port already used by shop/a".to_owned())]);
     assert!(get((LOCALHOST, port).into(), "/").await.contains("\"name\": \"a\""));
 }
 

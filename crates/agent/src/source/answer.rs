@@ -35,19 +35,20 @@ pub(super) enum WatchEvent<W> {
 /// Why an answer cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WrongAnswer {
-    #[error("it is not the JSON of a {expected}: {error}{}", .start.as_deref().map(|start| format!(" (it begins with {start:?})")).unwrap_or_default())]
+    #[error("invalid JSON for a {expected}: {error}{}", .start.as_deref().map(|start| format!(" (starts with {start:?})")).unwrap_or_default())]
     NotJson { expected: &'static str, error: serde_json::Error, start: Option<String> },
     #[error(
-        "it is of kind {kind:?} and apiVersion {api_version:?}, not {expected:?} of {expected_version:?}"
+        "unexpected kind {kind:?}, apiVersion {api_version:?} (want {expected:?}, \
+         {expected_version:?})"
     )]
     Kind { kind: String, api_version: String, expected: String, expected_version: &'static str },
-    #[error("it has no {0}")]
+    #[error("missing field {0}")]
     Missing(&'static str),
-    #[error("a watch has no event of type {0:?}")]
+    #[error("unknown watch event type {0:?}")]
     EventType(String),
-    #[error("the list does not end: {0}")]
+    #[error("list does not end: {0}")]
     Endless(&'static str),
-    #[error("{what} is longer than {limit} bytes")]
+    #[error("{what} exceeds {limit} bytes")]
     TooLong { what: &'static str, limit: usize },
 }
 

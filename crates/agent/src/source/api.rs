@@ -184,7 +184,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
         if W::KIND == Kind::ServiceCidr && is_absence(error, self.teller.has_list) {
             if !std::mem::replace(&mut self.was_absent, true) {
                 tracing::info!(
-                    "the cluster has no ServiceCIDRs, or does not show them: cluster IPs that no Service has are not refused"
+                    "ServiceCIDR API missing or forbidden; unused cluster IPs are not rejected"
                 );
             }
             self.teller.none(W::KIND).await?;
@@ -192,7 +192,9 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
         }
         if W::KIND == Kind::Service && is_unselectable(error) && self.selection.fields.is_some() {
             // Headless Services come then too, and are left out here.
-            tracing::info!("the API server cannot leave out headless Services");
+            tracing::info!(
+                "API server does not support the headless field selector, filtering here"
+            );
             self.selection.fields = None;
             return Ok(Duration::ZERO);
         }
@@ -232,7 +234,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
                 Ok(None) => return Ok(Ok(())),
                 // As if it had ended well: if the server is gone, the next attempt says so.
                 Err(error @ (Error::Unreachable(_) | Error::Silent(_))) => {
-                    tracing::debug!(kind = W::KIND.name(), %error, "a watch broke off");
+                    tracing::debug!(kind = W::KIND.name(), %error, "watch closed, restarting");
                     return Ok(Ok(()));
                 }
                 Err(error) => return Ok(Err(error)),

@@ -47,7 +47,7 @@ pub(crate) async fn connect(options: &ApiOptions) -> Result<Connection> {
     let mut config = config(options).await?;
     if let Some(master) = &options.master {
         config.cluster_url = master.parse().with_context(|| {
-            format!("--master: {master:?} is no URL such as https://10.0.0.1:6443")
+            format!("--master: invalid URL {master:?} (for example https://10.0.0.1:6443)")
         })?;
     }
     config.connect_timeout = Some(CONNECT_TIMEOUT);
@@ -58,7 +58,7 @@ pub(crate) async fn connect(options: &ApiOptions) -> Result<Connection> {
     config.default_retry = false;
     let address = config.cluster_url.to_string();
     let client = ClientBuilder::try_from(config);
-    let client = client.with_context(|| format!("the credentials for {address} cannot be used"))?;
+    let client = client.with_context(|| format!("cannot use the credentials for {address}"))?;
     let client = client.with_layer(&layer_fn(Throttle::new)).with_layer(&layer_fn(Bounded));
     Ok(Connection { client: client.build(), address })
 }
@@ -68,21 +68,22 @@ async fn config(options: &ApiOptions) -> Result<Config> {
     if let Some(path) = &options.kubeconfig {
         let file = path.display();
         let kubeconfig = Kubeconfig::read_from(path)
-            .with_context(|| format!("--kubeconfig: {file} cannot be read"))?;
+            .with_context(|| format!("--kubeconfig: cannot read {file}"))?;
         return Config::from_custom_kubeconfig(kubeconfig, &context)
             .await
-            .with_context(|| format!("--kubeconfig: {file} cannot be used"));
+            .with_context(|| format!("--kubeconfig: cannot use {file}"));
     }
     if let (Some(master), None) = (&options.master, std::env::var_os("KUBECONFIG")) {
         let url = master.parse().with_context(|| {
-            format!("--master: {master:?} is no URL such as https://10.0.0.1:6443")
+            format!("--master: invalid URL {master:?} (for example https://10.0.0.1:6443)")
         })?;
         return Ok(Config::incluster().unwrap_or_else(|_| Config::new(url)));
     }
     if options.context.is_some() {
-        return Config::from_kubeconfig(&context).await.context("the kubeconfig cannot be used");
+        return Config::from_kubeconfig(&context).await.context("cannot use the kubeconfig");
     }
     Config::infer().await.context(
-        "there are no credentials for the API server: give --kubeconfig, set KUBECONFIG, or run in a pod with a service account",
+        "no credentials for the API server: use --kubeconfig, set KUBECONFIG, or run in a pod \
+         with a service account",
     )
 }

@@ -47,7 +47,7 @@ pub(crate) fn watch(
     let mut watcher = FolderWatcher::open(folder, is_manifest);
     if let Some(refusal) = watcher.refusal() {
         let folder = folder.display();
-        tracing::warn!(%folder, refusal, "no inotify: the manifests are looked at each second instead");
+        tracing::warn!(%folder, refusal, "inotify not available, polling manifests every second");
     }
     let mut reminded = Instant::now();
     let mut complaints: Vec<Problem> = Vec::new();
@@ -134,7 +134,7 @@ impl Delay {
     fn tell(&mut self) {
         if self.begun.elapsed() > LONG && !self.is_told {
             tracing::warn!(
-                "a manifest is being written for long: the rules stay until it is closed"
+                "manifest still open for writing, keeping current rules until it is closed"
             );
             self.is_told = true;
         }
@@ -156,11 +156,15 @@ fn warn_of_partial_input(folder: &Path, error: &Problem, was_whole: bool) {
         tracing::warn!(
             %folder,
             %error,
-            "the last good state of what cannot be read stays, and nothing is removed, until every \
-             manifest can be read"
+            "cannot read all manifests; keeping the last good state and removing nothing until \
+             this is fixed"
         );
     } else {
-        tracing::warn!(%folder, %error, "the rules stay as they are until every manifest can be read");
+        tracing::warn!(
+            %folder,
+            %error,
+            "cannot read all manifests; keeping current rules until this is fixed"
+        );
     }
 }
 

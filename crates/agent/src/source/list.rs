@@ -19,7 +19,7 @@ use super::request::{self, Error};
 /// The API server cannot be reached, or does not show what is needed.
 pub fn list(options: &ApiOptions, node: &str, objects: &mut Objects) -> Result<Vec<Problem>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("the asynchronous runtime cannot be started")?;
+    let runtime = runtime.context("cannot start the async runtime")?;
     runtime.block_on(async {
         let Connection { client, .. } = connect(options).await?;
         let mut listed = Listed { objects, problems: Vec::new() };
@@ -45,7 +45,7 @@ pub fn list(options: &ApiOptions, node: &str, objects: &mut Objects) -> Result<V
 }
 
 fn cannot(plural: &str) -> String {
-    format!("the API server does not list {plural}")
+    format!("cannot list {plural}")
 }
 
 struct Listed<'a> {
@@ -76,7 +76,7 @@ impl Listed<'_> {
     }
 
     fn put(&mut self, kind: Kind, object: Result<Object, Box<Problem>>) {
-        let file = format!("the API server's {}", kind.name());
+        let file = format!("{} from the API server", kind.name());
         let source = Arc::new(Source { file: file.into(), document: 1 });
         let objects = &mut *self.objects;
         match object {

@@ -58,13 +58,13 @@ impl Pages {
             return Ok(Turned { objects, end: Some(end) });
         };
         if self.parameters.continue_token.as_ref() == Some(&next) {
-            return Err(WrongAnswer::Endless("a page leads to itself"));
+            return Err(WrongAnswer::Endless("a page's continue token leads to itself"));
         }
         if self.objects > MOST_OBJECTS {
-            return Err(WrongAnswer::Endless("it has more than 500,000 objects"));
+            return Err(WrongAnswer::Endless("more than 500,000 objects"));
         }
         if self.empty > MOST_EMPTY {
-            return Err(WrongAnswer::Endless("one empty page follows the other"));
+            return Err(WrongAnswer::Endless("only empty pages"));
         }
         self.parameters.continue_token = Some(next);
         Ok(Turned { objects, end: None })

@@ -36,7 +36,7 @@ pub(super) enum Error {
     #[error("{}", with_causes(.0))]
     Unreachable(#[source] kube::Error),
     /// There is an answer, but it does not go on.
-    #[error("nothing came for {} s", .0.as_secs())]
+    #[error("no data for {} s", .0.as_secs())]
     Silent(Duration),
     /// The answer says no.
     #[error("{}", refusal(.0))]
@@ -172,7 +172,7 @@ impl Lines {
             self.begin = 0;
             self.searched = self.buffer.len();
             if self.buffer.len() > LONGEST_LINE {
-                let (what, limit) = ("a line of the watch", LONGEST_LINE);
+                let (what, limit) = ("a watch event", LONGEST_LINE);
                 return Err(WrongAnswer::TooLong { what, limit }.into());
             }
             match next(&mut self.body).await? {
@@ -254,7 +254,7 @@ mod tests {
         let body = || Body::from(b"four".to_vec());
         assert_eq!(whole(body(), "the list", 4).await.unwrap(), b"four");
         let error = whole(body(), "the list", 3).await.unwrap_err().to_string();
-        assert_eq!(error, "the list is longer than 3 bytes");
+        assert_eq!(error, "the list exceeds 3 bytes");
     }
 
     #[test]

@@ -88,30 +88,30 @@ impl Troubles {
             tracing::warn!(
                 server,
                 seconds,
-                "the API server has not answered yet: the rules stay as they are"
+                "no answer from the API server yet, keeping current rules"
             );
         }
-        format!("{server} has not answered for {seconds} s")
+        format!("no answer from {server} for {seconds} s")
     }
 
     fn log(&self, class: Class, error: &Error, say: Say) {
         let (kind, server) = (self.kind.name(), &self.server.address);
         let Say::Since(since) = say else {
-            return tracing::debug!(kind, server, %error, "the watch failed again");
+            return tracing::debug!(kind, server, %error, "watch failed again");
         };
         let seconds = since.as_secs();
         match class {
             Class::Away => tracing::warn!(
                 server, %error, seconds,
-                "the API server cannot be reached: the rules stay as they are"
+                "API server unreachable, keeping current rules"
             ),
             Class::Refused(_) => tracing::warn!(
                 kind, server, %error, seconds,
-                "the watch failed: the rules stay as they are"
+                "watch failed, keeping current rules"
             ),
             Class::Wrong => tracing::error!(
                 kind, server, %error, seconds,
-                "the API server's answer cannot be used: the rules stay as they are"
+                "invalid response from the API server, keeping current rules"
             ),
         }
     }
@@ -122,17 +122,17 @@ impl Troubles {
         self.pauses.reset();
         if let Some(since) = self.server.away().over(now) {
             let (server, seconds) = (&self.server.address, since.as_secs());
-            tracing::info!(server, seconds, "the API server answers again");
+            tracing::info!(server, seconds, "API server reachable again");
         }
         let Some(since) = self.reminder.over(now) else { return false };
-        tracing::info!(kind = self.kind.name(), seconds = since.as_secs(), "the watch works again");
+        tracing::info!(kind = self.kind.name(), seconds = since.as_secs(), "watch re-established");
         true
     }
 
     /// For what the status page says.
     pub(super) fn why(&self, error: &Error) -> String {
         match Class::of(error) {
-            Class::Away => format!("{} cannot be reached: {error}", self.server.address),
+            Class::Away => format!("{} unreachable: {error}", self.server.address),
             _ => error.to_string(),
         }
     }

@@ -118,7 +118,7 @@ impl Guard {
             |name: Name| [IpFamily::Ipv4, IpFamily::Ipv6].map(|family| (family, name.clone()));
         let tables: Vec<(IpFamily, Name)> = tables.into_iter().flat_map(of_both).collect();
         Watcher::open(&tables, Watcher::ROOM)
-            .inspect_err(|error| tracing::debug!(%error, "other modes cannot be watched"))
+            .inspect_err(|error| tracing::debug!(%error, "cannot watch for rules of other modes"))
             .ok()
             .map(|watcher| watcher.of_chains(leads_to_services))
     }
@@ -212,13 +212,16 @@ impl Guard {
     fn report(&mut self, removed: Removed, writer: Option<Writer>, is_again: bool) {
         let changes = removed.what;
         for chain in removed.kept.iter().filter(|_| !is_again || !changes.is_empty()) {
-            tracing::info!(chain, "kept: a rule that is not ours leads to it");
+            tracing::info!(chain, "keeping chain, a foreign rule jumps to it");
         }
         if changes.is_empty() {
             return;
         }
         if !is_again {
-            return tracing::info!(removed = changes.join("; "), "rules of another mode removed");
+            return tracing::info!(
+                removed = changes.join("; "),
+                "removed leftover rules of another proxy mode"
+            );
         }
         let drift = Drift { writer, changes, certain: true };
         drift.log_of_other_mode();
@@ -268,14 +271,14 @@ impl Place {
             Err(error) => {
                 let error = format!("{error:#}");
                 if self.error.as_ref() == Some(&error) {
-                    tracing::debug!(error, "rules of another mode cannot be removed still");
+                    tracing::debug!(error, "cleanup of another proxy mode's rules failed again");
                 } else {
                     let remains = &self.remains;
                     tracing::warn!(
                         error,
                         ?remains,
-                        "rules of another mode may be left, will retry; if this error stays, run \
-                         `rulegen cleanup` as root before the agent"
+                        "cleanup of another proxy mode's rules failed, will retry; if it keeps \
+                         failing, run `rulegen cleanup` as root before the agent"
                     );
                 }
                 self.error = Some(error);
@@ -291,8 +294,8 @@ impl Place {
 fn warn_of_localnet() {
     if host::routes_localnet() {
         tracing::warn!(
-            "the sysctl net.ipv4.conf.all.route_localnet is 1, which nftables mode has no use for: \
-             set it to 0 unless something else needs it"
+            "net.ipv4.conf.all.route_localnet is 1; nftables mode does not need it, set it to 0 \
+             unless something else does"
         );
     }
 }

@@ -118,7 +118,7 @@ impl Family {
         match without_reading_all {
             // It holds something else than we thought: what it is, reading tells.
             Some(Err(error @ Error::Refused { .. })) => {
-                tracing::warn!(%error, "a change was refused: all is compared");
+                tracing::warn!(%error, "incremental update rejected, doing a full resync");
             }
             Some(done) => {
                 let done = done?;
@@ -141,7 +141,7 @@ impl Family {
         }
         let done = match done {
             Err(error) if error.is_about_content() => {
-                tracing::warn!(%error, "iptables refused the rules: the cause is searched for");
+                tracing::warn!(%error, "iptables rejected the ruleset, searching for the cause");
                 watch.time(Phase::Commit, || self.isolate(tools, &error))?;
                 self.compare(tools, expected, watch)?
             }
@@ -164,7 +164,11 @@ impl Family {
             let (chosen, rest) = self.live.split(services);
             Split { chosen, rest }
         })?;
-        tracing::info!(trials = found.trials, refused = found.refused.len(), "the search ended");
+        tracing::info!(
+            trials = found.trials,
+            refused = found.refused.len(),
+            "search for rejected Services finished"
+        );
         // A Service that was not tried is left out and tried again like the others.
         let refused = [found.refused, found.untried].concat();
         self.live.remove(&refused);

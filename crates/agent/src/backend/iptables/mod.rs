@@ -150,7 +150,7 @@ impl Iptables {
                 change.iter().for_each(|change| tracing::info!("{change}"));
                 self.routes_localnet = true;
             }
-            Err(failure) => tracing::warn!("node ports at 127.0.0.1 do not work: {failure}"),
+            Err(failure) => tracing::warn!("cannot enable node ports on 127.0.0.1: {failure}"),
         }
     }
 }
