@@ -65,7 +65,7 @@ const KEPT: &[(&str, &[&str])] = &[
     ("nix", &["kernel"]),
     ("caps", &["kernel"]),
     ("askama", &["ruleset", "agent"]),
-    ("anyhow", &["agent", "cli"]),
+    ("anyhow", &["cli"]),
     ("serde-saphyr", &["model"]),
 ];
 

@@ -9,12 +9,12 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
 use rulegen_compiler::nftables::affinity_service;
 use rulegen_kernel::nftables::{Error, NfTables, Reading, SetFill};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Key, Name, Set, Value};
 
+use crate::error::Result;
 use crate::input::Input;
 use crate::metrics::Metrics;
 use crate::queue::{Ended, Sink};

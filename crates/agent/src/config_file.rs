@@ -9,10 +9,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
 use rulegen_kernel::FolderWatcher;
 use tokio::sync::oneshot;
 
+use crate::error::Result;
 use crate::options::ConfigFile;
 use crate::threads;
 

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
 use ipnet::IpNet;
 use rulegen_compiler::conntrack::{Context, Judge, Past, concerns, frontends};
 use rulegen_compiler::{NodePortsAt, node_ports_at};
@@ -19,6 +18,7 @@ use rulegen_net::{Frontend, IpFamily};
 use rulegen_ruleset::Flow;
 
 use crate::configured_store::ConfiguredStore;
+use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::report::ConntrackReport;
 use crate::threads;

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
 use rulegen_compiler::nftables::{counted_by_element, counted_by_rule};
 use rulegen_kernel::nftables::{Counted, Error, NfTables};
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::nftables::Name;
 
+use crate::error::Result;
 use crate::metrics::{Metrics, ServiceConnections};
 use crate::threads;
 

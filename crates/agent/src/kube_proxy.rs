@@ -10,9 +10,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
 use rulegen_kernel::process::{NetworkNamespace, Process};
 
+use crate::error::Result;
 use crate::telemetry::Telemetry;
 use crate::threads;
 

@@ -19,6 +19,7 @@ mod conntrack;
 mod counting;
 mod descriptors;
 mod drift;
+mod error;
 mod events;
 pub mod health;
 pub mod http;
@@ -48,6 +49,7 @@ mod tally;
 mod telemetry;
 mod threads;
 
+pub use error::{Error, Result};
 pub use options::{ConfigFile, Options};
 pub use run::{init_only, run};
 pub use source::{ApiOptions, ReadFolder, Source, list as list_objects};

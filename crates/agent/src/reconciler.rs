@@ -20,6 +20,7 @@ use crate::complaints::log;
 use crate::configured_store::ConfiguredStore;
 use crate::conntrack::Cleaning;
 use crate::drift::Drift;
+use crate::error::with_causes;
 use crate::events::{Notice, Notices};
 use crate::input::{Input, Told};
 use crate::journal::Cause;
@@ -316,7 +317,7 @@ impl Reconciler {
         outcome.drift.iter().for_each(|drift| self.drifted(drift));
         let (written, error) = match outcome.written {
             Ok(written) => (written, None),
-            Err(error) => (Default::default(), Some(format!("{error:#}"))),
+            Err(error) => (Default::default(), Some(with_causes(&error))),
         };
         let pending = match error {
             None => std::mem::take(&mut self.state.pending),

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, bail};
 use rulegen_compiler::plan;
 use rulegen_config::ProxyMode;
 use rulegen_kernel::iptables::Variant;
@@ -21,6 +20,7 @@ use crate::backend::{Backend, Iptables, Nftables, ToolOptions};
 use crate::complaints::Complaints;
 use crate::configured_store::ConfiguredStore;
 use crate::conntrack::Cleaning;
+use crate::error::{Error, Result};
 use crate::events::{self, Notice, Notices};
 use crate::health::{Health, SharedHealth};
 use crate::journal::Journal;
@@ -52,7 +52,7 @@ pub fn run(options: Options) -> Result<()> {
     }
     let _lock = lock()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("cannot start the async runtime")?;
+    let runtime = runtime.map_err(Error::Runtime)?;
     // Before anything on the machine is changed.
     let inputs = runtime.block_on(open_inputs(&options.source))?;
     let kube_proxy = kube_proxy::look();
@@ -98,10 +98,8 @@ pub fn run(options: Options) -> Result<()> {
     let done = runtime.block_on(async {
         tokio::select! {
             done = serve(&options, inputs, &telemetry, &known, checks, sink.clone(), (notices, notices_to_send)) => done,
-            Ok(()) = &mut changed => {
-                bail!("configuration changed, exiting so that the agent restarts")
-            }
-            _ = &mut end => bail!("internal error: reconciler exited"),
+            Ok(()) = &mut changed => Err(Error::ConfigurationChanged),
+            _ = &mut end => Err(Error::ReconcilerExited),
         }
     });
     if done.is_ok() {
@@ -144,7 +142,7 @@ pub fn init_only(options: &Options) -> Result<()> {
             }
         }
     }
-    if is_done { Ok(()) } else { bail!("some settings could not be applied (see the log above)") }
+    if is_done { Ok(()) } else { Err(Error::Settings) }
 }
 
 /// The name of the socket that stands for the agent of a network namespace.
@@ -157,10 +155,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 fn lock() -> Result<Option<NamespaceLock>> {
     match NamespaceLock::acquire(LOCK, LOCK_PATIENCE) {
         Ok(lock) => Ok(Some(lock)),
-        Err(LockError::Held { holder }) => bail!(
-            "another rulegen agent ({holder}) is running in this network namespace; stop it \
-             first"
-        ),
+        Err(LockError::Held { holder }) => Err(Error::AlreadyRunning(holder)),
         Err(error) => {
             tracing::warn!(
                 lock = LOCK, %error,
@@ -261,10 +256,8 @@ async fn serve(
     sink: Sink,
     notices: (Notices, mpsc::Receiver<Notice>),
 ) -> Result<()> {
-    let mut terminate =
-        signal(SignalKind::terminate()).context("cannot install signal handlers")?;
-    let mut interrupt =
-        signal(SignalKind::interrupt()).context("cannot install signal handlers")?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
     tokio::select! {
         done = work(options, inputs, telemetry, known, checks, sink, notices) => done,
         _ = terminate.recv() => {

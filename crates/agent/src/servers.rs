@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result};
 use rulegen_config::{BindAddress, ProxyMode};
 use rulegen_kernel::descriptors;
 use tokio::runtime::{Builder, Handle};
@@ -15,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::about::About;
 use crate::descriptors::Budget;
+use crate::error::{Error, Result};
 use crate::events::{Notice, Notices};
 use crate::http::{Limits, Router, bind, health_port, metrics_port, serve};
 use crate::metrics::Metrics;
@@ -83,7 +83,7 @@ fn budget() -> Budget {
 /// A runtime in a thread of its own, both of which end with the process.
 fn start_runtime(name: &str) -> Result<Handle> {
     let runtime = Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("cannot start the async runtime")?;
+    let runtime = runtime.map_err(Error::Runtime)?;
     let handle = runtime.handle().clone();
     threads::start(name, move || runtime.block_on(future::pending()))?;
     Ok(handle)
@@ -132,8 +132,9 @@ impl Server {
             notices.send(reason(format!("{address}: {error}")));
         };
         if options.bind_address_hard_fail {
-            let listener = runtime.spawn(bind(address, true, failed)).await?;
-            let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
+            let bound = runtime.spawn(bind(address, true, failed)).await.map_err(io::Error::from);
+            let listener = bound.and_then(|bound| bound);
+            let listener = listener.map_err(|source| Error::Listen { address, source })?;
             runtime.spawn(serve(listener, router, limits, future::pending()));
             return Ok(());
         }

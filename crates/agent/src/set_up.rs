@@ -5,10 +5,10 @@
 
 use std::sync::mpsc;
 
-use anyhow::Result;
 use rulegen_kernel::privileges::{self, Capability};
 use rulegen_kernel::{host, sysctl};
 
+use crate::error::Result;
 use crate::options::Options;
 use crate::threads;
 

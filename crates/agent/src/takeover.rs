@@ -17,7 +17,6 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
-use anyhow::Result;
 use rulegen_compiler::iptables::removal_of_everything;
 use rulegen_kernel::iptables::{self, Iptables, Variant};
 use rulegen_kernel::nftables::{self, NfTables};
@@ -27,6 +26,7 @@ use rulegen_ruleset::iptables::{Ruleset, Table, Transaction};
 use rulegen_ruleset::nftables::Name;
 
 use crate::drift::Drift;
+use crate::error::Result;
 use crate::options::Options;
 use crate::source::Sink;
 use crate::threads;

@@ -4,22 +4,22 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
 use rulegen_compiler::iptables::concerns;
 use rulegen_kernel::addresses::AddressWatcher;
 use rulegen_kernel::iptables::{self, Variant};
-use rulegen_kernel::nftables::{Error, Event, Watcher};
+use rulegen_kernel::nftables::{self, Event, Watcher};
 use rulegen_kernel::printable::program_name;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Name;
 
+use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::queue::Sink;
 
 /// Starts a thread that ends with the process.
 pub(crate) fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
     let thread = thread::Builder::new().name(name.to_owned());
-    thread.spawn(work).with_context(|| format!("cannot start thread {name}"))?;
+    thread.spawn(work).map_err(|source| Error::Thread { name: name.to_owned(), source })?;
     Ok(())
 }
 
@@ -44,8 +44,8 @@ pub(crate) fn watch_iptables(variant: Variant, sink: Sink) -> Result<()> {
 }
 
 fn tell_events<W: Send + 'static>(
-    open: impl Fn() -> Result<W, Error> + Send + 'static,
-    next: impl Fn(&mut W) -> Result<Vec<Event>, Error> + Send + 'static,
+    open: impl Fn() -> Result<W, nftables::Error> + Send + 'static,
+    next: impl Fn(&mut W) -> Result<Vec<Event>, nftables::Error> + Send + 'static,
     sink: Sink,
 ) -> Result<()> {
     let mut watcher = open()?;
@@ -89,7 +89,7 @@ fn with_printable_name(mut event: Event) -> Event {
 /// # Errors
 /// The kernel cannot be watched.
 pub(crate) fn watch_addresses(sink: Sink) -> Result<()> {
-    let mut watcher = AddressWatcher::open().context("cannot watch addresses")?;
+    let mut watcher = AddressWatcher::open().map_err(Error::Addresses)?;
     start("addresses", move || {
         loop {
             match watcher.next(None) {

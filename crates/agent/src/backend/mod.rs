@@ -6,7 +6,6 @@ mod nftables;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
 use rulegen_compiler::{ServicePlan, plan_service};
 use rulegen_kernel::nftables::Event;
 use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort};
@@ -15,6 +14,7 @@ use rulegen_net::{IpFamily, ServicePortName};
 use crate::affinity::Clients;
 use crate::configured_store::ConfiguredStore;
 use crate::drift::Drift;
+use crate::error::Result;
 use crate::left_out::Why;
 use crate::report::{IptablesReport, Operations, Phase};
 

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::mpsc;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
 use rulegen_compiler::nftables::{self, LiveTable, Patch, ServiceUpdate};
 use rulegen_compiler::{Plan, ServicePlan, node_ports_at, plan};
 use rulegen_kernel::nftables::{
@@ -23,6 +22,7 @@ use stale_clients::StaleClients;
 use crate::affinity::{Clients, ReadClients};
 use crate::configured_store::ConfiguredStore;
 use crate::drift::Drift;
+use crate::error::{self, Result};
 use crate::left_out::Why;
 use crate::quarantine::Quarantine;
 use crate::report::{Counts, Operations, Phase};
@@ -236,12 +236,9 @@ impl<K: Kernel> Nftables<K> {
         now: Instant,
     ) -> Result<Written> {
         let error = match self.compare(watch) {
-            Err(error) => error.downcast::<Error>()?,
+            Err(error::Error::Nftables(error)) if error.is_about_content() => error,
             done => return done,
         };
-        if !error.is_about_content() {
-            return Err(error.into());
-        }
         tracing::warn!(%error, "kernel rejected the ruleset, searching for the cause");
         watch.time(Phase::Commit, || self.isolate(store, &error, now))?;
         self.live = self.live_tables(self.plans(store));
@@ -500,8 +497,7 @@ fn refuse_old_kernel(missing: &[Missing]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let listed: Vec<String> = missing.iter().map(Missing::to_string).collect();
-    bail!("this kernel does not support the ruleset: {}", listed.join("; "))
+    Err(error::Error::UnsupportedKernel(missing.to_vec()))
 }
 
 fn written(kernel: &impl Kernel, transactions: &[Transaction<'_>]) -> Written {

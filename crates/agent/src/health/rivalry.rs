@@ -105,7 +105,7 @@ mod tests {
             assert_eq!(warnings.len(), usize::from(is_fight), "{repairs} {changes}");
         }
         let warnings = rivalry(30, 2, now).warnings(now);
-        assert!(warnings[0].contains("30 times") && warnings[0].contains("nft (pid 7)"));
+        assert!(warnings[0].contains("30 repairs") && warnings[0].contains("nft (pid 7)"));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
 use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -11,6 +10,7 @@ use tower::layer::layer_fn;
 
 use super::bounded::Bounded;
 use super::throttle::Throttle;
+use crate::error::{Error, Result};
 
 /// How the API server is reached.
 #[derive(Debug, Clone, Default)]
@@ -46,9 +46,7 @@ pub(crate) struct Connection {
 pub(crate) async fn connect(options: &ApiOptions) -> Result<Connection> {
     let mut config = config(options).await?;
     if let Some(master) = &options.master {
-        config.cluster_url = master.parse().with_context(|| {
-            format!("--master: invalid URL {master:?} (for example https://10.0.0.1:6443)")
-        })?;
+        config.cluster_url = parse(master)?;
     }
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(SILENCE);
@@ -58,7 +56,8 @@ pub(crate) async fn connect(options: &ApiOptions) -> Result<Connection> {
     config.default_retry = false;
     let address = config.cluster_url.to_string();
     let client = ClientBuilder::try_from(config);
-    let client = client.with_context(|| format!("cannot use the credentials for {address}"))?;
+    let failed = |source| Error::Credentials { server: address.clone(), source };
+    let client = client.map_err(failed)?;
     let client = client.with_layer(&layer_fn(Throttle::new)).with_layer(&layer_fn(Bounded));
     Ok(Connection { client: client.build(), address })
 }
@@ -67,23 +66,29 @@ async fn config(options: &ApiOptions) -> Result<Config> {
     let context = KubeConfigOptions { context: options.context.clone(), ..Default::default() };
     if let Some(path) = &options.kubeconfig {
         let file = path.display();
-        let kubeconfig = Kubeconfig::read_from(path)
-            .with_context(|| format!("--kubeconfig: cannot read {file}"))?;
-        return Config::from_custom_kubeconfig(kubeconfig, &context)
-            .await
-            .with_context(|| format!("--kubeconfig: cannot use {file}"));
+        let failed = |action: &str| {
+            let action = format!("--kubeconfig: cannot {action} {file}");
+            move |source| Error::Kubeconfig { action, source }
+        };
+        let kubeconfig = Kubeconfig::read_from(path).map_err(failed("read"))?;
+        return Config::from_custom_kubeconfig(kubeconfig, &context).await.map_err(failed("use"));
     }
     if let (Some(master), None) = (&options.master, std::env::var_os("KUBECONFIG")) {
-        let url = master.parse().with_context(|| {
-            format!("--master: invalid URL {master:?} (for example https://10.0.0.1:6443)")
-        })?;
+        let url = parse(master)?;
         return Ok(Config::incluster().unwrap_or_else(|_| Config::new(url)));
     }
     if options.context.is_some() {
-        return Config::from_kubeconfig(&context).await.context("cannot use the kubeconfig");
+        let action = "cannot use the kubeconfig".to_owned();
+        let failed = |source| Error::Kubeconfig { action, source };
+        return Config::from_kubeconfig(&context).await.map_err(failed);
     }
-    Config::infer().await.context(
-        "no credentials for the API server: use --kubeconfig, set KUBECONFIG, or run in a pod \
-         with a service account",
-    )
+    Config::infer().await.map_err(Error::NoCredentials)
+}
+
+fn parse(master: &str) -> Result<hyper::Uri> {
+    let invalid = |source: hyper::http::uri::InvalidUri| Error::MasterUrl {
+        url: master.to_owned(),
+        source: source.into(),
+    };
+    master.parse().map_err(invalid)
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
 use kube::Client;
 use kube::api::ListParams;
 use rulegen_model::{Kind, Object, Objects, Problem, Source, Sourced};
@@ -11,7 +10,8 @@ use super::api::{is_absence, is_unselectable};
 use super::client::{ApiOptions, Connection, connect};
 use super::object::{ApiObject, EndpointSlices, Nodes, ServiceCidrs, Services, Watched};
 use super::pages::{PAGE, Pages};
-use super::request::{self, Error};
+use super::request;
+use crate::error::{Error, Result};
 
 /// Lists what the agent of the node of this name would watch, and what of it cannot be read.
 ///
@@ -19,7 +19,7 @@ use super::request::{self, Error};
 /// The API server cannot be reached, or does not show what is needed.
 pub fn list(options: &ApiOptions, node: &str, objects: &mut Objects) -> Result<Vec<Problem>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("cannot start the async runtime")?;
+    let runtime = runtime.map_err(Error::Runtime)?;
     runtime.block_on(async {
         let Connection { client, .. } = connect(options).await?;
         let mut listed = Listed { objects, problems: Vec::new() };
@@ -27,25 +27,25 @@ pub fn list(options: &ApiOptions, node: &str, objects: &mut Objects) -> Result<V
         let selected = services.clone().fields(super::api::SERVICES_FIELDS);
         if let Err(error) = listed.kind::<Services>(&client, selected).await {
             if !is_unselectable(&error) {
-                return Err(error).context(cannot("services"));
+                return Err(cannot("services")(error));
             }
-            listed.kind::<Services>(&client, services).await.context(cannot("services"))?;
+            listed.kind::<Services>(&client, services).await.map_err(cannot("services"))?;
         }
         let slices = ListParams::default().labels(super::api::SLICES_LABELS);
-        listed.kind::<EndpointSlices>(&client, slices).await.context(cannot("endpointslices"))?;
+        listed.kind::<EndpointSlices>(&client, slices).await.map_err(cannot("endpointslices"))?;
         let own = ListParams::default().fields(&format!("metadata.name={node}"));
-        listed.kind::<Nodes>(&client, own).await.context(cannot("nodes"))?;
+        listed.kind::<Nodes>(&client, own).await.map_err(cannot("nodes"))?;
         match listed.kind::<ServiceCidrs>(&client, ListParams::default()).await {
             // Older clusters have none, and roles written for them do not show any.
             Err(error) if is_absence(&error, false) => {}
-            done => done.context(cannot("servicecidrs"))?,
+            done => done.map_err(cannot("servicecidrs"))?,
         }
         Ok(listed.problems)
     })
 }
 
-fn cannot(plural: &str) -> String {
-    format!("cannot list {plural}")
+fn cannot(resource: &'static str) -> impl FnOnce(request::Error) -> Error {
+    move |source| Error::List { resource, source: source.into() }
 }
 
 struct Listed<'a> {
@@ -61,13 +61,13 @@ impl Listed<'_> {
         &mut self,
         client: &Client,
         parameters: ListParams,
-    ) -> Result<(), Error> {
+    ) -> Result<(), request::Error> {
         let parameters = parameters.limit(PAGE);
         let mut attempts = ATTEMPTS;
         let items = loop {
             attempts -= 1;
             match all::<W>(client, parameters.clone()).await {
-                Err(Error::Refused(status)) if status.code == 410 && attempts > 0 => {}
+                Err(request::Error::Refused(status)) if status.code == 410 && attempts > 0 => {}
                 done => break done?,
             }
         };
@@ -94,7 +94,7 @@ impl Listed<'_> {
 async fn all<W: Watched>(
     client: &Client,
     parameters: ListParams,
-) -> Result<Vec<ApiObject<W>>, Error> {
+) -> Result<Vec<ApiObject<W>>, request::Error> {
     let mut pages = Pages::new(parameters);
     let mut objects = Vec::new();
     loop {

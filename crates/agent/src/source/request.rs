@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::answer::{Page, WatchEvent, WrongAnswer, event, page};
 use super::client::SILENCE;
 use super::object::Watched;
+use crate::error::with_causes;
 
 /// The longest page of a list. 500 slices of 100 endpoints have about 20 MB.
 const LONGEST_PAGE: usize = 32 << 20;
@@ -189,20 +190,6 @@ impl Lines {
 
 /// Room for lines of usual length.
 const KEPT: usize = 256 << 10;
-
-/// An error and what led to it, which its own text often does not say.
-pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
-}
 
 #[cfg(test)]
 mod tests {

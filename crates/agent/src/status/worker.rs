@@ -2,10 +2,10 @@
 
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 
-use anyhow::Result;
 use hyper::StatusCode;
 use tokio::sync::oneshot;
 
+use crate::error::Result;
 use crate::http::Response;
 use crate::threads;
 

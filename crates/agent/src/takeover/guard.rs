@@ -24,6 +24,7 @@ use super::Intrusion;
 use super::remains::{Look, Remains, Removed};
 use super::truce::{PAUSE, Truce};
 use crate::drift::Drift;
+use crate::error::with_causes;
 use crate::input::Input;
 use crate::source::Sink;
 
@@ -269,7 +270,7 @@ impl Place {
                 Some(removed)
             }
             Err(error) => {
-                let error = format!("{error:#}");
+                let error = with_causes(&error);
                 if self.error.as_ref() == Some(&error) {
                     tracing::debug!(error, "cleanup of another proxy mode's rules failed again");
                 } else {

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
 use rulegen_compiler::iptables::leads_to_services;
 use rulegen_config::ProxyMode;
 use rulegen_kernel::iptables::{Variant, is_installed, legacy_tables};
@@ -12,6 +11,7 @@ use rulegen_ruleset::iptables::Ruleset;
 use rulegen_ruleset::nftables::Name;
 
 use super::{DEFAULT_TABLE, KUBE_PROXY_TABLE, clean_iptables_if, delete_tables};
+use crate::error::{Error, Result};
 
 /// What may be there of another mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +88,7 @@ fn has_service_chains(held: &Ruleset) -> bool {
 
 fn remove_chains(variant: Variant, lock_timeout: Duration, look: Look) -> Result<Removed> {
     let mut removed = Removed::default();
-    let mut errors: Vec<String> = Vec::new();
+    let mut failed = Vec::new();
     for family in IpFamily::BOTH {
         if !look.were_seen && !is_installed(family, variant) {
             continue;
@@ -103,12 +103,12 @@ fn remove_chains(variant: Variant, lock_timeout: Duration, look: Look) -> Result
                 let kept = cleaned.kept.into_iter();
                 removed.kept.extend(kept.map(|(table, chain)| format!("{name} {table} {chain}")));
             }
-            Err(error) => errors.push(format!("{:#}", anyhow!(error))),
+            Err(error) => failed.push((family, error)),
         }
     }
-    match errors.is_empty() {
+    match failed.is_empty() {
         true => Ok(removed),
-        false => Err(anyhow!(errors.join("; "))),
+        false => Err(Error::IptablesFamilies(failed)),
     }
 }
 

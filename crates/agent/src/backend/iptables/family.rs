@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use anyhow::Result;
 use rulegen_compiler::ServicePlan;
 use rulegen_compiler::iptables::{LiveRuleset, OURS, Patch, Sizes};
 use rulegen_kernel::iptables::Error;
@@ -107,7 +106,7 @@ impl Family {
         tools: &mut Tools,
         patch: Option<&Patch>,
         watch: &mut Stopwatch,
-    ) -> Result<Done> {
+    ) -> Result<Done, Error> {
         // Until it has succeeded.
         let held = std::mem::replace(&mut self.held, Held::Unknown);
         let without_reading_all = match (&held, patch) {

@@ -15,10 +15,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use anyhow::{Result, anyhow};
 use rulegen_compiler::iptables::{LiveRuleset, Patch};
 use rulegen_compiler::{ServicePlan, node_ports_at, plan};
-use rulegen_kernel::iptables::Variant;
+use rulegen_kernel::iptables::{self, Variant};
 use rulegen_kernel::nftables::Event;
 use rulegen_kernel::sysctl;
 use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort};
@@ -27,6 +26,7 @@ use rulegen_net::{IpFamily, ServicePortName};
 use super::{Backend, Outcome, Stopwatch, Written, changed_service, plan_of, service_of};
 use crate::configured_store::ConfiguredStore;
 use crate::drift::Drift;
+use crate::error::{Error, Result};
 use crate::left_out::Why;
 use crate::queue::Sink;
 use crate::report::Phase;
@@ -116,7 +116,7 @@ impl Iptables {
         &mut self,
         patches: &BTreeMap<IpFamily, Patch>,
         watch: &mut Stopwatch,
-    ) -> Result<BTreeMap<IpFamily, Result<Done>>> {
+    ) -> Result<BTreeMap<IpFamily, Result<Done, iptables::Error>>> {
         let tools = match &mut self.tools {
             Some(tools) => tools,
             none => none.insert(Tools::open(&self.options, &self.sink)?),
@@ -210,13 +210,13 @@ impl Backend for Iptables {
 
 /// What came of all families: an error if one of them failed.
 fn outcome(
-    done: BTreeMap<IpFamily, Result<Done>>,
+    done: BTreeMap<IpFamily, Result<Done, iptables::Error>>,
     watch: Stopwatch,
     suspicion: &Suspicion,
 ) -> Outcome {
     let mut outcome = Outcome::new(watch, Ok(Written::default()));
     let mut written = Written::default();
-    let mut errors: Vec<String> = Vec::new();
+    let mut failed = Vec::new();
     for (family, done) in done {
         match done {
             Ok(done) => {
@@ -236,12 +236,12 @@ fn outcome(
             }
             Err(error) => {
                 outcome.full = true;
-                errors.push(format!("{}: {error:#}", family.api_name()));
+                failed.push((family, error));
             }
         }
     }
-    let failed = !errors.is_empty();
-    outcome.written = if failed { Err(anyhow!(errors.join("; "))) } else { Ok(written) };
+    let is_done = failed.is_empty();
+    outcome.written = if is_done { Ok(written) } else { Err(Error::IptablesFamilies(failed)) };
     outcome
 }
 

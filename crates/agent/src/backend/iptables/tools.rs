@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
 use rulegen_compiler::iptables::KUBELET_CHAINS;
 use rulegen_kernel::iptables::{Error, Iptables, OwnCommits, Variant, choose};
 use rulegen_kernel::nftables::{Generation, NfTables};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{ChainName, Ruleset, Table, Tables, Transaction};
 
+use crate::error;
 use crate::queue::Sink;
 use crate::threads;
 
@@ -31,7 +31,7 @@ pub(super) struct Tools {
 
 impl Tools {
     /// Finds them, and has told from then on what is committed to their tables.
-    pub(super) fn open(options: &ToolOptions, sink: &Sink) -> Result<Self> {
+    pub(super) fn open(options: &ToolOptions, sink: &Sink) -> Result<Self, error::Error> {
         let variant = match options.variant {
             Some(variant) => variant,
             None => choose(&KUBELET_CHAINS)?,
