@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rulegen_compiler::NodePortsAt;
-use rulegen_compiler::conntrack::{Context, Judge, Past, frontends};
+use rulegen_compiler::conntrack::{Context, History, StaleFlowFilter, frontends};
 use rulegen_kernel::conntrack::Conntrack;
 use rulegen_model::{Host, Objects, Snapshot, SnapshotOptions, read_manifest, snapshot};
 use rulegen_net::{Frontend, IpFamily, Protocol};
@@ -241,7 +241,7 @@ fn manifest(endpoints: Option<usize>) -> String {
 }
 
 /// Applies a cluster, then has every flow deleted that it makes stale. Gives its frontends.
-fn apply_and_clean(node: &Namespace, manifest: &str, past: &Past) -> HashSet<Frontend> {
+fn apply_and_clean(node: &Namespace, manifest: &str, past: &History) -> HashSet<Frontend> {
     let file = node.file("cluster.yaml", manifest);
     let flags = "--proxy-mode nftables --nodeport-addresses 192.0.2.1/32,2001:db8::1/128";
     let applied = node.rulegen(&format!("-f {file} {flags} --prune --allow-empty"));
@@ -255,7 +255,7 @@ fn apply_and_clean(node: &Namespace, manifest: &str, past: &Past) -> HashSet<Fro
             service_cidrs: &cluster.service_cidrs,
             resets_removed_tcp: false,
         };
-        let judge = Judge::new(cluster.service_ports(of), past.clone(), &context);
+        let judge = StaleFlowFilter::new(cluster.service_ports(of), past.clone(), &context);
         for protocol in judge.protocols() {
             let mut stale = flows(&mut conntrack, of, protocol);
             stale.retain(|flow| judge.is_stale(flow));
@@ -343,10 +343,10 @@ impl Followers {
 fn udp_clients_follow_service_changes() {
     let node = node("follow");
     let mut followers = Followers::new(&node);
-    let nothing = || Past::Vanished(HashSet::new());
+    let nothing = || History::Vanished(HashSet::new());
 
     // The Service is not there yet, and its node port is any port.
-    apply_and_clean(&node, &manifest(None), &Past::Unknown);
+    apply_and_clean(&node, &manifest(None), &History::Unknown);
     assert_eq!(followers.heard_at(), [None; 4]);
 
     // Two endpoints, either of which may be chosen; then only the second.
@@ -365,7 +365,7 @@ fn udp_clients_follow_service_changes() {
     assert_eq!(followers.heard_at(), [Some(1); 4]);
 
     // No Service, of which is known that it was there.
-    apply_and_clean(&node, &manifest(None), &Past::Vanished(frontends));
+    apply_and_clean(&node, &manifest(None), &History::Vanished(frontends));
     assert_eq!(followers.heard_at(), [None; 4]);
 }
 
@@ -373,9 +373,9 @@ fn udp_clients_follow_service_changes() {
 fn conntrack_stale_flows_are_deleted_after_restart() {
     let node = node("restart");
     let mut followers = Followers::new(&node);
-    apply_and_clean(&node, &manifest(Some(1)), &Past::Unknown);
+    apply_and_clean(&node, &manifest(Some(1)), &History::Unknown);
     assert_eq!(followers.heard_at(), [Some(1); 4]);
-    apply_and_clean(&node, &manifest(None), &Past::Unknown);
+    apply_and_clean(&node, &manifest(None), &History::Unknown);
     // What was known of the node port is forgotten.
     assert_eq!(followers.heard_at(), [None, Some(1), None, Some(1)]);
 }

@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use rulegen_compiler::conntrack::{Context, Judge, Past, concerns, frontends};
+use rulegen_compiler::conntrack::{Context, History, StaleFlowFilter, concerns, frontends};
 use rulegen_compiler::{NodePortsAt, node_ports_at};
 use rulegen_kernel::conntrack::{Conntrack, Error};
 use rulegen_model::{Changes, ServicePort};
@@ -24,7 +24,7 @@ use crate::report::ConntrackReport;
 use crate::threads;
 
 /// What has changed for flows, and the way to the thread that cleans.
-pub(crate) struct Cleaning {
+pub(crate) struct ConntrackCleaner {
     jobs: Sender<Vec<Job>>,
     resets_removed_tcp: bool,
     /// Frontends of Services that changed or went since the last job.
@@ -45,7 +45,7 @@ struct Job {
 /// How long until what failed is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-impl Cleaning {
+impl ConntrackCleaner {
     /// Starts the thread, in the network namespace of the one that calls.
     ///
     /// # Errors
@@ -162,12 +162,12 @@ impl Cleaner {
         }
     }
 
-    /// Who judges by what waits to be done for a family, if anything does.
-    fn judge(&self, family: IpFamily) -> Option<Judge> {
+    /// The filter for the pending work of a family, if there is any.
+    fn filter(&self, family: IpFamily) -> Option<StaleFlowFilter> {
         let job = self.waiting.get(&family)?;
-        let past = match self.known.contains(&family) {
-            true => Past::Vanished(job.changed.clone()),
-            false => Past::Unknown,
+        let history = match self.known.contains(&family) {
+            true => History::Vanished(job.changed.clone()),
+            false => History::Unknown,
         };
         let context = Context {
             node_ports_at: &job.node_ports_at,
@@ -175,18 +175,18 @@ impl Cleaner {
             service_cidrs: &job.service_cidrs,
             resets_removed_tcp: self.resets_removed_tcp,
         };
-        Some(Judge::new(&job.ports, past, &context))
+        Some(StaleFlowFilter::new(&job.ports, history, &context))
     }
 
     fn clean(&mut self, family: IpFamily, todo: &Receiver<Vec<Job>>) -> Result<(), Error> {
         let begun = Instant::now();
-        let Some(judge) = self.judge(family) else { return Ok(()) };
+        let Some(filter) = self.filter(family) else { return Ok(()) };
         let mut kernel = Conntrack::open()?;
-        let mut stale = list_stale(&mut kernel, &judge, family)?;
+        let mut stale = list_stale(&mut kernel, &filter, family)?;
         let done = self.waiting.remove(&family);
         // The list may have taken long. A flow to an endpoint that came meanwhile is not stale.
         todo.try_iter().for_each(|jobs| self.take(jobs));
-        if let Some(newer) = self.judge(family) {
+        if let Some(newer) = self.filter(family) {
             stale.retain(|flow| newer.is_stale(flow));
         }
         let deleted = match forget(&mut kernel, &stale) {
@@ -210,11 +210,15 @@ impl Cleaner {
     }
 }
 
-fn list_stale(kernel: &mut Conntrack, judge: &Judge, family: IpFamily) -> Result<Vec<Flow>, Error> {
+fn list_stale(
+    kernel: &mut Conntrack,
+    filter: &StaleFlowFilter,
+    family: IpFamily,
+) -> Result<Vec<Flow>, Error> {
     let mut stale: Vec<Flow> = Vec::new();
-    for protocol in judge.protocols() {
+    for protocol in filter.protocols() {
         kernel.for_each(family, protocol, |flow| {
-            if judge.is_stale(&flow) {
+            if filter.is_stale(&flow) {
                 stale.push(flow);
             }
         })?;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rulegen_model::NodeState;
 use rulegen_net::IpFamily;
 
-use crate::input::Trouble;
+use crate::input::SourceError;
 use crate::queue::Waiting;
 use body::{FamilyHealth, ProxyHealth, Readiness, json, time, time_of_sync};
 use rivalry::Rivalry;
@@ -75,7 +75,7 @@ pub struct Health {
     node: NodeState,
     source_in_sync: bool,
     /// Where objects do not come from, since when, and why.
-    troubles: BTreeMap<&'static str, (SystemTime, Trouble)>,
+    troubles: BTreeMap<&'static str, (SystemTime, SourceError)>,
     /// What the reconciler has not dealt with. If it hangs, nobody else says so.
     queue: Waiting,
     rivalry: Rivalry,
@@ -119,7 +119,7 @@ impl Health {
     pub(crate) fn source(
         &mut self,
         what: &'static str,
-        trouble: Option<Trouble>,
+        trouble: Option<SourceError>,
         now: Instant,
         wall: SystemTime,
     ) {

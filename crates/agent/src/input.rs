@@ -18,7 +18,7 @@ pub(crate) enum Input {
     /// An object is there, but cannot be read: it counts as if it were not.
     Unreadable(Kind, ObjectKey, Box<Problem>),
     /// Objects of this kind, or of the manifests, do not come, or come again.
-    Source(&'static str, Option<Trouble>),
+    Source(&'static str, Option<SourceError>),
     /// Something else is wrong with what was read.
     Problem(Box<Problem>),
     /// When what an EndpointSlice tells began, by the cluster's clock.
@@ -37,7 +37,7 @@ pub(crate) enum Input {
 
 /// Why objects do not come.
 #[derive(Debug, Clone)]
-pub(crate) struct Trouble {
+pub(crate) struct SourceError {
     /// In words.
     pub(crate) why: String,
     /// When it is over unless it is told again, as far as that is known: a watch that works again in a
@@ -45,7 +45,7 @@ pub(crate) struct Trouble {
     pub(crate) until: Option<Instant>,
 }
 
-impl Trouble {
+impl SourceError {
     pub(crate) fn lasts(&self, now: Instant) -> bool {
         self.until.is_none_or(|until| now < until)
     }
@@ -53,15 +53,15 @@ impl Trouble {
 
 /// An input, and when it was there.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct TimedInput {
     /// What is told.
     pub(crate) input: Input,
     /// When its last byte had come.
     pub(crate) at: Instant,
 }
 
-impl Told {
-    /// Told now.
+impl TimedInput {
+    /// An input that arrives now.
     pub(crate) fn now(input: Input) -> Self {
         Self { input, at: Instant::now() }
     }

@@ -1,18 +1,17 @@
-//! Keeps the rules of a node what the cluster's objects say.
+//! The node agent: keeps a node's rules in sync with the cluster's objects.
 //!
 //! ```text
 //! API server, or folder ─┐
-//! commits to the ruleset ┼─▶ Told ─▶ Reconciler ─▶ kernel
-//! addresses of the host ─┘               └───────▶ Telemetry ◀─ HTTP
+//! commits to the ruleset ┼─▶ TimedInput ─▶ Reconciler ─▶ kernel
+//! addresses of the host ─┘                     └───────▶ Telemetry ◀─ HTTP
 //! ```
 //!
-//! Owns the threads, the clock and the network. What rules there shall be is decided in
-//! `rulegen_compiler`; how they get into the kernel, in `rulegen_kernel`.
+//! Owns the threads, the clock and the network. `rulegen_compiler` decides which rules are needed,
+//! `rulegen_kernel` writes them.
 
 mod about;
 mod affinity;
 mod backend;
-mod complaints;
 mod config_file;
 mod configured_store;
 mod conntrack;
@@ -30,22 +29,23 @@ mod left_out;
 mod listening;
 pub mod metrics;
 mod options;
-mod pace;
 mod pending;
 mod quarantine;
 mod queue;
 mod reconciler;
+mod rejected_objects;
 mod repair_pace;
 pub mod report;
 mod run;
 mod servers;
+mod service_counts;
 pub mod service_health;
 mod set_up;
 mod shared;
 mod source;
 mod status;
+mod sync_scheduler;
 pub mod takeover;
-mod tally;
 mod telemetry;
 mod threads;
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
-use crate::input::{Input, Told};
+use crate::input::{Input, TimedInput};
 
 /// Room for objects, in KiB of their JSON. All objects of 10,000 Services with 5 endpoints have 20 MB.
 const OBJECTS: u32 = 4096;
@@ -75,7 +75,7 @@ impl Waiting {
 }
 
 struct Queued {
-    told: Told,
+    told: TimedInput,
     /// Free again once the input is taken out.
     _room: Option<OwnedSemaphorePermit>,
 }
@@ -104,7 +104,7 @@ impl Queue {
 impl Sink {
     /// Sends an input once there is room for its weight.
     pub(crate) async fn send(&self, input: Input, weight: usize) -> Result<(), Ended> {
-        let told = Told::now(input);
+        let told = TimedInput::now(input);
         let room = Arc::clone(&self.room).acquire_many_owned(self.permits(weight)).await;
         self.put(told, Some(room.map_err(|_| Ended)?))
     }
@@ -117,7 +117,7 @@ impl Sink {
     /// Sends an input if there is room at once; returns whether there was.
     pub(crate) fn try_send(&self, input: Input, weight: usize) -> Result<bool, Ended> {
         match Arc::clone(&self.room).try_acquire_many_owned(self.permits(weight)) {
-            Ok(room) => self.put(Told::now(input), Some(room)).map(|()| true),
+            Ok(room) => self.put(TimedInput::now(input), Some(room)).map(|()| true),
             Err(TryAcquireError::NoPermits) => Ok(false),
             Err(TryAcquireError::Closed) => Err(Ended),
         }
@@ -125,16 +125,16 @@ impl Sink {
 
     /// Tells the reconciler to end, whether there is room or not.
     pub(crate) fn stop(&self) {
-        let _ = self.put(Told::now(Input::Stop), None);
+        let _ = self.put(TimedInput::now(Input::Stop), None);
     }
 
     /// Sends an input as if it had come at another time.
     #[cfg(test)]
     pub(crate) fn put_at(&self, input: Input, at: Instant) {
-        self.put(Told { input, at }, None).unwrap();
+        self.put(TimedInput { input, at }, None).unwrap();
     }
 
-    fn put(&self, told: Told, room: Option<OwnedSemaphorePermit>) -> Result<(), Ended> {
+    fn put(&self, told: TimedInput, room: Option<OwnedSemaphorePermit>) -> Result<(), Ended> {
         // Under one lock, so that both queues have one order.
         let mut waiting = self.waiting.lock();
         waiting.push_back(told.at);
@@ -149,7 +149,7 @@ impl Sink {
 
 impl Inputs {
     /// The next input. The one before is dealt with.
-    pub(crate) fn recv(&mut self) -> Result<Told, RecvError> {
+    pub(crate) fn recv(&mut self) -> Result<TimedInput, RecvError> {
         self.done();
         let queued = self.receiver.recv();
         self.is_at_work = queued.is_ok();
@@ -157,7 +157,10 @@ impl Inputs {
     }
 
     /// The same, if it comes in time.
-    pub(crate) fn recv_timeout(&mut self, patience: Duration) -> Result<Told, RecvTimeoutError> {
+    pub(crate) fn recv_timeout(
+        &mut self,
+        patience: Duration,
+    ) -> Result<TimedInput, RecvTimeoutError> {
         self.done();
         let queued = self.receiver.recv_timeout(patience);
         self.is_at_work = queued.is_ok();

@@ -1,11 +1,11 @@
-//! The loop that makes the kernel hold what the objects say.
+//! The reconcile loop: syncs the kernel's rules with the objects.
 //!
 //! ```text
-//! Told ──▶ Store ──▶ Changes ──▶ Backend ──▶ kernel
-//!            └ Pace: when         └ Outcome ──▶ Telemetry
+//! TimedInput ──▶ Store ──▶ Changes ──▶ Backend ──▶ kernel
+//!                  └ SyncScheduler: when  └ Outcome ──▶ Telemetry
 //! ```
 //!
-//! One thread does it all: what is taken in next meets the outcome of what was before.
+//! A single thread, so that each input sees the outcome of those before it.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::RecvTimeoutError;
@@ -16,22 +16,22 @@ use rulegen_model::{Changes, Host, Kind, NodeState, ObjectKey, Problem, StoreEve
 use rulegen_net::IpFamily;
 
 use crate::backend::{Backend, Outcome};
-use crate::complaints::log;
 use crate::configured_store::ConfiguredStore;
-use crate::conntrack::Cleaning;
+use crate::conntrack::ConntrackCleaner;
 use crate::drift::Drift;
 use crate::error::with_causes;
 use crate::events::{Notice, Notices};
-use crate::input::{Input, Told};
+use crate::input::{Input, TimedInput};
 use crate::journal::Cause;
 use crate::left_out::{News, Reason, Why};
-use crate::pace::Pace;
 use crate::pending::Pending;
 use crate::queue::Inputs;
+use crate::rejected_objects::log;
 use crate::repair_pace::RepairPace;
 use crate::report::{self, FamilyReport, Operations, Phase, SyncReport};
-use crate::shared::Known;
-use crate::tally::Tally;
+use crate::service_counts::ServiceCounts;
+use crate::shared::ClusterState;
+use crate::sync_scheduler::SyncScheduler;
 use crate::telemetry::Telemetry;
 
 /// Where the machine's own addresses come from.
@@ -39,12 +39,12 @@ pub(crate) type ReadHost = fn() -> Host;
 
 /// Everything that a sync needs.
 pub(crate) struct Reconciler {
-    pub(crate) known: Known,
+    pub(crate) known: ClusterState,
     pub(crate) notices: Notices,
     pub(crate) backend: Box<dyn Backend>,
-    pub(crate) cleaning: Cleaning,
+    pub(crate) conntrack_cleaner: ConntrackCleaner,
     pub(crate) families: Vec<IpFamily>,
-    pub(crate) pace: Pace,
+    pub(crate) scheduler: SyncScheduler,
     pub(crate) telemetry: Telemetry,
     pub(crate) host: ReadHost,
     pub(crate) started: SystemTime,
@@ -61,7 +61,7 @@ pub(crate) struct Reconciler {
 #[derive(Default)]
 pub(crate) struct State {
     pending: Pending,
-    tally: Tally,
+    service_counts: ServiceCounts,
     /// Whether everything was listed once.
     in_sync: bool,
     /// Whether others changed rules since the last sync, and who was the last, in words.
@@ -88,21 +88,23 @@ impl Reconciler {
     pub(crate) fn run(mut self, inputs: &mut Inputs) {
         loop {
             inputs.done();
-            let due = self.pace.due().filter(|_| self.state.in_sync);
+            let due = self.scheduler.due().filter(|_| self.state.in_sync);
             let told = match due {
                 Some(due) if due.elapsed() > IMPATIENCE => Err(RecvTimeoutError::Timeout),
                 Some(due) => inputs.recv_timeout(due.saturating_duration_since(Instant::now())),
                 None => inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match told {
-                Ok(Told { input: Input::Stop, .. }) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(TimedInput { input: Input::Stop, .. }) | Err(RecvTimeoutError::Disconnected) => {
+                    return;
+                }
                 Ok(told) => self.take_in(told),
                 Err(RecvTimeoutError::Timeout) => self.sync(),
             }
         }
     }
 
-    fn take_in(&mut self, told: Told) {
+    fn take_in(&mut self, told: TimedInput) {
         match told.input {
             Input::Object(event) => self.object(event, told.at),
             Input::Objects(events) => {
@@ -124,7 +126,7 @@ impl Reconciler {
             Input::Triggered(time) if time >= self.started => self.state.pending.trigger(time),
             Input::Triggered(_) | Input::Stop => {}
             Input::Rules(events) => {
-                for drift in self.backend.hear(&events) {
+                for drift in self.backend.on_ruleset_events(&events) {
                     self.drifted(&drift);
                     self.want(self.state.repair_pace.may_begin(told.at));
                 }
@@ -166,17 +168,17 @@ impl Reconciler {
             }
             StoreEvent::Gone(kind, key) => {
                 self.count(*kind);
-                self.known.complaints.write().over(*kind, key);
+                self.known.rejected_objects.write().over(*kind, key);
                 self.tell_rejected(*kind);
                 self.known.store.write().take_in(event);
             }
             StoreEvent::ListBegan(kind) => {
-                self.known.complaints.write().doubt(*kind);
+                self.known.rejected_objects.write().doubt(*kind);
                 self.known.store.write().take_in(event);
                 return;
             }
             StoreEvent::ListEnded(kind) => {
-                self.known.complaints.write().forget_doubted(*kind);
+                self.known.rejected_objects.write().forget_doubted(*kind);
                 self.tell_rejected(*kind);
                 self.known.store.write().take_in(event);
                 self.listed();
@@ -187,7 +189,7 @@ impl Reconciler {
 
     fn complain(&self, kind: Kind, key: ObjectKey, problems: Vec<Problem>) {
         // Whoever reads the log may be slow, and pages shall not wait for that.
-        let news = self.known.complaints.write().about(kind, key, problems);
+        let news = self.known.rejected_objects.write().about(kind, key, problems);
         news.iter().flat_map(|news| news.iter()).for_each(log);
         self.tell_rejected(kind);
     }
@@ -198,15 +200,15 @@ impl Reconciler {
         }
         let mut news = Vec::new();
         for (key, problems) in &changes.addresses {
-            let mut complaints = self.known.complaints.write();
-            news.extend(complaints.about_addresses(key.clone(), problems.clone()));
+            let mut rejected_objects = self.known.rejected_objects.write();
+            news.extend(rejected_objects.about_addresses(key.clone(), problems.clone()));
         }
         news.iter().flat_map(|news| news.iter()).for_each(log);
         self.tell_rejected(Kind::Service);
     }
 
     fn tell_rejected(&self, kind: Kind) {
-        self.telemetry.rejected(kind, self.known.complaints.read().rejected(kind));
+        self.telemetry.rejected(kind, self.known.rejected_objects.read().rejected(kind));
     }
 
     fn count(&mut self, kind: Kind) {
@@ -240,7 +242,7 @@ impl Reconciler {
         self.telemetry.node(state);
         if self.state.in_sync {
             self.telemetry.queued(at);
-            self.pace.want(at);
+            self.scheduler.want(at);
         }
     }
 
@@ -249,18 +251,18 @@ impl Reconciler {
         self.telemetry.journal.begins(self.cause(), began, SystemTime::now());
         let changes = self.known.store.write().changes();
         let gathering = began.elapsed();
-        changes.services.iter().for_each(|change| self.state.tally.follow(change));
+        changes.services.iter().for_each(|change| self.state.service_counts.follow(change));
         self.complain_of_addresses(&changes);
         let store = self.known.store.clone();
         let store = store.read();
         let mut outcome = self.backend.sync(&store, &changes);
         outcome.phases.insert(0, (Phase::Gather, gathering));
-        self.cleaning.follow(&changes);
+        self.conntrack_cleaner.follow(&changes);
         if outcome.written.is_ok() {
-            self.cleaning.begin(&store, &self.families);
+            self.conntrack_cleaner.begin(&store, &self.families);
         }
-        self.pace.done(Instant::now(), outcome.written.is_ok());
-        self.backend.next_retry().into_iter().for_each(|at| self.pace.want(at));
+        self.scheduler.done(Instant::now(), outcome.written.is_ok());
+        self.backend.next_retry().into_iter().for_each(|at| self.scheduler.want(at));
         self.tell_left_out(&store);
         if outcome.full || changes.services.len() > MANY {
             memory::give_back();
@@ -325,7 +327,7 @@ impl Reconciler {
         };
         let family = |family: &IpFamily| FamilyReport {
             latencies: pending.latencies(finished),
-            no_local_endpoints: self.state.tally.of(*family).no_local_endpoints,
+            no_local_endpoints: self.state.service_counts.of(*family).no_local_endpoints,
             iptables: outcome.iptables.get(family).copied(),
             ..FamilyReport::new(*family)
         };
@@ -350,7 +352,7 @@ impl Reconciler {
             self.state.repair_pace.repaired(report.took, Instant::now());
             self.telemetry.repaired(report.finished, report.bytes > 0, whose);
         }
-        self.telemetry.synced(&report, &self.state.tally, store, began);
+        self.telemetry.synced(&report, &self.state.service_counts, store, began);
         if report.error.is_none() {
             self.state.looks = false;
             self.after_first_sync.take().into_iter().for_each(|work| work());

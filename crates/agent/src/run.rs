@@ -17,9 +17,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backend::{Backend, Iptables, Nftables, ToolOptions};
-use crate::complaints::Complaints;
 use crate::configured_store::ConfiguredStore;
-use crate::conntrack::Cleaning;
+use crate::conntrack::ConntrackCleaner;
 use crate::error::{Error, Result};
 use crate::events::{self, Notice, Notices};
 use crate::health::{Health, SharedHealth};
@@ -27,13 +26,14 @@ use crate::journal::Journal;
 use crate::left_out::LeftOut;
 use crate::metrics::Metrics;
 use crate::options::Options;
-use crate::pace::Pace;
 use crate::queue::{Queue, Sink, Waiting};
 use crate::reconciler::{Reconciler, State};
+use crate::rejected_objects::RejectedObjects;
 use crate::service_health::ServiceChecks;
 use crate::set_up::{self, set_up};
-use crate::shared::{Known, Shared};
+use crate::shared::{ClusterState, Shared};
 use crate::source::{self, Connection, Source};
+use crate::sync_scheduler::SyncScheduler;
 use crate::telemetry::Telemetry;
 use crate::{affinity, config_file, counting, kube_proxy, listening, servers, takeover, threads};
 
@@ -68,9 +68,9 @@ pub fn run(options: Options) -> Result<()> {
     threads::watch_addresses(queue.events.clone())?;
     let mut changed = config_file::watch(options.config_file.as_ref())?;
     let store = ConfiguredStore::new(options.config.clone(), (options.read_host)());
-    let known = Known {
+    let known = ClusterState {
         store: Shared::new(store),
-        complaints: Shared::new(Complaints::default()),
+        rejected_objects: Shared::new(RejectedObjects::default()),
         left_out: Shared::new(LeftOut::default()),
     };
     let (notices, notices_to_send) = Notices::new();
@@ -78,9 +78,12 @@ pub fn run(options: Options) -> Result<()> {
         known: known.clone(),
         notices: notices.clone(),
         backend,
-        cleaning: Cleaning::start(options.tcp_reset_removed, Arc::clone(&telemetry.metrics))?,
+        conntrack_cleaner: ConntrackCleaner::start(
+            options.tcp_reset_removed,
+            Arc::clone(&telemetry.metrics),
+        )?,
         families: options.families.clone(),
-        pace: Pace::new(options.min_sync_period),
+        scheduler: SyncScheduler::new(options.min_sync_period),
         telemetry: telemetry.clone(),
         host: options.read_host,
         started: SystemTime::now(),
@@ -251,7 +254,7 @@ async fn serve(
     options: &Options,
     inputs: Inputs,
     telemetry: &Telemetry,
-    known: &Known,
+    known: &ClusterState,
     checks: watch::Receiver<ServiceChecks>,
     sink: Sink,
     notices: (Notices, mpsc::Receiver<Notice>),
@@ -276,7 +279,7 @@ async fn work(
     options: &Options,
     inputs: Inputs,
     telemetry: &Telemetry,
-    known: &Known,
+    known: &ClusterState,
     checks: watch::Receiver<ServiceChecks>,
     sink: Sink,
     (notices, told): (Notices, mpsc::Receiver<Notice>),

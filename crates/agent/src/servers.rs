@@ -20,7 +20,7 @@ use crate::http::{Limits, Router, bind, health_port, metrics_port, serve};
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::service_health::{ServiceChecks, ServiceHealth};
-use crate::shared::Known;
+use crate::shared::ClusterState;
 use crate::status::{Counters, Status, Worker};
 use crate::telemetry::Telemetry;
 use crate::threads;
@@ -38,7 +38,7 @@ const RETRY: Duration = Duration::from_secs(5);
 pub(crate) async fn start(
     options: &Options,
     telemetry: &Telemetry,
-    known: &Known,
+    known: &ClusterState,
     checks: watch::Receiver<ServiceChecks>,
     notices: &Notices,
 ) -> Result<()> {
@@ -89,7 +89,11 @@ fn start_runtime(name: &str) -> Result<Handle> {
     Ok(handle)
 }
 
-fn metrics_router(options: &Options, telemetry: &Telemetry, known: &Known) -> Result<Router> {
+fn metrics_router(
+    options: &Options,
+    telemetry: &Telemetry,
+    known: &ClusterState,
+) -> Result<Router> {
     let about = Arc::new(About {
         node: known.store.read().node().name.clone(),
         mode: options.config.mode,
@@ -157,15 +161,15 @@ async fn answer_load_balancers(
     let mut known: BTreeSet<SocketAddr> = BTreeSet::new();
     loop {
         let wanted = checks.borrow_and_update().clone();
-        let unanswered = health.update(wanted.services, &wanted.addresses).await;
-        metrics.unanswered_health_checks(unanswered.len());
-        for port in unanswered.iter().filter(|port| !known.contains(&port.address)) {
+        let failures = health.update(wanted.services, &wanted.addresses).await;
+        metrics.unanswered_health_checks(failures.len());
+        for port in failures.iter().filter(|port| !known.contains(&port.address)) {
             let (namespace, name) = (port.namespace.clone(), port.name.clone());
             let message = format!("health-check node port {}: {}", port.address, port.error);
             tracing::warn!(namespace, name, "{message}");
             notices.send(Notice::FailedToStartServiceHealthcheck { namespace, name, message });
         }
-        known = unanswered.iter().map(|port| port.address).collect();
+        known = failures.iter().map(|port| port.address).collect();
         let retry = if known.is_empty() { Duration::MAX } else { RETRY };
         if let Ok(Err(_)) = tokio::time::timeout(retry, checks.changed()).await {
             return;

@@ -51,7 +51,7 @@ pub struct ServiceChecks {
 /// A health-check node port that nobody answers at. The next [`ServiceHealth::update`] tries
 /// again.
 #[derive(Debug)]
-pub struct Unanswered {
+pub struct BindFailure {
     /// The Service's namespace.
     pub namespace: String,
     /// Its name.
@@ -95,17 +95,17 @@ impl ServiceHealth {
         &mut self,
         wanted: Vec<ServiceCheck>,
         addresses: &[IpAddr],
-    ) -> Vec<Unanswered> {
-        let (mut checks, mut unanswered) = by_port(wanted, addresses);
+    ) -> Vec<BindFailure> {
+        let (mut checks, mut failures) = by_port(wanted, addresses);
         for check in beyond(self.most / addresses.len().max(1), &checks) {
             checks.remove(&check.port);
-            unanswered.extend(addresses.iter().map(|ip| {
+            failures.extend(addresses.iter().map(|ip| {
                 let error = io::Error::other(format!(
                     "open file limit allows only {} listeners; raise it (systemd LimitNOFILE=, \
                      ulimit -n)",
                     self.most
                 ));
-                Unanswered::new(&check, SocketAddr::new(*ip, check.port.get()), error)
+                BindFailure::new(&check, SocketAddr::new(*ip, check.port.get()), error)
             }));
         }
         *self.checks.lock().unwrap_or_else(PoisonError::into_inner) = checks.clone();
@@ -120,10 +120,10 @@ impl ServiceHealth {
             if !self.listeners.contains_key(&address)
                 && let Err(error) = self.open(address, check.port)
             {
-                unanswered.push(Unanswered::new(check, address, error));
+                failures.push(BindFailure::new(check, address, error));
             }
         }
-        unanswered
+        failures
     }
 
     /// A listener holds its address until it is closed, and 0.0.0.0 holds all others too.
@@ -150,7 +150,7 @@ impl ServiceHealth {
     }
 }
 
-impl Unanswered {
+impl BindFailure {
     fn new(check: &ServiceCheck, address: SocketAddr, error: io::Error) -> Self {
         let ServiceCheck { namespace, name, .. } = check.clone();
         Self { namespace, name, address, error }
@@ -162,23 +162,23 @@ impl Unanswered {
 fn by_port(
     mut wanted: Vec<ServiceCheck>,
     addresses: &[IpAddr],
-) -> (BTreeMap<NonZeroU16, ServiceCheck>, Vec<Unanswered>) {
+) -> (BTreeMap<NonZeroU16, ServiceCheck>, Vec<BindFailure>) {
     wanted.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     let mut checks: BTreeMap<NonZeroU16, ServiceCheck> = BTreeMap::new();
-    let mut unanswered = Vec::new();
+    let mut failures = Vec::new();
     for check in wanted {
         if let Some(holder) = checks.get(&check.port) {
             for ip in addresses {
                 let message = format!("port already used by {}/{}", holder.namespace, holder.name);
                 let error = io::Error::new(io::ErrorKind::AddrInUse, message);
                 let address = SocketAddr::new(*ip, check.port.get());
-                unanswered.push(Unanswered::new(&check, address, error));
+                failures.push(BindFailure::new(&check, address, error));
             }
         } else {
             checks.insert(check.port, check);
         }
     }
-    (checks, unanswered)
+    (checks, failures)
 }
 
 /// Those for which there is no room if so many have it. Namespaces take turns: one that is full of

@@ -2,17 +2,17 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::complaints::Complaints;
 use crate::configured_store::ConfiguredStore;
 use crate::left_out::LeftOut;
+use crate::rejected_objects::RejectedObjects;
 
 /// What the reconciler knows of the cluster.
 #[derive(Clone)]
-pub(crate) struct Known {
+pub(crate) struct ClusterState {
     /// The objects.
     pub(crate) store: Shared<ConfiguredStore>,
     /// What is wrong with them.
-    pub(crate) complaints: Shared<Complaints>,
+    pub(crate) rejected_objects: Shared<RejectedObjects>,
     /// Services that have no rules although they should.
     pub(crate) left_out: Shared<LeftOut>,
 }

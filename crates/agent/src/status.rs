@@ -3,7 +3,7 @@
 //! ```text
 //! Request ──▶ query ──▶ view of one page (serde, askama) ─┬▶ HTML
 //!                          ▲                              └▶ JSON
-//!            Known, Health, Journal, kernel's counters
+//!         ClusterState, Health, Journal, kernel's counters
 //! ```
 //!
 //! Pages are made on a thread where they may wait for a lock. What they hold a lock for is bounded:
@@ -47,7 +47,7 @@ use crate::about::About;
 use crate::health::SharedHealth;
 use crate::http::{Answer, Request, Response, Router};
 use crate::journal::Journal;
-use crate::shared::Known;
+use crate::shared::ClusterState;
 
 pub(crate) use counters::Counters;
 use drift::DriftPage;
@@ -63,7 +63,7 @@ pub(crate) use worker::Worker;
 #[derive(Clone)]
 pub(crate) struct Status {
     pub(crate) about: Arc<About>,
-    pub(crate) known: Known,
+    pub(crate) known: ClusterState,
     pub(crate) health: SharedHealth,
     pub(crate) journal: Journal,
     /// Where connections are counted.

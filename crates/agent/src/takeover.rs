@@ -10,7 +10,7 @@
 //! nftables the table with all that is in it, at once.
 
 mod guard;
-mod remains;
+mod leftovers;
 mod truce;
 
 use std::collections::BTreeSet;
@@ -32,7 +32,7 @@ use crate::source::Sink;
 use crate::threads;
 
 use guard::Guard;
-use remains::remains;
+use leftovers::leftovers;
 
 /// What kube-proxy's table is called (pkg/proxy/nftables/proxier.go).
 pub const KUBE_PROXY_TABLE: &str = "kube-proxy";
@@ -172,8 +172,8 @@ pub(crate) fn start(
         privileges::drop_to(&[Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW]);
         // The agent may end without ever having its rules in: then the old ones are all there are.
         if receiver.recv().is_ok() {
-            let remains = remains(mode, &table, in_use.get().copied());
-            Guard::new(mode, remains, lock_timeout, sink).run();
+            let leftovers = leftovers(mode, &table, in_use.get().copied());
+            Guard::new(mode, leftovers, lock_timeout, sink).run();
         }
     })?;
     Ok(Box::new(move || {

@@ -13,15 +13,15 @@ use tokio::sync::watch;
 use crate::configured_store::ConfiguredStore;
 use crate::drift::Drift;
 use crate::health::SharedHealth;
-use crate::input::Trouble;
+use crate::input::SourceError;
 use crate::journal::Journal;
 use crate::kube_proxy::Sight;
 use crate::metrics::Metrics;
 use crate::report::{Changes, SyncReport};
+use crate::service_counts::{Counts, ServiceCounts};
 use crate::service_health::ServiceChecks;
 use crate::source::api::Watches;
 use crate::takeover::Intrusion;
-use crate::tally::{Counts, Tally};
 
 /// Where the reconciler leaves what it knows. All of it may be read by others at any time.
 #[derive(Clone)]
@@ -44,7 +44,7 @@ impl Telemetry {
     }
 
     /// Objects do not come from there, and why; or they come again.
-    pub(crate) fn source(&self, what: &'static str, trouble: Option<Trouble>) {
+    pub(crate) fn source(&self, what: &'static str, trouble: Option<SourceError>) {
         self.health.with(|health| health.source(what, trouble, Instant::now(), SystemTime::now()));
     }
 
@@ -105,7 +105,7 @@ impl Telemetry {
     pub(crate) fn synced(
         &self,
         report: &SyncReport,
-        tally: &Tally,
+        service_counts: &ServiceCounts,
         store: &ConfiguredStore,
         gathered: Instant,
     ) {
@@ -124,11 +124,11 @@ impl Telemetry {
             }
         });
         for family in report.families.iter().map(|of| of.family) {
-            self.proxied(family, tally);
+            self.proxied(family, service_counts);
         }
         self.checks.send_if_modified(|checks| {
             let addresses = self.families.iter().flat_map(|of| listen_at(store, *of)).collect();
-            let wanted = ServiceChecks { services: tally.checks(), addresses };
+            let wanted = ServiceChecks { services: service_counts.checks(), addresses };
             let is_new = *checks != wanted;
             *checks = wanted;
             is_new
@@ -144,8 +144,8 @@ impl Telemetry {
         });
     }
 
-    fn proxied(&self, family: IpFamily, tally: &Tally) {
-        let counts = tally.of(family);
+    fn proxied(&self, family: IpFamily, service_counts: &ServiceCounts) {
+        let counts = service_counts.of(family);
         let Counts { services, service_ports, endpoints, .. } = counts;
         self.metrics.proxied(family, [services, service_ports, endpoints]);
     }

@@ -28,7 +28,7 @@ pub(crate) trait Backend: Send {
     fn sync(&mut self, store: &ConfiguredStore, changes: &Changes) -> Outcome;
 
     /// What others did to our rules. The next sync compares everything if there was something.
-    fn hear(&mut self, events: &[Event]) -> Vec<Drift>;
+    fn on_ruleset_events(&mut self, events: &[Event]) -> Vec<Drift>;
 
     /// Deletes clients of session affinity whose endpoints are gone. Only nftables mode has any.
     fn delete_clients(&mut self, _: Clients) {}

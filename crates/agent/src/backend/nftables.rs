@@ -356,7 +356,7 @@ impl<K: Kernel> Backend for Nftables<K> {
         self.sync_at(store, changes, Instant::now())
     }
 
-    fn hear(&mut self, events: &[Event]) -> Vec<Drift> {
+    fn on_ruleset_events(&mut self, events: &[Event]) -> Vec<Drift> {
         let drift: Vec<Drift> = events
             .iter()
             .filter_map(|event| match event {

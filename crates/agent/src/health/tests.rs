@@ -233,7 +233,7 @@ fn a_source_is_in_trouble_until_it_works_or_nothing_is_heard_of_it() {
     let (now, wall) = (Instant::now(), SystemTime::UNIX_EPOCH);
     let mut health = Health::new(&[IpFamily::Ipv4], Health::PATIENCE, now);
     let later = |seconds| now + Duration::from_secs(seconds);
-    let trouble = |until| Some(Trouble { why: "away".to_owned(), until });
+    let trouble = |until| Some(SourceError { why: "away".to_owned(), until });
     health.source("Service", trouble(Some(later(10))), now, wall);
     let since = |health: &Health, at| health.view(at, wall).trouble.map(|trouble| trouble.since);
     assert_eq!(since(&health, later(9)), Some(wall));
@@ -279,7 +279,7 @@ fn an_outage_of_the_source_lasts_until_objects_come_again() {
     let (clock, mut health) = synced();
     let lasts =
         |health: &Health, seconds| health.source_outage(clock.at(seconds), wall(seconds)).as_secs();
-    let trouble = |until| Some(Trouble { why: "refused".into(), until });
+    let trouble = |until| Some(SourceError { why: "refused".into(), until });
     assert_eq!(lasts(&health, 100), 0);
     health.source("Services", trouble(None), clock.at(100), wall(100));
     health.source("Services", trouble(None), clock.at(150), wall(150));

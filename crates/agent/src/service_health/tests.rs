@@ -50,8 +50,8 @@ async fn the_answer_is_kube_proxys() {
         let is_healthy = health.is_healthy();
         let mut service_health = service_health(health);
         let port = free_port().await;
-        let unanswered = service_health.update(vec![check("web", port, endpoints)], &[LOCALHOST]);
-        assert!(unanswered.await.is_empty());
+        let failures = service_health.update(vec![check("web", port, endpoints)], &[LOCALHOST]);
+        assert!(failures.await.is_empty());
         let response = get((LOCALHOST, port).into(), "/any/path").await;
         assert_eq!(status(&response), expected);
         let (headers, body) = response.split_once("\r\n\r\n").unwrap();
@@ -86,8 +86,8 @@ async fn listeners_follow_what_is_wanted() {
 
     // From one address to all and back: each holds the port against the other.
     for addresses in [vec![ALL, ALL6], vec![LOCALHOST]] {
-        let unanswered = service_health.update(vec![check("a", a, 1)], &addresses).await;
-        assert!(unanswered.is_empty(), "{unanswered:?}");
+        let failures = service_health.update(vec![check("a", a, 1)], &addresses).await;
+        assert!(failures.is_empty(), "{failures:?}");
         assert_eq!(status(&get(at_a, "/").await), "200");
         assert!(TcpStream::connect(at_b).await.is_err(), "closed");
     }
@@ -116,8 +116,8 @@ async fn a_port_that_is_taken_is_told_and_tried_again() {
     let holder = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
     let address = holder.local_addr().unwrap();
     let wanted = || vec![check("web", address.port(), 1)];
-    let unanswered = service_health.update(wanted(), &[LOCALHOST]).await;
-    let told: Vec<_> = unanswered.iter().map(|of| (of.name.as_str(), of.address)).collect();
+    let failures = service_health.update(wanted(), &[LOCALHOST]).await;
+    let told: Vec<_> = failures.iter().map(|of| (of.name.as_str(), of.address)).collect();
     assert_eq!(told, [("web", address)]);
     drop(holder);
     assert!(service_health.update(wanted(), &[LOCALHOST]).await.is_empty());
@@ -129,9 +129,8 @@ async fn two_services_with_one_port() {
     let mut service_health = service_health(healthy());
     let port = free_port().await;
     let wanted = vec![check("b", port, 1), check("a", port, 1)];
-    let unanswered = service_health.update(wanted, &[LOCALHOST]).await;
-    let told: Vec<_> =
-        unanswered.iter().map(|of| (of.name.as_str(), of.error.to_string())).collect();
+    let failures = service_health.update(wanted, &[LOCALHOST]).await;
+    let told: Vec<_> = failures.iter().map(|of| (of.name.as_str(), of.error.to_string())).collect();
     assert_eq!(told, [("b", "port already used by shop/a".to_owned())]);
     assert!(get((LOCALHOST, port).into(), "/").await.contains("\"name\": \"a\""));
 }
@@ -162,9 +161,9 @@ async fn no_more_listeners_than_there_is_room_for() {
         ports.iter().enumerate().map(|(n, port)| check(&n.to_string(), *port, 1)).collect()
     };
     let addresses = [LOCALHOST, "127.0.0.2".parse().unwrap()];
-    let unanswered = service_health.update(wanted(&ports), &addresses).await;
-    assert_eq!(unanswered.len(), 4, "a Service is answered at all addresses or at none");
-    assert!(unanswered.iter().all(|of| of.error.to_string().contains("LimitNOFILE")));
+    let failures = service_health.update(wanted(&ports), &addresses).await;
+    assert_eq!(failures.len(), 4, "a Service is answered at all addresses or at none");
+    assert!(failures.iter().all(|of| of.error.to_string().contains("LimitNOFILE")));
     assert_eq!(service_health.listeners.len(), 2);
     assert_eq!(status(&get((LOCALHOST, ports[0]).into(), "/").await), "200");
     assert!(TcpStream::connect((LOCALHOST, ports[1])).await.is_err());

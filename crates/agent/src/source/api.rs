@@ -22,11 +22,11 @@ use tokio::time::{sleep, timeout};
 use super::Sink;
 use super::answer::{Page, WatchEvent, WrongAnswer};
 use super::client::{CONNECT_TIMEOUT, Connection};
+use super::event_forwarder::EventForwarder;
 use super::object::{EndpointSlices, Nodes, ServiceCidrs, Services, Watched};
 use super::pages::{PAGE, Pages};
 use super::request::{self, Error};
-use super::teller::Teller;
-use super::trouble::{LONGEST_PAUSE, Server, Troubles};
+use super::watch_failures::{LONGEST_PAUSE, Server, WatchFailures};
 use crate::input;
 use crate::queue::Ended;
 
@@ -50,17 +50,18 @@ pub(crate) trait Watches: Clone + Send + Sync + 'static {
 }
 
 /// Watches everything until the agent ends.
-pub(crate) async fn watch(connection: Connection, node: String, sink: Sink, tally: impl Watches) {
+pub(crate) async fn watch(connection: Connection, node: String, sink: Sink, metrics: impl Watches) {
     let Connection { client, address } = connection;
     let server = Server::new(address);
     let own = Selection { labels: None, fields: Some(format!("metadata.name={node}")) };
     let services = Selection::new(Some(SERVICES_LABELS), Some(SERVICES_FIELDS));
     let slices = Selection::new(Some(SLICES_LABELS), None);
     join4(
-        Watch::<Services, _>::new(&client, &server, &sink, &tally, services).run(),
-        Watch::<EndpointSlices, _>::new(&client, &server, &sink, &tally, slices).run(),
-        Watch::<Nodes, _>::new(&client, &server, &sink, &tally, own).run(),
-        Watch::<ServiceCidrs, _>::new(&client, &server, &sink, &tally, Selection::default()).run(),
+        Watch::<Services, _>::new(&client, &server, &sink, &metrics, services).run(),
+        Watch::<EndpointSlices, _>::new(&client, &server, &sink, &metrics, slices).run(),
+        Watch::<Nodes, _>::new(&client, &server, &sink, &metrics, own).run(),
+        Watch::<ServiceCidrs, _>::new(&client, &server, &sink, &metrics, Selection::default())
+            .run(),
     )
     .await;
 }
@@ -98,9 +99,9 @@ impl Selection {
 /// The watch of one kind.
 struct Watch<'a, W, T> {
     client: &'a Client,
-    tally: &'a T,
-    teller: Teller<'a>,
-    troubles: Troubles,
+    metrics: &'a T,
+    forwarder: EventForwarder<'a>,
+    troubles: WatchFailures,
     selection: Selection,
     /// Objects of a page.
     limit: u32,
@@ -116,14 +117,14 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
         client: &'a Client,
         server: &Server,
         sink: &'a Sink,
-        tally: &'a T,
+        metrics: &'a T,
         selection: Selection,
     ) -> Self {
         Self {
             client,
-            tally,
-            teller: Teller::new(sink),
-            troubles: Troubles::new(W::KIND, server.clone()),
+            metrics,
+            forwarder: EventForwarder::new(sink),
+            troubles: WatchFailures::new(W::KIND, server.clone()),
             selection,
             limit: PAGE,
             lists: DefaultBackoff::default(),
@@ -157,14 +158,14 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
                 Err(error) => return Ok(Err(error)),
             };
             if is_first {
-                self.teller.list_begins(W::KIND).await?;
+                self.forwarder.list_begins(W::KIND).await?;
             }
             for object in page.objects {
-                self.teller.put(object, false).await?;
+                self.forwarder.put(object, false).await?;
             }
             if let Some(version) = page.end {
                 self.works().await?;
-                self.teller.list_ends(W::KIND).await?;
+                self.forwarder.list_ends(W::KIND).await?;
                 return Ok(Ok(version));
             }
         }
@@ -175,19 +176,19 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
         if let Ok(page) = timeout(SLOW, &mut answer).await {
             return Ok(page);
         }
-        let trouble = input::Trouble { why: self.troubles.waits(SLOW), until: None };
-        self.teller.source(W::KIND, Some(trouble)).await?;
+        let trouble = input::SourceError { why: self.troubles.waits(SLOW), until: None };
+        self.forwarder.source(W::KIND, Some(trouble)).await?;
         Ok(answer.await)
     }
 
     async fn after_list(&mut self, error: &Error) -> Result<Duration, Ended> {
-        if W::KIND == Kind::ServiceCidr && is_absence(error, self.teller.has_list) {
+        if W::KIND == Kind::ServiceCidr && is_absence(error, self.forwarder.has_list) {
             if !std::mem::replace(&mut self.was_absent, true) {
                 tracing::info!(
                     "ServiceCIDR API missing or forbidden; unused cluster IPs are not rejected"
                 );
             }
-            self.teller.none(W::KIND).await?;
+            self.forwarder.none(W::KIND).await?;
             return Ok(ABSENCE);
         }
         if W::KIND == Kind::Service && is_unselectable(error) && self.selection.fields.is_some() {
@@ -243,12 +244,12 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
                 WatchEvent::Put(object, newer) => {
                     *version = newer;
                     self.works().await?;
-                    self.teller.put(object, true).await?;
+                    self.forwarder.put(object, true).await?;
                 }
                 WatchEvent::Gone(object, newer) => {
                     *version = newer;
                     self.works().await?;
-                    self.teller.gone(object).await?;
+                    self.forwarder.gone(object).await?;
                 }
                 WatchEvent::Bookmark(newer) => {
                     *version = newer;
@@ -260,15 +261,15 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
     }
 
     async fn works(&mut self) -> Result<(), Ended> {
-        if self.troubles.over() { self.teller.source(W::KIND, None).await } else { Ok(()) }
+        if self.troubles.over() { self.forwarder.source(W::KIND, None).await } else { Ok(()) }
     }
 
     async fn failed(&mut self, error: &Error) -> Result<Duration, Ended> {
-        self.tally.restarted(W::KIND);
+        self.metrics.restarted(W::KIND);
         let pause = self.troubles.failed(error);
         let until = Instant::now() + pause + CONNECT_TIMEOUT + CONNECT_TIMEOUT;
-        let trouble = input::Trouble { why: self.troubles.why(error), until: Some(until) };
-        self.teller.source(W::KIND, Some(trouble)).await?;
+        let trouble = input::SourceError { why: self.troubles.why(error), until: Some(until) };
+        self.forwarder.source(W::KIND, Some(trouble)).await?;
         Ok(pause)
     }
 }

@@ -14,8 +14,8 @@ use rulegen_model::{
 };
 
 use super::Sink;
-use super::teller::trigger_time;
-use crate::input::{Input, Trouble};
+use super::event_forwarder::trigger_time;
+use crate::input::{Input, SourceError};
 use crate::queue::Ended;
 
 /// Reads all manifests of a folder: what the program does for its other commands too.
@@ -146,7 +146,7 @@ fn send_problem(problem: &Problem, sink: &Sink) -> Result<(), Ended> {
 }
 
 fn send_trouble(trouble: Option<&Problem>, sink: &Sink) -> Result<(), Ended> {
-    let trouble = trouble.map(|problem| Trouble { why: problem.to_string(), until: None });
+    let trouble = trouble.map(|problem| SourceError { why: problem.to_string(), until: None });
     sink.send_blocking(Input::Source("the manifests", trouble), 1)
 }
 

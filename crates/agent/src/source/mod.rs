@@ -4,14 +4,14 @@ mod answer;
 pub(crate) mod api;
 mod bounded;
 mod client;
+mod event_forwarder;
 mod folder;
 mod list;
 mod object;
 mod pages;
 mod request;
-mod teller;
 mod throttle;
-mod trouble;
+mod watch_failures;
 
 use std::path::PathBuf;
 

@@ -117,7 +117,7 @@ impl Overview {
         let clock = Instant::now();
         let health = status.health.with(|health| health.view(clock, now));
         let missing = status.known.store.read().missing();
-        let (rejected, rejected_objects) = status.known.complaints.read().listed(REJECTED);
+        let (rejected, rejected_objects) = status.known.rejected_objects.read().listed(REJECTED);
         let (left_out, left_out_shown, left_out_services) = {
             let left_out = status.known.left_out.read();
             let shown = left_out.first(REJECTED).map(LeftOutShown::of).collect();

@@ -55,7 +55,7 @@ impl ServicePage {
             Some(Err(error)) => (None, Some(error)),
             None => (None, None),
         };
-        let problems = status.known.complaints.read().of(Kind::Service, key);
+        let problems = status.known.rejected_objects.read().of(Kind::Service, key);
         let left_out = status.known.left_out.read().problem(key);
         Some(Self {
             frame,

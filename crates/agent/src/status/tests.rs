@@ -9,7 +9,6 @@ use rulegen_net::IpFamily;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::complaints::Complaints;
 use crate::configured_store::ConfiguredStore;
 use crate::drift::Drift;
 use crate::health::Health;
@@ -17,6 +16,7 @@ use crate::http::Router;
 use crate::http::tests::{ask, text_of};
 use crate::journal::Cause;
 use crate::left_out::LeftOut;
+use crate::rejected_objects::RejectedObjects;
 use crate::report::{Changes, Operations, Phase, SyncReport};
 use crate::shared::Shared;
 
@@ -32,9 +32,9 @@ fn of_store(about: &Arc<About>, store: ConfiguredStore) -> Status {
     let health = Health::new(&[IpFamily::Ipv4], Health::PATIENCE, Instant::now());
     Status {
         about: Arc::clone(about),
-        known: Known {
+        known: ClusterState {
             store: Shared::new(store),
-            complaints: Shared::new(Complaints::default()),
+            rejected_objects: Shared::new(RejectedObjects::default()),
             left_out: Shared::new(LeftOut::default()),
         },
         health: SharedHealth::new(health),
@@ -508,7 +508,7 @@ fn a_cluster_ip_is_never_taken_by_an_external_ip() {
     assert_eq!(frontend["service"], "shop/web:http", "{told}");
     assert_eq!(frontend["kind"], "ClusterIP");
     for (key, problems) in changes.addresses {
-        status.known.complaints.write().about_addresses(key, problems);
+        status.known.rejected_objects.write().about_addresses(key, problems);
     }
     let page = html(&status, "/services/aaa/greedy");
     assert!(page.contains("10.96.0.10 is the cluster IP of Service shop/web"), "{page}");
@@ -586,7 +586,7 @@ fn markup_stays_text_wherever_it_stands() {
     let name = ObjectName { kind: "Service", namespace: MARKUP.into(), name: MARKUP.into() };
     let problem = Problem::new(Severity::Warning, format!("{MARKUP} is no name")).about(&name);
     let key = rulegen_model::ObjectKey::new(MARKUP, MARKUP);
-    status.known.complaints.write().about(Kind::Service, key, vec![problem]);
+    status.known.rejected_objects.write().about(Kind::Service, key, vec![problem]);
     put(
         &status,
         service(MARKUP, MARKUP, "10.96.7.7", &json!({"ports": [{"name": MARKUP, "port": 1}]})),

@@ -21,7 +21,7 @@ use rulegen_ruleset::iptables::Table;
 use rulegen_ruleset::nftables::Name;
 
 use super::Intrusion;
-use super::remains::{Look, Remains, Removed};
+use super::leftovers::{Leftovers, Look, Removed};
 use super::truce::{PAUSE, Truce};
 use crate::drift::Drift;
 use crate::error::with_causes;
@@ -57,7 +57,7 @@ pub(super) struct Guard {
 
 /// Where there may be something, and what is known of it.
 struct Place {
-    remains: Remains,
+    leftovers: Leftovers,
     /// When to look, if at all.
     due: Option<Instant>,
     /// Whether it was looked at without an error before: what is there is somebody's since.
@@ -72,20 +72,20 @@ struct Place {
 impl Guard {
     pub(super) fn new(
         mode: ProxyMode,
-        remains: Vec<Remains>,
+        leftovers: Vec<Leftovers>,
         lock_timeout: Duration,
         sink: Sink,
     ) -> Self {
         let now = Instant::now();
-        let place = |remains| Place {
-            remains,
+        let place = |leftovers| Place {
+            leftovers,
             due: Some(now),
             was_clean: false,
             writer: None,
             pause: FIRST_PAUSE,
             error: None,
         };
-        let places = remains.into_iter().map(place).collect();
+        let places = leftovers.into_iter().map(place).collect();
         let (truce, legacy, legacy_rests_until) = (Truce::default(), None, None);
         Self { mode, places, lock_timeout, sink, truce, legacy, legacy_rests_until }
     }
@@ -109,10 +109,10 @@ impl Guard {
     fn open(&self) -> Option<Watcher> {
         let mut tables: Vec<Name> = Vec::new();
         for place in &self.places {
-            match &place.remains {
-                Remains::Tables(names) => tables.extend(names.iter().cloned()),
-                Remains::Chains(Variant::Nft) => tables.extend(IPTABLES.map(Name::from)),
-                Remains::Chains(Variant::Legacy) => {}
+            match &place.leftovers {
+                Leftovers::Tables(names) => tables.extend(names.iter().cloned()),
+                Leftovers::Chains(Variant::Nft) => tables.extend(IPTABLES.map(Name::from)),
+                Leftovers::Chains(Variant::Legacy) => {}
             }
         }
         let of_both =
@@ -136,20 +136,20 @@ impl Guard {
             return;
         };
         match events {
-            Ok(events) => events.iter().for_each(|event| self.hear(event)),
+            Ok(events) => events.iter().for_each(|event| self.on_ruleset_event(event)),
             Err(error) => {
                 tracing::debug!(%error, "cannot watch for rules of other modes, will retry");
                 *watcher = None;
-                self.hear(&Event::Lost);
+                self.on_ruleset_event(&Event::Lost);
             }
         }
     }
 
-    fn hear(&mut self, event: &Event) {
+    fn on_ruleset_event(&mut self, event: &Event) {
         let settled = Instant::now() + SETTLING;
         for place in &mut self.places {
             match event {
-                Event::Lost if place.remains != Remains::Chains(Variant::Legacy) => {
+                Event::Lost if place.leftovers != Leftovers::Chains(Variant::Legacy) => {
                     place.due.get_or_insert(settled);
                 }
                 Event::Commit(commit) if place.is_entered_by(commit) => {
@@ -164,7 +164,7 @@ impl Guard {
     /// Where the kernel does not tell, the programs of iptables-legacy do, each time that a look is due.
     fn poll_legacy(&mut self) {
         let now = Instant::now();
-        let is_legacy = |place: &&mut Place| place.remains == Remains::Chains(Variant::Legacy);
+        let is_legacy = |place: &&mut Place| place.leftovers == Leftovers::Chains(Variant::Legacy);
         let Some(place) = self.places.iter_mut().find(is_legacy) else { return };
         if place.due.is_some() || self.legacy_rests_until.is_some_and(|until| now < until) {
             return;
@@ -189,7 +189,7 @@ impl Guard {
             if place.due.is_none_or(|due| now < due) {
                 continue;
             }
-            let is_legacy = place.remains == Remains::Chains(Variant::Legacy);
+            let is_legacy = place.leftovers == Leftovers::Chains(Variant::Legacy);
             if is_legacy {
                 // What is changed after this is seen the next time.
                 self.legacy = legacy_tables().ok();
@@ -202,7 +202,8 @@ impl Guard {
                 // The same rules made again would look as they did before.
                 self.legacy = None;
             }
-            were_chains |= matches!(place.remains, Remains::Chains(_)) && !removed.what.is_empty();
+            were_chains |=
+                matches!(place.leftovers, Leftovers::Chains(_)) && !removed.what.is_empty();
             let is_again = std::mem::replace(&mut place.was_clean, true);
             let writer = place.writer.take();
             self.report(removed, writer, is_again);
@@ -244,11 +245,11 @@ const IPTABLES: [&str; 2] = ["filter", "nat"];
 impl Place {
     /// Whether a commit may have made something here.
     fn is_entered_by(&self, commit: &Commit) -> bool {
-        match &self.remains {
-            Remains::Tables(names) => commit.changes.iter().any(|change| {
+        match &self.leftovers {
+            Leftovers::Tables(names) => commit.changes.iter().any(|change| {
                 change.done == Done::Added && names.iter().any(|name| name.as_str() == change.table)
             }),
-            Remains::Chains(Variant::Nft) => match &commit.chains {
+            Leftovers::Chains(Variant::Nft) => match &commit.chains {
                 TouchedChains::These(chains) => {
                     chains.iter().any(|(_, table, _)| IPTABLES.contains(&table.as_str()))
                 }
@@ -257,14 +258,14 @@ impl Place {
                     changes.any(|change| IPTABLES.contains(&change.table.as_str()))
                 }
             },
-            Remains::Chains(Variant::Legacy) => false,
+            Leftovers::Chains(Variant::Legacy) => false,
         }
     }
 
     /// None if it failed. The same error is reported once, however often the removal is retried.
     fn remove(&mut self, lock_timeout: Duration) -> Option<Removed> {
         let look = Look { were_seen: self.writer.is_some(), is_again: self.was_clean };
-        match self.remains.remove(lock_timeout, look) {
+        match self.leftovers.remove(lock_timeout, look) {
             Ok(removed) => {
                 (self.due, self.error, self.pause) = (None, None, FIRST_PAUSE);
                 Some(removed)
@@ -274,10 +275,10 @@ impl Place {
                 if self.error.as_ref() == Some(&error) {
                     tracing::debug!(error, "cleanup of another proxy mode's rules failed again");
                 } else {
-                    let remains = &self.remains;
+                    let leftovers = &self.leftovers;
                     tracing::warn!(
                         error,
-                        ?remains,
+                        ?leftovers,
                         "cleanup of another proxy mode's rules failed, will retry; if it keeps \
                          failing, run `rulegen cleanup` as root before the agent"
                     );

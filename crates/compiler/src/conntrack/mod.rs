@@ -1,7 +1,7 @@
 //! Which flows conntrack should forget: those that go on where the rules no longer lead.
 //!
 //! ```text
-//! ServicePorts, Past, Context ──▶ Judge ──is_stale(Flow)──▶ delete it or leave it
+//! ServicePorts, History, Context ──▶ StaleFlowFilter ──is_stale(Flow)──▶ delete it or leave it
 //! ```
 //!
 //! Rules see only the first packet of a flow; the others go where it went as long as there are
@@ -36,7 +36,7 @@ pub struct Context<'a> {
 
 /// What is known of the time before.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Past {
+pub enum History {
     /// These frontends have vanished since flows were last cleaned with success. One that is
     /// there again does no harm here.
     Vanished(HashSet<Frontend>),
@@ -48,12 +48,12 @@ pub enum Past {
 
 /// Judges flows of one family by what Services say now, each in constant time.
 #[derive(Debug, Clone)]
-pub struct Judge {
+pub struct StaleFlowFilter {
     /// Places in `backends`, several if Services share an external IP.
     frontends: HashMap<Frontend, Vec<usize>>,
     /// Where flows of each service port may go on to.
     backends: Vec<HashSet<SocketAddr>>,
-    past: Past,
+    past: History,
     service_cidrs: Vec<IpNet>,
     node_ports_at: OpenAt,
 }
@@ -68,13 +68,13 @@ pub fn concerns(port: &ServicePort, resets_removed_tcp: bool) -> bool {
     resets_removed_tcp || port.name.protocol != Protocol::Tcp
 }
 
-impl Judge {
+impl StaleFlowFilter {
     /// A judge who knows these service ports of one family, as the rules in the kernel know them.
     /// All should be given after a restart; else those whose flows may have become stale are
     /// enough, as long as each frontend of theirs comes with all service ports that share it.
     pub fn new<'a>(
         ports: impl IntoIterator<Item = &'a ServicePort>,
-        past: Past,
+        past: History,
         context: &Context<'_>,
     ) -> Self {
         let mut judge = Self {
@@ -98,8 +98,8 @@ impl Judge {
         let is_concerned = |protocol: &Protocol| {
             let is_of = |frontend: &Frontend| frontend.protocol == *protocol;
             let may_have_gone = || match &self.past {
-                Past::Vanished(vanished) => vanished.iter().any(is_of),
-                Past::Unknown => !self.service_cidrs.is_empty(),
+                History::Vanished(vanished) => vanished.iter().any(is_of),
+                History::Unknown => !self.service_cidrs.is_empty(),
             };
             self.frontends.keys().any(is_of) || (*protocol != Protocol::Tcp && may_have_gone())
         };
@@ -136,10 +136,10 @@ impl Judge {
 
     fn is_gone(&self, flow: &Flow) -> bool {
         match &self.past {
-            Past::Vanished(vanished) => {
+            History::Vanished(vanished) => {
                 self.reached(flow).any(|frontend| vanished.contains(&frontend))
             }
-            Past::Unknown => {
+            History::Unknown => {
                 self.service_cidrs.iter().any(|cidr| cidr.contains(&flow.destination.ip()))
             }
         }

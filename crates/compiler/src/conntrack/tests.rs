@@ -90,7 +90,7 @@ fn flow(protocol: Protocol, destination: &str, reply_source: &str) -> Flow {
 /// A judge of the Service on a node where node ports are open at any address but loopback.
 struct Bench {
     ports: Vec<ServicePort>,
-    past: Past,
+    past: History,
     node_ports_at: NodePortsAt,
     resets_removed_tcp: bool,
 }
@@ -99,13 +99,13 @@ impl Bench {
     fn of(ports: Vec<ServicePort>) -> Self {
         Self {
             ports,
-            past: Past::Vanished(HashSet::new()),
+            past: History::Vanished(HashSet::new()),
             node_ports_at: NodePortsAt::AnyLocal { loopback: false },
             resets_removed_tcp: false,
         }
     }
 
-    fn judge(&self) -> Judge {
+    fn judge(&self) -> StaleFlowFilter {
         let local_addresses = ["192.168.50.1:0", "172.20.0.1:0", "127.0.0.1:0"].map(|a| at(a).ip());
         let service_cidrs: Vec<IpNet> = vec!["10.96.0.0/16".parse().unwrap()];
         let context = Context {
@@ -114,7 +114,7 @@ impl Bench {
             service_cidrs: &service_cidrs,
             resets_removed_tcp: self.resets_removed_tcp,
         };
-        Judge::new(&self.ports, self.past.clone(), &context)
+        StaleFlowFilter::new(&self.ports, self.past.clone(), &context)
     }
 
     #[track_caller]
@@ -229,7 +229,7 @@ fn node_ports_are_only_where_they_are_open() {
 fn what_was_translated_to_a_frontend_that_vanished_is_stale() {
     for (of, protocol) in DATAGRAMS {
         let mut bench = Bench::of(Vec::new());
-        bench.past = Past::Vanished(frontends(&service(of, Vec::new())).collect());
+        bench.past = History::Vanished(frontends(&service(of, Vec::new())).collect());
         for frontend in FRONTENDS {
             bench.assert(protocol, &[(frontend, READY, true), (frontend, frontend, false)]);
         }
@@ -251,14 +251,14 @@ fn one_address_of_a_service_may_vanish() {
         ..service(Protocol::Udp, endpoints())
     }]);
     let vanished = Frontend::at_ip(at(LOAD_BALANCER_IP).ip(), Protocol::Udp, 53);
-    bench.past = Past::Vanished(HashSet::from([vanished]));
+    bench.past = History::Vanished(HashSet::from([vanished]));
     bench.assert(Protocol::Udp, &[(LOAD_BALANCER_IP, READY, true), (CLUSTER_IP, READY, false)]);
 }
 
 #[test]
 fn a_frontend_that_is_there_again_is_judged_by_what_is_behind_it_now() {
     let again = service(Protocol::Udp, endpoints());
-    let past = Past::Vanished(frontends(&again).collect());
+    let past = History::Vanished(frontends(&again).collect());
     let bench = Bench { past, ..Bench::of(vec![again]) };
     bench.assert(Protocol::Udp, &[(CLUSTER_IP, READY, false), (CLUSTER_IP, REMOVED, true)]);
 }
@@ -266,7 +266,7 @@ fn a_frontend_that_is_there_again_is_judged_by_what_is_behind_it_now() {
 #[test]
 fn after_a_restart_cluster_ips_without_a_service_are_taken_for_vanished() {
     let mut bench = Bench::of(vec![service(Protocol::Udp, endpoints())]);
-    bench.past = Past::Unknown;
+    bench.past = History::Unknown;
     for protocol in [Protocol::Udp, Protocol::Sctp] {
         bench.assert(
             protocol,
@@ -309,10 +309,10 @@ fn tcp_is_reset_only_if_asked_and_only_to_endpoints_that_were_removed() {
     bench.ports = vec![service(Protocol::Tcp, Vec::new())];
     bench.assert(Protocol::Tcp, &[(CLUSTER_IP, REMOVED, true), (CLUSTER_IP, CLUSTER_IP, false)]);
     // The Service is.
-    bench.past = Past::Vanished(bench.ports.iter().flat_map(frontends).collect());
+    bench.past = History::Vanished(bench.ports.iter().flat_map(frontends).collect());
     bench.ports = Vec::new();
     bench.assert(Protocol::Tcp, &[(CLUSTER_IP, REMOVED, false)]);
-    bench.past = Past::Unknown;
+    bench.past = History::Unknown;
     bench.assert(Protocol::Tcp, &[(CLUSTER_IP, REMOVED, false)]);
 }
 
@@ -347,16 +347,16 @@ fn a_flow_of_another_zone_is_stale_only_if_it_was_translated() {
 fn only_protocols_that_may_have_stale_flows_are_listed() {
     use Protocol::{Sctp, Tcp, Udp};
     let of = |of| service(of, Vec::new());
-    let protocols = |ports: Vec<ServicePort>, past: &Past, resets_removed_tcp| {
+    let protocols = |ports: Vec<ServicePort>, past: &History, resets_removed_tcp| {
         Bench { past: past.clone(), resets_removed_tcp, ..Bench::of(ports) }.judge().protocols()
     };
-    let nothing = Past::Vanished(HashSet::new());
-    let vanished = |protocol| Past::Vanished(frontends(&of(protocol)).collect());
+    let nothing = History::Vanished(HashSet::new());
+    let vanished = |protocol| History::Vanished(frontends(&of(protocol)).collect());
     let (tcp, udp) = (of(Protocol::Tcp), of(Protocol::Udp));
     assert_eq!(protocols(vec![tcp.clone(), udp.clone()], &nothing, false), [Udp]);
     assert_eq!(protocols(vec![tcp.clone(), udp], &nothing, true), [Tcp, Udp]);
     assert_eq!(protocols(vec![tcp], &nothing, false), []);
     assert_eq!(protocols(Vec::new(), &vanished(Protocol::Sctp), false), [Sctp]);
     assert_eq!(protocols(Vec::new(), &vanished(Protocol::Tcp), true), []);
-    assert_eq!(protocols(Vec::new(), &Past::Unknown, false), [Udp, Sctp]);
+    assert_eq!(protocols(Vec::new(), &History::Unknown, false), [Udp, Sctp]);
 }

@@ -8,7 +8,7 @@
 
 mod damage;
 mod family;
-mod suspicion;
+mod resync_trigger;
 mod tools;
 
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ use crate::report::Phase;
 
 use damage::Damage;
 use family::{Done, Family};
-use suspicion::Suspicion;
+use resync_trigger::ResyncTrigger;
 use tools::Tools;
 
 pub(crate) use tools::ToolOptions;
@@ -49,7 +49,7 @@ pub(crate) struct Iptables {
     variant: Arc<OnceLock<Variant>>,
     names: Vec<IpFamily>,
     families: BTreeMap<IpFamily, Family>,
-    suspicion: Suspicion,
+    resync_trigger: ResyncTrigger,
     /// Whether it was seen to that loopback addresses are routed, where that is wanted.
     routes_localnet: bool,
 }
@@ -70,7 +70,7 @@ impl Iptables {
             variant,
             names: names.to_vec(),
             families: BTreeMap::new(),
-            suspicion: Suspicion::default(),
+            resync_trigger: ResyncTrigger::default(),
             routes_localnet: false,
         }
     }
@@ -167,22 +167,22 @@ impl Backend for Iptables {
         };
         self.retry(store, &mut watch);
         let has_drifted = done.values().flatten().any(|done| done.drift.is_some());
-        self.suspicion.looked(begun.elapsed(), has_drifted, Instant::now());
+        self.resync_trigger.resynced(begun.elapsed(), has_drifted, Instant::now());
         self.route_localnet();
-        outcome(done, watch, &self.suspicion)
+        outcome(done, watch, &self.resync_trigger)
     }
 
-    fn hear(&mut self, events: &[Event]) -> Vec<Drift> {
+    fn on_ruleset_events(&mut self, events: &[Event]) -> Vec<Drift> {
         // What was not written yet, or not read since, is compared anyway.
         let is_known = self.families.values().any(Family::is_known_but_for_chains);
         let Some(tools) = self.tools.as_mut().filter(|_| is_known) else { return Vec::new() };
         let mut drift = Vec::new();
         for event in events {
             match event {
-                Event::Lost => self.suspicion.suspect(None),
+                Event::Lost => self.resync_trigger.suspect(None),
                 Event::Commit(commit) if tools.own.made(commit) || commit.changes.is_empty() => {}
                 Event::Commit(commit) => match Damage::of(&commit.chains) {
-                    Damage::None => self.suspicion.suspect(Some(&commit.writer)),
+                    Damage::None => self.resync_trigger.suspect(Some(&commit.writer)),
                     damage => {
                         let families = self.families.iter_mut();
                         families.for_each(|(family, of)| damage.apply(*family, of));
@@ -191,9 +191,9 @@ impl Backend for Iptables {
                 },
             }
         }
-        if self.suspicion.wants_look(Instant::now()) {
+        if self.resync_trigger.wants_resync(Instant::now()) {
             self.families.values_mut().for_each(Family::suspect);
-            drift.push(Drift::suspected(self.suspicion.writer()));
+            drift.push(Drift::suspected(self.resync_trigger.writer()));
         }
         drift
     }
@@ -212,7 +212,7 @@ impl Backend for Iptables {
 fn outcome(
     done: BTreeMap<IpFamily, Result<Done, iptables::Error>>,
     watch: Stopwatch,
-    suspicion: &Suspicion,
+    resync_trigger: &ResyncTrigger,
 ) -> Outcome {
     let mut outcome = Outcome::new(watch, Ok(Written::default()));
     let mut written = Written::default();
@@ -225,7 +225,7 @@ fn outcome(
                 let changes = done.drift.into_iter().collect::<Vec<String>>();
                 if !changes.is_empty() {
                     outcome.drift.push(Drift {
-                        writer: suspicion.writer(),
+                        writer: resync_trigger.writer(),
                         changes,
                         certain: true,
                     });

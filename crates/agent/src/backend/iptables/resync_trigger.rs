@@ -11,7 +11,7 @@ const REST: u32 = 19;
 
 /// Whether somebody may have changed our rules, and who.
 #[derive(Debug, Default)]
-pub(super) struct Suspicion {
+pub(super) struct ResyncTrigger {
     /// Whether there is a reason to look.
     waits: bool,
     /// Whether a look was asked for.
@@ -21,7 +21,7 @@ pub(super) struct Suspicion {
     rests_until: Option<Instant>,
 }
 
-impl Suspicion {
+impl ResyncTrigger {
     /// Somebody may have changed something.
     pub(super) fn suspect(&mut self, writer: Option<&Writer>) {
         // One that was looked for already has nothing to do with this.
@@ -31,7 +31,7 @@ impl Suspicion {
     }
 
     /// Whether it is time to look. From then on it is being looked.
-    pub(super) fn wants_look(&mut self, now: Instant) -> bool {
+    pub(super) fn wants_resync(&mut self, now: Instant) -> bool {
         let wants = self.waits && self.rests_until.is_none_or(|until| now >= until);
         self.waits &= !wants;
         self.looks |= wants;
@@ -39,7 +39,7 @@ impl Suspicion {
     }
 
     /// Everything that was asked for was done, in this time.
-    pub(super) fn looked(&mut self, took: Duration, has_drifted: bool, now: Instant) {
+    pub(super) fn resynced(&mut self, took: Duration, has_drifted: bool, now: Instant) {
         if std::mem::take(&mut self.looks) {
             let rest = if has_drifted { took } else { took.saturating_mul(REST) };
             self.rests_until = now.checked_add(rest);
@@ -56,18 +56,18 @@ impl Suspicion {
 mod tests {
     use super::*;
 
-    const LOOK: Duration = Duration::from_millis(100);
+    const RESYNC: Duration = Duration::from_millis(100);
 
     #[test]
     fn looks_in_vain_take_a_twentieth_of_the_time() {
         let mut now = Instant::now();
-        let (begun, mut suspicion, mut looks) = (now, Suspicion::default(), 0);
-        while now.duration_since(begun) < LOOK * 1000 {
-            suspicion.suspect(None);
-            if suspicion.wants_look(now) {
+        let (begun, mut resync_trigger, mut looks) = (now, ResyncTrigger::default(), 0);
+        while now.duration_since(begun) < RESYNC * 1000 {
+            resync_trigger.suspect(None);
+            if resync_trigger.wants_resync(now) {
                 looks += 1;
-                now += LOOK;
-                suspicion.looked(LOOK, false, now);
+                now += RESYNC;
+                resync_trigger.resynced(RESYNC, false, now);
             }
             now += Duration::from_millis(1);
         }
@@ -77,17 +77,17 @@ mod tests {
     #[test]
     fn what_is_suspected_while_resting_is_looked_at_afterwards() {
         let now = Instant::now();
-        let mut suspicion = Suspicion::default();
-        assert!(!suspicion.wants_look(now), "without a reason");
-        suspicion.suspect(None);
-        assert!(suspicion.wants_look(now) && !suspicion.wants_look(now));
-        suspicion.looked(LOOK, false, now);
-        suspicion.suspect(None);
-        assert!(!suspicion.wants_look(now + LOOK));
-        assert!(suspicion.wants_look(now + LOOK * REST));
+        let mut resync_trigger = ResyncTrigger::default();
+        assert!(!resync_trigger.wants_resync(now), "without a reason");
+        resync_trigger.suspect(None);
+        assert!(resync_trigger.wants_resync(now) && !resync_trigger.wants_resync(now));
+        resync_trigger.resynced(RESYNC, false, now);
+        resync_trigger.suspect(None);
+        assert!(!resync_trigger.wants_resync(now + RESYNC));
+        assert!(resync_trigger.wants_resync(now + RESYNC * REST));
         // Who fights is fought sooner.
-        suspicion.looked(LOOK, true, now);
-        suspicion.suspect(None);
-        assert!(suspicion.wants_look(now + LOOK));
+        resync_trigger.resynced(RESYNC, true, now);
+        resync_trigger.suspect(None);
+        assert!(resync_trigger.wants_resync(now + RESYNC));
     }
 }

@@ -9,18 +9,18 @@ use rulegen_model::{Kind, Object, ObjectKey, StoreEvent};
 
 use super::Sink;
 use super::object::{ApiObject, Watched};
-use crate::input::{Input, Trouble};
+use crate::input::{Input, SourceError};
 use crate::queue::Ended;
 
 /// Hands events on, but for those that are older than what was told before.
-pub(super) struct Teller<'a> {
+pub(super) struct EventForwarder<'a> {
     sink: &'a Sink,
     versions: Versions,
     /// Whether a list was told of to its end.
     pub(super) has_list: bool,
 }
 
-impl<'a> Teller<'a> {
+impl<'a> EventForwarder<'a> {
     pub(super) fn new(sink: &'a Sink) -> Self {
         Self { sink, versions: Versions::default(), has_list: false }
     }
@@ -75,7 +75,11 @@ impl<'a> Teller<'a> {
     }
 
     /// Tells that objects of a kind do not come, or that they come again.
-    pub(super) async fn source(&self, kind: Kind, trouble: Option<Trouble>) -> Result<(), Ended> {
+    pub(super) async fn source(
+        &self,
+        kind: Kind,
+        trouble: Option<SourceError>,
+    ) -> Result<(), Ended> {
         self.send(Input::Source(kind.name(), trouble), 1).await
     }
 

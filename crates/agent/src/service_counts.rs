@@ -21,12 +21,12 @@ pub(crate) struct Counts {
 
 /// The sums, and who is asked for its health by load balancers.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct ServiceCounts {
     counts: BTreeMap<IpFamily, Counts>,
     checks: BTreeMap<(String, String), ServiceCheck>,
 }
 
-impl Tally {
+impl ServiceCounts {
     pub(crate) fn follow(&mut self, change: &ServiceChange) {
         for family in IpFamily::BOTH {
             let is_in = |ports: &[ServicePort]| {
@@ -119,8 +119,8 @@ mod tests {
     #[test]
     fn a_service_of_several_ports_is_one_service() {
         let host = Host { name: "node-1".into(), addresses: Vec::new() };
-        let (mut store, mut tally) =
-            (Store::new(SnapshotOptions::default(), host), Tally::default());
+        let (mut store, mut counts) =
+            (Store::new(SnapshotOptions::default(), host), ServiceCounts::default());
         let mut put = |name: &str, ip: &str, ports: u16| {
             let ports: Vec<_> =
                 (0..ports).map(|n| json!({"name": format!("p{n}"), "port": 80 + n})).collect();
@@ -128,9 +128,9 @@ mod tests {
             let service = json!({"metadata": {"namespace": "shop", "name": name}, "spec": spec});
             let service = Object::Service(serde_json::from_value(service).unwrap());
             store.take_in(StoreEvent::Put(Box::new(service)));
-            store.changes().services.iter().for_each(|change| tally.follow(change));
+            store.changes().services.iter().for_each(|change| counts.follow(change));
             let of = |family| {
-                let counts = tally.of(family);
+                let counts = counts.of(family);
                 (counts.services, counts.service_ports)
             };
             (of(IpFamily::Ipv4), of(IpFamily::Ipv6))

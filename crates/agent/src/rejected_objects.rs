@@ -7,7 +7,7 @@ use rulegen_model::{Kind, ObjectKey, Problem, Severity};
 
 /// The objects that something is wrong with.
 #[derive(Debug, Default)]
-pub(crate) struct Complaints {
+pub(crate) struct RejectedObjects {
     told: HashMap<(Kind, ObjectKey), Arc<[Problem]>>,
     /// Those of a kind whose list has begun that were not told again yet.
     doubted: HashSet<(Kind, ObjectKey)>,
@@ -16,7 +16,7 @@ pub(crate) struct Complaints {
     addresses: HashMap<ObjectKey, Arc<[Problem]>>,
 }
 
-impl Complaints {
+impl RejectedObjects {
     /// Takes in what is wrong with an object; returns it if it is new.
     pub(crate) fn about(
         &mut self,
@@ -143,22 +143,22 @@ mod tests {
     /// What other objects do to a Service's addresses is kept beside what is wrong with itself.
     #[test]
     fn problems_of_addresses_are_told_once_and_beside_the_others() {
-        let mut complaints = Complaints::default();
+        let mut rejected_objects = RejectedObjects::default();
         let key = ObjectKey::new("aaa", "x");
         let (own, taken) = (Problem::warning("spec.type", "own"), Problem::warning("ip", "taken"));
-        assert!(complaints.about_addresses(key.clone(), vec![taken.clone()]).is_some());
-        assert!(complaints.about_addresses(key.clone(), vec![taken.clone()]).is_none());
-        assert_eq!(complaints.rejected(Kind::Service), 1);
-        assert_eq!(complaints.rejected(Kind::Node), 0);
-        assert!(complaints.about(Kind::Service, key.clone(), vec![own.clone()]).is_some());
-        assert_eq!(complaints.rejected(Kind::Service), 1);
-        assert_eq!(*complaints.of(Kind::Service, &key), [own.clone(), taken.clone()]);
-        assert_eq!(complaints.listed(9), (vec![vec![own.clone(), taken.clone()].into()], 1));
+        assert!(rejected_objects.about_addresses(key.clone(), vec![taken.clone()]).is_some());
+        assert!(rejected_objects.about_addresses(key.clone(), vec![taken.clone()]).is_none());
+        assert_eq!(rejected_objects.rejected(Kind::Service), 1);
+        assert_eq!(rejected_objects.rejected(Kind::Node), 0);
+        assert!(rejected_objects.about(Kind::Service, key.clone(), vec![own.clone()]).is_some());
+        assert_eq!(rejected_objects.rejected(Kind::Service), 1);
+        assert_eq!(*rejected_objects.of(Kind::Service, &key), [own.clone(), taken.clone()]);
+        assert_eq!(rejected_objects.listed(9), (vec![vec![own.clone(), taken.clone()].into()], 1));
         // The Service comes again as it was, which says nothing of its addresses.
-        assert!(complaints.about(Kind::Service, key.clone(), Vec::new()).is_none());
-        assert_eq!(complaints.listed(9), (vec![vec![taken].into()], 1));
-        assert!(complaints.about_addresses(key.clone(), Vec::new()).is_none());
-        assert_eq!(complaints.rejected(Kind::Service), 0);
-        assert!(complaints.of(Kind::Service, &key).is_empty());
+        assert!(rejected_objects.about(Kind::Service, key.clone(), Vec::new()).is_none());
+        assert_eq!(rejected_objects.listed(9), (vec![vec![taken].into()], 1));
+        assert!(rejected_objects.about_addresses(key.clone(), Vec::new()).is_none());
+        assert_eq!(rejected_objects.rejected(Kind::Service), 0);
+        assert!(rejected_objects.of(Kind::Service, &key).is_empty());
     }
 }

@@ -53,14 +53,14 @@ impl Class {
 
 /// The failures of one kind's watch, and how long to wait for the next attempt: longer each time, until
 /// something works.
-pub(super) struct Troubles {
+pub(super) struct WatchFailures {
     kind: Kind,
     server: Server,
     reminder: Reminder,
     pauses: DefaultBackoff,
 }
 
-impl Troubles {
+impl WatchFailures {
     pub(super) fn new(kind: Kind, server: Server) -> Self {
         Self { kind, server, reminder: Reminder::default(), pauses: DefaultBackoff::default() }
     }
@@ -191,8 +191,8 @@ mod tests {
         Error::Refused(Box::new(Status { code, ..Status::default() }))
     }
 
-    fn troubles() -> Troubles {
-        Troubles::new(Kind::Service, Server::new("http://127.0.0.1:1/".to_owned()))
+    fn troubles() -> WatchFailures {
+        WatchFailures::new(Kind::Service, Server::new("http://127.0.0.1:1/".to_owned()))
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// Decides when the next sync is due. Knows no clock: the time is told.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub(crate) struct SyncScheduler {
     /// The least time between the ends of two syncs.
     period: Duration,
     last: Option<Instant>,
@@ -17,7 +17,7 @@ pub(crate) struct Pace {
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-impl Pace {
+impl SyncScheduler {
     pub(crate) fn new(period: Duration) -> Self {
         Self { period, last: None, wanted: None, failures: 0 }
     }
@@ -63,36 +63,36 @@ mod tests {
     #[test]
     fn the_first_change_goes_at_once_and_others_gather() {
         let start = Instant::now();
-        let mut pace = Pace::new(PERIOD);
-        assert_eq!(pace.due(), None);
-        pace.want(start);
-        assert_eq!(pace.due(), Some(start));
-        pace.done(start, true);
-        assert_eq!(pace.due(), None);
-        pace.want(start + PERIOD / 4);
-        pace.want(start + PERIOD / 2);
-        assert_eq!(pace.due(), Some(start + PERIOD));
-        pace.done(start + PERIOD, true);
+        let mut scheduler = SyncScheduler::new(PERIOD);
+        assert_eq!(scheduler.due(), None);
+        scheduler.want(start);
+        assert_eq!(scheduler.due(), Some(start));
+        scheduler.done(start, true);
+        assert_eq!(scheduler.due(), None);
+        scheduler.want(start + PERIOD / 4);
+        scheduler.want(start + PERIOD / 2);
+        assert_eq!(scheduler.due(), Some(start + PERIOD));
+        scheduler.done(start + PERIOD, true);
         let later = start + PERIOD * 10;
-        pace.want(later);
-        assert_eq!(pace.due(), Some(later));
+        scheduler.want(later);
+        assert_eq!(scheduler.due(), Some(later));
     }
 
     #[test]
     fn failures_are_retried_with_growing_pauses_until_one_succeeds() {
         let start = Instant::now();
-        let mut pace = Pace::new(Duration::ZERO);
-        pace.want(start);
+        let mut scheduler = SyncScheduler::new(Duration::ZERO);
+        scheduler.want(start);
         let mut pauses = Vec::new();
         for _ in 0..10 {
-            pace.done(start, false);
-            pauses.push(pace.due().unwrap() - start);
+            scheduler.done(start, false);
+            pauses.push(scheduler.due().unwrap() - start);
         }
         assert_eq!(pauses[..4], [1, 2, 4, 8].map(|n| FIRST_PAUSE * n));
         assert_eq!(pauses[9], LONGEST_PAUSE);
-        pace.done(start, true);
-        assert_eq!(pace.due(), None);
-        pace.want(start);
-        assert_eq!(pace.due(), Some(start));
+        scheduler.done(start, true);
+        assert_eq!(scheduler.due(), None);
+        scheduler.want(start);
+        assert_eq!(scheduler.due(), Some(start));
     }
 }

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 
 /// What may be there of another mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Remains {
+pub(super) enum Leftovers {
     /// Tables of nftables.
     Tables(Vec<Name>),
     /// Chains of a variant of iptables, in both families.
@@ -23,7 +23,7 @@ pub(super) enum Remains {
 }
 
 /// Everything that does not belong to the mode, and in iptables mode to the variant in use.
-pub(super) fn remains(mode: ProxyMode, table: &Name, in_use: Option<Variant>) -> Vec<Remains> {
+pub(super) fn leftovers(mode: ProxyMode, table: &Name, in_use: Option<Variant>) -> Vec<Leftovers> {
     // Ours may have had the name that it has by default.
     let tables = [Name::from(KUBE_PROXY_TABLE), Name::from(DEFAULT_TABLE), table.clone()];
     let mut tables = BTreeSet::from(tables);
@@ -37,8 +37,8 @@ pub(super) fn remains(mode: ProxyMode, table: &Name, in_use: Option<Variant>) ->
             others.filter(|_| in_use.is_some()).collect()
         }
     };
-    let tables = Remains::Tables(tables.into_iter().collect());
-    std::iter::once(tables).chain(variants.into_iter().map(Remains::Chains)).collect()
+    let tables = Leftovers::Tables(tables.into_iter().collect());
+    std::iter::once(tables).chain(variants.into_iter().map(Leftovers::Chains)).collect()
 }
 
 /// Why it is looked for.
@@ -59,7 +59,7 @@ pub(super) struct Removed {
     pub(super) kept: Vec<String>,
 }
 
-impl Remains {
+impl Leftovers {
     /// Removes it from both families, whatever fails in one of them. Where the program is not
     /// installed, its rules can be neither looked for nor removed, which is an error only if they
     /// were seen. After the first time, chains that kubelet makes too are left if there
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     fn told(mode: ProxyMode, table: &str, in_use: Option<Variant>) -> String {
-        format!("{:?}", remains(mode, &Name::from(table), in_use))
+        format!("{:?}", leftovers(mode, &Name::from(table), in_use))
     }
 
     #[test]
