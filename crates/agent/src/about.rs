@@ -1,11 +1,11 @@
-//! Facts about this process that its pages show.
+//! Facts about this process for `/statusz`, `/flagz`, `/configz` and the status page.
 
 use std::time::{Instant, SystemTime};
 
 use rulegen_config::ProxyMode;
 use serde_json::Value;
 
-/// The process: what it runs as, and since when.
+/// The process and its settings.
 #[derive(Debug, Clone)]
 pub(crate) struct About {
     /// The name of the node.

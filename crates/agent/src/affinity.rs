@@ -1,7 +1,7 @@
-//! Reads the sets of session affinity, which packets fill: how full they are, and the clients of
-//! endpoints that are gone.
+//! Reads the session affinity sets, which packets fill: their size, and the clients of removed
+//! endpoints.
 //!
-//! The kernel reads a full set in 0.8 s, so this is done by a thread of its own, with pauses.
+//! The kernel needs 0.8 s to dump a full set, so a separate thread does it, with pauses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,54 +20,55 @@ use crate::metrics::Metrics;
 use crate::queue::{Ended, Sink};
 use crate::threads;
 
-/// A set that is to be searched for clients with these numbers.
+/// A set to search for clients of these endpoint numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ReadClients {
     pub(crate) family: IpFamily,
     pub(crate) name: Name,
-    /// The set without its clients.
+    /// The set's definition, without elements.
     pub(crate) set: Set,
     pub(crate) numbers: BTreeSet<u32>,
 }
 
-/// Clients that were found in a set.
+/// Clients found in a set.
 #[derive(Debug)]
 pub(crate) struct Clients {
     pub(crate) family: IpFamily,
     /// The name of the set.
     pub(crate) name: Name,
     pub(crate) keys: Vec<Key>,
-    /// Whether the search ended with these.
+    /// Whether this is the last batch of the search.
     pub(crate) is_last: bool,
 }
 
-/// Clients that are sent and deleted at once. A commit that deletes so many takes at most 5 ms.
+/// The number of clients per batch. A commit that deletes this many takes at most 5 ms.
 pub(crate) const BATCH: usize = 1024;
 
-/// After a search the thread rests for so many times as long as it took.
+/// After a search the thread pauses this many times as long as the search took.
 const REST: u32 = 4;
 
-/// How often a search is repeated because the ruleset changed meanwhile and the kernel may have left
-/// out elements. Clients that are missed then expire.
+/// The maximum number of attempts if the ruleset changes during a search, when the kernel may skip
+/// elements. Clients that are missed expire.
 const ATTEMPTS: u32 = 3;
 
-/// How often sets are counted.
+/// The counting interval.
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// Counting takes no more than this part of the time. It is cheap where the kernel reports the number
-/// of elements of a set (Linux 6.18 does); older kernels take 0.8 s for a full set.
+/// The maximum share of time spent on counting (1/n). Counting is cheap if the kernel reports the
+/// number of elements (Linux 6.18 does); older kernels need 0.8 s for a full set.
 const PART: u32 = 100;
 
-/// A set is reported as full from here on: in one that is full, clients expire all the time.
+/// The fill level from which a set is reported as full. Clients expire all the time, so it rarely
+/// reaches 100 %.
 const FULL_PERCENT: u32 = 95;
 
-/// A set that was full must have this much room before it is reported again.
+/// The fill level below which a full set counts as no longer full.
 const RELAXED_PERCENT: u32 = 90;
 
-/// No more sets are named in the log at once.
+/// The maximum number of sets to log at once.
 const MOST_NAMED: usize = 20;
 
-/// Reads sets in a thread of its own, in the network namespace of the one that calls.
+/// Starts the thread in the caller's network namespace.
 ///
 /// # Errors
 /// The thread cannot be started.
@@ -105,7 +106,7 @@ pub(crate) fn start(
     })
 }
 
-/// Sends the clients in batches. The last is sent whatever happens, so that the next search begins.
+/// Sends the clients in batches. The last batch is always sent, so that the next search can begin.
 fn search_set(tables: &[(IpFamily, Name)], search: &ReadClients, sink: &Sink) -> Result<(), Ended> {
     let ReadClients { family, name, .. } = search;
     for _ in 0..ATTEMPTS {
@@ -161,7 +162,7 @@ fn count(tables: &[(IpFamily, Name)]) -> Result<Vec<(IpFamily, SetFill)>, Error>
 struct FullSets(BTreeSet<(IpFamily, Name)>);
 
 impl FullSets {
-    /// Logs which sets are full now and were not before. Returns how many are full.
+    /// Logs changes of the full sets. Returns their number.
     fn follow(&mut self, fills: Vec<(IpFamily, SetFill)>) -> usize {
         let before = std::mem::take(&mut self.0);
         let is_full = |(family, fill): &(IpFamily, SetFill)| {

@@ -1,8 +1,8 @@
-//! Whether the configuration file has another content than the one that the agent runs with.
+//! Detects changes of the configuration file.
 //!
-//! The file may be a link in a ConfigMap volume, which kubelet swaps; it may be edited in place, replaced,
-//! or reached by links into other folders. What counts is therefore the content behind its path. inotify
-//! only says when to read it sooner than in a second.
+//! The file may be a link in a ConfigMap volume that kubelet swaps, may be edited in place or
+//! replaced, or may be reached through links into other folders. So the content behind its path is
+//! compared; inotify only shortens the polling interval.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -16,16 +16,16 @@ use crate::error::Result;
 use crate::options::ConfigFile;
 use crate::threads;
 
-/// Another content counts once it has stayed for this long: an editor may still be writing.
+/// How long new content must stay the same: an editor may still be writing.
 const SETTLED: Duration = Duration::from_millis(200);
 
-/// The file is read at least this often.
+/// The polling interval.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// More of the file than this is not compared. Configurations have a few kilobytes.
+/// The maximum number of bytes compared. Configurations have a few kilobytes.
 const COMPARED: u64 = 1 << 20;
 
-/// Tells once the file has another content than the one that was parsed.
+/// Signals once the content of the file differs from what was parsed.
 ///
 /// # Errors
 /// The thread cannot be started.
@@ -73,19 +73,19 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// What was seen of the file until now.
+/// The state of the comparison.
 struct Settling {
-    /// What the agent runs with.
+    /// The content that the agent runs with.
     content: Vec<u8>,
-    /// Another content, and since when it is there.
+    /// Different content, and since when it has been there.
     other: Option<(Vec<u8>, Instant)>,
 }
 
-/// What a look at the file says.
+/// The result of a comparison.
 #[derive(Debug, PartialEq, Eq)]
 enum Sight {
     Same,
-    /// There is another content, which may not be complete.
+    /// The content differs but may be incomplete.
     Settles,
     Changed,
 }
@@ -96,7 +96,8 @@ impl Settling {
         Self { content, other: None }
     }
 
-    /// Takes in what is there now; none if the file cannot be read, as while it is replaced.
+    /// Compares the current content; `None` if the file cannot be read, for example while it is
+    /// replaced.
     fn see(&mut self, content: Option<Vec<u8>>, now: Instant) -> Sight {
         let Some(content) = content else { return Sight::Same };
         if content == self.content {

@@ -1,11 +1,11 @@
-//! The cluster's objects, with the configuration by which rules are made of them.
+//! The cluster's objects with the configuration that they are compiled with.
 
 use std::ops::{Deref, DerefMut};
 
 use rulegen_config::ProxyConfig;
 use rulegen_model::{Host, Store};
 
-/// A [`Store`] and the configuration that its options come from.
+/// A [`Store`] and the configuration that determines its options.
 pub(crate) struct ConfiguredStore {
     store: Store,
     config: ProxyConfig,

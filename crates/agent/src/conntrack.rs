@@ -1,7 +1,7 @@
-//! Has the kernel forget flows that go on where the rules no longer lead.
+//! Deletes stale conntrack entries: flows to destinations that the rules no longer use.
 //!
-//! A table of flows may be large and its list long, so a thread of its own does it, after the rules
-//! are in. What it fails at it tries again, with all that came meanwhile.
+//! The conntrack table may be large, so a thread lists it after the rules are written. Failed work
+//! is retried together with newer work.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
@@ -23,16 +23,16 @@ use crate::metrics::Metrics;
 use crate::report::ConntrackReport;
 use crate::threads;
 
-/// What has changed for flows, and the way to the thread that cleans.
+/// The changes that affect flows, and the sender to the cleanup thread.
 pub(crate) struct ConntrackCleaner {
     jobs: Sender<Vec<Job>>,
     resets_removed_tcp: bool,
-    /// Frontends of Services that changed or went since the last job.
+    /// Frontends of Services that changed or were deleted since the last job.
     changed: HashSet<Frontend>,
     is_needed: bool,
 }
 
-/// What the rules of a family are now.
+/// The current rules of a family.
 struct Job {
     family: IpFamily,
     ports: Vec<ServicePort>,
@@ -42,11 +42,11 @@ struct Job {
     service_cidrs: Vec<IpNet>,
 }
 
-/// How long until what failed is tried again.
+/// The pause before a retry.
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl ConntrackCleaner {
-    /// Starts the thread, in the network namespace of the one that calls.
+    /// Starts the cleanup thread in the caller's network namespace.
     ///
     /// # Errors
     /// A thread cannot be started.
@@ -62,7 +62,7 @@ impl ConntrackCleaner {
         Ok(Self { jobs, resets_removed_tcp, changed: HashSet::new(), is_needed: false })
     }
 
-    /// Takes in what a sync is about to write.
+    /// Records the changes of the next sync.
     pub(crate) fn follow(&mut self, changes: &Changes) {
         self.is_needed |= changes.whole || changes.node_port_addresses;
         for change in &changes.services {
@@ -73,14 +73,14 @@ impl ConntrackCleaner {
         }
     }
 
-    /// The rules are in: now flows may go that they would not lead there.
+    /// The rules are written, so stale flows can be deleted.
     pub(crate) fn begin(&mut self, store: &ConfiguredStore, families: &[IpFamily]) {
         if !std::mem::take(&mut self.is_needed) {
             return;
         }
         let changed = std::mem::take(&mut self.changed);
         let jobs = families.iter().map(|family| self.job(store, *family, &changed)).collect();
-        // A kernel without ctnetlink has no flows either, and its thread has ended.
+        // A kernel without ctnetlink has no flows either, and the thread has exited.
         let _ = self.jobs.send(jobs);
     }
 
@@ -99,13 +99,13 @@ impl ConntrackCleaner {
     }
 }
 
-/// The thread's own.
+/// The state of the thread.
 struct Cleaner {
     metrics: Arc<Metrics>,
     resets_removed_tcp: bool,
-    /// What is to be done, and was not done with success yet.
+    /// Work that has not succeeded yet.
     waiting: BTreeMap<IpFamily, Job>,
-    /// Families that were cleaned once: before that, anything may have been left behind.
+    /// Families that were cleaned once. Before that, any flow may be stale.
     known: HashSet<IpFamily>,
 }
 
@@ -152,7 +152,7 @@ impl Cleaner {
         }
     }
 
-    /// What was not done waits again, under what came meanwhile.
+    /// Puts failed work back. Newer work wins.
     fn put_back(&mut self, job: Job) {
         match self.waiting.entry(job.family) {
             Entry::Vacant(free) => {
@@ -184,7 +184,7 @@ impl Cleaner {
         let mut kernel = Conntrack::open()?;
         let mut stale = list_stale(&mut kernel, &filter, family)?;
         let done = self.waiting.remove(&family);
-        // The list may have taken long. A flow to an endpoint that came meanwhile is not stale.
+        // The list may have taken long: a flow to an endpoint added meanwhile is not stale.
         todo.try_iter().for_each(|jobs| self.take(jobs));
         if let Some(newer) = self.filter(family) {
             stale.retain(|flow| newer.is_stale(flow));

@@ -1,4 +1,4 @@
-//! Reads what the kernel counted for each Service, where that is asked for.
+//! Reads the connection counters of Services, if enabled.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -15,16 +15,16 @@ use crate::error::Result;
 use crate::metrics::{Metrics, ServiceConnections};
 use crate::threads;
 
-/// How often it reads: more often than Prometheus asks.
+/// The reading interval: shorter than Prometheus' scrape interval.
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// How often reading is begun anew, when others keep changing the ruleset.
+/// How often a read is retried when the ruleset changes meanwhile.
 const ATTEMPTS: u32 = 5;
 
-/// Of a large table it takes no more than this part of the time.
+/// The maximum share of time spent on reading a large table (1/n).
 const PART: u32 = 20;
 
-/// Reads now and then, in a thread of its own, in the network namespace of the one that calls.
+/// Reads the counters periodically in a thread, in the caller's network namespace.
 ///
 /// # Errors
 /// A thread cannot be started.
@@ -42,12 +42,12 @@ pub(crate) fn start(tables: Vec<(IpFamily, Name)>, metrics: Arc<Metrics>) -> Res
     })
 }
 
-/// Sums that never go back, though what counts is made anew with each change of an endpoint.
+/// Monotonic sums, although a counter starts at 0 again with each change of an endpoint.
 #[derive(Default)]
 struct Sums {
     hasher: RandomState,
     services: HashMap<ServicePortName, u64>,
-    /// What each thing that counts had counted when it was last read.
+    /// The last value of each counter.
     read: HashMap<u64, u64>,
 }
 
@@ -61,7 +61,7 @@ impl Sums {
                 let read = kernel.counted(*family, table, |one| of_table.push((*family, one)));
                 match read {
                     Ok(()) => Some(Ok(of_table)),
-                    // Any commit of anybody makes what was read one of two states.
+                    // Any commit may leave a counter in one of two states.
                     Err(Error::Busy { .. }) if attempt + 1 < ATTEMPTS => None,
                     Err(error) => Some(Err(error)),
                 }
@@ -77,7 +77,7 @@ impl Sums {
         let mut there = HashSet::new();
         for (family, counted) in all {
             let (what, name, packets) = match &counted {
-                // One that leads elsewhere is another.
+                // A counter with another target is another counter.
                 Counted::Element { set, key, endpoint, comment, packets } => {
                     let what = self.hasher.hash_one((family, set, key, endpoint));
                     (what, counted_by_element(key, comment), *packets)
@@ -88,13 +88,13 @@ impl Sums {
             };
             let Some(name) = name else { continue };
             let known = before.get(&what).copied().unwrap_or_default();
-            // One that has less than before was made anew.
+            // A lower value means that the counter was recreated.
             let more = packets.checked_sub(known).unwrap_or(packets);
             *self.services.entry(name.clone()).or_default() += more;
             there.insert(name);
             self.read.insert(what, packets);
         }
-        // A Service that is gone, or has no endpoint, starts anew when it returns.
+        // A deleted Service, or one without endpoints, starts from 0 again.
         self.services.retain(|name, _| there.contains(name));
     }
 

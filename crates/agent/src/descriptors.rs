@@ -1,36 +1,36 @@
-//! Who may have how many descriptors.
+//! The budget of file descriptors.
 //!
-//! What clients and cluster objects can ask for is bounded such that the rest always finds one:
-//! the kernel's sockets, the pipes to iptables, the API server, `/livez`.
+//! Clients and cluster objects get a bounded share, so that there is always a descriptor left for
+//! kernel sockets, pipes to iptables, the API server and `/livez`.
 
 use crate::http::{Admission, Quota};
 
-/// For all that is not counted here. The agent has about 30 open, and a run of iptables takes 6.
-/// Connections that yield are closed a moment later, at most 32 at each of a few ports.
+/// Reserve for everything else. The agent has about 30 open, and a run of iptables needs 6.
+/// Connections that yield are closed slightly later, at most 32 on each port.
 const RESERVED: usize = 128;
 
-/// Nobody has more load balancers than that on a node, and a listener takes memory too.
+/// The maximum number of listeners; each also uses memory.
 const MOST_LISTENERS: usize = 8192;
 
-/// How many descriptors each part may have at most.
+/// The share of each part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Budget {
-    /// The limit of the process.
+    /// The limit of the process (RLIMIT_NOFILE).
     pub(crate) limit: u64,
-    /// Connections at the port for probers, and the same at all health-check node ports together.
+    /// Connections to the health port, and the same number to all health-check node ports together.
     probers: usize,
-    /// Connections at the port for metrics.
+    /// Connections to the metrics port.
     scrapers: usize,
-    /// Listeners at health-check node ports.
+    /// Listeners on health-check node ports.
     pub(crate) listeners: usize,
 }
 
 impl Budget {
     pub(crate) fn of(limit: u64) -> Self {
         let spare = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(RESERVED);
-        // The more connections may wait, the longer each may before it has to yield.
+        // The more connections may be open, the longer each may wait before it has to yield.
         let probers = (spare / 8).clamp(8, 512);
-        // An answer here is up to a few MB, which are held until it is read.
+        // A response here has up to a few MB, which stay in memory until the client has read them.
         let scrapers = (spare / 16).clamp(4, 32);
         let budget = Self { limit, probers, scrapers, listeners: 0 };
         let listeners = spare.saturating_sub(budget.connections()).min(MOST_LISTENERS);
@@ -41,7 +41,7 @@ impl Budget {
         2 * (self.probers + self.of_node()) + 2 * self.scrapers
     }
 
-    /// Of those at ports for probers, the ones from the node's own addresses come on top.
+    /// Connections from the node's own addresses to health ports are added to this.
     fn of_node(&self) -> usize {
         (self.probers / 4).clamp(4, 64)
     }

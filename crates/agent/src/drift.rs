@@ -1,17 +1,17 @@
-//! What others did to our rules.
+//! Changes to rulegen's rules by other programs.
 
 use std::time::Duration;
 
 use rulegen_kernel::nftables::{Commit, Writer};
 
-/// A change to our rules that was not ours, or what may have been one.
+/// A change, or a possible change, by another program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Drift {
-    /// Who made it, if the kernel told.
+    /// The writer, if the kernel reported it.
     pub(crate) writer: Option<Writer>,
-    /// What it did, in words.
+    /// The changes, for people.
     pub(crate) changes: Vec<String>,
-    /// Whether our rules did change.
+    /// Whether the rules were changed for certain.
     pub(crate) certain: bool,
 }
 
@@ -22,18 +22,18 @@ impl Drift {
         Self { writer, changes, certain: true }
     }
 
-    /// Events were lost: anything may have happened, and mostly nothing did.
+    /// Events were lost. Usually nothing changed, but a comparison is needed.
     pub(crate) fn unknown() -> Self {
         Self::suspected(None)
     }
 
-    /// Somebody changed something near our rules, or nobody tells who changes what: all is to be
-    /// compared.
+    /// A program changed something near the rules, or the kernel does not report details: a
+    /// comparison is needed.
     pub(crate) fn suspected(writer: Option<Writer>) -> Self {
         Self { writer, changes: Vec::new(), certain: false }
     }
 
-    /// The name of the program that did it.
+    /// The program's name.
     pub(crate) fn program(&self) -> &str {
         match &self.writer {
             Some(writer) if !writer.program.is_empty() => &writer.program,
@@ -41,23 +41,23 @@ impl Drift {
         }
     }
 
-    /// Who did it, in words.
+    /// The program and its pid, for people.
     pub(crate) fn whose(&self) -> String {
         let pid = self.pid().map(|pid| format!(" (pid {pid})")).unwrap_or_default();
         format!("{}{pid}", self.program())
     }
 
-    /// The process that did it, if the kernel told.
+    /// The process id, if the kernel reported it.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.writer.as_ref().map(|writer| writer.pid).filter(|pid| *pid != 0)
     }
 
-    /// Whether the process is that of a thread whose process could not be looked up.
+    /// Whether the id is a thread's, because its process could not be looked up.
     pub(crate) fn is_thread(&self) -> bool {
         self.writer.as_ref().is_some_and(|writer| writer.is_thread)
     }
 
-    /// Somebody made rules of another mode, which were removed.
+    /// Logs the removal of rules of another proxy mode.
     pub(crate) fn log_of_other_mode(&self) {
         tracing::warn!(
             program = self.program(),
@@ -68,7 +68,7 @@ impl Drift {
         );
     }
 
-    /// They are made again each time.
+    /// Logs that the removal pauses because another program keeps recreating the rules.
     pub(crate) fn log_truce(&self, pause: Duration) {
         tracing::error!(
             program = self.program(),

@@ -1,4 +1,4 @@
-//! What operators see with `kubectl describe`: Events about the Node and about Services.
+//! Kubernetes Events about the Node and about Services, shown by `kubectl describe`.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use tokio::sync::mpsc;
 
 use crate::left_out::Why;
 
-/// Something that people of the cluster should see, with kube-proxy's reasons.
+/// The content of an Event, with kube-proxy's reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Notice {
-    /// The agent starts.
+    /// The agent started.
     Starting,
-    /// The port for probers cannot be opened.
+    /// The health port cannot be opened.
     FailedToStartProxierHealthcheck(String),
     /// The port for metrics cannot be opened.
     FailedToStartMetricServer(String),
@@ -25,32 +25,32 @@ pub(crate) enum Notice {
         namespace: String,
         /// Its name.
         name: String,
-        /// What was tried and why it failed.
+        /// The address and the error.
         message: String,
     },
-    /// A Service takes an address of the node at which a process listens.
+    /// A Service uses an address of the node on which a process listens.
     NodeAddressTaken {
         /// The Service's namespace.
         namespace: String,
         /// Its name.
         name: String,
-        /// Which address, and from which process.
+        /// The address and the process.
         message: String,
     },
-    /// A Service has no rules although its object asks for some.
+    /// A Service is left out of the rules.
     ServiceLeftOut {
-        /// Which.
+        /// The Service.
         service: ObjectKey,
-        /// What is wrong with it.
+        /// Why.
         why: Why,
     },
 }
 
-/// Takes notices; without an API server they go nowhere.
+/// A sender of notices. Without an API server they are dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct Notices(mpsc::Sender<Notice>);
 
-/// So many wait while the API server is away; more are dropped, for they are only for people.
+/// The queue length while the API server is unreachable; further notices are dropped.
 const WAITING: usize = 100;
 
 impl Notices {
@@ -66,11 +66,11 @@ impl Notices {
     }
 }
 
-/// The API server may be away for a while, as when a node starts.
+/// How long to retry: the API server may be unreachable while a node starts.
 const PAUSES: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30), Duration::ZERO];
 
-/// Writes notices as Events, until nobody sends any.
+/// Writes notices as Events until all senders are gone.
 pub(crate) async fn record(client: Client, node: String, mut notices: mpsc::Receiver<Notice>) {
     let reporter = Reporter { controller: "rulegen".to_owned(), instance: Some(node.clone()) };
     let recorder = Recorder::new(client, reporter);
@@ -84,7 +84,7 @@ pub(crate) async fn record(client: Client, node: String, mut notices: mpsc::Rece
     }
 }
 
-/// The API server takes 1,024 bytes.
+/// The API server's limit for the message, in bytes.
 const LONGEST_NOTE: usize = 1000;
 
 fn about_service(namespace: &str, name: &str) -> ObjectReference {
@@ -102,7 +102,7 @@ fn event(notice: &Notice, node: &str) -> (Event, ObjectReference) {
         kind: Some("Node".to_owned()),
         api_version: Some("v1".to_owned()),
         name: Some(node.to_owned()),
-        // The UID of a Node in Events is its name, as the kubelet has it.
+        // kubelet uses the name of a Node as its UID in Events.
         uid: Some(node.to_owned()),
         ..ObjectReference::default()
     };

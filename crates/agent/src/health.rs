@@ -1,8 +1,8 @@
-//! Whether this node's rules are what the cluster's objects say, and what a prober is told.
+//! The health of this node's rules, and the responses to probes.
 //!
-//! Changes wait until a sync that contains them succeeds. A family whose changes wait for too
-//! long is unhealthy, and so is one whose first sync never succeeds: from the start on, it
-//! waits. What is decided here follows a clock that never jumps; the wall's clock is only shown.
+//! A change is pending until a sync that contains it succeeds. A family is unhealthy if its changes
+//! are pending for too long, or if its first sync does not succeed in time. Decisions use a
+//! monotonic clock; the wall clock is only displayed.
 
 mod body;
 mod rivalry;
@@ -21,62 +21,62 @@ use crate::queue::Waiting;
 use body::{FamilyHealth, ProxyHealth, Readiness, json, time, time_of_sync};
 use rivalry::Rivalry;
 
-/// What a prober is told.
+/// The response to a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// Whether all is well.
+    /// Whether the check passed.
     pub ok: bool,
-    /// Why, in JSON.
+    /// The body, in JSON.
     pub body: String,
 }
 
-/// What is known, for pages.
+/// The state for pages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HealthView {
-    /// Whether load balancers are told to send traffic to this node (`/healthz`).
+    /// Whether load balancers should send traffic to this node (`/healthz`).
     pub(crate) healthz: bool,
     /// Whether the rules are in place (`/readyz`).
     pub(crate) readyz: bool,
     pub(crate) node: NodeState,
     pub(crate) families: Vec<FamilyView>,
-    /// Why no objects come, if that is so.
+    /// Why a source delivers no objects, if one fails.
     pub(crate) trouble: Option<SourceTrouble>,
-    /// What other programs do to the rules, where it is more than now and then.
+    /// Warnings about other programs that keep changing the rules.
     pub(crate) rivals: Vec<String>,
     /// kube-proxy in the same network namespace: its process, or where it answers.
     pub(crate) kube_proxy: Option<String>,
 }
 
-/// Why no objects come.
+/// A failing source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SourceTrouble {
-    /// Those of this kind, or of the manifests.
+    /// The kind of object, or the manifests.
     pub(crate) what: &'static str,
     pub(crate) why: String,
     pub(crate) since: SystemTime,
 }
 
-/// The same of one family.
+/// The state of one IP family, for pages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FamilyView {
     pub(crate) family: IpFamily,
-    /// When a sync last succeeded.
+    /// The time of the last successful sync.
     pub(crate) synced: Option<SystemTime>,
-    /// How long the oldest change has waited that no successful sync contained.
+    /// How long the oldest pending change has been waiting.
     pub(crate) waits: Option<Duration>,
     pub(crate) healthy: bool,
 }
 
-/// The state of the families, of the node and of the source of objects.
+/// The state of the families, the node and the sources.
 #[derive(Debug)]
 pub struct Health {
     patience: Duration,
     families: BTreeMap<IpFamily, FamilyState>,
     node: NodeState,
     source_in_sync: bool,
-    /// Where objects do not come from, since when, and why.
+    /// The failing sources, since when, and why.
     troubles: BTreeMap<&'static str, (SystemTime, SourceError)>,
-    /// What the reconciler has not dealt with. If it hangs, nobody else says so.
+    /// The reconciler's queue. If the reconciler hangs, only this shows it.
     queue: Waiting,
     rivalry: Rivalry,
     kube_proxy: Option<String>,
@@ -84,17 +84,17 @@ pub struct Health {
 
 #[derive(Debug)]
 struct FamilyState {
-    /// The times of the oldest and the newest change that no successful sync contained.
+    /// The times of the oldest and the newest pending change.
     waiting: Option<(Instant, Instant)>,
-    /// When a sync last succeeded.
+    /// The time of the last successful sync.
     synced: Option<SystemTime>,
 }
 
 impl Health {
-    /// kube-proxy's patience at its default period of syncs (30 s), which it doubles.
+    /// kube-proxy's limit: twice its default sync period of 30 s.
     pub const PATIENCE: Duration = Duration::from_secs(60);
 
-    /// At the start: all families wait for their first sync.
+    /// The initial state: the first sync of each family is pending.
     pub fn new(families: &[IpFamily], patience: Duration, now: Instant) -> Self {
         let state = || FamilyState { waiting: Some((now, now)), synced: None };
         Self {
@@ -109,13 +109,12 @@ impl Health {
         }
     }
 
-    /// What waits in this queue for too long is as bad as what waits for a sync.
+    /// Inputs that wait too long in this queue are as bad as pending changes.
     pub(crate) fn watch_queue(&mut self, queue: Waiting) {
         self.queue = queue;
     }
 
-    /// Objects do not come from there, and why; or they come again. The rules stay what they were
-    /// meanwhile, and so does health.
+    /// A source failed or recovered. The rules and the health stay as they are meanwhile.
     pub(crate) fn source(
         &mut self,
         what: &'static str,
@@ -135,42 +134,42 @@ impl Health {
         self.kube_proxy = seen;
     }
 
-    /// How long objects have not come from where they do not for longest.
+    /// The longest time for which a source has been failing.
     pub(crate) fn source_outage(&self, now: Instant, wall: SystemTime) -> Duration {
         let lasting = self.troubles.values().filter(|(_, trouble)| trouble.lasts(now));
         let lasts = lasting.map(|(since, _)| wall.duration_since(*since).unwrap_or_default());
         lasts.max().unwrap_or_default()
     }
 
-    /// What another program did was repaired.
+    /// Changes by another program were reverted.
     pub(crate) fn repaired(&mut self, whose: String, now: Instant) {
         self.rivalry.repaired(whose, now);
     }
 
-    /// Objects changed the rules.
+    /// Changed objects led to changed rules.
     pub(crate) fn changed(&mut self, now: Instant) {
         self.rivalry.changed(now);
     }
 
-    /// Rules of another mode are left in the kernel for so long.
+    /// Removal of rules of another mode pauses for this long.
     pub(crate) fn left_other_mode(&mut self, pause: Duration, now: Instant) {
         self.rivalry.left(pause, now);
     }
 
-    /// The first that is not over yet.
+    /// The first source error that has not expired.
     fn trouble(&self, now: Instant) -> Option<SourceTrouble> {
         let mut lasting = self.troubles.iter().filter(|(_, (_, trouble))| trouble.lasts(now));
         let (what, (since, trouble)) = lasting.next()?;
         Some(SourceTrouble { what, why: trouble.why.clone(), since: *since })
     }
 
-    /// A change waits for a sync.
+    /// A change is pending.
     pub fn queued(&mut self, now: Instant) {
         self.families.values_mut().for_each(|state| state.wait(now));
     }
 
-    /// A sync of a family succeeded. It contained all changes up to `gathered`; those that came
-    /// while it went on still wait.
+    /// A sync of a family succeeded. It contained all changes up to `gathered`; later ones are
+    /// still pending.
     pub fn synced(&mut self, family: IpFamily, gathered: Instant, wall: SystemTime) {
         let Some(state) = self.families.get_mut(&family) else { return };
         state.waiting = state
@@ -180,8 +179,7 @@ impl Health {
         state.synced = Some(wall);
     }
 
-    /// A sync of a family failed. It waits for one that succeeds, also if it was no change that
-    /// caused this one.
+    /// A sync of a family failed. A sync stays pending, even if no change caused this one.
     pub fn failed(&mut self, family: IpFamily, now: Instant) {
         if let Some(state) = self.families.get_mut(&family) {
             state.wait(now);
@@ -193,20 +191,20 @@ impl Health {
         self.node = node;
     }
 
-    /// Whether all kinds of objects have been listed and are being watched. When they no longer
-    /// are, the rules stay what they were, and so does health: an outage of the API server shall
-    /// not take the nodes out of their load balancers.
+    /// Whether all kinds of objects have been listed and are being watched. If not, the rules and
+    /// the health stay as they are: an API server outage must not remove nodes from their load
+    /// balancers.
     pub fn in_sync_with_source(&mut self, in_sync: bool) {
         self.source_in_sync = in_sync;
     }
 
-    /// Whether no family has waited for too long, whatever the node is.
+    /// Whether no family has changes pending for too long, regardless of the node.
     pub fn is_healthy(&self, now: Instant) -> bool {
         self.takes_inputs(now)
             && self.families.values().all(|state| state.is_healthy(now, self.patience))
     }
 
-    /// Whether the reconciler deals with what comes.
+    /// Whether the reconciler handles its inputs in time.
     fn takes_inputs(&self, now: Instant) -> bool {
         let since = self.queue.oldest();
         since.is_none_or(|oldest| now.saturating_duration_since(oldest) < self.patience)
@@ -218,16 +216,16 @@ impl Health {
         self.verdict(now, wall, Some(eligible))
     }
 
-    /// Whether this process does its work (`/livez`). While the API server has not told of all
-    /// objects there is none to do, and to start the process anew would not help.
+    /// Whether this process works (`/livez`). Before the caches are synced there is nothing to do,
+    /// and a restart would not help.
     pub fn livez(&self, now: Instant, wall: SystemTime) -> Verdict {
         let waits_for_objects = !self.source_in_sync && self.takes_inputs(now);
         let Verdict { ok, body } = self.verdict(now, wall, None);
         Verdict { ok: ok || waits_for_objects, body }
     }
 
-    /// Whether the rules are in place (`/readyz`, which kube-proxy does not have): once every
-    /// family had its first sync, as long as none is unhealthy.
+    /// Whether the rules are in place (`/readyz`, which kube-proxy does not have): every family had
+    /// its first sync and none is unhealthy.
     pub fn readyz(&self, now: Instant, wall: SystemTime) -> Verdict {
         let mut missing = Vec::new();
         if !self.source_in_sync && self.families.values().any(|state| state.synced.is_none()) {
@@ -275,8 +273,8 @@ impl Health {
     fn verdict(&self, now: Instant, wall: SystemTime, node_eligible: Option<bool>) -> Verdict {
         let healthy = self.is_healthy(now);
         let ok = healthy && node_eligible != Some(false);
-        // While it had no other times to tell, kube-proxy told that of the last sync, of which
-        // there was one each 30 s; probers read a recent time as health.
+        // kube-proxy reports the time of the last sync here, at least one each 30 s; probes
+        // interpret a recent time as healthy.
         let newest = self.families.values().filter_map(|state| state.synced).max();
         let last_updated = if ok { time(wall) } else { time_of_sync(newest) };
         let status = self.families.iter().map(|(family, state)| {
@@ -305,23 +303,23 @@ impl FamilyState {
     }
 }
 
-/// Health that the sync writes and the probers read.
+/// The health state, shared by the sync and the probes.
 #[derive(Debug, Clone)]
 pub struct SharedHealth(Arc<Mutex<Health>>);
 
 impl SharedHealth {
-    /// To be cloned to whoever needs it.
+    /// Clone it to share it.
     pub fn new(health: Health) -> Self {
         Self(Arc::new(Mutex::new(health)))
     }
 
-    /// Reads or changes it. What is done here shall be short: everybody else waits.
+    /// Reads or changes the state. The closure should be short, because others wait.
     pub fn with<T>(&self, work: impl FnOnce(&mut Health) -> T) -> T {
-        // Every change is whole at any instant: a panic elsewhere left nothing half done.
+        // Each change is a single step, so a panic cannot leave it half done.
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// [`Health::is_healthy`] right now.
+    /// [`Health::is_healthy`] now.
     pub fn is_healthy(&self) -> bool {
         self.with(|health| health.is_healthy(Instant::now()))
     }

@@ -1,4 +1,4 @@
-//! What the reconciler is told.
+//! The inputs of the reconciler.
 
 use std::time::Instant;
 
@@ -8,40 +8,41 @@ use rulegen_model::{Kind, ObjectKey, Problem, StoreEvent};
 use crate::affinity::Clients;
 use crate::takeover::Intrusion;
 
-/// Something that may change what is wanted, or what is held.
+/// An event that may change the wanted rules or the kernel's rules.
 #[derive(Debug)]
 pub(crate) enum Input {
-    /// An object came or went.
+    /// An object was added, changed or deleted.
     Object(StoreEvent),
-    /// Several did, of which none makes sense without the others.
+    /// Several events that have to be handled together.
     Objects(Vec<StoreEvent>),
-    /// An object is there, but cannot be read: it counts as if it were not.
+    /// An object exists but cannot be parsed. It is handled as if it did not exist.
     Unreadable(Kind, ObjectKey, Box<Problem>),
-    /// Objects of this kind, or of the manifests, do not come, or come again.
+    /// The source of this kind of object, or of the manifests, failed (`Some`) or recovered
+    /// (`None`).
     Source(&'static str, Option<SourceError>),
-    /// Something else is wrong with what was read.
+    /// Another problem with the input.
     Problem(Box<Problem>),
-    /// When what an EndpointSlice tells began, by the cluster's clock.
+    /// The trigger time of an EndpointSlice change, by the cluster's clock.
     Triggered(std::time::SystemTime),
-    /// The kernel told of commits to the ruleset.
+    /// Commits to the ruleset.
     Rules(Vec<nftables::Event>),
     /// Clients of session affinity that may be stale.
     Clients(Clients),
-    /// An address came to this machine or went.
+    /// An address of this machine was added or removed.
     Addresses,
-    /// Somebody made rules of another mode.
+    /// Another program created rules of another proxy mode.
     OtherMode(Box<Intrusion>),
-    /// The agent shall end.
+    /// The agent is to stop.
     Stop,
 }
 
-/// Why objects do not come.
+/// Why a source delivers no objects.
 #[derive(Debug, Clone)]
 pub(crate) struct SourceError {
-    /// In words.
+    /// The message for people.
     pub(crate) why: String,
-    /// When it is over unless it is told again, as far as that is known: a watch that works again in a
-    /// quiet cluster has nothing to tell.
+    /// The time at which the error expires unless it is reported again, if known: a recovered watch
+    /// in a quiet cluster has no events to report.
     pub(crate) until: Option<Instant>,
 }
 
@@ -51,12 +52,12 @@ impl SourceError {
     }
 }
 
-/// An input, and when it was there.
+/// An input and its arrival time.
 #[derive(Debug)]
 pub(crate) struct TimedInput {
     /// What is told.
     pub(crate) input: Input,
-    /// When its last byte had come.
+    /// When its last byte arrived.
     pub(crate) at: Instant,
 }
 

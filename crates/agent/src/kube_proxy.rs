@@ -1,8 +1,8 @@
-//! Whether kube-proxy runs in the same network namespace. Both would write rules for the same
+//! Detects a kube-proxy in the same network namespace, which would write rules for the same
 //! Services.
 //!
-//! It is reported and no more. A change from kube-proxy to rulegen, node by node, may have both run for a
-//! while, and rules that stay are better than an agent that ended.
+//! It is only reported. During a node-by-node migration both may run for a while, and exiting would
+//! be worse than duplicate rules.
 
 use std::fmt::{self, Display, Formatter};
 use std::io::{self, Read, Write};
@@ -16,22 +16,23 @@ use crate::error::Result;
 use crate::telemetry::Telemetry;
 use crate::threads;
 
-/// How often it is looked for.
+/// The check interval.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// How long it may take to say its mode, and the longest answer to that.
+/// The timeout for `/proxyMode`, and the maximum length of its response in bytes.
 const PATIENCE: Duration = Duration::from_millis(500);
 const LONGEST: usize = 4096;
 
-/// Where kube-proxy serves metrics unless it was told otherwise.
+/// kube-proxy's default metrics address.
 const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
 
-/// By what it is known.
+/// How kube-proxy was detected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Sight {
-    /// A process of its name in our network namespace.
+    /// A process named kube-proxy in this network namespace.
     Process(Process),
-    /// It says its mode at its port. In k3s it is part of another process, and from a container its process cannot be seen.
+    /// A response from `/proxyMode`. In k3s kube-proxy is part of another process, and from a
+    /// container its process is not visible.
     Mode(&'static str),
 }
 
@@ -44,16 +45,15 @@ impl Display for Sight {
     }
 }
 
-/// Looks for it. Must be called by the only agent of the network namespace, before that answers at
-/// the port itself, and with the privileges to look at other processes.
+/// Checks once. Must be called by the only agent of the network namespace, before the agent opens
+/// the port itself, and with the privileges to read other processes.
 pub(crate) fn look() -> Option<Sight> {
     let seen = process().or_else(|| mode(METRICS).ok().flatten().map(Sight::Mode));
     seen.iter().for_each(report);
     seen
 }
 
-/// Looks again from time to time, as far as the agent still may. Logs when kube-proxy starts and ends,
-/// and passes what it found to metrics and the status page.
+/// Checks periodically, as far as the remaining privileges allow, and logs changes.
 ///
 /// # Errors
 /// The thread cannot be started.
@@ -96,7 +96,7 @@ fn process() -> Option<Sight> {
     named.find(|process| process.network_namespace() == NetworkNamespace::Ours).map(Sight::Process)
 }
 
-/// The mode in which kube-proxy runs, by its own word.
+/// The mode that kube-proxy reports.
 fn mode(address: SocketAddr) -> io::Result<Option<&'static str>> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -107,7 +107,7 @@ fn mode(address: SocketAddr) -> io::Result<Option<&'static str>> {
     Ok(["iptables", "ipvs", "nftables"].into_iter().find(|mode| Some(*mode) == body))
 }
 
-/// Reads to the end, but no longer than the patience lasts: anything may answer there.
+/// Reads to the end or to the timeout: any program may listen on that port.
 fn read(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let end = Instant::now() + PATIENCE;
     let (mut answer, mut piece) = (Vec::new(), [0; 512]);

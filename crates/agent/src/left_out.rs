@@ -1,4 +1,4 @@
-//! Services that have no rules although their objects ask for some, told once each.
+//! Services that are left out of the rules, each reported once.
 
 use std::collections::BTreeMap;
 
@@ -7,16 +7,16 @@ use rulegen_model::{ObjectKey, ObjectName, Problem, Severity};
 /// Why a Service is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Reason {
-    /// It is larger than the configuration allows.
+    /// It exceeds the configured limit.
     TooLarge,
-    /// The kernel does not take its rules.
+    /// The kernel rejected its rules.
     Refused,
 }
 
 impl Reason {
     pub(crate) const ALL: [Reason; 2] = [Reason::TooLarge, Reason::Refused];
 
-    /// As a label of the metric.
+    /// The value of the metric's label.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Reason::TooLarge => "too-large",
@@ -24,7 +24,7 @@ impl Reason {
         }
     }
 
-    /// As an Event's reason.
+    /// The reason of the Event.
     pub(crate) fn event(self) -> &'static str {
         match self {
             Reason::TooLarge => "ServiceTooLarge",
@@ -33,11 +33,11 @@ impl Reason {
     }
 }
 
-/// A Service that is left out.
+/// Why a Service is left out, with the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Why {
     pub(crate) reason: Reason,
-    /// What is wrong and what to do.
+    /// What is wrong and what to do, for people.
     pub(crate) message: String,
 }
 
@@ -60,18 +60,18 @@ impl Why {
     }
 }
 
-/// All that are left out.
+/// All Services that are left out.
 #[derive(Debug, Default)]
 pub(crate) struct LeftOut {
     services: BTreeMap<ObjectKey, Why>,
 }
 
-/// What is new about them.
+/// The changes since the previous state.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct News {
-    /// Those that are left out since now, or for another reason.
+    /// Services that are newly left out, or for another reason.
     pub(crate) left_out: Vec<(ObjectKey, Why)>,
-    /// Those that are no longer.
+    /// Services that are no longer left out.
     pub(crate) back: Vec<ObjectKey>,
 }
 
@@ -80,8 +80,8 @@ impl LeftOut {
         self.services.len()
     }
 
-    /// Takes in all that are left out now. Other words for the same reason are no news: figures
-    /// change with each endpoint.
+    /// Replaces the state. A new message with the same reason does not count as a change, because
+    /// the figures in it change with each endpoint.
     pub(crate) fn replace(&mut self, services: BTreeMap<ObjectKey, Why>) -> News {
         let before = std::mem::replace(&mut self.services, services);
         let is_new = |(key, why): &(&ObjectKey, &Why)| {
@@ -98,7 +98,7 @@ impl LeftOut {
         self.services.values().filter(|why| why.reason == reason).count()
     }
 
-    /// What is wrong with one of them.
+    /// The problem of one Service.
     pub(crate) fn problem(&self, service: &ObjectKey) -> Option<Problem> {
         self.services.get(service).map(|why| why.problem(service))
     }
@@ -108,7 +108,7 @@ impl LeftOut {
         self.services.iter().take(most)
     }
 
-    /// What is wrong with the first of them by name.
+    /// The problems of the first Services by name.
     pub(crate) fn problems(&self, most: usize) -> Vec<Problem> {
         self.services.iter().take(most).map(|(key, why)| why.problem(key)).collect()
     }

@@ -1,4 +1,4 @@
-//! Reports processes that lose their clients because a Service takes an address of the node.
+//! Reports processes on the node that lose clients because a Service uses their address.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -11,23 +11,23 @@ use tokio::sync::watch;
 
 use crate::events::{Notice, Notices};
 
-/// So many are reported of one look; the others are counted.
+/// The maximum number of reports per check; the rest is only counted.
 const REPORTED: usize = 20;
 
-/// The least time between two looks.
+/// The minimum time between two checks.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// An address that a Service takes from a process.
+/// A listening address that a Service takes over.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Loss {
     taken: TakenAddress,
     listener: SocketAddr,
-    /// The process, if it can be seen.
+    /// The process, if it is visible.
     process: Option<String>,
 }
 
-/// Looks for listeners whenever Services take other addresses of the node, and reports each once, as
-/// long as it lasts.
+/// Checks the listeners whenever the Services' claims on node addresses change. Reports each
+/// conflict once while it lasts.
 pub(crate) async fn report(
     mut claims: watch::Receiver<NodeClaims>,
     node: String,
@@ -36,7 +36,7 @@ pub(crate) async fn report(
     let mut known = BTreeSet::new();
     while claims.changed().await.is_ok() {
         let claimed = claims.borrow_and_update().clone();
-        // Without claims there is nothing to look for, and nothing lasts.
+        // Without claims there can be no conflict.
         match tokio::task::spawn_blocking(move || losses(&claimed)).await {
             Ok(Ok(losses)) => {
                 tell(losses.difference(&known), &node, &notices);

@@ -1,6 +1,6 @@
-//! What is measured, for Prometheus: kube-proxy's metrics by its names, ours as `rulegen_…`.
+//! The metrics for Prometheus: kube-proxy's by their names, our own as `rulegen_…`.
 //!
-//! Callers say what happened; which metrics that moves is decided here.
+//! Callers report what happened; this module decides which metrics change.
 
 mod build;
 mod checks;
@@ -46,10 +46,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Those of a mode, all 0.
+    /// The metrics of a proxy mode, all 0.
     ///
     /// # Errors
-    /// Only if two metrics had one name, which is a mistake in this module.
+    /// Two metrics have the same name (a bug in this module).
     pub fn new(mode: ProxyMode, families: &[IpFamily], build: &Build) -> Result<Self> {
         let (registry, slis) = (Registry::new(), Registry::new());
         let register = Register { registry: &registry, families };
@@ -64,7 +64,7 @@ impl Metrics {
         Ok(Self { registry, kube_proxy, own, connections, pending, slis, checks, lost_log_lines })
     }
 
-    /// So many changes more wait for a sync.
+    /// More changes are pending.
     pub fn queued(&self, changes: Changes, at: SystemTime) {
         self.kube_proxy.queued(changes, at);
         self.wait(|pending| Changes {
@@ -73,7 +73,7 @@ impl Metrics {
         });
     }
 
-    /// A sync ended. Its changes no longer wait if it succeeded.
+    /// A sync ended. If it succeeded, its changes are no longer pending.
     pub fn synced(&self, report: &SyncReport) {
         self.kube_proxy.synced(report);
         self.own.synced(report);
@@ -85,43 +85,43 @@ impl Metrics {
         }
     }
 
-    /// Stale flows of a family were forgotten.
+    /// Stale flows of a family were deleted.
     pub fn cleaned(&self, family: IpFamily, report: ConntrackReport) {
         self.kube_proxy.cleaned(family, report);
         self.own.phase(Phase::Conntrack, report.took);
     }
 
-    /// A program changed our rules; its name as in /proc/pid/comm.
+    /// A program changed the rules; its name is as in /proc/pid/comm.
     pub fn drifted(&self, writer: &str) {
         self.own.drifted(&program_name(writer));
     }
 
-    /// What others had changed is right again.
+    /// Changes by other programs were reverted.
     pub fn repaired(&self) {
         self.own.drift_repairs.inc();
     }
 
-    /// So many objects of a kind have something wrong in them.
+    /// The number of rejected objects of a kind.
     pub fn rejected(&self, kind: Kind, number: usize) {
         self.own.rejected(kind, number);
     }
 
-    /// So many Services are left out for a reason.
+    /// The number of Services left out for a reason.
     pub(crate) fn left_out(&self, reason: Reason, number: usize) {
         self.own.left_out(reason, number);
     }
 
-    /// So many Services, ports of Services and endpoints of a family have rules.
+    /// The number of Services, service ports and endpoints of a family with rules.
     pub fn proxied(&self, family: IpFamily, numbers: [usize; 3]) {
         self.own.proxied(family, numbers);
     }
 
-    /// At so many health-check node ports nobody answers.
+    /// The number of health-check node port addresses that could not be opened.
     pub fn unanswered_health_checks(&self, number: usize) {
         self.own.unanswered_health_checks(number);
     }
 
-    /// So many sets of session affinity are full.
+    /// The number of full session affinity sets.
     pub fn full_affinity_sets(&self, number: usize) {
         self.own.full_affinity_sets(number);
     }
@@ -131,17 +131,17 @@ impl Metrics {
         self.own.kube_proxy_running(runs);
     }
 
-    /// A watch had to begin anew.
+    /// A watch was restarted.
     pub fn watch_restarted(&self, kind: Kind) {
         self.own.watch_restarted(kind);
     }
 
-    /// The kernel's counters were read, all of them.
+    /// All connection counters were read from the kernel.
     pub fn connections(&self, connections: Vec<ServiceConnections>) {
         self.connections.set(connections);
     }
 
-    /// A prober was told this.
+    /// The result of a health check.
     pub fn checked(&self, check: Check, ok: bool) {
         self.checks.checked(check, ok);
         let code = if ok { "200" } else { "503" };
@@ -155,12 +155,12 @@ impl Metrics {
         }
     }
 
-    /// For so long no objects have come from their source; zero if they come.
+    /// The time without updates from the source; zero if it works.
     pub fn source_outage(&self, lasts: Duration) {
         self.own.source_outage(lasts);
     }
 
-    /// Where to ask how many lines of the log were lost. Only the first counts.
+    /// Sets the function that returns the number of lost log lines. Only the first call counts.
     pub fn read_lost_log_lines(&self, read: fn() -> u64) {
         let _ = self.lost_log_lines.set(read);
     }
@@ -168,7 +168,7 @@ impl Metrics {
     /// `/metrics`, in Prometheus' text format 0.0.4.
     ///
     /// # Errors
-    /// Only if a metric had no name, which is a mistake in this module.
+    /// A metric has no name (a bug in this module).
     pub fn text(&self) -> Result<String> {
         if let Some(read) = self.lost_log_lines.get() {
             self.own.lost_log_lines(read());
@@ -184,7 +184,7 @@ impl Metrics {
         TextEncoder::new().encode_to_string(&self.slis.gather())
     }
 
-    /// Under the lock, so that two changes cannot overtake each other.
+    /// Under the lock, so that concurrent changes are applied in order.
     fn wait(&self, change: impl FnOnce(Changes) -> Changes) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         *pending = change(*pending);

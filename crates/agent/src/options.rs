@@ -1,4 +1,4 @@
-//! How an agent runs.
+//! The options of an agent.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,59 +17,59 @@ use crate::source::{ReadFolder, Source};
 /// The configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFile {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// What was in it before it was parsed: a change during the start is a change, too.
+    /// Its content before parsing, so that a change during startup is detected too.
     pub content: Vec<u8>,
 }
 
-/// Everything that was asked for on the command line and in the configuration.
+/// All settings from the command line and the configuration.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where objects come from.
+    /// The source of objects.
     pub source: Source,
-    /// Reads manifests.
+    /// The function that reads manifests.
     pub read_folder: ReadFolder,
-    /// What a folder without any Service means.
+    /// How to treat a folder without any Service.
     pub if_empty: IfEmpty,
-    /// Reads the machine's own name and addresses.
+    /// The function that reads the machine's name and addresses.
     pub read_host: fn() -> Host,
-    /// What the rules hang on.
+    /// The settings that determine the rules.
     pub config: ProxyConfig,
-    /// The file that it was read from; when it changes the agent ends, to be started anew.
+    /// The configuration file. The agent exits when it changes, to be restarted.
     pub config_file: Option<ConfigFile>,
-    /// The families to make rules for.
+    /// The IP families to program.
     pub families: Vec<IpFamily>,
     /// The name of the nftables table.
     pub table: Name,
-    /// The variant of iptables; none for the one in which kubelet made its chains.
+    /// The iptables variant; `None` to use the one with kubelet's chains.
     pub iptables_variant: Option<Variant>,
-    /// How long to wait for the lock of iptables.
+    /// How long to wait for the iptables lock.
     pub iptables_lock_timeout: Duration,
-    /// The least time between two syncs.
+    /// The minimum time between two syncs.
     pub min_sync_period: Duration,
-    /// Changes that wait for longer than twice this are told to probers.
+    /// `/healthz` fails if changes are pending for more than twice this period.
     pub sync_period: Duration,
-    /// Where `/healthz` and its like are.
+    /// The address of `/healthz`, `/livez` and `/readyz`.
     pub healthz: BindAddress,
-    /// Where `/metrics` and its like are.
+    /// The address of `/metrics` and similar endpoints.
     pub metrics: BindAddress,
-    /// Whether not to start at all if one of the two addresses is taken.
+    /// Whether startup fails if one of the two addresses is taken.
     pub bind_address_hard_fail: bool,
-    /// For the kernel's choice of whom to kill when memory is short, if it is to be set.
+    /// The OOM score adjustment, if it is to be set.
     pub oom_score_adj: Option<i16>,
-    /// What connection tracking shall be set to.
+    /// The conntrack sysctls.
     pub conntrack: ConntrackSettings,
-    /// Whether connections to endpoints that are gone are reset.
+    /// Whether TCP connections to removed endpoints are reset.
     pub tcp_reset_removed: bool,
-    /// What `/configz` shows.
+    /// The response of `/configz`.
     pub shown_config: Value,
-    /// What `/flagz` shows.
+    /// The response of `/flagz`.
     pub flags: Vec<(String, String)>,
-    /// Which program this is.
+    /// The build information.
     pub build: Build,
-    /// How many lines of the log were lost.
+    /// The function that returns the number of lost log lines.
     pub lost_log_lines: fn() -> u64,
-    /// Writes what is left of the log, for a bounded time: the process is about to end.
+    /// The function that flushes the log, within a bounded time, before the process exits.
     pub flush_log: fn(),
 }

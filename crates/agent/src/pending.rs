@@ -1,19 +1,19 @@
-//! What waits for a sync that contains it.
+//! Changes that wait for a successful sync.
 
 use std::time::{Duration, SystemTime};
 
-/// Everything that came since the last sync that succeeded: a failed one loses nothing of it.
+/// All changes since the last successful sync. A failed sync keeps them.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
-    /// How many Services came, went or changed.
+    /// The number of Service changes.
     pub(crate) services: usize,
-    /// How many EndpointSlices did.
+    /// The number of EndpointSlice changes.
     pub(crate) slices: usize,
-    /// When what they tell began, by the cluster's clock.
+    /// The trigger times, by the cluster's clock.
     triggers: Vec<SystemTime>,
 }
 
-/// More samples than that of one sync say nothing new.
+/// The maximum number of samples per sync.
 const MOST_TRIGGERS: usize = 100_000;
 
 impl Pending {
@@ -23,7 +23,7 @@ impl Pending {
         }
     }
 
-    /// How long it took from each trigger until now. A clock that was set back makes it nothing.
+    /// The time from each trigger until now; 0 if the clock was set back.
     pub(crate) fn latencies(&self, now: SystemTime) -> Vec<Duration> {
         self.triggers.iter().map(|time| now.duration_since(*time).unwrap_or_default()).collect()
     }

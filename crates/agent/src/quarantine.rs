@@ -1,4 +1,4 @@
-//! Services that the kernel refused, and when each is tried again. The caller passes the time.
+//! Services whose rules the kernel rejected, and when each is retried. The caller passes the time.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,16 +15,16 @@ pub(crate) struct Quarantine {
 struct Kept {
     why: String,
     tried: Instant,
-    /// How long it is left alone if it does not change.
+    /// The pause before the next retry if the Service does not change.
     pause: Duration,
     next: Instant,
 }
 
-/// After a refusal; doubled with each further one.
+/// The pause after the first rejection; doubled with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
-/// A Service that changes is tried earlier, but no more often than this: each trial is a commit.
+/// The minimum pause if the Service changes: each retry is a commit.
 const LEAST_PAUSE: Duration = Duration::from_secs(5);
 
 impl Quarantine {
@@ -36,7 +36,7 @@ impl Quarantine {
         self.services.is_empty()
     }
 
-    /// The kernel refused a Service now.
+    /// Records a rejection.
     pub(crate) fn refused(&mut self, service: ObjectKey, why: &str, now: Instant) {
         let before = self.services.get(&service).map(|kept| kept.pause);
         let pause = before.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE));
@@ -53,8 +53,8 @@ impl Quarantine {
         }
     }
 
-    /// Follows a change of a Service, and says whether it is one in quarantine. One that is gone is
-    /// so for the last time.
+    /// Handles a change of a Service. Returns whether it is in quarantine; a deleted Service is
+    /// released.
     pub(crate) fn follow(&mut self, service: &ObjectKey, change: &ServiceChange) -> bool {
         if change.after.is_empty() {
             return self.services.remove(service).is_some();
@@ -69,23 +69,23 @@ impl Quarantine {
         true
     }
 
-    /// A Service is in the rules again.
+    /// Releases a Service whose rules were accepted.
     pub(crate) fn release(&mut self, service: &ObjectKey) {
         self.services.remove(service);
     }
 
-    /// Those to be tried now.
+    /// The Services that are due for a retry.
     pub(crate) fn due(&self, now: Instant) -> Vec<ObjectKey> {
         let due = self.services.iter().filter(|(_, kept)| kept.next <= now);
         due.map(|(service, _)| service.clone()).collect()
     }
 
-    /// When the next is due.
+    /// When the next retry is due.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.services.values().map(|kept| kept.next).min()
     }
 
-    /// All of them, and how the kernel put it.
+    /// All Services in quarantine, with the kernel's error.
     pub(crate) fn all(&self) -> impl Iterator<Item = (&ObjectKey, &str)> {
         self.services.iter().map(|(service, kept)| (service, kept.why.as_str()))
     }

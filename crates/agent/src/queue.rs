@@ -1,11 +1,11 @@
-//! The queue between those who hear something and the reconciler.
+//! The queue between the event sources and the reconciler.
 //!
-//! It has room for a bounded weight. Who has more to send waits, and so does what it reads from: a
-//! flood of changes fills the API server's socket, not our memory. The kernel does not wait, so
-//! where its events find no room, they are replaced by one that says that some were lost.
+//! Its capacity is bounded by weight. A sender waits for capacity and stops reading meanwhile, so a
+//! flood of changes fills the API server's socket and not the agent's memory. The kernel does not
+//! wait: events that do not fit are replaced by one that says that events were lost.
 //!
-//! Objects, events of the kernel and stale clients each have room of their own: a flood of one must
-//! not hold up the others.
+//! Objects, kernel events and stale clients have separate capacities, so that a flood of one does
+//! not block the others.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{self, RecvError, RecvTimeoutError};
@@ -16,32 +16,32 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 use crate::input::{Input, TimedInput};
 
-/// Room for objects, in KiB of their JSON. All objects of 10,000 Services with 5 endpoints have 20 MB.
+/// The capacity for objects, in KiB of JSON. 10,000 Services with 5 endpoints each take 20 MB.
 const OBJECTS: u32 = 4096;
 
-/// Room for events of the kernel, in their number.
+/// The capacity for kernel events, in events.
 const EVENTS: u32 = 4096;
 
-/// Room for stale clients of session affinity, in their number.
+/// The capacity for stale affinity clients, in clients.
 const CLIENTS: u32 = 4096;
 
-/// Nobody takes inputs any more: the agent ends.
+/// The receiver is gone: the agent is exiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ended;
 
 /// The ends of the queue.
 pub(crate) struct Queue {
-    /// For objects of the cluster.
+    /// Sender for cluster objects.
     pub(crate) objects: Sink,
-    /// For what the kernel tells.
+    /// Sender for kernel events.
     pub(crate) events: Sink,
-    /// For stale clients of session affinity.
+    /// Sender for stale affinity clients.
     pub(crate) clients: Sink,
-    /// For the reconciler.
+    /// Receiver for the reconciler.
     pub(crate) inputs: Inputs,
 }
 
-/// Takes inputs as far as there is room.
+/// A sender with a bounded capacity.
 #[derive(Clone)]
 pub(crate) struct Sink {
     sender: mpsc::Sender<Queued>,
@@ -50,7 +50,7 @@ pub(crate) struct Sink {
     waiting: Waiting,
 }
 
-/// What the reconciler reads.
+/// The reconciler's end of the queue.
 pub(crate) struct Inputs {
     receiver: mpsc::Receiver<Queued>,
     rooms: [Arc<Semaphore>; 3],
@@ -58,13 +58,13 @@ pub(crate) struct Inputs {
     is_at_work: bool,
 }
 
-/// When each input was sent that the reconciler has not dealt with, the oldest first. Others
-/// read it: a reconciler that hangs cannot say so itself.
+/// The send times of the inputs that are not yet handled, oldest first. Health checks read it,
+/// because a hanging reconciler cannot report itself.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Waiting(Arc<Mutex<VecDeque<Instant>>>);
 
 impl Waiting {
-    /// When the oldest was sent.
+    /// The send time of the oldest input.
     pub(crate) fn oldest(&self) -> Option<Instant> {
         self.lock().front().copied()
     }
@@ -76,7 +76,7 @@ impl Waiting {
 
 struct Queued {
     told: TimedInput,
-    /// Free again once the input is taken out.
+    /// Released when the input is taken out.
     _room: Option<OwnedSemaphorePermit>,
 }
 
@@ -102,19 +102,19 @@ impl Queue {
 }
 
 impl Sink {
-    /// Sends an input once there is room for its weight.
+    /// Sends an input once there is capacity for its weight.
     pub(crate) async fn send(&self, input: Input, weight: usize) -> Result<(), Ended> {
         let told = TimedInput::now(input);
         let room = Arc::clone(&self.room).acquire_many_owned(self.permits(weight)).await;
         self.put(told, Some(room.map_err(|_| Ended)?))
     }
 
-    /// The same for threads.
+    /// Like `send`, for threads outside the runtime.
     pub(crate) fn send_blocking(&self, input: Input, weight: usize) -> Result<(), Ended> {
         futures::executor::block_on(self.send(input, weight))
     }
 
-    /// Sends an input if there is room at once; returns whether there was.
+    /// Sends an input if there is capacity now. Returns whether it was sent.
     pub(crate) fn try_send(&self, input: Input, weight: usize) -> Result<bool, Ended> {
         match Arc::clone(&self.room).try_acquire_many_owned(self.permits(weight)) {
             Ok(room) => self.put(TimedInput::now(input), Some(room)).map(|()| true),
@@ -123,32 +123,32 @@ impl Sink {
         }
     }
 
-    /// Tells the reconciler to end, whether there is room or not.
+    /// Tells the reconciler to stop, regardless of capacity.
     pub(crate) fn stop(&self) {
         let _ = self.put(TimedInput::now(Input::Stop), None);
     }
 
-    /// Sends an input as if it had come at another time.
+    /// Sends an input with another time stamp.
     #[cfg(test)]
     pub(crate) fn put_at(&self, input: Input, at: Instant) {
         self.put(TimedInput { input, at }, None).unwrap();
     }
 
     fn put(&self, told: TimedInput, room: Option<OwnedSemaphorePermit>) -> Result<(), Ended> {
-        // Under one lock, so that both queues have one order.
+        // Both queues are updated under one lock, so that their order is the same.
         let mut waiting = self.waiting.lock();
         waiting.push_back(told.at);
         self.sender.send(Queued { told, _room: room }).map_err(|_| Ended)
     }
 
-    /// What weighs more than there is room for waits until the queue is empty.
+    /// An input heavier than the capacity waits until the queue is empty.
     fn permits(&self, weight: usize) -> u32 {
         u32::try_from(weight).unwrap_or(u32::MAX).clamp(1, self.capacity)
     }
 }
 
 impl Inputs {
-    /// The next input. The one before is dealt with.
+    /// Returns the next input and marks the previous one as handled.
     pub(crate) fn recv(&mut self) -> Result<TimedInput, RecvError> {
         self.done();
         let queued = self.receiver.recv();
@@ -156,7 +156,7 @@ impl Inputs {
         queued.map(|queued| queued.told)
     }
 
-    /// The same, if it comes in time.
+    /// Like `recv`, with a timeout.
     pub(crate) fn recv_timeout(
         &mut self,
         patience: Duration,
@@ -167,14 +167,14 @@ impl Inputs {
         queued.map(|queued| queued.told)
     }
 
-    /// The input that was taken last is dealt with.
+    /// Marks the last input as handled.
     pub(crate) fn done(&mut self) {
         if std::mem::take(&mut self.is_at_work) {
             self.waiting.lock().pop_front();
         }
     }
 
-    /// How long inputs have waited, for others to read.
+    /// A handle to read how long inputs have been waiting.
     pub(crate) fn waiting(&self) -> Waiting {
         self.waiting.clone()
     }
@@ -182,7 +182,7 @@ impl Inputs {
 
 impl Drop for Inputs {
     fn drop(&mut self) {
-        // Those who wait for room wait for nothing.
+        // Closing the semaphore releases the waiting senders.
         self.rooms.iter().for_each(|room| room.close());
     }
 }

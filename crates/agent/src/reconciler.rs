@@ -34,7 +34,7 @@ use crate::shared::ClusterState;
 use crate::sync_scheduler::SyncScheduler;
 use crate::telemetry::Telemetry;
 
-/// Where the machine's own addresses come from.
+/// A function that reads the machine's own addresses.
 pub(crate) type ReadHost = fn() -> Host;
 
 /// Everything that a sync needs.
@@ -48,43 +48,43 @@ pub(crate) struct Reconciler {
     pub(crate) telemetry: Telemetry,
     pub(crate) host: ReadHost,
     pub(crate) started: SystemTime,
-    /// Whether the cluster must know the node, or probers are told to send nothing more.
+    /// Whether `/healthz` fails while the cluster has no Node object for this node.
     pub(crate) needs_node: bool,
-    /// What is to be done once all objects are known, before anything is written.
+    /// Work to do once the caches are synced, before the first write.
     pub(crate) before_first_sync: Option<Box<dyn FnOnce() + Send>>,
-    /// What is to be done once the rules are in for the first time.
+    /// Work to do after the first successful sync.
     pub(crate) after_first_sync: Option<Box<dyn FnOnce() + Send>>,
     pub(crate) state: State,
 }
 
-/// What it remembers between two syncs.
+/// State kept between two syncs.
 #[derive(Default)]
 pub(crate) struct State {
     pending: Pending,
     service_counts: ServiceCounts,
-    /// Whether everything was listed once.
+    /// Whether the initial lists are complete.
     in_sync: bool,
-    /// Whether others changed rules since the last sync, and who was the last, in words.
+    /// Whether other programs changed the rules since the last sync, and the last such program.
     drifted: Option<String>,
     repair_pace: RepairPace,
-    /// Whether all that is to be found out is whether they did.
+    /// Whether the sync only checks for changes by other programs.
     looks: bool,
     last_error: Option<String>,
-    /// The revision of the claims to the node's addresses that were last reported.
+    /// The revision of the node address claims that were last reported.
     claims: Option<u64>,
 }
 
-/// After so many Services were compiled there is memory to give back.
+/// After this many compiled Services, free memory is returned to the system.
 const MANY: usize = 1000;
 
-/// So many Services are named at once where others are left out too.
+/// At most this many Services are logged individually when they are left out.
 const MOST_NAMED: usize = 20;
 
-/// A sync that is due waits no longer than this for what is told one by one.
+/// A due sync is not delayed longer than this by a continuous stream of inputs.
 const IMPATIENCE: Duration = Duration::from_millis(50);
 
 impl Reconciler {
-    /// Takes in what is told and syncs when it is due, until it is told to stop.
+    /// Handles inputs and syncs when due, until it receives `Stop`.
     pub(crate) fn run(mut self, inputs: &mut Inputs) {
         loop {
             inputs.done();
@@ -135,11 +135,11 @@ impl Reconciler {
             Input::OtherMode(intrusion) => self.telemetry.intruded(&intrusion, SystemTime::now()),
             Input::Addresses => {
                 let addresses = (self.host)().addresses;
-                // There always is one, or they could not be read.
+                // The list is never empty unless it cannot be read.
                 if !addresses.is_empty() {
                     let problems = self.known.store.write().set_addresses(addresses);
                     problems.iter().for_each(log);
-                    // Addresses come and go with pods, and rules name few of them.
+                    // Addresses change with pods, and rules depend on few of them.
                     if self.known.store.read().may_have_changes() {
                         self.want(told.at);
                     }
@@ -188,7 +188,7 @@ impl Reconciler {
     }
 
     fn complain(&self, kind: Kind, key: ObjectKey, problems: Vec<Problem>) {
-        // Whoever reads the log may be slow, and pages shall not wait for that.
+        // Logging may block, and must not do so while the lock is held.
         let news = self.known.rejected_objects.write().about(kind, key, problems);
         news.iter().flat_map(|news| news.iter()).for_each(log);
         self.tell_rejected(kind);
@@ -236,7 +236,7 @@ impl Reconciler {
     }
 
     fn want(&mut self, at: Instant) {
-        // A folder need not have a Node in it.
+        // A folder does not have to contain a Node.
         let state =
             if self.needs_node { self.known.store.read().node_state() } else { NodeState::Known };
         self.telemetry.node(state);
@@ -270,7 +270,7 @@ impl Reconciler {
         self.tell(&store, &changes, outcome, began);
     }
 
-    /// Tells of Services that have no rules, and of those that have some again.
+    /// Reports Services that are left out, and those that no longer are.
     fn tell_left_out(&self, store: &ConfiguredStore) {
         let too_large = store.too_large().map(|(service, too_large)| {
             let why = Why { reason: Reason::TooLarge, message: too_large.to_string() };
@@ -298,7 +298,7 @@ impl Reconciler {
         Reason::ALL.iter().for_each(|of| self.telemetry.metrics.left_out(*of, known.count(*of)));
     }
 
-    /// Why a sync begins.
+    /// The trigger of a sync.
     fn cause(&self) -> Cause {
         Cause {
             services: self.state.pending.services,
@@ -363,7 +363,7 @@ impl Reconciler {
         }
     }
 
-    /// Whether a sync was no more than a look that found all as it should be.
+    /// Whether the sync was a no-op resync.
     fn found_nothing(&self, report: &SyncReport, changes: &Changes) -> bool {
         let is_look = !report.full || self.state.looks;
         report.error.is_none() && report.bytes == 0 && is_look && changes.services.is_empty()
@@ -377,7 +377,8 @@ impl Reconciler {
         found_nothing: bool,
     ) {
         if let Some(error) = &report.error {
-            // How much was refused beside the first grows with what is pending.
+            // The number of further rejections grows with what is pending, so only the first is
+            // compared.
             let first = error.split("; ").next().unwrap_or_default();
             if self.state.last_error.as_deref() == Some(first) {
                 tracing::debug!(error, "sync failed again");
@@ -421,7 +422,7 @@ impl Reconciler {
     }
 }
 
-/// Down to microseconds.
+/// With microsecond resolution.
 fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1_000_000.0).round() / 1000.0
 }

@@ -1,23 +1,23 @@
-//! What is wrong with objects, told once and not with every list.
+//! Problems of objects, each reported once and not again with every list.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rulegen_model::{Kind, ObjectKey, Problem, Severity};
 
-/// The objects that something is wrong with.
+/// The objects with problems.
 #[derive(Debug, Default)]
 pub(crate) struct RejectedObjects {
     told: HashMap<(Kind, ObjectKey), Arc<[Problem]>>,
-    /// Those of a kind whose list has begun that were not told again yet.
+    /// Objects of a kind that have not appeared yet in the list in progress.
     doubted: HashSet<(Kind, ObjectKey)>,
-    /// What is wrong with addresses that Services ask for. Other objects change that too, so the
-    /// store says when it is over.
+    /// Problems with addresses that Services request. Other objects affect them too, so the store
+    /// decides when they are resolved.
     addresses: HashMap<ObjectKey, Arc<[Problem]>>,
 }
 
 impl RejectedObjects {
-    /// Takes in what is wrong with an object; returns it if it is new.
+    /// Replaces the problems of an object. Returns them if they are new.
     pub(crate) fn about(
         &mut self,
         kind: Kind,
@@ -38,7 +38,7 @@ impl RejectedObjects {
         Some(news)
     }
 
-    /// Takes in what is wrong with addresses that a Service asks for; returns it if it is new.
+    /// Replaces the problems with a Service's addresses. Returns them if they are new.
     pub(crate) fn about_addresses(
         &mut self,
         service: ObjectKey,
@@ -56,18 +56,18 @@ impl RejectedObjects {
         Some(news)
     }
 
-    /// An object is gone, and with it what was wrong.
+    /// Removes an object that was deleted.
     pub(crate) fn over(&mut self, kind: Kind, key: &ObjectKey) {
         self.told.remove(&(kind, key.clone()));
     }
 
-    /// A list of a kind begins: what is not told again is no matter.
+    /// A list of a kind begins: objects that do not appear in it are forgotten.
     pub(crate) fn doubt(&mut self, kind: Kind) {
         self.doubted.retain(|(of, _)| *of != kind);
         self.doubted.extend(self.told.keys().filter(|(of, _)| *of == kind).cloned());
     }
 
-    /// It ended.
+    /// The list ended.
     pub(crate) fn forget_doubted(&mut self, kind: Kind) {
         let (over, kept) = self.doubted.drain().partition(|(of, _)| *of == kind);
         self.doubted = kept;
@@ -75,7 +75,7 @@ impl RejectedObjects {
         self.told.retain(|object, _| !over.contains(object));
     }
 
-    /// How many objects of a kind had something left out.
+    /// The number of objects of a kind that were rejected in full or in part.
     pub(crate) fn rejected(&self, kind: Kind) -> usize {
         let of_kind = self.told.iter().filter(|((of, _), _)| *of == kind);
         let own = of_kind.filter(|(_, problems)| is_rejected(problems)).count();
@@ -88,7 +88,7 @@ impl RejectedObjects {
         own + by_others
     }
 
-    /// All objects that something is wrong with.
+    /// All objects with problems.
     fn all(&self) -> impl Iterator<Item = ((Kind, &ObjectKey), Arc<[Problem]>)> {
         let own = self.told.iter().map(|((kind, key), problems)| {
             let addresses = self.addresses.get(key).filter(|_| *kind == Kind::Service);
@@ -99,8 +99,7 @@ impl RejectedObjects {
         own.chain(others.map(|(key, problems)| ((Kind::Service, key), problems.clone())))
     }
 
-    /// What is wrong with the first so many objects that had something left out, ordered by kind
-    /// and name, and how many there are.
+    /// The problems of the first rejected objects, ordered by kind and name, and the total number.
     pub(crate) fn listed(&self, most: usize) -> (Vec<Arc<[Problem]>>, usize) {
         let mut rejected: Vec<_> =
             self.all().filter(|(_, problems)| is_rejected(problems)).collect();
@@ -109,7 +108,7 @@ impl RejectedObjects {
         (rejected.into_iter().take(most).map(|(_, problems)| problems).collect(), count)
     }
 
-    /// What is wrong with one object.
+    /// The problems of one object.
     pub(crate) fn of(&self, kind: Kind, key: &ObjectKey) -> Arc<[Problem]> {
         let addresses = self.addresses.get(key).filter(|_| kind == Kind::Service);
         joined(self.told.get(&(kind, key.clone())), addresses)
@@ -127,7 +126,7 @@ fn is_rejected(problems: &[Problem]) -> bool {
     problems.iter().any(|problem| problem.severity >= Severity::Warning)
 }
 
-/// What users of the cluster do is no failure of the node: notes are for those who look closer.
+/// Mistakes in objects are not failures of the node. Notes are logged at debug level.
 pub(crate) fn log(problem: &Problem) {
     if problem.severity == Severity::Note {
         tracing::debug!("{problem}");
@@ -140,7 +139,7 @@ pub(crate) fn log(problem: &Problem) {
 mod tests {
     use super::*;
 
-    /// What other objects do to a Service's addresses is kept beside what is wrong with itself.
+    /// A Service's address conflicts are kept apart from its own problems.
     #[test]
     fn problems_of_addresses_are_told_once_and_beside_the_others() {
         let mut rejected_objects = RejectedObjects::default();
@@ -154,7 +153,7 @@ mod tests {
         assert_eq!(rejected_objects.rejected(Kind::Service), 1);
         assert_eq!(*rejected_objects.of(Kind::Service, &key), [own.clone(), taken.clone()]);
         assert_eq!(rejected_objects.listed(9), (vec![vec![own.clone(), taken.clone()].into()], 1));
-        // The Service comes again as it was, which says nothing of its addresses.
+        // The Service is reported again unchanged, which says nothing about its addresses.
         assert!(rejected_objects.about(Kind::Service, key.clone(), Vec::new()).is_none());
         assert_eq!(rejected_objects.listed(9), (vec![vec![taken].into()], 1));
         assert!(rejected_objects.about_addresses(key.clone(), Vec::new()).is_none());

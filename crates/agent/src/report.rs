@@ -1,50 +1,49 @@
-//! What one sync did, for metrics and for the log.
+//! The result of one sync, for metrics and the log.
 
 use std::ops::AddAssign;
 use std::time::{Duration, SystemTime};
 
 use rulegen_net::IpFamily;
 
-/// One attempt to bring the kernel to what the cluster's objects say.
+/// One attempt to sync the kernel with the cluster's objects.
 #[derive(Debug, Clone)]
 pub struct SyncReport {
-    /// What was to be written in this attempt; it succeeded or failed for all of them alike.
+    /// The families of this attempt; all succeeded or failed together.
     pub families: Vec<FamilyReport>,
-    /// Whether everything was compared with the kernel, not only what changed.
+    /// Whether it was a full resync, which compares all rules with the kernel.
     pub full: bool,
-    /// Why it failed; none if it did not.
+    /// The error, if it failed.
     pub error: Option<String>,
-    /// All of it, from the first look at the changes to the end.
+    /// The total duration.
     pub took: Duration,
-    /// Its parts.
+    /// The duration of each phase.
     pub phases: Vec<(Phase, Duration)>,
-    /// What was written, if it succeeded.
+    /// The operations written, if it succeeded.
     pub operations: Operations,
-    /// What was handed to the kernel, in bytes, if it succeeded.
+    /// The bytes written to the kernel, if it succeeded.
     pub bytes: usize,
-    /// How many of the changes that waited were in it.
+    /// The number of pending changes that it contained.
     pub changes: Changes,
     /// When it ended.
     pub finished: SystemTime,
 }
 
-/// The part of a sync that belongs to one family.
+/// The part of a sync that belongs to one IP family.
 #[derive(Debug, Clone)]
 pub struct FamilyReport {
-    /// Which.
+    /// The family.
     pub family: IpFamily,
-    /// From a change of an EndpointSlice, as its annotation
-    /// `endpoints.kubernetes.io/last-change-trigger-time` tells, to the end of the sync; one for
-    /// each change.
+    /// The network programming latency of each EndpointSlice change: from the annotation
+    /// `endpoints.kubernetes.io/last-change-trigger-time` to the end of the sync.
     pub latencies: Vec<Duration>,
-    /// Services without an endpoint on this node, by the policy that wants one there.
+    /// Services without a local endpoint, by the policy that requires one.
     pub no_local_endpoints: NoLocalEndpoints,
-    /// Rules by table, if there are tables of iptables.
+    /// Rules per table, in iptables mode.
     pub iptables: Option<IptablesReport>,
 }
 
 impl FamilyReport {
-    /// Of a family for which nothing more is known.
+    /// An empty report for a family.
     pub fn new(family: IpFamily) -> Self {
         Self {
             family,
@@ -55,16 +54,16 @@ impl FamilyReport {
     }
 }
 
-/// What the cleaning of connection tracking did, which follows a sync.
+/// The result of a conntrack cleanup, which follows a sync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConntrackReport {
-    /// How long it took.
+    /// The duration.
     pub took: Duration,
-    /// How many entries went.
+    /// The number of deleted entries.
     pub deleted: usize,
 }
 
-/// Numbers of services whose traffic policy is `Local` and that have no endpoint on this node.
+/// The number of Services with traffic policy `Local` and no endpoint on this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NoLocalEndpoints {
     /// By `internalTrafficPolicy`.
@@ -73,40 +72,40 @@ pub struct NoLocalEndpoints {
     pub external: usize,
 }
 
-/// Numbers of rules in the tables of iptables.
+/// The number of rules in the iptables tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct IptablesReport {
-    /// In the table filter.
+    /// In table filter.
     pub filter: IptablesRules,
-    /// In the table nat.
+    /// In table nat.
     pub nat: IptablesRules,
 }
 
-/// Numbers of rules in one table.
+/// The number of rules in one table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct IptablesRules {
-    /// Those it has now.
+    /// The current number.
     pub total: usize,
-    /// Those that this sync wrote.
+    /// The number that this sync wrote.
     pub written: usize,
 }
 
-/// The parts of a sync, in the order in which they happen.
+/// The phases of a sync, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Objects to a snapshot.
+    /// Building the snapshot from the objects.
     Gather,
-    /// The snapshot to the wanted ruleset.
+    /// Compiling the snapshot to rules.
     Compile,
-    /// The kernel's ruleset is read.
+    /// Reading the kernel's ruleset.
     Read,
-    /// The two are compared.
+    /// Comparing the two.
     Diff,
-    /// The difference is written.
+    /// Writing the difference.
     Commit,
-    /// Stale entries of connection tracking are deleted.
+    /// Deleting stale conntrack entries.
     Conntrack,
-    /// What of a sync is none of these.
+    /// Everything else.
     Rest,
 }
 
@@ -122,7 +121,7 @@ impl Phase {
         Phase::Rest,
     ];
 
-    /// As metrics and the log name it.
+    /// The name in metrics and the log.
     pub fn name(self) -> &'static str {
         match self {
             Phase::Gather => "gather",
@@ -136,8 +135,8 @@ impl Phase {
     }
 }
 
-/// The time of a whole and of its phases in microseconds, with the rest as a phase, so that the phases
-/// add up to the whole.
+/// The durations of the total and of each phase in microseconds. The rest is a phase of its own, so
+/// that the phases add up to the total.
 pub(crate) fn with_rest(
     took: Duration,
     phases: Vec<(Phase, Duration)>,
@@ -151,7 +150,7 @@ pub(crate) fn with_rest(
     (took, phases)
 }
 
-/// What was written, by kind. What iptables has no kind of stays 0.
+/// The operations written, by kind. Kinds that iptables does not have stay 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Operations {
     /// Elements of sets and maps.
@@ -173,7 +172,7 @@ impl AddAssign for Operations {
     }
 }
 
-/// How many of a kind.
+/// The number of operations of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
     /// Added or replaced.
@@ -189,7 +188,7 @@ impl AddAssign for Counts {
     }
 }
 
-/// Numbers of changes of objects.
+/// The number of object changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Changes {
     /// Of Services.

@@ -1,4 +1,4 @@
-//! Starts everything in its order, and ends it.
+//! Starts and stops all parts of the agent.
 
 use std::backtrace::Backtrace;
 use std::path::PathBuf;
@@ -37,14 +37,14 @@ use crate::sync_scheduler::SyncScheduler;
 use crate::telemetry::Telemetry;
 use crate::{affinity, config_file, counting, kube_proxy, listening, servers, takeover, threads};
 
-/// How long a sync may go on after the agent was told to end. Whatever it is at, the kernel holds
-/// either what it held or what was wanted.
+/// How long a running sync may continue after a stop request. A commit is atomic, so the kernel
+/// holds either the old or the new rules.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Keeps the rules right until a signal tells it to end. The rules stay.
+/// Runs the agent: keeps the rules in sync until SIGTERM or SIGINT. The rules stay in place.
 ///
 /// # Errors
-/// What keeps it from starting.
+/// The agent cannot start, the configuration changed, or a part of the agent exited.
 pub fn run(options: Options) -> Result<()> {
     end_with_any_thread(options.flush_log);
     if let Err(error) = memory::without_huge_pages() {
@@ -53,12 +53,12 @@ pub fn run(options: Options) -> Result<()> {
     let _lock = lock()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Error::Runtime)?;
-    // Before anything on the machine is changed.
+    // Before anything on the machine changes.
     let inputs = runtime.block_on(open_inputs(&options.source))?;
     let kube_proxy = kube_proxy::look();
     let set_up = set_up::prepare(&options)?;
     let variant = Arc::new(OnceLock::new());
-    // Capabilities belong to threads, and are inherited: this one has others than all that follow.
+    // Capabilities are per thread and inherited: this thread keeps more than those started later.
     let queue = Queue::new();
     let take_over = takeover::start(&options, Arc::clone(&variant), queue.events.clone())?;
     give_up_privileges(&options);
@@ -109,16 +109,16 @@ pub fn run(options: Options) -> Result<()> {
         sink.stop();
         let _ = runtime.block_on(async { tokio::time::timeout(GRACE, end).await });
     }
-    // What still runs is of no use any more, and waiting for it would take too long.
+    // The remaining tasks are no longer needed, and waiting for them would take too long.
     runtime.shutdown_background();
     done
 }
 
-/// A thread or task that fell would leave an agent that is blind and seems well. Whoever started it
-/// starts it anew; the rules stay meanwhile.
+/// Without one of its threads or tasks the agent would miss events but look healthy. So a panic
+/// ends the process; the service manager restarts it, and the rules stay in place meanwhile.
 fn end_with_any_thread(flush_log: fn()) {
     std::panic::set_hook(Box::new(move |panic| {
-        // Not on standard error itself: its reader may have stopped.
+        // Not directly to standard error: its reader may have stopped.
         let thread = std::thread::current();
         let backtrace = Backtrace::capture();
         tracing::error!(thread = thread.name(), %backtrace, "{panic}");
@@ -127,15 +127,16 @@ fn end_with_any_thread(flush_log: fn()) {
     }));
 }
 
-/// Does what takes more privileges than the agent needs later.
+/// Applies the settings that need more privileges than the agent itself.
 ///
 /// # Errors
-/// Something could not be set, each of which was told.
+/// At least one setting failed; each failure is logged.
 pub fn init_only(options: &Options) -> Result<()> {
     let mut is_done = set_up(options);
     let store = ConfiguredStore::new(options.config.clone(), (options.read_host)());
     let plan = plan(&store.snapshot(), &options.config, IpFamily::Ipv4);
-    // The agent itself sets it once the guard against neighbours is in. Here there is no other way.
+    // The agent sets it after the loopback guard rules are written. Here they cannot be written
+    // first.
     if plan.guards_loopback {
         match sysctl::set_route_localnet() {
             Ok(change) => change.iter().for_each(|change| tracing::info!("{change}")),
@@ -148,13 +149,13 @@ pub fn init_only(options: &Options) -> Result<()> {
     if is_done { Ok(()) } else { Err(Error::Settings) }
 }
 
-/// The name of the socket that stands for the agent of a network namespace.
+/// The abstract socket name that serves as the lock of a network namespace.
 const LOCK: &str = "rulegen-agent";
 
-/// An agent that was just ended may still be in a commit, which the kernel finishes first.
+/// How long to wait for a previous agent, whose last commit the kernel may still be finishing.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Two agents with different settings would undo each other's rules for ever.
+/// Two agents with different settings would revert each other's rules forever.
 fn lock() -> Result<Option<NamespaceLock>> {
     match NamespaceLock::acquire(LOCK, LOCK_PATIENCE) {
         Ok(lock) => Ok(Some(lock)),
@@ -169,10 +170,10 @@ fn lock() -> Result<Option<NamespaceLock>> {
     }
 }
 
-/// Where objects come from, as far as that can be tried without anybody else.
+/// The source of objects, checked as far as possible without network access.
 enum Inputs {
     Api(Connection),
-    /// It need not be there yet.
+    /// The folder does not have to exist yet.
     Folder(PathBuf),
 }
 
@@ -183,14 +184,14 @@ async fn open_inputs(source: &Source) -> Result<Inputs> {
     }
 }
 
-/// Keeps what is needed to change rules, and nothing else.
+/// Drops all capabilities that are not needed to change rules.
 fn give_up_privileges(options: &Options) {
     let keep: &[Capability] = match options.config.mode {
         ProxyMode::Nftables => &[Capability::CAP_NET_ADMIN],
-        // iptables-legacy speaks through a raw socket.
+        // iptables-legacy uses a raw socket.
         ProxyMode::Iptables => &[Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW],
     };
-    // Not in the macro, which looks at its arguments only when somebody wants to know.
+    // Not as a macro argument: it is evaluated only if the log level is enabled.
     let privileges = privileges::drop_to(keep);
     if privileges.failed.is_empty() {
         tracing::info!("{privileges}");
@@ -220,7 +221,7 @@ fn telemetry(
     Ok((telemetry, wanted))
 }
 
-/// Watches the kernel's rules, too: what is read later is followed by all that others change.
+/// Also subscribes to ruleset events, before the first read, so that no change is missed.
 fn open_backend(
     options: &Options,
     queue: &Queue,
@@ -249,7 +250,7 @@ fn open_backend(
     }
 }
 
-/// Watches objects and answers at all ports, until a signal comes.
+/// Watches objects and serves all ports until a signal arrives.
 async fn serve(
     options: &Options,
     inputs: Inputs,
@@ -274,7 +275,7 @@ async fn serve(
     }
 }
 
-/// Returns only if it cannot begin.
+/// Returns only if startup fails.
 async fn work(
     options: &Options,
     inputs: Inputs,

@@ -1,4 +1,4 @@
-//! The ports at which the agent answers.
+//! The ports that the agent listens on.
 
 use std::collections::BTreeSet;
 use std::future;
@@ -25,16 +25,16 @@ use crate::status::{Counters, Status, Worker};
 use crate::telemetry::Telemetry;
 use crate::threads;
 
-/// A health-check node port that could not be opened is tried again after this time.
+/// How often a failed health-check node port is retried.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Starts to answer; what fails later is tried again.
+/// Starts all servers. Later failures are retried.
 ///
-/// Probers have a thread of their own: neither a large list of objects nor a scraper of metrics
-/// keeps them waiting, and a flood of their ports does not hold up the watches.
+/// Health probes are served by their own thread, so that neither large object lists nor scrapes
+/// delay them, and a flood of probes does not delay the watches.
 ///
 /// # Errors
-/// An address is taken, and that shall be fatal.
+/// A port cannot be opened and `bindAddressHardFail` is set.
 pub(crate) async fn start(
     options: &Options,
     telemetry: &Telemetry,
@@ -65,7 +65,7 @@ pub(crate) async fn start(
 }
 
 fn budget() -> Budget {
-    /// What is there everywhere (limits.conf(5), systemd's soft limit).
+    /// The usual soft limit (limits.conf(5), systemd).
     const USUAL_LIMIT: u64 = 1024;
     let limit = descriptors::raise_limit().unwrap_or_else(|error| {
         tracing::warn!(%error, "cannot raise the open file limit");
@@ -80,7 +80,7 @@ fn budget() -> Budget {
     budget
 }
 
-/// A runtime in a thread of its own, both of which end with the process.
+/// Starts a runtime in a thread of its own. Both last as long as the process.
 fn start_runtime(name: &str) -> Result<Handle> {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Error::Runtime)?;
@@ -117,12 +117,12 @@ fn metrics_router(
     Ok(metrics_port(about, metrics, telemetry.health.clone(), status.into_router()))
 }
 
-/// What answers at one port.
+/// The server of one port.
 struct Server {
     address: BindAddress,
     router: Router,
     limits: Limits,
-    /// The Event that reports a port that cannot be opened.
+    /// The Event to send if the port cannot be opened.
     reason: fn(String) -> Notice,
 }
 
@@ -151,7 +151,7 @@ impl Server {
     }
 }
 
-/// Answers at the health-check node ports of the Services that have one, now and later.
+/// Serves the health-check node ports of all Services that have one, and follows their changes.
 async fn answer_load_balancers(
     mut health: ServiceHealth,
     mut checks: watch::Receiver<ServiceChecks>,

@@ -1,9 +1,9 @@
 //! Health-check node ports: where load balancers ask whether this node has endpoints of a
 //! Service with `externalTrafficPolicy: Local`.
 //!
-//! A listener belongs to an address and a port, not to a Service: who is asked about is looked
-//! up when a request comes. So a port can go from one Service to another without a gap, and a
-//! request that comes after its Service has gone is told so.
+//! A listener belongs to an address and port, not to a Service: the Service is looked up for each
+//! request. So a port can move from one Service to another without a gap, and a request for a
+//! deleted Service gets an answer that says so.
 
 #[cfg(test)]
 mod tests;
@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 use crate::health::SharedHealth;
 use crate::http::{Admission, Limits, Request, Response, Router, listen_at, serve};
 
-/// A Service that load balancers ask about.
+/// A Service with a health-check node port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceCheck {
     /// The Service's namespace.
@@ -39,34 +39,34 @@ pub struct ServiceCheck {
     pub local_ready_endpoints: usize,
 }
 
-/// All Services whose load balancers ask, and where they do.
+/// All Services with a health-check node port, and the addresses to listen on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServiceChecks {
     /// The Services.
     pub services: Vec<ServiceCheck>,
-    /// Addresses of this node: those of node ports, or 0.0.0.0 and `[::]`.
+    /// Addresses of this node: the node port addresses, or 0.0.0.0 and `[::]`.
     pub addresses: Vec<IpAddr>,
 }
 
-/// A health-check node port that nobody answers at. The next [`ServiceHealth::update`] tries
-/// again.
+/// A health-check node port that could not be opened. The next [`ServiceHealth::update`] retries
+/// it.
 #[derive(Debug)]
 pub struct BindFailure {
     /// The Service's namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// Where.
+    /// The address and port.
     pub address: SocketAddr,
-    /// Why.
+    /// The error.
     pub error: io::Error,
 }
 
-/// Answers at all health-check node ports.
+/// The server of all health-check node ports.
 pub struct ServiceHealth {
     health: SharedHealth,
     limits: Limits,
-    /// How many listeners there may be.
+    /// The maximum number of listeners.
     most: usize,
     checks: Checks,
     listeners: BTreeMap<SocketAddr, Listener>,
@@ -80,17 +80,16 @@ struct Listener {
 }
 
 impl ServiceHealth {
-    /// Answers at no port yet. All ports share the connections that the admission holds.
+    /// Serves no port yet. All ports share the admission's connection limits.
     pub fn new(health: SharedHealth, admission: Admission, most_listeners: usize) -> Self {
-        // Answers are made at once, and fit into what the kernel buffers.
+        // Answers are short and computed at once, so they fit into the kernel's buffers.
         let limits = Limits { time: Duration::from_secs(5), ..Limits::new(admission) };
         let (checks, listeners) = (Checks::default(), BTreeMap::new());
         Self { health, limits, most: most_listeners, checks, listeners }
     }
 
-    /// From now on answers for these Services, at these addresses: those of node ports, or
-    /// 0.0.0.0 and `[::]`. Listeners that are still wanted stay open. What cannot be opened is
-    /// returned.
+    /// Serves these Services on these addresses: the node port addresses, or 0.0.0.0 and `[::]`.
+    /// Listeners that are still wanted stay open. Returns the ports that could not be opened.
     pub async fn update(
         &mut self,
         wanted: Vec<ServiceCheck>,
@@ -126,13 +125,13 @@ impl ServiceHealth {
         failures
     }
 
-    /// A listener holds its address until it is closed, and 0.0.0.0 holds all others too.
+    /// A listener occupies its address until it is closed; 0.0.0.0 also occupies all others.
     async fn close_all_but(&mut self, wanted: &BTreeSet<SocketAddr>) {
         let unwanted: Vec<SocketAddr> =
             self.listeners.keys().filter(|address| !wanted.contains(address)).copied().collect();
         for listener in unwanted.into_iter().filter_map(|address| self.listeners.remove(&address)) {
             drop(listener.shutdown);
-            // It ends only by its shutdown; if it panicked its socket is closed too.
+            // The task ends only on shutdown. If it panicked, its socket is closed too.
             let _ = listener.server.await;
         }
     }
@@ -157,8 +156,8 @@ impl BindFailure {
     }
 }
 
-/// The API gives a port to one Service only, but manifests can say anything: the first by name
-/// gets it.
+/// The API server assigns a port to one Service only, but manifests may not: the first Service by
+/// name gets it.
 fn by_port(
     mut wanted: Vec<ServiceCheck>,
     addresses: &[IpAddr],
@@ -181,8 +180,8 @@ fn by_port(
     (checks, failures)
 }
 
-/// Those for which there is no room if so many have it. Namespaces take turns: one that is full of
-/// Services shall not cost the others theirs.
+/// The Services beyond the limit. Namespaces take turns, so that one with many Services does not
+/// use up the listeners of the others.
 fn beyond(room: usize, checks: &BTreeMap<NonZeroU16, ServiceCheck>) -> Vec<ServiceCheck> {
     if checks.len() <= room {
         return Vec::new();
@@ -209,7 +208,7 @@ fn router(port: NonZeroU16, checks: Checks, health: SharedHealth) -> Router {
     })
 }
 
-/// kube-proxy's answer (pkg/proxy/healthcheck/service_health.go).
+/// kube-proxy's response (pkg/proxy/healthcheck/service_health.go).
 fn answer(check: &ServiceCheck, proxy_is_healthy: bool) -> Response {
     let endpoints = check.local_ready_endpoints;
     let is_good = endpoints > 0 && proxy_is_healthy;
@@ -240,7 +239,7 @@ fn body(check: &ServiceCheck, service_proxy_healthy: bool) -> Vec<u8> {
     };
     let mut text = Vec::new();
     let tabs = PrettyFormatter::with_indent(b"\t");
-    // Text, a number and a boolean: there is nothing in it that JSON has no form for.
+    // Serialising text, a number and a boolean cannot fail.
     let _ = body.serialize(&mut Serializer::with_formatter(&mut text, tabs));
     text
 }

@@ -1,7 +1,6 @@
-//! What an agent changes on its machine beside the rules: sysctls, and how soon the kernel kills it.
+//! Settings of the machine that the agent changes besides the rules: sysctls and its OOM score.
 //!
-//! None of it before all objects are known. An agent that cannot read its inputs leaves the
-//! machine as it is.
+//! Applied only once the caches are synced: an agent that cannot read its inputs changes nothing.
 
 use std::sync::mpsc;
 
@@ -12,8 +11,8 @@ use crate::error::Result;
 use crate::options::Options;
 use crate::threads;
 
-/// Starts the thread that does it once the returned function is called. It keeps the privileges that
-/// this takes until then, and ends when it is done.
+/// Starts a thread that applies the settings when the returned function is called. The thread keeps
+/// the capabilities for it until then, and exits afterwards.
 ///
 /// # Errors
 /// The thread cannot be started.
@@ -31,8 +30,8 @@ pub(crate) fn prepare(options: &Options) -> Result<Box<dyn FnOnce() + Send>> {
     }))
 }
 
-/// Does it now. Returns whether all of it could be done; what fails is logged and stops nothing, for
-/// rules matter more.
+/// Applies the settings. Returns whether all of them succeeded. Failures are logged and not fatal,
+/// because the rules are more important.
 pub(crate) fn set_up(options: &Options) -> bool {
     if let Some(value) = options.oom_score_adj
         && let Err(error) = privileges::oom_score_adj(value)

@@ -1,4 +1,4 @@
-//! What one thread changes and others read.
+//! Values that one thread changes and others read.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -6,19 +6,19 @@ use crate::configured_store::ConfiguredStore;
 use crate::left_out::LeftOut;
 use crate::rejected_objects::RejectedObjects;
 
-/// What the reconciler knows of the cluster.
+/// The reconciler's view of the cluster.
 #[derive(Clone)]
 pub(crate) struct ClusterState {
     /// The objects.
     pub(crate) store: Shared<ConfiguredStore>,
-    /// What is wrong with them.
+    /// Their problems.
     pub(crate) rejected_objects: Shared<RejectedObjects>,
-    /// Services that have no rules although they should.
+    /// Services that are left out of the rules.
     pub(crate) left_out: Shared<LeftOut>,
 }
 
-/// A value that the reconciler alone writes and pages read. It may read for as long as a commit
-/// takes: readers wait only for one who writes, or waits to write, and that is itself.
+/// A value that only the reconciler writes and that pages read. The reconciler may hold its read
+/// lock for a whole commit: readers wait only for a writer, which is the reconciler itself.
 pub(crate) struct Shared<T>(Arc<RwLock<T>>);
 
 impl<T> Shared<T> {
@@ -27,7 +27,7 @@ impl<T> Shared<T> {
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
-        // A thread that falls ends the process.
+        // A panic in any thread ends the process.
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 

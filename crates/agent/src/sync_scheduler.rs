@@ -1,19 +1,19 @@
-//! When to sync: at once after a quiet time, then no more often than a period, and after a failure
-//! with growing pauses.
+//! Decides when to sync: at once after an idle time, then at most once per period, and with
+//! increasing pauses after failures.
 
 use std::time::{Duration, Instant};
 
-/// Decides when the next sync is due. Knows no clock: the time is told.
+/// The time of the next sync. The caller passes the time.
 #[derive(Debug)]
 pub(crate) struct SyncScheduler {
-    /// The least time between the ends of two syncs.
+    /// The minimum time between the ends of two syncs.
     period: Duration,
     last: Option<Instant>,
     wanted: Option<Instant>,
     failures: u32,
 }
 
-/// After a first failure; doubled with each further one.
+/// The pause after the first failure; doubled with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -22,12 +22,12 @@ impl SyncScheduler {
         Self { period, last: None, wanted: None, failures: 0 }
     }
 
-    /// Something changed, or will be due then.
+    /// Requests a sync, now or at a later time.
     pub(crate) fn want(&mut self, at: Instant) {
         self.wanted = Some(self.wanted.map_or(at, |wanted| wanted.min(at)));
     }
 
-    /// When the next sync is due, if there is anything to do. It may be past.
+    /// When the next sync is due, if one was requested. May be in the past.
     pub(crate) fn due(&self) -> Option<Instant> {
         let wanted = self.wanted?;
         let pause = match self.failures {
@@ -41,7 +41,7 @@ impl SyncScheduler {
         Some(rested.map_or(wanted, |rested| wanted.max(rested)))
     }
 
-    /// A sync ended. After a failure everything is still to be done.
+    /// Records the end of a sync. After a failure the request stays pending.
     pub(crate) fn done(&mut self, now: Instant, succeeded: bool) {
         self.last = Some(now);
         if succeeded {

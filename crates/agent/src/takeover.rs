@@ -1,13 +1,12 @@
-//! Takes away what another mode, or kube-proxy, left: `rulegen cleanup`, and the agent once its own
-//! rules are in.
+//! Removes rules of another proxy mode or of kube-proxy: for `rulegen cleanup`, and in the agent
+//! after its own rules are written.
 //!
-//! While two sets of rules are there, each connection is translated once: of all nat chains of a
-//! hook the first that translates it settles it for good (nf_nat_inet_fn). Both sets mark what is
-//! to be masqueraded with the same bit, and whoever masquerades first takes it away. What a set
-//! refuses it knows by the address of the Service, which a connection that the other translated no
-//! longer has. So the new rules come first, and then the old ones go: of iptables the table
-//! `filter` first, so that nothing is refused that the older rules do not translate any more; of
-//! nftables the table with all that is in it, at once.
+//! While both rule sets are present, each connection is translated once: the first NAT chain of a
+//! hook that translates it decides (nf_nat_inet_fn). Both rule sets use the same masquerade mark,
+//! and the first to masquerade clears it. A rule set rejects by the Service's address, which a
+//! connection that the other set has translated no longer has. So the new rules are written first,
+//! then the old ones are removed. With iptables, the table `filter` goes first, so that nothing is
+//! rejected that the old rules no longer translate. With nftables, the whole table goes at once.
 
 mod guard;
 mod leftovers;
@@ -34,28 +33,27 @@ use crate::threads;
 use guard::Guard;
 use leftovers::leftovers;
 
-/// What kube-proxy's table is called (pkg/proxy/nftables/proxier.go).
+/// The name of kube-proxy's table (pkg/proxy/nftables/proxier.go).
 pub const KUBE_PROXY_TABLE: &str = "kube-proxy";
 
-/// What ours is called, unless it was given another name.
+/// The default name of rulegen's table.
 const DEFAULT_TABLE: &str = "rulegen";
 
-/// What was taken out of the tables of iptables.
+/// What was removed from the iptables tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cleaned {
-    /// In words.
+    /// A summary for people.
     pub summary: String,
-    /// Whether there was nothing to take.
+    /// Whether there was nothing to remove.
     pub was_clean: bool,
-    /// Chains that had to stay, because a rule of somebody else's leads to them.
+    /// Chains that were kept because a foreign rule jumps to them.
     pub kept: Vec<(Table, String)>,
 }
 
-/// Deletes tables of nftables, each with all that is in it, in both families. Returns those that
-/// were there.
+/// Deletes nftables tables with all their contents, in both families. Returns those that existed.
 ///
 /// # Errors
-/// None was deleted.
+/// The kernel rejected the request; no table was deleted.
 pub fn delete_tables(names: &[Name]) -> Result<Vec<(IpFamily, Name)>, nftables::Error> {
     let tables = in_both_families(names);
     match NfTables::open().and_then(|mut kernel| kernel.delete(&tables)) {
@@ -64,10 +62,10 @@ pub fn delete_tables(names: &[Name]) -> Result<Vec<(IpFamily, Name)>, nftables::
     }
 }
 
-/// Tables of nftables that are there, in either family.
+/// The nftables tables of these names that exist, in either family.
 ///
 /// # Errors
-/// The kernel does not say.
+/// The kernel did not return the list of tables.
 pub fn find_tables(names: &[Name]) -> Result<Vec<(IpFamily, Name)>, nftables::Error> {
     let find = |mut kernel: NfTables| {
         let mut found = Vec::new();
@@ -84,14 +82,14 @@ pub fn find_tables(names: &[Name]) -> Result<Vec<(IpFamily, Name)>, nftables::Er
     }
 }
 
-/// One that was named twice would be gone the second time, and the whole refused.
+/// Each name once: a second delete of the same table would make the kernel reject the whole batch.
 fn in_both_families(names: &[Name]) -> Vec<(IpFamily, Name)> {
     let names: BTreeSet<&Name> = names.iter().collect();
     let families = [IpFamily::Ipv4, IpFamily::Ipv6].into_iter();
     families.flat_map(|family| names.iter().map(move |name| (family, Name::clone(name)))).collect()
 }
 
-/// What [`clean_iptables`] would do.
+/// A dry run of [`clean_iptables`].
 ///
 /// # Errors
 /// The tables cannot be read.
@@ -103,10 +101,10 @@ pub fn plan_cleaning(
     clean(&Iptables::new(family, variant, lock_timeout), |_| true, |_| Ok(()))
 }
 
-/// Takes everything that rulegen or kube-proxy made out of the tables of one variant of iptables.
+/// Removes all rules of rulegen and kube-proxy from the tables of one iptables variant.
 ///
 /// # Errors
-/// Of a table that iptables-restore refused, nothing was taken.
+/// iptables-restore rejected a table, which is then unchanged.
 pub fn clean_iptables(
     family: IpFamily,
     variant: Variant,
@@ -115,7 +113,7 @@ pub fn clean_iptables(
     clean_iptables_if(family, variant, lock_timeout, |_| true)
 }
 
-/// The same, where what is held is to be removed at all.
+/// Like [`clean_iptables`], but only if `is_unwanted` is true for the current rules.
 fn clean_iptables_if(
     family: IpFamily,
     variant: Variant,
@@ -144,19 +142,19 @@ fn clean(
     Ok(Cleaned { summary: transaction.summary(), was_clean, kept: kept.collect() })
 }
 
-/// What became of rules of another mode that somebody made while the agent runs.
+/// What happened to rules of another proxy mode that appeared while the agent runs.
 #[derive(Debug)]
 pub(crate) enum Intrusion {
     /// They were removed.
     Removed(Drift),
-    /// They are left for so long: somebody makes them again each time.
+    /// They are left in place for this long, because another program keeps recreating them.
     Left(Drift, Duration),
 }
 
-/// Starts the thread that cleans up once the agent's own rules are in, which the returned function
-/// says, and from then on removes what somebody makes of another mode. It keeps the privileges that
-/// iptables-legacy takes and nftables does not. In iptables mode the variant in use must be known by
-/// then.
+/// Starts the cleanup thread. It waits until the returned function is called, once the agent's own
+/// rules are written, then removes leftovers and all rules of another mode that appear later. The
+/// thread keeps the capabilities that iptables-legacy needs. In iptables mode the variant in use
+/// must be set before the call.
 ///
 /// # Errors
 /// The thread cannot be started.
@@ -170,7 +168,7 @@ pub(crate) fn start(
     let lock_timeout = options.iptables_lock_timeout;
     threads::start("takeover", move || {
         privileges::drop_to(&[Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW]);
-        // The agent may end without ever having its rules in: then the old ones are all there are.
+        // If the agent exits before its first sync, the old rules are the only ones and must stay.
         if receiver.recv().is_ok() {
             let leftovers = leftovers(mode, &table, in_use.get().copied());
             Guard::new(mode, leftovers, lock_timeout, sink).run();

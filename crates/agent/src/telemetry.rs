@@ -1,4 +1,4 @@
-//! Tells probers, Prometheus and load balancers how it goes.
+//! Passes the reconciler's state to health probes, metrics and load balancers.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -23,27 +23,27 @@ use crate::service_health::ServiceChecks;
 use crate::source::api::Watches;
 use crate::takeover::Intrusion;
 
-/// Where the reconciler leaves what it knows. All of it may be read by others at any time.
+/// The shared state that the reconciler writes and other threads read.
 #[derive(Clone)]
 pub(crate) struct Telemetry {
     pub(crate) health: SharedHealth,
     pub(crate) metrics: Arc<Metrics>,
-    /// What happened lately.
+    /// Recent syncs and drift.
     pub(crate) journal: Journal,
     pub(crate) families: Vec<IpFamily>,
-    /// Services whose load balancers ask for endpoints on this node.
+    /// Services with health-check node ports.
     pub(crate) checks: watch::Sender<ServiceChecks>,
-    /// Addresses of the node that Services take.
+    /// Node addresses that Services claim.
     pub(crate) node_claims: watch::Sender<NodeClaims>,
 }
 
 impl Telemetry {
-    /// Everything was listed once.
+    /// The initial lists are complete.
     pub(crate) fn in_sync(&self) {
         self.health.with(|health| health.in_sync_with_source(true));
     }
 
-    /// Objects do not come from there, and why; or they come again.
+    /// The source failed (`Some`) or recovered (`None`).
     pub(crate) fn source(&self, what: &'static str, trouble: Option<SourceError>) {
         self.health.with(|health| health.source(what, trouble, Instant::now(), SystemTime::now()));
     }
@@ -58,12 +58,12 @@ impl Telemetry {
         self.health.with(|health| health.kube_proxy(seen.map(ToString::to_string)));
     }
 
-    /// Something waits for a sync since then.
+    /// A sync has been pending since this time.
     pub(crate) fn queued(&self, at: Instant) {
         self.health.with(|health| health.queued(at));
     }
 
-    /// An object came or went that a sync must take in.
+    /// An object that the next sync must handle was added, changed or deleted.
     pub(crate) fn changed(&self, changes: Changes) {
         self.metrics.queued(changes, SystemTime::now());
     }
@@ -77,7 +77,8 @@ impl Telemetry {
         self.journal.drifted(drift, at);
     }
 
-    /// What others had done, the last of them in words, is over: something had to be written, or not.
+    /// The drift is resolved; says whether anything had to be written. `last` names the last
+    /// program.
     pub(crate) fn repaired(&self, at: SystemTime, has_written: bool, whose: String) {
         if has_written {
             self.metrics.repaired();
@@ -86,7 +87,7 @@ impl Telemetry {
         self.journal.repaired(at, has_written);
     }
 
-    /// Somebody made rules of another mode.
+    /// Another program created rules of another proxy mode.
     pub(crate) fn intruded(&self, intrusion: &Intrusion, at: SystemTime) {
         let (Intrusion::Removed(drift) | Intrusion::Left(drift, _)) = intrusion;
         self.metrics.drifted(drift.program());
@@ -101,7 +102,7 @@ impl Telemetry {
         });
     }
 
-    /// A sync ended that had gathered everything until then.
+    /// A sync ended that contained all changes up to this time.
     pub(crate) fn synced(
         &self,
         report: &SyncReport,
@@ -135,7 +136,7 @@ impl Telemetry {
         });
     }
 
-    /// The rules are in that take these addresses of the node.
+    /// The rules with these claims on node addresses are written.
     pub(crate) fn claimed(&self, claims: NodeClaims) {
         self.node_claims.send_if_modified(|known| {
             let is_new = *known != claims;
@@ -151,8 +152,7 @@ impl Telemetry {
     }
 }
 
-/// Where the node answers load balancers in a family: everywhere, unless the configuration says
-/// where node ports are.
+/// The addresses on which health-check node ports listen: all, unless `nodePortAddresses` is set.
 fn listen_at(store: &ConfiguredStore, family: IpFamily) -> Vec<IpAddr> {
     let everywhere = match family {
         IpFamily::Ipv4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),

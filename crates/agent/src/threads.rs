@@ -1,4 +1,4 @@
-//! Threads that wait for the kernel, one each, and tell the reconciler.
+//! Threads that wait for kernel events and send them to the reconciler.
 
 use std::io;
 use std::thread;
@@ -23,21 +23,20 @@ pub(crate) fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<
     Ok(())
 }
 
-/// Tells of each commit to the ruleset that may concern the tables. From its return on nothing is
-/// missed.
+/// Sends each commit that may affect these tables. No commit after the return is missed.
 ///
 /// # Errors
-/// The kernel cannot be watched.
+/// The event subscription failed.
 pub(crate) fn watch_rules(tables: &[(IpFamily, Name)], sink: Sink) -> Result<()> {
     let tables = tables.to_vec();
     let open = move || Watcher::open(&tables, Watcher::ROOM);
     tell_events(open, |watcher| watcher.next(None), sink)
 }
 
-/// The same of the tables of iptables. Tells of nothing each second, so that what rests wakes up.
+/// The same for the iptables tables. Also sends an empty event list each second as a timer.
 ///
 /// # Errors
-/// The kernel cannot be watched.
+/// The event subscription failed.
 pub(crate) fn watch_iptables(variant: Variant, sink: Sink) -> Result<()> {
     let open = move || iptables::Watcher::open(variant, concerns);
     tell_events(open, |watcher| watcher.next(Duration::from_secs(1)), sink)
@@ -65,7 +64,8 @@ fn tell_events<W: Send + 'static>(
             let events: Vec<Event> = events.into_iter().map(with_printable_name).collect();
             let weight = events.len();
             let sent = match sink.try_send(Input::Rules(events), weight) {
-                // The kernel does not wait, so what finds no room is lost, and that is enough to know.
+                // The kernel does not wait. Events that do not fit are replaced by one `Lost`
+                // event.
                 Ok(false) => sink.send_blocking(Input::Rules(vec![Event::Lost]), 1),
                 sent => sent.map(|_| ()),
             };
@@ -76,7 +76,7 @@ fn tell_events<W: Send + 'static>(
     })
 }
 
-/// Anybody may call a program what they like, and its name is shown in many places.
+/// Program names are chosen by the program itself and shown in many places.
 fn with_printable_name(mut event: Event) -> Event {
     if let Event::Commit(commit) = &mut event {
         commit.writer.program = program_name(&commit.writer.program).into_owned();
@@ -84,10 +84,10 @@ fn with_printable_name(mut event: Event) -> Event {
     event
 }
 
-/// Tells when an address of this machine comes or goes.
+/// Sends an input when an address of this machine is added or removed.
 ///
 /// # Errors
-/// The kernel cannot be watched.
+/// The event subscription failed.
 pub(crate) fn watch_addresses(sink: Sink) -> Result<()> {
     let mut watcher = AddressWatcher::open().map_err(Error::Addresses)?;
     start("addresses", move || {
@@ -105,7 +105,7 @@ pub(crate) fn watch_addresses(sink: Sink) -> Result<()> {
                     if let Ok(anew) = AddressWatcher::open() {
                         watcher = anew;
                     }
-                    // What came meanwhile was not heard.
+                    // Events during the gap were missed.
                     if sink.send_blocking(Input::Addresses, 1).is_err() {
                         return;
                     }
@@ -115,7 +115,7 @@ pub(crate) fn watch_addresses(sink: Sink) -> Result<()> {
     })
 }
 
-/// Does again what failed, each second, until it is done.
+/// Retries failed work each second until it succeeds.
 pub(crate) fn persist(what: &str, mut work: impl FnMut() -> io::Result<()>) {
     while let Err(error) = work() {
         tracing::warn!(%error, "{what}, will retry");

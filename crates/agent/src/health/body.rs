@@ -1,4 +1,4 @@
-//! What probers are told, as kube-proxy writes it.
+//! The bodies of health responses, in kube-proxy's format.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -36,17 +36,17 @@ pub(super) struct Readiness {
     pub(super) warnings: Vec<String>,
 }
 
-/// Text and booleans: there is nothing in these that JSON has no form for.
+/// Serialising text and booleans cannot fail.
 pub(super) fn json(body: &impl Serialize) -> String {
     serde_json::to_string(body).unwrap_or_default()
 }
 
-/// The time of a sync that never was is Go's zero time, which kube-proxy's readers know.
+/// Go's zero time if there was no sync, as in kube-proxy.
 pub(super) fn time_of_sync(synced: Option<SystemTime>) -> String {
     synced.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), time)
 }
 
-/// RFC 3339 with as many digits as it takes, as Go writes times.
+/// RFC 3339 with as many fraction digits as needed, as in Go.
 pub(super) fn time(wall: SystemTime) -> String {
     Timestamp::try_from(wall).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
 }

@@ -1,26 +1,26 @@
-//! Whether others undo our rules more often than objects change: then two programs fight, and packets
-//! meet the rules of the one or the other.
+//! Detects another program that reverts rulegen's rules more often than objects change, so that
+//! packets alternate between two rule sets.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How far back repairs and changes are counted.
+/// The window in which repairs and changes are counted.
 const WINDOW: Duration = Duration::from_secs(600);
 
-/// Counts are kept for each part of it.
+/// The window is divided into slots of this length.
 const PART: Duration = Duration::from_secs(60);
 
-/// A repair or two happen on any node.
+/// A few repairs are normal on any node.
 const FEW: usize = 3;
 
-/// Repairs and changes of the last ten minutes. Knows no clock: the time is passed in.
+/// Repairs and changes of the last ten minutes. The caller passes the time.
 #[derive(Debug, Default)]
 pub(super) struct Rivalry {
     repairs: Recent,
     changes: Recent,
-    /// Whose work was repaired last, in words.
+    /// The program whose changes were reverted last.
     last: String,
-    /// Until when rules of another mode are left in the kernel.
+    /// Until when removal of another mode's rules pauses.
     left_until: Option<Instant>,
 }
 
@@ -38,7 +38,7 @@ impl Rivalry {
         self.left_until = now.checked_add(pause);
     }
 
-    /// What is wrong, in sentences.
+    /// The warnings for people.
     pub(super) fn warnings(&self, now: Instant) -> Vec<String> {
         let (repairs, changes) = (self.repairs.count(now), self.changes.count(now));
         let minutes = WINDOW.as_secs() / 60;
@@ -61,7 +61,7 @@ impl Rivalry {
     }
 }
 
-/// How often something happened lately.
+/// The number of recent events.
 #[derive(Debug, Default)]
 struct Recent(VecDeque<(Instant, usize)>);
 
@@ -113,7 +113,7 @@ mod tests {
         let now = Instant::now();
         let rivalry = rivalry(30, 0, now);
         assert!(rivalry.warnings(now + WINDOW).is_empty());
-        // It takes no more room the longer it goes on.
+        // The memory use does not grow with time.
         let mut recent = Recent::default();
         (0..100_000).for_each(|n| recent.add(now + Duration::from_millis(n * 100)));
         assert!(recent.0.len() <= 11, "{}", recent.0.len());

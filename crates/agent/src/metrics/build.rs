@@ -1,4 +1,4 @@
-//! Which program this is.
+//! Build information.
 
 use std::env::consts::{ARCH, OS};
 
@@ -6,18 +6,18 @@ use prometheus::{IntGaugeVec, Opts, Result};
 
 use super::register::Register;
 
-/// What is known of how this program was built; what is not known is empty.
+/// The build information; unknown fields are empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Build {
-    /// Such as `0.1.0`.
+    /// For example `0.1.0`.
     pub version: String,
-    /// The commit it was built from.
+    /// The git commit.
     pub commit: String,
-    /// When, in RFC 3339.
+    /// The commit date, in RFC 3339.
     pub date: String,
 }
 
-/// `kubernetes_build_info`, which all Kubernetes components have.
+/// `kubernetes_build_info`, a metric of all Kubernetes components.
 pub(super) fn register(register: &Register<'_>, build: &Build) -> Result<()> {
     let labels = [
         "build_date",
@@ -43,7 +43,7 @@ pub(super) fn register(register: &Register<'_>, build: &Build) -> Result<()> {
     Ok(())
 }
 
-/// As Go names it.
+/// Go's name of the architecture.
 fn architecture() -> &'static str {
     match ARCH {
         "x86_64" => "amd64",

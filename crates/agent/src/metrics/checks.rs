@@ -1,8 +1,8 @@
-//! Results of health checks, as all Kubernetes components tell them at `/metrics/slis` (KEP-3466).
+//! Health check results at `/metrics/slis`, as in all Kubernetes components (KEP-3466).
 
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, Result};
 
-/// What probers ask for.
+/// The health checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "their names say it")]
 pub enum Check {
@@ -22,7 +22,7 @@ impl Check {
     }
 }
 
-/// There is nothing of a check before it was first asked for.
+/// A check has no samples before its first request.
 pub(super) struct Checks {
     last: IntGaugeVec,
     all: IntCounterVec,

@@ -1,7 +1,7 @@
-//! What the API server answers, checked before anything of it counts.
+//! Checks the responses of the API server.
 //!
-//! Between the agent and the server there may be proxies, and behind a wrong address any server at
-//! all. An answer that is not exactly what was asked for must not be taken for an empty list.
+//! There may be proxies between the agent and the server, or a wrong server behind the address. A
+//! response that is not exactly what was requested must not be taken for an empty list.
 
 use kube::core::Status;
 use serde::Deserialize;
@@ -13,26 +13,26 @@ use super::object::{ApiObject, Watched};
 #[derive(Debug)]
 pub(super) struct Page<W> {
     pub(super) objects: Vec<ApiObject<W>>,
-    /// From which version a watch goes on, if the page says so.
+    /// The resource version from which to watch, on the last page.
     pub(super) version: Option<String>,
-    /// The token for the next page; none after the last.
+    /// The continue token; `None` on the last page.
     pub(super) next: Option<String>,
 }
 
-/// A line of a watch.
+/// An event of a watch.
 #[derive(Debug)]
 pub(super) enum WatchEvent<W> {
-    /// `ADDED` or `MODIFIED`, and in which version.
+    /// `ADDED` or `MODIFIED`, with the resource version.
     Put(ApiObject<W>, String),
-    /// `DELETED`, and in which version.
+    /// `DELETED`, with the resource version.
     Gone(ApiObject<W>, String),
-    /// `BOOKMARK`: nothing happened until this version.
+    /// `BOOKMARK`: a new resource version without a change.
     Bookmark(String),
     /// `ERROR`.
     Failed(Box<Status>),
 }
 
-/// Why an answer cannot be used.
+/// Why a response is invalid.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WrongAnswer {
     #[error("invalid JSON for a {expected}: {error}{}", .start.as_deref().map(|start| format!(" (starts with {start:?})")).unwrap_or_default())]
@@ -64,7 +64,7 @@ struct RawList<'a> {
     items: Items<'a>,
 }
 
-/// Whether there is a field `items` at all makes the difference: Go writes an empty list as null.
+/// A missing field `items` is an error; `null` is not, because Go writes empty lists as null.
 #[derive(Default)]
 enum Items<'a> {
     #[default]
@@ -90,7 +90,7 @@ struct ListMetadata {
 /// Reads a page of a list.
 ///
 /// # Errors
-/// It is not a list of this kind, or one of its items is no object of the kind.
+/// It is not a list of this kind, or an item is not an object of the kind.
 pub(super) fn page<W: Watched>(body: &[u8]) -> Result<Page<W>, WrongAnswer> {
     let not_json = |error| not_json("list", error, body);
     let list: RawList = serde_json::from_slice(body).map_err(not_json)?;
@@ -139,7 +139,7 @@ pub(super) fn event<W: Watched>(line: &[u8]) -> Result<WatchEvent<W>, WrongAnswe
 
 fn object<W: Watched>(json: &RawValue) -> Result<ApiObject<W>, WrongAnswer> {
     let object = ApiObject::<W>::read(json);
-    // In a list, objects need not say what they are. What they say has to be right.
+    // Items of a list may omit kind and apiVersion; if present they must be right.
     if !object.kind.is_empty() || !object.api_version.is_empty() {
         check_kind::<W>(&object.kind, &object.api_version, "")?;
     }
@@ -149,7 +149,7 @@ fn object<W: Watched>(json: &RawValue) -> Result<ApiObject<W>, WrongAnswer> {
     Ok(object)
 }
 
-/// In a watch each object says what it is, and of which version.
+/// Objects of a watch have a kind, an apiVersion and a resource version.
 fn versioned<W: Watched>(json: &RawValue) -> Result<(ApiObject<W>, String), WrongAnswer> {
     let object = object::<W>(json)?;
     check_kind::<W>(&object.kind, &object.api_version, "")?;
@@ -159,7 +159,7 @@ fn versioned<W: Watched>(json: &RawValue) -> Result<(ApiObject<W>, String), Wron
     }
 }
 
-/// From an empty version a watch would begin with what there is, and never tell what is gone.
+/// A watch from an empty version would start with the current state and not report deletions.
 fn bookmark<W: Watched>(json: &RawValue) -> Result<String, WrongAnswer> {
     let object = ApiObject::<W>::read(json);
     check_kind::<W>(&object.kind, &object.api_version, "")?;
@@ -187,12 +187,12 @@ fn check_kind<W: Watched>(kind: &str, api_version: &str, suffix: &str) -> Result
 }
 
 fn not_json(expected: &'static str, error: serde_json::Error, body: &[u8]) -> WrongAnswer {
-    // JSON that breaks off is known by its error; of anything else the beginning says what it is.
+    // A truncated response is recognisable by the error; otherwise the beginning helps.
     let start = (!body.starts_with(b"{")).then(|| start(body));
     WrongAnswer::NotJson { expected, error, start }
 }
 
-/// So much of a text as a line of a log may have of it.
+/// The maximum length of a quotation in a log line.
 fn start(text: &[u8]) -> String {
     const MOST: usize = 60;
     let text = String::from_utf8_lossy(text.get(..MOST).unwrap_or(text));
@@ -218,7 +218,7 @@ mod tests {
             assert!(page.objects.is_empty() && page.next.is_none());
             assert_eq!(page.version.as_deref(), Some("9"));
         }
-        // In any order, with what we do not know.
+        // In any order, with unknown fields.
         let page = list(&format!("\"items\":[],\"x\":[{{}}],{META},{HEAD}"));
         assert!(page.is_ok());
     }
@@ -321,7 +321,7 @@ mod tests {
         }
     }
 
-    /// It goes into the log.
+    /// Control characters are escaped for the log.
     #[test]
     fn an_error_shows_the_beginning_and_no_more() {
         let html = format!("<html>\u{1b}[2J{}", "x".repeat(10_000));

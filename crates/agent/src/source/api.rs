@@ -1,5 +1,5 @@
-//! Watches the API server as kube-proxy does: the same selectors, lists in pages, bookmarks, and
-//! new attempts with growing, jittered pauses.
+//! Watches the API server like kube-proxy: the same selectors, paged lists, bookmarks, and retries
+//! with exponential backoff and jitter.
 //!
 //! ```text
 //!        ┌────────── a version that is too old, an answer that is none ───┐
@@ -7,7 +7,7 @@
 //! list, page by page ──version──▶ watch from there ──end or failure──▶ watch again
 //! ```
 //!
-//! What is there stays until a list has come to its end.
+//! Known objects stay until a list is complete.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -30,26 +30,26 @@ use super::watch_failures::{LONGEST_PAUSE, Server, WatchFailures};
 use crate::input;
 use crate::queue::Ended;
 
-/// How long until a cluster is asked again for a kind that it did not have.
+/// How long until a missing kind is requested again.
 const ABSENCE: Duration = Duration::from_secs(300);
 
-/// A page that takes longer than this is worth a line, long before it is given up.
+/// After this time a slow page is logged, long before it times out.
 const SLOW: Duration = Duration::from_secs(10);
 
-/// Services that no other proxy takes care of.
+/// Services without the label `service-proxy-name`.
 pub(super) const SERVICES_LABELS: &str = "!service.kubernetes.io/service-proxy-name";
-/// Those that are not headless.
+/// Services that are not headless.
 pub(super) const SERVICES_FIELDS: &str = "spec.clusterIP!=None";
-/// Slices of those.
+/// EndpointSlices of such Services.
 pub(super) const SLICES_LABELS: &str = "!service.kubernetes.io/headless";
 
-/// How often watching began anew, by kind: what metrics tell.
+/// Counts watch restarts by kind, for metrics.
 pub(crate) trait Watches: Clone + Send + Sync + 'static {
-    /// A watch failed.
+    /// A watch was restarted.
     fn restarted(&self, kind: Kind);
 }
 
-/// Watches everything until the agent ends.
+/// Watches all kinds until the agent exits.
 pub(crate) async fn watch(connection: Connection, node: String, sink: Sink, metrics: impl Watches) {
     let Connection { client, address } = connection;
     let server = Server::new(address);
@@ -66,7 +66,7 @@ pub(crate) async fn watch(connection: Connection, node: String, sink: Sink, metr
     .await;
 }
 
-/// Which objects of a kind are asked for.
+/// The selectors of a kind.
 #[derive(Debug, Default)]
 struct Selection {
     labels: Option<String>,
@@ -103,10 +103,10 @@ struct Watch<'a, W, T> {
     forwarder: EventForwarder<'a>,
     troubles: WatchFailures,
     selection: Selection,
-    /// Objects of a page.
+    /// The page size.
     limit: u32,
-    /// Pauses before lists that a watch made necessary. They grow until there was none for two
-    /// minutes: rubbish behind each list must not cost a list each second.
+    /// The backoff before a list that a failed watch made necessary. It is reset after two minutes
+    /// without one, so that a server that fails after each list does not cause a list each second.
     lists: DefaultBackoff,
     was_absent: bool,
     watched: std::marker::PhantomData<W>,
@@ -134,13 +134,13 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
     }
 
     async fn run(mut self) {
-        // The agent ends once nobody listens.
+        // The agent is exiting if the receiver is gone.
         while let Ok(pause) = self.round().await {
             sleep(pause).await;
         }
     }
 
-    /// Lists, and watches until another list is needed. Returns how long to wait for it.
+    /// Lists, then watches until another list is needed. Returns the pause before it.
     async fn round(&mut self) -> Result<Duration, Ended> {
         match self.list().await? {
             Ok(version) => self.follow(version).await,
@@ -148,7 +148,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
         }
     }
 
-    /// Lists all objects, and returns the version from which a watch goes on.
+    /// Lists all objects. Returns the resource version from which to watch.
     async fn list(&mut self) -> Result<Result<String, Error>, Ended> {
         let mut pages = Pages::new(self.selection.list(self.limit));
         loop {
@@ -192,7 +192,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
             return Ok(ABSENCE);
         }
         if W::KIND == Kind::Service && is_unselectable(error) && self.selection.fields.is_some() {
-            // Headless Services come then too, and are left out here.
+            // Headless Services are filtered out here instead.
             tracing::info!(
                 "API server does not support the headless field selector, filtering here"
             );
@@ -205,7 +205,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
         self.failed(error).await
     }
 
-    /// Watches from a version on, again and again, until a list is needed.
+    /// Watches from a resource version, repeatedly, until a list is needed.
     async fn follow(&mut self, mut version: String) -> Result<Duration, Ended> {
         loop {
             match self.watch(&mut version).await? {
@@ -222,7 +222,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
         }
     }
 
-    /// One watch, to its end. Moves the version on with what it tells.
+    /// Runs one watch to its end and updates the resource version.
     async fn watch(&mut self, version: &mut String) -> Result<Result<(), Error>, Ended> {
         let parameters = self.selection.watch();
         let mut lines = match request::watch(self.client, W::PATH, &parameters, version).await {
@@ -233,7 +233,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
             let event = match lines.event::<W>().await {
                 Ok(Some(event)) => event,
                 Ok(None) => return Ok(Ok(())),
-                // As if it had ended well: if the server is gone, the next attempt says so.
+                // Handled like a normal end: if the server is gone, the next attempt reports it.
                 Err(error @ (Error::Unreachable(_) | Error::Silent(_))) => {
                     tracing::debug!(kind = W::KIND.name(), %error, "watch closed, restarting");
                     return Ok(Ok(()));
@@ -274,8 +274,8 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
     }
 }
 
-/// Whether only a new list can tell what there is: a line that is no event may have hidden one, and
-/// a version that is too old stays so.
+/// Whether a new list is needed: an invalid line may have hidden an event, and an expired version
+/// stays expired.
 fn needs_list(error: &Error) -> bool {
     match error {
         Error::Wrong(_) => true,
@@ -284,13 +284,13 @@ fn needs_list(error: &Error) -> bool {
     }
 }
 
-/// Whether the server is one that knows no field `spec.clusterIP` to select by.
+/// Whether the server does not support the field selector `spec.clusterIP`.
 pub(super) fn is_unselectable(error: &Error) -> bool {
     matches!(error, Error::Refused(status) if status.code == 400)
 }
 
-/// Whether a cluster does not have a kind, or a role written for older clusters does not show it.
-/// What was shown before is there: then it is an authorizer in trouble or another server that says so.
+/// Whether the cluster does not have a kind, or the role does not allow it. If it could be listed
+/// before, it does exist: the authorizer has a problem, or another server responds.
 pub(super) fn is_absence(error: &Error, was_shown: bool) -> bool {
     matches!(error, Error::Refused(status) if [403, 404].contains(&status.code)) && !was_shown
 }
@@ -309,7 +309,7 @@ mod tests {
     fn what_may_have_hidden_an_event_costs_a_list() {
         assert!(needs_list(&Error::Wrong(WrongAnswer::EventType("X".to_owned()))));
         assert!(needs_list(&status(410)));
-        // It goes on from the version that was told last.
+        // Continues from the last reported version.
         assert!(!needs_list(&status(500)));
         assert!(!needs_list(&Error::Silent(Duration::ZERO)));
     }

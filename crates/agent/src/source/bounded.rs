@@ -1,4 +1,4 @@
-//! Answers of the API server that are not read by us are bounded too: those to the Events that we post.
+//! Bounds the size of API server responses that kube reads itself: those to posted Events.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,10 +9,11 @@ use hyper::{Method, Request, Response};
 use kube::client::Body;
 use tower::Service;
 
-/// The longest answer to what is written: the object, as the server has it now.
+/// The maximum size of a response to a write: the stored object.
 const LONGEST: usize = 1 << 20;
 
-/// A service whose answers to writes are bounded. `request.rs` bounds those to reads, of which some last.
+/// A tower service that bounds responses to writes. `request.rs` bounds those to reads, some of
+/// which are streams.
 pub(super) struct Bounded<S>(pub(super) S);
 
 fn limit(method: &Method) -> usize {

@@ -1,4 +1,4 @@
-//! Credentials and the way to the API server.
+//! Credentials and the connection to the API server.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,37 +12,37 @@ use super::bounded::Bounded;
 use super::throttle::Throttle;
 use crate::error::{Error, Result};
 
-/// How the API server is reached.
+/// How to reach the API server.
 #[derive(Debug, Clone, Default)]
 pub struct ApiOptions {
     /// A kubeconfig; `KUBECONFIG`, `~/.kube/config` or the pod's own credentials if there is none.
     pub kubeconfig: Option<PathBuf>,
-    /// Which context of it.
+    /// The context in the kubeconfig.
     pub context: Option<String>,
-    /// The server's address, whatever the kubeconfig says.
+    /// The server's URL, overrides the kubeconfig.
     pub master: Option<String>,
 }
 
-/// A server that does not take a connection in this time is tried again.
+/// The timeout for connecting.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection on which nothing came for so long is given up. The API server sends bookmarks to
-/// each watch once a minute (k8s.io/apiserver, storage/cacher, defaultBookmarkFrequency), and
-/// answers everything else within one: two of them were lost. Without it, a list would be waited
-/// for as long as the process lives, and a watch for 295 s, if the other side is gone silently.
+/// A connection without data for this long is closed. The API server sends a bookmark to each watch
+/// once a minute (k8s.io/apiserver, storage/cacher, defaultBookmarkFrequency) and responds to
+/// everything else within a minute, so two bookmarks were lost. Without this limit, a peer that
+/// disappears silently would block a list forever and a watch for 295 s.
 pub(super) const SILENCE: Duration = Duration::from_secs(150);
 
-/// The way to the API server.
+/// A client with its server.
 pub(crate) struct Connection {
     pub(crate) client: Client,
     /// The server's address, for messages.
     pub(crate) address: String,
 }
 
-/// A client for the API server. Nothing is asked of it yet.
+/// Makes a client for the API server, without sending a request.
 ///
 /// # Errors
-/// What is wrong with the credentials.
+/// The URL, the kubeconfig or the credentials are missing or invalid.
 pub(crate) async fn connect(options: &ApiOptions) -> Result<Connection> {
     let mut config = config(options).await?;
     if let Some(master) = &options.master {
@@ -50,9 +50,9 @@ pub(crate) async fn connect(options: &ApiOptions) -> Result<Connection> {
     }
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(SILENCE);
-    // Else it would count from the answer before, however long ago that was.
+    // Otherwise the time since the previous response would count.
     config.reset_reader_on_write = true;
-    // Who watches tries again, and tells of it.
+    // The watches retry and log by themselves.
     config.default_retry = false;
     let address = config.cluster_url.to_string();
     let client = ClientBuilder::try_from(config);

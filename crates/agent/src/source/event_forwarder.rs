@@ -1,4 +1,4 @@
-//! Tells the reconciler of objects, in an order in which nothing old comes after something new.
+//! Sends objects to the reconciler, and drops outdated versions.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -12,11 +12,11 @@ use super::object::{ApiObject, Watched};
 use crate::input::{Input, SourceError};
 use crate::queue::Ended;
 
-/// Hands events on, but for those that are older than what was told before.
+/// Forwards events, except those older than one already forwarded.
 pub(super) struct EventForwarder<'a> {
     sink: &'a Sink,
     versions: Versions,
-    /// Whether a list was told of to its end.
+    /// Whether a list was forwarded completely.
     pub(super) has_list: bool,
 }
 
@@ -36,15 +36,15 @@ impl<'a> EventForwarder<'a> {
         self.send(Input::Object(StoreEvent::ListEnded(kind)), 1).await
     }
 
-    /// Tells that there are no objects of a kind.
+    /// Reports that there are no objects of a kind.
     pub(super) async fn none(&mut self, kind: Kind) -> Result<(), Ended> {
         self.has_list = false;
         self.send(Input::Object(StoreEvent::ListBegan(kind)), 1).await?;
         self.send(Input::Object(StoreEvent::ListEnded(kind)), 1).await
     }
 
-    /// Tells of an object that is there. In a list most were there before: they say nothing of how
-    /// long news take.
+    /// Reports an object. Most objects of a list existed before, so they do not count for the
+    /// network programming latency.
     pub(super) async fn put<W: Watched>(
         &mut self,
         object: ApiObject<W>,
@@ -74,7 +74,7 @@ impl<'a> EventForwarder<'a> {
         self.send(Input::Object(StoreEvent::Gone(W::KIND, key)), 1).await
     }
 
-    /// Tells that objects of a kind do not come, or that they come again.
+    /// Reports that the source of a kind failed or recovered.
     pub(super) async fn source(
         &self,
         kind: Kind,
@@ -88,25 +88,25 @@ impl<'a> EventForwarder<'a> {
     }
 }
 
-/// When what a slice tells began. It is sent once and not kept.
+/// The trigger time of a slice's last change. It is removed from the object, which is kept.
 pub(in crate::source) fn trigger_time(object: &mut Object) -> Option<SystemTime> {
     let Object::EndpointSlice(slice) = object else { return None };
     let time = slice.metadata.annotations.last_change_trigger_time.take()?;
     time.parse::<jiff::Timestamp>().ok().map(SystemTime::from)
 }
 
-/// The newest version of each object that was told of, by a hash of its name: a proxy between us
-/// and the server that repeats what it has would otherwise bring back what is gone.
+/// The newest version of each object, by a hash of its name. A caching proxy that repeats old
+/// responses would otherwise bring deleted objects back.
 #[derive(Default)]
 struct Versions {
     hasher: RandomState,
     newest: HashMap<u64, u64>,
-    /// Objects that are gone, with the version that told so.
+    /// Deleted objects, with the version of the deletion.
     gone: VecDeque<(u64, u64)>,
 }
 
-/// So many objects that are gone are remembered: names of slices do not come again, and a watch
-/// that needs no new list would gather them for as long as the process lives.
+/// The maximum number of deleted objects to remember: names of slices are not reused, so a long
+/// watch would collect them forever.
 const GONE: usize = 10_000;
 
 impl Versions {
@@ -118,13 +118,13 @@ impl Versions {
         is_newer
     }
 
-    /// An object is gone with the version that was told last.
+    /// Records that an object was deleted with its last version.
     fn is_gone(&mut self, key: &ObjectKey) {
         let hash = self.hasher.hash_one(key);
         let version = self.newest.get(&hash).copied().unwrap_or_default();
         self.gone.push_back((hash, version));
         let oldest = if self.gone.len() > GONE { self.gone.pop_front() } else { None };
-        // Unless it has come again.
+        // Unless it was created again.
         if let Some((hash, version)) = oldest
             && self.newest.get(&hash) == Some(&version)
         {

@@ -1,8 +1,8 @@
 //! Watches a folder of manifests.
 //!
-//! A file that cannot be read as a whole keeps its last good state: what the other files say is
-//! applied, and nothing is removed until every file can be read. A Service may have moved to the
-//! file that cannot be read. The same holds while the folder has no Service at all.
+//! A file that cannot be read completely keeps its last good state: the other files are applied,
+//! and nothing is removed until all files can be read, because a Service may have moved to that
+//! file. The same holds while the folder has no Service at all.
 
 use std::io;
 use std::path::Path;
@@ -18,23 +18,24 @@ use super::event_forwarder::trigger_time;
 use crate::input::{Input, SourceError};
 use crate::queue::Ended;
 
-/// Reads all manifests of a folder: what the program does for its other commands too.
+/// The function that reads all manifests of a folder, shared with other commands.
 pub type ReadFolder = fn(&Path, &mut Objects) -> Vec<Problem>;
 
-/// Files that change together mostly do so within this time.
+/// Files that change together usually do so within this time.
 const QUIET: Duration = Duration::from_millis(20);
 
-/// Whoever changes something every moment is not waited for longer than this.
+/// The maximum delay if files change continuously.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// A file that is written for longer than this is told of. What cannot be read is tried again after
-/// it: not all that mends it is seen, such as a change of what a link leads to.
+/// A file that is being written for longer than this is logged. After this time, files that could
+/// not be read are retried, because not every fix causes an event, for example a change behind a
+/// link.
 const LONG: Duration = Duration::from_secs(10);
 
-/// How often the log is reminded of what still cannot be read.
+/// The interval of reminders in the log.
 const REMINDER: Duration = Duration::from_secs(60);
 
-/// Reads the folder, and again whenever it changes, until nobody listens.
+/// Reads the folder, and again after each change, until the receiver is gone.
 ///
 /// # Errors
 /// The folder cannot be watched.
@@ -76,7 +77,7 @@ pub(crate) fn watch(
         let sent = match (is_partial, was_whole) {
             (false, _) => tell(objects, sink),
             (true, true) => add(objects, sink),
-            // Nothing is known of what the file held: all rules stay.
+            // The previous content of the file is unknown, so all rules stay.
             (true, false) => Ok(()),
         };
         if sent.is_err() {
@@ -88,8 +89,8 @@ pub(crate) fn watch(
     }
 }
 
-/// Reads once nobody writes, and again if somebody began to meanwhile: it may have been half a file
-/// that was read, and what is missing from it would be taken for gone.
+/// Reads while no file is being written, and again if a write began meanwhile: objects missing from
+/// a half-written file would look deleted.
 fn read_whole(
     watcher: &mut FolderWatcher,
     folder: &Path,
@@ -114,7 +115,7 @@ fn read_whole(
     }
 }
 
-/// Waits until nobody writes.
+/// Waits until no file is being written.
 fn settle(watcher: &mut FolderWatcher, delay: &mut Delay) -> io::Result<()> {
     let begun = Instant::now();
     while (watcher.wait(Some(QUIET))? && begun.elapsed() < PATIENCE) || watcher.is_being_written() {
@@ -123,14 +124,14 @@ fn settle(watcher: &mut FolderWatcher, delay: &mut Delay) -> io::Result<()> {
     Ok(())
 }
 
-/// How long writers are waited for.
+/// How long a write has been delaying the read.
 struct Delay {
     begun: Instant,
     is_told: bool,
 }
 
 impl Delay {
-    /// Tells of it once, when it is long.
+    /// Logs a long delay once.
     fn tell(&mut self) {
         if self.begun.elapsed() > LONG && !self.is_told {
             tracing::warn!(
@@ -176,7 +177,7 @@ fn tell(objects: Vec<Object>, sink: &Sink) -> Result<(), Ended> {
     sink.send_blocking(Input::Objects(events), weight)
 }
 
-/// The same without removing anything.
+/// Adds objects without removing any.
 fn add(objects: Vec<Object>, sink: &Sink) -> Result<(), Ended> {
     let events: Vec<_> = objects.into_iter().map(put).collect();
     let weight = events.len();

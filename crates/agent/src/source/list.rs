@@ -1,4 +1,4 @@
-//! All objects of a cluster, asked for once: for commands that look and go.
+//! Lists all objects of a cluster once, for commands other than the agent.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use super::pages::{PAGE, Pages};
 use super::request;
 use crate::error::{Error, Result};
 
-/// Lists what the agent of the node of this name would watch, and what of it cannot be read.
+/// Lists the objects that the agent of this node would watch. Returns those that cannot be parsed.
 ///
 /// # Errors
-/// The API server cannot be reached, or does not show what is needed.
+/// The API server is unreachable or does not allow the request.
 pub fn list(options: &ApiOptions, node: &str, objects: &mut Objects) -> Result<Vec<Problem>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Error::Runtime)?;
@@ -36,7 +36,8 @@ pub fn list(options: &ApiOptions, node: &str, objects: &mut Objects) -> Result<V
         let own = ListParams::default().fields(&format!("metadata.name={node}"));
         listed.kind::<Nodes>(&client, own).await.map_err(cannot("nodes"))?;
         match listed.kind::<ServiceCidrs>(&client, ListParams::default()).await {
-            // Older clusters have none, and roles written for them do not show any.
+            // Older clusters do not have them, and roles written for older clusters do not allow
+            // them.
             Err(error) if is_absence(&error, false) => {}
             done => done.map_err(cannot("servicecidrs"))?,
         }
@@ -53,7 +54,7 @@ struct Listed<'a> {
     problems: Vec<Problem>,
 }
 
-/// How often a list is begun anew whose rest the server has forgotten (410 Gone).
+/// The maximum number of attempts if the continue token expires (410 Gone).
 const ATTEMPTS: usize = 3;
 
 impl Listed<'_> {

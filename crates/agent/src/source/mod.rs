@@ -1,4 +1,4 @@
-//! Where objects come from: the API server, or a folder of manifests.
+//! Sources of objects: the API server or a folder of manifests.
 
 mod answer;
 pub(crate) mod api;
@@ -23,7 +23,7 @@ pub use folder::ReadFolder;
 pub(crate) use folder::watch as watch_folder;
 pub use list::list;
 
-/// Where objects come from.
+/// The source of objects.
 #[derive(Debug, Clone)]
 pub enum Source {
     /// The API server.

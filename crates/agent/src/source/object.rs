@@ -1,4 +1,5 @@
-//! Objects as the API server tells them, each read by itself: what is wrong with one costs no other.
+//! Objects from the API server. Each is parsed on its own, so that an invalid one does not affect
+//! others.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,13 +8,13 @@ use rulegen_model::{Kind, Object, ObjectKey, Problem, read_object};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// Which resource of the API a kind is.
+/// The resource of a kind.
 pub(crate) trait Watched: fmt::Debug + Send + Sync + 'static {
     /// The kind.
     const KIND: Kind;
-    /// Its group and version, as objects have it.
+    /// Its apiVersion.
     const API_VERSION: &'static str;
-    /// Where it is listed.
+    /// Its path.
     const PATH: &'static str;
 }
 
@@ -49,14 +50,14 @@ watched!(
 /// An object of a resource.
 #[derive(Debug)]
 pub(crate) struct ApiObject<W> {
-    /// What it says that it is; empty if it does not.
+    /// The kind and apiVersion in the object; empty if missing.
     pub(super) kind: String,
     pub(super) api_version: String,
     pub(super) key: ObjectKey,
     pub(super) resource_version: Option<String>,
-    /// The length of its JSON in KiB, rounded up.
+    /// The size of its JSON in KiB, rounded up.
     pub(super) size: usize,
-    /// What a proxy reads of it, or why it cannot be read.
+    /// The parsed object, or why it is invalid.
     pub(crate) object: Result<Object, Box<Problem>>,
     watched: PhantomData<W>,
 }
@@ -77,7 +78,7 @@ impl<W: Watched> ApiObject<W> {
         }
     }
 
-    /// Its version as a number, which grows with each change of any object (KEP-5504).
+    /// The resource version as a number, which increases with each change of any object (KEP-5504).
     pub(super) fn version(&self) -> Option<u64> {
         self.resource_version.as_deref()?.parse().ok()
     }

@@ -1,32 +1,31 @@
-//! The pages of a list, one after the other, to an end that comes.
+//! The pages of a list, with a guarantee that it ends.
 
 use kube::api::ListParams;
 
 use super::answer::{Page, WrongAnswer};
 use super::object::{ApiObject, Watched};
 
-/// How many objects a page of a list has: enough that a large cluster takes few requests, few
-/// enough that a page is small in memory.
+/// The page size: large enough for few requests, small enough to be cheap in memory.
 pub(super) const PAGE: u32 = 500;
 
-/// More objects than this of one kind are no cluster: etcd holds 8 GB at most, and Kubernetes is made
-/// for 150,000 pods.
+/// The maximum number of objects of a kind: etcd holds 8 GB at most, and Kubernetes supports
+/// 150,000 pods.
 const MOST_OBJECTS: usize = 500_000;
 
-/// So many pages without an object may follow each other: a selector may leave out all of a page.
+/// The maximum number of consecutive empty pages: a selector may filter out a whole page.
 const MOST_EMPTY: usize = 100;
 
-/// Where in a list we are.
+/// The position in a list.
 pub(super) struct Pages {
     parameters: ListParams,
     objects: usize,
     empty: usize,
 }
 
-/// A page whose place in the list is checked.
+/// A page whose position was checked.
 pub(super) struct Turned<W> {
     pub(super) objects: Vec<ApiObject<W>>,
-    /// The version from which a watch goes on, if this is the last page.
+    /// The resource version from which to watch, if this is the last page.
     pub(super) end: Option<String>,
 }
 
@@ -35,20 +34,20 @@ impl Pages {
         Self { parameters, objects: 0, empty: 0 }
     }
 
-    /// What to ask for.
+    /// The parameters of the next request.
     pub(super) fn parameters(&self) -> &ListParams {
         &self.parameters
     }
 
-    /// Whether no page has come yet.
+    /// Whether no page has been received yet.
     pub(super) fn is_first(&self) -> bool {
         self.parameters.continue_token.is_none()
     }
 
-    /// Takes in a page.
+    /// Records a page.
     ///
     /// # Errors
-    /// The list does not come to an end.
+    /// The list does not end.
     pub(super) fn turn<W: Watched>(&mut self, page: Page<W>) -> Result<Turned<W>, WrongAnswer> {
         let Page { objects, version, next } = page;
         self.objects += objects.len();

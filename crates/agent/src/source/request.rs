@@ -18,36 +18,36 @@ use super::client::SILENCE;
 use super::object::Watched;
 use crate::error::with_causes;
 
-/// The longest page of a list. 500 slices of 100 endpoints have about 20 MB.
+/// The maximum size of a list page, in bytes. 500 slices of 100 endpoints take about 20 MB.
 const LONGEST_PAGE: usize = 32 << 20;
 
-/// The longest line of a watch: one object. The API server takes no requests of more than 3 MiB.
+/// The maximum size of a watch event: one object. The API server accepts at most 3 MiB.
 const LONGEST_LINE: usize = 8 << 20;
 
-/// The longest answer that says no.
+/// The maximum size of an error response.
 const LONGEST_REFUSAL: usize = 64 << 10;
 
-/// How long a page may take. The API server gives up after a minute (--request-timeout).
+/// The timeout of a page. The API server gives up after a minute (--request-timeout).
 const PAGE_PATIENCE: Duration = Duration::from_secs(150);
 
-/// Why there is nothing to go on with.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    /// There is no answer, or it breaks off.
+    /// No response, or an incomplete one.
     #[error("{}", with_causes(.0))]
     Unreachable(#[source] kube::Error),
-    /// There is an answer, but it does not go on.
+    /// The response stalled.
     #[error("no data for {} s", .0.as_secs())]
     Silent(Duration),
-    /// The answer says no.
+    /// The API server returned an error.
     #[error("{}", refusal(.0))]
     Refused(Box<Status>),
-    /// The answer is not to what was asked.
+    /// The response is not what was requested.
     #[error("{0}")]
     Wrong(#[from] WrongAnswer),
 }
 
-/// Asks for a page of a list.
+/// Requests a page of a list.
 pub(super) async fn list<W: Watched>(
     client: &Client,
     parameters: &ListParams,
@@ -62,7 +62,7 @@ pub(super) async fn list<W: Watched>(
     Ok(page(&body)?)
 }
 
-/// Begins a watch from a version on.
+/// Starts a watch from a resource version.
 pub(super) async fn watch(
     client: &Client,
     path: &str,
@@ -96,7 +96,7 @@ async fn send(client: &Client, request: Request<Vec<u8>>) -> Result<Response<Bod
     Err(Error::Refused(Box::new(refused(code.as_u16(), &body.unwrap_or_default()))))
 }
 
-/// The server says why in a Status; what stands between often in HTML.
+/// The API server returns a Status; proxies in between often return HTML.
 fn refused(code: u16, body: &[u8]) -> Status {
     match serde_json::from_slice::<Status>(body) {
         Ok(status) if !status.message.is_empty() => Status { code, ..status },
@@ -105,7 +105,7 @@ fn refused(code: u16, body: &[u8]) -> Status {
 }
 
 fn refusal(status: &Status) -> String {
-    // A message may be as long as its sender likes.
+    // The length of a message is not bounded by its sender.
     const MOST: usize = 500;
     let message: String = status.message.chars().take(MOST).collect();
     let colon = if message.is_empty() { "" } else { ": " };
@@ -128,7 +128,7 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, Error> {
         match body.frame().await.transpose().map_err(Error::Unreachable)? {
             None => return Ok(None),
             Some(frame) => {
-                // Trailers are of no interest.
+                // Trailers are ignored.
                 if let Ok(data) = frame.into_data() {
                     return Ok(Some(data));
                 }
@@ -137,19 +137,19 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, Error> {
     }
 }
 
-/// The lines of a watch.
+/// The lines of a watch stream.
 pub(super) struct Lines {
     body: Body,
-    /// What has come; lines before `begin` were handed out.
+    /// Received bytes; lines before `begin` are consumed.
     buffer: Vec<u8>,
     begin: usize,
-    /// Up to here there is no end of a line after `begin`.
+    /// There is no line end between `begin` and here.
     searched: usize,
 }
 
 impl Lines {
-    /// The next event; none at the end. An end within a line is an end: it comes again with
-    /// the next watch.
+    /// The next event, or `None` at the end of the stream. An incomplete last line is dropped: the
+    /// next watch sends the event again.
     pub(super) async fn event<W: Watched>(&mut self) -> Result<Option<WatchEvent<W>>, Error> {
         loop {
             let Some(end) = within(SILENCE, self.fill()).await? else { return Ok(None) };
@@ -162,7 +162,7 @@ impl Lines {
         }
     }
 
-    /// Reads until there is a whole line, and returns where it ends.
+    /// Reads until a line is complete, and returns its end.
     async fn fill(&mut self) -> Result<Option<usize>, Error> {
         loop {
             let rest = self.buffer.get(self.searched..).unwrap_or_default();
@@ -180,7 +180,7 @@ impl Lines {
                 Some(data) => self.buffer.extend_from_slice(&data),
                 None => return Ok(None),
             }
-            // One long line must not hold its memory for as long as the watch lasts.
+            // Releases the memory of a long line.
             if self.buffer.capacity() > KEPT && self.buffer.len() < KEPT {
                 self.buffer.shrink_to(KEPT);
             }
@@ -188,7 +188,7 @@ impl Lines {
     }
 }
 
-/// Room for lines of usual length.
+/// The capacity kept for lines of usual length.
 const KEPT: usize = 256 << 10;
 
 #[cfg(test)]

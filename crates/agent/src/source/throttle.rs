@@ -1,7 +1,8 @@
-//! Watches of one kind begin no more often than once a second.
+//! Limits each kind to one new watch per second.
 //!
-//! A watch that ends well is no failure to kube's watcher, which asks for the next at once. Behind
-//! a proxy that takes no streams that would be thousands of requests each second, from each node.
+//! kube's watcher does not treat a normal end of a watch as a failure and reconnects at once.
+//! Behind a proxy that does not support streaming this would cause thousands of requests per second
+//! from each node.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -14,13 +15,13 @@ use kube::client::Body;
 use tokio::time::{Instant, sleep_until};
 use tower::Service;
 
-/// The least time between the beginnings of two watches.
+/// The minimum time between the starts of two watches.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// A service that lets some requests wait.
+/// A tower service that delays watch requests.
 pub(super) struct Throttle<S> {
     inner: S,
-    /// When the last watch of a path began, or will.
+    /// The start of the last watch per path, which may be in the future.
     begun: HashMap<String, Instant>,
 }
 
@@ -29,7 +30,7 @@ impl<S> Throttle<S> {
         Self { inner, begun: HashMap::new() }
     }
 
-    /// When a watch of a path may begin that is asked for now.
+    /// When a watch of a path that is requested now may start.
     fn begin(&mut self, path: &str, now: Instant) -> Instant {
         let last = self.begun.get(path);
         let begins = last.map_or(now, |last| now.max(*last + PERIOD));
@@ -55,7 +56,7 @@ where
         let uri = request.uri();
         let is_watch = uri.query().is_some_and(|query| query.contains("watch=true"));
         let begins = is_watch.then(|| self.begin(uri.path(), Instant::now()));
-        // Nothing is sent before it is awaited.
+        // Nothing is sent before the future is polled.
         let answer = self.inner.call(request);
         Box::pin(async move {
             if let Some(begins) = begins {

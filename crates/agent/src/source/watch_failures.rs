@@ -1,5 +1,5 @@
-//! What the log says while the API server does not answer as it should: a line at the start, a
-//! reminder each minute, a line at the end. Never one for each attempt.
+//! Logs API server failures: one line at the start, a reminder each minute, and one line at the
+//! end, never one for each attempt.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,13 +10,13 @@ use rulegen_model::Kind;
 
 use super::request::Error;
 
-/// The longest time between two attempts, but for what is added by chance: client-go's.
+/// The longest pause between two attempts without jitter, as in client-go.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// How often the log is reminded of what still fails.
+/// The interval of reminders.
 const REMINDER: Duration = Duration::from_secs(60);
 
-/// The server, which all watches share: that it cannot be reached is said once for all of them.
+/// The server, shared by all watches, so that an unreachable server is logged once.
 #[derive(Clone)]
 pub(super) struct Server {
     address: String,
@@ -33,7 +33,7 @@ impl Server {
     }
 }
 
-/// What kind of failure it is. Another kind is worth another line.
+/// The kind of failure. A change of the kind is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
     Away,
@@ -51,8 +51,7 @@ impl Class {
     }
 }
 
-/// The failures of one kind's watch, and how long to wait for the next attempt: longer each time, until
-/// something works.
+/// The failures of one watch, and its backoff, which is reset on success.
 pub(super) struct WatchFailures {
     kind: Kind,
     server: Server,
@@ -65,7 +64,7 @@ impl WatchFailures {
         Self { kind, server, reminder: Reminder::default(), pauses: DefaultBackoff::default() }
     }
 
-    /// Logs a failure if it is time to, and returns how long to wait.
+    /// Logs a failure if it is due, and returns the pause before the next attempt.
     pub(super) fn failed(&mut self, error: &Error) -> Duration {
         let (class, now) = (Class::of(error), Instant::now());
         let say = match class {
@@ -79,7 +78,7 @@ impl WatchFailures {
         self.pauses.next().unwrap_or(LONGEST_PAUSE)
     }
 
-    /// Logs that there is no answer yet, if it is time to, and returns what to say of it.
+    /// Logs that there is no response yet, if it is due. Returns the message for the status page.
     pub(super) fn waits(&mut self, waited: Duration) -> String {
         let now = Instant::now();
         self.reminder.start(Class::Away, now);
@@ -116,7 +115,7 @@ impl WatchFailures {
         }
     }
 
-    /// Something works. Returns whether anything had failed before.
+    /// Records a success. Returns whether it ended a failure.
     pub(super) fn over(&mut self) -> bool {
         let now = Instant::now();
         self.pauses.reset();
@@ -129,7 +128,7 @@ impl WatchFailures {
         true
     }
 
-    /// For what the status page says.
+    /// The message for the status page.
     pub(super) fn why(&self, error: &Error) -> String {
         match Class::of(error) {
             Class::Away => format!("{} unreachable: {error}", self.server.address),
@@ -138,24 +137,24 @@ impl WatchFailures {
     }
 }
 
-/// Whether a failure is worth a line.
+/// Whether to log a failure.
 #[derive(Debug, PartialEq, Eq)]
 enum Say {
     Nothing,
-    /// It is, and it has lasted for so long.
+    /// Log it, with the time since it began.
     Since(Duration),
 }
 
-/// Knows what was said when.
+/// The state of one failure.
 #[derive(Debug, Default)]
 struct Reminder {
-    /// When it began, and what was said last.
+    /// When it began, and its last kind.
     lasting: Option<(Instant, Class)>,
     said: Option<Instant>,
 }
 
 impl Reminder {
-    /// It fails, but others say so.
+    /// Records a failure that another watch logs.
     fn start(&mut self, class: Class, now: Instant) {
         let (_, last) = self.lasting.get_or_insert((now, class));
         *last = class;
@@ -173,7 +172,7 @@ impl Reminder {
         Say::Since(now.saturating_duration_since(since))
     }
 
-    /// How long it failed, if it did.
+    /// Ends the failure. Returns its duration, if there was one.
     fn over(&mut self, now: Instant) -> Option<Duration> {
         let (since, _) = self.lasting.take()?;
         self.said = None;
@@ -200,7 +199,7 @@ mod tests {
         let mut troubles = troubles();
         let mut least = Duration::from_millis(800);
         for _ in 0..5 {
-            // Up to as much again is added by chance.
+            // Jitter adds up to 100 %.
             let pause = troubles.failed(&refused(429));
             assert!((least..=least * 2).contains(&pause), "{pause:?}, not {least:?}");
             least *= 2;
@@ -227,7 +226,7 @@ mod tests {
         }
         assert_eq!(said, [0, 60, 120, 180]);
         let now = start + Duration::from_secs(200);
-        // Another kind of failure is news, and the trouble is as old as before.
+        // Another kind of failure is logged, with the time since the first.
         assert_eq!(reminder.fail(Class::Refused(503), now), Say::Since(Duration::from_secs(200)));
         assert_eq!(reminder.fail(Class::Refused(503), now), Say::Nothing);
         assert_eq!(reminder.over(now), Some(Duration::from_secs(200)));
@@ -235,7 +234,7 @@ mod tests {
         assert_eq!(reminder.fail(Class::Refused(503), now), Say::Since(Duration::ZERO));
     }
 
-    /// Four watches fail together: one line, not four.
+    /// Four watches fail together, which is one line.
     #[test]
     fn that_the_server_is_away_is_said_once_for_all_kinds() {
         let server = Server::new("http://127.0.0.1:1/".to_owned());

@@ -1,10 +1,10 @@
-//! Keeps rules of another mode away: those that were there at the start, and those that somebody
-//! makes later, such as a host that restores the rules of yesterday.
+//! Keeps rules of another mode away: leftovers at startup, and rules created later, for example by
+//! a host that restores a saved ruleset.
 //!
-//! The kernel announces commits to tables of nf_tables, those of iptables-nft among them, with who
-//! made them. Of iptables-legacy it tells nothing: each second the names and the sizes of its tables
-//! are compared, which takes two reads of /proc and a system call a table, and its rules are read
-//! where they differ.
+//! The kernel announces commits to nf_tables, including iptables-nft, with the writer's process.
+//! For iptables-legacy there are no events: the names and sizes of its tables are compared each
+//! second (two reads of /proc and a system call per table), and its rules are read when they
+//! differ.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,44 +28,44 @@ use crate::error::with_causes;
 use crate::input::Input;
 use crate::source::Sink;
 
-/// How often iptables-legacy is looked at.
+/// How often iptables-legacy is polled.
 const POLL: Duration = Duration::from_secs(1);
 
-/// iptables-nft-restore makes one commit a table: who looks at once removes half of it, and then the
-/// other half.
+/// iptables-nft-restore makes one commit per table. Removing rules after the first commit would
+/// remove only half of them.
 const SETTLING: Duration = Duration::from_millis(200);
 
-/// After rules of iptables-legacy were read without a result, the next time is so many times as far
-/// away as that took.
+/// After a read of iptables-legacy that found nothing, the next read waits this many times as long
+/// as the read took.
 const REST: u32 = 19;
 
-/// After a failure; doubled with each further one.
+/// The pause after a failure; doubled with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// Removes what does not belong to the mode, again and again.
+/// Removes rules that do not belong to the mode, repeatedly.
 pub(super) struct Guard {
     mode: ProxyMode,
     places: Vec<Place>,
     lock_timeout: Duration,
     sink: Sink,
     truce: Truce,
-    /// The tables of iptables-legacy when their rules were last read, and nothing had to be removed.
+    /// The iptables-legacy tables at the last read that found nothing to remove.
     legacy: Option<BTreeMap<(IpFamily, Table), LegacyTable>>,
     legacy_rests_until: Option<Instant>,
 }
 
-/// Where there may be something, and what is known of it.
+/// A place that may hold rules of another mode, and its state.
 struct Place {
     leftovers: Leftovers,
-    /// When to look, if at all.
+    /// When to check it next, if at all.
     due: Option<Instant>,
-    /// Whether it was looked at without an error before: what is there is somebody's since.
+    /// Whether a check succeeded before. Rules found later were created by another program.
     was_clean: bool,
-    /// Who was seen to write there, if the kernel told.
+    /// The last program seen writing there, if the kernel reported it.
     writer: Option<Writer>,
     pause: Duration,
-    /// What was reported last.
+    /// The last reported error.
     error: Option<String>,
 }
 
@@ -92,7 +92,7 @@ impl Guard {
 
     /// Does not return.
     pub(super) fn run(mut self) {
-        // Opened before the first look, so that nothing is missed between the two.
+        // Opened before the first check, so that no event is missed in between.
         let mut watcher = self.open();
         let mut were_chains = false;
         let mut is_first = true;
@@ -124,7 +124,7 @@ impl Guard {
             .map(|watcher| watcher.of_chains(leads_to_services))
     }
 
-    /// Waits until something is due, or was seen.
+    /// Waits until a check is due or an event arrives.
     fn wait(&mut self, watcher: &mut Option<Watcher>) {
         let now = Instant::now();
         let due = self.places.iter().filter_map(|place| place.due).min();
@@ -161,7 +161,7 @@ impl Guard {
         }
     }
 
-    /// Where the kernel does not tell, the programs of iptables-legacy do, each time that a look is due.
+    /// Polls iptables-legacy, for which the kernel sends no events.
     fn poll_legacy(&mut self) {
         let now = Instant::now();
         let is_legacy = |place: &&mut Place| place.leftovers == Leftovers::Chains(Variant::Legacy);
@@ -169,7 +169,7 @@ impl Guard {
         if place.due.is_some() || self.legacy_rests_until.is_some_and(|until| now < until) {
             return;
         }
-        // However often the kernel announces commits.
+        // Also limits the rate if the kernel announces many commits.
         self.legacy_rests_until = now.checked_add(POLL / 2);
         let tables: io::Result<_> = legacy_tables();
         if tables.is_ok_and(|tables| self.legacy.as_ref() != Some(&tables)) {
@@ -177,7 +177,7 @@ impl Guard {
         }
     }
 
-    /// Removes what is due. Says whether there were chains of iptables.
+    /// Removes rules where a check is due. Returns whether there were iptables chains.
     fn look(&mut self) -> bool {
         let mut were_chains = false;
         let now = Instant::now();
@@ -191,7 +191,7 @@ impl Guard {
             }
             let is_legacy = place.leftovers == Leftovers::Chains(Variant::Legacy);
             if is_legacy {
-                // What is changed after this is seen the next time.
+                // A change after this point is detected by the next poll.
                 self.legacy = legacy_tables().ok();
             }
             let begun = Instant::now();
@@ -199,7 +199,7 @@ impl Guard {
             if is_legacy && removed.what.is_empty() {
                 self.legacy_rests_until = begun.checked_add(begun.elapsed().saturating_mul(REST));
             } else if is_legacy {
-                // The same rules made again would look as they did before.
+                // Identical rules that are created again would give the same names and sizes.
                 self.legacy = None;
             }
             were_chains |=
@@ -234,16 +234,16 @@ impl Guard {
             }
             false => Intrusion::Removed(drift),
         };
-        // The agent is about to end where nobody listens.
+        // If the receiver is gone, the agent is about to exit.
         let _ = self.sink.send_blocking(Input::OtherMode(Box::new(intrusion)), 1);
     }
 }
 
-/// The tables of iptables that a service proxy fills.
+/// The iptables tables that a service proxy fills.
 const IPTABLES: [&str; 2] = ["filter", "nat"];
 
 impl Place {
-    /// Whether a commit may have made something here.
+    /// Whether a commit may have created rules here.
     fn is_entered_by(&self, commit: &Commit) -> bool {
         match &self.leftovers {
             Leftovers::Tables(names) => commit.changes.iter().any(|change| {
@@ -262,7 +262,8 @@ impl Place {
         }
     }
 
-    /// None if it failed. The same error is reported once, however often the removal is retried.
+    /// Returns `None` on failure. The same error is logged once, however often the removal is
+    /// retried.
     fn remove(&mut self, lock_timeout: Duration) -> Option<Removed> {
         let look = Look { were_seen: self.writer.is_some(), is_again: self.was_clean };
         match self.leftovers.remove(lock_timeout, look) {
@@ -292,7 +293,7 @@ impl Place {
     }
 }
 
-/// The guard against neighbours may have gone with the rules.
+/// The loopback guard rules may have been removed with the leftovers.
 fn warn_of_localnet() {
     if host::routes_localnet() {
         tracing::warn!(

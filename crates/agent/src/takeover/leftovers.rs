@@ -1,4 +1,4 @@
-//! What there may be of another mode, and how it is removed.
+//! Leftover rules of another proxy mode, and how to remove them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,18 +13,18 @@ use rulegen_ruleset::nftables::Name;
 use super::{DEFAULT_TABLE, KUBE_PROXY_TABLE, clean_iptables_if, delete_tables};
 use crate::error::{Error, Result};
 
-/// What may be there of another mode.
+/// A place where leftovers of another mode may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Leftovers {
-    /// Tables of nftables.
+    /// nftables tables.
     Tables(Vec<Name>),
-    /// Chains of a variant of iptables, in both families.
+    /// Chains of an iptables variant, in both families.
     Chains(Variant),
 }
 
-/// Everything that does not belong to the mode, and in iptables mode to the variant in use.
+/// All places that do not belong to the mode, or in iptables mode to the variant in use.
 pub(super) fn leftovers(mode: ProxyMode, table: &Name, in_use: Option<Variant>) -> Vec<Leftovers> {
-    // Ours may have had the name that it has by default.
+    // Includes the default name, which an earlier agent may have used.
     let tables = [Name::from(KUBE_PROXY_TABLE), Name::from(DEFAULT_TABLE), table.clone()];
     let mut tables = BTreeSet::from(tables);
     let variants: Vec<Variant> = match (mode, in_use) {
@@ -41,29 +41,29 @@ pub(super) fn leftovers(mode: ProxyMode, table: &Name, in_use: Option<Variant>) 
     std::iter::once(tables).chain(variants.into_iter().map(Leftovers::Chains)).collect()
 }
 
-/// Why it is looked for.
+/// The context of a removal.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
-    /// Somebody was seen to make it.
+    /// A program was seen writing there.
     pub(super) were_seen: bool,
-    /// What was there at the start is gone.
+    /// The leftovers found at startup were removed before.
     pub(super) is_again: bool,
 }
 
 /// What was removed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Removed {
-    /// In words, one for each table or family.
+    /// A summary for people, one entry per table or family.
     pub(super) what: Vec<String>,
-    /// Chains that had to stay, in words.
+    /// Chains that had to be kept, for people.
     pub(super) kept: Vec<String>,
 }
 
 impl Leftovers {
-    /// Removes it from both families, whatever fails in one of them. Where the program is not
-    /// installed, its rules can be neither looked for nor removed, which is an error only if they
-    /// were seen. After the first time, chains that kubelet makes too are left if there
-    /// are no others: versions before 1.28 make them each minute.
+    /// Removes the leftovers in both families, even if one family fails. If the iptables program is
+    /// not installed, its rules can be neither read nor removed; this is an error only if a writer
+    /// was seen. After the first removal, chains that kubelet also creates are kept if there are no
+    /// others: kubelet before 1.28 recreates them every minute.
     pub(super) fn remove(&self, lock_timeout: Duration, look: Look) -> Result<Removed> {
         match self {
             Self::Tables(names) => {
@@ -72,7 +72,8 @@ impl Leftovers {
                     tables.iter().map(|(of, name)| format!("{} table {name}", of.nft_name()));
                 Ok(Removed { what: what.collect(), kept: Vec::new() })
             }
-            // To run its programs takes more privileges than to see that there is nothing.
+            // Running the iptables programs needs more privileges than checking that there are no
+            // tables.
             Self::Chains(Variant::Legacy) if legacy_tables().is_ok_and(|all| all.is_empty()) => {
                 Ok(Removed::default())
             }

@@ -1,17 +1,17 @@
-//! When to stop removing what somebody makes again each time.
+//! When to stop removing rules that another program keeps recreating.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// After so many removals within the window it is a fight, which nobody wins: packets meet the one
-/// set of rules or the other.
+/// After this many removals within the window, another program is recreating the rules. Packets
+/// would alternate between the two rule sets.
 const MOST: usize = 5;
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// How long what somebody makes again each time is left.
+/// How long removal pauses then.
 pub(super) const PAUSE: Duration = Duration::from_secs(300);
 
-/// The last removals. Knows no clock: the time is passed in.
+/// The last removals. The caller passes the time.
 #[derive(Debug, Default)]
 pub(super) struct Truce {
     removals: VecDeque<Instant>,
@@ -19,19 +19,19 @@ pub(super) struct Truce {
 }
 
 impl Truce {
-    /// Not before this.
+    /// No removal before this time.
     pub(super) fn until(&self, now: Instant) -> Option<Instant> {
         self.until.filter(|until| now < *until)
     }
 
-    /// Something was removed. Says whether it is a fight: then nothing more is removed for a while.
+    /// Records a removal. Returns whether removals have to pause.
     pub(super) fn removed(&mut self, now: Instant) -> bool {
         let is_old = |then: &Instant| now.saturating_duration_since(*then) >= WINDOW;
         while self.removals.front().is_some_and(is_old) {
             self.removals.pop_front();
         }
         self.removals.push_back(now);
-        // Where the fight goes on right after a pause, it is one at once.
+        // If it continues right after a pause, the next pause starts at once.
         let goes_on = self.until.is_some_and(|until| !is_old(&until));
         let is_fight = self.removals.len() >= MOST || goes_on;
         if is_fight {
@@ -58,9 +58,9 @@ mod tests {
         assert_eq!(truce.until(now), Some(now + PAUSE));
         now += PAUSE;
         assert_eq!(truce.until(now), None);
-        // It goes on.
+        // The program continues.
         assert!(truce.removed(now));
-        // And is over.
+        // The program stopped.
         now += PAUSE + WINDOW;
         assert!(!truce.removed(now));
     }
