@@ -61,7 +61,7 @@ impl Sums {
                 let read = kernel.counted(*family, table, |one| of_table.push((*family, one)));
                 match read {
                     Ok(()) => Some(Ok(of_table)),
-                    // Any commit may leave a counter in one of two states.
+                    // Another commit changed the ruleset during the read.
                     Err(Error::Busy { .. }) if attempt + 1 < ATTEMPTS => None,
                     Err(error) => Some(Err(error)),
                 }

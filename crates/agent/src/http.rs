@@ -1,7 +1,6 @@
-//! What the agent tells over HTTP: to probers, to Prometheus and to people.
+//! The HTTP servers for probes, Prometheus and the status page.
 //!
-//! No port has authentication or TLS, as kube-proxy's have none; nothing can be changed through
-//! them.
+//! Like kube-proxy's, the ports have neither authentication nor TLS. They are read-only.
 
 mod admission;
 mod bind;

@@ -55,7 +55,7 @@ impl SourceError {
 /// An input and its arrival time.
 #[derive(Debug)]
 pub(crate) struct TimedInput {
-    /// What is told.
+    /// The input.
     pub(crate) input: Input,
     /// When its last byte arrived.
     pub(crate) at: Instant,

@@ -1,5 +1,5 @@
-//! What happened lately, for people who look: the last syncs, and what others did to our rules.
-//! All of it is bounded, and whatever repeats itself is kept once.
+//! The recent history for the status page: syncs and drift. It is bounded, and repetitions are
+//! merged.
 
 mod drifts;
 mod syncs;
@@ -15,11 +15,11 @@ use crate::report::SyncReport;
 pub(crate) use drifts::{DriftRecord, Drifts, End};
 pub(crate) use syncs::{Cause, Running, SyncRecord, Syncs};
 
-/// Where the reconciler writes it down. Clones share it.
+/// The shared journal. Clones share the state.
 #[derive(Clone, Default)]
 pub(crate) struct Journal(Arc<Mutex<Pages>>);
 
-/// What is written down.
+/// The entries.
 #[derive(Default)]
 pub(crate) struct Pages {
     pub(crate) syncs: Syncs,
@@ -32,27 +32,27 @@ impl Journal {
         self.with(|pages| pages.syncs.begins(Running { cause, began, wall }));
     }
 
-    /// It ended. It changed the rules of so many Services, or was no more than a look in vain.
+    /// The sync ended. It changed the rules of this many Services, or was a no-op resync.
     pub(crate) fn ended(&self, report: &SyncReport, services: usize, found_nothing: bool) {
         self.with(|pages| pages.syncs.ended(report, services, found_nothing));
     }
 
-    /// Others changed our rules.
+    /// Another program changed the rules.
     pub(crate) fn drifted(&self, drift: &Drift, at: SystemTime) {
         self.with(|pages| pages.drifts.add(drift, at));
     }
 
-    /// Others did something that was undone at once.
+    /// Another program made changes that were reverted at once.
     pub(crate) fn undone(&self, drift: &Drift, at: SystemTime) {
         self.with(|pages| pages.drifts.add_undone(drift, at));
     }
 
-    /// All that others did is right again; whether anything had to be written for that.
+    /// All drift is resolved; says whether anything had to be written.
     pub(crate) fn repaired(&self, at: SystemTime, has_written: bool) {
         self.with(|pages| pages.drifts.end(at, has_written));
     }
 
-    /// Reads or writes it. What is done here shall be short: the reconciler may wait.
+    /// Reads or changes the journal. The closure should be short, because the reconciler may wait.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Pages) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

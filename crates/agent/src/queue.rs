@@ -199,7 +199,7 @@ mod tests {
         std::iter::from_fn(|| inputs.receiver.try_recv().ok()).count()
     }
 
-    /// Ten threads send as fast as they can, and nobody takes anything.
+    /// Ten threads send as fast as they can, and nothing is received.
     #[test]
     fn a_flood_fills_the_room_and_no_more() {
         let Queue { objects, mut inputs, .. } = Queue::with_room(16, 1);

@@ -68,7 +68,7 @@ pub(crate) struct State {
     drifted: Option<String>,
     repair_pace: RepairPace,
     /// Whether the sync only checks for changes by other programs.
-    looks: bool,
+    only_checks: bool,
     last_error: Option<String>,
     /// The revision of the node address claims that were last reported.
     claims: Option<u64>,
@@ -154,7 +154,7 @@ impl Reconciler {
             self.telemetry.drifted(drift, SystemTime::now());
             self.state.drifted = Some(drift.whose());
         } else {
-            self.state.looks = true;
+            self.state.only_checks = true;
         }
     }
 
@@ -354,7 +354,7 @@ impl Reconciler {
         }
         self.telemetry.synced(&report, &self.state.service_counts, store, began);
         if report.error.is_none() {
-            self.state.looks = false;
+            self.state.only_checks = false;
             self.after_first_sync.take().into_iter().for_each(|work| work());
             let claims = Some(store.claims_revision());
             if std::mem::replace(&mut self.state.claims, claims) != claims {
@@ -365,8 +365,8 @@ impl Reconciler {
 
     /// Whether the sync was a no-op resync.
     fn found_nothing(&self, report: &SyncReport, changes: &Changes) -> bool {
-        let is_look = !report.full || self.state.looks;
-        report.error.is_none() && report.bytes == 0 && is_look && changes.services.is_empty()
+        let is_check = !report.full || self.state.only_checks;
+        report.error.is_none() && report.bytes == 0 && is_check && changes.services.is_empty()
     }
 
     fn log(

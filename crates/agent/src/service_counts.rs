@@ -1,4 +1,4 @@
-//! Sums over all service ports that follow their changes.
+//! Counts of Services, ports and endpoints, updated with each change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use rulegen_net::IpFamily;
 use crate::report::NoLocalEndpoints;
 use crate::service_health::ServiceCheck;
 
-/// What is counted of one family.
+/// The counts of one family.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) services: usize,
@@ -19,7 +19,7 @@ pub(crate) struct Counts {
     pub(crate) no_local_endpoints: NoLocalEndpoints,
 }
 
-/// The sums, and who is asked for its health by load balancers.
+/// The counts, and the Services with health-check node ports.
 #[derive(Debug, Default)]
 pub(crate) struct ServiceCounts {
     counts: BTreeMap<IpFamily, Counts>,
@@ -68,7 +68,7 @@ impl ServiceCounts {
         self.counts.get(&family).copied().unwrap_or_default()
     }
 
-    /// Services whose load balancers ask for endpoints on this node.
+    /// Services with health-check node ports.
     pub(crate) fn checks(&self) -> Vec<ServiceCheck> {
         self.checks.values().cloned().collect()
     }
@@ -93,7 +93,7 @@ fn count(port: &ServicePort) -> OfPort {
 
 fn check(ports: &[ServicePort]) -> Option<ServiceCheck> {
     let (port, number) = ports.iter().find_map(|p| Some((p, p.health_check_node_port?)))?;
-    // A pod with an address of each family is one endpoint.
+    // A dual-stack pod is one endpoint.
     let ready_here = |family| {
         let of_family = ports.iter().filter(|port| IpFamily::of(port.cluster_ip) == family);
         let endpoints = of_family.flat_map(|port| &port.endpoints);

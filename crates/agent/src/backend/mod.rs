@@ -1,4 +1,4 @@
-//! What holds the rules: one file a mode.
+//! The backends that write the rules, one module per proxy mode.
 
 mod iptables;
 mod nftables;
@@ -21,57 +21,58 @@ use crate::report::{IptablesReport, Operations, Phase};
 pub(crate) use iptables::{Iptables, ToolOptions};
 pub(crate) use nftables::Nftables;
 
-/// Makes the kernel hold what a store says.
+/// Syncs the kernel with a store.
 pub(crate) trait Backend: Send {
-    /// Writes what the changes make different; everything that differs, if it is not sure what is
-    /// held, or never was. Whatever it fails at is written the next time.
+    /// Writes the changes, or does a full resync if the kernel's state is unknown. Failed work is
+    /// done by the next sync.
     fn sync(&mut self, store: &ConfiguredStore, changes: &Changes) -> Outcome;
 
-    /// What others did to our rules. The next sync compares everything if there was something.
+    /// Handles ruleset events. Returns changes by other programs; the next sync then does a full
+    /// resync.
     fn on_ruleset_events(&mut self, events: &[Event]) -> Vec<Drift>;
 
-    /// Deletes clients of session affinity whose endpoints are gone. Only nftables mode has any.
+    /// Deletes affinity entries of removed endpoints (nftables mode only).
     fn delete_clients(&mut self, _: Clients) {}
 
-    /// The Services that the kernel refuses, which are left out.
+    /// The Services that the kernel rejects, which are left out.
     fn refused(&self) -> Vec<(ObjectKey, Why)>;
 
-    /// When a sync is due to try one of them again.
+    /// When the next retry of a rejected Service is due.
     fn next_retry(&self) -> Option<Instant>;
 }
 
-/// What came of a sync.
+/// The result of a sync.
 pub(crate) struct Outcome {
-    /// Whether everything was compared with what is held.
+    /// Whether it was a full resync.
     pub(crate) full: bool,
-    /// What took how long.
+    /// The duration of each phase.
     pub(crate) phases: Vec<(Phase, Duration)>,
-    /// What was written. Where a family failed, another may still be done.
+    /// The operations written. If a family failed, others may still be written.
     pub(crate) written: Result<Written>,
-    /// What others turn out to have done, where it could only be suspected before.
+    /// Changes by other programs that the sync found.
     pub(crate) drift: Vec<Drift>,
-    /// The rules of the families that were done, in iptables mode.
+    /// The rule counts of the successful families, in iptables mode.
     pub(crate) iptables: BTreeMap<IpFamily, IptablesReport>,
 }
 
 impl Outcome {
-    /// One of which nothing more is known.
+    /// An outcome with these values only.
     fn new(watch: Stopwatch, written: Result<Written>) -> Self {
         let (drift, iptables) = (Vec::new(), BTreeMap::new());
         Self { full: false, phases: watch.phases, written, drift, iptables }
     }
 }
 
-/// What was written.
+/// The operations written.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Written {
     pub(crate) operations: Operations,
     pub(crate) bytes: usize,
-    /// The same in words, for each table.
+    /// A summary for people, one per table.
     pub(crate) summary: Vec<String>,
 }
 
-/// Adds up what each phase took.
+/// Adds up the duration of each phase.
 #[derive(Default)]
 pub(crate) struct Stopwatch {
     pub(crate) phases: Vec<(Phase, Duration)>,
@@ -93,17 +94,17 @@ impl Stopwatch {
     }
 }
 
-/// The Service that a port is of.
+/// The Service of a port.
 fn service_of(name: &ServicePortName) -> ObjectKey {
     ObjectKey { namespace: name.namespace.clone(), name: name.service.clone() }
 }
 
-/// The Service that a change is about.
+/// The Service of a change.
 fn changed_service(change: &ServiceChange) -> Option<ObjectKey> {
     change.before.first().or(change.after.first()).map(|port| service_of(&port.name))
 }
 
-/// The plan of a service port, as the store has it now.
+/// The current plan of a service port.
 fn plan_of(store: &ConfiguredStore, port: &ServicePort, family: IpFamily) -> ServicePlan {
     plan_service(port, store.node(), store.config(), family)
 }

@@ -1,9 +1,9 @@
-//! Which connections are held, so that no client can keep others from an answer.
+//! Admits connections, so that no client can starve others.
 //!
-//! A new connection always gets a place. Where a limit is reached, another yields: of the client
-//! that holds the most, the oldest without a complete request, or else the oldest. A prober sends
-//! its request within a round trip, so what waits for long is not a prober. The node's own
-//! addresses have a table of their own: whatever comes from elsewhere, kubelet gets in.
+//! A new connection is always admitted. At a limit another one yields: of the client with the most
+//! connections, the oldest without a complete request, or else the oldest. A prober sends its
+//! request within a round trip, so a connection that waits for long is not a prober's. The node's
+//! own addresses have a separate table, so that kubelet is always served.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -12,32 +12,32 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// How many connections there may be at once.
+/// The limits on simultaneous connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
-    /// At all ports that share the admission.
+    /// For all ports that share the admission.
     pub all: usize,
-    /// At one port.
+    /// For one port.
     pub port: usize,
-    /// From one source at one port.
+    /// For one source at one port.
     pub source: usize,
 }
 
 impl Quota {
-    /// For one port: no source may have more than half of it.
+    /// The limits for a single port: at most half for one source.
     pub fn of_port(connections: usize) -> Self {
         let all = connections.max(2);
         Self { all, port: all, source: all / 2 }
     }
 
-    /// For many ports: no port may have more than a quarter.
+    /// The limits for many ports: at most a quarter for one port.
     pub fn of_ports(connections: usize) -> Self {
         let all = connections.max(8);
         Self { all, port: all / 4, source: all / 8 }
     }
 }
 
-/// The connections at a port, or at several that share their limits. Clones share them too.
+/// The connections of a port, or of several that share limits. Clones share the state.
 #[derive(Debug, Clone)]
 pub struct Admission(Arc<Mutex<Tables>>);
 
@@ -47,7 +47,7 @@ struct Tables {
     node: Table,
 }
 
-/// A connection's place. Dropping it frees the place.
+/// The slot of a connection. Dropping it frees the slot.
 #[derive(Debug)]
 pub(super) struct Place {
     admission: Admission,
@@ -55,7 +55,7 @@ pub(super) struct Place {
     must_yield: oneshot::Receiver<()>,
 }
 
-/// Where a connection is in the tables.
+/// The position of a connection in the tables.
 #[derive(Debug, Clone, Copy)]
 struct At {
     is_own: bool,
@@ -64,7 +64,7 @@ struct At {
     number: u64,
 }
 
-/// A client. A client with one address of a /64 has all of them.
+/// A client. All addresses of an IPv6 /64 are the same client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Source {
     Ipv4(u32),
@@ -82,21 +82,21 @@ impl Source {
 }
 
 impl Admission {
-    /// So many connections from elsewhere and so many from the node itself.
+    /// Limits for remote sources and for the node itself.
     pub fn new(others: Quota, node: Quota) -> Self {
         let (others, node) = (Table::new(others), Table::new(node));
         Self(Arc::new(Mutex::new(Tables { others, node })))
     }
 
-    /// How many connections there are.
+    /// The number of connections.
     pub fn held(&self) -> usize {
         self.with(|tables| tables.others.held + tables.node.held)
     }
 
-    /// A place for a connection. Another may have to yield for it.
+    /// Admits a connection. Another may have to yield.
     pub(super) fn admit(&self, local: SocketAddr, peer: SocketAddr) -> Place {
         let (local_ip, peer_ip) = (local.ip().to_canonical(), peer.ip().to_canonical());
-        // The kernel takes no packet from elsewhere that claims to be from an address of its own.
+        // The kernel drops packets from outside that have a source address of this host.
         let is_own = peer_ip.is_loopback() || peer_ip == local_ip;
         let (end, must_yield) = oneshot::channel();
         let (port, source) = (local.port(), Source::of(peer_ip));
@@ -105,7 +105,7 @@ impl Admission {
         Place { admission: self.clone(), at, must_yield }
     }
 
-    /// Ends the connection that would yield next. Whether there was one.
+    /// Ends the connection that would yield next. Returns whether there was one.
     pub(super) fn shed(&self) -> bool {
         self.with(|tables| tables.others.yield_one() || tables.node.yield_one())
     }
@@ -122,14 +122,14 @@ impl Tables {
 }
 
 impl Place {
-    /// What tells the tables that the request is complete.
+    /// A handle to report that the request is complete.
     pub(super) fn request(&self) -> Request {
         Request { admission: self.admission.clone(), at: self.at }
     }
 
-    /// Returns when the connection has to end for another.
+    /// Resolves when the connection has to end for another one.
     pub(super) async fn yielded(&mut self) {
-        // The other end sends nothing: it is dropped.
+        // Nothing is sent; the sender is dropped.
         let _ = (&mut self.must_yield).await;
     }
 }
@@ -141,7 +141,7 @@ impl Drop for Place {
     }
 }
 
-/// The request of a connection.
+/// The state of a connection's request.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
     admission: Admission,
@@ -149,7 +149,7 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// It is complete: its answer is more than a promise.
+    /// The request is complete, so the response can be sent.
     pub(super) fn is_complete(&self) {
         let at = self.at;
         self.admission.with(|tables| tables.of(at.is_own).is_complete(at));
@@ -162,7 +162,7 @@ struct Table {
     held: usize,
     next: u64,
     ports: BTreeMap<u16, Port>,
-    /// How many each source holds, at all ports.
+    /// The number of connections per source, at all ports.
     sources: BTreeMap<Source, usize>,
 }
 
@@ -172,7 +172,7 @@ struct Port {
     sources: BTreeMap<Source, Connections>,
 }
 
-/// Those of one source, by the order in which they came. Dropping one ends it.
+/// The connections of one source, oldest first. Dropping an entry ends the connection.
 #[derive(Debug, Default)]
 struct Connections {
     waiting: BTreeMap<u64, oneshot::Sender<()>>,
@@ -184,7 +184,7 @@ impl Connections {
         self.waiting.len() + self.answered.len()
     }
 
-    /// The more, the sooner one of them yields.
+    /// The rank for yielding: the highest yields first.
     fn age(&self) -> (bool, Reverse<Option<u64>>) {
         let oldest = self.waiting.keys().chain(self.answered.keys()).next();
         (!self.waiting.is_empty(), Reverse(oldest.copied()))
@@ -220,7 +220,7 @@ impl Table {
         number
     }
 
-    /// From the source that holds the most, at the port where most are.
+    /// From the source with the most connections, at the port where it has most.
     fn yield_one(&mut self) -> bool {
         let each = self.ports.iter().flat_map(|(port, at_port)| {
             let rank = |(source, of): (&Source, &Connections)| {
@@ -232,7 +232,7 @@ impl Table {
         greediest.is_some_and(|(port, source)| self.yield_from(port, source))
     }
 
-    /// From the source that holds the most there.
+    /// From the source with the most connections at this port.
     fn yield_at(&mut self, port: u16) -> bool {
         let sources = self.ports.get(&port).into_iter().flat_map(|of| &of.sources);
         let ranks =
@@ -255,7 +255,7 @@ impl Table {
         });
     }
 
-    /// Takes one out, if it is still there, and forgets what is empty.
+    /// Removes a connection, if present, and empty tables.
     fn change(
         &mut self,
         port: u16,
@@ -311,7 +311,7 @@ mod tests {
         !matches!(place.must_yield.try_recv(), Err(oneshot::error::TryRecvError::Empty))
     }
 
-    /// Which of them have to yield, by their places in the list.
+    /// The indices of the connections that have to yield.
     fn yielding(places: &mut [Place]) -> Vec<usize> {
         let each = places.iter_mut().enumerate();
         each.filter_map(|(n, place)| has_to_yield(place).then_some(n)).collect()

@@ -1,4 +1,4 @@
-//! Sockets to listen at.
+//! Listening sockets.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -7,21 +7,21 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
-/// How often kube-proxy tries again.
+/// kube-proxy's retry interval.
 pub const RETRY: Duration = Duration::from_secs(5);
 
-/// Connections that wait to be accepted. Where it is full, the kernel drops the next, whose client
-/// tries again after a second: too late for a prober. It is cut to net.core.somaxconn (4096).
+/// The accept backlog. If it is full the kernel drops the connection attempt, and the client
+/// retries after a second, which is too late for a prober. Limited by net.core.somaxconn (4096).
 const BACKLOG: i32 = 4096;
 
 const SEND_BUFFER: usize = 1 << 17;
 
-/// Listens at an address. If that fails it says so to `on_failure` and, unless `hard_fail`
-/// (`bindAddressHardFail`), tries again each [`RETRY`], as the address may be held by the agent
-/// that this one replaces.
+/// Listens on an address. On failure it calls `on_failure` and, unless `hard_fail`
+/// (`bindAddressHardFail`) is set, retries each [`RETRY`]: the address may still be held by the
+/// previous agent.
 ///
 /// # Errors
-/// What the kernel says, with `hard_fail` only.
+/// The system error, only with `hard_fail`.
 pub async fn bind(
     address: SocketAddr,
     hard_fail: bool,
@@ -41,12 +41,12 @@ pub async fn bind(
     }
 }
 
-/// 0.0.0.0 means all addresses of both families: Go listens so, and probers may use either.
+/// 0.0.0.0 means all addresses of both families, as in Go, because probes may use either.
 fn listen_as_go_does(address: SocketAddr) -> io::Result<TcpListener> {
     if address.ip().is_unspecified() {
         let both = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), address.port());
         match listen(both, false) {
-            // The host may be without IPv6.
+            // IPv6 may be disabled on the host.
             Err(error) if error.kind() != io::ErrorKind::AddrInUse => {}
             result => return result,
         }
@@ -54,11 +54,11 @@ fn listen_as_go_does(address: SocketAddr) -> io::Result<TcpListener> {
     listen_at(address)
 }
 
-/// Listens at this address only: `[::]` is all addresses of IPv6 and none of IPv4. It must be
+/// Listens on exactly this address: `[::]` is all IPv6 addresses and no IPv4 address. Must be
 /// called within a runtime.
 ///
 /// # Errors
-/// What the kernel says.
+/// The system error.
 pub(crate) fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
     listen(address, address.is_ipv6())
 }
@@ -68,11 +68,11 @@ fn listen(address: SocketAddr, only_ipv6: bool) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(only_ipv6)?;
     }
-    // Connections of the agent before, which are still being closed, shall not be in the way.
+    // Connections of the previous agent that are still closing must not block the port.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    // Buffers for clients that do not read are the node's memory; an answer is at most a few MB.
+    // Buffers for clients that do not read use the node's memory; a response has at most a few MB.
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())

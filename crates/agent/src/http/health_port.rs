@@ -1,4 +1,4 @@
-//! What the port for probers answers (10256, as kube-proxy's).
+//! The endpoints of the health port (10256, as in kube-proxy).
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};

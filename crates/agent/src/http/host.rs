@@ -1,8 +1,8 @@
-//! For whom names, addresses and settings are shown: who asked the agent itself.
+//! Checks the Host header, so that names, addresses and settings are not exposed by DNS rebinding.
 //!
-//! A web site can let a name of its own lead to any address, also to 127.0.0.1 (DNS rebinding).
-//! To a browser the agent's pages are then the site's, and its scripts may read them. But the
-//! browser says that name.
+//! A web site can make its own name resolve to any address, including 127.0.0.1. To a browser the
+//! agent's pages then belong to that site, and its scripts can read them. But the browser sends
+//! that name in the Host header.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -10,7 +10,8 @@ use hyper::StatusCode;
 
 use super::{Request, Response};
 
-/// What a request is told that does not mean this agent; none if it does. `node` is its node's name.
+/// The error response for a request with a foreign Host header; `None` if the header is acceptable.
+/// `node` is the node's name.
 pub(super) fn misdirected(request: &Request<'_>, node: &str) -> Option<Response> {
     let is_meant = request.host.is_none_or(|host| is_address(host) || is_name(host, node));
     (!is_meant).then(|| Response::text(StatusCode::MISDIRECTED_REQUEST, WHY))

@@ -1,4 +1,4 @@
-//! What the port for metrics answers (10249, as kube-proxy's).
+//! The endpoints of the metrics port (10249, as in kube-proxy).
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::about::About;
 use crate::health::SharedHealth;
 use crate::metrics::Metrics;
 
-/// The answers of the metrics port: `/healthz`, `/metrics`, `/metrics/slis`, `/proxyMode`,
-/// `/configz`, `/flagz` and `/statusz`; `pages` answers every other path. Paths that show objects
-/// of the cluster or settings of the node are only answered under an address or name of the node.
-/// Scrapers and probers may use any name for it.
+/// The router of the metrics port: `/healthz`, `/metrics`, `/metrics/slis`, `/proxyMode`,
+/// `/configz`, `/flagz` and `/statusz`; `pages` handles all other paths. Paths that show cluster
+/// objects or node settings require a Host header with an address or name of the node. Scrapes and
+/// probes accept any Host header.
 pub(crate) fn metrics_port(
     about: Arc<About>,
     metrics: Arc<Metrics>,
@@ -29,7 +29,7 @@ pub(crate) fn metrics_port(
         let is_for_any = FOR_ANY_NAME.contains(&request.path);
         let refused = (!is_for_any).then(|| misdirected(request, &about.node)).flatten();
         if request.path == "/metrics" {
-            // An outage may end because time passes, without any event.
+            // An outage may expire without any event.
             let outage =
                 health.with(|health| health.source_outage(Instant::now(), SystemTime::now()));
             metrics.source_outage(outage);
@@ -120,7 +120,7 @@ fn heading(page: &str) -> String {
     format!("\nrulegen {page}\nFor humans only: the format may change at any time.\n\n")
 }
 
-/// An object of KEP-4827 and KEP-4828.
+/// The JSON format of KEP-4827 and KEP-4828.
 fn page(kind: &str, fields: &Value) -> Response {
     let mut object = json!({
         "apiVersion": "config.k8s.io/v1beta1",

@@ -1,36 +1,35 @@
-//! What is asked and what is answered.
+//! Requests and responses.
 
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 
-/// What of a request an answer may depend on; its method is GET or HEAD.
+/// The parts of a request that a response may depend on; the method is GET or HEAD.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// The path, without what follows a `?`.
+    /// The path, without the query.
     pub path: &'a str,
-    /// What follows it, as it came.
+    /// The query string, not decoded.
     pub query: &'a str,
-    /// Whether the header `Accept` asks for JSON by name.
+    /// Whether the `Accept` header names JSON.
     pub wants_json: bool,
-    /// Under which name or address it asks: the header `Host`. Empty if it is there more than once
-    /// or is no text.
+    /// The `Host` header; empty if it is repeated or not text.
     pub host: Option<&'a str>,
 }
 
-/// An answer. To HEAD it is sent without its body.
+/// A response. For HEAD the body is not sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
     /// The status.
     pub status: StatusCode,
-    /// Headers but for those of the transport.
+    /// Headers other than those of the transport.
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
 }
 
 impl Response {
-    /// Text for people.
+    /// Plain text.
     pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Self {
         Self::new(status, HeaderValue::from_static("text/plain; charset=utf-8"), body)
     }
@@ -40,19 +39,19 @@ impl Response {
         Self::new(status, HeaderValue::from_static("application/json"), body)
     }
 
-    /// There is nothing at this path.
+    /// The path does not exist.
     pub fn not_found() -> Self {
         Self::text(StatusCode::NOT_FOUND, "404 page not found\n")
     }
 
-    /// With one more header.
+    /// Adds a header.
     #[must_use]
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
     }
 
-    /// No browser shall guess another type than what is said.
+    /// Browsers must not guess another content type.
     pub(crate) fn new(
         status: StatusCode,
         content_type: HeaderValue,

@@ -1,7 +1,7 @@
-//! A small HTTP server whose cost per client is bounded, as anybody can reach its ports.
+//! A small HTTP server with a bounded cost per client, because anyone can reach its ports.
 //!
-//! One request per connection: probers and scrapers ask seldom, and a connection that is not
-//! kept cannot be held either. Which connections are held, `admission.rs` decides.
+//! One request per connection: probes and scrapes are rare, and connections without keep-alive
+//! cannot be held open. `admission.rs` decides which connections are held.
 
 use std::convert::Infallible;
 use std::io;
@@ -23,14 +23,14 @@ use tokio::sync::oneshot;
 use super::admission::{self, Admission, Place, Quota};
 use super::{Request, Response};
 
-/// Answers requests. It is called on the server's threads and must not wait for anything.
+/// Handles requests. It is called on the server's threads and must not block.
 pub type Router = Arc<dyn Fn(&Request<'_>) -> Answer + Send + Sync>;
 
-/// What a router has for a request.
+/// The response of a router.
 pub enum Answer {
-    /// The response.
+    /// A response that is ready.
     Now(Response),
-    /// The response comes from another thread, which may wait for a lock or the kernel.
+    /// A response that another thread computes, because it may block on a lock or the kernel.
     Later(oneshot::Receiver<Response>),
 }
 
@@ -44,7 +44,7 @@ impl Answer {
         }
     }
 
-    /// The response, which is waited for. Not to be called within a runtime.
+    /// Waits for the response. Must not be called within a runtime.
     #[cfg(test)]
     pub(crate) fn wait(self) -> Response {
         match self {
@@ -60,28 +60,27 @@ impl From<Response> for Answer {
     }
 }
 
-/// What clients may cost. Clones share the connections.
+/// The limits per client. Clones share the connections.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Which connections are held at once.
+    /// Admits connections.
     pub admission: Admission,
-    /// How long a request may take to come.
+    /// The timeout for receiving a request.
     pub header_time: Duration,
-    /// How long a connection lasts at most.
+    /// The maximum duration of a connection.
     pub time: Duration,
-    /// The size of the headers with the request line, in bytes; at least 8192, which is the
-    /// least that hyper reads at once.
+    /// The maximum size of request line and headers, in bytes; at least 8192, hyper's minimum.
     pub header_bytes: usize,
-    /// The size of the body of a request, which is not read, in bytes.
+    /// The maximum size of a request body, which is ignored, in bytes.
     pub body_bytes: u64,
 }
 
 impl Limits {
-    /// The usual ones, for connections held by this admission.
+    /// The default limits, for connections of this admission.
     pub fn new(admission: Admission) -> Self {
         Self {
             admission,
-            // Probers give up after 1 s by default, and send all of a request at once.
+            // Probes time out after 1 s by default and send their request at once.
             header_time: Duration::from_secs(2),
             time: Duration::from_secs(30),
             header_bytes: LEAST_HEADER_BYTES,
@@ -89,7 +88,7 @@ impl Limits {
         }
     }
 
-    /// The usual ones for one port.
+    /// The default limits for a single port.
     pub fn of_connections(connections: usize) -> Self {
         let quota = Quota::of_port(connections);
         Self::new(Admission::new(quota, quota))
@@ -104,14 +103,14 @@ impl Default for Limits {
 
 const LEAST_HEADER_BYTES: usize = 8192;
 
-/// When there are no descriptors or no memory for a connection, the next try has to wait.
+/// The pause after accept(2) failed for lack of descriptors or memory.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(20);
 
-/// After so many connections those that were accepted get a turn: a request that is there already
-/// is answered before its connection could have to yield.
+/// After this many connections, the accepted ones are polled: a request that has already arrived is
+/// handled before its connection may have to yield.
 const BATCH: usize = 32;
 
-/// Answers requests until `shutdown`, and those that are there by then to their end.
+/// Serves until `shutdown`; requests that have arrived by then are completed.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -159,7 +158,8 @@ impl Acceptor {
         }
     }
 
-    /// There was no descriptor or no memory. One who waits yields, and the listener goes on.
+    /// Descriptors or memory are exhausted. A waiting connection yields, and the listener
+    /// continues.
     async fn failed(&mut self, error: &io::Error) {
         let has_shed = self.limits.admission.shed();
         if self.is_failing {
@@ -172,13 +172,13 @@ impl Acceptor {
     }
 }
 
-/// Whether it is that connection alone that failed (accept(2)).
+/// Whether the error concerns only that connection (accept(2)).
 fn is_of_the_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, NotConnected};
     [ConnectionAborted, ConnectionReset, Interrupted, NotConnected].contains(&error.kind())
 }
 
-/// Holds a connection until it ends, takes too long, or has to yield to another.
+/// Serves a connection until it ends, times out, or has to yield.
 async fn hold(
     mut stream: TcpStream,
     peer: SocketAddr,
@@ -228,8 +228,8 @@ async fn converse(
     served
 }
 
-/// Closing a socket that holds unread bytes resets the connection, and the client loses the answer
-/// that says what was wrong with its request. So the rest is read first, within bounds.
+/// Closing a socket with unread bytes resets the connection, and the client would lose the error
+/// response. So the rest is read first, within limits.
 async fn linger(stream: &mut TcpStream) {
     const TIME: Duration = Duration::from_millis(500);
     const MOST: usize = 1 << 18;
@@ -244,7 +244,7 @@ async fn linger(stream: &mut TcpStream) {
         }
         Ok::<_, io::Error>(())
     };
-    // Whatever comes of it, the connection ends.
+    // The connection ends in any case.
     let _ = tokio::time::timeout(TIME, drain).await;
 }
 

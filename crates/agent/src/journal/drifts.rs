@@ -1,47 +1,47 @@
-//! What others did to our rules.
+//! Drift: changes to the rules by other programs.
 
 use std::collections::VecDeque;
 use std::time::SystemTime;
 
 use crate::drift::Drift;
 
-/// How many are kept.
+/// The number of entries kept.
 const KEPT: usize = 200;
 
-/// How many changes of one are kept: a program may flush a table element by element.
+/// The number of changes kept per entry: a program may flush a table element by element.
 const CHANGES: usize = 20;
 
-/// What one program did until it was put right.
+/// The changes of one program until they were reverted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DriftRecord {
-    /// When it began.
+    /// The time of the first change.
     pub(crate) at: SystemTime,
-    /// The name of the program, as in /proc/pid/comm: anybody calls theirs as they like.
+    /// The program's name, from /proc/pid/comm (chosen by the program).
     pub(crate) program: String,
-    /// Its process, if the kernel told.
+    /// Its process id, if the kernel reported it.
     pub(crate) pid: Option<u32>,
-    /// Whether both are those of a thread whose process could not be looked up.
+    /// Whether name and id are a thread's, because its process could not be looked up.
     pub(crate) is_thread: bool,
-    /// In words, the first of them.
+    /// The first changes, for people.
     pub(crate) changes: Vec<String>,
-    /// How many more there were.
+    /// The number of further changes.
     pub(crate) more: usize,
-    /// In how many commits.
+    /// The number of commits.
     pub(crate) commits: usize,
-    /// How it ended; none if our rules are not right yet.
+    /// How it ended; `None` while the rules are not in sync.
     pub(crate) end: Option<End>,
 }
 
-/// How it ended.
+/// How drift ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The rules were put right.
+    /// The changes were reverted.
     Repaired(SystemTime),
-    /// There was nothing to put right any more.
+    /// There was nothing left to revert.
     Nothing(SystemTime),
 }
 
-/// The last of them, the newest at the end.
+/// The last entries, the newest last.
 #[derive(Debug, Default)]
 pub(crate) struct Drifts(VecDeque<DriftRecord>);
 

@@ -1,94 +1,94 @@
-//! The last syncs.
+//! Recent syncs.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::report::{Operations, Phase, SyncReport};
 
-/// How many are kept: most of an hour of a busy cluster's.
+/// The number of entries kept: most of an hour of a busy cluster.
 const KEPT: usize = 200;
 
-/// Longer errors say nothing new.
+/// The maximum length of an error message.
 const LONGEST_ERROR: usize = 2000;
 
-/// Why a sync began.
+/// The trigger of a sync.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Cause {
-    /// Changes of Services that waited.
+    /// The number of pending Service changes.
     pub(crate) services: usize,
-    /// Changes of EndpointSlices that waited.
+    /// The number of pending EndpointSlice changes.
     pub(crate) slices: usize,
-    /// Whether the sync before failed.
+    /// Whether the previous sync failed.
     pub(crate) again: bool,
-    /// Whether others had changed our rules.
+    /// Whether another program had changed the rules.
     pub(crate) drift: bool,
 }
 
-/// A sync that goes on.
+/// A running sync.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Running {
     pub(crate) cause: Cause,
     pub(crate) began: Instant,
-    /// The same by the wall's clock.
+    /// Its start by the wall clock.
     pub(crate) wall: SystemTime,
 }
 
-/// A sync that ended.
+/// A finished sync.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SyncRecord {
     pub(crate) cause: Cause,
-    /// How many Services' rules became others.
+    /// The number of Services whose rules changed.
     pub(crate) services: usize,
-    /// Whether everything was compared with the kernel.
+    /// Whether it was a full resync.
     pub(crate) full: bool,
-    /// Why it failed; none if it did not.
+    /// The error, if it failed.
     pub(crate) error: Option<String>,
     pub(crate) took: Duration,
     pub(crate) phases: Vec<(Phase, Duration)>,
     pub(crate) operations: Operations,
     pub(crate) bytes: usize,
     pub(crate) finished: SystemTime,
-    /// How often it failed alike one after the other; 1 for one that did not.
+    /// The number of consecutive failures with the same error; 1 if it succeeded.
     pub(crate) times: u32,
-    /// When the first of those ended.
+    /// When the first of them ended.
     pub(crate) since: SystemTime,
 }
 
-/// The last ones, the newest at the end.
+/// The last entries, the newest last.
 #[derive(Debug, Default)]
 pub(crate) struct Syncs {
     running: Option<Running>,
     ended: VecDeque<SyncRecord>,
-    /// Looks in vain since the last that is kept.
-    looks: u64,
+    /// The number of no-op resyncs since the last entry.
+    no_op_resyncs: u64,
     last_success: Option<SystemTime>,
 }
 
 impl Syncs {
-    /// The one that goes on.
+    /// The running sync.
     pub(crate) fn running(&self) -> Option<Running> {
         self.running
     }
 
-    /// Those that ended, the newest first.
+    /// The finished syncs, the newest first.
     pub(crate) fn newest_first(&self) -> impl Iterator<Item = &SyncRecord> {
         self.ended.iter().rev()
     }
 
-    /// How often since the newest of them all was compared, and nothing was found.
-    pub(crate) fn looks(&self) -> u64 {
-        self.looks
+    /// The number of no-op resyncs since the newest entry.
+    pub(crate) fn no_op_resyncs(&self) -> u64 {
+        self.no_op_resyncs
     }
 
-    /// When one last succeeded, also a look in vain.
+    /// The time of the last success, including no-op resyncs.
     pub(crate) fn last_success(&self) -> Option<SystemTime> {
         self.last_success
     }
 
-    /// The newest, if it failed and none succeeded since.
+    /// The newest entry, if it failed and no sync succeeded since.
     pub(crate) fn failing(&self) -> Option<&SyncRecord> {
         let newest = self.ended.back()?;
-        (newest.error.is_some() && self.looks == 0).then_some(newest)
+        (newest.error.is_some() && self.no_op_resyncs == 0).then_some(newest)
     }
 
     pub(super) fn begins(&mut self, running: Running) {
@@ -101,15 +101,15 @@ impl Syncs {
             self.last_success = Some(report.finished);
         }
         if found_nothing {
-            self.looks += 1;
+            self.no_op_resyncs += 1;
             return;
         }
-        // After a look in vain a failure is the first of others.
-        let looks = std::mem::take(&mut self.looks);
+        // After a no-op resync, a failure starts a new entry.
+        let no_op_resyncs = std::mem::take(&mut self.no_op_resyncs);
         let mut record = record(cause, report, services);
         if let Some(before) = self.ended.back_mut()
             && record.error.is_some()
-            && looks == 0
+            && no_op_resyncs == 0
             && before.error == record.error
         {
             record.times = before.times.saturating_add(1);
@@ -125,7 +125,7 @@ impl Syncs {
 }
 
 fn record(cause: Cause, report: &SyncReport, services: usize) -> SyncRecord {
-    // How much was refused beside the first grows with what is pending.
+    // The number of further rejections depends on what is pending.
     let first = |error: &String| error.split("; ").next().unwrap_or_default().to_owned();
     let cut = |error: String| error.chars().take(LONGEST_ERROR).collect();
     SyncRecord {

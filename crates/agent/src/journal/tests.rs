@@ -65,7 +65,7 @@ fn a_look_in_vain_is_counted_only() {
     sync(&journal, &report(1, None), false);
     (2..9).for_each(|at| sync(&journal, &report(at, None), true));
     journal.with(|pages| {
-        assert_eq!((pages.syncs.newest_first().count(), pages.syncs.looks()), (1, 7));
+        assert_eq!((pages.syncs.newest_first().count(), pages.syncs.no_op_resyncs()), (1, 7));
         assert_eq!(pages.syncs.last_success(), Some(report(8, None).finished));
         assert!(pages.syncs.running().is_none());
     });
@@ -73,7 +73,7 @@ fn a_look_in_vain_is_counted_only() {
     assert!(journal.with(|pages| pages.syncs.running().is_some()));
 }
 
-/// A suspected drift looks, and cannot; the next look finds that all is well and writes nothing.
+/// The resync after suspected drift fails; the next one finds everything in sync and writes nothing.
 #[test]
 fn a_look_in_vain_ends_a_failure() {
     let journal = Journal::default();

@@ -1,4 +1,4 @@
-//! Connections to service ports, as the kernel counted them.
+//! Connections to service ports, from the kernel's counters.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,7 +7,7 @@ use prometheus::proto::{Counter, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Opts, Result, core::Describer};
 use rulegen_net::Protocol;
 
-/// How many connections to a service port this node began.
+/// The number of connections to a service port that were opened through this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceConnections {
     /// The Service's namespace.
@@ -18,12 +18,11 @@ pub struct ServiceConnections {
     pub port: String,
     /// The port's protocol.
     pub protocol: Protocol,
-    /// Since the rules were made.
+    /// The count since the rules were created.
     pub connections: u64,
 }
 
-/// What was last read from the kernel. Each reading replaces the one before as a whole, so that
-/// what is deleted does not stay.
+/// The last reading. Each reading replaces the previous one, so that deleted ports disappear.
 #[derive(Clone)]
 pub(super) struct Connections {
     desc: Desc,
@@ -63,7 +62,7 @@ impl Collector for Connections {
 
 fn metric(of: &ServiceConnections) -> Metric {
     let mut counter = Counter::default();
-    // Exact up to 2^53 connections; the format has no integers.
+    // Exact up to 2^53; the format has no integers.
     counter.set_value(of.connections as f64);
     let mut metric = Metric::default();
     metric.set_counter(counter);

@@ -1,5 +1,5 @@
-//! The metrics of kube-proxy 1.36, name for name (pkg/proxy/metrics/metrics.go): dashboards and
-//! alerts are made for them.
+//! The metrics of kube-proxy 1.36, with the same names (pkg/proxy/metrics/metrics.go), so that
+//! existing dashboards and alerts work.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ use rulegen_net::IpFamily;
 use super::register::{PerFamily, Register, count, gauge};
 use crate::report::{Changes, ConntrackReport, FamilyReport, IptablesReport, SyncReport};
 
-/// Those of both modes.
+/// The metrics of both modes.
 pub(super) struct KubeProxy {
     sync: PerFamily<Histogram>,
     full_sync: PerFamily<Histogram>,
@@ -37,7 +37,7 @@ enum Mode {
 }
 
 struct Iptables {
-    /// In the tables filter and nat.
+    /// For the tables filter and nat.
     rules: PerFamily<[IntGauge; 2]>,
     written: PerFamily<[IntGauge; 2]>,
     restore_failures: PerFamily<IntCounter>,
@@ -118,14 +118,14 @@ impl KubeProxy {
         })
     }
 
-    /// So many changes more came.
+    /// Counts new changes.
     pub(super) fn queued(&self, changes: Changes, at: SystemTime) {
         self.service_changes.inc_by(count(changes.services));
         self.endpoint_changes.inc_by(count(changes.endpoints));
         self.last_queued.all().for_each(|time| time.set(seconds_since_1970(at)));
     }
 
-    /// So many changes wait.
+    /// Sets the number of pending changes.
     pub(super) fn pending(&self, changes: Changes) {
         self.service_changes_pending.set(gauge(changes.services));
         self.endpoint_changes_pending.set(gauge(changes.endpoints));
@@ -173,8 +173,8 @@ impl Mode {
         match mode {
             ProxyMode::Iptables => Iptables::new(register).map(Mode::Iptables),
             ProxyMode::Nftables => {
-                // What is stale goes in the transaction of the sync, so cleaning up cannot fail
-                // by itself.
+                // Stale objects are deleted in the sync's transaction, so cleanup cannot fail
+                // separately.
                 register.family_counters(
                     "kubeproxy_sync_proxy_rules_nftables_cleanup_failures_total",
                     "Failed deletions of stale chains and sets; always 0",
@@ -208,7 +208,7 @@ impl Mode {
 
 impl Iptables {
     fn new(register: &Register<'_>) -> Result<Self> {
-        // kube-proxy reads these two from nfacct objects, which our rules do not have.
+        // kube-proxy reads these two from nfacct objects, which our rules do not use.
         register.counter(
             "kubeproxy_iptables_ct_state_invalid_dropped_packets_total",
             "Always 0; see the counter of the drop rule",
@@ -251,12 +251,12 @@ impl Iptables {
     }
 }
 
-/// 1 ms to 16 s, each bucket twice the last.
+/// 1 ms to 16 s, doubling.
 pub(super) fn sync_buckets() -> Result<Vec<f64>> {
     prometheus::exponential_buckets(0.001, 2.0, 15)
 }
 
-/// The first holds nothing, but kube-proxy has it too.
+/// The first bucket is always empty, but kube-proxy has it too.
 fn network_programming_buckets() -> Vec<f64> {
     let wholes = |from: u32, to: u32, step: usize| (from..=to).step_by(step).map(f64::from);
     [0.0, 0.25, 0.5]

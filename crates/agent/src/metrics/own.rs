@@ -1,4 +1,4 @@
-//! What kube-proxy has no metric for.
+//! The metrics that kube-proxy does not have.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -33,7 +33,7 @@ pub(super) struct Own {
     source_outage: Gauge,
 }
 
-/// Anybody may call their programs what they like; this bounds what is kept of it.
+/// The maximum number of program names: programs choose their own.
 const MOST_WRITERS: usize = 50;
 
 impl Own {
@@ -170,7 +170,7 @@ impl Own {
         self.source_outage.set(lasts.as_secs_f64());
     }
 
-    /// So many since the start.
+    /// Raises a counter to this total.
     pub(super) fn lost_log_lines(&self, number: u64) {
         self.lost_log_lines.inc_by(number.saturating_sub(self.lost_log_lines.get()));
     }
@@ -192,7 +192,7 @@ impl Own {
     }
 }
 
-/// The only error there is would be a wrong number of labels.
+/// The only possible error is a wrong number of labels.
 fn add(counters: &IntCounterVec, label: &str, number: u64) {
     if let Ok(counter) = counters.get_metric_with_label_values(&[label]) {
         counter.inc_by(number);

@@ -1,4 +1,4 @@
-//! Makes metrics and puts them into a registry, each label value from the start.
+//! Makes and registers metrics, with all known label values.
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -7,18 +7,17 @@ use prometheus::{
 };
 use rulegen_net::IpFamily;
 
-/// A dashboard that looks for a metric finds 0 rather than nothing: all label values that are
-/// known are made at once.
+/// All known label values exist from the start, so that dashboards show 0 instead of no data.
 pub(super) struct Register<'a> {
     pub(super) registry: &'a Registry,
     pub(super) families: &'a [IpFamily],
 }
 
-/// A metric for each family that is proxied.
+/// A metric for each IP family in use.
 pub(super) struct PerFamily<M>(Vec<(IpFamily, M)>);
 
 impl<M> PerFamily<M> {
-    /// That of the family, if it is proxied.
+    /// The metric of a family, if it is in use.
     pub(super) fn get(&self, family: IpFamily) -> Option<&M> {
         self.0.iter().find(|(of, _)| *of == family).map(|(_, metric)| metric)
     }
@@ -39,7 +38,7 @@ impl Register<'_> {
         self.register(IntGauge::new(name, help)?)
     }
 
-    /// Counters by the values of a label.
+    /// Counters with one label.
     pub(super) fn counters<const N: usize>(
         &self,
         (name, help): (&str, &str),
@@ -53,7 +52,7 @@ impl Register<'_> {
         Ok(counters)
     }
 
-    /// Gauges by the values of a label.
+    /// Gauges with one label.
     pub(super) fn gauges<const N: usize>(
         &self,
         (name, help): (&str, &str),
@@ -67,7 +66,7 @@ impl Register<'_> {
         Ok(gauges)
     }
 
-    /// Durations by the values of a label, in seconds.
+    /// Histograms with one label, in seconds.
     pub(super) fn histograms<const N: usize>(
         &self,
         (name, help): (&str, &str),
@@ -93,7 +92,7 @@ impl Register<'_> {
         self.per_family(|family| gauges.get_metric_with_label_values(&[family]))
     }
 
-    /// Times, in seconds since 1970.
+    /// Gauges of timestamps, in seconds since the Unix epoch.
     pub(super) fn family_times(
         &self,
         name: &str,
@@ -104,7 +103,7 @@ impl Register<'_> {
         self.per_family(|family| gauges.get_metric_with_label_values(&[family]))
     }
 
-    /// Durations, in seconds.
+    /// Histograms, in seconds.
     pub(super) fn family_histograms(
         &self,
         name: &str,
@@ -116,7 +115,7 @@ impl Register<'_> {
         self.per_family(|family| histograms.get_metric_with_label_values(&[family]))
     }
 
-    /// Gauges by family and by the two values of another label.
+    /// Gauges by family and by another label with two values.
     pub(super) fn family_gauge_pairs(
         &self,
         (name, help): (&str, &str),
@@ -144,12 +143,12 @@ impl Register<'_> {
     }
 }
 
-/// A number of things as gauges hold it.
+/// Converts a count to a gauge value.
 pub(super) fn gauge(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// A number of things as counters count it.
+/// Converts a count to a counter value.
 pub(super) fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }

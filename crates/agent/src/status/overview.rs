@@ -140,7 +140,7 @@ impl Overview {
                 }),
                 plot: Plot::of(&syncs),
                 syncs,
-                looks: pages.syncs.looks(),
+                looks: pages.syncs.no_op_resyncs(),
                 drifts: pages
                     .drifts
                     .newest_first()

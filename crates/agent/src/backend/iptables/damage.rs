@@ -1,4 +1,4 @@
-//! What a commit of somebody else did to our chains.
+//! The effect of a foreign commit on rulegen's chains.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,14 +9,14 @@ use rulegen_ruleset::iptables::{ChainName, Table};
 
 use super::family::Family;
 
-/// The chains that have to be written.
+/// The chains to repair.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Damage {
-    /// Only chains that others fill too were changed: a look decides.
+    /// Only chains that other programs also fill were changed: a resync decides.
     None,
-    /// These chains, of which at least one is ours alone.
+    /// These chains, of which at least one is only ours.
     Chains(BTreeMap<IpFamily, BTreeSet<(Table, ChainName)>>),
-    /// Any chain.
+    /// Any chain may be affected.
     Any,
 }
 
@@ -33,7 +33,7 @@ impl Damage {
         if !chains.values().flatten().any(is_ours) {
             return Self::None;
         }
-        // The shared chain may be gone, and then it cannot be read alone.
+        // The shared chain may be gone, and then cannot be read on its own.
         let is_readable = |of: &(Table, ChainName)| is_ours(of) || of.1.is_built_in();
         match chains.values().flatten().all(is_readable) {
             true => Self::Chains(chains),
@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(Damage::of(&touched(&[])), Damage::None);
         assert_eq!(Damage::of(&touched(&[("nat", "PREROUTING")])), Damage::None);
         assert_eq!(Damage::of(&touched(&[("filter", "KUBE-FIREWALL")])), Damage::None);
-        // A chain of this name is ours in the other table.
+        // In the other table this chain name is ours.
         assert_eq!(Damage::of(&touched(&[("filter", "KUBE-SEP-X")])), Damage::None);
         assert_eq!(Damage::of(&TouchedChains::Any), Damage::Any);
     }

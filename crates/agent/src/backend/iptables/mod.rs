@@ -1,10 +1,10 @@
 //! iptables mode: the tables `filter` and `nat` of each family, changed through iptables-restore.
 //!
-//! Others have chains of their own in these tables, so that a commit of somebody else is no more
-//! than a reason to look: only what the look finds is drift. As saving and comparing all rules of
-//! a large cluster takes seconds, it is done when there is such a reason, and after one in vain
-//! not again for a while. A commit to a chain that only we fill is drift without a look, and is
-//! repaired at once: the chains that it changed are written, and no other is read.
+//! Other programs have chains in these tables too, so a foreign commit is only a reason to read
+//! them; a difference that the read finds is drift. Saving and comparing all rules of a large
+//! cluster takes seconds, so it is done only for a reason, and after a no-op resync not again for a
+//! while. A commit to a chain that only rulegen fills is drift without a read and is repaired at
+//! once: only the changed chains are written.
 
 mod damage;
 mod family;
@@ -41,22 +41,22 @@ pub(crate) use tools::ToolOptions;
 /// The tables of both families.
 pub(crate) struct Iptables {
     options: ToolOptions,
-    /// Where commits are told to.
+    /// The receiver of commit events.
     sink: Sink,
-    /// None until the programs were found.
+    /// `None` until the programs are found.
     tools: Option<Tools>,
-    /// Told to those who clean up after the other one.
+    /// Read by the cleanup of the other variant.
     variant: Arc<OnceLock<Variant>>,
     names: Vec<IpFamily>,
     families: BTreeMap<IpFamily, Family>,
     resync_trigger: ResyncTrigger,
-    /// Whether it was seen to that loopback addresses are routed, where that is wanted.
+    /// Whether the sysctl route_localnet is already set.
     routes_localnet: bool,
 }
 
 impl Iptables {
-    /// Works on the network namespace of the thread that calls it. Looks for the programs when it
-    /// first needs them, and tells the variant that it then found.
+    /// Works in the network namespace of the calling thread. Finds the programs when it first needs
+    /// them, and stores the variant then.
     pub(crate) fn new(
         options: ToolOptions,
         names: &[IpFamily],
@@ -75,7 +75,7 @@ impl Iptables {
         }
     }
 
-    /// Takes the changes into the rulesets as they shall be; says what that changes.
+    /// Updates the wanted rulesets with the changes. Returns the patches.
     fn compile(&mut self, store: &ConfiguredStore, changes: &Changes) -> BTreeMap<IpFamily, Patch> {
         if changes.whole || self.families.is_empty() {
             let snapshot = store.snapshot();
@@ -111,7 +111,7 @@ impl Iptables {
         families.map(patch).collect()
     }
 
-    /// Every family, whatever fails in another.
+    /// Writes each family, even if another fails.
     fn write(
         &mut self,
         patches: &BTreeMap<IpFamily, Patch>,
@@ -127,7 +127,7 @@ impl Iptables {
         Ok(done.collect())
     }
 
-    /// Tries what is in quarantine once all else is written.
+    /// Retries Services in quarantine after everything else is written.
     fn retry(&mut self, store: &ConfiguredStore, watch: &mut Stopwatch) {
         let Some(tools) = &mut self.tools else { return };
         for (family, of) in &mut self.families {
@@ -139,7 +139,7 @@ impl Iptables {
         }
     }
 
-    /// The guard against neighbours is in by now, which must come first.
+    /// The loopback guard rules must be written first; at this point they are.
     fn route_localnet(&mut self) {
         let wants = |of: &Family| of.is_known() && of.live.guards_loopback();
         if self.routes_localnet || !self.families.values().any(wants) {
@@ -173,7 +173,7 @@ impl Backend for Iptables {
     }
 
     fn on_ruleset_events(&mut self, events: &[Event]) -> Vec<Drift> {
-        // What was not written yet, or not read since, is compared anyway.
+        // Families that are not written or not known are fully compared anyway.
         let is_known = self.families.values().any(Family::is_known_but_for_chains);
         let Some(tools) = self.tools.as_mut().filter(|_| is_known) else { return Vec::new() };
         let mut drift = Vec::new();
@@ -208,7 +208,7 @@ impl Backend for Iptables {
     }
 }
 
-/// What came of all families: an error if one of them failed.
+/// Merges the results of all families: an error if one of them failed.
 fn outcome(
     done: BTreeMap<IpFamily, Result<Done, iptables::Error>>,
     watch: Stopwatch,
@@ -245,7 +245,7 @@ fn outcome(
     outcome
 }
 
-/// The plans of a Service's ports in one family, and nothing for those that are gone.
+/// The plans of a Service's ports in one family; `None` for deleted ports.
 fn plans(
     store: &ConfiguredStore,
     change: &ServiceChange,

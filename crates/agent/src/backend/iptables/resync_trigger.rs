@@ -1,52 +1,52 @@
-//! When to look whether others changed our rules.
+//! Decides when to read the tables after a possible change by another program.
 
 use std::time::{Duration, Instant};
 
 use rulegen_kernel::nftables::Writer;
 
-/// After a look in vain the next one waits so many times as long as the look took: a twentieth of
-/// the time is spent on looking. iptables-legacy-save takes 0.4 s of a processor for the rules of
-/// 10,000 Services, and nobody tells when it is worth it.
+/// After a no-op resync the next one waits this many times as long as the resync took, so that
+/// resyncs use at most a twentieth of the time. iptables-legacy-save needs 0.4 s of CPU time for
+/// 10,000 Services.
 const REST: u32 = 19;
 
-/// Whether somebody may have changed our rules, and who.
+/// Whether another program may have changed the rules, and which.
 #[derive(Debug, Default)]
 pub(super) struct ResyncTrigger {
-    /// Whether there is a reason to look.
+    /// Whether there is a reason to resync.
     waits: bool,
-    /// Whether a look was asked for.
-    looks: bool,
+    /// Whether a resync was requested.
+    requested: bool,
     writer: Option<Writer>,
-    /// No look before this.
+    /// No resync before this time.
     rests_until: Option<Instant>,
 }
 
 impl ResyncTrigger {
-    /// Somebody may have changed something.
+    /// Another program may have changed something.
     pub(super) fn suspect(&mut self, writer: Option<&Writer>) {
-        // One that was looked for already has nothing to do with this.
+        // The previous writer is unrelated if its resync was already requested.
         let known = self.writer.take().filter(|_| self.waits);
         self.writer = writer.cloned().or(known);
         self.waits = true;
     }
 
-    /// Whether it is time to look. From then on it is being looked.
+    /// Whether a resync is due. If so, it counts as requested.
     pub(super) fn wants_resync(&mut self, now: Instant) -> bool {
         let wants = self.waits && self.rests_until.is_none_or(|until| now >= until);
         self.waits &= !wants;
-        self.looks |= wants;
+        self.requested |= wants;
         wants
     }
 
-    /// Everything that was asked for was done, in this time.
+    /// The requested resync ended after this time.
     pub(super) fn resynced(&mut self, took: Duration, has_drifted: bool, now: Instant) {
-        if std::mem::take(&mut self.looks) {
+        if std::mem::take(&mut self.requested) {
             let rest = if has_drifted { took } else { took.saturating_mul(REST) };
             self.rests_until = now.checked_add(rest);
         }
     }
 
-    /// Who was suspected last, if the kernel told.
+    /// The last possible writer, if the kernel reported it.
     pub(super) fn writer(&self) -> Option<Writer> {
         self.writer.clone()
     }
@@ -59,19 +59,19 @@ mod tests {
     const RESYNC: Duration = Duration::from_millis(100);
 
     #[test]
-    fn looks_in_vain_take_a_twentieth_of_the_time() {
+    fn no_op_resyncs_take_a_twentieth_of_the_time() {
         let mut now = Instant::now();
-        let (begun, mut resync_trigger, mut looks) = (now, ResyncTrigger::default(), 0);
+        let (begun, mut resync_trigger, mut resyncs) = (now, ResyncTrigger::default(), 0);
         while now.duration_since(begun) < RESYNC * 1000 {
             resync_trigger.suspect(None);
             if resync_trigger.wants_resync(now) {
-                looks += 1;
+                resyncs += 1;
                 now += RESYNC;
                 resync_trigger.resynced(RESYNC, false, now);
             }
             now += Duration::from_millis(1);
         }
-        assert!((49..=50).contains(&looks), "{looks}");
+        assert!((49..=50).contains(&resyncs), "{resyncs}");
     }
 
     #[test]
@@ -85,7 +85,7 @@ mod tests {
         resync_trigger.suspect(None);
         assert!(!resync_trigger.wants_resync(now + RESYNC));
         assert!(resync_trigger.wants_resync(now + RESYNC * REST));
-        // Who fights is fought sooner.
+        // After drift, the pause is only as long as the resync took.
         resync_trigger.resynced(RESYNC, true, now);
         resync_trigger.suspect(None);
         assert!(resync_trigger.wants_resync(now + RESYNC));

@@ -1,4 +1,4 @@
-//! The programs of the variant that this node uses, and whose commits were theirs.
+//! The iptables programs of the variant in use, and the commits they made.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::error;
 use crate::queue::Sink;
 use crate::threads;
 
-/// What was asked for.
+/// The options.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ToolOptions {
-    /// None: the one in which kubelet made its chains.
+    /// `None` to use the variant with kubelet's chains.
     pub(crate) variant: Option<Variant>,
     pub(crate) lock_timeout: Duration,
 }
@@ -24,13 +24,13 @@ pub(crate) struct ToolOptions {
 pub(super) struct Tools {
     variant: Variant,
     lock_timeout: Duration,
-    /// Tells the generations of iptables-nft's tables.
+    /// Reads the generation of the ruleset, for iptables-nft.
     kernel: Option<NfTables>,
     pub(super) own: OwnCommits,
 }
 
 impl Tools {
-    /// Finds them, and has told from then on what is committed to their tables.
+    /// Finds the programs and subscribes to commits to their tables.
     pub(super) fn open(options: &ToolOptions, sink: &Sink) -> Result<Self, error::Error> {
         let variant = match options.variant {
             Some(variant) => variant,
@@ -54,7 +54,7 @@ impl Tools {
         self.iptables(family).save()
     }
 
-    /// Reads some chains only.
+    /// Reads only these chains.
     pub(super) fn read_chains<'a>(
         &self,
         family: IpFamily,
@@ -63,7 +63,7 @@ impl Tools {
         self.iptables(family).read_chains(chains)
     }
 
-    /// Carries a transaction out, if there is anything in it, and says how many bytes it was.
+    /// Applies a transaction unless it is empty. Returns its size in bytes.
     pub(super) fn restore(
         &mut self,
         family: IpFamily,
@@ -74,7 +74,7 @@ impl Tools {
         }
         let before = self.generation();
         let restored = self.iptables(family).restore(transaction)?;
-        // Without them our own commits are taken for those of others, and all is compared.
+        // Without the generations, our own commits look foreign and cause a full resync.
         if let (Some(before), Some(after)) = (before, self.generation()) {
             self.own.note(before, after, transaction.tables.len(), restored.pid);
         }
