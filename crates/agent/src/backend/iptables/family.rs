@@ -200,7 +200,7 @@ impl Family {
                     if error.is_about_content() {
                         self.quarantine.refused(service, &error.to_string(), now);
                     } else {
-                        tracing::warn!(%error, "a Service in quarantine could not be tried");
+                        tracing::warn!(%error, "cannot retry rejected Service");
                         self.quarantine.postpone(&service, now);
                     }
                     // A table may have been written before the other was refused.
