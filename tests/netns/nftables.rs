@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rulegen_kernel::nftables::{Commit, Dataplane, Event, Generation, NfTables, Watcher};
 use rulegen_net::IpFamily;
-use rulegen_ruleset::nftables::{Held, Name};
+use rulegen_ruleset::nftables::{Actual, Name};
 
 use crate::common::{root, rounds, stderr, stdout};
 use crate::lab::{From, Lab};
@@ -456,11 +456,11 @@ fn nftables_isolate_finds_refused_services_and_writes_nothing() {
 #[test]
 fn nftables_missing_kernel_features_are_found() {
     use rulegen_ruleset::nftables::{
-        BaseChain, Chain, ChainKind, Condition, Draw, Hook, Number, Rule, Statement, Table,
+        BaseChain, Chain, ChainKind, Condition, Hook, Number, NumgenMode, Rule, Statement, Table,
     };
     let namespace = Namespace::new("features");
-    let draw = |draw| Statement::If(Condition::Is(Number::Below(draw, 2), 0));
-    let statements = [draw(Draw::Random), draw(Draw::BySource), Statement::Reject];
+    let draw = |draw| Statement::Match(Condition::Is(Number::Modulo(draw, 2), 0));
+    let statements = [draw(NumgenMode::Random), draw(NumgenMode::BySource), Statement::Reject];
     let base = BaseChain { kind: ChainKind::Filter, hook: Hook::Input, priority: 0 };
     let chain = Chain { base: Some(base), rules: vec![Rule::new(statements)] };
     let table = |family| Table {
@@ -498,7 +498,7 @@ fn nftables_undecodable_table_of_others_does_no_harm() {
         name: Name::from("odd"),
         comment: "cannot be listed".into(),
         sets: [
-            (sockets, Set::map(&[Field::Address], DataType::Socket, "")),
+            (sockets, Set::map(&[Field::Address], DataType::AddrPort, "")),
             (verdicts, Set::map(&[Field::Address, Field::Port], DataType::Verdict, "")),
         ]
         .into(),
@@ -594,7 +594,7 @@ fn service(n: usize, endpoints: usize) -> String {
 }
 
 /// The tables without the kernel's own numbers for rules, which each writing changes.
-pub(crate) fn held(namespace: &Namespace) -> Vec<Option<Held>> {
+pub(crate) fn held(namespace: &Namespace) -> Vec<Option<Actual>> {
     let name = Name::from("rulegen");
     let read =
         || NfTables::open().unwrap().read(&[(IpFamily::Ipv4, &name), (IpFamily::Ipv6, &name)]);

@@ -265,7 +265,7 @@ impl Reconciler {
         self.backend.next_retry().into_iter().for_each(|at| self.scheduler.want(at));
         self.tell_left_out(&store);
         if outcome.full || changes.services.len() > MANY {
-            memory::give_back();
+            memory::release_free_pages();
         }
         self.tell(&store, &changes, outcome, began);
     }

@@ -11,7 +11,7 @@ pub fn without_huge_pages() -> io::Result<()> {
 
 /// Gives pages that are free back to the kernel at once. After a whole cluster was taken in, that is
 /// a third of all: mimalloc keeps pages for the next time, which is months away.
-pub fn give_back() {
+pub fn release_free_pages() {
     // SAFETY: it takes no pointer, and any thread may call it at any time, whichever allocator the
     // program has (mimalloc.h).
     unsafe { libmimalloc_sys::mi_collect(true) }

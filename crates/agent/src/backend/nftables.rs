@@ -14,7 +14,7 @@ use rulegen_kernel::nftables::{
 use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort};
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::bisect;
-use rulegen_ruleset::nftables::{Held, Key, Name, Set, Table, Transaction};
+use rulegen_ruleset::nftables::{Actual, Key, Name, Set, Table, Transaction};
 
 use super::{Backend, Outcome, Stopwatch, Written, changed_service, plan_of, service_of};
 use stale_clients::StaleClients;
@@ -35,7 +35,7 @@ pub(crate) struct Nftables<K = NfTables> {
     /// Without the Services in quarantine.
     live: BTreeMap<IpFamily, LiveTable>,
     /// Whether the kernel holds the tables as they are in `live`.
-    is_sure: bool,
+    in_sync: bool,
     /// Services that the kernel refuses.
     quarantine: Quarantine,
     /// Services that changed since the kernel took all others; none if any may have.
@@ -73,7 +73,7 @@ impl<K: Kernel> Nftables<K> {
             name,
             families: families.to_vec(),
             live: BTreeMap::new(),
-            is_sure: false,
+            in_sync: false,
             quarantine: Quarantine::default(),
             unsettled: None,
             stale_clients: StaleClients::default(),
@@ -110,7 +110,7 @@ impl<K: Kernel> Nftables<K> {
     }
 
     fn compile_all(&mut self, store: &ConfiguredStore) {
-        self.is_sure = false;
+        self.in_sync = false;
         self.unsettled = None;
         self.live = self.live_tables(self.plans(store));
     }
@@ -163,7 +163,7 @@ impl<K: Kernel> Nftables<K> {
         let begun = Instant::now();
         let patches = self.compile(store, changes);
         watch.add(Phase::Compile, begun.elapsed());
-        if self.is_sure {
+        if self.in_sync {
             match self.write(&patches, &mut watch) {
                 Ok(written) => {
                     self.look_for_stale_clients(&patches);
@@ -192,7 +192,7 @@ impl<K: Kernel> Nftables<K> {
         written: Result<Written>,
         now: Instant,
     ) -> Result<Written> {
-        self.is_sure = written.is_ok();
+        self.in_sync = written.is_ok();
         let written = written?;
         self.unsettled = Some(BTreeSet::new());
         if !self.quarantine.is_empty() {
@@ -296,7 +296,7 @@ impl<K: Kernel> Nftables<K> {
         let was_tried = done.is_ok();
         if let Err(error) = done {
             tracing::warn!(%error, "cannot retry rejected Services");
-            self.is_sure = false;
+            self.in_sync = false;
         }
         for (service, _) in due {
             if !self.quarantine.holds(&service) {
@@ -369,7 +369,7 @@ impl<K: Kernel> Backend for Nftables<K> {
                 Event::Commit(commit) => Some(Drift::of(commit)),
             })
             .collect();
-        self.is_sure &= drift.is_empty();
+        self.in_sync &= drift.is_empty();
         drift
     }
 
@@ -544,7 +544,7 @@ impl<K: Dataplane> Dataplane for Timed<'_, K> {
     fn read(
         &mut self,
         tables: &[(IpFamily, &Name)],
-    ) -> Result<(Generation, Vec<Option<Held>>), Error> {
+    ) -> Result<(Generation, Vec<Option<Actual>>), Error> {
         let Self { kernel, watch } = self;
         watch.time(Phase::Read, || kernel.read(tables))
     }

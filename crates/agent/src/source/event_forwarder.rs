@@ -31,7 +31,7 @@ impl<'a> EventForwarder<'a> {
     }
 
     pub(super) async fn list_ends(&mut self, kind: Kind) -> Result<(), Ended> {
-        memory::give_back();
+        memory::release_free_pages();
         self.has_list = true;
         self.send(Input::Object(StoreEvent::ListEnded(kind)), 1).await
     }

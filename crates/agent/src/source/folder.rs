@@ -84,7 +84,7 @@ pub(crate) fn watch(
             return Ok(());
         }
         was_whole |= !is_partial;
-        memory::give_back();
+        memory::release_free_pages();
         while !watcher.wait(Some(LONG))? && !is_partial {}
     }
 }

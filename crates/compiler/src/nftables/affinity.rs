@@ -21,7 +21,7 @@ use std::time::Duration;
 use rulegen_config::ProxyMode;
 use rulegen_model::{Endpoint, LoadBalancing, TrafficPolicy};
 use rulegen_ruleset::nftables::{
-    Comment, Condition, Draw, Field, Number, Rule, Selector, Set, Statement,
+    Comment, Condition, Field, Number, NumgenMode, Rule, Selector, Set, Statement,
 };
 
 use super::contribution::Contribution;
@@ -84,12 +84,12 @@ impl Affinity<'_> {
             .map(|endpoint| Rule::new([holds(&pair(endpoint), clients.as_str()), lead(endpoint)]));
         let left = (1..=u32::try_from(endpoints.len()).unwrap_or(u32::MAX)).rev();
         let draw = match self.service.first_choice(ProxyMode::Nftables) {
-            LoadBalancing::Random | LoadBalancing::SourceHash => Draw::Random,
-            LoadBalancing::RoundRobin => Draw::InTurn,
+            LoadBalancing::Random | LoadBalancing::SourceHash => NumgenMode::Random,
+            LoadBalancing::RoundRobin => NumgenMode::InTurn,
         };
         let chosen = left.zip(endpoints).map(|(left, endpoint)| {
-            let one_in = (left > 1).then_some(Condition::Is(Number::Below(draw, left), 0));
-            Rule::new(one_in.map(Statement::If).into_iter().chain([lead(endpoint)]))
+            let one_in = (left > 1).then_some(Condition::Is(Number::Modulo(draw, left), 0));
+            Rule::new(one_in.map(Statement::Match).into_iter().chain([lead(endpoint)]))
         });
         let rules: Vec<Rule> = kept.chain(chosen).collect();
         if !rules.is_empty() {

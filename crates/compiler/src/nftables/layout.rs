@@ -169,7 +169,7 @@ pub(super) fn sets(plan: &Plan) -> BTreeMap<Name, Set> {
             SHARED_ENDPOINTS,
             Set {
                 counter: plan.counts_connections,
-                ..Set::map(by_number, DataType::Socket, "endpoints that many frontends share")
+                ..Set::map(by_number, DataType::AddrPort, "endpoints that many frontends share")
             },
         ),
         (SERVICE_CIDRS, service_cidrs(plan)),
@@ -209,7 +209,7 @@ fn sets_of(plan: &Plan, maps: FrontendMaps) -> [(&'static str, Set); 6] {
     let verdicts = |comment| Set::map(key, DataType::Verdict, comment);
     let sockets = |comment| Set {
         counter: plan.counts_connections,
-        ..Set::map(&numbered, DataType::Socket, comment)
+        ..Set::map(&numbered, DataType::AddrPort, comment)
     };
     [
         (maps.services(), verdicts("what becomes of traffic to Services")),
@@ -223,7 +223,7 @@ fn sets_of(plan: &Plan, maps: FrontendMaps) -> [(&'static str, Set); 6] {
 
 /// All chains that do not hang on a number of endpoints.
 pub(super) fn chains(plan: &Plan) -> BTreeMap<Name, Chain> {
-    let new = || Statement::If(Condition::NewConnection);
+    let new = || Statement::Match(Condition::NewConnection);
     let at_new = |chain: &str| Rule::new([new(), jump(chain)]);
     let mut chains: Vec<(&str, Chain)> = base_chains(at_new);
     chains.extend([
@@ -285,7 +285,7 @@ fn base_chains(at_new: impl Fn(&str) -> Rule) -> Vec<(&'static str, Chain)> {
 /// Addresses come before node ports: an address of the node may be some Service's external IP.
 fn services(plan: &Plan) -> Vec<Rule> {
     let mut at_node = match &plan.node_ports_at {
-        NodePortsAt::AnyLocal { .. } => vec![Statement::If(Condition::DestinationIsLocal)],
+        NodePortsAt::AnyLocal { .. } => vec![Statement::Match(Condition::DestinationIsLocal)],
         NodePortsAt::These(_) => Vec::new(),
     };
     at_node.extend(at_node_port_address(plan));
@@ -306,9 +306,9 @@ fn refused_node_ports(plan: &Plan) -> Rule {
 fn at_node_port_address(plan: &Plan) -> Option<Statement> {
     match plan.node_ports_at {
         NodePortsAt::AnyLocal { loopback: true } => None,
-        NodePortsAt::AnyLocal { loopback: false } => Some(Statement::If(Condition::Destination(
-            Negatable::is_not(plan.family.loopback_network()),
-        ))),
+        NodePortsAt::AnyLocal { loopback: false } => Some(Statement::Match(
+            Condition::Destination(Negatable::is_not(plan.family.loopback_network())),
+        )),
         NodePortsAt::These(_) => Some(holds(&[Selector::DestinationAddress], NODE_PORT_IPS)),
     }
 }
@@ -334,12 +334,12 @@ fn masquerade(plan: &Plan) -> Vec<Rule> {
     let pair = [Selector::SourceAddress, Selector::DestinationAddress];
     vec![
         Rule::new([
-            Statement::If(Condition::MarkBits(bits)),
-            Statement::FlipMarkBits(bits),
+            Statement::Match(Condition::MarkBits(bits)),
+            Statement::MarkXor(bits),
             Statement::Masquerade,
         ]),
         Rule::new([
-            Statement::If(Condition::Translated),
+            Statement::Match(Condition::Translated),
             holds(&pair, HAIRPINS),
             Statement::Masquerade,
         ])

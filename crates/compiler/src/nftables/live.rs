@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem;
 
 use rulegen_net::{IpFamily, ServicePortName};
-use rulegen_ruleset::nftables::{Held, Name, Set, Table, Transaction, diff, numbers_asked};
+use rulegen_ruleset::nftables::{Actual, Name, Set, Table, Transaction, diff, numbers_asked};
 
 use super::claims::{Claims, Counts, Presence, SetKey};
 use super::contribution::{Claim, Contribution};
@@ -51,7 +51,7 @@ pub struct ServiceUpdate {
 /// packets put into sets of service ports with affinity are in neither, and so stay. Those of
 /// endpoints that go are found by [`Patch::client_sets`] and deleted later.
 pub struct Patch {
-    held: Held,
+    held: Actual,
     wanted: Table,
     client_sets: Vec<ClientSetChange>,
     rendered: usize,
@@ -183,7 +183,7 @@ impl LiveTable {
         let (before, wanted) = edit.finish(&self.table);
         self.table.replace(&before, &wanted);
         let client_sets = client_set_changes(&before, &wanted);
-        Patch { held: Held::from(before), wanted, client_sets, rendered }
+        Patch { held: Actual::from(before), wanted, client_sets, rendered }
     }
 
     fn count_elements(&mut self, changes: &BTreeMap<ServicePortName, Change>, edit: &mut Edit) {

@@ -108,7 +108,7 @@ fn add_numbered(
     let element = |(turn, endpoint): (u32, &Endpoint)| SetElement {
         set: SHARED_ENDPOINTS,
         key: Key::from([over, high, low, Value::Number(turn)]),
-        element: Element { data: Some(Data::Socket(endpoint.address)), comment: comment.clone() },
+        element: Element { data: Some(Data::AddrPort(endpoint.address)), comment: comment.clone() },
     };
     contribution.own_elements.extend((0..).zip(endpoints).map(element));
 }

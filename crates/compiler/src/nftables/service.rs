@@ -177,7 +177,7 @@ impl ServiceRenderer<'_> {
     ) -> Vec<SetElement> {
         let element = |(number, endpoint): (u32, &Endpoint)| {
             let key = frontend.key.with(Value::Number(number));
-            self.element(map, key, Some(Data::Socket(endpoint.address)))
+            self.element(map, key, Some(Data::AddrPort(endpoint.address)))
         };
         (0..).zip(endpoints).map(element).collect()
     }

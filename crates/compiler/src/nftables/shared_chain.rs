@@ -1,7 +1,7 @@
 //! Chains that many service ports lead to: each is made once, however many ask for it.
 
 use rulegen_model::LoadBalancing;
-use rulegen_ruleset::nftables::{Chain, Draw, Name, Number, Rule, Selector, Statement};
+use rulegen_ruleset::nftables::{Chain, Name, Number, NumgenMode, Rule, Selector, Statement};
 
 use super::layout::{FrontendMaps, of_rules};
 use super::set_element::SetElement;
@@ -88,11 +88,11 @@ impl Choice {
 /// The number of an endpoint among so many, as the kernel draws it.
 pub(super) fn drawn(load_balancing: LoadBalancing, endpoints: usize) -> Selector {
     let draw = match load_balancing {
-        LoadBalancing::Random => Draw::Random,
-        LoadBalancing::RoundRobin => Draw::InTurn,
-        LoadBalancing::SourceHash => Draw::BySource,
+        LoadBalancing::Random => NumgenMode::Random,
+        LoadBalancing::RoundRobin => NumgenMode::InTurn,
+        LoadBalancing::SourceHash => NumgenMode::BySource,
     };
-    Selector::Number(Number::Below(draw, u32::try_from(endpoints).unwrap_or(u32::MAX)))
+    Selector::Number(Number::Modulo(draw, u32::try_from(endpoints).unwrap_or(u32::MAX)))
 }
 
 /// What tells apart the names of chains that choose in different ways.

@@ -78,7 +78,7 @@ impl SourceRanges {
         let pass = lengths.iter().map(|length| {
             let set = Negatable::is(Name::from(SOURCE_RANGES));
             Rule::new([
-                Statement::If(Condition::In { key: self.selectors(*length), set }),
+                Statement::Match(Condition::SetLookup { key: self.selectors(*length), set }),
                 Statement::Verdict(Verdict::Return),
             ])
         });

@@ -18,7 +18,10 @@ pub(super) fn key_and(key: &[Selector], last: Selector) -> Vec<Selector> {
 }
 
 pub(super) fn holds(key: &[Selector], set: &str) -> Statement {
-    Statement::If(Condition::In { key: key.to_vec(), set: Negatable::is(Name::from(set)) })
+    Statement::Match(Condition::SetLookup {
+        key: key.to_vec(),
+        set: Negatable::is(Name::from(set)),
+    })
 }
 
 pub(super) fn verdict_map(key: &[Selector], map: &str) -> Statement {
@@ -34,7 +37,7 @@ pub(super) fn goto(chain: impl AsRef<str>) -> Statement {
 }
 
 pub(super) fn mark(plan: &Plan) -> Statement {
-    Statement::SetMarkBits(plan.masquerade_mark)
+    Statement::MarkOr(plan.masquerade_mark)
 }
 
 /// Asks for traffic of this node's pods, or for all other; nothing where every packet is meant.
@@ -46,7 +49,7 @@ pub(super) fn by_pods(pods: &PodTraffic, negated: bool) -> Option<Statement> {
         PodTraffic::Through(name) => interface(Interface::Named(name.clone())),
         PodTraffic::ThroughPrefix(start) => interface(Interface::Prefix(start.clone())),
     };
-    Some(Statement::If(condition))
+    Some(Statement::Match(condition))
 }
 
 /// The rule that marks what comes to a cluster IP from elsewhere, if anything is marked there.
@@ -67,7 +70,7 @@ pub(super) fn short_circuit(plan: &Plan, cluster: &Statement) -> Vec<Rule> {
         let statements = by_pods(pods, false).into_iter().chain([cluster.clone()]);
         Rule::new(statements).comment("this node's pods: as with policy Cluster")
     });
-    let from_node = || Statement::If(Condition::SourceIsLocal);
+    let from_node = || Statement::Match(Condition::SourceIsLocal);
     let marked = Rule::new([from_node(), mark(plan)]);
     let node =
         Rule::new([from_node(), cluster.clone()]).comment("the node: as with policy Cluster");

@@ -84,7 +84,7 @@ fn missing<'a>(table: &Table, statement: &'a Statement) -> Option<&'a Name> {
         Statement::VerdictMap { map: set, .. }
         | Statement::DnatMap { map: set, .. }
         | Statement::Update { set, .. } => (set, table.sets.contains_key(set)),
-        Statement::If(Condition::In { set, .. }) => {
+        Statement::Match(Condition::SetLookup { set, .. }) => {
             (&set.value, table.sets.contains_key(&set.value))
         }
         _ => return None,
@@ -98,7 +98,7 @@ pub(crate) fn gap(table: &Table, chain: &Name, key: &Key) -> Option<u32> {
         match statement {
             Statement::DnatMap { key: selectors, map } => {
                 let numbers = match selectors.last() {
-                    Some(Selector::Number(Number::Below(_, below))) => 0..*below,
+                    Some(Selector::Number(Number::Modulo(_, below))) => 0..*below,
                     // Taking turns among one is this in the kernel.
                     Some(Selector::Number(Number::Constant(0))) => 0..1,
                     _ => return Some(u32::MAX),
@@ -119,7 +119,7 @@ pub(crate) fn gap(table: &Table, chain: &Name, key: &Key) -> Option<u32> {
 fn looked_up(selectors: &[Selector], frontend: &Key) -> Key {
     let part = |selector: &Selector| match selector {
         Selector::Number(Number::Constant(number)) => Some(Part::Number(*number)),
-        Selector::Number(Number::Below(..)) => None,
+        Selector::Number(Number::Modulo(..)) => None,
         Selector::Protocol => frontend.values().find(|of| matches!(of, Part::Protocol(_))),
         Selector::DestinationPort => frontend.values().find(|of| matches!(of, Part::Port(_))),
         Selector::DestinationAddress => frontend.values().find(|of| matches!(of, Part::Address(_))),

@@ -14,7 +14,9 @@ use rulegen_ruleset::Origin;
 use rulegen_ruleset::iptables::{
     self as iptables_rules, Packet, Ruleset, Verdict, parse, trace as iptables_trace,
 };
-use rulegen_ruleset::nftables::{Held, HeldChain, HeldRule, Table, lower, trace as nftables_trace};
+use rulegen_ruleset::nftables::{
+    Actual, ActualChain, ActualRule, Table, linearize, trace as nftables_trace,
+};
 use serde_json::Value;
 
 use crate::agreement::said;
@@ -44,7 +46,7 @@ proptest! {
             let (held, errors) = parse(rules.family, &rules.to_text());
             prop_assert!(errors.is_empty());
             nothing_differs(&of_ruleset(&held), &of_ruleset(&rules))?;
-            let held = held_as(&table).raised(table.family, &table.name);
+            let held = held_as(&table).delinearize(table.family, &table.name);
             prop_assert!(held.unknown.is_empty(), "{:?}", held.unknown);
             nothing_differs(&of_table(&held.table), &of_table(&table))?;
         }
@@ -141,17 +143,17 @@ fn nothing_differs(held: &Listing, wanted: &Listing) -> Result<(), TestCaseError
 }
 
 /// A table as the kernel gives it back.
-fn held_as(table: &Table) -> Held {
+fn held_as(table: &Table) -> Actual {
     let sets = table.sets.iter().map(|(name, set)| (name.clone(), Some(set.clone())));
     let chains = table.chains.iter().map(|(name, chain)| {
-        let rules = chain.rules.iter().zip(1..).map(|(rule, handle)| HeldRule {
+        let rules = chain.rules.iter().zip(1..).map(|(rule, handle)| ActualRule {
             handle: Some(handle),
-            expressions: Some(lower(table.family, &rule.statements)),
+            expressions: Some(linearize(table.family, &rule.statements)),
             comment: rule.comment.clone(),
         });
-        (name.clone(), Some(HeldChain { base: chain.base, rules: rules.collect() }))
+        (name.clone(), Some(ActualChain { base: chain.base, rules: rules.collect() }))
     });
-    Held { foreign: Vec::new(), sets: sets.collect(), chains: chains.collect() }
+    Actual { foreign: Vec::new(), sets: sets.collect(), chains: chains.collect() }
 }
 
 /// Out of the chains that lead from the Services to their endpoints.

@@ -6,7 +6,8 @@ use rulegen_net::{IpFamily, parse_network};
 use rulegen_ruleset::Negatable;
 use rulegen_ruleset::dataplane::Dataplane;
 use rulegen_ruleset::nftables::{
-    Comment, Condition, Draw, Number, Selector, Statement, Table, diff, lower, raise,
+    Comment, Condition, Number, NumgenMode, Selector, Statement, Table, delinearize, diff,
+    linearize,
 };
 
 use crate::cluster::{objects, plans};
@@ -22,9 +23,9 @@ proptest! {
         for (_, plan) in plans(&objects, &config) {
             let table = nftables::table(&plan, &"rulegen".into());
             for rule in table.chains.values().flat_map(|chain| &chain.rules) {
-                let lowered = lower(table.family, &rule.statements);
+                let linearized = linearize(table.family, &rule.statements);
                 let wanted: Vec<Statement> = rule.statements.iter().map(as_held).collect();
-                prop_assert_eq!(raise(table.family, &lowered), Some(wanted));
+                prop_assert_eq!(delinearize(table.family, &linearized), Some(wanted));
             }
         }
     }
@@ -41,9 +42,9 @@ proptest! {
             twin.commit(None, &[diff(None, &wanted)]).unwrap();
             let (_, held) = twin.read(&[(wanted.family, &wanted.name)]).unwrap();
             let held = held.into_iter().flatten().next().unwrap();
-            let raised = held.raised(wanted.family, &wanted.name);
-            prop_assert_eq!(raised.unknown, vec![]);
-            prop_assert_eq!(raised.table, Table { comment: Comment::from(""), ..wanted });
+            let delinearized = held.delinearize(wanted.family, &wanted.name);
+            prop_assert_eq!(delinearized.unknown, vec![]);
+            prop_assert_eq!(delinearized.table, Table { comment: Comment::from(""), ..wanted });
         }
     }
 }
@@ -53,7 +54,7 @@ pub(crate) fn as_held(statement: &Statement) -> Statement {
     let mut held = statement.clone();
     if let Statement::DnatMap { key, .. } = &mut held {
         for selector in key {
-            if *selector == Selector::Number(Number::Below(Draw::InTurn, 1)) {
+            if *selector == Selector::Number(Number::Modulo(NumgenMode::InTurn, 1)) {
                 *selector = Selector::Number(Number::Constant(0));
             }
         }
@@ -64,12 +65,12 @@ pub(crate) fn as_held(statement: &Statement) -> Statement {
 #[test]
 fn nftables_partial_rule_is_not_raised() {
     let network = parse_network("10.0.0.0/8").unwrap();
-    let statement = Statement::If(Condition::Source(Negatable::is(network)));
-    let lowered = lower(IpFamily::Ipv4, std::slice::from_ref(&statement));
-    assert_eq!(raise(IpFamily::Ipv4, &lowered), Some(vec![statement]));
-    for part in 1..lowered.len() {
-        assert_eq!(raise(IpFamily::Ipv4, &lowered[..part]), None, "{part}");
-        assert_eq!(raise(IpFamily::Ipv4, &lowered[part..]), None, "{part}");
+    let statement = Statement::Match(Condition::Source(Negatable::is(network)));
+    let linearized = linearize(IpFamily::Ipv4, std::slice::from_ref(&statement));
+    assert_eq!(delinearize(IpFamily::Ipv4, &linearized), Some(vec![statement]));
+    for part in 1..linearized.len() {
+        assert_eq!(delinearize(IpFamily::Ipv4, &linearized[..part]), None, "{part}");
+        assert_eq!(delinearize(IpFamily::Ipv4, &linearized[part..]), None, "{part}");
     }
-    assert_eq!(raise(IpFamily::Ipv6, &lowered), None);
+    assert_eq!(delinearize(IpFamily::Ipv6, &linearized), None);
 }

@@ -8,8 +8,8 @@ use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::dataplane::{Error, Reason, reconcile};
 use rulegen_ruleset::nftables::{
-    BaseChain, ChainKind, Element, Expression, Held, HeldChain, HeldRule, Hook, Name, Operation,
-    Table, Transaction, Verdict,
+    Actual, ActualChain, ActualRule, BaseChain, ChainKind, Element, Expression, Hook, Name,
+    Operation, Table, Transaction, Verdict,
 };
 use serde_json::Value;
 
@@ -35,9 +35,9 @@ fn fresh(wanted: &[Table]) -> Twin {
 }
 
 /// Our tables without the numbers of rules, which say only in which order they were made.
-fn content(twin: &Twin) -> Vec<(IpFamily, Held)> {
+fn content(twin: &Twin) -> Vec<(IpFamily, Actual)> {
     let ours = twin.tables.iter().filter(|((_, name), _)| name.as_str() == "rulegen");
-    let mut content: Vec<(IpFamily, Held)> =
+    let mut content: Vec<(IpFamily, Actual)> =
         ours.map(|((family, _), held)| (*family, held.clone())).collect();
     let chains = content.iter_mut().flat_map(|(_, held)| held.chains.values_mut().flatten());
     chains.flat_map(|chain| &mut chain.rules).for_each(|rule| rule.handle = None);
@@ -75,7 +75,7 @@ fn meddling() -> impl Strategy<Value = Meddling> {
 fn meddle(twin: &mut Twin, meddling: &Meddling) {
     let mine = Name::from("mine");
     for held in twin.tables.values_mut() {
-        let mut chains: Vec<&mut HeldChain> = held.chains.values_mut().flatten().collect();
+        let mut chains: Vec<&mut ActualChain> = held.chains.values_mut().flatten().collect();
         match meddling {
             Meddling::Drop(at) => {
                 let rule = Some(vec![Expression::Verdict(Verdict::Drop)]);
@@ -92,7 +92,7 @@ fn meddle(twin: &mut Twin, meddling: &Meddling) {
             Meddling::ForeignChain => {
                 let jump = Some(vec![Expression::Verdict(Verdict::Jump(mine.clone()))]);
                 chains.swap_remove(0).rules.push(foreign(jump));
-                held.chains.insert(mine.clone(), Some(HeldChain::default()));
+                held.chains.insert(mine.clone(), Some(ActualChain::default()));
             }
             Meddling::ForeignSet(at) => {
                 let at = at.index(held.sets.len());
@@ -119,7 +119,7 @@ fn meddle(twin: &mut Twin, meddling: &Meddling) {
                 }
             }
             Meddling::OtherPriority(at) => {
-                let mut based: Vec<&mut HeldChain> =
+                let mut based: Vec<&mut ActualChain> =
                     chains.into_iter().filter(|chain| chain.base.is_some()).collect();
                 let at = at.index(based.len());
                 let base = BaseChain { kind: ChainKind::Nat, hook: Hook::Input, priority: 7 };
@@ -131,8 +131,8 @@ fn meddle(twin: &mut Twin, meddling: &Meddling) {
     twin.generation += 1;
 }
 
-fn foreign(expressions: Option<Vec<Expression>>) -> HeldRule {
-    HeldRule { handle: Some(u64::MAX), expressions, comment: None }
+fn foreign(expressions: Option<Vec<Expression>>) -> ActualRule {
+    ActualRule { handle: Some(u64::MAX), expressions, comment: None }
 }
 
 fn fault() -> impl Strategy<Value = Option<Fault>> {
@@ -161,7 +161,7 @@ proptest! {
         let mut twin = fresh(&tables(&before, &configs.0));
         meddlings.iter().for_each(|meddling| meddle(&mut twin, meddling));
         let other = (IpFamily::Ipv4, Name::from("theirs"));
-        let theirs = Held { foreign: vec!["what nft cannot read".to_owned()], ..Held::default() };
+        let theirs = Actual { foreign: vec!["what nft cannot read".to_owned()], ..Actual::default() };
         twin.tables.insert(other.clone(), theirs.clone());
 
         let wanted = tables(&after, &configs.1);

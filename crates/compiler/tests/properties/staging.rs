@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use rulegen_compiler::nftables;
 use rulegen_ruleset::dataplane::Dataplane;
 use rulegen_ruleset::nftables::{
-    Comment, Data, Held, Key, Name, Table, Transaction, Verdict, diff, stages,
+    Actual, Comment, Data, Key, Name, Table, Transaction, Verdict, diff, stages,
 };
 use serde_json::Value;
 
@@ -17,13 +17,13 @@ use crate::twin::Twin;
 
 const MOST: usize = 7;
 
-fn held(twin: &mut Twin, table: &Table) -> Option<Held> {
+fn held(twin: &mut Twin, table: &Table) -> Option<Actual> {
     let (_, held) = twin.read(&[(table.family, &table.name)]).unwrap();
     held.into_iter().next().flatten()
 }
 
-fn raised(twin: &mut Twin, table: &Table) -> Table {
-    held(twin, table).unwrap().raised(table.family, &table.name).table
+fn delinearized(twin: &mut Twin, table: &Table) -> Table {
+    held(twin, table).unwrap().delinearize(table.family, &table.name).table
 }
 
 /// The frontends that a table leads somewhere.
@@ -73,11 +73,11 @@ proptest! {
             for stage in &all {
                 prop_assert!(steps == 1 || elements_split(stage) <= 2 * MOST, "{stage:?}");
                 twin.commit(None, stage).unwrap();
-                let now = raised(&mut twin, &wanted);
+                let now = delinearized(&mut twin, &wanted);
                 prop_assert_eq!(leads_nowhere(&now), None);
                 prop_assert!(frontends(&now).is_superset(&stay));
             }
-            let now = raised(&mut twin, &wanted);
+            let now = delinearized(&mut twin, &wanted);
             prop_assert_eq!(now, Table { comment: Comment::from(""), ..as_held(wanted.clone()) });
             before = Some(wanted);
         }

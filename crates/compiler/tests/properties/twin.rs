@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::dataplane::{Dataplane, Error, Generation, Reason, Refusal};
 use rulegen_ruleset::nftables::{
-    Data, Element, Expression, Held, HeldChain, HeldRule, Key, Name, Operation, Set, Transaction,
-    Verdict, lower,
+    Actual, ActualChain, ActualRule, Data, Element, Expression, Key, Name, Operation, Set,
+    Transaction, Verdict, linearize,
 };
 
-type Tables = BTreeMap<(IpFamily, Name), Held>;
+type Tables = BTreeMap<(IpFamily, Name), Actual>;
 
 #[derive(Debug, Default)]
 pub(crate) struct Twin {
@@ -56,7 +56,7 @@ impl Dataplane for Twin {
     fn read(
         &mut self,
         tables: &[(IpFamily, &Name)],
-    ) -> Result<(Generation, Vec<Option<Held>>), Error> {
+    ) -> Result<(Generation, Vec<Option<Actual>>), Error> {
         self.reads += 1;
         match self.faults.pop().flatten() {
             Some(Fault::Interrupted) => return Err(Error::Busy { attempts: 1 }),
@@ -194,7 +194,7 @@ impl Twin {
         let of = (transaction.family, transaction.table.clone());
         match operation {
             Operation::AddTable(_) => {
-                return absent(tables.insert(of, Held::default()).is_some());
+                return absent(tables.insert(of, Actual::default()).is_some());
             }
             Operation::DeleteTable => return present(tables.remove(&of)).map(drop),
             _ => {}
@@ -211,7 +211,7 @@ impl Twin {
                 present(table.sets.remove(*name))?;
             }
             Operation::AddChain(name, base) => {
-                let chain = HeldChain { base: *base, rules: Vec::new() };
+                let chain = ActualChain { base: *base, rules: Vec::new() };
                 absent(table.chains.insert((*name).clone(), Some(chain)).is_some())?;
             }
             Operation::DeleteChain(name) => {
@@ -220,12 +220,12 @@ impl Twin {
                 present(table.chains.remove(*name))?;
             }
             Operation::AddRule(name, rule) => {
-                let expressions = lower(transaction.family, &rule.statements);
+                let expressions = linearize(transaction.family, &rule.statements);
                 for expression in &expressions {
                     check(table, expression)?;
                 }
                 self.handle += 1;
-                let rule = HeldRule {
+                let rule = ActualRule {
                     handle: Some(self.handle),
                     expressions: Some(expressions),
                     comment: rule.comment.clone(),
@@ -280,11 +280,11 @@ fn unused(used: bool) -> Result<(), Reason> {
     if used { Err(Reason::Busy) } else { Ok(()) }
 }
 
-fn chain<'a>(table: &'a mut Held, name: &Name) -> Result<&'a mut HeldChain, Reason> {
+fn chain<'a>(table: &'a mut Actual, name: &Name) -> Result<&'a mut ActualChain, Reason> {
     table.chains.get_mut(name).and_then(Option::as_mut).ok_or(Reason::NotFound)
 }
 
-fn set<'a>(table: &'a mut Held, name: &Name) -> Result<&'a mut BTreeMap<Key, Element>, Reason> {
+fn set<'a>(table: &'a mut Actual, name: &Name) -> Result<&'a mut BTreeMap<Key, Element>, Reason> {
     let set = table.sets.get_mut(name).and_then(Option::as_mut).ok_or(Reason::NotFound)?;
     Ok(&mut set.elements)
 }
@@ -295,9 +295,9 @@ fn refusal(operation: &str, of_elements: bool, reason: Reason) -> Refusal {
 }
 
 /// What an expression refers to must be there.
-fn check(table: &Held, expression: &Expression) -> Result<(), Reason> {
+fn check(table: &Actual, expression: &Expression) -> Result<(), Reason> {
     match expression {
-        Expression::Lookup { set, .. } | Expression::Update { set, .. } => {
+        Expression::Lookup { set, .. } | Expression::Dynset { set, .. } => {
             present(table.sets.get(set)).map(drop)
         }
         Expression::Verdict(verdict) => {
@@ -314,18 +314,18 @@ fn chain_of(verdict: &Verdict) -> Option<&Name> {
     }
 }
 
-fn rules(table: &Held) -> impl Iterator<Item = &HeldRule> {
+fn rules(table: &Actual) -> impl Iterator<Item = &ActualRule> {
     table.chains.values().flatten().flat_map(|chain| &chain.rules)
 }
 
-fn uses_set(rule: &HeldRule, name: &Name) -> bool {
+fn uses_set(rule: &ActualRule, name: &Name) -> bool {
     rule.expressions.iter().flatten().any(|expression| match expression {
-        Expression::Lookup { set, .. } | Expression::Update { set, .. } => set == name,
+        Expression::Lookup { set, .. } | Expression::Dynset { set, .. } => set == name,
         _ => false,
     })
 }
 
-fn leads_to(table: &Held, name: &Name) -> bool {
+fn leads_to(table: &Actual, name: &Name) -> bool {
     let by_rule =
         rules(table).flat_map(|rule| rule.expressions.iter().flatten()).any(|expression| {
             match expression {
@@ -336,7 +336,7 @@ fn leads_to(table: &Held, name: &Name) -> bool {
     by_rule || maps_to(table, name)
 }
 
-fn maps_to(table: &Held, name: &Name) -> bool {
+fn maps_to(table: &Actual, name: &Name) -> bool {
     let elements = table.sets.values().flatten().flat_map(|set| set.elements.values());
     let mut verdicts = elements.filter_map(|element| match &element.data {
         Some(Data::Verdict(verdict)) => chain_of(verdict),

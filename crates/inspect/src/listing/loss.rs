@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rulegen_net::{Frontend, ServicePortName};
-use rulegen_ruleset::nftables::Held;
+use rulegen_ruleset::nftables::Actual;
 
 use super::{Frontends, Listing};
 
@@ -41,7 +41,7 @@ pub fn loss(held: &Listing, wanted: &Listing) -> Loss {
 
 /// The Services of kube-proxy's own nftables table, by the names of its chains:
 /// `service-2QRHZV4L-default/kubernetes/tcp/https`.
-pub fn services_of_kube_proxy(held: &Held) -> Vec<ServicePortName> {
+pub fn services_of_kube_proxy(held: &Actual) -> Vec<ServicePortName> {
     held.chains.keys().filter_map(|chain| of_kube_proxys_chain(chain.as_str())).collect()
 }
 

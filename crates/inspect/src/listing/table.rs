@@ -82,8 +82,10 @@ impl<'a> Reader<'a> {
         let rules = self.table.chains.get(chain).into_iter().flat_map(|chain| &chain.rules);
         let mut ranges = Vec::new();
         for rule in rules {
-            if let [Statement::If(Condition::In { key, set }), Statement::Verdict(Verdict::Return)] =
-                rule.statements.as_slice()
+            if let [
+                Statement::Match(Condition::SetLookup { key, set }),
+                Statement::Verdict(Verdict::Return),
+            ] = rule.statements.as_slice()
                 && !set.negated
             {
                 ranges.extend(self.networks(&set.value, key));
@@ -156,14 +158,14 @@ impl<'a> Way<'a, '_> {
         for statement in &rule.statements {
             match statement {
                 // What a client had before, it does not come to by this rule.
-                Statement::If(condition) if self.asks_for_client(condition) => return false,
-                Statement::If(condition) => {
+                Statement::Match(condition) if self.asks_for_client(condition) => return false,
+                Statement::Match(condition) => {
                     always = false;
                     if is_of_node(condition) {
                         whose = Whose::Node;
                     }
                 }
-                Statement::SetMarkBits(_) if always && whose == Whose::All => {
+                Statement::MarkOr(_) if always && whose == Whose::All => {
                     self.reached.masquerades();
                 }
                 Statement::VerdictMap { map, .. } => self.go_by_map(map, whose),
@@ -204,14 +206,14 @@ impl<'a> Way<'a, '_> {
     fn choose(&mut self, key: &[Selector], map: &Name, whose: Whose) {
         let Some(Selector::Number(number)) = key.last() else { return };
         let (first, behind) = match number {
-            Number::Below(_, below) => (0, *below),
+            Number::Modulo(_, below) => (0, *below),
             Number::Constant(number) => (*number, number.saturating_add(1)),
         };
         let Some(map) = self.table.sets.get(map) else { return };
         let Some(start) = self.looked_up(key) else { return };
         let at = |number| start.with(Value::Number(number));
         for (_, element) in map.elements.range(at(first)..at(behind)) {
-            if let Some(Data::Socket(endpoint)) = element.data {
+            if let Some(Data::AddrPort(endpoint)) = element.data {
                 self.reached.endpoint(whose, endpoint);
             }
         }
@@ -232,7 +234,7 @@ impl<'a> Way<'a, '_> {
 
     /// Whether it holds for clients only that packets put into a set, for a time.
     fn asks_for_client(&self, condition: &Condition) -> bool {
-        let Condition::In { set, .. } = condition else { return false };
+        let Condition::SetLookup { set, .. } = condition else { return false };
         self.table.sets.get(&set.value).is_some_and(|set| set.dynamic)
     }
 }

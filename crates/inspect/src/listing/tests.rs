@@ -3,8 +3,8 @@
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::parse;
 use rulegen_ruleset::nftables::{
-    Chain, Data, DataType, Draw, Element, Key, Name, Number, Rule, Selector, Set, Statement, Table,
-    Value, Verdict,
+    Chain, Data, DataType, Element, Key, Name, Number, NumgenMode, Rule, Selector, Set, Statement,
+    Table, Value, Verdict,
 };
 
 use super::*;
@@ -80,10 +80,12 @@ fn table(rules: Vec<Rule>) -> Table {
     let mut services = Set::map(&[], DataType::Verdict, "");
     let verdict = Data::Verdict(Verdict::Goto("chain".into()));
     services.elements.insert(key.clone(), element(verdict));
-    let mut endpoints = Set::map(&[], DataType::Socket, "");
+    let mut endpoints = Set::map(&[], DataType::AddrPort, "");
     for number in [0, 1, 2, u32::MAX] {
         let endpoint = format!("10.1.0.1:{}", 8080 + (number & 0xff)).parse().unwrap();
-        endpoints.elements.insert(key.with(Value::Number(number)), element(Data::Socket(endpoint)));
+        endpoints
+            .elements
+            .insert(key.with(Value::Number(number)), element(Data::AddrPort(endpoint)));
     }
     Table {
         family: IpFamily::Ipv4,
@@ -109,7 +111,7 @@ fn choose(number: Number) -> Rule {
 #[test]
 fn an_endpoint_whose_number_is_never_drawn_is_not_reached() {
     let of = |number| said(&of_table(&table(vec![choose(number)])));
-    let below = |n| of(Number::Below(Draw::Random, n));
+    let below = |n| of(Number::Modulo(NumgenMode::Random, n));
     assert_eq!(below(2), ["a/a 80 10.1.0.1:8080,10.1.0.1:8081"]);
     assert_eq!(below(0), ["a/a 80 "]);
     assert_eq!(below(u32::MAX), ["a/a 80 10.1.0.1:8080,10.1.0.1:8081,10.1.0.1:8082"]);
@@ -119,7 +121,7 @@ fn an_endpoint_whose_number_is_never_drawn_is_not_reached() {
 
 #[test]
 fn rules_that_no_packet_meets_are_not_gone_through() {
-    let all = choose(Number::Below(Draw::Random, 3));
+    let all = choose(Number::Modulo(NumgenMode::Random, 3));
     let before = |verdict| vec![Rule::new([Statement::Verdict(verdict)]), all.clone()];
     assert_eq!(said(&of_table(&table(before(Verdict::Drop)))), ["a/a 80 "]);
     assert_eq!(said(&of_table(&table(before(Verdict::Goto("chain".into()))))), ["a/a 80 "]);

@@ -266,7 +266,7 @@ impl Live {
     fn look_up(&mut self, known: &Known, at: &ChainId, rule: &TracedRule) -> Option<Found> {
         let packet = &mut self.packet;
         let statements = &rule.statements;
-        if statements.iter().any(|statement| matches!(statement, Statement::SetMarkBits(_))) {
+        if statements.iter().any(|statement| matches!(statement, Statement::MarkOr(_))) {
             packet.reason = Some(reason(at.chain.as_str(), &Rule::new(statements.clone())));
         }
         if statements.contains(&Statement::Masquerade) {
@@ -287,6 +287,6 @@ impl Live {
 fn asks_for_hairpin(statement: &Statement) -> bool {
     matches!(
         statement,
-        Statement::If(Condition::In { set, .. }) if set.value.as_str() == HAIRPINS
+        Statement::Match(Condition::SetLookup { set, .. }) if set.value.as_str() == HAIRPINS
     )
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{
-    BasePlace, ChainId, Comment, Data, Element, Field, Held, Key, Name, PacketHeader, Set,
+    Actual, BasePlace, ChainId, Comment, Data, Element, Field, Key, Name, PacketHeader, Set,
     TracedRule, Value, Verdict,
 };
 
@@ -14,7 +14,7 @@ pub struct Known {
     /// The name of our table.
     pub table: Option<Name>,
     /// Our table of each family.
-    pub held: BTreeMap<IpFamily, Held>,
+    pub held: BTreeMap<IpFamily, Actual>,
     /// The base chains of all tables.
     pub bases: BTreeMap<ChainId, BasePlace>,
     /// Rules of all tables that packets met, by their handles; `None` is known to be gone.

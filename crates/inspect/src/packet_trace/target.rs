@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 
 use rulegen_net::{Frontend, ServicePortName, ServiceRef};
-use rulegen_ruleset::nftables::{Held, Key, Set};
+use rulegen_ruleset::nftables::{Actual, Key, Set};
 
 use super::Known;
 use super::known::{FRONTEND, NODE_PORT};
@@ -50,7 +50,7 @@ pub fn frontends(
 }
 
 /// Keys of frontends, with the comment that names the service port of each.
-fn elements(held: &Held) -> impl Iterator<Item = (&Key, &str)> {
+fn elements(held: &Actual) -> impl Iterator<Item = (&Key, &str)> {
     let is_of_frontends =
         |set: &&Set| !set.interval && (set.key == FRONTEND || set.key == NODE_PORT);
     let sets = held.sets.values().flatten().filter(is_of_frontends);

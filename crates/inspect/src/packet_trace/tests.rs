@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use rulegen_net::{Frontend, IpFamily, Protocol};
 use rulegen_ruleset::nftables::{
-    BasePlace, ChainId, Comment, Data, DataType, Element, Field, Held, Key, Name, PacketHeader,
+    Actual, BasePlace, ChainId, Comment, Data, DataType, Element, Field, Key, Name, PacketHeader,
     Ports, Set, Statement, TableFamily, TraceEvent, TraceStep, TraceVerdict, TracedRule, Value,
     Verdict,
 };
@@ -55,7 +55,7 @@ fn known() -> Known {
         ("node-ports", node_ports),
     ];
     let sets = sets.into_iter().map(|(name, set)| (Name::from(name), Some(set))).collect();
-    let held = Held { sets, ..Held::default() };
+    let held = Actual { sets, ..Actual::default() };
     let base = |hook, is_nat| BasePlace { hook, priority: 0, is_nat };
     let bases = [
         (at("rulegen", "nat-prerouting"), base("prerouting", true)),

@@ -8,7 +8,7 @@ use rulegen_compiler::iptables::{
 use rulegen_model::TrafficPolicy;
 use rulegen_net::{FrontendKind, Protocol, ServicePortName};
 use rulegen_ruleset::iptables::{Match, Rule, RuleSpec, Step, Table, Target};
-use rulegen_ruleset::nftables::Draw;
+use rulegen_ruleset::nftables::NumgenMode;
 
 use super::{Known, Meaning};
 use crate::words::MasqueradeReason;
@@ -95,7 +95,7 @@ fn of_service(chain: &str, rule: &RuleSpec) -> Option<Meaning> {
         return Some(match marks {
             true if is_for_some => Meaning::Mark(MasqueradeReason::NotFromPods),
             true => Meaning::Mark(MasqueradeReason::All),
-            false => Meaning::Choice(Draw::Random),
+            false => Meaning::Choice(NumgenMode::Random),
         });
     }
     if chain.starts_with("KUBE-FW-") {

@@ -6,7 +6,7 @@ mod nftables;
 use rulegen_compiler::Refusal;
 use rulegen_model::TrafficPolicy;
 use rulegen_net::{FrontendKind, ServicePortName};
-use rulegen_ruleset::nftables::Draw;
+use rulegen_ruleset::nftables::NumgenMode;
 
 use crate::words::MasqueradeReason;
 
@@ -34,9 +34,9 @@ pub(crate) enum Meaning {
     /// It knows the client, who keeps its endpoint.
     Kept,
     /// It chooses an endpoint in this way.
-    Choice(Draw),
+    Choice(NumgenMode),
     /// It does so and translates the destination.
-    ChosenTranslation(Draw),
+    ChosenTranslation(NumgenMode),
     /// It translates the destination.
     Translation,
     /// It masquerades.

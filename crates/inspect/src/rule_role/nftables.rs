@@ -7,7 +7,7 @@ use rulegen_compiler::nftables::{
 use rulegen_model::TrafficPolicy;
 use rulegen_net::{FrontendKind, Protocol, ServicePortName};
 use rulegen_ruleset::nftables::{
-    Condition, Data, Draw, Found, Key, Number, Rule, Selector, Statement, Step, Table, Value,
+    Condition, Data, Found, Key, Number, NumgenMode, Rule, Selector, Statement, Step, Table, Value,
     Verdict,
 };
 
@@ -23,7 +23,7 @@ pub(crate) fn role(table: &Table, step: &Step<'_>, protocol: Protocol) -> Option
     }
     let chain = step.chain.as_str();
     let rule = step.rule;
-    if does(rule, |s| matches!(s, Statement::SetMarkBits(_))) {
+    if does(rule, |s| matches!(s, Statement::MarkOr(_))) {
         return Some(Meaning::Mark(reason(chain, rule)));
     }
     if does(rule, |s| *s == Statement::Masquerade) {
@@ -104,8 +104,8 @@ fn is_cluster_ip(table: &Table, key: &Key) -> bool {
 
 /// Why a rule marks a packet for masquerading.
 pub(crate) fn reason(chain: &str, rule: &Rule) -> MasqueradeReason {
-    let asks = does(rule, |statement| matches!(statement, Statement::If(_)));
-    let of_node = |s: &Statement| *s == Statement::If(Condition::SourceIsLocal);
+    let asks = does(rule, |statement| matches!(statement, Statement::Match(_)));
+    let of_node = |s: &Statement| *s == Statement::Match(Condition::SourceIsLocal);
     match () {
         () if does(rule, of_node) => MasqueradeReason::FromNode,
         () if !chain.starts_with("cluster-ip") => MasqueradeReason::External,
@@ -116,7 +116,7 @@ pub(crate) fn reason(chain: &str, rule: &Rule) -> MasqueradeReason {
 
 /// Under external policy Local, who is sent to all endpoints and who only to those of this node.
 fn way_of_policy(rule: &Rule) -> Option<Meaning> {
-    let of_node = |s: &Statement| *s == Statement::If(Condition::SourceIsLocal);
+    let of_node = |s: &Statement| *s == Statement::Match(Condition::SourceIsLocal);
     let leads_to = |start: &str| {
         does(rule, |statement| match statement {
             Statement::Verdict(Verdict::Goto(chain)) => chain.as_str().starts_with(start),
@@ -134,9 +134,9 @@ fn way_of_policy(rule: &Rule) -> Option<Meaning> {
 }
 
 /// How the rule draws a number, if it does.
-fn drawn(rule: &Rule) -> Draw {
+fn drawn(rule: &Rule) -> NumgenMode {
     let number = |number: &Number| match number {
-        Number::Below(draw, below) if *below > 1 => Some(*draw),
+        Number::Modulo(draw, below) if *below > 1 => Some(*draw),
         _ => None,
     };
     let in_key = |key: &Vec<Selector>| {
@@ -147,10 +147,10 @@ fn drawn(rule: &Rule) -> Draw {
     };
     let in_statement = |statement: &Statement| match statement {
         Statement::DnatMap { key, .. } => in_key(key),
-        Statement::If(Condition::Is(of, _)) => number(of),
+        Statement::Match(Condition::Is(of, _)) => number(of),
         _ => None,
     };
-    rule.statements.iter().find_map(in_statement).unwrap_or(Draw::Random)
+    rule.statements.iter().find_map(in_statement).unwrap_or(NumgenMode::Random)
 }
 
 fn does(rule: &Rule, what: impl Fn(&Statement) -> bool) -> bool {

@@ -2,7 +2,7 @@
 
 use nftnl::nftnl_sys as sys;
 use rulegen_net::IpFamily;
-use rulegen_ruleset::nftables::{BaseChain, ChainKind, HeldChain, Hook, Name};
+use rulegen_ruleset::nftables::{ActualChain, BaseChain, ChainKind, Hook, Name};
 use sys::libc;
 
 use super::family;
@@ -43,9 +43,9 @@ pub(super) fn encode(of: IpFamily, table: &Name, name: &Name, base: Option<BaseC
 }
 
 /// A chain's name, and the chain without rules unless something about it is foreign.
-pub(super) fn decode(raw: &RawChain) -> Option<(Name, Option<HeldChain>)> {
-    let name = Name::held(raw.borrow().get_text(sys::NFTNL_CHAIN_NAME)?);
-    let chain = decode_base(raw).map(|base| HeldChain { base, rules: Vec::new() });
+pub(super) fn decode(raw: &RawChain) -> Option<(Name, Option<ActualChain>)> {
+    let name = Name::from_kernel(raw.borrow().get_text(sys::NFTNL_CHAIN_NAME)?);
+    let chain = decode_base(raw).map(|base| ActualChain { base, rules: Vec::new() });
     Some((name, chain))
 }
 

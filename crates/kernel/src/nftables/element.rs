@@ -26,7 +26,7 @@ pub(super) fn encode(set: &Set, key: &Key, element: Option<&Element>) -> Vec<Raw
     if let Some(element) = element {
         raw = with_data(raw, element);
     }
-    let end = set.is_by_points().then(|| behind(last(key))).flatten();
+    let end = set.needs_full_rewrite().then(|| behind(last(key))).flatten();
     let end = end.map(|end| {
         RawElement::element()
             .bytes(sys::NFTNL_SET_ELEM_KEY, &end)
@@ -38,7 +38,7 @@ pub(super) fn encode(set: &Set, key: &Key, element: Option<&Element>) -> Vec<Raw
 fn with_data(raw: RawElement, element: &Element) -> RawElement {
     let raw = match &element.data {
         None => raw,
-        Some(Data::Socket(to)) => {
+        Some(Data::AddrPort(to)) => {
             let mut bytes = Vec::with_capacity(20);
             put_address(&mut bytes, to.ip());
             bytes.extend(to.port().to_be_bytes());
@@ -134,7 +134,7 @@ impl<'a> Reader<'a> {
     pub(super) fn read(&mut self, raw: &Raw<'_>) -> Result<(), Foreign> {
         let flags = raw.get_u32(sys::NFTNL_SET_ELEM_FLAGS).unwrap_or_default();
         let key = raw.get(sys::NFTNL_SET_ELEM_KEY).ok_or(Foreign)?;
-        let by_points = self.set.is_by_points();
+        let by_points = self.set.needs_full_rewrite();
         if by_points && flags == INTERVAL_END {
             self.ends.push(address(self.family, key).ok_or(Foreign)?);
             return Ok(());
@@ -218,7 +218,7 @@ impl<'a> Reader<'a> {
             let chain = raw.get_text(sys::NFTNL_SET_ELEM_CHAIN);
             Some(Data::Verdict(verdict::decode(number, chain)?))
         } else {
-            Some(Data::Socket(self.socket(raw.get(sys::NFTNL_SET_ELEM_DATA)?)?))
+            Some(Data::AddrPort(self.socket(raw.get(sys::NFTNL_SET_ELEM_DATA)?)?))
         };
         let comment = raw.get(sys::NFTNL_SET_ELEM_USERDATA).and_then(userdata::comment_of);
         let has = raw.expressions(expression::decode);

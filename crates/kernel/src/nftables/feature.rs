@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::nftables::{
-    Comment, Condition, DataType, Draw, Expression, Field, Name, Number, Operation, Rule, Set,
-    Statement, Table, Transaction, lower,
+    Comment, Condition, DataType, Expression, Field, Name, Number, NumgenMode, Operation, Rule,
+    Set, Statement, Table, Transaction, linearize,
 };
 
 use super::batch::Batch;
@@ -62,23 +62,33 @@ fn features() -> Vec<Feature> {
     let key = [Field::Address, Field::Port];
     let about = "a probe";
     let networks = Set { interval: true, ..Set::new(&key, about) };
-    let counters = Set { counter: true, ..Set::map(&key, DataType::Socket, about) };
+    let counters = Set { counter: true, ..Set::map(&key, DataType::AddrPort, about) };
     vec![
         feature("networks in keys of several parts", "NF_TABLES", "5.6", Probe::Set(networks)),
         feature("counters of elements", "NF_TABLES", "5.7", Probe::Set(counters)),
-        feature("random choice", "NFT_NUMGEN", "4.9", Probe::Rule(|_| below_two(Draw::Random))),
-        feature("choice by source", "NFT_HASH", "4.9", Probe::Rule(|_| below_two(Draw::BySource))),
+        feature(
+            "random choice",
+            "NFT_NUMGEN",
+            "4.9",
+            Probe::Rule(|_| below_two(NumgenMode::Random)),
+        ),
+        feature(
+            "choice by source",
+            "NFT_HASH",
+            "4.9",
+            Probe::Rule(|_| below_two(NumgenMode::BySource)),
+        ),
         feature(
             "connection tracking",
             "NFT_CT",
             "3.13",
-            Probe::Rule(|_| Statement::If(Condition::Translated)),
+            Probe::Rule(|_| Statement::Match(Condition::Translated)),
         ),
         feature(
             "types of addresses",
             "NFT_FIB_IPV4 and NFT_FIB_IPV6",
             "4.10",
-            Probe::Rule(|_| Statement::If(Condition::SourceIsLocal)),
+            Probe::Rule(|_| Statement::Match(Condition::SourceIsLocal)),
         ),
         feature("translation", "NFT_NAT", "3.13", Probe::Rule(dnat)),
         feature("masquerading", "NFT_MASQ", "3.18", Probe::Rule(|_| Statement::Masquerade)),
@@ -86,8 +96,8 @@ fn features() -> Vec<Feature> {
     ]
 }
 
-fn below_two(draw: Draw) -> Statement {
-    Statement::If(Condition::Is(Number::Below(draw, 2), 0))
+fn below_two(draw: NumgenMode) -> Statement {
+    Statement::Match(Condition::Is(Number::Modulo(draw, 2), 0))
 }
 
 fn dnat(family: IpFamily) -> Statement {
@@ -196,14 +206,14 @@ impl Probe {
             }),
             Probe::Rule(statement) => {
                 let family = table.family;
-                let example = lower(family, &[statement(family)]);
+                let example = linearize(family, &[statement(family)]);
                 let Some(example) = example.iter().find(|expression| !is_everywhere(expression))
                 else {
                     return false;
                 };
                 let rules = table.chains.values().flat_map(|chain| &chain.rules);
                 rules
-                    .flat_map(|rule| lower(family, &rule.statements))
+                    .flat_map(|rule| linearize(family, &rule.statements))
                     .any(|expression| discriminant(&expression) == discriminant(example))
             }
         }
@@ -217,7 +227,7 @@ fn is_everywhere(expression: &Expression) -> bool {
         Expression::Payload { .. }
             | Expression::Meta { .. }
             | Expression::Bitwise { .. }
-            | Expression::Compare { .. }
+            | Expression::Cmp { .. }
             | Expression::Immediate { .. }
     )
 }

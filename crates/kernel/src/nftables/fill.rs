@@ -65,7 +65,7 @@ pub(super) fn read(
 fn fill(message: &[u8], aligned: &Aligned<'_>) -> Option<(Name, u32, Option<u32>)> {
     let raw: RawSet = Object::parse(aligned)?;
     let size = raw.borrow().get_u32(sys::NFTNL_SET_DESC_SIZE)?;
-    let name = Name::held(raw.borrow().get_text(sys::NFTNL_SET_NAME)?);
+    let name = Name::from_kernel(raw.borrow().get_text(sys::NFTNL_SET_NAME)?);
     set::is_dynamic(&raw).then(|| (name, size, attribute::be32(message, COUNT)))
 }
 

@@ -1,7 +1,7 @@
 //! nf_tables through netlink, without any program.
 //!
 //! ```text
-//! read ──▶ Held of each table, all of one generation ──diff──▶ Transactions ──commit──▶ kernel
+//! read ──▶ Actual of each table, all of one generation ──diff──▶ Transactions ──commit──▶ kernel
 //! ```
 //!
 //! `raw` holds what libnftnl owns; one file each for tables, chains, sets, elements, rules and
@@ -15,6 +15,7 @@ mod element;
 mod expression;
 mod feature;
 mod fill;
+mod nat_base_chains;
 mod nftrace;
 mod raw;
 mod read;
@@ -23,7 +24,6 @@ mod rule;
 mod set;
 mod socket;
 mod table;
-mod translators;
 mod userdata;
 mod verdict;
 mod watch;
@@ -33,16 +33,16 @@ use std::time::{Duration, Instant};
 
 use rulegen_net::IpFamily;
 use rulegen_ruleset::dataplane::Reason;
-use rulegen_ruleset::nftables::{Comment, Held, Key, Name, Operation, Set, Table, Transaction};
+use rulegen_ruleset::nftables::{Actual, Comment, Key, Name, Operation, Set, Table, Transaction};
 
 pub use feature::Missing;
 pub use fill::SetFill;
-pub use nftrace::{Armed, Heard, TraceListener};
+pub use nat_base_chains::NatBaseChain;
+pub use nftrace::{Heard, TraceListener, TraceSession};
 pub use read::Reading;
 pub use rulegen_ruleset::dataplane::{
     Dataplane, Error, Generation, Refusal, commit_in_stages, isolate, reconcile, reconcile_if,
 };
-pub use translators::Translator;
 pub use watch::{
     Change, Commit, Done, Event, Object, TouchedChain, TouchedChains, Watcher, Writer,
 };
@@ -265,9 +265,9 @@ impl NfTables {
     fn read_once(
         &mut self,
         tables: &[(IpFamily, &Name)],
-    ) -> Result<(Generation, Vec<Option<Held>>), Interrupted> {
+    ) -> Result<(Generation, Vec<Option<Actual>>), Interrupted> {
         let generation = read::generation(&mut self.socket)?;
-        let held: Result<Vec<Option<Held>>, Interrupted> = tables
+        let held: Result<Vec<Option<Actual>>, Interrupted> = tables
             .iter()
             .map(|(family, name)| read::table(&mut self.socket, *family, name))
             .collect();
@@ -283,7 +283,7 @@ impl Dataplane for NfTables {
     fn read(
         &mut self,
         tables: &[(IpFamily, &Name)],
-    ) -> Result<(Generation, Vec<Option<Held>>), Error> {
+    ) -> Result<(Generation, Vec<Option<Actual>>), Error> {
         for _ in 0..ATTEMPTS {
             match self.read_once(tables) {
                 Ok(read) => return Ok(read),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use nftnl::nftnl_sys::libc;
 use rulegen_net::IpFamily;
-use rulegen_ruleset::nftables::{Held, HeldRule, Key, Name, Rule, Set, Statement, Table};
+use rulegen_ruleset::nftables::{Actual, ActualRule, Key, Name, Rule, Set, Statement, Table};
 
 use super::raw::{Aligned, Object};
 use super::rule::RawRule;
@@ -68,9 +68,9 @@ pub(super) fn table(
     socket: &mut Socket,
     of: IpFamily,
     name: &Name,
-) -> Result<Option<Held>, Interrupted> {
+) -> Result<Option<Actual>, Interrupted> {
     let Some(found) = find(socket, of, name)? else { return Ok(None) };
-    let held = Held { foreign: table::foreign(&found), ..Held::default() };
+    let held = Actual { foreign: table::foreign(&found), ..Actual::default() };
     let mut reader = Reader { socket, family: of, table: name, held };
     reader.chains()?;
     reader.rules()?;
@@ -87,7 +87,7 @@ pub(super) fn counted(
     table: &Name,
     each: &mut impl FnMut(Counted),
 ) -> Result<(), Interrupted> {
-    let mut reader = Reader { socket, family: of, table, held: Held::default() };
+    let mut reader = Reader { socket, family: of, table, held: Actual::default() };
     let mut sets: Vec<(Name, Set)> = Vec::new();
     let of_table = set::of_table(of, table);
     reader.dump(
@@ -152,7 +152,7 @@ pub(super) fn counted_of(
             }
         }
     }
-    let mut reader = Reader { socket, family: of, table, held: Held::default() };
+    let mut reader = Reader { socket, family: of, table, held: Actual::default() };
     let counts = |rule: &Rule| rule.statements.contains(&Statement::Counter);
     for (name, _) in part.chains.iter().filter(|(_, chain)| chain.rules.iter().any(counts)) {
         reader.counted_rules(&rule::of_chain(of, table, name), each)?;
@@ -231,7 +231,7 @@ struct Reader<'a> {
     socket: &'a mut Socket,
     family: IpFamily,
     table: &'a Name,
-    held: Held,
+    held: Actual,
 }
 
 impl Reader<'_> {
@@ -253,7 +253,7 @@ impl Reader<'_> {
     }
 
     fn rules(&mut self) -> Result<(), Interrupted> {
-        let mut rules: Vec<Option<(Name, HeldRule)>> = Vec::new();
+        let mut rules: Vec<Option<(Name, ActualRule)>> = Vec::new();
         let of_table = rule::of_table(self.family, self.table);
         self.dump(
             libc::NFT_MSG_GETRULE,

@@ -2,7 +2,7 @@
 
 use nftnl::nftnl_sys as sys;
 use rulegen_net::IpFamily;
-use rulegen_ruleset::nftables::{HeldRule, Name, Rule, lower};
+use rulegen_ruleset::nftables::{ActualRule, Name, Rule, linearize};
 
 use super::raw::Object;
 use super::{expression, family, userdata};
@@ -41,23 +41,23 @@ pub(super) fn encode(of: IpFamily, table: &Name, chain: &Name, rule: &Rule) -> R
     if let Some(comment) = &rule.comment {
         raw = raw.bytes(sys::NFTNL_RULE_USERDATA, &userdata::of_comment(comment));
     }
-    lower(of, &rule.statements)
+    linearize(of, &rule.statements)
         .iter()
         .fold(raw, |raw, expression| raw.expression(expression::encode(expression)))
 }
 
 /// What a rule counted, by the name of its chain, if it is one that counts.
 pub(super) fn counted(raw: &RawRule) -> Option<(Name, u64)> {
-    let chain = Name::held(raw.borrow().get_text(sys::NFTNL_RULE_CHAIN)?);
+    let chain = Name::from_kernel(raw.borrow().get_text(sys::NFTNL_RULE_CHAIN)?);
     let packets = raw.expressions(|raw| expression::packets(&raw)).into_iter().flatten().next()?;
     Some((chain, packets))
 }
 
 /// A rule and the name of its chain.
-pub(super) fn decode(raw: &RawRule) -> Option<(Name, HeldRule)> {
+pub(super) fn decode(raw: &RawRule) -> Option<(Name, ActualRule)> {
     let part = raw.borrow();
-    let chain = Name::held(part.get_text(sys::NFTNL_RULE_CHAIN)?);
-    let rule = HeldRule {
+    let chain = Name::from_kernel(part.get_text(sys::NFTNL_RULE_CHAIN)?);
+    let rule = ActualRule {
         handle: part.get_u64(sys::NFTNL_RULE_HANDLE),
         expressions: raw.expressions(|raw| expression::decode(&raw)).into_iter().collect(),
         comment: part.get(sys::NFTNL_RULE_USERDATA).and_then(userdata::comment_of),

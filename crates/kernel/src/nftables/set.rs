@@ -83,7 +83,7 @@ pub(super) fn is_dynamic(raw: &RawSet) -> bool {
 
 /// A set's name, and the set without elements unless something about it is foreign.
 pub(super) fn decode(of: IpFamily, raw: &RawSet) -> Option<(Name, Option<Set>)> {
-    let name = Name::held(raw.borrow().get_text(sys::NFTNL_SET_NAME)?);
+    let name = Name::from_kernel(raw.borrow().get_text(sys::NFTNL_SET_NAME)?);
     Some((name, decode_shape(of, raw)))
 }
 
@@ -99,7 +99,7 @@ fn decode_shape(of: IpFamily, raw: &RawSet) -> Option<Set> {
     let data = match (held & MAP != 0, number(sys::NFTNL_SET_DATA_TYPE)) {
         (false, _) => None,
         (true, VERDICT) => Some(DataType::Verdict),
-        (true, kind) if kind == data_of(of, DataType::Socket).0 => Some(DataType::Socket),
+        (true, kind) if kind == data_of(of, DataType::AddrPort).0 => Some(DataType::AddrPort),
         (true, _) => return None,
     };
     let has_timeout = raw.get_u64(sys::NFTNL_SET_TIMEOUT).is_some_and(|timeout| timeout != 0);
@@ -178,6 +178,6 @@ fn data_of(of: IpFamily, data: DataType) -> (u32, u32) {
     let socket = [Field::Address, Field::Port];
     match data {
         DataType::Verdict => (VERDICT, 0),
-        DataType::Socket => (type_of(of, &socket), length_of(of, &socket)),
+        DataType::AddrPort => (type_of(of, &socket), length_of(of, &socket)),
     }
 }

@@ -40,10 +40,10 @@ pub(super) fn of_set(family: IpFamily, of: &Set) -> Vec<u8> {
     if of.data.is_some() {
         put_number(&mut data, set::DATA_BYTE_ORDER, MIXED);
     }
-    if of.is_by_example() {
+    if of.needs_typeof() {
         put(&mut data, set::KEY_TYPEOF, &typeof_fields(family, &of.key));
     }
-    if of.data == Some(DataType::Socket) {
+    if of.data == Some(DataType::AddrPort) {
         put(&mut data, set::DATA_TYPEOF, &typeof_fields(family, &[Field::Address, Field::Port]));
         put_number(&mut data, set::DATA_INTERVAL, 0);
     }

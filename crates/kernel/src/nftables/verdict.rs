@@ -18,8 +18,8 @@ pub(super) fn encode(verdict: &Verdict) -> (u32, Option<&Name>) {
 pub(super) fn decode(number: u32, chain: Option<&str>) -> Option<Verdict> {
     match (number.cast_signed(), chain) {
         (libc::NF_DROP, None) => Some(Verdict::Drop),
-        (libc::NFT_JUMP, Some(chain)) => Some(Verdict::Jump(Name::held(chain))),
-        (libc::NFT_GOTO, Some(chain)) => Some(Verdict::Goto(Name::held(chain))),
+        (libc::NFT_JUMP, Some(chain)) => Some(Verdict::Jump(Name::from_kernel(chain))),
+        (libc::NFT_GOTO, Some(chain)) => Some(Verdict::Goto(Name::from_kernel(chain))),
         (libc::NFT_RETURN, None) => Some(Verdict::Return),
         _ => None,
     }

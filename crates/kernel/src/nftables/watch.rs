@@ -20,7 +20,7 @@ pub struct Watcher {
     /// Which chains of them count, by their names.
     concerns: fn(&str) -> bool,
     /// What the commit that is being told did to our tables so far.
-    told: Told,
+    told: Notification,
 }
 
 /// What was heard.
@@ -173,12 +173,12 @@ impl Writer {
 
 /// The part of a commit that was received before its end.
 #[derive(Debug, Default)]
-struct Told {
+struct Notification {
     changes: Vec<Change>,
     chains: TouchedChains,
 }
 
-impl Told {
+impl Notification {
     /// A table comes first, for it says more than what went with it; what is said already is not
     /// said again.
     fn add(&mut self, change: Change) {
@@ -219,7 +219,12 @@ impl Watcher {
     /// [`Error::Unreachable`].
     pub fn open(tables: &[(IpFamily, Name)], room: usize) -> Result<Self, Error> {
         let socket = Socket::for_events(room)?;
-        Ok(Self { socket, tables: tables.to_vec(), concerns: |_| true, told: Told::default() })
+        Ok(Self {
+            socket,
+            tables: tables.to_vec(),
+            concerns: |_| true,
+            told: Notification::default(),
+        })
     }
 
     /// Leaves out what is done to other chains than these and to their rules.
@@ -256,7 +261,7 @@ impl Watcher {
         match heard {
             Ok(heard) => Ok((heard, events)),
             Err(Error::Lost) => {
-                *told = Told::default();
+                *told = Notification::default();
                 Ok((true, vec![Event::Lost]))
             }
             Err(error) => Err(error),

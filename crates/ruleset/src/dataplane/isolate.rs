@@ -2,10 +2,10 @@
 
 use rulegen_net::IpFamily;
 
-use super::reconcile::Way;
+use super::reconcile::Recovery;
 use super::{Dataplane, Error, Generation, Refusal};
 use crate::Bisection;
-use crate::nftables::{Held, Name, Table, Transaction, diff};
+use crate::nftables::{Actual, Name, Table, Transaction, diff};
 
 /// How often somebody else may come in between in one trial.
 const ATTEMPTS: u32 = 10;
@@ -30,7 +30,7 @@ pub fn isolate<T: Clone>(
 
 struct Trials<'a, D> {
     dataplane: &'a mut D,
-    held: Option<(Generation, Vec<Option<Held>>)>,
+    held: Option<(Generation, Vec<Option<Actual>>)>,
 }
 
 impl<D: Dataplane> Trials<'_, D> {
@@ -60,7 +60,7 @@ impl<D: Dataplane> Trials<'_, D> {
         Err(last)
     }
 
-    fn read(&mut self, tables: &[&Table]) -> Result<(Generation, Vec<Option<Held>>), Error> {
+    fn read(&mut self, tables: &[&Table]) -> Result<(Generation, Vec<Option<Actual>>), Error> {
         let names: Vec<(IpFamily, &Name)> = tables.iter().map(|t| (t.family, &t.name)).collect();
         self.dataplane.read(&names)
     }
@@ -71,7 +71,7 @@ impl<D: Dataplane> Trials<'_, D> {
 fn try_all(
     dataplane: &mut impl Dataplane,
     generation: Generation,
-    held: &[Option<Held>],
+    held: &[Option<Actual>],
     wanted: &[&Table],
 ) -> Result<(), Error> {
     let transactions: Vec<Transaction<'_>> =
@@ -80,12 +80,12 @@ fn try_all(
         Err(Error::Refused(refusals)) => refusals,
         done => return done,
     };
-    match Way::around(&refusals, held).instead(&transactions, held, wanted) {
+    match Recovery::around(&refusals, held).instead(&transactions, held, wanted) {
         Some(instead) => dataplane.rehearse(generation, &instead),
         None => Err(Error::Refused(refusals)),
     }
 }
 
-fn is_outdated(refusals: &[Refusal], held: &[Option<Held>]) -> bool {
-    Way::around(refusals, held) == Way::ReadAgain
+fn is_outdated(refusals: &[Refusal], held: &[Option<Actual>]) -> bool {
+    Recovery::around(refusals, held) == Recovery::ReadAgain
 }

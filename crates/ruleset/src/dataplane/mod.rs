@@ -7,7 +7,7 @@ mod reconcile;
 
 use rulegen_net::IpFamily;
 
-use crate::nftables::{Held, Name, Transaction};
+use crate::nftables::{Actual, Name, Transaction};
 
 pub use error::{Error, Obstacle, Reason, Refusal};
 pub use isolate::isolate;
@@ -26,7 +26,7 @@ pub trait Dataplane {
     fn read(
         &mut self,
         tables: &[(IpFamily, &Name)],
-    ) -> Result<(Generation, Vec<Option<Held>>), Error>;
+    ) -> Result<(Generation, Vec<Option<Actual>>), Error>;
 
     /// Carries all transactions out, or none, and none if the ruleset is no longer of the
     /// generation that is given.

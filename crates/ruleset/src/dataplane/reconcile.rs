@@ -7,7 +7,7 @@ use std::time::Duration;
 use rulegen_net::IpFamily;
 
 use super::{Dataplane, Error, Generation, Reason, Refusal};
-use crate::nftables::{Held, Name, Operation, Table, Transaction, diff, replacement, stages};
+use crate::nftables::{Actual, Name, Operation, Table, Transaction, diff, replacement, stages};
 
 /// How often somebody else may come in between.
 const ATTEMPTS: u32 = 10;
@@ -41,7 +41,7 @@ pub fn reconcile<R>(
 pub fn reconcile_if<R>(
     dataplane: &mut impl Dataplane,
     wanted: &[impl Borrow<Table>],
-    mut may_change: impl FnMut(&[Option<Held>]) -> bool,
+    mut may_change: impl FnMut(&[Option<Actual>]) -> bool,
     tell: impl Fn(&[Transaction<'_>]) -> R,
 ) -> Result<Option<R>, Error> {
     let wanted: Vec<&Table> = wanted.iter().map(Borrow::borrow).collect();
@@ -71,19 +71,19 @@ pub fn reconcile_if<R>(
             }
             Err(error) => return Err(error),
         };
-        let way = Way::around(&refusals, &held);
+        let way = Recovery::around(&refusals, &held);
         last = Error::Refused(refusals);
         let Some(instead) = way.instead(&transactions, &held, &wanted) else {
             match way {
-                Way::ReadAgain => continue,
-                Way::InTwoSteps | Way::Anew | Way::None => return Err(last),
+                Recovery::ReadAgain => continue,
+                Recovery::InTwoSteps | Recovery::Anew | Recovery::None => return Err(last),
             }
         };
         match dataplane.commit(Some(generation), &instead) {
-            Ok(()) if way == Way::Anew => return Ok(Some(tell(&instead))),
+            Ok(()) if way == Recovery::Anew => return Ok(Some(tell(&instead))),
             Ok(()) => thread::sleep(GRACE),
             Err(Error::Stale | Error::Lost) => {}
-            Err(Error::Refused(_)) if way == Way::Anew => return Err(last),
+            Err(Error::Refused(_)) if way == Recovery::Anew => return Err(last),
             Err(Error::Refused(_)) => thread::sleep(GRACE),
             Err(error) => return Err(error),
         }
@@ -117,7 +117,7 @@ pub fn commit_in_stages(
 
 /// What helps where a transaction was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Recovery {
     /// Elements with a timeout go by themselves, and that makes no new generation: one that was to
     /// be deleted may be gone. A dump may also have missed elements while the kernel resized a
     /// set.
@@ -131,8 +131,8 @@ pub(super) enum Way {
     None,
 }
 
-impl Way {
-    pub(super) fn around(refusals: &[Refusal], held: &[Option<Held>]) -> Self {
+impl Recovery {
+    pub(super) fn around(refusals: &[Refusal], held: &[Option<Actual>]) -> Self {
         let all = |are: fn(&Refusal) -> bool| refusals.iter().all(are);
         let of_content =
             |refusal: &Refusal| !matches!(refusal.reason, Reason::Content | Reason::Circumstances);
@@ -140,30 +140,30 @@ impl Way {
             refusal.of_elements && matches!(refusal.reason, Reason::NotFound | Reason::Exists)
         };
         if all(is_gone) {
-            Way::ReadAgain
+            Recovery::ReadAgain
         } else if all(|refusal| refusal.reason == Reason::Busy) {
-            Way::InTwoSteps
+            Recovery::InTwoSteps
         } else if all(of_content) && held.iter().any(Option::is_some) {
-            Way::Anew
+            Recovery::Anew
         } else {
-            Way::None
+            Recovery::None
         }
     }
 }
 
-impl Way {
+impl Recovery {
     /// What is committed instead, if that may help.
     pub(super) fn instead<'a>(
         self,
         refused: &[Transaction<'a>],
-        held: &'a [Option<Held>],
+        held: &'a [Option<Actual>],
         wanted: &[&'a Table],
     ) -> Option<Vec<Transaction<'a>>> {
         match self {
-            Way::ReadAgain | Way::None => None,
-            Way::InTwoSteps => Some(refused.iter().map(without_deletions).collect()),
-            Way::Anew => {
-                let anew = |(held, wanted): (&Option<Held>, &&'a Table)| match held {
+            Recovery::ReadAgain | Recovery::None => None,
+            Recovery::InTwoSteps => Some(refused.iter().map(without_deletions).collect()),
+            Recovery::Anew => {
+                let anew = |(held, wanted): (&Option<Actual>, &&'a Table)| match held {
                     Some(_) => replacement(wanted),
                     None => diff(None, wanted),
                 };

@@ -40,14 +40,14 @@ pub struct Split {
 ///
 /// # Errors
 /// The refusal, if the rules are refused without any part; else why a trial failed.
-pub fn isolate<T: Clone, Held: Tables>(
-    tables: &mut Held,
+pub fn isolate<T: Clone, Actual: Tables>(
+    tables: &mut Actual,
     ours: &Ownership<'_>,
     settled: &[T],
     suspects: &[T],
     most: usize,
     split: impl Fn(&[T]) -> Split,
-) -> Result<Bisection<T>, Held::Error> {
+) -> Result<Bisection<T>, Actual::Error> {
     let mut known = None;
     crate::isolate(settled, suspects, most, |parts| {
         let held = match known.take() {
@@ -66,7 +66,7 @@ pub fn isolate<T: Clone, Held: Tables>(
             }
             // One table may have been written before the other was refused, so the next trial
             // reads the tables.
-            Err(error) if Held::is_about_content(&error) => Ok(Some(error)),
+            Err(error) if Actual::is_about_content(&error) => Ok(Some(error)),
             Err(error) => Err(error),
         }
     })

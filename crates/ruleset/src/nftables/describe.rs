@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::text::{ElementText, RuleText};
-use super::{Element, HeldRule, Key, Name, Operation, Rule, Transaction};
+use super::{ActualRule, Element, Key, Name, Operation, Rule, Transaction};
 use rulegen_net::IpFamily;
 
 /// A change to one thing in a table.
@@ -45,7 +45,7 @@ pub enum Done<'a> {
     /// A rule comes.
     RuleComes(&'a Rule),
     /// A rule goes.
-    RuleGoes(&'a HeldRule),
+    RuleGoes(&'a ActualRule),
 }
 
 impl<'a> Transaction<'a> {
@@ -73,9 +73,9 @@ impl Edit<'_> {
             Done::Element { key, element, .. } => Some(ElementText { key, element }.to_string()),
             Done::RuleComes(rule) => Some(RuleText { rule, family }.to_string()),
             // As it would be written, or what it is made of.
-            Done::RuleGoes(held) => Some(match held.raised(family) {
+            Done::RuleGoes(held) => Some(match held.delinearize(family) {
                 Some(rule) => RuleText { rule: &rule, family }.to_string(),
-                None => HeldText(held).to_string(),
+                None => ActualText(held).to_string(),
             }),
         }
     }
@@ -108,9 +108,9 @@ fn edits<'a>(operation: &Operation<'a>) -> Vec<Edit<'a>> {
 }
 
 /// A rule as it was read: nobody can say what it was written as.
-pub(super) struct HeldText<'a>(pub(super) &'a HeldRule);
+pub(super) struct ActualText<'a>(pub(super) &'a ActualRule);
 
-impl Display for HeldText<'_> {
+impl Display for ActualText<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match &self.0.expressions {
             None => f.write_str("a rule of a kind that rulegen does not make")?,

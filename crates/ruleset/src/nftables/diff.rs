@@ -6,15 +6,15 @@ use std::collections::btree_map::Iter;
 use std::collections::{BTreeMap, HashSet};
 use std::iter::Peekable;
 
-use super::lower::lower;
+use super::linearize::linearize;
 use super::{
-    Chain, Condition, Element, Held, HeldChain, HeldRule, Key, Name, Number, Operation, Rule,
+    Actual, ActualChain, ActualRule, Chain, Condition, Element, Key, Name, Number, Operation, Rule,
     Selector, Set, Statement, Table, Transaction, Value,
 };
 
 /// What makes the kernel hold the wanted table and nothing else under its name. A table of which
 /// a part can only go with the whole is made anew; packets see no state between.
-pub fn diff<'a>(held: Option<&'a Held>, wanted: &'a Table) -> Transaction<'a> {
+pub fn diff<'a>(held: Option<&'a Actual>, wanted: &'a Table) -> Transaction<'a> {
     let operations = match held {
         None => fresh(wanted),
         Some(held) if held.foreign.is_empty() => Differ::new(held, wanted).operations(),
@@ -30,14 +30,14 @@ pub fn replacement(wanted: &Table) -> Transaction<'_> {
 }
 
 fn fresh(wanted: &Table) -> Vec<Operation<'_>> {
-    static NOTHING: Held =
-        Held { foreign: Vec::new(), sets: BTreeMap::new(), chains: BTreeMap::new() };
+    static NOTHING: Actual =
+        Actual { foreign: Vec::new(), sets: BTreeMap::new(), chains: BTreeMap::new() };
     let all = Differ::new(&NOTHING, wanted).operations();
     [Operation::AddTable(wanted)].into_iter().chain(all).collect()
 }
 
 struct Differ<'a> {
-    held: &'a Held,
+    held: &'a Actual,
     wanted: &'a Table,
     /// The constants that rules look for in sets, once they are needed.
     asked: OnceCell<HashSet<(&'a Name, u32)>>,
@@ -59,7 +59,7 @@ struct Removals<'a> {
 }
 
 impl<'a> Differ<'a> {
-    fn new(held: &'a Held, wanted: &'a Table) -> Self {
+    fn new(held: &'a Actual, wanted: &'a Table) -> Self {
         Self {
             held,
             wanted,
@@ -107,7 +107,7 @@ impl<'a> Differ<'a> {
         if wanted.dynamic {
             return self.forget_clients(name, held);
         }
-        if wanted.is_by_points() && held.elements != wanted.elements {
+        if wanted.needs_full_rewrite() && held.elements != wanted.elements {
             self.removals.elements.push(Operation::FlushSet(name));
             return self.add_elements(name, wanted, wanted.elements.iter().collect());
         }
@@ -151,7 +151,7 @@ impl<'a> Differ<'a> {
     fn chain(
         &mut self,
         name: &'a Name,
-        held: Option<&'a Option<HeldChain>>,
+        held: Option<&'a Option<ActualChain>>,
         wanted: Option<&'a Chain>,
     ) {
         match (held, wanted) {
@@ -177,7 +177,7 @@ impl<'a> Differ<'a> {
 
     /// Keeps the rules at the head that are as they should be. What follows is written anew,
     /// which keeps the order without positions.
-    fn rules(&mut self, name: &'a Name, held: &'a [HeldRule], wanted: &'a [Rule]) {
+    fn rules(&mut self, name: &'a Name, held: &'a [ActualRule], wanted: &'a [Rule]) {
         let same = held.iter().zip(wanted).take_while(|(held, rule)| self.stays(held, rule));
         let mut same = same.count();
         if held.iter().skip(same).all(|rule| rule.handle.is_some()) {
@@ -193,10 +193,10 @@ impl<'a> Differ<'a> {
     }
 
     /// Whether a rule is as it should be and none of what it uses is made anew.
-    fn stays(&self, held: &HeldRule, wanted: &Rule) -> bool {
-        let lowered = lower(self.wanted.family, &wanted.statements);
+    fn stays(&self, held: &ActualRule, wanted: &Rule) -> bool {
+        let linearized = linearize(self.wanted.family, &wanted.statements);
         held.comment == wanted.comment
-            && held.expressions.as_ref() == Some(&lowered)
+            && held.expressions.as_ref() == Some(&linearized)
             && wanted.statements.iter().filter_map(set_of).all(|set| self.set_stays(set))
     }
 
@@ -210,7 +210,7 @@ impl<'a> Differ<'a> {
 
 fn set_of(statement: &Statement) -> Option<&Name> {
     match statement {
-        Statement::If(Condition::In { set, .. }) => Some(&set.value),
+        Statement::Match(Condition::SetLookup { set, .. }) => Some(&set.value),
         Statement::Update { set, .. } => Some(set),
         Statement::VerdictMap { map, .. } | Statement::DnatMap { map, .. } => Some(map),
         _ => None,
@@ -222,7 +222,7 @@ fn set_of(statement: &Statement) -> Option<&Name> {
 pub fn numbers_asked(table: &Table) -> HashSet<(&Name, u32)> {
     let rules = table.chains.values().flat_map(|chain| &chain.rules);
     let asked = rules.flat_map(|rule| &rule.statements).filter_map(|statement| match statement {
-        Statement::If(Condition::In { key, set }) => Some((&set.value, key)),
+        Statement::Match(Condition::SetLookup { key, set }) => Some((&set.value, key)),
         _ => None,
     });
     let numbers = asked.flat_map(|(set, key)| {

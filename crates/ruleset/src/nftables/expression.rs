@@ -59,14 +59,14 @@ pub enum Expression {
         to: Register,
     },
     /// Loads what kind of route an address has (RTN_LOCAL and others).
-    AddressType {
+    Fib {
         /// The source, else the destination.
         of_source: bool,
         /// Where it goes.
         to: Register,
     },
     /// Loads a number that is new for each packet.
-    Number {
+    Numgen {
         /// How it is made.
         kind: NumberKind,
         /// It is below this, before the offset.
@@ -101,7 +101,7 @@ pub enum Expression {
         xor: Vec<u8>,
     },
     /// Ends the rule unless a register holds this, or if it does.
-    Compare {
+    Cmp {
         /// The register.
         from: Register,
         /// Whether it must not hold it.
@@ -121,7 +121,7 @@ pub enum Expression {
         to: Option<Register>,
     },
     /// Puts a key into a set, or starts its time anew.
-    Update {
+    Dynset {
         /// The set.
         set: Name,
         /// Where the key begins.
@@ -226,10 +226,10 @@ impl Display for Expression {
                 };
                 write!(f, "[ ct load {key} => {to} ]")
             }
-            Expression::AddressType { of_source, to } => {
+            Expression::Fib { of_source, to } => {
                 write!(f, "[ fib {} type => {to} ]", if *of_source { "saddr" } else { "daddr" })
             }
-            Expression::Number { kind, modulus, offset, to } => {
+            Expression::Numgen { kind, modulus, offset, to } => {
                 let kind = match kind {
                     NumberKind::Incremental => "inc",
                     NumberKind::Random => "random",
@@ -242,7 +242,7 @@ impl Display for Expression {
             Expression::Bitwise { from, to, mask, xor } => {
                 write!(f, "[ bitwise {to} = ( {from} & {} ) ^ {} ]", Hex(mask), Hex(xor))
             }
-            Expression::Compare { from, negated, value } => {
+            Expression::Cmp { from, negated, value } => {
                 write!(f, "[ cmp {} {from} {} ]", if *negated { "neq" } else { "eq" }, Hex(value))
             }
             Expression::Lookup { set, from, negated, to } => {
@@ -251,7 +251,7 @@ impl Display for Expression {
                 to.map_or(Ok(()), |to| write!(f, " => {to}"))?;
                 f.write_str(" ]")
             }
-            Expression::Update { set, from, timeout } => {
+            Expression::Dynset { set, from, timeout } => {
                 write!(f, "[ dynset update {from} set {set} timeout {}ms ]", timeout.as_millis())
             }
             Expression::Immediate { to, value } => write!(f, "[ immediate {to} {} ]", Hex(value)),

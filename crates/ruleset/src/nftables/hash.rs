@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::lower::HASH_SEED;
+use super::linearize::HASH_SEED;
 
 /// The number below a modulus that `jhash ip saddr mod … seed …` makes of a source: that of
 /// nft_jhash_eval() in net/netfilter/nft_hash.c.

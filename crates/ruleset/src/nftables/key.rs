@@ -12,7 +12,7 @@ use rulegen_net::Protocol;
 
 /// The key of an element, a value a field. Keys are ordered as lists of their values are.
 ///
-/// Held as a tag and big-endian bytes for each value, so that the order of the bytes is the order
+/// Actual as a tag and big-endian bytes for each value, so that the order of the bytes is the order
 /// of the values. An IPv4 address, a protocol, a port and a number fit without memory of their own.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(SmallVec<[u8; 16]>);

@@ -3,18 +3,18 @@
 //! What a table says of many addresses stands in the elements of its sets and maps, which the
 //! kernel finds by hash; its chains and rules say only how to look there.
 
+mod actual;
 mod comment;
+mod delinearize;
+mod delinearized;
 mod describe;
 mod diff;
 mod expression;
 mod hash;
-mod held;
 mod key;
-mod lower;
+mod linearize;
 mod name;
 mod nftrace;
-mod raise;
-mod raised;
 mod rule;
 mod set;
 mod stages;
@@ -23,21 +23,21 @@ mod text;
 mod trace;
 mod transaction;
 
+pub use actual::{Actual, ActualChain, ActualRule};
 pub use comment::Comment;
+pub use delinearize::delinearize;
+pub use delinearized::{Delinearized, Unknown};
 pub use describe::{Done, Edit, Object};
 pub use diff::{diff, numbers_asked, replacement};
 pub use expression::{ConntrackKey, Expression, MetaKey, NumberKind, PayloadBase, Register};
-pub use held::{Held, HeldChain, HeldRule};
 pub use key::Key;
-pub use lower::lower;
+pub use linearize::linearize;
 pub use name::Name;
 pub use nftrace::{
     BasePlace, ChainId, PacketHeader, Ports, TableFamily, TraceEvent, TraceFilter, TraceStep,
     TraceTarget, TraceVerdict, TracedRule,
 };
-pub use raise::raise;
-pub use raised::{Raised, Unknown};
-pub use rule::{Condition, Draw, Interface, Number, Rule, Selector, Statement, Verdict};
+pub use rule::{Condition, Interface, Number, NumgenMode, Rule, Selector, Statement, Verdict};
 pub use set::{Data, DataType, Element, Field, Set, Value};
 pub use stages::stages;
 pub use table::{BaseChain, Chain, ChainKind, Hook, Table};

@@ -17,7 +17,7 @@ const LONGEST: usize = 255;
 
 impl Name {
     /// A name as the kernel has it, whatever it holds.
-    pub fn held(text: &str) -> Self {
+    pub fn from_kernel(text: &str) -> Self {
         Self(text.into())
     }
 

@@ -39,13 +39,13 @@ impl Rule {
 #[serde(rename_all = "snake_case")]
 pub enum Statement {
     /// Goes on only if it holds.
-    If(Condition),
+    Match(Condition),
     /// Sets these bits of the packet's mark.
-    SetMarkBits(u32),
+    MarkOr(u32),
     /// Counts packets.
     Counter,
     /// Turns these bits of the packet's mark round.
-    FlipMarkBits(u32),
+    MarkXor(u32),
     /// Puts an element into a set, or starts its time anew.
     Update {
         /// The set.
@@ -115,7 +115,7 @@ pub enum Condition {
     /// It came in through an interface, or not.
     InInterface(Negatable<Interface>),
     /// A set holds it, or not.
-    In {
+    SetLookup {
         /// What is looked up.
         key: Vec<Selector>,
         /// The set.
@@ -159,7 +159,7 @@ pub enum Selector {
 /// How one of several numbers is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Draw {
+pub enum NumgenMode {
     /// Each as probable as the other.
     Random,
     /// One after the other, by a counter of the rule's own.
@@ -173,7 +173,7 @@ pub enum Draw {
 #[serde(rename_all = "snake_case")]
 pub enum Number {
     /// One from 0 up to, not including, this.
-    Below(Draw, u32),
+    Modulo(NumgenMode, u32),
     /// Always this.
     Constant(u32),
 }

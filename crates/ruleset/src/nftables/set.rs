@@ -69,7 +69,7 @@ pub enum DataType {
     /// Where the packet goes on.
     Verdict,
     /// An address and a port.
-    Socket,
+    AddrPort,
 }
 
 /// A part of a key.
@@ -106,7 +106,7 @@ pub enum Data {
     /// Where the packet goes on.
     Verdict(Verdict),
     /// An address and a port.
-    Socket(SocketAddr),
+    AddrPort(SocketAddr),
 }
 
 impl Set {
@@ -144,14 +144,14 @@ impl Set {
     /// Whether the kernel keeps the first addresses of networks and those behind the last: which
     /// of them are there where two networks touch is up to who wrote them, so such a set is
     /// written as a whole.
-    pub fn is_by_points(&self) -> bool {
+    pub fn needs_full_rewrite(&self) -> bool {
         self.interval && self.key.len() == 1
     }
 
     /// Whether nft must be told by example what keys and data are: it has no name for numbers
     /// that the kernel makes, nor for an address and a port as data.
-    pub fn is_by_example(&self) -> bool {
-        self.key.contains(&Field::Number) || self.data == Some(DataType::Socket)
+    pub fn needs_typeof(&self) -> bool {
+        self.key.contains(&Field::Number) || self.data == Some(DataType::AddrPort)
     }
 
     /// An empty map.

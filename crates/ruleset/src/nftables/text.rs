@@ -8,8 +8,8 @@ use std::io;
 use askama::Template;
 
 use super::key::Key;
-use super::lower::{HASH_SEED, netmask};
-use super::rule::{Condition, Draw, Interface, Number, Rule, Selector, Statement, Verdict};
+use super::linearize::{HASH_SEED, netmask};
+use super::rule::{Condition, Interface, Number, NumgenMode, Rule, Selector, Statement, Verdict};
 use super::set::{Data, DataType, Element, Field, Set, Value};
 use super::table::{BaseChain, Chain, ChainKind, Hook, Table};
 use super::{Comment, Name};
@@ -70,7 +70,7 @@ impl Set {
     }
 
     fn key_type(&self, family: &Word) -> String {
-        let by_example = self.is_by_example();
+        let by_example = self.needs_typeof();
         let key = Concatenated(self.key.iter().map(|field| match by_example {
             true => by_expression(*field, *family),
             false => by_type(*field, *family).to_owned(),
@@ -80,7 +80,7 @@ impl Set {
             None => format!("{word} {key}"),
             Some(DataType::Verdict) => format!("{word} {key} : verdict"),
             // With `tcp dport` here nft would have each rule that uses the map ask for TCP first.
-            Some(DataType::Socket) => format!("{word} {key} : {family} daddr . th dport"),
+            Some(DataType::AddrPort) => format!("{word} {key} : {family} daddr . th dport"),
         }
     }
 }
@@ -127,7 +127,7 @@ impl Display for ElementText<'_> {
         match &self.element.data {
             None => Ok(()),
             Some(Data::Verdict(verdict)) => write!(f, " : {verdict}"),
-            Some(Data::Socket(socket)) => write!(f, " : {} . {}", socket.ip(), socket.port()),
+            Some(Data::AddrPort(socket)) => write!(f, " : {} . {}", socket.ip(), socket.port()),
         }
     }
 }
@@ -228,7 +228,7 @@ impl StatementOf<'_> {
             Condition::SourceIsLocal => f.write_str("fib saddr type local"),
             Condition::DestinationIsLocal => f.write_str("fib daddr type local"),
             Condition::InInterface(interface) => write!(f, "iifname {}", unless(interface)),
-            Condition::In { key, set } => {
+            Condition::SetLookup { key, set } => {
                 let not = if set.negated { "!= " } else { "" };
                 write!(f, "{} {not}@{}", self.key(key), set.value)
             }
@@ -243,10 +243,10 @@ impl Display for StatementOf<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let family = self.family;
         match self.statement {
-            Statement::If(condition) => self.condition(condition, f),
+            Statement::Match(condition) => self.condition(condition, f),
             Statement::Counter => f.write_str("counter"),
-            Statement::SetMarkBits(bits) => write!(f, "meta mark set meta mark | {bits:#010x}"),
-            Statement::FlipMarkBits(bits) => write!(f, "meta mark set meta mark ^ {bits:#010x}"),
+            Statement::MarkOr(bits) => write!(f, "meta mark set meta mark | {bits:#010x}"),
+            Statement::MarkXor(bits) => write!(f, "meta mark set meta mark ^ {bits:#010x}"),
             Statement::Update { set, key, timeout } => {
                 let (key, seconds) = (self.key(key), timeout.as_secs());
                 write!(f, "update @{set} {{ {key} timeout {seconds}s }}")
@@ -320,9 +320,9 @@ impl Display for NumberOf {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let family = self.family;
         match self.number {
-            Number::Below(Draw::Random, below) => write!(f, "numgen random mod {below}"),
-            Number::Below(Draw::InTurn, below) => write!(f, "numgen inc mod {below}"),
-            Number::Below(Draw::BySource, below) => {
+            Number::Modulo(NumgenMode::Random, below) => write!(f, "numgen random mod {below}"),
+            Number::Modulo(NumgenMode::InTurn, below) => write!(f, "numgen inc mod {below}"),
+            Number::Modulo(NumgenMode::BySource, below) => {
                 write!(f, "jhash {family} saddr mod {below} seed {HASH_SEED:#x}")
             }
             // nft has no other way to put a constant among what is looked up.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::key::Key;
-use super::rule::{Condition, Draw, Interface, Number, Rule, Selector, Statement, Verdict};
+use super::rule::{Condition, Interface, Number, NumgenMode, Rule, Selector, Statement, Verdict};
 use super::set::{Data, Element, Value};
 use super::table::{BaseChain, Chain, Hook, Table};
 use super::{Name, hash};
@@ -274,16 +274,16 @@ impl<'a> Tracer<'a, '_> {
         done: &mut Vec<(State<'a>, Option<Exit>)>,
     ) {
         match statement {
-            Statement::If(condition) => {
+            Statement::Match(condition) => {
                 let (holds, not) = self.split(condition, state);
                 on.extend(holds);
                 done.extend(not.map(|state| (state, None)));
             }
             Statement::Counter => on.push(state),
-            Statement::SetMarkBits(bits) => {
+            Statement::MarkOr(bits) => {
                 on.push(State { mark: state.mark | bits, ..state }.acted());
             }
-            Statement::FlipMarkBits(bits) => {
+            Statement::MarkXor(bits) => {
                 on.push(State { mark: state.mark ^ bits, ..state }.acted());
             }
             Statement::Update { .. } => on.push(state.acted()),
@@ -300,7 +300,7 @@ impl<'a> Tracer<'a, '_> {
             Statement::DnatMap { key, map } => {
                 for (state, data) in self.data(key, map, state) {
                     match data {
-                        Some(Data::Socket(to)) => done.push(translated(state.acted(), *to)),
+                        Some(Data::AddrPort(to)) => done.push(translated(state.acted(), *to)),
                         _ => done.push((state, None)),
                     }
                 }
@@ -347,11 +347,11 @@ impl<'a> Tracer<'a, '_> {
         condition: &'a Condition,
         mut state: State<'a>,
     ) -> (Option<State<'a>>, Option<State<'a>>) {
-        if let Condition::Is(Number::Below(Draw::BySource, below), value) = condition {
+        if let Condition::Is(Number::Modulo(NumgenMode::BySource, below), value) = condition {
             let is_it = hash::of_source(self.packet.source, *below) == *value;
             return if is_it { (Some(state), None) } else { (None, Some(state)) };
         }
-        if let Condition::Is(Number::Below(_, below), value) = condition {
+        if let Condition::Is(Number::Modulo(_, below), value) = condition {
             let hit = u32::from(value < below);
             let with = |part| State {
                 probability: state.probability.times(part, *below),
@@ -361,7 +361,7 @@ impl<'a> Tracer<'a, '_> {
             let some = |state: State<'a>| (!state.probability.is_never()).then_some(state);
             return (some(hit), some(miss));
         }
-        if let Condition::In { key, set } = condition {
+        if let Condition::SetLookup { key, set } = condition {
             let found = self.lookups(key, &set.value, &state).into_iter().find_map(|(_, it)| it);
             let holds = found.is_some() != set.negated;
             state.found(found);
@@ -386,7 +386,7 @@ impl<'a> Tracer<'a, '_> {
                 self.comes_through(&interface.value) != interface.negated
             }
             Condition::Is(Number::Constant(constant), value) => constant == value,
-            Condition::In { .. } | Condition::Is(Number::Below(..), _) => false,
+            Condition::SetLookup { .. } | Condition::Is(Number::Modulo(..), _) => false,
         }
     }
 
@@ -423,7 +423,9 @@ impl<'a> Tracer<'a, '_> {
         state: &State<'a>,
     ) -> Vec<(Probability, Option<Found<'a>>)> {
         let random = key.iter().find_map(|selector| match selector {
-            Selector::Number(Number::Below(Draw::Random | Draw::InTurn, below)) => Some(*below),
+            Selector::Number(Number::Modulo(NumgenMode::Random | NumgenMode::InTurn, below)) => {
+                Some(*below)
+            }
             _ => None,
         });
         let below = random.unwrap_or(1);
@@ -448,10 +450,10 @@ impl<'a> Tracer<'a, '_> {
             Selector::Protocol => Value::Protocol(self.packet.protocol),
             Selector::DestinationPort => Value::Port(state.destination.port()),
             Selector::Number(Number::Constant(constant)) => Value::Number(constant),
-            Selector::Number(Number::Below(Draw::BySource, below)) => {
+            Selector::Number(Number::Modulo(NumgenMode::BySource, below)) => {
                 Value::Number(hash::of_source(self.packet.source, below))
             }
-            Selector::Number(Number::Below(..)) => Value::Number(random),
+            Selector::Number(Number::Modulo(..)) => Value::Number(random),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{BaseChain, Element, HeldRule, Key, Name, Rule, Set, Table};
+use super::{ActualRule, BaseChain, Element, Key, Name, Rule, Set, Table};
 use rulegen_net::IpFamily;
 
 /// Operations on one table, in an order that the kernel takes. They count all at once or not at
@@ -85,7 +85,7 @@ pub enum Operation<'a> {
     /// Puts a rule behind the others of a chain.
     AddRule(&'a Name, &'a Rule),
     /// Takes a rule out of a chain.
-    DeleteRule(&'a Name, &'a HeldRule),
+    DeleteRule(&'a Name, &'a ActualRule),
     /// Takes all rules out of a chain.
     FlushChain(&'a Name),
     /// Puts elements into a set.

@@ -13,7 +13,7 @@ use rulegen_inspect::listing::{Listing, of_table, services_of_kube_proxy};
 use rulegen_kernel::nftables::{Error, Missing, NfTables, isolate, reconcile, reconcile_if};
 use rulegen_model::{ObjectKey, ServicePort};
 use rulegen_net::IpFamily;
-use rulegen_ruleset::nftables::{self, Held, Name};
+use rulegen_ruleset::nftables::{self, Actual, Name};
 use rulegen_ruleset::{Bisection, MOST_TRIALS};
 
 use super::{exit_code, services, tables};
@@ -53,7 +53,7 @@ fn apply_nftables(args: &ApplyArgs, input: &Input) -> Result<()> {
     }
     let mut removal = Removal::new(args, input);
     let mut objection = None;
-    let may_change = |held: &[Option<Held>]| {
+    let may_change = |held: &[Option<Actual>]| {
         let held = services_of_tables(held, &wanted);
         // Of a large cluster it takes longer than all else, and an empty kernel loses nothing.
         let is_empty = held.services.is_empty();
@@ -91,14 +91,14 @@ fn write(kernel: &mut NfTables, wanted: &[nftables::Table]) -> Result<(), Error>
 }
 
 /// The Services of tables that are held, be they ours or kube-proxy's.
-fn services_of_tables(held: &[Option<Held>], wanted: &[nftables::Table]) -> Listing {
+fn services_of_tables(held: &[Option<Actual>], wanted: &[nftables::Table]) -> Listing {
     let mut listing = Listing::default();
     for (held, table) in held.iter().zip(wanted) {
         let Some(held) = held else { continue };
         for name in services_of_kube_proxy(held) {
             listing.services.entry(Some(name)).or_default();
         }
-        listing.append(of_table(&held.clone().raised(table.family, &table.name).table));
+        listing.append(of_table(&held.clone().delinearize(table.family, &table.name).table));
     }
     listing
 }

@@ -5,7 +5,7 @@ use rulegen_compiler::plan;
 use rulegen_inspect::listing::{Listing, Owners, of_plan, of_table, owner_of_object};
 use rulegen_kernel::nftables::{Dataplane, NfTables};
 use rulegen_net::{IpFamily, ServicePortName};
-use rulegen_ruleset::nftables::{Done, Edit, Held, Name, Object, Table, Transaction, diff};
+use rulegen_ruleset::nftables::{Actual, Done, Edit, Name, Object, Table, Transaction, diff};
 
 use super::report::{ByOwner, CHANGED, Report};
 use super::services::report;
@@ -20,15 +20,17 @@ pub(super) fn compare(args: &DiffArgs, input: &Input) -> Result<Report> {
     let names: Vec<(IpFamily, &Name)> =
         wanted.iter().map(|table| (table.family, &table.name)).collect();
     let (_, held) = NfTables::open()?.read(&names)?;
-    let both: Vec<(&Option<Held>, &Table)> = held.iter().zip(&wanted).collect();
+    let both: Vec<(&Option<Actual>, &Table)> = held.iter().zip(&wanted).collect();
     let transactions: Vec<Transaction<'_>> =
         both.iter().map(|(held, wanted)| diff(held.as_ref(), wanted)).collect();
     let (mut of_held, mut of_wanted) = (Listing::default(), Listing::default());
     let mut objects = ByOwner::default();
     if transactions.iter().any(|transaction| !transaction.is_empty()) {
         for (held, table) in both {
-            let raised = held.clone().map(|held| held.raised(table.family, &table.name));
-            of_held.append(raised.map(|raised| of_table(&raised.table)).unwrap_or_default());
+            let delinearized = held.clone().map(|held| held.delinearize(table.family, &table.name));
+            of_held.append(
+                delinearized.map(|delinearized| of_table(&delinearized.table)).unwrap_or_default(),
+            );
             of_wanted.append(of_table(table));
         }
         for family in families {

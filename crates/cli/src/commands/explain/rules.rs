@@ -86,13 +86,13 @@ fn held_table(family: IpFamily, name: &Name) -> Result<Rules> {
     let Some(held) = held.into_iter().flatten().next() else {
         bail!("the kernel has no table {} {name}: no rules were applied here", family.nft_name());
     };
-    let raised = held.raised(family, name);
-    let unknown = raised.unknown.iter().map(|unknown| match unknown {
+    let delinearized = held.delinearize(family, name);
+    let unknown = delinearized.unknown.iter().map(|unknown| match unknown {
         Unknown::Rule { chain, text } => (chain.to_string(), text.clone()),
         other => (format!("table {} {name}", family.nft_name()), other.to_string()),
     });
     let others = unknown.chain(base_chains_of_others(&mut kernel, family, name)?).collect();
-    Ok(Rules::Nftables { table: raised.table, others })
+    Ok(Rules::Nftables { table: delinearized.table, others })
 }
 
 /// What stands at the same hooks, and may do anything.

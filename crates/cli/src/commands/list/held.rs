@@ -102,17 +102,20 @@ fn read_nftables(name: &Name, families: &[IpFamily]) -> Result<Held> {
     let mut held = Held::default();
     for ((family, _), table) in names.iter().zip(tables) {
         let Some(table) = table else { continue };
-        let raised = table.raised(*family, name);
-        held.listing.append(of_table(&raised.table));
+        let delinearized = table.delinearize(*family, name);
+        held.listing.append(of_table(&delinearized.table));
         held.remarks.extend(
-            raised.unknown.iter().map(|unknown| format!("{} {name}: {unknown}", family.nft_name())),
+            delinearized
+                .unknown
+                .iter()
+                .map(|unknown| format!("{} {name}: {unknown}", family.nft_name())),
         );
-        held.remarks.extend(closed(family.nft_name(), &closed_hooks_of_table(&raised.table)));
-        if raised.table.sets.values().any(|set| set.counter) {
+        held.remarks.extend(closed(family.nft_name(), &closed_hooks_of_table(&delinearized.table)));
+        if delinearized.table.sets.values().any(|set| set.counter) {
             let connections = held.connections.get_or_insert_default();
             kernel.counted(*family, name, |counted| add(connections, counted))?;
         }
-        std::mem::forget(raised.table);
+        std::mem::forget(delinearized.table);
     }
     Ok(held)
 }

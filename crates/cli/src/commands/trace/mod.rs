@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rulegen_inspect::packet_trace::{Follower, Known, Told, frontends};
-use rulegen_kernel::nftables::{Armed, Heard, TraceListener};
+use rulegen_kernel::nftables::{Heard, TraceListener, TraceSession};
 use rulegen_kernel::signals::StopSignals;
 use rulegen_net::{Frontend, IpFamily, Protocol};
 use rulegen_ruleset::nftables::{TraceEvent, TraceFilter, TraceTarget};
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &TraceArgs) -> Result<ExitCode> {
     let mut sight = Sight::open(&args.nftables_table)?;
     let filter = filter(args, sight.known())?;
     let listener = TraceListener::open()?;
-    let armed = Armed::arm(&filter)?;
+    let armed = TraceSession::arm(&filter)?;
     sight.after_own_commit()?;
     say_what(args, &armed);
     let mut session = Session {
@@ -77,7 +77,7 @@ fn filter(args: &TraceArgs, known: &Known) -> Result<TraceFilter> {
     Ok(filter)
 }
 
-fn say_what(args: &TraceArgs, armed: &Armed) {
+fn say_what(args: &TraceArgs, armed: &TraceSession) {
     let which = if args.every_packet { "all packets" } else { "packets that begin connections" };
     say(&format!("tracing {which} by table {}; Ctrl-C ends it", armed.table()));
     if !armed.is_owned() {

@@ -1,6 +1,6 @@
 //! Other addresses of the node at which node ports are open: elements of one set, and nothing else.
 
-use rulegen_ruleset::nftables::{Held, Table};
+use rulegen_ruleset::nftables::{Actual, Table};
 
 use super::super::layout;
 use super::{LiveTable, Patch};
@@ -22,7 +22,7 @@ impl LiveTable {
         self.table.replace(&before, &after);
         let rendered = after.sets.values().map(|set| set.elements.len()).sum();
         let client_sets = Vec::new();
-        Some(Patch { held: Held::from(before), wanted: after, client_sets, rendered })
+        Some(Patch { held: Actual::from(before), wanted: after, client_sets, rendered })
     }
 
     fn without_services(&self, plan: &Plan) -> Table {

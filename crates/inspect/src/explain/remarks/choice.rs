@@ -1,7 +1,7 @@
 //! Which endpoints come into question, and how one of them is chosen.
 
 use rulegen_model::{Endpoint, TrafficPolicy};
-use rulegen_ruleset::nftables::Draw;
+use rulegen_ruleset::nftables::NumgenMode;
 
 use super::Remarks;
 use crate::explain::Outcome;
@@ -50,12 +50,12 @@ impl Remarks<'_> {
             _ => None,
         })?;
         let way = match drawn {
-            Draw::BySource => {
+            NumgenMode::BySource => {
                 "the client's address decides: this one always gets the same, as long as there are so many endpoints"
             }
             _ if self.endpoints_met() < 2 => return None,
-            Draw::InTurn => "endpoints take turns, one new connection after the other",
-            Draw::Random => {
+            NumgenMode::InTurn => "endpoints take turns, one new connection after the other",
+            NumgenMode::Random => {
                 "one is drawn at random for each new connection, whose packets then all go there"
             }
         };
@@ -63,9 +63,9 @@ impl Remarks<'_> {
         let remembers = self.meanings().any(|meaning| *meaning == Meaning::Remembers);
         let again = "gets it again (sessionAffinity: ClientIP)";
         let code = match drawn {
-            Draw::BySource => Code::SourceHash,
-            Draw::InTurn => Code::RoundRobin,
-            Draw::Random => Code::Random,
+            NumgenMode::BySource => Code::SourceHash,
+            NumgenMode::InTurn => Code::RoundRobin,
+            NumgenMode::Random => Code::Random,
         };
         Some(Remark::new(
             About::Choice,

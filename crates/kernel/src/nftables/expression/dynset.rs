@@ -24,11 +24,11 @@ pub(super) fn encode(set: &Name, from: Register, timeout: Duration) -> RawExpres
 
 pub(super) fn decode(raw: &Raw<'_>) -> Option<Expression> {
     has_only(raw, &[FROM, OPERATION, SET, FLAGS, TIMEOUT])?;
-    let (set, from) = (Name::held(raw.get_text(SET)?), register(raw, FROM)?);
+    let (set, from) = (Name::from_kernel(raw.get_text(SET)?), register(raw, FROM)?);
     // 0 stands for the timeout of the set, which sets of rulegen do not have.
     let timeout = raw.get_u64(TIMEOUT).filter(|timeout| *timeout != 0)?;
     let timeout = Duration::from_millis(timeout);
     let is_plain = raw.get_u32(FLAGS).unwrap_or_default() == 0;
     let is_ours = raw.get_u32(OPERATION)? == UPDATE && is_plain;
-    is_ours.then_some(Expression::Update { set, from, timeout })
+    is_ours.then_some(Expression::Dynset { set, from, timeout })
 }

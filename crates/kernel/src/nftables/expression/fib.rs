@@ -24,5 +24,5 @@ pub(super) fn decode(raw: &Raw<'_>) -> Option<Expression> {
     has_only(raw, &[TO, RESULT, FLAGS])?;
     let of_source = super::of_number(&FLAGS_OF, raw.get_u32(FLAGS)?)?;
     let to = register(raw, TO)?;
-    (raw.get_u32(RESULT)? == ADDRESS_TYPE).then_some(Expression::AddressType { of_source, to })
+    (raw.get_u32(RESULT)? == ADDRESS_TYPE).then_some(Expression::Fib { of_source, to })
 }

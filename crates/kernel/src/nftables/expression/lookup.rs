@@ -27,7 +27,7 @@ pub(super) fn encode(
 pub(super) fn decode(raw: &Raw<'_>) -> Option<Expression> {
     has_only(raw, &[FROM, SET, TO, FLAGS])?;
     Some(Expression::Lookup {
-        set: Name::held(raw.get_text(SET)?),
+        set: Name::from_kernel(raw.get_text(SET)?),
         from: register(raw, FROM)?,
         negated: super::of_number(&NEGATIONS, raw.get_u32(FLAGS).unwrap_or_default())?,
         to: register(raw, TO),

@@ -4,7 +4,7 @@
 //! the rest of it says.
 
 mod bitwise;
-mod compare;
+mod cmp;
 mod conntrack;
 mod counter;
 mod dynset;
@@ -15,7 +15,7 @@ mod lookup;
 mod masquerade;
 mod meta;
 mod nat;
-mod number;
+mod numgen;
 mod payload;
 mod reject;
 
@@ -35,17 +35,17 @@ pub(super) fn encode(expression: &Expression) -> RawExpression {
         Expression::Meta { key, to } => meta::encode(*key, *to),
         Expression::SetMark { from } => meta::encode_mark(*from),
         Expression::Conntrack { key, to } => conntrack::encode(*key, *to),
-        Expression::AddressType { of_source, to } => fib::encode(*of_source, *to),
-        Expression::Number { kind, modulus, offset, to } => {
-            number::encode(*kind, *modulus, *offset, *to)
+        Expression::Fib { of_source, to } => fib::encode(*of_source, *to),
+        Expression::Numgen { kind, modulus, offset, to } => {
+            numgen::encode(*kind, *modulus, *offset, *to)
         }
         Expression::Hash { from, length, modulus, seed, to } => {
             hash::encode(*from, *length, *modulus, *seed, *to)
         }
         Expression::Bitwise { from, to, mask, xor } => bitwise::encode(*from, *to, mask, xor),
-        Expression::Compare { from, negated, value } => compare::encode(*from, *negated, value),
+        Expression::Cmp { from, negated, value } => cmp::encode(*from, *negated, value),
         Expression::Lookup { set, from, negated, to } => lookup::encode(set, *from, *negated, *to),
-        Expression::Update { set, from, timeout } => dynset::encode(set, *from, *timeout),
+        Expression::Dynset { set, from, timeout } => dynset::encode(set, *from, *timeout),
         Expression::Immediate { to, value } => immediate::encode(*to, value),
         Expression::Verdict(verdict) => immediate::encode_verdict(verdict),
         Expression::Dnat { family, address, port } => nat::encode(*family, *address, *port),
@@ -62,10 +62,10 @@ pub(super) fn decode(raw: &Raw<'_>) -> Option<Expression> {
         "meta" => meta::decode(raw),
         "ct" => conntrack::decode(raw),
         "fib" => fib::decode(raw),
-        "numgen" => number::decode(raw),
+        "numgen" => numgen::decode(raw),
         "hash" => hash::decode(raw),
         "bitwise" => bitwise::decode(raw),
-        "cmp" => compare::decode(raw),
+        "cmp" => cmp::decode(raw),
         "lookup" => lookup::decode(raw),
         "dynset" => dynset::decode(raw),
         "immediate" => immediate::decode(raw),

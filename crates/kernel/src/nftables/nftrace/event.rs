@@ -38,8 +38,8 @@ pub(super) fn decode(
 ) -> Option<TraceEvent> {
     let at = ChainId {
         family: family_of_number(*message.get(FAMILY)?)?,
-        table: Name::held(&attribute::text(message, TABLE)?),
-        chain: Name::held(&attribute::text(message, CHAIN)?),
+        table: Name::from_kernel(&attribute::text(message, TABLE)?),
+        chain: Name::from_kernel(&attribute::text(message, CHAIN)?),
     };
     Some(TraceEvent {
         packet: attribute::be32(message, ID)?,
@@ -78,7 +78,7 @@ fn verdict(nested: &[u8]) -> Option<TraceVerdict> {
 fn of_code(code: i32, chain: Option<String>) -> TraceVerdict {
     // The queue's number, or the errno of a drop, stands above the verdict (NF_VERDICT_MASK).
     const MASK: i32 = 0xff;
-    let chain = chain.map(|name| Name::held(&name));
+    let chain = chain.map(|name| Name::from_kernel(&name));
     match (code, chain) {
         (libc::NFT_CONTINUE, _) => TraceVerdict::Continue,
         (libc::NFT_RETURN, _) => TraceVerdict::Return,

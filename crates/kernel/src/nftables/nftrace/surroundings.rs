@@ -2,7 +2,7 @@
 
 use nftnl::nftnl_sys as sys;
 use rulegen_ruleset::nftables::{
-    BasePlace, ChainId, Expression, Name, Rule, TableFamily, TracedRule, raise,
+    BasePlace, ChainId, Expression, Name, Rule, TableFamily, TracedRule, delinearize,
 };
 use sys::libc;
 
@@ -67,8 +67,8 @@ fn base(family: TableFamily, raw: &RawChain) -> Option<(ChainId, BasePlace)> {
     let raw = raw.borrow();
     let id = ChainId {
         family,
-        table: Name::held(raw.get_text(sys::NFTNL_CHAIN_TABLE)?),
-        chain: Name::held(raw.get_text(sys::NFTNL_CHAIN_NAME)?),
+        table: Name::from_kernel(raw.get_text(sys::NFTNL_CHAIN_TABLE)?),
+        chain: Name::from_kernel(raw.get_text(sys::NFTNL_CHAIN_NAME)?),
     };
     let place = BasePlace {
         hook: hook(family, raw.get_u32(sys::NFTNL_CHAIN_HOOKNUM)?)?,
@@ -100,7 +100,7 @@ fn rule(family: TableFamily, raw: &RawRule) -> TracedRule {
     };
     let statements = family.of_packets().and_then(|of| {
         let known: Option<Vec<Expression>> = read.iter().map(|one| one.clone().ok()).collect();
-        Some((of, raise(of, &known?)?))
+        Some((of, delinearize(of, &known?)?))
     });
     let text = match &statements {
         Some((of, statements)) => Rule::new(statements.clone()).text(*of).to_string(),

@@ -3,7 +3,9 @@
 use ipnet::IpNet;
 
 use crate::Negatable;
-use crate::nftables::{Condition, Expression, MetaKey, PayloadBase, Register, Statement, lower};
+use crate::nftables::{
+    Condition, Expression, MetaKey, PayloadBase, Register, Statement, linearize,
+};
 use rulegen_net::{Frontend, FrontendAddress, IpFamily, Protocol};
 
 /// Packets that are of interest.
@@ -49,13 +51,14 @@ impl TraceFilter {
     }
 
     fn to_target(&self, family: IpFamily, target: TraceTarget) -> Vec<Vec<Expression>> {
-        let destination = |network| Statement::If(Condition::Destination(Negatable::is(network)));
+        let destination =
+            |network| Statement::Match(Condition::Destination(Negatable::is(network)));
         match target {
             TraceTarget::Network(network) => self.whatever(family, vec![destination(network)]),
             TraceTarget::Frontend(Frontend { address, protocol, port }) => {
                 let statement = match address {
                     FrontendAddress::Ip(ip) => destination(IpNet::from(ip)),
-                    FrontendAddress::Node(_) => Statement::If(Condition::DestinationIsLocal),
+                    FrontendAddress::Node(_) => Statement::Match(Condition::DestinationIsLocal),
                 };
                 vec![self.at_port(family, vec![statement], protocol, port)]
             }
@@ -84,7 +87,7 @@ impl TraceFilter {
         all.extend(of_protocol(false, protocol));
         all.extend([
             Expression::Payload { base: PayloadBase::Transport, offset: 2, length: 2, to: FIRST },
-            Expression::Compare { from: FIRST, negated: false, value: port.to_be_bytes().to_vec() },
+            Expression::Cmp { from: FIRST, negated: false, value: port.to_be_bytes().to_vec() },
         ]);
         if protocol == Protocol::Tcp && !self.every_packet {
             all.extend(first_of_tcp());
@@ -94,8 +97,8 @@ impl TraceFilter {
 
     fn beginning(&self, family: IpFamily, mut statements: Vec<Statement>) -> Vec<Expression> {
         let from = self.from.map(|from| Condition::Source(Negatable::is(from.trunc())));
-        statements.extend(from.map(Statement::If));
-        lower(family, &statements)
+        statements.extend(from.map(Statement::Match));
+        linearize(family, &statements)
     }
 }
 
@@ -115,7 +118,7 @@ const FIRST: Register = Register(1);
 fn of_protocol(negated: bool, protocol: Protocol) -> [Expression; 2] {
     [
         Expression::Meta { key: MetaKey::TransportProtocol, to: FIRST },
-        Expression::Compare { from: FIRST, negated, value: vec![protocol.number()] },
+        Expression::Cmp { from: FIRST, negated, value: vec![protocol.number()] },
     ]
 }
 
@@ -124,7 +127,7 @@ fn first_of_tcp() -> [Expression; 3] {
     [
         Expression::Payload { base, offset: TCP_FLAGS_OFFSET, length: 1, to: FIRST },
         Expression::Bitwise { from: FIRST, to: FIRST, mask: vec![TCP_FLAGS], xor: vec![0] },
-        Expression::Compare { from: FIRST, negated: false, value: vec![TCP_SYN] },
+        Expression::Cmp { from: FIRST, negated: false, value: vec![TCP_SYN] },
     ]
 }
 

@@ -6,7 +6,7 @@ use rulegen_agent::takeover::KUBE_PROXY_TABLE;
 use rulegen_config::ProxyMode;
 use rulegen_inspect::iptables::translations_ahead;
 use rulegen_kernel::iptables::Variant;
-use rulegen_kernel::nftables::Translator;
+use rulegen_kernel::nftables::NatBaseChain;
 use rulegen_net::IpFamily;
 
 use crate::commands::doctor::finding::{Finding, Outcome};
@@ -25,7 +25,7 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
         services.contains(&table) || table == "nat" && holds_services_in_nftables(held, family)
     };
     let others = match nf_tables()? {
-        Some(mut kernel) => kernel.translators(OURS, is_told)?,
+        Some(mut kernel) => kernel.nat_base_chains(OURS, is_told)?,
         None => Vec::new(),
     };
     let is_ours = |held: &&HeldIptables| mode == ProxyMode::Iptables && held.holds_services();
@@ -57,9 +57,9 @@ fn rules_ahead(held: &HeldIptables) -> Vec<String> {
 
 /// Chains of nftables at our place or before it, and rules of iptables before the jump to ours,
 /// or beside ours: those of a variant, or a mode, in which ours are not.
-fn check(translators: &[Translator], ahead: &[String], beside: &[String]) -> Vec<Finding> {
-    let chain = |translator: &Translator| {
-        let Translator { table_family, table, chain, priority, .. } = translator;
+fn check(translators: &[NatBaseChain], ahead: &[String], beside: &[String]) -> Vec<Finding> {
+    let chain = |translator: &NatBaseChain| {
+        let NatBaseChain { table_family, table, chain, priority, .. } = translator;
         let name = format!("{table_family} {table} {chain}");
         let remedy = format!(
             "see what it takes with nft list chain {name}; give it a priority above {OURS} if \
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_first_wins_and_at_one_place_nobody_knows() {
-        let translator = |priority| Translator {
+        let translator = |priority| NatBaseChain {
             families: vec![IpFamily::Ipv4],
             table_family: "inet",
             table: "firewall".to_owned(),

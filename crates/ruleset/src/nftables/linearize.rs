@@ -6,18 +6,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ipnet::IpNet;
 
 use super::expression::{ConntrackKey, Expression, MetaKey, NumberKind, PayloadBase, Register};
-use super::rule::{Condition, Draw, Interface, Number, Selector, Statement};
+use super::rule::{Condition, Interface, Number, NumgenMode, Selector, Statement};
 use crate::Negatable;
 use rulegen_net::{IpFamily, Protocol};
 
 /// The expressions of a rule in a table of this family.
-pub fn lower(family: IpFamily, statements: &[Statement]) -> Vec<Expression> {
-    let mut lowerer = Lowerer { family, done: Vec::new() };
+pub fn linearize(family: IpFamily, statements: &[Statement]) -> Vec<Expression> {
+    let mut lowerer = Linearizer { family, done: Vec::new() };
     statements.iter().for_each(|statement| lowerer.statement(statement));
     lowerer.done
 }
 
-struct Lowerer {
+struct Linearizer {
     family: IpFamily,
     done: Vec<Expression>,
 }
@@ -40,17 +40,17 @@ pub(super) const HASH_SEED: u32 = 0x5eed;
 /// IFNAMSIZ of linux/if.h.
 const INTERFACE_NAME: usize = 16;
 
-impl Lowerer {
+impl Linearizer {
     fn statement(&mut self, statement: &Statement) {
         match statement {
-            Statement::If(condition) => self.condition(condition),
+            Statement::Match(condition) => self.condition(condition),
             Statement::Counter => self.done.push(Expression::Counter),
-            Statement::SetMarkBits(bits) => self.change_mark(!bits, *bits),
-            Statement::FlipMarkBits(bits) => self.change_mark(u32::MAX, *bits),
+            Statement::MarkOr(bits) => self.change_mark(!bits, *bits),
+            Statement::MarkXor(bits) => self.change_mark(u32::MAX, *bits),
             Statement::Update { set, key, timeout } => {
                 self.key(key);
                 let (set, timeout) = (set.clone(), *timeout);
-                self.done.push(Expression::Update { set, from: first(), timeout });
+                self.done.push(Expression::Dynset { set, from: first(), timeout });
             }
             Statement::VerdictMap { key, map } => {
                 self.key(key);
@@ -89,7 +89,7 @@ impl Lowerer {
             Condition::SourceIsLocal => self.is_local(true),
             Condition::DestinationIsLocal => self.is_local(false),
             Condition::InInterface(interface) => self.interface(interface),
-            Condition::In { key, set } => {
+            Condition::SetLookup { key, set } => {
                 self.key(key);
                 let (negated, set) = (set.negated, set.value.clone());
                 self.done.push(Expression::Lookup { set, from: first(), negated, to: None });
@@ -140,17 +140,17 @@ impl Lowerer {
 
     fn number(&mut self, number: Number, word: u32) {
         let to = Register::of_word(word);
-        let below = |kind, modulus| Expression::Number { kind, modulus, offset: 0, to };
+        let below = |kind, modulus| Expression::Numgen { kind, modulus, offset: 0, to };
         let expression = match number {
-            Number::Below(Draw::Random, modulus) => below(NumberKind::Random, modulus),
-            Number::Below(Draw::InTurn, modulus) => below(NumberKind::Incremental, modulus),
-            Number::Below(Draw::BySource, modulus) => {
+            Number::Modulo(NumgenMode::Random, modulus) => below(NumberKind::Random, modulus),
+            Number::Modulo(NumgenMode::InTurn, modulus) => below(NumberKind::Incremental, modulus),
+            Number::Modulo(NumgenMode::BySource, modulus) => {
                 self.load(Selector::SourceAddress, word);
                 let length = self.address_length();
                 Expression::Hash { from: to, length, modulus, seed: HASH_SEED, to }
             }
             Number::Constant(offset) => {
-                Expression::Number { kind: NumberKind::Incremental, modulus: 1, offset, to }
+                Expression::Numgen { kind: NumberKind::Incremental, modulus: 1, offset, to }
             }
         };
         self.done.push(expression);
@@ -209,7 +209,7 @@ impl Lowerer {
     }
 
     fn is_local(&mut self, of_source: bool) {
-        self.done.push(Expression::AddressType { of_source, to: first() });
+        self.done.push(Expression::Fib { of_source, to: first() });
         self.compare(false, ROUTE_LOCAL.to_ne_bytes().to_vec());
     }
 
@@ -243,7 +243,7 @@ impl Lowerer {
     }
 
     fn compare(&mut self, negated: bool, value: Vec<u8>) {
-        self.done.push(Expression::Compare { from: first(), negated, value });
+        self.done.push(Expression::Cmp { from: first(), negated, value });
     }
 }
 

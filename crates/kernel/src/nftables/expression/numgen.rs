@@ -23,7 +23,7 @@ pub(super) fn encode(kind: NumberKind, modulus: u32, offset: u32, to: Register) 
 
 pub(super) fn decode(raw: &Raw<'_>) -> Option<Expression> {
     has_only(raw, &[TO, MODULUS, TYPE, OFFSET])?;
-    Some(Expression::Number {
+    Some(Expression::Numgen {
         kind: super::of_number(&KINDS, raw.get_u32(TYPE)?)?,
         modulus: raw.get_u32(MODULUS)?,
         offset: raw.get_u32(OFFSET).unwrap_or_default(),

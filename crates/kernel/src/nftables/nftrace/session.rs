@@ -13,8 +13,8 @@ use crate::nftables::raw::RawExpression;
 use crate::nftables::{Error, NfTables, expression, rule, table};
 
 /// Tables of our own that have packets traced. They go with the value; where the kernel can
-/// ([`Armed::is_owned`]) they go with the process, however it ends.
-pub struct Armed {
+/// ([`TraceSession::is_owned`]) they go with the process, however it ends.
+pub struct TraceSession {
     kernel: NfTables,
     table: Name,
     families: Vec<IpFamily>,
@@ -31,7 +31,7 @@ const OWNER: u32 = 2;
 
 const HOOKS: [(&str, Hook); 2] = [("prerouting", Hook::Prerouting), ("output", Hook::Output)];
 
-impl Armed {
+impl TraceSession {
     /// Has these packets traced, whose steps a [`TraceListener`](super::TraceListener) hears of
     /// that was opened before. It is one commit.
     ///
@@ -103,7 +103,7 @@ impl Armed {
     }
 }
 
-impl Drop for Armed {
+impl Drop for TraceSession {
     fn drop(&mut self) {
         let Self { kernel, table, families, .. } = self;
         let delete = |family: &IpFamily| Transaction {

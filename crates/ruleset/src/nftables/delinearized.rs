@@ -2,14 +2,14 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::describe::HeldText;
-use super::raise::raise;
-use super::{Chain, Comment, Held, HeldChain, HeldRule, Name, Rule, Table};
+use super::delinearize::delinearize;
+use super::describe::ActualText;
+use super::{Actual, ActualChain, ActualRule, Chain, Comment, Name, Rule, Table};
 use rulegen_net::IpFamily;
 
 /// A table that was read, in the types of one that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Raised {
+pub struct Delinearized {
     /// What rulegen could have made of it.
     pub table: Table,
     /// The rest.
@@ -47,9 +47,9 @@ impl Display for Unknown {
     }
 }
 
-impl Held {
+impl Actual {
     /// The table of this family and name, as far as it could have been made by rulegen.
-    pub fn raised(self, family: IpFamily, name: &Name) -> Raised {
+    pub fn delinearize(self, family: IpFamily, name: &Name) -> Delinearized {
         let mut unknown: Vec<Unknown> = self.foreign.into_iter().map(Unknown::Table).collect();
         let (family, name, comment) = (family, name.clone(), Comment::from(""));
         let mut table = Table { family, name, comment, sets: [].into(), chains: [].into() };
@@ -62,36 +62,36 @@ impl Held {
         for (name, chain) in self.chains {
             match chain {
                 Some(chain) => {
-                    let chain = raised_chain(family, &name, &chain, &mut unknown);
+                    let chain = delinearize_chain(family, &name, &chain, &mut unknown);
                     table.chains.insert(name, chain);
                 }
                 None => unknown.push(Unknown::Chain(name)),
             }
         }
-        Raised { table, unknown }
+        Delinearized { table, unknown }
     }
 }
 
-impl HeldRule {
+impl ActualRule {
     /// The rule, if rulegen makes such.
-    pub fn raised(&self, family: IpFamily) -> Option<Rule> {
-        let statements = raise(family, self.expressions.as_deref()?)?;
+    pub fn delinearize(&self, family: IpFamily) -> Option<Rule> {
+        let statements = delinearize(family, self.expressions.as_deref()?)?;
         Some(Rule { statements, comment: self.comment.clone() })
     }
 }
 
-fn raised_chain(
+fn delinearize_chain(
     family: IpFamily,
     name: &Name,
-    held: &HeldChain,
+    held: &ActualChain,
     unknown: &mut Vec<Unknown>,
 ) -> Chain {
     let mut rules = Vec::with_capacity(held.rules.len());
     for rule in &held.rules {
-        match rule.raised(family) {
+        match rule.delinearize(family) {
             Some(rule) => rules.push(rule),
             None => unknown
-                .push(Unknown::Rule { chain: name.clone(), text: HeldText(rule).to_string() }),
+                .push(Unknown::Rule { chain: name.clone(), text: ActualText(rule).to_string() }),
         }
     }
     Chain { base: held.base, rules }

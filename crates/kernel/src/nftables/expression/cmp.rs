@@ -21,5 +21,5 @@ pub(super) fn decode(raw: &Raw<'_>) -> Option<Expression> {
     has_only(raw, &[FROM, OPERATION, DATA])?;
     let negated = super::of_number(&OPERATIONS, raw.get_u32(OPERATION)?)?;
     let (from, value) = (register(raw, FROM)?, raw.get(DATA)?.to_vec());
-    Some(Expression::Compare { from, negated, value })
+    Some(Expression::Cmp { from, negated, value })
 }

@@ -13,7 +13,7 @@ use crate::netlink::Dumped;
 
 /// A base chain of type nat for packets that arrive or are sent, with rules that translate.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Translator {
+pub struct NatBaseChain {
     /// The families whose packets it sees.
     pub families: Vec<IpFamily>,
     /// The family of its table, as nft(8) spells it.
@@ -33,18 +33,18 @@ impl NfTables {
     ///
     /// # Errors
     /// [`Error::Unreachable`], or [`Error::Busy`].
-    pub fn translators(
+    pub fn nat_base_chains(
         &mut self,
         up_to: i32,
         is_left_out: impl Fn(&str, &str) -> bool,
-    ) -> Result<Vec<Translator>, Error> {
+    ) -> Result<Vec<NatBaseChain>, Error> {
         let counts = |base: &Base| {
             let family = base.words().map(|(word, _)| word);
             base.priority <= up_to && family.is_some_and(|word| !is_left_out(word, &base.table))
         };
         for _ in 0..ATTEMPTS {
             match self.translators_once(counts) {
-                Ok(translators) => return Ok(translators),
+                Ok(nat_base_chains) => return Ok(nat_base_chains),
                 Err(Interrupted::Failed(error)) => return Err(error),
                 Err(Interrupted::Changed) => {}
             }
@@ -55,20 +55,20 @@ impl NfTables {
     fn translators_once(
         &mut self,
         counts: impl Fn(&Base) -> bool,
-    ) -> Result<Vec<Translator>, Interrupted> {
+    ) -> Result<Vec<NatBaseChain>, Interrupted> {
         let bases: Vec<Base> = base_chains(&mut self.socket)?.into_iter().filter(counts).collect();
         let tables: BTreeSet<(u8, &str)> =
             bases.iter().map(|base| (base.family, base.table.as_str())).collect();
-        let mut translators = Vec::new();
+        let mut nat_base_chains = Vec::new();
         for (family, table) in tables {
             let chains = leads(&mut self.socket, family, table)?;
             let of_table = bases.iter().filter(|b| (b.family, b.table.as_str()) == (family, table));
             let translating = of_table.filter(|base| may_translate(&chains, &base.chain));
-            translators.extend(translating.filter_map(Base::translator));
+            nat_base_chains.extend(translating.filter_map(Base::nat_base_chain));
         }
-        translators.sort_unstable();
-        translators.dedup();
-        Ok(translators)
+        nat_base_chains.sort_unstable();
+        nat_base_chains.dedup();
+        Ok(nat_base_chains)
     }
 }
 
@@ -104,11 +104,11 @@ impl Base {
         }
     }
 
-    fn translator(&self) -> Option<Translator> {
+    fn nat_base_chain(&self) -> Option<NatBaseChain> {
         let (table_family, families) = self.words()?;
         let Self { table, chain, priority, .. } = self;
         let (table, chain, priority) = (table.clone(), chain.clone(), *priority);
-        Some(Translator { families, table_family, table, chain, priority })
+        Some(NatBaseChain { families, table_family, table, chain, priority })
     }
 }
 

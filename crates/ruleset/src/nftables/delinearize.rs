@@ -6,33 +6,33 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ipnet::IpNet;
 
 use super::expression::{ConntrackKey, Expression, MetaKey, NumberKind, PayloadBase, Register};
-use super::lower::lower;
-use super::rule::{Condition, Draw, Interface, Number, Selector, Statement};
+use super::linearize::linearize;
+use super::rule::{Condition, Interface, Number, NumgenMode, Selector, Statement};
 use crate::Negatable;
 use rulegen_net::{IpFamily, Protocol};
 
 /// The statements that these expressions were made of, if rulegen makes such. What is answered
 /// lowers to the same expressions again.
-pub fn raise(family: IpFamily, expressions: &[Expression]) -> Option<Vec<Statement>> {
+pub fn delinearize(family: IpFamily, expressions: &[Expression]) -> Option<Vec<Statement>> {
     let mut statements = Vec::new();
     let mut rest = expressions;
     while !rest.is_empty() {
-        let (statement, behind) = Raiser { family }.statement(rest)?;
+        let (statement, behind) = Delinearizer { family }.statement(rest)?;
         statements.push(statement);
         rest = behind;
     }
-    (lower(family, &statements) == expressions).then_some(statements)
+    (linearize(family, &statements) == expressions).then_some(statements)
 }
 
 /// A statement, and the expressions behind its own.
-type Raised<'a> = Option<(Statement, &'a [Expression])>;
+type Matched<'a> = Option<(Statement, &'a [Expression])>;
 
-struct Raiser {
+struct Delinearizer {
     family: IpFamily,
 }
 
-impl Raiser {
-    fn statement<'a>(&self, all: &'a [Expression]) -> Raised<'a> {
+impl Delinearizer {
+    fn statement<'a>(&self, all: &'a [Expression]) -> Matched<'a> {
         let (first, rest) = all.split_first()?;
         match first {
             Expression::Counter => Some((Statement::Counter, rest)),
@@ -44,21 +44,21 @@ impl Raiser {
                     ConntrackKey::State => Condition::NewConnection,
                     ConntrackKey::Status => Condition::Translated,
                 };
-                behind(rest, 2, Statement::If(condition))
+                behind(rest, 2, Statement::Match(condition))
             }
-            Expression::AddressType { of_source, .. } => {
+            Expression::Fib { of_source, .. } => {
                 let condition = match of_source {
                     true => Condition::SourceIsLocal,
                     false => Condition::DestinationIsLocal,
                 };
-                behind(rest, 1, Statement::If(condition))
+                behind(rest, 1, Statement::Match(condition))
             }
             Expression::Meta { key: MetaKey::Mark, .. } => mark(rest),
             Expression::Meta { key: MetaKey::InInterfaceName, .. } => interface(rest),
             Expression::Meta { key: MetaKey::TransportProtocol, .. } => {
                 self.dnat(rest).or_else(|| self.keyed(all))
             }
-            Expression::Number { .. } => self.number(all).or_else(|| self.keyed(all)),
+            Expression::Numgen { .. } => self.number(all).or_else(|| self.keyed(all)),
             Expression::Payload { .. } => {
                 self.network(all).or_else(|| self.number(all)).or_else(|| self.keyed(all))
             }
@@ -67,9 +67,9 @@ impl Raiser {
     }
 
     /// A protocol is compared, and the destination replaced by constants.
-    fn dnat<'a>(&self, rest: &'a [Expression]) -> Raised<'a> {
+    fn dnat<'a>(&self, rest: &'a [Expression]) -> Matched<'a> {
         let [
-            Expression::Compare { value, .. },
+            Expression::Cmp { value, .. },
             Expression::Immediate { value: ip, .. },
             Expression::Immediate { value: port, .. },
             Expression::Dnat { .. },
@@ -85,13 +85,13 @@ impl Raiser {
     }
 
     /// An address is compared with a network.
-    fn network<'a>(&self, all: &'a [Expression]) -> Raised<'a> {
+    fn network<'a>(&self, all: &'a [Expression]) -> Matched<'a> {
         let (selector, rest) = self.loaded(all)?;
         let (mask, rest) = match rest {
             [Expression::Bitwise { mask, .. }, rest @ ..] => (Some(mask), rest),
             rest => (None, rest),
         };
-        let [Expression::Compare { negated, value, .. }, rest @ ..] = rest else { return None };
+        let [Expression::Cmp { negated, value, .. }, rest @ ..] = rest else { return None };
         let ip = address(value)?;
         let network = match mask {
             Some(mask) => IpNet::with_netmask(ip, address(mask)?).ok()?,
@@ -103,19 +103,19 @@ impl Raiser {
             Selector::DestinationAddress => Condition::Destination(network),
             _ => return None,
         };
-        Some((Statement::If(condition), rest))
+        Some((Statement::Match(condition), rest))
     }
 
     /// A number is made and compared.
-    fn number<'a>(&self, all: &'a [Expression]) -> Raised<'a> {
+    fn number<'a>(&self, all: &'a [Expression]) -> Matched<'a> {
         let (Selector::Number(number), rest) = self.selector(all)? else { return None };
-        let [Expression::Compare { value, .. }, rest @ ..] = rest else { return None };
+        let [Expression::Cmp { value, .. }, rest @ ..] = rest else { return None };
         let value = u32::from_ne_bytes(value.as_slice().try_into().ok()?);
-        Some((Statement::If(Condition::Is(number, value)), rest))
+        Some((Statement::Match(Condition::Is(number, value)), rest))
     }
 
     /// A key is put together, and a set asked for it or given it.
-    fn keyed<'a>(&self, all: &'a [Expression]) -> Raised<'a> {
+    fn keyed<'a>(&self, all: &'a [Expression]) -> Matched<'a> {
         let mut key = Vec::new();
         let mut rest = all;
         while let Some((selector, behind)) = self.selector(rest) {
@@ -124,7 +124,7 @@ impl Raiser {
         }
         let (last, rest) = rest.split_first()?;
         Some(match last {
-            Expression::Update { set, timeout, .. } => {
+            Expression::Dynset { set, timeout, .. } => {
                 (Statement::Update { set: set.clone(), key, timeout: *timeout }, rest)
             }
             Expression::Lookup { set, to: Some(Register::VERDICT), .. } => {
@@ -136,7 +136,7 @@ impl Raiser {
             }
             Expression::Lookup { set, negated, to: None, .. } => {
                 let set = Negatable { negated: *negated, value: set.clone() };
-                (Statement::If(Condition::In { key, set }), rest)
+                (Statement::Match(Condition::SetLookup { key, set }), rest)
             }
             _ => return None,
         })
@@ -165,20 +165,20 @@ impl Raiser {
                     return Some((Selector::DestinationAddress, rest));
                 }
                 if let [Expression::Hash { modulus, .. }, rest @ ..] = rest {
-                    let number = Number::Below(Draw::BySource, *modulus);
+                    let number = Number::Modulo(NumgenMode::BySource, *modulus);
                     return Some((Selector::Number(number), rest));
                 }
                 Selector::SourceAddress
             }
             Expression::Meta { key: MetaKey::TransportProtocol, .. } => Selector::Protocol,
-            Expression::Number { kind: NumberKind::Random, modulus, .. } => {
-                Selector::Number(Number::Below(Draw::Random, *modulus))
+            Expression::Numgen { kind: NumberKind::Random, modulus, .. } => {
+                Selector::Number(Number::Modulo(NumgenMode::Random, *modulus))
             }
-            Expression::Number { kind: NumberKind::Incremental, modulus: 1, offset, .. } => {
+            Expression::Numgen { kind: NumberKind::Incremental, modulus: 1, offset, .. } => {
                 Selector::Number(Number::Constant(*offset))
             }
-            Expression::Number { kind: NumberKind::Incremental, modulus, .. } => {
-                Selector::Number(Number::Below(Draw::InTurn, *modulus))
+            Expression::Numgen { kind: NumberKind::Incremental, modulus, .. } => {
+                Selector::Number(Number::Modulo(NumgenMode::InTurn, *modulus))
             }
             _ => return None,
         };
@@ -194,33 +194,33 @@ impl Raiser {
 }
 
 /// The statement, with so many more expressions of its own.
-fn behind(rest: &[Expression], own: usize, statement: Statement) -> Raised<'_> {
+fn behind(rest: &[Expression], own: usize, statement: Statement) -> Matched<'_> {
     Some((statement, rest.get(own..)?))
 }
 
 /// The mark is compared, or changed.
-fn mark(rest: &[Expression]) -> Raised<'_> {
+fn mark(rest: &[Expression]) -> Matched<'_> {
     let [Expression::Bitwise { mask, xor, .. }, last, rest @ ..] = rest else { return None };
     let word = |bytes: &Vec<u8>| Some(u32::from_ne_bytes(bytes.as_slice().try_into().ok()?));
     let (mask, xor) = (word(mask)?, word(xor)?);
     let statement = match last {
-        Expression::Compare { .. } => Statement::If(Condition::MarkBits(mask)),
-        Expression::SetMark { .. } if mask == u32::MAX => Statement::FlipMarkBits(xor),
-        Expression::SetMark { .. } => Statement::SetMarkBits(xor),
+        Expression::Cmp { .. } => Statement::Match(Condition::MarkBits(mask)),
+        Expression::SetMark { .. } if mask == u32::MAX => Statement::MarkXor(xor),
+        Expression::SetMark { .. } => Statement::MarkOr(xor),
         _ => return None,
     };
     Some((statement, rest))
 }
 
 /// The name of an interface is compared: whole, with NUL bytes behind it, or its beginning.
-fn interface(rest: &[Expression]) -> Raised<'_> {
-    let [Expression::Compare { negated, value, .. }, rest @ ..] = rest else { return None };
+fn interface(rest: &[Expression]) -> Matched<'_> {
+    let [Expression::Cmp { negated, value, .. }, rest @ ..] = rest else { return None };
     let start: Vec<u8> = value.iter().copied().take_while(|byte| *byte != 0).collect();
     let is_whole = start.len() < value.len();
     let name = String::from_utf8(start).ok()?;
     let interface = if is_whole { Interface::Named(name) } else { Interface::Prefix(name) };
     let interface = Negatable { negated: *negated, value: interface };
-    Some((Statement::If(Condition::InInterface(interface)), rest))
+    Some((Statement::Match(Condition::InInterface(interface)), rest))
 }
 
 fn address(octets: &[u8]) -> Option<IpAddr> {
