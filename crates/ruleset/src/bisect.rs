@@ -1,28 +1,28 @@
-//! Finds what is refused among many, in few attempts.
+//! Finds the refused items among many, in few trials.
 
-/// A search in a dataplane ends after so many trials: each takes as long as writing all rules.
+/// Trials after which a search in a dataplane stops: each takes as long as writing all rules.
 pub const MOST_TRIALS: usize = 200;
 
-/// What came of a search.
+/// The result of a search.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bisection<T> {
-    /// What is refused, together with all that was accepted before it.
+    /// Items that are refused together with everything accepted before them.
     pub refused: Vec<T>,
-    /// What was not tried by itself, because too many others were refused.
+    /// Items not tried alone, because too many others were refused.
     pub untried: Vec<T>,
-    /// How often something was tried.
+    /// Number of trials.
     pub trials: usize,
 }
 
-/// Adds items piece by piece, so that all are accepted but those that cause a refusal. `accepts`
-/// tries to add items to those that were accepted so far; of a pair that is refused only together
-/// the later one is refused.
+/// Adds items piece by piece until all are accepted except those that cause a refusal. `accepts`
+/// tries to add items to those accepted so far. If two items are refused only together, the later
+/// one is refused.
 ///
 /// For k refused items among n this takes at most 1 + 2 k ⌈log₂ n⌉ trials, and never more than
 /// `most`.
 ///
 /// # Errors
-/// The first error of `accepts`, which says that no answer could be had.
+/// The first error of `accepts`: a trial had no result.
 pub fn bisect<T: Clone, E>(
     items: &[T],
     most: usize,
@@ -34,14 +34,15 @@ pub fn bisect<T: Clone, E>(
     Ok(search.found)
 }
 
-/// Finds the items without which all others are accepted together. `refusal` tries some of them, and
-/// says why they are refused, if they are.
+/// Finds the items without which all others are accepted together. `refusal` tries a subset and
+/// returns the reason if it is refused.
 ///
-/// `settled` items were accepted before, and one of the `suspects` is probably the cause; the settled
-/// ones are divided only if they are refused too. That takes two trials more than [`bisect`].
+/// The `settled` items were accepted before, and one of the `suspects` is probably the cause. The
+/// settled items are divided only if they are refused too. That takes two more trials than
+/// [`bisect`].
 ///
 /// # Errors
-/// The refusal, if it is refused that there are none; else why no answer could be had.
+/// The refusal if even the empty list is refused, or the error of a trial that had no result.
 pub fn isolate<T: Clone, E>(
     settled: &[T],
     suspects: &[T],
@@ -71,8 +72,8 @@ struct Search<T, A> {
 }
 
 impl<T: Clone, E, A: FnMut(&[T]) -> Result<bool, E>> Search<T, A> {
-    /// Says whether all were accepted. Where it is known that they are refused together, they are
-    /// divided at once.
+    /// Returns true if all were accepted. `is_refused`: the items are known to be refused together,
+    /// and are divided at once.
     fn add(&mut self, items: &[T], is_refused: bool) -> Result<bool, E> {
         if items.is_empty() {
             return Ok(true);
@@ -104,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    /// Finds the culprits among so many, where a set is refused that `refuses` says.
+    /// Searches `n` items for the culprits, with `refuses` as the test for a subset.
     fn search(
         count: u32,
         most: usize,
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn each_culprit_is_found_within_the_bound() {
+    fn bisect_finds_each_culprit_within_the_bound() {
         for count in [1_u32, 2, 3, 7, 100, 10_000] {
             for step in [1, 2, 5, 1_000] {
                 let bad: Vec<u32> = (0..count).filter(|n| n % 1_009 % step == 1).take(40).collect();
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_pair_that_is_refused_together_one_is_left_out() {
+    fn bisect_leaves_out_one_of_a_pair_refused_together() {
         let is_pair = |all: &[u32]| all.contains(&3) && all.contains(&700);
         let (found, accepted) = search(1_000, usize::MAX, is_pair);
         assert_eq!(found.refused, [700]);
@@ -148,14 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn a_search_ends_where_all_is_refused() {
+    fn bisect_stops_when_everything_is_refused() {
         let (found, accepted) = search(1_000, 50, |_| true);
         assert_eq!((found.trials, accepted.len()), (50, 0));
         assert_eq!(found.refused.len() + found.untried.len(), 1_000);
     }
 
     #[test]
-    fn without_an_answer_it_ends() {
+    fn bisect_stops_at_the_first_error() {
         let failed = bisect(&[1, 2], 10, |_| Err::<bool, &str>("away"));
         assert_eq!(failed, Err("away"));
     }

@@ -1,36 +1,36 @@
-//! Flows that conntrack follows.
+//! Flows tracked by conntrack.
 
 use std::net::SocketAddr;
 
 use rulegen_net::{IpFamily, Protocol};
 
-/// A flow as conntrack remembers it: how its packets came, and how answers to them come.
+/// A conntrack entry: the addresses of the original direction and of the reply direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Flow {
-    /// What carries it.
+    /// Transport protocol.
     pub protocol: Protocol,
-    /// Whom the first packet was from.
+    /// Source of the first packet.
     pub source: SocketAddr,
-    /// Whom it was to.
+    /// Destination of the first packet.
     pub destination: SocketAddr,
-    /// Whom answers are from: the destination, or what it was replaced by.
+    /// Source of replies: the destination, or the address that DNAT replaced it with.
     pub reply_source: SocketAddr,
-    /// Whom they are to: the source, or what it was replaced by.
+    /// Destination of replies: the source, or the address that SNAT replaced it with.
     pub reply_destination: SocketAddr,
-    /// The number of the table within the network namespace (`ct zone`), 0 unless something
-    /// says otherwise.
+    /// Conntrack zone (`ct zone`), 0 by default.
     pub zone: u16,
-    /// What tells the flow from a later one of the same addresses, if the kernel says it.
+    /// Kernel's ID of the entry, which distinguishes it from a later one with the same addresses;
+    /// `None` if the kernel does not report it.
     pub id: Option<u32>,
 }
 
 impl Flow {
-    /// The family of its addresses.
+    /// Address family.
     pub fn family(&self) -> IpFamily {
         IpFamily::of(self.destination.ip())
     }
 
-    /// Whether its destination was replaced.
+    /// True if the destination was replaced (DNAT).
     pub fn is_translated(&self) -> bool {
         self.reply_source != self.destination
     }

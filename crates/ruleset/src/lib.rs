@@ -1,15 +1,14 @@
-//! What a dataplane holds, in types, without a word of Kubernetes.
+//! Typed rulesets of iptables and nftables. Knows nothing of Kubernetes.
 //!
 //! ```text
 //! Ruleset ◀──parse── iptables-save text          (what the kernel holds)
 //! Ruleset ──text───▶ iptables-save text          (what is wanted)
 //! diff(held, wanted) ──▶ Transaction ──text──▶ iptables-restore text
-//! trace(ruleset or table, packet) ──▶ where the packet ends, with exact chances
-//! Table ──text──▶ what `nft -f` reads
+//! trace(ruleset or table, packet) ──▶ verdicts with exact probabilities
+//! Table ──text──▶ input of `nft -f`
 //! ```
 //!
-//! Pure: no I/O, no C, and nothing here can fail but reading text, which says what it could
-//! not read.
+//! Pure: no I/O and no C. Only parsing can fail, and its errors name the line.
 
 pub mod dataplane;
 pub mod iptables;

@@ -1,45 +1,45 @@
-//! Packets that are followed through a ruleset, and what became of them.
+//! Packets traced through a ruleset, and their verdicts.
 
 use std::net::{IpAddr, SocketAddr};
 
 use rulegen_net::Protocol;
 
-/// Where a packet comes from.
+/// Where a packet enters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// In through an interface.
+    /// Received on this interface.
     Interface(String),
-    /// A process on this host.
+    /// Sent by a process on this host.
     Host,
 }
 
-/// The first packet of a connection, of a client that was not seen before.
+/// The first packet of a connection from a client not seen before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
-    /// Where it comes from.
+    /// Where it enters.
     pub origin: Origin,
-    /// Whom it says it is from.
+    /// Source address.
     pub source: IpAddr,
-    /// Whom it is to.
+    /// Destination address and port.
     pub destination: SocketAddr,
-    /// What carries it.
+    /// Transport protocol.
     pub protocol: Protocol,
 }
 
-/// What became of a packet.
+/// Verdict for a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
-    /// It goes on.
+    /// Passed on.
     Delivered {
-        /// To there, which is where it was sent to unless it was translated.
+        /// Final destination: the original one, or the one after DNAT.
         destination: SocketAddr,
-        /// Whether the destination was replaced.
+        /// True if DNAT replaced the destination.
         translated: bool,
-        /// Whether the source was replaced by this host's address.
+        /// True if SNAT replaced the source by an address of this host (masquerade).
         masqueraded: bool,
     },
-    /// It is refused, and the sender is told.
+    /// Refused with an ICMP error (reject).
     Rejected,
-    /// It is gone.
+    /// Dropped silently.
     Dropped,
 }

@@ -1,4 +1,4 @@
-//! Probabilities of what a packet trace can end in.
+//! Probabilities of packet trace outcomes.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -26,7 +26,7 @@ impl Probability {
     /// Impossibility.
     pub const NEVER: Self = Self { numerator: 0, denominator: 1, is_exact: true };
 
-    /// Whether it is zero.
+    /// True if it is zero.
     pub fn is_never(self) -> bool {
         self.numerator == 0
     }
@@ -49,7 +49,8 @@ impl Probability {
         }
     }
 
-    /// Splits it at a choice that takes `part` of `of` packets: what is taken, what is left.
+    /// Splits it at a choice that takes `part` of `of` packets. Returns the part taken and the
+    /// rest.
     pub fn split(self, part: u32, of: u32) -> (Self, Self) {
         (self.times(part.min(of), of), self.times(of.saturating_sub(part), of))
     }
@@ -74,8 +75,8 @@ impl Probability {
         (self.is_exact && other.is_exact).then(exact).flatten().unwrap_or_else(sum)
     }
 
-    /// Whether it is `1/n`, but for at most `steps` times 2⁻³¹, the resolution of the random
-    /// numbers of iptables (xt_statistic.c).
+    /// True if it is `1/n` within `steps` times 2⁻³¹, the resolution of the random numbers of
+    /// iptables (xt_statistic.c).
     pub fn is_one_in(self, n: u64, steps: u32) -> bool {
         if steps == 0 && self.is_exact {
             return self.numerator == 1 && self.denominator == u128::from(n);

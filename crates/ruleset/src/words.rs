@@ -1,24 +1,24 @@
-//! Words that both kinds of rules share.
+//! Types shared by both kinds of rules.
 
 use serde::Serialize;
 
-/// A match that may be turned round with `!`.
+/// A match that `!` can negate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct Negatable<T> {
-    /// Whether it is turned round.
+    /// True for a negated match.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub negated: bool,
-    /// What is matched.
+    /// The value to compare with.
     pub value: T,
 }
 
 impl<T> Negatable<T> {
-    /// Matches what is equal.
+    /// Matches an equal value.
     pub fn is(value: T) -> Self {
         Self { negated: false, value }
     }
 
-    /// Matches what is not equal.
+    /// Matches any other value.
     pub fn is_not(value: T) -> Self {
         Self { negated: true, value }
     }

@@ -1,45 +1,44 @@
-//! What goes wrong between us and nf_tables.
+//! Errors of nf_tables access.
 
 use std::fmt::{self, Display, Formatter};
 use std::io;
 use std::time::Duration;
 
-/// Why nothing was read or written. The kernel holds what it held before, except where an error
-/// says otherwise.
+/// Error of a read or a write. The kernel's ruleset is unchanged unless the variant says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Netlink cannot be spoken to at all. Retrying does not help.
-    #[error("nf_tables cannot be reached{obstacle}")]
+    /// Netlink is not accessible. Retrying does not help.
+    #[error("cannot access nf_tables{obstacle}")]
     Unreachable {
-        /// Why.
+        /// The system error.
         source: io::Error,
-        /// The same, where it is known what to do.
+        /// The cause, if known, with the remedy.
         obstacle: Obstacle,
     },
-    /// The kernel refused operations, and so all of them. Retrying the same does not help.
+    /// The kernel refused operations, and with them the whole transaction. Retrying the same
+    /// transaction does not help.
     #[error("the kernel refused {}", listed(.0))]
     Refused(Vec<Refusal>),
-    /// Somebody else changed the ruleset after it was read. Reading again helps.
+    /// Another program changed the ruleset after it was read. Reading again helps.
     #[error("another program changed the ruleset meanwhile")]
     Stale,
-    /// The kernel had more to tell than the socket holds, so it is not known whether the
-    /// transaction counted. Reading again helps.
+    /// The socket's receive buffer overflowed, so it is unknown whether the transaction took
+    /// effect. Reading again helps.
     #[error("netlink receive buffer overflowed")]
     Lost,
-    /// Others changed the ruleset so often that it could not be read or written in one piece.
+    /// Other programs changed the ruleset too often to read or write it in one piece.
     #[error(
-        "another program changed the ruleset each of the {attempts} times that it was read or \
-         written; `nft monitor` shows who (see its process id)"
+        "other programs changed the ruleset during each of {attempts} attempts to read or write it; \
+         `nft monitor` shows their process IDs"
     )]
     Busy {
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
     },
-    /// No answer came in time, so it is not known whether the transaction counted. Reading again
-    /// may help.
+    /// Timeout: it is unknown whether the transaction took effect. Reading again may help.
     #[error("no answer from the kernel in {} s", .patience.as_secs())]
     Timeout {
-        /// How long it was waited for.
+        /// Time waited.
         patience: Duration,
     },
     /// The kernel's answer is malformed. Reading again may help.
@@ -47,48 +46,49 @@ pub enum Error {
     Misunderstood(String),
 }
 
-/// An operation that the kernel refused.
+/// An operation refused by the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// What was to be done, to what in which table.
+    /// The operation with its object and table, for messages.
     pub operation: String,
-    /// Whether that was to put elements into a set or to take them out.
+    /// True for operations that add elements to a set or delete them.
     pub of_elements: bool,
-    /// Why not, as far as it matters here.
+    /// Class of the error number.
     pub reason: Reason,
-    /// The error number in full, with its name: `ENOENT: No such file or directory`.
+    /// The error number with its name, such as `ENOENT: No such file or directory`.
     pub errno: String,
-    /// The kernel's own words, if it had any.
+    /// The kernel's extended error message (NLMSGERR_ATTR_MSG), if any.
     pub message: Option<String>,
 }
 
-/// Why the kernel refuses an operation, by its error number.
+/// Reason for a refusal, by error number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// `ENOENT`: an object that the operation needs is missing.
     NotFound,
-    /// `EEXIST`: the object is there already.
+    /// `EEXIST`: the object exists already.
     Exists,
-    /// `EBUSY`: a reference to the object is left.
+    /// `EBUSY`: the object is still referenced.
     Busy,
-    /// `EINVAL`: the operation makes no sense to this kernel, or not together with what it holds.
+    /// `EINVAL`: the kernel does not support the operation, or not in combination with its current
+    /// ruleset.
     Invalid,
-    /// `EOPNOTSUPP`: the kernel does not let this be changed.
+    /// `EOPNOTSUPP`: the kernel does not allow this change.
     Unsupported,
-    /// Another number that is about the operation itself, such as `E2BIG`.
+    /// Another error number that concerns the operation itself, such as `E2BIG`.
     Content,
-    /// A number about the moment or the program that asks, such as `ENOMEM` and `EPERM`.
+    /// An error number that concerns the moment or the caller, such as `ENOMEM` or `EPERM`.
     Circumstances,
 }
 
-/// What keeps a program from nf_tables.
+/// Cause of missing access to nf_tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Obstacle {
-    /// The program lacks a capability.
+    /// A capability is missing.
     NotPermitted,
-    /// The kernel has no nf_tables.
+    /// The kernel does not support nf_tables.
     NotSupported,
-    /// Anything else.
+    /// Any other cause.
     Other,
 }
 
@@ -105,7 +105,7 @@ impl Display for Obstacle {
 }
 
 impl Refusal {
-    /// Whether the operation itself may be why, and not the moment or who asks.
+    /// True if the operation itself may be the cause, rather than the moment or the caller.
     fn is_about_content(&self) -> bool {
         !matches!(self.reason, Reason::Busy | Reason::Circumstances)
     }
@@ -119,13 +119,13 @@ impl Display for Refusal {
 }
 
 impl Error {
-    /// Whether the kernel refused something because of what it is: without that it may take the
+    /// True if the kernel refused something because of its content: without that, it may accept the
     /// rest.
     pub fn is_about_content(&self) -> bool {
         matches!(self, Error::Refused(refusals) if refusals.iter().all(Refusal::is_about_content))
     }
 
-    /// Whether the kernel has no nf_tables, and so no tables.
+    /// True if the kernel does not support nf_tables and therefore has no tables.
     pub fn is_absence(&self) -> bool {
         matches!(self, Error::Unreachable { obstacle: Obstacle::NotSupported, .. })
     }

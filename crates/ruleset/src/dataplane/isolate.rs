@@ -1,4 +1,4 @@
-//! Finds which parts of the wanted tables the kernel refuses.
+//! Finds the parts of the wanted tables that the kernel refuses.
 
 use rulegen_net::IpFamily;
 
@@ -7,16 +7,16 @@ use super::{Dataplane, Error, Generation, Refusal};
 use crate::Bisection;
 use crate::nftables::{Actual, Name, Table, Transaction, diff};
 
-/// How often somebody else may come in between in one trial.
+/// How often a trial is repeated when another program commits in between.
 const ATTEMPTS: u32 = 10;
 
-/// Finds the parts without which the kernel takes all others: see [`crate::isolate`].
-/// Nothing is written: the kernel looks at each trial and undoes it, so all that it holds stays.
+/// Finds the parts without which the kernel accepts all others: see [`crate::isolate`]. The kernel
+/// validates each trial and aborts it, so its ruleset does not change.
 ///
-/// `tables` makes the wanted tables of some of the parts.
+/// `tables` renders the wanted tables of a subset of the parts.
 ///
 /// # Errors
-/// The refusal, if the tables are refused without any part; else why no answer could be had.
+/// The refusal if the tables are refused even without any part, or the error of a failed trial.
 pub fn isolate<T: Clone>(
     dataplane: &mut impl Dataplane,
     settled: &[T],
@@ -34,7 +34,7 @@ struct Trials<'a, D> {
 }
 
 impl<D: Dataplane> Trials<'_, D> {
-    /// Why the kernel would refuse to hold these tables, if it would.
+    /// Returns the kernel's refusal of these tables, or `None` if it accepts them.
     fn refusal(&mut self, tables: &[Table]) -> Result<Option<Error>, Error> {
         let tables: Vec<&Table> = tables.iter().collect();
         let mut last = Error::Busy { attempts: ATTEMPTS };
@@ -44,7 +44,7 @@ impl<D: Dataplane> Trials<'_, D> {
                 None => (true, self.read(&tables)?),
             };
             match try_all(self.dataplane, generation, &held, &tables) {
-                // Elements with a timeout may have gone since all was read.
+                // Elements with a timeout may have expired since the read.
                 Err(Error::Refused(refusals)) if !is_fresh && is_outdated(&refusals, &held) => {}
                 Err(error @ (Error::Stale | Error::Lost)) => last = error,
                 result => {
@@ -66,8 +66,7 @@ impl<D: Dataplane> Trials<'_, D> {
     }
 }
 
-/// Tries both ways in which the tables would be written: as a difference, and in place of what is
-/// there.
+/// Tries both ways of writing the tables: as a difference, and as a replacement.
 fn try_all(
     dataplane: &mut impl Dataplane,
     generation: Generation,

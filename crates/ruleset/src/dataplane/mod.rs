@@ -1,4 +1,4 @@
-//! Brings a dataplane of nftables to the wanted tables. Pure logic: the kernel crate and the fake
+//! Reconciles nftables tables with the wanted ones. Pure logic: the kernel crate and the fake
 //! kernel of the tests implement [`Dataplane`].
 
 mod error;
@@ -17,32 +17,31 @@ pub use reconcile::{commit_in_stages, reconcile, reconcile_if};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Generation(pub u32);
 
-/// Holds nftables tables: the kernel, or a fake kernel in tests.
+/// Store of nftables tables: the kernel, or a fake kernel in tests.
 pub trait Dataplane {
-    /// Reads tables, all of one generation; `None` for those that are not there.
+    /// Reads tables, all at the same generation; `None` for each table that does not exist.
     ///
     /// # Errors
-    /// Nothing was read: see [`Error`].
+    /// See [`Error`]; nothing was read.
     fn read(
         &mut self,
         tables: &[(IpFamily, &Name)],
     ) -> Result<(Generation, Vec<Option<Actual>>), Error>;
 
-    /// Carries all transactions out, or none, and none if the ruleset is no longer of the
-    /// generation that is given.
+    /// Commits all transactions or none. Commits none if the ruleset has left the given generation.
     ///
     /// # Errors
-    /// Nothing was changed, or, with [`Error::Lost`], it is not known: see [`Error`].
+    /// See [`Error`]. Nothing was changed, except that the outcome of [`Error::Lost`] is unknown.
     fn commit(
         &mut self,
         generation: Option<Generation>,
         transactions: &[Transaction<'_>],
     ) -> Result<(), Error>;
 
-    /// Has transactions looked at as [`Dataplane::commit`] does, and changes nothing.
+    /// Validates transactions as [`Dataplane::commit`] does, without changing anything.
     ///
     /// # Errors
-    /// They would be refused: see [`Error`].
+    /// See [`Error`]; the commit would fail with the same error.
     fn rehearse(
         &mut self,
         generation: Generation,

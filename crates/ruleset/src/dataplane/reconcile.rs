@@ -1,4 +1,5 @@
-//! Makes the kernel hold what is wanted, whatever it held and whoever else writes.
+//! Makes the kernel's tables equal to the wanted ones, whatever they contained and whoever else
+//! writes.
 
 use std::borrow::Borrow;
 use std::thread;
@@ -9,21 +10,21 @@ use rulegen_net::IpFamily;
 use super::{Dataplane, Error, Generation, Reason, Refusal};
 use crate::nftables::{Actual, Name, Operation, Table, Transaction, diff, replacement, stages};
 
-/// How often somebody else may come in between.
+/// How often a write is repeated when another program commits in between.
 const ATTEMPTS: u32 = 10;
 
-/// How long the kernel may take to see that nothing uses a chain any more.
+/// Time for the kernel to notice that a chain is no longer used.
 const GRACE: Duration = Duration::from_millis(50);
 
-/// Writes what differs between tables and what is held under their names, in one commit; writes
-/// nothing if nothing differs. Tells what the last commit wrote.
+/// Writes the differences between the wanted tables and the kernel's tables of the same names, in
+/// one commit, or nothing if they are equal. Returns the result of `tell` for the last commit.
 ///
-/// Where the kernel refuses to have what it holds changed into the wanted, the tables are made anew
-/// as a whole, still in one commit.
+/// Where the kernel refuses to change its tables into the wanted ones, they are replaced as a
+/// whole, still in one commit.
 ///
 /// # Errors
-/// What could not be helped by reading and trying again. The kernel then holds what it held, or
-/// the wanted with chains that nothing uses; with [`Error::Lost`] it is not known.
+/// An error that reading and retrying cannot fix. The kernel then has the previous tables, or the
+/// wanted ones with additional unused chains; after [`Error::Lost`] it is unknown which.
 pub fn reconcile<R>(
     dataplane: &mut impl Dataplane,
     wanted: &[impl Borrow<Table>],
@@ -33,8 +34,8 @@ pub fn reconcile<R>(
     done.ok_or(Error::Busy { attempts: ATTEMPTS })
 }
 
-/// The same where somebody may object to a change: `may_change` sees what is held before anything is
-/// written. Returns `None` if it said no.
+/// Like [`reconcile`], but asks `may_change` with the kernel's tables before anything is written.
+/// Returns `None` if it returns false.
 ///
 /// # Errors
 /// As [`reconcile`].
@@ -91,14 +92,14 @@ pub fn reconcile_if<R>(
     Err(last)
 }
 
-/// The kernel takes no other change while it carries out a commit. So many elements took it at most
-/// 0.5 s on two busy cores, whatever their sets.
+/// Most elements per commit. The kernel accepts no other change during a commit; this many elements
+/// took at most 0.5 s on two busy cores, in any kind of set.
 const ELEMENTS_PER_COMMIT: usize = 200_000;
 
-/// Commits transactions, in several commits where one would be too large. See [`stages`].
+/// Commits transactions, in several commits if one would be too large. See [`stages`].
 ///
 /// # Errors
-/// As [`Dataplane::commit`]. Stages before the one that failed stay.
+/// As [`Dataplane::commit`]. Stages before the failed one stay committed.
 pub fn commit_in_stages(
     dataplane: &mut impl Dataplane,
     mut generation: Option<Generation>,
@@ -109,25 +110,24 @@ pub fn commit_in_stages(
         return dataplane.commit(generation, transactions);
     }
     for stage in stages(transactions, ELEMENTS_PER_COMMIT) {
-        // After the first the generation is our own; another writer shows as drift.
+        // After the first commit the generation is our own; another writer shows up as drift.
         dataplane.commit(generation.take(), &stage)?;
     }
     Ok(())
 }
 
-/// What helps where a transaction was refused.
+/// Recovery after a refused transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Recovery {
-    /// Elements with a timeout go by themselves, and that makes no new generation: one that was to
-    /// be deleted may be gone. A dump may also have missed elements while the kernel resized a
-    /// set.
+    /// Elements with a timeout expire without a new generation, so an element to delete may be
+    /// gone. A dump may also have missed elements while the kernel resized a set.
     ReadAgain,
-    /// Before Linux 6.2 a chain was in use until some time after the last element that led to it
-    /// was gone, and so could not go with it. It goes with the next commit instead.
+    /// Before Linux 6.2 a chain stayed in use for some time after the last element that led to it
+    /// was deleted, and could not be deleted in the same commit. It is deleted in the next commit.
     InTwoSteps,
-    /// The kernel holds what it does not let be changed piece by piece.
+    /// The kernel's table contains something that cannot be changed piece by piece.
     Anew,
-    /// Nothing that could be done here.
+    /// No recovery possible.
     None,
 }
 
@@ -152,7 +152,7 @@ impl Recovery {
 }
 
 impl Recovery {
-    /// What is committed instead, if that may help.
+    /// The transactions to commit instead, if that may help.
     pub(super) fn instead<'a>(
         self,
         refused: &[Transaction<'a>],
@@ -173,7 +173,7 @@ impl Recovery {
     }
 }
 
-/// Without the deletions of chains that do not come back.
+/// The transaction without deletions of chains that are not added again.
 fn without_deletions<'a>(transaction: &Transaction<'a>) -> Transaction<'a> {
     let added: Vec<&Name> = transaction
         .operations

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-/// The chains that netfilter itself calls, in the order in which packets can meet them.
+/// Built-in chains, in the order in which packets can traverse them.
 pub(super) const BUILT_IN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
 
-/// A chain's name. Built-in chains come first in its order, as iptables-save prints them.
+/// A chain's name. Built-in chains sort first, in the order of iptables-save.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct ChainName {
-    /// The place among the built-in chains, or the one behind them.
+    /// Position among the built-in chains; user-defined chains come after all of them.
     #[serde(skip)]
     rank: u8,
     name: Arc<str>,
@@ -24,7 +24,7 @@ impl ChainName {
         &self.name
     }
 
-    /// Whether it is one of netfilter's own.
+    /// True for a built-in chain.
     pub fn is_built_in(&self) -> bool {
         usize::from(self.rank) < BUILT_IN.len()
     }

@@ -1,25 +1,25 @@
-//! Transactions in numbers, for a person to read and for metrics.
+//! Counts of a transaction, for messages and metrics.
 
 use super::ruleset::Table;
 use super::transaction::{Change, Transaction};
 
-/// How much a transaction does.
+/// Counts of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
-    /// Chains that get all their rules.
+    /// Chains that are rewritten.
     pub filled: usize,
-    /// Chains that go.
+    /// Chains that are deleted.
     pub deleted: usize,
-    /// Rules that are put into shared chains.
+    /// Rules added to shared chains.
     pub prepended: usize,
-    /// Rules that are taken out of shared chains.
+    /// Rules removed from shared chains.
     pub removed: usize,
-    /// Rules that are written, in whatever chain.
+    /// Rules written to any chain.
     pub rules: usize,
 }
 
 impl Counts {
-    /// Changes of any kind.
+    /// Number of changes of any kind.
     pub fn changes(&self) -> usize {
         self.filled + self.deleted + self.prepended + self.removed
     }
@@ -41,12 +41,12 @@ impl Counts {
 }
 
 impl Transaction<'_> {
-    /// What is done to all tables.
+    /// Counts over all tables.
     pub fn counts(&self) -> Counts {
         self.count(|_| true)
     }
 
-    /// What is done to one table.
+    /// Counts of one table.
     pub fn counts_of(&self, table: Table) -> Counts {
         self.count(|of| of == table)
     }
@@ -58,13 +58,13 @@ impl Transaction<'_> {
         counts
     }
 
-    /// What is done, in words.
+    /// The counts as text.
     pub fn summary(&self) -> String {
         let counts = self.counts();
         let counts = [
             (counts.filled, "chain", "written"),
-            (counts.prepended, "rule", "put into shared chains"),
-            (counts.removed, "rule", "taken out of shared chains"),
+            (counts.prepended, "rule", "added to shared chains"),
+            (counts.removed, "rule", "removed from shared chains"),
             (counts.deleted, "chain", "deleted"),
         ];
         let say = |(n, noun, done): &(usize, &str, &str)| {

@@ -1,4 +1,4 @@
-//! The least change from what is held to what is wanted.
+//! The smallest transaction from the kernel's ruleset to the wanted one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,18 +7,18 @@ use super::rule::Rule;
 use super::ruleset::{Chain, Ruleset, Table};
 use super::transaction::{Change, TableChanges, Transaction};
 
-/// Which chains are ours, to fill and to delete as we like. Everything else is shared: we only
-/// see to it that our rules are there, and touch no other.
+/// Chains that rulegen owns: it rewrites and deletes them freely. All other chains are shared:
+/// rulegen only adds its own rules there and leaves other rules alone.
 #[derive(Debug, Clone, Copy)]
 pub struct Ownership<'a> {
-    /// Chains by table and name.
+    /// Tables and names of chains.
     pub chains: &'a [(Table, &'static str)],
-    /// Chains by table and the start of their names.
+    /// Tables and name prefixes of chains.
     pub prefixes: &'a [(Table, &'static str)],
 }
 
 impl Ownership<'_> {
-    /// Whether a chain is ours.
+    /// True if rulegen owns the chain.
     pub fn owns(&self, table: Table, chain: &ChainName) -> bool {
         let name = chain.as_str();
         self.chains.iter().any(|(of, ours)| *of == table && *ours == name)
@@ -26,9 +26,9 @@ impl Ownership<'_> {
     }
 }
 
-/// What makes `held` into `wanted`. Chains that are ours are refilled whole if they differ, and
-/// deleted if they are not wanted and nobody else's rule leads to them. In shared chains each
-/// missing rule goes before all others, the last one first, as kube-proxy does it.
+/// Computes the changes from `held` to `wanted`. Owned chains that differ are rewritten as a whole;
+/// those not wanted are deleted unless a foreign rule leads to them. In shared chains missing rules
+/// are prepended, the last one first, as in kube-proxy.
 pub fn diff<'a>(held: &'a Ruleset, wanted: &'a Ruleset, ours: &Ownership<'_>) -> Transaction<'a> {
     let no_chains = &EMPTY;
     let tables = wanted.tables.iter().filter_map(|(table, wanted)| {
@@ -39,8 +39,8 @@ pub fn diff<'a>(held: &'a Ruleset, wanted: &'a Ruleset, ours: &Ownership<'_>) ->
     Transaction { tables: tables.collect() }
 }
 
-/// What takes everything that is ours out of `held`: the chains, and those rules of built-in
-/// chains that `is_our_jump` knows. A chain that somebody else's rule leads to stays.
+/// Removes everything owned from `held`: the chains, and the rules of built-in chains for which
+/// `is_our_jump` returns true. A chain stays if a foreign rule leads to it.
 pub fn removal<'a>(
     held: &'a Ruleset,
     ours: &Ownership<'_>,
@@ -92,8 +92,8 @@ fn table_diff<'a>(
     prepended.into_iter().chain(filled).chain(deleted).collect()
 }
 
-/// The `stale` chains that rules of others lead to, and those that are reached from there: the
-/// kernel would refuse to delete them, and with them the whole transaction.
+/// The `stale` chains that foreign rules lead to, directly or through other chains. The kernel
+/// would refuse to delete them, and with them the whole transaction.
 fn led_to_by_others(
     held: &BTreeMap<ChainName, Chain>,
     is_others: impl Fn(&ChainName, &Rule) -> bool,

@@ -1,11 +1,11 @@
-//! Finds which parts of the wanted rules iptables refuses.
+//! Finds the parts of the wanted rules that iptables refuses.
 
 use super::{Ownership, Ruleset, Transaction, diff, retaining};
 use crate::Bisection;
 
-/// The tables of one family: iptables, or a fake in tests.
+/// Tables of one family: iptables, or a fake in tests.
 pub trait Tables {
-    /// Why the tables were not read or written.
+    /// Error of a read or a write.
     type Error;
 
     /// Reads all tables.
@@ -14,40 +14,40 @@ pub trait Tables {
     /// Nothing was read.
     fn save(&mut self) -> Result<Ruleset, Self::Error>;
 
-    /// Carries a transaction out, which may be empty.
+    /// Applies a transaction, which may be empty.
     ///
     /// # Errors
     /// Tables before the refused one may have been written.
     fn restore(&mut self, transaction: &Transaction<'_>) -> Result<(), Self::Error>;
 
-    /// Whether a rule may be the reason of an error, rather than the moment or the caller.
+    /// True if a rule may be the cause of an error, rather than the moment or the caller.
     fn is_about_content(error: &Self::Error) -> bool;
 }
 
-/// The rules of some parts, and the rules of all others.
+/// The rules of a subset of the parts, and the rules of the others.
 #[derive(Debug)]
 pub struct Split {
-    /// The rules of the chosen parts, and all rules that belong to no part.
+    /// Rules of the chosen parts, and rules that belong to no part.
     pub chosen: Ruleset,
-    /// The rules of all other parts.
+    /// Rules of all other parts.
     pub rest: Ruleset,
 }
 
-/// Finds the parts without which iptables takes all others: see [`crate::isolate`].
+/// Finds the parts without which iptables accepts all others: see [`crate::isolate`].
 ///
-/// iptables cannot try a transaction without writing it. Each trial is written, so the rules that
-/// are held of parts outside the trial stay as they are.
+/// iptables cannot test a transaction without writing it. Each trial is written, so existing rules
+/// of parts outside the trial are kept.
 ///
 /// # Errors
-/// The refusal, if the rules are refused without any part; else why a trial failed.
-pub fn isolate<T: Clone, Actual: Tables>(
-    tables: &mut Actual,
+/// The refusal if the rules are refused even without any part, or the error of a failed trial.
+pub fn isolate<T: Clone, F: Tables>(
+    tables: &mut F,
     ours: &Ownership<'_>,
     settled: &[T],
     suspects: &[T],
     most: usize,
     split: impl Fn(&[T]) -> Split,
-) -> Result<Bisection<T>, Actual::Error> {
+) -> Result<Bisection<T>, F::Error> {
     let mut known = None;
     crate::isolate(settled, suspects, most, |parts| {
         let held = match known.take() {
@@ -64,9 +64,9 @@ pub fn isolate<T: Clone, Actual: Tables>(
                 known = Some(after);
                 Ok(None)
             }
-            // One table may have been written before the other was refused, so the next trial
-            // reads the tables.
-            Err(error) if Actual::is_about_content(&error) => Ok(Some(error)),
+            // One table may have been written before another was refused, so the next trial reads
+            // the tables again.
+            Err(error) if F::is_about_content(&error) => Ok(Some(error)),
             Err(error) => Err(error),
         }
     })

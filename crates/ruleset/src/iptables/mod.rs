@@ -1,4 +1,4 @@
-//! iptables: tables, chains and rules as `iptables-save` prints them.
+//! Tables, chains and rules of iptables, in the format of `iptables-save`.
 
 mod chain_name;
 mod describe;

@@ -1,5 +1,5 @@
-//! Reads the text of `iptables-save`. Rules in our own vocabulary are understood; all others
-//! are kept as they are, with the chain they lead to.
+//! Parses the output of `iptables-save`. Rules that rulegen can make are decoded; all others are
+//! kept as text, with the chain that they lead to.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,12 +17,12 @@ use super::ruleset::{Chain, Policy, Ruleset, Table};
 use crate::Negatable;
 use rulegen_net::{IpFamily, Protocol};
 
-/// A line that is not in the form of iptables-save.
+/// A line that is not in the format of iptables-save.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseError {
-    /// Counted from 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// The error.
     pub message: &'static str,
 }
 
@@ -32,7 +32,7 @@ impl fmt::Display for ParseError {
     }
 }
 
-/// Reads every table of the text. A line that cannot be read is reported and left out.
+/// Parses every table. An unreadable line is reported and skipped.
 pub fn parse(family: IpFamily, text: &str) -> (Ruleset, Vec<ParseError>) {
     let mut ruleset = Ruleset::new(family);
     let mut errors = Vec::new();
@@ -45,8 +45,8 @@ pub fn parse(family: IpFamily, text: &str) -> (Ruleset, Vec<ParseError>) {
     (ruleset, errors)
 }
 
-/// The lines with their numbers. iptables prints a line break in a comment as it is, so a rule
-/// goes on until its quotes are closed.
+/// Lines with their numbers. iptables prints line breaks in comments as they are, so a rule
+/// continues until its quotes are closed.
 fn whole_lines(text: &str) -> impl Iterator<Item = (&str, usize)> {
     let (mut rest, mut number) = (text, 0);
     std::iter::from_fn(move || {
@@ -62,15 +62,15 @@ fn whole_lines(text: &str) -> impl Iterator<Item = (&str, usize)> {
     })
 }
 
-/// Where the line ends: at its first line break, or for a rule at the first outside quotes, if
-/// its quotes are closed at all.
+/// End of the line: its first line break, or for a rule the first one outside quotes, if its quotes
+/// are closed at all.
 fn line_end(text: &str) -> usize {
     let first = text.find('\n').unwrap_or(text.len());
     let is_rule = without_counters(text).starts_with("-A ");
     if is_rule { end_outside_quotes(text).unwrap_or(first) } else { first }
 }
 
-/// The first line break outside quotes or else the end of the text; none if a quote stays open.
+/// First line break outside quotes, or the end of the text; `None` if a quote stays open.
 fn end_outside_quotes(text: &str) -> Option<usize> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     for (at, byte) in text.bytes().enumerate() {
@@ -95,7 +95,7 @@ fn parse_line(
     }
     if let Some(name) = line.strip_prefix('*') {
         *table = Table::ALL.into_iter().find(|table| table.name() == name);
-        let table = table.ok_or("no table of iptables")?;
+        let table = table.ok_or("unknown iptables table")?;
         ruleset.tables.entry(table).or_default();
         return Ok(());
     }
@@ -103,7 +103,8 @@ fn parse_line(
         *table = None;
         return Ok(());
     }
-    let chains = table.and_then(|table| ruleset.tables.get_mut(&table)).ok_or("outside a table")?;
+    let chains =
+        table.and_then(|table| ruleset.tables.get_mut(&table)).ok_or("line outside a table")?;
     if let Some(declaration) = line.strip_prefix(':') {
         let (name, policy) = parse_chain(declaration)?;
         chains.entry(name).or_default().policy = policy;
@@ -117,31 +118,31 @@ fn parse_line(
 fn parse_chain(declaration: &str) -> Result<(ChainName, Option<Policy>), &'static str> {
     let mut words = declaration.split_ascii_whitespace();
     let (Some(name), Some(policy)) = (words.next(), words.next()) else {
-        return Err("a chain without name or policy");
+        return Err("chain without name or policy");
     };
     let name = chain_name(name)?;
     let policy = match policy {
         "ACCEPT" => Some(Policy::Accept),
         "DROP" => Some(Policy::Drop),
         "-" => None,
-        _ => return Err("an unknown policy"),
+        _ => return Err("unknown policy"),
     };
     Ok((name, policy))
 }
 
 fn chain_name(name: &str) -> Result<ChainName, &'static str> {
-    plain(name).map(ChainName::from).ok_or("no name of a chain")
+    plain(name).map(ChainName::from).ok_or("invalid chain name")
 }
 
-/// A name that iptables takes: no blank, quote or control character in it, no `-` or `!`
-/// before it.
+/// A name that iptables accepts: without blanks, quotes and control characters, and without `-` or
+/// `!` at the start.
 fn plain(name: &str) -> Option<&str> {
     let unusable = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\\');
     let usable = !name.is_empty() && !name.starts_with(['-', '!']) && !name.contains(unusable);
     usable.then_some(name)
 }
 
-/// `[packets:bytes] -A …` is what `iptables-save -c` prints.
+/// Removes the counters that `iptables-save -c` prints: `[packets:bytes] -A …`.
 fn without_counters(line: &str) -> &str {
     let is_counter = |c: char| c.is_ascii_digit() || c == ':';
     match line.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
@@ -151,11 +152,11 @@ fn without_counters(line: &str) -> &str {
 }
 
 fn parse_rule(line: &str) -> Result<(ChainName, Rule), &'static str> {
-    let rest = line.strip_prefix("-A ").ok_or("neither a table, a chain nor a rule")?;
+    let rest = line.strip_prefix("-A ").ok_or("not a table, chain or rule")?;
     let (chain, text) = rest.split_once(' ').unwrap_or((rest, ""));
     let chain = chain_name(chain)?;
     if end_outside_quotes(text).is_none() {
-        return Err("a quote that is never closed");
+        return Err("unclosed quote");
     }
     let rule = match parse_spec(text) {
         Some(spec) => Rule::Known(spec),
@@ -164,7 +165,7 @@ fn parse_rule(line: &str) -> Result<(ChainName, Rule), &'static str> {
     Ok((chain, rule))
 }
 
-/// The word behind `-j` or `-g`, wherever it stands outside quotes.
+/// The word after `-j` or `-g` outside quotes.
 fn foreign_target(text: &str) -> Option<ChainName> {
     let mut words = Words(text);
     while let Some(word) = words.next() {
@@ -175,7 +176,7 @@ fn foreign_target(text: &str) -> Option<ChainName> {
     None
 }
 
-/// The rule, if every word of it is in our vocabulary.
+/// The decoded rule; `None` if it contains a word that rulegen does not use.
 fn parse_spec(text: &str) -> Option<RuleSpec> {
     let mut words = Words(text).peekable();
     let mut rule = RuleSpec::default();
@@ -264,7 +265,7 @@ fn states(text: &str) -> Option<Vec<ConntrackState>> {
     text.split(',').map(|name| state(name).map(|(state, _)| *state)).collect()
 }
 
-/// A probability as the kernel holds it: of 2³¹, rounded.
+/// A probability as the kernel stores it: in units of 2⁻³¹, rounded.
 fn threshold(probability: f64) -> Option<u32> {
     let all = f64::from(1_u32 << 31);
     if !(0.0..=1.0).contains(&probability) {
@@ -314,7 +315,7 @@ fn parse_target(words: &mut Peekable<Words<'_>>) -> Option<Target> {
             expect(words, "--to-destination")?;
             Target::Dnat(next(words)?.parse().ok()?)
         }
-        // What has options of its own is another module's target, not a chain.
+        // A target with options belongs to an extension and is not a chain.
         _ if words.peek().is_some() => return None,
         _ => Target::Jump(chain_name(&name).ok()?),
     })
@@ -346,8 +347,8 @@ fn take(words: &mut Peekable<Words<'_>>, wanted: &str) -> bool {
     words.next_if(|word| !word.quoted && word.text == wanted).is_some()
 }
 
-/// The words of a rule: separated by blanks, double quotes around what has blanks in it, a
-/// backslash before a character that would end it.
+/// Words of a rule: separated by blanks, in double quotes if they contain blanks, with a backslash
+/// before characters that would end them.
 struct Words<'a>(&'a str);
 
 struct Word<'a> {
@@ -380,7 +381,7 @@ impl<'a> Iterator for Words<'a> {
     }
 }
 
-/// The text up to the closing quote, and what is behind it.
+/// The text up to the closing quote, and the rest.
 fn unescape(quoted: &str) -> (String, &str) {
     let mut text = String::new();
     let mut characters = quoted.chars();
@@ -405,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_of_others_are_kept_as_they_are_with_their_target() {
+    fn parse_keeps_foreign_rules_as_text_with_their_target() {
         for (text, target) in [
             ("-p icmp -j ACCEPT", Some("ACCEPT")),
             ("-p tcp -m multiport --dports 22,80 -g ELSEWHERE", Some("ELSEWHERE")),
@@ -422,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_counters_and_old_masks_are_understood() {
+    fn parse_accepts_quotes_counters_and_old_masks() {
         let (rules, errors) = rules(
             "[12:34] -A CHAIN -s 10.0.0.1 -m comment --comment \"it's \\\\ \\\"x\\\"\" -m mark --mark 0x1 -j RETURN",
         );
@@ -433,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_break_in_a_comment_does_not_end_the_rule() {
+    fn parse_continues_a_rule_after_a_line_break_in_a_comment() {
         let text = "-m comment --comment \"a\n-A KUBE-SERVICES b\" -g KUBE-MARK-MASQ";
         let (rules, errors) = rules(&format!("-A MINE {text}\n-A MINE -j ACCEPT"));
         assert_eq!(errors, []);
@@ -443,17 +444,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_line_of_iptables_save_is_told_with_its_number() {
+    fn parse_reports_invalid_lines_with_their_number() {
         for (line, message) in [
-            ("-A", "neither a table, a chain nor a rule"),
-            ("-A IN\tPUT -j ACCEPT", "no name of a chain"),
-            ("-A -x -j ACCEPT", "no name of a chain"),
-            ("-A X -m comment --comment \"a -j ACCEPT", "a quote that is never closed"),
-            ("[1:x] -A X -j ACCEPT", "neither a table, a chain nor a rule"),
-            (":X", "a chain without name or policy"),
-            (":X MAYBE [0:0]", "an unknown policy"),
-            ("*teapot", "no table of iptables"),
-            ("hello", "neither a table, a chain nor a rule"),
+            ("-A", "not a table, chain or rule"),
+            ("-A IN\tPUT -j ACCEPT", "invalid chain name"),
+            ("-A -x -j ACCEPT", "invalid chain name"),
+            ("-A X -m comment --comment \"a -j ACCEPT", "unclosed quote"),
+            ("[1:x] -A X -j ACCEPT", "not a table, chain or rule"),
+            (":X", "chain without name or policy"),
+            (":X MAYBE [0:0]", "unknown policy"),
+            ("*teapot", "unknown iptables table"),
+            ("hello", "not a table, chain or rule"),
         ] {
             let (_, errors) = rules(line);
             assert_eq!(errors.first(), Some(&ParseError { line: 2, message }), "{line}");

@@ -1,4 +1,4 @@
-//! A part of what is wanted, beside what is held already of the rest.
+//! Rules of a part of the wanted ruleset together with the existing rules of the rest.
 
 use std::collections::HashSet;
 
@@ -6,9 +6,10 @@ use super::diff::Ownership;
 use super::rule::Rule;
 use super::ruleset::{Chain, Ruleset};
 
-/// What is wanted of one part, and of `rest` what is held. Taken from `held` to there, rules of the
-/// rest neither come nor go: a chain of ours that is not wanted stays as it is, for chains of the
-/// rest may lead to it, and in a chain that all share those rules stay that the rest wants too.
+/// The wanted rules of one part, plus the rules of `rest` that `held` contains. A transaction from
+/// `held` to the result neither adds nor removes rules of the rest: an owned chain that is not
+/// wanted stays, because chains of the rest may lead to it, and shared chains keep the rules that
+/// the rest also wants.
 pub fn retaining(
     held: &Ruleset,
     mut wanted: Ruleset,

@@ -1,4 +1,4 @@
-//! One rule: what it matches and what it does.
+//! Rules with their matches and targets.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,23 +10,23 @@ use super::chain_name::ChainName;
 use crate::Negatable;
 use rulegen_net::Protocol;
 
-/// A rule: one that we can make and understand, or somebody else's.
+/// A rule: one that rulegen can make, or a foreign one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(untagged)]
 pub enum Rule {
-    /// A rule in our own vocabulary.
+    /// A decoded rule.
     Known(RuleSpec),
-    /// Any other, kept as its text.
+    /// A foreign rule, kept as text.
     Foreign {
-        /// Everything behind `-A CHAIN`.
+        /// Everything after `-A CHAIN`.
         text: Arc<str>,
-        /// The chain or target that it jumps or goes to.
+        /// Chain or target that it jumps or goes to.
         target: Option<ChainName>,
     },
 }
 
 impl Rule {
-    /// The chain that the rule leads to, if it leads to one.
+    /// The chain that the rule leads to.
     pub fn target_chain(&self) -> Option<&ChainName> {
         match self {
             Rule::Known(RuleSpec { target: Some(Target::Jump(chain)), .. }) => Some(chain),
@@ -42,8 +42,8 @@ impl From<RuleSpec> for Rule {
     }
 }
 
-/// The vocabulary of rules that kube-proxy's layout needs. It is printed in the order of its
-/// fields, and its matches in the order they are in.
+/// A rule with the options that kube-proxy's layout needs. Printed in the order of the fields, and
+/// the matches in their order in the list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct RuleSpec {
     /// `-s`
@@ -61,17 +61,17 @@ pub struct RuleSpec {
     /// `-m …`
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<Match>,
-    /// `-j …`; without one a rule only counts.
+    /// `-j …`; a rule without a target only counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
 }
 
-/// An interface, or with a `+` at the end of its text all whose names start so.
+/// An interface name; a trailing `+` matches every name with that prefix.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Interface(pub Arc<str>);
 
 impl Interface {
-    /// Whether it stands for the interface of this name.
+    /// True if it matches this interface name.
     pub fn matches(&self, name: &str) -> bool {
         match self.0.strip_suffix('+') {
             Some(start) => name.starts_with(start),
@@ -80,15 +80,15 @@ impl Interface {
     }
 }
 
-/// `-m`: a loadable match.
+/// `-m`: a match extension.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Match {
-    /// `comment`: at most 255 bytes.
+    /// `comment`, at most 255 bytes.
     Comment(Arc<str>),
-    /// `tcp`, `udp` or `sctp`, with the destination port if one is needed.
+    /// `tcp`, `udp` or `sctp`, with an optional destination port.
     Transport {
-        /// Which of them.
+        /// Protocol.
         protocol: Protocol,
         /// `--dport`
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -104,11 +104,11 @@ pub enum Match {
     DestinationType(AddressType),
     /// `recent`
     Recent(Recent),
-    /// `statistic --mode random`: this many of 2³¹ packets.
+    /// `statistic --mode random`: the probability in units of 2⁻³¹.
     Random(u32),
 }
 
-/// A state or status that conntrack gives a packet.
+/// State or status of a packet in conntrack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[expect(missing_docs, reason = "they are netfilter's")]
@@ -122,7 +122,7 @@ pub enum ConntrackState {
     Dnat,
 }
 
-/// A packet's mark under a mask.
+/// A packet's mark and mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[expect(missing_docs, reason = "their names say it")]
 pub struct Mark {
@@ -130,64 +130,64 @@ pub struct Mark {
     pub mask: u32,
 }
 
-/// What the routing tables say of an address.
+/// Route type of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum AddressType {
-    /// It is one of this host's.
+    /// An address of this host.
     Local,
 }
 
-/// `recent`: lists of addresses seen lately, which session affinity is made of.
+/// `recent`: lists of recently seen addresses, used for session affinity.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Recent {
-    /// The list's name.
+    /// Name of the list.
     pub list: ChainName,
-    /// What to do with it.
+    /// Action.
     pub action: RecentAction,
-    /// Under which mask the source address is taken: all bits.
+    /// Mask of the source address; all bits are set.
     pub mask: IpAddr,
 }
 
-/// What `recent` does.
+/// Action of `recent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RecentAction {
-    /// `--set`: puts the source address on the list.
+    /// `--set`: adds the source address to the list.
     Set,
-    /// `--rcheck --seconds N --reap`: matches what was put there less than so long ago.
+    /// `--rcheck --seconds N --reap`: matches addresses that were added less than N seconds ago.
     Check {
-        /// How long ago at most.
+        /// Maximum age in seconds.
         seconds: u32,
     },
 }
 
-/// `-j`: what a rule does.
+/// `-j`: target of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Target {
-    /// Goes on in a chain and comes back at its end.
+    /// Continues in a chain and returns at its end.
     Jump(ChainName),
-    /// Lets it pass.
+    /// Accepts the packet.
     Accept,
-    /// Drops it without a word.
+    /// Drops the packet silently.
     Drop,
-    /// Goes back to the calling chain.
+    /// Returns to the calling chain.
     Return,
-    /// Drops it and says so to the sender.
+    /// Rejects the packet with an ICMP error.
     Reject(RejectWith),
     /// `MARK --set-xmark`
     SetMark(SetMark),
-    /// Replaces the source by the outgoing interface's address.
+    /// Replaces the source by the address of the output interface.
     Masquerade {
-        /// Whether the source port is chosen at random (`--random-fully`).
+        /// True if the source port is chosen at random (`--random-fully`).
         random_fully: bool,
     },
     /// Replaces the destination.
     Dnat(SocketAddr),
 }
 
-/// What a sender is told.
+/// ICMP error of a reject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "they are netfilter's")]

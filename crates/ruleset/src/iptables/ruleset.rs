@@ -9,8 +9,8 @@ use super::chain_name::{BUILT_IN, ChainName};
 use super::rule::Rule;
 use rulegen_net::IpFamily;
 
-/// The tables of iptables, in the order in which we print and commit them: packets must be
-/// refused (filter) before a stale translation (nat) could be missed, as in kube-proxy.
+/// The tables of iptables, in the order in which they are printed and committed: filter before nat,
+/// so that packets are refused before a stale translation could be missed, as in kube-proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "they are netfilter's")]
@@ -23,11 +23,11 @@ pub enum Table {
 }
 
 impl Table {
-    /// All of them.
+    /// All tables.
     pub const ALL: [Table; 5] =
         [Table::Raw, Table::Mangle, Table::Filter, Table::Nat, Table::Security];
 
-    /// The name that iptables has for it.
+    /// Name of the table.
     pub fn name(self) -> &'static str {
         match self {
             Table::Raw => "raw",
@@ -45,7 +45,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// What a built-in chain does with what no rule decided.
+/// Policy of a built-in chain: the verdict for packets that no rule decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[expect(missing_docs, reason = "they are netfilter's")]
@@ -54,43 +54,43 @@ pub enum Policy {
     Drop,
 }
 
-/// A chain: its rules, and a policy if it is a built-in one.
+/// A chain: its rules, and the policy of a built-in chain.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Chain {
-    /// Of built-in chains only.
+    /// Policy of a built-in chain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
-    /// In the order in which packets meet them.
+    /// Rules in order.
     pub rules: Vec<Rule>,
 }
 
-/// The tables of one family: what is wanted, or what the kernel holds.
+/// Tables of one family, either wanted or read from the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Ruleset {
-    /// Whose tables they are.
+    /// Family of the tables.
     pub family: IpFamily,
     /// Chains by table and name.
     pub tables: BTreeMap<Table, BTreeMap<ChainName, Chain>>,
 }
 
 impl Ruleset {
-    /// No table at all.
+    /// A ruleset without tables.
     pub fn new(family: IpFamily) -> Self {
         Self { family, tables: BTreeMap::new() }
     }
 
-    /// A chain, if it is there.
+    /// The chain, if it exists.
     pub fn chain(&self, table: Table, name: &ChainName) -> Option<&Chain> {
         self.tables.get(&table)?.get(name)
     }
 
-    /// How many rules a table has.
+    /// Number of rules in a table.
     pub fn rules_of(&self, table: Table) -> usize {
         let chains = self.tables.get(&table).into_iter().flat_map(|chains| chains.values());
         chains.map(|chain| chain.rules.len()).sum()
     }
 
-    /// A table with the built-in chains it has in every kernel.
+    /// A table's built-in chains, which exist in every kernel.
     pub fn built_in_chains(table: Table) -> BTreeMap<ChainName, Chain> {
         let names: &[&str] = match table {
             Table::Raw => &["PREROUTING", "OUTPUT"],

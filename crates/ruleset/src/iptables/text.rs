@@ -1,5 +1,5 @@
-//! Rulesets as `iptables-save` prints them: canonical, so that what is restored from it is
-//! printed the same again.
+//! Rulesets in the canonical format of `iptables-save`: text that is restored is printed the same
+//! again.
 
 use std::fmt::{self, Write};
 use std::io;
@@ -14,7 +14,7 @@ use super::ruleset::{Chain, Policy, Ruleset};
 use crate::Negatable;
 
 impl Ruleset {
-    /// The text of `iptables-save`, counters zero, built-in chains first and then by name.
+    /// The format of `iptables-save` with zero counters, built-in chains first, then by name.
     pub fn to_text(&self) -> String {
         let mut text = String::new();
         // Writing into a String cannot fail, and nothing in the template can.
@@ -22,10 +22,10 @@ impl Ruleset {
         text
     }
 
-    /// Writes the same text.
+    /// Writes the ruleset in the format of `iptables-save`.
     ///
     /// # Errors
-    /// What `out` answers.
+    /// Errors of `out`.
     pub fn write_text(&self, out: &mut impl io::Write) -> io::Result<()> {
         Saved::new(self).write_into(out)
     }
@@ -70,7 +70,7 @@ fn policy_name(chain: &Chain) -> &'static str {
     }
 }
 
-/// What stands behind `-A CHAIN`, each part with the blank before it.
+/// Everything after `-A CHAIN`, each part with a leading blank.
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -165,7 +165,7 @@ impl fmt::Display for Match {
 }
 
 impl ConntrackState {
-    /// All states, as iptables orders them when it prints several.
+    /// All states, in the order in which iptables prints them.
     pub(super) const ALL: [(ConntrackState, &'static str); 7] = [
         (ConntrackState::Invalid, "INVALID"),
         (ConntrackState::New, "NEW"),
@@ -209,8 +209,8 @@ impl RejectWith {
     }
 }
 
-/// iptables' own quoting (`xtables_save_string`): bare if every character is a letter, a digit,
-/// `-` or `_`, else in double quotes with `"`, `\` and `'` escaped.
+/// iptables' quoting (`xtables_save_string`): bare if all characters are letters, digits, `-` or
+/// `_`, else in double quotes with `"`, `\` and `'` escaped.
 fn quoted(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     let bare = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     if !text.is_empty() && text.bytes().all(bare) {

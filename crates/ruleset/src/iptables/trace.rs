@@ -1,5 +1,5 @@
-//! Follows the first packet of a new connection through a ruleset, along every way that chance
-//! can send it.
+//! Traces the first packet of a new connection through a ruleset, along every branch that random
+//! choices can take.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,41 +15,41 @@ use crate::packet::{Origin, Packet, Verdict};
 /// A rule that matched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step<'a> {
-    /// Its table.
+    /// Table.
     pub table: Table,
-    /// Its chain.
+    /// Chain.
     pub chain: &'a ChainName,
-    /// The rule.
+    /// Rule.
     pub rule: &'a Rule,
 }
 
-/// How many values the random number of the `statistic` match can have (xt_statistic.c).
+/// Number of values of the `statistic` match's random number (xt_statistic.c).
 const RANDOM_DRAWS: u32 = 1 << 31;
 
-/// One way that a packet can take.
+/// One possible path of a packet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Branch<'a> {
-    /// How probable it is.
+    /// Probability of the path.
     pub probability: Probability,
-    /// The rules that matched, in order.
+    /// Rules that matched, in order.
     pub path: Vec<Step<'a>>,
-    /// Where it ends.
+    /// Final verdict.
     pub verdict: Verdict,
-    /// The built-in chain whose policy dropped it, if no rule decided.
+    /// The built-in chain whose policy dropped the packet, if no rule decided.
     pub policy: Option<(Table, &'a ChainName)>,
 }
 
-/// All the ways that a packet can take.
+/// All possible paths of a packet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trace<'a> {
-    /// Their probabilities add up to 1.
+    /// The paths; their probabilities add up to 1.
     pub branches: Vec<Branch<'a>>,
-    /// Rules of others on its way that could not be judged and were taken not to match.
+    /// Foreign rules on the way that could not be evaluated and were assumed not to match.
     pub unknown: Vec<Step<'a>>,
 }
 
 impl Trace<'_> {
-    /// The probability of each verdict.
+    /// The probability of each verdict, ordered.
     pub fn verdicts(&self) -> Vec<(Verdict, Probability)> {
         let mut verdicts: Vec<(Verdict, Probability)> = Vec::new();
         for branch in &self.branches {
@@ -63,7 +63,7 @@ impl Trace<'_> {
     }
 }
 
-/// Follows a packet. `local` are the host's own addresses.
+/// Traces a packet. `local` are the host's own addresses.
 pub fn trace<'a>(ruleset: &'a Ruleset, local: &[IpAddr], packet: &Packet) -> Trace<'a> {
     let mut tracer = Tracer { ruleset, local, packet, unknown: Vec::new() };
     let branches = tracer.run();
@@ -77,7 +77,7 @@ struct Tracer<'a, 'p> {
     unknown: Vec<Step<'a>>,
 }
 
-/// A packet on its way.
+/// A packet in flight.
 #[derive(Clone)]
 struct State<'a> {
     probability: Probability,
@@ -88,8 +88,8 @@ struct State<'a> {
     mark: u32,
 }
 
-/// Packets that nothing tells apart any more go on as one, by the first's way: rules of others that
-/// draw lots would otherwise double them with each.
+/// Merges packets in equal states, and keeps the path of the first: otherwise each foreign rule
+/// with a random choice would double their number.
 fn merged(states: Vec<State<'_>>) -> Vec<State<'_>> {
     let mut merged: Vec<State<'_>> = Vec::with_capacity(states.len());
     for state in states {
@@ -109,7 +109,7 @@ impl State<'_> {
     }
 }
 
-/// How a chain was left.
+/// How a chain ended.
 #[derive(Clone, Copy, PartialEq)]
 enum Exit {
     Returned,
@@ -118,8 +118,8 @@ enum Exit {
     Dropped,
 }
 
-/// How deep chains may call one another. The kernel refuses loops, so deeper ones can only come
-/// from a text that no kernel took.
+/// Maximum depth of nested jumps. The kernel refuses loops, so a greater depth can only come from
+/// text that no kernel accepted.
 const MAX_DEPTH: usize = 64;
 
 impl<'a> Tracer<'a, '_> {
@@ -164,8 +164,8 @@ impl<'a> Tracer<'a, '_> {
         branches
     }
 
-    /// Sends packets through built-in chains, one after the other; what ends there is branched
-    /// off.
+    /// Runs packets through built-in chains one after the other. Those that end there become
+    /// branches.
     fn hooks(
         &mut self,
         mut states: Vec<State<'a>>,
@@ -243,7 +243,7 @@ impl<'a> Tracer<'a, '_> {
         ended
     }
 
-    /// What a target does with a packet: goes on behind the rule (`None`), or leaves the chain.
+    /// Runs a target: the packet continues with the next rule (`None`) or leaves the chain.
     fn target(
         &mut self,
         target: Option<&'a Target>,
@@ -283,7 +283,7 @@ impl<'a> Tracer<'a, '_> {
         vec![(state, exit)]
     }
 
-    /// The part of a packet's probability that a rule takes, and the part it leaves.
+    /// Splits a packet into the part that a rule matches and the part that it does not.
     fn split(&self, rule: &RuleSpec, state: State<'a>) -> (Option<State<'a>>, Option<State<'a>>) {
         if !self.matches(rule, &state) {
             return (None, Some(state));
@@ -304,7 +304,7 @@ impl<'a> Tracer<'a, '_> {
         (with(taken), with(left))
     }
 
-    /// Whether everything but chance matches.
+    /// True if everything except the random choice matches.
     fn matches(&self, rule: &RuleSpec, state: &State<'_>) -> bool {
         let source = self.packet.source;
         let contains = |network: &Option<Negatable<IpNet>>, ip: IpAddr| {

@@ -1,4 +1,4 @@
-//! What turns the ruleset in the kernel into the wanted one.
+//! Changes from the kernel's ruleset to the wanted one.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,43 +9,43 @@ use super::chain_name::ChainName;
 use super::rule::Rule;
 use super::ruleset::{Chain, Ruleset, Table};
 
-/// One change to a chain.
+/// A change to a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change<'a> {
-    /// Makes the chain, if need be, and gives it these rules and no other.
+    /// Replaces all rules of a chain, and creates it if needed.
     Fill {
-        /// The chain.
+        /// Chain.
         chain: &'a ChainName,
         /// All its rules.
         rules: &'a [Rule],
     },
-    /// Puts a rule before all others of a chain.
+    /// Inserts a rule at the start of a chain.
     Prepend {
-        /// The chain.
+        /// Chain.
         chain: &'a ChainName,
-        /// The rule.
+        /// Rule.
         rule: &'a Rule,
     },
-    /// Takes one rule out of a chain.
+    /// Removes a rule from a chain.
     Remove {
-        /// The chain.
+        /// Chain.
         chain: &'a ChainName,
-        /// The rule.
+        /// Rule.
         rule: &'a Rule,
     },
     /// Deletes a chain with all its rules.
     Delete {
-        /// The chain.
+        /// Chain.
         chain: &'a ChainName,
     },
 }
 
-/// The changes to one table, which the kernel takes whole or not at all.
+/// Changes to one table. The kernel applies all of them or none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableChanges<'a> {
-    /// The table.
+    /// Table.
     pub table: Table,
-    /// Removals, then additions, then deletions: no rule ever leads to a chain that is gone.
+    /// Removals, then additions, then deletions, so that no rule ever leads to a missing chain.
     pub changes: Vec<Change<'a>>,
 }
 
@@ -57,12 +57,12 @@ pub struct Transaction<'a> {
 }
 
 impl Transaction<'_> {
-    /// Whether nothing is to be done.
+    /// True if there are no changes.
     pub fn is_empty(&self) -> bool {
         self.tables.is_empty()
     }
 
-    /// Whether it deletes a chain.
+    /// True if it deletes the chain.
     pub fn deletes(&self, table: Table, chain: &ChainName) -> bool {
         let of_table = self.tables.iter().filter(|changes| changes.table == table);
         of_table
@@ -78,10 +78,10 @@ impl Transaction<'_> {
         text
     }
 
-    /// Writes the same text.
+    /// Writes the text for `iptables-restore --noflush`.
     ///
     /// # Errors
-    /// What `out` answers.
+    /// Errors of `out`.
     pub fn write_text(&self, out: &mut impl io::Write) -> io::Result<()> {
         self.restore().write_into(out)
     }
@@ -90,7 +90,7 @@ impl Transaction<'_> {
         Restore { tables: self.tables.iter().map(Restored::new).collect() }
     }
 
-    /// What the ruleset becomes: the law that [`super::diff`] is tested by.
+    /// Applies the changes to a ruleset. Tests use it to verify [`super::diff`].
     pub fn apply(&self, ruleset: &mut Ruleset) {
         for TableChanges { table, changes } in &self.tables {
             let chains =
@@ -129,8 +129,8 @@ struct Restore<'a> {
     tables: Vec<Restored<'a>>,
 }
 
-/// A table's changes in the order of iptables-restore's grammar. A declared chain is emptied,
-/// which a chain must be before it can be deleted.
+/// A table's changes in the order that iptables-restore requires. Declaring a chain flushes it,
+/// which must happen before it can be deleted.
 #[derive(Default)]
 struct Restored<'a> {
     name: &'static str,
@@ -158,9 +158,9 @@ impl<'a> Restored<'a> {
                 }
             }
         }
-        // iptables-legacy keeps chains in a sorted list and looks for the place of a new one
-        // from the start of its part of the list. From the last to the first each place is
-        // found at once; in order, 60,000 chains took half as long again.
+        // iptables-legacy keeps chains in a sorted list and searches the position of a new one from
+        // the start of its section. From last to first each position is found at once; in order,
+        // 60,000 chains took half as long again.
         restored.declared.sort_unstable_by(|a, b| b.cmp(a));
         restored
     }

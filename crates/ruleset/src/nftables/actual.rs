@@ -1,25 +1,25 @@
-//! What the kernel holds under the name of a table. Whatever rulegen would never make is told
-//! as foreign instead of as what it is.
+//! Tables as read from the kernel. Whatever rulegen does not make itself is marked as foreign
+//! instead of being decoded.
 
 use std::collections::BTreeMap;
 
 use super::linearize::linearize;
 use super::{BaseChain, Chain, Comment, Expression, Name, Rule, Set, Table};
 
-/// A table as it was read.
+/// A table as read from the kernel.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Actual {
-    /// What is in it that can only be taken away with the whole table, in words: flags, or
-    /// objects of kinds that rulegen does not make.
+    /// Descriptions of flags or objects that rulegen does not make. They can be removed only with
+    /// the whole table.
     pub foreign: Vec<String>,
-    /// Sets and maps; `None` if something about one is foreign.
+    /// Sets and maps; `None` for a set with a foreign property or element.
     pub sets: BTreeMap<Name, Option<Set>>,
-    /// Chains; `None` if something about one but its rules is foreign.
+    /// Chains; `None` for a chain with a foreign property. Its rules do not matter here.
     pub chains: BTreeMap<Name, Option<ActualChain>>,
 }
 
 impl From<Table> for Actual {
-    /// What the kernel holds once the table is committed.
+    /// The kernel's content once the table is committed.
     fn from(table: Table) -> Self {
         let rule = |rule: Rule| ActualRule {
             handle: None,
@@ -38,22 +38,22 @@ impl From<Table> for Actual {
     }
 }
 
-/// A chain as it was read.
+/// A chain as read from the kernel.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ActualChain {
-    /// Where packets enter it, if not from other chains alone.
+    /// Hook of a base chain; `None` for a regular chain.
     pub base: Option<BaseChain>,
-    /// From top to bottom.
+    /// Rules in order.
     pub rules: Vec<ActualRule>,
 }
 
-/// A rule as it was read.
+/// A rule as read from the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActualRule {
-    /// The kernel's number for it, if it is known.
+    /// The kernel's handle, if known.
     pub handle: Option<u64>,
-    /// What it is made of; `None` if that is foreign.
+    /// Expressions; `None` if one is foreign.
     pub expressions: Option<Vec<Expression>>,
-    /// What it is for.
+    /// Comment.
     pub comment: Option<Comment>,
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-/// What something is for, in up to 127 letters, digits and signs of ASCII. nft knows no escape,
-/// so what could end a comment is left out.
+/// A comment of up to 127 ASCII letters, digits and punctuation characters. nft has no escape
+/// character, so everything that could end a comment is removed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Comment(Arc<str>);
@@ -15,7 +15,7 @@ pub struct Comment(Arc<str>);
 const LONGEST: usize = 127;
 
 impl Comment {
-    /// The comment.
+    /// The comment as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -32,7 +32,7 @@ impl<T: AsRef<str>> From<T> for Comment {
     }
 }
 
-/// In the quotes that nft wants.
+/// In the quotes that nft requires.
 impl fmt::Display for Comment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\"", self.0)
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_comment_never_holds_what_could_end_it() {
+    fn comment_never_contains_characters_that_end_it() {
         assert_eq!(Comment::from("a\"; }\nflush ruleset").to_string(), "\"a; }flush ruleset\"");
         assert_eq!(Comment::from("x".repeat(300)).as_str().len(), LONGEST);
     }

@@ -1,5 +1,5 @@
-//! Expressions of the kernel back to the rules that they were made of: the way of `lower`
-//! backwards, for those who must say what a rule means that was read.
+//! Converts the kernel's expressions back into statements: the reverse of [`linearize`], for
+//! reading a rule's meaning.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -11,8 +11,8 @@ use super::rule::{Condition, Interface, Number, NumgenMode, Selector, Statement}
 use crate::Negatable;
 use rulegen_net::{IpFamily, Protocol};
 
-/// The statements that these expressions were made of, if rulegen makes such. What is answered
-/// lowers to the same expressions again.
+/// Decodes expressions into statements; `None` if rulegen does not make such a rule. The result is
+/// accepted only if it linearizes to the same expressions again.
 pub fn delinearize(family: IpFamily, expressions: &[Expression]) -> Option<Vec<Statement>> {
     let mut statements = Vec::new();
     let mut rest = expressions;
@@ -24,7 +24,7 @@ pub fn delinearize(family: IpFamily, expressions: &[Expression]) -> Option<Vec<S
     (linearize(family, &statements) == expressions).then_some(statements)
 }
 
-/// A statement, and the expressions behind its own.
+/// A statement, and the expressions after its own.
 type Matched<'a> = Option<(Statement, &'a [Expression])>;
 
 struct Delinearizer {
@@ -66,7 +66,7 @@ impl Delinearizer {
         }
     }
 
-    /// A protocol is compared, and the destination replaced by constants.
+    /// DNAT to a constant address: compares the protocol, then replaces the destination.
     fn dnat<'a>(&self, rest: &'a [Expression]) -> Matched<'a> {
         let [
             Expression::Cmp { value, .. },
@@ -84,7 +84,7 @@ impl Delinearizer {
         Some((Statement::Dnat(Protocol::from_number(*protocol)?, to), rest))
     }
 
-    /// An address is compared with a network.
+    /// Compares an address with a network.
     fn network<'a>(&self, all: &'a [Expression]) -> Matched<'a> {
         let (selector, rest) = self.loaded(all)?;
         let (mask, rest) = match rest {
@@ -106,7 +106,7 @@ impl Delinearizer {
         Some((Statement::Match(condition), rest))
     }
 
-    /// A number is made and compared.
+    /// Generates a number and compares it.
     fn number<'a>(&self, all: &'a [Expression]) -> Matched<'a> {
         let (Selector::Number(number), rest) = self.selector(all)? else { return None };
         let [Expression::Cmp { value, .. }, rest @ ..] = rest else { return None };
@@ -114,7 +114,7 @@ impl Delinearizer {
         Some((Statement::Match(Condition::Is(number, value)), rest))
     }
 
-    /// A key is put together, and a set asked for it or given it.
+    /// Builds a key and looks it up in a set, or adds it to one.
     fn keyed<'a>(&self, all: &'a [Expression]) -> Matched<'a> {
         let mut key = Vec::new();
         let mut rest = all;
@@ -142,7 +142,7 @@ impl Delinearizer {
         })
     }
 
-    /// What is loaded next, with the mask that is laid over a source address.
+    /// The next loaded value, with the mask applied to a source address.
     fn selector<'a>(&self, all: &'a [Expression]) -> Option<(Selector, &'a [Expression])> {
         let (selector, rest) = self.loaded(all)?;
         if let (Selector::SourceAddress, [Expression::Bitwise { mask, .. }, rest @ ..]) =
@@ -155,7 +155,7 @@ impl Delinearizer {
         Some((selector, rest))
     }
 
-    /// What is loaded next. A hash of the source is made where the source was loaded.
+    /// The next loaded value. A hash of the source uses the register of the source.
     fn loaded<'a>(&self, all: &'a [Expression]) -> Option<(Selector, &'a [Expression])> {
         let (first, rest) = all.split_first()?;
         let selector = match first {
@@ -193,12 +193,12 @@ impl Delinearizer {
     }
 }
 
-/// The statement, with so many more expressions of its own.
+/// The statement, which takes `own` more expressions.
 fn behind(rest: &[Expression], own: usize, statement: Statement) -> Matched<'_> {
     Some((statement, rest.get(own..)?))
 }
 
-/// The mark is compared, or changed.
+/// Compares or changes the mark.
 fn mark(rest: &[Expression]) -> Matched<'_> {
     let [Expression::Bitwise { mask, xor, .. }, last, rest @ ..] = rest else { return None };
     let word = |bytes: &Vec<u8>| Some(u32::from_ne_bytes(bytes.as_slice().try_into().ok()?));
@@ -212,7 +212,7 @@ fn mark(rest: &[Expression]) -> Matched<'_> {
     Some((statement, rest))
 }
 
-/// The name of an interface is compared: whole, with NUL bytes behind it, or its beginning.
+/// Compares the name of an interface: the whole name padded with NUL bytes, or its prefix.
 fn interface(rest: &[Expression]) -> Matched<'_> {
     let [Expression::Cmp { negated, value, .. }, rest @ ..] = rest else { return None };
     let start: Vec<u8> = value.iter().copied().take_while(|byte| *byte != 0).collect();

@@ -1,4 +1,4 @@
-//! A table as it was read, as far as it can be said what it means.
+//! A table read from the kernel, decoded as far as possible.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -7,29 +7,29 @@ use super::describe::ActualText;
 use super::{Actual, ActualChain, ActualRule, Chain, Comment, Name, Rule, Table};
 use rulegen_net::IpFamily;
 
-/// A table that was read, in the types of one that is wanted.
+/// A table read from the kernel, in the types of a wanted table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delinearized {
-    /// What rulegen could have made of it.
+    /// The part that rulegen could have made.
     pub table: Table,
-    /// The rest.
+    /// Everything else.
     pub unknown: Vec<Unknown>,
 }
 
-/// What rulegen never makes, of a table of its own.
+/// Content that rulegen does not make, in a table of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unknown {
-    /// Something of the whole table, in words.
+    /// Description of a property of the whole table.
     Table(String),
     /// A set or map.
     Set(Name),
-    /// A chain of another kind or in another place. Its rules are as lost.
+    /// A chain with another type or hook. Its rules are not decoded.
     Chain(Name),
     /// A rule.
     Rule {
-        /// In this chain.
+        /// Its chain.
         chain: Name,
-        /// What it is made of.
+        /// Its expressions as text.
         text: String,
     },
 }
@@ -38,9 +38,11 @@ impl Display for Unknown {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Unknown::Table(what) => write!(f, "the table has {what}"),
-            Unknown::Set(name) => write!(f, "set {name} is of a kind that rulegen does not make"),
+            Unknown::Set(name) => {
+                write!(f, "set {name} was not made by rulegen (unsupported type)")
+            }
             Unknown::Chain(name) => {
-                write!(f, "chain {name} is of a kind that rulegen does not make")
+                write!(f, "chain {name} was not made by rulegen (unsupported type)")
             }
             Unknown::Rule { chain, text } => write!(f, "chain {chain}: {text}"),
         }
@@ -48,7 +50,7 @@ impl Display for Unknown {
 }
 
 impl Actual {
-    /// The table of this family and name, as far as it could have been made by rulegen.
+    /// Decodes the table, as far as rulegen could have made it.
     pub fn delinearize(self, family: IpFamily, name: &Name) -> Delinearized {
         let mut unknown: Vec<Unknown> = self.foreign.into_iter().map(Unknown::Table).collect();
         let (family, name, comment) = (family, name.clone(), Comment::from(""));
@@ -73,7 +75,7 @@ impl Actual {
 }
 
 impl ActualRule {
-    /// The rule, if rulegen makes such.
+    /// Decodes the rule; `None` if rulegen does not make such a rule.
     pub fn delinearize(&self, family: IpFamily) -> Option<Rule> {
         let statements = delinearize(family, self.expressions.as_deref()?)?;
         Some(Rule { statements, comment: self.comment.clone() })

@@ -1,4 +1,4 @@
-//! Transactions for a person to read.
+//! Transactions as text for people.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -6,16 +6,16 @@ use super::text::{ElementText, RuleText};
 use super::{ActualRule, Element, Key, Name, Operation, Rule, Transaction};
 use rulegen_net::IpFamily;
 
-/// A change to one thing in a table.
+/// A change to one object in a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit<'a> {
-    /// The set or chain; none where it is the table itself.
+    /// The set or chain; `None` for the table itself.
     pub object: Option<Object<'a>>,
-    /// What becomes of it.
+    /// The change.
     pub done: Done<'a>,
 }
 
-/// A part of a table.
+/// An object in a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Object<'a> {
     /// A set or map.
@@ -24,37 +24,37 @@ pub enum Object<'a> {
     Chain(&'a Name),
 }
 
-/// What becomes of a part of a table.
+/// A change to an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Done<'a> {
-    /// It is made, empty.
+    /// Created, empty.
     Made,
-    /// It goes.
+    /// Deleted.
     Deleted,
-    /// All goes that is in it.
+    /// Flushed: all its content is deleted.
     Emptied,
-    /// Elements come, or go.
+    /// An element is added or deleted.
     Element {
-        /// Whether it comes.
+        /// True if it is added.
         comes: bool,
-        /// Its key.
+        /// Key.
         key: &'a Key,
-        /// The rest of it.
+        /// Data and comment.
         element: &'a Element,
     },
-    /// A rule comes.
+    /// A rule is added.
     RuleComes(&'a Rule),
-    /// A rule goes.
+    /// A rule is deleted.
     RuleGoes(&'a ActualRule),
 }
 
 impl<'a> Transaction<'a> {
-    /// What is done, one rule or element at a time.
+    /// All changes, one per rule or element.
     pub fn edits(&self) -> impl Iterator<Item = Edit<'a>> {
         self.operations.iter().flat_map(edits)
     }
 
-    /// The part of the table that is changed, by its name in the kernel.
+    /// The changed object, by its name in the kernel.
     pub fn object(&self, edit: &Edit<'_>) -> String {
         let table = format!("{} {}", self.family.nft_name(), self.table);
         match edit.object {
@@ -66,13 +66,13 @@ impl<'a> Transaction<'a> {
 }
 
 impl Edit<'_> {
-    /// The element or rule that comes or goes, as text.
+    /// The added or deleted element or rule, as text.
     pub fn text(&self, family: IpFamily) -> Option<String> {
         match &self.done {
             Done::Made | Done::Deleted | Done::Emptied => None,
             Done::Element { key, element, .. } => Some(ElementText { key, element }.to_string()),
             Done::RuleComes(rule) => Some(RuleText { rule, family }.to_string()),
-            // As it would be written, or what it is made of.
+            // In nft's syntax if it can be decoded, else as expressions.
             Done::RuleGoes(held) => Some(match held.delinearize(family) {
                 Some(rule) => RuleText { rule: &rule, family }.to_string(),
                 None => ActualText(held).to_string(),
@@ -107,13 +107,13 @@ fn edits<'a>(operation: &Operation<'a>) -> Vec<Edit<'a>> {
     }
 }
 
-/// A rule as it was read: nobody can say what it was written as.
+/// A rule as read from the kernel: its original text is unknown.
 pub(super) struct ActualText<'a>(pub(super) &'a ActualRule);
 
 impl Display for ActualText<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match &self.0.expressions {
-            None => f.write_str("a rule of a kind that rulegen does not make")?,
+            None => f.write_str("a rule that rulegen did not make")?,
             Some(expressions) => {
                 let mut between = "";
                 for expression in expressions {

@@ -1,4 +1,4 @@
-//! The shortest way from what the kernel holds to what is wanted.
+//! The smallest transaction from the kernel's table to the wanted one.
 
 use std::cell::OnceCell;
 use std::cmp::Ordering;
@@ -12,8 +12,9 @@ use super::{
     Selector, Set, Statement, Table, Transaction, Value,
 };
 
-/// What makes the kernel hold the wanted table and nothing else under its name. A table of which
-/// a part can only go with the whole is made anew; packets see no state between.
+/// The transaction after which the kernel has the wanted table and nothing else under its name. A
+/// table with a part that can only be removed with the whole is replaced; packets never see a state
+/// in between.
 pub fn diff<'a>(held: Option<&'a Actual>, wanted: &'a Table) -> Transaction<'a> {
     let operations = match held {
         None => fresh(wanted),
@@ -23,7 +24,7 @@ pub fn diff<'a>(held: Option<&'a Actual>, wanted: &'a Table) -> Transaction<'a> 
     Transaction { family: wanted.family, table: &wanted.name, operations }
 }
 
-/// The same for a table that is there, whatever is in it.
+/// Replaces an existing table, whatever it contains.
 pub fn replacement(wanted: &Table) -> Transaction<'_> {
     let operations = [Operation::DeleteTable].into_iter().chain(fresh(wanted)).collect();
     Transaction { family: wanted.family, table: &wanted.name, operations }
@@ -39,9 +40,9 @@ fn fresh(wanted: &Table) -> Vec<Operation<'_>> {
 struct Differ<'a> {
     held: &'a Actual,
     wanted: &'a Table,
-    /// The constants that rules look for in sets, once they are needed.
+    /// Constants that rules look up in sets, computed on first use.
     asked: OnceCell<HashSet<(&'a Name, u32)>>,
-    /// What must go before anything can come.
+    /// Deletions that must come before additions.
     removals: Removals<'a>,
     added_sets: Vec<Operation<'a>>,
     added_chains: Vec<Operation<'a>>,
@@ -49,7 +50,7 @@ struct Differ<'a> {
     added_elements: Vec<Operation<'a>>,
 }
 
-/// In the order in which they are carried out: what refers before what is referred to.
+/// Deletions in their order: an object goes before the objects that it refers to.
 #[derive(Default)]
 struct Removals<'a> {
     rules: Vec<Operation<'a>>,
@@ -124,8 +125,9 @@ impl<'a> Differ<'a> {
         self.add_elements(name, wanted, come);
     }
 
-    /// Packets fill a dynamic set, but what a rule no longer asks for would come to life
-    /// again with the rule: an endpoint that returns would find clients that it lost.
+    /// Packets fill a dynamic set. Clients with a number that no rule looks up any more are
+    /// deleted: otherwise an endpoint that returns with its rule would get back clients that it had
+    /// lost.
     fn forget_clients(&mut self, name: &'a Name, held: &'a Set) {
         if held.elements.is_empty() {
             return;
@@ -175,8 +177,8 @@ impl<'a> Differ<'a> {
         }
     }
 
-    /// Keeps the rules at the head that are as they should be. What follows is written anew,
-    /// which keeps the order without positions.
+    /// Keeps the leading rules that are right and writes the rest again, which keeps the order
+    /// without using positions.
     fn rules(&mut self, name: &'a Name, held: &'a [ActualRule], wanted: &'a [Rule]) {
         let same = held.iter().zip(wanted).take_while(|(held, rule)| self.stays(held, rule));
         let mut same = same.count();
@@ -184,7 +186,7 @@ impl<'a> Differ<'a> {
             let gone = held.iter().skip(same);
             self.removals.rules.extend(gone.map(|rule| Operation::DeleteRule(name, rule)));
         } else {
-            // Without numbers there is only all of them.
+            // Without handles only the whole chain can be flushed.
             self.removals.rules.push(Operation::FlushChain(name));
             same = 0;
         }
@@ -192,7 +194,7 @@ impl<'a> Differ<'a> {
         self.added_rules.extend(come);
     }
 
-    /// Whether a rule is as it should be and none of what it uses is made anew.
+    /// True if a rule is right and nothing it refers to is created again.
     fn stays(&self, held: &ActualRule, wanted: &Rule) -> bool {
         let linearized = linearize(self.wanted.family, &wanted.statements);
         held.comment == wanted.comment
@@ -217,8 +219,8 @@ fn set_of(statement: &Statement) -> Option<&Name> {
     }
 }
 
-/// The constant numbers that the rules of a table look for in sets, each with the set. Clients of
-/// session affinity whose number is none of those are found by no packet.
+/// Constant numbers that a table's rules look up in sets, each with its set. Clients of session
+/// affinity with any other number are never looked up.
 pub fn numbers_asked(table: &Table) -> HashSet<(&Name, u32)> {
     let rules = table.chains.values().flat_map(|chain| &chain.rules);
     let asked = rules.flat_map(|rule| &rule.statements).filter_map(|statement| match statement {
@@ -234,7 +236,7 @@ pub fn numbers_asked(table: &Table) -> HashSet<(&Name, u32)> {
     numbers.collect()
 }
 
-/// Two maps side by side, by key.
+/// Iterates over two maps together, by key.
 pub(super) struct Merge<'a, K, A, B> {
     left: Peekable<Iter<'a, K, A>>,
     right: Peekable<Iter<'a, K, B>>,

@@ -1,4 +1,4 @@
-//! What the kernel makes of a rule: expressions for a small machine with registers
+//! Expressions of the kernel's register machine, which each rule consists of
 //! (linux/netfilter/nf_tables.h).
 
 use std::fmt::{self, Display, Formatter};
@@ -7,17 +7,17 @@ use std::time::Duration;
 use super::{Name, Verdict};
 use rulegen_net::IpFamily;
 
-/// A register, by the number that the kernel gives back. There are sixteen of 4 bytes; every
-/// fourth begins one of the older registers of 16 bytes and goes by its number.
+/// A register, by the kernel's number. There are sixteen of 4 bytes; every fourth is the start of
+/// one of the older 16-byte registers and has that register's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Register(pub u32);
 
 impl Register {
-    /// What a lookup in a verdict map writes to (NFT_REG_VERDICT).
+    /// Destination of a verdict map lookup (NFT_REG_VERDICT).
     pub const VERDICT: Self = Self(0);
 
-    /// The register of 4 bytes with this index, as nft_dump_register() of
-    /// net/netfilter/nf_tables_api.c names it.
+    /// The 4-byte register with this index, numbered as in nft_dump_register() of
+    /// net/netfilter/nf_tables_api.c.
     pub fn of_word(index: u32) -> Self {
         const FIRST: u32 = 1; // NFT_REG_1
         const FIRST_OF_FOUR_BYTES: u32 = 8; // NFT_REG32_00
@@ -25,181 +25,181 @@ impl Register {
     }
 }
 
-/// One step of a rule in the kernel.
+/// One expression of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expression {
-    /// Loads bytes of the packet.
+    /// Loads bytes of the packet (nft_payload).
     Payload {
-        /// The header that they are counted from.
+        /// Header that the offset is relative to.
         base: PayloadBase,
-        /// Where they begin, in bytes.
+        /// Offset in bytes.
         offset: u32,
-        /// How many there are.
+        /// Length in bytes.
         length: u32,
-        /// Where they go.
+        /// Destination register.
         to: Register,
     },
-    /// Loads what the kernel knows of the packet.
+    /// Loads metadata of the packet (nft_meta).
     Meta {
-        /// What.
+        /// Metadata to load.
         key: MetaKey,
-        /// Where it goes.
+        /// Destination register.
         to: Register,
     },
     /// Sets the packet's mark.
     SetMark {
-        /// From here.
+        /// Source register.
         from: Register,
     },
-    /// Loads what the kernel knows of the connection.
+    /// Loads metadata of the connection (nft_ct).
     Conntrack {
-        /// What.
+        /// Metadata to load.
         key: ConntrackKey,
-        /// Where it goes.
+        /// Destination register.
         to: Register,
     },
-    /// Loads what kind of route an address has (RTN_LOCAL and others).
+    /// Loads the route type of an address, such as RTN_LOCAL (nft_fib).
     Fib {
-        /// The source, else the destination.
+        /// True for the source address, false for the destination.
         of_source: bool,
-        /// Where it goes.
+        /// Destination register.
         to: Register,
     },
-    /// Loads a number that is new for each packet.
+    /// Generates a number for each packet (nft_numgen).
     Numgen {
-        /// How it is made.
+        /// Mode.
         kind: NumberKind,
-        /// It is below this, before the offset.
+        /// Upper bound (exclusive), before the offset.
         modulus: u32,
-        /// Added to it.
+        /// Added to the number.
         offset: u32,
-        /// Where it goes.
+        /// Destination register.
         to: Register,
     },
-    /// Loads a number that is made of others (jhash).
+    /// Hashes bytes (jhash of nft_hash).
     Hash {
-        /// Of what is here.
+        /// First register of the input.
         from: Register,
-        /// So many bytes of it.
+        /// Length of the input in bytes.
         length: u32,
-        /// It is below this.
+        /// Upper bound (exclusive).
         modulus: u32,
-        /// Makes hashes differ.
+        /// Seed.
         seed: u32,
-        /// Where it goes.
+        /// Destination register.
         to: Register,
     },
-    /// Takes bits away, then turns bits round.
+    /// Computes `(value & mask) ^ xor` (nft_bitwise).
     Bitwise {
-        /// Of what is here.
+        /// Source register.
         from: Register,
-        /// Where it goes.
+        /// Destination register.
         to: Register,
-        /// The bits that stay.
+        /// Bits to keep.
         mask: Vec<u8>,
-        /// The bits that are turned round.
+        /// Bits to invert.
         xor: Vec<u8>,
     },
-    /// Ends the rule unless a register holds this, or if it does.
+    /// Ends the rule unless the register equals the value, or if it does when negated (nft_cmp).
     Cmp {
-        /// The register.
+        /// Register to compare.
         from: Register,
-        /// Whether it must not hold it.
+        /// True for `!=`.
         negated: bool,
-        /// What it is compared to.
+        /// Value to compare with.
         value: Vec<u8>,
     },
-    /// Ends the rule unless a set holds a key, or if it does.
+    /// Ends the rule unless the set contains the key, or if it does when negated (nft_lookup).
     Lookup {
-        /// The set.
+        /// Set or map.
         set: Name,
-        /// Where the key begins.
+        /// First register of the key.
         from: Register,
-        /// Whether the set must not hold it.
+        /// True if the set must not contain the key.
         negated: bool,
-        /// Where the data of a map go.
+        /// Destination register of a map's data.
         to: Option<Register>,
     },
-    /// Puts a key into a set, or starts its time anew.
+    /// Adds a key to a set, or restarts its timeout (nft_dynset).
     Dynset {
-        /// The set.
+        /// Set.
         set: Name,
-        /// Where the key begins.
+        /// First register of the key.
         from: Register,
-        /// How long the key stays in the set after this.
+        /// Timeout of the element.
         timeout: Duration,
     },
-    /// Loads a constant.
+    /// Loads a constant (nft_immediate).
     Immediate {
-        /// Where it goes.
+        /// Destination register.
         to: Register,
         /// The constant.
         value: Vec<u8>,
     },
-    /// Carries a verdict out.
+    /// Issues a verdict.
     Verdict(Verdict),
-    /// Replaces the destination.
+    /// Replaces the destination (nft_nat).
     Dnat {
-        /// Of this family.
+        /// Address family.
         family: IpFamily,
-        /// Where the address is.
+        /// Register with the address.
         address: Register,
-        /// Where the port is.
+        /// Register with the port.
         port: Register,
     },
-    /// Replaces the source by this host's address.
+    /// Replaces the source by an address of this host (nft_masq).
     Masquerade {
         /// NF_NAT_RANGE_* of linux/netfilter/nf_nat.h.
         flags: u32,
     },
-    /// Tells the sender by ICMP that a destination is unreachable.
+    /// Rejects with an ICMP destination unreachable error (nft_reject).
     Reject {
-        /// The ICMP code.
+        /// ICMP code.
         code: u8,
     },
-    /// Counts packets.
+    /// Counts packets (nft_counter).
     Counter,
 }
 
-/// Headers (enum nft_payload_bases).
+/// Packet headers (enum nft_payload_bases).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PayloadBase {
-    /// That of IP.
+    /// IP header.
     Network,
-    /// That of the transport protocol.
+    /// Transport header.
     Transport,
 }
 
-/// What the kernel knows of a packet (enum nft_meta_keys).
+/// Metadata of a packet (enum nft_meta_keys).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetaKey {
-    /// Its mark.
+    /// Mark.
     Mark,
-    /// The name of the interface that it came through.
+    /// Name of the input interface.
     InInterfaceName,
-    /// Its transport protocol.
+    /// Transport protocol.
     TransportProtocol,
 }
 
-/// What the kernel knows of a connection (enum nft_ct_keys).
+/// Metadata of a connection (enum nft_ct_keys).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConntrackKey {
-    /// Whether it is new and the like, as bits.
+    /// State bits (new, established and so on).
     State,
-    /// What was done to it (enum ip_conntrack_status), as bits.
+    /// Status bits (enum ip_conntrack_status).
     Status,
 }
 
-/// How numbers are made (enum nft_ng_types).
+/// Modes of number generation (enum nft_ng_types).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NumberKind {
-    /// One after the other.
+    /// Counts up, per rule.
     Incremental,
-    /// Any.
+    /// Random.
     Random,
 }
 
-/// In the form in which `nft --debug=netlink` shows expressions.
+/// As shown by `nft --debug=netlink`.
 impl Display for Expression {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,11 +1,11 @@
-//! The kernel's hash of an address: which number a client always gets.
+//! The kernel's hash of an address, which always selects the same number for a client.
 
 use std::net::IpAddr;
 
 use super::linearize::HASH_SEED;
 
-/// The number below a modulus that `jhash ip saddr mod … seed …` makes of a source: that of
-/// nft_jhash_eval() in net/netfilter/nft_hash.c.
+/// The result of `jhash ip saddr mod … seed …` for a source, as in nft_jhash_eval() of
+/// net/netfilter/nft_hash.c.
 pub(super) fn of_source(source: IpAddr, below: u32) -> u32 {
     let hash = match source {
         IpAddr::V4(ip) => jhash(&ip.octets()),
@@ -16,8 +16,8 @@ pub(super) fn of_source(source: IpAddr, below: u32) -> u32 {
     u32::try_from(scaled).unwrap_or_default()
 }
 
-/// Bob Jenkins' lookup3 as linux/jhash.h has it: words of the machine's byte order while more than
-/// twelve bytes are left, and the rest in little-endian words, of which addresses have one.
+/// Bob Jenkins' lookup3 as in linux/jhash.h: native-endian words while more than twelve bytes are
+/// left, then little-endian words. Addresses reach the latter with one word.
 fn jhash<const N: usize>(octets: &[u8; N]) -> u32 {
     const BASE: u32 = 0xdead_beef;
     let length = u32::try_from(N).unwrap_or_default();

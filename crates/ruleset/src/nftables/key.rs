@@ -1,4 +1,4 @@
-//! The keys of elements, in as few bytes as they take: a cluster has hundreds of thousands.
+//! Keys of set elements, stored compactly: a cluster has hundreds of thousands.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,10 +10,9 @@ use smallvec::SmallVec;
 use super::Value;
 use rulegen_net::Protocol;
 
-/// The key of an element, a value a field. Keys are ordered as lists of their values are.
-///
-/// Actual as a tag and big-endian bytes for each value, so that the order of the bytes is the order
-/// of the values. An IPv4 address, a protocol, a port and a number fit without memory of their own.
+/// The key of an element, one value per field. Keys are ordered like lists of their values: each
+/// value is stored as a tag and big-endian bytes, so bytes and values have the same order. An IPv4
+/// address, a protocol, a port and a number fit without an allocation.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(SmallVec<[u8; 16]>);
 
@@ -26,7 +25,7 @@ const PORT: u8 = 5;
 const NUMBER: u8 = 6;
 
 impl Key {
-    /// Adds a value at the end.
+    /// Appends a value.
     pub fn push(&mut self, value: Value) {
         let bytes = &mut self.0;
         match value {
@@ -46,14 +45,14 @@ impl Key {
         }
     }
 
-    /// The same key with one more value.
+    /// A copy with one more value.
     pub fn with(&self, last: Value) -> Self {
         let mut longer = self.clone();
         longer.push(last);
         longer
     }
 
-    /// Its values, from first to last.
+    /// The values in order.
     pub fn values(&self) -> impl Iterator<Item = Value> + Clone {
         let mut rest = self.0.as_slice();
         std::iter::from_fn(move || {
@@ -69,7 +68,7 @@ fn tagged(bytes: &mut SmallVec<[u8; 16]>, tag: u8, value: &[u8]) {
     bytes.extend_from_slice(value);
 }
 
-/// The first value and what is behind it; nothing at the end.
+/// The first value and the remaining bytes; `None` at the end.
 fn first(bytes: &[u8]) -> Option<(Value, &[u8])> {
     let (tag, rest) = bytes.split_first()?;
     match *tag {
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_its_values_in_their_order() {
+    fn key_compares_like_the_list_of_its_values() {
         let lists: Vec<Vec<Value>> = values()
             .iter()
             .flat_map(|a| values().into_iter().map(move |b| vec![*a, b]))
@@ -171,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn most_keys_take_no_memory_of_their_own() {
+    fn key_of_common_fields_needs_no_allocation() {
         let key = Key::from([
             Value::Address("10.0.0.1".parse().unwrap()),
             Value::Protocol(Protocol::Tcp),

@@ -1,5 +1,5 @@
-//! Rules to the expressions that the kernel keeps, in the forms of `nft`, which shows only what
-//! looks like its own work.
+//! Converts rules into the kernel's expressions, exactly as `nft` does, because `nft list` decodes
+//! only the patterns that it produces.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -22,7 +22,7 @@ struct Linearizer {
     done: Vec<Expression>,
 }
 
-/// The first register, where all that is short-lived goes.
+/// The first register, used for all temporary values.
 fn first() -> Register {
     Register::of_word(0)
 }
@@ -35,7 +35,8 @@ const STATUS_DST_NAT: u32 = 1 << 5;
 const ROUTE_LOCAL: u32 = 2;
 /// NF_NAT_RANGE_PROTO_RANDOM_FULLY of linux/netfilter/nf_nat.h.
 const RANDOM_FULLY: u32 = 1 << 4;
-/// One for all, so that a client is led to the same endpoint by every node and after a restart.
+/// The same seed everywhere, so that every node leads a client to the same endpoint, also after a
+/// restart.
 pub(super) const HASH_SEED: u32 = 0x5eed;
 /// IFNAMSIZ of linux/if.h.
 const INTERFACE_NAME: usize = 16;
@@ -101,7 +102,7 @@ impl Linearizer {
         }
     }
 
-    /// Loads one part of a key behind the other.
+    /// Loads the parts of a key into consecutive registers.
     fn key(&mut self, key: &[Selector]) {
         let mut word = 0;
         for selector in key {
@@ -224,7 +225,7 @@ impl Linearizer {
         self.compare(network.negated, octets(prefix.network()));
     }
 
-    /// A name is compared with the NUL bytes behind it, a beginning of names without.
+    /// A whole name is compared including its padding of NUL bytes, a prefix without.
     fn interface(&mut self, interface: &Negatable<Interface>) {
         self.done.push(Expression::Meta { key: MetaKey::InInterfaceName, to: first() });
         let value = match &interface.value {
@@ -247,12 +248,12 @@ impl Linearizer {
     }
 }
 
-/// So many registers of 4 bytes hold this many bytes.
+/// Number of 4-byte registers that hold this many bytes.
 fn words(bytes: u32) -> u32 {
     bytes.div_ceil(4)
 }
 
-/// The mask of a network with a prefix of this length.
+/// Netmask of a prefix length.
 pub(super) fn netmask(family: IpFamily, prefix_length: u8) -> IpAddr {
     let zeros = |bits: u32| bits.saturating_sub(prefix_length.into());
     match family {

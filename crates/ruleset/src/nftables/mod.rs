@@ -1,7 +1,7 @@
-//! One table of nftables, in types.
+//! A typed nftables table.
 //!
-//! What a table says of many addresses stands in the elements of its sets and maps, which the
-//! kernel finds by hash; its chains and rules say only how to look there.
+//! Data about many addresses is in the elements of sets and maps, which the kernel finds by hash.
+//! Chains and rules only do the lookups.
 
 mod actual;
 mod comment;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-/// The name of a table, a chain or a set: up to 255 letters, digits and `_ . / -`. What
-/// else is asked for becomes `_`, so that no name can end a line of text.
+/// The name of a table, chain or set: up to 255 letters, digits and `_ . / -`. Other characters are
+/// replaced by `_`, so that no name can break out of its place in text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Name(Arc<str>);
@@ -16,12 +16,12 @@ pub struct Name(Arc<str>);
 const LONGEST: usize = 255;
 
 impl Name {
-    /// A name as the kernel has it, whatever it holds.
+    /// A name exactly as the kernel reports it.
     pub fn from_kernel(text: &str) -> Self {
         Self(text.into())
     }
 
-    /// The name.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_never_holds_what_could_end_it() {
+    fn name_never_contains_characters_that_end_it() {
         assert_eq!(Name::from("endpoint/a/b/tcp/x__::1/80").as_str(), "endpoint/a/b/tcp/x____1/80");
         assert_eq!(Name::from("a\n}; flush ruleset").as_str(), "a____flush_ruleset");
         assert_eq!(Name::from("x".repeat(300)).as_str().len(), LONGEST);

@@ -1,4 +1,4 @@
-//! Rules and what they are made of.
+//! Rules and their statements.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use super::{Comment, Name};
 use crate::Negatable;
 use rulegen_net::Protocol;
 
-/// Statements that are carried out from left to right until one does not hold.
+/// A rule: its statements run from left to right until one does not match.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Rule {
-    /// What it does.
+    /// Statements in order.
     pub statements: Vec<Statement>,
-    /// What it is for.
+    /// Comment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<Comment>,
 }
@@ -26,7 +26,7 @@ impl Rule {
         Self { statements: statements.into_iter().collect(), comment: None }
     }
 
-    /// The same rule with a comment.
+    /// Sets the comment.
     #[must_use]
     pub fn comment(mut self, comment: impl Into<Comment>) -> Self {
         self.comment = Some(comment.into());
@@ -34,73 +34,73 @@ impl Rule {
     }
 }
 
-/// One step of a rule.
+/// A statement of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Statement {
-    /// Goes on only if it holds.
+    /// Ends the rule unless the condition matches.
     Match(Condition),
     /// Sets these bits of the packet's mark.
     MarkOr(u32),
     /// Counts packets.
     Counter,
-    /// Turns these bits of the packet's mark round.
+    /// Inverts these bits of the packet's mark.
     MarkXor(u32),
-    /// Puts an element into a set, or starts its time anew.
+    /// Adds an element to a set, or restarts its timeout.
     Update {
-        /// The set.
+        /// Set.
         set: Name,
-        /// The element.
+        /// Key of the element.
         key: Vec<Selector>,
-        /// How long the element stays in the set after this.
+        /// Timeout of the element.
         timeout: Duration,
     },
-    /// Carries out the verdict that a map has for the packet; without one the rule ends.
+    /// Looks up the packet in a verdict map. Issues its verdict, or ends the rule if there is none.
     VerdictMap {
-        /// What is looked up.
+        /// Key to look up.
         key: Vec<Selector>,
-        /// The map.
+        /// Map.
         map: Name,
     },
-    /// Replaces the destination by what a map has for the packet; without one the rule ends.
+    /// Looks up the packet in a map of addresses and ports. Replaces the destination, or ends the
+    /// rule if there is none.
     DnatMap {
-        /// What is looked up.
+        /// Key to look up.
         key: Vec<Selector>,
-        /// The map.
+        /// Map.
         map: Name,
     },
-    /// Replaces the destination.
+    /// Replaces the destination of this protocol's packets.
     Dnat(Protocol, SocketAddr),
-    /// Replaces the source by the address of the interface that the packet leaves through, and
-    /// its port by a random one.
+    /// Replaces the source by the address of the output interface, with a random port (masquerade).
     Masquerade,
-    /// Tells the sender that the port is unreachable.
+    /// Rejects with ICMP port unreachable.
     Reject,
-    /// Ends or leaves the chain.
+    /// Issues a verdict.
     Verdict(Verdict),
 }
 
-/// Where a packet goes on.
+/// A verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Nowhere.
+    /// Drops the packet.
     Drop,
-    /// In a chain, and behind this rule if the chain lets it.
+    /// Continues in a chain, and after that chain with the next rule.
     Jump(Name),
-    /// In a chain, without a way back.
+    /// Continues in a chain and does not come back.
     Goto(Name),
-    /// Behind the rule that jumped to this chain.
+    /// Continues after the rule that jumped to this chain.
     Return,
 }
 
-/// What can be asked of a packet.
+/// A condition on a packet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
-    /// It begins a connection.
+    /// The packet starts a connection (ct state new).
     NewConnection,
-    /// Its connection's destination was translated.
+    /// The destination of its connection was replaced (ct status dnat).
     Translated,
     /// All of these bits of its mark are set.
     MarkBits(u32),
@@ -112,16 +112,16 @@ pub enum Condition {
     SourceIsLocal,
     /// Its destination is an address of this host.
     DestinationIsLocal,
-    /// It came in through an interface, or not.
+    /// Its input interface matches, or not.
     InInterface(Negatable<Interface>),
-    /// A set holds it, or not.
+    /// A set contains the key, or not.
     SetLookup {
-        /// What is looked up.
+        /// Key to look up.
         key: Vec<Selector>,
-        /// The set.
+        /// Set.
         set: Negatable<Name>,
     },
-    /// A number has a value.
+    /// The number has this value.
     Is(Number, u32),
 }
 
@@ -129,51 +129,51 @@ pub enum Condition {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Interface {
-    /// The one of that name.
+    /// The interface of this name.
     Named(String),
-    /// All whose names start so.
+    /// All interfaces with this name prefix.
     Prefix(String),
 }
 
-/// A part of what is looked up.
+/// A part of a key to look up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Selector {
-    /// The packet's source address.
+    /// Source address of the packet.
     SourceAddress,
-    /// The first bits of the packet's source address; the rest is zero.
+    /// Network of the packet's source address: the address with its host bits zero.
     SourceNetwork {
-        /// How many bits, at most those of an address.
+        /// Prefix length in bits.
         prefix_length: u8,
     },
-    /// The packet's destination address.
+    /// Destination address of the packet.
     DestinationAddress,
-    /// The packet's protocol.
+    /// Transport protocol of the packet.
     Protocol,
-    /// The packet's destination port.
+    /// Destination port of the packet.
     DestinationPort,
-    /// A number that the kernel makes.
+    /// A number generated by the kernel.
     Number(Number),
 }
 
-/// How one of several numbers is drawn.
+/// How one of several numbers is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NumgenMode {
-    /// Each as probable as the other.
+    /// At random, all equally probable (numgen random).
     Random,
-    /// One after the other, by a counter of the rule's own.
+    /// In turn, with a counter per rule (numgen inc).
     InTurn,
-    /// By the packet's source address.
+    /// By a hash of the packet's source address (jhash).
     BySource,
 }
 
-/// Numbers that the kernel makes for a packet.
+/// A number that the kernel generates for a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Number {
-    /// One from 0 up to, not including, this.
+    /// A number from 0 to this value, exclusive.
     Modulo(NumgenMode, u32),
-    /// Always this.
+    /// Always this number.
     Constant(u32),
 }

@@ -1,25 +1,25 @@
 //! Splits a transaction that is too large for one commit.
 //!
-//! The kernel takes no other change to its rules while it carries a commit out, and programs
-//! that wait for it are stopped for that long. An element costs it one to two microseconds.
+//! The kernel accepts no other change to its rules during a commit, and programs that wait for it
+//! are blocked for that long. An element takes one to two microseconds.
 //!
-//! Three kinds of steps need not be in the commit that changes what packets meet:
+//! Three kinds of operations need not be in the commit that changes the treatment of packets:
 //!
-//! - a new table without elements: its rules look into empty maps;
+//! - a new table without elements: its rules look up empty maps;
 //! - new elements that rules find only by way of others: endpoints are looked up for a frontend
-//!   that another map leads there, and the numbers of new ones are not drawn yet;
-//! - old elements of these sets, once no rule can come to them.
+//! that another map leads there, and numbers of new endpoints are not generated yet;
+//! - old elements of these sets, once no rule can reach them.
 //!
-//! What is left is the change of the frontends. If it is still too large, it is split by
-//! frontend: each is changed at once, but not all at the same time.
+//! The rest is the change of the frontends. If it is still too large, it is split by frontend: each
+//! frontend changes atomically, but not all at the same time.
 
 use std::collections::{BTreeMap, HashSet};
 
 use super::set::{DataType, Set};
 use super::{Element, Key, Name, Operation, Transaction};
 
-/// Splits transactions, one for each table, into commits of at most so many elements. Each commit
-/// has a transaction for each table.
+/// Splits transactions, one per table, into commits of at most `most` elements. Each commit has a
+/// transaction for each table.
 pub fn stages<'a>(transactions: &[Transaction<'a>], most: usize) -> Vec<Vec<Transaction<'a>>> {
     let most = (most / transactions.len().max(1)).max(1);
     let mut of_tables: Vec<_> =
@@ -43,7 +43,7 @@ fn stages_of<'a>(transaction: &Transaction<'a>, most: usize) -> Vec<Transaction<
     stages.into_iter().map(|operations| Transaction { operations, ..*transaction }).collect()
 }
 
-/// Whether a table or a set is replaced by another of its name, which has to happen at once.
+/// True if a table or set is replaced by another of the same name, which must be atomic.
 fn replaces_objects(transaction: &Transaction<'_>) -> bool {
     let replaces = |operation: &Operation<'_>| match operation {
         Operation::DeleteTable => true,
@@ -56,7 +56,7 @@ fn replaces_objects(transaction: &Transaction<'_>) -> bool {
     transaction.operations.iter().any(replaces)
 }
 
-/// Elements of a set that go or come.
+/// Elements of a set that are deleted or added.
 type Elements<'a> = BTreeMap<&'a Key, Changed<'a>>;
 
 #[derive(Default)]
@@ -74,14 +74,14 @@ struct OfSet<'a> {
 
 struct Splitter<'a> {
     makes_table: bool,
-    /// Sets and chains that are made in the transaction.
+    /// Sets and chains created by the transaction.
     new_sets: HashSet<&'a Name>,
     new_chains: HashSet<&'a Name>,
-    /// New sets and chains, with the rules of the latter.
+    /// New sets, and new chains with their rules.
     made: Vec<Operation<'a>>,
-    /// Changes of elements that may be split.
+    /// Element changes that may be split.
     sets: BTreeMap<&'a Name, OfSet<'a>>,
-    /// All else, in its order.
+    /// Everything else, in order.
     rest: Vec<Operation<'a>>,
 }
 
@@ -142,7 +142,8 @@ impl<'a> Splitter<'a> {
         }
     }
 
-    /// Intervals depend on each other; what goes with its whole set stays with that.
+    /// Intervals depend on each other, and elements that go with their whole set stay with that
+    /// operation.
     fn may_split(&self, name: &Name, set: &Set) -> bool {
         let flushed = self.rest.iter().any(|operation| match operation {
             Operation::FlushSet(of) | Operation::DeleteSet(of) => *of == name,
@@ -153,7 +154,7 @@ impl<'a> Splitter<'a> {
 
     fn stages(mut self, most: usize) -> Vec<Vec<Operation<'a>>> {
         let mut stages = Vec::new();
-        // A new set or chain is there before its elements, which may then come in pieces.
+        // A new set or chain exists before its elements, which may then come in pieces.
         if self.makes_table || !self.made.is_empty() {
             stages.push(std::mem::take(&mut self.made));
         }
@@ -174,7 +175,7 @@ impl<'a> Splitter<'a> {
         }
         stages.extend(before.done);
         let mut frontends = frontends.done;
-        // Rules and chains go with the frontends, where these fit into one commit.
+        // Rules and chains go with the frontends, if these fit into one commit.
         let last = frontends.pop().unwrap_or_default();
         stages.extend(frontends);
         stages.push(in_order(last, self.rest));
@@ -184,13 +185,13 @@ impl<'a> Splitter<'a> {
     }
 }
 
-/// Whether packets come to the elements of a set only after another set led them there, so that an
-/// element more or less changes nothing by itself.
+/// True if packets reach the elements of a set only by way of another set, so that a single element
+/// more or less changes nothing by itself.
 fn is_found_by_others(set: Option<&Set>) -> bool {
     set.is_some_and(|set| set.data != Some(DataType::Verdict))
 }
 
-/// Removals of rules, then elements, then removals of chains and sets, then what comes.
+/// Deletions of rules, then elements, then deletions of chains and sets, then additions.
 fn in_order<'a>(elements: Vec<Operation<'a>>, rest: Vec<Operation<'a>>) -> Vec<Operation<'a>> {
     let turn = |operation: &Operation<'a>| match operation {
         Operation::DeleteTable => 0,
@@ -209,7 +210,7 @@ fn in_order<'a>(elements: Vec<Operation<'a>>, rest: Vec<Operation<'a>>) -> Vec<O
     all
 }
 
-/// Changes of elements, as commits of at most so many.
+/// Element changes as commits of at most `most` elements.
 struct Pieces<'a> {
     most: usize,
     count: usize,
@@ -221,7 +222,7 @@ impl<'a> Pieces<'a> {
         Self { most, count: 0, done: Vec::new() }
     }
 
-    /// Adds an element that goes, comes, or is replaced, which one commit has to do.
+    /// Adds a deletion, an addition, or a replacement, which must be in one commit.
     fn push(
         &mut self,
         name: &'a Name,
@@ -241,7 +242,7 @@ impl<'a> Pieces<'a> {
                 _ => None,
             }) {
                 Some(elements) => elements.push((key, element)),
-                // Deletions come first: a key that is replaced is free then.
+                // Deletions come first, so that the key of a replacement is free.
                 None => {
                     piece.insert(0, Operation::DeleteElements(name, set, vec![(key, element)]));
                 }

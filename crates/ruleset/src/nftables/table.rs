@@ -8,23 +8,23 @@ use super::diff::merge;
 use super::{Comment, Name, Rule, Set};
 use rulegen_net::IpFamily;
 
-/// One table of one family.
+/// A table of one family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Table {
-    /// Whose packets it sees.
+    /// Family of the packets that it sees.
     pub family: IpFamily,
-    /// What it is called.
+    /// Name.
     pub name: Name,
-    /// What it is for.
+    /// Comment.
     pub comment: Comment,
-    /// Sets and maps.
+    /// Sets and maps by name.
     pub sets: BTreeMap<Name, Set>,
-    /// Chains.
+    /// Chains by name.
     pub chains: BTreeMap<Name, Chain>,
 }
 
 impl Table {
-    /// A table of the same name with nothing in it.
+    /// An empty table of the same name.
     pub fn without_content(&self) -> Self {
         Self {
             family: self.family,
@@ -35,7 +35,7 @@ impl Table {
         }
     }
 
-    /// Makes a part of the table what another is, where that differs.
+    /// Replaces the parts that differ between `before` and `after`.
     pub fn replace(&mut self, before: &Self, after: &Self) {
         replace(&mut self.chains, &before.chains, &after.chains);
         self.sets
@@ -71,50 +71,50 @@ fn replace<K: Ord + Clone, V: Eq + Clone>(
     }
 }
 
-/// Rules, one behind the other.
+/// A chain of rules.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Chain {
-    /// Where packets enter it, if not from other chains alone.
+    /// Hook of a base chain; `None` for a regular chain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<BaseChain>,
-    /// From top to bottom.
+    /// Rules in order.
     pub rules: Vec<Rule>,
 }
 
-/// Where in a packet's way a chain stands.
+/// Hook and priority of a base chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct BaseChain {
-    /// What it may do.
+    /// Chain type.
     #[serde(rename = "type")]
     pub kind: ChainKind,
-    /// The place.
+    /// Hook.
     pub hook: Hook,
-    /// The turn among the chains of a hook: lower ones come first.
+    /// Hook priority: lower runs first.
     pub priority: i32,
 }
 
-/// What a base chain may do.
+/// Type of a base chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChainKind {
-    /// Sees every packet, lets it pass or not.
+    /// Sees every packet and can accept or drop it.
     Filter,
-    /// Sees the first packet of a connection, translates all of them.
+    /// Sees the first packet of a connection and translates all of them.
     Nat,
 }
 
-/// The hooks of netfilter in ip and ip6.
+/// Netfilter hooks of the families ip and ip6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hook {
-    /// Before routing, what comes from outside.
+    /// Received packets, before routing.
     Prerouting,
-    /// What is for this host.
+    /// Packets to this host.
     Input,
-    /// What goes through it.
+    /// Forwarded packets.
     Forward,
-    /// What its own processes send.
+    /// Packets sent by local processes.
     Output,
-    /// All that leaves.
+    /// Packets that leave, after routing.
     Postrouting,
 }

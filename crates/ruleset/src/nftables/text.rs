@@ -1,5 +1,5 @@
-//! Tables in the language of `nft`, in the order and spelling of `nft list table` as far as that
-//! does not change from version to version.
+//! Tables in the syntax and order of `nft list table`, as far as those are the same in all versions
+//! of nft.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
@@ -17,7 +17,7 @@ use crate::Negatable;
 use rulegen_net::IpFamily;
 
 impl Table {
-    /// The text that `nft -f` makes the table of.
+    /// The table as input of `nft -f`.
     pub fn to_text(&self) -> String {
         let mut text = String::new();
         // Writing into a String cannot fail, and nothing in the template can.
@@ -25,10 +25,10 @@ impl Table {
         text
     }
 
-    /// Writes the same text.
+    /// Writes the table as input of `nft -f`.
     ///
     /// # Errors
-    /// What `out` answers.
+    /// Errors of `out`.
     pub fn write_text(&self, out: &mut impl io::Write) -> io::Result<()> {
         self.listed().write_into(out)
     }
@@ -54,7 +54,7 @@ struct Listed<'a> {
     chains: &'a BTreeMap<Name, Chain>,
 }
 
-/// A family by its word.
+/// A family by its keyword in nft's syntax.
 #[derive(Clone, Copy)]
 struct Word(IpFamily);
 
@@ -79,7 +79,7 @@ impl Set {
         match self.data {
             None => format!("{word} {key}"),
             Some(DataType::Verdict) => format!("{word} {key} : verdict"),
-            // With `tcp dport` here nft would have each rule that uses the map ask for TCP first.
+            // With `tcp dport`, nft would add a match on TCP to each rule that uses the map.
             Some(DataType::AddrPort) => format!("{word} {key} : {family} daddr . th dport"),
         }
     }
@@ -95,7 +95,7 @@ fn by_type(field: Field, family: Word) -> &'static str {
     }
 }
 
-/// Numbers that the kernel makes have no name among nft's types.
+/// nft has no type name for generated numbers.
 fn by_expression(field: Field, family: Word) -> String {
     match field {
         Field::Address => format!("{family} daddr"),
@@ -106,7 +106,7 @@ fn by_expression(field: Field, family: Word) -> String {
 }
 
 impl Element {
-    /// The element with its key, as nft writes it.
+    /// The element with its key in nft's syntax.
     pub fn text<'a>(&'a self, key: &'a Key) -> impl Display + use<'a> {
         ElementText { key, element: self }
     }
@@ -144,7 +144,7 @@ impl Display for Value {
     }
 }
 
-/// Parts with a dot between them.
+/// Parts joined by dots.
 struct Concatenated<I>(I);
 
 impl<I: Iterator<Item = T> + Clone, T: Display> Display for Concatenated<I> {
@@ -176,7 +176,7 @@ impl Display for BaseChain {
 }
 
 impl Rule {
-    /// The rule in a table of this family, as nft writes it.
+    /// The rule in nft's syntax, for a table of this family.
     pub fn text(&self, family: IpFamily) -> impl Display {
         RuleText { rule: self, family }
     }
@@ -186,7 +186,7 @@ impl Rule {
     }
 }
 
-/// A rule in a table of a family.
+/// A rule with the family of its table.
 pub(super) struct RuleText<'a> {
     pub(super) rule: &'a Rule,
     pub(super) family: IpFamily,
@@ -265,7 +265,7 @@ impl Display for StatementOf<'_> {
     }
 }
 
-/// What is matched, with `!=` before it if it must not be so.
+/// The value, with `!=` if negated.
 fn unless<T: Display>(matched: &Negatable<T>) -> impl Display {
     format!("{}{}", if matched.negated { "!= " } else { "" }, matched.value)
 }
@@ -325,7 +325,7 @@ impl Display for NumberOf {
             Number::Modulo(NumgenMode::BySource, below) => {
                 write!(f, "jhash {family} saddr mod {below} seed {HASH_SEED:#x}")
             }
-            // nft has no other way to put a constant among what is looked up.
+            // nft has no other way to use a constant as part of a key.
             Number::Constant(value) => write!(f, "numgen inc mod 1 offset {value}"),
         }
     }

@@ -1,5 +1,5 @@
-//! Follows the first packet of a new connection through a table, along every way that chance can
-//! send it.
+//! Traces the first packet of a new connection through a table, along every branch that random
+//! choices can take.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,48 +13,48 @@ use super::{Name, hash};
 use crate::Probability;
 use crate::packet::{Origin, Packet, Verdict as Outcome};
 
-/// A rule that did something to a packet.
+/// A rule that acted on a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step<'a> {
-    /// Its chain.
+    /// Chain.
     pub chain: &'a Name,
-    /// The rule.
+    /// Rule.
     pub rule: &'a Rule,
-    /// What it found in a set or map, if it looked.
+    /// Element found by a lookup in a set or map.
     pub found: Option<Found<'a>>,
 }
 
-/// An element that holds a packet.
+/// An element that matches a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found<'a> {
-    /// The set or map.
+    /// Set or map.
     pub set: &'a Name,
-    /// The element's key.
+    /// Key of the element.
     pub key: &'a Key,
     /// The element.
     pub element: &'a Element,
 }
 
-/// One way that a packet can take.
+/// One possible path of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Branch<'a> {
-    /// How probable it is.
+    /// Probability of the path.
     pub probability: Probability,
-    /// The rules that did something, in order.
+    /// Rules that acted, in order.
     pub path: Vec<Step<'a>>,
-    /// Where it ends.
+    /// Final verdict.
     pub verdict: Outcome,
 }
 
-/// All the ways that a packet can take.
+/// All possible paths of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trace<'a> {
-    /// Their probabilities add up to 1.
+    /// The paths; their probabilities add up to 1.
     pub branches: Vec<Branch<'a>>,
 }
 
 impl Trace<'_> {
-    /// What becomes of the packet, and how often, ordered.
+    /// The probability of each verdict, ordered.
     pub fn verdicts(&self) -> Vec<(Outcome, Probability)> {
         let mut verdicts: Vec<(Outcome, Probability)> = Vec::new();
         for branch in &self.branches {
@@ -68,7 +68,7 @@ impl Trace<'_> {
     }
 }
 
-/// Follows a packet of a client that was not seen before. `local` are the host's own addresses.
+/// Traces the first packet of a client not seen before. `local` are the host's own addresses.
 pub fn trace<'a>(table: &'a Table, local: &[IpAddr], packet: &Packet) -> Trace<'a> {
     Trace { branches: Tracer { table, local, packet }.run() }
 }
@@ -79,7 +79,7 @@ struct Tracer<'a, 'p> {
     packet: &'p Packet,
 }
 
-/// A packet on its way.
+/// A packet in flight.
 #[derive(Clone)]
 struct State<'a> {
     probability: Probability,
@@ -97,7 +97,7 @@ struct At<'a> {
     chain: &'a Name,
     rule: &'a Rule,
     found: Option<Found<'a>>,
-    /// Whether it did something already.
+    /// True if the rule has already acted.
     acted: bool,
 }
 
@@ -114,7 +114,7 @@ impl<'a> State<'a> {
         }
     }
 
-    /// The rule that it is at does something.
+    /// Records that the current rule acted.
     fn acted(mut self) -> Self {
         if let Some(at) = self.at.as_mut().filter(|at| !at.acted) {
             at.acted = true;
@@ -125,8 +125,8 @@ impl<'a> State<'a> {
     }
 }
 
-/// Packets that nothing tells apart any more go on as one, by the first's way: rules that draw lots
-/// would otherwise double them with each.
+/// Merges packets in equal states, and keeps the path of the first: otherwise each rule with a
+/// random choice would double their number.
 fn merged(states: Vec<State<'_>>) -> Vec<State<'_>> {
     let mut merged: Vec<State<'_>> = Vec::with_capacity(states.len());
     for state in states {
@@ -138,7 +138,7 @@ fn merged(states: Vec<State<'_>>) -> Vec<State<'_>> {
     merged
 }
 
-/// How a chain was left.
+/// How a chain ended.
 #[derive(Clone, Copy, PartialEq)]
 enum Exit {
     Fallen,
@@ -147,10 +147,10 @@ enum Exit {
     Dropped,
 }
 
-/// How deep chains may call one another; the kernel takes 16 (NFT_JUMP_STACK_SIZE).
+/// Maximum depth of nested jumps; the kernel allows 16 (NFT_JUMP_STACK_SIZE).
 const MAX_DEPTH: usize = 16;
 
-/// More endpoints than a Service can have; a rule that draws among more finds nothing there.
+/// More than the endpoints that a Service can have; a larger random choice finds no element.
 const MOST_NUMBERS: u32 = 100_000;
 
 impl<'a> Tracer<'a, '_> {
@@ -188,7 +188,8 @@ impl<'a> Tracer<'a, '_> {
         branches
     }
 
-    /// Sends packets through the base chains of a hook; what ends there is taken out.
+    /// Runs packets through the base chains of a hook. Those that end there are moved to the
+    /// results.
     fn hook(
         &self,
         mut states: Vec<State<'a>>,
@@ -245,7 +246,7 @@ impl<'a> Tracer<'a, '_> {
         ended
     }
 
-    /// What a rule does with a packet: the next rule follows (`None`), or the chain is left.
+    /// Runs a rule: packets continue with the next rule (`None`) or leave the chain.
     fn rule(
         &self,
         rule: &'a Rule,
@@ -264,7 +265,7 @@ impl<'a> Tracer<'a, '_> {
         done
     }
 
-    /// Carries a statement out: packets go `on` in the rule, or are `done` with it.
+    /// Runs a statement: packets continue in the rule (`on`) or are `done` with it.
     fn statement(
         &self,
         statement: &'a Statement,
@@ -340,8 +341,8 @@ impl<'a> Tracer<'a, '_> {
             .collect()
     }
 
-    /// The part of a packet's probability for which a condition holds, and the part for which it does
-    /// not.
+    /// Splits the probability of a packet into the parts for which a condition matches and does not
+    /// match.
     fn split(
         &self,
         condition: &'a Condition,
@@ -398,7 +399,7 @@ impl<'a> Tracer<'a, '_> {
         }
     }
 
-    /// What a map has for each value that a number in the key can have.
+    /// Data of a map for each value that a generated number in the key can have.
     fn data(
         &self,
         key: &[Selector],
@@ -415,7 +416,8 @@ impl<'a> Tracer<'a, '_> {
         each.collect()
     }
 
-    /// The element for each value that a number in the key can have, and how often it has it.
+    /// The element for each value that a generated number in the key can have, with the frequency
+    /// of that value.
     fn lookups(
         &self,
         key: &[Selector],

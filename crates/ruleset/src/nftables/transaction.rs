@@ -1,29 +1,29 @@
-//! What is to be done to a table.
+//! Changes to a table.
 
 use std::collections::BTreeMap;
 
 use super::{ActualRule, BaseChain, Element, Key, Name, Rule, Set, Table};
 use rulegen_net::IpFamily;
 
-/// Operations on one table, in an order that the kernel takes. They count all at once or not at
-/// all.
+/// Operations on one table, in an order that the kernel accepts. They take effect together or not
+/// at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transaction<'a> {
-    /// The table's family.
+    /// Family of the table.
     pub family: IpFamily,
-    /// Its name.
+    /// Name of the table.
     pub table: &'a Name,
-    /// What is done, from first to last.
+    /// Operations in order.
     pub operations: Vec<Operation<'a>>,
 }
 
 impl Transaction<'_> {
-    /// Whether there is nothing to do.
+    /// True if there are no operations.
     pub fn is_empty(&self) -> bool {
         self.operations.is_empty()
     }
 
-    /// How many elements come or go.
+    /// Number of added and deleted elements.
     pub fn elements(&self) -> usize {
         let count = |operation: &Operation<'_>| match operation {
             Operation::AddElements(_, _, elements) | Operation::DeleteElements(_, _, elements) => {
@@ -34,7 +34,7 @@ impl Transaction<'_> {
         self.operations.iter().map(count).sum()
     }
 
-    /// How many of which kind of thing come or go: `("added", "element")` and the like.
+    /// Number of added and deleted objects by change and kind, such as `("added", "element")`.
     pub fn counts(&self) -> BTreeMap<(&'static str, &'static str), usize> {
         let mut counts = BTreeMap::new();
         for operation in &self.operations {
@@ -49,7 +49,7 @@ impl Transaction<'_> {
                 Operation::DeleteRule(..) => ("deleted", "rule", 1),
                 Operation::AddElements(_, _, elements) => ("added", "element", elements.len()),
                 Operation::DeleteElements(_, _, elements) => ("deleted", "element", elements.len()),
-                // Of what goes with its set or chain, or is made anew.
+                // Part of an operation on the whole set or chain.
                 Operation::FlushChain(_) | Operation::FlushSet(_) => continue,
             };
             *counts.entry((turn, what)).or_default() += count;
@@ -57,7 +57,7 @@ impl Transaction<'_> {
         counts
     }
 
-    /// What is done, in numbers.
+    /// The counts as text.
     pub fn summary(&self) -> String {
         let say = |((done, what), count): ((&str, &str), usize)| {
             format!("{count} {what}{} {done}", if count == 1 { "" } else { "s" })
@@ -67,31 +67,31 @@ impl Transaction<'_> {
     }
 }
 
-/// One step of a transaction.
+/// One operation of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation<'a> {
-    /// Makes the table, empty.
+    /// Creates the table, empty.
     AddTable(&'a Table),
-    /// Takes the table away with all that is in it.
+    /// Deletes the table and all its content.
     DeleteTable,
-    /// Makes a set, empty.
+    /// Creates a set, empty.
     AddSet(&'a Name, &'a Set),
-    /// Takes a set away, which nothing may use any more.
+    /// Deletes a set, which must be unused.
     DeleteSet(&'a Name),
-    /// Makes a chain, empty.
+    /// Creates a chain, empty.
     AddChain(&'a Name, Option<BaseChain>),
-    /// Takes a chain away, to which nothing may lead any more.
+    /// Deletes a chain, which must be unused.
     DeleteChain(&'a Name),
-    /// Puts a rule behind the others of a chain.
+    /// Appends a rule to a chain.
     AddRule(&'a Name, &'a Rule),
-    /// Takes a rule out of a chain.
+    /// Deletes a rule of a chain.
     DeleteRule(&'a Name, &'a ActualRule),
-    /// Takes all rules out of a chain.
+    /// Deletes all rules of a chain.
     FlushChain(&'a Name),
-    /// Puts elements into a set.
+    /// Adds elements to a set.
     AddElements(&'a Name, &'a Set, Vec<(&'a Key, &'a Element)>),
-    /// Takes elements out of a set.
+    /// Deletes elements of a set.
     DeleteElements(&'a Name, &'a Set, Vec<(&'a Key, &'a Element)>),
-    /// Takes all elements out of a set.
+    /// Deletes all elements of a set.
     FlushSet(&'a Name),
 }

@@ -1,4 +1,4 @@
-//! What the kernel tells of a packet that is traced.
+//! Trace events of the kernel.
 
 use std::fmt::{self, Display, Formatter};
 use std::net::{IpAddr, SocketAddr};
@@ -6,34 +6,34 @@ use std::net::{IpAddr, SocketAddr};
 use crate::nftables::Name;
 use rulegen_net::{IpFamily, Protocol};
 
-/// One step of a packet (NFT_MSG_TRACE of linux/netfilter/nf_tables.h).
+/// One step of a traced packet (NFT_MSG_TRACE of linux/netfilter/nf_tables.h).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceEvent {
-    /// Tells packets apart. A hash of the kernel's own: it comes again for others, and translation
-    /// and loopback may change it (nft_trace_init() of net/netfilter/nf_tables_trace.c).
+    /// Trace ID of the packet: a hash by the kernel. It is reused for other packets, and NAT and
+    /// loopback may change it (nft_trace_init() of net/netfilter/nf_tables_trace.c).
     pub packet: u32,
-    /// Where it is.
+    /// Chain.
     pub at: ChainId,
-    /// What happened to it.
+    /// The step.
     pub step: TraceStep,
-    /// Its mark, 0 also if that is not told.
+    /// Mark of the packet; 0 if it is not reported.
     pub mark: u32,
-    /// What it looks like, told once a base chain, before the chain does anything to it.
+    /// Headers of the packet. Reported once per base chain, before the chain changes the packet.
     pub header: Option<PacketHeader>,
 }
 
 /// A chain of any table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChainId {
-    /// The table's family.
+    /// Family of the table.
     pub family: TableFamily,
-    /// The table.
+    /// Table.
     pub table: Name,
-    /// The chain in it.
+    /// Chain.
     pub chain: Name,
 }
 
-/// Families of tables (NFPROTO_* of linux/netfilter.h).
+/// Table families (NFPROTO_* of linux/netfilter.h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "their names say it")]
 pub enum TableFamily {
@@ -45,101 +45,101 @@ pub enum TableFamily {
     Netdev,
 }
 
-/// What happened to a packet.
+/// A step of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TraceStep {
-    /// A rule held to its end.
+    /// All statements of a rule matched.
     Rule {
-        /// The kernel's number for the rule.
+        /// The kernel's handle of the rule.
         handle: u64,
-        /// What follows.
+        /// Verdict of the rule.
         verdict: TraceVerdict,
     },
-    /// A chain ended, and the packet goes on where it came from.
+    /// A regular chain ended, and the packet returns to the caller.
     Return,
-    /// A base chain ended, and its policy counts.
+    /// A base chain ended with its policy.
     Policy(TraceVerdict),
 }
 
-/// What becomes of a packet.
+/// Verdict for a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TraceVerdict {
-    /// It leaves this base chain unharmed.
+    /// Accepted by this base chain.
     Accept,
-    /// It is gone. Also what a rule that rejects ends with.
+    /// Dropped. Rules that reject end with it too.
     Drop,
-    /// A program decides.
+    /// Passed to userspace.
     Queue,
-    /// Something else took it.
+    /// Taken over by another part of the kernel.
     Stolen,
-    /// The next rule follows.
+    /// Continues with the next rule.
     Continue,
-    /// The chain is left.
+    /// Leaves the chain.
     Return,
-    /// A chain follows, and the next rule behind it.
+    /// Continues in a chain, then with the next rule.
     Jump(Name),
-    /// A chain follows.
+    /// Continues in a chain.
     Goto(Name),
-    /// A verdict that is not known here.
+    /// An unknown verdict, by the kernel's number.
     Other(i32),
 }
 
-/// The headers of a packet and where it came from.
+/// Headers and interfaces of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PacketHeader {
-    /// Whom it is from.
+    /// Source address.
     pub source: IpAddr,
-    /// Whom it is to.
+    /// Destination address.
     pub destination: IpAddr,
-    /// The number of what it carries (IANA's protocol numbers).
+    /// Protocol number (IANA).
     pub protocol: u8,
-    /// The ports, where its protocol has them and they are told.
+    /// Ports, if the protocol has them and the kernel reports them.
     pub ports: Option<Ports>,
-    /// The interface that it came in through.
+    /// Input interface.
     pub in_interface: Option<String>,
-    /// The interface that it leaves through, as soon as that is known.
+    /// Output interface, once known.
     pub out_interface: Option<String>,
 }
 
 /// Ports of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ports {
-    /// The sender's.
+    /// Source port.
     pub source: u16,
-    /// The receiver's.
+    /// Destination port.
     pub destination: u16,
 }
 
 impl TraceVerdict {
-    /// Whether nothing follows in this network namespace.
+    /// True if processing in this network namespace ends.
     pub fn is_end(&self) -> bool {
         matches!(self, TraceVerdict::Drop | TraceVerdict::Queue | TraceVerdict::Stolen)
     }
 }
 
 impl PacketHeader {
-    /// The protocol, if Services know it.
+    /// The protocol, if Services can use it.
     pub fn service_protocol(&self) -> Option<Protocol> {
         Protocol::from_number(self.protocol)
     }
 
-    /// The family of its addresses.
+    /// Address family.
     pub fn family(&self) -> IpFamily {
         IpFamily::of(self.destination)
     }
 
-    /// Whom it is from, with the port.
+    /// Source address and port.
     pub fn source_socket(&self) -> Option<SocketAddr> {
         Some(SocketAddr::new(self.source, self.ports?.source))
     }
 
-    /// Whom it is to, with the port.
+    /// Destination address and port.
     pub fn destination_socket(&self) -> Option<SocketAddr> {
         Some(SocketAddr::new(self.destination, self.ports?.destination))
     }
 }
 
-/// As `10.0.0.1:40000 → 10.96.0.10:80/tcp`.
+/// For example `10.0.0.1:40000 → 10.96.0.10:80/tcp`.
 impl Display for PacketHeader {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self { source, destination, protocol, ports, .. } = self;
@@ -154,7 +154,7 @@ impl Display for PacketHeader {
     }
 }
 
-/// The name of a protocol, or its number where it has none here.
+/// The name of a protocol, or its number if it has no name here.
 struct ProtocolName(u8);
 
 impl Display for ProtocolName {
@@ -169,7 +169,7 @@ impl Display for ProtocolName {
 }
 
 impl TableFamily {
-    /// The word of nft for it.
+    /// nft's keyword for the family.
     pub fn word(self) -> &'static str {
         match self {
             TableFamily::Ip => "ip",
@@ -183,7 +183,7 @@ impl TableFamily {
 }
 
 impl TableFamily {
-    /// The only family of packets that its tables see, if it is one.
+    /// The family of the packets in its tables, if there is only one.
     pub fn of_packets(self) -> Option<IpFamily> {
         match self {
             TableFamily::Ip => Some(IpFamily::Ipv4),

@@ -1,4 +1,4 @@
-//! Which packets are traced, and the rules that find them.
+//! Filter for traced packets, and the rules that implement it.
 
 use ipnet::IpNet;
 
@@ -8,33 +8,33 @@ use crate::nftables::{
 };
 use rulegen_net::{Frontend, FrontendAddress, IpFamily, Protocol};
 
-/// Packets that are of interest.
+/// Selects the packets to trace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TraceFilter {
-    /// Those from here; else from anywhere.
+    /// Source network; `None` for any source.
     pub from: Option<IpNet>,
-    /// Those to any of these; else to anywhere.
+    /// Destinations; empty for any destination.
     pub to: Vec<TraceTarget>,
-    /// All packets of a TCP connection, not only its first.
+    /// True for all packets of TCP connections, false for only the first.
     pub every_packet: bool,
 }
 
 /// The destination of packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TraceTarget {
-    /// Any address of a network, whatever they carry.
+    /// Any address of a network, with any protocol.
     Network(IpNet),
     /// An address and port. A node port is traced at any address of this host.
     Frontend(Frontend),
 }
 
-/// Flags of TCP (RFC 9293, 3.1): FIN, SYN, RST and ACK, of which the first packet has SYN alone.
+/// Flags of TCP (RFC 9293, 3.1): FIN, SYN, RST and ACK. The first packet has only SYN.
 const TCP_FLAGS: u8 = 0x17;
 const TCP_SYN: u8 = 0x02;
 const TCP_FLAGS_OFFSET: u32 = 13;
 
 impl TraceFilter {
-    /// The conditions of one rule each, which together hold for these packets of a family.
+    /// The filter as rules of a family, each a list of expressions.
     pub fn rules(&self, family: IpFamily) -> Vec<Vec<Expression>> {
         if self.from.is_some_and(|from| IpFamily::of(from.addr()) != family) {
             return Vec::new();
@@ -65,7 +65,7 @@ impl TraceFilter {
         }
     }
 
-    /// Of any protocol: TCP apart, for most of its packets are of no interest.
+    /// Any protocol. TCP has a rule of its own, to select only the first packets.
     fn whatever(&self, family: IpFamily, statements: Vec<Statement>) -> Vec<Vec<Expression>> {
         let all = self.beginning(family, statements);
         if self.every_packet {
@@ -103,7 +103,7 @@ impl TraceFilter {
 }
 
 impl TraceTarget {
-    /// The family of packets to it.
+    /// Address family of the destination.
     pub fn family(&self) -> IpFamily {
         match self {
             TraceTarget::Network(network) => IpFamily::of(network.addr()),
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frontend_is_one_rule_of_its_family() {
+    fn trace_filter_for_a_frontend_is_one_rule_of_its_family() {
         let to = Frontend::at_ip("10.96.0.10".parse().unwrap(), Protocol::Udp, 53);
         let to = vec![TraceTarget::Frontend(to)];
         let filter = TraceFilter { to, ..TraceFilter::default() };
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn of_tcp_only_the_first_packet_unless_every_one_is_asked_for() {
+    fn trace_filter_selects_only_the_first_tcp_packet_by_default() {
         let to = Frontend::node_port(IpFamily::Ipv4, Protocol::Tcp, 30_080);
         let to = vec![TraceTarget::Frontend(to)];
         let mut filter = TraceFilter { to, ..TraceFilter::default() };

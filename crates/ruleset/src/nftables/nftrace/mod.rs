@@ -1,4 +1,4 @@
-//! nftrace: real packets that the kernel tells of, rule by rule (`meta nftrace set 1`).
+//! nftrace: packets that the kernel reports rule by rule (`meta nftrace set 1`).
 
 mod event;
 mod filter;

@@ -1,28 +1,28 @@
-//! What packets that are traced meet, in tables of anybody.
+//! Base chains and rules of any table, as seen by traced packets.
 
 use crate::nftables::{Comment, Statement};
 
-/// Where a base chain stands.
+/// Position of a base chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BasePlace {
-    /// The hook, by nft's name for it.
+    /// Name of the hook in nft's syntax.
     pub hook: &'static str,
-    /// The turn among the chains of a hook: lower ones come first.
+    /// Hook priority: lower runs first.
     pub priority: i32,
-    /// Whether it sees new connections only (type nat).
+    /// True for type nat, which sees only new connections.
     pub is_nat: bool,
 }
 
-/// A rule, as far as rulegen can say what it is.
+/// A rule, decoded as far as possible.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TracedRule {
-    /// As nft writes it where rulegen could have made it, else the kernel's expressions as
-    /// `nft --debug=netlink` shows them.
+    /// In nft's syntax if rulegen could have made the rule, else the kernel's expressions as shown
+    /// by `nft --debug=netlink`.
     pub text: String,
-    /// What it is made of, if rulegen could have made it; else nothing.
+    /// Statements if rulegen could have made the rule, else empty.
     pub statements: Vec<Statement>,
-    /// What it is for.
+    /// Comment.
     pub comment: Option<Comment>,
-    /// Whether it tells the sender that it ends here.
+    /// True if it ends with a reject.
     pub rejects: bool,
 }
