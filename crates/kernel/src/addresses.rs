@@ -1,4 +1,4 @@
-//! Hears of addresses that come and go.
+//! Watches IP addresses that are added or removed.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -10,22 +10,23 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
 };
 
-/// The kernel cannot tell of addresses. Without it they are known only as of the last look.
+/// rtnetlink events are not available. Addresses are then known only from the last read.
 #[derive(Debug, thiserror::Error)]
-#[error("the kernel cannot tell of addresses (rtnetlink)")]
+#[error("cannot watch IP addresses (rtnetlink)")]
 pub struct Error(#[from] io::Error);
 
-/// A socket that is told of addresses, in the network namespace of the thread that opened it.
+/// A socket that receives address events of the network namespace of the thread that opened it.
 pub struct AddressWatcher {
     socket: OwnedFd,
 }
 
 impl AddressWatcher {
-    /// Watches the addresses of both families from now on. What is read after this (see
-    /// [`host::addresses`](crate::host::addresses)) is followed by all changes to it.
+    /// Watches the addresses of both families from now on. A read after this call (see
+    /// [`host::addresses`](crate::host::addresses)) sees every change made before it, and events
+    /// report all later ones.
     ///
     /// # Errors
-    /// When there is no such socket.
+    /// The socket cannot be opened.
     pub fn open() -> Result<Self, Error> {
         let socket = socket(
             AddressFamily::Netlink,
@@ -40,15 +41,15 @@ impl AddressWatcher {
         Ok(Self { socket })
     }
 
-    /// Whether an address came or went within the time; without a time it waits until one does.
-    /// Many that come at once are told once. It is also told when an address was prolonged
-    /// (router advertisements do it), and when there was more to tell than the socket holds: what
-    /// is so is to be read and compared.
+    /// Returns true if an address was added or removed within the time; waits without limit if
+    /// `patience` is `None`. Several changes at once are reported once. Also returns true when a
+    /// lifetime was extended (by router advertisements) and when the buffer overflowed, so the
+    /// caller must read and compare.
     ///
     /// # Errors
-    /// The socket is of no more use.
+    /// The socket is unusable.
     pub fn next(&mut self, patience: Option<Duration>) -> Result<bool, Error> {
-        // A time that no clock reaches is none.
+        // A deadline beyond the clock's range means no deadline.
         let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
         loop {
             let told = self.wait_until(deadline)?;
@@ -63,7 +64,7 @@ impl AddressWatcher {
 
     fn wait_until(&self, deadline: Option<Instant>) -> io::Result<bool> {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        // poll(2) counts in whole milliseconds: one more, lest it return too soon.
+        // poll(2) takes whole milliseconds; one is added so that it does not return early.
         let left = left.map(|left| left.saturating_add(Duration::from_millis(1)));
         let timeout = left.map_or(PollTimeout::NONE, |left| {
             PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
@@ -75,13 +76,13 @@ impl AddressWatcher {
         }
     }
 
-    /// Takes all that is there, and says whether that was anything. As long as something is left,
-    /// the kernel drops what follows and does not say so again.
+    /// Reads everything pending; returns true if there was anything. As long as something is left
+    /// after an overflow, the kernel drops new messages without reporting it again.
     fn drain(&self) -> io::Result<bool> {
         let mut told = false;
         loop {
-            // What it says is no matter: the groups tell of nothing but addresses. The kernel
-            // throws away what the buffer does not hold.
+            // The content does not matter, because the groups report only addresses. The kernel
+            // truncates what does not fit.
             match recv(self.socket.as_raw_fd(), &mut [0; 16], MsgFlags::empty()) {
                 Ok(_) | Err(Errno::ENOBUFS) => told = true,
                 Err(Errno::EAGAIN) => return Ok(told),

@@ -1,22 +1,21 @@
-//! Bridges of this network namespace.
+//! Bridge interfaces of this network namespace.
 
 use std::path::Path;
 use std::{fs, io};
 
-/// A bridge.
+/// A bridge interface.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bridge {
-    /// The interface.
+    /// Name of the interface.
     pub name: String,
-    /// How many interfaces are connected by it.
+    /// Number of connected interfaces.
     pub ports: usize,
 }
 
-/// All bridges, ordered by name. They are those of the network namespace that /sys was mounted
-/// in.
+/// All bridges of the network namespace for which /sys was mounted, ordered by name.
 ///
 /// # Errors
-/// When /sys cannot be read.
+/// /sys cannot be read.
 pub fn bridges() -> io::Result<Vec<Bridge>> {
     let mut bridges = Vec::new();
     for entry in fs::read_dir("/sys/class/net")? {

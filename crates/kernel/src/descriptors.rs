@@ -1,15 +1,15 @@
-//! How many files, sockets and the like the process may have open (RLIMIT_NOFILE).
+//! Limit of open file descriptors (RLIMIT_NOFILE).
 
 use std::io;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Raises the soft limit to the hard one, which takes no privilege. Returns the limit that holds.
+/// Raises the soft limit to the hard limit, which needs no privilege. Returns the limit in effect.
 ///
-/// The soft limit is 1024 by tradition, for programs that call select(2); this one does not.
+/// The soft limit is traditionally 1024 for programs that use select(2), which this one does not.
 ///
 /// # Errors
-/// What the kernel says. The limit stays what it was.
+/// The system call failed, and the limit is unchanged.
 pub fn raise_limit() -> io::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < hard {
@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_soft_limit_becomes_the_hard_one() {
+    fn raise_limit_sets_the_soft_limit_to_the_hard_one() {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         setrlimit(Resource::RLIMIT_NOFILE, hard.min(900), hard).unwrap();
         assert_eq!(raise_limit().unwrap(), hard);

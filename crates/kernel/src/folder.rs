@@ -1,10 +1,10 @@
-//! Notices changes to the files of a folder.
+//! Watches the files of a folder for changes.
 //!
-//! Two sources: inotify, which is quick and knows whether a file is still being written, and a look
-//! at the folder by its path each second, which needs nothing and misses nothing. inotify watches
-//! inodes. It does not see that another file system was mounted over the folder, that a link in
-//! its path leads elsewhere, or that the target of a link in it changed. A process may also get no inotify
-//! instance at all (fs.inotify.max_user_instances). The looks make up for all of that.
+//! There are two sources: inotify, which is fast and knows whether a file is still being written,
+//! and a scan of the folder by path each second, which needs nothing and misses nothing. inotify
+//! watches inodes. It does not notice another file system mounted over the folder, a changed link
+//! in the folder's path, or a change of a link's target. A process may also get no inotify instance
+//! at all (fs.inotify.max_user_instances). The scans cover all of these cases.
 
 mod fingerprint;
 #[cfg(test)]
@@ -27,43 +27,44 @@ use fingerprint::Fingerprint;
 /// Waits for changes to a folder.
 pub struct FolderWatcher {
     folder: PathBuf,
-    /// Whether a file is one of those that are read. Others may be half written for as long as
-    /// they like: an editor keeps its swap file open.
+    /// Filter for the files that are read. Other files may stay half written for any time: an
+    /// editor keeps its swap file open.
     is_read: fn(&Path) -> bool,
-    /// None if the kernel gives no instance or no watch: then there are only looks.
+    /// `None` if the kernel grants no instance or no watch; then there are only scans.
     inotify: Option<Inotify>,
     watch: Option<WatchDescriptor>,
-    /// Why there is no inotify.
+    /// Error of inotify, if it is not used.
     refusal: Option<Errno>,
-    /// The folder as it was at the last look.
+    /// State of the folder at the last scan.
     seen: Fingerprint,
     next_look: Instant,
-    /// When a look last found a change that inotify had not announced. It may not be complete.
+    /// Time of the last scan that found a change without an inotify event. The change may be
+    /// incomplete.
     unsettled: Option<Instant>,
-    /// Whether something changed that no caller knows of.
+    /// True if there is a change that was not returned to the caller yet.
     has_changed: bool,
-    /// How often files that are read were written to.
+    /// Number of writes to files that are read.
     writes: u64,
-    /// Files that somebody has written to and not closed yet.
+    /// Files that were written to and are not closed yet.
     unfinished: BTreeSet<OsString>,
-    /// The cookie of such a file that is on its way to another name.
+    /// inotify cookie of such a file that is being renamed.
     moving: Option<u32>,
 }
 
-/// How often the folder is looked at.
+/// Scan interval.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A look rests for so many times as long as it took: a folder of 10,000 files takes about 20 ms,
-/// which each second would be 2 % of a processor.
+/// Pause after a scan, as a multiple of its duration: scanning a folder of 10,000 files takes about
+/// 20 ms, which each second would be 2 % of a CPU.
 const REST: u32 = 100;
 
-/// A look cannot tell whether a file is still being written. Where nothing changed for this long it
-/// is taken for whole.
+/// A scan cannot detect whether a file is still being written. A file without changes for this long
+/// counts as complete.
 const SETTLED: Duration = Duration::from_millis(500);
 
 impl FolderWatcher {
-    /// Watches a folder from now on, of which the files are read that `is_read` says. The folder
-    /// need not be there yet.
+    /// Watches a folder from now on; `is_read` selects the files that are read. The folder need not
+    /// exist yet.
     pub fn open(folder: &Path, is_read: fn(&Path) -> bool) -> Self {
         let mut watcher = Self {
             folder: folder.to_owned(),
@@ -92,7 +93,7 @@ impl FolderWatcher {
         watcher
     }
 
-    /// Why the folder is only looked at each second, if that is so, and what to do about it.
+    /// The error and its remedy if inotify is not used and the folder is only scanned each second.
     pub fn refusal(&self) -> Option<String> {
         let errno = self.refusal?;
         let remedy = match errno {
@@ -103,12 +104,11 @@ impl FolderWatcher {
         Some(format!("{}{remedy}", errno.desc()))
     }
 
-    /// Waits until something changed, at most for `patience`; returns whether something did. A file
-    /// that is being written counts as a change once its writer closes it: half a file is not a smaller
-    /// file.
+    /// Waits at most `patience` for a change; returns true if there was one. A file counts as
+    /// changed once its writer closes it: a half-written file must not be read.
     ///
     /// # Errors
-    /// The kernel refuses to wait.
+    /// Waiting failed.
     pub fn wait(&mut self, patience: Option<Duration>) -> io::Result<bool> {
         let end = patience.map(|patience| Instant::now() + patience);
         loop {
@@ -118,7 +118,7 @@ impl FolderWatcher {
             }
             if std::mem::take(&mut self.has_changed) {
                 if self.inotify.is_some() {
-                    // The caller reads what is there now. The next look finds what comes later.
+                    // The caller reads the current state. The next scan finds later changes.
                     self.seen = self.fingerprint();
                     self.unsettled = None;
                 }
@@ -132,17 +132,17 @@ impl FolderWatcher {
         }
     }
 
-    /// Whether a file that is read is being written right now, as far as can be known.
+    /// True if a file that is read is being written, as far as known.
     pub fn is_being_written(&self) -> bool {
         self.unsettled.is_some()
             || self.unfinished.iter().any(|name| (self.is_read)(Path::new(name)))
     }
 
-    /// How often files that are read were written to until now. As long as it is the same, and
-    /// none is being written, what was read between is whole.
+    /// Number of writes to files that are read. If it does not change and no file is being written,
+    /// everything read in between is complete.
     ///
     /// # Errors
-    /// The kernel refuses to wait.
+    /// Waiting failed.
     pub fn writes(&mut self) -> io::Result<u64> {
         while self.hear(Duration::ZERO)? {}
         if self.inotify.is_none() {
@@ -151,7 +151,7 @@ impl FolderWatcher {
         Ok(self.writes)
     }
 
-    /// Compares the folder with what it was at the last look.
+    /// Compares the folder with the last scan.
     fn look(&mut self) {
         let begun = Instant::now();
         if self.watch.is_none() {
@@ -159,7 +159,7 @@ impl FolderWatcher {
         }
         let now = self.fingerprint();
         if now.folder() != self.seen.folder() {
-            // The path leads to another folder than the one with the watch.
+            // The path now leads to another folder than the watched one.
             self.forget();
             self.add();
         }
@@ -183,7 +183,7 @@ impl FolderWatcher {
         let Some(inotify) = &self.inotify else { return };
         let flags = AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_MODIFY
-            // A file that could not be read may be readable now.
+            // A file that was unreadable may be readable now.
             | AddWatchFlags::IN_ATTRIB
             | AddWatchFlags::IN_CREATE
             | AddWatchFlags::IN_DELETE
@@ -200,20 +200,20 @@ impl FolderWatcher {
                 self.refusal = Some(errno);
                 self.inotify = None;
             }
-            // There is no such folder, for now.
+            // The folder does not exist at the moment.
             Err(_) => {}
         }
     }
 
     fn forget(&mut self) {
         if let (Some(inotify), Some(watch)) = (&self.inotify, self.watch.take()) {
-            // Without the folder there is nothing to remove.
+            // A deleted folder has no watch to remove.
             let _ = inotify.rm_watch(watch);
         }
         self.unfinished.clear();
     }
 
-    /// Takes in some of the events that wait, and returns whether there were any.
+    /// Handles some of the pending events; returns true if there were any.
     fn hear(&mut self, patience: Duration) -> io::Result<bool> {
         let Some(inotify) = &self.inotify else {
             thread::sleep(patience);
@@ -240,7 +240,7 @@ impl FolderWatcher {
 
     fn take_in(&mut self, event: &InotifyEvent) {
         if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
-            // Which files were closed meanwhile is not known: none is waited for.
+            // It is unknown which files were closed in the meantime, so none is waited for.
             self.unfinished.clear();
             self.has_changed = true;
         } else if self.watch == Some(event.wd) {
@@ -251,7 +251,7 @@ impl FolderWatcher {
         }
     }
 
-    /// The folder itself changed.
+    /// Handles a change of the folder itself.
     fn itself(&mut self, mask: AddWatchFlags) {
         let gone = AddWatchFlags::IN_IGNORED
             | AddWatchFlags::IN_DELETE_SELF
@@ -259,13 +259,13 @@ impl FolderWatcher {
             | AddWatchFlags::IN_UNMOUNT;
         if mask.intersects(gone) && self.watch.is_some() {
             self.forget();
-            // There may be another one by the same name already.
+            // Another folder may already exist at the path.
             self.add();
         }
         self.has_changed = true;
     }
 
-    /// A file in it changed.
+    /// Handles a change of a file.
     fn file(&mut self, name: &OsString, event: &InotifyEvent) {
         if event.mask.contains(AddWatchFlags::IN_MODIFY) {
             self.unfinished.insert(name.clone());
@@ -291,7 +291,7 @@ impl FolderWatcher {
     }
 }
 
-/// A file is empty when it is created, and closed after it was written; a link is whole.
+/// A new file is empty and is closed after it was written; a link is complete at once.
 fn is_whole(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|file| file.is_symlink() || file.len() > 0)
 }

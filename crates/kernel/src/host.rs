@@ -1,4 +1,4 @@
-//! What the machine says of itself.
+//! Properties of this machine.
 
 use std::net::IpAddr;
 use std::num::NonZero;
@@ -7,15 +7,15 @@ use std::path::Path;
 use nix::ifaddrs::getifaddrs;
 use nix::unistd::gethostname;
 
-/// The host name, empty if there is none.
+/// Host name; empty if there is none.
 pub fn name() -> String {
     gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// The addresses of all interfaces, in the kernel's order, each once.
+/// Addresses of all interfaces without duplicates, in the kernel's order.
 ///
 /// # Errors
-/// When the kernel does not give them; nothing that a caller could do right then.
+/// The kernel does not return the addresses. A caller cannot do anything about it.
 pub fn addresses() -> std::io::Result<Vec<IpAddr>> {
     let mut addresses = Vec::new();
     for interface in getifaddrs()? {
@@ -34,27 +34,28 @@ pub fn addresses() -> std::io::Result<Vec<IpAddr>> {
     Ok(addresses)
 }
 
-/// How many CPUs work, whichever of them this process may use: the kernel's tables are for all.
+/// Number of online CPUs, including those that this process may not use: the kernel sizes its
+/// tables by it.
 pub fn cpus() -> usize {
     let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
     let ours = || std::thread::available_parallelism().map_or(1, NonZero::get);
     count_of_list(online.trim()).filter(|count| *count > 0).unwrap_or_else(ours)
 }
 
-/// Whether IPv6 is there and not switched off in this network namespace.
+/// True if IPv6 exists and is enabled in this network namespace.
 pub fn has_ipv6() -> bool {
     let disabled = std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6");
     Path::new("/proc/net/if_inet6").exists() && disabled.is_ok_and(|value| value.trim() == "0")
 }
 
-/// Whether packets may be routed to loopback addresses (`net.ipv4.conf.all.route_localnet`),
-/// which node ports at loopback need.
+/// True if packets may be routed to loopback addresses (`net.ipv4.conf.all.route_localnet`), which
+/// node ports on loopback need.
 pub fn routes_localnet() -> bool {
     std::fs::read_to_string("/proc/sys/net/ipv4/conf/all/route_localnet")
         .is_ok_and(|value| value.trim() == "1")
 }
 
-/// How many numbers are in a list such as `0-3,8` (bitmap_print_to_pagebuf() of the kernel).
+/// Number of entries in a list such as `0-3,8` (bitmap_print_to_pagebuf() of the kernel).
 fn count_of_list(list: &str) -> Option<usize> {
     list.split(',').try_fold(0_usize, |count, range| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));

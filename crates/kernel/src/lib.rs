@@ -1,6 +1,6 @@
-//! The rim of rulegen: everything that asks or tells the kernel.
+//! Access to the operating system: everything that reads from or writes to the kernel.
 //!
-//! Works on the network namespace that the process is in. Knows rulesets, not Services.
+//! Works on the network namespace of the process. Knows rulesets, but not Services.
 
 pub mod addresses;
 pub mod bridges;

@@ -1,18 +1,18 @@
-//! Memory of this process that is free, but not for others.
+//! Free memory that the allocator keeps.
 #![allow(unsafe_code, reason = "mimalloc has a C interface only")]
 
 use std::io;
 
-/// Has this process use small pages alone, from now on. mimalloc asks for huge ones, of which most
-/// stays unused: 10,000 Services took 87 MB with them, and take 75 MB without.
+/// Disables transparent huge pages for this process. mimalloc requests them, and most of their
+/// memory stays unused: 10,000 Services took 87 MB with them and take 75 MB without.
 pub fn without_huge_pages() -> io::Result<()> {
     Ok(nix::sys::prctl::set_thp_disable(true)?)
 }
 
-/// Gives pages that are free back to the kernel at once. After a whole cluster was taken in, that is
-/// a third of all: mimalloc keeps pages for the next time, which is months away.
+/// Returns free pages to the kernel at once. After a whole cluster was loaded they are a third of
+/// the memory: mimalloc keeps pages for later use, which may be months away.
 pub fn release_free_pages() {
-    // SAFETY: it takes no pointer, and any thread may call it at any time, whichever allocator the
-    // program has (mimalloc.h).
+    // SAFETY: takes no pointer, and may be called by any thread at any time, whatever the program's
+    // allocator is (mimalloc.h).
     unsafe { libmimalloc_sys::mi_collect(true) }
 }

@@ -1,11 +1,11 @@
-//! A lock that one process of a network namespace holds: an abstract Unix socket.
+//! A lock for one process per network namespace: an abstract Unix socket.
 //!
-//! The kernel keeps the names of abstract sockets for each network namespace, and frees one as soon as
-//! its process ends, however it ends. So there are no stale locks, and agents in different
-//! network namespaces do not see each other (unix(7)).
+//! The kernel keeps abstract socket names per network namespace and frees a name when its process
+//! exits, even if it is killed. Locks are therefore never stale, and agents in different network
+//! namespaces do not see each other (unix(7)).
 //!
-//! Every process may take any name. A lock therefore counts only if it belongs to our own user: a pod
-//! with the network of the host and without privileges cannot keep the agent from running.
+//! Any process can take any name. A lock therefore counts only if it belongs to our own user: an
+//! unprivileged pod with hostNetwork cannot block the agent.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -20,36 +20,36 @@ use nix::sys::socket::{
 };
 use nix::unistd::geteuid;
 
-/// The lock, which is free again when this value is dropped or the process ends.
+/// A held lock, released when this value is dropped or the process exits.
 #[derive(Debug)]
 pub struct NamespaceLock(#[expect(dead_code, reason = "held until it is dropped")] UnixListener);
 
-/// Why there is no lock.
+/// Reason that the lock was not acquired.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// A process of our own user has it.
-    #[error("another process has it ({holder})")]
+    /// Another process of our own user holds the lock.
+    #[error("lock held by another process ({holder})")]
     Held {
-        /// Which one.
+        /// The process.
         holder: Holder,
     },
-    /// A process of another user took the name: it is no lock.
-    #[error("its name is taken by a process of another user ({holder})")]
+    /// A process of another user has the name, which does not count as a lock.
+    #[error("lock name taken by a process of another user ({holder})")]
     Foreign {
-        /// Which one.
+        /// The process.
         holder: Holder,
     },
-    /// The kernel refuses the socket.
-    #[error("the kernel refuses it: {0}")]
+    /// The socket cannot be created.
+    #[error("cannot create the lock's socket: {0}")]
     Refused(io::Error),
 }
 
-/// A process that has the name of a lock.
+/// The process that holds the name of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder {
-    /// Its number; 0 if it is in a PID namespace that we do not see.
+    /// Process ID; 0 if it is in an invisible PID namespace.
     pub pid: i32,
-    /// Its user; none if that cannot be found out.
+    /// User ID; `None` if unknown.
     pub uid: Option<u32>,
 }
 
@@ -66,15 +66,15 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// How often a lock that is held is tried.
+/// Interval between attempts to acquire a held lock.
 const PERIOD: Duration = Duration::from_millis(20);
 
 impl NamespaceLock {
-    /// Takes the lock of this name in the network namespace of the calling thread. A process that is
-    /// about to end is waited for, at most for `patience`.
+    /// Acquires the lock of this name in the network namespace of the calling thread. Waits at most
+    /// `patience` for another process to exit.
     ///
     /// # Errors
-    /// Another process has it, or the kernel refuses it.
+    /// Another process holds it, or its socket cannot be created.
     pub fn acquire(name: &str, patience: Duration) -> Result<Self, LockError> {
         let end = Instant::now() + patience;
         let address = SocketAddr::from_abstract_name(name).map_err(LockError::Refused)?;
@@ -99,8 +99,8 @@ fn held_by(holder: Holder) -> LockError {
     }
 }
 
-/// The process that listens at the name, by the kernel's word. A name without a listener, or one whose
-/// queue is full, tells nothing of its owner.
+/// The process that listens on the name, as reported by the kernel. The owner of a name without a
+/// listener, or with a full queue, is unknown.
 fn holder(name: &str) -> Holder {
     let credentials = || -> Result<_, Errno> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_sees_the_first_and_a_lock_that_is_dropped_is_free_at_once() {
+    fn namespace_lock_names_its_holder_and_is_free_once_dropped() {
         let name = name("second");
         let first = NamespaceLock::acquire(&name, Duration::ZERO).unwrap();
         let second = NamespaceLock::acquire(&name, Duration::ZERO);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_that_ends_is_waited_for() {
+    fn namespace_lock_waits_for_a_holder_that_exits() {
         let name = name("ends");
         let first = NamespaceLock::acquire(&name, Duration::ZERO).unwrap();
         thread::scope(|scope| {
@@ -151,9 +151,9 @@ mod tests {
         });
     }
 
-    /// Nobody listens there, so nobody says whose it is.
+    /// Without a listener the owner is unknown.
     #[test]
-    fn a_name_without_a_listener_is_no_lock() {
+    fn namespace_lock_ignores_a_name_without_listener() {
         let name = name("bare");
         let flags = SockFlag::SOCK_CLOEXEC;
         let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_own_user_holds_a_lock() {
+    fn namespace_lock_counts_only_for_our_own_user() {
         let of = |uid| held_by(Holder { pid: 7, uid });
         assert!(matches!(of(Some(geteuid().as_raw())), LockError::Held { .. }));
         assert!(matches!(of(Some(geteuid().as_raw() + 1)), LockError::Foreign { .. }));

@@ -1,20 +1,19 @@
-//! Text that others chose, made fit for every place where it is shown.
+//! Escapes untrusted text for output.
 
 use std::borrow::Cow;
 
-/// The text with what steers a terminal or cannot be seen as an escape: control characters, marks that
-/// turn the direction of text, and the like.
+/// Escapes control characters, text direction marks and other invisible characters.
 pub fn visible(text: &str) -> Cow<'_, str> {
     escaped(text, |c| !is_visible(c))
 }
 
-/// The same for the name of a program, which anybody may choose: what has a meaning in markup is
-/// escaped too, wherever it is shown. What is escaped already stays as it is.
+/// Escapes a program name, which any program can choose: also escapes characters with a meaning in
+/// markup. Text that is already escaped stays as it is.
 pub fn program_name(name: &str) -> Cow<'_, str> {
     escaped(name, |c| !is_visible(c) || matches!(c, '<' | '>' | '&' | '"' | '\''))
 }
 
-/// As the debug form of a character has it, which escapes quotes besides.
+/// According to the debug format of a character, which also escapes quotes.
 fn is_visible(c: char) -> bool {
     matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1
 }
@@ -35,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_seen_or_has_a_meaning_is_escaped() {
+    fn printable_escapes_invisible_and_markup_characters() {
         assert_eq!(program_name("\x1b[31m<b>"), r"\u{1b}[31m\u{3c}b\u{3e}");
         assert_eq!(program_name("a\u{202e}b\n\u{200b}"), r"a\u{202e}b\u{a}\u{200b}");
         assert_eq!(program_name(r#"\"'&"#), r"\\u{22}\u{27}\u{26}");

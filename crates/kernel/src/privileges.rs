@@ -1,4 +1,4 @@
-//! What the process may do.
+//! Privileges of the process.
 
 use std::collections::HashSet;
 use std::fmt::{self, Display, Formatter};
@@ -10,39 +10,39 @@ use nix::sys::prctl;
 
 pub use caps::Capability;
 
-/// What a thread may do after [`drop_to`], for one line of a log.
+/// Result of [`drop_to`], for one line of the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Privileges {
-    /// Capabilities that it has, and that programs have which it runs.
+    /// Capabilities that the thread and its child programs have.
     pub kept: Vec<Capability>,
-    /// Capabilities that it had.
+    /// Capabilities that were dropped.
     pub dropped: Vec<Capability>,
-    /// What could not be done, each with its reason.
+    /// Steps that failed, each with its error.
     pub failed: Vec<String>,
 }
 
-/// Gives up every capability but these, for good: the thread cannot get others back, nor can any
-/// program that it runs (capabilities(7), PR_SET_NO_NEW_PRIVS of prctl(2)).
+/// Drops every capability except `keep` for good: neither the thread nor a program that it runs can
+/// regain others (capabilities(7), PR_SET_NO_NEW_PRIVS of prctl(2)).
 ///
-/// nf_tables, conntrack and iptables-nft take `CAP_NET_ADMIN`; iptables-legacy takes
-/// `CAP_NET_RAW` besides, for its sockets are raw.
+/// nf_tables, conntrack and iptables-nft need `CAP_NET_ADMIN`. iptables-legacy also needs
+/// `CAP_NET_RAW` for its raw sockets.
 ///
-/// The kernel keeps capabilities for each thread, and a new thread has those of the one that
-/// started it. So this is for the first thread, before there are others.
+/// The kernel stores capabilities per thread, and a new thread inherits those of its creator. Call
+/// this in the first thread, before starting others.
 pub fn drop_to(keep: &[Capability]) -> Privileges {
     let mut failed = Vec::new();
     let had = caps::read(None, CapSet::Permitted).unwrap_or_default();
     let (kept, missing): (Vec<_>, Vec<_>) = keep.iter().partition(|kept| had.contains(kept));
-    failed.extend(missing.iter().map(|missing| format!("{missing} is not there to be kept")));
+    failed.extend(missing.iter().map(|missing| format!("missing capability {missing}")));
     let kept: HashSet<Capability> = kept.into_iter().collect();
-    // As long as CAP_SETPCAP is there, which this takes.
+    // While the thread has CAP_SETPCAP, which this requires.
     failed.extend(limit(&kept).err());
     let done = [
         ("no new privileges", prctl::set_no_new_privs().map_err(|errno| errno.to_string())),
         ("effective", set(CapSet::Effective, &kept)),
         ("inheritable", set(CapSet::Inheritable, &kept)),
         ("permitted", set(CapSet::Permitted, &kept)),
-        // Without these a program that is run by another user than root would have none.
+        // Without these, a program run by a user other than root would have no capability.
         ("ambient", set(CapSet::Ambient, &kept)),
     ];
     let refused =
@@ -52,11 +52,12 @@ pub fn drop_to(keep: &[Capability]) -> Privileges {
     Privileges { dropped: sorted(&had - &left), kept: sorted(left), failed }
 }
 
-/// Tells the kernel how soon to kill this process when memory is short, -1000 (never) to 1000
-/// (first). To be killed less than before takes `CAP_SYS_RESOURCE`, so [`drop_to`] comes later.
+/// Sets the OOM score adjustment of this process, from -1000 (never killed) to 1000 (killed first).
+/// Lowering it requires `CAP_SYS_RESOURCE`, so call [`drop_to`] later.
 ///
 /// # Errors
-/// When that capability is not there. No matter but when memory is short.
+/// The capability is missing. The only consequence is that the kernel may kill the process when
+/// memory is short.
 pub fn oom_score_adj(value: i16) -> Result<(), OomScoreError> {
     const FILE: &str = "/proc/self/oom_score_adj";
     let is_met = fs::read_to_string(FILE).is_ok_and(|text| text.trim().parse() == Ok(value));
@@ -66,16 +67,16 @@ pub fn oom_score_adj(value: i16) -> Result<(), OomScoreError> {
     fs::write(FILE, value.to_string()).map_err(|source| OomScoreError { value, source })
 }
 
-/// The kernel does not want to kill this process at another time than it would.
+/// The OOM score adjustment could not be set.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "/proc/self/oom_score_adj cannot be set to {value}: to be killed less than before takes the \
-     capability SYS_RESOURCE"
+    "cannot set /proc/self/oom_score_adj to {value}: lowering it requires \
+     CAP_SYS_RESOURCE"
 )]
 pub struct OomScoreError {
-    /// What it should have been.
+    /// The wanted adjustment.
     pub value: i16,
-    /// Why it is not.
+    /// The system error.
     pub source: io::Error,
 }
 
@@ -89,8 +90,8 @@ impl Display for Privileges {
     }
 }
 
-/// Takes all but these out of what programs can get that the thread runs. Were that refused,
-/// they would have no more than the thread all the same, which gets no new privileges.
+/// Removes all other capabilities from the bounding set. If that fails, child programs still get no
+/// more than the thread has, because of no-new-privileges.
 fn limit(kept: &HashSet<Capability>) -> Result<(), String> {
     let refused = |error: caps::errors::CapsError| format!("bounding: {error}");
     let bounding = caps::read(None, CapSet::Bounding).map_err(refused)?;
@@ -117,9 +118,9 @@ fn list(capabilities: &[Capability]) -> String {
 mod tests {
     use super::*;
 
-    /// To be killed sooner takes no capability.
+    /// Raising the adjustment requires no capability.
     #[test]
-    fn the_score_is_written_and_a_right_one_passes() {
+    fn oom_score_is_written_unless_it_is_right_already() {
         let read = || fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse();
         let score: i16 = read().unwrap();
         let sooner = score.saturating_add(1).min(1000);
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn one_line_says_all() {
+    fn privileges_are_shown_on_one_line() {
         let privileges = Privileges {
             kept: vec![Capability::CAP_NET_ADMIN],
             dropped: vec![Capability::CAP_CHOWN, Capability::CAP_KILL],

@@ -1,4 +1,4 @@
-//! Processes, as far as /proc shows them: those of our own PID namespace and those below it.
+//! Processes in /proc: those of our PID namespace and its descendants.
 
 use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
@@ -9,28 +9,28 @@ use crate::printable::program_name;
 /// A process.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Process {
-    /// Its number.
+    /// Process ID.
     pub pid: u32,
-    /// Its name, at most 15 bytes (/proc/pid/comm).
+    /// Name, at most 15 bytes (/proc/pid/comm).
     pub name: String,
 }
 
-/// Whether a process sees the network that we see.
+/// Network namespace of a process, relative to ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NetworkNamespace {
-    /// It is in the network namespace of the calling thread.
+    /// That of the calling thread.
     Ours,
-    /// It is in another.
+    /// Another one.
     Other,
-    /// We may not look (it takes CAP_SYS_PTRACE).
+    /// Unknown, because reading it requires CAP_SYS_PTRACE.
     Unknown,
 }
 
 impl Process {
-    /// All that can be seen, ordered by number. Those that end meanwhile may be missing.
+    /// All visible processes, ordered by ID. Processes that exit during the read may be missing.
     ///
     /// # Errors
-    /// When /proc cannot be read.
+    /// /proc cannot be read.
     pub fn all() -> io::Result<Vec<Self>> {
         let mut processes = Vec::new();
         for entry in fs::read_dir("/proc")? {
@@ -46,8 +46,8 @@ impl Process {
         Some(Self { pid, name: name_of(pid)? })
     }
 
-    /// The process of a thread that the kernel named by its number and name. None if it has ended,
-    /// or if the number is that of another PID namespace: the kernel numbers it in the first one.
+    /// The process of a thread that the kernel reported by ID and name. `None` if it has ended or
+    /// the ID belongs to another PID namespace: the kernel reports IDs of the initial one.
     pub fn of_thread(thread: u32, name: &str) -> Option<Self> {
         if !is_first_pid_namespace() || name_of(thread)? != name {
             return None;
@@ -56,8 +56,8 @@ impl Process {
         Self::of_pid(thread_group(&String::from_utf8_lossy(&status))?)
     }
 
-    /// In which network namespace it is. A proxy in another one has rules and sockets of its own,
-    /// wherever its PID namespace is.
+    /// Network namespace of the process. A proxy in another one has its own rules and sockets,
+    /// whatever its PID namespace is.
     pub fn network_namespace(&self) -> NetworkNamespace {
         let theirs = fs::read_link(self.path("ns/net"));
         match (theirs, fs::read_link("/proc/thread-self/ns/net")) {
@@ -67,7 +67,7 @@ impl Process {
         }
     }
 
-    /// The sockets that it holds, by their inode numbers; none if we may not look.
+    /// Inode numbers of its sockets; empty without permission.
     pub(crate) fn sockets(&self) -> Vec<u64> {
         let Ok(descriptors) = fs::read_dir(self.path("fd")) else { return Vec::new() };
         let targets = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
@@ -79,7 +79,7 @@ impl Process {
     }
 }
 
-/// The name of a process or thread. It may be no UTF-8.
+/// Name of a process or thread, which may not be UTF-8.
 fn name_of(pid: u32) -> Option<String> {
     let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
     Some(String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(&name)).into_owned())
@@ -90,14 +90,14 @@ fn thread_group(status: &str) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
 }
 
-/// Whether /proc shows the PID namespace that the kernel counts in, by the fixed inode number of the
-/// first one (PROC_PID_INIT_INO).
+/// True if /proc shows the initial PID namespace, which the kernel's IDs refer to, according to its
+/// fixed inode number (PROC_PID_INIT_INO).
 fn is_first_pid_namespace() -> bool {
     const FIRST: &str = "pid:[4026531836]";
     fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == FIRST)
 }
 
-/// Of a link such as `socket:[4711]`.
+/// The inode of a link such as `socket:[4711]`.
 fn socket_inode(target: &Path) -> Option<u64> {
     target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
@@ -113,20 +113,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn we_are_among_the_processes_and_in_our_own_namespace() {
+    fn process_list_contains_this_process_in_our_namespace() {
         let own = Process::all().unwrap_or_default();
         let own: Vec<&Process> = own.iter().filter(|p| p.pid == std::process::id()).collect();
         assert!(matches!(own[..], [own] if own.network_namespace() == NetworkNamespace::Ours));
     }
 
     #[test]
-    fn a_thread_leads_to_its_process() {
-        // Threads of tests have names of their own.
+    fn process_of_a_thread_is_found() {
+        // Test threads have names of their own.
         let own = Process::of_pid(std::process::id());
         let thread = std::thread::Builder::new().name("not-the-process".into()).spawn(|| {
             let thread = nix::unistd::gettid().as_raw().cast_unsigned();
             let found = Process::of_thread(thread, "not-the-process");
-            // Another has its number meanwhile, or it is counted elsewhere.
+            // Another process may have its ID by now, or IDs differ between PID namespaces.
             (found, Process::of_thread(thread, "other"))
         });
         let (found, other) = thread.unwrap().join().unwrap();
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn only_sockets_have_the_number_of_one() {
+    fn process_socket_inode_is_read_from_socket_links_only() {
         assert_eq!(socket_inode(Path::new("socket:[4711]")), Some(4711));
         assert_eq!(socket_inode(Path::new("pipe:[4711]")), None);
         assert_eq!(socket_inode(Path::new("/dev/null")), None);

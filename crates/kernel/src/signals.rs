@@ -1,4 +1,4 @@
-//! Signals that ask a program to end, told through a descriptor instead of ending it.
+//! Stop signals, received through a descriptor instead of terminating the program.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -6,15 +6,15 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// SIGINT, SIGTERM and SIGHUP of this process from now on.
+/// SIGINT, SIGTERM and SIGHUP of this process.
 pub struct StopSignals(SignalFd);
 
 impl StopSignals {
-    /// Holds them back from this thread, and from those that it starts later: threads that are
-    /// there already would still be ended by them.
+    /// Blocks the signals in this thread and in threads that it starts later. Threads started
+    /// before would still be terminated.
     ///
     /// # Errors
-    /// When the kernel has no descriptor left for it.
+    /// The descriptor cannot be created.
     pub fn hold() -> io::Result<Self> {
         let mut mask = SigSet::empty();
         [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().for_each(|s| mask.add(s));
@@ -22,7 +22,7 @@ impl StopSignals {
         Ok(Self(SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?))
     }
 
-    /// Whether one of them came since the last time.
+    /// True if one of the signals arrived since the last call.
     pub fn came(&self) -> bool {
         matches!(self.0.read_signal(), Ok(Some(_)))
     }

@@ -1,4 +1,4 @@
-//! Ports that processes of this network namespace wait at (proc(5): /proc/net/tcp and its like).
+//! Listening ports of this network namespace (proc(5): /proc/net/tcp and others).
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
@@ -9,22 +9,22 @@ use rulegen_net::Protocol;
 
 use crate::process::Process;
 
-/// A socket that waits for packets from anybody.
+/// A socket that receives packets from any peer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Listener {
-    /// TCP or UDP: of others the kernel tells nothing in this form.
+    /// TCP or UDP: the kernel does not list other protocols in this format.
     pub protocol: Protocol,
-    /// Where it waits.
+    /// Local address and port.
     pub address: SocketAddr,
-    /// Who holds it, if that can be seen.
+    /// Process that holds it, if visible.
     pub holder: Option<Process>,
     inode: u64,
 }
 
-/// Who waits at one of these ports, over TCP or UDP.
+/// Listeners on these ports, for TCP and UDP.
 ///
 /// # Errors
-/// When the kernel does not tell of sockets.
+/// The kernel's list of sockets cannot be read.
 pub fn listeners(ports: &BTreeSet<u16>) -> io::Result<Vec<Listener>> {
     let mut listeners = Vec::new();
     for (file, protocol) in [
@@ -33,9 +33,9 @@ pub fn listeners(ports: &BTreeSet<u16>) -> io::Result<Vec<Listener>> {
         ("udp", Protocol::Udp),
         ("udp6", Protocol::Udp),
     ] {
-        // That of the thread's network namespace, which need not be the process's.
+        // Of the thread's network namespace, which may differ from that of the process.
         let open = match File::open(format!("/proc/thread-self/net/{file}")) {
-            // IPv6 need not be there.
+            // IPv6 may be missing.
             Err(error) if error.kind() == io::ErrorKind::NotFound && file.ends_with('6') => {
                 continue;
             }
@@ -50,10 +50,10 @@ pub fn listeners(ports: &BTreeSet<u16>) -> io::Result<Vec<Listener>> {
     Ok(listeners)
 }
 
-/// Of each file so many sockets are looked at: a busy node may have a million.
+/// Maximum number of sockets read per file: a busy node may have a million.
 const MOST_SOCKETS: usize = 100_000;
 
-/// Of each file so many listeners are kept: a process may open many sockets at one port.
+/// Maximum number of listeners kept per file: a process may open many sockets on one port.
 const MOST_LISTENERS: usize = 1_000;
 
 fn read_listeners(
@@ -64,7 +64,7 @@ fn read_listeners(
     let mut listeners = Vec::new();
     for line in file.lines().skip(1).take(MOST_SOCKETS) {
         let listener = listener(&line?, protocol);
-        // TCP sockets that listen come before all others (proc_net_tcp.rst of the kernel).
+        // Listening TCP sockets come first (proc_net_tcp.rst of the kernel).
         if protocol == Protocol::Tcp && listener.is_none() {
             break;
         }
@@ -76,7 +76,7 @@ fn read_listeners(
     Ok(listeners)
 }
 
-/// Looks through the processes, which takes a while where there are many.
+/// Searches the processes for the sockets, which takes a while if there are many.
 fn name_holders(listeners: &mut [Listener]) -> io::Result<()> {
     let mut holders: HashMap<u64, Process> = HashMap::new();
     let wanted: HashSet<u64> = listeners.iter().map(|listener| listener.inode).collect();
@@ -95,7 +95,7 @@ fn name_holders(listeners: &mut [Listener]) -> io::Result<()> {
 
 /// `  0: 0100007F:7530 00000000:0000 0A …` with the inode in the tenth field.
 fn listener(line: &str, protocol: Protocol) -> Option<Listener> {
-    // TCP_LISTEN and TCP_CLOSE of net/tcp_states.h; a UDP socket that is connected has another.
+    // TCP_LISTEN and TCP_CLOSE of net/tcp_states.h; a connected UDP socket has another state.
     let waits = match protocol {
         Protocol::Tcp => "0A",
         _ => "07",
@@ -106,7 +106,7 @@ fn listener(line: &str, protocol: Protocol) -> Option<Listener> {
     Some(Listener { protocol, address, holder: None, inode: inode.parse().ok()? })
 }
 
-/// `0100007F:1F90`: words of 32 bits in the machine's byte order, and a number.
+/// `0100007F:1F90`: 32-bit words in the machine's byte order, and the port.
 fn address(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
@@ -134,7 +134,7 @@ mod tests {
 
     #[cfg(target_endian = "little")]
     #[test]
-    fn an_address_is_read_in_both_families() {
+    fn listener_address_is_parsed_in_both_families() {
         let found = listener(LISTENS, Protocol::Tcp);
         let found = found.map(|found| (found.address.to_string(), found.inode));
         assert_eq!(found, Some(("127.0.0.1:30000".to_owned(), 4711)));
@@ -142,9 +142,9 @@ mod tests {
         assert_eq!(address(v6).map(|a| a.to_string()).as_deref(), Some("[2001:db8::1]:80"));
     }
 
-    /// A host with a million connections is still answered at once.
+    /// A host with a million connections must not slow this down.
     #[test]
-    fn connections_are_not_read() {
+    fn listeners_are_read_without_the_connections() {
         let end = "   1: 0100007F:7530 0100007F:8000 01 0:0 0:0 0 0 0 4712 1";
         let ports = BTreeSet::from([30000]);
         let mut file = io::Cursor::new(["sl", LISTENS, end, "never read"].join("\n"));
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_listen_and_what_is_no_line_is_left_out() {
+    fn listener_lines_of_connections_and_invalid_lines_are_skipped() {
         assert_eq!(listener(&LISTENS.replace(" 0A ", " 01 "), Protocol::Tcp), None);
         assert_eq!(listener(LISTENS, Protocol::Udp), None);
         for text in ["", "0: x:y z 0A 0 0 0 0 0 0", "   0: 0100007F:7530 00000000:0000 0A"] {

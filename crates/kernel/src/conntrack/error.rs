@@ -1,4 +1,4 @@
-//! What goes wrong between us and conntrack.
+//! Errors of conntrack access.
 
 use std::io;
 
@@ -6,29 +6,29 @@ use nix::errno::Errno;
 
 use crate::netlink::{self, Failure, PATIENCE};
 
-/// Why flows were not listed or deleted.
+/// Error of listing or deleting flows.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Netlink cannot be spoken to at all. Retrying does not help.
-    #[error("conntrack cannot be reached{}", remedy(.source))]
+    /// Netlink is not accessible. Retrying does not help.
+    #[error("cannot access conntrack{}", remedy(.source))]
     Unreachable {
-        /// Why.
+        /// The system error.
         source: io::Error,
     },
-    /// Not everything that the kernel told was heard. Asking again helps.
+    /// Entries may be missing from the list. Retrying helps.
     #[error("the conntrack table changed while it was listed")]
     Interrupted,
-    /// No answer came in time. Asking again may help.
+    /// Timeout. Retrying may help.
     #[error("no answer about conntrack entries from the kernel in {} s", PATIENCE.as_secs())]
     Timeout,
-    /// The kernel's answer is malformed. Asking again may help.
+    /// The kernel's answer is malformed. Retrying may help.
     #[error("malformed answer about conntrack entries from the kernel: {0}")]
     Misunderstood(String),
 }
 
 impl Error {
-    /// Whether the kernel has no ctnetlink, so that nobody can list flows. There may be flows
-    /// all the same.
+    /// True if the kernel does not support ctnetlink, so that flows cannot be listed. There may
+    /// still be flows.
     pub fn is_absence(&self) -> bool {
         matches!(self, Error::Unreachable { source } if netlink::is_absence(source))
     }

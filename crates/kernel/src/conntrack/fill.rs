@@ -1,32 +1,32 @@
-//! How full the table of connections is.
+//! Fill level of the conntrack table.
 
 use std::{fs, io};
 
 use crate::sysctl::Sysctl;
 
-/// How full the table of connections is, and what that did already.
+/// Fill level of the conntrack table, and packets lost to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Fill {
-    /// Connections that this network namespace has in it.
+    /// Number of entries of this network namespace.
     pub count: u64,
-    /// How many it may have.
+    /// Maximum number of entries.
     pub max: u64,
-    /// Packets that were dropped because no entry could be made for them, since boot.
+    /// Packets dropped because no entry could be created, since boot.
     pub dropped: u64,
-    /// Entries that were given up before their time, to make room for others, since boot.
+    /// Entries evicted early to make room for others, since boot.
     pub early_dropped: u64,
 }
 
 impl Fill {
-    /// Reads it; `None` where the kernel does not track connections.
+    /// Reads the fill level; `None` if the kernel does not track connections.
     ///
     /// # Errors
-    /// When the kernel does not tell.
+    /// The counters cannot be read.
     pub fn read() -> io::Result<Option<Self>> {
         let count = Sysctl::CONNTRACK_COUNT.read_if_there()?;
         let max = Sysctl::CONNTRACK_MAX.read_if_there()?;
         let (Some(count), Some(max)) = (count, max) else { return Ok(None) };
-        // Kernels without CONFIG_NF_CONNTRACK_PROCFS have no such file, and nothing is lost by it.
+        // Kernels without CONFIG_NF_CONNTRACK_PROCFS lack this file; the counters are then 0.
         let stat =
             fs::read_to_string("/proc/thread-self/net/stat/nf_conntrack").unwrap_or_default();
         let [dropped, early_dropped] = ["drop", "early_drop"].map(|name| sum(&stat, name));
@@ -34,7 +34,7 @@ impl Fill {
     }
 }
 
-/// A line of names, and behind it one of hexadecimal numbers for each CPU.
+/// A line of names is followed by a line of hexadecimal values for each CPU.
 fn sum(stat: &str, name: &str) -> u64 {
     let mut lines = stat.lines();
     let names = lines.next().unwrap_or_default();
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_counters_of_all_cpus_are_summed() {
+    fn conntrack_counters_are_summed_over_cpus() {
         let stat = "entries  drop early_drop\n00000001  0000000a 00000000\n00000001  10 01\n";
         assert_eq!(["drop", "early_drop", "none"].map(|name| sum(stat, name)), [26, 1, 0]);
         assert_eq!(sum("", "drop"), 0);

@@ -33,13 +33,13 @@ const PROTO_NUMBER: u16 = 1;
 const PROTO_SOURCE_PORT: u16 = 2;
 const PROTO_DESTINATION_PORT: u16 = 3;
 
-/// CTA_FILTER_ORIG_FLAGS, and its flag that the number of the protocol counts
-/// (CTA_FILTER_F_CTA_PROTO_NUM of net/netfilter/nf_internals.h).
+/// CTA_FILTER_ORIG_FLAGS, and its flag to compare the protocol number (CTA_FILTER_F_CTA_PROTO_NUM
+/// of net/netfilter/nf_internals.h).
 const FILTER_ORIG_FLAGS: u16 = 1;
 const BY_PROTOCOL: u32 = 1 << 3;
 
-/// Asks for all flows of a family. Those of other protocols the kernel leaves out itself since
-/// Linux 5.8: most flows of a node are TCP, and then are not worth a message.
+/// A request for all flows of a family. With a protocol, the kernel skips all others (Linux 5.8 or
+/// later): most flows of a node are TCP and need not be sent then.
 pub(super) fn list(family: IpFamily, protocol: Option<Protocol>, sequence: u32) -> Vec<u8> {
     let filter = protocol.map(|protocol| {
         let number = encode(PROTO_NUMBER, &[protocol.number()]);
@@ -52,18 +52,18 @@ pub(super) fn list(family: IpFamily, protocol: Option<Protocol>, sequence: u32) 
     request(GET, libc::NLM_F_DUMP, family, sequence, filter)
 }
 
-/// Asks to delete one flow. Without its addresses this would empty the table.
+/// A request to delete one flow. Without its addresses, it would flush the table.
 pub(super) fn delete(flow: &Flow, sequence: u32) -> Vec<u8> {
     let mut parts = vec![original(flow), encode(ZONE, &flow.zone.to_be_bytes())];
     parts.extend(flow.id.map(|id| encode(ID, &id.to_be_bytes())));
     request(DELETE, libc::NLM_F_ACK, flow.family(), sequence, &parts)
 }
 
-/// The flow that a message tells of, if it is of a protocol that Services know.
+/// Decodes the flow of a message; `None` if Services cannot use its protocol.
 pub(super) fn flow(message: &[u8]) -> Option<Flow> {
     let original = Tuple::decode(attribute::find(message, TUPLE_ORIG)?)?;
     let reply = Tuple::decode(attribute::find(message, TUPLE_REPLY)?)?;
-    // A zone may count for both directions or for one of them.
+    // The zone may apply to both directions or to one.
     let zone = attribute::find(message, ZONE).and_then(be16).or(original.zone);
     Some(Flow {
         protocol: original.protocol,
@@ -76,7 +76,7 @@ pub(super) fn flow(message: &[u8]) -> Option<Flow> {
     })
 }
 
-/// What tells packets of one direction.
+/// The addresses of one direction.
 struct Tuple {
     protocol: Protocol,
     source: SocketAddr,
@@ -138,7 +138,7 @@ fn be16(bytes: &[u8]) -> Option<u16> {
     bytes.try_into().ok().map(u16::from_be_bytes)
 }
 
-/// The headers of netlink and nfnetlink (struct nlmsghdr, struct nfgenmsg), and what follows.
+/// The netlink and nfnetlink headers (struct nlmsghdr, struct nfgenmsg), and the content.
 fn request(kind: u16, flags: i32, of: IpFamily, sequence: u32, parts: &[Vec<u8>]) -> Vec<u8> {
     const HEADERS: usize = 16 + 4;
     let body = parts.concat();
@@ -151,22 +151,22 @@ fn request(kind: u16, flags: i32, of: IpFamily, sequence: u32, parts: &[Vec<u8>]
         &kind.to_ne_bytes(),
         &flags.to_ne_bytes(),
         &sequence.to_ne_bytes(),
-        // The kernel knows who asks.
+        // The kernel knows the sender.
         &0_u32.to_ne_bytes(),
-        // The family, the version (NFNETLINK_V0) and no resource.
+        // Family, version (NFNETLINK_V0) and no resource ID.
         &[of, 0, 0, 0],
         &body,
     ]
     .concat()
 }
 
-/// An attribute of attributes.
+/// A nested attribute.
 fn nest(kind: u16, parts: &[Vec<u8>]) -> Vec<u8> {
     const NESTED: u16 = 1 << 15;
     encode(kind | NESTED, &parts.concat())
 }
 
-/// An attribute (struct nlattr of linux/netlink.h), filled up to where the next may begin.
+/// An attribute (struct nlattr of linux/netlink.h), padded to the alignment of the next.
 fn encode(kind: u16, value: &[u8]) -> Vec<u8> {
     const HEADER: usize = 4;
     let length = HEADER + value.len();
@@ -198,7 +198,7 @@ mod tests {
         })
     }
 
-    /// What the kernel would tell of a flow: the request to delete it, with its other half.
+    /// The kernel's message for a flow: the request to delete it plus the reply direction.
     fn told(flow: &Flow) -> Vec<u8> {
         let reply =
             Flow { source: flow.reply_source, destination: flow.reply_destination, ..*flow };
@@ -210,14 +210,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn conntrack_message_round_trips() {
         for flow in flows() {
             assert_eq!(super::flow(&told(&flow)), Some(flow));
         }
     }
 
     #[test]
-    fn a_request_says_its_length_and_always_which_flow() {
+    fn conntrack_request_has_its_length_and_always_the_flow() {
         for flow in flows() {
             let request = delete(&flow, 9);
             let length = u32::try_from(request.len()).unwrap();
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn part_of_a_message_is_no_flow() {
+    fn conntrack_message_that_is_truncated_is_no_flow() {
         for flow in flows() {
             let whole = told(&flow);
             for length in 0..whole.len() {
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn other_protocols_are_passed_over() {
+    fn conntrack_flows_of_other_protocols_are_skipped() {
         const ICMP: u8 = 1;
         for flow in flows() {
             let mut message = told(&flow);

@@ -1,6 +1,6 @@
-//! The table of connections through netlink (ctnetlink), without any program.
+//! The conntrack table through netlink (ctnetlink), without external programs.
 //!
-//! `message` writes requests and reads flows; the socket is that of `netlink`.
+//! `message` encodes requests and decodes flows; the socket is that of `netlink`.
 
 mod error;
 mod fill;
@@ -14,15 +14,16 @@ pub use fill::Fill;
 
 use crate::netlink::{Dumped, Failure, Socket};
 
-/// The connections that conntrack follows in the network namespace that this was made in.
+/// The conntrack table of one network namespace: that of the thread that called
+/// [`Conntrack::open`].
 pub struct Conntrack {
     socket: Socket,
     sequence: u32,
 }
 
 impl Conntrack {
-    /// Opens a socket to the kernel. Whether it has ctnetlink is seen only at the first question,
-    /// which makes the kernel load the module.
+    /// Opens a socket to the kernel. A kernel without ctnetlink is noticed only at the first
+    /// request, which makes the kernel load the module.
     ///
     /// # Errors
     /// [`Error::Unreachable`].
@@ -30,15 +31,13 @@ impl Conntrack {
         Ok(Self { socket: Socket::open(0)?, sequence: 0 })
     }
 
-    /// Hands over each flow of a family and a protocol. Only one piece of the list (at most
-    /// 32 KiB) is in memory at a time. Flows that come or go meanwhile may be told or not, and
-    /// while the kernel makes its hash table larger a flow may be told twice or not at all,
-    /// which it does not always say.
+    /// Passes on each flow of a family and a protocol, one piece of the list (at most 32 KiB) at a
+    /// time. Flows that start or end during the dump may be missing, and while the kernel enlarges
+    /// its hash table a flow may be missing or duplicated, which it does not always report.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] if flows may be missing: those that were there are handed over all
-    /// the same, and the caller may list again. Else [`Error::Unreachable`] or
-    /// [`Error::Misunderstood`].
+    /// [`Error::Interrupted`] if flows may be missing: those received were passed on, and the
+    /// caller may list again. Otherwise [`Error::Unreachable`] or [`Error::Misunderstood`].
     pub fn for_each(
         &mut self,
         family: IpFamily,
@@ -46,18 +45,18 @@ impl Conntrack {
         mut each: impl FnMut(Flow),
     ) -> Result<(), Error> {
         match self.list(family, Some(protocol), protocol, &mut each) {
-            // A kernel that does not know the filter may refuse it, and has told nothing yet.
+            // A kernel without filters may refuse the request; it has sent nothing yet.
             Err(error) if error.is_absence() => self.list(family, None, protocol, &mut each),
             listed => listed,
         }
     }
 
-    /// Has the kernel forget a flow, whose next packet then is the first of a new one. Says
-    /// whether it was there; one that came after it with the same addresses stays.
+    /// Deletes a flow, whose next packet then starts a new one. Returns false if it did not exist;
+    /// a later flow with the same addresses is not deleted.
     ///
     /// # Errors
-    /// [`Error::Unreachable`] or [`Error::Misunderstood`]; [`Error::Interrupted`] if the answer
-    /// was lost.
+    /// [`Error::Unreachable`] or [`Error::Misunderstood`]; [`Error::Interrupted`] if the answer was
+    /// lost.
     pub fn delete(&mut self, flow: &Flow) -> Result<bool, Error> {
         let sequence = self.next_sequence();
         let request = message::delete(flow, sequence);
@@ -77,7 +76,7 @@ impl Conntrack {
         let sequence = self.next_sequence();
         let request = message::list(family, filter, sequence);
         let listed = self.socket.ask(&request, sequence, true, |message| {
-            // Older kernels do not look at the filter.
+            // Older kernels ignore the filter.
             if let Some(flow) = message::flow(message)
                 && flow.protocol == wanted
             {

@@ -1,4 +1,4 @@
-//! What a folder looks like from outside, without its files being read.
+//! State of a folder without reading its files.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs::{self, Metadata};
@@ -6,16 +6,16 @@ use std::hash::{Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Equal as long as none of the files that are read came, went or changed, also behind links.
+/// Equal as long as no file that is read was added, removed or changed, also behind links.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Fingerprint {
-    /// None if there is no such folder.
+    /// `None` if the folder does not exist.
     folder: Option<Identity>,
-    /// The sum of a hash of each file: the order in which a file system lists them says nothing.
+    /// Sum of a hash of each file: the order in which a file system lists files has no meaning.
     files: u64,
 }
 
-/// Which file, whatever its name is.
+/// Identity of a file, independent of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Identity {
     device: u64,
@@ -45,8 +45,8 @@ impl Identity {
 fn file(path: &Path) -> u64 {
     let mut hasher = DefaultHasher::new();
     path.file_name().hash(&mut hasher);
-    // Of the link's target, and of the link where it has none. The time of change (ctime) cannot be set back
-    // by a program, unlike that of the content.
+    // Of the link's target, or of the link itself if the target is missing. A program cannot set
+    // back the time of change (ctime), unlike the time of modification.
     let metadata = fs::metadata(path).or_else(|_| fs::symlink_metadata(path));
     if let Ok(metadata) = metadata {
         Identity::of(&metadata).hash(&mut hasher);

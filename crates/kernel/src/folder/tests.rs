@@ -1,4 +1,4 @@
-//! Each way in which a folder changes, with inotify and without.
+//! Every kind of change to a folder, with inotify and without.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -101,7 +101,7 @@ const CHANGES: [Change; 13] = [
     }),
 ];
 
-/// As on a machine that has no inotify instance to spare.
+/// As on a machine without a free inotify instance.
 fn without_inotify(folder: &Path) -> FolderWatcher {
     let mut watcher = FolderWatcher::open(folder, is_yaml);
     (watcher.inotify, watcher.watch) = (None, None);
@@ -112,7 +112,7 @@ fn without_inotify(folder: &Path) -> FolderWatcher {
 const SOON: Option<Duration> = Some(Duration::from_secs(10));
 
 #[test]
-fn every_change_is_noticed_with_inotify_and_without() {
+fn folder_change_of_each_kind_is_noticed_with_and_without_inotify() {
     thread::scope(|scope| {
         for (name, change) in CHANGES {
             for has_inotify in [true, false] {
@@ -124,7 +124,7 @@ fn every_change_is_noticed_with_inotify_and_without() {
                     };
                     change(&lab);
                     assert!(watcher.wait(SOON).unwrap(), "{name}, inotify: {has_inotify}");
-                    // The watch is still good for what comes then.
+                    // The watch still works afterwards.
                     while watcher.wait(Some(LOOK * 2)).unwrap() {}
                     fs::create_dir_all(&lab.folder).unwrap();
                     fs::write(lab.folder.join("later.yaml"), "x").unwrap();
@@ -136,7 +136,7 @@ fn every_change_is_noticed_with_inotify_and_without() {
 }
 
 #[test]
-fn a_folder_may_come_later() {
+fn folder_may_be_created_later() {
     let lab = Lab::new();
     let folder = lab.root.join("none/at/all");
     let mut watcher = FolderWatcher::open(&folder, is_yaml);
@@ -147,22 +147,22 @@ fn a_folder_may_come_later() {
 }
 
 #[test]
-fn a_folder_that_stays_as_it_is_is_no_change() {
+fn folder_without_changes_reports_none() {
     for open in [|folder: &Path| FolderWatcher::open(folder, is_yaml), without_inotify] {
         let lab = Lab::new();
         let mut watcher = open(&lab.folder);
-        // Until a first look is confirmed, and a while longer.
+        // Until a first scan is confirmed, and a while longer.
         let _ = watcher.wait(Some(LOOK));
         assert!(!watcher.wait(Some(LOOK * 2)).unwrap());
-        // A file that is not read is none of a look's business.
+        // A scan ignores files that are not read.
         fs::write(lab.root.join("beside/swap"), "x").unwrap();
         assert!(!watcher.wait(Some(LOOK * 2)).unwrap());
     }
 }
 
-/// A change is reported once, not by inotify and then by a look again.
+/// A change is reported once, not by inotify and then by a scan again.
 #[test]
-fn a_change_is_reported_once() {
+fn folder_change_is_reported_once() {
     let lab = Lab::new();
     let mut watcher = FolderWatcher::open(&lab.folder, is_yaml);
     fs::write(lab.folder.join("plain.yaml"), "two").unwrap();
@@ -170,9 +170,9 @@ fn a_change_is_reported_once() {
     assert!(!watcher.wait(Some(LOOK * 3)).unwrap());
 }
 
-/// A writer that pauses is waited for, also where inotify does not report writers.
+/// A writer that pauses is waited for, also without inotify.
 #[test]
-fn without_inotify_a_file_that_grows_is_not_whole() {
+fn folder_scan_waits_for_a_growing_file_without_inotify() {
     let lab = Lab::new();
     let mut watcher = without_inotify(&lab.folder);
     while watcher.is_being_written() {
@@ -190,7 +190,7 @@ fn without_inotify_a_file_that_grows_is_not_whole() {
 }
 
 #[test]
-fn a_refusal_names_the_limit() {
+fn folder_without_inotify_names_the_limit() {
     let lab = Lab::new();
     let refusal = without_inotify(&lab.folder).refusal();
     assert!(refusal.is_some_and(|text| text.contains("fs.inotify.max_user_instances")));

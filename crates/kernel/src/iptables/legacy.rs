@@ -1,7 +1,7 @@
-//! What the kernel says of the tables of iptables-legacy without listing their rules.
+//! Sizes of the tables of iptables-legacy, without listing their rules.
 //!
-//! It tells nobody of changes to them. Their numbers and sizes cost one system call a table, so that
-//! they can be compared each second; a change that leaves both as they were is not seen.
+//! The kernel sends no events for these tables. Reading the sizes costs one system call per table,
+//! so they can be compared each second; a change that leaves both sizes the same is not noticed.
 #![allow(unsafe_code, reason = "nix has no socket option that takes and gives a structure")]
 
 use std::collections::BTreeMap;
@@ -16,20 +16,20 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::Table;
 
-/// How much is in a table.
+/// Size of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LegacyTable {
-    /// Rules, chains and policies.
+    /// Number of rules, chains and policies.
     pub entries: u32,
-    /// All of them, in bytes.
+    /// Total size in bytes.
     pub bytes: u32,
 }
 
-/// The tables of both families that are there, of those that a service proxy uses. To ask for one
-/// that is not there would make it. It takes CAP_NET_ADMIN.
+/// Sizes of the existing tables of both families that a service proxy uses. Requesting a missing
+/// table would create it, so missing ones are skipped. Requires CAP_NET_ADMIN.
 ///
 /// # Errors
-/// When the kernel does not say.
+/// A socket or a file in /proc cannot be read.
 pub fn legacy_tables() -> io::Result<BTreeMap<(IpFamily, Table), LegacyTable>> {
     let mut tables = BTreeMap::new();
     for family in [IpFamily::Ipv4, IpFamily::Ipv6] {
@@ -40,7 +40,7 @@ pub fn legacy_tables() -> io::Result<BTreeMap<(IpFamily, Table), LegacyTable>> {
     Ok(tables)
 }
 
-/// The tables that are there; none where the kernel has no iptables-legacy.
+/// The existing tables; empty if the kernel has no iptables-legacy.
 fn names(family: IpFamily) -> io::Result<Vec<Table>> {
     let file = match family {
         IpFamily::Ipv4 => "/proc/thread-self/net/ip_tables_names",
@@ -72,7 +72,7 @@ fn ask(family: IpFamily, table: Table) -> io::Result<LegacyTable> {
         IpFamily::Ipv4 => (AddressFamily::Inet, libc::IPPROTO_IP),
         IpFamily::Ipv6 => (AddressFamily::Inet6, libc::IPPROTO_IPV6),
     };
-    // A raw socket, which iptables-legacy uses, would take CAP_NET_RAW.
+    // A raw socket, as iptables-legacy uses, would require CAP_NET_RAW.
     let socket: OwnedFd = socket(of, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     let mut info = Info {
         name: [0; 32],
@@ -85,8 +85,8 @@ fn ask(family: IpFamily, table: Table) -> io::Result<LegacyTable> {
     let name = table.name().bytes();
     info.name.iter_mut().zip(name).for_each(|(to, from)| *to = from);
     let mut length = libc::socklen_t::try_from(size_of::<Info>()).unwrap_or_default();
-    // SAFETY: `info` is what the option takes and gives, all of it integers, and `length` its size;
-    // both live until the call returns.
+    // SAFETY: `info` is the struct that the option reads and writes, and has only integer fields;
+    // `length` is its size. Both live until the call returns.
     let done = unsafe {
         let info = (&raw mut info).cast::<libc::c_void>();
         libc::getsockopt(socket.as_raw_fd(), level, GET_INFO, info, &raw mut length)

@@ -1,16 +1,16 @@
-//! The lock that all programs of iptables-legacy take.
+//! The lock of iptables-legacy (xtables lock).
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-/// Where the lock is: iptables reads the same variable.
+/// Path of the lock file. iptables reads the same variable.
 pub(super) fn path() -> String {
     std::env::var("XTABLES_LOCKFILE").unwrap_or_else(|_| "/run/xtables.lock".to_owned())
 }
 
 use crate::printable::program_name;
 
-/// Whether a program gave up waiting for the lock.
+/// True if the program timed out waiting for the lock.
 pub(super) fn is_complaint(message: &str) -> bool {
     message.contains("xtables lock")
 }

@@ -1,8 +1,7 @@
-//! iptables through its own programs, of either variant.
+//! iptables through its programs, in both variants.
 //!
-//! The kernel's old interface takes a whole table at a time and its layout is iptables' own
-//! business, so rulesets go through `iptables-save` and `iptables-restore`: one call of each a
-//! family.
+//! The kernel's old interface takes whole tables in a layout private to iptables, so rulesets are
+//! read and written with one call of `iptables-save` and `iptables-restore` per family.
 
 mod legacy;
 mod lock;
@@ -25,61 +24,61 @@ pub use watch::Watcher;
 
 use program::Program;
 
-/// What went wrong between us and iptables.
+/// Errors of iptables access.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The program is not there. Retrying does not help.
+    /// The program is not installed. Retrying does not help.
     #[error("{program} is not installed (Debian: apt-get install iptables)")]
     NotInstalled {
-        /// Its name.
+        /// Name of the program.
         program: String,
     },
-    /// The program could not be run or spoken to.
-    #[error("{program} could not be run")]
+    /// The program could not be started or its pipe failed.
+    #[error("cannot run {program}")]
     Run {
-        /// Its name.
+        /// Name of the program.
         program: String,
-        /// Why.
+        /// The system error.
         source: std::io::Error,
     },
-    /// Another process holds the lock of iptables. Retrying helps once it is done.
+    /// Another process holds the xtables lock. Retrying helps once it is released.
     #[error(
-        "the lock of iptables ({path}) is held by {holder}, and waiting {waited:?} did not help; \
-         try again, or wait longer with --iptables-lock-timeout"
+        "xtables lock ({path}) held by {holder}, timed out after {waited:?}; \
+         retry, or increase --iptables-lock-timeout"
     )]
     Locked {
         /// The lock file.
         path: String,
-        /// The process that holds it, as far as that can be told.
+        /// The process that holds it, as far as known.
         holder: String,
-        /// How long we waited.
+        /// Time waited.
         waited: Duration,
     },
-    /// A table holds rules that only `nft` can have made, and iptables cannot show it. Retrying
-    /// helps once they are gone.
+    /// A table contains rules that only `nft` can have added, so iptables cannot read it. Retrying
+    /// helps once they are removed.
     #[error(
-        "iptables cannot read a table of its own ({line}): somebody put a rule into it that is \
-         not iptables'; find it with `nft list table ip nat` or `nft list table ip filter`"
+        "iptables cannot read a table ({line}): it contains a rule that was not added by iptables; \
+         find it with `nft list table ip nat` or `nft list table ip filter`, and delete it"
     )]
     Incompatible {
-        /// In the words of iptables-nft-save.
+        /// The message of iptables-nft-save.
         line: String,
     },
-    /// The program refused; nothing was changed in the table it names.
+    /// The program failed. The table named in the message is unchanged.
     #[error("{program} failed: {message}")]
     Refused {
-        /// Its name.
+        /// Name of the program.
         program: String,
-        /// Its exit status, unless a signal ended it.
+        /// Exit status; `None` if a signal ended the program.
         status: Option<i32>,
-        /// Its own words, and the line it names.
+        /// Message of the program, with the line that it refers to.
         message: String,
     },
 }
 
 impl Error {
-    /// Whether a rule itself may be why the program refused, and not the moment or who asks: without
-    /// that rule it may take the rest.
+    /// True if a rule may be the cause, rather than the moment or the caller: without that rule,
+    /// the program may accept the rest.
     pub fn is_about_content(&self) -> bool {
         match self {
             Error::Refused { status: Some(status), message, .. } => {
@@ -90,7 +89,7 @@ impl Error {
     }
 }
 
-/// One family's iptables of one variant.
+/// The iptables of one family and variant.
 #[derive(Debug, Clone)]
 pub struct Iptables {
     family: IpFamily,
@@ -99,13 +98,13 @@ pub struct Iptables {
 }
 
 impl Iptables {
-    /// Speaks to the kernel through a variant's programs, waiting at most so long for the lock.
+    /// Uses the programs of a variant, and waits at most `lock_timeout` for the xtables lock.
     pub fn new(family: IpFamily, variant: Variant, lock_timeout: Duration) -> Self {
         Self { family, variant, lock_timeout }
     }
 
-    /// Reads all tables. A line that is not understood is left out, with a warning in the log:
-    /// other chains than ours may hold anything.
+    /// Reads all tables. An unreadable line is skipped with a warning in the log, because foreign
+    /// chains may contain anything.
     ///
     /// # Errors
     /// See [`Error`].
@@ -114,16 +113,16 @@ impl Iptables {
         refuse_incompatible(&text)?;
         let (ruleset, errors) = parse(self.family, &text);
         for error in errors {
-            tracing::warn!(%error, "iptables-save printed what is not understood");
+            tracing::warn!(%error, "cannot parse line of iptables-save");
         }
         Ok(ruleset)
     }
 
-    /// Reads some chains, each of which must be there, and nothing else. Of iptables-nft a chain takes
-    /// 7 ms, where saving the rules of 1,500 Services with 5 endpoints each takes 0.9 s.
+    /// Reads only these chains, all of which must exist. With iptables-nft a chain takes 7 ms;
+    /// saving the rules of 1,500 Services with 5 endpoints each takes 0.9 s.
     ///
     /// # Errors
-    /// See [`Error`]; a chain that is not there is [`Error::Refused`].
+    /// See [`Error`]; a missing chain is [`Error::Refused`].
     pub fn read_chains<'a>(
         &self,
         chains: impl IntoIterator<Item = &'a (Table, ChainName)>,
@@ -132,11 +131,11 @@ impl Iptables {
         for (table, chain) in chains {
             let program = Program::of_chains(self.family, self.variant);
             let listed = program.run(&["-t", table.name(), "-S", chain.as_str()])?;
-            // The first line declares the chain, in a form that iptables-save does not have.
+            // The first line declares the chain, in a format that iptables-save does not use.
             let rules = listed.split_once('\n').map_or("", |(_, rules)| rules);
             let (one, errors) = parse(self.family, &format!("*{table}\n:{chain} -\n{rules}"));
             for error in errors {
-                tracing::warn!(%error, "iptables printed what is not understood");
+                tracing::warn!(%error, "cannot parse line of iptables");
             }
             for (table, chains) in one.tables {
                 read.tables.entry(table).or_default().extend(chains);
@@ -145,7 +144,7 @@ impl Iptables {
         Ok(read)
     }
 
-    /// Carries a transaction out. Each table in it changes whole or not at all.
+    /// Applies a transaction. Each of its tables changes completely or not at all.
     ///
     /// # Errors
     /// See [`Error`].
@@ -167,8 +166,8 @@ impl Iptables {
     }
 }
 
-/// iptables-nft-save leaves out a table that holds what it does not understand, says so in a
-/// comment, and succeeds. Taken for empty, it would get every rule a second time.
+/// iptables-nft-save skips a table that it cannot decode, says so in a comment, and succeeds. If
+/// that table were taken for empty, every rule would be added a second time.
 fn refuse_incompatible(saved: &str) -> Result<(), Error> {
     let ours =
         [Table::Filter, Table::Nat].map(|table| format!("# Table `{table}' is incompatible"));

@@ -1,16 +1,16 @@
-//! Tells our own commits to the tables of iptables-nft from those of others.
+//! Distinguishes our own commits to the tables of iptables-nft from those of others.
 //!
-//! iptables-nft-restore makes one commit a table, each of which makes a new generation of the
-//! ruleset. Where the generations before and after it are as far apart as it had tables, nobody
-//! else committed in between, whoever the kernel says it was: it names processes by their numbers
-//! in the first PID namespace, which in a container are others than those we know. Only where
-//! somebody did commit in between the number of the process is asked for; it can belong to nobody
-//! else meanwhile. The address of its socket is the same number, in the PID namespace of the program
-//! (netlink_autobind()), so that it is known in a container too.
+//! iptables-nft-restore makes one commit per table, and each commit increases the generation of the
+//! ruleset. If the generations before and after a run differ by its number of tables, no other
+//! program committed in between, whatever process the kernel reports: it reports IDs of the initial
+//! PID namespace, which differ from those visible in a container. Only if another program did
+//! commit in between, the process ID decides; it cannot be reused during the run. The port ID of
+//! the program's socket is its process ID in its own PID namespace (netlink_autobind()), so it is
+//! also known in a container.
 
 use crate::nftables::{Commit, Generation};
 
-/// Runs of iptables-nft-restore whose commits may still be told.
+/// Runs of iptables-nft-restore whose commit events may still arrive.
 #[derive(Debug, Default)]
 pub struct OwnCommits {
     runs: Vec<Run>,
@@ -25,17 +25,17 @@ struct Run {
 }
 
 impl OwnCommits {
-    /// Notes that a process which made so many commits began after one generation was read and
-    /// ended before another was.
+    /// Records a process that made `commits` commits, with the generations read before it started
+    /// and after it ended.
     pub fn note(&mut self, before: Generation, after: Generation, commits: usize, pid: u32) {
         let alone = usize::try_from(distance(before, after)) == Ok(commits);
         self.runs.push(Run { before, after, pid, alone });
     }
 
-    /// Whether a commit was one of ours. Commits are told in their order, so that runs which ended
-    /// before it are forgotten.
+    /// True if a commit was one of ours. Commits arrive in order, so runs that ended before this
+    /// one are dropped.
     pub fn made(&mut self, commit: &Commit) -> bool {
-        // Half of all numbers are before a generation, the other half behind it.
+        // Half of all numbers are before a generation, the other half after it.
         let is_over = |run: &Run| distance(commit.generation, run.after) > u32::MAX / 2;
         self.runs.retain(|run| !is_over(run));
         self.runs.iter().any(|run| {
@@ -47,7 +47,7 @@ impl OwnCommits {
     }
 }
 
-/// How many generations one is behind another; numbers begin anew after the last.
+/// Number of generations from one to another; the numbers wrap around.
 fn distance(from: Generation, to: Generation) -> u32 {
     to.0.wrapping_sub(from.0)
 }
@@ -70,25 +70,25 @@ mod tests {
     }
 
     #[test]
-    fn all_commits_of_a_time_in_which_nobody_else_made_one_are_ours() {
+    fn own_commits_are_recognised_by_generation_if_no_other_program_committed() {
         for before in [5, u32::MAX - 1, u32::MAX] {
             let mut own = noted(before, before.wrapping_add(2), 2);
-            // The number of the process is that of another PID namespace.
+            // The process ID belongs to another PID namespace.
             let told = [0, 1, 2, 3].map(|n| own.made(&commit(before.wrapping_add(n), 4711)));
             assert_eq!(told, [false, true, true, false], "{before}");
         }
     }
 
     #[test]
-    fn where_others_committed_meanwhile_the_process_decides() {
+    fn own_commits_are_recognised_by_process_if_others_committed() {
         let mut own = noted(5, 8, 2);
         assert_eq!([6, 7, 8].map(|n| own.made(&commit(n, 7 + (n % 2)))), [true, false, true]);
-        // One commit less than was to be expected is as suspicious.
+        // One commit fewer than expected is just as suspicious.
         assert!(!noted(5, 6, 2).made(&commit(6, 8)));
     }
 
     #[test]
-    fn in_a_container_the_socket_tells_the_process() {
+    fn own_commits_in_a_container_are_recognised_by_socket_port() {
         let mut of_container = commit(6, 4711);
         of_container.writer.port = 7;
         assert!(noted(5, 8, 2).made(&of_container));
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_of_a_process_is_worth_nothing_after_its_time() {
+    fn own_commits_ignore_a_process_id_after_its_run() {
         let mut own = noted(5, 8, 2);
         assert!(!own.made(&commit(9, 7)));
         assert!(own.runs.is_empty());

@@ -1,4 +1,4 @@
-//! Runs one of iptables' programs.
+//! Runs the iptables programs.
 
 use std::io::{self, BufWriter, Write};
 use std::process::{Command, Output, Stdio};
@@ -10,12 +10,12 @@ use rulegen_ruleset::iptables::Transaction;
 
 use super::{Error, Variant};
 
-/// What iptables-restore did.
+/// Result of iptables-restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restored {
-    /// The process that it was.
+    /// Process ID.
     pub pid: u32,
-    /// What it was told, in bytes.
+    /// Size of its input in bytes.
     pub bytes: usize,
 }
 
@@ -38,7 +38,7 @@ impl Program {
         Self { name: format!("{start}-{variant}-{what}") }
     }
 
-    /// Runs it to its end; returns what it printed.
+    /// Runs the program to its end and returns its output.
     pub(super) fn run(&self, arguments: &[&str]) -> Result<String, Error> {
         let output = self.command(arguments).stdin(Stdio::null()).output();
         let output = output.map_err(|source| self.spawn_error(source))?;
@@ -49,8 +49,8 @@ impl Program {
         }
     }
 
-    /// Runs it to its end, with a transaction's text as its input. The program parses while the
-    /// text is still being made.
+    /// Runs the program to its end with the text of a transaction as input. It parses while the
+    /// text is still being written.
     pub(super) fn feed(
         &self,
         arguments: &[&str],
@@ -60,7 +60,8 @@ impl Program {
         widen(&writer);
         let mut command = self.command(arguments);
         let child = command.stdin(reader).spawn().map_err(|source| self.spawn_error(source))?;
-        // Gives up its own copy of the pipe's other end, without which its death would go unseen.
+        // Closes our copy of the read end, without which the writer would not notice the program's
+        // death.
         command.stdin(Stdio::null());
         let pid = child.id();
         let (output, written) = thread::scope(|scope| {
@@ -69,17 +70,17 @@ impl Program {
         })
         .map_err(|source| self.run_error(source))?;
         match written {
-            // It says itself why it stopped reading.
+            // The program's own message says why it stopped reading.
             _ if !output.status.success() => Err(self.refused(output, &input.to_text())),
             Ok(Ok(bytes)) => Ok(Restored { pid, bytes }),
             Ok(Err(source)) => Err(self.run_error(source)),
-            // A text that ends early between two tables is one that it takes.
-            Err(_) => Err(self.run_error(io::Error::other("the text ended early"))),
+            // The program accepts a text that ends early between two tables.
+            Err(_) => Err(self.run_error(io::Error::other("writing the input failed"))),
         }
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        tracing::debug!(program = self.name, ?arguments, "runs");
+        tracing::debug!(program = self.name, ?arguments, "running iptables");
         let mut command = Command::new(&self.name);
         command.args(arguments).env("LC_ALL", "C").stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -109,7 +110,7 @@ fn write(transaction: &Transaction<'_>, pipe: io::PipeWriter) -> io::Result<usiz
     Ok(out.into_inner()?.bytes)
 }
 
-/// A pipe, and how much went into it.
+/// A pipe with the number of bytes written.
 struct Counted {
     pipe: io::PipeWriter,
     bytes: usize,
@@ -127,9 +128,9 @@ impl Write for Counted {
     }
 }
 
-/// Makes a pipe hold as much as it may. iptables-restore reads 4 KiB at a time, and each read
-/// from a full pipe wakes its writer: on a virtual machine that cost 0.3 s of 1.8 s for 10,000
-/// Services. Over 1 MiB takes CAP_SYS_RESOURCE (pipe(7)); less room is slower, nothing else.
+/// Increases a pipe's capacity as far as allowed. iptables-restore reads 4 KiB at a time, and each
+/// read from a full pipe wakes its writer: on a virtual machine that cost 0.3 s of 1.8 s for 10,000
+/// Services. More than 1 MiB requires CAP_SYS_RESOURCE (pipe(7)); a smaller pipe is only slower.
 fn widen(pipe: &io::PipeWriter) {
     let widest = [1 << 28, 1 << 20].into_iter();
     widest.map(|size| fcntl(pipe, FcntlArg::F_SETPIPE_SZ(size))).find(Result::is_ok);
@@ -139,9 +140,9 @@ fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
 }
 
-/// iptables-restore names lines by their numbers only: quotes them too.
+/// Quotes the lines that iptables-restore refers to by number.
 fn explain(complaint: &str, input: &str) -> String {
-    let complaint = if complaint.is_empty() { "it gave no reason" } else { complaint };
+    let complaint = if complaint.is_empty() { "no error message" } else { complaint };
     let number = |rest: &str| {
         let digits = rest.trim_start_matches([' ', ':']);
         let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());

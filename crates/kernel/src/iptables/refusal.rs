@@ -1,13 +1,13 @@
-//! Why iptables-restore refused.
+//! Classifies failures of iptables-restore.
 
-/// The rule cannot be what it is: OTHER_PROBLEM and PARAMETER_PROBLEM of xtables.h.
+/// Invalid rule: OTHER_PROBLEM and PARAMETER_PROBLEM of xtables.h.
 const STATUSES: [i32; 2] = [1, 2];
 
-/// RESOURCE_PROBLEM of xtables.h. iptables-nft also ends with it where the kernel refuses a rule.
+/// RESOURCE_PROBLEM of xtables.h. iptables-nft also exits with it if the kernel refuses a rule.
 const RESOURCE_PROBLEM: i32 = 4;
 
-/// The errors of `rulegen_kernel::nftables` that are about content, as strerror(3) of glibc and of
-/// musl words them.
+/// Errors that concern the content of a rule, as in `rulegen_kernel::nftables`, in the words of
+/// strerror(3) of glibc and musl.
 const REASONS: [&str; 17] = [
     "Argument list too long",
     "Directory not empty",
@@ -28,17 +28,17 @@ const REASONS: [&str; 17] = [
     "Value too large for defined data type",
 ];
 
-/// Whether a rule may be why, judging by the exit status and by what the program printed.
+/// True if a rule may be the cause, according to the exit status and the message.
 ///
-/// iptables-nft names each refused operation and its reason. iptables-legacy gives no reason if
-/// the kernel refuses a table: lack of memory then looks like a bad rule.
+/// iptables-nft names each refused operation and its error. iptables-legacy gives no reason if the
+/// kernel refuses a table: lack of memory then looks like an invalid rule.
 pub(super) fn is_about_content(status: i32, message: &str) -> bool {
     let is_reason_known = reasons(message).next().is_some();
     let has_status = STATUSES.contains(&status) || (is_reason_known && status == RESOURCE_PROBLEM);
     has_status && reasons(message).all(|reason| REASONS.contains(&reason))
 }
 
-/// The reasons in lines such as `line 8: RULE_APPEND failed (Invalid argument): rule in chain FOO`.
+/// The errors in lines such as `line 8: RULE_APPEND failed (Invalid argument): rule in chain FOO`.
 fn reasons(message: &str) -> impl Iterator<Item = &str> {
     message.lines().filter_map(|line| {
         let (_, rest) = line.strip_prefix("line ")?.split_once(" failed (")?;
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_that_iptables_or_the_kernel_cannot_take_is_content() {
+    fn refusal_of_an_invalid_rule_is_about_content() {
         let nft = "iptables-nft-restore v1.8.9 (nf_tables): \n\
                    line 8: RULE_APPEND failed (Invalid argument): rule in chain FOO";
         assert!(is_about_content(4, nft));
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lack_of_memory_is_not_content_and_neither_is_a_lack_of_permission() {
+    fn refusal_for_lack_of_memory_or_permission_is_not_about_content() {
         for (status, reason) in [
             (4, "Cannot allocate memory"),
             (1, "Cannot allocate memory"),

@@ -1,4 +1,4 @@
-//! The two variants of iptables, and which one this node uses.
+//! The two variants of iptables, and the choice between them.
 
 use std::fmt;
 
@@ -8,17 +8,17 @@ use rulegen_ruleset::iptables::{Table, parse};
 use super::Error;
 use super::program::Program;
 
-/// Which interface of the kernel the programs use. Rules of one are invisible to the other.
+/// Kernel interface used by the iptables programs. Rules of one variant are invisible to the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
-    /// nf_tables: the newer one.
+    /// nf_tables, the newer variant.
     Nft,
     /// ip_tables.
     Legacy,
 }
 
 impl Variant {
-    /// Both, the newer first.
+    /// Both variants, the newer first.
     pub const ALL: [Variant; 2] = [Variant::Nft, Variant::Legacy];
 }
 
@@ -31,7 +31,7 @@ impl fmt::Display for Variant {
     }
 }
 
-/// The variants whose programs are there, the newer first.
+/// The installed variants, the newer first.
 ///
 /// # Errors
 /// [`Error::NotInstalled`] if there is none.
@@ -44,7 +44,7 @@ pub fn installed() -> Result<Vec<Variant>, Error> {
     }
 }
 
-/// Whether a variant's programs for a family are there.
+/// True if the programs of a variant are installed for a family.
 pub fn is_installed(family: IpFamily, variant: Variant) -> bool {
     !matches!(probe(family, variant), Err(Error::NotInstalled { .. }))
 }
@@ -53,9 +53,9 @@ fn probe(family: IpFamily, variant: Variant) -> Result<String, Error> {
     Program::new(family, variant, "restore").run(&["--version"])
 }
 
-/// The variant that this node uses: the one in which kubelet made one of the `marks`, chains
-/// of the table `mangle`, in either family; else the newer. The wrapper in kube-proxy's image
-/// decides by the same chains, and like it we look at the newer variant first.
+/// The variant that this node uses: the one in which kubelet created one of the `marks`, which are
+/// chains of table `mangle`, in either family; else the newer one. The wrapper in kube-proxy's
+/// image uses the same chains and also checks the newer variant first.
 ///
 /// # Errors
 /// [`Error::NotInstalled`] if there is none.
@@ -65,19 +65,19 @@ pub fn choose(marks: &[&str]) -> Result<Variant, Error> {
         .iter()
         .find(|variant| marks.iter().any(|mark| holds_chain(**variant, Table::Mangle, mark)));
     let chosen = marked.or(installed.first()).copied().unwrap_or(Variant::Nft);
-    tracing::debug!(variant = %chosen, marked = marked.is_some(), "chose the variant of iptables");
+    tracing::debug!(variant = %chosen, marked = marked.is_some(), "chose iptables variant");
     Ok(chosen)
 }
 
-/// Whether a variant has a chain, in either family.
+/// True if a variant has the chain in either family.
 pub fn holds_chain(variant: Variant, table: Table, chain: &str) -> bool {
-    // Naming a table makes the legacy program load the table's module, so it must not.
+    // Naming a table makes iptables-legacy load the table's module.
     let arguments: &[&str] = match variant {
         Variant::Nft => &["-t", table.name()],
         Variant::Legacy => &[],
     };
     [IpFamily::Ipv4, IpFamily::Ipv6].into_iter().any(|family| {
-        // A family that cannot be read, say for want of IPv6, holds nothing.
+        // A family that cannot be read, for example without IPv6, has no chains.
         let saved = Program::new(family, variant, "save").run(arguments);
         let held = saved.map(|text| parse(family, &text).0);
         held.is_ok_and(|held| held.chain(table, &chain.into()).is_some())

@@ -1,4 +1,4 @@
-//! Hears of changes to iptables' tables, as far as the kernel tells of them.
+//! Watches the iptables tables for changes, as far as the kernel reports them.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,20 +9,20 @@ use rulegen_ruleset::nftables::Name;
 use super::Variant;
 use crate::nftables::{self, Error, Event};
 
-/// Waits for changes to the tables of a variant. Those of iptables-nft are tables of nf_tables,
-/// and each commit to them is told with who made it. The kernel tells nobody of iptables-legacy's:
-/// there anything may have happened each time.
+/// Waits for changes to the tables of a variant. iptables-nft uses nf_tables, which reports each
+/// commit with its author. For iptables-legacy the kernel sends no events, so any change is
+/// possible after each poll interval.
 pub struct Watcher {
     events: Option<nftables::Watcher>,
     looked: Instant,
 }
 
-/// How often iptables-legacy is to be looked at.
+/// Poll interval for iptables-legacy.
 const POLL: Duration = Duration::from_secs(1);
 
 impl Watcher {
-    /// Watches from now on what is done to those chains of the tables `filter` and `nat` whose names
-    /// concern the caller; others have chains of their own in the same tables.
+    /// Watches from now on the chains of tables `filter` and `nat` that `concerns` accepts by name;
+    /// other programs have chains in the same tables.
     ///
     /// # Errors
     /// [`Error::Unreachable`].
@@ -41,7 +41,7 @@ impl Watcher {
         Ok(Self { events, looked: Instant::now() })
     }
 
-    /// The next events within the time; [`Event::Lost`] once a second for iptables-legacy.
+    /// Waits for the next events; returns [`Event::Lost`] once a second for iptables-legacy.
     ///
     /// # Errors
     /// See [`Error`].

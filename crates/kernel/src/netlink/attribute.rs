@@ -1,9 +1,9 @@
-//! Attributes of a message that was received (struct nlattr of linux/netlink.h).
+//! Attributes of a received message (struct nlattr of linux/netlink.h).
 
-/// The header of a netlink message and the one of nfnetlink behind it, in bytes.
+/// Length of the netlink and nfnetlink headers in bytes.
 const HEADERS: usize = 16 + 4;
 
-/// Bits of the type that say how it is spelled (NLA_F_NESTED and NLA_F_NET_BYTEORDER).
+/// Flag bits of the type (NLA_F_NESTED and NLA_F_NET_BYTEORDER).
 const FLAGS: u16 = 0xc000;
 
 /// The first attribute of a type.
@@ -11,13 +11,13 @@ pub(crate) fn find(message: &[u8], wanted: u16) -> Option<&[u8]> {
     find_behind(message, HEADERS, wanted)
 }
 
-/// The same where the attributes begin elsewhere.
+/// The first attribute of a type, after headers of this length.
 pub(crate) fn find_behind(message: &[u8], headers: usize, wanted: u16) -> Option<&[u8]> {
     let (_, value) = each(message.get(headers..)?).find(|(kind, _)| *kind == wanted)?;
     Some(value)
 }
 
-/// The attributes that stand in another one, each with its type.
+/// Nested attributes with their types.
 pub(crate) fn each(nested: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = nested;
     std::iter::from_fn(move || {
@@ -29,17 +29,17 @@ pub(crate) fn each(nested: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-/// A number in the byte order of the network.
+/// A big-endian number.
 pub(crate) fn be32(message: &[u8], wanted: u16) -> Option<u32> {
     find(message, wanted)?.try_into().ok().map(u32::from_be_bytes)
 }
 
-/// A string, which ends before its NUL.
+/// A NUL-terminated string.
 pub(crate) fn text(message: &[u8], wanted: u16) -> Option<String> {
     find(message, wanted).map(string)
 }
 
-/// What is before the NUL.
+/// The string up to its NUL.
 pub(crate) fn string(value: &[u8]) -> String {
     let text = value.split(|byte| *byte == 0).next().unwrap_or_default();
     String::from_utf8_lossy(text).into_owned()

@@ -1,4 +1,4 @@
-//! Families of tables.
+//! Table families.
 
 use nftnl::nftnl_sys::libc;
 use rulegen_net::IpFamily;
@@ -11,7 +11,7 @@ pub(crate) fn number(family: IpFamily) -> u16 {
     }
 }
 
-/// The family of that number.
+/// The family of the kernel's number.
 pub(crate) fn of_number(number: u32) -> Option<IpFamily> {
     match i32::try_from(number).ok()? {
         libc::NFPROTO_IPV4 => Some(IpFamily::Ipv4),

@@ -1,4 +1,4 @@
-//! What all subsystems of nfnetlink share: the socket, attributes and the numbers of families.
+//! Shared parts of all nfnetlink subsystems: the socket, attributes and family numbers.
 
 pub(crate) mod attribute;
 pub(crate) mod family;
@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 pub(crate) use socket::{Answer, Dumped, ERROR, Failure, Fields, PATIENCE, Socket, answer};
 
-/// Whether the kernel lacks netlink for netfilter, or the subsystem that was asked.
+/// True if the kernel does not support nfnetlink or the requested subsystem.
 pub(crate) fn is_absence(source: &io::Error) -> bool {
     let errno = source.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::EPROTONOSUPPORT | Errno::EOPNOTSUPP))

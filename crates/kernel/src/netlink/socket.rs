@@ -1,4 +1,4 @@
-//! A netlink socket to nfnetlink: requests, dumps, answers and events.
+//! An nfnetlink socket: requests, dumps, answers and events.
 #![allow(unsafe_code, reason = "mnl gives its descriptor and options only raw")]
 
 use std::io;
@@ -18,11 +18,11 @@ pub(crate) struct Socket {
     buffer: Box<Buffer>,
 }
 
-// SAFETY: mnl's socket is a descriptor and the address that it is bound to, in memory of its own;
-// it has no thread that it belongs to, and `Socket` is not shared between threads.
+// SAFETY: mnl's socket is a descriptor and its bound address in memory of its own. It is not tied
+// to a thread, and `Socket` is not shared between threads.
 unsafe impl Send for Socket {}
 
-/// Dumps come in pieces of at most 32 KiB, events in smaller ones (netlink_dump() of
+/// Dumps arrive in pieces of at most 32 KiB, events in smaller ones (netlink_dump() of
 /// net/netlink/af_netlink.c, NLMSG_GOODSIZE).
 #[repr(C, align(8))]
 struct Buffer([u8; 1 << 17]);
@@ -35,9 +35,9 @@ pub(crate) struct Fields {
     pub(crate) port: u32,
 }
 
-/// Why nothing more is heard.
+/// Error of the socket.
 pub(crate) enum Failure {
-    /// The subsystem cannot be spoken to at all.
+    /// The subsystem is not accessible.
     Unreachable(io::Error),
     /// The receive buffer of the socket overflowed.
     Lost,
@@ -47,29 +47,29 @@ pub(crate) enum Failure {
     Misunderstood(String),
 }
 
-/// One of many answers that are not for what was asked last.
+/// One message of an answer.
 pub(crate) enum Answer {
-    /// One of the objects that were asked for.
+    /// One of the requested objects.
     Object,
-    /// All was said, or done.
+    /// End of the answer.
     Done,
-    /// The kernel will not.
+    /// Refused by the kernel.
     Refused(Errno, Option<String>),
 }
 
-/// How a dump ended.
+/// Result of a dump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dumped {
-    /// All of one state.
+    /// Complete and consistent.
     Whole,
-    /// What is told changed meanwhile: pieces may be missing or there twice.
+    /// The content changed during the dump: parts may be missing or duplicated.
     Interrupted,
-    /// What was asked for is not there.
+    /// The requested object does not exist.
     Nothing,
 }
 
 impl Socket {
-    /// A socket that also hears of what is told to groups (bits, NFNLGRP_* of
+    /// Opens a socket that also receives the events of groups (bits, NFNLGRP_* of
     /// linux/netfilter/nfnetlink.h).
     pub(crate) fn open(groups: u32) -> Result<Self, Failure> {
         let socket = mnl::Socket::open(mnl::Bus::Netfilter).map_err(Failure::Unreachable)?;
@@ -77,13 +77,13 @@ impl Socket {
         let socket = Self { socket, buffer: Box::new(Buffer([0; 1 << 17])) };
         socket.wait_at_most(PATIENCE);
         socket.room_to_receive(1 << 22);
-        // Answers then hold the header of what they answer, not all of it, and words besides.
+        // Error answers then contain only the header of the request, and an extended error message.
         socket.turn_on(libc::NETLINK_CAP_ACK);
         socket.turn_on(libc::NETLINK_EXT_ACK);
         Ok(socket)
     }
 
-    /// The address of this socket, by which the kernel tells whose commit it was.
+    /// Port ID of this socket. The kernel identifies the author of a commit by it.
     pub(crate) fn port(&self) -> u32 {
         self.socket.portid()
     }
@@ -92,8 +92,8 @@ impl Socket {
         self.socket.send(bytes).map(drop).map_err(Failure::Unreachable)
     }
 
-    /// Sends a request, whose header has this sequence number and asks for an answer or a dump,
-    /// and hands over what the kernel tells.
+    /// Sends a request and passes on the kernel's answers. Its header must have this sequence
+    /// number and request an answer or a dump.
     pub(crate) fn ask(
         &mut self,
         request: &[u8],
@@ -118,7 +118,7 @@ impl Socket {
                 }
             });
             match received {
-                // A dump goes on, and must be heard to its end before the next.
+                // A dump continues and must be read to its end before the next one.
                 Err(Failure::Lost) if is_dump => dumped = Dumped::Interrupted,
                 Err(Failure::Lost) => {
                     self.drain(|_, _| {});
@@ -136,8 +136,9 @@ impl Socket {
         }
     }
 
-    /// Takes what is there without waiting. As long as something is left, the kernel drops what
-    /// follows and does not say so again (netlink_overrun() of net/netlink/af_netlink.c).
+    /// Reads pending messages without waiting. As long as some are left after an overflow, the
+    /// kernel drops new ones without reporting it again (netlink_overrun() of
+    /// net/netlink/af_netlink.c).
     pub(crate) fn drain(&mut self, mut each: impl FnMut(&[u8], &Fields)) {
         self.wait_at_most(SHORTEST);
         loop {
@@ -153,8 +154,8 @@ impl Socket {
         self.wait_at_most(PATIENCE);
     }
 
-    /// Hands over the messages of one event, with the port of who caused it. Says whether there
-    /// were any within the time.
+    /// Passes on the messages of one event, with the port ID of its author. Returns false on
+    /// timeout.
     pub(crate) fn hear(
         &mut self,
         patience: Option<Duration>,
@@ -167,7 +168,7 @@ impl Socket {
         heard
     }
 
-    /// The same, where what came before a loss is still of use.
+    /// Like [`Self::hear`], but returns events received before a loss first.
     pub(crate) fn hear_next(
         &mut self,
         patience: Option<Duration>,
@@ -207,7 +208,7 @@ impl Socket {
                 Some(Errno::EAGAIN) => Failure::Timeout,
                 _ => Failure::Unreachable(source),
             })?;
-        // What is split must end where a header could stand.
+        // The piece must end where a header could start.
         let bytes = self.buffer.0.get(..length.next_multiple_of(4)).unwrap_or_default();
         for message in mnl::NlMessages::new(bytes) {
             let message = message.map_err(|error| Failure::Misunderstood(error.to_string()))?;
@@ -218,41 +219,41 @@ impl Socket {
         Ok(())
     }
 
-    /// A batch goes in one piece: nfnetlink looks for its end in the same packet. A batch that
-    /// does not fit even so is refused with EMSGSIZE by `send`.
+    /// Increases the send buffer for a batch, which must be one packet: nfnetlink looks for its end
+    /// there. `send` fails with EMSGSIZE if the batch is still too large.
     pub(crate) fn room_to_send(&self, bytes: usize) -> Result<(), Failure> {
-        // The kernel doubles it, and keeps a few bytes for itself.
+        // The kernel doubles the value, and uses a few bytes itself.
         let room = bytes.saturating_add(1 << 16).min(i32::MAX.unsigned_abs() as usize / 2);
         let forced = setsockopt(&self.descriptor(), sockopt::SndBufForce, &room);
-        // In a user namespace of its own a process may have no more than is usual.
+        // In a user namespace, a process can only have the usual limit.
         let made = forced.or_else(|_| setsockopt(&self.descriptor(), sockopt::SndBuf, &room));
         made.map_err(|errno| Failure::Unreachable(errno.into()))
     }
 
-    /// Without the capability for more the usual room is left: answers may be lost then, which
-    /// is noticed.
+    /// Increases the receive buffer. Without the capability it keeps its usual size: answers may
+    /// then be lost, which is detected.
     pub(crate) fn room_to_receive(&self, bytes: usize) {
         if let Err(error) = setsockopt(&self.descriptor(), sockopt::RcvBufForce, &bytes) {
-            tracing::debug!(%error, bytes, "the socket's room stays as it is");
+            tracing::debug!(%error, bytes, "cannot increase the socket's receive buffer");
         }
     }
 
-    /// Forever, if the time is nought.
+    /// Sets the receive timeout; zero waits forever.
     fn wait_at_most(&self, time: Duration) {
         let time = TimeVal::new(
             time.as_secs().try_into().unwrap_or(i64::MAX),
             time.subsec_micros().into(),
         );
         if let Err(error) = setsockopt(&self.descriptor(), sockopt::ReceiveTimeout, &time) {
-            tracing::debug!(%error, "the socket waits as long as it will");
+            tracing::debug!(%error, "cannot set the socket's receive timeout");
         }
     }
 
-    /// Options that older kernels lack cost only words.
+    /// Enables an option. Older kernels lack it, which only costs details in error messages.
     fn turn_on(&self, option: i32) {
         let on: libc::c_int = 1;
         let length = libc::socklen_t::try_from(size_of_val(&on)).unwrap_or_default();
-        // SAFETY: the socket is open; `on` is as long as is said.
+        // SAFETY: the socket is open, and `length` is the size of `on`.
         unsafe {
             let on: *const libc::c_int = &raw const on;
             mnl_sys::mnl_socket_setsockopt(
@@ -265,18 +266,19 @@ impl Socket {
     }
 
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor is open as long as the socket, which is borrowed as long.
+        // SAFETY: the descriptor stays open as long as the socket, which is borrowed.
         unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }
     }
 }
 
-/// The kernel answers before `send` comes back; this is for a kernel that does not.
+/// Timeout for answers. The kernel answers before `send` returns, so it is reached only if
+/// something is wrong.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Nought would mean for ever.
+/// Zero would mean forever.
 const SHORTEST: Duration = Duration::from_micros(1);
 
-/// A subsystem that is not there answers a request with EINVAL (nfnetlink_rcv_msg() of
+/// For a missing subsystem the kernel answers a request with EINVAL (nfnetlink_rcv_msg() of
 /// net/netfilter/nfnetlink.c).
 fn refused_request(errno: Errno) -> Failure {
     let errno = if errno == Errno::EINVAL { Errno::EOPNOTSUPP } else { errno };
@@ -295,7 +297,7 @@ fn fields(message: &[u8]) -> Option<Fields> {
 }
 
 pub(crate) fn answer(message: &[u8], fields: &Fields) -> Answer {
-    // Behind the header of the answer: the errno, and the header of what is answered.
+    // After the answer's header: the errno and the header of the request.
     const ERRNO: usize = 16;
     const WORDS: usize = ERRNO + 4 + 16;
     // NLMSGERR_ATTR_MSG.

@@ -1,4 +1,4 @@
-//! Transactions to the messages of one batch.
+//! Encodes transactions as the messages of one netlink batch.
 
 use std::fmt::Display;
 use std::ops::Range;
@@ -13,17 +13,17 @@ use super::raw::{Message, Object, Scratch};
 use super::refusal::reason;
 use super::{Generation, chain, element, family, rule, set, table};
 
-/// Messages that count all at once or not at all.
+/// A batch: messages that take effect together or not at all.
 pub(super) struct Batch {
     scratch: Box<Scratch>,
     bytes: Vec<u8>,
-    /// The next message's.
+    /// Sequence number of the next message.
     sequence: u32,
-    /// That of the message that begins the batch.
+    /// Sequence number of the message that begins the batch.
     first: u32,
     steps: Vec<Step>,
     sets: u32,
-    /// Where the last message that does something begins.
+    /// Offset of the last message that changes something, in bytes.
     last: usize,
 }
 
@@ -32,8 +32,8 @@ const NEW: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
 const AT_END: i32 = libc::NLM_F_CREATE | libc::NLM_F_APPEND;
 
 impl Batch {
-    /// The messages of all transactions. The kernel refuses them if the ruleset has changed since
-    /// the generation that is given.
+    /// Encodes all transactions. The kernel refuses the batch if the ruleset has left the given
+    /// generation.
     pub(super) fn new(
         generation: Option<Generation>,
         transactions: &[Transaction<'_>],
@@ -48,12 +48,12 @@ impl Batch {
         batch.asking()
     }
 
-    /// A batch to which nothing was added yet, for messages that no operation makes.
+    /// An empty batch, for messages that no operation produces.
     pub(super) fn empty(first: u32) -> Self {
         Self::begun(None, expected(&[]), first)
     }
 
-    /// The same batch, whose last message is answered. Nothing is added behind it.
+    /// Requests an answer to the last message. No message may be added after this.
     pub(super) fn asking(mut self) -> Self {
         self.ask_for_answer();
         self
@@ -73,19 +73,19 @@ impl Batch {
         batch
     }
 
-    /// Says what the messages do that are added next.
+    /// Describes the messages added after this, for error messages.
     pub(super) fn step(&mut self, text: String) {
         self.steps.push(Step { first: self.sequence, text, of_elements: false });
     }
 
-    /// The bytes of a batch that is carried out.
+    /// The bytes of a batch to commit.
     pub(super) fn finish(mut self) -> Finished {
         let end = self.scratch.write_bound(false, self.sequence, |_| {});
         self.bytes.extend_from_slice(end);
         Finished { bytes: self.bytes, sequences: self.first..self.sequence, steps: self.steps }
     }
 
-    /// The bytes of a batch that the kernel only looks through: it undoes what has no end.
+    /// The bytes of a batch that the kernel only validates: it aborts a batch without an end.
     pub(super) fn without_end(self) -> Finished {
         Finished { bytes: self.bytes, sequences: self.first..self.sequence, steps: self.steps }
     }
@@ -179,7 +179,7 @@ impl Batch {
         self.write(kind, of, flags, |header| object.build(header));
     }
 
-    /// Deletes elements; those that are not there are ignored, since Linux 6.3.
+    /// Deletes elements and ignores missing ones (Linux 6.3 or later).
     pub(super) fn destroy_elements(
         &mut self,
         of: IpFamily,
@@ -191,12 +191,12 @@ impl Batch {
         self.elements(DESTROY, of, 0, of_set, keys.iter().map(|key| (key, None)));
     }
 
-    /// Deletes an element, in a message of its own.
+    /// Deletes one element in a message of its own.
     pub(super) fn delete_element(&mut self, of: IpFamily, of_set: (&Name, &Name, &Set), key: &Key) {
         self.elements(libc::NFT_MSG_DELSETELEM, of, 0, of_set, [(key, None)].into_iter());
     }
 
-    /// libnftnl keeps elements in a list, so they go through it a piece at a time.
+    /// libnftnl keeps elements in a linked list, so they are encoded in pieces.
     fn elements<'e>(
         &mut self,
         kind: i32,
@@ -231,10 +231,10 @@ impl Batch {
         self.sequence = self.sequence.wrapping_add(1);
     }
 
-    /// The kernel answers the last message if it took it. Before 6.10 it did not answer the end
-    /// of a batch, whatever it was asked.
+    /// Requests an answer to the last message that changes something. Before Linux 6.10 the kernel
+    /// did not answer the end of a batch.
     fn ask_for_answer(&mut self) {
-        // The flags of struct nlmsghdr, behind its length and type.
+        // The flags of struct nlmsghdr, after its length and type.
         const FLAGS: usize = 6;
         let at = self.last + FLAGS;
         if let Some([a, b]) = self.bytes.get_mut(at..at + 2) {
@@ -244,8 +244,8 @@ impl Batch {
     }
 }
 
-/// About how many bytes transactions make. A buffer that grows by doubling costs as much time for
-/// its fresh pages as for what is written.
+/// Estimated size of transactions in bytes. A buffer that grows by doubling spends as much time on
+/// fresh pages as on writing.
 fn expected(transactions: &[Transaction<'_>]) -> usize {
     const OF_AN_ELEMENT: usize = 80;
     const OF_ALL_ELSE: usize = 1 << 16;
@@ -253,20 +253,20 @@ fn expected(transactions: &[Transaction<'_>]) -> usize {
     elements.saturating_mul(OF_AN_ELEMENT).saturating_add(OF_ALL_ELSE)
 }
 
-/// A message's type, which is its number in the subsystem nf_tables (linux/netfilter/nfnetlink.h).
+/// A message type: the message's number in the nf_tables subsystem (linux/netfilter/nfnetlink.h).
 pub(super) fn message_type(number: i32) -> u16 {
     u16::try_from(libc::NFNL_SUBSYS_NFTABLES << 8 | number).unwrap_or_default()
 }
 
-/// A batch as it goes to the kernel.
+/// An encoded batch.
 pub(super) struct Finished {
     pub(super) bytes: Vec<u8>,
-    /// Those of its messages; the kernel answers the last and all that fail.
+    /// Sequence numbers of its messages; the kernel answers the last one and all that fail.
     pub(super) sequences: Range<u32>,
     steps: Vec<Step>,
 }
 
-/// An operation, by the first of the messages that it takes.
+/// An operation, identified by its first message.
 struct Step {
     first: u32,
     text: String,
@@ -274,7 +274,7 @@ struct Step {
 }
 
 impl Finished {
-    /// That a message was refused.
+    /// The refusal of a message.
     pub(super) fn refusal(&self, sequence: u32, errno: Errno, message: Option<String>) -> Refusal {
         let begun = self.steps.partition_point(|step| step.first <= sequence);
         let step = begun.checked_sub(1).and_then(|index| self.steps.get(index));

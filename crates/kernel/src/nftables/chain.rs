@@ -22,7 +22,7 @@ const KINDS: [(&str, ChainKind); 2] = [("filter", ChainKind::Filter), ("nat", Ch
 
 const ACCEPT: u32 = libc::NF_ACCEPT.cast_unsigned();
 
-/// Which chain a message is about.
+/// A message about this chain.
 pub(super) fn named(of: IpFamily, table: &Name, name: &Name) -> RawChain {
     RawChain::new()
         .u32(sys::NFTNL_CHAIN_FAMILY, family::number(of).into())
@@ -30,7 +30,7 @@ pub(super) fn named(of: IpFamily, table: &Name, name: &Name) -> RawChain {
         .text(sys::NFTNL_CHAIN_NAME, name.as_str())
 }
 
-/// A chain without its rules.
+/// Encodes a chain without its rules.
 pub(super) fn encode(of: IpFamily, table: &Name, name: &Name, base: Option<BaseChain>) -> RawChain {
     let raw = named(of, table, name);
     let Some(base) = base else { return raw };
@@ -42,21 +42,21 @@ pub(super) fn encode(of: IpFamily, table: &Name, name: &Name, base: Option<BaseC
         .u32(sys::NFTNL_CHAIN_POLICY, ACCEPT)
 }
 
-/// A chain's name, and the chain without rules unless something about it is foreign.
+/// Decodes a chain without its rules; `None` in place of the chain if it has a foreign property.
 pub(super) fn decode(raw: &RawChain) -> Option<(Name, Option<ActualChain>)> {
     let name = Name::from_kernel(raw.borrow().get_text(sys::NFTNL_CHAIN_NAME)?);
     let chain = decode_base(raw).map(|base| ActualChain { base, rules: Vec::new() });
     Some((name, chain))
 }
 
-/// Whether it is written in the rule that leads to it, as `jump { … }`.
+/// True for the chain of a rule with `jump { … }`.
 pub(super) fn is_of_a_rule(raw: &RawChain) -> bool {
     // NFT_CHAIN_BINDING of linux/netfilter/nf_tables.h.
     const BINDING: u32 = 4;
     raw.borrow().get_u32(sys::NFTNL_CHAIN_FLAGS).unwrap_or_default() & BINDING != 0
 }
 
-/// NFT_CHAIN_BASE of linux/netfilter/nf_tables.h, which the kernel tells of every base chain.
+/// NFT_CHAIN_BASE of linux/netfilter/nf_tables.h, which the kernel reports for every base chain.
 const IS_BASE: u32 = 1;
 
 fn decode_base(raw: &RawChain) -> Option<Option<BaseChain>> {

@@ -10,10 +10,10 @@ use super::Error;
 use super::batch::Batch;
 use super::socket::Socket;
 
-/// How often elements may expire between two attempts.
+/// How often the deletion is repeated when elements expire in between.
 const ATTEMPTS: u32 = 5;
 
-/// Elements of one set.
+/// Elements to delete from one set.
 pub(super) struct Elements<'a> {
     pub(super) family: IpFamily,
     pub(super) table: &'a Name,
@@ -22,7 +22,7 @@ pub(super) struct Elements<'a> {
 }
 
 impl Elements<'_> {
-    /// Deletes elements in a kernel that ignores those that are not there.
+    /// Deletes elements with NFT_MSG_DESTROYSETELEM, which ignores missing ones.
     pub(super) fn destroy(&self, socket: &mut Socket, keys: &[Key]) -> Result<(), Error> {
         let mut batch = Batch::empty(socket.first_sequence());
         batch.step(format!("delete elements of {}", self.words()));
@@ -30,8 +30,8 @@ impl Elements<'_> {
         socket.commit(&batch.asking().finish())
     }
 
-    /// The same in any kernel: each element has a message of its own, so that the kernel says which
-    /// are not there, and is asked again without them.
+    /// Deletes elements on any kernel: each element has a message of its own, so that the kernel
+    /// reports which are missing, and the rest is retried without those.
     pub(super) fn delete(&self, socket: &mut Socket, keys: &[Key]) -> Result<(), Error> {
         let mut left: Vec<&Key> = keys.iter().collect();
         for _ in 0..ATTEMPTS {
@@ -61,7 +61,7 @@ impl Elements<'_> {
         socket.commit(&batch.asking().finish())
     }
 
-    /// What a message does, by which its refusal is known.
+    /// Description of the deletion, which identifies its refusal.
     fn deletion(&self, key: &Key) -> String {
         format!("delete {key:?} of {}", self.words())
     }
@@ -71,7 +71,7 @@ impl Elements<'_> {
     }
 }
 
-/// Whether the kernel does not know the message (nfnetlink_rcv_batch() of
+/// True if the kernel does not know the message type (nfnetlink_rcv_batch() of
 /// net/netfilter/nfnetlink.c).
 pub(super) fn is_unknown_message(error: &Error) -> bool {
     let is_unknown = |reason| matches!(reason, Reason::Invalid | Reason::Unsupported);

@@ -16,8 +16,8 @@ type Raw<'a> = Part<'a, sys::nftnl_set_elem>;
 /// NFT_SET_ELEM_INTERVAL_END of linux/netfilter/nf_tables.h.
 const INTERVAL_END: u32 = 1;
 
-/// The elements of libnftnl's that an element is: two where a set of networks has keys of one
-/// part, the first address and the first behind.
+/// Encodes an element. An element of an interval set with keys of one field becomes two: the start
+/// of the network, and the address after its end.
 pub(super) fn encode(set: &Set, key: &Key, element: Option<&Element>) -> Vec<RawElement> {
     let mut raw = RawElement::element().bytes(sys::NFTNL_SET_ELEM_KEY, &first(key));
     if set.interval && set.key.len() > 1 {
@@ -60,17 +60,17 @@ fn with_data(raw: RawElement, element: &Element) -> RawElement {
     }
 }
 
-/// The first key that a key stands for.
+/// The start of the key.
 fn first(key: &Key) -> Vec<u8> {
     bytes(key, IpNet::network)
 }
 
-/// The last one.
+/// The end of the key.
 fn last(key: &Key) -> Vec<u8> {
     bytes(key, IpNet::broadcast)
 }
 
-/// Parts of several begin at registers.
+/// In keys of several fields, each starts at a register boundary.
 fn bytes(key: &Key, of_network: fn(&IpNet) -> IpAddr) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(24);
     let alone = key.values().nth(1).is_none();
@@ -96,12 +96,12 @@ fn put_address(bytes: &mut Vec<u8>, address: IpAddr) {
     }
 }
 
-/// Up to the next register.
+/// Pads to the next register.
 fn pad(bytes: &mut Vec<u8>) {
     bytes.resize(bytes.len().next_multiple_of(4), 0);
 }
 
-/// The key behind the last one of an interval; none behind the last of all.
+/// The key after the end of an interval; `None` after the highest key.
 fn behind(mut key: Vec<u8>) -> Option<Vec<u8>> {
     for byte in key.iter_mut().rev() {
         let (next, carried) = byte.overflowing_add(1);
@@ -113,17 +113,17 @@ fn behind(mut key: Vec<u8>) -> Option<Vec<u8>> {
     None
 }
 
-/// What was read of one set.
+/// Decoder of the elements of one set.
 pub(super) struct Reader<'a> {
     family: IpFamily,
     set: &'a Set,
     elements: BTreeMap<Key, Element>,
-    /// Where intervals of keys of one part begin and end.
+    /// Boundaries of the intervals, for keys of one field.
     starts: Vec<(IpAddr, Element)>,
     ends: Vec<IpAddr>,
 }
 
-/// An element is one that rulegen would not make.
+/// Error: an element that rulegen would not make.
 pub(super) struct Foreign;
 
 impl<'a> Reader<'a> {
@@ -154,13 +154,13 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The key of an element of a set whose keys are no networks.
+    /// The key of an element, for sets without networks.
     pub(super) fn key_of(&self, raw: &Raw<'_>) -> Option<Key> {
         let key = raw.get(sys::NFTNL_SET_ELEM_KEY)?;
         self.key(key, key)
     }
 
-    /// What an element counted, if it is one that counts.
+    /// Key, endpoint, comment and packet count of an element with a counter.
     pub(super) fn counted(&self, raw: &Raw<'_>) -> Option<(Key, SocketAddr, Comment, u64)> {
         let key = raw.get(sys::NFTNL_SET_ELEM_KEY)?;
         let endpoint = self.socket(raw.get(sys::NFTNL_SET_ELEM_DATA)?)?;
@@ -222,7 +222,7 @@ impl<'a> Reader<'a> {
         };
         let comment = raw.get(sys::NFTNL_SET_ELEM_USERDATA).and_then(userdata::comment_of);
         let has = raw.expressions(expression::decode);
-        // An element has the expressions that its set had when it was put in.
+        // An element has the expressions that its set had when the element was added.
         let wanted: &[_] = if self.set.counter { &[Some(Expression::Counter)] } else { &[] };
         (has == wanted).then_some(Element { data, comment })
     }
@@ -242,7 +242,8 @@ fn address(family: IpFamily, bytes: &[u8]) -> Option<IpAddr> {
     })
 }
 
-/// The addresses from one up to another, or to the last of all, if they are a network.
+/// The network from `start` up to `end`, exclusive, or to the highest address; `None` if the range
+/// is not a network.
 fn network(start: IpAddr, end: Option<IpAddr>) -> Option<Value> {
     let longest = IpNet::from(start).max_prefix_len();
     let mut networks = (0..=longest).filter_map(|length| IpNet::new(start, length).ok());

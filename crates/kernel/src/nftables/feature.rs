@@ -1,4 +1,4 @@
-//! What a kernel must have for a table, asked of the kernel itself.
+//! Probes the kernel for the features that tables need.
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -15,18 +15,18 @@ use rulegen_ruleset::nftables::{
 use super::batch::Batch;
 use super::{Error, NfTables};
 
-/// Something that this kernel lacks.
+/// A feature that this kernel lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
-    /// In tables of this family.
+    /// Family of the tables.
     pub family: IpFamily,
-    /// What it is for.
+    /// Name of the feature.
     pub feature: &'static str,
-    /// The option that the kernel is built with to have it.
+    /// Kernel option that enables it.
     pub option: &'static str,
-    /// The first version of Linux that has it.
+    /// First Linux version with the feature.
     pub since: &'static str,
-    /// How the kernel put it.
+    /// Error of the kernel.
     pub errno: String,
 }
 
@@ -35,8 +35,8 @@ impl Display for Missing {
         let Self { family, feature, option, since, errno } = self;
         write!(
             f,
-            "{feature} in {} tables: Linux has it since {since}, if it is built with {option} \
-             (it answers {errno})",
+            "{feature} in {} tables: requires Linux {since} or later, built with {option} \
+             (kernel error: {errno})",
             family.nft_name()
         )
     }
@@ -49,14 +49,14 @@ struct Feature {
     probe: Probe,
 }
 
-/// What a kernel without the feature refuses.
+/// An example that a kernel without the feature refuses.
 enum Probe {
     Rule(fn(IpFamily) -> Statement),
     Set(Set),
 }
 
-/// In the words of the kernel's configuration; the versions are those of the commits that
-/// brought them.
+/// Names are those of the kernel configuration; versions are those of the commits that added the
+/// features.
 fn features() -> Vec<Feature> {
     let feature = |name, option, since, probe| Feature { name, option, since, probe };
     let key = [Field::Address, Field::Port];
@@ -64,8 +64,8 @@ fn features() -> Vec<Feature> {
     let networks = Set { interval: true, ..Set::new(&key, about) };
     let counters = Set { counter: true, ..Set::map(&key, DataType::AddrPort, about) };
     vec![
-        feature("networks in keys of several parts", "NF_TABLES", "5.6", Probe::Set(networks)),
-        feature("counters of elements", "NF_TABLES", "5.7", Probe::Set(counters)),
+        feature("networks in concatenated keys", "NF_TABLES", "5.6", Probe::Set(networks)),
+        feature("element counters", "NF_TABLES", "5.7", Probe::Set(counters)),
         feature(
             "random choice",
             "NFT_NUMGEN",
@@ -85,14 +85,14 @@ fn features() -> Vec<Feature> {
             Probe::Rule(|_| Statement::Match(Condition::Translated)),
         ),
         feature(
-            "types of addresses",
+            "address type lookup",
             "NFT_FIB_IPV4 and NFT_FIB_IPV6",
             "4.10",
             Probe::Rule(|_| Statement::Match(Condition::SourceIsLocal)),
         ),
-        feature("translation", "NFT_NAT", "3.13", Probe::Rule(dnat)),
-        feature("masquerading", "NFT_MASQ", "3.18", Probe::Rule(|_| Statement::Masquerade)),
-        feature("refusal", "NFT_REJECT", "3.14", Probe::Rule(|_| Statement::Reject)),
+        feature("DNAT", "NFT_NAT", "3.13", Probe::Rule(dnat)),
+        feature("masquerade", "NFT_MASQ", "3.18", Probe::Rule(|_| Statement::Masquerade)),
+        feature("reject", "NFT_REJECT", "3.14", Probe::Rule(|_| Statement::Reject)),
     ]
 }
 
@@ -109,11 +109,11 @@ fn dnat(family: IpFamily) -> Statement {
 }
 
 impl NfTables {
-    /// What the tables need and this kernel has not. The kernel looks at an example of each
-    /// feature and undoes it: nothing is written.
+    /// Returns the features that the tables need and this kernel lacks. The kernel validates an
+    /// example of each and aborts it, so nothing is written.
     ///
     /// # Errors
-    /// [`Error::Unreachable`], or another if the kernel cannot be asked.
+    /// [`Error::Unreachable`], or another error if the kernel cannot be probed.
     pub fn missing(&mut self, tables: &[impl Borrow<Table>]) -> Result<Vec<Missing>, Error> {
         let features = features();
         let needed: Vec<(IpFamily, &Feature)> = tables
@@ -124,8 +124,8 @@ impl NfTables {
                 needed.map(|feature| (table.family, feature))
             })
             .collect();
-        // Each undoing waits for all processors, so they are asked one by one only where all
-        // together are refused.
+        // Each abort waits for all CPUs, so features are probed one by one only if all together are
+        // refused.
         if self.refusal(&needed)?.is_none() {
             return Ok(Vec::new());
         }
@@ -158,7 +158,7 @@ impl NfTables {
     }
 }
 
-/// A table with an example in it.
+/// A table with an example of a feature.
 struct Made {
     table: Table,
     name: Name,
@@ -197,7 +197,7 @@ impl Probe {
         Made { table, name: Name::from("probe"), rule, set }
     }
 
-    /// Whether a table has something of the kind in it.
+    /// True if a table uses the feature.
     fn is_in(&self, table: &Table) -> bool {
         match self {
             Probe::Set(set) => table.sets.values().any(|other| {
@@ -220,7 +220,7 @@ impl Probe {
     }
 }
 
-/// What nf_tables itself always has.
+/// True for expressions that are always part of nf_tables.
 fn is_everywhere(expression: &Expression) -> bool {
     matches!(
         expression,

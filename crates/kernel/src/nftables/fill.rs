@@ -1,4 +1,4 @@
-//! How full sets are that packets fill.
+//! Fill level of dynamic sets.
 
 use nftnl::nftnl_sys::{self as sys, libc};
 use rulegen_net::IpFamily;
@@ -13,27 +13,27 @@ use crate::netlink::Dumped;
 /// NFTA_SET_COUNT of linux/netfilter/nf_tables.h, which libnftnl does not read.
 const COUNT: u16 = 20;
 
-/// How full a set is.
+/// Fill level of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetFill {
-    /// Its name.
+    /// Name.
     pub name: Name,
-    /// How many elements it has. Expired ones count until the kernel deletes them, which it does
-    /// each second.
+    /// Number of elements, including expired ones until the kernel deletes them, which it does each
+    /// second.
     pub count: u32,
-    /// How many it can have.
+    /// Maximum number of elements.
     pub size: u32,
 }
 
 impl SetFill {
-    /// The share of the size that is taken, in percent, rounded down.
+    /// Fill level in percent, rounded down.
     pub fn percent(&self) -> u32 {
         let percent = u64::from(self.count) * 100 / u64::from(self.size.max(1));
         u32::try_from(percent).unwrap_or(u32::MAX)
     }
 }
 
-/// All sets of a table that packets fill.
+/// Fill levels of all dynamic sets of a table.
 pub(super) fn read(
     socket: &mut Socket,
     of: IpFamily,

@@ -1,12 +1,12 @@
-//! nf_tables through netlink, without any program.
+//! Access to nf_tables through netlink, without external programs.
 //!
 //! ```text
-//! read ──▶ Actual of each table, all of one generation ──diff──▶ Transactions ──commit──▶ kernel
+//! read ──▶ Actual tables, all at one generation ──diff──▶ Transactions ──commit──▶ kernel
 //! ```
 //!
-//! `raw` holds what libnftnl owns; one file each for tables, chains, sets, elements, rules and
-//! expressions turns it into types of [`rulegen_ruleset::nftables`] and back; `batch` and `read`
-//! put those into messages; `socket` sends them, through that of `netlink`, and hears the answers.
+//! `raw` wraps libnftnl. One file each for tables, chains, sets, elements, rules and expressions
+//! converts its objects to and from types of [`rulegen_ruleset::nftables`]. `batch` and `read` put
+//! them into messages, and `socket` sends these through `netlink` and receives the answers.
 
 mod batch;
 mod chain;
@@ -53,53 +53,53 @@ use socket::Socket;
 
 use crate::netlink::{attribute, family};
 
-/// The nf_tables of the network namespace that this was made in.
+/// nf_tables of one network namespace: that of the thread that called [`NfTables::open`].
 pub struct NfTables {
     socket: Socket,
     last: Written,
-    /// Whether the kernel may know NFT_MSG_DESTROYSETELEM.
+    /// False once the kernel has rejected NFT_MSG_DESTROYSETELEM as unknown.
     has_destroy: bool,
-    /// Whether numbers of elements are taken from the kernel, where it reports them.
+    /// True to use the element counts that newer kernels report for sets.
     reads_counts: bool,
 }
 
-/// What the last commit took.
+/// Cost of the last commit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Written {
-    /// Bytes that were sent.
+    /// Bytes sent.
     pub bytes: usize,
-    /// To make messages of the transactions.
+    /// Time to encode the transactions.
     pub encoding: Duration,
-    /// The kernel.
+    /// Time that the kernel took.
     pub kernel: Duration,
 }
 
-/// What something of a table counted since it was made.
+/// Counter of an element or rule, since its creation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Counted {
-    /// An element.
+    /// An element of a set.
     Element {
-        /// Of which set.
+        /// Set.
         set: Name,
-        /// Its key.
+        /// Key.
         key: Key,
-        /// Where it leads.
+        /// Endpoint that it leads to.
         endpoint: SocketAddr,
-        /// What it is for.
+        /// Comment.
         comment: Comment,
-        /// How often it was found.
+        /// Number of lookups that found it.
         packets: u64,
     },
     /// A rule.
     Rule {
-        /// Of which chain.
+        /// Chain.
         chain: Name,
-        /// How many packets met it.
+        /// Number of packets that matched it.
         packets: u64,
     },
 }
 
-/// How often reading is begun anew, when others keep changing the ruleset.
+/// How often a read is repeated when others keep changing the ruleset.
 const ATTEMPTS: u32 = 20;
 
 impl NfTables {
@@ -112,17 +112,17 @@ impl NfTables {
         Ok(Self { socket, last, has_destroy: true, reads_counts: true })
     }
 
-    /// The address of this socket: a [`Commit`] of that port is our own.
+    /// Port ID of this socket: a [`Commit`] with this port is our own.
     pub fn port(&self) -> u32 {
         self.socket.port()
     }
 
-    /// What the last commit took, also one that was refused.
+    /// Cost of the last commit, even if it was refused.
     pub fn last_written(&self) -> Written {
         self.last
     }
 
-    /// The generation that the ruleset is of.
+    /// Current generation of the ruleset.
     ///
     /// # Errors
     /// [`Error::Unreachable`].
@@ -130,7 +130,7 @@ impl NfTables {
         read::generation(&mut self.socket)
     }
 
-    /// Whether there is a table of each of these names, whatever is in it.
+    /// True if a table exists for each of these names, whatever its content.
     ///
     /// # Errors
     /// [`Error::Unreachable`], or [`Error::Lost`].
@@ -143,14 +143,14 @@ impl NfTables {
         Ok(true)
     }
 
-    /// Takes those of the tables away that are there, and says which they were.
+    /// Deletes the tables that exist, and returns them.
     ///
     /// # Errors
-    /// None was taken away: see [`Error`].
+    /// See [`Error`]; nothing was deleted.
     pub fn delete(&mut self, tables: &[(IpFamily, Name)]) -> Result<Vec<(IpFamily, Name)>, Error> {
         for _ in 0..ATTEMPTS {
             match self.delete_once(tables) {
-                // Somebody was faster.
+                // Another program deleted it first.
                 Err(Error::Refused(refusals))
                     if refusals.iter().all(|refusal| refusal.reason == Reason::NotFound) => {}
                 done => return done,
@@ -159,7 +159,7 @@ impl NfTables {
         Err(Error::Busy { attempts: ATTEMPTS })
     }
 
-    /// Reads the keys of one set of a table. `set` says what the keys are made of.
+    /// Reads the keys of one set. `set` describes their fields.
     ///
     /// # Errors
     /// [`Error::Unreachable`], or [`Error::Lost`].
@@ -174,8 +174,8 @@ impl NfTables {
         read::keys(&mut self.socket, family, table, (name, set), each)
     }
 
-    /// How full the sets of a table are that packets fill. The kernel reports the number of elements
-    /// (Linux 6.18 does). In older kernels the elements are read and counted, which takes 0.8 s for
+    /// Fill levels of the dynamic sets of a table. Linux 6.18 reports the number of elements. On
+    /// older kernels the elements are read and counted, which takes 0.8 s for a full set.
     /// a full set.
     ///
     /// # Errors
@@ -184,11 +184,11 @@ impl NfTables {
         fill::read(&mut self.socket, family, table, self.reads_counts)
     }
 
-    /// Deletes those of the elements that are still in a set: they may expire at any time, and the
-    /// kernel refuses to delete what is not there.
+    /// Deletes those of the elements that still exist. They may expire at any time, and the kernel
+    /// refuses to delete missing elements.
     ///
     /// # Errors
-    /// None was deleted: see [`Error`].
+    /// See [`Error`]; nothing was deleted.
     pub fn delete_if_present(
         &mut self,
         family: IpFamily,
@@ -207,14 +207,14 @@ impl NfTables {
         of_set.delete(&mut self.socket, keys)
     }
 
-    /// Does without what older kernels lack where there is another way. For tests.
+    /// Uses only the features of older kernels, for tests.
     #[doc(hidden)]
     pub fn as_in_old_kernels(self) -> Self {
         Self { has_destroy: false, reads_counts: false, ..self }
     }
 
-    /// Tells what the elements and rules of a table counted. Of what is changed meanwhile it may be
-    /// missing.
+    /// Reads the counters of all elements and rules of a table. Objects changed during the read may
+    /// be missing.
     ///
     /// # Errors
     /// [`Error::Unreachable`], or [`Error::Busy`] if the ruleset changed while it was read.
@@ -231,8 +231,8 @@ impl NfTables {
         }
     }
 
-    /// Tells what some elements and rules of a table counted: those that `part` has. What the
-    /// kernel does not hold of them is missing.
+    /// Reads the counters of the elements and rules in `part` of a table. Objects missing in the
+    /// kernel are left out.
     ///
     /// # Errors
     /// [`Error::Unreachable`], or [`Error::Busy`] if the ruleset changed while it was read.
@@ -288,7 +288,9 @@ impl Dataplane for NfTables {
             match self.read_once(tables) {
                 Ok(read) => return Ok(read),
                 Err(Interrupted::Failed(error)) => return Err(error),
-                Err(Interrupted::Changed) => tracing::debug!("the ruleset changed while read"),
+                Err(Interrupted::Changed) => {
+                    tracing::debug!("ruleset changed during read, retrying")
+                }
             }
         }
         Err(Error::Busy { attempts: ATTEMPTS })

@@ -1,5 +1,5 @@
-//! Chains of anybody that may translate what comes to a Service: of all nat chains of a hook the
-//! first that translates a connection settles it for good (nf_nat_inet_fn of the kernel).
+//! NAT chains of any table that may translate Service traffic. Of all nat chains of a hook, the
+//! first that translates a connection decides (nf_nat_inet_fn of the kernel).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,25 +11,25 @@ use super::socket::Socket;
 use super::{ATTEMPTS, Error, NfTables, attribute};
 use crate::netlink::Dumped;
 
-/// A base chain of type nat for packets that arrive or are sent, with rules that translate.
+/// A base chain of type nat at prerouting or output that leads to rules with NAT.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NatBaseChain {
-    /// The families whose packets it sees.
+    /// Families of the packets that it sees.
     pub families: Vec<IpFamily>,
-    /// The family of its table, as nft(8) spells it.
+    /// Family of its table, as in nft(8).
     pub table_family: &'static str,
-    /// Its table.
+    /// Table.
     pub table: String,
-    /// Its name.
+    /// Name.
     pub chain: String,
-    /// Its place among the nat chains of its hook; the lowest comes first.
+    /// Hook priority: lower runs first.
     pub priority: i32,
 }
 
 impl NfTables {
-    /// Chains that may translate, by themselves or by chains that they lead to, at this priority
-    /// or an earlier one, but for those of tables that are left out, by the word for their family
-    /// and their name: a large table takes long to read. Ordered.
+    /// Base chains that may translate, directly or through chains that they lead to, at this
+    /// priority or an earlier one, ordered. Skips excluded tables, given by nft's family keyword
+    /// and name, because a large table takes long to read.
     ///
     /// # Errors
     /// [`Error::Unreachable`], or [`Error::Busy`].
@@ -43,7 +43,7 @@ impl NfTables {
             base.priority <= up_to && family.is_some_and(|word| !is_left_out(word, &base.table))
         };
         for _ in 0..ATTEMPTS {
-            match self.translators_once(counts) {
+            match self.nat_base_chains_once(counts) {
                 Ok(nat_base_chains) => return Ok(nat_base_chains),
                 Err(Interrupted::Failed(error)) => return Err(error),
                 Err(Interrupted::Changed) => {}
@@ -52,7 +52,7 @@ impl NfTables {
         Err(Error::Busy { attempts: ATTEMPTS })
     }
 
-    fn translators_once(
+    fn nat_base_chains_once(
         &mut self,
         counts: impl Fn(&Base) -> bool,
     ) -> Result<Vec<NatBaseChain>, Interrupted> {
@@ -79,11 +79,11 @@ struct Base {
     priority: i32,
 }
 
-/// What the rules of a chain do with a packet.
+/// What the rules of a chain do, as far as it matters for NAT.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Leads {
     translates: bool,
-    /// Through a map of verdicts, so to any chain of its table.
+    /// True if the chain uses a verdict map, which may lead to any chain of its table.
     anywhere: bool,
     to: BTreeSet<String>,
 }
@@ -94,7 +94,7 @@ const IPV6: u8 = 10;
 const INET: u8 = 1;
 
 impl Base {
-    /// nft's word for the family of its table, and the families whose packets it sees.
+    /// nft's keyword for the family of its table, and the families of the packets that it sees.
     fn words(&self) -> Option<(&'static str, Vec<IpFamily>)> {
         match self.family {
             IPV4 => Some(("ip", vec![IpFamily::Ipv4])),
@@ -112,7 +112,7 @@ impl Base {
     }
 }
 
-/// The nat chains of all tables that packets meet before they are routed or when they are sent.
+/// The nat chains of all tables at prerouting and output.
 fn base_chains(socket: &mut Socket) -> Result<Vec<Base>, Interrupted> {
     // NFTA_CHAIN_* and NFTA_HOOK_*, NF_INET_PRE_ROUTING and NF_INET_LOCAL_OUT.
     const TABLE: u16 = 1;
@@ -141,7 +141,7 @@ fn base_chains(socket: &mut Socket) -> Result<Vec<Base>, Interrupted> {
     Ok(bases)
 }
 
-/// What each chain of a table does.
+/// The effect of each chain of a table.
 fn leads(socket: &mut Socket, of: u8, table: &str) -> Result<BTreeMap<String, Leads>, Interrupted> {
     // NFTA_RULE_*.
     const TABLE: u16 = 1;
@@ -172,7 +172,8 @@ impl Leads {
         let data = inside(expression, DATA).unwrap_or_default();
         match inside(expression, NAME).map(attribute::string).as_deref() {
             Some("nat" | "redir") => self.translates = true,
-            // Of iptables-nft; a version number stands behind others' names only.
+            // Target of iptables-nft. Names other than the plain ones have a version number at the
+            // end.
             Some("target") => {
                 let target = inside(data, TARGET).map(attribute::string).unwrap_or_default();
                 self.translates |= matches!(target.as_str(), "DNAT" | "REDIRECT" | "NETMAP");
@@ -184,7 +185,7 @@ impl Leads {
     }
 }
 
-/// The chain that a verdict names.
+/// The chain of a verdict.
 fn jump(data: &[u8]) -> Option<String> {
     // NFTA_IMMEDIATE_DATA, NFTA_DATA_VERDICT, NFTA_VERDICT_CHAIN.
     let verdict = inside(inside(data, 2)?, 2)?;
@@ -195,7 +196,7 @@ fn inside(nested: &[u8], wanted: u16) -> Option<&[u8]> {
     attribute::find_behind(nested, 0, wanted)
 }
 
-/// Whether a packet in a chain may meet a rule that translates.
+/// True if a packet in this chain may match a rule with NAT.
 fn may_translate(chains: &BTreeMap<String, Leads>, from: &str) -> bool {
     let mut seen = BTreeSet::new();
     let mut next = vec![from];
@@ -212,13 +213,13 @@ fn may_translate(chains: &BTreeMap<String, Leads>, from: &str) -> bool {
     false
 }
 
-/// The family that a message is about (struct nfgenmsg).
+/// Family of a message (struct nfgenmsg).
 fn family(message: &[u8]) -> Option<u8> {
     const BEHIND_HEADER: usize = 16;
     message.get(BEHIND_HEADER).copied()
 }
 
-/// All of a kind, of all families with 0.
+/// Dumps all objects of a kind; family 0 means all families.
 fn dump(
     socket: &mut Socket,
     kind: i32,
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_translates_by_those_that_it_leads_to() {
+    fn nat_chain_translates_through_chains_it_leads_to() {
         let table = chains([
             ("base", false, false, &["one", "gone"]),
             ("one", false, false, &["two", "base"]),

@@ -1,8 +1,8 @@
-//! Objects of libnftnl, owned and borrowed. All that this crate does with their memory is here.
+//! Owned and borrowed libnftnl objects. All unsafe access to libnftnl's memory is in this file.
 //!
-//! libnftnl keeps copies of what is set and owns what it hands out. Attributes are numbers; a
-//! value of the wrong length for one makes it abort or read too far, so attributes are only
-//! named in the files beside this one, each with the type that the header gives it
+//! libnftnl copies values that are set and owns those it returns. Attributes are numbers, and a
+//! value of the wrong length makes it abort or read out of bounds. Attributes are therefore named
+//! only in the files beside this one, each with its type according to the header
 //! (libnftnl/{table,chain,set,rule,expr}.h).
 #![allow(unsafe_code, reason = "libnftnl is a C library")]
 
@@ -13,11 +13,11 @@ use std::ptr::NonNull;
 use nftnl::nftnl_sys as sys;
 use sys::libc::nlmsghdr;
 
-/// A type of libnftnl's whose values are made, filled, asked and freed by functions of one form.
+/// A libnftnl type with the usual functions to allocate, set, get and free.
 ///
 /// # Safety
-/// The functions must be those of this type: `set` copies `length` bytes, `get` answers with a
-/// pointer that is good until the object changes, or null, and the length behind it.
+/// The functions must belong to this type: `set` copies `length` bytes; `get` returns null or a
+/// pointer that is valid until the object changes, with its length.
 pub(super) unsafe trait Kind {
     unsafe fn free(raw: NonNull<Self>);
     unsafe fn set(raw: NonNull<Self>, attribute: u16, data: *const c_void, length: u32);
@@ -25,47 +25,47 @@ pub(super) unsafe trait Kind {
     unsafe fn is_set(raw: NonNull<Self>, attribute: u16) -> bool;
 }
 
-/// A kind that can stand alone and has a message of its own.
+/// A type with a netlink message of its own.
 ///
 /// # Safety
-/// As [`Kind`]: `build` writes no more than the longest message, `parse` reads one message.
+/// As [`Kind`]; `build` writes at most the longest message, and `parse` reads one message.
 pub(super) unsafe trait Message: Kind {
     unsafe fn alloc() -> *mut Self;
     unsafe fn build(header: *mut nlmsghdr, raw: NonNull<Self>);
     unsafe fn parse(header: *const nlmsghdr, raw: NonNull<Self>) -> c_int;
 }
 
-/// An object that is ours.
+/// An owned object.
 pub(super) struct Object<T: Kind>(NonNull<T>);
 
-/// An object that is part of another.
+/// A borrowed object that is part of another.
 pub(super) struct Part<'a, T: Kind>(NonNull<T>, PhantomData<&'a T>);
 
 impl<T: Kind> Drop for Object<T> {
     fn drop(&mut self) {
-        // SAFETY: ours, made by `alloc` of its kind, and freed nowhere else.
+        // SAFETY: owned, allocated by `alloc` of its kind, and freed nowhere else.
         unsafe { T::free(self.0) }
     }
 }
 
 impl<T: Message> Object<T> {
     pub(super) fn new() -> Self {
-        // SAFETY: takes nothing; null is looked for.
+        // SAFETY: takes no arguments; null is checked.
         Self(not_null(unsafe { T::alloc() }))
     }
 
-    /// The object that a message tells of.
+    /// Parses the object of a message.
     pub(super) fn parse(message: &Aligned<'_>) -> Option<Self> {
         let object = Self::new();
-        // SAFETY: `Aligned` is a whole message, its length within its bytes, where a header may
-        // stand; the object is a new one of this kind.
+        // SAFETY: `Aligned` is a whole message with its length within the bytes and aligned for a
+        // header; the object is a new one of this kind.
         let parsed = unsafe { T::parse(message.header(), object.0) };
         (parsed >= 0).then_some(object)
     }
 
-    /// Writes the attributes into a message.
+    /// Writes the attributes to a message.
     pub(super) fn build(&self, header: &mut Header<'_>) {
-        // SAFETY: `Header` has room for the longest message behind it.
+        // SAFETY: `Header` has room for the longest message.
         unsafe { T::build(header.0, self.0) }
     }
 }
@@ -83,20 +83,20 @@ impl<T: Kind> Object<T> {
         self.bytes(attribute, &value.to_ne_bytes())
     }
 
-    /// A string; what follows a NUL is left out.
+    /// Sets a string attribute; a NUL ends the string.
     pub(super) fn text(self, attribute: u32, value: &str) -> Self {
         let bytes: Vec<u8> = value.bytes().take_while(|byte| *byte != 0).collect();
         let text = CString::new(bytes).unwrap_or_default();
         self.bytes(attribute, text.as_bytes_with_nul())
     }
 
-    /// Bytes of the length that the attribute has, or of any if it is one of data.
+    /// Sets bytes. Their length must be that of the attribute; data attributes take any length.
     pub(super) fn bytes(self, attribute: u32, value: &[u8]) -> Self {
         let (Ok(attribute), Ok(length)) = (u16::try_from(attribute), u32::try_from(value.len()))
         else {
             return self;
         };
-        // SAFETY: copies `length` bytes out of `value`, which has as many.
+        // SAFETY: copies `length` bytes from `value`, which has that length.
         unsafe { T::set(self.0, attribute, value.as_ptr().cast(), length) };
         self
     }
@@ -119,24 +119,24 @@ impl<'a, T: Kind> Part<'a, T> {
         self.get(attribute)?.first().copied()
     }
 
-    /// A string, if it is UTF-8.
+    /// String attribute; `None` if it is missing or not UTF-8.
     pub(super) fn get_text(&self, attribute: u32) -> Option<&'a str> {
         let raw = self.pointer(attribute)?.0;
-        // SAFETY: what is asked for is an attribute that libnftnl keeps as a string with its NUL.
+        // SAFETY: the attribute is one that libnftnl stores as a NUL-terminated string.
         unsafe { CStr::from_ptr(raw.cast::<c_char>()) }.to_str().ok()
     }
 
-    /// The bytes of an attribute that is there.
+    /// The bytes of an attribute; `None` if it is missing.
     pub(super) fn get(&self, attribute: u32) -> Option<&'a [u8]> {
         let (raw, length) = self.pointer(attribute)?;
-        // SAFETY: the object keeps so many bytes there and outlives the borrow; nothing changes
-        // it meanwhile, for a `Part` gives no way to.
+        // SAFETY: the object holds this many bytes and outlives the borrow; `Part` has no method
+        // that changes it.
         Some(unsafe { std::slice::from_raw_parts(raw.cast(), length) })
     }
 
     pub(super) fn has(&self, attribute: u32) -> bool {
         let Ok(attribute) = u16::try_from(attribute) else { return false };
-        // SAFETY: only looks.
+        // SAFETY: read-only.
         unsafe { T::is_set(self.0, attribute) }
     }
 
@@ -145,23 +145,22 @@ impl<'a, T: Kind> Part<'a, T> {
             return None;
         }
         let mut length = 0;
-        // SAFETY: only looks.
+        // SAFETY: read-only.
         let raw = unsafe { T::get(self.0, u16::try_from(attribute).ok()?, &mut length) };
         (!raw.is_null()).then_some((raw, usize::try_from(length).ok()?))
     }
 }
 
-/// Out of memory there is no way on, as everywhere in Rust.
+/// Out of memory is fatal, as everywhere in Rust.
 fn not_null<T>(raw: *mut T) -> NonNull<T> {
     NonNull::new(raw)
         .unwrap_or_else(|| std::alloc::handle_alloc_error(std::alloc::Layout::new::<nlmsghdr>()))
 }
 
-/// A message that is being written, with room for the longest there can be.
+/// A message being written, with room for the longest one.
 pub(super) struct Header<'a>(*mut nlmsghdr, PhantomData<&'a mut nlmsghdr>);
 
-/// Where one message is written before it goes to the others: as long as
-/// [`nftnl::nft_nlmsg_maxsize`] with the largest pages there are.
+/// Buffer for one message: [`nftnl::nft_nlmsg_maxsize`] with the largest page size.
 #[repr(C, align(8))]
 pub(super) struct Scratch([u8; Self::SIZE]);
 
@@ -172,7 +171,7 @@ impl Scratch {
         Box::new(Self([0; Self::SIZE]))
     }
 
-    /// Writes a message and gives its bytes.
+    /// Writes a message and returns its bytes.
     pub(super) fn write(
         &mut self,
         kind: u16,
@@ -182,7 +181,7 @@ impl Scratch {
         body: impl FnOnce(&mut Header<'_>),
     ) -> &[u8] {
         let start = self.0.as_mut_ptr().cast::<c_char>();
-        // SAFETY: the scratch is aligned for a header and longer than one.
+        // SAFETY: the buffer is aligned for a header and longer than one.
         let raw = unsafe { sys::nftnl_nlmsg_build_hdr(start, kind, family, flags, sequence) };
         body(&mut Header(raw, PhantomData));
         self.written()
@@ -215,25 +214,25 @@ impl Scratch {
 }
 
 impl Header<'_> {
-    /// Adds a number in the byte order of the network.
+    /// Adds a big-endian number.
     pub(super) fn be32(&mut self, attribute: u16, value: u32) {
-        // SAFETY: the header has room behind it.
+        // SAFETY: the message has room.
         unsafe { mnl::mnl_sys::mnl_attr_put_u32(self.0, attribute, value.to_be()) }
     }
 
     /// Adds a string.
     pub(super) fn text(&mut self, attribute: u16, value: &str) {
         let text = CString::new(value).unwrap_or_default();
-        // SAFETY: as above; the string ends in a NUL.
+        // SAFETY: as above; the string is NUL-terminated.
         unsafe { mnl::mnl_sys::mnl_attr_put_strz(self.0, attribute, text.as_ptr()) }
     }
 }
 
-/// A whole message as it was received.
+/// A received message, complete and aligned.
 pub(super) struct Aligned<'a>(&'a [u8]);
 
 impl<'a> Aligned<'a> {
-    /// `None` if the bytes are no message or stand where no header may.
+    /// Checks a message; `None` if it is incomplete or not aligned for a header.
     pub(super) fn new(bytes: &'a [u8]) -> Option<Self> {
         let [a, b, c, d, ..] = *bytes else { return None };
         let length = usize::try_from(u32::from_ne_bytes([a, b, c, d])).ok()?;
@@ -246,46 +245,46 @@ impl<'a> Aligned<'a> {
     }
 }
 
-/// The functions of a type of libnftnl's.
+/// Implements [`Kind`] with the functions of a libnftnl type.
 macro_rules! kind {
     ($kind:ident, $free:ident, $set:ident, $get:ident, $is_set:ident) => {
-        // SAFETY: the functions of this very type.
+        // SAFETY: the functions belong to this type.
         unsafe impl Kind for sys::$kind {
             unsafe fn free(raw: NonNull<Self>) {
-                // SAFETY: what the caller promises is what the function asks for.
+                // SAFETY: the caller's guarantee is the function's requirement.
                 unsafe { sys::$free(raw.as_ptr()) }
             }
             unsafe fn set(raw: NonNull<Self>, attribute: u16, data: *const c_void, length: u32) {
-                // SAFETY: what the caller promises is what the function asks for.
+                // SAFETY: the caller's guarantee is the function's requirement.
                 unsafe { sys::$set(raw.as_ptr(), attribute, data, length) };
             }
             unsafe fn get(raw: NonNull<Self>, attribute: u16, length: &mut u32) -> *const c_void {
-                // SAFETY: what the caller promises is what the function asks for.
+                // SAFETY: the caller's guarantee is the function's requirement.
                 unsafe { sys::$get(raw.as_ptr(), attribute, length) }
             }
             unsafe fn is_set(raw: NonNull<Self>, attribute: u16) -> bool {
-                // SAFETY: what the caller promises is what the function asks for.
+                // SAFETY: the caller's guarantee is the function's requirement.
                 unsafe { sys::$is_set(raw.as_ptr(), attribute) }
             }
         }
     };
 }
 
-/// The functions that make, write and read one of them.
+/// Implements [`Message`] with the functions of a libnftnl type.
 macro_rules! message {
     ($kind:ident, $alloc:ident, $build:ident, $parse:ident) => {
-        // SAFETY: the functions of this very type.
+        // SAFETY: the functions belong to this type.
         unsafe impl Message for sys::$kind {
             unsafe fn alloc() -> *mut Self {
-                // SAFETY: what the caller promises is what the function asks for.
+                // SAFETY: the caller's guarantee is the function's requirement.
                 unsafe { sys::$alloc() }
             }
             unsafe fn build(header: *mut nlmsghdr, raw: NonNull<Self>) {
-                // SAFETY: what the caller promises is what the function asks for.
+                // SAFETY: the caller's guarantee is the function's requirement.
                 unsafe { sys::$build(header, raw.as_ptr()) }
             }
             unsafe fn parse(header: *const nlmsghdr, raw: NonNull<Self>) -> c_int {
-                // SAFETY: what the caller promises is what the function asks for.
+                // SAFETY: the caller's guarantee is the function's requirement.
                 unsafe { sys::$parse(header, raw.as_ptr()) }
             }
         }
@@ -326,12 +325,12 @@ pub(super) type RawExpression = Object<sys::nftnl_expr>;
 
 impl Object<sys::nftnl_expr> {
     pub(super) fn named(name: &CStr) -> Self {
-        // SAFETY: a string with its NUL; null is looked for. libnftnl knows the names in use
-        // here since 1.1.
+        // SAFETY: a NUL-terminated string; null is checked. libnftnl has known all names used here
+        // since 1.1.
         Self(not_null(unsafe { sys::nftnl_expr_alloc(name.as_ptr()) }))
     }
 
-    /// Gives it away.
+    /// Releases ownership.
     fn into_raw(self) -> *mut sys::nftnl_expr {
         let raw = self.0.as_ptr();
         std::mem::forget(self);
@@ -341,16 +340,16 @@ impl Object<sys::nftnl_expr> {
 
 impl Object<sys::nftnl_rule> {
     pub(super) fn expression(self, expression: RawExpression) -> Self {
-        // SAFETY: both are whole; the rule owns the expression from here on.
+        // SAFETY: both are valid; the rule owns the expression from here on.
         unsafe { sys::nftnl_rule_add_expr(self.0.as_ptr(), expression.into_raw()) };
         self
     }
 
-    /// What is made of each expression, from first to last.
+    /// Applies `read` to each expression, in order.
     pub(super) fn expressions<R>(&self, read: impl Fn(Part<'_, sys::nftnl_expr>) -> R) -> Vec<R> {
         let mut all = Vec::new();
-        // SAFETY: the rule stays as it is until the iterator is destroyed below; the iterator
-        // gives its expressions, then null.
+        // SAFETY: the rule does not change until the iterator is destroyed below; the iterator
+        // returns its expressions, then null.
         unsafe {
             let iterator = not_null(sys::nftnl_expr_iter_create(self.0.as_ptr()));
             while let Some(raw) = NonNull::new(sys::nftnl_expr_iter_next(iterator.as_ptr())) {
@@ -367,13 +366,13 @@ pub(super) type RawElement = Object<sys::nftnl_set_elem>;
 
 impl Object<sys::nftnl_set_elem> {
     pub(super) fn element() -> Self {
-        // SAFETY: takes nothing; null is looked for.
+        // SAFETY: takes no arguments; null is checked.
         Self(not_null(unsafe { sys::nftnl_set_elem_alloc() }))
     }
 }
 
 impl Part<'_, sys::nftnl_set_elem> {
-    /// What is made of each expression of an element.
+    /// Applies `read` to each expression of the element.
     pub(super) fn expressions<R>(&self, read: impl Fn(&Part<'_, sys::nftnl_expr>) -> R) -> Vec<R> {
         listed(read, |list| {
             // SAFETY: calls `note` with each expression and the list, and returns.
@@ -382,7 +381,8 @@ impl Part<'_, sys::nftnl_set_elem> {
     }
 }
 
-/// What is made of each expression that `each` puts on a list; they must outlive the call.
+/// Applies `read` to each expression that `each` puts on a list. The expressions must outlive the
+/// call.
 fn listed<R>(
     read: impl Fn(&Part<'_, sys::nftnl_expr>) -> R,
     each: impl FnOnce(*mut c_void),
@@ -394,10 +394,10 @@ fn listed<R>(
     parts.map(|raw| read(&Part(raw, PhantomData))).collect()
 }
 
-/// Puts an expression on a list.
+/// Appends an expression to a list.
 ///
 /// # Safety
-/// `list` is a `Vec` of such expressions that nothing else uses meanwhile.
+/// `list` points to a `Vec` of such expressions that nothing else uses during the call.
 unsafe extern "C" fn note(expression: *mut sys::nftnl_expr, list: *mut c_void) -> c_int {
     // SAFETY: as above.
     let list = unsafe { &mut *list.cast::<Vec<*mut sys::nftnl_expr>>() };
@@ -406,14 +406,14 @@ unsafe extern "C" fn note(expression: *mut sys::nftnl_expr, list: *mut c_void) -
 }
 
 impl Object<sys::nftnl_set> {
-    /// Has each element get an expression of its own.
+    /// Gives each element of the set this expression.
     pub(super) fn expression(self, expression: RawExpression) -> Self {
-        // SAFETY: both are whole; the set owns the expression from here on.
+        // SAFETY: both are valid; the set owns the expression from here on.
         unsafe { sys::nftnl_set_add_expr(self.0.as_ptr(), expression.into_raw()) };
         self
     }
 
-    /// What is made of each of these expressions.
+    /// Applies `read` to each of the set's expressions.
     pub(super) fn expressions<R>(&self, read: impl Fn(&Part<'_, sys::nftnl_expr>) -> R) -> Vec<R> {
         listed(read, |list| {
             // SAFETY: calls `note` with each expression and the list, and returns.
@@ -424,11 +424,11 @@ impl Object<sys::nftnl_set> {
     pub(super) fn add(&mut self, element: RawElement) {
         let raw = element.0.as_ptr();
         std::mem::forget(element);
-        // SAFETY: both are whole; the set owns the element from here on.
+        // SAFETY: both are valid; the set owns the element from here on.
         unsafe { sys::nftnl_set_elem_add(self.0.as_ptr(), raw) }
     }
 
-    /// The elements that a message tells of, each made into something.
+    /// Applies `read` to each element in a message.
     pub(super) fn elements<R>(
         message: &Aligned<'_>,
         mut read: impl FnMut(Part<'_, sys::nftnl_set_elem>) -> R,
@@ -450,11 +450,11 @@ impl Object<sys::nftnl_set> {
         Some(all)
     }
 
-    /// Writes the elements into as many messages as they need. `message` writes one, with the
-    /// body that it is given.
+    /// Writes the elements to as many messages as needed. `message` writes one, using the given
+    /// function for its body.
     pub(super) fn write_elements(&self, mut message: impl FnMut(&mut dyn FnMut(&mut Header<'_>))) {
-        // SAFETY: the set stays as it is until the iterator is destroyed; libnftnl stops at the
-        // element that no longer fits into a message and goes on there with the next.
+        // SAFETY: the set does not change until the iterator is destroyed. libnftnl stops at the
+        // element that does not fit into the message and continues with it in the next.
         unsafe {
             let iterator = not_null(sys::nftnl_set_elems_iter_create(self.0.as_ptr()));
             let mut more = true;

@@ -1,4 +1,4 @@
-//! Reads tables, all of one generation of the ruleset.
+//! Reads tables at one generation of the ruleset.
 
 use std::collections::BTreeMap;
 
@@ -14,15 +14,15 @@ use super::table::RawTable;
 use super::{Counted, Error, Generation, attribute, chain, element, family, rule, set, table};
 use crate::netlink::Dumped;
 
-/// Every kind of object names its table in its first attribute (NFTA_*_TABLE).
+/// Every object has its table in its first attribute (NFTA_*_TABLE).
 const TABLE: u16 = 1;
-/// And, but for rules, itself in another (NFTA_OBJ_NAME, NFTA_FLOWTABLE_NAME).
+/// Every object except a rule has its name in this attribute (NFTA_OBJ_NAME, NFTA_FLOWTABLE_NAME).
 const NAME: u16 = 2;
 
 /// NFT_MSG_GETFLOWTABLE of linux/netfilter/nf_tables.h.
 const GET_FLOWTABLE: i32 = 23;
 
-/// The generation of the ruleset, which each commit of anybody raises.
+/// Reads the generation of the ruleset, which every commit increases.
 pub(super) fn generation(socket: &mut Socket) -> Result<Generation, Error> {
     // NFTA_GEN_ID.
     const ID: u16 = 1;
@@ -38,10 +38,10 @@ pub(super) fn generation(socket: &mut Socket) -> Result<Generation, Error> {
     )?;
     generation
         .map(Generation)
-        .ok_or_else(|| Error::Misunderstood("it has no generation".to_owned()))
+        .ok_or_else(|| Error::Misunderstood("no generation ID in the answer".to_owned()))
 }
 
-/// Whether there is a table of that name.
+/// True if the table exists.
 pub(super) fn exists(socket: &mut Socket, of: IpFamily, name: &Name) -> Result<bool, Error> {
     Ok(find(socket, of, name)?.is_some())
 }
@@ -62,8 +62,7 @@ fn find(socket: &mut Socket, of: IpFamily, name: &Name) -> Result<Option<RawTabl
     Ok(found)
 }
 
-/// What the kernel holds of a table, `Ok(None)` if it has none of that name, and an error if
-/// somebody changed the ruleset meanwhile.
+/// Reads a table. `Ok(None)` if it does not exist; an error if the ruleset changed during the read.
 pub(super) fn table(
     socket: &mut Socket,
     of: IpFamily,
@@ -80,7 +79,7 @@ pub(super) fn table(
     Ok(Some(reader.held))
 }
 
-/// What the elements and rules of a table counted.
+/// Reads the counters of the elements and rules of a table.
 pub(super) fn counted(
     socket: &mut Socket,
     of: IpFamily,
@@ -116,8 +115,8 @@ pub(super) fn counted(
     reader.counted_rules(&rule::of_table(of, table), each)
 }
 
-/// What elements and rules of a part of a table counted. Each element is asked for by its key: that
-/// costs about 10 µs, and a list of all that are in the set half a second at 100,000.
+/// Reads the counters of the elements and rules in a part of a table. Each element is requested by
+/// key, which costs about 10 µs; dumping a set of 100,000 elements takes half a second.
 pub(super) fn counted_of(
     socket: &mut Socket,
     part: &Table,
@@ -160,17 +159,17 @@ pub(super) fn counted_of(
     Ok(())
 }
 
-/// Whether a dump has all that there was.
+/// Completeness of a dump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
-    /// It has.
+    /// Complete.
     Complete,
-    /// The ruleset changed meanwhile, so elements may be missing.
+    /// The ruleset changed during the dump, so elements may be missing.
     Partial,
 }
 
-/// Reads the keys of a set. One dump only: that of a large set takes longer than the ruleset may
-/// stay the same.
+/// Reads the keys of a set with a single dump: dumping a large set takes longer than the ruleset
+/// usually stays unchanged.
 pub(super) fn keys(
     socket: &mut Socket,
     of: IpFamily,
@@ -185,7 +184,7 @@ pub(super) fn keys(
     })
 }
 
-/// Hands over the messages of one dump of a set's elements.
+/// Passes on the messages of one dump of a set's elements.
 pub(super) fn elements(
     socket: &mut Socket,
     named: &RawSet,
@@ -204,17 +203,17 @@ pub(super) fn elements(
         },
     )?;
     Ok(match dumped {
-        // A set that is gone has no elements.
+        // A deleted set has no elements.
         Dumped::Whole | Dumped::Nothing => Reading::Complete,
         Dumped::Interrupted => Reading::Partial,
     })
 }
 
-/// Why a table was not read.
+/// Reason that a table was not read.
 pub(super) enum Interrupted {
-    /// It must be read again.
+    /// The ruleset changed; read again.
     Changed,
-    /// It cannot be.
+    /// The read failed.
     Failed(Error),
 }
 
@@ -242,7 +241,7 @@ impl Reader<'_> {
             |_| {},
             |message| {
                 let raw = Object::parse(message);
-                // A chain that is part of a rule goes with it.
+                // A chain that belongs to a rule is deleted with that rule.
                 if !raw.as_ref().is_some_and(chain::is_of_a_rule) {
                     chains.push(raw.as_ref().and_then(chain::decode));
                 }
@@ -269,7 +268,7 @@ impl Reader<'_> {
                         chain.rules.push(rule);
                     }
                 }
-                None => self.held.foreign.push("a rule that cannot be read".to_owned()),
+                None => self.held.foreign.push("an unreadable rule".to_owned()),
             }
         }
         Ok(())
@@ -284,10 +283,11 @@ impl Reader<'_> {
             |header| of_table.build(header),
             |message| {
                 let Some(raw) = Object::parse(message) else { return sets.push(None) };
-                // What goes with its rule is no matter, and what cannot be changed needs the table.
+                // Sets that belong to a rule do not matter; constant sets can only be replaced with
+                // the table.
                 match set::nature(&raw) {
                     Nature::OfARule => {}
-                    Nature::Fixed => fixed.push("a set with the flag constant".to_owned()),
+                    Nature::Fixed => fixed.push("a set with flag constant".to_owned()),
                     Nature::Plain => sets.push(set::decode(of, &raw)),
                 }
             },
@@ -305,7 +305,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Fills a set with its elements; not if one is foreign.
+    /// Reads the elements of a set. Returns false if one is foreign.
     fn elements(&mut self, name: &Name, set: &mut Set) -> Result<bool, Interrupted> {
         let mut reader = element::Reader::new(self.family, set);
         let mut is_ours = true;
@@ -327,7 +327,7 @@ impl Reader<'_> {
         }
     }
 
-    /// What rules counted, of a table or of a chain of it.
+    /// Reads the counters of rules, of a table or of one of its chains.
     fn counted_rules(
         &mut self,
         of: &RawRule,
@@ -345,7 +345,7 @@ impl Reader<'_> {
         )
     }
 
-    /// Objects of a kind that rulegen makes none of.
+    /// Records objects of a kind that rulegen does not make.
     fn others(&mut self, kind: i32, what: &str) -> Result<(), Interrupted> {
         let table = self.table.as_str();
         let mut found = Vec::new();
@@ -363,7 +363,7 @@ impl Reader<'_> {
 
     fn named<T>(&mut self, read: Vec<Option<(Name, T)>>, what: &str) -> BTreeMap<Name, T> {
         if read.iter().any(Option::is_none) {
-            self.held.foreign.push(format!("a {what} that cannot be read"));
+            self.held.foreign.push(format!("an unreadable {what}"));
         }
         read.into_iter().flatten().collect()
     }
@@ -381,8 +381,8 @@ impl Reader<'_> {
         })
     }
 
-    /// All of a kind in our table. Of what is in others no more than the table's name is looked
-    /// at: the kernel tells chains of all tables, whatever it is asked.
+    /// Dumps all objects of a kind in our table. The kernel dumps chains of all tables whatever the
+    /// request says; for those, only the table's name is decoded.
     fn dump_raw(
         &mut self,
         kind: i32,

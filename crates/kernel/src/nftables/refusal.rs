@@ -1,4 +1,4 @@
-//! The kernel's error numbers, as the dataplane's errors.
+//! Converts the kernel's error numbers into dataplane errors.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use rulegen_ruleset::dataplane::{Error, Obstacle, Reason};
 
 use crate::netlink::{self, Failure, PATIENCE};
 
-/// What an error number says of the operation that was refused.
+/// Classifies an error number.
 pub(super) fn reason(errno: Errno) -> Reason {
     match errno {
         Errno::ENOENT => Reason::NotFound,
@@ -29,7 +29,7 @@ pub(super) fn reason(errno: Errno) -> Reason {
     }
 }
 
-/// That nf_tables cannot be reached.
+/// The error for inaccessible nf_tables.
 pub(super) fn unreachable(source: io::Error) -> Error {
     let obstacle = match source.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EPERM | Errno::EACCES) => Obstacle::NotPermitted,
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lack_of_memory_or_permission_is_not_about_content() {
+    fn refusal_for_lack_of_memory_or_permission_is_not_about_content() {
         for errno in [Errno::ENOMEM, Errno::ENOBUFS, Errno::EPERM, Errno::EACCES, Errno::EINTR] {
             assert_eq!(reason(errno), Reason::Circumstances, "{errno}");
         }

@@ -9,19 +9,19 @@ use super::{expression, family, userdata};
 
 pub(super) type RawRule = Object<sys::nftnl_rule>;
 
-/// Which chain's rules a message is about.
+/// A message about the rules of a chain.
 pub(super) fn of_chain(of: IpFamily, table: &Name, chain: &Name) -> RawRule {
     of_table(of, table).text(sys::NFTNL_RULE_CHAIN, chain.as_str())
 }
 
-/// Which table's.
+/// A message about the rules of a table.
 pub(super) fn of_table(of: IpFamily, table: &Name) -> RawRule {
     RawRule::new()
         .u32(sys::NFTNL_RULE_FAMILY, family::number(of).into())
         .text(sys::NFTNL_RULE_TABLE, table.as_str())
 }
 
-/// Which one rule; without a number all of the chain.
+/// A message about one rule, or without a handle about all rules of the chain.
 pub(super) fn with_handle(
     of: IpFamily,
     table: &Name,
@@ -35,7 +35,7 @@ pub(super) fn with_handle(
     }
 }
 
-/// A rule.
+/// Encodes a rule.
 pub(super) fn encode(of: IpFamily, table: &Name, chain: &Name, rule: &Rule) -> RawRule {
     let mut raw = of_chain(of, table, chain);
     if let Some(comment) = &rule.comment {
@@ -46,14 +46,14 @@ pub(super) fn encode(of: IpFamily, table: &Name, chain: &Name, rule: &Rule) -> R
         .fold(raw, |raw, expression| raw.expression(expression::encode(expression)))
 }
 
-/// What a rule counted, by the name of its chain, if it is one that counts.
+/// Chain name and packet count of a rule with a counter.
 pub(super) fn counted(raw: &RawRule) -> Option<(Name, u64)> {
     let chain = Name::from_kernel(raw.borrow().get_text(sys::NFTNL_RULE_CHAIN)?);
     let packets = raw.expressions(|raw| expression::packets(&raw)).into_iter().flatten().next()?;
     Some((chain, packets))
 }
 
-/// A rule and the name of its chain.
+/// Decodes a rule and the name of its chain.
 pub(super) fn decode(raw: &RawRule) -> Option<(Name, ActualRule)> {
     let part = raw.borrow();
     let chain = Name::from_kernel(part.get_text(sys::NFTNL_RULE_CHAIN)?);

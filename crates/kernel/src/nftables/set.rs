@@ -16,22 +16,22 @@ const TIMEOUT: u32 = 0x10;
 const DYNAMIC: u32 = 0x20;
 const CONCATENATION: u32 = 0x80;
 
-/// NFT_DATA_VERDICT of the same.
+/// NFT_DATA_VERDICT of linux/netfilter/nf_tables.h.
 const VERDICT: u32 = 0xffff_ff00;
 
-/// Which set a message is about.
+/// A message about this set.
 pub(super) fn named(of: IpFamily, table: &Name, name: &Name) -> RawSet {
     of_table(of, table).text(sys::NFTNL_SET_NAME, name.as_str())
 }
 
-/// Which table's sets.
+/// A message about the sets of a table.
 pub(super) fn of_table(of: IpFamily, table: &Name) -> RawSet {
     RawSet::new()
         .u32(sys::NFTNL_SET_FAMILY, family::number(of).into())
         .text(sys::NFTNL_SET_TABLE, table.as_str())
 }
 
-/// A set without its elements. The kernel wants a number for it that no other of the batch has.
+/// Encodes a set without its elements. The kernel needs an ID that is unique within the batch.
 pub(super) fn encode(of: IpFamily, table: &Name, name: &Name, set: &Set, id: u32) -> RawSet {
     let mut raw = named(of, table, name)
         .u32(sys::NFTNL_SET_ID, id)
@@ -53,17 +53,17 @@ pub(super) fn encode(of: IpFamily, table: &Name, name: &Name, set: &Set, id: u32
     raw
 }
 
-/// What can be done with a set.
+/// How a set can be changed.
 pub(super) enum Nature {
-    /// It is written in the rule that uses it, as `{ 1.1.1.1, 2.2.2.2 }`, and goes with it.
+    /// Anonymous: part of a rule such as `{ 1.1.1.1, 2.2.2.2 }`, and deleted with it.
     OfARule,
-    /// The kernel takes no change to it as long as a rule uses it.
+    /// Constant: cannot change while a rule uses it.
     Fixed,
-    /// Whatever is wanted.
+    /// Any change is possible.
     Plain,
 }
 
-/// What can be done with a set that was read.
+/// How a set can be changed.
 pub(super) fn nature(raw: &RawSet) -> Nature {
     // NFT_SET_ANONYMOUS and NFT_SET_CONSTANT.
     const ANONYMOUS: u32 = 0x1;
@@ -76,12 +76,12 @@ pub(super) fn nature(raw: &RawSet) -> Nature {
     }
 }
 
-/// Whether packets fill a set that was read.
+/// True for a dynamic set.
 pub(super) fn is_dynamic(raw: &RawSet) -> bool {
     raw.borrow().get_u32(sys::NFTNL_SET_FLAGS).is_some_and(|flags| flags & DYNAMIC != 0)
 }
 
-/// A set's name, and the set without elements unless something about it is foreign.
+/// Decodes a set without its elements; `None` in place of the set if it has a foreign property.
 pub(super) fn decode(of: IpFamily, raw: &RawSet) -> Option<(Name, Option<Set>)> {
     let name = Name::from_kernel(raw.borrow().get_text(sys::NFTNL_SET_NAME)?);
     Some((name, decode_shape(of, raw)))
@@ -113,8 +113,8 @@ fn decode_shape(of: IpFamily, raw: &RawSet) -> Option<Set> {
         comment,
         elements: Default::default(),
     };
-    // A set that packets fill gets a size from the first rule that has them do so
-    // (nft_dynset_init() of net/netfilter/nft_dynset.c).
+    // A dynamic set gets its size from the first rule that adds elements (nft_dynset_init() of
+    // net/netfilter/nft_dynset.c).
     const DYNSET_SIZE: u32 = 0xffff;
     let size = raw.get_u32(sys::NFTNL_SET_DESC_SIZE);
     let is_sized = size.is_some_and(|size| !set.dynamic || size != DYNSET_SIZE);
@@ -134,7 +134,7 @@ fn flags(set: &Set) -> u32 {
         | when(set.dynamic, TIMEOUT | DYNAMIC)
 }
 
-/// nft's number for a type (include/datatype.h), those of several parts in 6 bits each.
+/// nft's number for a type (include/datatype.h); concatenations have 6 bits per field.
 fn type_of(of: IpFamily, fields: &[Field]) -> u32 {
     fields.iter().fold(0, |kind, field| kind << 6 | number_of(of, *field))
 }
@@ -156,7 +156,7 @@ fn number_of(of: IpFamily, field: Field) -> u32 {
     }
 }
 
-/// How many bytes a part of a key has.
+/// Length of a field in bytes.
 pub(super) fn length(of: IpFamily, field: Field) -> u8 {
     match (field, of) {
         (Field::Address, IpFamily::Ipv4) | (Field::Number, _) => 4,
@@ -166,7 +166,7 @@ pub(super) fn length(of: IpFamily, field: Field) -> u8 {
     }
 }
 
-/// Each of several parts begins at a register.
+/// In concatenations each field starts at a register boundary.
 fn length_of(of: IpFamily, fields: &[Field]) -> u32 {
     match fields {
         [field] => length(of, *field).into(),

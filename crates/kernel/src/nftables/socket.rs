@@ -1,4 +1,4 @@
-//! What is said to nf_tables: requests, batches and events.
+//! Requests, batches and events of nf_tables.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -19,26 +19,26 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// A socket for requests and batches.
+    /// Opens a socket for requests and batches.
     pub(super) fn open() -> Result<Self, Error> {
         Self::bound_to(0)
     }
 
-    /// A socket that hears of each commit to the ruleset (NFNLGRP_NFTABLES of
+    /// Opens a socket that receives an event for each commit to the ruleset (NFNLGRP_NFTABLES of
     /// linux/netfilter/nfnetlink.h).
     pub(super) fn for_events(room: usize) -> Result<Self, Error> {
         const GROUP: u32 = 7;
         Self::of_group(GROUP, room)
     }
 
-    /// A socket that hears of what is told to a group, and has room for so many bytes of it.
+    /// Opens a socket that receives the events of a group, with a buffer of `room` bytes.
     pub(super) fn of_group(group: u32, room: usize) -> Result<Self, Error> {
         let socket = Self::bound_to(1 << (group - 1))?;
         socket.netlink.room_to_receive(room);
         Ok(socket)
     }
 
-    /// For waiting until something is heard.
+    /// File descriptor to poll for events.
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
         self.netlink.descriptor()
     }
@@ -47,12 +47,12 @@ impl Socket {
         Ok(Self { netlink: netlink::Socket::open(groups)?, scratch: Scratch::new(), sequence: 1 })
     }
 
-    /// The address of this socket, by which the kernel tells whose commit it was.
+    /// Port ID of this socket. The kernel identifies the author of a commit by it.
     pub(super) fn port(&self) -> u32 {
         self.netlink.port()
     }
 
-    /// The first of enough sequence numbers for a batch, which lie one behind the other.
+    /// The first of enough consecutive sequence numbers for a batch.
     pub(super) fn first_sequence(&mut self) -> u32 {
         if self.sequence > u32::MAX / 2 {
             self.sequence = 1;
@@ -60,7 +60,7 @@ impl Socket {
         self.sequence
     }
 
-    /// Sends a request and hands over what the kernel tells.
+    /// Sends a request and passes on the kernel's answers.
     pub(super) fn ask(
         &mut self,
         kind: i32,
@@ -77,8 +77,8 @@ impl Socket {
         Ok(self.netlink.ask(message, sequence, is_dump, each)?)
     }
 
-    /// Sends a batch, and tells what the kernel refused of it. A batch `without_end` is refused
-    /// as a whole, in silence.
+    /// Sends a batch and returns the operations that the kernel refused. The kernel aborts a batch
+    /// `without_end` without an error.
     pub(super) fn commit(&mut self, batch: &Finished) -> Result<(), Error> {
         self.sequence = batch.sequences.end.wrapping_add(1);
         self.netlink.room_to_send(batch.bytes.len())?;
@@ -87,7 +87,7 @@ impl Socket {
         while answers.outcome.is_none() {
             let received = self.netlink.receive(|message, fields| answers.take(message, fields));
             if let Err(failure) = received {
-                // There was no room for all answers: those that are left say enough.
+                // The buffer had no room for all answers; those that are left are enough.
                 self.netlink.drain(|message, fields| answers.take(message, fields));
                 answers.end(failure.into());
             }
@@ -97,8 +97,8 @@ impl Socket {
         if refusals.is_empty() { Ok(()) } else { Err(Error::Refused(refusals)) }
     }
 
-    /// Hands over the messages of one event, with the port of who caused it. Says whether there
-    /// were any within the time.
+    /// Passes on the messages of one event, with the port ID of its author. Returns false if there
+    /// was none in time.
     pub(super) fn hear(
         &mut self,
         patience: Option<Duration>,
@@ -107,7 +107,7 @@ impl Socket {
         Ok(self.netlink.hear(patience, each)?)
     }
 
-    /// The same, where what came before a loss is still of use.
+    /// Like [`Self::hear`], but returns events received before a loss first.
     pub(super) fn hear_next(
         &mut self,
         patience: Option<Duration>,
@@ -117,11 +117,11 @@ impl Socket {
     }
 }
 
-/// What the kernel says of a batch.
+/// The kernel's answers to a batch.
 struct Answers<'a> {
     batch: &'a Finished,
     refusals: Vec<Refusal>,
-    /// Once nothing more is to come.
+    /// Set once no more answers follow.
     outcome: Option<Result<(), Error>>,
 }
 
@@ -140,7 +140,7 @@ impl<'a> Answers<'a> {
             if fields.sequence == sequences.start {
                 self.outcome = refused_whole(errno);
             }
-            // Out of memory the kernel forgets all answers but this.
+            // Out of memory, the kernel discards all answers except this one.
             if errno == Errno::ENOMEM {
                 self.outcome = Some(Ok(()));
             }
@@ -151,8 +151,8 @@ impl<'a> Answers<'a> {
         }
     }
 
-    /// No more can be heard. What was refused is void as a whole; without a refusal nobody knows
-    /// whether the batch counted.
+    /// No more answers can be received. A refusal means that the whole batch was aborted; without
+    /// one, it is unknown whether the batch took effect.
     fn end(&mut self, error: Error) {
         let lost = matches!(error, Error::Lost | Error::Timeout { .. } | Error::Misunderstood(_));
         let unknown = if lost { Error::Lost } else { error };
@@ -161,7 +161,7 @@ impl<'a> Answers<'a> {
     }
 }
 
-/// Why nothing of a batch was looked at: an answer to the last message does not come.
+/// Result for a batch refused as a whole, for which no answer to the last message comes.
 fn refused_whole(errno: Errno) -> Option<Result<(), Error>> {
     match errno {
         Errno::ERESTART => Some(Err(Error::Stale)),

@@ -9,21 +9,21 @@ use super::{family, userdata};
 
 pub(super) type RawTable = Object<sys::nftnl_table>;
 
-/// Which table a message is about.
+/// A message about this table.
 pub(super) fn named(of: IpFamily, name: &Name) -> RawTable {
     RawTable::new()
         .u32(sys::NFTNL_TABLE_FAMILY, family::number(of).into())
         .text(sys::NFTNL_TABLE_NAME, name.as_str())
 }
 
-/// A table without what is in it.
+/// Encodes a table without its content.
 pub(super) fn encode(of: IpFamily, name: &Name, comment: &Comment) -> RawTable {
     named(of, name)
         .u32(sys::NFTNL_TABLE_FLAGS, 0)
         .bytes(sys::NFTNL_TABLE_USERDATA, &userdata::of_comment(comment))
 }
 
-/// What is foreign about a table, apart from what is in it.
+/// Foreign properties of a table itself.
 pub(super) fn foreign(raw: &RawTable) -> Vec<String> {
     // NFT_TABLE_F_* of linux/netfilter/nf_tables.h.
     const FLAGS: [(u32, &str); 3] = [(1, "dormant"), (2, "owner"), (4, "persist")];

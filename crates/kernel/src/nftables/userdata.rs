@@ -1,9 +1,9 @@
-//! What nft keeps beside tables, sets, elements and rules for its own use: comments, and how the
-//! keys of sets were spelled. The kernel only stores it.
+//! Userdata that nft stores with tables, sets, elements and rules: comments, and the original types
+//! of set keys. The kernel only stores it.
 //!
-//! Type, length, value, each of the first two a byte (libnftnl/udata.h). The numbers of
+//! Encoded as type and length of one byte each, and the value (libnftnl/udata.h). The numbers of
 //! expressions, protocols and their fields are nft's own (include/expression.h, proto.h and
-//! datatype.h of nftables); as they lie in kernels, no version may change them.
+//! datatype.h of nftables). They are stored in kernels, so no version of nft can change them.
 
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Comment, DataType, Field, Set};
@@ -21,19 +21,19 @@ mod set {
     pub(super) const COMMENT: u8 = 7;
 }
 
-/// The comment on a table, an element or a rule.
+/// Encodes the comment of a table, an element or a rule.
 pub(super) fn of_comment(comment: &Comment) -> Vec<u8> {
     let mut data = Vec::with_capacity(comment.as_str().len() + 3);
     put_comment(&mut data, COMMENT, comment);
     data
 }
 
-/// The same, read.
+/// Decodes the comment of a table, an element or a rule.
 pub(super) fn comment_of(data: &[u8]) -> Option<Comment> {
     find(data, COMMENT).map(comment)
 }
 
-/// The comment on a set and how `nft list` is to show the set.
+/// Encodes the comment of a set and the types that `nft list` shows.
 pub(super) fn of_set(family: IpFamily, of: &Set) -> Vec<u8> {
     let mut data = Vec::new();
     put_number(&mut data, set::KEY_BYTE_ORDER, byte_order(&of.key));
@@ -51,12 +51,12 @@ pub(super) fn of_set(family: IpFamily, of: &Set) -> Vec<u8> {
     data
 }
 
-/// The comment on a set.
+/// Decodes the comment of a set.
 pub(super) fn set_comment_of(data: &[u8]) -> Option<Comment> {
     find(data, set::COMMENT).map(comment)
 }
 
-/// BYTEORDER_INVALID, for keys of several parts, and BYTEORDER_BIG_ENDIAN.
+/// BYTEORDER_INVALID for concatenations, and BYTEORDER_BIG_ENDIAN.
 const MIXED: u32 = 0;
 const BIG_ENDIAN: u32 = 2;
 
@@ -67,7 +67,7 @@ fn byte_order(key: &[Field]) -> u32 {
     }
 }
 
-/// EXPR_CONCAT and the parts, by their turn.
+/// EXPR_CONCAT with the fields by index.
 fn typeof_fields(family: IpFamily, fields: &[Field]) -> Vec<u8> {
     const CONCATENATION: u32 = 13;
     let mut parts = Vec::new();

@@ -1,9 +1,9 @@
-//! Verdicts, which rules and elements of maps have.
+//! Verdicts of rules and map elements.
 
 use nftnl::nftnl_sys::libc;
 use rulegen_ruleset::nftables::{Name, Verdict};
 
-/// The kernel's number for it, and the chain that it leads to.
+/// The kernel's number for the verdict, and the chain that it leads to.
 pub(super) fn encode(verdict: &Verdict) -> (u32, Option<&Name>) {
     let (number, chain) = match verdict {
         Verdict::Drop => (libc::NF_DROP, None),
@@ -14,7 +14,7 @@ pub(super) fn encode(verdict: &Verdict) -> (u32, Option<&Name>) {
     (number.cast_unsigned(), chain)
 }
 
-/// The verdict that the kernel means, unless it is foreign.
+/// Decodes a verdict; `None` if it is foreign.
 pub(super) fn decode(number: u32, chain: Option<&str>) -> Option<Verdict> {
     match (number.cast_signed(), chain) {
         (libc::NF_DROP, None) => Some(Verdict::Drop),

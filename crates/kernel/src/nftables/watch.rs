@@ -1,4 +1,4 @@
-//! Hears of every commit to the ruleset, whoever made it.
+//! Watches commits to the ruleset by any program.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,63 +13,63 @@ use super::socket::Socket;
 use super::{Error, Generation, attribute, family};
 use crate::process::Process;
 
-/// A socket that is told of commits.
+/// A socket that receives commit events.
 pub struct Watcher {
     socket: Socket,
     tables: Vec<(IpFamily, Name)>,
-    /// Which chains of them count, by their names.
+    /// Filter for chains, by name.
     concerns: fn(&str) -> bool,
-    /// What the commit that is being told did to our tables so far.
+    /// Changes to our tables by the commit that is being received.
     told: Notification,
 }
 
-/// What was heard.
+/// A watch event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Somebody committed.
+    /// A commit.
     Commit(Commit),
-    /// More was told than the socket holds: anything may have happened. Read the kernel again.
+    /// The socket's buffer overflowed, so any change may be missing. Read the kernel again.
     Lost,
 }
 
 /// A commit to the ruleset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
-    /// The ruleset's generation since.
+    /// Generation of the ruleset after the commit.
     pub generation: Generation,
-    /// Who made it.
+    /// Author.
     pub writer: Writer,
-    /// What it did to the watched tables; nothing if it changed only others. At most
-    /// [`Commit::TOLD`] are told.
+    /// Changes to the watched tables, at most [`Commit::TOLD`]; empty if it changed only other
+    /// tables.
     pub changes: Vec<Change>,
-    /// The chains of the watched tables that it changed.
+    /// Chains of the watched tables that it changed.
     pub chains: TouchedChains,
 }
 
 impl Commit {
-    /// Of the changes of one commit so many are told.
+    /// Maximum number of changes listed for a commit.
     pub const TOLD: usize = 20;
 
-    /// Of the chains of one commit so many are named.
+    /// Maximum number of chains listed for a commit.
     pub const CHAINS: usize = 10_000;
 }
 
-/// One change to a watched table.
+/// A change to a watched table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// What was done.
+    /// Kind of change.
     pub done: Done,
-    /// To what kind of object.
+    /// Kind of the changed object.
     pub object: Object,
-    /// The family of the table.
+    /// Family of the table.
     pub family: IpFamily,
-    /// The table.
+    /// Table.
     pub table: String,
-    /// The name of the object, or for a rule that of its chain.
+    /// Name of the object; for a rule, the name of its chain.
     pub name: Option<String>,
 }
 
-/// What a change did.
+/// Kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the words say it")]
 pub enum Done {
@@ -78,7 +78,7 @@ pub enum Done {
     Changed,
 }
 
-/// The kinds of objects in a table.
+/// Kind of an object in a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "they are netfilter's")]
 pub enum Object {
@@ -110,15 +110,15 @@ impl fmt::Display for Change {
     }
 }
 
-/// A chain by its family, table and name.
+/// A chain by family, table and name.
 pub type TouchedChain = (IpFamily, String, String);
 
-/// The chains that a commit changed: the chains themselves, or rules in them.
+/// Chains that a commit changed, including their rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TouchedChains {
-    /// These and no others.
+    /// Exactly these chains.
     These(BTreeSet<TouchedChain>),
-    /// A table itself changed, or more than [`Commit::CHAINS`] chains did.
+    /// Any chain: a table itself changed, or more than [`Commit::CHAINS`] chains did.
     Any,
 }
 
@@ -144,19 +144,19 @@ impl TouchedChains {
     }
 }
 
-/// Who made a commit. The kernel names the thread; this is the process that the thread belongs to,
-/// as far as /proc still shows it.
+/// Author of a commit. The kernel reports the thread; this is its process, as far as /proc still
+/// shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Writer {
-    /// The process, 0 if the kernel does not tell.
+    /// Process ID, 0 if the kernel does not report it.
     pub pid: u32,
-    /// Its name, as in /proc/pid/comm. Any program may call itself anything: escape it for output.
+    /// Name as in /proc/pid/comm. Any program can choose its name, so escape it for output.
     pub program: String,
-    /// Whether `pid` and `program` are those of the thread, because its process could not be looked
-    /// up: it has ended, or it is in a PID namespace that we do not see. They are those of the
-    /// process too where it has only one thread, as nft and iptables do.
+    /// True if `pid` and `program` are those of the thread, because its process could not be found:
+    /// it has ended or is in an invisible PID namespace. For a process with a single thread, such as
+    /// nft and iptables, both are the same.
     pub is_thread: bool,
-    /// The address of its socket: see [`NfTables::port`](super::NfTables::port).
+    /// Port ID of its socket: see [`NfTables::port`](super::NfTables::port).
     pub port: u32,
 }
 
@@ -171,7 +171,7 @@ impl Writer {
     }
 }
 
-/// The part of a commit that was received before its end.
+/// The received part of a commit.
 #[derive(Debug, Default)]
 struct Notification {
     changes: Vec<Change>,
@@ -179,8 +179,8 @@ struct Notification {
 }
 
 impl Notification {
-    /// A table comes first, for it says more than what went with it; what is said already is not
-    /// said again.
+    /// Adds a change. A change of a table comes first, because it covers the others; duplicates are
+    /// skipped.
     fn add(&mut self, change: Change) {
         self.chains.add(&change);
         let changes = &mut self.changes;
@@ -192,7 +192,7 @@ impl Notification {
         }
     }
 
-    /// The process of a commit that changed nothing here is not looked up.
+    /// Completes the commit. The process is not looked up if the commit changed nothing here.
     fn commit(self, message: &[u8], port: u32) -> Option<Commit> {
         // NFTA_GEN_ID, NFTA_GEN_PROC_PID and NFTA_GEN_PROC_NAME.
         let generation = Generation(attribute::be32(message, 1)?);
@@ -208,12 +208,13 @@ impl Notification {
 }
 
 impl Watcher {
-    /// Room for what is told of a commit of 400,000 elements, in bytes. The kernel takes it only
-    /// while events are not fetched.
+    /// Receive buffer in bytes, enough for the events of a commit of 400,000 elements. The kernel
+    /// uses the memory only while events are pending.
     pub const ROOM: usize = 1 << 26;
 
-    /// Watches these tables from now on. What is read after this is followed by all changes to
-    /// it. Events that there is no room for are lost, and that they were is told.
+    /// Watches these tables from now on. A read after this call sees every change made before it,
+    /// and events report all later ones. Events lost to a full buffer are reported as
+    /// [`Event::Lost`].
     ///
     /// # Errors
     /// [`Error::Unreachable`].
@@ -227,21 +228,20 @@ impl Watcher {
         })
     }
 
-    /// Leaves out what is done to other chains than these and to their rules.
+    /// Ignores changes to chains that `concerns` rejects, and to their rules.
     #[must_use]
     pub fn of_chains(self, concerns: fn(&str) -> bool) -> Self {
         Self { concerns, ..self }
     }
 
-    /// The next events; none if there were none within the time. Without a time it waits until
-    /// there are.
+    /// Waits for the next events; empty on timeout. Waits without limit if `patience` is `None`.
     ///
     /// # Errors
-    /// The socket is of no more use: see [`Error`].
+    /// The socket is unusable: see [`Error`].
     pub fn next(&mut self, patience: Option<Duration>) -> Result<Vec<Event>, Error> {
         loop {
             let (heard, events) = self.hear(patience)?;
-            // A large commit is told in pieces, the last of which names it.
+            // A large commit arrives in pieces; the last one has its generation.
             if !heard || !events.is_empty() {
                 return Ok(events);
             }
@@ -269,14 +269,14 @@ impl Watcher {
     }
 }
 
-/// What a message says was done, if it was to one of the tables and chains.
+/// Decodes a change, if it is to a watched table and chain.
 fn change(
     tables: &[(IpFamily, Name)],
     concerns: fn(&str) -> bool,
     message: &[u8],
     kind: u16,
 ) -> Option<Change> {
-    // Behind the header of netlink: the family, in the header of nfnetlink.
+    // After the netlink header: the family, in the nfnetlink header.
     const FAMILY: usize = 16;
     let family = family::of_number(u32::from(*message.get(FAMILY)?))?;
     let table = attribute::text(message, 1)?;
@@ -287,7 +287,8 @@ fn change(
         .into_iter()
         .find(|(number, ..)| message_type(*number) == kind)
         .map_or((Done::Changed, Object::Other), |(_, done, object)| (done, object));
-    // A rule names its chain, all others themselves, a chain only behind its handle.
+    // A rule has the name of its chain. Other objects have their own name; a chain has it after its
+    // handle.
     let name = match object {
         Object::Table => None,
         Object::Chain => attribute::text(message, 3),

@@ -1,34 +1,35 @@
-//! How connections are tracked.
+//! Settings of connection tracking.
 
 use std::time::Duration;
 
 use super::{Setting, Sysctl};
 
-/// What kube-proxy sets of net.netfilter, with its defaults. What is zero is left alone.
+/// Settings of net.netfilter that kube-proxy also makes, with its defaults. Zero leaves a setting
+/// unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConntrackSettings {
-    /// Connections that are tracked at most, for each CPU.
+    /// Maximum number of tracked connections per CPU.
     pub max_per_core: u32,
-    /// But at least so many, unless `max_per_core` is zero.
+    /// Lower bound of the maximum, unless `max_per_core` is zero.
     pub min: u32,
-    /// How long an idle TCP connection is remembered.
+    /// Timeout of idle TCP connections.
     pub tcp_established: Duration,
-    /// How long one is remembered that only one side has closed.
+    /// Timeout of half-closed TCP connections (CLOSE_WAIT).
     pub tcp_close_wait: Duration,
-    /// Whether TCP packets outside of the window belong to their connection. Otherwise left alone.
+    /// True to accept TCP packets outside the window; false leaves the setting unchanged.
     pub tcp_be_liberal: bool,
-    /// How long a UDP packet without an answer is remembered.
+    /// Timeout of UDP flows without a reply.
     pub udp_timeout: Duration,
-    /// How long UDP packets with answers are remembered.
+    /// Timeout of UDP flows with replies.
     pub udp_stream_timeout: Duration,
 }
 
 impl ConntrackSettings {
-    /// More than this is not reckoned from the number of CPUs. By the default it is reached at
-    /// 32 of them.
+    /// Upper bound of the maximum computed from the number of CPUs. With the defaults it is reached
+    /// at 32 CPUs.
     pub const MOST_BY_CORES: u64 = 1 << 20;
 
-    /// The settings, on a machine of so many CPUs.
+    /// The settings for a machine with this number of CPUs.
     pub fn wanted(&self, cpus: usize) -> Vec<Setting> {
         let timeout = |sysctl, time| Some(Setting::Exactly(sysctl, seconds(time)?));
         let [max, buckets] = self.table(cpus).map_or([None, None], |settings| settings.map(Some));
@@ -46,13 +47,13 @@ impl ConntrackSettings {
         .collect()
     }
 
-    /// The table holds so many connections, and has a bucket for every four of them. Both are
-    /// floors: where somebody made the table larger, a smaller one would drop connections.
+    /// The maximum number of connections, and one hash bucket for every four of them. Both are
+    /// minimums: if someone made the table larger, reducing it would drop connections.
     fn table(&self, cpus: usize) -> Option<[Setting; 2]> {
         let max_per_core = Some(u64::from(self.max_per_core)).filter(|max| *max > 0)?;
         let cpus = u64::try_from(cpus.max(1)).unwrap_or(u64::MAX);
         let by_cores = max_per_core.saturating_mul(cpus).min(Self::MOST_BY_CORES);
-        // A floor that somebody asked for holds, however high it is.
+        // A configured minimum applies, however high it is.
         let max = by_cores.max(u64::from(self.min));
         Some([Setting::AtLeast(MAX, max), Setting::AtLeast(BUCKETS, max / 4)])
     }
@@ -74,7 +75,7 @@ impl Default for ConntrackSettings {
 
 pub(super) const MAX: Sysctl = Sysctl("net.netfilter.nf_conntrack_max");
 
-/// The same value as the parameter `hashsize` of the module, which only root may even read.
+/// Same value as the module parameter `hashsize`, which only root may read.
 const BUCKETS: Sysctl = Sysctl("net.netfilter.nf_conntrack_buckets");
 
 const TCP_ESTABLISHED: Sysctl = Sysctl("net.netfilter.nf_conntrack_tcp_timeout_established");
@@ -83,7 +84,7 @@ pub(super) const TCP_BE_LIBERAL: Sysctl = Sysctl("net.netfilter.nf_conntrack_tcp
 const UDP: Sysctl = Sysctl("net.netfilter.nf_conntrack_udp_timeout");
 const UDP_STREAM: Sysctl = Sysctl("net.netfilter.nf_conntrack_udp_timeout_stream");
 
-/// Part of a second counts as one: zero seconds would forget connections at once.
+/// Rounded up to a second: zero would drop connections at once.
 fn seconds(time: Duration) -> Option<u64> {
     let part = u64::from(time.subsec_nanos() > 0);
     Some(time.as_secs().saturating_add(part)).filter(|seconds| *seconds > 0)
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_those_of_kube_proxy() {
+    fn conntrack_defaults_are_those_of_kube_proxy() {
         let wanted = ConntrackSettings::default().wanted(8);
         let expected = [
             Setting::AtLeast(MAX, 262_144),
@@ -121,12 +122,12 @@ mod tests {
     }
 
     #[test]
-    fn zero_leaves_alone() {
+    fn conntrack_setting_of_zero_is_left_unchanged() {
         assert_eq!(NOTHING.wanted(8), []);
     }
 
     #[test]
-    fn the_rest_is_set_when_asked_for() {
+    fn conntrack_settings_are_applied_when_configured() {
         let settings = ConntrackSettings {
             tcp_be_liberal: true,
             udp_timeout: Duration::from_millis(1),
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_floor_wins_over_few_cpus_and_over_the_most() {
+    fn conntrack_minimum_wins_over_cpu_count_and_upper_bound() {
         assert_eq!(max(32_768, 131_072, 1), Some(131_072));
         assert_eq!(max(32_768, 131_072, 32), Some(1 << 20));
         assert_eq!(max(32_768, 131_072, 256), Some(1 << 20));

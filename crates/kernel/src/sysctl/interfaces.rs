@@ -1,18 +1,18 @@
-//! Settings that each interface has for itself.
+//! Per-interface settings.
 
 use std::{fs, io};
 
-/// Which value of a setting counts for an interface (Documentation/networking/ip-sysctl.rst).
+/// A per-interface setting (Documentation/networking/ip-sysctl.rst).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InterfaceSetting {
-    /// Whether sources are checked against the way back: 0 no, 1 strict, 2 loose.
+    /// Reverse-path filter: 0 off, 1 strict, 2 loose.
     RpFilter,
-    /// Whether packets to and from loopback addresses may be routed.
+    /// Routing of packets to and from loopback addresses: 0 off, 1 on.
     RouteLocalnet,
 }
 
 impl InterfaceSetting {
-    /// Its name within `net.ipv4.conf.INTERFACE`.
+    /// Name within `net.ipv4.conf.INTERFACE`.
     pub fn name(self) -> &'static str {
         match self {
             Self::RpFilter => "rp_filter",
@@ -20,17 +20,17 @@ impl InterfaceSetting {
         }
     }
 
-    /// The value that counts for each interface but loopback, ordered by name: the larger of its
-    /// own and that of `all`.
+    /// Effective value for each interface except loopback, ordered by name: the larger of its own
+    /// value and that of `all`.
     ///
     /// # Errors
-    /// When the kernel does not tell.
+    /// /proc cannot be read.
     pub fn of_interfaces(self) -> io::Result<Vec<(String, u64)>> {
         let mut values = Vec::new();
         for entry in fs::read_dir("/proc/sys/net/ipv4/conf")? {
             let interface = entry?.file_name().to_string_lossy().into_owned();
             let path = format!("/proc/sys/net/ipv4/conf/{interface}/{}", self.name());
-            // An interface may go meanwhile.
+            // An interface may disappear during the read.
             let Ok(text) = fs::read_to_string(path) else { continue };
             values.extend(text.trim().parse().ok().map(|value: u64| (interface, value)));
         }
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_larger_value_counts() {
+    fn interface_setting_is_the_larger_of_own_and_all() {
         let values = [("eth1", 2), ("all", 1), ("eth0", 0), ("lo", 0), ("default", 9)];
         let values = values.map(|(name, value)| (name.to_owned(), value)).to_vec();
         assert_eq!(in_force(values), [("eth0".to_owned(), 1), ("eth1".to_owned(), 2)]);

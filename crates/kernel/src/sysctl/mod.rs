@@ -1,4 +1,4 @@
-//! Settings of the kernel below /proc/sys, those of the network namespace of the calling thread.
+//! Kernel settings in /proc/sys, for the network namespace of the calling thread.
 
 mod conntrack;
 mod interfaces;
@@ -13,54 +13,54 @@ use nix::errno::Errno;
 pub use conntrack::ConntrackSettings;
 pub use interfaces::InterfaceSetting;
 
-/// A setting of the kernel, by its name as sysctl(8) has it.
+/// A kernel setting, by its name in sysctl(8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sysctl(&'static str);
 
-/// What a sysctl shall be.
+/// A wanted value of a sysctl.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Setting {
-    /// This value.
+    /// Exactly this value.
     Exactly(Sysctl, u64),
-    /// This value, unless it is larger already.
+    /// This value or more.
     AtLeast(Sysctl, u64),
 }
 
-/// A value that was written.
+/// A written value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
-    /// Of what.
+    /// Sysctl.
     pub sysctl: Sysctl,
-    /// The value before.
+    /// Value before.
     pub old: u64,
-    /// The value since.
+    /// Value after.
     pub new: u64,
 }
 
 /// A value that could not be read, or is wrong and could not be written.
 #[derive(Debug, thiserror::Error)]
 pub struct Failure {
-    /// Of what.
+    /// Sysctl.
     pub sysctl: Sysctl,
-    /// The value that it has, if that could be read.
+    /// Current value, if it could be read.
     pub old: Option<u64>,
-    /// The value that it shall have.
+    /// Wanted value.
     pub new: u64,
-    /// Why it has not.
+    /// The system error.
     pub error: io::Error,
 }
 
-/// What became of some settings. Those that were right already are not in it.
+/// Result of applying settings. Those that were right already are left out.
 #[derive(Debug, Default)]
 pub struct Applied {
-    /// What was written.
+    /// Written values.
     pub changed: Vec<Change>,
-    /// What was not. None of it keeps packets from where they shall go.
+    /// Failures. None of them breaks forwarding.
     pub failed: Vec<Failure>,
 }
 
-/// Writes the settings that are not right yet. Those that are take no permission to write: what
-/// a privileged init container has set is right for an agent that has /proc/sys only to read.
+/// Writes the settings that are wrong. Right ones need no write permission: an agent with read-only
+/// /proc/sys can rely on a privileged init container.
 pub fn apply(settings: &[Setting]) -> Applied {
     let mut applied = Applied::default();
     for setting in settings {
@@ -72,55 +72,54 @@ pub fn apply(settings: &[Setting]) -> Applied {
     applied
 }
 
-/// Lets packets be routed to loopback addresses, which node ports at loopback need. Also those
-/// from neighbours: a rule must stand against them before this is called (CVE-2020-8558).
-/// Returns what was changed, if anything.
+/// Enables routing to loopback addresses, which node ports on loopback need. It also lets
+/// neighbours send such packets, so add a rule against that first (CVE-2020-8558). Returns the
+/// change, or `None` if it was enabled already.
 ///
 /// # Errors
-/// When it is off and cannot be switched on.
+/// It is disabled and cannot be enabled.
 pub fn set_route_localnet() -> Result<Option<Change>, Failure> {
     Setting::Exactly(Sysctl::ROUTE_LOCALNET, 1).apply()
 }
 
 impl Sysctl {
-    /// Packets to and from loopback addresses may be routed.
+    /// Allows routing of packets to and from loopback addresses.
     pub const ROUTE_LOCALNET: Self = Self("net.ipv4.conf.all.route_localnet");
 
-    /// Packets of IPv4 are forwarded from one interface to another.
+    /// Forwards IPv4 packets between interfaces.
     pub const IP_FORWARD: Self = Self("net.ipv4.ip_forward");
-    /// The same of IPv6.
+    /// Forwards IPv6 packets between interfaces.
     pub const IPV6_FORWARDING: Self = Self("net.ipv6.conf.all.forwarding");
-    /// iptables and nftables see packets of IPv4 that a bridge takes from port to port. The kernel
-    /// has it with the module br_netfilter.
+    /// Passes bridged IPv4 packets to iptables and nftables. Exists with the module br_netfilter.
     pub const BRIDGE_NF_CALL_IPTABLES: Self = Self("net.bridge.bridge-nf-call-iptables");
-    /// The same of IPv6.
+    /// Passes bridged IPv6 packets to iptables and nftables.
     pub const BRIDGE_NF_CALL_IP6TABLES: Self = Self("net.bridge.bridge-nf-call-ip6tables");
-    /// TCP packets outside of the window belong to their connection.
+    /// Accepts TCP packets outside the window as part of their connection.
     pub const CONNTRACK_TCP_BE_LIBERAL: Self = conntrack::TCP_BE_LIBERAL;
-    /// How many connections are tracked at most.
+    /// Maximum number of tracked connections.
     pub const CONNTRACK_MAX: Self = conntrack::MAX;
-    /// How many connections are tracked in this network namespace.
+    /// Number of tracked connections of this network namespace.
     pub const CONNTRACK_COUNT: Self = Self("net.netfilter.nf_conntrack_count");
 
-    /// Its name, as sysctl(8) has it.
+    /// Name as in sysctl(8).
     pub fn name(self) -> &'static str {
         self.0
     }
 
-    /// Its value.
+    /// Reads the value.
     ///
     /// # Errors
-    /// When the kernel does not have it, or what it has is not a number.
+    /// The kernel does not have the setting, or the value is not a number.
     pub fn read(self) -> io::Result<u64> {
         let text = fs::read_to_string(self.path())?;
         let not_a_number = |error| io::Error::new(io::ErrorKind::InvalidData, error);
         text.trim().parse().map_err(not_a_number)
     }
 
-    /// Its value, `None` if the kernel does not have it.
+    /// Reads the value; `None` if the kernel does not have the setting.
     ///
     /// # Errors
-    /// When it cannot be read, or is not a number.
+    /// The value cannot be read or is not a number.
     pub fn read_if_there(self) -> io::Result<Option<u64>> {
         match self.read() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -128,13 +127,13 @@ impl Sysctl {
         }
     }
 
-    /// Sets it.
+    /// Writes a value.
     ///
     /// # Errors
-    /// When the kernel does not have it, does not take the value, or may not be told.
+    /// The kernel does not have the setting, rejects the value, or denies permission.
     pub fn write(self, value: u64) -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).open(self.path())?;
-        // The kernel takes a value in one piece.
+        // The kernel requires the value in a single write.
         file.write_all(value.to_string().as_bytes())
     }
 
@@ -144,19 +143,19 @@ impl Sysctl {
 }
 
 impl Setting {
-    /// Whose value it is.
+    /// The sysctl.
     pub fn sysctl(self) -> Sysctl {
         let (Self::Exactly(sysctl, _) | Self::AtLeast(sysctl, _)) = self;
         sysctl
     }
 
-    /// The value to write where it is not met.
+    /// The value to write if the setting is not met.
     pub fn value(self) -> u64 {
         let (Self::Exactly(_, value) | Self::AtLeast(_, value)) = self;
         value
     }
 
-    /// Whether a value will do.
+    /// True if a current value meets the setting.
     pub fn is_met_by(self, value: u64) -> bool {
         match self {
             Self::Exactly(_, wanted) => value == wanted,
@@ -184,7 +183,7 @@ impl Display for Sysctl {
 
 impl Display for Change {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{} was {} and is {}", self.sysctl, self.old, self.new)
+        write!(f, "{}: {} -> {}", self.sysctl, self.old, self.new)
     }
 }
 
@@ -192,8 +191,8 @@ impl Display for Failure {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self { sysctl, old, new, error } = self;
         match old {
-            Some(old) => write!(f, "{sysctl} is {old} and cannot be set to {new}: {error}")?,
-            None => write!(f, "{sysctl} cannot be read, and shall be {new}: {error}")?,
+            Some(old) => write!(f, "cannot set {sysctl} to {new} (current value {old}): {error}")?,
+            None => write!(f, "cannot read {sysctl} (should be {new}): {error}")?,
         }
         f.write_str(remedy(error))
     }
@@ -205,8 +204,10 @@ fn remedy(error: &io::Error) -> &'static str {
             " (run `rulegen agent --init-only` in a privileged init container, in the network \
              namespace of the node)"
         }
-        Some(Errno::ENOENT) => " (the kernel has it not; for nf_conntrack: modprobe nf_conntrack)",
-        Some(Errno::EINVAL | Errno::ERANGE) => " (the kernel does not take this value)",
+        Some(Errno::ENOENT) => {
+            " (not supported by this kernel; for nf_conntrack: modprobe nf_conntrack)"
+        }
+        Some(Errno::EINVAL | Errno::ERANGE) => " (value rejected by the kernel)",
         _ => "",
     }
 }
@@ -222,13 +223,13 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_a_path() {
+    fn sysctl_name_becomes_a_path() {
         let path = SYSCTL.path();
         assert_eq!(path.to_str(), Some("/proc/sys/net/netfilter/nf_conntrack_max"));
     }
 
     #[test]
-    fn a_floor_is_met_by_more_and_a_value_only_by_itself() {
+    fn sysctl_minimum_is_met_by_more_and_an_exact_value_only_by_itself() {
         assert!(Setting::AtLeast(SYSCTL, 7).is_met_by(8));
         assert!(Setting::AtLeast(SYSCTL, 7).is_met_by(7));
         assert!(!Setting::AtLeast(SYSCTL, 7).is_met_by(6));
@@ -237,19 +238,19 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_names_the_sysctl_the_values_and_the_remedy() {
+    fn sysctl_failure_names_the_setting_the_values_and_the_remedy() {
         let told_of_write = told(Some(5), Errno::EROFS);
-        let start = "net.netfilter.nf_conntrack_max is 5 and cannot be set to 7: Read-only";
+        let start = "cannot set net.netfilter.nf_conntrack_max to 7 (current value 5): Read-only";
         assert!(told_of_write.starts_with(start), "{told_of_write}");
         assert!(told_of_write.contains("`rulegen agent --init-only`"), "{told_of_write}");
         let told_of_read = told(None, Errno::ENOENT);
-        let start = "net.netfilter.nf_conntrack_max cannot be read, and shall be 7: No such";
+        let start = "cannot read net.netfilter.nf_conntrack_max (should be 7): No such";
         assert!(told_of_read.starts_with(start), "{told_of_read}");
         assert!(told_of_read.contains("modprobe nf_conntrack"), "{told_of_read}");
     }
 
     #[test]
-    fn what_the_kernel_has_not_fails_and_stops_nothing() {
+    fn sysctl_missing_in_the_kernel_fails_without_stopping_the_others() {
         let missing = Setting::Exactly(Sysctl("net.netfilter.none"), 1);
         let name = Setting::AtLeast(Sysctl("kernel.pid_max"), 1);
         let applied = apply(&[missing, name]);

@@ -1,4 +1,4 @@
-//! Masks (net/netfilter/nft_bitwise.c).
+//! Bitwise operations (net/netfilter/nft_bitwise.c).
 
 use nftnl::nftnl_sys::{
     NFTNL_EXPR_BITWISE_DREG as TO, NFTNL_EXPR_BITWISE_LEN as LENGTH,
@@ -9,7 +9,7 @@ use rulegen_ruleset::nftables::{Expression, Register};
 
 use super::{Raw, RawExpression, has_only, register};
 
-/// NFT_BITWISE_BOOL of linux/netfilter/nf_tables.h, as mask and xor are called since 5.6.
+/// NFT_BITWISE_BOOL of linux/netfilter/nf_tables.h, the name of mask and xor since Linux 5.6.
 const MASK_AND_XOR: u32 = 0;
 
 pub(super) fn encode(from: Register, to: Register, mask: &[u8], xor: &[u8]) -> RawExpression {

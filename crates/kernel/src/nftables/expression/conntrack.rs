@@ -1,4 +1,4 @@
-//! What the kernel knows of a connection (net/netfilter/nft_ct.c).
+//! Metadata of the connection (net/netfilter/nft_ct.c).
 
 use nftnl::nftnl_sys::{NFTNL_EXPR_CT_DREG as TO, NFTNL_EXPR_CT_KEY as KEY, libc};
 use rulegen_ruleset::nftables::{ConntrackKey, Expression, Register};

@@ -9,13 +9,13 @@ pub(super) fn encode() -> RawExpression {
     RawExpression::named(c"counter")
 }
 
-/// What it counted so far does not make it another.
+/// Decodes a counter. Its current count is ignored.
 pub(super) fn decode(raw: &Raw<'_>) -> Option<Expression> {
     has_only(raw, &[BYTES, PACKETS])?;
     Some(Expression::Counter)
 }
 
-/// What it counted so far.
+/// Current packet count.
 pub(super) fn packets(raw: &Raw<'_>) -> Option<u64> {
     raw.get_u64(PACKETS)
 }

@@ -1,4 +1,4 @@
-//! Elements that packets put in (net/netfilter/nft_dynset.c).
+//! Elements added by packets (net/netfilter/nft_dynset.c).
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(super) fn encode(set: &Name, from: Register, timeout: Duration) -> RawExpres
 pub(super) fn decode(raw: &Raw<'_>) -> Option<Expression> {
     has_only(raw, &[FROM, OPERATION, SET, FLAGS, TIMEOUT])?;
     let (set, from) = (Name::from_kernel(raw.get_text(SET)?), register(raw, FROM)?);
-    // 0 stands for the timeout of the set, which sets of rulegen do not have.
+    // 0 means the timeout of the set, which rulegen's sets do not have.
     let timeout = raw.get_u64(TIMEOUT).filter(|timeout| *timeout != 0)?;
     let timeout = Duration::from_millis(timeout);
     let is_plain = raw.get_u32(FLAGS).unwrap_or_default() == 0;

@@ -1,4 +1,4 @@
-//! What the routing tables say (net/netfilter/nft_fib.c).
+//! Routing table lookups (net/netfilter/nft_fib.c).
 
 use nftnl::nftnl_sys::{
     NFTNL_EXPR_FIB_DREG as TO, NFTNL_EXPR_FIB_FLAGS as FLAGS, NFTNL_EXPR_FIB_RESULT as RESULT,
@@ -10,7 +10,7 @@ use super::{Raw, RawExpression, has_only, register};
 /// NFT_FIB_RESULT_ADDRTYPE of linux/netfilter/nf_tables.h.
 const ADDRESS_TYPE: u32 = 3;
 
-/// NFTA_FIB_F_SADDR and NFTA_FIB_F_DADDR of the same.
+/// NFTA_FIB_F_SADDR and NFTA_FIB_F_DADDR of linux/netfilter/nf_tables.h.
 const FLAGS_OF: [(u32, bool); 2] = [(1, true), (2, false)];
 
 pub(super) fn encode(of_source: bool, to: Register) -> RawExpression {

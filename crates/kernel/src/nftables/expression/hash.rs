@@ -1,4 +1,4 @@
-//! Numbers made of others (net/netfilter/nft_hash.c).
+//! Hashes (net/netfilter/nft_hash.c).
 
 use nftnl::nftnl_sys::{
     NFTNL_EXPR_HASH_DREG as TO, NFTNL_EXPR_HASH_LEN as LENGTH, NFTNL_EXPR_HASH_MODULUS as MODULUS,

@@ -8,7 +8,7 @@ use rulegen_ruleset::nftables::{Expression, Name, Register};
 
 use super::{Raw, RawExpression, has_only, register};
 
-/// None, and NFT_LOOKUP_F_INV of linux/netfilter/nf_tables.h.
+/// No flag, and NFT_LOOKUP_F_INV of linux/netfilter/nf_tables.h.
 const NEGATIONS: [(u32, bool); 2] = [(0, false), (1, true)];
 
 pub(super) fn encode(

@@ -1,4 +1,4 @@
-//! This host as the source (net/netfilter/nft_masq.c).
+//! Masquerade (net/netfilter/nft_masq.c).
 
 use nftnl::nftnl_sys::NFTNL_EXPR_MASQ_FLAGS as FLAGS;
 use rulegen_ruleset::nftables::Expression;

@@ -1,4 +1,4 @@
-//! What the kernel knows of a packet (net/netfilter/nft_meta.c).
+//! Metadata of the packet (net/netfilter/nft_meta.c).
 
 use nftnl::nftnl_sys::{
     NFTNL_EXPR_META_DREG as TO, NFTNL_EXPR_META_KEY as KEY, NFTNL_EXPR_META_SREG as FROM, libc,

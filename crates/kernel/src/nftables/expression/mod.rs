@@ -1,7 +1,7 @@
-//! Expressions to and from libnftnl's, one file each.
+//! Encodes and decodes libnftnl's expressions, one file per type.
 //!
-//! An expression that has an attribute which rulegen never sets is read as foreign, whatever
-//! the rest of it says.
+//! An expression with an attribute that rulegen never sets is foreign, whatever its other
+//! attributes are.
 
 mod bitwise;
 mod cmp;
@@ -26,7 +26,7 @@ use super::raw::{Part, RawExpression};
 
 type Raw<'a> = Part<'a, sys::nftnl_expr>;
 
-/// As libnftnl has it.
+/// Encodes an expression.
 pub(super) fn encode(expression: &Expression) -> RawExpression {
     match expression {
         Expression::Payload { base, offset, length, to } => {
@@ -55,7 +55,7 @@ pub(super) fn encode(expression: &Expression) -> RawExpression {
     }
 }
 
-/// What libnftnl has, unless it is foreign.
+/// Decodes an expression; `None` if it is foreign.
 pub(super) fn decode(raw: &Raw<'_>) -> Option<Expression> {
     match raw.get_text(sys::NFTNL_EXPR_NAME)? {
         "payload" => payload::decode(raw),
@@ -77,14 +77,14 @@ pub(super) fn decode(raw: &Raw<'_>) -> Option<Expression> {
     }
 }
 
-/// How many packets came by an expression, if it counts them.
+/// Packet count of a counter; `None` for other expressions.
 pub(super) fn packets(raw: &Raw<'_>) -> Option<u64> {
     (raw.get_text(sys::NFTNL_EXPR_NAME)? == "counter").then(|| counter::packets(raw))?
 }
 
-/// Whether an expression has no attributes but these.
+/// Checks that an expression has only these attributes.
 fn has_only(raw: &Raw<'_>, attributes: &[u32]) -> Option<()> {
-    // libnftnl keeps them as bits of 32.
+    // libnftnl stores them as bits of a 32-bit word.
     let other = |attribute: &u32| !attributes.contains(attribute) && raw.has(*attribute);
     (!(sys::NFTNL_EXPR_BASE..32).any(|attribute| other(&attribute))).then_some(())
 }
@@ -93,12 +93,12 @@ fn register(raw: &Raw<'_>, attribute: u32) -> Option<Register> {
     raw.get_u32(attribute).map(Register)
 }
 
-/// The kernel's number for a value, from a list of all.
+/// The kernel's number for a value, from the full list.
 fn number_of<T: PartialEq>(numbers: &[(u32, T)], value: T) -> u32 {
     numbers.iter().find(|(_, other)| *other == value).map_or(u32::MAX, |(number, _)| *number)
 }
 
-/// The value that the kernel has this number for.
+/// The value for the kernel's number.
 fn of_number<T: Copy>(numbers: &[(u32, T)], number: u32) -> Option<T> {
     numbers.iter().find(|(other, _)| *other == number).map(|(_, value)| *value)
 }

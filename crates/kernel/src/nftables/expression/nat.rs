@@ -1,4 +1,4 @@
-//! Another destination (net/netfilter/nft_nat.c).
+//! DNAT (net/netfilter/nft_nat.c).
 
 use nftnl::nftnl_sys::{
     NFTNL_EXPR_NAT_FAMILY as FAMILY, NFTNL_EXPR_NAT_FLAGS as FLAGS,
@@ -14,7 +14,7 @@ use super::{Raw, RawExpression, has_only, register};
 const DNAT: u32 = libc::NFT_NAT_DNAT.cast_unsigned();
 
 /// NF_NAT_RANGE_MAP_IPS and NF_NAT_RANGE_PROTO_SPECIFIED of linux/netfilter/nf_nat.h, which the
-/// kernel sets itself where an address and a port are given.
+/// kernel sets itself if an address and a port are given.
 const IMPLIED: u32 = 1 | 2;
 
 pub(super) fn encode(
@@ -29,7 +29,7 @@ pub(super) fn encode(
         .u32(PORT, port.0)
 }
 
-/// The kernel tells the end of each range, which is its start here.
+/// Decodes a DNAT. The kernel also reports the end of each range, which equals its start here.
 pub(super) fn decode(raw: &Raw<'_>) -> Option<Expression> {
     has_only(raw, &[TYPE, FAMILY, ADDRESS, ADDRESS_MAX, PORT, PORT_MAX, FLAGS])?;
     let (address, port) = (register(raw, ADDRESS)?, register(raw, PORT)?);

@@ -1,4 +1,4 @@
-//! Numbers that are new for each packet (net/netfilter/nft_numgen.c).
+//! Generated numbers (net/netfilter/nft_numgen.c).
 
 use nftnl::nftnl_sys::{
     NFTNL_EXPR_NG_DREG as TO, NFTNL_EXPR_NG_MODULUS as MODULUS, NFTNL_EXPR_NG_OFFSET as OFFSET,

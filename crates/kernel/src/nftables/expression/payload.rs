@@ -1,4 +1,4 @@
-//! Bytes of the packet (net/netfilter/nft_payload.c).
+//! Packet bytes (net/netfilter/nft_payload.c).
 
 use nftnl::nftnl_sys::{
     NFTNL_EXPR_PAYLOAD_BASE as BASE, NFTNL_EXPR_PAYLOAD_DREG as TO,

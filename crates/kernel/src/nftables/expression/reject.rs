@@ -1,4 +1,4 @@
-//! Refusals by ICMP (net/netfilter/nft_reject.c).
+//! Rejects with ICMP (net/netfilter/nft_reject.c).
 
 use nftnl::nftnl_sys::{NFTNL_EXPR_REJECT_CODE as CODE, NFTNL_EXPR_REJECT_TYPE as TYPE, libc};
 use rulegen_ruleset::nftables::Expression;

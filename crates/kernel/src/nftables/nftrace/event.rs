@@ -1,4 +1,4 @@
-//! NFT_MSG_TRACE to events (linux/netfilter/nf_tables.h, net/netfilter/nf_tables_trace.c).
+//! Decodes NFT_MSG_TRACE (linux/netfilter/nf_tables.h, net/netfilter/nf_tables_trace.c).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -27,11 +27,11 @@ const POLICY: u16 = 16;
 const VERDICT_CODE: u16 = 1;
 const VERDICT_CHAIN: u16 = 2;
 
-/// Behind the header of netlink: the family of the table, in the header of nfnetlink.
+/// After the netlink header: the family of the table, in the nfnetlink header.
 const FAMILY: usize = 16;
 
-/// What a message tells of a packet; nothing if it is none that the kernel would send.
-/// `interface` gives the name of an interface's number.
+/// Decodes a trace message; `None` if it is malformed. `interface` returns the name of an interface
+/// index.
 pub(super) fn decode(
     message: &[u8],
     interface: impl Fn(u32) -> Option<String>,
@@ -55,7 +55,7 @@ fn step(message: &[u8]) -> Option<TraceStep> {
         libc::NFT_TRACETYPE_RULE => {
             let verdict = verdict(attribute::find(message, VERDICT)?)?;
             let Some(handle) = attribute::find(message, RULE_HANDLE) else {
-                // The end of a chain, where there is no rule (nf_trace_fill_rule_info()).
+                // End of a chain, which has no rule (nf_trace_fill_rule_info()).
                 return (verdict == TraceVerdict::Continue).then_some(TraceStep::Return);
             };
             Some(TraceStep::Rule { handle: u64::from_be_bytes(handle.try_into().ok()?), verdict })
@@ -76,7 +76,7 @@ fn verdict(nested: &[u8]) -> Option<TraceVerdict> {
 }
 
 fn of_code(code: i32, chain: Option<String>) -> TraceVerdict {
-    // The queue's number, or the errno of a drop, stands above the verdict (NF_VERDICT_MASK).
+    // The upper bits hold the queue number or the errno of a drop (NF_VERDICT_MASK).
     const MASK: i32 = 0xff;
     let chain = chain.map(|name| Name::from_kernel(&name));
     match (code, chain) {
@@ -112,8 +112,8 @@ fn header(message: &[u8], interface: impl Fn(u32) -> Option<String>) -> Option<P
     })
 }
 
-/// The addresses and the protocol: RFC 791, 3.1, and RFC 8200, 3. Headers of extension are not
-/// looked through, for they are not told.
+/// Addresses and protocol: RFC 791, 3.1, and RFC 8200, 3. The kernel does not report IPv6 extension
+/// headers, so they are not searched.
 fn network_header(bytes: &[u8]) -> Option<(IpAddr, IpAddr, u8)> {
     match bytes.first()? >> 4 {
         4 => {
@@ -128,7 +128,7 @@ fn network_header(bytes: &[u8]) -> Option<(IpAddr, IpAddr, u8)> {
     }
 }
 
-/// TCP, UDP, DCCP, SCTP and UDP-Lite begin with their ports.
+/// TCP, UDP, DCCP, SCTP and UDP-Lite start with their ports.
 fn ports(protocol: u8, bytes: &[u8]) -> Option<Ports> {
     const WITH_PORTS: [u8; 5] = [6, 17, 33, 132, 136];
     let [a, b, c, d, ..] = *bytes else { return None };
@@ -148,13 +148,13 @@ const FAMILIES: [(i32, TableFamily); 6] = [
     (libc::NFPROTO_IPV6, TableFamily::Ip6),
 ];
 
-/// The family of a table that the kernel has this number for.
+/// The table family of the kernel's number.
 pub(super) fn family_of_number(number: u8) -> Option<TableFamily> {
     let number = i32::from(number);
     FAMILIES.into_iter().find(|(other, _)| *other == number).map(|(_, family)| family)
 }
 
-/// The kernel's number for the family of a table.
+/// The kernel's number of a table family.
 pub(super) fn number_of_family(of: TableFamily) -> u16 {
     let number = FAMILIES.into_iter().find(|(_, family)| *family == of);
     number.and_then(|(number, _)| u16::try_from(number).ok()).unwrap_or_default()
@@ -172,7 +172,7 @@ mod tests {
         bytes
     }
 
-    /// As nft_trace_notify() of net/netfilter/nf_tables_trace.c puts it together.
+    /// Built like nft_trace_notify() of net/netfilter/nf_tables_trace.c.
     fn message(parts: &[Vec<u8>]) -> Vec<u8> {
         let mut bytes = vec![0; 16];
         bytes.extend([2, 0, 0, 0]);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_with_the_packet() {
+    fn trace_event_has_rule_and_packet_header() {
         let mut parts = rule(libc::NFT_GOTO, Some("cluster-ip-2"));
         parts.push(attribute(MARK, &0x4000_u32.to_be_bytes()));
         parts.extend(packet_v4());
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_and_a_protocol_without_ports() {
+    fn trace_event_of_ipv6_and_a_protocol_without_ports() {
         let mut network = vec![0x60, 0, 0, 0, 0, 8, 58, 64];
         network.extend("fd00::1".parse::<Ipv6Addr>().unwrap().octets());
         network.extend("fd00::2".parse::<Ipv6Addr>().unwrap().octets());
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_chain_comes_as_a_rule_without_handle() {
+    fn trace_event_at_the_end_of_a_chain_is_a_rule_without_handle() {
         let mut parts = beginning(libc::NFT_TRACETYPE_RULE);
         parts.push(attribute(VERDICT, &attribute(VERDICT_CODE, &libc::NFT_CONTINUE.to_be_bytes())));
         parts.extend(packet_v4());
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn verdicts() {
+    fn trace_verdicts_are_decoded() {
         for (code, chain, verdict) in [
             (libc::NF_DROP, None, TraceVerdict::Drop),
             (libc::NF_ACCEPT, None, TraceVerdict::Accept),
@@ -281,9 +281,9 @@ mod tests {
         assert_eq!(event.step, TraceStep::Policy(TraceVerdict::Drop));
     }
 
-    /// Cut off anywhere and with any byte another: an event or none, but an answer.
+    /// Truncated and corrupted messages: the decoder returns an event or `None` and never panics.
     #[test]
-    fn rubbish_is_no_event_or_another() {
+    fn trace_message_that_is_malformed_does_not_panic() {
         let mut parts = rule(libc::NFT_JUMP, Some("x"));
         parts.extend(packet_v4());
         let whole = message(&parts);

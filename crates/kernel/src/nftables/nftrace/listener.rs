@@ -1,4 +1,4 @@
-//! Hears of packets that are traced, whoever asked for it.
+//! Receives trace events of any program's trace rules.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -16,29 +16,30 @@ use crate::nftables::refusal::unreachable;
 use crate::nftables::socket::Socket;
 use crate::signals::StopSignals;
 
-/// A socket that is told of packets.
+/// A socket that receives trace events.
 pub struct TraceListener {
     socket: Socket,
 }
 
-/// What was heard.
+/// Result of waiting for trace events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
-    /// Steps of packets, in their order.
+    /// Steps of packets, in order.
     Events(Vec<TraceEvent>),
-    /// More was told than the socket holds: steps are missing behind those that come next.
+    /// The socket's buffer overflowed: steps are missing before the next ones.
     Lost,
-    /// Nothing within the time.
+    /// Timeout.
     Nothing,
-    /// That the program shall end, or that nobody reads what it writes.
+    /// A stop signal, or a closed output.
     Stop,
 }
 
-/// Room for some 80,000 steps, in bytes. The kernel takes it only while they are not fetched.
+/// Receive buffer in bytes, enough for about 80,000 steps. The kernel uses the memory only while
+/// steps are pending.
 const ROOM: usize = 1 << 26;
 
 impl TraceListener {
-    /// Hears of all that is traced in this network namespace from now on.
+    /// Receives all trace events of this network namespace from now on.
     ///
     /// # Errors
     /// [`Error::Unreachable`].
@@ -48,11 +49,11 @@ impl TraceListener {
         Ok(Self { socket: Socket::of_group(GROUP, ROOM)? })
     }
 
-    /// What comes next: steps, or a signal, or nothing within the time. It also is to stop when
-    /// nobody reads `out` any more, what is written to which might be long in coming.
+    /// Waits for steps or a signal. Also stops once `out` has no reader: the next write to it,
+    /// which would notice that, may be far away.
     ///
     /// # Errors
-    /// The socket is of no more use: see [`Error`].
+    /// The socket is unusable: see [`Error`].
     pub fn next(
         &mut self,
         patience: Duration,
@@ -77,7 +78,7 @@ impl TraceListener {
         }
     }
 
-    /// Waits until there is anything or the time is over. Says whether somebody reads `out`.
+    /// Waits for anything or a timeout. Returns false if `out` has no reader.
     fn wait(
         &self,
         patience: Duration,
@@ -87,10 +88,10 @@ impl TraceListener {
         let mut all = [
             PollFd::new(self.socket.descriptor(), PollFlags::POLLIN),
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-            // A pipe without a reader is told unasked.
+            // poll(2) reports a pipe without a reader even if no event was requested.
             PollFd::new(out, PollFlags::empty()),
         ];
-        // A time that is cut off to whole milliseconds would make the last one a busy loop.
+        // Truncating to whole milliseconds would turn the last one into a busy loop.
         let patience = patience.saturating_add(Duration::from_millis(1));
         let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
         match poll(&mut all, patience) {
@@ -102,7 +103,7 @@ impl TraceListener {
     }
 }
 
-/// Names are asked for one by one: they may change.
+/// Interface names can change, so they are looked up each time.
 fn interface(index: u32) -> Option<String> {
     Some(if_indextoname(index).ok()?.to_string_lossy().into_owned())
 }

@@ -1,4 +1,4 @@
-//! Has the kernel tell of packets (nftrace), and hears what it tells.
+//! Enables packet tracing (nftrace) and receives the trace events.
 //!
 //! ```text
 //! TraceFilter ──TraceSession──▶ a table of our own: matches, then `meta nftrace set 1`

@@ -1,4 +1,4 @@
-//! A table that has packets traced, for as long as its maker lives.
+//! Tables with trace rules, which exist while a trace runs.
 
 use nftnl::nftnl_sys::{self as sys, libc};
 use rulegen_net::IpFamily;
@@ -12,8 +12,9 @@ use crate::nftables::batch::Batch;
 use crate::nftables::raw::RawExpression;
 use crate::nftables::{Error, NfTables, expression, rule, table};
 
-/// Tables of our own that have packets traced. They go with the value; where the kernel can
-/// ([`TraceSession::is_owned`]) they go with the process, however it ends.
+/// Tables with trace rules. They are removed when the value is dropped. If
+/// [`TraceSession::is_owned`], the kernel also removes them when the process exits, even if it is
+/// killed.
 pub struct TraceSession {
     kernel: NfTables,
     table: Name,
@@ -21,26 +22,26 @@ pub struct TraceSession {
     is_owned: bool,
 }
 
-/// Behind defragmentation, for fragments have no ports (NF_IP_PRI_CONNTRACK_DEFRAG is -400), and
-/// before all that usually is there (NF_IP_PRI_RAW is -300).
+/// After defragmentation, because fragments have no ports (NF_IP_PRI_CONNTRACK_DEFRAG is -400), and
+/// before everything else (NF_IP_PRI_RAW is -300).
 const PRIORITY: i32 = -350;
 
-/// NFT_TABLE_F_OWNER of linux/netfilter/nf_tables.h: the table goes with the socket that made
-/// it, since Linux 5.12.
+/// NFT_TABLE_F_OWNER of linux/netfilter/nf_tables.h: the kernel deletes the table with the socket
+/// that created it (Linux 5.12 or later).
 const OWNER: u32 = 2;
 
 const HOOKS: [(&str, Hook); 2] = [("prerouting", Hook::Prerouting), ("output", Hook::Output)];
 
 impl TraceSession {
-    /// Has these packets traced, whose steps a [`TraceListener`](super::TraceListener) hears of
-    /// that was opened before. It is one commit.
+    /// Enables tracing for these packets, in one commit. Open a
+    /// [`TraceListener`](super::TraceListener) before to receive their steps.
     ///
     /// # Errors
-    /// Nothing was written: see [`Error`].
+    /// See [`Error`]; nothing was written.
     pub fn arm(filter: &TraceFilter) -> Result<Self, Error> {
         let kernel = NfTables::open()?;
-        // The address of a socket is its own within the network namespace, which the number of
-        // a process in a container is not.
+        // The socket's port ID is unique within the network namespace; a process ID inside a
+        // container is not.
         let table = Name::from(format!("rulegen-trace-{}", kernel.port()));
         let families = [IpFamily::Ipv4, IpFamily::Ipv6].into_iter();
         let families = families.filter(|family| !filter.rules(*family).is_empty()).collect();
@@ -55,12 +56,13 @@ impl TraceSession {
         Ok(armed)
     }
 
-    /// Their name, the same in each family.
+    /// Name of the tables, the same in each family.
     pub fn table(&self) -> &Name {
         &self.table
     }
 
-    /// Whether the kernel takes them away with the process. Else one that is killed leaves them.
+    /// True if the kernel removes the tables with the process. Otherwise they stay if the process
+    /// is killed.
     pub fn is_owned(&self) -> bool {
         self.is_owned
     }
@@ -81,7 +83,7 @@ impl TraceSession {
         const NEW: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
         const AT_END: i32 = libc::NLM_F_CREATE | libc::NLM_F_APPEND;
         let flags = if self.is_owned { OWNER } else { 0 };
-        let comment = Comment::from("rulegen trace: goes when it ends");
+        let comment = Comment::from("rulegen trace: temporary");
         let made = table::encode(of, &self.table, &comment).u32(sys::NFTNL_TABLE_FLAGS, flags);
         batch.step(format!("add table {} {}", of.nft_name(), self.table));
         batch.add(libc::NFT_MSG_NEWTABLE, of, NEW, &made);
@@ -113,7 +115,7 @@ impl Drop for TraceSession {
         };
         let gone: Vec<Transaction<'_>> = families.iter().map(delete).collect();
         if let Err(error) = kernel.commit(None, &gone) {
-            tracing::debug!(%error, %table, "the table goes with its socket");
+            tracing::debug!(%error, %table, "cannot delete trace table, the kernel removes it with its socket");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What else there is on a packet's way: base chains of all tables, and rules of others.
+//! Base chains and rules of other tables, which traced packets also traverse.
 
 use nftnl::nftnl_sys as sys;
 use rulegen_ruleset::nftables::{
@@ -12,11 +12,11 @@ use crate::nftables::raw::{Aligned, Object, Part};
 use crate::nftables::rule::RawRule;
 use crate::nftables::{Error, NfTables, expression, userdata};
 
-/// Behind the header of netlink: the family of the table, in the header of nfnetlink.
+/// After the netlink header: the family of the table, in the nfnetlink header.
 const FAMILY: usize = 16;
 
 impl NfTables {
-    /// The base chains of all tables. What is changed meanwhile may be missing.
+    /// The base chains of all tables. Chains changed during the read may be missing.
     ///
     /// # Errors
     /// [`Error::Unreachable`], or [`Error::Lost`].
@@ -37,7 +37,7 @@ impl NfTables {
         Ok(found)
     }
 
-    /// The rule of a chain that has this number; none if there is no such rule any more.
+    /// The rule of a chain with this handle; `None` if it no longer exists.
     ///
     /// # Errors
     /// [`Error::Unreachable`], or [`Error::Lost`].
@@ -131,7 +131,7 @@ struct Unknown {
 
 fn unknown(raw: &Part<'_, sys::nftnl_expr>) -> Unknown {
     let name = raw.get_text(sys::NFTNL_EXPR_NAME).unwrap_or("expression");
-    // What iptables-nft makes of its matches and targets.
+    // Made by iptables-nft for its matches and targets.
     let extension = match name {
         "match" => raw.get_text(sys::NFTNL_EXPR_MT_NAME),
         "target" => raw.get_text(sys::NFTNL_EXPR_TG_NAME),
