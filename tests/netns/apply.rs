@@ -385,7 +385,7 @@ fn the_lock_is_waited_for() {
     let output = namespace.rulegen(&apply);
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("the lock of iptables") && said.contains("is held by"), "{said}");
+    assert!(said.contains("xtables lock") && said.contains("held by"), "{said}");
     assert!(said.contains(&format!("(pid {})", std::process::id())), "{said}");
 
     let started = Instant::now();

@@ -71,7 +71,7 @@ pub fn choose(marks: &[&str]) -> Result<Variant, Error> {
 
 /// True if a variant has the chain in either family.
 pub fn holds_chain(variant: Variant, table: Table, chain: &str) -> bool {
-    // Naming a table makes iptables-legacy load the table's module.
+    // No table is named here: iptables-legacy would load the table's module.
     let arguments: &[&str] = match variant {
         Variant::Nft => &["-t", table.name()],
         Variant::Legacy => &[],
