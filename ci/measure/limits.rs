@@ -8,7 +8,7 @@ use rulegen_compiler::{Plan, ServicePlan, plan};
 use rulegen_kernel::nftables::{Dataplane, NfTables, commit_in_stages, reconcile};
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::nftables::{
-    self as nft, Element, Key, Name, Operation, Set, Table, Transaction, numbers_asked,
+    self as nft, Element, Key, Name, Operation, Set, Table, Transaction, numbers_looked_up,
 };
 use serde_json::{Value, json};
 
@@ -91,7 +91,7 @@ impl Clients {
     /// Fills the set of session affinity, if there is one.
     fn fill(kernel: &mut NfTables, table: &Table) -> Option<Self> {
         let (name, shape) = table.sets.iter().find(|(_, set)| set.dynamic)?;
-        let asked = numbers_asked(table).into_iter().filter(|(set, _)| *set == name);
+        let asked = numbers_looked_up(table).into_iter().filter(|(set, _)| *set == name);
         let numbers: Vec<u32> = asked.map(|(_, number)| number).collect();
         let key = |n: usize| {
             let address = ip([172, 16, 0, 0], n).parse().unwrap();

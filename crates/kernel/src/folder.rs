@@ -128,7 +128,7 @@ impl FolderWatcher {
                 return Ok(false);
             }
             let until = end.map_or(self.next_look, |end| end.min(self.next_look));
-            self.hear(until.saturating_duration_since(now))?;
+            self.handle_events(until.saturating_duration_since(now))?;
         }
     }
 
@@ -144,7 +144,7 @@ impl FolderWatcher {
     /// # Errors
     /// Waiting failed.
     pub fn writes(&mut self) -> io::Result<u64> {
-        while self.hear(Duration::ZERO)? {}
+        while self.handle_events(Duration::ZERO)? {}
         if self.inotify.is_none() {
             self.look();
         }
@@ -214,7 +214,7 @@ impl FolderWatcher {
     }
 
     /// Handles some of the pending events; returns true if there were any.
-    fn hear(&mut self, patience: Duration) -> io::Result<bool> {
+    fn handle_events(&mut self, patience: Duration) -> io::Result<bool> {
         let Some(inotify) = &self.inotify else {
             thread::sleep(patience);
             return Ok(false);

@@ -16,12 +16,12 @@ pub mod nftables;
 
 mod bisect;
 mod flow;
+mod negatable;
 mod packet;
 mod probability;
-mod words;
 
 pub use bisect::{Bisection, MOST_TRIALS, bisect, isolate};
 pub use flow::Flow;
+pub use negatable::Negatable;
 pub use packet::{Origin, Packet};
 pub use probability::Probability;
-pub use words::Negatable;

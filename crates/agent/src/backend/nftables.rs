@@ -558,13 +558,13 @@ impl<K: Dataplane> Dataplane for Timed<'_, K> {
         watch.time(Phase::Commit, || kernel.commit(generation, transactions))
     }
 
-    fn rehearse(
+    fn validate(
         &mut self,
         generation: Generation,
         transactions: &[Transaction<'_>],
     ) -> Result<(), Error> {
         let Self { kernel, watch } = self;
-        watch.time(Phase::Commit, || kernel.rehearse(generation, transactions))
+        watch.time(Phase::Commit, || kernel.validate(generation, transactions))
     }
 }
 

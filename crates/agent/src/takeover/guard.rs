@@ -15,7 +15,7 @@ use rulegen_compiler::iptables::leads_to_services;
 use rulegen_config::ProxyMode;
 use rulegen_kernel::host;
 use rulegen_kernel::iptables::{LegacyTable, Variant, legacy_tables};
-use rulegen_kernel::nftables::{Commit, Done, Event, TouchedChains, Watcher, Writer};
+use rulegen_kernel::nftables::{ChangeKind, Commit, Event, TouchedChains, Watcher, Writer};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::Table;
 use rulegen_ruleset::nftables::Name;
@@ -247,7 +247,8 @@ impl Place {
     fn is_entered_by(&self, commit: &Commit) -> bool {
         match &self.leftovers {
             Leftovers::Tables(names) => commit.changes.iter().any(|change| {
-                change.done == Done::Added && names.iter().any(|name| name.as_str() == change.table)
+                change.kind == ChangeKind::Added
+                    && names.iter().any(|name| name.as_str() == change.table)
             }),
             Leftovers::Chains(Variant::Nft) => match &commit.chains {
                 TouchedChains::These(chains) => {

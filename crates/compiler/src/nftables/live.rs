@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem;
 
 use rulegen_net::{IpFamily, ServicePortName};
-use rulegen_ruleset::nftables::{Actual, Name, Set, Table, Transaction, diff, numbers_asked};
+use rulegen_ruleset::nftables::{Actual, Name, Set, Table, Transaction, diff, numbers_looked_up};
 
 use super::claims::{Claims, Counts, Presence, SetKey};
 use super::contribution::{Claim, Contribution};
@@ -253,7 +253,7 @@ fn client_set_changes(before: &Table, after: &Table) -> Vec<ClientSetChange> {
 
 fn by_set(table: &Table) -> BTreeMap<&Name, BTreeSet<u32>> {
     let mut by_set: BTreeMap<&Name, BTreeSet<u32>> = BTreeMap::new();
-    for (set, number) in numbers_asked(table) {
+    for (set, number) in numbers_looked_up(table) {
         by_set.entry(set).or_default().insert(number);
     }
     by_set

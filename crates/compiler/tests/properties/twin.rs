@@ -61,7 +61,7 @@ impl Dataplane for Twin {
         match self.faults.pop().flatten() {
             Some(Fault::Interrupted) => return Err(Error::Busy { attempts: 1 }),
             Some(Fault::AnswerLost | Fault::QuestionLost) => {
-                return Err(Error::Misunderstood("it gives none".to_owned()));
+                return Err(Error::Malformed("it gives none".to_owned()));
             }
             Some(Fault::Flushed) => self.flush(),
             Some(Fault::Operation(_) | Fault::Unchangeable | Fault::Overtaken) | None => {}
@@ -100,7 +100,7 @@ impl Dataplane for Twin {
         if fault == Some(Fault::AnswerLost) { Err(Error::Lost) } else { Ok(()) }
     }
 
-    fn rehearse(
+    fn validate(
         &mut self,
         generation: Generation,
         transactions: &[Transaction<'_>],

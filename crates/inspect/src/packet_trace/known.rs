@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{
-    Actual, BasePlace, ChainId, Comment, Data, Element, Field, Key, Name, PacketHeader, Set,
+    Actual, ChainId, Comment, Data, Element, Field, HookPosition, Key, Name, PacketHeader, Set,
     TracedRule, Value, Verdict,
 };
 
@@ -16,7 +16,7 @@ pub struct Known {
     /// Our table of each family.
     pub held: BTreeMap<IpFamily, Actual>,
     /// The base chains of all tables.
-    pub bases: BTreeMap<ChainId, BasePlace>,
+    pub bases: BTreeMap<ChainId, HookPosition>,
     /// Rules of all tables that packets met, by their handles; `None` is known to be gone.
     pub rules: BTreeMap<(ChainId, u64), Option<TracedRule>>,
 }

@@ -2,9 +2,9 @@ use std::time::Duration;
 
 use rulegen_net::{Frontend, IpFamily, Protocol};
 use rulegen_ruleset::nftables::{
-    Actual, BasePlace, ChainId, Comment, Data, DataType, Element, Field, Key, Name, PacketHeader,
-    Ports, Set, Statement, TableFamily, TraceEvent, TraceStep, TraceVerdict, TracedRule, Value,
-    Verdict,
+    Actual, ChainId, Comment, Data, DataType, Element, Field, HookPosition, Key, Name,
+    PacketHeader, Ports, Set, Statement, TableFamily, TraceEvent, TraceStep, TraceVerdict,
+    TracedRule, Value, Verdict,
 };
 
 use super::*;
@@ -56,7 +56,7 @@ fn known() -> Known {
     ];
     let sets = sets.into_iter().map(|(name, set)| (Name::from(name), Some(set))).collect();
     let held = Actual { sets, ..Actual::default() };
-    let base = |hook, is_nat| BasePlace { hook, priority: 0, is_nat };
+    let base = |hook, is_nat| HookPosition { hook, priority: 0, is_nat };
     let bases = [
         (at("rulegen", "nat-prerouting"), base("prerouting", true)),
         (at("rulegen", "filter-forward"), base("forward", false)),

@@ -23,7 +23,7 @@ pub enum Error {
     Timeout,
     /// The kernel's answer is malformed. Retrying may help.
     #[error("malformed answer about conntrack entries from the kernel: {0}")]
-    Misunderstood(String),
+    Malformed(String),
 }
 
 impl Error {
@@ -40,7 +40,7 @@ impl From<Failure> for Error {
             Failure::Unreachable(source) => Self::Unreachable { source },
             Failure::Lost => Self::Interrupted,
             Failure::Timeout => Self::Timeout,
-            Failure::Misunderstood(what) => Self::Misunderstood(what),
+            Failure::Malformed(what) => Self::Malformed(what),
         }
     }
 }

@@ -37,7 +37,7 @@ impl Conntrack {
     ///
     /// # Errors
     /// [`Error::Interrupted`] if flows may be missing: those received were passed on, and the
-    /// caller may list again. Otherwise [`Error::Unreachable`] or [`Error::Misunderstood`].
+    /// caller may list again. Otherwise [`Error::Unreachable`] or [`Error::Malformed`].
     pub fn for_each(
         &mut self,
         family: IpFamily,
@@ -55,7 +55,7 @@ impl Conntrack {
     /// a later flow with the same addresses is not deleted.
     ///
     /// # Errors
-    /// [`Error::Unreachable`] or [`Error::Misunderstood`]; [`Error::Interrupted`] if the answer was
+    /// [`Error::Unreachable`] or [`Error::Malformed`]; [`Error::Interrupted`] if the answer was
     /// lost.
     pub fn delete(&mut self, flow: &Flow) -> Result<bool, Error> {
         let sequence = self.next_sequence();

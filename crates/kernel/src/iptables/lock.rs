@@ -11,7 +11,7 @@ pub(super) fn path() -> String {
 use crate::printable::program_name;
 
 /// True if the program timed out waiting for the lock.
-pub(super) fn is_complaint(message: &str) -> bool {
+pub(super) fn is_timeout(message: &str) -> bool {
     message.contains("xtables lock")
 }
 

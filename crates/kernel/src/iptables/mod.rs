@@ -152,7 +152,7 @@ impl Iptables {
         let wait = self.lock_timeout.as_secs().max(1).to_string();
         let restore = self.program("restore");
         restore.feed(&["-w", &wait, "--noflush"], transaction).map_err(|error| match error {
-            Error::Refused { message, .. } if lock::is_complaint(&message) => Error::Locked {
+            Error::Refused { message, .. } if lock::is_timeout(&message) => Error::Locked {
                 path: lock::path(),
                 holder: lock::holder(),
                 waited: self.lock_timeout,

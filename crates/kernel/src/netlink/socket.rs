@@ -44,7 +44,7 @@ pub(crate) enum Failure {
     /// No answer came within [`PATIENCE`].
     Timeout,
     /// The answer is malformed.
-    Misunderstood(String),
+    Malformed(String),
 }
 
 /// One message of an answer.
@@ -156,20 +156,20 @@ impl Socket {
 
     /// Passes on the messages of one event, with the port ID of its author. Returns false on
     /// timeout.
-    pub(crate) fn hear(
+    pub(crate) fn receive_event(
         &mut self,
         patience: Option<Duration>,
         mut each: impl FnMut(&[u8], u16, u32),
     ) -> Result<bool, Failure> {
-        let heard = self.hear_next(patience, &mut each);
-        if matches!(heard, Err(Failure::Lost)) {
+        let received = self.receive_next_event(patience, &mut each);
+        if matches!(received, Err(Failure::Lost)) {
             self.drain(|_, _| {});
         }
-        heard
+        received
     }
 
-    /// Like [`Self::hear`], but returns events received before a loss first.
-    pub(crate) fn hear_next(
+    /// Like [`Self::receive_event`], but returns events received before a loss first.
+    pub(crate) fn receive_next_event(
         &mut self,
         patience: Option<Duration>,
         mut each: impl FnMut(&[u8], u16, u32),
@@ -211,7 +211,7 @@ impl Socket {
         // The piece must end where a header could start.
         let bytes = self.buffer.0.get(..length.next_multiple_of(4)).unwrap_or_default();
         for message in mnl::NlMessages::new(bytes) {
-            let message = message.map_err(|error| Failure::Misunderstood(error.to_string()))?;
+            let message = message.map_err(|error| Failure::Malformed(error.to_string()))?;
             if let Some(fields) = fields(message) {
                 each(message, &fields);
             }

@@ -38,13 +38,13 @@ use rulegen_ruleset::nftables::{Actual, Comment, Key, Name, Operation, Set, Tabl
 pub use feature::Missing;
 pub use fill::SetFill;
 pub use nat_base_chains::NatBaseChain;
-pub use nftrace::{Heard, TraceListener, TraceSession};
+pub use nftrace::{Received, TraceListener, TraceSession};
 pub use read::Reading;
 pub use rulegen_ruleset::dataplane::{
     Dataplane, Error, Generation, Refusal, commit_in_stages, isolate, reconcile, reconcile_if,
 };
 pub use watch::{
-    Change, Commit, Done, Event, Object, TouchedChain, TouchedChains, Watcher, Writer,
+    Change, ChangeKind, Commit, Event, ObjectKind, TouchedChain, TouchedChains, Watcher, Writer,
 };
 
 use batch::Batch;
@@ -315,7 +315,7 @@ impl Dataplane for NfTables {
         done
     }
 
-    fn rehearse(
+    fn validate(
         &mut self,
         generation: Generation,
         transactions: &[Transaction<'_>],

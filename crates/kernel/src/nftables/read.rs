@@ -8,7 +8,7 @@ use rulegen_ruleset::nftables::{Actual, ActualRule, Key, Name, Rule, Set, Statem
 
 use super::raw::{Aligned, Object};
 use super::rule::RawRule;
-use super::set::{Nature, RawSet};
+use super::set::{RawSet, SetKind};
 use super::socket::Socket;
 use super::table::RawTable;
 use super::{Counted, Error, Generation, attribute, chain, element, family, rule, set, table};
@@ -38,7 +38,7 @@ pub(super) fn generation(socket: &mut Socket) -> Result<Generation, Error> {
     )?;
     generation
         .map(Generation)
-        .ok_or_else(|| Error::Misunderstood("no generation ID in the answer".to_owned()))
+        .ok_or_else(|| Error::Malformed("no generation ID in the answer".to_owned()))
 }
 
 /// True if the table exists.
@@ -285,10 +285,10 @@ impl Reader<'_> {
                 let Some(raw) = Object::parse(message) else { return sets.push(None) };
                 // Sets that belong to a rule do not matter; constant sets can only be replaced with
                 // the table.
-                match set::nature(&raw) {
-                    Nature::OfARule => {}
-                    Nature::Fixed => fixed.push("a set with flag constant".to_owned()),
-                    Nature::Plain => sets.push(set::decode(of, &raw)),
+                match set::kind(&raw) {
+                    SetKind::Anonymous => {}
+                    SetKind::Constant => fixed.push("a set with flag constant".to_owned()),
+                    SetKind::Plain => sets.push(set::decode(of, &raw)),
                 }
             },
         )?;

@@ -45,7 +45,7 @@ impl From<Failure> for Error {
             Failure::Unreachable(source) => unreachable(source),
             Failure::Lost => Self::Lost,
             Failure::Timeout => Self::Timeout { patience: PATIENCE },
-            Failure::Misunderstood(what) => Self::Misunderstood(what),
+            Failure::Malformed(what) => Self::Malformed(what),
         }
     }
 }

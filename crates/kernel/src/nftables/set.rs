@@ -54,25 +54,25 @@ pub(super) fn encode(of: IpFamily, table: &Name, name: &Name, set: &Set, id: u32
 }
 
 /// How a set can be changed.
-pub(super) enum Nature {
+pub(super) enum SetKind {
     /// Anonymous: part of a rule such as `{ 1.1.1.1, 2.2.2.2 }`, and deleted with it.
-    OfARule,
+    Anonymous,
     /// Constant: cannot change while a rule uses it.
-    Fixed,
+    Constant,
     /// Any change is possible.
     Plain,
 }
 
 /// How a set can be changed.
-pub(super) fn nature(raw: &RawSet) -> Nature {
+pub(super) fn kind(raw: &RawSet) -> SetKind {
     // NFT_SET_ANONYMOUS and NFT_SET_CONSTANT.
     const ANONYMOUS: u32 = 0x1;
     const CONSTANT: u32 = 0x2;
     let flags = raw.borrow().get_u32(sys::NFTNL_SET_FLAGS).unwrap_or_default();
     match (flags & ANONYMOUS != 0, flags & CONSTANT != 0) {
-        (true, _) => Nature::OfARule,
-        (false, true) => Nature::Fixed,
-        (false, false) => Nature::Plain,
+        (true, _) => SetKind::Anonymous,
+        (false, true) => SetKind::Constant,
+        (false, false) => SetKind::Plain,
     }
 }
 

@@ -99,21 +99,21 @@ impl Socket {
 
     /// Passes on the messages of one event, with the port ID of its author. Returns false if there
     /// was none in time.
-    pub(super) fn hear(
+    pub(super) fn receive_event(
         &mut self,
         patience: Option<Duration>,
         each: impl FnMut(&[u8], u16, u32),
     ) -> Result<bool, Error> {
-        Ok(self.netlink.hear(patience, each)?)
+        Ok(self.netlink.receive_event(patience, each)?)
     }
 
-    /// Like [`Self::hear`], but returns events received before a loss first.
-    pub(super) fn hear_next(
+    /// Like [`Self::receive_event`], but returns events received before a loss first.
+    pub(super) fn receive_next_event(
         &mut self,
         patience: Option<Duration>,
         each: impl FnMut(&[u8], u16, u32),
     ) -> Result<bool, Error> {
-        Ok(self.netlink.hear_next(patience, each)?)
+        Ok(self.netlink.receive_next_event(patience, each)?)
     }
 }
 
@@ -154,7 +154,7 @@ impl<'a> Answers<'a> {
     /// No more answers can be received. A refusal means that the whole batch was aborted; without
     /// one, it is unknown whether the batch took effect.
     fn end(&mut self, error: Error) {
-        let lost = matches!(error, Error::Lost | Error::Timeout { .. } | Error::Misunderstood(_));
+        let lost = matches!(error, Error::Lost | Error::Timeout { .. } | Error::Malformed(_));
         let unknown = if lost { Error::Lost } else { error };
         let known = if self.refusals.is_empty() { Err(unknown) } else { Ok(()) };
         self.outcome.get_or_insert(known);

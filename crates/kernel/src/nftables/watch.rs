@@ -20,7 +20,7 @@ pub struct Watcher {
     /// Filter for chains, by name.
     concerns: fn(&str) -> bool,
     /// Changes to our tables by the commit that is being received.
-    told: Notification,
+    pending: Notification,
 }
 
 /// A watch event.
@@ -39,7 +39,7 @@ pub struct Commit {
     pub generation: Generation,
     /// Author.
     pub writer: Writer,
-    /// Changes to the watched tables, at most [`Commit::TOLD`]; empty if it changed only other
+    /// Changes to the watched tables, at most [`Commit::MAX_CHANGES`]; empty if it changed only other
     /// tables.
     pub changes: Vec<Change>,
     /// Chains of the watched tables that it changed.
@@ -48,19 +48,19 @@ pub struct Commit {
 
 impl Commit {
     /// Maximum number of changes listed for a commit.
-    pub const TOLD: usize = 20;
+    pub const MAX_CHANGES: usize = 20;
 
     /// Maximum number of chains listed for a commit.
-    pub const CHAINS: usize = 10_000;
+    pub const MAX_CHAINS: usize = 10_000;
 }
 
 /// A change to a watched table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// Kind of change.
-    pub done: Done,
+    pub kind: ChangeKind,
     /// Kind of the changed object.
-    pub object: Object,
+    pub object: ObjectKind,
     /// Family of the table.
     pub family: IpFamily,
     /// Table.
@@ -72,7 +72,7 @@ pub struct Change {
 /// Kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the words say it")]
-pub enum Done {
+pub enum ChangeKind {
     Added,
     Deleted,
     Changed,
@@ -81,7 +81,7 @@ pub enum Done {
 /// Kind of an object in a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "they are netfilter's")]
-pub enum Object {
+pub enum ObjectKind {
     Table,
     Chain,
     Rule,
@@ -92,20 +92,20 @@ pub enum Object {
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let done = match self.done {
-            Done::Added => "added",
-            Done::Deleted => "deleted",
-            Done::Changed => "changed",
+        let kind = match self.kind {
+            ChangeKind::Added => "added",
+            ChangeKind::Deleted => "deleted",
+            ChangeKind::Changed => "changed",
         };
         let object = match self.object {
-            Object::Table => "table",
-            Object::Chain => "chain",
-            Object::Rule => "rule of",
-            Object::Set => "set",
-            Object::Element => "element of",
-            Object::Other => "object",
+            ObjectKind::Table => "table",
+            ObjectKind::Chain => "chain",
+            ObjectKind::Rule => "rule of",
+            ObjectKind::Set => "set",
+            ObjectKind::Element => "element of",
+            ObjectKind::Other => "object",
         };
-        write!(f, "{done} {object} {} {}", self.family.nft_name(), self.table)?;
+        write!(f, "{kind} {object} {} {}", self.family.nft_name(), self.table)?;
         self.name.iter().try_for_each(|name| write!(f, " {name}"))
     }
 }
@@ -118,7 +118,7 @@ pub type TouchedChain = (IpFamily, String, String);
 pub enum TouchedChains {
     /// Exactly these chains.
     These(BTreeSet<TouchedChain>),
-    /// Any chain: a table itself changed, or more than [`Commit::CHAINS`] chains did.
+    /// Any chain: a table itself changed, or more than [`Commit::MAX_CHAINS`] chains did.
     Any,
 }
 
@@ -132,10 +132,10 @@ impl TouchedChains {
     fn add(&mut self, change: &Change) {
         let Self::These(chains) = self else { return };
         match (change.object, &change.name) {
-            (Object::Table, _) => *self = Self::Any,
-            (Object::Chain | Object::Rule, Some(name)) => {
+            (ObjectKind::Table, _) => *self = Self::Any,
+            (ObjectKind::Chain | ObjectKind::Rule, Some(name)) => {
                 chains.insert((change.family, change.table.clone(), name.clone()));
-                if chains.len() > Commit::CHAINS {
+                if chains.len() > Commit::MAX_CHAINS {
                     *self = Self::Any;
                 }
             }
@@ -184,10 +184,10 @@ impl Notification {
     fn add(&mut self, change: Change) {
         self.chains.add(&change);
         let changes = &mut self.changes;
-        if change.object == Object::Table {
+        if change.object == ObjectKind::Table {
             changes.insert(0, change);
-            changes.truncate(Commit::TOLD);
-        } else if changes.len() < Commit::TOLD && changes.last() != Some(&change) {
+            changes.truncate(Commit::MAX_CHANGES);
+        } else if changes.len() < Commit::MAX_CHANGES && changes.last() != Some(&change) {
             changes.push(change);
         }
     }
@@ -224,7 +224,7 @@ impl Watcher {
             socket,
             tables: tables.to_vec(),
             concerns: |_| true,
-            told: Notification::default(),
+            pending: Notification::default(),
         })
     }
 
@@ -240,28 +240,28 @@ impl Watcher {
     /// The socket is unusable: see [`Error`].
     pub fn next(&mut self, patience: Option<Duration>) -> Result<Vec<Event>, Error> {
         loop {
-            let (heard, events) = self.hear(patience)?;
+            let (received, events) = self.receive_event(patience)?;
             // A large commit arrives in pieces; the last one has its generation.
-            if !heard || !events.is_empty() {
+            if !received || !events.is_empty() {
                 return Ok(events);
             }
         }
     }
 
-    fn hear(&mut self, patience: Option<Duration>) -> Result<(bool, Vec<Event>), Error> {
-        let Self { socket, tables, concerns, told } = self;
+    fn receive_event(&mut self, patience: Option<Duration>) -> Result<(bool, Vec<Event>), Error> {
+        let Self { socket, tables, concerns, pending } = self;
         let mut events = Vec::new();
-        let heard = socket.hear(patience, |message, kind, port| {
+        let received = socket.receive_event(patience, |message, kind, port| {
             if kind == message_type(libc::NFT_MSG_NEWGEN) {
-                events.extend(std::mem::take(told).commit(message, port).map(Event::Commit));
+                events.extend(std::mem::take(pending).commit(message, port).map(Event::Commit));
             } else if let Some(change) = change(tables, *concerns, message, kind) {
-                told.add(change);
+                pending.add(change);
             }
         });
-        match heard {
-            Ok(heard) => Ok((heard, events)),
+        match received {
+            Ok(received) => Ok((received, events)),
             Err(Error::Lost) => {
-                *told = Notification::default();
+                *pending = Notification::default();
                 Ok((true, vec![Event::Lost]))
             }
             Err(error) => Err(error),
@@ -283,33 +283,35 @@ fn change(
     if !tables.iter().any(|(of, name)| *of == family && name.as_str() == table) {
         return None;
     }
-    let (done, object) = KINDS
+    let (kind, object) = KINDS
         .into_iter()
         .find(|(number, ..)| message_type(*number) == kind)
-        .map_or((Done::Changed, Object::Other), |(_, done, object)| (done, object));
+        .map_or((ChangeKind::Changed, ObjectKind::Other), |(_, kind, object)| (kind, object));
     // A rule has the name of its chain. Other objects have their own name; a chain has it after its
     // handle.
     let name = match object {
-        Object::Table => None,
-        Object::Chain => attribute::text(message, 3),
-        Object::Rule | Object::Set | Object::Element | Object::Other => attribute::text(message, 2),
+        ObjectKind::Table => None,
+        ObjectKind::Chain => attribute::text(message, 3),
+        ObjectKind::Rule | ObjectKind::Set | ObjectKind::Element | ObjectKind::Other => {
+            attribute::text(message, 2)
+        }
     };
-    let is_of_chain = matches!(object, Object::Chain | Object::Rule);
+    let is_of_chain = matches!(object, ObjectKind::Chain | ObjectKind::Rule);
     if is_of_chain && name.as_deref().is_some_and(|chain| !concerns(chain)) {
         return None;
     }
-    Some(Change { done, object, family, table, name })
+    Some(Change { kind, object, family, table, name })
 }
 
-const KINDS: [(i32, Done, Object); 10] = [
-    (libc::NFT_MSG_NEWTABLE, Done::Added, Object::Table),
-    (libc::NFT_MSG_DELTABLE, Done::Deleted, Object::Table),
-    (libc::NFT_MSG_NEWCHAIN, Done::Added, Object::Chain),
-    (libc::NFT_MSG_DELCHAIN, Done::Deleted, Object::Chain),
-    (libc::NFT_MSG_NEWRULE, Done::Added, Object::Rule),
-    (libc::NFT_MSG_DELRULE, Done::Deleted, Object::Rule),
-    (libc::NFT_MSG_NEWSET, Done::Added, Object::Set),
-    (libc::NFT_MSG_DELSET, Done::Deleted, Object::Set),
-    (libc::NFT_MSG_NEWSETELEM, Done::Added, Object::Element),
-    (libc::NFT_MSG_DELSETELEM, Done::Deleted, Object::Element),
+const KINDS: [(i32, ChangeKind, ObjectKind); 10] = [
+    (libc::NFT_MSG_NEWTABLE, ChangeKind::Added, ObjectKind::Table),
+    (libc::NFT_MSG_DELTABLE, ChangeKind::Deleted, ObjectKind::Table),
+    (libc::NFT_MSG_NEWCHAIN, ChangeKind::Added, ObjectKind::Chain),
+    (libc::NFT_MSG_DELCHAIN, ChangeKind::Deleted, ObjectKind::Chain),
+    (libc::NFT_MSG_NEWRULE, ChangeKind::Added, ObjectKind::Rule),
+    (libc::NFT_MSG_DELRULE, ChangeKind::Deleted, ObjectKind::Rule),
+    (libc::NFT_MSG_NEWSET, ChangeKind::Added, ObjectKind::Set),
+    (libc::NFT_MSG_DELSET, ChangeKind::Deleted, ObjectKind::Set),
+    (libc::NFT_MSG_NEWSETELEM, ChangeKind::Added, ObjectKind::Element),
+    (libc::NFT_MSG_DELSETELEM, ChangeKind::Deleted, ObjectKind::Element),
 ];

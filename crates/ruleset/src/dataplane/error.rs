@@ -43,7 +43,7 @@ pub enum Error {
     },
     /// The kernel's answer is malformed. Reading again may help.
     #[error("malformed answer from the kernel: {0}")]
-    Misunderstood(String),
+    Malformed(String),
 }
 
 /// An operation refused by the kernel.

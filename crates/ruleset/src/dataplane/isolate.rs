@@ -75,16 +75,16 @@ fn try_all(
 ) -> Result<(), Error> {
     let transactions: Vec<Transaction<'_>> =
         held.iter().zip(wanted).map(|(held, wanted)| diff(held.as_ref(), wanted)).collect();
-    let refusals = match dataplane.rehearse(generation, &transactions) {
+    let refusals = match dataplane.validate(generation, &transactions) {
         Err(Error::Refused(refusals)) => refusals,
         done => return done,
     };
-    match Recovery::around(&refusals, held).instead(&transactions, held, wanted) {
-        Some(instead) => dataplane.rehearse(generation, &instead),
+    match Recovery::from(&refusals, held).transactions(&transactions, held, wanted) {
+        Some(instead) => dataplane.validate(generation, &instead),
         None => Err(Error::Refused(refusals)),
     }
 }
 
 fn is_outdated(refusals: &[Refusal], held: &[Option<Actual>]) -> bool {
-    Recovery::around(refusals, held) == Recovery::ReadAgain
+    Recovery::from(refusals, held) == Recovery::Reread
 }

@@ -42,7 +42,7 @@ pub trait Dataplane {
     ///
     /// # Errors
     /// See [`Error`]; the commit would fail with the same error.
-    fn rehearse(
+    fn validate(
         &mut self,
         generation: Generation,
         transactions: &[Transaction<'_>],

@@ -72,19 +72,19 @@ pub fn reconcile_if<R>(
             }
             Err(error) => return Err(error),
         };
-        let way = Recovery::around(&refusals, &held);
+        let way = Recovery::from(&refusals, &held);
         last = Error::Refused(refusals);
-        let Some(instead) = way.instead(&transactions, &held, &wanted) else {
+        let Some(instead) = way.transactions(&transactions, &held, &wanted) else {
             match way {
-                Recovery::ReadAgain => continue,
-                Recovery::InTwoSteps | Recovery::Anew | Recovery::None => return Err(last),
+                Recovery::Reread => continue,
+                Recovery::DeleteLater | Recovery::Replace | Recovery::None => return Err(last),
             }
         };
         match dataplane.commit(Some(generation), &instead) {
-            Ok(()) if way == Recovery::Anew => return Ok(Some(tell(&instead))),
+            Ok(()) if way == Recovery::Replace => return Ok(Some(tell(&instead))),
             Ok(()) => thread::sleep(GRACE),
             Err(Error::Stale | Error::Lost) => {}
-            Err(Error::Refused(_)) if way == Recovery::Anew => return Err(last),
+            Err(Error::Refused(_)) if way == Recovery::Replace => return Err(last),
             Err(Error::Refused(_)) => thread::sleep(GRACE),
             Err(error) => return Err(error),
         }
@@ -121,18 +121,18 @@ pub fn commit_in_stages(
 pub(super) enum Recovery {
     /// Elements with a timeout expire without a new generation, so an element to delete may be
     /// gone. A dump may also have missed elements while the kernel resized a set.
-    ReadAgain,
+    Reread,
     /// Before Linux 6.2 a chain stayed in use for some time after the last element that led to it
     /// was deleted, and could not be deleted in the same commit. It is deleted in the next commit.
-    InTwoSteps,
+    DeleteLater,
     /// The kernel's table contains something that cannot be changed piece by piece.
-    Anew,
+    Replace,
     /// No recovery possible.
     None,
 }
 
 impl Recovery {
-    pub(super) fn around(refusals: &[Refusal], held: &[Option<Actual>]) -> Self {
+    pub(super) fn from(refusals: &[Refusal], held: &[Option<Actual>]) -> Self {
         let all = |are: fn(&Refusal) -> bool| refusals.iter().all(are);
         let of_content =
             |refusal: &Refusal| !matches!(refusal.reason, Reason::Content | Reason::Circumstances);
@@ -140,11 +140,11 @@ impl Recovery {
             refusal.of_elements && matches!(refusal.reason, Reason::NotFound | Reason::Exists)
         };
         if all(is_gone) {
-            Recovery::ReadAgain
+            Recovery::Reread
         } else if all(|refusal| refusal.reason == Reason::Busy) {
-            Recovery::InTwoSteps
+            Recovery::DeleteLater
         } else if all(of_content) && held.iter().any(Option::is_some) {
-            Recovery::Anew
+            Recovery::Replace
         } else {
             Recovery::None
         }
@@ -153,16 +153,16 @@ impl Recovery {
 
 impl Recovery {
     /// The transactions to commit instead, if that may help.
-    pub(super) fn instead<'a>(
+    pub(super) fn transactions<'a>(
         self,
         refused: &[Transaction<'a>],
         held: &'a [Option<Actual>],
         wanted: &[&'a Table],
     ) -> Option<Vec<Transaction<'a>>> {
         match self {
-            Recovery::ReadAgain | Recovery::None => None,
-            Recovery::InTwoSteps => Some(refused.iter().map(without_deletions).collect()),
-            Recovery::Anew => {
+            Recovery::Reread | Recovery::None => None,
+            Recovery::DeleteLater => Some(refused.iter().map(without_deletions).collect()),
+            Recovery::Replace => {
                 let anew = |(held, wanted): (&Option<Actual>, &&'a Table)| match held {
                     Some(_) => replacement(wanted),
                     None => diff(None, wanted),

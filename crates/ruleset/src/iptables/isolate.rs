@@ -109,7 +109,7 @@ mod tests {
 
     /// A table before the refused one may have been written.
     #[test]
-    fn the_tables_are_read_again_after_a_refused_trial() {
+    fn isolate_reads_the_tables_again_after_a_refused_trial() {
         let ours = Ownership { chains: &[], prefixes: &[] };
         let mut tables = Recorder::default();
         let split = |_: &[u8]| Split {

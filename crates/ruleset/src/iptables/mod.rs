@@ -12,8 +12,8 @@ mod text;
 mod trace;
 mod transaction;
 
+pub use crate::negatable::Negatable;
 pub use crate::packet::{Origin, Packet, Verdict};
-pub use crate::words::Negatable;
 pub use chain_name::ChainName;
 pub use describe::Counts;
 pub use diff::{Ownership, diff, removal};

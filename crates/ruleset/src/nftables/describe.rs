@@ -10,14 +10,14 @@ use rulegen_net::IpFamily;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit<'a> {
     /// The set or chain; `None` for the table itself.
-    pub object: Option<Object<'a>>,
+    pub object: Option<EditedObject<'a>>,
     /// The change.
-    pub done: Done<'a>,
+    pub action: EditAction<'a>,
 }
 
 /// An object in a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Object<'a> {
+pub enum EditedObject<'a> {
     /// A set or map.
     Set(&'a Name),
     /// A chain.
@@ -26,26 +26,26 @@ pub enum Object<'a> {
 
 /// A change to an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Done<'a> {
+pub enum EditAction<'a> {
     /// Created, empty.
-    Made,
+    Created,
     /// Deleted.
     Deleted,
     /// Flushed: all its content is deleted.
-    Emptied,
+    Flushed,
     /// An element is added or deleted.
     Element {
         /// True if it is added.
-        comes: bool,
+        added: bool,
         /// Key.
         key: &'a Key,
         /// Data and comment.
         element: &'a Element,
     },
     /// A rule is added.
-    RuleComes(&'a Rule),
+    RuleAdded(&'a Rule),
     /// A rule is deleted.
-    RuleGoes(&'a ActualRule),
+    RuleDeleted(&'a ActualRule),
 }
 
 impl<'a> Transaction<'a> {
@@ -59,8 +59,8 @@ impl<'a> Transaction<'a> {
         let table = format!("{} {}", self.family.nft_name(), self.table);
         match edit.object {
             None => table,
-            Some(Object::Set(name)) => format!("{table} set {name}"),
-            Some(Object::Chain(name)) => format!("{table} chain {name}"),
+            Some(EditedObject::Set(name)) => format!("{table} set {name}"),
+            Some(EditedObject::Chain(name)) => format!("{table} chain {name}"),
         }
     }
 }
@@ -68,12 +68,14 @@ impl<'a> Transaction<'a> {
 impl Edit<'_> {
     /// The added or deleted element or rule, as text.
     pub fn text(&self, family: IpFamily) -> Option<String> {
-        match &self.done {
-            Done::Made | Done::Deleted | Done::Emptied => None,
-            Done::Element { key, element, .. } => Some(ElementText { key, element }.to_string()),
-            Done::RuleComes(rule) => Some(RuleText { rule, family }.to_string()),
+        match &self.action {
+            EditAction::Created | EditAction::Deleted | EditAction::Flushed => None,
+            EditAction::Element { key, element, .. } => {
+                Some(ElementText { key, element }.to_string())
+            }
+            EditAction::RuleAdded(rule) => Some(RuleText { rule, family }.to_string()),
             // In nft's syntax if it can be decoded, else as expressions.
-            Done::RuleGoes(held) => Some(match held.delinearize(family) {
+            EditAction::RuleDeleted(held) => Some(match held.delinearize(family) {
                 Some(rule) => RuleText { rule: &rule, family }.to_string(),
                 None => ActualText(held).to_string(),
             }),
@@ -82,28 +84,32 @@ impl Edit<'_> {
 }
 
 fn edits<'a>(operation: &Operation<'a>) -> Vec<Edit<'a>> {
-    let one = |object, done| vec![Edit { object, done }];
-    let elements = |name, elements: &[(&'a Key, &'a Element)], comes| {
-        let object = Some(Object::Set(name));
+    let one = |object, action| vec![Edit { object, action }];
+    let elements = |name, elements: &[(&'a Key, &'a Element)], added| {
+        let object = Some(EditedObject::Set(name));
         let element = |(key, element): &(&'a Key, &'a Element)| Edit {
             object,
-            done: Done::Element { comes, key, element },
+            action: EditAction::Element { added, key, element },
         };
         elements.iter().map(element).collect()
     };
     match operation {
-        Operation::AddTable(_) => one(None, Done::Made),
-        Operation::DeleteTable => one(None, Done::Deleted),
-        Operation::AddSet(name, _) => one(Some(Object::Set(name)), Done::Made),
-        Operation::DeleteSet(name) => one(Some(Object::Set(name)), Done::Deleted),
-        Operation::AddChain(name, _) => one(Some(Object::Chain(name)), Done::Made),
-        Operation::DeleteChain(name) => one(Some(Object::Chain(name)), Done::Deleted),
-        Operation::AddRule(name, rule) => one(Some(Object::Chain(name)), Done::RuleComes(rule)),
-        Operation::DeleteRule(name, rule) => one(Some(Object::Chain(name)), Done::RuleGoes(rule)),
+        Operation::AddTable(_) => one(None, EditAction::Created),
+        Operation::DeleteTable => one(None, EditAction::Deleted),
+        Operation::AddSet(name, _) => one(Some(EditedObject::Set(name)), EditAction::Created),
+        Operation::DeleteSet(name) => one(Some(EditedObject::Set(name)), EditAction::Deleted),
+        Operation::AddChain(name, _) => one(Some(EditedObject::Chain(name)), EditAction::Created),
+        Operation::DeleteChain(name) => one(Some(EditedObject::Chain(name)), EditAction::Deleted),
+        Operation::AddRule(name, rule) => {
+            one(Some(EditedObject::Chain(name)), EditAction::RuleAdded(rule))
+        }
+        Operation::DeleteRule(name, rule) => {
+            one(Some(EditedObject::Chain(name)), EditAction::RuleDeleted(rule))
+        }
         Operation::AddElements(name, _, come) => elements(name, come, true),
         Operation::DeleteElements(name, _, gone) => elements(name, gone, false),
-        Operation::FlushChain(name) => one(Some(Object::Chain(name)), Done::Emptied),
-        Operation::FlushSet(name) => one(Some(Object::Set(name)), Done::Emptied),
+        Operation::FlushChain(name) => one(Some(EditedObject::Chain(name)), EditAction::Flushed),
+        Operation::FlushSet(name) => one(Some(EditedObject::Set(name)), EditAction::Flushed),
     }
 }
 

@@ -132,7 +132,7 @@ impl<'a> Differ<'a> {
         if held.elements.is_empty() {
             return;
         }
-        let asked = self.asked.get_or_init(|| numbers_asked(self.wanted));
+        let asked = self.asked.get_or_init(|| numbers_looked_up(self.wanted));
         let is_asked = |value: Value| match value {
             Value::Number(number) => asked.contains(&(name, number)),
             _ => true,
@@ -221,7 +221,7 @@ fn set_of(statement: &Statement) -> Option<&Name> {
 
 /// Constant numbers that a table's rules look up in sets, each with its set. Clients of session
 /// affinity with any other number are never looked up.
-pub fn numbers_asked(table: &Table) -> HashSet<(&Name, u32)> {
+pub fn numbers_looked_up(table: &Table) -> HashSet<(&Name, u32)> {
     let rules = table.chains.values().flat_map(|chain| &chain.rules);
     let asked = rules.flat_map(|rule| &rule.statements).filter_map(|statement| match statement {
         Statement::Match(Condition::SetLookup { key, set }) => Some((&set.value, key)),

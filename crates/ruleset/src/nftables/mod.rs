@@ -27,14 +27,14 @@ pub use actual::{Actual, ActualChain, ActualRule};
 pub use comment::Comment;
 pub use delinearize::delinearize;
 pub use delinearized::{Delinearized, Unknown};
-pub use describe::{Done, Edit, Object};
-pub use diff::{diff, numbers_asked, replacement};
+pub use describe::{Edit, EditAction, EditedObject};
+pub use diff::{diff, numbers_looked_up, replacement};
 pub use expression::{ConntrackKey, Expression, MetaKey, NumberKind, PayloadBase, Register};
 pub use key::Key;
 pub use linearize::linearize;
 pub use name::Name;
 pub use nftrace::{
-    BasePlace, ChainId, PacketHeader, Ports, TableFamily, TraceEvent, TraceFilter, TraceStep,
+    ChainId, HookPosition, PacketHeader, Ports, TableFamily, TraceEvent, TraceFilter, TraceStep,
     TraceTarget, TraceVerdict, TracedRule,
 };
 pub use rule::{Condition, Interface, Number, NumgenMode, Rule, Selector, Statement, Verdict};

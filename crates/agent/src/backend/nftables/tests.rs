@@ -258,7 +258,7 @@ impl Affinity {
         let mut asked = |endpoints: std::ops::Range<u8>| -> BTreeSet<u32> {
             bench.put_with(7, endpoints, "ClientIP");
             bench.sync();
-            let asked = nft::numbers_asked(bench.backend.live[&IpFamily::Ipv4].table());
+            let asked = nft::numbers_looked_up(bench.backend.live[&IpFamily::Ipv4].table());
             asked.into_iter().filter(|(of, _)| **of == set).map(|(_, number)| number).collect()
         };
         let (one, two, three) = (asked(0..1), asked(0..2), asked(0..3));

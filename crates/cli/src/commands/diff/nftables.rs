@@ -5,7 +5,9 @@ use rulegen_compiler::plan;
 use rulegen_inspect::listing::{Listing, Owners, of_plan, of_table, owner_of_object};
 use rulegen_kernel::nftables::{Dataplane, NfTables};
 use rulegen_net::{IpFamily, ServicePortName};
-use rulegen_ruleset::nftables::{Actual, Done, Edit, Name, Object, Table, Transaction, diff};
+use rulegen_ruleset::nftables::{
+    Actual, Edit, EditAction, EditedObject, Name, Table, Transaction, diff,
+};
 
 use super::report::{ByOwner, CHANGED, Report};
 use super::services::report;
@@ -53,29 +55,29 @@ pub(super) fn compare(args: &DiffArgs, input: &Input) -> Result<Report> {
 fn take(transaction: &Transaction<'_>, edit: &Edit<'_>, owners: &Owners, objects: &mut ByOwner) {
     let owner = owner(edit, owners);
     let object = transaction.object(edit);
-    let change = match (&edit.done, edit.object) {
-        (Done::Made, None) => "new table",
-        (Done::Made, Some(Object::Set(_))) => "new set",
-        (Done::Made, Some(Object::Chain(_))) => "new chain",
-        (Done::Deleted, _) => "deleted",
-        (Done::Emptied, _) => "emptied",
+    let change = match (&edit.action, edit.object) {
+        (EditAction::Created, None) => "new table",
+        (EditAction::Created, Some(EditedObject::Set(_))) => "new set",
+        (EditAction::Created, Some(EditedObject::Chain(_))) => "new chain",
+        (EditAction::Deleted, _) => "deleted",
+        (EditAction::Flushed, _) => "emptied",
         _ => CHANGED,
     };
-    let comes = match edit.done {
-        Done::Element { comes, .. } => comes,
-        Done::RuleComes(_) => true,
+    let added = match edit.action {
+        EditAction::Element { added, .. } => added,
+        EditAction::RuleAdded(_) => true,
         _ => false,
     };
     match edit.text(transaction.family) {
-        Some(text) => objects.line(owner, (object, change), comes, text),
+        Some(text) => objects.line(owner, (object, change), added, text),
         None => objects.note(owner, object, change),
     }
 }
 
 fn owner(edit: &Edit<'_>, owners: &Owners) -> Option<ServicePortName> {
-    let (Object::Set(name) | Object::Chain(name)) = edit.object?;
-    owner_of_object(name).or_else(|| match edit.done {
-        Done::Element { key, element, .. } => owners.of_element(key, element),
+    let (EditedObject::Set(name) | EditedObject::Chain(name)) = edit.object?;
+    owner_of_object(name).or_else(|| match edit.action {
+        EditAction::Element { key, element, .. } => owners.of_element(key, element),
         _ => None,
     })
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rulegen_inspect::packet_trace::{Follower, Known, Told, frontends};
-use rulegen_kernel::nftables::{Heard, TraceListener, TraceSession};
+use rulegen_kernel::nftables::{Received, TraceListener, TraceSession};
 use rulegen_kernel::signals::StopSignals;
 use rulegen_net::{Frontend, IpFamily, Protocol};
 use rulegen_ruleset::nftables::{TraceEvent, TraceFilter, TraceTarget};
@@ -112,13 +112,13 @@ impl Session<'_> {
     fn follow(&mut self) -> Result<()> {
         while !self.is_over() {
             match self.listener.next(self.patience(), &self.signals, io::stdout().as_fd())? {
-                Heard::Events(events) => self.take(events)?,
-                Heard::Lost => {
+                Received::Events(events) => self.take(events)?,
+                Received::Lost => {
                     self.follower.lose(self.begun.elapsed());
                     self.tell_loss()?;
                 }
-                Heard::Nothing => {}
-                Heard::Stop => break,
+                Received::Timeout => {}
+                Received::Stop => break,
             }
             let rested = self.follower.rest(self.begun.elapsed());
             self.tell(rested)?;

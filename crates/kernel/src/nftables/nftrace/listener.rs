@@ -23,13 +23,13 @@ pub struct TraceListener {
 
 /// Result of waiting for trace events.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
+pub enum Received {
     /// Steps of packets, in order.
     Events(Vec<TraceEvent>),
     /// The socket's buffer overflowed: steps are missing before the next ones.
     Lost,
     /// Timeout.
-    Nothing,
+    Timeout,
     /// A stop signal, or a closed output.
     Stop,
 }
@@ -59,21 +59,21 @@ impl TraceListener {
         patience: Duration,
         signals: &StopSignals,
         out: BorrowedFd<'_>,
-    ) -> Result<Heard, Error> {
+    ) -> Result<Received, Error> {
         let is_read = self.wait(patience, signals, out)?;
         if signals.came() || !is_read {
-            return Ok(Heard::Stop);
+            return Ok(Received::Stop);
         }
         let mut events = Vec::new();
-        let heard = self.socket.hear_next(Some(Duration::ZERO), |message, kind, _| {
+        let received = self.socket.receive_next_event(Some(Duration::ZERO), |message, kind, _| {
             if kind == message_type(libc::NFT_MSG_TRACE) {
                 events.extend(event::decode(message, interface));
             }
         });
-        match heard {
-            Ok(true) => Ok(Heard::Events(events)),
-            Ok(false) => Ok(Heard::Nothing),
-            Err(Error::Lost) => Ok(Heard::Lost),
+        match received {
+            Ok(true) => Ok(Received::Events(events)),
+            Ok(false) => Ok(Received::Timeout),
+            Err(Error::Lost) => Ok(Received::Lost),
             Err(error) => Err(error),
         }
     }

@@ -10,5 +10,5 @@ mod listener;
 mod session;
 mod surroundings;
 
-pub use listener::{Heard, TraceListener};
+pub use listener::{Received, TraceListener};
 pub use session::TraceSession;

@@ -2,7 +2,7 @@
 
 use nftnl::nftnl_sys as sys;
 use rulegen_ruleset::nftables::{
-    BasePlace, ChainId, Expression, Name, Rule, TableFamily, TracedRule, delinearize,
+    ChainId, Expression, HookPosition, Name, Rule, TableFamily, TracedRule, delinearize,
 };
 use sys::libc;
 
@@ -20,7 +20,7 @@ impl NfTables {
     ///
     /// # Errors
     /// [`Error::Unreachable`], or [`Error::Lost`].
-    pub fn base_chains(&mut self) -> Result<Vec<(ChainId, BasePlace)>, Error> {
+    pub fn base_chains(&mut self) -> Result<Vec<(ChainId, HookPosition)>, Error> {
         let mut found = Vec::new();
         self.socket.ask(
             libc::NFT_MSG_GETCHAIN,
@@ -63,14 +63,14 @@ impl NfTables {
     }
 }
 
-fn base(family: TableFamily, raw: &RawChain) -> Option<(ChainId, BasePlace)> {
+fn base(family: TableFamily, raw: &RawChain) -> Option<(ChainId, HookPosition)> {
     let raw = raw.borrow();
     let id = ChainId {
         family,
         table: Name::from_kernel(raw.get_text(sys::NFTNL_CHAIN_TABLE)?),
         chain: Name::from_kernel(raw.get_text(sys::NFTNL_CHAIN_NAME)?),
     };
-    let place = BasePlace {
+    let place = HookPosition {
         hook: hook(family, raw.get_u32(sys::NFTNL_CHAIN_HOOKNUM)?)?,
         priority: raw.get_u32(sys::NFTNL_CHAIN_PRIO)?.cast_signed(),
         is_nat: raw.get_text(sys::NFTNL_CHAIN_TYPE) == Some("nat"),

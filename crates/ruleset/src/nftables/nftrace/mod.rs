@@ -2,8 +2,8 @@
 
 mod event;
 mod filter;
-mod place;
+mod position;
 
 pub use event::{ChainId, PacketHeader, Ports, TableFamily, TraceEvent, TraceStep, TraceVerdict};
 pub use filter::{TraceFilter, TraceTarget};
-pub use place::{BasePlace, TracedRule};
+pub use position::{HookPosition, TracedRule};

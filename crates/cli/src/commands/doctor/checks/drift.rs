@@ -7,7 +7,7 @@ use rulegen_kernel::nftables::Dataplane;
 use rulegen_model::Snapshot;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::diff;
-use rulegen_ruleset::nftables::{self, Done, Name};
+use rulegen_ruleset::nftables::{self, EditAction, Name};
 
 use super::rules_present::are_there;
 use crate::commands::doctor::finding::{Finding, Outcome};
@@ -46,12 +46,15 @@ fn drifted_tables(rim: &Rim<'_>, snapshot: &Snapshot) -> Result<Vec<Drifted>> {
         if transaction.is_empty() {
             continue;
         }
-        let count =
-            |of: fn(&Done<'_>) -> bool| transaction.edits().filter(|edit| of(&edit.done)).count();
-        let gone =
-            count(|done| matches!(done, Done::RuleGoes(_) | Done::Element { comes: false, .. }));
-        let new =
-            count(|done| matches!(done, Done::RuleComes(_) | Done::Element { comes: true, .. }));
+        let count = |of: fn(&EditAction<'_>) -> bool| {
+            transaction.edits().filter(|edit| of(&edit.action)).count()
+        };
+        let gone = count(|done| {
+            matches!(done, EditAction::RuleDeleted(_) | EditAction::Element { added: false, .. })
+        });
+        let new = count(|done| {
+            matches!(done, EditAction::RuleAdded(_) | EditAction::Element { added: true, .. })
+        });
         drifted.push(Drifted {
             place: format!("table {} {}", wanted.family.nft_name(), wanted.name),
             extent: format!("{new} rules and elements are missing, {gone} are too much"),

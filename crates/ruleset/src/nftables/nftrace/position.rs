@@ -4,7 +4,7 @@ use crate::nftables::{Comment, Statement};
 
 /// Position of a base chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BasePlace {
+pub struct HookPosition {
     /// Name of the hook in nft's syntax.
     pub hook: &'static str,
     /// Hook priority: lower runs first.
