@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cpus_are_counted() {
+    fn host_cpu_list_is_counted() {
         assert_eq!(count_of_list("0"), Some(1));
         assert_eq!(count_of_list("0-3,8,10-11"), Some(7));
         assert_eq!(count_of_list(""), None);

@@ -156,7 +156,7 @@ mod tests {
     const DRAWS: u32 = 1 << 31;
 
     #[test]
-    fn iptables_thresholds_of_a_third_and_a_half_yield_thirds() {
+    fn probability_of_iptables_thresholds_of_a_third_and_a_half_yield_thirds() {
         let (first, left) = Probability::CERTAIN.split(715_827_883, DRAWS);
         let (second, third) = left.split(1 << 30, DRAWS);
         for probability in [first, second, third] {
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn nftables_choices_one_after_the_other_are_exact() {
+    fn probability_of_consecutive_nftables_choices_is_exact() {
         let mut left = Probability::CERTAIN;
         for n in (1..=1_000).rev() {
             assert!(left.times(1, n).is_one_in(1_000, 0), "{n}");
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn five_thousand_random_iptables_rules_stay_within_the_stated_bound() {
+    fn probability_after_five_thousand_random_rules_stays_within_the_bound() {
         let n = 5_000_u32;
         let (mut left, mut all) = (Probability::CERTAIN, Probability::NEVER);
         for remaining in (1..=n).rev() {
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_possible_outcome_never_rounds_to_never() {
+    fn probability_above_zero_never_rounds_to_zero() {
         let tiny = (0..200).fold(Probability::CERTAIN, |left, _| left.times(1, u32::MAX));
         assert!(!tiny.is_never());
         assert!(tiny.times(0, 5).is_never());
@@ -206,7 +206,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parts_of_a_split_add_up(draws in proptest::collection::vec(0..=DRAWS, 0..12)) {
+        fn probability_parts_of_a_split_add_up(draws in proptest::collection::vec(0..=DRAWS, 0..12)) {
             let whole = draws.iter().fold(Probability::CERTAIN, |left, draw| left.split(*draw, DRAWS).1);
             let (taken, left) = whole.split(123_456_789, DRAWS);
             let sum = taken.or(left);

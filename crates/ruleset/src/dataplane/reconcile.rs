@@ -1,5 +1,5 @@
-//! Makes the kernel's tables equal to the wanted ones, whatever they contained and whoever else
-//! writes.
+//! Makes the kernel's tables equal to the wanted ones, whatever they contained, even if other
+//! programs write at the same time.
 
 use std::borrow::Borrow;
 use std::thread;

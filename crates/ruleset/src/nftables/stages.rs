@@ -7,7 +7,7 @@
 //!
 //! - a new table without elements: its rules look up empty maps;
 //! - new elements that rules find only by way of others: endpoints are looked up for a frontend
-//! that another map leads there, and numbers of new endpoints are not generated yet;
+//!   that another map leads there, and numbers of new endpoints are not generated yet;
 //! - old elements of these sets, once no rule can reach them.
 //!
 //! The rest is the change of the frontends. If it is still too large, it is split by frontend: each

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_target_the_source_decides_alone_and_without_either_nothing_is_traced() {
+    fn trace_filter_without_target_uses_the_source_and_without_both_selects_nothing() {
         let from: IpNet = "fd00::/64".parse().unwrap();
         let filter = TraceFilter { from: Some(from), ..TraceFilter::default() };
         assert!(filter.rules(IpFamily::Ipv4).is_empty());
