@@ -91,8 +91,8 @@ impl Drop for Scratch {
 }
 
 /// The last line on standard error when the input was unusable.
-pub(crate) const UNUSABLE: &str = "error: the input or configuration could not be used (see above), so nothing is \
-                        printed";
+pub(crate) const UNUSABLE: &str =
+    "error: invalid input or configuration (see above): nothing is printed";
 
 /// A manifest that is read beside a broken one.
 pub(crate) fn good_path() -> String {

@@ -335,7 +335,7 @@ fn cleanup_goes_through_a_family_that_is_switched_off() {
     assert!(namespace.rulegen(&apply).status.success());
     namespace.run("sysctl -qw net.ipv6.conf.all.disable_ipv6=1");
     let said = stderr(&namespace.rulegen(&apply));
-    assert!(said.contains("IPv6 is not there or switched off"), "{said}");
+    assert!(said.contains("IPv6 is unavailable or disabled"), "{said}");
     assert!(namespace.rulegen("--cleanup").status.success());
     assert!(!saved(&namespace, "nft", "ip6tables").contains("KUBE"));
 }
@@ -368,7 +368,7 @@ fn rules_of_the_other_variant_are_told() {
         };
         assert!(!apply(other).contains("warning"));
         let said = apply(used);
-        assert!(said.contains(&format!("warning: iptables-{other} holds rules")), "{said}");
+        assert!(said.contains(&format!("warning: iptables-{other} also has rules")), "{said}");
     }
 }
 

@@ -45,7 +45,7 @@ fn services_that_would_go_are_named_and_stay_without_prune() {
         let refused = apply(&format!("-f {one}"));
         let said = stderr(&refused);
         assert_eq!(refused.status.code(), Some(1), "{mode}: {said}");
-        assert!(said.starts_with("The input is the whole wanted state."), "{said}");
+        assert!(said.starts_with("The input is the complete desired state."), "{said}");
         assert!(said.contains("(13): shop/s02, shop/s03"), "{mode}: {said}");
         assert!(said.contains("shop/s11 and 3 more") && !said.contains("shop/s12"), "{said}");
         assert!(said.contains("--prune"), "{said}");

@@ -163,7 +163,7 @@ fn a_bare_node_lacks_rules_and_objects_are_asked_for() {
         assert_eq!(found[check].0, "notChecked", "{check}");
     }
     let told = stdout(&namespace.rulegen("doctor --check drift"));
-    assert!(told.contains("give -f or --kubeconfig"), "{told}");
+    assert!(told.contains("use -f or --kubeconfig"), "{told}");
 }
 
 #[test]
@@ -344,7 +344,7 @@ fn kube_proxy_at_work_on_this_node_and_on_no_other() {
     let here = Running::named("kube-proxy", &patient.namespace);
     let what = patient.one("kube-proxy", "error");
     let pid = here.0.id();
-    assert!(what.starts_with(&format!("kube-proxy (pid {pid}) is at work")), "{what}");
+    assert!(what.starts_with(&format!("kube-proxy (pid {pid}) is running")), "{what}");
     drop((here, elsewhere));
     patient.namespace.run("nft add table ip6 kube-proxy");
     let what = patient.one("kube-proxy", "warning");
@@ -358,7 +358,7 @@ fn rules_that_the_other_mode_left() {
     let output = patient.namespace.rulegen(&format!("{given} --ip-family ipv4"));
     assert!(output.status.success(), "{}", stderr(&output));
     let what = patient.one("other-mode", "warning");
-    assert!(what.starts_with("iptables-nft holds KUBE-* chains"), "{what}");
+    assert!(what.starts_with("iptables-nft has KUBE-* chains"), "{what}");
 
     let patient = Patient::new("other-mode-2", "iptables");
     patient.namespace.run("nft add table ip rulegen");
@@ -472,7 +472,7 @@ fn rules_that_are_gone_or_drifted() {
         let patient = Patient::new(&format!("drift-{mode}"), mode);
         patient.namespace.run(drift);
         let what = patient.one("drift", "error");
-        assert!(what.starts_with(&format!("{place} is not what the objects ask for")), "{what}");
+        assert!(what.starts_with(&format!("{place} is out of sync with the objects")), "{what}");
         patient.namespace.run(removal);
         let (status, found) = patient.examine("");
         assert_eq!((status, found["rules-present"].0.as_str()), (Some(1), "error"));
@@ -583,7 +583,7 @@ fn a_process_at_an_address_that_a_service_takes() {
         let what = patient.one("node-addresses", "warning");
         let service = format!("{at} (TCP) of Service default/greedy:http ({field})");
         assert!(what.starts_with(&service), "{what}");
-        assert!(what.contains(&format!("{holder} listens at {listener}")), "{what}");
+        assert!(what.contains(&format!("{holder} listens on {listener}")), "{what}");
         drop(socket);
     }
     assert_eq!(patient.examine("").0, Some(0));
@@ -609,7 +609,7 @@ fn a_process_that_waits_at_a_node_port() {
     let open = listen("0.0.0.0:30080");
     let what = patient.one("node-ports", "warning");
     assert!(what.contains("node port 30080 (TCP) of Service default/web:http"), "{what}");
-    assert!(what.contains(&format!("{holder} waits at 0.0.0.0:30080")), "{what}");
+    assert!(what.contains(&format!("{holder} listens on 0.0.0.0:30080")), "{what}");
     drop(open);
     patient.apply(&[objects(), only_ipv6()].concat(), "");
     let ipv4 = listen("0.0.0.0:30085");
@@ -617,7 +617,7 @@ fn a_process_that_waits_at_a_node_port() {
     drop(ipv4);
     let both = listen("[::]:30085");
     let what = patient.one("node-ports", "warning");
-    assert!(what.contains("Service default/six:http is taken"), "{what}");
+    assert!(what.contains("Service default/six:http is in use"), "{what}");
     drop(both);
     let asked = listen("[::]:30090");
     let what = patient.one("node-ports", "error");

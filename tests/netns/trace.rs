@@ -351,7 +351,7 @@ fn what_cannot_be_traced_is_told() {
         ("--to default/none", 1, "is there such a Service"),
         ("--to default/s1:https", 1, "its ports are 80"),
         ("--to 10.96.0.1 --from fd00::1", 2, "different families"),
-        ("--to 10.96.0.1:80/icmp", 2, "none of tcp, udp, sctp"),
+        ("--to 10.96.0.1:80/icmp", 2, "want tcp, udp or sctp"),
         ("--from nowhere", 2, "an address or a network"),
         ("", 2, "--to"),
     ] {

@@ -18,7 +18,7 @@ fn manifest_document_over_size_limit_is_an_error() {
     text.push_str(&good_text());
     let file = scratch.write("large.yaml", text);
     let output = rulegen(&scratch.0, &["--dry-run", "-f", &file]);
-    let message = "200 MiB are too much for one document (limit 160 MiB): split it";
+    let message = "document too large: 200 MiB (limit 160 MiB), split it";
     assert_unusable(&output, &format!("error: {file}: {message}\n"));
 }
 
@@ -28,14 +28,14 @@ fn manifest_file_unreadable_is_an_error() {
     let good = good_path();
     let missing = scratch.0.join("missing.yaml").to_str().unwrap().to_owned();
     let output = rulegen(&scratch.0, &["--dry-run", "-f", &missing, "-f", &good]);
-    let message = "cannot be read: No such file or directory (os error 2)";
+    let message = "cannot read file: No such file or directory (os error 2)";
     assert_unusable(&output, &format!("error: {missing}: {message}\n"));
 
     // Root reads whatever the mode is, so what cannot be read is a file of /proc that refuses.
     let refusing = "/proc/self/mem";
     let output = rulegen(&scratch.0, &["--dry-run", "-f", refusing, "-f", &good]);
     assert!(
-        stderr(&output).starts_with("error: /proc/self/mem: cannot be read: "),
+        stderr(&output).starts_with("error: /proc/self/mem: cannot read file: "),
         "{}",
         stderr(&output)
     );
@@ -48,7 +48,7 @@ fn an_unreadable_configuration_is_an_error() {
     let output = rulegen(&scratch.0, &["--dry-run", "-f", &good_path(), "--config", "none.yaml"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        stderr(&output).contains("none.yaml: the configuration cannot be read"),
+        stderr(&output).contains("none.yaml: cannot read the configuration"),
         "{}",
         stderr(&output)
     );
@@ -59,7 +59,7 @@ fn manifest_file_empty_is_an_error() {
     let scratch = Scratch::new("empty");
     let file = scratch.write("empty.yaml", "");
     let output = rulegen(&scratch.0, &["--dry-run", "-f", &file, "-f", &good_path()]);
-    assert_unusable(&output, &format!("error: {file}: is empty: there is no object in it\n"));
+    assert_unusable(&output, &format!("error: {file}: empty input\n"));
 }
 
 #[test]
@@ -67,7 +67,10 @@ fn manifest_folder_empty_is_an_error() {
     let scratch = Scratch::new("empty-folder");
     let folder = scratch.0.to_str().unwrap();
     let output = rulegen(&scratch.0, &["--dry-run", "-f", folder, "-f", &good_path()]);
-    assert_unusable(&output, &format!("error: {folder}: has no *.yaml, *.yml or *.json in it\n"));
+    assert_unusable(
+        &output,
+        &format!("error: {folder}: no *.yaml, *.yml or *.json file in this folder\n"),
+    );
 }
 
 #[test]
@@ -83,14 +86,17 @@ fn manifest_binary_utf16_or_gzip_is_an_error() {
     let big: fn(u16) -> [u8; 2] = u16::to_be_bytes;
     let gzip = [&[0x1f, 0x8b, 8, 0][..], &[0xaa; 100]].concat();
     for (bytes, message) in [
-        (junk, "is a binary file, not text"),
-        (b"kind: \xff".to_vec(), "is not text: byte 6 is not UTF-8"),
-        (b"kind: \0\0\0".to_vec(), "is a binary file, not text"),
-        (gzip, "is compressed with gzip: unpack it first (gzip -dc FILE | rulegen -f -)"),
-        (wide(&[0xff, 0xfe], little), "is UTF-16 (byte order mark FF FE), as"),
-        (wide(&[0xfe, 0xff], big), "is UTF-16 (byte order mark FE FF), as"),
-        (wide(&[], little), "is UTF-16, as"),
-        (wide(&[], big), "is UTF-16, as"),
+        (junk, "binary file, not text"),
+        (b"kind: \xff".to_vec(), "not text: byte 6 is not UTF-8"),
+        (b"kind: \0\0\0".to_vec(), "binary file, not text"),
+        (gzip, "compressed with gzip: decompress it first (gzip -dc FILE | rulegen -f -)"),
+        (
+            wide(&[0xff, 0xfe], little),
+            "unsupported encoding UTF-16 (byte order mark FF FE), probably",
+        ),
+        (wide(&[0xfe, 0xff], big), "unsupported encoding UTF-16 (byte order mark FE FF), probably"),
+        (wide(&[], little), "unsupported encoding UTF-16, probably"),
+        (wide(&[], big), "unsupported encoding UTF-16, probably"),
     ] {
         let file = scratch.write("junk.yaml", bytes);
         let output = rulegen(&scratch.0, &["--dry-run", "-f", &file, "-f", &good_path()]);
@@ -219,7 +225,7 @@ fn a_file_without_read_permission_is_read_by_root_only() {
         assert_compiled(&stdout(&output), "root");
     } else {
         assert!(
-            stderr(&output).contains("cannot be read: Permission denied"),
+            stderr(&output).contains("cannot read file: Permission denied"),
             "{}",
             stderr(&output)
         );

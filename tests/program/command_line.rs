@@ -308,7 +308,7 @@ fn flags_of_how_kube_proxy_runs_are_taken() {
     let arguments = [&["--dry-run", "-f", good.to_str().unwrap()], &flags[..]].concat();
     let output = rulegen(&root(), &arguments);
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stderr(&output).contains("note: --kubeconfig says how kube-proxy runs"));
+    assert!(stderr(&output).contains("note: --kubeconfig has no effect here"));
     assert!(stdout(&output).contains("cluster IP\" -m tcp --dport 80 -j KUBE-MARK-MASQ"));
 }
 

@@ -35,42 +35,42 @@ pub(crate) use list::{ListArgs, ListForm};
 pub(crate) use objects::ObjectsArgs;
 pub(crate) use trace::{To, TraceArgs, TraceForm};
 
-const ABOUT: &str = "Turns Kubernetes Services into Linux packet rules, as kube-proxy would";
+const ABOUT: &str = "Compiles Kubernetes Services into Linux packet rules, as kube-proxy does";
 
 const LONG_ABOUT: &str = "\
-Turns Kubernetes Services and EndpointSlices into Linux packet rules: the iptables rules that \
-kube-proxy makes of them, rule for rule, or one nftables table in which packets meet the same.
+Compiles Kubernetes Services and EndpointSlices into Linux packet rules: the same iptables rules \
+that kube-proxy writes, or an equivalent nftables table.
 
-Given manifests, rulegen compiles them for one node and applies the rules to the network \
-namespace it runs in; only what differs is written. The manifests are the whole wanted state: \
-Services that the kernel has and they do not are removed, but only with --prune or once you \
-confirm it. With --dry-run it prints the rules instead, as iptables-save would print them on that \
-node, and needs no privilege.";
+Given manifests, rulegen compiles them for one node and applies the rules to the current network \
+namespace. Only differences are written. The manifests are the complete desired state: Services \
+in the kernel that are not in the manifests are removed, but only with --prune or after you \
+confirm. With --dry-run rulegen prints the rules in the format of iptables-save instead; this \
+needs no privileges.";
 
 const EXAMPLES: &str = "\
 Examples:
-  # The rules of a cluster, as its node node-1 would have them
+  # Print the rules of a cluster for its node node-1
   kubectl get nodes,services,endpointslices -A -o json |
       rulegen --dry-run -f - --hostname-override node-1 --cluster-cidr 10.244.0.0/16
 
-  # The same with the configuration that kube-proxy has
+  # The same with kube-proxy's configuration
   rulegen --dry-run -f cluster.yaml --config kube-proxy.yaml --ip-family ipv6
 
-  # What would change in this network namespace, then change it, also remove Services that are
-  # not in the file; then take it all away
+  # Show what would change in this network namespace; apply it; also remove Services that are not
+  # in the file; remove everything
   rulegen diff -f cluster.yaml
   rulegen -f cluster.yaml
   rulegen -f cluster.yaml --prune
   rulegen cleanup --dry-run
   rulegen cleanup
 
-  # What becomes of a packet and why; what the kernel holds; what is wrong with this node
+  # Explain what happens to a packet; list the Services in the kernel; diagnose this node
   rulegen explain -f examples/nodeport.yaml --hostname-override node-1 \\
       --from 192.168.1.100 --to 192.168.1.10:30080
   rulegen list
   rulegen doctor
 
-  # On a node, in place of kube-proxy with its configuration; or of a folder of manifests
+  # Run on a node in place of kube-proxy, with its configuration; or from a folder of manifests
   kubectl -n kube-system get configmap kube-proxy -o 'jsonpath={.data.config\\.conf}' > config.conf
   rulegen agent --config config.conf --kubeconfig /etc/kubernetes/admin.conf \\
       --proxy-mode nftables
@@ -78,27 +78,27 @@ Examples:
 
 const APPLY_EXAMPLES: &str = "\
 Examples:
-  # The input is the whole wanted state: what it does not have is named, and stays without --prune
+  # The input is the complete desired state: other Services are listed, and removed with --prune
   rulegen apply -f examples/nodeport.yaml --hostname-override node-1
   rulegen apply -f examples/clusterip.yaml --hostname-override node-1 --prune";
 
 const CLEANUP_EXAMPLES: &str = "\
 Examples:
-  # What would be removed; then remove it, without a question
+  # Show what would be removed; then remove it without asking
   rulegen cleanup --dry-run
   rulegen cleanup --yes
 
-In JSON: dryRun; nftables [{family, table}], which are deleted as a whole; iptables [{family, \
-variant, isClean, summary, kept [{table, chain}]}]; failed, whether a part was not done.";
+JSON: dryRun; nftables [{family, table}], tables that are deleted; iptables [{family, variant, \
+isClean, summary, kept [{table, chain}]}]; failed, whether any part failed.";
 
 const DIFF_EXAMPLES: &str = "\
 Example:
   rulegen diff -f examples/clusterip.yaml --hostname-override node-1
 
-In JSON: mode; services [{namespace, name, port, protocol, action, frontends, objects}]; shared \
-[object]; summary {add, change, remove}, which counts Services. action is add, change or remove; \
-frontends are [{kind, frontend, action, removed, added}], what traffic loses and gets; an object is \
-{object, change, removed, added}, a table, set or chain with its rules or elements.";
+JSON: mode; services [{namespace, name, port, protocol, action, frontends, objects}]; shared \
+[object]; summary {add, change, remove}, the number of Services. action is add, change or remove; \
+frontends are [{kind, frontend, action, removed, added}], with the endpoints removed and added; an \
+object is {object, change, removed, added}, a table, set or chain with its rules or elements.";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -119,7 +119,7 @@ pub(crate) struct Cli {
     #[command(flatten)]
     apply: ApplyArgs,
 
-    /// Remove all rules and exit, as `rulegen cleanup` does
+    /// Remove all rules and exit; same as `rulegen cleanup`
     #[arg(long, help_heading = "Options")]
     cleanup: bool,
 }
@@ -128,79 +128,79 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Compile manifests and apply the rules to this network namespace (the default)
     ///
-    /// The manifests are the whole wanted state. Services that the kernel has and they do not are
-    /// named and removed, but only with --prune, or once you confirm it at a terminal: without
-    /// that nothing is changed. It is the same for rules that a kube-proxy made.
+    /// The manifests are the complete desired state. Services in the kernel that are not in the
+    /// manifests are listed and removed, but only with --prune or after you confirm at a terminal.
+    /// Otherwise nothing is changed. The same applies to rules written by kube-proxy.
     #[command(after_long_help = exit_status::with("apply", APPLY_EXAMPLES))]
     Apply(ApplyArgs),
-    /// Show what apply would change, and change nothing
+    /// Show what apply would change, without changing anything
     ///
-    /// By service port: which addresses and endpoints come (+), change (~) and go (-), and the rules
-    /// or elements that it takes; then what belongs to no Service alone; then a line with the
-    /// numbers. Nothing is printed if nothing would change.
+    /// Lists per service port the addresses and endpoints that are added (+), changed (~) and removed
+    /// (-), with the rules or elements concerned; then the shared chains and sets; then a summary.
+    /// Prints nothing if nothing would change.
     #[command(after_long_help = exit_status::with("diff", DIFF_EXAMPLES))]
     Diff(DiffArgs),
-    /// List Services, their addresses and endpoints as the kernel has them
+    /// List Services, their addresses and endpoints from the rules in the kernel
     ///
-    /// A line a frontend: what becomes of traffic to it, told from the rules, whoever made them. With
-    /// manifests or an API server each is compared with what it should be: `missing` in the kernel,
-    /// `not wanted`, or with other endpoints. In nftables mode with counters the connections of each
-    /// service port since its endpoints were put in are listed with it.
+    /// Prints one line per frontend, read from the rules regardless of who wrote them. With manifests
+    /// or an API server each frontend is compared with its desired state, and differences are shown.
+    /// In nftables mode with counters, also shows the number of connections per service port since
+    /// its endpoints were added.
     #[command(after_long_help = exit_status::with("list", list::EXAMPLES))]
     List(Box<ListArgs>),
-    /// Follow a packet through the rules: which it meets, where it ends, how probably, and why
+    /// Explain what the rules do with a packet: matching rules, outcome, probability and reason
     ///
-    /// Offline, through the rules that manifests make in either mode, or live, through those that
-    /// the kernel holds. The packet is the first of a connection, of a client that was not seen
-    /// before; live in nftables mode, one that session affinity remembers keeps its endpoint. Of
-    /// nftables our own table is followed, of iptables all rules that rulegen can judge; what is not
-    /// followed is listed.
+    /// Works offline with the rules compiled from manifests, in either mode, or with --live with the
+    /// rules in the kernel. The packet is the first of a new connection from a new client; with
+    /// --live in nftables mode, a client with session affinity keeps its endpoint. In nftables mode
+    /// only rulegen's table is evaluated; in iptables mode, all rules that rulegen understands. Rules
+    /// that were not evaluated are listed.
     #[command(after_long_help = exit_status::with("explain", explain::EXAMPLES))]
     Explain(Box<ExplainArgs>),
-    /// Check this node: say what is wrong, and the remedy
+    /// Diagnose this node and suggest fixes
     ///
-    /// Looks at the kernel, its settings and the rules of others; with -f, or --kubeconfig and its
-    /// like, also at the cluster's objects: rules that differ from what they ask for, Services
-    /// without endpoints, addresses that two Services claim, node ports that a process has. Changes
-    /// nothing; in nftables mode kernel-features sends a batch of examples that the kernel looks at
-    /// and undoes (each by itself, if it refuses them). Takes root, or CAP_NET_ADMIN; to name
-    /// processes, root. Notes are not wrong.
+    /// Checks the kernel, sysctls and the rules of other programs. With -f or --kubeconfig also checks
+    /// the cluster's objects: rules out of sync, Services without endpoints, addresses claimed by
+    /// two Services, node ports in use by a process. Changes nothing: in nftables mode the check
+    /// kernel-features sends a batch of example rules that the kernel validates and rolls back.
+    /// Requires root or CAP_NET_ADMIN; naming processes requires root. Notes do not affect the exit
+    /// status.
     #[command(after_long_help = exit_status::with("doctor", doctor::EXAMPLES))]
     Doctor(Box<DoctorArgs>),
-    /// Show real packets on their way through the rules, as it happens (nftables mode)
+    /// Trace live packets through the rules (nftables mode)
     ///
-    /// Prints each rule that a packet meets, in tables of others too, the Service that it is for,
-    /// the endpoint that it gets, and where and why it ends. Of a connection over TCP only the first
-    /// packet is shown unless all are asked for: it alone meets the rules that choose an endpoint.
+    /// Prints each rule that a packet matches, also in other tables, its Service, the chosen endpoint,
+    /// the verdict and the reason. For TCP only the first packet of a connection is shown, because
+    /// only that packet reaches the rules that choose an endpoint; see --every-packet.
     ///
-    /// What has the kernel tell of packets is a table of its own, rulegen-trace-N, which the kernel
-    /// takes away when this ends, also by kill -9 (before Linux 5.12 not then). Rules of
-    /// iptables-legacy are not shown. It takes the capability NET_ADMIN.
+    /// Tracing is enabled by a separate table, rulegen-trace-N. The kernel removes it when this command
+    /// exits, even if it is killed (before Linux 5.12, not if it is killed with SIGKILL). Rules of
+    /// iptables-legacy are not shown. Requires CAP_NET_ADMIN.
     #[command(after_long_help = exit_status::with("trace", trace::EXAMPLES))]
     Trace(TraceArgs),
-    /// Keep the rules of this node right, in place of kube-proxy
+    /// Keep this node's rules in sync, in place of kube-proxy
     ///
-    /// Watches the cluster's Services and EndpointSlices, or a folder of manifests, and writes what
-    /// changes into the kernel. What others change in the rules is put right within a second, in
-    /// iptables mode with many Services within seconds. Once the rules are in, what kube-proxy or the
-    /// other mode left is removed. The rules stay when it ends, and what is right already is not
-    /// written again when it starts.
+    /// Watches the cluster's Services and EndpointSlices, or a folder of manifests, and applies
+    /// changes to the kernel. Changes that other programs make to the rules are reverted within a
+    /// second; in iptables mode with many Services, within seconds. After the first sync, rules left
+    /// by kube-proxy or the other mode are removed. The rules stay in place when the agent exits, and
+    /// a restart writes only differences.
     ///
-    /// When the file of --config changes it ends with status 1, to be started anew.
+    /// When the file given by --config changes, the agent exits with status 1 so that it is restarted.
     ///
-    /// A browser finds its status page at http://127.0.0.1:10249/: how it is, what it did, each
-    /// Service's way to its endpoints, what others changed, and explanations of packets.
+    /// The status page at http://127.0.0.1:10249/ shows health, recent syncs, each Service with its
+    /// endpoints, changes by other programs, and explanations of packets.
     #[command(after_long_help = exit_status::with("agent", agent::EXAMPLES))]
     Agent(Box<AgentArgs>),
-    /// Remove everything that rulegen or kube-proxy put into the kernel
+    /// Remove all rules of rulegen and kube-proxy from the kernel
     ///
-    /// Removes the nftables tables rulegen and kube-proxy, and the KUBE-* chains of kube-proxy
-    /// and the jumps to them from both variants of iptables. What belongs to others stays as it is: chains of kubelet (KUBE-KUBELET-CANARY,
-    /// KUBE-IPTABLES-HINT, and KUBE-FIREWALL where kubelet is), of network plugins, and yours.
-    /// At a terminal it says what would go and asks.
+    /// Removes the nftables tables rulegen and kube-proxy, and kube-proxy's KUBE-* chains with the
+    /// jumps to them from both variants of iptables. Chains owned by others are left untouched: those
+    /// of kubelet (KUBE-KUBELET-CANARY, KUBE-IPTABLES-HINT, and KUBE-FIREWALL if kubelet runs here),
+    /// of network plugins, and your own. At a terminal, lists what would be removed and asks.
     #[command(after_long_help = exit_status::with("cleanup", CLEANUP_EXAMPLES))]
     Cleanup(CleanupArgs),
-    /// Print the completion script of a shell
+    /// Print a shell completion script
     ///
     /// bash:  source <(rulegen completion bash)
     /// zsh:   rulegen completion zsh > ~/.zfunc/_rulegen
@@ -213,7 +213,7 @@ pub(crate) enum Command {
 }
 
 impl Cli {
-    /// The command that was given, or meant by giving none.
+    /// The given command; `apply` or `cleanup` if there is none.
     pub(crate) fn into_command(self) -> Command {
         match self.command {
             Some(command) => command,
@@ -230,12 +230,12 @@ impl Cli {
         }
     }
 
-    /// Whether it is the agent that runs.
+    /// Whether the command is `agent`.
     pub(crate) fn is_agent(&self) -> bool {
         matches!(self.command, Some(Command::Agent(_)))
     }
 
-    /// How much to log, and how.
+    /// Log verbosity and format.
     pub(crate) fn logging(&self) -> (u8, LoggingFormat) {
         let (log, default) = match &self.command {
             Some(Command::Apply(args)) => (&args.log, 0),
@@ -245,7 +245,7 @@ impl Cli {
             Some(Command::Trace(args)) => (&args.log, 0),
             Some(Command::Cleanup(args)) => (&args.log, 0),
             Some(Command::Doctor(args)) => (&args.log, 0),
-            // It runs for months, and each sync is a line.
+            // At level 2 each sync is one line.
             Some(Command::Agent(args)) => (&args.log, 2),
             Some(Command::Completion { .. }) => return (0, LoggingFormat::Text),
             None => (&self.apply.log, 0),
@@ -256,12 +256,12 @@ impl Cli {
 
 #[derive(Debug, Args)]
 pub(crate) struct ApplyArgs {
-    /// Print the rules instead of applying them; touches nothing and needs no privilege
+    /// Print the rules instead of applying them; needs no privileges
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// Remove Services that the kernel has and the input does not. Without it they are named, and
-    /// nothing is changed unless you confirm it at a terminal
+    /// Remove Services that are in the kernel but not in the input. Without this flag they are
+    /// listed, and nothing is changed unless you confirm at a terminal
     #[arg(long)]
     pub(crate) prune: bool,
 
@@ -271,8 +271,8 @@ pub(crate) struct ApplyArgs {
     #[command(flatten)]
     pub(crate) input: InputArgs,
 
-    /// The form in which --dry-run prints [default: that of the proxy mode]
-    #[arg(short, long, value_name = "FORM", requires = "dry_run", help_heading = "Output")]
+    /// Output format of --dry-run [default: depends on the proxy mode]
+    #[arg(short, long, value_name = "FORMAT", requires = "dry_run", help_heading = "Output")]
     pub(crate) output: Option<OutputForm>,
 
     #[command(flatten)]
@@ -293,7 +293,7 @@ pub(crate) struct ApplyArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct YesArgs {
-    /// Answer the question whether to remove something with yes
+    /// Do not ask before removing anything
     #[arg(short, long)]
     pub(crate) yes: bool,
 }
@@ -303,8 +303,8 @@ pub(crate) struct DiffArgs {
     #[command(flatten)]
     pub(crate) input: InputArgs,
 
-    /// json: the same as data
-    #[arg(short, long, value_name = "FORM", help_heading = "Output")]
+    /// Output format
+    #[arg(short, long, value_name = "FORMAT", help_heading = "Output")]
     pub(crate) output: Option<DiffForm>,
 
     #[command(flatten)]
@@ -325,23 +325,23 @@ pub(crate) struct DiffArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CleanupArgs {
-    /// Say what would be removed, and remove nothing
+    /// Show what would be removed, without removing anything
     #[arg(long)]
     pub(crate) dry_run: bool,
 
     #[command(flatten)]
     pub(crate) yes: YesArgs,
 
-    /// json: what was removed, or would be, as data
-    #[arg(short, long, value_name = "FORM", help_heading = "Output")]
+    /// Output format
+    #[arg(short, long, value_name = "FORMAT", help_heading = "Output")]
     pub(crate) output: Option<CleanupForm>,
 
-    /// The name of rulegen's nftables table, if it was given another
+    /// Name of rulegen's nftables table
     #[arg(long, value_name = "NAME", default_value = "rulegen", value_parser = parse_table)]
     pub(crate) nftables_table: Name,
 
-    /// Remove rulegen's nftables table only. The table and the chains that kube-proxy makes too
-    /// stay: for going back to it, once it is at work again
+    /// Remove only rulegen's nftables table. Keeps kube-proxy's table and chains, for a rollback to
+    /// kube-proxy
     #[arg(long)]
     pub(crate) keep_kube_proxy: bool,
 
@@ -355,12 +355,12 @@ pub(crate) struct CleanupArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Input")]
 pub(crate) struct InputArgs {
-    /// Manifests: files, folders (*.yaml, *.yml, *.json) or - for standard input; YAML or JSON,
-    /// any number of documents, lists of any kind; may be repeated
+    /// Manifests: files, folders (*.yaml, *.yml, *.json) or - for standard input. YAML or JSON, with
+    /// any number of documents and lists of any kind; may be repeated
     #[arg(short, long = "filename", value_name = "PATH", required = true, num_args = 1..)]
     pub(crate) filename: Vec<PathBuf>,
 
-    /// Exit with status 1 if anything in the input had to be left out or is warned of
+    /// Exit with status 1 if the input causes warnings or errors
     #[arg(long)]
     pub(crate) strict: bool,
 
@@ -370,14 +370,14 @@ pub(crate) struct InputArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct EmptyArgs {
-    /// Take manifests without any Service, which are refused otherwise: mostly the namespace
-    /// that kubectl was asked for is mistyped
+    /// Accept manifests without any Service. They are rejected by default because they usually come
+    /// from a mistyped namespace
     #[arg(long)]
     allow_empty: bool,
 }
 
 impl EmptyArgs {
-    /// What manifests without any Service mean.
+    /// Whether manifests without any Service are accepted.
     pub(crate) fn meaning(&self) -> IfEmpty {
         if self.allow_empty { IfEmpty::Allow } else { IfEmpty::Refuse }
     }
@@ -385,8 +385,8 @@ impl EmptyArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct FamilyArgs {
-    /// The families to work on [default: dual; ipv4 for --dry-run in the form of iptables-save,
-    /// which holds one family]
+    /// IP families to use [default: dual; ipv4 for --dry-run in iptables-save format, which holds one
+    /// family]
     #[arg(long, value_name = "FAMILY", help_heading = "Output")]
     pub(crate) ip_family: Option<FamilyChoice>,
 }
@@ -412,48 +412,48 @@ pub(crate) enum DiffForm {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OutputForm {
-    /// As iptables-save prints it
+    /// The format of iptables-save
     IptablesSave,
-    /// As `nft -f` reads it
+    /// The format of `nft -f`
     Nft,
-    /// The tables as data
+    /// The tables as JSON
     Json,
 }
 
-/// kube-proxy's flags that change rules. One that is given wins over --config.
+/// kube-proxy's flags that change rules. They override --config.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "kube-proxy's flags (one that is given wins over --config)")]
+#[command(next_help_heading = "kube-proxy flags (override --config)")]
 pub(crate) struct ProxyArgs {
-    /// A KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1)
+    /// Configuration file, a KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1)
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// The kind of rules [default: the configuration's mode, else iptables]
+    /// Proxy mode [default: the configuration's mode, else iptables]
     #[arg(long, value_name = "MODE", value_parser = one_of::<ProxyMode>())]
     pub(crate) proxy_mode: Option<Given<ProxyMode>>,
 
-    /// The name of the node to make rules for [default: the host name]. If there is a Node of this
-    /// name, its addresses, labels and podCIDRs count, else this host's own
+    /// Name of the node to compile rules for [default: the host name]. The addresses, labels and
+    /// podCIDRs of the Node with this name are used; without one, this host's addresses
     #[arg(long, value_name = "NAME")]
     pub(crate) hostname_override: Option<String>,
 
-    /// The node's primary address, in place of the Node object's
+    /// The node's primary address; overrides that of the Node object
     #[arg(long, value_name = "IP", value_parser = given(parse_bind_address))]
     pub(crate) bind_address: Option<Given<IpAddr>>,
 
-    /// The network of the cluster's pods: one CIDR, or one of each family with a comma between
+    /// The cluster's pod network: one CIDR, or one per IP family, comma-separated
     #[arg(long, value_name = "CIDR", value_parser = given(parse_cluster_cidrs))]
     pub(crate) cluster_cidr: Option<Given<Vec<IpNet>>>,
 
-    /// How traffic of this node's pods is detected [default: ClusterCIDR]
+    /// How to detect traffic from local pods [default: ClusterCIDR]
     #[arg(long, value_name = "MODE", value_parser = one_of::<DetectLocalMode>())]
     pub(crate) detect_local_mode: Option<Given<DetectLocalMode>>,
 
-    /// The bridge of the node's pods, for --detect-local-mode BridgeInterface
+    /// Bridge of the local pods, for --detect-local-mode BridgeInterface
     #[arg(long, value_name = "NAME", value_parser = given(bridge_interface))]
     pub(crate) pod_bridge_interface: Option<Given<String>>,
 
-    /// How the interfaces of the node's pods begin, for --detect-local-mode InterfaceNamePrefix
+    /// Name prefix of the local pods' interfaces, for --detect-local-mode InterfaceNamePrefix
     #[arg(long, value_name = "PREFIX", value_parser = given(interface_prefix))]
     pub(crate) pod_interface_name_prefix: Option<Given<String>>,
 
@@ -461,17 +461,17 @@ pub(crate) struct ProxyArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
     pub(crate) masquerade_all: Option<bool>,
 
-    /// The bit of a packet's mark that asks for masquerading (0 to 31), in iptables mode; that of
-    /// nftables mode stands in the configuration (nftables.masqueradeBit) [default: 14]
+    /// Bit of the packet mark that requests masquerading (0 to 31), in iptables mode. For nftables
+    /// mode set nftables.masqueradeBit in the configuration [default: 14]
     #[arg(long, value_name = "BIT", value_parser = value_parser!(u8).range(0..=31))]
     pub(crate) iptables_masquerade_bit: Option<u8>,
 
-    /// Whether node ports are open at 127.0.0.1 too, in iptables mode [default: true]
+    /// Accept node port connections at 127.0.0.1, in iptables mode [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
     pub(crate) iptables_localhost_nodeports: Option<bool>,
 
-    /// At which of the node's addresses node ports are open: CIDRs with commas between, or
-    /// `primary` [default: at all; in nftables mode primary]
+    /// Node addresses that accept node port connections: a comma-separated list of CIDRs, or `primary`
+    /// [default: all addresses; in nftables mode primary]
     #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
     pub(crate) nodeport_addresses: Option<Vec<String>>,
 
@@ -479,22 +479,22 @@ pub(crate) struct ProxyArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
     pub(crate) conntrack_tcp_be_liberal: Option<bool>,
 
-    /// Which externalIPs of Services get rules: all, none, or those within CIDRs with commas
-    /// between. Whoever may write a Service may otherwise take any address's traffic. In the
-    /// configuration: rulegen.externalIPs [default: all]
+    /// externalIPs of Services that get rules: all, none, or a comma-separated list of CIDRs.
+    /// Without a restriction, anyone who can create a Service can capture traffic to any address. In
+    /// the configuration: rulegen.externalIPs [default: all]
     #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
     pub(crate) external_ips: Option<Vec<String>>,
 
-    /// Make no rules for external and load-balancer IPs that are addresses of this node, so that no
-    /// Service takes the traffic of the API server, kubelet or sshd there. Not for nodes that get
-    /// load-balancer IPs by k3s's ServiceLB, kube-vip or keepalived. In the configuration:
+    /// Ignore externalIPs and load-balancer IPs that are addresses of this node, so that no Service
+    /// can capture traffic of the API server, kubelet or sshd. Do not use on nodes that own
+    /// load-balancer IPs (k3s ServiceLB, kube-vip, keepalived). In the configuration:
     /// rulegen.refuseNodeAddresses [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
     pub(crate) refuse_node_addresses: Option<bool>,
 
-    /// Leave a Service out whole that is larger than this. Its size is the sum, over its ports and
-    /// families, of addresses and endpoints, plus its source ranges (in iptables mode once for each
-    /// port). In the configuration: rulegen.maxServiceSize [default: 300000, in iptables mode 100000]
+    /// Skip Services larger than this. The size of a Service is the number of addresses and endpoints,
+    /// summed over ports and IP families, plus its source ranges (in iptables mode, per port). In the
+    /// configuration: rulegen.maxServiceSize [default: 300000, in iptables mode 100000]
     #[arg(long, value_name = "NUMBER", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_SERVICE_SIZE))]
     pub(crate) max_service_size: Option<usize>,
 
@@ -506,23 +506,24 @@ pub(crate) struct ProxyArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "nftables mode")]
 pub(crate) struct NftablesArgs {
-    /// The name of the table. Some programs look for `kube-proxy`
+    /// Name of the table. Some programs look for `kube-proxy`
     #[arg(long, value_name = "NAME", default_value = "rulegen", value_parser = parse_table)]
     pub(crate) nftables_table: Name,
 
-    /// Count the connections to each endpoint; `nft list map ip rulegen endpoints` shows them. In
-    /// the configuration: nftables.counters [default: false]
+    /// Count connections per endpoint; see `nft list map ip rulegen endpoints`. In the configuration:
+    /// nftables.counters [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
     pub(crate) nftables_counters: Option<bool>,
 
-    /// How endpoints are chosen: at random; one after the other (round-robin), where Services with
-    /// the same number of endpoints take their turns together; or by the client's address. In the configuration: nftables.loadBalancing; for one Service its annotation
-    /// rulegen/load-balancing, which wins [default: random]
-    #[arg(long, value_name = "WAY", value_parser = one_of::<LoadBalancing>())]
+    /// How endpoints are chosen: at random; round-robin, with one counter for all Services with the
+    /// same number of endpoints; or by a hash of the client's address. In the configuration:
+    /// nftables.loadBalancing; a Service's annotation rulegen/load-balancing overrides it
+    /// [default: random]
+    #[arg(long, value_name = "METHOD", value_parser = one_of::<LoadBalancing>())]
     pub(crate) load_balancing: Option<Given<LoadBalancing>>,
 }
 
-/// A configuration's numbers are signed.
+/// The configuration uses signed integers.
 const MAX_SERVICE_SIZE: u64 = i64::MAX as u64;
 
 fn bridge_interface(text: &str) -> Result<String, String> {
@@ -536,14 +537,14 @@ fn interface_prefix(text: &str) -> Result<String, String> {
 fn parse_table(text: &str) -> Result<Name, String> {
     let name = Name::from(text);
     let fits = name.as_str() == text && text.starts_with(|c: char| c.is_ascii_alphabetic());
-    let message = "a name is up to 255 letters, digits and _ . / -, a letter first";
+    let message = "invalid table name (want a letter, then letters, digits, _ . / -; at most 255)";
     if fits { Ok(name) } else { Err(message.to_owned()) }
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Kernel")]
 pub(crate) struct KernelArgs {
-    /// The variant of iptables [default: the one in which kubelet made its chains, else nft]
+    /// Variant of iptables [default: the one that kubelet uses, else nft]
     #[arg(long, value_name = "VARIANT")]
     pub(crate) iptables_variant: Option<VariantChoice>,
 
@@ -559,7 +560,7 @@ pub(crate) enum VariantChoice {
 
 #[derive(Debug, Args)]
 pub(crate) struct LockArgs {
-    /// How long to wait for the lock of iptables, in seconds
+    /// Time to wait for the iptables lock, in seconds
     #[arg(
         long,
         value_name = "SECONDS",
@@ -569,7 +570,7 @@ pub(crate) struct LockArgs {
     pub(crate) iptables_lock_timeout: u32,
 }
 
-/// What kube-proxy waits.
+/// kube-proxy's default, in seconds.
 const DEFAULT_LOCK_SECONDS: u32 = 5;
 
 impl LockArgs {
@@ -582,13 +583,12 @@ impl LockArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Logging")]
 pub(crate) struct LogArgs {
-    /// How much to say on standard error: 0 problems, 2 what is done, 4 every step [default: 0; of
-    /// the agent 2]
+    /// Log verbosity: 0 = errors, 2 = info, 4 = debug [default: 0; agent: 2]
     #[arg(short = 'v', long = "v", value_name = "LEVEL", action = ArgAction::Set)]
     pub(crate) verbosity: Option<u8>,
 
-    /// How to say it: text, or a JSON object a line
-    #[arg(long, value_name = "FORM", default_value = "text")]
+    /// Log format
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) logging_format: LoggingFormat,
 }
 
@@ -598,11 +598,11 @@ pub(crate) enum LoggingFormat {
     Json,
 }
 
-/// As Go reads it, and kube-proxy with it.
+/// The spellings of Go's `strconv.ParseBool`, which kube-proxy uses.
 pub(crate) fn parse_bool(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err("true or false is needed".to_owned()),
+        _ => Err("want true or false".to_owned()),
     }
 }

@@ -1,4 +1,4 @@
-//! The configuration in effect: the file's, under the flags that were given.
+//! The effective configuration: the file, overridden by flags.
 
 use anyhow::{Context, Result};
 use rulegen_agent::ConfigFile;
@@ -11,17 +11,16 @@ use rulegen_model::{ExternalIps, Problem, Severity};
 use crate::WrongUsage;
 use crate::args::{Given, ProxyArgs, RunningArgs};
 
-/// Notes that flags have no effect here.
+/// Notes about flags without effect in this command.
 pub(crate) fn notes(ignored: &[&str]) -> Vec<Problem> {
     let note = |flag: &&str| {
-        let message = format!("--{flag} says how kube-proxy runs, which has no effect here");
+        let message = format!("--{flag} has no effect here, only in a running agent");
         Problem::new(Severity::Note, message)
     };
     ignored.iter().map(note).collect()
 }
 
-/// Reads the file if there is one, and lays the flags over it. The mode is that of the kernel's
-/// rules if that is known and neither says one.
+/// Reads the file if there is one, and applies the flags. `mode` is used if neither sets a mode.
 pub(crate) fn load(
     args: &ProxyArgs,
     mode: Option<ProxyMode>,
@@ -32,15 +31,15 @@ pub(crate) fn load(
     Ok(effective(file.as_ref(), &flags))
 }
 
-/// The file of --config, if it is given.
+/// Reads the file of --config, if it is set.
 pub(crate) fn read_file(args: &ProxyArgs) -> Result<Option<ConfigFile>> {
     let Some(path) = args.config.clone() else { return Ok(None) };
     let content = std::fs::read(&path)
-        .with_context(|| format!("{}: the configuration cannot be read", path.display()))?;
+        .with_context(|| format!("{}: cannot read the configuration", path.display()))?;
     Ok(Some(ConfigFile { path, content }))
 }
 
-/// The configuration in effect, and what is wrong with it.
+/// The effective configuration, and its problems.
 pub(crate) fn effective(
     file: Option<&ConfigFile>,
     flags: &Overrides,
@@ -56,7 +55,7 @@ pub(crate) fn effective(
     (config, problems)
 }
 
-/// The flags that say which rules there are.
+/// The flags that change rules.
 pub(crate) fn overrides(args: &ProxyArgs) -> Result<Overrides> {
     let node_ports = args.nodeport_addresses.as_ref().map(|texts| {
         flag("nodeport-addresses", NodePortAddresses::parse(texts.iter().map(String::as_str)))
@@ -87,7 +86,7 @@ pub(crate) fn overrides(args: &ProxyArgs) -> Result<Overrides> {
     })
 }
 
-/// The same with the flags that say how an agent runs.
+/// The same, with the flags of the running agent.
 pub(crate) fn running_overrides(args: &ProxyArgs, running: &RunningArgs) -> Result<Overrides> {
     Ok(Overrides {
         kubeconfig: running.kubeconfig.clone(),
@@ -108,7 +107,8 @@ pub(crate) fn running_overrides(args: &ProxyArgs, running: &RunningArgs) -> Resu
     })
 }
 
-/// A mode without what it looks for would find nothing: kube-proxy does not start then either.
+/// Checks that the detectLocalMode has the field that it needs. Without it, kube-proxy does not start
+/// either.
 fn missing_for_detection(config: &KubeProxyConfiguration) -> Option<Problem> {
     let needed = &config.detect_local;
     let (field, flag) = match config.detect_local_mode {
@@ -120,7 +120,7 @@ fn missing_for_detection(config: &KubeProxyConfiguration) -> Option<Problem> {
         }
         _ => return None,
     };
-    let message = format!("missing, and {flag} is not given: the detectLocalMode needs it");
+    let message = format!("missing: the detectLocalMode requires it (set this field or {flag})");
     Some(Problem::new(Severity::Error, message).field(field))
 }
 

@@ -1,4 +1,4 @@
-//! Which families to work on.
+//! The IP families to use.
 
 use rulegen_kernel::iptables::{Variant, is_installed};
 use rulegen_net::IpFamily;
@@ -6,7 +6,7 @@ use rulegen_net::IpFamily;
 use crate::args::FamilyChoice;
 use crate::problems::say;
 
-/// The families a choice stands for.
+/// The families of a choice.
 pub(crate) fn chosen(choice: FamilyChoice) -> &'static [IpFamily] {
     match choice {
         FamilyChoice::Ipv4 => &[IpFamily::Ipv4],
@@ -15,29 +15,29 @@ pub(crate) fn chosen(choice: FamilyChoice) -> &'static [IpFamily] {
     }
 }
 
-/// The same on this host in nftables mode: where none is asked for, those that it has.
+/// The families in nftables mode: those of the choice, else those of this host.
 pub(crate) fn of_nftables(choice: Option<FamilyChoice>) -> &'static [IpFamily] {
     match choice {
         Some(choice) => chosen(choice),
         None if rulegen_kernel::host::has_ipv6() => chosen(FamilyChoice::Dual),
-        None => only_ipv4("IPv6 is not there or switched off"),
+        None => only_ipv4("IPv6 is unavailable or disabled"),
     }
 }
 
-/// The same in iptables mode.
+/// The families in iptables mode: those of the choice, else those of this host.
 pub(crate) fn on_this_host(choice: Option<FamilyChoice>, variant: Variant) -> &'static [IpFamily] {
     if let Some(choice) = choice {
         return chosen(choice);
     }
     let missing = match (rulegen_kernel::host::has_ipv6(), is_installed(IpFamily::Ipv6, variant)) {
         (true, true) => return chosen(FamilyChoice::Dual),
-        (false, _) => "IPv6 is not there or switched off",
+        (false, _) => "IPv6 is unavailable or disabled",
         (true, false) => "ip6tables is not installed",
     };
     only_ipv4(missing)
 }
 
 fn only_ipv4(why: &str) -> &'static [IpFamily] {
-    say(&format!("note: {why}: only IPv4 is worked on (--ip-family dual insists on both)"));
+    say(&format!("note: {why}: using IPv4 only (set --ip-family dual to use both)"));
     chosen(FamilyChoice::Ipv4)
 }

@@ -1,5 +1,5 @@
-//! What a command that looks at the kernel knows besides: objects from manifests or from the API
-//! server, if it is told of any.
+//! Loads the inputs of commands that inspect the kernel: the configuration, and objects from manifests
+//! or the API server.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,31 +16,30 @@ use crate::input::{completed, host, read_path, refuse_incomplete, warn_of_missin
 use crate::problems::say;
 use crate::{configuration, problems};
 
-/// What is known before the kernel is looked at.
+/// The inputs of a command.
 pub(crate) struct Found {
-    /// In the mode that was asked for, else in that of the rules that the kernel holds.
+    /// The configuration. Its mode is the configured one, else that of the rules in the kernel.
     pub(crate) config: ProxyConfig,
-    /// What shall be there, if that is known: all of it could be read.
+    /// The objects, if a source was given. They were read completely.
     pub(crate) cluster: Option<Cluster>,
 }
 
-/// A cluster as this node's proxy sees it.
+/// The cluster's objects and their snapshot for this node.
 pub(crate) struct Cluster {
     pub(crate) objects: Objects,
     pub(crate) snapshot: Snapshot,
 }
 
-/// Reads manifests if there are any, else asks the API server if one is named, by flags or in the
-/// configuration. Tells on standard error what was wrong with them, and refuses what could not be
-/// read as a whole.
+/// Reads manifests if there are any, else lists objects from the API server if flags or the
+/// configuration name one. Prints problems on standard error. Fails if the input is incomplete.
 pub(crate) fn find(args: &ObjectsArgs, proxy: &ProxyArgs) -> Result<Found> {
     let is_said = proxy.proxy_mode.is_some() || proxy.config.is_some();
     let mode = if is_said { None } else { Some(held_mode(proxy)) };
     find_in_mode(args, proxy, mode, args.empty.meaning())
 }
 
-/// The same for a packet that is explained: on a node without Services it has a way too. The mode
-/// is kube-proxy's default unless it is said or the kernel is looked at.
+/// The same for `explain`, which accepts a node without Services. The mode is kube-proxy's default
+/// unless it is configured or read from the kernel.
 pub(crate) fn find_for_packet(
     args: &ObjectsArgs,
     proxy: &ProxyArgs,
@@ -55,13 +54,13 @@ pub(crate) fn find_for_packet(
     find_in_mode(args, proxy, mode, if_empty)
 }
 
-/// The API server could not be asked: nothing is known to be wrong with the input.
+/// The API server cannot be reached. The input itself may be valid.
 #[derive(Debug)]
 pub(crate) struct Unreachable;
 
 impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the cluster's objects cannot be listed")
+        f.write_str("cannot list the cluster's objects")
     }
 }
 
@@ -95,7 +94,7 @@ fn find_in_mode(
     refuse_incomplete(&told, "nothing is printed")?;
     let has_warnings = told.iter().any(|problem| problem.severity == Severity::Warning);
     if args.strict && has_warnings {
-        bail!("the input has warnings and --strict is given");
+        bail!("the input has warnings and --strict is set");
     }
     Ok(Found { config, cluster })
 }
@@ -107,28 +106,27 @@ fn joined(objects: Objects, config: &ProxyConfig, told: &mut Vec<Problem>) -> Cl
     Cluster { objects, snapshot }
 }
 
-/// Tells of rules of the other mode, where none was asked for and iptables is meant: what is done
-/// then would go beside them.
+/// Warns if no mode is configured, so that iptables is used, but the kernel has rules of nftables mode.
 pub(crate) fn hint_at_held_mode(proxy: &ProxyArgs, config: &ProxyConfig) {
     let is_said = proxy.proxy_mode.is_some() || proxy.config.is_some();
     if !is_said && config.mode == ProxyMode::Iptables && holds_table(proxy).unwrap_or_default() {
         say(&format!(
-            "warning: this node has the table {} of nftables mode, and this is about iptables rules: \
-             --proxy-mode nftables is probably meant",
+            "warning: using iptables mode, but this node has the table {} of nftables mode: did you \
+             mean --proxy-mode nftables?",
             proxy.nftables.nftables_table
         ));
     }
 }
 
-/// Where no table of ours is there, or nobody may look, it is the mode that kube-proxy has by
-/// default.
+/// The mode of the rules in the kernel. Without rulegen's table, or without permission to read it, this
+/// is kube-proxy's default.
 fn held_mode(proxy: &ProxyArgs) -> ProxyMode {
     match holds_table(proxy) {
         Ok(true) => ProxyMode::Nftables,
         Ok(false) => ProxyMode::Iptables,
         Err(error) => {
             say(&format!(
-                "note: the mode cannot be told ({error}): iptables is assumed (--proxy-mode says otherwise)"
+                "note: cannot detect the proxy mode ({error}): using iptables (set --proxy-mode)"
             ));
             ProxyMode::Iptables
         }
@@ -142,7 +140,7 @@ fn holds_table(proxy: &ProxyArgs) -> Result<bool, Error> {
     Ok(is_there(IpFamily::Ipv4)? || is_there(IpFamily::Ipv6)?)
 }
 
-/// The API server to ask, if flags name one, or the configuration does and there are no manifests.
+/// The API server named by flags, or by the configuration if there are no manifests.
 fn api_server(args: &ObjectsArgs, configured: Option<PathBuf>) -> Option<ApiOptions> {
     let is_named = args.kubeconfig.is_some() || args.context.is_some() || args.master.is_some();
     let configured = configured.filter(|_| args.filename.is_empty());

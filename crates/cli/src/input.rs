@@ -1,4 +1,4 @@
-//! Files, folders and standard input to a snapshot.
+//! Reads files, folders and standard input into a snapshot.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -15,18 +15,18 @@ use crate::args::{IgnoredArgs, InputArgs, ProxyArgs};
 use crate::configuration;
 use crate::problems;
 
-/// What a command compiles: all of it could be read.
+/// The input of a command. It was read completely.
 pub(crate) struct Input {
     pub(crate) snapshot: Snapshot,
     pub(crate) config: ProxyConfig,
-    /// Whether there is any EndpointSlice in it.
+    /// Whether it has any EndpointSlice.
     pub(crate) has_slices: bool,
-    /// Whether something had to be left out.
+    /// Whether there were warnings.
     pub(crate) has_warnings: bool,
 }
 
-/// Reads everything, and tells on standard error what was wrong with it. An input of which a part
-/// is missing is refused; `consequence` says what is not done then.
+/// Reads the input and prints its problems on standard error. Fails if a part could not be read;
+/// `consequence` is part of the error message.
 pub(crate) fn load(
     input: &InputArgs,
     proxy: &ProxyArgs,
@@ -45,19 +45,19 @@ pub(crate) fn load(
     found.extend(wrong);
     found.extend(warn_of_missing_node(&objects, &snapshot));
     for (kind, count) in &objects.ignored {
-        tracing::info!(kind, count, "objects of this kind make no rules");
+        tracing::info!(kind, count, "ignored objects of unsupported kind");
     }
     problems::print(&found);
     refuse_incomplete(&found, consequence)?;
     let has_slices = !objects.slices.is_empty();
-    // What follows uses their memory again: fresh pages cost iptables-restore, which runs next to
-    // us, a sixth of its time at 10,000 Services on a virtual machine.
+    // The memory is reused: page faults slow down the parallel iptables-restore by a sixth at 10,000
+    // Services on a virtual machine.
     drop(objects);
     let has_warnings = found.iter().any(|problem| problem.severity == Severity::Warning);
     Ok(Input { snapshot, config, has_slices, has_warnings })
 }
 
-/// What is said of an input as a whole; nothing of one that could not be read as a whole.
+/// Completes and checks the whole input. Does nothing if a part could not be read.
 pub(crate) fn completed(
     objects: &mut Objects,
     found: &[Problem],
@@ -70,25 +70,24 @@ fn is_incomplete(found: &[Problem]) -> bool {
     found.iter().any(|problem| problem.severity >= Severity::Unread)
 }
 
-/// Refuses an input or configuration that could not be used as a whole. What is missing may be of
-/// any Service, which would be taken for deleted.
+/// Rejects an incomplete input or configuration: Services in the missing part would count as deleted.
 pub(crate) fn refuse_incomplete(found: &[Problem], consequence: &str) -> Result<()> {
     if is_incomplete(found) {
-        bail!("the input or configuration could not be used (see above), so {consequence}");
+        bail!("invalid input or configuration (see above): {consequence}");
     }
     Ok(())
 }
 
-/// The machine's own name and addresses, for want of a Node object.
+/// Name and addresses of this host, used if there is no Node object.
 pub(crate) fn host() -> Host {
     let addresses = rulegen_kernel::host::addresses().unwrap_or_else(|error| {
-        tracing::warn!(%error, "this host's addresses could not be read");
+        tracing::warn!(%error, "cannot read this host's addresses");
         Vec::new()
     });
     Host { name: rulegen_kernel::host::name(), addresses }
 }
 
-/// Nodes were given, but not the one that rules are made for: mostly a forgotten flag.
+/// Notes that the input has Nodes, but not this node: usually --hostname-override is missing.
 pub(crate) fn warn_of_missing_node(objects: &Objects, snapshot: &Snapshot) -> Option<Problem> {
     let name = &snapshot.node.name;
     let names: Vec<&str> =
@@ -96,8 +95,8 @@ pub(crate) fn warn_of_missing_node(objects: &Objects, snapshot: &Snapshot) -> Op
     let missing = !names.is_empty() && !names.contains(&name.as_str());
     missing.then(|| {
         let message = format!(
-            "no Node is called {name:?}: this host's own addresses count, and no endpoint is \
-             local; the Nodes given are {} (choose one with --hostname-override)",
+            "Node {name:?} not in the input: using this host's addresses, and no endpoint counts as \
+             local (found {}; select one with --hostname-override)",
             some_of(&names)
         );
         Problem::new(Severity::Note, message)
@@ -121,14 +120,18 @@ pub(crate) fn read_path(path: &Path, objects: &mut Objects) -> Vec<Problem> {
     }
     match manifests_in(path) {
         Ok(files) if files.is_empty() => {
-            vec![problem(path, Severity::Unread, "has no *.yaml, *.yml or *.json in it".to_owned())]
+            vec![problem(
+                path,
+                Severity::Unread,
+                "no *.yaml, *.yml or *.json file in this folder".to_owned(),
+            )]
         }
         Ok(files) => files.iter().flat_map(|file| read_file(file, objects)).collect(),
         Err(error) => vec![unreadable(path, &error)],
     }
 }
 
-/// A folder's manifests by name, without those in folders below it, as kubectl takes it.
+/// The manifests in a folder, sorted by name, without subfolders; same rule as kubectl.
 fn manifests_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let entries: io::Result<Vec<PathBuf>> =
         std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect();
@@ -143,13 +146,13 @@ fn read_file(path: &Path, objects: &mut Objects) -> Vec<Problem> {
         Ok(file) => BufReader::with_capacity(1 << 16, file),
         Err(error) => return vec![unreadable(path, &error)],
     };
-    // Asked here so that a folder or a broken disk is told as what it is.
+    // Read now to report I/O errors as such.
     if let Err(error) = input.fill_buf() {
         return vec![unreadable(path, &error)];
     }
     let mut of_file = Objects::default();
     let problems = read_manifest(&path.display().to_string(), input, &mut of_file);
-    // Of a file that cannot be read as a whole the agent keeps the last good state, not a mixture.
+    // For an incomplete file the agent keeps the last good version, so nothing of it is used.
     if !is_incomplete(&problems) {
         objects.append(of_file);
     }
@@ -157,7 +160,7 @@ fn read_file(path: &Path, objects: &mut Objects) -> Vec<Problem> {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Problem {
-    problem(path, Severity::Error, format!("cannot be read: {error}"))
+    problem(path, Severity::Error, format!("cannot read file: {error}"))
 }
 
 fn problem(path: &Path, severity: Severity, message: String) -> Problem {

@@ -71,21 +71,21 @@ impl Log {
     }
 }
 
-/// Whether all lines shall be JSON.
+/// Whether all lines must be JSON.
 pub(crate) fn is_json() -> bool {
     LOG.get().is_some_and(|log| matches!(log.format, LoggingFormat::Json))
 }
 
-/// Writes a line that is no event of the log.
+/// Writes a line that is not a log event.
 pub(crate) fn say(message: &str) {
     match LOG.get().and_then(|log| log.queue.as_ref()) {
         Some(queue) => queue.push(format!("{message}\n").as_bytes()),
-        // Nobody is left to be told if standard error is gone.
+        // If standard error is closed, there is no way to report it.
         None => drop(writeln!(io::stderr(), "{message}")),
     }
 }
 
-/// How many lines were lost.
+/// Number of dropped log lines.
 pub(crate) fn lost() -> u64 {
     LOG.get().and_then(|log| log.queue.as_ref()).map_or(0, Queue::lost)
 }

@@ -1,12 +1,12 @@
-//! Colours for a person to read by.
+//! Colours of text output.
 
 use std::io::{self, IsTerminal};
 
-/// Colours, on a terminal only.
+/// Colours; off if the output is not a terminal.
 pub(crate) struct Paint(bool);
 
 impl Paint {
-    /// As standard output can show them, and whoever reads it wants them (no-color.org).
+    /// On if standard output is a terminal and NO_COLOR is not set (no-color.org).
     pub(crate) fn for_stdout() -> Self {
         Self(io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none())
     }

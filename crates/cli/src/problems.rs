@@ -1,4 +1,4 @@
-//! Tells a person what was wrong, on standard error.
+//! Prints problems on standard error.
 
 use std::io::{self, IsTerminal};
 
@@ -6,10 +6,10 @@ use rulegen_model::{Problem, Severity};
 
 use crate::log;
 
-/// Of each severity so many are told; a cluster may hold thousands of headless Services.
-const TOLD: usize = 100;
+/// Maximum number of problems per severity; a cluster may have thousands of headless Services.
+const PRINTED: usize = 100;
 
-/// Prints problems, the worst last, where the eye is.
+/// Prints problems, the worst last so that they are visible at the prompt.
 pub(crate) fn print(problems: &[Problem]) {
     for (severity, label) in [
         (Severity::Note, Label::Note),
@@ -18,21 +18,21 @@ pub(crate) fn print(problems: &[Problem]) {
         (Severity::Error, Label::Error),
     ] {
         let those: Vec<&Problem> = problems.iter().filter(|p| p.severity == severity).collect();
-        for problem in those.iter().take(TOLD) {
+        for problem in those.iter().take(PRINTED) {
             line(label, &problem.to_string());
         }
-        if let Some(more) = those.len().checked_sub(TOLD).filter(|more| *more > 0) {
-            line(label, &format!("and {more} more like these"));
+        if let Some(more) = those.len().checked_sub(PRINTED).filter(|more| *more > 0) {
+            line(label, &format!("and {more} more"));
         }
     }
 }
 
-/// Prints why the program failed, with all its causes.
+/// Prints an error with its causes.
 pub(crate) fn print_error(error: &anyhow::Error) {
     line(Label::Error, &format!("{error:#}"));
 }
 
-/// Says what was done.
+/// Prints a message.
 pub(crate) fn say(message: &str) {
     log::say(message);
 }
@@ -45,7 +45,7 @@ enum Label {
 }
 
 fn line(label: Label, message: &str) {
-    // Who reads a log of JSON takes no other line.
+    // With JSON logging all lines must be JSON.
     if log::is_json() {
         return match label {
             Label::Note => tracing::info!("{message}"),

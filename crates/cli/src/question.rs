@@ -1,10 +1,10 @@
-//! Asks the one who sits at the terminal.
+//! Asks the user at the terminal.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use crate::args::YesArgs;
 
-/// What was answered.
+/// The answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
     Yes,
@@ -13,12 +13,12 @@ pub(crate) enum Answer {
     NobodyThere,
 }
 
-/// Whether somebody is there to be asked.
+/// Whether there is a terminal to ask at.
 pub(crate) fn is_terminal() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Asks on standard error, for the answer comes from there and results go to standard output.
+/// Asks on standard error, because results go to standard output.
 pub(crate) fn ask(question: &str, yes: &YesArgs) -> Answer {
     if yes.yes {
         return Answer::Yes;

@@ -103,7 +103,9 @@ impl BindAddress {
         let address = match parse_address(bare) {
             Some(ip) => SocketAddr::new(ip, default_port),
             None => text.parse().map_err(|_| {
-                format!("{text:?} is not an IP:PORT such as 0.0.0.0:{default_port}")
+                format!(
+                    "invalid address {text:?} (want IP:PORT, for example 0.0.0.0:{default_port})"
+                )
             })?,
         };
         Ok(if address.port() == 0 { Self::Off } else { Self::At(address) })

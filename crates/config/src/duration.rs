@@ -27,8 +27,10 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
     match nanoseconds(length) {
-        None => Err(format!("{text:?} is not a duration such as 30s or 1h15m")),
-        Some(length) if is_negative && length > 0 => Err(format!("{text:?} must not be negative")),
+        None => Err(format!("invalid duration {text:?} (for example 30s or 1h15m)")),
+        Some(length) if is_negative && length > 0 => {
+            Err(format!("invalid duration {text:?}: must not be negative"))
+        }
         Some(length) => Ok(Duration::from_nanos(length)),
     }
 }
@@ -135,7 +137,10 @@ mod tests {
         ] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
-        assert_eq!(parse_duration("-3s").unwrap_err(), "\"-3s\" must not be negative");
+        assert_eq!(
+            parse_duration("-3s").unwrap_err(),
+            "invalid duration \"-3s\": must not be negative"
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A file to a [`KubeProxyConfiguration`], with everything that is wrong with it.
+//! Reads a [`KubeProxyConfiguration`] from a file and reports its problems.
 
 use rulegen_model::{ObjectName, Problem, Severity, Source, yaml_value};
 use serde_json::Value;
@@ -9,11 +9,11 @@ use crate::schema::KubeProxyConfiguration;
 const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
 const KIND: &str = "KubeProxyConfiguration";
 
-/// Each wrong field is dropped and the rest read again. Nobody reads more errors than this.
+/// After each invalid field the rest is read again. This bounds the number of errors.
 const MAX_ERRORS: usize = 100;
 
-/// Reads a configuration. An unknown field is a warning. A value that kube-proxy would refuse to
-/// start with is an error, and the field has its default.
+/// Reads a configuration. An unknown field is a warning. A value with which kube-proxy does not start
+/// is an error, and the field gets its default.
 pub fn read_config(file: &str, text: &[u8]) -> (KubeProxyConfiguration, Vec<Problem>) {
     let mut reader =
         Reader { source: Source { file: file.into(), document: 1 }, problems: Vec::new() };
@@ -21,7 +21,7 @@ pub fn read_config(file: &str, text: &[u8]) -> (KubeProxyConfiguration, Vec<Prob
     (config, reader.problems)
 }
 
-/// Collects what is wrong with a file.
+/// Collects the problems of a file.
 struct Reader {
     source: Source,
     problems: Vec<Problem>,
@@ -31,10 +31,8 @@ impl Reader {
     /// The object in the file, if it is a KubeProxyConfiguration.
     fn object(&mut self, text: &[u8]) -> Option<Value> {
         let value = std::str::from_utf8(text)
-            .map_err(|error| format!("is not text: byte {} is not UTF-8", error.valid_up_to()))
-            .and_then(|text| {
-                yaml_value(text).map_err(|error| format!("is not valid YAML: {error}"))
-            });
+            .map_err(|error| format!("not text: byte {} is not UTF-8", error.valid_up_to()))
+            .and_then(|text| yaml_value(text).map_err(|error| format!("invalid YAML: {error}")));
         let mut value = match value {
             Ok(value) => value,
             Err(message) => {
@@ -45,11 +43,11 @@ impl Reader {
         match &value {
             Value::Object(_) => {}
             Value::Null => {
-                self.error("", format!("empty, a {KIND} is needed"));
+                self.error("", format!("empty file, want a {KIND}"));
                 return None;
             }
             _ => {
-                self.error("", format!("not an object, a {KIND} is needed"));
+                self.error("", format!("not an object, want a {KIND}"));
                 return None;
             }
         }
@@ -59,7 +57,7 @@ impl Reader {
         (has_kind && has_version).then_some(value)
     }
 
-    /// Of another kind or version the fields would mean something else.
+    /// Checks `kind` or `apiVersion`.
     fn has_type(&mut self, value: &Value, field: &str, supported: &str) -> bool {
         match value.get(field) {
             Some(Value::String(given)) if given == supported => return true,
@@ -102,14 +100,14 @@ impl Reader {
     }
 }
 
-/// A field without a value is one that is not there.
+/// A null field counts as absent.
 fn remove_nulls(value: &mut Value) {
     let Value::Object(fields) = value else { return };
     fields.retain(|_, value| !value.is_null());
     fields.values_mut().for_each(remove_nulls);
 }
 
-/// Removes the field at a path, or the list that the path leads into. Whether it was there.
+/// Removes the field at a path, or the list that contains it. Returns whether it existed.
 fn remove(value: &mut Value, path: &Path) -> bool {
     let key = |segment: &Segment| match segment {
         Segment::Map { key } => Some(key.clone()),

@@ -206,17 +206,17 @@ impl From<&KubeProxyConfiguration> for ProxyConfig {
 /// # Errors
 /// It is not an IP address.
 pub fn parse_bind_address(text: &str) -> Result<IpAddr, String> {
-    parse_address(text).ok_or_else(|| format!("{text:?} is not an IP address"))
+    parse_address(text).ok_or_else(|| format!("invalid IP address {text:?}"))
 }
 
-/// Reads the networks of the cluster's pods: one, or one of each family with a comma between.
+/// Parses the cluster's pod networks: one CIDR, or one per IP family, comma-separated.
 ///
 /// # Errors
-/// It is something else.
+/// The text is not such a list.
 pub fn parse_cluster_cidrs(text: &str) -> Result<Vec<IpNet>, String> {
     let network = |text: &str| {
         parse_network(text.trim())
-            .ok_or_else(|| format!("{text:?} is not a CIDR such as 10.244.0.0/16"))
+            .ok_or_else(|| format!("invalid CIDR {text:?} (for example 10.244.0.0/16)"))
     };
     if text.trim().is_empty() {
         return Ok(Vec::new());
@@ -225,27 +225,26 @@ pub fn parse_cluster_cidrs(text: &str) -> Result<Vec<IpNet>, String> {
     match networks.as_slice() {
         [_] => Ok(networks),
         [a, b] if a.addr().is_ipv4() != b.addr().is_ipv4() => Ok(networks),
-        _ => Err(format!("{text:?} is neither one CIDR nor one of each family")),
+        _ => Err(format!("invalid list {text:?} (want one CIDR, or one per IP family)")),
     }
 }
 
-/// Checks the name of an interface, or the start of one.
+/// Checks an interface name, or a prefix of one.
 ///
 /// # Errors
-/// It may not be a name, or is too long.
+/// The name is invalid or too long.
 pub fn parse_interface(name: &str, longest: usize) -> Result<String, String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-@".contains(&b);
     let begins_well = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
     if !begins_well || name.len() > longest || !name.bytes().all(plain) {
         return Err(format!(
-            "{name:?} is not an interface name (1 to {longest} of a-z, A-Z, 0-9, _ and, not first, .-@)"
+            "invalid interface name {name:?} (want a letter, digit or _, then also . - @; at most {longest} characters)"
         ));
     }
     Ok(name.to_owned())
 }
 
-/// The longest interface name (IFNAMSIZ without its NUL), and the longest start of one that
-/// leaves room for the `+` behind it.
+/// Maximum length of an interface name: IFNAMSIZ without the NUL.
 pub const LONGEST_INTERFACE: usize = 15;
-/// See [`LONGEST_INTERFACE`].
+/// Maximum length of an interface prefix, which iptables needs to be followed by `+`.
 pub const LONGEST_INTERFACE_PREFIX: usize = LONGEST_INTERFACE - 1;

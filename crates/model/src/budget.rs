@@ -1,9 +1,9 @@
-//! How much of a node one Service may take.
+//! Limits the size of a Service.
 //!
 //! An API server accepts Services with tens of thousands of ports, addresses or source ranges, and
-//! any number of endpoints. Rules need the product of some of them. The size of a Service is
-//! computed from counts, before anything of that size exists, and a Service beyond the limit is
-//! left out whole: half of a Service would be harder to notice than none of it.
+//! any number of endpoints. The number of rules is a product of some of these. The size of a Service
+//! is computed from counts before anything is allocated. A Service above the limit is skipped as a
+//! whole, because partial rules would be harder to notice than none.
 
 use std::fmt;
 
@@ -15,26 +15,26 @@ use crate::service::ServicePort;
 use crate::store::{Kind, ObjectKey};
 use rulegen_net::IpFamily;
 
-/// What rules for a Service are made of, in both families.
+/// The size of a Service, over both IP families.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ServiceSize {
-    /// Cluster IP, external IPs, load-balancer IPs and node port, once for each port.
+    /// Number of cluster IPs, external IPs, load-balancer IPs and node ports, per port.
     pub addresses: usize,
-    /// Endpoints, once for each port. An endpoint in two slices counts twice.
+    /// Number of endpoints, per port. An endpoint in two slices counts twice.
     pub endpoints: usize,
-    /// Source ranges. In iptables mode they are rules of each port, so they count once for each
-    /// port there.
+    /// Number of source ranges. In iptables mode they count per port, because each port has its own
+    /// rules.
     pub source_ranges: usize,
 }
 
 impl ServiceSize {
-    /// The sum that a limit is compared with.
+    /// The sum, which is compared with the limit.
     pub fn total(&self) -> usize {
         self.addresses.saturating_add(self.endpoints).saturating_add(self.source_ranges)
     }
 
-    /// Measures ports of one Service that have no endpoints and no external addresses yet, with
-    /// what they will get.
+    /// The size of a Service whose ports have no endpoints and external addresses yet, including
+    /// those that they will get.
     pub(crate) fn of<'a>(
         ports: &[ServicePort],
         admitted: &Admitted,
@@ -56,7 +56,7 @@ impl ServiceSize {
             let external = external_ips.saturating_add(load_balancer_ips);
             let addresses = external.saturating_add(1 + usize::from(port.node_port.is_some()));
             size.addresses = size.addresses.saturating_add(addresses);
-            // Ports of one family follow each other.
+            // Ports are grouped by family.
             let is_first = last.replace(port.cluster_ip) != Some(port.cluster_ip);
             if load_balancer_ips > 0 && (is_first || options.source_ranges_per_port) {
                 size.source_ranges = size.source_ranges.saturating_add(port.source_ranges.len());
@@ -65,27 +65,27 @@ impl ServiceSize {
         size
     }
 
-    /// Refuses a Service that is larger than the configuration allows.
+    /// Compares the size with the configured limit.
     ///
     /// # Errors
-    /// It is.
+    /// The Service is larger.
     pub(crate) fn check(self, options: &SnapshotOptions) -> Result<(), TooLarge> {
         let limit = options.max_service_size;
         if self.total() > limit { Err(TooLarge { size: self, limit }) } else { Ok(()) }
     }
 }
 
-/// Why a Service is left out.
+/// A Service exceeds the maximum size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooLarge {
-    /// How large it is.
+    /// Its size.
     pub size: ServiceSize,
-    /// How large it may be.
+    /// The maximum size.
     pub limit: usize,
 }
 
 impl TooLarge {
-    /// The same as a warning about the Service.
+    /// The warning about the Service.
     pub fn problem(&self, service: &ObjectKey) -> Problem {
         let object = ObjectName {
             kind: Kind::Service.name(),
@@ -101,9 +101,9 @@ impl fmt::Display for TooLarge {
         let Self { size, limit } = self;
         write!(
             f,
-            "is too large and left out whole, it has no rules: counted for each port it has {} \
-             addresses, {} endpoints and {} source ranges, {} in total, and the limit is {limit}; \
-             split it into several Services, or raise --max-service-size",
+            "is too large and gets no rules: {} addresses, {} endpoints and {} source ranges, summed \
+             over its ports, are {} in total (limit {limit}); split it into several Services or \
+             increase --max-service-size",
             size.addresses,
             size.endpoints,
             size.source_ranges,

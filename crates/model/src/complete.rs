@@ -1,37 +1,36 @@
-//! What is said of an input as a whole, once all its files are read.
+//! Checks of the whole input, after all files are read.
 
 use crate::manifest::Objects;
 use crate::mirror::mirror;
 use crate::object::Service;
 use crate::problem::{Problem, Severity};
 
-/// What an input without any Service means.
+/// How to treat an input without any Service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IfEmpty {
-    /// A mistake, mostly in the namespace: all Services would lose their rules.
+    /// Reject it: usually the namespace is wrong, and all Services would lose their rules.
     Refuse,
-    /// The same, unless there is a Node: it may have no Services.
+    /// Reject it, unless it has a Node.
     RefuseWithoutNode,
-    /// A mistake, also where Services are there and none has a cluster IP, as in manifests that
-    /// were never in a cluster. For an agent, which asks nobody.
+    /// Reject it, also if it has Services but none has a cluster IP, as in manifests that were never
+    /// in a cluster. For an agent, which cannot ask for confirmation.
     RefuseWithoutAddress,
-    /// Nothing unusual.
+    /// Accept it.
     Allow,
 }
 
-/// The command that gets what a proxy needs.
+/// The command that prints all objects that a proxy needs.
 pub(crate) const FETCH: &str = "kubectl get nodes,services,endpointslices -A -o json";
 
-const NO_SERVICE: &str = "there is no Service in the input: is its namespace right? \
-                          (--allow-empty says that there shall be none)";
+const NO_SERVICE: &str =
+    "no Service in the input: check the namespace (use --allow-empty if this is intended)";
 
-const NO_CLUSTER_IP: &str = "no Service in the input has a cluster IP: the API server assigns it, so take \
-                             the manifests from `kubectl get -o yaml` (--allow-empty says that there \
-                             shall be no rules)";
+const NO_CLUSTER_IP: &str = "no Service in the input has a cluster IP: the API server assigns it, so use \
+                             the output of `kubectl get -o yaml` (use --allow-empty if this is \
+                             intended)";
 
 impl Objects {
-    /// Ends the reading of an input: mirrors Endpoints, and looks at what the input has as a
-    /// whole.
+    /// Completes the input after all files are read: mirrors Endpoints and checks for missing objects.
     pub fn complete(&mut self, if_empty: IfEmpty) -> Vec<Problem> {
         let mut problems = mirror(self);
         let is_reachable = self.services.iter().any(|service| has_cluster_ip(&service.object));
@@ -46,8 +45,8 @@ impl Objects {
         problems.extend(message.map(|message| Problem::new(Severity::Unread, message)));
         if is_reachable && self.slices.is_empty() {
             let message = format!(
-                "there is no EndpointSlice in the input, so the Services have no endpoints and refuse \
-                 all traffic: `{FETCH}` gets both"
+                "no EndpointSlice in the input, so the Services have no endpoints and reject all \
+                 traffic: use the output of `{FETCH}`"
             );
             problems.push(Problem::new(Severity::Warning, message));
         }
@@ -55,7 +54,7 @@ impl Objects {
     }
 }
 
-/// Whether it has an address that packets come to; headless Services and names of DNS have none.
+/// Whether it has a cluster IP. Headless and ExternalName Services have none.
 fn has_cluster_ip(service: &Service) -> bool {
     let spec = &service.spec;
     let first = spec.cluster_ip.as_deref().or(spec.cluster_ips.first().map(String::as_str));

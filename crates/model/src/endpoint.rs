@@ -1,4 +1,4 @@
-//! EndpointSlices to endpoints, and their join with a service port.
+//! Validates EndpointSlices and joins their endpoints with service ports.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -13,29 +13,29 @@ use rulegen_net::{IpFamily, Protocol, parse_address, special_use};
 
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
-/// Whether a topology hint points to where this node is.
+/// A topology hint, relative to this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Hint {
     /// It names this node or its zone.
     Here,
     /// It names others only.
     Elsewhere,
-    /// There is none.
+    /// The endpoint has no hint.
     Absent,
 }
 
-/// `IP:port` behind a service port.
+/// An endpoint of a service port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Endpoint {
-    /// Where the traffic goes.
+    /// Destination of the traffic.
     pub address: SocketAddr,
     /// Whether it runs on this node.
     pub local: bool,
-    /// Whether new connections should go to it.
+    /// Condition `ready`: whether it accepts new connections.
     pub ready: bool,
-    /// Whether it would answer, ready or not.
+    /// Condition `serving`: whether it answers, even if terminating.
     pub serving: bool,
-    /// Whether it is shutting down.
+    /// Condition `terminating`.
     pub terminating: bool,
     /// `hints.forZones` against this node's zone.
     pub zone_hint: Hint,
@@ -54,16 +54,15 @@ impl Endpoint {
         !self.ready && self.serving && self.terminating
     }
 
-    /// Which of two entries of one `IP:port` counts; the least one does. An address that was
-    /// given to a new pod while the old one is still terminating belongs to the new one
-    /// (kubernetes#135593); the rest of the order only makes the choice independent of the
-    /// order in which slices come.
+    /// Sort key of duplicate entries with the same `IP:port`; the smallest is used. If the address was
+    /// reassigned to a new pod while the old one is still terminating, the new pod is used
+    /// (kubernetes#135593). The other fields make the choice independent of the order of slices.
     fn precedence(&self) -> impl Ord + use<> {
         (self.terminating, !self.local, !self.ready, !self.serving, self.zone_hint, self.node_hint)
     }
 }
 
-/// An EndpointSlice, checked and ready to be joined; the same seen from any node.
+/// A validated EndpointSlice. It does not depend on the node.
 pub(crate) struct Slice {
     family: IpFamily,
     ports: Box<[SlicePort]>,
@@ -81,14 +80,14 @@ struct CheckedEndpoint {
     ready: bool,
     serving: bool,
     terminating: bool,
-    /// Empty if it is on no node.
+    /// Name of its node; empty if it has none.
     node: Arc<str>,
-    /// Few have any.
+    /// Boxed because few endpoints have hints.
     hints: Option<Box<EndpointHints>>,
 }
 
 impl Slice {
-    /// The slice, if a proxy looks at it at all. Names that many share are kept once by `intern`.
+    /// Validates a slice; `None` if it has no effect. `intern` deduplicates names.
     pub(crate) fn new(
         slice: &EndpointSlice,
         intern: &mut dyn FnMut(&str) -> Arc<str>,
@@ -100,10 +99,10 @@ impl Slice {
         report.need(
             slice.service_name(),
             "metadata.labels",
-            format!("lack {SERVICE_NAME_LABEL}, which says whose slice it is"),
+            format!("missing label {SERVICE_NAME_LABEL}, slice skipped"),
         )?;
         if slice.metadata.name.is_empty() {
-            report.warn("metadata.name", "is missing");
+            report.warn("metadata.name", "missing, slice skipped");
             return None;
         }
         let family = family(&slice.address_type, report)?;
@@ -129,9 +128,9 @@ impl Slice {
     }
 }
 
-/// Gives ports of one Service the endpoints that its slices have for them, as they are seen from a
-/// node: each `IP:port` once, ordered by its text, which is kube-proxy's order and decides which
-/// rule has which probability.
+/// Adds the endpoints of a Service's slices to its ports, as seen from a node. Each `IP:port` appears
+/// once. The order is that of the text, like in kube-proxy, where it decides the probability of each
+/// rule.
 pub(crate) fn join<'a>(
     ports: &mut [ServicePort],
     slices: impl Iterator<Item = &'a Slice>,
@@ -150,14 +149,14 @@ pub(crate) fn join<'a>(
     }
 }
 
-/// How many endpoints [`join`] would make, counting one that is in two slices twice.
+/// The number of endpoints that [`join`] would add. An endpoint in two slices counts twice.
 pub(crate) fn count<'a>(ports: &[ServicePort], slices: impl Iterator<Item = &'a Slice>) -> usize {
     let counts = matches(ports, slices).into_iter().map(|(_, slice, _)| slice.endpoints.len());
     counts.fold(0, usize::saturating_add)
 }
 
-/// Which slices have endpoints for which of the ports, and at which number. Both a Service and a
-/// slice may have 20,000 ports, so ports are looked up by name.
+/// Index of a port, a slice with endpoints for it, and the endpoints' port number. Uses a map because a
+/// Service and a slice may both have 20,000 ports.
 fn matches<'a>(
     ports: &[ServicePort],
     slices: impl Iterator<Item = &'a Slice>,
@@ -201,16 +200,18 @@ fn family(address_type: &str, report: &mut Report<'_>) -> Option<IpFamily> {
         "IPv4" => Some(IpFamily::Ipv4),
         "IPv6" => Some(IpFamily::Ipv6),
         "FQDN" => {
-            report
-                .note("holds host names (addressType: FQDN), which a proxy cannot send packets to");
+            report.note("skipped: slices with host names (addressType: FQDN) are not supported");
             None
         }
         "" => {
-            report.warn("addressType", "is missing: IPv4 or IPv6 is needed");
+            report.warn("addressType", "missing (want IPv4 or IPv6), slice skipped");
             None
         }
         other => {
-            report.warn("addressType", format!("{other:?} is none of IPv4, IPv6, FQDN"));
+            report.warn(
+                "addressType",
+                format!("unsupported type {other:?} (want IPv4 or IPv6), slice skipped"),
+            );
             None
         }
     }
@@ -228,8 +229,8 @@ fn ports(
         else {
             continue;
         };
-        // The API takes a port without a number for "all ports", which no proxy supports.
-        let Some(number) = report.need(port.port, field("port"), "is missing") else { continue };
+        // In the API no number means "all ports", which no proxy supports.
+        let Some(number) = report.need(port.port, field("port"), "missing") else { continue };
         let Some(number) = port_number(number, field("port"), report) else { continue };
         ports.push(SlicePort { name: intern(&port.name), protocol, number: number.get() });
     }
@@ -244,10 +245,9 @@ fn endpoints(
 ) -> Vec<CheckedEndpoint> {
     let mut endpoints = Vec::with_capacity(slice.endpoints.len());
     for (n, endpoint) in slice.endpoints.iter().enumerate() {
-        // The API promises that the addresses of one endpoint are interchangeable and has
-        // consumers take the first.
+        // The addresses of one endpoint are interchangeable; the API says to use the first.
         let text = endpoint.addresses.first().map(String::as_str);
-        let Some(text) = report.need(text, format!("endpoints[{n}].addresses"), "is empty") else {
+        let Some(text) = report.need(text, format!("endpoints[{n}].addresses"), "empty") else {
             continue;
         };
         match usable_address(text, family) {
@@ -258,15 +258,18 @@ fn endpoints(
     endpoints
 }
 
-/// An address that may be an endpoint: of the slice's family, and neither this host's own
-/// loopback nor bound to a link (CVE-2021-25737).
+/// Checks that an address can be an endpoint: it has the slice's family and is neither loopback nor
+/// link-local (CVE-2021-25737).
 fn usable_address(text: &str, family: IpFamily) -> Result<IpAddr, String> {
-    let address = parse_address(text).ok_or_else(|| format!("{text:?} is no IP address"))?;
+    let address = parse_address(text).ok_or_else(|| format!("invalid IP address {text:?}"))?;
     if IpFamily::of(address) != family {
-        return Err(format!("{address} is not of the slice's addressType {}", family.api_name()));
+        return Err(format!(
+            "{address} does not match the slice's addressType {}",
+            family.api_name()
+        ));
     }
     match special_use(address) {
-        Some(what) => Err(format!("{address} may not be an endpoint: it is {what}")),
+        Some(what) => Err(format!("{address} cannot be an endpoint: it is {what}")),
         None => Ok(address),
     }
 }

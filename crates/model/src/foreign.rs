@@ -1,12 +1,11 @@
-//! What a document that cannot be read probably is, for a message that names the remedy. Whether
-//! it can be read is decided elsewhere, by its structure.
+//! Guesses the format of unreadable documents, for an error message that says what to do.
 
 use crate::complete::FETCH;
 
-/// What bytes that are no UTF-8 are.
+/// Recognises common formats that are not UTF-8.
 pub(crate) fn recognise_bytes(bytes: &[u8]) -> Option<String> {
     let packed = |what: &str, unpack: &str| {
-        Some(format!("is compressed with {what}: unpack it first ({unpack})"))
+        Some(format!("compressed with {what}: decompress it first ({unpack})"))
     };
     match bytes {
         [0x1f, 0x8b, ..] => packed("gzip", "gzip -dc FILE | rulegen -f -"),
@@ -23,7 +22,7 @@ pub(crate) fn recognise_bytes(bytes: &[u8]) -> Option<String> {
 
 fn wide(encoding: &str, mark: &str) -> String {
     format!(
-        "is {encoding}{mark}, as `>` of Windows PowerShell writes it: UTF-8 is needed \
+        "unsupported encoding {encoding}{mark}, probably from `>` in Windows PowerShell: use UTF-8 \
          (`kubectl … | Out-File -Encoding utf8 FILE`, or `iconv -f {encoding} -t UTF-8 FILE`)"
     )
 }
@@ -32,56 +31,56 @@ fn wide(encoding: &str, mark: &str) -> String {
 fn without_mark(bytes: &[u8]) -> Option<String> {
     match bytes {
         [a, 0, b, 0, ..] | [0, a, 0, b, ..] if *a != 0 && *b != 0 => Some(wide("UTF-16", "")),
-        _ => bytes.contains(&0).then(|| "is a binary file, not text".to_owned()),
+        _ => bytes.contains(&0).then(|| "binary file, not text".to_owned()),
     }
 }
 
-/// What kubectl prints in place of objects, by its kind; nothing if it is an object.
+/// Recognises API responses that hold no objects. `None` for other kinds.
 pub(crate) fn instead_of_objects(api_version: &str, kind: &str) -> Option<String> {
     let instead = match (api_version, kind) {
-        ("v1", "Status") => return Some("is an error of the API server".to_owned()),
-        (version, "Table") if version.starts_with("meta.k8s.io/") => "is a Table, for people",
+        ("v1", "Status") => return Some("error from the API server".to_owned()),
+        (version, "Table") if version.starts_with("meta.k8s.io/") => "a Table, not objects",
         (version, kind)
             if version.starts_with("meta.k8s.io/") && kind.starts_with("PartialObjectMetadata") =>
         {
-            "has only the metadata of objects"
+            "only the metadata of objects"
         }
         _ => return None,
     };
-    Some(format!("{instead}: `{FETCH}` gets whole objects"))
+    Some(format!("{instead}: use the output of `{FETCH}`"))
 }
 
-/// What a text is that is no manifest.
+/// Recognises text that is not a manifest.
 pub(crate) fn recognise(text: &str) -> Option<String> {
     let first = text.lines().find(|line| !line.trim().is_empty())?.trim();
-    let gets = format!("`{FETCH}` gets objects");
+    let fetch = format!("use the output of `{FETCH}`");
     if text.contains('\0') {
         return without_mark(text.as_bytes());
     }
     if is_html(first) {
-        return Some(format!("is HTML, such as a proxy's login page: {gets}"));
+        return Some(format!("HTML, for example a proxy's login page: {fetch}"));
     }
     if is_message(first) {
         return Some(format!(
-            "begins with a message of kubectl, {first:?}: see what it says, and do not redirect \
+            "starts with a message from kubectl, {first:?}: fix its cause, and do not redirect \
              standard error into the input (2>&1)"
         ));
     }
     if is_table(first) {
-        return Some(format!("is the table that kubectl prints for people: {gets}"));
+        return Some(format!("the table output of kubectl: {fetch}"));
     }
     if text.split_whitespace().all(is_resource_name) {
-        return Some(format!("has only names of objects, as of `kubectl get -o name`: {gets}"));
+        return Some(format!("only names of objects, as from `kubectl get -o name`: {fetch}"));
     }
     if first.starts_with("Name:") && text.lines().any(|line| line.starts_with("Namespace:")) {
-        return Some(format!("is what `kubectl describe` prints for people: {gets}"));
+        return Some(format!("the output of `kubectl describe`: {fetch}"));
     }
     if is_base64(text) {
         return Some("looks like base64: decode it first (base64 -d)".to_owned());
     }
     let is_template = text.contains("{{") && text.contains("}}");
     is_template.then(|| {
-        "has {{ }} of a template in it: render it first, for instance with `helm template`"
+        "contains template markers {{ }}: render it first, for example with `helm template`"
             .to_owned()
     })
 }
@@ -105,7 +104,7 @@ fn is_message(first: &str) -> bool {
     starts.iter().any(|start| first.starts_with(start)) || is_klog(first)
 }
 
-/// A line of klog begins with its severity and the date: `E1127 03:57:10.123456`.
+/// A klog line starts with severity and date: `E1127 03:57:10.123456`.
 fn is_klog(first: &str) -> bool {
     let Some((head, rest)) = first.split_once(' ') else { return false };
     let mut letters = head.chars();
@@ -115,7 +114,7 @@ fn is_klog(first: &str) -> bool {
         && rest.starts_with(|digit: char| digit.is_ascii_digit())
 }
 
-/// Its heading, or with --no-headers a row.
+/// Recognises the header of kubectl's table, or a row (--no-headers).
 fn is_table(first: &str) -> bool {
     let words: Vec<&str> = first.split_whitespace().collect();
     let is_heading =

@@ -1,4 +1,4 @@
-//! Manifests, as `kubectl get -o yaml|json` prints them or people write them, to [`Objects`].
+//! Reads manifests (YAML or JSON, as from `kubectl get -o yaml|json`) into [`Objects`].
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
@@ -19,7 +19,7 @@ use crate::store::{Kind, Object as KubernetesObject};
 use crate::watch_events::{WatchEvent, last_states};
 use crate::yaml::yaml_value;
 
-/// An object and where it was read from.
+/// An object with its source.
 #[derive(Debug, Clone)]
 pub struct Sourced<T> {
     /// File and document.
@@ -28,7 +28,7 @@ pub struct Sourced<T> {
     pub object: T,
 }
 
-/// Everything read so far that a proxy looks at.
+/// All objects read so far that a proxy uses.
 #[derive(Debug, Clone, Default)]
 pub struct Objects {
     /// Services, in the order they were read.
@@ -41,19 +41,19 @@ pub struct Objects {
     pub service_cidrs: Vec<Sourced<ServiceCidr>>,
     /// Endpoints, until [`Objects::complete`] mirrors them.
     pub(crate) endpoints: Vec<Sourced<Endpoints>>,
-    /// How many objects of other kinds were passed over, by kind.
+    /// Number of ignored objects of other kinds, by kind.
     pub ignored: BTreeMap<String, usize>,
 }
 
-/// Whether a file of a folder is a manifest, by its name, as kubectl takes it.
+/// Whether a file in a folder is a manifest, by its extension; same rule as kubectl.
 pub fn is_manifest(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     matches!(extension, Some("yaml" | "yml" | "json"))
 }
 
-/// Reads every object of an input into `objects`. YAML or JSON, any number of documents, lists
-/// of any kind, and watch events. A broken object is reported and costs nothing else. A document
-/// that is no Kubernetes object makes the input [unread](Severity::Unread).
+/// Reads all objects of an input into `objects`: YAML or JSON, with any number of documents, lists of
+/// any kind, and watch events. An invalid object is reported and skipped. A document that is not a
+/// Kubernetes object makes the input [incomplete](Severity::Unread).
 pub fn read_manifest(file: &str, input: impl BufRead, objects: &mut Objects) -> Vec<Problem> {
     let source = Arc::new(Source { file: file.into(), document: 1 });
     let mut reader = Reader::new(source.clone(), 1, objects);
@@ -69,32 +69,32 @@ pub fn read_manifest(file: &str, input: impl BufRead, objects: &mut Objects) -> 
             Ok(Document::TooLarge(size)) => {
                 is_blank = false;
                 reader.unread(format!(
-                    "{} MiB are too much for one document (limit {} MiB): split it",
+                    "document too large: {} MiB (limit {} MiB), split it",
                     size >> 20,
                     MAX_DOCUMENT_BYTES >> 20
                 ));
             }
             Err(error) => {
                 is_blank = false;
-                let problem = Problem::new(Severity::Error, format!("cannot be read: {error}"));
+                let problem = Problem::new(Severity::Error, format!("read failed: {error}"));
                 reader.problems.push(problem.at(&reader.source));
             }
         }
     }
     if is_blank {
-        let what = if bytes == 0 { "is empty" } else { "holds only comments" };
+        let message = if bytes == 0 { "empty input" } else { "no object found, only comments" };
         reader.source = source;
-        reader.unread(format!("{what}: there is no object in it"));
+        reader.unread(message);
     }
     let Reader { events, problems, .. } = reader;
     last_states(events).into_iter().for_each(|state| objects.append(state));
     problems
 }
 
-/// Reads one object from JSON, of the kind that it was asked for as.
+/// Reads one object of a known kind from JSON.
 ///
 /// # Errors
-/// What is wrong with it, by the name and field where that can be told.
+/// The object is invalid. The problem has its name and field if they are known.
 pub fn read_object(kind: Kind, json: &str) -> Result<KubernetesObject, Box<Problem>> {
     let tree = Tree::Json(json);
     let read = match kind {
@@ -110,7 +110,7 @@ pub fn read_object(kind: Kind, json: &str) -> Result<KubernetesObject, Box<Probl
 }
 
 impl Objects {
-    /// Adds what was read elsewhere.
+    /// Appends other objects.
     pub fn append(&mut self, other: Objects) {
         self.services.extend(other.services);
         self.slices.extend(other.slices);
@@ -123,18 +123,18 @@ impl Objects {
     }
 }
 
-/// Items that are read at a time, by one processor.
+/// Number of list items per parallel task.
 const ITEMS_OF_A_PART: usize = 512;
 
-/// How deep lists may stand in lists; kubectl makes one level.
+/// Maximum nesting of lists; kubectl uses one level.
 const MAX_LIST_DEPTH: usize = 4;
 
 struct Reader<'a> {
     source: Arc<Source>,
-    /// The line of the file at which the document begins.
+    /// The first line of the document in the file.
     first_line: usize,
     objects: &'a mut Objects,
-    /// In their order. Only the last of an object counts, so they are judged at the end.
+    /// Watch events in order. Only the last event of an object counts, so they are applied at the end.
     events: Vec<WatchEvent>,
     problems: Vec<Problem>,
 }
@@ -146,13 +146,13 @@ impl<'a> Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads a document. Returns whether anything but blanks and comments was in it.
+    /// Reads a document. Returns false if it has only blanks and comments.
     fn document(&mut self, bytes: &[u8]) -> bool {
         let text = match std::str::from_utf8(bytes) {
             Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
             Err(error) => {
                 let message = foreign::recognise_bytes(bytes).unwrap_or_else(|| {
-                    format!("is not text: byte {} is not UTF-8", error.valid_up_to())
+                    format!("not text: byte {} is not UTF-8", error.valid_up_to())
                 });
                 self.unread(message);
                 return true;
@@ -179,31 +179,31 @@ impl Reader<'_> {
         }
         match yaml_value(text) {
             Ok(value) => self.object(&Tree::Value(value), Place::DOCUMENT),
-            Err(error) => self.unread(format!("is not valid YAML: {}", self.in_file(&error))),
+            Err(error) => self.unread(format!("invalid YAML: {}", self.in_file(&error))),
         }
     }
 
     fn json_document(&mut self, text: &str) {
-        // Mostly it is one large list: then this is the only look at the document as a whole.
+        // Usually the document is one large list; then it is parsed as a whole only here.
         if let Ok(Object(head)) = serde_json::from_str::<Object<Head<'_>>>(text) {
             return self.headed(&Tree::Json(text), head, Place::DOCUMENT);
         }
         let (values, error) = json_values(text);
         if let (true, Some(error)) = (values.is_empty(), &error) {
-            // YAML's flow style also starts with a brace; what is neither is told in JSON's
-            // words, which give the place.
+            // YAML's flow style also starts with a brace. If it is neither, report the JSON error, which
+            // has the position.
             return match yaml_value(text) {
                 Ok(value) => self.object(&Tree::Value(value), Place::DOCUMENT),
-                Err(_) => self.unread(format!("is not valid JSON: {}", self.in_file(error))),
+                Err(_) => self.unread(format!("invalid JSON: {}", self.in_file(error))),
             };
         }
         values.iter().for_each(|raw| self.object(&Tree::Json(raw.get()), Place::DOCUMENT));
         if let Some(error) = error {
-            self.unread(format!("is not valid JSON: {}", self.in_file(&error)));
+            self.unread(format!("invalid JSON: {}", self.in_file(&error)));
         }
     }
 
-    /// A parser's message with its line counted from the start of the file.
+    /// A parser's message with the line number relative to the file.
     fn in_file(&self, message: &str) -> String {
         let counted = message.rsplit_once(" at line ").and_then(|(what, place)| {
             let digits = place.find(|c: char| !c.is_ascii_digit()).unwrap_or(place.len());
@@ -217,12 +217,12 @@ impl Reader<'_> {
     fn object(&mut self, tree: &Tree<'_>, place: Place<'_>) {
         if let (None, Some(items)) = (place.item, tree.elements()) {
             if items.is_empty() {
-                return self.unread("is an empty list: there is no object in it");
+                return self.unread("empty list, no object found");
             }
             return self.list(&items, Place { list: "", ..Place::DOCUMENT });
         }
         if let Some(what) = tree.value_of_no_object() {
-            let message = format!("is {what}, not a Kubernetes object");
+            let message = format!("not a Kubernetes object but {what}");
             let problem = Problem::new(Severity::Unread, message).field(place.field(""));
             return self.problems.push(problem.at(&self.source));
         }
@@ -241,7 +241,7 @@ impl Reader<'_> {
         let api_version = head.api_version.or_else(inherited).unwrap_or_default();
         if kind.is_empty() || api_version.is_empty() {
             let field = if kind.is_empty() { "kind" } else { "apiVersion" };
-            let message = "is missing: this is not a Kubernetes object".to_owned();
+            let message = "missing: not a Kubernetes object".to_owned();
             return self.no_object(tree, place, field, message);
         }
         if let Some(what) = foreign::instead_of_objects(&api_version, &kind) {
@@ -286,7 +286,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Something that might stand for any object.
+    /// Reports a document that may have been meant as any object.
     fn no_object(&mut self, tree: &Tree<'_>, place: Place<'_>, field: &str, message: String) {
         let problem = Problem::new(Severity::Unread, message).field(place.field(field));
         self.problems.push(problem.of(&self.source, &tree.object_name("object")));
@@ -304,21 +304,21 @@ impl Reader<'_> {
         match kind.as_str() {
             "ADDED" | "MODIFIED" => self.events.push(WatchEvent { objects, is_gone: false }),
             "DELETED" => self.events.push(WatchEvent { objects, is_gone: true }),
-            // Its object is a Status, which was reported.
+            // Its object is a Status, which was already reported.
             "ERROR" => {}
             _ => {
-                let message = format!("{kind:?} is not the type of a watch event");
+                let message = format!("unsupported type of watch event {kind:?}");
                 let problem = Problem::new(Severity::Unread, message).field(place.field("type"));
                 self.problems.push(problem.at(&self.source));
             }
         }
     }
 
-    /// Reads the items of a list. `place` says where the list stands, and what its items are unless
-    /// they say it themselves.
+    /// Reads the items of a list. `place` is the position of the list, with the default kind and version
+    /// of its items.
     fn list(&mut self, items: &[Tree<'_>], place: Place<'_>) {
         if place.depth == MAX_LIST_DEPTH {
-            return self.unread(format!("lists stand more than {MAX_LIST_DEPTH} deep in lists"));
+            return self.unread(format!("lists nested more than {MAX_LIST_DEPTH} levels deep"));
         }
         let place = Place { depth: place.depth + 1, ..place };
         let (source, first_line) = (&self.source, self.first_line);
@@ -331,7 +331,7 @@ impl Reader<'_> {
             let Reader { events, problems, .. } = reader;
             (objects, events, problems)
         };
-        // A list of a whole cluster is most of the work there is; its items stand for themselves.
+        // Reading a list of a whole cluster is most of the work, and its items are independent.
         let parts: Vec<(Objects, Vec<WatchEvent>, Vec<Problem>)> =
             items.par_chunks(ITEMS_OF_A_PART).enumerate().map(read_part).collect();
         for (objects, events, problems) in parts {
@@ -341,11 +341,11 @@ impl Reader<'_> {
         }
     }
 
-    /// An object that would count if it were of another version of the API.
+    /// Warns about an object of a supported kind with an unsupported version.
     fn other_version(&mut self, tree: &Tree<'_>, version: &str, kind: &str) {
         let message = match kind {
-            "EndpointSlice" => format!("{version:?} is not read: discovery.k8s.io/v1 is"),
-            _ => format!("{version:?} is not read: v1 is"),
+            "EndpointSlice" => format!("unsupported version {version:?}, use discovery.k8s.io/v1"),
+            _ => format!("unsupported version {version:?}, use v1"),
         };
         let name = match kind {
             "EndpointSlice" => "EndpointSlice",
@@ -376,16 +376,15 @@ impl Reader<'_> {
     }
 }
 
-/// Whether it is one of our kinds, in one of Kubernetes' own groups, of a version that is not
-/// read. A Service of somebody else's group (Knative's) is none of our business.
+/// Whether it is a supported kind in one of Kubernetes' own groups. A Service of another group
+/// (Knative) is ignored.
 fn is_near(api_version: &str, kind: &str) -> bool {
     let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
     matches!(kind, "Service" | "EndpointSlice" | "Node")
         && matches!(group, "" | "apps" | "core" | "discovery.k8s.io" | "extensions")
 }
 
-/// Whether a text has nothing but blanks, comments and directives such as %YAML, which stand before
-/// the document that they are for.
+/// Whether a text has only blanks, comments and directives such as %YAML.
 fn is_blank(text: &str) -> bool {
     text.lines().all(|line| {
         let words = line.trim_start();

@@ -1,8 +1,8 @@
-//! EndpointSlices from Endpoints objects, as the API's mirroring controller makes them.
+//! Creates EndpointSlices from Endpoints objects, like the endpointslice-mirroring controller.
 //!
-//! The endpoints of a Service without a selector are written by hand, often still as an Endpoints
-//! object. In a cluster the controller mirrors it to EndpointSlices, which is all that a proxy
-//! watches. Manifests that were never in a cluster have only the Endpoints object.
+//! The endpoints of a Service without a selector are written by hand, often as an Endpoints object. In
+//! a cluster the controller mirrors it to EndpointSlices, and a proxy watches only these. Manifests
+//! that were never in a cluster have only the Endpoints object.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use crate::object::{
 };
 use crate::problem::{ObjectName, Problem, Source};
 
-/// How many addresses of a subset the controller mirrors.
+/// Maximum number of addresses per subset that the controller mirrors.
 const MOST_ADDRESSES: usize = 1000;
 
 impl EndpointsMetadata {
-    /// The namespace, `default` where none is given.
+    /// The namespace; `default` if it is empty.
     pub(crate) fn namespace(&self) -> &str {
         if self.namespace.is_empty() { "default" } else { &self.namespace }
     }
 }
 
-/// Replaces the Endpoints that were read by the EndpointSlices that the controller makes of them.
-/// Those that it does not mirror are counted as objects that make no rules.
+/// Replaces Endpoints by the EndpointSlices that the controller would create. Endpoints that it does not
+/// mirror are counted as ignored objects.
 pub(crate) fn mirror(objects: &mut Objects) -> Vec<Problem> {
     let mut problems = Vec::new();
     let all = std::mem::take(&mut objects.endpoints);
@@ -61,8 +61,8 @@ fn slices(
         let size = subset.addresses.len() + subset.not_ready_addresses.len();
         if size > MOST_ADDRESSES {
             let message = format!(
-                "{size} addresses: the first {MOST_ADDRESSES} are used, as the API server's \
-                 controller mirrors them; EndpointSlices have no such limit"
+                "{size} addresses, using the first {MOST_ADDRESSES} like the mirroring controller; \
+                 EndpointSlices have no such limit"
             );
             problems.push(
                 Problem::warning(format!("subsets[{n}]"), message)
@@ -97,7 +97,7 @@ fn addresses(subset: &EndpointSubset) -> impl Iterator<Item = (&EndpointAddress,
         .take(MOST_ADDRESSES)
 }
 
-/// What is no address is taken for IPv4, and reported as a bad one where the slice is read.
+/// An invalid address counts as IPv4; validation of the slice reports it.
 fn is_of(address: &EndpointAddress, address_type: &str) -> bool {
     address.ip.contains(':') == (address_type == "IPv6")
 }

@@ -9,7 +9,7 @@ use crate::object::NodeObject;
 use crate::problem::Report;
 use rulegen_net::{IpFamily, parse_address, parse_network};
 
-/// What the machine says of itself, for want of a Node object.
+/// Facts of this host, used if there is no Node object.
 #[derive(Debug, Clone, Default)]
 pub struct Host {
     /// The host name.
@@ -18,32 +18,32 @@ pub struct Host {
     pub addresses: Vec<IpAddr>,
 }
 
-/// The node that rules are made for.
+/// The node that rules are compiled for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// Its name in the cluster.
     pub name: String,
     /// Its zone, empty if it has none.
     pub zone: String,
-    /// Its IPv4 side.
+    /// Its IPv4 addresses.
     pub ipv4: FamilyAddresses,
-    /// Its IPv6 side.
+    /// Its IPv6 addresses.
     pub ipv6: FamilyAddresses,
 }
 
-/// What a node has in one family.
+/// A node's addresses of one IP family.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FamilyAddresses {
-    /// The node's address in the cluster; loopback where it has none, as in kube-proxy.
+    /// The node's address in the cluster; the loopback address if it has none, as in kube-proxy.
     pub primary: IpAddr,
-    /// Every address it answers at, loopback included, ordered.
+    /// All its addresses, including loopback, ordered.
     pub local: Vec<IpAddr>,
-    /// The network of its pods.
+    /// Pod network of this node.
     pub pod_cidr: Option<IpNet>,
 }
 
 impl Node {
-    /// What it has in a family.
+    /// Its addresses of a family.
     pub fn addresses(&self, family: IpFamily) -> &FamilyAddresses {
         match family {
             IpFamily::Ipv4 => &self.ipv4,
@@ -57,7 +57,7 @@ impl Node {
         side.primary == ip || side.local.binary_search(&ip).is_ok()
     }
 
-    /// The addresses that either this node or the other one has, but not both.
+    /// The addresses that only one of the two nodes has.
     pub(crate) fn other_addresses(&self, other: &Node) -> Vec<IpAddr> {
         self.all_addresses().symmetric_difference(&other.all_addresses()).copied().collect()
     }
@@ -67,14 +67,14 @@ impl Node {
         sides.flat_map(|side| side.local.iter().chain([&side.primary])).copied().collect()
     }
 
-    /// A node known only by the machine it is.
+    /// The node from facts of this host.
     pub(crate) fn of_host(name: &str, host: &Host) -> Self {
         let own = |ip: &&IpAddr| !ip.is_loopback() && !is_link_local(**ip);
         let global: Vec<IpAddr> = host.addresses.iter().filter(own).copied().collect();
         Self::with(name, String::new(), &global, &host.addresses, &[])
     }
 
-    /// A node as the cluster knows it.
+    /// The node from its Node object.
     pub(crate) fn of_object(object: &NodeObject, report: &mut Report<'_>) -> Self {
         let zone = object.metadata.labels.zone.as_deref().unwrap_or_default().to_owned();
         let addresses = node_addresses(object, report);
@@ -113,7 +113,7 @@ impl Node {
         }
     }
 
-    /// The same node, which answers at these addresses too.
+    /// Adds local addresses.
     pub(crate) fn with_local(mut self, addresses: &[IpAddr]) -> Self {
         for address in addresses {
             let side = match address {
@@ -127,7 +127,7 @@ impl Node {
         self
     }
 
-    /// The same node with another primary address, which `--bind-address` names.
+    /// Replaces the primary address, for `--bind-address`.
     pub(crate) fn with_primary(mut self, primary: IpAddr) -> Self {
         match primary {
             IpAddr::V4(_) => self.ipv4.primary = primary,
@@ -137,14 +137,14 @@ impl Node {
     }
 }
 
-/// The node's addresses, internal ones first: the first of a family is its primary one.
+/// The node's addresses, internal IPs first. The first of a family is the primary address.
 fn node_addresses(object: &NodeObject, report: &mut Report<'_>) -> Vec<IpAddr> {
     let mut addresses = Vec::new();
     for kind in ["InternalIP", "ExternalIP"] {
         let all = object.status.addresses.iter().enumerate();
         for (n, entry) in all.filter(|(_, entry)| entry.kind == kind) {
             let field = format!("status.addresses[{n}].address");
-            let message = format!("{:?} is no IP address", entry.address);
+            let message = format!("invalid IP address {:?}", entry.address);
             addresses.extend(report.need(parse_address(&entry.address), field, message));
         }
     }
@@ -163,7 +163,7 @@ fn pod_cidrs(object: &NodeObject, report: &mut Report<'_>) -> Vec<IpNet> {
             report.need(
                 parse_network(text),
                 field,
-                format!("{text:?} is no CIDR such as 10.244.1.0/24"),
+                format!("invalid CIDR {text:?} (for example 10.244.1.0/24)"),
             )
         })
         .collect()

@@ -1,4 +1,4 @@
-//! Protocol and port fields that Services and EndpointSlices share.
+//! Protocol and port fields of Services and EndpointSlices.
 
 use std::num::NonZeroU16;
 
@@ -6,27 +6,28 @@ use rulegen_net::Protocol;
 
 use crate::problem::Report;
 
-/// A protocol that is one, else a warning.
+/// Parses a protocol; warns if it is unsupported.
 pub(crate) fn known_protocol(
     text: Option<&str>,
     field: String,
     report: &mut Report<'_>,
 ) -> Option<Protocol> {
-    let message = || format!("{:?} is none of TCP, UDP, SCTP", text.unwrap_or_default());
+    let message =
+        || format!("unsupported protocol {:?} (want TCP, UDP or SCTP)", text.unwrap_or_default());
     report.need(Protocol::from_api(text), field, message())
 }
 
-/// A number that is a port, else a warning.
+/// Converts a port number; warns if it is out of range.
 pub(crate) fn port_number(
     number: i64,
     field: String,
     report: &mut Report<'_>,
 ) -> Option<NonZeroU16> {
     let port = u16::try_from(number).ok().and_then(NonZeroU16::new);
-    report.need(port, field, format!("{number} is no port (1 to 65535)"))
+    report.need(port, field, format!("invalid port {number} (want 1 to 65535)"))
 }
 
-/// A port that may be absent, which 0 means too.
+/// An optional port. 0 means none.
 pub(crate) fn optional_port(
     number: Option<i64>,
     field: String,

@@ -1,14 +1,14 @@
-//! What was wrong with the input, said so that a person can mend it.
+//! Problems with the input, for the user.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Where an object was read from.
+/// The source of an object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Source {
     /// The file as the user named it, `-` for standard input.
     pub file: Arc<str>,
-    /// Which document of the file, counted from 1.
+    /// Number of the document in the file, starting at 1.
     pub document: usize,
 }
 
@@ -22,14 +22,14 @@ impl fmt::Display for Source {
     }
 }
 
-/// What an object is called: `Service default/web`, or `Node node-1`.
+/// Kind and name of an object: `Service default/web`, `Node node-1`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectName {
     /// `Service`, `EndpointSlice`, `Node`, …
     pub kind: &'static str,
-    /// Empty for what is not in a namespace.
+    /// Empty for cluster-scoped kinds.
     pub namespace: String,
-    /// Empty where the object has none, which is a problem of its own.
+    /// Empty if the object has no name.
     pub name: String,
 }
 
@@ -45,33 +45,32 @@ impl fmt::Display for ObjectName {
     }
 }
 
-/// How much a [`Problem`] matters.
+/// Severity of a [`Problem`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// Nothing is wrong, but a user may wonder: a headless Service makes no rules.
+    /// Not a fault, but worth knowing, for example a headless Service without rules.
     Note,
-    /// Something was left out, and the rest is compiled as if it were absent; or it is used, but
-    /// is probably a mistake.
+    /// An object or field was skipped and the rest is compiled; or it is used, but probably wrong.
     Warning,
-    /// A whole document could not be read, or no Service is there at all: the rest is not the
-    /// whole wanted state, so it must not be applied, for it might take away what works.
+    /// A document could not be read, or there is no Service. The input is not the complete desired
+    /// state and must not be applied, because Services would lose their rules.
     Unread,
-    /// A file or setting could not be used at all: the same, and it is a failure.
+    /// A file or setting could not be used. The input must not be applied.
     Error,
 }
 
-/// One thing that is wrong with the input: where, with what, and why.
+/// A problem with the input: its place, object, field and reason.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Problem {
-    /// How much it matters.
+    /// Its severity.
     pub severity: Severity,
-    /// The file and document, where known.
+    /// The file and document, if known.
     pub source: Option<Source>,
-    /// The object, where it could be told.
+    /// The object, if known.
     pub object: Option<ObjectName>,
-    /// The field in the object's own words: `spec.ports[0].port`.
+    /// Path of the field: `spec.ports[0].port`.
     pub field: Option<String>,
-    /// What is wrong with it.
+    /// What is wrong and what to do.
     pub message: String,
 }
 
@@ -81,29 +80,29 @@ impl Problem {
         Self::new(Severity::Warning, message).field(field)
     }
 
-    /// A problem of a severity, without a place yet.
+    /// A problem without place, object and field.
     pub fn new(severity: Severity, message: impl Into<String>) -> Self {
         Self { severity, source: None, object: None, field: None, message: message.into() }
     }
 
-    /// The same problem, of this field.
+    /// Sets the field.
     pub fn field(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into()).filter(|field| !field.is_empty() && field != ".");
         self
     }
 
-    /// The same problem, of this object read from there.
+    /// Sets source and object.
     pub fn of(self, source: &Source, object: &ObjectName) -> Self {
         self.at(source).about(object)
     }
 
-    /// The same problem, of this object.
+    /// Sets the object.
     pub fn about(mut self, object: &ObjectName) -> Self {
         self.object = Some(object.clone());
         self
     }
 
-    /// The same problem, in a place where no object can be told.
+    /// Sets the source.
     pub fn at(mut self, source: &Source) -> Self {
         self.source = Some(source.clone());
         self
@@ -125,26 +124,26 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Collects what is wrong with one object while it is read.
+/// Collects the problems of one object.
 pub(crate) struct Report<'a> {
-    /// Where it was read, if from a file.
+    /// Source of the object, if it was read from a file.
     pub(crate) source: Option<&'a Source>,
     pub(crate) object: &'a ObjectName,
     pub(crate) problems: &'a mut Vec<Problem>,
 }
 
 impl Report<'_> {
-    /// A field is unusable and left out.
+    /// Warns about a field.
     pub(crate) fn warn(&mut self, field: impl Into<String>, message: impl Into<String>) {
         self.push(Problem::warning(field, message));
     }
 
-    /// Nothing is wrong, but the user may wonder.
+    /// Adds a note about the object.
     pub(crate) fn note(&mut self, message: impl Into<String>) {
         self.push(Problem::new(Severity::Note, message));
     }
 
-    /// The same of a field.
+    /// Adds a note about a field.
     pub(crate) fn note_of(&mut self, field: impl Into<String>, message: impl Into<String>) {
         self.push(Problem::new(Severity::Note, message).field(field));
     }
@@ -154,7 +153,7 @@ impl Report<'_> {
         self.problems.push(Problem { source: self.source.cloned(), ..problem });
     }
 
-    /// The value if there is one, else a warning about the field it should have come from.
+    /// Returns the value; warns about its field if there is none.
     pub(crate) fn need<T>(
         &mut self,
         value: Option<T>,
@@ -168,8 +167,7 @@ impl Report<'_> {
     }
 }
 
-/// Text from an object, made safe for a terminal: control characters are escaped and what is
-/// long is cut, since a manifest may hold anything.
+/// Text from an object, safe for a terminal: control characters are escaped and long text is cut.
 struct Printable<'a>(&'a str);
 
 const PRINTED_CHARACTERS: usize = 400;
@@ -186,7 +184,7 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
-/// Control characters, and those that turn the direction of what follows.
+/// Control characters and those that change the text direction.
 fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -197,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_file_object_and_field_and_escapes() {
+    fn problem_names_file_object_and_field_and_escapes() {
         let source = Source { file: "a\x1b[31m.yaml".into(), document: 3 };
         let object =
             ObjectName { kind: "Service", namespace: "default".into(), name: "w\neb".into() };

@@ -1,4 +1,4 @@
-//! Services to service ports: what is reached, at which addresses, under which policies.
+//! Validates Services and converts them to service ports.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -24,15 +24,15 @@ const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 /// The API server's default for `sessionAffinityConfig.clientIP.timeoutSeconds`: three hours.
 const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
 
-/// What the API server allows there: a day.
+/// The API server's maximum for it: one day.
 const MAX_AFFINITY_SECONDS: i64 = 86_400;
 
 /// Which endpoints traffic may go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub enum TrafficPolicy {
-    /// All of the cluster's.
+    /// All endpoints of the cluster.
     Cluster,
-    /// Those on this node.
+    /// Endpoints on this node.
     Local,
 }
 
@@ -41,30 +41,30 @@ pub enum TrafficPolicy {
 pub struct ServicePort {
     /// `namespace/name:port` and the protocol.
     pub name: ServicePortName,
-    /// The address inside the cluster.
+    /// Cluster IP; its family is that of the endpoints.
     pub cluster_ip: IpAddr,
-    /// The port at every address but the nodes'.
+    /// Port of the cluster, external and load-balancer IPs.
     pub port: u16,
-    /// The port at the nodes' addresses.
+    /// Port on the node addresses.
     pub node_port: Option<NonZeroU16>,
     /// `spec.externalIPs` of this family.
     pub external_ips: Vec<IpAddr>,
-    /// Load-balancer addresses that packets arrive with (ipMode VIP) of this family.
+    /// Load-balancer IPs of this family with ipMode VIP.
     pub load_balancer_ips: Vec<IpAddr>,
-    /// Who may use the load-balancer addresses; empty means everybody. All ports of a Service share
-    /// one list: 1,000 ports and 5,000 ranges would be 100 MB otherwise.
+    /// Clients that may use the load-balancer IPs; empty allows all. All ports of a Service share one
+    /// list to save memory: 1,000 ports with 5,000 ranges would take 100 MB otherwise.
     pub source_ranges: Arc<[IpNet]>,
-    /// Where load balancers ask whether this node has endpoints.
+    /// Port on which load balancers check whether this node has endpoints.
     pub health_check_node_port: Option<NonZeroU16>,
-    /// The policy for the cluster IP.
+    /// Traffic policy of the cluster IP.
     pub internal_policy: TrafficPolicy,
-    /// The policy for every other address.
+    /// Traffic policy of all other addresses.
     pub external_policy: TrafficPolicy,
-    /// How long a client keeps its endpoint, in seconds, with affinity ClientIP.
+    /// Timeout of session affinity ClientIP, in seconds; `None` without affinity.
     pub affinity_seconds: Option<u32>,
-    /// How endpoints are chosen, if not as the configuration says.
+    /// Load balancing method from the Service's annotation; overrides the configuration.
     pub load_balancing: Option<LoadBalancing>,
-    /// All endpoints of all slices, ordered by their text, each once.
+    /// Endpoints of all slices, without duplicates, in the order of their text.
     pub endpoints: Vec<Endpoint>,
 }
 
@@ -103,39 +103,39 @@ impl ServicePort {
             .chain(node_port)
     }
 
-    /// Whether there is an address beside the cluster IP.
+    /// Whether it has an address other than the cluster IP.
     pub fn externally_accessible(&self) -> bool {
         self.node_port.is_some()
             || !self.external_ips.is_empty()
             || !self.load_balancer_ips.is_empty()
     }
 
-    /// Whether any traffic goes to endpoints of the whole cluster. With external policy Local
-    /// that is the traffic of this node's pods and its own, which is short-circuited.
+    /// Whether any traffic uses endpoints of the whole cluster. With external policy Local this is
+    /// the traffic of this node and its pods, which is short-circuited.
     pub fn uses_cluster_endpoints(&self) -> bool {
         self.internal_policy == TrafficPolicy::Cluster || self.externally_accessible()
     }
 
-    /// Whether any traffic is kept to this node's endpoints.
+    /// Whether any traffic uses only endpoints on this node.
     pub fn uses_local_endpoints(&self) -> bool {
         self.internal_policy == TrafficPolicy::Local
             || (self.external_policy == TrafficPolicy::Local && self.externally_accessible())
     }
 }
 
-/// What one Service says, before it is compared with others.
+/// One validated Service, before its addresses are compared with those of other Services.
 #[derive(Debug, Default)]
 pub(crate) struct CheckedService {
-    /// Its ports in each family, still without endpoints, external and load-balancer IPs. Empty if
-    /// no rules are made for it.
+    /// Its ports per IP family, without endpoints, external and load-balancer IPs yet. Empty if it
+    /// gets no rules.
     pub(crate) ports: Vec<ServicePort>,
-    /// The addresses that belong to it, whether or not this proxy makes rules for it.
+    /// Its cluster IPs, also if another proxy handles it.
     pub(crate) cluster_ips: Vec<IpAddr>,
-    /// The addresses that it asks for besides.
+    /// Its external and load-balancer IPs.
     pub(crate) claimed: Vec<ClaimedIp>,
 }
 
-/// Reads one Service.
+/// Validates one Service.
 pub(crate) fn checked_service(
     service: &Service,
     allowed: &ExternalIps,
@@ -157,13 +157,13 @@ pub(crate) fn checked_service(
     CheckedService { ports: cluster_ips.iter().flat_map(of_ip).collect(), cluster_ips, claimed }
 }
 
-/// The cluster IPs of a Service that this proxy makes no rules for: another proxy may.
+/// The cluster IPs of a Service that another proxy handles.
 fn unproxied_ips(service: &Service, report: &Report<'_>) -> Vec<IpAddr> {
     let is_alias = service.spec.kind.as_deref() == Some("ExternalName");
     if is_alias || service.metadata.labels.service_proxy_name.is_none() {
         return Vec::new();
     }
-    // What is wrong with them concerns the other proxy.
+    // Problems with them concern the other proxy.
     let mut ignored = Report { problems: &mut Vec::new(), ..*report };
     cluster_ips(service, &mut ignored)
 }
@@ -175,7 +175,7 @@ enum ServiceKind {
     LoadBalancer,
 }
 
-/// The Service's type if a proxy makes rules for it at all.
+/// The Service's type; `None` if it gets no rules.
 fn proxied_kind(service: &Service, report: &mut Report<'_>) -> Option<ServiceKind> {
     let metadata = &service.metadata;
     let named =
@@ -186,9 +186,7 @@ fn proxied_kind(service: &Service, report: &mut Report<'_>) -> Option<ServiceKin
         return None;
     }
     if let Some(proxy) = metadata.labels.service_proxy_name.as_deref() {
-        report.note(format!(
-            "is left to the proxy {proxy:?} that its label {PROXY_NAME_LABEL} names"
-        ));
+        report.note(format!("skipped: handled by the proxy {proxy:?} (label {PROXY_NAME_LABEL})"));
         return None;
     }
     let kind = match service.spec.kind.as_deref() {
@@ -196,13 +194,13 @@ fn proxied_kind(service: &Service, report: &mut Report<'_>) -> Option<ServiceKin
         Some("NodePort") => ServiceKind::NodePort,
         Some("LoadBalancer") => ServiceKind::LoadBalancer,
         Some("ExternalName") => {
-            report.note("is of type ExternalName, a DNS alias: no rules are made for it");
+            report.note("skipped: ExternalName Services need no rules");
             return None;
         }
         Some(other) => {
             report.warn(
                 "spec.type",
-                format!("{other:?} is none of ClusterIP, NodePort, LoadBalancer, ExternalName: no rules are made for it"),
+                format!("unsupported type {other:?} (want ClusterIP, NodePort, LoadBalancer or ExternalName), Service skipped"),
             );
             return None;
         }
@@ -210,40 +208,36 @@ fn proxied_kind(service: &Service, report: &mut Report<'_>) -> Option<ServiceKin
     let given = service.spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty());
     match given.or(service.spec.cluster_ips.first().map(String::as_str)) {
         Some("None") => {
-            report.note("is headless (clusterIP: None): its DNS name leads to the pods, no rules are made for it");
+            report.note("skipped: headless Services (clusterIP: None) need no rules");
             None
         }
         None | Some("") => {
-            report.warn("spec.clusterIP", "is not set: the API server assigns it; take the manifest from `kubectl get -o yaml`");
+            report.warn("spec.clusterIP", "missing, Service skipped: the API server assigns it, so use the output of `kubectl get -o yaml`");
             None
         }
         Some(_) => Some(kind),
     }
 }
 
-/// A name as the API server takes it (RFC 1123 label). What passes can stand in a rule's
-/// comment as it is.
+/// Checks for a DNS label (RFC 1123), as the API server does. A valid name needs no escaping in a
+/// rule's comment.
 fn is_label(name: &str, field: &str, report: &mut Report<'_>) -> bool {
     let fine = (1..=63).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !name.starts_with('-')
         && !name.ends_with('-');
     if !fine {
-        let what = if name.is_empty() {
-            "is missing".to_owned()
-        } else {
-            format!("{name:?} is no valid name")
-        };
+        let what =
+            if name.is_empty() { "missing".to_owned() } else { format!("invalid name {name:?}") };
         report.warn(
             field,
-            format!("{what}: 1 to 63 of a-z, 0-9 and - are needed, no - first or last"),
+            format!("{what} (want a DNS label: a-z, 0-9 and '-', at most 63 characters)"),
         );
     }
     fine
 }
 
-/// The cluster IP of each family. `ipFamilies` says which index is which; where it is shorter
-/// the address itself does.
+/// The cluster IP of each family. An address must match its entry in `ipFamilies`, if there is one.
 fn cluster_ips(service: &Service, report: &mut Report<'_>) -> Vec<IpAddr> {
     let spec = &service.spec;
     let single = [spec.cluster_ip.clone().unwrap_or_default()];
@@ -255,13 +249,13 @@ fn cluster_ips(service: &Service, report: &mut Report<'_>) -> Vec<IpAddr> {
         if family != "IPv4" && family != "IPv6" {
             report.warn(
                 format!("spec.ipFamilies[{n}]"),
-                format!("{family:?} is neither IPv4 nor IPv6"),
+                format!("unsupported IP family {family:?} (want IPv4 or IPv6)"),
             );
         }
     }
     let single_ip = spec.cluster_ip.as_deref().unwrap_or_default();
     if list && !single_ip.is_empty() && texts.first().is_some_and(|first| first != single_ip) {
-        let message = format!("{single_ip:?} is not the first of spec.clusterIPs, which count");
+        let message = format!("{single_ip:?} differs from spec.clusterIPs[0], which is used");
         report.warn("spec.clusterIP", message);
     }
     let mut found: Vec<IpAddr> = Vec::new();
@@ -269,7 +263,7 @@ fn cluster_ips(service: &Service, report: &mut Report<'_>) -> Vec<IpAddr> {
         let field =
             if list { format!("spec.clusterIPs[{n}]") } else { "spec.clusterIP".to_owned() };
         let Some(ip) =
-            report.need(parse_address(text), &field, format!("{text:?} is no IP address"))
+            report.need(parse_address(text), &field, format!("invalid IP address {text:?}"))
         else {
             continue;
         };
@@ -279,7 +273,7 @@ fn cluster_ips(service: &Service, report: &mut Report<'_>) -> Vec<IpAddr> {
                 report.warn(
                     field,
                     format!(
-                        "{ip} is of family {}, but spec.ipFamilies[{n}] says {named:?}",
+                        "{ip} is an {} address, but spec.ipFamilies[{n}] is {named:?}",
                         family.api_name()
                     ),
                 );
@@ -287,7 +281,7 @@ fn cluster_ips(service: &Service, report: &mut Report<'_>) -> Vec<IpAddr> {
             _ if found.iter().any(|other| IpFamily::of(*other) == family) => {
                 report.warn(
                     field,
-                    format!("{ip} is a second address of family {}", family.api_name()),
+                    format!("{ip} is a second {} address, ignored", family.api_name()),
                 );
             }
             _ => found.push(ip),
@@ -305,7 +299,7 @@ struct Port {
 /// The usable entries of `spec.ports`.
 fn distinct_ports(service: &Service, report: &mut Report<'_>) -> Vec<Port> {
     if service.spec.ports.is_empty() {
-        report.warn("spec.ports", "is empty: a Service needs a port to be reached at");
+        report.warn("spec.ports", "empty: a Service needs at least one port");
     }
     let namespace: Arc<str> = service.metadata.namespace().into();
     let name: Arc<str> = service.metadata.name.as_str().into();
@@ -323,14 +317,16 @@ fn distinct_ports(service: &Service, report: &mut Report<'_>) -> Vec<Port> {
         }
         if names.contains(&(spec.name.as_str(), protocol)) {
             let message = match spec.name.as_str() {
-                "" => "is missing: of several ports of one protocol each needs a name".to_owned(),
-                name => format!("{name:?} names two ports of one protocol"),
+                "" => "missing, port skipped: a name is required if several ports have the same \
+                       protocol"
+                    .to_owned(),
+                name => format!("duplicate name {name:?} for one protocol, port skipped"),
             };
             report.warn(field("name"), message);
             continue;
         }
         if !numbers.insert((port, protocol)) {
-            report.warn(field("port"), format!("{port} is given twice for one protocol"));
+            report.warn(field("port"), format!("duplicate port {port} for one protocol, skipped"));
             continue;
         }
         names.insert((spec.name.as_str(), protocol));
@@ -347,11 +343,11 @@ fn distinct_ports(service: &Service, report: &mut Report<'_>) -> Vec<Port> {
 }
 
 fn usable_port(spec: &ServicePortSpec, field: String, report: &mut Report<'_>) -> Option<u16> {
-    let number = report.need(spec.port, &field, "is missing")?;
+    let number = report.need(spec.port, &field, "missing")?;
     port_number(number, field, report).map(NonZeroU16::get)
 }
 
-/// What all ports of a Service share, of both families.
+/// Properties shared by all ports of a Service, in both families.
 struct ServiceFacts {
     source_ranges: Vec<IpNet>,
     health_check_node_port: Option<NonZeroU16>,
@@ -366,7 +362,7 @@ impl ServiceFacts {
         let spec = &service.spec;
         let mut external_policy =
             policy(spec.external_traffic_policy.as_deref(), "spec.externalTrafficPolicy", report);
-        // The field says something only where there is external traffic.
+        // The field has no effect without external traffic.
         if kind == ServiceKind::ClusterIp && spec.external_ips.is_empty() {
             external_policy = TrafficPolicy::Cluster;
         }
@@ -390,7 +386,7 @@ impl ServiceFacts {
         }
     }
 
-    /// Who may use load-balancer addresses of a family; empty where everybody may.
+    /// Clients that may use the load-balancer IPs of a family; empty allows all.
     fn source_ranges(&self, family: IpFamily) -> Arc<[IpNet]> {
         let of_family = |range: &&IpNet| IpFamily::of_network(**range) == family;
         let ranges: Arc<[IpNet]> = self.source_ranges.iter().filter(of_family).copied().collect();
@@ -398,7 +394,7 @@ impl ServiceFacts {
         if everybody { Arc::default() } else { ranges }
     }
 
-    /// A port as it is in the family of its cluster IP.
+    /// A port in the family of this cluster IP.
     fn port(&self, cluster_ip: IpAddr, port: &Port, source_ranges: Arc<[IpNet]>) -> ServicePort {
         ServicePort {
             name: port.name.clone(),
@@ -423,7 +419,10 @@ fn policy(text: Option<&str>, field: &str, report: &mut Report<'_>) -> TrafficPo
         Some("Local") => TrafficPolicy::Local,
         None | Some("" | "Cluster") => TrafficPolicy::Cluster,
         Some(other) => {
-            report.warn(field, format!("{other:?} is neither Cluster nor Local: taken as Cluster"));
+            report.warn(
+                field,
+                format!("unsupported policy {other:?} (want Cluster or Local), using Cluster"),
+            );
             TrafficPolicy::Cluster
         }
     }
@@ -439,7 +438,7 @@ fn affinity(service: &Service, report: &mut Report<'_>) -> Option<u32> {
                 .ok()
                 .filter(|_| (1..=MAX_AFFINITY_SECONDS).contains(&seconds));
             let message = format!(
-                "{seconds} is not from 1 to {MAX_AFFINITY_SECONDS} seconds: taken as {DEFAULT_AFFINITY_SECONDS}"
+                "invalid timeout {seconds} (want 1 to {MAX_AFFINITY_SECONDS} seconds), using {DEFAULT_AFFINITY_SECONDS}"
             );
             let seconds =
                 report.need(valid, "spec.sessionAffinityConfig.clientIP.timeoutSeconds", message);
@@ -448,7 +447,9 @@ fn affinity(service: &Service, report: &mut Report<'_>) -> Option<u32> {
         Some(other) => {
             report.warn(
                 "spec.sessionAffinity",
-                format!("{other:?} is neither None nor ClientIP: taken as None"),
+                format!(
+                    "unsupported session affinity {other:?} (want None or ClientIP), using None"
+                ),
             );
             None
         }
@@ -466,7 +467,7 @@ fn load_balancing(service: &Service, report: &mut Report<'_>) -> Option<LoadBala
     known
 }
 
-/// The external and load-balancer IPs that may be some Service's, in the order of the fields.
+/// The valid external and load-balancer IPs, in the order of the fields.
 fn claimed_ips(
     service: &Service,
     allowed: &ExternalIps,
@@ -485,25 +486,26 @@ fn external_ips(
     let usable = |(index, text): (u32, &String)| {
         let field = format!("spec.externalIPs[{index}]");
         let ip = outside_address(text, &field, "an external IP", report)?;
-        let message = format!("{ip} is not among the external IPs that the configuration allows");
+        let message =
+            format!("{ip} is not allowed by rulegen.externalIPs of the configuration, ignored");
         let ip = report.need(Some(ip).filter(|ip| allowed.allow(*ip)), field, message)?;
         Some(ClaimedIp { ip, kind: ClaimKind::ExternalIp, index })
     };
     (0..).zip(texts).filter_map(usable).collect()
 }
 
-/// An address at which a Service may be reached from outside.
+/// An address that may be used as external or load-balancer IP.
 fn outside_address(text: &str, field: &str, what: &str, report: &mut Report<'_>) -> Option<IpAddr> {
-    let ip = report.need(parse_address(text), field, format!("{text:?} is no IP address"))?;
+    let ip = report.need(parse_address(text), field, format!("invalid IP address {text:?}"))?;
     if let Some(special) = special_use(ip) {
-        report.warn(field, format!("{ip} may not be {what}: it is {special}"));
+        report.warn(field, format!("{ip} cannot be {what}: it is {special}"));
         return None;
     }
     Some(ip)
 }
 
-/// Addresses that packets still carry when they arrive: ipMode VIP, which is the default. In
-/// mode Proxy the load balancer delivers to a node port or a pod instead (KEP-1860).
+/// Load-balancer IPs with ipMode VIP, the default. With ipMode Proxy packets arrive with another
+/// destination, a node port or a pod (KEP-1860).
 fn load_balancer_ips(ingress: &[LoadBalancerIngress], report: &mut Report<'_>) -> Vec<ClaimedIp> {
     let mut ips = Vec::new();
     for (index, entry) in (0..).zip(ingress).filter(|(_, entry)| !entry.ip.is_empty()) {
@@ -512,7 +514,10 @@ fn load_balancer_ips(ingress: &[LoadBalancerIngress], report: &mut Report<'_>) -
             Some("Proxy") => continue,
             None | Some("" | "VIP") => {}
             Some(other) => {
-                report.warn(field("ipMode"), format!("{other:?} is neither VIP nor Proxy"));
+                report.warn(
+                    field("ipMode"),
+                    format!("unsupported ipMode {other:?} (want VIP or Proxy), ignored"),
+                );
                 continue;
             }
         }
@@ -522,16 +527,16 @@ fn load_balancer_ips(ingress: &[LoadBalancerIngress], report: &mut Report<'_>) -
     ips
 }
 
-/// The API server lets blanks around a range pass, so they are not counted against it.
+/// Like the API server, accepts blanks around a range.
 fn source_ranges(texts: &[String], report: &mut Report<'_>) -> Vec<IpNet> {
     let usable = |(n, text): (usize, &String)| {
         let field = format!("spec.loadBalancerSourceRanges[{n}]");
-        let message = format!("{text:?} is no CIDR such as 203.0.113.0/24");
+        let message = format!("invalid CIDR {text:?} (for example 203.0.113.0/24)");
         report.need(parse_network(text.trim()), field, message)
     };
     let ranges: Vec<IpNet> = texts.iter().enumerate().filter_map(usable).collect();
     if ranges.is_empty() && !texts.is_empty() {
-        let message = "no usable range is left, so everybody may use the load balancer";
+        let message = "no valid range, so all clients may use the load balancer";
         report.warn("spec.loadBalancerSourceRanges", message);
     }
     ranges

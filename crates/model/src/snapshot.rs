@@ -1,4 +1,4 @@
-//! Objects to a [`Snapshot`], the ordered and immutable input of one compile.
+//! Builds a [`Snapshot`], the ordered and immutable input of one compilation, from objects.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
@@ -21,20 +21,19 @@ use crate::service::{CheckedService, ServicePort, checked_service};
 use crate::store::{Object, ObjectKey};
 use rulegen_net::{IpFamily, parse_network};
 
-/// Everything one compile reads. Equal objects give equal snapshots, in whatever order and
-/// from however many files they came.
+/// The input of one compilation. Equal objects give equal snapshots, independent of their order and
+/// files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The node that rules are made for.
+    /// The node that rules are compiled for.
     pub node: Node,
-    /// Networks that cluster IPs are taken from, of both families, ordered; none overlaps another.
+    /// Networks of cluster IPs, of both families, ordered and without overlaps.
     pub service_cidrs: Vec<IpNet>,
     /// Service ports of IPv4, ordered by name.
     pub ipv4: Vec<ServicePort>,
     /// Service ports of IPv6, ordered by name.
     pub ipv6: Vec<ServicePort>,
-    /// Services that are left out because they are too large. None of their ports is among those
-    /// above.
+    /// Services that were skipped because they are too large. Their ports are not in `ipv4` and `ipv6`.
     pub too_large: BTreeMap<ObjectKey, TooLarge>,
 }
 
@@ -48,7 +47,7 @@ impl Snapshot {
     }
 }
 
-/// Makes the snapshot for the node that the options name, or for this host.
+/// Builds the snapshot for the node named in the options, or for this host.
 pub fn snapshot(
     objects: &Objects,
     options: &SnapshotOptions,
@@ -104,8 +103,8 @@ pub fn snapshot(
     (snapshot, problems)
 }
 
-/// Every object once, for a [`Store`](crate::Store): of several under one name the same is chosen
-/// that a snapshot would have.
+/// The objects without duplicates, for a [`Store`](crate::Store). Of objects with the same name, uses
+/// the same one as [`snapshot`].
 pub fn single_objects(objects: &Objects) -> (Vec<Object>, Vec<Problem>) {
     let problems = &mut Vec::new();
     let services = distinct(&objects.services, "Service", |s| namespaced(&s.metadata), problems);
@@ -121,10 +120,10 @@ pub fn single_objects(objects: &Objects) -> (Vec<Object>, Vec<Problem>) {
     (all, std::mem::take(problems))
 }
 
-/// What the ports of one Service depend on besides the Service.
+/// Cluster state that the ports of a Service depend on.
 struct ClusterFacts<'a> {
     slices: &'a HashMap<NamespacedName<'a>, Vec<Slice>>,
-    /// With the node and the ServiceCIDRs, still without service ports.
+    /// Has the node and the ServiceCIDRs, but no service ports yet.
     snapshot: &'a Snapshot,
     owners: &'a ServicesByIp,
     options: &'a SnapshotOptions,
@@ -161,7 +160,7 @@ impl ClusterFacts<'_> {
     }
 }
 
-/// What one Service says by itself.
+/// Validates one Service on its own.
 pub(crate) fn checked_ports(
     service: &Service,
     allowed: &ExternalIps,
@@ -174,7 +173,7 @@ pub(crate) fn checked_ports(
     (checked, problems)
 }
 
-/// What a proxy reads of a slice.
+/// Validates one slice; `None` if it has no effect.
 pub(crate) fn checked_slice(
     slice: &EndpointSlice,
     intern: &mut dyn FnMut(&str) -> Arc<str>,
@@ -187,12 +186,12 @@ pub(crate) fn checked_slice(
     (slice, problems)
 }
 
-/// The name of the node that rules are made for.
+/// The name of the node that rules are compiled for.
 pub fn node_name(options: &SnapshotOptions, host: &Host) -> String {
     options.hostname_override.as_deref().unwrap_or(&host.name).trim().to_lowercase()
 }
 
-/// This node by its object, or for want of one by the machine.
+/// This node, from its Node object if there is one, else from facts of the host.
 pub(crate) fn this_node(
     object: Option<&NodeObject>,
     options: &SnapshotOptions,
@@ -222,7 +221,7 @@ pub(crate) fn networks(cidr: &ServiceCidr, source: Option<&Source>) -> (Vec<IpNe
     let mut report = Report { source, object: &object, problems: &mut problems };
     let mut networks = Vec::new();
     for (n, text) in cidr.spec.cidrs.iter().enumerate() {
-        let message = format!("{text:?} is no CIDR such as 10.96.0.0/16");
+        let message = format!("invalid CIDR {text:?} (for example 10.96.0.0/16)");
         networks.extend(report.need(parse_network(text), format!("spec.cidrs[{n}]"), message));
     }
     (networks, problems)
@@ -253,14 +252,14 @@ fn service_cidrs(objects: &[Sourced<ServiceCidr>], problems: &mut Vec<Problem>) 
     ordered_networks(all)
 }
 
-/// The same networks ordered, so that none overlaps another.
+/// Sorts networks and merges overlaps.
 pub(crate) fn ordered_networks(networks: Vec<IpNet>) -> Vec<IpNet> {
     let mut networks = IpNet::aggregate(&networks);
     networks.sort_unstable();
     networks
 }
 
-/// A namespace and a name in it.
+/// A namespace and a name.
 type NamespacedName<'a> = (&'a str, &'a str);
 
 /// The slices of each Service.
@@ -284,8 +283,8 @@ fn slices<'a>(
     by_service
 }
 
-/// Each object once. Of several under one name the choice is by content, so that it does not
-/// hang on the order in which files were read.
+/// Removes duplicates. Of objects with the same name, the choice depends only on their content, not on
+/// the order in which files were read.
 fn distinct<'a, T, K>(
     objects: &'a [Sourced<T>],
     kind: &'static str,
@@ -300,7 +299,7 @@ where
     let mut distinct: Vec<&Sourced<T>> = Vec::with_capacity(objects.len());
     for object in objects {
         if object.object.metadata().name.is_empty() {
-            // That it has no name is told where it is read.
+            // Validation reports the missing name.
             distinct.push(object);
             continue;
         }
@@ -316,7 +315,7 @@ where
         let metadata = left.object.metadata();
         let namespace =
             if matches!(kind, "Node" | "ServiceCIDR") { "" } else { metadata.namespace() };
-        let message = format!("is given twice; the one of {} is used", used.source);
+        let message = format!("duplicate object, using the one from {}", used.source);
         let object = object_name(kind, namespace, metadata);
         problems.push(Problem::warning("metadata.name", message).of(&left.source, &object));
     }

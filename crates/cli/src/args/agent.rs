@@ -10,12 +10,12 @@ use super::{EmptyArgs, KernelArgs, LogArgs, ProxyArgs, parse_bool};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  # In place of kube-proxy, with its configuration
+  # Run in place of kube-proxy, with its configuration
   kubectl -n kube-system get configmap kube-proxy -o 'jsonpath={.data.config\\.conf}' > config.conf
   rulegen agent --config config.conf --kubeconfig /etc/kubernetes/admin.conf \\
       --proxy-mode nftables
 
-  # Of a folder of manifests; and its status page, for people or as data
+  # Run from a folder of manifests; read the status page as HTML or JSON
   mkdir manifests && cp examples/nodeport.yaml manifests/
   rulegen agent --manifests manifests --hostname-override node-1 --proxy-mode nftables &
   curl http://127.0.0.1:10249/
@@ -24,17 +24,17 @@ Examples:
 /// `rulegen agent`.
 #[derive(Debug, Args)]
 pub(crate) struct AgentArgs {
-    /// Watch the manifests of this folder instead of an API server. A file that cannot be read
-    /// keeps its last good state, and nothing is removed meanwhile. Without any such state, as at
-    /// the start, all rules stay as they are
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "context", "master"], help_heading = "Where objects come from")]
+    /// Watch the manifests in this folder instead of an API server. For an unreadable file the last
+    /// good version is used, and nothing is removed meanwhile; without a good version, as at startup,
+    /// all rules stay unchanged
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "context", "master"], help_heading = "Source")]
     pub(crate) manifests: Option<PathBuf>,
 
-    #[command(flatten, next_help_heading = "Where objects come from")]
+    #[command(flatten, next_help_heading = "Source")]
     pub(crate) empty: EmptyArgs,
 
-    /// Set sysctls (also route_localnet, in iptables mode), which takes more privileges than the agent needs later, and exit: for an init
-    /// container
+    /// Set the sysctls (in iptables mode also route_localnet) and exit. For a privileged init
+    /// container, so that the agent needs fewer privileges
     #[arg(long, help_heading = "Options")]
     pub(crate) init_only: bool,
 
@@ -51,71 +51,71 @@ pub(crate) struct AgentArgs {
     pub(crate) log: LogArgs,
 }
 
-/// How the agent runs: kube-proxy's flags. One that is given wins over --config.
+/// kube-proxy's flags for the running agent. They override --config.
 #[derive(Debug, Args)]
 pub(crate) struct RunningArgs {
-    /// Credentials for the API server [default: the configuration's, then KUBECONFIG, then
-    /// ~/.kube/config, then those of the pod]
-    #[arg(long, value_name = "FILE", help_heading = "Where objects come from")]
+    /// Kubeconfig file [default: the configuration's, then KUBECONFIG, then ~/.kube/config, then the
+    /// pod's service account]
+    #[arg(long, value_name = "FILE", help_heading = "Source")]
     pub(crate) kubeconfig: Option<PathBuf>,
 
-    /// The context of the kubeconfig [default: its current one]
-    #[arg(long, value_name = "NAME", help_heading = "Where objects come from")]
+    /// Context of the kubeconfig [default: the current context]
+    #[arg(long, value_name = "NAME", help_heading = "Source")]
     pub(crate) context: Option<String>,
 
-    /// The API server's address, whatever the kubeconfig says
-    #[arg(long, value_name = "URL", help_heading = "Where objects come from")]
+    /// Address of the API server; overrides the kubeconfig
+    #[arg(long, value_name = "URL", help_heading = "Source")]
     pub(crate) master: Option<String>,
 
-    /// Where /healthz, /livez and /readyz are, port 0 for nowhere [default: 0.0.0.0:10256]
+    /// Address of /healthz, /livez and /readyz; port 0 disables them [default: 0.0.0.0:10256]
     #[arg(long, value_name = "IP:PORT", value_parser = healthz_address, help_heading = "Health and metrics")]
     pub(crate) healthz_bind_address: Option<BindAddress>,
 
-    /// Where the status page, /metrics, /configz and their like are, port 0 for nowhere
+    /// Address of the status page, /metrics, /configz and similar endpoints; port 0 disables them
     /// [default: 127.0.0.1:10249]
     #[arg(long, value_name = "IP:PORT", value_parser = metrics_address, help_heading = "Health and metrics")]
     pub(crate) metrics_bind_address: Option<BindAddress>,
 
-    /// Do not start if one of these two is taken, instead of trying again every 5 s
+    /// Exit if one of these two addresses is in use, instead of retrying every 5 s
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool, help_heading = "Health and metrics")]
     pub(crate) bind_address_hard_fail: Option<bool>,
 
-    /// The least time between two syncs; the first change after a quiet time goes at once
+    /// Minimum time between two syncs; the first change after a pause is synced immediately
     /// [default: 100ms]
     #[arg(long, visible_alias = "min-sync-period", value_name = "DURATION", value_parser = parse_duration, help_heading = "Syncing")]
     pub(crate) iptables_min_sync_period: Option<Duration>,
 
-    /// A sync that is due for longer than twice this makes the node unhealthy [default: 30s]
+    /// If a pending sync is older than twice this period, /healthz fails [default: 30s]
     #[arg(long, visible_alias = "sync-period", value_name = "DURATION", value_parser = parse_duration, help_heading = "Syncing")]
     pub(crate) iptables_sync_period: Option<Duration>,
 
-    /// Flows that conntrack has room for, for each CPU; 0 leaves the limit as it is. A limit that is
-    /// higher already stays [default: 32768]
+    /// Maximum number of conntrack entries per CPU core; 0 keeps the current limit. A higher limit is
+    /// never lowered [default: 32768]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(..=MAX_I32), help_heading = "Connection tracking")]
     pub(crate) conntrack_max_per_core: Option<u32>,
 
-    /// Flows that it has room for at least [default: 131072]
+    /// Minimum number of conntrack entries to allow [default: 131072]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(..=MAX_I32), help_heading = "Connection tracking")]
     pub(crate) conntrack_min: Option<u32>,
 
-    /// How long an idle TCP connection is remembered; 0 leaves it [default: 24h]
+    /// Timeout for established TCP connections; 0 keeps the current value [default: 24h]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "Connection tracking")]
     pub(crate) conntrack_tcp_timeout_established: Option<Duration>,
 
-    /// Timeout of CLOSE_WAIT connections; 0 leaves it [default: 1h]
+    /// Timeout for half-closed (CLOSE_WAIT) TCP connections; 0 keeps the current value [default: 1h]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "Connection tracking")]
     pub(crate) conntrack_tcp_timeout_close_wait: Option<Duration>,
 
-    /// How long a UDP flow without an answer is; 0 leaves it [default: 0]
+    /// Timeout for unreplied UDP flows; 0 keeps the current value [default: 0]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "Connection tracking")]
     pub(crate) conntrack_udp_timeout: Option<Duration>,
 
-    /// How long one with answers is; 0 leaves it [default: 0]
+    /// Timeout for replied UDP flows; 0 keeps the current value [default: 0]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "Connection tracking")]
     pub(crate) conntrack_udp_timeout_stream: Option<Duration>,
 
-    /// Forget TCP connections to endpoints that are gone, so that their clients are reset at once.
-    /// In the configuration: rulegen.conntrackTCPResetRemoved [default: false]
+    /// Delete conntrack entries of TCP connections to removed endpoints, so that their clients get a
+    /// reset immediately. In the configuration: rulegen.conntrackTCPResetRemoved [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool, help_heading = "Connection tracking")]
     pub(crate) conntrack_tcp_reset_removed: Option<bool>,
 
@@ -124,7 +124,7 @@ pub(crate) struct RunningArgs {
     pub(crate) oom_score_adj: Option<i16>,
 }
 
-/// Kube-proxy's numbers are `int32`.
+/// kube-proxy uses `int32`.
 const MAX_I32: i64 = i32::MAX as i64;
 
 fn healthz_address(text: &str) -> Result<BindAddress, String> {
@@ -135,8 +135,8 @@ fn metrics_address(text: &str) -> Result<BindAddress, String> {
     BindAddress::parse(text, BindAddress::METRICS_PORT)
 }
 
-/// Flags of kube-proxy that say how it runs, not which rules there are. They are taken where
-/// nothing runs on, so that its command line can be used as it is, and told to be without effect.
+/// kube-proxy flags that only a running agent uses. Other commands accept them, so that kube-proxy's
+/// command line works unchanged, and report that they have no effect.
 #[derive(Debug, Args)]
 pub(crate) struct IgnoredArgs {
     #[arg(long, hide = true)]
@@ -147,7 +147,7 @@ pub(crate) struct IgnoredArgs {
     running: IgnoredRunningArgs,
 }
 
-/// The same where the API server is asked.
+/// The same for commands that can read from the API server.
 #[derive(Debug, Args)]
 pub(crate) struct IgnoredRunningArgs {
     #[arg(long, hide = true)]
@@ -175,7 +175,7 @@ pub(crate) struct IgnoredRunningArgs {
 }
 
 impl IgnoredArgs {
-    /// The names of those that were given.
+    /// Names of the flags that were given.
     pub(crate) fn given(&self) -> Vec<&'static str> {
         let client = [("kubeconfig", &self.kubeconfig), ("master", &self.master)];
         names(client).chain(self.running.given()).collect()
@@ -183,7 +183,7 @@ impl IgnoredArgs {
 }
 
 impl IgnoredRunningArgs {
-    /// The names of those that were given.
+    /// Names of the flags that were given.
     pub(crate) fn given(&self) -> Vec<&'static str> {
         let all = [
             ("healthz-bind-address", &self.healthz_bind_address),

@@ -1,4 +1,4 @@
-//! Values that kube-proxy has a fixed set of, or takes an empty string for.
+//! Parsers for flags with a fixed set of values, and for flags that accept an empty string.
 
 use std::ffi::OsStr;
 use std::marker::PhantomData;
@@ -7,11 +7,11 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, Command, Error};
 use rulegen_config::Choice;
 
-/// The value of a flag. Kube-proxy takes an empty string as if the flag were not given.
+/// The value of a flag. Like kube-proxy, an empty string counts as not given.
 #[derive(Debug, Clone)]
 pub(crate) struct Given<T>(pub(crate) Option<T>);
 
-/// The same parser, and an empty string is no value.
+/// Wraps a parser so that an empty string counts as not given.
 pub(super) fn given<T>(
     parse: impl Fn(&str) -> Result<T, String> + Clone,
 ) -> impl Fn(&str) -> Result<Given<T>, String> + Clone {
@@ -21,7 +21,7 @@ pub(super) fn given<T>(
     }
 }
 
-/// Parses one of the names of a [`Choice`], which `--help` and completions list.
+/// Parses a name of a [`Choice`]. `--help` and completions list the names.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OneOf<T>(PhantomData<T>);
 

@@ -7,20 +7,20 @@ use super::{FamilyArgs, KernelArgs, LogArgs, ObjectsArgs, ProxyArgs};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  # The node alone: the kernel, its settings, the rules of others
+  # Check the node only: kernel, sysctls, rules of other programs
   rulegen doctor
 
-  # And the objects: have the Services of a manifest endpoints, and their node ports to themselves?
+  # Check a manifest's Services too: do they have endpoints, and are their node ports free?
   rulegen doctor -f examples/nodeport.yaml --hostname-override node-1
   rulegen doctor -f examples/nodeport.yaml --check endpoints node-ports
 
-  # The same against the cluster, for a program
+  # Check against the cluster, with JSON output
   rulegen doctor --kubeconfig /etc/kubernetes/admin.conf -o json
 
-In JSON: mode; node, if there are objects; checks [{check, about, result, reason, findings}], where \
-result is ok, note, warning, error, unknown or notChecked, reason says why of the last two, and \
-findings are [{severity, what, remedy}]; summary {ok, note, warning, error, unknown, notChecked}, \
-each the number of checks.";
+JSON: mode; node, if objects are given; checks [{check, about, result, reason, findings}]; result is \
+ok, note, warning, error, unknown or notChecked; reason is set for the last two; findings are \
+[{severity, what, remedy}]; summary {ok, note, warning, error, unknown, notChecked}, the number of \
+checks with each result.";
 
 /// The names of all checks, kept from version to version.
 pub(crate) const CHECK_NAMES: [&str; 21] = [
@@ -50,16 +50,16 @@ pub(crate) const CHECK_NAMES: [&str; 21] = [
 /// `rulegen doctor`.
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
-    /// Make only these checks (--list-checks names them); may be repeated
+    /// Run only these checks (see --list-checks); may be repeated
     #[arg(long = "check", value_name = "NAME", num_args = 1.., value_parser = PossibleValuesParser::new(CHECK_NAMES), hide_possible_values = true, help_heading = "Checks")]
     pub(crate) checks: Vec<String>,
 
-    /// Print the names of all checks with what they look at, and exit
+    /// List all checks and exit
     #[arg(long, help_heading = "Checks")]
     pub(crate) list_checks: bool,
 
-    /// The form in which findings are printed
-    #[arg(short, long, value_name = "FORM", default_value = "text", help_heading = "Output")]
+    /// Output format
+    #[arg(short, long, value_name = "FORMAT", default_value = "text", help_heading = "Output")]
     pub(crate) output: DoctorForm,
 
     #[command(flatten)]
@@ -80,8 +80,8 @@ pub(crate) struct DoctorArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DoctorForm {
-    /// A line a check, with the remedies below
+    /// One line per check, with findings and remedies
     Text,
-    /// An object; its fields are below
+    /// JSON; its fields are described below
     Json,
 }

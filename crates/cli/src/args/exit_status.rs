@@ -1,31 +1,31 @@
-//! What the exit status of each command means.
+//! The exit statuses of each command.
 
 use std::fmt::Write;
 
-/// A command and what 0, 1 and 2 mean; 2 is wrong usage besides.
+/// A command and the meaning of status 0, 1 and 2. Status 2 is also wrong usage.
 type Row = (&'static str, [&'static str; 3]);
 
 const TABLE: [Row; 10] = [
-    ("apply", ["applied, or nothing to do", "refused, or failed", ""]),
-    ("--dry-run", ["printed", "input not usable, or failed", ""]),
-    ("diff", ["nothing would change", "something would change", "not usable, or failed"]),
-    ("list", ["listed, whatever differs", "input not usable, or failed", ""]),
-    ("explain", ["explained", "input not usable, or failed", ""]),
+    ("apply", ["applied, or no changes", "not confirmed, or failed", ""]),
+    ("--dry-run", ["printed", "invalid input, or failed", ""]),
+    ("diff", ["no changes", "changes found", "invalid input, or failed"]),
+    ("list", ["listed, even with changes", "invalid input, or failed", ""]),
+    ("explain", ["explained", "invalid input, or failed", ""]),
     (
         "doctor",
-        ["nothing is wrong", "something is, or input not usable", "something not found out"],
+        ["no warnings or errors", "warnings, errors, invalid input", "a check failed to run"],
     ),
-    ("trace", ["ended as it was asked to", "failed", ""]),
-    ("agent", ["ended by a signal", "failed, or configuration changed", ""]),
-    ("cleanup", ["removed, or nothing to do", "failed, or not confirmed", ""]),
+    ("trace", ["stopped as requested", "failed", ""]),
+    ("agent", ["stopped by a signal", "failed, or configuration changed", ""]),
+    ("cleanup", ["removed, or nothing to do", "not confirmed, or failed", ""]),
     ("completion", ["printed", "failed", ""]),
 ];
 
 const NOTES: &str = "\
-2 is also wrong usage. Where the input or the configuration is not usable, nothing is printed on \
-standard output; --strict makes warnings fail.";
+Status 2 is also wrong usage. With invalid input or configuration nothing is printed on standard \
+output. With --strict, warnings count as failures.";
 
-/// Of all commands.
+/// The table of all commands, for `rulegen --help`.
 pub(super) fn table() -> String {
     let mut text = String::from("Exit status:\n");
     let mut line = |name: &str, [ok, failed, other]: [&str; 3]| {
@@ -37,7 +37,7 @@ pub(super) fn table() -> String {
     text + NOTES
 }
 
-/// A command's help behind its options, with what its status means.
+/// The text after a command's options: examples and exit statuses.
 pub(super) fn with(command: &str, examples: &str) -> String {
     let row = TABLE.iter().find(|(name, _)| *name == command);
     let meanings = row.map(|(_, meanings)| *meanings).unwrap_or_default();

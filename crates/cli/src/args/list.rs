@@ -8,58 +8,57 @@ use super::{FamilyArgs, IgnoredRunningArgs, KernelArgs, LogArgs, ObjectsArgs, Pr
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  # What would be there; needs no privilege
+  # List the desired state; needs no privileges
   rulegen list --dry-run -f examples/nodeport.yaml --hostname-override node-1
 
-  # What is there, and who serves 10.96.0.10
+  # List the Services in the kernel, and the endpoints of 10.96.0.10
   rulegen list
   rulegen list --address 10.96.0.10 -o wide
 
-  # What is not as the cluster wants it
+  # List differences from the cluster's objects
   rulegen list --kubeconfig /etc/kubernetes/admin.conf --differing
 
-The mode is that of --proxy-mode or --config, else nftables if there is a table of rulegen's, else \
-iptables. Whether something differs is the exit status of `rulegen diff`.
+The mode is taken from --proxy-mode or --config; else it is nftables if rulegen's table exists, else \
+iptables. To test for differences, use the exit status of `rulegen diff`.
 
-In JSON and YAML: mode; services [{namespace, name, port, protocol, state, connections, frontends, \
+JSON and YAML: mode; services [{namespace, name, port, protocol, state, connections, frontends, \
 endpoints}]; of these frontends [{kind, family, address, protocol, port, policy, refused, endpoints, \
 endpointsFromNode, sourceRanges, sessionAffinitySeconds, state, wanted, missingEndpoints, \
-endpointsNotWanted}] and endpoints [{address, policies, connections}]. state is asWanted, missing, \
-notWanted, endpointsDiffer or differs, where objects are known; wanted is what should become of the \
-traffic, where that is something else; refused is noEndpoints (rejected) or noLocalEndpoints \
-(dropped).";
+endpointsNotWanted}] and endpoints [{address, policies, connections}]. state is set if objects are \
+given: asWanted, missing, notWanted, endpointsDiffer or differs; wanted is the desired outcome, if \
+it differs; refused is noEndpoints (rejected) or noLocalEndpoints (dropped).";
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// Only Services of these names, or namespace/name, or namespace/name:port
+    /// Only these Services: name, namespace/name or namespace/name:port
     #[arg(value_name = "SERVICE")]
     pub(crate) services: Vec<String>,
 
-    /// Only Services of this namespace
+    /// Only Services in this namespace
     #[arg(short, long, value_name = "NAME", help_heading = "Filters")]
     pub(crate) namespace: Option<String>,
 
-    /// Only service ports with this address, be it a frontend's or an endpoint's
+    /// Only service ports with a frontend or endpoint at this address
     #[arg(long, value_name = "IP", help_heading = "Filters")]
     pub(crate) address: Option<IpAddr>,
 
-    /// Only service ports with this port, be it a frontend's or an endpoint's
+    /// Only service ports with a frontend or endpoint at this port
     #[arg(long, value_name = "PORT", help_heading = "Filters")]
     pub(crate) port: Option<u16>,
 
-    /// Only frontends that are not as the objects want them
+    /// Only frontends that differ from the objects
     #[arg(long, help_heading = "Filters")]
     pub(crate) differing: bool,
 
-    /// List what the objects make, and do not look at the kernel; needs no privilege
+    /// List the desired state without reading the kernel; needs no privileges
     #[arg(long)]
     pub(crate) dry_run: bool,
 
     #[command(flatten)]
     pub(crate) objects: ObjectsArgs,
 
-    /// wide: all endpoints, session affinity, source ranges; json, yaml: the same as data
-    #[arg(short, long, value_name = "FORM", help_heading = "Output")]
+    /// Output format
+    #[arg(short, long, value_name = "FORMAT", help_heading = "Output")]
     pub(crate) output: Option<ListForm>,
 
     #[command(flatten)]
@@ -80,7 +79,7 @@ pub(crate) struct ListArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ListForm {
-    /// A table with all columns
+    /// A table with all endpoints, session affinity and source ranges
     Wide,
     /// JSON
     Json,

@@ -13,12 +13,11 @@ use super::{LogArgs, parse_table};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  # Connections to a port of a Service, at its cluster IP, its node port and all other addresses,
-  # until Ctrl-C
+  # Trace connections to all addresses of a Service, until Ctrl-C
   rulegen apply -f examples/nodeport.yaml --proxy-mode nftables
   rulegen trace --to default/web-service
 
-  # Queries of one pod, for a minute, as data
+  # Trace DNS queries of one pod for a minute, as JSON
   rulegen trace --to 10.96.0.10:53/udp --from 10.244.1.9 --for 1m -o json
 
 In JSON, a line for each packet: packet, traceId (as `nft monitor trace` shows it), time, family, \
@@ -31,22 +30,21 @@ had more to tell than there was room for.";
 /// `rulegen trace`.
 #[derive(Debug, Args)]
 pub(crate) struct TraceArgs {
-    /// Packets to here: a Service, all its ports or one of them by name or number; an address, with
-    /// a port (IPv6 then in brackets) and a protocol if not any counts; or a network. May be
-    /// repeated
+    /// Trace packets to this destination: a Service, optionally with a port by name or number; an
+    /// address, optionally with a port (IPv6 in brackets) and protocol; or a network. May be repeated
     #[arg(long, value_name = "NAMESPACE/NAME[:PORT][/PROTO]|IP[:PORT[/PROTO]]|CIDR", value_parser = parse_to, required_unless_present = "from")]
     pub(crate) to: Vec<To>,
 
-    /// Only packets from here
+    /// Trace only packets from this address or network
     #[arg(long, value_name = "IP|CIDR", value_parser = parse_network)]
     pub(crate) from: Option<IpNet>,
 
-    /// All packets of TCP connections, not only the first of each, which alone meets the rules
-    /// that choose an endpoint
+    /// Trace all packets of TCP connections. By default only the first is traced, because only that
+    /// packet reaches the rules that choose an endpoint
     #[arg(long)]
     pub(crate) every_packet: bool,
 
-    /// Stop after so many packets
+    /// Stop after this number of packets
     #[arg(long, value_name = "NUMBER", value_parser = value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
 
@@ -54,11 +52,11 @@ pub(crate) struct TraceArgs {
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) time: Option<Duration>,
 
-    /// The form of what is printed
-    #[arg(short, long, value_name = "FORM", default_value = "text")]
+    /// Output format
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub(crate) output: TraceForm,
 
-    /// The name of rulegen's nftables table, if it was given another
+    /// Name of rulegen's nftables table
     #[arg(long, value_name = "NAME", default_value = "rulegen", value_parser = parse_table)]
     pub(crate) nftables_table: Name,
 
@@ -70,11 +68,11 @@ pub(crate) struct TraceArgs {
 pub(crate) enum TraceForm {
     /// Each step as it happens
     Text,
-    /// A JSON object a line for each packet, once it ended
+    /// One JSON object per line for each packet, printed when the packet is done
     Json,
 }
 
-/// Whom packets are to.
+/// A destination to trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum To {
     Network(IpNet),
@@ -93,13 +91,13 @@ fn parse_to(text: &str) -> Result<To, String> {
     if let Ok(socket) = address.parse() {
         let known = |name: &str| {
             Protocol::from_name(&name.to_lowercase())
-                .ok_or_else(|| format!("{name:?} is none of tcp, udp, sctp"))
+                .ok_or_else(|| format!("unsupported protocol {name:?} (want tcp, udp or sctp)"))
         };
         return Ok(To::Socket(socket, protocol.map(known).transpose()?));
     }
     text.parse().map(To::Service).map_err(|_| {
-        "a Service (namespace/name or namespace/name:port), an address (10.96.0.1, \
-         10.96.0.1:443, 10.96.0.1:443/tcp, [fd00::1]:443) or a network (10.96.0.0/16) is needed"
+        "want a Service (namespace/name or namespace/name:port), an address (10.96.0.1, \
+         10.96.0.1:443, 10.96.0.1:443/tcp, [fd00::1]:443) or a network (10.96.0.0/16)"
             .to_owned()
     })
 }
@@ -107,7 +105,7 @@ fn parse_to(text: &str) -> Result<To, String> {
 fn parse_network(text: &str) -> Result<IpNet, String> {
     let address = || text.parse::<IpAddr>().map(IpNet::from);
     let network = text.parse::<IpNet>().or_else(|_| address());
-    network.map_err(|_| "an address or a network is needed (10.244.1.9, 10.244.0.0/16)".to_owned())
+    network.map_err(|_| "want an address or a network (10.244.1.9, 10.244.0.0/16)".to_owned())
 }
 
 #[cfg(test)]

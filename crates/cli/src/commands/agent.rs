@@ -1,4 +1,4 @@
-//! `rulegen agent`: keeps the rules of a node right.
+//! `rulegen agent`: keeps a node's rules in sync.
 
 use std::process::ExitCode;
 
@@ -29,13 +29,13 @@ pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode> {
 }
 
 fn options(args: &AgentArgs) -> Result<Options> {
-    // First of all: the agent must notice what changes from here on.
+    // Read first, so that the agent notices later changes.
     let config_file = configuration::read_file(&args.proxy)?;
     let flags = configuration::running_overrides(&args.proxy, &args.running)?;
     let (effective, problems) = configuration::effective(config_file.as_ref(), &flags);
     problems::print(&problems);
     if problems.iter().any(|problem| problem.severity >= Severity::Error) {
-        bail!("the configuration cannot be used (see above)");
+        bail!("invalid configuration (see above)");
     }
     let (config, running) = (ProxyConfig::from(&effective), RunningConfig::from(&effective));
     check_periods(&running)?;
@@ -79,15 +79,15 @@ fn check_periods(running: &RunningConfig) -> Result<()> {
         return Ok(());
     }
     let message = format!(
-        "minSyncPeriod ({}) must not be longer than syncPeriod ({}): the node would be unhealthy \
-         while it waits",
+        "minSyncPeriod ({}) must not be longer than syncPeriod ({}): /healthz would fail between \
+         syncs",
         format_duration(min),
         format_duration(max)
     );
     Err(WrongUsage(message).into())
 }
 
-/// Where no iptables is there yet, the agent looks for it until it is.
+/// If iptables is not installed yet, the agent keeps looking for it.
 fn families(config: &ProxyConfig, variant: Option<Variant>) -> &'static [IpFamily] {
     match (config.mode, variant) {
         (ProxyMode::Iptables, Some(variant)) => families::on_this_host(None, variant),

@@ -1,4 +1,4 @@
-//! `rulegen cleanup`: removes what rulegen or kube-proxy put into the kernel.
+//! `rulegen cleanup`: removes the rules of rulegen and kube-proxy from the kernel.
 
 use std::process::ExitCode;
 
@@ -24,7 +24,7 @@ pub(crate) fn run(args: &CleanupArgs) -> Result<ExitCode> {
         let planned = go_through(args, true);
         planned.tell();
         if !planned.is_clean() && ask("Remove all this?", &args.yes) == Answer::No {
-            bail!("nothing is removed");
+            bail!("not confirmed, nothing is removed");
         }
     }
     report(args, &go_through(args, false))
@@ -35,20 +35,20 @@ fn report(args: &CleanupArgs, report: &Report) -> Result<ExitCode> {
         None => report.tell(),
         Some(CleanupForm::Json) => {
             let json = serde_json::to_string_pretty(report);
-            print(&format!("{}\n", json.context("the report has no form in JSON")?))?;
+            print(&format!("{}\n", json.context("cannot write the report as JSON")?))?;
         }
     }
     Ok(ExitCode::from(u8::from(report.failed)))
 }
 
-/// What was removed, or would be. The names of its fields stay.
+/// Removed objects, or those that would be removed. The field names are stable across versions.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report {
     dry_run: bool,
     nftables: Vec<TableReport>,
     iptables: Vec<IptablesReport>,
-    /// Whether a part could not be removed, or looked at.
+    /// Whether any part could not be read or removed.
     failed: bool,
 }
 
@@ -66,12 +66,12 @@ struct IptablesReport {
     variant: String,
     /// Whether there was nothing to remove.
     is_clean: bool,
-    /// In words.
+    /// Summary of the changes, in words.
     summary: String,
     kept: Vec<KeptChain>,
 }
 
-/// A chain that has to stay: a rule of others leads to it.
+/// A chain that cannot be deleted because a foreign rule jumps to it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct KeptChain {
@@ -79,8 +79,8 @@ struct KeptChain {
     chain: String,
 }
 
-/// Goes through both variants and families, whatever fails on the way. A family that is switched off
-/// may have been on when the rules were made.
+/// Cleans both variants and families, and continues after errors. Includes disabled families, because
+/// they may have been enabled when the rules were written.
 fn go_through(args: &CleanupArgs, dry_run: bool) -> Report {
     let mut report = Report { dry_run, nftables: Vec::new(), iptables: Vec::new(), failed: false };
     let mut names = vec![args.nftables_table.clone()];
@@ -144,7 +144,7 @@ impl Report {
             let (name, variant, summary) = (family.family, &family.variant, &family.summary);
             say(&format!("{name} (iptables-{variant}): {summary}{dry_run}"));
             for KeptChain { table, chain } in &family.kept {
-                say(&format!("  kept {table} {chain}: a rule that is not ours leads to it"));
+                say(&format!("  kept {table} {chain}: a rule of another program jumps to it"));
             }
         }
     }

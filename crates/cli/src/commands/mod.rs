@@ -1,4 +1,4 @@
-//! One file a command.
+//! One file per command.
 
 pub(crate) mod agent;
 pub(crate) mod apply;
@@ -26,12 +26,12 @@ use rulegen_ruleset::nftables::{Name, Table};
 use crate::args::{KernelArgs, VariantChoice};
 use crate::input::Input;
 
-/// The rules of one family.
+/// Compiles the iptables rules of one family.
 fn compile(input: &Input, family: IpFamily) -> Ruleset {
     ruleset(&plan(&input.snapshot, &input.config, family))
 }
 
-/// The Services that the input has, by their names and addresses.
+/// The Services of the input, by name and address.
 fn services(input: &Input, families: &[IpFamily]) -> Listing {
     let mut listing = Listing::default();
     for family in families {
@@ -40,18 +40,18 @@ fn services(input: &Input, families: &[IpFamily]) -> Listing {
     listing
 }
 
-/// The nftables tables of these families.
+/// Compiles the nftables tables of these families.
 fn tables(input: &Input, name: &Name, families: &[IpFamily]) -> Vec<Table> {
     let plan = |family| plan(&input.snapshot, &input.config, family);
     families.iter().map(|family| nftables::table(&plan(*family), name)).collect()
 }
 
-/// The status to exit with after the input was compiled.
+/// The exit status after a successful compilation.
 fn exit_code(input: &Input, strict: bool) -> ExitCode {
     ExitCode::from(u8::from(strict && input.has_warnings))
 }
 
-/// The variant that was asked for, or the one this node uses.
+/// The variant of --iptables-variant, or the one that this node uses.
 fn variant(args: &KernelArgs) -> Result<Variant> {
     Ok(match args.iptables_variant {
         Some(VariantChoice::Nft) => Variant::Nft,
@@ -64,16 +64,16 @@ fn iptables(family: IpFamily, variant: Variant, args: &KernelArgs) -> Iptables {
     Iptables::new(family, variant, args.lock.timeout())
 }
 
-/// Writes results to standard output. A reader that went away, as `head` does, is no failure.
+/// Writes results to standard output. A closed pipe, as with `head`, is not an error.
 fn print(text: &str) -> Result<()> {
     print_with(|out| out.write_all(text.as_bytes()))
 }
 
-/// The same for results that are written piece by piece.
+/// The same for results that are written in parts.
 fn print_with(write: impl FnOnce(&mut BufWriter<StdoutLock<'_>>) -> io::Result<()>) -> Result<()> {
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     match write(&mut out).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        done => done.context("standard output cannot be written"),
+        done => done.context("cannot write to standard output"),
     }
 }

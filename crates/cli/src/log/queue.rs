@@ -1,7 +1,7 @@
-//! Lines on their way to standard error.
+//! A bounded queue of log lines for standard error.
 //!
-//! Its reader may be slow, stopped or gone, and the disk behind it may be full. So a thread of
-//! its own writes, and what does not fit into the queue is lost and counted.
+//! The reader may be slow, stopped or gone, and the disk may be full. So a separate thread writes, and
+//! lines that do not fit into the queue are dropped and counted.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -9,10 +9,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Bytes that wait at most. Lines differ: one that names a large object has a hundred kilobytes.
+/// Capacity in bytes, not lines: a line about a large object may have a hundred kilobytes.
 const ROOM: usize = 1 << 20;
 
-/// What a line takes beside its text.
+/// Bytes per line in addition to its text.
 const OVERHEAD: usize = 64;
 
 /// The queue. Clones share it.
@@ -34,7 +34,7 @@ struct State {
 }
 
 impl Queue {
-    /// A queue that a thread empties into `output`, until the process ends.
+    /// Starts a thread that writes the queue to `output` until the process exits.
     ///
     /// # Errors
     /// The thread cannot be started.
@@ -51,7 +51,7 @@ impl Queue {
         Ok(queue)
     }
 
-    /// Takes a line, or loses it. Never waits.
+    /// Adds a line, or drops it if the queue is full. Never blocks.
     pub(crate) fn push(&self, line: &[u8]) {
         let mut state = self.lock();
         let size = line.len().saturating_add(OVERHEAD);
@@ -64,12 +64,12 @@ impl Queue {
         self.0.changed.notify_all();
     }
 
-    /// How many lines were lost.
+    /// Number of dropped lines.
     pub(crate) fn lost(&self) -> u64 {
         self.lock().lost
     }
 
-    /// Waits until all is written, but no longer than this.
+    /// Waits until all lines are written, at most for this time.
     pub(crate) fn flush(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
         let mut state = self.lock();

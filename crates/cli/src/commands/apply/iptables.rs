@@ -23,10 +23,10 @@ use crate::problems::say;
 
 pub(super) fn apply(args: &ApplyArgs, input: &Input) -> Result<()> {
     let variant = variant(&args.kernel)?;
-    // Asking takes 10 ms, a tenth of applying 1,000 Services: it is done meanwhile.
+    // Runs in parallel: it takes 10 ms, a tenth of applying 1,000 Services.
     let others = thread::Builder::new()
         .spawn(move || others_in_use(variant))
-        .context("a thread cannot be started")?;
+        .context("cannot start a thread")?;
     let families = families::on_this_host(args.family.ip_family, variant);
     let refused = restore(args, input, families, variant)?;
     others.join().unwrap_or_default().into_iter().for_each(warn_of_other);
@@ -34,8 +34,8 @@ pub(super) fn apply(args: &ApplyArgs, input: &Input) -> Result<()> {
     end_with(refused.len(), &format!("iptables-{variant}"))
 }
 
-/// Reads all families before it writes one: if Services would lose their rules and nobody wants that,
-/// nothing is written. Returns the Services that were left out.
+/// Reads all families before writing any, so that nothing is written if the removal of Services is not
+/// confirmed. Returns the skipped Services.
 fn restore(
     args: &ApplyArgs,
     input: &Input,
@@ -75,13 +75,13 @@ fn restore(
         say(&format!("{} (iptables-{variant}): {summary}", family.api_name()));
     }
     drop(transactions);
-    // Freeing a large cluster piece by piece takes longer than compiling it.
+    // Skip destructors: freeing a large cluster takes longer than compiling it.
     std::mem::forget((held, wanted));
     Ok(refused)
 }
 
-/// Writes all Services of a family but those that iptables refuses. Returns these, and what was
-/// changed since `before`.
+/// Writes all Services of a family except those that iptables rejects. Returns these, and a summary of
+/// the changes since `before`.
 fn write_others(
     input: &Input,
     family: IpFamily,
@@ -96,7 +96,7 @@ fn write_others(
         let (chosen, rest) = live.split(services);
         Split { chosen, rest }
     })?;
-    say(&format!("iptables refused: {error}"));
+    say(&format!("iptables error: {error}"));
     let refused = left_out(found, "iptables");
     live.remove(&refused);
     let (held, wanted) = (tables.save()?, live.ruleset());
@@ -107,28 +107,28 @@ fn write_others(
     Ok((refused, diff(before, &wanted, &OURS).summary()))
 }
 
-/// The other variants that hold rules of Services.
+/// The other variants that have rules of Services.
 fn others_in_use(variant: Variant) -> Vec<Variant> {
     let in_use = |other: &Variant| holds_chain(*other, Table::Nat, "KUBE-SERVICES");
     Variant::ALL.into_iter().filter(|other| *other != variant).filter(in_use).collect()
 }
 
-/// Rules that were made with the other variant still translate packets, in an undefined order.
+/// Rules of the other variant still translate packets, in an undefined order.
 fn warn_of_other(other: Variant) {
     say(&format!(
-        "warning: iptables-{other} holds rules of kube-proxy's too, which still count: \
-         `rulegen cleanup` takes both away, then apply again"
+        "warning: iptables-{other} also has rules of kube-proxy or rulegen, which still apply: run \
+         `rulegen cleanup` to remove both, then apply again"
     ));
 }
 
-/// Node ports at 127.0.0.1 need a sysctl that this command does not set: it opens loopback addresses
-/// to neighbours, and only our rules guard them.
+/// Node ports at 127.0.0.1 need a sysctl that this command does not set, because it makes 127.0.0.0/8
+/// reachable from the network unless our rules prevent it.
 fn hint_at_localnet(input: &Input) {
     let wanted =
         rulegen_compiler::plan(&input.snapshot, &input.config, IpFamily::Ipv4).guards_loopback;
     if wanted && !rulegen_kernel::host::routes_localnet() {
         tracing::info!(
-            "node ports at 127.0.0.1 need the sysctl net.ipv4.conf.all.route_localnet=1"
+            "node ports at 127.0.0.1 require the sysctl net.ipv4.conf.all.route_localnet=1"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! `rulegen -f …`: compiles, and writes to this network namespace what differs.
+//! `rulegen apply`: compiles the input and writes differences to this network namespace.
 
 mod iptables;
 mod removal;
@@ -28,11 +28,11 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode> {
         &args.input,
         &args.proxy,
         &args.ignored,
-        "nothing is applied: the Services in it would lose their rules",
+        "nothing is applied, because missing Services would lose their rules",
     )?;
     hint_at_held_mode(&args.proxy, &input.config);
     if args.input.strict && input.has_warnings {
-        bail!("the input has warnings and --strict is given, so nothing is applied");
+        bail!("the input has warnings and --strict is set: nothing is applied");
     }
     match input.config.mode {
         ProxyMode::Iptables => iptables::apply(args, &input)?,
@@ -55,7 +55,7 @@ fn apply_nftables(args: &ApplyArgs, input: &Input) -> Result<()> {
     let mut objection = None;
     let may_change = |held: &[Option<Actual>]| {
         let held = services_of_tables(held, &wanted);
-        // Of a large cluster it takes longer than all else, and an empty kernel loses nothing.
+        // Slow for a large cluster, and not needed if the kernel has no Services.
         let is_empty = held.services.is_empty();
         let wanted = if is_empty { Listing::default() } else { services(input, families) };
         objection = removal.check(&held, &wanted).err();
@@ -77,7 +77,7 @@ fn apply_nftables(args: &ApplyArgs, input: &Input) -> Result<()> {
             write_others(args, input, &mut kernel, error)?
         }
     };
-    // Freeing a large cluster piece by piece takes longer than compiling it.
+    // Skip destructors: freeing a large cluster takes longer than compiling it.
     std::mem::forget(wanted);
     end_with(refused, "the kernel")
 }
@@ -90,7 +90,7 @@ fn write(kernel: &mut NfTables, wanted: &[nftables::Table]) -> Result<(), Error>
     Ok(())
 }
 
-/// The Services of tables that are held, be they ours or kube-proxy's.
+/// The Services in the kernel's tables, both rulegen's and kube-proxy's.
 fn services_of_tables(held: &[Option<Actual>], wanted: &[nftables::Table]) -> Listing {
     let mut listing = Listing::default();
     for (held, table) in held.iter().zip(wanted) {
@@ -103,7 +103,7 @@ fn services_of_tables(held: &[Option<Actual>], wanted: &[nftables::Table]) -> Li
     listing
 }
 
-/// Writes all Services but those that the kernel refuses, names these, and says how many they are.
+/// Writes all Services except those that the kernel rejects. Prints these and returns their number.
 fn write_others(
     args: &ApplyArgs,
     input: &Input,
@@ -133,28 +133,28 @@ fn write_others(
     let accepted: Vec<ObjectKey> =
         services.into_iter().filter(|service| !refused.contains(service)).collect();
     write(kernel, &tables_of(&accepted))?;
-    say(&format!("the refusal was: {error}"));
+    say(&format!("kernel error: {error}"));
     Ok(refused.len())
 }
 
-/// Names the Services that a search found, and returns them.
+/// Prints the skipped Services and returns them.
 fn left_out(found: Bisection<ObjectKey>, by: &str) -> Vec<ObjectKey> {
     let name = |ObjectKey { namespace, name }: &ObjectKey, why: &str| {
-        say(&format!("warning: Service {namespace}/{name}: is left out: {why}"));
+        say(&format!("warning: Service {namespace}/{name}: skipped: {why}"));
     };
-    let refused = format!("{by} refuses its rules");
+    let refused = format!("{by} rejected its rules");
     found.refused.iter().for_each(|service| name(service, &refused));
-    let untried = format!("{by} refused so many others that this one was not tried");
+    let untried = format!("not tried, because {by} rejected too many other Services");
     found.untried.iter().for_each(|service| name(service, &untried));
     [found.refused, found.untried].concat()
 }
 
-/// Fails if Services were left out.
+/// Fails if Services were skipped.
 fn end_with(left_out: usize, by: &str) -> Result<()> {
     match left_out {
         0 => Ok(()),
-        1 => bail!("{by} refused one Service (see above); all others are applied"),
-        more => bail!("{by} refused {more} Services (see above); all others are applied"),
+        1 => bail!("{by} rejected one Service (see above); all others are applied"),
+        more => bail!("{by} rejected {more} Services (see above); all others are applied"),
     }
 }
 
@@ -169,7 +169,7 @@ fn refuse_old_kernel(missing: &[Missing]) -> Result<()> {
         return Ok(());
     }
     let listed: Vec<String> = missing.iter().map(Missing::to_string).collect();
-    bail!("this kernel lacks what the tables need: {}", listed.join("; "))
+    bail!("this kernel does not support the required features: {}", listed.join("; "))
 }
 
 /// Whether it is because the kernel lacks something that the tables did not need before.

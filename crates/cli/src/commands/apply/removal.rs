@@ -1,4 +1,4 @@
-//! Whether Services may lose their rules.
+//! Asks before Services lose their rules.
 
 use anyhow::{Result, bail};
 use rulegen_inspect::listing::{Listing, Loss, loss};
@@ -8,10 +8,10 @@ use crate::input::Input;
 use crate::problems::say;
 use crate::question::{Answer, ask};
 
-/// So many Services are named.
+/// Maximum number of Services to list.
 const NAMED: usize = 10;
 
-/// Asks for what would be removed, each loss once.
+/// Asks about removed Services, once per set of Services.
 pub(super) struct Removal<'a> {
     args: &'a ApplyArgs,
     has_slices: bool,
@@ -23,11 +23,11 @@ impl<'a> Removal<'a> {
         Self { args, has_slices: input.has_slices, allowed: None }
     }
 
-    /// Ends with an error if Services would go and nobody wants that.
+    /// Fails if Services would lose their rules and the user did not agree.
     pub(super) fn check(&mut self, held: &Listing, wanted: &Listing) -> Result<()> {
         let mut lost = loss(held, wanted);
         if self.has_slices {
-            // The slices say so: a Service may be scaled to zero.
+            // With slices in the input, a Service without endpoints is scaled to zero.
             lost.endpoints.clear();
         }
         if lost.is_empty() || self.allowed.as_ref() == Some(&lost) {
@@ -37,9 +37,9 @@ impl<'a> Removal<'a> {
         if !self.args.prune {
             match ask("Remove them?", &self.args.yes) {
                 Answer::Yes => {}
-                Answer::No => bail!("nothing is applied"),
+                Answer::No => bail!("not confirmed, nothing is applied"),
                 Answer::NobodyThere => {
-                    bail!("nothing is applied: --prune removes what the input does not have")
+                    bail!("nothing is applied: use --prune to remove Services not in the input")
                 }
             }
         }
@@ -50,19 +50,20 @@ impl<'a> Removal<'a> {
 
 fn told(lost: &Loss) -> String {
     let parts = [
-        ("are in the kernel and not in the input, and would be removed", &lost.services),
+        ("in the kernel but not in the input, which would be removed", &lost.services),
         (
-            "would lose all endpoints and refuse traffic, as the input has no EndpointSlice",
+            "that would lose all endpoints and reject traffic, because the input has no \
+             EndpointSlice",
             &lost.endpoints,
         ),
     ];
     let lines = parts.into_iter().filter(|(_, services)| !services.is_empty());
     let lines: Vec<String> = lines
         .map(|(what, services)| {
-            format!("Services that {what} ({}): {}", services.len(), some_of(services))
+            format!("Services {what} ({}): {}", services.len(), some_of(services))
         })
         .collect();
-    format!("The input is the whole wanted state.\n{}", lines.join("\n"))
+    format!("The input is the complete desired state.\n{}", lines.join("\n"))
 }
 
 fn some_of(services: &[String]) -> String {
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ten_are_named() {
+    fn removal_lists_at_most_ten_services() {
         let services = (0..12).map(|n| format!("shop/s{n}")).collect();
         let told = told(&Loss { services, endpoints: vec!["shop/x".to_owned()] });
         assert!(told.contains("(12): shop/s0, shop/s1, "), "{told}");

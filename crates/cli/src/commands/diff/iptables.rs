@@ -1,4 +1,4 @@
-//! What would change in iptables mode.
+//! The changes in iptables mode.
 
 use std::collections::HashMap;
 
@@ -49,7 +49,7 @@ pub(super) fn compare(args: &DiffArgs, input: &Input) -> Result<Report> {
     }
     let report = report("iptables", &of_held, &of_wanted, objects);
     drop(transactions);
-    // Freeing a large cluster piece by piece takes longer than comparing it.
+    // Skip destructors: freeing a large cluster takes longer than comparing it.
     std::mem::forget((held, wanted, of_held, of_wanted));
     Ok(report)
 }
@@ -108,7 +108,7 @@ impl<'a> Family<'a> {
     }
 }
 
-/// The rules that are in one list and not in the other, as often as that is so.
+/// The rules that are in the first list but not in the second; duplicates count.
 fn surplus<'r>(rules: &'r [Rule], others: &[Rule]) -> Vec<(&'r Rule, String)> {
     let mut count: HashMap<String, usize> = HashMap::new();
     for other in others {

@@ -1,4 +1,4 @@
-//! `rulegen diff`: what apply would change, by service, then by object.
+//! `rulegen diff`: shows what apply would change, by Service, then by object.
 
 mod iptables;
 mod nftables;
@@ -20,7 +20,7 @@ use crate::paint::Paint;
 use crate::problems::print_error;
 use report::Report;
 
-/// As kubectl diff and diff(1): 0 nothing, 1 something, 2 it could not be found out.
+/// Exit status as in kubectl diff and diff(1): 0 no changes, 1 changes, 2 error.
 pub(crate) fn run(args: &DiffArgs) -> Result<ExitCode> {
     let found = compare(args).unwrap_or_else(|error| {
         print_error(&error);

@@ -1,4 +1,4 @@
-//! What would change in nftables mode.
+//! The changes in nftables mode.
 
 use anyhow::Result;
 use rulegen_compiler::plan;
@@ -47,7 +47,7 @@ pub(super) fn compare(args: &DiffArgs, input: &Input) -> Result<Report> {
     }
     let report = report("nftables", &of_held, &of_wanted, objects);
     drop(transactions);
-    // Freeing a large cluster piece by piece takes longer than comparing it.
+    // Skip destructors: freeing a large cluster takes longer than comparing it.
     std::mem::forget((held, wanted, of_held, of_wanted));
     Ok(report)
 }

@@ -1,4 +1,4 @@
-//! What would change, as data: the names of its fields stay.
+//! The report of changes, as data. The field names are stable across versions.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ pub(super) struct Report {
     pub(super) mode: &'static str,
     /// Service ports that change, ordered by name.
     pub(super) services: Vec<ServiceChange>,
-    /// Parts of the ruleset that belong to no service port, or whose owner cannot be told.
+    /// Parts of the ruleset without an owner, or with an unknown owner.
     pub(super) shared: Vec<ObjectChange>,
     pub(super) summary: Summary,
 }
@@ -28,7 +28,7 @@ pub(super) struct Summary {
     pub(super) remove: usize,
 }
 
-/// What becomes of something.
+/// What happens to a Service port or frontend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Action {
@@ -49,13 +49,13 @@ pub(super) struct ServiceChange {
     /// `TCP`, `UDP` or `SCTP`.
     pub(super) protocol: String,
     pub(super) action: Action,
-    /// Frontends for which traffic becomes another.
+    /// Frontends whose traffic changes.
     pub(super) frontends: Vec<FrontendChange>,
-    /// The rules and elements that it takes.
+    /// The rules and elements concerned.
     pub(super) objects: Vec<ObjectChange>,
 }
 
-/// A frontend for which traffic becomes another.
+/// A frontend whose traffic changes.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct FrontendChange {
@@ -63,9 +63,9 @@ pub(super) struct FrontendChange {
     /// Address, port and protocol; `*` for all addresses of node ports.
     pub(super) frontend: String,
     pub(super) action: Action,
-    /// What traffic loses, first of all endpoints.
+    /// Removed endpoints and properties.
     pub(super) removed: Vec<String>,
-    /// What traffic gets.
+    /// Added endpoints and properties.
     pub(super) added: Vec<String>,
 }
 
@@ -77,9 +77,9 @@ pub(super) struct ObjectChange {
     pub(super) object: String,
     /// How it changes: `changed`, `new chain`, `deleted` and the like.
     pub(super) change: &'static str,
-    /// Rules or elements that go.
+    /// Removed rules or elements.
     pub(super) removed: Vec<String>,
-    /// Rules or elements that come.
+    /// Added rules or elements.
     pub(super) added: Vec<String>,
 }
 
@@ -89,7 +89,7 @@ impl Report {
     }
 }
 
-/// Changes to objects in the order in which they come, each object once.
+/// Changes to objects in order, each object once.
 #[derive(Default)]
 struct Objects {
     objects: Vec<ObjectChange>,
@@ -97,7 +97,7 @@ struct Objects {
 }
 
 impl Objects {
-    /// The change of an object, to say more of it.
+    /// The change of an object, added if it is new.
     fn at(&mut self, object: String, change: &'static str) -> Option<&mut ObjectChange> {
         let Self { objects, known } = self;
         let at = *known.entry(object).or_insert_with_key(|object| {
@@ -108,7 +108,7 @@ impl Objects {
         let object = objects.get_mut(at)?;
         object.change = match (object.change, change) {
             (known, CHANGED) => known,
-            ("deleted", made) if made.starts_with("new") => "made anew",
+            ("deleted", made) if made.starts_with("new") => "recreated",
             (CHANGED | "emptied", change) => change,
             (known, _) => known,
         };
@@ -116,15 +116,15 @@ impl Objects {
     }
 }
 
-/// What becomes of an object that is there before and after.
+/// Change of an object that exists before and after.
 pub(super) const CHANGED: &str = "changed";
 
-/// Changes to objects by whom they belong to; `None` is nobody, or all.
+/// Changes to objects by owner; `None` for shared objects.
 #[derive(Default)]
 pub(super) struct ByOwner(BTreeMap<Option<ServicePortName>, Objects>);
 
 impl ByOwner {
-    /// Notes a change without a rule or an element.
+    /// Adds a change without a rule or element.
     pub(super) fn note(
         &mut self,
         owner: Option<ServicePortName>,
@@ -134,7 +134,7 @@ impl ByOwner {
         self.0.entry(owner).or_default().at(object, change);
     }
 
-    /// Notes a rule or an element that comes or goes.
+    /// Adds a rule or element that is added or removed.
     pub(super) fn line(
         &mut self,
         owner: Option<ServicePortName>,

@@ -1,4 +1,4 @@
-//! Which Services change, and what that means for their traffic.
+//! Changes of Services and of their traffic.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::report::{Action, ByOwner, FrontendChange, Report, ServiceChange, Summ
 
 type Changes<'a> = BTreeMap<&'a ServicePortName, Vec<FrontendChange>>;
 
-/// Puts together what changes of frontends and of the objects that carry them out.
+/// Builds the report from the changed frontends and objects.
 pub(super) fn report(
     mode: &'static str,
     held: &Listing,
@@ -43,7 +43,7 @@ pub(super) fn report(
 fn changed_frontends<'a>(held: &'a Listing, wanted: &'a Listing) -> Changes<'a> {
     let mut changes = Changes::new();
     for (name, frontends) in compare(held, wanted) {
-        // Without a name they are nobody's, and the rules about them are told as shared.
+        // Frontends without an owner: their rules are reported as shared.
         let Some(name) = name else { continue };
         for (frontend, compared) in frontends {
             if compared.state() != State::AsWanted {
@@ -66,7 +66,7 @@ fn action(held: bool, wanted: bool) -> Action {
     }
 }
 
-/// A Service counts once, however many of its ports change.
+/// A Service counts once, even if several of its ports change.
 fn summary(services: &[ServiceChange], held: &Listing, wanted: &Listing) -> Summary {
     let of = |listing: &Listing| -> BTreeSet<(Arc<str>, Arc<str>)> {
         let names = listing.services.keys().flatten();
@@ -111,7 +111,7 @@ fn place(frontend: &Frontend) -> String {
     }
 }
 
-/// What becomes of traffic, a line for each thing that can change alone.
+/// Describes traffic, one line per property that can change on its own.
 fn said(traffic: &Traffic) -> Vec<String> {
     let mut said: Vec<String> =
         traffic.endpoints.iter().map(|endpoint| format!("endpoint {endpoint}")).collect();

@@ -1,4 +1,4 @@
-//! The plan for a person to read.
+//! The report as text.
 
 use std::io::{self, Write};
 
@@ -6,7 +6,7 @@ use super::report::{Action, FrontendChange, ObjectChange, Report, ServiceChange}
 use crate::paint::Paint;
 use crate::plain::plain;
 
-/// Nothing where nothing changes, as diff(1).
+/// Writes nothing if there are no changes, like diff(1).
 pub(super) fn write(out: &mut impl Write, report: &Report, paint: &Paint) -> io::Result<()> {
     if report.is_empty() {
         return Ok(());
@@ -28,8 +28,8 @@ fn summary(report: &Report) -> String {
     let plural = if counts.add == 1 { "" } else { "s" };
     let shared = match report.shared.len() {
         0 => String::new(),
-        1 => "; 1 shared object changes".to_owned(),
-        n => format!("; {n} shared objects change"),
+        1 => "; 1 shared object to change".to_owned(),
+        n => format!("; {n} shared objects to change"),
     };
     format!(
         "Plan: {} service{plural} to add, {} to change, {} to remove{shared}.",
@@ -68,7 +68,7 @@ fn write_objects(out: &mut impl Write, objects: &[ObjectChange], paint: &Paint) 
     Ok(())
 }
 
-/// Those that go may be of anybody's making: the kernel keeps any comment.
+/// Removed lines may be written by other programs, so they are escaped.
 fn write_lines(
     out: &mut impl Write,
     removed: &[String],
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_wrote_does_not_steer_the_terminal() {
+    fn diff_text_escapes_control_characters() {
         const TITLE: &str = "\x1b]0;owned\x07";
         let lines = || vec![format!("ip saddr 192.0.2.1 comment \"{TITLE}\"")];
         let object = || ObjectChange {

@@ -1,27 +1,27 @@
-//! What checks find.
+//! Findings and results of checks.
 
 use serde::Serialize;
 
-/// How much a finding matters.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Severity {
-    /// Nothing is wrong, but an operator may wonder.
+    /// Not a fault, but worth knowing.
     Note,
-    /// Some traffic may suffer.
+    /// Some traffic may fail.
     Warning,
-    /// Traffic suffers, or will.
+    /// Traffic fails, or will fail.
     Error,
 }
 
-/// One thing that a check found.
+/// A problem found by a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Finding {
     pub(crate) severity: Severity,
-    /// What is the matter, by the name of the object, sysctl or process.
+    /// The problem, with the name of the object, sysctl or process.
     pub(crate) what: String,
-    /// A command to run or a field to change.
+    /// A fix: a command to run or a field to change.
     pub(crate) remedy: String,
 }
 
@@ -47,18 +47,18 @@ impl Finding {
     }
 }
 
-/// What came of a check.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It found these; if none, all is well.
+    /// The findings; the check is ok if there are none.
     Found(Vec<Finding>),
-    /// It does not apply, or needs what was not given.
+    /// The check does not apply, or needs input that was not given. Holds the reason.
     NotChecked(String),
-    /// It could not be found out.
+    /// The check failed to run. Holds the error.
     Unknown(String),
 }
 
-/// What came of a check, in a word.
+/// The result of a check as shown in reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Grade {
@@ -88,7 +88,7 @@ impl Outcome {
 }
 
 impl Grade {
-    /// All of them, the best first.
+    /// All grades, best first.
     pub(crate) const ALL: [Grade; 6] =
         [Grade::Ok, Grade::Note, Grade::Warning, Grade::Error, Grade::Unknown, Grade::NotChecked];
 

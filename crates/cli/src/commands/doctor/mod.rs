@@ -1,11 +1,11 @@
-//! `rulegen doctor`: what is wrong with this node, and what to do about it.
+//! `rulegen doctor`: diagnoses this node and suggests fixes.
 //!
 //! ```text
 //! Rim ──facts──▶ check ──▶ findings ──▶ report ──▶ text or JSON, and the exit status
 //! ```
 //!
-//! A check is a pure function of facts; the `Rim` reads them, each once, when the first check asks.
-//! Nothing is ever changed: what `kernel-features` sends, the kernel undoes.
+//! A check is a pure function of facts. The `Rim` reads each fact once, when a check first needs it.
+//! The doctor never changes anything: the kernel rolls back what `kernel-features` sends.
 
 mod checks;
 mod finding;
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
     Ok(ExitCode::from(report.status()))
 }
 
-/// The checks of these names, in their own order, or all.
+/// The checks with these names in the order of [`CHECKS`], or all if there are no names.
 fn chosen(names: &[String]) -> Vec<&'static Check> {
     let is_chosen = |check: &&Check| names.is_empty() || names.iter().any(|n| n == check.name);
     CHECKS.iter().filter(is_chosen).collect()

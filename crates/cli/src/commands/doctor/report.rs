@@ -1,4 +1,4 @@
-//! The findings of all checks, for a person or a program.
+//! The findings of all checks as text and JSON.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -13,9 +13,9 @@ use super::rim::Rim;
 use crate::paint::Paint;
 use crate::plain::plain;
 
-/// Of the findings of one check so many are told as text: a cluster may hold thousands of Services
+/// Maximum number of findings per check in text output: a cluster may hold thousands of Services
 /// without endpoints.
-const TOLD: usize = 20;
+const SHOWN: usize = 20;
 
 pub(super) struct Report {
     mode: ProxyMode,
@@ -24,7 +24,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Makes the checks.
+    /// Runs the checks.
     pub(super) fn new(rim: &Rim<'_>, checks: Vec<&'static Check>) -> Self {
         let make = |check: &'static Check| {
             let outcome = (check.run)(rim);
@@ -34,7 +34,7 @@ impl Report {
         Self { mode: rim.config().mode, node, checked: checks.into_iter().map(make).collect() }
     }
 
-    /// What is known to be wrong counts more than what is not known.
+    /// The exit status. Findings take precedence over checks that failed to run.
     pub(super) fn status(&self) -> u8 {
         let any = |grade| self.count(grade) > 0;
         if any(Grade::Warning) || any(Grade::Error) {
@@ -63,8 +63,7 @@ impl Report {
             .filter(|(_, count)| *count > 0)
             .map(|(grade, count)| format!("{count} {}", grade.word()))
             .collect();
-        let checks = if self.checked.len() == 1 { "check" } else { "checks" };
-        let summary = format!("{} {checks}: {}", self.checked.len(), counts.join(", "));
+        let summary = format!("checks: {}", counts.join(", "));
         let _ = writeln!(text, "{} (mode {})", paint.bold(&summary), self.mode.word());
         text
     }
@@ -86,18 +85,18 @@ impl Report {
     }
 }
 
-/// The names of the fields are kept from version to version.
+/// The field names are stable across versions.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct JsonReport<'a> {
     /// `iptables` or `nftables`.
     mode: &'a str,
-    /// The node that the objects were looked at from, if there are any.
+    /// The node's name, if objects were given.
     #[serde(skip_serializing_if = "Option::is_none")]
     node: Option<&'a str>,
     /// In the order of `--list-checks`.
     checks: Vec<JsonCheck<'a>>,
-    /// How many checks had each result.
+    /// Number of checks per result.
     summary: Map<String, Value>,
 }
 
@@ -107,7 +106,7 @@ struct JsonCheck<'a> {
     check: &'a str,
     about: &'a str,
     result: Grade,
-    /// Why it was not checked, or is unknown.
+    /// Reason of the results `notChecked` and `unknown`.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     findings: &'a [Finding],
@@ -126,7 +125,7 @@ impl<'a> JsonCheck<'a> {
     }
 }
 
-/// The checks there are.
+/// The text of `--list-checks`.
 pub(super) fn list(checks: &[Check]) -> String {
     let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
     let line = |check: &Check| format!("{:width$}  {}\n", check.name, check.about);
@@ -159,26 +158,26 @@ fn describe(
     }
 }
 
-/// The worst first. A remedy that helps against several is told once, behind the last of them.
+/// Prints the worst finding first. Consecutive findings with the same remedy share one remedy line.
 fn describe_findings(text: &mut String, paint: &Paint, findings: &[Finding]) -> std::fmt::Result {
     let mut findings: Vec<&Finding> = findings.iter().collect();
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-    let mut told = findings.iter().take(TOLD).peekable();
-    while let Some(finding) = told.next() {
+    let mut shown = findings.iter().take(SHOWN).peekable();
+    while let Some(finding) = shown.next() {
         writeln!(text, "    {}", plain(&finding.what))?;
-        if told.peek().is_none_or(|next| next.remedy != finding.remedy) {
+        if shown.peek().is_none_or(|next| next.remedy != finding.remedy) {
             writeln!(text, "    {} {}", paint.bold("remedy:"), plain(&finding.remedy))?;
         }
     }
-    match findings.len().checked_sub(TOLD) {
+    match findings.len().checked_sub(SHOWN) {
         Some(more) if more > 0 => {
-            writeln!(text, "    and {more} more like these (-o json has all)")
+            writeln!(text, "    and {more} more (use -o json to see all)")
         }
         _ => Ok(()),
     }
 }
 
-/// What a program said of its failure may have several lines.
+/// An error message of another program may have several lines.
 fn plain_lines(text: &str) -> String {
     let lines: Vec<_> = text.split('\n').map(plain).collect();
     lines.join("\n")
@@ -209,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_person_reads_a_line_a_check_and_a_remedy_once() {
+    fn text_has_one_line_per_check_and_each_remedy_once() {
         assert_eq!(
             report(all()).text(),
             "✓ ok          ip-forward  is forwarded\n\
@@ -217,12 +216,12 @@ mod tests {
              remedy: switch it on\n    hm\n    remedy: see\n\
              ? unknown     ip-forward  no permission\n\
              - not checked ip-forward  give -f\n\
-             4 checks: 1 ok, 1 error, 1 unknown, 1 not checked (mode nftables)\n"
+             checks: 1 ok, 1 error, 1 unknown, 1 not checked (mode nftables)\n"
         );
     }
 
     #[test]
-    fn what_others_call_their_things_does_not_steer_the_terminal() {
+    fn text_escapes_control_characters_in_foreign_names() {
         let title = "chain \x1b]0;owned\x07";
         let found = Outcome::Found(vec![Finding::note(title, title)]);
         let text = report(vec![found, Outcome::Unknown(format!("{title}\nno more"))]).text();
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_reads_the_same() {
+    fn json_has_the_same_results() {
         let mut out = Vec::new();
         assert!(report(all()).write_json(&mut out).is_ok());
         let read: Value = serde_json::from_slice(&out).unwrap_or_default();
@@ -248,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_tells_what_is_wrong_before_what_is_unknown() {
+    fn exit_status_of_findings_takes_precedence_over_unknown() {
         let of = |outcomes: &[usize]| {
             let all = all();
             report(outcomes.iter().map(|at| all[*at].clone()).collect()).status()

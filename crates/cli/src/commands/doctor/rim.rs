@@ -1,4 +1,4 @@
-//! What checks are made of: read from the kernel once, when it is first asked for.
+//! The facts that checks use. Each is read from the kernel once, when it is first needed.
 
 use std::cell::OnceCell;
 
@@ -27,7 +27,7 @@ pub(super) struct Rim<'a> {
     tables: OnceCell<Result<Vec<(IpFamily, Name)>, String>>,
 }
 
-/// What one variant of iptables holds of one family.
+/// The ruleset of one iptables variant and IP family.
 pub(super) struct HeldIptables {
     pub(super) variant: Variant,
     pub(super) family: IpFamily,
@@ -35,19 +35,19 @@ pub(super) struct HeldIptables {
 }
 
 impl HeldIptables {
-    /// Whether there are chains of Services.
+    /// Whether it has chains of Services.
     pub(super) fn holds_services(&self) -> bool {
         rulegen_inspect::iptables::holds_services(&self.ruleset)
     }
 
-    /// Whether kubelet made its chains here.
+    /// Whether it has kubelet's chains.
     pub(super) fn is_kubelets(&self) -> bool {
         let mangle = self.ruleset.tables.get(&IptablesTable::Mangle);
         let mut chains = mangle.into_iter().flat_map(|chains| chains.keys());
         chains.any(|chain| KUBELET_CHAINS.contains(&chain.as_str()))
     }
 
-    /// As the program that shows it is called.
+    /// The name of the program that lists it.
     pub(super) fn words(&self) -> String {
         let program = match self.family {
             IpFamily::Ipv4 => "iptables",
@@ -66,25 +66,25 @@ impl<'a> Rim<'a> {
         &self.found.config
     }
 
-    /// The objects, if there are any.
+    /// The cluster's objects, if they were given.
     pub(super) fn cluster(&self) -> Option<&Cluster> {
         self.found.cluster.as_ref()
     }
 
-    /// Makes a check that needs objects.
+    /// Runs a check that needs objects.
     pub(super) fn with_cluster(
         &self,
         check: impl FnOnce(&Cluster) -> Result<Outcome>,
     ) -> Result<Outcome> {
         match self.cluster() {
             Some(cluster) => check(cluster),
-            None => Ok(Outcome::NotChecked(
-                "it takes the cluster's objects: give -f or --kubeconfig".to_owned(),
-            )),
+            None => {
+                Ok(Outcome::NotChecked("needs cluster objects: use -f or --kubeconfig".to_owned()))
+            }
         }
     }
 
-    /// The families that rules are made for on this host.
+    /// The IP families used on this host.
     pub(super) fn families(&self) -> &'static [IpFamily] {
         match self.args.family.ip_family {
             Some(choice) => chosen(choice),
@@ -93,13 +93,13 @@ impl<'a> Rim<'a> {
         }
     }
 
-    /// What our nftables table is called.
+    /// Name of rulegen's nftables table.
     pub(super) fn table(&self) -> &Name {
         &self.args.proxy.nftables.nftables_table
     }
 
-    /// The variant of iptables that rules go to in iptables mode: that which was asked for, else
-    /// the one in which kubelet made its chains, else the newer one that is there.
+    /// The iptables variant used in iptables mode: that of --iptables-variant, else kubelet's, else the
+    /// newer of those installed.
     pub(super) fn variant(&self) -> Result<Variant> {
         match self.args.kernel.iptables_variant {
             Some(VariantChoice::Nft) => return Ok(Variant::Nft),
@@ -111,7 +111,7 @@ impl<'a> Rim<'a> {
         Ok(kubelets.or(held.first()).map_or(Variant::Nft, |held| held.variant))
     }
 
-    /// The tables of nftables that rules of one family are wanted in.
+    /// The desired nftables tables, one per IP family.
     pub(super) fn wanted_tables(&self, snapshot: &Snapshot) -> Vec<Table> {
         let table = |family: &IpFamily| {
             nftables::table(&plan(snapshot, self.config(), *family), self.table())
@@ -123,11 +123,12 @@ impl<'a> Rim<'a> {
         iptables::ruleset(&plan(snapshot, self.config(), family))
     }
 
-    /// What all variants of iptables hold, of those that are installed. Without any in nftables
-    /// mode that is nothing.
+    /// The rulesets of all installed iptables variants. In nftables mode it is no error if none is
+    /// installed.
     pub(super) fn iptables(&self) -> Result<&[HeldIptables]> {
         let read = self.iptables.get_or_init(|| {
-            self.read_iptables().map_err(|error| format!("iptables cannot be read: {error:#}"))
+            self.read_iptables()
+                .map_err(|error| format!("cannot read the iptables rules: {error:#}"))
         });
         read.as_deref().map_err(|error| anyhow!("{error}"))
     }
@@ -149,7 +150,7 @@ impl<'a> Rim<'a> {
         Ok(held)
     }
 
-    /// Those of the nftables tables that are there: ours, that by its default name, and
+    /// The existing nftables tables of these: rulegen's, the one with its default name, and
     /// kube-proxy's.
     pub(super) fn tables(&self) -> Result<&[(IpFamily, Name)]> {
         let read = self.tables.get_or_init(|| self.read_tables().map_err(|e| format!("{e:#}")));
@@ -176,10 +177,10 @@ impl<'a> Rim<'a> {
     }
 }
 
-/// What the table is called, unless it is given another name.
+/// Default name of rulegen's nftables table.
 pub(super) const DEFAULT_TABLE: &str = "rulegen";
 
-/// The kernel's nf_tables, if it has any.
+/// The kernel's nf_tables; `None` if the kernel has none.
 pub(super) fn nf_tables() -> Result<Option<NfTables>> {
     let mut kernel = NfTables::open()?;
     match kernel.generation() {

@@ -1,4 +1,4 @@
-//! Addresses and ports that several Services claim.
+//! Finds addresses and ports that several Services claim.
 
 use anyhow::Result;
 use rulegen_compiler::{FrontendConflict, conflicts};
@@ -29,30 +29,30 @@ fn finding(conflict: &FrontendConflict) -> Option<Finding> {
         Some(socket) => socket.to_string(),
         None => format!("node port {}", frontend.port),
     };
-    let end = end(conflict);
+    let outcome = outcome(conflict);
     let list = |words: Vec<String>| words.join(" and ");
     let losers = list(others.iter().map(ToString::to_string).collect());
     let remedy = others
         .iter()
         .map(|other| format!("give Service {} another {}", other.port, other.kind.field()));
     Some(Finding::warning(
-        format!("{place} ({over}) is claimed by {first} and by {losers}: {end}"),
+        format!("{place} ({over}) is claimed by {first} and by {losers}: {outcome}"),
         list(remedy.collect()),
     ))
 }
 
 /// What becomes of the traffic.
-fn end(conflict: &FrontendConflict) -> &'static str {
+fn outcome(conflict: &FrontendConflict) -> &'static str {
     let contenders = &conflict.contenders;
     let is_health_check = |kind| kind == FrontendKind::HealthCheckNodePort;
     if contenders.first().is_some_and(|first| first.forwards) {
-        "the first gets it, as the first by name that has endpoints"
+        "the first Service gets the traffic (first by name with endpoints)"
     } else if contenders.iter().all(|contender| is_health_check(contender.kind)) {
-        "load balancers are answered for the first"
+        "health checks are answered for the first Service"
     } else if contenders.iter().any(|contender| is_health_check(contender.kind)) {
-        "load balancers may be refused there"
+        "health checks may be rejected"
     } else {
-        "the first refuses it, as none has endpoints"
+        "traffic is rejected because no Service has endpoints"
     }
 }
 
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn the_winner_and_the_field_to_change_are_named() {
+    fn address_conflict_names_the_winner_and_the_field_to_change() {
         let contenders = [("b", true), ("a", false)]
             .map(|(name, has)| contender(name, FrontendKind::NodePort, has));
         let found = check(&[conflict(&IpFamily::BOTH, contenders.clone())]);
@@ -88,8 +88,8 @@ mod tests {
         assert_eq!(
             finding.what,
             "node port 30000 (TCP) is claimed by Service default/b (spec.ports[].nodePort) and by \
-             Service default/a (spec.ports[].nodePort): the first gets it, as the first by name \
-             that has endpoints"
+             Service default/a (spec.ports[].nodePort): the first Service gets the traffic (first by \
+             name with endpoints)"
         );
         assert_eq!(finding.remedy, "give Service default/a another spec.ports[].nodePort");
         let found = check(&[conflict(&[IpFamily::Ipv6], contenders)]);
@@ -97,13 +97,16 @@ mod tests {
     }
 
     #[test]
-    fn without_endpoints_nobody_gets_it() {
+    fn address_conflict_without_endpoints_has_no_winner() {
         for (kinds, end) in [
-            ([FrontendKind::NodePort; 2], "the first refuses it, as none has endpoints"),
-            ([FrontendKind::HealthCheckNodePort; 2], "load balancers are answered for the first"),
+            ([FrontendKind::NodePort; 2], "traffic is rejected because no Service has endpoints"),
+            (
+                [FrontendKind::HealthCheckNodePort; 2],
+                "health checks are answered for the first Service",
+            ),
             (
                 [FrontendKind::NodePort, FrontendKind::HealthCheckNodePort],
-                "load balancers may be refused there",
+                "health checks may be rejected",
             ),
         ] {
             let [first, second] = kinds;

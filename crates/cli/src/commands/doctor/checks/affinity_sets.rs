@@ -1,5 +1,5 @@
-//! Whether session affinity has room for more clients. The rules of iptables mode remember them
-//! elsewhere, in lists of xt_recent.
+//! Checks whether a session affinity set is nearly full. Only in nftables mode: iptables mode keeps
+//! clients in lists of xt_recent.
 
 use anyhow::Result;
 use rulegen_compiler::nftables::affinity_service;
@@ -10,7 +10,7 @@ use rulegen_net::IpFamily;
 use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::{Rim, nf_tables};
 
-/// As for the metric `rulegen_affinity_full_sets`.
+/// The same limit as for the metric `rulegen_affinity_full_sets`.
 const NEARLY_FULL_PERCENT: u32 = 95;
 
 pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
@@ -35,12 +35,12 @@ fn check(family: IpFamily, fill: &SetFill) -> Option<Finding> {
     let SetFill { count, size, .. } = fill;
     Some(Finding::warning(
         format!(
-            "session affinity of Service {service} ({protocol}, {family}) remembers {count} clients, \
-             and has room for {size}: once it is full, new clients are balanced but not remembered, \
-             so each of their connections may get another endpoint"
+            "session affinity of Service {service} ({protocol}, {family}) is nearly full: {count} of \
+             {size} clients. Without a free entry, new clients have no affinity: each of their \
+             connections may get another endpoint"
         ),
-        "give the Service a shorter spec.sessionAffinityConfig.clientIP.timeoutSeconds, so that \
-         clients are forgotten earlier, or spread its clients over several Services",
+        "reduce spec.sessionAffinityConfig.clientIP.timeoutSeconds of the Service so that entries \
+         expire earlier, or spread the clients over several Services",
     ))
 }
 
@@ -53,12 +53,12 @@ mod tests {
     }
 
     #[test]
-    fn a_nearly_full_affinity_set_is_warned_of_with_its_service() {
+    fn affinity_set_nearly_full_warns_with_its_service() {
         let of = |count| check(IpFamily::Ipv6, &fill("affinity/default/web/udp/dns", count));
         assert_eq!(of(62_258), None);
         let found = of(62_259).unwrap().what;
-        let wanted = "session affinity of Service default/web:dns (UDP, IPv6) remembers 62259 \
-                      clients, and has room for 65535";
+        let wanted = "session affinity of Service default/web:dns (UDP, IPv6) is nearly full: 62259 \
+                      of 65535 clients";
         assert!(found.starts_with(wanted), "{found}");
         assert_eq!(check(IpFamily::Ipv4, &fill("somebody-elses", 65_535)), None);
     }

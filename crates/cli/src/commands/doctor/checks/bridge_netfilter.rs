@@ -1,6 +1,5 @@
-//! Whether rules see what a bridge takes from port to port. If not, the answer of a pod to another
-//! on its bridge goes past the translation, and the client gets it from an address that it never
-//! asked.
+//! Checks whether bridged traffic passes the rules. If not, replies between pods on one bridge are
+//! not translated back, and the client drops them because they come from an unknown address.
 
 use anyhow::Result;
 use rulegen_kernel::bridges::{Bridge, bridges};
@@ -22,9 +21,9 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
     Ok(Outcome::Found(check(&bridges()?, &calls?)))
 }
 
-/// Of each family the sysctl and its value, `None` where the module is not there.
+/// `calls` holds the sysctl of each family and its value; `None` if the module is not loaded.
 fn check(bridges: &[Bridge], calls: &[(Sysctl, Option<u64>)]) -> Vec<Finding> {
-    // One port has nobody to talk to past the rules.
+    // A bridge with one port forwards nothing between ports.
     let used: Vec<&str> =
         bridges.iter().filter(|bridge| bridge.ports > 1).map(|b| b.name.as_str()).collect();
     if used.is_empty() {
@@ -34,20 +33,20 @@ fn check(bridges: &[Bridge], calls: &[(Sysctl, Option<u64>)]) -> Vec<Finding> {
     let off = |sysctl: &Sysctl| {
         Finding::warning(
             format!(
-                "{sysctl} is 0: a pod that asks a Service for another pod on the same bridge \
-                 ({bridges}) gets no answer"
+                "{sysctl} is 0: connections through a Service between pods on the same bridge \
+                 ({bridges}) fail"
             ),
-            format!("sysctl -w {sysctl}=1, and the same in /etc/sysctl.d so that it stays"),
+            format!("sysctl -w {sysctl}=1, and persist it in /etc/sysctl.d"),
         )
     };
     let is_missing = calls.iter().all(|(_, value)| value.is_none());
     let missing = is_missing.then(|| {
         Finding::note(
             format!(
-                "the module br_netfilter is not loaded: if pods are on the bridge ({bridges}), one \
-                 that asks a Service for another on the same bridge gets no answer"
+                "the kernel module br_netfilter is not loaded: if pods are on the bridge \
+                 ({bridges}), connections through a Service between them fail"
             ),
-            "modprobe br_netfilter, and the name in /etc/modules-load.d so that it stays",
+            "modprobe br_netfilter, and persist it in /etc/modules-load.d",
         )
     });
     let off = calls.iter().filter(|(_, value)| *value == Some(0)).map(|(sysctl, _)| off(sysctl));
@@ -64,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bridge_with_pods_needs_the_rules() {
+    fn bridge_with_pods_needs_bridge_netfilter() {
         let call = |value| [(Sysctl::BRIDGE_NF_CALL_IPTABLES, value)];
         assert_eq!(check(&bridge(2), &call(Some(1))), []);
         assert_eq!(check(&bridge(1), &call(Some(0))), []);

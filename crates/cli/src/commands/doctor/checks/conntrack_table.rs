@@ -1,5 +1,5 @@
-//! Whether the table of connections is nearly full: then new connections are dropped, of Services
-//! and others.
+//! Checks whether the conntrack table is nearly full. When it is full, the kernel drops new
+//! connections.
 
 use anyhow::Result;
 use rulegen_kernel::conntrack::Fill;
@@ -8,14 +8,14 @@ use rulegen_kernel::sysctl::Sysctl;
 use crate::commands::doctor::finding::{Finding, Outcome, Severity};
 use crate::commands::doctor::rim::Rim;
 
-/// Above this the kernel has a little time left at best.
+/// Warn from this fill level.
 const NEARLY_FULL_PERCENT: u64 = 90;
 
 pub(super) fn run(_: &Rim<'_>) -> Result<Outcome> {
     Ok(match Fill::read()? {
         Some(fill) => Outcome::Found(check(fill)),
         None => Outcome::NotChecked(
-            "the kernel tracks no connections yet (nf_conntrack is not loaded)".to_owned(),
+            "connection tracking is not active (nf_conntrack is not loaded)".to_owned(),
         ),
     })
 }
@@ -26,8 +26,8 @@ fn check(fill: Fill) -> Vec<Finding> {
     let lost = match (dropped, early_dropped) {
         (0, 0) => String::new(),
         _ => format!(
-            "; since boot {dropped} packets were dropped for want of an entry, and {early_dropped} \
-             entries were given up early"
+            "; since boot {dropped} packets were dropped because the table was full, and \
+             {early_dropped} entries were evicted early"
         ),
     };
     let percent = count.saturating_mul(100).checked_div(max).unwrap_or_default();
@@ -44,8 +44,8 @@ fn check(fill: Fill) -> Vec<Finding> {
         severity,
         format!("{count} of {max} connections ({percent} %, {sysctl}){lost}"),
         format!(
-            "sysctl -w {sysctl}={} in the machine's own network namespace; the agent sets it by \
-             conntrack.maxPerCore and conntrack.min. `conntrack -L` shows whose connections they are",
+            "sysctl -w {sysctl}={} in the host's network namespace; the agent sets it from \
+             conntrack.maxPerCore and conntrack.min. `conntrack -L` lists the connections",
             max.saturating_mul(2)
         ),
     )]
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn nearly_full_is_warned_of_and_full_is_wrong() {
+    fn conntrack_table_nearly_full_is_a_warning_and_full_an_error() {
         let severity = |fill| check(fill).first().map(|finding| finding.severity);
         assert_eq!(severity(fill(899)), None);
         assert_eq!(severity(fill(900)), Some(Severity::Warning));
@@ -70,14 +70,14 @@ mod tests {
     }
 
     #[test]
-    fn it_names_the_sysctl_and_twice_its_value() {
+    fn conntrack_table_finding_suggests_twice_the_limit() {
         let [finding] = &check(Fill { dropped: 3, ..fill(950) })[..] else {
             panic!("one is wrong")
         };
         assert_eq!(
             finding.what,
             "950 of 1000 connections (95 %, net.netfilter.nf_conntrack_max); since boot 3 packets \
-             were dropped for want of an entry, and 0 entries were given up early"
+             were dropped because the table was full, and 0 entries were evicted early"
         );
         assert!(finding.remedy.starts_with("sysctl -w net.netfilter.nf_conntrack_max=2000"));
     }

@@ -1,4 +1,4 @@
-//! Whether the kernel holds what the objects ask for.
+//! Checks whether the rules in the kernel are in sync with the objects.
 
 use anyhow::Result;
 use rulegen_compiler::iptables::OURS;
@@ -16,7 +16,7 @@ use crate::commands::doctor::rim::{Rim, nf_tables};
 pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
     rim.with_cluster(|cluster| {
         if !are_there(rim)? {
-            return Ok(Outcome::NotChecked("there are no rules (see rules-present)".to_owned()));
+            return Ok(Outcome::NotChecked("no rules exist (see rules-present)".to_owned()));
         }
         let drifted = match rim.config().mode {
             ProxyMode::Nftables => drifted_tables(rim, &cluster.snapshot)?,
@@ -26,11 +26,11 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
     })
 }
 
-/// What differs in a table or a family.
+/// Differences in a table, or in an iptables variant.
 struct Drifted {
     /// `table ip rulegen`, `iptables-nft`
     place: String,
-    /// In how many lines or chains, in words.
+    /// Number of differences, in words.
     extent: String,
 }
 
@@ -57,7 +57,7 @@ fn drifted_tables(rim: &Rim<'_>, snapshot: &Snapshot) -> Result<Vec<Drifted>> {
         });
         drifted.push(Drifted {
             place: format!("table {} {}", wanted.family.nft_name(), wanted.name),
-            extent: format!("{new} rules and elements are missing, {gone} are too much"),
+            extent: format!("{new} rules and elements missing, {gone} unexpected"),
         });
     }
     Ok(drifted)
@@ -81,11 +81,11 @@ fn drifted_iptables(rim: &Rim<'_>, snapshot: &Snapshot) -> Result<Vec<Drifted>> 
 fn check(drifted: &[Drifted], mode: &str) -> Vec<Finding> {
     let finding = |Drifted { place, extent }: &Drifted| {
         Finding::error(
-            format!("{place} is not what the objects ask for: {extent}"),
+            format!("{place} is out of sync with the objects: {extent}"),
             format!(
-                "rulegen diff --proxy-mode {mode} with the same flags shows what; an agent puts it \
-                 right within seconds (is it ready? its /readyz and its log tell), rulegen apply \
-                 --proxy-mode {mode} at once"
+                "rulegen diff --proxy-mode {mode} with the same flags shows the differences; a \
+                 running agent fixes them within seconds (check its /readyz and log), rulegen apply \
+                 --proxy-mode {mode} immediately"
             ),
         )
     };
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_place_is_told() {
+    fn drift_is_reported_per_table() {
         let place =
             |place: &str| Drifted { place: place.to_owned(), extent: "2 differ".to_owned() };
         let found = check(&[place("iptables-nft"), place("ip6tables-nft")], "iptables");
@@ -105,8 +105,8 @@ mod tests {
         assert_eq!(
             told,
             [
-                "iptables-nft is not what the objects ask for: 2 differ",
-                "ip6tables-nft is not what the objects ask for: 2 differ"
+                "iptables-nft is out of sync with the objects: 2 differ",
+                "ip6tables-nft is out of sync with the objects: 2 differ"
             ]
         );
     }

@@ -1,4 +1,4 @@
-//! Service ports that lack endpoints, and why.
+//! Finds service ports without endpoints, with the reason.
 
 use anyhow::Result;
 use rulegen_model::{LocalPolicyScope, Shortage, Why, shortages};
@@ -22,7 +22,7 @@ fn check(shortages: &[Shortage]) -> Vec<Finding> {
 
 fn severity(why: &Why) -> Severity {
     match why {
-        // Load balancers pass such nodes by; and what drains serves.
+        // Load balancers skip such nodes, and draining endpoints still serve.
         Why::NoneLocal { kept: LocalPolicyScope::External, .. } | Why::Draining { .. } => {
             Severity::Note
         }
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lack_is_a_warning_unless_it_is_meant_so() {
+    fn missing_endpoints_are_a_warning_unless_expected() {
         let port = ServicePortName {
             namespace: "default".into(),
             service: "web".into(),

@@ -1,4 +1,4 @@
-//! Whether the node passes packets on at all.
+//! Checks whether the node forwards packets.
 
 use anyhow::Result;
 use rulegen_kernel::host::has_ipv6;
@@ -20,7 +20,7 @@ pub(super) fn run_ipv6(rim: &Rim<'_>) -> Result<Outcome> {
 fn check_ipv4(forwarding: u64) -> Vec<Finding> {
     let off = || {
         Finding::error(
-            format!("{} is 0: nothing gets through this node to a pod", Sysctl::IP_FORWARD),
+            format!("{} is 0: this node does not forward traffic to pods", Sysctl::IP_FORWARD),
             remedy(Sysctl::IP_FORWARD),
         )
     };
@@ -28,9 +28,9 @@ fn check_ipv4(forwarding: u64) -> Vec<Finding> {
 }
 
 struct Ipv6 {
-    /// `None` where there is no IPv6, or it is switched off.
+    /// `None` if IPv6 is unavailable or disabled.
     forwarding: Option<u64>,
-    /// Whether a Service has an address of IPv6, if that is known.
+    /// Whether a Service has an IPv6 address, if that is known.
     is_used: Option<bool>,
 }
 
@@ -38,22 +38,22 @@ fn check_ipv6(facts: &Ipv6) -> Outcome {
     let sysctl = Sysctl::IPV6_FORWARDING;
     Outcome::Found(match facts {
         Ipv6 { is_used: Some(false), .. } => {
-            return Outcome::NotChecked("no Service has an address of IPv6".to_owned());
+            return Outcome::NotChecked("no Service has an IPv6 address".to_owned());
         }
         Ipv6 { forwarding: None, is_used: None } => {
-            return Outcome::NotChecked("IPv6 is not there or switched off".to_owned());
+            return Outcome::NotChecked("IPv6 is unavailable or disabled".to_owned());
         }
         Ipv6 { forwarding: None, is_used: Some(true) } => vec![Finding::error(
-            "Services have addresses of IPv6, which is not there or switched off on this node",
-            "sysctl -w net.ipv6.conf.all.disable_ipv6=0, and no ipv6.disable=1 on the kernel's \
+            "Services have IPv6 addresses, but IPv6 is unavailable or disabled on this node",
+            "sysctl -w net.ipv6.conf.all.disable_ipv6=0, and remove ipv6.disable=1 from the kernel \
              command line",
         )],
         Ipv6 { forwarding: Some(0), is_used: Some(true) } => vec![Finding::error(
-            format!("{sysctl} is 0: nothing gets through this node to a pod's IPv6 address"),
+            format!("{sysctl} is 0: this node does not forward IPv6 traffic to pods"),
             remedy(sysctl),
         )],
         Ipv6 { forwarding: Some(0), is_used: None } => vec![Finding::note(
-            format!("{sysctl} is 0, which is wrong if Services have addresses of IPv6"),
+            format!("{sysctl} is 0: if Services have IPv6 addresses, they are not reachable"),
             remedy(sysctl),
         )],
         Ipv6 { forwarding: Some(_), .. } => Vec::new(),
@@ -61,7 +61,7 @@ fn check_ipv6(facts: &Ipv6) -> Outcome {
 }
 
 fn remedy(sysctl: Sysctl) -> String {
-    format!("sysctl -w {sysctl}=1, and the same in /etc/sysctl.d so that it stays")
+    format!("sysctl -w {sysctl}=1, and persist it in /etc/sysctl.d")
 }
 
 #[cfg(test)]

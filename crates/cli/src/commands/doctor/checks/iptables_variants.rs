@@ -1,5 +1,5 @@
-//! Whether both variants of iptables are in use: rules of one are invisible to the other, and the
-//! kernel asks both.
+//! Checks whether both iptables variants are in use. Each variant cannot see the rules of the other,
+//! and the kernel runs both.
 
 use anyhow::Result;
 use rulegen_kernel::iptables::Variant;
@@ -17,7 +17,7 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
     Ok(Outcome::Found(check(&facts)))
 }
 
-/// What a variant holds of one family.
+/// Facts of one variant and IP family.
 #[derive(Clone, Copy)]
 struct Facts {
     variant: Variant,
@@ -34,16 +34,16 @@ fn check(facts: &[Facts]) -> Vec<Finding> {
     let kubelets = those(|facts| facts.is_kubelets);
     match (services.as_slice(), kubelets.as_slice()) {
         ([_, _, ..], _) => vec![Finding::error(
-            "iptables-nft and iptables-legacy both hold KUBE-* chains: the older rules translate \
-             and refuse too",
-            "restart the agent, which removes those of the variant that it does not use; or remove \
-             all with rulegen cleanup and apply again",
+            "iptables-nft and iptables-legacy both have KUBE-* chains: the older rules still \
+             translate and reject traffic",
+            "restart the agent, which removes the rules of the unused variant; or run rulegen \
+             cleanup and apply again",
         )],
         ([ours], [theirs]) if ours != theirs => vec![Finding::warning(
             format!(
-                "kubelet uses iptables-{theirs}, and the rules for Services are in iptables-{ours}"
+                "kubelet uses iptables-{theirs}, but the rules for Services are in iptables-{ours}"
             ),
-            format!("rulegen cleanup, then start anew with --iptables-variant {theirs}"),
+            format!("rulegen cleanup, then restart with --iptables-variant {theirs}"),
         )],
         _ => Vec::new(),
     }
@@ -55,7 +55,7 @@ mod tests {
     use crate::commands::doctor::finding::Severity;
 
     #[test]
-    fn one_variant_is_enough() {
+    fn iptables_variants_two_with_services_are_an_error() {
         let nft = Facts { variant: Variant::Nft, holds_services: true, is_kubelets: false };
         let legacy = Facts { variant: Variant::Legacy, ..nft };
         let worst = |facts: &[Facts]| check(facts).iter().map(|finding| finding.severity).max();

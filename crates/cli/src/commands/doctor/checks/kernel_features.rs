@@ -1,5 +1,5 @@
-//! Whether the kernel has what the rules are made of. In nftables mode it is shown an example of
-//! each kind, which it looks at and undoes; in iptables mode the programs know what they need.
+//! Checks whether the kernel supports the rules. In nftables mode the kernel validates an example of
+//! each kind of rule and rolls it back; in iptables mode the programs must be installed.
 
 use anyhow::Result;
 use rulegen_config::ProxyMode;
@@ -12,7 +12,7 @@ use rulegen_ruleset::nftables::Table;
 use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::{Rim, nf_tables};
 
-/// A Service that needs everything: two endpoints, session affinity, source ranges, a node port.
+/// A Service that uses all features: two endpoints, session affinity, source ranges, a node port.
 const EXAMPLE: &str = include_str!("example.yaml");
 
 pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
@@ -20,8 +20,8 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
         ProxyMode::Nftables => Outcome::Found(match nf_tables()? {
             Some(mut kernel) => check_nftables(&kernel.missing(&examples(rim))?),
             None => vec![Finding::error(
-                "the kernel has no nf_tables",
-                "modprobe nf_tables, or a kernel built with CONFIG_NF_TABLES, or --proxy-mode \
+                "the kernel does not support nf_tables",
+                "modprobe nf_tables, use a kernel built with CONFIG_NF_TABLES, or use --proxy-mode \
                  iptables",
             )],
         }),
@@ -36,7 +36,7 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
     })
 }
 
-/// Tables that have something of each kind in them.
+/// Tables with all kinds of rules.
 fn examples(rim: &Rim<'_>) -> Vec<Table> {
     let mut objects = Objects::default();
     read_manifest("example", EXAMPLE.as_bytes(), &mut objects);
@@ -48,23 +48,23 @@ fn check_nftables(missing: &[Missing]) -> Vec<Finding> {
     let finding = |missing: &Missing| {
         let Missing { option, since, .. } = missing;
         Finding::error(
-            format!("the kernel lacks {missing}"),
-            format!("Linux {since} or newer, built with {option}; or --proxy-mode iptables"),
+            format!("the kernel does not support {missing}"),
+            format!("use Linux {since} or newer, built with {option}; or --proxy-mode iptables"),
         )
     };
     missing.iter().map(finding).collect()
 }
 
-/// Of the families for which there are no programs.
+/// `missing` holds the families without an installed program.
 fn check_iptables(missing: &[IpFamily]) -> Vec<Finding> {
     let finding = |family: &IpFamily| match family {
         IpFamily::Ipv4 => Finding::error(
-            "iptables is not installed: without it there are no rules in iptables mode",
-            "install iptables (iptables-nft-restore and its like), or --proxy-mode nftables",
+            "iptables is not installed: iptables mode requires it",
+            "install iptables (iptables-nft-restore), or use --proxy-mode nftables",
         ),
         IpFamily::Ipv6 => Finding::warning(
-            "ip6tables is not installed: Services get no rules for IPv6",
-            "install ip6tables, or say that IPv4 is enough with --ip-family ipv4",
+            "ip6tables is not installed: Services get no IPv6 rules",
+            "install ip6tables, or use --ip-family ipv4",
         ),
     };
     missing.iter().map(finding).collect()
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_named_with_the_version_that_has_it() {
+    fn missing_feature_is_reported_with_the_first_kernel_version() {
         let missing = Missing {
             family: IpFamily::Ipv4,
             feature: "random choice",
@@ -87,15 +87,18 @@ mod tests {
             errno: "ENOENT: No such file or directory".to_owned(),
         };
         let [finding] = &check_nftables(&[missing])[..] else { panic!("one is missing") };
-        assert!(finding.what.starts_with("the kernel lacks random choice"), "{finding:?}");
-        assert!(finding.remedy.starts_with("Linux 4.9 or newer, built with NFT_NUMGEN"));
+        assert!(
+            finding.what.starts_with("the kernel does not support random choice"),
+            "{finding:?}"
+        );
+        assert!(finding.remedy.starts_with("use Linux 4.9 or newer, built with NFT_NUMGEN"));
         assert_eq!(check_nftables(&[]), []);
         assert_eq!(check_iptables(&IpFamily::BOTH).len(), 2);
         assert_eq!(check_iptables(&[]), []);
     }
 
     #[test]
-    fn the_example_is_whole() {
+    fn example_manifest_compiles_without_problems() {
         let mut objects = Objects::default();
         assert_eq!(read_manifest("example", EXAMPLE.as_bytes(), &mut objects), []);
         let (snapshot, problems) =

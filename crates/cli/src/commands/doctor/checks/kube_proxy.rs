@@ -1,5 +1,5 @@
-//! Whether kube-proxy is at work too. Both would write rules, and each connection would be
-//! translated by whoever's chain comes first.
+//! Checks whether kube-proxy is running too. Both would write rules, and the chain that runs first
+//! would translate each connection.
 
 use anyhow::Result;
 use rulegen_agent::takeover::KUBE_PROXY_TABLE;
@@ -10,7 +10,7 @@ use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::Rim;
 
 pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
-    // Those of other namespaces are other nodes' proxies, in containers or in a test.
+    // A kube-proxy in another network namespace belongs to another node (kind, tests).
     let processes = Process::all()?.into_iter().filter(|process| process.name == "kube-proxy");
     let processes = processes.map(|process| {
         let namespace = process.network_namespace();
@@ -24,7 +24,7 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
 
 struct Facts {
     processes: Vec<(Process, NetworkNamespace)>,
-    /// The families in which it has a table.
+    /// The IP families in which kube-proxy has a table.
     tables: Vec<IpFamily>,
 }
 
@@ -33,14 +33,14 @@ fn check(facts: &Facts) -> Vec<Finding> {
         NetworkNamespace::Other => None,
         NetworkNamespace::Ours => Some(Finding::error(
             format!(
-                "{process} is at work on this node: it and rulegen write rules for the same Services"
+                "{process} is running on this node: it and rulegen write rules for the same Services"
             ),
-            "keep it from this node: kubectl -n kube-system delete daemonset kube-proxy, or give it \
-             a nodeSelector that this node does not meet",
+            "stop kube-proxy on this node: kubectl -n kube-system delete daemonset kube-proxy, or \
+             set a nodeSelector that excludes this node",
         )),
         NetworkNamespace::Unknown => Some(Finding::note(
-            format!("{process} runs, and in which network cannot be seen"),
-            "run this as root",
+            format!("{process} is running, but its network namespace cannot be read"),
+            "run rulegen doctor as root",
         )),
     };
     let table = |family: &IpFamily| {
@@ -48,8 +48,8 @@ fn check(facts: &Facts) -> Vec<Finding> {
         Finding::warning(
             format!("the nftables table {table} translates the same connections"),
             format!(
-                "once kube-proxy is gone, nft delete table {table}; the agent does it when its own \
-                 rules are in"
+                "after stopping kube-proxy, nft delete table {table}; the agent does this after its \
+                 first sync"
             ),
         )
     };
@@ -63,7 +63,7 @@ mod tests {
     use crate::commands::doctor::finding::Severity;
 
     #[test]
-    fn only_one_of_this_network_is_in_the_way() {
+    fn kube_proxy_in_another_network_namespace_is_ignored() {
         use NetworkNamespace::{Other, Ours, Unknown};
         let severities = |namespace, tables: &[IpFamily]| {
             let process = Process { pid: 7, name: "kube-proxy".to_owned() };

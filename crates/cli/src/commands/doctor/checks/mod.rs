@@ -1,4 +1,4 @@
-//! One file a check: facts in, findings out.
+//! One file per check. A check turns facts into findings.
 
 mod address_claims;
 mod affinity_sets;
@@ -26,77 +26,77 @@ use anyhow::Result;
 use super::finding::Outcome;
 use super::rim::Rim;
 
-/// A check, by the name that `--check` takes. Names are kept from version to version.
+/// A check. Names are stable across versions.
 pub(super) struct Check {
     pub(super) name: &'static str,
-    /// What is so if all is well.
+    /// The condition that the check tests.
     pub(super) about: &'static str,
     pub(super) run: fn(&Rim<'_>) -> Result<Outcome>,
 }
 
-/// All checks: the machine, its other rules, ours, then the cluster.
+/// All checks: host, rules of other programs, own rules, cluster.
 pub(super) static CHECKS: [Check; 21] = [
     Check {
         name: "kernel-features",
-        about: "the kernel, or iptables, has what the rules are made of",
+        about: "the kernel or iptables supports the rules",
         run: kernel_features::run,
     },
-    Check { name: "ip-forward", about: "packets of IPv4 are forwarded", run: forwarding::run_ipv4 },
+    Check { name: "ip-forward", about: "IPv4 forwarding is on", run: forwarding::run_ipv4 },
     Check {
         name: "ipv6-forward",
-        about: "packets of IPv6 are forwarded, if Services use it",
+        about: "IPv6 forwarding is on, if Services use IPv6",
         run: forwarding::run_ipv6,
     },
     Check {
         name: "bridge-netfilter",
-        about: "rules see packets between pods on one bridge",
+        about: "bridged traffic passes iptables and nftables",
         run: bridge_netfilter::run,
     },
     Check {
         name: "rp-filter",
-        about: "no packet is dropped because its way back leads elsewhere",
+        about: "the reverse-path filter drops no packets",
         run: rp_filter::run,
     },
     Check {
         name: "route-localnet",
-        about: "loopback addresses are closed to neighbours",
+        about: "127.0.0.0/8 is not reachable from the network",
         run: route_localnet::run,
     },
     Check {
         name: "tcp-be-liberal",
-        about: "packets that conntrack finds invalid reset no connection",
+        about: "INVALID packets do not reset connections",
         run: tcp_be_liberal::run,
     },
     Check {
         name: "conntrack-table",
-        about: "there is room for more connections",
+        about: "the conntrack table is not nearly full",
         run: conntrack_table::run,
     },
     Check {
         name: "kube-proxy",
-        about: "kube-proxy is not at work beside rulegen",
+        about: "kube-proxy is not running on this node",
         run: kube_proxy::run,
     },
     Check {
         name: "other-mode",
-        about: "the other mode's rules are not there too",
+        about: "no rules of the other proxy mode are left",
         run: other_mode::run,
     },
     Check {
         name: "iptables-variants",
-        about: "one variant of iptables is in use",
+        about: "only one iptables variant is in use",
         run: iptables_variants::run,
     },
     Check {
         name: "nat-order",
-        about: "nobody else translates connections before rulegen",
+        about: "no other NAT rules run before rulegen's",
         run: nat_order::run,
     },
-    Check { name: "rules-present", about: "there are rules for Services", run: rules_present::run },
-    Check { name: "drift", about: "the rules are those that the objects ask for", run: drift::run },
+    Check { name: "rules-present", about: "rules for Services exist", run: rules_present::run },
+    Check { name: "drift", about: "the rules are in sync with the objects", run: drift::run },
     Check {
         name: "service-size",
-        about: "no Service is too large to have rules",
+        about: "no Service exceeds the maximum size",
         run: service_size::run,
     },
     Check {
@@ -106,19 +106,19 @@ pub(super) static CHECKS: [Check; 21] = [
     },
     Check {
         name: "affinity-sets",
-        about: "session affinity has room for more clients",
+        about: "no session affinity set is nearly full",
         run: affinity_sets::run,
     },
     Check { name: "endpoints", about: "every service port has endpoints", run: endpoints::run },
     Check {
         name: "address-claims",
-        about: "every address and port is claimed by one Service",
+        about: "no address and port is claimed by two Services",
         run: address_claims::run,
     },
     Check {
         name: "node-addresses",
-        about: "no process listens at an address of the node that a Service takes",
+        about: "no process listens on a node address that a Service uses",
         run: node_addresses::run,
     },
-    Check { name: "node-ports", about: "no process waits at a node port", run: node_ports::run },
+    Check { name: "node-ports", about: "no process listens on a node port", run: node_ports::run },
 ];

@@ -1,5 +1,5 @@
-//! Who translates connections before rulegen does: of all nat chains of a hook the first that
-//! translates a connection settles it for good, and in a chain the first rule (CVE-2019-9946).
+//! Finds NAT rules that run before rulegen's. The first nat chain of a hook that translates a
+//! connection decides it, and within a chain the first rule (CVE-2019-9946).
 
 use anyhow::Result;
 use rulegen_agent::takeover::KUBE_PROXY_TABLE;
@@ -12,7 +12,7 @@ use rulegen_net::IpFamily;
 use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::{DEFAULT_TABLE, HeldIptables, Rim, nf_tables};
 
-/// NF_IP_PRI_NAT_DST of linux/netfilter_ipv4.h: where iptables translates, and rulegen's table.
+/// NF_IP_PRI_NAT_DST of linux/netfilter_ipv4.h: the priority of iptables' DNAT and of rulegen's table.
 const OURS: i32 = -100;
 
 pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
@@ -20,16 +20,16 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
     let table = rim.table().as_str();
     let services = [table, DEFAULT_TABLE, KUBE_PROXY_TABLE];
     let held = rim.iptables()?;
-    // The tables of proxies and of the other mode are told of by checks of their own.
-    let is_told = |family: &str, table: &str| {
+    // The checks kube-proxy and other-mode report these tables.
+    let is_reported = |family: &str, table: &str| {
         services.contains(&table) || table == "nat" && holds_services_in_nftables(held, family)
     };
     let others = match nf_tables()? {
-        Some(mut kernel) => kernel.nat_base_chains(OURS, is_told)?,
+        Some(mut kernel) => kernel.nat_base_chains(OURS, is_reported)?,
         None => Vec::new(),
     };
     let is_ours = |held: &&HeldIptables| mode == ProxyMode::Iptables && held.holds_services();
-    // The nft variant's table was looked at among those of nftables, unless it was left out.
+    // The table of iptables-nft is among those of nftables, unless it was skipped above.
     let is_beside = |held: &&HeldIptables| {
         !is_ours(held) && (held.variant == Variant::Legacy || held.holds_services())
     };
@@ -38,7 +38,7 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
     Ok(Outcome::Found(check(&others, &ahead, &beside)))
 }
 
-/// Whether the table `nat` of a family of nftables is that of iptables-nft with Services in it.
+/// Whether the nftables table `nat` of this family belongs to iptables-nft and has Services.
 fn holds_services_in_nftables(held: &[HeldIptables], family: &str) -> bool {
     let word = |held: &HeldIptables| match held.family {
         IpFamily::Ipv4 => "ip",
@@ -48,36 +48,36 @@ fn holds_services_in_nftables(held: &[HeldIptables], family: &str) -> bool {
     held.iter().filter(of_nftables).any(HeldIptables::holds_services)
 }
 
-/// The rules as the program that shows them prints them.
+/// The rules in the format of `iptables -S`, with the program's name.
 fn rules_ahead(held: &HeldIptables) -> Vec<String> {
     let program = held.words();
     let ahead = translations_ahead(&held.ruleset);
     ahead.iter().map(|ahead| format!("{program} -t nat -A {}{}", ahead.chain, ahead.rule)).collect()
 }
 
-/// Chains of nftables at our place or before it, and rules of iptables before the jump to ours,
-/// or beside ours: those of a variant, or a mode, in which ours are not.
+/// `translators` are nftables chains with our priority or a lower one, `ahead` are iptables rules
+/// before the jump to KUBE-SERVICES, and `beside` are rules of an iptables variant that we do not use.
 fn check(translators: &[NatBaseChain], ahead: &[String], beside: &[String]) -> Vec<Finding> {
     let chain = |translator: &NatBaseChain| {
         let NatBaseChain { table_family, table, chain, priority, .. } = translator;
         let name = format!("{table_family} {table} {chain}");
         let remedy = format!(
-            "see what it takes with nft list chain {name}; give it a priority above {OURS} if \
-             Services shall come first"
+            "list its rules with nft list chain {name}; set a priority above {OURS} if Services \
+             must come first"
         );
         match *priority < OURS {
             true => Finding::warning(
                 format!(
-                    "the nftables chain {name} translates first (priority {priority}): what it \
-                     takes never gets to a Service"
+                    "the nftables chain {name} translates first (priority {priority}): traffic that \
+                     it translates does not reach Services"
                 ),
                 remedy,
             ),
-            // The kernel does not tell the order of those at one place.
+            // The kernel does not report the order of chains with the same priority.
             false => Finding::note(
                 format!(
-                    "the nftables chain {name} translates too, at the same priority {priority}: \
-                     which of two comes first hangs on which was made last"
+                    "the nftables chain {name} also translates, with the same priority {priority}: \
+                     which chain runs first depends on creation order"
                 ),
                 remedy,
             ),
@@ -85,19 +85,19 @@ fn check(translators: &[NatBaseChain], ahead: &[String], beside: &[String]) -> V
     };
     let rule = |rule: &String| {
         Finding::warning(
-            format!("a rule that translates stands before those of Services: {rule}"),
-            "if what it takes is meant for a Service, have its owner append it; or delete the jump \
-             to KUBE-SERVICES from the chain, and rulegen puts it first again",
+            format!("a NAT rule runs before those of Services: {rule}"),
+            "if it matches traffic to a Service, append it instead; or delete the jump to \
+             KUBE-SERVICES from the chain, and rulegen inserts it first again",
         )
     };
-    // iptables has one place, which is ours.
+    // All iptables nat chains have the same priority, which is ours.
     let other = |rule: &String| {
         Finding::note(
             format!(
-                "a rule of iptables that Services are not in translates too, at the same priority \
-                 {OURS}: which of two comes first hangs on which was made last: {rule}"
+                "a NAT rule of another iptables variant or mode has the same priority {OURS}: which \
+                 chain runs first depends on creation order: {rule}"
             ),
-            "see what it takes; if that is meant for a Service, delete the rule",
+            "if it matches traffic to a Service, delete the rule",
         )
     };
     let rules = ahead.iter().map(rule).chain(beside.iter().map(other));
@@ -112,7 +112,7 @@ mod tests {
     use crate::commands::doctor::finding::Severity;
 
     #[test]
-    fn the_first_wins_and_at_one_place_nobody_knows() {
+    fn nat_order_lower_priority_is_a_warning_and_equal_priority_a_note() {
         let translator = |priority| NatBaseChain {
             families: vec![IpFamily::Ipv4],
             table_family: "inet",

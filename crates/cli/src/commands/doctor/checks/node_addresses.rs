@@ -1,5 +1,5 @@
-//! Processes that listen at addresses of the node which Services take as external or load-balancer
-//! IPs, such as an API server, kubelet or sshd: their clients reach the Service instead.
+//! Finds processes (API server, kubelet, sshd) that listen on a node address that a Service has as
+//! external or load-balancer IP. Their clients reach the Service instead.
 
 use std::net::IpAddr;
 
@@ -21,7 +21,7 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
     })
 }
 
-/// The Node object need not have all addresses of this host.
+/// Uses the host's addresses too: the Node object may not list all of them.
 fn claims(snapshot: &Snapshot, of_host: &[IpAddr]) -> NodeClaims {
     let ports = IpFamily::BOTH.into_iter().flat_map(|family| snapshot.service_ports(family));
     NodeClaims::of(ports, |ip| snapshot.node.has_address(ip) || of_host.contains(&ip))
@@ -48,7 +48,7 @@ fn finding(taken: &TakenAddress, listener: &Listener) -> Finding {
     Finding::warning(
         format!(
             "{at}{more} ({over}) of Service {port} ({}) is an address of this node, and {process} \
-             listens at {}: connections to it go to the Service's endpoints",
+             listens on {}: connections go to the Service's endpoints instead",
             kind.field(),
             listener.address
         ),

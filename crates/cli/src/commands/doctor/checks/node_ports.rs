@@ -1,6 +1,5 @@
-//! Processes that wait at node ports. Packets from outside go to the Service, so they never get
-//! to the process; and where a process has a port for load balancers' questions, the agent cannot
-//! answer them.
+//! Finds processes that listen on node ports. Packets from outside go to the Service and do not reach
+//! the process. On a health-check node port, the agent cannot answer load balancers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -26,17 +25,17 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
     })
 }
 
-/// A port of the node that a Service has.
+/// A node port of a Service.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct NodePort {
     number: u16,
     protocol: Protocol,
     port: ServicePortName,
-    /// Whether it is the one at which load balancers ask, which the agent answers itself.
+    /// Whether it is the healthCheckNodePort, which the agent answers itself.
     is_health_check: bool,
 }
 
-/// Who waits where.
+/// A listening process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Waiting {
     protocol: Protocol,
@@ -53,7 +52,7 @@ impl From<Listener> for Waiting {
     }
 }
 
-/// Ports of the node with the families in which Services have them.
+/// Node ports with the IP families of their Services.
 type Taken = BTreeMap<NodePort, BTreeSet<IpFamily>>;
 
 fn node_ports(snapshot: &Snapshot) -> Taken {
@@ -76,7 +75,7 @@ fn node_ports(snapshot: &Snapshot) -> Taken {
     taken
 }
 
-/// The agent's name, which answers load balancers.
+/// Process name of the agent, which answers load balancers.
 const AGENT: &str = "rulegen";
 
 fn check(taken: &Taken, open: &[NodePortsAt; 2], waiting: &[Waiting]) -> Vec<Finding> {
@@ -85,7 +84,7 @@ fn check(taken: &Taken, open: &[NodePortsAt; 2], waiting: &[Waiting]) -> Vec<Fin
         let at_port = |w: &&Waiting| w.protocol == port.protocol && w.address.port() == port.number;
         for waiting in waiting.iter().filter(at_port) {
             findings.extend(match port.is_health_check {
-                // The agent answers in both families, whatever the Service's are.
+                // The agent answers in both families, regardless of the Service's.
                 true => at_health_check(port, waiting),
                 false => at_node_port(port, families, waiting, open),
             });
@@ -110,13 +109,13 @@ fn at_node_port(
     families.iter().any(is_taken).then(|| {
         Finding::warning(
             format!(
-                "node port {number} ({}) of Service {port} is taken: {holder} waits at {address}, \
-                 and what comes to that port goes to the Service's endpoints",
+                "node port {number} ({}) of Service {port} is in use: {holder} listens on {address}, \
+                 but traffic to that port goes to the Service's endpoints",
                 protocol.name().to_uppercase()
             ),
             format!(
-                "let the process wait at another port, or change spec.ports[].nodePort; {number} in \
-                 net.ipv4.ip_local_reserved_ports keeps the kernel from giving it out"
+                "configure another port for the process, or change spec.ports[].nodePort; add \
+                 {number} to net.ipv4.ip_local_reserved_ports so that the kernel does not assign it"
             ),
         )
     })
@@ -125,25 +124,24 @@ fn at_node_port(
 fn at_health_check(port: &NodePort, waiting: &Waiting) -> Option<Finding> {
     let NodePort { number, port, .. } = port;
     let Waiting { address, holder, name, .. } = waiting;
-    // Whose it is must be known: mostly it is the agent's own.
+    // An unnamed process is usually the agent itself.
     let other = name.as_ref().filter(|name| *name != AGENT)?;
     Some(Finding::error(
         format!(
-            "port {number} of Service {}/{} (spec.healthCheckNodePort) is taken: {holder} waits at \
-             {address}, so load balancers ask it for this node's endpoints",
+            "port {number} of Service {}/{} (spec.healthCheckNodePort) is in use: {holder} listens \
+             on {address} and receives the load balancers' health checks",
             port.namespace, port.service
         ),
-        format!("end {other}, or let it wait at another port; the agent tries again"),
+        format!("stop {other}, or configure another port for it; the agent retries"),
     ))
 }
 
-/// A socket for all addresses of IPv6 takes those of IPv4 too, unless it has IPV6_V6ONLY, which
-/// /proc/net does not tell.
+/// A wildcard IPv6 socket also accepts IPv4, unless IPV6_V6ONLY is set, which /proc/net does not show.
 fn sees_ipv4(address: IpAddr) -> bool {
     address.is_ipv4() || address.is_unspecified()
 }
 
-/// Whether node ports of a family are open at an address that somebody waits at.
+/// Whether node ports of a family are open at the address of a listening process.
 fn is_open(open: &NodePortsAt, address: IpAddr) -> bool {
     match open {
         NodePortsAt::AnyLocal { .. } if address.is_unspecified() => true,
@@ -187,13 +185,13 @@ mod tests {
     const ALL: NodePortsAt = NodePortsAt::AnyLocal { loopback: false };
 
     #[test]
-    fn who_waits_at_a_node_port_is_named() {
+    fn process_listening_on_a_node_port_is_named() {
         let told = |waiting| told(&port(30080, false), &ALL, waiting);
         assert_eq!(
             told(waiting(Protocol::Tcp, "0.0.0.0:30080", Some("nginx"))).as_deref(),
             Some(
-                "node port 30080 (TCP) of Service default/web:http is taken: nginx (pid 7) waits \
-                 at 0.0.0.0:30080, and what comes to that port goes to the Service's endpoints"
+                "node port 30080 (TCP) of Service default/web:http is in use: nginx (pid 7) listens \
+                 on 0.0.0.0:30080, but traffic to that port goes to the Service's endpoints"
             )
         );
         assert!(told(waiting(Protocol::Tcp, "[::]:30080", None)).is_some());

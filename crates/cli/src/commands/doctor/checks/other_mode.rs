@@ -1,5 +1,5 @@
-//! Whether the rules of the other mode were left. Of all nat chains the first that translates
-//! settles a connection, and what is refused is refused by either.
+//! Finds leftover rules of the other proxy mode. The nat chain that runs first decides a connection,
+//! and a reject by either mode applies.
 
 use anyhow::Result;
 use rulegen_config::ProxyMode;
@@ -22,16 +22,17 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
     Ok(Outcome::Found(check(rim.config().mode, &tables, &chains)))
 }
 
-/// The tables of nftables mode that are there, and the programs that show chains of iptables mode.
+/// `tables` are existing tables of nftables mode, `chains` the programs that list chains of iptables
+/// mode.
 fn check(mode: ProxyMode, tables: &[String], chains: &[String]) -> Vec<Finding> {
     match mode {
         ProxyMode::Nftables => chains
             .iter()
             .map(|program| {
                 Finding::warning(
-                    format!("{program} holds KUBE-* chains: they translate and refuse too"),
-                    "restart the agent, which removes them once its own rules are in; without an \
-                     agent, rulegen cleanup, then apply again",
+                    format!("{program} has KUBE-* chains: they still translate and reject traffic"),
+                    "restart the agent, which removes them after its first sync; without an agent, \
+                     rulegen cleanup, then apply again",
                 )
             })
             .collect(),
@@ -39,8 +40,10 @@ fn check(mode: ProxyMode, tables: &[String], chains: &[String]) -> Vec<Finding> 
             .iter()
             .map(|table| {
                 Finding::warning(
-                    format!("the nftables table {table} is there: it translates and refuses too"),
-                    format!("nft delete table {table}; an agent in iptables mode does it itself"),
+                    format!(
+                        "the nftables table {table} exists: it still translates and rejects traffic"
+                    ),
+                    format!("nft delete table {table}; an agent in iptables mode does this itself"),
                 )
             })
             .collect(),
@@ -52,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_mode_minds_the_other() {
+    fn other_mode_leftovers_are_found_in_both_modes() {
         let table = ["ip rulegen".to_owned()];
         let program = ["iptables-nft".to_owned()];
         let told = |mode, tables: &[String], chains: &[String]| {
@@ -60,7 +63,7 @@ mod tests {
         };
         assert_eq!(told(ProxyMode::Nftables, &table, &[]), Vec::<String>::new());
         assert_eq!(told(ProxyMode::Iptables, &[], &program), Vec::<String>::new());
-        assert!(told(ProxyMode::Nftables, &table, &program)[0].starts_with("iptables-nft holds"));
+        assert!(told(ProxyMode::Nftables, &table, &program)[0].starts_with("iptables-nft has"));
         assert!(told(ProxyMode::Iptables, &table, &program)[0].contains("table ip rulegen"));
     }
 }

@@ -1,5 +1,5 @@
-//! Whether loopback addresses are open to neighbours (CVE-2020-8558), or closed though node ports
-//! are to be reached there.
+//! Checks whether 127.0.0.0/8 is reachable from the network (CVE-2020-8558), or not reachable although
+//! node ports at 127.0.0.1 are configured.
 
 use anyhow::Result;
 use rulegen_compiler::plan;
@@ -24,7 +24,7 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
     Ok(Outcome::Found(check(&Facts { open, is_guarded, is_wanted })))
 }
 
-/// Interfaces from which packets to loopback addresses are routed, `all` where it is all.
+/// Interfaces with route_localnet on; `all` if it is on for all interfaces.
 fn open() -> Result<Vec<String>> {
     if Sysctl::ROUTE_LOCALNET.read()? != 0 {
         return Ok(vec!["all".to_owned()]);
@@ -35,9 +35,9 @@ fn open() -> Result<Vec<String>> {
 
 struct Facts {
     open: Vec<String>,
-    /// Whether a rule drops those that nobody here asked for.
+    /// Whether KUBE-FIREWALL drops packets to 127.0.0.0/8 that are not replies.
     is_guarded: bool,
-    /// Whether there are node ports that shall be reached at 127.0.0.1.
+    /// Whether node ports must be reachable at 127.0.0.1.
     is_wanted: bool,
 }
 
@@ -46,19 +46,19 @@ fn check(facts: &Facts) -> Vec<Finding> {
     if !open.is_empty() && !is_guarded {
         return vec![Finding::warning(
             format!(
-                "route_localnet is 1 ({}) and no rule of KUBE-FIREWALL guards it: neighbours reach \
-                 what listens at 127.0.0.1 (CVE-2020-8558)",
+                "route_localnet is 1 ({}) and KUBE-FIREWALL has no rule against it: hosts on the \
+                 same network can reach services at 127.0.0.1 (CVE-2020-8558)",
                 open.join(", ")
             ),
-            "sysctl -w net.ipv4.conf.all.route_localnet=0 and the same for each of the interfaces; \
-             where node ports at 127.0.0.1 need it, have the rules of iptables mode applied",
+            "sysctl -w net.ipv4.conf.all.route_localnet=0, and the same for each interface; if node \
+             ports at 127.0.0.1 need it, apply the rules of iptables mode",
         )];
     }
     if open.is_empty() && *is_wanted {
         return vec![Finding::note(
-            "net.ipv4.conf.all.route_localnet is 0: node ports cannot be reached at 127.0.0.1",
-            "sysctl -w net.ipv4.conf.all.route_localnet=1 once the rules are in, as the agent does; \
-             or --iptables-localhost-nodeports=false if nobody needs it",
+            "net.ipv4.conf.all.route_localnet is 0: node ports are not reachable at 127.0.0.1",
+            "sysctl -w net.ipv4.conf.all.route_localnet=1 after applying the rules, as the agent \
+             does; or set --iptables-localhost-nodeports=false",
         )];
     }
     Vec::new()
@@ -70,7 +70,7 @@ mod tests {
     use crate::commands::doctor::finding::Severity;
 
     #[test]
-    fn open_takes_a_guard_and_closed_hides_node_ports() {
+    fn route_localnet_on_needs_a_guard_and_off_hides_node_ports() {
         let severity = |open: &[&str], is_guarded, is_wanted| {
             let open = open.iter().map(|name| (*name).to_owned()).collect();
             let found = check(&Facts { open, is_guarded, is_wanted });

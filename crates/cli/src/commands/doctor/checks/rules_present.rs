@@ -1,4 +1,4 @@
-//! Whether there are any rules for Services.
+//! Checks whether any rules for Services exist.
 
 use anyhow::Result;
 use rulegen_config::ProxyMode;
@@ -10,7 +10,7 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
     Ok(Outcome::Found(check(rim.config().mode, are_there(rim)?)))
 }
 
-/// Whether the kernel holds rules of the mode, in any family.
+/// Whether the kernel has rules of the proxy mode, in any IP family.
 pub(super) fn are_there(rim: &Rim<'_>) -> Result<bool> {
     Ok(match rim.config().mode {
         ProxyMode::Nftables => rim.tables()?.iter().any(|(_, name)| name == rim.table()),
@@ -20,14 +20,14 @@ pub(super) fn are_there(rim: &Rim<'_>) -> Result<bool> {
 
 fn check(mode: ProxyMode, are_there: bool) -> Vec<Finding> {
     let wanted = match mode {
-        ProxyMode::Nftables => "the kernel has no table of rulegen's",
-        ProxyMode::Iptables => "no variant of iptables has a KUBE-* chain of Services",
+        ProxyMode::Nftables => "rulegen's nftables table does not exist",
+        ProxyMode::Iptables => "no iptables variant has KUBE-* chains of Services",
     };
     let missing = || {
         Finding::error(
-            format!("{wanted}: no Service can be reached from this node"),
-            "start rulegen agent, or apply manifests with rulegen -f; if the rules are of another \
-             mode or table, say so with --proxy-mode or --nftables-table",
+            format!("{wanted}: no Service is reachable from this node"),
+            "start rulegen agent, or apply manifests with rulegen -f; for another mode or table, \
+             use --proxy-mode or --nftables-table",
         )
     };
     (!are_there).then(missing).into_iter().collect()
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_rules_nothing_works() {
+    fn missing_rules_are_an_error() {
         assert_eq!(check(ProxyMode::Nftables, true), []);
         assert!(check(ProxyMode::Nftables, false)[0].what.contains("table"));
         assert!(check(ProxyMode::Iptables, false)[0].what.contains("KUBE-*"));

@@ -1,4 +1,4 @@
-//! Services that are too large to have rules.
+//! Finds Services that exceed the maximum size.
 
 use anyhow::Result;
 use rulegen_model::{ObjectKey, Snapshot, TooLarge};
@@ -16,10 +16,10 @@ fn check(snapshot: &Snapshot) -> Vec<Finding> {
         let (total, limit) = (too_large.size.total(), too_large.limit);
         Finding::error(
             format!(
-                "Service {namespace}/{name} has no rules: its size is {total} and the limit {limit}"
+                "Service {namespace}/{name} has no rules: its size {total} exceeds the limit {limit}"
             ),
-            "split it into several Services, or raise --max-service-size (rulegen.maxServiceSize in \
-             the configuration)",
+            "split it into several Services, or increase --max-service-size (rulegen.maxServiceSize \
+             in the configuration)",
         )
     };
     snapshot.too_large.iter().map(finding).collect()

@@ -1,5 +1,5 @@
-//! What becomes of TCP packets that conntrack finds invalid. Untranslated they would reset the
-//! connection (kubernetes#74839): either a rule drops them, or conntrack takes them for valid.
+//! Checks how INVALID TCP packets are handled. Untranslated they reset the connection
+//! (kubernetes#74839), so either a rule must drop them or conntrack must accept them as valid.
 
 use anyhow::Result;
 use rulegen_config::ProxyMode;
@@ -10,7 +10,7 @@ use crate::commands::doctor::rim::Rim;
 
 pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
     let Some(value) = Sysctl::CONNTRACK_TCP_BE_LIBERAL.read_if_there()? else {
-        let reason = "the kernel tracks no connections yet (nf_conntrack is not loaded)";
+        let reason = "connection tracking is not active (nf_conntrack is not loaded)";
         return Ok(Outcome::NotChecked(reason.to_owned()));
     };
     let config = rim.config();
@@ -24,16 +24,16 @@ fn check(mode: ProxyMode, is_wanted: bool, is_liberal: bool) -> Vec<Finding> {
     match (mode, is_wanted, is_liberal) {
         (_, true, false) => vec![Finding::warning(
             format!(
-                "{sysctl} is 0 though tcpBeLiberal is configured: no rule drops invalid packets, \
+                "{sysctl} is 0 although tcpBeLiberal is configured: no rule drops INVALID packets, \
                  which may reset connections"
             ),
             remedy,
         )],
-        // The rules of nftables mode have none for invalid packets, as kube-proxy's.
+        // Like kube-proxy's, our nftables rules do not handle INVALID packets.
         (ProxyMode::Nftables, false, false) => vec![Finding::note(
             format!(
-                "{sysctl} is 0: in nftables mode no rule drops invalid packets, which may reset \
-                 long connections"
+                "{sysctl} is 0: in nftables mode no rule drops INVALID packets, which may reset \
+                 long-lived connections"
             ),
             remedy,
         )],
@@ -47,7 +47,7 @@ mod tests {
     use crate::commands::doctor::finding::Severity;
 
     #[test]
-    fn either_the_kernel_is_liberal_or_a_rule_drops() {
+    fn tcp_be_liberal_off_needs_a_rule_that_drops_invalid() {
         use ProxyMode::{Iptables, Nftables};
         let worst = |mode, wanted, is| check(mode, wanted, is).iter().map(|f| f.severity).max();
         assert_eq!(worst(Iptables, false, false), None);
