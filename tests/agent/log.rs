@@ -84,7 +84,7 @@ fn the_last_lines_are_written_and_all_are_json() {
     node.settle();
     node.server.apply_many([service("news", 30), slice("news", "a", &[HERE[0]])]);
     node.settle();
-    wait_until("it is logged", || node.logged("synced") > 1);
+    wait_until("it is logged", || node.logged(r#""message":"synced""#) > 1);
     node.stop(Signal::SIGTERM);
     let log = node.log();
     let lines: Vec<Value> = log

@@ -105,7 +105,10 @@ fn a_full_affinity_set_loses_no_packets_and_delays_no_change() {
     agent.wait_for_log("session affinity set full");
     let doctor = "doctor --check affinity-sets -o json --proxy-mode nftables";
     let found = stdout(&lab.node.rulegen(doctor));
-    assert!(found.contains("default/s1 (TCP, IPv4) remembers 65535 clients"), "{found}");
+    assert!(
+        found.contains("default/s1 (TCP, IPv4) is nearly full: 65535 of 65535 clients"),
+        "{found}"
+    );
 
     let new: Vec<IpAddr> = (1..=60).map(|n| address(1, n)).collect();
     let first: Vec<SocketAddr> = new.iter().map(|from| connect(&lab, *from)).collect();

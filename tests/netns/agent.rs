@@ -225,7 +225,7 @@ fn manifest_unreadable_keeps_last_good_state() {
         for file in ["nothing.yaml", "one.yaml", "two.yaml"] {
             fs::rename(manifests.file(file), manifests.file(file).with_extension("off")).unwrap();
         }
-        agent.wait_for_log("has no *.yaml");
+        agent.wait_for_log("no *.yaml, *.yml or *.json file");
         goes_on_answering(&lab, 1, ELSEWHERE);
         fs::rename(manifests.file("one.off"), manifests.file("one.yaml")).unwrap();
         agent.wait_until_right();
@@ -248,7 +248,7 @@ fn manifests_without_services_need_allow_empty() {
     manifests.put("one.yaml", &service(1, &[SECOND]));
     soon_answers(&lab, 1, SECOND);
     manifests.put("one.yaml", list);
-    agent.wait_for_log("nothing is removed");
+    agent.wait_for_log("removing nothing");
     goes_on_answering(&lab, 1, SECOND);
     drop(agent);
     let _agent = Agent::start(&lab.node, &manifests, "");

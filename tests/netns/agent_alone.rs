@@ -159,7 +159,7 @@ fn without_inotify_files_are_looked_at() {
             .unwrap();
         let mut agent = Named(child);
         let log = || fs::read_to_string(&log).unwrap();
-        let syncs = || log().lines().filter(|line| line.contains(" synced ")).count();
+        let syncs = || log().lines().filter(|line| line.contains(" INFO synced ")).count();
         eventually("rules are written", || syncs() == 1);
         assert_eq!(
             log().matches("fs.inotify.max_user_instances").count(),

@@ -185,7 +185,7 @@ fn changes_of_manifests_are_written_and_nothing_else() {
 
         let written = calls(0).len();
         let mut agent = Agent::start(&namespace, &path, &flags);
-        agent.wait_until("synced", |agent| agent.log().contains(" synced "));
+        agent.wait_until("synced", |agent| agent.log().contains(" INFO synced "));
         assert_eq!(calls(written), "", "{variant}: the restart wrote");
         agent.wait_until("healthy", |agent| {
             agent.healthz().is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
@@ -200,7 +200,7 @@ fn what_others_break_is_repaired() {
         let flags = format!("--proxy-mode iptables --iptables-variant {variant}");
         put(&namespace, &example("nodeport.yaml"));
         let mut agent = Agent::start(&namespace, "", &flags);
-        agent.wait_until("synced", |agent| agent.log().contains(" synced "));
+        agent.wait_until("synced", |agent| agent.log().contains(" INFO synced "));
         let rules = || saved(&namespace, variant, "iptables");
         let right = rules();
         assert!(right.contains("KUBE-SEP"), "{right}");

@@ -108,7 +108,8 @@ fn a_fight_is_left_and_reported() {
     let readiness = || agent.get(HEALTH_PORT, "/readyz").unwrap();
     eventually("/readyz says so", || {
         let (status, body) = readiness();
-        status == 200 && body.contains("are left for a while, because nft")
+        status == 200
+            && body.contains("keeps recreating rules of another proxy mode, removal is paused")
     });
     let (_, body) = readiness();
     assert!(body.contains("another program keeps changing the rules"), "{body}");

@@ -314,7 +314,8 @@ fn without_ipv6_in_the_kernel_rules_of_ipv4_are_made() {
         assert_healthy(&agent, mode);
         assert_no_flood(&agent);
         let log = agent.log();
-        let lines = log.lines().filter(|line| line.contains("IPv6 is not there")).count();
+        let lines =
+            log.lines().filter(|line| line.contains("IPv6 is unavailable or disabled")).count();
         assert_eq!(lines, 1, "{log}");
         assert!(!log.contains("ERROR"), "{log}");
         let ipv6 = node.run("nft list tables ip6");

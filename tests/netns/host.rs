@@ -46,7 +46,7 @@ fn sysctls_are_those_of_the_namespace_and_are_written_once() {
         let second = sysctl::apply(&settings);
         assert_eq!(told(&second), Vec::<String>::new());
         let change = sysctl::set_route_localnet().unwrap().unwrap();
-        assert_eq!(change.to_string(), "net.ipv4.conf.all.route_localnet was 0 and is 1");
+        assert_eq!(change.to_string(), "net.ipv4.conf.all.route_localnet: 0 -> 1");
         assert_eq!(sysctl::set_route_localnet().unwrap(), None);
         assert!(host::routes_localnet());
     });
@@ -79,8 +79,8 @@ fn right_values_pass_where_nothing_can_be_written_and_wrong_ones_are_told() {
         let [failure] = &told(&sysctl::apply(&other.wanted(1)))[..] else {
             panic!("one setting is wrong");
         };
-        let start = "net.netfilter.nf_conntrack_tcp_timeout_close_wait is 815 and cannot be set \
-                     to 816: Read-only file system";
+        let start = "cannot set net.netfilter.nf_conntrack_tcp_timeout_close_wait to 816 (current \
+                     value 815): Read-only file system";
         assert!(failure.starts_with(start), "{failure}");
         assert!(failure.contains("rulegen agent --init-only"), "{failure}");
         let failure = sysctl::set_route_localnet().unwrap_err();
@@ -217,7 +217,7 @@ fn what_is_gone_cannot_be_kept() {
         assert_eq!(again.to_string(), "kept CAP_NET_ADMIN, dropped nothing");
         let more = drop_to(&[Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW]);
         assert_eq!(more.kept, [Capability::CAP_NET_ADMIN]);
-        assert_eq!(more.failed, ["CAP_NET_RAW is not there to be kept"]);
+        assert_eq!(more.failed, ["missing capability CAP_NET_RAW"]);
     });
 }
 
