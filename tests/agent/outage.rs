@@ -51,7 +51,7 @@ fn rules_stay_while_the_server_is_away() {
     assert_eq!((node.probe("/healthz"), node.probe("/readyz")), (200, 200));
     node.server.refuse_connections(false);
     has_changed(&node);
-    wait_until("that is told", || node.logged("API server reachable again") == 1);
+    wait_until("the recovery is logged", || node.logged("API server reachable again") == 1);
 }
 
 #[test]

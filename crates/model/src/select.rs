@@ -17,7 +17,7 @@ pub struct Selection {
     pub any: bool,
 }
 
-/// Chooses endpoints: ready ones, or for want of these the ones that still serve while they
+/// Chooses endpoints: ready ones, or if there are none, those that still serve while they
 /// terminate, for Cluster and Local independently (KEP-1669). Topology hints narrow what
 /// Cluster sees (KEP-2433, KEP-3015).
 pub fn select(port: &ServicePort) -> Selection {

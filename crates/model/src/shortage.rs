@@ -46,14 +46,14 @@ pub enum Why {
         /// So many are shutting down, and do not serve any more.
         terminating: usize,
     },
-    /// Traffic goes to endpoints that are shutting down, for want of others.
+    /// Only terminating endpoints are left, and traffic goes to them.
     Draining {
         /// So many.
         terminating: usize,
     },
     /// There are endpoints, but none on this node, where a policy keeps the traffic.
     NoneLocal {
-        /// So many are on other nodes: ready ones, or for want of these such as drain.
+        /// The number of endpoints on other nodes: ready ones, or draining ones if none is ready.
         elsewhere: usize,
         /// What the policy is for.
         kept: LocalPolicyScope,

@@ -38,7 +38,7 @@ pub(crate) struct Twin {
 pub(crate) enum Fault {
     /// A dump is interrupted again and again; of a commit nothing.
     Interrupted,
-    /// Of a commit, this operation fails for want of memory; of a dump nothing.
+    /// Of a commit, this operation fails because memory is short; of a dump nothing.
     Operation(usize),
     /// Of a commit all operations, for the kernel does not let that be changed.
     Unchangeable,
@@ -158,7 +158,7 @@ impl Twin {
         });
         for (number, (transaction, operation)) in all.enumerate() {
             let done = match failing == Some(number) {
-                // As for want of memory.
+                // As when memory is short.
                 true => Err(Reason::Circumstances),
                 false => self.operation(&mut tables, transaction, operation),
             };

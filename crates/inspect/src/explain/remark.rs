@@ -29,7 +29,7 @@ pub enum About {
     Choice,
     /// Whom the endpoint sees as the sender.
     Source,
-    /// Why the packet goes nowhere for want of endpoints.
+    /// Why the packet is refused: there is no usable endpoint.
     NoEndpoints,
     /// Why it goes nowhere though there may be some.
     Refusal,

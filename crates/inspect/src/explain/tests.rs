@@ -1,4 +1,4 @@
-//! A Service that has one port name and number for TCP and for UDP.
+//! Explanations of packets in both modes.
 
 use rulegen_compiler::{iptables::ruleset, nftables::table, plan};
 use rulegen_config::ProxyConfig;
@@ -97,4 +97,35 @@ fn of_two_protocols_with_one_port_name_the_reason_is_that_of_the_packets_own() {
     for explanation in explained(not_ready, Protocol::Tcp) {
         assert!(matches!(explanation.ends[..], [End { outcome: Outcome::Endpoint { .. }, .. }]));
     }
+}
+
+/// Half of the packets match the first rule, half of the others the second.
+const SAME_ENDPOINT_TWICE: &str = "*nat
+:PREROUTING ACCEPT [0:0]
+-A PREROUTING -m statistic --mode random --probability 0.5 -j KUBE-SEP-A
+-A PREROUTING -m statistic --mode random --probability 0.5 -j KUBE-SEP-B
+-A PREROUTING -j KUBE-SEP-C
+:KUBE-SEP-A - [0:0]
+:KUBE-SEP-B - [0:0]
+:KUBE-SEP-C - [0:0]
+-A KUBE-SEP-A -p tcp -m tcp -j DNAT --to-destination 10.244.1.5:80
+-A KUBE-SEP-B -p tcp -m tcp -j DNAT --to-destination 10.244.1.5:80
+-A KUBE-SEP-C -p tcp -m tcp -j DNAT --to-destination 10.244.1.6:80
+COMMIT
+";
+
+#[test]
+fn branches_to_the_same_endpoint_add_their_probabilities() {
+    let (rules, errors) = iptables::parse(IpFamily::Ipv4, SAME_ENDPOINT_TWICE);
+    assert_eq!(errors, []);
+    let packet = Packet {
+        origin: Origin::Interface("eth0".to_owned()),
+        source: "10.244.1.9".parse().unwrap(),
+        destination: "10.96.0.10:80".parse().unwrap(),
+        protocol: Protocol::Tcp,
+    };
+    let explanation = by_ruleset(&rules, &[], &packet, None);
+    let exact: Vec<Option<&str>> =
+        explanation.ends.iter().map(|end| end.probability.exact.as_deref()).collect();
+    assert_eq!(exact, [Some("3/4"), Some("1/4")], "{:?}", explanation.ends);
 }

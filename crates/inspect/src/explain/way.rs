@@ -26,17 +26,7 @@ impl Way {
         branches: Vec<iptables::Branch<'_>>,
         protocol: Protocol,
     ) -> Vec<Self> {
-        let mut single: Vec<iptables::Branch<'_>> = Vec::new();
-        let mut known: HashMap<iptables::Verdict, usize> = HashMap::new();
-        for branch in branches {
-            match known.get(&branch.verdict).and_then(|at| single.get_mut(*at)) {
-                Some(other) => other.probability = other.probability.or(branch.probability),
-                None => {
-                    known.insert(branch.verdict, single.len());
-                    single.push(branch);
-                }
-            }
-        }
+        let single = merged(branches, |branch| (branch.verdict, &mut branch.probability));
         single.iter().map(|branch| Self::of_iptables_branch(branch, protocol)).collect()
     }
 
@@ -65,17 +55,7 @@ impl Way {
         table: &Table,
         protocol: Protocol,
     ) -> Vec<Self> {
-        let mut single: Vec<nftables::Branch<'_>> = Vec::new();
-        let mut known: HashMap<iptables::Verdict, usize> = HashMap::new();
-        for branch in branches {
-            match known.get(&branch.verdict).and_then(|at| single.get_mut(*at)) {
-                Some(other) => other.probability = other.probability.or(branch.probability),
-                None => {
-                    known.insert(branch.verdict, single.len());
-                    single.push(branch);
-                }
-            }
-        }
+        let single = merged(branches, |branch| (branch.verdict, &mut branch.probability));
         single.iter().map(|branch| Self::of_nftables_branch(branch, table, protocol)).collect()
     }
 
@@ -103,6 +83,30 @@ impl Way {
     pub(super) fn meanings(&self) -> impl Iterator<Item = &Meaning> {
         self.steps.iter().filter_map(|(_, meaning)| meaning.as_ref())
     }
+}
+
+/// One branch for each verdict, with the rules of the first and the probability of all.
+fn merged<B>(
+    branches: Vec<B>,
+    parts: impl Fn(&mut B) -> (iptables::Verdict, &mut rulegen_ruleset::Probability),
+) -> Vec<B> {
+    let mut single: Vec<B> = Vec::new();
+    let mut known: HashMap<iptables::Verdict, usize> = HashMap::new();
+    for mut branch in branches {
+        let (verdict, probability) = parts(&mut branch);
+        let probability = *probability;
+        match known.get(&verdict).and_then(|at| single.get_mut(*at)) {
+            Some(other) => {
+                let (_, sum) = parts(other);
+                *sum = sum.or(probability);
+            }
+            None => {
+                known.insert(verdict, single.len());
+                single.push(branch);
+            }
+        }
+    }
+    single
 }
 
 fn with_words(rule: PassedRule, meaning: Option<&Meaning>) -> PassedRule {

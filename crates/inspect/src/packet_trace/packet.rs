@@ -186,7 +186,7 @@ impl TracedPacket {
         Some(format!("{} {}", service.as_str(), refusal_reason(refusal)))
     }
 
-    /// The service port that refused it for want of endpoints.
+    /// The service port without a usable endpoint that refused the packet.
     fn service_refusal(&self) -> Option<(&Comment, Refusal)> {
         let last = self.steps.last().filter(|step| step.is_ours)?;
         if matches!(

@@ -163,11 +163,11 @@ impl Recovery {
             Recovery::Reread | Recovery::None => None,
             Recovery::DeleteLater => Some(refused.iter().map(without_deletions).collect()),
             Recovery::Replace => {
-                let anew = |(held, wanted): (&Option<Actual>, &&'a Table)| match held {
+                let replace = |(held, wanted): (&Option<Actual>, &&'a Table)| match held {
                     Some(_) => replacement(wanted),
                     None => diff(None, wanted),
                 };
-                Some(held.iter().zip(wanted).map(anew).collect())
+                Some(held.iter().zip(wanted).map(replace).collect())
             }
         }
     }

@@ -43,7 +43,7 @@ struct Packet<'a> {
     masqueraded_code: Option<&'static str>,
     /// Whether it began a connection.
     new_connection: bool,
-    /// Whether steps of it may be missing, for want of room.
+    /// Whether trace events were dropped, so that steps may be missing.
     incomplete: bool,
     /// left, delivered, rejected, dropped, queued, stolen or lost.
     end: &'static str,

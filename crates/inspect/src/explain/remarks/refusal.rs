@@ -88,7 +88,7 @@ fn refused_by_others(way: &Way) -> Remark {
     let last = last.unwrap_or_else(|| "nothing that is known here".to_owned());
     let text = format!("no rule of a Service does it; the last on the way is {last}");
     Remark::new(About::Refusal, Code::RefusedByOthers, text)
-        .change("ask whoever made that rule or policy")
+        .change("ask the owner of that rule or policy")
 }
 
 fn look_at_slices(ServicePortName { namespace, service, .. }: &ServicePortName) -> String {
