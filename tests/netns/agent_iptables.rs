@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use crate::apply::{VARIANTS, chains_of, example, saved, watch_restores, with_others};
 use crate::common::{root, stderr, stdout};
 use crate::lab::{From, Lab};
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, StopAtEnd};
 use crate::running_agent::service;
 use crate::traffic::{Answer, Proto};
 
@@ -112,15 +112,6 @@ impl Drop for Agent<'_> {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// Says that it is over, also to those that are asked to go on when a test fails.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -360,7 +351,7 @@ fn drift_iptables_during_own_sync_is_repaired() {
                 deleted.fetch_add(usize::from(output.status.success()), Ordering::Relaxed);
             }
         });
-        let _over = Over(&is_over);
+        let _over = StopAtEnd(&is_over);
         for round in 0..40 {
             let name = ["crash.yaml", "clusterip.yaml"][round % 2];
             put(&namespace, &example(name));
@@ -473,7 +464,7 @@ fn no_connection_is_refused_while_the_agent_takes_over() {
         let is_over = AtomicBool::new(false);
         let asked = thread::scope(|scope| {
             let client = scope.spawn(|| ask_on(&lab, &is_over));
-            let over = Over(&is_over);
+            let over = StopAtEnd(&is_over);
             let mut agent = Agent::start(&lab.node, "", new);
             agent.wait_until("rid of the old rules", |_| is_only(&lab.node, new));
             drop(over);

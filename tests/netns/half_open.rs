@@ -10,7 +10,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, StopAtEnd};
 use crate::running_agent::{Agent, HEALTH_PORT, METRICS_PORT, Manifests, eventually};
 
 /// After this a prober has given up.
@@ -77,7 +77,6 @@ fn probers_are_answered_whatever_others_hold_open() {
         let opened = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             scope.spawn(|| elsewhere.inside(|| hold(attack, &stop, &opened)));
-            // Also when a probe fails: the scope waits for its threads.
             let stop = StopAtEnd(&stop);
             eventually("connections are held", || opened.load(Ordering::Relaxed) >= CONNECTIONS);
             for _ in 0..10 {
@@ -87,14 +86,6 @@ fn probers_are_answered_whatever_others_hold_open() {
         });
     }
     assert!(agent.get(HEALTH_PORT, "/livez").is_some());
-}
-
-struct StopAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 fn load_balancer((n, check): (usize, u16)) -> String {

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use nix::sched::{CloneFlags, setns};
@@ -125,4 +125,14 @@ fn reap_at_exit(name: &str) {
         Mutex::new((child, stdin))
     });
     writeln!(reaper.lock().unwrap().1, "{name}").unwrap();
+}
+
+/// Sets a flag at the end of its scope, also when an assertion fails there: `thread::scope` waits
+/// for its threads, so a thread that runs until it is stopped would hang the test.
+pub(crate) struct StopAtEnd<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::lab::{From, Lab};
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, StopAtEnd};
 use crate::traffic::{Answer, Proto};
 
 /// What has to be so in the end is so after this, however hard the machine works.
@@ -283,17 +283,8 @@ pub(crate) fn while_asking(lab: &Lab, to: SocketAddr, work: impl FnOnce(&Asker))
                 asker.asked.fetch_add(1, Ordering::Relaxed);
             }
         });
-        // Also when the work fails: the scope waits for its threads.
         let _stop = StopAtEnd(&asker.stop);
         work(&asker);
         asker.wait_for(1);
     });
-}
-
-struct StopAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }

@@ -93,7 +93,9 @@ fn report(sight: &Sight) {
 fn process() -> Option<Sight> {
     let processes = Process::all().unwrap_or_default().into_iter();
     let mut named = processes.filter(|process| process.name == "kube-proxy");
-    named.find(|process| process.network_namespace() == NetworkNamespace::Ours).map(Sight::Process)
+    named
+        .find(|process| process.network_namespace() == Some(NetworkNamespace::Ours))
+        .map(Sight::Process)
 }
 
 /// The mode that kube-proxy reports.

@@ -4,6 +4,8 @@ use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use nix::errno::Errno;
+
 use crate::printable::program_name;
 
 /// A process.
@@ -56,14 +58,15 @@ impl Process {
         Self::of_pid(thread_group(&String::from_utf8_lossy(&status))?)
     }
 
-    /// Network namespace of the process. A proxy in another one has its own rules and sockets,
-    /// whatever its PID namespace is.
-    pub fn network_namespace(&self) -> NetworkNamespace {
+    /// Network namespace of the process; `None` if the process has exited. A proxy in another one has
+    /// its own rules and sockets, whatever its PID namespace is.
+    pub fn network_namespace(&self) -> Option<NetworkNamespace> {
         let theirs = fs::read_link(self.path("ns/net"));
         match (theirs, fs::read_link("/proc/thread-self/ns/net")) {
-            (Ok(theirs), Ok(ours)) if theirs == ours => NetworkNamespace::Ours,
-            (Ok(_), Ok(_)) => NetworkNamespace::Other,
-            _ => NetworkNamespace::Unknown,
+            (Ok(theirs), Ok(ours)) if theirs == ours => Some(NetworkNamespace::Ours),
+            (Ok(_), Ok(_)) => Some(NetworkNamespace::Other),
+            (Err(error), _) if is_no_process(&error) => None,
+            _ => Some(NetworkNamespace::Unknown),
         }
     }
 
@@ -77,6 +80,11 @@ impl Process {
     fn path(&self, what: &str) -> PathBuf {
         Path::new("/proc").join(self.pid.to_string()).join(what)
     }
+}
+
+/// A process that exits has no namespaces (ENOENT), also while it is a zombie; then it has no ID.
+fn is_no_process(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ESRCH as i32)
 }
 
 /// Name of a process or thread, which may not be UTF-8.
@@ -116,7 +124,23 @@ mod tests {
     fn process_list_contains_this_process_in_our_namespace() {
         let own = Process::all().unwrap_or_default();
         let own: Vec<&Process> = own.iter().filter(|p| p.pid == std::process::id()).collect();
-        assert!(matches!(own[..], [own] if own.network_namespace() == NetworkNamespace::Ours));
+        assert!(
+            matches!(own[..], [own] if own.network_namespace() == Some(NetworkNamespace::Ours))
+        );
+    }
+
+    #[test]
+    fn process_that_exited_has_no_network_namespace() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let process = Process { pid: child.id(), name: "true".to_owned() };
+        // A zombie from its exit to our wait.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while process.network_namespace().is_some() {
+            assert!(std::time::Instant::now() < deadline, "{:?}", process.network_namespace());
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert_eq!(process.network_namespace(), None);
     }
 
     #[test]

@@ -12,9 +12,9 @@ use crate::commands::doctor::rim::Rim;
 pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
     // A kube-proxy in another network namespace belongs to another node (kind, tests).
     let processes = Process::all()?.into_iter().filter(|process| process.name == "kube-proxy");
-    let processes = processes.map(|process| {
-        let namespace = process.network_namespace();
-        (process, namespace)
+    let processes = processes.filter_map(|process| {
+        let namespace = process.network_namespace()?;
+        Some((process, namespace))
     });
     let is_ours = rim.table().as_str() == KUBE_PROXY_TABLE;
     let of_kube_proxy = rim.tables()?.iter().filter(|(_, name)| name.as_str() == KUBE_PROXY_TABLE);
