@@ -2,11 +2,11 @@
 
 use std::thread;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::api_server::{Failure, Kind, Verb};
 use crate::node::{KINDS, Node, PATIENCE, wait_until};
-use crate::objects::{ELSEWHERE, HERE, cidr, local_load_balancer, node, service, slice};
+use crate::objects::{ELSEWHERE, HERE, cidr, local_load_balancer, many, node, service, slice};
 
 #[test]
 fn sync_waits_until_all_kinds_are_listed() {
@@ -65,6 +65,32 @@ fn sync_follows_changes_of_all_kinds() {
     assert!(arrives("10.100.0.0/16"));
     server.delete(Kind::ServiceCidr, "", "more");
     assert!(!arrives("10.100.0.0/16"));
+}
+
+/// Memory under a flood of changes depends on it. The rest does not wait for the period.
+#[test]
+fn sync_takes_at_most_2000_changed_services() {
+    const SERVICES: usize = 5000;
+    let mut node = Node::new("batches");
+    node.start("--logging-format json --iptables-min-sync-period 3s");
+    node.settle();
+    node.wait_for_watches();
+    let before = changed_services(&node).len();
+    node.server.apply_many(many(SERVICES));
+    let changed = || changed_services(&node).split_off(before);
+    wait_until("all are synced", || changed().iter().sum::<u64>() >= SERVICES as u64);
+    let changed = changed();
+    assert!(changed.iter().all(|services| *services <= 2000), "{changed:?}");
+    assert!(changed.contains(&2000), "the changes did not gather: {changed:?}");
+    node.settle();
+}
+
+/// The number of changed Services of each sync.
+fn changed_services(node: &Node) -> Vec<u64> {
+    let log = node.log();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let syncs = lines.filter(|line| line["message"] == "synced");
+    syncs.filter_map(|sync| sync["services"].as_u64()).collect()
 }
 
 #[test]

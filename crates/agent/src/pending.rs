@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-/// All changes since the last successful sync. A failed sync keeps them.
+/// All changes since the last successful sync that left none for the next. A failed sync keeps them.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     /// The number of Service changes.

@@ -249,7 +249,7 @@ impl Reconciler {
     fn sync(&mut self) {
         let began = Instant::now();
         self.telemetry.journal.begins(self.cause(), began, SystemTime::now());
-        let changes = self.known.store.write().changes();
+        let changes = self.known.store.write().next_changes(self.backend.most_changes());
         let gathering = began.elapsed();
         changes.services.iter().for_each(|change| self.state.service_counts.follow(change));
         self.complain_of_addresses(&changes);
@@ -267,7 +267,12 @@ impl Reconciler {
         if outcome.full || changes.services.len() > MANY {
             memory::release_free_pages();
         }
-        self.tell(&store, &changes, outcome, began);
+        let has_more = outcome.written.is_ok() && store.may_have_changes();
+        self.tell(&store, &changes, outcome, began, has_more);
+        if has_more {
+            self.telemetry.queued(began);
+            self.scheduler.go_on(began);
+        }
     }
 
     /// Reports Services that are left out, and those that no longer are.
@@ -314,6 +319,7 @@ impl Reconciler {
         changes: &Changes,
         outcome: Outcome,
         began: Instant,
+        has_more: bool,
     ) {
         let finished = SystemTime::now();
         outcome.drift.iter().for_each(|drift| self.drifted(drift));
@@ -322,8 +328,8 @@ impl Reconciler {
             Err(error) => (Default::default(), Some(with_causes(&error))),
         };
         let pending = match error {
-            None => std::mem::take(&mut self.state.pending),
-            Some(_) => Pending::default(),
+            None if !has_more => std::mem::take(&mut self.state.pending),
+            _ => Pending::default(),
         };
         let family = |family: &IpFamily| FamilyReport {
             latencies: pending.latencies(finished),

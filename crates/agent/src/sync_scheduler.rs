@@ -52,6 +52,13 @@ impl SyncScheduler {
             self.wanted = Some(now);
         }
     }
+
+    /// Requests a sync without a pause, for changes that the last one left for the next. They have
+    /// gathered already.
+    pub(crate) fn go_on(&mut self, now: Instant) {
+        self.last = None;
+        self.want(now);
+    }
 }
 
 #[cfg(test)]
@@ -76,6 +83,16 @@ mod tests {
         let later = start + PERIOD * 10;
         scheduler.want(later);
         assert_eq!(scheduler.due(), Some(later));
+    }
+
+    #[test]
+    fn changes_left_by_a_sync_do_not_wait_for_the_period() {
+        let start = Instant::now();
+        let mut scheduler = SyncScheduler::new(PERIOD);
+        scheduler.want(start);
+        scheduler.done(start, true);
+        scheduler.go_on(start);
+        assert_eq!(scheduler.due(), Some(start));
     }
 
     #[test]

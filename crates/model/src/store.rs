@@ -192,8 +192,10 @@ pub struct Store {
     names: HashSet<Arc<str>>,
     /// How many of them were left when they were last looked through.
     names_in_use: usize,
-    /// Services of which something came since the last time.
+    /// Services with changes that [`Store::next_changes`] has not returned yet.
     touched: BTreeSet<ObjectKey>,
+    /// Where the next of them start, so that a Service that changes all the time delays no other.
+    next_touched: Option<ObjectKey>,
     /// Whether something changed that all hang on.
     whole: bool,
     /// How often [`Store::node_claims`] may have changed.
@@ -253,6 +255,7 @@ impl Store {
             names: HashSet::new(),
             names_in_use: 0,
             touched: BTreeSet::new(),
+            next_touched: None,
             whole: true,
             claims_revision: 0,
             node_port_addresses: false,
@@ -385,10 +388,18 @@ impl Store {
         self.whole || self.node_port_addresses || !self.touched.is_empty()
     }
 
-    /// What changed since the last time.
+    /// All changes since the last time.
     pub fn changes(&mut self) -> Changes {
+        self.next_changes(usize::MAX)
+    }
+
+    /// Changes since the last time, of at most so many Services: each needs memory for its ports
+    /// before and after. The rest stays ([`Store::may_have_changes`]) and comes next. A change that
+    /// affects all Services returns all.
+    pub fn next_changes(&mut self, most: usize) -> Changes {
         self.forget_names();
-        let touched = std::mem::take(&mut self.touched);
+        let most = if self.whole { usize::MAX } else { most };
+        let touched = self.take_touched(most);
         let joined: Vec<(ObjectKey, Joined)> = touched
             .into_par_iter()
             .map(|key| {
@@ -415,6 +426,22 @@ impl Store {
             changes.services.extend(self.replace(key, ports));
         }
         changes
+    }
+
+    fn take_touched(&mut self, most: usize) -> Vec<ObjectKey> {
+        if self.touched.len() <= most {
+            self.next_touched = None;
+            return std::mem::take(&mut self.touched).into_iter().collect();
+        }
+        let mut later = match &self.next_touched {
+            Some(next) => self.touched.split_off(next),
+            None => std::mem::take(&mut self.touched),
+        };
+        let taken = std::iter::from_fn(|| later.pop_first().or_else(|| self.touched.pop_first()));
+        let taken: Vec<ObjectKey> = taken.take(most).collect();
+        self.next_touched = later.first().cloned();
+        self.touched.append(&mut later);
+        taken
     }
 
     /// All that is there, as last told by [`Store::changes`].
@@ -744,6 +771,29 @@ mod tests {
             r#"{{"kind": "Service", "apiVersion": "v1", "metadata": {{"name": "{name}"}}, "spec":
             {{"clusterIP": "{ip}", "externalIPs": ["{external}"], "ports": [{{"port": 80}}]}}}}"#
         )
+    }
+
+    /// A Service that changes all the time does not delay those after it.
+    #[test]
+    fn changes_are_returned_in_turn() {
+        let mut store = Store::new(SnapshotOptions::default(), Host::default());
+        store.changes();
+        let put_all = |store: &mut Store, names: &[&str]| {
+            names.iter().for_each(|name| {
+                put(store, Kind::Service, &service(name, "10.96.0.1", "192.0.2.1"));
+            });
+        };
+        put_all(&mut store, &["a", "b", "c", "d", "e"]);
+        let mut batches = Vec::new();
+        while store.may_have_changes() {
+            let changes = store.next_changes(2);
+            let names = changes.services.iter().map(|change| &change.after[0].name.service);
+            batches.push(names.map(|name| name.to_string()).collect::<String>());
+            if batches.len() == 1 {
+                put(&mut store, Kind::Service, &service("a", "10.96.0.2", "192.0.2.1"));
+            }
+        }
+        assert_eq!(batches, ["ab", "cd", "ae"]);
     }
 
     /// Of a thousand Services that ask for addresses, a cluster IP that comes, stays and goes

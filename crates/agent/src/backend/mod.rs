@@ -27,6 +27,12 @@ pub(crate) trait Backend: Send {
     /// done by the next sync.
     fn sync(&mut self, store: &ConfiguredStore, changes: &Changes) -> Outcome;
 
+    /// The maximum number of changed Services per sync. A sync needs memory for each, and an
+    /// iptables restore costs the whole table however few it changes.
+    fn most_changes(&self) -> usize {
+        usize::MAX
+    }
+
     /// Handles ruleset events. Returns changes by other programs; the next sync then does a full
     /// resync.
     fn on_ruleset_events(&mut self, events: &[Event]) -> Vec<Drift>;

@@ -32,9 +32,18 @@ struct Followed {
 }
 
 impl Followed {
-    fn follow(&mut self, store: &mut Store) {
+    /// All changes, in batches.
+    fn follow_all(&mut self, store: &mut Store, most: usize) {
+        while store.may_have_changes() {
+            self.follow(store, most);
+        }
+    }
+
+    /// A batch of changes.
+    fn follow(&mut self, store: &mut Store, most: usize) {
         let key = |port: &ServicePort| (format!("{:?}", port.name), port.cluster_ip.is_ipv4());
-        let changes = store.changes();
+        let changes = store.next_changes(most);
+        assert!(changes.whole || changes.services.len() <= most);
         for change in changes.services {
             assert_ne!(change.before, change.after);
             for port in &change.before {
@@ -112,7 +121,7 @@ proptest! {
         clusters in prop::collection::vec(objects_and_network(), 1..4),
         order in prop::collection::vec(any::<u32>(), 17),
         pauses in prop::collection::vec(any::<bool>(), 13),
-        as_lists in any::<bool>(),
+        as_lists in any::<bool>(), most in prop_oneof![1_usize..4, Just(usize::MAX)],
     ) {
         let config = ProxyConfig { max_service_size, ..config };
         let mut store = Store::new(config.snapshot_options(), Host::default());
@@ -125,10 +134,10 @@ proptest! {
             {
                 store.take_in(event);
                 if *pause {
-                    followed.follow(&mut store);
+                    followed.follow(&mut store, most);
                 }
             }
-            followed.follow(&mut store);
+            followed.follow_all(&mut store, most);
             let snapshot = store.snapshot();
             prop_assert_eq!(&snapshot, &snapshot_of(cluster, &config));
             let (problems, all) = problems_of(&later, &config);
