@@ -60,7 +60,7 @@ fn a_running_agent_shows_its_services() {
     let found = data(&node, &format!("/services?q={ELSEWHERE}:8080"));
     assert_eq!((&found["found"], &found["all"]), (&json!(2), &json!(4)));
     let shop = data(&node, "/services/default/shop");
-    let chances = shop["ports"][0]["ways"][0]["endpoints"].as_array().unwrap();
+    let chances = shop["ports"][0]["trafficPaths"][0]["endpoints"].as_array().unwrap();
     assert_eq!(chances.len(), 2);
     assert!(chances.iter().all(|endpoint| endpoint["chance"] == "1/2"), "{chances:?}");
     let page = html(&node, "/services/default/empty");

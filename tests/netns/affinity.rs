@@ -9,9 +9,9 @@ use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Element, Field, Key, Name, Operation, Set, Transaction, Value};
 
 use crate::common::stdout;
-use crate::lab::{ELSEWHERE_IPS, Lab, POD_IPS, POD_PORT};
 use crate::namespace::Namespace;
 use crate::running_agent::{Agent, Manifests, cluster_ip, eventually, service_with, within};
+use crate::topology::{ELSEWHERE_IPS, POD_IPS, POD_PORT, Topology};
 use crate::traffic::{Answer, Proto, ask};
 
 const FIRST: &str = POD_IPS[0][0];
@@ -69,7 +69,7 @@ fn client(key: &Key) -> IpAddr {
     }
 }
 
-fn connect(lab: &Lab, from: IpAddr) -> SocketAddr {
+fn connect(lab: &Topology, from: IpAddr) -> SocketAddr {
     match ask(&lab.client, Proto::Tcp, from, cluster_ip(1)) {
         Answer::From { endpoint, .. } => endpoint,
         other => panic!("{from}: {other:?}"),
@@ -84,7 +84,7 @@ fn address(net: u8, host: usize) -> IpAddr {
 /// the clients of an endpoint that is gone are deleted afterwards, and all others stay.
 #[test]
 fn a_full_affinity_set_loses_no_packets_and_delays_no_change() {
-    let lab = Lab::new("affinity-full");
+    let lab = Topology::new("affinity-full");
     lab.client.run("ip route add local 198.18.0.0/15 dev lo");
     let manifests = Manifests::new(&lab.node);
     let state = |endpoints: &[&str]| service_with(1, "sessionAffinity: ClientIP,", endpoints);

@@ -9,13 +9,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::rounds;
-use crate::lab::{ELSEWHERE_IPS, From, Lab, POD_IPS, POD_PORT};
 use crate::namespace::Namespace;
 use crate::nftables::json_service;
 use crate::running_agent::{
     Agent, HEALTH_PORT, METRICS_PORT, Manifests, NOTHING, SOON, cluster_ip, eventually, service,
     service_with, while_asking, within,
 };
+use crate::topology::{ELSEWHERE_IPS, From, POD_IPS, POD_PORT, Topology};
 use crate::traffic::{Answer, Proto, ask};
 
 const FIRST: &str = POD_IPS[0][0];
@@ -30,16 +30,16 @@ fn endpoint(ip: &str) -> SocketAddr {
     SocketAddr::new(ip.parse().unwrap(), POD_PORT)
 }
 
-fn answers(lab: &Lab, n: usize, ip: &str) -> bool {
+fn answers(lab: &Topology, n: usize, ip: &str) -> bool {
     let answer = lab.ask(From::BridgedPod, Proto::Tcp, cluster_ip(n));
     matches!(answer, Answer::From { endpoint: from, .. } if from == endpoint(ip))
 }
 
-fn soon_answers(lab: &Lab, n: usize, ip: &str) {
+fn soon_answers(lab: &Topology, n: usize, ip: &str) {
     eventually(&format!("{ip} answers for Service {n}"), || answers(lab, n, ip));
 }
 
-fn soon_silent(lab: &Lab, n: usize) {
+fn soon_silent(lab: &Topology, n: usize) {
     eventually(&format!("nobody answers for Service {n}"), || {
         lab.ask(From::BridgedPod, Proto::Tcp, cluster_ip(n)) == Answer::Silence
     });
@@ -49,7 +49,7 @@ fn soon_silent(lab: &Lab, n: usize) {
 ///
 /// A busy machine may lose the first packet of a connection, which TCP sends again after a second.
 /// Without rules there is no answer to that one either.
-fn goes_on_answering(lab: &Lab, n: usize, ip: &str) {
+fn goes_on_answering(lab: &Topology, n: usize, ip: &str) {
     let begun = Instant::now();
     while begun.elapsed() < WHILE {
         let answer = lab.ask_patiently(From::BridgedPod, Proto::Tcp, cluster_ip(n));
@@ -65,7 +65,7 @@ fn append(file: &mut File, text: &str) {
 
 #[test]
 fn manifests_added_changed_and_removed_move_packets() {
-    let lab = Lab::new("agent-files");
+    let lab = Topology::new("agent-files");
     let manifests = Manifests::new(&lab.node);
     let agent = Agent::start(&lab.node, &manifests, "");
     agent.wait_until_right();
@@ -99,7 +99,7 @@ fn manifests_added_changed_and_removed_move_packets() {
 /// The second document of a file is as good as gone while its writer is at the first.
 #[test]
 fn manifest_half_written_removes_nothing() {
-    let lab = Lab::new("agent-half");
+    let lab = Topology::new("agent-half");
     let manifests = Manifests::new(&lab.node);
     let path = manifests.file("both.yaml");
     manifests.put("both.yaml", &(service(1, &[FIRST]) + &service(2, &[FIRST])));
@@ -142,7 +142,7 @@ fn manifest_half_written_removes_nothing() {
 #[test]
 fn manifest_rewritten_often_removes_nothing() {
     let times = rounds(80);
-    let lab = Lab::new("agent-again");
+    let lab = Topology::new("agent-again");
     let manifests = Manifests::new(&lab.node);
     let much: Vec<String> = (0..300).map(|n| json_service(n, 1)).collect();
     manifests.put(
@@ -175,7 +175,7 @@ fn manifest_rewritten_often_removes_nothing() {
 
 #[test]
 fn manifest_unreadable_keeps_last_good_state() {
-    let lab = Lab::new("agent-broken");
+    let lab = Topology::new("agent-broken");
     let manifests = Manifests::new(&lab.node);
     manifests.put("one.yaml", &service(1, &[FIRST]));
     manifests.put("three.yaml", &service(3, &[FIRST]));
@@ -235,7 +235,7 @@ fn manifest_unreadable_keeps_last_good_state() {
 /// An empty List is what kubectl writes for a mistyped namespace.
 #[test]
 fn manifests_without_services_need_allow_empty() {
-    let lab = Lab::new("agent-empty");
+    let lab = Topology::new("agent-empty");
     let manifests = Manifests::new(&lab.node);
     let list = "{apiVersion: v1, kind: List, items: []}\n";
     let first = manifests.beside("first", &service(1, &[FIRST]));
@@ -274,7 +274,7 @@ const CAP_NET_ADMIN: u64 = 12;
 /// As the kubelet mounts a ConfigMap: names that lead to `..data`, which is replaced as a whole.
 #[test]
 fn manifests_in_config_map_move_packets() {
-    let lab = Lab::new("agent-map");
+    let lab = Topology::new("agent-map");
     let manifests = Manifests::new(&lab.node);
     let put = |version: &str, text: &str| {
         fs::create_dir(manifests.file(version)).unwrap();
@@ -302,7 +302,7 @@ fn manifests_in_config_map_move_packets() {
 
 #[test]
 fn manifests_folder_removed_changes_nothing_until_it_returns() {
-    let lab = Lab::new("agent-folder");
+    let lab = Topology::new("agent-folder");
     let manifests = Manifests::new(&lab.node);
     manifests.put("one.yaml", &service(1, &[FIRST]));
     let agent = Agent::start(&lab.node, &manifests, "");
@@ -331,7 +331,7 @@ fn manifests_folder_removed_changes_nothing_until_it_returns() {
 
 #[test]
 fn node_ports_follow_addresses_of_the_node() {
-    let lab = Lab::new("agent-addresses");
+    let lab = Topology::new("agent-addresses");
     let manifests = Manifests::new(&lab.node);
     let node_port = service_with(1, "type: NodePort,", &[FIRST]);
     manifests.put("one.yaml", &node_port.replace("port: 80}", "port: 80, nodePort: 30001}"));
@@ -355,7 +355,7 @@ fn node_ports_follow_addresses_of_the_node() {
 /// nothing synced.
 #[test]
 fn node_addresses_without_rules_cause_no_sync() {
-    let lab = Lab::new("agent-any-address");
+    let lab = Topology::new("agent-any-address");
     let manifests = Manifests::new(&lab.node);
     manifests.put("one.yaml", &service(1, &[FIRST]));
     let agent = Agent::start(&lab.node, &manifests, "--nodeport-addresses 0.0.0.0/0,::/0");
@@ -380,7 +380,7 @@ fn node_addresses_without_rules_cause_no_sync() {
 fn session_affinity_is_forgotten_when_endpoint_returns() {
     const CLIENTS: usize = 60;
     let all = [FIRST, SECOND, ELSEWHERE];
-    let lab = Lab::new("agent-affinity");
+    let lab = Topology::new("agent-affinity");
     lab.client.run("ip route add local 198.18.1.0/24 dev lo");
     let manifests = Manifests::new(&lab.node);
     let state = |endpoints: &[&str]| service_with(1, "sessionAffinity: ClientIP,", endpoints);
@@ -424,7 +424,7 @@ fn session_affinity_is_forgotten_when_endpoint_returns() {
 #[test]
 fn load_balancer_health_check_answers_at_node_port_addresses() {
     const PORT: u16 = 31_500;
-    let lab = Lab::new("agent-checks");
+    let lab = Topology::new("agent-checks");
     let manifests = Manifests::new(&lab.node);
     let balanced =
         format!("type: LoadBalancer, externalTrafficPolicy: Local, healthCheckNodePort: {PORT},");
@@ -446,7 +446,7 @@ fn load_balancer_health_check_answers_at_node_port_addresses() {
 /// Whoever started the agent starts it anew with the configuration that there is now.
 #[test]
 fn configuration_change_ends_agent_and_keeps_rules() {
-    let lab = Lab::new("agent-config");
+    let lab = Topology::new("agent-config");
     let manifests = Manifests::new(&lab.node);
     manifests.put("one.yaml", &service(1, &[FIRST]));
     let config = |more: &str| {
@@ -472,7 +472,7 @@ fn configuration_change_ends_agent_and_keeps_rules() {
 /// What was counted stays counted when the endpoint that it was counted for goes.
 #[test]
 fn metrics_count_connections_of_each_service() {
-    let lab = Lab::new("agent-counters");
+    let lab = Topology::new("agent-counters");
     let manifests = Manifests::new(&lab.node);
     manifests.put("one.yaml", &service(1, &[FIRST]));
     manifests.put("two.yaml", &service_with(2, "sessionAffinity: ClientIP,", &[FIRST]));
@@ -512,7 +512,7 @@ fn connections(n: usize) -> String {
 #[test]
 fn endpoint_changes_fail_no_connection_and_leak_no_descriptor() {
     let changes = rounds(300);
-    let lab = Lab::new("agent-open");
+    let lab = Topology::new("agent-open");
     let manifests = Manifests::new(&lab.node);
     manifests.put("one.yaml", &service(1, &[FIRST]));
     let agent = Agent::start(&lab.node, &manifests, "--iptables-min-sync-period 0s");
@@ -550,7 +550,7 @@ fn status(agent: &Agent<'_>, field: &str) -> String {
 
 /// Whatever comes and goes, and in whatever order: a cluster IP is its Service's.
 fn a_cluster_ip_is_kept(label: &str, flags: &str) {
-    let lab = Lab::new(label);
+    let lab = Topology::new(label);
     let manifests = Manifests::new(&lab.node);
     // By name it is the first, and it asks for the address of Service 5.
     let greedy = service_with(1, "externalIPs: [10.96.1.5],", &[SECOND]);
@@ -592,7 +592,7 @@ fn a_cluster_ip_is_kept(label: &str, flags: &str) {
     goes_on_answering(&lab, 5, FIRST);
 }
 
-fn soon_silent_or_refused(lab: &Lab, n: usize) {
+fn soon_silent_or_refused(lab: &Topology, n: usize) {
     eventually(&format!("nobody answers for Service {n}"), || {
         !matches!(lab.ask(From::BridgedPod, Proto::Tcp, cluster_ip(n)), Answer::From { .. })
     });

@@ -9,8 +9,8 @@ use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::Flow;
 
 use crate::conntrack::{conntrack, flows};
-use crate::lab::{From, Lab, POD_IPS};
 use crate::running_agent::{Agent, HEALTH_PORT, Manifests, SOON, eventually};
+use crate::topology::{From, POD_IPS, Topology};
 use crate::traffic::{Answer, serve, understand};
 
 const FIRST: [&str; 2] = POD_IPS[0];
@@ -56,7 +56,7 @@ fn service(endpoint: Option<[&str; 2]>) -> String {
 }
 
 /// An agent whose rules are in.
-fn ready_agent<'a>(lab: &'a Lab, manifests: &Manifests, flags: &str) -> Agent<'a> {
+fn ready_agent<'a>(lab: &'a Topology, manifests: &Manifests, flags: &str) -> Agent<'a> {
     let agent = Agent::start(&lab.node, manifests, &format!("{FLAGS} {flags}"));
     eventually("the rules are in", || {
         agent.get(HEALTH_PORT, "/readyz").is_some_and(|(status, _)| status == 200)
@@ -71,7 +71,7 @@ struct Client {
 }
 
 impl Client {
-    fn new(lab: &Lab, from: From, to: SocketAddr) -> Self {
+    fn new(lab: &Topology, from: From, to: SocketAddr) -> Self {
         let (namespace, source) = lab.source(from, to);
         let own = SocketAddr::new(source, namespace.next_port());
         let socket = namespace.inside(|| UdpSocket::bind(own).unwrap());
@@ -96,20 +96,20 @@ impl Client {
     }
 
     /// Its flow as the node knows it.
-    fn flow(&self, lab: &Lab) -> Option<Flow> {
+    fn flow(&self, lab: &Topology) -> Option<Flow> {
         let own = self.socket.local_addr().unwrap();
         flow(lab, Protocol::Udp, own, self.to)
     }
 }
 
 /// The flow between two addresses, as the node knows it.
-fn flow(lab: &Lab, protocol: Protocol, from: SocketAddr, to: SocketAddr) -> Option<Flow> {
+fn flow(lab: &Topology, protocol: Protocol, from: SocketAddr, to: SocketAddr) -> Option<Flow> {
     let listed = flows(&mut conntrack(&lab.node), IpFamily::of(to.ip()), protocol);
     listed.into_iter().find(|flow| (flow.source, flow.destination) == (from, to))
 }
 
 /// Clients of both families, of the cluster IP in a pod and of the node port outside.
-fn clients(lab: &Lab) -> Vec<Client> {
+fn clients(lab: &Topology) -> Vec<Client> {
     let of_family = |place: usize| {
         [
             Client::new(lab, From::BridgedPod, at(CLUSTER_IPS[place], 53)),
@@ -143,7 +143,7 @@ fn soon_forgotten(agent: &Agent<'_>, flows: f64) {
 
 #[test]
 fn conntrack_udp_clients_with_fixed_port_follow_service() {
-    let lab = Lab::new("agent-flows");
+    let lab = Topology::new("agent-flows");
     let manifests = Manifests::new(&lab.node);
     manifests.put("it.yaml", &service(Some(FIRST)));
     let agent = ready_agent(&lab, &manifests, "");
@@ -166,7 +166,7 @@ fn conntrack_udp_clients_with_fixed_port_follow_service() {
 
 #[test]
 fn conntrack_udp_flows_are_deleted_with_service_and_before_it() {
-    let lab = Lab::new("agent-flows-gone");
+    let lab = Topology::new("agent-flows-gone");
     let manifests = Manifests::new(&lab.node);
     manifests.put("it.yaml", &service(Some(FIRST)));
     let agent = ready_agent(&lab, &manifests, "");
@@ -192,7 +192,7 @@ fn conntrack_udp_flows_are_deleted_with_service_and_before_it() {
 
 #[test]
 fn conntrack_changes_while_agent_is_down_are_caught_up() {
-    let lab = Lab::new("agent-flows-away");
+    let lab = Topology::new("agent-flows-away");
     let manifests = Manifests::new(&lab.node);
     manifests.put(
         "cidrs.yaml",
@@ -223,7 +223,7 @@ fn conntrack_changes_while_agent_is_down_are_caught_up() {
 
 #[test]
 fn conntrack_flow_to_node_port_number_of_another_host_is_left() {
-    let lab = Lab::new("agent-flows-foreign");
+    let lab = Topology::new("agent-flows-foreign");
     let manifests = Manifests::new(&lab.node);
     manifests.put("it.yaml", &service(Some(FIRST)));
     let agent = ready_agent(&lab, &manifests, "");
@@ -261,7 +261,7 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(lab: &Lab, place: usize) -> Self {
+    fn new(lab: &Topology, place: usize) -> Self {
         let listener =
             lab.pods[0].inside(|| TcpListener::bind(at(FIRST[place], HELD_OPEN)).unwrap());
         let to = at(CLUSTER_IPS[place], 80);
@@ -273,7 +273,7 @@ impl Connection {
         Self { client, server, to }
     }
 
-    fn flow(&self, lab: &Lab) -> Option<Flow> {
+    fn flow(&self, lab: &Topology) -> Option<Flow> {
         flow(lab, Protocol::Tcp, self.client.local_addr().unwrap(), self.to)
     }
 
@@ -292,8 +292,8 @@ fn connections_to_a_removed_endpoint(
     label: &str,
     flags: &str,
     flows: f64,
-) -> (Lab, [Connection; 2]) {
-    let lab = Lab::new(label);
+) -> (Topology, [Connection; 2]) {
+    let lab = Topology::new(label);
     let manifests = Manifests::new(&lab.node);
     manifests.put("it.yaml", &service(Some(FIRST)));
     let agent = ready_agent(&lab, &manifests, flags);

@@ -15,9 +15,9 @@ use nix::unistd::Pid;
 
 use crate::apply::{VARIANTS, chains_of, example, saved, watch_restores, with_others};
 use crate::common::{root, stderr, stdout};
-use crate::lab::{From, Lab};
 use crate::namespace::{Namespace, StopAtEnd};
 use crate::running_agent::service;
+use crate::topology::{From, Topology};
 use crate::traffic::{Answer, Proto};
 
 /// An agent in a namespace; it is killed with its test.
@@ -458,7 +458,7 @@ fn no_connection_is_refused_while_the_agent_takes_over() {
             "--proxy-mode iptables --iptables-variant nft",
         ),
     ] {
-        let lab = Lab::new(label);
+        let lab = Topology::new(label);
         lab.apply(old);
         put(&lab.node, root().join("tests/netns/cluster.yaml").to_str().unwrap());
         let is_over = AtomicBool::new(false);
@@ -489,7 +489,7 @@ const REQUESTS: [(From, &str); 6] = [
 ];
 
 /// Asks until it is over, and once more; returns how often.
-fn ask_on(lab: &Lab, is_over: &AtomicBool) -> usize {
+fn ask_on(lab: &Topology, is_over: &AtomicBool) -> usize {
     let mut asked = 0;
     loop {
         let is_last = is_over.load(Ordering::Relaxed);

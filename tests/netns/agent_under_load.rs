@@ -9,12 +9,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::rounds;
-use crate::lab::{ELSEWHERE_IPS, Lab, POD_IPS};
 use crate::namespace::Namespace;
 use crate::nftables::{generation, held, json_service};
 use crate::running_agent::{
     Agent, Asker, Manifests, SOON, cluster_ip, service, while_asking, within,
 };
+use crate::topology::{ELSEWHERE_IPS, POD_IPS, Topology};
 
 const FIRST: &str = POD_IPS[0][0];
 const SECOND: &str = POD_IPS[1][0];
@@ -46,7 +46,7 @@ const KILL_AFTER: Duration = Duration::from_millis(60);
 #[test]
 fn agent_killed_at_any_moment_fails_no_connection() {
     let all_rounds = rounds(200);
-    let lab = Lab::new("agent-kill");
+    let lab = Topology::new("agent-kill");
     let manifests = Manifests::new(&lab.node);
     // Of the Service that is asked each endpoint always answers, and the more so the others.
     let endpoints: [&[&str]; 4] =
@@ -102,7 +102,7 @@ const SECOND_OF_TIME: Duration = Duration::from_secs(1);
 
 #[test]
 fn drift_by_rival_is_named_and_repaired_within_a_second() {
-    let lab = Lab::new("agent-rival");
+    let lab = Topology::new("agent-rival");
     let manifests = Manifests::new(&lab.node);
     manifests.put("one.yaml", &service(1, &[FIRST, SECOND]));
     let agent = Agent::start(&lab.node, &manifests, "");
@@ -171,7 +171,7 @@ enum Condition {
 fn rolling_update_fails_no_request() {
     const PODS: usize = 500;
     const BATCH: usize = 50;
-    let lab = Lab::new("agent-update");
+    let lab = Topology::new("agent-update");
     let pods = many_pods(&lab);
     let manifests = Manifests::new(&lab.node);
     let mut conditions = vec![Condition::Ready; PODS];
@@ -258,7 +258,7 @@ impl Pods {
 }
 
 /// Every address of 10.245.0.0/16 is one of the other node's pods.
-fn many_pods(lab: &Lab) -> Pods {
+fn many_pods(lab: &Topology) -> Pods {
     lab.node.run("ip route add 10.245.0.0/16 via 10.0.9.2");
     lab.elsewhere.run("ip route add local 10.245.0.0/16 dev lo");
     let pods = Pods { stopped: Arc::default() };
@@ -279,7 +279,7 @@ fn many_pods(lab: &Lab) -> Pods {
 #[test]
 fn thousand_services_created_and_deleted_leave_nothing() {
     const FILES: usize = 10;
-    let lab = Lab::new("agent-burst");
+    let lab = Topology::new("agent-burst");
     let manifests = Manifests::new(&lab.node);
     manifests.put("one.yaml", &service(1, &[FIRST]));
     let agent = Agent::start(&lab.node, &manifests, "");

@@ -13,18 +13,18 @@ use serde_json::{Value, json};
 
 use crate::cluster::{NODE, config, objects};
 use crate::common::{root, stderr, stdout};
-use crate::lab::{From, Lab, OTHER_POD_PORT};
 use crate::namespace::Namespace;
+use crate::topology::{From, OTHER_POD_PORT, Topology};
 use crate::traffic::{Answer, Proto, serve};
 
 #[test]
 fn explain_is_right_about_iptables() {
-    explains(&Lab::new("explain-iptables"), "iptables");
+    explains(&Topology::new("explain-iptables"), "iptables");
 }
 
 #[test]
 fn explain_is_right_about_nftables() {
-    explains(&Lab::new("explain-nftables"), "nftables");
+    explains(&Topology::new("explain-nftables"), "nftables");
 }
 
 /// Clusters that are tried; `RULEGEN_TEST_CLUSTERS` says otherwise.
@@ -34,7 +34,7 @@ const PACKETS: usize = 12;
 /// Ports that the generated endpoints have.
 const POD_PORTS: std::ops::RangeInclusive<u16> = 8080..=8084;
 
-fn explains(lab: &Lab, mode: &str) {
+fn explains(lab: &Topology, mode: &str) {
     let _others = serve_all(lab);
     let cases = std::env::var("RULEGEN_TEST_CLUSTERS").ok().and_then(|n| n.parse().ok());
     let config_of_run = Config {
@@ -70,7 +70,7 @@ struct Files {
 }
 
 impl Files {
-    fn new(lab: &Lab, objects: &[Value], config: &ProxyConfig, mode: &str) -> Self {
+    fn new(lab: &Topology, objects: &[Value], config: &ProxyConfig, mode: &str) -> Self {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
         Self {
             cluster: lab.node.file("cluster.json", &list.to_string()),
@@ -168,7 +168,7 @@ fn leaves_its_host(ip: IpAddr) -> bool {
 }
 
 /// Asks until every endpoint that is said to be possible has answered, and no other has.
-fn check(lab: &Lab, files: &Files, packet: &Packet) -> Result<(), TestCaseError> {
+fn check(lab: &Topology, files: &Files, packet: &Packet) -> Result<(), TestCaseError> {
     let offline = explained(lab, files, packet, "");
     let live = explained(lab, files, packet, "--live");
     // A client that the kernel remembers has one end, live.
@@ -202,7 +202,7 @@ fn check(lab: &Lab, files: &Files, packet: &Packet) -> Result<(), TestCaseError>
     Err(TestCaseError::fail(format!("{packet:?} from {source}: never {missing:?}\n{offline:#}")))
 }
 
-fn explained(lab: &Lab, files: &Files, packet: &Packet, live: &str) -> Value {
+fn explained(lab: &Topology, files: &Files, packet: &Packet, live: &str) -> Value {
     let (_, source) = lab.source(packet.from, packet.to);
     let interface = match packet.from {
         From::Pod => "cali1",
@@ -246,7 +246,7 @@ impl End {
         of(self) == of(other)
     }
 
-    fn fits(&self, lab: &Lab, answer: Answer, source: IpAddr) -> bool {
+    fn fits(&self, lab: &Topology, answer: Answer, source: IpAddr) -> bool {
         match (self.outcome.as_str(), answer) {
             ("endpoint", Answer::From { endpoint, seen }) => {
                 let is_seen = if self.masqueraded { lab.is_nodes(seen) } else { seen == source };
@@ -262,7 +262,7 @@ impl End {
 
 /// Every address that the generated endpoints have answers, at every port of theirs. None of those
 /// that the lab has not is in a namespace that asks: it would answer itself past the node.
-fn serve_all(lab: &Lab) -> Namespace {
+fn serve_all(lab: &Topology) -> Namespace {
     let others = Namespace::new("others");
     lab.veth("eth2", &others, "eth0");
     lab.node.run("ip addr add 10.0.8.1/24 dev eth2; ip addr add fd00:8::1/64 dev eth2 nodad");
@@ -296,7 +296,7 @@ fn serve_all(lab: &Lab) -> Namespace {
 /// A client's address alone decides which endpoint it gets: the kernel's hash is reckoned.
 #[test]
 fn a_choice_by_source_is_known_before() {
-    let lab = Lab::new("explain-hash");
+    let lab = Topology::new("explain-hash");
     let flags = "--proxy-mode nftables --load-balancing source-hash \
                  --cluster-cidr 10.244.0.0/16,fd00:10:244::/48";
     lab.apply(flags);

@@ -11,11 +11,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::lab::{ELSEWHERE_IPS, Lab, POD_IPS};
 use crate::namespace::Namespace;
 use crate::running_agent::{
     Agent, Manifests, SOON, cluster_ip, eventually, service, while_asking, within,
 };
+use crate::topology::{ELSEWHERE_IPS, POD_IPS, Topology};
 
 const MODES: [&str; 2] = ["nftables", "iptables"];
 
@@ -32,7 +32,7 @@ fn goes_on_in_mode(
     steps: &[&str],
     prepare: impl Fn(&Namespace) -> Firewall,
 ) {
-    let lab = Lab::new(&format!("{name}-{mode}"));
+    let lab = Topology::new(&format!("{name}-{mode}"));
     let manifests = Manifests::new(&lab.node);
     manifests.put("one.yaml", &service(1, &[POD_IPS[1][0], ELSEWHERE_IPS[0]]));
     let flags = format!("--proxy-mode {mode} --iptables-min-sync-period 0");

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::common::{root, stderr, stdout};
-use crate::lab::{From, Lab};
 use crate::namespace::Namespace;
+use crate::topology::{From, Topology};
 use crate::traffic::{Answer, Proto};
 
 const MODES: [&str; 2] = ["iptables", "nftables"];
@@ -231,7 +231,7 @@ fn a_plan_goes_by_services() {
 /// Of services with affinity rules count, of others elements.
 #[test]
 fn connections_are_listed_where_they_are_counted() {
-    let lab = Lab::new("list-counted");
+    let lab = Topology::new("list-counted");
     lab.apply("--cluster-cidr 10.244.0.0/16,fd00:10:244::/48 --proxy-mode nftables");
     let list = |form: &str| stdout(&lab.node.rulegen(&format!("list cluster sticky {form}")));
     assert!(!list("").contains("CONNECTIONS"), "nothing is counted yet");

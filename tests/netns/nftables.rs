@@ -12,8 +12,8 @@ use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Actual, Name};
 
 use crate::common::{root, rounds, stderr, stdout};
-use crate::lab::{From, Lab};
 use crate::namespace::{Namespace, StopAtEnd};
+use crate::topology::{From, Topology};
 use crate::traffic::{Answer, Proto};
 
 const MODE: &str = "--proxy-mode nftables";
@@ -609,7 +609,7 @@ pub(crate) fn held(namespace: &Namespace) -> Vec<Option<Actual>> {
 #[test]
 fn apply_killed_at_any_point_leaves_one_whole_state() {
     let runs = rounds(200) as u32;
-    let lab = Lab::new("kill");
+    let lab = Topology::new("kill");
     let states = two_states(&lab.node);
     let arguments = |state: &str| format!("-f {state} --hostname-override node-1 {MODE}");
     let mut wholes = Vec::new();
@@ -668,7 +668,7 @@ fn kill_after(namespace: &Namespace, arguments: &str, time: Duration) {
 /// that one when the first endpoint comes back.
 #[test]
 fn session_affinity_client_of_removed_endpoint_moves_and_stays() {
-    let lab = Lab::new("loses");
+    let lab = Topology::new("loses");
     // The entry must not expire by itself during the test.
     let cluster = fs::read_to_string(root().join("tests/netns/cluster.yaml"))
         .unwrap()
@@ -708,7 +708,7 @@ fn session_affinity_client_of_removed_endpoint_moves_and_stays() {
 /// The kernel cannot change the timeout of a set that exists, so the rules have it.
 #[test]
 fn session_affinity_clients_stay_when_timeout_changes() {
-    let lab = Lab::new("keeps");
+    let lab = Topology::new("keeps");
     let lab_cluster = fs::read_to_string(root().join("tests/netns/cluster.yaml")).unwrap();
     let apply = |seconds: u32| {
         let manifest =

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::lab::{ELSEWHERE_IPS, From, Lab, OTHER_POD_PORT, POD_IPS, POD_PORT};
+use crate::topology::{ELSEWHERE_IPS, From, OTHER_POD_PORT, POD_IPS, POD_PORT, Topology};
 use crate::traffic::{Answer, Listeners, Proto};
 
 /// A frontend of the lab's Service number n, in both families.
@@ -156,7 +156,7 @@ const NFTABLES: &str = "--proxy-mode nftables --cluster-cidr 10.244.0.0/16,fd00:
 
 #[test]
 fn packets_meet_every_service_behaviour_iptables_nft() {
-    let lab = Lab::new("nft");
+    let lab = Topology::new("nft");
     lab.apply(&format!("{CLUSTER_CIDR} --iptables-variant nft"));
     check(&lab, TABLE);
     sctp(&lab);
@@ -164,7 +164,7 @@ fn packets_meet_every_service_behaviour_iptables_nft() {
 
 #[test]
 fn packets_meet_every_service_behaviour_iptables_legacy() {
-    let lab = Lab::new("legacy");
+    let lab = Topology::new("legacy");
     lab.apply(&format!("{CLUSTER_CIDR} --iptables-variant legacy"));
     check(&lab, TABLE);
     sctp(&lab);
@@ -172,7 +172,7 @@ fn packets_meet_every_service_behaviour_iptables_legacy() {
 
 #[test]
 fn packets_meet_every_service_behaviour_nftables() {
-    let lab = Lab::new("table");
+    let lab = Topology::new("table");
     lab.apply(&format!("{NFTABLES} --nodeport-addresses 0.0.0.0/0,::/0"));
     check(&lab, TABLE);
     sctp(&lab);
@@ -188,7 +188,7 @@ fn packets_meet_every_service_behaviour_nftables() {
 /// By default node ports are open at the node's primary address alone, and never at loopback.
 #[test]
 fn node_port_packets_nftables() {
-    let lab = Lab::new("table-ports");
+    let lab = Topology::new("table-ports");
     lab.apply(NFTABLES);
     check(
         &lab,
@@ -203,7 +203,7 @@ fn node_port_packets_nftables() {
 /// The same lab under one configuration after the other: only the difference is written.
 #[test]
 fn packets_meet_every_configuration() {
-    let lab = Lab::new("config");
+    let lab = Topology::new("config");
     // One family only: pods are told in that one.
     lab.apply("--cluster-cidr 10.244.0.0/16");
     check_family(&lab, 0, &[(&[From::BridgedPod], NodePort(30), Seen(&[Elsewhere]))]);
@@ -253,7 +253,7 @@ fn packets_meet_every_configuration() {
 
 #[test]
 fn node_port_addresses_limit_where_node_ports_are_open() {
-    let lab = Lab::new("nodeport");
+    let lab = Topology::new("nodeport");
     lab.node.run("sysctl -qw net.ipv4.conf.all.route_localnet=1");
     lab.apply(CLUSTER_CIDR);
     check(
@@ -291,7 +291,7 @@ fn node_port_addresses_limit_where_node_ports_are_open() {
 /// Ports without a name, two ports, and a port for each of two protocols (all of the table).
 #[test]
 fn service_ports_lead_to_target_ports_by_name() {
-    let lab = Lab::new("ports");
+    let lab = Topology::new("ports");
     lab.apply(CLUSTER_CIDR);
     for family in 0..2 {
         let answers = |proto, n, port| {
@@ -315,7 +315,7 @@ fn service_ports_lead_to_target_ports_by_name() {
 /// In ipMode Proxy the address is the load balancer's own: packets go there.
 #[test]
 fn load_balancer_ip_mode_proxy_gets_no_rules() {
-    let lab = Lab::new("proxied");
+    let lab = Topology::new("proxied");
     let to = "198.51.100.109:80".parse().unwrap();
     lab.client.run("ip addr add 198.51.100.109/32 dev lo");
     crate::traffic::serve(&lab.client, to);
@@ -329,7 +329,7 @@ fn load_balancer_ip_mode_proxy_gets_no_rules() {
 /// it as their source; they are let in if the node is in a source range.
 #[test]
 fn load_balancer_requests_of_the_node_are_short_circuited() {
-    let lab = Lab::new("loopback");
+    let lab = Topology::new("loopback");
     lab.apply(CLUSTER_CIDR);
     for (n, is_in_range) in [(81, true), (80, false)] {
         let to = LoadBalancerIp(n).address(0).unwrap();
@@ -344,7 +344,7 @@ fn load_balancer_requests_of_the_node_are_short_circuited() {
 /// The load balancer's question passes a firewall that drops everything else.
 #[test]
 fn health_check_node_port_is_accepted() {
-    let lab = Lab::new("health");
+    let lab = Topology::new("health");
     lab.apply(CLUSTER_CIDR);
     lab.node.run("iptables -P INPUT DROP");
     let (checked, other) = ("192.168.50.1:31020", "192.168.50.1:31019");
@@ -360,7 +360,7 @@ fn health_check_node_port_is_accepted() {
 /// More than 1,000 endpoints: the rules of endpoints carry no comments and do the same.
 #[test]
 fn large_cluster_works_without_rule_comments() {
-    let lab = Lab::new("large");
+    let lab = Topology::new("large");
     let many: Vec<String> = (0..1001)
         .map(|n| {
             format!(
@@ -394,7 +394,7 @@ fn large_cluster_works_without_rule_comments() {
 /// A neighbour may not reach loopback addresses through what route_localnet opens.
 #[test]
 fn loopback_node_port_packets_from_outside_are_dropped() {
-    let lab = Lab::new("guard");
+    let lab = Topology::new("guard");
     lab.node.run("sysctl -qw net.ipv4.conf.all.route_localnet=1");
     lab.apply(CLUSTER_CIDR);
     crate::traffic::serve(&lab.node, "127.0.0.1:9999".parse().unwrap());
@@ -411,7 +411,7 @@ fn loopback_node_port_packets_from_outside_are_dropped() {
 #[test]
 fn session_affinity_keeps_endpoint_until_timeout() {
     for (variant, family) in [("nft", 0), ("legacy", 1), ("nftables", 0), ("nftables", 1)] {
-        let lab = Lab::new("sticky");
+        let lab = Topology::new("sticky");
         match variant {
             "nftables" => lab.apply(NFTABLES),
             variant => lab.apply(&format!("{CLUSTER_CIDR} --iptables-variant {variant}")),
@@ -442,10 +442,10 @@ fn session_affinity_keeps_endpoint_until_timeout() {
 #[test]
 fn load_balancing_random_is_even() {
     const REQUESTS: u32 = 1500;
-    let lab = Lab::new("even");
+    let lab = Topology::new("even");
     lab.apply(CLUSTER_CIDR);
     expect_even(&lab, REQUESTS);
-    let lab = Lab::new("even-table");
+    let lab = Topology::new("even-table");
     lab.apply(NFTABLES);
     expect_even(&lab, REQUESTS);
 }
@@ -454,7 +454,7 @@ fn load_balancing_random_is_even() {
 #[test]
 fn load_balancing_round_robin_counts_connections() {
     const TURNS: usize = 10;
-    let lab = Lab::new("turns");
+    let lab = Topology::new("turns");
     lab.apply(&format!("{NFTABLES} --load-balancing round-robin --nftables-counters"));
     for (family, word) in ["ip", "ip6"].into_iter().enumerate() {
         let to = ClusterIp(93).address(family).unwrap();
@@ -475,7 +475,7 @@ fn load_balancing_round_robin_counts_connections() {
 
 #[test]
 fn load_balancing_source_hash_keeps_endpoint() {
-    let lab = Lab::new("hash");
+    let lab = Topology::new("hash");
     lab.apply(&format!("{NFTABLES} --load-balancing source-hash"));
     let mut chosen = Vec::new();
     for family in 0..2 {
@@ -495,7 +495,7 @@ fn load_balancing_source_hash_keeps_endpoint() {
     assert!(chosen.len() > 3, "all clients went to the same: {chosen:?}");
 }
 
-fn expect_even(lab: &Lab, requests: u32) {
+fn expect_even(lab: &Topology, requests: u32) {
     for family in 0..2 {
         let mut counts: BTreeMap<SocketAddr, u32> = BTreeMap::new();
         for _ in 0..requests {
@@ -511,13 +511,13 @@ fn expect_even(lab: &Lab, requests: u32) {
     }
 }
 
-fn check(lab: &Lab, table: &[(&[From], To, Expect)]) {
+fn check(lab: &Topology, table: &[(&[From], To, Expect)]) {
     for family in 0..2 {
         check_family(lab, family, table);
     }
 }
 
-fn check_family(lab: &Lab, family: usize, table: &[(&[From], To, Expect)]) {
+fn check_family(lab: &Topology, family: usize, table: &[(&[From], To, Expect)]) {
     for (from, to, expected) in table {
         let Some(address) = to.address(family) else { continue };
         for from in *from {
@@ -533,7 +533,7 @@ fn check_family(lab: &Lab, family: usize, table: &[(&[From], To, Expect)]) {
 const MANY: usize = 200;
 
 fn check_one(
-    lab: &Lab,
+    lab: &Topology,
     family: usize,
     from: From,
     proto: Proto,
@@ -578,7 +578,7 @@ fn check_one(
 }
 
 /// SCTP on the wire: where an INIT arrives and from whom.
-fn sctp(lab: &Lab) {
+fn sctp(lab: &Topology) {
     let mut at = Vec::new();
     for (namespace, ips) in lab.servers() {
         at.extend(ips.map(|ip| (namespace, SocketAddr::new(ip.parse().unwrap(), POD_PORT))));

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::lab::{From, Lab};
 use crate::namespace::{Namespace, StopAtEnd};
+use crate::topology::{From, Topology};
 use crate::traffic::{Answer, Proto};
 
 /// What has to be so in the end is so after this, however hard the machine works.
@@ -270,7 +270,7 @@ impl Asker {
 
 /// Does something while a pod of the node makes connections to a Service, one after the other. None
 /// of them may fail.
-pub(crate) fn while_asking(lab: &Lab, to: SocketAddr, work: impl FnOnce(&Asker)) {
+pub(crate) fn while_asking(lab: &Topology, to: SocketAddr, work: impl FnOnce(&Asker)) {
     let asker = Asker::default();
     thread::scope(|scope| {
         scope.spawn(|| {

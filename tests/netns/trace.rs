@@ -12,9 +12,9 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::common::{stderr, stdout};
-use crate::lab::{From, Lab};
 use crate::namespace::Namespace;
 use crate::running_agent::{Agent, Manifests, SOON, cluster_ip, eventually, service};
+use crate::topology::{From, Topology};
 use crate::traffic::{Answer, Proto};
 
 const NFTABLES: &str = "--proxy-mode nftables --cluster-cidr 10.244.0.0/16,fd00:10:244::/48";
@@ -97,7 +97,7 @@ fn told_endpoint(packet: &Value) -> SocketAddr {
 
 #[test]
 fn which_service_and_endpoint_a_packet_gets() {
-    let lab = Lab::new("trace");
+    let lab = Topology::new("trace");
     lab.apply(NFTABLES);
     let trace = Trace::start(&lab.node, "--to lab/cluster -o json");
     for (ip, port, proto, name, from, masqueraded) in [
@@ -131,7 +131,7 @@ fn which_service_and_endpoint_a_packet_gets() {
 
 #[test]
 fn why_a_packet_does_not_arrive() {
-    let lab = Lab::new("trace-why");
+    let lab = Topology::new("trace-why");
     lab.apply(NFTABLES);
     lab.node.run(
         "nft 'add table inet guard; \
@@ -162,7 +162,7 @@ fn why_a_packet_does_not_arrive() {
 /// Packets behind the first are translated as that was, and meet no rule that chooses.
 #[test]
 fn every_packet_of_a_connection() {
-    let lab = Lab::new("trace-every");
+    let lab = Topology::new("trace-every");
     lab.apply(NFTABLES);
     let trace = Trace::start(&lab.node, "--to lab/cluster:tcp --every-packet -o json");
     let endpoint = endpoint_of(lab.ask(From::BridgedPod, Proto::Tcp, socket("10.96.0.10:80")));
@@ -178,7 +178,7 @@ fn every_packet_of_a_connection() {
 /// A rule of others that lets a packet on is on its way too; without a route it ends.
 #[test]
 fn rules_of_others_and_no_route() {
-    let lab = Lab::new("trace-others");
+    let lab = Topology::new("trace-others");
     lab.apply(NFTABLES);
     lab.node.run(
         "nft 'add table inet guard; \
@@ -228,7 +228,7 @@ fn through_loopback() {
 
 #[test]
 fn text_as_it_happens() {
-    let lab = Lab::new("trace-text");
+    let lab = Topology::new("trace-text");
     lab.apply(NFTABLES);
     let trace = Trace::start(&lab.node, "--to lab/cluster:tcp --from 10.244.1.133");
     let endpoint = endpoint_of(lab.ask(From::BridgedPod, Proto::Tcp, socket("10.96.0.10:80")));
@@ -261,7 +261,7 @@ fn text_as_it_happens() {
 
 #[test]
 fn nothing_stays_however_it_ends() {
-    let lab = Lab::new("trace-end");
+    let lab = Topology::new("trace-end");
     lab.apply(NFTABLES);
     let ruleset = || lab.node.run("nft -a list ruleset");
     let before = ruleset();
@@ -300,7 +300,7 @@ fn nothing_stays_however_it_ends() {
 /// Two at once have tables of their own, and each tells of its own packets.
 #[test]
 fn two_at_once() {
-    let lab = Lab::new("trace-two");
+    let lab = Topology::new("trace-two");
     lab.apply(NFTABLES);
     let tcp = Trace::start(&lab.node, "--to lab/cluster:tcp -o json");
     let udp = Trace::start(&lab.node, "--to lab/cluster:udp -o json");
@@ -315,7 +315,7 @@ fn two_at_once() {
 /// The agent sees the commits, and that they are no concern of its own; trace sees the agent's.
 #[test]
 fn beside_the_agent() {
-    let lab = Lab::new("trace-agent");
+    let lab = Topology::new("trace-agent");
     let manifests = Manifests::new(&lab.node);
     manifests.put("one.yaml", &service(1, &["10.244.1.5"]));
     let agent = Agent::start(&lab.node, &manifests, "--cluster-cidr 10.244.0.0/16");

@@ -50,9 +50,9 @@ pub(crate) fn watch(file: Option<&ConfigFile>) -> Result<oneshot::Receiver<()>> 
                 std::thread::sleep(patience);
             }
             match settling.see(read(&file).ok(), Instant::now()) {
-                Sight::Same => patience = PERIOD,
-                Sight::Settles => patience = SETTLED,
-                Sight::Changed => {
+                Comparison::Same => patience = PERIOD,
+                Comparison::Settles => patience = SETTLED,
+                Comparison::Changed => {
                     let _ = changed.send(());
                     return;
                 }
@@ -83,7 +83,7 @@ struct Settling {
 
 /// The result of a comparison.
 #[derive(Debug, PartialEq, Eq)]
-enum Sight {
+enum Comparison {
     Same,
     /// The content differs but may be incomplete.
     Settles,
@@ -98,21 +98,21 @@ impl Settling {
 
     /// Compares the current content; `None` if the file cannot be read, for example while it is
     /// replaced.
-    fn see(&mut self, content: Option<Vec<u8>>, now: Instant) -> Sight {
-        let Some(content) = content else { return Sight::Same };
+    fn see(&mut self, content: Option<Vec<u8>>, now: Instant) -> Comparison {
+        let Some(content) = content else { return Comparison::Same };
         if content == self.content {
             self.other = None;
-            return Sight::Same;
+            return Comparison::Same;
         }
         match &self.other {
             Some((other, since)) if *other == content => {
                 if now.saturating_duration_since(*since) >= SETTLED {
-                    return Sight::Changed;
+                    return Comparison::Changed;
                 }
             }
             _ => self.other = Some((content, now)),
         }
-        Sight::Settles
+        Comparison::Settles
     }
 }
 
@@ -135,7 +135,7 @@ mod tests {
             };
             sights.iter().map(see).collect::<Vec<_>>()
         };
-        use Sight::{Changed, Same, Settles};
+        use Comparison::{Changed, Same, Settles};
         assert_eq!(see(&[(0, Some("one")), (1, None), (2, Some("one"))]), [Same, Same, Same]);
         assert_eq!(see(&[(0, Some("two")), (200, Some("two"))]), [Settles, Changed]);
         assert_eq!(

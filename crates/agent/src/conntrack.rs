@@ -64,7 +64,7 @@ impl ConntrackCleaner {
 
     /// Records the changes of the next sync.
     pub(crate) fn follow(&mut self, changes: &Changes) {
-        self.is_needed |= changes.whole || changes.node_port_addresses;
+        self.is_needed |= changes.full_resync || changes.node_port_addresses;
         for change in &changes.services {
             let is_concerned = |port: &&ServicePort| concerns(port, self.resets_removed_tcp);
             let before = change.before.iter().filter(is_concerned);

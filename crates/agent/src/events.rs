@@ -8,7 +8,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use rulegen_model::ObjectKey;
 use tokio::sync::mpsc;
 
-use crate::left_out::Why;
+use crate::left_out::LeftOutReason;
 
 /// The content of an Event, with kube-proxy's reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub(crate) enum Notice {
         /// The Service.
         service: ObjectKey,
         /// Why.
-        why: Why,
+        why: LeftOutReason,
     },
 }
 

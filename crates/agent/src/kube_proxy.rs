@@ -28,7 +28,7 @@ const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCAL
 
 /// How kube-proxy was detected.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Sight {
+pub(crate) enum Detection {
     /// A process named kube-proxy in this network namespace.
     Process(Process),
     /// A response from `/proxyMode`. In k3s kube-proxy is part of another process, and from a
@@ -36,19 +36,19 @@ pub(crate) enum Sight {
     Mode(&'static str),
 }
 
-impl Display for Sight {
+impl Display for Detection {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Sight::Process(process) => write!(f, "{process}"),
-            Sight::Mode(mode) => write!(f, "{METRICS} answers /proxyMode with {mode}"),
+            Detection::Process(process) => write!(f, "{process}"),
+            Detection::Mode(mode) => write!(f, "{METRICS} answers /proxyMode with {mode}"),
         }
     }
 }
 
 /// Checks once. Must be called by the only agent of the network namespace, before the agent opens
 /// the port itself, and with the privileges to read other processes.
-pub(crate) fn look() -> Option<Sight> {
-    let seen = process().or_else(|| mode(METRICS).ok().flatten().map(Sight::Mode));
+pub(crate) fn look() -> Option<Detection> {
+    let seen = process().or_else(|| mode(METRICS).ok().flatten().map(Detection::Mode));
     seen.iter().for_each(report);
     seen
 }
@@ -57,7 +57,7 @@ pub(crate) fn look() -> Option<Sight> {
 ///
 /// # Errors
 /// The thread cannot be started.
-pub(crate) fn watch(mut seen: Option<Sight>, telemetry: Telemetry) -> Result<()> {
+pub(crate) fn watch(mut seen: Option<Detection>, telemetry: Telemetry) -> Result<()> {
     telemetry.kube_proxy(seen.as_ref());
     threads::start("kube-proxy", move || {
         loop {
@@ -65,7 +65,7 @@ pub(crate) fn watch(mut seen: Option<Sight>, telemetry: Telemetry) -> Result<()>
             let now = next(&seen, process());
             match (&seen, &now) {
                 (None, Some(sight)) => report(sight),
-                (Some(Sight::Process(before)), None) => {
+                (Some(Detection::Process(before)), None) => {
                     tracing::info!(kube_proxy = %before, "kube-proxy exited");
                 }
                 _ => {}
@@ -78,11 +78,11 @@ pub(crate) fn watch(mut seen: Option<Sight>, telemetry: Telemetry) -> Result<()>
 
 /// What is known after another look at the processes. One that was found by its port stays: the agent
 /// has taken that port since, so nobody can ask there again.
-fn next(before: &Option<Sight>, process: Option<Sight>) -> Option<Sight> {
-    process.or_else(|| before.clone().filter(|before| matches!(before, Sight::Mode(_))))
+fn next(before: &Option<Detection>, process: Option<Detection>) -> Option<Detection> {
+    process.or_else(|| before.clone().filter(|before| matches!(before, Detection::Mode(_))))
 }
 
-fn report(sight: &Sight) {
+fn report(sight: &Detection) {
     tracing::warn!(
         kube_proxy = %sight,
         "kube-proxy is also running on this node and programs the same Services; remove it \
@@ -90,12 +90,12 @@ fn report(sight: &Sight) {
     );
 }
 
-fn process() -> Option<Sight> {
+fn process() -> Option<Detection> {
     let processes = Process::all().unwrap_or_default().into_iter();
     let mut named = processes.filter(|process| process.name == "kube-proxy");
     named
         .find(|process| process.network_namespace() == Some(NetworkNamespace::Ours))
-        .map(Sight::Process)
+        .map(Detection::Process)
 }
 
 /// The mode that kube-proxy reports.
@@ -149,8 +149,8 @@ mod tests {
 
     #[test]
     fn kube_proxy_found_by_its_port_stays_known_without_a_process() {
-        let process = || Sight::Process(Process { pid: 7, name: "kube-proxy".to_owned() });
-        let by_port = Some(Sight::Mode("ipvs"));
+        let process = || Detection::Process(Process { pid: 7, name: "kube-proxy".to_owned() });
+        let by_port = Some(Detection::Mode("ipvs"));
         assert_eq!(next(&by_port, None), by_port);
         assert_eq!(next(&by_port, Some(process())), Some(process()));
         assert_eq!(next(&Some(process()), None), None);

@@ -35,13 +35,13 @@ impl Reason {
 
 /// Why a Service is left out, with the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Why {
+pub(crate) struct LeftOutReason {
     pub(crate) reason: Reason,
     /// What is wrong and what to do, for people.
     pub(crate) message: String,
 }
 
-impl Why {
+impl LeftOutReason {
     pub(crate) fn refused(by_kernel: &str) -> Self {
         let message = format!(
             "is left out: the kernel rejected its rules ({by_kernel}); rulegen retries within \
@@ -63,14 +63,14 @@ impl Why {
 /// All Services that are left out.
 #[derive(Debug, Default)]
 pub(crate) struct LeftOut {
-    services: BTreeMap<ObjectKey, Why>,
+    services: BTreeMap<ObjectKey, LeftOutReason>,
 }
 
 /// The changes since the previous state.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct News {
     /// Services that are newly left out, or for another reason.
-    pub(crate) left_out: Vec<(ObjectKey, Why)>,
+    pub(crate) left_out: Vec<(ObjectKey, LeftOutReason)>,
     /// Services that are no longer left out.
     pub(crate) back: Vec<ObjectKey>,
 }
@@ -82,9 +82,9 @@ impl LeftOut {
 
     /// Replaces the state. A new message with the same reason does not count as a change, because
     /// the figures in it change with each endpoint.
-    pub(crate) fn replace(&mut self, services: BTreeMap<ObjectKey, Why>) -> News {
+    pub(crate) fn replace(&mut self, services: BTreeMap<ObjectKey, LeftOutReason>) -> News {
         let before = std::mem::replace(&mut self.services, services);
-        let is_new = |(key, why): &(&ObjectKey, &Why)| {
+        let is_new = |(key, why): &(&ObjectKey, &LeftOutReason)| {
             before.get(*key).is_none_or(|known| known.reason != why.reason)
         };
         let new = self.services.iter().filter(is_new);
@@ -104,7 +104,7 @@ impl LeftOut {
     }
 
     /// The first of them by name, and why each is left out.
-    pub(crate) fn first(&self, most: usize) -> impl Iterator<Item = (&ObjectKey, &Why)> {
+    pub(crate) fn first(&self, most: usize) -> impl Iterator<Item = (&ObjectKey, &LeftOutReason)> {
         self.services.iter().take(most)
     }
 
@@ -121,14 +121,17 @@ mod tests {
     #[test]
     fn each_is_news_once_for_each_reason() {
         let key = |name| ObjectKey::new("default", name);
-        let too_large = |message: &str| Why { reason: Reason::TooLarge, message: message.into() };
+        let too_large =
+            |message: &str| LeftOutReason { reason: Reason::TooLarge, message: message.into() };
         let mut left_out = LeftOut::default();
         let first = BTreeMap::from([(key("a"), too_large("10")), (key("b"), too_large("10"))]);
         assert_eq!(left_out.replace(first).left_out.len(), 2);
-        let second =
-            BTreeMap::from([(key("a"), too_large("11")), (key("b"), Why::refused("EINVAL"))]);
+        let second = BTreeMap::from([
+            (key("a"), too_large("11")),
+            (key("b"), LeftOutReason::refused("EINVAL")),
+        ]);
         let news = left_out.replace(second);
-        assert_eq!(news.left_out, [(key("b"), Why::refused("EINVAL"))]);
+        assert_eq!(news.left_out, [(key("b"), LeftOutReason::refused("EINVAL"))]);
         assert_eq!(left_out.count(Reason::TooLarge), 1);
         assert!(left_out.problem(&key("a")).unwrap().to_string().ends_with("11"));
         assert_eq!(left_out.replace(BTreeMap::new()).back, [key("a"), key("b")]);

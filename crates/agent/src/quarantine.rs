@@ -8,11 +8,11 @@ use rulegen_model::{ObjectKey, ServiceChange};
 /// The Services that are kept out of the rules.
 #[derive(Debug, Default)]
 pub(crate) struct Quarantine {
-    services: BTreeMap<ObjectKey, Kept>,
+    services: BTreeMap<ObjectKey, QuarantinedService>,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct QuarantinedService {
     why: String,
     tried: Instant,
     /// The pause before the next retry if the Service does not change.
@@ -40,7 +40,7 @@ impl Quarantine {
     pub(crate) fn refused(&mut self, service: ObjectKey, why: &str, now: Instant) {
         let before = self.services.get(&service).map(|kept| kept.pause);
         let pause = before.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE));
-        let kept = Kept { why: why.to_owned(), tried: now, pause, next: now + pause };
+        let kept = QuarantinedService { why: why.to_owned(), tried: now, pause, next: now + pause };
         self.services.insert(service, kept);
     }
 

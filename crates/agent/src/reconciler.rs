@@ -23,7 +23,7 @@ use crate::error::with_causes;
 use crate::events::{Notice, Notices};
 use crate::input::{Input, TimedInput};
 use crate::journal::Cause;
-use crate::left_out::{News, Reason, Why};
+use crate::left_out::{LeftOutReason, News, Reason};
 use crate::pending::Pending;
 use crate::queue::Inputs;
 use crate::rejected_objects::log;
@@ -278,11 +278,11 @@ impl Reconciler {
     /// Reports Services that are left out, and those that no longer are.
     fn tell_left_out(&self, store: &ConfiguredStore) {
         let too_large = store.too_large().map(|(service, too_large)| {
-            let why = Why { reason: Reason::TooLarge, message: too_large.to_string() };
+            let why = LeftOutReason { reason: Reason::TooLarge, message: too_large.to_string() };
             (service.clone(), why)
         });
         let refused = self.backend.refused();
-        let now: BTreeMap<ObjectKey, Why> = too_large.chain(refused).collect();
+        let now: BTreeMap<ObjectKey, LeftOutReason> = too_large.chain(refused).collect();
         if now.is_empty() && self.known.left_out.read().len() == 0 {
             return;
         }

@@ -9,11 +9,10 @@
 //! Pages are made on a thread where they may wait for a lock. What they hold a lock for is bounded:
 //! a look at each Service, and a copy of those that a page is about. Nothing is compiled meanwhile.
 
-mod asked;
-mod chances;
 mod counters;
 mod drift;
 mod explain;
+mod explain_request;
 mod format;
 mod frame;
 mod overview;
@@ -29,6 +28,7 @@ mod state;
 mod syncs;
 #[cfg(test)]
 pub(super) mod tests;
+mod traffic_paths;
 mod worker;
 
 use std::sync::Arc;

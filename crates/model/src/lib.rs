@@ -28,9 +28,9 @@ mod port;
 mod problem;
 mod select;
 mod service;
-mod shortage;
 mod snapshot;
 mod store;
+mod unavailability;
 mod watch_events;
 mod yaml;
 
@@ -53,7 +53,7 @@ pub use options::{IPTABLES_SERVICE_SIZE, NFTABLES_SERVICE_SIZE, NodePortScope, S
 pub use problem::{ObjectName, Problem, Severity, Source};
 pub use select::{NotChosen, Selection, not_chosen, select};
 pub use service::{ServicePort, TrafficPolicy};
-pub use shortage::{Shortage, Why, shortage, shortages};
 pub use snapshot::{Snapshot, node_name, single_objects, snapshot};
 pub use store::{Changes, Kind, NodeState, Object, ObjectKey, ServiceChange, Store, StoreEvent};
+pub use unavailability::{Unavailability, UnavailableReason, unavailability, unavailable_ports};
 pub use yaml::{write_yaml, yaml_value};

@@ -24,10 +24,10 @@ use crate::options::{NodePortScope, SnapshotOptions};
 use crate::ownership::{Admission, Admitted, ClaimedIp, ServicesByIp};
 use crate::problem::{ObjectName, Problem, Report};
 use crate::service::ServicePort;
-use crate::shortage::{Why, lack};
 use crate::snapshot::{
     Snapshot, checked_ports, checked_slice, networks, node_name, ordered_networks, this_node,
 };
+use crate::unavailability::{UnavailableReason, unavailability_of};
 use rulegen_net::{IpFamily, ServicePortName};
 
 /// The kinds of objects that a proxy looks at.
@@ -125,7 +125,7 @@ pub enum StoreEvent {
 pub struct Changes {
     /// Something changed that all service ports hang on: the node, or the networks of cluster
     /// IPs.
-    pub whole: bool,
+    pub full_resync: bool,
     /// Other addresses are those at which node ports are open. Nothing else hangs on these.
     pub node_port_addresses: bool,
     /// The Services whose ports changed, ordered by name.
@@ -138,7 +138,7 @@ pub struct Changes {
 impl Changes {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
-        !self.whole && !self.node_port_addresses && self.services.is_empty()
+        !self.full_resync && !self.node_port_addresses && self.services.is_empty()
     }
 }
 
@@ -177,7 +177,7 @@ pub struct Store {
     service_cidrs: BTreeMap<ObjectKey, Vec<IpNet>>,
     /// All of them, ordered; none overlaps another.
     cluster_networks: Vec<IpNet>,
-    services: BTreeMap<ObjectKey, Known>,
+    services: BTreeMap<ObjectKey, StoredService>,
     /// The Services by their cluster IPs.
     owners: ServicesByIp,
     /// The Services by the external and load-balancer IPs that they ask for.
@@ -197,7 +197,7 @@ pub struct Store {
     /// Where the next of them start, so that a Service that changes all the time delays no other.
     next_touched: Option<ObjectKey>,
     /// Whether something changed that all hang on.
-    whole: bool,
+    full_resync: bool,
     /// How often [`Store::node_claims`] may have changed.
     claims_revision: u64,
     /// Whether node ports are open at other addresses.
@@ -209,7 +209,7 @@ pub struct Store {
 
 /// A Service that is there.
 #[derive(Default)]
-struct Known {
+struct StoredService {
     /// Its ports with their endpoints, as last told.
     ports: Vec<ServicePort>,
     /// Its ports, still without endpoints, if it came anew.
@@ -256,7 +256,7 @@ impl Store {
             names_in_use: 0,
             touched: BTreeSet::new(),
             next_touched: None,
-            whole: true,
+            full_resync: true,
             claims_revision: 0,
             node_port_addresses: false,
             listing: BTreeMap::new(),
@@ -377,15 +377,19 @@ impl Store {
     }
 
     /// What a service port of a family lacks, if anything, as last told.
-    pub fn shortage(&self, name: &ServicePortName, family: IpFamily) -> Option<Why> {
+    pub fn unavailability(
+        &self,
+        name: &ServicePortName,
+        family: IpFamily,
+    ) -> Option<UnavailableReason> {
         let key = ObjectKey { namespace: name.namespace.clone(), name: name.service.clone() };
         let slices = self.slices.get(&key).map(Vec::as_slice).unwrap_or_default();
-        lack(self.service_port(name, family)?, slices.iter().map(|(_, slice)| slice))
+        unavailability_of(self.service_port(name, family)?, slices.iter().map(|(_, slice)| slice))
     }
 
     /// Whether something came since the last time that may change rules.
     pub fn may_have_changes(&self) -> bool {
-        self.whole || self.node_port_addresses || !self.touched.is_empty()
+        self.full_resync || self.node_port_addresses || !self.touched.is_empty()
     }
 
     /// All changes since the last time.
@@ -398,7 +402,7 @@ impl Store {
     /// affects all Services returns all.
     pub fn next_changes(&mut self, most: usize) -> Changes {
         self.forget_names();
-        let most = if self.whole { usize::MAX } else { most };
+        let most = if self.full_resync { usize::MAX } else { most };
         let touched = self.take_touched(most);
         let joined: Vec<(ObjectKey, Joined)> = touched
             .into_par_iter()
@@ -408,7 +412,7 @@ impl Store {
             })
             .collect();
         let mut changes = Changes {
-            whole: std::mem::take(&mut self.whole),
+            full_resync: std::mem::take(&mut self.full_resync),
             node_port_addresses: std::mem::take(&mut self.node_port_addresses),
             ..Changes::default()
         };
@@ -523,7 +527,7 @@ impl Store {
     fn service_cidrs_changed(&mut self) {
         let networks = self.service_cidrs.values().flatten().copied().collect();
         self.cluster_networks = ordered_networks(networks);
-        self.whole = true;
+        self.full_resync = true;
         self.touched.extend(self.claimants.all().cloned());
     }
 
@@ -602,12 +606,12 @@ impl Store {
             self.touched.extend(self.services.keys().cloned());
         }
         let is_other = rules_of(&node) != rules_of(&self.node);
-        self.whole |= is_other || self.moves_firewalls(&node);
+        self.full_resync |= is_other || self.moves_firewalls(&node);
         for family in IpFamily::BOTH {
             let [before, after] =
                 [&self.node, &node].map(|of| self.named_node_port_ips(of.addresses(family)));
             self.node_port_addresses |= before != after;
-            self.whole |= before.is_some() != after.is_some();
+            self.full_resync |= before.is_some() != after.is_some();
         }
         let moved = node.other_addresses(&self.node);
         self.claims_revision += u64::from(!moved.is_empty());

@@ -15,7 +15,7 @@ use crate::affinity::Clients;
 use crate::configured_store::ConfiguredStore;
 use crate::drift::Drift;
 use crate::error::Result;
-use crate::left_out::Why;
+use crate::left_out::LeftOutReason;
 use crate::report::{IptablesReport, Operations, Phase};
 
 pub(crate) use iptables::{Iptables, ToolOptions};
@@ -41,7 +41,7 @@ pub(crate) trait Backend: Send {
     fn delete_clients(&mut self, _: Clients) {}
 
     /// The Services that the kernel rejects, which are left out.
-    fn refused(&self) -> Vec<(ObjectKey, Why)>;
+    fn refused(&self) -> Vec<(ObjectKey, LeftOutReason)>;
 
     /// When the next retry of a rejected Service is due.
     fn next_retry(&self) -> Option<Instant>;

@@ -23,7 +23,7 @@ use crate::affinity::{Clients, ReadClients};
 use crate::configured_store::ConfiguredStore;
 use crate::drift::Drift;
 use crate::error::{self, Result};
-use crate::left_out::Why;
+use crate::left_out::LeftOutReason;
 use crate::quarantine::Quarantine;
 use crate::report::{Counts, Operations, Phase};
 
@@ -90,7 +90,7 @@ impl<K: Kernel> Nftables<K> {
     /// it is known what that holds.
     fn compile(&mut self, store: &ConfiguredStore, changes: &Changes) -> Vec<Patch> {
         let in_rules = self.follow(changes);
-        if changes.whole || self.live.is_empty() {
+        if changes.full_resync || self.live.is_empty() {
             self.compile_all(store);
             return Vec::new();
         }
@@ -395,9 +395,9 @@ impl<K: Kernel> Backend for Nftables<K> {
         self.read_clients();
     }
 
-    fn refused(&self) -> Vec<(ObjectKey, Why)> {
+    fn refused(&self) -> Vec<(ObjectKey, LeftOutReason)> {
         let all = self.quarantine.all();
-        all.map(|(service, why)| (service.clone(), Why::refused(why))).collect()
+        all.map(|(service, why)| (service.clone(), LeftOutReason::refused(why))).collect()
     }
 
     fn next_retry(&self) -> Option<Instant> {

@@ -49,15 +49,15 @@ struct Tables {
 
 /// The slot of a connection. Dropping it frees the slot.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Slot {
     admission: Admission,
-    at: At,
+    at: SlotPosition,
     must_yield: oneshot::Receiver<()>,
 }
 
 /// The position of a connection in the tables.
 #[derive(Debug, Clone, Copy)]
-struct At {
+struct SlotPosition {
     is_own: bool,
     port: u16,
     source: Source,
@@ -94,15 +94,15 @@ impl Admission {
     }
 
     /// Admits a connection. Another may have to yield.
-    pub(super) fn admit(&self, local: SocketAddr, peer: SocketAddr) -> Place {
+    pub(super) fn admit(&self, local: SocketAddr, peer: SocketAddr) -> Slot {
         let (local_ip, peer_ip) = (local.ip().to_canonical(), peer.ip().to_canonical());
         // The kernel drops packets from outside that have a source address of this host.
         let is_own = peer_ip.is_loopback() || peer_ip == local_ip;
         let (end, must_yield) = oneshot::channel();
         let (port, source) = (local.port(), Source::of(peer_ip));
         let number = self.with(|tables| tables.of(is_own).admit(port, source, end));
-        let at = At { is_own, port, source, number };
-        Place { admission: self.clone(), at, must_yield }
+        let at = SlotPosition { is_own, port, source, number };
+        Slot { admission: self.clone(), at, must_yield }
     }
 
     /// Ends the connection that would yield next. Returns whether there was one.
@@ -121,7 +121,7 @@ impl Tables {
     }
 }
 
-impl Place {
+impl Slot {
     /// A handle to report that the request is complete.
     pub(super) fn request(&self) -> Request {
         Request { admission: self.admission.clone(), at: self.at }
@@ -134,7 +134,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         let at = self.at;
         self.admission.with(|tables| tables.of(at.is_own).remove(at));
@@ -145,7 +145,7 @@ impl Drop for Place {
 #[derive(Debug, Clone)]
 pub(super) struct Request {
     admission: Admission,
-    at: At,
+    at: SlotPosition,
 }
 
 impl Request {
@@ -249,7 +249,7 @@ impl Table {
         self.change(port, source, Connections::yield_one)
     }
 
-    fn remove(&mut self, At { port, source, number, .. }: At) {
+    fn remove(&mut self, SlotPosition { port, source, number, .. }: SlotPosition) {
         self.change(port, source, |of| {
             of.waiting.remove(&number).or_else(|| of.answered.remove(&number)).is_some()
         });
@@ -284,7 +284,7 @@ impl Table {
         took
     }
 
-    fn is_complete(&mut self, At { port, source, number, .. }: At) {
+    fn is_complete(&mut self, SlotPosition { port, source, number, .. }: SlotPosition) {
         let of_port = self.ports.get_mut(&port);
         let Some(of) = of_port.and_then(|of| of.sources.get_mut(&source)) else { return };
         if let Some(end) = of.waiting.remove(&number) {
@@ -303,16 +303,16 @@ mod tests {
         Admission::new(others, Quota::of_port(node))
     }
 
-    fn admit(admission: &Admission, local: &str, peer: &str) -> Place {
+    fn admit(admission: &Admission, local: &str, peer: &str) -> Slot {
         admission.admit(local.parse().unwrap(), peer.parse().unwrap())
     }
 
-    fn has_to_yield(place: &mut Place) -> bool {
+    fn has_to_yield(place: &mut Slot) -> bool {
         !matches!(place.must_yield.try_recv(), Err(oneshot::error::TryRecvError::Empty))
     }
 
     /// The indices of the connections that have to yield.
-    fn yielding(places: &mut [Place]) -> Vec<usize> {
+    fn yielding(places: &mut [Slot]) -> Vec<usize> {
         let each = places.iter_mut().enumerate();
         each.filter_map(|(n, place)| has_to_yield(place).then_some(n)).collect()
     }
@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn the_oldest_without_a_request_yields_first() {
         let admission = admission(Quota { all: 3, port: 3, source: 3 }, 2);
-        let mut places: Vec<Place> =
+        let mut places: Vec<Slot> =
             (0..3).map(|n| admit(&admission, HEALTH, &format!("192.0.2.9:{}", 1000 + n))).collect();
         places[0].request().is_complete();
         places.push(admit(&admission, HEALTH, "192.0.2.9:2000"));
@@ -357,7 +357,7 @@ mod tests {
     #[test]
     fn a_source_holds_no_more_than_its_part_of_a_port_that_has_room() {
         let admission = admission(Quota { all: 64, port: 16, source: 3 }, 2);
-        let mut places: Vec<Place> =
+        let mut places: Vec<Slot> =
             (1..6).map(|n| admit(&admission, HEALTH, &format!("192.0.2.9:{n}"))).collect();
         assert_eq!(yielding(&mut places), [0, 1], "the oldest");
         let mut elsewhere = admit(&admission, "192.0.2.1:31001", "192.0.2.9:9");
@@ -370,17 +370,17 @@ mod tests {
         let admission = admission(Quota { all: 16, port: 4, source: 2 }, 2);
         let peer = |n: usize| format!("203.0.113.{}:{n}", n % 200);
         let mut other = admit(&admission, "192.0.2.1:31002", "198.51.100.7:1");
-        let one_port: Vec<Place> =
+        let one_port: Vec<Slot> =
             (1..500).map(|n| admit(&admission, "192.0.2.1:31001", &peer(n))).collect();
         assert_eq!(admission.held(), 5);
         drop(one_port);
         // The same client at many ports.
         let ports = (0..100).map(|n| format!("192.0.2.1:{}", 31_000 + n));
-        let spread: Vec<Place> = ports.map(|local| admit(&admission, &local, &peer(9))).collect();
+        let spread: Vec<Slot> = ports.map(|local| admit(&admission, &local, &peer(9))).collect();
         assert_eq!(admission.held(), 16);
         assert!(!has_to_yield(&mut other), "it is who holds many that yields");
         let mut prober = admit(&admission, "192.0.2.1:31099", "198.51.100.7:2");
-        let _more: Vec<Place> = (0..10)
+        let _more: Vec<Slot> = (0..10)
             .map(|n| admit(&admission, "192.0.2.1:31099", &format!("192.0.2.9:{n}")))
             .collect();
         assert!(!has_to_yield(&mut prober));
@@ -391,9 +391,9 @@ mod tests {
     fn the_nodes_own_addresses_have_room_of_their_own() {
         let admission = admission(Quota::of_port(8), 4);
         let own = ["192.0.2.1:1", "127.0.0.1:1", "[::ffff:192.0.2.1]:1", "[::1]:2"];
-        let mut own: Vec<Place> =
+        let mut own: Vec<Slot> =
             own.iter().map(|peer| admit(&admission, HEALTH, peer)).collect::<Vec<_>>();
-        let _others: Vec<Place> = (0..2000)
+        let _others: Vec<Slot> = (0..2000)
             .map(|n| admit(&admission, HEALTH, &format!("203.0.113.{}:{n}", n % 250)))
             .collect();
         assert_eq!(yielding(&mut own), Vec::<usize>::new());

@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use super::admission::{self, Admission, Place, Quota};
+use super::admission::{self, Admission, Quota, Slot};
 use super::{Request, Response};
 
 /// Handles requests. It is called on the server's threads and must not block.
@@ -184,7 +184,7 @@ async fn hold(
     peer: SocketAddr,
     router: Router,
     limits: Limits,
-    mut place: Place,
+    mut place: Slot,
 ) {
     let request = place.request();
     let conversation = converse(&mut stream, router, &limits, request);

@@ -23,7 +23,7 @@ pub(super) struct Pages {
 }
 
 /// A page whose position was checked.
-pub(super) struct Turned<W> {
+pub(super) struct CheckedPage<W> {
     pub(super) objects: Vec<ApiObject<W>>,
     /// The resource version from which to watch, if this is the last page.
     pub(super) end: Option<String>,
@@ -48,13 +48,16 @@ impl Pages {
     ///
     /// # Errors
     /// The list does not end.
-    pub(super) fn turn<W: Watched>(&mut self, page: Page<W>) -> Result<Turned<W>, WrongAnswer> {
+    pub(super) fn turn<W: Watched>(
+        &mut self,
+        page: Page<W>,
+    ) -> Result<CheckedPage<W>, WrongAnswer> {
         let Page { objects, version, next } = page;
         self.objects += objects.len();
         self.empty = if objects.is_empty() { self.empty + 1 } else { 0 };
         let Some(next) = next else {
             let end = version.ok_or(WrongAnswer::Missing("metadata.resourceVersion"))?;
-            return Ok(Turned { objects, end: Some(end) });
+            return Ok(CheckedPage { objects, end: Some(end) });
         };
         if self.parameters.continue_token.as_ref() == Some(&next) {
             return Err(WrongAnswer::Endless("a page's continue token leads to itself"));
@@ -66,7 +69,7 @@ impl Pages {
             return Err(WrongAnswer::Endless("only empty pages"));
         }
         self.parameters.continue_token = Some(next);
-        Ok(Turned { objects, end: None })
+        Ok(CheckedPage { objects, end: None })
     }
 }
 

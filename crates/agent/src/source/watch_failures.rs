@@ -83,7 +83,7 @@ impl WatchFailures {
         let now = Instant::now();
         self.reminder.start(Class::Away, now);
         let (server, seconds) = (&self.server.address, waited.as_secs());
-        if self.server.away().fail(Class::Away, now) != Say::Nothing {
+        if self.server.away().fail(Class::Away, now) != LogDecision::Nothing {
             tracing::warn!(
                 server,
                 seconds,
@@ -93,9 +93,9 @@ impl WatchFailures {
         format!("no answer from {server} for {seconds} s")
     }
 
-    fn log(&self, class: Class, error: &Error, say: Say) {
+    fn log(&self, class: Class, error: &Error, say: LogDecision) {
         let (kind, server) = (self.kind.name(), &self.server.address);
-        let Say::Since(since) = say else {
+        let LogDecision::Since(since) = say else {
             return tracing::debug!(kind, server, %error, "watch failed again");
         };
         let seconds = since.as_secs();
@@ -139,7 +139,7 @@ impl WatchFailures {
 
 /// Whether to log a failure.
 #[derive(Debug, PartialEq, Eq)]
-enum Say {
+enum LogDecision {
     Nothing,
     /// Log it, with the time since it began.
     Since(Duration),
@@ -160,16 +160,16 @@ impl Reminder {
         *last = class;
     }
 
-    fn fail(&mut self, class: Class, now: Instant) -> Say {
+    fn fail(&mut self, class: Class, now: Instant) -> LogDecision {
         let is_new = self.lasting.is_none_or(|(_, last)| last != class);
         let is_due = self.said.is_none_or(|said| now.saturating_duration_since(said) >= REMINDER);
         self.start(class, now);
         if !is_new && !is_due {
-            return Say::Nothing;
+            return LogDecision::Nothing;
         }
         self.said = Some(now);
         let since = self.lasting.map_or(now, |(since, _)| since);
-        Say::Since(now.saturating_duration_since(since))
+        LogDecision::Since(now.saturating_duration_since(since))
     }
 
     /// Ends the failure. Returns its duration, if there was one.
@@ -219,7 +219,7 @@ mod tests {
         let mut said = Vec::new();
         for second in 0..200 {
             let now = start + Duration::from_secs(second);
-            if let Say::Since(since) = reminder.fail(Class::Away, now) {
+            if let LogDecision::Since(since) = reminder.fail(Class::Away, now) {
                 assert_eq!(since.as_secs(), second);
                 said.push(second);
             }
@@ -227,11 +227,14 @@ mod tests {
         assert_eq!(said, [0, 60, 120, 180]);
         let now = start + Duration::from_secs(200);
         // Another kind of failure is logged, with the time since the first.
-        assert_eq!(reminder.fail(Class::Refused(503), now), Say::Since(Duration::from_secs(200)));
-        assert_eq!(reminder.fail(Class::Refused(503), now), Say::Nothing);
+        assert_eq!(
+            reminder.fail(Class::Refused(503), now),
+            LogDecision::Since(Duration::from_secs(200))
+        );
+        assert_eq!(reminder.fail(Class::Refused(503), now), LogDecision::Nothing);
         assert_eq!(reminder.over(now), Some(Duration::from_secs(200)));
         assert_eq!(reminder.over(now), None);
-        assert_eq!(reminder.fail(Class::Refused(503), now), Say::Since(Duration::ZERO));
+        assert_eq!(reminder.fail(Class::Refused(503), now), LogDecision::Since(Duration::ZERO));
     }
 
     /// Four watches fail together, which is one line.
@@ -240,6 +243,6 @@ mod tests {
         let server = Server::new("http://127.0.0.1:1/".to_owned());
         let now = Instant::now();
         let said = Kind::ALL.map(|_| server.clone().away().fail(Class::Away, now));
-        assert_eq!(said.iter().filter(|say| **say != Say::Nothing).count(), 1);
+        assert_eq!(said.iter().filter(|say| **say != LogDecision::Nothing).count(), 1);
     }
 }

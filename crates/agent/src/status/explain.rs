@@ -9,7 +9,7 @@ use rulegen_inspect::words;
 use serde::Serialize;
 
 use super::Status;
-use super::asked::{Asked, ExplainQuery};
+use super::explain_request::{ExplainQuery, ExplainRequest};
 use super::frame::Frame;
 use super::query::{Query, href};
 
@@ -39,7 +39,7 @@ impl ExplainPage {
         let answer = is_asked.then(|| {
             let query = ExplainQuery::parse(&from, &interface, &to)?;
             // The store is free again before anything is compiled.
-            let asked = Asked::of(&status.known.store.read(), &query)?;
+            let asked = ExplainRequest::of(&status.known.store.read(), &query)?;
             Ok(asked.explained())
         });
         let (explanation, error) = match answer {

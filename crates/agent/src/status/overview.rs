@@ -10,11 +10,11 @@ use super::drift::DriftRow;
 use super::format::{Took, When, counted, grouped, wide};
 use super::frame::Frame;
 use super::plot::{HEIGHT, Plot};
-use super::state::{State, Tone};
+use super::state::{HealthLevel, State};
 use super::syncs::{Sync, cause};
 use super::{Status, query};
 use crate::health::FamilyView;
-use crate::left_out::Why;
+use crate::left_out::LeftOutReason;
 use crate::report::Phase;
 
 #[derive(Template, Serialize)]
@@ -62,7 +62,7 @@ struct FamilyShown {
     #[serde(rename = "waitsMilliseconds")]
     waits: Option<Took>,
     #[serde(skip)]
-    tone: Tone,
+    tone: HealthLevel,
     #[serde(skip)]
     words: String,
 }
@@ -202,12 +202,12 @@ impl FamilyShown {
     fn of(family: &FamilyView, now: SystemTime) -> Self {
         let waits = family.waits.unwrap_or_default();
         let (tone, words) = match (family.healthy, family.synced) {
-            (false, _) => (Tone::Bad, format!("behind by {}", Took(waits))),
-            (true, None) => (Tone::Attention, "not there yet".to_owned()),
+            (false, _) => (HealthLevel::Bad, format!("behind by {}", Took(waits))),
+            (true, None) => (HealthLevel::Attention, "not there yet".to_owned()),
             (true, Some(_)) if waits > LONG_WAIT => {
-                (Tone::Attention, format!("changes wait for {}", Took(waits)))
+                (HealthLevel::Attention, format!("changes wait for {}", Took(waits)))
             }
-            (true, Some(_)) => (Tone::Good, "current".to_owned()),
+            (true, Some(_)) => (HealthLevel::Good, "current".to_owned()),
         };
         Self {
             family: family.family.api_name(),
@@ -238,7 +238,7 @@ impl Counts {
 }
 
 impl LeftOutShown {
-    fn of((service, why): (&ObjectKey, &Why)) -> Self {
+    fn of((service, why): (&ObjectKey, &LeftOutReason)) -> Self {
         Self {
             service: format!("{}/{}", service.namespace, service.name),
             reason: why.reason.label(),

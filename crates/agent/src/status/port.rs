@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use rulegen_compiler::{Plan, plan_service};
 use rulegen_config::ProxyConfig;
-use rulegen_model::{Endpoint, LoadBalancing, Node, NotChosen, ServicePort, Why, not_chosen};
+use rulegen_model::{
+    Endpoint, LoadBalancing, Node, NotChosen, ServicePort, UnavailableReason, not_chosen,
+};
 use serde::Serialize;
 
-use super::chances::{Way, ways};
 use super::counters::Connections;
 use super::format::{Long, grouped};
 use super::owners::Owners;
 use super::parts::Part;
 use super::query::href;
 use super::services::{family, protocol};
+use super::traffic_paths::{TrafficPath, traffic_paths};
 
 /// As the rules have it.
 #[derive(Serialize)]
@@ -29,8 +31,8 @@ pub(super) struct Port {
     pub(super) session_affinity_seconds: Option<u32>,
     pub(super) load_balancing: &'static str,
     pub(super) health_check_node_port: Option<u16>,
-    pub(super) shortage: Option<Shortage>,
-    pub(super) ways: Vec<Way>,
+    pub(super) unavailability: Option<Unavailability>,
+    pub(super) traffic_paths: Vec<TrafficPath>,
     /// How many endpoints it has.
     pub(super) endpoint_count: usize,
     /// Which of them is the first of those here, from 0 on.
@@ -55,19 +57,19 @@ pub(super) struct EndpointShown {
 /// Why traffic to it has nowhere to go, and where to look next.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Shortage {
+pub(super) struct Unavailability {
     pub(super) reason: String,
     pub(super) remedy: String,
 }
 
-impl Shortage {
-    fn of(port: &ServicePort, why: &Why) -> Self {
+impl Unavailability {
+    fn of(port: &ServicePort, why: &UnavailableReason) -> Self {
         Self { reason: format!("It {why}."), remedy: why.remedy(&port.name) }
     }
 }
 
 /// What is known beside the service port.
-pub(super) struct Around<'a> {
+pub(super) struct PageContext<'a> {
     pub(super) node: &'a Node,
     pub(super) config: &'a ProxyConfig,
     /// Of its family, without any Service.
@@ -83,14 +85,14 @@ impl Port {
     pub(super) fn of(
         port: &ServicePort,
         part: &Part,
-        lacks: Option<&Why>,
-        around: &Around<'_>,
+        lacks: Option<&UnavailableReason>,
+        around: &PageContext<'_>,
     ) -> Self {
-        let Around { node, config, connections, .. } = *around;
+        let PageContext { node, config, connections, .. } = *around;
         let plan = plan_service(port, node, config, family(port));
-        let mut ways = ways(&plan, around.plan);
-        ways.iter_mut().for_each(|way| way.keep(part));
-        for frontend in ways.iter_mut().flat_map(|way| &mut way.frontends) {
+        let mut traffic_paths = traffic_paths(&plan, around.plan);
+        traffic_paths.iter_mut().for_each(|way| way.keep(part));
+        for frontend in traffic_paths.iter_mut().flat_map(|way| &mut way.frontends) {
             let owner = around.owners.other_than(port, frontend.frontend);
             frontend.taken_by = owner.map(ToString::to_string);
         }
@@ -126,8 +128,8 @@ impl Port {
                 LoadBalancing::SourceHash => "hash of the source",
             },
             health_check_node_port: port.health_check_node_port.map(std::num::NonZeroU16::get),
-            shortage: lacks.map(|why| Shortage::of(port, why)),
-            ways,
+            unavailability: lacks.map(|why| Unavailability::of(port, why)),
+            traffic_paths,
             connections: connections.map(|_| port.endpoints.iter().filter_map(counted).sum()),
             endpoint_count: port.endpoints.len(),
             first_endpoint: part.first,
@@ -137,14 +139,14 @@ impl Port {
 
     /// Where a packet to it is explained.
     pub(super) fn explain_href(&self) -> String {
-        let address = self.ways.first().and_then(|way| way.frontends.first());
+        let address = self.traffic_paths.first().and_then(|way| way.frontends.first());
         let to = address.map(|of| format!("{}/{}", of.address, self.protocol.to_lowercase()));
         href("/explain", &[("to", &to.unwrap_or_default())])
     }
 
     /// Whether any way leads to an endpoint.
     pub(super) fn chooses(&self) -> bool {
-        self.ways.iter().any(|way| way.refused().is_none())
+        self.traffic_paths.iter().any(|way| way.refused().is_none())
     }
 
     /// How an endpoint is chosen, in words.
@@ -177,12 +179,12 @@ impl Port {
 
     pub(super) fn drawn<'a>(
         &self,
-        way: &'a Way,
-    ) -> impl Iterator<Item = &'a super::chances::Chance> {
+        way: &'a TrafficPath,
+    ) -> impl Iterator<Item = &'a super::traffic_paths::EndpointShare> {
         way.endpoints().iter().take(DRAWN)
     }
 
-    pub(super) fn undrawn(&self, way: &Way) -> Option<String> {
+    pub(super) fn undrawn(&self, way: &TrafficPath) -> Option<String> {
         more(way.endpoint_count, DRAWN)
     }
 

@@ -12,7 +12,7 @@ pub(super) struct Query {
     pub(super) text: String,
     /// In which namespace; empty for all.
     pub(super) namespace: String,
-    pub(super) show: Show,
+    pub(super) show: ServiceFilter,
     /// From 1 on.
     pub(super) page: usize,
     /// A packet's source.
@@ -25,7 +25,7 @@ pub(super) struct Query {
 
 /// Which Services.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Show {
+pub(super) enum ServiceFilter {
     #[default]
     All,
     /// With a port that has no endpoint that traffic could go to.
@@ -36,27 +36,31 @@ pub(super) enum Show {
     Outside,
 }
 
-impl Show {
-    pub(super) const ALL: [Show; 4] =
-        [Show::All, Show::WithoutEndpoints, Show::NoneHere, Show::Outside];
+impl ServiceFilter {
+    pub(super) const ALL: [ServiceFilter; 4] = [
+        ServiceFilter::All,
+        ServiceFilter::WithoutEndpoints,
+        ServiceFilter::NoneHere,
+        ServiceFilter::Outside,
+    ];
 
     /// As a parameter.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Show::All => "all",
-            Show::WithoutEndpoints => "without-endpoints",
-            Show::NoneHere => "none-here",
-            Show::Outside => "outside",
+            ServiceFilter::All => "all",
+            ServiceFilter::WithoutEndpoints => "without-endpoints",
+            ServiceFilter::NoneHere => "none-here",
+            ServiceFilter::Outside => "outside",
         }
     }
 
     /// For people.
     pub(super) fn words(self) -> &'static str {
         match self {
-            Show::All => "All",
-            Show::WithoutEndpoints => "Without endpoints",
-            Show::NoneHere => "None on this node",
-            Show::Outside => "Open to the outside",
+            ServiceFilter::All => "All",
+            ServiceFilter::WithoutEndpoints => "Without endpoints",
+            ServiceFilter::NoneHere => "None on this node",
+            ServiceFilter::Outside => "Open to the outside",
         }
     }
 }
@@ -87,7 +91,7 @@ impl Query {
                 "interface" => query.interface = text(),
                 "to" => query.to = text(),
                 "show" => {
-                    let named = Show::ALL.into_iter().find(|show| show.name() == value);
+                    let named = ServiceFilter::ALL.into_iter().find(|show| show.name() == value);
                     query.show = named.unwrap_or_default();
                 }
                 "page" => query.page = value.parse().unwrap_or(1).max(1),
@@ -99,7 +103,7 @@ impl Query {
 
     /// The address of the list that shows this.
     pub(super) fn href(&self) -> String {
-        let show = if self.show == Show::All { "" } else { self.show.name() };
+        let show = if self.show == ServiceFilter::All { "" } else { self.show.name() };
         let page = if self.page > 1 { self.page.to_string() } else { String::new() };
         let fields =
             [("q", &*self.text), ("namespace", &self.namespace), ("show", show), ("page", &page)];

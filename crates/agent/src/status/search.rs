@@ -5,12 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use rulegen_model::{Availability, ObjectKey, ServicePort};
 
-use super::query::{Query, Show};
+use super::query::{Query, ServiceFilter};
 
 /// What a Service must have.
 pub(super) struct Search<'a> {
     namespace: &'a str,
-    show: Show,
+    show: ServiceFilter,
     terms: Vec<Term>,
 }
 
@@ -36,12 +36,14 @@ impl<'a> Search<'a> {
 
     pub(super) fn finds(&self, key: &ObjectKey, ports: &[ServicePort]) -> bool {
         let is_shown = match self.show {
-            Show::All => true,
-            Show::WithoutEndpoints => ports.iter().any(|port| !Availability::of(port).has_usable()),
-            Show::NoneHere => {
+            ServiceFilter::All => true,
+            ServiceFilter::WithoutEndpoints => {
+                ports.iter().any(|port| !Availability::of(port).has_usable())
+            }
+            ServiceFilter::NoneHere => {
                 ports.iter().any(|port| Availability::of(port).lacks_local().is_some())
             }
-            Show::Outside => ports.iter().any(ServicePort::externally_accessible),
+            ServiceFilter::Outside => ports.iter().any(ServicePort::externally_accessible),
         };
         is_shown
             && (self.namespace.is_empty() || *key.namespace == *self.namespace)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use askama::Template;
 use rulegen_compiler::plan;
 use rulegen_config::ProxyConfig;
-use rulegen_model::{Kind, Node, ObjectKey, ServicePort, Snapshot, Why};
+use rulegen_model::{Kind, Node, ObjectKey, ServicePort, Snapshot, UnavailableReason};
 use rulegen_net::IpFamily;
 use serde::Serialize;
 
@@ -14,10 +14,10 @@ use super::counters::Connections;
 use super::frame::Frame;
 use super::owners::{Owners, rivals};
 use super::parts::{Part, Parts};
-use super::port::{Around, Port};
+use super::port::{PageContext, Port};
 use super::query;
 use super::services::{family, state};
-use super::state::Tone;
+use super::state::HealthLevel;
 use crate::configured_store::ConfiguredStore;
 
 #[derive(Template, Serialize)]
@@ -28,7 +28,7 @@ pub(super) struct ServicePage {
     frame: Frame,
     namespace: String,
     name: String,
-    tone: Tone,
+    tone: HealthLevel,
     /// How it is, in a sentence.
     state: &'static str,
     page: usize,
@@ -106,7 +106,7 @@ const PROBLEMS: usize = 100;
 struct Copied {
     node: Node,
     config: ProxyConfig,
-    tone: Tone,
+    tone: HealthLevel,
     state: &'static str,
     parts: Parts,
     /// Those of the page, by their places among all of the Service.
@@ -118,7 +118,7 @@ struct Copied {
 struct Copy {
     port: ServicePort,
     /// What it lacks, if anything.
-    lacks: Option<Why>,
+    lacks: Option<UnavailableReason>,
 }
 
 impl Copied {
@@ -128,7 +128,7 @@ impl Copied {
         let parts = Parts::of(all, page);
         let copied = |part: &Part| {
             let port = all.get(part.port)?.clone();
-            let lacks = store.shortage(&port.name, family(&port));
+            let lacks = store.unavailability(&port.name, family(&port));
             Some((part.port, Copy { port, lacks }))
         };
         let mut ports = BTreeMap::new();
@@ -155,7 +155,7 @@ impl Copied {
             let Copy { port, lacks } = self.ports.get(&part.port)?;
             let plan = plans.iter().find(|plan| plan.family == family(port))?;
             let (node, config, owners) = (&self.node, &self.config, &owners);
-            let around = Around { node, config, plan, owners, connections };
+            let around = PageContext { node, config, plan, owners, connections };
             Some(Port::of(port, part, lacks.as_ref(), &around))
         };
         self.parts.parts.iter().filter_map(shown).collect()

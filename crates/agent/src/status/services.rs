@@ -11,9 +11,9 @@ use serde::Serialize;
 use super::Status;
 use super::format::{counted, grouped, wide};
 use super::frame::Frame;
-use super::query::{self, Query, Show};
+use super::query::{self, Query, ServiceFilter};
 use super::search::Search;
-use super::state::Tone;
+use super::state::HealthLevel;
 
 #[derive(Template, Serialize)]
 #[template(path = "status/services.html")]
@@ -54,7 +54,7 @@ struct Row {
     /// Of the port that has the fewest.
     usable_endpoints: usize,
     endpoints: usize,
-    tone: Tone,
+    tone: HealthLevel,
     /// What is the matter, if anything is.
     state: &'static str,
 }
@@ -117,8 +117,8 @@ impl ServiceList {
         }
     }
 
-    fn shows(&self) -> [(Show, bool, String); 4] {
-        Show::ALL.map(|show| {
+    fn shows(&self) -> [(ServiceFilter, bool, String); 4] {
+        ServiceFilter::ALL.map(|show| {
             let query = Query { show, page: 1, ..self.query.clone() };
             (show, show == self.query.show, query.href())
         })
@@ -140,7 +140,7 @@ impl ServiceList {
 
     fn is_narrowed(&self) -> bool {
         let Query { text, namespace, show, .. } = &self.query;
-        !text.is_empty() || !namespace.is_empty() || *show != Show::All
+        !text.is_empty() || !namespace.is_empty() || *show != ServiceFilter::All
     }
 
     /// How many there are, in words.
@@ -254,14 +254,14 @@ impl Condition {
 }
 
 /// How bad it is for whom, and why.
-pub(super) fn state(ports: &[ServicePort]) -> (Tone, Condition) {
+pub(super) fn state(ports: &[ServicePort]) -> (HealthLevel, Condition) {
     match ports.iter().map(Availability::of).min() {
-        None => (Tone::Good, Condition::NoRules),
-        Some(Availability::NoEndpoints) => (Tone::Bad, Condition::NoEndpoints),
-        Some(Availability::NoneUsable { .. }) => (Tone::Bad, Condition::NoneReady),
-        Some(Availability::NoneLocal { .. }) => (Tone::Attention, Condition::NoneHere),
-        Some(Availability::Draining { .. }) => (Tone::Attention, Condition::AllTerminating),
-        Some(Availability::Ready) => (Tone::Good, Condition::Good),
+        None => (HealthLevel::Good, Condition::NoRules),
+        Some(Availability::NoEndpoints) => (HealthLevel::Bad, Condition::NoEndpoints),
+        Some(Availability::NoneUsable { .. }) => (HealthLevel::Bad, Condition::NoneReady),
+        Some(Availability::NoneLocal { .. }) => (HealthLevel::Attention, Condition::NoneHere),
+        Some(Availability::Draining { .. }) => (HealthLevel::Attention, Condition::AllTerminating),
+        Some(Availability::Ready) => (HealthLevel::Good, Condition::Good),
     }
 }
 

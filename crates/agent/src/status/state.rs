@@ -12,19 +12,19 @@ use crate::journal::Syncs;
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Tone {
+pub(super) enum HealthLevel {
     Good,
     Attention,
     Bad,
 }
 
-impl Tone {
+impl HealthLevel {
     /// As pages call it.
     pub(super) fn class(self) -> &'static str {
         match self {
-            Tone::Good => "good",
-            Tone::Attention => "attention",
-            Tone::Bad => "bad",
+            HealthLevel::Good => "good",
+            HealthLevel::Attention => "attention",
+            HealthLevel::Bad => "bad",
         }
     }
 }
@@ -33,7 +33,7 @@ impl Tone {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct State {
-    pub(super) tone: Tone,
+    pub(super) tone: HealthLevel,
     /// In a few words.
     pub(super) summary: String,
     /// In a sentence.
@@ -63,7 +63,7 @@ impl State {
             .unwrap_or_else(|| in_sync(syncs, wall))
     }
 
-    fn new(tone: Tone, summary: &str, detail: String) -> Self {
+    fn new(tone: HealthLevel, summary: &str, detail: String) -> Self {
         Self { tone, summary: summary.to_owned(), detail }
     }
 }
@@ -75,14 +75,14 @@ fn failing(syncs: &Syncs, wall: SystemTime) -> Option<State> {
     let times = usize::try_from(last.times).unwrap_or(usize::MAX);
     let (times, ago) = (counted(times, "attempt", "attempts"), since.ago());
     let detail = format!("{times}, the first at {} UTC ({ago}): {error}", since.clock());
-    Some(State::new(Tone::Bad, "Syncs fail", detail))
+    Some(State::new(HealthLevel::Bad, "Syncs fail", detail))
 }
 
 fn behind(health: &HealthView) -> Option<State> {
     let family = health.families.iter().find(|family| !family.healthy)?;
     let (name, waits) = (family.family.api_name(), Long(family.waits.unwrap_or_default()));
     let detail = format!("Changes for {name} have waited for {waits} and are not in the rules.");
-    Some(State::new(Tone::Bad, "The rules are behind", detail))
+    Some(State::new(HealthLevel::Bad, "The rules are behind", detail))
 }
 
 fn waiting(missing: &[Kind]) -> Option<State> {
@@ -91,7 +91,7 @@ fn waiting(missing: &[Kind]) -> Option<State> {
         "Nothing is written until all objects are known. Not listed yet: {}.",
         names.join(", ")
     );
-    (!names.is_empty()).then(|| State::new(Tone::Attention, "Waiting for objects", detail))
+    (!names.is_empty()).then(|| State::new(HealthLevel::Attention, "Waiting for objects", detail))
 }
 
 /// Nothing is wrong with the rules, but they grow old.
@@ -105,20 +105,20 @@ fn cut_off(health: &HealthView, wall: SystemTime) -> Option<State> {
         since.ago(),
         trouble.why
     );
-    Some(State::new(Tone::Bad, "Cut off from the objects", detail))
+    Some(State::new(HealthLevel::Bad, "Cut off from the objects", detail))
 }
 
 fn under_way(syncs: &Syncs, now: Instant) -> Option<State> {
     let took = now.saturating_duration_since(syncs.running()?.began);
     let detail =
         format!("A sync has been under way for {}; the rules before it apply.", Took(took));
-    (took > LONG).then(|| State::new(Tone::Attention, "Syncing", detail))
+    (took > LONG).then(|| State::new(HealthLevel::Attention, "Syncing", detail))
 }
 
 fn first(health: &HealthView) -> Option<State> {
     let is_first = health.families.iter().any(|family| family.synced.is_none());
     let detail = "The rules are being written for the first time.".to_owned();
-    is_first.then(|| State::new(Tone::Attention, "First sync", detail))
+    is_first.then(|| State::new(HealthLevel::Attention, "First sync", detail))
 }
 
 fn rivals(health: &HealthView) -> Option<State> {
@@ -126,7 +126,7 @@ fn rivals(health: &HealthView) -> Option<State> {
     let mut letters = first.chars();
     let capital = letters.next().map(|letter| letter.to_ascii_uppercase());
     let sentence: String = capital.into_iter().chain(letters).chain(['.']).collect();
-    Some(State::new(Tone::Attention, "Other programs change the rules", sentence))
+    Some(State::new(HealthLevel::Attention, "Other programs change the rules", sentence))
 }
 
 fn of_node(node: NodeState) -> Option<State> {
@@ -138,7 +138,7 @@ fn of_node(node: NodeState) -> Option<State> {
     };
     let detail =
         format!("The rules are right, but load balancers are told to send no traffic: {why}.");
-    Some(State::new(Tone::Attention, "In sync, node leaving service", detail))
+    Some(State::new(HealthLevel::Attention, "In sync, node leaving service", detail))
 }
 
 fn in_sync(syncs: &Syncs, wall: SystemTime) -> State {
@@ -147,5 +147,5 @@ fn in_sync(syncs: &Syncs, wall: SystemTime) -> State {
         "The kernel holds what the cluster's objects say. Last sync: {}.",
         ago.unwrap_or_else(|| "none".to_owned())
     );
-    State::new(Tone::Good, "In sync", detail)
+    State::new(HealthLevel::Good, "In sync", detail)
 }

@@ -261,10 +261,10 @@ fn a_large_service_is_shown_in_pages_of_bounded_size() {
         assert_eq!(shown["page"], n);
         for port in shown["ports"].as_array().unwrap() {
             assert_eq!(
-                (&port["endpointCount"], &port["ways"][0]["endpointCount"]),
+                (&port["endpointCount"], &port["trafficPaths"][0]["endpointCount"]),
                 (&json!(250), &json!(250))
             );
-            assert_eq!(port["ways"][1]["moreFrontends"], 950);
+            assert_eq!(port["trafficPaths"][1]["moreFrontends"], 950);
             for endpoint in port["endpoints"].as_array().unwrap() {
                 assert!(seen.insert(endpoint["address"].as_str().unwrap().to_owned()));
             }
@@ -375,12 +375,12 @@ fn a_service_shows_the_ways_with_exact_chances() {
     let status = cluster();
     let web = data(&status, "/services/shop/web");
     let port = &web["ports"][0];
-    assert_eq!(port["ways"][0]["frontends"][0]["address"], "10.96.0.10:80");
-    let chances = port["ways"][0]["endpoints"].as_array().unwrap();
+    assert_eq!(port["trafficPaths"][0]["frontends"][0]["address"], "10.96.0.10:80");
+    let chances = port["trafficPaths"][0]["endpoints"].as_array().unwrap();
     assert_eq!(chances.len(), 3);
     assert!(chances.iter().all(|chance| chance["chance"] == "1/3"));
     assert_eq!(port["endpoints"][3]["unused"], "not ready");
-    assert_eq!(port["shortage"], Value::Null);
+    assert_eq!(port["unavailability"], Value::Null);
     let text = html(&status, "/services/shop/web");
     assert!(text.matches(">1/3<").count() == 3 && text.contains("10.244.3.1:8080"), "{text}");
 }
@@ -394,7 +394,7 @@ fn a_way_says_whose_packets_take_it() {
         (cluster(), "Clients outside and pods", "This node"),
     ] {
         let local = data(&status, "/services/shop/local");
-        let ways = local["ports"][0]["ways"].as_array().unwrap();
+        let ways = local["ports"][0]["trafficPaths"].as_array().unwrap();
         let clients: Vec<&str> = ways.iter().map(|way| way["clients"].as_str().unwrap()).collect();
         assert_eq!(clients, ["Clients on this node", others, own]);
         assert!(ways[1]["refused"].as_str().unwrap().starts_with("dropped"));
@@ -427,9 +427,9 @@ fn why_there_are_no_endpoints() {
     let status = cluster();
     let reason = |path: &str| {
         let page = data(&status, path);
-        let shortage = &page["ports"][0]["shortage"];
-        assert!(!shortage["remedy"].as_str().unwrap().is_empty());
-        shortage["reason"].as_str().unwrap().to_owned()
+        let unavailability = &page["ports"][0]["unavailability"];
+        assert!(!unavailability["remedy"].as_str().unwrap().is_empty());
+        unavailability["reason"].as_str().unwrap().to_owned()
     };
     assert_eq!(reason("/services/other/bare"), "It has no EndpointSlice.");
     assert!(reason("/services/shop/idle").contains("ready"));
@@ -450,11 +450,11 @@ fn an_address_that_another_service_has_is_told() {
     put(&status, slice("shop", "first", "http", &one));
     status.known.store.write().changes();
     let late = data(&status, "/services/zoo/late");
-    let frontends = &late["ports"][0]["ways"][1]["frontends"];
+    let frontends = &late["ports"][0]["trafficPaths"][1]["frontends"];
     assert_eq!(frontends[0]["takenBy"], "shop/first:http");
     assert!(html(&status, "/services/zoo/late").contains("goes to shop/first:http"));
     assert_eq!(
-        data(&status, "/services/shop/first")["ports"][0]["ways"][1]["frontends"][0]["takenBy"],
+        data(&status, "/services/shop/first")["ports"][0]["trafficPaths"][1]["frontends"][0]["takenBy"],
         Value::Null
     );
 }
@@ -476,7 +476,8 @@ fn an_address_goes_to_the_first_that_forwards_there() {
     status.known.store.write().changes();
     let taken = |path: &str, way: usize| {
         let page = data(&status, path);
-        let frontends = page["ports"][0]["ways"][way]["frontends"].as_array().unwrap().clone();
+        let frontends =
+            page["ports"][0]["trafficPaths"][way]["frontends"].as_array().unwrap().clone();
         frontends.iter().map(|frontend| frontend["takenBy"].clone()).collect::<Vec<_>>()
     };
     assert_eq!(taken("/services/aaa/third", 1), [Value::Null]);
@@ -498,11 +499,12 @@ fn a_cluster_ip_is_never_taken_by_an_external_ip() {
     let one = json!([endpoint("10.244.66.6", "node-2", true)]);
     put(&status, slice("aaa", "greedy", "http", &one));
     let changes = status.known.store.write().changes();
-    let external = &data(&status, "/services/aaa/greedy")["ports"][0]["ways"][1]["frontends"];
+    let external =
+        &data(&status, "/services/aaa/greedy")["ports"][0]["trafficPaths"][1]["frontends"];
     assert_eq!(external.as_array().map(Vec::len), Some(1), "{external}");
     assert_eq!(external[0]["takenBy"], Value::Null);
     let web = data(&status, "/services/shop/web");
-    assert_eq!(web["ports"][0]["ways"][0]["frontends"][0]["takenBy"], Value::Null);
+    assert_eq!(web["ports"][0]["trafficPaths"][0]["frontends"][0]["takenBy"], Value::Null);
     let told = data(&status, "/explain?from=10.244.1.7&to=10.96.0.10:80");
     let frontend = &told["frontend"];
     assert_eq!(frontend["service"], "shop/web:http", "{told}");

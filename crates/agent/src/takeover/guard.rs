@@ -21,7 +21,7 @@ use rulegen_ruleset::iptables::Table;
 use rulegen_ruleset::nftables::Name;
 
 use super::Intrusion;
-use super::leftovers::{Leftovers, Look, Removed};
+use super::leftovers::{Leftovers, RemovalContext, Removed};
 use super::truce::{PAUSE, Truce};
 use crate::drift::Drift;
 use crate::error::with_causes;
@@ -46,7 +46,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// Removes rules that do not belong to the mode, repeatedly.
 pub(super) struct Guard {
     mode: ProxyMode,
-    places: Vec<Place>,
+    places: Vec<GuardedRuleset>,
     lock_timeout: Duration,
     sink: Sink,
     truce: Truce,
@@ -56,7 +56,7 @@ pub(super) struct Guard {
 }
 
 /// A place that may hold rules of another mode, and its state.
-struct Place {
+struct GuardedRuleset {
     leftovers: Leftovers,
     /// When to check it next, if at all.
     due: Option<Instant>,
@@ -77,7 +77,7 @@ impl Guard {
         sink: Sink,
     ) -> Self {
         let now = Instant::now();
-        let place = |leftovers| Place {
+        let place = |leftovers| GuardedRuleset {
             leftovers,
             due: Some(now),
             was_clean: false,
@@ -164,7 +164,8 @@ impl Guard {
     /// Polls iptables-legacy, for which the kernel sends no events.
     fn poll_legacy(&mut self) {
         let now = Instant::now();
-        let is_legacy = |place: &&mut Place| place.leftovers == Leftovers::Chains(Variant::Legacy);
+        let is_legacy =
+            |place: &&mut GuardedRuleset| place.leftovers == Leftovers::Chains(Variant::Legacy);
         let Some(place) = self.places.iter_mut().find(is_legacy) else { return };
         if place.due.is_some() || self.legacy_rests_until.is_some_and(|until| now < until) {
             return;
@@ -242,7 +243,7 @@ impl Guard {
 /// The iptables tables that a service proxy fills.
 const IPTABLES: [&str; 2] = ["filter", "nat"];
 
-impl Place {
+impl GuardedRuleset {
     /// Whether a commit may have created rules here.
     fn is_entered_by(&self, commit: &Commit) -> bool {
         match &self.leftovers {
@@ -266,7 +267,7 @@ impl Place {
     /// Returns `None` on failure. The same error is logged once, however often the removal is
     /// retried.
     fn remove(&mut self, lock_timeout: Duration) -> Option<Removed> {
-        let look = Look { were_seen: self.writer.is_some(), is_again: self.was_clean };
+        let look = RemovalContext { were_seen: self.writer.is_some(), is_again: self.was_clean };
         match self.leftovers.remove(lock_timeout, look) {
             Ok(removed) => {
                 (self.due, self.error, self.pause) = (None, None, FIRST_PAUSE);

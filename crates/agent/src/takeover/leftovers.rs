@@ -43,7 +43,7 @@ pub(super) fn leftovers(mode: ProxyMode, table: &Name, in_use: Option<Variant>) 
 
 /// The context of a removal.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Look {
+pub(super) struct RemovalContext {
     /// A program was seen writing there.
     pub(super) were_seen: bool,
     /// The leftovers found at startup were removed before.
@@ -64,7 +64,7 @@ impl Leftovers {
     /// not installed, its rules can be neither read nor removed; this is an error only if a writer
     /// was seen. After the first removal, chains that kubelet also creates are kept if there are no
     /// others: kubelet before 1.28 recreates them every minute.
-    pub(super) fn remove(&self, lock_timeout: Duration, look: Look) -> Result<Removed> {
+    pub(super) fn remove(&self, lock_timeout: Duration, look: RemovalContext) -> Result<Removed> {
         match self {
             Self::Tables(names) => {
                 let tables = delete_tables(names)?;
@@ -87,7 +87,11 @@ fn has_service_chains(held: &Ruleset) -> bool {
     chains.any(|chain| leads_to_services(chain.as_str()))
 }
 
-fn remove_chains(variant: Variant, lock_timeout: Duration, look: Look) -> Result<Removed> {
+fn remove_chains(
+    variant: Variant,
+    lock_timeout: Duration,
+    look: RemovalContext,
+) -> Result<Removed> {
     let mut removed = Removed::default();
     let mut failed = Vec::new();
     for family in IpFamily::BOTH {

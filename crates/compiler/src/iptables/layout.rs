@@ -8,7 +8,7 @@ use rulegen_ruleset::iptables::{
 };
 
 use super::Chains;
-use super::spell::{commented, jump, marked, matching, or_mark, then, xor_mark};
+use super::rules::{commented, jump, marked, matching, or_mark, then, xor_mark};
 use crate::plan::{NodePortsAt, Plan};
 
 /// The chain that finds the Service of a packet.

@@ -74,7 +74,7 @@ impl LiveRuleset {
     /// The whole ruleset as it shall be, made anew.
     pub fn ruleset(&self) -> Ruleset {
         let services: Vec<&ServicePlan> = self.services.values().collect();
-        chains(&self.plan, &services, service::spell).into_ruleset(self.plan.family)
+        chains(&self.plan, &services, service::render).into_ruleset(self.plan.family)
     }
 
     /// The rules of some Services with all rules that belong to none, and the rules of the other
@@ -85,7 +85,7 @@ impl LiveRuleset {
         let (chosen, rest): (Vec<&ServicePlan>, Vec<&ServicePlan>) =
             self.services.values().partition(is_chosen);
         let ruleset = |services: &[&ServicePlan]| {
-            chains(&self.plan, services, service::spell).into_ruleset(self.plan.family)
+            chains(&self.plan, services, service::render).into_ruleset(self.plan.family)
         };
         (ruleset(&chosen), ruleset(&rest))
     }
@@ -124,9 +124,9 @@ impl LiveRuleset {
             return Patch::of_all(before, self.ruleset());
         }
         let names: BTreeSet<ServicePortName> = changes.keys().cloned().collect();
-        let before = self.spelled(&names);
+        let before = self.rendered(&names);
         self.take_in(changes);
-        let after = self.spelled(&names);
+        let after = self.rendered(&names);
         self.patch(before, after)
     }
 
@@ -177,10 +177,10 @@ impl LiveRuleset {
     }
 
     /// What some service ports need, and nothing else.
-    fn spelled(&self, names: &BTreeSet<ServicePortName>) -> Chains {
+    fn rendered(&self, names: &BTreeSet<ServicePortName>) -> Chains {
         let mut chains = Chains::default();
         let services = names.iter().filter_map(|name| self.services.get(name));
-        services.for_each(|service| service::spell(&self.plan, service, &mut chains));
+        services.for_each(|service| service::render(&self.plan, service, &mut chains));
         chains
     }
 
@@ -221,7 +221,7 @@ impl LiveRuleset {
     /// The chains that all share, whole.
     fn shared(&self) -> Chains {
         let services: Vec<&ServicePlan> = self.services.values().collect();
-        chains(&self.plan, &services, service::spell_shared)
+        chains(&self.plan, &services, service::render_shared)
     }
 }
 

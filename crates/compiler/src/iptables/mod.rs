@@ -16,8 +16,8 @@ mod cleanup;
 mod layout;
 mod live;
 mod names;
+mod rules;
 mod service;
-mod spell;
 
 use std::collections::BTreeMap;
 
@@ -37,27 +37,27 @@ use crate::plan::{Plan, ServicePlan};
 /// The tables `filter` and `nat` that carry the plan out.
 pub fn ruleset(plan: &Plan) -> Ruleset {
     let services: Vec<&ServicePlan> = plan.services.iter().collect();
-    chains(plan, &services, service::spell).into_ruleset(plan.family)
+    chains(plan, &services, service::render).into_ruleset(plan.family)
 }
 
 /// Services that are spelled at a time, by one processor.
 const SERVICES_OF_A_PART: usize = 256;
 
-/// The chains of a plan, with what `spell` adds for each of the service ports, which are ordered
+/// The chains of a plan, with what `render` adds for each of the service ports, which are ordered
 /// by name.
 fn chains(
     plan: &Plan,
     services: &[&ServicePlan],
-    spell: fn(&Plan, &ServicePlan, &mut Chains),
+    render: fn(&Plan, &ServicePlan, &mut Chains),
 ) -> Chains {
     let mut chains = Chains::default();
     layout::begin(plan, &mut chains);
-    let spelled = |part: &[&ServicePlan]| {
+    let rendered = |part: &[&ServicePlan]| {
         let mut chains = Chains::default();
-        part.iter().for_each(|service| spell(plan, service, &mut chains));
+        part.iter().for_each(|service| render(plan, service, &mut chains));
         chains
     };
-    let parts: Vec<Chains> = services.par_chunks(SERVICES_OF_A_PART).map(spelled).collect();
+    let parts: Vec<Chains> = services.par_chunks(SERVICES_OF_A_PART).map(rendered).collect();
     parts.into_iter().for_each(|part| chains.append(part));
     layout::finish(plan, &mut chains);
     chains

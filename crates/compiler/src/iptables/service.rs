@@ -12,32 +12,32 @@ use rulegen_ruleset::iptables::{
 use super::Chains;
 use super::layout::{EXTERNAL_SERVICES, MARK_MASQUERADE, NODE_PORTS, PROXY_FIREWALL, SERVICES};
 use super::names::{ServiceChains, endpoint_chain};
-use super::spell::{by_pods, commented, from_network, jump, matching, reject, then, to_port};
+use super::rules::{by_pods, commented, from_network, jump, matching, reject, then, to_port};
 use crate::plan::{
     External, ExternalAddress, Firewall, Masquerade, Outcome, Plan, PodTraffic, Refusal,
     ServicePlan,
 };
 
 /// Adds everything that a service port needs.
-pub(super) fn spell(plan: &Plan, service: &ServicePlan, chains: &mut Chains) {
-    let speller = Speller::new(plan, service);
+pub(super) fn render(plan: &Plan, service: &ServicePlan, chains: &mut Chains) {
+    let speller = Renderer::new(plan, service);
     speller.shared(chains);
     speller.own(chains);
 }
 
 /// Adds only its rules in the chains that all service ports share.
-pub(super) fn spell_shared(plan: &Plan, service: &ServicePlan, chains: &mut Chains) {
-    Speller::new(plan, service).shared(chains);
+pub(super) fn render_shared(plan: &Plan, service: &ServicePlan, chains: &mut Chains) {
+    Renderer::new(plan, service).shared(chains);
 }
 
-struct Speller<'a> {
+struct Renderer<'a> {
     plan: &'a Plan,
     service: &'a ServicePlan,
     names: ServiceChains,
     name: Arc<str>,
 }
 
-impl<'a> Speller<'a> {
+impl<'a> Renderer<'a> {
     fn new(plan: &'a Plan, service: &'a ServicePlan) -> Self {
         let name = service.name.to_string();
         let names = ServiceChains::new(&name, service.name.protocol);

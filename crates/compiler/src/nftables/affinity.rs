@@ -28,7 +28,7 @@ use super::contribution::Contribution;
 use super::layout::of_rules;
 use super::number::number32;
 use super::service_path::ServicePath;
-use super::spell::{goto, holds};
+use super::statements::{goto, holds};
 use crate::plan::{Plan, ServicePlan};
 
 /// Adds the set of clients, the chains of the endpoints, and those that choose among them.

@@ -9,7 +9,9 @@ use rulegen_ruleset::nftables::{
     Selector, Set, Statement, Value, Verdict,
 };
 
-use super::spell::{ADDRESS_KEY, NODE_PORT_KEY, goto, holds, jump, short_circuit, verdict_map};
+use super::statements::{
+    ADDRESS_KEY, NODE_PORT_KEY, goto, holds, jump, short_circuit, verdict_map,
+};
 use crate::plan::{NodePortsAt, Plan};
 
 /// The set of all cluster IPs.

@@ -32,7 +32,7 @@ mod service_path;
 mod set_element;
 mod shared_chain;
 mod source_ranges;
-mod spell;
+mod statements;
 
 use rulegen_ruleset::nftables::{Comment, Name, Table};
 use service::Renderer;

@@ -23,7 +23,7 @@ use super::number::Number64;
 use super::service_path::{ServicePath, policy_word};
 use super::set_element::SetElement;
 use super::shared_chain::drawn;
-use super::spell::{goto, mark, masquerade_internal, short_circuit};
+use super::statements::{goto, mark, masquerade_internal, short_circuit};
 use crate::plan::{External, Internal, Outcome, Plan, ServicePlan};
 
 /// The entrances to the chains of one service port.

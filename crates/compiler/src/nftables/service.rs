@@ -12,7 +12,7 @@ use super::own_chains::{self, OwnChains};
 use super::set_element::SetElement;
 use super::shared_chain::{Choice, SharedChain};
 use super::source_ranges::LastSourceRanges;
-use super::spell::masquerade_internal;
+use super::statements::masquerade_internal;
 use crate::plan::{
     External, ExternalAddress, Firewall, Internal, Outcome, Plan, Refusal, ServicePlan,
 };

@@ -6,7 +6,7 @@ use rulegen_ruleset::nftables::{Chain, Name, Number, NumgenMode, Rule, Selector,
 use super::layout::{FrontendMaps, of_rules};
 use super::set_element::SetElement;
 use super::source_ranges::SourceRanges;
-use super::spell::{goto, key_and, mark, masquerade_internal};
+use super::statements::{goto, key_and, mark, masquerade_internal};
 use crate::plan::{Masquerade, Plan};
 
 /// A chain whose name says everything that it depends on beside the node's configuration.

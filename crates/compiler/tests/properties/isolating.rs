@@ -15,8 +15,8 @@ use rulegen_ruleset::nftables::Table;
 use serde_json::Value;
 
 use crate::cluster::{config, objects, plans};
-use crate::twin::{Twin, services};
-use crate::twin_iptables::{Refusal, TwinTables, rules};
+use crate::fake_iptables::{FakeTables, Refusal, rules};
+use crate::fake_kernel::{FakeKernel, services};
 
 fn nftables_plans(objects: &[Value], config: &ProxyConfig) -> [Plan; 2] {
     let config = ProxyConfig { mode: ProxyMode::Nftables, ..config.clone() };
@@ -40,8 +40,8 @@ fn tables(plans: &[Plan], names: &[String]) -> Vec<Table> {
     plans.iter().map(of_plan).collect()
 }
 
-fn write(twin: &mut Twin, wanted: &[Table]) -> bool {
-    reconcile(twin, wanted, |_| ()).is_ok()
+fn write(fake: &mut FakeKernel, wanted: &[Table]) -> bool {
+    reconcile(fake, wanted, |_| ()).is_ok()
 }
 
 proptest! {
@@ -58,32 +58,32 @@ proptest! {
         let after = nftables_plans(&after, &config);
         let all: Vec<String> = names(&after).into_iter().collect();
         prop_assume!(!all.is_empty());
-        let mut twin = Twin::default();
-        prop_assert!(write(&mut twin, &tables(&before, &Vec::from_iter(names(&before)))));
+        let mut fake = FakeKernel::default();
+        prop_assert!(write(&mut fake, &tables(&before, &Vec::from_iter(names(&before)))));
 
         let named = |index: &Index| all[index.index(all.len())].clone();
         let culprits: BTreeSet<String> = culprits.iter().map(named).collect();
         let pair = pair.map(|(one, other)| BTreeSet::from([named(&one), named(&other)]));
         let pair = pair.filter(|pair| pair.is_disjoint(&culprits) && pair.len() == 2);
-        twin.refuses = culprits.iter().map(|name| BTreeSet::from([name.clone()])).collect();
-        twin.refuses.extend(pair.clone());
+        fake.refuses = culprits.iter().map(|name| BTreeSet::from([name.clone()])).collect();
+        fake.refuses.extend(pair.clone());
 
         // What was there before is not looked at again, as long as it stays as it is.
         let wanted = tables(&after, &all);
-        if write(&mut twin, &wanted) {
+        if write(&mut fake, &wanted) {
             return Ok(());
         }
-        let (held, generation) = (twin.tables.clone(), twin.generation);
+        let (held, generation) = (fake.tables.clone(), fake.generation);
         let (settled, suspects) = all.split_at(settled.index(all.len()));
-        twin.rehearsals = 0;
-        let found = isolate(&mut twin, settled, suspects, 100, |names| tables(&after, names));
+        fake.rehearsals = 0;
+        let found = isolate(&mut fake, settled, suspects, 100, |names| tables(&after, names));
         let found = found.unwrap();
-        prop_assert_eq!((&twin.tables, twin.generation), (&held, generation), "it was disturbed");
+        prop_assert_eq!((&fake.tables, fake.generation), (&held, generation), "it was disturbed");
         prop_assert!(found.untried.is_empty());
         let levels = all.len().next_power_of_two().trailing_zeros() as usize;
         let trials = 3 + 2 * found.refused.len() * levels;
         // Each trial may be looked at in two forms.
-        prop_assert!(twin.rehearsals <= 2 * trials, "{} for {found:?}", twin.rehearsals);
+        prop_assert!(fake.rehearsals <= 2 * trials, "{} for {found:?}", fake.rehearsals);
 
         let refused: BTreeSet<String> = found.refused.iter().cloned().collect();
         let mut expected: BTreeSet<String> = culprits;
@@ -95,12 +95,12 @@ proptest! {
 
         let accepted: Vec<String> =
             all.iter().filter(|name| !refused.contains(*name)).cloned().collect();
-        prop_assert!(write(&mut twin, &tables(&after, &accepted)));
-        prop_assert_eq!(services(&twin.tables), services_of(&tables(&after, &accepted)));
+        prop_assert!(write(&mut fake, &tables(&after, &accepted)));
+        prop_assert_eq!(services(&fake.tables), services_of(&tables(&after, &accepted)));
         // When the refusal ends, all are.
-        twin.refuses.clear();
-        prop_assert!(write(&mut twin, &wanted));
-        prop_assert_eq!(services(&twin.tables), services_of(&wanted));
+        fake.refuses.clear();
+        prop_assert!(write(&mut fake, &wanted));
+        prop_assert_eq!(services(&fake.tables), services_of(&wanted));
     }
 
     /// A lack of memory or of permission is no reason to leave a Service out.
@@ -108,11 +108,11 @@ proptest! {
     fn isolate_ignores_refusals_not_about_content(objects in objects(), config in config()) {
         let plans = nftables_plans(&objects, &config);
         let all = Vec::from_iter(names(&plans));
-        let mut twin = Twin::default();
-        twin.refuses_all = Some(Reason::Circumstances);
-        let error = isolate(&mut twin, &[], &all, 100, |names| tables(&plans, names)).unwrap_err();
+        let mut fake = FakeKernel::default();
+        fake.refuses_all = Some(Reason::Circumstances);
+        let error = isolate(&mut fake, &[], &all, 100, |names| tables(&plans, names)).unwrap_err();
         prop_assert!(!error.is_about_content());
-        prop_assert_eq!(twin.rehearsals, 1);
+        prop_assert_eq!(fake.rehearsals, 1);
     }
 
     #[test]
@@ -126,32 +126,32 @@ proptest! {
         let mut live = LiveRuleset::new(after);
         let all: Vec<ObjectKey> = live.services().into_iter().collect();
         prop_assume!(!all.is_empty());
-        let mut twin = TwinTables::new(live.ruleset().family);
+        let mut fake = FakeTables::new(live.ruleset().family);
         // Either anything is held, or some of the Services as they shall be.
         let before = match grows {
             true => live.split(&all[settled.index(all.len())..]).0,
             false => ruleset(&before),
         };
-        write_iptables(&mut twin, &before).unwrap();
+        write_iptables(&mut fake, &before).unwrap();
 
         let named = |index: &Index| words(&all[index.index(all.len())]);
         let culprits: BTreeSet<String> = culprits.iter().map(named).collect();
         let pair = pair.map(|(one, other)| BTreeSet::from([named(&one), named(&other)]));
         let pair = pair.filter(|pair| pair.is_disjoint(&culprits) && pair.len() == 2);
-        twin.refuses = culprits.iter().map(|name| BTreeSet::from([name.clone()])).collect();
-        twin.refuses.extend(pair.clone());
-        if write_iptables(&mut twin, &live.ruleset()).is_ok() {
+        fake.refuses = culprits.iter().map(|name| BTreeSet::from([name.clone()])).collect();
+        fake.refuses.extend(pair.clone());
+        if write_iptables(&mut fake, &live.ruleset()).is_ok() {
             return Ok(());
         }
         let (settled, suspects) = all.split_at(settled.index(all.len()));
-        (twin.trials, twin.lost) = (0, BTreeSet::new());
-        let found = isolate_iptables(&mut twin, &live, settled, suspects).unwrap();
+        (fake.trials, fake.lost) = (0, BTreeSet::new());
+        let found = isolate_iptables(&mut fake, &live, settled, suspects).unwrap();
         let wanted = live.ruleset();
         let stays = |name: &&String| rules(&before, name) == rules(&wanted, name);
-        let lost: Vec<&String> = twin.lost.iter().filter(stays).collect();
+        let lost: Vec<&String> = fake.lost.iter().filter(stays).collect();
         prop_assert!(lost.is_empty(), "trials removed {lost:?}, which do not change");
         let levels = all.len().next_power_of_two().trailing_zeros() as usize;
-        prop_assert!(twin.trials <= 3 + 2 * found.refused.len() * levels, "{}", twin.trials);
+        prop_assert!(fake.trials <= 3 + 2 * found.refused.len() * levels, "{}", fake.trials);
 
         let refused: BTreeSet<String> = found.refused.iter().map(words).collect();
         let mut expected = culprits;
@@ -165,8 +165,8 @@ proptest! {
         prop_assert!(refused.is_subset(&expected), "{refused:?} of {expected:?}");
 
         live.remove(&found.refused);
-        prop_assert!(write_iptables(&mut twin, &live.ruleset()).is_ok());
-        prop_assert_eq!(&twin.held, &live.ruleset());
+        prop_assert!(write_iptables(&mut fake, &live.ruleset()).is_ok());
+        prop_assert_eq!(&fake.held, &live.ruleset());
     }
 
     #[test]
@@ -175,11 +175,11 @@ proptest! {
     ) {
         let live = LiveRuleset::new(iptables_plan(&objects, &config, false));
         let all: Vec<ObjectKey> = live.services().into_iter().collect();
-        let mut twin = TwinTables::new(live.ruleset().family);
-        twin.lacks_memory = true;
-        let error = isolate_iptables(&mut twin, &live, &[], &all).unwrap_err();
+        let mut fake = FakeTables::new(live.ruleset().family);
+        fake.lacks_memory = true;
+        let error = isolate_iptables(&mut fake, &live, &[], &all).unwrap_err();
         prop_assert_eq!(error, Refusal::Memory);
-        prop_assert_eq!(twin.trials, 1);
+        prop_assert_eq!(fake.trials, 1);
     }
 }
 
@@ -190,20 +190,20 @@ fn iptables_plan(objects: &[Value], config: &ProxyConfig, is_ipv6: bool) -> Plan
 }
 
 fn isolate_iptables(
-    twin: &mut TwinTables,
+    fake: &mut FakeTables,
     live: &LiveRuleset,
     settled: &[ObjectKey],
     suspects: &[ObjectKey],
 ) -> Result<Bisection<ObjectKey>, Refusal> {
-    iptables::isolate(twin, &OURS, settled, suspects, 100, |services| {
+    iptables::isolate(fake, &OURS, settled, suspects, 100, |services| {
         let (chosen, rest) = live.split(services);
         Split { chosen, rest }
     })
 }
 
-fn write_iptables(twin: &mut TwinTables, wanted: &Ruleset) -> Result<(), Refusal> {
-    let held = twin.save()?;
-    twin.restore(&diff(&held, wanted, &OURS))
+fn write_iptables(fake: &mut FakeTables, wanted: &Ruleset) -> Result<(), Refusal> {
+    let held = fake.save()?;
+    fake.restore(&diff(&held, wanted, &OURS))
 }
 
 fn words(service: &ObjectKey) -> String {
@@ -211,7 +211,7 @@ fn words(service: &ObjectKey) -> String {
 }
 
 fn services_of(tables: &[Table]) -> BTreeSet<String> {
-    let mut twin = Twin::default();
-    assert!(write(&mut twin, tables));
-    services(&twin.tables)
+    let mut fake = FakeKernel::default();
+    assert!(write(&mut fake, tables));
+    services(&fake.tables)
 }

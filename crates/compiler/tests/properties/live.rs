@@ -12,7 +12,7 @@ use rulegen_ruleset::nftables::Name;
 use serde_json::Value;
 
 use crate::cluster::{config, objects, plans};
-use crate::twin::Twin;
+use crate::fake_kernel::FakeKernel;
 
 fn plan(objects: &[Value], config: &ProxyConfig) -> Plan {
     let config = ProxyConfig { mode: ProxyMode::Nftables, ..config.clone() };
@@ -90,8 +90,8 @@ proptest! {
         let mut last = states.remove(0);
         let mut live = LiveTable::new(last.clone(), &name);
         prop_assert_eq!(live.table(), &nftables::table(&last, &name));
-        let mut twin = Twin::default();
-        reconcile(&mut twin, std::slice::from_ref(live.table()), |_| ()).unwrap();
+        let mut fake = FakeKernel::default();
+        reconcile(&mut fake, std::slice::from_ref(live.table()), |_| ()).unwrap();
 
         for state in states {
             let mut steps: Vec<_> =
@@ -104,9 +104,9 @@ proptest! {
                 follow(&mut last, &step);
                 let transaction = patch.transaction();
                 if !transaction.is_empty() {
-                    twin.commit(None, &[transaction]).unwrap();
+                    fake.commit(None, &[transaction]).unwrap();
                 }
-                let left = reconcile(&mut twin, std::slice::from_ref(live.table()), |all| {
+                let left = reconcile(&mut fake, std::slice::from_ref(live.table()), |all| {
                     let edits = all.iter().flat_map(|one| one.edits());
                     edits.map(|edit| format!("{edit:?}")).collect::<Vec<_>>()
                 });

@@ -11,8 +11,8 @@ use rulegen_ruleset::nftables::{
 };
 
 use crate::cluster::{objects, plans};
+use crate::fake_kernel::FakeKernel;
 use crate::layout::in_nftables_mode;
-use crate::twin::Twin;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
@@ -38,9 +38,9 @@ proptest! {
             for rule in wanted.chains.values_mut().flat_map(|chain| &mut chain.rules) {
                 rule.statements = rule.statements.iter().map(as_held).collect();
             }
-            let mut twin = Twin::default();
-            twin.commit(None, &[diff(None, &wanted)]).unwrap();
-            let (_, held) = twin.read(&[(wanted.family, &wanted.name)]).unwrap();
+            let mut fake = FakeKernel::default();
+            fake.commit(None, &[diff(None, &wanted)]).unwrap();
+            let (_, held) = fake.read(&[(wanted.family, &wanted.name)]).unwrap();
             let held = held.into_iter().flatten().next().unwrap();
             let delinearized = held.delinearize(wanted.family, &wanted.name);
             prop_assert_eq!(delinearized.unknown, vec![]);

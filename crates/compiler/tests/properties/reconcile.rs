@@ -14,7 +14,7 @@ use rulegen_ruleset::nftables::{
 use serde_json::Value;
 
 use crate::cluster::{config, objects, plans};
-use crate::twin::{Fault, Twin};
+use crate::fake_kernel::{FakeKernel, Fault};
 
 fn tables(objects: &[Value], config: &ProxyConfig) -> Vec<Table> {
     let config = ProxyConfig { mode: ProxyMode::Nftables, ..config.clone() };
@@ -22,21 +22,21 @@ fn tables(objects: &[Value], config: &ProxyConfig) -> Vec<Table> {
 }
 
 /// Writes until it works, and says how many operations the last time took.
-fn write(twin: &mut Twin, wanted: &[Table]) -> Result<usize, Error> {
+fn write(fake: &mut FakeKernel, wanted: &[Table]) -> Result<usize, Error> {
     let count = |all: &[Transaction<'_>]| all.iter().map(|one| one.operations.len()).sum();
-    reconcile(twin, wanted, count)
+    reconcile(fake, wanted, count)
 }
 
-/// A twin that holds just this.
-fn fresh(wanted: &[Table]) -> Twin {
-    let mut twin = Twin::default();
-    write(&mut twin, wanted).unwrap();
-    twin
+/// A fake that holds just this.
+fn fresh(wanted: &[Table]) -> FakeKernel {
+    let mut fake = FakeKernel::default();
+    write(&mut fake, wanted).unwrap();
+    fake
 }
 
 /// Our tables without the numbers of rules, which say only in which order they were made.
-fn content(twin: &Twin) -> Vec<(IpFamily, Actual)> {
-    let ours = twin.tables.iter().filter(|((_, name), _)| name.as_str() == "rulegen");
+fn content(fake: &FakeKernel) -> Vec<(IpFamily, Actual)> {
+    let ours = fake.tables.iter().filter(|((_, name), _)| name.as_str() == "rulegen");
     let mut content: Vec<(IpFamily, Actual)> =
         ours.map(|((family, _), held)| (*family, held.clone())).collect();
     let chains = content.iter_mut().flat_map(|(_, held)| held.chains.values_mut().flatten());
@@ -72,9 +72,9 @@ fn meddling() -> impl Strategy<Value = Meddling> {
     ]
 }
 
-fn meddle(twin: &mut Twin, meddling: &Meddling) {
+fn meddle(fake: &mut FakeKernel, meddling: &Meddling) {
     let mine = Name::from("mine");
-    for held in twin.tables.values_mut() {
+    for held in fake.tables.values_mut() {
         let mut chains: Vec<&mut ActualChain> = held.chains.values_mut().flatten().collect();
         match meddling {
             Meddling::Drop(at) => {
@@ -128,7 +128,7 @@ fn meddle(twin: &mut Twin, meddling: &Meddling) {
             Meddling::Object => held.foreign.push("the object mine".to_owned()),
         }
     }
-    twin.generation += 1;
+    fake.generation += 1;
 }
 
 fn foreign(expressions: Option<Vec<Expression>>) -> ActualRule {
@@ -151,41 +151,41 @@ fn fault() -> impl Strategy<Value = Option<Fault>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Also from a state that others meddled with. The twin refuses what the kernel would: an
+    /// Also from a state that others meddled with. The fake refuses what the kernel would: an
     /// order of operations that does not work would be seen.
     #[test]
     fn reconcile_gives_wanted_table_and_then_writes_nothing(
         before in objects(), after in objects(), configs in (config(), config()),
         meddlings in prop::collection::vec(meddling(), 0..4),
     ) {
-        let mut twin = fresh(&tables(&before, &configs.0));
-        meddlings.iter().for_each(|meddling| meddle(&mut twin, meddling));
+        let mut fake = fresh(&tables(&before, &configs.0));
+        meddlings.iter().for_each(|meddling| meddle(&mut fake, meddling));
         let other = (IpFamily::Ipv4, Name::from("theirs"));
         let theirs = Actual { foreign: vec!["what nft cannot read".to_owned()], ..Actual::default() };
-        twin.tables.insert(other.clone(), theirs.clone());
+        fake.tables.insert(other.clone(), theirs.clone());
 
         let wanted = tables(&after, &configs.1);
-        write(&mut twin, &wanted).unwrap();
-        prop_assert_eq!(content(&twin), content(&fresh(&wanted)));
-        let generation = twin.generation;
-        prop_assert_eq!(write(&mut twin, &wanted).unwrap(), 0);
-        prop_assert_eq!(twin.generation, generation);
-        prop_assert_eq!(&twin.tables[&other], &theirs);
+        write(&mut fake, &wanted).unwrap();
+        prop_assert_eq!(content(&fake), content(&fresh(&wanted)));
+        let generation = fake.generation;
+        prop_assert_eq!(write(&mut fake, &wanted).unwrap(), 0);
+        prop_assert_eq!(fake.generation, generation);
+        prop_assert_eq!(&fake.tables[&other], &theirs);
     }
 
     #[test]
     fn reconcile_replaces_table_that_cannot_be_changed(
         before in objects(), after in objects(), config in config(),
     ) {
-        let mut twin = fresh(&tables(&before, &config));
-        meddle(&mut twin, &Meddling::ForeignChain);
-        twin.faults = vec![Some(Fault::Unchangeable), None];
+        let mut fake = fresh(&tables(&before, &config));
+        meddle(&mut fake, &Meddling::ForeignChain);
+        fake.faults = vec![Some(Fault::Unchangeable), None];
         let wanted = tables(&after, &config);
-        let replaced = reconcile(&mut twin, &wanted, |all| {
+        let replaced = reconcile(&mut fake, &wanted, |all| {
             all.iter().all(|one| one.operations[0] == Operation::DeleteTable)
         });
         prop_assert!(replaced.unwrap());
-        prop_assert_eq!(content(&twin), content(&fresh(&wanted)));
+        prop_assert_eq!(content(&fake), content(&fresh(&wanted)));
     }
 
     /// Two commits then, of which the first does all that counts.
@@ -193,11 +193,11 @@ proptest! {
     fn reconcile_works_with_late_chain_release_before_linux_6_2(
         before in objects(), after in objects(), config in config(),
     ) {
-        let mut twin = fresh(&tables(&before, &config));
-        twin.is_old = true;
+        let mut fake = fresh(&tables(&before, &config));
+        fake.is_old = true;
         let wanted = tables(&after, &config);
-        write(&mut twin, &wanted).unwrap();
-        prop_assert_eq!(content(&twin), content(&fresh(&wanted)));
+        write(&mut fake, &wanted).unwrap();
+        prop_assert_eq!(content(&fake), content(&fresh(&wanted)));
     }
 
     #[test]
@@ -205,18 +205,18 @@ proptest! {
         before in objects(), after in objects(), config in config(),
         faults in prop::collection::vec(fault(), 0..40),
     ) {
-        let mut twin = fresh(&tables(&before, &config));
+        let mut fake = fresh(&tables(&before, &config));
         let wanted = tables(&after, &config);
-        let (old, new) = (content(&twin), content(&fresh(&wanted)));
-        twin.faults = faults;
+        let (old, new) = (content(&fake), content(&fresh(&wanted)));
+        fake.faults = faults;
         let mut tries = 0;
-        while let Err(error) = write(&mut twin, &wanted) {
-            let now = content(&twin);
+        while let Err(error) = write(&mut fake, &wanted) {
+            let now = content(&fake);
             prop_assert!(now == old || now == new || now.is_empty(), "{error}: a mixture");
             tries += 1;
             prop_assert!(tries <= 40, "{error}: it does not end");
         }
-        prop_assert_eq!(content(&twin), new);
+        prop_assert_eq!(content(&fake), new);
     }
 
     /// Each operation of a transaction in turn.
@@ -228,18 +228,18 @@ proptest! {
         let fresh_twin = || fresh(&tables(&before, &config));
         let operations = write(&mut fresh_twin(), &wanted).unwrap();
         for number in 0..operations {
-            let mut twin = fresh_twin();
-            let old = content(&twin);
-            twin.faults = vec![Some(Fault::Operation(number)), None];
-            match write(&mut twin, &wanted) {
+            let mut fake = fresh_twin();
+            let old = content(&fake);
+            fake.faults = vec![Some(Fault::Operation(number)), None];
+            match write(&mut fake, &wanted) {
                 // What builds on it fails too, and is named behind it.
                 Err(Error::Refused(refusals)) => {
                     prop_assert_eq!(refusals[0].reason, Reason::Circumstances);
                 }
                 other => prop_assert!(false, "{:?}", other),
             }
-            prop_assert_eq!(&content(&twin), &old);
-            prop_assert_eq!(write(&mut twin, &wanted).unwrap(), operations);
+            prop_assert_eq!(&content(&fake), &old);
+            prop_assert_eq!(write(&mut fake, &wanted).unwrap(), operations);
         }
     }
 }
@@ -264,9 +264,9 @@ fn reconcile_of_one_endpoint_writes_few_elements() {
         });
         tables(&[service, slice], &ProxyConfig::default())
     };
-    let mut twin = fresh(&service("10.244.1.6"));
+    let mut fake = fresh(&service("10.244.1.6"));
     let wanted = service("10.244.1.7");
-    let told = reconcile(&mut twin, &wanted, |all| {
+    let told = reconcile(&mut fake, &wanted, |all| {
         let elements = |operation: &Operation<'_>| match operation {
             Operation::AddElements(name, _, elements) => format!("+{name} {}", elements.len()),
             Operation::DeleteElements(name, _, elements) => format!("-{name} {}", elements.len()),

@@ -12,18 +12,18 @@ use rulegen_ruleset::nftables::{
 use serde_json::Value;
 
 use crate::cluster::{objects, plans};
+use crate::fake_kernel::FakeKernel;
 use crate::layout::{gap, in_nftables_mode};
-use crate::twin::Twin;
 
 const MOST: usize = 7;
 
-fn held(twin: &mut Twin, table: &Table) -> Option<Actual> {
-    let (_, held) = twin.read(&[(table.family, &table.name)]).unwrap();
+fn held(fake: &mut FakeKernel, table: &Table) -> Option<Actual> {
+    let (_, held) = fake.read(&[(table.family, &table.name)]).unwrap();
     held.into_iter().next().flatten()
 }
 
-fn delinearized(twin: &mut Twin, table: &Table) -> Table {
-    held(twin, table).unwrap().delinearize(table.family, &table.name).table
+fn delinearized(fake: &mut FakeKernel, table: &Table) -> Table {
+    held(fake, table).unwrap().delinearize(table.family, &table.name).table
 }
 
 /// The frontends that a table leads somewhere.
@@ -58,11 +58,11 @@ proptest! {
     fn stages_each_lead_packets_to_endpoints(
         states in prop::collection::vec(objects(), 2..4), config in in_nftables_mode(),
     ) {
-        let mut twin = Twin::default();
+        let mut fake = FakeKernel::default();
         let mut before: Option<Table> = None;
         for state in &states {
             let wanted = table(state, &config);
-            let held = held(&mut twin, &wanted);
+            let held = held(&mut fake, &wanted);
             let transaction = diff(held.as_ref(), &wanted);
             let all = stages(std::slice::from_ref(&transaction), MOST);
             let steps = all.len();
@@ -72,12 +72,12 @@ proptest! {
             };
             for stage in &all {
                 prop_assert!(steps == 1 || elements_split(stage) <= 2 * MOST, "{stage:?}");
-                twin.commit(None, stage).unwrap();
-                let now = delinearized(&mut twin, &wanted);
+                fake.commit(None, stage).unwrap();
+                let now = delinearized(&mut fake, &wanted);
                 prop_assert_eq!(leads_nowhere(&now), None);
                 prop_assert!(frontends(&now).is_superset(&stay));
             }
-            let now = delinearized(&mut twin, &wanted);
+            let now = delinearized(&mut fake, &wanted);
             prop_assert_eq!(now, Table { comment: Comment::from(""), ..as_held(wanted.clone()) });
             before = Some(wanted);
         }

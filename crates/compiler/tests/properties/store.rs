@@ -43,7 +43,7 @@ impl Followed {
     fn follow(&mut self, store: &mut Store, most: usize) {
         let key = |port: &ServicePort| (format!("{:?}", port.name), port.cluster_ip.is_ipv4());
         let changes = store.next_changes(most);
-        assert!(changes.whole || changes.services.len() <= most);
+        assert!(changes.full_resync || changes.services.len() <= most);
         for change in changes.services {
             assert_ne!(change.before, change.after);
             for port in &change.before {
@@ -198,7 +198,7 @@ proptest! {
         let changes = store.changes();
         prop_assert!(may_have_changes || changes.is_empty());
         let mut new = plans(&store);
-        if !changes.whole {
+        if !changes.full_resync {
             let [old_at, new_at] = [&old, &new].map(|plans| plans.clone().map(|p| p.node_ports_at));
             prop_assert_eq!(old_at != new_at, changes.node_port_addresses);
             for (old, new) in old.iter().zip(&mut new) {
@@ -236,11 +236,15 @@ fn store_ignores_node_addresses_without_rules() {
         };
         let host = Host { name: String::new(), addresses: all[..2].to_vec() };
         let mut store = Store::new(config.snapshot_options(), host);
-        assert!(store.changes().whole);
+        assert!(store.changes().full_resync);
         for (count, is_named) in [3, 4].into_iter().zip(are_named) {
             store.set_addresses(all[..count].to_vec());
             let changes = store.changes();
-            assert_eq!((changes.whole, changes.node_port_addresses), (false, is_named), "{count}");
+            assert_eq!(
+                (changes.full_resync, changes.node_port_addresses),
+                (false, is_named),
+                "{count}"
+            );
             assert_eq!(store.node().ipv4.local.len(), 4);
         }
     }

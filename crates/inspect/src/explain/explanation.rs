@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use rulegen_model::{TrafficPolicy, Why};
+use rulegen_model::{TrafficPolicy, UnavailableReason};
 use rulegen_net::{FrontendKind, Protocol, ServicePortName};
 use rulegen_ruleset::{Origin, Packet};
 use serde::Serialize;
@@ -42,7 +42,10 @@ impl Explanation {
 
     /// Says why a packet is rejected by what its service port lacks, which rules do not show. That
     /// there is no endpoint on this node, rules do show.
-    pub fn refused_because(&mut self, why: impl FnOnce(&ServicePortName) -> Option<Why>) {
+    pub fn refused_because(
+        &mut self,
+        why: impl FnOnce(&ServicePortName) -> Option<UnavailableReason>,
+    ) {
         let Some(ReachedFrontend { service: port, .. }) = &self.frontend else { return };
         let lacking = self.remarks.iter_mut().find(|remark| remark.about == About::NoEndpoints);
         let is_rejected = matches!(self.ends.as_slice(), [End { outcome: Outcome::Rejected, .. }]);

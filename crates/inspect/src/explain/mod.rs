@@ -13,11 +13,11 @@
 mod destination;
 mod explanation;
 pub(crate) mod outcome;
+mod path;
 mod remark;
 mod remarks;
 #[cfg(test)]
 mod tests;
-mod way;
 
 use std::net::IpAddr;
 
@@ -30,10 +30,10 @@ pub use explanation::{
     End, Explanation, PassedRule, Probability, ReachedFrontend, Sender, ShownPacket,
 };
 pub use outcome::Outcome;
+use path::PacketPath;
 pub use remark::{About, Remark};
 use remarks::Remarks;
 use rulegen_compiler::Plan;
-use way::Way;
 
 /// Explains a packet of a client that was not seen before by iptables rules. `local` are the
 /// host's own addresses. What the plan says of the Service is told too, if there is one.
@@ -44,8 +44,8 @@ pub fn by_ruleset(
     plan: Option<&Plan>,
 ) -> Explanation {
     let trace = iptables::trace(ruleset, local, packet);
-    let unknown = trace.unknown.iter().map(way::rule_of_iptables).collect();
-    let ways = Way::of_iptables(trace.branches, packet.protocol);
+    let unknown = trace.unknown.iter().map(path::rule_of_iptables).collect();
+    let ways = PacketPath::of_iptables(trace.branches, packet.protocol);
     explained(packet, local, ways, unknown, plan)
 }
 
@@ -57,23 +57,23 @@ pub fn by_table(
     plan: Option<&Plan>,
 ) -> Explanation {
     let trace = nftables::trace(table, local, packet);
-    let ways = Way::of_nftables(trace.branches, table, packet.protocol);
+    let ways = PacketPath::of_nftables(trace.branches, table, packet.protocol);
     explained(packet, local, ways, Vec::new(), plan)
 }
 
 fn explained(
     packet: &Packet,
     local: &[IpAddr],
-    mut ways: Vec<Way>,
+    mut ways: Vec<PacketPath>,
     unknown: Vec<PassedRule>,
     plan: Option<&Plan>,
 ) -> Explanation {
     ways.sort_by_key(|way| way.verdict);
-    let frontend = way::frontend(&ways, packet, local, plan);
-    let service = frontend.as_ref().and_then(|frontend| way::planned(&frontend.service, plan));
+    let frontend = path::frontend(&ways, packet, local, plan);
+    let service = frontend.as_ref().and_then(|frontend| path::planned(&frontend.service, plan));
     let known = Remarks { packet, local, ways: &ways, frontend: frontend.as_ref(), service, plan };
     let remarks = known.all();
-    let (rules, ends, behind) = way::parted(ways);
+    let (rules, ends, behind) = path::parted(ways);
     let packet = ShownPacket::from(packet);
     Explanation { packet, frontend, remarks, rules, ends, behind, unknown }
 }

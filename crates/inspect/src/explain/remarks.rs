@@ -13,16 +13,16 @@ use rulegen_ruleset::Packet;
 
 use super::explanation::ReachedFrontend;
 use super::outcome::Outcome;
+use super::path::PacketPath;
 use super::remark::Remark;
-use super::way::Way;
-use crate::rule_role::Meaning;
+use crate::rule_role::RuleRole;
 
 /// What there is to speak of.
 pub(super) struct Remarks<'a> {
     pub(super) packet: &'a Packet,
     /// The host's own addresses.
     pub(super) local: &'a [IpAddr],
-    pub(super) ways: &'a [Way],
+    pub(super) ways: &'a [PacketPath],
     pub(super) frontend: Option<&'a ReachedFrontend>,
     pub(super) service: Option<&'a ServicePlan>,
     pub(super) plan: Option<&'a Plan>,
@@ -31,7 +31,8 @@ pub(super) struct Remarks<'a> {
 impl Remarks<'_> {
     pub(super) fn all(&self) -> Vec<Remark> {
         let mut remarks = Vec::new();
-        let refused = |way: &&Way| matches!(way.verdict, Outcome::Rejected | Outcome::Dropped);
+        let refused =
+            |way: &&PacketPath| matches!(way.verdict, Outcome::Rejected | Outcome::Dropped);
         for refusal in self.ways.iter().filter(refused).map(|way| self.refusal(way)) {
             if !remarks.contains(&refusal) {
                 remarks.push(refusal);
@@ -49,8 +50,8 @@ impl Remarks<'_> {
         remarks
     }
 
-    fn meanings(&self) -> impl Iterator<Item = &Meaning> {
-        self.ways.iter().flat_map(Way::meanings)
+    fn roles(&self) -> impl Iterator<Item = &RuleRole> {
+        self.ways.iter().flat_map(PacketPath::roles)
     }
 
     /// The field of the Service that has the policy for this frontend.

@@ -2,7 +2,9 @@
 
 use rulegen_compiler::{iptables::ruleset, nftables::table, plan};
 use rulegen_config::ProxyConfig;
-use rulegen_model::{Host, Objects, Snapshot, SnapshotOptions, read_manifest, shortage, snapshot};
+use rulegen_model::{
+    Host, Objects, Snapshot, SnapshotOptions, read_manifest, snapshot, unavailability,
+};
 use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::Origin;
 
@@ -60,7 +62,7 @@ fn explained(udp_endpoints: &str, protocol: Protocol) -> [Explanation; 2] {
     explanations.map(|mut explanation| {
         explanation.refused_because(|name| {
             let mut ports = snapshot.ipv4.iter();
-            shortage(ports.find(|port| port.name == *name)?, &objects)
+            unavailability(ports.find(|port| port.name == *name)?, &objects)
         });
         explanation
     })

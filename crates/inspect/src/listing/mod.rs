@@ -15,7 +15,7 @@ mod entrance;
 mod loss;
 mod owner;
 mod plan;
-mod reached;
+mod reachable;
 mod ruleset;
 mod table;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use rulegen_ruleset::iptables::{ChainName, Match, Rule, RuleSpec, Ruleset};
 use rulegen_ruleset::nftables::{Element, Key, Name, Value};
 
 use super::ruleset::{entries, walk};
-use super::{Listing, reached::Whose};
+use super::{Listing, reachable::ClientScope};
 
 /// Tells service ports by the comments of what is there for them.
 #[derive(Debug, Default)]
@@ -100,7 +100,7 @@ pub fn owners_of_chains(ruleset: &Ruleset) -> HashMap<&ChainName, ServicePortNam
         walk(ruleset, entry.chain, |_, rule, _| {
             let target = rule.target_chain().filter(|chain| is_of_one(chain))?;
             owners.entry(target).or_insert_with(|| name.clone());
-            Some(Whose::All)
+            Some(ClientScope::All)
         });
     }
     owners

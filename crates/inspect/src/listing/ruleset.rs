@@ -12,7 +12,7 @@ use rulegen_ruleset::iptables::{
     AddressType, ChainName, Match, Recent, RecentAction, Rule, RuleSpec, Ruleset, Table, Target,
 };
 
-use super::reached::{Reached, Whose};
+use super::reachable::{ClientScope, ReachableEndpoints};
 use super::{Listing, Traffic};
 
 /// The Services of a ruleset, with the names that its rules have for comments.
@@ -127,7 +127,7 @@ fn rules<'a>(
 }
 
 fn follow(ruleset: &Ruleset, entry: &Entry<'_>) -> Traffic {
-    let mut reached = Reached::default();
+    let mut reached = ReachableEndpoints::default();
     let is_firewalled = entry.chain.as_str().starts_with("KUBE-FW-");
     let mut ranges = Vec::new();
     walk(ruleset, entry.chain, |chain, rule, whose| {
@@ -151,10 +151,10 @@ fn follow(ruleset: &Ruleset, entry: &Entry<'_>) -> Traffic {
 pub(super) fn walk<'a>(
     ruleset: &'a Ruleset,
     from: &'a ChainName,
-    mut step: impl FnMut(&'a ChainName, &'a Rule, Whose) -> Option<Whose>,
+    mut step: impl FnMut(&'a ChainName, &'a Rule, ClientScope) -> Option<ClientScope>,
 ) {
-    let mut seen: HashSet<(&ChainName, Whose)> = HashSet::new();
-    let mut waiting = vec![(from, Whose::All)];
+    let mut seen: HashSet<(&ChainName, ClientScope)> = HashSet::new();
+    let mut waiting = vec![(from, ClientScope::All)];
     while let Some((name, whose)) = waiting.pop() {
         if !seen.insert((name, whose)) {
             continue;
@@ -169,9 +169,9 @@ pub(super) fn walk<'a>(
 }
 
 /// What a rule on the way to endpoints does.
-fn take(rule: &Rule, whose: Whose, reached: &mut Reached) -> Option<Whose> {
+fn take(rule: &Rule, whose: ClientScope, reached: &mut ReachableEndpoints) -> Option<ClientScope> {
     let Rule::Known(rule) = rule else { return Some(whose) };
-    let whose = if is_of_node(rule) { Whose::Node } else { whose };
+    let whose = if is_of_node(rule) { ClientScope::Node } else { whose };
     for of in &rule.matches {
         if let Match::Recent(Recent { action: RecentAction::Check { seconds }, .. }) = of {
             // What a client had before, it does not come to by this rule.
@@ -182,14 +182,16 @@ fn take(rule: &Rule, whose: Whose, reached: &mut Reached) -> Option<Whose> {
     match &rule.target {
         Some(Target::Dnat(endpoint)) => reached.endpoint(whose, *endpoint),
         Some(Target::Jump(chain)) if chain.as_str() != MARK_MASQUERADE => return Some(whose),
-        Some(Target::Jump(_)) if whose == Whose::All && is_always(rule) => reached.masquerades(),
+        Some(Target::Jump(_)) if whose == ClientScope::All && is_always(rule) => {
+            reached.masquerades()
+        }
         _ => {}
     }
     None
 }
 
 /// Of the chain that asks for the source: where it leads does not hang on whose traffic it is.
-fn source_range(family: IpFamily, rule: &Rule, ranges: &mut Vec<IpNet>) -> Option<Whose> {
+fn source_range(family: IpFamily, rule: &Rule, ranges: &mut Vec<IpNet>) -> Option<ClientScope> {
     if let Rule::Known(RuleSpec { source, target: Some(Target::Jump(_)), .. }) = rule {
         match source {
             Some(source) if source.negated => {}
@@ -197,7 +199,7 @@ fn source_range(family: IpFamily, rule: &Rule, ranges: &mut Vec<IpNet>) -> Optio
             None => ranges.extend(everybody(family)),
         }
     }
-    Some(Whose::All)
+    Some(ClientScope::All)
 }
 
 fn everybody(family: IpFamily) -> Option<IpNet> {

@@ -13,7 +13,7 @@ use rulegen_ruleset::nftables::{
 };
 
 use super::Listing;
-use super::reached::{Reached, Whose};
+use super::reachable::{ClientScope, ReachableEndpoints};
 
 /// The Services of a table, with the names that its elements have for comments.
 pub fn of_table(table: &Table) -> Listing {
@@ -39,7 +39,7 @@ impl<'a> Reader<'a> {
             let kind = self.kind(&frontend, name.as_ref());
             let traffic = match &element.data {
                 Some(Data::Verdict(verdict)) => self.follow(key, verdict),
-                _ => Reached::default(),
+                _ => ReachableEndpoints::default(),
             };
             let traffic = traffic.into_traffic(kind, None);
             listing.services.entry(name).or_default().insert(frontend, traffic);
@@ -116,11 +116,15 @@ impl<'a> Reader<'a> {
     }
 
     /// Goes all ways that a packet to the frontend may go.
-    fn follow(&self, frontend: &Key, verdict: &'a Verdict) -> Reached {
-        let mut way =
-            Way { table: self.table, frontend, reached: Reached::default(), waiting: Vec::new() };
-        way.go(verdict, Whose::All);
-        let mut seen: HashSet<(&Name, Whose)> = HashSet::new();
+    fn follow(&self, frontend: &Key, verdict: &'a Verdict) -> ReachableEndpoints {
+        let mut way = RuleWalk {
+            table: self.table,
+            frontend,
+            reached: ReachableEndpoints::default(),
+            waiting: Vec::new(),
+        };
+        way.go(verdict, ClientScope::All);
+        let mut seen: HashSet<(&Name, ClientScope)> = HashSet::new();
         while let Some((chain, whose)) = way.waiting.pop() {
             if seen.insert((chain, whose)) {
                 way.chain(chain, whose);
@@ -135,15 +139,15 @@ impl<'a> Reader<'a> {
     }
 }
 
-struct Way<'a, 'k> {
+struct RuleWalk<'a, 'k> {
     table: &'a Table,
     frontend: &'k Key,
-    reached: Reached,
-    waiting: Vec<(&'a Name, Whose)>,
+    reached: ReachableEndpoints,
+    waiting: Vec<(&'a Name, ClientScope)>,
 }
 
-impl<'a> Way<'a, '_> {
-    fn chain(&mut self, name: &Name, whose: Whose) {
+impl<'a> RuleWalk<'a, '_> {
+    fn chain(&mut self, name: &Name, whose: ClientScope) {
         let Some(chain) = self.table.chains.get(name) else { return };
         for rule in &chain.rules {
             if self.rule(rule, whose) {
@@ -153,7 +157,7 @@ impl<'a> Way<'a, '_> {
     }
 
     /// Says whether no packet goes on behind the rule.
-    fn rule(&mut self, rule: &'a Rule, mut whose: Whose) -> bool {
+    fn rule(&mut self, rule: &'a Rule, mut whose: ClientScope) -> bool {
         let mut always = true;
         for statement in &rule.statements {
             match statement {
@@ -162,10 +166,10 @@ impl<'a> Way<'a, '_> {
                 Statement::Match(condition) => {
                     always = false;
                     if is_of_node(condition) {
-                        whose = Whose::Node;
+                        whose = ClientScope::Node;
                     }
                 }
-                Statement::MarkOr(_) if always && whose == Whose::All => {
+                Statement::MarkOr(_) if always && whose == ClientScope::All => {
                     self.reached.masquerades();
                 }
                 Statement::VerdictMap { map, .. } => self.go_by_map(map, whose),
@@ -188,13 +192,13 @@ impl<'a> Way<'a, '_> {
         false
     }
 
-    fn go(&mut self, verdict: &'a Verdict, whose: Whose) {
+    fn go(&mut self, verdict: &'a Verdict, whose: ClientScope) {
         if let Verdict::Goto(chain) | Verdict::Jump(chain) = verdict {
             self.waiting.push((chain, whose));
         }
     }
 
-    fn go_by_map(&mut self, map: &Name, whose: Whose) {
+    fn go_by_map(&mut self, map: &Name, whose: ClientScope) {
         let element = self.table.sets.get(map).and_then(|map| map.elements.get(self.frontend));
         if let Some(Data::Verdict(verdict)) = element.and_then(|element| element.data.as_ref()) {
             self.go(verdict, whose);
@@ -203,7 +207,7 @@ impl<'a> Way<'a, '_> {
 
     /// The endpoints that a map has for the frontend and a number: those whose number can be
     /// drawn.
-    fn choose(&mut self, key: &[Selector], map: &Name, whose: Whose) {
+    fn choose(&mut self, key: &[Selector], map: &Name, whose: ClientScope) {
         let Some(Selector::Number(number)) = key.last() else { return };
         let (first, behind) = match number {
             Number::Modulo(_, below) => (0, *below),

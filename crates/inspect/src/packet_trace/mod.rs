@@ -4,14 +4,14 @@
 //! TraceEvent, Known ──Follower──▶ Told: a packet came, a step of it, its end and why
 //! ```
 
-mod follow;
-mod known;
+mod context;
 mod packet;
 mod target;
 #[cfg(test)]
 mod tests;
+mod tracker;
 
-pub use follow::{Follower, Told};
-pub use known::{Found, Known};
+pub use context::{TraceContext, TracedElement};
 pub use packet::{StepKind, TracedEnd, TracedPacket, TracedStep};
 pub use target::{UnknownService, frontends};
+pub use tracker::{PacketTracker, TraceUpdate};

@@ -7,7 +7,7 @@ use rulegen_ruleset::nftables::{
     ChainId, Comment, PacketHeader, TraceVerdict, TracedRule, Verdict,
 };
 
-use super::Found;
+use super::TracedElement;
 use crate::words::{MasqueradeReason, refusal_code, refusal_reason};
 
 /// A packet from where it was met first in this network namespace.
@@ -63,7 +63,7 @@ pub enum StepKind {
         /// What follows.
         verdict: TraceVerdict,
         /// The element of our maps that decided.
-        found: Option<Found>,
+        found: Option<TracedElement>,
     },
     /// The policy of a base chain counted.
     Policy(TraceVerdict),

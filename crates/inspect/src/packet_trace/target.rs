@@ -6,8 +6,8 @@ use std::fmt::{self, Display, Formatter};
 use rulegen_net::{Frontend, ServicePortName, ServiceRef};
 use rulegen_ruleset::nftables::{Actual, Key, Set};
 
-use super::Known;
-use super::known::{FRONTEND, NODE_PORT};
+use super::TraceContext;
+use super::context::{FRONTEND, NODE_PORT};
 use crate::listing::frontend_of_key;
 
 /// Our tables have no frontend of a Service.
@@ -25,7 +25,7 @@ pub struct UnknownService {
 /// When there are none.
 pub fn frontends(
     service: &ServiceRef,
-    known: &Known,
+    known: &TraceContext,
 ) -> Result<BTreeSet<Frontend>, UnknownService> {
     let (mut found, mut ports) = (BTreeSet::new(), BTreeSet::new());
     for (family, held) in &known.held {

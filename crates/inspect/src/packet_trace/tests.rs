@@ -35,7 +35,7 @@ fn map(data: DataType, elements: Vec<(Key, Verdict, &str)>) -> Set {
 
 /// A table with default/web:http at 10.96.0.10:80 and node port 30080, and without an endpoint for
 /// default/none at .11 and default/here at .12, which is of policy Local.
-fn known() -> Known {
+fn known() -> TraceContext {
     let goto = |chain: &str| Verdict::Goto(Name::from(chain));
     let services = vec![(frontend("10.96.0.10", 80), goto("endpoints-1"), "default/web:http")];
     let refused = vec![
@@ -75,7 +75,7 @@ fn known() -> Known {
         let rule = TracedRule { statements, rejects, ..TracedRule::default() };
         ((at, handle), Some(rule))
     });
-    Known {
+    TraceContext {
         table: Some(Name::from("rulegen")),
         held: [(IpFamily::Ipv4, held)].into(),
         bases: bases.into(),
@@ -107,22 +107,22 @@ fn armed(packet: u32, header: PacketHeader) -> TraceEvent {
     event(packet, at(ARMING, "prerouting"), step, Some(header))
 }
 
-fn follower() -> Follower {
-    Follower::new(Name::from(ARMING))
+fn follower() -> PacketTracker {
+    PacketTracker::new(Name::from(ARMING))
 }
 
-fn take(follower: &mut Follower, events: Vec<TraceEvent>) -> Vec<Told> {
+fn take(follower: &mut PacketTracker, events: Vec<TraceEvent>) -> Vec<TraceUpdate> {
     let known = known();
     events.into_iter().flat_map(|event| follower.take(&known, event, MOMENT)).collect()
 }
 
 /// The packets that ended, after nothing more came.
-fn ended(mut follower: Follower, events: Vec<TraceEvent>) -> Vec<TracedPacket> {
+fn ended(mut follower: PacketTracker, events: Vec<TraceEvent>) -> Vec<TracedPacket> {
     let mut told = take(&mut follower, events);
     told.extend(follower.rest(Duration::from_secs(1)));
     assert_eq!(follower.deadline(), None);
     let end = |told| match told {
-        Told::Ended(packet) => Some(*packet),
+        TraceUpdate::Ended(packet) => Some(*packet),
         _ => None,
     };
     told.into_iter().filter_map(end).collect()
@@ -164,11 +164,11 @@ fn a_node_port_is_named_by_the_rule_that_finds_it() {
     let to = header("192.168.50.1", 30_080);
     let mut follower = follower();
     let began = follower.take(&known, armed(7, to.clone()), MOMENT);
-    assert!(matches!(&began[..], [Told::Began(packet)] if packet.service.is_none()));
+    assert!(matches!(&began[..], [TraceUpdate::Began(packet)] if packet.service.is_none()));
     let goto = rule(9, TraceVerdict::Goto(Name::from("endpoints-1")));
     let event = event(7, at("rulegen", "services"), goto, Some(to));
     let told = follower.take(&known, event, MOMENT);
-    let [Told::Step(1, step)] = &told[..] else { panic!("{told:?}") };
+    let [TraceUpdate::Step(1, step)] = &told[..] else { panic!("{told:?}") };
     let StepKind::Rule { found: Some(found), .. } = &step.kind else { panic!("{step:?}") };
     assert_eq!(found.service.as_str(), "default/web:http");
 }
@@ -182,7 +182,7 @@ fn refusals_end_at_once_and_say_why() {
         events.extend(then);
         let mut follower = follower();
         let told = take(&mut follower, events);
-        let Some(Told::Ended(packet)) = told.last() else { panic!("{told:?}") };
+        let Some(TraceUpdate::Ended(packet)) = told.last() else { panic!("{told:?}") };
         (packet.end().word(), packet.why().unwrap_or_default())
     };
     let chain = |chain: &str, step| event(7, at("rulegen", chain), step, None);
@@ -257,17 +257,17 @@ fn a_packet_ends_when_nothing_came_for_a_while() {
     follower.take(&known, armed(7, header("10.96.0.10", 80)), MOMENT);
     let deadline = follower.deadline().unwrap();
     assert!(follower.rest(deadline.saturating_sub(MOMENT)).is_empty());
-    assert!(matches!(&follower.rest(deadline)[..], [Told::Ended(_)]));
+    assert!(matches!(&follower.rest(deadline)[..], [TraceUpdate::Ended(_)]));
 }
 
 #[test]
 fn a_packet_may_be_incomplete_until_all_was_told_that_was_left() {
     let known = known();
     let mut follower = follower();
-    let end = |follower: &mut Follower, id, at: Duration| {
+    let end = |follower: &mut PacketTracker, id, at: Duration| {
         follower.take(&known, armed(id, header("10.96.0.10", 80)), at);
         let told = follower.rest(at.saturating_add(Duration::from_millis(150)));
-        let [Told::Ended(packet)] = &told[..] else { panic!("{told:?}") };
+        let [TraceUpdate::Ended(packet)] = &told[..] else { panic!("{told:?}") };
         packet.is_incomplete
     };
     assert!(!end(&mut follower, 1, MOMENT));

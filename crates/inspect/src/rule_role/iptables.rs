@@ -10,21 +10,21 @@ use rulegen_net::{FrontendKind, Protocol, ServicePortName};
 use rulegen_ruleset::iptables::{Match, Rule, RuleSpec, Step, Table, Target};
 use rulegen_ruleset::nftables::NumgenMode;
 
-use super::{Known, Meaning};
+use super::{RuleRole, RuleServicePort};
 use crate::words::MasqueradeReason;
 
 /// The role of a rule that matched a packet of this protocol, if it is one of ours and does more
 /// than lead to others.
-pub(crate) fn role(step: &Step<'_>, protocol: Protocol) -> Option<Meaning> {
+pub(crate) fn role(step: &Step<'_>, protocol: Protocol) -> Option<RuleRole> {
     let known = |name, kind| known(name, protocol, kind);
     let Rule::Known(rule) = step.rule else { return None };
     match (step.table, step.chain.as_str()) {
         (Table::Nat, SERVICES) => frontend(rule, protocol),
         (Table::Nat, NODE_PORTS) => {
-            Some(Meaning::Frontend(known(comment(rule)?, FrontendKind::NodePort)?))
+            Some(RuleRole::Frontend(known(comment(rule)?, FrontendKind::NodePort)?))
         }
         (Table::Nat, POSTROUTING) => {
-            matches!(rule.target, Some(Target::Masquerade { .. })).then_some(Meaning::Masquerade)
+            matches!(rule.target, Some(Target::Masquerade { .. })).then_some(RuleRole::Masquerade)
         }
         (Table::Nat, chain) => of_service(chain, rule),
         (Table::Filter, SERVICES) => refused(rule, protocol, FrontendKind::ClusterIP),
@@ -36,20 +36,20 @@ pub(crate) fn role(step: &Step<'_>, protocol: Protocol) -> Option<Meaning> {
         }
         (Table::Filter, PROXY_FIREWALL) => {
             let (service, _) = comment(rule)?.split_once(" traffic not accepted by ")?;
-            Some(Meaning::Firewalled(known(service, FrontendKind::LoadBalancerIP)?))
+            Some(RuleRole::Firewalled(known(service, FrontendKind::LoadBalancerIP)?))
         }
         (Table::Filter, SHARED_FIREWALL) => {
-            (*step.rule == loopback_guard()).then_some(Meaning::LoopbackGuard)
+            (*step.rule == loopback_guard()).then_some(RuleRole::LoopbackGuard)
         }
         _ => None,
     }
 }
 
-fn known(name: &str, protocol: Protocol, kind: FrontendKind) -> Option<Known> {
-    Some(Known { service: ServicePortName::from_comment(name, protocol)?, kind })
+fn known(name: &str, protocol: Protocol, kind: FrontendKind) -> Option<RuleServicePort> {
+    Some(RuleServicePort { service: ServicePortName::from_comment(name, protocol)?, kind })
 }
 
-fn frontend(rule: &RuleSpec, protocol: Protocol) -> Option<Meaning> {
+fn frontend(rule: &RuleSpec, protocol: Protocol) -> Option<RuleRole> {
     let (service, what) = comment(rule)?.split_once(' ')?;
     let kind = match what {
         "cluster IP" => FrontendKind::ClusterIP,
@@ -57,23 +57,23 @@ fn frontend(rule: &RuleSpec, protocol: Protocol) -> Option<Meaning> {
         "loadbalancer IP" => FrontendKind::LoadBalancerIP,
         _ => return None,
     };
-    Some(Meaning::Frontend(known(service, protocol, kind)?))
+    Some(RuleRole::Frontend(known(service, protocol, kind)?))
 }
 
-fn refused(rule: &RuleSpec, protocol: Protocol, kind: FrontendKind) -> Option<Meaning> {
+fn refused(rule: &RuleSpec, protocol: Protocol, kind: FrontendKind) -> Option<RuleRole> {
     let (service, what) = comment(rule)?.split_once(" has no ")?;
     let refusal = match what {
         "endpoints" => Refusal::NoEndpoints,
         "local endpoints" => Refusal::NoLocalEndpoints,
         _ => return None,
     };
-    Some(Meaning::Refused(known(service, protocol, kind)?, refusal))
+    Some(RuleRole::Refused(known(service, protocol, kind)?, refusal))
 }
 
-fn of_service(chain: &str, rule: &RuleSpec) -> Option<Meaning> {
+fn of_service(chain: &str, rule: &RuleSpec) -> Option<RuleRole> {
     let target = match &rule.target {
         Some(Target::Jump(chain)) => chain.as_str(),
-        Some(Target::Dnat(_)) => return Some(Meaning::Translation),
+        Some(Target::Dnat(_)) => return Some(RuleRole::Translation),
         _ => return None,
     };
     let marks = target == MARK_MASQUERADE;
@@ -81,27 +81,27 @@ fn of_service(chain: &str, rule: &RuleSpec) -> Option<Meaning> {
     if chain.starts_with("KUBE-EXT-") {
         return Some(match about {
             _ if marks && about.starts_with("masquerade LOCAL ") => {
-                Meaning::Mark(MasqueradeReason::FromNode)
+                RuleRole::Mark(MasqueradeReason::FromNode)
             }
-            _ if marks => Meaning::Mark(MasqueradeReason::External),
-            _ if about.starts_with("route LOCAL ") => Meaning::ShortCircuit { from_node: true },
-            _ if about.starts_with("pod traffic ") => Meaning::ShortCircuit { from_node: false },
-            _ if target.starts_with("KUBE-SVL-") => Meaning::Policy(TrafficPolicy::Local),
-            _ => Meaning::Policy(TrafficPolicy::Cluster),
+            _ if marks => RuleRole::Mark(MasqueradeReason::External),
+            _ if about.starts_with("route LOCAL ") => RuleRole::ShortCircuit { from_node: true },
+            _ if about.starts_with("pod traffic ") => RuleRole::ShortCircuit { from_node: false },
+            _ if target.starts_with("KUBE-SVL-") => RuleRole::Policy(TrafficPolicy::Local),
+            _ => RuleRole::Policy(TrafficPolicy::Cluster),
         });
     }
     if chain.starts_with("KUBE-SVC-") || chain.starts_with("KUBE-SVL-") {
         let is_for_some = rule.source.is_some() || rule.in_interface.is_some();
         return Some(match marks {
-            true if is_for_some => Meaning::Mark(MasqueradeReason::NotFromPods),
-            true => Meaning::Mark(MasqueradeReason::All),
-            false => Meaning::Choice(NumgenMode::Random),
+            true if is_for_some => RuleRole::Mark(MasqueradeReason::NotFromPods),
+            true => RuleRole::Mark(MasqueradeReason::All),
+            false => RuleRole::Choice(NumgenMode::Random),
         });
     }
     if chain.starts_with("KUBE-FW-") {
-        return Some(Meaning::SourceRange);
+        return Some(RuleRole::SourceRange);
     }
-    (marks && chain.starts_with("KUBE-SEP-")).then_some(Meaning::Mark(MasqueradeReason::Hairpin))
+    (marks && chain.starts_with("KUBE-SEP-")).then_some(RuleRole::Mark(MasqueradeReason::Hairpin))
 }
 
 fn comment(rule: &RuleSpec) -> Option<&str> {

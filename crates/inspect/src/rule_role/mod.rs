@@ -15,9 +15,9 @@ pub(crate) use nftables::{reason as masquerade_reason, role as of_nftables};
 
 /// What a rule means, in terms of Services.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Meaning {
+pub(crate) enum RuleRole {
     /// It knows the packet's destination as a Service's.
-    Frontend(Known),
+    Frontend(RuleServicePort),
     /// It lets a source use a load balancer.
     SourceRange,
     /// It keeps the traffic to the endpoints that a policy sees.
@@ -42,11 +42,11 @@ pub(crate) enum Meaning {
     /// It masquerades.
     Masquerade,
     /// It refuses what a Service has no endpoint for.
-    Refused(Known, Refusal),
+    Refused(RuleServicePort, Refusal),
     /// It drops what comes from outside of the source ranges.
-    Firewalled(Known),
+    Firewalled(RuleServicePort),
     /// It rejects what goes to a cluster IP at a port that its Service does not have.
-    ClosedPort(Known),
+    ClosedPort(RuleServicePort),
     /// It drops what goes to a cluster IP that no Service has.
     NoSuchClusterIp,
     /// It drops what goes to loopback addresses from elsewhere.
@@ -55,38 +55,38 @@ pub(crate) enum Meaning {
 
 /// A service port as a rule tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Known {
+pub(crate) struct RuleServicePort {
     /// The name that the rule's comment has, with the packet's protocol.
     pub(crate) service: ServicePortName,
     /// What the address is to it.
     pub(crate) kind: FrontendKind,
 }
 
-impl Meaning {
+impl RuleRole {
     /// What is worth a word beside the rule.
     pub(crate) fn words(&self) -> &'static str {
         match self {
-            Meaning::Frontend(_) => "the Service is found by address and port",
-            Meaning::SourceRange => "the source may use the load balancer",
-            Meaning::Policy(TrafficPolicy::Local) => "policy Local: endpoints of this node only",
-            Meaning::Policy(TrafficPolicy::Cluster) => "policy Cluster: all endpoints",
-            Meaning::ShortCircuit { from_node: true } => "from this node: as with policy Cluster",
-            Meaning::ShortCircuit { from_node: false } => "from a pod: as with policy Cluster",
-            Meaning::Mark(_) => "marked, to be masqueraded",
-            Meaning::Remembers => "the client is remembered",
-            Meaning::Kept => "the client is known, and keeps its endpoint",
-            Meaning::Choice(_) => "an endpoint is chosen",
-            Meaning::ChosenTranslation(_) => {
+            RuleRole::Frontend(_) => "the Service is found by address and port",
+            RuleRole::SourceRange => "the source may use the load balancer",
+            RuleRole::Policy(TrafficPolicy::Local) => "policy Local: endpoints of this node only",
+            RuleRole::Policy(TrafficPolicy::Cluster) => "policy Cluster: all endpoints",
+            RuleRole::ShortCircuit { from_node: true } => "from this node: as with policy Cluster",
+            RuleRole::ShortCircuit { from_node: false } => "from a pod: as with policy Cluster",
+            RuleRole::Mark(_) => "marked, to be masqueraded",
+            RuleRole::Remembers => "the client is remembered",
+            RuleRole::Kept => "the client is known, and keeps its endpoint",
+            RuleRole::Choice(_) => "an endpoint is chosen",
+            RuleRole::ChosenTranslation(_) => {
                 "an endpoint is chosen, and the destination translated"
             }
-            Meaning::Translation => "the destination is translated",
-            Meaning::Masquerade => "the source becomes the node's address",
-            Meaning::Refused(_, Refusal::NoEndpoints) => "no endpoint: rejected",
-            Meaning::Refused(_, Refusal::NoLocalEndpoints) => "no endpoint on this node: dropped",
-            Meaning::Firewalled(_) => "from outside of the source ranges: dropped",
-            Meaning::ClosedPort(_) => "the Service does not have this port: rejected",
-            Meaning::NoSuchClusterIp => "no Service has this cluster IP: dropped",
-            Meaning::LoopbackGuard => "from elsewhere to loopback: dropped",
+            RuleRole::Translation => "the destination is translated",
+            RuleRole::Masquerade => "the source becomes the node's address",
+            RuleRole::Refused(_, Refusal::NoEndpoints) => "no endpoint: rejected",
+            RuleRole::Refused(_, Refusal::NoLocalEndpoints) => "no endpoint on this node: dropped",
+            RuleRole::Firewalled(_) => "from outside of the source ranges: dropped",
+            RuleRole::ClosedPort(_) => "the Service does not have this port: rejected",
+            RuleRole::NoSuchClusterIp => "no Service has this cluster IP: dropped",
+            RuleRole::LoopbackGuard => "from elsewhere to loopback: dropped",
         }
     }
 }

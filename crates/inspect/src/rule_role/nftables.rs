@@ -7,15 +7,15 @@ use rulegen_compiler::nftables::{
 use rulegen_model::TrafficPolicy;
 use rulegen_net::{FrontendKind, Protocol, ServicePortName};
 use rulegen_ruleset::nftables::{
-    Condition, Data, Found, Key, Number, NumgenMode, Rule, Selector, Statement, Step, Table, Value,
-    Verdict,
+    Condition, Data, Key, MatchingElement, Number, NumgenMode, Rule, Selector, Statement, Step,
+    Table, Value, Verdict,
 };
 
-use super::{Known, Meaning};
+use super::{RuleRole, RuleServicePort};
 use crate::words::MasqueradeReason;
 
 /// The role of a rule that matched a packet of this protocol, if it does more than lead to others.
-pub(crate) fn role(table: &Table, step: &Step<'_>, protocol: Protocol) -> Option<Meaning> {
+pub(crate) fn role(table: &Table, step: &Step<'_>, protocol: Protocol) -> Option<RuleRole> {
     if let Some(meaning) =
         step.found.as_ref().and_then(|found| found_in(table, step, found, protocol))
     {
@@ -24,46 +24,46 @@ pub(crate) fn role(table: &Table, step: &Step<'_>, protocol: Protocol) -> Option
     let chain = step.chain.as_str();
     let rule = step.rule;
     if does(rule, |s| matches!(s, Statement::MarkOr(_))) {
-        return Some(Meaning::Mark(reason(chain, rule)));
+        return Some(RuleRole::Mark(reason(chain, rule)));
     }
     if does(rule, |s| *s == Statement::Masquerade) {
-        return Some(Meaning::Masquerade);
+        return Some(RuleRole::Masquerade);
     }
     if does(rule, |s| matches!(s, Statement::Update { .. })) {
-        return Some(Meaning::Remembers);
+        return Some(RuleRole::Remembers);
     }
     if does(rule, |s| matches!(s, Statement::Dnat(..))) {
-        return Some(Meaning::Translation);
+        return Some(RuleRole::Translation);
     }
     let is_local_policy = FrontendMaps::BOTH.iter().any(|maps| chain == maps.local_policy());
     if is_local_policy || chain.starts_with("external/") {
         return way_of_policy(rule);
     }
     let chooses = chain.starts_with("cluster/") || chain.starts_with("local/");
-    chooses.then(|| Meaning::Choice(drawn(rule)))
+    chooses.then(|| RuleRole::Choice(drawn(rule)))
 }
 
 /// What the element says that it found.
 fn found_in(
     table: &Table,
     step: &Step<'_>,
-    found: &Found<'_>,
+    found: &MatchingElement<'_>,
     protocol: Protocol,
-) -> Option<Meaning> {
+) -> Option<RuleRole> {
     let known = |kind| known(found, protocol, kind);
     let set = found.set.as_str();
     match (step.chain.as_str(), set) {
         (FIREWALL, _) => {
             let known = known(FrontendKind::LoadBalancerIP)?;
-            return Some(Meaning::Firewalled(known));
+            return Some(RuleRole::Firewalled(known));
         }
         (CLOSED, CLUSTER_IPS) => {
-            return Some(Meaning::ClosedPort(known(FrontendKind::ClusterIP)?));
+            return Some(RuleRole::ClosedPort(known(FrontendKind::ClusterIP)?));
         }
-        (CLOSED, SERVICE_CIDRS) => return Some(Meaning::NoSuchClusterIp),
-        (_, SHARED_ENDPOINTS) => return Some(Meaning::ChosenTranslation(drawn(step.rule))),
-        (_, HAIRPINS) => return Some(Meaning::Mark(MasqueradeReason::Hairpin)),
-        _ if set.starts_with("affinity/") => return Some(Meaning::Kept),
+        (CLOSED, SERVICE_CIDRS) => return Some(RuleRole::NoSuchClusterIp),
+        (_, SHARED_ENDPOINTS) => return Some(RuleRole::ChosenTranslation(drawn(step.rule))),
+        (_, HAIRPINS) => return Some(RuleRole::Mark(MasqueradeReason::Hairpin)),
+        _ if set.starts_with("affinity/") => return Some(RuleRole::Kept),
         _ => {}
     }
     let maps = FrontendMaps::BOTH.into_iter().find(|maps| maps.has(set))?;
@@ -73,25 +73,29 @@ fn found_in(
         FrontendMaps::Address => FrontendKind::External,
     };
     if set == maps.services() {
-        return Some(Meaning::Frontend(known(kind)?));
+        return Some(RuleRole::Frontend(known(kind)?));
     }
     if set == maps.refused() {
         let refusal = match found.element.data {
             Some(Data::Verdict(Verdict::Drop)) => Refusal::NoLocalEndpoints,
             _ => Refusal::NoEndpoints,
         };
-        return Some(Meaning::Refused(known(kind)?, refusal));
+        return Some(RuleRole::Refused(known(kind)?, refusal));
     }
     if set == maps.local_services() {
-        return Some(Meaning::Policy(TrafficPolicy::Local));
+        return Some(RuleRole::Policy(TrafficPolicy::Local));
     }
-    (set != maps.short_circuits()).then(|| Meaning::ChosenTranslation(drawn(step.rule)))
+    (set != maps.short_circuits()).then(|| RuleRole::ChosenTranslation(drawn(step.rule)))
 }
 
-fn known(found: &Found<'_>, protocol: Protocol, kind: FrontendKind) -> Option<Known> {
+fn known(
+    found: &MatchingElement<'_>,
+    protocol: Protocol,
+    kind: FrontendKind,
+) -> Option<RuleServicePort> {
     let comment = found.element.comment.as_ref()?.as_str();
     let service = ServicePortName::from_comment(comment, protocol)?;
-    Some(Known { service, kind })
+    Some(RuleServicePort { service, kind })
 }
 
 fn is_cluster_ip(table: &Table, key: &Key) -> bool {
@@ -115,7 +119,7 @@ pub(crate) fn reason(chain: &str, rule: &Rule) -> MasqueradeReason {
 }
 
 /// Under external policy Local, who is sent to all endpoints and who only to those of this node.
-fn way_of_policy(rule: &Rule) -> Option<Meaning> {
+fn way_of_policy(rule: &Rule) -> Option<RuleRole> {
     let of_node = |s: &Statement| *s == Statement::Match(Condition::SourceIsLocal);
     let leads_to = |start: &str| {
         does(rule, |statement| match statement {
@@ -124,12 +128,12 @@ fn way_of_policy(rule: &Rule) -> Option<Meaning> {
         })
     };
     if leads_to("local/") {
-        return Some(Meaning::Policy(TrafficPolicy::Local));
+        return Some(RuleRole::Policy(TrafficPolicy::Local));
     }
     let is_short = rule.comment.is_some();
     Some(match is_short {
-        true => Meaning::ShortCircuit { from_node: does(rule, of_node) },
-        false => Meaning::Policy(TrafficPolicy::Cluster),
+        true => RuleRole::ShortCircuit { from_node: does(rule, of_node) },
+        false => RuleRole::Policy(TrafficPolicy::Cluster),
     })
 }
 

@@ -41,5 +41,5 @@ pub use rule::{Condition, Interface, Number, NumgenMode, Rule, Selector, Stateme
 pub use set::{Data, DataType, Element, Field, Set, Value};
 pub use stages::stages;
 pub use table::{BaseChain, Chain, ChainKind, Hook, Table};
-pub use trace::{Branch, Found, Step, Trace, trace};
+pub use trace::{Branch, MatchingElement, Step, Trace, trace};
 pub use transaction::{Operation, Transaction};

@@ -21,12 +21,12 @@ pub struct Step<'a> {
     /// Rule.
     pub rule: &'a Rule,
     /// Element found by a lookup in a set or map.
-    pub found: Option<Found<'a>>,
+    pub found: Option<MatchingElement<'a>>,
 }
 
 /// An element that matches a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found<'a> {
+pub struct MatchingElement<'a> {
     /// Set or map.
     pub set: &'a Name,
     /// Key of the element.
@@ -88,15 +88,15 @@ struct State<'a> {
     translated: bool,
     masqueraded: bool,
     mark: u32,
-    at: Option<At<'a>>,
+    at: Option<RulePosition<'a>>,
 }
 
 /// The rule that a packet is at.
 #[derive(Clone)]
-struct At<'a> {
+struct RulePosition<'a> {
     chain: &'a Name,
     rule: &'a Rule,
-    found: Option<Found<'a>>,
+    found: Option<MatchingElement<'a>>,
     /// True if the rule has already acted.
     acted: bool,
 }
@@ -108,7 +108,7 @@ impl<'a> State<'a> {
         of(self) == of(other)
     }
 
-    fn found(&mut self, found: Option<Found<'a>>) {
+    fn found(&mut self, found: Option<MatchingElement<'a>>) {
         if let Some(at) = &mut self.at {
             at.found = found.or(at.found.take());
         }
@@ -232,7 +232,7 @@ impl<'a> Tracer<'a, '_> {
         for rule in &chain.rules {
             let mut on = Vec::new();
             for mut state in live {
-                state.at = Some(At { chain: name, rule, found: None, acted: false });
+                state.at = Some(RulePosition { chain: name, rule, found: None, acted: false });
                 for (state, exit) in self.rule(rule, state, depth) {
                     match exit {
                         None => on.push(state),
@@ -423,7 +423,7 @@ impl<'a> Tracer<'a, '_> {
         key: &[Selector],
         set: &'a Name,
         state: &State<'a>,
-    ) -> Vec<(Probability, Option<Found<'a>>)> {
+    ) -> Vec<(Probability, Option<MatchingElement<'a>>)> {
         let random = key.iter().find_map(|selector| match selector {
             Selector::Number(Number::Modulo(NumgenMode::Random | NumgenMode::InTurn, below)) => {
                 Some(*below)
@@ -459,9 +459,9 @@ impl<'a> Tracer<'a, '_> {
         }
     }
 
-    fn element(&self, name: &'a Name, key: &Key) -> Option<Found<'a>> {
+    fn element(&self, name: &'a Name, key: &Key) -> Option<MatchingElement<'a>> {
         let set = self.table.sets.get(name)?;
-        let found = |(key, element)| Found { set: name, key, element };
+        let found = |(key, element)| MatchingElement { set: name, key, element };
         if !set.interval {
             return set.elements.get_key_value(key).map(found);
         }

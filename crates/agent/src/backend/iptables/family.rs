@@ -20,7 +20,7 @@ use crate::report::{Counts, IptablesReport, IptablesRules, Operations, Phase};
 pub(super) struct Family {
     name: IpFamily,
     pub(super) live: LiveRuleset,
-    held: Held,
+    held: KernelState,
     /// Services that iptables refuses, which `live` is without.
     pub(super) quarantine: Quarantine,
     /// Services that changed since iptables took all others; none if any may have.
@@ -31,7 +31,7 @@ pub(super) struct Family {
 
 /// What is known of what the kernel holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Held {
+enum KernelState {
     /// What was wanted last.
     Known,
     /// The same but for these chains, which somebody changed.
@@ -56,7 +56,7 @@ pub(super) struct Done {
 
 impl Family {
     pub(super) fn new(name: IpFamily, live: LiveRuleset, quarantine: Quarantine) -> Self {
-        Self { name, live, held: Held::Unknown, quarantine, unsettled: None, sizes: [0; 2] }
+        Self { name, live, held: KernelState::Unknown, quarantine, unsettled: None, sizes: [0; 2] }
     }
 
     /// Follows a change of a Service, and says whether it is one with rules.
@@ -70,33 +70,33 @@ impl Family {
     }
 
     pub(super) fn is_known(&self) -> bool {
-        self.held == Held::Known
+        self.held == KernelState::Known
     }
 
     /// Whether it is known what is held but for some chains.
     pub(super) fn is_known_but_for_chains(&self) -> bool {
-        matches!(self.held, Held::Known | Held::Damaged(_))
+        matches!(self.held, KernelState::Known | KernelState::Damaged(_))
     }
 
     /// Somebody may have changed what is held.
     pub(super) fn suspect(&mut self) {
         match self.held {
-            Held::Known => self.held = Held::Suspected,
+            KernelState::Known => self.held = KernelState::Suspected,
             // It was reported already that somebody changed it.
-            Held::Damaged(_) => self.held = Held::Unknown,
-            Held::Suspected | Held::Unknown => {}
+            KernelState::Damaged(_) => self.held = KernelState::Unknown,
+            KernelState::Suspected | KernelState::Unknown => {}
         }
     }
 
     /// Somebody changed these chains, or any where they are not known. This was reported.
     pub(super) fn damage(&mut self, chains: Option<BTreeSet<(Table, ChainName)>>) {
-        self.held = match (std::mem::replace(&mut self.held, Held::Unknown), chains) {
-            (Held::Known, Some(chains)) => Held::Damaged(chains),
-            (Held::Damaged(mut all), Some(chains)) => {
+        self.held = match (std::mem::replace(&mut self.held, KernelState::Unknown), chains) {
+            (KernelState::Known, Some(chains)) => KernelState::Damaged(chains),
+            (KernelState::Damaged(mut all), Some(chains)) => {
                 all.extend(chains);
-                Held::Damaged(all)
+                KernelState::Damaged(all)
             }
-            _ => Held::Unknown,
+            _ => KernelState::Unknown,
         };
     }
 
@@ -108,10 +108,10 @@ impl Family {
         watch: &mut Stopwatch,
     ) -> Result<Done, Error> {
         // Until it has succeeded.
-        let held = std::mem::replace(&mut self.held, Held::Unknown);
+        let held = std::mem::replace(&mut self.held, KernelState::Unknown);
         let without_reading_all = match (&held, patch) {
-            (Held::Known, Some(patch)) => Some(self.write(tools, patch, watch)),
-            (Held::Damaged(chains), patch) => Some(self.repair(tools, patch, chains, watch)),
+            (KernelState::Known, Some(patch)) => Some(self.write(tools, patch, watch)),
+            (KernelState::Damaged(chains), patch) => Some(self.repair(tools, patch, chains, watch)),
             _ => None,
         };
         match without_reading_all {
@@ -121,16 +121,16 @@ impl Family {
             }
             Some(done) => {
                 let done = done?;
-                self.held = Held::Known;
+                self.held = KernelState::Known;
                 return Ok(done);
             }
             None => {}
         }
         let expected = match held {
-            Held::Suspected => {
+            KernelState::Suspected => {
                 Some(patch.map_or(0, |patch| patch.transaction().counts().changes()))
             }
-            Held::Known | Held::Damaged(_) | Held::Unknown => None,
+            KernelState::Known | KernelState::Damaged(_) | KernelState::Unknown => None,
         };
         let mut done = self.compare(tools, expected, watch);
         if done.as_ref().is_err_and(Error::is_about_content) {
@@ -146,7 +146,7 @@ impl Family {
             }
             done => done?,
         };
-        self.held = Held::Known;
+        self.held = KernelState::Known;
         self.unsettled = Some(BTreeSet::new());
         Ok(done)
     }
@@ -187,7 +187,7 @@ impl Family {
         now: Instant,
     ) {
         for service in self.quarantine.due(now).into_iter().take(MOST_RETRIALS) {
-            if self.held != Held::Known {
+            if self.held != KernelState::Known {
                 return;
             }
             let ports = plans(&service);
@@ -205,8 +205,8 @@ impl Family {
                     }
                     // A table may have been written before the other was refused.
                     self.held = match self.compare(tools, None, watch) {
-                        Ok(_) => Held::Known,
-                        Err(_) => Held::Unknown,
+                        Ok(_) => KernelState::Known,
+                        Err(_) => KernelState::Unknown,
                     };
                 }
             }

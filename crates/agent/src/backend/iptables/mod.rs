@@ -27,7 +27,7 @@ use super::{Backend, Outcome, Stopwatch, Written, changed_service, plan_of, serv
 use crate::configured_store::ConfiguredStore;
 use crate::drift::Drift;
 use crate::error::{Error, Result};
-use crate::left_out::Why;
+use crate::left_out::LeftOutReason;
 use crate::queue::Sink;
 use crate::report::Phase;
 
@@ -77,7 +77,7 @@ impl Iptables {
 
     /// Updates the wanted rulesets with the changes. Returns the patches.
     fn compile(&mut self, store: &ConfiguredStore, changes: &Changes) -> BTreeMap<IpFamily, Patch> {
-        if changes.whole || self.families.is_empty() {
+        if changes.full_resync || self.families.is_empty() {
             let snapshot = store.snapshot();
             for family in &self.names {
                 let before = self.families.remove(family);
@@ -198,9 +198,9 @@ impl Backend for Iptables {
         drift
     }
 
-    fn refused(&self) -> Vec<(ObjectKey, Why)> {
+    fn refused(&self) -> Vec<(ObjectKey, LeftOutReason)> {
         let all = self.families.values().flat_map(|of| of.quarantine.all());
-        all.map(|(service, why)| (service.clone(), Why::refused(why))).collect()
+        all.map(|(service, why)| (service.clone(), LeftOutReason::refused(why))).collect()
     }
 
     fn next_retry(&self) -> Option<Instant> {

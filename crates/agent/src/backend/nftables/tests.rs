@@ -1,4 +1,4 @@
-//! The backend on a twin of the kernel that refuses some Services.
+//! The backend on a fake kernel that refuses some Services.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use super::*;
 use crate::configured_store::ConfiguredStore;
 
-#[path = "../../../../compiler/tests/properties/twin.rs"]
+#[path = "../../../../compiler/tests/properties/fake_kernel.rs"]
 #[allow(dead_code, clippy::indexing_slicing, reason = "the properties use all of it")]
-mod twin;
+mod fake_kernel;
 
-use twin::{Twin, services};
+use fake_kernel::{FakeKernel, services};
 
-impl Kernel for Twin {
+impl Kernel for FakeKernel {
     fn port(&self) -> u32 {
         1
     }
@@ -52,7 +52,7 @@ impl Kernel for Twin {
 /// A store, and a kernel that follows it.
 struct Bench {
     store: ConfiguredStore,
-    backend: Nftables<Twin>,
+    backend: Nftables<FakeKernel>,
     searches: mpsc::Receiver<ReadClients>,
     now: Instant,
 }
@@ -64,7 +64,7 @@ impl Bench {
         let (sender, searches) = mpsc::channel();
         let mut bench = Self {
             store: ConfiguredStore::new(config, Host::default()),
-            backend: Nftables::new(Twin::default(), "rulegen".into(), &families, sender),
+            backend: Nftables::new(FakeKernel::default(), "rulegen".into(), &families, sender),
             searches,
             now: Instant::now(),
         };

@@ -19,8 +19,8 @@ use rulegen_ruleset::{Bisection, MOST_TRIALS};
 use super::{exit_code, services, tables};
 use crate::args::ApplyArgs;
 use crate::families;
-use crate::found::hint_at_held_mode;
 use crate::input::{self, Input};
+use crate::inputs::hint_at_held_mode;
 use crate::problems::say;
 
 pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode> {

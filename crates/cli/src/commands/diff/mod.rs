@@ -14,8 +14,8 @@ use rulegen_config::ProxyMode;
 
 use super::print_with;
 use crate::args::{DiffArgs, DiffForm};
-use crate::found::hint_at_held_mode;
 use crate::input;
+use crate::inputs::hint_at_held_mode;
 use crate::paint::Paint;
 use crate::problems::print_error;
 use report::Report;

@@ -51,7 +51,7 @@ impl Finding {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// The findings; the check is ok if there are none.
-    Found(Vec<Finding>),
+    Inputs(Vec<Finding>),
     /// The check does not apply, or needs input that was not given. Holds the reason.
     NotChecked(String),
     /// The check failed to run. Holds the error.
@@ -75,7 +75,7 @@ impl Outcome {
         match self {
             Outcome::NotChecked(_) => Grade::NotChecked,
             Outcome::Unknown(_) => Grade::Unknown,
-            Outcome::Found(findings) => {
+            Outcome::Inputs(findings) => {
                 match findings.iter().map(|finding| finding.severity).max() {
                     None => Grade::Ok,
                     Some(Severity::Note) => Grade::Note,

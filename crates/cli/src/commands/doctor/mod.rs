@@ -18,7 +18,7 @@ use anyhow::Result;
 
 use super::{print, print_with};
 use crate::args::{DoctorArgs, DoctorForm};
-use crate::found::{self, Unreachable};
+use crate::inputs::{self, Unreachable};
 use crate::problems::print_error;
 
 use checks::{CHECKS, Check};
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let checks = chosen(&args.checks);
-    let found = match found::find(&args.objects, &args.proxy) {
+    let found = match inputs::find(&args.objects, &args.proxy) {
         Ok(found) => found,
         Err(error) if error.is::<Unreachable>() => {
             print_error(&error);

@@ -115,7 +115,7 @@ struct JsonCheck<'a> {
 impl<'a> JsonCheck<'a> {
     fn new(check: &'a Check, outcome: &'a Outcome) -> Self {
         let (reason, findings) = match outcome {
-            Outcome::Found(findings) => (None, findings.as_slice()),
+            Outcome::Inputs(findings) => (None, findings.as_slice()),
             Outcome::NotChecked(reason) | Outcome::Unknown(reason) => {
                 (Some(reason.as_str()), [].as_slice())
             }
@@ -150,8 +150,8 @@ fn describe(
     let mut line = |words: &str| writeln!(text, "{mark} {:width$}  {words}", check.name);
     match outcome {
         Outcome::NotChecked(reason) | Outcome::Unknown(reason) => line(&plain_lines(reason)),
-        Outcome::Found(findings) if findings.is_empty() => line(check.about),
-        Outcome::Found(findings) => {
+        Outcome::Inputs(findings) if findings.is_empty() => line(check.about),
+        Outcome::Inputs(findings) => {
             writeln!(text, "{mark} {}", check.name)?;
             describe_findings(text, paint, findings)
         }
@@ -200,8 +200,8 @@ mod tests {
     fn all() -> Vec<Outcome> {
         let error = |n| Finding::error(format!("off {n}"), "switch it on");
         vec![
-            Outcome::Found(vec![]),
-            Outcome::Found(vec![Finding::note("hm", "see"), error(1), error(2)]),
+            Outcome::Inputs(vec![]),
+            Outcome::Inputs(vec![Finding::note("hm", "see"), error(1), error(2)]),
             Outcome::Unknown("no permission".to_owned()),
             Outcome::NotChecked("give -f".to_owned()),
         ]
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn text_escapes_control_characters_in_foreign_names() {
         let title = "chain \x1b]0;owned\x07";
-        let found = Outcome::Found(vec![Finding::note(title, title)]);
+        let found = Outcome::Inputs(vec![Finding::note(title, title)]);
         let text = report(vec![found, Outcome::Unknown(format!("{title}\nno more"))]).text();
         assert!(!text.contains("\x1b]") && !text.contains('\x07'), "{text:?}");
         assert_eq!(text.matches("chain \u{fffd}]0;owned\u{fffd}\n").count(), 3, "{text}");
@@ -253,7 +253,7 @@ mod tests {
             report(outcomes.iter().map(|at| all[*at].clone()).collect()).status()
         };
         assert_eq!([of(&[0, 3]), of(&[0, 1, 2]), of(&[0, 2]), of(&[])], [0, 1, 2, 0]);
-        let note = Outcome::Found(vec![Finding::note("hm", "see")]);
+        let note = Outcome::Inputs(vec![Finding::note("hm", "see")]);
         assert_eq!(report(vec![note]).status(), 0);
     }
 }

@@ -18,23 +18,23 @@ use rulegen_ruleset::nftables::{Name, Table};
 use super::finding::Outcome;
 use crate::args::{DoctorArgs, VariantChoice};
 use crate::families::chosen;
-use crate::found::{Cluster, Found};
+use crate::inputs::{Cluster, Inputs};
 
 pub(super) struct Rim<'a> {
     args: &'a DoctorArgs,
-    found: Found,
-    iptables: OnceCell<Result<Vec<HeldIptables>, String>>,
+    found: Inputs,
+    iptables: OnceCell<Result<Vec<ActualIptables>, String>>,
     tables: OnceCell<Result<Vec<(IpFamily, Name)>, String>>,
 }
 
 /// The ruleset of one iptables variant and IP family.
-pub(super) struct HeldIptables {
+pub(super) struct ActualIptables {
     pub(super) variant: Variant,
     pub(super) family: IpFamily,
     pub(super) ruleset: Ruleset,
 }
 
-impl HeldIptables {
+impl ActualIptables {
     /// Whether it has chains of Services.
     pub(super) fn holds_services(&self) -> bool {
         rulegen_inspect::iptables::holds_services(&self.ruleset)
@@ -58,7 +58,7 @@ impl HeldIptables {
 }
 
 impl<'a> Rim<'a> {
-    pub(super) fn new(found: Found, args: &'a DoctorArgs) -> Self {
+    pub(super) fn new(found: Inputs, args: &'a DoctorArgs) -> Self {
         Self { args, found, iptables: OnceCell::new(), tables: OnceCell::new() }
     }
 
@@ -125,7 +125,7 @@ impl<'a> Rim<'a> {
 
     /// The rulesets of all installed iptables variants. In nftables mode it is no error if none is
     /// installed.
-    pub(super) fn iptables(&self) -> Result<&[HeldIptables]> {
+    pub(super) fn iptables(&self) -> Result<&[ActualIptables]> {
         let read = self.iptables.get_or_init(|| {
             self.read_iptables()
                 .map_err(|error| format!("cannot read the iptables rules: {error:#}"))
@@ -133,7 +133,7 @@ impl<'a> Rim<'a> {
         read.as_deref().map_err(|error| anyhow!("{error}"))
     }
 
-    fn read_iptables(&self) -> Result<Vec<HeldIptables>> {
+    fn read_iptables(&self) -> Result<Vec<ActualIptables>> {
         let variants = match (installed(), self.config().mode) {
             (Err(_), ProxyMode::Nftables) => Vec::new(),
             (variants, _) => variants?,
@@ -144,7 +144,7 @@ impl<'a> Rim<'a> {
             for family in families.filter(|family| is_installed(*family, variant)) {
                 let lock_timeout = self.args.kernel.lock.timeout();
                 let ruleset = Iptables::new(family, variant, lock_timeout).save()?;
-                held.push(HeldIptables { variant, family, ruleset });
+                held.push(ActualIptables { variant, family, ruleset });
             }
         }
         Ok(held)

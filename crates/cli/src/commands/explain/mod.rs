@@ -13,7 +13,7 @@ use rulegen_config::ProxyMode;
 use rulegen_inspect::explain::{About, End, Explanation, Outcome, Remark};
 use rulegen_inspect::words::Code;
 use rulegen_kernel::host;
-use rulegen_model::shortage;
+use rulegen_model::unavailability;
 use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::iptables::{Origin, Packet};
 use rules::Rules;
@@ -21,7 +21,7 @@ use rules::Rules;
 use super::print;
 use crate::WrongUsage;
 use crate::args::{ExplainArgs, ExplainForm};
-use crate::found::{Cluster, Found, find_for_packet};
+use crate::inputs::{Cluster, Inputs, find_for_packet};
 use crate::{configuration, input, problems};
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn explain(args: &ExplainArgs, found: &Found) -> Result<Explanation> {
+fn explain(args: &ExplainArgs, found: &Inputs) -> Result<Explanation> {
     let family = IpFamily::of(args.from);
     let cluster = found.cluster.as_ref();
     let plan = cluster.map(|cluster| plan(&cluster.snapshot, &found.config, family));
@@ -96,6 +96,6 @@ fn closed_loopback(explanation: &Explanation) -> Option<Remark> {
 fn say_what_lacks(explanation: &mut Explanation, cluster: &Cluster, plan: &Plan) {
     explanation.refused_because(|name| {
         let mut ports = cluster.snapshot.service_ports(plan.family).iter();
-        shortage(ports.find(|port| port.name == *name)?, &cluster.objects)
+        unavailability(ports.find(|port| port.name == *name)?, &cluster.objects)
     });
 }

@@ -1,16 +1,16 @@
 //! `rulegen list`: Services as the kernel has them.
 
+mod actual;
 mod filter;
-mod held;
 mod table;
 mod view;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use actual::{ActualServices, RuleSource};
 use anyhow::Result;
 use filter::Filter;
-use held::{Held, Place};
 use rulegen_compiler::{iptables, nftables, plan};
 use rulegen_config::ProxyMode;
 use rulegen_inspect::listing::{Listing, of_plan, of_ruleset, of_table};
@@ -24,7 +24,7 @@ use crate::WrongUsage;
 use crate::args::{FamilyChoice, ListArgs, ListForm};
 use crate::configuration;
 use crate::families;
-use crate::found::{Cluster, Found, find};
+use crate::inputs::{Cluster, Inputs, find};
 use crate::paint::Paint;
 use crate::problems::{self, say};
 
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
         Some(cluster) if args.dry_run => {
             let choice = args.family.ip_family.unwrap_or(FamilyChoice::Dual);
             let (wanted, _) = wanted(args, &found, cluster, families::chosen(choice));
-            (Held::of(wanted), None)
+            (ActualServices::of(wanted), None)
         }
         cluster => held_and_wanted(args, &found, cluster.as_ref())?,
     };
@@ -50,7 +50,7 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn refuse_without_objects(args: &ListArgs, found: &Found) -> Result<()> {
+fn refuse_without_objects(args: &ListArgs, found: &Inputs) -> Result<()> {
     let what = match found.cluster {
         None if args.dry_run => "--dry-run lists what objects make",
         None if args.differing => "--differing compares with what objects want",
@@ -62,10 +62,10 @@ fn refuse_without_objects(args: &ListArgs, found: &Found) -> Result<()> {
 
 fn held_and_wanted(
     args: &ListArgs,
-    found: &Found,
+    found: &Inputs,
     cluster: Option<&Cluster>,
-) -> Result<(Held, Option<Listing>)> {
-    let place = Place::of(args, &found.config)?;
+) -> Result<(ActualServices, Option<Listing>)> {
+    let place = RuleSource::of(args, &found.config)?;
     let families = place.families(args);
     let mut held = place.read(args, families)?;
     let Some(cluster) = cluster else { return Ok((held, None)) };
@@ -77,7 +77,7 @@ fn held_and_wanted(
 /// What the objects make, as the mode's rules tell it, and as the plan knows it.
 fn wanted(
     args: &ListArgs,
-    found: &Found,
+    found: &Inputs,
     cluster: &Cluster,
     families: &[IpFamily],
 ) -> (Listing, Listing) {

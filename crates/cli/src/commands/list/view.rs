@@ -12,8 +12,8 @@ use rulegen_model::TrafficPolicy;
 use rulegen_net::{Frontend, IpFamily, ServicePortName};
 use serde::Serialize;
 
+use super::actual::{ActualServices, Connections};
 use super::filter::Filter;
-use super::held::{Connections, Held};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -117,7 +117,7 @@ impl<'a> View<'a> {
     /// What passes the filter of what is held, and of what is wanted, if that is known.
     pub(super) fn new(
         mode: &'static str,
-        held: &'a Held,
+        held: &'a ActualServices,
         wanted: Option<&'a Listing>,
         filter: &Filter<'_>,
     ) -> Self {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use rulegen_inspect::packet_trace::{StepKind, Told, TracedPacket, TracedStep};
+use rulegen_inspect::packet_trace::{StepKind, TraceUpdate, TracedPacket, TracedStep};
 use rulegen_inspect::words::MasqueradeReason;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::PacketHeader;
@@ -87,8 +87,8 @@ struct Step<'a> {
     verdict: String,
 }
 
-pub(super) fn write(out: &mut impl Write, told: &Told) -> io::Result<()> {
-    let Told::Ended(packet) = told else { return Ok(()) };
+pub(super) fn write(out: &mut impl Write, told: &TraceUpdate) -> io::Result<()> {
+    let TraceUpdate::Ended(packet) = told else { return Ok(()) };
     line(out, &object(packet))
 }
 

@@ -1,7 +1,7 @@
 //! `rulegen trace`: real packets on their way through the rules.
 
 mod json;
-mod sight;
+mod ruleset_cache;
 mod text;
 
 use std::io::{self, Write};
@@ -10,12 +10,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use rulegen_inspect::packet_trace::{Follower, Known, Told, frontends};
+use rulegen_inspect::packet_trace::{PacketTracker, TraceContext, TraceUpdate, frontends};
 use rulegen_kernel::nftables::{Received, TraceListener, TraceSession};
 use rulegen_kernel::signals::StopSignals;
 use rulegen_net::{Frontend, IpFamily, Protocol};
 use rulegen_ruleset::nftables::{TraceEvent, TraceFilter, TraceTarget};
-use sight::Sight;
+use ruleset_cache::RulesetCache;
 
 use crate::WrongUsage;
 use crate::args::{To, TraceArgs, TraceForm};
@@ -25,7 +25,7 @@ use crate::problems::say;
 pub(crate) fn run(args: &TraceArgs) -> Result<ExitCode> {
     // Before anything is armed, for what comes later must not end the program where it is.
     let signals = StopSignals::hold().context("signals cannot be held back")?;
-    let mut sight = Sight::open(&args.nftables_table)?;
+    let mut sight = RulesetCache::open(&args.nftables_table)?;
     let filter = filter(args, sight.known())?;
     let listener = TraceListener::open()?;
     let armed = TraceSession::arm(&filter)?;
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &TraceArgs) -> Result<ExitCode> {
         sight,
         listener,
         signals,
-        follower: Follower::new(armed.table().clone()),
+        follower: PacketTracker::new(armed.table().clone()),
         paint: Paint::for_stdout(),
         begun: Instant::now(),
         ended: 0,
@@ -51,7 +51,7 @@ pub(crate) fn run(args: &TraceArgs) -> Result<ExitCode> {
 }
 
 /// What is to be traced, by names resolved in our own tables.
-fn filter(args: &TraceArgs, known: &Known) -> Result<TraceFilter> {
+fn filter(args: &TraceArgs, known: &TraceContext) -> Result<TraceFilter> {
     let mut to = Vec::new();
     for one in &args.to {
         match one {
@@ -95,10 +95,10 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 struct Session<'a> {
     args: &'a TraceArgs,
-    sight: Sight,
+    sight: RulesetCache,
     listener: TraceListener,
     signals: StopSignals,
-    follower: Follower,
+    follower: PacketTracker,
     paint: Paint,
     begun: Instant,
     /// So many packets ended.
@@ -147,10 +147,10 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn tell(&mut self, told: Vec<Told>) -> Result<()> {
+    fn tell(&mut self, told: Vec<TraceUpdate>) -> Result<()> {
         let mut out = io::stdout().lock();
         for told in told {
-            let is_end = matches!(told, Told::Ended(_));
+            let is_end = matches!(told, TraceUpdate::Ended(_));
             if self.args.count.is_none_or(|count| told.number() <= count) {
                 match self.args.output {
                     TraceForm::Text => text::write(&mut out, &self.paint, &told)?,

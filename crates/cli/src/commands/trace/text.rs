@@ -4,25 +4,25 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use jiff::Timestamp;
-use rulegen_inspect::packet_trace::{StepKind, Told, TracedEnd, TracedPacket, TracedStep};
+use rulegen_inspect::packet_trace::{StepKind, TraceUpdate, TracedEnd, TracedPacket, TracedStep};
 use rulegen_ruleset::nftables::TraceVerdict;
 
 use crate::paint::Paint;
 use crate::plain::plain;
 
-pub(super) fn write(out: &mut impl Write, paint: &Paint, told: &Told) -> io::Result<()> {
+pub(super) fn write(out: &mut impl Write, paint: &Paint, told: &TraceUpdate) -> io::Result<()> {
     match told {
-        Told::Began(packet) => {
+        TraceUpdate::Began(packet) => {
             writeln!(out, "{}", paint.bold(&plain(&beginning(packet, Timestamp::now()))))
         }
-        Told::Step(number, step) => match line(step) {
+        TraceUpdate::Step(number, step) => match line(step) {
             Some(line) => writeln!(out, "{number}   {}", plain(&line)),
             None => Ok(()),
         },
-        Told::Endpoint(number, endpoint) => {
+        TraceUpdate::Endpoint(number, endpoint) => {
             writeln!(out, "{number}   {:<12} its destination is {endpoint} now", "")
         }
-        Told::Ended(packet) => {
+        TraceUpdate::Ended(packet) => {
             let text = plain(&format!("{} {}", packet.number, ending(packet))).into_owned();
             let arrives = matches!(packet.end(), TracedEnd::Left(_) | TracedEnd::Delivered);
             writeln!(out, "{}", if arrives { paint.comes(&text) } else { paint.goes(&text) })

@@ -6,7 +6,7 @@ use rulegen_ruleset::nftables::NumgenMode;
 use super::Remarks;
 use crate::explain::Outcome;
 use crate::explain::remark::{About, Remark};
-use crate::rule_role::Meaning;
+use crate::rule_role::RuleRole;
 use crate::words::Code;
 
 impl Remarks<'_> {
@@ -41,12 +41,12 @@ impl Remarks<'_> {
     }
 
     pub(super) fn choice(&self) -> Option<Remark> {
-        if self.meanings().any(|meaning| *meaning == Meaning::Kept) {
+        if self.roles().any(|meaning| *meaning == RuleRole::Kept) {
             let text = "this client had this endpoint before, and gets it again (sessionAffinity: ClientIP)";
             return Some(Remark::new(About::Choice, Code::AffinityHit, text));
         }
-        let drawn = self.meanings().find_map(|meaning| match meaning {
-            Meaning::Choice(draw) | Meaning::ChosenTranslation(draw) => Some(*draw),
+        let drawn = self.roles().find_map(|meaning| match meaning {
+            RuleRole::Choice(draw) | RuleRole::ChosenTranslation(draw) => Some(*draw),
             _ => None,
         })?;
         let way = match drawn {
@@ -60,7 +60,7 @@ impl Remarks<'_> {
             }
         };
         let affinity = self.service.and_then(|service| service.affinity_seconds);
-        let remembers = self.meanings().any(|meaning| *meaning == Meaning::Remembers);
+        let remembers = self.roles().any(|meaning| *meaning == RuleRole::Remembers);
         let again = "gets it again (sessionAffinity: ClientIP)";
         let code = match drawn {
             NumgenMode::BySource => Code::SourceHash,
@@ -82,8 +82,8 @@ impl Remarks<'_> {
 
     /// Who is sent to all endpoints though the policy is Local: this node, else a pod.
     pub(super) fn short_circuit(&self) -> Option<bool> {
-        self.meanings().find_map(|meaning| match meaning {
-            Meaning::ShortCircuit { from_node } => Some(*from_node),
+        self.roles().find_map(|meaning| match meaning {
+            RuleRole::ShortCircuit { from_node } => Some(*from_node),
             _ => None,
         })
     }

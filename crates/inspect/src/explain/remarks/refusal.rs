@@ -4,22 +4,22 @@ use rulegen_compiler::Refusal;
 use rulegen_net::{FrontendKind, ServicePortName};
 
 use super::Remarks;
+use crate::explain::path::PacketPath;
 use crate::explain::remark::{About, Remark};
-use crate::explain::way::Way;
-use crate::rule_role::Meaning;
+use crate::rule_role::RuleRole;
 use crate::words::{CLIENT_IS_REJECTED, Code};
 
 impl Remarks<'_> {
     /// Why this way ends where it does.
-    pub(super) fn refusal(&self, way: &Way) -> Remark {
-        let told = way.meanings().filter_map(|meaning| self.refused(way, meaning)).last();
+    pub(super) fn refusal(&self, way: &PacketPath) -> Remark {
+        let told = way.roles().filter_map(|meaning| self.refused(way, meaning)).last();
         told.unwrap_or_else(|| refused_by_others(way))
     }
 
-    fn refused(&self, way: &Way, meaning: &Meaning) -> Option<Remark> {
+    fn refused(&self, way: &PacketPath, meaning: &RuleRole) -> Option<Remark> {
         let remark = |code, text: String| Remark::new(About::Refusal, code, text);
         Some(match meaning {
-            Meaning::Refused(known, Refusal::NoEndpoints) => Remark::new(
+            RuleRole::Refused(known, Refusal::NoEndpoints) => Remark::new(
                 About::NoEndpoints,
                 Code::NoEndpoints,
                 format!(
@@ -28,18 +28,18 @@ impl Remarks<'_> {
                 ),
             )
             .change(look_at_slices(&known.service)),
-            Meaning::Refused(known, Refusal::NoLocalEndpoints) => self.none_here(&known.service),
+            RuleRole::Refused(known, Refusal::NoLocalEndpoints) => self.none_here(&known.service),
             // In iptables mode what a source range let through ends here too, if no endpoint took it.
-            Meaning::Firewalled(known) if way.meanings().any(|m| *m == Meaning::SourceRange) => {
+            RuleRole::Firewalled(known) if way.roles().any(|m| *m == RuleRole::SourceRange) => {
                 self.none_here(&known.service)
             }
-            Meaning::Firewalled(known) => remark(Code::SourceRange, format!(
+            RuleRole::Firewalled(known) => remark(Code::SourceRange, format!(
                 "{} lets only its source ranges use the load balancer, and {} is in none of them",
                 known.service, self.packet.source
             ))
             .change("add the sender's network to spec.loadBalancerSourceRanges"),
-            Meaning::ClosedPort(_) if self.is_planned_here() => self.not_taken(),
-            Meaning::ClosedPort(known) => remark(Code::NoSuchPort, format!(
+            RuleRole::ClosedPort(_) if self.is_planned_here() => self.not_taken(),
+            RuleRole::ClosedPort(known) => remark(Code::NoSuchPort, format!(
                 "the cluster IP belongs to {}, which has no port {}/{}",
                 known.service,
                 self.packet.destination.port(),
@@ -48,12 +48,12 @@ impl Remarks<'_> {
             .change(self.ports_there().unwrap_or_else(|| {
                 "use a port of spec.ports; targetPort is the pods' and cannot be used here".to_owned()
             })),
-            Meaning::NoSuchClusterIp => remark(Code::NoSuchClusterIp, format!(
+            RuleRole::NoSuchClusterIp => remark(Code::NoSuchClusterIp, format!(
                 "{} is an address for cluster IPs that no Service has",
                 self.packet.destination.ip()
             ))
             .change("the Service may have been deleted or made anew: ask DNS again"),
-            Meaning::LoopbackGuard => remark(Code::LoopbackGuard,
+            RuleRole::LoopbackGuard => remark(Code::LoopbackGuard,
                 "packets from elsewhere to loopback addresses are dropped while node ports are open at them (CVE-2020-8558)"
                     .to_owned(),
             ),
@@ -80,7 +80,7 @@ impl Remarks<'_> {
 }
 
 /// No rule of ours did it.
-fn refused_by_others(way: &Way) -> Remark {
+fn refused_by_others(way: &PacketPath) -> Remark {
     let last = way.steps.last().map(|(rule, _)| {
         let table = rule.table.map(|table| format!("{table} ")).unwrap_or_default();
         format!("{table}{}: {}", rule.chain, rule.rule)

@@ -6,10 +6,10 @@ use rulegen_net::FrontendKind;
 use rulegen_ruleset::Origin;
 
 use super::Remarks;
+use crate::explain::path::PacketPath;
 use crate::explain::remark::{About, Remark};
-use crate::explain::way::Way;
 use crate::explain::{Outcome, ReachedFrontend};
-use crate::rule_role::Meaning;
+use crate::rule_role::RuleRole;
 use crate::words::{Code, MasqueradeReason};
 
 impl Remarks<'_> {
@@ -22,7 +22,7 @@ impl Remarks<'_> {
             }
         };
         for way in self.ways {
-            let reasons: Vec<MasqueradeReason> = way.meanings().filter_map(reason).collect();
+            let reasons: Vec<MasqueradeReason> = way.roles().filter_map(reason).collect();
             match (way.verdict, reasons.last()) {
                 (Outcome::Endpoint { masqueraded: true, .. }, Some(reason)) => {
                     add(self.masqueraded(*reason));
@@ -80,11 +80,11 @@ impl Remarks<'_> {
         .change("`rulegen diff` says which rules are missing")
     }
 
-    fn unchanged(&self, way: &Way) -> Remark {
+    fn unchanged(&self, way: &PacketPath) -> Remark {
         let seen = format!("the endpoint sees {} as its client", self.packet.source);
         let remark =
             |why: &str| Remark::new(About::Source, Code::SourceKept, format!("{seen}: {why}"));
-        let is_short = way.meanings().any(|m| matches!(m, Meaning::ShortCircuit { .. }));
+        let is_short = way.roles().any(|m| matches!(m, RuleRole::ShortCircuit { .. }));
         let from_pod = || remark("it comes from a pod, to whom the answer finds its way");
         match self.frontend {
             Some(ReachedFrontend { kind: FrontendKind::ClusterIP, .. }) => match self.plan {
@@ -126,9 +126,9 @@ impl Remarks<'_> {
     }
 }
 
-fn reason(meaning: &Meaning) -> Option<MasqueradeReason> {
+fn reason(meaning: &RuleRole) -> Option<MasqueradeReason> {
     match meaning {
-        Meaning::Mark(reason) => Some(*reason),
+        RuleRole::Mark(reason) => Some(*reason),
         _ => None,
     }
 }

@@ -9,7 +9,7 @@ use crate::commands::doctor::rim::Rim;
 
 pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
     rim.with_cluster(|cluster| {
-        Ok(Outcome::Found(check(&conflicts(&cluster.snapshot, rim.config()))))
+        Ok(Outcome::Inputs(check(&conflicts(&cluster.snapshot, rim.config()))))
     })
 }
 

@@ -15,15 +15,15 @@ const NEARLY_FULL_PERCENT: u32 = 95;
 
 pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
     if rim.config().mode != ProxyMode::Nftables {
-        return Ok(Outcome::Found(Vec::new()));
+        return Ok(Outcome::Inputs(Vec::new()));
     }
-    let Some(mut kernel) = nf_tables()? else { return Ok(Outcome::Found(Vec::new())) };
+    let Some(mut kernel) = nf_tables()? else { return Ok(Outcome::Inputs(Vec::new())) };
     let mut found = Vec::new();
     for (family, table) in rim.tables()?.iter().filter(|(_, table)| table == rim.table()) {
         let fills = kernel.fills(*family, table)?;
         found.extend(fills.iter().filter_map(|fill| check(*family, fill)));
     }
-    Ok(Outcome::Found(found))
+    Ok(Outcome::Inputs(found))
 }
 
 fn check(family: IpFamily, fill: &SetFill) -> Option<Finding> {

@@ -18,7 +18,7 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
         Ok((sysctl, sysctl.read_if_there()?))
     };
     let calls: Result<Vec<(Sysctl, Option<u64>)>> = rim.families().iter().map(calls).collect();
-    Ok(Outcome::Found(check(&bridges()?, &calls?)))
+    Ok(Outcome::Inputs(check(&bridges()?, &calls?)))
 }
 
 /// `calls` holds the sysctl of each family and its value; `None` if the module is not loaded.

@@ -13,7 +13,7 @@ const NEARLY_FULL_PERCENT: u64 = 90;
 
 pub(super) fn run(_: &Rim<'_>) -> Result<Outcome> {
     Ok(match Fill::read()? {
-        Some(fill) => Outcome::Found(check(fill)),
+        Some(fill) => Outcome::Inputs(check(fill)),
         None => Outcome::NotChecked(
             "connection tracking is not active (nf_conntrack is not loaded)".to_owned(),
         ),

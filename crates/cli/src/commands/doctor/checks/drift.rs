@@ -22,7 +22,7 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
             ProxyMode::Nftables => drifted_tables(rim, &cluster.snapshot)?,
             ProxyMode::Iptables => drifted_iptables(rim, &cluster.snapshot)?,
         };
-        Ok(Outcome::Found(check(&drifted, rim.config().mode.word())))
+        Ok(Outcome::Inputs(check(&drifted, rim.config().mode.word())))
     })
 }
 

@@ -8,7 +8,7 @@ use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::Rim;
 
 pub(super) fn run_ipv4(_: &Rim<'_>) -> Result<Outcome> {
-    Ok(Outcome::Found(check_ipv4(Sysctl::IP_FORWARD.read()?)))
+    Ok(Outcome::Inputs(check_ipv4(Sysctl::IP_FORWARD.read()?)))
 }
 
 pub(super) fn run_ipv6(rim: &Rim<'_>) -> Result<Outcome> {
@@ -36,7 +36,7 @@ struct Ipv6 {
 
 fn check_ipv6(facts: &Ipv6) -> Outcome {
     let sysctl = Sysctl::IPV6_FORWARDING;
-    Outcome::Found(match facts {
+    Outcome::Inputs(match facts {
         Ipv6 { is_used: Some(false), .. } => {
             return Outcome::NotChecked("no Service has an IPv6 address".to_owned());
         }

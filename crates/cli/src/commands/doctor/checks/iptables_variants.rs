@@ -5,16 +5,16 @@ use anyhow::Result;
 use rulegen_kernel::iptables::Variant;
 
 use crate::commands::doctor::finding::{Finding, Outcome};
-use crate::commands::doctor::rim::{HeldIptables, Rim};
+use crate::commands::doctor::rim::{ActualIptables, Rim};
 
 pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
-    let facts = |held: &HeldIptables| Facts {
+    let facts = |held: &ActualIptables| Facts {
         variant: held.variant,
         holds_services: held.holds_services(),
         is_kubelets: held.is_kubelets(),
     };
     let facts: Vec<Facts> = rim.iptables()?.iter().map(facts).collect();
-    Ok(Outcome::Found(check(&facts)))
+    Ok(Outcome::Inputs(check(&facts)))
 }
 
 /// Facts of one variant and IP family.

@@ -17,7 +17,7 @@ const EXAMPLE: &str = include_str!("example.yaml");
 
 pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
     Ok(match rim.config().mode {
-        ProxyMode::Nftables => Outcome::Found(match nf_tables()? {
+        ProxyMode::Nftables => Outcome::Inputs(match nf_tables()? {
             Some(mut kernel) => check_nftables(&kernel.missing(&examples(rim))?),
             None => vec![Finding::error(
                 "the kernel does not support nf_tables",
@@ -31,7 +31,7 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
                 !variants.iter().any(|variant| is_installed(**family, *variant))
             };
             let missing = rim.families().iter().filter(is_missing).copied().collect::<Vec<_>>();
-            Outcome::Found(check_iptables(&missing))
+            Outcome::Inputs(check_iptables(&missing))
         }
     })
 }

@@ -19,7 +19,7 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
     let is_ours = rim.table().as_str() == KUBE_PROXY_TABLE;
     let of_kube_proxy = rim.tables()?.iter().filter(|(_, name)| name.as_str() == KUBE_PROXY_TABLE);
     let tables = of_kube_proxy.filter(|_| !is_ours).map(|(family, _)| *family).collect();
-    Ok(Outcome::Found(check(&Facts { processes: processes.collect(), tables })))
+    Ok(Outcome::Inputs(check(&Facts { processes: processes.collect(), tables })))
 }
 
 struct Facts {

@@ -41,7 +41,7 @@ pub(super) fn run(_: &Rim<'_>) -> Result<Outcome> {
                     "{address} does not answer as an agent of rulegen does"
                 ))
             },
-            Outcome::Found,
+            Outcome::Inputs,
         ),
         Err(error) => Outcome::NotChecked(format!("no agent answers at {address}: {error}")),
     })

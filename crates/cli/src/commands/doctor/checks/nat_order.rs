@@ -10,7 +10,7 @@ use rulegen_kernel::nftables::NatBaseChain;
 use rulegen_net::IpFamily;
 
 use crate::commands::doctor::finding::{Finding, Outcome};
-use crate::commands::doctor::rim::{DEFAULT_TABLE, HeldIptables, Rim, nf_tables};
+use crate::commands::doctor::rim::{ActualIptables, DEFAULT_TABLE, Rim, nf_tables};
 
 /// NF_IP_PRI_NAT_DST of linux/netfilter_ipv4.h: the priority of iptables' DNAT and of rulegen's table.
 const OURS: i32 = -100;
@@ -28,28 +28,28 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
         Some(mut kernel) => kernel.nat_base_chains(OURS, is_reported)?,
         None => Vec::new(),
     };
-    let is_ours = |held: &&HeldIptables| mode == ProxyMode::Iptables && held.holds_services();
+    let is_ours = |held: &&ActualIptables| mode == ProxyMode::Iptables && held.holds_services();
     // The table of iptables-nft is among those of nftables, unless it was skipped above.
-    let is_beside = |held: &&HeldIptables| {
+    let is_beside = |held: &&ActualIptables| {
         !is_ours(held) && (held.variant == Variant::Legacy || held.holds_services())
     };
     let ahead: Vec<String> = held.iter().filter(is_ours).flat_map(rules_ahead).collect();
     let beside: Vec<String> = held.iter().filter(is_beside).flat_map(rules_ahead).collect();
-    Ok(Outcome::Found(check(&others, &ahead, &beside)))
+    Ok(Outcome::Inputs(check(&others, &ahead, &beside)))
 }
 
 /// Whether the nftables table `nat` of this family belongs to iptables-nft and has Services.
-fn holds_services_in_nftables(held: &[HeldIptables], family: &str) -> bool {
-    let word = |held: &HeldIptables| match held.family {
+fn holds_services_in_nftables(held: &[ActualIptables], family: &str) -> bool {
+    let word = |held: &ActualIptables| match held.family {
         IpFamily::Ipv4 => "ip",
         IpFamily::Ipv6 => "ip6",
     };
-    let of_nftables = |held: &&HeldIptables| held.variant == Variant::Nft && word(held) == family;
-    held.iter().filter(of_nftables).any(HeldIptables::holds_services)
+    let of_nftables = |held: &&ActualIptables| held.variant == Variant::Nft && word(held) == family;
+    held.iter().filter(of_nftables).any(ActualIptables::holds_services)
 }
 
 /// The rules in the format of `iptables -S`, with the program's name.
-fn rules_ahead(held: &HeldIptables) -> Vec<String> {
+fn rules_ahead(held: &ActualIptables) -> Vec<String> {
     let program = held.words();
     let ahead = translations_ahead(&held.ruleset);
     ahead.iter().map(|ahead| format!("{program} -t nat -A {}{}", ahead.chain, ahead.rule)).collect()

@@ -17,7 +17,7 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
         let claims = claims(&cluster.snapshot, &host::addresses()?);
         let ports = claims.ports();
         let listening = if ports.is_empty() { Vec::new() } else { listeners(&ports)? };
-        Ok(Outcome::Found(check(&claims, &listening)))
+        Ok(Outcome::Inputs(check(&claims, &listening)))
     })
 }
 

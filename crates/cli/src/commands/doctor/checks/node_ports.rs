@@ -21,7 +21,7 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
         let open = |family| node_ports_at(&snapshot.node, rim.config(), family);
         let open = IpFamily::BOTH.map(open);
         let waiting: Vec<Waiting> = listeners(&numbers)?.into_iter().map(Waiting::from).collect();
-        Ok(Outcome::Found(check(&taken, &open, &waiting)))
+        Ok(Outcome::Inputs(check(&taken, &open, &waiting)))
     })
 }
 

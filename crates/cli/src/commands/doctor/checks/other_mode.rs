@@ -5,7 +5,7 @@ use anyhow::Result;
 use rulegen_config::ProxyMode;
 
 use crate::commands::doctor::finding::{Finding, Outcome};
-use crate::commands::doctor::rim::{DEFAULT_TABLE, HeldIptables, Rim};
+use crate::commands::doctor::rim::{ActualIptables, DEFAULT_TABLE, Rim};
 
 pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
     let ours = [rim.table().as_str(), DEFAULT_TABLE];
@@ -16,10 +16,10 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
         ProxyMode::Iptables => Vec::new(),
         ProxyMode::Nftables => {
             let held = rim.iptables()?.iter().filter(|held| held.holds_services());
-            held.map(HeldIptables::words).collect()
+            held.map(ActualIptables::words).collect()
         }
     };
-    Ok(Outcome::Found(check(rim.config().mode, &tables, &chains)))
+    Ok(Outcome::Inputs(check(rim.config().mode, &tables, &chains)))
 }
 
 /// `tables` are existing tables of nftables mode, `chains` the programs that list chains of iptables

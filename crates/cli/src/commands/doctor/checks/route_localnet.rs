@@ -21,7 +21,7 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
         let has_node_ports = snapshot.ipv4.iter().any(|port| port.node_port.is_some());
         has_node_ports && plan(snapshot, rim.config(), IpFamily::Ipv4).guards_loopback
     });
-    Ok(Outcome::Found(check(&Facts { open, is_guarded, is_wanted })))
+    Ok(Outcome::Inputs(check(&Facts { open, is_guarded, is_wanted })))
 }
 
 /// Interfaces with route_localnet on; `all` if it is on for all interfaces.

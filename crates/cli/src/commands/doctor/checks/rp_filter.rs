@@ -14,7 +14,7 @@ const STRICT: u64 = 1;
 
 pub(super) fn run(_: &Rim<'_>) -> Result<Outcome> {
     let interfaces = InterfaceSetting::RpFilter.of_interfaces()?;
-    Ok(Outcome::Found(check(&interfaces, dropped_by_reverse_path()?)))
+    Ok(Outcome::Inputs(check(&interfaces, dropped_by_reverse_path()?)))
 }
 
 /// Strict filtering is fine with one uplink, so only dropped packets are a finding.

@@ -4,17 +4,17 @@ use anyhow::Result;
 use rulegen_config::ProxyMode;
 
 use crate::commands::doctor::finding::{Finding, Outcome};
-use crate::commands::doctor::rim::{HeldIptables, Rim};
+use crate::commands::doctor::rim::{ActualIptables, Rim};
 
 pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
-    Ok(Outcome::Found(check(rim.config().mode, are_there(rim)?)))
+    Ok(Outcome::Inputs(check(rim.config().mode, are_there(rim)?)))
 }
 
 /// Whether the kernel has rules of the proxy mode, in any IP family.
 pub(super) fn are_there(rim: &Rim<'_>) -> Result<bool> {
     Ok(match rim.config().mode {
         ProxyMode::Nftables => rim.tables()?.iter().any(|(_, name)| name == rim.table()),
-        ProxyMode::Iptables => rim.iptables()?.iter().any(HeldIptables::holds_services),
+        ProxyMode::Iptables => rim.iptables()?.iter().any(ActualIptables::holds_services),
     })
 }
 

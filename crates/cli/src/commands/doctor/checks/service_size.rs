@@ -7,7 +7,7 @@ use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::Rim;
 
 pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
-    rim.with_cluster(|cluster| Ok(Outcome::Found(check(&cluster.snapshot))))
+    rim.with_cluster(|cluster| Ok(Outcome::Inputs(check(&cluster.snapshot))))
 }
 
 fn check(snapshot: &Snapshot) -> Vec<Finding> {

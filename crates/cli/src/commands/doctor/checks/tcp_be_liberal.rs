@@ -14,7 +14,7 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
         return Ok(Outcome::NotChecked(reason.to_owned()));
     };
     let config = rim.config();
-    Ok(Outcome::Found(check(config.mode, config.tcp_be_liberal, value == 1)))
+    Ok(Outcome::Inputs(check(config.mode, config.tcp_be_liberal, value == 1)))
 }
 
 fn check(mode: ProxyMode, is_wanted: bool, is_liberal: bool) -> Vec<Finding> {

@@ -14,20 +14,20 @@ use rulegen_net::{IpFamily, Protocol, ServicePortName};
 
 /// A service port that lacks endpoints, in one family.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shortage {
+pub struct Unavailability {
     /// `namespace/name:port` and the protocol.
     pub port: ServicePortName,
     /// The family of the cluster IP.
     pub family: IpFamily,
     /// What is lacking.
-    pub why: Why,
+    pub why: UnavailableReason,
 }
 
 /// What a service port lacks. It is printed as what can be said of the service port:
 /// `has no EndpointSlice`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "reason", rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum Why {
+pub enum UnavailableReason {
     /// No EndpointSlice of the family is of its Service.
     NoSlice,
     /// There are EndpointSlices, and no endpoint in them.
@@ -62,65 +62,68 @@ pub enum Why {
 
 /// The service ports of a snapshot that lack endpoints, those of IPv4 first, each family ordered
 /// by name. The objects are those that the snapshot was made of.
-pub fn shortages(snapshot: &Snapshot, objects: &Objects) -> Vec<Shortage> {
+pub fn unavailable_ports(snapshot: &Snapshot, objects: &Objects) -> Vec<Unavailability> {
     let ports = || IpFamily::BOTH.into_iter().flat_map(|family| snapshot.service_ports(family));
     // Only for those that have no endpoint do slices tell more than the service port does.
     let bare: HashSet<(&str, &str)> =
         ports().filter(|port| port.endpoints.is_empty()).map(service_of).collect();
     let slices = slices_of(objects, &bare);
-    let shortage = |port: &ServicePort| {
+    let unavailability = |port: &ServicePort| {
         let slices = slices.get(&service_of(port)).map(Vec::as_slice).unwrap_or_default();
-        let why = lack(port, slices.iter())?;
-        Some(Shortage { port: port.name.clone(), family: IpFamily::of(port.cluster_ip), why })
+        let why = unavailability_of(port, slices.iter())?;
+        Some(Unavailability { port: port.name.clone(), family: IpFamily::of(port.cluster_ip), why })
     };
-    ports().filter_map(shortage).collect()
+    ports().filter_map(unavailability).collect()
 }
 
 /// What one service port of a snapshot lacks, if anything.
-pub fn shortage(port: &ServicePort, objects: &Objects) -> Option<Why> {
+pub fn unavailability(port: &ServicePort, objects: &Objects) -> Option<UnavailableReason> {
     let service = service_of(port);
     let slices = match port.endpoints.as_slice() {
         [] => slices_of(objects, &HashSet::from([service])),
         _ => HashMap::new(),
     };
-    lack(port, slices.get(&service).map(Vec::as_slice).unwrap_or_default().iter())
+    unavailability_of(port, slices.get(&service).map(Vec::as_slice).unwrap_or_default().iter())
 }
 
 /// What a service port lacks, by its endpoints, or for want of these by its Service's slices of
 /// any family.
-pub(crate) fn lack<'a>(
+pub(crate) fn unavailability_of<'a>(
     port: &ServicePort,
     slices: impl Iterator<Item = &'a Slice> + Clone,
-) -> Option<Why> {
+) -> Option<UnavailableReason> {
     match Availability::of(port) {
         Availability::NoEndpoints => {
             let family = port.family();
-            Some(lack_of_any(port, slices.filter(|slice| slice.family() == family)))
+            Some(without_any_endpoint(port, slices.filter(|slice| slice.family() == family)))
         }
         Availability::NoneUsable { not_ready, terminating } => {
-            Some(Why::NoneReady { not_ready, terminating })
+            Some(UnavailableReason::NoneReady { not_ready, terminating })
         }
         Availability::NoneLocal { elsewhere, scope } => {
-            Some(Why::NoneLocal { elsewhere, kept: scope })
+            Some(UnavailableReason::NoneLocal { elsewhere, kept: scope })
         }
-        Availability::Draining { terminating } => Some(Why::Draining { terminating }),
+        Availability::Draining { terminating } => Some(UnavailableReason::Draining { terminating }),
         Availability::Ready => None,
     }
 }
 
 /// Why slices of its family give a service port nothing at all.
-fn lack_of_any<'a>(port: &ServicePort, slices: impl Iterator<Item = &'a Slice> + Clone) -> Why {
+fn without_any_endpoint<'a>(
+    port: &ServicePort,
+    slices: impl Iterator<Item = &'a Slice> + Clone,
+) -> UnavailableReason {
     if slices.clone().next().is_none() {
-        return Why::NoSlice;
+        return UnavailableReason::NoSlice;
     }
     let mut filled = slices.filter(|slice| !slice.is_empty()).peekable();
     if filled.peek().is_none() {
-        return Why::EmptySlices;
+        return UnavailableReason::EmptySlices;
     }
     let named = |(name, protocol)| port_words(name, protocol);
     let there: BTreeSet<String> = filled.flat_map(Slice::ports).map(named).collect();
     let wanted = port_words(&port.name.port, port.name.protocol);
-    Why::NoSuchPort { wanted, there: there.into_iter().collect() }
+    UnavailableReason::NoSuchPort { wanted, there: there.into_iter().collect() }
 }
 
 /// The checked slices of some Services. What is wrong with them was told with the snapshot.
@@ -149,40 +152,40 @@ fn port_words(name: &str, protocol: Protocol) -> String {
     format!("{name} over {}", protocol.api_name())
 }
 
-impl Why {
+impl UnavailableReason {
     /// Whether nothing at all can be reached. Otherwise only some traffic has nowhere to go, or
     /// only for now.
     pub fn is_whole(&self) -> bool {
-        !matches!(self, Why::Draining { .. } | Why::NoneLocal { .. })
+        !matches!(self, UnavailableReason::Draining { .. } | UnavailableReason::NoneLocal { .. })
     }
 
     /// What a person can do about it.
     pub fn remedy(&self, port: &ServicePortName) -> String {
         let (namespace, service) = (&port.namespace, &port.service);
         match self {
-            Why::NoSlice => format!(
+            UnavailableReason::NoSlice => format!(
                 "see whether its selector meets any pod (`kubectl -n {namespace} describe service \
                  {service}`); a Service without a selector needs an EndpointSlice with the label \
                  kubernetes.io/service-name: {service}"
             ),
-            Why::EmptySlices => format!(
+            UnavailableReason::EmptySlices => format!(
                 "start pods with the labels of its selector (`kubectl -n {namespace} describe \
                  service {service}` shows it), or correct the selector"
             ),
-            Why::NoSuchPort { .. } => {
+            UnavailableReason::NoSuchPort { .. } => {
                 "let spec.ports[].targetPort name a port that the pods' containers have \
                  (containerPort with that name); in EndpointSlices made by hand, ports[].name must \
                  be that of the Service's port"
                     .to_owned()
             }
-            Why::NoneReady { .. } => format!(
+            UnavailableReason::NoneReady { .. } => format!(
                 "see why the pods are not ready (`kubectl -n {namespace} get pods`, then `kubectl \
                  describe pod`): mostly a readiness probe that fails"
             ),
-            Why::Draining { .. } => {
+            UnavailableReason::Draining { .. } => {
                 format!("see why no new pods start (`kubectl -n {namespace} get pods`)")
             }
-            Why::NoneLocal { kept, .. } => {
+            UnavailableReason::NoneLocal { kept, .. } => {
                 let field = match kept {
                     LocalPolicyScope::Internal => "spec.internalTrafficPolicy",
                     LocalPolicyScope::External => "spec.externalTrafficPolicy",
@@ -196,19 +199,21 @@ impl Why {
     }
 }
 
-impl Display for Why {
+impl Display for UnavailableReason {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Why::NoSlice => f.write_str("has no EndpointSlice"),
-            Why::EmptySlices => f.write_str("has EndpointSlices without any endpoint"),
-            Why::NoSuchPort { wanted, there } if there.is_empty() => {
+            UnavailableReason::NoSlice => f.write_str("has no EndpointSlice"),
+            UnavailableReason::EmptySlices => {
+                f.write_str("has EndpointSlices without any endpoint")
+            }
+            UnavailableReason::NoSuchPort { wanted, there } if there.is_empty() => {
                 write!(f, "has endpoints, but not its port ({wanted}): they have no port")
             }
-            Why::NoSuchPort { wanted, there } => {
+            UnavailableReason::NoSuchPort { wanted, there } => {
                 let there = there.join(", ");
                 write!(f, "has endpoints, but not its port ({wanted}): they have {there}")
             }
-            Why::NoneReady { not_ready, terminating } => {
+            UnavailableReason::NoneReady { not_ready, terminating } => {
                 f.write_str("has no endpoint that is ready: ")?;
                 match (not_ready, terminating) {
                     (not_ready, 0) => write!(f, "{not_ready} not ready"),
@@ -216,12 +221,12 @@ impl Display for Why {
                     _ => write!(f, "{not_ready} not ready, {terminating} shutting down"),
                 }
             }
-            Why::Draining { terminating } => write!(
+            UnavailableReason::Draining { terminating } => write!(
                 f,
                 "has no endpoint but {terminating} shutting down, which get its traffic until they \
                  end"
             ),
-            Why::NoneLocal { elsewhere, kept } => {
+            UnavailableReason::NoneLocal { elsewhere, kept } => {
                 let (traffic, policy) = match kept {
                     LocalPolicyScope::Internal => ("traffic to its cluster IP", "internal"),
                     LocalPolicyScope::External => ("traffic from outside", "external"),
@@ -237,7 +242,7 @@ impl Display for Why {
     }
 }
 
-impl Display for Shortage {
+impl Display for Unavailability {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "Service {} ({}) {}", self.port, self.family.api_name(), self.why)
     }
@@ -283,15 +288,19 @@ mod tests {
             ..SnapshotOptions::default()
         };
         let (snapshot, _) = snapshot(&objects, &config, &Host::default());
-        let found = shortages(&snapshot, &objects);
+        let found = unavailable_ports(&snapshot, &objects);
         let [port] = snapshot.service_ports(IpFamily::Ipv4) else { panic!("one port is given") };
-        let why = shortage(port, &objects);
-        assert_eq!(found.first().map(|shortage| &shortage.why), why.as_ref());
+        let why = unavailability(port, &objects);
+        assert_eq!(found.first().map(|unavailability| &unavailability.why), why.as_ref());
         assert_eq!(of_store(&objects, &config, port), why);
         found.first().map(ToString::to_string)
     }
 
-    fn of_store(objects: &Objects, config: &SnapshotOptions, port: &ServicePort) -> Option<Why> {
+    fn of_store(
+        objects: &Objects,
+        config: &SnapshotOptions,
+        port: &ServicePort,
+    ) -> Option<UnavailableReason> {
         let mut store = Store::new(config.clone(), Host::default());
         let services = objects.services.iter().map(|s| Object::Service(s.object.clone()));
         let slices = objects.slices.iter().map(|s| Object::EndpointSlice(s.object.clone()));
@@ -302,7 +311,7 @@ mod tests {
             store.take_in(StoreEvent::ListEnded(kind));
         }
         store.changes();
-        store.shortage(&port.name, IpFamily::Ipv4)
+        store.unavailability(&port.name, IpFamily::Ipv4)
     }
 
     const LOCAL: &str = r#""externalTrafficPolicy": "Local","#;

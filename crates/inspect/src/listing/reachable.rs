@@ -9,7 +9,7 @@ use super::Traffic;
 
 /// Whose traffic a rule is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Whose {
+pub(super) enum ClientScope {
     /// Everybody's, or that of some by chance.
     All,
     /// That of this node or of its pods.
@@ -18,18 +18,18 @@ pub(super) enum Whose {
 
 /// What was found on all ways from a frontend.
 #[derive(Debug, Default)]
-pub(super) struct Reached {
+pub(super) struct ReachableEndpoints {
     all: Vec<SocketAddr>,
     node: Vec<SocketAddr>,
     masquerades: bool,
     affinity_seconds: Option<u32>,
 }
 
-impl Reached {
-    pub(super) fn endpoint(&mut self, whose: Whose, endpoint: SocketAddr) {
+impl ReachableEndpoints {
+    pub(super) fn endpoint(&mut self, whose: ClientScope, endpoint: SocketAddr) {
         match whose {
-            Whose::All => self.all.push(endpoint),
-            Whose::Node => self.node.push(endpoint),
+            ClientScope::All => self.all.push(endpoint),
+            ClientScope::Node => self.node.push(endpoint),
         }
     }
 

@@ -48,7 +48,7 @@ impl From {
     ];
 }
 
-pub(crate) struct Lab {
+pub(crate) struct Topology {
     pub(crate) node: Namespace,
     pub(crate) client: Namespace,
     pub(crate) elsewhere: Namespace,
@@ -62,7 +62,7 @@ pub(crate) const POD_IPS: [[&str; 2]; 3] = [
 ];
 pub(crate) const ELSEWHERE_IPS: [&str; 2] = ["10.244.2.6", "fd00:10:244:2::6"];
 
-impl Lab {
+impl Topology {
     pub(crate) fn new(label: &str) -> Self {
         let space = |role: &str| Namespace::new(&format!("{label}-{role}"));
         let lab = Self {

@@ -3,15 +3,15 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use rulegen_inspect::packet_trace::Known;
+use rulegen_inspect::packet_trace::TraceContext;
 use rulegen_kernel::nftables::{Dataplane, Error, Generation, NfTables};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Name, TraceEvent, TraceStep};
 
-pub(super) struct Sight {
+pub(super) struct RulesetCache {
     kernel: NfTables,
     table: Name,
-    known: Known,
+    known: TraceContext,
     /// What `known` is of.
     generation: Generation,
     /// When our tables were read, and how long that took.
@@ -23,11 +23,11 @@ pub(super) struct Sight {
 /// many times as long, or for as long where a packet is to a Service that is not known.
 const REST: u32 = 19;
 
-impl Sight {
+impl RulesetCache {
     /// Reads our tables.
     pub(super) fn open(table: &Name) -> Result<Self> {
         let mut kernel = NfTables::open()?;
-        let known = Known { table: Some(table.clone()), ..Known::default() };
+        let known = TraceContext { table: Some(table.clone()), ..TraceContext::default() };
         let generation = kernel.generation()?;
         let (read, took) = (Instant::now(), Duration::ZERO);
         let mut sight = Self { kernel, table: table.clone(), known, generation, read, took };
@@ -43,7 +43,7 @@ impl Sight {
         Ok(sight)
     }
 
-    pub(super) fn known(&self) -> &Known {
+    pub(super) fn known(&self) -> &TraceContext {
         &self.known
     }
 

@@ -7,7 +7,7 @@ use std::num::NonZeroU16;
 use rulegen_compiler::{iptables, nftables, plan};
 use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_inspect::explain::{Destination, Explanation, by_ruleset, by_table, resolve};
-use rulegen_model::{ObjectKey, ServicePort, Snapshot, Store, Why};
+use rulegen_model::{ObjectKey, ServicePort, Snapshot, Store, UnavailableReason};
 use rulegen_net::{IpFamily, Protocol, ServicePortName};
 use rulegen_ruleset::nftables::Name;
 use rulegen_ruleset::{Origin, Packet};
@@ -26,13 +26,13 @@ pub(super) struct ExplainQuery {
 
 /// A packet, with a copy of what its explanation hangs on: to compile and follow rules takes too long
 /// to keep the store for it, as one who waits to write it keeps all others waiting too.
-pub(super) struct Asked {
+pub(super) struct ExplainRequest {
     packet: Packet,
     /// Of all Services those that have a say.
     snapshot: Snapshot,
     config: ProxyConfig,
     /// What those of them lack that lack anything.
-    shortages: Vec<(ServicePortName, Why)>,
+    unavailable_ports: Vec<(ServicePortName, UnavailableReason)>,
 }
 
 /// Where packets from elsewhere come in, unless something else is said. It matters only where pods
@@ -64,7 +64,7 @@ fn resolved(
     resolve(service, family, cluster_ips).map_err(|error| error.to_string())
 }
 
-impl Asked {
+impl ExplainRequest {
     pub(super) fn of(store: &ConfiguredStore, query: &ExplainQuery) -> Result<Self, String> {
         let of_family = IpFamily::of(query.from);
         let (destination, protocol) = resolved(&query.to, store, of_family)?;
@@ -78,9 +78,9 @@ impl Asked {
         let packet = Packet { origin, source: query.from, destination, protocol };
         let ports = snapshot.service_ports(of_family).iter();
         let lacking =
-            |name: &ServicePortName| Some((name.clone(), store.shortage(name, of_family)?));
-        let shortages = ports.filter_map(|port| lacking(&port.name)).collect();
-        Ok(Self { packet, snapshot, config: store.config().clone(), shortages })
+            |name: &ServicePortName| Some((name.clone(), store.unavailability(name, of_family)?));
+        let unavailable_ports = ports.filter_map(|port| lacking(&port.name)).collect();
+        Ok(Self { packet, snapshot, config: store.config().clone(), unavailable_ports })
     }
 
     /// What becomes of the packet by the rules as they shall be.
@@ -88,7 +88,7 @@ impl Asked {
         let mut explanation = self.followed();
         // Objects show why there is no endpoint, rules only that there is none.
         explanation.refused_because(|name| {
-            let lacking = self.shortages.iter().find(|(of, _)| of == name);
+            let lacking = self.unavailable_ports.iter().find(|(of, _)| of == name);
             lacking.map(|(_, why)| why.clone())
         });
         explanation

@@ -15,7 +15,7 @@ use super::parts::Part;
 /// From clients to endpoints, or to nowhere.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Way {
+pub(super) struct TrafficPath {
     /// Whose packets.
     pub(super) clients: &'static str,
     /// The first of them.
@@ -55,7 +55,7 @@ pub(super) struct FrontendShown {
 #[serde(rename_all = "camelCase")]
 pub(super) enum End {
     /// One of these gets the connection, each as probably as the other.
-    Endpoints(Vec<Chance>),
+    Endpoints(Vec<EndpointShare>),
     /// None does.
     Refused(&'static str),
 }
@@ -63,7 +63,7 @@ pub(super) enum End {
 /// An endpoint, and how probable it is for a new client.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Chance {
+pub(super) struct EndpointShare {
     pub(super) address: SocketAddr,
     /// 1/n, to the resolution of the kernel's random numbers.
     pub(super) chance: String,
@@ -78,15 +78,15 @@ const KEPT: &str = "client's address kept";
 const REPLACED: &str = "source becomes the node's";
 
 /// All ways to a service port, by the plan of its family.
-pub(super) fn ways(service: &ServicePlan, plan: &Plan) -> Vec<Way> {
-    let mut ways = vec![internal(service)];
+pub(super) fn traffic_paths(service: &ServicePlan, plan: &Plan) -> Vec<TrafficPath> {
+    let mut traffic_paths = vec![internal(service)];
     if let Some(external) = &service.external {
-        ways.extend(self::external(service, external, plan));
+        traffic_paths.extend(self::external(service, external, plan));
     }
-    ways
+    traffic_paths
 }
 
-fn internal(plan: &ServicePlan) -> Way {
+fn internal(plan: &ServicePlan) -> TrafficPath {
     let of = plan.internal;
     let frontend = Frontend::at_ip(of.address, plan.name.protocol, plan.port);
     let address = SocketAddr::new(of.address, plan.port).to_string();
@@ -104,14 +104,14 @@ fn internal(plan: &ServicePlan) -> Way {
         Masquerade::None => KEPT,
     };
     let clients = "Clients on this node";
-    Way::new(plan, clients, (vec![frontend], 0), source, of.outcome)
+    TrafficPath::new(plan, clients, (vec![frontend], 0), source, of.outcome)
 }
 
-fn external(service: &ServicePlan, of: &External, plan: &Plan) -> Vec<Way> {
+fn external(service: &ServicePlan, of: &External, plan: &Plan) -> Vec<TrafficPath> {
     let frontends = || frontends(service, of, &plan.node_ports_at);
     match of.policy {
         TrafficPolicy::Cluster => {
-            vec![Way::new(service, "Any client", frontends(), REPLACED, of.outcome)]
+            vec![TrafficPath::new(service, "Any client", frontends(), REPLACED, of.outcome)]
         }
         TrafficPolicy::Local if of.forwards && !service.cluster_endpoints.is_empty() => {
             let own = Outcome::Forward(TrafficPolicy::Cluster);
@@ -125,12 +125,12 @@ fn external(service: &ServicePlan, of: &External, plan: &Plan) -> Vec<Way> {
                 None => ("Clients outside and pods", "This node", REPLACED),
             };
             vec![
-                Way::new(service, others, frontends(), KEPT, of.outcome),
-                Way::new(service, own_clients, frontends(), source, own),
+                TrafficPath::new(service, others, frontends(), KEPT, of.outcome),
+                TrafficPath::new(service, own_clients, frontends(), source, own),
             ]
         }
         TrafficPolicy::Local => {
-            vec![Way::new(service, "Any client", frontends(), KEPT, of.outcome)]
+            vec![TrafficPath::new(service, "Any client", frontends(), KEPT, of.outcome)]
         }
     }
 }
@@ -184,7 +184,7 @@ fn node_port(port: u16, at: &NodePortsAt) -> String {
     }
 }
 
-impl Way {
+impl TrafficPath {
     fn new(
         plan: &ServicePlan,
         clients: &'static str,
@@ -229,7 +229,7 @@ impl Way {
     }
 
     /// Its endpoints; none where it ends before.
-    pub(super) fn endpoints(&self) -> &[Chance] {
+    pub(super) fn endpoints(&self) -> &[EndpointShare] {
         match &self.end {
             End::Endpoints(endpoints) => endpoints,
             End::Refused(_) => &[],
@@ -256,7 +256,7 @@ fn even(endpoints: &[Endpoint]) -> End {
     let chance = format!("1/{}", endpoints.len());
     let of = |endpoint: &Endpoint| {
         let (address, local) = (endpoint.address, endpoint.local);
-        Chance { address, chance: chance.clone(), local }
+        EndpointShare { address, chance: chance.clone(), local }
     };
     End::Endpoints(endpoints.iter().map(of).collect())
 }

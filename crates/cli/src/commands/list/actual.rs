@@ -24,7 +24,7 @@ pub(super) type Connections = HashMap<(ServicePortName, SocketAddr), u64>;
 
 /// Services as they are held.
 #[derive(Default)]
-pub(super) struct Held {
+pub(super) struct ActualServices {
     pub(super) listing: Listing,
     /// Where they are counted.
     pub(super) connections: Option<Connections>,
@@ -32,23 +32,23 @@ pub(super) struct Held {
     pub(super) remarks: Vec<String>,
 }
 
-impl Held {
+impl ActualServices {
     pub(super) fn of(listing: Listing) -> Self {
         Self { listing, ..Self::default() }
     }
 }
 
 /// Where rules are looked for.
-pub(super) enum Place {
+pub(super) enum RuleSource {
     Nftables,
     Iptables(Variant),
 }
 
-impl Place {
+impl RuleSource {
     pub(super) fn of(args: &ListArgs, config: &ProxyConfig) -> Result<Self> {
         Ok(match config.mode {
-            ProxyMode::Nftables => Place::Nftables,
-            ProxyMode::Iptables => Place::Iptables(variant(&args.kernel)?),
+            ProxyMode::Nftables => RuleSource::Nftables,
+            ProxyMode::Iptables => RuleSource::Iptables(variant(&args.kernel)?),
         })
     }
 
@@ -56,15 +56,15 @@ impl Place {
     pub(super) fn families(&self, args: &ListArgs) -> &'static [IpFamily] {
         let choice = args.family.ip_family;
         match self {
-            Place::Nftables => families::of_nftables(choice),
-            Place::Iptables(variant) => families::on_this_host(choice, *variant),
+            RuleSource::Nftables => families::of_nftables(choice),
+            RuleSource::Iptables(variant) => families::on_this_host(choice, *variant),
         }
     }
 
-    pub(super) fn read(&self, args: &ListArgs, families: &[IpFamily]) -> Result<Held> {
+    pub(super) fn read(&self, args: &ListArgs, families: &[IpFamily]) -> Result<ActualServices> {
         match self {
-            Place::Nftables => read_nftables(table_name(args), families),
-            Place::Iptables(variant) => read_iptables(args, *variant, families),
+            RuleSource::Nftables => read_nftables(table_name(args), families),
+            RuleSource::Iptables(variant) => read_iptables(args, *variant, families),
         }
     }
 }
@@ -80,8 +80,12 @@ fn closed(family: &str, hooks: &[&str]) -> Option<String> {
     })
 }
 
-fn read_iptables(args: &ListArgs, variant: Variant, families: &[IpFamily]) -> Result<Held> {
-    let mut held = Held::default();
+fn read_iptables(
+    args: &ListArgs,
+    variant: Variant,
+    families: &[IpFamily],
+) -> Result<ActualServices> {
+    let mut held = ActualServices::default();
     for family in families {
         let ruleset = iptables(*family, variant, &args.kernel).save()?;
         let listing = of_ruleset(&ruleset);
@@ -95,11 +99,11 @@ fn read_iptables(args: &ListArgs, variant: Variant, families: &[IpFamily]) -> Re
     Ok(held)
 }
 
-fn read_nftables(name: &Name, families: &[IpFamily]) -> Result<Held> {
+fn read_nftables(name: &Name, families: &[IpFamily]) -> Result<ActualServices> {
     let names: Vec<(IpFamily, &Name)> = families.iter().map(|family| ((*family), name)).collect();
     let mut kernel = NfTables::open()?;
     let (_, tables) = kernel.read(&names)?;
-    let mut held = Held::default();
+    let mut held = ActualServices::default();
     for ((family, _), table) in names.iter().zip(tables) {
         let Some(table) = table else { continue };
         let delinearized = table.delinearize(*family, name);

@@ -10,7 +10,7 @@ use rulegen_ruleset::nftables::{
 
 /// The rules as they were read last, as far as packets met them.
 #[derive(Debug, Clone, Default)]
-pub struct Known {
+pub struct TraceContext {
     /// The name of our table.
     pub table: Option<Name>,
     /// Our table of each family.
@@ -23,7 +23,7 @@ pub struct Known {
 
 /// The element that a map of ours has for a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct TracedElement {
     /// The map.
     pub map: Name,
     /// The service port that the element is for.
@@ -32,7 +32,7 @@ pub struct Found {
     pub verdict: Option<Verdict>,
 }
 
-impl Known {
+impl TraceContext {
     /// Whether a chain is of our table.
     pub fn is_ours(&self, at: &ChainId) -> bool {
         at.family.of_packets().is_some() && self.table.as_ref() == Some(&at.table)
@@ -52,14 +52,14 @@ impl Known {
     }
 
     /// What a map of ours has for a packet.
-    pub fn found(&self, map: &Name, header: &PacketHeader) -> Option<Found> {
+    pub fn found(&self, map: &Name, header: &PacketHeader) -> Option<TracedElement> {
         let set = self.held.get(&header.family())?.sets.get(map)?.as_ref()?;
         let element = element(set, header)?;
         let verdict = match &element.data {
             Some(Data::Verdict(verdict)) => Some(verdict.clone()),
             _ => None,
         };
-        Some(Found { map: map.clone(), service: element.comment.clone()?, verdict })
+        Some(TracedElement { map: map.clone(), service: element.comment.clone()?, verdict })
     }
 }
 

@@ -10,16 +10,16 @@ use rulegen_ruleset::nftables::{
 };
 
 use super::packet::{StepKind, TracedPacket, TracedStep};
-use super::{Found, Known};
+use super::{TraceContext, TracedElement};
 use crate::rule_role::masquerade_reason as reason;
 use crate::words::MasqueradeReason;
 
 /// Follows the packets that one table has traced.
 #[derive(Debug)]
-pub struct Follower {
+pub struct PacketTracker {
     arming: Name,
     /// By their turn.
-    live: BTreeMap<u64, Live>,
+    live: BTreeMap<u64, TrackedPacket>,
     /// How many came.
     began: u64,
     /// Whether steps were lost, of packets that are followed or come next.
@@ -30,7 +30,7 @@ pub struct Follower {
 
 /// What there is to tell of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
+pub enum TraceUpdate {
     /// It came.
     Began(Box<TracedPacket>),
     /// It did one more step.
@@ -41,18 +41,18 @@ pub enum Told {
     Ended(Box<TracedPacket>),
 }
 
-impl Told {
+impl TraceUpdate {
     /// Which packet it is about.
     pub fn number(&self) -> u64 {
         match self {
-            Told::Began(packet) | Told::Ended(packet) => packet.number,
-            Told::Step(number, _) | Told::Endpoint(number, _) => *number,
+            TraceUpdate::Began(packet) | TraceUpdate::Ended(packet) => packet.number,
+            TraceUpdate::Step(number, _) | TraceUpdate::Endpoint(number, _) => *number,
         }
     }
 }
 
 #[derive(Debug)]
-struct Live {
+struct TrackedPacket {
     packet: TracedPacket,
     /// The base chain that it is in.
     base: Option<ChainId>,
@@ -68,14 +68,19 @@ struct Live {
 /// milliseconds. Then nothing more will come of it.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-impl Follower {
+impl PacketTracker {
     /// Follows packets from where a table of this name has them traced.
     pub fn new(arming: Name) -> Self {
         Self { arming, live: BTreeMap::new(), began: 0, lost: false, heard: Duration::ZERO }
     }
 
     /// The next event. `now` is a time since any fixed one.
-    pub fn take(&mut self, known: &Known, event: TraceEvent, now: Duration) -> Vec<Told> {
+    pub fn take(
+        &mut self,
+        known: &TraceContext,
+        event: TraceEvent,
+        now: Duration,
+    ) -> Vec<TraceUpdate> {
         self.heard = now;
         let mut told = Vec::new();
         let arms = event.at.table == self.arming;
@@ -110,18 +115,18 @@ impl Follower {
     }
 
     /// Ends packets that were not heard of for a while.
-    pub fn rest(&mut self, now: Duration) -> Vec<Told> {
+    pub fn rest(&mut self, now: Duration) -> Vec<TraceUpdate> {
         self.lost &= now.saturating_sub(self.heard) < PATIENCE;
-        let silent = |live: &Live| now.saturating_sub(live.heard) >= PATIENCE;
+        let silent = |live: &TrackedPacket| now.saturating_sub(live.heard) >= PATIENCE;
         let silent = self.live.iter().filter(|(_, live)| silent(live));
         let ended: Vec<u64> = silent.map(|(number, _)| *number).collect();
         ended.into_iter().filter_map(|number| self.end(number)).collect()
     }
 
     /// Ends all.
-    pub fn finish(&mut self) -> Vec<Told> {
+    pub fn finish(&mut self) -> Vec<TraceUpdate> {
         let ended = std::mem::take(&mut self.live).into_values();
-        ended.map(|live| Told::Ended(Box::new(live.packet))).collect()
+        ended.map(|live| TraceUpdate::Ended(Box::new(live.packet))).collect()
     }
 
     /// When the next packet is to end unless it is heard of.
@@ -129,7 +134,13 @@ impl Follower {
         self.live.values().map(|live| live.heard.saturating_add(PATIENCE)).min()
     }
 
-    fn begin(&mut self, known: &Known, id: u32, header: &PacketHeader, now: Duration) -> Told {
+    fn begin(
+        &mut self,
+        known: &TraceContext,
+        id: u32,
+        header: &PacketHeader,
+        now: Duration,
+    ) -> TraceUpdate {
         self.began += 1;
         let packet = TracedPacket {
             number: self.began,
@@ -144,22 +155,25 @@ impl Follower {
             is_incomplete: self.lost,
             steps: Vec::new(),
         };
-        let told = Told::Began(Box::new(packet.clone()));
-        self.live
-            .insert(self.began, Live { packet, base: None, passed: Vec::new(), id, heard: now });
+        let told = TraceUpdate::Began(Box::new(packet.clone()));
+        self.live.insert(
+            self.began,
+            TrackedPacket { packet, base: None, passed: Vec::new(), id, heard: now },
+        );
         told
     }
 
-    fn end(&mut self, number: u64) -> Option<Told> {
+    fn end(&mut self, number: u64) -> Option<TraceUpdate> {
         let live = self.live.remove(&number)?;
-        Some(Told::Ended(Box::new(live.packet)))
+        Some(TraceUpdate::Ended(Box::new(live.packet)))
     }
 
     /// Ends the packet that had this number before: none comes to a base chain twice.
-    fn end_older(&mut self, event: &TraceEvent) -> Option<Told> {
+    fn end_older(&mut self, event: &TraceEvent) -> Option<TraceUpdate> {
         let arms = event.at.table == self.arming;
-        let is_older =
-            |live: &&Live| live.id == event.packet && (live.passed.contains(&event.at) || arms);
+        let is_older = |live: &&TrackedPacket| {
+            live.id == event.packet && (live.passed.contains(&event.at) || arms)
+        };
         let number = self.live.values().find(is_older)?.packet.number;
         self.end(number)
     }
@@ -171,9 +185,13 @@ impl Follower {
         if self.live.values().any(|live| live.id == id) {
             return false;
         }
-        let ways: &[fn(&Live, &PacketHeader) -> bool] = match is_found {
-            true => &[Live::came_by_loopback],
-            false => &[Live::has_source_of, Live::has_destination_of, Live::came_by_loopback],
+        let ways: &[fn(&TrackedPacket, &PacketHeader) -> bool] = match is_found {
+            true => &[TrackedPacket::came_by_loopback],
+            false => &[
+                TrackedPacket::has_source_of,
+                TrackedPacket::has_destination_of,
+                TrackedPacket::came_by_loopback,
+            ],
         };
         for is_it in ways {
             let those = self
@@ -189,7 +207,7 @@ impl Follower {
     }
 }
 
-impl Live {
+impl TrackedPacket {
     fn has_source_of(&self, header: &PacketHeader) -> bool {
         let last = &self.packet.last;
         self.is_between(header)
@@ -224,7 +242,7 @@ impl Live {
             && last.destination_socket() == header.destination_socket()
     }
 
-    fn take(&mut self, known: &Known, event: TraceEvent) -> Vec<Told> {
+    fn take(&mut self, known: &TraceContext, event: TraceEvent) -> Vec<TraceUpdate> {
         let mut told = Vec::new();
         if let Some(header) = event.header {
             told.extend(self.see(header));
@@ -247,23 +265,28 @@ impl Live {
         };
         let is_ours = known.is_ours(&event.at);
         let step = TracedStep { hook: base.map(|base| base.hook), at: event.at, is_ours, kind };
-        told.push(Told::Step(self.packet.number, step.clone()));
+        told.push(TraceUpdate::Step(self.packet.number, step.clone()));
         self.packet.steps.push(step);
         told
     }
 
     /// What it looks like by now.
-    fn see(&mut self, header: PacketHeader) -> Option<Told> {
+    fn see(&mut self, header: PacketHeader) -> Option<TraceUpdate> {
         let packet = &mut self.packet;
         let changed = header.destination_socket() != packet.last.destination_socket();
         packet.last = header;
         let endpoint = packet.last.destination_socket().filter(|_| changed)?;
         packet.endpoint = Some(endpoint);
-        Some(Told::Endpoint(packet.number, endpoint))
+        Some(TraceUpdate::Endpoint(packet.number, endpoint))
     }
 
     /// The element that a rule of ours found for it, and what else the rule does.
-    fn look_up(&mut self, known: &Known, at: &ChainId, rule: &TracedRule) -> Option<Found> {
+    fn look_up(
+        &mut self,
+        known: &TraceContext,
+        at: &ChainId,
+        rule: &TracedRule,
+    ) -> Option<TracedElement> {
         let packet = &mut self.packet;
         let statements = &rule.statements;
         if statements.iter().any(|statement| matches!(statement, Statement::MarkOr(_))) {

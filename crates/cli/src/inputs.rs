@@ -17,7 +17,7 @@ use crate::problems::say;
 use crate::{configuration, problems};
 
 /// The inputs of a command.
-pub(crate) struct Found {
+pub(crate) struct Inputs {
     /// The configuration. Its mode is the configured one, else that of the rules in the kernel.
     pub(crate) config: ProxyConfig,
     /// The objects, if a source was given. They were read completely.
@@ -32,7 +32,7 @@ pub(crate) struct Cluster {
 
 /// Reads manifests if there are any, else lists objects from the API server if flags or the
 /// configuration name one. Prints problems on standard error. Fails if the input is incomplete.
-pub(crate) fn find(args: &ObjectsArgs, proxy: &ProxyArgs) -> Result<Found> {
+pub(crate) fn find(args: &ObjectsArgs, proxy: &ProxyArgs) -> Result<Inputs> {
     let is_said = proxy.proxy_mode.is_some() || proxy.config.is_some();
     let mode = if is_said { None } else { Some(held_mode(proxy)) };
     find_in_mode(args, proxy, mode, args.empty.meaning())
@@ -44,7 +44,7 @@ pub(crate) fn find_for_packet(
     args: &ObjectsArgs,
     proxy: &ProxyArgs,
     is_live: bool,
-) -> Result<Found> {
+) -> Result<Inputs> {
     let is_said = proxy.proxy_mode.is_some() || proxy.config.is_some();
     let mode = if is_said || !is_live { None } else { Some(held_mode(proxy)) };
     let if_empty = match args.empty.meaning() {
@@ -69,7 +69,7 @@ fn find_in_mode(
     proxy: &ProxyArgs,
     mode: Option<ProxyMode>,
     if_empty: IfEmpty,
-) -> Result<Found> {
+) -> Result<Inputs> {
     let (config, mut told) = configuration::load(proxy, mode)?;
     let kubeconfig = RunningConfig::from(&config).kubeconfig;
     let config = ProxyConfig::from(&config);
@@ -96,7 +96,7 @@ fn find_in_mode(
     if args.strict && has_warnings {
         bail!("the input has warnings and --strict is set");
     }
-    Ok(Found { config, cluster })
+    Ok(Inputs { config, cluster })
 }
 
 fn joined(objects: Objects, config: &ProxyConfig, told: &mut Vec<Problem>) -> Cluster {

@@ -11,16 +11,16 @@ use rulegen_ruleset::nftables::{self, Table};
 
 use super::{End, Outcome, PassedRule, Probability, ReachedFrontend};
 use crate::rule_role;
-use crate::rule_role::{Known, Meaning};
+use crate::rule_role::{RuleRole, RuleServicePort};
 
 /// One way.
-pub(super) struct Way {
+pub(super) struct PacketPath {
     pub(super) probability: Probability,
-    pub(super) steps: Vec<(PassedRule, Option<Meaning>)>,
+    pub(super) steps: Vec<(PassedRule, Option<RuleRole>)>,
     pub(super) verdict: Outcome,
 }
 
-impl Way {
+impl PacketPath {
     /// The ways of branches; those that end alike are one, by the rules of the first.
     pub(super) fn of_iptables(
         branches: Vec<iptables::Branch<'_>>,
@@ -80,7 +80,7 @@ impl Way {
         End { probability: self.probability, outcome: self.verdict, rules }
     }
 
-    pub(super) fn meanings(&self) -> impl Iterator<Item = &Meaning> {
+    pub(super) fn roles(&self) -> impl Iterator<Item = &RuleRole> {
         self.steps.iter().filter_map(|(_, meaning)| meaning.as_ref())
     }
 }
@@ -109,8 +109,8 @@ fn merged<B>(
     single
 }
 
-fn with_words(rule: PassedRule, meaning: Option<&Meaning>) -> PassedRule {
-    PassedRule { means: meaning.map(Meaning::words), ..rule }
+fn with_words(rule: PassedRule, meaning: Option<&RuleRole>) -> PassedRule {
+    PassedRule { means: meaning.map(RuleRole::words), ..rule }
 }
 
 pub(super) fn rule_of_iptables(step: &iptables::Step<'_>) -> PassedRule {
@@ -137,20 +137,20 @@ fn rule_of_nftables(table: &Table, step: &nftables::Step<'_>) -> PassedRule {
 /// The service port that a packet arrives at, if any way tells one; or else the plan, where no
 /// rule is about the packet.
 pub(super) fn frontend(
-    ways: &[Way],
+    ways: &[PacketPath],
     packet: &Packet,
     local: &[IpAddr],
     plan: Option<&Plan>,
 ) -> Option<ReachedFrontend> {
-    let told = ways.iter().flat_map(Way::meanings).find_map(known).cloned();
+    let told = ways.iter().flat_map(PacketPath::roles).find_map(known).cloned();
     let known = told.or_else(|| planned_at(packet, local, plan?))?;
     let address = packet.destination;
     let mut frontend = ReachedFrontend {
         service: known.service.clone(),
         kind: known.kind,
         address,
-        policy: ways.iter().flat_map(Way::meanings).find_map(|meaning| match meaning {
-            Meaning::Policy(policy) => Some(*policy),
+        policy: ways.iter().flat_map(PacketPath::roles).find_map(|meaning| match meaning {
+            RuleRole::Policy(policy) => Some(*policy),
             _ => None,
         }),
     };
@@ -161,12 +161,12 @@ pub(super) fn frontend(
     Some(frontend)
 }
 
-fn known(meaning: &Meaning) -> Option<&Known> {
+fn known(meaning: &RuleRole) -> Option<&RuleServicePort> {
     match meaning {
-        Meaning::Frontend(known)
-        | Meaning::Refused(known, _)
-        | Meaning::Firewalled(known)
-        | Meaning::ClosedPort(known) => Some(known),
+        RuleRole::Frontend(known)
+        | RuleRole::Refused(known, _)
+        | RuleRole::Firewalled(known)
+        | RuleRole::ClosedPort(known) => Some(known),
         _ => None,
     }
 }
@@ -179,7 +179,7 @@ pub(super) fn planned<'a>(
     plan?.services.iter().find(|service| service.name == *name)
 }
 
-fn planned_at(packet: &Packet, local: &[IpAddr], plan: &Plan) -> Option<Known> {
+fn planned_at(packet: &Packet, local: &[IpAddr], plan: &Plan) -> Option<RuleServicePort> {
     let to = packet.destination;
     let is_open = match &plan.node_ports_at {
         NodePortsAt::These(addresses) => addresses.contains(&to.ip()),
@@ -201,7 +201,7 @@ fn planned_at(packet: &Packet, local: &[IpAddr], plan: &Plan) -> Option<Known> {
         Some((of.precedence(kind), kind))
     });
     let (Precedence { name, .. }, kind) = claims.min()?;
-    Some(Known { service: name, kind })
+    Some(RuleServicePort { service: name, kind })
 }
 
 /// Rules do not always show which of the two an address is.
@@ -216,8 +216,8 @@ fn kind(service: &ServicePlan, at: SocketAddr, shown: FrontendKind) -> FrontendK
 }
 
 /// What all ways begin with, where they lead from there, and what all end with.
-pub(super) fn parted(ways: Vec<Way>) -> (Vec<PassedRule>, Vec<End>, Vec<PassedRule>) {
-    let mut ends: Vec<End> = ways.into_iter().map(Way::end).collect();
+pub(super) fn parted(ways: Vec<PacketPath>) -> (Vec<PassedRule>, Vec<End>, Vec<PassedRule>) {
+    let mut ends: Vec<End> = ways.into_iter().map(PacketPath::end).collect();
     let begin = common(&ends, |end| Box::new(end.rules.iter()));
     let rules = take(&mut ends, |rules| {
         let rest = rules.split_off(begin.min(rules.len()));

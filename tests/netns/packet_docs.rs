@@ -20,7 +20,7 @@ use crate::common::{difference, root, stderr};
 use crate::namespace::Namespace;
 
 /// A request of the page.
-struct Travel {
+struct DocumentedRequest {
     /// The mark of its place there.
     mark: &'static str,
     example: &'static str,
@@ -30,15 +30,15 @@ struct Travel {
     endpoint: &'static str,
 }
 
-const TRAVELS: [Travel; 2] = [
-    Travel {
+const TRAVELS: [DocumentedRequest; 2] = [
+    DocumentedRequest {
         mark: "nodeport",
         example: "nodeport",
         from: "192.168.1.100",
         to: "192.168.1.10:30080",
         endpoint: "10.244.2.6:8080",
     },
-    Travel {
+    DocumentedRequest {
         mark: "clusterip",
         example: "clusterip",
         from: "10.244.1.4",
@@ -96,7 +96,7 @@ const ENDPOINTS: [&str; 7] = [
 ];
 
 impl World {
-    fn new(travel: &Travel, mode: &str) -> Self {
+    fn new(travel: &DocumentedRequest, mode: &str) -> Self {
         let space = |role: &str| Namespace::new(&format!("{}-{mode}-{role}", travel.mark));
         let switch = space("switch");
         let (node, pod, client, elsewhere) =
@@ -140,7 +140,7 @@ impl World {
 
     /// What the node sees of the first packet to the endpoint and of the answer, from one end of
     /// the node to the other.
-    fn packets(&self, travel: &Travel) -> String {
+    fn packets(&self, travel: &DocumentedRequest) -> String {
         let sniffer = self.node.inside(sniffer);
         let sender = if travel.from == POD { &self.pod } else { &self.client };
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -222,7 +222,7 @@ fn parse(node: &Namespace, bytes: &[u8], address: &LinkAddr) -> Option<Packet> {
 
 /// A line a packet. The client's port is always shown as the same, and that which masquerading
 /// draws as any.
-fn described(seen: &[Packet], port: u16, travel: &Travel) -> String {
+fn described(seen: &[Packet], port: u16, travel: &DocumentedRequest) -> String {
     let shown = |address: SocketAddrV4| {
         let is_drawn = address.ip().to_string() == NODE && address.to_string() != travel.to;
         match address.port() {

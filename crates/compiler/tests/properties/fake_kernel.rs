@@ -1,4 +1,4 @@
-//! A twin of nf_tables in memory: it takes what the kernel takes, refuses what the kernel
+//! A fake of nf_tables in memory: it takes what the kernel takes, refuses what the kernel
 //! refuses, and fails when it is told to.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,7 @@ use rulegen_ruleset::nftables::{
 type Tables = BTreeMap<(IpFamily, Name), Actual>;
 
 #[derive(Debug, Default)]
-pub(crate) struct Twin {
+pub(crate) struct FakeKernel {
     pub(crate) tables: Tables,
     pub(crate) generation: u32,
     /// Whether a chain is in use for as long as the transaction lasts that takes the last element
@@ -52,7 +52,7 @@ pub(crate) enum Fault {
     Flushed,
 }
 
-impl Dataplane for Twin {
+impl Dataplane for FakeKernel {
     fn read(
         &mut self,
         tables: &[(IpFamily, &Name)],
@@ -137,7 +137,7 @@ pub(crate) fn services(tables: &Tables) -> BTreeSet<String> {
     sets.flat_map(|set| set.elements.values()).filter_map(service).collect()
 }
 
-impl Twin {
+impl FakeKernel {
     fn flush(&mut self) {
         self.tables.clear();
         self.generation += 1;

@@ -1,4 +1,4 @@
-//! A twin of one family's iptables in memory, which refuses what a test wants it to refuse.
+//! A fake of one family's iptables in memory, which refuses what a test wants it to refuse.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use rulegen_ruleset::iptables::{Ruleset, Tables, Transaction};
 
 /// The tables of one family.
 #[derive(Debug)]
-pub(crate) struct TwinTables {
+pub(crate) struct FakeTables {
     /// What the kernel holds.
     pub(crate) held: Ruleset,
     /// Services that it refuses: each of these sets, if all of its Services would be there together.
@@ -20,7 +20,7 @@ pub(crate) struct TwinTables {
     pub(crate) lost: BTreeSet<String>,
 }
 
-impl TwinTables {
+impl FakeTables {
     /// Tables without any chain.
     pub(crate) fn new(family: IpFamily) -> Self {
         Self {
@@ -42,7 +42,7 @@ pub(crate) enum Refusal {
     Memory,
 }
 
-impl Tables for TwinTables {
+impl Tables for FakeTables {
     type Error = Refusal;
 
     fn save(&mut self) -> Result<Ruleset, Refusal> {
