@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::endpoint::Endpoint;
-use crate::service::{ServicePort, TrafficPolicy};
+use crate::service_port::{ServicePort, TrafficPolicy};
 
 /// Which endpoints of a service port can take its traffic on this node, from the worst case to the
 /// best.

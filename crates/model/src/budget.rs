@@ -7,12 +7,13 @@
 
 use std::fmt;
 
-use crate::endpoint::{Slice, count};
+use crate::endpoint_slice::{Slice, count};
+use crate::kind::Kind;
+use crate::object_key::ObjectKey;
 use crate::options::SnapshotOptions;
 use crate::ownership::{Admitted, ClaimKind};
 use crate::problem::{ObjectName, Problem, Severity};
-use crate::service::ServicePort;
-use crate::store::{Kind, ObjectKey};
+use crate::service_port::ServicePort;
 use rulegen_net::IpFamily;
 
 /// The size of a Service, over both IP families.
@@ -118,7 +119,7 @@ mod tests {
     use std::num::NonZeroU16;
 
     use super::*;
-    use crate::service::TrafficPolicy;
+    use crate::service_port::TrafficPolicy;
     use rulegen_net::{Protocol, ServicePortName};
 
     fn size(source_ranges_per_port: bool, ports: usize, ranges: usize) -> ServiceSize {

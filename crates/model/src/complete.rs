@@ -1,8 +1,8 @@
 //! Checks of the whole input, after all files are read.
 
-use crate::manifest::Objects;
 use crate::mirror::mirror;
 use crate::object::Service;
+use crate::objects::Objects;
 use crate::problem::{Problem, Severity};
 
 /// How to treat an input without any Service.

@@ -1,6 +1,5 @@
 //! Reads manifests (YAML or JSON, as from `kubectl get -o yaml|json`) into [`Objects`].
 
-use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,37 +12,12 @@ use serde_json::value::RawValue;
 
 use crate::document::{Document, Documents, MAX_DOCUMENT_BYTES};
 use crate::foreign;
-use crate::object::{EndpointSlice, Endpoints, NodeObject, Object, Service, ServiceCidr};
+use crate::kind::{Kind, Object as KubernetesObject};
+use crate::object::Object;
+use crate::objects::{Objects, Sourced};
 use crate::problem::{ObjectName, Problem, Severity, Source};
-use crate::store::{Kind, Object as KubernetesObject};
 use crate::watch_events::{WatchEvent, last_states};
 use crate::yaml::yaml_value;
-
-/// An object with its source.
-#[derive(Debug, Clone)]
-pub struct Sourced<T> {
-    /// File and document.
-    pub source: Arc<Source>,
-    /// The object.
-    pub object: T,
-}
-
-/// All objects read so far that a proxy uses.
-#[derive(Debug, Clone, Default)]
-pub struct Objects {
-    /// Services, in the order they were read.
-    pub services: Vec<Sourced<Service>>,
-    /// EndpointSlices, in the order they were read.
-    pub slices: Vec<Sourced<EndpointSlice>>,
-    /// Nodes, in the order they were read.
-    pub nodes: Vec<Sourced<NodeObject>>,
-    /// ServiceCIDRs, in the order they were read.
-    pub service_cidrs: Vec<Sourced<ServiceCidr>>,
-    /// Endpoints, until [`Objects::complete`] mirrors them.
-    pub(crate) endpoints: Vec<Sourced<Endpoints>>,
-    /// Number of ignored objects of other kinds, by kind.
-    pub ignored: BTreeMap<String, usize>,
-}
 
 /// Whether a file in a folder is a manifest, by its extension; same rule as kubectl.
 pub fn is_manifest(path: &Path) -> bool {
@@ -107,20 +81,6 @@ pub fn read_object(kind: Kind, json: &str) -> Result<KubernetesObject, Box<Probl
         let problem = Problem::warning(error.path, error.message);
         Box::new(problem.about(&tree.object_name(kind.name())))
     })
-}
-
-impl Objects {
-    /// Appends other objects.
-    pub fn append(&mut self, other: Objects) {
-        self.services.extend(other.services);
-        self.slices.extend(other.slices);
-        self.nodes.extend(other.nodes);
-        self.service_cidrs.extend(other.service_cidrs);
-        self.endpoints.extend(other.endpoints);
-        for (kind, count) in other.ignored {
-            *self.ignored.entry(kind).or_default() += count;
-        }
-    }
 }
 
 /// Number of list items per parallel task.

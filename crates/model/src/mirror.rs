@@ -7,11 +7,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::manifest::{Objects, Sourced};
 use crate::object::{
     EndpointAddress, EndpointConditions, EndpointSlice, EndpointSubset, Endpoints,
     EndpointsMetadata, Labels, Metadata, SliceEndpoint,
 };
+use crate::objects::{Objects, Sourced};
 use crate::problem::{ObjectName, Problem, Source};
 
 /// Maximum number of addresses per subset that the controller mirrors.

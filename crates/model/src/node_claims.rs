@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::service::ServicePort;
+use crate::service_port::ServicePort;
 use rulegen_net::{FrontendKind, IpFamily, Protocol, ServicePortName};
 
 /// The addresses and ports of the node that Services take.

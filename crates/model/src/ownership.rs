@@ -10,9 +10,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::node::Node;
+use crate::object_key::ObjectKey;
 use crate::problem::Report;
-use crate::service::ServicePort;
-use crate::store::ObjectKey;
+use crate::service_port::ServicePort;
 use rulegen_net::IpFamily;
 
 /// An external or load-balancer IP that a Service names.

@@ -1,7 +1,7 @@
 //! Which endpoints each traffic policy sees (kube-proxy's `topology.go`).
 
 use crate::endpoint::{Endpoint, Hint};
-use crate::service::ServicePort;
+use crate::service_port::ServicePort;
 
 /// A service port's endpoints as the policies see them from this node. Every list keeps the
 /// order of the service port's own.

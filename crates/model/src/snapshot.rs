@@ -9,16 +9,18 @@ use ipnet::IpNet;
 use rayon::prelude::*;
 
 use crate::budget::{ServiceSize, TooLarge};
-use crate::endpoint::{Slice, join};
+use crate::endpoint_slice::{Slice, join};
 use crate::external_ips::ExternalIps;
-use crate::manifest::{Objects, Sourced};
+use crate::kind::Object;
 use crate::node::{Host, Node};
 use crate::object::{EndpointSlice, Metadata, NodeObject, Service, ServiceCidr};
+use crate::object_key::ObjectKey;
+use crate::objects::{Objects, Sourced};
 use crate::options::SnapshotOptions;
 use crate::ownership::{Admission, ServicesByIp};
 use crate::problem::{ObjectName, Problem, Report, Source};
-use crate::service::{CheckedService, ServicePort, checked_service};
-use crate::store::{Object, ObjectKey};
+use crate::service::{CheckedService, checked_service};
+use crate::service_port::ServicePort;
 use rulegen_net::{IpFamily, parse_network};
 
 /// The input of one compilation. Equal objects give equal snapshots, independent of their order and

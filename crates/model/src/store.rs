@@ -16,96 +16,21 @@ use ipnet::IpNet;
 use rayon::prelude::*;
 
 use crate::budget::{ServiceSize, TooLarge};
-use crate::endpoint::{Slice, join};
+use crate::endpoint_slice::{Slice, join};
+use crate::kind::{Kind, Object};
 use crate::node::{FamilyAddresses, Host, Node};
 use crate::node_claims::NodeClaims;
-use crate::object::{EndpointSlice, Metadata, NodeObject, Service, ServiceCidr};
+use crate::object::{EndpointSlice, NodeObject, Service};
+use crate::object_key::ObjectKey;
 use crate::options::{NodePortScope, SnapshotOptions};
 use crate::ownership::{Admission, Admitted, ClaimedIp, ServicesByIp};
 use crate::problem::{ObjectName, Problem, Report};
-use crate::service::ServicePort;
+use crate::service_port::ServicePort;
 use crate::snapshot::{
     Snapshot, checked_ports, checked_slice, networks, node_name, ordered_networks, this_node,
 };
 use crate::unavailability::{UnavailableReason, unavailability_of};
 use rulegen_net::{IpFamily, ServicePortName};
-
-/// The kinds of objects that a proxy looks at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "the kinds are the API's own")]
-pub enum Kind {
-    Service,
-    EndpointSlice,
-    Node,
-    ServiceCidr,
-}
-
-impl Kind {
-    /// All of them.
-    pub const ALL: [Kind; 4] = [Kind::Service, Kind::EndpointSlice, Kind::Node, Kind::ServiceCidr];
-
-    /// As the API spells it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Service => "Service",
-            Kind::EndpointSlice => "EndpointSlice",
-            Kind::Node => "Node",
-            Kind::ServiceCidr => "ServiceCIDR",
-        }
-    }
-}
-
-/// An object of one of the kinds.
-#[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs, reason = "the kinds are the API's own")]
-pub enum Object {
-    Service(Service),
-    EndpointSlice(EndpointSlice),
-    Node(NodeObject),
-    ServiceCidr(ServiceCidr),
-}
-
-impl Object {
-    /// What kind it is of.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Object::Service(_) => Kind::Service,
-            Object::EndpointSlice(_) => Kind::EndpointSlice,
-            Object::Node(_) => Kind::Node,
-            Object::ServiceCidr(_) => Kind::ServiceCidr,
-        }
-    }
-
-    /// What it is called.
-    pub fn key(&self) -> ObjectKey {
-        match self {
-            Object::Service(object) => ObjectKey::of(&object.metadata),
-            Object::EndpointSlice(object) => ObjectKey::of(&object.metadata),
-            Object::Node(object) => ObjectKey::new("", &object.metadata.name),
-            Object::ServiceCidr(object) => ObjectKey::new("", &object.metadata.name),
-        }
-    }
-}
-
-/// What an object of a kind is called.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectKey {
-    /// Empty for what is not in a namespace.
-    pub namespace: Arc<str>,
-    /// The name in it.
-    pub name: Arc<str>,
-}
-
-impl ObjectKey {
-    /// Of a namespace and a name in it.
-    pub fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
-    }
-
-    pub(crate) fn of(metadata: &Metadata) -> Self {
-        Self::new(metadata.namespace(), &metadata.name)
-    }
-}
 
 /// What is told of objects.
 #[derive(Debug, Clone, PartialEq)]

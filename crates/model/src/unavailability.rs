@@ -6,9 +6,9 @@ use std::fmt::{self, Display, Formatter};
 use serde::Serialize;
 
 use crate::availability::{Availability, LocalPolicyScope};
-use crate::endpoint::Slice;
-use crate::manifest::Objects;
-use crate::service::ServicePort;
+use crate::endpoint_slice::Slice;
+use crate::objects::Objects;
+use crate::service_port::ServicePort;
 use crate::snapshot::{Snapshot, checked_slice};
 use rulegen_net::{IpFamily, Protocol, ServicePortName};
 

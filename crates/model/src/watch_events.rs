@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::manifest::Objects;
 use crate::object::Metadata;
+use crate::objects::Objects;
 
 /// What an event says of one object.
 #[derive(Debug)]

@@ -1,0 +1,254 @@
+//! Validates EndpointSlices and joins their endpoints with service ports.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use crate::endpoint::{Endpoint, Hint};
+use crate::node::Node;
+use crate::object::{EndpointHints, EndpointSlice, HintedName, SliceEndpoint};
+use crate::port::{known_protocol, port_number};
+use crate::problem::Report;
+use crate::service_port::ServicePort;
+use rulegen_net::{IpFamily, Protocol, parse_address, special_use};
+
+const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// A validated EndpointSlice. It does not depend on the node.
+pub(crate) struct Slice {
+    family: IpFamily,
+    ports: Box<[SlicePort]>,
+    endpoints: Box<[CheckedEndpoint]>,
+}
+
+struct SlicePort {
+    name: Arc<str>,
+    protocol: Protocol,
+    number: u16,
+}
+
+struct CheckedEndpoint {
+    address: IpAddr,
+    ready: bool,
+    serving: bool,
+    terminating: bool,
+    /// Name of its node; empty if it has none.
+    node: Arc<str>,
+    /// Boxed because few endpoints have hints.
+    hints: Option<Box<EndpointHints>>,
+}
+
+impl Slice {
+    /// Validates a slice; `None` if it has no effect. `intern` deduplicates names.
+    pub(crate) fn new(
+        slice: &EndpointSlice,
+        intern: &mut dyn FnMut(&str) -> Arc<str>,
+        report: &mut Report<'_>,
+    ) -> Option<Self> {
+        if slice.metadata.labels.headless.is_some() {
+            return None;
+        }
+        report.need(
+            slice.service_name(),
+            "metadata.labels",
+            format!("missing label {SERVICE_NAME_LABEL}, slice skipped"),
+        )?;
+        if slice.metadata.name.is_empty() {
+            report.warn("metadata.name", "missing, slice skipped");
+            return None;
+        }
+        let family = family(&slice.address_type, report)?;
+        Some(Self {
+            family,
+            ports: ports(slice, intern, report).into(),
+            endpoints: endpoints(slice, family, intern, report).into(),
+        })
+    }
+
+    pub(crate) fn family(&self) -> IpFamily {
+        self.family
+    }
+
+    /// Whether it has no endpoint.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.endpoints.is_empty()
+    }
+
+    /// Names and protocols of its ports.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = (&str, Protocol)> {
+        self.ports.iter().map(|port| (&*port.name, port.protocol))
+    }
+}
+
+/// Adds the endpoints of a Service's slices to its ports, as seen from a node. Each `IP:port` appears
+/// once. The order is that of the text, like in kube-proxy, where it decides the probability of each
+/// rule.
+pub(crate) fn join<'a>(
+    ports: &mut [ServicePort],
+    slices: impl Iterator<Item = &'a Slice>,
+    node: &Node,
+) {
+    for (at, slice, number) in matches(ports, slices) {
+        if let Some(port) = ports.get_mut(at) {
+            port.endpoints.extend(slice.endpoints.iter().map(|e| e.seen(number, node)));
+        }
+    }
+    for endpoints in ports.iter_mut().map(|port| &mut port.endpoints) {
+        if endpoints.len() > 1 {
+            endpoints.sort_by_cached_key(|e| (e.address.to_string(), e.precedence()));
+            endpoints.dedup_by_key(|endpoint| endpoint.address);
+        }
+    }
+}
+
+/// The number of endpoints that [`join`] would add. An endpoint in two slices counts twice.
+pub(crate) fn count<'a>(ports: &[ServicePort], slices: impl Iterator<Item = &'a Slice>) -> usize {
+    let counts = matches(ports, slices).into_iter().map(|(_, slice, _)| slice.endpoints.len());
+    counts.fold(0, usize::saturating_add)
+}
+
+/// Index of a port, a slice with endpoints for it, and the endpoints' port number. Uses a map because a
+/// Service and a slice may both have 20,000 ports.
+fn matches<'a>(
+    ports: &[ServicePort],
+    slices: impl Iterator<Item = &'a Slice>,
+) -> Vec<(usize, &'a Slice, u16)> {
+    let key = |port: &ServicePort| {
+        (IpFamily::of(port.cluster_ip), port.name.port.clone(), port.name.protocol)
+    };
+    let places: HashMap<(IpFamily, Arc<str>, Protocol), usize> =
+        ports.iter().enumerate().map(|(at, port)| (key(port), at)).collect();
+    let place = |slice: &Slice, port: &SlicePort| {
+        places.get(&(slice.family, port.name.clone(), port.protocol)).copied()
+    };
+    let mut matches = Vec::new();
+    for slice in slices {
+        let of_slice = slice.ports.iter();
+        matches.extend(of_slice.filter_map(|p| Some((place(slice, p)?, slice, p.number))));
+    }
+    matches
+}
+
+impl CheckedEndpoint {
+    fn seen(&self, port: u16, node: &Node) -> Endpoint {
+        let hints = self.hints.as_deref();
+        let hint = |names: Option<&Vec<HintedName>>, here: &str| {
+            hint(names.map(Vec::as_slice).unwrap_or_default(), here)
+        };
+        Endpoint {
+            address: SocketAddr::new(self.address, port),
+            local: !self.node.is_empty() && *self.node == *node.name,
+            ready: self.ready,
+            serving: self.serving,
+            terminating: self.terminating,
+            zone_hint: hint(hints.map(|hints| &hints.for_zones), &node.zone),
+            node_hint: hint(hints.map(|hints| &hints.for_nodes), &node.name),
+        }
+    }
+}
+
+fn family(address_type: &str, report: &mut Report<'_>) -> Option<IpFamily> {
+    match address_type {
+        "IPv4" => Some(IpFamily::Ipv4),
+        "IPv6" => Some(IpFamily::Ipv6),
+        "FQDN" => {
+            report.note("skipped: slices with host names (addressType: FQDN) are not supported");
+            None
+        }
+        "" => {
+            report.warn("addressType", "missing (want IPv4 or IPv6), slice skipped");
+            None
+        }
+        other => {
+            report.warn(
+                "addressType",
+                format!("unsupported type {other:?} (want IPv4 or IPv6), slice skipped"),
+            );
+            None
+        }
+    }
+}
+
+fn ports(
+    slice: &EndpointSlice,
+    intern: &mut dyn FnMut(&str) -> Arc<str>,
+    report: &mut Report<'_>,
+) -> Vec<SlicePort> {
+    let mut ports = Vec::with_capacity(slice.ports.len());
+    for (n, port) in slice.ports.iter().enumerate() {
+        let field = |name: &str| format!("ports[{n}].{name}");
+        let Some(protocol) = known_protocol(port.protocol.as_deref(), field("protocol"), report)
+        else {
+            continue;
+        };
+        // In the API no number means "all ports", which no proxy supports.
+        let Some(number) = report.need(port.port, field("port"), "missing") else { continue };
+        let Some(number) = port_number(number, field("port"), report) else { continue };
+        ports.push(SlicePort { name: intern(&port.name), protocol, number: number.get() });
+    }
+    ports
+}
+
+fn endpoints(
+    slice: &EndpointSlice,
+    family: IpFamily,
+    intern: &mut dyn FnMut(&str) -> Arc<str>,
+    report: &mut Report<'_>,
+) -> Vec<CheckedEndpoint> {
+    let mut endpoints = Vec::with_capacity(slice.endpoints.len());
+    for (n, endpoint) in slice.endpoints.iter().enumerate() {
+        // The addresses of one endpoint are interchangeable; the API says to use the first.
+        let text = endpoint.addresses.first().map(String::as_str);
+        let Some(text) = report.need(text, format!("endpoints[{n}].addresses"), "empty") else {
+            continue;
+        };
+        match usable_address(text, family) {
+            Ok(address) => endpoints.push(endpoint_at(address, endpoint, intern)),
+            Err(why) => report.warn(format!("endpoints[{n}].addresses[0]"), why),
+        }
+    }
+    endpoints
+}
+
+/// Checks that an address can be an endpoint: it has the slice's family and is neither loopback nor
+/// link-local (CVE-2021-25737).
+fn usable_address(text: &str, family: IpFamily) -> Result<IpAddr, String> {
+    let address = parse_address(text).ok_or_else(|| format!("invalid IP address {text:?}"))?;
+    if IpFamily::of(address) != family {
+        return Err(format!(
+            "{address} does not match the slice's addressType {}",
+            family.api_name()
+        ));
+    }
+    match special_use(address) {
+        Some(what) => Err(format!("{address} cannot be an endpoint: it is {what}")),
+        None => Ok(address),
+    }
+}
+
+fn endpoint_at(
+    address: IpAddr,
+    endpoint: &SliceEndpoint,
+    intern: &mut dyn FnMut(&str) -> Arc<str>,
+) -> CheckedEndpoint {
+    let conditions = &endpoint.conditions;
+    let ready = conditions.ready.unwrap_or(true);
+    let hints = &endpoint.hints;
+    let has_hints = !hints.for_zones.is_empty() || !hints.for_nodes.is_empty();
+    CheckedEndpoint {
+        address,
+        ready,
+        serving: conditions.serving.unwrap_or(ready),
+        terminating: conditions.terminating.unwrap_or(false),
+        node: intern(endpoint.node_name.as_deref().unwrap_or_default()),
+        hints: has_hints.then(|| Box::new(hints.clone())),
+    }
+}
+
+fn hint(names: &[HintedName], here: &str) -> Hint {
+    match names {
+        [] => Hint::Absent,
+        names if names.iter().any(|named| named.name == here) => Hint::Here,
+        _ => Hint::Elsewhere,
+    }
+}

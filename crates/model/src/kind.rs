@@ -1,0 +1,61 @@
+//! The kinds of objects that a proxy uses.
+
+use crate::object::{EndpointSlice, NodeObject, Service, ServiceCidr};
+use crate::object_key::ObjectKey;
+
+/// The kinds of objects that a proxy uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the kinds are the API's own")]
+pub enum Kind {
+    Service,
+    EndpointSlice,
+    Node,
+    ServiceCidr,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Kind; 4] = [Kind::Service, Kind::EndpointSlice, Kind::Node, Kind::ServiceCidr];
+
+    /// The name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Service => "Service",
+            Kind::EndpointSlice => "EndpointSlice",
+            Kind::Node => "Node",
+            Kind::ServiceCidr => "ServiceCIDR",
+        }
+    }
+}
+
+/// An object of one of the kinds.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the kinds are the API's own")]
+pub enum Object {
+    Service(Service),
+    EndpointSlice(EndpointSlice),
+    Node(NodeObject),
+    ServiceCidr(ServiceCidr),
+}
+
+impl Object {
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Object::Service(_) => Kind::Service,
+            Object::EndpointSlice(_) => Kind::EndpointSlice,
+            Object::Node(_) => Kind::Node,
+            Object::ServiceCidr(_) => Kind::ServiceCidr,
+        }
+    }
+
+    /// Its namespace and name.
+    pub fn key(&self) -> ObjectKey {
+        match self {
+            Object::Service(object) => ObjectKey::of(&object.metadata),
+            Object::EndpointSlice(object) => ObjectKey::of(&object.metadata),
+            Object::Node(object) => ObjectKey::new("", &object.metadata.name),
+            Object::ServiceCidr(object) => ObjectKey::new("", &object.metadata.name),
+        }
+    }
+}
