@@ -2,7 +2,8 @@
 
 use rulegen_model::LoadBalancing;
 
-use crate::rules::{DetectLocalMode, ProxyMode};
+use crate::detect_local::DetectLocalMode;
+use crate::proxy_mode::ProxyMode;
 
 /// A setting with a fixed set of values. Files and flags use the same names.
 pub trait Choice: Copy + Default + 'static {

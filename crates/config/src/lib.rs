@@ -9,26 +9,34 @@
 //! There is one schema (`schema.rs`), from which reading, warnings about unknown fields, defaults
 //! and `/configz` follow: what [`to_configz`] prints is read back as the same configuration.
 
-mod agent;
+mod bind_address;
 mod choice;
+mod detect_local;
 mod duration;
+mod node_port_addresses;
 mod overrides;
+mod proxy_mode;
 mod reader;
 mod rules;
+mod running;
 mod schema;
 #[cfg(test)]
 mod tests;
 mod wire;
 
-pub use agent::{BindAddress, ConntrackConfig, RunningConfig};
+pub use bind_address::{BindAddress, parse_bind_address};
 pub use choice::Choice;
-pub use duration::{format_duration, parse_duration};
-pub use overrides::{Overrides, merge};
-pub use reader::read_config;
-pub use rules::{
-    DetectLocalMode, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX, NodePortAddresses, ProxyConfig,
-    ProxyMode, parse_bind_address, parse_cluster_cidrs, parse_interface,
+pub use detect_local::{
+    DetectLocalMode, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX, parse_cluster_cidrs,
+    parse_interface,
 };
+pub use duration::{format_duration, parse_duration};
+pub use node_port_addresses::NodePortAddresses;
+pub use overrides::{Overrides, merge};
+pub use proxy_mode::ProxyMode;
+pub use reader::read_config;
+pub use rules::ProxyConfig;
+pub use running::{ConntrackConfig, RunningConfig};
 pub use schema::{
     ApiVersion, ClientConnection, Conntrack, DetectLocal, Iptables, Kind, KubeProxyConfiguration,
     Nftables, Rulegen, to_configz,

@@ -7,8 +7,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 use rulegen_model::{ExternalIps, LoadBalancing};
 
-use crate::agent::BindAddress;
-use crate::rules::{DetectLocalMode, NodePortAddresses, ProxyMode};
+use crate::bind_address::BindAddress;
+use crate::detect_local::DetectLocalMode;
+use crate::node_port_addresses::NodePortAddresses;
+use crate::proxy_mode::ProxyMode;
 use crate::schema::KubeProxyConfiguration;
 
 /// What was given by flags, each of which wins over the file. The names are kube-proxy's.

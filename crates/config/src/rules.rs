@@ -7,76 +7,11 @@ use rulegen_model::{
     ExternalIps, IPTABLES_SERVICE_SIZE, LoadBalancing, NFTABLES_SERVICE_SIZE, NodePortScope,
     SnapshotOptions,
 };
-use rulegen_net::{parse_address, parse_network};
 
+use crate::detect_local::DetectLocalMode;
+use crate::node_port_addresses::NodePortAddresses;
+use crate::proxy_mode::ProxyMode;
 use crate::schema::KubeProxyConfiguration;
-
-/// Which kind of rules to make.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ProxyMode {
-    /// iptables chains, rule for rule kube-proxy's.
-    #[default]
-    Iptables,
-    /// An nftables table.
-    Nftables,
-}
-
-impl ProxyMode {
-    /// The name in files and flags.
-    pub fn word(self) -> &'static str {
-        match self {
-            ProxyMode::Iptables => "iptables",
-            ProxyMode::Nftables => "nftables",
-        }
-    }
-}
-
-/// How traffic of this node's pods is detected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum DetectLocalMode {
-    /// By a source in the cluster's pod network.
-    #[default]
-    ClusterCidr,
-    /// By a source in the node's pod network.
-    NodeCidr,
-    /// By the bridge it comes in from.
-    BridgeInterface,
-    /// By the start of the name of the interface it comes in from.
-    InterfaceNamePrefix,
-}
-
-/// At which of the node's addresses node ports are open.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum NodePortAddresses {
-    /// Not said: at all of them in iptables mode, at the primary one in nftables mode.
-    #[default]
-    Unset,
-    /// At the node's primary address of each family.
-    Primary,
-    /// At those in these networks; a family without a network is open at all.
-    Networks(Vec<IpNet>),
-}
-
-impl NodePortAddresses {
-    /// Reads a list of CIDRs or the word `primary`.
-    ///
-    /// # Errors
-    /// Says which entry is neither.
-    pub fn parse<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Self, String> {
-        let texts: Vec<&str> = texts.map(str::trim).filter(|text| !text.is_empty()).collect();
-        match texts.as_slice() {
-            [] => Ok(Self::Unset),
-            ["primary"] => Ok(Self::Primary),
-            texts => {
-                let network = |text: &&str| {
-                    parse_network(text)
-                        .ok_or_else(|| format!("{text:?} is not a CIDR such as 192.168.0.0/16 (`primary` must stand alone)"))
-                };
-                texts.iter().map(network).collect::<Result<_, _>>().map(Self::Networks)
-            }
-        }
-    }
-}
 
 /// What of the configuration changes rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,51 +135,3 @@ impl From<&KubeProxyConfiguration> for ProxyConfig {
         }
     }
 }
-
-/// Reads the node's primary address.
-///
-/// # Errors
-/// It is not an IP address.
-pub fn parse_bind_address(text: &str) -> Result<IpAddr, String> {
-    parse_address(text).ok_or_else(|| format!("invalid IP address {text:?}"))
-}
-
-/// Parses the cluster's pod networks: one CIDR, or one per IP family, comma-separated.
-///
-/// # Errors
-/// The text is not such a list.
-pub fn parse_cluster_cidrs(text: &str) -> Result<Vec<IpNet>, String> {
-    let network = |text: &str| {
-        parse_network(text.trim())
-            .ok_or_else(|| format!("invalid CIDR {text:?} (for example 10.244.0.0/16)"))
-    };
-    if text.trim().is_empty() {
-        return Ok(Vec::new());
-    }
-    let networks: Vec<IpNet> = text.split(',').map(network).collect::<Result<_, _>>()?;
-    match networks.as_slice() {
-        [_] => Ok(networks),
-        [a, b] if a.addr().is_ipv4() != b.addr().is_ipv4() => Ok(networks),
-        _ => Err(format!("invalid list {text:?} (want one CIDR, or one per IP family)")),
-    }
-}
-
-/// Checks an interface name, or a prefix of one.
-///
-/// # Errors
-/// The name is invalid or too long.
-pub fn parse_interface(name: &str, longest: usize) -> Result<String, String> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-@".contains(&b);
-    let begins_well = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
-    if !begins_well || name.len() > longest || !name.bytes().all(plain) {
-        return Err(format!(
-            "invalid interface name {name:?} (want a letter, digit or _, then also . - @; at most {longest} characters)"
-        ));
-    }
-    Ok(name.to_owned())
-}
-
-/// Maximum length of an interface name: IFNAMSIZ without the NUL.
-pub const LONGEST_INTERFACE: usize = 15;
-/// Maximum length of an interface prefix, which iptables needs to be followed by `+`.
-pub const LONGEST_INTERFACE_PREFIX: usize = LONGEST_INTERFACE - 1;

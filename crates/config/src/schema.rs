@@ -10,10 +10,10 @@ use rulegen_model::{ExternalIps, IPTABLES_SERVICE_SIZE, LoadBalancing, NFTABLES_
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::agent::BindAddress;
-use crate::rules::{
-    DetectLocalMode, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX, NodePortAddresses, ProxyMode,
-};
+use crate::bind_address::BindAddress;
+use crate::detect_local::{DetectLocalMode, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX};
+use crate::node_port_addresses::NodePortAddresses;
+use crate::proxy_mode::ProxyMode;
 use crate::wire;
 
 /// A KubeProxyConfiguration. Names, meanings and defaults are kube-proxy's but for the fields that

@@ -11,10 +11,10 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serializer};
 
-use crate::agent::BindAddress;
+use crate::bind_address::{BindAddress, parse_bind_address};
 use crate::choice::Choice;
+use crate::detect_local::{parse_cluster_cidrs, parse_interface};
 use crate::duration::{format_duration, parse_duration};
-use crate::rules::{parse_bind_address, parse_cluster_cidrs, parse_interface};
 
 /// Reads a string; the empty one means that nothing is set.
 fn optional<'de, T, D: Deserializer<'de>>(
@@ -228,7 +228,7 @@ pub(crate) mod node_port_addresses {
     use serde::{Deserialize, Serialize};
 
     use super::{Deserializer, Error, Serializer};
-    use crate::rules::NodePortAddresses;
+    use crate::node_port_addresses::NodePortAddresses;
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,

@@ -1,0 +1,96 @@
+//! Addresses that servers listen on, and the node's primary address.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use rulegen_net::parse_address;
+
+/// Where a server listens, if it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BindAddress {
+    /// It does not listen.
+    Off,
+    /// It listens on this address.
+    At(SocketAddr),
+}
+
+impl BindAddress {
+    /// Kube-proxy's port for `/healthz`.
+    pub const HEALTHZ_PORT: u16 = 10256;
+    /// Kube-proxy's port for `/metrics`.
+    pub const METRICS_PORT: u16 = 10249;
+
+    /// Reads `IP` or `IP:PORT`. The empty string and port 0 switch it off, as in kube-proxy.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn parse(text: &str, default_port: u16) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self::Off);
+        }
+        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+        let address = match parse_address(bare) {
+            Some(ip) => SocketAddr::new(ip, default_port),
+            None => text.parse().map_err(|_| {
+                format!(
+                    "invalid address {text:?} (want IP:PORT, for example 0.0.0.0:{default_port})"
+                )
+            })?,
+        };
+        Ok(if address.port() == 0 { Self::Off } else { Self::At(address) })
+    }
+
+    /// Kube-proxy's default for `/healthz`: all addresses, IPv6 too if the node's primary address
+    /// is one.
+    pub(crate) fn healthz(primary: IpAddr) -> Self {
+        let ip = match primary {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        Self::At(SocketAddr::new(ip, Self::HEALTHZ_PORT))
+    }
+
+    /// Kube-proxy's default for `/metrics`: loopback, in the family of the node's primary address.
+    pub(crate) fn metrics(primary: IpAddr) -> Self {
+        let ip = match primary {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        };
+        Self::At(SocketAddr::new(ip, Self::METRICS_PORT))
+    }
+}
+
+impl fmt::Display for BindAddress {
+    /// In a file the empty string means the default, so that port 0 stands for `Off`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("0.0.0.0:0"),
+            Self::At(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Reads the node's primary address.
+///
+/// # Errors
+/// It is not an IP address.
+pub fn parse_bind_address(text: &str) -> Result<IpAddr, String> {
+    parse_address(text).ok_or_else(|| format!("invalid IP address {text:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bind_addresses_are_read_as_kube_proxy_reads_them() {
+        let at = |text: &str| Ok(BindAddress::At(text.parse().unwrap()));
+        assert_eq!(BindAddress::parse("", 1), Ok(BindAddress::Off));
+        assert_eq!(BindAddress::parse("0.0.0.0:0", 1), Ok(BindAddress::Off));
+        assert_eq!(BindAddress::parse("10.0.0.1", 1), at("10.0.0.1:1"));
+        assert_eq!(BindAddress::parse("::", 1), at("[::]:1"));
+        assert_eq!(BindAddress::parse("[::1]", 1), at("[::1]:1"));
+        assert_eq!(BindAddress::parse("[::1]:2", 1), at("[::1]:2"));
+        assert!(BindAddress::parse("localhost:1", 1).is_err());
+    }
+}

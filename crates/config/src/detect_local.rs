@@ -1,0 +1,59 @@
+//! How traffic of this node's pods is detected, and the networks and interfaces for it.
+
+use ipnet::IpNet;
+use rulegen_net::parse_network;
+
+/// How traffic of this node's pods is detected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DetectLocalMode {
+    /// By a source in the cluster's pod network.
+    #[default]
+    ClusterCidr,
+    /// By a source in the node's pod network.
+    NodeCidr,
+    /// By the bridge it comes in from.
+    BridgeInterface,
+    /// By the start of the name of the interface it comes in from.
+    InterfaceNamePrefix,
+}
+
+/// Parses the cluster's pod networks: one CIDR, or one per IP family, comma-separated.
+///
+/// # Errors
+/// The text is not such a list.
+pub fn parse_cluster_cidrs(text: &str) -> Result<Vec<IpNet>, String> {
+    let network = |text: &str| {
+        parse_network(text.trim())
+            .ok_or_else(|| format!("invalid CIDR {text:?} (for example 10.244.0.0/16)"))
+    };
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let networks: Vec<IpNet> = text.split(',').map(network).collect::<Result<_, _>>()?;
+    match networks.as_slice() {
+        [_] => Ok(networks),
+        [a, b] if a.addr().is_ipv4() != b.addr().is_ipv4() => Ok(networks),
+        _ => Err(format!("invalid list {text:?} (want one CIDR, or one per IP family)")),
+    }
+}
+
+/// Checks an interface name, or a prefix of one.
+///
+/// # Errors
+/// The name is invalid or too long.
+pub fn parse_interface(name: &str, longest: usize) -> Result<String, String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-@".contains(&b);
+    let begins_well = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    if !begins_well || name.len() > longest || !name.bytes().all(plain) {
+        return Err(format!(
+            "invalid interface name {name:?} (want a letter, digit or _, then also . - @; at most {longest} characters)"
+        ));
+    }
+    Ok(name.to_owned())
+}
+
+/// Maximum length of an interface name: IFNAMSIZ without the NUL.
+pub const LONGEST_INTERFACE: usize = 15;
+
+/// Maximum length of an interface prefix, which iptables needs to be followed by `+`.
+pub const LONGEST_INTERFACE_PREFIX: usize = LONGEST_INTERFACE - 1;

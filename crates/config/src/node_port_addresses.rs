@@ -1,0 +1,37 @@
+//! The node addresses at which node ports are open.
+
+use ipnet::IpNet;
+use rulegen_net::parse_network;
+
+/// At which of the node's addresses node ports are open.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum NodePortAddresses {
+    /// Not said: at all of them in iptables mode, at the primary one in nftables mode.
+    #[default]
+    Unset,
+    /// At the node's primary address of each family.
+    Primary,
+    /// At those in these networks; a family without a network is open at all.
+    Networks(Vec<IpNet>),
+}
+
+impl NodePortAddresses {
+    /// Reads a list of CIDRs or the word `primary`.
+    ///
+    /// # Errors
+    /// Says which entry is neither.
+    pub fn parse<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Self, String> {
+        let texts: Vec<&str> = texts.map(str::trim).filter(|text| !text.is_empty()).collect();
+        match texts.as_slice() {
+            [] => Ok(Self::Unset),
+            ["primary"] => Ok(Self::Primary),
+            texts => {
+                let network = |text: &&str| {
+                    parse_network(text)
+                        .ok_or_else(|| format!("{text:?} is not a CIDR such as 192.168.0.0/16 (`primary` must stand alone)"))
+                };
+                texts.iter().map(network).collect::<Result<_, _>>().map(Self::Networks)
+            }
+        }
+    }
+}
