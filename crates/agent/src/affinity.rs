@@ -12,34 +12,14 @@ use std::time::{Duration, Instant};
 use rulegen_compiler::nftables::affinity_service;
 use rulegen_kernel::nftables::{Error, NfTables, Reading, SetFill};
 use rulegen_net::IpFamily;
-use rulegen_ruleset::nftables::{Key, Name, Set, Value};
+use rulegen_ruleset::nftables::{Key, Name, Value};
 
+use crate::affinity_clients::{Clients, ReadClients};
 use crate::error::Result;
 use crate::input::Input;
 use crate::metrics::Metrics;
 use crate::queue::{Ended, Sink};
 use crate::threads;
-
-/// A set to search for clients of these endpoint numbers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ReadClients {
-    pub(crate) family: IpFamily,
-    pub(crate) name: Name,
-    /// The set's definition, without elements.
-    pub(crate) set: Set,
-    pub(crate) numbers: BTreeSet<u32>,
-}
-
-/// Clients found in a set.
-#[derive(Debug)]
-pub(crate) struct Clients {
-    pub(crate) family: IpFamily,
-    /// The name of the set.
-    pub(crate) name: Name,
-    pub(crate) keys: Vec<Key>,
-    /// Whether this is the last batch of the search.
-    pub(crate) is_last: bool,
-}
 
 /// The number of clients per batch. A commit that deletes this many takes at most 5 ms.
 pub(crate) const BATCH: usize = 1024;

@@ -5,8 +5,8 @@ use std::time::Instant;
 use rulegen_kernel::nftables;
 use rulegen_model::{Kind, ObjectKey, Problem, StoreEvent};
 
-use crate::affinity::Clients;
-use crate::takeover::Intrusion;
+use crate::affinity_clients::Clients;
+use crate::intrusion::Intrusion;
 
 /// An event that may change the wanted rules or the kernel's rules.
 #[derive(Debug)]

@@ -4,9 +4,10 @@
 //! It is only reported. During a node-by-node migration both may run for a while, and exiting would
 //! be worse than duplicate rules.
 
-use std::fmt::{self, Display, Formatter};
+mod sight;
+
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ use rulegen_kernel::process::{NetworkNamespace, Process};
 use crate::error::Result;
 use crate::telemetry::Telemetry;
 use crate::threads;
+pub(crate) use sight::Detection;
+use sight::METRICS;
 
 /// The check interval.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -22,28 +25,6 @@ const PERIOD: Duration = Duration::from_secs(60);
 /// The timeout for `/proxyMode`, and the maximum length of its response in bytes.
 const PATIENCE: Duration = Duration::from_millis(500);
 const LONGEST: usize = 4096;
-
-/// kube-proxy's default metrics address.
-const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
-
-/// How kube-proxy was detected.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Detection {
-    /// A process named kube-proxy in this network namespace.
-    Process(Process),
-    /// A response from `/proxyMode`. In k3s kube-proxy is part of another process, and from a
-    /// container its process is not visible.
-    Mode(&'static str),
-}
-
-impl Display for Detection {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Detection::Process(process) => write!(f, "{process}"),
-            Detection::Mode(mode) => write!(f, "{METRICS} answers /proxyMode with {mode}"),
-        }
-    }
-}
 
 /// Checks once. Must be called by the only agent of the network namespace, before the agent opens
 /// the port itself, and with the privileges to read other processes.

@@ -11,6 +11,7 @@
 
 mod about;
 mod affinity;
+mod affinity_clients;
 mod backend;
 mod config_file;
 mod configured_store;
@@ -23,6 +24,7 @@ mod events;
 pub mod health;
 pub mod http;
 mod input;
+mod intrusion;
 mod journal;
 mod kube_proxy;
 mod left_out;

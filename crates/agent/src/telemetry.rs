@@ -14,6 +14,7 @@ use crate::configured_store::ConfiguredStore;
 use crate::drift::Drift;
 use crate::health::SharedHealth;
 use crate::input::SourceError;
+use crate::intrusion::Intrusion;
 use crate::journal::Journal;
 use crate::kube_proxy::Detection;
 use crate::metrics::Metrics;
@@ -21,7 +22,6 @@ use crate::report::{Changes, SyncReport};
 use crate::service_counts::{Counts, ServiceCounts};
 use crate::service_health::ServiceChecks;
 use crate::source::api::Watches;
-use crate::takeover::Intrusion;
 
 /// The shared state that the reconciler writes and other threads read.
 #[derive(Clone)]

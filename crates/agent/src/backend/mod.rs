@@ -11,7 +11,7 @@ use rulegen_kernel::nftables::Event;
 use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort};
 use rulegen_net::{IpFamily, ServicePortName};
 
-use crate::affinity::Clients;
+use crate::affinity_clients::Clients;
 use crate::configured_store::ConfiguredStore;
 use crate::drift::Drift;
 use crate::error::Result;

@@ -19,7 +19,7 @@ use rulegen_ruleset::nftables::{Actual, Key, Name, Set, Table, Transaction};
 use super::{Backend, Outcome, Stopwatch, Written, changed_service, plan_of, service_of};
 use stale_clients::StaleClients;
 
-use crate::affinity::{Clients, ReadClients};
+use crate::affinity_clients::{Clients, ReadClients};
 use crate::configured_store::ConfiguredStore;
 use crate::drift::Drift;
 use crate::error::{self, Result};

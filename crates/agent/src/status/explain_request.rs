@@ -12,7 +12,6 @@ use rulegen_net::{IpFamily, Protocol, ServicePortName};
 use rulegen_ruleset::nftables::Name;
 use rulegen_ruleset::{Origin, Packet};
 
-use super::services::family;
 use crate::configured_store::ConfiguredStore;
 
 /// What is asked.
@@ -116,7 +115,7 @@ fn concerned(store: &Store, to: SocketAddr, wanted: IpFamily) -> Snapshot {
         let addresses = port.external_ips.iter().chain(&port.load_balancer_ips);
         let mut addresses = std::iter::once(&port.cluster_ip).chain(addresses);
         let node_port = port.node_port.map(NonZeroU16::get);
-        family(port) == wanted
+        port.family() == wanted
             && (addresses.any(|ip| *ip == to.ip())
                 || node_port == Some(to.port())
                 || port.endpoints.iter().any(|endpoint| endpoint.address == to))

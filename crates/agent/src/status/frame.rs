@@ -34,3 +34,10 @@ impl Frame {
         parts.map(|(path, name)| (path, name, path == self.here))
     }
 }
+
+impl Status {
+    /// The head of one of its pages.
+    pub(super) fn frame(&self, here: &'static str, title: impl Into<String>) -> Frame {
+        Frame::of(self, here, title.into())
+    }
+}

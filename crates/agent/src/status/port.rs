@@ -16,7 +16,6 @@ use super::format::{Long, grouped};
 use super::owners::Owners;
 use super::parts::Part;
 use super::query::href;
-use super::services::{family, protocol};
 use super::traffic_paths::{TrafficPath, traffic_paths};
 
 /// As the rules have it.
@@ -89,7 +88,7 @@ impl Port {
         around: &PageContext<'_>,
     ) -> Self {
         let PageContext { node, config, connections, .. } = *around;
-        let plan = plan_service(port, node, config, family(port));
+        let plan = plan_service(port, node, config, port.family());
         let mut traffic_paths = traffic_paths(&plan, around.plan);
         traffic_paths.iter_mut().for_each(|way| way.keep(part));
         for frontend in traffic_paths.iter_mut().flat_map(|way| &mut way.frontends) {
@@ -118,9 +117,9 @@ impl Port {
         let shown = port.endpoints.get(range).unwrap_or_default();
         Self {
             name: port.name.port.to_string(),
-            protocol: protocol(port.name.protocol),
+            protocol: port.name.protocol.api_name(),
             port: port.port,
-            family: family(port).api_name(),
+            family: port.family().api_name(),
             session_affinity_seconds: port.affinity_seconds,
             load_balancing: match plan.first_choice(config.mode) {
                 LoadBalancing::Random => "random",

@@ -16,7 +16,7 @@ use super::owners::{Owners, rivals};
 use super::parts::{Part, Parts};
 use super::port::{PageContext, Port};
 use super::query;
-use super::services::{family, state};
+use super::services::state;
 use super::state::HealthLevel;
 use crate::configured_store::ConfiguredStore;
 
@@ -128,7 +128,7 @@ impl Copied {
         let parts = Parts::of(all, page);
         let copied = |part: &Part| {
             let port = all.get(part.port)?.clone();
-            let lacks = store.unavailability(&port.name, family(&port));
+            let lacks = store.unavailability(&port.name, port.family());
             Some((part.port, Copy { port, lacks }))
         };
         let mut ports = BTreeMap::new();
@@ -153,7 +153,7 @@ impl Copied {
         let owners = Owners::of(&self.rivals, &self.node, &self.config);
         let shown = |part: &Part| {
             let Copy { port, lacks } = self.ports.get(&part.port)?;
-            let plan = plans.iter().find(|plan| plan.family == family(port))?;
+            let plan = plans.iter().find(|plan| plan.family == port.family())?;
             let (node, config, owners) = (&self.node, &self.config, &owners);
             let around = PageContext { node, config, plan, owners, connections };
             Some(Port::of(port, part, lacks.as_ref(), &around))
@@ -164,7 +164,7 @@ impl Copied {
     /// A snapshot of these service ports alone.
     fn snapshot(&self) -> Snapshot {
         let ports = || self.ports.values().map(|copy| &copy.port);
-        let of = |wanted| ports().filter(|port| family(port) == wanted).cloned().collect();
+        let of = |wanted| ports().filter(|port| port.family() == wanted).cloned().collect();
         Snapshot {
             node: self.node.clone(),
             service_cidrs: Vec::new(),

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 
 use askama::Template;
 use rulegen_model::{Availability, ObjectKey, ServicePort};
-use rulegen_net::{IpFamily, Protocol};
 use serde::Serialize;
 
 use super::Status;
@@ -161,7 +160,7 @@ impl Row {
         let shown = distinct.by_ref().take(SHOWN).map(PortShown::of).collect();
         let more_ports = distinct.count();
         let mut families = HashSet::new();
-        let firsts = ports.iter().filter(|port| families.insert(family(port)));
+        let firsts = ports.iter().filter(|port| families.insert(port.family()));
         let firsts: Vec<&ServicePort> = firsts.collect();
         let external: Vec<&IpAddr> = firsts.iter().flat_map(|port| &port.external_ips).collect();
         let balancer: Vec<&IpAddr> =
@@ -205,7 +204,7 @@ impl PortShown {
     fn of(port: &ServicePort) -> Self {
         Self {
             name: port.name.port.to_string(),
-            protocol: protocol(port.name.protocol),
+            protocol: port.name.protocol.api_name(),
             port: port.port,
             node_port: port.node_port.map(std::num::NonZeroU16::get),
         }
@@ -267,18 +266,4 @@ pub(super) fn state(ports: &[ServicePort]) -> (HealthLevel, Condition) {
 
 fn texts(ips: &[&IpAddr]) -> Vec<String> {
     ips.iter().take(SHOWN).map(ToString::to_string).collect()
-}
-
-/// As the API spells it.
-pub(super) fn protocol(of: Protocol) -> &'static str {
-    match of {
-        Protocol::Tcp => "TCP",
-        Protocol::Udp => "UDP",
-        Protocol::Sctp => "SCTP",
-    }
-}
-
-/// The family of a service port, as the API spells it.
-pub(super) fn family(of: &ServicePort) -> IpFamily {
-    IpFamily::of(of.cluster_ip)
 }

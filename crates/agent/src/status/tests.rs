@@ -1,4 +1,4 @@
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_kernel::nftables::Writer;
@@ -12,8 +12,8 @@ use super::*;
 use crate::configured_store::ConfiguredStore;
 use crate::drift::Drift;
 use crate::health::Health;
-use crate::http::Router;
 use crate::http::tests::{ask, text_of};
+use crate::http::{Request, Response, Router};
 use crate::journal::Cause;
 use crate::left_out::LeftOut;
 use crate::rejected_objects::RejectedObjects;

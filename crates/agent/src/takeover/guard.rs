@@ -20,12 +20,12 @@ use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::Table;
 use rulegen_ruleset::nftables::Name;
 
-use super::Intrusion;
 use super::leftovers::{Leftovers, RemovalContext, Removed};
 use super::truce::{PAUSE, Truce};
 use crate::drift::Drift;
 use crate::error::with_causes;
 use crate::input::Input;
+use crate::intrusion::Intrusion;
 use crate::source::Sink;
 
 /// How often iptables-legacy is polled.

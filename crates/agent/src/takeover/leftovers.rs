@@ -10,7 +10,7 @@ use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::Ruleset;
 use rulegen_ruleset::nftables::Name;
 
-use super::{DEFAULT_TABLE, KUBE_PROXY_TABLE, clean_iptables_if, delete_tables};
+use super::removal::{DEFAULT_TABLE, KUBE_PROXY_TABLE, clean_iptables_if, delete_tables};
 use crate::error::{Error, Result};
 
 /// A place where leftovers of another mode may be.

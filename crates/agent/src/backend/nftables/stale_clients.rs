@@ -17,7 +17,7 @@ use rulegen_compiler::nftables::ClientSetChange;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Key, Name, Set, Value};
 
-use crate::affinity::{Clients, ReadClients};
+use crate::affinity_clients::{Clients, ReadClients};
 
 /// The numbers without an endpoint, by set, and which of them a thread looks for. There is at most
 /// one read for each set at a time; what is lost meanwhile waits for the next.

@@ -1,0 +1,120 @@
+//! Removes nftables tables, and the chains of rulegen and kube-proxy in iptables.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rulegen_compiler::iptables::removal_of_everything;
+use rulegen_kernel::iptables::{self, Iptables, Variant};
+use rulegen_kernel::nftables::{self, NfTables};
+use rulegen_net::IpFamily;
+use rulegen_ruleset::iptables::{Ruleset, Table, Transaction};
+use rulegen_ruleset::nftables::Name;
+
+/// The name of kube-proxy's table (pkg/proxy/nftables/proxier.go).
+pub const KUBE_PROXY_TABLE: &str = "kube-proxy";
+
+/// The default name of rulegen's table.
+pub(super) const DEFAULT_TABLE: &str = "rulegen";
+
+/// What was removed from the iptables tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cleaned {
+    /// A summary for people.
+    pub summary: String,
+    /// Whether there was nothing to remove.
+    pub was_clean: bool,
+    /// Chains that were kept because a foreign rule jumps to them.
+    pub kept: Vec<(Table, String)>,
+}
+
+/// Deletes nftables tables with all their contents, in both families. Returns those that existed.
+///
+/// # Errors
+/// The kernel rejected the request; no table was deleted.
+pub fn delete_tables(names: &[Name]) -> Result<Vec<(IpFamily, Name)>, nftables::Error> {
+    let tables = in_both_families(names);
+    match NfTables::open().and_then(|mut kernel| kernel.delete(&tables)) {
+        Err(error) if error.is_absence() => Ok(Vec::new()),
+        deleted => deleted,
+    }
+}
+
+/// The nftables tables of these names that exist, in either family.
+///
+/// # Errors
+/// The kernel did not return the list of tables.
+pub fn find_tables(names: &[Name]) -> Result<Vec<(IpFamily, Name)>, nftables::Error> {
+    let find = |mut kernel: NfTables| {
+        let mut found = Vec::new();
+        for (family, name) in in_both_families(names) {
+            if kernel.has_all(&[(family, &name)])? {
+                found.push((family, name));
+            }
+        }
+        Ok(found)
+    };
+    match NfTables::open().and_then(find) {
+        Err(error) if error.is_absence() => Ok(Vec::new()),
+        found => found,
+    }
+}
+
+/// Each name once: a second delete of the same table would make the kernel reject the whole batch.
+fn in_both_families(names: &[Name]) -> Vec<(IpFamily, Name)> {
+    let names: BTreeSet<&Name> = names.iter().collect();
+    let families = [IpFamily::Ipv4, IpFamily::Ipv6].into_iter();
+    families.flat_map(|family| names.iter().map(move |name| (family, Name::clone(name)))).collect()
+}
+
+/// A dry run of [`clean_iptables`].
+///
+/// # Errors
+/// The tables cannot be read.
+pub fn plan_cleaning(
+    family: IpFamily,
+    variant: Variant,
+    lock_timeout: Duration,
+) -> Result<Cleaned, iptables::Error> {
+    clean(&Iptables::new(family, variant, lock_timeout), |_| true, |_| Ok(()))
+}
+
+/// Removes all rules of rulegen and kube-proxy from the tables of one iptables variant.
+///
+/// # Errors
+/// iptables-restore rejected a table, which is then unchanged.
+pub fn clean_iptables(
+    family: IpFamily,
+    variant: Variant,
+    lock_timeout: Duration,
+) -> Result<Cleaned, iptables::Error> {
+    clean_iptables_if(family, variant, lock_timeout, |_| true)
+}
+
+/// Like [`clean_iptables`], but only if `is_unwanted` is true for the current rules.
+pub(super) fn clean_iptables_if(
+    family: IpFamily,
+    variant: Variant,
+    lock_timeout: Duration,
+    is_unwanted: impl FnOnce(&Ruleset) -> bool,
+) -> Result<Cleaned, iptables::Error> {
+    let iptables = Iptables::new(family, variant, lock_timeout);
+    clean(&iptables, is_unwanted, |transaction| iptables.restore(transaction).map(drop))
+}
+
+fn clean(
+    iptables: &Iptables,
+    is_unwanted: impl FnOnce(&Ruleset) -> bool,
+    restore: impl FnOnce(&Transaction<'_>) -> Result<(), iptables::Error>,
+) -> Result<Cleaned, iptables::Error> {
+    let held = iptables.save()?;
+    if !is_unwanted(&held) {
+        return Ok(Cleaned { summary: String::new(), was_clean: true, kept: Vec::new() });
+    }
+    let (transaction, kept) = removal_of_everything(&held);
+    if !transaction.is_empty() {
+        restore(&transaction)?;
+    }
+    let kept = kept.into_iter().map(|(table, chain)| (table, chain.to_string()));
+    let was_clean = transaction.is_empty();
+    Ok(Cleaned { summary: transaction.summary(), was_clean, kept: kept.collect() })
+}
