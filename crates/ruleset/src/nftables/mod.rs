@@ -13,6 +13,7 @@ mod expression;
 mod hash;
 mod key;
 mod linearize;
+mod merge;
 mod name;
 mod nftrace;
 mod rule;
@@ -22,6 +23,7 @@ mod table;
 mod text;
 mod trace;
 mod transaction;
+mod value;
 
 pub use actual::{Actual, ActualChain, ActualRule};
 pub use comment::Comment;
@@ -38,8 +40,9 @@ pub use nftrace::{
     TraceTarget, TraceVerdict, TracedRule,
 };
 pub use rule::{Condition, Interface, Number, NumgenMode, Rule, Selector, Statement, Verdict};
-pub use set::{Data, DataType, Element, Field, Set, Value};
+pub use set::{Data, DataType, Element, Field, Set};
 pub use stages::stages;
 pub use table::{BaseChain, Chain, ChainKind, Hook, Table};
 pub use trace::{Branch, MatchingElement, Step, Trace, trace};
 pub use transaction::{Operation, Transaction};
+pub use value::Value;

@@ -1,13 +1,11 @@
 //! Sets, maps and their elements.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
 use super::{Comment, Key, Name, Verdict};
-use rulegen_net::Protocol;
 
 /// A set, or a map if it has data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -70,22 +68,6 @@ pub enum DataType {
     Verdict,
     /// An address and a port.
     AddrPort,
-}
-
-/// Value of a part of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Value {
-    /// An address.
-    Address(IpAddr),
-    /// All addresses of a network.
-    Network(IpNet),
-    /// A transport protocol.
-    Protocol(Protocol),
-    /// A port.
-    Port(u16),
-    /// A number.
-    Number(u32),
 }
 
 /// Data and comment of an element.

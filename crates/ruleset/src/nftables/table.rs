@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::diff::merge;
+use super::merge::merge;
 use super::{Comment, Name, Rule, Set};
 use rulegen_net::IpFamily;
 

@@ -7,8 +7,9 @@ use ipnet::IpNet;
 
 use super::key::Key;
 use super::rule::{Condition, Interface, Number, NumgenMode, Rule, Selector, Statement, Verdict};
-use super::set::{Data, Element, Value};
+use super::set::{Data, Element};
 use super::table::{BaseChain, Chain, Hook, Table};
+use super::value::Value;
 use super::{Name, hash};
 use crate::Probability;
 use crate::packet::{Origin, Packet, Verdict as Outcome};

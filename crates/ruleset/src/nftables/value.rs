@@ -1,0 +1,24 @@
+//! Values in keys.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use rulegen_net::Protocol;
+
+/// Value of a part of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Value {
+    /// An address.
+    Address(IpAddr),
+    /// All addresses of a network.
+    Network(IpNet),
+    /// A transport protocol.
+    Protocol(Protocol),
+    /// A port.
+    Port(u16),
+    /// A number.
+    Number(u32),
+}
