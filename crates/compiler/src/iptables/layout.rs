@@ -7,7 +7,7 @@ use rulegen_ruleset::iptables::{
     Target,
 };
 
-use super::Chains;
+use super::chains::Chains;
 use super::rules::{commented, jump, marked, matching, or_mark, then, xor_mark};
 use crate::plan::{NodePortsAt, Plan};
 

@@ -12,6 +12,7 @@
 //!                                   KUBE-PROXY-FIREWALL  what no source range let through
 //! ```
 
+mod chains;
 mod cleanup;
 mod layout;
 mod live;
@@ -19,11 +20,8 @@ mod names;
 mod rules;
 mod service;
 
-use std::collections::BTreeMap;
-
 use rayon::prelude::*;
-use rulegen_net::IpFamily;
-use rulegen_ruleset::iptables::{Chain, ChainName, Rule, Ruleset, Table};
+use rulegen_ruleset::iptables::Ruleset;
 
 pub use cleanup::removal_of_everything;
 pub use layout::{
@@ -31,6 +29,8 @@ pub use layout::{
     PROXY_FIREWALL, SERVICES, SHARED_FIREWALL, concerns, leads_to_services, loopback_guard,
 };
 pub use live::{LiveRuleset, Patch, Sizes};
+
+use chains::Chains;
 
 use crate::plan::{Plan, ServicePlan};
 
@@ -60,57 +60,5 @@ fn chains(
     let parts: Vec<Chains> = services.par_chunks(SERVICES_OF_A_PART).map(rendered).collect();
     parts.into_iter().for_each(|part| chains.append(part));
     layout::finish(plan, &mut chains);
-    chains
-}
-
-/// The chains made so far: those that all Services share, by name, and those of one.
-#[derive(Default)]
-struct Chains {
-    filter: BTreeMap<&'static str, Vec<Rule>>,
-    nat: BTreeMap<&'static str, Vec<Rule>>,
-    own: Vec<(ChainName, Vec<Rule>)>,
-}
-
-impl Chains {
-    fn filter(&mut self, chain: &'static str) -> &mut Vec<Rule> {
-        self.filter.entry(chain).or_default()
-    }
-
-    fn nat(&mut self, chain: &'static str) -> &mut Vec<Rule> {
-        self.nat.entry(chain).or_default()
-    }
-
-    /// Adds a whole chain of the table `nat`.
-    fn add(&mut self, name: ChainName, rules: Vec<Rule>) {
-        self.own.push((name, rules));
-    }
-
-    fn append(&mut self, other: Chains) {
-        other.filter.into_iter().for_each(|(name, rules)| self.filter(name).extend(rules));
-        other.nat.into_iter().for_each(|(name, rules)| self.nat(name).extend(rules));
-        self.own.extend(other.own);
-    }
-
-    fn into_ruleset(self, family: IpFamily) -> Ruleset {
-        let mut ruleset = Ruleset::new(family);
-        ruleset.tables.insert(Table::Filter, table(Table::Filter, self.filter, Vec::new()));
-        ruleset.tables.insert(Table::Nat, table(Table::Nat, self.nat, self.own));
-        ruleset
-    }
-}
-
-/// A table of these chains and the built-in ones.
-fn table(
-    table: Table,
-    shared: BTreeMap<&'static str, Vec<Rule>>,
-    mut own: Vec<(ChainName, Vec<Rule>)>,
-) -> BTreeMap<ChainName, Chain> {
-    own.par_sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-    let own = own.into_iter().map(|(name, rules)| (name, Chain { policy: None, rules }));
-    let mut chains: BTreeMap<ChainName, Chain> = own.collect();
-    chains.append(&mut Ruleset::built_in_chains(table));
-    for (name, rules) in shared {
-        chains.entry(name.into()).or_default().rules = rules;
-    }
     chains
 }

@@ -9,7 +9,7 @@ use rulegen_ruleset::iptables::{
     AddressType, ChainName, Match, Recent, RecentAction, Rule, RuleSpec, Target,
 };
 
-use super::Chains;
+use super::chains::Chains;
 use super::layout::{EXTERNAL_SERVICES, MARK_MASQUERADE, NODE_PORTS, PROXY_FIREWALL, SERVICES};
 use super::names::{ServiceChains, endpoint_chain};
 use super::rules::{by_pods, commented, from_network, jump, matching, reject, then, to_port};
