@@ -3,6 +3,8 @@
 //! The kernel's old interface takes whole tables in a layout private to iptables, so rulesets are
 //! read and written with one call of `iptables-save` and `iptables-restore` per family.
 
+mod error;
+mod installed;
 mod legacy;
 mod lock;
 mod own;
@@ -16,78 +18,15 @@ use std::time::Duration;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{ChainName, Ruleset, Table, Tables, Transaction, parse};
 
+pub use error::Error;
+pub use installed::{choose, holds_chain, installed, is_installed};
 pub use legacy::{LegacyTable, legacy_tables};
 pub use own::OwnCommits;
 pub use program::Restored;
-pub use variant::{Variant, choose, holds_chain, installed, is_installed};
+pub use variant::Variant;
 pub use watch::Watcher;
 
 use program::Program;
-
-/// Errors of iptables access.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The program is not installed. Retrying does not help.
-    #[error("{program} is not installed (Debian: apt-get install iptables)")]
-    NotInstalled {
-        /// Name of the program.
-        program: String,
-    },
-    /// The program could not be started or its pipe failed.
-    #[error("cannot run {program}")]
-    Run {
-        /// Name of the program.
-        program: String,
-        /// The system error.
-        source: std::io::Error,
-    },
-    /// Another process holds the xtables lock. Retrying helps once it is released.
-    #[error(
-        "xtables lock ({path}) held by {holder}, timed out after {waited:?}; \
-         retry, or increase --iptables-lock-timeout"
-    )]
-    Locked {
-        /// The lock file.
-        path: String,
-        /// The process that holds it, as far as known.
-        holder: String,
-        /// Time waited.
-        waited: Duration,
-    },
-    /// A table contains rules that only `nft` can have added, so iptables cannot read it. Retrying
-    /// helps once they are removed.
-    #[error(
-        "iptables cannot read a table ({line}): it contains a rule that was not added by iptables; \
-         find it with `nft list table ip nat` or `nft list table ip filter`, and delete it"
-    )]
-    Incompatible {
-        /// The message of iptables-nft-save.
-        line: String,
-    },
-    /// The program failed. The table named in the message is unchanged.
-    #[error("{program} failed: {message}")]
-    Refused {
-        /// Name of the program.
-        program: String,
-        /// Exit status; `None` if a signal ended the program.
-        status: Option<i32>,
-        /// Message of the program, with the line that it refers to.
-        message: String,
-    },
-}
-
-impl Error {
-    /// True if a rule may be the cause, rather than the moment or the caller: without that rule,
-    /// the program may accept the rest.
-    pub fn is_about_content(&self) -> bool {
-        match self {
-            Error::Refused { status: Some(status), message, .. } => {
-                refusal::is_about_content(*status, message)
-            }
-            _ => false,
-        }
-    }
-}
 
 /// The iptables of one family and variant.
 #[derive(Debug, Clone)]

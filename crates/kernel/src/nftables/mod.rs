@@ -10,6 +10,7 @@
 
 mod batch;
 mod chain;
+mod counted;
 mod delete;
 mod element;
 mod expression;
@@ -28,13 +29,13 @@ mod userdata;
 mod verdict;
 mod watch;
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rulegen_net::IpFamily;
 use rulegen_ruleset::dataplane::Reason;
-use rulegen_ruleset::nftables::{Actual, Comment, Key, Name, Operation, Set, Table, Transaction};
+use rulegen_ruleset::nftables::{Actual, Key, Name, Operation, Set, Table, Transaction};
 
+pub use counted::Counted;
 pub use feature::Missing;
 pub use fill::SetFill;
 pub use nat_base_chains::NatBaseChain;
@@ -72,31 +73,6 @@ pub struct Written {
     pub encoding: Duration,
     /// Time that the kernel took.
     pub kernel: Duration,
-}
-
-/// Counter of an element or rule, since its creation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Counted {
-    /// An element of a set.
-    Element {
-        /// Set.
-        set: Name,
-        /// Key.
-        key: Key,
-        /// Endpoint that it leads to.
-        endpoint: SocketAddr,
-        /// Comment.
-        comment: Comment,
-        /// Number of lookups that found it.
-        packets: u64,
-    },
-    /// A rule.
-    Rule {
-        /// Chain.
-        chain: Name,
-        /// Number of packets that matched it.
-        packets: u64,
-    },
 }
 
 /// How often a read is repeated when others keep changing the ruleset.

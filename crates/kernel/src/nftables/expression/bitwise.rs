@@ -7,7 +7,8 @@ use nftnl::nftnl_sys::{
 };
 use rulegen_ruleset::nftables::{Expression, Register};
 
-use super::{Raw, RawExpression, has_only, register};
+use super::attributes::{Raw, has_only, register};
+use crate::nftables::raw::RawExpression;
 
 /// NFT_BITWISE_BOOL of linux/netfilter/nf_tables.h, the name of mask and xor since Linux 5.6.
 const MASK_AND_XOR: u32 = 0;

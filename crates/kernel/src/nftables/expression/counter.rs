@@ -3,7 +3,8 @@
 use nftnl::nftnl_sys::{NFTNL_EXPR_CTR_BYTES as BYTES, NFTNL_EXPR_CTR_PACKETS as PACKETS};
 use rulegen_ruleset::nftables::Expression;
 
-use super::{Raw, RawExpression, has_only};
+use super::attributes::{Raw, has_only};
+use crate::nftables::raw::RawExpression;
 
 pub(super) fn encode() -> RawExpression {
     RawExpression::named(c"counter")

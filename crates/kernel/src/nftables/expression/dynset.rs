@@ -9,7 +9,8 @@ use nftnl::nftnl_sys::{
 };
 use rulegen_ruleset::nftables::{Expression, Name, Register};
 
-use super::{Raw, RawExpression, has_only, register};
+use super::attributes::{Raw, has_only, register};
+use crate::nftables::raw::RawExpression;
 
 const UPDATE: u32 = libc::NFT_DYNSET_OP_UPDATE.cast_unsigned();
 

@@ -5,7 +5,8 @@ use nftnl::nftnl_sys::{
 };
 use rulegen_ruleset::nftables::{Expression, Register};
 
-use super::{Raw, RawExpression, has_only, register};
+use super::attributes::{Raw, has_only, register};
+use crate::nftables::raw::RawExpression;
 
 /// NFT_FIB_RESULT_ADDRTYPE of linux/netfilter/nf_tables.h.
 const ADDRESS_TYPE: u32 = 3;
@@ -17,12 +18,12 @@ pub(super) fn encode(of_source: bool, to: Register) -> RawExpression {
     RawExpression::named(c"fib")
         .u32(TO, to.0)
         .u32(RESULT, ADDRESS_TYPE)
-        .u32(FLAGS, super::number_of(&FLAGS_OF, of_source))
+        .u32(FLAGS, super::attributes::number_of(&FLAGS_OF, of_source))
 }
 
 pub(super) fn decode(raw: &Raw<'_>) -> Option<Expression> {
     has_only(raw, &[TO, RESULT, FLAGS])?;
-    let of_source = super::of_number(&FLAGS_OF, raw.get_u32(FLAGS)?)?;
+    let of_source = super::attributes::of_number(&FLAGS_OF, raw.get_u32(FLAGS)?)?;
     let to = register(raw, TO)?;
     (raw.get_u32(RESULT)? == ADDRESS_TYPE).then_some(Expression::Fib { of_source, to })
 }

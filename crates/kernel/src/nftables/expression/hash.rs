@@ -7,7 +7,8 @@ use nftnl::nftnl_sys::{
 };
 use rulegen_ruleset::nftables::{Expression, Register};
 
-use super::{Raw, RawExpression, has_only, register};
+use super::attributes::{Raw, has_only, register};
+use crate::nftables::raw::RawExpression;
 
 /// NFT_HASH_JENKINS of linux/netfilter/nf_tables.h.
 const JENKINS: u32 = 0;

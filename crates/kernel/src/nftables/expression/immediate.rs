@@ -7,7 +7,8 @@ use nftnl::nftnl_sys::{
 use rulegen_ruleset::nftables::{Expression, Register, Verdict};
 
 use super::super::verdict;
-use super::{Raw, RawExpression, has_only, register};
+use super::attributes::{Raw, has_only, register};
+use crate::nftables::raw::RawExpression;
 
 pub(super) fn encode(to: Register, value: &[u8]) -> RawExpression {
     RawExpression::named(c"immediate").u32(TO, to.0).bytes(DATA, value)

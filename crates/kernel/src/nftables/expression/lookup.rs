@@ -6,7 +6,8 @@ use nftnl::nftnl_sys::{
 };
 use rulegen_ruleset::nftables::{Expression, Name, Register};
 
-use super::{Raw, RawExpression, has_only, register};
+use super::attributes::{Raw, has_only, register};
+use crate::nftables::raw::RawExpression;
 
 /// No flag, and NFT_LOOKUP_F_INV of linux/netfilter/nf_tables.h.
 const NEGATIONS: [(u32, bool); 2] = [(0, false), (1, true)];
@@ -21,7 +22,7 @@ pub(super) fn encode(
     if let Some(to) = to {
         raw = raw.u32(TO, to.0);
     }
-    if negated { raw.u32(FLAGS, super::number_of(&NEGATIONS, true)) } else { raw }
+    if negated { raw.u32(FLAGS, super::attributes::number_of(&NEGATIONS, true)) } else { raw }
 }
 
 pub(super) fn decode(raw: &Raw<'_>) -> Option<Expression> {
@@ -29,7 +30,7 @@ pub(super) fn decode(raw: &Raw<'_>) -> Option<Expression> {
     Some(Expression::Lookup {
         set: Name::from_kernel(raw.get_text(SET)?),
         from: register(raw, FROM)?,
-        negated: super::of_number(&NEGATIONS, raw.get_u32(FLAGS).unwrap_or_default())?,
+        negated: super::attributes::of_number(&NEGATIONS, raw.get_u32(FLAGS).unwrap_or_default())?,
         to: register(raw, TO),
     })
 }

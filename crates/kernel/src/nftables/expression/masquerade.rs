@@ -3,7 +3,8 @@
 use nftnl::nftnl_sys::NFTNL_EXPR_MASQ_FLAGS as FLAGS;
 use rulegen_ruleset::nftables::Expression;
 
-use super::{Raw, RawExpression, has_only};
+use super::attributes::{Raw, has_only};
+use crate::nftables::raw::RawExpression;
 
 pub(super) fn encode(flags: u32) -> RawExpression {
     RawExpression::named(c"masq").u32(FLAGS, flags)

@@ -5,7 +5,8 @@ use nftnl::nftnl_sys::{
 };
 use rulegen_ruleset::nftables::{Expression, MetaKey, Register};
 
-use super::{Raw, RawExpression, has_only, register};
+use super::attributes::{Raw, has_only, register};
+use crate::nftables::raw::RawExpression;
 
 const MARK: u32 = libc::NFT_META_MARK.cast_unsigned();
 
@@ -16,7 +17,7 @@ const KEYS: [(u32, MetaKey); 3] = [
 ];
 
 pub(super) fn encode(key: MetaKey, to: Register) -> RawExpression {
-    RawExpression::named(c"meta").u32(KEY, super::number_of(&KEYS, key)).u32(TO, to.0)
+    RawExpression::named(c"meta").u32(KEY, super::attributes::number_of(&KEYS, key)).u32(TO, to.0)
 }
 
 pub(super) fn encode_mark(from: Register) -> RawExpression {
@@ -30,5 +31,8 @@ pub(super) fn decode(raw: &Raw<'_>) -> Option<Expression> {
         return (key == MARK).then_some(Expression::SetMark { from });
     }
     has_only(raw, &[KEY, TO])?;
-    Some(Expression::Meta { key: super::of_number(&KEYS, key)?, to: register(raw, TO)? })
+    Some(Expression::Meta {
+        key: super::attributes::of_number(&KEYS, key)?,
+        to: register(raw, TO)?,
+    })
 }

@@ -3,6 +3,7 @@
 //! An expression with an attribute that rulegen never sets is foreign, whatever its other
 //! attributes are.
 
+mod attributes;
 mod bitwise;
 mod cmp;
 mod conntrack;
@@ -20,11 +21,10 @@ mod payload;
 mod reject;
 
 use nftnl::nftnl_sys as sys;
-use rulegen_ruleset::nftables::{Expression, Register};
+use rulegen_ruleset::nftables::Expression;
 
-use super::raw::{Part, RawExpression};
-
-type Raw<'a> = Part<'a, sys::nftnl_expr>;
+use super::raw::RawExpression;
+use attributes::Raw;
 
 /// Encodes an expression.
 pub(super) fn encode(expression: &Expression) -> RawExpression {
@@ -80,25 +80,4 @@ pub(super) fn decode(raw: &Raw<'_>) -> Option<Expression> {
 /// Packet count of a counter; `None` for other expressions.
 pub(super) fn packets(raw: &Raw<'_>) -> Option<u64> {
     (raw.get_text(sys::NFTNL_EXPR_NAME)? == "counter").then(|| counter::packets(raw))?
-}
-
-/// Checks that an expression has only these attributes.
-fn has_only(raw: &Raw<'_>, attributes: &[u32]) -> Option<()> {
-    // libnftnl stores them as bits of a 32-bit word.
-    let other = |attribute: &u32| !attributes.contains(attribute) && raw.has(*attribute);
-    (!(sys::NFTNL_EXPR_BASE..32).any(|attribute| other(&attribute))).then_some(())
-}
-
-fn register(raw: &Raw<'_>, attribute: u32) -> Option<Register> {
-    raw.get_u32(attribute).map(Register)
-}
-
-/// The kernel's number for a value, from the full list.
-fn number_of<T: PartialEq>(numbers: &[(u32, T)], value: T) -> u32 {
-    numbers.iter().find(|(_, other)| *other == value).map_or(u32::MAX, |(number, _)| *number)
-}
-
-/// The value for the kernel's number.
-fn of_number<T: Copy>(numbers: &[(u32, T)], number: u32) -> Option<T> {
-    numbers.iter().find(|(other, _)| *other == number).map(|(_, value)| *value)
 }

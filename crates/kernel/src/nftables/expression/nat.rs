@@ -9,7 +9,8 @@ use nftnl::nftnl_sys::{
 use rulegen_ruleset::nftables::{Expression, Register};
 
 use super::super::family;
-use super::{Raw, RawExpression, has_only, register};
+use super::attributes::{Raw, has_only, register};
+use crate::nftables::raw::RawExpression;
 
 const DNAT: u32 = libc::NFT_NAT_DNAT.cast_unsigned();
 

@@ -6,7 +6,8 @@ use nftnl::nftnl_sys::{
 };
 use rulegen_ruleset::nftables::{Expression, NumberKind, Register};
 
-use super::{Raw, RawExpression, has_only, register};
+use super::attributes::{Raw, has_only, register};
+use crate::nftables::raw::RawExpression;
 
 const KINDS: [(u32, NumberKind); 2] = [
     (libc::NFT_NG_INCREMENTAL.cast_unsigned(), NumberKind::Incremental),
@@ -17,14 +18,14 @@ pub(super) fn encode(kind: NumberKind, modulus: u32, offset: u32, to: Register) 
     RawExpression::named(c"numgen")
         .u32(TO, to.0)
         .u32(MODULUS, modulus)
-        .u32(TYPE, super::number_of(&KINDS, kind))
+        .u32(TYPE, super::attributes::number_of(&KINDS, kind))
         .u32(OFFSET, offset)
 }
 
 pub(super) fn decode(raw: &Raw<'_>) -> Option<Expression> {
     has_only(raw, &[TO, MODULUS, TYPE, OFFSET])?;
     Some(Expression::Numgen {
-        kind: super::of_number(&KINDS, raw.get_u32(TYPE)?)?,
+        kind: super::attributes::of_number(&KINDS, raw.get_u32(TYPE)?)?,
         modulus: raw.get_u32(MODULUS)?,
         offset: raw.get_u32(OFFSET).unwrap_or_default(),
         to: register(raw, TO)?,

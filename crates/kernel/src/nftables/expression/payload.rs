@@ -6,7 +6,8 @@ use nftnl::nftnl_sys::{
 };
 use rulegen_ruleset::nftables::{Expression, PayloadBase, Register};
 
-use super::{Raw, RawExpression, has_only, register};
+use super::attributes::{Raw, has_only, register};
+use crate::nftables::raw::RawExpression;
 
 const BASES: [(u32, PayloadBase); 2] = [
     (libc::NFT_PAYLOAD_NETWORK_HEADER.cast_unsigned(), PayloadBase::Network),
@@ -14,7 +15,7 @@ const BASES: [(u32, PayloadBase); 2] = [
 ];
 
 pub(super) fn encode(base: PayloadBase, offset: u32, length: u32, to: Register) -> RawExpression {
-    let number = super::number_of(&BASES, base);
+    let number = super::attributes::number_of(&BASES, base);
     RawExpression::named(c"payload")
         .u32(TO, to.0)
         .u32(BASE, number)
@@ -25,7 +26,7 @@ pub(super) fn encode(base: PayloadBase, offset: u32, length: u32, to: Register) 
 pub(super) fn decode(raw: &Raw<'_>) -> Option<Expression> {
     has_only(raw, &[TO, BASE, OFFSET, LENGTH])?;
     Some(Expression::Payload {
-        base: super::of_number(&BASES, raw.get_u32(BASE)?)?,
+        base: super::attributes::of_number(&BASES, raw.get_u32(BASE)?)?,
         offset: raw.get_u32(OFFSET)?,
         length: raw.get_u32(LENGTH)?,
         to: register(raw, TO)?,

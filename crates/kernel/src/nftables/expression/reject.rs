@@ -3,7 +3,8 @@
 use nftnl::nftnl_sys::{NFTNL_EXPR_REJECT_CODE as CODE, NFTNL_EXPR_REJECT_TYPE as TYPE, libc};
 use rulegen_ruleset::nftables::Expression;
 
-use super::{Raw, RawExpression, has_only};
+use super::attributes::{Raw, has_only};
+use crate::nftables::raw::RawExpression;
 
 const ICMP: u32 = libc::NFT_REJECT_ICMP_UNREACH.cast_unsigned();
 
