@@ -12,12 +12,14 @@ mod plain;
 mod problems;
 mod question;
 mod shown;
+mod wrong_usage;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use args::{Cli, Command};
+use wrong_usage::WrongUsage;
 
 /// glibc grows the heap of a second thread by a page at a time: 18,000 calls of mprotect while
 /// it reads 10,000 Services, a fifth of the time.
@@ -46,15 +48,3 @@ fn main() -> ExitCode {
     log::flush();
     status
 }
-
-/// The command line cannot be meant as it is.
-#[derive(Debug)]
-struct WrongUsage(String);
-
-impl std::fmt::Display for WrongUsage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for WrongUsage {}

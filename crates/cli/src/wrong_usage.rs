@@ -1,0 +1,16 @@
+//! The error for wrong arguments.
+
+use std::error::Error;
+use std::fmt;
+
+/// The arguments are wrong. The program exits with status 2.
+#[derive(Debug)]
+pub(crate) struct WrongUsage(pub(crate) String);
+
+impl fmt::Display for WrongUsage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for WrongUsage {}
