@@ -14,7 +14,7 @@ use rulegen_ruleset::MOST_TRIALS;
 use rulegen_ruleset::iptables::{Ruleset, Split, Table, Transaction, diff, isolate};
 
 use super::removal::Removal;
-use super::{end_with, left_out};
+use super::skipped::{end_with, left_out};
 use crate::args::ApplyArgs;
 use crate::commands::{compile, iptables, services, variant};
 use crate::families;

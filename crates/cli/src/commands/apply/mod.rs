@@ -2,6 +2,7 @@
 
 mod iptables;
 mod removal;
+mod skipped;
 
 use std::collections::{BTreeSet, HashSet};
 use std::process::ExitCode;
@@ -13,8 +14,9 @@ use rulegen_inspect::listing::{Listing, of_table, services_of_kube_proxy};
 use rulegen_kernel::nftables::{Error, Missing, NfTables, isolate, reconcile, reconcile_if};
 use rulegen_model::{ObjectKey, ServicePort};
 use rulegen_net::IpFamily;
+use rulegen_ruleset::MOST_TRIALS;
 use rulegen_ruleset::nftables::{self, Actual, Name};
-use rulegen_ruleset::{Bisection, MOST_TRIALS};
+use skipped::{end_with, left_out};
 
 use super::{exit_code, services, tables};
 use crate::args::ApplyArgs;
@@ -135,27 +137,6 @@ fn write_others(
     write(kernel, &tables_of(&accepted))?;
     say(&format!("kernel error: {error}"));
     Ok(refused.len())
-}
-
-/// Prints the skipped Services and returns them.
-fn left_out(found: Bisection<ObjectKey>, by: &str) -> Vec<ObjectKey> {
-    let name = |ObjectKey { namespace, name }: &ObjectKey, why: &str| {
-        say(&format!("warning: Service {namespace}/{name}: skipped: {why}"));
-    };
-    let refused = format!("{by} rejected its rules");
-    found.refused.iter().for_each(|service| name(service, &refused));
-    let untried = format!("not tried, because {by} rejected too many other Services");
-    found.untried.iter().for_each(|service| name(service, &untried));
-    [found.refused, found.untried].concat()
-}
-
-/// Fails if Services were skipped.
-fn end_with(left_out: usize, by: &str) -> Result<()> {
-    match left_out {
-        0 => Ok(()),
-        1 => bail!("{by} rejected one Service (see above); all others are applied"),
-        more => bail!("{by} rejected {more} Services (see above); all others are applied"),
-    }
 }
 
 fn service_of(port: &ServicePort) -> ObjectKey {

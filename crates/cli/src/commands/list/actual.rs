@@ -15,7 +15,6 @@ use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::nftables::Name;
 
 use super::super::{iptables, variant};
-use super::table_name;
 use crate::args::ListArgs;
 use crate::families;
 
@@ -136,4 +135,9 @@ fn add(connections: &mut Connections, counted: Counted) {
     if let (Some(name), Some(endpoint)) = (name, endpoint) {
         *connections.entry((name, endpoint)).or_default() += packets;
     }
+}
+
+/// The name of the nftables table.
+pub(super) fn table_name(args: &ListArgs) -> &Name {
+    &args.proxy.nftables.nftables_table
 }

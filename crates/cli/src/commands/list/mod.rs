@@ -8,7 +8,7 @@ mod view;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use actual::{ActualServices, RuleSource};
+use actual::{ActualServices, RuleSource, table_name};
 use anyhow::Result;
 use filter::Filter;
 use rulegen_compiler::{iptables, nftables, plan};
@@ -16,7 +16,6 @@ use rulegen_config::ProxyMode;
 use rulegen_inspect::listing::{Listing, of_plan, of_ruleset, of_table};
 use rulegen_model::write_yaml;
 use rulegen_net::IpFamily;
-use rulegen_ruleset::nftables::Name;
 use view::View;
 
 use super::print_with;
@@ -100,10 +99,6 @@ fn wanted(
     }
     wanted.complete(&known);
     (wanted, known)
-}
-
-fn table_name(args: &ListArgs) -> &Name {
-    &args.proxy.nftables.nftables_table
 }
 
 fn print_as(form: Option<ListForm>, view: &View<'_>) -> Result<()> {
