@@ -7,32 +7,26 @@ mod exit_status;
 mod explain;
 mod list;
 mod objects;
+mod shared;
 mod trace;
 
-use std::net::IpAddr;
-use std::path::PathBuf;
-use std::time::Duration;
-
-use clap::builder::RangedU64ValueParser;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use ipnet::IpNet;
-use rulegen_config::{
-    DetectLocalMode, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX, ProxyMode, parse_bind_address,
-    parse_cluster_cidrs, parse_interface,
-};
-use rulegen_model::{IfEmpty, LoadBalancing};
 use rulegen_ruleset::nftables::Name;
 
 pub(crate) use agent::{AgentArgs, IgnoredArgs, IgnoredRunningArgs, RunningArgs};
 pub(crate) use choice::Given;
-use choice::{given, one_of};
 #[cfg(test)]
 pub(crate) use doctor::CHECK_NAMES;
 pub(crate) use doctor::{DoctorArgs, DoctorForm};
 pub(crate) use explain::{ExplainArgs, ExplainForm};
 pub(crate) use list::{ListArgs, ListForm};
 pub(crate) use objects::ObjectsArgs;
+use shared::parse_table;
+pub(crate) use shared::{
+    EmptyArgs, FamilyArgs, FamilyChoice, InputArgs, KernelArgs, LockArgs, LogArgs, LoggingFormat,
+    ProxyArgs, VariantChoice, parse_bool,
+};
 pub(crate) use trace::{To, TraceArgs, TraceForm};
 
 const ABOUT: &str = "Compiles Kubernetes Services into Linux packet rules, as kube-proxy does";
@@ -352,52 +346,6 @@ pub(crate) struct CleanupArgs {
     pub(crate) log: LogArgs,
 }
 
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Input")]
-pub(crate) struct InputArgs {
-    /// Manifests: files, folders (*.yaml, *.yml, *.json) or - for standard input. YAML or JSON, with
-    /// any number of documents and lists of any kind; may be repeated
-    #[arg(short, long = "filename", value_name = "PATH", required = true, num_args = 1..)]
-    pub(crate) filename: Vec<PathBuf>,
-
-    /// Exit with status 1 if the input causes warnings or errors
-    #[arg(long)]
-    pub(crate) strict: bool,
-
-    #[command(flatten)]
-    pub(crate) empty: EmptyArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct EmptyArgs {
-    /// Accept manifests without any Service. They are rejected by default because they usually come
-    /// from a mistyped namespace
-    #[arg(long)]
-    allow_empty: bool,
-}
-
-impl EmptyArgs {
-    /// Whether manifests without any Service are accepted.
-    pub(crate) fn meaning(&self) -> IfEmpty {
-        if self.allow_empty { IfEmpty::Allow } else { IfEmpty::Refuse }
-    }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct FamilyArgs {
-    /// IP families to use [default: dual; ipv4 for --dry-run in iptables-save format, which holds one
-    /// family]
-    #[arg(long, value_name = "FAMILY", help_heading = "Output")]
-    pub(crate) ip_family: Option<FamilyChoice>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum FamilyChoice {
-    Ipv4,
-    Ipv6,
-    Dual,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CleanupForm {
     /// JSON
@@ -418,191 +366,4 @@ pub(crate) enum OutputForm {
     Nft,
     /// The tables as JSON
     Json,
-}
-
-/// kube-proxy's flags that change rules. They override --config.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "kube-proxy flags (override --config)")]
-pub(crate) struct ProxyArgs {
-    /// Configuration file, a KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-
-    /// Proxy mode [default: the configuration's mode, else iptables]
-    #[arg(long, value_name = "MODE", value_parser = one_of::<ProxyMode>())]
-    pub(crate) proxy_mode: Option<Given<ProxyMode>>,
-
-    /// Name of the node to compile rules for [default: the host name]. The addresses, labels and
-    /// podCIDRs of the Node with this name are used; without one, this host's addresses
-    #[arg(long, value_name = "NAME")]
-    pub(crate) hostname_override: Option<String>,
-
-    /// The node's primary address; overrides that of the Node object
-    #[arg(long, value_name = "IP", value_parser = given(parse_bind_address))]
-    pub(crate) bind_address: Option<Given<IpAddr>>,
-
-    /// The cluster's pod network: one CIDR, or one per IP family, comma-separated
-    #[arg(long, value_name = "CIDR", value_parser = given(parse_cluster_cidrs))]
-    pub(crate) cluster_cidr: Option<Given<Vec<IpNet>>>,
-
-    /// How to detect traffic from local pods [default: ClusterCIDR]
-    #[arg(long, value_name = "MODE", value_parser = one_of::<DetectLocalMode>())]
-    pub(crate) detect_local_mode: Option<Given<DetectLocalMode>>,
-
-    /// Bridge of the local pods, for --detect-local-mode BridgeInterface
-    #[arg(long, value_name = "NAME", value_parser = given(bridge_interface))]
-    pub(crate) pod_bridge_interface: Option<Given<String>>,
-
-    /// Name prefix of the local pods' interfaces, for --detect-local-mode InterfaceNamePrefix
-    #[arg(long, value_name = "PREFIX", value_parser = given(interface_prefix))]
-    pub(crate) pod_interface_name_prefix: Option<Given<String>>,
-
-    /// Masquerade all traffic to cluster IPs
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
-    pub(crate) masquerade_all: Option<bool>,
-
-    /// Bit of the packet mark that requests masquerading (0 to 31), in iptables mode. For nftables
-    /// mode set nftables.masqueradeBit in the configuration [default: 14]
-    #[arg(long, value_name = "BIT", value_parser = value_parser!(u8).range(0..=31))]
-    pub(crate) iptables_masquerade_bit: Option<u8>,
-
-    /// Accept node port connections at 127.0.0.1, in iptables mode [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
-    pub(crate) iptables_localhost_nodeports: Option<bool>,
-
-    /// Node addresses that accept node port connections: a comma-separated list of CIDRs, or `primary`
-    /// [default: all addresses; in nftables mode primary]
-    #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
-    pub(crate) nodeport_addresses: Option<Vec<String>>,
-
-    /// Do not drop INVALID packets
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
-    pub(crate) conntrack_tcp_be_liberal: Option<bool>,
-
-    /// externalIPs of Services that get rules: all, none, or a comma-separated list of CIDRs.
-    /// Without a restriction, anyone who can create a Service can capture traffic to any address. In
-    /// the configuration: rulegen.externalIPs [default: all]
-    #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
-    pub(crate) external_ips: Option<Vec<String>>,
-
-    /// Ignore externalIPs and load-balancer IPs that are addresses of this node, so that no Service
-    /// can capture traffic of the API server, kubelet or sshd. Do not use on nodes that own
-    /// load-balancer IPs (k3s ServiceLB, kube-vip, keepalived). In the configuration:
-    /// rulegen.refuseNodeAddresses [default: false]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
-    pub(crate) refuse_node_addresses: Option<bool>,
-
-    /// Skip Services larger than this. The size of a Service is the number of addresses and endpoints,
-    /// summed over ports and IP families, plus its source ranges (in iptables mode, per port). In the
-    /// configuration: rulegen.maxServiceSize [default: 300000, in iptables mode 100000]
-    #[arg(long, value_name = "NUMBER", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_SERVICE_SIZE))]
-    pub(crate) max_service_size: Option<usize>,
-
-    #[command(flatten)]
-    pub(crate) nftables: NftablesArgs,
-}
-
-/// What rulegen adds to kube-proxy's nftables mode.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "nftables mode")]
-pub(crate) struct NftablesArgs {
-    /// Name of the table. Some programs look for `kube-proxy`
-    #[arg(long, value_name = "NAME", default_value = "rulegen", value_parser = parse_table)]
-    pub(crate) nftables_table: Name,
-
-    /// Count connections per endpoint; see `nft list map ip rulegen endpoints`. In the configuration:
-    /// nftables.counters [default: false]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
-    pub(crate) nftables_counters: Option<bool>,
-
-    /// How endpoints are chosen: at random; round-robin, with one counter for all Services with the
-    /// same number of endpoints; or by a hash of the client's address. In the configuration:
-    /// nftables.loadBalancing; a Service's annotation rulegen/load-balancing overrides it
-    /// [default: random]
-    #[arg(long, value_name = "METHOD", value_parser = one_of::<LoadBalancing>())]
-    pub(crate) load_balancing: Option<Given<LoadBalancing>>,
-}
-
-/// The configuration uses signed integers.
-const MAX_SERVICE_SIZE: u64 = i64::MAX as u64;
-
-fn bridge_interface(text: &str) -> Result<String, String> {
-    parse_interface(text, LONGEST_INTERFACE)
-}
-
-fn interface_prefix(text: &str) -> Result<String, String> {
-    parse_interface(text, LONGEST_INTERFACE_PREFIX)
-}
-
-fn parse_table(text: &str) -> Result<Name, String> {
-    let name = Name::from(text);
-    let fits = name.as_str() == text && text.starts_with(|c: char| c.is_ascii_alphabetic());
-    let message = "invalid table name (want a letter, then letters, digits, _ . / -; at most 255)";
-    if fits { Ok(name) } else { Err(message.to_owned()) }
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Kernel")]
-pub(crate) struct KernelArgs {
-    /// Variant of iptables [default: the one that kubelet uses, else nft]
-    #[arg(long, value_name = "VARIANT")]
-    pub(crate) iptables_variant: Option<VariantChoice>,
-
-    #[command(flatten)]
-    pub(crate) lock: LockArgs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum VariantChoice {
-    Nft,
-    Legacy,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct LockArgs {
-    /// Time to wait for the iptables lock, in seconds
-    #[arg(
-        long,
-        value_name = "SECONDS",
-        default_value_t = DEFAULT_LOCK_SECONDS,
-        value_parser = value_parser!(u32).range(1..)
-    )]
-    pub(crate) iptables_lock_timeout: u32,
-}
-
-/// kube-proxy's default, in seconds.
-const DEFAULT_LOCK_SECONDS: u32 = 5;
-
-impl LockArgs {
-    /// How long to wait for the lock.
-    pub(crate) fn timeout(&self) -> Duration {
-        Duration::from_secs(self.iptables_lock_timeout.into())
-    }
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Logging")]
-pub(crate) struct LogArgs {
-    /// Log verbosity: 0 = errors, 2 = info, 4 = debug [default: 0; agent: 2]
-    #[arg(short = 'v', long = "v", value_name = "LEVEL", action = ArgAction::Set)]
-    pub(crate) verbosity: Option<u8>,
-
-    /// Log format
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub(crate) logging_format: LoggingFormat,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LoggingFormat {
-    Text,
-    Json,
-}
-
-/// The spellings of Go's `strconv.ParseBool`, which kube-proxy uses.
-pub(crate) fn parse_bool(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err("want true or false".to_owned()),
-    }
 }
