@@ -1,4 +1,4 @@
-//! Session affinity in nftables mode whose set of clients is full.
+//! Session affinity in nftables mode with a full set of clients.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,10 +17,10 @@ use crate::traffic::{Answer, Proto, ask};
 const FIRST: &str = POD_IPS[0][0];
 const ENDPOINTS: [&str; 3] = [FIRST, POD_IPS[1][0], ELSEWHERE_IPS[0]];
 
-/// What the kernel gives to a set that packets fill.
+/// The kernel's default size of a set that packets fill.
 const ROOM: usize = 65_535;
 
-/// Sets are counted every 10 s.
+/// The agent counts the elements of sets every 10 s.
 const COUNTED: Duration = Duration::from_secs(40);
 
 fn table() -> Name {
@@ -80,8 +80,9 @@ fn address(net: u8, host: usize) -> IpAddr {
     IpAddr::from([198, 18, net, u8::try_from(host).unwrap()])
 }
 
-/// A full set costs no connection: who is not remembered is balanced. A change does not read it:
-/// the clients of an endpoint that is gone are deleted afterwards, and all others stay.
+/// No connection fails when the set is full: new clients are balanced without affinity. A change
+/// does not read the set. The clients of a removed endpoint are deleted afterwards, all others
+/// stay.
 #[test]
 fn a_full_affinity_set_loses_no_packets_and_delays_no_change() {
     let lab = Topology::new("affinity-full");
@@ -132,7 +133,7 @@ fn a_full_affinity_set_loses_no_packets_and_delays_no_change() {
     within(COUNTED, "the metric shows that there is room again", || !is_full());
 }
 
-/// Clients that do not expire, as many as there is room for.
+/// Fills the set with clients that do not expire.
 fn fill(node: &Namespace, there: usize, numbers: &[u32]) {
     let address = |n: usize| {
         let first = u32::from(Ipv4Addr::new(172, 16, 0, 0));
@@ -143,8 +144,8 @@ fn fill(node: &Namespace, there: usize, numbers: &[u32]) {
     add(node, &keys);
 }
 
-/// Before Linux 6.3 the kernel refuses to delete what is not there, and it reports the number of
-/// elements only since later.
+/// Before Linux 6.3 the kernel refuses to delete a missing element. Only later kernels report the
+/// number of elements.
 #[test]
 fn affinity_clients_are_counted_and_deleted_by_old_and_new_kernels() {
     let node = Namespace::new("affinity-expired");

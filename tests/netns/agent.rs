@@ -1,4 +1,4 @@
-//! The whole agent on a folder of manifests, as packets see it.
+//! The whole agent with a folder of manifests, observed by packets.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -22,8 +22,7 @@ const FIRST: &str = POD_IPS[0][0];
 const SECOND: &str = POD_IPS[1][0];
 const ELSEWHERE: &str = ELSEWHERE_IPS[0];
 
-/// So long it is looked that nothing becomes of what must not matter: many times what the agent
-/// takes to act.
+/// How long a test checks that an event has no effect. The agent reacts many times faster.
 const WHILE: Duration = Duration::from_millis(700);
 
 fn endpoint(ip: &str) -> SocketAddr {
@@ -45,10 +44,10 @@ fn soon_silent(lab: &Topology, n: usize) {
     });
 }
 
-/// That nothing happens cannot be waited for.
+/// Asserts that the endpoint keeps answering for [`WHILE`].
 ///
-/// A busy machine may lose the first packet of a connection, which TCP sends again after a second.
-/// Without rules there is no answer to that one either.
+/// A busy machine may lose the first packet of a connection, and TCP sends it again after a second.
+/// Without rules the second packet is not answered either.
 fn goes_on_answering(lab: &Topology, n: usize, ip: &str) {
     let begun = Instant::now();
     while begun.elapsed() < WHILE {
@@ -78,7 +77,7 @@ fn manifests_added_changed_and_removed_move_packets() {
     soon_answers(&lab, 1, SECOND);
     manifests.put("one.yaml", &service(1, &[ELSEWHERE]));
     soon_answers(&lab, 1, ELSEWHERE);
-    // A file that also is elsewhere.
+    // A file with a second hard link outside the folder.
     let elsewhere = manifests.beside("two", &service(2, &[FIRST]));
     fs::hard_link(elsewhere, manifests.file("two.yml")).unwrap();
     soon_answers(&lab, 2, FIRST);
@@ -89,14 +88,14 @@ fn manifests_added_changed_and_removed_move_packets() {
     });
     manifests.remove("two.yml");
     soon_silent(&lab, 2);
-    // A name that is none of a manifest's.
+    // Not the file name of a manifest.
     fs::rename(manifests.file("other.json"), manifests.file("other.json.off")).unwrap();
     soon_silent(&lab, 1);
     agent.wait_until_right();
     assert_eq!(agent.get(HEALTH_PORT, "/healthz").unwrap().0, 200);
 }
 
-/// The second document of a file is as good as gone while its writer is at the first.
+/// While a writer is at the first document of a file, the second is missing.
 #[test]
 fn manifest_half_written_removes_nothing() {
     let lab = Topology::new("agent-half");
@@ -118,7 +117,7 @@ fn manifest_half_written_removes_nothing() {
         soon_answers(&lab, 2, SECOND);
         soon_answers(&lab, 3, FIRST);
 
-        // It is moved into its place before it is finished.
+        // Moved into the folder before it is complete.
         let draft = manifests.file("draft");
         let mut file = File::create(&draft).unwrap();
         append(&mut file, &service(1, &[FIRST]));
@@ -129,7 +128,7 @@ fn manifest_half_written_removes_nothing() {
         soon_answers(&lab, 1, FIRST);
         soon_answers(&lab, 2, FIRST);
 
-        // What an editor keeps open all day is none of our business.
+        // A file that an editor keeps open is ignored.
         let mut swap = File::create(manifests.file(".both.yaml.swp")).unwrap();
         append(&mut swap, "something");
         manifests.put("other.yaml", &service(3, &[SECOND]));
@@ -137,8 +136,8 @@ fn manifest_half_written_removes_nothing() {
     });
 }
 
-/// Somebody may begin to write a file just when it is read: much is read before it, so that there is
-/// time for that.
+/// A writer may start just when the agent reads the file. Many other Services are read first, to
+/// leave time for that.
 #[test]
 fn manifest_rewritten_often_removes_nothing() {
     let times = rounds(80);
@@ -154,7 +153,7 @@ fn manifest_rewritten_often_removes_nothing() {
     let agent = Agent::start(&lab.node, &manifests, "--iptables-min-sync-period 0s");
     soon_answers(&lab, 2, FIRST);
     while_asking(&lab, cluster_ip(2), |_| {
-        // A busy machine syncs less often: it is rewritten until there were enough syncs.
+        // A busy machine syncs less often, so repeat until there were enough syncs.
         let mut time = 0;
         let deadline = Instant::now() + Duration::from_secs(60);
         while time < times || agent.syncs() <= times as f64 / 8.0 {
@@ -162,7 +161,7 @@ fn manifest_rewritten_often_removes_nothing() {
             let mut file = File::create(manifests.file("both.yaml")).unwrap();
             let [half, other_half] = both([FIRST, SECOND][time % 2]);
             append(&mut file, &half);
-            // The moments are varied at which a file is half or whole.
+            // The delays vary the moments at which the file is incomplete or complete.
             thread::sleep(Duration::from_millis(9));
             append(&mut file, &other_half);
             drop(file);
@@ -182,7 +181,7 @@ fn manifest_unreadable_keeps_last_good_state() {
     let agent = Agent::start(&lab.node, &manifests, "");
     soon_answers(&lab, 1, FIRST);
     while_asking(&lab, cluster_ip(1), |_| {
-        // Of a file that is read in part nothing counts.
+        // A file that is only partly readable is ignored completely.
         let half = service(1, &[SECOND]) + "---\nkind: [Service\n";
         for broken in [&half, "null\n", "# nothing\n", "NAME   TYPE\nweb    ClusterIP\n", "[]"] {
             let log = agent.log().len();
@@ -194,8 +193,8 @@ fn manifest_unreadable_keeps_last_good_state() {
             agent.wait_until_right();
         }
 
-        // The other files count, and nothing is removed: a Service may have moved to the one that
-        // cannot be read.
+        // The other files still count, but nothing is removed: a Service may have moved to the
+        // unreadable file.
         let log = agent.log().len();
         manifests.put("one.yaml", "null\n");
         let stays = "keeping the last good state and removing nothing";
@@ -211,7 +210,7 @@ fn manifest_unreadable_keeps_last_good_state() {
         soon_answers(&lab, 1, SECOND);
         soon_silent(&lab, 3);
 
-        // The agent has given up the right to read what it may not.
+        // The agent has dropped the capability to read files regardless of their mode.
         let path = manifests.file("one.yaml");
         let readable = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         readable(0);
@@ -221,7 +220,7 @@ fn manifest_unreadable_keeps_last_good_state() {
         readable(0o600);
         soon_answers(&lab, 1, ELSEWHERE);
 
-        // No manifest at all is more likely a mistake than a wish.
+        // A folder without manifests is more likely a mistake than intended.
         for file in ["nothing.yaml", "one.yaml", "two.yaml"] {
             fs::rename(manifests.file(file), manifests.file(file).with_extension("off")).unwrap();
         }
@@ -232,7 +231,7 @@ fn manifest_unreadable_keeps_last_good_state() {
     });
 }
 
-/// An empty List is what kubectl writes for a mistyped namespace.
+/// kubectl prints an empty List for a mistyped namespace.
 #[test]
 fn manifests_without_services_need_allow_empty() {
     let lab = Topology::new("agent-empty");
@@ -255,7 +254,7 @@ fn manifests_without_services_need_allow_empty() {
     soon_silent(&lab, 1);
 }
 
-/// What the agent does not need it cannot do, whether or not it tells of that.
+/// The agent drops capabilities that it does not need, also if it does not log it.
 #[test]
 fn agent_drops_capabilities_at_any_verbosity() {
     let node = Namespace::new("agent-privileges");
@@ -268,10 +267,11 @@ fn agent_drops_capabilities_at_any_verbosity() {
     }
 }
 
-/// Its number in linux/capability.h.
+/// From linux/capability.h.
 const CAP_NET_ADMIN: u64 = 12;
 
-/// As the kubelet mounts a ConfigMap: names that lead to `..data`, which is replaced as a whole.
+/// The kubelet mounts a ConfigMap like this: file names link to `..data`, which is replaced
+/// atomically.
 #[test]
 fn manifests_in_config_map_move_packets() {
     let lab = Topology::new("agent-map");
@@ -291,7 +291,7 @@ fn manifests_in_config_map_move_packets() {
         put("..2026_02", &service(1, &[SECOND]));
         fs::remove_dir_all(manifests.file("..2026_01")).unwrap();
         soon_answers(&lab, 1, SECOND);
-        // A link that leads nowhere.
+        // A dangling link.
         fs::rename(manifests.file("..data"), manifests.file("..gone")).unwrap();
         agent.wait_for_log("No such file");
         goes_on_answering(&lab, 1, SECOND);
@@ -316,7 +316,7 @@ fn manifests_folder_removed_changes_nothing_until_it_returns() {
         manifests.put("one.yaml", &service(1, &[SECOND]));
         soon_answers(&lab, 1, SECOND);
 
-        // Another one takes its place, and what becomes of the first is no matter.
+        // The folder is replaced. Changes of the old one have no effect.
         let aside = manifests.path.with_file_name("aside");
         fs::rename(&manifests.path, &aside).unwrap();
         fs::create_dir(&manifests.path).unwrap();
@@ -347,12 +347,12 @@ fn node_ports_follow_addresses_of_the_node() {
         eventually("the old address does not answer", || !answers());
         agent.wait_until_right();
     }
-    // Of a table whose set of addresses changes nothing is read.
+    // A table whose set of addresses changes is not read.
     assert_eq!(agent.log().matches("full=true").count(), 1, "{}", agent.log());
 }
 
-/// Where node ports are open at all addresses, another address changes no rule: nothing is read, and
-/// nothing synced.
+/// If node ports are open at all addresses, a new address changes no rule: nothing is read, and
+/// there is no sync.
 #[test]
 fn node_addresses_without_rules_cause_no_sync() {
     let lab = Topology::new("agent-any-address");
@@ -366,7 +366,7 @@ fn node_addresses_without_rules_cause_no_sync() {
         lab.node.run(&format!("ip addr add 10.1.1.{n}/32 dev lo"));
     }
     lab.node.run("ip link add v0 type veth peer name v1; ip link set v0 up; ip link set v1 up");
-    // What is heard of later than the addresses.
+    // A change after the addresses, so that they were handled when it is synced.
     manifests.put("one.yaml", &service(1, &[SECOND]));
     soon_answers(&lab, 1, SECOND);
     eventually("it is counted", || agent.syncs() > syncs);
@@ -374,8 +374,8 @@ fn node_addresses_without_rules_cause_no_sync() {
     assert_eq!(agent.log().matches("full=true").count(), 1, "{}", agent.log());
 }
 
-/// Clients of an endpoint that goes find another, and are not led back when it returns; those of
-/// the others stay where they are.
+/// Clients of a removed endpoint get another one, and keep it when the endpoint returns. Clients of
+/// other endpoints keep theirs.
 #[test]
 fn session_affinity_is_forgotten_when_endpoint_returns() {
     const CLIENTS: usize = 60;
@@ -420,7 +420,7 @@ fn session_affinity_is_forgotten_when_endpoint_returns() {
     }
 }
 
-/// Load balancers ask where node ports are, and nobody else shall.
+/// Only the node port addresses answer load balancers' health checks.
 #[test]
 fn load_balancer_health_check_answers_at_node_port_addresses() {
     const PORT: u16 = 31_500;
@@ -443,7 +443,7 @@ fn load_balancer_health_check_answers_at_node_port_addresses() {
     });
 }
 
-/// Whoever started the agent starts it anew with the configuration that there is now.
+/// Whatever supervises the agent restarts it with the new configuration.
 #[test]
 fn configuration_change_ends_agent_and_keeps_rules() {
     let lab = Topology::new("agent-config");
@@ -457,7 +457,7 @@ fn configuration_change_ends_agent_and_keeps_rules() {
     let file = lab.node.file("config.yaml", &config("mode: nftables"));
     let mut agent = Agent::start(&lab.node, &manifests, &format!("--config {file}"));
     agent.wait_until_right();
-    // Beside it somebody writes all the time, as a log is written.
+    // Another file in the same folder is written all the time, like a log.
     let mut log = File::create(Path::new(&file).with_file_name("some.log")).unwrap();
     append(&mut log, "a line");
     fs::write(&file, config("mode: nftables")).unwrap();
@@ -469,7 +469,7 @@ fn configuration_change_ends_agent_and_keeps_rules() {
     assert!(answers(&lab, 1, FIRST));
 }
 
-/// What was counted stays counted when the endpoint that it was counted for goes.
+/// Counts do not decrease when the endpoint is removed.
 #[test]
 fn metrics_count_connections_of_each_service() {
     let lab = Topology::new("agent-counters");
@@ -487,7 +487,7 @@ fn metrics_count_connections_of_each_service() {
         eventually("the connections are counted", || counted(1) == asked);
     }
     eventually("the connections are counted", || counted(2) == 2.0);
-    // The status page asks the kernel at once, for what is there now.
+    // The status page reads current counters from the kernel.
     for (n, ip, wanted) in [(1, SECOND, 3), (2, FIRST, 2)] {
         let path = format!("/services/default/s{n}?format=json");
         let (status, body) = agent.get(METRICS_PORT, &path).unwrap();
@@ -536,32 +536,32 @@ fn endpoint_changes_fail_no_connection_and_leak_no_descriptor() {
     assert!(now < memory + 4_096, "{memory} kB have become {now} kB");
 }
 
-/// Physical memory of its own, in kB.
+/// Resident memory that is not shared with files, in kB.
 fn resident(agent: &Agent<'_>) -> usize {
     status(agent, "RssAnon:").parse().unwrap()
 }
 
-/// A field of what the kernel tells of the agent's process (proc_pid_status(5)).
+/// A field of the agent's `/proc/PID/status` (proc_pid_status(5)).
 fn status(agent: &Agent<'_>, field: &str) -> String {
     let status = fs::read_to_string(agent.process().join("status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
     line.split_whitespace().next().unwrap().to_owned()
 }
 
-/// Whatever comes and goes, and in whatever order: a cluster IP is its Service's.
+/// A cluster IP belongs to its Service, in whatever order Services come and go.
 fn a_cluster_ip_is_kept(label: &str, flags: &str) {
     let lab = Topology::new(label);
     let manifests = Manifests::new(&lab.node);
-    // By name it is the first, and it asks for the address of Service 5.
+    // First by name; claims the address of Service 5 as an external IP.
     let greedy = service_with(1, "externalIPs: [10.96.1.5],", &[SECOND]);
     manifests.put("greedy.yaml", &greedy);
     let _agent = Agent::start(&lab.node, &manifests, flags);
-    // Nobody has it as a cluster IP yet.
+    // No Service has this cluster IP yet.
     soon_answers(&lab, 5, SECOND);
     manifests.put("owner.yaml", &service(5, &[FIRST]));
     soon_answers(&lab, 5, FIRST);
     goes_on_answering(&lab, 5, FIRST);
-    // A port that the owner does not have is nobody's either.
+    // Other Services do not get the cluster IP's unused ports either.
     let closed = SocketAddr::new(cluster_ip(5).ip(), 81);
     let other_port = greedy.replacen("port: 80}]", "port: 80}, {name: b, port: 81}]", 1);
     let other_port = other_port.replacen("{port: 80}", "{name: a, port: 80}", 1);
@@ -572,7 +572,7 @@ fn a_cluster_ip_is_kept(label: &str, flags: &str) {
     });
     let answer = lab.ask(From::BridgedPod, Proto::Tcp, closed);
     assert!(!matches!(answer, Answer::From { .. }), "{answer:?}");
-    // Without endpoints it is refused, and nobody else gets it.
+    // Without endpoints its traffic is rejected, and does not go to another Service.
     manifests.put("greedy.yaml", &greedy);
     manifests.put("owner.yaml", &service(5, &[]));
     eventually("Service 5 is refused", || {
@@ -584,7 +584,7 @@ fn a_cluster_ip_is_kept(label: &str, flags: &str) {
     soon_answers(&lab, 5, SECOND);
     manifests.remove("greedy.yaml");
     soon_silent_or_refused(&lab, 5);
-    // The owner is there first.
+    // Now the owner of the cluster IP is first.
     manifests.put("owner.yaml", &service(5, &[FIRST]));
     soon_answers(&lab, 5, FIRST);
     manifests.put("greedy.yaml", &greedy);

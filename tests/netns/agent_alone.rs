@@ -1,4 +1,4 @@
-//! What else is on the machine, or is not: another agent, kube-proxy, no inotify, no folder.
+//! The agent next to another agent or kube-proxy, without inotify, and without the folder.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -29,12 +29,12 @@ fn the_second_agent_of_a_network_namespace_ends() {
     assert!(!space.run("nft list tables").contains("other"), "it wrote rules");
     assert_eq!(first.ended(), None);
 
-    // In another network namespace it does not matter.
+    // An agent in another network namespace does not matter.
     let elsewhere = Namespace::new("three");
     let manifests_there = Manifests::new(&elsewhere);
     Agent::start(&elsewhere, &manifests_there, "").wait_for_log("caches synced");
 
-    // A kill frees the lock at once.
+    // After SIGKILL the lock is free at once.
     for _ in 0..3 {
         first.kill();
         first = Agent::start(&space, &manifests, "");
@@ -43,7 +43,7 @@ fn the_second_agent_of_a_network_namespace_ends() {
     }
 }
 
-/// A process of this name, in a network namespace.
+/// A process with a given name in a network namespace.
 struct Named(Child);
 
 impl Named {
@@ -77,7 +77,7 @@ fn kube_proxy_is_reported_by_name_and_ends_nothing() {
     let manifests = Manifests::new(&space);
     const REPORT: &str = "kube-proxy is also running on this node";
 
-    // The test may see other network namespaces, of which none matters.
+    // The test may see other network namespaces. Their processes do not count.
     let other = Named::start(&elsewhere, "kube-proxy");
     let agent = Agent::start(&space, &manifests, "");
     agent.wait_for_log("caches synced");
@@ -108,7 +108,6 @@ fn kube_proxy_is_reported_by_name_and_ends_nothing() {
     assert!(page.contains("runs on this node, too") && page.contains(&name), "{page}");
 }
 
-/// A sysctl that the agent sets in its network namespace.
 fn tcp_timeout(space: &Namespace) -> String {
     space.run("cat /proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established").trim().to_owned()
 }
@@ -134,7 +133,7 @@ fn a_folder_that_comes_later_is_waited_for_and_nothing_is_changed_before() {
     assert_eq!(warnings, 1, "{}", agent.log());
 }
 
-/// In a user namespace the limit is its own, and nobody else is touched.
+/// In a user namespace the limit applies to this test only.
 #[test]
 fn without_inotify_files_are_looked_at() {
     for instances in [0, 1] {

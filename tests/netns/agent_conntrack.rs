@@ -1,5 +1,5 @@
-//! Flows of clients that keep their ports, while an agent runs: where the rules lead new flows, the old
-//! ones soon go too.
+//! Flows of clients that keep their ports while an agent runs: existing flows soon follow the
+//! rules, as new flows do.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -20,20 +20,20 @@ const NODE_IPS: [&str; 2] = ["192.168.50.1", "fd00:50::1"];
 const OUTSIDE_IPS: [&str; 2] = ["192.168.50.254", "fd00:50::fe"];
 
 const NODE_PORT: u16 = 30053;
-/// Where the endpoints' TCP port is: connections to it are held open.
+/// The TCP port of the endpoints. The tests hold connections to it open.
 const HELD_OPEN: u16 = 8090;
 
-/// Node ports are open at the node's addresses towards the client.
+/// Node ports are open at the node's addresses on the client's network.
 const FLAGS: &str = "--nodeport-addresses 192.168.50.0/24,fd00:50::/64";
 
-/// What a client waits for an answer. One that comes later is taken for that to its next question.
+/// How long a client waits for an answer. A later answer would count for its next request.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 fn at(ip: &str, port: u16) -> SocketAddr {
     SocketAddr::new(ip.parse().unwrap(), port)
 }
 
-/// A Service of both families, for UDP and TCP, with one endpoint a family or none.
+/// A Service of both families for UDP and TCP, with at most one endpoint per family.
 fn service(endpoint: Option<[&str; 2]>) -> String {
     let [v4, v6] = CLUSTER_IPS;
     let mut text = format!(
@@ -55,7 +55,7 @@ fn service(endpoint: Option<[&str; 2]>) -> String {
     text
 }
 
-/// An agent whose rules are in.
+/// Starts an agent and waits for its first sync.
 fn ready_agent<'a>(lab: &'a Topology, manifests: &Manifests, flags: &str) -> Agent<'a> {
     let agent = Agent::start(&lab.node, manifests, &format!("{FLAGS} {flags}"));
     eventually("the rules are in", || {
@@ -64,7 +64,7 @@ fn ready_agent<'a>(lab: &'a Topology, manifests: &Manifests, flags: &str) -> Age
     agent
 }
 
-/// A client that keeps its port, and so its flow.
+/// A client that keeps its port, and therefore its flow.
 struct Client {
     to: SocketAddr,
     socket: UdpSocket,
@@ -95,20 +95,21 @@ impl Client {
         matches!(self.ask(), Answer::From { endpoint: from, .. } if from == at(endpoint, 8080))
     }
 
-    /// Its flow as the node knows it.
+    /// The flow in the node's conntrack table.
     fn flow(&self, lab: &Topology) -> Option<Flow> {
         let own = self.socket.local_addr().unwrap();
         flow(lab, Protocol::Udp, own, self.to)
     }
 }
 
-/// The flow between two addresses, as the node knows it.
+/// The flow between two addresses in the node's conntrack table.
 fn flow(lab: &Topology, protocol: Protocol, from: SocketAddr, to: SocketAddr) -> Option<Flow> {
     let listed = flows(&mut conntrack(&lab.node), IpFamily::of(to.ip()), protocol);
     listed.into_iter().find(|flow| (flow.source, flow.destination) == (from, to))
 }
 
-/// Clients of both families, of the cluster IP in a pod and of the node port outside.
+/// Clients of both families: a pod that uses the cluster IP, and an outside client of the node
+/// port.
 fn clients(lab: &Topology) -> Vec<Client> {
     let of_family = |place: usize| {
         [
@@ -127,7 +128,7 @@ fn soon_answered(clients: &[Client], endpoint: [&str; 2]) {
     }
 }
 
-/// How many flows the agent has had forgotten.
+/// Number of flows that the agent has deleted, per family.
 fn forgotten(agent: &Agent<'_>) -> [f64; 2] {
     ["IPv4", "IPv6"].map(|family| {
         agent.metric(&format!(
@@ -136,7 +137,7 @@ fn forgotten(agent: &Agent<'_>) -> [f64; 2] {
     })
 }
 
-/// They are counted after they are gone.
+/// The agent counts flows after it has deleted them.
 fn soon_forgotten(agent: &Agent<'_>, flows: f64) {
     eventually(&format!("{flows} flows a family are counted"), || forgotten(agent) == [flows; 2]);
 }
@@ -174,7 +175,7 @@ fn conntrack_udp_flows_are_deleted_with_service_and_before_it() {
     soon_answered(&clients, FIRST);
     assert!(clients.iter().all(|client| client.flow(&lab).is_some()));
 
-    // Nobody asks any more, who would make another flow.
+    // No client sends now, because that would create a new flow.
     manifests.remove("it.yaml");
     for client in &clients {
         eventually(&format!("the flow to {} is gone", client.to), || client.flow(&lab).is_none());
@@ -211,7 +212,7 @@ fn conntrack_changes_while_agent_is_down_are_caught_up() {
     soon_answered(&clients, SECOND);
     soon_forgotten(&agent, 2.0);
 
-    // Which node ports there were nobody knows any more; what cluster IPs are the ServiceCIDR says.
+    // After a restart the old node ports are unknown. The ServiceCIDR tells what cluster IPs are.
     agent.kill();
     manifests.remove("it.yaml");
     let agent = ready_agent(&lab, &manifests, "");
@@ -253,7 +254,7 @@ fn conntrack_flow_to_node_port_number_of_another_host_is_left() {
     assert_eq!(known(), before, "another flow of the same addresses");
 }
 
-/// A connection from a pod through a cluster IP to the first endpoint, held open at both ends.
+/// A connection from a pod through a cluster IP to the first endpoint, open at both ends.
 struct Connection {
     client: TcpStream,
     server: TcpStream,
@@ -286,8 +287,8 @@ impl Connection {
     }
 }
 
-/// A cluster whose agent has let go of everything that leads to the first endpoint, and connections to it
-/// from before.
+/// A cluster whose agent has cleaned up after the removal of the first endpoint, and connections to
+/// that endpoint from before.
 fn connections_to_a_removed_endpoint(
     label: &str,
     flags: &str,
@@ -320,8 +321,7 @@ fn tcp_connection_to_removed_endpoint_stays() {
     }
 }
 
-/// Its next packet is the first of a flow to the endpoint that is there now, and that one knows nothing
-/// of it.
+/// The next packet starts a flow to the current endpoint, which does not know the connection.
 #[test]
 fn tcp_connection_to_removed_endpoint_is_reset_if_configured() {
     let flags = "--conntrack-tcp-reset-removed";

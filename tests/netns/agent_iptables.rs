@@ -1,4 +1,4 @@
-//! The agent in iptables mode, and taking over from the other mode.
+//! The agent in iptables mode, and switching from the other mode.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -20,7 +20,7 @@ use crate::running_agent::service;
 use crate::topology::{From, Topology};
 use crate::traffic::{Answer, Proto};
 
-/// An agent in a namespace; it is killed with its test.
+/// An agent in a namespace. Dropping it kills the agent.
 struct Agent<'a> {
     namespace: &'a Namespace,
     child: Child,
@@ -28,7 +28,7 @@ struct Agent<'a> {
 }
 
 impl<'a> Agent<'a> {
-    /// Watches the namespace's folder of manifests, and logs every step.
+    /// Watches the namespace's folder of manifests, with debug logs.
     fn start(namespace: &'a Namespace, path: &str, flags: &str) -> Self {
         let log = namespace.file("agent.log", "");
         let folder = manifests(namespace);
@@ -53,7 +53,8 @@ impl<'a> Agent<'a> {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// How often the agent read all rules of a family. The other variant's it reads at its start.
+    /// How often the agent read all rules with this variant. It reads the other variant's rules at
+    /// its start.
     fn saves(&self, variant: &str) -> usize {
         self.log().matches(&format!("tables-{variant}-save\"")).count()
     }
@@ -69,7 +70,7 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// Until the namespace holds what a dry run of its manifests prints.
+    /// Waits until the namespace has the rules that a dry run of its manifests prints.
     #[track_caller]
     fn wait_for_rules(&mut self, variant: &str) {
         let wanted =
@@ -90,7 +91,6 @@ impl<'a> Agent<'a> {
         assert!(self.child.wait().unwrap().success(), "{}", self.log());
     }
 
-    /// The status and the body of an answer of the port for probers.
     fn healthz(&self) -> Option<String> {
         self.get(10256, "/healthz")
     }
@@ -115,14 +115,13 @@ impl Drop for Agent<'_> {
     }
 }
 
-/// The folder that the agent watches.
 fn manifests(namespace: &Namespace) -> String {
     let folder = Path::new(&namespace.lock_file()).with_file_name("manifests");
     fs::create_dir_all(&folder).unwrap();
     folder.to_str().unwrap().to_owned()
 }
 
-/// Has the agent see another cluster, in one piece.
+/// Replaces the cluster atomically.
 fn put(namespace: &Namespace, manifest: &str) {
     put_text(namespace, &fs::read_to_string(manifest).unwrap());
 }
@@ -133,7 +132,7 @@ fn put_text(namespace: &Namespace, manifest: &str) {
     fs::rename(new, format!("{folder}/cluster.yaml")).unwrap();
 }
 
-/// What a dry run prints, as iptables has it.
+/// The rules that a dry run prints, as iptables saves them.
 fn wanted(namespace: &Namespace, variant: &str, family: &str) -> Vec<String> {
     let clean = Namespace::new("wanted");
     let ip = if family == "iptables" { "ipv4" } else { "ipv6" };
@@ -158,7 +157,7 @@ fn changes_of_manifests_are_written_and_nothing_else() {
         let mut agent = Agent::start(&namespace, &path, &flags);
         agent.wait_for_rules(variant);
 
-        // A pod is replaced: its service's chain changes, its own goes. Nobody reads for that.
+        // A replaced pod changes the chain of its Service and deletes its own. That needs no read.
         let written = calls(0).len();
         let manifest = fs::read_to_string(example("clusterip.yaml")).unwrap();
         put_text(&namespace, &manifest.replacen("10.244.1.5", "10.244.1.99", 1));
@@ -196,7 +195,8 @@ fn what_others_break_is_repaired() {
         let right = rules();
         assert!(right.contains("KUBE-SEP"), "{right}");
 
-        // What others do with their own is no drift; where only they are, it is not even looked at.
+        // Changes of foreign chains are no drift. If only those change, the agent does not even
+        // read.
         let saves = agent.saves(variant);
         namespace.run(&format!(
             "iptables-{variant} -t nat -N KUBE-KUBELET; iptables-{variant} -t nat -A KUBE-KUBELET; \
@@ -227,8 +227,8 @@ fn what_others_break_is_repaired() {
     }
 }
 
-/// Looks without a result delay no repair of a chain that only the agent fills. Such a chain is
-/// written as it is wanted: to read all rules of a large cluster takes seconds.
+/// Reads that find no drift do not delay the repair of a chain that only the agent fills. The agent
+/// writes such a chain without a read, because reading all rules of a large cluster takes seconds.
 #[test]
 fn chains_that_only_the_agent_fills_are_repaired_without_reading_all() {
     let namespace = Namespace::new("agent-damage");
@@ -246,7 +246,7 @@ fn chains_that_only_the_agent_fills_are_repaired_without_reading_all() {
         "-F KUBE-SERVICES",
         "-D KUBE-MARK-MASQ 1",
         "-N KUBE-SVC-OFNOBODY",
-        // With the jumps to our chains.
+        // Includes the jumps to our chains.
         "-F",
     ]
     .iter()
@@ -259,12 +259,12 @@ fn chains_that_only_the_agent_fills_are_repaired_without_reading_all() {
         });
     }
     let saves_since = agent.saves("nft") - saves;
-    // One of each family may be for the rule of POSTROUTING that went.
+    // Each family may be read once because of the deleted rule of POSTROUTING.
     assert!(saves_since <= 2, "{}", agent.log());
     assert!(!agent.log().contains("incremental update rejected"), "{}", agent.log());
 }
 
-/// In iptables mode a table of kube-proxy, or rules of the other variant, would translate too.
+/// In iptables mode, a table of kube-proxy or rules of the other variant would translate too.
 #[test]
 fn rules_of_another_mode_are_removed_and_reported() {
     for (variant, other) in [("nft", "legacy"), ("legacy", "nft")] {
@@ -291,7 +291,7 @@ fn rules_of_another_mode_are_removed_and_reported() {
         namespace.run(&format!("iptables-{other} -t nat -N KUBE-SVC-YESTERDAY"));
         agent.wait_until("reported", |agent| has_reported(agent, &format!("iptables-{other}")));
         assert!(!saved(&namespace, other, "iptables").contains("KUBE-"));
-        // An old kubelet makes some of the chains, too, and makes them again each minute.
+        // An old kubelet makes some of the chains too, again every minute.
         let reports =
             |agent: &Agent<'_>| agent.log().matches("rules of another proxy mode made by").count();
         let (reported, saves) = (reports(&agent), agent.saves(other));
@@ -306,7 +306,7 @@ fn rules_of_another_mode_are_removed_and_reported() {
     }
 }
 
-/// iptables-legacy takes a capability that iptables-nft does not.
+/// iptables-legacy needs a capability that iptables-nft does not need.
 #[test]
 fn what_cannot_be_read_without_a_capability_is_reported_once() {
     let namespace = Namespace::new("agent-capability");
@@ -323,7 +323,7 @@ fn what_cannot_be_read_without_a_capability_is_reported_once() {
     assert_eq!(lines.count(), 1, "{log}");
     agent.stop();
 
-    // Where there is nothing, that can be seen without the capability.
+    // An empty table can be recognised without the capability.
     let empty = Namespace::new("agent-capability");
     put(&empty, &example("nodeport.yaml"));
     let mut agent = Agent::start(&empty, admin_only, flags);
@@ -333,7 +333,7 @@ fn what_cannot_be_read_without_a_capability_is_reported_once() {
     assert!(!agent.log().contains("WARN cleanup of another proxy mode"), "{}", agent.log());
 }
 
-/// Own commits and those of others in any order: in the end the rules are right.
+/// In whatever order the agent and another program commit, the rules are correct in the end.
 #[test]
 fn drift_iptables_during_own_sync_is_repaired() {
     let namespace = Namespace::new("agent-meanwhile");
@@ -346,7 +346,7 @@ fn drift_iptables_during_own_sync_is_repaired() {
     thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
-                // It fails while the chain is empty.
+                // Fails while the chain is empty.
                 let output = namespace.shell("iptables-nft -t nat -D KUBE-SERVICES 1");
                 deleted.fetch_add(usize::from(output.status.success()), Ordering::Relaxed);
             }
@@ -378,7 +378,7 @@ fn the_lock_of_another_process_is_waited_for() {
     agent.wait_for_rules("legacy");
 }
 
-/// When a sync hangs is when people look.
+/// Users open the status page when a sync hangs.
 #[test]
 fn pages_are_answered_while_a_sync_waits() {
     let namespace = Namespace::new("agent-pages");
@@ -390,7 +390,7 @@ fn pages_are_answered_while_a_sync_waits() {
     let shows = |agent: &Agent<'_>, path: &str, text: &str| {
         let begun = Instant::now();
         let page = agent.get(10249, path);
-        // The lock is held for a minute.
+        // The test holds the lock for up to a minute.
         assert!(begun.elapsed() < Duration::from_secs(10), "{path}: {:?}", begun.elapsed());
         page.is_some_and(|page| page.starts_with("HTTP/1.1 200") && page.contains(text))
     };
@@ -438,8 +438,8 @@ fn iptables_may_come_later() {
     });
 }
 
-/// Whichever mode was there before: all the while every connection finds its Service, and in the
-/// end only the new rules are there.
+/// Each switch between modes: every connection reaches its Service all the time, and only the new
+/// rules are left.
 #[test]
 fn no_connection_is_refused_while_the_agent_takes_over() {
     let nftables = "--proxy-mode nftables --nftables-table";
@@ -478,7 +478,7 @@ fn no_connection_is_refused_while_the_agent_takes_over() {
     }
 }
 
-/// Cluster IPs, external IPs and node ports of a Service of which every endpoint answers.
+/// Cluster IPs, external IPs and node ports of a Service with answering endpoints.
 const REQUESTS: [(From, &str); 6] = [
     (From::Pod, "10.96.0.10:80"),
     (From::Node, "10.96.0.10:80"),
@@ -488,7 +488,7 @@ const REQUESTS: [(From, &str); 6] = [
     (From::Outside, "[2001:db8::10]:80"),
 ];
 
-/// Asks until it is over, and once more; returns how often.
+/// Sends requests until `is_over` is set, and one more round. Returns their number.
 fn ask_on(lab: &Topology, is_over: &AtomicBool) -> usize {
     let mut asked = 0;
     loop {
@@ -504,7 +504,7 @@ fn ask_on(lab: &Topology, is_over: &AtomicBool) -> usize {
     }
 }
 
-/// Whether only the rules of these flags are there.
+/// Whether only the rules of the mode and variant in `flags` exist.
 fn is_only(namespace: &Namespace, flags: &str) -> bool {
     let tables = namespace.run("nft list tables");
     let is_nftables = flags.contains("nftables");
@@ -520,8 +520,9 @@ fn is_only(namespace: &Namespace, flags: &str) -> bool {
         && left.collect::<Vec<&str>>() == wanted
 }
 
-/// Programs that refuse whatever names an address, and tell after each other call how many Services
-/// of `of` the kernel has.
+/// Makes `iptables-restore` programs that refuse any input with `address`, and log after each other
+/// call how many rules match `of`. Returns the PATH, the log, and a file that ends the refusals
+/// when it exists.
 fn refusing(namespace: &Namespace, address: &str, of: &str) -> (String, String, String) {
     let counts = namespace.file("counts", "");
     let lifted = Path::new(&counts).with_file_name("lifted").display().to_string();
@@ -558,7 +559,7 @@ fn a_service_that_iptables_refuses_is_left_out_and_no_other_suffers() {
     let program = env!("CARGO_BIN_EXE_rulegen");
     namespace.run(&format!("{program} -f {manifest} --iptables-variant nft"));
 
-    // It was well before, as all the others are; one of those changes too.
+    // Service 7 was accepted before, like all others. Service 3 changes at the same time.
     let (path, counts, lifted) = refusing(&namespace, "10.244.9.9", "default/s[1-6] cluster IP");
     put_text(&namespace, &cluster(&[(7, "10.244.9.9"), (3, "10.244.9.3")]));
     let flags = "--proxy-mode iptables --iptables-variant nft --iptables-sync-period 1s";
@@ -575,12 +576,13 @@ fn a_service_that_iptables_refuses_is_left_out_and_no_other_suffers() {
     assert!(agent.healthz().is_some_and(|answer| answer.starts_with("HTTP/1.1 200")));
     let doctor = stdout(&namespace.shell(&format!("{program} doctor --proxy-mode iptables")));
     assert!(doctor.contains("Service default/s7 is left out: the kernel rejected"), "{doctor}");
-    // A rule each leads to them, and one is at the head of each one's chain.
+    // Each Service has one rule that jumps to its chain, and one at the start of that chain.
     let held: Vec<String> = fs::read_to_string(&counts).unwrap().lines().map(Into::into).collect();
     let of_ipv4: Vec<&String> = held.iter().filter(|count| *count != "0").collect();
     assert!(!of_ipv4.is_empty() && of_ipv4.iter().all(|count| *count == of_ipv4[0]), "{held:?}");
 
-    // Others go on changing; once it is accepted, it comes back.
+    // Changes of other Services are still written. The left-out Service returns once it is
+    // accepted.
     put_text(&namespace, &cluster(&[(7, "10.244.9.9"), (3, "10.244.9.4")]));
     agent.wait_until("the next change is written", |agent| {
         saved(agent.namespace, "nft", "iptables").contains("10.244.9.4:")

@@ -1,4 +1,4 @@
-//! Rules of another mode that somebody makes while the agent runs.
+//! Rules of another mode that another program makes while the agent runs.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::running_agent::{Agent, HEALTH_PORT, METRICS_PORT, Manifests, eventual
 
 const ENDPOINT: &str = "10.244.1.5";
 
-/// Rules that a node saved yesterday, in nftables mode from either variant of iptables.
+/// Rules of iptables mode, as a node may have saved them before it switched to nftables mode.
 fn yesterdays_rules(namespace: &Namespace) -> String {
     let printed = Namespace::new("yesterday").rulegen(&format!(
         "--dry-run -f {} --hostname-override node-1 --proxy-mode iptables",
@@ -34,7 +34,7 @@ fn restored_rules_of_iptables_are_removed_and_reported() {
         let rules = yesterdays_rules(&namespace);
         let restore = || namespace.run(&format!("iptables-{variant}-restore < {rules}"));
         restore();
-        // A table of others stays as it is.
+        // A foreign rule in the table is left.
         namespace.run(&format!("iptables-{variant} -t nat -A POSTROUTING -s 10.9.0.0/16"));
         let manifests = Manifests::new(&namespace);
         manifests.put("one.yaml", &service(1, &[ENDPOINT]));
@@ -54,10 +54,11 @@ fn restored_rules_of_iptables_are_removed_and_reported() {
         let page = || agent.get(METRICS_PORT, "/drift?format=json").unwrap().1;
         assert!(page().contains(&format!("iptables-{variant}")), "{}", page());
 
-        // Where nothing changes, nothing is read: a service that changes is seen later than that.
+        // A table that nothing changed is not read. The changed Service proves that enough time has
+        // passed.
         let saves = || agent.log().matches(&format!("tables-{variant}-save\"")).count();
         if variant == "nft" {
-            // The agent's own removal is a reason to look, too.
+            // The agent's own removal also causes a read.
             let mut before = saves();
             eventually("all looks are over", || {
                 let last = std::mem::replace(&mut before, saves());

@@ -1,4 +1,4 @@
-//! The whole agent while it is killed, while others undo what it does, and while much changes.
+//! The whole agent under kills, under drift by other programs, and under many changes.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -20,7 +20,7 @@ const FIRST: &str = POD_IPS[0][0];
 const SECOND: &str = POD_IPS[1][0];
 const ELSEWHERE: &str = ELSEWHERE_IPS[0];
 
-/// Numbers that look random and are the same in each run (Marsaglia's xorshift).
+/// Pseudo-random numbers that are the same in each run (Marsaglia's xorshift).
 struct Random(u64);
 
 impl Random {
@@ -32,15 +32,15 @@ impl Random {
     }
 }
 
-/// So many Services as JSON, with one endpoint each and another one for each version.
+/// Services as JSON with one endpoint each. The endpoint depends on the version.
 fn many(services: std::ops::Range<usize>, version: usize) -> String {
     let items: Vec<String> = services.map(|n| json_service(n, 1)).collect();
     let items = items.join(",").replace("10.240.", &format!("10.{}.", 200 + version % 50));
     format!(r#"{{"apiVersion": "v1", "kind": "List", "items": [{items}]}}"#)
 }
 
-/// At most so long after its start the agent is killed, or twice what it takes to its first commit, if
-/// that is more.
+/// The agent is killed within this time after its start, or within twice the time of its first
+/// commit if that is longer.
 const KILL_AFTER: Duration = Duration::from_millis(60);
 
 #[test]
@@ -48,7 +48,7 @@ fn agent_killed_at_any_moment_fails_no_connection() {
     let all_rounds = rounds(200);
     let lab = Topology::new("agent-kill");
     let manifests = Manifests::new(&lab.node);
-    // Of the Service that is asked each endpoint always answers, and the more so the others.
+    // Every endpoint of the requested Service always answers.
     let endpoints: [&[&str]; 4] =
         [&[FIRST], &[FIRST, SECOND], &[ELSEWHERE, SECOND], &[FIRST, SECOND, ELSEWHERE]];
     let change = |version: usize| {
@@ -65,7 +65,7 @@ fn agent_killed_at_any_moment_fails_no_connection() {
             let before = generation(&lab.node);
             change(2 * round);
             let agent = start();
-            // Not a wait for something: the moments are what is varied.
+            // Not a wait: these delays vary the moment of the kill.
             let moments = [random.below(longest), random.below(longest)].map(Duration::from_micros);
             thread::sleep(moments[0].min(moments[1]));
             change(2 * round + 1);
@@ -83,7 +83,7 @@ fn agent_killed_at_any_moment_fails_no_connection() {
     );
 }
 
-/// How long it takes from a start until something was written.
+/// The time from the start to the first commit.
 fn first_commit<'a>(node: &Namespace, start: impl FnOnce() -> Agent<'a>) -> Duration {
     let before = generation(node);
     let agent = start();
@@ -92,7 +92,7 @@ fn first_commit<'a>(node: &Namespace, start: impl FnOnce() -> Agent<'a>) -> Dura
     took
 }
 
-/// How long the rival goes on, in seconds: a minute says more than the usual.
+/// How long the rival keeps changing the rules. Set the number of seconds to run longer.
 fn rivalry() -> Duration {
     let seconds = std::env::var("RULEGEN_TEST_RIVAL_SECONDS").ok();
     Duration::from_secs(seconds.map_or(10, |seconds| seconds.parse().expect("a number of seconds")))
@@ -134,7 +134,7 @@ fn drift_by_rival_is_named_and_repaired_within_a_second() {
     }
     while_asking(&lab, cluster_ip(1), |asker| asker.wait_for(10));
     assert!(agent.is_right());
-    // It does not fight with itself.
+    // The agent does not take its own commits for drift.
     let (drifts, before) = (agent.metric(DRIFTS), generation(&lab.node));
     manifests.put("one.yaml", &service(1, &[FIRST]));
     agent.wait_until_right();
@@ -145,7 +145,7 @@ fn drift_by_rival_is_named_and_repaired_within_a_second() {
 
 const DRIFTS: &str = r#"rulegen_drift_events_total{writer="nft"}"#;
 
-/// Runs nft to its end and tells what process it was.
+/// Runs nft to its end. Returns its process ID.
 fn nft(namespace: &Namespace, command: &str) -> u32 {
     let mut child = Command::new("ip")
         .args(["netns", "exec", &namespace.name, "nft", command])
@@ -156,7 +156,7 @@ fn nft(namespace: &Namespace, command: &str) -> u32 {
     child.id()
 }
 
-/// What a rolling update does to an endpoint.
+/// The states of a pod in a rolling update.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Condition {
     Starting,
@@ -165,8 +165,9 @@ enum Condition {
     Gone,
 }
 
-/// A Deployment of 500 pods is updated by batches: new ones start, become ready as old ones begin to
-/// end, and old ones are gone. A pod stops to answer once the agent has had time to see that it ends.
+/// A Deployment of 500 pods is updated in batches: new pods start, become ready while old ones
+/// start to terminate, and old ones are removed. A pod stops answering after the agent had time to
+/// see that it terminates.
 #[test]
 fn rolling_update_fails_no_request() {
     const PODS: usize = 500;
@@ -184,7 +185,7 @@ fn rolling_update_fails_no_request() {
         for first in (0..PODS).step_by(BATCH) {
             let (old, new) = (first..first + BATCH, PODS + first..PODS + first + BATCH);
             put(&conditions[..new.end]);
-            // One after the other, as pods do, and no sync is waited for.
+            // One after the other, as in a real update, without waiting for a sync.
             for (old, new) in old.clone().zip(new.clone()) {
                 conditions[old] = Condition::Terminating;
                 conditions[new] = Condition::Ready;
@@ -193,7 +194,7 @@ fn rolling_update_fails_no_request() {
                 }
             }
             agent.wait_until_right();
-            // Those that were on their way have arrived.
+            // Connections in progress have ended.
             asker.wait_for(3);
             pods.stop(old.clone());
             conditions[old].fill(Condition::Gone);
@@ -204,12 +205,12 @@ fn rolling_update_fails_no_request() {
     });
 }
 
-/// Where pod number n is.
+/// The address of pod number n.
 fn pod_ip(n: usize) -> IpAddr {
     format!("10.245.{}.{}", n / 200, n % 200 + 1).parse().unwrap()
 }
 
-/// A Service with a pod for each condition, a hundred in each of its slices as Kubernetes does.
+/// A Service with a pod per condition, and a hundred pods per slice, as Kubernetes does.
 fn web(conditions: &[Condition]) -> String {
     let service = format!(
         r#"{{"apiVersion": "v1", "kind": "Service", "metadata": {{"name": "web"}}, "spec":
@@ -245,19 +246,19 @@ fn web(conditions: &[Condition]) -> String {
 
 const PODS_PORT: u16 = 9090;
 
-/// One server at the addresses of many pods, some of which have stopped.
+/// One server for the addresses of many pods, some of which have stopped.
 struct Pods {
     stopped: Arc<Mutex<HashSet<IpAddr>>>,
 }
 
 impl Pods {
-    /// Connections to them are closed without a word from now on.
+    /// From now on, closes connections to these pods without an answer.
     fn stop(&self, pods: std::ops::Range<usize>) {
         self.stopped.lock().unwrap().extend(pods.map(pod_ip));
     }
 }
 
-/// Every address of 10.245.0.0/16 is one of the other node's pods.
+/// All of 10.245.0.0/16 are pods on the other node.
 fn many_pods(lab: &Topology) -> Pods {
     lab.node.run("ip route add 10.245.0.0/16 via 10.0.9.2");
     lab.elsewhere.run("ip route add local 10.245.0.0/16 dev lo");
@@ -295,7 +296,7 @@ fn thousand_services_created_and_deleted_leave_nothing() {
         assert!(begun.elapsed() < SECOND_OF_TIME, "this machine is too slow for it");
         agent.wait_until_right();
         within(SOON, "all of them are gone", || held(&lab.node) == right);
-        // All at once, and they stay for as long as it takes.
+        // All at once, and they stay until they are written.
         texts.iter().enumerate().for_each(|(n, text)| manifests.put(&name(n), text));
         agent.wait_until_right();
         assert_eq!(agent.metric(r#"rulegen_services{ip_family="IPv4"}"#), 1_001.0);

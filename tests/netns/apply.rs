@@ -1,4 +1,4 @@
-//! Applying, diffing and cleaning up beside other people's rules.
+//! apply, diff and cleanup next to foreign rules.
 
 use std::fs;
 use std::fs::File;
@@ -13,7 +13,7 @@ use crate::namespace::Namespace;
 
 pub(crate) const VARIANTS: [&str; 2] = ["nft", "legacy"];
 
-/// What was there before us: kubelet's chains, a network plugin's, and the administrator's.
+/// Existing foreign rules: kubelet's chains, a network plugin's, and the administrator's.
 const OTHERS: &str = "\
 *mangle
 :KUBE-IPTABLES-HINT - [0:0]
@@ -51,7 +51,7 @@ pub(crate) fn example(name: &str) -> String {
     root().join("examples").join(name).display().to_string()
 }
 
-/// The rules without counters and comments of iptables.
+/// The saved rules without counters and iptables' comments.
 pub(crate) fn saved(namespace: &Namespace, variant: &str, family: &str) -> String {
     let text = namespace.run(&format!("{family}-{variant}-save"));
     let line = |line: &str| format!("{}\n", line.split(" [").next().unwrap_or_default());
@@ -65,8 +65,7 @@ pub(crate) fn with_others(label: &str, variant: &str) -> Namespace {
     namespace
 }
 
-/// Programs of the same names before the real ones in PATH, which write down what they are
-/// called with.
+/// Wrappers in PATH that log how the `iptables-restore` programs are called.
 pub(crate) fn watch_restores(namespace: &Namespace) -> (String, String) {
     let log = namespace.file("restores", "");
     let folder = Path::new(&log).with_file_name("bin");
@@ -112,7 +111,7 @@ fn one_call_a_family_then_nothing() {
         assert_eq!(said.matches("nothing to do").count(), 2, "{said}");
         assert_eq!(saved(&namespace, variant, "iptables"), before);
 
-        // A pod is replaced: its service's chain changes, its own goes, and nothing else.
+        // A replaced pod changes the chain of its Service and deletes its own, and nothing else.
         let (said, calls) = apply(&example("crash.yaml"));
         let lines = |start: &str| calls.lines().filter(|line| line.starts_with(start)).count();
         assert_eq!(lines("CALL"), 1, "{calls}");
@@ -157,14 +156,15 @@ fn others_stay_and_cleanup_takes_only_ours() {
         assert!(output.status.success(), "{}", stderr(&output));
         let after = ["iptables", "ip6tables"].map(|family| saved(&namespace, variant, family));
         assert_eq!(chains_of(&after[0]), chains_of(&before[0]), "{variant}");
-        // ip6tables had no table before; now it has empty ones at most.
+        // ip6tables had no tables before. Now it has at most empty ones.
         assert!(!after[1].contains("KUBE"), "{}", after[1]);
         assert!(!after[1].contains("-A "), "{}", after[1]);
         assert!(stderr(&namespace.rulegen("cleanup")).matches("nothing to do").count() == 5);
     }
 }
 
-/// A save as sorted lines with each chain's rules in order: where a chain stands is iptables' own.
+/// Saved rules as sorted lines, with the rules of each chain in order. iptables chooses the order
+/// of chains.
 pub(crate) fn chains_of(saved: &str) -> Vec<String> {
     let mut lines: Vec<String> = saved.lines().map(str::to_owned).collect();
     lines.sort_by_key(|line| line.split(' ').take(2).map(str::to_owned).collect::<Vec<_>>());
@@ -186,7 +186,7 @@ fn an_empty_namespace_is_empty_again_after_cleanup() {
     }
 }
 
-/// The jumps stand where kube-proxy puts them: before all others, in its order.
+/// The jumps are where kube-proxy puts them: before all others, in its order.
 #[test]
 fn jumps_come_first_in_kube_proxys_order() {
     for variant in VARIANTS {
@@ -197,7 +197,7 @@ fn jumps_come_first_in_kube_proxys_order() {
             let rules = now.lines().filter(|line| line.starts_with(&format!("-A {chain} ")));
             rules.map(|rule| rule.split(' ').next_back().unwrap().to_owned()).collect()
         };
-        // KUBE-FIREWALL was there; kube-proxy leaves a jump where it is.
+        // KUBE-FIREWALL existed before. kube-proxy leaves an existing jump where it is.
         let input = [
             "KUBE-PROXY-FIREWALL",
             "KUBE-NODEPORTS",
@@ -270,7 +270,7 @@ fn diff_tells_and_writes_nothing() {
     }
 }
 
-/// By kubelet's chains, else the newer.
+/// Detected by kubelet's chains, otherwise the newer one.
 #[test]
 fn the_variant_is_the_nodes_own() {
     let namespace = Namespace::new("variant");
@@ -288,8 +288,8 @@ fn the_variant_is_the_nodes_own() {
     assert_eq!(used(&namespace), Some("nft"), "with kubelet's hint in the newer");
 }
 
-/// A chain that somebody else's rule leads to cannot go, and must not stop what can; nor does
-/// that rule go, wherever it stands.
+/// A chain with a jump from a foreign rule cannot be deleted. All other chains are still deleted,
+/// and the foreign rule stays, in whatever chain it is.
 #[test]
 fn a_chain_that_others_use_is_kept() {
     for variant in VARIANTS {
@@ -311,7 +311,7 @@ fn a_chain_that_others_use_is_kept() {
     }
 }
 
-/// iptables-nft-save leaves out a table with a rule that only nft can make, and succeeds.
+/// iptables-nft-save omits a table with a rule that only nft can make, and succeeds.
 #[test]
 fn a_table_that_iptables_cannot_show_is_not_taken_for_empty() {
     let namespace = Namespace::new("incompatible");
@@ -327,7 +327,7 @@ fn a_table_that_iptables_cannot_show_is_not_taken_for_empty() {
     assert_eq!(rules.matches("jump KUBE-SERVICES").count(), 1, "{rules}");
 }
 
-/// What was made while IPv6 was on goes after it was switched off.
+/// Rules of IPv6 are removed even if IPv6 was disabled since.
 #[test]
 fn cleanup_goes_through_a_family_that_is_switched_off() {
     let namespace = Namespace::new("noipv6");
@@ -357,7 +357,7 @@ fn ip6tables_may_be_missing() {
     assert!(namespace.shell(&format!("{rulegen} cleanup")).status.success());
 }
 
-/// Rules of the other variant still count, so somebody must know.
+/// Rules of the other variant stay in effect, so the user is warned.
 #[test]
 fn rules_of_the_other_variant_are_told() {
     for (used, other) in [("nft", "legacy"), ("legacy", "nft")] {
@@ -372,7 +372,7 @@ fn rules_of_the_other_variant_are_told() {
     }
 }
 
-/// The lock of iptables-legacy is waited for, and a process that keeps it is named.
+/// rulegen waits for the lock of iptables-legacy, and names the process that holds it.
 #[test]
 fn the_lock_is_waited_for() {
     let namespace = Namespace::new("lock");
@@ -404,7 +404,7 @@ fn the_lock_is_waited_for() {
     assert!(waiting.status.success(), "{}", stderr(&waiting));
 }
 
-/// Whether iptables-legacy-restore runs in the namespace: it starts by taking the lock.
+/// Whether iptables-legacy-restore runs in the namespace. It takes the lock first.
 fn is_waiting(namespace: &Namespace) -> bool {
     let pids = namespace.run(&format!("ip netns pids {}", namespace.name));
     pids.lines().any(|pid| {
@@ -413,7 +413,6 @@ fn is_waiting(namespace: &Namespace) -> bool {
     })
 }
 
-/// What a program of iptables refuses is told with the line, and the other tables stay whole.
 #[test]
 fn missing_programs_are_told() {
     let namespace = Namespace::new("missing");

@@ -1,13 +1,14 @@
-//! The kernel refuses rules of one Service in iptables mode: `apply` and the agent leave it out.
+//! The kernel refuses the rules of one Service in iptables mode: `apply` and the agent leave it
+//! out.
 
 use crate::apply::saved;
 use crate::common::stderr;
 use crate::namespace::Namespace;
 use crate::running_agent::{Agent, METRICS_PORT, Manifests, eventually, service, service_with};
 
-/// The kernel follows at most 16 jumps from a base chain (NFT_JUMP_STACK_SIZE). With so many chains
-/// of somebody else before KUBE-SERVICES, a cluster IP still fits, and an external IP, which takes
-/// one jump more, does not: EMLINK.
+/// The kernel follows at most 16 jumps from a base chain (NFT_JUMP_STACK_SIZE). With this many
+/// foreign chains before KUBE-SERVICES, a cluster IP still fits. An external IP needs one more jump
+/// and fails with EMLINK.
 const CHAINS: usize = 11;
 
 /// A namespace in which iptables-nft refuses Services with an external IP.
@@ -26,14 +27,14 @@ fn refusing_external_ips(label: &str) -> Namespace {
     namespace
 }
 
-/// Removes what made iptables refuse.
+/// Removes the reason why iptables refused the Service.
 fn accept(namespace: &Namespace) {
     namespace.run("iptables-nft -t nat -D PREROUTING -j DEEP-1");
 }
 
 const EXTERNAL_IP: &str = "externalIPs: [203.0.113.7],";
 
-/// Ten Services, of which the seventh has an external IP.
+/// Ten Services. The seventh has an external IP.
 fn cluster() -> String {
     let endpoint = |n: usize| format!("10.244.1.{n}");
     let service_of = |n: usize| match n {
@@ -55,7 +56,7 @@ fn apply_leaves_out_a_service_that_iptables_refuses_and_names_it() {
     let namespace = refusing_external_ips("apply-refused");
     let manifest = namespace.file("cluster.yaml", &cluster());
     let apply = || namespace.rulegen(&format!("-f {manifest} --iptables-variant nft"));
-    // The second call finds the others there already.
+    // At the second call the other Services exist already.
     for _ in 0..2 {
         let output = apply();
         let said = stderr(&output);

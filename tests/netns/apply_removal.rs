@@ -1,4 +1,4 @@
-//! What apply removes: nothing that nobody asked for. And what a clean-up says and asks.
+//! apply removes no Service without being asked to. What cleanup reports and asks.
 
 use crate::apply::{VARIANTS, example, saved};
 use crate::common::{stderr, stdout};
@@ -10,7 +10,7 @@ const MODES: [&str; 3] = [
     "--proxy-mode nftables",
 ];
 
-/// Everything that the kernel holds, but counters and handles.
+/// All rules in the kernel, without counters and handles.
 fn held(namespace: &Namespace) -> String {
     let variants = VARIANTS.map(|variant| {
         ["iptables", "ip6tables"].map(|family| saved(namespace, variant, family)).concat()
@@ -58,14 +58,14 @@ fn services_that_would_go_are_named_and_stay_without_prune() {
         assert!(left.contains("s01") && !left.contains("s02"), "{mode}: {left}");
         assert!(apply(&format!("-f {one}")).status.success(), "nothing is left to remove");
 
-        // Neither is another address or endpoint a removal, nor a Service that comes.
+        // A changed address or endpoint is not a removal, and neither is a new Service.
         let moved = namespace.file("moved.yaml", &(service("s01", 9) + &service("new", 10)));
         assert!(apply(&format!("-f {moved}")).status.success(), "{mode}");
         assert!(apply(&format!("-f {one} --yes")).status.success(), "--yes is an answer");
     }
 }
 
-/// kubectl get services alone: every Service would refuse its traffic.
+/// The output of `kubectl get services` alone: all traffic of every Service would be rejected.
 #[test]
 fn services_do_not_lose_all_endpoints_to_an_input_without_slices() {
     for mode in MODES {
@@ -86,7 +86,7 @@ fn services_do_not_lose_all_endpoints_to_an_input_without_slices() {
         assert_eq!(held(&namespace), before, "{mode}");
         assert!(apply(&format!("{without} --prune")).status.success());
 
-        // Where the slices say so, a Service may be without endpoints.
+        // With a slice that has none, a Service may lose its endpoints.
         assert!(apply(&with).status.success());
         let scaled = services(2).replace("[{addresses: [10.244.1.2]}]", "[]");
         let scaled = namespace.file("scaled.yaml", &scaled);
@@ -95,7 +95,7 @@ fn services_do_not_lose_all_endpoints_to_an_input_without_slices() {
     }
 }
 
-/// What kube-proxy made, in the layout of its own table.
+/// Rules of kube-proxy, in the layout of its own table.
 #[test]
 fn rules_of_a_kube_proxy_are_not_removed_unasked() {
     let namespace = Namespace::new("proxy");

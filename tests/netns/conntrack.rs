@@ -1,4 +1,4 @@
-//! Flows of real packets: listed, judged and deleted.
+//! Flows of real packets: list them, find stale ones, and delete them.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ use rulegen_ruleset::Flow;
 use crate::common::stderr;
 use crate::namespace::Namespace;
 
-/// Addresses of a family: the node's, two of endpoints on it, and a cluster IP.
+/// Addresses of one family: the node, two endpoints on it, and a cluster IP.
 struct Addresses {
     family: IpFamily,
     node: IpAddr,
@@ -41,10 +41,10 @@ fn addresses() -> [Addresses; 2] {
     })
 }
 
-/// A node whose packets to anywhere else go nowhere.
+/// A node whose outgoing packets are dropped.
 fn node(label: &str) -> Namespace {
     let namespace = Namespace::new(label);
-    // The other end of the cable sees that packets are not for it.
+    // The other end of the veth pair drops the packets, because the MAC address is not its own.
     namespace.run(
         "ip link add eth0 type veth peer name eth1; ip link set eth0 up; ip link set eth1 up; \
          ip addr add 192.0.2.1/24 dev eth0; ip addr add 2001:db8::1/64 dev eth0 nodad; \
@@ -59,7 +59,7 @@ fn node(label: &str) -> Namespace {
     namespace
 }
 
-/// Translates UDP and TCP to the cluster IPs, to the first endpoints.
+/// Translates UDP and TCP from the cluster IPs to the first endpoints.
 const TRANSLATION: &str = "
     table ip nat {
         chain output {
@@ -168,7 +168,7 @@ fn conntrack_flow_is_deleted_in_its_zone_only() {
     for Addresses { family, node: source, endpoints: [endpoint, _], cluster_ip } in addresses() {
         let _server = udp(&node, endpoint);
         let client = udp(&node, SocketAddr::new(source, 40001));
-        // One that counts for both directions, one for the first only, and none.
+        // A zone for both directions, a zone for the original direction only, and no zone.
         for zone in ["ct zone set 7", "ct original zone set 8", "accept"] {
             let rules = format!(
                 "add table inet zones; delete table inet zones; table inet zones {{ \
@@ -214,7 +214,7 @@ fn conntrack_fifty_thousand_flows_are_all_listed() {
     }
 }
 
-/// A cluster with one UDP Service of both families, if any, with the endpoints from this one on.
+/// A cluster with at most one UDP Service of both families, with the endpoints from this index on.
 fn manifest(endpoints: Option<usize>) -> String {
     let mut text = "{apiVersion: networking.k8s.io/v1, kind: ServiceCIDR, metadata: {name: it}, \
                     spec: {cidrs: [10.96.0.0/16, 'fd00:96::/112']}}\n"
@@ -240,7 +240,7 @@ fn manifest(endpoints: Option<usize>) -> String {
     text
 }
 
-/// Applies a cluster, then has every flow deleted that it makes stale. Gives its frontends.
+/// Applies a cluster, then deletes all flows that became stale. Returns its frontends.
 fn apply_and_clean(node: &Namespace, manifest: &str, past: &History) -> HashSet<Frontend> {
     let file = node.file("cluster.yaml", manifest);
     let flags = "--proxy-mode nftables --nodeport-addresses 192.0.2.1/32,2001:db8::1/128";
@@ -279,8 +279,8 @@ fn cluster(manifest: &str) -> Snapshot {
     snapshot(&objects, &SnapshotOptions::default(), &host).0
 }
 
-/// Servers at all endpoints of a node, and clients of each frontend that keep their ports, and so
-/// their flows.
+/// Servers at all endpoints of a node, and clients of each frontend that keep their ports, and
+/// therefore their flows.
 struct Followers {
     servers: Vec<[UdpSocket; 2]>,
     clients: Vec<UdpSocket>,
@@ -307,17 +307,17 @@ impl Followers {
         Self { servers, clients, asked: 0 }
     }
 
-    /// Which endpoint hears each of the clients; none if it is refused.
+    /// The endpoint that receives each client's packet, or `None` if the packet is rejected.
     fn heard_at(&mut self) -> [Option<usize>; 4] {
         [0, 1, 2, 3].map(|client| {
             self.asked += 1;
             let question = self.asked.to_ne_bytes();
             let servers = &self.servers[client / 2];
             let client = &self.clients[client];
-            // The word of an earlier refusal.
+            // Clears the error of an earlier rejection.
             let _ = client.take_error();
             match client.send(&question) {
-                // Rules took the packet out on its way.
+                // Rules dropped the packet on output.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
                 sent => drop(sent.unwrap()),
             }
@@ -345,11 +345,11 @@ fn udp_clients_follow_service_changes() {
     let mut followers = Followers::new(&node);
     let nothing = || History::Vanished(HashSet::new());
 
-    // The Service is not there yet, and its node port is any port.
+    // The Service does not exist yet. Its node port is an ordinary port.
     apply_and_clean(&node, &manifest(None), &History::Unknown);
     assert_eq!(followers.heard_at(), [None; 4]);
 
-    // Two endpoints, either of which may be chosen; then only the second.
+    // Two endpoints, either of which may be chosen. Then only the second.
     let frontends = apply_and_clean(&node, &manifest(Some(0)), &nothing());
     let chosen = followers.heard_at();
     assert!(chosen.iter().all(Option::is_some), "{chosen:?}");
@@ -358,13 +358,13 @@ fn udp_clients_follow_service_changes() {
     apply_and_clean(&node, &manifest(Some(1)), &nothing());
     assert_eq!(followers.heard_at(), [Some(1); 4]);
 
-    // None, then the second again.
+    // No endpoint, then the second again.
     apply_and_clean(&node, &manifest(Some(2)), &nothing());
     assert_eq!(followers.heard_at(), [None; 4]);
     apply_and_clean(&node, &manifest(Some(1)), &nothing());
     assert_eq!(followers.heard_at(), [Some(1); 4]);
 
-    // No Service, of which is known that it was there.
+    // No Service, but the history knows that it existed.
     apply_and_clean(&node, &manifest(None), &History::Vanished(frontends));
     assert_eq!(followers.heard_at(), [None; 4]);
 }
@@ -376,6 +376,6 @@ fn conntrack_stale_flows_are_deleted_after_restart() {
     apply_and_clean(&node, &manifest(Some(1)), &History::Unknown);
     assert_eq!(followers.heard_at(), [Some(1); 4]);
     apply_and_clean(&node, &manifest(None), &History::Unknown);
-    // What was known of the node port is forgotten.
+    // The node port's history is lost.
     assert_eq!(followers.heard_at(), [None, Some(1), None, Some(1)]);
 }

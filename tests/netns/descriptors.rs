@@ -1,4 +1,4 @@
-//! An agent that may have few files open, and Services that each want some.
+//! An agent with a low limit of open files, and many Services that each need some.
 
 use std::fs;
 use std::thread;
@@ -49,7 +49,7 @@ fn with_a_limit_of_1024(mode: &str) {
     assert!(open < 1024 - 100, "{open} descriptors are open");
     assert!(!agent.log().contains("cannot accept"), "{}", agent.log());
 
-    // As soon as there is room again the rest is answered.
+    // When descriptors are free again, the remaining ports answer.
     let few: Vec<String> = (SERVICES - 10..SERVICES).map(load_balancer).collect();
     manifests.put("many.yaml", &few.concat());
     eventually("the last is answered", || {
@@ -69,7 +69,7 @@ fn a_port_without_descriptors_waits_for_them_and_stays_open() {
         let pid = pid.file_name().unwrap().to_str().unwrap();
         node.run(&format!("prlimit --pid {pid} --nofile={files}:"));
     };
-    // No number is free below this.
+    // No descriptor below this number is free.
     limit_to("3");
     thread::scope(|scope| {
         let answers = [(); 3].map(|()| scope.spawn(|| agent.get(HEALTH_PORT, "/livez")));

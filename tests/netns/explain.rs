@@ -1,5 +1,5 @@
-//! What `explain` says of a packet is what the kernel does with it: over clusters, configurations
-//! and packets at random, in both modes.
+//! `explain` predicts what the kernel does with a packet, for random clusters, configurations and
+//! packets, in both modes.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -27,11 +27,11 @@ fn explain_is_right_about_nftables() {
     explains(&Topology::new("explain-nftables"), "nftables");
 }
 
-/// Clusters that are tried; `RULEGEN_TEST_CLUSTERS` says otherwise.
+/// Number of random clusters, unless `RULEGEN_TEST_CLUSTERS` is set.
 const CLUSTERS: u32 = 12;
-/// Packets of each.
+/// Packets per cluster.
 const PACKETS: usize = 12;
-/// Ports that the generated endpoints have.
+/// The ports of generated endpoints.
 const POD_PORTS: std::ops::RangeInclusive<u16> = 8080..=8084;
 
 fn explains(lab: &Topology, mode: &str) {
@@ -63,7 +63,7 @@ fn from() -> impl Strategy<Value = From> {
     select(From::ALL.to_vec())
 }
 
-/// The cluster and the configuration of a case.
+/// The files with a test case's cluster and configuration.
 struct Files {
     cluster: String,
     config: String,
@@ -126,7 +126,7 @@ struct Packet {
 }
 
 impl Packet {
-    /// To some address and port that Services of the cluster have, not always the right pair.
+    /// A packet to an address and a port of the cluster's Services, not always a valid pair.
     fn new(objects: &[Value], from: From, to: &prop::sample::Index, is_udp: bool) -> Option<Self> {
         let all = destinations(objects);
         (!all.is_empty()).then(|| {
@@ -161,17 +161,17 @@ fn destinations(objects: &[Value]) -> Vec<SocketAddr> {
     [at(ips.into_iter().collect(), ports), at(nodes.to_vec(), node_ports)].concat()
 }
 
-/// A Service may ask for addresses whose packets never get to the node.
+/// A Service may have external IPs whose packets never leave their host.
 fn leaves_its_host(ip: IpAddr) -> bool {
     let is_link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
     !ip.is_loopback() && !is_link_local
 }
 
-/// Asks until every endpoint that is said to be possible has answered, and no other has.
+/// Sends requests until every possible endpoint has answered. Fails if any other endpoint answers.
 fn check(lab: &Topology, files: &Files, packet: &Packet) -> Result<(), TestCaseError> {
     let offline = explained(lab, files, packet, "");
     let live = explained(lab, files, packet, "--live");
-    // A client that the kernel remembers has one end, live.
+    // With --live, a client with recorded affinity has a single end.
     let is_sticky = offline.to_string().contains("ClientIP");
     if is_sticky {
         let possible = ends(&offline);
@@ -194,7 +194,7 @@ fn check(lab: &Topology, files: &Files, packet: &Packet) -> Result<(), TestCaseE
         prop_assert!(known, "{packet:?} from {source}: {answer:?}\n{offline:#}");
         let fits: Vec<End> = fits.into_iter().cloned().collect();
         missing.retain(|end| !fits.contains(end));
-        // A client that is remembered gets the same again.
+        // A client with affinity gets the same endpoint again.
         if missing.is_empty() || is_sticky {
             return Ok(());
         }
@@ -252,7 +252,7 @@ impl End {
                 let is_seen = if self.masqueraded { lab.is_nodes(seen) } else { seen == source };
                 self.endpoint == Some(endpoint) && is_seen
             }
-            // What no Service takes ends at the node, or somewhere outside.
+            // A packet without a Service ends at the node or outside.
             ("rejected", Answer::Refused) | ("passes", Answer::Refused | Answer::Silence) => true,
             ("dropped", Answer::Silence) => true,
             _ => false,
@@ -260,8 +260,9 @@ impl End {
     }
 }
 
-/// Every address that the generated endpoints have answers, at every port of theirs. None of those
-/// that the lab has not is in a namespace that asks: it would answer itself past the node.
+/// Serves every address and port of the generated endpoints. Addresses that the lab does not have
+/// are in a namespace of their own. In a namespace that sends requests, the endpoint would reply
+/// directly, bypassing the node.
 fn serve_all(lab: &Topology) -> Namespace {
     let others = Namespace::new("others");
     lab.veth("eth2", &others, "eth0");
@@ -284,7 +285,7 @@ fn serve_all(lab: &Topology) -> Namespace {
             ));
         }
         for (ip, port) in ips.iter().flat_map(|ip| POD_PORTS.map(move |port| (ip, port))) {
-            // The lab's own are served at the first two ports.
+            // The lab already serves the first two ports.
             if found.is_none() || port > OTHER_POD_PORT {
                 serve(namespace, SocketAddr::new(ip.parse().unwrap(), port));
             }
@@ -293,7 +294,8 @@ fn serve_all(lab: &Topology) -> Namespace {
     others
 }
 
-/// A client's address alone decides which endpoint it gets: the kernel's hash is reckoned.
+/// The client's address alone decides which endpoint it gets, so explain computes the kernel's
+/// hash.
 #[test]
 fn a_choice_by_source_is_known_before() {
     let lab = Topology::new("explain-hash");
@@ -317,7 +319,7 @@ fn a_choice_by_source_is_known_before() {
     }
 }
 
-/// What others did to the rules is told as what it is, and not blamed on the objects.
+/// Damage by other programs is reported as such, and not attributed to the objects.
 #[test]
 fn damage_is_told_as_damage() {
     let node = Namespace::new("explain-damage");

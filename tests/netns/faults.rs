@@ -19,7 +19,7 @@ fn in_both_modes(test: impl Fn(&str) + Sync) {
     thread::scope(|scope| MODES.iter().for_each(|mode| drop(scope.spawn(move || test(mode)))));
 }
 
-/// Compiles faults.c for a namespace.
+/// Compiles faults.c. Returns the command prefix that preloads it.
 fn preload(namespace: &Namespace) -> String {
     let library = namespace.folder("preload").join("faults.so");
     let source = root().join("tests/netns/faults.c");
@@ -41,10 +41,10 @@ fn assert_healthy(agent: &Agent<'_>, when: &str) {
 /// More lines than this without any change of objects are a flood.
 const LINES: usize = 20;
 
-/// Long enough for anything that is done each second.
+/// Long enough to notice something that is logged every second.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// Nothing is logged over and over while nothing happens.
+/// Asserts that nothing is logged repeatedly while nothing happens.
 fn assert_no_flood(agent: &Agent<'_>) {
     let before = agent.log().lines().count();
     thread::sleep(QUIET);
@@ -70,7 +70,7 @@ fn a_clock_that_jumps_by_an_hour_is_no_trouble() {
         agent.wait_until_right();
 
         for (round, seconds) in [3600, 0, -3600, 0, 3600, -3600].into_iter().enumerate() {
-            // A change is on its way while the clock jumps.
+            // The clock jumps while a change is being handled.
             manifests.put("one.yaml", &service(1, &[&format!("10.0.1.{round}")]));
             set(seconds);
             let when = format!("{mode}, {seconds} s");
@@ -93,7 +93,7 @@ fn now() -> i64 {
     i64::try_from(since.as_secs()).unwrap()
 }
 
-/// The wall clock of the agent, from what it answers to probers.
+/// The agent's wall clock, from its health check response.
 fn current_time(agent: &Agent<'_>) -> i64 {
     let (_, body) = agent.get(HEALTH_PORT, "/healthz").unwrap();
     let body: serde_json::Value = serde_json::from_str(&body).unwrap();
@@ -101,8 +101,8 @@ fn current_time(agent: &Agent<'_>) -> i64 {
     time.parse::<jiff::Timestamp>().unwrap().as_second()
 }
 
-/// The agent writes no file but its log (stderr). That, its folder and the one for temporary files are
-/// on a disk without any room.
+/// The agent writes no file except its log (stderr). The log, the working directory and the
+/// temporary directory are on a full disk.
 #[test]
 fn a_full_disk_changes_nothing_but_the_log() {
     in_both_modes(|mode| {
@@ -122,7 +122,7 @@ fn a_full_disk_changes_nothing_but_the_log() {
         manifests.put("one.yaml", &service(1, &["10.0.0.1"]));
         let agent = Agent::start_under(&runner, &node, &manifests, &flags);
         agent.wait_until_right();
-        // The agent's own view of the disk.
+        // The path of the disk in the agent's mount namespace.
         let inside = agent.process().join(format!("root{disk}"));
         let logged = || fs::metadata(inside.join("agent.log")).unwrap().len();
         for round in 0..10 {
@@ -142,13 +142,13 @@ fn a_full_disk_changes_nothing_but_the_log() {
     });
 }
 
-/// A memory cgroup of either version, which goes with its test.
+/// A memory cgroup (v1 or v2) that is removed when dropped.
 struct MemoryCgroup {
     path: PathBuf,
     files: &'static Files,
 }
 
-/// The names of what both versions have (memory.txt and cgroup-v2.rst of the kernel).
+/// File names of the two versions (memory.txt and cgroup-v2.rst of the kernel).
 struct Files {
     limit: &'static str,
     peak: &'static str,
@@ -191,8 +191,8 @@ impl MemoryCgroup {
         kills.expect("the kernel counts no kills").parse().unwrap()
     }
 
-    /// A program that waits until it is in the cgroup, and becomes the rest of its command line. It
-    /// cannot enter by itself: `ip netns exec` mounts another /sys.
+    /// A program that waits until it is in the cgroup and then runs the rest of its command line.
+    /// It cannot join by itself, because `ip netns exec` mounts another /sys.
     fn runner(&self, node: &Namespace) -> String {
         let name = self.path.file_name().unwrap().display();
         let wait =
@@ -227,7 +227,7 @@ fn limit_of(file: &str) -> u64 {
 const SERVICES: usize = 10_000;
 const ENDPOINTS: usize = 5;
 
-/// Services and their endpoints, of which the first is another in each version.
+/// Services with their endpoints. The first endpoint depends on the version.
 fn many(services: std::ops::Range<usize>, version: usize) -> String {
     let items: Vec<String> = services
         .map(|n| {
@@ -252,7 +252,7 @@ fn many(services: std::ops::Range<usize>, version: usize) -> String {
     format!(r#"{{"apiVersion":"v1","kind":"List","items":[{}]}}"#, items.join(","))
 }
 
-/// So many Services are in one file, and so many files are changed.
+/// Services per file. The test changes one file at a time.
 const SERVICES_OF_FILE: usize = 500;
 const CHURN: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -290,7 +290,7 @@ fn ten_thousand_services_that_change_fit_the_memory_of_the_daemon_set() {
     assert!(peak < limit, "{peak} of {limit} bytes");
 }
 
-/// What a kernel with ipv6.disable=1 has not: sysctls of IPv6 and its sockets.
+/// A kernel with ipv6.disable=1 has no IPv6 sysctls and no IPv6 sockets.
 #[test]
 fn without_ipv6_in_the_kernel_rules_of_ipv4_are_made() {
     in_both_modes(|mode| {

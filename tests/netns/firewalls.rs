@@ -1,5 +1,5 @@
-//! ufw, firewalld and Docker from Debian's packages beside the agent. Services answer while they start,
-//! reload and stop.
+//! ufw, firewalld and Docker from Debian's packages next to the agent. Services answer while the
+//! firewall starts, reloads and stops.
 //!
 //! All of them run in the network namespace of the test, with their own folders, message bus and
 //! containerd.
@@ -19,7 +19,7 @@ use crate::topology::{ELSEWHERE_IPS, POD_IPS, Topology};
 
 const MODES: [&str; 2] = ["nftables", "iptables"];
 
-/// Takes the steps of a firewall in both modes, each while a pod makes connections to a Service.
+/// Runs the steps of a firewall in both modes, each while a pod connects to a Service.
 fn goes_on_beside(name: &str, steps: &[&str], prepare: impl Fn(&Namespace) -> Firewall + Sync) {
     let test = |mode: &str| goes_on_in_mode(mode, name, steps, &prepare);
     let test = &test;
@@ -43,15 +43,15 @@ fn goes_on_in_mode(
         firewall.step(&lab.node, steps[n]);
         within(REPAIR, "our rules are in", || agent.is_right());
         let theirs = foreign(&lab.node);
-        // A change of ours meanwhile takes nothing of theirs away.
+        // A change by the agent leaves the firewall's rules intact.
         manifests.put("two.yaml", &service(2, &[&format!("10.0.2.{n}")]));
         agent.wait_until_right();
         assert_eq!(foreign(&lab.node), theirs, "{name}, {mode}: after {}", steps[n]);
     };
     for n in 0..steps.len() {
         if name == "firewalld" && mode == "iptables" {
-            // It flushes all tables of iptables, ours with them: until they are repaired no new
-            // connection finds its endpoint.
+            // firewalld flushes all iptables tables, including our rules. Until the repair, new
+            // connections fail.
             take(n);
             while_asking(&lab, cluster_ip(1), |asker| asker.wait_for(5));
         } else {
@@ -66,15 +66,15 @@ fn goes_on_in_mode(
     assert!(repairs <= most as f64, "{name}, {mode}: {repairs} repairs");
 }
 
-/// Our rules are back after this, with what it takes to look.
+/// The time until our rules are repaired, plus the time of the check.
 const REPAIR: Duration = Duration::from_secs(2);
 
-/// A firewall flushes a table at a time. Each may be seen and repaired.
+/// Maximum number of repairs per step: a firewall flushes one table at a time, and each flush may
+/// cause a repair.
 const REPAIRS_OF_STEP: usize = 6;
 
-/// A firewall that can be told what to do.
 enum Firewall {
-    /// A script that takes the command line of a step, and a process that it needs.
+    /// A script that gets the command line of a step as an argument, and a process that it needs.
     Script {
         script: String,
         _beside: Option<Beside>,
@@ -93,7 +93,7 @@ impl Firewall {
     }
 }
 
-/// A process that ends with its test.
+/// A child process that is killed when dropped.
 struct Beside(Child);
 
 impl Drop for Beside {
@@ -103,12 +103,12 @@ impl Drop for Beside {
     }
 }
 
-/// The rules that are not ours, without counters.
+/// The foreign rules, without counters.
 fn foreign(node: &Namespace) -> Vec<String> {
     let saved = node.run("iptables-nft-save; ip6tables-nft-save; nft list tables");
     let ours = |line: &str| line.contains("KUBE-") || line.contains("rulegen");
     let lines = saved.lines().filter(|line| !line.starts_with('#') && !ours(line));
-    // Counters of policies: ":INPUT ACCEPT [12:3456]".
+    // Strips the counters of policies: ":INPUT ACCEPT [12:3456]".
     lines.map(|line| line.split(" [").next().unwrap_or(line).to_owned()).collect()
 }
 
@@ -160,7 +160,7 @@ fn services_go_on_beside_firewalld() {
     );
 }
 
-/// A message bus on which everybody may do everything.
+/// A message bus without access control.
 fn start_bus(node: &Namespace, folder: &Path) -> Beside {
     let socket = folder.join("bus");
     let config = format!(
@@ -184,8 +184,9 @@ fn start_bus(node: &Namespace, folder: &Path) -> Beside {
     bus
 }
 
-/// Docker sets the policy of FORWARD to DROP if forwarding was off when it started. An administrator
-/// then has to accept pods in DOCKER-USER, the chain that Docker leaves to administrators.
+/// Docker sets the policy of FORWARD to DROP if forwarding was off when it started. An
+/// administrator then has to accept pods in DOCKER-USER, the chain that Docker leaves to
+/// administrators.
 const DOCKER_USER: &str = "*filter\n:DOCKER-USER - [0:0]\n-A DOCKER-USER -s 10.244.0.0/16 -j ACCEPT\n\
     -A DOCKER-USER -d 10.244.0.0/16 -j ACCEPT\nCOMMIT\n";
 
@@ -216,8 +217,8 @@ struct Docker {
     daemon: RefCell<Option<Beside>>,
 }
 
-/// Gives dockerd its own /run and /opt and a copy of /etc that it can write, and becomes it. `ip netns
-/// exec` mounts a /sys without cgroups, and dockerd does not start without them.
+/// Runs dockerd with its own /run and /opt and a writable copy of /etc. `ip netns exec` mounts a
+/// /sys without cgroups, and dockerd does not start without them.
 const RUN_DOCKERD: &str = "\
     mount -t overlay -o lowerdir=/etc,upperdir=$1/etc,workdir=$1/work none /etc &&\n\
     mount -t tmpfs none /run && mount -t tmpfs none /opt && mount -t tmpfs none /sys/fs/cgroup &&\n\
@@ -264,8 +265,8 @@ impl Docker {
         }
     }
 
-    /// dockerd is the first process of a PID namespace: all that it started ends with it. It ends with
-    /// `unshare`, which ends with the thread of the test.
+    /// dockerd is the first process of a PID namespace, so its children end with it. It ends with
+    /// `unshare`, and that ends with the thread of the test.
     fn start(&self, node: &Namespace) {
         let log = File::options().create(true).append(true).open(self.folder.join("log")).unwrap();
         let process = Command::new("setpriv")

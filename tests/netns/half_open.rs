@@ -1,4 +1,4 @@
-//! Clients that hold connections, and probers that get their answer all the same.
+//! Clients that hold connections open do not keep probers from getting an answer.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +13,7 @@ use tokio::net::TcpSocket;
 use crate::namespace::{Namespace, StopAtEnd};
 use crate::running_agent::{Agent, HEALTH_PORT, METRICS_PORT, Manifests, eventually};
 
-/// After this a prober has given up.
+/// The timeout of a prober.
 const DEADLINE: Duration = Duration::from_secs(1);
 
 const NODE: &str = "192.0.2.1";
@@ -23,12 +23,12 @@ const CHECKS: [u16; 2] = [31_001, 31_002];
 #[derive(Clone, Copy)]
 struct Attack {
     name: &'static str,
-    /// What it sends.
+    /// What it sends after connecting.
     bytes: &'static [u8],
-    /// One byte each second, as long as the connection lasts.
+    /// Whether it sends one more byte per second.
     dribbles: bool,
     ports: &'static [u16],
-    /// From how many addresses.
+    /// Number of source addresses.
     sources: u8,
 }
 
@@ -46,7 +46,7 @@ const ATTACKS: [Attack; 6] = [
     Attack { name: "unread", bytes: WHOLE, dribbles: false, ports: ALL, sources: 4 },
 ];
 
-/// So many connections at once, each opened again when it is closed.
+/// Number of simultaneous connections. Each is reopened when it is closed.
 const CONNECTIONS: usize = 2000;
 
 #[test]
@@ -99,7 +99,8 @@ fn load_balancer((n, check): (usize, u16)) -> String {
     )
 }
 
-/// Kubelet's probe, those of a load balancer at each port, and one from an attacker's own address.
+/// Probes as the kubelet, as a load balancer at each port, and from one of the attacker's own
+/// addresses.
 fn probe_all(node: &Namespace, elsewhere: &Namespace, attack: &str) {
     let at = |port| SocketAddr::new(NODE.parse().unwrap(), port);
     node.inside(|| probe("kubelet", attack, NODE, at(HEALTH_PORT), "/livez"));
@@ -135,7 +136,7 @@ fn ask(from: IpAddr, at: SocketAddr, path: &str) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// Holds connections, each of which is opened again when it is closed.
+/// Holds connections, and reopens each when it is closed.
 fn hold(attack: Attack, stop: &AtomicBool, opened: &AtomicUsize) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -146,7 +147,7 @@ fn hold(attack: Attack, stop: &AtomicBool, opened: &AtomicUsize) {
             loop {
                 let at = SocketAddr::new(NODE.parse().unwrap(), port);
                 let _ = hold_one(attack, from, at, opened).await;
-                // A client that is refused does not spin.
+                // A refused client does not retry in a busy loop.
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         });
@@ -180,7 +181,7 @@ async fn hold_one(
         }
     }
     if attack.bytes == WHOLE {
-        // The answer is there and nobody reads it.
+        // The client does not read the response.
         stream.readable().await?;
         tokio::time::sleep(Duration::from_secs(2)).await;
         return Ok(());

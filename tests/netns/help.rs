@@ -1,4 +1,4 @@
-//! The examples of the help texts, as somebody copies them from there.
+//! The examples of the help texts, run as a user would copy them.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -15,8 +15,8 @@ const CONFIGURATION: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\n\
 const KUBECTL: &str = "#!/bin/sh\ncase \"$*\" in\n*'get configmap kube-proxy'*) cat kube-proxy.yaml ;;\n\
                        *) cat cluster.yaml ;;\nesac\n";
 
-/// What does not end by itself, sets what is the machine's, or asks an API server; the last is run
-/// in the tests of the agent.
+/// Excludes commands that do not end by themselves, change settings of the machine, or ask an API
+/// server. The agent's tests cover those with an API server.
 fn can_run(example: &str) -> bool {
     let others = ["rulegen agent", "rulegen trace", "curl ", "--kubeconfig"];
     !others.iter().any(|other| example.contains(other))
@@ -39,7 +39,7 @@ fn examples_of_the_help_run() {
         for example in examples.iter().filter(|example| can_run(example)) {
             let work = folder.display();
             let output = namespace.shell(&format!("cd {work}; PATH={work}:$PATH; {example}"));
-            // A fresh namespace is not forwarding, and differs from any manifest.
+            // A new namespace does not forward, and differs from any manifest.
             let most =
                 i32::from(["rulegen diff", "rulegen doctor"].iter().any(|c| example.contains(c)));
             let status = output.status.code().unwrap();

@@ -1,4 +1,4 @@
-//! What is not a rule: sysctls, addresses, and what the process may do.
+//! The host apart from rules: sysctls, addresses, and capabilities of the process.
 
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use rulegen_ruleset::nftables::Name;
 use crate::common::{stderr, stdout};
 use crate::namespace::Namespace;
 
-/// Those that every namespace has for itself. The size of the table is the machine's.
+/// Only sysctls that each namespace has for itself. The size of the conntrack table is global.
 const OF_THE_NAMESPACE: ConntrackSettings = ConntrackSettings {
     max_per_core: 0,
     min: 0,
@@ -60,7 +60,7 @@ fn sysctls_are_those_of_the_namespace_and_are_written_once() {
     assert_eq!(Sysctl::ROUTE_LOCALNET.read().unwrap(), localnet_of_the_machine);
 }
 
-/// As in a container that is not privileged: what an init container has set passes.
+/// As in an unprivileged container: values that an init container has set are accepted.
 #[test]
 fn right_values_pass_where_nothing_can_be_written_and_wrong_ones_are_told() {
     let namespace = Namespace::new("sysctl-read-only");
@@ -88,7 +88,7 @@ fn right_values_pass_where_nothing_can_be_written_and_wrong_ones_are_told() {
     });
 }
 
-/// The table's size is the machine's: other namespaces see it, and cannot change it.
+/// The size of the conntrack table is global. Other namespaces can read it but not change it.
 #[test]
 fn the_size_of_the_table_is_refused_to_a_namespace_and_stops_nothing() {
     let namespace = Namespace::new("sysctl-max");
@@ -110,7 +110,7 @@ const SOON: Option<Duration> = Some(Duration::from_secs(10));
 #[test]
 fn addresses_are_heard_of_in_both_families_and_silence_is_silent() {
     let namespace = Namespace::new("addresses");
-    // Otherwise interfaces get addresses of their own accord, sooner or later.
+    // Otherwise interfaces get addresses by themselves at some time.
     namespace.run(
         "ip link add one type veth peer name other && \
          ip link set one addrgenmode none up && ip link set other addrgenmode none up",
@@ -129,7 +129,7 @@ fn addresses_are_heard_of_in_both_families_and_silence_is_silent() {
         assert!(!is_there());
         quieten(&mut watcher);
     }
-    // What is no address is not told of, and an address of another namespace is not ours.
+    // Other events than addresses are not reported, and neither are addresses of other namespaces.
     namespace.run("ip link set one mtu 1400 && ip route add 198.51.100.0/24 dev lo");
     Namespace::new("addresses-of-others").run("ip address add 192.0.2.8/24 dev lo");
     let begin = Instant::now();
@@ -149,17 +149,17 @@ fn more_addresses_than_the_socket_holds_are_told_once() {
     namespace.run(&format!("ip -batch {file}"));
     assert!(watcher.next(SOON).unwrap());
     assert!(!watcher.next(Some(Duration::ZERO)).unwrap());
-    // Having lost some it still hears.
+    // The watcher still works after it lost events.
     namespace.run("ip address add 192.0.2.7/32 dev lo");
     assert!(watcher.next(SOON).unwrap());
 }
 
-/// One change may be told in several pieces.
+/// Reads all pending events. One change may cause several.
 fn quieten(watcher: &mut AddressWatcher) {
     while watcher.next(Some(Duration::from_millis(100))).unwrap() {}
 }
 
-/// The capabilities are those of the thread, which ends with the test.
+/// Capabilities belong to the thread, which ends with the test.
 #[test]
 fn what_is_left_after_the_drop_is_enough() {
     let namespace = Namespace::new("drop");
@@ -200,14 +200,14 @@ fn what_is_left_after_the_drop_is_enough() {
                     run(&["-t", "nat", "-X", "OURS"]);
                 }
             }
-            // No program gets them back.
+            // A child process does not get the capabilities back.
             let refused = Command::new("unshare").args(["--mount", "true"]).output().unwrap();
             assert!(!refused.status.success());
         });
     }
 }
 
-/// A second drop finds nothing to do, and a capability that is not there is told.
+/// A second drop has no effect, and reports a capability that is missing.
 #[test]
 fn what_is_gone_cannot_be_kept() {
     let namespace = Namespace::new("drop-twice");

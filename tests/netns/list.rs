@@ -1,4 +1,4 @@
-//! Listing what a kernel holds, and planning changes to it, where all is well and where it is not.
+//! List the kernel's rules, and plan changes to them, with and without drift.
 
 use serde_json::Value;
 
@@ -40,7 +40,7 @@ fn columns(text: &str, names: [&str; 2]) -> Vec<[String; 2]> {
     text.lines().skip(1).map(|line| starts.map(|start| cell(line, start))).collect()
 }
 
-/// Without a flag the mode is that of the rules, and the kernel's answer is a dry run's.
+/// Without a flag, list detects the mode from the rules. Its output equals that of a dry run.
 #[test]
 fn what_is_held_is_listed_as_a_dry_run_says() {
     for mode in MODES {
@@ -86,7 +86,7 @@ fn without_objects_the_kernel_alone_is_listed() {
     assert!(stderr(&output).contains("No Services found"), "{}", stderr(&output));
 }
 
-/// By hand, in the way of somebody who does not know whose the rules are.
+/// Changes that a user makes by hand.
 const DRIFT: [(&str, &[&str]); 2] = [
     (
         "iptables",
@@ -145,7 +145,7 @@ fn what_drifted_is_marked() {
         ];
         for part in parts {
             let part = match mode {
-                // The set of cluster IPs does not have it.
+                // The element is missing in the set of cluster IPs.
                 "nftables" => {
                     part.replace("intruder TCP\n  - ClusterIP", "intruder TCP\n  - External")
                 }
@@ -160,7 +160,7 @@ fn what_drifted_is_marked() {
     }
 }
 
-/// A chain that somebody emptied leads nowhere, whatever its name says.
+/// A chain without rules leads nowhere, whatever its name.
 #[test]
 fn rules_are_followed_and_not_their_names() {
     let namespace = applied("list-flushed", "nftables", &example("clusterip.yaml"));
@@ -175,7 +175,7 @@ fn rules_are_followed_and_not_their_names() {
     );
 }
 
-/// All Services are there and right, and no packet gets to them.
+/// All Services are present and correct, but no packet reaches them.
 #[test]
 fn it_is_said_when_nothing_leads_to_the_services() {
     for (mode, change) in [
@@ -191,7 +191,7 @@ fn it_is_said_when_nothing_leads_to_the_services() {
     }
 }
 
-/// A plan names each Service once, with what it means and how it is done.
+/// A plan lists each Service once, with the changes in terms of Services and of rules.
 #[test]
 fn a_plan_goes_by_services() {
     for mode in MODES {
@@ -228,7 +228,7 @@ fn a_plan_goes_by_services() {
     }
 }
 
-/// Of services with affinity rules count, of others elements.
+/// Rules count connections of Services with affinity, elements count those of others.
 #[test]
 fn connections_are_listed_where_they_are_counted() {
     let lab = Topology::new("list-counted");

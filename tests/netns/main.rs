@@ -1,8 +1,8 @@
-//! What the kernel makes of it: rules in network namespaces, and real packets through them.
+//! Rules in the kernel: network namespaces with real packets.
 //!
 //! Needs root, iproute2, nft and both variants of iptables (`ci/test` installs them), and fails
-//! without. Every namespace is the tests' own, with a lock file of its own, and is removed
-//! however the tests end; nothing is sent anywhere else.
+//! without them. Every namespace is created by the tests, has its own iptables lock file, and is
+//! removed even if the tests are killed. No packet leaves the namespaces.
 
 #![allow(
     clippy::unwrap_used,

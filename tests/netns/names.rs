@@ -1,4 +1,4 @@
-//! Programs whose names are not fit to be shown.
+//! Program names with characters that must be escaped.
 
 use std::fs;
 

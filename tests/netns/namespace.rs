@@ -1,4 +1,4 @@
-//! A network namespace that goes with its test.
+//! A network namespace that is removed when dropped.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -36,15 +36,15 @@ impl Namespace {
         namespace
     }
 
-    /// A command line in the namespace; it must succeed.
+    /// Runs a command line in the namespace. Panics if it fails.
     pub(crate) fn run(&self, command: &str) -> String {
         let output = self.shell(command);
         assert!(output.status.success(), "{}: {command}: {}", self.name, stderr(&output));
         stdout(&output)
     }
 
-    /// A command line in the namespace, whatever comes of it. The lock of iptables is the
-    /// namespace's own, so that neither other tests nor the machine are in the way.
+    /// Runs a command line in the namespace. iptables uses a lock file of the namespace,
+    /// independent of other tests and of the machine.
     pub(crate) fn shell(&self, command: &str) -> Output {
         Command::new("ip")
             .args(["netns", "exec", &self.name, "sh", "-c", command])
@@ -54,7 +54,7 @@ impl Namespace {
             .unwrap()
     }
 
-    /// The program, in the namespace.
+    /// Runs the program in the namespace.
     pub(crate) fn rulegen(&self, arguments: &str) -> Output {
         self.shell(&format!("{} {arguments}", env!("CARGO_BIN_EXE_rulegen")))
     }
@@ -63,27 +63,27 @@ impl Namespace {
         self.scratch.0.join("xtables.lock").to_str().unwrap().to_owned()
     }
 
-    /// A file that goes with the namespace.
+    /// Writes a file that is removed with the namespace.
     pub(crate) fn file(&self, name: &str, content: &str) -> String {
         self.scratch.write(name, content)
     }
 
-    /// A folder that goes with it, still empty.
+    /// Makes a folder that is removed with the namespace.
     pub(crate) fn folder(&self, name: &str) -> PathBuf {
         let folder = self.scratch.0.join(name);
         fs::create_dir(&folder).unwrap();
         folder
     }
 
-    /// The port of the namespace's clients that was not used for longest. The kernel chooses at random,
-    /// also one whose last connection conntrack still knows: that one then gets what the last one
-    /// got, whatever the rules are by now.
+    /// The least recently used client port of the namespace. The kernel would choose at random, and
+    /// conntrack may still have an entry for the previous connection of that port. That entry would
+    /// decide where the new connection goes.
     pub(crate) fn next_port(&self) -> u16 {
         const FIRST: u16 = 33_000;
         FIRST + self.ports_used.fetch_add(1, Ordering::Relaxed) % (u16::MAX - FIRST)
     }
 
-    /// Runs code in the namespace. Sockets made in it stay there, wherever they are used.
+    /// Runs code in the namespace. Its sockets stay in the namespace.
     pub(crate) fn inside<T: Send>(&self, code: impl FnOnce() -> T + Send) -> T {
         let namespace = File::open(format!("/run/netns/{}", self.name)).unwrap();
         std::thread::scope(|scope| {
@@ -97,7 +97,7 @@ impl Namespace {
 }
 
 impl Drop for Namespace {
-    /// Ends what still runs in it: without the name, nothing finds these processes.
+    /// Kills all processes in the namespace, because they cannot be found without its name.
     fn drop(&mut self) {
         let end =
             "for pid in $(ip netns pids \"$0\"); do kill -9 \"$pid\"; done; ip netns del \"$0\"";
@@ -105,8 +105,8 @@ impl Drop for Namespace {
     }
 }
 
-/// Names a namespace to a process that waits for the end of this one, and then ends what still runs
-/// in the namespace and removes it: also after a kill, which no destructor sees.
+/// Registers a namespace with a process that outlives this one, kills what runs in the namespace
+/// and removes it. This also works after SIGKILL, when no destructor runs.
 fn reap_at_exit(name: &str) {
     static REAPER: OnceLock<Mutex<(Child, ChildStdin)>> = OnceLock::new();
     let reaper = REAPER.get_or_init(|| {
@@ -127,8 +127,8 @@ fn reap_at_exit(name: &str) {
     writeln!(reaper.lock().unwrap().1, "{name}").unwrap();
 }
 
-/// Sets a flag at the end of its scope, also when an assertion fails there: `thread::scope` waits
-/// for its threads, so a thread that runs until it is stopped would hang the test.
+/// Sets a flag at the end of its scope, even if an assertion fails. `thread::scope` waits for its
+/// threads, so the test would hang if a thread waited for the flag.
 pub(crate) struct StopAtEnd<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for StopAtEnd<'_> {

@@ -1,4 +1,5 @@
-//! The table in the kernel: as `nft` sees it, read back, repaired, and written under a kill.
+//! The nftables table in the kernel: listed by `nft`, read back, repaired, and written by a process
+//! that is killed.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use crate::traffic::{Answer, Proto};
 
 const MODE: &str = "--proxy-mode nftables";
 
-/// The arguments for each golden case that has a table.
+/// Folder and arguments of each golden case that has an nftables table.
 fn golden_cases() -> Vec<(PathBuf, String)> {
     let folders = fs::read_dir(root().join("tests/golden")).unwrap();
     let mut cases: Vec<(PathBuf, String)> = folders
@@ -35,7 +36,7 @@ fn golden_cases() -> Vec<(PathBuf, String)> {
     cases
 }
 
-/// The program, in a folder of a namespace; it must succeed.
+/// Runs the program in a folder of a namespace. Panics if it fails.
 fn rulegen_in(namespace: &Namespace, folder: &std::path::Path, arguments: &str) -> String {
     let program = env!("CARGO_BIN_EXE_rulegen");
     let output = namespace.shell(&format!("cd {} && {program} {arguments}", folder.display()));
@@ -43,7 +44,7 @@ fn rulegen_in(namespace: &Namespace, folder: &std::path::Path, arguments: &str) 
     stdout(&output) + &stderr(&output)
 }
 
-/// Elements of one set are listed in an order of the kernel's own.
+/// The kernel chooses the order in which elements of a set are listed.
 fn sorted_list(namespace: &Namespace) -> Vec<String> {
     let listed = namespace.run("nft list ruleset");
     let mut lines: Vec<String> = listed
@@ -91,7 +92,7 @@ fn nftables_applied_table_equals_dry_run_and_is_written_once() {
         assert_eq!(said.matches("nothing to do").count(), 2, "{}: {said}", folder.display());
         assert_eq!(rulegen_in(&applied, &folder, &format!("diff {arguments} 2>/dev/null")), "");
         assert_eq!(generation(&applied), before, "{}: something was written", folder.display());
-        // What nft made of the text is made ours without a word changed.
+        // Applying over a table that nft made from the printed text changes nothing.
         rulegen_in(&printed, &folder, &arguments);
         assert_eq!(sorted_list(&printed), list, "{}", folder.display());
         for namespace in [&applied, &printed] {
@@ -100,7 +101,7 @@ fn nftables_applied_table_equals_dry_run_and_is_written_once() {
     }
 }
 
-/// Changes by others, each with what tells of it.
+/// Changes by another program, and part of the description of each.
 const DRIFT: &[(&str, &str)] = &[
     ("nft flush ruleset", "deleted table ip rulegen"),
     ("nft delete table ip6 rulegen", "deleted table ip6 rulegen"),
@@ -183,15 +184,15 @@ fn drift_is_reported_and_repaired_within_a_second() {
         let repaired = namespace.rulegen(&arguments);
         assert!(repaired.status.success(), "{change}: {}", stderr(&repaired));
         assert!(begin.elapsed() < Duration::from_secs(1), "{change}: it took too long");
-        // nft flush ruleset took the others' table away, too, which is none of our business.
+        // `nft flush ruleset` also deleted the foreign table, which rulegen does not restore.
         namespace.run("nft add table ip others; nft add chain ip others theirs");
         assert_eq!(sorted_list(&namespace), wanted, "{change}");
         while !watcher.next(Some(Duration::from_millis(50))).unwrap().is_empty() {}
     }
 }
 
-/// It takes its anonymous set, map or chain with it. Making the table anew would do too, but would
-/// cost the clients of session affinity.
+/// Deleting the rule deletes its anonymous set, map or chain. Recreating the table would lose the
+/// clients of session affinity.
 #[test]
 fn drift_foreign_rule_is_removed_alone() {
     let namespace = Namespace::new("alone");
@@ -230,7 +231,7 @@ fn drift_of_a_thread_names_its_process() {
     namespace.inside(|| {
         namespace.run("nft add table ip rulegen");
         let mut watcher = Watcher::open(&tables, Watcher::ROOM).unwrap();
-        // Each test has a thread, which is named after it.
+        // Each test has a thread that is named after it.
         NfTables::open().unwrap().delete(&tables).unwrap();
         let writer = drifted(&mut watcher).writer;
         let name = std::fs::read_to_string("/proc/self/comm").unwrap();
@@ -238,7 +239,7 @@ fn drift_of_a_thread_names_its_process() {
             (writer.pid, writer.program.as_str(), writer.is_thread),
             (std::process::id(), name.trim_end(), false)
         );
-        // It has ended, and is known by what the kernel says.
+        // The process has ended, so only the name from the kernel's event is known.
         namespace.run("nft add table ip rulegen");
         let writer = drifted(&mut watcher).writer;
         assert_eq!((writer.program.as_str(), writer.is_thread), ("nft", true));
@@ -278,8 +279,8 @@ fn drift_ignores_own_commits_and_other_tables() {
     });
 }
 
-/// iptables-nft keeps its rules in tables of nf_tables; what happens to those of iptables-legacy the
-/// kernel does not tell, so they are looked at each second.
+/// iptables-nft keeps its rules in tables of nf_tables. The kernel sends no events for
+/// iptables-legacy, so the watcher polls every second.
 #[test]
 fn drift_of_iptables_is_noticed() {
     use rulegen_kernel::iptables::{Variant, Watcher};
@@ -312,8 +313,7 @@ fn drift_of_iptables_is_noticed() {
     }
 }
 
-/// More than a socket holds unless it is asked to, sent in one piece; and more than one dump gives
-/// at a time.
+/// A transaction larger than the default socket buffer, and a dump of several messages.
 #[test]
 fn nftables_fifty_thousand_elements_are_written_once() {
     const SERVICES: usize = 4_200;
@@ -358,7 +358,7 @@ pub(crate) fn json_service(n: usize, endpoints: usize) -> String {
     )
 }
 
-/// Somebody who commits all the time comes in between reading and writing, again and again.
+/// Another program commits all the time, repeatedly between our read and our write.
 #[test]
 fn nftables_busy_ruleset_is_written_or_reported_busy() {
     const RUNS: usize = 20;
@@ -409,8 +409,8 @@ fn nftables_refused_operation_is_named() {
     }
 }
 
-/// Two of many chains lead to one that is not there. The kernel refuses these, and the search for them
-/// leaves all that it holds as it is.
+/// Two of many chains have a jump to a missing chain. The kernel refuses these two, and the search
+/// for them changes nothing.
 #[test]
 fn nftables_isolate_finds_refused_services_and_writes_nothing() {
     use rulegen_kernel::nftables::{isolate, reconcile};
@@ -450,7 +450,7 @@ fn nftables_isolate_finds_refused_services_and_writes_nothing() {
     assert_eq!(namespace.run("nft list table ip rulegen").matches("chain c").count(), 14);
 }
 
-/// The probes are looked at by the kernel, and undone: one that it cannot mean is named.
+/// The kernel checks probes and rolls them back. An unsupported feature is named.
 #[test]
 fn nftables_missing_kernel_features_are_found() {
     use rulegen_ruleset::nftables::{
@@ -476,8 +476,8 @@ fn nftables_missing_kernel_features_are_found() {
     assert_eq!(namespace.run("nft list ruleset"), "");
 }
 
-/// A table that aborts `nft` when it lists it: a map's data are the key of another lookup. The kernel
-/// takes it, and it is no business of ours.
+/// A table on which `nft list` aborts: the data of a map are the key of another lookup. The kernel
+/// accepts it. It must not affect rulegen.
 #[test]
 fn nftables_undecodable_table_of_others_does_no_harm() {
     use rulegen_ruleset::nftables::{
@@ -514,13 +514,13 @@ fn nftables_undecodable_table_of_others_does_no_harm() {
     assert!(namespace.rulegen("cleanup").status.success());
 }
 
-/// The way back: kube-proxy is at work again beside rulegen's table, which is then of no use.
+/// Rollback: kube-proxy runs again, and rulegen's table is no longer needed.
 #[test]
 fn cleanup_keeps_kube_proxy_rules_if_asked() {
     let namespace = Namespace::new("way-back");
     let arguments = format!("-f {} --hostname-override node-1", example("nodeport"));
     assert!(namespace.rulegen(&format!("{arguments} {MODE}")).status.success());
-    // The chains that both make, and a table of the name that is kube-proxy's.
+    // The chains that kube-proxy makes as well, and kube-proxy's table.
     assert!(namespace.rulegen(&arguments).status.success());
     namespace.run("nft add table ip kube-proxy");
     let chains = namespace.run("iptables-save -t nat");
@@ -533,12 +533,12 @@ fn cleanup_keeps_kube_proxy_rules_if_asked() {
     assert_eq!(without_comments(&namespace.run("iptables-save -t nat")), without_comments(&chains));
 }
 
-/// What iptables-save prints but for the time.
+/// The output of iptables-save without comments, which contain the time.
 fn without_comments(saved: &str) -> Vec<&str> {
     saved.lines().filter(|line| !line.starts_with('#')).collect()
 }
 
-/// What somebody else commits between reading and writing makes the writing void.
+/// A foreign commit between read and write makes the kernel refuse the write.
 #[test]
 fn nftables_transaction_on_stale_generation_is_refused() {
     use rulegen_kernel::nftables::Error;
@@ -562,11 +562,11 @@ fn example(name: &str) -> String {
     root().join("examples").join(format!("{name}.yaml")).display().to_string()
 }
 
-/// So many Services beside the lab's, so that a kill has time to come in between.
+/// Number of additional Services, so that there is time for a kill.
 const MORE_SERVICES: usize = 60;
 
-/// Two states of the lab's cluster, with an endpoint more or less for all but the Service that
-/// is asked all the while.
+/// Two states of the lab's cluster. They differ in the endpoints of all Services except the
+/// requested one.
 fn two_states(namespace: &Namespace) -> [String; 2] {
     let lab = fs::read_to_string(root().join("tests/netns/cluster.yaml")).unwrap();
     [1, 2].map(|endpoints| {
@@ -591,7 +591,7 @@ fn service(n: usize, endpoints: usize) -> String {
     )
 }
 
-/// The tables without the kernel's own numbers for rules, which each writing changes.
+/// The tables without rule handles, which change with each write.
 pub(crate) fn held(namespace: &Namespace) -> Vec<Option<Actual>> {
     let name = Name::from("rulegen");
     let read =
@@ -636,7 +636,7 @@ fn apply_killed_at_any_point_leaves_one_whole_state() {
         let stop = StopAtEnd(&stop);
         let mut found = [0_u32; 2];
         for run in 0..runs {
-            // The state that is not there now, stopped somewhere between its start and its end.
+            // Apply the other state, and kill at some point of the run.
             let index = usize::from(held(&lab.node) == wholes[0]);
             kill_after(&lab.node, &arguments(&states[index]), longest * 2 * run / runs);
             let now = held(&lab.node);
@@ -658,14 +658,14 @@ fn kill_after(namespace: &Namespace, arguments: &str, time: Duration) {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    // Not a wait for something: the moment of the kill is what is varied.
+    // Not a wait: this varies the moment of the kill.
     thread::sleep(time);
     child.kill().unwrap();
     child.wait().unwrap();
 }
 
 /// Session affinity: a client whose endpoint was removed gets another endpoint at once, and keeps
-/// that one when the first endpoint comes back.
+/// it when the first endpoint comes back.
 #[test]
 fn session_affinity_client_of_removed_endpoint_moves_and_stays() {
     let lab = Topology::new("loses");
@@ -705,7 +705,7 @@ fn session_affinity_client_of_removed_endpoint_moves_and_stays() {
     }
 }
 
-/// The kernel cannot change the timeout of a set that exists, so the rules have it.
+/// The kernel cannot change the timeout of an existing set, so the timeout is in the rules.
 #[test]
 fn session_affinity_clients_stay_when_timeout_changes() {
     let lab = Topology::new("keeps");

@@ -1,7 +1,7 @@
-//! The packets of docs/how-a-packet-travels.md: a node with the rules of an example, a client, the
-//! pods, and what the node sees of one connection.
+//! The packets in docs/how-a-packet-travels.md: a node with the rules of an example, a client, the
+//! pods, and the packets that the node sees of one connection.
 //!
-//! `UPDATE_GOLDEN=1` writes what is seen now; read the change before you commit it.
+//! `UPDATE_GOLDEN=1` writes the current packets. Review the change before you commit it.
 
 use std::fs;
 use std::io::Read;
@@ -19,14 +19,14 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::common::{difference, root, stderr};
 use crate::namespace::Namespace;
 
-/// A request of the page.
+/// A request on the page.
 struct DocumentedRequest {
-    /// The mark of its place there.
+    /// Marks the block of the request on the page.
     mark: &'static str,
     example: &'static str,
     from: &'static str,
     to: &'static str,
-    /// The endpoint that the draw shall fall on.
+    /// The endpoint that the documented request goes to.
     endpoint: &'static str,
 }
 
@@ -65,7 +65,7 @@ fn the_page_shows_what_the_node_sees() {
     }
 }
 
-/// The page with another block behind a mark.
+/// Replaces the block after a mark of the page.
 fn with_block(page: &str, mark: &str, block: &str) -> String {
     let begin = format!("<!-- packets: {mark} -->\n```text\n");
     let (before, rest) = page.split_once(&begin).unwrap();
@@ -73,18 +73,18 @@ fn with_block(page: &str, mark: &str, block: &str) -> String {
     format!("{before}{begin}{block}```{after}")
 }
 
-/// Node-1, a pod on it, node-2 with all other pods, and a client, on one network.
+/// Node-1 with a pod, node-2 with all other pods, and a client, on one network.
 struct World {
     node: Namespace,
     pod: Namespace,
     client: Namespace,
-    /// They go when it goes.
+    /// Keeps these namespaces until this is dropped.
     _others: [Namespace; 2],
 }
 
 const NODE: &str = "192.168.1.10";
 const POD: &str = "10.244.1.4";
-/// The endpoints of both examples; those of node-1 but the pod's own are elsewhere too.
+/// The endpoints of both examples. Those of node-1, except the pod's own, are on node-2 too.
 const ENDPOINTS: [&str; 7] = [
     "10.244.1.5",
     "10.244.1.6",
@@ -138,8 +138,8 @@ impl World {
         Self { node, pod, client, _others: [switch, elsewhere] }
     }
 
-    /// What the node sees of the first packet to the endpoint and of the answer, from one end of
-    /// the node to the other.
+    /// The packets that the node sees: the first one to the endpoint and its reply, each coming in
+    /// and leaving.
     fn packets(&self, travel: &DocumentedRequest) -> String {
         let sniffer = self.node.inside(sniffer);
         let sender = if travel.from == POD { &self.pod } else { &self.client };
@@ -162,7 +162,7 @@ fn serve(namespace: &Namespace) {
     thread::spawn(move || while listener.accept().is_ok() {});
 }
 
-/// One connection, which the other side ends.
+/// Opens one connection. The server closes it.
 fn ask(from: SocketAddr, to: SocketAddr) {
     let mut socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
     socket.bind(&from.into()).unwrap();
@@ -170,7 +170,7 @@ fn ask(from: SocketAddr, to: SocketAddr) {
     socket.read_to_end(&mut Vec::new()).unwrap();
 }
 
-/// A TCP packet that begins a connection, or the answer to it.
+/// A TCP SYN or SYN-ACK.
 #[derive(Debug, Clone)]
 struct Packet {
     interface: String,
@@ -180,14 +180,14 @@ struct Packet {
     is_answer: bool,
 }
 
-/// Hears every packet on every interface of the namespace that it is made in (packet(7)).
+/// A socket that receives all packets on all interfaces of the current namespace (packet(7)).
 fn sniffer() -> OwnedFd {
     socket(AddressFamily::Packet, SockType::Datagram, SockFlag::SOCK_NONBLOCK, SockProtocol::EthAll)
         .unwrap()
 }
 
-/// The packets of the connection that began at this port of the client: the first, and the answer
-/// to it, each coming and leaving.
+/// The first packets of the connection from this port of the client: SYN and SYN-ACK, each coming
+/// in and leaving.
 fn seen(node: &Namespace, sniffer: &OwnedFd, port: u16) -> Vec<Packet> {
     let mut all: Vec<Packet> = Vec::new();
     let mut buffer = [0; 256];
@@ -220,8 +220,8 @@ fn parse(node: &Namespace, bytes: &[u8], address: &LinkAddr) -> Option<Packet> {
     })
 }
 
-/// A line a packet. The client's port is always shown as the same, and that which masquerading
-/// draws as any.
+/// One line per packet. The client's port is always shown as 40000, and a port chosen by
+/// masquerading as "any".
 fn described(seen: &[Packet], port: u16, travel: &DocumentedRequest) -> String {
     let shown = |address: SocketAddrV4| {
         let is_drawn = address.ip().to_string() == NODE && address.to_string() != travel.to;

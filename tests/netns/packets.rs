@@ -1,4 +1,5 @@
-//! Real packets: which endpoint answers, which source address it sees, who is refused how.
+//! Real packets: which endpoint answers, which source address it sees, and how packets are rejected
+//! or dropped.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +13,7 @@ use crate::traffic::{Answer, Listeners, Proto};
 #[derive(Debug, Clone, Copy)]
 enum To {
     ClusterIp(u16),
-    /// At the node's address that the cluster knows.
+    /// At the node's primary address.
     NodePort(u16),
     /// At another address of the node (IPv4).
     OtherNodePort(u16),
@@ -55,18 +56,18 @@ impl Pod {
     }
 }
 
-/// What must become of requests.
+/// The expected result of requests.
 #[derive(Debug, Clone, Copy)]
 enum Expect {
-    /// Each of these answers, no other does, and they see the client's own address.
+    /// Exactly these endpoints answer, and they see the client's own address.
     Seen(&'static [Pod]),
-    /// The same, but they see an address of the node.
+    /// Like `Seen`, but they see an address of the node.
     Masqueraded(&'static [Pod]),
-    /// The same, and the first of them, which is the client itself, sees an address of the node.
+    /// Like `Seen`, but the first one is the client itself, and sees an address of the node.
     Hairpin(&'static [Pod]),
-    /// Port unreachable, at once.
+    /// ICMP port unreachable, at once.
     Refused,
-    /// Nothing.
+    /// No answer.
     Silence,
 }
 
@@ -77,9 +78,9 @@ use To::{ClusterIp, ExternalIp, LoadBalancerIp, LocalhostPort, NodePort, OtherNo
 const BOTH: &[Pod] = &[First, Elsewhere];
 const OUTSIDERS: &[From] = &[From::Outside, From::OutsideInRange];
 
-/// The default configuration: pods are told by the cluster's pod networks.
+/// The default configuration. Pod traffic is detected by the cluster's pod networks.
 const TABLE: &[(&[From], To, Expect)] = &[
-    // Both policies Cluster. A pod's address is kept at the cluster IP only.
+    // Both policies Cluster. A pod's source address is kept only at the cluster IP.
     (&[From::PodElsewhere], ClusterIp(10), Hairpin(&[Elsewhere, First])),
     (&[From::BridgedPod], ClusterIp(10), Seen(BOTH)),
     (&[From::Pod], ClusterIp(10), Hairpin(BOTH)),
@@ -89,8 +90,8 @@ const TABLE: &[(&[From], To, Expect)] = &[
     (&[From::BridgedPod, From::Outside], OtherNodePort(10), Masqueraded(BOTH)),
     (&[From::BridgedPod, From::Node, From::Outside], ExternalIp(10), Masqueraded(BOTH)),
     (&[From::BridgedPod, From::Node, From::Outside], LoadBalancerIp(10), Masqueraded(BOTH)),
-    // External policy Local: outside traffic stays here with its address; pods and the node are
-    // short-circuited to all endpoints.
+    // External policy Local: traffic from outside goes to local endpoints and keeps its source
+    // address. Traffic from pods and the node is short-circuited to all endpoints.
     (OUTSIDERS, NodePort(20), Seen(&[First])),
     (OUTSIDERS, OtherNodePort(20), Seen(&[First])),
     (OUTSIDERS, ExternalIp(20), Seen(&[First])),
@@ -99,7 +100,7 @@ const TABLE: &[(&[From], To, Expect)] = &[
     (&[From::PodElsewhere], NodePort(20), Hairpin(&[Elsewhere, First])),
     (&[From::Node], NodePort(20), Masqueraded(BOTH)),
     (&[From::Node], ExternalIp(20), Masqueraded(BOTH)),
-    // External policy Local without an endpoint here.
+    // External policy Local without a local endpoint.
     (&[From::Outside], NodePort(30), Silence),
     (&[From::Outside], ExternalIp(30), Silence),
     (&[From::Outside], LoadBalancerIp(30), Silence),
@@ -107,7 +108,7 @@ const TABLE: &[(&[From], To, Expect)] = &[
     (&[From::BridgedPod], NodePort(30), Seen(&[Elsewhere])),
     (&[From::Node], NodePort(30), Masqueraded(&[Elsewhere])),
     (&[From::BridgedPod], ClusterIp(30), Seen(&[Elsewhere])),
-    // No endpoints: told at once, wherever it is asked.
+    // No endpoints: rejected at once at every frontend.
     (&[From::Pod, From::PodElsewhere, From::Node, From::Outside], ClusterIp(40), Refused),
     (&[From::Pod, From::Node, From::Outside], NodePort(40), Refused),
     (&[From::Outside], OtherNodePort(40), Refused),
@@ -119,31 +120,31 @@ const TABLE: &[(&[From], To, Expect)] = &[
     (&[From::BridgedPod], ClusterIp(50), Seen(&[First])),
     (&[From::Node, From::Outside], ClusterIp(50), Masqueraded(&[First])),
     (&[From::Pod, From::PodElsewhere, From::Node, From::Outside], ClusterIp(60), Silence),
-    // Source ranges hold for load-balancer IPs only.
+    // Source ranges apply to load-balancer IPs only.
     (&[From::OutsideInRange], LoadBalancerIp(80), Masqueraded(&[First])),
     (&[From::Outside, From::BridgedPod, From::Node], LoadBalancerIp(80), Silence),
     (&[From::Outside], NodePort(80), Masqueraded(&[First])),
     (&[From::Outside], ExternalIp(80), Masqueraded(&[First])),
     (&[From::Node], LoadBalancerIp(81), Masqueraded(&[First])),
     (&[From::OutsideInRange], LoadBalancerIp(81), Silence),
-    // An endpoint reaches itself through every frontend.
+    // An endpoint reaches itself through every frontend (hairpin).
     (&[From::Pod], ClusterIp(90), Masqueraded(&[First])),
     (&[From::Pod], NodePort(90), Masqueraded(&[First])),
     (&[From::Pod], LoadBalancerIp(90), Masqueraded(&[First])),
-    // Terminating endpoints, for Cluster and Local separately.
+    // Terminating endpoints, for the policies Cluster and Local separately.
     (&[From::BridgedPod], ClusterIp(91), Seen(&[First])),
     (&[From::BridgedPod], ClusterIp(92), Seen(&[Elsewhere])),
     (&[From::Outside], NodePort(92), Seen(&[First])),
     (&[From::BridgedPod], NodePort(92), Seen(&[Elsewhere])),
-    // Hints, for zones and nodes, and none where an endpoint lacks one.
+    // Topology hints for zones and nodes. They are ignored if an endpoint has none.
     (&[From::BridgedPod], ClusterIp(94), Seen(&[First])),
     (&[From::BridgedPod], ClusterIp(107), Seen(&[First])),
     (&[From::BridgedPod], ClusterIp(108), Seen(BOTH)),
-    // A zero range means everybody; there is no node port where none is allocated.
+    // A source range 0.0.0.0/0 allows all clients. There is no node port if none is allocated.
     (&[From::Outside, From::OutsideInRange], LoadBalancerIp(82), Masqueraded(&[First])),
     (&[From::Outside], NodePort(82), Refused),
-    // Slices: several, an endpoint in two of them, one that is not ready, one on no node,
-    // families in either order, and those that do not count.
+    // EndpointSlices: several, an endpoint in two of them, one that is not ready, one without a
+    // node, families in either order, and slices that do not count.
     (&[From::BridgedPod], ClusterIp(102), Seen(BOTH)),
     (&[From::BridgedPod], ClusterIp(103), Seen(&[First])),
     (&[From::BridgedPod], ClusterIp(104), Silence),
@@ -176,8 +177,8 @@ fn packets_meet_every_service_behaviour_nftables() {
     lab.apply(&format!("{NFTABLES} --nodeport-addresses 0.0.0.0/0,::/0"));
     check(&lab, TABLE);
     sctp(&lab);
-    // What iptables lets pass: ports that no Service has at a cluster IP, cluster IPs that no
-    // Service has.
+    // Packets that iptables mode lets pass: to ports that no Service has at a cluster IP, and to
+    // cluster IPs that no Service has.
     for family in 0..2 {
         let mut to = ClusterIp(10).address(family).unwrap();
         to.set_port(9999);
@@ -185,7 +186,7 @@ fn packets_meet_every_service_behaviour_nftables() {
     }
 }
 
-/// By default node ports are open at the node's primary address alone, and never at loopback.
+/// By default node ports are open only at the node's primary address, and never at loopback.
 #[test]
 fn node_port_packets_nftables() {
     let lab = Topology::new("table-ports");
@@ -200,11 +201,11 @@ fn node_port_packets_nftables() {
     );
 }
 
-/// The same lab under one configuration after the other: only the difference is written.
+/// Several configurations in the same lab, one after the other. Only the difference is written.
 #[test]
 fn packets_meet_every_configuration() {
     let lab = Topology::new("config");
-    // One family only: pods are told in that one.
+    // One family only: pod traffic is detected in that family.
     lab.apply("--cluster-cidr 10.244.0.0/16");
     check_family(&lab, 0, &[(&[From::BridgedPod], NodePort(30), Seen(&[Elsewhere]))]);
     check_family(&lab, 1, &[(&[From::BridgedPod], NodePort(30), Silence)]);
@@ -288,7 +289,7 @@ fn node_port_addresses_limit_where_node_ports_are_open() {
     }
 }
 
-/// Ports without a name, two ports, and a port for each of two protocols (all of the table).
+/// Ports without a name, two ports, and a port number for two protocols (as in the whole table).
 #[test]
 fn service_ports_lead_to_target_ports_by_name() {
     let lab = Topology::new("ports");
@@ -312,7 +313,7 @@ fn service_ports_lead_to_target_ports_by_name() {
     }
 }
 
-/// In ipMode Proxy the address is the load balancer's own: packets go there.
+/// With ipMode Proxy the load balancer itself has the address, so packets go there.
 #[test]
 fn load_balancer_ip_mode_proxy_gets_no_rules() {
     let lab = Topology::new("proxied");
@@ -325,8 +326,8 @@ fn load_balancer_ip_mode_proxy_gets_no_rules() {
     assert_eq!(answer, Answer::From { endpoint: to, seen: source });
 }
 
-/// Where the load-balancer IP is one of the node's addresses, the node's own requests to it have
-/// it as their source; they are let in if the node is in a source range.
+/// If the load-balancer IP is one of the node's addresses, the node's own requests to it have it as
+/// their source address. They are accepted if the node is in a source range.
 #[test]
 fn load_balancer_requests_of_the_node_are_short_circuited() {
     let lab = Topology::new("loopback");
@@ -341,7 +342,7 @@ fn load_balancer_requests_of_the_node_are_short_circuited() {
     }
 }
 
-/// The load balancer's question passes a firewall that drops everything else.
+/// The load balancer's health check passes a firewall that drops everything else.
 #[test]
 fn health_check_node_port_is_accepted() {
     let lab = Topology::new("health");
@@ -357,7 +358,7 @@ fn health_check_node_port_is_accepted() {
     assert_eq!(other, Answer::Silence);
 }
 
-/// More than 1,000 endpoints: the rules of endpoints carry no comments and do the same.
+/// With more than 1,000 endpoints, rules of endpoints have no comments and work the same.
 #[test]
 fn large_cluster_works_without_rule_comments() {
     let lab = Topology::new("large");
@@ -391,7 +392,8 @@ fn large_cluster_works_without_rule_comments() {
     check_family(&lab, 0, &[(&[From::BridgedPod], ClusterIp(10), Seen(BOTH))]);
 }
 
-/// A neighbour may not reach loopback addresses through what route_localnet opens.
+/// A host on the same network cannot reach loopback addresses, which route_localnet alone would
+/// allow.
 #[test]
 fn loopback_node_port_packets_from_outside_are_dropped() {
     let lab = Topology::new("guard");
@@ -425,10 +427,10 @@ fn session_affinity_keeps_endpoint_until_timeout() {
         for _ in 0..30 {
             assert_eq!(endpoint(to), first, "{variant}: the client lost its endpoint");
         }
-        // Over every frontend it is the same.
+        // All frontends lead to the same endpoint.
         assert_eq!(endpoint(LoadBalancerIp(70).address(family).unwrap()), first, "{variant}");
-        // Once the client was away for longer than two seconds it may meet another, with a
-        // chance of two in three each time.
+        // If the client is away for more than two seconds, it gets another endpoint with a
+        // probability of two thirds.
         let deadline = Instant::now() + Duration::from_secs(90);
         while endpoint(to) == first {
             assert!(Instant::now() < deadline, "{variant}: affinity never expired");
@@ -437,8 +439,8 @@ fn session_affinity_keeps_endpoint_until_timeout() {
     }
 }
 
-/// Pearson's chi-squared over three endpoints: 23.03 is exceeded once in 100,000 runs by a fair
-/// choice (two degrees of freedom).
+/// Pearson's chi-squared over three endpoints (two degrees of freedom). A fair choice exceeds 23.03
+/// once in 100,000 runs.
 #[test]
 fn load_balancing_random_is_even() {
     const REQUESTS: u32 = 1500;
@@ -450,7 +452,7 @@ fn load_balancing_random_is_even() {
     expect_even(&lab, REQUESTS);
 }
 
-/// Round-robin by the flag, and each connection counted.
+/// --load-balancing round-robin, and counters of connections.
 #[test]
 fn load_balancing_round_robin_counts_connections() {
     const TURNS: usize = 10;
@@ -529,7 +531,7 @@ fn check_family(lab: &Topology, family: usize, table: &[(&[From], To, Expect)]) 
     }
 }
 
-/// More requests than any endpoint could be missed in by chance: 2^-200.
+/// So many requests that no endpoint is missed by chance (2^-200).
 const MANY: usize = 200;
 
 fn check_one(
@@ -577,7 +579,7 @@ fn check_one(
     panic!("{about}: {missing:?} never answered");
 }
 
-/// SCTP on the wire: where an INIT arrives and from whom.
+/// SCTP packets: where an INIT arrives, and from which source address.
 fn sctp(lab: &Topology) {
     let mut at = Vec::new();
     for (namespace, ips) in lab.servers() {

@@ -1,4 +1,4 @@
-//! The output is a fixed point: what is restored from it is saved the same, by both variants.
+//! The output is a fixed point: both variants save what they restored from it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ fn restored_output_is_saved_the_same() {
             let wanted = fs::read_to_string(output).unwrap();
             assert_eq!(lines(&saved), lines(&wanted), "{variant}: {}", output.display());
         }
-        // The next variant shall not see rules of this one.
+        // The next variant must not see the rules of this one.
         for program in ["iptables", "ip6tables"] {
             let empty = "*filter\\nCOMMIT\\n*nat\\nCOMMIT\\n";
             namespace.run(&format!("printf '{empty}' | {program}-{variant}-restore"));
@@ -28,7 +28,7 @@ fn restored_output_is_saved_the_same() {
     }
 }
 
-/// Everything that is printed in the golden cases and examples.
+/// All iptables-save files of the golden cases and examples.
 fn outputs() -> Vec<PathBuf> {
     let golden =
         fs::read_dir(root().join("tests/golden")).unwrap().map(|entry| entry.unwrap().path());
@@ -44,8 +44,8 @@ fn outputs() -> Vec<PathBuf> {
     outputs
 }
 
-/// Each table's chains, and each chain's rules in their order; the order in which chains stand
-/// is iptables' own.
+/// The chains of each table, and the rules of each chain in order. iptables chooses the order of
+/// chains.
 fn lines(saved: &str) -> Vec<String> {
     let mut table = String::new();
     let mut lines: Vec<(String, usize, String)> = Vec::new();

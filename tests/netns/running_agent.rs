@@ -1,4 +1,4 @@
-//! The agent as a process in a namespace, and the folder of manifests that it watches.
+//! An agent process in a namespace, and the folder of manifests that it watches.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -13,27 +13,27 @@ use crate::namespace::{Namespace, StopAtEnd};
 use crate::topology::{From, Topology};
 use crate::traffic::{Answer, Proto};
 
-/// What has to be so in the end is so after this, however hard the machine works.
+/// The deadline for a condition to become true, even on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(15);
 
-/// Where the agent says how it is, and what it did.
+/// Ports of health checks, and of metrics and status pages.
 pub(crate) const HEALTH_PORT: u16 = 10256;
 pub(crate) const METRICS_PORT: u16 = 10249;
 
 const NAME: &str = "--hostname-override node-1";
 
-/// Unless a test says another.
+/// The default, unless a test sets another mode.
 const MODE: &str = "--proxy-mode nftables";
 
-/// The size of the table of connections and the order of kills are the machine's, not ours to set.
+/// The size of the conntrack table and the OOM score belong to the machine. Do not change them.
 const LEAVE_THE_MACHINE: &str = "--conntrack-max-per-core 0 --oom-score-adj 0";
 
-/// Waits for something that nobody tells of.
+/// Polls a condition.
 pub(crate) fn eventually(what: &str, is_so: impl FnMut() -> bool) -> Duration {
     within(SOON, what, is_so)
 }
 
-/// The same with another deadline. Says how long it took.
+/// Like [`eventually`], with another deadline. Returns how long it took.
 pub(crate) fn within(deadline: Duration, what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
     let begun = Instant::now();
     while !is_so() {
@@ -43,14 +43,15 @@ pub(crate) fn within(deadline: Duration, what: &str, mut is_so: impl FnMut() -> 
     begun.elapsed()
 }
 
-/// A folder of manifests. Files are written beside it and moved in, unless a test does otherwise.
+/// A folder of manifests. Files are written outside of it and moved in, unless a test does
+/// otherwise.
 pub(crate) struct Manifests {
     pub(crate) path: PathBuf,
     beside: PathBuf,
 }
 
 impl Manifests {
-    /// There always is a manifest in it: without any, the rules would stay as they are.
+    /// Starts with one manifest: without any, the agent would keep its current rules.
     pub(crate) fn new(namespace: &Namespace) -> Self {
         let manifests =
             Self { path: namespace.folder("manifests"), beside: namespace.folder("beside") };
@@ -62,12 +63,12 @@ impl Manifests {
         self.path.join(name)
     }
 
-    /// Puts a file in, or in the place of another.
+    /// Adds or replaces a file atomically.
     pub(crate) fn put(&self, name: &str, text: &str) {
         fs::rename(self.beside(name, text), self.file(name)).unwrap();
     }
 
-    /// A file that is on the same disk and not in the folder.
+    /// Writes a file on the same disk but outside the folder.
     pub(crate) fn beside(&self, name: &str, text: &str) -> PathBuf {
         let file = self.beside.join(name);
         fs::write(&file, text).unwrap();
@@ -79,8 +80,9 @@ impl Manifests {
     }
 }
 
-/// A manifest that makes no rules. There is no ServiceCIDR: what met no rules shall not just be dropped,
-/// for then its client tries again a second later, and the failure is not seen.
+/// A manifest that makes no rules. There is no ServiceCIDR: with one, packets without rules would
+/// be dropped, the client would send them again a second later, and the test would miss the
+/// failure.
 pub(crate) const NOTHING: &str = "{apiVersion: v1, kind: ConfigMap, metadata: {name: nothing}}\n";
 
 /// The cluster IP of Service number n.
@@ -93,7 +95,7 @@ pub(crate) fn service(n: usize, endpoints: &[&str]) -> String {
     service_with(n, "", endpoints)
 }
 
-/// The same with more in its specification, each part with a comma behind it.
+/// Like [`service`], with more fields in the spec, each followed by a comma.
 pub(crate) fn service_with(n: usize, more: &str, endpoints: &[&str]) -> String {
     let ip = cluster_ip(n).ip();
     let endpoints: Vec<String> =
@@ -108,7 +110,7 @@ pub(crate) fn service_with(n: usize, more: &str, endpoints: &[&str]) -> String {
     )
 }
 
-/// A running agent. It is killed with the value, as hard as can be.
+/// A running agent. Dropping it sends SIGKILL.
 pub(crate) struct Agent<'a> {
     namespace: &'a Namespace,
     manifests: PathBuf,
@@ -118,12 +120,12 @@ pub(crate) struct Agent<'a> {
 }
 
 impl<'a> Agent<'a> {
-    /// Tests begin and end without any Service.
+    /// With --allow-empty, because tests begin and end without any Service.
     pub(crate) fn start(namespace: &'a Namespace, manifests: &Manifests, flags: &str) -> Self {
         Self::start_under("", namespace, manifests, flags)
     }
 
-    /// The same, run by a program that becomes it, such as prlimit.
+    /// Like [`Agent::start`], with a program that executes the agent, such as prlimit.
     pub(crate) fn start_under(
         runner: &str,
         namespace: &'a Namespace,
@@ -135,7 +137,7 @@ impl<'a> Agent<'a> {
         Self::start_with(runner, namespace, manifests, flags)
     }
 
-    /// The same without the right to remove all Services.
+    /// Like [`Agent::start`], but without --allow-empty.
     pub(crate) fn start_as_usual(namespace: &'a Namespace, manifests: &Manifests) -> Self {
         Self::start_with("", namespace, manifests, format!("{NAME} {MODE}"))
     }
@@ -147,7 +149,7 @@ impl<'a> Agent<'a> {
         flags: String,
     ) -> Self {
         let log = PathBuf::from(namespace.lock_file()).with_file_name("agent.log");
-        // A test that fails shall show what was done.
+        // The log of a failed test should show what the agent did.
         let verbosity = if flags.contains("-v") { "" } else { "-v2" };
         let child = Command::new("ip")
             .args(["netns", "exec", &namespace.name])
@@ -166,23 +168,22 @@ impl<'a> Agent<'a> {
         Self { namespace, manifests: manifests.path.clone(), flags, log, child }
     }
 
-    /// With which status it ended, if it did.
+    /// The exit status, if it has exited.
     pub(crate) fn ended(&mut self) -> Option<i32> {
         self.child.try_wait().unwrap().and_then(|status| status.code())
     }
 
-    /// Ends it where it is.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Its process, for ip becomes the program that it is told to run.
+    /// Its folder in /proc. `ip netns exec` replaces itself with the program, so the process ID is
+    /// the agent's.
     pub(crate) fn process(&self) -> PathBuf {
         Path::new("/proc").join(self.child.id().to_string())
     }
 
-    /// What it said until now.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
@@ -191,7 +192,7 @@ impl<'a> Agent<'a> {
         eventually(&format!("the log says {words:?}"), || self.log().contains(words));
     }
 
-    /// Whether the kernel holds what the folder says.
+    /// Whether the kernel is in sync with the folder.
     pub(crate) fn is_right(&self) -> bool {
         let (folder, flags) = (self.manifests.display(), &self.flags);
         self.namespace.rulegen(&format!("diff -f {folder} {flags}")).status.success()
@@ -201,25 +202,25 @@ impl<'a> Agent<'a> {
         eventually("the kernel holds what the folder says", || self.is_right())
     }
 
-    /// What it answers at one of its ports: the status and the body.
+    /// The status and body of an HTTP response.
     pub(crate) fn get(&self, port: u16, path: &str) -> Option<(u16, String)> {
         get(self.namespace, port, path)
     }
 
-    /// The value of a metric, with its labels; 0 if it is not there yet.
+    /// The value of a metric with these labels; 0 if it does not exist yet.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let (_, body) = self.get(METRICS_PORT, "/metrics").expect("there are no metrics");
         let mut lines = body.lines().filter_map(|line| line.strip_prefix(name));
         lines.next().map_or(0.0, |value| value.trim().parse().unwrap())
     }
 
-    /// How many syncs there were.
+    /// The number of syncs so far.
     pub(crate) fn syncs(&self) -> f64 {
         self.metric(r#"kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family="IPv4"}"#)
     }
 }
 
-/// What is answered at a port of a namespace's loopback address: the status and the body.
+/// The status and body of an HTTP response from a namespace's loopback address.
 pub(crate) fn get(namespace: &Namespace, port: u16, path: &str) -> Option<(u16, String)> {
     let answer = namespace.inside(|| {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
@@ -246,7 +247,7 @@ impl Drop for Agent<'_> {
     }
 }
 
-/// Counts the answers to requests that are made all the time.
+/// Counts the answers to a continuous series of requests.
 #[derive(Default)]
 pub(crate) struct Asker {
     asked: AtomicUsize,
@@ -255,21 +256,20 @@ pub(crate) struct Asker {
 }
 
 impl Asker {
-    /// How many were answered until now; no other has been made.
+    /// The number of answered requests. Panics if a request failed.
     pub(crate) fn asked(&self) -> usize {
         assert!(!self.has_failed.load(Ordering::Relaxed), "a request failed");
         self.asked.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many more were answered.
+    /// Waits for this many more answers.
     pub(crate) fn wait_for(&self, more: usize) {
         let goal = self.asked() + more;
         eventually("requests are answered", || self.asked() >= goal);
     }
 }
 
-/// Does something while a pod of the node makes connections to a Service, one after the other. None
-/// of them may fail.
+/// Runs `work` while a pod of the node connects to a Service continuously. No connection may fail.
 pub(crate) fn while_asking(lab: &Topology, to: SocketAddr, work: impl FnOnce(&Asker)) {
     let asker = Asker::default();
     thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! The agent under the seccomp profile of the deployment, in a kernel that enforces it.
+//! The agent under the seccomp profile of deploy/, enforced by the kernel.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -24,7 +24,7 @@ fn seccomp_profile_allows_agent_in_iptables_mode() {
     lives_under_the_profile("seccomp-iptables", flags);
 }
 
-/// Start, change, repair, answers to health checks, and a clean end.
+/// First sync, change, repair, health check, and a clean exit.
 fn lives_under_the_profile(label: &str, flags: &str) {
     let space = Namespace::new(label);
     let manifests = Manifests::new(&space);
@@ -61,7 +61,7 @@ impl Drop for Agent {
     }
 }
 
-/// Starts the agent from a thread that has the filter, so that the agent inherits it.
+/// Starts the agent from a thread that has the filter. The agent inherits it.
 fn start(space: &Namespace, manifests: &Manifests, flags: &str, log: &str) -> Agent {
     let filter = profile();
     let lock = space.lock_file();
@@ -89,8 +89,8 @@ fn start(space: &Namespace, manifests: &Manifests, flags: &str, log: &str) -> Ag
     Agent(space.inside(spawn).unwrap())
 }
 
-/// The profile as a program for the kernel. As a container runtime does, it passes over names of
-/// system calls that this machine does not have.
+/// The profile as a BPF program. Like a container runtime, it skips system calls that this
+/// architecture does not have.
 fn profile() -> BpfProgram {
     let text = fs::read_to_string(root().join("deploy/seccomp.json")).unwrap();
     let profile: Value = serde_json::from_str(&text).unwrap();

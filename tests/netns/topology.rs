@@ -1,4 +1,4 @@
-//! A node with pods on it, pods elsewhere and a client outside, each in a namespace.
+//! A node with pods, another node's pods and a client outside, each in a namespace.
 //!
 //! ```text
 //! client 192.168.50.254 ── eth0 192.168.50.1 ┐      ┌ cali1 ── pod 10.244.1.5
@@ -17,7 +17,7 @@ use crate::traffic::{Answer, Proto, ask, ask_within, serve};
 
 /// The pods' first port.
 pub(crate) const POD_PORT: u16 = 8080;
-/// Their other port.
+/// The pods' second port.
 pub(crate) const OTHER_POD_PORT: u16 = 8081;
 
 /// Where a request comes from.
@@ -91,7 +91,7 @@ impl Topology {
         lab
     }
 
-    /// Links and bridges take their time to come up: waits until everybody reaches a pod.
+    /// Waits until all clients reach a pod. Links and bridges need time to come up.
     fn wait_until_connected(&self) {
         let deadline = Instant::now() + Duration::from_secs(30);
         for from in From::ALL {
@@ -104,12 +104,12 @@ impl Topology {
         }
     }
 
-    /// Every address at which an endpoint serves.
+    /// The namespaces and addresses of all servers.
     pub(crate) fn servers(&self) -> [(&Namespace, [&str; 2]); 3] {
         [(&self.pods[0], POD_IPS[0]), (&self.pods[1], POD_IPS[1]), (&self.elsewhere, ELSEWHERE_IPS)]
     }
 
-    /// Applies the lab's cluster with flags.
+    /// Applies the lab's cluster.
     pub(crate) fn apply(&self, flags: &str) {
         let cluster = root().join("tests/netns/cluster.yaml");
         let output = self
@@ -118,14 +118,14 @@ impl Topology {
         assert!(output.status.success(), "{}", stderr(&output));
     }
 
-    /// One request over TCP or UDP.
+    /// Sends one request over TCP or UDP.
     pub(crate) fn ask(&self, from: From, proto: Proto, to: SocketAddr) -> Answer {
         let (namespace, source) = self.source(from, to);
         ask(namespace, proto, source, to)
     }
 
-    /// The same, where somebody works the machine hard meanwhile. A packet that met no rules stays
-    /// without an answer however long it takes: its connection is known as it was.
+    /// Like [`Topology::ask`], with a longer timeout for a busy machine. A connection whose first
+    /// packet met no rules still fails: its conntrack entry has no translation.
     pub(crate) fn ask_patiently(&self, from: From, proto: Proto, to: SocketAddr) -> Answer {
         let (namespace, source) = self.source(from, to);
         ask_within(Duration::from_secs(10), namespace, proto, source, to)
@@ -147,7 +147,7 @@ impl Topology {
         (namespace, ips[family].parse().unwrap())
     }
 
-    /// Whether an address is one of the node's own.
+    /// Whether an address belongs to the node.
     pub(crate) fn is_nodes(&self, ip: IpAddr) -> bool {
         self.node.run("ip -o addr").split([' ', '/']).any(|word| word.parse() == Ok(ip))
     }
@@ -200,7 +200,7 @@ impl Topology {
         }
     }
 
-    /// A cable from the node to another namespace.
+    /// A veth pair from the node to another namespace.
     pub(crate) fn veth(&self, here: &str, other: &Namespace, there: &str) {
         let name = &other.name;
         self.node.run(&format!(

@@ -1,4 +1,4 @@
-//! `rulegen trace`: what it tells of real packets, and that nothing of it stays.
+//! `rulegen trace`: its output for real packets, and that it leaves nothing behind.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -19,14 +19,14 @@ use crate::traffic::{Answer, Proto};
 
 const NFTABLES: &str = "--proxy-mode nftables --cluster-cidr 10.244.0.0/16,fd00:10:244::/48";
 
-/// A trace that runs. It is killed with the value, as hard as can be.
+/// A running trace. Dropping it sends SIGKILL.
 struct Trace {
     child: Child,
     lines: Receiver<String>,
 }
 
 impl Trace {
-    /// Starts it, and waits until it is armed.
+    /// Starts it, and waits until tracing is on.
     fn start(namespace: &Namespace, flags: &str) -> Self {
         let mut child = Command::new("ip")
             .args(["netns", "exec", &namespace.name, env!("CARGO_BIN_EXE_rulegen"), "trace"])
@@ -49,17 +49,17 @@ impl Trace {
         self.lines.recv_timeout(SOON).expect("trace tells nothing more")
     }
 
-    /// What it tells of the next packet, with -o json.
+    /// The next packet with `-o json`.
     fn packet(&self) -> Value {
         serde_json::from_str(&self.line()).unwrap()
     }
 
     fn signal(&self, signal: Signal) {
-        // ip becomes the program that it is told to run.
+        // `ip netns exec` replaces itself with the program.
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
     }
 
-    /// The status that it ends with.
+    /// Waits for its exit status.
     fn status(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
@@ -76,7 +76,7 @@ fn socket(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-/// The step in which something is named so.
+/// The step with this value in a field.
 fn step<'a>(packet: &'a Value, field: &str, value: &str) -> &'a Value {
     let mut steps = packet["steps"].as_array().unwrap().iter();
     steps.find(|step| step[field] == value).unwrap_or_else(|| panic!("no {value}: {packet:#}"))
@@ -159,14 +159,14 @@ fn why_a_packet_does_not_arrive() {
     }
 }
 
-/// Packets behind the first are translated as that was, and meet no rule that chooses.
+/// Later packets are translated like the first one, and meet no rule that chooses an endpoint.
 #[test]
 fn every_packet_of_a_connection() {
     let lab = Topology::new("trace-every");
     lab.apply(NFTABLES);
     let trace = Trace::start(&lab.node, "--to lab/cluster:tcp --every-packet -o json");
     let endpoint = endpoint_of(lab.ask(From::BridgedPod, Proto::Tcp, socket("10.96.0.10:80")));
-    // One may have ended before another that came first.
+    // Packets are printed in the order in which they end.
     for packet in [trace.packet(), trace.packet(), trace.packet()] {
         assert_eq!(packet["newConnection"], packet["packet"] == 1, "{packet:#}");
         assert_eq!(packet["end"], "left", "{packet:#}");
@@ -175,7 +175,7 @@ fn every_packet_of_a_connection() {
     }
 }
 
-/// A rule of others that lets a packet on is on its way too; without a route it ends.
+/// A foreign rule without a verdict is a step too. A packet without a route is lost.
 #[test]
 fn rules_of_others_and_no_route() {
     let lab = Topology::new("trace-others");
@@ -202,7 +202,7 @@ fn rules_of_others_and_no_route() {
     assert_eq!(packet["service"], Value::Null, "{packet:#}");
 }
 
-/// What this host sends to itself comes in again as another packet.
+/// A packet that the host sends to itself comes in again as another packet.
 #[test]
 fn through_loopback() {
     let node = Namespace::new("trace-loopback");
@@ -253,7 +253,8 @@ fn text_as_it_happens() {
     }
     let end = format!("to {endpoint}, an endpoint of lab/cluster:tcp");
     assert!(lines.last().unwrap().contains(&end), "{text}");
-    // Another client's is none that was asked for: the next that is told of is the second here.
+    // The packet of another client is filtered out, so the next printed packet is the second one
+    // here.
     lab.ask(From::Outside, Proto::Tcp, socket("10.96.0.10:80"));
     lab.ask(From::BridgedPod, Proto::Tcp, socket("10.96.0.10:80"));
     assert!(trace.line().contains(" 10.244.1.133:"), "a packet of another client");
@@ -274,7 +275,7 @@ fn nothing_stays_however_it_ends() {
         assert_eq!(trace.status(), (signal != Signal::SIGKILL).then_some(0), "{signal}");
         eventually("the ruleset is as it was", || ruleset() == before);
     }
-    // After a number of packets, after a time, and when nobody reads any more.
+    // It ends after a number of packets, after a time, and when its output is closed.
     let mut trace = Trace::start(&lab.node, "--to lab/cluster --count 2 -o json");
     for turn in 1..=3 {
         lab.ask(From::BridgedPod, Proto::Udp, socket("10.96.0.10:80"));
@@ -287,17 +288,17 @@ fn nothing_stays_however_it_ends() {
     assert_eq!(Trace::start(&lab.node, "--to lab/cluster --for 200ms").status(), Some(0));
     assert_eq!(ruleset(), before);
     let program = env!("CARGO_BIN_EXE_rulegen");
-    // Not even a packet comes that it could not tell of.
+    // It notices the closed output even if it sees no packet.
     let begun = Instant::now();
     lab.node.run(&format!("timeout 60 {program} trace --to 10.244.1.1 2>/dev/null | :"));
     assert!(begun.elapsed() < SOON, "it went on without a reader");
     assert_eq!(ruleset(), before);
-    // Another capability than NET_ADMIN is not needed.
+    // NET_ADMIN is the only capability that it needs.
     let only = "setpriv --bounding-set -all,+net_admin --inh-caps -all";
     lab.node.run(&format!("{only} {program} trace --to lab/cluster --for 100ms"));
 }
 
-/// Two at once have tables of their own, and each tells of its own packets.
+/// Two traces at the same time have their own tables, and each prints its own packets.
 #[test]
 fn two_at_once() {
     let lab = Topology::new("trace-two");
@@ -312,7 +313,7 @@ fn two_at_once() {
     assert_eq!(udp.packet()["protocol"], "udp");
 }
 
-/// The agent sees the commits, and that they are no concern of its own; trace sees the agent's.
+/// The agent ignores the commits of trace, and trace still works after the agent's commits.
 #[test]
 fn beside_the_agent() {
     let lab = Topology::new("trace-agent");

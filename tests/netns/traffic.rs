@@ -1,5 +1,5 @@
-//! Servers that say who they are and whom they see, and clients that tell what became of a
-//! request.
+//! Servers that answer with their own and the client's address, and clients that return the result
+//! of a request.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
@@ -11,14 +11,14 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::namespace::Namespace;
 
-/// What a client learned.
+/// The result of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// This endpoint answered and saw this source address.
+    /// This endpoint answered. It saw this source address.
     From { endpoint: SocketAddr, seen: IpAddr },
-    /// It was refused, and told so at once.
+    /// Rejected at once.
     Refused,
-    /// Nothing came.
+    /// No answer.
     Silence,
 }
 
@@ -28,11 +28,11 @@ pub(crate) enum Proto {
     Udp,
 }
 
-/// How long silence lasts before it is taken for silence. Namespaces on one machine answer in
-/// less than a millisecond; a refusal that took so long would not be "at once".
+/// The time without an answer that counts as silence. Namespaces on one machine answer in less than
+/// a millisecond, so a later rejection would not be "at once".
 const PATIENCE: Duration = Duration::from_millis(600);
 
-/// Serves TCP and UDP at an address of a namespace: the answer is the own address and the
+/// Serves TCP and UDP at an address of a namespace. The answer is the server's own address and the
 /// client's. Runs until the test process ends.
 pub(crate) fn serve(namespace: &Namespace, at: SocketAddr) {
     let (tcp, udp) =
@@ -59,12 +59,12 @@ pub(crate) fn understand(text: &str) -> Option<Answer> {
     Some(Answer::From { endpoint: endpoint.parse().ok()?, seen: seen.parse().ok()? })
 }
 
-/// Asks once, from an address of a namespace and a port that was not used lately.
+/// Sends one request, from an address of a namespace and a port that was not used recently.
 pub(crate) fn ask(namespace: &Namespace, proto: Proto, from: IpAddr, to: SocketAddr) -> Answer {
     ask_within(PATIENCE, namespace, proto, from, to)
 }
 
-/// The same, with another patience.
+/// Like [`ask`], with another timeout.
 pub(crate) fn ask_within(
     patience: Duration,
     namespace: &Namespace,
@@ -108,7 +108,7 @@ fn ask_tcp(
     to: SocketAddr,
 ) -> io::Result<String> {
     let mut socket = socket(patience, Type::STREAM, Protocol::TCP, namespace, from)?;
-    // No TIME_WAIT: thousands of requests shall not use up the ports.
+    // No TIME_WAIT, because thousands of requests would use up the ports.
     socket.set_linger(Some(Duration::ZERO))?;
     connect(patience, &socket, from, to)?;
     let mut text = String::new();
@@ -123,9 +123,9 @@ fn ask_tcp(
     Ok(text)
 }
 
-/// Connects, or tells that it was refused as soon as port unreachable arrives. The socket alone
-/// does not always say so: between namespaces the answer comes while the connecting thread
-/// still holds the socket, and then TCP only tries again a second later (tcp_v6_err).
+/// Connects. Returns `ConnectionRefused` as soon as port unreachable arrives. The socket alone does
+/// not always report it: between namespaces the error arrives while the connecting thread still
+/// holds the socket, and then TCP only tries again a second later (tcp_v6_err).
 fn connect(patience: Duration, socket: &Socket, from: IpAddr, to: SocketAddr) -> io::Result<()> {
     let icmp = if from.is_ipv4() { Protocol::ICMPV4 } else { Protocol::ICMPV6 };
     let icmp = raw(from, icmp);
@@ -154,8 +154,8 @@ fn connect(patience: Duration, socket: &Socket, from: IpAddr, to: SocketAddr) ->
     socket.set_nonblocking(false)
 }
 
-/// Whether an ICMP message answers a packet from that port: type 3, code 3 with the IPv4 packet
-/// behind it (RFC 792), or type 1, code 4 with the IPv6 packet (RFC 4443).
+/// Whether an ICMP message answers a packet from that port: type 3, code 3, followed by the IPv4
+/// packet (RFC 792), or type 1, code 4, followed by the IPv6 packet (RFC 4443).
 fn is_port_unreachable(packet: &[u8], is_ipv4: bool, own_port: u16) -> bool {
     let (message, quoted_header, wanted) = match is_ipv4 {
         true => (&packet[usize::from(packet[0] & 15) * 4..], 20, [3, 3]),
@@ -174,7 +174,7 @@ fn ask_udp(
     let mut socket = socket(patience, Type::DGRAM, Protocol::UDP, namespace, from)?;
     socket.connect(&to.into())?;
     match socket.send(b"?") {
-        // The node's own packet was taken out on its way; whether with a word, the socket knows.
+        // Rules dropped the packet on output. The socket reports whether it was rejected.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
         sent => drop(sent?),
     }
@@ -185,8 +185,8 @@ fn ask_udp(
 
 const SCTP: i32 = 132;
 
-/// Kernels without SCTP sockets still translate and forward SCTP: its packets are sent and seen
-/// through raw sockets.
+/// Kernels without SCTP sockets still translate and forward SCTP. So the tests send and receive the
+/// packets through raw sockets.
 pub(crate) struct Listeners {
     seen: Arc<Mutex<Vec<(SocketAddr, IpAddr, u16)>>>,
 }
@@ -196,13 +196,13 @@ impl Listeners {
     pub(crate) fn new(at: &[(&Namespace, SocketAddr)]) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
         for (namespace, at) in at.iter().copied() {
-            // A raw socket under the type of a UDP one, whose reader hands out plain bytes.
+            // A raw socket as a `UdpSocket`, because its `recv_from` fills a plain byte buffer.
             let socket = UdpSocket::from(namespace.inside(|| raw(at.ip(), Protocol::from(SCTP))));
             let seen = seen.clone();
             thread::spawn(move || {
                 let mut packet = [0; 512];
                 while let Ok((_, peer)) = socket.recv_from(&mut packet) {
-                    // IPv4 raw sockets see the IP header too; IPv6 ones do not.
+                    // IPv4 raw sockets receive the IP header too; IPv6 ones do not.
                     let header = if at.is_ipv4() { usize::from(packet[0] & 15) * 4 } else { 0 };
                     let port =
                         |n: usize| u16::from_be_bytes([packet[header + n], packet[header + n + 1]]);
@@ -215,7 +215,7 @@ impl Listeners {
         Self { seen }
     }
 
-    /// Sends one INIT and tells where it arrived.
+    /// Sends one INIT. Returns where it arrived.
     pub(crate) fn ask(
         &self,
         namespace: &Namespace,
@@ -226,7 +226,7 @@ impl Listeners {
         namespace.inside(|| {
             let socket = raw(from, Protocol::from(SCTP));
             let port = 20_000 + tag % 10_000;
-            // An IPv6 raw socket takes no port in the address it sends to.
+            // IPv6 raw sockets reject a destination address with a port.
             let peer = SocketAddr::new(to.ip(), 0);
             let _ = socket.send_to(&init(port, to.port(), tag), &peer.into());
         });
@@ -250,7 +250,7 @@ fn raw(at: IpAddr, protocol: Protocol) -> Socket {
     socket
 }
 
-/// An INIT chunk whose initiate tag tells packets apart (RFC 9260, 3.3.2).
+/// An INIT chunk whose initiate tag identifies the packet (RFC 9260, 3.3.2).
 fn init(from: u16, to: u16, tag: u16) -> Vec<u8> {
     let mut packet = Vec::new();
     packet.extend(from.to_be_bytes());
