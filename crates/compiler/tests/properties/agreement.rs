@@ -1,17 +1,17 @@
-//! Both backends send a packet to the same places.
+//! Both backends forward or refuse a packet in the same way.
 //!
-//! kube-proxy's two modes do not agree everywhere, and where they do not, neither do ours:
-//! - Node ports at loopback exist in iptables mode only; here they are off in both.
-//! - Where node ports are open by default differs; here it is said.
-//! - What is refused at a node port is refused at every address of the node in iptables mode, in
-//!   nftables mode only where node ports are open.
-//! - What the node itself sends to an external address without endpoints goes out in iptables
-//!   mode, and is refused in nftables mode.
-//! - Source ranges are asked before anything else in nftables mode, so what is outside of them is
-//!   dropped where iptables mode would reject it for want of endpoints.
-//! - iptables mode knows no other choice than at random.
+//! kube-proxy's two modes differ in some points, and rulegen differs in the same points:
+//! - Node ports at loopback exist in iptables mode only. The test disables them.
+//! - The default addresses of node ports differ. The test sets them.
+//! - A node port that is refused is refused at every address of the node in iptables mode, but only
+//!   where node ports are open in nftables mode.
+//! - Packets from the node to an external address without endpoints leave the node in iptables mode,
+//!   and are refused in nftables mode.
+//! - nftables mode checks source ranges first. It drops packets from other sources, even if iptables
+//!   mode would reject them because there are no endpoints.
+//! - iptables mode can only choose endpoints at random.
 //! - Ports that no Service has at a cluster IP, and cluster IPs that no Service has, are refused in
-//!   nftables mode only; no packet here goes there.
+//!   nftables mode only. The test sends no such packets.
 
 use std::net::IpAddr;
 
@@ -71,8 +71,8 @@ proptest! {
     }
 }
 
-/// The configuration with what the two modes take from different places, or by different
-/// defaults, said for both.
+/// Sets options that the two modes read from different fields, or with different defaults, to the
+/// same value.
 pub(crate) fn said(config: ProxyConfig) -> ProxyConfig {
     let everywhere = ["0.0.0.0/0", "::/0"].iter().filter_map(|network| parse_network(network));
     ProxyConfig {
@@ -88,8 +88,8 @@ pub(crate) fn said(config: ProxyConfig) -> ProxyConfig {
     }
 }
 
-/// The same verdicts, and each endpoint as probable as in iptables, where it is one in n but for
-/// the rounding of 31 bits.
+/// Both give the same verdicts, and each of n endpoints has the probability 1/n. iptables rounds it
+/// to 31 bits.
 fn agree(
     rules: &ruleset::iptables::Ruleset,
     table: &ruleset::nftables::Table,

@@ -1,4 +1,4 @@
-//! Clusters at random: everything a Service can be, in small numbers, so that things meet.
+//! Random clusters with all kinds of Services, in small numbers, so that Services often interact.
 
 use proptest::collection::vec;
 use proptest::option;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 pub(crate) const NODE: &str = "node-1";
 
-/// The objects of a cluster, as `kubectl get -o json` has them.
+/// The objects of a cluster, as `kubectl get -o json` prints them.
 pub(crate) fn objects() -> impl Strategy<Value = Vec<Value>> {
     let services = (1..=SERVICES)
         .prop_flat_map(|count| (0..count).map(service_with_slices).collect::<Vec<_>>());
@@ -23,7 +23,7 @@ pub(crate) fn objects() -> impl Strategy<Value = Vec<Value>> {
     })
 }
 
-/// The same, and perhaps the network of cluster IPs.
+/// Like [`objects`], with or without a ServiceCIDR.
 pub(crate) fn objects_and_network() -> impl Strategy<Value = Vec<Value>> {
     (objects(), any::<bool>()).prop_map(|(mut objects, has_network)| {
         objects.extend(has_network.then(service_cidr));
@@ -31,7 +31,7 @@ pub(crate) fn objects_and_network() -> impl Strategy<Value = Vec<Value>> {
     })
 }
 
-/// At most so many Services.
+/// Maximum number of Services.
 const SERVICES: usize = 5;
 
 fn service_cidr() -> Value {
@@ -41,7 +41,7 @@ fn service_cidr() -> Value {
     })
 }
 
-/// The cluster IP of a Service.
+/// The cluster IP of Service number n.
 fn cluster_ip(n: usize, family: &str) -> String {
     match family {
         "IPv4" => format!("10.96.0.{}", n % SERVICES + 10),
@@ -49,9 +49,8 @@ fn cluster_ip(n: usize, family: &str) -> String {
     }
 }
 
-/// External IPs that a Service may ask for. No two Services can get the same, but they ask for
-/// cluster IPs, their own and others', for addresses of the node and for such as no Service may
-/// have.
+/// External IPs that a Service may have. No two Services share a valid one, but they may have
+/// cluster IPs (also of other Services), addresses of the node, and forbidden addresses.
 fn external_ips(n: usize) -> Vec<String> {
     let mut ips = vec![
         cluster_ip(n + 1, "IPv4"),
@@ -67,7 +66,7 @@ fn external_ips(n: usize) -> Vec<String> {
     ips
 }
 
-/// The same of the load balancer.
+/// Load-balancer IPs that a Service may have, with their ipMode.
 fn ingress(n: usize) -> Vec<(String, &'static str)> {
     let mut ips = vec![(cluster_ip(n + 1, "IPv6"), "VIP")];
     if n == 0 {
@@ -153,7 +152,7 @@ fn service(n: usize) -> impl Strategy<Value = Value> {
     )
 }
 
-/// Few, or for the first Service so many that it gets chains of its own in nftables mode.
+/// A few, or for the first Service so many that it gets its own chains in nftables mode.
 fn few_or_many_external_ips(n: usize) -> impl Strategy<Value = Vec<String>> {
     let few = subsequence(external_ips(n), 0..=3);
     let many = (7..12).flat_map(|of| [format!("203.0.113.{of}"), format!("2001:db8::{of}")]);
@@ -205,7 +204,7 @@ fn endpoint(family: &'static str) -> impl Strategy<Value = Value> {
     )
 }
 
-/// Configurations that change rules.
+/// Configurations with all options that change rules.
 pub(crate) fn config() -> impl Strategy<Value = ProxyConfig> {
     let modes = select(vec![
         DetectLocalMode::ClusterCidr,

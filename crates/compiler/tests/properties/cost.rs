@@ -1,4 +1,4 @@
-//! What Services cost in nftables mode, counted in elements and not in seconds.
+//! The cost of Services in nftables mode, as a number of elements instead of seconds.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -75,7 +75,7 @@ fn elements(table: &Table) -> usize {
     table.sets.values().map(|set| set.elements.len()).sum()
 }
 
-/// A Service with so many external IPs and so many endpoints.
+/// A Service with these numbers of external IPs and endpoints.
 fn frontends_and_endpoints(frontends: usize, endpoints: usize, policy: &str) -> Vec<Value> {
     let external: Vec<String> =
         (0..frontends).map(|n| ip([198, 18, 0, 1], n).to_string()).collect();
@@ -100,7 +100,7 @@ fn elements_grow_with_frontends_plus_endpoints() {
     }
 }
 
-/// At most four chains a service port, and only with more than four frontends.
+/// At most four chains per service port, and only with more than four frontends.
 #[test]
 fn chains_are_added_only_for_many_frontends() {
     let own = |frontends, endpoints| {
@@ -131,12 +131,12 @@ fn elements_grow_with_source_ranges_plus_ports() {
     };
     assert_eq!(count(&ranges(100, 1000, 1, 1)), 100 + 1000);
     assert_eq!(count(&ranges(3, 1000, 10, 1)), 3 * 10 + 1000);
-    // The same list of ten Services is there once. The first by name gets each address.
+    // Ten Services with the same list share it. Each address goes to the first Service by name.
     assert_eq!(count(&ranges(3, 1000, 10, 10)), 3 * 10 + 1000);
     assert_eq!(ranges(3, 1000, 10, 10).sets["source-ranges"].elements.len(), 1000);
 }
 
-/// What one change costs, in elements that were computed, and how many other plans it asked for.
+/// The cost of a change: the number of computed elements, and of plans that the update looked up.
 fn cost(before: &[Value], after: &[Value]) -> (usize, usize) {
     let (before, after) = (plan_of(before), plan_of(after));
     let mut live = LiveTable::new(before.clone(), &Name::from("rulegen"));
@@ -163,7 +163,7 @@ fn cost(before: &[Value], after: &[Value]) -> (usize, usize) {
     (patch.rendered(), asked.get())
 }
 
-/// So many Services that select the same five pods; the one in the middle loses the last.
+/// Services that select the same five pods. The middle one loses all but `endpoints` of them.
 fn shared_pods(services: usize, endpoints: usize) -> Vec<Value> {
     let one = |n: usize| {
         let name = format!("s{n:05}");
@@ -204,7 +204,8 @@ fn update_of_port_leaves_other_ports_alone() {
     assert_eq!(cost(10), cost(200));
 }
 
-/// A Service that goes passes its addresses on; each is looked at once, however many others want it.
+/// A removed Service releases its addresses. Each address is looked up once, regardless of the
+/// number of other claimants.
 #[test]
 fn update_of_contested_address_touches_next_owner() {
     let objects = |claimants: usize, first: bool| -> Vec<Value> {

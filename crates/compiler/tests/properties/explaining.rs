@@ -1,4 +1,4 @@
-//! What explain says follows from the rules.
+//! The output of explain follows from the rules.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -41,7 +41,7 @@ proptest! {
                                 destination,
                                 protocol: service.name.protocol,
                             };
-                            // With objects, and as it is told live without any.
+                            // With objects, and without any as in `--live`.
                             for known in [Some(&plan), None] {
                                 let told = match mode {
                                     ProxyMode::Iptables => by_ruleset(&rules, &local, &packet, known),
@@ -57,8 +57,8 @@ proptest! {
     }
 }
 
-/// What remarks are recognised by. Each must have been there in a run of the test: after a change
-/// of wording, a check that a text is absent would otherwise pass without looking at anything.
+/// Words that identify remarks. Each must occur in a run of the test. Otherwise, after a change of
+/// wording, a check for their absence would always pass.
 mod words {
     pub(super) const MASQUERADED: &str = "the node's address";
     pub(super) const KEPT_BY_POLICY: &str = "externalTrafficPolicy Local keeps it";
@@ -81,7 +81,7 @@ mod words {
     ];
 }
 
-/// Those of [`words::ALL`] that were in a remark.
+/// The words of [`words::ALL`] that occurred in a remark.
 static SEEN: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
 
 fn note(told: &Explanation) {
@@ -99,7 +99,7 @@ fn explain_remarks_follow_from_rules_hairpin_masquerade_source_ranges() {
     assert!(never.is_empty(), "no remark has these words any more: {never:?}");
 }
 
-/// Remarks on packets that are refused by other rules, or that get lost in a chain without rules.
+/// Remarks on packets that other rules refuse, or that reach a chain without rules.
 fn note_rules_of_others() {
     let objects = [
         json!({

@@ -1,4 +1,4 @@
-//! A fake of one family's iptables in memory, which refuses what a test wants it to refuse.
+//! An in-memory fake of one family's iptables, with configurable refusals.
 
 use std::collections::BTreeSet;
 
@@ -8,20 +8,19 @@ use rulegen_ruleset::iptables::{Ruleset, Tables, Transaction};
 /// The tables of one family.
 #[derive(Debug)]
 pub(crate) struct FakeTables {
-    /// What the kernel holds.
     pub(crate) held: Ruleset,
-    /// Services that it refuses: each of these sets, if all of its Services would be there together.
+    /// Sets of Services. A transaction is refused if all Services of a set would be present.
     pub(crate) refuses: Vec<BTreeSet<String>>,
-    /// Whether it lacks the memory for any change.
+    /// Whether each change fails because memory is short.
     pub(crate) lacks_memory: bool,
-    /// How often a transaction was tried.
+    /// The number of transactions so far.
     pub(crate) trials: usize,
-    /// Services that lost their rules in some transaction.
+    /// Services that lost their rules in any transaction.
     pub(crate) lost: BTreeSet<String>,
 }
 
 impl FakeTables {
-    /// Tables without any chain.
+    /// Empty tables.
     pub(crate) fn new(family: IpFamily) -> Self {
         Self {
             held: Ruleset::new(family),
@@ -36,9 +35,8 @@ impl FakeTables {
 /// Why a transaction was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// A rule is not accepted.
+    /// The kernel does not accept a rule.
     Content,
-    /// Memory is short.
     Memory,
 }
 
@@ -49,7 +47,8 @@ impl Tables for FakeTables {
         Ok(self.held.clone())
     }
 
-    /// Writes table by table: the tables before the refused one stay written, as in iptables-restore.
+    /// Writes one table after the other, like iptables-restore: tables before the refused one stay
+    /// written.
     fn restore(&mut self, transaction: &Transaction<'_>) -> Result<(), Refusal> {
         self.trials += 1;
         let before = services(&self.held);
@@ -79,14 +78,14 @@ impl Tables for FakeTables {
     }
 }
 
-/// The lines of iptables-save that name a Service in a comment.
+/// The lines of iptables-save that name the Service in a comment.
 pub(crate) fn rules(ruleset: &Ruleset, service: &str) -> BTreeSet<String> {
     let starts = [" ", ":", "\""].map(|end| format!("\"{service}{end}"));
     let names = |line: &&str| starts.iter().any(|start| line.contains(start));
     ruleset.to_text().lines().filter(names).map(str::to_owned).collect()
 }
 
-/// The Services that rules name in their comments.
+/// The Services that comments of rules name.
 pub(crate) fn services(ruleset: &Ruleset) -> BTreeSet<String> {
     let text = ruleset.to_text();
     let comments = text.split("--comment \"").skip(1);

@@ -1,5 +1,5 @@
-//! A fake of nf_tables in memory: it takes what the kernel takes, refuses what the kernel
-//! refuses, and fails when it is told to.
+//! An in-memory fake of nf_tables. It accepts and refuses what the kernel accepts and refuses, and
+//! can inject faults.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,39 +16,39 @@ type Tables = BTreeMap<(IpFamily, Name), Actual>;
 pub(crate) struct FakeKernel {
     pub(crate) tables: Tables,
     pub(crate) generation: u32,
-    /// Whether a chain is in use for as long as the transaction lasts that takes the last element
-    /// that leads to it, as before Linux 6.2.
+    /// Whether a chain stays in use until the end of the transaction that deletes the last element
+    /// with a jump to it, as before Linux 6.2.
     pub(crate) is_old: bool,
-    /// What goes wrong, from the last to the first, one for each call.
+    /// Faults to inject, one per call, in reverse order.
     pub(crate) faults: Vec<Option<Fault>>,
-    /// Services that it does not take: each of these sets, if all in it would be there together.
+    /// Sets of Services. A transaction is refused if all Services of a set would be present.
     pub(crate) refuses: Vec<BTreeSet<String>>,
-    /// Why every change is refused, whatever it is.
+    /// The reason to refuse every change, if any.
     pub(crate) refuses_all: Option<Reason>,
-    /// How often tables were read, with their elements.
+    /// The number of reads of tables with their elements.
     pub(crate) reads: usize,
-    /// How often something was committed or looked at.
+    /// The numbers of commits and of validations.
     pub(crate) commits: usize,
     pub(crate) rehearsals: usize,
     handle: u64,
 }
 
-/// What goes wrong in one call.
+/// A fault in one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// A dump is interrupted again and again; of a commit nothing.
+    /// A dump is interrupted repeatedly. No effect on a commit.
     Interrupted,
-    /// Of a commit, this operation fails because memory is short; of a dump nothing.
+    /// This operation of a commit fails because memory is short. No effect on a dump.
     Operation(usize),
-    /// Of a commit all operations, for the kernel does not let that be changed.
+    /// All operations of a commit fail, because the kernel does not support the change.
     Unchangeable,
-    /// The answer is lost, after all was done.
+    /// The request is executed, but the response is lost.
     AnswerLost,
-    /// The question is lost.
+    /// The request is lost.
     QuestionLost,
-    /// Somebody commits to another table first.
+    /// Another program commits to another table before the call.
     Overtaken,
-    /// Somebody deletes our tables first.
+    /// Another program deletes our tables before the call.
     Flushed,
 }
 
@@ -116,7 +116,7 @@ impl Dataplane for FakeKernel {
     }
 }
 
-/// The Services that a transaction brings elements of.
+/// The Services whose elements a transaction adds.
 fn brought(transactions: &[Transaction<'_>]) -> BTreeSet<String> {
     let operations = transactions.iter().flat_map(|transaction| &transaction.operations);
     let elements = operations.filter_map(|operation| match operation {
@@ -126,7 +126,7 @@ fn brought(transactions: &[Transaction<'_>]) -> BTreeSet<String> {
     elements.flatten().filter_map(|(_, element)| service(element)).collect()
 }
 
-/// `namespace/name` of the Service that an element is of.
+/// The Service of an element, as `namespace/name`.
 fn service(element: &Element) -> Option<String> {
     let comment = element.comment.as_ref()?.as_str();
     Some(comment.split(':').next().unwrap_or_default().to_owned())
@@ -158,7 +158,7 @@ impl FakeKernel {
         });
         for (number, (transaction, operation)) in all.enumerate() {
             let done = match failing == Some(number) {
-                // As when memory is short.
+                // Memory is short.
                 true => Err(Reason::Circumstances),
                 false => self.operation(&mut tables, transaction, operation),
             };
@@ -294,7 +294,7 @@ fn refusal(operation: &str, of_elements: bool, reason: Reason) -> Refusal {
     Refusal { operation: operation.to_owned(), of_elements, reason, errno, message: None }
 }
 
-/// What an expression refers to must be there.
+/// The chain or set that an expression refers to must exist.
 fn check(table: &Actual, expression: &Expression) -> Result<(), Reason> {
     match expression {
         Expression::Lookup { set, .. } | Expression::Dynset { set, .. } => {

@@ -1,4 +1,4 @@
-//! What the kernel refuses is found, whatever it is, and all else is applied.
+//! Bisection finds what the kernel refuses, and everything else is applied.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +28,7 @@ fn names(plans: &[Plan]) -> BTreeSet<String> {
     ports.map(|port| format!("{}/{}", port.name.namespace, port.name.service)).collect()
 }
 
-/// The tables of some Services.
+/// The tables of these Services only.
 fn tables(plans: &[Plan], names: &[String]) -> Vec<Table> {
     let of_plan = |plan: &Plan| {
         let mut plan = plan.clone();
@@ -68,7 +68,7 @@ proptest! {
         fake.refuses = culprits.iter().map(|name| BTreeSet::from([name.clone()])).collect();
         fake.refuses.extend(pair.clone());
 
-        // What was there before is not looked at again, as long as it stays as it is.
+        // The kernel does not check existing rules again if they do not change.
         let wanted = tables(&after, &all);
         if write(&mut fake, &wanted) {
             return Ok(());
@@ -82,7 +82,7 @@ proptest! {
         prop_assert!(found.untried.is_empty());
         let levels = all.len().next_power_of_two().trailing_zeros() as usize;
         let trials = 3 + 2 * found.refused.len() * levels;
-        // Each trial may be looked at in two forms.
+        // Each trial may be validated in two forms.
         prop_assert!(fake.rehearsals <= 2 * trials, "{} for {found:?}", fake.rehearsals);
 
         let refused: BTreeSet<String> = found.refused.iter().cloned().collect();
@@ -97,13 +97,13 @@ proptest! {
             all.iter().filter(|name| !refused.contains(*name)).cloned().collect();
         prop_assert!(write(&mut fake, &tables(&after, &accepted)));
         prop_assert_eq!(services(&fake.tables), services_of(&tables(&after, &accepted)));
-        // When the refusal ends, all are.
+        // When the kernel refuses nothing any more, all Services are applied.
         fake.refuses.clear();
         prop_assert!(write(&mut fake, &wanted));
         prop_assert_eq!(services(&fake.tables), services_of(&wanted));
     }
 
-    /// A lack of memory or of permission is no reason to leave a Service out.
+    /// No Service is left out because memory or a permission is missing.
     #[test]
     fn isolate_ignores_refusals_not_about_content(objects in objects(), config in config()) {
         let plans = nftables_plans(&objects, &config);
@@ -127,7 +127,7 @@ proptest! {
         let all: Vec<ObjectKey> = live.services().into_iter().collect();
         prop_assume!(!all.is_empty());
         let mut fake = FakeTables::new(live.ruleset().family);
-        // Either anything is held, or some of the Services as they shall be.
+        // Initially the kernel has other rules, or the wanted rules of some Services.
         let before = match grows {
             true => live.split(&all[settled.index(all.len())..]).0,
             false => ruleset(&before),
@@ -156,7 +156,7 @@ proptest! {
         let refused: BTreeSet<String> = found.refused.iter().map(words).collect();
         let mut expected = culprits;
         if let Some(pair) = &pair {
-            // What is held of the one stays while the other is tried.
+            // The existing rules of one stay while the other is tried.
             if !pair.iter().all(|name| !rules(&before, name).is_empty()) {
                 prop_assert!(refused.intersection(pair).count() <= 1);
             }

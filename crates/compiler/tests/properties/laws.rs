@@ -1,4 +1,4 @@
-//! Order, text, and diff.
+//! Order of objects, text output, and diff.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ use crate::cluster::{config, objects, plans, read};
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// The same objects in any order, in one file or many, in YAML or JSON, give the same bytes.
+    /// The same objects give the same bytes in any order, in one or many files, as YAML or JSON.
     #[test]
     fn manifest_order_files_and_format_do_not_matter(
         (given, shuffled) in objects().prop_flat_map(|o| (Just(o.clone()), Just(o).prop_shuffle())),
@@ -35,7 +35,7 @@ proptest! {
         prop_assert_eq!(&texts(&one_file), &wanted);
     }
 
-    /// What is printed is read back as what it was, and as nothing foreign.
+    /// Printed rules are parsed back to the same rules, with no foreign ones.
     #[test]
     fn iptables_save_text_is_parsed_back(objects in objects(), config in config()) {
         for (_, plan) in plans(&objects, &config) {
@@ -46,7 +46,7 @@ proptest! {
         }
     }
 
-    /// A diff carried out leaves nothing to do, and what is foreign as it was.
+    /// After a diff is applied, the next diff is empty, and foreign rules are unchanged.
     #[test]
     fn iptables_diff_then_apply_gives_wanted_rules(
         before in objects(), after in objects(), config in config(), strangers in strangers(),
@@ -74,7 +74,8 @@ proptest! {
         }
     }
 
-    /// What is equal needs nothing, also from an empty kernel to the wanted in one step.
+    /// The diff of equal rulesets is empty. Applying the diff of an empty kernel gives all wanted
+    /// rules.
     #[test]
     fn iptables_diff_of_equal_rulesets_is_empty(objects in objects(), config in config()) {
         for (_, plan) in plans(&objects, &config) {
@@ -87,7 +88,7 @@ proptest! {
         }
     }
 
-    /// A clean-up takes all that is ours and nothing else.
+    /// cleanup removes all our rules and no others.
     #[test]
     fn cleanup_removes_own_iptables_rules_only(
         objects in objects(), config in config(), strangers in strangers(),
@@ -98,8 +99,9 @@ proptest! {
             for table in [Table::Filter, Table::Nat] {
                 only_strangers.tables.insert(table, Ruleset::built_in_chains(table));
             }
-            // Those that lead into our chains keep them, which the law above covers.
-            // And where kubelet is, the shared firewall is its own: see `kubelet_keeps_its_firewall`.
+            // A foreign jump to one of our chains keeps the chain; the property above covers this.
+            // If there are kubelet's chains, the shared firewall is kubelet's: see
+            // `kubelet_keeps_its_firewall`.
             let apart: Vec<_> =
                 strangers.iter().filter(|s| !s.leads_to_ours() && !s.chain.contains("KUBELET")).collect();
             apart.iter().for_each(|stranger| stranger.join(&mut held));
@@ -115,9 +117,9 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
 
-    /// A cluster with any value in place of some of its own: nothing panics on the way to the rules
-    /// of both backends, and what is made of it is read back as it was made. Bytes that form no
-    /// object at all are the fuzz targets' (`ci/fuzz`).
+    /// A cluster with some values replaced by arbitrary ones: nothing panics on the way to the
+    /// rules of both backends, and the rules are parsed back unchanged. The fuzz targets
+    /// (`ci/fuzz`) cover bytes that are not objects.
     #[test]
     fn manifest_malformed_fields_never_break_rules(
         objects in objects(),
@@ -144,7 +146,7 @@ proptest! {
     }
 }
 
-/// A value inside another: one child is taken at each level, as long as there are any.
+/// Descends into a value, one child per index, until there are no more children.
 fn descend<'a>(value: &'a mut Value, path: &[Index]) -> &'a mut Value {
     let children = match value {
         Value::Array(values) => values.len(),
@@ -161,7 +163,7 @@ fn descend<'a>(value: &'a mut Value, path: &[Index]) -> &'a mut Value {
     descend(child.unwrap(), rest)
 }
 
-/// A value of another type, out of range, or with characters that rules give a meaning.
+/// A value of the wrong type, out of range, or with characters that have a meaning in rules.
 fn malformed_value() -> impl Strategy<Value = Value> {
     prop_oneof![
         8 => prop::sample::select(vec![
@@ -199,7 +201,7 @@ fn in_form(object: &Value, form: u8) -> String {
     }
 }
 
-/// A rule of somebody else's.
+/// A foreign rule.
 #[derive(Debug, Clone)]
 struct Stranger {
     table: Table,
@@ -255,7 +257,7 @@ impl Stranger {
     }
 }
 
-/// What is not ours: chains, and rules in their order.
+/// Foreign chains, and foreign rules in their order.
 fn foreign(ruleset: &Ruleset) -> Vec<(Table, String, Vec<String>)> {
     let mut found = Vec::new();
     for (table, chains) in &ruleset.tables {

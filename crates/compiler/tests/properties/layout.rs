@@ -36,8 +36,8 @@ fn nftables_elements_grow_linearly_with_services() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// Whatever a rule or an element names is there, and a chain that chooses by a number finds an
-    /// endpoint for each: a gap would let packets pass untranslated.
+    /// Every chain and set that a rule or an element names exists. A chain that chooses by a number
+    /// has an endpoint for each number: a gap would let packets pass untranslated.
     #[test]
     fn nftables_every_jump_target_exists(objects in objects(), config in in_nftables_mode()) {
         for (_, plan) in plans(&objects, &config) {
@@ -58,7 +58,7 @@ proptest! {
         }
     }
 
-    /// The same objects in any order give the same bytes.
+    /// The same objects give the same bytes in any order.
     #[test]
     fn nftables_table_is_independent_of_object_order(
         (given, shuffled) in objects().prop_flat_map(|o| (Just(o.clone()), Just(o).prop_shuffle())),
@@ -75,7 +75,7 @@ pub(crate) fn in_nftables_mode() -> impl Strategy<Value = ProxyConfig> {
     config().prop_map(|config| ProxyConfig { mode: ProxyMode::Nftables, ..config })
 }
 
-/// A chain or set that a statement names and the table lacks.
+/// The chain or set that a statement refers to, if it is missing in the table.
 fn missing<'a>(table: &Table, statement: &'a Statement) -> Option<&'a Name> {
     let (name, is_there) = match statement {
         Statement::Verdict(Verdict::Jump(chain) | Verdict::Goto(chain)) => {
@@ -92,14 +92,14 @@ fn missing<'a>(table: &Table, statement: &'a Statement) -> Option<&'a Name> {
     (!is_there).then_some(name)
 }
 
-/// A number for which a chain, or one that it goes on to, has no endpoint.
+/// A number for which a chain, or a chain that it jumps to, has no endpoint.
 pub(crate) fn gap(table: &Table, chain: &Name, key: &Key) -> Option<u32> {
     table.chains[chain].rules.iter().flat_map(|rule| &rule.statements).find_map(|statement| {
         match statement {
             Statement::DnatMap { key: selectors, map } => {
                 let numbers = match selectors.last() {
                     Some(Selector::Number(Number::Modulo(_, below))) => 0..*below,
-                    // Taking turns among one is this in the kernel.
+                    // The kernel's form of round-robin with one endpoint.
                     Some(Selector::Number(Number::Constant(0))) => 0..1,
                     _ => return Some(u32::MAX),
                 };
@@ -115,7 +115,7 @@ pub(crate) fn gap(table: &Table, chain: &Name, key: &Key) -> Option<u32> {
     })
 }
 
-/// What a rule looks up before the number: parts of a frontend, and constants.
+/// The key that a rule looks up, except for the number: parts of a frontend, and constants.
 fn looked_up(selectors: &[Selector], frontend: &Key) -> Key {
     let part = |selector: &Selector| match selector {
         Selector::Number(Number::Constant(number)) => Some(Part::Number(*number)),
@@ -148,8 +148,8 @@ fn table(services: usize, family: IpFamily) -> Table {
     nftables::table(&plan(&snapshot_of(&objects, &config), &config, family), &"rulegen".into())
 }
 
-/// Ten shapes, one after the other: policies, source ranges, and from none to five endpoints, of
-/// which the first is on this node.
+/// Ten kinds of Services in turn: different policies, source ranges, and zero to five endpoints.
+/// The first endpoint is on this node.
 fn service(n: usize) -> Vec<Value> {
     let (shape, high, low) = (n % 10, n / 250, n % 250 + 1);
     let policy = |local| if local { "Local" } else { "Cluster" };

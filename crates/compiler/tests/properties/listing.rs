@@ -1,4 +1,4 @@
-//! What a ruleset says of Services, read back: both backends and the plan say the same.
+//! The Services that are read back from a ruleset: both backends and the plan agree.
 
 use std::net::SocketAddr;
 
@@ -37,7 +37,7 @@ proptest! {
         }
     }
 
-    /// Whoever applied it reads it back from text and from the kernel's expressions.
+    /// Rules are read back unchanged from text and from the kernel's expressions.
     #[test]
     fn listing_of_applied_rules_equals_wanted(
         objects in objects(), config in config().prop_map(said),
@@ -52,8 +52,8 @@ proptest! {
         }
     }
 
-    /// Whatever somebody took out of the rules, what is listed is what packets of the node and of
-    /// the world outside meet.
+    /// Whatever rules are missing, the listing agrees with what packets from the node and from
+    /// outside meet.
     #[test]
     fn listing_agrees_with_trace_when_rules_are_missing(
         objects in objects(),
@@ -71,7 +71,7 @@ proptest! {
         }
     }
 
-    /// With a service port go its elements and its chains, and no other's.
+    /// Each element and chain of a service port is attributed to this service port.
     #[test]
     fn listing_finds_owner_of_every_rule(
         objects in objects(), config in config().prop_map(said),
@@ -112,8 +112,8 @@ fn compiled(
     })
 }
 
-/// Without what one of them does not tell: of other addresses than cluster IPs, what kind they
-/// are; of cluster IPs, the policy; of what is refused for want of endpoints, all but that.
+/// Removes what one of them cannot know: the kind of external addresses, the policy of cluster IPs,
+/// and the policy and source ranges of frontends without endpoints.
 fn told(mut listing: Listing) -> Listing {
     for traffic in listing.services.values_mut().flat_map(|frontends| frontends.values_mut()) {
         let kind = match traffic.kind {
@@ -142,7 +142,7 @@ fn nothing_differs(held: &Listing, wanted: &Listing) -> Result<(), TestCaseError
     Ok(())
 }
 
-/// A table as the kernel gives it back.
+/// A table in the form that is read from the kernel.
 fn held_as(table: &Table) -> Actual {
     let sets = table.sets.iter().map(|(name, set)| (name.clone(), Some(set.clone())));
     let chains = table.chains.iter().map(|(name, chain)| {
@@ -156,7 +156,7 @@ fn held_as(table: &Table) -> Actual {
     Actual { foreign: Vec::new(), sets: sets.collect(), chains: chains.collect() }
 }
 
-/// Out of the chains that lead from the Services to their endpoints.
+/// Removes a rule from the chains that lead from Services to their endpoints.
 fn take_a_rule(rules: &mut Ruleset, which: &prop::sample::Index) {
     let nat = rules.tables.get_mut(&iptables_rules::Table::Nat).unwrap();
     let own = nat.iter_mut().filter(|(name, _)| {
@@ -172,7 +172,7 @@ fn take_a_rule(rules: &mut Ruleset, which: &prop::sample::Index) {
     }
 }
 
-/// An element or a rule.
+/// Removes an element or a rule.
 fn take_a_part(table: &mut Table, which: &prop::sample::Index) {
     if which.index(2) == 0 {
         let chains = table.chains.iter_mut().filter(|(name, chain)| {
@@ -194,7 +194,8 @@ fn take_a_part(table: &mut Table, which: &prop::sample::Index) {
     }
 }
 
-/// Frontends with an address, and without source ranges, which a client might be out of.
+/// Only frontends with an address. Skips frontends with source ranges, because a client may be
+/// outside of them.
 fn leads_where_listed(
     listing: &Listing,
     family: IpFamily,
@@ -215,7 +216,8 @@ fn leads_where_listed(
         };
         let from_outside = follow(&packet(Origin::Interface("eth0".to_owned()), outside));
         prop_assert_eq!(&from_outside, &traffic.endpoints, "{:?} {:?}", frontend, traffic);
-        // Where the node's own way is cut off it may fall back to that of all others.
+        // If the rules for the node's own traffic are missing, it may follow the rules for all
+        // traffic.
         let from_node = follow(&packet(Origin::Host, node));
         let all = traffic.all_endpoints();
         prop_assert!(from_node.iter().all(|to| all.contains(to)), "{frontend:?} {traffic:?}");

@@ -1,5 +1,5 @@
-//! A table that follows changes is the table that is compiled anew, and the patches lead the
-//! kernel there.
+//! A table that is updated incrementally equals the freshly compiled table, and its patches bring
+//! the kernel to the same state.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -20,7 +20,7 @@ fn plan(objects: &[Value], config: &ProxyConfig) -> Plan {
     plan
 }
 
-/// What makes one plan the other, a service port at a time or all at once.
+/// The difference of two plans, one update per service port.
 pub(crate) fn changes(before: &Plan, after: &Plan) -> Vec<ServiceUpdate> {
     let names = before.services.iter().chain(&after.services).map(|service| &service.name);
     let mut names: Vec<ServicePortName> = names.cloned().collect();
@@ -40,7 +40,7 @@ fn find(plan: &Plan, name: &ServicePortName) -> Option<ServicePlan> {
     plan.services.iter().find(|service| service.name == *name).cloned()
 }
 
-/// Makes steps of the changes, in a plan.
+/// Applies updates to a plan.
 fn follow(plan: &mut Plan, step: &[ServiceUpdate]) {
     for update in step {
         plan.services.retain(|service| service.name != update.name);
@@ -48,7 +48,7 @@ fn follow(plan: &mut Plan, step: &[ServiceUpdate]) {
     }
 }
 
-/// Gives service ports addresses of others, so that they claim the same.
+/// Copies addresses between service ports, so that several claim the same.
 fn collide(plan: &mut Plan, collisions: &[(Index, Index)]) {
     for (one, other) in collisions {
         if let Some(count) = plan.services.len().checked_sub(1).filter(|count| *count > 0) {

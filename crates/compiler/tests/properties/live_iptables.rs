@@ -1,5 +1,5 @@
-//! A ruleset that follows changes is the ruleset that is compiled anew, and the patches lead the
-//! kernel there by no more than they must.
+//! A ruleset that is updated incrementally equals the freshly compiled ruleset. Its patches bring
+//! the kernel to the same state, and write no chain without need.
 
 use std::collections::BTreeSet;
 
@@ -12,11 +12,10 @@ use rulegen_ruleset::iptables::{Chain, ChainName, Change, Ruleset, Table, Transa
 use crate::cluster::{config, objects, plans};
 use crate::live::changes;
 
-/// More than have comments.
+/// Number of endpoints above which rules have no comments.
 const MANY: usize = 1001;
 
-/// Takes some of the service ports for large ones, so that a plan may have too many endpoints for
-/// comments.
+/// Marks some service ports as large, so that a plan may have too many endpoints for comments.
 fn enlarge(plan: &mut Plan, large: &[bool]) {
     for (service, large) in plan.services.iter_mut().zip(large) {
         service.endpoints += if *large { MANY } else { 0 };
@@ -29,7 +28,7 @@ fn rules(ruleset: &Ruleset, table: Table) -> usize {
     ruleset.tables[&table].values().map(|chain| chain.rules.len()).sum()
 }
 
-/// Chains that a transaction touches without need: those it leaves as they were.
+/// Chains that a transaction writes without a change.
 fn needless(transaction: &Transaction<'_>, held: &Ruleset) -> Vec<String> {
     let mut needless = Vec::new();
     for table in &transaction.tables {
@@ -46,7 +45,7 @@ fn needless(transaction: &Transaction<'_>, held: &Ruleset) -> Vec<String> {
 
 type Step = Vec<(ServicePortName, Option<ServicePlan>)>;
 
-/// What leads from one plan to another, in one step or in many.
+/// The updates from one plan to another, in one step or in many.
 fn steps(before: &Plan, after: &Plan, at_once: bool) -> Vec<Step> {
     let changes: Step =
         changes(before, after).into_iter().map(|update| (update.name, update.after)).collect();
@@ -99,8 +98,8 @@ proptest! {
         }
     }
 
-    /// Of the chains that others changed, only those are read that others fill too, and no other
-    /// chain is written.
+    /// Of the changed chains, the repair needs only the content of those that other programs fill
+    /// too. It writes only changed chains.
     #[test]
     fn live_ruleset_repairs_damaged_chains_alone(
         objects in objects(), config in config(),
@@ -148,7 +147,7 @@ proptest! {
         }
     }
 
-    /// A change of endpoints alone is written as the chains of its service port.
+    /// A change of endpoints writes only the chains of its service port.
     #[test]
     fn live_ruleset_endpoint_update_leaves_shared_chains_alone(objects in objects(), config in config()) {
         for (_, plan) in plans(&objects, &config) {

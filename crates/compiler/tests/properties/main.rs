@@ -1,4 +1,4 @@
-//! The laws that hold for every cluster.
+//! Properties that hold for every cluster.
 
 #![allow(
     clippy::unwrap_used,

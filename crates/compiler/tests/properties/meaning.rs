@@ -1,4 +1,4 @@
-//! What packets meet: the plan says it, the printed rules do it.
+//! Packets meet what the plan decides: the printed rules are evaluated and compared with the plan.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,8 +17,8 @@ use crate::cluster::{config, objects, plans};
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// The chance of each endpoint is 1/n, to the resolution of the kernel's 31 bits; and each
-    /// packet is forwarded, masqueraded, rejected or dropped as the plan says.
+    /// Each of n endpoints has the probability 1/n, up to the kernel's resolution of 31 bits. Each
+    /// packet is forwarded, masqueraded, rejected or dropped as the plan decides.
     #[test]
     fn packet_fate_iptables_follows_plan_masquerade_hairpin_reject_source_ranges(objects in objects(), config in config()) {
         for (family, plan) in plans(&objects, &config) {
@@ -29,7 +29,7 @@ proptest! {
                 for (destination, kind) in frontends(&plan, service, &local) {
                     for client in clients(family, service) {
                         let client = match destination.ip() {
-                            // No such packet comes in from anywhere: the kernel drops it before.
+                            // The kernel drops such packets from outside before any rule.
                             ip if ip.is_loopback() && client.origin != Origin::Host => continue,
                             ip if ip.is_loopback() => Client { source: ip, ..client },
                             _ => client,
@@ -64,8 +64,8 @@ pub(crate) struct Client {
     pub(crate) source: IpAddr,
 }
 
-/// A pod here, a pod elsewhere, somebody outside in and out of source ranges, the node itself,
-/// and the service's own endpoints.
+/// A local pod, a pod on another node, clients outside in and out of source ranges, the node
+/// itself, and the first endpoint of the Service.
 pub(crate) fn clients(family: IpFamily, service: &ServicePlan) -> Vec<Client> {
     let through = |interface: &str, source: &str| Client {
         origin: Origin::Interface(interface.to_owned()),
@@ -128,10 +128,10 @@ pub(crate) fn frontends(
     frontends
 }
 
-/// What a packet must meet.
+/// The expected result for a packet.
 #[derive(Debug)]
 enum Meaning {
-    /// Goes on untranslated, or is refused as other traffic to the node.
+    /// Passes untranslated. May be refused like other traffic to the node.
     Passes,
     Refused(Refusal),
     Dropped,
@@ -160,8 +160,8 @@ fn meaning(
         from: client.source,
     };
     match kind {
-        // The refusals in the filter table are for the node's addresses whatever the node
-        // ports are open at.
+        // The rules in the filter table that refuse traffic match all addresses of the node,
+        // regardless of where node ports are open.
         Kind::ClosedNodePort => match service.external.as_ref().map(|external| external.outcome) {
             Some(Outcome::Refuse(refusal)) => Meaning::Refused(refusal),
             _ => Meaning::Passes,
@@ -201,8 +201,8 @@ fn meaning(
     }
 }
 
-/// Packets that the node itself sends to a remote external address pass: the rules that refuse
-/// them are in INPUT and FORWARD, as in kube-proxy. What it sends to itself comes in.
+/// Packets from the node to a remote external address pass, because the rules that refuse them are
+/// in INPUT and FORWARD, as in kube-proxy. Packets from the node to itself go through INPUT.
 fn refused(
     external: &External,
     client: &Client,
@@ -257,8 +257,8 @@ fn check(trace: &Trace<'_>, wanted: &Meaning, packet: &Packet) -> Result<(), Tes
                         translated: true,
                         masqueraded: *masqueraded || endpoint.address.ip() == *from,
                     };
-                    // Each of at most n - 1 thresholds is off by less than one step of 2^-31,
-                    // and what is off in one is made up for by the others.
+                    // Each of at most n - 1 thresholds is off by less than one step of 2^-31. The
+                    // other probabilities make up for the difference.
                     verdicts
                         .iter()
                         .any(|(found, chance)| *found == verdict && chance.is_one_in(n, 2))

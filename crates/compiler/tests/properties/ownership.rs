@@ -1,4 +1,4 @@
-//! A cluster IP belongs to its Service, whatever others ask for.
+//! A cluster IP belongs to its Service, regardless of the claims of other Services.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::cluster::{config, objects_and_network, plans, snapshot_of};
 use crate::meaning::local_addresses;
 
-/// The cluster IPs of all Services, also of those that another proxy serves.
+/// The cluster IPs of all Services, including those that another proxy serves.
 fn cluster_ips(objects: &[Value]) -> Vec<String> {
     let services = objects.iter().filter(|object| object["kind"] == "Service");
     let services = services.filter(|service| service["spec"]["type"] != "ExternalName");
@@ -23,7 +23,7 @@ fn cluster_ips(objects: &[Value]) -> Vec<String> {
     services.filter_map(of).flatten().filter_map(|ip| ip.as_str().map(str::to_owned)).collect()
 }
 
-/// The same cluster, in which nobody asks for a cluster IP.
+/// The same cluster without claims to cluster IPs.
 fn without_claims(objects: &[Value]) -> Vec<Value> {
     let taken: Vec<Value> = cluster_ips(objects).into_iter().map(Value::from).collect();
     let mut objects = objects.to_vec();
@@ -50,7 +50,7 @@ fn explained(plan: &Plan, mode: ProxyMode, destination: SocketAddr, over: Protoc
     }
 }
 
-/// A packet from outside.
+/// A packet from outside the cluster.
 fn packet(plan: &Plan, destination: SocketAddr, protocol: Protocol) -> Packet {
     let source: IpAddr = match plan.family {
         IpFamily::Ipv4 => "192.0.2.77".parse().unwrap(),
@@ -60,8 +60,8 @@ fn packet(plan: &Plan, destination: SocketAddr, protocol: Protocol) -> Packet {
     Packet { origin, source, destination, protocol }
 }
 
-/// Checks all packets to one cluster IP: they reach endpoints of its Service only, and explain names
-/// no other.
+/// Checks packets to one cluster IP: they reach endpoints of its Service only, and explain names no
+/// other Service.
 fn check(
     snapshot: &Snapshot,
     plan: &Plan,
@@ -126,7 +126,8 @@ proptest! {
     }
 }
 
-/// A cluster with places that several Services claim; all but `idle` have an endpoint.
+/// A cluster in which several Services claim the same frontends. All except `idle` and
+/// `idle-at-node` have an endpoint.
 fn contested() -> Vec<Value> {
     let service = |name: &str, ip: &str, kind: &str, external: &[&str], port: u16| {
         let mut service = json!({
@@ -174,8 +175,8 @@ fn contested() -> Vec<Value> {
     ]
 }
 
-/// The order among claims, as docs/replacing-kube-proxy.md has it: the cluster IP's Service, then
-/// external and load-balancer IPs by name, then node ports; a Service without endpoints comes last.
+/// The order of claims in docs/replacing-kube-proxy.md: the Service with this cluster IP, then
+/// external and load-balancer IPs by name, then node ports. A Service without endpoints comes last.
 #[test]
 fn contested_address_goes_to_first_claimant() {
     for mode in [ProxyMode::Iptables, ProxyMode::Nftables] {
@@ -219,7 +220,7 @@ fn contested_address_goes_to_first_claimant() {
                 (service, kind),
                 "{mode:?} {to}"
             );
-            // Also where the rules are missing, and only the plan says who should get it.
+            // Also if the rules are missing and only the plan knows the owner.
             let bare = Plan { services: Vec::new(), ..plan.clone() };
             let local = local_addresses(plan.family);
             let packet = packet(&plan, to.parse().unwrap(), Protocol::Tcp);
@@ -239,7 +240,7 @@ fn contested_address_goes_to_first_claimant() {
                 "{mode:?} {to}"
             );
         }
-        // The address belongs to its Service at every port.
+        // The cluster IP belongs to its Service at every port.
         let told = explained(&plan, mode, "10.96.0.5:9".parse().unwrap(), Protocol::Tcp);
         let text = &told.remarks.first().unwrap().text;
         assert!(text.contains("default/zz-owner") && text.contains("no port 9/tcp"), "{text}");

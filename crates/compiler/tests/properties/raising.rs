@@ -1,4 +1,4 @@
-//! What was read says what was written.
+//! Delinearizing the kernel's expressions gives the original rules.
 
 use proptest::prelude::*;
 use rulegen_compiler::nftables;
@@ -17,7 +17,7 @@ use crate::layout::in_nftables_mode;
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// Each rule is found again in what the kernel keeps of it.
+    /// Each rule is recovered from the kernel's expressions.
     #[test]
     fn nftables_rules_are_raised_from_kernel_form(objects in objects(), config in in_nftables_mode()) {
         for (_, plan) in plans(&objects, &config) {
@@ -30,7 +30,7 @@ proptest! {
         }
     }
 
-    /// And so is the table, but for what it says it is for, which is not read.
+    /// Each table is recovered, except its comment, which is not read.
     #[test]
     fn nftables_tables_are_raised_from_kernel_form(objects in objects(), config in in_nftables_mode()) {
         for (_, plan) in plans(&objects, &config) {
@@ -49,7 +49,8 @@ proptest! {
     }
 }
 
-/// Taking turns among one is the constant that the kernel keeps of both.
+/// Round-robin with one endpoint has the same kernel form as the constant 0, so it is read back as
+/// the constant.
 pub(crate) fn as_held(statement: &Statement) -> Statement {
     let mut held = statement.clone();
     if let Statement::DnatMap { key, .. } = &mut held {

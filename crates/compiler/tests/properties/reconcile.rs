@@ -1,5 +1,5 @@
-//! Whatever the kernel held and whatever goes wrong: in the end it holds what is wanted, or what
-//! it held, and nobody else's table was touched.
+//! Whatever the kernel had and whatever fails: in the end it has the wanted tables or its old ones,
+//! and foreign tables are unchanged.
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -21,20 +21,20 @@ fn tables(objects: &[Value], config: &ProxyConfig) -> Vec<Table> {
     plans(objects, &config).map(|(_, plan)| nftables::table(&plan, &"rulegen".into())).into()
 }
 
-/// Writes until it works, and says how many operations the last time took.
+/// Writes until it works. Returns the number of operations of the last transaction.
 fn write(fake: &mut FakeKernel, wanted: &[Table]) -> Result<usize, Error> {
     let count = |all: &[Transaction<'_>]| all.iter().map(|one| one.operations.len()).sum();
     reconcile(fake, wanted, count)
 }
 
-/// A fake that holds just this.
+/// A fake kernel with only these tables.
 fn fresh(wanted: &[Table]) -> FakeKernel {
     let mut fake = FakeKernel::default();
     write(&mut fake, wanted).unwrap();
     fake
 }
 
-/// Our tables without the numbers of rules, which say only in which order they were made.
+/// Our tables without rule handles, which only depend on the order of creation.
 fn content(fake: &FakeKernel) -> Vec<(IpFamily, Actual)> {
     let ours = fake.tables.iter().filter(|((_, name), _)| name.as_str() == "rulegen");
     let mut content: Vec<(IpFamily, Actual)> =
@@ -44,7 +44,7 @@ fn content(fake: &FakeKernel) -> Vec<(IpFamily, Actual)> {
     content
 }
 
-/// What somebody else does to our table.
+/// A change by another program.
 #[derive(Debug, Clone)]
 enum Meddling {
     Drop(Index),
@@ -151,8 +151,8 @@ fn fault() -> impl Strategy<Value = Option<Fault>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Also from a state that others meddled with. The fake refuses what the kernel would: an
-    /// order of operations that does not work would be seen.
+    /// Also with changes by other programs before. The fake refuses operations in a wrong order,
+    /// like the kernel.
     #[test]
     fn reconcile_gives_wanted_table_and_then_writes_nothing(
         before in objects(), after in objects(), configs in (config(), config()),
@@ -188,7 +188,7 @@ proptest! {
         prop_assert_eq!(content(&fake), content(&fresh(&wanted)));
     }
 
-    /// Two commits then, of which the first does all that counts.
+    /// This takes two commits. The first contains everything that affects packets.
     #[test]
     fn reconcile_works_with_late_chain_release_before_linux_6_2(
         before in objects(), after in objects(), config in config(),
@@ -219,7 +219,7 @@ proptest! {
         prop_assert_eq!(content(&fake), new);
     }
 
-    /// Each operation of a transaction in turn.
+    /// Fails each operation of a transaction in turn.
     #[test]
     fn reconcile_failed_operation_is_named_and_undone(
         before in objects(), after in objects(), config in config(),
@@ -232,7 +232,7 @@ proptest! {
             let old = content(&fake);
             fake.faults = vec![Some(Fault::Operation(number)), None];
             match write(&mut fake, &wanted) {
-                // What builds on it fails too, and is named behind it.
+                // Operations that depend on the failed one fail too, and are reported after it.
                 Err(Error::Refused(refusals)) => {
                     prop_assert_eq!(refusals[0].reason, Reason::Circumstances);
                 }
@@ -244,8 +244,7 @@ proptest! {
     }
 }
 
-/// The diff is as short as it can be: an endpoint that is replaced is an element that is replaced,
-/// in each map that has it.
+/// The diff is minimal: a replaced endpoint replaces one element in each map that contains it.
 #[test]
 fn reconcile_of_one_endpoint_writes_few_elements() {
     let service = |address: &str| {

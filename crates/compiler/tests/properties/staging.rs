@@ -1,5 +1,5 @@
-//! A transaction that is split into commits leads to the same table, and after each commit the
-//! table leads packets to endpoints only, and to all frontends that neither come nor go.
+//! A transaction that is split into several commits results in the same table. After each commit,
+//! packets reach endpoints only, and all frontends that exist before and after are present.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ fn delinearized(fake: &mut FakeKernel, table: &Table) -> Table {
     held(fake, table).unwrap().delinearize(table.family, &table.name).table
 }
 
-/// The frontends that a table leads somewhere.
+/// The frontends of a table.
 fn frontends(table: &Table) -> BTreeSet<(&'static str, Key)> {
     ["services", "node-ports"]
         .into_iter()
@@ -34,7 +34,7 @@ fn frontends(table: &Table) -> BTreeSet<(&'static str, Key)> {
         .collect()
 }
 
-/// A frontend that leads to a number without an endpoint.
+/// A frontend that may choose a number without an endpoint.
 fn leads_nowhere(table: &Table) -> Option<String> {
     for (name, key) in frontends(table) {
         if let Some(Data::Verdict(Verdict::Goto(chain))) = &table.sets[name].elements[&key].data
@@ -84,7 +84,7 @@ proptest! {
     }
 }
 
-/// Elements in a stage. A replaced one goes and comes.
+/// Number of elements in a stage. A replaced element counts twice.
 fn elements_split(stage: &[Transaction<'_>]) -> usize {
     stage.iter().map(Transaction::elements).sum()
 }

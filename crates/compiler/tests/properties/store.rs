@@ -1,5 +1,5 @@
-//! What came before does not count: a store that took objects in and out in any order has the
-//! snapshot of those that are in it, and its changes lead there.
+//! History does not matter: after any events, a store has the snapshot of its current objects, and
+//! its reported changes lead to the same service ports.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -23,23 +23,23 @@ fn singles(objects: &[Value]) -> Vec<Object> {
     single_objects(&read(&texts)).0
 }
 
-/// The service ports that the changes told so far lead to.
+/// The service ports that result from all changes so far.
 #[derive(Default)]
 struct Followed {
     ports: BTreeMap<(String, bool), ServicePort>,
-    /// What is wrong with addresses, by Service.
+    /// Problems with addresses, per Service.
     problems: BTreeMap<ObjectKey, Vec<Problem>>,
 }
 
 impl Followed {
-    /// All changes, in batches.
+    /// Applies all changes, in batches.
     fn follow_all(&mut self, store: &mut Store, most: usize) {
         while store.may_have_changes() {
             self.follow(store, most);
         }
     }
 
-    /// A batch of changes.
+    /// Applies one batch of changes.
     fn follow(&mut self, store: &mut Store, most: usize) {
         let key = |port: &ServicePort| (format!("{:?}", port.name), port.cluster_ip.is_ipv4());
         let changes = store.next_changes(most);
@@ -63,7 +63,7 @@ impl Followed {
     }
 }
 
-/// What is wrong with addresses, and with all objects, as a store says that knew no others before.
+/// Problems with addresses, and all problems, as a new store reports them for these objects.
 fn problems_of(
     objects: &[Object],
     config: &ProxyConfig,
@@ -92,7 +92,8 @@ fn problems_of_snapshot(objects: &[Value], config: &ProxyConfig) -> Vec<String> 
     all
 }
 
-/// Takes `later` in after `earlier`, in a shuffled order, either object by object or as lists.
+/// Events that replace `earlier` by `later` in a shuffled order, either object by object or as
+/// lists.
 fn events(earlier: &[Object], later: &[Object], order: &[u32], as_lists: bool) -> Vec<StoreEvent> {
     let keys: Vec<(Kind, ObjectKey)> = later.iter().map(|o| (o.kind(), o.key())).collect();
     let gone = earlier.iter().map(|object| (object.kind(), object.key()));
@@ -113,8 +114,8 @@ fn events(earlier: &[Object], later: &[Object], order: &[u32], as_lists: bool) -
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Also with a limit that some of the Services are beyond, some of the time: a change of one
-    /// port's endpoints then decides about all ports.
+    /// Sometimes with a limit that some Services exceed. Then a change of one port's endpoints
+    /// affects all ports of the Service.
     #[test]
     fn store_equals_fresh_snapshot_after_any_events(
         config in config(), max_service_size in prop::option::of(1_usize..60),
@@ -171,7 +172,7 @@ fn node_port_networks() -> impl Strategy<Value = NodePortAddresses> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
-    /// Addresses come and go with every pod. A change of them is one only where the plan has others.
+    /// Addresses come and go with every pod. A change is reported only if it changes the plan.
     #[test]
     fn store_node_address_change_is_reported_where_plan_uses_it(
         before in addresses(), after in addresses(), node_port_addresses in node_port_networks(),
@@ -202,7 +203,7 @@ proptest! {
             let [old_at, new_at] = [&old, &new].map(|plans| plans.clone().map(|p| p.node_ports_at));
             prop_assert_eq!(old_at != new_at, changes.node_port_addresses);
             for (old, new) in old.iter().zip(&mut new) {
-                // In nftables mode this is elements of one set.
+                // In nftables mode this changes elements of one set.
                 let name = Name::from("rulegen");
                 let mut live = LiveTable::new(old.clone(), &name);
                 let made = LiveTable::new(new.clone(), &name);
@@ -218,7 +219,8 @@ proptest! {
     }
 }
 
-/// Addresses come and go with every pod; rules name only those at which node ports are open.
+/// Addresses come and go with every pod. Rules name only the addresses at which node ports are
+/// open.
 #[test]
 fn store_ignores_node_addresses_without_rules() {
     let networks = NodePortAddresses::parse(["172.20.0.0/16"].into_iter()).unwrap();
@@ -250,7 +252,8 @@ fn store_ignores_node_addresses_without_rules() {
     }
 }
 
-/// An address that the node gets later is excluded then, and allowed again once the node loses it.
+/// An external IP is refused when the node gets this address, and accepted again when the node
+/// loses it.
 #[test]
 fn store_refused_addresses_follow_node() {
     let config = ProxyConfig { refuse_node_addresses: true, ..ProxyConfig::default() };
@@ -277,8 +280,9 @@ fn store_refused_addresses_follow_node() {
     assert_eq!(addresses(&["192.0.2.8"]), ([2, 1], None));
 }
 
-/// A Service of as many ports and endpoints as an API server accepts in one object and one slice.
-/// Neither the 400 million pairs are made, nor are 20,000 ports compared with 20,000 others.
+/// A Service with as many ports and endpoints as an API server accepts in one object and one slice.
+/// The store creates none of the 400 million pairs, and does not compare all 20,000 ports with each
+/// other.
 #[test]
 fn store_leaves_out_service_over_size_limit() {
     let ports: Vec<Value> =
@@ -320,7 +324,7 @@ fn store_leaves_out_service_over_size_limit() {
     assert_eq!(snapshot.ipv4.len(), 100);
     assert!(snapshot.ipv4.iter().all(|port| port.endpoints.len() == 1000));
     assert_eq!(snapshot, snapshot_of(&all, &config));
-    // With fewer endpoints it comes back.
+    // With fewer endpoints it is no longer left out.
     for n in 0..20 {
         let key = ObjectKey::new("default", &format!("large-{n}"));
         store.take_in(StoreEvent::Gone(Kind::EndpointSlice, key));
