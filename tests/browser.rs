@@ -1,9 +1,9 @@
-//! The status page in a browser: Chromium without a screen, in the namespace of the agent.
+//! The status page in headless Chromium, in the agent's namespace.
 //!
-//! It is a target of its own, so that it does not run beside tests that look at the clock.
+//! A separate target, so that it does not run at the same time as tests that measure time.
 //!
-//! Screenshots of all pages stay in a folder of the system's temporary one, `rulegen-status-page`.
-//! The one in the documentation is made by `RULEGEN_STATUS_PAGE_PNG=$PWD/docs/status-page.png cargo
+//! Screenshots of all pages are kept in `rulegen-status-page` in the system's temporary folder. To
+//! make the picture in the documentation: `RULEGEN_STATUS_PAGE_PNG=$PWD/docs/status-page.png cargo
 //! test --test browser -- --ignored documentation_picture`.
 
 #![allow(
@@ -43,14 +43,14 @@ use crate::common::stderr;
 use crate::node::{METRICS_PORT, Node, wait_until};
 use crate::objects::{ELSEWHERE, HERE, cluster_ip, local_load_balancer, service, slice};
 
-/// A name that does something where it is taken for markup: Kubernetes would not take it, but an
-/// API server of others might, and a manifest may hold it.
+/// A name that has an effect if it is not escaped. Kubernetes rejects it, but another API server or
+/// a manifest may have it.
 const MARKUP: &str = "<img src=x onerror=document.title='taken'>";
 
-/// The same as the name of a program, which has 15 characters at most.
+/// The same as a program name, which has at most 15 characters.
 const PROGRAM: &str = "<b id=taken>nft";
 
-/// A browser whose profile goes with the namespace.
+/// A browser with a profile that is removed with the namespace.
 struct Browser<'a> {
     node: &'a Node,
     profile: PathBuf,
@@ -61,12 +61,12 @@ impl<'a> Browser<'a> {
         Self { node, profile: node.space.folder("profile") }
     }
 
-    /// The document as it is once the page's script ran.
+    /// The DOM after the page's script has run.
     fn document(&self, path: &str) -> String {
         self.run(path, &["--dump-dom", "--virtual-time-budget=2000"])
     }
 
-    /// A picture of the page. Chromium makes its window, also without a screen, as narrow as wanted.
+    /// Takes a screenshot. Headless Chromium can use any window width.
     fn picture(&self, path: &str, size: (u32, u32), is_dark: bool, file: &Path) {
         let window = format!("--window-size={},{}", size.0, size.1);
         let to = format!("--screenshot={}", file.display());
@@ -79,7 +79,8 @@ impl<'a> Browser<'a> {
 
     fn run(&self, path: &str, flags: &[&str]) -> String {
         let name = &self.node.space.name;
-        // It has a namespace of its own, and would otherwise not run as root.
+        // Chromium does not run as root with its sandbox. The network namespace isolates it
+        // instead.
         let output = Command::new("ip")
             .args(["netns", "exec", name, "timeout", "60", "chromium", "--headless"])
             .args(["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-extensions"])
@@ -101,7 +102,7 @@ fn dimensions(png: &[u8]) -> Option<(u32, u32)> {
     png.starts_with(b"\x89PNG").then_some((number(16)?, number(20)?))
 }
 
-/// A cluster with something of everything.
+/// A cluster with Services in all states that the pages show.
 fn apply_cluster(node: &Node) {
     let names = [
         "api",
@@ -149,7 +150,7 @@ fn apply_cluster(node: &Node) {
     }
 }
 
-/// Another program changes rules, called as its user likes.
+/// Another program, with markup in its name, changes rules.
 fn drift(node: &Node) {
     let folder = node.space.folder("programs");
     let nft = ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"]
@@ -164,7 +165,7 @@ fn drift(node: &Node) {
     });
 }
 
-/// So that there are connections to be counted.
+/// Opens connections, to have some counted.
 fn ask_often(node: &Node) {
     for _ in 0..40 {
         node.ask(61);
@@ -190,7 +191,7 @@ fn browsers_show_pages_and_run_no_markup() {
     ask_often(&node);
     drift(&node);
     let browser = Browser::new(&node);
-    // The pages, and something that each shows.
+    // Each page, and a text on it.
     let pages = [
         ("/", "In sync"),
         ("/services", "gateway"),
@@ -208,7 +209,7 @@ fn browsers_show_pages_and_run_no_markup() {
         );
         is_harmless(&document);
     }
-    // An answer to a form is not asked for again.
+    // The result of a form has no automatic refresh.
     let explained = browser.document(EXPLAIN);
     assert!(explained.contains("the endpoint sees 203.0.113.9 as its client"), "{explained}");
     is_harmless(&explained);
@@ -245,7 +246,7 @@ fn browsers_show_pages_and_run_no_markup() {
     }
 }
 
-/// Nothing that a name asked for is there or was done.
+/// Asserts that no markup from a name is in the document or took effect.
 fn is_harmless(document: &str) {
     let title = document.split("<title>").nth(1).and_then(|rest| rest.split("</title>").next());
     assert!(title.is_some_and(|title| title.ends_with("· node-1 · rulegen")), "{title:?}");

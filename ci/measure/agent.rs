@@ -1,4 +1,4 @@
-//! The agent beside an API server: time from a watch event to the kernel's commit, memory, start
+//! The agent with an API server: time from a watch event to the kernel's commit, memory, start
 //! time.
 
 use std::fs;

@@ -1,5 +1,5 @@
-//! iptables mode: each phase in-process, the whole program, and applying beside `iptables-restore`
-//! alone.
+//! iptables mode: each phase in-process, the whole program, and applying compared with
+//! `iptables-restore` alone.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! nftables mode: a whole table beside `nft -f`, and changes to it, by phase.
+//! nftables mode: a whole table compared with `nft -f`, and changes to it, by phase.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Broken input: each case of `bad-input.txt` gets exactly its message. A broken object costs only
-//! itself; a document that cannot be read makes the whole input unusable.
+//! Broken input: each case of `bad-input.txt` gets exactly its message. A broken object is skipped.
+//! An unreadable document makes the whole input unusable.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! What becomes of packets, by kube-proxy's own unit tests: `tests/flows` holds their facts as data,
-//! and `rulegen explain` has to say the same, in both modes. See the README there.
+//! The expectations of kube-proxy's own unit tests, stored as data in `tests/flows`. `rulegen
+//! explain` has to agree in both modes. See the README there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -30,7 +30,7 @@ struct Case {
     flows: Vec<Flow>,
 }
 
-/// A packet, and what becomes of it.
+/// A packet and its expected fate.
 #[derive(Debug, Deserialize)]
 struct Flow {
     name: String,
@@ -38,7 +38,7 @@ struct Flow {
     to: String,
     port: u16,
     protocol: String,
-    /// Why it cannot be asked for, if it cannot.
+    /// Why this flow is skipped, if it is.
     #[serde(default)]
     skip: Option<String>,
     #[serde(flatten)]
@@ -47,7 +47,7 @@ struct Flow {
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 struct Fate {
-    /// `forward`, `reject`, `drop`, `accept` (by a rule), or `none` (no rule is about it).
+    /// `forward`, `reject`, `drop`, `accept` (by a rule), or `none` (no rule matches).
     outcome: String,
     #[serde(default)]
     endpoints: BTreeSet<String>,
@@ -55,7 +55,7 @@ struct Fate {
     masquerade: bool,
 }
 
-/// The fate of a flow where the backend for nftables is meant to differ.
+/// The fate in nftables mode, for flows for which the modes differ intentionally.
 #[derive(Debug, Deserialize)]
 struct Difference {
     #[serde(flatten)]
@@ -106,14 +106,14 @@ impl Case {
 }
 
 impl Fate {
-    /// The fate in an explanation. Several outcomes of one packet are joined by a bar.
+    /// Reads the fate from an explanation. Several outcomes of one packet are joined by `|`.
     fn told(explanation: &Value) -> Self {
         let (mut outcomes, mut masquerade) = (BTreeSet::new(), BTreeSet::new());
         let mut endpoints = BTreeSet::new();
         for end in explanation["ends"].as_array().unwrap() {
             outcomes.insert(match end["outcome"].as_str().unwrap() {
                 "endpoint" => "forward",
-                // A rule lets it by, or no rule but the policy of the chain does.
+                // Accepted by a rule, or only by the policy of the chain.
                 "passes" if is_accepted(explanation, end) => "accept",
                 "passes" => "none",
                 "rejected" => "reject",

@@ -1,4 +1,4 @@
-//! Input and output side by side, under `tests/golden` and in `examples`.
+//! Input files with their expected output, in `tests/golden` and in `examples`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,15 +38,15 @@ struct Case {
     manifest: String,
     flags: PathBuf,
     family: Option<&'static str>,
-    /// The proxy mode that the form of the output asks for, if not the one by default.
+    /// The proxy mode for this output format, if it is not the default.
     mode: Option<&'static str>,
     output: PathBuf,
-    /// What is expected on standard error; nothing if there is no such file.
+    /// The expected standard error. Empty if the file does not exist.
     stderr: PathBuf,
 }
 
 impl Case {
-    /// One for each expected output of a folder.
+    /// One case per expected output in a folder.
     fn of_folder(folder: &Path) -> Vec<Self> {
         let name = |suffix: &str| folder.join(suffix);
         let outputs = ["ipv4", "ipv6"].into_iter().flat_map(|family| {

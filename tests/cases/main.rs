@@ -1,7 +1,7 @@
-//! Cases that are data: a folder, file or section added is a test by itself, with its name.
+//! Test cases that are data: each folder, file or section is a test with its own name.
 //!
-//! `UPDATE_GOLDEN=1 cargo test --test golden` writes what the program prints now; read the change
-//! before you commit it.
+//! `UPDATE_GOLDEN=1 cargo test --test golden` writes the current output. Review the change before
+//! you commit it.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,12 +32,12 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, cases.into_iter().flatten().collect()).exit_code()
 }
 
-/// A test of a case, which says what is wrong, if anything.
+/// A test whose check returns a description of what is wrong, if anything.
 fn test(name: String, check: impl FnOnce() -> Option<String> + Send + 'static) -> Trial {
     Trial::test(name, || check().map_or(Ok(()), |wrong| Err(Failed::from(wrong))))
 }
 
-/// What is in a folder, in order.
+/// The sorted paths of a folder's entries.
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let mut entries: Vec<PathBuf> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();

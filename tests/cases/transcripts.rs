@@ -1,6 +1,6 @@
-//! Commands and what they print, side by side: files of `tests/transcripts`, and the blocks of the
-//! documentation that are marked as `console`. Every line that begins with `$ rulegen` is run, and
-//! what it prints must be what stands below it.
+//! Commands with their output: files of `tests/transcripts`, and `console` blocks in the
+//! documentation. Every line that begins with `$ rulegen` is run, and must print exactly the lines
+//! below it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ pub(crate) fn cases() -> Vec<Trial> {
     transcripts.chain(pages).collect()
 }
 
-/// Runs the commands on the lines that count, and compares.
+/// Runs the commands in the lines that `counts` accepts, and compares the output.
 fn mismatch(file: &Path, mut counts: impl FnMut(&str) -> bool) -> Option<String> {
     let wanted = fs::read_to_string(file).unwrap();
     let found = run(&wanted, &mut counts);
@@ -43,7 +43,7 @@ fn mismatch(file: &Path, mut counts: impl FnMut(&str) -> bool) -> Option<String>
     (wanted != found).then(|| difference(&wanted, &found))
 }
 
-/// The text with what its commands print now.
+/// The text with the current output of its commands.
 fn run(text: &str, counts: &mut impl FnMut(&str) -> bool) -> String {
     let mut new = String::new();
     let mut lines = text.lines().peekable();
@@ -70,7 +70,7 @@ fn run(text: &str, counts: &mut impl FnMut(&str) -> bool) -> String {
     new
 }
 
-/// What a command line prints, on both ways, when it is run in the project's root.
+/// Standard output and standard error of a command line in the project's root.
 fn printed(command: &str) -> String {
     let program = Path::new(env!("CARGO_BIN_EXE_rulegen"));
     let path =

@@ -1,17 +1,16 @@
-//! What the tests of the whole program share.
+//! Helpers shared by the tests of the whole program.
 
 #![allow(dead_code, reason = "each test uses its part")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// The root of the project.
+/// The root folder of the project.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
-/// How many rounds a long test makes: a fifth, or all with `RULEGEN_TEST_ROUNDS=full` as in
-/// `ci/nightly`.
+/// Rounds of a long test: a fifth, or all with `RULEGEN_TEST_ROUNDS=full` as in `ci/nightly`.
 pub(crate) fn rounds(full: usize) -> usize {
     match std::env::var("RULEGEN_TEST_ROUNDS").as_deref() {
         Ok("full") => full,
@@ -19,7 +18,7 @@ pub(crate) fn rounds(full: usize) -> usize {
     }
 }
 
-/// The program, to be run with arguments in a folder.
+/// Runs the program in a folder.
 pub(crate) fn rulegen(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_rulegen"))
         .args(arguments)
@@ -29,7 +28,7 @@ pub(crate) fn rulegen(folder: &Path, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// The examples in the help of a command, each as one line for a shell.
+/// The examples in the help of a command, each as one shell line.
 pub(crate) fn help_examples(command: &str) -> Vec<String> {
     let arguments: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
     let help = stdout(&rulegen(&root(), &arguments));
@@ -54,7 +53,7 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// A line-by-line comparison that a person can read: what is missing, what is too much.
+/// A readable line-by-line comparison: missing lines with `-`, additional ones with `+`.
 pub(crate) fn difference(wanted: &str, found: &str) -> String {
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
     let (wanted, found) = (lines(wanted), lines(found));
@@ -66,7 +65,7 @@ pub(crate) fn difference(wanted: &str, found: &str) -> String {
     if text.is_empty() { "  the same lines in another order\n".to_owned() } else { text }
 }
 
-/// A folder for one test that goes with it.
+/// A folder that is removed when dropped.
 pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
@@ -90,16 +89,16 @@ impl Drop for Scratch {
     }
 }
 
-/// The last line on standard error when the input was unusable.
+/// The last line on standard error if the input is unusable.
 pub(crate) const UNUSABLE: &str =
     "error: invalid input or configuration (see above): nothing is printed";
 
-/// A manifest that is read beside a broken one.
+/// A valid manifest to be read together with a broken one.
 pub(crate) fn good_path() -> String {
     root().join("tests/good.yaml").to_str().unwrap().to_owned()
 }
 
-/// Whether rules of that manifest are among these.
+/// Whether the output contains the rules of that manifest.
 pub(crate) fn is_compiled(rules: &str) -> bool {
     [
         "\"default/good:http cluster IP\" -m tcp --dport 80 -j KUBE-SVC-",

@@ -219,7 +219,7 @@ impl Soak {
         }
     }
 
-    /// Time until the kernel held what a fresh compile of the objects makes.
+    /// The time until the kernel matches a fresh compile of the objects.
     fn wait_until_right(&self) -> Option<Duration> {
         let file = scratch().join("objects.json");
         fs::write(&file, self.churn.objects().to_string()).unwrap();
