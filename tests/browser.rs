@@ -13,24 +13,24 @@
     clippy::print_stderr,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
-    reason = "a test that cannot go on shall stop, and tell"
+    reason = "a failed test panics and prints"
 )]
 
 #[path = "agent/api_server/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "each target uses its part")]
+#[allow(dead_code, unused_imports, reason = "each target uses a part of it")]
 mod api_server;
 mod common;
 #[path = "netns/namespace.rs"]
-#[allow(dead_code, reason = "each target uses its part")]
+#[allow(dead_code, reason = "each target uses a part of it")]
 mod namespace;
 #[path = "agent/node.rs"]
-#[allow(dead_code, reason = "each target uses its part")]
+#[allow(dead_code, reason = "each target uses a part of it")]
 mod node;
 #[path = "agent/objects.rs"]
-#[allow(dead_code, reason = "each target uses its part")]
+#[allow(dead_code, reason = "each target uses a part of it")]
 mod objects;
 #[path = "netns/traffic.rs"]
-#[allow(dead_code, reason = "each target uses its part")]
+#[allow(dead_code, reason = "each target uses a part of it")]
 mod traffic;
 
 use std::fs;
@@ -90,8 +90,8 @@ impl<'a> Browser<'a> {
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        let told = "Chromium is needed (apt-get install chromium)";
-        assert!(output.status.success(), "{told}: {}", stderr(&output));
+        let hint = "Chromium is needed (apt-get install chromium)";
+        assert!(output.status.success(), "{hint}: {}", stderr(&output));
         String::from_utf8(output.stdout).unwrap()
     }
 }
@@ -143,7 +143,7 @@ fn apply_cluster(node: &Node) {
         let mut ends = vec![HERE[0]; 1];
         ends.push(&address);
         node.server.apply(slice(names[round % names.len()], "a", &ends));
-        wait_until("a change arrives", || {
+        wait_until("the page shows a change", || {
             let found = node.get(METRICS_PORT, &format!("/services?q={address}&format=json"));
             found.is_some_and(|found| found.json()["found"] == 1)
         });
@@ -159,14 +159,14 @@ fn drift(node: &Node) {
     fs::copy(nft.unwrap(), folder.join(PROGRAM)).unwrap();
     let program = folder.join(PROGRAM);
     node.space.run(&format!("'{}' flush chain ip rulegen services", program.display()));
-    wait_until("it is repaired", || {
+    wait_until("the drift is repaired", || {
         node.get(METRICS_PORT, "/drift?format=json").unwrap().json()["drifts"][0]["repaired"]
             == true
     });
 }
 
 /// Opens connections, to have some counted.
-fn ask_often(node: &Node) {
+fn open_connections(node: &Node) {
     for _ in 0..40 {
         node.ask(61);
     }
@@ -175,7 +175,7 @@ fn ask_often(node: &Node) {
 fn busy_node() -> Node {
     let mut node = Node::new("browser");
     node.start("--nftables-counters");
-    wait_until("the rules are in", || node.probe("/readyz") == 200);
+    wait_until("the rules are written", || node.probe("/readyz") == 200);
     node.wait_for_watches();
     apply_cluster(&node);
     node.serve();
@@ -188,7 +188,7 @@ const EXPLAIN: &str = "/explain?from=203.0.113.9&to=198.51.100.10:80";
 #[test]
 fn browsers_show_pages_and_run_no_markup() {
     let node = busy_node();
-    ask_often(&node);
+    open_connections(&node);
     drift(&node);
     let browser = Browser::new(&node);
     // Each page, and a text on it.
@@ -207,19 +207,19 @@ fn browsers_show_pages_and_run_no_markup() {
             document.contains("looked at again each 5 s"),
             "the script did not run: {document}"
         );
-        is_harmless(&document);
+        assert_harmless(&document);
     }
     // The result of a form has no automatic refresh.
     let explained = browser.document(EXPLAIN);
     assert!(explained.contains("the endpoint sees 203.0.113.9 as its client"), "{explained}");
-    is_harmless(&explained);
+    assert_harmless(&explained);
     let overview = browser.document("/");
     assert!(overview.contains("&lt;img src=x onerror="), "{overview}");
     assert!(browser.document("/drift").contains(r"\u{3c}b id=taken\u{3e}nft"));
     let encoded = "%3Cscript%3Edocument.title%3D%27taken%27%3C/script%3E%22autofocus%20onfocus%3D%22document.title%3D%27taken%27";
     let search = browser.document(&format!("/services?q={encoded}&namespace={encoded}"));
     assert!(search.contains("No Service is like that."), "{search}");
-    is_harmless(&search);
+    assert_harmless(&search);
 
     let folder = std::env::temp_dir().join("rulegen-status-page");
     fs::create_dir_all(&folder).unwrap();
@@ -242,12 +242,12 @@ fn browsers_show_pages_and_run_no_markup() {
     for name in ["overview", "services"] {
         let [light, dark] = ["light", "dark"]
             .map(|kind| fs::read(folder.join(format!("{name}-{kind}.png"))).unwrap());
-        assert!(light != dark, "there is no dark {name}");
+        assert!(light != dark, "the dark {name} page looks like the light one");
     }
 }
 
 /// Asserts that no markup from a name is in the document or took effect.
-fn is_harmless(document: &str) {
+fn assert_harmless(document: &str) {
     let title = document.split("<title>").nth(1).and_then(|rest| rest.split("</title>").next());
     assert!(title.is_some_and(|title| title.ends_with("· node-1 · rulegen")), "{title:?}");
     for element in ["<img", "<b id", "<script>"] {
@@ -260,13 +260,13 @@ fn is_harmless(document: &str) {
 fn documentation_picture() {
     let file = std::env::var_os("RULEGEN_STATUS_PAGE_PNG").expect("RULEGEN_STATUS_PAGE_PNG is set");
     let node = busy_node();
-    ask_often(&node);
+    open_connections(&node);
     node.server.delete(crate::api_server::Kind::Service, "default", MARKUP);
     node.space.run(&format!(
         "nft flush chain ip rulegen services; nft delete element ip rulegen cluster-ips '{{ {} }}'",
         cluster_ip(61)
     ));
-    wait_until("it is repaired", || {
+    wait_until("the drift is repaired", || {
         node.get(METRICS_PORT, "/drift?format=json").unwrap().json()["drifts"][0]["repaired"]
             == true
     });

@@ -74,7 +74,7 @@ pub(crate) fn measure(text: &str) -> Value {
 }
 
 pub(crate) fn print(rows: &[Value]) {
-    println!("\nThe agent, nftables mode, beside an API server on the same machine");
+    println!("\nThe agent, nftables mode, with an API server on the same machine");
     println!(
         "{:>9} {:>10} | {:>8} {:>8} | {:>8} {:>8} {:>8} | {:>7} {:>9}",
         "services",

@@ -8,7 +8,7 @@
     clippy::indexing_slicing,
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
-    reason = "a program for people who measure; it stops where it cannot go on"
+    reason = "a benchmark panics if it fails"
 )]
 
 mod agent;
@@ -17,7 +17,7 @@ mod agent;
     unreachable_pub,
     unused_imports,
     clippy::expect_used,
-    reason = "it is made for tests"
+    reason = "written for tests"
 )]
 #[path = "../../tests/agent/api_server/mod.rs"]
 mod api_server;

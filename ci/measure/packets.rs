@@ -134,7 +134,7 @@ pub(crate) fn print(rows: &[Value]) {
         let of = |name: &str| row["packets"][name].as_f64().unwrap_or(f64::NAN);
         println!("\na new UDP flow, microseconds per packet, {} Services", row["services"]);
         println!("straight to a pod, no table, tracked   {:>6.2}", of("direct_us"));
-        println!("straight to a pod beside the table     {:>6.2}", of("direct_with_table_us"));
+        println!("straight to a pod, with the table      {:>6.2}", of("direct_with_table_us"));
         println!("through a cluster IP                   {:>6.2}", of("cluster_ip_us"));
         println!("sender alone (blackhole route)         {:>6.2}", of("sender_alone_us"));
         println!(

@@ -35,7 +35,7 @@ fn parse_case(text: &str) -> Case {
     let is_config = match kind {
         "<<< config" => true,
         "<<< manifest" => false,
-        other => panic!("{name}: {other:?} is no kind of input"),
+        other => panic!("{name}: unknown kind of input {other:?}"),
     };
     let expected =
         expected.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
@@ -67,8 +67,8 @@ impl Case {
             return Some(output.status.to_string());
         }
         if fails {
-            return (!output.stdout.is_empty()).then(|| "rules in part".to_owned());
+            return (!output.stdout.is_empty()).then(|| "rules were printed".to_owned());
         }
-        (!is_compiled(&stdout(&output))).then(|| "default/good is lost".to_owned())
+        (!is_compiled(&stdout(&output))).then(|| "the rules of default/good are missing".to_owned())
     }
 }

@@ -72,11 +72,11 @@ impl Case {
             let mut differences: BTreeMap<String, Difference> = json(&differences);
             for flow in &mut flows {
                 if let Some(difference) = differences.remove(&flow.name) {
-                    assert_ne!(flow.fate, difference.fate, "{}: that is no difference", flow.name);
+                    assert_ne!(flow.fate, difference.fate, "{}: not a difference", flow.name);
                     flow.fate = difference.fate;
                 }
             }
-            assert!(differences.is_empty(), "there are no such flows: {differences:?}");
+            assert!(differences.is_empty(), "unknown flows: {differences:?}");
         }
         Self { folder, mode, flows }
     }
@@ -100,14 +100,14 @@ impl Case {
         if !output.status.success() {
             return Some(format!("{name}: {}: {}", output.status, stderr(&output)));
         }
-        let found = Fate::told(&serde_json::from_str(&stdout(&output)).unwrap());
+        let found = Fate::read_from(&serde_json::from_str(&stdout(&output)).unwrap());
         (found != *fate).then(|| format!("{name}\n  expected {fate:?}\n  found    {found:?}"))
     }
 }
 
 impl Fate {
     /// Reads the fate from an explanation. Several outcomes of one packet are joined by `|`.
-    fn told(explanation: &Value) -> Self {
+    fn read_from(explanation: &Value) -> Self {
         let (mut outcomes, mut masquerade) = (BTreeSet::new(), BTreeSet::new());
         let mut endpoints = BTreeSet::new();
         for end in explanation["ends"].as_array().unwrap() {
@@ -123,7 +123,7 @@ impl Fate {
             endpoints.extend(end["endpoint"].as_str().map(str::to_owned));
             masquerade.insert(end["masqueraded"].as_bool().unwrap_or_default());
         }
-        assert!(masquerade.len() == 1, "masqueraded in part: {explanation}");
+        assert!(masquerade.len() == 1, "only partly masqueraded: {explanation}");
         let outcome = outcomes.into_iter().collect::<Vec<_>>().join("|");
         Self { outcome, endpoints, masquerade: masquerade.contains(&true) }
     }

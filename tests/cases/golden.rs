@@ -15,7 +15,7 @@ pub(crate) fn cases() -> Vec<Trial> {
         crate::test(name, move || {
             let cases = Case::of_folder(&folder);
             match cases.is_empty() {
-                true => Some("there is no expected output".to_owned()),
+                true => Some("no expected output".to_owned()),
                 false => joined(cases.iter().filter_map(Case::mismatch)),
             }
         })

@@ -1,6 +1,6 @@
 //! Helpers shared by the tests of the whole program.
 
-#![allow(dead_code, reason = "each test uses its part")]
+#![allow(dead_code, reason = "each target uses a part of it")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -62,7 +62,7 @@ pub(crate) fn difference(wanted: &str, found: &str) -> String {
     let surplus =
         found.iter().filter(|line| !wanted.contains(line)).map(|line| format!("  +{line}\n"));
     let text: String = missing.chain(surplus).take(40).collect();
-    if text.is_empty() { "  the same lines in another order\n".to_owned() } else { text }
+    if text.is_empty() { "  the same lines in a different order\n".to_owned() } else { text }
 }
 
 /// A folder that is removed when dropped.

@@ -18,10 +18,10 @@ const FIRST: &str = POD_IPS[0][0];
 const ENDPOINTS: [&str; 3] = [FIRST, POD_IPS[1][0], ELSEWHERE_IPS[0]];
 
 /// The kernel's default size of a set that packets fill.
-const ROOM: usize = 65_535;
+const SET_SIZE: usize = 65_535;
 
 /// The agent counts the elements of sets every 10 s.
-const COUNTED: Duration = Duration::from_secs(40);
+const COUNT_DEADLINE: Duration = Duration::from_secs(40);
 
 fn table() -> Name {
     Name::from("rulegen")
@@ -91,24 +91,24 @@ fn a_full_affinity_set_loses_no_packets_and_delays_no_change() {
     let state = |endpoints: &[&str]| service_with(1, "sessionAffinity: ClientIP,", endpoints);
     manifests.put("one.yaml", &state(&ENDPOINTS));
     let agent = Agent::start(&lab.node, &manifests, "");
-    agent.wait_until_right();
+    agent.wait_until_in_sync();
     let chosen: BTreeMap<IpAddr, SocketAddr> =
         (1..=60).map(|n| address(0, n)).map(|from| (from, connect(&lab, from))).collect();
-    let known = read(&lab.node);
+    let keys = read(&lab.node);
     let numbers: BTreeMap<u32, SocketAddr> =
-        known.iter().map(|key| (number(key), chosen[&client(key)])).collect();
-    assert_eq!((known.len(), numbers.len()), (60, 3));
+        keys.iter().map(|key| (number(key), chosen[&client(key)])).collect();
+    assert_eq!((keys.len(), numbers.len()), (60, 3));
     assert_eq!(agent.metric("rulegen_affinity_full_sets"), 0.0);
 
-    fill(&lab.node, known.len(), &numbers.keys().copied().collect::<Vec<_>>());
+    fill(&lab.node, keys.len(), &numbers.keys().copied().collect::<Vec<_>>());
     let is_full = || agent.metric("rulegen_affinity_full_sets") == 1.0;
-    within(COUNTED, "the metric shows the full set", is_full);
+    within(COUNT_DEADLINE, "the metric shows the full set", is_full);
     agent.wait_for_log("session affinity set full");
     let doctor = "doctor --check affinity-sets -o json --proxy-mode nftables";
-    let found = stdout(&lab.node.rulegen(doctor));
+    let report = stdout(&lab.node.rulegen(doctor));
     assert!(
-        found.contains("default/s1 (TCP, IPv4) is nearly full: 65535 of 65535 clients"),
-        "{found}"
+        report.contains("default/s1 (TCP, IPv4) is nearly full: 65535 of 65535 clients"),
+        "{report}"
     );
 
     let new: Vec<IpAddr> = (1..=60).map(|n| address(1, n)).collect();
@@ -116,31 +116,31 @@ fn a_full_affinity_set_loses_no_packets_and_delays_no_change() {
     let second: Vec<SocketAddr> = new.iter().map(|from| connect(&lab, *from)).collect();
     assert_ne!(first, second, "the set is not full");
     for (from, endpoint) in &chosen {
-        assert_eq!(connect(&lab, *from), *endpoint, "{from} is known");
+        assert_eq!(connect(&lab, *from), *endpoint, "{from} has session affinity");
     }
-    agent.wait_until_right();
+    agent.wait_until_in_sync();
 
-    let whole = || agent.log().matches("full=true").count();
-    let (before, syncs, read_before) = (whole(), agent.syncs(), read(&lab.node));
+    let full_resyncs = || agent.log().matches("full=true").count();
+    let (before, syncs, read_before) = (full_resyncs(), agent.syncs(), read(&lab.node));
     manifests.put("one.yaml", &state(&ENDPOINTS[1..]));
-    let gone = SocketAddr::new(FIRST.parse().unwrap(), POD_PORT);
-    let is_stale = |key: &Key| numbers[&number(key)] == gone;
+    let removed = SocketAddr::new(FIRST.parse().unwrap(), POD_PORT);
+    let is_stale = |key: &Key| numbers[&number(key)] == removed;
     eventually("stale clients are deleted", || !read(&lab.node).iter().any(is_stale));
     let kept: BTreeSet<Key> = read_before.into_iter().filter(|key| !is_stale(key)).collect();
-    assert_eq!(read(&lab.node), kept, "others stay");
-    assert!(agent.is_right());
-    assert_eq!((whole(), agent.syncs()), (before, syncs + 1.0), "{}", agent.log());
-    within(COUNTED, "the metric shows that there is room again", || !is_full());
+    assert_eq!(read(&lab.node), kept, "other clients stay");
+    assert!(agent.is_in_sync());
+    assert_eq!((full_resyncs(), agent.syncs()), (before, syncs + 1.0), "{}", agent.log());
+    within(COUNT_DEADLINE, "the metric shows no full set", || !is_full());
 }
 
 /// Fills the set with clients that do not expire.
-fn fill(node: &Namespace, there: usize, numbers: &[u32]) {
+fn fill(node: &Namespace, present: usize, numbers: &[u32]) {
     let address = |n: usize| {
         let first = u32::from(Ipv4Addr::new(172, 16, 0, 0));
         Value::Address(Ipv4Addr::from(first + u32::try_from(n).unwrap()).into())
     };
     let key = |n: usize| Key::from([address(n), Value::Number(numbers[n % numbers.len()])]);
-    let keys: Vec<Key> = (there..ROOM).map(key).collect();
+    let keys: Vec<Key> = (present..SET_SIZE).map(key).collect();
     add(node, &keys);
 }
 
@@ -176,7 +176,7 @@ fn affinity_clients_are_counted_and_deleted_by_old_and_new_kernels() {
         delete(&set_name(), &keys).unwrap();
         assert_eq!(read(&node), BTreeSet::new());
         let other = Name::from("affinity/default/s2/tcp/");
-        assert!(is_old || delete(&other, &keys).is_err(), "there is no such set");
+        assert!(is_old || delete(&other, &keys).is_err(), "the set does not exist");
         node.run("nft delete table ip rulegen");
     }
 }

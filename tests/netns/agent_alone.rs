@@ -13,21 +13,21 @@ fn the_second_agent_of_a_network_namespace_ends() {
     let manifests = Manifests::new(&space);
     manifests.put("a.yaml", &service(1, &["10.1.0.5"]));
     let mut first = Agent::start(&space, &manifests, "");
-    first.wait_until_right();
+    first.wait_until_in_sync();
 
     let flags = "--proxy-mode nftables --nftables-table other --hostname-override node-1";
     let program = env!("CARGO_BIN_EXE_rulegen");
     let folder = manifests.path.display();
     let second = space.shell(&format!("timeout 20 {program} agent --manifests {folder} {flags}"));
-    let said = crate::common::stderr(&second);
-    assert_eq!(second.status.code(), Some(1), "{said}");
+    let messages = crate::common::stderr(&second);
+    assert_eq!(second.status.code(), Some(1), "{messages}");
     let pid = first.process().file_name().unwrap().to_str().unwrap().to_owned();
     assert!(
-        said.contains("another rulegen agent") && said.contains(&format!("pid {pid},")),
-        "{said}"
+        messages.contains("another rulegen agent") && messages.contains(&format!("pid {pid},")),
+        "{messages}"
     );
-    assert!(!space.run("nft list tables").contains("other"), "it wrote rules");
-    assert_eq!(first.ended(), None);
+    assert!(!space.run("nft list tables").contains("other"), "the second agent wrote rules");
+    assert_eq!(first.exit_status(), None);
 
     // An agent in another network namespace does not matter.
     let elsewhere = Namespace::new("three");
@@ -39,14 +39,14 @@ fn the_second_agent_of_a_network_namespace_ends() {
         first.kill();
         first = Agent::start(&space, &manifests, "");
         first.wait_for_log("caches synced");
-        assert_eq!(first.ended(), None);
+        assert_eq!(first.exit_status(), None);
     }
 }
 
 /// A process with a given name in a network namespace.
-struct Named(Child);
+struct NamedProcess(Child);
 
-impl Named {
+impl NamedProcess {
     fn start(space: &Namespace, name: &str) -> Self {
         let program = PathBuf::from(space.lock_file()).with_file_name(name);
         fs::copy("/bin/sleep", &program).unwrap();
@@ -58,12 +58,14 @@ impl Named {
             .spawn()
             .unwrap();
         let comm = format!("/proc/{}/comm", child.id());
-        eventually("it runs", || fs::read_to_string(&comm).is_ok_and(|found| found.trim() == name));
+        eventually("the process runs", || {
+            fs::read_to_string(&comm).is_ok_and(|found| found.trim() == name)
+        });
         Self(child)
     }
 }
 
-impl Drop for Named {
+impl Drop for NamedProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -78,7 +80,7 @@ fn kube_proxy_is_reported_by_name_and_ends_nothing() {
     const REPORT: &str = "kube-proxy is also running on this node";
 
     // The test may see other network namespaces. Their processes do not count.
-    let other = Named::start(&elsewhere, "kube-proxy");
+    let other = NamedProcess::start(&elsewhere, "kube-proxy");
     let agent = Agent::start(&space, &manifests, "");
     agent.wait_for_log("caches synced");
     assert!(!agent.log().contains(REPORT), "{}", agent.log());
@@ -91,7 +93,7 @@ fn kube_proxy_is_reported_by_name_and_ends_nothing() {
     assert_eq!(kube_proxy(&agent), serde_json::Value::Null);
     drop((agent, other));
 
-    let process = Named::start(&space, "kube-proxy");
+    let process = NamedProcess::start(&space, "kube-proxy");
     manifests.put("a.yaml", &service(1, &["10.1.0.5"]));
     let agent = Agent::start(&space, &manifests, "");
     agent.wait_for_log(REPORT);
@@ -100,7 +102,7 @@ fn kube_proxy_is_reported_by_name_and_ends_nothing() {
         "{}",
         agent.log()
     );
-    agent.wait_until_right();
+    agent.wait_until_in_sync();
     assert_eq!(agent.metric("rulegen_kube_proxy_running"), 1.0);
     let name = format!("kube-proxy (pid {})", process.0.id());
     assert_eq!(kube_proxy(&agent), name.as_str());
@@ -116,8 +118,8 @@ fn tcp_timeout(space: &Namespace) -> String {
 fn a_folder_that_comes_later_is_waited_for_and_nothing_is_changed_before() {
     let space = Namespace::new("no-folder");
     let manifests = Manifests::new(&space);
-    let aside = manifests.path.with_extension("aside");
-    fs::rename(&manifests.path, &aside).unwrap();
+    let moved = manifests.path.with_extension("aside");
+    fs::rename(&manifests.path, &moved).unwrap();
     let before = tcp_timeout(&space);
     let agent = Agent::start(&space, &manifests, "");
     agent.wait_for_log("cannot read all manifests");
@@ -125,9 +127,9 @@ fn a_folder_that_comes_later_is_waited_for_and_nothing_is_changed_before() {
     assert_eq!(tcp_timeout(&space), before);
     assert!(!space.run("nft list tables").contains("rulegen"));
 
-    fs::rename(&aside, &manifests.path).unwrap();
+    fs::rename(&moved, &manifests.path).unwrap();
     manifests.put("a.yaml", &service(1, &["10.1.0.5"]));
-    agent.wait_until_right();
+    agent.wait_until_in_sync();
     eventually("sysctls are set", || tcp_timeout(&space) != before);
     let warnings = agent.log().matches("cannot read all manifests").count();
     assert_eq!(warnings, 1, "{}", agent.log());
@@ -156,7 +158,7 @@ fn without_inotify_files_are_looked_at() {
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        let mut agent = Named(child);
+        let mut agent = NamedProcess(child);
         let log = || fs::read_to_string(&log).unwrap();
         let syncs = || log().lines().filter(|line| line.contains(" INFO synced ")).count();
         eventually("rules are written", || syncs() == 1);

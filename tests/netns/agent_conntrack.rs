@@ -11,7 +11,7 @@ use rulegen_ruleset::Flow;
 use crate::conntrack::{conntrack, flows};
 use crate::running_agent::{Agent, HEALTH_PORT, Manifests, SOON, eventually};
 use crate::topology::{From, POD_IPS, Topology};
-use crate::traffic::{Answer, serve, understand};
+use crate::traffic::{Answer, parse_answer, serve};
 
 const FIRST: [&str; 2] = POD_IPS[0];
 const SECOND: [&str; 2] = POD_IPS[1];
@@ -21,13 +21,13 @@ const OUTSIDE_IPS: [&str; 2] = ["192.168.50.254", "fd00:50::fe"];
 
 const NODE_PORT: u16 = 30053;
 /// The TCP port of the endpoints. The tests hold connections to it open.
-const HELD_OPEN: u16 = 8090;
+const TCP_PORT: u16 = 8090;
 
 /// Node ports are open at the node's addresses on the client's network.
 const FLAGS: &str = "--nodeport-addresses 192.168.50.0/24,fd00:50::/64";
 
 /// How long a client waits for an answer. A later answer would count for its next request.
-const PATIENCE: Duration = Duration::from_millis(200);
+const TIMEOUT: Duration = Duration::from_millis(200);
 
 fn at(ip: &str, port: u16) -> SocketAddr {
     SocketAddr::new(ip.parse().unwrap(), port)
@@ -49,7 +49,7 @@ fn service(endpoint: Option<[&str; 2]>) -> String {
             "---\n{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: {kind}, \
              metadata: {{name: it-{place}, labels: {{kubernetes.io/service-name: it}}}}, \
              ports: [{{name: udp, protocol: UDP, port: 8080}}, \
-             {{name: tcp, protocol: TCP, port: {HELD_OPEN}}}], endpoints: [{endpoint}]}}\n"
+             {{name: tcp, protocol: TCP, port: {TCP_PORT}}}], endpoints: [{endpoint}]}}\n"
         );
     }
     text
@@ -58,7 +58,7 @@ fn service(endpoint: Option<[&str; 2]>) -> String {
 /// Starts an agent and waits for its first sync.
 fn ready_agent<'a>(lab: &'a Topology, manifests: &Manifests, flags: &str) -> Agent<'a> {
     let agent = Agent::start(&lab.node, manifests, &format!("{FLAGS} {flags}"));
-    eventually("the rules are in", || {
+    eventually("the agent is ready", || {
         agent.get(HEALTH_PORT, "/readyz").is_some_and(|(status, _)| status == 200)
     });
     agent
@@ -76,7 +76,7 @@ impl Client {
         let own = SocketAddr::new(source, namespace.next_port());
         let socket = namespace.inside(|| UdpSocket::bind(own).unwrap());
         socket.connect(to).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         Self { to, socket }
     }
 
@@ -84,7 +84,7 @@ impl Client {
         let mut buffer = [0; 64];
         let answer = self.socket.send(b"?").and_then(|_| self.socket.recv(&mut buffer));
         match answer {
-            Ok(length) => understand(&String::from_utf8_lossy(&buffer[..length])).unwrap(),
+            Ok(length) => parse_answer(&String::from_utf8_lossy(&buffer[..length])).unwrap(),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Answer::Refused,
             Err(_) => Answer::Silence,
         }
@@ -120,7 +120,7 @@ fn clients(lab: &Topology) -> Vec<Client> {
     [0, 1].into_iter().flat_map(of_family).collect()
 }
 
-fn soon_answered(clients: &[Client], endpoint: [&str; 2]) {
+fn wait_until_answered(clients: &[Client], endpoint: [&str; 2]) {
     for client in clients {
         eventually(&format!("{endpoint:?} answers at {}", client.to), || {
             client.is_answered_by(endpoint)
@@ -129,7 +129,7 @@ fn soon_answered(clients: &[Client], endpoint: [&str; 2]) {
 }
 
 /// Number of flows that the agent has deleted, per family.
-fn forgotten(agent: &Agent<'_>) -> [f64; 2] {
+fn deleted_flows(agent: &Agent<'_>) -> [f64; 2] {
     ["IPv4", "IPv6"].map(|family| {
         agent.metric(&format!(
             r#"kubeproxy_conntrack_reconciler_deleted_entries_total{{ip_family="{family}"}}"#
@@ -138,8 +138,10 @@ fn forgotten(agent: &Agent<'_>) -> [f64; 2] {
 }
 
 /// The agent counts flows after it has deleted them.
-fn soon_forgotten(agent: &Agent<'_>, flows: f64) {
-    eventually(&format!("{flows} flows a family are counted"), || forgotten(agent) == [flows; 2]);
+fn wait_until_deleted(agent: &Agent<'_>, flows: f64) {
+    eventually(&format!("{flows} deleted flows per family are counted"), || {
+        deleted_flows(agent) == [flows; 2]
+    });
 }
 
 #[test]
@@ -149,20 +151,20 @@ fn conntrack_udp_clients_with_fixed_port_follow_service() {
     manifests.put("it.yaml", &service(Some(FIRST)));
     let agent = ready_agent(&lab, &manifests, "");
     let clients = clients(&lab);
-    soon_answered(&clients, FIRST);
-    assert_eq!(forgotten(&agent), [0.0; 2], "nothing has changed");
+    wait_until_answered(&clients, FIRST);
+    assert_eq!(deleted_flows(&agent), [0.0; 2], "nothing has changed");
 
     manifests.put("it.yaml", &service(Some(SECOND)));
-    soon_answered(&clients, SECOND);
-    soon_forgotten(&agent, 2.0);
+    wait_until_answered(&clients, SECOND);
+    wait_until_deleted(&agent, 2.0);
 
     manifests.put("it.yaml", &service(None));
     for client in &clients {
         eventually(&format!("{} refuses", client.to), || client.ask() == Answer::Refused);
     }
-    soon_forgotten(&agent, 4.0);
+    wait_until_deleted(&agent, 4.0);
     manifests.put("it.yaml", &service(Some(FIRST)));
-    soon_answered(&clients, FIRST);
+    wait_until_answered(&clients, FIRST);
 }
 
 #[test]
@@ -172,7 +174,7 @@ fn conntrack_udp_flows_are_deleted_with_service_and_before_it() {
     manifests.put("it.yaml", &service(Some(FIRST)));
     let agent = ready_agent(&lab, &manifests, "");
     let clients = clients(&lab);
-    soon_answered(&clients, FIRST);
+    wait_until_answered(&clients, FIRST);
     assert!(clients.iter().all(|client| client.flow(&lab).is_some()));
 
     // No client sends now, because that would create a new flow.
@@ -180,15 +182,15 @@ fn conntrack_udp_flows_are_deleted_with_service_and_before_it() {
     for client in &clients {
         eventually(&format!("the flow to {} is gone", client.to), || client.flow(&lab).is_none());
     }
-    soon_forgotten(&agent, 2.0);
+    wait_until_deleted(&agent, 2.0);
 
     for client in &clients {
         assert!(!client.is_answered_by(FIRST));
         assert!(client.flow(&lab).is_some_and(|flow| !flow.is_translated()));
     }
     manifests.put("it.yaml", &service(Some(SECOND)));
-    soon_answered(&clients, SECOND);
-    soon_forgotten(&agent, 4.0);
+    wait_until_answered(&clients, SECOND);
+    wait_until_deleted(&agent, 4.0);
 }
 
 #[test]
@@ -203,23 +205,23 @@ fn conntrack_changes_while_agent_is_down_are_caught_up() {
     manifests.put("it.yaml", &service(Some(FIRST)));
     let mut agent = ready_agent(&lab, &manifests, "");
     let clients = clients(&lab);
-    soon_answered(&clients, FIRST);
+    wait_until_answered(&clients, FIRST);
 
     agent.kill();
     manifests.put("it.yaml", &service(Some(SECOND)));
-    assert!(clients.iter().all(|client| client.is_answered_by(FIRST)), "nobody acts");
+    assert!(clients.iter().all(|client| client.is_answered_by(FIRST)), "no agent deletes flows");
     let mut agent = ready_agent(&lab, &manifests, "");
-    soon_answered(&clients, SECOND);
-    soon_forgotten(&agent, 2.0);
+    wait_until_answered(&clients, SECOND);
+    wait_until_deleted(&agent, 2.0);
 
-    // After a restart the old node ports are unknown. The ServiceCIDR tells what cluster IPs are.
+    // After a restart the old node ports are unknown. The cluster IPs are known from the ServiceCIDR.
     agent.kill();
     manifests.remove("it.yaml");
     let agent = ready_agent(&lab, &manifests, "");
     for client in clients.iter().filter(|client| client.to.port() != NODE_PORT) {
         eventually(&format!("the flow to {} is gone", client.to), || client.flow(&lab).is_none());
     }
-    soon_forgotten(&agent, 1.0);
+    wait_until_deleted(&agent, 1.0);
 }
 
 #[test]
@@ -239,19 +241,20 @@ fn conntrack_flow_to_node_port_number_of_another_host_is_left() {
         client
     });
     let clients = clients(&lab);
-    soon_answered(&clients, FIRST);
-    let known = || foreign.each_ref().map(|client| client.flow(&lab).expect("it is forgotten").id);
-    let before = known();
+    wait_until_answered(&clients, FIRST);
+    let flow_ids =
+        || foreign.each_ref().map(|client| client.flow(&lab).expect("the flow is gone").id);
+    let before = flow_ids();
 
     for (place, endpoint) in [SECOND, FIRST].into_iter().enumerate() {
         manifests.put("it.yaml", &service(Some(endpoint)));
-        soon_answered(&clients, endpoint);
-        soon_forgotten(&agent, 2.0 * (place + 1) as f64);
-        assert_eq!(known(), before, "another flow of the same addresses");
+        wait_until_answered(&clients, endpoint);
+        wait_until_deleted(&agent, 2.0 * (place + 1) as f64);
+        assert_eq!(flow_ids(), before, "a new flow of the same addresses");
     }
     manifests.remove("it.yaml");
-    soon_forgotten(&agent, 6.0);
-    assert_eq!(known(), before, "another flow of the same addresses");
+    wait_until_deleted(&agent, 6.0);
+    assert_eq!(flow_ids(), before, "a new flow of the same addresses");
 }
 
 /// A connection from a pod through a cluster IP to the first endpoint, open at both ends.
@@ -264,7 +267,7 @@ struct Connection {
 impl Connection {
     fn new(lab: &Topology, place: usize) -> Self {
         let listener =
-            lab.pods[0].inside(|| TcpListener::bind(at(FIRST[place], HELD_OPEN)).unwrap());
+            lab.pods[0].inside(|| TcpListener::bind(at(FIRST[place], TCP_PORT)).unwrap());
         let to = at(CLUSTER_IPS[place], 80);
         let client = lab.pods[2].inside(|| TcpStream::connect_timeout(&to, SOON).unwrap());
         let (server, _) = listener.accept().unwrap();
@@ -278,7 +281,7 @@ impl Connection {
         flow(lab, Protocol::Tcp, self.client.local_addr().unwrap(), self.to)
     }
 
-    fn there_and_back(&mut self) -> io::Result<()> {
+    fn round_trip(&mut self) -> io::Result<()> {
         let mut byte = [0];
         self.client.write_all(b"?")?;
         self.server.read_exact(&mut byte)?;
@@ -299,15 +302,15 @@ fn connections_to_a_removed_endpoint(
     manifests.put("it.yaml", &service(Some(FIRST)));
     let agent = ready_agent(&lab, &manifests, flags);
     let clients = clients(&lab);
-    soon_answered(&clients, FIRST);
+    wait_until_answered(&clients, FIRST);
     let mut connections = [0, 1].map(|place| Connection::new(&lab, place));
     for connection in &mut connections {
-        connection.there_and_back().unwrap();
+        connection.round_trip().unwrap();
         assert!(connection.flow(&lab).is_some());
     }
     manifests.put("it.yaml", &service(Some(SECOND)));
-    soon_answered(&clients, SECOND);
-    soon_forgotten(&agent, flows);
+    wait_until_answered(&clients, SECOND);
+    wait_until_deleted(&agent, flows);
     drop(agent);
     (lab, connections)
 }
@@ -316,7 +319,7 @@ fn connections_to_a_removed_endpoint(
 fn tcp_connection_to_removed_endpoint_stays() {
     let (lab, connections) = connections_to_a_removed_endpoint("agent-tcp-stays", "", 2.0);
     for mut connection in connections {
-        connection.there_and_back().unwrap();
+        connection.round_trip().unwrap();
         assert!(connection.flow(&lab).is_some());
     }
 }

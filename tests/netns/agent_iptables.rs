@@ -13,9 +13,9 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::apply::{VARIANTS, chains_of, example, saved, watch_restores, with_others};
+use crate::apply::{VARIANTS, chains_of, example, log_restore_calls, saved, with_foreign_rules};
 use crate::common::{root, stderr, stdout};
-use crate::namespace::{Namespace, StopAtEnd};
+use crate::namespace::{Namespace, StopOnDrop};
 use crate::running_agent::service;
 use crate::topology::{From, Topology};
 use crate::traffic::{Answer, Proto};
@@ -60,9 +60,9 @@ impl<'a> Agent<'a> {
     }
 
     #[track_caller]
-    fn wait_until(&mut self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
+    fn wait_until(&mut self, what: &str, mut is_met: impl FnMut(&Self) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(30);
-        while !is_so(self) {
+        while !is_met(self) {
             let ended = self.child.try_wait().unwrap();
             assert!(ended.is_none(), "the agent ended: {ended:?}\n{}", self.log());
             assert!(Instant::now() < deadline, "not {what}\n{}", self.log());
@@ -75,14 +75,14 @@ impl<'a> Agent<'a> {
     fn wait_for_rules(&mut self, variant: &str) {
         let wanted =
             ["iptables", "ip6tables"].map(|family| wanted(self.namespace, variant, family));
-        self.wait_until("what a dry run prints", |agent| {
+        self.wait_until("equal to a dry run", |agent| {
             let families = ["iptables", "ip6tables"].iter();
-            let held = families.map(|family| chains_of(&saved(agent.namespace, variant, family)));
-            held.eq(wanted.iter().cloned())
+            let actual = families.map(|family| chains_of(&saved(agent.namespace, variant, family)));
+            actual.eq(wanted.iter().cloned())
         });
     }
 
-    fn has_told_of_others(&self) -> bool {
+    fn has_reported_drift(&self) -> bool {
         self.log().contains("another program changed our rules")
     }
 
@@ -150,7 +150,7 @@ fn wanted(namespace: &Namespace, variant: &str, family: &str) -> Vec<String> {
 fn changes_of_manifests_are_written_and_nothing_else() {
     for variant in VARIANTS {
         let namespace = Namespace::new("agent-iptables");
-        let (path, log) = watch_restores(&namespace);
+        let (path, log) = log_restore_calls(&namespace);
         let calls = |from: usize| fs::read_to_string(&log).unwrap()[from..].to_owned();
         let flags = format!("--proxy-mode iptables --iptables-variant {variant}");
         put(&namespace, &example("clusterip.yaml"));
@@ -168,9 +168,9 @@ fn changes_of_manifests_are_written_and_nothing_else() {
         put(&namespace, &example("loadbalancer.yaml"));
         agent.wait_for_rules(variant);
         if variant == "nft" {
-            assert_eq!(agent.saves(variant), 2, "once a family: {}", agent.log());
+            assert_eq!(agent.saves(variant), 2, "once per family: {}", agent.log());
         }
-        assert!(!agent.has_told_of_others(), "{}", agent.log());
+        assert!(!agent.has_reported_drift(), "{}", agent.log());
         agent.stop();
 
         let written = calls(0).len();
@@ -186,7 +186,7 @@ fn changes_of_manifests_are_written_and_nothing_else() {
 #[test]
 fn what_others_break_is_repaired() {
     for variant in VARIANTS {
-        let namespace = with_others("agent-rival", variant);
+        let namespace = with_foreign_rules("agent-rival", variant);
         let flags = format!("--proxy-mode iptables --iptables-variant {variant}");
         put(&namespace, &example("nodeport.yaml"));
         let mut agent = Agent::start(&namespace, "", &flags);
@@ -210,13 +210,13 @@ fn what_others_break_is_repaired() {
             assert_eq!(agent.saves(variant), saves, "{}", agent.log());
         }
         namespace.run(&format!("iptables-{variant} -t nat -A POSTROUTING -s 10.9.0.0/16"));
-        agent.wait_until("looked", |agent| agent.saves(variant) > saves);
-        assert!(!agent.has_told_of_others(), "{}", agent.log());
+        agent.wait_until("read again", |agent| agent.saves(variant) > saves);
+        assert!(!agent.has_reported_drift(), "{}", agent.log());
         namespace.run(&format!("iptables-{variant} -t nat -D POSTROUTING -s 10.9.0.0/16"));
 
         namespace.run(&format!("iptables-{variant} -t nat -F KUBE-SERVICES"));
         agent.wait_until("repaired", |_| chains_of(&rules()) == chains_of(&right));
-        agent.wait_until("told", Agent::has_told_of_others);
+        agent.wait_until("reported", Agent::has_reported_drift);
         namespace.run(&format!("iptables-{variant} -t nat -F PREROUTING"));
         agent.wait_until("repaired", |_| rules().contains("-A PREROUTING -m comment"));
 
@@ -238,7 +238,7 @@ fn chains_that_only_the_agent_fills_are_repaired_without_reading_all() {
     agent.wait_for_rules("nft");
     let saves = agent.saves("nft");
     namespace.run("iptables-nft -t nat -A POSTROUTING -s 10.9.0.0/16");
-    agent.wait_until("looked", |agent| agent.saves("nft") >= saves + 2);
+    agent.wait_until("read again", |agent| agent.saves("nft") >= saves + 2);
     namespace.run("iptables-nft -t nat -D POSTROUTING -s 10.9.0.0/16");
 
     let saves = agent.saves("nft");
@@ -258,9 +258,9 @@ fn chains_that_only_the_agent_fills_are_repaired_without_reading_all() {
             agent.log().matches("another program changed our rules").count() > n
         });
     }
-    let saves_since = agent.saves("nft") - saves;
+    let new_saves = agent.saves("nft") - saves;
     // Each family may be read once because of the deleted rule of POSTROUTING.
-    assert!(saves_since <= 2, "{}", agent.log());
+    assert!(new_saves <= 2, "{}", agent.log());
     assert!(!agent.log().contains("incremental update rejected"), "{}", agent.log());
 }
 
@@ -274,7 +274,7 @@ fn rules_of_another_mode_are_removed_and_reported() {
         put(&namespace, &example("nodeport.yaml"));
         let flags = format!("--proxy-mode iptables --iptables-variant {variant}");
         let mut agent = Agent::start(&namespace, "", &flags);
-        agent.wait_until("taken over", |agent| {
+        agent.wait_until("without rules of the other mode", |agent| {
             agent.log().matches("removed leftover rules of another proxy mode").count() == 2
         });
         let has_reported = |agent: &Agent<'_>, named: &str| {
@@ -297,7 +297,7 @@ fn rules_of_another_mode_are_removed_and_reported() {
         let (reported, saves) = (reports(&agent), agent.saves(other));
         namespace.run(&format!("iptables-{other} -t nat -N KUBE-MARK-MASQ"));
         if other == "legacy" {
-            agent.wait_until("looked at", |agent| agent.saves(other) > saves);
+            agent.wait_until("read again", |agent| agent.saves(other) > saves);
         }
         namespace.run("nft add table ip kube-proxy");
         agent.wait_until("reported", |agent| reports(agent) > reported);
@@ -351,14 +351,14 @@ fn drift_iptables_during_own_sync_is_repaired() {
                 deleted.fetch_add(usize::from(output.status.success()), Ordering::Relaxed);
             }
         });
-        let _over = StopAtEnd(&is_over);
+        let _over = StopOnDrop(&is_over);
         for round in 0..40 {
             let name = ["crash.yaml", "clusterip.yaml"][round % 2];
             put(&namespace, &example(name));
             thread::sleep(Duration::from_millis(50));
         }
     });
-    assert!(deleted.load(Ordering::Relaxed) >= 10, "hardly any rule was deleted: {deleted:?}");
+    assert!(deleted.load(Ordering::Relaxed) >= 10, "too few rules were deleted: {deleted:?}");
     agent.wait_for_rules("nft");
 }
 
@@ -370,7 +370,7 @@ fn the_lock_of_another_process_is_waited_for() {
     let lock = Flock::lock(file, FlockArg::LockExclusive).unwrap();
     let flags = "--proxy-mode iptables --iptables-variant legacy --iptables-lock-timeout 1";
     let mut agent = Agent::start(&namespace, "", flags);
-    agent.wait_until("told who holds the lock", |agent| {
+    agent.wait_until("naming the process with the lock", |agent| {
         agent.log().contains(&format!("(pid {})", std::process::id()))
     });
     assert!(!saved(&namespace, "legacy", "iptables").contains("KUBE"));
@@ -388,15 +388,14 @@ fn pages_are_answered_while_a_sync_waits() {
     let flags = "--proxy-mode iptables --iptables-variant legacy --iptables-lock-timeout 60";
     let mut agent = Agent::start(&namespace, "", flags);
     let shows = |agent: &Agent<'_>, path: &str, text: &str| {
-        let begun = Instant::now();
+        let start = Instant::now();
         let page = agent.get(10249, path);
         // The test holds the lock for up to a minute.
-        assert!(begun.elapsed() < Duration::from_secs(10), "{path}: {:?}", begun.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(10), "{path}: {:?}", start.elapsed());
         page.is_some_and(|page| page.starts_with("HTTP/1.1 200") && page.contains(text))
     };
-    agent.wait_until("told that it is syncing", |agent| {
-        shows(agent, "/", "A sync has been under way for")
-    });
+    agent
+        .wait_until("shown as syncing", |agent| shows(agent, "/", "A sync has been under way for"));
     for (path, text) in [
         ("/services", "<a href=\"/services/"),
         ("/services?format=json", "\"endpoints\":"),
@@ -405,10 +404,13 @@ fn pages_are_answered_while_a_sync_waits() {
     ] {
         assert!(shows(&agent, path, text), "{path}");
     }
-    assert!(!saved(&namespace, "legacy", "iptables").contains("KUBE"), "it still waits");
+    assert!(
+        !saved(&namespace, "legacy", "iptables").contains("KUBE"),
+        "the agent does not wait for the lock"
+    );
     drop(lock);
     agent.wait_for_rules("legacy");
-    agent.wait_until("told that it is in sync", |agent| shows(agent, "/", "In sync"));
+    agent.wait_until("shown as in sync", |agent| shows(agent, "/", "In sync"));
 }
 
 #[test]
@@ -420,7 +422,7 @@ fn iptables_may_come_later() {
     let path = format!("PATH={}", folder.display());
     let flags = "--proxy-mode iptables --iptables-sync-period 1s";
     let mut agent = Agent::start(&namespace, &path, flags);
-    agent.wait_until("told", |agent| {
+    agent.wait_until("reported", |agent| {
         agent.log().contains("is not installed (Debian: apt-get install iptables)")
     });
     agent.wait_until("unhealthy", |agent| {
@@ -462,15 +464,15 @@ fn no_connection_is_refused_while_the_agent_takes_over() {
         lab.apply(old);
         put(&lab.node, root().join("tests/netns/cluster.yaml").to_str().unwrap());
         let is_over = AtomicBool::new(false);
-        let asked = thread::scope(|scope| {
-            let client = scope.spawn(|| ask_on(&lab, &is_over));
-            let over = StopAtEnd(&is_over);
+        let sent = thread::scope(|scope| {
+            let client = scope.spawn(|| send_requests(&lab, &is_over));
+            let over = StopOnDrop(&is_over);
             let mut agent = Agent::start(&lab.node, "", new);
-            agent.wait_until("rid of the old rules", |_| is_only(&lab.node, new));
+            agent.wait_until("without the old rules", |_| has_only_rules_of(&lab.node, new));
             drop(over);
             client.join().unwrap()
         });
-        assert!(asked > 20, "{label}: only {asked} requests were sent meanwhile");
+        assert!(sent > 20, "{label}: only {sent} requests were sent");
         for (from, to) in REQUESTS {
             let answer = lab.ask(from, Proto::Tcp, to.parse().unwrap());
             assert!(matches!(answer, Answer::From { .. }), "{label}: {from:?} {to}: {answer:?}");
@@ -489,23 +491,23 @@ const REQUESTS: [(From, &str); 6] = [
 ];
 
 /// Sends requests until `is_over` is set, and one more round. Returns their number.
-fn ask_on(lab: &Topology, is_over: &AtomicBool) -> usize {
-    let mut asked = 0;
+fn send_requests(lab: &Topology, is_over: &AtomicBool) -> usize {
+    let mut sent = 0;
     loop {
         let is_last = is_over.load(Ordering::Relaxed);
         for (from, to) in REQUESTS {
-            let answer = lab.ask_patiently(from, Proto::Tcp, to.parse().unwrap());
+            let answer = lab.ask_with_long_timeout(from, Proto::Tcp, to.parse().unwrap());
             assert!(matches!(answer, Answer::From { .. }), "{from:?} {to}: {answer:?}");
-            asked += 1;
+            sent += 1;
         }
         if is_last {
-            return asked;
+            return sent;
         }
     }
 }
 
 /// Whether only the rules of the mode and variant in `flags` exist.
-fn is_only(namespace: &Namespace, flags: &str) -> bool {
+fn has_only_rules_of(namespace: &Namespace, flags: &str) -> bool {
     let tables = namespace.run("nft list tables");
     let is_nftables = flags.contains("nftables");
     let left = VARIANTS.into_iter().filter(|variant| {
@@ -523,7 +525,7 @@ fn is_only(namespace: &Namespace, flags: &str) -> bool {
 /// Makes `iptables-restore` programs that refuse any input with `address`, and log after each other
 /// call how many rules match `of`. Returns the PATH, the log, and a file that ends the refusals
 /// when it exists.
-fn refusing(namespace: &Namespace, address: &str, of: &str) -> (String, String, String) {
+fn refusing_programs(namespace: &Namespace, address: &str, of: &str) -> (String, String, String) {
     let counts = namespace.file("counts", "");
     let lifted = Path::new(&counts).with_file_name("lifted").display().to_string();
     let folder = Path::new(&counts).with_file_name("refusing");
@@ -560,13 +562,14 @@ fn a_service_that_iptables_refuses_is_left_out_and_no_other_suffers() {
     namespace.run(&format!("{program} -f {manifest} --iptables-variant nft"));
 
     // Service 7 was accepted before, like all others. Service 3 changes at the same time.
-    let (path, counts, lifted) = refusing(&namespace, "10.244.9.9", "default/s[1-6] cluster IP");
+    let (path, counts, lifted) =
+        refusing_programs(&namespace, "10.244.9.9", "default/s[1-6] cluster IP");
     put_text(&namespace, &cluster(&[(7, "10.244.9.9"), (3, "10.244.9.3")]));
     let flags = "--proxy-mode iptables --iptables-variant nft --iptables-sync-period 1s";
     let mut agent = Agent::start(&namespace, &path, flags);
-    agent.wait_until("all others are written", |agent| {
-        let held = saved(agent.namespace, "nft", "iptables");
-        held.contains("10.244.9.3:") && !held.contains("default/s7")
+    agent.wait_until("updated except Service 7", |agent| {
+        let actual = saved(agent.namespace, "nft", "iptables");
+        actual.contains("10.244.9.3:") && !actual.contains("default/s7")
     });
     agent.wait_until("named", |agent| agent.log().contains("Service default/s7: is left out"));
     agent.wait_until("counted", |agent| {
@@ -577,19 +580,20 @@ fn a_service_that_iptables_refuses_is_left_out_and_no_other_suffers() {
     let doctor = stdout(&namespace.shell(&format!("{program} doctor --proxy-mode iptables")));
     assert!(doctor.contains("Service default/s7 is left out: the kernel rejected"), "{doctor}");
     // Each Service has one rule that jumps to its chain, and one at the start of that chain.
-    let held: Vec<String> = fs::read_to_string(&counts).unwrap().lines().map(Into::into).collect();
-    let of_ipv4: Vec<&String> = held.iter().filter(|count| *count != "0").collect();
-    assert!(!of_ipv4.is_empty() && of_ipv4.iter().all(|count| *count == of_ipv4[0]), "{held:?}");
+    let actual: Vec<String> =
+        fs::read_to_string(&counts).unwrap().lines().map(Into::into).collect();
+    let of_ipv4: Vec<&String> = actual.iter().filter(|count| *count != "0").collect();
+    assert!(!of_ipv4.is_empty() && of_ipv4.iter().all(|count| *count == of_ipv4[0]), "{actual:?}");
 
     // Changes of other Services are still written. The left-out Service returns once it is
     // accepted.
     put_text(&namespace, &cluster(&[(7, "10.244.9.9"), (3, "10.244.9.4")]));
-    agent.wait_until("the next change is written", |agent| {
+    agent.wait_until("updated again", |agent| {
         saved(agent.namespace, "nft", "iptables").contains("10.244.9.4:")
     });
     fs::write(lifted, "").unwrap();
     put_text(&namespace, &cluster(&[(7, "10.244.9.8"), (3, "10.244.9.4")]));
     agent.wait_for_rules("nft");
-    agent.wait_until("told", |agent| agent.log().contains("Service no longer left out"));
+    agent.wait_until("reported", |agent| agent.log().contains("Service no longer left out"));
     agent.stop();
 }

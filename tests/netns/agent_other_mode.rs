@@ -12,8 +12,8 @@ use crate::running_agent::{Agent, HEALTH_PORT, METRICS_PORT, Manifests, eventual
 const ENDPOINT: &str = "10.244.1.5";
 
 /// Rules of iptables mode, as a node may have saved them before it switched to nftables mode.
-fn yesterdays_rules(namespace: &Namespace) -> String {
-    let printed = Namespace::new("yesterday").rulegen(&format!(
+fn saved_iptables_rules(namespace: &Namespace) -> String {
+    let printed = Namespace::new("saved").rulegen(&format!(
         "--dry-run -f {} --hostname-override node-1 --proxy-mode iptables",
         example("nodeport.yaml")
     ));
@@ -24,14 +24,14 @@ fn has_rules(namespace: &Namespace, variant: &str) -> bool {
     saved(namespace, variant, "iptables").contains("KUBE-")
 }
 
-const TAKEN_OVER: &str = "removed leftover rules of another proxy mode";
+const CLEANED_UP: &str = "removed leftover rules of another proxy mode";
 const REMOVED: &str = "removed rules of another proxy mode made by another program";
 
 #[test]
 fn restored_rules_of_iptables_are_removed_and_reported() {
     for variant in VARIANTS {
         let namespace = Namespace::new("agent-restored");
-        let rules = yesterdays_rules(&namespace);
+        let rules = saved_iptables_rules(&namespace);
         let restore = || namespace.run(&format!("iptables-{variant}-restore < {rules}"));
         restore();
         // A foreign rule in the table is left.
@@ -39,18 +39,18 @@ fn restored_rules_of_iptables_are_removed_and_reported() {
         let manifests = Manifests::new(&namespace);
         manifests.put("one.yaml", &service(1, &[ENDPOINT]));
         let agent = Agent::start(&namespace, &manifests, "-v 4");
-        agent.wait_until_right();
-        agent.wait_for_log(TAKEN_OVER);
+        agent.wait_until_in_sync();
+        agent.wait_for_log(CLEANED_UP);
         for n in 1..=2 {
             restore();
             eventually("the old rules are gone", || !has_rules(&namespace, variant));
             let reports = || agent.log().matches(REMOVED).count();
-            eventually("it is reported", || reports() >= n);
+            eventually("the removal is reported", || reports() >= n);
         }
         let program = if variant == "nft" { "iptables-nft-re" } else { "unknown" };
         agent.wait_for_log(&format!(r#"program="{program}""#));
         let events = format!(r#"rulegen_drift_events_total{{writer="{program}"}}"#);
-        eventually("it is counted", || agent.metric(&events) >= 2.0);
+        eventually("the drift is counted", || agent.metric(&events) >= 2.0);
         let page = || agent.get(METRICS_PORT, "/drift?format=json").unwrap().1;
         assert!(page().contains(&format!("iptables-{variant}")), "{}", page());
 
@@ -60,14 +60,14 @@ fn restored_rules_of_iptables_are_removed_and_reported() {
         if variant == "nft" {
             // The agent's own removal also causes a read.
             let mut before = saves();
-            eventually("all looks are over", || {
+            eventually("the agent has stopped reading", || {
                 let last = std::mem::replace(&mut before, saves());
                 std::thread::sleep(Duration::from_secs(1));
                 last == saves()
             });
             namespace.run("iptables-nft -t nat -A POSTROUTING -s 10.11.0.0/16");
             manifests.put("one.yaml", &service(1, &["10.244.1.6"]));
-            agent.wait_until_right();
+            agent.wait_until_in_sync();
             assert_eq!(saves(), before, "{}", agent.log());
         }
     }
@@ -94,8 +94,8 @@ fn a_fight_is_left_and_reported() {
     manifests.put("one.yaml", &service(1, &[ENDPOINT]));
     namespace.run("nft add table ip kube-proxy");
     let agent = Agent::start(&namespace, &manifests, "");
-    agent.wait_until_right();
-    agent.wait_for_log(TAKEN_OVER);
+    agent.wait_until_in_sync();
+    agent.wait_for_log(CLEANED_UP);
     let is_left = || agent.log().contains("keeps recreating rules of another proxy mode");
     let tables = || namespace.run("nft list tables");
     eventually("the agent gives up", || {
@@ -107,7 +107,7 @@ fn a_fight_is_left_and_reported() {
     assert_eq!(agent.log().matches(REMOVED).count(), 5, "{}", agent.log());
     namespace.run("nft add table ip kube-proxy");
     let readiness = || agent.get(HEALTH_PORT, "/readyz").unwrap();
-    eventually("/readyz says so", || {
+    eventually("/readyz reports it", || {
         let (status, body) = readiness();
         status == 200
             && body.contains("keeps recreating rules of another proxy mode, removal is paused")
@@ -117,6 +117,6 @@ fn a_fight_is_left_and_reported() {
     let (_, page) = agent.get(METRICS_PORT, "/").unwrap();
     assert!(page.contains("Other programs change the rules"), "{page}");
     manifests.put("one.yaml", &service(1, &["10.244.1.6"]));
-    agent.wait_until_right();
-    assert!(tables().contains("kube-proxy"), "it is left");
+    agent.wait_until_in_sync();
+    assert!(tables().contains("kube-proxy"), "the agent removed the table");
 }

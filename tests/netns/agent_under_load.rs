@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use crate::common::rounds;
 use crate::namespace::Namespace;
-use crate::nftables::{generation, held, json_service};
+use crate::nftables::{actual_tables, generation, json_service};
 use crate::running_agent::{
-    Agent, Asker, Manifests, SOON, cluster_ip, service, while_asking, within,
+    Agent, Manifests, RequestCounter, SOON, cluster_ip, during_requests, service, within,
 };
 use crate::topology::{ELSEWHERE_IPS, POD_IPS, Topology};
 
@@ -60,7 +60,7 @@ fn agent_killed_at_any_moment_fails_no_connection() {
     let longest = KILL_AFTER.max(first_commit(&lab.node, start) * 2).as_micros() as u64;
     let mut random = Random(2_026);
     let mut written = 0;
-    while_asking(&lab, cluster_ip(1), |asker| {
+    during_requests(&lab, cluster_ip(1), |requests| {
         for round in 0..all_rounds {
             let before = generation(&lab.node);
             change(2 * round);
@@ -72,10 +72,10 @@ fn agent_killed_at_any_moment_fails_no_connection() {
             thread::sleep(moments[0].abs_diff(moments[1]));
             drop(agent);
             written += usize::from(generation(&lab.node) != before);
-            asker.asked();
+            requests.answered();
         }
-        start().wait_until_right();
-        assert!(asker.asked() > all_rounds, "hardly any traffic: {}", asker.asked());
+        start().wait_until_in_sync();
+        assert!(requests.answered() > all_rounds, "too few requests: {}", requests.answered());
     });
     assert!(
         (all_rounds / 10..all_rounds).contains(&written),
@@ -87,18 +87,18 @@ fn agent_killed_at_any_moment_fails_no_connection() {
 fn first_commit<'a>(node: &Namespace, start: impl FnOnce() -> Agent<'a>) -> Duration {
     let before = generation(node);
     let agent = start();
-    let took = within(SOON, "something is written", || generation(node) != before);
-    agent.wait_until_right();
+    let took = within(SOON, "the first commit", || generation(node) != before);
+    agent.wait_until_in_sync();
     took
 }
 
 /// How long the rival keeps changing the rules. Set the number of seconds to run longer.
-fn rivalry() -> Duration {
+fn rival_duration() -> Duration {
     let seconds = std::env::var("RULEGEN_TEST_RIVAL_SECONDS").ok();
     Duration::from_secs(seconds.map_or(10, |seconds| seconds.parse().expect("a number of seconds")))
 }
 
-const SECOND_OF_TIME: Duration = Duration::from_secs(1);
+const ONE_SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn drift_by_rival_is_named_and_repaired_within_a_second() {
@@ -106,20 +106,20 @@ fn drift_by_rival_is_named_and_repaired_within_a_second() {
     let manifests = Manifests::new(&lab.node);
     manifests.put("one.yaml", &service(1, &[FIRST, SECOND]));
     let agent = Agent::start(&lab.node, &manifests, "");
-    agent.wait_until_right();
-    let right = held(&lab.node);
-    let begun = Instant::now();
+    agent.wait_until_in_sync();
+    let right = actual_tables(&lab.node);
+    let start_time = Instant::now();
     let mut rounds = 0;
-    while begun.elapsed() < rivalry() {
-        let next = Instant::now() + SECOND_OF_TIME;
+    while start_time.elapsed() < rival_duration() {
+        let next = Instant::now() + ONE_SECOND;
         let pid = nft(&lab.node, "flush ruleset");
-        within(SECOND_OF_TIME, "the rules are back", || held(&lab.node) == right);
+        within(ONE_SECOND, "the rules are back", || actual_tables(&lab.node) == right);
         agent.wait_for_log(&format!(r#"program="nft" pid={pid}"#));
         rounds += 1;
         thread::sleep(next.saturating_duration_since(Instant::now()));
     }
     let drifts = agent.metric(DRIFTS);
-    assert!(drifts >= f64::from(rounds), "{drifts} of {rounds} were counted");
+    assert!(drifts >= f64::from(rounds), "{drifts} of {rounds} drift events were counted");
 
     for change in [
         "delete element ip rulegen services { 10.96.1.1 . tcp . 80 }",
@@ -129,15 +129,15 @@ fn drift_by_rival_is_named_and_repaired_within_a_second() {
         "delete table ip6 rulegen",
     ] {
         let pid = nft(&lab.node, change);
-        within(SECOND_OF_TIME, &format!("{change} is undone"), || held(&lab.node) == right);
+        within(ONE_SECOND, &format!("{change} is undone"), || actual_tables(&lab.node) == right);
         agent.wait_for_log(&format!(r#"program="nft" pid={pid}"#));
     }
-    while_asking(&lab, cluster_ip(1), |asker| asker.wait_for(10));
-    assert!(agent.is_right());
+    during_requests(&lab, cluster_ip(1), |requests| requests.wait_for(10));
+    assert!(agent.is_in_sync());
     // The agent does not take its own commits for drift.
     let (drifts, before) = (agent.metric(DRIFTS), generation(&lab.node));
     manifests.put("one.yaml", &service(1, &[FIRST]));
-    agent.wait_until_right();
+    agent.wait_until_in_sync();
     assert_ne!(generation(&lab.node), before);
     assert_eq!(agent.metric(DRIFTS), drifts);
     assert!(agent.metric("rulegen_drift_repairs_total") >= f64::from(rounds));
@@ -180,8 +180,8 @@ fn rolling_update_fails_no_request() {
     let put = |shown: &[Condition]| manifests.put("web.json", &web(shown));
     put(&conditions[..PODS]);
     let agent = Agent::start(&lab.node, &manifests, "");
-    agent.wait_until_right();
-    while_asking(&lab, cluster_ip(1), |asker| {
+    agent.wait_until_in_sync();
+    during_requests(&lab, cluster_ip(1), |requests| {
         for first in (0..PODS).step_by(BATCH) {
             let (old, new) = (first..first + BATCH, PODS + first..PODS + first + BATCH);
             put(&conditions[..new.end]);
@@ -193,15 +193,15 @@ fn rolling_update_fails_no_request() {
                     put(&conditions[..PODS + first + BATCH]);
                 }
             }
-            agent.wait_until_right();
+            agent.wait_until_in_sync();
             // Connections in progress have ended.
-            asker.wait_for(3);
+            requests.wait_for(3);
             pods.stop(old.clone());
             conditions[old].fill(Condition::Gone);
             put(&conditions[..new.end]);
         }
-        agent.wait_until_right();
-        asker.wait_for(100);
+        agent.wait_until_in_sync();
+        requests.wait_for(100);
     });
 }
 
@@ -284,25 +284,29 @@ fn thousand_services_created_and_deleted_leave_nothing() {
     let manifests = Manifests::new(&lab.node);
     manifests.put("one.yaml", &service(1, &[FIRST]));
     let agent = Agent::start(&lab.node, &manifests, "");
-    agent.wait_until_right();
-    let (right, before) = (held(&lab.node), agent.syncs());
+    agent.wait_until_in_sync();
+    let (right, before) = (actual_tables(&lab.node), agent.syncs());
     let name = |n: usize| format!("many-{n}.json");
     let texts: Vec<String> = (0..FILES).map(|n| many(n * 100..(n + 1) * 100, 0)).collect();
-    while_asking(&lab, cluster_ip(1), |_: &Asker| {
-        let begun = Instant::now();
+    during_requests(&lab, cluster_ip(1), |_: &RequestCounter| {
+        let start_time = Instant::now();
         texts.iter().enumerate().for_each(|(n, text)| manifests.put(&name(n), text));
-        thread::sleep((SECOND_OF_TIME / 2).saturating_sub(begun.elapsed()));
+        thread::sleep((ONE_SECOND / 2).saturating_sub(start_time.elapsed()));
         (0..FILES).for_each(|n| manifests.remove(&name(n)));
-        assert!(begun.elapsed() < SECOND_OF_TIME, "this machine is too slow for it");
-        agent.wait_until_right();
-        within(SOON, "all of them are gone", || held(&lab.node) == right);
+        assert!(start_time.elapsed() < ONE_SECOND, "this machine is too slow for this test");
+        agent.wait_until_in_sync();
+        within(SOON, "all rules of the deleted Services are gone", || {
+            actual_tables(&lab.node) == right
+        });
         // All at once, and they stay until they are written.
         texts.iter().enumerate().for_each(|(n, text)| manifests.put(&name(n), text));
-        agent.wait_until_right();
+        agent.wait_until_in_sync();
         assert_eq!(agent.metric(r#"rulegen_services{ip_family="IPv4"}"#), 1_001.0);
         (0..FILES).for_each(|n| manifests.remove(&name(n)));
-        agent.wait_until_right();
-        within(SOON, "all of them are gone", || held(&lab.node) == right);
+        agent.wait_until_in_sync();
+        within(SOON, "all rules of the deleted Services are gone", || {
+            actual_tables(&lab.node) == right
+        });
     });
     let syncs = agent.syncs() - before;
     assert!(syncs < 20.0, "{syncs} syncs");

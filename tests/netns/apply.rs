@@ -14,7 +14,7 @@ use crate::namespace::Namespace;
 pub(crate) const VARIANTS: [&str; 2] = ["nft", "legacy"];
 
 /// Existing foreign rules: kubelet's chains, a network plugin's, and the administrator's.
-const OTHERS: &str = "\
+const FOREIGN_RULES: &str = "\
 *mangle
 :KUBE-IPTABLES-HINT - [0:0]
 :KUBE-KUBELET-CANARY - [0:0]
@@ -58,15 +58,15 @@ pub(crate) fn saved(namespace: &Namespace, variant: &str, family: &str) -> Strin
     text.lines().filter(|line| !line.starts_with('#')).map(line).collect()
 }
 
-pub(crate) fn with_others(label: &str, variant: &str) -> Namespace {
+pub(crate) fn with_foreign_rules(label: &str, variant: &str) -> Namespace {
     let namespace = Namespace::new(label);
-    let others = namespace.file("others", OTHERS);
+    let others = namespace.file("others", FOREIGN_RULES);
     namespace.run(&format!("iptables-{variant}-restore < {others}"));
     namespace
 }
 
 /// Wrappers in PATH that log how the `iptables-restore` programs are called.
-pub(crate) fn watch_restores(namespace: &Namespace) -> (String, String) {
+pub(crate) fn log_restore_calls(namespace: &Namespace) -> (String, String) {
     let log = namespace.file("restores", "");
     let folder = Path::new(&log).with_file_name("bin");
     fs::create_dir_all(&folder).unwrap();
@@ -89,8 +89,8 @@ pub(crate) fn watch_restores(namespace: &Namespace) -> (String, String) {
 #[test]
 fn one_call_a_family_then_nothing() {
     for variant in VARIANTS {
-        let namespace = with_others("once", variant);
-        let (path, log) = watch_restores(&namespace);
+        let namespace = with_foreign_rules("once", variant);
+        let (path, log) = log_restore_calls(&namespace);
         let apply = |manifest: &str| {
             let command = format!("{path} {} -f {manifest} --prune", env!("CARGO_BIN_EXE_rulegen"));
             let before = fs::read_to_string(&log).unwrap();
@@ -106,24 +106,24 @@ fn one_call_a_family_then_nothing() {
         assert_eq!(called, wanted, "{variant}");
 
         let before = saved(&namespace, variant, "iptables");
-        let (said, calls) = apply(&example("clusterip.yaml"));
+        let (messages, calls) = apply(&example("clusterip.yaml"));
         assert_eq!(calls, "", "{variant}: the second run wrote");
-        assert_eq!(said.matches("nothing to do").count(), 2, "{said}");
+        assert_eq!(messages.matches("nothing to do").count(), 2, "{messages}");
         assert_eq!(saved(&namespace, variant, "iptables"), before);
 
         // A replaced pod changes the chain of its Service and deletes its own, and nothing else.
-        let (said, calls) = apply(&example("crash.yaml"));
+        let (messages, calls) = apply(&example("crash.yaml"));
         let lines = |start: &str| calls.lines().filter(|line| line.starts_with(start)).count();
         assert_eq!(lines("CALL"), 1, "{calls}");
-        assert!(!calls.contains("*filter"), "the filter table did not change:\n{calls}");
-        assert!(said.contains(" deleted"), "{said}");
+        assert!(!calls.contains("*filter"), "the filter table was written:\n{calls}");
+        assert!(messages.contains(" deleted"), "{messages}");
     }
 }
 
 #[test]
 fn others_stay_and_cleanup_takes_only_ours() {
     for variant in VARIANTS {
-        let namespace = with_others("others", variant);
+        let namespace = with_foreign_rules("others", variant);
         let before = ["iptables", "ip6tables"].map(|family| saved(&namespace, variant, family));
         for manifest in ["loadbalancer.yaml", "nodeport.yaml", "loadbalancer.yaml"] {
             let flags = format!("-f {} --hostname-override node-1 --prune", example(manifest));
@@ -190,7 +190,7 @@ fn an_empty_namespace_is_empty_again_after_cleanup() {
 #[test]
 fn jumps_come_first_in_kube_proxys_order() {
     for variant in VARIANTS {
-        let namespace = with_others("jumps", variant);
+        let namespace = with_foreign_rules("jumps", variant);
         assert!(namespace.rulegen(&format!("-f {}", example("nodeport.yaml"))).status.success());
         let now = saved(&namespace, variant, "iptables");
         let targets = |chain: &str| -> Vec<String> {
@@ -244,7 +244,7 @@ fn what_is_printed_is_what_is_applied() {
 #[test]
 fn diff_tells_and_writes_nothing() {
     for variant in VARIANTS {
-        let namespace = with_others("diff", variant);
+        let namespace = with_foreign_rules("diff", variant);
         let diff = |manifest: &str| namespace.rulegen(&format!("diff -f {}", example(manifest)));
         let before = saved(&namespace, variant, "iptables");
         let output = diff("clusterip.yaml");
@@ -275,17 +275,17 @@ fn diff_tells_and_writes_nothing() {
 fn the_variant_is_the_nodes_own() {
     let namespace = Namespace::new("variant");
     let used = |namespace: &Namespace| {
-        let said = stderr(
+        let messages = stderr(
             &namespace.rulegen(&format!("-f {} --ip-family ipv4", example("nodeport.yaml"))),
         );
-        VARIANTS.into_iter().find(|variant| said.contains(&format!("iptables-{variant}")))
+        VARIANTS.into_iter().find(|variant| messages.contains(&format!("iptables-{variant}")))
     };
-    assert_eq!(used(&namespace), Some("nft"), "without any mark");
+    assert_eq!(used(&namespace), Some("nft"), "without rules of kubelet");
     assert!(namespace.rulegen("cleanup").status.success());
     namespace.run("iptables-legacy -t mangle -N KUBE-KUBELET-CANARY");
     assert_eq!(used(&namespace), Some("legacy"), "with kubelet's canary");
     namespace.run("ip6tables-nft -t mangle -N KUBE-IPTABLES-HINT");
-    assert_eq!(used(&namespace), Some("nft"), "with kubelet's hint in the newer");
+    assert_eq!(used(&namespace), Some("nft"), "with kubelet's hint in the nft variant");
 }
 
 /// A chain with a jump from a foreign rule cannot be deleted. All other chains are still deleted,
@@ -293,7 +293,7 @@ fn the_variant_is_the_nodes_own() {
 #[test]
 fn a_chain_that_others_use_is_kept() {
     for variant in VARIANTS {
-        let namespace = with_others("used", variant);
+        let namespace = with_foreign_rules("used", variant);
         let flags = format!("-f {}", example("nodeport.yaml"));
         assert!(namespace.rulegen(&flags).status.success());
         namespace.run(&format!(
@@ -301,9 +301,9 @@ fn a_chain_that_others_use_is_kept() {
              iptables-{variant} -t nat -A POSTROUTING -s 10.9.0.0/16 -j KUBE-MARK-MASQ"
         ));
         let output = namespace.rulegen("cleanup");
-        let said = stderr(&output);
-        assert!(output.status.success(), "{said}");
-        assert!(said.contains("kept nat KUBE-MARK-MASQ"), "{said}");
+        let messages = stderr(&output);
+        assert!(output.status.success(), "{messages}");
+        assert!(messages.contains("kept nat KUBE-MARK-MASQ"), "{messages}");
         let left = saved(&namespace, variant, "iptables");
         assert!(left.contains("-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000"), "{left}");
         assert!(left.contains("-A POSTROUTING -s 10.9.0.0/16 -j KUBE-MARK-MASQ"), "{left}");
@@ -334,8 +334,8 @@ fn cleanup_goes_through_a_family_that_is_switched_off() {
     let apply = format!("-f {} --iptables-variant nft", example("nodeport.yaml"));
     assert!(namespace.rulegen(&apply).status.success());
     namespace.run("sysctl -qw net.ipv6.conf.all.disable_ipv6=1");
-    let said = stderr(&namespace.rulegen(&apply));
-    assert!(said.contains("IPv6 is unavailable or disabled"), "{said}");
+    let messages = stderr(&namespace.rulegen(&apply));
+    assert!(messages.contains("IPv6 is unavailable or disabled"), "{messages}");
     assert!(namespace.rulegen("--cleanup").status.success());
     assert!(!saved(&namespace, "nft", "ip6tables").contains("KUBE"));
 }
@@ -367,8 +367,11 @@ fn rules_of_the_other_variant_are_told() {
             stderr(&namespace.rulegen(&flags))
         };
         assert!(!apply(other).contains("warning"));
-        let said = apply(used);
-        assert!(said.contains(&format!("warning: iptables-{other} also has rules")), "{said}");
+        let messages = apply(used);
+        assert!(
+            messages.contains(&format!("warning: iptables-{other} also has rules")),
+            "{messages}"
+        );
     }
 }
 
@@ -383,10 +386,10 @@ fn the_lock_is_waited_for() {
 
     let apply = format!("-f {} --iptables-lock-timeout 1", example("nodeport.yaml"));
     let output = namespace.rulegen(&apply);
-    let said = stderr(&output);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("xtables lock") && said.contains("held by"), "{said}");
-    assert!(said.contains(&format!("(pid {})", std::process::id())), "{said}");
+    let messages = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{messages}");
+    assert!(messages.contains("xtables lock") && messages.contains("held by"), "{messages}");
+    assert!(messages.contains(&format!("(pid {})", std::process::id())), "{messages}");
 
     let started = Instant::now();
     let waiting = std::thread::scope(|scope| {
@@ -395,7 +398,7 @@ fn the_lock_is_waited_for() {
                 .rulegen(&format!("-f {} --iptables-lock-timeout 60", example("nodeport.yaml")))
         });
         while !is_waiting(&namespace) {
-            assert!(started.elapsed() < Duration::from_secs(30), "nobody waits for the lock");
+            assert!(started.elapsed() < Duration::from_secs(30), "no process waits for the lock");
             std::thread::yield_now();
         }
         drop(lock);

@@ -59,18 +59,18 @@ fn apply_leaves_out_a_service_that_iptables_refuses_and_names_it() {
     // At the second call the other Services exist already.
     for _ in 0..2 {
         let output = apply();
-        let said = stderr(&output);
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains("Too many links"), "{said}");
+        let messages = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{messages}");
+        assert!(messages.contains("Too many links"), "{messages}");
         let named = "warning: Service default/s7: skipped: iptables rejected its rules";
-        assert_eq!(said.matches(": skipped: ").count(), 1, "{said}");
-        assert!(said.contains(named), "{said}");
+        assert_eq!(messages.matches(": skipped: ").count(), 1, "{messages}");
+        assert!(messages.contains(named), "{messages}");
         assert!(
-            said.contains("rejected one Service (see above); all others are applied"),
-            "{said}"
+            messages.contains("rejected one Service (see above); all others are applied"),
+            "{messages}"
         );
         // The other family is written too.
-        assert!(said.contains("IPv6 (iptables-nft): "), "{said}");
+        assert!(messages.contains("IPv6 (iptables-nft): "), "{messages}");
         assert_eq!(services(&namespace), ALL_BUT_THE_SEVENTH);
         let rules = saved(&namespace, "nft", "iptables");
         assert!(!rules.contains("default/s7"), "{rules}");
@@ -91,8 +91,10 @@ fn the_agent_leaves_out_a_service_that_the_kernel_refuses_in_iptables_mode() {
     let flags = "--proxy-mode iptables --iptables-variant nft --iptables-min-sync-period 0";
     let agent = Agent::start(&namespace, &manifests, flags);
     eventually("all others are written", || services(&namespace) == ALL_BUT_THE_SEVENTH);
-    eventually("it is named", || agent.log().contains("Service default/s7: is left out"));
-    eventually("it is counted", || {
+    eventually("the log names the Service", || {
+        agent.log().contains("Service default/s7: is left out")
+    });
+    eventually("the metric counts the Service", || {
         agent.get(METRICS_PORT, "/metrics").is_some_and(|(_, metrics)| {
             metrics.contains("rulegen_services_left_out{reason=\"refused\"} 1\n")
         })
@@ -103,6 +105,6 @@ fn the_agent_leaves_out_a_service_that_the_kernel_refuses_in_iptables_mode() {
     // A Service in quarantine that changes is tried again after 5 s.
     let changed = cluster().replace("10.244.1.7", "10.244.2.7");
     manifests.put("cluster.yaml", &changed);
-    agent.wait_until_right();
+    agent.wait_until_in_sync();
     assert_eq!(services(&namespace), Vec::from_iter(1..=10));
 }

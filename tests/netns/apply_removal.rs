@@ -11,7 +11,7 @@ const MODES: [&str; 3] = [
 ];
 
 /// All rules in the kernel, without counters and handles.
-fn held(namespace: &Namespace) -> String {
+fn all_rules(namespace: &Namespace) -> String {
     let variants = VARIANTS.map(|variant| {
         ["iptables", "ip6tables"].map(|family| saved(namespace, variant, family)).concat()
     });
@@ -39,17 +39,23 @@ fn services_that_would_go_are_named_and_stay_without_prune() {
         let all = namespace.file("all.yaml", &services(14));
         let one = namespace.file("one.yaml", &services(1));
         let apply = |arguments: &str| namespace.rulegen(&format!("apply {mode} {arguments}"));
-        assert!(apply(&format!("-f {all}")).status.success(), "an empty kernel loses nothing");
-        let before = held(&namespace);
+        assert!(
+            apply(&format!("-f {all}")).status.success(),
+            "nothing is removed from an empty kernel"
+        );
+        let before = all_rules(&namespace);
 
         let refused = apply(&format!("-f {one}"));
-        let said = stderr(&refused);
-        assert_eq!(refused.status.code(), Some(1), "{mode}: {said}");
-        assert!(said.starts_with("The input is the complete desired state."), "{said}");
-        assert!(said.contains("(13): shop/s02, shop/s03"), "{mode}: {said}");
-        assert!(said.contains("shop/s11 and 3 more") && !said.contains("shop/s12"), "{said}");
-        assert!(said.contains("--prune"), "{said}");
-        assert_eq!(held(&namespace), before, "{mode}: something was written");
+        let messages = stderr(&refused);
+        assert_eq!(refused.status.code(), Some(1), "{mode}: {messages}");
+        assert!(messages.starts_with("The input is the complete desired state."), "{messages}");
+        assert!(messages.contains("(13): shop/s02, shop/s03"), "{mode}: {messages}");
+        assert!(
+            messages.contains("shop/s11 and 3 more") && !messages.contains("shop/s12"),
+            "{messages}"
+        );
+        assert!(messages.contains("--prune"), "{messages}");
+        assert_eq!(all_rules(&namespace), before, "{mode}: something was written");
 
         let pruned = apply(&format!("-f {one} --prune"));
         assert!(pruned.status.success(), "{mode}: {}", stderr(&pruned));
@@ -61,7 +67,7 @@ fn services_that_would_go_are_named_and_stay_without_prune() {
         // A changed address or endpoint is not a removal, and neither is a new Service.
         let moved = namespace.file("moved.yaml", &(service("s01", 9) + &service("new", 10)));
         assert!(apply(&format!("-f {moved}")).status.success(), "{mode}");
-        assert!(apply(&format!("-f {one} --yes")).status.success(), "--yes is an answer");
+        assert!(apply(&format!("-f {one} --yes")).status.success(), "--yes answers the question");
     }
 }
 
@@ -78,12 +84,15 @@ fn services_do_not_lose_all_endpoints_to_an_input_without_slices() {
         let without = namespace.file("without.yaml", &bare.join("---\n"));
         let apply = |arguments: &str| namespace.rulegen(&format!("{mode} -f {arguments}"));
         assert!(apply(&with).status.success());
-        let before = held(&namespace);
+        let before = all_rules(&namespace);
         let refused = apply(&without);
-        let said = stderr(&refused);
-        assert_eq!(refused.status.code(), Some(1), "{mode}: {said}");
-        assert!(said.contains("no EndpointSlice (2): shop/s01, shop/s02"), "{mode}: {said}");
-        assert_eq!(held(&namespace), before, "{mode}");
+        let messages = stderr(&refused);
+        assert_eq!(refused.status.code(), Some(1), "{mode}: {messages}");
+        assert!(
+            messages.contains("no EndpointSlice (2): shop/s01, shop/s02"),
+            "{mode}: {messages}"
+        );
+        assert_eq!(all_rules(&namespace), before, "{mode}");
         assert!(apply(&format!("{without} --prune")).status.success());
 
         // With a slice that has none, a Service may lose its endpoints.
@@ -129,31 +138,38 @@ fn a_terminal_is_asked() {
     let one = namespace.file("one.yaml", &services(1));
     let mode = "--proxy-mode nftables";
     assert!(namespace.rulegen(&format!("-f {two} {mode}")).status.success());
-    let before = held(&namespace);
+    let before = all_rules(&namespace);
 
-    let (status, said) = at_terminal(&namespace, &format!("-f {one} {mode}"), "n");
-    assert_eq!(status, Some(1), "{said}");
-    assert!(said.contains("(1): shop/s02") && said.contains("Remove them? [y/N]"), "{said}");
-    assert_eq!(held(&namespace), before);
-    let (status, said) = at_terminal(&namespace, &format!("-f {one} {mode}"), "y");
-    assert_eq!(status, Some(0), "{said}");
-    assert_ne!(held(&namespace), before);
+    let (status, messages) = at_terminal(&namespace, &format!("-f {one} {mode}"), "n");
+    assert_eq!(status, Some(1), "{messages}");
+    assert!(
+        messages.contains("(1): shop/s02") && messages.contains("Remove them? [y/N]"),
+        "{messages}"
+    );
+    assert_eq!(all_rules(&namespace), before);
+    let (status, messages) = at_terminal(&namespace, &format!("-f {one} {mode}"), "y");
+    assert_eq!(status, Some(0), "{messages}");
+    assert_ne!(all_rules(&namespace), before);
 
-    let before = held(&namespace);
-    let (status, said) = at_terminal(&namespace, "cleanup", "n");
-    assert_eq!(status, Some(1), "{said}");
-    assert!(said.contains("ip rulegen: table deleted (dry run)"), "{said}");
-    assert!(said.contains("Remove all this? [y/N]"), "{said}");
-    assert_eq!(held(&namespace), before);
-    let (status, said) = at_terminal(&namespace, "cleanup", "yes");
-    assert_eq!(status, Some(0), "{said}");
-    assert!(!held(&namespace).contains("rulegen"));
-    let (status, said) = at_terminal(&namespace, "cleanup", "n");
-    assert_eq!((status, said.contains("[y/N]")), (Some(0), false), "nothing is left: {said}");
+    let before = all_rules(&namespace);
+    let (status, messages) = at_terminal(&namespace, "cleanup", "n");
+    assert_eq!(status, Some(1), "{messages}");
+    assert!(messages.contains("ip rulegen: table deleted (dry run)"), "{messages}");
+    assert!(messages.contains("Remove all this? [y/N]"), "{messages}");
+    assert_eq!(all_rules(&namespace), before);
+    let (status, messages) = at_terminal(&namespace, "cleanup", "yes");
+    assert_eq!(status, Some(0), "{messages}");
+    assert!(!all_rules(&namespace).contains("rulegen"));
+    let (status, messages) = at_terminal(&namespace, "cleanup", "n");
+    assert_eq!(
+        (status, messages.contains("[y/N]")),
+        (Some(0), false),
+        "nothing to remove: {messages}"
+    );
     assert!(namespace.rulegen(&format!("-f {two} {mode}")).status.success());
-    let (status, said) = at_terminal(&namespace, "cleanup --yes", "n");
-    assert_eq!((status, said.contains("[y/N]")), (Some(0), false), "{said}");
-    assert!(!held(&namespace).contains("rulegen"));
+    let (status, messages) = at_terminal(&namespace, "cleanup --yes", "n");
+    assert_eq!((status, messages.contains("[y/N]")), (Some(0), false), "{messages}");
+    assert!(!all_rules(&namespace).contains("rulegen"));
 }
 
 #[test]
@@ -162,19 +178,22 @@ fn a_dry_run_of_a_clean_up_changes_nothing() {
     let flags = format!("-f {}", example("nodeport.yaml"));
     assert!(namespace.rulegen(&format!("{flags} --proxy-mode nftables")).status.success());
     assert!(namespace.rulegen(&format!("{flags} --iptables-variant legacy")).status.success());
-    let before = held(&namespace);
-    let told = namespace.rulegen("cleanup --dry-run");
-    assert!(told.status.success());
-    let said = stderr(&told);
-    assert!(said.contains("ip6 rulegen: table deleted (dry run)"), "{said}");
-    assert!(said.contains("IPv4 (iptables-legacy): ") && said.contains("deleted"), "{said}");
-    assert_eq!(held(&namespace), before);
+    let before = all_rules(&namespace);
+    let planned_text = namespace.rulegen("cleanup --dry-run");
+    assert!(planned_text.status.success());
+    let messages = stderr(&planned_text);
+    assert!(messages.contains("ip6 rulegen: table deleted (dry run)"), "{messages}");
+    assert!(
+        messages.contains("IPv4 (iptables-legacy): ") && messages.contains("deleted"),
+        "{messages}"
+    );
+    assert_eq!(all_rules(&namespace), before);
 
     let read = |arguments: &str| -> serde_json::Value {
         serde_json::from_str(&stdout(&namespace.rulegen(arguments))).unwrap()
     };
     let planned = read("cleanup --dry-run -o json");
-    assert_eq!(held(&namespace), before);
+    assert_eq!(all_rules(&namespace), before);
     let done = read("cleanup -o json");
     assert_eq!((&planned["dryRun"], &done["dryRun"]), (&true.into(), &false.into()));
     assert_eq!(planned["nftables"][0], serde_json::json!({"family": "ip", "table": "rulegen"}));
@@ -187,5 +206,5 @@ fn a_dry_run_of_a_clean_up_changes_nothing() {
     };
     assert_eq!(clean(&done), [true, true, false, false]);
     assert_eq!(clean(&read("cleanup -o json")), [true; 4]);
-    assert!(!held(&namespace).contains("KUBE-SERVICES"));
+    assert!(!all_rules(&namespace).contains("KUBE-SERVICES"));
 }

@@ -131,9 +131,12 @@ fn conntrack_flows_are_listed_with_dnat_and_deleted() {
         assert!(ids.len() == listed.len() && !ids.contains(&None), "{ids:?}");
         for flow in &listed {
             let later = Flow { id: flow.id.map(|id| id ^ 1), ..*flow };
-            assert!(!conntrack.delete(&later).unwrap(), "another flow of the same addresses");
+            assert!(
+                !conntrack.delete(&later).unwrap(),
+                "a later flow of the same addresses was deleted"
+            );
             assert!(conntrack.delete(flow).unwrap());
-            assert!(!conntrack.delete(flow).unwrap(), "twice");
+            assert!(!conntrack.delete(flow).unwrap(), "deleted twice");
             left.remove(&Flow { id: None, ..*flow });
             assert_eq!(without_ids(&flows(&mut conntrack, family, Protocol::Udp)), left);
         }
@@ -205,7 +208,7 @@ fn conntrack_fifty_thousand_flows_are_all_listed() {
         let listed = flows(&mut conntrack, family, Protocol::Udp);
         let mut ports: Vec<u16> = listed.iter().map(|flow| flow.destination.port()).collect();
         ports.sort_unstable();
-        assert!(ports.into_iter().eq(1..=FLOWS), "{} were listed", listed.len());
+        assert!(ports.into_iter().eq(1..=FLOWS), "{} flows were listed", listed.len());
         assert!(listed.iter().all(|flow| !flow.is_translated()));
         for flow in &listed {
             assert!(conntrack.delete(flow).unwrap());
@@ -255,10 +258,10 @@ fn apply_and_clean(node: &Namespace, manifest: &str, past: &History) -> HashSet<
             service_cidrs: &cluster.service_cidrs,
             resets_removed_tcp: false,
         };
-        let judge = StaleFlowFilter::new(cluster.service_ports(of), past.clone(), &context);
-        for protocol in judge.protocols() {
+        let filter = StaleFlowFilter::new(cluster.service_ports(of), past.clone(), &context);
+        for protocol in filter.protocols() {
             let mut stale = flows(&mut conntrack, of, protocol);
-            stale.retain(|flow| judge.is_stale(flow));
+            stale.retain(|flow| filter.is_stale(flow));
             for flow in stale {
                 conntrack.delete(&flow).unwrap();
             }
@@ -281,13 +284,13 @@ fn cluster(manifest: &str) -> Snapshot {
 
 /// Servers at all endpoints of a node, and clients of each frontend that keep their ports, and
 /// therefore their flows.
-struct Followers {
+struct FixedPortClients {
     servers: Vec<[UdpSocket; 2]>,
     clients: Vec<UdpSocket>,
-    asked: u32,
+    sent_count: u32,
 }
 
-impl Followers {
+impl FixedPortClients {
     fn new(node: &Namespace) -> Self {
         let server = |endpoint| {
             let server = udp(node, endpoint);
@@ -304,19 +307,19 @@ impl Followers {
             servers.push(endpoints.map(server));
             clients.extend([cluster_ip, SocketAddr::new(ip, 30053)].map(|to| client(ip, to)));
         }
-        Self { servers, clients, asked: 0 }
+        Self { servers, clients, sent_count: 0 }
     }
 
     /// The endpoint that receives each client's packet, or `None` if the packet is rejected.
-    fn heard_at(&mut self) -> [Option<usize>; 4] {
+    fn receivers(&mut self) -> [Option<usize>; 4] {
         [0, 1, 2, 3].map(|client| {
-            self.asked += 1;
-            let question = self.asked.to_ne_bytes();
+            self.sent_count += 1;
+            let payload = self.sent_count.to_ne_bytes();
             let servers = &self.servers[client / 2];
             let client = &self.clients[client];
             // Clears the error of an earlier rejection.
             let _ = client.take_error();
-            match client.send(&question) {
+            match client.send(&payload) {
                 // Rules dropped the packet on output.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
                 sent => drop(sent.unwrap()),
@@ -324,15 +327,15 @@ impl Followers {
             let deadline = Instant::now() + Duration::from_secs(10);
             loop {
                 let mut received = [0; 4];
-                let hears = |server: &UdpSocket| server.recv(&mut received).is_ok();
-                if let Some(endpoint) = servers.iter().position(hears) {
-                    assert_eq!(received, question);
+                let has_received = |server: &UdpSocket| server.recv(&mut received).is_ok();
+                if let Some(endpoint) = servers.iter().position(has_received) {
+                    assert_eq!(received, payload);
                     return Some(endpoint);
                 }
                 if client.take_error().unwrap().is_some() {
                     return None;
                 }
-                assert!(Instant::now() < deadline, "neither heard nor refused: {client:?}");
+                assert!(Instant::now() < deadline, "neither received nor rejected: {client:?}");
                 thread::yield_now();
             }
         })
@@ -342,40 +345,40 @@ impl Followers {
 #[test]
 fn udp_clients_follow_service_changes() {
     let node = node("follow");
-    let mut followers = Followers::new(&node);
+    let mut fixed_clients = FixedPortClients::new(&node);
     let nothing = || History::Vanished(HashSet::new());
 
     // The Service does not exist yet. Its node port is an ordinary port.
     apply_and_clean(&node, &manifest(None), &History::Unknown);
-    assert_eq!(followers.heard_at(), [None; 4]);
+    assert_eq!(fixed_clients.receivers(), [None; 4]);
 
     // Two endpoints, either of which may be chosen. Then only the second.
     let frontends = apply_and_clean(&node, &manifest(Some(0)), &nothing());
-    let chosen = followers.heard_at();
+    let chosen = fixed_clients.receivers();
     assert!(chosen.iter().all(Option::is_some), "{chosen:?}");
     apply_and_clean(&node, &manifest(Some(0)), &nothing());
-    assert_eq!(followers.heard_at(), chosen, "clients stay where they are");
+    assert_eq!(fixed_clients.receivers(), chosen, "clients keep their endpoints");
     apply_and_clean(&node, &manifest(Some(1)), &nothing());
-    assert_eq!(followers.heard_at(), [Some(1); 4]);
+    assert_eq!(fixed_clients.receivers(), [Some(1); 4]);
 
     // No endpoint, then the second again.
     apply_and_clean(&node, &manifest(Some(2)), &nothing());
-    assert_eq!(followers.heard_at(), [None; 4]);
+    assert_eq!(fixed_clients.receivers(), [None; 4]);
     apply_and_clean(&node, &manifest(Some(1)), &nothing());
-    assert_eq!(followers.heard_at(), [Some(1); 4]);
+    assert_eq!(fixed_clients.receivers(), [Some(1); 4]);
 
     // No Service, but the history knows that it existed.
     apply_and_clean(&node, &manifest(None), &History::Vanished(frontends));
-    assert_eq!(followers.heard_at(), [None; 4]);
+    assert_eq!(fixed_clients.receivers(), [None; 4]);
 }
 
 #[test]
 fn conntrack_stale_flows_are_deleted_after_restart() {
     let node = node("restart");
-    let mut followers = Followers::new(&node);
+    let mut fixed_clients = FixedPortClients::new(&node);
     apply_and_clean(&node, &manifest(Some(1)), &History::Unknown);
-    assert_eq!(followers.heard_at(), [Some(1); 4]);
+    assert_eq!(fixed_clients.receivers(), [Some(1); 4]);
     apply_and_clean(&node, &manifest(None), &History::Unknown);
     // The node port's history is lost.
-    assert_eq!(followers.heard_at(), [None, Some(1), None, Some(1)]);
+    assert_eq!(fixed_clients.receivers(), [None, Some(1), None, Some(1)]);
 }

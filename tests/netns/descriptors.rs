@@ -25,8 +25,8 @@ fn with_a_limit_of_1024(mode: &str) {
     manifests.put("victim.yaml", &service(1, &["10.0.0.1"]));
     let flags = format!("--iptables-min-sync-period 0 --proxy-mode {mode}");
     let limits = "prlimit --nofile=500:1024";
-    let agent = Agent::start_under(limits, &node, &manifests, &flags);
-    agent.wait_until_right();
+    let agent = Agent::start_with_runner(limits, &node, &manifests, &flags);
+    agent.wait_until_in_sync();
     let limits = fs::read_to_string(agent.process().join("limits")).unwrap();
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     let files: Vec<&str> = files.split_whitespace().collect();
@@ -34,17 +34,17 @@ fn with_a_limit_of_1024(mode: &str) {
 
     let load_balancers: Vec<String> = (0..SERVICES).map(load_balancer).collect();
     manifests.put("many.yaml", &load_balancers.concat());
-    let patience = crate::running_agent::SOON * 4;
-    within(patience, "listeners are given up", || {
+    let deadline = crate::running_agent::SOON * 4;
+    within(deadline, "some listeners are closed", || {
         agent.metric("rulegen_unanswered_health_check_addresses") > 0.0
     });
-    within(patience, "all rules are in", || agent.is_right());
+    within(deadline, "all rules are written", || agent.is_in_sync());
     for (port, path) in [(HEALTH_PORT, "/livez"), (METRICS_PORT, "/metrics"), (30_000, "/")] {
         assert_eq!(agent.get(port, path).map(|answer| answer.0), Some(200), "{port}{path}");
     }
     assert!(agent.get(u16::try_from(FIRST_CHECK + SERVICES - 1).unwrap(), "/").is_none());
     manifests.put("victim.yaml", &service(1, &["10.0.0.3"]));
-    within(patience, "a change of another Service is written", || agent.is_right());
+    within(deadline, "a change of another Service is written", || agent.is_in_sync());
     let open = fs::read_dir(agent.process().join("fd")).unwrap().count();
     assert!(open < 1024 - 100, "{open} descriptors are open");
     assert!(!agent.log().contains("cannot accept"), "{}", agent.log());
@@ -52,7 +52,7 @@ fn with_a_limit_of_1024(mode: &str) {
     // When descriptors are free again, the remaining ports answer.
     let few: Vec<String> = (SERVICES - 10..SERVICES).map(load_balancer).collect();
     manifests.put("many.yaml", &few.concat());
-    eventually("the last is answered", || {
+    eventually("the last health check port answers", || {
         let port = u16::try_from(FIRST_CHECK + SERVICES - 1).unwrap();
         agent.get(port, "/").is_some_and(|answer| answer.0 == 200)
     });
@@ -63,7 +63,7 @@ fn a_port_without_descriptors_waits_for_them_and_stays_open() {
     let node = Namespace::new("no-fds");
     let manifests = Manifests::new(&node);
     let agent = Agent::start(&node, &manifests, "-v=4");
-    eventually("it answers", || agent.get(HEALTH_PORT, "/livez").is_some());
+    eventually("the health port answers", || agent.get(HEALTH_PORT, "/livez").is_some());
     let limit_to = |files: &str| {
         let pid = agent.process();
         let pid = pid.file_name().unwrap().to_str().unwrap();
@@ -81,7 +81,7 @@ fn a_port_without_descriptors_waits_for_them_and_stays_open() {
     });
     let log = agent.log();
     let warnings = log.lines().filter(|line| line.contains("WARN") && line.contains("accept"));
-    assert_eq!(warnings.count(), 1, "it is tried again, and said once: {log}");
+    assert_eq!(warnings.count(), 1, "several warnings: {log}");
 }
 
 fn load_balancer(n: usize) -> String {

@@ -19,12 +19,12 @@ use crate::traffic::{Answer, Proto, serve};
 
 #[test]
 fn explain_is_right_about_iptables() {
-    explains(&Topology::new("explain-iptables"), "iptables");
+    check_mode(&Topology::new("explain-iptables"), "iptables");
 }
 
 #[test]
 fn explain_is_right_about_nftables() {
-    explains(&Topology::new("explain-nftables"), "nftables");
+    check_mode(&Topology::new("explain-nftables"), "nftables");
 }
 
 /// Number of random clusters, unless `RULEGEN_TEST_CLUSTERS` is set.
@@ -34,7 +34,7 @@ const PACKETS: usize = 12;
 /// The ports of generated endpoints.
 const POD_PORTS: std::ops::RangeInclusive<u16> = 8080..=8084;
 
-fn explains(lab: &Topology, mode: &str) {
+fn check_mode(lab: &Topology, mode: &str) {
     let _others = serve_all(lab);
     let cases = std::env::var("RULEGEN_TEST_CLUSTERS").ok().and_then(|n| n.parse().ok());
     let config_of_run = Config {
@@ -187,11 +187,11 @@ fn check(lab: &Topology, files: &Files, packet: &Packet) -> Result<(), TestCaseE
         let may_be_silent = ends(&offline).iter().any(|end| end.fits(lab, Answer::Silence, source));
         if answer == Answer::Silence && !may_be_silent {
             // The machine may be busy.
-            answer = lab.ask_patiently(packet.from, packet.proto, packet.to);
+            answer = lab.ask_with_long_timeout(packet.from, packet.proto, packet.to);
         }
         let fits: Vec<&End> = missing.iter().filter(|end| end.fits(lab, answer, source)).collect();
-        let known = ends(&offline).iter().any(|end| end.fits(lab, answer, source));
-        prop_assert!(known, "{packet:?} from {source}: {answer:?}\n{offline:#}");
+        let is_predicted = ends(&offline).iter().any(|end| end.fits(lab, answer, source));
+        prop_assert!(is_predicted, "{packet:?} from {source}: {answer:?}\n{offline:#}");
         let fits: Vec<End> = fits.into_iter().cloned().collect();
         missing.retain(|end| !fits.contains(end));
         // A client with affinity gets the same endpoint again.
@@ -249,7 +249,8 @@ impl End {
     fn fits(&self, lab: &Topology, answer: Answer, source: IpAddr) -> bool {
         match (self.outcome.as_str(), answer) {
             ("endpoint", Answer::From { endpoint, seen }) => {
-                let is_seen = if self.masqueraded { lab.is_nodes(seen) } else { seen == source };
+                let is_seen =
+                    if self.masqueraded { lab.is_node_address(seen) } else { seen == source };
                 self.endpoint == Some(endpoint) && is_seen
             }
             // A packet without a Service ends at the node or outside.
@@ -313,7 +314,7 @@ fn a_choice_by_source_is_known_before() {
             let explained: Value = serde_json::from_str(&stdout(&explained)).unwrap();
             let ends = ends(&explained);
             let [end] = ends.as_slice() else { panic!("{source}: {ends:?}") };
-            let answer = lab.ask_patiently(from, Proto::Tcp, to);
+            let answer = lab.ask_with_long_timeout(from, Proto::Tcp, to);
             assert!(end.fits(&lab, answer, source), "{source}: {answer:?}, not {end:?}");
         }
     }
@@ -355,7 +356,8 @@ fn damage_is_told_as_damage() {
     node.run("nft add table inet other; nft add chain inet other f '{ type filter hook forward priority 0; policy drop; }'");
     node.run("nft insert rule ip rulegen filter-forward ip ttl 1 drop");
     let text = explain("nftables", from_pod);
-    let (_, not_followed) = text.split_once("Not followed").expect("something is not followed");
+    let (_, not_followed) =
+        text.split_once("Not followed").expect("no rules that are not followed");
     assert!(not_followed.contains("inet other f"), "{text}");
     assert!(not_followed.contains("filter-forward"), "{text}");
     node.run("nft flush ruleset");

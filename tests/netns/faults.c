@@ -1,9 +1,9 @@
 /*
- * Preloaded into the agent by tests/netns/faults.rs: faults that a namespace cannot bring about.
+ * Preloaded into the agent by tests/netns/faults.rs: faults that a namespace cannot simulate.
  *
- * FAULT_CLOCK names a file with a number of seconds. The wall clock is wrong by so much, and jumps
- * when another file is moved there; the monotonic clock goes on, as in the kernel.
- * FAULT_NO_IPV6 refuses IPv6 sockets, as a kernel that was started with ipv6.disable=1 does.
+ * FAULT_CLOCK names a file with a number of seconds. The wall clock is off by this number, and jumps
+ * when the file is replaced. The monotonic clock is not affected, as in the kernel.
+ * FAULT_NO_IPV6 refuses IPv6 sockets, like a kernel with ipv6.disable=1.
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -66,8 +66,8 @@ fn a_clock_that_jumps_by_an_hour_is_no_trouble() {
         set(0);
         manifests.put("one.yaml", &service(1, &["10.0.0.1"]));
         let runner = format!("{} FAULT_CLOCK={}", preload(&node), clock.display());
-        let agent = Agent::start_under(&runner, &node, &manifests, &flags(mode));
-        agent.wait_until_right();
+        let agent = Agent::start_with_runner(&runner, &node, &manifests, &flags(mode));
+        agent.wait_until_in_sync();
 
         for (round, seconds) in [3600, 0, -3600, 0, 3600, -3600].into_iter().enumerate() {
             // The clock jumps while a change is being handled.
@@ -75,12 +75,12 @@ fn a_clock_that_jumps_by_an_hour_is_no_trouble() {
             set(seconds);
             let when = format!("{mode}, {seconds} s");
             assert_healthy(&agent, &when);
-            agent.wait_until_right();
+            agent.wait_until_in_sync();
             manifests.put("two.yaml", &service(2, &[&format!("10.0.2.{round}")]));
-            agent.wait_until_right();
+            agent.wait_until_in_sync();
             assert_healthy(&agent, &when);
             let shown = current_time(&agent);
-            assert!(shown.abs_diff(now() + seconds) < 60, "{when}: it sees another clock");
+            assert!(shown.abs_diff(now() + seconds) < 60, "{when}: the agent sees another clock");
         }
         assert_no_flood(&agent);
         let log = agent.log();
@@ -97,7 +97,7 @@ fn now() -> i64 {
 fn current_time(agent: &Agent<'_>) -> i64 {
     let (_, body) = agent.get(HEALTH_PORT, "/healthz").unwrap();
     let body: serde_json::Value = serde_json::from_str(&body).unwrap();
-    let time = body["currentTime"].as_str().expect("there is no currentTime");
+    let time = body["currentTime"].as_str().expect("no currentTime");
     time.parse::<jiff::Timestamp>().unwrap().as_second()
 }
 
@@ -120,25 +120,25 @@ fn a_full_disk_changes_nothing_but_the_log() {
         let runner = format!("env DISK={disk} TMPDIR={disk} unshare --mount sh {script}");
         let flags = format!("{} -v4", flags(mode));
         manifests.put("one.yaml", &service(1, &["10.0.0.1"]));
-        let agent = Agent::start_under(&runner, &node, &manifests, &flags);
-        agent.wait_until_right();
+        let agent = Agent::start_with_runner(&runner, &node, &manifests, &flags);
+        agent.wait_until_in_sync();
         // The path of the disk in the agent's mount namespace.
         let inside = agent.process().join(format!("root{disk}"));
         let logged = || fs::metadata(inside.join("agent.log")).unwrap().len();
         for round in 0..10 {
             manifests.put("one.yaml", &service(1, &[&format!("10.0.1.{round}")]));
-            agent.wait_until_right();
+            agent.wait_until_in_sync();
             assert_healthy(&agent, mode);
         }
-        assert_eq!(logged(), 0, "{mode}: there was room for the log");
+        assert_eq!(logged(), 0, "{mode}: the disk was not full");
         let files: Vec<PathBuf> =
             fs::read_dir(&inside).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(files.len(), 2, "{mode}: {files:?}");
 
         fs::remove_file(inside.join("filler")).unwrap();
         manifests.put("one.yaml", &service(1, &["10.0.2.1"]));
-        agent.wait_until_right();
-        eventually("it logs again", || logged() > 0);
+        agent.wait_until_in_sync();
+        eventually("the agent logs again", || logged() > 0);
     });
 }
 
@@ -170,11 +170,11 @@ impl MemoryCgroup {
         } else {
             let parent = PathBuf::from("/sys/fs/cgroup");
             fs::write(parent.join("cgroup.subtree_control"), "+memory")
-                .expect("a memory cgroup is needed: neither version can be used here");
+                .expect("requires a memory cgroup (v1 or v2)");
             (parent, &V2)
         };
         let path = parent.join(name);
-        fs::create_dir(&path).expect("a memory cgroup cannot be made");
+        fs::create_dir(&path).expect("cannot create a memory cgroup");
         let cgroup = Self { path, files };
         fs::write(cgroup.path.join(files.limit), limit.to_string()).unwrap();
         cgroup
@@ -188,7 +188,7 @@ impl MemoryCgroup {
     fn kills(&self) -> u64 {
         let events = fs::read_to_string(self.path.join(self.files.events)).unwrap();
         let kills = events.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        kills.expect("the kernel counts no kills").parse().unwrap()
+        kills.expect("no oom_kill counter").parse().unwrap()
     }
 
     /// A program that waits until it is in the cgroup and then runs the rest of its command line.
@@ -218,10 +218,10 @@ impl Drop for MemoryCgroup {
 /// The memory limit in a file of deploy/, in bytes.
 fn limit_of(file: &str) -> u64 {
     let text = fs::read_to_string(root().join("deploy").join(file)).unwrap();
-    let limits = text.split_once("limits:").expect("there are no limits").1;
-    let value = limits.split_once("memory:").expect("there is no limit of memory").1;
+    let limits = text.split_once("limits:").expect("no limits").1;
+    let value = limits.split_once("memory:").expect("no memory limit").1;
     let value = value.split_whitespace().next().unwrap();
-    value.strip_suffix("Mi").expect("the limit is in Mi").parse::<u64>().unwrap() << 20
+    value.strip_suffix("Mi").expect("the unit of the limit is not Mi").parse::<u64>().unwrap() << 20
 }
 
 const SERVICES: usize = 10_000;
@@ -255,7 +255,7 @@ fn many(services: std::ops::Range<usize>, version: usize) -> String {
 /// Services per file. The test changes one file at a time.
 const SERVICES_OF_FILE: usize = 500;
 const CHURN: Duration = Duration::from_secs(5);
-const PATIENCE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 #[test]
 fn ten_thousand_services_that_change_fit_the_memory_of_the_daemon_set() {
@@ -267,25 +267,25 @@ fn ten_thousand_services_that_change_fit_the_memory_of_the_daemon_set() {
     (0..files).for_each(|n| manifests.put(&format!("many-{n}.json"), &many(range(n), 0)));
     let cgroup = MemoryCgroup::new("daemon-set", limit);
     let runner = cgroup.runner(&node);
-    let agent = Agent::start_under(&runner, &node, &manifests, &flags("nftables"));
+    let agent = Agent::start_with_runner(&runner, &node, &manifests, &flags("nftables"));
     cgroup.add(&agent.process());
     let count = || {
         agent.get(METRICS_PORT, "/metrics").is_some_and(|(_, body)| {
             body.contains(&format!("rulegen_services{{ip_family=\"IPv4\"}} {SERVICES}\n"))
         })
     };
-    within(PATIENCE, "all rules are in", count);
-    let begun = Instant::now();
+    within(DEADLINE, "all rules are written", count);
+    let start = Instant::now();
     let mut version = 0;
-    while begun.elapsed() < CHURN {
+    while start.elapsed() < CHURN {
         version += 1;
         let file = version % files;
         manifests.put(&format!("many-{file}.json"), &many(range(file), version % 50));
         thread::sleep(Duration::from_millis(50));
     }
-    within(PATIENCE, "the last change is written", || agent.is_right());
+    within(DEADLINE, "the last change is written", || agent.is_in_sync());
     assert_healthy(&agent, "after the churn");
-    assert_eq!(cgroup.kills(), 0, "the kernel killed for memory");
+    assert_eq!(cgroup.kills(), 0, "the kernel killed a process");
     let peak = cgroup.peak();
     assert!(peak < limit, "{peak} of {limit} bytes");
 }
@@ -301,14 +301,14 @@ fn without_ipv6_in_the_kernel_rules_of_ipv4_are_made() {
         let hide = format!("mount --bind {} /proc/sys/net/ipv6 && exec \"$@\"\n", empty.display());
         let script = node.file("hide.sh", &hide);
         let runner = format!("{} FAULT_NO_IPV6=1 unshare --mount sh {script}", preload(&node));
-        let agent = Agent::start_under(&runner, &node, &manifests, &flags(mode));
+        let agent = Agent::start_with_runner(&runner, &node, &manifests, &flags(mode));
         let right = || {
             let (folder, flags) = (manifests.path.display(), flags(mode));
             let diff =
                 format!("diff -f {folder} --hostname-override node-1 --ip-family ipv4 {flags}");
             node.rulegen(&diff).status.success()
         };
-        eventually("rules of IPv4 are in", right);
+        eventually("rules of IPv4 are written", right);
         manifests.put("one.yaml", &service(1, &["10.0.0.2"]));
         eventually("a change is written", right);
         assert_healthy(&agent, mode);
@@ -319,6 +319,6 @@ fn without_ipv6_in_the_kernel_rules_of_ipv4_are_made() {
         assert_eq!(lines, 1, "{log}");
         assert!(!log.contains("ERROR"), "{log}");
         let ipv6 = node.run("nft list tables ip6");
-        assert_eq!(ipv6, "", "{mode}: tables of IPv6 were made");
+        assert_eq!(ipv6, "", "{mode}: IPv6 tables were created");
     });
 }

@@ -13,20 +13,24 @@ use std::time::{Duration, Instant};
 
 use crate::namespace::Namespace;
 use crate::running_agent::{
-    Agent, Manifests, SOON, cluster_ip, eventually, service, while_asking, within,
+    Agent, Manifests, SOON, cluster_ip, during_requests, eventually, service, within,
 };
 use crate::topology::{ELSEWHERE_IPS, POD_IPS, Topology};
 
 const MODES: [&str; 2] = ["nftables", "iptables"];
 
 /// Runs the steps of a firewall in both modes, each while a pod connects to a Service.
-fn goes_on_beside(name: &str, steps: &[&str], prepare: impl Fn(&Namespace) -> Firewall + Sync) {
-    let test = |mode: &str| goes_on_in_mode(mode, name, steps, &prepare);
+fn services_answer_during(
+    name: &str,
+    steps: &[&str],
+    prepare: impl Fn(&Namespace) -> Firewall + Sync,
+) {
+    let test = |mode: &str| services_answer_in_mode(mode, name, steps, &prepare);
     let test = &test;
     thread::scope(|scope| MODES.iter().for_each(|mode| drop(scope.spawn(move || test(mode)))));
 }
 
-fn goes_on_in_mode(
+fn services_answer_in_mode(
     mode: &str,
     name: &str,
     steps: &[&str],
@@ -37,47 +41,47 @@ fn goes_on_in_mode(
     manifests.put("one.yaml", &service(1, &[POD_IPS[1][0], ELSEWHERE_IPS[0]]));
     let flags = format!("--proxy-mode {mode} --iptables-min-sync-period 0");
     let agent = Agent::start(&lab.node, &manifests, &flags);
-    agent.wait_until_right();
+    agent.wait_until_in_sync();
     let firewall = prepare(&lab.node);
-    let take = |n: usize| {
+    let run_step = |n: usize| {
         firewall.step(&lab.node, steps[n]);
-        within(REPAIR, "our rules are in", || agent.is_right());
-        let theirs = foreign(&lab.node);
+        within(REPAIR_DEADLINE, "our rules are in sync", || agent.is_in_sync());
+        let foreign_rules = foreign(&lab.node);
         // A change by the agent leaves the firewall's rules intact.
         manifests.put("two.yaml", &service(2, &[&format!("10.0.2.{n}")]));
-        agent.wait_until_right();
-        assert_eq!(foreign(&lab.node), theirs, "{name}, {mode}: after {}", steps[n]);
+        agent.wait_until_in_sync();
+        assert_eq!(foreign(&lab.node), foreign_rules, "{name}, {mode}: after {}", steps[n]);
     };
     for n in 0..steps.len() {
         if name == "firewalld" && mode == "iptables" {
             // firewalld flushes all iptables tables, including our rules. Until the repair, new
             // connections fail.
-            take(n);
-            while_asking(&lab, cluster_ip(1), |asker| asker.wait_for(5));
+            run_step(n);
+            during_requests(&lab, cluster_ip(1), |requests| requests.wait_for(5));
         } else {
-            while_asking(&lab, cluster_ip(1), |asker| {
-                take(n);
-                asker.wait_for(5);
+            during_requests(&lab, cluster_ip(1), |requests| {
+                run_step(n);
+                requests.wait_for(5);
             });
         }
     }
     let repairs = agent.metric("rulegen_drift_repairs_total");
-    let most = REPAIRS_OF_STEP * steps.len();
-    assert!(repairs <= most as f64, "{name}, {mode}: {repairs} repairs");
+    let limit = REPAIRS_PER_STEP * steps.len();
+    assert!(repairs <= limit as f64, "{name}, {mode}: {repairs} repairs");
 }
 
 /// The time until our rules are repaired, plus the time of the check.
-const REPAIR: Duration = Duration::from_secs(2);
+const REPAIR_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Maximum number of repairs per step: a firewall flushes one table at a time, and each flush may
 /// cause a repair.
-const REPAIRS_OF_STEP: usize = 6;
+const REPAIRS_PER_STEP: usize = 6;
 
 enum Firewall {
     /// A script that gets the command line of a step as an argument, and a process that it needs.
     Script {
         script: String,
-        _beside: Option<Beside>,
+        _process: Option<ChildProcess>,
     },
     Docker(Docker),
 }
@@ -94,9 +98,9 @@ impl Firewall {
 }
 
 /// A child process that is killed when dropped.
-struct Beside(Child);
+struct ChildProcess(Child);
 
-impl Drop for Beside {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -114,7 +118,7 @@ fn foreign(node: &Namespace) -> Vec<String> {
 
 #[test]
 fn services_go_on_beside_ufw() {
-    goes_on_beside(
+    services_answer_during(
         "ufw",
         &["ufw --force enable", "ufw allow 22/tcp", "ufw reload", "ufw disable"],
         |node| {
@@ -128,14 +132,14 @@ fn services_go_on_beside_ufw() {
                 "mount --bind {copy}/etc /etc/ufw && mount --bind {copy}/default /etc/default/ufw \
                  && mount -t tmpfs none /run/lock && $1\n"
             );
-            Firewall::Script { script: node.file("ufw.sh", &script), _beside: None }
+            Firewall::Script { script: node.file("ufw.sh", &script), _process: None }
         },
     );
 }
 
 #[test]
 fn services_go_on_beside_firewalld() {
-    goes_on_beside(
+    services_answer_during(
         "firewalld",
         &["start", "firewall-cmd --add-port=22/tcp", "firewall-cmd --reload", "stop"],
         |node| {
@@ -155,13 +159,13 @@ fn services_go_on_beside_firewalld() {
                  *) $1;;\n\
                  esac\n"
             );
-            Firewall::Script { script: node.file("firewalld.sh", &script), _beside: Some(bus) }
+            Firewall::Script { script: node.file("firewalld.sh", &script), _process: Some(bus) }
         },
     );
 }
 
 /// A message bus without access control.
-fn start_bus(node: &Namespace, folder: &Path) -> Beside {
+fn start_bus(node: &Namespace, folder: &Path) -> ChildProcess {
     let socket = folder.join("bus");
     let config = format!(
         "<!DOCTYPE busconfig PUBLIC \"-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN\" \
@@ -179,7 +183,7 @@ fn start_bus(node: &Namespace, folder: &Path) -> Beside {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let bus = Beside(bus);
+    let bus = ChildProcess(bus);
     eventually("the message bus listens", || fs::exists(&socket).unwrap());
     bus
 }
@@ -194,7 +198,7 @@ const DOCKER_USER: &str = "*filter\n:DOCKER-USER - [0:0]\n-A DOCKER-USER -s 10.2
 fn services_go_on_beside_docker() {
     let steps =
         ["start", "network", "reload", "stop", "set FORWARD to DROP", "start", "reload", "stop"];
-    goes_on_beside("docker", &steps, |node| Firewall::Docker(Docker::new(node)));
+    services_answer_during("docker", &steps, |node| Firewall::Docker(Docker::new(node)));
 }
 
 /// What docs/limits.md says about the policy of FORWARD.
@@ -214,7 +218,7 @@ fn docker_sets_forward_to_drop_only_if_forwarding_was_off() {
 struct Docker {
     folder: PathBuf,
     script: String,
-    daemon: RefCell<Option<Beside>>,
+    daemon: RefCell<Option<ChildProcess>>,
 }
 
 /// Runs dockerd with its own /run and /opt and a writable copy of /etc. `ip netns exec` mounts a
@@ -255,7 +259,7 @@ impl Docker {
             "stop" => {
                 self.signal("TERM");
                 let mut daemon = self.daemon.take().unwrap();
-                eventually("dockerd has ended", || daemon.0.try_wait().unwrap().is_some());
+                eventually("dockerd has exited", || daemon.0.try_wait().unwrap().is_some());
             }
             "set FORWARD to DROP" => {
                 let rules = node.file("docker-user", DOCKER_USER);
@@ -279,11 +283,11 @@ impl Docker {
             .stderr(log)
             .spawn()
             .unwrap();
-        self.daemon.replace(Some(Beside(process)));
+        self.daemon.replace(Some(ChildProcess(process)));
         let answers = || node.shell(&self.command("version")).status.success();
-        let begun = Instant::now();
+        let start_time = Instant::now();
         while !answers() {
-            assert!(begun.elapsed() < SOON, "dockerd does not answer:\n{}", self.log());
+            assert!(start_time.elapsed() < SOON, "dockerd does not answer:\n{}", self.log());
             thread::sleep(Duration::from_millis(50));
         }
         let rules = node.run("iptables -S FORWARD");
@@ -300,7 +304,7 @@ impl Docker {
 
     fn signal(&self, signal: &str) {
         let daemon = self.daemon.borrow();
-        let unshare = daemon.as_ref().expect("dockerd does not run").0.id();
+        let unshare = daemon.as_ref().expect("dockerd is not running").0.id();
         let children = fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children"));
         let children = children.unwrap();
         let status = Command::new("kill").arg(format!("-{signal}")).arg(children.trim()).status();

@@ -10,7 +10,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
-use crate::namespace::{Namespace, StopAtEnd};
+use crate::namespace::{Namespace, StopOnDrop};
 use crate::running_agent::{Agent, HEALTH_PORT, METRICS_PORT, Manifests, eventually};
 
 /// The timeout of a prober.
@@ -26,24 +26,48 @@ struct Attack {
     /// What it sends after connecting.
     bytes: &'static [u8],
     /// Whether it sends one more byte per second.
-    dribbles: bool,
+    sends_slowly: bool,
     ports: &'static [u16],
     /// Number of source addresses.
     sources: u8,
 }
 
-const HALF: &[u8] = b"GET /livez HTTP/1.1\r\n";
+const PARTIAL_REQUEST: &[u8] = b"GET /livez HTTP/1.1\r\n";
 const ONE_CHECK: &[u16] = &[CHECKS[0]];
 const ALL: &[u16] = &[HEALTH_PORT, CHECKS[0], CHECKS[1], METRICS_PORT];
-const WHOLE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n";
+const FULL_REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n";
 
 const ATTACKS: [Attack; 6] = [
-    Attack { name: "half", bytes: HALF, dribbles: false, ports: &[HEALTH_PORT], sources: 1 },
-    Attack { name: "silent", bytes: b"", dribbles: false, ports: &[HEALTH_PORT], sources: 1 },
-    Attack { name: "dribbling", bytes: b"G", dribbles: true, ports: &[HEALTH_PORT], sources: 1 },
-    Attack { name: "one check", bytes: HALF, dribbles: false, ports: ONE_CHECK, sources: 1 },
-    Attack { name: "all, of many", bytes: HALF, dribbles: false, ports: ALL, sources: 200 },
-    Attack { name: "unread", bytes: WHOLE, dribbles: false, ports: ALL, sources: 4 },
+    Attack {
+        name: "half",
+        bytes: PARTIAL_REQUEST,
+        sends_slowly: false,
+        ports: &[HEALTH_PORT],
+        sources: 1,
+    },
+    Attack { name: "silent", bytes: b"", sends_slowly: false, ports: &[HEALTH_PORT], sources: 1 },
+    Attack {
+        name: "dribbling",
+        bytes: b"G",
+        sends_slowly: true,
+        ports: &[HEALTH_PORT],
+        sources: 1,
+    },
+    Attack {
+        name: "one check",
+        bytes: PARTIAL_REQUEST,
+        sends_slowly: false,
+        ports: ONE_CHECK,
+        sources: 1,
+    },
+    Attack {
+        name: "all, of many",
+        bytes: PARTIAL_REQUEST,
+        sends_slowly: false,
+        ports: ALL,
+        sources: 200,
+    },
+    Attack { name: "unread", bytes: FULL_REQUEST, sends_slowly: false, ports: ALL, sources: 4 },
 ];
 
 /// Number of simultaneous connections. Each is reopened when it is closed.
@@ -70,15 +94,17 @@ fn probers_are_answered_whatever_others_hold_open() {
     manifests.put("services.yaml", &services.concat());
     let flags = "--metrics-bind-address 0.0.0.0 --healthz-bind-address 0.0.0.0";
     let agent = Agent::start(&node, &manifests, flags);
-    agent.wait_until_right();
+    agent.wait_until_in_sync();
     eventually("load balancers are answered", || agent.get(CHECKS[1], "/").is_some());
     for attack in ATTACKS {
         let stop = AtomicBool::new(false);
         let opened = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             scope.spawn(|| elsewhere.inside(|| hold(attack, &stop, &opened)));
-            let stop = StopAtEnd(&stop);
-            eventually("connections are held", || opened.load(Ordering::Relaxed) >= CONNECTIONS);
+            let stop = StopOnDrop(&stop);
+            eventually("enough connections are open", || {
+                opened.load(Ordering::Relaxed) >= CONNECTIONS
+            });
             for _ in 0..10 {
                 probe_all(&node, &elsewhere, attack.name);
             }
@@ -115,13 +141,13 @@ fn probe_all(node: &Namespace, elsewhere: &Namespace, attack: &str) {
     });
 }
 
-fn probe(who: &str, attack: &str, from: &str, at: SocketAddr, path: &str) {
-    let begun = Instant::now();
+fn probe(prober: &str, attack: &str, from: &str, at: SocketAddr, path: &str) {
+    let start = Instant::now();
     let answer = ask(from.parse().unwrap(), at, path);
-    let took = begun.elapsed();
+    let duration = start.elapsed();
     let status = answer.as_ref().map(|text| text.split(' ').nth(1).unwrap_or("closed"));
-    assert_eq!(status.map_err(ToString::to_string), Ok("200"), "{attack}: {who} at {at}{path}");
-    assert!(took < DEADLINE, "{attack}: {who} at {at}{path} took {took:?}");
+    assert_eq!(status.map_err(ToString::to_string), Ok("200"), "{attack}: {prober} at {at}{path}");
+    assert!(duration < DEADLINE, "{attack}: {prober} at {at}{path} took {duration:?}");
 }
 
 fn ask(from: IpAddr, at: SocketAddr, path: &str) -> std::io::Result<String> {
@@ -174,13 +200,13 @@ async fn hold_one(
     let mut stream = socket.connect(at).await?;
     stream.write_all(attack.bytes).await?;
     opened.fetch_add(1, Ordering::Relaxed);
-    if attack.dribbles {
+    if attack.sends_slowly {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
             stream.write_all(b"x").await?;
         }
     }
-    if attack.bytes == WHOLE {
+    if attack.bytes == FULL_REQUEST {
         // The client does not read the response.
         stream.readable().await?;
         tokio::time::sleep(Duration::from_secs(2)).await;

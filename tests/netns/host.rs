@@ -16,7 +16,7 @@ use crate::common::{stderr, stdout};
 use crate::namespace::Namespace;
 
 /// Only sysctls that each namespace has for itself. The size of the conntrack table is global.
-const OF_THE_NAMESPACE: ConntrackSettings = ConntrackSettings {
+const NAMESPACE_SETTINGS: ConntrackSettings = ConntrackSettings {
     max_per_core: 0,
     min: 0,
     tcp_established: Duration::from_secs(4_711),
@@ -26,7 +26,7 @@ const OF_THE_NAMESPACE: ConntrackSettings = ConntrackSettings {
     udp_stream_timeout: Duration::from_secs(121),
 };
 
-fn told(applied: &Applied) -> Vec<String> {
+fn messages(applied: &Applied) -> Vec<String> {
     let changed = applied.changed.iter().map(ToString::to_string);
     changed.chain(applied.failed.iter().map(ToString::to_string)).collect()
 }
@@ -34,17 +34,17 @@ fn told(applied: &Applied) -> Vec<String> {
 #[test]
 fn sysctls_are_those_of_the_namespace_and_are_written_once() {
     let namespace = Namespace::new("sysctl");
-    let settings = OF_THE_NAMESPACE.wanted(1);
+    let settings = NAMESPACE_SETTINGS.wanted(1);
     let values = |settings: &[Setting]| -> Vec<u64> {
         settings.iter().map(|setting| setting.sysctl().read().unwrap()).collect()
     };
-    let of_the_machine = values(&settings);
-    let localnet_of_the_machine = Sysctl::ROUTE_LOCALNET.read().unwrap();
+    let global_values = values(&settings);
+    let global_route_localnet = Sysctl::ROUTE_LOCALNET.read().unwrap();
     namespace.inside(|| {
         let first = sysctl::apply(&settings);
-        assert_eq!((first.changed.len(), first.failed.len()), (5, 0), "{:?}", told(&first));
+        assert_eq!((first.changed.len(), first.failed.len()), (5, 0), "{:?}", messages(&first));
         let second = sysctl::apply(&settings);
-        assert_eq!(told(&second), Vec::<String>::new());
+        assert_eq!(messages(&second), Vec::<String>::new());
         let change = sysctl::set_route_localnet().unwrap().unwrap();
         assert_eq!(change.to_string(), "net.ipv4.conf.all.route_localnet: 0 -> 1");
         assert_eq!(sysctl::set_route_localnet().unwrap(), None);
@@ -56,8 +56,8 @@ fn sysctls_are_those_of_the_namespace_and_are_written_once() {
          nf_conntrack_udp_timeout_stream",
     );
     assert_eq!(seen, "4711\n815\n1\n31\n121\n");
-    assert_eq!(values(&settings), of_the_machine);
-    assert_eq!(Sysctl::ROUTE_LOCALNET.read().unwrap(), localnet_of_the_machine);
+    assert_eq!(values(&settings), global_values);
+    assert_eq!(Sysctl::ROUTE_LOCALNET.read().unwrap(), global_route_localnet);
 }
 
 /// As in an unprivileged container: values that an init container has set are accepted.
@@ -65,19 +65,19 @@ fn sysctls_are_those_of_the_namespace_and_are_written_once() {
 fn right_values_pass_where_nothing_can_be_written_and_wrong_ones_are_told() {
     let namespace = Namespace::new("sysctl-read-only");
     namespace.inside(|| {
-        let [close_wait, ..] = &sysctl::apply(&OF_THE_NAMESPACE.wanted(1)).changed[1..] else {
-            panic!("nothing was set");
+        let [close_wait, ..] = &sysctl::apply(&NAMESPACE_SETTINGS.wanted(1)).changed[1..] else {
+            panic!("no sysctl was set");
         };
         assert_eq!(close_wait.new, 815);
         unshare(CloneFlags::CLONE_NEWNS).unwrap();
         let read_only = "mount --make-rprivate / && mount --bind /proc/sys /proc/sys && \
                          mount -o remount,bind,ro /proc/sys";
         succeed("sh", &["-c", read_only]);
-        assert_eq!(told(&sysctl::apply(&OF_THE_NAMESPACE.wanted(1))), Vec::<String>::new());
+        assert_eq!(messages(&sysctl::apply(&NAMESPACE_SETTINGS.wanted(1))), Vec::<String>::new());
         let other =
-            ConntrackSettings { tcp_close_wait: Duration::from_secs(816), ..OF_THE_NAMESPACE };
-        let [failure] = &told(&sysctl::apply(&other.wanted(1)))[..] else {
-            panic!("one setting is wrong");
+            ConntrackSettings { tcp_close_wait: Duration::from_secs(816), ..NAMESPACE_SETTINGS };
+        let [failure] = &messages(&sysctl::apply(&other.wanted(1)))[..] else {
+            panic!("not exactly one failure");
         };
         let start = "cannot set net.netfilter.nf_conntrack_tcp_timeout_close_wait to 816 (current \
                      value 815): Read-only file system";
@@ -93,12 +93,12 @@ fn right_values_pass_where_nothing_can_be_written_and_wrong_ones_are_told() {
 fn the_size_of_the_table_is_refused_to_a_namespace_and_stops_nothing() {
     let namespace = Namespace::new("sysctl-max");
     namespace.inside(|| {
-        let probe = ConntrackSettings { max_per_core: 1, min: 1, ..OF_THE_NAMESPACE };
+        let probe = ConntrackSettings { max_per_core: 1, min: 1, ..NAMESPACE_SETTINGS };
         let max = probe.wanted(1)[0].sysctl();
         let before = max.read().unwrap();
         let one_more = u32::try_from(before + 1).unwrap();
         let applied = sysctl::apply(&ConntrackSettings { min: one_more, ..probe }.wanted(1));
-        assert_eq!(applied.changed.len(), 5, "{:?}", told(&applied));
+        assert_eq!(applied.changed.len(), 5, "{:?}", messages(&applied));
         assert_eq!(applied.failed[0].sysctl, max);
         assert_eq!(applied.failed[0].old, Some(before));
         assert_eq!(max.read().unwrap(), before);
@@ -116,26 +116,26 @@ fn addresses_are_heard_of_in_both_families_and_silence_is_silent() {
          ip link set one addrgenmode none up && ip link set other addrgenmode none up",
     );
     let mut watcher = namespace.inside(|| AddressWatcher::open().unwrap());
-    quieten(&mut watcher);
+    drain(&mut watcher);
     for (address, options) in [("192.0.2.7/24", ""), ("2001:db8::7/64", "nodad")] {
         let ip = address.split('/').next().unwrap().parse().unwrap();
         let is_there = || namespace.inside(|| host::addresses().unwrap().contains(&ip));
         namespace.run(&format!("ip address add {address} dev one {options}"));
-        assert!(watcher.next(SOON).unwrap(), "{address} came and was not heard of");
+        assert!(watcher.next(SOON).unwrap(), "added {address}: no event");
         assert!(is_there());
-        quieten(&mut watcher);
+        drain(&mut watcher);
         namespace.run(&format!("ip address del {address} dev one"));
-        assert!(watcher.next(SOON).unwrap(), "{address} went and was not heard of");
+        assert!(watcher.next(SOON).unwrap(), "deleted {address}: no event");
         assert!(!is_there());
-        quieten(&mut watcher);
+        drain(&mut watcher);
     }
     // Other events than addresses are not reported, and neither are addresses of other namespaces.
     namespace.run("ip link set one mtu 1400 && ip route add 198.51.100.0/24 dev lo");
     Namespace::new("addresses-of-others").run("ip address add 192.0.2.8/24 dev lo");
-    let begin = Instant::now();
-    let patience = Duration::from_millis(200);
-    assert!(!watcher.next(Some(patience)).unwrap());
-    assert!(begin.elapsed() >= patience);
+    let start = Instant::now();
+    let timeout = Duration::from_millis(200);
+    assert!(!watcher.next(Some(timeout)).unwrap());
+    assert!(start.elapsed() >= timeout);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn more_addresses_than_the_socket_holds_are_told_once() {
 }
 
 /// Reads all pending events. One change may cause several.
-fn quieten(watcher: &mut AddressWatcher) {
+fn drain(watcher: &mut AddressWatcher) {
     while watcher.next(Some(Duration::from_millis(100))).unwrap() {}
 }
 

@@ -183,11 +183,11 @@ fn it_is_said_when_nothing_leads_to_the_services() {
         ("nftables", "nft flush chain ip rulegen nat-prerouting"),
     ] {
         let namespace = applied("list-closed", mode, &example("clusterip.yaml"));
-        let told = || stderr(&namespace.rulegen("list --ip-family ipv4"));
-        assert_eq!(told(), "", "{mode}");
+        let notes = || stderr(&namespace.rulegen("list --ip-family ipv4"));
+        assert_eq!(notes(), "", "{mode}");
         namespace.run(change);
-        let told = told();
-        assert!(told.contains("no rule leads from PREROUTING to the Services"), "{mode}: {told}");
+        let notes = notes();
+        assert!(notes.contains("no rule leads from PREROUTING to the Services"), "{mode}: {notes}");
     }
 }
 

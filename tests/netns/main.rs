@@ -10,7 +10,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
-    reason = "a test that cannot go on shall stop"
+    reason = "a failed test panics"
 )]
 
 #[path = "../common/mod.rs"]
@@ -27,7 +27,7 @@ mod apply;
 mod apply_refused;
 mod apply_removal;
 #[path = "../../crates/compiler/tests/properties/cluster.rs"]
-#[allow(dead_code, reason = "the properties use all of it")]
+#[allow(dead_code, reason = "only the property tests use all of it")]
 mod cluster;
 mod conntrack;
 mod descriptors;

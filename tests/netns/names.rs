@@ -11,14 +11,14 @@ fn a_writers_name_is_escaped_wherever_it_is_shown() {
     let manifests = Manifests::new(&node);
     manifests.put("one.yaml", &service(1, &["10.0.0.1"]));
     let agent = Agent::start(&node, &manifests, "");
-    agent.wait_until_right();
+    agent.wait_until_in_sync();
     let nft = node.run("command -v nft");
     let evil = node.folder("bin").join("\x1b[31m<b>\u{202e}'");
     fs::copy(nft.trim(), &evil).unwrap();
     let script = node.file("evil.sh", "\"$0\" add chain ip rulegen evil\n");
     let program = evil.to_str().unwrap().replace('\'', r"'\''");
     node.run(&format!("sh -c \"$(cat {script})\" '{program}'"));
-    eventually("it is repaired", || agent.metric("rulegen_drift_repairs_total") > 0.0);
+    eventually("the drift is repaired", || agent.metric("rulegen_drift_repairs_total") > 0.0);
     let name = r"\u{1b}[31m\u{3c}b\u{3e}";
     for (path, shown) in [
         ("/metrics", name.replace('\\', r"\\")),

@@ -24,10 +24,10 @@ impl Namespace {
         let name = format!("rulegen-{}-{number}-{label}", std::process::id());
         reap_at_exit(&name);
         let made = Command::new("ip").args(["netns", "add", &name]).output();
-        let made = made.expect("iproute2 is needed (apt-get install iproute2)");
+        let made = made.expect("requires iproute2 (apt-get install iproute2)");
         assert!(
             made.status.success(),
-            "a network namespace is needed (are you root?): {}",
+            "cannot create a network namespace (are you root?): {}",
             stderr(&made)
         );
         let ports_used = AtomicU16::new(0);
@@ -129,9 +129,9 @@ fn reap_at_exit(name: &str) {
 
 /// Sets a flag at the end of its scope, even if an assertion fails. `thread::scope` waits for its
 /// threads, so the test would hang if a thread waited for the flag.
-pub(crate) struct StopAtEnd<'a>(pub(crate) &'a AtomicBool);
+pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
 
-impl Drop for StopAtEnd<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }

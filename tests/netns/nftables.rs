@@ -13,7 +13,7 @@ use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Actual, Name};
 
 use crate::common::{root, rounds, stderr, stdout};
-use crate::namespace::{Namespace, StopAtEnd};
+use crate::namespace::{Namespace, StopOnDrop};
 use crate::topology::{From, Topology};
 use crate::traffic::{Answer, Proto};
 
@@ -88,8 +88,13 @@ fn nftables_applied_table_equals_dry_run_and_is_written_once() {
         let list = sorted_list(&printed);
         assert_eq!(sorted_list(&applied), list, "{}", folder.display());
         let before = generation(&applied);
-        let said = rulegen_in(&applied, &folder, &arguments);
-        assert_eq!(said.matches("nothing to do").count(), 2, "{}: {said}", folder.display());
+        let messages = rulegen_in(&applied, &folder, &arguments);
+        assert_eq!(
+            messages.matches("nothing to do").count(),
+            2,
+            "{}: {messages}",
+            folder.display()
+        );
         assert_eq!(rulegen_in(&applied, &folder, &format!("diff {arguments} 2>/dev/null")), "");
         assert_eq!(generation(&applied), before, "{}: something was written", folder.display());
         // Applying over a table that nft made from the printed text changes nothing.
@@ -172,18 +177,18 @@ fn drift_is_reported_and_repaired_within_a_second() {
     let tables = [IpFamily::Ipv4, IpFamily::Ipv6].map(|family| (family, Name::from("rulegen")));
     let mut watcher = namespace.inside(|| Watcher::open(&tables, Watcher::ROOM).unwrap());
     for (change, named) in DRIFT {
-        let begin = Instant::now();
+        let start = Instant::now();
         namespace.run(&change.replace('\n', " "));
-        let commit = drifted(&mut watcher);
+        let commit = next_change(&mut watcher);
         assert_eq!(commit.writer.program, "nft", "{change}");
         assert!(commit.writer.pid > 0, "{change}");
-        let told = commit.changes.iter().any(|told| told.to_string().contains(named));
-        assert!(told, "{change}: {:?}", commit.changes);
+        let is_reported = commit.changes.iter().any(|found| found.to_string().contains(named));
+        assert!(is_reported, "{change}: {:?}", commit.changes);
         let diff = namespace.rulegen(&format!("diff {arguments}"));
         assert_eq!(diff.status.code(), Some(1), "{change}: {}", stderr(&diff));
         let repaired = namespace.rulegen(&arguments);
         assert!(repaired.status.success(), "{change}: {}", stderr(&repaired));
-        assert!(begin.elapsed() < Duration::from_secs(1), "{change}: it took too long");
+        assert!(start.elapsed() < Duration::from_secs(1), "{change}: the repair took too long");
         // `nft flush ruleset` also deleted the foreign table, which rulegen does not restore.
         namespace.run("nft add table ip others; nft add chain ip others theirs");
         assert_eq!(sorted_list(&namespace), wanted, "{change}");
@@ -204,13 +209,13 @@ fn drift_foreign_rule_is_removed_alone() {
         "jump '{ ip daddr 1.1.1.1 drop; }'",
     ] {
         namespace.run(&format!("nft add rule ip rulegen services {rule}"));
-        let told = stderr(&namespace.rulegen(&arguments));
-        assert!(told.contains("ip rulegen: 1 rule deleted\n"), "{rule}: {told}");
+        let messages = stderr(&namespace.rulegen(&arguments));
+        assert!(messages.contains("ip rulegen: 1 rule deleted\n"), "{rule}: {messages}");
     }
 }
 
 /// The next commit that changed our tables.
-fn drifted(watcher: &mut Watcher) -> Commit {
+fn next_change(watcher: &mut Watcher) -> Commit {
     let deadline = Instant::now() + Duration::from_secs(10);
     while Instant::now() < deadline {
         for event in watcher.next(Some(Duration::from_secs(1))).unwrap() {
@@ -221,7 +226,7 @@ fn drifted(watcher: &mut Watcher) -> Commit {
             }
         }
     }
-    panic!("nothing was heard");
+    panic!("no event");
 }
 
 #[test]
@@ -233,7 +238,7 @@ fn drift_of_a_thread_names_its_process() {
         let mut watcher = Watcher::open(&tables, Watcher::ROOM).unwrap();
         // Each test has a thread that is named after it.
         NfTables::open().unwrap().delete(&tables).unwrap();
-        let writer = drifted(&mut watcher).writer;
+        let writer = next_change(&mut watcher).writer;
         let name = std::fs::read_to_string("/proc/self/comm").unwrap();
         assert_eq!(
             (writer.pid, writer.program.as_str(), writer.is_thread),
@@ -241,7 +246,7 @@ fn drift_of_a_thread_names_its_process() {
         );
         // The process has ended, so only the name from the kernel's event is known.
         namespace.run("nft add table ip rulegen");
-        let writer = drifted(&mut watcher).writer;
+        let writer = next_change(&mut watcher).writer;
         assert_eq!((writer.program.as_str(), writer.is_thread), ("nft", true));
     });
 }
@@ -292,12 +297,12 @@ fn drift_of_iptables_is_noticed() {
         let mut watcher = namespace.inside(|| Watcher::open(variant, |_| true).unwrap());
         namespace.run(&format!("iptables-{name} -t nat -D KUBE-SERVICES 1"));
         let deadline = Instant::now() + Duration::from_secs(10);
-        let mut heard = Vec::new();
-        while heard.is_empty() {
-            assert!(Instant::now() < deadline, "{name}: nothing was heard");
-            heard = watcher.next(Duration::from_secs(1)).unwrap();
+        let mut events = Vec::new();
+        while events.is_empty() {
+            assert!(Instant::now() < deadline, "{name}: no event");
+            events = watcher.next(Duration::from_secs(1)).unwrap();
         }
-        match &heard[0] {
+        match &events[0] {
             Event::Commit(commit) => {
                 assert_eq!(variant, Variant::Nft);
                 assert!(commit.writer.program.starts_with("iptables"), "{commit:?}");
@@ -322,24 +327,24 @@ fn nftables_fifty_thousand_elements_are_written_once() {
     let list = format!(r#"{{"apiVersion": "v1", "kind": "List", "items": [{}]}}"#, items.join(","));
     let arguments = format!("-f {} {MODE}", namespace.file("many.json", &list));
     let tables = [(IpFamily::Ipv4, Name::from("rulegen"))];
-    let [mut roomy, mut cramped] =
+    let [mut large_buffer, mut small_buffer] =
         namespace.inside(|| [Watcher::ROOM, 1].map(|room| Watcher::open(&tables, room).unwrap()));
     let first = namespace.rulegen(&arguments);
     assert!(first.status.success(), "{}", stderr(&first));
-    let commit = drifted(&mut roomy);
+    let commit = next_change(&mut large_buffer);
     assert_eq!(commit.writer.program, "rulegen");
-    let lost = cramped.next(Some(Duration::from_secs(10))).unwrap();
+    let lost = small_buffer.next(Some(Duration::from_secs(10))).unwrap();
     assert_eq!(lost, [Event::Lost]);
-    let told = stderr(&first);
-    assert!(told.contains("50400 elements added"), "{told}");
+    let messages = stderr(&first);
+    assert!(messages.contains("50400 elements added"), "{messages}");
     let before = generation(&namespace);
     let again = namespace.rulegen(&arguments);
     assert_eq!(stderr(&again).matches("nothing to do").count(), 2, "{}", stderr(&again));
     assert_eq!(generation(&namespace), before);
     let elsewhere = list.replacen("10.240.0.1", "10.239.0.1", 1);
     let changed = format!("-f {} {MODE}", namespace.file("changed.json", &elsewhere));
-    let told = stderr(&namespace.rulegen(&changed));
-    assert!(told.contains("ip rulegen: 2 elements added, 2 elements deleted"), "{told}");
+    let messages = stderr(&namespace.rulegen(&changed));
+    assert!(messages.contains("ip rulegen: 2 elements added, 2 elements deleted"), "{messages}");
 }
 
 pub(crate) fn json_service(n: usize, endpoints: usize) -> String {
@@ -376,7 +381,7 @@ fn nftables_busy_ruleset_is_written_or_reported_busy() {
                 namespace.run("nft add table ip other; nft delete table ip other");
             }
         });
-        let _stop = StopAtEnd(&stop);
+        let _stop = StopOnDrop(&stop);
         for run in 0..RUNS {
             let state = &states[run % 2];
             let output = namespace.rulegen(&format!("-f {state} {MODE}"));
@@ -443,7 +448,7 @@ fn nftables_isolate_finds_refused_services_and_writes_nothing() {
         let (settled, suspects) = all.split_at(3);
         let found = isolate(&mut kernel, settled, suspects, 100, table).unwrap();
         assert_eq!(found.refused, [5, 11]);
-        assert_eq!(kernel.generation().unwrap(), before, "it was written to");
+        assert_eq!(kernel.generation().unwrap(), before, "the search changed the kernel");
         let rest: Vec<usize> = all.into_iter().filter(|n| !found.refused.contains(n)).collect();
         reconcile(&mut kernel, &table(&rest), |_| ()).unwrap();
     });
@@ -471,7 +476,7 @@ fn nftables_missing_kernel_features_are_found() {
     let before = generation(&namespace);
     let tables = [table(IpFamily::Ipv4), table(IpFamily::Ipv6)];
     let missing = namespace.inside(|| NfTables::open().unwrap().missing(&tables).unwrap());
-    assert_eq!(missing, [], "this kernel has all of them");
+    assert_eq!(missing, [], "this kernel supports all of them");
     assert_eq!(generation(&namespace), before);
     assert_eq!(namespace.run("nft list ruleset"), "");
 }
@@ -504,7 +509,7 @@ fn nftables_undecodable_table_of_others_does_no_harm() {
     };
     let commit = || NfTables::open().unwrap().commit(None, &[diff(None, &odd)]);
     namespace.inside(commit).unwrap();
-    assert!(!namespace.shell("nft list ruleset").status.success(), "nft can list it after all");
+    assert!(!namespace.shell("nft list ruleset").status.success(), "nft can list this table");
     let arguments = format!("-f {} --hostname-override node-1 {MODE}", example("nodeport"));
     for _ in 0..2 {
         assert!(namespace.rulegen(&arguments).status.success());
@@ -592,18 +597,18 @@ fn service(n: usize, endpoints: usize) -> String {
 }
 
 /// The tables without rule handles, which change with each write.
-pub(crate) fn held(namespace: &Namespace) -> Vec<Option<Actual>> {
+pub(crate) fn actual_tables(namespace: &Namespace) -> Vec<Option<Actual>> {
     let name = Name::from("rulegen");
     let read =
         || NfTables::open().unwrap().read(&[(IpFamily::Ipv4, &name), (IpFamily::Ipv6, &name)]);
-    let (_, mut held) = namespace.inside(read).unwrap();
-    let rules = held
+    let (_, mut actual_tables) = namespace.inside(read).unwrap();
+    let rules = actual_tables
         .iter_mut()
         .flatten()
         .flat_map(|table| table.chains.values_mut().flatten())
         .flat_map(|chain| &mut chain.rules);
     rules.for_each(|rule| rule.handle = None);
-    held
+    actual_tables
 }
 
 #[test]
@@ -612,41 +617,41 @@ fn apply_killed_at_any_point_leaves_one_whole_state() {
     let lab = Topology::new("kill");
     let states = two_states(&lab.node);
     let arguments = |state: &str| format!("-f {state} --hostname-override node-1 {MODE}");
-    let mut wholes = Vec::new();
+    let mut complete_states = Vec::new();
     let mut longest = Duration::ZERO;
     for state in states.iter().chain(&states) {
-        let begin = Instant::now();
+        let start = Instant::now();
         assert!(lab.node.rulegen(&arguments(state)).status.success());
-        longest = longest.max(begin.elapsed());
-        wholes.push(held(&lab.node));
+        longest = longest.max(start.elapsed());
+        complete_states.push(actual_tables(&lab.node));
     }
-    assert_ne!(wholes[0], wholes[1]);
-    assert_eq!(wholes[0], wholes[2]);
+    assert_ne!(complete_states[0], complete_states[1]);
+    assert_eq!(complete_states[0], complete_states[2]);
 
     let (stop, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
         let traffic = scope.spawn(|| {
             let to = "10.96.0.10:80".parse().unwrap();
             while !stop.load(Ordering::Relaxed) {
-                let answer = lab.ask_patiently(From::BridgedPod, Proto::Tcp, to);
+                let answer = lab.ask_with_long_timeout(From::BridgedPod, Proto::Tcp, to);
                 assert!(matches!(answer, Answer::From { .. }), "{answer:?}");
                 asked.fetch_add(1, Ordering::Relaxed);
             }
         });
-        let stop = StopAtEnd(&stop);
+        let stop = StopOnDrop(&stop);
         let mut found = [0_u32; 2];
         for run in 0..runs {
             // Apply the other state, and kill at some point of the run.
-            let index = usize::from(held(&lab.node) == wholes[0]);
+            let index = usize::from(actual_tables(&lab.node) == complete_states[0]);
             kill_after(&lab.node, &arguments(&states[index]), longest * 2 * run / runs);
-            let now = held(&lab.node);
-            let state = wholes.iter().take(2).position(|whole| *whole == now);
+            let now = actual_tables(&lab.node);
+            let state = complete_states.iter().take(2).position(|complete| *complete == now);
             found[state.expect("a mixture of two states")] += 1;
             assert!(!traffic.is_finished(), "a connection failed");
         }
         drop(stop);
         assert!(found.iter().all(|count| *count > 0), "{found:?}");
-        assert!(asked.load(Ordering::Relaxed) > rounds(200) / 2, "hardly any traffic");
+        assert!(asked.load(Ordering::Relaxed) > rounds(200) / 2, "too few requests");
     });
 }
 

@@ -30,7 +30,7 @@ struct DocumentedRequest {
     endpoint: &'static str,
 }
 
-const TRAVELS: [DocumentedRequest; 2] = [
+const REQUESTS: [DocumentedRequest; 2] = [
     DocumentedRequest {
         mark: "nodeport",
         example: "nodeport",
@@ -53,9 +53,9 @@ fn the_page_shows_what_the_node_sees() {
     let wanted = fs::read_to_string(&page).unwrap();
     for mode in ["nftables", "iptables"] {
         let mut found = wanted.clone();
-        for travel in &TRAVELS {
-            let seen = World::new(travel, mode).packets(travel);
-            found = with_block(&found, travel.mark, &seen);
+        for request in &REQUESTS {
+            let seen = DocumentedNetwork::new(request, mode).packets(request);
+            found = with_block(&found, request.mark, &seen);
         }
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             fs::write(&page, &found).unwrap();
@@ -74,7 +74,7 @@ fn with_block(page: &str, mark: &str, block: &str) -> String {
 }
 
 /// Node-1 with a pod, node-2 with all other pods, and a client, on one network.
-struct World {
+struct DocumentedNetwork {
     node: Namespace,
     pod: Namespace,
     client: Namespace,
@@ -95,9 +95,9 @@ const ENDPOINTS: [&str; 7] = [
     "10.244.3.10",
 ];
 
-impl World {
-    fn new(travel: &DocumentedRequest, mode: &str) -> Self {
-        let space = |role: &str| Namespace::new(&format!("{}-{mode}-{role}", travel.mark));
+impl DocumentedNetwork {
+    fn new(request: &DocumentedRequest, mode: &str) -> Self {
+        let space = |role: &str| Namespace::new(&format!("{}-{mode}-{role}", request.mark));
         let switch = space("switch");
         let (node, pod, client, elsewhere) =
             (space("node"), space("pod"), space("client"), space("elsewhere"));
@@ -129,7 +129,7 @@ impl World {
             elsewhere.run(&format!("ip addr replace {ip}/32 dev lo"));
         }
         serve(&elsewhere);
-        let example = root().join("examples").join(travel.example);
+        let example = root().join("examples").join(request.example);
         let output = node.rulegen(&format!(
             "-f {0}.yaml $(cat {0}.flags) --proxy-mode {mode} --ip-family ipv4",
             example.display()
@@ -140,20 +140,20 @@ impl World {
 
     /// The packets that the node sees: the first one to the endpoint and its reply, each coming in
     /// and leaving.
-    fn packets(&self, travel: &DocumentedRequest) -> String {
+    fn packets(&self, request: &DocumentedRequest) -> String {
         let sniffer = self.node.inside(sniffer);
-        let sender = if travel.from == POD { &self.pod } else { &self.client };
+        let sender = if request.from == POD { &self.pod } else { &self.client };
         let deadline = Instant::now() + Duration::from_secs(30);
         while Instant::now() < deadline {
             let port = sender.next_port();
-            let from = format!("{}:{port}", travel.from).parse().unwrap();
-            sender.inside(|| ask(from, travel.to.parse().unwrap()));
+            let from = format!("{}:{port}", request.from).parse().unwrap();
+            sender.inside(|| ask(from, request.to.parse().unwrap()));
             let seen = seen(&self.node, &sniffer, port);
-            if seen.iter().any(|packet| packet.to.to_string() == travel.endpoint) {
-                return described(&seen, port, travel);
+            if seen.iter().any(|packet| packet.to.to_string() == request.endpoint) {
+                return format_packets(&seen, port, request);
             }
         }
-        panic!("no connection went to {}", travel.endpoint);
+        panic!("no connection went to {}", request.endpoint);
     }
 }
 
@@ -222,21 +222,22 @@ fn parse(node: &Namespace, bytes: &[u8], address: &LinkAddr) -> Option<Packet> {
 
 /// One line per packet. The client's port is always shown as 40000, and a port chosen by
 /// masquerading as "any".
-fn described(seen: &[Packet], port: u16, travel: &DocumentedRequest) -> String {
+fn format_packets(seen: &[Packet], port: u16, request: &DocumentedRequest) -> String {
     let shown = |address: SocketAddrV4| {
-        let is_drawn = address.ip().to_string() == NODE && address.to_string() != travel.to;
+        let is_masqueraded_port =
+            address.ip().to_string() == NODE && address.to_string() != request.to;
         match address.port() {
             own if own == port => format!("{}:40000", address.ip()),
-            _ if is_drawn => format!("{}:any", address.ip()),
+            _ if is_masqueraded_port => format!("{}:any", address.ip()),
             _ => address.to_string(),
         }
     };
     let lines = seen.iter().map(|packet| {
         let what = if packet.is_answer { "the answer" } else { "the request" };
-        let does = if packet.is_leaving { "leaves through" } else { "comes in through" };
-        let place = format!("{what} {does} {}", packet.interface);
+        let direction = if packet.is_leaving { "leaves through" } else { "comes in through" };
+        let place = format!("{what} {direction} {}", packet.interface);
         format!("{place:<34} {:>20} → {}\n", shown(packet.from), shown(packet.to))
     });
-    assert_eq!(seen.len(), 4, "{}: {seen:?}", travel.mark);
+    assert_eq!(seen.len(), 4, "{}: {seen:?}", request.mark);
     lines.collect()
 }

@@ -309,7 +309,11 @@ fn service_ports_lead_to_target_ports_by_name() {
         assert_eq!(answers(Proto::Tcp, 100, 80), Answer::Silence, "the other protocol");
         assert_eq!(answers(Proto::Tcp, 101, 80), at(POD_PORT));
         assert_eq!(answers(Proto::Tcp, 101, 81), at(OTHER_POD_PORT));
-        assert_eq!(answers(Proto::Tcp, 101, 82), Answer::Silence, "a port that is none");
+        assert_eq!(
+            answers(Proto::Tcp, 101, 82),
+            Answer::Silence,
+            "a port that the Service does not have"
+        );
     }
 }
 
@@ -387,8 +391,8 @@ fn large_cluster_works_without_rule_comments() {
     let file = lab.node.file("many.yaml", &format!("{many}{slices}"));
     lab.apply(&format!("{CLUSTER_CIDR} -f {file}"));
     let rules = lab.node.run("iptables-save -t nat");
-    assert!(rules.contains("lab/cluster:tcp cluster IP"), "rules of frontends keep theirs");
-    assert!(!rules.contains("lab/cluster:tcp -> "), "rules of endpoints have none");
+    assert!(rules.contains("lab/cluster:tcp cluster IP"), "rules of frontends have comments");
+    assert!(!rules.contains("lab/cluster:tcp -> "), "rules of endpoints have no comments");
     check_family(&lab, 0, &[(&[From::BridgedPod], ClusterIp(10), Seen(BOTH))]);
 }
 
@@ -406,7 +410,7 @@ fn loopback_node_port_packets_from_outside_are_dropped() {
     lab.node.run("iptables -F KUBE-FIREWALL");
     assert!(
         matches!(lab.ask(From::Outside, Proto::Udp, to), Answer::From { .. }),
-        "the lab cannot show the hole"
+        "not reachable even without the rule"
     );
 }
 
@@ -463,7 +467,7 @@ fn load_balancing_round_robin_counts_connections() {
         let asked: Vec<Answer> =
             (0..3 * TURNS).map(|_| lab.ask(From::BridgedPod, Proto::Udp, to)).collect();
         for turn in asked.chunks(3) {
-            assert_eq!(turn, &asked[..3], "not in turn");
+            assert_eq!(turn, &asked[..3], "not round-robin");
             assert!(turn[0] != turn[1] && turn[1] != turn[2] && turn[0] != turn[2], "{turn:?}");
         }
         let listed = lab.node.run(&format!("nft list map {word} rulegen endpoints"));
@@ -494,7 +498,7 @@ fn load_balancing_source_hash_keeps_endpoint() {
     }
     chosen.sort();
     chosen.dedup();
-    assert!(chosen.len() > 3, "all clients went to the same: {chosen:?}");
+    assert!(chosen.len() > 3, "all clients got the same endpoint: {chosen:?}");
 }
 
 fn expect_even(lab: &Topology, requests: u32) {
@@ -547,7 +551,7 @@ fn check_one(
         Refused => {
             let started = Instant::now();
             assert_eq!(lab.ask(from, proto, to), Answer::Refused, "{about}");
-            assert!(started.elapsed() < Duration::from_millis(500), "{about}: refused late");
+            assert!(started.elapsed() < Duration::from_millis(500), "{about}: rejected too late");
             return;
         }
         Silence => return assert_eq!(lab.ask(from, proto, to), Answer::Silence, "{about}"),
@@ -567,7 +571,7 @@ fn check_one(
             "{about}: {endpoint} answered"
         );
         if masqueraded || own == Some(endpoint) {
-            assert!(lab.is_nodes(seen), "{about}: {endpoint} saw {seen}, not the node");
+            assert!(lab.is_node_address(seen), "{about}: {endpoint} saw {seen}, not the node");
         } else {
             assert_eq!(seen, source, "{about}: {endpoint} did not see the client");
         }
@@ -609,7 +613,7 @@ fn sctp(lab: &Topology) {
                 }
                 (Masqueraded([pod]), Answer::From { endpoint, seen }) => {
                     assert_eq!(endpoint, pod.address(family), "{about}");
-                    assert!(lab.is_nodes(seen), "{about}");
+                    assert!(lab.is_node_address(seen), "{about}");
                 }
                 _ => panic!("{about}, expected {expected:?}"),
             }

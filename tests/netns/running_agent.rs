@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::namespace::{Namespace, StopAtEnd};
+use crate::namespace::{Namespace, StopOnDrop};
 use crate::topology::{From, Topology};
 use crate::traffic::{Answer, Proto};
 
@@ -20,41 +20,41 @@ pub(crate) const SOON: Duration = Duration::from_secs(15);
 pub(crate) const HEALTH_PORT: u16 = 10256;
 pub(crate) const METRICS_PORT: u16 = 10249;
 
-const NAME: &str = "--hostname-override node-1";
+const HOSTNAME: &str = "--hostname-override node-1";
 
 /// The default, unless a test sets another mode.
 const MODE: &str = "--proxy-mode nftables";
 
 /// The size of the conntrack table and the OOM score belong to the machine. Do not change them.
-const LEAVE_THE_MACHINE: &str = "--conntrack-max-per-core 0 --oom-score-adj 0";
+const NO_GLOBAL_SETTINGS: &str = "--conntrack-max-per-core 0 --oom-score-adj 0";
 
 /// Polls a condition.
-pub(crate) fn eventually(what: &str, is_so: impl FnMut() -> bool) -> Duration {
-    within(SOON, what, is_so)
+pub(crate) fn eventually(what: &str, is_met: impl FnMut() -> bool) -> Duration {
+    within(SOON, what, is_met)
 }
 
 /// Like [`eventually`], with another deadline. Returns how long it took.
-pub(crate) fn within(deadline: Duration, what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < deadline, "not within {deadline:?}: {what}");
+pub(crate) fn within(deadline: Duration, what: &str, mut is_met: impl FnMut() -> bool) -> Duration {
+    let start_time = Instant::now();
+    while !is_met() {
+        assert!(start_time.elapsed() < deadline, "not within {deadline:?}: {what}");
         thread::sleep(Duration::from_millis(5));
     }
-    begun.elapsed()
+    start_time.elapsed()
 }
 
 /// A folder of manifests. Files are written outside of it and moved in, unless a test does
 /// otherwise.
 pub(crate) struct Manifests {
     pub(crate) path: PathBuf,
-    beside: PathBuf,
+    outside: PathBuf,
 }
 
 impl Manifests {
     /// Starts with one manifest: without any, the agent would keep its current rules.
     pub(crate) fn new(namespace: &Namespace) -> Self {
         let manifests =
-            Self { path: namespace.folder("manifests"), beside: namespace.folder("beside") };
+            Self { path: namespace.folder("manifests"), outside: namespace.folder("outside") };
         manifests.put("nothing.yaml", NOTHING);
         manifests
     }
@@ -65,12 +65,12 @@ impl Manifests {
 
     /// Adds or replaces a file atomically.
     pub(crate) fn put(&self, name: &str, text: &str) {
-        fs::rename(self.beside(name, text), self.file(name)).unwrap();
+        fs::rename(self.outside(name, text), self.file(name)).unwrap();
     }
 
     /// Writes a file on the same disk but outside the folder.
-    pub(crate) fn beside(&self, name: &str, text: &str) -> PathBuf {
-        let file = self.beside.join(name);
+    pub(crate) fn outside(&self, name: &str, text: &str) -> PathBuf {
+        let file = self.outside.join(name);
         fs::write(&file, text).unwrap();
         file
     }
@@ -122,24 +122,27 @@ pub(crate) struct Agent<'a> {
 impl<'a> Agent<'a> {
     /// With --allow-empty, because tests begin and end without any Service.
     pub(crate) fn start(namespace: &'a Namespace, manifests: &Manifests, flags: &str) -> Self {
-        Self::start_under("", namespace, manifests, flags)
+        Self::start_with_runner("", namespace, manifests, flags)
     }
 
     /// Like [`Agent::start`], with a program that executes the agent, such as prlimit.
-    pub(crate) fn start_under(
+    pub(crate) fn start_with_runner(
         runner: &str,
         namespace: &'a Namespace,
         manifests: &Manifests,
         flags: &str,
     ) -> Self {
         let mode = if flags.contains("--proxy-mode") { "" } else { MODE };
-        let flags = format!("{NAME} {mode} --allow-empty {flags}");
+        let flags = format!("{HOSTNAME} {mode} --allow-empty {flags}");
         Self::start_with(runner, namespace, manifests, flags)
     }
 
     /// Like [`Agent::start`], but without --allow-empty.
-    pub(crate) fn start_as_usual(namespace: &'a Namespace, manifests: &Manifests) -> Self {
-        Self::start_with("", namespace, manifests, format!("{NAME} {MODE}"))
+    pub(crate) fn start_without_allow_empty(
+        namespace: &'a Namespace,
+        manifests: &Manifests,
+    ) -> Self {
+        Self::start_with("", namespace, manifests, format!("{HOSTNAME} {MODE}"))
     }
 
     fn start_with(
@@ -158,7 +161,7 @@ impl<'a> Agent<'a> {
             .arg("--manifests")
             .arg(&manifests.path)
             .args(flags.split_whitespace())
-            .args(LEAVE_THE_MACHINE.split(' '))
+            .args(NO_GLOBAL_SETTINGS.split(' '))
             .args(verbosity.split_whitespace())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -169,7 +172,7 @@ impl<'a> Agent<'a> {
     }
 
     /// The exit status, if it has exited.
-    pub(crate) fn ended(&mut self) -> Option<i32> {
+    pub(crate) fn exit_status(&mut self) -> Option<i32> {
         self.child.try_wait().unwrap().and_then(|status| status.code())
     }
 
@@ -188,18 +191,18 @@ impl<'a> Agent<'a> {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    pub(crate) fn wait_for_log(&self, words: &str) {
-        eventually(&format!("the log says {words:?}"), || self.log().contains(words));
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        eventually(&format!("the log says {text:?}"), || self.log().contains(text));
     }
 
     /// Whether the kernel is in sync with the folder.
-    pub(crate) fn is_right(&self) -> bool {
+    pub(crate) fn is_in_sync(&self) -> bool {
         let (folder, flags) = (self.manifests.display(), &self.flags);
         self.namespace.rulegen(&format!("diff -f {folder} {flags}")).status.success()
     }
 
-    pub(crate) fn wait_until_right(&self) -> Duration {
-        eventually("the kernel holds what the folder says", || self.is_right())
+    pub(crate) fn wait_until_in_sync(&self) -> Duration {
+        eventually("the kernel is in sync with the folder", || self.is_in_sync())
     }
 
     /// The status and body of an HTTP response.
@@ -209,7 +212,7 @@ impl<'a> Agent<'a> {
 
     /// The value of a metric with these labels; 0 if it does not exist yet.
     pub(crate) fn metric(&self, name: &str) -> f64 {
-        let (_, body) = self.get(METRICS_PORT, "/metrics").expect("there are no metrics");
+        let (_, body) = self.get(METRICS_PORT, "/metrics").expect("no metrics");
         let mut lines = body.lines().filter_map(|line| line.strip_prefix(name));
         lines.next().map_or(0.0, |value| value.trim().parse().unwrap())
     }
@@ -235,56 +238,56 @@ pub(crate) fn get(namespace: &Namespace, port: u16, path: &str) -> Option<(u16, 
 }
 
 impl Drop for Agent<'_> {
-    #[allow(clippy::print_stderr, reason = "belongs to what a failed test tells")]
+    #[allow(clippy::print_stderr, reason = "part of the output of a failed test")]
     fn drop(&mut self) {
         self.kill();
         if thread::panicking() {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
             let last = lines.len().saturating_sub(30);
-            eprintln!("the agent said at last:\n{}", lines[last..].join("\n"));
+            eprintln!("last log lines of the agent:\n{}", lines[last..].join("\n"));
         }
     }
 }
 
 /// Counts the answers to a continuous series of requests.
 #[derive(Default)]
-pub(crate) struct Asker {
-    asked: AtomicUsize,
+pub(crate) struct RequestCounter {
+    answered: AtomicUsize,
     stop: AtomicBool,
     has_failed: AtomicBool,
 }
 
-impl Asker {
+impl RequestCounter {
     /// The number of answered requests. Panics if a request failed.
-    pub(crate) fn asked(&self) -> usize {
+    pub(crate) fn answered(&self) -> usize {
         assert!(!self.has_failed.load(Ordering::Relaxed), "a request failed");
-        self.asked.load(Ordering::Relaxed)
+        self.answered.load(Ordering::Relaxed)
     }
 
     /// Waits for this many more answers.
     pub(crate) fn wait_for(&self, more: usize) {
-        let goal = self.asked() + more;
-        eventually("requests are answered", || self.asked() >= goal);
+        let goal = self.answered() + more;
+        eventually("requests are answered", || self.answered() >= goal);
     }
 }
 
 /// Runs `work` while a pod of the node connects to a Service continuously. No connection may fail.
-pub(crate) fn while_asking(lab: &Topology, to: SocketAddr, work: impl FnOnce(&Asker)) {
-    let asker = Asker::default();
+pub(crate) fn during_requests(lab: &Topology, to: SocketAddr, work: impl FnOnce(&RequestCounter)) {
+    let requests = RequestCounter::default();
     thread::scope(|scope| {
         scope.spawn(|| {
-            while !asker.stop.load(Ordering::Relaxed) {
-                let answer = lab.ask_patiently(From::BridgedPod, Proto::Tcp, to);
+            while !requests.stop.load(Ordering::Relaxed) {
+                let answer = lab.ask_with_long_timeout(From::BridgedPod, Proto::Tcp, to);
                 if !matches!(answer, Answer::From { .. }) {
-                    asker.has_failed.store(true, Ordering::Relaxed);
+                    requests.has_failed.store(true, Ordering::Relaxed);
                     panic!("{to}: {answer:?}");
                 }
-                asker.asked.fetch_add(1, Ordering::Relaxed);
+                requests.answered.fetch_add(1, Ordering::Relaxed);
             }
         });
-        let _stop = StopAtEnd(&asker.stop);
-        work(&asker);
-        asker.wait_for(1);
+        let _stop = StopOnDrop(&requests.stop);
+        work(&requests);
+        requests.wait_for(1);
     });
 }

@@ -15,40 +15,40 @@ use crate::running_agent::{HEALTH_PORT, Manifests, eventually, get, service};
 
 #[test]
 fn seccomp_profile_allows_agent_in_nftables_mode() {
-    lives_under_the_profile("seccomp-nft", "--proxy-mode nftables");
+    agent_works_under_profile("seccomp-nft", "--proxy-mode nftables");
 }
 
 #[test]
 fn seccomp_profile_allows_agent_in_iptables_mode() {
     let flags = "--proxy-mode iptables --iptables-variant nft";
-    lives_under_the_profile("seccomp-iptables", flags);
+    agent_works_under_profile("seccomp-iptables", flags);
 }
 
 /// First sync, change, repair, health check, and a clean exit.
-fn lives_under_the_profile(label: &str, flags: &str) {
+fn agent_works_under_profile(label: &str, flags: &str) {
     let space = Namespace::new(label);
     let manifests = Manifests::new(&space);
     manifests.put("a.yaml", &service(1, &["10.1.0.5"]));
     let log = space.file("agent.log", "");
     let mut agent = start(&space, &manifests, flags, &log);
-    let said = || fs::read_to_string(&log).unwrap();
+    let log_text = || fs::read_to_string(&log).unwrap();
     let rules = || space.run("nft list ruleset");
-    eventually("the first Service is there", || rules().contains("10.96.1.1"));
+    eventually("the first Service has rules", || rules().contains("10.96.1.1"));
     let status = fs::read_to_string(format!("/proc/{}/status", agent.0.id())).unwrap();
     assert!(status.contains("Seccomp:\t2\n"), "no filter is in effect: {status}");
     let ready = || get(&space, HEALTH_PORT, "/readyz").is_some_and(|(status, _)| status == 200);
-    eventually("it is ready", ready);
+    eventually("the agent is ready", ready);
 
     manifests.put("b.yaml", &service(2, &["10.1.0.6"]));
-    eventually("a change arrives", || rules().contains("10.96.1.2"));
+    eventually("a change is written", || rules().contains("10.96.1.2"));
     space.run("nft flush ruleset");
     eventually("the rules are repaired", || rules().contains("10.96.1.2"));
 
     kill(Pid::from_raw(agent.0.id().cast_signed()), Signal::SIGTERM).unwrap();
     let status = agent.0.wait().unwrap();
-    assert!(status.success(), "{status}\n{}", said());
-    for words in ["Function not implemented", "os error 38", "ERROR"] {
-        assert!(!said().contains(words), "{words}:\n{}", said());
+    assert!(status.success(), "{status}\n{}", log_text());
+    for text in ["Function not implemented", "os error 38", "ERROR"] {
+        assert!(!log_text().contains(text), "{text}:\n{}", log_text());
     }
 }
 

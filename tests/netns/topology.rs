@@ -126,7 +126,7 @@ impl Topology {
 
     /// Like [`Topology::ask`], with a longer timeout for a busy machine. A connection whose first
     /// packet met no rules still fails: its conntrack entry has no translation.
-    pub(crate) fn ask_patiently(&self, from: From, proto: Proto, to: SocketAddr) -> Answer {
+    pub(crate) fn ask_with_long_timeout(&self, from: From, proto: Proto, to: SocketAddr) -> Answer {
         let (namespace, source) = self.source(from, to);
         ask_within(Duration::from_secs(10), namespace, proto, source, to)
     }
@@ -148,7 +148,7 @@ impl Topology {
     }
 
     /// Whether an address belongs to the node.
-    pub(crate) fn is_nodes(&self, ip: IpAddr) -> bool {
+    pub(crate) fn is_node_address(&self, ip: IpAddr) -> bool {
         self.node.run("ip -o addr").split([' ', '/']).any(|word| word.parse() == Ok(ip))
     }
 

@@ -39,14 +39,14 @@ impl Trace {
         let (send, lines) = mpsc::channel();
         let out = BufReader::new(child.stdout.take().unwrap());
         thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|l| send.send(l)));
-        let mut said = String::new();
-        BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).unwrap();
-        assert!(said.starts_with("tracing "), "{said}");
+        let mut first_line = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut first_line).unwrap();
+        assert!(first_line.starts_with("tracing "), "{first_line}");
         Self { child, lines }
     }
 
     fn line(&self) -> String {
-        self.lines.recv_timeout(SOON).expect("trace tells nothing more")
+        self.lines.recv_timeout(SOON).expect("no more output of trace")
     }
 
     /// The next packet with `-o json`.
@@ -89,7 +89,7 @@ fn endpoint_of(answer: Answer) -> SocketAddr {
     }
 }
 
-fn told_endpoint(packet: &Value) -> SocketAddr {
+fn printed_endpoint(packet: &Value) -> SocketAddr {
     let Value::Object(socket) = &packet["endpoint"] else { panic!("no endpoint: {packet:#}") };
     let ip = socket["address"].as_str().unwrap().parse().unwrap();
     SocketAddr::new(ip, socket["port"].as_u64().unwrap().try_into().unwrap())
@@ -116,7 +116,7 @@ fn which_service_and_endpoint_a_packet_gets() {
         assert_eq!(packet["destination"]["port"], port, "{packet:#}");
         assert_eq!(packet["source"]["address"], lab.source(from, to).1.to_string());
         assert_eq!(packet["service"], name, "{packet:#}");
-        assert_eq!(told_endpoint(&packet), endpoint, "{packet:#}");
+        assert_eq!(printed_endpoint(&packet), endpoint, "{packet:#}");
         assert_eq!(packet["end"], "left", "{packet:#}");
         assert_eq!(packet["why"], Value::Null, "{packet:#}");
         assert_eq!(packet["masqueraded"], masqueraded, "{packet:#}");
@@ -171,7 +171,7 @@ fn every_packet_of_a_connection() {
         assert_eq!(packet["newConnection"], packet["packet"] == 1, "{packet:#}");
         assert_eq!(packet["end"], "left", "{packet:#}");
         assert_eq!(packet["service"], "lab/cluster:tcp", "{packet:#}");
-        assert_eq!(told_endpoint(&packet), endpoint, "{packet:#}");
+        assert_eq!(printed_endpoint(&packet), endpoint, "{packet:#}");
     }
 }
 
@@ -220,7 +220,7 @@ fn through_loopback() {
     let packet = trace.packet();
     assert_eq!(packet["end"], "delivered", "{packet:#}");
     assert_eq!(packet["service"], "default/s1", "{packet:#}");
-    assert_eq!(told_endpoint(&packet), socket("10.0.0.1:8080"), "{packet:#}");
+    assert_eq!(printed_endpoint(&packet), socket("10.0.0.1:8080"), "{packet:#}");
     assert_eq!(packet["inInterface"], Value::Null, "{packet:#}");
     assert_eq!(step(&packet, "hook", "input")["chain"], "filter-input");
     assert_eq!(trace.status(), Some(0));
@@ -273,7 +273,7 @@ fn nothing_stays_however_it_ends() {
         assert!(lab.node.run("nft list tables").contains("rulegen-trace-"), "{signal}");
         trace.signal(signal);
         assert_eq!(trace.status(), (signal != Signal::SIGKILL).then_some(0), "{signal}");
-        eventually("the ruleset is as it was", || ruleset() == before);
+        eventually("the ruleset is unchanged", || ruleset() == before);
     }
     // It ends after a number of packets, after a time, and when its output is closed.
     let mut trace = Trace::start(&lab.node, "--to lab/cluster --count 2 -o json");
@@ -289,9 +289,9 @@ fn nothing_stays_however_it_ends() {
     assert_eq!(ruleset(), before);
     let program = env!("CARGO_BIN_EXE_rulegen");
     // It notices the closed output even if it sees no packet.
-    let begun = Instant::now();
+    let start = Instant::now();
     lab.node.run(&format!("timeout 60 {program} trace --to 10.244.1.1 2>/dev/null | :"));
-    assert!(begun.elapsed() < SOON, "it went on without a reader");
+    assert!(start.elapsed() < SOON, "trace did not notice the closed output");
     assert_eq!(ruleset(), before);
     // NET_ADMIN is the only capability that it needs.
     let only = "setpriv --bounding-set -all,+net_admin --inh-caps -all";
@@ -320,16 +320,16 @@ fn beside_the_agent() {
     let manifests = Manifests::new(&lab.node);
     manifests.put("one.yaml", &service(1, &["10.244.1.5"]));
     let agent = Agent::start(&lab.node, &manifests, "--cluster-cidr 10.244.0.0/16");
-    agent.wait_until_right();
+    agent.wait_until_in_sync();
     let trace = Trace::start(&lab.node, "--to 10.96.1.0/24 -o json");
     endpoint_of(lab.ask(From::BridgedPod, Proto::Tcp, cluster_ip(1)));
     assert_eq!(trace.packet()["service"], "default/s1");
     manifests.put("two.yaml", &service(2, &["10.244.1.6"]));
-    agent.wait_until_right();
+    agent.wait_until_in_sync();
     endpoint_of(lab.ask(From::BridgedPod, Proto::Tcp, cluster_ip(2)));
     let packet = trace.packet();
     assert_eq!(packet["service"], "default/s2", "{packet:#}");
-    assert_eq!(told_endpoint(&packet), socket("10.244.1.6:8080"), "{packet:#}");
+    assert_eq!(printed_endpoint(&packet), socket("10.244.1.6:8080"), "{packet:#}");
     drop(trace);
     eventually("the table is gone", || !lab.node.run("nft list tables").contains("trace"));
     assert_eq!(agent.metric("rulegen_drift_repairs_total"), 0.0);

@@ -30,7 +30,7 @@ pub(crate) enum Proto {
 
 /// The time without an answer that counts as silence. Namespaces on one machine answer in less than
 /// a millisecond, so a later rejection would not be "at once".
-const PATIENCE: Duration = Duration::from_millis(600);
+const TIMEOUT: Duration = Duration::from_millis(600);
 
 /// Serves TCP and UDP at an address of a namespace. The answer is the server's own address and the
 /// client's. Runs until the test process ends.
@@ -54,37 +54,37 @@ fn answer(at: SocketAddr, peer: SocketAddr) -> String {
     format!("{at} {}\n", peer.ip())
 }
 
-pub(crate) fn understand(text: &str) -> Option<Answer> {
+pub(crate) fn parse_answer(text: &str) -> Option<Answer> {
     let (endpoint, seen) = text.trim().split_once(' ')?;
     Some(Answer::From { endpoint: endpoint.parse().ok()?, seen: seen.parse().ok()? })
 }
 
 /// Sends one request, from an address of a namespace and a port that was not used recently.
 pub(crate) fn ask(namespace: &Namespace, proto: Proto, from: IpAddr, to: SocketAddr) -> Answer {
-    ask_within(PATIENCE, namespace, proto, from, to)
+    ask_within(TIMEOUT, namespace, proto, from, to)
 }
 
 /// Like [`ask`], with another timeout.
 pub(crate) fn ask_within(
-    patience: Duration,
+    timeout: Duration,
     namespace: &Namespace,
     proto: Proto,
     from: IpAddr,
     to: SocketAddr,
 ) -> Answer {
     let asked = namespace.inside(|| match proto {
-        Proto::Tcp => ask_tcp(patience, namespace, from, to),
-        Proto::Udp => ask_udp(patience, namespace, from, to),
+        Proto::Tcp => ask_tcp(timeout, namespace, from, to),
+        Proto::Udp => ask_udp(timeout, namespace, from, to),
     });
     match asked {
-        Ok(text) => understand(&text).unwrap_or_else(|| panic!("strange answer {text:?}")),
+        Ok(text) => parse_answer(&text).unwrap_or_else(|| panic!("unexpected answer {text:?}")),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Answer::Refused,
         Err(_) => Answer::Silence,
     }
 }
 
 fn socket(
-    patience: Duration,
+    timeout: Duration,
     kind: Type,
     protocol: Protocol,
     namespace: &Namespace,
@@ -97,20 +97,20 @@ fn socket(
             return Err(error);
         }
     }
-    socket.set_read_timeout(Some(patience))?;
+    socket.set_read_timeout(Some(timeout))?;
     Ok(socket)
 }
 
 fn ask_tcp(
-    patience: Duration,
+    timeout: Duration,
     namespace: &Namespace,
     from: IpAddr,
     to: SocketAddr,
 ) -> io::Result<String> {
-    let mut socket = socket(patience, Type::STREAM, Protocol::TCP, namespace, from)?;
+    let mut socket = socket(timeout, Type::STREAM, Protocol::TCP, namespace, from)?;
     // No TIME_WAIT, because thousands of requests would use up the ports.
     socket.set_linger(Some(Duration::ZERO))?;
-    connect(patience, &socket, from, to)?;
+    connect(timeout, &socket, from, to)?;
     let mut text = String::new();
     let mut buffer = [0; 64];
     while !text.ends_with('\n') {
@@ -126,7 +126,7 @@ fn ask_tcp(
 /// Connects. Returns `ConnectionRefused` as soon as port unreachable arrives. The socket alone does
 /// not always report it: between namespaces the error arrives while the connecting thread still
 /// holds the socket, and then TCP only tries again a second later (tcp_v6_err).
-fn connect(patience: Duration, socket: &Socket, from: IpAddr, to: SocketAddr) -> io::Result<()> {
+fn connect(timeout: Duration, socket: &Socket, from: IpAddr, to: SocketAddr) -> io::Result<()> {
     let icmp = if from.is_ipv4() { Protocol::ICMPV4 } else { Protocol::ICMPV6 };
     let icmp = raw(from, icmp);
     icmp.set_nonblocking(true)?;
@@ -135,7 +135,7 @@ fn connect(patience: Duration, socket: &Socket, from: IpAddr, to: SocketAddr) ->
 
     socket.set_nonblocking(true)?;
     let _ = socket.connect(&to.into());
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + timeout;
     let mut packet = [0; 256];
     while socket.peer_addr().is_err() {
         if let Some(error) = socket.take_error()? {
@@ -166,12 +166,12 @@ fn is_port_unreachable(packet: &[u8], is_ipv4: bool, own_port: u16) -> bool {
 }
 
 fn ask_udp(
-    patience: Duration,
+    timeout: Duration,
     namespace: &Namespace,
     from: IpAddr,
     to: SocketAddr,
 ) -> io::Result<String> {
-    let mut socket = socket(patience, Type::DGRAM, Protocol::UDP, namespace, from)?;
+    let mut socket = socket(timeout, Type::DGRAM, Protocol::UDP, namespace, from)?;
     socket.connect(&to.into())?;
     match socket.send(b"?") {
         // Rules dropped the packet on output. The socket reports whether it was rejected.
@@ -230,7 +230,7 @@ impl Listeners {
             let peer = SocketAddr::new(to.ip(), 0);
             let _ = socket.send_to(&init(port, to.port(), tag), &peer.into());
         });
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let arrived =
                 self.seen.lock().unwrap().iter().find(|(_, _, seen)| *seen == tag).copied();

@@ -8,7 +8,7 @@
     clippy::indexing_slicing,
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
-    reason = "a program for people who measure; it stops where it cannot go on"
+    reason = "a soak test panics if it fails"
 )]
 
 #[allow(
@@ -16,12 +16,12 @@
     unreachable_pub,
     unused_imports,
     clippy::expect_used,
-    reason = "it is made for tests"
+    reason = "written for tests"
 )]
 #[path = "../../../tests/agent/api_server/mod.rs"]
 mod api_server;
 mod churn;
-#[allow(dead_code, reason = "the bench uses more of it")]
+#[allow(dead_code, reason = "the benchmark uses more of it")]
 #[path = "../namespace.rs"]
 mod namespace;
 
@@ -88,7 +88,8 @@ impl Options {
                 ("--bench", _) => {}
                 ("--services", _) => {
                     let count = args.next().and_then(|count| count.parse().ok());
-                    options.services = count.unwrap_or_else(|| panic!("--services wants a number"));
+                    options.services =
+                        count.unwrap_or_else(|| panic!("--services requires a number"));
                 }
                 (_, Ok(minutes)) if options.flags.is_empty() => options.minutes = minutes,
                 _ => options.flags.push(arg),
@@ -166,7 +167,7 @@ impl Soak {
             slowest: Duration::ZERO,
             sizes: Vec::new(),
         };
-        soak.wait_until_right();
+        soak.wait_until_in_sync();
         soak.start_client();
         soak
     }
@@ -177,11 +178,11 @@ impl Soak {
             self.churn.change(&self.server);
         }
         self.trouble();
-        let took = self.wait_until_right();
+        let took = self.wait_until_in_sync();
         self.slowest = self.slowest.max(took.unwrap_or(PATIENCE));
         if took.is_none() {
             self.wrong += 1;
-            println!("WRONG after {:?}: the kernel is not what a fresh compile says", PATIENCE);
+            println!("WRONG after {:?}: the kernel differs from a fresh compile", PATIENCE);
         }
         self.sizes.push((resident(&self.agent), descriptors(&self.agent)));
         self.rounds += 1;
@@ -202,7 +203,7 @@ impl Soak {
                 let client = Arc::clone(&self.client);
                 let _nobody_asks = client.asks.lock().unwrap();
                 self.namespace.run(self.options.flush());
-                if self.wait_until_right().is_none_or(|took| took > REPAIR) {
+                if self.wait_until_in_sync().is_none_or(|took| took > REPAIR) {
                     self.wrong += 1;
                     println!("WRONG: the rules were not back within {REPAIR:?}");
                 }
@@ -220,7 +221,7 @@ impl Soak {
     }
 
     /// The time until the kernel matches a fresh compile of the objects.
-    fn wait_until_right(&self) -> Option<Duration> {
+    fn wait_until_in_sync(&self) -> Option<Duration> {
         let file = scratch().join("objects.json");
         fs::write(&file, self.churn.objects().to_string()).unwrap();
         let begun = Instant::now();
@@ -300,7 +301,7 @@ impl Soak {
         let failed = self.client.failed.load(Ordering::Relaxed);
         let _ = fs::remove_dir_all(scratch());
         assert!(self.wrong == 0 && failed == 0, "{} wrong, {failed} failed", self.wrong);
-        assert!(last < first + GROWTH && most < DESCRIPTORS, "it grows");
+        assert!(last < first + GROWTH && most < DESCRIPTORS, "memory or descriptors grew");
     }
 }
 

@@ -31,7 +31,7 @@ proptest! {
 
     #[test]
     fn packet_fate_is_equal_in_iptables_and_nftables(
-        objects in objects(), config in config().prop_map(said),
+        objects in objects(), config in config().prop_map(with_equal_options),
     ) {
         let in_nftables = ProxyConfig { mode: ProxyMode::Nftables, ..config.clone() };
         let pairs = plans(&objects, &config).into_iter().zip(plans(&objects, &in_nftables));
@@ -73,7 +73,7 @@ proptest! {
 
 /// Sets options that the two modes read from different fields, or with different defaults, to the
 /// same value.
-pub(crate) fn said(config: ProxyConfig) -> ProxyConfig {
+pub(crate) fn with_equal_options(config: ProxyConfig) -> ProxyConfig {
     let everywhere = ["0.0.0.0/0", "::/0"].iter().filter_map(|network| parse_network(network));
     ProxyConfig {
         nftables_masquerade_all: config.masquerade_all,
@@ -82,7 +82,7 @@ pub(crate) fn said(config: ProxyConfig) -> ProxyConfig {
         load_balancing: LoadBalancing::Random,
         node_port_addresses: match config.node_port_addresses {
             NodePortAddresses::Unset => NodePortAddresses::Networks(everywhere.collect()),
-            said => said,
+            with_equal_options => with_equal_options,
         },
         ..config
     }

@@ -154,13 +154,13 @@ fn cost(before: &[Value], after: &[Value]) -> (usize, usize) {
         })
         .collect();
     assert!(!updates.is_empty());
-    let asked = std::cell::Cell::new(0);
+    let lookups = std::cell::Cell::new(0);
     let patch = live.update(updates, |name| {
-        asked.set(asked.get() + 1);
+        lookups.set(lookups.get() + 1);
         find(&after, name)
     });
     assert_eq!(live.table(), &nftables::table(&after, &Name::from("rulegen")));
-    (patch.rendered(), asked.get())
+    (patch.rendered(), lookups.get())
 }
 
 /// Services that select the same five pods. The middle one loses all but `endpoints` of them.

@@ -42,12 +42,12 @@ proptest! {
                                 protocol: service.name.protocol,
                             };
                             // With objects, and without any as in `--live`.
-                            for known in [Some(&plan), None] {
-                                let told = match mode {
-                                    ProxyMode::Iptables => by_ruleset(&rules, &local, &packet, known),
-                                    ProxyMode::Nftables => by_table(&table, &local, &packet, known),
+                            for known_plan in [Some(&plan), None] {
+                                let explanation = match mode {
+                                    ProxyMode::Iptables => by_ruleset(&rules, &local, &packet, known_plan),
+                                    ProxyMode::Nftables => by_table(&table, &local, &packet, known_plan),
                                 };
-                                check(&told, &plan, &client, known.is_some())?;
+                                check(&explanation, &plan, &client, known_plan.is_some())?;
                             }
                         }
                     }
@@ -84,8 +84,8 @@ mod words {
 /// The words of [`words::ALL`] that occurred in a remark.
 static SEEN: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
 
-fn note(told: &Explanation) {
-    let texts = || told.remarks.iter().map(|remark| remark.text.as_str());
+fn record(explanation: &Explanation) {
+    let texts = || explanation.remarks.iter().map(|remark| remark.text.as_str());
     let seen = words::ALL.into_iter().filter(|words| texts().any(|text| text.contains(words)));
     SEEN.lock().unwrap().extend(seen);
 }
@@ -93,14 +93,14 @@ fn note(told: &Explanation) {
 #[test]
 fn explain_remarks_follow_from_rules_hairpin_masquerade_source_ranges() {
     remarks_follow_from_the_rules();
-    note_rules_of_others();
+    record_remarks_on_other_rules();
     let seen = SEEN.lock().unwrap();
     let never: Vec<&str> = words::ALL.into_iter().filter(|words| !seen.contains(words)).collect();
-    assert!(never.is_empty(), "no remark has these words any more: {never:?}");
+    assert!(never.is_empty(), "no remark contains these words: {never:?}");
 }
 
 /// Remarks on packets that other rules refuse, or that reach a chain without rules.
-fn note_rules_of_others() {
+fn record_remarks_on_other_rules() {
     let objects = [
         json!({
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"},
@@ -128,62 +128,64 @@ fn note_rules_of_others() {
             destination: "10.96.0.10:80".parse().unwrap(),
             protocol: Protocol::Tcp,
         };
-        note(&by_ruleset(&rules, &[], &packet, Some(&plan)));
+        record(&by_ruleset(&rules, &[], &packet, Some(&plan)));
     }
 }
 
 fn check(
-    told: &Explanation,
+    explanation: &Explanation,
     plan: &Plan,
     client: &Client,
     is_planned: bool,
 ) -> Result<(), TestCaseError> {
-    note(told);
-    let says = |words: &str| told.remarks.iter().any(|remark| remark.text.contains(words));
-    let is_about = |about: &[About]| told.remarks.iter().any(|r| about.contains(&r.about));
-    let ends = |matching: fn(&Outcome) -> bool| told.ends.iter().any(|end| matching(&end.outcome));
+    record(explanation);
+    let has_remark =
+        |words: &str| explanation.remarks.iter().any(|remark| remark.text.contains(words));
+    let is_about = |about: &[About]| explanation.remarks.iter().any(|r| about.contains(&r.about));
+    let ends =
+        |matching: fn(&Outcome) -> bool| explanation.ends.iter().any(|end| matching(&end.outcome));
     let masqueraded = ends(|end| matches!(end, Outcome::Endpoint { masqueraded: true, .. }));
     let kept = ends(|end| matches!(end, Outcome::Endpoint { masqueraded: false, .. }));
     let refused = ends(|end| matches!(end, Outcome::Rejected | Outcome::Dropped));
     let passes = ends(|end| matches!(end, Outcome::Passes { .. }));
 
-    let all: f64 = told.ends.iter().map(|end| end.probability.value).sum();
-    prop_assert!((all - 1.0).abs() < 1e-9, "{all}: {told:#?}");
-    prop_assert_eq!(refused, is_about(&[About::NoEndpoints, About::Refusal]), "{:#?}", told);
-    prop_assert_eq!(passes, is_about(&[About::NoService]), "{:#?}", told);
-    prop_assert_eq!(masqueraded, says(words::MASQUERADED), "{:#?}", told);
+    let all: f64 = explanation.ends.iter().map(|end| end.probability.value).sum();
+    prop_assert!((all - 1.0).abs() < 1e-9, "{all}: {explanation:#?}");
+    prop_assert_eq!(refused, is_about(&[About::NoEndpoints, About::Refusal]), "{:#?}", explanation);
+    prop_assert_eq!(passes, is_about(&[About::NoService]), "{:#?}", explanation);
+    prop_assert_eq!(masqueraded, has_remark(words::MASQUERADED), "{:#?}", explanation);
     let sees = format!("the endpoint sees {} as its client", client.source);
-    prop_assert_eq!(kept, says(&sees), "{:#?}", told);
+    prop_assert_eq!(kept, has_remark(&sees), "{:#?}", explanation);
 
-    let policy = told.frontend.as_ref().and_then(|frontend| frontend.policy);
-    if says(words::KEPT_BY_POLICY) {
-        prop_assert_eq!(policy, Some(TrafficPolicy::Local), "{:#?}", told);
+    let policy = explanation.frontend.as_ref().and_then(|frontend| frontend.policy);
+    if has_remark(words::KEPT_BY_POLICY) {
+        prop_assert_eq!(policy, Some(TrafficPolicy::Local), "{:#?}", explanation);
     }
-    if says(words::FROM_POD) {
-        prop_assert!(is_pod(plan, client), "{told:#?}");
+    if has_remark(words::FROM_POD) {
+        prop_assert!(is_pod(plan, client), "{explanation:#?}");
     }
-    if says(words::HAIRPIN) {
-        let itself = told.ends.iter().any(|end| match end.outcome {
+    if has_remark(words::HAIRPIN) {
+        let itself = explanation.ends.iter().any(|end| match end.outcome {
             Outcome::Endpoint { endpoint, masqueraded } => {
                 masqueraded && endpoint.ip() == client.source
             }
             _ => false,
         });
-        prop_assert!(itself, "{told:#?}");
+        prop_assert!(itself, "{explanation:#?}");
     }
-    if says(words::OUT_OF_RANGE) {
-        prop_assert!(!is_in_range(plan, told, client.source), "{told:#?}");
+    if has_remark(words::OUT_OF_RANGE) {
+        prop_assert!(!is_in_range(plan, explanation, client.source), "{explanation:#?}");
     }
-    prop_assert!(!says(words::REFUSED_BY_OTHERS), "{told:#?}");
+    prop_assert!(!has_remark(words::REFUSED_BY_OTHERS), "{explanation:#?}");
     if is_planned {
-        prop_assert!(!says(words::RULES_MISSING), "{told:#?}");
-        prop_assert!(!says(words::NOTHING_MASQUERADES), "{told:#?}");
+        prop_assert!(!has_remark(words::RULES_MISSING), "{explanation:#?}");
+        prop_assert!(!has_remark(words::NOTHING_MASQUERADES), "{explanation:#?}");
     }
     Ok(())
 }
 
-fn is_in_range(plan: &Plan, told: &Explanation, source: IpAddr) -> bool {
-    let at = |address: &ExternalAddress| matches!(address, ExternalAddress::LoadBalancerIp(ip) if *ip == told.packet.to.ip());
+fn is_in_range(plan: &Plan, explanation: &Explanation, source: IpAddr) -> bool {
+    let at = |address: &ExternalAddress| matches!(address, ExternalAddress::LoadBalancerIp(ip) if *ip == explanation.packet.to.ip());
     let external = plan.services.iter().filter_map(|service| service.external.as_ref());
     let firewalls = external.filter(|of| of.addresses.iter().any(at));
     let mut ranges =

@@ -8,11 +8,11 @@ use rulegen_ruleset::iptables::{Ruleset, Tables, Transaction};
 /// The tables of one family.
 #[derive(Debug)]
 pub(crate) struct FakeTables {
-    pub(crate) held: Ruleset,
+    pub(crate) actual: Ruleset,
     /// Sets of Services. A transaction is refused if all Services of a set would be present.
     pub(crate) refuses: Vec<BTreeSet<String>>,
     /// Whether each change fails because memory is short.
-    pub(crate) lacks_memory: bool,
+    pub(crate) is_out_of_memory: bool,
     /// The number of transactions so far.
     pub(crate) trials: usize,
     /// Services that lost their rules in any transaction.
@@ -23,9 +23,9 @@ impl FakeTables {
     /// Empty tables.
     pub(crate) fn new(family: IpFamily) -> Self {
         Self {
-            held: Ruleset::new(family),
+            actual: Ruleset::new(family),
             refuses: Vec::new(),
-            lacks_memory: false,
+            is_out_of_memory: false,
             trials: 0,
             lost: BTreeSet::new(),
         }
@@ -44,32 +44,32 @@ impl Tables for FakeTables {
     type Error = Refusal;
 
     fn save(&mut self) -> Result<Ruleset, Refusal> {
-        Ok(self.held.clone())
+        Ok(self.actual.clone())
     }
 
     /// Writes one table after the other, like iptables-restore: tables before the refused one stay
     /// written.
     fn restore(&mut self, transaction: &Transaction<'_>) -> Result<(), Refusal> {
         self.trials += 1;
-        let before = services(&self.held);
+        let before = services(&self.actual);
         for table in &transaction.tables {
-            if self.lacks_memory {
+            if self.is_out_of_memory {
                 return Err(Refusal::Memory);
             }
-            let mut after = self.held.clone();
+            let mut after = self.actual.clone();
             let of_table = Transaction { tables: vec![table.clone()] };
             of_table.apply(&mut after);
-            let there = services(&after);
+            let present = services(&after);
             let is_new =
-                |service: &String| !rules(&after, service).is_subset(&rules(&self.held, service));
+                |service: &String| !rules(&after, service).is_subset(&rules(&self.actual, service));
             let is_refused =
-                |set: &BTreeSet<String>| set.is_subset(&there) && set.iter().any(is_new);
+                |set: &BTreeSet<String>| set.is_subset(&present) && set.iter().any(is_new);
             if self.refuses.iter().any(is_refused) {
                 return Err(Refusal::Content);
             }
-            self.held = after;
+            self.actual = after;
         }
-        self.lost.extend(before.difference(&services(&self.held)).cloned());
+        self.lost.extend(before.difference(&services(&self.actual)).cloned());
         Ok(())
     }
 

@@ -27,7 +27,7 @@ pub(crate) struct FakeKernel {
     pub(crate) refuses_all: Option<Reason>,
     /// The number of reads of tables with their elements.
     pub(crate) reads: usize,
-    /// The numbers of commits and of validations.
+    /// The numbers of commits and of validations (dry runs).
     pub(crate) commits: usize,
     pub(crate) rehearsals: usize,
     handle: u64,
@@ -61,15 +61,15 @@ impl Dataplane for FakeKernel {
         match self.faults.pop().flatten() {
             Some(Fault::Interrupted) => return Err(Error::Busy { attempts: 1 }),
             Some(Fault::AnswerLost | Fault::QuestionLost) => {
-                return Err(Error::Malformed("it gives none".to_owned()));
+                return Err(Error::Malformed("no answer".to_owned()));
             }
             Some(Fault::Flushed) => self.flush(),
             Some(Fault::Operation(_) | Fault::Unchangeable | Fault::Overtaken) | None => {}
         }
-        let held = |(family, name): &(IpFamily, &Name)| {
+        let actual = |(family, name): &(IpFamily, &Name)| {
             self.tables.get(&(*family, (*name).clone())).cloned()
         };
-        Ok((Generation(self.generation), tables.iter().map(held).collect()))
+        Ok((Generation(self.generation), tables.iter().map(actual).collect()))
     }
 
     fn commit(
@@ -117,7 +117,7 @@ impl Dataplane for FakeKernel {
 }
 
 /// The Services whose elements a transaction adds.
-fn brought(transactions: &[Transaction<'_>]) -> BTreeSet<String> {
+fn added_services(transactions: &[Transaction<'_>]) -> BTreeSet<String> {
     let operations = transactions.iter().flat_map(|transaction| &transaction.operations);
     let elements = operations.filter_map(|operation| match operation {
         Operation::AddElements(_, _, elements) => Some(elements),
@@ -133,7 +133,7 @@ fn service(element: &Element) -> Option<String> {
 }
 
 pub(crate) fn services(tables: &Tables) -> BTreeSet<String> {
-    let sets = tables.values().flat_map(|held| held.sets.values()).flatten();
+    let sets = tables.values().flat_map(|actual| actual.sets.values()).flatten();
     sets.flat_map(|set| set.elements.values()).filter_map(service).collect()
 }
 
@@ -169,9 +169,11 @@ impl FakeKernel {
             }
         }
         if !self.refuses.is_empty() {
-            let (brought, there) = (brought(transactions), services(&tables));
+            let (added_services, present_services) =
+                (added_services(transactions), services(&tables));
             let is_refused = |set: &BTreeSet<String>| {
-                set.is_subset(&there) && set.intersection(&brought).next().is_some()
+                set.is_subset(&present_services)
+                    && set.intersection(&added_services).next().is_some()
             };
             if let Some(set) = self.refuses.iter().find(|set| is_refused(set)) {
                 let operation = format!("add elements of {set:?}");
@@ -216,7 +218,9 @@ impl FakeKernel {
             }
             Operation::DeleteChain(name) => {
                 let before = self.tables.get(&of).filter(|_| self.is_old);
-                unused(leads_to(table, name) || before.is_some_and(|held| maps_to(held, name)))?;
+                unused(
+                    leads_to(table, name) || before.is_some_and(|actual| maps_to(actual, name)),
+                )?;
                 present(table.chains.remove(*name))?;
             }
             Operation::AddRule(name, rule) => {
@@ -234,7 +238,7 @@ impl FakeKernel {
             }
             Operation::DeleteRule(name, rule) => {
                 let rules = &mut chain(table, name)?.rules;
-                let at = rules.iter().position(|held| held.handle == rule.handle);
+                let at = rules.iter().position(|actual| actual.handle == rule.handle);
                 rules.remove(present(at)?);
             }
             Operation::FlushChain(name) => {
@@ -272,8 +276,8 @@ fn present<T>(found: Option<T>) -> Result<T, Reason> {
     found.ok_or(Reason::NotFound)
 }
 
-fn absent(there: bool) -> Result<(), Reason> {
-    if there { Err(Reason::Exists) } else { Ok(()) }
+fn absent(present_services: bool) -> Result<(), Reason> {
+    if present_services { Err(Reason::Exists) } else { Ok(()) }
 }
 
 fn unused(used: bool) -> Result<(), Reason> {

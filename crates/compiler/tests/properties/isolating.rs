@@ -73,12 +73,12 @@ proptest! {
         if write(&mut fake, &wanted) {
             return Ok(());
         }
-        let (held, generation) = (fake.tables.clone(), fake.generation);
+        let (actual, generation) = (fake.tables.clone(), fake.generation);
         let (settled, suspects) = all.split_at(settled.index(all.len()));
         fake.rehearsals = 0;
         let found = isolate(&mut fake, settled, suspects, 100, |names| tables(&after, names));
         let found = found.unwrap();
-        prop_assert_eq!((&fake.tables, fake.generation), (&held, generation), "it was disturbed");
+        prop_assert_eq!((&fake.tables, fake.generation), (&actual, generation), "the search changed the kernel");
         prop_assert!(found.untried.is_empty());
         let levels = all.len().next_power_of_two().trailing_zeros() as usize;
         let trials = 3 + 2 * found.refused.len() * levels;
@@ -134,7 +134,7 @@ proptest! {
         };
         write_iptables(&mut fake, &before).unwrap();
 
-        let named = |index: &Index| words(&all[index.index(all.len())]);
+        let named = |index: &Index| display_name(&all[index.index(all.len())]);
         let culprits: BTreeSet<String> = culprits.iter().map(named).collect();
         let pair = pair.map(|(one, other)| BTreeSet::from([named(&one), named(&other)]));
         let pair = pair.filter(|pair| pair.is_disjoint(&culprits) && pair.len() == 2);
@@ -147,13 +147,13 @@ proptest! {
         (fake.trials, fake.lost) = (0, BTreeSet::new());
         let found = isolate_iptables(&mut fake, &live, settled, suspects).unwrap();
         let wanted = live.ruleset();
-        let stays = |name: &&String| rules(&before, name) == rules(&wanted, name);
-        let lost: Vec<&String> = fake.lost.iter().filter(stays).collect();
-        prop_assert!(lost.is_empty(), "trials removed {lost:?}, which do not change");
+        let is_unchanged = |name: &&String| rules(&before, name) == rules(&wanted, name);
+        let lost: Vec<&String> = fake.lost.iter().filter(is_unchanged).collect();
+        prop_assert!(lost.is_empty(), "trials removed unchanged Services: {lost:?}");
         let levels = all.len().next_power_of_two().trailing_zeros() as usize;
         prop_assert!(fake.trials <= 3 + 2 * found.refused.len() * levels, "{}", fake.trials);
 
-        let refused: BTreeSet<String> = found.refused.iter().map(words).collect();
+        let refused: BTreeSet<String> = found.refused.iter().map(display_name).collect();
         let mut expected = culprits;
         if let Some(pair) = &pair {
             // The existing rules of one stay while the other is tried.
@@ -166,7 +166,7 @@ proptest! {
 
         live.remove(&found.refused);
         prop_assert!(write_iptables(&mut fake, &live.ruleset()).is_ok());
-        prop_assert_eq!(&fake.held, &live.ruleset());
+        prop_assert_eq!(&fake.actual, &live.ruleset());
     }
 
     #[test]
@@ -176,7 +176,7 @@ proptest! {
         let live = LiveRuleset::new(iptables_plan(&objects, &config, false));
         let all: Vec<ObjectKey> = live.services().into_iter().collect();
         let mut fake = FakeTables::new(live.ruleset().family);
-        fake.lacks_memory = true;
+        fake.is_out_of_memory = true;
         let error = isolate_iptables(&mut fake, &live, &[], &all).unwrap_err();
         prop_assert_eq!(error, Refusal::Memory);
         prop_assert_eq!(fake.trials, 1);
@@ -202,11 +202,11 @@ fn isolate_iptables(
 }
 
 fn write_iptables(fake: &mut FakeTables, wanted: &Ruleset) -> Result<(), Refusal> {
-    let held = fake.save()?;
-    fake.restore(&diff(&held, wanted, &OURS))
+    let actual = fake.save()?;
+    fake.restore(&diff(&actual, wanted, &OURS))
 }
 
-fn words(service: &ObjectKey) -> String {
+fn display_name(service: &ObjectKey) -> String {
     format!("{}/{}", service.namespace, service.name)
 }
 

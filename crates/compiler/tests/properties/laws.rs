@@ -49,27 +49,27 @@ proptest! {
     /// After a diff is applied, the next diff is empty, and foreign rules are unchanged.
     #[test]
     fn iptables_diff_then_apply_gives_wanted_rules(
-        before in objects(), after in objects(), config in config(), strangers in strangers(),
+        before in objects(), after in objects(), config in config(), foreign_rules in foreign_rules(),
     ) {
         for ((_, before), (_, after)) in plans(&before, &config).iter().zip(&plans(&after, &config)) {
-            let mut held = ruleset(before);
-            strangers.iter().for_each(|stranger| stranger.join(&mut held));
-            let foreign_before = foreign(&held);
+            let mut actual = ruleset(before);
+            foreign_rules.iter().for_each(|foreign_rule| foreign_rule.join(&mut actual));
+            let foreign_before = foreign(&actual);
             let wanted = ruleset(after);
-            let held_before = held.clone();
-            diff(&held_before, &wanted, &OURS).apply(&mut held);
-            let rest = diff(&held, &wanted, &OURS).to_text();
+            let actual_before = actual.clone();
+            diff(&actual_before, &wanted, &OURS).apply(&mut actual);
+            let rest = diff(&actual, &wanted, &OURS).to_text();
             prop_assert_eq!(rest, "");
-            prop_assert_eq!(&foreign(&held), &foreign_before);
+            prop_assert_eq!(&foreign(&actual), &foreign_before);
             for (table, chains) in &wanted.tables {
                 for (name, chain) in chains.iter().filter(|(name, _)| OURS.owns(*table, name)) {
-                    prop_assert_eq!(held.chain(*table, name), Some(chain));
+                    prop_assert_eq!(actual.chain(*table, name), Some(chain));
                 }
             }
             let stale = |name: &str| OURS.owns(Table::Nat, &name.into())
                 && wanted.chain(Table::Nat, &name.into()).is_none();
-            for name in held.tables[&Table::Nat].keys() {
-                prop_assert!(!stale(name.as_str()) || is_used_by_strangers(&held, name.as_str()));
+            for name in actual.tables[&Table::Nat].keys() {
+                prop_assert!(!stale(name.as_str()) || has_foreign_jump(&actual, name.as_str()));
             }
         }
     }
@@ -81,34 +81,34 @@ proptest! {
         for (_, plan) in plans(&objects, &config) {
             let wanted = ruleset(&plan);
             prop_assert!(diff(&wanted, &wanted, &OURS).is_empty());
-            let mut held = Ruleset::new(wanted.family);
-            let empty = held.clone();
-            diff(&empty, &wanted, &OURS).apply(&mut held);
-            prop_assert_eq!(held, wanted);
+            let mut actual = Ruleset::new(wanted.family);
+            let empty = actual.clone();
+            diff(&empty, &wanted, &OURS).apply(&mut actual);
+            prop_assert_eq!(actual, wanted);
         }
     }
 
     /// cleanup removes all our rules and no others.
     #[test]
     fn cleanup_removes_own_iptables_rules_only(
-        objects in objects(), config in config(), strangers in strangers(),
+        objects in objects(), config in config(), foreign_rules in foreign_rules(),
     ) {
         for (_, plan) in plans(&objects, &config) {
-            let mut held = ruleset(&plan);
-            let mut only_strangers = Ruleset::new(held.family);
+            let mut actual = ruleset(&plan);
+            let mut only_foreign = Ruleset::new(actual.family);
             for table in [Table::Filter, Table::Nat] {
-                only_strangers.tables.insert(table, Ruleset::built_in_chains(table));
+                only_foreign.tables.insert(table, Ruleset::built_in_chains(table));
             }
             // A foreign jump to one of our chains keeps the chain; the property above covers this.
             // If there are kubelet's chains, the shared firewall is kubelet's: see
             // `kubelet_keeps_its_firewall`.
-            let apart: Vec<_> =
-                strangers.iter().filter(|s| !s.leads_to_ours() && !s.chain.contains("KUBELET")).collect();
-            apart.iter().for_each(|stranger| stranger.join(&mut held));
-            apart.iter().for_each(|stranger| stranger.join(&mut only_strangers));
-            let before = held.clone();
-            removal_of_everything(&before).0.apply(&mut held);
-            prop_assert_eq!(held, only_strangers);
+            let unrelated: Vec<_> =
+                foreign_rules.iter().filter(|s| !s.has_our_target() && !s.chain.contains("KUBELET")).collect();
+            unrelated.iter().for_each(|foreign_rule| foreign_rule.join(&mut actual));
+            unrelated.iter().for_each(|foreign_rule| foreign_rule.join(&mut only_foreign));
+            let before = actual.clone();
+            removal_of_everything(&before).0.apply(&mut actual);
+            prop_assert_eq!(actual, only_foreign);
         }
     }
 
@@ -203,7 +203,7 @@ fn in_form(object: &Value, form: u8) -> String {
 
 /// A foreign rule.
 #[derive(Debug, Clone)]
-struct Stranger {
+struct ForeignRule {
     table: Table,
     chain: String,
     text: String,
@@ -211,7 +211,7 @@ struct Stranger {
     first: bool,
 }
 
-fn strangers() -> impl Strategy<Value = Vec<Stranger>> {
+fn foreign_rules() -> impl Strategy<Value = Vec<ForeignRule>> {
     let chains = prop::sample::select(vec![
         (Table::Filter, "INPUT"),
         (Table::Filter, "FORWARD"),
@@ -223,11 +223,11 @@ fn strangers() -> impl Strategy<Value = Vec<Stranger>> {
     ]);
     let targets =
         prop::sample::select(vec![None, Some("ACCEPT"), Some("KUBE-MARK-MASQ"), Some("CALICO")]);
-    let stranger = (chains, targets, any::<u16>(), any::<bool>()).prop_map(
+    let foreign_rule = (chains, targets, any::<u16>(), any::<bool>()).prop_map(
         |((table, chain), target, port, first)| {
             let jump = target.map(|target| format!(" -j {target}")).unwrap_or_default();
             let text = format!("-p tcp -m multiport --dports {port}{jump}");
-            Stranger {
+            ForeignRule {
                 table,
                 chain: chain.to_owned(),
                 text,
@@ -236,10 +236,10 @@ fn strangers() -> impl Strategy<Value = Vec<Stranger>> {
             }
         },
     );
-    vec(stranger, 0..8)
+    vec(foreign_rule, 0..8)
 }
 
-impl Stranger {
+impl ForeignRule {
     fn join(&self, ruleset: &mut Ruleset) {
         let chains = ruleset
             .tables
@@ -252,7 +252,7 @@ impl Stranger {
         chain.rules.insert(at, rule);
     }
 
-    fn leads_to_ours(&self) -> bool {
+    fn has_our_target(&self) -> bool {
         self.target.as_deref().is_some_and(|target| target.starts_with("KUBE-"))
     }
 }
@@ -262,15 +262,15 @@ fn foreign(ruleset: &Ruleset) -> Vec<(Table, String, Vec<String>)> {
     let mut found = Vec::new();
     for (table, chains) in &ruleset.tables {
         for (name, chain) in chains.iter().filter(|(name, _)| !OURS.owns(*table, name)) {
-            let theirs = |rule: &&Rule| matches!(rule, Rule::Foreign { .. });
-            let rules = chain.rules.iter().filter(theirs).map(Rule::to_string).collect();
+            let is_foreign = |rule: &&Rule| matches!(rule, Rule::Foreign { .. });
+            let rules = chain.rules.iter().filter(is_foreign).map(Rule::to_string).collect();
             found.push((*table, name.to_string(), rules));
         }
     }
     found
 }
 
-fn is_used_by_strangers(ruleset: &Ruleset, chain: &str) -> bool {
+fn has_foreign_jump(ruleset: &Ruleset, chain: &str) -> bool {
     ruleset.tables[&Table::Nat].values().flat_map(|c| &c.rules).any(|rule| {
         matches!(rule, Rule::Foreign { target: Some(target), .. } if target.as_str() == chain)
     })

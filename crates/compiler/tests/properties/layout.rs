@@ -123,7 +123,7 @@ fn looked_up(selectors: &[Selector], frontend: &Key) -> Key {
         Selector::Protocol => frontend.values().find(|of| matches!(of, Part::Protocol(_))),
         Selector::DestinationPort => frontend.values().find(|of| matches!(of, Part::Port(_))),
         Selector::DestinationAddress => frontend.values().find(|of| matches!(of, Part::Address(_))),
-        other => panic!("{other:?} is not looked up there"),
+        other => panic!("unexpected selector {other:?}"),
     };
     let (_, before) = selectors.split_last().unwrap();
     before.iter().filter_map(part).collect()

@@ -19,7 +19,7 @@ use rulegen_ruleset::nftables::{
 };
 use serde_json::Value;
 
-use crate::agreement::said;
+use crate::agreement::with_equal_options;
 use crate::cluster::{config, objects, plans};
 use crate::meaning::local_addresses;
 
@@ -28,27 +28,27 @@ proptest! {
 
     #[test]
     fn listing_is_equal_for_both_modes_and_plan(
-        objects in objects(), config in config().prop_map(said),
+        objects in objects(), config in config().prop_map(with_equal_options),
     ) {
         for (plan, rules, table) in compiled(&objects, &config) {
-            let by_plan = told(of_plan(&plan));
-            prop_assert_eq!(&told(of_ruleset(&rules)), &by_plan, "iptables");
-            prop_assert_eq!(&told(of_table(&table)), &by_plan, "nftables");
+            let by_plan = comparable(of_plan(&plan));
+            prop_assert_eq!(&comparable(of_ruleset(&rules)), &by_plan, "iptables");
+            prop_assert_eq!(&comparable(of_table(&table)), &by_plan, "nftables");
         }
     }
 
     /// Rules are read back unchanged from text and from the kernel's expressions.
     #[test]
     fn listing_of_applied_rules_equals_wanted(
-        objects in objects(), config in config().prop_map(said),
+        objects in objects(), config in config().prop_map(with_equal_options),
     ) {
         for (_, rules, table) in compiled(&objects, &config) {
-            let (held, errors) = parse(rules.family, &rules.to_text());
+            let (actual, errors) = parse(rules.family, &rules.to_text());
             prop_assert!(errors.is_empty());
-            nothing_differs(&of_ruleset(&held), &of_ruleset(&rules))?;
-            let held = held_as(&table).delinearize(table.family, &table.name);
-            prop_assert!(held.unknown.is_empty(), "{:?}", held.unknown);
-            nothing_differs(&of_table(&held.table), &of_table(&table))?;
+            assert_in_sync(&of_ruleset(&actual), &of_ruleset(&rules))?;
+            let actual = as_read(&table).delinearize(table.family, &table.name);
+            prop_assert!(actual.unknown.is_empty(), "{:?}", actual.unknown);
+            assert_in_sync(&of_table(&actual.table), &of_table(&table))?;
         }
     }
 
@@ -57,24 +57,24 @@ proptest! {
     #[test]
     fn listing_agrees_with_trace_when_rules_are_missing(
         objects in objects(),
-        config in config().prop_map(said),
-        gone in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+        config in config().prop_map(with_equal_options),
+        removals in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
     ) {
         for (_, mut rules, mut table) in compiled(&objects, &config) {
-            gone.iter().for_each(|gone| take_a_rule(&mut rules, gone));
-            gone.iter().for_each(|gone| take_a_part(&mut table, gone));
+            removals.iter().for_each(|removals| remove_rule(&mut rules, removals));
+            removals.iter().for_each(|removals| remove_rule_or_element(&mut table, removals));
             let local = local_addresses(rules.family);
             let follow = |packet: &Packet| to_endpoints(iptables_trace(&rules, &local, packet).verdicts());
-            leads_where_listed(&of_ruleset(&rules), rules.family, &follow)?;
+            packets_reach_listed_endpoints(&of_ruleset(&rules), rules.family, &follow)?;
             let follow = |packet: &Packet| to_endpoints(nftables_trace(&table, &local, packet).verdicts());
-            leads_where_listed(&of_table(&table), table.family, &follow)?;
+            packets_reach_listed_endpoints(&of_table(&table), table.family, &follow)?;
         }
     }
 
     /// Each element and chain of a service port is attributed to this service port.
     #[test]
     fn listing_finds_owner_of_every_rule(
-        objects in objects(), config in config().prop_map(said),
+        objects in objects(), config in config().prop_map(with_equal_options),
     ) {
         for (plan, rules, table) in compiled(&objects, &config) {
             let listing = of_table(&table);
@@ -114,7 +114,7 @@ fn compiled(
 
 /// Removes what one of them cannot know: the kind of external addresses, the policy of cluster IPs,
 /// and the policy and source ranges of frontends without endpoints.
-fn told(mut listing: Listing) -> Listing {
+fn comparable(mut listing: Listing) -> Listing {
     for traffic in listing.services.values_mut().flat_map(|frontends| frontends.values_mut()) {
         let kind = match traffic.kind {
             FrontendKind::ExternalIP | FrontendKind::LoadBalancerIP => FrontendKind::External,
@@ -133,8 +133,8 @@ fn told(mut listing: Listing) -> Listing {
     listing
 }
 
-fn nothing_differs(held: &Listing, wanted: &Listing) -> Result<(), TestCaseError> {
-    for (name, frontends) in compare(held, wanted) {
+fn assert_in_sync(actual: &Listing, wanted: &Listing) -> Result<(), TestCaseError> {
+    for (name, frontends) in compare(actual, wanted) {
         for (frontend, compared) in frontends {
             prop_assert_eq!(compared.state(), State::AsWanted, "{:?} {:?}", name, frontend);
         }
@@ -143,7 +143,7 @@ fn nothing_differs(held: &Listing, wanted: &Listing) -> Result<(), TestCaseError
 }
 
 /// A table in the form that is read from the kernel.
-fn held_as(table: &Table) -> Actual {
+fn as_read(table: &Table) -> Actual {
     let sets = table.sets.iter().map(|(name, set)| (name.clone(), Some(set.clone())));
     let chains = table.chains.iter().map(|(name, chain)| {
         let rules = chain.rules.iter().zip(1..).map(|(rule, handle)| ActualRule {
@@ -157,7 +157,7 @@ fn held_as(table: &Table) -> Actual {
 }
 
 /// Removes a rule from the chains that lead from Services to their endpoints.
-fn take_a_rule(rules: &mut Ruleset, which: &prop::sample::Index) {
+fn remove_rule(rules: &mut Ruleset, which: &prop::sample::Index) {
     let nat = rules.tables.get_mut(&iptables_rules::Table::Nat).unwrap();
     let own = nat.iter_mut().filter(|(name, _)| {
         ["KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-SEP-"]
@@ -173,7 +173,7 @@ fn take_a_rule(rules: &mut Ruleset, which: &prop::sample::Index) {
 }
 
 /// Removes an element or a rule.
-fn take_a_part(table: &mut Table, which: &prop::sample::Index) {
+fn remove_rule_or_element(table: &mut Table, which: &prop::sample::Index) {
     if which.index(2) == 0 {
         let chains = table.chains.iter_mut().filter(|(name, chain)| {
             chain.base.is_none() && name.as_str() != "services" && !chain.rules.is_empty()
@@ -196,7 +196,7 @@ fn take_a_part(table: &mut Table, which: &prop::sample::Index) {
 
 /// Only frontends with an address. Skips frontends with source ranges, because a client may be
 /// outside of them.
-fn leads_where_listed(
+fn packets_reach_listed_endpoints(
     listing: &Listing,
     family: IpFamily,
     follow: &dyn Fn(&Packet) -> Vec<SocketAddr>,

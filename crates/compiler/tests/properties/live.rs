@@ -41,7 +41,7 @@ fn find(plan: &Plan, name: &ServicePortName) -> Option<ServicePlan> {
 }
 
 /// Applies updates to a plan.
-fn follow(plan: &mut Plan, step: &[ServiceUpdate]) {
+fn apply_updates(plan: &mut Plan, step: &[ServiceUpdate]) {
     for update in step {
         plan.services.retain(|service| service.name != update.name);
         plan.services.extend(update.after.clone());
@@ -101,7 +101,7 @@ proptest! {
             }
             for step in steps {
                 let patch = live.update(step.clone(), |name| find(&last, name));
-                follow(&mut last, &step);
+                apply_updates(&mut last, &step);
                 let transaction = patch.transaction();
                 if !transaction.is_empty() {
                     fake.commit(None, &[transaction]).unwrap();

@@ -29,12 +29,12 @@ fn rules(ruleset: &Ruleset, table: Table) -> usize {
 }
 
 /// Chains that a transaction writes without a change.
-fn needless(transaction: &Transaction<'_>, held: &Ruleset) -> Vec<String> {
+fn needless(transaction: &Transaction<'_>, actual: &Ruleset) -> Vec<String> {
     let mut needless = Vec::new();
     for table in &transaction.tables {
         for change in &table.changes {
             if let Change::Fill { chain, rules } = change
-                && held.chain(table.table, chain).is_some_and(|held| held.rules == *rules)
+                && actual.chain(table.table, chain).is_some_and(|actual| actual.rules == *rules)
             {
                 needless.push(format!("{} {chain}", table.table));
             }
@@ -76,24 +76,24 @@ proptest! {
             .collect();
         let mut last = states.remove(0);
         let mut live = LiveRuleset::new(last.clone());
-        let mut held = ruleset(&last);
-        prop_assert_eq!(&live.ruleset(), &held);
+        let mut actual = ruleset(&last);
+        prop_assert_eq!(&live.ruleset(), &actual);
 
         for state in states {
             for step in steps(&last, &state, at_once) {
-                let before = held.clone();
+                let before = actual.clone();
                 let patch = live.update(step);
                 let transaction = patch.transaction();
                 prop_assert_eq!(needless(&transaction, &before), Vec::<String>::new());
-                transaction.apply(&mut held);
-                prop_assert_eq!(&held, &live.ruleset());
+                transaction.apply(&mut actual);
+                prop_assert_eq!(&actual, &live.ruleset());
                 for table in [Table::Filter, Table::Nat] {
                     let sizes = patch.sizes(table);
                     let size = rules(&before, table) - sizes.before + sizes.after;
-                    prop_assert_eq!(rules(&held, table), size);
+                    prop_assert_eq!(rules(&actual, table), size);
                 }
             }
-            prop_assert_eq!(&held, &ruleset(&state));
+            prop_assert_eq!(&actual, &ruleset(&state));
             last = state;
         }
     }
@@ -139,8 +139,8 @@ proptest! {
             transaction.apply(&mut kernel);
             for (table, content) in &wanted.tables {
                 for (name, chain) in content {
-                    let held = kernel.chain(*table, name).map(|chain| &chain.rules);
-                    prop_assert_eq!(held, Some(&chain.rules), "{} {}", table, name);
+                    let actual = kernel.chain(*table, name).map(|chain| &chain.rules);
+                    prop_assert_eq!(actual, Some(&chain.rules), "{} {}", table, name);
                 }
                 prop_assert_eq!(content.len(), kernel.tables[table].len());
             }

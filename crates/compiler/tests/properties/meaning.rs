@@ -41,7 +41,7 @@ proptest! {
                             protocol: service.name.protocol,
                         };
                         let trace = trace(&rules, &local, &packet);
-                        let wanted = meaning(&plan, service, kind, &client, &local);
+                        let wanted = expected(&plan, service, kind, &client, &local);
                         check(&trace, &wanted, &packet)?;
                     }
                 }
@@ -130,7 +130,7 @@ pub(crate) fn frontends(
 
 /// The expected result for a packet.
 #[derive(Debug)]
-enum Meaning {
+enum Expected {
     /// Passes untranslated. May be refused like other traffic to the node.
     Passes,
     Refused(Refusal),
@@ -142,16 +142,16 @@ enum Meaning {
     },
 }
 
-fn meaning(
+fn expected(
     plan: &Plan,
     service: &ServicePlan,
     kind: Kind,
     client: &Client,
     local: &[IpAddr],
-) -> Meaning {
+) -> Expected {
     let from_pod = is_pod(plan, client);
     let is_node = client.origin == Origin::Host || local.contains(&client.source);
-    let forward = |policy: TrafficPolicy, masqueraded: bool| Meaning::Forwarded {
+    let forward = |policy: TrafficPolicy, masqueraded: bool| Expected::Forwarded {
         endpoints: match policy {
             TrafficPolicy::Cluster => service.cluster_endpoints.clone(),
             TrafficPolicy::Local => service.local_endpoints.clone(),
@@ -163,11 +163,11 @@ fn meaning(
         // The rules in the filter table that refuse traffic match all addresses of the node,
         // regardless of where node ports are open.
         Kind::ClosedNodePort => match service.external.as_ref().map(|external| external.outcome) {
-            Some(Outcome::Refuse(refusal)) => Meaning::Refused(refusal),
-            _ => Meaning::Passes,
+            Some(Outcome::Refuse(refusal)) => Expected::Refused(refusal),
+            _ => Expected::Passes,
         },
         Kind::ClusterIp => match service.internal.outcome {
-            Outcome::Refuse(refusal) => Meaning::Refused(refusal),
+            Outcome::Refuse(refusal) => Expected::Refused(refusal),
             Outcome::Forward(policy) => forward(
                 policy,
                 match service.internal.masquerade {
@@ -186,7 +186,7 @@ fn meaning(
                 (address, &external.firewall)
                 && !is_accepted(firewall, external, client.source)
             {
-                return Meaning::Dropped;
+                return Expected::Dropped;
             }
             match external.policy {
                 TrafficPolicy::Cluster => forward(TrafficPolicy::Cluster, true),
@@ -208,7 +208,7 @@ fn refused(
     client: &Client,
     address: ExternalAddress,
     local: &[IpAddr],
-) -> Meaning {
+) -> Expected {
     let at_node = match address {
         ExternalAddress::NodePort(_) => true,
         ExternalAddress::ExternalIp(ip) | ExternalAddress::LoadBalancerIp(ip) => {
@@ -216,9 +216,9 @@ fn refused(
         }
     };
     match external.outcome {
-        Outcome::Refuse(_) if client.origin == Origin::Host && !at_node => Meaning::Passes,
-        Outcome::Refuse(refusal) => Meaning::Refused(refusal),
-        Outcome::Forward(_) => Meaning::Passes,
+        Outcome::Refuse(_) if client.origin == Origin::Host && !at_node => Expected::Passes,
+        Outcome::Refuse(refusal) => Expected::Refused(refusal),
+        Outcome::Forward(_) => Expected::Passes,
     }
 }
 
@@ -239,16 +239,16 @@ fn is_accepted(firewall: &Firewall, external: &External, source: IpAddr) -> bool
         || (firewall.from_node && is_load_balancer())
 }
 
-fn check(trace: &Trace<'_>, wanted: &Meaning, packet: &Packet) -> Result<(), TestCaseError> {
+fn check(trace: &Trace<'_>, wanted: &Expected, packet: &Packet) -> Result<(), TestCaseError> {
     let verdicts = trace.verdicts();
     let only = |verdict: Verdict| matches!(verdicts.as_slice(), [(found, _)] if *found == verdict);
-    let fine = match wanted {
-        Meaning::Passes => verdicts
+    let is_as_expected = match wanted {
+        Expected::Passes => verdicts
             .iter()
             .all(|(verdict, _)| matches!(verdict, Verdict::Delivered { translated: false, .. })),
-        Meaning::Refused(Refusal::NoEndpoints) => only(Verdict::Rejected),
-        Meaning::Refused(Refusal::NoLocalEndpoints) | Meaning::Dropped => only(Verdict::Dropped),
-        Meaning::Forwarded { endpoints, masqueraded, from } => {
+        Expected::Refused(Refusal::NoEndpoints) => only(Verdict::Rejected),
+        Expected::Refused(Refusal::NoLocalEndpoints) | Expected::Dropped => only(Verdict::Dropped),
+        Expected::Forwarded { endpoints, masqueraded, from } => {
             let n = u64::try_from(endpoints.len()).unwrap();
             verdicts.len() == endpoints.len()
                 && endpoints.iter().all(|endpoint| {
@@ -265,6 +265,6 @@ fn check(trace: &Trace<'_>, wanted: &Meaning, packet: &Packet) -> Result<(), Tes
                 })
         }
     };
-    prop_assert!(fine, "{packet:?}\nwanted {wanted:?}\nfound {verdicts:?}");
+    prop_assert!(is_as_expected, "{packet:?}\nwanted {wanted:?}\nfound {verdicts:?}");
     Ok(())
 }

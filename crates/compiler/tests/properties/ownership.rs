@@ -39,9 +39,14 @@ fn without_claims(objects: &[Value]) -> Vec<Value> {
     objects
 }
 
-fn explained(plan: &Plan, mode: ProxyMode, destination: SocketAddr, over: Protocol) -> Explanation {
+fn explained(
+    plan: &Plan,
+    mode: ProxyMode,
+    destination: SocketAddr,
+    protocol: Protocol,
+) -> Explanation {
     let local = local_addresses(plan.family);
-    let packet = packet(plan, destination, over);
+    let packet = packet(plan, destination, protocol);
     match mode {
         ProxyMode::Iptables => by_ruleset(&iptables::ruleset(plan), &local, &packet, Some(plan)),
         ProxyMode::Nftables => {
@@ -70,21 +75,27 @@ fn check(
 ) -> Result<(), TestCaseError> {
     let ports = snapshot.service_ports(plan.family).iter();
     let own: Vec<_> = ports.filter(|port| port.cluster_ip == cluster_ip).collect();
-    for (number, over) in (80..84).flat_map(|n| ["tcp", "udp", "sctp"].map(|over| (n, over))) {
+    for (number, protocol) in
+        (80..84).flat_map(|n| ["tcp", "udp", "sctp"].map(|protocol| (n, protocol)))
+    {
         let destination = SocketAddr::new(cluster_ip, number);
-        let told = explained(plan, mode, destination, Protocol::from_name(over).unwrap());
-        let port = own.iter().find(|of| of.port == number && of.name.protocol.name() == over);
+        let explanation =
+            explained(plan, mode, destination, Protocol::from_name(protocol).unwrap());
+        let port = own.iter().find(|of| of.port == number && of.name.protocol.name() == protocol);
         let endpoints = port.map(|port| port.endpoints.as_slice()).unwrap_or_default();
-        for end in &told.ends {
+        for end in &explanation.ends {
             if let Outcome::Endpoint { endpoint, .. } = end.outcome {
-                prop_assert!(endpoints.iter().any(|own| own.address == endpoint), "{told:#?}");
+                prop_assert!(
+                    endpoints.iter().any(|own| own.address == endpoint),
+                    "{explanation:#?}"
+                );
             }
         }
         if let Some(port) = port {
-            let frontend = told.frontend.as_ref().expect("a Service has it");
+            let frontend = explanation.frontend.as_ref().expect("no frontend");
             prop_assert_eq!(&frontend.service, &port.name);
             prop_assert_eq!(frontend.kind, FrontendKind::ClusterIP);
-        } else if let Some(frontend) = told.frontend {
+        } else if let Some(frontend) = explanation.frontend {
             let is_own = own.iter().any(|port| {
                 let of = &frontend.service;
                 (&of.namespace, &of.service) == (&port.name.namespace, &port.name.service)
@@ -120,8 +131,8 @@ proptest! {
     fn external_ip_equal_to_foreign_cluster_ip_has_no_effect(objects in objects_and_network(), config in config()) {
         for mode in [ProxyMode::Iptables, ProxyMode::Nftables] {
             let config = ProxyConfig { mode, ..config.clone() };
-            let modest = without_claims(&objects);
-            prop_assert_eq!(plans(&objects, &config), plans(&modest, &config));
+            let unclaimed = without_claims(&objects);
+            prop_assert_eq!(plans(&objects, &config), plans(&unclaimed, &config));
         }
     }
 }
@@ -204,8 +215,8 @@ fn contested_address_goes_to_first_claimant() {
                 "10.244.2.6:8080",
             ),
         ] {
-            let told = explained(&plan, mode, to.parse().unwrap(), Protocol::Tcp);
-            let ends: Vec<String> = told
+            let explanation = explained(&plan, mode, to.parse().unwrap(), Protocol::Tcp);
+            let ends: Vec<String> = explanation
                 .ends
                 .iter()
                 .map(|end| match end.outcome {
@@ -214,7 +225,7 @@ fn contested_address_goes_to_first_claimant() {
                 })
                 .collect();
             assert_eq!(ends, [endpoint], "{mode:?} {to}");
-            let frontend = told.frontend.unwrap();
+            let frontend = explanation.frontend.unwrap();
             assert_eq!(
                 (frontend.service.to_string().as_str(), frontend.kind),
                 (service, kind),
@@ -224,7 +235,7 @@ fn contested_address_goes_to_first_claimant() {
             let bare = Plan { services: Vec::new(), ..plan.clone() };
             let local = local_addresses(plan.family);
             let packet = packet(&plan, to.parse().unwrap(), Protocol::Tcp);
-            let told = match mode {
+            let explanation = match mode {
                 ProxyMode::Iptables => {
                     by_ruleset(&iptables::ruleset(&bare), &local, &packet, Some(&plan))
                 }
@@ -233,7 +244,7 @@ fn contested_address_goes_to_first_claimant() {
                     by_table(&table, &local, &packet, Some(&plan))
                 }
             };
-            let frontend = told.frontend.unwrap();
+            let frontend = explanation.frontend.unwrap();
             assert_eq!(
                 (frontend.service.to_string().as_str(), frontend.kind),
                 (service, kind),
@@ -241,8 +252,8 @@ fn contested_address_goes_to_first_claimant() {
             );
         }
         // The cluster IP belongs to its Service at every port.
-        let told = explained(&plan, mode, "10.96.0.5:9".parse().unwrap(), Protocol::Tcp);
-        let text = &told.remarks.first().unwrap().text;
+        let explanation = explained(&plan, mode, "10.96.0.5:9".parse().unwrap(), Protocol::Tcp);
+        let text = &explanation.remarks.first().unwrap().text;
         assert!(text.contains("default/zz-owner") && text.contains("no port 9/tcp"), "{text}");
     }
 }

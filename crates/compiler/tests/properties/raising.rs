@@ -24,7 +24,7 @@ proptest! {
             let table = nftables::table(&plan, &"rulegen".into());
             for rule in table.chains.values().flat_map(|chain| &chain.rules) {
                 let linearized = linearize(table.family, &rule.statements);
-                let wanted: Vec<Statement> = rule.statements.iter().map(as_held).collect();
+                let wanted: Vec<Statement> = rule.statements.iter().map(as_read).collect();
                 prop_assert_eq!(delinearize(table.family, &linearized), Some(wanted));
             }
         }
@@ -36,13 +36,13 @@ proptest! {
         for (_, plan) in plans(&objects, &config) {
             let mut wanted = nftables::table(&plan, &"rulegen".into());
             for rule in wanted.chains.values_mut().flat_map(|chain| &mut chain.rules) {
-                rule.statements = rule.statements.iter().map(as_held).collect();
+                rule.statements = rule.statements.iter().map(as_read).collect();
             }
             let mut fake = FakeKernel::default();
             fake.commit(None, &[diff(None, &wanted)]).unwrap();
-            let (_, held) = fake.read(&[(wanted.family, &wanted.name)]).unwrap();
-            let held = held.into_iter().flatten().next().unwrap();
-            let delinearized = held.delinearize(wanted.family, &wanted.name);
+            let (_, actual) = fake.read(&[(wanted.family, &wanted.name)]).unwrap();
+            let actual = actual.into_iter().flatten().next().unwrap();
+            let delinearized = actual.delinearize(wanted.family, &wanted.name);
             prop_assert_eq!(delinearized.unknown, vec![]);
             prop_assert_eq!(delinearized.table, Table { comment: Comment::from(""), ..wanted });
         }
@@ -51,16 +51,16 @@ proptest! {
 
 /// Round-robin with one endpoint has the same kernel form as the constant 0, so it is read back as
 /// the constant.
-pub(crate) fn as_held(statement: &Statement) -> Statement {
-    let mut held = statement.clone();
-    if let Statement::DnatMap { key, .. } = &mut held {
+pub(crate) fn as_read(statement: &Statement) -> Statement {
+    let mut actual = statement.clone();
+    if let Statement::DnatMap { key, .. } = &mut actual {
         for selector in key {
             if *selector == Selector::Number(Number::Modulo(NumgenMode::InTurn, 1)) {
                 *selector = Selector::Number(Number::Constant(0));
             }
         }
     }
-    held
+    actual
 }
 
 #[test]

@@ -38,15 +38,15 @@ fn fresh(wanted: &[Table]) -> FakeKernel {
 fn content(fake: &FakeKernel) -> Vec<(IpFamily, Actual)> {
     let ours = fake.tables.iter().filter(|((_, name), _)| name.as_str() == "rulegen");
     let mut content: Vec<(IpFamily, Actual)> =
-        ours.map(|((family, _), held)| (*family, held.clone())).collect();
-    let chains = content.iter_mut().flat_map(|(_, held)| held.chains.values_mut().flatten());
+        ours.map(|((family, _), actual)| (*family, actual.clone())).collect();
+    let chains = content.iter_mut().flat_map(|(_, actual)| actual.chains.values_mut().flatten());
     chains.flat_map(|chain| &mut chain.rules).for_each(|rule| rule.handle = None);
     content
 }
 
 /// A change by another program.
 #[derive(Debug, Clone)]
-enum Meddling {
+enum ForeignChange {
     Drop(Index),
     ForeignRule(Index, bool),
     DeleteRule(Index),
@@ -58,50 +58,53 @@ enum Meddling {
     Object,
 }
 
-fn meddling() -> impl Strategy<Value = Meddling> {
+fn foreign_change() -> impl Strategy<Value = ForeignChange> {
     prop_oneof![
-        any::<Index>().prop_map(Meddling::Drop),
-        (any::<Index>(), any::<bool>()).prop_map(|(at, first)| Meddling::ForeignRule(at, first)),
-        any::<Index>().prop_map(Meddling::DeleteRule),
-        Just(Meddling::ForeignChain),
-        any::<Index>().prop_map(Meddling::ForeignSet),
-        (any::<Index>(), any::<Index>()).prop_map(|(set, at)| Meddling::DeleteElement(set, at)),
-        (any::<Index>(), any::<Index>()).prop_map(|(set, at)| Meddling::ChangeElement(set, at)),
-        any::<Index>().prop_map(Meddling::OtherPriority),
-        Just(Meddling::Object),
+        any::<Index>().prop_map(ForeignChange::Drop),
+        (any::<Index>(), any::<bool>())
+            .prop_map(|(at, first)| ForeignChange::ForeignRule(at, first)),
+        any::<Index>().prop_map(ForeignChange::DeleteRule),
+        Just(ForeignChange::ForeignChain),
+        any::<Index>().prop_map(ForeignChange::ForeignSet),
+        (any::<Index>(), any::<Index>())
+            .prop_map(|(set, at)| ForeignChange::DeleteElement(set, at)),
+        (any::<Index>(), any::<Index>())
+            .prop_map(|(set, at)| ForeignChange::ChangeElement(set, at)),
+        any::<Index>().prop_map(ForeignChange::OtherPriority),
+        Just(ForeignChange::Object),
     ]
 }
 
-fn meddle(fake: &mut FakeKernel, meddling: &Meddling) {
+fn apply_foreign_change(fake: &mut FakeKernel, foreign_change: &ForeignChange) {
     let mine = Name::from("mine");
-    for held in fake.tables.values_mut() {
-        let mut chains: Vec<&mut ActualChain> = held.chains.values_mut().flatten().collect();
-        match meddling {
-            Meddling::Drop(at) => {
+    for actual in fake.tables.values_mut() {
+        let mut chains: Vec<&mut ActualChain> = actual.chains.values_mut().flatten().collect();
+        match foreign_change {
+            ForeignChange::Drop(at) => {
                 let rule = Some(vec![Expression::Verdict(Verdict::Drop)]);
                 chains.swap_remove(at.index(chains.len())).rules.insert(0, foreign(rule));
             }
-            Meddling::ForeignRule(at, first) => {
+            ForeignChange::ForeignRule(at, first) => {
                 let rules = &mut chains.swap_remove(at.index(chains.len())).rules;
                 rules.insert(if *first { 0 } else { rules.len() }, foreign(None));
             }
-            Meddling::DeleteRule(at) => {
+            ForeignChange::DeleteRule(at) => {
                 let rules = &mut chains.swap_remove(at.index(chains.len())).rules;
                 rules.pop();
             }
-            Meddling::ForeignChain => {
+            ForeignChange::ForeignChain => {
                 let jump = Some(vec![Expression::Verdict(Verdict::Jump(mine.clone()))]);
                 chains.swap_remove(0).rules.push(foreign(jump));
-                held.chains.insert(mine.clone(), Some(ActualChain::default()));
+                actual.chains.insert(mine.clone(), Some(ActualChain::default()));
             }
-            Meddling::ForeignSet(at) => {
-                let at = at.index(held.sets.len());
-                if let Some(set) = held.sets.values_mut().nth(at) {
+            ForeignChange::ForeignSet(at) => {
+                let at = at.index(actual.sets.len());
+                if let Some(set) = actual.sets.values_mut().nth(at) {
                     *set = None;
                 }
             }
-            Meddling::DeleteElement(set, at) => {
-                if let Some(Some(set)) = held.sets.values_mut().nth(set.index(18) % 17)
+            ForeignChange::DeleteElement(set, at) => {
+                if let Some(Some(set)) = actual.sets.values_mut().nth(set.index(18) % 17)
                     && !set.elements.is_empty()
                 {
                     let at = at.index(set.elements.len());
@@ -109,23 +112,23 @@ fn meddle(fake: &mut FakeKernel, meddling: &Meddling) {
                     set.elements.remove(&key);
                 }
             }
-            Meddling::ChangeElement(set, at) => {
-                if let Some(Some(set)) = held.sets.values_mut().nth(set.index(18) % 17)
+            ForeignChange::ChangeElement(set, at) => {
+                if let Some(Some(set)) = actual.sets.values_mut().nth(set.index(18) % 17)
                     && !set.elements.is_empty()
                 {
                     let at = at.index(set.elements.len());
                     let element: &mut Element = set.elements.values_mut().nth(at).unwrap();
-                    element.comment = Some("somebody's".into());
+                    element.comment = Some("foreign".into());
                 }
             }
-            Meddling::OtherPriority(at) => {
+            ForeignChange::OtherPriority(at) => {
                 let mut based: Vec<&mut ActualChain> =
                     chains.into_iter().filter(|chain| chain.base.is_some()).collect();
                 let at = at.index(based.len());
                 let base = BaseChain { kind: ChainKind::Nat, hook: Hook::Input, priority: 7 };
                 based.swap_remove(at).base = Some(base);
             }
-            Meddling::Object => held.foreign.push("the object mine".to_owned()),
+            ForeignChange::Object => actual.foreign.push("the object mine".to_owned()),
         }
     }
     fake.generation += 1;
@@ -156,10 +159,10 @@ proptest! {
     #[test]
     fn reconcile_gives_wanted_table_and_then_writes_nothing(
         before in objects(), after in objects(), configs in (config(), config()),
-        meddlings in prop::collection::vec(meddling(), 0..4),
+        foreign_changes in prop::collection::vec(foreign_change(), 0..4),
     ) {
         let mut fake = fresh(&tables(&before, &configs.0));
-        meddlings.iter().for_each(|meddling| meddle(&mut fake, meddling));
+        foreign_changes.iter().for_each(|foreign_change| apply_foreign_change(&mut fake, foreign_change));
         let other = (IpFamily::Ipv4, Name::from("theirs"));
         let theirs = Actual { foreign: vec!["what nft cannot read".to_owned()], ..Actual::default() };
         fake.tables.insert(other.clone(), theirs.clone());
@@ -178,7 +181,7 @@ proptest! {
         before in objects(), after in objects(), config in config(),
     ) {
         let mut fake = fresh(&tables(&before, &config));
-        meddle(&mut fake, &Meddling::ForeignChain);
+        apply_foreign_change(&mut fake, &ForeignChange::ForeignChain);
         fake.faults = vec![Some(Fault::Unchangeable), None];
         let wanted = tables(&after, &config);
         let replaced = reconcile(&mut fake, &wanted, |all| {
@@ -212,9 +215,9 @@ proptest! {
         let mut tries = 0;
         while let Err(error) = write(&mut fake, &wanted) {
             let now = content(&fake);
-            prop_assert!(now == old || now == new || now.is_empty(), "{error}: a mixture");
+            prop_assert!(now == old || now == new || now.is_empty(), "{error}: a mix of both states");
             tries += 1;
-            prop_assert!(tries <= 40, "{error}: it does not end");
+            prop_assert!(tries <= 40, "{error}: too many tries");
         }
         prop_assert_eq!(content(&fake), new);
     }
@@ -225,10 +228,10 @@ proptest! {
         before in objects(), after in objects(), config in config(),
     ) {
         let wanted = tables(&after, &config);
-        let fresh_twin = || fresh(&tables(&before, &config));
-        let operations = write(&mut fresh_twin(), &wanted).unwrap();
+        let fake_before = || fresh(&tables(&before, &config));
+        let operations = write(&mut fake_before(), &wanted).unwrap();
         for number in 0..operations {
-            let mut fake = fresh_twin();
+            let mut fake = fake_before();
             let old = content(&fake);
             fake.faults = vec![Some(Fault::Operation(number)), None];
             match write(&mut fake, &wanted) {
@@ -265,7 +268,7 @@ fn reconcile_of_one_endpoint_writes_few_elements() {
     };
     let mut fake = fresh(&service("10.244.1.6"));
     let wanted = service("10.244.1.7");
-    let told = reconcile(&mut fake, &wanted, |all| {
+    let operations = reconcile(&mut fake, &wanted, |all| {
         let elements = |operation: &Operation<'_>| match operation {
             Operation::AddElements(name, _, elements) => format!("+{name} {}", elements.len()),
             Operation::DeleteElements(name, _, elements) => format!("-{name} {}", elements.len()),
@@ -273,5 +276,5 @@ fn reconcile_of_one_endpoint_writes_few_elements() {
         };
         all.iter().flat_map(|one| &one.operations).map(elements).collect::<Vec<_>>()
     });
-    assert_eq!(told.unwrap(), ["-endpoints 1", "-hairpins 1", "+endpoints 1", "+hairpins 1"]);
+    assert_eq!(operations.unwrap(), ["-endpoints 1", "-hairpins 1", "+endpoints 1", "+hairpins 1"]);
 }

@@ -15,15 +15,15 @@ use crate::cluster::{objects, plans};
 use crate::fake_kernel::FakeKernel;
 use crate::layout::{gap, in_nftables_mode};
 
-const MOST: usize = 7;
+const STAGE_SIZE: usize = 7;
 
-fn held(fake: &mut FakeKernel, table: &Table) -> Option<Actual> {
-    let (_, held) = fake.read(&[(table.family, &table.name)]).unwrap();
-    held.into_iter().next().flatten()
+fn actual(fake: &mut FakeKernel, table: &Table) -> Option<Actual> {
+    let (_, actual) = fake.read(&[(table.family, &table.name)]).unwrap();
+    actual.into_iter().next().flatten()
 }
 
 fn delinearized(fake: &mut FakeKernel, table: &Table) -> Table {
-    held(fake, table).unwrap().delinearize(table.family, &table.name).table
+    actual(fake, table).unwrap().delinearize(table.family, &table.name).table
 }
 
 /// The frontends of a table.
@@ -62,36 +62,36 @@ proptest! {
         let mut before: Option<Table> = None;
         for state in &states {
             let wanted = table(state, &config);
-            let held = held(&mut fake, &wanted);
-            let transaction = diff(held.as_ref(), &wanted);
-            let all = stages(std::slice::from_ref(&transaction), MOST);
+            let actual = actual(&mut fake, &wanted);
+            let transaction = diff(actual.as_ref(), &wanted);
+            let all = stages(std::slice::from_ref(&transaction), STAGE_SIZE);
             let steps = all.len();
             let stay: BTreeSet<_> = match &before {
                 Some(before) => frontends(before).intersection(&frontends(&wanted)).cloned().collect(),
                 None => BTreeSet::new(),
             };
             for stage in &all {
-                prop_assert!(steps == 1 || elements_split(stage) <= 2 * MOST, "{stage:?}");
+                prop_assert!(steps == 1 || element_count(stage) <= 2 * STAGE_SIZE, "{stage:?}");
                 fake.commit(None, stage).unwrap();
                 let now = delinearized(&mut fake, &wanted);
                 prop_assert_eq!(leads_nowhere(&now), None);
                 prop_assert!(frontends(&now).is_superset(&stay));
             }
             let now = delinearized(&mut fake, &wanted);
-            prop_assert_eq!(now, Table { comment: Comment::from(""), ..as_held(wanted.clone()) });
+            prop_assert_eq!(now, Table { comment: Comment::from(""), ..as_read(wanted.clone()) });
             before = Some(wanted);
         }
     }
 }
 
 /// Number of elements in a stage. A replaced element counts twice.
-fn elements_split(stage: &[Transaction<'_>]) -> usize {
+fn element_count(stage: &[Transaction<'_>]) -> usize {
     stage.iter().map(Transaction::elements).sum()
 }
 
-fn as_held(mut table: Table) -> Table {
+fn as_read(mut table: Table) -> Table {
     for rule in table.chains.values_mut().flat_map(|chain| &mut chain.rules) {
-        rule.statements = rule.statements.iter().map(crate::raising::as_held).collect();
+        rule.statements = rule.statements.iter().map(crate::raising::as_read).collect();
     }
     table
 }

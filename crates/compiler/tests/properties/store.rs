@@ -25,25 +25,25 @@ fn singles(objects: &[Value]) -> Vec<Object> {
 
 /// The service ports that result from all changes so far.
 #[derive(Default)]
-struct Followed {
+struct AppliedChanges {
     ports: BTreeMap<(String, bool), ServicePort>,
     /// Problems with addresses, per Service.
     problems: BTreeMap<ObjectKey, Vec<Problem>>,
 }
 
-impl Followed {
+impl AppliedChanges {
     /// Applies all changes, in batches.
-    fn follow_all(&mut self, store: &mut Store, most: usize) {
+    fn apply_all(&mut self, store: &mut Store, batch_size: usize) {
         while store.may_have_changes() {
-            self.follow(store, most);
+            self.apply_batch(store, batch_size);
         }
     }
 
     /// Applies one batch of changes.
-    fn follow(&mut self, store: &mut Store, most: usize) {
+    fn apply_batch(&mut self, store: &mut Store, batch_size: usize) {
         let key = |port: &ServicePort| (format!("{:?}", port.name), port.cluster_ip.is_ipv4());
-        let changes = store.next_changes(most);
-        assert!(changes.full_resync || changes.services.len() <= most);
+        let changes = store.next_changes(batch_size);
+        assert!(changes.full_resync || changes.services.len() <= batch_size);
         for change in changes.services {
             assert_ne!(change.before, change.after);
             for port in &change.before {
@@ -122,11 +122,11 @@ proptest! {
         clusters in prop::collection::vec(objects_and_network(), 1..4),
         order in prop::collection::vec(any::<u32>(), 17),
         pauses in prop::collection::vec(any::<bool>(), 13),
-        as_lists in any::<bool>(), most in prop_oneof![1_usize..4, Just(usize::MAX)],
+        as_lists in any::<bool>(), batch_size in prop_oneof![1_usize..4, Just(usize::MAX)],
     ) {
         let config = ProxyConfig { max_service_size, ..config };
         let mut store = Store::new(config.snapshot_options(), Host::default());
-        let mut followed = Followed::default();
+        let mut applied = AppliedChanges::default();
         let mut earlier = Vec::new();
         for cluster in &clusters {
             let later = singles(cluster);
@@ -135,16 +135,16 @@ proptest! {
             {
                 store.take_in(event);
                 if *pause {
-                    followed.follow(&mut store, most);
+                    applied.apply_batch(&mut store, batch_size);
                 }
             }
-            followed.follow_all(&mut store, most);
+            applied.apply_all(&mut store, batch_size);
             let snapshot = store.snapshot();
             prop_assert_eq!(&snapshot, &snapshot_of(cluster, &config));
             let (problems, all) = problems_of(&later, &config);
-            prop_assert_eq!(&followed.problems, &problems);
+            prop_assert_eq!(&applied.problems, &problems);
             prop_assert_eq!(all, problems_of_snapshot(cluster, &config));
-            let mut ports: Vec<&ServicePort> = followed.ports.values().collect();
+            let mut ports: Vec<&ServicePort> = applied.ports.values().collect();
             let mut wanted: Vec<&ServicePort> = snapshot.ipv4.iter().chain(&snapshot.ipv6).collect();
             let by_name = |port: &&ServicePort| (!port.cluster_ip.is_ipv4(), port.name.clone());
             ports.sort_by_key(by_name);
