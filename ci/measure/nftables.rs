@@ -105,8 +105,9 @@ fn changes(snapshot: &Snapshot) -> Value {
         },
     ];
     rows.extend(kinds.iter().map(|change| change.measure(snapshot, &mut live, &mut kernel)));
-    let left = reconcile(&mut kernel, std::slice::from_ref(live.table()), |all| all[0].is_empty());
-    assert!(left.unwrap(), "the kernel does not have the written rules");
+    let is_empty =
+        reconcile(&mut kernel, std::slice::from_ref(live.table()), |all| all[0].is_empty());
+    assert!(is_empty.unwrap(), "the kernel does not have the written rules");
     Value::Array(rows)
 }
 

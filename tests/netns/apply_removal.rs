@@ -179,9 +179,9 @@ fn a_dry_run_of_a_clean_up_changes_nothing() {
     assert!(namespace.rulegen(&format!("{flags} --proxy-mode nftables")).status.success());
     assert!(namespace.rulegen(&format!("{flags} --iptables-variant legacy")).status.success());
     let before = all_rules(&namespace);
-    let planned_text = namespace.rulegen("cleanup --dry-run");
-    assert!(planned_text.status.success());
-    let messages = stderr(&planned_text);
+    let output = namespace.rulegen("cleanup --dry-run");
+    assert!(output.status.success());
+    let messages = stderr(&output);
     assert!(messages.contains("ip6 rulegen: table deleted (dry run)"), "{messages}");
     assert!(
         messages.contains("IPv4 (iptables-legacy): ") && messages.contains("deleted"),

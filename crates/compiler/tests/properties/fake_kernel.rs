@@ -276,8 +276,8 @@ fn present<T>(found: Option<T>) -> Result<T, Reason> {
     found.ok_or(Reason::NotFound)
 }
 
-fn absent(present_services: bool) -> Result<(), Reason> {
-    if present_services { Err(Reason::Exists) } else { Ok(()) }
+fn absent(exists: bool) -> Result<(), Reason> {
+    if exists { Err(Reason::Exists) } else { Ok(()) }
 }
 
 fn unused(used: bool) -> Result<(), Reason> {

@@ -61,8 +61,8 @@ proptest! {
         removals in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
     ) {
         for (_, mut rules, mut table) in compiled(&objects, &config) {
-            removals.iter().for_each(|removals| remove_rule(&mut rules, removals));
-            removals.iter().for_each(|removals| remove_rule_or_element(&mut table, removals));
+            removals.iter().for_each(|removal| remove_rule(&mut rules, removal));
+            removals.iter().for_each(|removal| remove_rule_or_element(&mut table, removal));
             let local = local_addresses(rules.family);
             let follow = |packet: &Packet| to_endpoints(iptables_trace(&rules, &local, packet).verdicts());
             packets_reach_listed_endpoints(&of_ruleset(&rules), rules.family, &follow)?;
