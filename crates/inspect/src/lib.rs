@@ -3,6 +3,7 @@
 //! ```text
 //! ruleset, packet, plan ──explain───────▶ Explanation   what happens to a packet, and why
 //! ruleset ──────────────listing─────────▶ Listing       Services as the rules have them
+//! two rulesets ─────────diff────────────▶ Report        what changes, by Service
 //! kernel trace events ──packet_trace────▶ TracedPacket  what real packets met
 //! ```
 //!
@@ -10,6 +11,7 @@
 //! other. Each question about what a rule means goes through `rule_role`. Pure: it performs no
 //! I/O, and it takes no decision of its own about Services: those are in the plan.
 
+pub mod diff;
 pub mod explain;
 pub mod iptables;
 pub mod listing;

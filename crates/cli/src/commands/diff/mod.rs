@@ -1,24 +1,28 @@
 //! `rulegen diff`: shows what apply would change, by Service, then by object.
 
-mod iptables;
-mod nftables;
-mod report;
-mod services;
 mod text;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
+use rulegen_compiler::iptables::ruleset;
+use rulegen_compiler::{Plan, plan};
 use rulegen_config::ProxyMode;
+use rulegen_inspect::diff::{Report, diff_iptables, diff_nftables};
+use rulegen_inspect::listing::{Listing, of_plan};
+use rulegen_kernel::nftables::{Dataplane, NfTables};
+use rulegen_net::IpFamily;
+use rulegen_ruleset::iptables::Ruleset;
+use rulegen_ruleset::nftables::{Actual, Name, Table};
 
-use super::print_with;
+use super::{iptables, print_with, tables, variant};
 use crate::args::{DiffArgs, DiffForm};
-use crate::input;
+use crate::families;
+use crate::input::{self, Input};
 use crate::inputs::hint_at_held_mode;
 use crate::paint::Paint;
 use crate::problems::print_error;
-use report::Report;
 
 /// Exit status as in kubectl diff and diff(1): 0 no changes, 1 changes, 2 error.
 pub(crate) fn run(args: &DiffArgs) -> Result<ExitCode> {
@@ -33,14 +37,45 @@ fn compare(args: &DiffArgs) -> Result<u8> {
     let input = input::load(&args.input, &args.proxy, &args.ignored, "nothing is compared")?;
     hint_at_held_mode(&args.proxy, &input.config);
     let report = match input.config.mode {
-        ProxyMode::Iptables => iptables::compare(args, &input)?,
-        ProxyMode::Nftables => nftables::compare(args, &input)?,
+        ProxyMode::Iptables => compare_iptables(args, &input)?,
+        ProxyMode::Nftables => compare_nftables(args, &input)?,
     };
     print(args.output, &report)?;
     Ok(match input.has_warnings && args.input.strict {
         true => 2,
         false => u8::from(!report.is_empty()),
     })
+}
+
+fn compare_iptables(args: &DiffArgs, input: &Input) -> Result<Report> {
+    let variant = variant(&args.kernel)?;
+    let (mut held, mut plans) = (Vec::new(), Vec::new());
+    for family in families::on_this_host(args.family.ip_family, variant) {
+        held.push(iptables(*family, variant, &args.kernel).save()?);
+        plans.push(plan(&input.snapshot, &input.config, *family));
+    }
+    let wanted: Vec<Ruleset> = plans.iter().map(ruleset).collect();
+    let both: Vec<(&Ruleset, &Ruleset)> = held.iter().zip(&wanted).collect();
+    let of_family = |family| plans.iter().find(|plan: &&Plan| plan.family == family);
+    let report = diff_iptables(&both, |family| of_family(family).map(of_plan).unwrap_or_default());
+    // Skip destructors: freeing a large cluster takes longer than comparing it.
+    std::mem::forget((held, wanted));
+    Ok(report)
+}
+
+fn compare_nftables(args: &DiffArgs, input: &Input) -> Result<Report> {
+    let families = families::of_nftables(args.family.ip_family);
+    let wanted = tables(input, &args.proxy.nftables.nftables_table, families);
+    let names: Vec<(IpFamily, &Name)> =
+        wanted.iter().map(|table| (table.family, &table.name)).collect();
+    let (_, held) = NfTables::open()?.read(&names)?;
+    let both: Vec<(Option<&Actual>, &Table)> =
+        held.iter().map(Option::as_ref).zip(&wanted).collect();
+    let known = |family| -> Listing { of_plan(&plan(&input.snapshot, &input.config, family)) };
+    let report = diff_nftables(&both, known);
+    // Skip destructors: freeing a large cluster takes longer than comparing it.
+    std::mem::forget((held, wanted));
+    Ok(report)
 }
 
 fn print(form: Option<DiffForm>, report: &Report) -> Result<()> {

@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use super::report::{Action, FrontendChange, ObjectChange, Report, ServiceChange};
+use rulegen_inspect::diff::{Action, FrontendChange, ObjectChange, Report, ServiceChange};
+
 use crate::paint::Paint;
 use crate::plain::plain;
 
@@ -102,7 +103,8 @@ fn painted(paint: &Paint, action: Action, text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::{CHANGED, Summary};
+    use rulegen_inspect::diff::Summary;
+
     use super::*;
 
     #[test]
@@ -111,7 +113,7 @@ mod tests {
         let lines = || vec![format!("ip saddr 192.0.2.1 comment \"{TITLE}\"")];
         let object = || ObjectChange {
             object: format!("chain ip rulegen {TITLE}"),
-            change: CHANGED,
+            change: "changed",
             removed: lines(),
             added: lines(),
         };

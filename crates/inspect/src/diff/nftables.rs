@@ -1,42 +1,31 @@
 //! The changes in nftables mode.
 
-use anyhow::Result;
-use rulegen_compiler::plan;
-use rulegen_inspect::listing::{Listing, Owners, of_plan, of_table, owner_of_object};
-use rulegen_kernel::nftables::{Dataplane, NfTables};
 use rulegen_net::{IpFamily, ServicePortName};
-use rulegen_ruleset::nftables::{
-    Actual, Edit, EditAction, EditedObject, Name, Table, Transaction, diff,
-};
+use rulegen_ruleset::nftables::{Actual, Edit, EditAction, EditedObject, Table, Transaction, diff};
 
 use super::report::{ByOwner, CHANGED, Report};
 use super::services::report;
-use crate::args::DiffArgs;
-use crate::commands::tables;
-use crate::families;
-use crate::input::Input;
+use crate::listing::{Listing, Owners, of_table, owner_of_object};
 
-pub(super) fn compare(args: &DiffArgs, input: &Input) -> Result<Report> {
-    let families = families::of_nftables(args.family.ip_family);
-    let wanted = tables(input, &args.proxy.nftables.nftables_table, families);
-    let names: Vec<(IpFamily, &Name)> =
-        wanted.iter().map(|table| (table.family, &table.name)).collect();
-    let (_, held) = NfTables::open()?.read(&names)?;
-    let both: Vec<(&Option<Actual>, &Table)> = held.iter().zip(&wanted).collect();
+/// The changes from the held to the wanted table, one pair per family. `None` is a table that does not
+/// exist. `known` completes the names and kinds of frontends that rules do not show, usually by
+/// [`of_plan`](crate::listing::of_plan); an empty listing will do.
+pub fn diff_nftables(
+    both: &[(Option<&Actual>, &Table)],
+    known: impl Fn(IpFamily) -> Listing,
+) -> Report {
     let transactions: Vec<Transaction<'_>> =
-        both.iter().map(|(held, wanted)| diff(held.as_ref(), wanted)).collect();
+        both.iter().map(|(held, wanted)| diff(*held, wanted)).collect();
     let (mut of_held, mut of_wanted) = (Listing::default(), Listing::default());
     let mut objects = ByOwner::default();
     if transactions.iter().any(|transaction| !transaction.is_empty()) {
-        for (held, table) in both {
-            let delinearized = held.clone().map(|held| held.delinearize(table.family, &table.name));
-            of_held.append(
-                delinearized.map(|delinearized| of_table(&delinearized.table)).unwrap_or_default(),
-            );
-            of_wanted.append(of_table(table));
+        for (held, wanted) in both {
+            let held = held.cloned().map(|held| held.delinearize(wanted.family, &wanted.name));
+            of_held.append(held.map(|held| of_table(&held.table)).unwrap_or_default());
+            of_wanted.append(of_table(wanted));
         }
-        for family in families {
-            let known = of_plan(&plan(&input.snapshot, &input.config, *family));
+        for (_, wanted) in both {
+            let known = known(wanted.family);
             of_held.complete(&known);
             of_wanted.complete(&known);
         }
@@ -46,10 +35,9 @@ pub(super) fn compare(args: &DiffArgs, input: &Input) -> Result<Report> {
         }
     }
     let report = report("nftables", &of_held, &of_wanted, objects);
-    drop(transactions);
     // Skip destructors: freeing a large cluster takes longer than comparing it.
-    std::mem::forget((held, wanted, of_held, of_wanted));
-    Ok(report)
+    std::mem::forget((of_held, of_wanted));
+    report
 }
 
 fn take(transaction: &Transaction<'_>, edit: &Edit<'_>, owners: &Owners, objects: &mut ByOwner) {

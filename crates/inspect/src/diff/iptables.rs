@@ -2,45 +2,32 @@
 
 use std::collections::HashMap;
 
-use anyhow::Result;
-use rulegen_compiler::iptables::{OURS, ruleset};
-use rulegen_compiler::plan;
-use rulegen_inspect::listing::{Listing, Owners, of_plan, of_ruleset, owners_of_chains};
+use rulegen_compiler::iptables::OURS;
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::iptables::{ChainName, Change, Rule, Ruleset, Table, Transaction, diff};
 
 use super::report::{ByOwner, CHANGED, Report};
 use super::services::report;
-use crate::args::DiffArgs;
-use crate::commands::{iptables, variant};
-use crate::families;
-use crate::input::Input;
+use crate::listing::{Listing, Owners, of_ruleset, owners_of_chains};
 
-pub(super) fn compare(args: &DiffArgs, input: &Input) -> Result<Report> {
-    let variant = variant(&args.kernel)?;
-    let families = families::on_this_host(args.family.ip_family, variant);
-    let (mut held, mut plans) = (Vec::new(), Vec::new());
-    for family in families {
-        held.push(iptables(*family, variant, &args.kernel).save()?);
-        plans.push(plan(&input.snapshot, &input.config, *family));
-    }
-    let wanted: Vec<Ruleset> = plans.iter().map(ruleset).collect();
-    let both: Vec<(&Ruleset, &Ruleset)> = held.iter().zip(&wanted).collect();
+/// The changes from the held to the wanted rules, one pair per family. Rules of other programs are
+/// not compared. `known` completes the names and kinds of frontends that rules do not show, usually by
+/// [`of_plan`](crate::listing::of_plan); an empty listing will do.
+pub fn diff_iptables(both: &[(&Ruleset, &Ruleset)], known: impl Fn(IpFamily) -> Listing) -> Report {
     let transactions: Vec<Transaction<'_>> =
         both.iter().map(|(held, wanted)| diff(held, wanted, &OURS)).collect();
     let (mut of_held, mut of_wanted) = (Listing::default(), Listing::default());
     let mut objects = ByOwner::default();
     if transactions.iter().any(|transaction| !transaction.is_empty()) {
-        for ((held, wanted), plan) in both.iter().zip(&plans) {
+        for (held, wanted) in both {
             of_held.append(of_ruleset(held));
             of_wanted.append(of_ruleset(wanted));
-            let known = of_plan(plan);
+            let known = known(wanted.family);
             of_held.complete(&known);
             of_wanted.complete(&known);
         }
-        for ((family, (held, wanted)), transaction) in families.iter().zip(both).zip(&transactions)
-        {
-            let family = Family::new(*family, held, wanted, [&of_held, &of_wanted]);
+        for ((held, wanted), transaction) in both.iter().zip(&transactions) {
+            let family = Family::new(held, wanted, [&of_held, &of_wanted]);
             for changes in &transaction.tables {
                 let changes = changes.changes.iter().map(|change| (changes.table, change));
                 changes.for_each(|(table, change)| family.change(table, change, &mut objects));
@@ -48,10 +35,9 @@ pub(super) fn compare(args: &DiffArgs, input: &Input) -> Result<Report> {
         }
     }
     let report = report("iptables", &of_held, &of_wanted, objects);
-    drop(transactions);
     // Skip destructors: freeing a large cluster takes longer than comparing it.
-    std::mem::forget((held, wanted, of_held, of_wanted));
-    Ok(report)
+    std::mem::forget((of_held, of_wanted));
+    report
 }
 
 struct Family<'a> {
@@ -62,15 +48,10 @@ struct Family<'a> {
 }
 
 impl<'a> Family<'a> {
-    fn new(
-        family: IpFamily,
-        held: &'a Ruleset,
-        wanted: &'a Ruleset,
-        listings: [&Listing; 2],
-    ) -> Self {
+    fn new(held: &'a Ruleset, wanted: &'a Ruleset, listings: [&Listing; 2]) -> Self {
         let mut chains = owners_of_chains(held);
         chains.extend(owners_of_chains(wanted));
-        Self { family, held, chains, owners: Owners::of(listings) }
+        Self { family: wanted.family, held, chains, owners: Owners::of(listings) }
     }
 
     fn change(&self, table: Table, change: &Change<'_>, objects: &mut ByOwner) {

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rulegen_compiler::Refusal;
-use rulegen_inspect::listing::{Compared, Listing, State, Traffic, compare};
 use rulegen_model::TrafficPolicy;
 use rulegen_net::{Frontend, ServicePortName};
 
 use super::report::{Action, ByOwner, FrontendChange, Report, ServiceChange, Summary};
+use crate::listing::{Compared, Listing, State, Traffic, compare};
 
 type Changes<'a> = BTreeMap<&'a ServicePortName, Vec<FrontendChange>>;
 

@@ -1,4 +1,4 @@
-//! The report of changes, as data. The field names are stable across versions.
+//! The changes between two rulesets, as data. The field names are stable across versions.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -6,85 +6,99 @@ use std::sync::Arc;
 use rulegen_net::ServicePortName;
 use serde::Serialize;
 
-/// All changes, in both families.
-#[derive(Serialize)]
+/// The changes from one ruleset to another, by Service. As JSON it is what `rulegen diff -o json`
+/// prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Report {
+pub struct Report {
     /// `iptables` or `nftables`.
-    pub(super) mode: &'static str,
+    pub mode: &'static str,
     /// Service ports that change, ordered by name.
-    pub(super) services: Vec<ServiceChange>,
+    pub services: Vec<ServiceChange>,
     /// Parts of the ruleset without an owner, or with an unknown owner.
-    pub(super) shared: Vec<ObjectChange>,
-    pub(super) summary: Summary,
+    pub shared: Vec<ObjectChange>,
+    /// How many Services change.
+    pub summary: Summary,
 }
 
-/// Numbers of Services.
-#[derive(Debug, Default, Clone, Copy, Serialize)]
+/// Numbers of Services. A Service counts once, even if several of its ports change.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Summary {
-    pub(super) add: usize,
-    pub(super) change: usize,
-    pub(super) remove: usize,
+pub struct Summary {
+    /// Services that have rules only afterwards.
+    pub add: usize,
+    /// Services that have rules before and afterwards.
+    pub change: usize,
+    /// Services that have rules only before.
+    pub remove: usize,
 }
 
 /// What happens to a Service port or frontend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Action {
+pub enum Action {
+    /// It has rules only afterwards.
     Add,
+    /// It has rules before and afterwards, but others.
     Change,
+    /// It has rules only before.
     Remove,
 }
 
 /// A service port that changes.
-#[derive(Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ServiceChange {
-    pub(super) namespace: Arc<str>,
-    pub(super) name: Arc<str>,
-    /// Absent for an unnamed port.
+pub struct ServiceChange {
+    /// Namespace of the Service.
+    pub namespace: Arc<str>,
+    /// Name of the Service.
+    pub name: Arc<str>,
+    /// Name of the port; absent for an unnamed port.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) port: Option<Arc<str>>,
+    pub port: Option<Arc<str>>,
     /// `TCP`, `UDP` or `SCTP`.
-    pub(super) protocol: String,
-    pub(super) action: Action,
+    pub protocol: String,
+    /// What happens to the service port.
+    pub action: Action,
     /// Frontends whose traffic changes.
-    pub(super) frontends: Vec<FrontendChange>,
+    pub frontends: Vec<FrontendChange>,
     /// The rules and elements concerned.
-    pub(super) objects: Vec<ObjectChange>,
+    pub objects: Vec<ObjectChange>,
 }
 
 /// A frontend whose traffic changes.
-#[derive(Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct FrontendChange {
-    pub(super) kind: &'static str,
+pub struct FrontendChange {
+    /// Kind of the address: `clusterIP`, `nodePort` and the like.
+    pub kind: &'static str,
     /// Address, port and protocol; `*` for all addresses of node ports.
-    pub(super) frontend: String,
-    pub(super) action: Action,
+    pub frontend: String,
+    /// What happens to the frontend.
+    pub action: Action,
     /// Removed endpoints and properties.
-    pub(super) removed: Vec<String>,
+    pub removed: Vec<String>,
     /// Added endpoints and properties.
-    pub(super) added: Vec<String>,
+    pub added: Vec<String>,
 }
 
 /// A chain, set or table that changes.
-#[derive(Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ObjectChange {
+pub struct ObjectChange {
     /// Family, table and name.
-    pub(super) object: String,
+    pub object: String,
     /// How it changes: `changed`, `new chain`, `deleted` and the like.
-    pub(super) change: &'static str,
+    pub change: &'static str,
     /// Removed rules or elements.
-    pub(super) removed: Vec<String>,
+    pub removed: Vec<String>,
     /// Added rules or elements.
-    pub(super) added: Vec<String>,
+    pub added: Vec<String>,
 }
 
 impl Report {
-    pub(super) fn is_empty(&self) -> bool {
+    /// True if the rulesets are equal.
+    pub fn is_empty(&self) -> bool {
         self.services.is_empty() && self.shared.is_empty()
     }
 }

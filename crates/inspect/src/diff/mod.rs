@@ -1,0 +1,10 @@
+//! What changes between two rulesets, by Service and then by chain, set and rule.
+
+mod iptables;
+mod nftables;
+mod report;
+mod services;
+
+pub use iptables::diff_iptables;
+pub use nftables::diff_nftables;
+pub use report::{Action, FrontendChange, ObjectChange, Report, ServiceChange, Summary};
