@@ -5,10 +5,10 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use rulegen::has_errors;
 use rulegen_config::ProxyConfig;
 use rulegen_model::{
     Host, IfEmpty, Objects, Problem, Severity, Snapshot, Source, is_manifest, read_manifest,
-    snapshot,
 };
 
 use crate::args::{IgnoredArgs, InputArgs, ProxyArgs};
@@ -41,7 +41,7 @@ pub(crate) fn load(
         found.extend(read_path(path, &mut objects));
     }
     found.extend(completed(&mut objects, &found, input.empty.meaning()));
-    let (snapshot, wrong) = snapshot(&objects, &config.snapshot_options(), &host());
+    let (snapshot, wrong) = rulegen::snapshot(&objects, &config, &host());
     found.extend(wrong);
     found.extend(warn_of_missing_node(&objects, &snapshot));
     for (kind, count) in &objects.ignored {
@@ -63,16 +63,12 @@ pub(crate) fn completed(
     found: &[Problem],
     if_empty: IfEmpty,
 ) -> Vec<Problem> {
-    if is_incomplete(found) { Vec::new() } else { objects.complete(if_empty) }
-}
-
-fn is_incomplete(found: &[Problem]) -> bool {
-    found.iter().any(|problem| problem.severity >= Severity::Unread)
+    if has_errors(found) { Vec::new() } else { objects.complete(if_empty) }
 }
 
 /// Rejects an incomplete input or configuration: Services in the missing part would count as deleted.
 pub(crate) fn refuse_incomplete(found: &[Problem], consequence: &str) -> Result<()> {
-    if is_incomplete(found) {
+    if has_errors(found) {
         bail!("invalid input or configuration (see above): {consequence}");
     }
     Ok(())
@@ -153,7 +149,7 @@ fn read_file(path: &Path, objects: &mut Objects) -> Vec<Problem> {
     let mut of_file = Objects::default();
     let problems = read_manifest(&path.display().to_string(), input, &mut of_file);
     // For an incomplete file the agent keeps the last good version, so nothing of it is used.
-    if !is_incomplete(&problems) {
+    if !has_errors(&problems) {
         objects.append(of_file);
     }
     problems

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use rulegen_agent::{ApiOptions, list_objects};
 use rulegen_config::{ProxyConfig, ProxyMode, RunningConfig};
 use rulegen_kernel::nftables::{Error, NfTables};
-use rulegen_model::{IfEmpty, Objects, Problem, Severity, Snapshot, node_name, snapshot};
+use rulegen_model::{IfEmpty, Objects, Problem, Severity, Snapshot, node_name};
 use rulegen_net::IpFamily;
 
 use crate::args::{ObjectsArgs, ProxyArgs};
@@ -100,7 +100,7 @@ fn find_in_mode(
 }
 
 fn joined(objects: Objects, config: &ProxyConfig, told: &mut Vec<Problem>) -> Cluster {
-    let (snapshot, wrong) = snapshot(&objects, &config.snapshot_options(), &host());
+    let (snapshot, wrong) = rulegen::snapshot(&objects, config, &host());
     told.extend(wrong);
     told.extend(warn_of_missing_node(&objects, &snapshot));
     Cluster { objects, snapshot }

@@ -1,60 +1,51 @@
-//! The rules that the packet is followed through: those of a plan, or those of the kernel.
+//! The rules that explain follows: those of a plan, or those of the kernel.
 
 use std::net::IpAddr;
 
 use anyhow::{Result, bail};
-use rulegen_compiler::iptables::ruleset;
-use rulegen_compiler::{Plan, nftables};
+use rulegen_compiler::Plan;
 use rulegen_config::ProxyMode;
-use rulegen_inspect::explain::{Explanation, by_ruleset, by_table};
-use rulegen_inspect::listing::{Listing, of_ruleset, of_table};
+use rulegen_inspect::explain::Explanation;
+use rulegen_inspect::listing::Listing;
 use rulegen_kernel::nftables::{Dataplane, NfTables};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::Packet;
-use rulegen_ruleset::iptables::Ruleset;
-use rulegen_ruleset::nftables::{Name, Table, TableFamily, Unknown};
+use rulegen_ruleset::nftables::{Name, TableFamily, Unknown};
 
 use crate::args::ExplainArgs;
 use crate::commands::{iptables, variant};
 
-pub(super) enum Rules {
-    Iptables(Ruleset),
-    Nftables {
-        table: Table,
-        /// What else a packet meets there that is not followed: chain and rule.
-        others: Vec<(String, String)>,
-    },
+pub(super) struct Rules {
+    rules: rulegen::Rules,
+    /// Rules of other programs that a packet passes too, and that are not followed: chain and rule.
+    others: Vec<(String, String)>,
 }
 
 impl Rules {
-    /// Those of a plan.
+    /// The rules of a plan.
     pub(super) fn wanted(args: &ExplainArgs, mode: ProxyMode, plan: &Plan) -> Self {
-        match mode {
-            ProxyMode::Iptables => Self::Iptables(ruleset(plan)),
-            ProxyMode::Nftables => {
-                let table = nftables::table(plan, table_name(args));
-                Self::Nftables { table, others: Vec::new() }
-            }
-        }
+        let rules = match mode {
+            ProxyMode::Iptables => rulegen::iptables_rules(plan),
+            ProxyMode::Nftables => rulegen::nftables_rules(plan, table_name(args).as_str()),
+        };
+        Self { rules, others: Vec::new() }
     }
 
-    /// Those of the kernel.
+    /// The rules in the kernel.
     pub(super) fn held(args: &ExplainArgs, mode: ProxyMode, family: IpFamily) -> Result<Self> {
         match mode {
             ProxyMode::Iptables => {
                 let iptables = iptables(family, variant(&args.kernel)?, &args.kernel);
-                Ok(Self::Iptables(iptables.save()?))
+                let rules = rulegen::Rules::Iptables(iptables.save()?);
+                Ok(Self { rules, others: Vec::new() })
             }
             ProxyMode::Nftables => held_table(family, table_name(args)),
         }
     }
 
-    /// The Services that they are about.
+    /// The Services that the rules are for.
     pub(super) fn listing(&self) -> Listing {
-        match self {
-            Self::Iptables(ruleset) => of_ruleset(ruleset),
-            Self::Nftables { table, .. } => of_table(table),
-        }
+        self.rules.services()
     }
 
     pub(super) fn explain(
@@ -63,16 +54,11 @@ impl Rules {
         packet: &Packet,
         plan: Option<&Plan>,
     ) -> Explanation {
-        match self {
-            Self::Iptables(ruleset) => by_ruleset(ruleset, local, packet, plan),
-            Self::Nftables { table, others } => {
-                let mut explanation = by_table(table, local, packet, plan);
-                for (chain, rule) in others {
-                    explanation.not_followed(chain.clone(), rule.clone());
-                }
-                explanation
-            }
+        let mut explanation = rulegen::explain(&self.rules, local, packet, plan);
+        for (chain, rule) in &self.others {
+            explanation.not_followed(chain.clone(), rule.clone());
         }
+        explanation
     }
 }
 
@@ -92,10 +78,10 @@ fn held_table(family: IpFamily, name: &Name) -> Result<Rules> {
         other => (format!("table {} {name}", family.nft_name()), other.to_string()),
     });
     let others = unknown.chain(base_chains_of_others(&mut kernel, family, name)?).collect();
-    Ok(Rules::Nftables { table: delinearized.table, others })
+    Ok(Rules { rules: rulegen::Rules::Nftables(delinearized.table), others })
 }
 
-/// What stands at the same hooks, and may do anything.
+/// Base chains of other tables at the same hooks. They may do anything with the packet.
 fn base_chains_of_others(
     kernel: &mut NfTables,
     family: IpFamily,
