@@ -50,7 +50,7 @@ pub struct ActualChain {
 /// A rule as read from the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActualRule {
-    /// The kernel's handle, if known.
+    /// The kernel's handle, if known: a number that identifies the rule within its table.
     pub handle: Option<u64>,
     /// Expressions; `None` if one is foreign.
     pub expressions: Option<Vec<Expression>>,

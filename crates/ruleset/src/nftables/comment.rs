@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 /// A comment of up to 127 ASCII letters, digits and punctuation characters. nft has no escape
-/// character, so everything that could end a comment is removed.
+/// character, so everything that could end a comment is removed. Linux 5.10 and newer keeps the
+/// comments of tables and chains.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Comment(Arc<str>);

@@ -58,14 +58,14 @@ pub enum Expression {
         /// Destination register.
         to: Register,
     },
-    /// Loads the route type of an address, such as RTN_LOCAL (nft_fib).
+    /// Loads the route type of an address, such as RTN_LOCAL (nft_fib). Needs Linux 4.10.
     Fib {
         /// True for the source address, false for the destination.
         of_source: bool,
         /// Destination register.
         to: Register,
     },
-    /// Generates a number for each packet (nft_numgen).
+    /// Generates a number for each packet (nft_numgen). Needs Linux 4.9.
     Numgen {
         /// Mode.
         kind: NumberKind,
@@ -76,7 +76,7 @@ pub enum Expression {
         /// Destination register.
         to: Register,
     },
-    /// Hashes bytes (jhash of nft_hash).
+    /// Hashes bytes (jhash of nft_hash). Needs Linux 4.9.
     Hash {
         /// First register of the input.
         from: Register,
@@ -120,13 +120,13 @@ pub enum Expression {
         /// Destination register of a map's data.
         to: Option<Register>,
     },
-    /// Adds a key to a set, or restarts its timeout (nft_dynset).
+    /// Adds a key to a set, or restarts its timeout (nft_dynset). Needs Linux 4.1.
     Dynset {
         /// Set.
         set: Name,
         /// First register of the key.
         from: Register,
-        /// Timeout of the element.
+        /// Timeout of the element; the kernel takes it in milliseconds.
         timeout: Duration,
     },
     /// Loads a constant (nft_immediate).

@@ -2,6 +2,11 @@
 //!
 //! Data about many addresses is in the elements of sets and maps, which the kernel finds by hash.
 //! Chains and rules only do the lookups.
+//!
+//! A table that this crate can describe needs at most Linux 5.7; each type names the version that
+//! it needs, if that is newer than Linux 4.1 (concatenated keys). Versions are those of the kernel
+//! commits, and of <https://wiki.nftables.org>, "List of updates since Linux kernel 3.13". Text is
+//! tested with nft 1.0.6.
 
 mod actual;
 mod comment;

@@ -46,13 +46,14 @@ pub enum Statement {
     Counter,
     /// Inverts these bits of the packet's mark.
     MarkXor(u32),
-    /// Adds an element to a set, or restarts its timeout.
+    /// Adds an element to a set, or restarts its timeout (`update`). If the set is full, the rule
+    /// ends here.
     Update {
         /// Set.
         set: Name,
         /// Key of the element.
         key: Vec<Selector>,
-        /// Timeout of the element.
+        /// Timeout of the element; the kernel takes it in milliseconds.
         timeout: Duration,
     },
     /// Looks up the packet in a verdict map. Issues its verdict, or ends the rule if there is none.
@@ -74,7 +75,7 @@ pub enum Statement {
     Dnat(Protocol, SocketAddr),
     /// Replaces the source by the address of the output interface, with a random port (masquerade).
     Masquerade,
-    /// Rejects with ICMP port unreachable.
+    /// Rejects with ICMP or ICMPv6 port unreachable, also for TCP, as kube-proxy does.
     Reject,
     /// Issues a verdict.
     Verdict(Verdict),
@@ -108,9 +109,9 @@ pub enum Condition {
     Source(Negatable<IpNet>),
     /// Its destination is in a network, or not.
     Destination(Negatable<IpNet>),
-    /// Its source is an address of this host.
+    /// Its source is an address of this host (`fib saddr type local`). Needs Linux 4.10.
     SourceIsLocal,
-    /// Its destination is an address of this host.
+    /// Its destination is an address of this host (`fib daddr type local`). Needs Linux 4.10.
     DestinationIsLocal,
     /// Its input interface matches, or not.
     InInterface(Negatable<Interface>),
@@ -160,11 +161,11 @@ pub enum Selector {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NumgenMode {
-    /// At random, all equally probable (numgen random).
+    /// At random, all equally probable (`numgen random`). Needs Linux 4.9.
     Random,
-    /// In turn, with a counter per rule (numgen inc).
+    /// In turn, with a counter per rule (`numgen inc`). Needs Linux 4.9.
     InTurn,
-    /// By a hash of the packet's source address (jhash).
+    /// By a hash of the packet's source address (`jhash`). Needs Linux 4.9.
     BySource,
 }
 

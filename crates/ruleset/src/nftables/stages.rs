@@ -19,7 +19,8 @@ use super::set::{DataType, Set};
 use super::{Element, Key, Name, Operation, Transaction};
 
 /// Splits transactions, one per table, into commits of at most `most` elements. Each commit has a
-/// transaction for each table.
+/// transaction for each table. A change that must be atomic stays in one commit, even if it is
+/// larger.
 pub fn stages<'a>(transactions: &[Transaction<'a>], most: usize) -> Vec<Vec<Transaction<'a>>> {
     let most = (most / transactions.len().max(1)).max(1);
     let mut of_tables: Vec<_> =

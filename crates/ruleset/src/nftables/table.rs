@@ -89,7 +89,8 @@ pub struct BaseChain {
     pub kind: ChainKind,
     /// Hook.
     pub hook: Hook,
-    /// Hook priority: lower runs first.
+    /// Hook priority, as in nft: chains with a lower number run first. NAT of destinations is at
+    /// -100, filters are at 0, NAT of sources is at 100 (NF_IP_PRI_* of linux/netfilter_ipv4.h).
     pub priority: i32,
 }
 
@@ -99,7 +100,8 @@ pub struct BaseChain {
 pub enum ChainKind {
     /// Sees every packet and can accept or drop it.
     Filter,
-    /// Sees the first packet of a connection and translates all of them.
+    /// Sees the first packet of a connection; the kernel translates the rest alike. Before Linux
+    /// 4.18 such chains cannot be used together with the `nat` table of iptables.
     Nat,
 }
 

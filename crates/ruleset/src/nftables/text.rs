@@ -18,7 +18,7 @@ use crate::Negatable;
 use rulegen_net::IpFamily;
 
 impl Table {
-    /// The table as input of `nft -f`.
+    /// The table as input of `nft -f`. It creates the table, or adds to an existing one.
     pub fn to_text(&self) -> String {
         let mut text = String::new();
         // Writing into a String cannot fail, and nothing in the template can.

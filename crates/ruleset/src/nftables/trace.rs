@@ -69,7 +69,8 @@ impl Trace<'_> {
     }
 }
 
-/// Traces the first packet of a client not seen before. `local` are the host's own addresses.
+/// Traces the first packet of a client not seen before. `local` are the host's own addresses. No
+/// other tables are taken into account.
 pub fn trace<'a>(table: &'a Table, local: &[IpAddr], packet: &Packet) -> Trace<'a> {
     Trace { branches: Tracer { table, local, packet }.run() }
 }
