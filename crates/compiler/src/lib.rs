@@ -5,9 +5,9 @@
 //!                                       └─nftables::table───▶ nftables::Table
 //! ```
 //!
-//! Every decision is taken in the plan: which endpoints a policy sees, what is masqueraded,
-//! what is refused and how. A backend only spells it. Pure, and it cannot fail: what a
-//! snapshot holds can be compiled.
+//! All decisions are made in the plan: which endpoints a policy selects, what is masqueraded, what
+//! is dropped or rejected. A backend only renders it. This crate is pure and cannot fail: every
+//! snapshot can be compiled.
 
 pub mod conntrack;
 pub mod iptables;

@@ -1,4 +1,4 @@
-//! The plan: everything that is decided about one family's traffic, in terms of Services.
+//! The plan: all decisions about the traffic of one IP family, in terms of Services.
 
 mod conflicts;
 mod service_plan;
@@ -15,40 +15,40 @@ use rulegen_net::{IpFamily, ServicePortName};
 pub use conflicts::{Contender, FrontendConflict, conflicts};
 pub use service_plan::Precedence;
 
-/// Above so many endpoints kube-proxy leaves the comments of endpoint rules out: they are
-/// nearly half of the text.
+/// Above this number of endpoints, kube-proxy omits the comments of endpoint rules, which are
+/// nearly half of the text (largeClusterEndpointsThreshold of pkg/proxy/iptables/proxier.go).
 const MANY_ENDPOINTS: usize = 1000;
 
-/// What shall become of one family's Service traffic on this node.
+/// How this node treats the Service traffic of one IP family.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Whose traffic it is.
+    /// The IP family.
     pub family: IpFamily,
-    /// The bit of a packet's mark that asks for masquerading.
+    /// The bit of a packet's mark that requests masquerading, as a mask: 0x4000 by default.
     pub masquerade_mark: u32,
-    /// How traffic of this node's pods is told from other traffic, if it is at all.
+    /// How traffic of this node's pods is recognised; `None` if it is not.
     pub pod_traffic: Option<PodTraffic>,
-    /// At which addresses node ports are open.
+    /// The addresses at which node ports are open.
     pub node_ports_at: NodePortsAt,
-    /// Whether packets from elsewhere to loopback addresses are dropped. Node ports at
-    /// loopback need route_localnet, which opens these addresses to neighbours
+    /// Whether packets from other hosts to loopback addresses are dropped. Node ports at loopback
+    /// addresses need the sysctl route_localnet, which opens these addresses to neighbours
     /// (CVE-2020-8558).
     pub guards_loopback: bool,
-    /// Networks that cluster IPs are taken from; none overlaps another.
+    /// Networks of cluster IPs, ordered and without overlaps.
     pub service_cidrs: Vec<IpNet>,
-    /// Whether packets that conntrack finds invalid are dropped rather than let through to
-    /// reset a connection (kubernetes#74839).
+    /// Whether packets that conntrack considers INVALID are dropped. If they pass, they can reset a
+    /// connection (kubernetes#74839).
     pub drops_invalid: bool,
-    /// Whether connections are counted for each endpoint, in nftables mode.
+    /// Whether connections are counted per endpoint; nftables mode only.
     pub counts_connections: bool,
-    /// Whether rules of endpoints say which service port they are for.
+    /// Whether rules of endpoints have the service port as a comment.
     pub names_endpoints: bool,
     /// Service ports, ordered by name.
     pub services: Vec<ServicePlan>,
 }
 
 impl Plan {
-    /// The same for a cluster without Services.
+    /// The plan without its Services.
     pub fn without_services(&self) -> Self {
         Self {
             pod_traffic: self.pod_traffic.clone(),
@@ -60,73 +60,74 @@ impl Plan {
     }
 }
 
-/// What tells traffic of this node's pods.
+/// How traffic of this node's pods is recognised.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PodTraffic {
-    /// Its source is in this network.
+    /// By a source in this network.
     From(IpNet),
-    /// It comes in from this bridge.
+    /// By this input interface, a bridge.
     Through(String),
-    /// It comes in from an interface whose name starts so.
+    /// By an input interface whose name starts with this.
     ThroughPrefix(String),
 }
 
 /// Addresses of the node at which node ports are open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodePortsAt {
-    /// Whatever the kernel calls local at the time.
+    /// All addresses that the kernel considers local when the packet arrives.
     AnyLocal {
-        /// Loopback addresses too.
+        /// Whether loopback addresses count.
         loopback: bool,
     },
-    /// These, ordered.
+    /// These addresses, ordered.
     These(Vec<IpAddr>),
 }
 
-/// What shall become of the traffic of one service port.
+/// How the traffic of one service port is treated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServicePlan {
     /// `namespace/name:port` and the protocol.
     pub name: ServicePortName,
-    /// The port at every address but the node's own.
+    /// The port at all addresses except those of the node.
     pub port: u16,
-    /// How long a client keeps its endpoint, in seconds.
+    /// Timeout of session affinity (ClientIP) in seconds; `None` without affinity.
     pub affinity_seconds: Option<u32>,
-    /// How an endpoint is chosen, in nftables mode.
+    /// How an endpoint is chosen; nftables mode only.
     pub load_balancing: LoadBalancing,
-    /// How many endpoints it has, also such as no policy chooses.
+    /// Number of endpoints, including those that no policy selects.
     pub endpoints: usize,
-    /// What policy Cluster chooses from, each as probable as the other.
+    /// Endpoints that policy Cluster selects, all equally probable.
     pub cluster_endpoints: Vec<Endpoint>,
-    /// What policy Local chooses from, each as probable as the other.
+    /// Endpoints that policy Local selects, all equally probable.
     pub local_endpoints: Vec<Endpoint>,
-    /// All that either chooses from. An endpoint that reaches itself is always masqueraded,
-    /// or it would answer itself past the translation.
+    /// Endpoints that either policy selects. Traffic of an endpoint to itself (hairpin) is always
+    /// masqueraded: otherwise its reply would bypass the reverse translation.
     pub reachable_endpoints: Vec<Endpoint>,
     /// Traffic to the cluster IP.
     pub internal: Internal,
-    /// Traffic to any other address, if there is one.
+    /// Traffic to all other addresses; `None` if there are none.
     pub external: Option<External>,
-    /// A port that must stay open for the load balancer's question.
+    /// The port for the load balancer's health checks, which must stay open
+    /// (spec.healthCheckNodePort).
     pub health_check_node_port: Option<NonZeroU16>,
 }
 
-/// What becomes of traffic that nothing special applies to.
+/// The treatment of traffic to which no exception applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It goes to an endpoint that the policy sees.
+    /// Forwarded to an endpoint that the policy selects.
     Forward(TrafficPolicy),
-    /// It goes nowhere.
+    /// Rejected or dropped.
     Refuse(Refusal),
 }
 
 /// How traffic is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is no endpoint in the cluster: the sender is told.
+    /// The cluster has no usable endpoint: rejected with ICMP port unreachable.
     NoEndpoints,
-    /// There are endpoints, but none here, where the policy keeps the traffic: it is dropped,
-    /// so that the sender tries again and may reach another node.
+    /// There are usable endpoints, but none on this node, and the policy is Local: dropped, so that
+    /// the client retries and may reach another node.
     NoLocalEndpoints,
 }
 
@@ -135,71 +136,73 @@ pub enum Refusal {
 pub struct Internal {
     /// The cluster IP.
     pub address: IpAddr,
-    /// What becomes of it.
+    /// How the traffic is treated.
     pub outcome: Outcome,
-    /// Whose source is replaced by the node's.
+    /// Which traffic is masqueraded.
     pub masquerade: Masquerade,
 }
 
-/// Whose source address is replaced.
+/// Which traffic is masqueraded: its source becomes an address of this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Masquerade {
-    /// Everybody's.
+    /// All of it.
     All,
-    /// Of those that are not this node's pods: the answer must come back through this node.
+    /// All except that of this node's pods. Replies to other clients must come back through this
+    /// node.
     NotFromPods,
-    /// Nobody's.
+    /// None.
     None,
 }
 
 /// Traffic to external IPs, load-balancer IPs and node ports.
 ///
-/// With policy Cluster all of it is masqueraded, since the endpoint may be on another node.
-/// With policy Local the client's address is kept; but traffic from this node's pods and from
-/// the node itself never was outside, so it is treated as if it had gone out to the load
-/// balancer and come in at a node that has endpoints: Cluster, the node's own masqueraded.
+/// With policy Cluster, all of it is masqueraded, because the endpoint may be on another node. With
+/// policy Local, the source address is kept. Traffic from this node and its pods did not come from
+/// outside, so policy Local does not apply: it may go to any endpoint of the cluster, and that of
+/// the node itself is masqueraded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct External {
-    /// Where it arrives.
+    /// The addresses and node ports.
     pub addresses: Vec<ExternalAddress>,
-    /// The policy.
+    /// The external traffic policy.
     pub policy: TrafficPolicy,
-    /// Whether anything of it is forwarded: there is an endpoint somewhere.
+    /// Whether any of it is forwarded: the cluster has a usable endpoint.
     pub forwards: bool,
-    /// What becomes of it where nothing else is said above.
+    /// How traffic is treated to which the exceptions above do not apply.
     pub outcome: Outcome,
-    /// Who may use load-balancer IPs, if not everybody.
+    /// Restriction of the load-balancer IPs; `None` if all clients may use them.
     pub firewall: Option<Firewall>,
 }
 
-/// An address of a service port beside its cluster IP.
+/// An address of a service port other than its cluster IP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExternalAddress {
     /// From `spec.externalIPs`.
     ExternalIp(IpAddr),
-    /// From the load balancer's status.
+    /// From `status.loadBalancer.ingress`.
     LoadBalancerIp(IpAddr),
-    /// A port at the node's own addresses.
+    /// From `spec.ports[].nodePort`: a port at the node's own addresses.
     NodePort(NonZeroU16),
 }
 
-/// Whose traffic to load-balancer IPs is let through; that of others is dropped.
+/// The clients that may use the load-balancer IPs (`spec.loadBalancerSourceRanges`). Traffic of all
+/// others is dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Firewall {
-    /// Sources that are let through.
+    /// Networks of allowed clients, ordered and merged.
     pub source_ranges: Arc<[IpNet]>,
-    /// Whether this node may use the load balancer: then the packet's source is the
-    /// load-balancer IP itself, where that is one of the node's addresses.
+    /// Whether this node is an allowed client. If a load-balancer IP is one of the node's own
+    /// addresses, it is also the source of such packets.
     pub from_node: bool,
 }
 
-/// Whether rules of endpoints say which service port they are for, when there are so many of one
-/// family.
+/// Whether rules of endpoints have the service port as a comment, for this number of endpoints of
+/// one family.
 pub(crate) fn names_endpoints(endpoints: usize) -> bool {
     endpoints <= MANY_ENDPOINTS
 }
 
-/// Decides everything for one family.
+/// Makes all decisions for one IP family. The snapshot may have Services of both.
 pub fn plan(snapshot: &Snapshot, config: &ProxyConfig, family: IpFamily) -> Plan {
     let ports = snapshot.service_ports(family);
     let node = &snapshot.node;
@@ -226,7 +229,7 @@ pub fn plan(snapshot: &Snapshot, config: &ProxyConfig, family: IpFamily) -> Plan
     }
 }
 
-/// Where node ports of a family are open.
+/// The addresses at which node ports of a family are open.
 pub fn node_ports_at(node: &Node, config: &ProxyConfig, family: IpFamily) -> NodePortsAt {
     open_node_ports(node, config, family).0
 }
@@ -247,8 +250,8 @@ fn pod_traffic(node: &Node, config: &ProxyConfig, family: IpFamily) -> Option<Po
     }
 }
 
-/// Where node ports are open, and whether that includes loopback. IPv6 has no route_localnet,
-/// and the nftables mode does not ask for it, so there they never are open at loopback.
+/// The addresses at which node ports are open, and whether that includes loopback. It never does
+/// for IPv6, which has no route_localnet, nor in nftables mode, which does not set it.
 fn open_node_ports(node: &Node, config: &ProxyConfig, family: IpFamily) -> (NodePortsAt, bool) {
     let addresses = node.addresses(family);
     let networks: Vec<IpNet> = match &config.node_port_addresses {
@@ -281,7 +284,7 @@ fn open_node_ports(node: &Node, config: &ProxyConfig, family: IpFamily) -> (Node
     (NodePortsAt::These(addresses.local.iter().copied().filter(open).collect()), localhost)
 }
 
-/// Decides everything for one service port, which hangs on no other.
+/// Makes all decisions for one service port, independent of the others.
 pub fn plan_service(
     port: &ServicePort,
     node: &Node,

@@ -1,12 +1,12 @@
-//! Which flows conntrack should forget: those that go on where the rules no longer lead.
+//! Stale conntrack flows: those that go to an endpoint to which the rules no longer lead.
 //!
 //! ```text
 //! ServicePorts, History, Context ──▶ StaleFlowFilter ──is_stale(Flow)──▶ delete it or leave it
 //! ```
 //!
-//! Rules see only the first packet of a flow; the others go where it went as long as there are
-//! any. A client that keeps its port, such as a DNS resolver, would so talk to a pod that is no
-//! more for ever. TCP notices by itself, if late.
+//! Rules see only the first packet of a flow; the others follow it as long as the flow exists. A
+//! client that keeps its port, such as a DNS resolver, would send to a deleted pod for ever. TCP
+//! recovers by itself, if late.
 
 #[cfg(test)]
 mod tests;
@@ -21,57 +21,58 @@ use rulegen_ruleset::Flow;
 
 use crate::NodePortsAt;
 
-/// What a judgement hangs on beside Services. All of one family.
+/// Facts besides Services that decide whether a flow is stale. All are of one IP family.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
-    /// At which addresses node ports are open.
+    /// The addresses at which node ports are open.
     pub node_ports_at: &'a NodePortsAt,
-    /// The node's own addresses, which count where node ports are open at any of them.
+    /// The node's own addresses, used if node ports are open at all local addresses.
     pub local_addresses: &'a [IpAddr],
-    /// Networks that cluster IPs are taken from.
+    /// Networks of cluster IPs.
     pub service_cidrs: &'a [IpNet],
-    /// Whether TCP flows to endpoints that were removed are stale too.
+    /// Whether TCP flows to removed endpoints are stale too (`rulegen.conntrackTCPResetRemoved` of
+    /// rulegen's configuration).
     pub resets_removed_tcp: bool,
 }
 
-/// What is known of the time before.
+/// What is known about the time before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum History {
-    /// These frontends have vanished since flows were last cleaned with success. One that is
-    /// there again does no harm here.
+    /// These frontends were removed since the last successful cleanup. A frontend that exists again
+    /// does no harm here.
     Vanished(HashSet<Frontend>),
-    /// Nothing, as after a restart. A cluster IP that no Service has is then taken for one that
-    /// vanished. So is one of a Service that is left to another proxy, whose flows find their way
-    /// again with the next packet.
+    /// Nothing, as after a restart. A cluster IP without a Service is then treated as removed. That
+    /// includes the Services of another proxy; their flows are created again by the next packet.
     Unknown,
 }
 
-/// Judges flows of one family by what Services say now, each in constant time.
+/// Finds stale flows of one IP family, in constant time per flow.
 #[derive(Debug, Clone)]
 pub struct StaleFlowFilter {
     /// Places in `backends`, several if Services share an external IP.
     frontends: HashMap<Frontend, Vec<usize>>,
-    /// Where flows of each service port may go on to.
+    /// Endpoints that flows of each service port may use.
     backends: Vec<HashSet<SocketAddr>>,
     past: History,
     service_cidrs: Vec<IpNet>,
     node_ports_at: OpenAt,
 }
 
-/// All frontends of a service port, some perhaps twice.
+/// All frontends of a service port, possibly with duplicates.
 pub fn frontends(port: &ServicePort) -> impl Iterator<Item = Frontend> + '_ {
     port.frontends().map(|(frontend, _)| frontend)
 }
 
-/// Whether flows of a service port are ever stale: those of UDP and SCTP, of TCP only if asked.
+/// Whether flows of a service port can be stale: those of UDP and SCTP; those of TCP only if
+/// requested.
 pub fn concerns(port: &ServicePort, resets_removed_tcp: bool) -> bool {
     resets_removed_tcp || port.name.protocol != Protocol::Tcp
 }
 
 impl StaleFlowFilter {
-    /// A judge who knows these service ports of one family, as the rules in the kernel know them.
-    /// All should be given after a restart; else those whose flows may have become stale are
-    /// enough, as long as each frontend of theirs comes with all service ports that share it.
+    /// A filter for these service ports of one family, as the rules in the kernel have them. After
+    /// a restart, pass all of them. Otherwise those whose flows may have become stale are enough,
+    /// together with all service ports that share one of their frontends.
     pub fn new<'a>(
         ports: impl IntoIterator<Item = &'a ServicePort>,
         past: History,
@@ -93,7 +94,7 @@ impl StaleFlowFilter {
         judge
     }
 
-    /// The protocols that stale flows may be of. Flows of others need not be listed.
+    /// The protocols that stale flows can have. Flows of others need not be listed.
     pub fn protocols(&self) -> Vec<Protocol> {
         let is_concerned = |protocol: &Protocol| {
             let is_of = |frontend: &Frontend| frontend.protocol == *protocol;
@@ -106,18 +107,19 @@ impl StaleFlowFilter {
         Protocol::ALL.into_iter().filter(is_concerned).collect()
     }
 
-    /// Whether a flow goes on where the rules would not lead a new one, and should be forgotten.
+    /// Whether a flow goes to an endpoint to which the rules would not send a new flow, and should
+    /// be deleted.
     pub fn is_stale(&self, flow: &Flow) -> bool {
         let found = self.reached(flow).find_map(|frontend| self.frontends.get(&frontend));
         match found {
             Some(ports) => self.is_astray(flow, ports),
-            // The pods behind a Service that was deleted may be there still, and without a
-            // frontend a TCP flow would find no other way.
+            // The pods of a deleted Service may still exist, and without a frontend a TCP flow
+            // cannot go elsewhere.
             None => flow.protocol != Protocol::Tcp && flow.is_translated() && self.is_gone(flow),
         }
     }
 
-    /// The frontends that a flow may be to, the one that rules look at first before the other.
+    /// The frontends that a flow may be for, in the order of the rules.
     fn reached(&self, flow: &Flow) -> impl Iterator<Item = Frontend> + use<> {
         let (ip, port) = (flow.destination.ip(), flow.destination.port());
         let address = Frontend::at_ip(ip, flow.protocol, port);
@@ -129,7 +131,7 @@ impl StaleFlowFilter {
     fn is_astray(&self, flow: &Flow, ports: &[usize]) -> bool {
         let mut backends = ports.iter().filter_map(|port| self.backends.get(*port));
         let leads_on = backends.clone().any(|backends| backends.contains(&flow.reply_source));
-        // As long as there is none, rules would refuse a new flow, and an old one does no harm.
+        // Without an endpoint, rules would reject a new flow, and an old one does no harm.
         let has_others = backends.any(|backends| !backends.is_empty());
         !leads_on && (flow.is_translated() || (has_others && was_missed(flow)))
     }
@@ -146,15 +148,16 @@ impl StaleFlowFilter {
     }
 }
 
-/// Whether a flow to a frontend that was not translated came before the rules that would do so.
-/// Zones but 0 are of others, such as Open vSwitch, who see packets before or after our rules.
+/// Whether an untranslated flow to a frontend is older than the rules that translate it. Zones
+/// other than 0 belong to other programs, such as Open vSwitch, which see packets before or after
+/// our rules.
 fn was_missed(flow: &Flow) -> bool {
     flow.protocol != Protocol::Tcp && flow.zone == 0
 }
 
-/// Endpoints that flows may go on to, whatever traffic policy or topology say of new ones: all
-/// that would answer. A TCP flow is left even to one that says it would not, for it may be in the
-/// middle of its last answer.
+/// Endpoints that existing flows may use, whatever traffic policy or topology select for new ones:
+/// all that would answer. A TCP flow is also kept to an endpoint that is not serving, because it
+/// may still be sending its last answer.
 fn backends(port: &ServicePort) -> HashSet<SocketAddr> {
     let is_tcp = port.name.protocol == Protocol::Tcp;
     let kept = port.endpoints.iter().filter(|it| is_tcp || it.ready || it.serving);
@@ -165,7 +168,7 @@ fn backends(port: &ServicePort) -> HashSet<SocketAddr> {
 #[derive(Debug, Clone)]
 struct OpenAt {
     addresses: HashSet<IpAddr>,
-    /// Whether all loopback addresses are among them; if `None`, only those that are named.
+    /// Whether all loopback addresses are included; `None`: only those that are listed.
     loopback: Option<bool>,
 }
 

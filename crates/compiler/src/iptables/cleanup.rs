@@ -1,5 +1,5 @@
-//! What a clean-up takes away: our chains and the jumps to them, kube-proxy's canaries, and the
-//! shared firewall chain where nobody shares it.
+//! What a cleanup removes: rulegen's chains and the jumps to them, kube-proxy's canary chains, and
+//! the shared firewall chain unless another program uses it.
 
 use rulegen_ruleset::iptables::{
     ChainName, ConntrackState, Match, Negatable, Ownership, Rule, RuleSpec, Ruleset, Table,
@@ -8,8 +8,8 @@ use rulegen_ruleset::iptables::{
 
 use super::layout::{CANARY, JUMP_COMMENTS, KUBELET_CHAINS, OURS, SHARED_FIREWALL, loopback_guard};
 
-/// Everything that rulegen or kube-proxy put into the tables, and the chains of it that have to
-/// stay because a rule of somebody else's leads to them.
+/// Removes everything that rulegen or kube-proxy made. Also returns those of its chains that must
+/// stay because a rule of another program jumps to them.
 pub fn removal_of_everything(held: &Ruleset) -> (Transaction<'_>, Vec<(Table, &ChainName)>) {
     let mut chains = OURS.chains.to_vec();
     chains.extend([(Table::Mangle, CANARY), (Table::Filter, CANARY), (Table::Nat, CANARY)]);
@@ -40,8 +40,8 @@ fn kept<'a>(
     chains.filter(stays).collect()
 }
 
-/// A jump as kube-proxy makes it, of this version or an older one: nothing but a comment that it
-/// uses, and maybe that the connection is new; or, for the firewall, nothing at all.
+/// A jump made by kube-proxy of this or an older version: it has only a known comment, and possibly
+/// the state NEW; the jump to the firewall chain has nothing at all.
 fn is_jump(rule: &Rule) -> bool {
     let Rule::Known(RuleSpec {
         source: None,
@@ -63,9 +63,8 @@ fn is_jump(rule: &Rule) -> bool {
     matches.iter().all(of_jumps) && matches.is_empty() == is_firewall
 }
 
-/// kubelet makes the same chain with the same rule in it and does not sign it. It is taken for
-/// kubelet's where kubelet shows itself by chains of its own, or where it holds anything that
-/// we did not put there.
+/// kubelet makes the same chain with the same rule, without a marker. The chain counts as kubelet's
+/// if chains of its own exist, or if the chain has rules that we did not make.
 fn is_kubelets_firewall(held: &Ruleset) -> bool {
     let kubelet_is_here = held
         .tables

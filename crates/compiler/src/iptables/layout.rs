@@ -1,4 +1,4 @@
-//! The chains that are there whatever Services there are, and who else uses them.
+//! The chains that exist without any Service, and those shared with other programs.
 
 use ipnet::IpNet;
 use rulegen_net::IpFamily;
@@ -13,7 +13,7 @@ use crate::plan::{NodePortsAt, Plan};
 
 /// The chain that finds the Service of a packet.
 pub const SERVICES: &str = "KUBE-SERVICES";
-/// The chain that refuses packets to external addresses without endpoints.
+/// The chain that rejects or drops packets to external addresses without endpoints.
 pub const EXTERNAL_SERVICES: &str = "KUBE-EXTERNAL-SERVICES";
 /// The chain that finds the Service of a node port.
 pub const NODE_PORTS: &str = "KUBE-NODEPORTS";
@@ -26,14 +26,14 @@ const FORWARD: &str = "KUBE-FORWARD";
 pub const POSTROUTING: &str = "KUBE-POSTROUTING";
 pub(super) const CANARY: &str = "KUBE-PROXY-CANARY";
 
-/// The chain with the loopback guard. kubelet makes it too, with the same rule in it, so it is
-/// shared: our rule is added if it is missing, and no other is touched.
+/// The chain with the loopback guard. kubelet makes the same chain with the same rule, so it is
+/// shared: our rule is added if it is missing, and other rules are left alone.
 pub const SHARED_FIREWALL: &str = "KUBE-FIREWALL";
 
-/// Chains by which kubelet shows that it is here; they are never ours.
+/// Chains that show that kubelet runs here. They are never ours.
 pub const KUBELET_CHAINS: [&str; 2] = ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"];
 
-/// The chains that we fill and delete.
+/// The chains that rulegen owns: it rewrites and deletes them.
 pub const OURS: Ownership<'static> = Ownership {
     chains: &[
         (Table::Filter, SERVICES),
@@ -57,8 +57,8 @@ const SERVICE_PREFIXES: &[(Table, &str)] = &[
     (Table::Nat, "KUBE-SEP-"),
 ];
 
-/// Whether rules of ours may be in a chain of this name: what others do in any other chain does
-/// not concern us.
+/// Whether a chain of this name can have rules of ours. Changes to all other chains by other
+/// programs do not matter.
 pub fn concerns(chain: &str) -> bool {
     let chain = ChainName::from(chain);
     let is_ours = |table: &Table| OURS.owns(*table, &chain);
@@ -67,8 +67,8 @@ pub fn concerns(chain: &str) -> bool {
         || [Table::Filter, Table::Nat].iter().any(is_ours)
 }
 
-/// Whether only a service proxy makes a chain of this name, and traffic to Services goes through it.
-/// Of the others of ours, kubelet makes some too.
+/// Whether a chain of this name is made by service proxies only and is passed by Service traffic.
+/// kubelet makes some of our other chains too.
 pub fn leads_to_services(chain: &str) -> bool {
     let name = ChainName::from(chain);
     let is_ours = |table: &Table| OURS.owns(*table, &name);
@@ -76,7 +76,7 @@ pub fn leads_to_services(chain: &str) -> bool {
         && [Table::Filter, Table::Nat].iter().any(is_ours)
 }
 
-/// The jumps from built-in chains, and the rules that stand before any Service's.
+/// The jumps from built-in chains, and the rules before those of Services.
 pub(super) fn begin(plan: &Plan, chains: &mut Chains) {
     for chain in [SERVICES, EXTERNAL_SERVICES, FORWARD, NODE_PORTS, PROXY_FIREWALL, SHARED_FIREWALL]
     {
@@ -93,8 +93,8 @@ pub(super) fn begin(plan: &Plan, chains: &mut Chains) {
     }
 }
 
-/// The way to the node ports, behind every Service's rules: an address of the node may also be
-/// some Service's external IP, and that comes first.
+/// The jump to the node ports, after the rules of all Services: an address of the node may also be
+/// an external IP of a Service, which has precedence.
 pub(super) fn finish(plan: &Plan, chains: &mut Chains) {
     let last = "kubernetes service nodeports; NOTE: this must be the last rule in this chain";
     let services = chains.nat(SERVICES);
@@ -120,12 +120,12 @@ const FORWARD_JUMP: &str = "kubernetes forwarding rules";
 const SERVICES_JUMP: &str = "kubernetes service portals";
 const POSTROUTING_JUMP: &str = "kubernetes postrouting rules";
 
-/// The comments by which jumps from built-in chains are known.
+/// The comments that identify jumps from built-in chains.
 pub(super) const JUMP_COMMENTS: [&str; 6] =
     [FIREWALL_JUMP, HEALTH_JUMP, EXTERNAL_JUMP, FORWARD_JUMP, SERVICES_JUMP, POSTROUTING_JUMP];
 
-/// From top to bottom as they end up in the kernel. Those without a state stand where every
-/// packet must pass: established connections too.
+/// Jumps in their order in the kernel. Those without a state match every packet, including those of
+/// established connections.
 fn jumps(chains: &mut Chains) {
     chains.filter("INPUT").extend([
         jump(RuleSpec::default(), SHARED_FIREWALL),
@@ -160,8 +160,8 @@ fn in_states(states: &[ConntrackState], negated: bool) -> RuleSpec {
     RuleSpec { matches: vec![Match::Conntrack(states)], ..RuleSpec::default() }
 }
 
-/// Marked packets are masqueraded; the mark goes, so that a packet which passes twice is not
-/// masqueraded twice.
+/// Masquerades marked packets. The mark is removed, so that a packet that passes twice is
+/// masqueraded once.
 fn masquerade(mark: u32, chains: &mut Chains) {
     let unmarked = Match::Mark(Negatable::is_not(marked(mark)));
     chains.nat(POSTROUTING).extend([
@@ -175,7 +175,7 @@ fn masquerade(mark: u32, chains: &mut Chains) {
     chains.nat(MARK_MASQUERADE).push(then(RuleSpec::default(), or_mark(mark)));
 }
 
-/// Lets what we translated pass a FORWARD chain that drops by default.
+/// Accepts translated packets in a FORWARD chain that drops by default.
 fn forward(plan: &Plan, chains: &mut Chains) {
     let forward = chains.filter(FORWARD);
     if plan.drops_invalid {
@@ -188,7 +188,7 @@ fn forward(plan: &Plan, chains: &mut Chains) {
     forward.push(then(rule, Target::Accept));
 }
 
-/// With route_localnet set, a neighbour could send to loopback addresses; only what a node
+/// With route_localnet set, a neighbour could send to loopback addresses. Only packets that a node
 /// port translated may.
 pub fn loopback_guard() -> Rule {
     use ConntrackState::{Dnat, Established, Related};

@@ -1,12 +1,11 @@
-//! A ruleset that follows its plan service port by service port: a change costs what it changes,
-//! not what there is.
+//! A ruleset that follows its plan per service port: the cost is that of the change, not that of
+//! the ruleset.
 //!
-//! The chains of a service port are its own, for their names are hashes of its name. The chains
-//! that all share are filled whole where one rule of them changes, which a change of endpoints
-//! seldom does.
+//! Each service port has its own chains, named after a hash of its name. A shared chain is
+//! rewritten as a whole if one of its rules changes, which a change of endpoints seldom causes.
 //!
-//! No rule is kept: the plan is a fraction of them, and making all of them anew for a comparison
-//! takes less time than reading those that the kernel holds.
+//! No rules are kept: the plan needs a fraction of their memory, and rendering all of them again
+//! takes less time than reading those in the kernel.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -17,7 +16,7 @@ use rulegen_ruleset::iptables::{Chain, ChainName, Rule, Ruleset, Table, Transact
 use super::{Chains, OURS, chains, service};
 use crate::plan::{NodePortsAt, Plan, ServicePlan, names_endpoints};
 
-/// A plan that changes, and the ruleset that carries it out.
+/// A plan that changes, and the ruleset rendered from it.
 pub struct LiveRuleset {
     plan: Plan,
     services: BTreeMap<ServicePortName, ServicePlan>,
@@ -25,8 +24,8 @@ pub struct LiveRuleset {
     endpoints: usize,
 }
 
-/// The chains that a change is about, as they were and as they shall be. A chain that all share
-/// is only in what shall be.
+/// The chains that a change affects, before and after. A shared chain is only in the state after
+/// the change.
 pub struct Patch {
     held: Ruleset,
     wanted: Ruleset,
@@ -38,17 +37,18 @@ pub struct Patch {
 pub struct Sizes {
     /// Before the change.
     pub before: usize,
-    /// Since.
+    /// After the change.
     pub after: usize,
 }
 
 impl Patch {
-    /// What makes the one of the other, where the kernel holds the ruleset as it was.
+    /// The transaction from the state before to the state after, for a kernel that has the ruleset
+    /// as it was.
     pub fn transaction(&self) -> Transaction<'_> {
         diff(&self.held, &self.wanted, &OURS)
     }
 
-    /// How the number of rules of a table changes.
+    /// By how much the number of rules in a table changes.
     pub fn sizes(&self, table: Table) -> Sizes {
         self.sizes.get(&table).copied().unwrap_or_default()
     }
@@ -63,7 +63,7 @@ impl Patch {
 const TABLES: [Table; 2] = [Table::Filter, Table::Nat];
 
 impl LiveRuleset {
-    /// The ruleset of a plan.
+    /// Starts with a plan.
     pub fn new(mut plan: Plan) -> Self {
         let services = std::mem::take(&mut plan.services);
         let endpoints = services.iter().map(|service| service.endpoints).sum();
@@ -71,14 +71,13 @@ impl LiveRuleset {
         Self { plan, services: services.collect(), endpoints }
     }
 
-    /// The whole ruleset as it shall be, made anew.
+    /// Renders the complete ruleset.
     pub fn ruleset(&self) -> Ruleset {
         let services: Vec<&ServicePlan> = self.services.values().collect();
         chains(&self.plan, &services, service::render).into_ruleset(self.plan.family)
     }
 
-    /// The rules of some Services with all rules that belong to none, and the rules of the other
-    /// Services.
+    /// The rules of some Services with all shared rules, and the rules of the other Services.
     pub fn split(&self, services: &[ObjectKey]) -> (Ruleset, Ruleset) {
         let chosen: HashSet<&ObjectKey> = services.iter().collect();
         let is_chosen = |service: &&ServicePlan| chosen.contains(&service_of(&service.name));
@@ -103,13 +102,13 @@ impl LiveRuleset {
         self.update(ports.into_iter().map(|name| (name, None)));
     }
 
-    /// Whether it has the rule that must stand before loopback addresses are routed.
+    /// Whether it has the rule that must exist before route_localnet is set.
     pub fn guards_loopback(&self) -> bool {
         self.plan.guards_loopback
     }
 
-    /// Takes service ports in, or away where there is `None`, and says what that changes. Where
-    /// the number of endpoints crosses the one above which rules do not name them, all rules of
+    /// Adds, changes or (with `None`) removes service ports, and returns the change. If the number
+    /// of endpoints crosses the limit above which their rules have no comments, all rules of
     /// endpoints change.
     pub fn update(
         &mut self,
@@ -130,7 +129,8 @@ impl LiveRuleset {
         self.patch(before, after)
     }
 
-    /// The same where node ports are open at other addresses since. All rules are made twice for it.
+    /// Changes the addresses at which node ports are open, and returns the change. Renders all
+    /// rules twice.
     pub fn update_with_node_ports_at(
         &mut self,
         changes: impl IntoIterator<Item = (ServicePortName, Option<ServicePlan>)>,
@@ -143,8 +143,8 @@ impl LiveRuleset {
         Patch::of_all(before, self.ruleset())
     }
 
-    /// What makes chains that somebody may have changed right again: those that are ours are filled
-    /// whole, or deleted where they are not wanted. Of the others, rules that `held` lacks are added.
+    /// Repairs chains that another program may have changed: our own are rewritten, or deleted if
+    /// they are not wanted. In shared chains, rules missing in `held` are added.
     pub fn repair(&self, chains: &BTreeSet<(Table, ChainName)>, mut held: Ruleset) -> Patch {
         let mut wanted = self.ruleset();
         for (table, content) in &mut wanted.tables {
@@ -155,7 +155,7 @@ impl LiveRuleset {
                 held.tables.entry(*table).or_default().insert(name.clone(), Chain::default());
             }
         }
-        // As many rules as before: the numbers of rules are those that are wanted.
+        // Equal numbers before and after: they are those of the wanted ruleset.
         Patch { held, wanted, sizes: BTreeMap::new() }
     }
 
@@ -176,7 +176,7 @@ impl LiveRuleset {
         }
     }
 
-    /// What some service ports need, and nothing else.
+    /// The rules of these service ports only.
     fn rendered(&self, names: &BTreeSet<ServicePortName>) -> Chains {
         let mut chains = Chains::default();
         let services = names.iter().filter_map(|name| self.services.get(name));
@@ -218,14 +218,14 @@ impl LiveRuleset {
         }
     }
 
-    /// The chains that all share, whole.
+    /// The shared chains, complete.
     fn shared(&self) -> Chains {
         let services: Vec<&ServicePlan> = self.services.values().collect();
         chains(&self.plan, &services, service::render_shared)
     }
 }
 
-/// The shared chains in which the service ports that are spelled have other rules than before.
+/// The shared chains in which the rendered service ports have other rules than before.
 fn changed(
     before: &BTreeMap<&'static str, Vec<Rule>>,
     after: &BTreeMap<&'static str, Vec<Rule>>,

@@ -1,4 +1,4 @@
-//! Spells a plan in kube-proxy's iptables layout, rule for rule.
+//! Renders a plan in kube-proxy's iptables layout, rule for rule (kube-proxy 1.36).
 //!
 //! ```text
 //! nat     PREROUTING, OUTPUT ─▶ KUBE-SERVICES ─▶ KUBE-SVC-…   cluster IP, policy Cluster
@@ -34,17 +34,16 @@ use chains::Chains;
 
 use crate::plan::{Plan, ServicePlan};
 
-/// The tables `filter` and `nat` that carry the plan out.
+/// Renders a plan as the tables `filter` and `nat`, with all rules that rulegen makes there.
 pub fn ruleset(plan: &Plan) -> Ruleset {
     let services: Vec<&ServicePlan> = plan.services.iter().collect();
     chains(plan, &services, service::render).into_ruleset(plan.family)
 }
 
-/// Services that are spelled at a time, by one processor.
+/// Number of Services that one thread renders at a time.
 const SERVICES_OF_A_PART: usize = 256;
 
-/// The chains of a plan, with what `render` adds for each of the service ports, which are ordered
-/// by name.
+/// The chains of a plan, with those that `render` adds for each service port, ordered by name.
 fn chains(
     plan: &Plan,
     services: &[&ServicePlan],

@@ -7,19 +7,19 @@ use rulegen_net::Protocol;
 use rulegen_ruleset::iptables::ChainName;
 use sha2::{Digest, Sha256};
 
-/// Characters of a hash that stand in a name; a name has 28 at most.
+/// Number of characters of a hash in a name. A chain name has at most 28 characters.
 const HASH_LENGTH: usize = 16;
 
 /// The chains of one service port. Each name ends in a hash of the service port's name and
 /// protocol.
 pub(super) struct ServiceChains {
-    /// Endpoints that policy Cluster sees.
+    /// Chooses among the endpoints of policy Cluster.
     pub(super) cluster: ChainName,
-    /// Endpoints that policy Local sees.
+    /// Chooses among the endpoints of policy Local.
     pub(super) local: ChainName,
     /// External traffic.
     pub(super) external: ChainName,
-    /// Traffic to load-balancer IPs, by source.
+    /// Traffic to load-balancer IPs, by source range.
     pub(super) firewall: ChainName,
 }
 
@@ -50,7 +50,7 @@ fn chain_name(prefix: &str, hash: &str) -> ChainName {
     format!("{prefix}{hash}").into()
 }
 
-/// The start of the base32 of the SHA-256 of the parts, one behind the other.
+/// The first characters of the base32 encoding of the SHA-256 of the concatenated parts.
 fn hash(parts: &[&str]) -> String {
     let mut digest = Sha256::new();
     parts.iter().for_each(|part| digest.update(part));

@@ -34,13 +34,13 @@ pub(super) fn to_port(
     }
 }
 
-/// Narrows a rule to sources in a network; the whole address space is no match at all.
+/// Restricts a rule to sources in a network. The whole address space needs no match.
 pub(super) fn from_network(mut rule: RuleSpec, source: IpNet) -> RuleSpec {
     rule.source = (source.prefix_len() > 0).then_some(Negatable::is(source));
     rule
 }
 
-/// Narrows a rule to traffic of this node's pods, or to all other traffic.
+/// Restricts a rule to traffic of this node's pods, or to all other traffic.
 pub(super) fn by_pods(rule: RuleSpec, pods: &PodTraffic, negated: bool) -> RuleSpec {
     let through = |name: String| {
         let value = Interface(name.into());
@@ -56,18 +56,18 @@ pub(super) fn by_pods(rule: RuleSpec, pods: &PodTraffic, negated: bool) -> RuleS
     }
 }
 
-/// Adds a match behind those a rule has.
+/// Appends a match.
 pub(super) fn matching(mut rule: RuleSpec, also: Match) -> RuleSpec {
     rule.matches.push(also);
     rule
 }
 
-/// Completes a rule by what it does.
+/// Adds the target.
 pub(super) fn then(rule: RuleSpec, target: Target) -> Rule {
     Rule::Known(RuleSpec { target: Some(target), ..rule })
 }
 
-/// Completes a rule by the chain it leads to.
+/// Adds a jump to a chain as the target.
 pub(super) fn jump(rule: RuleSpec, chain: impl Into<ChainName>) -> Rule {
     then(rule, Target::Jump(chain.into()))
 }
@@ -88,7 +88,7 @@ pub(super) fn or_mark(mark: u32) -> Target {
     Target::SetMark(SetMark { value: mark, mask: mark })
 }
 
-/// Turns the bits of a mark round.
+/// Inverts bits of the mark (XOR).
 pub(super) fn xor_mark(mark: u32) -> Target {
     Target::SetMark(SetMark { value: mark, mask: 0 })
 }

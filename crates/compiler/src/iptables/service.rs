@@ -18,14 +18,14 @@ use crate::plan::{
     ServicePlan,
 };
 
-/// Adds everything that a service port needs.
+/// Adds all rules of a service port.
 pub(super) fn render(plan: &Plan, service: &ServicePlan, chains: &mut Chains) {
     let speller = Renderer::new(plan, service);
     speller.shared(chains);
     speller.own(chains);
 }
 
-/// Adds only its rules in the chains that all service ports share.
+/// Adds only its rules in the shared chains.
 pub(super) fn render_shared(plan: &Plan, service: &ServicePlan, chains: &mut Chains) {
     Renderer::new(plan, service).shared(chains);
 }
@@ -94,7 +94,7 @@ impl<'a> Renderer<'a> {
         }
     }
 
-    /// Leads traffic to an external address into the service port's chains.
+    /// Sends traffic to an external address to the service port's chains.
     fn capture(&self, external: &External, address: ExternalAddress, chains: &mut Chains) {
         let to_external = |rule| jump(rule, self.names.external.clone());
         match address {
@@ -123,7 +123,7 @@ impl<'a> Renderer<'a> {
         to_port(Some(ip), self.service.name.protocol, self.service.port, comment)
     }
 
-    /// The rule that refuses what was not translated.
+    /// The rule that rejects or drops what was not translated.
     fn refused(
         &self,
         ip: Option<IpAddr>,
@@ -143,7 +143,7 @@ impl<'a> Renderer<'a> {
         then(rule, target)
     }
 
-    /// The rule that drops what no source range let through.
+    /// The rule that drops packets from outside all source ranges.
     fn not_accepted(&self, ip: IpAddr) -> Rule {
         let comment = format!("{} traffic not accepted by {}", self.name, self.names.firewall);
         let rule = to_port(Some(ip), self.service.name.protocol, self.service.port, comment);
@@ -257,7 +257,7 @@ impl<'a> Renderer<'a> {
         rules
     }
 
-    /// The rule at the head of the chain that the cluster IP leads to.
+    /// The first rule of the chain for the cluster IP.
     fn masquerade_internal(&self, policy: TrafficPolicy) -> Option<Rule> {
         let internal = self.service.internal;
         if internal.outcome != Outcome::Forward(policy) {
@@ -266,7 +266,8 @@ impl<'a> Renderer<'a> {
         let rule = || self.to_service(internal.address, "cluster IP");
         let rule = match (internal.masquerade, &self.plan.pod_traffic) {
             (Masquerade::All, _) => rule(),
-            // Everybody is a pod: a rule for the others matches nobody, and iptables-nft refuses it.
+            // All sources are pods: a rule for the others would match nothing, and iptables-nft
+            // rejects it.
             (_, Some(PodTraffic::From(all))) if all.prefix_len() == 0 => return None,
             (Masquerade::NotFromPods, Some(pods)) => by_pods(rule(), pods, true),
             (Masquerade::NotFromPods | Masquerade::None, _) => return None,
@@ -297,7 +298,7 @@ impl<'a> Renderer<'a> {
         }
     }
 
-    /// The list of clients of an endpoint has its chain's name.
+    /// The list of an endpoint's clients is named after its chain.
     fn recent(&self, of: &NamedEndpoint<'_>, action: RecentAction) -> Match {
         let mask = match of.endpoint.address.ip() {
             IpAddr::V4(_) => IpAddr::from([0xff; 4]),
@@ -312,8 +313,8 @@ struct NamedEndpoint<'a> {
     chain: ChainName,
 }
 
-/// The threshold of 2³¹ that stands for `1/n`, or none for certainty. kube-proxy writes the
-/// probability with ten decimals, and iptables rounds that to 31 bits.
+/// The probability `1/n` in units of 2⁻³¹; `None` for 1. kube-proxy writes it with ten decimals,
+/// which iptables rounds to 31 bits.
 fn one_in(n: usize) -> Option<u32> {
     const DECIMALS: u128 = 10_000_000_000;
     let n = u128::try_from(n).ok().filter(|n| *n > 1)?;

@@ -10,29 +10,29 @@ use rulegen_net::{Frontend, FrontendAddress, FrontendKind, IpFamily, Protocol, S
 
 use super::plan_service;
 
-/// A frontend that at least two Services claim. Only one can get its traffic.
+/// A frontend that at least two Services claim. Only one of them gets its traffic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FrontendConflict {
     /// The frontend. A node port that has the same contenders in both families is one conflict,
     /// with the frontend of IPv4.
     pub frontend: Frontend,
-    /// The address families in which it is contested.
+    /// The IP families in which it is contested.
     pub families: Vec<IpFamily>,
-    /// At least two: those that forward, then the others, each ordered by name. The first gets the
-    /// traffic if it forwards: a Service without endpoints takes none from one that has some, since
-    /// traffic is only refused where it was not translated.
+    /// At least two: first those that forward, then the others, each ordered by name. The first
+    /// gets the traffic if it forwards. A Service without endpoints does not take traffic from one
+    /// that has some, because traffic is only rejected if it was not translated.
     pub contenders: Vec<Contender>,
 }
 
 /// A Service that claims a frontend.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Contender {
-    /// The service port. Its port name is empty where the Service claims the frontend for all its
+    /// The service port. Its port name is empty if the Service claims the frontend for all its
     /// ports.
     pub port: ServicePortName,
-    /// What the frontend is to the Service.
+    /// The kind of the frontend for this Service.
     pub kind: FrontendKind,
-    /// Whether the Service has endpoints that traffic to the frontend may go to.
+    /// Whether the Service has usable endpoints for traffic to the frontend.
     pub forwards: bool,
 }
 
@@ -55,7 +55,7 @@ pub fn conflicts(snapshot: &Snapshot, config: &ProxyConfig) -> Vec<FrontendConfl
     conflicts
 }
 
-/// Whether two conflicts are about one node port and differ in the family only.
+/// Whether two conflicts are about the same node port and differ only in the IP family.
 fn are_one(one: &FrontendConflict, other: &FrontendConflict) -> bool {
     let place = |of: &FrontendConflict| match of.frontend.address {
         FrontendAddress::Ip(_) => None,
@@ -204,7 +204,8 @@ mod tests {
         let all = [&[empty.clone(), full.clone(), third], slices.as_slice()].concat();
         assert_eq!(told(&all), [format!("192.0.2.1:80/TCP: {b}, {c}, {a}")]);
         assert_eq!(told(&[empty, full]), [format!("192.0.2.1:80/TCP: {a}, {b}")]);
-        // Policy Local inside has nothing here; from outside this node still gets there.
+        // Internal policy Local has no endpoint here, but traffic from outside this node is
+        // forwarded.
         let local = spec("10.96.0.2", r#""internalTrafficPolicy": "Local","#);
         let local = service("a", &local, "");
         let other = service("b", &spec("10.96.0.2", ""), "");

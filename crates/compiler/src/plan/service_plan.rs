@@ -8,10 +8,10 @@ use rulegen_net::{Frontend, FrontendKind, IpFamily, ServicePortName};
 
 use super::{External, ExternalAddress, Outcome, Refusal, ServicePlan};
 
-/// Orders the service ports that have one destination: the least gets its traffic. A cluster IP is
-/// before all other addresses, for it belongs to its Service alone. A service port that forwards is
-/// before one that refuses, since traffic is only refused where it was not translated. An address
-/// is looked up before node ports. Then the first by name counts.
+/// Orders the service ports that have the same destination: the smallest gets the traffic. A
+/// cluster IP comes before all other addresses, because it belongs to one Service only. A service
+/// port that forwards comes before one that rejects, because traffic is only rejected if it was not
+/// translated. Addresses come before node ports. Then the first by name wins.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Precedence {
     is_external: bool,
@@ -22,7 +22,7 @@ pub struct Precedence {
 }
 
 impl ServicePlan {
-    /// Its frontends: cluster IP, external IPs, load-balancer IPs, node port, in this order. An
+    /// Its frontends in this order: cluster IP, external IPs, load-balancer IPs, node port. An
     /// address may be both an external and a load-balancer IP.
     pub fn frontends(&self) -> impl Iterator<Item = (Frontend, FrontendKind)> + '_ {
         let (protocol, cluster_ip) = (self.name.protocol, self.internal.address);
@@ -39,9 +39,8 @@ impl ServicePlan {
         std::iter::once((at(cluster_ip), FrontendKind::ClusterIP)).chain(external)
     }
 
-    /// Whether traffic to a frontend of this kind is translated. External traffic always is if
-    /// there are usable endpoints in the cluster: under policy Local, that of this node and its
-    /// pods.
+    /// Whether traffic to a frontend of this kind is translated (DNAT). External traffic is if the
+    /// cluster has a usable endpoint: under policy Local, that of this node and its pods.
     pub fn forwards(&self, kind: FrontendKind) -> bool {
         match kind {
             FrontendKind::ClusterIP => matches!(self.internal.outcome, Outcome::Forward(_)),
@@ -50,7 +49,7 @@ impl ServicePlan {
         }
     }
 
-    /// The traffic policy for a frontend of this kind, if it matters there.
+    /// The traffic policy for a frontend of this kind; `None` if none applies.
     pub fn policy(&self, kind: FrontendKind) -> Option<TrafficPolicy> {
         if kind != FrontendKind::ClusterIP {
             return self.external.as_ref().map(|external| external.policy);
@@ -62,7 +61,7 @@ impl ServicePlan {
         }
     }
 
-    /// Its place among the service ports that have one destination, as a frontend of this kind.
+    /// Its rank among the service ports that have the same destination, as a frontend of this kind.
     pub fn precedence(&self, kind: FrontendKind) -> Precedence {
         Precedence {
             is_external: kind != FrontendKind::ClusterIP,
@@ -72,7 +71,7 @@ impl ServicePlan {
         }
     }
 
-    /// The endpoints that a policy chooses from, each as probable as the other.
+    /// The endpoints that a policy selects, all equally probable.
     pub fn endpoints_of(&self, policy: TrafficPolicy) -> &[Endpoint] {
         match policy {
             TrafficPolicy::Cluster => &self.cluster_endpoints,
@@ -80,9 +79,9 @@ impl ServicePlan {
         }
     }
 
-    /// How the endpoint of a client without affinity is chosen. iptables only draws at random. With
-    /// affinity, rules that follow one another each draw a number of their own, which must not be
-    /// the same for all, as a hash of the source would be.
+    /// How an endpoint is chosen for a client without affinity. iptables can only choose at random.
+    /// With affinity, consecutive rules each generate a number, and these must be independent,
+    /// which those of a hash of the source are not.
     pub fn first_choice(&self, mode: ProxyMode) -> LoadBalancing {
         let has_affinity = self.affinity_seconds.is_some();
         match (mode, self.load_balancing) {
@@ -96,7 +95,7 @@ impl ServicePlan {
 }
 
 impl External {
-    /// The addresses from the load balancer's status.
+    /// The load-balancer IPs (`status.loadBalancer.ingress`).
     pub fn load_balancer_ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.addresses.iter().filter_map(|address| match address {
             ExternalAddress::LoadBalancerIp(ip) => Some(*ip),
@@ -104,8 +103,8 @@ impl External {
         })
     }
 
-    /// Sources that may use the load-balancer IPs beside the source ranges: if this node may, then
-    /// these IPs themselves, which are the source where one of them is an address of the node.
+    /// Clients that may use the load-balancer IPs in addition to the source ranges: if this node
+    /// may, these IPs themselves, because such an IP is the source if it is an address of the node.
     pub fn sources_of_node(&self) -> Vec<IpAddr> {
         match &self.firewall {
             Some(firewall) if firewall.from_node => self.load_balancer_ips().collect(),

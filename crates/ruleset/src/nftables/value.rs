@@ -17,7 +17,7 @@ pub enum Value {
     Network(IpNet),
     /// A transport protocol.
     Protocol(Protocol),
-    /// A port.
+    /// A port of the transport protocol, from 0 to 65535.
     Port(u16),
     /// A number.
     Number(u32),
