@@ -1,20 +1,19 @@
-//! Session affinity: a client keeps its endpoint for a time after its last new connection.
+//! Session affinity: a client keeps its endpoint until a timeout after its last new connection.
 //!
-//! A service port with affinity has a set of pairs, client and number of an endpoint, which
-//! packets fill, and a chain for each endpoint. The chain of a policy first asks for each of its
-//! endpoints whether the client has it, then chooses. So an endpoint that is gone loses its
-//! clients with its rule, and the pairs count for all frontends of the service port.
+//! A service port with affinity has a set of pairs of a client and the number of an endpoint, which
+//! packets fill, and a chain per endpoint. The chain of a policy first checks for each of its
+//! endpoints whether the client has it, then chooses. If an endpoint is removed, its rule goes, and
+//! with it its clients. All frontends of the service port share the set.
 //!
-//! The number of an endpoint comes from its address and port: others that come and go leave it.
-//! Two that share a number would share their clients, who would still stay with the first.
+//! The number of an endpoint is a hash of its address and port, so it does not depend on other
+//! endpoints. If two have the same number, they share their clients, who all stay with the first.
 //!
 //! The timeout is in the rules and not in the set: when it changes, rules are replaced and the set
-//! stays with its clients. A client that is in the set keeps its old timeout until its next new
-//! connection.
+//! keeps its clients. A client in the set keeps its old timeout until its next new connection.
 //!
-//! The kernel gives the set room for 65,535 clients. When it is full, new clients are not remembered,
-//! but they are balanced like any others: the statement that cannot add its element ends its own
-//! rule only (`NFT_BREAK` of nft_dynset_eval()), and the rule behind it leads to the endpoint.
+//! The kernel limits the set to 65,535 clients. If it is full, new clients are not remembered, but
+//! still balanced: the statement that cannot add its element ends only its own rule (`NFT_BREAK` of
+//! nft_dynset_eval()), and the next rule leads to the endpoint.
 
 use std::time::Duration;
 
@@ -31,7 +30,7 @@ use super::service_path::ServicePath;
 use super::statements::{goto, holds};
 use crate::plan::{Plan, ServicePlan};
 
-/// Adds the set of clients, the chains of the endpoints, and those that choose among them.
+/// Adds the set of clients, the chains of the endpoints, and the chains that choose among them.
 pub(super) fn add(
     plan: &Plan,
     service: &ServicePlan,
@@ -69,13 +68,13 @@ impl Affinity<'_> {
             let dnat = Statement::Dnat(service.name.protocol, endpoint.address);
             let count = self.plan.counts_connections.then_some(Statement::Counter);
             let lead = Rule::new(count.into_iter().chain([dnat])).comment(about.clone());
-            // Two rules: a full set ends the first, and must not end the other.
+            // Two rules: a full set ends the first, which must not prevent the second.
             let chain = of_rules(vec![Rule::new([keep]), lead]);
             self.contribution.own_chains.push((self.path.endpoint(endpoint), chain));
         }
     }
 
-    /// The endpoint that a client has, else any.
+    /// The client's endpoint, or any if it has none.
     fn choices(&mut self, policy: TrafficPolicy, endpoints: &[Endpoint]) {
         let clients = self.path.named("affinity");
         let lead = |endpoint| goto(self.path.endpoint(endpoint).as_str());

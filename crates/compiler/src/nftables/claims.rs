@@ -1,4 +1,4 @@
-//! Which service ports ask for which parts of a table that others may ask for too.
+//! Records which service ports claim which parts of a table.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -7,14 +7,15 @@ use std::hash::Hash;
 use rulegen_net::ServicePortName;
 use rulegen_ruleset::nftables::Key;
 
-/// A key in one of the sets that all service ports share.
+/// A key in one of the shared sets.
 pub(super) type SetKey = (&'static str, Key);
 
-/// The service ports that claim each key, of which the first by name owns it.
+/// The service ports that claim each key. The first by name owns it.
 #[derive(Debug, Default)]
 pub(super) struct Claims(HashMap<SetKey, Claimants>);
 
-/// Nearly always one. A tenant may make many, so that finding the next must not cost their number.
+/// Nearly always one. A tenant may create many, so finding the next must not take time proportional
+/// to their number.
 #[derive(Debug)]
 enum Claimants {
     One(ServicePortName),
@@ -22,7 +23,7 @@ enum Claimants {
 }
 
 impl Claims {
-    /// The service port whose elements the table has.
+    /// The service port whose elements are in the table.
     pub(super) fn owner(&self, key: &SetKey) -> Option<&ServicePortName> {
         match self.0.get(key)? {
             Claimants::One(name) => Some(name),
@@ -62,7 +63,7 @@ impl Claims {
     }
 }
 
-/// How often each part is asked for, where it does not matter by which service port.
+/// Reference counts of parts for which the owner does not matter.
 #[derive(Debug)]
 pub(super) struct Counts<K>(HashMap<K, usize>);
 
@@ -72,7 +73,7 @@ impl<K> Default for Counts<K> {
     }
 }
 
-/// What becomes of a part when more or fewer ask for it.
+/// The effect of a changed reference count on the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presence {
     Appears,

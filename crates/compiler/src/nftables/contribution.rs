@@ -1,4 +1,4 @@
-//! What one service port adds to the table.
+//! The parts of the table that one service port contributes.
 
 use rulegen_ruleset::nftables::{Chain, Key, Name, Set, Table};
 
@@ -7,30 +7,30 @@ use super::set_element::SetElement;
 use super::shared_chain::SharedChain;
 use crate::plan::Plan;
 
-/// Everything that one service port asks for, computed from its own plan alone.
+/// All parts that one service port needs, computed from its own plan alone.
 #[derive(Debug, Default)]
 pub(super) struct Contribution {
     /// Elements that only one service port can have. Each key is claimed once.
     pub(super) claims: Vec<Claim>,
-    /// Elements without data that any number of service ports may ask for.
+    /// Elements without data that several service ports may need.
     pub(super) shared_elements: Vec<SetKey>,
-    /// Chains that any number of service ports may ask for.
+    /// Chains that several service ports may need.
     pub(super) shared_chains: Vec<SharedChain>,
-    /// Elements that no other service port can ask for.
+    /// Elements that only this service port needs.
     pub(super) own_elements: Vec<SetElement>,
-    /// Sets that no other service port can ask for.
+    /// Sets that only this service port needs.
     pub(super) own_sets: Vec<(Name, Set)>,
-    /// Chains that no other service port can ask for.
+    /// Chains that only this service port needs.
     pub(super) own_chains: Vec<(Name, Chain)>,
 }
 
-/// A key in a set that only one service port can have: of several that claim it, the first by
-/// name gets it, as in iptables, where packets meet its rule first.
+/// A key in a set that only one service port can have. If several claim it, the first by name gets
+/// it, as in iptables, where its rule comes first.
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) set: &'static str,
     pub(super) key: Key,
-    /// What the table has if the claim is granted: the element with the key, and others that
+    /// Elements for the table if the claim is granted: the element with the key, and others that
     /// depend on it.
     pub(super) elements: Vec<SetElement>,
 }
@@ -42,7 +42,7 @@ impl Claim {
 }
 
 impl Contribution {
-    /// How many elements, chains and sets it has.
+    /// Number of elements, chains and sets.
     pub(super) fn len(&self) -> usize {
         let claimed: usize = self.claims.iter().map(|claim| claim.elements.len()).sum();
         let shared = self.shared_elements.len() + self.shared_chains.len();
@@ -50,7 +50,7 @@ impl Contribution {
         claimed + shared + own
     }
 
-    /// Adds it to a table that holds the contributions of the service ports before it.
+    /// Adds it to a table that has the contributions of all preceding service ports.
     pub(super) fn add_to(self, table: &mut Table, plan: &Plan) {
         for claim in self.claims {
             let set = table.sets.get(claim.set);

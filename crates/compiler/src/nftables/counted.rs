@@ -1,4 +1,4 @@
-//! Which service port something of the table counts connections of.
+//! Finds the service port whose connections a counter counts.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use rulegen_ruleset::nftables::{Comment, Key, Name, Value};
 
 use super::service_path;
 
-/// The service port of an element that counts: its comment is the name, its key has the protocol.
+/// The service port of a counting element: its comment has the name, its key the protocol.
 pub fn counted_by_element(key: &Key, comment: &Comment) -> Option<ServicePortName> {
     let protocol = key.values().find_map(|value| match value {
         Value::Protocol(protocol) => Some(protocol),
@@ -16,21 +16,21 @@ pub fn counted_by_element(key: &Key, comment: &Comment) -> Option<ServicePortNam
     ServicePortName::from_comment(comment.as_str(), protocol)
 }
 
-/// The service port of a rule that counts, by the name of its chain.
+/// The service port of a counting rule, by the name of its chain.
 pub fn counted_by_rule(chain: &Name) -> Option<ServicePortName> {
     ServicePortName::from_path(service_path::counted(chain.as_str())?)
 }
 
-/// The endpoint that such a rule leads to.
+/// The endpoint of a counting rule.
 pub fn counted_endpoint(chain: &Name) -> Option<SocketAddr> {
     let (path, port) = chain.as_str().strip_prefix("endpoint/")?.rsplit_once('/')?;
     let (_, ip) = path.rsplit_once('/')?;
-    // Colons cannot stand in a name.
+    // Names cannot contain colons.
     let ip = ip.parse().or_else(|_| ip.replace('.', ":").parse()).ok()?;
     Some(SocketAddr::new(ip, port.parse().ok()?))
 }
 
-/// The service port whose clients a set holds.
+/// The service port whose clients a set contains (session affinity).
 pub fn affinity_service(set: &Name) -> Option<ServicePortName> {
     set.as_str().strip_prefix("affinity/")?;
     ServicePortName::from_path(service_path::owner_path(set.as_str())?)

@@ -1,4 +1,4 @@
-//! The parts of a table that a change replaces, as they were and as they shall be.
+//! The parts of a table that a change replaces, before and after.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use super::claims::SetKey;
 use super::contribution::Contribution;
 use super::set_element::SetElement;
 
-/// Collects what goes and what comes. A key that goes and comes again is replaced.
+/// Collects removed and added parts. A key that is removed and added is replaced.
 #[derive(Debug, Default)]
 pub(super) struct Edit {
     before: Part,
@@ -17,14 +17,14 @@ pub(super) struct Edit {
 
 #[derive(Debug, Default)]
 struct Part {
-    /// By set. In the order in which they came, for a change may have hundreds of thousands.
+    /// Elements by set, in the order of their arrival: a change may have hundreds of thousands.
     elements: Vec<(&'static str, Vec<(Key, Element)>)>,
     sets: BTreeMap<Name, Set>,
     chains: BTreeMap<Name, Chain>,
 }
 
 impl Edit {
-    /// Replaces elements; those that stay where they are in the list cost nothing.
+    /// Replaces elements. Those that keep their place in the list cost nothing.
     pub(super) fn replace(&mut self, before: &[SetElement], after: &[SetElement]) {
         let same = before.iter().zip(after).map(|(old, new)| old == new);
         let same: Vec<bool> = same.collect();
@@ -53,8 +53,9 @@ impl Edit {
         self.replace(elements, &[]);
     }
 
-    /// Replaces what belongs to one service port alone. All chains of one with affinity are there
-    /// where one of them changes: which clients a set may have is what all its rules ask for.
+    /// Replaces the objects of one service port. If one chain of a service port with affinity
+    /// changes, all of them are included, because the clients that its set may have follow from all
+    /// its rules.
     pub(super) fn own(&mut self, before: Contribution, after: Contribution) {
         self.replace(&before.own_elements, &after.own_elements);
         if before.own_chains == after.own_chains && before.own_sets == after.own_sets {
@@ -66,7 +67,7 @@ impl Edit {
         }
     }
 
-    /// Both parts as tables, with no more of the shared sets than the elements that differ.
+    /// Both parts as tables. Shared sets have only the elements that differ.
     pub(super) fn finish(mut self, whole: &Table) -> (Table, Table) {
         let mut before = take_sorted(&mut self.before.elements);
         let mut after = take_sorted(&mut self.after.elements);
@@ -105,7 +106,7 @@ impl Part {
 
 type Elements = BTreeMap<Key, Element>;
 
-/// The elements of each set, ordered. They come nearly so, which makes this cheap.
+/// The elements of each set, ordered. They arrive nearly in order, which makes this cheap.
 fn take_sorted(
     parts: &mut Vec<(&'static str, Vec<(Key, Element)>)>,
 ) -> BTreeMap<&'static str, Elements> {
@@ -121,7 +122,7 @@ fn take_sorted(
     lists.into_iter().map(|(set, list)| (set, list.into_iter().collect())).collect()
 }
 
-/// An element that goes and comes again as it was stays.
+/// Omits an element that is removed and added unchanged.
 fn drop_equal(before: &mut Elements, after: &mut Elements) {
     let is_equal = |(key, old): &(&Key, &Element)| after.get(key) == Some(old);
     let equal: Vec<Key> = before.iter().filter(is_equal).map(|(key, _)| key.clone()).collect();

@@ -1,4 +1,4 @@
-//! The sets and chains that are there whatever Services there are.
+//! The sets and chains that exist without any Service.
 
 use std::collections::BTreeMap;
 
@@ -20,10 +20,10 @@ pub const CLUSTER_IPS: &str = "cluster-ips";
 pub const HAIRPINS: &str = "hairpins";
 /// The map from load-balancer IPs with source ranges to their firewall chains.
 pub const FIREWALL_IPS: &str = "firewall-ips";
-/// The map of endpoints of service ports with a number of their own.
+/// The map of endpoints for service ports with chains of their own.
 pub const SHARED_ENDPOINTS: &str = "shared-endpoints";
 pub(crate) const SOURCE_RANGES: &str = "source-ranges";
-/// The set of networks that cluster IPs are taken from.
+/// The set of the networks of cluster IPs.
 pub const SERVICE_CIDRS: &str = "service-cidrs";
 const NODE_PORT_IPS: &str = "node-port-ips";
 const SERVICES: &str = "services";
@@ -31,15 +31,15 @@ const SERVICES: &str = "services";
 pub const FIREWALL: &str = "firewall";
 const REFUSED: &str = "no-endpoints";
 const REFUSED_NODE_PORTS: &str = "no-endpoints-node-ports";
-/// The chain that refuses packets to cluster IPs that no service port has.
+/// The chain that rejects packets to cluster IPs without a matching service port.
 pub const CLOSED: &str = "closed-cluster-ips";
 const MASQUERADE: &str = "masquerading";
 
 /// The chain that rejects with "port unreachable", for use as a verdict.
 pub const REJECT: &str = "reject-chain";
 
-/// The two groups of maps and chains that frontends are in. Both have the same layout, but the key
-/// of a node port has no address: it is open at several addresses of the node.
+/// The two groups of maps and chains for frontends. Both have the same layout, but the key of a
+/// node port has no address, because it is open at several addresses of the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrontendMaps {
     /// A cluster IP, external IP or load-balancer IP.
@@ -49,7 +49,7 @@ pub enum FrontendMaps {
 }
 
 impl FrontendMaps {
-    /// Both places.
+    /// Both groups.
     pub const BOTH: [FrontendMaps; 2] = [FrontendMaps::Address, FrontendMaps::NodePort];
 
     pub(super) fn key(self) -> &'static [Selector] {
@@ -66,7 +66,7 @@ impl FrontendMaps {
         }
     }
 
-    /// The map from a frontend to what becomes of it.
+    /// The map from a frontend to its verdict.
     pub fn services(self) -> &'static str {
         match self {
             FrontendMaps::Address => "services",
@@ -74,7 +74,7 @@ impl FrontendMaps {
         }
     }
 
-    /// The map from a frontend to its refusal.
+    /// The map from a frontend without endpoints to its verdict: reject or drop.
     pub fn refused(self) -> &'static str {
         match self {
             FrontendMaps::Address => REFUSED,
@@ -82,8 +82,8 @@ impl FrontendMaps {
         }
     }
 
-    /// The map from a frontend and a number to an endpoint; chains that choose from it are named
-    /// after it and the number of endpoints.
+    /// The map from a frontend and a number to an endpoint. The chains that choose from it are
+    /// named after it and the number of endpoints.
     pub(super) fn endpoints(self) -> &'static str {
         match self {
             FrontendMaps::Address => "endpoints",
@@ -91,7 +91,8 @@ impl FrontendMaps {
         }
     }
 
-    /// The same for external traffic under policy Local.
+    /// The map from a frontend and a number to an endpoint of this node, for external traffic under
+    /// policy Local.
     pub(super) fn local_endpoints(self) -> &'static str {
         match self {
             FrontendMaps::Address => "local-endpoints",
@@ -99,7 +100,8 @@ impl FrontendMaps {
         }
     }
 
-    /// The map from a frontend under policy Local to the choice among the cluster's endpoints.
+    /// The map from a frontend under policy Local to the chain that chooses among the cluster's
+    /// endpoints.
     pub fn short_circuits(self) -> &'static str {
         match self {
             FrontendMaps::Address => "short-circuits",
@@ -107,7 +109,8 @@ impl FrontendMaps {
         }
     }
 
-    /// The map from a frontend under policy Local to the choice among this node's endpoints.
+    /// The map from a frontend under policy Local to the chain that chooses among this node's
+    /// endpoints.
     pub fn local_services(self) -> &'static str {
         match self {
             FrontendMaps::Address => "local-services",
@@ -115,7 +118,7 @@ impl FrontendMaps {
         }
     }
 
-    /// Whether a map of this name is for traffic that arrives here.
+    /// Whether a map of this name belongs to this group.
     pub fn has(self, map: &str) -> bool {
         [
             self.services(),
@@ -136,7 +139,7 @@ impl FrontendMaps {
         }
     }
 
-    /// The chain for external traffic under policy Cluster to so many endpoints.
+    /// The chain for external traffic under policy Cluster, for this number of endpoints.
     pub(super) fn external(self, endpoints: usize) -> String {
         match self {
             FrontendMaps::Address => format!("external-{endpoints}"),
@@ -145,7 +148,7 @@ impl FrontendMaps {
     }
 }
 
-/// All sets, empty but for what the node's configuration puts into them.
+/// All sets. They are empty, except for elements that follow from the node's configuration.
 pub(super) fn sets(plan: &Plan) -> BTreeMap<Name, Set> {
     let address = &[Field::Address];
     let pair = &[Field::Address, Field::Address];
@@ -197,7 +200,7 @@ fn service_cidrs(plan: &Plan) -> Set {
     set
 }
 
-/// A network as an element's value. What holds one address is listed as that address.
+/// A network as the value of an element. nft lists a network of one address as that address.
 pub(super) fn network(network: IpNet) -> Value {
     match network.prefix_len() == network.max_prefix_len() {
         true => Value::Address(network.addr()),
@@ -223,7 +226,7 @@ fn sets_of(plan: &Plan, maps: FrontendMaps) -> [(&'static str, Set); 6] {
     ]
 }
 
-/// All chains that do not hang on a number of endpoints.
+/// All chains that do not depend on a number of endpoints.
 pub(super) fn chains(plan: &Plan) -> BTreeMap<Name, Chain> {
     let new = || Statement::Match(Condition::NewConnection);
     let at_new = |chain: &str| Rule::new([new(), jump(chain)]);
@@ -238,7 +241,7 @@ pub(super) fn chains(plan: &Plan) -> BTreeMap<Name, Chain> {
         (MASQUERADE, of_rules(masquerade(plan))),
     ]);
     for maps in FrontendMaps::BOTH {
-        // The short circuit looks the endpoints up by the frontend, once more.
+        // The short circuit looks up the endpoints by the frontend again.
         chains.push((
             maps.short_circuits(),
             of_rules(vec![Rule::new([verdict_map(maps.key(), maps.short_circuits())])]),
@@ -254,8 +257,8 @@ pub(super) fn of_rules(rules: Vec<Rule>) -> Chain {
     Chain { base: None, rules }
 }
 
-/// NF_IP_PRI_NAT_DST and NF_IP_PRI_NAT_SRC of linux/netfilter_ipv4.h, and kube-proxy's maps for
-/// what must see a packet before it is translated.
+/// NF_IP_PRI_NAT_DST and NF_IP_PRI_NAT_SRC of linux/netfilter_ipv4.h, and -110, which kube-proxy
+/// uses too, for chains that must see packets before DNAT.
 const DSTNAT: i32 = -100;
 const SRCNAT: i32 = 100;
 const BEFORE_DSTNAT: i32 = DSTNAT - 10;
@@ -284,7 +287,7 @@ fn base_chains(at_new: impl Fn(&str) -> Rule) -> Vec<(&'static str, Chain)> {
     ]
 }
 
-/// Addresses come before node ports: an address of the node may be some Service's external IP.
+/// Addresses come before node ports: an address of the node may be an external IP of a Service.
 fn services(plan: &Plan) -> Vec<Rule> {
     let mut at_node = match &plan.node_ports_at {
         NodePortsAt::AnyLocal { .. } => vec![Statement::Match(Condition::DestinationIsLocal)],
@@ -303,8 +306,8 @@ fn refused_node_ports(plan: &Plan) -> Rule {
     Rule::new(at_node_port_address(plan).into_iter().chain([refuse]))
 }
 
-/// In nftables mode the plan has no node ports at loopback, for which the kernel would have to
-/// route loopback addresses.
+/// In nftables mode there are no node ports at loopback addresses: the kernel would have to route
+/// these addresses.
 fn at_node_port_address(plan: &Plan) -> Option<Statement> {
     match plan.node_ports_at {
         NodePortsAt::AnyLocal { loopback: true } => None,
@@ -319,7 +322,7 @@ fn firewall() -> Rule {
     Rule::new([verdict_map(ADDRESS_KEY, FIREWALL_IPS)])
 }
 
-/// A cluster IP is no host's: what no Service took would wander through the network.
+/// No host has a cluster IP, so a packet that no Service takes would leave the node and get lost.
 fn closed() -> Vec<Rule> {
     let to = |set| holds(&[Selector::DestinationAddress], set);
     vec![
@@ -330,7 +333,7 @@ fn closed() -> Vec<Rule> {
     ]
 }
 
-/// The mark goes, so that a packet which passes twice is not masqueraded twice.
+/// The mark is removed, so that a packet that passes twice is masqueraded once.
 fn masquerade(plan: &Plan) -> Vec<Rule> {
     let bits = plan.masquerade_mark;
     let pair = [Selector::SourceAddress, Selector::DestinationAddress];

@@ -1,13 +1,14 @@
-//! A table that follows its plan service port by service port: a change costs what it changes,
-//! not what there is.
+//! A table that follows its plan per service port: the cost is that of the change, not that of the
+//! table.
 //!
-//! What one service port adds is computed from its own plan alone, as it was and as it is. Three
-//! things depend on others, and each is found by one look into a table of hashes:
+//! The contribution of a service port is computed from its own plan alone, before and after. Three
+//! things depend on other service ports, and each is found by one lookup in a hash table:
 //!
-//! - who owns a frontend that several claim ([`Claims`]): where the owner changes, the elements
-//!   of the old owner go and those of the new one come;
-//! - elements that several ask for, such as an endpoint behind two Services: they are counted;
-//! - chains that many lead to, such as the choice among five endpoints: they are counted too.
+//! - the owner of a frontend that several claim ([`Claims`]): if it changes, the elements of the
+//!   old owner are replaced by those of the new one;
+//! - elements that several need, such as an endpoint of two Services: they have a reference count;
+//! - chains that many use, such as the choice among five endpoints: they have a reference count
+//!   too.
 
 mod node_ports;
 
@@ -25,10 +26,10 @@ use super::service::Renderer;
 use super::shared_chain::SharedChain;
 use crate::plan::{Plan, ServicePlan};
 
-/// A table, and who asked for what in it. The plans of service ports are not kept: they take as
-/// much memory as what is made of them, and the caller of [`LiveTable::update`] has them.
+/// A table, and the reference counts and owners of its parts. The plans of service ports are not
+/// kept: they need as much memory as the table, and the caller of [`LiveTable::update`] has them.
 pub struct LiveTable {
-    /// All that does not belong to one service port.
+    /// The plan without its Services.
     plan: Plan,
     table: Table,
     claims: Claims,
@@ -36,20 +37,20 @@ pub struct LiveTable {
     shared_chains: Counts<Name>,
 }
 
-/// What becomes of a service port.
+/// A change of a service port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceUpdate {
     /// Its name.
     pub name: ServicePortName,
-    /// Its plan as the table has it; none if it is new.
+    /// Its plan before, as in the table; `None` if it is new.
     pub before: Option<ServicePlan>,
-    /// Its plan from now on; none if it is gone.
+    /// Its plan after; `None` if it is removed.
     pub after: Option<ServicePlan>,
 }
 
-/// The part of a table that a change is about, as it was and as it shall be. Clients that
-/// packets put into sets of service ports with affinity are in neither, and so stay. Those of
-/// endpoints that go are found by [`Patch::client_sets`] and deleted later.
+/// The part of a table that a change affects, before and after. Neither contains the clients that
+/// packets add to the sets of session affinity, so these stay. Clients of removed endpoints are
+/// listed by [`Patch::client_sets`] and deleted later.
 pub struct Patch {
     held: Actual,
     wanted: Table,
@@ -57,16 +58,16 @@ pub struct Patch {
     rendered: usize,
 }
 
-/// What a change does to the set of clients of a service port with affinity.
+/// The effect of a change on the client set of a service port with affinity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientSetChange {
     /// The name of the set.
     pub name: Name,
-    /// The set without its clients; none if it is deleted or made new.
+    /// The set without its clients; `None` if it is deleted or created.
     pub kept: Option<Set>,
-    /// The numbers of endpoints that rules look for from now on.
+    /// Numbers of endpoints that rules look up after the change.
     pub gained: BTreeSet<u32>,
-    /// The numbers that no rule looks for any more.
+    /// Numbers that no rule looks up any more.
     pub lost: BTreeSet<u32>,
 }
 
@@ -76,31 +77,32 @@ impl Patch {
         self.wanted.family
     }
 
-    /// The sets of clients of the service ports that change.
+    /// Client sets of the service ports that change.
     pub fn client_sets(&self) -> &[ClientSetChange] {
         &self.client_sets
     }
 
-    /// What makes the one of the other, in a kernel that holds the table as it was.
+    /// The transaction from the state before to the state after, for a kernel that has the table as
+    /// it was.
     pub fn transaction(&self) -> Transaction<'_> {
         diff(Some(&self.held), &self.wanted)
     }
 
-    /// How many elements, chains and sets were computed to find the change: its cost, in a
-    /// number that does not depend on the machine.
+    /// Number of elements, chains and sets that were computed to find the change: a measure of its
+    /// cost that does not depend on the machine.
     pub fn rendered(&self) -> usize {
         self.rendered
     }
 }
 
-/// What a service port adds to the table, before and after a change.
+/// The contribution of a service port, before and after a change.
 #[derive(Default)]
 struct Change {
     before: Indexed,
     after: Indexed,
 }
 
-/// A contribution whose claims can be found by their keys.
+/// A contribution, with its claims by key.
 #[derive(Default)]
 struct Indexed {
     contribution: Contribution,
@@ -119,7 +121,7 @@ impl Indexed {
 }
 
 impl LiveTable {
-    /// The table of a plan.
+    /// Starts with a plan.
     pub fn new(mut plan: Plan, name: &Name) -> Self {
         let services = mem::take(&mut plan.services);
         let mut table = super::empty(&plan, name);
@@ -143,22 +145,22 @@ impl LiveTable {
         Self { plan, table, claims, shared_elements, shared_chains }
     }
 
-    /// The whole table as it shall be.
+    /// Renders the complete table.
     pub fn table(&self) -> &Table {
         &self.table
     }
 
-    /// Takes in changes of service ports, and returns what they change in the table. `others`
-    /// gives the plan of a service port that does not change; it is asked only for service ports
-    /// that win or lose a frontend.
+    /// Changes service ports, and returns the change of the table. `others` returns the plan of a
+    /// service port that does not change itself; it is called only for those that get or lose a
+    /// frontend.
     pub fn update(
         &mut self,
         changes: impl IntoIterator<Item = ServiceUpdate>,
         others: impl Fn(&ServicePortName) -> Option<ServicePlan>,
     ) -> Patch {
         let mut renderer = CountingRenderer::new(&self.plan);
-        // All as they were, then all as they are: ports of a Service share lists of source ranges
-        // that the renderer remembers.
+        // First all old states, then all new ones: ports of a Service share source ranges, which
+        // the renderer caches.
         let (names_before, afters): (Vec<_>, Vec<_>) = changes
             .into_iter()
             .map(|ServiceUpdate { name, before, after }| ((name, renderer.render(before)), after))
@@ -259,7 +261,7 @@ fn by_set(table: &Table) -> BTreeMap<&Name, BTreeSet<u32>> {
     by_set
 }
 
-/// Renders contributions and counts what they hold.
+/// Renders contributions and counts their parts.
 struct CountingRenderer<'a> {
     renderer: Renderer<'a>,
     rendered: usize,
@@ -278,14 +280,14 @@ impl<'a> CountingRenderer<'a> {
     }
 }
 
-/// The service ports that own a key before and after a change.
+/// The owners of a key before and after a change.
 struct Owners {
     before: Option<ServicePortName>,
     after: Option<ServicePortName>,
 }
 
 impl Owners {
-    /// Replaces the elements of the old owner by those of the new one.
+    /// Replaces the elements of the old owner by those of the new owner.
     fn replace(
         &self,
         key: &SetKey,
@@ -304,7 +306,7 @@ impl Owners {
     }
 }
 
-/// Contributions of service ports that do not change themselves, but win or lose a key.
+/// Contributions of service ports that do not change themselves, but get or lose a key.
 fn owners_among_others(
     touched: &BTreeMap<SetKey, Owners>,
     changes: &BTreeMap<ServicePortName, Change>,
@@ -320,7 +322,7 @@ fn owners_among_others(
     others
 }
 
-/// The keys whose owner or whose elements may change, and the new claims.
+/// The keys whose owner or elements may change, and the new claims.
 fn touched_claims(
     changes: &BTreeMap<ServicePortName, Change>,
     claims: &mut Claims,
@@ -353,7 +355,7 @@ fn touched_claims(
     touched
 }
 
-/// Claims of one service port before and after, by key. Nearly always the keys stay.
+/// Claims of one service port before and after, by key. The keys nearly always stay the same.
 fn paired<'a>(
     before: &'a Indexed,
     after: &'a Indexed,
@@ -368,7 +370,7 @@ fn paired<'a>(
     stays_or_goes.chain(comes.map(|claim| (None, Some(claim)))).collect()
 }
 
-/// Two lists without what they have in common at their beginnings and ends.
+/// Two lists without their common prefix and suffix.
 fn without_common_ends<'a, T: PartialEq>(one: &'a [T], other: &'a [T]) -> (&'a [T], &'a [T]) {
     let same = one.iter().zip(other).take_while(|(one, other)| one == other).count();
     let (one, other) = (one.get(same..).unwrap_or(&[]), other.get(same..).unwrap_or(&[]));

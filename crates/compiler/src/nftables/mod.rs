@@ -1,5 +1,5 @@
-//! Spells a plan as one nftables table whose size, but for elements, does not hang on the number
-//! of Services.
+//! Renders a plan as one nftables table. The number of chains, rules and sets does not depend on
+//! the number of Services; only the number of elements does.
 //!
 //! ```text
 //! -110 prerouting, output ─▶ firewall               source ranges of load-balancer IPs
@@ -12,11 +12,12 @@
 //! nat  postrouting ─▶ masquerade what is marked, and endpoints that reach themselves
 //! ```
 //!
-//! N is a number of endpoints: the key that `endpoints-N` looks up ends in a random number below
-//! N, so one map holds the endpoints of all Services. kube-proxy makes a chain and a map a
-//! Service instead, and the kernel walks the list of all maps for each: n Services cost n².
+//! N is a number of endpoints: the key that `endpoints-N` looks up ends in a random number below N,
+//! so one map holds the endpoints of all Services. kube-proxy makes chains and sets per Service
+//! instead. The kernel searches the list of all of them for each new one, so n Services cost n².
 //!
-//! Session affinity alone needs objects of its own: see `affinity`.
+//! Only session affinity and Services with many frontends need objects of their own: see
+//! `own_chains`. The table needs Linux 5.6, and Linux 5.7 if connections are counted.
 
 mod affinity;
 mod claims;
@@ -48,7 +49,7 @@ pub use live::{ClientSetChange, LiveTable, Patch, ServiceUpdate};
 pub use service_path::owner_path;
 pub use source_ranges::network_asked_for;
 
-/// The table that carries the plan out.
+/// Renders a plan as a table with this name.
 pub fn table(plan: &Plan, name: &Name) -> Table {
     let mut table = empty(plan, name);
     let mut renderer = Renderer::new(plan);
@@ -58,7 +59,7 @@ pub fn table(plan: &Plan, name: &Name) -> Table {
     table
 }
 
-/// What is there without any Service.
+/// The table without any Service.
 fn empty(plan: &Plan, name: &Name) -> Table {
     Table {
         family: plan.family,

@@ -1,15 +1,15 @@
-//! Numbers that stand for names in keys of elements.
+//! Numbers that represent names in the keys of elements.
 //!
-//! A key that names a service port itself would need a constant text among what a rule looks up,
-//! which nft cannot write. It can write numbers, as `numgen inc mod 1 offset N`.
+//! A key with the name itself would need a constant string in the key that a rule looks up. nft has
+//! no syntax for that, but it has one for numbers: `numgen inc mod 1 offset N`.
 
 use std::fmt;
 
 use rulegen_ruleset::nftables::{Number, Selector, Value};
 use sha2::{Digest, Sha256};
 
-/// 64 bits of a hash. Two names share a number by chance once in 2⁶⁴ pairs; a tenant who wants
-/// the number of another Service has to try 2⁶⁴ names. 32 bits would take a minute.
+/// 64 bits of a hash. Two names have the same number with probability 2⁻⁶⁴. A tenant who wants the
+/// number of another Service must try 2⁶⁴ names; with 32 bits, that would take a minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Number64 {
     high: u32,
@@ -17,8 +17,8 @@ pub(super) struct Number64 {
 }
 
 impl Number64 {
-    /// The number of what these parts name, each with its length so that no two lists of parts
-    /// are alike.
+    /// The number of these parts. The length of each is hashed too, so different lists cannot have
+    /// the same input.
     pub(super) fn of(kind: &str, parts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Self {
         let mut hash = Sha256::new_with_prefix(kind);
         for part in parts {
@@ -34,12 +34,12 @@ impl Number64 {
         Self { high: word(), low: word() }
     }
 
-    /// As part of what a rule looks up.
+    /// The number as a part of a lookup.
     pub(super) fn selectors(self) -> [Selector; 2] {
         [self.high, self.low].map(|number| Selector::Number(Number::Constant(number)))
     }
 
-    /// As part of an element's key.
+    /// The number as a part of an element's key.
     pub(super) fn values(self) -> [Value; 2] {
         [Value::Number(self.high), Value::Number(self.low)]
     }
@@ -51,7 +51,7 @@ impl fmt::Display for Number64 {
     }
 }
 
-/// 32 bits of a hash, where a shared number does no harm.
+/// 32 bits of a hash, for purposes where equal numbers are harmless.
 pub(super) fn number32(name: &str) -> u32 {
     let digest = Sha256::digest(name);
     digest.iter().take(4).fold(0, |number, byte| number << 8 | u32::from(*byte))

@@ -1,10 +1,10 @@
-//! Chains that a service port has for itself, where the shared ones do not fit:
+//! Chains of a single service port, for cases that the shared chains do not cover:
 //!
-//! - **Session affinity.** Clients that the kernel remembers belong to one service port.
-//! - **Many frontends.** The shared maps hold each endpoint once for each
-//!   frontend. 1,000 external IPs with 1,000 endpoints would be a million elements. The chains
-//!   here are entered from all frontends and look endpoints up by a number of the service port,
-//!   so f frontends and e endpoints cost f + e elements.
+//! - **Session affinity.** The clients that the kernel remembers belong to one service port.
+//! - **Many frontends.** The shared maps contain each endpoint once per frontend. 1,000 external
+//!   IPs with 1,000 endpoints would be a million elements. The chains here are used by all
+//!   frontends and look up endpoints by a number of the service port, so f frontends and e
+//!   endpoints need f + e elements.
 //!
 //! ```text
 //! @services ─▶ cluster-ip/PATH ─┐
@@ -26,7 +26,7 @@ use super::shared_chain::drawn;
 use super::statements::{goto, mark, masquerade_internal, short_circuit};
 use crate::plan::{External, Internal, Outcome, Plan, ServicePlan};
 
-/// The entrances to the chains of one service port.
+/// The first chains of one service port.
 pub(super) struct OwnChains {
     /// For traffic to the cluster IP.
     pub(super) internal: Name,
@@ -37,18 +37,18 @@ pub(super) struct OwnChains {
 /// How the chains of one service port choose an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OwnChoice {
-    /// The endpoint that the client had before, else a new one.
+    /// The client's previous endpoint, or a new one.
     Affinity,
-    /// By a number in a map.
+    /// By a generated number, from a map.
     Numbered,
 }
 
-/// Up to so many frontends the shared maps are used. A Service with one address of each kind
-/// (cluster IP, external IP, load-balancer IP, node port) needs no chains of its own, however
-/// many endpoints it has, and f·e is at most 4·e.
+/// Up to this number of frontends, the shared maps are used. A Service with one address of each
+/// kind (cluster IP, external IP, load-balancer IP, node port) needs no chains of its own,
+/// regardless of its number of endpoints, and f·e is at most 4·e.
 const FEW_FRONTENDS: usize = 4;
 
-/// Whether a service port needs chains of its own, and which.
+/// The kind of chains that a service port needs for itself; `None` if the shared ones do.
 pub(super) fn needed(service: &ServicePlan) -> Option<OwnChoice> {
     if service.affinity_seconds.is_some() {
         return Some(OwnChoice::Affinity);
@@ -60,7 +60,7 @@ pub(super) fn needed(service: &ServicePlan) -> Option<OwnChoice> {
     (frontends > FEW_FRONTENDS && endpoints > 1).then_some(OwnChoice::Numbered)
 }
 
-/// Adds the chains of a service port, and what they look up.
+/// Adds the chains of a service port, and the elements that they look up.
 pub(super) fn add(
     plan: &Plan,
     service: &ServicePlan,

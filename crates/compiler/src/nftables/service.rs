@@ -1,4 +1,4 @@
-//! Computes what one service port adds to the table.
+//! Computes the contribution of a service port to the table.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use crate::plan::{
     External, ExternalAddress, Firewall, Internal, Outcome, Plan, Refusal, ServicePlan,
 };
 
-/// Computes contributions of service ports one after the other.
+/// Computes contributions, one service port after another.
 pub(super) struct Renderer<'a> {
     plan: &'a Plan,
     last_source_ranges: LastSourceRanges,
@@ -51,11 +51,11 @@ struct ServiceRenderer<'a> {
     name: Comment,
     own: Option<OwnChains>,
     contribution: Contribution,
-    /// One Service may name an address twice, as external IP and as load-balancer IP.
+    /// A Service may have an address both as external IP and as load-balancer IP.
     claimed: HashSet<(&'static str, Key)>,
 }
 
-/// The key of a frontend, and the maps that have it.
+/// The key of a frontend, and the group of maps that contain it.
 struct FrontendKey {
     maps: FrontendMaps,
     key: Key,
@@ -101,7 +101,7 @@ impl ServiceRenderer<'_> {
         self.claim(maps.services(), frontend.key, entry.into(), elements);
     }
 
-    /// The address belongs to the Service, whichever port it is.
+    /// The address belongs to the Service, regardless of the port.
     fn cluster_ip(&mut self, address: IpAddr) {
         let key = Key::from([Value::Address(address)]);
         let name = &self.service.name;
@@ -149,7 +149,8 @@ impl ServiceRenderer<'_> {
         self.claim(maps.services(), frontend.key.clone(), entry.into(), elements);
     }
 
-    /// Two choices: of all endpoints for pods and the node, of this node's for all others.
+    /// Two choices: among all endpoints for pods and the node, and among those of this node for all
+    /// others.
     fn under_local_policy(&mut self, frontend: &FrontendKey) -> Vec<SetElement> {
         let (service, maps) = (self.service, frontend.maps);
         let choices = [
@@ -168,7 +169,7 @@ impl ServiceRenderer<'_> {
         elements
     }
 
-    /// The endpoints of a frontend by their numbers.
+    /// The endpoints of a frontend by number.
     fn numbered(
         &self,
         frontend: &FrontendKey,
@@ -209,7 +210,7 @@ impl ServiceRenderer<'_> {
         Choice { maps, map, endpoints, load_balancing: self.service.load_balancing }
     }
 
-    /// Asks for a chain, and for the one that it goes on to.
+    /// Adds a chain, and the one to which it leads.
     fn chain(&mut self, chain: SharedChain) -> Name {
         if let SharedChain::ClusterIp(choice, _) | SharedChain::External(choice) = &chain {
             choice_chain(*choice, &mut self.contribution);

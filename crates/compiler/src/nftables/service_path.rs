@@ -5,7 +5,7 @@ use rulegen_ruleset::nftables::Name;
 
 use crate::plan::ServicePlan;
 
-/// `namespace/name/protocol/port`, which is unique to a service port.
+/// The path `namespace/name/protocol/port`, which is unique per service port.
 pub(super) struct ServicePath(String);
 
 impl ServicePath {
@@ -19,7 +19,7 @@ impl ServicePath {
         &self.0
     }
 
-    /// The name of a chain or set of the service port.
+    /// The name of a chain or set of the service port, for this purpose.
     pub(super) fn named(&self, what: &str) -> Name {
         Name::from(format!("{what}/{}", self.0))
     }
@@ -29,7 +29,7 @@ impl ServicePath {
         self.named(policy_word(policy))
     }
 
-    /// The chain of an endpoint. Colons cannot stand in a name.
+    /// The chain of an endpoint. Names cannot contain colons.
     pub(super) fn endpoint(&self, endpoint: &Endpoint) -> Name {
         let (ip, port) = (endpoint.address.ip(), endpoint.address.port());
         let ip = ip.to_string().replace(':', ".");
@@ -44,8 +44,8 @@ pub(super) fn policy_word(policy: TrafficPolicy) -> &'static str {
     }
 }
 
-/// The service port that a set or a chain belongs to, if it belongs to one: namespace, name,
-/// protocol and port.
+/// The path of the service port that owns a set or chain: namespace, name, protocol and port.
+/// `None` for shared ones.
 pub fn owner_path(name: &str) -> Option<[&str; 4]> {
     let mut parts = name.split('/');
     let is_ours = OBJECTS.contains(&parts.next()?);
@@ -53,11 +53,11 @@ pub fn owner_path(name: &str) -> Option<[&str; 4]> {
     is_ours.then_some(path)
 }
 
-/// What the names of a service port's own objects begin with.
+/// Prefixes of the names of a service port's own objects.
 const OBJECTS: [&str; 6] = ["affinity", "cluster", "local", "cluster-ip", "external", "endpoint"];
 
-/// The service port whose connections to one endpoint a chain counts, if it is such a chain:
-/// namespace, name, protocol and port.
+/// The path of the service port whose connections to one endpoint this chain counts; `None` for
+/// other chains.
 pub(super) fn counted(chain: &str) -> Option<[&str; 4]> {
     let mut parts = chain.strip_prefix("endpoint/")?.split('/');
     let part = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];

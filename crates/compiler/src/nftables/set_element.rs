@@ -1,4 +1,4 @@
-//! An element of one of the sets that all service ports share.
+//! An element of one of the shared sets.
 
 use rulegen_ruleset::nftables::{Element, Key};
 

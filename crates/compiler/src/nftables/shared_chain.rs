@@ -1,4 +1,4 @@
-//! Chains that many service ports lead to: each is made once, however many ask for it.
+//! Chains that many service ports use. Each is made once.
 
 use rulegen_model::LoadBalancing;
 use rulegen_ruleset::nftables::{Chain, Name, Number, NumgenMode, Rule, Selector, Statement};
@@ -9,16 +9,16 @@ use super::source_ranges::SourceRanges;
 use super::statements::{goto, key_and, mark, masquerade_internal};
 use crate::plan::{Masquerade, Plan};
 
-/// A chain whose name says everything that it depends on beside the node's configuration.
+/// A chain whose name determines its content, apart from the node's configuration.
 #[derive(Debug, Clone)]
 pub(super) enum SharedChain {
-    /// Chooses one of so many endpoints of a frontend.
+    /// Chooses one of this number of endpoints of a frontend.
     Choice(Choice),
-    /// Marks traffic to a cluster IP for masquerading where the plan says so, then chooses.
+    /// Marks traffic to a cluster IP for masquerading as the plan requires, then chooses.
     ClusterIp(Choice, Masquerade),
     /// Marks external traffic under policy Cluster for masquerading, then chooses.
     External(Choice),
-    /// Drops what is not from one of these networks.
+    /// Drops packets from outside these networks.
     SourceRanges(SourceRanges),
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Choice {
     pub(super) maps: FrontendMaps,
     /// The map from a frontend and a number to an endpoint.
     pub(super) map: &'static str,
-    /// How many endpoints it has for the frontend.
+    /// Number of endpoints of the frontend.
     pub(super) endpoints: usize,
     pub(super) load_balancing: LoadBalancing,
 }
@@ -63,7 +63,7 @@ impl SharedChain {
         }
     }
 
-    /// Elements that come and go with the chain.
+    /// Elements that are added and removed with the chain.
     pub(super) fn elements(&self) -> Vec<SetElement> {
         match self {
             SharedChain::SourceRanges(ranges) => ranges.elements(),
@@ -85,7 +85,7 @@ impl Choice {
     }
 }
 
-/// The number of an endpoint among so many, as the kernel draws it.
+/// The number of an endpoint, as the kernel generates it.
 pub(super) fn drawn(load_balancing: LoadBalancing, endpoints: usize) -> Selector {
     let draw = match load_balancing {
         LoadBalancing::Random => NumgenMode::Random,
@@ -95,7 +95,7 @@ pub(super) fn drawn(load_balancing: LoadBalancing, endpoints: usize) -> Selector
     Selector::Number(Number::Modulo(draw, u32::try_from(endpoints).unwrap_or(u32::MAX)))
 }
 
-/// What tells apart the names of chains that choose in different ways.
+/// Suffix for the names of chains that choose in different ways.
 fn suffix(load_balancing: LoadBalancing) -> &'static str {
     match load_balancing {
         LoadBalancing::Random => "",

@@ -1,9 +1,9 @@
 //! Source ranges of load-balancer IPs.
 //!
-//! Each list of ranges has one number and one chain, however many ports, addresses and Services
-//! use it, so s ranges, p ports and f addresses cost s + p + f elements. The chain has a rule for
-//! each prefix length in the list. It looks up the number of the list, the prefix length and the
-//! first bits of the source in one set for all lists, which is a hash:
+//! Each list of ranges has one number and one chain, shared by all ports, addresses and Services
+//! that use it, so s ranges, p ports and f addresses need s + p + f elements. The chain has one
+//! rule per prefix length in the list. It looks up the number of the list, the prefix length and
+//! the network part of the source in a hash set that all lists share:
 //!
 //! ```text
 //! numgen inc mod 1 offset A . numgen inc mod 1 offset B .
@@ -11,8 +11,9 @@
 //! drop
 //! ```
 //!
-//! An interval set would need one rule only. But the kernel rebuilds an interval set of
-//! concatenations as it grows: 50,000 ranges held its lock for 57 s, where the hash takes 0.1 s.
+//! An interval set would need only one rule. But the kernel rebuilds an interval set of
+//! concatenations while it grows: 50,000 ranges held its lock for 57 s, compared with 0.1 s for the
+//! hash set.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -28,14 +29,14 @@ use super::layout::{SOURCE_RANGES, of_rules};
 use super::number::Number64;
 use super::set_element::SetElement;
 
-/// A list of networks that do not overlap, and its number.
+/// A list of networks without overlaps, and its number.
 #[derive(Debug, Clone)]
 pub(super) struct SourceRanges {
     networks: Arc<[IpNet]>,
     number: Number64,
 }
 
-/// Remembers the last list: the ports of a Service come one after the other and share theirs.
+/// Caches the last list: consecutive ports of a Service share theirs.
 #[derive(Debug, Default)]
 pub(super) struct LastSourceRanges(Option<(Arc<[IpNet]>, Vec<IpAddr>, SourceRanges)>);
 
@@ -67,12 +68,12 @@ impl SourceRanges {
         Self { number: Number64::of("source-ranges", parts), networks }
     }
 
-    /// The chain that drops what is from elsewhere.
+    /// The chain that drops packets from outside the list.
     pub(super) fn chain_name(&self) -> Name {
         Name::from(format!("{SOURCE_RANGES}-{}", self.number))
     }
 
-    /// Returns for each prefix length that fits, then drops.
+    /// Returns for each matching prefix length, then drops.
     pub(super) fn chain(&self) -> Chain {
         let lengths: BTreeSet<u8> = self.networks.iter().map(IpNet::prefix_len).collect();
         let pass = lengths.iter().map(|length| {
@@ -99,7 +100,7 @@ impl SourceRanges {
         vec![high, low, length, source]
     }
 
-    /// The networks, each by its prefix length and its first address.
+    /// The networks as prefix length and first address.
     pub(super) fn elements(&self) -> Vec<SetElement> {
         let [high, low] = self.number.values();
         let element = |network: &IpNet| {
@@ -111,8 +112,8 @@ impl SourceRanges {
     }
 }
 
-/// The network that an element of the set of source ranges stands for, if its key begins with
-/// what a rule looks up.
+/// The network of an element of the set of source ranges, if the element's key starts with the
+/// values that a rule looks up.
 pub fn network_asked_for(key: &Key, asked: &[Selector]) -> Option<IpNet> {
     let mut values = key.values();
     let numbers: Vec<u32> = values.by_ref().map_while(number_of).collect();

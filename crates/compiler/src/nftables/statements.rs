@@ -5,14 +5,14 @@ use rulegen_ruleset::nftables::{Condition, Interface, Name, Rule, Selector, Stat
 
 use crate::plan::{Masquerade, Plan, PodTraffic};
 
-/// What a frontend that is an address is known by.
+/// The key of a frontend with an address.
 pub(super) const ADDRESS_KEY: &[Selector] =
     &[Selector::DestinationAddress, Selector::Protocol, Selector::DestinationPort];
 
-/// What a node port is known by.
+/// The key of a node port.
 pub(super) const NODE_PORT_KEY: &[Selector] = &[Selector::Protocol, Selector::DestinationPort];
 
-/// A key with one more part.
+/// Appends a part to a key.
 pub(super) fn key_and(key: &[Selector], last: Selector) -> Vec<Selector> {
     key.iter().copied().chain([last]).collect()
 }
@@ -40,7 +40,8 @@ pub(super) fn mark(plan: &Plan) -> Statement {
     Statement::MarkOr(plan.masquerade_mark)
 }
 
-/// Asks for traffic of this node's pods, or for all other; nothing where every packet is meant.
+/// A condition for traffic of this node's pods, or for all other traffic; nothing if all packets
+/// match.
 pub(super) fn by_pods(pods: &PodTraffic, negated: bool) -> Option<Statement> {
     let interface = |value| Condition::InInterface(Negatable { negated, value });
     let condition = match pods {
@@ -52,7 +53,8 @@ pub(super) fn by_pods(pods: &PodTraffic, negated: bool) -> Option<Statement> {
     Some(Statement::Match(condition))
 }
 
-/// The rule that marks what comes to a cluster IP from elsewhere, if anything is marked there.
+/// The rule that marks traffic to a cluster IP from other sources for masquerading, if the plan
+/// requires it.
 pub(super) fn masquerade_internal(plan: &Plan, masquerade: Masquerade) -> Option<Rule> {
     match (masquerade, &plan.pod_traffic) {
         (Masquerade::All, _) => Some(Rule::new([mark(plan)])),
@@ -63,8 +65,8 @@ pub(super) fn masquerade_internal(plan: &Plan, masquerade: Masquerade) -> Option
     }
 }
 
-/// The rules for external traffic under policy Local: this node's pods and the node itself go
-/// where policy Cluster would send them, the node's own masqueraded.
+/// The rules for external traffic under policy Local: that of this node's pods and of the node
+/// itself is treated as under policy Cluster, and only that of the node is masqueraded.
 pub(super) fn short_circuit(plan: &Plan, cluster: &Statement) -> Vec<Rule> {
     let pods = plan.pod_traffic.as_ref().map(|pods| {
         let statements = by_pods(pods, false).into_iter().chain([cluster.clone()]);

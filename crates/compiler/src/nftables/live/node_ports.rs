@@ -1,4 +1,4 @@
-//! Other addresses of the node at which node ports are open: elements of one set, and nothing else.
+//! A change of the addresses at which node ports are open. It affects the elements of one set only.
 
 use rulegen_ruleset::nftables::{Actual, Table};
 
@@ -7,9 +7,9 @@ use super::{LiveTable, Patch};
 use crate::plan::{NodePortsAt, Plan};
 
 impl LiveTable {
-    /// Takes in that node ports are open at other addresses, and says what that changes. None if
-    /// rules change too, because only the one or the other names addresses: then the table has to be
-    /// made again.
+    /// Changes the addresses at which node ports are open, and returns the change. `None` if rules
+    /// change too, because only one of the two states lists addresses: then the table must be
+    /// rendered again.
     pub fn open_node_ports_at(&mut self, addresses: NodePortsAt) -> Option<Patch> {
         let are_named = |at: &NodePortsAt| matches!(at, NodePortsAt::These(_));
         let is_set_only = are_named(&addresses) && are_named(&self.plan.node_ports_at);
