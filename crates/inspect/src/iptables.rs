@@ -1,22 +1,22 @@
-//! What else stands in the tables that our rules stand in.
+//! Other rules in the tables that rulegen uses.
 
 use std::collections::BTreeSet;
 
 use rulegen_compiler::iptables::{OURS, SERVICES, SHARED_FIREWALL, loopback_guard};
 use rulegen_ruleset::iptables::{ChainName, Rule, RuleSpec, Ruleset, Table, Target};
 
-/// A rule of somebody else's that packets to Services meet before ours.
+/// A rule of another program that packets to Services pass before rulegen's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RuleAhead<'a> {
     /// The built-in chain of the table `nat`.
     pub chain: &'a ChainName,
-    /// The rule, which translates or leads to one that does.
+    /// The rule. It translates, or jumps to a chain that does.
     pub rule: &'a Rule,
 }
 
-/// Rules of `nat` that translate, or lead to some that do, before the jump to our Services; all
-/// of them if there is no such jump. A connection that one of them translates never gets to a
-/// Service's endpoint.
+/// Rules of `nat` that translate, or jump to a chain that does, before the jump to our Services;
+/// all of them if there is no such jump. A connection that one of them translates never reaches an
+/// endpoint of a Service.
 pub fn translations_ahead(held: &Ruleset) -> Vec<RuleAhead<'_>> {
     let built_in = ["PREROUTING", "OUTPUT"].map(ChainName::from);
     let chains = held.tables.get(&Table::Nat).into_iter().flatten();
@@ -30,15 +30,14 @@ pub fn translations_ahead(held: &Ruleset) -> Vec<RuleAhead<'_>> {
         .collect()
 }
 
-/// Whether there is a chain of the table `nat` that only our layout has. kubelet has chains too,
-/// which do not count.
+/// Whether the table `nat` has a chain of kube-proxy's layout. kubelet's chains do not count.
 pub fn holds_services(held: &Ruleset) -> bool {
     let mut chains = held.tables.get(&Table::Nat).into_iter().flat_map(|chains| chains.keys());
     chains.any(|chain| OURS.owns(Table::Nat, chain))
 }
 
-/// Whether packets from elsewhere to loopback addresses are dropped, where route_localnet lets
-/// them in: the rule that kube-proxy, kubelet and rulegen make, and a jump to it.
+/// Whether packets from other hosts to loopback addresses are dropped, which route_localnet would
+/// accept: the rule that kube-proxy, kubelet and rulegen make, and a jump to it.
 pub fn guards_loopback(held: &Ruleset) -> bool {
     let rules = |chain: &str| {
         let chain = held.chain(Table::Filter, &chain.into());

@@ -7,9 +7,9 @@
 //! kernel trace events ──packet_trace────▶ TracedPacket  what real packets met
 //! ```
 //!
-//! The command line and the status page both ask this crate, so they cannot contradict each
-//! other. Each question about what a rule means goes through `rule_role`. Pure: it performs no
-//! I/O, and it takes no decision of its own about Services: those are in the plan.
+//! The command line and the status page both use this crate, so they cannot contradict each other.
+//! The meaning of each rule comes from `rule_role`. This crate is pure: it performs no I/O, and
+//! makes no decisions about Services: those are in the plan.
 
 pub mod diff;
 pub mod explain;

@@ -1,4 +1,4 @@
-//! The destination of a packet, as people write it.
+//! The destination of a packet, as written by the user.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
@@ -15,14 +15,14 @@ pub enum Destination {
     Service(ServiceRef),
 }
 
-/// A Service has not exactly one port that is meant.
+/// A name does not identify exactly one port of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnresolvedService {
     service: ServiceRef,
     family: IpFamily,
-    /// The ports that the Service has, as `http 80/tcp`.
+    /// The ports of the Service, such as `http 80/tcp`.
     ports: Vec<String>,
-    /// Whether several of them are meant, else none is.
+    /// True if several ports match, false if none does.
     has_several: bool,
 }
 
@@ -30,7 +30,7 @@ impl Destination {
     /// Reads `IP:PORT[/PROTOCOL]`, TCP by default, or `NAMESPACE/NAME[:PORT][/PROTOCOL]`.
     ///
     /// # Errors
-    /// What is wrong with the text.
+    /// Describes what is wrong with the text.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (first, second) = text.split_once('/').unwrap_or((text, "tcp"));
         if let Ok(address) = first.parse() {
@@ -51,11 +51,11 @@ impl Destination {
     }
 }
 
-/// The cluster IP, port and protocol that are meant by a Service's name. `cluster_ips` are those of
-/// the family of all Services, or at least of this one.
+/// The cluster IP, port and protocol of a Service's name. `cluster_ips` are those of all Services
+/// of the family, or at least of this one.
 ///
 /// # Errors
-/// When no port of the Service is meant, or several are.
+/// If no port of the Service matches, or several do.
 pub fn resolve<'a>(
     service: &ServiceRef,
     family: IpFamily,

@@ -1,4 +1,4 @@
-//! What became of a packet, as data. The names of the fields are those of the JSON, and stay.
+//! An explanation as data. The names of fields are those of the JSON, and are stable.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,37 +11,37 @@ use super::outcome::Outcome;
 use super::remark::{About, Remark};
 use crate::words::CLIENT_IS_REJECTED;
 
-/// What becomes of the first packet of a connection, and why.
+/// What happens to the first packet of a connection, and why.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
     /// The packet.
     pub packet: ShownPacket,
-    /// Where it arrives, if that is a Service's.
+    /// The frontend that it reaches; `None` if it is not to a Service's.
     pub frontend: Option<ReachedFrontend>,
-    /// Why it is so, and what would change it.
+    /// The reasons, with remedies.
     pub remarks: Vec<Remark>,
-    /// The rules that it passes in any case, in order.
+    /// The rules that it passes first in all cases, in order.
     pub rules: Vec<PassedRule>,
-    /// Where it may end. The probabilities add up to 1.
+    /// Its possible ends. Their probabilities add up to 1.
     pub ends: Vec<End>,
-    /// The rules that it passes in any case behind those of its end.
+    /// The rules that it passes last in all cases, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub behind: Vec<PassedRule>,
-    /// What could not be judged, and was taken to let the packet pass: rules of others, and in
-    /// nftables mode their chains at the same hooks.
+    /// Rules that could not be evaluated, and were assumed to let the packet pass: those of other
+    /// programs, and in nftables mode their chains at the same hooks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<PassedRule>,
 }
 
 impl Explanation {
-    /// Tells of something that was not followed.
+    /// Adds a rule or chain that was not followed.
     pub fn not_followed(&mut self, chain: String, rule: String) {
         self.unknown.push(PassedRule { table: None, chain, rule, element: None, means: None });
     }
 
-    /// Says why a packet is rejected by what its service port lacks, which rules do not show. That
-    /// there is no endpoint on this node, rules do show.
+    /// Explains a rejected packet by what its service port lacks, which rules do not show. Rules
+    /// only show whether there is an endpoint on this node.
     pub fn refused_because(
         &mut self,
         why: impl FnOnce(&ServicePortName) -> Option<UnavailableReason>,
@@ -67,15 +67,15 @@ pub struct ShownPacket {
     pub to: SocketAddr,
     /// `tcp`, `udp` or `sctp`.
     pub protocol: Protocol,
-    /// Who sends it.
+    /// The sender.
     pub sender: Sender,
 }
 
-/// Where a packet comes from.
+/// The sender of a packet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Sender {
-    /// It comes in through this interface.
+    /// Another host or a pod: the packet comes in through this interface.
     Interface(String),
     /// A process on this node.
     ThisNode,
@@ -98,57 +98,57 @@ impl From<&Packet> for ShownPacket {
 pub struct ReachedFrontend {
     /// The service port, `namespace/name:port`.
     pub service: ServicePortName,
-    /// What the address is to the Service.
+    /// The kind of address.
     pub kind: FrontendKind,
     /// The packet's destination.
     pub address: SocketAddr,
-    /// The traffic policy for it, if the rules or the plan show it.
+    /// The traffic policy, if the rules or the plan show it.
     pub policy: Option<TrafficPolicy>,
 }
 
-/// A rule that did something to the packet.
+/// A rule that affected the packet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PassedRule {
-    /// The table, in iptables mode.
+    /// The table; iptables mode only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<&'static str>,
     /// The chain.
     pub chain: String,
     /// The rule, as `iptables-save` or `nft` writes it.
     pub rule: String,
-    /// The element that it found, in nftables mode: the set, the key and what it leads to.
+    /// The element that it found, with its set and data; nftables mode only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub element: Option<String>,
-    /// What it means, where that is not plain.
+    /// Its meaning, if that is not obvious.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub means: Option<&'static str>,
 }
 
-/// Where a packet may end.
+/// A possible end of a packet.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct End {
-    /// How often it ends there.
+    /// Probability of this end.
     pub probability: Probability,
-    /// The end.
+    /// What happens to the packet.
     #[serde(flatten)]
     pub outcome: Outcome,
-    /// The rules that lead there, between those that it passes in any case.
+    /// The rules that lead to this end, between those that it passes in all cases.
     pub rules: Vec<PassedRule>,
 }
 
-/// How probable something is.
+/// A probability.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Probability {
-    /// From 0 to 1, as near as floating point comes.
+    /// The value from 0 to 1, as floating point.
     pub value: f64,
-    /// Exactly: a fraction. Left out where its denominator has more than 128 bits, as behind five
-    /// rules of iptables, each of which draws 31 bits.
+    /// The exact value, as a fraction. Absent if its denominator has more than 128 bits, as after
+    /// five rules of iptables, each of which uses a random number of 31 bits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exact: Option<String>,
-    /// `n`, if it is one in `n` to the resolution of the kernel's random numbers.
+    /// `n` if it is 1 in `n`, within the resolution of the kernel's random numbers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub one_in: Option<u64>,
 }

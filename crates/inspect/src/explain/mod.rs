@@ -1,5 +1,5 @@
-//! Says what becomes of a packet in terms of Services: whichever backend spelled the rules, and
-//! whether they were compiled or read from a kernel.
+//! Explains what happens to a packet in terms of Services, for rules of either backend, compiled or
+//! read from a kernel.
 //!
 //! ```text
 //! iptables::Ruleset ─trace─▶ branches ─meaning─┐
@@ -8,7 +8,7 @@
 //!                                       Plan, if known ─┘
 //! ```
 //!
-//! `rule_role` says what a rule of each layout means; the sentences are made here, once.
+//! `rule_role` has the meaning of each rule; the sentences are made here.
 
 mod destination;
 mod explanation;
@@ -35,8 +35,9 @@ pub use remark::{About, Remark};
 use remarks::Remarks;
 use rulegen_compiler::Plan;
 
-/// Explains a packet of a client that was not seen before by iptables rules. `local` are the
-/// host's own addresses. What the plan says of the Service is told too, if there is one.
+/// Explains what iptables rules do with the first packet of a connection from a client not seen
+/// before. `local` are the host's own addresses. With a plan, the explanation includes facts that
+/// rules do not show.
 pub fn by_ruleset(
     ruleset: &Ruleset,
     local: &[IpAddr],
@@ -49,7 +50,8 @@ pub fn by_ruleset(
     explained(packet, local, ways, unknown, plan)
 }
 
-/// The same by a table of nftables.
+/// Explains what an nftables table does with the packet, as [`by_ruleset`]. Other tables are not
+/// taken into account.
 pub fn by_table(
     table: &Table,
     local: &[IpAddr],

@@ -1,4 +1,4 @@
-//! The ways that a packet can take, whichever backend's rules they lead through.
+//! The paths that a packet can take through the rules of either backend.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +13,7 @@ use super::{End, Outcome, PassedRule, Probability, ReachedFrontend};
 use crate::rule_role;
 use crate::rule_role::{RuleRole, RuleServicePort};
 
-/// One way.
+/// One path.
 pub(super) struct PacketPath {
     pub(super) probability: Probability,
     pub(super) steps: Vec<(PassedRule, Option<RuleRole>)>,
@@ -21,7 +21,8 @@ pub(super) struct PacketPath {
 }
 
 impl PacketPath {
-    /// The ways of branches; those that end alike are one, by the rules of the first.
+    /// The paths of branches. Branches with the same end become one path, with the rules of the
+    /// first.
     pub(super) fn of_iptables(
         branches: Vec<iptables::Branch<'_>>,
         protocol: Protocol,
@@ -49,7 +50,7 @@ impl PacketPath {
         }
     }
 
-    /// The same of a table.
+    /// The paths of branches through a table.
     pub(super) fn of_nftables(
         branches: Vec<nftables::Branch<'_>>,
         table: &Table,
@@ -85,7 +86,7 @@ impl PacketPath {
     }
 }
 
-/// One branch for each verdict, with the rules of the first and the probability of all.
+/// One branch per verdict, with the rules of the first and the total probability.
 fn merged<B>(
     branches: Vec<B>,
     parts: impl Fn(&mut B) -> (iptables::Verdict, &mut rulegen_ruleset::Probability),
@@ -134,8 +135,8 @@ fn rule_of_nftables(table: &Table, step: &nftables::Step<'_>) -> PassedRule {
     }
 }
 
-/// The service port that a packet arrives at, if any way tells one; or else the plan, where no
-/// rule is about the packet.
+/// The service port that a packet reaches, according to the rules, or to the plan if no rule
+/// matches.
 pub(super) fn frontend(
     ways: &[PacketPath],
     packet: &Packet,
@@ -171,7 +172,7 @@ fn known(meaning: &RuleRole) -> Option<&RuleServicePort> {
     }
 }
 
-/// What the plan has of a service port.
+/// The plan of a service port.
 pub(super) fn planned<'a>(
     name: &ServicePortName,
     plan: Option<&'a Plan>,
@@ -204,7 +205,7 @@ fn planned_at(packet: &Packet, local: &[IpAddr], plan: &Plan) -> Option<RuleServ
     Some(RuleServicePort { service: name, kind })
 }
 
-/// Rules do not always show which of the two an address is.
+/// Rules do not always show whether an address is an external or a load-balancer IP.
 fn kind(service: &ServicePlan, at: SocketAddr, shown: FrontendKind) -> FrontendKind {
     if shown != FrontendKind::External {
         return shown;
@@ -215,7 +216,7 @@ fn kind(service: &ServicePlan, at: SocketAddr, shown: FrontendKind) -> FrontendK
     service.frontends().find(is_external).map_or(shown, |(_, kind)| kind)
 }
 
-/// What all ways begin with, where they lead from there, and what all end with.
+/// The common start of all paths, their ends, and the common rest.
 pub(super) fn parted(ways: Vec<PacketPath>) -> (Vec<PassedRule>, Vec<End>, Vec<PassedRule>) {
     let mut ends: Vec<End> = ways.into_iter().map(PacketPath::end).collect();
     let begin = common(&ends, |end| Box::new(end.rules.iter()));
@@ -228,7 +229,7 @@ pub(super) fn parted(ways: Vec<PacketPath>) -> (Vec<PassedRule>, Vec<End>, Vec<P
     (rules, ends, behind)
 }
 
-/// How many rules are the same in all of these.
+/// Number of leading rules that all have in common.
 fn common(
     ends: &[End],
     rules: for<'a> fn(&'a End) -> Box<dyn Iterator<Item = &'a PassedRule> + 'a>,
@@ -238,7 +239,7 @@ fn common(
     others.iter().map(shared).min().unwrap_or(first.rules.len())
 }
 
-/// Takes from each what all have, and gives it once.
+/// Removes the common rules from each, and returns them once.
 fn take(
     ends: &mut [End],
     part: impl Fn(&mut Vec<PassedRule>) -> Vec<PassedRule>,
@@ -259,7 +260,7 @@ impl From<rulegen_ruleset::iptables::Verdict> for Outcome {
     }
 }
 
-/// iptables rules draw 31 bits, and each of two in a row may be off by one of them.
+/// iptables uses random numbers of 31 bits. Each of two consecutive rules may be off by one.
 const IPTABLES_STEPS: u32 = 2;
 
 impl Probability {
@@ -278,7 +279,7 @@ impl Probability {
     }
 }
 
-/// The whole number that a probability is nearest to one of.
+/// The number `n` for which `1/n` is nearest to a probability.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -1,49 +1,49 @@
-//! A reason that an explanation gives.
+//! Reasons in an explanation.
 
 use serde::Serialize;
 
 use crate::words::Code;
 
-/// A reason.
+/// A reason for a part of an explanation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Remark {
-    /// What it is a reason for.
+    /// What it explains.
     pub about: About,
-    /// The reason's code, which is stable.
+    /// Its code in JSON, which is stable.
     pub code: Code,
-    /// The reason, in words.
+    /// The reason as a text, which may change.
     pub text: String,
-    /// What would make it otherwise, if anything should.
+    /// How to change that, if there is reason to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub change: Option<String>,
 }
 
-/// What a remark is about.
+/// What a remark explains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum About {
-    /// Which endpoints come into question.
+    /// Which endpoints the policy selects.
     Policy,
     /// How one of them is chosen.
     Choice,
-    /// Whom the endpoint sees as the sender.
+    /// Which source address the endpoint sees.
     Source,
-    /// Why the packet is refused: there is no usable endpoint.
+    /// Why the packet is rejected or dropped: there is no usable endpoint.
     NoEndpoints,
-    /// Why it goes nowhere though there may be some.
+    /// Why it is rejected or dropped although there may be endpoints.
     Refusal,
-    /// Why no Service takes it.
+    /// Why no Service matches.
     NoService,
 }
 
 impl Remark {
-    /// A reason for something that need not be otherwise.
+    /// A remark without a remedy.
     pub fn new(about: About, code: Code, text: impl Into<String>) -> Self {
         Self { about, code, text: text.into(), change: None }
     }
 
-    /// The same with what would change it.
+    /// Adds a remedy.
     #[must_use]
     pub fn change(mut self, change: impl Into<String>) -> Self {
         self.change = Some(change.into());

@@ -1,4 +1,4 @@
-//! Why it is so, and what would change it, in sentences.
+//! The reasons of an explanation, in sentences, with remedies.
 
 mod choice;
 mod no_service;
@@ -17,7 +17,7 @@ use super::path::PacketPath;
 use super::remark::Remark;
 use crate::rule_role::RuleRole;
 
-/// What there is to speak of.
+/// The facts to explain.
 pub(super) struct Remarks<'a> {
     pub(super) packet: &'a Packet,
     /// The host's own addresses.
@@ -54,7 +54,7 @@ impl Remarks<'_> {
         self.ways.iter().flat_map(PacketPath::roles)
     }
 
-    /// The field of the Service that has the policy for this frontend.
+    /// The field of the Service with the policy for this frontend.
     fn policy_field(&self) -> &'static str {
         match self.frontend.map(|frontend| frontend.kind) {
             Some(FrontendKind::ClusterIP) => "internalTrafficPolicy",
@@ -62,14 +62,14 @@ impl Remarks<'_> {
         }
     }
 
-    /// The Service whose cluster IP the address is.
+    /// The Service with this cluster IP.
     fn owner_there(&self) -> Option<String> {
         let mut services = self.plan?.services.iter();
         let found = services.find(|of| of.internal.address == self.packet.destination.ip())?;
         Some(format!("{}/{}", found.name.namespace, found.name.service))
     }
 
-    /// The ports that Services have at the address.
+    /// The ports that Services have at this address.
     fn ports_there(&self) -> Option<String> {
         let services = self.plan?.services.iter();
         let ports: Vec<String> = services

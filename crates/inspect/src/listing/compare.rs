@@ -1,4 +1,4 @@
-//! What differs between two listings.
+//! The differences between two listings.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -7,31 +7,31 @@ use rulegen_net::{Frontend, ServicePortName};
 
 use super::{Frontends, Listing, Traffic};
 
-/// Service ports, each with its frontends as they are held and as they are wanted.
+/// Frontends by service port, each in both listings.
 pub type Comparison<'a> =
     BTreeMap<Option<&'a ServicePortName>, BTreeMap<&'a Frontend, Compared<'a>>>;
 
-/// A frontend in two listings; in one at least.
+/// A frontend in two listings. At least one of them contains it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Compared<'a> {
-    /// As the kernel has it.
+    /// In the listing of the kernel.
     pub held: Option<&'a Traffic>,
-    /// As it shall be.
+    /// In the listing of the wanted rules.
     pub wanted: Option<&'a Traffic>,
 }
 
-/// How what is held differs from what is wanted.
+/// How the kernel differs from the wanted rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// Not at all.
+    /// Equal.
     AsWanted,
-    /// It is not held.
+    /// Missing in the kernel.
     Missing,
-    /// Nobody wants it.
+    /// Only in the kernel.
     NotWanted,
-    /// Another address of the Service, or another policy, refusal, source range or affinity.
+    /// Another kind of address, policy, refusal, source range or affinity.
     Differs,
-    /// Traffic goes to other endpoints.
+    /// Other endpoints.
     EndpointsDiffer,
 }
 
@@ -51,12 +51,12 @@ impl Compared<'_> {
         }
     }
 
-    /// Endpoints that are wanted and not held.
+    /// Wanted endpoints that are missing in the kernel, ordered.
     pub fn missing_endpoints(&self) -> Vec<SocketAddr> {
         difference(self.wanted, self.held)
     }
 
-    /// Endpoints that are held and not wanted.
+    /// Endpoints in the kernel that are not wanted, ordered.
     pub fn endpoints_not_wanted(&self) -> Vec<SocketAddr> {
         difference(self.held, self.wanted)
     }
@@ -68,7 +68,7 @@ fn difference(of: Option<&Traffic>, without: Option<&Traffic>) -> Vec<SocketAddr
     all(of).into_iter().filter(|endpoint| !without.contains(endpoint)).collect()
 }
 
-/// Puts two listings side by side.
+/// Joins two listings by service port and frontend.
 pub fn compare<'a>(held: &'a Listing, wanted: &'a Listing) -> Comparison<'a> {
     let mut comparison = Comparison::new();
     for (name, frontend, traffic) in all(held) {

@@ -1,4 +1,4 @@
-//! Whether packets get to the rules of Services at all.
+//! Checks whether packets reach the rules of Services at all.
 
 use std::collections::HashSet;
 
@@ -9,11 +9,11 @@ use rulegen_ruleset::nftables::{ChainKind, Hook, Name, Statement, Table, Verdict
 
 use super::ruleset::walk;
 
-/// Where packets begin to be translated: what comes from outside, and what the node sends.
+/// The hooks of DNAT: for received packets, and for packets that the node sends.
 const HOOKS: [(Hook, &str); 2] = [(Hook::Prerouting, "PREROUTING"), (Hook::Output, "OUTPUT")];
 
-/// The hooks from which no way leads to the Services of a table: nothing of them is translated
-/// there, whatever is listed.
+/// The hooks that do not lead to the Services of a table. Nothing is translated there, whatever the
+/// listing shows.
 pub fn closed_hooks_of_table(table: &Table) -> Vec<&'static str> {
     let is_open = |hook: Hook| {
         let here = table.chains.iter().filter(|(_, chain)| {
@@ -40,7 +40,7 @@ pub fn closed_hooks_of_table(table: &Table) -> Vec<&'static str> {
     closed(is_open)
 }
 
-/// The same of iptables rules.
+/// The hooks that do not lead to the Services of iptables rules.
 pub fn closed_hooks_of_ruleset(ruleset: &Ruleset) -> Vec<&'static str> {
     let services = iptables::ChainName::from(SERVICES);
     closed(|hook| {

@@ -1,4 +1,4 @@
-//! Which Services a ruleset would lose.
+//! Finds Services that a change would remove.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,27 +8,27 @@ use rulegen_ruleset::nftables::Actual;
 
 use super::{Frontends, Listing};
 
-/// What a kernel has and what is wanted has not.
+/// Services that the kernel has and the wanted rules do not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Loss {
-    /// Services that would go, as `namespace/name`, ordered.
+    /// Services that would be removed, as `namespace/name`, ordered.
     pub services: Vec<String>,
-    /// Services that would keep their addresses and lose all their endpoints, ordered.
+    /// Services that would keep their addresses but lose all endpoints, ordered.
     pub endpoints: Vec<String>,
 }
 
 impl Loss {
-    /// Whether nothing would be lost.
+    /// True if nothing would be lost.
     pub fn is_empty(&self) -> bool {
         self.services.is_empty() && self.endpoints.is_empty()
     }
 }
 
-/// A namespace and the name of a Service in it.
+/// Namespace and name of a Service.
 type Name = (Arc<str>, Arc<str>);
 
-/// What would go of the Services that are held. A frontend of which the ruleset does not tell the
-/// Service is named by its address.
+/// Compares the Services of the kernel with the wanted ones. A frontend whose Service the rules do
+/// not show is named by its address.
 pub fn loss(held: &Listing, wanted: &Listing) -> Loss {
     let wanted_names: BTreeSet<Name> = wanted.services.keys().flatten().map(name).collect();
     let held_names: BTreeSet<Name> = held.services.keys().flatten().map(name).collect();

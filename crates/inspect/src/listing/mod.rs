@@ -1,4 +1,4 @@
-//! What a ruleset says of Services, in terms of Services, read back from either backend.
+//! The Services of a ruleset, read back from the rules of either backend.
 //!
 //! ```text
 //! nftables::Table ───of_table───▶ Listing ─┐
@@ -6,9 +6,9 @@
 //! Plan ──────────────of_plan────▶ Listing     names and kinds that a ruleset does not tell
 //! ```
 //!
-//! The rules are followed as a packet would: not what a chain is called counts, but where it
-//! leads. So a listing is right of rules that somebody changed, too. What is wanted goes
-//! through the same functions as what is held, and the two are compared.
+//! Rules are followed as a packet follows them: what counts is where a chain leads, not its name.
+//! So a listing is also right for rules that another program changed. Wanted and actual rules are
+//! listed by the same functions, and the two listings compared.
 
 mod compare;
 mod entrance;
@@ -38,48 +38,49 @@ pub use ruleset::of_ruleset;
 pub(crate) use table::frontend as frontend_of_key;
 pub use table::of_table;
 
-/// The frontends of one service port and what becomes of traffic to them.
+/// The frontends of one service port, and how traffic to them is treated.
 pub type Frontends = BTreeMap<Frontend, Traffic>;
 
-/// Services as a ruleset has them.
+/// The Services of a ruleset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// By service port. Frontends of which the ruleset does not tell the name, or not all of it,
-    /// are those of `None`.
+    /// By service port. Frontends whose service port the ruleset does not show, or not completely,
+    /// are under `None`.
     pub services: BTreeMap<Option<ServicePortName>, Frontends>,
 }
 
-/// What becomes of traffic to a frontend.
+/// How traffic to a frontend is treated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Traffic {
-    /// What kind of address the frontend has.
+    /// The kind of address.
     pub kind: FrontendKind,
-    /// The policy that chooses, where the ruleset tells it: nftables rules are the same for both
-    /// policies of cluster IPs.
+    /// The traffic policy, if the ruleset shows it: nftables rules are the same for both policies
+    /// of cluster IPs.
     pub policy: Option<TrafficPolicy>,
-    /// Where it goes that is of a client who was not seen before, ordered.
+    /// Endpoints for clients not seen before, ordered. Empty if traffic is rejected or dropped.
     pub endpoints: Vec<SocketAddr>,
-    /// Where traffic of this node and of its pods goes, ordered, if it has a way of its own that
-    /// leads somewhere: under external policy Local they reach all endpoints.
+    /// Endpoints for traffic of this node and its pods, ordered, if the rules treat it separately:
+    /// under external policy Local, it may go to all endpoints.
     pub from_node: Vec<SocketAddr>,
-    /// How traffic is refused that goes nowhere.
+    /// Why traffic is rejected or dropped; `None` if it is forwarded.
     pub refusal: Option<Refusal>,
-    /// Who is let through, ordered and merged, if not everybody.
+    /// Networks of allowed clients, ordered and merged; `None` if all are allowed.
     pub source_ranges: Option<Vec<IpNet>>,
-    /// How long a client keeps its endpoint, in seconds.
+    /// Timeout of session affinity in seconds; `None` without affinity.
     pub affinity_seconds: Option<u32>,
 }
 
 impl Listing {
-    /// Adds what another ruleset says: of the other family.
+    /// Adds the listing of another ruleset, of the other IP family.
     pub fn append(&mut self, other: Self) {
         for (name, frontends) in other.services {
             self.services.entry(name).or_default().extend(frontends);
         }
     }
 
-    /// Says of frontends what a ruleset does not tell, where another listing knows it and does
-    /// not contradict: what kind of address it is, and by which policy an endpoint is chosen.
+    /// Adds the kinds and policies of frontends that a ruleset does not show, from a listing that
+    /// knows them, usually [`of_plan`]. Does nothing for frontends where the two contradict each
+    /// other.
     pub fn complete(&mut self, from: &Self) {
         for (name, frontends) in &mut self.services {
             let Some(known) = from.services.get(name) else { continue };
@@ -136,7 +137,7 @@ impl Traffic {
         self.policy = self.policy.or(known.policy);
     }
 
-    /// All endpoints that some traffic goes to, ordered.
+    /// All endpoints that any traffic can reach, ordered.
     pub fn all_endpoints(&self) -> Vec<SocketAddr> {
         let mut all = [self.endpoints.as_slice(), &self.from_node].concat();
         all.sort_unstable();

@@ -1,4 +1,4 @@
-//! Which service port a part of a ruleset is there for.
+//! Finds the service port that a part of a ruleset belongs to.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use rulegen_ruleset::nftables::{Element, Key, Name, Value};
 use super::ruleset::{entries, walk};
 use super::{Listing, reachable::ClientScope};
 
-/// Tells service ports by the comments of what is there for them.
+/// Finds service ports by the comments of their rules and elements.
 #[derive(Debug, Default)]
 pub struct Owners {
     /// By namespace, name and port: comments do not show the protocol.
@@ -23,7 +23,7 @@ pub struct Owners {
 }
 
 impl Owners {
-    /// Tells the service ports of these listings also where only a comment tells them.
+    /// Knows the service ports of these listings, of which comments show only a part.
     pub fn of<'a>(listings: impl IntoIterator<Item = &'a Listing>) -> Self {
         let mut owners = Self::default();
         let services = listings.into_iter().flat_map(|listing| &listing.services);
@@ -53,7 +53,7 @@ impl Owners {
         }
     }
 
-    /// The service port of an endpoint that reaches itself.
+    /// The service port of an endpoint that reaches itself (hairpin).
     fn of_hairpin(&self, key: &Key) -> Option<ServicePortName> {
         let mut values = key.values();
         match (values.next(), values.next(), values.next()) {
@@ -64,14 +64,14 @@ impl Owners {
         }
     }
 
-    /// The service port of a rule in a chain of iptables that all share.
+    /// The service port of a rule in a shared chain of iptables.
     pub fn of_rule(&self, rule: &Rule) -> Option<ServicePortName> {
         let Rule::Known(RuleSpec { matches, protocol: over, .. }) = rule else { return None };
         let comment = matches.iter().find_map(|of| match of {
             Match::Comment(comment) => Some(&**comment),
             _ => None,
         })?;
-        // The load balancer asks over TCP, whatever the port's protocol is.
+        // Health checks of load balancers use TCP, whatever the protocol of the port is.
         let over = over.filter(|_| !comment.ends_with("health check node port"));
         self.named(comment, over)
     }
@@ -86,12 +86,12 @@ impl Owners {
     }
 }
 
-/// The service port that a set or a chain of nftables belongs to, if it belongs to one alone.
+/// The service port that a set or a chain of nftables belongs to; `None` if it is shared.
 pub fn owner_of_object(name: &Name) -> Option<ServicePortName> {
     ServicePortName::from_path(owner_path(name.as_str())?)
 }
 
-/// The chains of iptables that are there for one service port, by where its frontends lead.
+/// The iptables chains that belong to one service port, found by the jumps from its frontends.
 pub fn owners_of_chains(ruleset: &Ruleset) -> HashMap<&ChainName, ServicePortName> {
     let mut owners: HashMap<&ChainName, ServicePortName> = HashMap::new();
     for entry in entries(ruleset) {

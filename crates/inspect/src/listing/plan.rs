@@ -1,4 +1,4 @@
-//! Services as a plan has them: more than either backend writes down.
+//! The Services of a plan. A plan shows more than the rules of either backend.
 
 use std::net::SocketAddr;
 
@@ -9,13 +9,14 @@ use rulegen_net::FrontendKind;
 
 use super::{Listing, Traffic};
 
-/// The Services of a plan, each with all its frontends: also such as another Service has.
+/// Lists the Services of a plan with all their frontends, including those that another Service
+/// gets.
 pub fn of_plan(plan: &Plan) -> Listing {
     let mut listing = Listing::default();
     for service in &plan.services {
         let frontends = listing.services.entry(Some(service.name.clone())).or_default();
         for (frontend, kind) in service.frontends() {
-            // Of two frontends at one address the first counts.
+            // The first of two frontends with the same address wins.
             frontends.entry(frontend).or_insert_with(|| match &service.external {
                 Some(external) if kind != FrontendKind::ClusterIP => {
                     to_external(service, external, kind)

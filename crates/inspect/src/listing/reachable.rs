@@ -1,4 +1,4 @@
-//! Where the rules for one frontend lead.
+//! The endpoints to which the rules of a frontend lead.
 
 use std::net::SocketAddr;
 
@@ -7,16 +7,16 @@ use rulegen_net::FrontendKind;
 
 use super::Traffic;
 
-/// Whose traffic a rule is for.
+/// The clients whose traffic a rule matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum ClientScope {
-    /// Everybody's, or that of some by chance.
+    /// All clients, or a random part of the traffic.
     All,
-    /// That of this node or of its pods.
+    /// This node or its pods.
     Node,
 }
 
-/// What was found on all ways from a frontend.
+/// What the paths from a frontend lead to.
 #[derive(Debug, Default)]
 pub(super) struct ReachableEndpoints {
     all: Vec<SocketAddr>,
@@ -42,8 +42,8 @@ impl ReachableEndpoints {
         self.affinity_seconds = Some(seconds);
     }
 
-    /// What it means. `internal` is the policy of a cluster IP; of all other addresses, Local
-    /// keeps the client's address, and Cluster does not.
+    /// The traffic. `internal` is the policy of a cluster IP. For all other addresses, masquerading
+    /// shows the policy: Local keeps the source address, and Cluster does not.
     pub(super) fn into_traffic(
         mut self,
         kind: FrontendKind,

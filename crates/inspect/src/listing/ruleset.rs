@@ -1,4 +1,4 @@
-//! Services as iptables rules in kube-proxy's layout have them.
+//! The Services of iptables rules in kube-proxy's layout.
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -15,12 +15,12 @@ use rulegen_ruleset::iptables::{
 use super::reachable::{ClientScope, ReachableEndpoints};
 use super::{Listing, Traffic};
 
-/// The Services of a ruleset, with the names that its rules have for comments.
+/// Lists the Services of a ruleset, with the names in the comments of its rules.
 pub fn of_ruleset(ruleset: &Ruleset) -> Listing {
     let mut listing = Listing::default();
     let mut seen = HashSet::new();
     for entry in entries(ruleset) {
-        // Of two rules for one frontend packets meet the first.
+        // Packets reach the first of two rules for a frontend.
         if seen.insert(entry.frontend) {
             let traffic = follow(ruleset, &entry);
             listing.services.entry(entry.name).or_default().insert(entry.frontend, traffic);
@@ -34,7 +34,7 @@ pub fn of_ruleset(ruleset: &Ruleset) -> Listing {
     listing
 }
 
-/// A rule that takes traffic to a frontend.
+/// A rule that matches traffic to a frontend.
 pub(super) struct Entry<'a> {
     pub(super) frontend: Frontend,
     pub(super) name: Option<ServicePortName>,
@@ -42,7 +42,7 @@ pub(super) struct Entry<'a> {
     pub(super) chain: &'a ChainName,
 }
 
-/// In the order in which packets meet them.
+/// In the order in which packets reach them.
 pub(super) fn entries(ruleset: &Ruleset) -> impl Iterator<Item = Entry<'_>> {
     let chains = [SERVICES, NODE_PORTS].into_iter();
     let rules = chains.flat_map(|chain| rules(ruleset, Table::Nat, chain));
@@ -90,7 +90,7 @@ fn refused(family: IpFamily, rule: &RuleSpec, internal: bool, listing: &mut List
     listing.refuse(name, frontend, kind, refusal);
 }
 
-/// Which address and port a rule is about; node ports have no address.
+/// The address and port that a rule matches; node ports have no address.
 fn frontend(family: IpFamily, rule: &RuleSpec) -> Option<Frontend> {
     let address = match &rule.destination {
         None => FrontendAddress::Node(family),
@@ -146,8 +146,8 @@ fn follow(ruleset: &Ruleset, entry: &Entry<'_>) -> Traffic {
     traffic
 }
 
-/// Goes all ways from a chain. `step` says of a rule whose traffic goes where it leads, if the
-/// way is to be gone.
+/// Follows all paths from a chain. `step` returns the client scope of a jump that should be
+/// followed.
 pub(super) fn walk<'a>(
     ruleset: &'a Ruleset,
     from: &'a ChainName,
@@ -168,13 +168,13 @@ pub(super) fn walk<'a>(
     }
 }
 
-/// What a rule on the way to endpoints does.
+/// The effect of a rule between a frontend and its endpoints.
 fn take(rule: &Rule, whose: ClientScope, reached: &mut ReachableEndpoints) -> Option<ClientScope> {
     let Rule::Known(rule) = rule else { return Some(whose) };
     let whose = if is_of_node(rule) { ClientScope::Node } else { whose };
     for of in &rule.matches {
         if let Match::Recent(Recent { action: RecentAction::Check { seconds }, .. }) = of {
-            // What a client had before, it does not come to by this rule.
+            // An endpoint that only known clients reach.
             reached.keeps(*seconds);
             return None;
         }
@@ -190,7 +190,7 @@ fn take(rule: &Rule, whose: ClientScope, reached: &mut ReachableEndpoints) -> Op
     None
 }
 
-/// Of the chain that asks for the source: where it leads does not hang on whose traffic it is.
+/// For the chain that checks the source: it leads to the same chains for all clients.
 fn source_range(family: IpFamily, rule: &Rule, ranges: &mut Vec<IpNet>) -> Option<ClientScope> {
     if let Rule::Known(RuleSpec { source, target: Some(Target::Jump(_)), .. }) = rule {
         match source {

@@ -1,4 +1,4 @@
-//! Services as an nftables table has them.
+//! The Services of an nftables table.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,7 +15,7 @@ use rulegen_ruleset::nftables::{
 use super::Listing;
 use super::reachable::{ClientScope, ReachableEndpoints};
 
-/// The Services of a table, with the names that its elements have for comments.
+/// Lists the Services of a table, with the names in the comments of its elements.
 pub fn of_table(table: &Table) -> Listing {
     let mut listing = Listing::default();
     let reader = Reader { table };
@@ -77,7 +77,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The networks whose packets a chain lets return.
+    /// The networks for whose packets a chain returns.
     fn source_ranges(&self, chain: &Name) -> Vec<IpNet> {
         let rules = self.table.chains.get(chain).into_iter().flat_map(|chain| &chain.rules);
         let mut ranges = Vec::new();
@@ -94,7 +94,7 @@ impl<'a> Reader<'a> {
         IpNet::aggregate(&ranges)
     }
 
-    /// The networks of the elements whose keys begin with the constants that a rule asks for.
+    /// The networks of elements whose keys start with the constants in a lookup.
     fn networks(&self, set: &Name, asked: &[Selector]) -> impl Iterator<Item = IpNet> {
         let first: Key = asked.iter().map_while(constant).collect();
         let elements = self.table.sets.get(set).into_iter();
@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
         elements.map_while(move |(key, _)| network_asked_for(key, asked))
     }
 
-    /// Whether an address is a cluster IP stands in a set, under the first port of its Service.
+    /// A set shows whether an address is a cluster IP, with the first port of its Service.
     fn kind(&self, frontend: &Frontend, name: Option<&ServicePortName>) -> FrontendKind {
         let FrontendAddress::Ip(ip) = frontend.address else { return FrontendKind::NodePort };
         let ips = self.table.sets.get(&Name::from(CLUSTER_IPS));
@@ -115,7 +115,7 @@ impl<'a> Reader<'a> {
         if same { FrontendKind::ClusterIP } else { FrontendKind::External }
     }
 
-    /// Goes all ways that a packet to the frontend may go.
+    /// Follows all paths of packets to the frontend.
     fn follow(&self, frontend: &Key, verdict: &'a Verdict) -> ReachableEndpoints {
         let mut way = RuleWalk {
             table: self.table,
@@ -156,12 +156,12 @@ impl<'a> RuleWalk<'a, '_> {
         }
     }
 
-    /// Says whether no packet goes on behind the rule.
+    /// Returns true if no packet continues after the rule.
     fn rule(&mut self, rule: &'a Rule, mut whose: ClientScope) -> bool {
         let mut always = true;
         for statement in &rule.statements {
             match statement {
-                // What a client had before, it does not come to by this rule.
+                // An endpoint that only known clients reach.
                 Statement::Match(condition) if self.asks_for_client(condition) => return false,
                 Statement::Match(condition) => {
                     always = false;
@@ -205,8 +205,7 @@ impl<'a> RuleWalk<'a, '_> {
         }
     }
 
-    /// The endpoints that a map has for the frontend and a number: those whose number can be
-    /// drawn.
+    /// The endpoints that a map has for the frontend and any number that can be generated.
     fn choose(&mut self, key: &[Selector], map: &Name, whose: ClientScope) {
         let Some(Selector::Number(number)) = key.last() else { return };
         let (first, behind) = match number {
@@ -223,7 +222,7 @@ impl<'a> RuleWalk<'a, '_> {
         }
     }
 
-    /// What a rule looks up before the number: parts of the frontend, and constants.
+    /// The parts of a lookup before the number: parts of the frontend, and constants.
     fn looked_up(&self, key: &[Selector]) -> Option<Key> {
         let of_frontend = |is_it: fn(&Value) -> bool| self.frontend.values().find(is_it);
         let (_, start) = key.split_last()?;
@@ -236,7 +235,7 @@ impl<'a> RuleWalk<'a, '_> {
         start.iter().map(value).collect()
     }
 
-    /// Whether it holds for clients only that packets put into a set, for a time.
+    /// Whether a rule matches only clients that packets added to a set (session affinity).
     fn asks_for_client(&self, condition: &Condition) -> bool {
         let Condition::SetLookup { set, .. } = condition else { return false };
         self.table.sets.get(&set.value).is_some_and(|set| set.dynamic)
@@ -259,7 +258,7 @@ fn is_of_node(condition: &Condition) -> bool {
     }
 }
 
-/// The frontend that a key begins with.
+/// The frontend at the start of a key.
 pub(crate) fn frontend(family: IpFamily, key: &Key) -> Option<Frontend> {
     let mut values = key.values().peekable();
     let address = match values.next_if(|value| matches!(value, Value::Address(_))) {
@@ -274,8 +273,8 @@ pub(crate) fn frontend(family: IpFamily, key: &Key) -> Option<Frontend> {
     }
 }
 
-/// The longest comment of an element: of a longer name only a part is there, which several
-/// service ports may have in common.
+/// The longest comment of an element. A longer name is cut off, and several service ports may start
+/// with the rest.
 const LONGEST_COMMENT: usize = 127;
 
 fn name(frontend: &Frontend, element: &Element) -> Option<ServicePortName> {

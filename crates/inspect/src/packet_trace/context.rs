@@ -1,4 +1,4 @@
-//! What is known of the rules while packets pass them.
+//! The known rules during a trace.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,16 @@ use rulegen_ruleset::nftables::{
     TracedRule, Value, Verdict,
 };
 
-/// The rules as they were read last, as far as packets met them.
+/// The rules as read last, as far as packets matched them.
 #[derive(Debug, Clone, Default)]
 pub struct TraceContext {
     /// The name of our table.
     pub table: Option<Name>,
-    /// Our table of each family.
+    /// Our table in each family.
     pub held: BTreeMap<IpFamily, Actual>,
     /// The base chains of all tables.
     pub bases: BTreeMap<ChainId, HookPosition>,
-    /// Rules of all tables that packets met, by their handles; `None` is known to be gone.
+    /// Rules of all tables that packets matched, by handle; `None` for deleted rules.
     pub rules: BTreeMap<(ChainId, u64), Option<TracedRule>>,
 }
 
@@ -26,32 +26,32 @@ pub struct TraceContext {
 pub struct TracedElement {
     /// The map.
     pub map: Name,
-    /// The service port that the element is for.
+    /// The service port of the element.
     pub service: Comment,
-    /// Where it leads.
+    /// The data of the element.
     pub verdict: Option<Verdict>,
 }
 
 impl TraceContext {
-    /// Whether a chain is of our table.
+    /// True for a chain of our table.
     pub fn is_ours(&self, at: &ChainId) -> bool {
         at.family.of_packets().is_some() && self.table.as_ref() == Some(&at.table)
     }
 
-    /// A rule that was read.
+    /// Adds a rule that was read.
     pub fn rule(&self, at: &ChainId, handle: u64) -> Option<&TracedRule> {
         self.rules.get(&(at.clone(), handle))?.as_ref()
     }
 
-    /// The service port that has a packet's destination as a frontend of its own. Node ports are
-    /// found by rules only, for they hang on which addresses are the node's.
+    /// The service port with a packet's destination as a frontend. Node ports are found by rules
+    /// only, because they depend on the addresses of the node.
     pub fn service_at(&self, header: &PacketHeader) -> Option<&Comment> {
         let keyed = |set: &&Set| set.key == FRONTEND && set.data.is_some();
         let sets = self.held.get(&header.family())?.sets.values().flatten();
         sets.filter(keyed).find_map(|set| element(set, header)?.comment.as_ref())
     }
 
-    /// What a map of ours has for a packet.
+    /// The element that a map of ours has for a packet.
     pub fn found(&self, map: &Name, header: &PacketHeader) -> Option<TracedElement> {
         let set = self.held.get(&header.family())?.sets.get(map)?.as_ref()?;
         let element = element(set, header)?;
@@ -63,11 +63,11 @@ impl TraceContext {
     }
 }
 
-/// What the key of a frontend is made of; that of a node port has no address.
+/// The parts of the key of a frontend; that of a node port has no address.
 pub(super) const FRONTEND: [Field; 3] = [Field::Address, Field::Protocol, Field::Port];
 pub(super) const NODE_PORT: [Field; 2] = [Field::Protocol, Field::Port];
 
-/// Numbers that the kernel drew are not told, so what is asked by them is not found.
+/// The kernel does not report generated numbers, so lookups with them find nothing.
 fn element<'a>(set: &'a Set, header: &PacketHeader) -> Option<&'a Element> {
     if set.interval || (set.key != FRONTEND && set.key != NODE_PORT) {
         return None;

@@ -1,4 +1,4 @@
-//! What real packets do in the table, in terms of Services.
+//! Explains the traces of real packets in terms of Services.
 //!
 //! ```text
 //! TraceEvent, Known ──Follower──▶ Told: a packet came, a step of it, its end and why

@@ -1,4 +1,4 @@
-//! A packet's way, as far as it was seen.
+//! The path of a packet, as far as it was traced.
 
 use std::net::SocketAddr;
 
@@ -10,42 +10,42 @@ use rulegen_ruleset::nftables::{
 use super::TracedElement;
 use crate::words::{MasqueradeReason, refusal_code, refusal_reason};
 
-/// A packet from where it was met first in this network namespace.
+/// A packet since its first event in this network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TracedPacket {
-    /// Its turn among all packets, from 1.
+    /// Its sequence number, from 1.
     pub number: u64,
-    /// The number that the kernel told it by when it came, and tells later ones by too.
+    /// Its trace ID when it arrived. The kernel uses the ID again for later packets.
     pub id: u32,
-    /// As it came.
+    /// Its headers on arrival.
     pub header: PacketHeader,
-    /// As it was seen last: its destination may have been replaced.
+    /// Its last known headers: the destination may have been translated.
     pub last: PacketHeader,
-    /// The service port that it was for.
+    /// The service port that it is for.
     pub service: Option<Comment>,
-    /// What its destination was replaced by: an endpoint of its service, unless somebody else's
-    /// rules did it.
+    /// The translated destination: an endpoint of its service port, unless a rule of another
+    /// program translated it.
     pub endpoint: Option<SocketAddr>,
-    /// Whether a rule of ours had its source replaced by an address of this host.
+    /// True if a rule of ours masquerades it.
     pub masqueraded: bool,
-    /// Why that was, or is to be.
+    /// The reason for masquerading.
     pub(super) reason: Option<MasqueradeReason>,
-    /// Whether it began a connection: chains of type nat saw it.
+    /// True if it is the first of a connection: chains of type nat saw it.
     pub is_new: bool,
-    /// Whether steps of it may be missing, for more was told than there was room for.
+    /// True if events may be missing, because the receive buffer overflowed.
     pub is_incomplete: bool,
-    /// Rules that it met, and policies that counted.
+    /// Rules that matched, and policies that applied.
     pub steps: Vec<TracedStep>,
 }
 
 /// A step of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TracedStep {
-    /// The hook that it is at, by nft's name, if that is known.
+    /// The hook in nft's syntax, if known.
     pub hook: Option<&'static str>,
     /// The chain.
     pub at: ChainId,
-    /// Whether that is of our table.
+    /// True for a chain of our table.
     pub is_ours: bool,
     /// What happened.
     pub kind: StepKind,
@@ -54,42 +54,42 @@ pub struct TracedStep {
 /// What happened to a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepKind {
-    /// A rule held.
+    /// A rule matched.
     Rule {
-        /// The kernel's number for it.
+        /// The kernel's handle of the rule.
         handle: u64,
-        /// The rule, unless it was gone before it could be read.
+        /// The rule, unless it was deleted before it could be read.
         rule: Option<TracedRule>,
-        /// What follows.
+        /// The verdict.
         verdict: TraceVerdict,
         /// The element of our maps that decided.
         found: Option<TracedElement>,
     },
-    /// The policy of a base chain counted.
+    /// The policy of a base chain applied.
     Policy(TraceVerdict),
 }
 
-/// Where a packet's way ended in this network namespace.
+/// How a packet ended in this network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TracedEnd {
-    /// It left through an interface.
+    /// Sent through an interface.
     Left(Option<String>),
-    /// It was for this host.
+    /// Delivered to this host.
     Delivered,
-    /// The sender was told that it ends here.
+    /// Rejected.
     Rejected,
-    /// The sender was not told.
+    /// Dropped.
     Dropped,
-    /// A program has it (NFQUEUE).
+    /// Passed to userspace (NFQUEUE).
     Queued,
-    /// Something else in the kernel has it.
+    /// Taken over by another part of the kernel.
     Stolen,
-    /// It was not seen after this hook, where something else should have seen it.
+    /// No event after this hook, although another was expected.
     Lost(&'static str),
 }
 
 impl TracedEnd {
-    /// One word for it.
+    /// The name in output.
     pub fn word(&self) -> &'static str {
         match self {
             TracedEnd::Left(_) => "left",
@@ -104,7 +104,7 @@ impl TracedEnd {
 }
 
 impl TracedStep {
-    /// What follows.
+    /// The verdict.
     pub fn verdict(&self) -> &TraceVerdict {
         match &self.kind {
             StepKind::Rule { verdict, .. } | StepKind::Policy(verdict) => verdict,
@@ -117,7 +117,7 @@ impl TracedStep {
 }
 
 impl TracedPacket {
-    /// Where it ended.
+    /// How it ended.
     pub fn end(&self) -> TracedEnd {
         let Some(step) = self.steps.last() else { return TracedEnd::Lost("nowhere") };
         match step.verdict() {
@@ -140,18 +140,18 @@ impl TracedPacket {
         }
     }
 
-    /// Why its source was replaced, if it was.
+    /// The reason for masquerading, if it was masqueraded.
     pub fn why_masqueraded(&self) -> Option<MasqueradeReason> {
         self.reason.filter(|_| self.masqueraded)
     }
 
-    /// The code for why a Service of ours refused it.
+    /// The code of the reason, if a Service of ours rejected or dropped it.
     pub fn why_code(&self) -> Option<&'static str> {
         let is_refused = matches!(self.end(), TracedEnd::Rejected | TracedEnd::Dropped);
         self.service_refusal().filter(|_| is_refused).map(|(_, refusal)| refusal_code(refusal))
     }
 
-    /// Why it ended as it did, in words, if that is not what it came for.
+    /// The reason in words, unless it was delivered as intended.
     pub fn why(&self) -> Option<String> {
         let step = self.steps.last()?;
         match self.end() {
@@ -174,7 +174,7 @@ impl TracedPacket {
         }
     }
 
-    /// What our own rules mean by it.
+    /// The meaning of the rules of ours.
     fn refusal(&self) -> Option<String> {
         let last = self.steps.last().filter(|step| step.is_ours)?;
         if let StepKind::Rule { rule: Some(rule), .. } = &last.kind
@@ -186,7 +186,7 @@ impl TracedPacket {
         Some(format!("{} {}", service.as_str(), refusal_reason(refusal)))
     }
 
-    /// The service port without a usable endpoint that refused the packet.
+    /// The service port without a usable endpoint that rejected or dropped the packet.
     fn service_refusal(&self) -> Option<(&Comment, Refusal)> {
         let last = self.steps.last().filter(|step| step.is_ours)?;
         if matches!(
@@ -208,7 +208,7 @@ impl TracedPacket {
     }
 }
 
-/// Whose rule or policy it was.
+/// The owner of the rule or policy.
 fn by(step: &TracedStep) -> String {
     match &step.kind {
         StepKind::Rule { handle, rule, .. } => {

@@ -1,4 +1,4 @@
-//! The frontends of a Service, as our own tables have them.
+//! The frontends of a Service in our own tables.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
@@ -10,19 +10,19 @@ use super::TraceContext;
 use super::context::{FRONTEND, NODE_PORT};
 use crate::listing::frontend_of_key;
 
-/// Our tables have no frontend of a Service.
+/// The tables have no frontend of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownService {
-    /// The Service that was asked for.
+    /// The requested Service.
     pub service: ServiceRef,
-    /// The names or numbers of the ports that it has.
+    /// Names or numbers of its ports.
     pub ports: Vec<String>,
 }
 
-/// The frontends that our tables have for a Service.
+/// The frontends of a Service in our tables.
 ///
 /// # Errors
-/// When there are none.
+/// If there are none.
 pub fn frontends(
     service: &ServiceRef,
     known: &TraceContext,
@@ -49,7 +49,7 @@ pub fn frontends(
     Ok(found)
 }
 
-/// Keys of frontends, with the comment that names the service port of each.
+/// Keys of frontends, with the comment that names their service port.
 fn elements(held: &Actual) -> impl Iterator<Item = (&Key, &str)> {
     let is_of_frontends =
         |set: &&Set| !set.interval && (set.key == FRONTEND || set.key == NODE_PORT);

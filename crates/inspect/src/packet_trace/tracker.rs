@@ -1,4 +1,4 @@
-//! Events of many packets to the way of each.
+//! Groups the trace events of many packets by packet.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,35 +14,36 @@ use super::{TraceContext, TracedElement};
 use crate::rule_role::masquerade_reason as reason;
 use crate::words::MasqueradeReason;
 
-/// Follows the packets that one table has traced.
+/// Follows packets that one table traces. A packet is kept until it ends, or until 100 ms pass
+/// without an event of it.
 #[derive(Debug)]
 pub struct PacketTracker {
     arming: Name,
-    /// By their turn.
+    /// By their sequence number.
     live: BTreeMap<u64, TrackedPacket>,
-    /// How many came.
+    /// Number of packets so far.
     began: u64,
-    /// Whether steps were lost, of packets that are followed or come next.
+    /// Whether trace events were lost, of packets that are being followed or of the next one.
     lost: bool,
-    /// When anything was heard last.
+    /// Time of the last event.
     heard: Duration,
 }
 
-/// What there is to tell of a packet.
+/// Progress of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TraceUpdate {
-    /// It came.
+    /// The first event of the packet.
     Began(Box<TracedPacket>),
-    /// It did one more step.
+    /// One more step.
     Step(u64, TracedStep),
-    /// It now is to this endpoint.
+    /// Its destination was translated to this endpoint.
     Endpoint(u64, SocketAddr),
-    /// Nothing more is heard of it.
+    /// The packet is complete.
     Ended(Box<TracedPacket>),
 }
 
 impl TraceUpdate {
-    /// Which packet it is about.
+    /// The packet concerned.
     pub fn number(&self) -> u64 {
         match self {
             TraceUpdate::Began(packet) | TraceUpdate::Ended(packet) => packet.number,
@@ -54,27 +55,27 @@ impl TraceUpdate {
 #[derive(Debug)]
 struct TrackedPacket {
     packet: TracedPacket,
-    /// The base chain that it is in.
+    /// Its current base chain.
     base: Option<ChainId>,
-    /// The base chains that it came to.
+    /// Its base chains so far.
     passed: Vec<ChainId>,
-    /// The number that the kernel tells it by now.
+    /// Its current trace ID.
     id: u32,
-    /// When it was heard of last.
+    /// Time of its last event.
     heard: Duration,
 }
 
-/// A packet goes through all hooks within some microseconds; where the machine is busy, within
-/// milliseconds. Then nothing more will come of it.
+/// A packet passes all hooks within microseconds, or milliseconds on a busy machine. After this
+/// time, no more events are expected.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 impl PacketTracker {
-    /// Follows packets from where a table of this name has them traced.
+    /// Follows the packets that a table of this name traces.
     pub fn new(arming: Name) -> Self {
         Self { arming, live: BTreeMap::new(), began: 0, lost: false, heard: Duration::ZERO }
     }
 
-    /// The next event. `now` is a time since any fixed one.
+    /// Processes an event. `now` is the time since any fixed point.
     pub fn take(
         &mut self,
         known: &TraceContext,
@@ -108,13 +109,13 @@ impl PacketTracker {
         told
     }
 
-    /// Steps were lost. Which, nobody knows, until nothing is left to be told.
+    /// Records that events were lost. Until all packets are complete, it is unknown of which.
     pub fn lose(&mut self, now: Duration) {
         (self.lost, self.heard) = (true, now);
         self.live.values_mut().for_each(|live| live.packet.is_incomplete = true);
     }
 
-    /// Ends packets that were not heard of for a while.
+    /// Completes packets without an event for some time.
     pub fn rest(&mut self, now: Duration) -> Vec<TraceUpdate> {
         self.lost &= now.saturating_sub(self.heard) < PATIENCE;
         let silent = |live: &TrackedPacket| now.saturating_sub(live.heard) >= PATIENCE;
@@ -123,13 +124,13 @@ impl PacketTracker {
         ended.into_iter().filter_map(|number| self.end(number)).collect()
     }
 
-    /// Ends all.
+    /// Completes all packets.
     pub fn finish(&mut self) -> Vec<TraceUpdate> {
         let ended = std::mem::take(&mut self.live).into_values();
         ended.map(|live| TraceUpdate::Ended(Box::new(live.packet))).collect()
     }
 
-    /// When the next packet is to end unless it is heard of.
+    /// The time at which the next packet is completed, if there is no event before.
     pub fn deadline(&self) -> Option<Duration> {
         self.live.values().map(|live| live.heard.saturating_add(PATIENCE)).min()
     }
@@ -168,7 +169,7 @@ impl PacketTracker {
         Some(TraceUpdate::Ended(Box::new(live.packet)))
     }
 
-    /// Ends the packet that had this number before: none comes to a base chain twice.
+    /// Completes the previous packet with this trace ID: no packet enters a base chain twice.
     fn end_older(&mut self, event: &TraceEvent) -> Option<TraceUpdate> {
         let arms = event.at.table == self.arming;
         let is_older = |live: &&TrackedPacket| {
@@ -178,8 +179,7 @@ impl PacketTracker {
         self.end(number)
     }
 
-    /// Whether a packet with a new number is one that is followed, and takes it for that from now on.
-    /// The number is a hash of the packet's own among others, which translation may change.
+    /// Whether an unknown trace ID is that of a known packet; if so, it is recorded.
     fn goes_on(&mut self, event: &TraceEvent, header: &PacketHeader, is_found: bool) -> bool {
         let id = event.packet;
         if self.live.values().any(|live| live.id == id) {
@@ -215,7 +215,7 @@ impl TrackedPacket {
             && last.source_socket() == header.source_socket()
     }
 
-    /// The source is replaced last of all.
+    /// SNAT comes last.
     fn has_destination_of(&self, header: &PacketHeader) -> bool {
         let leaves = self.packet.steps.last().is_some_and(|s| s.hook == Some("postrouting"));
         leaves && self.is_between(header) && self.is_to(header)
@@ -229,7 +229,7 @@ impl TrackedPacket {
             && self.is_to(header)
     }
 
-    /// Whether it came where that packet came.
+    /// Whether it enters where the other packet left.
     fn is_between(&self, header: &PacketHeader) -> bool {
         let last = &self.packet.last;
         last.in_interface == header.in_interface && last.protocol == header.protocol
@@ -270,7 +270,7 @@ impl TrackedPacket {
         told
     }
 
-    /// What it looks like by now.
+    /// Its current headers.
     fn see(&mut self, header: PacketHeader) -> Option<TraceUpdate> {
         let packet = &mut self.packet;
         let changed = header.destination_socket() != packet.last.destination_socket();
@@ -280,7 +280,7 @@ impl TrackedPacket {
         Some(TraceUpdate::Endpoint(packet.number, endpoint))
     }
 
-    /// The element that a rule of ours found for it, and what else the rule does.
+    /// The element that a rule of ours found, and the effect of the rule.
     fn look_up(
         &mut self,
         known: &TraceContext,

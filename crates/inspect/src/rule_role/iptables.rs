@@ -1,4 +1,4 @@
-//! What rules of this layout mean, by the chains that they are in and what they say of themselves.
+//! The roles of iptables rules, by their chains and comments.
 
 use rulegen_compiler::Refusal;
 use rulegen_compiler::iptables::{
@@ -13,8 +13,8 @@ use rulegen_ruleset::nftables::NumgenMode;
 use super::{RuleRole, RuleServicePort};
 use crate::words::MasqueradeReason;
 
-/// The role of a rule that matched a packet of this protocol, if it is one of ours and does more
-/// than lead to others.
+/// The role of a rule that matched a packet of this protocol; `None` if it is not ours or only
+/// jumps.
 pub(crate) fn role(step: &Step<'_>, protocol: Protocol) -> Option<RuleRole> {
     let known = |name, kind| known(name, protocol, kind);
     let Rule::Known(rule) = step.rule else { return None };

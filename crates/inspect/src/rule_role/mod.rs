@@ -13,52 +13,53 @@ use crate::words::MasqueradeReason;
 pub(crate) use iptables::role as of_iptables;
 pub(crate) use nftables::{reason as masquerade_reason, role as of_nftables};
 
-/// What a rule means, in terms of Services.
+/// The role of a rule in terms of Services.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RuleRole {
-    /// It knows the packet's destination as a Service's.
+    /// Matches the frontend of a Service.
     Frontend(RuleServicePort),
-    /// It lets a source use a load balancer.
+    /// Accepts a source of a load balancer.
     SourceRange,
-    /// It keeps the traffic to the endpoints that a policy sees.
+    /// Selects the endpoints of a policy.
     Policy(TrafficPolicy),
-    /// It sends what never was outside to all endpoints, though the policy is Local.
+    /// Selects all endpoints for traffic that did not come from outside, although the policy is
+    /// Local.
     ShortCircuit {
-        /// A process of this node sent it, else a pod.
+        /// True for a process of this node, false for a pod.
         from_node: bool,
     },
-    /// It asks for masquerading.
+    /// Marks for masquerading.
     Mark(MasqueradeReason),
-    /// It remembers the client.
+    /// Records the client (session affinity).
     Remembers,
-    /// It knows the client, who keeps its endpoint.
+    /// Matches a known client, which keeps its endpoint.
     Kept,
-    /// It chooses an endpoint in this way.
+    /// Chooses an endpoint in this way.
     Choice(NumgenMode),
-    /// It does so and translates the destination.
+    /// Chooses an endpoint and translates the destination.
     ChosenTranslation(NumgenMode),
-    /// It translates the destination.
+    /// Translates the destination.
     Translation,
-    /// It masquerades.
+    /// Masquerades.
     Masquerade,
-    /// It refuses what a Service has no endpoint for.
+    /// Rejects or drops traffic to a Service without endpoints.
     Refused(RuleServicePort, Refusal),
-    /// It drops what comes from outside of the source ranges.
+    /// Drops traffic from outside the source ranges.
     Firewalled(RuleServicePort),
-    /// It rejects what goes to a cluster IP at a port that its Service does not have.
+    /// Rejects traffic to a cluster IP at a port that its Service does not have.
     ClosedPort(RuleServicePort),
-    /// It drops what goes to a cluster IP that no Service has.
+    /// Drops traffic to a cluster IP without a Service.
     NoSuchClusterIp,
-    /// It drops what goes to loopback addresses from elsewhere.
+    /// Drops traffic from other hosts to loopback addresses.
     LoopbackGuard,
 }
 
-/// A service port as a rule tells it.
+/// A service port according to a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RuleServicePort {
-    /// The name that the rule's comment has, with the packet's protocol.
+    /// The name in the rule's comment, with the protocol of the packet.
     pub(crate) service: ServicePortName,
-    /// What the address is to it.
+    /// The kind of address.
     pub(crate) kind: FrontendKind,
 }
 

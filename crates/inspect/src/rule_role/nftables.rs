@@ -1,4 +1,4 @@
-//! What rules of this layout mean, by the chains that they are in and the elements that they find.
+//! The roles of nftables rules, by their chains and the elements that they find.
 
 use rulegen_compiler::Refusal;
 use rulegen_compiler::nftables::{
@@ -14,7 +14,7 @@ use rulegen_ruleset::nftables::{
 use super::{RuleRole, RuleServicePort};
 use crate::words::MasqueradeReason;
 
-/// The role of a rule that matched a packet of this protocol, if it does more than lead to others.
+/// The role of a rule that matched a packet of this protocol; `None` if it only jumps.
 pub(crate) fn role(table: &Table, step: &Step<'_>, protocol: Protocol) -> Option<RuleRole> {
     if let Some(meaning) =
         step.found.as_ref().and_then(|found| found_in(table, step, found, protocol))
@@ -43,7 +43,7 @@ pub(crate) fn role(table: &Table, step: &Step<'_>, protocol: Protocol) -> Option
     chooses.then(|| RuleRole::Choice(drawn(rule)))
 }
 
-/// What the element says that it found.
+/// The meaning of the element that it found.
 fn found_in(
     table: &Table,
     step: &Step<'_>,
@@ -118,7 +118,8 @@ pub(crate) fn reason(chain: &str, rule: &Rule) -> MasqueradeReason {
     }
 }
 
-/// Under external policy Local, who is sent to all endpoints and who only to those of this node.
+/// Under external policy Local: the clients that may reach all endpoints, and those that may reach
+/// only those of this node.
 fn way_of_policy(rule: &Rule) -> Option<RuleRole> {
     let of_node = |s: &Statement| *s == Statement::Match(Condition::SourceIsLocal);
     let leads_to = |start: &str| {
@@ -137,7 +138,7 @@ fn way_of_policy(rule: &Rule) -> Option<RuleRole> {
     })
 }
 
-/// How the rule draws a number, if it does.
+/// How the rule generates a number, if it does.
 fn drawn(rule: &Rule) -> NumgenMode {
     let number = |number: &Number| match number {
         Number::Modulo(draw, below) if *below > 1 => Some(*draw),

@@ -1,4 +1,4 @@
-//! Which endpoints come into question, and how one of them is chosen.
+//! Explains which endpoints are selected, and how one of them is chosen.
 
 use rulegen_model::{Endpoint, TrafficPolicy};
 use rulegen_ruleset::nftables::NumgenMode;
@@ -80,7 +80,7 @@ impl Remarks<'_> {
         ))
     }
 
-    /// Who is sent to all endpoints though the policy is Local: this node, else a pod.
+    /// The client that may reach all endpoints although the policy is Local: this node, or a pod.
     pub(super) fn short_circuit(&self) -> Option<bool> {
         self.roles().find_map(|meaning| match meaning {
             RuleRole::ShortCircuit { from_node } => Some(*from_node),
@@ -92,7 +92,7 @@ impl Remarks<'_> {
         self.ways.iter().filter(|way| matches!(way.verdict, Outcome::Endpoint { .. })).count()
     }
 
-    /// Whether none of the endpoints that it may get is ready.
+    /// True if none of the endpoints that it may reach is ready.
     fn is_draining(&self) -> bool {
         let is_met = |endpoint: &&Endpoint| {
             self.ways.iter().any(|way| match way.verdict {
@@ -105,7 +105,7 @@ impl Remarks<'_> {
         met.peek().is_some() && met.all(|endpoint| !endpoint.ready)
     }
 
-    /// Whether fewer endpoints are seen than there are.
+    /// True if the policy selects fewer endpoints than exist.
     fn hints(&self) -> String {
         let seen = self.service.map(|service| (service.cluster_endpoints.len(), service.endpoints));
         match seen {

@@ -1,4 +1,4 @@
-//! Why no Service takes a packet.
+//! Explains why no Service matches a packet.
 
 use rulegen_compiler as plan;
 use rulegen_net::{FrontendAddress, IpFamily};
@@ -54,14 +54,14 @@ impl Remarks<'_> {
         remark(Code::NoService, format!("no Service has {to}/{over}: the packet goes on as it is"))
     }
 
-    /// Some of the ways lead to endpoints, others nowhere.
+    /// Some paths lead to endpoints, others do not.
     pub(super) fn partly(&self) -> Remark {
         let text = "in some of the cases no endpoint is found, and the packet goes on as it is";
         Remark::new(About::NoService, Code::MissingRules, text)
             .change("`rulegen diff` says which rules are missing")
     }
 
-    /// A Service has the address, and no rule takes the packet.
+    /// A Service has the address, but no rule matches the packet.
     pub(super) fn not_taken(&self) -> Remark {
         let service = self.frontend.map_or("a Service".to_owned(), |of| of.service.to_string());
         let external = self.service.and_then(|service| service.external.as_ref());
@@ -80,7 +80,7 @@ impl Remarks<'_> {
             .change("`rulegen diff` says which rules are missing")
     }
 
-    /// Whether the plan has a service port at the packet's destination.
+    /// True if the plan has a service port at the destination of the packet.
     pub(super) fn is_planned_here(&self) -> bool {
         let to = self.packet.destination;
         self.plan.is_some_and(|plan| {
@@ -92,7 +92,7 @@ impl Remarks<'_> {
         })
     }
 
-    /// The service port whose node port it would be at another address of the node.
+    /// The service port that has this node port at another address of the node.
     fn node_port_elsewhere(&self) -> Option<String> {
         let to = self.packet.destination;
         let node_port = FrontendAddress::Node(IpFamily::of(to.ip()));

@@ -1,4 +1,4 @@
-//! Why a packet goes nowhere.
+//! Explains why a packet is rejected or dropped.
 
 use rulegen_compiler::Refusal;
 use rulegen_net::{FrontendKind, ServicePortName};
@@ -10,7 +10,7 @@ use crate::rule_role::RuleRole;
 use crate::words::{CLIENT_IS_REJECTED, Code};
 
 impl Remarks<'_> {
-    /// Why this way ends where it does.
+    /// Why this path ends as it does.
     pub(super) fn refusal(&self, way: &PacketPath) -> Remark {
         let told = way.roles().filter_map(|meaning| self.refused(way, meaning)).last();
         told.unwrap_or_else(|| refused_by_others(way))
@@ -79,7 +79,7 @@ impl Remarks<'_> {
     }
 }
 
-/// No rule of ours did it.
+/// No rule of ours caused it.
 fn refused_by_others(way: &PacketPath) -> Remark {
     let last = way.steps.last().map(|(rule, _)| {
         let table = rule.table.map(|table| format!("{table} ")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Whom the endpoint sees as its client.
+//! Explains which source address the endpoint sees.
 
 use rulegen_compiler::{Plan, PodTraffic};
 use rulegen_model::TrafficPolicy;
@@ -13,7 +13,7 @@ use crate::rule_role::RuleRole;
 use crate::words::{Code, MasqueradeReason};
 
 impl Remarks<'_> {
-    /// In general, and then where an endpoint reaches itself.
+    /// For all endpoints, then for one that reaches itself (hairpin).
     pub(super) fn source(&self) -> Vec<Remark> {
         let mut remarks: Vec<Remark> = Vec::new();
         let mut add = |remark: Remark| {
@@ -67,7 +67,7 @@ impl Remarks<'_> {
         }
     }
 
-    /// A rule marked it, and none did what the mark asks for.
+    /// A rule marked the packet, but no rule masqueraded it.
     fn unmasked(&self) -> Remark {
         Remark::new(
             About::Source,
@@ -103,7 +103,7 @@ impl Remarks<'_> {
         }
     }
 
-    /// Whether the packet is a pod's, by what the plan knows pods by.
+    /// True if the packet comes from a pod, according to the plan's detection.
     fn is_pod(&self) -> bool {
         let pods = self.plan.and_then(|plan| plan.pod_traffic.as_ref());
         match (pods, &self.packet.origin) {
