@@ -8,7 +8,8 @@ use serde::Serialize;
 /// Built-in chains, in the order in which packets can traverse them.
 pub(super) const BUILT_IN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
 
-/// A chain's name. Built-in chains sort first, in the order of iptables-save.
+/// A chain's name, at most 28 characters (XT_EXTENSION_MAXNAMELEN of linux/netfilter/x_tables.h).
+/// Built-in chains sort first, in the order of iptables-save.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct ChainName {

@@ -1,4 +1,5 @@
-//! Tables, chains and rules of iptables, in the format of `iptables-save`.
+//! Tables, chains and rules of iptables, in the format of `iptables-save`. Tested with iptables
+//! 1.8.9, both variants.
 
 mod chain_name;
 mod describe;

@@ -104,7 +104,7 @@ pub enum Match {
     DestinationType(AddressType),
     /// `recent`
     Recent(Recent),
-    /// `statistic --mode random`: the probability in units of 2⁻³¹.
+    /// `statistic --mode random`: the probability in units of 2⁻³¹, from 1 to 2³¹.
     Random(u32),
 }
 
@@ -138,7 +138,9 @@ pub enum AddressType {
     Local,
 }
 
-/// `recent`: lists of recently seen addresses, used for session affinity.
+/// `recent`: lists of recently seen addresses, used for session affinity. The kernel keeps 100
+/// addresses per list by default and drops the oldest (parameter `ip_list_tot` of the module
+/// xt_recent).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Recent {
     /// Name of the list.
@@ -180,7 +182,8 @@ pub enum Target {
     SetMark(SetMark),
     /// Replaces the source by the address of the output interface.
     Masquerade {
-        /// True if the source port is chosen at random (`--random-fully`).
+        /// True if the source port is chosen at random (`--random-fully`). Needs iptables 1.6.2 or
+        /// newer.
         random_fully: bool,
     },
     /// Replaces the destination.

@@ -63,7 +63,8 @@ impl Trace<'_> {
     }
 }
 
-/// Traces a packet. `local` are the host's own addresses.
+/// Traces the first packet of a connection from a client not seen before. `local` are the host's
+/// own addresses.
 pub fn trace<'a>(ruleset: &'a Ruleset, local: &[IpAddr], packet: &Packet) -> Trace<'a> {
     let mut tracer = Tracer { ruleset, local, packet, unknown: Vec::new() };
     let branches = tracer.run();
