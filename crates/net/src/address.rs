@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// The kind of a special-use address, which may be neither an endpoint nor an address of a
-/// Service: packets to it stay on this host or link, or go to many hosts. The API server refuses
-/// these too, except for broadcast and for multicast beyond the local link.
+/// The kind of a special-use address in words, such as "a loopback address"; `None` for other
+/// addresses. A special-use address can be neither an endpoint nor an address of a Service, because
+/// packets to it stay on this host or link, or go to several hosts. The API server refuses these
+/// too, except broadcast and multicast beyond the local link.
 pub fn special_use(ip: IpAddr) -> Option<&'static str> {
     let (is_link_local, is_broadcast) = match ip {
         IpAddr::V4(v4) => (v4.is_link_local(), v4.is_broadcast()),
@@ -22,8 +23,9 @@ pub fn special_use(ip: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// Parses an address; zero-padded numbers are decimal (`172.30.0.041` is 172.30.0.41), as
-/// clusters older than Kubernetes 1.22 may hold such objects. IPv4-mapped IPv6 becomes IPv4.
+/// Parses an address. Zero-padded numbers are decimal (`172.30.0.041` is 172.30.0.41), because
+/// objects from before Kubernetes 1.22 may have them. An IPv4-mapped IPv6 address becomes IPv4.
+/// `None` if it is not an address.
 pub fn parse_address(text: &str) -> Option<IpAddr> {
     parse_padded(text).map(|address| address.to_canonical())
 }
@@ -36,7 +38,8 @@ fn parse_padded(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// Parses `address/length`, zero-padded numbers decimal, and clears the host bits.
+/// Parses `address/length` and clears the host bits. Zero-padded numbers are decimal. `None` if it
+/// is not a network.
 pub fn parse_network(text: &str) -> Option<IpNet> {
     let (address, length) = text.split_once('/')?;
     if length.is_empty() || length.len() > 8 || !length.bytes().all(|b| b.is_ascii_digit()) {
@@ -51,7 +54,7 @@ pub fn parse_network(text: &str) -> Option<IpNet> {
     Some(network.trunc())
 }
 
-/// Drops the leading zeros of each group of digits.
+/// Removes the leading zeros of each group of digits.
 fn without_padding(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for group in text.split_inclusive(['.', ':']) {

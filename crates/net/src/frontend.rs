@@ -12,7 +12,7 @@ pub struct Frontend {
     pub address: FrontendAddress,
     /// The transport protocol.
     pub protocol: Protocol,
-    /// The destination port.
+    /// The destination port, from 1 to 65535.
     pub port: u16,
 }
 
@@ -84,7 +84,7 @@ pub enum FrontendKind {
 }
 
 impl FrontendKind {
-    /// The name in data and tables.
+    /// The name in JSON and tables.
     pub fn name(self) -> &'static str {
         match self {
             FrontendKind::ClusterIP => "ClusterIP",
@@ -96,7 +96,7 @@ impl FrontendKind {
         }
     }
 
-    /// The kind as it stands in a sentence.
+    /// The kind within a sentence.
     pub fn words(self) -> &'static str {
         match self {
             FrontendKind::ClusterIP => "cluster IP",

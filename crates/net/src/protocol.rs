@@ -15,7 +15,7 @@ impl Protocol {
     pub const ALL: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
 
     /// Reads the `protocol` field of a Kubernetes object: `TCP`, `UDP` or `SCTP`. An absent or
-    /// empty field means TCP.
+    /// empty field means TCP. `None` for other protocols.
     pub fn from_api(field: Option<&str>) -> Option<Self> {
         match field.unwrap_or_default() {
             "" => Some(Protocol::Tcp),
@@ -23,12 +23,13 @@ impl Protocol {
         }
     }
 
-    /// Reads the name in rules: `tcp`, `udp` or `sctp`.
+    /// Reads the name in rules: `tcp`, `udp` or `sctp`. `None` for others.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|protocol| protocol.name() == name)
     }
 
-    /// Reads the protocol number of an IP header.
+    /// Reads the protocol number of an IP header (IANA). `None` for protocols that Services cannot
+    /// use.
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|protocol| protocol.number() == number)
     }

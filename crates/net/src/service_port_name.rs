@@ -20,15 +20,15 @@ pub struct ServicePortName {
 }
 
 impl ServicePortName {
-    /// The service port that the comment of a rule or element begins with:
-    /// `default/web:http cluster IP`. Comments do not show the protocol.
+    /// The service port at the start of the comment of a rule or element, such as `default/web:http
+    /// cluster IP`. Comments do not contain the protocol. `None` for other comments.
     pub fn from_comment(comment: &str, protocol: Protocol) -> Option<Self> {
         let (namespace, service, port) = split(comment.split(' ').next()?)?;
         Some(Self::new(namespace, service, port.unwrap_or_default(), protocol))
     }
 
-    /// The service port of a path that our objects and kube-proxy's chains are named by: namespace,
-    /// Service, protocol and port, which may be empty.
+    /// The service port of a path of namespace, Service, protocol and port, as in the names of
+    /// rulegen's objects and of kube-proxy's nftables chains. The port may be empty.
     pub fn from_path([namespace, service, protocol, port]: [&str; 4]) -> Option<Self> {
         let is_valid = is_name(namespace) && is_name(service) && (port.is_empty() || is_name(port));
         let protocol = Protocol::from_name(protocol).filter(|_| is_valid)?;
@@ -52,8 +52,8 @@ pub(crate) fn split(text: &str) -> Option<(&str, &str, Option<&str>)> {
     is_valid.then_some((namespace, service, port))
 }
 
-/// The characters of object names in the Kubernetes API. Anything else might be terminal control
-/// sequences in somebody's comment.
+/// The characters of object names in the Kubernetes API. Other characters in a comment might be
+/// terminal control sequences.
 fn is_name(text: &str) -> bool {
     let is_valid = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'.');
     !text.is_empty() && text.bytes().all(is_valid)

@@ -18,12 +18,12 @@ pub struct ServiceRef {
     pub protocol: Option<Protocol>,
 }
 
-/// A text is not of the form of a [`ServiceRef`].
+/// The text does not have the form of a [`ServiceRef`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InvalidServiceRef;
 
 impl ServiceRef {
-    /// The Service that a service port is of.
+    /// The Service of a service port.
     pub fn of_service(name: &ServicePortName) -> Self {
         let (namespace, name) = (name.namespace.to_string(), name.service.to_string());
         Self { namespace, name, port: None, protocol: None }
@@ -37,12 +37,12 @@ impl ServiceRef {
         Some(Self { namespace, name, port: port.map(str::to_owned), protocol: None })
     }
 
-    /// Whether a service port is of this Service, whichever port is meant.
+    /// True if a service port belongs to this Service, whichever port is requested.
     pub fn is_service_of(&self, of: &ServicePortName) -> bool {
         *of.namespace == *self.namespace && *of.service == *self.name
     }
 
-    /// Whether a service port is meant, which is also known by these port numbers.
+    /// True if this refers to a service port, which also has these port numbers.
     pub fn means(&self, of: &ServicePortName, numbers: &[u16]) -> bool {
         let is_port = |wanted: &String| {
             *of.port == **wanted || numbers.iter().any(|number| number.to_string() == *wanted)

@@ -1,4 +1,5 @@
-//! The conntrack table through netlink (ctnetlink), without external programs.
+//! The conntrack table through netlink (ctnetlink), without external programs. Requires
+//! CAP_NET_ADMIN.
 //!
 //! `message` encodes requests and decodes flows; the socket is that of `netlink`.
 
@@ -32,8 +33,9 @@ impl Conntrack {
     }
 
     /// Passes on each flow of a family and a protocol, one piece of the list (at most 32 KiB) at a
-    /// time. Flows that start or end during the dump may be missing, and while the kernel enlarges
-    /// its hash table a flow may be missing or duplicated, which it does not always report.
+    /// time. Linux 5.8 and later sends only flows of the protocol; older kernels send all. Flows
+    /// that start or end during the dump may be missing, and while the kernel enlarges its hash
+    /// table a flow may be missing or duplicated, which it does not always report.
     ///
     /// # Errors
     /// [`Error::Interrupted`] if flows may be missing: those received were passed on, and the

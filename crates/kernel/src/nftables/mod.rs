@@ -4,6 +4,11 @@
 //! read ──▶ Actual tables, all at one generation ──diff──▶ Transactions ──commit──▶ kernel
 //! ```
 //!
+//! Requires CAP_NET_ADMIN in the user namespace that owns the network namespace. Rulegen's tables
+//! need Linux 5.6, and 5.7 if connections are counted; [`NfTables::missing`] probes for what a
+//! kernel lacks. Newer features are used if the kernel has them: deletions that ignore missing
+//! elements (Linux 6.3), and trace tables that the kernel removes (Linux 5.12).
+//!
 //! `raw` wraps libnftnl. One file each for tables, chains, sets, elements, rules and expressions
 //! converts its objects to and from types of [`rulegen_ruleset::nftables`]. `batch` and `read` put
 //! them into messages, and `socket` sends these through `netlink` and receives the answers.
@@ -152,7 +157,6 @@ impl NfTables {
 
     /// Fill levels of the dynamic sets of a table. Linux 6.18 reports the number of elements. On
     /// older kernels the elements are read and counted, which takes 0.8 s for a full set.
-    /// a full set.
     ///
     /// # Errors
     /// [`Error::Unreachable`], or [`Error::Lost`].
@@ -160,8 +164,9 @@ impl NfTables {
         fill::read(&mut self.socket, family, table, self.reads_counts)
     }
 
-    /// Deletes those of the elements that still exist. They may expire at any time, and the kernel
-    /// refuses to delete missing elements.
+    /// Deletes those of the elements that still exist. They may expire at any time, and before
+    /// Linux 6.3 the kernel refuses to delete missing elements; the deletion is then repeated
+    /// without them.
     ///
     /// # Errors
     /// See [`Error`]; nothing was deleted.

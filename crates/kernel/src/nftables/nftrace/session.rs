@@ -61,8 +61,8 @@ impl TraceSession {
         &self.table
     }
 
-    /// True if the kernel removes the tables with the process. Otherwise they stay if the process
-    /// is killed.
+    /// True if the kernel removes the tables with the process (Linux 5.12 or later). Otherwise they
+    /// stay if the process is killed.
     pub fn is_owned(&self) -> bool {
         self.is_owned
     }
