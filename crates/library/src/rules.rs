@@ -96,15 +96,28 @@ pub fn nftables_rules(plan: &Plan, table: &str) -> Rules {
 /// Each line that is not in the format of iptables-save, by its number.
 ///
 /// ```
-/// use rulegen::IpFamily;
+/// use rulegen::{Config, Host, IpFamily};
 ///
-/// let text = "*nat\n:KUBE-SERVICES - [0:0]\nCOMMIT\n";
-/// let rules = rulegen::parse_iptables(IpFamily::Ipv4, text)?;
-/// assert!(rules.to_string().contains(":KUBE-SERVICES - [0:0]"));
+/// # let manifest = include_str!("../../../examples/nodeport.yaml");
+/// let (objects, _) = rulegen::read_manifests([("nodeport.yaml", manifest.as_bytes())]);
+/// let config = Config::default();
+/// let (snapshot, _) = rulegen::snapshot(&objects, &config, &Host::default());
+/// let wanted = rulegen::iptables_rules(&rulegen::plan(&snapshot, &config, IpFamily::Ipv4));
+///
+/// // On a node, this text is the output of iptables-save.
+/// let saved = wanted.to_string();
+/// let held = rulegen::parse_iptables(IpFamily::Ipv4, &saved).unwrap();
+/// assert!(rulegen::diff(&held, &wanted)?.is_empty());
+///
+/// let saved = saved.replace("10.244.2.9:5000", "10.244.2.8:5000");
+/// let held = rulegen::parse_iptables(IpFamily::Ipv4, &saved).unwrap();
+/// let report = rulegen::diff(&held, &wanted)?;
+/// assert_eq!(report.services.len(), 1);
+/// assert_eq!(report.services[0].frontends[0].removed, ["endpoint 10.244.2.8:5000"]);
 ///
 /// let errors = rulegen::parse_iptables(IpFamily::Ipv4, "*nat\nnonsense\n").unwrap_err();
 /// assert_eq!(errors[0].line, 2);
-/// # Ok::<(), Vec<rulegen::ParseError>>(())
+/// # Ok::<(), rulegen::Incomparable>(())
 /// ```
 pub fn parse_iptables(family: IpFamily, text: &str) -> Result<Rules, Vec<ParseError>> {
     match rulegen_ruleset::iptables::parse(family, text) {
@@ -147,6 +160,8 @@ pub struct Incomparable;
 /// assert_eq!(json["summary"]["change"], 1);
 ///
 /// assert!(rulegen::diff(&rules(before), &rules(before))?.is_empty());
+/// let iptables = rulegen::parse_iptables(IpFamily::Ipv4, "").unwrap();
+/// assert_eq!(rulegen::diff(&iptables, &rules(before)), Err(rulegen::Incomparable));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn diff(held: &Rules, wanted: &Rules) -> Result<Report, Incomparable> {
