@@ -98,7 +98,8 @@ pub struct ServicePlan {
     pub endpoints: usize,
     /// Endpoints that policy Cluster selects, all equally probable.
     pub cluster_endpoints: Vec<Endpoint>,
-    /// Endpoints that policy Local selects, all equally probable.
+    /// Endpoints that policy Local selects, all equally probable. Empty if neither traffic policy is
+    /// Local.
     pub local_endpoints: Vec<Endpoint>,
     /// Endpoints that either policy selects. Traffic of an endpoint to itself (hairpin) is always
     /// masqueraded: otherwise its reply would bypass the reverse translation.

@@ -43,13 +43,21 @@ mod rules;
 use std::io::BufRead;
 use std::net::IpAddr;
 
-pub use rulegen_compiler::{Plan, plan};
+#[doc(inline)]
+pub use rulegen_compiler::Plan;
+#[doc(inline)]
 pub use rulegen_config::{ProxyConfig as Config, ProxyMode};
+#[doc(inline)]
 pub use rulegen_inspect::diff::Report;
+#[doc(inline)]
 pub use rulegen_inspect::explain::{Explanation, Outcome};
+#[doc(inline)]
 pub use rulegen_model::{Host, Objects, Problem, Severity, Snapshot};
+#[doc(inline)]
 pub use rulegen_net::{IpFamily, Protocol, ServicePortName};
+#[doc(inline)]
 pub use rulegen_ruleset::iptables::ParseError;
+#[doc(inline)]
 pub use rulegen_ruleset::{Origin, Packet};
 pub use rules::{Incomparable, Rules, diff, iptables_rules, nftables_rules, parse_iptables};
 
@@ -165,6 +173,31 @@ pub fn read_config(name: &str, text: &str) -> (Config, Vec<Problem>) {
 /// ```
 pub fn snapshot(objects: &Objects, config: &Config, host: &Host) -> (Snapshot, Vec<Problem>) {
     rulegen_model::snapshot(objects, &config.snapshot_options(), host)
+}
+
+/// Makes all decisions for one IP family: which endpoints each policy selects, what is masqueraded, what
+/// is dropped or rejected. The plan is the same for both modes, except for settings that only one mode
+/// has ([`Config::mode`]).
+///
+/// ```
+/// use rulegen::{Config, Host, IpFamily};
+///
+/// # let manifest = include_str!("../../../examples/nodeport.yaml");
+/// let (objects, _) = rulegen::read_manifests([("nodeport.yaml", manifest.as_bytes())]);
+/// let mut config = Config::default();
+/// config.hostname_override = Some("node-1".to_owned());
+/// let (snapshot, _) = rulegen::snapshot(&objects, &config, &Host::default());
+/// let plan = rulegen::plan(&snapshot, &config, IpFamily::Ipv4);
+///
+/// let web = &plan.services[1];
+/// assert_eq!(web.name.to_string(), "default/web-service");
+/// assert_eq!(web.cluster_endpoints.len(), 3);
+/// assert_eq!(web.cluster_endpoints[0].address.to_string(), "10.244.1.5:8080");
+/// // The Services of the file have IPv4 addresses only.
+/// assert!(rulegen::plan(&snapshot, &config, IpFamily::Ipv6).services.is_empty());
+/// ```
+pub fn plan(snapshot: &Snapshot, config: &Config, family: IpFamily) -> Plan {
+    rulegen_compiler::plan(snapshot, config, family)
 }
 
 /// Explains what the rules do with the first packet of a connection, and why. `local` are all
