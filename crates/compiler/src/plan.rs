@@ -96,7 +96,7 @@ pub struct ServicePlan {
     pub load_balancing: LoadBalancing,
     /// Number of endpoints, including those that no policy selects.
     pub endpoints: usize,
-    /// Endpoints that policy Cluster selects, all equally probable.
+    /// Endpoints that policy Cluster selects, all equally probable. Empty if no traffic can use it.
     pub cluster_endpoints: Vec<Endpoint>,
     /// Endpoints that policy Local selects, all equally probable. Empty if neither traffic policy is
     /// Local.
