@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use rulegen_kernel::addresses::AddressWatcher;
-use rulegen_kernel::host;
 use rulegen_kernel::nftables::NfTables;
-use rulegen_kernel::privileges::{Capability, drop_to};
-use rulegen_kernel::sysctl::{self, Applied, ConntrackSettings, Setting, Sysctl};
 use rulegen_net::IpFamily;
+use rulegen_os::host;
+use rulegen_os::privileges::{Capability, drop_to};
+use rulegen_os::sysctl::{self, Applied, ConntrackSettings, Setting, Sysctl};
 use rulegen_ruleset::nftables::Name;
 
 use crate::common::{stderr, stdout};

@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rulegen_kernel::FolderWatcher;
+use rulegen_os::FolderWatcher;
 use tokio::sync::oneshot;
 
 use crate::error::Result;

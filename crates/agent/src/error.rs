@@ -4,10 +4,10 @@ use std::error::Error as StdError;
 use std::io;
 use std::net::SocketAddr;
 
-use rulegen_kernel::namespace_lock::Holder;
 use rulegen_kernel::nftables::Missing;
 use rulegen_kernel::{addresses, iptables, nftables};
 use rulegen_net::IpFamily;
+use rulegen_os::namespace_lock::Holder;
 
 /// The result of what can fail with an [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rulegen_kernel::process::{NetworkNamespace, Process};
+use rulegen_os::process::{NetworkNamespace, Process};
 
 use crate::error::Result;
 use crate::telemetry::Telemetry;

@@ -5,8 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rulegen_kernel::sockets::listeners;
 use rulegen_model::{NodeClaims, TakenAddress};
+use rulegen_os::sockets::listeners;
 use tokio::sync::watch;
 
 use crate::events::{Notice, Notices};

@@ -17,9 +17,9 @@ use std::time::{Duration, SystemTime};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Registry, Result, TextEncoder};
 use rulegen_config::ProxyMode;
-use rulegen_kernel::printable::program_name;
 use rulegen_model::Kind;
 use rulegen_net::IpFamily;
+use rulegen_os::printable::program_name;
 
 pub use build::Build;
 pub use checks::Check;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use rulegen_config::{BindAddress, ProxyConfig};
 use rulegen_kernel::iptables::Variant;
-use rulegen_kernel::sysctl::ConntrackSettings;
 use rulegen_model::{Host, IfEmpty};
 use rulegen_net::IpFamily;
+use rulegen_os::sysctl::ConntrackSettings;
 use rulegen_ruleset::nftables::Name;
 use serde_json::Value;
 

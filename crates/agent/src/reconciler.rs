@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant, SystemTime};
 
-use rulegen_kernel::memory;
 use rulegen_model::{Changes, Host, Kind, NodeState, ObjectKey, Problem, StoreEvent};
 use rulegen_net::IpFamily;
+use rulegen_os::memory;
 
 use crate::backend::{Backend, Outcome};
 use crate::configured_store::ConfiguredStore;

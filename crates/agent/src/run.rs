@@ -8,11 +8,11 @@ use std::time::{Duration, Instant, SystemTime};
 use rulegen_compiler::plan;
 use rulegen_config::ProxyMode;
 use rulegen_kernel::iptables::Variant;
-use rulegen_kernel::namespace_lock::{LockError, NamespaceLock};
-use rulegen_kernel::privileges::{self, Capability};
-use rulegen_kernel::{memory, sysctl};
 use rulegen_model::node_name;
 use rulegen_net::IpFamily;
+use rulegen_os::namespace_lock::{LockError, NamespaceLock};
+use rulegen_os::privileges::{self, Capability};
+use rulegen_os::{memory, sysctl};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 

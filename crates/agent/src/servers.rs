@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use rulegen_config::{BindAddress, ProxyMode};
-use rulegen_kernel::descriptors;
+use rulegen_os::descriptors;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 

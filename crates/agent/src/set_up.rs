@@ -4,8 +4,8 @@
 
 use std::sync::mpsc;
 
-use rulegen_kernel::privileges::{self, Capability};
-use rulegen_kernel::{host, sysctl};
+use rulegen_os::privileges::{self, Capability};
+use rulegen_os::{host, sysctl};
 
 use crate::error::Result;
 use crate::options::Options;

@@ -16,7 +16,7 @@ mod truce;
 use std::sync::{Arc, OnceLock, mpsc};
 
 use rulegen_kernel::iptables::Variant;
-use rulegen_kernel::privileges::{self, Capability};
+use rulegen_os::privileges::{self, Capability};
 
 use crate::error::Result;
 use crate::options::Options;

@@ -8,8 +8,8 @@ use rulegen_compiler::iptables::concerns;
 use rulegen_kernel::addresses::AddressWatcher;
 use rulegen_kernel::iptables::{self, Variant};
 use rulegen_kernel::nftables::{self, Event, Watcher};
-use rulegen_kernel::printable::program_name;
 use rulegen_net::IpFamily;
+use rulegen_os::printable::program_name;
 use rulegen_ruleset::nftables::Name;
 
 use crate::error::{Error, Result};

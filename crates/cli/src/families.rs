@@ -19,7 +19,7 @@ pub(crate) fn chosen(choice: FamilyChoice) -> &'static [IpFamily] {
 pub(crate) fn of_nftables(choice: Option<FamilyChoice>) -> &'static [IpFamily] {
     match choice {
         Some(choice) => chosen(choice),
-        None if rulegen_kernel::host::has_ipv6() => chosen(FamilyChoice::Dual),
+        None if rulegen_os::host::has_ipv6() => chosen(FamilyChoice::Dual),
         None => only_ipv4("IPv6 is unavailable or disabled"),
     }
 }
@@ -29,7 +29,7 @@ pub(crate) fn on_this_host(choice: Option<FamilyChoice>, variant: Variant) -> &'
     if let Some(choice) = choice {
         return chosen(choice);
     }
-    let missing = match (rulegen_kernel::host::has_ipv6(), is_installed(IpFamily::Ipv6, variant)) {
+    let missing = match (rulegen_os::host::has_ipv6(), is_installed(IpFamily::Ipv6, variant)) {
         (true, true) => return chosen(FamilyChoice::Dual),
         (false, _) => "IPv6 is unavailable or disabled",
         (true, false) => "ip6tables is not installed",

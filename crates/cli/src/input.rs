@@ -76,11 +76,11 @@ pub(crate) fn refuse_incomplete(found: &[Problem], consequence: &str) -> Result<
 
 /// Name and addresses of this host, used if there is no Node object.
 pub(crate) fn host() -> Host {
-    let addresses = rulegen_kernel::host::addresses().unwrap_or_else(|error| {
+    let addresses = rulegen_os::host::addresses().unwrap_or_else(|error| {
         tracing::warn!(%error, "cannot read this host's addresses");
         Vec::new()
     });
-    Host { name: rulegen_kernel::host::name(), addresses }
+    Host { name: rulegen_os::host::name(), addresses }
 }
 
 /// Notes that the input has Nodes, but not this node: usually --hostname-override is missing.

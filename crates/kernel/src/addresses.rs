@@ -22,7 +22,7 @@ pub struct AddressWatcher {
 
 impl AddressWatcher {
     /// Watches the addresses of both families from now on. A read after this call (see
-    /// [`host::addresses`](crate::host::addresses)) sees every change made before it, and events
+    /// [`host::addresses`](rulegen_os::host::addresses)) sees every change made before it, and events
     /// report all later ones.
     ///
     /// # Errors

@@ -4,8 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::time::SystemTime;
 
-use rulegen_kernel::memory;
 use rulegen_model::{Kind, Object, ObjectKey, StoreEvent};
+use rulegen_os::memory;
 
 use super::Sink;
 use super::object::{ApiObject, Watched};

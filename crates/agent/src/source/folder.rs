@@ -8,10 +8,10 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rulegen_kernel::{FolderWatcher, memory};
 use rulegen_model::{
     IfEmpty, Kind, Object, Objects, Problem, Severity, StoreEvent, is_manifest, single_objects,
 };
+use rulegen_os::{FolderWatcher, memory};
 
 use super::Sink;
 use super::event_forwarder::trigger_time;

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use askama::Template;
-use rulegen_kernel::printable::{program_name, visible};
+use rulegen_os::printable::{program_name, visible};
 use serde::Serialize;
 
 use super::Status;

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use rulegen_compiler::iptables::leads_to_services;
 use rulegen_config::ProxyMode;
-use rulegen_kernel::host;
 use rulegen_kernel::iptables::{LegacyTable, Variant, legacy_tables};
 use rulegen_kernel::nftables::{ChangeKind, Commit, Event, TouchedChains, Watcher, Writer};
 use rulegen_net::IpFamily;
+use rulegen_os::host;
 use rulegen_ruleset::iptables::Table;
 use rulegen_ruleset::nftables::Name;
 

@@ -9,9 +9,9 @@ use rulegen_config::{
     ConntrackConfig, ProxyConfig, ProxyMode, RunningConfig, format_duration, to_configz,
 };
 use rulegen_kernel::iptables::Variant;
-use rulegen_kernel::sysctl::ConntrackSettings;
 use rulegen_model::{IfEmpty, Severity};
 use rulegen_net::IpFamily;
+use rulegen_os::sysctl::ConntrackSettings;
 
 use super::variant;
 use crate::WrongUsage;

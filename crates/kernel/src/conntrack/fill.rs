@@ -2,7 +2,7 @@
 
 use std::{fs, io};
 
-use crate::sysctl::Sysctl;
+use rulegen_os::sysctl::Sysctl;
 
 /// Fill level of the conntrack table, and packets lost to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -8,7 +8,7 @@ pub(super) fn path() -> String {
     std::env::var("XTABLES_LOCKFILE").unwrap_or_else(|_| "/run/xtables.lock".to_owned())
 }
 
-use crate::printable::program_name;
+use rulegen_os::printable::program_name;
 
 /// True if the program timed out waiting for the lock.
 pub(super) fn is_timeout(message: &str) -> bool {

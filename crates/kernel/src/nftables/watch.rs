@@ -11,7 +11,7 @@ use rulegen_ruleset::nftables::Name;
 use super::batch::message_type;
 use super::socket::Socket;
 use super::{Error, Generation, attribute, family};
-use crate::process::Process;
+use rulegen_os::process::Process;
 
 /// A socket that receives commit events.
 pub struct Watcher {

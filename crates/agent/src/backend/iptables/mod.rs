@@ -19,9 +19,9 @@ use rulegen_compiler::iptables::{LiveRuleset, Patch};
 use rulegen_compiler::{ServicePlan, node_ports_at, plan};
 use rulegen_kernel::iptables::{self, Variant};
 use rulegen_kernel::nftables::Event;
-use rulegen_kernel::sysctl;
 use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort};
 use rulegen_net::{IpFamily, ServicePortName};
+use rulegen_os::sysctl;
 
 use super::{Backend, Outcome, Stopwatch, Written, changed_service, plan_of, service_of};
 use crate::configured_store::ConfiguredStore;

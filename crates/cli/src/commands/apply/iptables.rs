@@ -126,7 +126,7 @@ fn warn_of_other(other: Variant) {
 fn hint_at_localnet(input: &Input) {
     let wanted =
         rulegen_compiler::plan(&input.snapshot, &input.config, IpFamily::Ipv4).guards_loopback;
-    if wanted && !rulegen_kernel::host::routes_localnet() {
+    if wanted && !rulegen_os::host::routes_localnet() {
         tracing::info!(
             "node ports at 127.0.0.1 require the sysctl net.ipv4.conf.all.route_localnet=1"
         );

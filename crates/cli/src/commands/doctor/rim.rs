@@ -7,11 +7,11 @@ use rulegen_agent::takeover::KUBE_PROXY_TABLE;
 use rulegen_compiler::iptables::KUBELET_CHAINS;
 use rulegen_compiler::{iptables, nftables, plan};
 use rulegen_config::{ProxyConfig, ProxyMode};
-use rulegen_kernel::host;
 use rulegen_kernel::iptables::{Iptables, Variant, installed, is_installed};
 use rulegen_kernel::nftables::NfTables;
 use rulegen_model::Snapshot;
 use rulegen_net::IpFamily;
+use rulegen_os::host;
 use rulegen_ruleset::iptables::{Ruleset, Table as IptablesTable};
 use rulegen_ruleset::nftables::{Name, Table};
 

@@ -12,9 +12,9 @@ use rulegen_compiler::{Plan, plan};
 use rulegen_config::ProxyMode;
 use rulegen_inspect::explain::{About, End, Explanation, Outcome, Remark};
 use rulegen_inspect::words::Code;
-use rulegen_kernel::host;
 use rulegen_model::unavailability;
 use rulegen_net::{IpFamily, Protocol};
+use rulegen_os::host;
 use rulegen_ruleset::iptables::{Origin, Packet};
 use rules::Rules;
 

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use rulegen_inspect::packet_trace::{PacketTracker, TraceContext, TraceUpdate, frontends};
 use rulegen_kernel::nftables::{Received, TraceListener, TraceSession};
-use rulegen_kernel::signals::StopSignals;
 use rulegen_net::{Frontend, IpFamily, Protocol};
+use rulegen_os::signals::StopSignals;
 use rulegen_ruleset::nftables::{TraceEvent, TraceFilter, TraceTarget};
 use ruleset_cache::RulesetCache;
 

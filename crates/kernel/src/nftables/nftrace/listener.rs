@@ -14,7 +14,7 @@ use crate::nftables::Error;
 use crate::nftables::batch::message_type;
 use crate::nftables::refusal::unreachable;
 use crate::nftables::socket::Socket;
-use crate::signals::StopSignals;
+use rulegen_os::signals::StopSignals;
 
 /// A socket that receives trace events.
 pub struct TraceListener {

@@ -2,9 +2,9 @@
 //! not translated back, and the client drops them because they come from an unknown address.
 
 use anyhow::Result;
-use rulegen_kernel::bridges::{Bridge, bridges};
-use rulegen_kernel::sysctl::Sysctl;
 use rulegen_net::IpFamily;
+use rulegen_os::bridges::{Bridge, bridges};
+use rulegen_os::sysctl::Sysctl;
 
 use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::Rim;

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use rulegen_kernel::conntrack::Fill;
-use rulegen_kernel::sysctl::Sysctl;
+use rulegen_os::sysctl::Sysctl;
 
 use crate::commands::doctor::finding::{Finding, Outcome, Severity};
 use crate::commands::doctor::rim::Rim;

@@ -1,8 +1,8 @@
 //! Checks whether the node forwards packets.
 
 use anyhow::Result;
-use rulegen_kernel::host::has_ipv6;
-use rulegen_kernel::sysctl::Sysctl;
+use rulegen_os::host::has_ipv6;
+use rulegen_os::sysctl::Sysctl;
 
 use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::Rim;

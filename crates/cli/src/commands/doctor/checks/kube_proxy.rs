@@ -3,8 +3,8 @@
 
 use anyhow::Result;
 use rulegen_agent::takeover::KUBE_PROXY_TABLE;
-use rulegen_kernel::process::{NetworkNamespace, Process};
 use rulegen_net::IpFamily;
+use rulegen_os::process::{NetworkNamespace, Process};
 
 use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::Rim;

@@ -4,10 +4,10 @@
 use std::net::IpAddr;
 
 use anyhow::Result;
-use rulegen_kernel::host;
-use rulegen_kernel::sockets::{Listener, listeners};
 use rulegen_model::{NodeClaims, Snapshot, TakenAddress};
 use rulegen_net::IpFamily;
+use rulegen_os::host;
+use rulegen_os::sockets::{Listener, listeners};
 
 use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::Rim;

@@ -6,9 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
 use rulegen_compiler::{NodePortsAt, node_ports_at};
-use rulegen_kernel::sockets::{Listener, listeners};
 use rulegen_model::Snapshot;
 use rulegen_net::{IpFamily, Protocol, ServicePortName};
+use rulegen_os::sockets::{Listener, listeners};
 
 use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::Rim;

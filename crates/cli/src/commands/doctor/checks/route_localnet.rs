@@ -4,8 +4,8 @@
 use anyhow::Result;
 use rulegen_compiler::plan;
 use rulegen_inspect::iptables::guards_loopback;
-use rulegen_kernel::sysctl::{InterfaceSetting, Sysctl};
 use rulegen_net::IpFamily;
+use rulegen_os::sysctl::{InterfaceSetting, Sysctl};
 
 use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::Rim;

@@ -3,8 +3,8 @@
 //! ports and load balancers; only a counter shows the drops.
 
 use anyhow::Result;
-use rulegen_kernel::netstat::dropped_by_reverse_path;
-use rulegen_kernel::sysctl::InterfaceSetting;
+use rulegen_os::netstat::dropped_by_reverse_path;
+use rulegen_os::sysctl::InterfaceSetting;
 
 use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::Rim;

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use rulegen_config::ProxyMode;
-use rulegen_kernel::sysctl::Sysctl;
+use rulegen_os::sysctl::Sysctl;
 
 use crate::commands::doctor::finding::{Finding, Outcome};
 use crate::commands::doctor::rim::Rim;
