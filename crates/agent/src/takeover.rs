@@ -26,7 +26,7 @@ use crate::threads;
 use guard::Guard;
 use leftovers::leftovers;
 pub use removal::{
-    Cleaned, KUBE_PROXY_TABLE, clean_iptables, delete_tables, find_tables, plan_cleaning,
+    Cleaned, clean_iptables, delete_tables, find_tables, plan_cleaning,
 };
 
 /// Starts the cleanup thread. It waits until the returned function is called, once the agent's own

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use rulegen_agent::{ApiOptions, list_objects};
 use rulegen_config::{ProxyConfig, ProxyMode, RunningConfig};
 use rulegen_kernel::nftables::{Error, NfTables};
-use rulegen_model::{IfEmpty, Objects, Problem, Severity, Snapshot, node_name};
+use rulegen_model::{Cluster, IfEmpty, Objects, Problem, Severity, Snapshot, node_name};
 use rulegen_net::IpFamily;
 
 use crate::args::{ObjectsArgs, ProxyArgs};
@@ -22,12 +22,6 @@ pub(crate) struct Inputs {
     pub(crate) config: ProxyConfig,
     /// The objects, if a source was given. They were read completely.
     pub(crate) cluster: Option<Cluster>,
-}
-
-/// The cluster's objects and their snapshot for this node.
-pub(crate) struct Cluster {
-    pub(crate) objects: Objects,
-    pub(crate) snapshot: Snapshot,
 }
 
 /// Reads manifests if there are any, else lists objects from the API server if flags or the

@@ -61,7 +61,7 @@ pub use options::{IPTABLES_SERVICE_SIZE, NFTABLES_SERVICE_SIZE, NodePortScope, S
 pub use problem::{ObjectName, Problem, Severity, Source};
 pub use select::{NotChosen, Selection, not_chosen, select};
 pub use service_port::{ServicePort, TrafficPolicy};
-pub use snapshot::{Snapshot, node_name, single_objects, snapshot};
+pub use snapshot::{Cluster, Snapshot, node_name, single_objects, snapshot};
 pub use store::{Changes, NodeState, ServiceChange, Store, StoreEvent};
 pub use unavailability::{Unavailability, UnavailableReason, unavailability, unavailable_ports};
 pub use yaml::{write_yaml, yaml_value};

@@ -49,6 +49,15 @@ impl Snapshot {
     }
 }
 
+/// Objects and the snapshot that was built from them.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// The objects.
+    pub objects: Objects,
+    /// Their snapshot for one node.
+    pub snapshot: Snapshot,
+}
+
 /// Builds the snapshot for the node named in the options, or for this host.
 pub fn snapshot(
     objects: &Objects,

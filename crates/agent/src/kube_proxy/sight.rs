@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::net::{Ipv4Addr, SocketAddr};
 
-use rulegen_kernel::process::Process;
+use rulegen_os::process::Process;
 
 /// kube-proxy's default metrics address.
 pub(super) const METRICS: SocketAddr =

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rulegen_compiler::iptables::leads_to_services;
+use rulegen_compiler::nftables::{DEFAULT_TABLE, KUBE_PROXY_TABLE};
 use rulegen_config::ProxyMode;
 use rulegen_kernel::iptables::{Variant, is_installed, legacy_tables};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::Ruleset;
 use rulegen_ruleset::nftables::Name;
 
-use super::removal::{DEFAULT_TABLE, KUBE_PROXY_TABLE, clean_iptables_if, delete_tables};
+use super::removal::{clean_iptables_if, delete_tables};
 use crate::error::{Error, Result};
 
 /// A place where leftovers of another mode may be.

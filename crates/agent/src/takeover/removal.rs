@@ -10,12 +10,6 @@ use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{Ruleset, Table, Transaction};
 use rulegen_ruleset::nftables::Name;
 
-/// The name of kube-proxy's table (pkg/proxy/nftables/proxier.go).
-pub const KUBE_PROXY_TABLE: &str = "kube-proxy";
-
-/// The default name of rulegen's table.
-pub(super) const DEFAULT_TABLE: &str = "rulegen";
-
 /// What was removed from the iptables tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cleaned {

@@ -3,9 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use rulegen_agent::takeover::{
-    Cleaned, KUBE_PROXY_TABLE, clean_iptables, delete_tables, find_tables, plan_cleaning,
-};
+use rulegen_agent::takeover::{Cleaned, clean_iptables, delete_tables, find_tables, plan_cleaning};
+use rulegen_compiler::nftables::KUBE_PROXY_TABLE;
 use rulegen_kernel::iptables::{Variant, installed, is_installed};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Name;

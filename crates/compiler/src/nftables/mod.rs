@@ -49,6 +49,12 @@ pub use live::{ClientSetChange, LiveTable, Patch, ServiceUpdate};
 pub use service_path::owner_path;
 pub use source_ranges::network_asked_for;
 
+/// Default name of rulegen's table.
+pub const DEFAULT_TABLE: &str = "rulegen";
+
+/// Name of kube-proxy's table (pkg/proxy/nftables/proxier.go).
+pub const KUBE_PROXY_TABLE: &str = "kube-proxy";
+
 /// Renders a plan as a table with this name.
 pub fn table(plan: &Plan, name: &Name) -> Table {
     let mut table = empty(plan, name);

@@ -1,29 +1,18 @@
-//! `rulegen doctor`: diagnoses this node and suggests fixes.
-//!
-//! ```text
-//! Rim ──facts──▶ check ──▶ findings ──▶ report ──▶ text or JSON, and the exit status
-//! ```
-//!
-//! A check is a pure function of facts. The `Rim` reads each fact once, when a check first needs it.
-//! The doctor never changes anything: the kernel rolls back what `kernel-features` sends.
+//! `rulegen doctor`: the checks of the crate `doctor`, with arguments, text and JSON.
 
-mod checks;
-mod finding;
 mod report;
-mod rim;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
+use rulegen_doctor::{CHECKS, Check, DoctorOptions, NodeFacts, Report};
+use rulegen_kernel::iptables::Variant;
 
 use super::{print, print_with};
-use crate::args::{DoctorArgs, DoctorForm};
-use crate::inputs::{self, Unreachable};
+use crate::args::{DoctorArgs, DoctorForm, VariantChoice};
+use crate::families;
+use crate::inputs::{self, Inputs, Unreachable};
 use crate::problems::print_error;
-
-use checks::{CHECKS, Check};
-use report::Report;
-use rim::Rim;
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
     if args.list_checks {
@@ -39,13 +28,26 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
         }
         Err(error) => return Err(error),
     };
-    let rim = Rim::new(found, args);
-    let report = Report::new(&rim, checks);
+    let report = Report::new(&NodeFacts::new(options(found, args)), checks);
     match args.output {
-        DoctorForm::Text => print(&report.text())?,
-        DoctorForm::Json => print_with(|out| report.write_json(out))?,
+        DoctorForm::Text => print(&report::text(&report))?,
+        DoctorForm::Json => print_with(|out| report::write_json(&report, out))?,
     }
-    Ok(ExitCode::from(report.status()))
+    Ok(ExitCode::from(report::status(&report)))
+}
+
+fn options(found: Inputs, args: &DoctorArgs) -> DoctorOptions {
+    DoctorOptions {
+        config: found.config,
+        cluster: found.cluster,
+        families: args.family.ip_family.map(families::chosen),
+        table: args.proxy.nftables.nftables_table.clone(),
+        iptables_variant: args.kernel.iptables_variant.map(|choice| match choice {
+            VariantChoice::Nft => Variant::Nft,
+            VariantChoice::Legacy => Variant::Legacy,
+        }),
+        lock_timeout: args.kernel.lock.timeout(),
+    }
 }
 
 /// The checks with these names in the order of [`CHECKS`], or all if there are no names.

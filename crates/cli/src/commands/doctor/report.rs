@@ -3,13 +3,10 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use rulegen_config::ProxyMode;
+use rulegen_doctor::{Check, Checked, Finding, Grade, Outcome, Report};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::checks::Check;
-use super::finding::{Finding, Grade, Outcome};
-use super::rim::Rim;
 use crate::paint::Paint;
 use crate::plain::plain;
 
@@ -17,72 +14,49 @@ use crate::plain::plain;
 /// without endpoints.
 const SHOWN: usize = 20;
 
-pub(super) struct Report {
-    mode: ProxyMode,
-    node: Option<String>,
-    checked: Vec<(&'static Check, Outcome)>,
+/// The exit status. Findings take precedence over checks that failed to run.
+pub(super) fn status(report: &Report) -> u8 {
+    let any = |grade| report.count(grade) > 0;
+    if any(Grade::Warning) || any(Grade::Error) {
+        1
+    } else if any(Grade::Unknown) {
+        2
+    } else {
+        0
+    }
 }
 
-impl Report {
-    /// Runs the checks.
-    pub(super) fn new(rim: &Rim<'_>, checks: Vec<&'static Check>) -> Self {
-        let make = |check: &'static Check| {
-            let outcome = (check.run)(rim);
-            (check, outcome.unwrap_or_else(|error| Outcome::Unknown(format!("{error:#}"))))
-        };
-        let node = rim.cluster().map(|cluster| cluster.snapshot.node.name.clone());
-        Self { mode: rim.config().mode, node, checked: checks.into_iter().map(make).collect() }
+pub(super) fn text(report: &Report) -> String {
+    let paint = Paint::for_stdout();
+    let width = report.checked.iter().map(|checked| checked.check.name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for Checked { check, outcome } in &report.checked {
+        // Writing into a String cannot fail.
+        let _ = describe(&mut text, &paint, width, check, outcome);
     }
+    let counts = Grade::ALL.into_iter().map(|grade| (grade, report.count(grade)));
+    let counts: Vec<String> = counts
+        .filter(|(_, count)| *count > 0)
+        .map(|(grade, count)| format!("{count} {}", grade.word()))
+        .collect();
+    let summary = format!("checks: {}", counts.join(", "));
+    let _ = writeln!(text, "{} (mode {})", paint.bold(&summary), report.mode.word());
+    text
+}
 
-    /// The exit status. Findings take precedence over checks that failed to run.
-    pub(super) fn status(&self) -> u8 {
-        let any = |grade| self.count(grade) > 0;
-        if any(Grade::Warning) || any(Grade::Error) {
-            1
-        } else if any(Grade::Unknown) {
-            2
-        } else {
-            0
-        }
-    }
-
-    fn count(&self, grade: Grade) -> usize {
-        self.checked.iter().filter(|(_, outcome)| outcome.grade() == grade).count()
-    }
-
-    pub(super) fn text(&self) -> String {
-        let paint = Paint::for_stdout();
-        let width = self.checked.iter().map(|(check, _)| check.name.len()).max().unwrap_or(0);
-        let mut text = String::new();
-        for (check, outcome) in &self.checked {
-            // Writing into a String cannot fail.
-            let _ = describe(&mut text, &paint, width, check, outcome);
-        }
-        let counts = Grade::ALL.into_iter().map(|grade| (grade, self.count(grade)));
-        let counts: Vec<String> = counts
-            .filter(|(_, count)| *count > 0)
-            .map(|(grade, count)| format!("{count} {}", grade.word()))
-            .collect();
-        let summary = format!("checks: {}", counts.join(", "));
-        let _ = writeln!(text, "{} (mode {})", paint.bold(&summary), self.mode.word());
-        text
-    }
-
-    pub(super) fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
-        let checks: Vec<JsonCheck<'_>> =
-            self.checked.iter().map(|(check, outcome)| JsonCheck::new(check, outcome)).collect();
-        let summary: Map<String, Value> = Grade::ALL
-            .into_iter()
-            .filter_map(|grade| {
-                let Value::String(name) = json!(grade) else { return None };
-                Some((name, json!(self.count(grade))))
-            })
-            .collect();
-        let node = self.node.as_deref();
-        let report = JsonReport { mode: self.mode.word(), node, checks, summary };
-        serde_json::to_writer_pretty(&mut *out, &report).map_err(io::Error::from)?;
-        writeln!(out)
-    }
+pub(super) fn write_json(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let checks: Vec<JsonCheck<'_>> = report.checked.iter().map(JsonCheck::new).collect();
+    let summary: Map<String, Value> = Grade::ALL
+        .into_iter()
+        .filter_map(|grade| {
+            let Value::String(name) = json!(grade) else { return None };
+            Some((name, json!(report.count(grade))))
+        })
+        .collect();
+    let node = report.node.as_deref();
+    let json = JsonReport { mode: report.mode.word(), node, checks, summary };
+    serde_json::to_writer_pretty(&mut *out, &json).map_err(io::Error::from)?;
+    writeln!(out)
 }
 
 /// The field names are stable across versions.
@@ -113,7 +87,7 @@ struct JsonCheck<'a> {
 }
 
 impl<'a> JsonCheck<'a> {
-    fn new(check: &'a Check, outcome: &'a Outcome) -> Self {
+    fn new(Checked { check, outcome }: &'a Checked) -> Self {
         let (reason, findings) = match outcome {
             Outcome::Inputs(findings) => (None, findings.as_slice()),
             Outcome::NotChecked(reason) | Outcome::Unknown(reason) => {
@@ -185,15 +159,14 @@ fn plain_lines(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rulegen_config::ProxyMode;
+    use rulegen_doctor::CHECKS;
+
     use super::*;
 
     fn report(outcomes: Vec<Outcome>) -> Report {
-        let check = |outcome| {
-            let check =
-                &Check { name: "ip-forward", about: "is forwarded", run: |_| unreachable!() };
-            (check, outcome)
-        };
-        let checked = outcomes.into_iter().map(check).collect();
+        let check = CHECKS.iter().find(|check| check.name == "ip-forward").unwrap();
+        let checked = outcomes.into_iter().map(|outcome| Checked { check, outcome }).collect();
         Report { mode: ProxyMode::Nftables, node: None, checked }
     }
 
@@ -210,8 +183,8 @@ mod tests {
     #[test]
     fn text_has_one_line_per_check_and_each_remedy_once() {
         assert_eq!(
-            report(all()).text(),
-            "✓ ok          ip-forward  is forwarded\n\
+            text(&report(all())),
+            "✓ ok          ip-forward  IPv4 forwarding is on\n\
              ✗ error       ip-forward\n    off 1\n    off 2\n    \
              remedy: switch it on\n    hm\n    remedy: see\n\
              ? unknown     ip-forward  no permission\n\
@@ -224,7 +197,7 @@ mod tests {
     fn text_escapes_control_characters_in_foreign_names() {
         let title = "chain \x1b]0;owned\x07";
         let found = Outcome::Inputs(vec![Finding::note(title, title)]);
-        let text = report(vec![found, Outcome::Unknown(format!("{title}\nno more"))]).text();
+        let text = text(&report(vec![found, Outcome::Unknown(format!("{title}\nno more"))]));
         assert!(!text.contains("\x1b]") && !text.contains('\x07'), "{text:?}");
         assert_eq!(text.matches("chain \u{fffd}]0;owned\u{fffd}\n").count(), 3, "{text}");
         assert!(text.contains("\nno more\n"), "{text}");
@@ -233,7 +206,7 @@ mod tests {
     #[test]
     fn json_has_the_same_results() {
         let mut out = Vec::new();
-        assert!(report(all()).write_json(&mut out).is_ok());
+        assert!(write_json(&report(all()), &mut out).is_ok());
         let read: Value = serde_json::from_slice(&out).unwrap_or_default();
         assert_eq!(read["mode"], "nftables");
         assert_eq!(read["checks"][1]["result"], "error");
@@ -250,10 +223,10 @@ mod tests {
     fn exit_status_of_findings_takes_precedence_over_unknown() {
         let of = |outcomes: &[usize]| {
             let all = all();
-            report(outcomes.iter().map(|at| all[*at].clone()).collect()).status()
+            status(&report(outcomes.iter().map(|at| all[*at].clone()).collect()))
         };
         assert_eq!([of(&[0, 3]), of(&[0, 1, 2]), of(&[0, 2]), of(&[])], [0, 1, 2, 0]);
         let note = Outcome::Inputs(vec![Finding::note("hm", "see")]);
-        assert_eq!(report(vec![note]).status(), 0);
+        assert_eq!(status(&report(vec![note])), 0);
     }
 }

@@ -12,6 +12,7 @@ use rulegen_compiler::{Plan, plan};
 use rulegen_config::ProxyMode;
 use rulegen_inspect::explain::{About, End, Explanation, Outcome, Remark};
 use rulegen_inspect::words::Code;
+use rulegen_model::Cluster;
 use rulegen_model::unavailability;
 use rulegen_net::{IpFamily, Protocol};
 use rulegen_os::host;
@@ -21,7 +22,7 @@ use rules::Rules;
 use super::print;
 use crate::WrongUsage;
 use crate::args::{ExplainArgs, ExplainForm};
-use crate::inputs::{Cluster, Inputs, find_for_packet};
+use crate::inputs::{Inputs, find_for_packet};
 use crate::{configuration, input, problems};
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {

@@ -14,6 +14,7 @@ use filter::Filter;
 use rulegen_compiler::{iptables, nftables, plan};
 use rulegen_config::ProxyMode;
 use rulegen_inspect::listing::{Listing, of_plan, of_ruleset, of_table};
+use rulegen_model::Cluster;
 use rulegen_model::write_yaml;
 use rulegen_net::IpFamily;
 use view::View;
@@ -23,7 +24,7 @@ use crate::WrongUsage;
 use crate::args::{FamilyChoice, ListArgs, ListForm};
 use crate::configuration;
 use crate::families;
-use crate::inputs::{Cluster, Inputs, find};
+use crate::inputs::{Inputs, find};
 use crate::paint::Paint;
 use crate::problems::{self, say};
 

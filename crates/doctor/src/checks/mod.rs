@@ -21,21 +21,23 @@ mod rules_present;
 mod service_size;
 mod tcp_be_liberal;
 
-use anyhow::Result;
+use crate::error::Result;
 
-use super::finding::Outcome;
-use super::rim::Rim;
+use crate::finding::Outcome;
+use crate::node_facts::NodeFacts;
 
-/// A check. Names are stable across versions.
-pub(super) struct Check {
-    pub(super) name: &'static str,
+/// A check.
+#[derive(Debug)]
+pub struct Check {
+    /// Stable name, in kebab-case.
+    pub name: &'static str,
     /// The condition that the check tests.
-    pub(super) about: &'static str,
-    pub(super) run: fn(&Rim<'_>) -> Result<Outcome>,
+    pub about: &'static str,
+    pub(crate) run: fn(&NodeFacts) -> Result<Outcome>,
 }
 
 /// All checks: host, rules of other programs, own rules, cluster.
-pub(super) static CHECKS: [Check; 21] = [
+pub static CHECKS: [Check; 21] = [
     Check {
         name: "kernel-features",
         about: "the kernel or iptables supports the rules",

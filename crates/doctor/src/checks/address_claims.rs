@@ -1,15 +1,15 @@
 //! Finds addresses and ports that several Services claim.
 
-use anyhow::Result;
+use crate::error::Result;
 use rulegen_compiler::{FrontendConflict, conflicts};
 use rulegen_net::{FrontendAddress, FrontendKind};
 
-use crate::commands::doctor::finding::{Finding, Outcome};
-use crate::commands::doctor::rim::Rim;
+use crate::finding::{Finding, Outcome};
+use crate::node_facts::NodeFacts;
 
-pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
-    rim.with_cluster(|cluster| {
-        Ok(Outcome::Inputs(check(&conflicts(&cluster.snapshot, rim.config()))))
+pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+    node.with_cluster(|cluster| {
+        Ok(Outcome::Found(check(&conflicts(&cluster.snapshot, node.config()))))
     })
 }
 

@@ -3,21 +3,21 @@
 
 use std::net::IpAddr;
 
-use anyhow::Result;
+use crate::error::Result;
 use rulegen_model::{NodeClaims, Snapshot, TakenAddress};
 use rulegen_net::IpFamily;
 use rulegen_os::host;
 use rulegen_os::sockets::{Listener, listeners};
 
-use crate::commands::doctor::finding::{Finding, Outcome};
-use crate::commands::doctor::rim::Rim;
+use crate::finding::{Finding, Outcome};
+use crate::node_facts::NodeFacts;
 
-pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
-    rim.with_cluster(|cluster| {
+pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+    node.with_cluster(|cluster| {
         let claims = claims(&cluster.snapshot, &host::addresses()?);
         let ports = claims.ports();
         let listening = if ports.is_empty() { Vec::new() } else { listeners(&ports)? };
-        Ok(Outcome::Inputs(check(&claims, &listening)))
+        Ok(Outcome::Found(check(&claims, &listening)))
     })
 }
 

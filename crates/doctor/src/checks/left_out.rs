@@ -5,12 +5,12 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use anyhow::Result;
+use crate::error::Result;
 use rulegen_config::BindAddress;
 use serde::Deserialize;
 
-use crate::commands::doctor::finding::{Finding, Outcome};
-use crate::commands::doctor::rim::Rim;
+use crate::finding::{Finding, Outcome};
+use crate::node_facts::NodeFacts;
 
 /// Each read and write may take this long.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -32,7 +32,7 @@ struct LeftOut {
     message: String,
 }
 
-pub(super) fn run(_: &Rim<'_>) -> Result<Outcome> {
+pub(crate) fn run(_: &NodeFacts) -> Result<Outcome> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, BindAddress::METRICS_PORT));
     Ok(match ask(address) {
         Ok(answer) => check(&answer).map_or_else(
@@ -41,7 +41,7 @@ pub(super) fn run(_: &Rim<'_>) -> Result<Outcome> {
                     "{address} does not answer as an agent of rulegen does"
                 ))
             },
-            Outcome::Inputs,
+            Outcome::Found,
         ),
         Err(error) => Outcome::NotChecked(format!("no agent answers at {address}: {error}")),
     })

@@ -1,20 +1,20 @@
 //! Checks how INVALID TCP packets are handled. Untranslated they reset the connection
 //! (kubernetes#74839), so either a rule must drop them or conntrack must accept them as valid.
 
-use anyhow::Result;
+use crate::error::Result;
 use rulegen_config::ProxyMode;
 use rulegen_os::sysctl::Sysctl;
 
-use crate::commands::doctor::finding::{Finding, Outcome};
-use crate::commands::doctor::rim::Rim;
+use crate::finding::{Finding, Outcome};
+use crate::node_facts::NodeFacts;
 
-pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
     let Some(value) = Sysctl::CONNTRACK_TCP_BE_LIBERAL.read_if_there()? else {
         let reason = "connection tracking is not active (nf_conntrack is not loaded)";
         return Ok(Outcome::NotChecked(reason.to_owned()));
     };
-    let config = rim.config();
-    Ok(Outcome::Inputs(check(config.mode, config.tcp_be_liberal, value == 1)))
+    let config = node.config();
+    Ok(Outcome::Found(check(config.mode, config.tcp_be_liberal, value == 1)))
 }
 
 fn check(mode: ProxyMode, is_wanted: bool, is_liberal: bool) -> Vec<Finding> {
@@ -44,7 +44,7 @@ fn check(mode: ProxyMode, is_wanted: bool, is_liberal: bool) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::doctor::finding::Severity;
+    use crate::finding::Severity;
 
     #[test]
     fn tcp_be_liberal_off_needs_a_rule_that_drops_invalid() {

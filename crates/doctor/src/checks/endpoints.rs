@@ -1,14 +1,14 @@
 //! Finds service ports without endpoints, with the reason.
 
-use anyhow::Result;
+use crate::error::Result;
 use rulegen_model::{LocalPolicyScope, Unavailability, UnavailableReason, unavailable_ports};
 
-use crate::commands::doctor::finding::{Finding, Outcome, Severity};
-use crate::commands::doctor::rim::Rim;
+use crate::finding::{Finding, Outcome, Severity};
+use crate::node_facts::NodeFacts;
 
-pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
-    rim.with_cluster(|cluster| {
-        Ok(Outcome::Inputs(check(&unavailable_ports(&cluster.snapshot, &cluster.objects))))
+pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+    node.with_cluster(|cluster| {
+        Ok(Outcome::Found(check(&unavailable_ports(&cluster.snapshot, &cluster.objects))))
     })
 }
 

@@ -1,29 +1,29 @@
 //! Checks whether a session affinity set is nearly full. Only in nftables mode: iptables mode keeps
 //! clients in lists of xt_recent.
 
-use anyhow::Result;
+use crate::error::Result;
 use rulegen_compiler::nftables::affinity_service;
 use rulegen_config::ProxyMode;
 use rulegen_kernel::nftables::SetFill;
 use rulegen_net::IpFamily;
 
-use crate::commands::doctor::finding::{Finding, Outcome};
-use crate::commands::doctor::rim::{Rim, nf_tables};
+use crate::finding::{Finding, Outcome};
+use crate::node_facts::{NodeFacts, nf_tables};
 
 /// The same limit as for the metric `rulegen_affinity_full_sets`.
 const NEARLY_FULL_PERCENT: u32 = 95;
 
-pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
-    if rim.config().mode != ProxyMode::Nftables {
-        return Ok(Outcome::Inputs(Vec::new()));
+pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+    if node.config().mode != ProxyMode::Nftables {
+        return Ok(Outcome::Found(Vec::new()));
     }
-    let Some(mut kernel) = nf_tables()? else { return Ok(Outcome::Inputs(Vec::new())) };
+    let Some(mut kernel) = nf_tables()? else { return Ok(Outcome::Found(Vec::new())) };
     let mut found = Vec::new();
-    for (family, table) in rim.tables()?.iter().filter(|(_, table)| table == rim.table()) {
+    for (family, table) in node.tables()?.iter().filter(|(_, table)| table == node.table()) {
         let fills = kernel.fills(*family, table)?;
         found.extend(fills.iter().filter_map(|fill| check(*family, fill)));
     }
-    Ok(Outcome::Inputs(found))
+    Ok(Outcome::Found(found))
 }
 
 fn check(family: IpFamily, fill: &SetFill) -> Option<Finding> {

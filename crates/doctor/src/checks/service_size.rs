@@ -1,13 +1,13 @@
 //! Finds Services that exceed the maximum size.
 
-use anyhow::Result;
+use crate::error::Result;
 use rulegen_model::{ObjectKey, Snapshot, TooLarge};
 
-use crate::commands::doctor::finding::{Finding, Outcome};
-use crate::commands::doctor::rim::Rim;
+use crate::finding::{Finding, Outcome};
+use crate::node_facts::NodeFacts;
 
-pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
-    rim.with_cluster(|cluster| Ok(Outcome::Inputs(check(&cluster.snapshot))))
+pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+    node.with_cluster(|cluster| Ok(Outcome::Found(check(&cluster.snapshot))))
 }
 
 fn check(snapshot: &Snapshot) -> Vec<Finding> {

@@ -1,15 +1,15 @@
 //! Checks whether bridged traffic passes the rules. If not, replies between pods on one bridge are
 //! not translated back, and the client drops them because they come from an unknown address.
 
-use anyhow::Result;
+use crate::error::Result;
 use rulegen_net::IpFamily;
 use rulegen_os::bridges::{Bridge, bridges};
 use rulegen_os::sysctl::Sysctl;
 
-use crate::commands::doctor::finding::{Finding, Outcome};
-use crate::commands::doctor::rim::Rim;
+use crate::finding::{Finding, Outcome};
+use crate::node_facts::NodeFacts;
 
-pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
     let calls = |family: &IpFamily| {
         let sysctl = match family {
             IpFamily::Ipv4 => Sysctl::BRIDGE_NF_CALL_IPTABLES,
@@ -17,8 +17,8 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
         };
         Ok((sysctl, sysctl.read_if_there()?))
     };
-    let calls: Result<Vec<(Sysctl, Option<u64>)>> = rim.families().iter().map(calls).collect();
-    Ok(Outcome::Inputs(check(&bridges()?, &calls?)))
+    let calls: Result<Vec<(Sysctl, Option<u64>)>> = node.families().iter().map(calls).collect();
+    Ok(Outcome::Found(check(&bridges()?, &calls?)))
 }
 
 /// `calls` holds the sysctl of each family and its value; `None` if the module is not loaded.
@@ -56,7 +56,7 @@ fn check(bridges: &[Bridge], calls: &[(Sysctl, Option<u64>)]) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::doctor::finding::Severity;
+    use crate::finding::Severity;
 
     fn bridge(ports: usize) -> Vec<Bridge> {
         vec![Bridge { name: "cni0".to_owned(), ports }]

@@ -1,6 +1,6 @@
 //! Checks whether the rules in the kernel are in sync with the objects.
 
-use anyhow::Result;
+use crate::error::Result;
 use rulegen_compiler::iptables::OURS;
 use rulegen_config::ProxyMode;
 use rulegen_kernel::nftables::Dataplane;
@@ -10,19 +10,19 @@ use rulegen_ruleset::iptables::diff;
 use rulegen_ruleset::nftables::{self, EditAction, Name};
 
 use super::rules_present::are_there;
-use crate::commands::doctor::finding::{Finding, Outcome};
-use crate::commands::doctor::rim::{Rim, nf_tables};
+use crate::finding::{Finding, Outcome};
+use crate::node_facts::{NodeFacts, nf_tables};
 
-pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
-    rim.with_cluster(|cluster| {
-        if !are_there(rim)? {
+pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+    node.with_cluster(|cluster| {
+        if !are_there(node)? {
             return Ok(Outcome::NotChecked("no rules exist (see rules-present)".to_owned()));
         }
-        let drifted = match rim.config().mode {
-            ProxyMode::Nftables => drifted_tables(rim, &cluster.snapshot)?,
-            ProxyMode::Iptables => drifted_iptables(rim, &cluster.snapshot)?,
+        let drifted = match node.config().mode {
+            ProxyMode::Nftables => drifted_tables(node, &cluster.snapshot)?,
+            ProxyMode::Iptables => drifted_iptables(node, &cluster.snapshot)?,
         };
-        Ok(Outcome::Inputs(check(&drifted, rim.config().mode.word())))
+        Ok(Outcome::Found(check(&drifted, node.config().mode.word())))
     })
 }
 
@@ -34,8 +34,8 @@ struct Drifted {
     extent: String,
 }
 
-fn drifted_tables(rim: &Rim<'_>, snapshot: &Snapshot) -> Result<Vec<Drifted>> {
-    let wanted = rim.wanted_tables(snapshot);
+fn drifted_tables(node: &NodeFacts, snapshot: &Snapshot) -> Result<Vec<Drifted>> {
+    let wanted = node.wanted_tables(snapshot);
     let names: Vec<(IpFamily, &Name)> =
         wanted.iter().map(|table| (table.family, &table.name)).collect();
     let Some(mut kernel) = nf_tables()? else { return Ok(Vec::new()) };
@@ -63,11 +63,11 @@ fn drifted_tables(rim: &Rim<'_>, snapshot: &Snapshot) -> Result<Vec<Drifted>> {
     Ok(drifted)
 }
 
-fn drifted_iptables(rim: &Rim<'_>, snapshot: &Snapshot) -> Result<Vec<Drifted>> {
-    let variant = rim.variant()?;
+fn drifted_iptables(node: &NodeFacts, snapshot: &Snapshot) -> Result<Vec<Drifted>> {
+    let variant = node.variant()?;
     let mut drifted = Vec::new();
-    for held in rim.iptables()?.iter().filter(|held| held.variant == variant) {
-        let wanted = rim.wanted_ruleset(snapshot, held.family);
+    for held in node.iptables()?.iter().filter(|held| held.variant == variant) {
+        let wanted = node.wanted_ruleset(snapshot, held.family);
         let transaction = diff(&held.ruleset, &wanted, &OURS);
         if !transaction.is_empty() {
             let changes = transaction.tables.iter().map(|table| table.changes.len()).sum::<usize>();

@@ -1,25 +1,26 @@
 //! Finds leftover rules of the other proxy mode. The nat chain that runs first decides a connection,
 //! and a reject by either mode applies.
 
-use anyhow::Result;
+use crate::error::Result;
 use rulegen_config::ProxyMode;
 
-use crate::commands::doctor::finding::{Finding, Outcome};
-use crate::commands::doctor::rim::{ActualIptables, DEFAULT_TABLE, Rim};
+use crate::finding::{Finding, Outcome};
+use crate::node_facts::{ActualIptables, NodeFacts};
+use rulegen_compiler::nftables::DEFAULT_TABLE;
 
-pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
-    let ours = [rim.table().as_str(), DEFAULT_TABLE];
-    let tables = rim.tables()?.iter().filter(|(_, name)| ours.contains(&name.as_str()));
+pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+    let ours = [node.table().as_str(), DEFAULT_TABLE];
+    let tables = node.tables()?.iter().filter(|(_, name)| ours.contains(&name.as_str()));
     let tables: Vec<String> =
         tables.map(|(family, name)| format!("{} {name}", family.nft_name())).collect();
-    let chains = match rim.config().mode {
+    let chains = match node.config().mode {
         ProxyMode::Iptables => Vec::new(),
         ProxyMode::Nftables => {
-            let held = rim.iptables()?.iter().filter(|held| held.holds_services());
+            let held = node.iptables()?.iter().filter(|held| held.holds_services());
             held.map(ActualIptables::words).collect()
         }
     };
-    Ok(Outcome::Inputs(check(rim.config().mode, &tables, &chains)))
+    Ok(Outcome::Found(check(node.config().mode, &tables, &chains)))
 }
 
 /// `tables` are existing tables of nftables mode, `chains` the programs that list chains of iptables

@@ -2,19 +2,19 @@
 //! through another interface. On a node with several uplinks these may come from clients of node
 //! ports and load balancers; only a counter shows the drops.
 
-use anyhow::Result;
+use crate::error::Result;
 use rulegen_os::netstat::dropped_by_reverse_path;
 use rulegen_os::sysctl::InterfaceSetting;
 
-use crate::commands::doctor::finding::{Finding, Outcome};
-use crate::commands::doctor::rim::Rim;
+use crate::finding::{Finding, Outcome};
+use crate::node_facts::NodeFacts;
 
 /// Value of rp_filter for strict filtering.
 const STRICT: u64 = 1;
 
-pub(super) fn run(_: &Rim<'_>) -> Result<Outcome> {
+pub(crate) fn run(_: &NodeFacts) -> Result<Outcome> {
     let interfaces = InterfaceSetting::RpFilter.of_interfaces()?;
-    Ok(Outcome::Inputs(check(&interfaces, dropped_by_reverse_path()?)))
+    Ok(Outcome::Found(check(&interfaces, dropped_by_reverse_path()?)))
 }
 
 /// Strict filtering is fine with one uplink, so only dropped packets are a finding.

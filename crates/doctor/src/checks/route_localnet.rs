@@ -1,27 +1,27 @@
 //! Checks whether 127.0.0.0/8 is reachable from the network (CVE-2020-8558), or not reachable although
 //! node ports at 127.0.0.1 are configured.
 
-use anyhow::Result;
+use crate::error::Result;
 use rulegen_compiler::plan;
 use rulegen_inspect::iptables::guards_loopback;
 use rulegen_net::IpFamily;
 use rulegen_os::sysctl::{InterfaceSetting, Sysctl};
 
-use crate::commands::doctor::finding::{Finding, Outcome};
-use crate::commands::doctor::rim::Rim;
+use crate::finding::{Finding, Outcome};
+use crate::node_facts::NodeFacts;
 
-pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
     let open = open()?;
     let is_guarded = match open.is_empty() {
         true => false,
-        false => rim.iptables()?.iter().any(|held| guards_loopback(&held.ruleset)),
+        false => node.iptables()?.iter().any(|held| guards_loopback(&held.ruleset)),
     };
-    let is_wanted = rim.cluster().is_some_and(|cluster| {
+    let is_wanted = node.cluster().is_some_and(|cluster| {
         let snapshot = &cluster.snapshot;
         let has_node_ports = snapshot.ipv4.iter().any(|port| port.node_port.is_some());
-        has_node_ports && plan(snapshot, rim.config(), IpFamily::Ipv4).guards_loopback
+        has_node_ports && plan(snapshot, node.config(), IpFamily::Ipv4).guards_loopback
     });
-    Ok(Outcome::Inputs(check(&Facts { open, is_guarded, is_wanted })))
+    Ok(Outcome::Found(check(&Facts { open, is_guarded, is_wanted })))
 }
 
 /// Interfaces with route_localnet on; `all` if it is on for all interfaces.
@@ -67,7 +67,7 @@ fn check(facts: &Facts) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::doctor::finding::Severity;
+    use crate::finding::Severity;
 
     #[test]
     fn route_localnet_on_needs_a_guard_and_off_hides_node_ports() {

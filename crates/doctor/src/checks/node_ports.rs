@@ -4,24 +4,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::Result;
+use crate::error::Result;
 use rulegen_compiler::{NodePortsAt, node_ports_at};
 use rulegen_model::Snapshot;
 use rulegen_net::{IpFamily, Protocol, ServicePortName};
 use rulegen_os::sockets::{Listener, listeners};
 
-use crate::commands::doctor::finding::{Finding, Outcome};
-use crate::commands::doctor::rim::Rim;
+use crate::finding::{Finding, Outcome};
+use crate::node_facts::NodeFacts;
 
-pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
-    rim.with_cluster(|cluster| {
+pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+    node.with_cluster(|cluster| {
         let snapshot = &cluster.snapshot;
         let taken = node_ports(snapshot);
         let numbers: BTreeSet<u16> = taken.keys().map(|port| port.number).collect();
-        let open = |family| node_ports_at(&snapshot.node, rim.config(), family);
+        let open = |family| node_ports_at(&snapshot.node, node.config(), family);
         let open = IpFamily::BOTH.map(open);
         let waiting: Vec<Waiting> = listeners(&numbers)?.into_iter().map(Waiting::from).collect();
-        Ok(Outcome::Inputs(check(&taken, &open, &waiting)))
+        Ok(Outcome::Found(check(&taken, &open, &waiting)))
     })
 }
 

@@ -2,53 +2,71 @@
 
 use std::cell::OnceCell;
 
-use anyhow::{Result, anyhow};
-use rulegen_agent::takeover::KUBE_PROXY_TABLE;
+use std::time::Duration;
+
 use rulegen_compiler::iptables::KUBELET_CHAINS;
+use rulegen_compiler::nftables::{DEFAULT_TABLE, KUBE_PROXY_TABLE};
 use rulegen_compiler::{iptables, nftables, plan};
 use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_kernel::iptables::{Iptables, Variant, installed, is_installed};
 use rulegen_kernel::nftables::NfTables;
-use rulegen_model::Snapshot;
+use rulegen_model::{Cluster, Snapshot};
 use rulegen_net::IpFamily;
 use rulegen_os::host;
 use rulegen_ruleset::iptables::{Ruleset, Table as IptablesTable};
 use rulegen_ruleset::nftables::{Name, Table};
 
-use super::finding::Outcome;
-use crate::args::{DoctorArgs, VariantChoice};
-use crate::families::chosen;
-use crate::inputs::{Cluster, Inputs};
+use crate::error::Result;
+use crate::finding::Outcome;
 
-pub(super) struct Rim<'a> {
-    args: &'a DoctorArgs,
-    found: Inputs,
-    iptables: OnceCell<Result<Vec<ActualIptables>, String>>,
-    tables: OnceCell<Result<Vec<(IpFamily, Name)>, String>>,
+/// What to diagnose.
+#[derive(Debug, Clone)]
+pub struct DoctorOptions {
+    /// The effective configuration.
+    pub config: ProxyConfig,
+    /// The cluster's objects. Without them, checks of Services do not run.
+    pub cluster: Option<Cluster>,
+    /// IP families; `None` for those of this host.
+    pub families: Option<&'static [IpFamily]>,
+    /// Name of rulegen's nftables table.
+    pub table: Name,
+    /// The iptables variant of iptables mode; `None` for kubelet's, else the newer installed one.
+    pub iptables_variant: Option<Variant>,
+    /// Maximum time to wait for the xtables lock.
+    pub lock_timeout: Duration,
+}
+
+/// The facts of a node.
+#[derive(Debug)]
+pub struct NodeFacts {
+    options: DoctorOptions,
+    iptables: OnceCell<Result<Vec<ActualIptables>>>,
+    tables: OnceCell<Result<Vec<(IpFamily, Name)>>>,
 }
 
 /// The ruleset of one iptables variant and IP family.
-pub(super) struct ActualIptables {
-    pub(super) variant: Variant,
-    pub(super) family: IpFamily,
-    pub(super) ruleset: Ruleset,
+#[derive(Debug)]
+pub(crate) struct ActualIptables {
+    pub(crate) variant: Variant,
+    pub(crate) family: IpFamily,
+    pub(crate) ruleset: Ruleset,
 }
 
 impl ActualIptables {
     /// Whether it has chains of Services.
-    pub(super) fn holds_services(&self) -> bool {
+    pub(crate) fn holds_services(&self) -> bool {
         rulegen_inspect::iptables::holds_services(&self.ruleset)
     }
 
     /// Whether it has kubelet's chains.
-    pub(super) fn is_kubelets(&self) -> bool {
+    pub(crate) fn is_kubelets(&self) -> bool {
         let mangle = self.ruleset.tables.get(&IptablesTable::Mangle);
         let mut chains = mangle.into_iter().flat_map(|chains| chains.keys());
         chains.any(|chain| KUBELET_CHAINS.contains(&chain.as_str()))
     }
 
     /// The name of the program that lists it.
-    pub(super) fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         let program = match self.family {
             IpFamily::Ipv4 => "iptables",
             IpFamily::Ipv6 => "ip6tables",
@@ -57,22 +75,23 @@ impl ActualIptables {
     }
 }
 
-impl<'a> Rim<'a> {
-    pub(super) fn new(found: Inputs, args: &'a DoctorArgs) -> Self {
-        Self { args, found, iptables: OnceCell::new(), tables: OnceCell::new() }
+impl NodeFacts {
+    /// The facts of this node. Nothing is read yet.
+    pub fn new(options: DoctorOptions) -> Self {
+        Self { options, iptables: OnceCell::new(), tables: OnceCell::new() }
     }
 
-    pub(super) fn config(&self) -> &ProxyConfig {
-        &self.found.config
+    pub(crate) fn config(&self) -> &ProxyConfig {
+        &self.options.config
     }
 
     /// The cluster's objects, if they were given.
-    pub(super) fn cluster(&self) -> Option<&Cluster> {
-        self.found.cluster.as_ref()
+    pub(crate) fn cluster(&self) -> Option<&Cluster> {
+        self.options.cluster.as_ref()
     }
 
     /// Runs a check that needs objects.
-    pub(super) fn with_cluster(
+    pub(crate) fn with_cluster(
         &self,
         check: impl FnOnce(&Cluster) -> Result<Outcome>,
     ) -> Result<Outcome> {
@@ -85,26 +104,24 @@ impl<'a> Rim<'a> {
     }
 
     /// The IP families used on this host.
-    pub(super) fn families(&self) -> &'static [IpFamily] {
-        match self.args.family.ip_family {
-            Some(choice) => chosen(choice),
+    pub(crate) fn families(&self) -> &'static [IpFamily] {
+        match self.options.families {
+            Some(families) => families,
             None if host::has_ipv6() => &IpFamily::BOTH,
             None => &[IpFamily::Ipv4],
         }
     }
 
     /// Name of rulegen's nftables table.
-    pub(super) fn table(&self) -> &Name {
-        &self.args.proxy.nftables.nftables_table
+    pub(crate) fn table(&self) -> &Name {
+        &self.options.table
     }
 
     /// The iptables variant used in iptables mode: that of --iptables-variant, else kubelet's, else the
     /// newer of those installed.
-    pub(super) fn variant(&self) -> Result<Variant> {
-        match self.args.kernel.iptables_variant {
-            Some(VariantChoice::Nft) => return Ok(Variant::Nft),
-            Some(VariantChoice::Legacy) => return Ok(Variant::Legacy),
-            None => {}
+    pub(crate) fn variant(&self) -> Result<Variant> {
+        if let Some(variant) = self.options.iptables_variant {
+            return Ok(variant);
         }
         let held = self.iptables()?;
         let kubelets = held.iter().find(|held| held.is_kubelets());
@@ -112,25 +129,22 @@ impl<'a> Rim<'a> {
     }
 
     /// The desired nftables tables, one per IP family.
-    pub(super) fn wanted_tables(&self, snapshot: &Snapshot) -> Vec<Table> {
+    pub(crate) fn wanted_tables(&self, snapshot: &Snapshot) -> Vec<Table> {
         let table = |family: &IpFamily| {
             nftables::table(&plan(snapshot, self.config(), *family), self.table())
         };
         self.families().iter().map(table).collect()
     }
 
-    pub(super) fn wanted_ruleset(&self, snapshot: &Snapshot, family: IpFamily) -> Ruleset {
+    pub(crate) fn wanted_ruleset(&self, snapshot: &Snapshot, family: IpFamily) -> Ruleset {
         iptables::ruleset(&plan(snapshot, self.config(), family))
     }
 
     /// The rulesets of all installed iptables variants. In nftables mode it is no error if none is
     /// installed.
-    pub(super) fn iptables(&self) -> Result<&[ActualIptables]> {
-        let read = self.iptables.get_or_init(|| {
-            self.read_iptables()
-                .map_err(|error| format!("cannot read the iptables rules: {error:#}"))
-        });
-        read.as_deref().map_err(|error| anyhow!("{error}"))
+    pub(crate) fn iptables(&self) -> Result<&[ActualIptables]> {
+        let read = self.iptables.get_or_init(|| self.read_iptables());
+        read.as_deref().map_err(Clone::clone)
     }
 
     fn read_iptables(&self) -> Result<Vec<ActualIptables>> {
@@ -142,7 +156,7 @@ impl<'a> Rim<'a> {
         for variant in variants {
             let families = self.families().iter().copied();
             for family in families.filter(|family| is_installed(*family, variant)) {
-                let lock_timeout = self.args.kernel.lock.timeout();
+                let lock_timeout = self.options.lock_timeout;
                 let ruleset = Iptables::new(family, variant, lock_timeout).save()?;
                 held.push(ActualIptables { variant, family, ruleset });
             }
@@ -152,9 +166,9 @@ impl<'a> Rim<'a> {
 
     /// The existing nftables tables of these: rulegen's, the one with its default name, and
     /// kube-proxy's.
-    pub(super) fn tables(&self) -> Result<&[(IpFamily, Name)]> {
-        let read = self.tables.get_or_init(|| self.read_tables().map_err(|e| format!("{e:#}")));
-        read.as_deref().map_err(|error| anyhow!("{error}"))
+    pub(crate) fn tables(&self) -> Result<&[(IpFamily, Name)]> {
+        let read = self.tables.get_or_init(|| self.read_tables());
+        read.as_deref().map_err(Clone::clone)
     }
 
     fn read_tables(&self) -> Result<Vec<(IpFamily, Name)>> {
@@ -177,11 +191,8 @@ impl<'a> Rim<'a> {
     }
 }
 
-/// Default name of rulegen's nftables table.
-pub(super) const DEFAULT_TABLE: &str = "rulegen";
-
 /// The kernel's nf_tables; `None` if the kernel has none.
-pub(super) fn nf_tables() -> Result<Option<NfTables>> {
+pub(crate) fn nf_tables() -> Result<Option<NfTables>> {
     let mut kernel = NfTables::open()?;
     match kernel.generation() {
         Ok(_) => Ok(Some(kernel)),

@@ -5,7 +5,7 @@ use serde::Serialize;
 /// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) enum Severity {
+pub enum Severity {
     /// Not a fault, but worth knowing.
     Note,
     /// Some traffic may fail.
@@ -17,41 +17,42 @@ pub(crate) enum Severity {
 /// A problem found by a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Finding {
-    pub(crate) severity: Severity,
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
     /// The problem, with the name of the object, sysctl or process.
-    pub(crate) what: String,
+    pub what: String,
     /// A fix: a command to run or a field to change.
-    pub(crate) remedy: String,
+    pub remedy: String,
 }
 
 impl Finding {
-    pub(crate) fn note(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    /// A finding of [`Severity::Note`].
+    pub fn note(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::new(Severity::Note, what, remedy)
     }
 
-    pub(crate) fn warning(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    /// A finding of [`Severity::Warning`].
+    pub fn warning(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::new(Severity::Warning, what, remedy)
     }
 
-    pub(crate) fn error(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    /// A finding of [`Severity::Error`].
+    pub fn error(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::new(Severity::Error, what, remedy)
     }
 
-    pub(crate) fn new(
-        severity: Severity,
-        what: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> Self {
+    /// A finding.
+    pub fn new(severity: Severity, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { severity, what: what.into(), remedy: remedy.into() }
     }
 }
 
 /// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// The findings; the check is ok if there are none.
-    Inputs(Vec<Finding>),
+    Found(Vec<Finding>),
     /// The check does not apply, or needs input that was not given. Holds the reason.
     NotChecked(String),
     /// The check failed to run. Holds the error.
@@ -61,21 +62,28 @@ pub(crate) enum Outcome {
 /// The result of a check as shown in reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) enum Grade {
+pub enum Grade {
+    /// Nothing was found.
     Ok,
+    /// The worst finding is a note.
     Note,
+    /// The worst finding is a warning.
     Warning,
+    /// The worst finding is an error.
     Error,
+    /// The check failed to run.
     Unknown,
+    /// The check does not apply.
     NotChecked,
 }
 
 impl Outcome {
-    pub(crate) fn grade(&self) -> Grade {
+    /// The worst finding, or the reason that there is none.
+    pub fn grade(&self) -> Grade {
         match self {
             Outcome::NotChecked(_) => Grade::NotChecked,
             Outcome::Unknown(_) => Grade::Unknown,
-            Outcome::Inputs(findings) => {
+            Outcome::Found(findings) => {
                 match findings.iter().map(|finding| finding.severity).max() {
                     None => Grade::Ok,
                     Some(Severity::Note) => Grade::Note,
@@ -89,10 +97,11 @@ impl Outcome {
 
 impl Grade {
     /// All grades, best first.
-    pub(crate) const ALL: [Grade; 6] =
+    pub const ALL: [Grade; 6] =
         [Grade::Ok, Grade::Note, Grade::Warning, Grade::Error, Grade::Unknown, Grade::NotChecked];
 
-    pub(crate) fn word(self) -> &'static str {
+    /// The grade in text output.
+    pub fn word(self) -> &'static str {
         match self {
             Grade::Ok => "ok",
             Grade::Note => "note",
@@ -103,7 +112,8 @@ impl Grade {
         }
     }
 
-    pub(crate) fn mark(self) -> char {
+    /// A character for the grade in text output.
+    pub fn mark(self) -> char {
         match self {
             Grade::Ok | Grade::Note => '✓',
             Grade::Warning => '!',

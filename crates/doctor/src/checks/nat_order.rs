@@ -1,25 +1,26 @@
 //! Finds NAT rules that run before rulegen's. The first nat chain of a hook that translates a
 //! connection decides it, and within a chain the first rule (CVE-2019-9946).
 
-use anyhow::Result;
-use rulegen_agent::takeover::KUBE_PROXY_TABLE;
+use crate::error::Result;
+use rulegen_compiler::nftables::KUBE_PROXY_TABLE;
 use rulegen_config::ProxyMode;
 use rulegen_inspect::iptables::translations_ahead;
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::nftables::NatBaseChain;
 use rulegen_net::IpFamily;
 
-use crate::commands::doctor::finding::{Finding, Outcome};
-use crate::commands::doctor::rim::{ActualIptables, DEFAULT_TABLE, Rim, nf_tables};
+use crate::finding::{Finding, Outcome};
+use crate::node_facts::{ActualIptables, NodeFacts, nf_tables};
+use rulegen_compiler::nftables::DEFAULT_TABLE;
 
 /// NF_IP_PRI_NAT_DST of linux/netfilter_ipv4.h: the priority of iptables' DNAT and of rulegen's table.
 const OURS: i32 = -100;
 
-pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
-    let mode = rim.config().mode;
-    let table = rim.table().as_str();
+pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+    let mode = node.config().mode;
+    let table = node.table().as_str();
     let services = [table, DEFAULT_TABLE, KUBE_PROXY_TABLE];
-    let held = rim.iptables()?;
+    let held = node.iptables()?;
     // The checks kube-proxy and other-mode report these tables.
     let is_reported = |family: &str, table: &str| {
         services.contains(&table) || table == "nat" && holds_services_in_nftables(held, family)
@@ -35,7 +36,7 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
     };
     let ahead: Vec<String> = held.iter().filter(is_ours).flat_map(rules_ahead).collect();
     let beside: Vec<String> = held.iter().filter(is_beside).flat_map(rules_ahead).collect();
-    Ok(Outcome::Inputs(check(&others, &ahead, &beside)))
+    Ok(Outcome::Found(check(&others, &ahead, &beside)))
 }
 
 /// Whether the nftables table `nat` of this family belongs to iptables-nft and has Services.
@@ -109,7 +110,7 @@ mod tests {
     use rulegen_net::IpFamily;
 
     use super::*;
-    use crate::commands::doctor::finding::Severity;
+    use crate::finding::Severity;
 
     #[test]
     fn nat_order_lower_priority_is_a_warning_and_equal_priority_a_note() {

@@ -1,20 +1,20 @@
 //! Checks whether any rules for Services exist.
 
-use anyhow::Result;
+use crate::error::Result;
 use rulegen_config::ProxyMode;
 
-use crate::commands::doctor::finding::{Finding, Outcome};
-use crate::commands::doctor::rim::{ActualIptables, Rim};
+use crate::finding::{Finding, Outcome};
+use crate::node_facts::{ActualIptables, NodeFacts};
 
-pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
-    Ok(Outcome::Inputs(check(rim.config().mode, are_there(rim)?)))
+pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+    Ok(Outcome::Found(check(node.config().mode, are_there(node)?)))
 }
 
 /// Whether the kernel has rules of the proxy mode, in any IP family.
-pub(super) fn are_there(rim: &Rim<'_>) -> Result<bool> {
-    Ok(match rim.config().mode {
-        ProxyMode::Nftables => rim.tables()?.iter().any(|(_, name)| name == rim.table()),
-        ProxyMode::Iptables => rim.iptables()?.iter().any(ActualIptables::holds_services),
+pub(crate) fn are_there(node: &NodeFacts) -> Result<bool> {
+    Ok(match node.config().mode {
+        ProxyMode::Nftables => node.tables()?.iter().any(|(_, name)| name == node.table()),
+        ProxyMode::Iptables => node.iptables()?.iter().any(ActualIptables::holds_services),
     })
 }
 

@@ -1,7 +1,7 @@
 //! Checks whether the kernel supports the rules. In nftables mode the kernel validates an example of
 //! each kind of rule and rolls it back; in iptables mode the programs must be installed.
 
-use anyhow::Result;
+use crate::error::Result;
 use rulegen_config::ProxyMode;
 use rulegen_kernel::iptables::{installed, is_installed};
 use rulegen_kernel::nftables::Missing;
@@ -9,16 +9,16 @@ use rulegen_model::{Host, Objects, read_manifest, snapshot};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Table;
 
-use crate::commands::doctor::finding::{Finding, Outcome};
-use crate::commands::doctor::rim::{Rim, nf_tables};
+use crate::finding::{Finding, Outcome};
+use crate::node_facts::{NodeFacts, nf_tables};
 
 /// A Service that uses all features: two endpoints, session affinity, source ranges, a node port.
 const EXAMPLE: &str = include_str!("example.yaml");
 
-pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
-    Ok(match rim.config().mode {
-        ProxyMode::Nftables => Outcome::Inputs(match nf_tables()? {
-            Some(mut kernel) => check_nftables(&kernel.missing(&examples(rim))?),
+pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+    Ok(match node.config().mode {
+        ProxyMode::Nftables => Outcome::Found(match nf_tables()? {
+            Some(mut kernel) => check_nftables(&kernel.missing(&examples(node))?),
             None => vec![Finding::error(
                 "the kernel does not support nf_tables",
                 "modprobe nf_tables, use a kernel built with CONFIG_NF_TABLES, or use --proxy-mode \
@@ -30,18 +30,18 @@ pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
             let is_missing = |family: &&IpFamily| {
                 !variants.iter().any(|variant| is_installed(**family, *variant))
             };
-            let missing = rim.families().iter().filter(is_missing).copied().collect::<Vec<_>>();
-            Outcome::Inputs(check_iptables(&missing))
+            let missing = node.families().iter().filter(is_missing).copied().collect::<Vec<_>>();
+            Outcome::Found(check_iptables(&missing))
         }
     })
 }
 
 /// Tables with all kinds of rules.
-fn examples(rim: &Rim<'_>) -> Vec<Table> {
+fn examples(node: &NodeFacts) -> Vec<Table> {
     let mut objects = Objects::default();
     read_manifest("example", EXAMPLE.as_bytes(), &mut objects);
-    let (snapshot, _) = snapshot(&objects, &rim.config().snapshot_options(), &Host::default());
-    rim.wanted_tables(&snapshot)
+    let (snapshot, _) = snapshot(&objects, &node.config().snapshot_options(), &Host::default());
+    node.wanted_tables(&snapshot)
 }
 
 fn check_nftables(missing: &[Missing]) -> Vec<Finding> {

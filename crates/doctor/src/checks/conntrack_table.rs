@@ -1,19 +1,19 @@
 //! Checks whether the conntrack table is nearly full. When it is full, the kernel drops new
 //! connections.
 
-use anyhow::Result;
+use crate::error::Result;
 use rulegen_kernel::conntrack::Fill;
 use rulegen_os::sysctl::Sysctl;
 
-use crate::commands::doctor::finding::{Finding, Outcome, Severity};
-use crate::commands::doctor::rim::Rim;
+use crate::finding::{Finding, Outcome, Severity};
+use crate::node_facts::NodeFacts;
 
 /// Warn from this fill level.
 const NEARLY_FULL_PERCENT: u64 = 90;
 
-pub(super) fn run(_: &Rim<'_>) -> Result<Outcome> {
+pub(crate) fn run(_: &NodeFacts) -> Result<Outcome> {
     Ok(match Fill::read()? {
-        Some(fill) => Outcome::Inputs(check(fill)),
+        Some(fill) => Outcome::Found(check(fill)),
         None => Outcome::NotChecked(
             "connection tracking is not active (nf_conntrack is not loaded)".to_owned(),
         ),

@@ -1,20 +1,20 @@
 //! Checks whether both iptables variants are in use. Each variant cannot see the rules of the other,
 //! and the kernel runs both.
 
-use anyhow::Result;
+use crate::error::Result;
 use rulegen_kernel::iptables::Variant;
 
-use crate::commands::doctor::finding::{Finding, Outcome};
-use crate::commands::doctor::rim::{ActualIptables, Rim};
+use crate::finding::{Finding, Outcome};
+use crate::node_facts::{ActualIptables, NodeFacts};
 
-pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
     let facts = |held: &ActualIptables| Facts {
         variant: held.variant,
         holds_services: held.holds_services(),
         is_kubelets: held.is_kubelets(),
     };
-    let facts: Vec<Facts> = rim.iptables()?.iter().map(facts).collect();
-    Ok(Outcome::Inputs(check(&facts)))
+    let facts: Vec<Facts> = node.iptables()?.iter().map(facts).collect();
+    Ok(Outcome::Found(check(&facts)))
 }
 
 /// Facts of one variant and IP family.
@@ -52,7 +52,7 @@ fn check(facts: &[Facts]) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::doctor::finding::Severity;
+    use crate::finding::Severity;
 
     #[test]
     fn iptables_variants_two_with_services_are_an_error() {

@@ -1,25 +1,25 @@
 //! Checks whether kube-proxy is running too. Both would write rules, and the chain that runs first
 //! would translate each connection.
 
-use anyhow::Result;
-use rulegen_agent::takeover::KUBE_PROXY_TABLE;
+use crate::error::Result;
+use rulegen_compiler::nftables::KUBE_PROXY_TABLE;
 use rulegen_net::IpFamily;
 use rulegen_os::process::{NetworkNamespace, Process};
 
-use crate::commands::doctor::finding::{Finding, Outcome};
-use crate::commands::doctor::rim::Rim;
+use crate::finding::{Finding, Outcome};
+use crate::node_facts::NodeFacts;
 
-pub(super) fn run(rim: &Rim<'_>) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
     // A kube-proxy in another network namespace belongs to another node (kind, tests).
     let processes = Process::all()?.into_iter().filter(|process| process.name == "kube-proxy");
     let processes = processes.filter_map(|process| {
         let namespace = process.network_namespace()?;
         Some((process, namespace))
     });
-    let is_ours = rim.table().as_str() == KUBE_PROXY_TABLE;
-    let of_kube_proxy = rim.tables()?.iter().filter(|(_, name)| name.as_str() == KUBE_PROXY_TABLE);
+    let is_ours = node.table().as_str() == KUBE_PROXY_TABLE;
+    let of_kube_proxy = node.tables()?.iter().filter(|(_, name)| name.as_str() == KUBE_PROXY_TABLE);
     let tables = of_kube_proxy.filter(|_| !is_ours).map(|(family, _)| *family).collect();
-    Ok(Outcome::Inputs(check(&Facts { processes: processes.collect(), tables })))
+    Ok(Outcome::Found(check(&Facts { processes: processes.collect(), tables })))
 }
 
 struct Facts {
@@ -60,7 +60,7 @@ fn check(facts: &Facts) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::doctor::finding::Severity;
+    use crate::finding::Severity;
 
     #[test]
     fn kube_proxy_in_another_network_namespace_is_ignored() {

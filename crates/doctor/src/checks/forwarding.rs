@@ -1,18 +1,18 @@
 //! Checks whether the node forwards packets.
 
-use anyhow::Result;
+use crate::error::Result;
 use rulegen_os::host::has_ipv6;
 use rulegen_os::sysctl::Sysctl;
 
-use crate::commands::doctor::finding::{Finding, Outcome};
-use crate::commands::doctor::rim::Rim;
+use crate::finding::{Finding, Outcome};
+use crate::node_facts::NodeFacts;
 
-pub(super) fn run_ipv4(_: &Rim<'_>) -> Result<Outcome> {
-    Ok(Outcome::Inputs(check_ipv4(Sysctl::IP_FORWARD.read()?)))
+pub(crate) fn run_ipv4(_: &NodeFacts) -> Result<Outcome> {
+    Ok(Outcome::Found(check_ipv4(Sysctl::IP_FORWARD.read()?)))
 }
 
-pub(super) fn run_ipv6(rim: &Rim<'_>) -> Result<Outcome> {
-    let is_used = rim.cluster().map(|cluster| !cluster.snapshot.ipv6.is_empty());
+pub(crate) fn run_ipv6(node: &NodeFacts) -> Result<Outcome> {
+    let is_used = node.cluster().map(|cluster| !cluster.snapshot.ipv6.is_empty());
     let forwarding = if has_ipv6() { Sysctl::IPV6_FORWARDING.read_if_there()? } else { None };
     Ok(check_ipv6(&Ipv6 { forwarding, is_used }))
 }
@@ -36,7 +36,7 @@ struct Ipv6 {
 
 fn check_ipv6(facts: &Ipv6) -> Outcome {
     let sysctl = Sysctl::IPV6_FORWARDING;
-    Outcome::Inputs(match facts {
+    Outcome::Found(match facts {
         Ipv6 { is_used: Some(false), .. } => {
             return Outcome::NotChecked("no Service has an IPv6 address".to_owned());
         }
@@ -67,7 +67,7 @@ fn remedy(sysctl: Sysctl) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::doctor::finding::Grade;
+    use crate::finding::Grade;
 
     #[test]
     fn ipv4_must_be_forwarded() {
