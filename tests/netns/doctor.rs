@@ -135,6 +135,11 @@ fn read(output: &Output) -> (Option<i32>, Findings) {
     let of_check = |check: &Value| {
         let findings = check["findings"].as_array().unwrap();
         assert!(findings.iter().all(|finding| !text(&finding["remedy"]).is_empty()), "{check}");
+        let is_code = |code: String| {
+            let is_kebab = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            !code.is_empty() && code.chars().all(is_kebab)
+        };
+        assert!(findings.iter().all(|finding| is_code(text(&finding["code"]))), "{check}");
         let what = findings.iter().map(|finding| text(&finding["what"])).collect();
         (text(&check["check"]), (text(&check["result"]), what))
     };

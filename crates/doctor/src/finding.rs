@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::code::FindingCode;
+
 /// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -18,6 +20,8 @@ pub enum Severity {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
+    /// The kind of problem, for programs.
+    pub code: FindingCode,
     /// How bad it is.
     pub severity: Severity,
     /// The problem, with the name of the object, sysctl or process.
@@ -28,23 +32,28 @@ pub struct Finding {
 
 impl Finding {
     /// A finding of [`Severity::Note`].
-    pub fn note(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::new(Severity::Note, what, remedy)
+    pub fn note(code: FindingCode, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(code, Severity::Note, what, remedy)
     }
 
     /// A finding of [`Severity::Warning`].
-    pub fn warning(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::new(Severity::Warning, what, remedy)
+    pub fn warning(code: FindingCode, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(code, Severity::Warning, what, remedy)
     }
 
     /// A finding of [`Severity::Error`].
-    pub fn error(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::new(Severity::Error, what, remedy)
+    pub fn error(code: FindingCode, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(code, Severity::Error, what, remedy)
     }
 
     /// A finding.
-    pub fn new(severity: Severity, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { severity, what: what.into(), remedy: remedy.into() }
+    pub fn new(
+        code: FindingCode,
+        severity: Severity,
+        what: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self { code, severity, what: what.into(), remedy: remedy.into() }
     }
 }
 

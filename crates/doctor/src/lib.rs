@@ -9,12 +9,14 @@
 //! examples of the check `kernel-features`.
 
 mod checks;
+mod code;
 mod error;
 mod finding;
 mod node_facts;
 mod report;
 
 pub use checks::{CHECKS, Check};
+pub use code::FindingCode;
 pub use finding::{Finding, Grade, Outcome, Severity};
 pub use node_facts::{DoctorOptions, NodeFacts};
 pub use report::{Checked, Report};

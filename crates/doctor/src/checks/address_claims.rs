@@ -4,6 +4,7 @@ use crate::error::Result;
 use rulegen_compiler::{FrontendConflict, conflicts};
 use rulegen_net::{FrontendAddress, FrontendKind};
 
+use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome};
 use crate::node_facts::NodeFacts;
 
@@ -36,6 +37,7 @@ fn finding(conflict: &FrontendConflict) -> Option<Finding> {
         .iter()
         .map(|other| format!("give Service {} another {}", other.port, other.kind.field()));
     Some(Finding::warning(
+        FindingCode::FrontendConflict,
         format!("{place} ({over}) is claimed by {first} and by {losers}: {outcome}"),
         list(remedy.collect()),
     ))

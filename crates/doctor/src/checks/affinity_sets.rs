@@ -7,6 +7,7 @@ use rulegen_config::ProxyMode;
 use rulegen_kernel::nftables::SetFill;
 use rulegen_net::IpFamily;
 
+use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome};
 use crate::node_facts::{NodeFacts, nf_tables};
 
@@ -34,6 +35,7 @@ fn check(family: IpFamily, fill: &SetFill) -> Option<Finding> {
     let (protocol, family) = (service.protocol.api_name(), family.api_name());
     let SetFill { count, size, .. } = fill;
     Some(Finding::warning(
+        FindingCode::AffinitySetNearlyFull,
         format!(
             "session affinity of Service {service} ({protocol}, {family}) is nearly full: {count} of \
              {size} clients. Without a free entry, new clients have no affinity: each of their \

@@ -6,6 +6,7 @@ use rulegen_net::IpFamily;
 use rulegen_os::bridges::{Bridge, bridges};
 use rulegen_os::sysctl::Sysctl;
 
+use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome};
 use crate::node_facts::NodeFacts;
 
@@ -32,6 +33,7 @@ fn check(bridges: &[Bridge], calls: &[(Sysctl, Option<u64>)]) -> Vec<Finding> {
     let bridges = used.join(", ");
     let off = |sysctl: &Sysctl| {
         Finding::warning(
+            FindingCode::BridgeNetfilterOff,
             format!(
                 "{sysctl} is 0: connections through a Service between pods on the same bridge \
                  ({bridges}) fail"
@@ -42,6 +44,7 @@ fn check(bridges: &[Bridge], calls: &[(Sysctl, Option<u64>)]) -> Vec<Finding> {
     let is_missing = calls.iter().all(|(_, value)| value.is_none());
     let missing = is_missing.then(|| {
         Finding::note(
+            FindingCode::BridgeNetfilterNotLoaded,
             format!(
                 "the kernel module br_netfilter is not loaded: if pods are on the bridge \
                  ({bridges}), connections through a Service between them fail"

@@ -5,6 +5,7 @@ use crate::error::Result;
 use rulegen_kernel::conntrack::Fill;
 use rulegen_os::sysctl::Sysctl;
 
+use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome, Severity};
 use crate::node_facts::NodeFacts;
 
@@ -31,16 +32,17 @@ fn check(fill: Fill) -> Vec<Finding> {
         ),
     };
     let percent = count.saturating_mul(100).checked_div(max).unwrap_or_default();
-    let severity = if max > 0 && count >= max {
-        Severity::Error
+    let (code, severity) = if max > 0 && count >= max {
+        (FindingCode::ConntrackTableFull, Severity::Error)
     } else if percent >= NEARLY_FULL_PERCENT {
-        Severity::Warning
+        (FindingCode::ConntrackTableNearlyFull, Severity::Warning)
     } else if dropped > 0 || early_dropped > 0 {
-        Severity::Note
+        (FindingCode::ConntrackTableWasFull, Severity::Note)
     } else {
         return Vec::new();
     };
     vec![Finding::new(
+        code,
         severity,
         format!("{count} of {max} connections ({percent} %, {sysctl}){lost}"),
         format!(
@@ -61,12 +63,14 @@ mod tests {
 
     #[test]
     fn conntrack_table_nearly_full_is_a_warning_and_full_an_error() {
-        let severity = |fill| check(fill).first().map(|finding| finding.severity);
-        assert_eq!(severity(fill(899)), None);
-        assert_eq!(severity(fill(900)), Some(Severity::Warning));
-        assert_eq!(severity(fill(1000)), Some(Severity::Error));
-        assert_eq!(severity(Fill { dropped: 3, ..fill(1) }), Some(Severity::Note));
-        assert_eq!(severity(Fill { max: 0, ..fill(7) }), None);
+        use FindingCode::{ConntrackTableFull, ConntrackTableNearlyFull, ConntrackTableWasFull};
+        let of = |fill| check(fill).first().map(|finding| (finding.code, finding.severity));
+        assert_eq!(of(fill(899)), None);
+        assert_eq!(of(fill(900)), Some((ConntrackTableNearlyFull, Severity::Warning)));
+        assert_eq!(of(fill(1000)), Some((ConntrackTableFull, Severity::Error)));
+        let was_full = Fill { dropped: 3, ..fill(1) };
+        assert_eq!(of(was_full), Some((ConntrackTableWasFull, Severity::Note)));
+        assert_eq!(of(Fill { max: 0, ..fill(7) }), None);
     }
 
     #[test]

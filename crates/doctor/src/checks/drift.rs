@@ -10,6 +10,7 @@ use rulegen_ruleset::iptables::diff;
 use rulegen_ruleset::nftables::{self, EditAction, Name};
 
 use super::rules_present::are_there;
+use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome};
 use crate::node_facts::{NodeFacts, nf_tables};
 
@@ -81,6 +82,7 @@ fn drifted_iptables(node: &NodeFacts, snapshot: &Snapshot) -> Result<Vec<Drifted
 fn check(drifted: &[Drifted], mode: &str) -> Vec<Finding> {
     let finding = |Drifted { place, extent }: &Drifted| {
         Finding::error(
+            FindingCode::OutOfSync,
             format!("{place} is out of sync with the objects: {extent}"),
             format!(
                 "rulegen diff --proxy-mode {mode} with the same flags shows the differences; a \

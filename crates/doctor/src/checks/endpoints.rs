@@ -3,6 +3,7 @@
 use crate::error::Result;
 use rulegen_model::{LocalPolicyScope, Unavailability, UnavailableReason, unavailable_ports};
 
+use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome, Severity};
 use crate::node_facts::NodeFacts;
 
@@ -14,14 +15,26 @@ pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
 
 fn check(unavailable_ports: &[Unavailability]) -> Vec<Finding> {
     let finding = |unavailability: &Unavailability| {
-        let severity = severity(&unavailability.why);
+        let (code, severity) = (code(&unavailability.why), severity(&unavailability.why));
         Finding::new(
+            code,
             severity,
             unavailability.to_string(),
             unavailability.why.remedy(&unavailability.port),
         )
     };
     unavailable_ports.iter().map(finding).collect()
+}
+
+fn code(why: &UnavailableReason) -> FindingCode {
+    match why {
+        UnavailableReason::NoSlice => FindingCode::NoEndpointSlice,
+        UnavailableReason::EmptySlices => FindingCode::EmptyEndpointSlices,
+        UnavailableReason::NoSuchPort { .. } => FindingCode::NoSuchEndpointPort,
+        UnavailableReason::NoneReady { .. } => FindingCode::NoReadyEndpoints,
+        UnavailableReason::Draining { .. } => FindingCode::OnlyTerminatingEndpoints,
+        UnavailableReason::NoneLocal { .. } => FindingCode::NoLocalEndpoints,
+    }
 }
 
 fn severity(why: &UnavailableReason) -> Severity {
@@ -54,6 +67,7 @@ mod tests {
         let found =
             |why| check(&[Unavailability { port: port.clone(), family: IpFamily::Ipv4, why }]);
         let [finding] = &found(UnavailableReason::NoSlice)[..] else { panic!("one is lacking") };
+        assert_eq!(finding.code, FindingCode::NoEndpointSlice);
         assert_eq!(finding.severity, Severity::Warning);
         assert_eq!(finding.what, "Service default/web:http (IPv4) has no EndpointSlice");
         assert!(finding.remedy.contains("kubectl -n default describe service web"), "{finding:?}");

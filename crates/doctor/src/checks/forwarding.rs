@@ -4,6 +4,7 @@ use crate::error::Result;
 use rulegen_os::host::has_ipv6;
 use rulegen_os::sysctl::Sysctl;
 
+use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome};
 use crate::node_facts::NodeFacts;
 
@@ -20,6 +21,7 @@ pub(crate) fn run_ipv6(node: &NodeFacts) -> Result<Outcome> {
 fn check_ipv4(forwarding: u64) -> Vec<Finding> {
     let off = || {
         Finding::error(
+            FindingCode::Ipv4ForwardingOff,
             format!("{} is 0: this node does not forward traffic to pods", Sysctl::IP_FORWARD),
             remedy(Sysctl::IP_FORWARD),
         )
@@ -44,15 +46,18 @@ fn check_ipv6(facts: &Ipv6) -> Outcome {
             return Outcome::NotChecked("IPv6 is unavailable or disabled".to_owned());
         }
         Ipv6 { forwarding: None, is_used: Some(true) } => vec![Finding::error(
+            FindingCode::Ipv6Unavailable,
             "Services have IPv6 addresses, but IPv6 is unavailable or disabled on this node",
             "sysctl -w net.ipv6.conf.all.disable_ipv6=0, and remove ipv6.disable=1 from the kernel \
              command line",
         )],
         Ipv6 { forwarding: Some(0), is_used: Some(true) } => vec![Finding::error(
+            FindingCode::Ipv6ForwardingOff,
             format!("{sysctl} is 0: this node does not forward IPv6 traffic to pods"),
             remedy(sysctl),
         )],
         Ipv6 { forwarding: Some(0), is_used: None } => vec![Finding::note(
+            FindingCode::Ipv6ForwardingOff,
             format!("{sysctl} is 0: if Services have IPv6 addresses, they are not reachable"),
             remedy(sysctl),
         )],

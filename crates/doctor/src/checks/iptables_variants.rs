@@ -4,6 +4,7 @@
 use crate::error::Result;
 use rulegen_kernel::iptables::Variant;
 
+use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome};
 use crate::node_facts::{ActualIptables, NodeFacts};
 
@@ -34,12 +35,14 @@ fn check(facts: &[Facts]) -> Vec<Finding> {
     let kubelets = those(|facts| facts.is_kubelets);
     match (services.as_slice(), kubelets.as_slice()) {
         ([_, _, ..], _) => vec![Finding::error(
+            FindingCode::BothVariantsInUse,
             "iptables-nft and iptables-legacy both have KUBE-* chains: the older rules still \
              translate and reject traffic",
             "restart the agent, which removes the rules of the unused variant; or run rulegen \
              cleanup and apply again",
         )],
         ([ours], [theirs]) if ours != theirs => vec![Finding::warning(
+            FindingCode::KubeletUsesOtherVariant,
             format!(
                 "kubelet uses iptables-{theirs}, but the rules for Services are in iptables-{ours}"
             ),

@@ -9,6 +9,7 @@ use rulegen_model::{Host, Objects, read_manifest, snapshot};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Table;
 
+use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome};
 use crate::node_facts::{NodeFacts, nf_tables};
 
@@ -20,6 +21,7 @@ pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
         ProxyMode::Nftables => Outcome::Found(match nf_tables()? {
             Some(mut kernel) => check_nftables(&kernel.missing(&examples(node))?),
             None => vec![Finding::error(
+                FindingCode::NfTablesUnsupported,
                 "the kernel does not support nf_tables",
                 "modprobe nf_tables, use a kernel built with CONFIG_NF_TABLES, or use --proxy-mode \
                  iptables",
@@ -48,6 +50,7 @@ fn check_nftables(missing: &[Missing]) -> Vec<Finding> {
     let finding = |missing: &Missing| {
         let Missing { option, since, .. } = missing;
         Finding::error(
+            FindingCode::KernelFeatureMissing,
             format!("the kernel does not support {missing}"),
             format!("use Linux {since} or newer, built with {option}; or --proxy-mode iptables"),
         )
@@ -59,10 +62,12 @@ fn check_nftables(missing: &[Missing]) -> Vec<Finding> {
 fn check_iptables(missing: &[IpFamily]) -> Vec<Finding> {
     let finding = |family: &IpFamily| match family {
         IpFamily::Ipv4 => Finding::error(
+            FindingCode::IptablesNotInstalled,
             "iptables is not installed: iptables mode requires it",
             "install iptables (iptables-nft-restore), or use --proxy-mode nftables",
         ),
         IpFamily::Ipv6 => Finding::warning(
+            FindingCode::Ip6tablesNotInstalled,
             "ip6tables is not installed: Services get no IPv6 rules",
             "install ip6tables, or use --ip-family ipv4",
         ),

@@ -6,6 +6,7 @@ use rulegen_compiler::nftables::KUBE_PROXY_TABLE;
 use rulegen_net::IpFamily;
 use rulegen_os::process::{NetworkNamespace, Process};
 
+use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome};
 use crate::node_facts::NodeFacts;
 
@@ -32,6 +33,7 @@ fn check(facts: &Facts) -> Vec<Finding> {
     let process = |(process, namespace): &(Process, NetworkNamespace)| match namespace {
         NetworkNamespace::Other => None,
         NetworkNamespace::Ours => Some(Finding::error(
+            FindingCode::KubeProxyRunning,
             format!(
                 "{process} is running on this node: it and rulegen write rules for the same Services"
             ),
@@ -39,6 +41,7 @@ fn check(facts: &Facts) -> Vec<Finding> {
              set a nodeSelector that excludes this node",
         )),
         NetworkNamespace::Unknown => Some(Finding::note(
+            FindingCode::KubeProxyNamespaceUnknown,
             format!("{process} is running, but its network namespace cannot be read"),
             "run rulegen doctor as root",
         )),
@@ -46,6 +49,7 @@ fn check(facts: &Facts) -> Vec<Finding> {
     let table = |family: &IpFamily| {
         let table = format!("{} {KUBE_PROXY_TABLE}", family.nft_name());
         Finding::warning(
+            FindingCode::KubeProxyTable,
             format!("the nftables table {table} translates the same connections"),
             format!(
                 "after stopping kube-proxy, nft delete table {table}; the agent does this after its \

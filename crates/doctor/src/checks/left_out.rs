@@ -9,6 +9,7 @@ use crate::error::Result;
 use rulegen_config::BindAddress;
 use serde::Deserialize;
 
+use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome};
 use crate::node_facts::NodeFacts;
 
@@ -63,6 +64,7 @@ fn check(answer: &str) -> Option<Vec<Finding>> {
     let status: Status = serde_json::from_str(body).ok()?;
     let finding = |LeftOut { service, message }: &LeftOut| {
         Finding::error(
+            FindingCode::ServiceLeftOut,
             format!("Service {service} {message}"),
             "change the Service; the agent then tries it again within seconds",
         )
@@ -71,6 +73,7 @@ fn check(answer: &str) -> Option<Vec<Finding>> {
     let more = status.left_out_services.saturating_sub(findings.len());
     if more > 0 {
         findings.push(Finding::error(
+            FindingCode::MoreServicesLeftOut,
             format!("{more} more Services are left out"),
             "look at the status page of each Service",
         ));

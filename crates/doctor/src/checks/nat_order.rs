@@ -9,6 +9,7 @@ use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::nftables::NatBaseChain;
 use rulegen_net::IpFamily;
 
+use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome};
 use crate::node_facts::{ActualIptables, NodeFacts, nf_tables};
 use rulegen_compiler::nftables::DEFAULT_TABLE;
@@ -68,6 +69,7 @@ fn check(translators: &[NatBaseChain], ahead: &[String], beside: &[String]) -> V
         );
         match *priority < OURS {
             true => Finding::warning(
+                FindingCode::NatChainFirst,
                 format!(
                     "the nftables chain {name} translates first (priority {priority}): traffic that \
                      it translates does not reach Services"
@@ -76,6 +78,7 @@ fn check(translators: &[NatBaseChain], ahead: &[String], beside: &[String]) -> V
             ),
             // The kernel does not report the order of chains with the same priority.
             false => Finding::note(
+                FindingCode::NatChainSamePriority,
                 format!(
                     "the nftables chain {name} also translates, with the same priority {priority}: \
                      which chain runs first depends on creation order"
@@ -86,6 +89,7 @@ fn check(translators: &[NatBaseChain], ahead: &[String], beside: &[String]) -> V
     };
     let rule = |rule: &String| {
         Finding::warning(
+            FindingCode::NatRuleFirst,
             format!("a NAT rule runs before those of Services: {rule}"),
             "if it matches traffic to a Service, append it instead; or delete the jump to \
              KUBE-SERVICES from the chain, and rulegen inserts it first again",
@@ -94,6 +98,7 @@ fn check(translators: &[NatBaseChain], ahead: &[String], beside: &[String]) -> V
     // All iptables nat chains have the same priority, which is ours.
     let other = |rule: &String| {
         Finding::note(
+            FindingCode::NatRuleSamePriority,
             format!(
                 "a NAT rule of another iptables variant or mode has the same priority {OURS}: which \
                  chain runs first depends on creation order: {rule}"

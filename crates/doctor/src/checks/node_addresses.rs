@@ -9,6 +9,7 @@ use rulegen_net::IpFamily;
 use rulegen_os::host;
 use rulegen_os::sockets::{Listener, listeners};
 
+use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome};
 use crate::node_facts::NodeFacts;
 
@@ -46,6 +47,7 @@ fn finding(taken: &TakenAddress, listener: &Listener) -> Finding {
     };
     let over = port.protocol.api_name();
     Finding::warning(
+        FindingCode::NodeAddressInUse,
         format!(
             "{at}{more} ({over}) of Service {port} ({}) is an address of this node, and {process} \
              listens on {}: connections go to the Service's endpoints instead",

@@ -10,6 +10,7 @@ use rulegen_model::Snapshot;
 use rulegen_net::{IpFamily, Protocol, ServicePortName};
 use rulegen_os::sockets::{Listener, listeners};
 
+use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome};
 use crate::node_facts::NodeFacts;
 
@@ -107,8 +108,7 @@ fn at_node_port(
     let NodePort { number, protocol, port, .. } = port;
     let Waiting { address, holder, .. } = waiting;
     families.iter().any(is_taken).then(|| {
-        Finding::warning(
-            format!(
+        Finding::warning(FindingCode::NodePortInUse, format!(
                 "node port {number} ({}) of Service {port} is in use: {holder} listens on {address}, \
                  but traffic to that port goes to the Service's endpoints",
                 protocol.name().to_uppercase()
@@ -127,6 +127,7 @@ fn at_health_check(port: &NodePort, waiting: &Waiting) -> Option<Finding> {
     // An unnamed process is usually the agent itself.
     let other = name.as_ref().filter(|name| *name != AGENT)?;
     Some(Finding::error(
+        FindingCode::HealthCheckNodePortInUse,
         format!(
             "port {number} of Service {}/{} (spec.healthCheckNodePort) is in use: {holder} listens \
              on {address} and receives the load balancers' health checks",

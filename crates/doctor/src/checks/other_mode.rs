@@ -4,6 +4,7 @@
 use crate::error::Result;
 use rulegen_config::ProxyMode;
 
+use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome};
 use crate::node_facts::{ActualIptables, NodeFacts};
 use rulegen_compiler::nftables::DEFAULT_TABLE;
@@ -31,6 +32,7 @@ fn check(mode: ProxyMode, tables: &[String], chains: &[String]) -> Vec<Finding> 
             .iter()
             .map(|program| {
                 Finding::warning(
+                    FindingCode::IptablesRulesLeft,
                     format!("{program} has KUBE-* chains: they still translate and reject traffic"),
                     "restart the agent, which removes them after its first sync; without an agent, \
                      rulegen cleanup, then apply again",
@@ -41,6 +43,7 @@ fn check(mode: ProxyMode, tables: &[String], chains: &[String]) -> Vec<Finding> 
             .iter()
             .map(|table| {
                 Finding::warning(
+                    FindingCode::NftablesTableLeft,
                     format!(
                         "the nftables table {table} exists: it still translates and rejects traffic"
                     ),

@@ -7,6 +7,7 @@ use rulegen_inspect::iptables::guards_loopback;
 use rulegen_net::IpFamily;
 use rulegen_os::sysctl::{InterfaceSetting, Sysctl};
 
+use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome};
 use crate::node_facts::NodeFacts;
 
@@ -45,6 +46,7 @@ fn check(facts: &Facts) -> Vec<Finding> {
     let Facts { open, is_guarded, is_wanted } = facts;
     if !open.is_empty() && !is_guarded {
         return vec![Finding::warning(
+            FindingCode::RouteLocalnetUnguarded,
             format!(
                 "route_localnet is 1 ({}) and KUBE-FIREWALL has no rule against it: hosts on the \
                  same network can reach services at 127.0.0.1 (CVE-2020-8558)",
@@ -56,6 +58,7 @@ fn check(facts: &Facts) -> Vec<Finding> {
     }
     if open.is_empty() && *is_wanted {
         return vec![Finding::note(
+            FindingCode::RouteLocalnetOff,
             "net.ipv4.conf.all.route_localnet is 0: node ports are not reachable at 127.0.0.1",
             "sysctl -w net.ipv4.conf.all.route_localnet=1 after applying the rules, as the agent \
              does; or set --iptables-localhost-nodeports=false",

@@ -6,6 +6,7 @@ use crate::error::Result;
 use rulegen_os::netstat::dropped_by_reverse_path;
 use rulegen_os::sysctl::InterfaceSetting;
 
+use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome};
 use crate::node_facts::NodeFacts;
 
@@ -23,6 +24,7 @@ fn check(interfaces: &[(String, u64)], dropped: Option<u64>) -> Vec<Finding> {
     let strict: Vec<&str> = strict.map(|(name, _)| name.as_str()).collect();
     match dropped {
         Some(dropped) if dropped > 0 && !strict.is_empty() => vec![Finding::warning(
+            FindingCode::ReversePathDrops,
             format!(
                 "the reverse-path filter dropped {dropped} packets since boot: rp_filter is strict \
                  on {}",

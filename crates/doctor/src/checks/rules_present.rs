@@ -3,6 +3,7 @@
 use crate::error::Result;
 use rulegen_config::ProxyMode;
 
+use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome};
 use crate::node_facts::{ActualIptables, NodeFacts};
 
@@ -25,6 +26,7 @@ fn check(mode: ProxyMode, are_there: bool) -> Vec<Finding> {
     };
     let missing = || {
         Finding::error(
+            FindingCode::NoRules,
             format!("{wanted}: no Service is reachable from this node"),
             "start rulegen agent, or apply manifests with rulegen -f; for another mode or table, \
              use --proxy-mode or --nftables-table",

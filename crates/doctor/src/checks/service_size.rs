@@ -3,6 +3,7 @@
 use crate::error::Result;
 use rulegen_model::{ObjectKey, Snapshot, TooLarge};
 
+use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome};
 use crate::node_facts::NodeFacts;
 
@@ -15,6 +16,7 @@ fn check(snapshot: &Snapshot) -> Vec<Finding> {
         let (namespace, name) = (&service.namespace, &service.name);
         let (total, limit) = (too_large.size.total(), too_large.limit);
         Finding::error(
+            FindingCode::ServiceTooLarge,
             format!(
                 "Service {namespace}/{name} has no rules: its size {total} exceeds the limit {limit}"
             ),

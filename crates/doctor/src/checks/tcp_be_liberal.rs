@@ -5,6 +5,7 @@ use crate::error::Result;
 use rulegen_config::ProxyMode;
 use rulegen_os::sysctl::Sysctl;
 
+use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome};
 use crate::node_facts::NodeFacts;
 
@@ -23,6 +24,7 @@ fn check(mode: ProxyMode, is_wanted: bool, is_liberal: bool) -> Vec<Finding> {
         format!("sysctl -w {sysctl}=1; the agent sets it with conntrack.tcpBeLiberal: true");
     match (mode, is_wanted, is_liberal) {
         (_, true, false) => vec![Finding::warning(
+            FindingCode::TcpBeLiberalNotApplied,
             format!(
                 "{sysctl} is 0 although tcpBeLiberal is configured: no rule drops INVALID packets, \
                  which may reset connections"
@@ -31,6 +33,7 @@ fn check(mode: ProxyMode, is_wanted: bool, is_liberal: bool) -> Vec<Finding> {
         )],
         // Like kube-proxy's, our nftables rules do not handle INVALID packets.
         (ProxyMode::Nftables, false, false) => vec![Finding::note(
+            FindingCode::TcpBeLiberalOff,
             format!(
                 "{sysctl} is 0: in nftables mode no rule drops INVALID packets, which may reset \
                  long-lived connections"

@@ -160,7 +160,7 @@ fn plain_lines(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use rulegen_config::ProxyMode;
-    use rulegen_doctor::CHECKS;
+    use rulegen_doctor::{CHECKS, FindingCode};
 
     use super::*;
 
@@ -171,10 +171,15 @@ mod tests {
     }
 
     fn all() -> Vec<Outcome> {
-        let error = |n| Finding::error(format!("off {n}"), "switch it on");
+        let error =
+            |n| Finding::error(FindingCode::Ipv4ForwardingOff, format!("off {n}"), "switch it on");
         vec![
             Outcome::Inputs(vec![]),
-            Outcome::Inputs(vec![Finding::note("hm", "see"), error(1), error(2)]),
+            Outcome::Inputs(vec![
+                Finding::note(FindingCode::NoRules, "hm", "see"),
+                error(1),
+                error(2),
+            ]),
             Outcome::Unknown("no permission".to_owned()),
             Outcome::NotChecked("give -f".to_owned()),
         ]
@@ -196,7 +201,7 @@ mod tests {
     #[test]
     fn text_escapes_control_characters_in_foreign_names() {
         let title = "chain \x1b]0;owned\x07";
-        let found = Outcome::Inputs(vec![Finding::note(title, title)]);
+        let found = Outcome::Inputs(vec![Finding::note(FindingCode::NoRules, title, title)]);
         let text = text(&report(vec![found, Outcome::Unknown(format!("{title}\nno more"))]));
         assert!(!text.contains("\x1b]") && !text.contains('\x07'), "{text:?}");
         assert_eq!(text.matches("chain \u{fffd}]0;owned\u{fffd}\n").count(), 3, "{text}");
@@ -210,7 +215,7 @@ mod tests {
         let read: Value = serde_json::from_slice(&out).unwrap_or_default();
         assert_eq!(read["mode"], "nftables");
         assert_eq!(read["checks"][1]["result"], "error");
-        let finding = json!({"severity": "error", "what": "off 1", "remedy": "switch it on"});
+        let finding = json!({"code": "ipv4-forwarding-off", "severity": "error", "what": "off 1", "remedy": "switch it on"});
         assert_eq!(read["checks"][1]["findings"][1], finding);
         assert_eq!(read["checks"][3]["result"], "notChecked");
         assert_eq!(read["checks"][3]["reason"], "give -f");
@@ -226,7 +231,7 @@ mod tests {
             status(&report(outcomes.iter().map(|at| all[*at].clone()).collect()))
         };
         assert_eq!([of(&[0, 3]), of(&[0, 1, 2]), of(&[0, 2]), of(&[])], [0, 1, 2, 0]);
-        let note = Outcome::Inputs(vec![Finding::note("hm", "see")]);
+        let note = Outcome::Inputs(vec![Finding::note(FindingCode::NoRules, "hm", "see")]);
         assert_eq!(status(&report(vec![note])), 0);
     }
 }

@@ -1,0 +1,98 @@
+//! Codes of findings.
+
+use serde::Serialize;
+
+/// The kind of a finding. In JSON it is the name in kebab-case (`node-port-in-use`), which is stable
+/// across versions, while sentences may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FindingCode {
+    /// The kernel has no nf_tables.
+    NfTablesUnsupported,
+    /// The kernel does not support a kind of rule.
+    KernelFeatureMissing,
+    /// iptables is not installed.
+    IptablesNotInstalled,
+    /// ip6tables is not installed.
+    Ip6tablesNotInstalled,
+    /// IPv4 packets are not forwarded.
+    Ipv4ForwardingOff,
+    /// IPv6 packets are not forwarded.
+    Ipv6ForwardingOff,
+    /// Services use IPv6, and the node has none.
+    Ipv6Unavailable,
+    /// Bridged packets do not pass the rules.
+    BridgeNetfilterOff,
+    /// br_netfilter is not loaded.
+    BridgeNetfilterNotLoaded,
+    /// The strict reverse-path filter dropped packets.
+    ReversePathDrops,
+    /// 127.0.0.0/8 is reachable from the network.
+    RouteLocalnetUnguarded,
+    /// Node ports are not reachable at 127.0.0.1.
+    RouteLocalnetOff,
+    /// tcpBeLiberal is configured, and the sysctl is off.
+    TcpBeLiberalNotApplied,
+    /// No rule and no sysctl handles INVALID packets.
+    TcpBeLiberalOff,
+    /// New connections are dropped.
+    ConntrackTableFull,
+    /// At least 90 % of the table is used.
+    ConntrackTableNearlyFull,
+    /// Packets were dropped since boot.
+    ConntrackTableWasFull,
+    /// kube-proxy runs in our network namespace.
+    KubeProxyRunning,
+    /// kube-proxy runs in an unknown network namespace.
+    KubeProxyNamespaceUnknown,
+    /// kube-proxy's nftables table exists.
+    KubeProxyTable,
+    /// Chains of iptables mode exist in nftables mode.
+    IptablesRulesLeft,
+    /// A table of nftables mode exists in iptables mode.
+    NftablesTableLeft,
+    /// Both iptables variants have rules for Services.
+    BothVariantsInUse,
+    /// kubelet uses the other iptables variant.
+    KubeletUsesOtherVariant,
+    /// A foreign nftables chain runs before rulegen's.
+    NatChainFirst,
+    /// A foreign nftables chain has the priority of rulegen's.
+    NatChainSamePriority,
+    /// A foreign iptables rule runs before those of Services.
+    NatRuleFirst,
+    /// A rule of another iptables variant or mode has the same priority.
+    NatRuleSamePriority,
+    /// There are no rules for Services.
+    NoRules,
+    /// The rules differ from the objects.
+    OutOfSync,
+    /// A Service exceeds the maximum size.
+    ServiceTooLarge,
+    /// The agent left out a Service.
+    ServiceLeftOut,
+    /// The agent left out more Services than it lists.
+    MoreServicesLeftOut,
+    /// A session affinity set is at least 95 % full.
+    AffinitySetNearlyFull,
+    /// A service port has no EndpointSlice.
+    NoEndpointSlice,
+    /// The EndpointSlices have no endpoints.
+    EmptyEndpointSlices,
+    /// No endpoint has the port.
+    NoSuchEndpointPort,
+    /// No endpoint is ready.
+    NoReadyEndpoints,
+    /// Only terminating endpoints are left.
+    OnlyTerminatingEndpoints,
+    /// No endpoint is on this node, where the traffic policy is Local.
+    NoLocalEndpoints,
+    /// Several Services claim one address and port.
+    FrontendConflict,
+    /// A process listens on a node address that a Service uses.
+    NodeAddressInUse,
+    /// A process listens on a node port.
+    NodePortInUse,
+    /// A process listens on a healthCheckNodePort.
+    HealthCheckNodePortInUse,
+}
