@@ -191,6 +191,24 @@ fn what_cannot_be_found_out_is_not_well() {
 }
 
 #[test]
+fn left_out_asks_the_metrics_address_of_the_configuration() {
+    let namespace = Namespace::new("doctor-metrics-address");
+    let reason = |flags: &str| {
+        let output = namespace.rulegen(&format!("doctor -o json --check left-out {flags}"));
+        let report: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        report["checks"][0]["reason"].as_str().unwrap().to_owned()
+    };
+    assert!(reason("").contains("127.0.0.1:10249"), "{}", reason(""));
+    let file = namespace.file(
+        "config.yaml",
+        "{apiVersion: kubeproxy.config.k8s.io/v1alpha1, kind: KubeProxyConfiguration, \
+         metricsBindAddress: \"127.0.0.3:10000\"}",
+    );
+    let configured = reason(&format!("--config {file}"));
+    assert!(configured.contains("127.0.0.3:10000"), "{configured}");
+}
+
+#[test]
 fn iptables_that_is_not_installed() {
     let namespace = Namespace::new("doctor-not-installed");
     let program = env!("CARGO_BIN_EXE_rulegen");

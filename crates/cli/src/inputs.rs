@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use rulegen_agent::{ApiOptions, list_objects};
-use rulegen_config::{ProxyConfig, ProxyMode, RunningConfig};
+use rulegen_config::{BindAddress, ProxyConfig, ProxyMode, RunningConfig};
 use rulegen_kernel::nftables::{Error, NfTables};
 use rulegen_model::{Cluster, IfEmpty, Objects, Problem, Severity, Snapshot, node_name};
 use rulegen_net::IpFamily;
@@ -20,6 +20,8 @@ use crate::{configuration, problems};
 pub(crate) struct Inputs {
     /// The configuration. Its mode is the configured one, else that of the rules in the kernel.
     pub(crate) config: ProxyConfig,
+    /// Configured address of the agent's metrics and status page.
+    pub(crate) metrics_address: BindAddress,
     /// The objects, if a source was given. They were read completely.
     pub(crate) cluster: Option<Cluster>,
 }
@@ -65,7 +67,8 @@ fn find_in_mode(
     if_empty: IfEmpty,
 ) -> Result<Inputs> {
     let (config, mut told) = configuration::load(proxy, mode)?;
-    let kubeconfig = RunningConfig::from(&config).kubeconfig;
+    let running = RunningConfig::from(&config);
+    let (kubeconfig, metrics_address) = (running.kubeconfig, running.metrics_bind_address);
     let config = ProxyConfig::from(&config);
     let mut objects = Objects::default();
     let cluster = match (args.filename.as_slice(), api_server(args, kubeconfig)) {
@@ -90,7 +93,7 @@ fn find_in_mode(
     if args.strict && has_warnings {
         bail!("the input has warnings and --strict is set");
     }
-    Ok(Inputs { config, cluster })
+    Ok(Inputs { config, metrics_address, cluster })
 }
 
 fn joined(objects: Objects, config: &ProxyConfig, told: &mut Vec<Problem>) -> Cluster {

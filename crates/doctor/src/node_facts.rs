@@ -7,7 +7,7 @@ use std::time::Duration;
 use rulegen_compiler::iptables::KUBELET_CHAINS;
 use rulegen_compiler::nftables::{DEFAULT_TABLE, KUBE_PROXY_TABLE};
 use rulegen_compiler::{iptables, nftables, plan};
-use rulegen_config::{ProxyConfig, ProxyMode};
+use rulegen_config::{BindAddress, ProxyConfig, ProxyMode};
 use rulegen_kernel::iptables::{Iptables, Variant, installed, is_installed};
 use rulegen_kernel::nftables::NfTables;
 use rulegen_model::{Cluster, Snapshot};
@@ -24,6 +24,8 @@ use crate::finding::Outcome;
 pub struct DoctorOptions {
     /// The effective configuration.
     pub config: ProxyConfig,
+    /// Address of the agent's status page.
+    pub metrics_address: BindAddress,
     /// The cluster's objects. Without them, checks of Services do not run.
     pub cluster: Option<Cluster>,
     /// IP families; `None` for those of this host.
@@ -83,6 +85,10 @@ impl NodeFacts {
 
     pub(crate) fn config(&self) -> &ProxyConfig {
         &self.options.config
+    }
+
+    pub(crate) fn metrics_address(&self) -> BindAddress {
+        self.options.metrics_address
     }
 
     /// The cluster's objects, if they were given.

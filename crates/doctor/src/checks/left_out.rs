@@ -2,7 +2,7 @@
 //! refused: for the check `drift` their rules are just missing.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::error::Result;
@@ -33,8 +33,12 @@ struct LeftOut {
     message: String,
 }
 
-pub(crate) fn run(_: &NodeFacts) -> Result<Outcome> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, BindAddress::METRICS_PORT));
+pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+    let Some(address) = address(node.metrics_address()) else {
+        return Ok(Outcome::NotChecked(
+            "the agent's status page is off (metricsBindAddress)".to_owned(),
+        ));
+    };
     Ok(match ask(address) {
         Ok(answer) => check(&answer).map_or_else(
             || {
@@ -46,6 +50,17 @@ pub(crate) fn run(_: &NodeFacts) -> Result<Outcome> {
         ),
         Err(error) => Outcome::NotChecked(format!("no agent answers at {address}: {error}")),
     })
+}
+
+/// The address to ask: an agent that listens at all addresses answers at loopback too.
+fn address(bind: BindAddress) -> Option<SocketAddr> {
+    let BindAddress::At(mut address) = bind else { return None };
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    Some(address)
 }
 
 fn ask(address: SocketAddr) -> io::Result<String> {
@@ -84,6 +99,22 @@ fn check(answer: &str) -> Option<Vec<Finding>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn left_out_asks_the_configured_address() {
+        let asked = |text| {
+            let bind = BindAddress::parse(text, BindAddress::METRICS_PORT).unwrap();
+            address(bind).map(|address| address.to_string())
+        };
+        for (bind, expected) in [
+            ("192.0.2.1:9", Some("192.0.2.1:9")),
+            ("0.0.0.0", Some("127.0.0.1:10249")),
+            ("[::]:9", Some("[::1]:9")),
+            ("127.0.0.1:0", None),
+        ] {
+            assert_eq!(asked(bind).as_deref(), expected, "{bind}");
+        }
+    }
 
     #[test]
     fn services_that_the_agent_left_out_are_found_by_name() {

@@ -39,6 +39,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
 fn options(found: Inputs, args: &DoctorArgs) -> DoctorOptions {
     DoctorOptions {
         config: found.config,
+        metrics_address: found.metrics_address,
         cluster: found.cluster,
         families: args.family.ip_family.map(families::chosen),
         table: args.proxy.nftables.nftables_table.clone(),
