@@ -50,9 +50,9 @@ pub(crate) fn watch(file: Option<&ConfigFile>) -> Result<oneshot::Receiver<()>> 
                 std::thread::sleep(patience);
             }
             match settling.see(read(&file).ok(), Instant::now()) {
-                Comparison::Same => patience = PERIOD,
-                Comparison::Settles => patience = SETTLED,
-                Comparison::Changed => {
+                Detected::Same => patience = PERIOD,
+                Detected::Settles => patience = SETTLED,
+                Detected::Changed => {
                     let _ = changed.send(());
                     return;
                 }
@@ -83,7 +83,7 @@ struct Settling {
 
 /// The result of a comparison.
 #[derive(Debug, PartialEq, Eq)]
-enum Comparison {
+enum Detected {
     Same,
     /// The content differs but may be incomplete.
     Settles,
@@ -98,21 +98,21 @@ impl Settling {
 
     /// Compares the current content; `None` if the file cannot be read, for example while it is
     /// replaced.
-    fn see(&mut self, content: Option<Vec<u8>>, now: Instant) -> Comparison {
-        let Some(content) = content else { return Comparison::Same };
+    fn see(&mut self, content: Option<Vec<u8>>, now: Instant) -> Detected {
+        let Some(content) = content else { return Detected::Same };
         if content == self.content {
             self.other = None;
-            return Comparison::Same;
+            return Detected::Same;
         }
         match &self.other {
             Some((other, since)) if *other == content => {
                 if now.saturating_duration_since(*since) >= SETTLED {
-                    return Comparison::Changed;
+                    return Detected::Changed;
                 }
             }
             _ => self.other = Some((content, now)),
         }
-        Comparison::Settles
+        Detected::Settles
     }
 }
 
@@ -135,7 +135,7 @@ mod tests {
             };
             sights.iter().map(see).collect::<Vec<_>>()
         };
-        use Comparison::{Changed, Same, Settles};
+        use Detected::{Changed, Same, Settles};
         assert_eq!(see(&[(0, Some("one")), (1, None), (2, Some("one"))]), [Same, Same, Same]);
         assert_eq!(see(&[(0, Some("two")), (200, Some("two"))]), [Settles, Changed]);
         assert_eq!(

@@ -4,7 +4,7 @@
 //! It is only reported. During a node-by-node migration both may run for a while, and exiting would
 //! be worse than duplicate rules.
 
-mod sight;
+mod detected;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,8 +16,8 @@ use rulegen_os::process::{NetworkNamespace, Process};
 use crate::error::Result;
 use crate::telemetry::Telemetry;
 use crate::threads;
-pub(crate) use sight::Detection;
-use sight::METRICS;
+pub(crate) use detected::Detected;
+use detected::METRICS;
 
 /// The check interval.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -28,8 +28,8 @@ const LONGEST: usize = 4096;
 
 /// Checks once. Must be called by the only agent of the network namespace, before the agent opens
 /// the port itself, and with the privileges to read other processes.
-pub(crate) fn look() -> Option<Detection> {
-    let seen = process().or_else(|| mode(METRICS).ok().flatten().map(Detection::Mode));
+pub(crate) fn look() -> Option<Detected> {
+    let seen = process().or_else(|| mode(METRICS).ok().flatten().map(Detected::Mode));
     seen.iter().for_each(report);
     seen
 }
@@ -38,7 +38,7 @@ pub(crate) fn look() -> Option<Detection> {
 ///
 /// # Errors
 /// The thread cannot be started.
-pub(crate) fn watch(mut seen: Option<Detection>, telemetry: Telemetry) -> Result<()> {
+pub(crate) fn watch(mut seen: Option<Detected>, telemetry: Telemetry) -> Result<()> {
     telemetry.kube_proxy(seen.as_ref());
     threads::start("kube-proxy", move || {
         loop {
@@ -46,7 +46,7 @@ pub(crate) fn watch(mut seen: Option<Detection>, telemetry: Telemetry) -> Result
             let now = next(&seen, process());
             match (&seen, &now) {
                 (None, Some(sight)) => report(sight),
-                (Some(Detection::Process(before)), None) => {
+                (Some(Detected::Process(before)), None) => {
                     tracing::info!(kube_proxy = %before, "kube-proxy exited");
                 }
                 _ => {}
@@ -59,11 +59,11 @@ pub(crate) fn watch(mut seen: Option<Detection>, telemetry: Telemetry) -> Result
 
 /// What is known after another look at the processes. One that was found by its port stays: the agent
 /// has taken that port since, so nobody can ask there again.
-fn next(before: &Option<Detection>, process: Option<Detection>) -> Option<Detection> {
-    process.or_else(|| before.clone().filter(|before| matches!(before, Detection::Mode(_))))
+fn next(before: &Option<Detected>, process: Option<Detected>) -> Option<Detected> {
+    process.or_else(|| before.clone().filter(|before| matches!(before, Detected::Mode(_))))
 }
 
-fn report(sight: &Detection) {
+fn report(sight: &Detected) {
     tracing::warn!(
         kube_proxy = %sight,
         "kube-proxy is also running on this node and programs the same Services; remove it \
@@ -71,12 +71,12 @@ fn report(sight: &Detection) {
     );
 }
 
-fn process() -> Option<Detection> {
+fn process() -> Option<Detected> {
     let processes = Process::all().unwrap_or_default().into_iter();
     let mut named = processes.filter(|process| process.name == "kube-proxy");
     named
         .find(|process| process.network_namespace() == Some(NetworkNamespace::Ours))
-        .map(Detection::Process)
+        .map(Detected::Process)
 }
 
 /// The mode that kube-proxy reports.
@@ -130,8 +130,8 @@ mod tests {
 
     #[test]
     fn kube_proxy_found_by_its_port_stays_known_without_a_process() {
-        let process = || Detection::Process(Process { pid: 7, name: "kube-proxy".to_owned() });
-        let by_port = Some(Detection::Mode("ipvs"));
+        let process = || Detected::Process(Process { pid: 7, name: "kube-proxy".to_owned() });
+        let by_port = Some(Detected::Mode("ipvs"));
         assert_eq!(next(&by_port, None), by_port);
         assert_eq!(next(&by_port, Some(process())), Some(process()));
         assert_eq!(next(&Some(process()), None), None);

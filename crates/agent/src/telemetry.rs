@@ -16,7 +16,7 @@ use crate::health::SharedHealth;
 use crate::input::SourceError;
 use crate::intrusion::Intrusion;
 use crate::journal::Journal;
-use crate::kube_proxy::Detection;
+use crate::kube_proxy::Detected;
 use crate::metrics::Metrics;
 use crate::report::{Changes, SyncReport};
 use crate::service_counts::{Counts, ServiceCounts};
@@ -53,7 +53,7 @@ impl Telemetry {
     }
 
     /// Whether kube-proxy runs in the same network namespace, and how it was found.
-    pub(crate) fn kube_proxy(&self, seen: Option<&Detection>) {
+    pub(crate) fn kube_proxy(&self, seen: Option<&Detected>) {
         self.metrics.kube_proxy_running(seen.is_some());
         self.health.with(|health| health.kube_proxy(seen.map(ToString::to_string)));
     }

@@ -17,12 +17,13 @@ use crate::node_facts::NodeFacts;
 pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
     node.with_cluster(|cluster| {
         let snapshot = &cluster.snapshot;
-        let taken = node_ports(snapshot);
-        let numbers: BTreeSet<u16> = taken.keys().map(|port| port.number).collect();
+        let node_ports = node_ports(snapshot);
+        let numbers: BTreeSet<u16> = node_ports.keys().map(|port| port.number).collect();
         let open = |family| node_ports_at(&snapshot.node, node.config(), family);
         let open = IpFamily::BOTH.map(open);
-        let waiting: Vec<Waiting> = listeners(&numbers)?.into_iter().map(Waiting::from).collect();
-        Ok(Outcome::Found(check(&taken, &open, &waiting)))
+        let processes: Vec<ListeningProcess> =
+            listeners(&numbers)?.into_iter().map(ListeningProcess::from).collect();
+        Ok(Outcome::Found(check(&node_ports, &open, &processes)))
     })
 }
 
@@ -38,14 +39,14 @@ struct NodePort {
 
 /// A listening process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Waiting {
+struct ListeningProcess {
     protocol: Protocol,
     address: SocketAddr,
     name: Option<String>,
     holder: String,
 }
 
-impl From<Listener> for Waiting {
+impl From<Listener> for ListeningProcess {
     fn from(listener: Listener) -> Self {
         let Listener { protocol, address, holder, .. } = listener;
         let words = holder.as_ref().map_or_else(|| "a process".to_owned(), ToString::to_string);
@@ -54,10 +55,10 @@ impl From<Listener> for Waiting {
 }
 
 /// Node ports with the IP families of their Services.
-type Taken = BTreeMap<NodePort, BTreeSet<IpFamily>>;
+type NodePorts = BTreeMap<NodePort, BTreeSet<IpFamily>>;
 
-fn node_ports(snapshot: &Snapshot) -> Taken {
-    let mut taken = Taken::new();
+fn node_ports(snapshot: &Snapshot) -> NodePorts {
+    let mut node_ports = NodePorts::new();
     let ports = |family| snapshot.service_ports(family).iter().map(move |port| (family, port));
     for (family, port) in IpFamily::BOTH.into_iter().flat_map(ports) {
         let of = |number, protocol, is_health_check| NodePort {
@@ -70,24 +71,30 @@ fn node_ports(snapshot: &Snapshot) -> Taken {
         let health_check =
             port.health_check_node_port.map(|number| of(number.get(), Protocol::Tcp, true));
         for port in node_port.into_iter().chain(health_check) {
-            taken.entry(port).or_default().insert(family);
+            node_ports.entry(port).or_default().insert(family);
         }
     }
-    taken
+    node_ports
 }
 
 /// Process name of the agent, which answers load balancers.
 const AGENT: &str = "rulegen";
 
-fn check(taken: &Taken, open: &[NodePortsAt; 2], waiting: &[Waiting]) -> Vec<Finding> {
+fn check(
+    node_ports: &NodePorts,
+    open: &[NodePortsAt; 2],
+    processes: &[ListeningProcess],
+) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (port, families) in taken {
-        let at_port = |w: &&Waiting| w.protocol == port.protocol && w.address.port() == port.number;
-        for waiting in waiting.iter().filter(at_port) {
+    for (port, families) in node_ports {
+        let at_port = |process: &&ListeningProcess| {
+            process.protocol == port.protocol && process.address.port() == port.number
+        };
+        for process in processes.iter().filter(at_port) {
             findings.extend(match port.is_health_check {
                 // The agent answers in both families, regardless of the Service's.
-                true => at_health_check(port, waiting),
-                false => at_node_port(port, families, waiting, open),
+                true => at_health_check(port, process),
+                false => at_node_port(port, families, process, open),
             });
         }
     }
@@ -97,17 +104,17 @@ fn check(taken: &Taken, open: &[NodePortsAt; 2], waiting: &[Waiting]) -> Vec<Fin
 fn at_node_port(
     port: &NodePort,
     families: &BTreeSet<IpFamily>,
-    waiting: &Waiting,
+    process: &ListeningProcess,
     [ipv4, ipv6]: &[NodePortsAt; 2],
 ) -> Option<Finding> {
-    let ip = waiting.address.ip().to_canonical();
-    let is_taken = |family: &IpFamily| match family {
+    let ip = process.address.ip().to_canonical();
+    let is_reached = |family: &IpFamily| match family {
         IpFamily::Ipv4 => sees_ipv4(ip) && is_open(ipv4, ip),
         IpFamily::Ipv6 => ip.is_ipv6() && is_open(ipv6, ip),
     };
     let NodePort { number, protocol, port, .. } = port;
-    let Waiting { address, holder, .. } = waiting;
-    families.iter().any(is_taken).then(|| {
+    let ListeningProcess { address, holder, .. } = process;
+    families.iter().any(is_reached).then(|| {
         Finding::warning(FindingCode::NodePortInUse, format!(
                 "node port {number} ({}) of Service {port} is in use: {holder} listens on {address}, \
                  but traffic to that port goes to the Service's endpoints",
@@ -121,9 +128,9 @@ fn at_node_port(
     })
 }
 
-fn at_health_check(port: &NodePort, waiting: &Waiting) -> Option<Finding> {
+fn at_health_check(port: &NodePort, process: &ListeningProcess) -> Option<Finding> {
     let NodePort { number, port, .. } = port;
-    let Waiting { address, holder, name, .. } = waiting;
+    let ListeningProcess { address, holder, name, .. } = process;
     // An unnamed process is usually the agent itself.
     let other = name.as_ref().filter(|name| *name != AGENT)?;
     Some(Finding::error(
@@ -156,11 +163,11 @@ fn is_open(open: &NodePortsAt, address: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    fn port(number: u16, is_health_check: bool) -> Taken {
+    fn port(number: u16, is_health_check: bool) -> NodePorts {
         port_of(&IpFamily::BOTH, number, is_health_check)
     }
 
-    fn port_of(families: &[IpFamily], number: u16, is_health_check: bool) -> Taken {
+    fn port_of(families: &[IpFamily], number: u16, is_health_check: bool) -> NodePorts {
         let port = ServicePortName {
             namespace: "default".into(),
             service: "web".into(),
@@ -168,56 +175,60 @@ mod tests {
             protocol: rulegen_net::Protocol::Tcp,
         };
         let port = NodePort { number, protocol: Protocol::Tcp, port, is_health_check };
-        Taken::from([(port, families.iter().copied().collect())])
+        NodePorts::from([(port, families.iter().copied().collect())])
     }
 
-    fn waiting(protocol: Protocol, address: &str, name: Option<&str>) -> Option<Waiting> {
+    fn process(protocol: Protocol, address: &str, name: Option<&str>) -> Option<ListeningProcess> {
         let holder = name.map_or("a process".to_owned(), |name| format!("{name} (pid 7)"));
         let name = name.map(str::to_owned);
-        Some(Waiting { protocol, address: address.parse().ok()?, name, holder })
+        Some(ListeningProcess { protocol, address: address.parse().ok()?, name, holder })
     }
 
-    fn told(ports: &Taken, open: &NodePortsAt, waiting: Option<Waiting>) -> Option<String> {
+    fn found_at(
+        ports: &NodePorts,
+        open: &NodePortsAt,
+        process: Option<ListeningProcess>,
+    ) -> Option<String> {
         let open = [open.clone(), open.clone()];
-        let found = check(ports, &open, waiting.as_slice());
+        let found = check(ports, &open, process.as_slice());
         found.first().map(|finding| finding.what.clone())
     }
 
     const ALL: NodePortsAt = NodePortsAt::AnyLocal { loopback: false };
 
     #[test]
-    fn process_listening_on_a_node_port_is_named() {
-        let told = |waiting| told(&port(30080, false), &ALL, waiting);
+    fn node_port_process_is_named() {
+        let found_at = |process| found_at(&port(30080, false), &ALL, process);
         assert_eq!(
-            told(waiting(Protocol::Tcp, "0.0.0.0:30080", Some("nginx"))).as_deref(),
+            found_at(process(Protocol::Tcp, "0.0.0.0:30080", Some("nginx"))).as_deref(),
             Some(
                 "node port 30080 (TCP) of Service default/web:http is in use: nginx (pid 7) listens \
                  on 0.0.0.0:30080, but traffic to that port goes to the Service's endpoints"
             )
         );
-        assert!(told(waiting(Protocol::Tcp, "[::]:30080", None)).is_some());
-        assert_eq!(told(waiting(Protocol::Udp, "0.0.0.0:30080", Some("nginx"))), None);
-        assert_eq!(told(waiting(Protocol::Tcp, "0.0.0.0:30081", Some("nginx"))), None);
+        assert!(found_at(process(Protocol::Tcp, "[::]:30080", None)).is_some());
+        assert_eq!(found_at(process(Protocol::Udp, "0.0.0.0:30080", Some("nginx"))), None);
+        assert_eq!(found_at(process(Protocol::Tcp, "0.0.0.0:30081", Some("nginx"))), None);
     }
 
     #[test]
-    fn where_node_ports_are_closed_anybody_may_wait() {
-        let loopback = || waiting(Protocol::Tcp, "127.0.0.1:30080", Some("nginx"));
+    fn node_port_process_at_a_closed_address_is_ignored() {
+        let loopback = || process(Protocol::Tcp, "127.0.0.1:30080", Some("nginx"));
         let ports = port(30080, false);
-        assert_eq!(told(&ports, &ALL, loopback()), None);
-        assert!(told(&ports, &NodePortsAt::AnyLocal { loopback: true }, loopback()).is_some());
+        assert_eq!(found_at(&ports, &ALL, loopback()), None);
+        assert!(found_at(&ports, &NodePortsAt::AnyLocal { loopback: true }, loopback()).is_some());
         let these = NodePortsAt::These(vec![IpAddr::from([192, 0, 2, 1])]);
-        assert_eq!(told(&ports, &these, loopback()), None);
-        let at = |address| told(&ports, &these, waiting(Protocol::Tcp, address, Some("nginx")));
+        assert_eq!(found_at(&ports, &these, loopback()), None);
+        let at = |address| found_at(&ports, &these, process(Protocol::Tcp, address, Some("nginx")));
         assert!(at("192.0.2.1:30080").is_some());
         assert_eq!(at("192.0.2.2:30080"), None);
     }
 
     #[test]
-    fn a_process_is_in_the_way_in_its_own_family_only() {
-        let is_told = |family, address| {
-            let waiting = waiting(Protocol::Tcp, address, Some("nginx"));
-            told(&port_of(&[family], 30080, false), &ALL, waiting).is_some()
+    fn node_port_process_conflicts_in_its_own_family_only() {
+        let is_found = |family, address| {
+            let process = process(Protocol::Tcp, address, Some("nginx"));
+            found_at(&port_of(&[family], 30080, false), &ALL, process).is_some()
         };
         for (address, ipv4, ipv6) in [
             ("0.0.0.0:30080", true, false),
@@ -226,34 +237,35 @@ mod tests {
             ("[::]:30080", true, true),
             ("[2001:db8::1]:30080", false, true),
         ] {
-            let found = IpFamily::BOTH.map(|family| is_told(family, address));
+            let found = IpFamily::BOTH.map(|family| is_found(family, address));
             assert_eq!(found, [ipv4, ipv6], "{address}");
         }
     }
 
     #[test]
-    fn a_process_at_all_addresses_is_in_the_way_only_if_node_ports_are_open_somewhere() {
+    fn node_port_process_at_all_addresses_conflicts_only_if_node_ports_are_open_somewhere() {
         let [none, some] = [vec![], vec![IpAddr::from([192, 0, 2, 1])]].map(NodePortsAt::These);
         for address in ["0.0.0.0:30080", "[::]:30080"] {
-            let waiting = || waiting(Protocol::Tcp, address, Some("nginx"));
-            assert_eq!(told(&port(30080, false), &none, waiting()), None);
-            assert!(told(&port(30080, false), &some, waiting()).is_some(), "{address}");
+            let process = || process(Protocol::Tcp, address, Some("nginx"));
+            assert_eq!(found_at(&port(30080, false), &none, process()), None);
+            assert!(found_at(&port(30080, false), &some, process()).is_some(), "{address}");
         }
-        // Closed in IPv4, and IPv4 alone is waited in.
+        // Closed in IPv4, and the first process listens in IPv4 only.
         let open = [none, ALL];
         let found = |address| {
-            check(&port(30080, false), &open, waiting(Protocol::Tcp, address, None).as_slice())
+            check(&port(30080, false), &open, process(Protocol::Tcp, address, None).as_slice())
                 .len()
         };
         assert_eq!([found("0.0.0.0:30080"), found("[::]:30080")], [0, 1]);
     }
 
     #[test]
-    fn load_balancers_are_answered_by_the_agent_only() {
-        let told =
-            |name| told(&port(30090, true), &ALL, waiting(Protocol::Tcp, "0.0.0.0:30090", name));
-        assert_eq!(told(Some("rulegen")), None);
-        assert_eq!(told(None), None);
-        assert!(told(Some("nginx")).is_some_and(|what| what.contains("healthCheckNodePort")));
+    fn health_check_node_port_is_answered_by_the_agent_only() {
+        let found_at = |name| {
+            found_at(&port(30090, true), &ALL, process(Protocol::Tcp, "0.0.0.0:30090", name))
+        };
+        assert_eq!(found_at(Some("rulegen")), None);
+        assert_eq!(found_at(None), None);
+        assert!(found_at(Some("nginx")).is_some_and(|what| what.contains("healthCheckNodePort")));
     }
 }

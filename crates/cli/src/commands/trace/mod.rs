@@ -15,7 +15,7 @@ use rulegen_kernel::nftables::{Received, TraceListener, TraceSession};
 use rulegen_net::{Frontend, IpFamily, Protocol};
 use rulegen_os::signals::StopSignals;
 use rulegen_ruleset::nftables::{TraceEvent, TraceFilter, TraceTarget};
-use ruleset_cache::RulesetCache;
+use ruleset_cache::Detected;
 
 use crate::WrongUsage;
 use crate::args::{To, TraceArgs, TraceForm};
@@ -25,7 +25,7 @@ use crate::problems::say;
 pub(crate) fn run(args: &TraceArgs) -> Result<ExitCode> {
     // Before anything is armed, for what comes later must not end the program where it is.
     let signals = StopSignals::hold().context("signals cannot be held back")?;
-    let mut sight = RulesetCache::open(&args.nftables_table)?;
+    let mut sight = Detected::open(&args.nftables_table)?;
     let filter = filter(args, sight.known())?;
     let listener = TraceListener::open()?;
     let armed = TraceSession::arm(&filter)?;
@@ -95,7 +95,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 struct Session<'a> {
     args: &'a TraceArgs,
-    sight: RulesetCache,
+    sight: Detected,
     listener: TraceListener,
     signals: StopSignals,
     follower: PacketTracker,

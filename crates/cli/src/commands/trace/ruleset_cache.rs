@@ -8,7 +8,7 @@ use rulegen_kernel::nftables::{Dataplane, Error, Generation, NfTables};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Name, TraceEvent, TraceStep};
 
-pub(super) struct RulesetCache {
+pub(super) struct Detected {
     kernel: NfTables,
     table: Name,
     known: TraceContext,
@@ -23,7 +23,7 @@ pub(super) struct RulesetCache {
 /// many times as long, or for as long where a packet is to a Service that is not known.
 const REST: u32 = 19;
 
-impl RulesetCache {
+impl Detected {
     /// Reads our tables.
     pub(super) fn open(table: &Name) -> Result<Self> {
         let mut kernel = NfTables::open()?;

@@ -11,7 +11,7 @@ pub(super) const METRICS: SocketAddr =
 
 /// How kube-proxy was detected.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Detection {
+pub(crate) enum Detected {
     /// A process named kube-proxy in this network namespace.
     Process(Process),
     /// A response from `/proxyMode`. In k3s kube-proxy is part of another process, and from a
@@ -19,11 +19,11 @@ pub(crate) enum Detection {
     Mode(&'static str),
 }
 
-impl Display for Detection {
+impl Display for Detected {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Detection::Process(process) => write!(f, "{process}"),
-            Detection::Mode(mode) => write!(f, "{METRICS} answers /proxyMode with {mode}"),
+            Detected::Process(process) => write!(f, "{process}"),
+            Detected::Mode(mode) => write!(f, "{METRICS} answers /proxyMode with {mode}"),
         }
     }
 }
