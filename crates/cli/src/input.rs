@@ -118,7 +118,7 @@ pub(crate) fn read_path(path: &Path, objects: &mut Objects) -> Vec<Problem> {
         Ok(files) if files.is_empty() => {
             vec![problem(
                 path,
-                Severity::Unread,
+                Severity::Incomplete,
                 "no *.yaml, *.yml or *.json file in this folder".to_owned(),
             )]
         }

@@ -14,7 +14,7 @@ pub(crate) fn print(problems: &[Problem]) {
     for (severity, label) in [
         (Severity::Note, Label::Note),
         (Severity::Warning, Label::Warning),
-        (Severity::Unread, Label::Error),
+        (Severity::Incomplete, Label::Error),
         (Severity::Error, Label::Error),
     ] {
         let those: Vec<&Problem> = problems.iter().filter(|p| p.severity == severity).collect();

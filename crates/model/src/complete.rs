@@ -42,7 +42,7 @@ impl Objects {
             IfEmpty::RefuseWithoutAddress if !is_reachable => Some(NO_CLUSTER_IP),
             _ => None,
         };
-        problems.extend(message.map(|message| Problem::new(Severity::Unread, message)));
+        problems.extend(message.map(|message| Problem::new(Severity::Incomplete, message)));
         if is_reachable && self.slices.is_empty() {
             let message = format!(
                 "no EndpointSlice in the input, so the Services have no endpoints and reject all \
@@ -84,7 +84,7 @@ mod tests {
         ] {
             let refused = said(text, IfEmpty::Refuse);
             assert_eq!(refused.len(), 1, "{text}: {refused:?}");
-            assert_eq!(refused[0].0, Severity::Unread, "{text}");
+            assert_eq!(refused[0].0, Severity::Incomplete, "{text}");
             assert!(refused[0].1.contains("--allow-empty"), "{refused:?}");
             assert_eq!(said(text, IfEmpty::Allow), [], "{text}");
         }
@@ -96,7 +96,7 @@ mod tests {
             r#"{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": {}}"#;
         let refused = said(text, IfEmpty::RefuseWithoutAddress);
         assert_eq!(refused.len(), 1, "{refused:?}");
-        assert!(refused[0].0 == Severity::Unread && refused[0].1.contains("has a cluster IP"));
+        assert!(refused[0].0 == Severity::Incomplete && refused[0].1.contains("has a cluster IP"));
         for if_empty in [IfEmpty::Refuse, IfEmpty::RefuseWithoutNode, IfEmpty::Allow] {
             assert_eq!(said(text, if_empty), [], "{if_empty:?}");
         }

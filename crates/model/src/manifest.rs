@@ -27,7 +27,7 @@ pub fn is_manifest(path: &Path) -> bool {
 
 /// Reads all objects of an input into `objects`: YAML or JSON, with any number of documents, lists of
 /// any kind, and watch events. An invalid object is reported and skipped. A document that is not a
-/// Kubernetes object makes the input [incomplete](Severity::Unread).
+/// Kubernetes object makes the input [incomplete](Severity::Incomplete).
 pub fn read_manifest(file: &str, input: impl BufRead, objects: &mut Objects) -> Vec<Problem> {
     let source = Arc::new(Source { file: file.into(), document: 1 });
     let mut reader = Reader::new(source.clone(), 1, objects);
@@ -124,7 +124,7 @@ impl Reader<'_> {
         let before = self.problems.len();
         self.text(text);
         let new = self.problems.get(before..).unwrap_or_default();
-        if new.iter().any(|problem| problem.severity == Severity::Unread)
+        if new.iter().any(|problem| problem.severity == Severity::Incomplete)
             && let Some(what) = foreign::recognise(text)
         {
             self.problems.truncate(before);
@@ -183,7 +183,7 @@ impl Reader<'_> {
         }
         if let Some(what) = tree.value_of_no_object() {
             let message = format!("not a Kubernetes object but {what}");
-            let problem = Problem::new(Severity::Unread, message).field(place.field(""));
+            let problem = Problem::new(Severity::Incomplete, message).field(place.field(""));
             return self.problems.push(problem.at(&self.source));
         }
         match tree.head() {
@@ -206,7 +206,7 @@ impl Reader<'_> {
         }
         if let Some(what) = foreign::instead_of_objects(&api_version, &kind) {
             let said = tree.message().map(|said| format!(": {said}")).unwrap_or_default();
-            let problem = Problem::new(Severity::Unread, format!("{what}{said}"));
+            let problem = Problem::new(Severity::Incomplete, format!("{what}{said}"));
             return self.problems.push(problem.field(place.field("")).at(&self.source));
         }
         match (api_version.as_str(), kind.as_str()) {
@@ -248,7 +248,7 @@ impl Reader<'_> {
 
     /// Reports a document that may have been meant as any object.
     fn no_object(&mut self, tree: &Tree<'_>, place: Place<'_>, field: &str, message: String) {
-        let problem = Problem::new(Severity::Unread, message).field(place.field(field));
+        let problem = Problem::new(Severity::Incomplete, message).field(place.field(field));
         self.problems.push(problem.of(&self.source, &tree.object_name("object")));
     }
 
@@ -268,7 +268,8 @@ impl Reader<'_> {
             "ERROR" => {}
             _ => {
                 let message = format!("unsupported type of watch event {kind:?}");
-                let problem = Problem::new(Severity::Unread, message).field(place.field("type"));
+                let problem =
+                    Problem::new(Severity::Incomplete, message).field(place.field("type"));
                 self.problems.push(problem.at(&self.source));
             }
         }
@@ -332,7 +333,7 @@ impl Reader<'_> {
     }
 
     fn unread(&mut self, message: impl Into<String>) {
-        self.problems.push(Problem::new(Severity::Unread, message).at(&self.source));
+        self.problems.push(Problem::new(Severity::Incomplete, message).at(&self.source));
     }
 }
 

@@ -54,7 +54,7 @@ pub enum Severity {
     Warning,
     /// A document could not be read, or there is no Service. The input is not the complete desired
     /// state and must not be applied, because Services would lose their rules.
-    Unread,
+    Incomplete,
     /// A file or setting could not be used. The input must not be applied.
     Error,
 }

@@ -61,13 +61,13 @@ pub(crate) fn watch(
         if new.iter().map(|problem| send_problem(problem, sink)).any(|sent| sent.is_err()) {
             return Ok(());
         }
-        let is_unread = |problem: &Problem| problem.severity >= Severity::Unread;
-        let is_partial = complaints.iter().any(is_unread);
-        let trouble = complaints.iter().find(|problem| is_unread(problem));
+        let is_incomplete = |problem: &Problem| problem.severity >= Severity::Incomplete;
+        let is_partial = complaints.iter().any(is_incomplete);
+        let trouble = complaints.iter().find(|problem| is_incomplete(problem));
         if send_trouble(trouble, sink).is_err() {
             return Ok(());
         }
-        let is_new = new.iter().any(|problem| is_unread(problem));
+        let is_new = new.iter().any(|problem| is_incomplete(problem));
         if let Some(problem) = trouble
             && (is_new || reminded.elapsed() >= REMINDER)
         {
@@ -103,7 +103,7 @@ fn read_whole(
         let before = watcher.writes()?;
         let mut objects = Objects::default();
         let mut problems = read(folder, &mut objects);
-        if problems.iter().all(|problem| problem.severity < Severity::Unread) {
+        if problems.iter().all(|problem| problem.severity < Severity::Incomplete) {
             problems.extend(objects.complete(if_empty));
         }
         if watcher.writes()? == before && !watcher.is_being_written() {
