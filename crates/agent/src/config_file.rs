@@ -50,9 +50,9 @@ pub(crate) fn watch(file: Option<&ConfigFile>) -> Result<oneshot::Receiver<()>> 
                 std::thread::sleep(patience);
             }
             match settling.see(read(&file).ok(), Instant::now()) {
-                Detected::Same => patience = PERIOD,
-                Detected::Settles => patience = SETTLED,
-                Detected::Changed => {
+                FileState::Same => patience = PERIOD,
+                FileState::Settles => patience = SETTLED,
+                FileState::Changed => {
                     let _ = changed.send(());
                     return;
                 }
@@ -83,7 +83,7 @@ struct Settling {
 
 /// The result of a comparison.
 #[derive(Debug, PartialEq, Eq)]
-enum Detected {
+enum FileState {
     Same,
     /// The content differs but may be incomplete.
     Settles,
@@ -98,21 +98,21 @@ impl Settling {
 
     /// Compares the current content; `None` if the file cannot be read, for example while it is
     /// replaced.
-    fn see(&mut self, content: Option<Vec<u8>>, now: Instant) -> Detected {
-        let Some(content) = content else { return Detected::Same };
+    fn see(&mut self, content: Option<Vec<u8>>, now: Instant) -> FileState {
+        let Some(content) = content else { return FileState::Same };
         if content == self.content {
             self.other = None;
-            return Detected::Same;
+            return FileState::Same;
         }
         match &self.other {
             Some((other, since)) if *other == content => {
                 if now.saturating_duration_since(*since) >= SETTLED {
-                    return Detected::Changed;
+                    return FileState::Changed;
                 }
             }
             _ => self.other = Some((content, now)),
         }
-        Detected::Settles
+        FileState::Settles
     }
 }
 
@@ -135,7 +135,7 @@ mod tests {
             };
             sights.iter().map(see).collect::<Vec<_>>()
         };
-        use Detected::{Changed, Same, Settles};
+        use FileState::{Changed, Same, Settles};
         assert_eq!(see(&[(0, Some("one")), (1, None), (2, Some("one"))]), [Same, Same, Same]);
         assert_eq!(see(&[(0, Some("two")), (200, Some("two"))]), [Settles, Changed]);
         assert_eq!(

@@ -45,7 +45,7 @@ pub(crate) fn watch(mut seen: Option<Detected>, telemetry: Telemetry) -> Result<
             thread::sleep(PERIOD);
             let now = next(&seen, process());
             match (&seen, &now) {
-                (None, Some(sight)) => report(sight),
+                (None, Some(detected)) => report(detected),
                 (Some(Detected::Process(before)), None) => {
                     tracing::info!(kube_proxy = %before, "kube-proxy exited");
                 }
@@ -63,9 +63,9 @@ fn next(before: &Option<Detected>, process: Option<Detected>) -> Option<Detected
     process.or_else(|| before.clone().filter(|before| matches!(before, Detected::Mode(_))))
 }
 
-fn report(sight: &Detected) {
+fn report(detected: &Detected) {
     tracing::warn!(
-        kube_proxy = %sight,
+        kube_proxy = %detected,
         "kube-proxy is also running on this node and programs the same Services; remove it \
          (docs/replacing-kube-proxy.md)"
     );
