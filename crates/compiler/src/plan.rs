@@ -83,6 +83,26 @@ pub enum NodePortsAt {
     These(Vec<IpAddr>),
 }
 
+impl NodePortsAt {
+    /// True if node ports are open at an address of the family. `is_local` tells whether the kernel
+    /// calls an address local; it is not asked for loopback addresses.
+    pub fn is_open_at(&self, ip: IpAddr, is_local: impl FnOnce(IpAddr) -> bool) -> bool {
+        match self {
+            Self::AnyLocal { loopback } if ip.is_loopback() => *loopback,
+            Self::AnyLocal { .. } => is_local(ip),
+            Self::These(addresses) => addresses.binary_search(&ip).is_ok(),
+        }
+    }
+
+    /// True if node ports are open at any address.
+    pub fn is_open_anywhere(&self) -> bool {
+        match self {
+            Self::AnyLocal { .. } => true,
+            Self::These(addresses) => !addresses.is_empty(),
+        }
+    }
+}
+
 /// How the traffic of one service port is treated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServicePlan {

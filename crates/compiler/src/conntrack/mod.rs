@@ -55,7 +55,9 @@ pub struct StaleFlowFilter {
     backends: Vec<HashSet<SocketAddr>>,
     past: History,
     service_cidrs: Vec<IpNet>,
-    node_ports_at: OpenAt,
+    node_ports_at: NodePortsAt,
+    /// The node's own addresses.
+    local_addresses: HashSet<IpAddr>,
 }
 
 /// All frontends of a service port, possibly with duplicates.
@@ -83,7 +85,8 @@ impl StaleFlowFilter {
             backends: Vec::new(),
             past,
             service_cidrs: context.service_cidrs.to_vec(),
-            node_ports_at: OpenAt::new(context),
+            node_ports_at: context.node_ports_at.clone(),
+            local_addresses: context.local_addresses.iter().copied().collect(),
         };
         for port in ports.into_iter().filter(|port| concerns(port, context.resets_removed_tcp)) {
             for frontend in frontends(port) {
@@ -124,7 +127,8 @@ impl StaleFlowFilter {
         let (ip, port) = (flow.destination.ip(), flow.destination.port());
         let address = Frontend::at_ip(ip, flow.protocol, port);
         let node_port = Frontend::node_port(IpFamily::of(ip), flow.protocol, port);
-        let is_open = self.node_ports_at.holds(ip);
+        let is_local = |ip| self.local_addresses.contains(&ip);
+        let is_open = self.node_ports_at.is_open_at(ip, is_local);
         [Some(address), is_open.then_some(node_port)].into_iter().flatten()
     }
 
@@ -162,29 +166,4 @@ fn backends(port: &ServicePort) -> HashSet<SocketAddr> {
     let is_tcp = port.name.protocol == Protocol::Tcp;
     let kept = port.endpoints.iter().filter(|it| is_tcp || it.ready || it.serving);
     kept.map(|endpoint| endpoint.address).collect()
-}
-
-/// Addresses at which node ports are open.
-#[derive(Debug, Clone)]
-struct OpenAt {
-    addresses: HashSet<IpAddr>,
-    /// Whether all loopback addresses are included; `None`: only those that are listed.
-    loopback: Option<bool>,
-}
-
-impl OpenAt {
-    fn new(context: &Context<'_>) -> Self {
-        let (addresses, loopback) = match context.node_ports_at {
-            NodePortsAt::AnyLocal { loopback } => (context.local_addresses, Some(*loopback)),
-            NodePortsAt::These(addresses) => (addresses.as_slice(), None),
-        };
-        Self { addresses: addresses.iter().copied().collect(), loopback }
-    }
-
-    fn holds(&self, address: IpAddr) -> bool {
-        match self.loopback {
-            Some(loopback) if address.is_loopback() => loopback,
-            _ => self.addresses.contains(&address),
-        }
-    }
 }

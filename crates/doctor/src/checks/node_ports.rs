@@ -115,7 +115,9 @@ fn at_node_port(
     let NodePort { number, protocol, port, .. } = port;
     let ListeningProcess { address, holder, .. } = process;
     families.iter().any(is_reached).then(|| {
-        Finding::warning(FindingCode::NodePortInUse, format!(
+        Finding::warning(
+            FindingCode::NodePortInUse,
+            format!(
                 "node port {number} ({}) of Service {port} is in use: {holder} listens on {address}, \
                  but traffic to that port goes to the Service's endpoints",
                 protocol.name().to_uppercase()
@@ -149,13 +151,12 @@ fn sees_ipv4(address: IpAddr) -> bool {
     address.is_ipv4() || address.is_unspecified()
 }
 
-/// Whether node ports of a family are open at the address of a listening process.
-fn is_open(open: &NodePortsAt, address: IpAddr) -> bool {
-    match open {
-        NodePortsAt::AnyLocal { .. } if address.is_unspecified() => true,
-        NodePortsAt::These(addresses) if address.is_unspecified() => !addresses.is_empty(),
-        NodePortsAt::AnyLocal { loopback } => *loopback || !address.is_loopback(),
-        NodePortsAt::These(addresses) => addresses.contains(&address),
+/// True if node ports of a family are open at the address that a process listens on. It is an
+/// address of this node.
+fn is_open(node_ports_at: &NodePortsAt, address: IpAddr) -> bool {
+    match address.is_unspecified() {
+        true => node_ports_at.is_open_anywhere(),
+        false => node_ports_at.is_open_at(address, |_| true),
     }
 }
 

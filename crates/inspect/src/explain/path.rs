@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use rulegen_compiler::{NodePortsAt, Plan, Precedence, ServicePlan};
+use rulegen_compiler::{Plan, Precedence, ServicePlan};
 use rulegen_net::{Frontend, FrontendAddress, FrontendKind, Protocol, ServicePortName};
 use rulegen_ruleset::Packet;
 use rulegen_ruleset::iptables;
@@ -182,16 +182,7 @@ pub(super) fn planned<'a>(
 
 fn planned_at(packet: &Packet, local: &[IpAddr], plan: &Plan) -> Option<RuleServicePort> {
     let to = packet.destination;
-    let is_open = match &plan.node_ports_at {
-        NodePortsAt::These(addresses) => addresses.contains(&to.ip()),
-        NodePortsAt::AnyLocal { loopback } => {
-            if to.ip().is_loopback() {
-                *loopback
-            } else {
-                local.contains(&to.ip())
-            }
-        }
-    };
+    let is_open = plan.node_ports_at.is_open_at(to.ip(), |ip| local.contains(&ip));
     let is_to = |frontend: &Frontend| match frontend.address {
         FrontendAddress::Ip(ip) => SocketAddr::new(ip, frontend.port) == to,
         FrontendAddress::Node(_) => is_open && frontend.port == to.port(),
