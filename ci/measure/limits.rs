@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rulegen_compiler::nftables::{LiveTable, ServiceUpdate};
 use rulegen_compiler::{Plan, ServicePlan, plan};
-use rulegen_kernel::nftables::{Dataplane, NfTables, commit_in_stages, reconcile};
+use rulegen_kernel::nftables::{Dataplane, DynamicSets, NfTables, commit_in_stages, reconcile};
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::nftables::{
     self as nft, Element, Key, Name, Operation, Set, Table, Transaction, numbers_looked_up,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use rulegen_kernel::nftables::{Dataplane, NfTables, SetFill};
+use rulegen_kernel::nftables::{Dataplane, DynamicSets, NfTables, SetFill};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Element, Field, Key, Name, Operation, Set, Transaction, Value};
 

@@ -9,12 +9,13 @@ use std::time::Instant;
 use rulegen_compiler::nftables::{self, LiveTable, Patch, ServiceUpdate};
 use rulegen_compiler::{Plan, ServicePlan, node_ports_at, plan};
 use rulegen_kernel::nftables::{
-    Dataplane, Error, Event, Generation, Missing, NfTables, commit_in_stages, isolate, reconcile,
+    Dataplane, DynamicSets, Error, Event, Generation, Missing, NfTables, commit_in_stages, isolate,
+    reconcile,
 };
 use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort};
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::bisect;
-use rulegen_ruleset::nftables::{Actual, Key, Name, Set, Table, Transaction};
+use rulegen_ruleset::nftables::{Actual, Name, Table, Transaction};
 
 use super::{Backend, Outcome, Stopwatch, Written, changed_service, plan_of, service_of};
 use stale_clients::StaleClients;
@@ -406,18 +407,10 @@ impl<K: Kernel> Backend for Nftables<K> {
 }
 
 /// What the backend needs of nf_tables besides tables.
-pub(crate) trait Kernel: Dataplane + Send {
+pub(crate) trait Kernel: Dataplane + DynamicSets + Send {
     fn port(&self) -> u32;
     fn has_all(&mut self, tables: &[(IpFamily, &Name)]) -> Result<bool, Error>;
     fn missing(&mut self, tables: &[&Table]) -> Result<Vec<Missing>, Error>;
-    fn delete_if_present(
-        &mut self,
-        family: IpFamily,
-        table: &Name,
-        name: &Name,
-        set: &Set,
-        keys: &[Key],
-    ) -> Result<(), Error>;
     /// What the last commit sent.
     fn last_bytes(&self) -> usize;
 }
@@ -433,17 +426,6 @@ impl Kernel for NfTables {
 
     fn missing(&mut self, tables: &[&Table]) -> Result<Vec<Missing>, Error> {
         self.missing(tables)
-    }
-
-    fn delete_if_present(
-        &mut self,
-        family: IpFamily,
-        table: &Name,
-        name: &Name,
-        set: &Set,
-        keys: &[Key],
-    ) -> Result<(), Error> {
-        self.delete_if_present(family, table, name, set, keys)
     }
 
     fn last_bytes(&self) -> usize {

@@ -47,7 +47,8 @@ pub use nat_base_chains::NatBaseChain;
 pub use nftrace::{Received, TraceListener, TraceSession};
 pub use read::Reading;
 pub use rulegen_ruleset::dataplane::{
-    Dataplane, Error, Generation, Refusal, commit_in_stages, isolate, reconcile, reconcile_if,
+    Dataplane, DynamicSets, Error, Generation, Refusal, commit_in_stages, isolate, reconcile,
+    reconcile_if,
 };
 pub use watch::{
     Change, ChangeKind, Commit, Event, ObjectKind, TouchedChain, TouchedChains, Watcher, Writer,
@@ -162,30 +163,6 @@ impl NfTables {
     /// [`Error::Unreachable`], or [`Error::Lost`].
     pub fn fills(&mut self, family: IpFamily, table: &Name) -> Result<Vec<SetFill>, Error> {
         fill::read(&mut self.socket, family, table, self.reads_counts)
-    }
-
-    /// Deletes those of the elements that still exist. They may expire at any time, and before
-    /// Linux 6.3 the kernel refuses to delete missing elements; the deletion is then repeated
-    /// without them.
-    ///
-    /// # Errors
-    /// See [`Error`]; nothing was deleted.
-    pub fn delete_if_present(
-        &mut self,
-        family: IpFamily,
-        table: &Name,
-        name: &Name,
-        set: &Set,
-        keys: &[Key],
-    ) -> Result<(), Error> {
-        let of_set = delete::Elements { family, table, name, set };
-        if self.has_destroy {
-            match of_set.destroy(&mut self.socket, keys) {
-                Err(error) if delete::is_unknown_message(&error) => self.has_destroy = false,
-                done => return done,
-            }
-        }
-        of_set.delete(&mut self.socket, keys)
     }
 
     /// Uses only the features of older kernels, for tests.
@@ -307,5 +284,25 @@ impl Dataplane for NfTables {
         let first = self.socket.first_sequence();
         let batch = Batch::new(Some(generation), transactions, first).without_end();
         self.socket.commit(&batch)
+    }
+}
+
+impl DynamicSets for NfTables {
+    fn delete_if_present(
+        &mut self,
+        family: IpFamily,
+        table: &Name,
+        name: &Name,
+        set: &Set,
+        keys: &[Key],
+    ) -> Result<(), Error> {
+        let of_set = delete::Elements { family, table, name, set };
+        if self.has_destroy {
+            match of_set.destroy(&mut self.socket, keys) {
+                Err(error) if delete::is_unknown_message(&error) => self.has_destroy = false,
+                done => return done,
+            }
+        }
+        of_set.delete(&mut self.socket, keys)
     }
 }

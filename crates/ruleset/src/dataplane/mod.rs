@@ -7,7 +7,7 @@ mod reconcile;
 
 use rulegen_net::IpFamily;
 
-use crate::nftables::{Actual, Name, Transaction};
+use crate::nftables::{Actual, Key, Name, Set, Transaction};
 
 pub use error::{Error, Obstacle, Reason, Refusal};
 pub use isolate::isolate;
@@ -46,5 +46,22 @@ pub trait Dataplane {
         &mut self,
         generation: Generation,
         transactions: &[Transaction<'_>],
+    ) -> Result<(), Error>;
+}
+
+/// A store whose sets get elements from packets, with a timeout ("dynamic" in nft).
+pub trait DynamicSets {
+    /// Deletes those of the elements that still exist. They may expire at any time, and the kernel
+    /// refuses to delete missing elements.
+    ///
+    /// # Errors
+    /// See [`Error`]; nothing was deleted.
+    fn delete_if_present(
+        &mut self,
+        family: IpFamily,
+        table: &Name,
+        name: &Name,
+        set: &Set,
+        keys: &[Key],
     ) -> Result<(), Error>;
 }

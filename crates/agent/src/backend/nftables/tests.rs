@@ -5,7 +5,7 @@ use std::time::Duration;
 use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_model::{Host, Kind, Object, StoreEvent};
 use rulegen_ruleset::dataplane::Reason;
-use rulegen_ruleset::nftables::{self as nft, Element};
+use rulegen_ruleset::nftables::{self as nft, Element, Key, Set};
 use serde_json::{Value, json};
 
 use super::*;
@@ -30,6 +30,12 @@ impl Kernel for FakeKernel {
         Ok(Vec::new())
     }
 
+    fn last_bytes(&self) -> usize {
+        0
+    }
+}
+
+impl DynamicSets for FakeKernel {
     fn delete_if_present(
         &mut self,
         family: IpFamily,
@@ -42,10 +48,6 @@ impl Kernel for FakeKernel {
         let set = table.and_then(|table| table.sets.get_mut(name)?.as_mut()).unwrap();
         keys.iter().for_each(|key| drop(set.elements.remove(key)));
         Ok(())
-    }
-
-    fn last_bytes(&self) -> usize {
-        0
     }
 }
 
