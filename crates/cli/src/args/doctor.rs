@@ -19,8 +19,8 @@ Examples:
 
 JSON: mode; node, if objects are given; checks [{check, about, result, reason, findings}]; result is \
 ok, note, warning, error, unknown or notChecked; reason is set for the last two; findings are \
-[{severity, what, remedy}]; summary {ok, note, warning, error, unknown, notChecked}, the number of \
-checks with each result.";
+[{code, severity, what, remedy}]; code is stable, what may change; summary {ok, note, warning, error, \
+unknown, notChecked}, the number of checks with each result.";
 
 /// The names of all checks, kept from version to version.
 pub(crate) const CHECK_NAMES: [&str; 21] = [
