@@ -64,17 +64,12 @@ fn below(drawn: &BTreeMap<String, BTreeSet<String>>, name: &str) -> BTreeSet<Str
     drawn[name].iter().cloned().chain(further).collect()
 }
 
-/// Circles that are known, by the files in them. `sysctl` is about to move to another crate.
-const KNOWN_CIRCLES: &[&[&str]] = &[&["sysctl/conntrack.rs", "sysctl/mod.rs"]];
-
 #[test]
 fn no_two_files_of_a_crate_use_each_other() {
     let mut circles = Vec::new();
     for name in crates().into_keys() {
         for circle in modules::circles(&root().join("crates").join(&name).join("src")) {
-            if !KNOWN_CIRCLES.contains(&circle.files().as_slice()) {
-                circles.push(format!("crates/{name}: {circle}"));
-            }
+            circles.push(format!("crates/{name}: {circle}"));
         }
     }
     assert!(circles.is_empty(), "files that use each other:\n{}", circles.join("\n"));

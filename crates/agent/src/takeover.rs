@@ -25,9 +25,7 @@ use crate::threads;
 
 use guard::Guard;
 use leftovers::leftovers;
-pub use removal::{
-    Cleaned, clean_iptables, delete_tables, find_tables, plan_cleaning,
-};
+pub use removal::{Cleaned, clean_iptables, delete_tables, find_tables, plan_cleaning};
 
 /// Starts the cleanup thread. It waits until the returned function is called, once the agent's own
 /// rules are written, then removes leftovers and all rules of another mode that appear later. The

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use rulegen_agent::{ApiOptions, list_objects};
 use rulegen_config::{BindAddress, ProxyConfig, ProxyMode, RunningConfig};
 use rulegen_kernel::nftables::{Error, NfTables};
-use rulegen_model::{Cluster, IfEmpty, Objects, Problem, Severity, Snapshot, node_name};
+use rulegen_model::{Cluster, IfEmpty, Objects, Problem, Severity, node_name};
 use rulegen_net::IpFamily;
 
 use crate::args::{ObjectsArgs, ProxyArgs};

@@ -71,7 +71,7 @@ pub use rules::{Incomparable, Rules, diff, iptables_rules, nftables_rules, parse
 /// Services in the missing part would lose their rules.
 ///
 /// # Problems
-/// [`Severity::Error`]: a reader failed. [`Severity::Unread`]: a document cannot be read or is not a
+/// [`Severity::Error`]: a reader failed. [`Severity::Incomplete`]: a document cannot be read or is not a
 /// Kubernetes object, or there is no Service.
 ///
 /// ```
@@ -112,10 +112,10 @@ pub fn read_manifests<N: AsRef<str>, R: BufRead>(
 /// use rulegen::{Problem, Severity, has_errors};
 ///
 /// assert!(!has_errors(&[Problem::warning("spec.ports[0].port", "0 is not a port")]));
-/// assert!(has_errors(&[Problem::new(Severity::Unread, "no Service in the input")]));
+/// assert!(has_errors(&[Problem::new(Severity::Incomplete, "no Service in the input")]));
 /// ```
 pub fn has_errors(problems: &[Problem]) -> bool {
-    problems.iter().any(|problem| problem.severity >= Severity::Unread)
+    problems.iter().any(|problem| problem.severity >= Severity::Incomplete)
 }
 
 /// Reads a `KubeProxyConfiguration` (`kubeproxy.config.k8s.io/v1alpha1`, YAML or JSON). Fields have

@@ -38,7 +38,7 @@ impl ConntrackSettings {
             buckets,
             timeout(TCP_ESTABLISHED, self.tcp_established),
             timeout(TCP_CLOSE_WAIT, self.tcp_close_wait),
-            self.tcp_be_liberal.then_some(Setting::Exactly(TCP_BE_LIBERAL, 1)),
+            self.tcp_be_liberal.then_some(Setting::Exactly(Sysctl::CONNTRACK_TCP_BE_LIBERAL, 1)),
             timeout(UDP, self.udp_timeout),
             timeout(UDP_STREAM, self.udp_stream_timeout),
         ]
@@ -55,7 +55,7 @@ impl ConntrackSettings {
         let by_cores = max_per_core.saturating_mul(cpus).min(Self::MOST_BY_CORES);
         // A configured minimum applies, however high it is.
         let max = by_cores.max(u64::from(self.min));
-        Some([Setting::AtLeast(MAX, max), Setting::AtLeast(BUCKETS, max / 4)])
+        Some([Setting::AtLeast(Sysctl::CONNTRACK_MAX, max), Setting::AtLeast(BUCKETS, max / 4)])
     }
 }
 
@@ -73,14 +73,11 @@ impl Default for ConntrackSettings {
     }
 }
 
-pub(super) const MAX: Sysctl = Sysctl("net.netfilter.nf_conntrack_max");
-
 /// Same value as the module parameter `hashsize`, which only root may read.
 const BUCKETS: Sysctl = Sysctl("net.netfilter.nf_conntrack_buckets");
 
 const TCP_ESTABLISHED: Sysctl = Sysctl("net.netfilter.nf_conntrack_tcp_timeout_established");
 const TCP_CLOSE_WAIT: Sysctl = Sysctl("net.netfilter.nf_conntrack_tcp_timeout_close_wait");
-pub(super) const TCP_BE_LIBERAL: Sysctl = Sysctl("net.netfilter.nf_conntrack_tcp_be_liberal");
 const UDP: Sysctl = Sysctl("net.netfilter.nf_conntrack_udp_timeout");
 const UDP_STREAM: Sysctl = Sysctl("net.netfilter.nf_conntrack_udp_timeout_stream");
 
@@ -113,7 +110,7 @@ mod tests {
     fn conntrack_defaults_are_those_of_kube_proxy() {
         let wanted = ConntrackSettings::default().wanted(8);
         let expected = [
-            Setting::AtLeast(MAX, 262_144),
+            Setting::AtLeast(Sysctl::CONNTRACK_MAX, 262_144),
             Setting::AtLeast(BUCKETS, 65_536),
             Setting::Exactly(TCP_ESTABLISHED, 86_400),
             Setting::Exactly(TCP_CLOSE_WAIT, 3_600),
@@ -135,7 +132,7 @@ mod tests {
             ..NOTHING
         };
         let expected = [
-            Setting::Exactly(TCP_BE_LIBERAL, 1),
+            Setting::Exactly(Sysctl::CONNTRACK_TCP_BE_LIBERAL, 1),
             Setting::Exactly(UDP, 1),
             Setting::Exactly(UDP_STREAM, 121),
         ];

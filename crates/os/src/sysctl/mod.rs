@@ -95,9 +95,9 @@ impl Sysctl {
     /// Passes bridged IPv6 packets to iptables and nftables.
     pub const BRIDGE_NF_CALL_IP6TABLES: Self = Self("net.bridge.bridge-nf-call-ip6tables");
     /// Accepts TCP packets outside the window as part of their connection.
-    pub const CONNTRACK_TCP_BE_LIBERAL: Self = conntrack::TCP_BE_LIBERAL;
+    pub const CONNTRACK_TCP_BE_LIBERAL: Self = Self("net.netfilter.nf_conntrack_tcp_be_liberal");
     /// Maximum number of tracked connections.
-    pub const CONNTRACK_MAX: Self = conntrack::MAX;
+    pub const CONNTRACK_MAX: Self = Self("net.netfilter.nf_conntrack_max");
     /// Number of tracked connections of this network namespace.
     pub const CONNTRACK_COUNT: Self = Self("net.netfilter.nf_conntrack_count");
 

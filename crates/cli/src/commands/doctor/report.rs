@@ -89,7 +89,7 @@ struct JsonCheck<'a> {
 impl<'a> JsonCheck<'a> {
     fn new(Checked { check, outcome }: &'a Checked) -> Self {
         let (reason, findings) = match outcome {
-            Outcome::Inputs(findings) => (None, findings.as_slice()),
+            Outcome::Found(findings) => (None, findings.as_slice()),
             Outcome::NotChecked(reason) | Outcome::Unknown(reason) => {
                 (Some(reason.as_str()), [].as_slice())
             }
@@ -124,8 +124,8 @@ fn describe(
     let mut line = |words: &str| writeln!(text, "{mark} {:width$}  {words}", check.name);
     match outcome {
         Outcome::NotChecked(reason) | Outcome::Unknown(reason) => line(&plain_lines(reason)),
-        Outcome::Inputs(findings) if findings.is_empty() => line(check.about),
-        Outcome::Inputs(findings) => {
+        Outcome::Found(findings) if findings.is_empty() => line(check.about),
+        Outcome::Found(findings) => {
             writeln!(text, "{mark} {}", check.name)?;
             describe_findings(text, paint, findings)
         }
@@ -174,8 +174,8 @@ mod tests {
         let error =
             |n| Finding::error(FindingCode::Ipv4ForwardingOff, format!("off {n}"), "switch it on");
         vec![
-            Outcome::Inputs(vec![]),
-            Outcome::Inputs(vec![
+            Outcome::Found(vec![]),
+            Outcome::Found(vec![
                 Finding::note(FindingCode::NoRules, "hm", "see"),
                 error(1),
                 error(2),
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn text_escapes_control_characters_in_foreign_names() {
         let title = "chain \x1b]0;owned\x07";
-        let found = Outcome::Inputs(vec![Finding::note(FindingCode::NoRules, title, title)]);
+        let found = Outcome::Found(vec![Finding::note(FindingCode::NoRules, title, title)]);
         let text = text(&report(vec![found, Outcome::Unknown(format!("{title}\nno more"))]));
         assert!(!text.contains("\x1b]") && !text.contains('\x07'), "{text:?}");
         assert_eq!(text.matches("chain \u{fffd}]0;owned\u{fffd}\n").count(), 3, "{text}");
@@ -231,7 +231,7 @@ mod tests {
             status(&report(outcomes.iter().map(|at| all[*at].clone()).collect()))
         };
         assert_eq!([of(&[0, 3]), of(&[0, 1, 2]), of(&[0, 2]), of(&[])], [0, 1, 2, 0]);
-        let note = Outcome::Inputs(vec![Finding::note(FindingCode::NoRules, "hm", "see")]);
+        let note = Outcome::Found(vec![Finding::note(FindingCode::NoRules, "hm", "see")]);
         assert_eq!(status(&report(vec![note])), 0);
     }
 }
