@@ -1,6 +1,7 @@
 //! The API server goes away, forgets, and comes back.
 
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::api_server::{ApiServer, Failure, Kind, Verb};
 use crate::node::{KINDS, Node, is_from, wait_until};
@@ -52,6 +53,25 @@ fn rules_stay_while_the_server_is_away() {
     node.server.refuse_connections(false);
     has_changed(&node);
     wait_until("the recovery is logged", || node.logged("API server reachable again") == 1);
+}
+
+/// Watches end with 410 after an outage, and the pause that grew in it must not delay the list.
+#[test]
+fn changes_made_in_an_outage_are_in_the_kernel_within_5_s() {
+    let node = node_in_sync("return");
+    node.server.refuse_connections(true);
+    change(&node.server);
+    node.server.expire_history();
+    // With client-go's backoff the pauses are 25 to 50 s by then.
+    thread::sleep(Duration::from_secs(40));
+    assert_eq!(node.logged("API server unreachable"), 1);
+    node.server.refuse_connections(false);
+    let returned = Instant::now();
+    has_changed(&node);
+    assert!(returned.elapsed() < Duration::from_secs(5), "{:?}", returned.elapsed());
+    // A rate limit: four kinds, each at most once in 0.8 s.
+    let failures = node.metric("rulegen_watch_restarts_total").unwrap();
+    assert!(failures < 4.0 * 50.0, "{failures}");
 }
 
 #[test]

@@ -13,6 +13,11 @@ use super::request::Error;
 /// The longest pause between two attempts without jitter, as in client-go.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// The longest pause while the server is away, with jitter. Together with the pause before a list
+/// (at most 1.6 s) it stays below 5 s: so long a change may take to reach the kernel after an
+/// outage.
+const LONGEST_PAUSE_WHILE_AWAY: Duration = Duration::from_millis(2500);
+
 /// The interval of reminders.
 const REMINDER: Duration = Duration::from_secs(60);
 
@@ -51,6 +56,15 @@ impl Class {
     }
 }
 
+/// Whether the server is away, also behind a load balancer that says so.
+fn is_away(error: &Error) -> bool {
+    match error {
+        Error::Unreachable(_) | Error::Silent(_) => true,
+        Error::Refused(status) => [502, 503, 504].contains(&status.code),
+        Error::Wrong(_) => false,
+    }
+}
+
 /// The failures of one watch, and its backoff, which is reset on success.
 pub(super) struct WatchFailures {
     kind: Kind,
@@ -75,7 +89,14 @@ impl WatchFailures {
             _ => self.reminder.fail(class, now),
         };
         self.log(class, error, say);
-        self.pauses.next().unwrap_or(LONGEST_PAUSE)
+        let pause = self.pauses.next().unwrap_or(LONGEST_PAUSE);
+        if pause <= LONGEST_PAUSE_WHILE_AWAY || !is_away(error) {
+            return pause;
+        }
+        // From the beginning, with new jitter: nodes that lost the server together should not come
+        // back together.
+        self.pauses.reset();
+        self.pauses.next().unwrap_or(LONGEST_PAUSE_WHILE_AWAY)
     }
 
     /// Logs that there is no response yet, if it is due. Returns the message for the status page.
@@ -210,6 +231,21 @@ mod tests {
         assert!(troubles.over());
         assert!(!troubles.over());
         assert!(troubles.failed(&refused(429)) <= Duration::from_millis(1600));
+    }
+
+    /// A pause that grew in an outage would delay the first change after it.
+    #[test]
+    fn pauses_stay_short_while_the_server_is_away() {
+        let away = [Error::Silent(Duration::ZERO), refused(502), refused(503), refused(504)];
+        for error in away {
+            let mut troubles = troubles();
+            let pauses: Vec<Duration> = (0..40).map(|_| troubles.failed(&error)).collect();
+            let range = Duration::from_millis(800)..=LONGEST_PAUSE_WHILE_AWAY;
+            assert!(pauses.iter().all(|pause| range.contains(pause)), "{error}: {pauses:?}");
+            // The answer that ends the outage does not inherit them.
+            let pause = troubles.failed(&refused(429));
+            assert!(pause <= Duration::from_millis(6400), "{pause:?}");
+        }
     }
 
     #[test]
