@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::api_server::{Failure, Kind, Slowness, Verb};
@@ -88,23 +89,9 @@ fn a_list_that_fails_again_is_told_of_once_and_tried_later() {
 
 #[test]
 fn a_cluster_need_not_have_service_cidrs() {
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut node = Node::new("nocidrs");
-            node.server.lack_service_cidrs();
-            node.start("");
-            works_without_cidrs(&node);
-        });
-        scope.spawn(|| {
-            let mut node = Node::new("nocidrs403");
-            node.server.fail_next(1, Kind::ServiceCidr, Some(Verb::List), Failure::Code(403));
-            node.start("");
-            works_without_cidrs(&node);
-        });
-    });
-}
-
-fn works_without_cidrs(node: &Node) {
+    let mut node = Node::new("nocidrs");
+    node.server.lack_service_cidrs();
+    node.start("");
     let others = || -> Vec<Value> {
         let objects = node.server.objects().into_iter();
         objects.filter(|object| object["kind"] != "ServiceCIDR").collect()
@@ -115,6 +102,47 @@ fn works_without_cidrs(node: &Node) {
     assert_eq!(node.probe("/readyz"), 200);
     assert_eq!(node.logged("unused cluster IPs are not rejected"), 1);
     assert_eq!(node.logged("watch failed"), 0);
+}
+
+/// An agent that starts while it may not list ServiceCIDRs works with those in the kernel's rules,
+/// and asks again.
+#[test]
+fn service_cidrs_in_the_kernel_stay_while_they_cannot_be_listed() {
+    for code in [403, 500] {
+        let mut node = Node::in_sync(&format!("kept{code}"));
+        let network = "10.96.0.0/16";
+        assert!(node.rules().contains(network));
+        node.stop(Signal::SIGTERM);
+        node.server.fail_next(1000, Kind::ServiceCidr, Some(Verb::List), Failure::Code(code));
+        node.server.apply(service("more", 50));
+        node.start("");
+        wait_until("it syncs", || node.rules().contains("10.96.0.50"));
+        assert!(node.rules().contains(network), "{}", node.rules());
+        assert_eq!(node.probe("/readyz"), 200);
+        let log = node.log();
+        let warned = |line: &&str| line.contains(" WARN ") && line.contains("ServiceCIDR");
+        assert_eq!(log.lines().filter(warned).count(), 1, "{log}");
+        assert_eq!(node.logged("unused cluster IPs are not rejected"), 0);
+
+        node.server.apply(cidr("kubernetes", &["10.112.0.0/16"]));
+        node.server.fail_no_more(Kind::ServiceCidr);
+        let allowed = Instant::now();
+        node.settle();
+        assert!(allowed.elapsed() < Duration::from_secs(11), "{:?}", allowed.elapsed());
+        assert!(!node.rules().contains(network), "{}", node.rules());
+    }
+}
+
+/// A set that loses all elements is a change that the log shows.
+#[test]
+fn a_flushed_set_is_logged() {
+    let node = Node::in_sync("flushed");
+    node.server.delete(Kind::ServiceCidr, "", "kubernetes");
+    node.settle();
+    wait_until("it is logged", || {
+        node.logged("sets_flushed=1") + node.logged("sets_flushed=2") > 0
+    });
+    assert!(node.logged("set flushed") + node.logged("sets flushed") > 0, "{}", node.log());
 }
 
 /// An authorizer that fails for a moment says 403 as well.

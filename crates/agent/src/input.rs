@@ -20,6 +20,8 @@ pub(crate) enum Input {
     /// The source of this kind of object, or of the manifests, failed (`Some`) or recovered
     /// (`None`).
     Source(&'static str, Option<SourceError>),
+    /// The ServiceCIDRs cannot be listed, but may exist.
+    ServiceCidrsUnknown,
     /// Another problem with the input.
     Problem(Box<Problem>),
     /// The trigger time of an EndpointSlice change, by the cluster's clock.

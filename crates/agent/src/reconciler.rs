@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant, SystemTime};
 
-use rulegen_model::{Changes, Host, Kind, NodeState, ObjectKey, Problem, StoreEvent};
+use rulegen_model::{
+    Changes, Host, Kind, NodeState, Object, ObjectKey, Problem, ServiceCidr, StoreEvent,
+};
 use rulegen_net::IpFamily;
 use rulegen_os::memory;
 
@@ -123,6 +125,7 @@ impl Reconciler {
             Input::Source(what, trouble) => {
                 self.telemetry.source(what, trouble);
             }
+            Input::ServiceCidrsUnknown => self.keep_service_cidrs(told.at),
             Input::Triggered(time) if time >= self.started => self.state.pending.trigger(time),
             Input::Triggered(_) | Input::Stop => {}
             Input::Rules(events) => {
@@ -146,6 +149,21 @@ impl Reconciler {
                 }
             }
         }
+    }
+
+    /// Until ServiceCIDRs can be listed, those in the kernel's rules stay: the previous agent could
+    /// list them.
+    fn keep_service_cidrs(&mut self, at: Instant) {
+        if !self.known.store.read().missing().contains(&Kind::ServiceCidr) {
+            return;
+        }
+        let networks = self.backend.service_cidrs_in_kernel();
+        let mut kept = ServiceCidr::default();
+        kept.metadata.name = "in-kernel".to_owned();
+        kept.spec.cidrs = networks.iter().map(ToString::to_string).collect();
+        self.object(StoreEvent::ListBegan(Kind::ServiceCidr), at);
+        self.object(StoreEvent::Put(Box::new(Object::ServiceCidr(kept))), at);
+        self.object(StoreEvent::ListEnded(Kind::ServiceCidr), at);
     }
 
     fn drifted(&mut self, drift: &Drift) {
@@ -402,7 +420,7 @@ impl Reconciler {
             let mut of_sync = report.phases.iter().filter(|(phase, _)| *phase == wanted);
             of_sync.next().map(|(_, took)| milliseconds(*took))
         };
-        let Operations { elements, rules, chains, sets } = report.operations;
+        let Operations { elements, rules, chains, sets, flushed_sets } = report.operations;
         tracing::info!(
             services = changes.services.len(),
             full = report.full,
@@ -422,6 +440,7 @@ impl Reconciler {
             chains_deleted = chains.deleted,
             sets_added = sets.added,
             sets_deleted = sets.deleted,
+            sets_flushed = flushed_sets,
             written = summary.join("; "),
             "synced"
         );

@@ -161,6 +161,8 @@ pub struct Operations {
     pub chains: Counts,
     /// Sets and maps.
     pub sets: Counts,
+    /// Sets and maps that lost all elements and stayed.
+    pub flushed_sets: usize,
 }
 
 impl AddAssign for Operations {
@@ -169,6 +171,7 @@ impl AddAssign for Operations {
         self.rules += other.rules;
         self.chains += other.chains;
         self.sets += other.sets;
+        self.flushed_sets += other.flushed_sets;
     }
 }
 

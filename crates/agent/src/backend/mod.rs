@@ -6,6 +6,7 @@ mod nftables;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use rulegen_compiler::{ServicePlan, plan_service};
 use rulegen_kernel::nftables::Event;
 use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort};
@@ -45,6 +46,11 @@ pub(crate) trait Backend: Send {
 
     /// When the next retry of a rejected Service is due.
     fn next_retry(&self) -> Option<Instant>;
+
+    /// The ServiceCIDRs in the kernel's rules (nftables mode only).
+    fn service_cidrs_in_kernel(&mut self) -> Vec<IpNet> {
+        Vec::new()
+    }
 }
 
 /// The result of a sync.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::mpsc;
 use std::time::Instant;
 
+use ipnet::IpNet;
 use rulegen_compiler::nftables::{self, LiveTable, Patch, ServiceUpdate};
 use rulegen_compiler::{Plan, ServicePlan, node_ports_at, plan};
 use rulegen_kernel::nftables::{
@@ -15,7 +16,7 @@ use rulegen_kernel::nftables::{
 use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort};
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::bisect;
-use rulegen_ruleset::nftables::{Actual, Name, Table, Transaction};
+use rulegen_ruleset::nftables::{Actual, Name, Table, Transaction, Value};
 
 use super::{Backend, Outcome, Stopwatch, Written, changed_service, plan_of, service_of};
 use stale_clients::StaleClients;
@@ -404,6 +405,32 @@ impl<K: Kernel> Backend for Nftables<K> {
     fn next_retry(&self) -> Option<Instant> {
         self.quarantine.next()
     }
+
+    fn service_cidrs_in_kernel(&mut self) -> Vec<IpNet> {
+        let tables = self.tables();
+        let names: Vec<(IpFamily, &Name)> = tables.iter().map(|(of, name)| (*of, name)).collect();
+        let set = Name::from(nftables::SERVICE_CIDRS);
+        match self.kernel.read(&names) {
+            Ok((_, tables)) => {
+                let sets =
+                    tables.iter().flatten().filter_map(|table| table.sets.get(&set)?.as_ref());
+                let keys = sets.flat_map(|set| set.elements.keys());
+                keys.flat_map(Key::values).filter_map(network).collect()
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot read the ServiceCIDRs that the rules have");
+                Vec::new()
+            }
+        }
+    }
+}
+
+fn network(value: Value) -> Option<IpNet> {
+    match value {
+        Value::Network(network) => Some(network),
+        Value::Address(ip) => Some(ip.into()),
+        _ => None,
+    }
 }
 
 /// What the backend needs of nf_tables besides tables.
@@ -509,6 +536,10 @@ fn summaries(transactions: &[Transaction<'_>]) -> Vec<String> {
 fn operations(transactions: &[Transaction<'_>]) -> Operations {
     let mut sum = Operations::default();
     for ((turn, what), count) in transactions.iter().flat_map(Transaction::counts) {
+        if turn == "flushed" {
+            sum.flushed_sets += count;
+            continue;
+        }
         let counts: &mut Counts = match what {
             "element" => &mut sum.elements,
             "rule" => &mut sum.rules,

@@ -199,7 +199,7 @@ fn add(counters: &IntCounterVec, label: &str, number: u64) {
     }
 }
 
-fn operations(of: &Operations) -> [(&'static str, usize); 8] {
+fn operations(of: &Operations) -> [(&'static str, usize); 9] {
     [
         ("add_element", of.elements.added),
         ("delete_element", of.elements.deleted),
@@ -209,5 +209,6 @@ fn operations(of: &Operations) -> [(&'static str, usize); 8] {
         ("delete_chain", of.chains.deleted),
         ("add_set", of.sets.added),
         ("delete_set", of.sets.deleted),
+        ("flush_set", of.flushed_sets),
     ]
 }

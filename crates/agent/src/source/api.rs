@@ -33,6 +33,10 @@ use crate::queue::Ended;
 /// How long until a missing kind is requested again.
 const ABSENCE: Duration = Duration::from_secs(300);
 
+/// ServiceCIDRs that cannot be listed are requested again after at most this time. Unlike other
+/// kinds, they do not hold up the start, so nobody else would notice.
+const UNLISTED: Duration = Duration::from_secs(10);
+
 /// After this time a slow page is logged, long before it times out.
 const SLOW: Duration = Duration::from_secs(10);
 
@@ -184,9 +188,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
     async fn after_list(&mut self, error: &Error) -> Result<Duration, Ended> {
         if W::KIND == Kind::ServiceCidr && is_absence(error, self.forwarder.has_list) {
             if !std::mem::replace(&mut self.was_absent, true) {
-                tracing::info!(
-                    "ServiceCIDR API missing or forbidden; unused cluster IPs are not rejected"
-                );
+                tracing::info!("no ServiceCIDR API; unused cluster IPs are not rejected");
             }
             self.forwarder.none(W::KIND).await?;
             return Ok(ABSENCE);
@@ -202,7 +204,12 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
         if let Error::Wrong(WrongAnswer::TooLong { .. }) = error {
             self.limit = (self.limit / 10).max(1);
         }
-        self.failed(error).await
+        let pause = self.failed(error).await?;
+        if W::KIND == Kind::ServiceCidr && matches!(error, Error::Refused(_)) {
+            self.forwarder.service_cidrs_unknown().await?;
+            return Ok(pause.min(UNLISTED));
+        }
+        Ok(pause)
     }
 
     /// Watches from a resource version, repeatedly, until a list is needed.
@@ -289,10 +296,10 @@ pub(super) fn is_unselectable(error: &Error) -> bool {
     matches!(error, Error::Refused(status) if status.code == 400)
 }
 
-/// Whether the cluster does not have a kind, or the role does not allow it. If it could be listed
-/// before, it does exist: the authorizer has a problem, or another server responds.
+/// Whether the cluster does not have a kind. If it could be listed before, it does exist: another
+/// server responds.
 pub(super) fn is_absence(error: &Error, was_shown: bool) -> bool {
-    matches!(error, Error::Refused(status) if [403, 404].contains(&status.code)) && !was_shown
+    matches!(error, Error::Refused(status) if status.code == 404) && !was_shown
 }
 
 #[cfg(test)]
@@ -319,7 +326,7 @@ mod tests {
         for (code, was_shown, expected) in [
             (404, false, true),
             (404, true, false),
-            (403, false, true),
+            (403, false, false),
             (403, true, false),
             (500, false, false),
         ] {

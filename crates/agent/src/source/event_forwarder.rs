@@ -43,6 +43,11 @@ impl<'a> EventForwarder<'a> {
         self.send(Input::Object(StoreEvent::ListEnded(kind)), 1).await
     }
 
+    /// Reports that ServiceCIDRs cannot be listed, but may exist.
+    pub(super) async fn service_cidrs_unknown(&mut self) -> Result<(), Ended> {
+        self.send(Input::ServiceCidrsUnknown, 1).await
+    }
+
     /// Reports an object. Most objects of a list existed before, so they do not count for the
     /// network programming latency.
     pub(super) async fn put<W: Watched>(

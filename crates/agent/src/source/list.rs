@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kube::Client;
 use kube::api::ListParams;
-use rulegen_model::{Kind, Object, Objects, Problem, Source, Sourced};
+use rulegen_model::{Kind, Object, Objects, Problem, Severity, Source, Sourced};
 
 use super::api::{is_absence, is_unselectable};
 use super::client::{ApiOptions, Connection, connect};
@@ -36,13 +36,21 @@ pub fn list(options: &ApiOptions, node: &str, objects: &mut Objects) -> Result<V
         let own = ListParams::default().fields(&format!("metadata.name={node}"));
         listed.kind::<Nodes>(&client, own).await.map_err(cannot("nodes"))?;
         match listed.kind::<ServiceCidrs>(&client, ListParams::default()).await {
-            // Older clusters do not have them, and roles written for older clusters do not allow
-            // them.
+            // Older clusters do not have them.
             Err(error) if is_absence(&error, false) => {}
+            // Roles written for older clusters do not allow them.
+            Err(error) if is_forbidden(&error) => {
+                let message = format!("cannot list servicecidrs, taken as none: {error}");
+                listed.problems.push(Problem::new(Severity::Warning, message));
+            }
             done => done.map_err(cannot("servicecidrs"))?,
         }
         Ok(listed.problems)
     })
+}
+
+fn is_forbidden(error: &request::Error) -> bool {
+    matches!(error, request::Error::Refused(status) if status.code == 403)
 }
 
 fn cannot(resource: &'static str) -> impl FnOnce(request::Error) -> Error {

@@ -46,7 +46,7 @@ impl Sync {
             took: Took(record.took),
             phases: record.phases.iter().map(|(phase, took)| (*phase, Took(*took))).collect(),
             added: sum(|counts| counts.added),
-            deleted: sum(|counts| counts.deleted),
+            deleted: sum(|counts| counts.deleted) + operations.flushed_sets,
             bytes: record.bytes,
             error: record.error.clone(),
             attempts: record.times,

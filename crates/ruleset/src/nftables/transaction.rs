@@ -34,8 +34,13 @@ impl Transaction<'_> {
         self.operations.iter().map(count).sum()
     }
 
-    /// Number of added and deleted objects by change and kind, such as `("added", "element")`.
+    /// Number of added, deleted and flushed objects by change and kind, such as
+    /// `("added", "element")`. A set that is flushed to be deleted counts as deleted.
     pub fn counts(&self) -> BTreeMap<(&'static str, &'static str), usize> {
+        let is_deleted = |name: &Name| {
+            let mut operations = self.operations.iter();
+            operations.any(|of| matches!(of, Operation::DeleteSet(deleted) if *deleted == name))
+        };
         let mut counts = BTreeMap::new();
         for operation in &self.operations {
             let (turn, what, count) = match operation {
@@ -49,6 +54,7 @@ impl Transaction<'_> {
                 Operation::DeleteRule(..) => ("deleted", "rule", 1),
                 Operation::AddElements(_, _, elements) => ("added", "element", elements.len()),
                 Operation::DeleteElements(_, _, elements) => ("deleted", "element", elements.len()),
+                Operation::FlushSet(name) if !is_deleted(name) => ("flushed", "set", 1),
                 // Part of an operation on the whole set or chain.
                 Operation::FlushChain(_) | Operation::FlushSet(_) => continue,
             };
