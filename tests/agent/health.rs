@@ -74,10 +74,13 @@ fn load_balancers_are_told_of_endpoints_on_the_node() {
         local_load_balancer("local", 20, PORT),
         slice("local", "a", &[HERE[0], HERE[1], ELSEWHERE]),
     ]);
-    wait_until("it answers", || node.get(PORT, "/").is_some_and(|answer| answer.status == 200));
-    let answer = node.get(PORT, "/").unwrap();
+    wait_until("it answers", || {
+        node.get_at_node_port(PORT, "/").is_some_and(|answer| answer.status == 200)
+    });
+    let answer = node.get_at_node_port(PORT, "/").unwrap();
     assert!(answer.head.contains("x-load-balancing-endpoint-weight: 2"), "{}", answer.head);
     assert!(answer.head.contains("content-type: application/json"), "{}", answer.head);
+    assert!(node.get(PORT, "/").is_none(), "it listens only where node ports are");
     assert_eq!(
         answer.body,
         "{\n\t\"service\": {\n\t\t\"namespace\": \"default\",\n\t\t\"name\": \"local\"\n\t},\n\
@@ -85,17 +88,19 @@ fn load_balancers_are_told_of_endpoints_on_the_node() {
     );
 
     node.server.apply(slice("local", "a", &[ELSEWHERE]));
-    wait_until("none is here", || node.get(PORT, "/").is_some_and(|answer| answer.status == 503));
-    let answer = node.get(PORT, "/").unwrap();
+    wait_until("none is here", || {
+        node.get_at_node_port(PORT, "/").is_some_and(|answer| answer.status == 503)
+    });
+    let answer = node.get_at_node_port(PORT, "/").unwrap();
     assert!(answer.head.contains("x-load-balancing-endpoint-weight: 0"), "{}", answer.head);
     assert_eq!(answer.json()["localEndpoints"], 0);
 
     node.server.apply(local_load_balancer("local", 20, PORT + 1));
     wait_until("the port is another", || {
-        node.get(PORT, "/").is_none() && node.get(PORT + 1, "/").is_some()
+        node.get_at_node_port(PORT, "/").is_none() && node.get_at_node_port(PORT + 1, "/").is_some()
     });
     node.server.delete(Kind::Service, "default", "local");
-    wait_until("nobody answers", || node.get(PORT + 1, "/").is_none());
+    wait_until("nobody answers", || node.get_at_node_port(PORT + 1, "/").is_none());
 }
 
 /// A Service may take an address of the node, but not unnoticed where a process listens.

@@ -188,14 +188,18 @@ impl Node {
 
     /// GET: the status, the headers and the body; none while nobody listens.
     pub(crate) fn get(&self, port: u16, path: &str) -> Option<Answered> {
-        let at = SocketAddr::from(([127, 0, 0, 1], port));
+        self.get_at(SocketAddr::from(([127, 0, 0, 1], port)), path)
+    }
+
+    /// The same, at the node's address, where node ports are.
+    pub(crate) fn get_at_node_port(&self, port: u16, path: &str) -> Option<Answered> {
+        self.get_at(SocketAddr::new(NODE_IP.parse().unwrap(), port), path)
+    }
+
+    fn get_at(&self, at: SocketAddr, path: &str) -> Option<Answered> {
         let mut stream = self.space.inside(|| TcpStream::connect(at)).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"
-        )
-        .ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n").ok()?;
         let mut text = String::new();
         stream.read_to_string(&mut text).ok()?;
         let (head, body) = text.split_once("\r\n\r\n")?;

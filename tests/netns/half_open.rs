@@ -95,7 +95,11 @@ fn probers_are_answered_whatever_others_hold_open() {
     let flags = "--metrics-bind-address 0.0.0.0 --healthz-bind-address 0.0.0.0";
     let agent = Agent::start(&node, &manifests, flags);
     agent.wait_until_in_sync();
-    eventually("load balancers are answered", || agent.get(CHECKS[1], "/").is_some());
+    // At the primary address, as node ports.
+    let at = SocketAddr::new(NODE.parse().unwrap(), CHECKS[1]);
+    eventually("load balancers are answered", || {
+        node.inside(|| ask(NODE.parse().unwrap(), at, "/").is_ok())
+    });
     for attack in ATTACKS {
         let stop = AtomicBool::new(false);
         let opened = AtomicUsize::new(0);

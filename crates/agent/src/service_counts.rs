@@ -93,19 +93,18 @@ fn count(port: &ServicePort) -> OfPort {
 
 fn check(ports: &[ServicePort]) -> Option<ServiceCheck> {
     let (port, number) = ports.iter().find_map(|p| Some((p, p.health_check_node_port?)))?;
-    // A dual-stack pod is one endpoint.
-    let ready_here = |family| {
-        let of_family = ports.iter().filter(|port| IpFamily::of(port.cluster_ip) == family);
-        let endpoints = of_family.flat_map(|port| &port.endpoints);
-        let here = endpoints.filter(|endpoint| endpoint.local && endpoint.ready);
-        here.map(|endpoint| endpoint.address.ip()).collect::<BTreeSet<IpAddr>>().len()
-    };
-    let ready = IpFamily::BOTH.into_iter().map(ready_here).max();
+    let mut ready_here: BTreeMap<IpFamily, BTreeSet<IpAddr>> = BTreeMap::new();
+    for port in ports {
+        let here = port.endpoints.iter().filter(|endpoint| endpoint.local && endpoint.ready);
+        let of_family = ready_here.entry(IpFamily::of(port.cluster_ip)).or_default();
+        of_family.extend(here.map(|endpoint| endpoint.address.ip()));
+    }
+    let count = |(family, endpoints): (IpFamily, BTreeSet<IpAddr>)| (family, endpoints.len());
     Some(ServiceCheck {
         namespace: port.name.namespace.to_string(),
         name: port.name.service.to_string(),
         port: number,
-        local_ready_endpoints: ready.unwrap_or_default(),
+        local_ready_endpoints: ready_here.into_iter().map(count).collect(),
     })
 }
 
@@ -140,5 +139,41 @@ mod tests {
         assert_eq!(put("six", "fd00::1", 5), ((1, 2), (1, 5)));
         assert_eq!(put("api", "10.96.0.2", 1), ((2, 3), (1, 5)));
         assert_eq!(put("web", "10.96.0.1", 0), ((1, 1), (1, 5)));
+    }
+    /// A dual-stack Service whose IPv4 endpoint terminates while its IPv6 endpoint is ready.
+    #[test]
+    fn health_checks_count_ready_local_endpoints_of_each_family() {
+        let host = Host { name: "node-1".into(), addresses: Vec::new() };
+        let mut store = Store::new(SnapshotOptions::default(), host);
+        let spec = json!({
+            "type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 31000,
+            "clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1", "fd00::1"],
+            "ports": [{"port": 80}],
+        });
+        let service = json!({"metadata": {"namespace": "shop", "name": "web"}, "spec": spec});
+        let slice = |name: &str, ip: &str, terminating: bool| {
+            let conditions =
+                json!({"ready": !terminating, "serving": true, "terminating": terminating});
+            let slice = json!({
+                "metadata": {"namespace": "shop", "name": name,
+                             "labels": {"kubernetes.io/service-name": "web"}},
+                "addressType": if ip.contains(':') { "IPv6" } else { "IPv4" },
+                "ports": [{"port": 8080}],
+                "endpoints": [{"addresses": [ip], "nodeName": "node-1", "conditions": conditions}],
+            });
+            Object::EndpointSlice(serde_json::from_value(slice).unwrap())
+        };
+        let objects = [
+            Object::Service(serde_json::from_value(service).unwrap()),
+            slice("four", "10.244.0.1", true),
+            slice("six", "fd01::1", false),
+        ];
+        for object in objects {
+            store.take_in(StoreEvent::Put(Box::new(object)));
+        }
+        let mut counts = ServiceCounts::default();
+        store.changes().services.iter().for_each(|change| counts.follow(change));
+        let expected = BTreeMap::from([(IpFamily::Ipv4, 0), (IpFamily::Ipv6, 1)]);
+        assert_eq!(counts.checks()[0].local_ready_endpoints, expected);
     }
 }

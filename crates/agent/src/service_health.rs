@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
+use rulegen_net::IpFamily;
 use serde::Serialize;
 use serde_json::ser::{PrettyFormatter, Serializer};
 use tokio::sync::oneshot;
@@ -34,9 +35,17 @@ pub struct ServiceCheck {
     pub name: String,
     /// Its `spec.healthCheckNodePort`.
     pub port: NonZeroU16,
-    /// How many distinct addresses of ready endpoints it has on this node; terminating ones do
-    /// not count, even if they still get traffic.
-    pub local_ready_endpoints: usize,
+    /// For each of its IP families, how many distinct addresses of ready endpoints it has on this
+    /// node; terminating ones do not count, even if they still get traffic.
+    pub local_ready_endpoints: BTreeMap<IpFamily, usize>,
+}
+
+impl ServiceCheck {
+    /// The addresses of its families: only there it has traffic.
+    fn sockets<'a>(&'a self, addresses: &'a [IpAddr]) -> impl Iterator<Item = SocketAddr> + 'a {
+        let has = |ip: &&IpAddr| self.local_ready_endpoints.contains_key(&IpFamily::of(**ip));
+        addresses.iter().filter(has).map(|ip| SocketAddr::new(*ip, self.port.get()))
+    }
 }
 
 /// All Services with a health-check node port, and the addresses to listen on.
@@ -44,7 +53,7 @@ pub struct ServiceCheck {
 pub struct ServiceChecks {
     /// The Services.
     pub services: Vec<ServiceCheck>,
-    /// Addresses of this node: the node port addresses, or 0.0.0.0 and `[::]`.
+    /// The node port addresses, or 0.0.0.0 and `[::]` if these are all.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -88,31 +97,28 @@ impl ServiceHealth {
         Self { health, limits, most: most_listeners, checks, listeners }
     }
 
-    /// Serves these Services on these addresses: the node port addresses, or 0.0.0.0 and `[::]`.
-    /// Listeners that are still wanted stay open. Returns the ports that could not be opened.
+    /// Serves each Service at the addresses of its families. Listeners that are still wanted stay open. Returns the ports that could not be opened.
     pub async fn update(
         &mut self,
         wanted: Vec<ServiceCheck>,
         addresses: &[IpAddr],
     ) -> Vec<BindFailure> {
         let (mut checks, mut failures) = by_port(wanted, addresses);
-        for check in beyond(self.most / addresses.len().max(1), &checks) {
+        for check in beyond(self.most, addresses, &checks) {
             checks.remove(&check.port);
-            failures.extend(addresses.iter().map(|ip| {
+            failures.extend(check.sockets(addresses).map(|socket| {
                 let error = io::Error::other(format!(
                     "open file limit allows only {} listeners; raise it (systemd LimitNOFILE=, \
                      ulimit -n)",
                     self.most
                 ));
-                BindFailure::new(&check, SocketAddr::new(*ip, check.port.get()), error)
+                BindFailure::new(&check, socket, error)
             }));
         }
         *self.checks.lock().unwrap_or_else(PoisonError::into_inner) = checks.clone();
         let wanted: BTreeMap<SocketAddr, &ServiceCheck> = checks
             .values()
-            .flat_map(|check| {
-                addresses.iter().map(move |ip| (SocketAddr::new(*ip, check.port.get()), check))
-            })
+            .flat_map(|check| check.sockets(addresses).map(move |socket| (socket, check)))
             .collect();
         self.close_all_but(&wanted.keys().copied().collect()).await;
         for (address, check) in wanted {
@@ -139,7 +145,8 @@ impl ServiceHealth {
     fn open(&mut self, address: SocketAddr, port: NonZeroU16) -> io::Result<()> {
         let socket = listen_at(address)?;
         let (shutdown, wait) = oneshot::channel();
-        let router = router(port, Arc::clone(&self.checks), self.health.clone());
+        let router =
+            router(IpFamily::of(address.ip()), port, Arc::clone(&self.checks), self.health.clone());
         let shut_down = async move {
             let _ = wait.await;
         };
@@ -167,10 +174,9 @@ fn by_port(
     let mut failures = Vec::new();
     for check in wanted {
         if let Some(holder) = checks.get(&check.port) {
-            for ip in addresses {
+            for address in check.sockets(addresses) {
                 let message = format!("port already used by {}/{}", holder.namespace, holder.name);
                 let error = io::Error::new(io::ErrorKind::AddrInUse, message);
-                let address = SocketAddr::new(*ip, check.port.get());
                 failures.push(BindFailure::new(&check, address, error));
             }
         } else {
@@ -180,10 +186,15 @@ fn by_port(
     (checks, failures)
 }
 
-/// The Services beyond the limit. Namespaces take turns, so that one with many Services does not
+/// The Services beyond the limit of listeners. Namespaces take turns, so that one with many Services does not
 /// use up the listeners of the others.
-fn beyond(room: usize, checks: &BTreeMap<NonZeroU16, ServiceCheck>) -> Vec<ServiceCheck> {
-    if checks.len() <= room {
+fn beyond(
+    most: usize,
+    addresses: &[IpAddr],
+    checks: &BTreeMap<NonZeroU16, ServiceCheck>,
+) -> Vec<ServiceCheck> {
+    let listeners = |check: &ServiceCheck| check.sockets(addresses).count();
+    if checks.values().map(listeners).sum::<usize>() <= most {
         return Vec::new();
     }
     let mut by_name: Vec<&ServiceCheck> = checks.values().collect();
@@ -196,25 +207,30 @@ fn beyond(room: usize, checks: &BTreeMap<NonZeroU16, ServiceCheck>) -> Vec<Servi
         *turn += 1;
     }
     in_turn.sort_by_key(|(turn, _)| *turn);
-    in_turn.into_iter().skip(room).map(|(_, check)| check.clone()).collect()
+    let mut sum = 0;
+    let is_within = |(_, check): &(usize, &ServiceCheck)| {
+        sum += listeners(check);
+        sum <= most
+    };
+    in_turn.into_iter().skip_while(is_within).map(|(_, check)| check.clone()).collect()
 }
 
-fn router(port: NonZeroU16, checks: Checks, health: SharedHealth) -> Router {
+fn router(family: IpFamily, port: NonZeroU16, checks: Checks, health: SharedHealth) -> Router {
     Arc::new(move |_: &Request<'_>| {
         let check = checks.lock().unwrap_or_else(PoisonError::into_inner).get(&port).cloned();
-        let response =
-            check.map_or_else(Response::not_found, |check| answer(&check, health.is_healthy()));
-        response.into()
+        let answer = |check| answer(&check, family, health.is_healthy());
+        check.map_or_else(Response::not_found, answer).into()
     })
 }
 
 /// kube-proxy's response (pkg/proxy/healthcheck/service_health.go).
-fn answer(check: &ServiceCheck, proxy_is_healthy: bool) -> Response {
-    let endpoints = check.local_ready_endpoints;
+fn answer(check: &ServiceCheck, family: IpFamily, proxy_is_healthy: bool) -> Response {
+    let endpoints = check.local_ready_endpoints.get(&family).copied().unwrap_or_default();
     let is_good = endpoints > 0 && proxy_is_healthy;
     let status = if is_good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let weight = HeaderName::from_static("x-load-balancing-endpoint-weight");
-    Response::json(status, body(check, proxy_is_healthy)).with(weight, HeaderValue::from(endpoints))
+    Response::json(status, body(check, endpoints, proxy_is_healthy))
+        .with(weight, HeaderValue::from(endpoints))
 }
 
 #[derive(Serialize)]
@@ -231,10 +247,10 @@ struct Name<'a> {
     name: &'a str,
 }
 
-fn body(check: &ServiceCheck, service_proxy_healthy: bool) -> Vec<u8> {
+fn body(check: &ServiceCheck, local_endpoints: usize, service_proxy_healthy: bool) -> Vec<u8> {
     let body = Body {
         service: Name { namespace: &check.namespace, name: &check.name },
-        local_endpoints: check.local_ready_endpoints,
+        local_endpoints,
         service_proxy_healthy,
     };
     let mut text = Vec::new();

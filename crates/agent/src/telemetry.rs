@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use rulegen_compiler::{NodePortsAt, node_ports_at};
-use rulegen_config::NodePortAddresses;
 use rulegen_model::{Kind, NodeClaims, NodeState};
 use rulegen_net::IpFamily;
 use tokio::sync::watch;
@@ -152,18 +151,15 @@ impl Telemetry {
     }
 }
 
-/// The addresses on which health-check node ports listen: all, unless `nodePortAddresses` is set.
+/// The addresses on which health-check node ports listen: where node ports are open.
 fn listen_at(store: &ConfiguredStore, family: IpFamily) -> Vec<IpAddr> {
     let everywhere = match family {
         IpFamily::Ipv4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpFamily::Ipv6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
-    let config = store.config();
-    match node_ports_at(store.node(), config, family) {
-        NodePortsAt::These(addresses) if config.node_port_addresses != NodePortAddresses::Unset => {
-            addresses
-        }
-        NodePortsAt::These(_) | NodePortsAt::AnyLocal { .. } => vec![everywhere],
+    match node_ports_at(store.node(), store.config(), family) {
+        NodePortsAt::These(addresses) => addresses,
+        NodePortsAt::AnyLocal { .. } => vec![everywhere],
     }
 }
 

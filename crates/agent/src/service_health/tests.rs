@@ -29,6 +29,7 @@ fn service_health(health: SharedHealth) -> ServiceHealth {
 
 fn check(name: &str, port: u16, local_ready_endpoints: usize) -> ServiceCheck {
     let port = NonZeroU16::new(port).unwrap();
+    let local_ready_endpoints = BTreeMap::from([(IpFamily::Ipv4, local_ready_endpoints)]);
     ServiceCheck { namespace: "shop".into(), name: name.into(), port, local_ready_endpoints }
 }
 
@@ -66,6 +67,25 @@ async fn the_answer_is_kube_proxys() {
         );
         assert_eq!(body, wanted);
     }
+}
+
+/// As kube-proxy: a load balancer that asks at an address sends its traffic to this family.
+#[tokio::test]
+async fn each_family_is_counted_and_listened_for_by_itself() {
+    const LOCALHOST6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+    let mut service_health = service_health(healthy());
+    let port = free_port().await;
+    let mut dual = check("dual", port, 0);
+    dual.local_ready_endpoints.insert(IpFamily::Ipv6, 2);
+    let addresses = [LOCALHOST, LOCALHOST6];
+    assert!(service_health.update(vec![dual], &addresses).await.is_empty());
+    let answer = get((LOCALHOST, port).into(), "/").await;
+    assert!(status(&answer) == "503" && answer.contains("\"localEndpoints\": 0"), "{answer}");
+    let answer = get((LOCALHOST6, port).into(), "/").await;
+    assert!(status(&answer) == "200" && answer.contains("\"localEndpoints\": 2"), "{answer}");
+    assert!(service_health.update(vec![check("four", port, 1)], &addresses).await.is_empty());
+    assert_eq!(status(&get((LOCALHOST, port).into(), "/").await), "200");
+    assert!(TcpStream::connect((LOCALHOST6, port)).await.is_err(), "no IPv6 for an IPv4 Service");
 }
 
 #[tokio::test]
@@ -140,13 +160,18 @@ fn where_there_is_no_room_for_all_namespaces_take_turns() {
     let of = |namespace: &str, name: &str, port: u16| {
         let port = NonZeroU16::new(port).unwrap();
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        (port, ServiceCheck { namespace, name, port, local_ready_endpoints: 1 })
+        let local_ready_endpoints = BTreeMap::from([(IpFamily::Ipv4, 1)]);
+        (port, ServiceCheck { namespace, name, port, local_ready_endpoints })
     };
     let many = (0..500).map(|n| of("evil", &format!("{n:03}"), 30_000 + n));
     let few = [of("shop", "web", 31_001), of("shop", "api", 31_000), of("zoo", "ape", 31_002)];
     let checks: BTreeMap<NonZeroU16, ServiceCheck> = many.chain(few).collect();
-    assert_eq!(beyond(503, &checks), []);
-    let beyond = beyond(10, &checks);
+    assert_eq!(
+        beyond(503, &[ALL, ALL6], &checks),
+        [],
+        "it listens at addresses of its family only"
+    );
+    let beyond = beyond(21, &[ALL, LOCALHOST], &checks);
     assert_eq!(beyond.len(), 493);
     assert!(beyond.iter().all(|check| check.namespace == "evil"));
     assert_eq!(beyond[0].name, "007", "ten less the three of others");
