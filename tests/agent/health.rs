@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::api_server::{Failure, Kind, Verb};
-use crate::node::{HEALTH_PORT, Node, wait_until};
+use crate::node::{HEALTH_PORT, METRICS_PORT, Node, wait_until};
 use crate::objects::{ELSEWHERE, HERE, NODE, NODE_IP, local_load_balancer, node, service, slice};
 
 /// The statuses of /livez, /healthz and /readyz.
@@ -101,6 +101,49 @@ fn load_balancers_are_told_of_endpoints_on_the_node() {
     });
     node.server.delete(Kind::Service, "default", "local");
     wait_until("nobody answers", || node.get_at_node_port(PORT + 1, "/").is_none());
+}
+
+/// Under client-go's names and labels, as the dashboard of kubernetes-mixin for proxies reads them.
+#[test]
+fn requests_to_the_api_server_are_counted_as_by_client_go() {
+    let node = Node::in_sync("requests");
+    let host = node.server.address().to_string();
+    let failures = 3;
+    node.server.fail_next(failures, Kind::Service, None, Failure::Code(503));
+    node.server.disconnect_all();
+    node.wait_for_watches();
+    wait_until("an Event is posted", || !node.server.events().is_empty());
+    node.server.refuse_connections(true);
+    wait_until("a request fails", || node.logged("API server unreachable") > 0);
+    let text = node.get(METRICS_PORT, "/metrics").unwrap().body;
+    let value = |sample: &str| -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{sample} ")));
+        line.unwrap_or_else(|| panic!("{sample} is not in {text}")).parse().unwrap()
+    };
+    let requests = |code, method| {
+        value(&format!(
+            "rest_client_requests_total{{code=\"{code}\",host=\"{host}\",method=\"{method}\"}}"
+        ))
+    };
+    // A list and a watch of each kind, and the watches that followed.
+    assert!(requests("200", "GET") >= 11.0, "{text}");
+    assert_eq!(requests("503", "GET"), failures as f64);
+    assert_eq!(requests("201", "POST"), 1.0);
+    assert!(requests("<error>", "GET") >= 1.0);
+    for verb in ["GET", "POST"] {
+        let count = |name| value(&format!("{name}_count{{host=\"{host}\",verb=\"{verb}\"}}"));
+        assert!(count("rest_client_request_duration_seconds") >= 1.0);
+        assert!(count("rest_client_response_size_bytes") >= 1.0);
+        assert!(count("rest_client_rate_limiter_duration_seconds") >= 1.0);
+    }
+    assert_eq!(
+        value(&format!("rest_client_request_size_bytes_count{{host=\"{host}\",verb=\"POST\"}}")),
+        1.0
+    );
+    let sent = format!("rest_client_request_size_bytes_sum{{host=\"{host}\",verb=\"POST\"}}");
+    assert!(value(&sent) > 100.0, "the size of the Event");
+    let received = format!("rest_client_response_size_bytes_sum{{host=\"{host}\",verb=\"GET\"}}");
+    assert!(value(&received) > 1000.0, "the size of the lists");
 }
 
 /// A Service may take an address of the node, but not unnoticed where a process listens.

@@ -145,6 +145,13 @@ fn api_requests_use_selectors_of_kube_proxy() {
             assert_eq!(watch.parameter("allowWatchBookmarks"), Some("true"));
         }
         assert!(lists.iter().all(|list| list.parameter("limit").is_some()));
+        // All nodes may start together: etcd must not read the same list for each.
+        assert!(lists.iter().all(|list| list.parameter("resourceVersion") == Some("0")));
+    }
+    let agent = format!("rulegen/{} (linux/", env!("CARGO_PKG_VERSION"));
+    for request in &requests {
+        let named = request.header("user-agent").unwrap_or_default();
+        assert!(named.starts_with(&agent), "{request:?}");
     }
     // What the selectors leave out makes no rules, whoever tells of it.
     let mut headless = service("headless", 40);

@@ -73,6 +73,24 @@ fn node_with(label: &str, canned: impl Fn(Kind) -> Canned) -> Node {
     node
 }
 
+/// The watch cache has no pages, so a list of a large cluster may be too long from there.
+#[test]
+fn a_list_too_long_from_the_watch_cache_is_read_in_pages() {
+    let mut node = Node::new("too-long");
+    let endless = Canned::Endless("{\"kind\":\"ServiceList\",\"apiVersion\":\"v1\",\"items\":[");
+    node.server.answer_lists(Kind::Service, Some(endless));
+    node.start("");
+    wait_until("it is too long", || node.logged("exceeds") > 0);
+    node.server.answer_lists(Kind::Service, None);
+    node.settle();
+    let requests = node.server.requests();
+    let lists = requests.iter().filter(|request| {
+        request.path.ends_with("/services") && request.parameter("watch").is_none()
+    });
+    let versions: Vec<_> = lists.map(|list| list.parameter("resourceVersion")).collect();
+    assert_eq!(versions[..2], [Some("0"), None]);
+}
+
 #[test]
 fn any_other_answer_leaves_the_rules_as_they_are() {
     let cases: Vec<_> = wrong_bodies().into_iter().enumerate().collect();

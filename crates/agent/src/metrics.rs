@@ -5,9 +5,12 @@
 mod build;
 mod checks;
 mod connections;
+mod features;
 mod kube_proxy;
 mod own;
+mod process;
 mod register;
+mod rest_client;
 #[cfg(test)]
 mod tests;
 
@@ -22,8 +25,10 @@ use rulegen_net::IpFamily;
 use rulegen_os::printable::program_name;
 
 pub use build::Build;
+pub(crate) use build::go_architecture;
 pub use checks::Check;
 pub use connections::ServiceConnections;
+pub(crate) use rest_client::RestClient;
 
 use crate::left_out::Reason;
 use crate::report::{Changes, ConntrackReport, Phase, SyncReport};
@@ -31,6 +36,7 @@ use checks::Checks;
 use connections::Connections;
 use kube_proxy::KubeProxy;
 use own::Own;
+use process::Process;
 use register::Register;
 
 /// All metrics of this process.
@@ -57,11 +63,21 @@ impl Metrics {
         let own = Own::new(&register)?;
         let connections = register.register(Connections::new()?)?;
         build::register(&register, build)?;
+        features::register(&register)?;
         registry.register(Box::new(ProcessCollector::for_self()))?;
+        registry.register(Box::new(Process::new()?))?;
         let checks = Checks::new(&slis)?;
         let pending = Mutex::default();
         let lost_log_lines = OnceLock::new();
         Ok(Self { registry, kube_proxy, own, connections, pending, slis, checks, lost_log_lines })
+    }
+
+    /// Adds the metrics of the API server's client.
+    ///
+    /// # Errors
+    /// They were added before.
+    pub(crate) fn add_rest_client(&self, client: &RestClient) -> Result<()> {
+        client.register(&self.registry)
     }
 
     /// More changes are pending.

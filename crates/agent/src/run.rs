@@ -63,6 +63,9 @@ pub fn run(options: Options) -> Result<()> {
     let take_over = takeover::start(&options, Arc::clone(&variant), queue.events.clone())?;
     give_up_privileges(&options);
     let (telemetry, checks) = telemetry(&options, queue.inputs.waiting())?;
+    if let Inputs::Api(connection) = &inputs {
+        telemetry.metrics.add_rest_client(&connection.metrics)?;
+    }
     kube_proxy::watch(kube_proxy, telemetry.clone())?;
     let backend = open_backend(&options, &queue, variant, &telemetry.metrics)?;
     threads::watch_addresses(queue.events.clone())?;

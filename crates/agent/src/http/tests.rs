@@ -393,7 +393,7 @@ fn metrics_port_answers_every_path() {
     let cases = [
         ("/healthz", text, "ok"),
         ("/proxyMode", text, "nftables"),
-        ("/metrics", samples, "# HELP kubeproxy_conntrack_reconciler_deleted_entries_total "),
+        ("/metrics", samples, "# HELP go_goroutines Threads"),
         ("/metrics/slis", samples, "# HELP kubernetes_healthcheck Result of the last health check"),
         (
             "/configz",

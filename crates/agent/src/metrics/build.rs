@@ -36,7 +36,7 @@ pub(super) fn register(register: &Register<'_>, build: &Build) -> Result<()> {
     let version = format!("v{}", build.version);
     let mut numbers = build.version.split('.');
     let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
-    let platform = format!("{OS}/{}", architecture());
+    let platform = format!("{OS}/{}", go_architecture());
     let values =
         [&build.date, "rustc", &build.commit, "", &version, "", major, minor, platform.as_str()];
     info.get_metric_with_label_values(&values)?.set(1);
@@ -44,7 +44,7 @@ pub(super) fn register(register: &Register<'_>, build: &Build) -> Result<()> {
 }
 
 /// Go's name of the architecture.
-fn architecture() -> &'static str {
+pub(crate) fn go_architecture() -> &'static str {
     match ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

@@ -89,7 +89,18 @@ fn labels_are_there_from_the_start() {
     );
     let text = metrics(ProxyMode::Nftables, &[IpFamily::Ipv6]).text().unwrap();
     assert!(!text.contains("IPv4"), "only families that are proxied:\n{text}");
-    assert!(text.contains("\nprocess_resident_memory_bytes "));
+    // With rest_client_*, all that the dashboards of kubernetes-mixin show.
+    for name in [
+        "process_resident_memory_bytes",
+        "process_cpu_seconds_total",
+        "process_network_receive_bytes_total",
+        "process_network_transmit_bytes_total",
+        "process_virtual_memory_max_bytes",
+        "go_goroutines",
+        r#"kubernetes_feature_enabled{name="NFTablesProxyMode",stage=""}"#,
+    ] {
+        assert!(text.contains(&format!("\n{name} ")), "{name} is not in:\n{text}");
+    }
     assert!(text.contains(concat!(
         r#"kubernetes_build_info{build_date="2026",compiler="rustc",git_commit="abc","#,
         r#"git_tree_state="",git_version="v0.1.0",go_version="",major="0",minor="1",platform="#,

@@ -55,7 +55,7 @@ pub(crate) trait Watches: Clone + Send + Sync + 'static {
 
 /// Watches all kinds until the agent exits.
 pub(crate) async fn watch(connection: Connection, node: String, sink: Sink, metrics: impl Watches) {
-    let Connection { client, address } = connection;
+    let Connection { client, address, .. } = connection;
     let server = Server::new(address);
     let own = Selection { labels: None, fields: Some(format!("metadata.name={node}")) };
     let services = Selection::new(Some(SERVICES_LABELS), Some(SERVICES_FIELDS));
@@ -82,11 +82,12 @@ impl Selection {
         Self { labels: labels.map(str::to_owned), fields: fields.map(str::to_owned) }
     }
 
-    fn list(&self, limit: u32) -> ListParams {
+    fn list(&self, limit: u32, from_cache: bool) -> ListParams {
         ListParams {
             label_selector: self.labels.clone(),
             field_selector: self.fields.clone(),
             limit: Some(limit),
+            resource_version: from_cache.then(|| "0".to_owned()),
             ..ListParams::default()
         }
     }
@@ -109,6 +110,10 @@ struct Watch<'a, W, T> {
     selection: Selection,
     /// The page size.
     limit: u32,
+    /// Whether the API server may answer the list from its watch cache (resource version 0), which
+    /// costs etcd nothing when all nodes start together. Such a list may be older than what was seen,
+    /// so only the first is of this kind; the cache also has no pages.
+    from_cache: bool,
     /// The backoff before a list that a failed watch made necessary. It is reset after two minutes
     /// without one, so that a server that fails after each list does not cause a list each second.
     lists: DefaultBackoff,
@@ -131,6 +136,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
             troubles: WatchFailures::new(W::KIND, server.clone()),
             selection,
             limit: PAGE,
+            from_cache: true,
             lists: DefaultBackoff::default(),
             was_absent: false,
             watched: std::marker::PhantomData,
@@ -154,7 +160,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
 
     /// Lists all objects. Returns the resource version from which to watch.
     async fn list(&mut self) -> Result<Result<String, Error>, Ended> {
-        let mut pages = Pages::new(self.selection.list(self.limit));
+        let mut pages = Pages::new(self.selection.list(self.limit, self.from_cache));
         loop {
             let is_first = pages.is_first();
             let page = match self.page(&pages).await?.and_then(|page| Ok(pages.turn(page)?)) {
@@ -168,6 +174,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
                 self.forwarder.put(object, false).await?;
             }
             if let Some(version) = page.end {
+                self.from_cache = false;
                 self.works().await?;
                 self.forwarder.list_ends(W::KIND).await?;
                 return Ok(Ok(version));
@@ -201,7 +208,9 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
             self.selection.fields = None;
             return Ok(Duration::ZERO);
         }
-        if let Error::Wrong(WrongAnswer::TooLong { .. }) = error {
+        if let Error::Wrong(WrongAnswer::TooLong { .. }) = error
+            && !std::mem::take(&mut self.from_cache)
+        {
             self.limit = (self.limit / 10).max(1);
         }
         let pause = self.failed(error).await?;

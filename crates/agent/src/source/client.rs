@@ -1,16 +1,20 @@
 //! Credentials and the connection to the API server.
 
+use std::env::consts::OS;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hyper::header::{HeaderValue, USER_AGENT};
 use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tower::layer::layer_fn;
 
 use super::bounded::Bounded;
+use super::measured::Measured;
 use super::throttle::Throttle;
 use crate::error::{Error, Result};
+use crate::metrics::{RestClient, go_architecture};
 
 /// How to reach the API server.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +41,7 @@ pub(crate) struct Connection {
     pub(crate) client: Client,
     /// The server's address, for messages.
     pub(crate) address: String,
+    pub(crate) metrics: RestClient,
 }
 
 /// Makes a client for the API server, without sending a request.
@@ -54,12 +59,26 @@ pub(crate) async fn connect(options: &ApiOptions) -> Result<Connection> {
     config.reset_reader_on_write = true;
     // The watches retry and log by themselves.
     config.default_retry = false;
+    config.headers.push((USER_AGENT, user_agent()));
     let address = config.cluster_url.to_string();
+    let host = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
+    let metrics = RestClient::new(host)?;
     let client = ClientBuilder::try_from(config);
     let failed = |source| Error::Credentials { server: address.clone(), source };
     let client = client.map_err(failed)?;
-    let client = client.with_layer(&layer_fn(Throttle::new)).with_layer(&layer_fn(Bounded));
-    Ok(Connection { client: client.build(), address })
+    let client = client
+        .with_layer(&layer_fn(|inner| Measured { inner, metrics: metrics.clone() }))
+        .with_layer(&layer_fn(|inner| Throttle::new(inner, metrics.clone())))
+        .with_layer(&layer_fn(Bounded))
+        .build();
+    Ok(Connection { client, address, metrics })
+}
+
+/// As of client-go, by which audit logs and metrics of the API server tell its clients apart.
+fn user_agent() -> HeaderValue {
+    let version = env!("CARGO_PKG_VERSION");
+    let text = format!("rulegen/{version} ({OS}/{})", go_architecture());
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("rulegen"))
 }
 
 async fn config(options: &ApiOptions) -> Result<Config> {

@@ -7,6 +7,7 @@ mod client;
 mod event_forwarder;
 mod folder;
 mod list;
+mod measured;
 mod object;
 mod pages;
 mod request;

@@ -53,13 +53,28 @@ pub(super) async fn list<W: Watched>(
     parameters: &ListParams,
 ) -> Result<Page<W>, Error> {
     let request = kube::core::Request::new(W::PATH).list(parameters);
-    let request = request.map_err(|error| Error::Unreachable(kube::Error::BuildRequest(error)))?;
+    let mut request =
+        request.map_err(|error| Error::Unreachable(kube::Error::BuildRequest(error)))?;
+    ask_cache(&mut request, parameters);
     let answer = async {
         let response = send(client, request).await?;
         whole(response.into_body(), "the list", LONGEST_PAGE).await
     };
     let body = within(PAGE_PATIENCE, answer).await?;
     Ok(page(&body)?)
+}
+
+/// Adds the resource version 0 beside a limit, as client-go does for servers without a watch cache.
+/// kube leaves it out.
+fn ask_cache(request: &mut Request<Vec<u8>>, parameters: &ListParams) {
+    let from_cache = parameters.resource_version.as_deref() == Some("0");
+    if from_cache
+        && parameters.limit.is_some()
+        && parameters.continue_token.is_none()
+        && let Ok(uri) = format!("{}&resourceVersion=0", request.uri()).parse()
+    {
+        *request.uri_mut() = uri;
+    }
 }
 
 /// Starts a watch from a resource version.

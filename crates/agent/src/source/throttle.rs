@@ -15,6 +15,8 @@ use kube::client::Body;
 use tokio::time::{Instant, sleep_until};
 use tower::Service;
 
+use crate::metrics::RestClient;
+
 /// The minimum time between the starts of two watches.
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -23,11 +25,17 @@ pub(super) struct Throttle<S> {
     inner: S,
     /// The start of the last watch per path, which may be in the future.
     begun: HashMap<String, Instant>,
+    metrics: RestClient,
+}
+
+/// Whether a request starts a watch.
+pub(super) fn is_watch(request: &Request<Body>) -> bool {
+    request.uri().query().is_some_and(|query| query.contains("watch=true"))
 }
 
 impl<S> Throttle<S> {
-    pub(super) fn new(inner: S) -> Self {
-        Self { inner, begun: HashMap::new() }
+    pub(super) fn new(inner: S, metrics: RestClient) -> Self {
+        Self { inner, begun: HashMap::new(), metrics }
     }
 
     /// When a watch of a path that is requested now may start.
@@ -53,9 +61,10 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let uri = request.uri();
-        let is_watch = uri.query().is_some_and(|query| query.contains("watch=true"));
-        let begins = is_watch.then(|| self.begin(uri.path(), Instant::now()));
+        let now = Instant::now();
+        let begins = is_watch(&request).then(|| self.begin(request.uri().path(), now));
+        let delay = begins.map(|begins| begins - now).unwrap_or_default();
+        self.metrics.delayed(request.method().as_str(), delay);
         // Nothing is sent before the future is polled.
         let answer = self.inner.call(request);
         Box::pin(async move {
@@ -74,7 +83,7 @@ mod tests {
     #[test]
     fn each_path_has_a_second() {
         let start = Instant::now();
-        let mut throttle = Throttle::new(());
+        let mut throttle = Throttle::new((), RestClient::new(String::new()).unwrap());
         assert_eq!(throttle.begin("/a", start), start);
         assert_eq!(throttle.begin("/b", start), start);
         assert_eq!(throttle.begin("/a", start), start + PERIOD);
