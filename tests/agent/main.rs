@@ -33,6 +33,7 @@ mod node;
 mod objects;
 mod outage;
 mod refused;
+mod role;
 mod rubbish;
 mod status_page;
 mod sync;
