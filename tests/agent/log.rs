@@ -109,6 +109,34 @@ fn the_last_lines_are_written_and_all_are_json() {
     }
 }
 
+/// Not as typed: a value may come from the configuration, a default, or depend on the mode.
+#[test]
+fn flagz_has_effective_values() {
+    let mut node = Node::new("flagz");
+    let config = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n\
+                  mode: iptables\nclusterCIDR: 10.244.0.0/16\nnftables: {syncPeriod: 45s}\n\
+                  nodePortAddresses: [192.168.0.0/16, 10.0.0.0/8]\noomScoreAdj: -5\n";
+    let config = node.space.file("config.yaml", config);
+    node.start(&format!("--config {config} --conntrack-udp-timeout 7s"));
+    wait_until("it answers", || node.get(METRICS_PORT, "/flagz").is_some());
+    let flags = node.get(METRICS_PORT, "/flagz").unwrap().body;
+    for line in [
+        "proxy-mode=nftables",
+        "cluster-cidr=10.244.0.0/16",
+        "iptables-sync-period=45s",
+        "nodeport-addresses=192.168.0.0/16,10.0.0.0/8",
+        "conntrack-udp-timeout=7s",
+        "conntrack-min=0",
+        "detect-local-mode=ClusterCIDR",
+        "metrics-bind-address=127.0.0.1:10249",
+        "oom-score-adj=0",
+        &format!("kubeconfig={}", node.kubeconfig),
+        &format!("config={config}"),
+    ] {
+        assert!(flags.lines().any(|of| of == line), "{line} is not in {flags}");
+    }
+}
+
 /// Also the line that says why it cannot start.
 #[test]
 fn an_error_at_the_start_is_json_too() {

@@ -1,23 +1,110 @@
 //! What the agent shows at /flagz.
 
 use clap::CommandFactory;
+use rulegen_config::{KubeProxyConfiguration, to_configz};
+use serde_json::Value;
 
 use crate::args::Cli;
 
-/// All flags of the agent, with the values that were given or are the default.
-pub(crate) fn flags() -> Vec<(String, String)> {
+/// All flags of the agent with the values that have effect: from the configuration where it has a
+/// field for the flag, else as given or the default.
+pub(crate) fn flags(config: &KubeProxyConfiguration) -> Vec<(String, String)> {
     let Ok(matches) = Cli::command().try_get_matches() else { return Vec::new() };
     let Some((name, matches)) = matches.subcommand() else { return Vec::new() };
     let command = Cli::command();
     let Some(command) = command.find_subcommand(name) else { return Vec::new() };
+    let config = to_configz(config);
     let flag = |argument: &clap::Arg| {
-        let values = matches.try_get_raw(argument.get_id().as_str()).ok().flatten();
-        let values: Vec<String> = values
-            .into_iter()
-            .flatten()
-            .map(|value| value.to_string_lossy().into_owned())
-            .collect();
-        Some((argument.get_long()?.to_owned(), values.join(",")))
+        let flag = argument.get_long()?;
+        let given = || {
+            let values = matches.try_get_raw(argument.get_id().as_str()).ok().flatten();
+            let values = values.into_iter().flatten();
+            let values: Vec<_> = values.map(|value| value.to_string_lossy().into_owned()).collect();
+            values.join(",")
+        };
+        Some((flag.to_owned(), configured(flag, &config).map_or_else(given, text)))
     };
     command.get_arguments().filter_map(flag).collect()
+}
+
+/// The field of the configuration that a flag overrides.
+fn configured<'a>(flag: &str, config: &'a Value) -> Option<&'a Value> {
+    let of_mode = |field| config.get(config.get("mode")?.as_str()?)?.get(field);
+    let field = match flag {
+        "iptables-min-sync-period" => return of_mode("minSyncPeriod"),
+        "iptables-sync-period" => return of_mode("syncPeriod"),
+        "masquerade-all" => return of_mode("masqueradeAll"),
+        "bind-address" => "/bindAddress",
+        "bind-address-hard-fail" => "/bindAddressHardFail",
+        "cluster-cidr" => "/clusterCIDR",
+        "conntrack-max-per-core" => "/conntrack/maxPerCore",
+        "conntrack-min" => "/conntrack/min",
+        "conntrack-tcp-be-liberal" => "/conntrack/tcpBeLiberal",
+        "conntrack-tcp-reset-removed" => "/rulegen/conntrackTCPResetRemoved",
+        "conntrack-tcp-timeout-close-wait" => "/conntrack/tcpCloseWaitTimeout",
+        "conntrack-tcp-timeout-established" => "/conntrack/tcpEstablishedTimeout",
+        "conntrack-udp-timeout" => "/conntrack/udpTimeout",
+        "conntrack-udp-timeout-stream" => "/conntrack/udpStreamTimeout",
+        "detect-local-mode" => "/detectLocalMode",
+        "external-ips" => "/rulegen/externalIPs",
+        "healthz-bind-address" => "/healthzBindAddress",
+        "hostname-override" => "/hostnameOverride",
+        "iptables-localhost-nodeports" => "/iptables/localhostNodePorts",
+        "iptables-masquerade-bit" => "/iptables/masqueradeBit",
+        "kubeconfig" => "/clientConnection/kubeconfig",
+        "load-balancing" => "/nftables/loadBalancing",
+        "max-service-size" => "/rulegen/maxServiceSize",
+        "metrics-bind-address" => "/metricsBindAddress",
+        "nftables-counters" => "/nftables/counters",
+        "nodeport-addresses" => "/nodePortAddresses",
+        "oom-score-adj" => "/oomScoreAdj",
+        "pod-bridge-interface" => "/detectLocal/bridgeInterface",
+        "pod-interface-name-prefix" => "/detectLocal/interfaceNamePrefix",
+        "proxy-mode" => "/mode",
+        "refuse-node-addresses" => "/rulegen/refuseNodeAddresses",
+        _ => return None,
+    };
+    config.pointer(field)
+}
+
+/// As on a command line.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Flags that the configuration has no field for.
+    const NOT_CONFIGURED: [&str; 12] = [
+        "allow-empty",
+        "config",
+        "context",
+        "init-only",
+        "iptables-lock-timeout",
+        "iptables-variant",
+        "logging-format",
+        "manifests",
+        "master",
+        "nftables-table",
+        "v",
+        "help",
+    ];
+
+    #[test]
+    fn flags_of_the_agent_have_a_field_of_the_configuration_or_none() {
+        let config = to_configz(&KubeProxyConfiguration::default().with_defaults());
+        let command = Cli::command();
+        let agent = command.find_subcommand("agent").unwrap();
+        for flag in agent.get_arguments().filter_map(clap::Arg::get_long) {
+            let is_configured = configured(flag, &config).is_some();
+            assert_eq!(is_configured, !NOT_CONFIGURED.contains(&flag), "{flag}");
+        }
+    }
 }

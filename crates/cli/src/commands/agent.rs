@@ -65,7 +65,7 @@ fn options(args: &AgentArgs) -> Result<Options> {
         conntrack: conntrack(&running.conntrack),
         tcp_reset_removed: running.conntrack.tcp_reset_removed,
         shown_config: to_configz(&effective),
-        flags: shown::flags(),
+        flags: shown::flags(&effective),
         lost_log_lines: log::lost,
         flush_log: log::flush,
         build: Build { version: env!("CARGO_PKG_VERSION").to_owned(), ..Build::default() },
