@@ -109,6 +109,32 @@ fn the_last_lines_are_written_and_all_are_json() {
     }
 }
 
+/// A cluster may have thousands of Services without rules: one line for all.
+#[test]
+fn headless_and_external_name_services_are_one_line() {
+    let mut node = Node::new("log-skipped");
+    let names: Vec<String> = (0..20).map(|n| format!("alias-{n}")).collect();
+    node.server.apply_many(names.iter().map(|name| {
+        let mut alias = service(name, 40);
+        alias["spec"] = json!({"type": "ExternalName", "externalName": "example.com"});
+        alias
+    }));
+    node.start("");
+    node.settle();
+    wait_until("it is logged", || node.logged("skipped headless and ExternalName Services") > 0);
+    let log = node.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("ExternalName")).collect();
+    assert!(matches!(lines[..], [line] if line.contains("services=20")), "{lines:?}");
+
+    let list = node.command("list --dry-run");
+    let printed = crate::common::stderr(&list);
+    let lines: Vec<&str> = printed.lines().filter(|line| line.contains("ExternalName")).collect();
+    let start =
+        "note: skipped 20 headless and ExternalName Services, which need no rules: default/";
+    assert!(matches!(lines[..], [line] if line.starts_with(start)), "{printed}");
+    assert!(printed.contains("and 17 more"), "{printed}");
+}
+
 /// Not as typed: a value may come from the configuration, a default, or depend on the mode.
 #[test]
 fn flagz_has_effective_values() {

@@ -72,6 +72,8 @@ pub(crate) struct State {
     /// Whether the sync only checks for changes by other programs.
     only_checks: bool,
     last_error: Option<String>,
+    /// The number of headless and ExternalName Services that was last logged.
+    services_without_rules: usize,
     /// The revision of the node address claims that were last reported.
     claims: Option<u64>,
 }
@@ -199,10 +201,19 @@ impl Reconciler {
                 self.known.rejected_objects.write().forget_doubted(*kind);
                 self.tell_rejected(*kind);
                 self.known.store.write().take_in(event);
+                self.log_services_without_rules();
                 self.listed();
             }
         }
         self.want(at);
+    }
+
+    /// One line for all, after the first list and when a later list has another number.
+    fn log_services_without_rules(&mut self) {
+        let services = self.known.rejected_objects.read().services_without_rules();
+        if std::mem::replace(&mut self.state.services_without_rules, services) != services {
+            tracing::info!(services, "skipped headless and ExternalName Services");
+        }
     }
 
     fn complain(&self, kind: Kind, key: ObjectKey, problems: Vec<Problem>) {

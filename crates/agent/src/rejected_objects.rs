@@ -88,6 +88,13 @@ impl RejectedObjects {
         own + by_others
     }
 
+    /// The number of headless and ExternalName Services.
+    pub(crate) fn services_without_rules(&self) -> usize {
+        let is_one =
+            |problems: &&Arc<[Problem]>| problems.iter().any(Problem::is_service_without_rules);
+        self.told.values().filter(is_one).count()
+    }
+
     /// All objects with problems.
     fn all(&self) -> impl Iterator<Item = ((Kind, &ObjectKey), Arc<[Problem]>)> {
         let own = self.told.iter().map(|((kind, key), problems)| {
@@ -126,8 +133,12 @@ fn is_rejected(problems: &[Problem]) -> bool {
     problems.iter().any(|problem| problem.severity >= Severity::Warning)
 }
 
-/// Mistakes in objects are not failures of the node. Notes are logged at debug level.
+/// Mistakes in objects are not failures of the node. Notes are logged at debug level, those that
+/// many Services have only as a number.
 pub(crate) fn log(problem: &Problem) {
+    if problem.is_service_without_rules() {
+        return;
+    }
     if problem.severity == Severity::Note {
         tracing::debug!("{problem}");
     } else {

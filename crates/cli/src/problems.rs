@@ -6,7 +6,7 @@ use rulegen_model::{Problem, Severity};
 
 use crate::log;
 
-/// Maximum number of problems per severity; a cluster may have thousands of headless Services.
+/// Maximum number of problems per severity.
 const PRINTED: usize = 100;
 
 /// Prints problems, the worst last so that they are visible at the prompt.
@@ -17,7 +17,13 @@ pub(crate) fn print(problems: &[Problem]) {
         (Severity::Incomplete, Label::Error),
         (Severity::Error, Label::Error),
     ] {
-        let those: Vec<&Problem> = problems.iter().filter(|p| p.severity == severity).collect();
+        let mut those: Vec<&Problem> = problems.iter().filter(|p| p.severity == severity).collect();
+        let is_one = |problem: &&Problem| problem.is_service_without_rules();
+        let without_rules: Vec<&Problem> = those.iter().copied().filter(is_one).collect();
+        if without_rules.len() > 1 {
+            those.retain(|problem| !problem.is_service_without_rules());
+            line(label, &services_without_rules(&without_rules));
+        }
         for problem in those.iter().take(PRINTED) {
             line(label, &problem.to_string());
         }
@@ -26,6 +32,23 @@ pub(crate) fn print(problems: &[Problem]) {
         }
     }
 }
+
+/// A cluster may have thousands of them.
+fn services_without_rules(problems: &[&Problem]) -> String {
+    let names = problems.iter().filter_map(|problem| problem.object.as_ref());
+    let names: Vec<String> =
+        names.take(NAMED).map(|of| format!("{}/{}", of.namespace, of.name)).collect();
+    let more = problems.len() - names.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!(
+        "skipped {} headless and ExternalName Services, which need no rules: {}{more}",
+        problems.len(),
+        names.join(", ")
+    )
+}
+
+/// Maximum number of names in a line.
+const NAMED: usize = 3;
 
 /// Prints an error with its causes.
 pub(crate) fn print_error(error: &anyhow::Error) {

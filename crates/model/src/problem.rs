@@ -45,6 +45,9 @@ impl fmt::Display for ObjectName {
     }
 }
 
+/// The end of the notes about headless and ExternalName Services.
+pub(crate) const NEED_NO_RULES: &str = "need no rules";
+
 /// Severity of a [`Problem`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
@@ -83,6 +86,11 @@ impl Problem {
     /// A problem without place, object and field.
     pub fn new(severity: Severity, message: impl Into<String>) -> Self {
         Self { severity, source: None, object: None, field: None, message: message.into() }
+    }
+
+    /// Whether it is a note about a Service that needs no rules: a cluster has many of these.
+    pub fn is_service_without_rules(&self) -> bool {
+        self.severity == Severity::Note && self.message.ends_with(NEED_NO_RULES)
     }
 
     /// Sets the field.

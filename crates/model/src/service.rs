@@ -12,7 +12,7 @@ use crate::load_balancing::{ANNOTATION, LoadBalancing};
 use crate::object::{LoadBalancerIngress, Service, ServicePortSpec};
 use crate::ownership::{ClaimKind, ClaimedIp};
 use crate::port::{known_protocol, optional_port, port_number};
-use crate::problem::Report;
+use crate::problem::{NEED_NO_RULES, Report};
 use crate::service_port::{ServicePort, TrafficPolicy};
 use rulegen_net::{IpFamily, ServicePortName, parse_address, parse_network, special_use};
 
@@ -95,7 +95,7 @@ fn proxied_kind(service: &Service, report: &mut Report<'_>) -> Option<ServiceKin
         Some("NodePort") => ServiceKind::NodePort,
         Some("LoadBalancer") => ServiceKind::LoadBalancer,
         Some("ExternalName") => {
-            report.note("skipped: ExternalName Services need no rules");
+            report.note(format!("skipped: ExternalName Services {NEED_NO_RULES}"));
             return None;
         }
         Some(other) => {
@@ -109,7 +109,7 @@ fn proxied_kind(service: &Service, report: &mut Report<'_>) -> Option<ServiceKin
     let given = service.spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty());
     match given.or(service.spec.cluster_ips.first().map(String::as_str)) {
         Some("None") => {
-            report.note("skipped: headless Services (clusterIP: None) need no rules");
+            report.note(format!("skipped: headless Services (clusterIP: None) {NEED_NO_RULES}"));
             None
         }
         None | Some("") => {
