@@ -16,7 +16,7 @@ use rulegen_kernel::nftables::{
 use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort};
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::bisect;
-use rulegen_ruleset::nftables::{Actual, Name, Table, Transaction, Value};
+use rulegen_ruleset::nftables::{Actual, Key, Name, Table, Transaction, Value};
 
 use super::{Backend, Outcome, Stopwatch, Written, changed_service, plan_of, service_of};
 use stale_clients::StaleClients;

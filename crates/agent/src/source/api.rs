@@ -34,7 +34,7 @@ use crate::queue::Ended;
 const ABSENCE: Duration = Duration::from_secs(300);
 
 /// ServiceCIDRs that cannot be listed are requested again after at most this time. Unlike other
-/// kinds, they do not hold up the start, so nobody else would notice.
+/// kinds, forbidden ones do not hold up the start, so nobody else would notice.
 const UNLISTED: Duration = Duration::from_secs(10);
 
 /// After this time a slow page is logged, long before it times out.
@@ -214,11 +214,15 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
             self.limit = (self.limit / 10).max(1);
         }
         let pause = self.failed(error).await?;
-        if W::KIND == Kind::ServiceCidr && matches!(error, Error::Refused(_)) {
-            self.forwarder.service_cidrs_unknown().await?;
-            return Ok(pause.min(UNLISTED));
+        if W::KIND != Kind::ServiceCidr {
+            return Ok(pause);
         }
-        Ok(pause)
+        // Roles written for older clusters do not allow ServiceCIDRs. Other errors pass, so they are
+        // waited for.
+        if is_forbidden(error) {
+            self.forwarder.service_cidrs_unknown().await?;
+        }
+        Ok(pause.min(UNLISTED))
     }
 
     /// Watches from a resource version, repeatedly, until a list is needed.
@@ -303,6 +307,11 @@ fn needs_list(error: &Error) -> bool {
 /// Whether the server does not support the field selector `spec.clusterIP`.
 pub(super) fn is_unselectable(error: &Error) -> bool {
     matches!(error, Error::Refused(status) if status.code == 400)
+}
+
+/// Whether the role does not allow a request.
+pub(super) fn is_forbidden(error: &Error) -> bool {
+    matches!(error, Error::Refused(status) if status.code == 403)
 }
 
 /// Whether the cluster does not have a kind. If it could be listed before, it does exist: another

@@ -6,7 +6,7 @@ use kube::Client;
 use kube::api::ListParams;
 use rulegen_model::{Kind, Object, Objects, Problem, Severity, Source, Sourced};
 
-use super::api::{is_absence, is_unselectable};
+use super::api::{is_absence, is_forbidden, is_unselectable};
 use super::client::{ApiOptions, Connection, connect};
 use super::object::{ApiObject, EndpointSlices, Nodes, ServiceCidrs, Services, Watched};
 use super::pages::{PAGE, Pages};
@@ -47,10 +47,6 @@ pub fn list(options: &ApiOptions, node: &str, objects: &mut Objects) -> Result<V
         }
         Ok(listed.problems)
     })
-}
-
-fn is_forbidden(error: &request::Error) -> bool {
-    matches!(error, request::Error::Refused(status) if status.code == 403)
 }
 
 fn cannot(resource: &'static str) -> impl FnOnce(request::Error) -> Error {
