@@ -29,28 +29,28 @@ use crate::left_out::LeftOutReason;
 use crate::quarantine::Quarantine;
 use crate::report::{Counts, Operations, Phase};
 
-/// The tables of both families, and how sure we are of what the kernel holds.
+/// The tables of both families, and what is known about them in the kernel.
 pub(crate) struct Nftables<K = NfTables> {
     kernel: K,
     name: Name,
     families: Vec<IpFamily>,
-    /// Without the Services in quarantine.
+    /// The desired state, without the Services in quarantine.
     live: BTreeMap<IpFamily, LiveTable>,
-    /// Whether the kernel holds the tables as they are in `live`.
+    /// Whether the tables in the kernel are known to equal `live`.
     in_sync: bool,
-    /// Services that the kernel refuses.
+    /// Services that the kernel rejects.
     quarantine: Quarantine,
-    /// Services that changed since the kernel took all others; none if any may have.
+    /// Services that changed since the last successful sync; `None` if any may have changed.
     unsettled: Option<BTreeSet<ObjectKey>>,
-    /// Clients that are to be deleted.
+    /// Affinity entries of removed endpoints that are not deleted yet.
     stale_clients: StaleClients,
-    /// Sets that are to be searched for them.
+    /// Requests to search sets for such entries.
     searches: mpsc::Sender<ReadClients>,
 }
 
 impl Nftables {
-    /// Works on the network namespace of the thread that calls it. Sets of clients that have to be
-    /// searched are sent to `searches`, at most one search per set at a time.
+    /// Works in the network namespace of the calling thread. Affinity sets that have to be searched
+    /// are sent to `searches`, at most one search per set at a time.
     ///
     /// # Errors
     /// The kernel cannot be reached.
@@ -83,13 +83,13 @@ impl<K: Kernel> Nftables<K> {
         }
     }
 
-    /// The tables, by which a watcher finds them.
+    /// The names of the tables, for a watcher.
     pub(crate) fn tables(&self) -> Vec<(IpFamily, Name)> {
         self.families.iter().map(|family| (*family, self.name.clone())).collect()
     }
 
-    /// Takes the changes into the tables as they shall be; says what that changes in the kernel, if
-    /// it is known what that holds.
+    /// Updates the desired tables with the changes. Returns the patches, or none if a full resync is
+    /// needed.
     fn compile(&mut self, store: &ConfiguredStore, changes: &Changes) -> Vec<Patch> {
         let in_rules = self.follow(changes);
         if changes.full_resync || self.live.is_empty() {
@@ -117,7 +117,7 @@ impl<K: Kernel> Nftables<K> {
         self.live = self.live_tables(self.plans(store));
     }
 
-    /// Follows which Services changed. Returns the changes of those that are in the tables.
+    /// Records which Services changed. Returns the changes of Services that are not in quarantine.
     fn follow<'a>(&mut self, changes: &'a Changes) -> Vec<&'a ServiceChange> {
         let mut in_rules = Vec::with_capacity(changes.services.len());
         for change in &changes.services {
@@ -132,7 +132,7 @@ impl<K: Kernel> Nftables<K> {
         in_rules
     }
 
-    /// Takes changes into the tables as they shall be.
+    /// Updates the desired tables. Returns the patches.
     fn update(&mut self, store: &ConfiguredStore, changes: &[&ServiceChange]) -> Vec<Patch> {
         let live = self.live.iter_mut();
         live.map(|(family, live)| {
@@ -168,25 +168,25 @@ impl<K: Kernel> Nftables<K> {
         if self.in_sync {
             match self.write(&patches, &mut watch) {
                 Ok(written) => {
-                    self.look_for_stale_clients(&patches);
+                    self.search_stale_clients(&patches);
                     let written = self.settle(store, &mut watch, Ok(written), now);
                     return Outcome::new(watch, written);
                 }
-                // The kernel holds something else than we thought: what it is, reading tells.
+                // The tables in the kernel are not what we expected: read them.
                 Err(error) => {
                     tracing::warn!(%error, "incremental update rejected, doing a full resync")
                 }
             }
         }
         drop(patches);
-        // The comparison reads all clients.
+        // The comparison reads all affinity entries.
         self.stale_clients.forget_all();
         let written = self.write_all(store, &mut watch, now);
         let written = self.settle(store, &mut watch, written, now);
         Outcome { full: true, ..Outcome::new(watch, written) }
     }
 
-    /// Tries what is in quarantine once all else is written.
+    /// Records the result of a sync. After a success, retries the Services in quarantine.
     fn settle(
         &mut self,
         store: &ConfiguredStore,
@@ -213,8 +213,8 @@ impl<K: Kernel> Nftables<K> {
         Ok(written(&self.kernel, &transactions))
     }
 
-    /// Has the clients read that endpoints lost by a change that was committed.
-    fn look_for_stale_clients(&mut self, patches: &[Patch]) {
+    /// Requests a search for the affinity entries of endpoints that a commit removed.
+    fn search_stale_clients(&mut self, patches: &[Patch]) {
         for patch in patches {
             let changes = patch.client_sets().iter();
             changes.for_each(|change| self.stale_clients.follow(patch.family(), change));
@@ -224,13 +224,13 @@ impl<K: Kernel> Nftables<K> {
 
     fn read_clients(&mut self) {
         for read in self.stale_clients.reads() {
-            // Without the thread the agent ends.
+            // Fails only if the thread panicked, which ends the agent.
             let _ = self.searches.send(read);
         }
     }
 
-    /// Reads everything and writes what differs. Services that the kernel refuses are found and
-    /// put into quarantine, and all others are written.
+    /// Reads everything and writes the difference. Services that the kernel rejects are put into
+    /// quarantine, and all others are written.
     fn write_all(
         &mut self,
         store: &ConfiguredStore,
@@ -247,7 +247,8 @@ impl<K: Kernel> Nftables<K> {
         self.compare(watch)
     }
 
-    /// Finds the Services that the kernel refuses, with those first that changed since it took all.
+    /// Finds the Services that the kernel rejects. Services that changed since the last successful
+    /// sync are tried first.
     fn isolate(&mut self, store: &ConfiguredStore, error: &Error, now: Instant) -> Result<()> {
         let plans = self.plans(store);
         let ports = plans.iter().flat_map(|plan| &plan.services);
@@ -273,7 +274,7 @@ impl<K: Kernel> Nftables<K> {
         Ok(())
     }
 
-    /// Tries the Services in quarantine that are due, each time with all that were accepted before.
+    /// Retries the Services in quarantine that are due.
     fn retry(&mut self, store: &ConfiguredStore, now: Instant) {
         let with_ports = |service: ObjectKey| {
             let after = store.service(&service)?.to_vec();
@@ -311,8 +312,7 @@ impl<K: Kernel> Nftables<K> {
         }
     }
 
-    /// Writes Services that are not in the tables. If the kernel refuses, they are not in there
-    /// afterwards either.
+    /// Adds Services to the tables. If the kernel rejects them, the desired tables are restored.
     fn add(&mut self, store: &ConfiguredStore, changes: &[&ServiceChange]) -> Result<(), Error> {
         let patches = self.update(store, changes);
         let transactions: Vec<Transaction<'_>> = patches.iter().map(Patch::transaction).collect();
@@ -322,7 +322,7 @@ impl<K: Kernel> Nftables<K> {
         })
     }
 
-    /// Reads everything and writes what differs.
+    /// Reads everything and writes the difference.
     fn compare(&mut self, watch: &mut Stopwatch) -> Result<Written> {
         let tables: Vec<&Table> = self.live.values().map(LiveTable::table).collect();
         let names: Vec<(IpFamily, &Name)> = tables.iter().map(|t| (t.family, &t.name)).collect();
@@ -388,7 +388,7 @@ impl<K: Kernel> Backend for Nftables<K> {
                     let clients = keys.len();
                     tracing::debug!(set = %name, clients, "deleted stale affinity entries");
                 }
-                // They expire. If somebody else deleted the set, that is heard as drift.
+                // The entries expire. If another program deleted the set, an event reports the drift.
                 Err(error) => {
                     tracing::warn!(set = %name, %error, "cannot delete stale affinity entries");
                 }
@@ -433,12 +433,13 @@ fn network(value: Value) -> Option<IpNet> {
     }
 }
 
-/// What the backend needs of nf_tables besides tables.
+/// The nf_tables operations that the backend needs in addition to a [`Dataplane`].
 pub(crate) trait Kernel: Dataplane + DynamicSets + Send {
+    /// The netlink port, by which own commits are recognised.
     fn port(&self) -> u32;
     fn has_all(&mut self, tables: &[(IpFamily, &Name)]) -> Result<bool, Error>;
     fn missing(&mut self, tables: &[&Table]) -> Result<Vec<Missing>, Error>;
-    /// What the last commit sent.
+    /// The number of bytes that the last commit sent.
     fn last_bytes(&self) -> usize;
 }
 
@@ -460,18 +461,18 @@ impl Kernel for NfTables {
     }
 }
 
-/// With 10,000 Services of 5 endpoints, a flood of changes raises the agent's memory from 83 to 102 MB.
-/// Without this limit it is 158 MB.
+/// The maximum number of Services per incremental update. With 10,000 Services of 5 endpoints, a
+/// flood of changes raises the agent's memory from 83 to 102 MB; without this limit to 158 MB.
 const MOST_CHANGES: usize = 2000;
 
-/// A search ends after so many trials, each of which takes as long as a comparison. What was not
-/// tried by then is left out and tried again like the rest.
+/// The maximum number of trials per search for rejected Services. Each takes as long as a
+/// comparison. Services that were not tried are left out and retried like the rejected ones.
 const MOST_TRIALS: usize = 200;
 
-/// Retrials are commits of about 10 ms.
+/// The maximum number of retries per sync. Each is a commit of about 10 ms.
 const MOST_RETRIALS: usize = 32;
 
-/// What the kernel refused first: the rest often follows from it.
+/// The first rejection: the others are often consequences.
 fn first_refusal(error: &Error) -> String {
     match error {
         Error::Refused(refusals) => refusals.first().map(ToString::to_string).unwrap_or_default(),
@@ -490,7 +491,7 @@ fn reversed(change: &ServiceChange) -> ServiceChange {
     ServiceChange { before: change.after.clone(), after: change.before.clone() }
 }
 
-/// What becomes of a Service's ports in one family.
+/// The updates of a Service's ports in one family.
 fn updates(
     store: &ConfiguredStore,
     change: &ServiceChange,
@@ -535,19 +536,19 @@ fn summaries(transactions: &[Transaction<'_>]) -> Vec<String> {
 
 fn operations(transactions: &[Transaction<'_>]) -> Operations {
     let mut sum = Operations::default();
-    for ((turn, what), count) in transactions.iter().flat_map(Transaction::counts) {
-        if turn == "flushed" {
+    for ((change, kind), count) in transactions.iter().flat_map(Transaction::counts) {
+        if change == "flushed" {
             sum.flushed_sets += count;
             continue;
         }
-        let counts: &mut Counts = match what {
+        let counts: &mut Counts = match kind {
             "element" => &mut sum.elements,
             "rule" => &mut sum.rules,
             "chain" => &mut sum.chains,
             "set" => &mut sum.sets,
             _ => continue,
         };
-        match turn {
+        match change {
             "added" => counts.added += count,
             _ => counts.deleted += count,
         }
@@ -555,7 +556,7 @@ fn operations(transactions: &[Transaction<'_>]) -> Operations {
     sum
 }
 
-/// The kernel, with a look at the clock.
+/// Measures the duration of the kernel's work.
 struct Timed<'a, K> {
     kernel: &'a mut K,
     watch: &'a mut Stopwatch,

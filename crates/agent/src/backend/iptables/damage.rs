@@ -12,15 +12,16 @@ use super::family::Family;
 /// The chains to repair.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Damage {
-    /// Only chains that other programs also fill were changed: a resync decides.
+    /// Only chains that other programs also fill were changed. Whether there is drift needs a resync.
     None,
-    /// These chains, of which at least one is only ours.
+    /// These chains. At least one of them is filled by rulegen only.
     Chains(BTreeMap<IpFamily, BTreeSet<(Table, ChainName)>>),
     /// Any chain may be affected.
     Any,
 }
 
 impl Damage {
+    /// The damage of a commit that touched these chains.
     pub(super) fn of(touched: &TouchedChains) -> Self {
         let TouchedChains::These(touched) = touched else { return Self::Any };
         let mut chains: BTreeMap<IpFamily, BTreeSet<(Table, ChainName)>> = BTreeMap::new();
@@ -33,7 +34,7 @@ impl Damage {
         if !chains.values().flatten().any(is_ours) {
             return Self::None;
         }
-        // The shared chain may be gone, and then cannot be read on its own.
+        // A shared chain may have been deleted. Then it cannot be read on its own.
         let is_readable = |of: &(Table, ChainName)| is_ours(of) || of.1.is_built_in();
         match chains.values().flatten().all(is_readable) {
             true => Self::Chains(chains),
@@ -41,6 +42,7 @@ impl Damage {
         }
     }
 
+    /// Records the damage in the state of a family.
     pub(super) fn apply(&self, name: IpFamily, family: &mut Family) {
         match self {
             Self::None => {}
@@ -67,17 +69,17 @@ mod tests {
     }
 
     #[test]
-    fn only_a_chain_that_we_alone_fill_is_damage() {
+    fn damage_needs_a_chain_that_only_rulegen_fills() {
         assert_eq!(Damage::of(&touched(&[])), Damage::None);
         assert_eq!(Damage::of(&touched(&[("nat", "PREROUTING")])), Damage::None);
         assert_eq!(Damage::of(&touched(&[("filter", "KUBE-FIREWALL")])), Damage::None);
-        // In the other table this chain name is ours.
+        // rulegen owns a chain of this name only in the table nat.
         assert_eq!(Damage::of(&touched(&[("filter", "KUBE-SEP-X")])), Damage::None);
         assert_eq!(Damage::of(&TouchedChains::Any), Damage::Any);
     }
 
     #[test]
-    fn all_chains_of_a_commit_are_written() {
+    fn damage_includes_all_chains_of_a_commit() {
         let chains = [("nat", "KUBE-SEP-X"), ("nat", "PREROUTING")];
         let Damage::Chains(damaged) = Damage::of(&touched(&chains)) else { panic!() };
         let expected = chains.map(|(_, chain)| (Table::Nat, ChainName::from(chain)));

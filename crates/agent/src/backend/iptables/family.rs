@@ -1,4 +1,4 @@
-//! The two tables of one family.
+//! The tables `filter` and `nat` of one family.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -16,50 +16,57 @@ use super::tools::Tools;
 use crate::quarantine::Quarantine;
 use crate::report::{Counts, IptablesReport, IptablesRules, Operations, Phase};
 
-/// What is wanted of a family, and what is known of what the kernel holds.
+/// The desired state of a family, and what is known about its state in the kernel.
 pub(super) struct Family {
     name: IpFamily,
     pub(super) live: LiveRuleset,
-    held: KernelState,
-    /// Services that iptables refuses, which `live` is without.
+    kernel: KernelState,
+    /// Services that iptables rejects. `live` does not contain them.
     pub(super) quarantine: Quarantine,
-    /// Services that changed since iptables took all others; none if any may have.
+    /// Services that changed since the last successful sync; `None` if any may have changed.
     pub(super) unsettled: Option<BTreeSet<ObjectKey>>,
-    /// Rules in `filter` and `nat`, as far as they are ours.
+    /// The number of rulegen's rules in `filter` and in `nat`.
     sizes: [usize; 2],
 }
 
-/// What is known of what the kernel holds.
+/// What is known about the rules in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum KernelState {
-    /// What was wanted last.
+    /// They are the desired state of the last sync.
     Known,
-    /// The same but for these chains, which somebody changed.
+    /// The same, except for these chains, which another program changed.
     Damaged(BTreeSet<(Table, ChainName)>),
-    /// The same, unless somebody changed it.
+    /// The same, unless another program changed them.
     Suspected,
-    /// Anything.
+    /// Nothing is known.
     Unknown,
 }
 
-/// What was done to a family.
+/// The result of a family's sync.
 pub(super) struct Done {
-    /// Whether everything was compared.
+    /// Whether it was a full resync.
     pub(super) full: bool,
     pub(super) operations: Operations,
     pub(super) bytes: usize,
     pub(super) summary: Option<String>,
     pub(super) report: IptablesReport,
-    /// What somebody else had changed, in words.
+    /// The changes by other programs, for people.
     pub(super) drift: Option<String>,
 }
 
 impl Family {
     pub(super) fn new(name: IpFamily, live: LiveRuleset, quarantine: Quarantine) -> Self {
-        Self { name, live, held: KernelState::Unknown, quarantine, unsettled: None, sizes: [0; 2] }
+        Self {
+            name,
+            live,
+            kernel: KernelState::Unknown,
+            quarantine,
+            unsettled: None,
+            sizes: [0; 2],
+        }
     }
 
-    /// Follows a change of a Service, and says whether it is one with rules.
+    /// Records a change of a Service. Returns whether the Service has rules (is not in quarantine).
     pub(super) fn follow(&mut self, change: &ServiceChange) -> bool {
         let Some(service) = changed_service(change) else { return false };
         let has_rules = !self.quarantine.follow(&service, change);
@@ -70,27 +77,28 @@ impl Family {
     }
 
     pub(super) fn is_known(&self) -> bool {
-        self.held == KernelState::Known
+        self.kernel == KernelState::Known
     }
 
-    /// Whether it is known what is held but for some chains.
+    /// Whether the rules in the kernel are known, except for damaged chains.
     pub(super) fn is_known_but_for_chains(&self) -> bool {
-        matches!(self.held, KernelState::Known | KernelState::Damaged(_))
+        matches!(self.kernel, KernelState::Known | KernelState::Damaged(_))
     }
 
-    /// Somebody may have changed what is held.
+    /// Records that another program may have changed the rules.
     pub(super) fn suspect(&mut self) {
-        match self.held {
-            KernelState::Known => self.held = KernelState::Suspected,
-            // It was reported already that somebody changed it.
-            KernelState::Damaged(_) => self.held = KernelState::Unknown,
+        match self.kernel {
+            KernelState::Known => self.kernel = KernelState::Suspected,
+            // The drift was reported already.
+            KernelState::Damaged(_) => self.kernel = KernelState::Unknown,
             KernelState::Suspected | KernelState::Unknown => {}
         }
     }
 
-    /// Somebody changed these chains, or any where they are not known. This was reported.
+    /// Records that another program changed these chains, or any chain if `None`. The drift was
+    /// reported already.
     pub(super) fn damage(&mut self, chains: Option<BTreeSet<(Table, ChainName)>>) {
-        self.held = match (std::mem::replace(&mut self.held, KernelState::Unknown), chains) {
+        self.kernel = match (std::mem::replace(&mut self.kernel, KernelState::Unknown), chains) {
             (KernelState::Known, Some(chains)) => KernelState::Damaged(chains),
             (KernelState::Damaged(mut all), Some(chains)) => {
                 all.extend(chains);
@@ -100,33 +108,34 @@ impl Family {
         };
     }
 
-    /// Writes a patch where it is known what is held, else what differs.
+    /// Writes the patch if the rules in the kernel are known, otherwise the difference that a full
+    /// resync finds.
     pub(super) fn sync(
         &mut self,
         tools: &mut Tools,
         patch: Option<&Patch>,
         watch: &mut Stopwatch,
     ) -> Result<Done, Error> {
-        // Until it has succeeded.
-        let held = std::mem::replace(&mut self.held, KernelState::Unknown);
-        let without_reading_all = match (&held, patch) {
+        // Unknown until the sync has succeeded.
+        let kernel = std::mem::replace(&mut self.kernel, KernelState::Unknown);
+        let without_reading_all = match (&kernel, patch) {
             (KernelState::Known, Some(patch)) => Some(self.write(tools, patch, watch)),
             (KernelState::Damaged(chains), patch) => Some(self.repair(tools, patch, chains, watch)),
             _ => None,
         };
         match without_reading_all {
-            // It holds something else than we thought: what it is, reading tells.
+            // The rules in the kernel are not what we expected: read them.
             Some(Err(error @ Error::Refused { .. })) => {
                 tracing::warn!(%error, "incremental update rejected, doing a full resync");
             }
             Some(done) => {
                 let done = done?;
-                self.held = KernelState::Known;
+                self.kernel = KernelState::Known;
                 return Ok(done);
             }
             None => {}
         }
-        let expected = match held {
+        let expected = match kernel {
             KernelState::Suspected => {
                 Some(patch.map_or(0, |patch| patch.transaction().counts().changes()))
             }
@@ -135,7 +144,7 @@ impl Family {
         let mut done = self.compare(tools, expected, watch);
         if done.as_ref().is_err_and(Error::is_about_content) {
             // Another program may have deleted a chain after it was read, as firewalls do. That is
-            // far more frequent than a rule that iptables refuses, and the search takes longer.
+            // far more frequent than a rule that iptables rejects, and the search takes longer.
             done = self.compare(tools, expected, watch);
         }
         let done = match done {
@@ -146,12 +155,12 @@ impl Family {
             }
             done => done?,
         };
-        self.held = KernelState::Known;
+        self.kernel = KernelState::Known;
         self.unsettled = Some(BTreeSet::new());
         Ok(done)
     }
 
-    /// Finds the Services that iptables refuses, and removes them from what is wanted.
+    /// Finds the Services that iptables rejects, and removes them from the desired state.
     fn isolate(&mut self, tools: &mut Tools, error: &Error) -> Result<(), Error> {
         let is_settled = |service: &ObjectKey| {
             self.unsettled.as_ref().is_some_and(|unsettled| !unsettled.contains(service))
@@ -168,7 +177,7 @@ impl Family {
             refused = found.refused.len(),
             "search for rejected Services finished"
         );
-        // A Service that was not tried is left out and tried again like the others.
+        // Services that were not tried are left out and retried like the rejected ones.
         let refused = [found.refused, found.untried].concat();
         self.live.remove(&refused);
         let (why, now) = (error.to_string(), Instant::now());
@@ -178,7 +187,7 @@ impl Family {
         Ok(())
     }
 
-    /// Tries the Services in quarantine that are due, with `plans` for their ports.
+    /// Retries the Services in quarantine that are due. `plans` returns the plans of their ports.
     pub(super) fn retry(
         &mut self,
         tools: &mut Tools,
@@ -187,7 +196,7 @@ impl Family {
         now: Instant,
     ) {
         for service in self.quarantine.due(now).into_iter().take(MOST_RETRIALS) {
-            if self.held != KernelState::Known {
+            if self.kernel != KernelState::Known {
                 return;
             }
             let ports = plans(&service);
@@ -203,8 +212,8 @@ impl Family {
                         tracing::warn!(%error, "cannot retry rejected Service");
                         self.quarantine.postpone(&service, now);
                     }
-                    // A table may have been written before the other was refused.
-                    self.held = match self.compare(tools, None, watch) {
+                    // One table may have been written before iptables rejected the other.
+                    self.kernel = match self.compare(tools, None, watch) {
                         Ok(_) => KernelState::Known,
                         Err(_) => KernelState::Unknown,
                     };
@@ -228,8 +237,8 @@ impl Family {
         Ok(self.done(tools, &transaction, bytes))
     }
 
-    /// Writes the chains that somebody changed, without reading those that only we fill. The patch
-    /// comes first: the chains are written as they shall be after it.
+    /// Writes the chains that another program changed. Chains that only rulegen fills are not read.
+    /// The patch is written first, because the chains are written in their state after the patch.
     fn repair(
         &mut self,
         tools: &mut Tools,
@@ -248,8 +257,8 @@ impl Family {
         })
     }
 
-    /// Reads everything and writes what differs. More changes than are expected of one who knew
-    /// what was held are somebody else's.
+    /// Reads everything and writes the difference. More changes than `expected` mean that another
+    /// program changed the rules; `None` if any number is expected.
     fn compare(
         &mut self,
         tools: &mut Tools,
@@ -257,11 +266,11 @@ impl Family {
         watch: &mut Stopwatch,
     ) -> Result<Done, Error> {
         let family = self.name;
-        let wanted: Ruleset = watch.time(Phase::Compile, || self.live.ruleset());
-        let held = watch.time(Phase::Read, || tools.save(family))?;
-        let transaction = watch.time(Phase::Diff, || diff(&held, &wanted, &OURS));
+        let desired: Ruleset = watch.time(Phase::Compile, || self.live.ruleset());
+        let actual = watch.time(Phase::Read, || tools.save(family))?;
+        let transaction = watch.time(Phase::Diff, || diff(&actual, &desired, &OURS));
         let bytes = watch.time(Phase::Commit, || tools.restore(family, &transaction))?;
-        self.sizes = TABLES.map(|table| wanted.rules_of(table));
+        self.sizes = TABLES.map(|table| desired.rules_of(table));
         let done = self.done(tools, &transaction, bytes);
         let has_drifted = expected.is_some_and(|few| transaction.counts().changes() > few);
         let drift = done.summary.clone().filter(|_| has_drifted);
@@ -293,11 +302,12 @@ impl Family {
     }
 }
 
-/// So many Services are tried again after one sync: each that is still refused takes a comparison.
+/// The maximum number of retries after one sync. Each Service that is rejected again needs a full
+/// comparison.
 const MOST_RETRIALS: usize = 4;
 
 impl Done {
-    /// What two transactions did, one after the other.
+    /// Merges the results of two transactions, one after the other.
     fn and(self, next: Self) -> Self {
         let rules = |first: IptablesRules, next: IptablesRules| IptablesRules {
             total: next.total,

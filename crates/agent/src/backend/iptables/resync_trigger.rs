@@ -12,9 +12,9 @@ const REST: u32 = 19;
 /// Whether another program may have changed the rules, and which.
 #[derive(Debug, Default)]
 pub(super) struct ResyncTrigger {
-    /// Whether there is a reason to resync.
+    /// Whether a resync is needed that was not requested yet.
     waits: bool,
-    /// Whether a resync was requested.
+    /// Whether a resync was requested and has not ended.
     requested: bool,
     writer: Option<Writer>,
     /// No resync before this time.
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_suspected_while_resting_is_looked_at_afterwards() {
+    fn resync_requested_during_the_pause_runs_after_it() {
         let now = Instant::now();
         let mut resync_trigger = ResyncTrigger::default();
         assert!(!resync_trigger.wants_resync(now), "without a reason");

@@ -1,14 +1,14 @@
-//! Clients of endpoints that are gone, in the sets of session affinity.
+//! Affinity entries of removed endpoints, called stale clients.
 //!
-//! Packets fill these sets, so only the kernel knows what is in them, and to read a full one takes
-//! it 0.8 s. Therefore a change is committed without reading. Afterwards a thread reads the set and
-//! sends the stale clients back through the queue, and they are deleted in batches.
+//! Packets fill the affinity sets, so only the kernel knows their contents, and it needs 0.8 s to
+//! dump a full set. Therefore a change is committed without reading the set. Afterwards a thread
+//! reads it and sends the stale clients through the queue, and they are deleted in batches.
 //!
-//! Until then they do no harm. A client is found by its address and the number of an endpoint, and
-//! from the commit on no rule looks for a number whose endpoint is gone. If the endpoint returns
-//! before its clients are deleted, rules look for its number again, and it gets these clients back:
-//! it is an endpoint of the same service port, so no packet goes to a wrong one. If another
-//! endpoint has the same number (one of 2³²), the same holds for it.
+//! Until then they do no harm. An entry consists of the client's address and the number of an
+//! endpoint, and after the commit no rule looks up the number of a removed endpoint. If the endpoint
+//! returns before its entries are deleted, rules look up its number again, and its clients return to
+//! it. It is an endpoint of the same service port, so no packet goes to a wrong one. The same is true
+//! if another endpoint gets the same number (one of 2³²).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -19,8 +19,8 @@ use rulegen_ruleset::nftables::{Key, Name, Set, Value};
 
 use crate::affinity_clients::{Clients, ReadClients};
 
-/// The numbers without an endpoint, by set, and which of them a thread looks for. There is at most
-/// one read for each set at a time; what is lost meanwhile waits for the next.
+/// The numbers of removed endpoints, by set. At most one read per set runs at a time; endpoints that
+/// are removed meanwhile wait for the next.
 #[derive(Debug, Default)]
 pub(super) struct StaleClients {
     sets: BTreeMap<(IpFamily, Name), Stale>,
@@ -28,16 +28,16 @@ pub(super) struct StaleClients {
 
 #[derive(Debug)]
 struct Stale {
-    /// The set without its clients.
+    /// The set's definition, without elements.
     set: Set,
-    /// Numbers that no read looks for yet.
+    /// Numbers to search for in the next read.
     waiting: BTreeSet<u32>,
-    /// Numbers that the read under way looks for.
+    /// Numbers that the running read searches for.
     reading: Option<BTreeSet<u32>>,
 }
 
 impl StaleClients {
-    /// Takes in a change that was committed.
+    /// Records a committed change.
     pub(super) fn follow(&mut self, family: IpFamily, change: &ClientSetChange) {
         let of = (family, change.name.clone());
         let Some(set) = &change.kept else { return self.forget(&of) };
@@ -53,13 +53,13 @@ impl StaleClients {
         }
     }
 
-    /// All clients are about to be compared with what is wanted.
+    /// Forgets everything, because a full resync also compares these sets.
     pub(super) fn forget_all(&mut self) {
         let all: Vec<(IpFamily, Name)> = self.sets.keys().cloned().collect();
         all.iter().for_each(|of| self.forget(of));
     }
 
-    /// The sets that are to be read now.
+    /// Starts the reads that are needed now.
     pub(super) fn reads(&mut self) -> Vec<ReadClients> {
         let mut reads = Vec::new();
         for ((family, name), stale) in &mut self.sets {
@@ -73,7 +73,7 @@ impl StaleClients {
         reads
     }
 
-    /// Which of the clients that were read are still stale, with their set.
+    /// The clients of a batch that are still stale, with their set.
     pub(super) fn stale(&mut self, clients: Clients) -> Option<(Set, Vec<Key>)> {
         let of = (clients.family, clients.name);
         let stale = self.sets.get_mut(&of)?;
@@ -96,7 +96,7 @@ impl StaleClients {
         (!keys.is_empty()).then_some((set, keys))
     }
 
-    /// A read that is under way ends before the next begins, so it is remembered.
+    /// A running read has to end before the next one starts, so its entry stays.
     fn forget(&mut self, of: &(IpFamily, Name)) {
         let Some(stale) = self.sets.get_mut(of) else { return };
         stale.waiting.clear();

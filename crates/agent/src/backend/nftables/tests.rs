@@ -1,4 +1,4 @@
-//! The backend on a fake kernel that refuses some Services.
+//! The backend on a fake kernel that rejects some Services.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ impl DynamicSets for FakeKernel {
     }
 }
 
-/// A store, and a kernel that follows it.
+/// A store, and a backend with a fake kernel.
 struct Bench {
     store: ConfiguredStore,
     backend: Nftables<FakeKernel>,
@@ -74,7 +74,7 @@ impl Bench {
         bench
     }
 
-    /// A Service with so many endpoints.
+    /// Puts a Service with this number of endpoints.
     fn put(&mut self, n: usize, endpoints: u8) {
         self.put_with(n, 0..endpoints, "None");
     }
@@ -113,7 +113,7 @@ impl Bench {
         self.backend.kernel.refuses = sets.iter().map(set).collect();
     }
 
-    /// Syncs, and says how many commits and rehearsals that took.
+    /// Syncs. Returns the number of commits and of rehearsals.
     fn sync(&mut self) -> (usize, usize) {
         let kernel = &mut self.backend.kernel;
         (kernel.commits, kernel.rehearsals) = (0, 0);
@@ -123,7 +123,7 @@ impl Bench {
         (self.backend.kernel.commits, self.backend.kernel.rehearsals)
     }
 
-    /// Waits until something in quarantine is due.
+    /// Advances the time to the next retry. Returns the time skipped.
     fn wait(&mut self) -> Duration {
         let next = self.backend.next_retry().unwrap();
         let waited = next - self.now;
@@ -135,20 +135,20 @@ impl Bench {
         self.backend.refused().into_iter().map(|(service, _)| service.name.to_string()).collect()
     }
 
-    /// The kernel holds all Services but these, and what is held is what is wanted.
+    /// Asserts that the kernel has all Services except these, and is in sync.
     fn holds_all_but(&mut self, out: &[usize]) {
         let ports = self.store.service_ports();
-        let mut wanted: BTreeSet<String> =
+        let mut expected: BTreeSet<String> =
             ports.map(|port| format!("default/{}", port.name.service)).collect();
-        wanted.retain(|name| !out.iter().any(|n| *name == format!("default/s{n}")));
-        assert_eq!(services(&self.backend.kernel.tables), wanted);
+        expected.retain(|name| !out.iter().any(|n| *name == format!("default/s{n}")));
+        assert_eq!(services(&self.backend.kernel.tables), expected);
         let mut names: Vec<String> = out.iter().map(|n| format!("s{n}")).collect();
         names.sort();
         assert_eq!(self.refused(), names);
         let live: Vec<&Table> = self.backend.live.values().map(LiveTable::table).collect();
         let is_settled =
             reconcile(&mut self.backend.kernel, &live, |all| all.iter().all(Transaction::is_empty));
-        assert!(is_settled.unwrap(), "the tables are not what the kernel holds");
+        assert!(is_settled.unwrap(), "the kernel is out of sync");
     }
 }
 
@@ -160,15 +160,15 @@ fn read(object: &Value) -> Object {
 }
 
 #[test]
-fn at_the_start_all_but_the_culprits_are_applied() {
+fn first_sync_leaves_out_only_rejected_services() {
     let mut bench = Bench::new(0..500);
     bench.refuse(&[&[7], &[250], &[499], &[100, 101]]);
     let (commits, rehearsals) = bench.sync();
     bench.holds_all_but(&[7, 250, 499, 101]);
-    // 1 + 2 k log2(n) trials, and one of no Service.
+    // 1 + 2 k log2(n) trials, and one without Services.
     assert!(rehearsals <= 2 + 2 * 4 * 9, "{rehearsals}");
     assert_eq!(commits, 2);
-    // Later changes of others are small steps, and say nothing of those.
+    // Later changes of other Services are incremental and do not retry the rejected ones.
     bench.put(3, 2);
     bench.put(600, 1);
     assert_eq!(bench.sync(), (1, 0));
@@ -176,34 +176,34 @@ fn at_the_start_all_but_the_culprits_are_applied() {
 }
 
 #[test]
-fn of_changes_only_the_refused_is_left_out() {
+fn sync_of_changes_leaves_out_only_rejected_services() {
     let mut bench = Bench::new(0..300);
     bench.sync();
     bench.holds_all_but(&[]);
     bench.refuse(&[&[5], &[400]]);
-    // One that was there before, a new one, and others.
+    // A changed Service and a new one are rejected; others are not.
     bench.put(5, 2);
     (395..405).for_each(|n| bench.put(n, 1));
     bench.put(6, 2);
     let (_, rehearsals) = bench.sync();
     bench.holds_all_but(&[5, 400]);
-    // Those that did not change are looked at as one.
+    // Services that did not change are tried together.
     assert!(rehearsals <= 3 + 2 * 2 * 4, "{rehearsals}");
 }
 
 #[test]
-fn a_refused_service_is_tried_again_later_and_when_it_changes() {
+fn rejected_service_is_retried_later_and_when_it_changes() {
     let mut bench = Bench::new(0..50);
     bench.refuse(&[&[5], &[6]]);
     bench.sync();
-    // While it is refused: the commit of what changed, here nothing, one for both and one for each,
-    // with growing pauses.
+    // While they are rejected: the commit of the changes (here none), one for both Services and one
+    // for each, with growing pauses.
     assert_eq!(bench.wait(), Duration::from_secs(60));
     assert_eq!(bench.sync(), (4, 0));
     assert_eq!(bench.wait(), Duration::from_secs(120));
     assert_eq!(bench.sync(), (4, 0));
     bench.holds_all_but(&[5, 6]);
-    // A change, at once if the last time was a while ago.
+    // A change is tried at once if the last retry was a while ago.
     bench.now += Duration::from_secs(30);
     bench.put(5, 2);
     assert_eq!(bench.sync(), (2, 0));
@@ -213,7 +213,7 @@ fn a_refused_service_is_tried_again_later_and_when_it_changes() {
     bench.refuse(&[&[6]]);
     assert_eq!(bench.sync(), (2, 0));
     bench.holds_all_but(&[6]);
-    // In time without a change.
+    // Without a change it is retried after its pause.
     bench.refuse(&[]);
     bench.wait();
     bench.sync();
@@ -222,7 +222,7 @@ fn a_refused_service_is_tried_again_later_and_when_it_changes() {
 }
 
 #[test]
-fn a_refused_service_that_goes_is_forgotten() {
+fn rejected_service_is_released_when_deleted() {
     let mut bench = Bench::new(0..50);
     bench.refuse(&[&[5], &[6]]);
     bench.sync();
@@ -233,7 +233,7 @@ fn a_refused_service_that_goes_is_forgotten() {
 }
 
 #[test]
-fn refusals_that_are_not_about_content_leave_no_service_out() {
+fn rejections_that_are_not_about_content_leave_out_no_service() {
     let mut bench = Bench::new(0..50);
     bench.backend.kernel.refuses_all = Some(Reason::Circumstances);
     let changes = bench.store.changes();
@@ -245,7 +245,7 @@ fn refusals_that_are_not_about_content_leave_no_service_out() {
     bench.holds_all_but(&[]);
 }
 
-/// A Service with session affinity and three endpoints, each of which has clients.
+/// A Service with session affinity and three endpoints, each with clients.
 struct Affinity {
     bench: Bench,
     set: Name,
@@ -257,13 +257,13 @@ impl Affinity {
     fn new() -> Self {
         let mut bench = Bench::new(0..3);
         let set = Name::from("affinity/default/s7/tcp/a");
-        let mut asked = |endpoints: std::ops::Range<u8>| -> BTreeSet<u32> {
+        let mut numbers_of = |endpoints: std::ops::Range<u8>| -> BTreeSet<u32> {
             bench.put_with(7, endpoints, "ClientIP");
             bench.sync();
-            let asked = nft::numbers_looked_up(bench.backend.live[&IpFamily::Ipv4].table());
-            asked.into_iter().filter(|(of, _)| **of == set).map(|(_, number)| number).collect()
+            let numbers = nft::numbers_looked_up(bench.backend.live[&IpFamily::Ipv4].table());
+            numbers.into_iter().filter(|(of, _)| **of == set).map(|(_, number)| number).collect()
         };
-        let (one, two, three) = (asked(0..1), asked(0..2), asked(0..3));
+        let (one, two, three) = (numbers_of(0..1), numbers_of(0..2), numbers_of(0..3));
         let only = |numbers: BTreeSet<u32>| *numbers.first().unwrap();
         let numbers = [only(one.clone()), only(&two - &one), only(&three - &two)];
         let mut affinity = Self { bench, set, numbers };
@@ -278,7 +278,7 @@ impl Affinity {
         &mut table.sets.get_mut(&self.set).unwrap().as_mut().unwrap().elements
     }
 
-    /// So many clients get an endpoint.
+    /// Adds this number of clients to an endpoint.
     fn connect(&mut self, number: u32, clients: u8) {
         self.clients().extend(
             keys(number, clients)
@@ -297,7 +297,7 @@ impl Affinity {
         self.bench.searches.try_iter().collect()
     }
 
-    /// Does what the thread does; returns how many clients it found.
+    /// Answers a search like the thread. Returns the number of clients found.
     fn answer(&mut self, search: &ReadClients, is_last: bool) -> usize {
         let is_sought = |value: nft::Value| matches!(value, nft::Value::Number(number) if search.numbers.contains(&number));
         let keys: Vec<Key> =
@@ -307,7 +307,7 @@ impl Affinity {
         found
     }
 
-    /// How many clients each endpoint has.
+    /// The number of clients of each endpoint.
     fn counts(&mut self) -> [usize; 3] {
         let numbers = self.numbers;
         let clients = self.clients();
@@ -322,7 +322,7 @@ fn keys(number: u32, clients: u8) -> Vec<Key> {
 }
 
 #[test]
-fn clients_of_a_lost_endpoint_are_read_after_the_commit_and_deleted() {
+fn affinity_clients_of_a_removed_endpoint_are_deleted_after_the_commit() {
     let mut affinity = Affinity::new();
     assert_eq!(affinity.endpoints(0..2), (1, 0));
     assert_eq!(affinity.bench.backend.kernel.reads, 0, "nothing is read before the commit");
@@ -333,7 +333,7 @@ fn clients_of_a_lost_endpoint_are_read_after_the_commit_and_deleted() {
     assert_eq!(affinity.answer(search, true), 5);
     assert_eq!(affinity.counts(), [5, 5, 0]);
     assert_eq!(affinity.searches(), []);
-    // One that comes costs no search, nor does a Service without affinity.
+    // A new endpoint causes no search, nor does a Service without affinity.
     affinity.endpoints(0..3);
     affinity.bench.put(1, 2);
     affinity.bench.sync();
@@ -344,7 +344,7 @@ fn clients_of_a_lost_endpoint_are_read_after_the_commit_and_deleted() {
 }
 
 #[test]
-fn clients_of_an_endpoint_that_returned_meanwhile_stay() {
+fn affinity_clients_of_an_endpoint_that_returned_are_kept() {
     let mut affinity = Affinity::new();
     affinity.endpoints(0..2);
     let searches = affinity.searches();
@@ -354,7 +354,7 @@ fn clients_of_an_endpoint_that_returned_meanwhile_stay() {
 }
 
 #[test]
-fn clients_of_a_set_are_read_by_one_search_at_a_time() {
+fn affinity_set_has_one_search_at_a_time() {
     let mut affinity = Affinity::new();
     affinity.endpoints(0..2);
     let first = affinity.searches();
@@ -363,8 +363,8 @@ fn clients_of_a_set_are_read_by_one_search_at_a_time() {
     affinity.endpoints(1..2);
     assert_eq!((first.len(), affinity.searches()), (1, vec![]));
     affinity.answer(&first[0], false);
-    assert_eq!(affinity.searches(), [], "the first goes on");
-    // It finds clients of an endpoint that returned and went again.
+    assert_eq!(affinity.searches(), [], "the first search continues");
+    // It finds clients of an endpoint that returned and was removed again.
     assert_eq!(affinity.counts(), [5, 5, 0]);
     affinity.answer(&first[0], true);
     let second = affinity.searches();
@@ -376,7 +376,7 @@ fn clients_of_a_set_are_read_by_one_search_at_a_time() {
 }
 
 #[test]
-fn clients_of_a_set_that_was_made_new_stay() {
+fn affinity_clients_of_a_recreated_set_are_kept() {
     let mut affinity = Affinity::new();
     affinity.endpoints(0..2);
     let searches = affinity.searches();
