@@ -30,8 +30,8 @@ const COMPARED: u64 = 1 << 20;
 /// # Errors
 /// The thread cannot be started.
 pub(crate) fn watch(file: Option<&ConfigFile>) -> Result<oneshot::Receiver<()>> {
-    let (changed, told) = oneshot::channel();
-    let Some(ConfigFile { path: file, content }) = file.cloned() else { return Ok(told) };
+    let (changed, receiver) = oneshot::channel();
+    let Some(ConfigFile { path: file, content }) = file.cloned() else { return Ok(receiver) };
     let name = file.display().to_string();
     let mut settling = Settling::new(content);
     let mut watcher = FolderWatcher::open(&folder_of(&file), |_| true);
@@ -59,7 +59,7 @@ pub(crate) fn watch(file: Option<&ConfigFile>) -> Result<oneshot::Receiver<()>> 
             }
         }
     })?;
-    Ok(told)
+    Ok(receiver)
 }
 
 fn folder_of(file: &Path) -> PathBuf {
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_content_counts_once_it_has_stayed() {
+    fn changed_content_counts_after_it_has_settled() {
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
         let see = |sights: &[(u64, Option<&str>)]| {
@@ -142,12 +142,12 @@ mod tests {
             see(&[(0, Some("")), (100, Some("two")), (250, Some("two")), (300, Some("two"))]),
             [Settles, Settles, Settles, Changed]
         );
-        // Back again, and away again.
+        // Changed back, then changed again.
         assert_eq!(
             see(&[(0, Some("two")), (100, Some("one")), (250, Some("two")), (449, Some("two"))]),
             [Settles, Same, Settles, Settles]
         );
-        // Gone for a moment.
+        // Unreadable for a moment.
         assert_eq!(
             see(&[(0, Some("two")), (100, None), (200, Some("two"))]),
             [Settles, Same, Changed]
@@ -162,7 +162,7 @@ mod tests {
             let name = format!("rulegen-config-{}-{label}", std::process::id());
             let root = std::env::temp_dir().join(name);
             let _ = fs::remove_dir_all(&root);
-            fs::create_dir_all(root.join("elsewhere")).unwrap();
+            fs::create_dir_all(root.join("other-folder")).unwrap();
             let volume = Self(root);
             volume.data("..1", "one");
             symlink("..1", volume.0.join("..data")).unwrap();
@@ -174,7 +174,7 @@ mod tests {
             self.0.join("config.conf")
         }
 
-        /// As an agent has it that started with the first content.
+        /// The configuration of an agent that started with the first content.
         fn as_configured(&self) -> ConfigFile {
             ConfigFile { path: self.file(), content: b"one".to_vec() }
         }
@@ -202,8 +202,8 @@ mod tests {
 
     type Step = fn(&Volume);
 
-    /// Each way to another content, in steps between which any time may pass.
-    const WAYS: [(&str, &[Step]); 9] = [
+    /// Ways to change the content, in steps with any pause between them.
+    const CHANGES: [(&str, &[Step]); 9] = [
         ("kubelet", &[|v| v.data("..2", "two"), |v| v.point_to("..2"), |v| v.remove("..1")]),
         (
             "kubelet twice",
@@ -218,7 +218,7 @@ mod tests {
         ),
         ("in place", &[|v| fs::write(v.0.join("..1/config.conf"), "two").unwrap()]),
         (
-            "renamed, and a neighbour",
+            "renamed, and another file",
             &[
                 |v| fs::write(v.0.join(".new"), "two").unwrap(),
                 |v| fs::rename(v.0.join(".new"), v.file()).unwrap(),
@@ -232,10 +232,10 @@ mod tests {
         (
             "a link to another folder, edited there",
             &[
-                |v| fs::write(v.0.join("elsewhere/file"), "one").unwrap(),
+                |v| fs::write(v.0.join("other-folder/file"), "one").unwrap(),
                 |v| fs::remove_file(v.file()).unwrap(),
-                |v| symlink("elsewhere/file", v.file()).unwrap(),
-                |v| fs::write(v.0.join("elsewhere/file"), "two").unwrap(),
+                |v| symlink("other-folder/file", v.file()).unwrap(),
+                |v| fs::write(v.0.join("other-folder/file"), "two").unwrap(),
             ],
         ),
         (
@@ -256,7 +256,7 @@ mod tests {
             ],
         ),
         (
-            "an unreadable moment",
+            "unreadable for a moment",
             &[
                 |v| v.point_to("..none"),
                 |v| v.data("..2", "two"),
@@ -267,9 +267,9 @@ mod tests {
     ];
 
     #[test]
-    fn no_way_to_another_content_is_missed_at_any_pace() {
+    fn content_changes_of_all_kinds_are_detected_at_any_pace() {
         thread::scope(|scope| {
-            for (name, steps) in WAYS {
+            for (name, steps) in CHANGES {
                 for pause in [0, 1, 30, 90, 150, 400] {
                     scope.spawn(move || {
                         let volume = Volume::new(&format!("{}-{pause}", name.replace(' ', "-")));
@@ -290,9 +290,9 @@ mod tests {
         });
     }
 
-    /// Between the moment in which the configuration was parsed and the first look.
+    /// The content changes after the configuration was parsed and before the first comparison.
     #[test]
-    fn a_change_during_the_start_is_not_missed() {
+    fn content_change_during_startup_is_detected() {
         let volume = Volume::new("start");
         volume.data("..2", "two");
         volume.point_to("..2");
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_content_is_no_change() {
+    fn same_content_in_a_new_file_does_not_count_as_a_change() {
         let volume = Volume::new("same");
         let mut changed = watch(Some(&volume.as_configured())).unwrap();
         volume.data("..2", "one");

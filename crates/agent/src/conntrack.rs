@@ -73,7 +73,7 @@ impl ConntrackCleaner {
         }
     }
 
-    /// The rules are written, so stale flows can be deleted.
+    /// Starts the cleanup. The rules must be written already.
     pub(crate) fn begin(&mut self, store: &ConfiguredStore, families: &[IpFamily]) {
         if !std::mem::take(&mut self.is_needed) {
             return;

@@ -47,7 +47,7 @@ pub(crate) fn start(tables: Vec<(IpFamily, Name)>, metrics: Arc<Metrics>) -> Res
 struct Sums {
     hasher: RandomState,
     services: HashMap<ServicePortName, u64>,
-    /// The last value of each counter.
+    /// The last value of each counter, by its hash.
     read: HashMap<u64, u64>,
 }
 
@@ -74,28 +74,28 @@ impl Sums {
 
     fn add(&mut self, all: Vec<(IpFamily, Counted)>) {
         let before = std::mem::take(&mut self.read);
-        let mut there = HashSet::new();
+        let mut present = HashSet::new();
         for (family, counted) in all {
-            let (what, name, packets) = match &counted {
+            let (counter, name, packets) = match &counted {
                 // A counter with another target is another counter.
                 Counted::Element { set, key, endpoint, comment, packets } => {
-                    let what = self.hasher.hash_one((family, set, key, endpoint));
-                    (what, counted_by_element(key, comment), *packets)
+                    let counter = self.hasher.hash_one((family, set, key, endpoint));
+                    (counter, counted_by_element(key, comment), *packets)
                 }
                 Counted::Rule { chain, packets } => {
                     (self.hasher.hash_one((family, chain)), counted_by_rule(chain), *packets)
                 }
             };
             let Some(name) = name else { continue };
-            let known = before.get(&what).copied().unwrap_or_default();
+            let known = before.get(&counter).copied().unwrap_or_default();
             // A lower value means that the counter was recreated.
             let more = packets.checked_sub(known).unwrap_or(packets);
             *self.services.entry(name.clone()).or_default() += more;
-            there.insert(name);
-            self.read.insert(what, packets);
+            present.insert(name);
+            self.read.insert(counter, packets);
         }
         // A deleted Service, or one without endpoints, starts from 0 again.
-        self.services.retain(|name, _| there.contains(name));
+        self.services.retain(|name, _| present.contains(name));
     }
 
     fn connections(&self) -> Vec<ServiceConnections> {

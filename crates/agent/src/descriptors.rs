@@ -30,7 +30,7 @@ impl Budget {
         let spare = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(RESERVED);
         // The more connections may be open, the longer each may wait before it has to yield.
         let probers = (spare / 8).clamp(8, 512);
-        // A response here has up to a few MB, which stay in memory until the client has read them.
+        // A response has up to a few MB, which stay in memory until the client has read them.
         let scrapers = (spare / 16).clamp(4, 32);
         let budget = Self { limit, probers, scrapers, listeners: 0 };
         let listeners = spare.saturating_sub(budget.connections()).min(MOST_LISTENERS);
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_counted_leaves_room_for_the_rest() {
+    fn descriptor_budget_leaves_the_reserve_free() {
         for limit in [256, 512, 1024, 4096, 65_536, 1 << 20, u64::MAX] {
             let budget = Budget::of(limit);
             let all = budget.connections() + budget.listeners + RESERVED;
@@ -73,6 +73,6 @@ mod tests {
         }
         assert_eq!(Budget::of(1024).listeners, 552);
         assert_eq!(Budget::of(65_536).listeners, MOST_LISTENERS);
-        assert_eq!(Budget::of(64).listeners, 0, "given up first");
+        assert_eq!(Budget::of(64).listeners, 0, "listeners are given up first");
     }
 }

@@ -16,6 +16,7 @@ pub(crate) struct Drift {
 }
 
 impl Drift {
+    /// The drift that a foreign commit caused.
     pub(crate) fn of(commit: &Commit) -> Self {
         let changes = commit.changes.iter().map(ToString::to_string).collect();
         let writer = Some(commit.writer.clone());
@@ -80,6 +81,7 @@ impl Drift {
         );
     }
 
+    /// Logs drift of the rules.
     pub(crate) fn log(&self) {
         if !self.certain || (self.writer.is_none() && self.changes.is_empty()) {
             return tracing::debug!(

@@ -27,27 +27,28 @@ pub(crate) struct Pages {
 }
 
 impl Journal {
-    /// A sync begins.
+    /// Records the start of a sync.
     pub(crate) fn begins(&self, cause: Cause, began: Instant, wall: SystemTime) {
         self.with(|pages| pages.syncs.begins(Running { cause, began, wall }));
     }
 
-    /// The sync ended. It changed the rules of this many Services, or was a no-op resync.
+    /// Records the end of the sync. `services` is the number of Services whose rules changed;
+    /// `found_nothing` marks a no-op resync.
     pub(crate) fn ended(&self, report: &SyncReport, services: usize, found_nothing: bool) {
         self.with(|pages| pages.syncs.ended(report, services, found_nothing));
     }
 
-    /// Another program changed the rules.
+    /// Records a change by another program.
     pub(crate) fn drifted(&self, drift: &Drift, at: SystemTime) {
         self.with(|pages| pages.drifts.add(drift, at));
     }
 
-    /// Another program made changes that were reverted at once.
+    /// Records changes by another program that were reverted at once.
     pub(crate) fn undone(&self, drift: &Drift, at: SystemTime) {
         self.with(|pages| pages.drifts.add_undone(drift, at));
     }
 
-    /// All drift is resolved; says whether anything had to be written.
+    /// Records that all drift is resolved, and whether anything had to be written.
     pub(crate) fn repaired(&self, at: SystemTime, has_written: bool) {
         self.with(|pages| pages.drifts.end(at, has_written));
     }

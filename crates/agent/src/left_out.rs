@@ -103,7 +103,7 @@ impl LeftOut {
         self.services.get(service).map(|why| why.problem(service))
     }
 
-    /// The first of them by name, and why each is left out.
+    /// The first Services by name, each with its reason.
     pub(crate) fn first(&self, most: usize) -> impl Iterator<Item = (&ObjectKey, &LeftOutReason)> {
         self.services.iter().take(most)
     }
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_is_news_once_for_each_reason() {
+    fn left_out_service_is_reported_once_per_reason() {
         let key = |name| ObjectKey::new("default", name);
         let too_large =
             |message: &str| LeftOutReason { reason: Reason::TooLarge, message: message.into() };

@@ -39,7 +39,7 @@ pub(crate) async fn report(
         // Without claims there can be no conflict.
         match tokio::task::spawn_blocking(move || losses(&claimed)).await {
             Ok(Ok(losses)) => {
-                tell(losses.difference(&known), &node, &notices);
+                report_new(losses.difference(&known), &node, &notices);
                 known = losses;
             }
             Ok(Err(error)) => tracing::warn!(%error, "cannot read listening sockets from /proc"),
@@ -64,7 +64,7 @@ fn losses(claims: &NodeClaims) -> io::Result<BTreeSet<Loss>> {
     Ok(losses)
 }
 
-fn tell<'a>(news: impl Iterator<Item = &'a Loss>, node: &str, notices: &Notices) {
+fn report_new<'a>(news: impl Iterator<Item = &'a Loss>, node: &str, notices: &Notices) {
     let mut news = news.fuse();
     for Loss { taken, listener, process } in news.by_ref().take(REPORTED) {
         let TakenAddress { port, at, kind, .. } = taken;
@@ -107,9 +107,9 @@ mod tests {
     use super::*;
     use crate::events::Notices;
 
-    /// One object with many ports, or many Services, cost a bounded number of lines and Events.
+    /// One object with many ports, or many Services, cause a bounded number of log lines and Events.
     #[test]
-    fn many_losses_are_counted() {
+    fn address_conflicts_beyond_the_limit_are_only_counted() {
         let loss = |number: u16| Loss {
             taken: TakenAddress {
                 port: ServicePortName {
@@ -127,7 +127,7 @@ mod tests {
         };
         let losses: BTreeSet<Loss> = (1..100).map(loss).collect();
         let (notices, mut sent) = Notices::new();
-        tell(losses.iter(), "node-1", &notices);
+        report_new(losses.iter(), "node-1", &notices);
         let count = std::iter::from_fn(|| sent.try_recv().ok()).count();
         assert_eq!(count, REPORTED);
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rulegen_model::{ObjectKey, ServiceChange};
 
-/// The Services that are kept out of the rules.
+/// The Services that are left out of the rules because the kernel rejects them.
 #[derive(Debug, Default)]
 pub(crate) struct Quarantine {
     services: BTreeMap<ObjectKey, QuarantinedService>,
@@ -13,7 +13,9 @@ pub(crate) struct Quarantine {
 
 #[derive(Debug)]
 struct QuarantinedService {
+    /// The error of the kernel or of iptables.
     why: String,
+    /// When it was last tried.
     tried: Instant,
     /// The pause before the next retry if the Service does not change.
     pause: Duration,
@@ -38,18 +40,19 @@ impl Quarantine {
 
     /// Records a rejection.
     pub(crate) fn refused(&mut self, service: ObjectKey, why: &str, now: Instant) {
-        let before = self.services.get(&service).map(|kept| kept.pause);
+        let before = self.services.get(&service).map(|quarantined| quarantined.pause);
         let pause = before.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE));
-        let kept = QuarantinedService { why: why.to_owned(), tried: now, pause, next: now + pause };
-        self.services.insert(service, kept);
+        let quarantined =
+            QuarantinedService { why: why.to_owned(), tried: now, pause, next: now + pause };
+        self.services.insert(service, quarantined);
     }
 
-    /// A Service could not be tried now, for a reason that is not its own. Its pause stays as it is,
-    /// and the next trial comes after the shortest one.
+    /// Schedules the next retry of a Service that could not be tried, for an unrelated reason. The
+    /// pause after the next rejection does not change.
     pub(crate) fn postpone(&mut self, service: &ObjectKey, now: Instant) {
-        if let Some(kept) = self.services.get_mut(service) {
-            kept.tried = now;
-            kept.next = now + kept.pause.min(FIRST_PAUSE);
+        if let Some(quarantined) = self.services.get_mut(service) {
+            quarantined.tried = now;
+            quarantined.next = now + quarantined.pause.min(FIRST_PAUSE);
         }
     }
 
@@ -63,9 +66,9 @@ impl Quarantine {
     }
 
     fn changed(&mut self, service: &ObjectKey) -> bool {
-        let Some(kept) = self.services.get_mut(service) else { return false };
-        kept.pause = FIRST_PAUSE / 2;
-        kept.next = kept.next.min(kept.tried + LEAST_PAUSE);
+        let Some(quarantined) = self.services.get_mut(service) else { return false };
+        quarantined.pause = FIRST_PAUSE / 2;
+        quarantined.next = quarantined.next.min(quarantined.tried + LEAST_PAUSE);
         true
     }
 
@@ -76,18 +79,18 @@ impl Quarantine {
 
     /// The Services that are due for a retry.
     pub(crate) fn due(&self, now: Instant) -> Vec<ObjectKey> {
-        let due = self.services.iter().filter(|(_, kept)| kept.next <= now);
+        let due = self.services.iter().filter(|(_, quarantined)| quarantined.next <= now);
         due.map(|(service, _)| service.clone()).collect()
     }
 
     /// When the next retry is due.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.services.values().map(|kept| kept.next).min()
+        self.services.values().map(|quarantined| quarantined.next).min()
     }
 
-    /// All Services in quarantine, with the kernel's error.
+    /// All Services in quarantine, each with its error.
     pub(crate) fn all(&self) -> impl Iterator<Item = (&ObjectKey, &str)> {
-        self.services.iter().map(|(service, kept)| (service, kept.why.as_str()))
+        self.services.iter().map(|(service, quarantined)| (service, quarantined.why.as_str()))
     }
 }
 
@@ -96,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_is_tried_again_with_growing_pauses_and_earlier_if_it_changes() {
+    fn quarantined_service_is_retried_with_growing_pauses_and_earlier_if_it_changes() {
         let start = Instant::now();
         let service = ObjectKey::new("default", "web");
         let mut quarantine = Quarantine::default();
@@ -114,7 +117,7 @@ mod tests {
         assert_eq!(
             quarantine.next(),
             Some(now + FIRST_PAUSE),
-            "the trial failed for another reason"
+            "the retry failed for another reason"
         );
         quarantine.refused(service.clone(), "no", now);
         assert_eq!(quarantine.next(), Some(now + LONGEST_PAUSE));

@@ -55,7 +55,8 @@ pub(crate) struct Inputs {
     receiver: mpsc::Receiver<Queued>,
     rooms: [Arc<Semaphore>; 3],
     waiting: Waiting,
-    is_at_work: bool,
+    /// Whether the last input is not yet handled.
+    is_handling: bool,
 }
 
 /// The send times of the inputs that are not yet handled, oldest first. Health checks read it,
@@ -75,8 +76,8 @@ impl Waiting {
 }
 
 struct Queued {
-    told: TimedInput,
-    /// Released when the input is taken out.
+    input: TimedInput,
+    /// Released when the input is received.
     _room: Option<OwnedSemaphorePermit>,
 }
 
@@ -96,7 +97,7 @@ impl Queue {
         };
         let (objects, events, clients) = (sink(objects), sink(events), sink(CLIENTS));
         let rooms = [&objects, &events, &clients].map(|sink| Arc::clone(&sink.room));
-        let inputs = Inputs { receiver, rooms, waiting, is_at_work: false };
+        let inputs = Inputs { receiver, rooms, waiting, is_handling: false };
         Self { objects, events, clients, inputs }
     }
 }
@@ -104,9 +105,9 @@ impl Queue {
 impl Sink {
     /// Sends an input once there is capacity for its weight.
     pub(crate) async fn send(&self, input: Input, weight: usize) -> Result<(), Ended> {
-        let told = TimedInput::now(input);
+        let input = TimedInput::now(input);
         let room = Arc::clone(&self.room).acquire_many_owned(self.permits(weight)).await;
-        self.put(told, Some(room.map_err(|_| Ended)?))
+        self.put(input, Some(room.map_err(|_| Ended)?))
     }
 
     /// Like `send`, for threads outside the runtime.
@@ -134,11 +135,11 @@ impl Sink {
         self.put(TimedInput { input, at }, None).unwrap();
     }
 
-    fn put(&self, told: TimedInput, room: Option<OwnedSemaphorePermit>) -> Result<(), Ended> {
+    fn put(&self, input: TimedInput, room: Option<OwnedSemaphorePermit>) -> Result<(), Ended> {
         // Both queues are updated under one lock, so that their order is the same.
         let mut waiting = self.waiting.lock();
-        waiting.push_back(told.at);
-        self.sender.send(Queued { told, _room: room }).map_err(|_| Ended)
+        waiting.push_back(input.at);
+        self.sender.send(Queued { input, _room: room }).map_err(|_| Ended)
     }
 
     /// An input heavier than the capacity waits until the queue is empty.
@@ -152,8 +153,8 @@ impl Inputs {
     pub(crate) fn recv(&mut self) -> Result<TimedInput, RecvError> {
         self.done();
         let queued = self.receiver.recv();
-        self.is_at_work = queued.is_ok();
-        queued.map(|queued| queued.told)
+        self.is_handling = queued.is_ok();
+        queued.map(|queued| queued.input)
     }
 
     /// Like `recv`, with a timeout.
@@ -163,13 +164,13 @@ impl Inputs {
     ) -> Result<TimedInput, RecvTimeoutError> {
         self.done();
         let queued = self.receiver.recv_timeout(patience);
-        self.is_at_work = queued.is_ok();
-        queued.map(|queued| queued.told)
+        self.is_handling = queued.is_ok();
+        queued.map(|queued| queued.input)
     }
 
     /// Marks the last input as handled.
     pub(crate) fn done(&mut self) {
-        if std::mem::take(&mut self.is_at_work) {
+        if std::mem::take(&mut self.is_handling) {
             self.waiting.lock().pop_front();
         }
     }
@@ -201,7 +202,7 @@ mod tests {
 
     /// Ten threads send as fast as they can, and nothing is received.
     #[test]
-    fn a_flood_fills_the_room_and_no_more() {
+    fn queue_flood_is_bounded_by_capacity() {
         let Queue { objects, mut inputs, .. } = Queue::with_room(16, 1);
         let sent = AtomicUsize::new(0);
         thread::scope(|scope| {
@@ -221,19 +222,19 @@ mod tests {
             };
             until(8);
             assert_eq!(objects.room.available_permits(), 0);
-            // One that is taken makes room for one.
+            // Receiving one input makes room for one more.
             inputs.recv().unwrap();
             until(9);
             assert_eq!(sent.load(Ordering::SeqCst), 9);
             assert_eq!(objects.room.available_permits(), 0);
-            // The end sets those free who wait.
+            // Dropping the receiver releases the waiting senders.
             drop(inputs);
         });
         assert_eq!(objects.send_blocking(Input::Addresses, 1), Err(Ended));
     }
 
     #[test]
-    fn what_is_heavier_than_the_room_goes_alone() {
+    fn queue_input_heavier_than_the_capacity_is_sent_alone() {
         let Queue { objects, inputs, .. } = Queue::with_room(4, 1);
         assert_eq!(objects.try_send(Input::Addresses, 1_000_000), Ok(true));
         assert_eq!(objects.try_send(Input::Addresses, 0), Ok(false));
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_keeps_neither_the_end_nor_the_kernel_out() {
+    fn queue_full_of_objects_accepts_kernel_events_and_stop() {
         let Queue { objects, events, inputs, .. } = Queue::with_room(1, 1);
         assert_eq!(objects.try_send(Input::Addresses, 1), Ok(true));
         assert_eq!(objects.try_send(Input::Addresses, 1), Ok(false));
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn an_input_waits_until_it_is_dealt_with() {
+    fn queue_input_counts_as_waiting_until_it_is_handled() {
         let Queue { objects, mut inputs, .. } = Queue::with_room(16, 1);
         let (waiting, start) = (inputs.waiting(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
@@ -262,12 +263,12 @@ mod tests {
         }
         assert_eq!(waiting.oldest(), Some(at(1)));
         inputs.recv().unwrap();
-        assert_eq!(waiting.oldest(), Some(at(1)), "it is being dealt with");
+        assert_eq!(waiting.oldest(), Some(at(1)), "it is being handled");
         inputs.recv_timeout(Duration::ZERO).unwrap();
         assert_eq!(waiting.oldest(), Some(at(2)));
         inputs.done();
         inputs.done();
-        assert_eq!(waiting.oldest(), Some(at(3)), "once each");
+        assert_eq!(waiting.oldest(), Some(at(3)), "done counts once per input");
         inputs.recv().unwrap();
         inputs.recv_timeout(Duration::ZERO).unwrap_err();
         assert_eq!(waiting.oldest(), None);

@@ -66,10 +66,10 @@ pub(crate) struct State {
     service_counts: ServiceCounts,
     /// Whether the initial lists are complete.
     in_sync: bool,
-    /// Whether other programs changed the rules since the last sync, and the last such program.
+    /// The last program that changed the rules since the last sync, if any did.
     drifted: Option<String>,
     repair_pace: RepairPace,
-    /// Whether the sync only checks for changes by other programs.
+    /// Whether the next sync only checks for changes by other programs.
     only_checks: bool,
     last_error: Option<String>,
     /// The number of headless and ExternalName Services that was last logged.
@@ -93,34 +93,34 @@ impl Reconciler {
         loop {
             inputs.done();
             let due = self.scheduler.due().filter(|_| self.state.in_sync);
-            let told = match due {
+            let received = match due {
                 Some(due) if due.elapsed() > IMPATIENCE => Err(RecvTimeoutError::Timeout),
                 Some(due) => inputs.recv_timeout(due.saturating_duration_since(Instant::now())),
                 None => inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
-            match told {
+            match received {
                 Ok(TimedInput { input: Input::Stop, .. }) | Err(RecvTimeoutError::Disconnected) => {
                     return;
                 }
-                Ok(told) => self.take_in(told),
+                Ok(input) => self.take_in(input),
                 Err(RecvTimeoutError::Timeout) => self.sync(),
             }
         }
     }
 
-    fn take_in(&mut self, told: TimedInput) {
-        match told.input {
-            Input::Object(event) => self.object(event, told.at),
+    fn take_in(&mut self, TimedInput { input, at }: TimedInput) {
+        match input {
+            Input::Object(event) => self.object(event, at),
             Input::Objects(events) => {
-                events.into_iter().for_each(|event| self.object(event, told.at));
+                events.into_iter().for_each(|event| self.object(event, at));
             }
             Input::Unreadable(kind, key, problem) => {
                 let was_there = self.known.store.read().holds(kind, &key);
-                self.complain(kind, key.clone(), vec![*problem]);
+                self.report_problems(kind, key.clone(), vec![*problem]);
                 if was_there {
                     self.count(kind);
                     self.known.store.write().take_in(StoreEvent::Gone(kind, key));
-                    self.want(told.at);
+                    self.want(at);
                 }
             }
             Input::Problem(problem) => log(&problem),
@@ -133,7 +133,7 @@ impl Reconciler {
             Input::Rules(events) => {
                 for drift in self.backend.on_ruleset_events(&events) {
                     self.drifted(&drift);
-                    self.want(self.state.repair_pace.may_begin(told.at));
+                    self.want(self.state.repair_pace.may_begin(at));
                 }
             }
             Input::Clients(clients) => self.backend.delete_clients(clients),
@@ -146,7 +146,7 @@ impl Reconciler {
                     problems.iter().for_each(log);
                     // Addresses change with pods, and rules depend on few of them.
                     if self.known.store.read().may_have_changes() {
-                        self.want(told.at);
+                        self.want(at);
                     }
                 }
             }
@@ -184,12 +184,12 @@ impl Reconciler {
                 let (kind, key) = (object.kind(), object.key());
                 self.count(kind);
                 let problems: Vec<Problem> = self.known.store.write().take_in(event);
-                self.complain(kind, key, problems);
+                self.report_problems(kind, key, problems);
             }
             StoreEvent::Gone(kind, key) => {
                 self.count(*kind);
                 self.known.rejected_objects.write().over(*kind, key);
-                self.tell_rejected(*kind);
+                self.count_rejected(*kind);
                 self.known.store.write().take_in(event);
             }
             StoreEvent::ListBegan(kind) => {
@@ -199,7 +199,7 @@ impl Reconciler {
             }
             StoreEvent::ListEnded(kind) => {
                 self.known.rejected_objects.write().forget_doubted(*kind);
-                self.tell_rejected(*kind);
+                self.count_rejected(*kind);
                 self.known.store.write().take_in(event);
                 self.log_services_without_rules();
                 self.listed();
@@ -216,14 +216,14 @@ impl Reconciler {
         }
     }
 
-    fn complain(&self, kind: Kind, key: ObjectKey, problems: Vec<Problem>) {
+    fn report_problems(&self, kind: Kind, key: ObjectKey, problems: Vec<Problem>) {
         // Logging may block, and must not do so while the lock is held.
         let news = self.known.rejected_objects.write().about(kind, key, problems);
         news.iter().flat_map(|news| news.iter()).for_each(log);
-        self.tell_rejected(kind);
+        self.count_rejected(kind);
     }
 
-    fn complain_of_addresses(&self, changes: &Changes) {
+    fn report_address_problems(&self, changes: &Changes) {
         if changes.addresses.is_empty() {
             return;
         }
@@ -233,10 +233,10 @@ impl Reconciler {
             news.extend(rejected_objects.about_addresses(key.clone(), problems.clone()));
         }
         news.iter().flat_map(|news| news.iter()).for_each(log);
-        self.tell_rejected(Kind::Service);
+        self.count_rejected(Kind::Service);
     }
 
-    fn tell_rejected(&self, kind: Kind) {
+    fn count_rejected(&self, kind: Kind) {
         self.telemetry.rejected(kind, self.known.rejected_objects.read().rejected(kind));
     }
 
@@ -281,7 +281,7 @@ impl Reconciler {
         let changes = self.known.store.write().next_changes(self.backend.most_changes());
         let gathering = began.elapsed();
         changes.services.iter().for_each(|change| self.state.service_counts.follow(change));
-        self.complain_of_addresses(&changes);
+        self.report_address_problems(&changes);
         let store = self.known.store.clone();
         let store = store.read();
         let mut outcome = self.backend.sync(&store, &changes);
@@ -292,12 +292,12 @@ impl Reconciler {
         }
         self.scheduler.done(Instant::now(), outcome.written.is_ok());
         self.backend.next_retry().into_iter().for_each(|at| self.scheduler.want(at));
-        self.tell_left_out(&store);
+        self.report_left_out(&store);
         if outcome.full || changes.services.len() > MANY {
             memory::release_free_pages();
         }
         let has_more = outcome.written.is_ok() && store.may_have_changes();
-        self.tell(&store, &changes, outcome, began, has_more);
+        self.report(&store, &changes, outcome, began, has_more);
         if has_more {
             self.telemetry.queued(began);
             self.scheduler.go_on(began);
@@ -305,7 +305,7 @@ impl Reconciler {
     }
 
     /// Reports Services that are left out, and those that no longer are.
-    fn tell_left_out(&self, store: &ConfiguredStore) {
+    fn report_left_out(&self, store: &ConfiguredStore) {
         let too_large = store.too_large().map(|(service, too_large)| {
             let why = LeftOutReason { reason: Reason::TooLarge, message: too_large.to_string() };
             (service.clone(), why)
@@ -342,7 +342,7 @@ impl Reconciler {
         }
     }
 
-    fn tell(
+    fn report(
         &mut self,
         store: &ConfiguredStore,
         changes: &Changes,
@@ -382,10 +382,10 @@ impl Reconciler {
         self.telemetry.journal.ended(&report, changes.services.len(), found_nothing);
         self.log(&report, changes, &written.summary, found_nothing);
         if report.error.is_none()
-            && let Some(whose) = self.state.drifted.take()
+            && let Some(program) = self.state.drifted.take()
         {
             self.state.repair_pace.repaired(report.took, Instant::now());
-            self.telemetry.repaired(report.finished, report.bytes > 0, whose);
+            self.telemetry.repaired(report.finished, report.bytes > 0, program);
         }
         self.telemetry.synced(&report, &self.state.service_counts, store, began);
         if report.error.is_none() {

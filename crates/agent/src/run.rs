@@ -96,9 +96,9 @@ pub fn run(options: Options) -> Result<()> {
         state: State::default(),
     };
     let (ended, mut end) = oneshot::channel();
-    let (sink, mut told) = (queue.objects, queue.inputs);
+    let (sink, mut queued) = (queue.objects, queue.inputs);
     threads::start("reconciler", move || {
-        reconciler.run(&mut told);
+        reconciler.run(&mut queued);
         let _ = ended.send(());
     })?;
     let done = runtime.block_on(async {
@@ -286,13 +286,13 @@ async fn work(
     known: &ClusterState,
     checks: watch::Receiver<ServiceChecks>,
     sink: Sink,
-    (notices, told): (Notices, mpsc::Receiver<Notice>),
+    (notices, notices_to_send): (Notices, mpsc::Receiver<Notice>),
 ) -> Result<()> {
     servers::start(options, telemetry, known, checks, &notices).await?;
     let node = node_name(&options.config.snapshot_options(), &(options.read_host)());
     let claims = telemetry.node_claims.subscribe();
     tokio::spawn(listening::report(claims, node, notices.clone()));
-    watch_objects(options, inputs, telemetry, sink, told)?;
+    watch_objects(options, inputs, telemetry, sink, notices_to_send)?;
     notices.send(Notice::Starting);
     std::future::pending().await
 }

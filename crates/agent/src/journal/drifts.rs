@@ -52,10 +52,10 @@ impl Drifts {
 
     pub(super) fn add(&mut self, drift: &Drift, at: SystemTime) {
         let pid = drift.pid();
-        let goes_on = self.0.back_mut().filter(|last| {
+        let open = self.0.back_mut().filter(|last| {
             last.end.is_none() && last.program == drift.program() && last.pid == pid
         });
-        if let Some(last) = goes_on {
+        if let Some(last) = open {
             last.commits += 1;
             last.take(&drift.changes);
             return;

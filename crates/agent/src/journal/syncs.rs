@@ -24,7 +24,6 @@ pub(crate) struct Cause {
     pub(crate) drift: bool,
 }
 
-/// A running sync.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Running {
     pub(crate) cause: Cause,
@@ -33,7 +32,7 @@ pub(crate) struct Running {
     pub(crate) wall: SystemTime,
 }
 
-/// A finished sync.
+/// A finished sync, or a series of syncs that failed with the same error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SyncRecord {
     pub(crate) cause: Cause,
@@ -50,7 +49,7 @@ pub(crate) struct SyncRecord {
     pub(crate) finished: SystemTime,
     /// The number of consecutive failures with the same error; 1 if it succeeded.
     pub(crate) times: u32,
-    /// When the first of them ended.
+    /// When the first of these failures ended.
     pub(crate) since: SystemTime,
 }
 

@@ -28,7 +28,7 @@ fn sync(journal: &Journal, report: &SyncReport, found_nothing: bool) {
 }
 
 #[test]
-fn the_last_syncs_are_kept_and_no_more() {
+fn journal_keeps_a_bounded_number_of_syncs() {
     let journal = Journal::default();
     (0..1000).for_each(|at| sync(&journal, &report(at, None), false));
     journal.with(|pages| {
@@ -40,7 +40,7 @@ fn the_last_syncs_are_kept_and_no_more() {
 }
 
 #[test]
-fn what_fails_again_and_again_is_one_entry() {
+fn repeated_failures_with_one_error_are_one_entry() {
     let journal = Journal::default();
     sync(&journal, &report(1, None), false);
     for at in 2..500 {
@@ -60,7 +60,7 @@ fn what_fails_again_and_again_is_one_entry() {
 }
 
 #[test]
-fn a_look_in_vain_is_counted_only() {
+fn no_op_resyncs_are_only_counted() {
     let journal = Journal::default();
     sync(&journal, &report(1, None), false);
     (2..9).for_each(|at| sync(&journal, &report(at, None), true));
@@ -75,7 +75,7 @@ fn a_look_in_vain_is_counted_only() {
 
 /// The resync after suspected drift fails; the next one finds everything in sync and writes nothing.
 #[test]
-fn a_look_in_vain_ends_a_failure() {
+fn no_op_resync_ends_a_failure() {
     let journal = Journal::default();
     let failing = || journal.with(|pages| pages.syncs.failing().map(|record| record.times));
     sync(&journal, &report(1, None), false);
@@ -86,7 +86,7 @@ fn a_look_in_vain_ends_a_failure() {
     sync(&journal, &report(4, None), true);
     assert_eq!(failing(), None);
     sync(&journal, &report(5, Some("iptables-save failed")), false);
-    assert_eq!(failing(), Some(1), "another failure, as one succeeded in between");
+    assert_eq!(failing(), Some(1), "a new failure: a sync succeeded in between");
     journal.with(|pages| assert_eq!(pages.syncs.newest_first().count(), 3));
 }
 
@@ -107,7 +107,7 @@ fn drift(program: &str, changes: usize) -> Drift {
 }
 
 #[test]
-fn drift_is_kept_until_it_is_put_right() {
+fn drift_stays_open_until_it_is_repaired() {
     let journal = Journal::default();
     let at = SystemTime::UNIX_EPOCH;
     (0..3000).for_each(|_| journal.drifted(&drift("nft", 2), at));

@@ -46,7 +46,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// Removes rules that do not belong to the mode, repeatedly.
 pub(super) struct Guard {
     mode: ProxyMode,
-    places: Vec<GuardedRuleset>,
+    rulesets: Vec<GuardedRuleset>,
     lock_timeout: Duration,
     sink: Sink,
     truce: Truce,
@@ -55,14 +55,14 @@ pub(super) struct Guard {
     legacy_rests_until: Option<Instant>,
 }
 
-/// A place that may hold rules of another mode, and its state.
+/// A ruleset that may contain rules of another mode, and its state.
 struct GuardedRuleset {
     leftovers: Leftovers,
     /// When to check it next, if at all.
     due: Option<Instant>,
     /// Whether a check succeeded before. Rules found later were created by another program.
     was_clean: bool,
-    /// The last program seen writing there, if the kernel reported it.
+    /// The last program seen writing to it, if the kernel reported it.
     writer: Option<Writer>,
     pause: Duration,
     /// The last reported error.
@@ -77,7 +77,7 @@ impl Guard {
         sink: Sink,
     ) -> Self {
         let now = Instant::now();
-        let place = |leftovers| GuardedRuleset {
+        let guarded = |leftovers| GuardedRuleset {
             leftovers,
             due: Some(now),
             was_clean: false,
@@ -85,9 +85,9 @@ impl Guard {
             pause: FIRST_PAUSE,
             error: None,
         };
-        let places = leftovers.into_iter().map(place).collect();
+        let rulesets = leftovers.into_iter().map(guarded).collect();
         let (truce, legacy, legacy_rests_until) = (Truce::default(), None, None);
-        Self { mode, places, lock_timeout, sink, truce, legacy, legacy_rests_until }
+        Self { mode, rulesets, lock_timeout, sink, truce, legacy, legacy_rests_until }
     }
 
     /// Does not return.
@@ -97,7 +97,7 @@ impl Guard {
         let mut were_chains = false;
         let mut is_first = true;
         loop {
-            were_chains |= self.look();
+            were_chains |= self.check();
             if std::mem::take(&mut is_first) && were_chains && self.mode == ProxyMode::Nftables {
                 warn_of_localnet();
             }
@@ -108,8 +108,8 @@ impl Guard {
 
     fn open(&self) -> Option<Watcher> {
         let mut tables: Vec<Name> = Vec::new();
-        for place in &self.places {
-            match &place.leftovers {
+        for ruleset in &self.rulesets {
+            match &ruleset.leftovers {
                 Leftovers::Tables(names) => tables.extend(names.iter().cloned()),
                 Leftovers::Chains(Variant::Nft) => tables.extend(IPTABLES.map(Name::from)),
                 Leftovers::Chains(Variant::Legacy) => {}
@@ -127,7 +127,7 @@ impl Guard {
     /// Waits until a check is due or an event arrives.
     fn wait(&mut self, watcher: &mut Option<Watcher>) {
         let now = Instant::now();
-        let due = self.places.iter().filter_map(|place| place.due).min();
+        let due = self.rulesets.iter().filter_map(|ruleset| ruleset.due).min();
         let due = due.map(|due| due.max(self.truce.until(now).unwrap_or(due)));
         let patience = due.map_or(POLL, |due| due.saturating_duration_since(now).min(POLL));
         let Some(events) = watcher.as_mut().map(|watcher| watcher.next(Some(patience))) else {
@@ -147,14 +147,14 @@ impl Guard {
 
     fn on_ruleset_event(&mut self, event: &Event) {
         let settled = Instant::now() + SETTLING;
-        for place in &mut self.places {
+        for ruleset in &mut self.rulesets {
             match event {
-                Event::Lost if place.leftovers != Leftovers::Chains(Variant::Legacy) => {
-                    place.due.get_or_insert(settled);
+                Event::Lost if ruleset.leftovers != Leftovers::Chains(Variant::Legacy) => {
+                    ruleset.due.get_or_insert(settled);
                 }
-                Event::Commit(commit) if place.is_entered_by(commit) => {
-                    place.due.get_or_insert(settled);
-                    place.writer = Some(commit.writer.clone());
+                Event::Commit(commit) if ruleset.is_affected_by(commit) => {
+                    ruleset.due.get_or_insert(settled);
+                    ruleset.writer = Some(commit.writer.clone());
                 }
                 Event::Lost | Event::Commit(_) => {}
             }
@@ -165,38 +165,38 @@ impl Guard {
     fn poll_legacy(&mut self) {
         let now = Instant::now();
         let is_legacy =
-            |place: &&mut GuardedRuleset| place.leftovers == Leftovers::Chains(Variant::Legacy);
-        let Some(place) = self.places.iter_mut().find(is_legacy) else { return };
-        if place.due.is_some() || self.legacy_rests_until.is_some_and(|until| now < until) {
+            |ruleset: &&mut GuardedRuleset| ruleset.leftovers == Leftovers::Chains(Variant::Legacy);
+        let Some(ruleset) = self.rulesets.iter_mut().find(is_legacy) else { return };
+        if ruleset.due.is_some() || self.legacy_rests_until.is_some_and(|until| now < until) {
             return;
         }
         // Also limits the rate if the kernel announces many commits.
         self.legacy_rests_until = now.checked_add(POLL / 2);
         let tables: io::Result<_> = legacy_tables();
         if tables.is_ok_and(|tables| self.legacy.as_ref() != Some(&tables)) {
-            place.due = Some(now);
+            ruleset.due = Some(now);
         }
     }
 
     /// Removes rules where a check is due. Returns whether there were iptables chains.
-    fn look(&mut self) -> bool {
+    fn check(&mut self) -> bool {
         let mut were_chains = false;
         let now = Instant::now();
         if self.truce.until(now).is_some() {
             return false;
         }
-        for n in 0..self.places.len() {
-            let Some(place) = self.places.get_mut(n) else { continue };
-            if place.due.is_none_or(|due| now < due) {
+        for n in 0..self.rulesets.len() {
+            let Some(ruleset) = self.rulesets.get_mut(n) else { continue };
+            if ruleset.due.is_none_or(|due| now < due) {
                 continue;
             }
-            let is_legacy = place.leftovers == Leftovers::Chains(Variant::Legacy);
+            let is_legacy = ruleset.leftovers == Leftovers::Chains(Variant::Legacy);
             if is_legacy {
                 // A change after this point is detected by the next poll.
                 self.legacy = legacy_tables().ok();
             }
             let begun = Instant::now();
-            let Some(removed) = place.remove(self.lock_timeout) else { continue };
+            let Some(removed) = ruleset.remove(self.lock_timeout) else { continue };
             if is_legacy && removed.what.is_empty() {
                 self.legacy_rests_until = begun.checked_add(begun.elapsed().saturating_mul(REST));
             } else if is_legacy {
@@ -204,9 +204,9 @@ impl Guard {
                 self.legacy = None;
             }
             were_chains |=
-                matches!(place.leftovers, Leftovers::Chains(_)) && !removed.what.is_empty();
-            let is_again = std::mem::replace(&mut place.was_clean, true);
-            let writer = place.writer.take();
+                matches!(ruleset.leftovers, Leftovers::Chains(_)) && !removed.what.is_empty();
+            let is_again = std::mem::replace(&mut ruleset.was_clean, true);
+            let writer = ruleset.writer.take();
             self.report(removed, writer, is_again);
         }
         were_chains
@@ -244,8 +244,8 @@ impl Guard {
 const IPTABLES: [&str; 2] = ["filter", "nat"];
 
 impl GuardedRuleset {
-    /// Whether a commit may have created rules here.
-    fn is_entered_by(&self, commit: &Commit) -> bool {
+    /// Whether a commit may have created rules in it.
+    fn is_affected_by(&self, commit: &Commit) -> bool {
         match &self.leftovers {
             Leftovers::Tables(names) => commit.changes.iter().any(|change| {
                 change.kind == ChangeKind::Added
@@ -267,8 +267,8 @@ impl GuardedRuleset {
     /// Returns `None` on failure. The same error is logged once, however often the removal is
     /// retried.
     fn remove(&mut self, lock_timeout: Duration) -> Option<Removed> {
-        let look = RemovalContext { were_seen: self.writer.is_some(), is_again: self.was_clean };
-        match self.leftovers.remove(lock_timeout, look) {
+        let context = RemovalContext { were_seen: self.writer.is_some(), is_again: self.was_clean };
+        match self.leftovers.remove(lock_timeout, context) {
             Ok(removed) => {
                 (self.due, self.error, self.pause) = (None, None, FIRST_PAUSE);
                 Some(removed)

@@ -65,7 +65,11 @@ impl Leftovers {
     /// not installed, its rules can be neither read nor removed; this is an error only if a writer
     /// was seen. After the first removal, chains that kubelet also creates are kept if there are no
     /// others: kubelet before 1.28 recreates them every minute.
-    pub(super) fn remove(&self, lock_timeout: Duration, look: RemovalContext) -> Result<Removed> {
+    pub(super) fn remove(
+        &self,
+        lock_timeout: Duration,
+        context: RemovalContext,
+    ) -> Result<Removed> {
         match self {
             Self::Tables(names) => {
                 let tables = delete_tables(names)?;
@@ -78,28 +82,28 @@ impl Leftovers {
             Self::Chains(Variant::Legacy) if legacy_tables().is_ok_and(|all| all.is_empty()) => {
                 Ok(Removed::default())
             }
-            Self::Chains(variant) => remove_chains(*variant, lock_timeout, look),
+            Self::Chains(variant) => remove_chains(*variant, lock_timeout, context),
         }
     }
 }
 
-fn has_service_chains(held: &Ruleset) -> bool {
-    let mut chains = held.tables.values().flat_map(|chains| chains.keys());
+fn has_service_chains(ruleset: &Ruleset) -> bool {
+    let mut chains = ruleset.tables.values().flat_map(|chains| chains.keys());
     chains.any(|chain| leads_to_services(chain.as_str()))
 }
 
 fn remove_chains(
     variant: Variant,
     lock_timeout: Duration,
-    look: RemovalContext,
+    context: RemovalContext,
 ) -> Result<Removed> {
     let mut removed = Removed::default();
     let mut failed = Vec::new();
     for family in IpFamily::BOTH {
-        if !look.were_seen && !is_installed(family, variant) {
+        if !context.were_seen && !is_installed(family, variant) {
             continue;
         }
-        let is_unwanted = |held: &Ruleset| !look.is_again || has_service_chains(held);
+        let is_unwanted = |ruleset: &Ruleset| !context.is_again || has_service_chains(ruleset);
         match clean_iptables_if(family, variant, lock_timeout, is_unwanted) {
             Ok(cleaned) => {
                 let name = family.api_name();
@@ -122,21 +126,21 @@ fn remove_chains(
 mod tests {
     use super::*;
 
-    fn told(mode: ProxyMode, table: &str, in_use: Option<Variant>) -> String {
+    fn found(mode: ProxyMode, table: &str, in_use: Option<Variant>) -> String {
         format!("{:?}", leftovers(mode, &Name::from(table), in_use))
     }
 
     #[test]
-    fn what_is_in_use_stays() {
-        let nftables = told(ProxyMode::Nftables, "rulegen", None);
+    fn leftovers_exclude_the_table_and_variant_in_use() {
+        let nftables = found(ProxyMode::Nftables, "rulegen", None);
         assert!(nftables.contains("kube-proxy") && !nftables.contains("rulegen"), "{nftables}");
         assert!(nftables.contains("Nft") && nftables.contains("Legacy"), "{nftables}");
-        let as_kube_proxy = told(ProxyMode::Nftables, "kube-proxy", None);
+        let as_kube_proxy = found(ProxyMode::Nftables, "kube-proxy", None);
         assert!(!as_kube_proxy.contains("kube-proxy"), "{as_kube_proxy}");
-        let iptables = told(ProxyMode::Iptables, "rulegen", Some(Variant::Nft));
+        let iptables = found(ProxyMode::Iptables, "rulegen", Some(Variant::Nft));
         assert!(iptables.contains("kube-proxy") && iptables.contains("rulegen"), "{iptables}");
         assert!(!iptables.contains("Nft") && iptables.contains("Legacy"), "{iptables}");
-        let unknown = told(ProxyMode::Iptables, "rulegen", None);
+        let unknown = found(ProxyMode::Iptables, "rulegen", None);
         assert!(!unknown.contains("Chains"), "{unknown}");
     }
 }

@@ -100,11 +100,11 @@ fn clean(
     is_unwanted: impl FnOnce(&Ruleset) -> bool,
     restore: impl FnOnce(&Transaction<'_>) -> Result<(), iptables::Error>,
 ) -> Result<Cleaned, iptables::Error> {
-    let held = iptables.save()?;
-    if !is_unwanted(&held) {
+    let actual = iptables.save()?;
+    if !is_unwanted(&actual) {
         return Ok(Cleaned { summary: String::new(), was_clean: true, kept: Vec::new() });
     }
-    let (transaction, kept) = removal_of_everything(&held);
+    let (transaction, kept) = removal_of_everything(&actual);
     if !transaction.is_empty() {
         restore(&transaction)?;
     }

@@ -32,8 +32,8 @@ impl Truce {
         }
         self.removals.push_back(now);
         // If it continues right after a pause, the next pause starts at once.
-        let goes_on = self.until.is_some_and(|until| !is_old(&until));
-        let is_fight = self.removals.len() >= MOST || goes_on;
+        let continues = self.until.is_some_and(|until| !is_old(&until));
+        let is_fight = self.removals.len() >= MOST || continues;
         if is_fight {
             self.removals.clear();
             self.until = now.checked_add(PAUSE);
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fight_is_left_for_a_while() {
+    fn removal_pauses_if_another_program_keeps_recreating_rules() {
         let (mut now, mut truce) = (Instant::now(), Truce::default());
         for _ in 1..MOST {
             assert!(!truce.removed(now));
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_now_and_then_is_no_fight() {
+    fn occasional_removals_do_not_cause_a_pause() {
         let (mut now, mut truce) = (Instant::now(), Truce::default());
         for _ in 0..100 {
             assert!(!truce.removed(now));
