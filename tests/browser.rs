@@ -203,10 +203,7 @@ fn browsers_show_pages_and_run_no_markup() {
     for (path, text) in pages {
         let document = browser.document(path);
         assert!(document.contains(text), "{path}: {document}");
-        assert!(
-            document.contains("looked at again each 5 s"),
-            "the script did not run: {document}"
-        );
+        assert!(document.contains("refreshes every 5 s"), "the script did not run: {document}");
         assert_harmless(&document);
     }
     // The result of a form has no automatic refresh.
@@ -218,7 +215,7 @@ fn browsers_show_pages_and_run_no_markup() {
     assert!(browser.document("/drift").contains(r"\u{3c}b id=taken\u{3e}nft"));
     let encoded = "%3Cscript%3Edocument.title%3D%27taken%27%3C/script%3E%22autofocus%20onfocus%3D%22document.title%3D%27taken%27";
     let search = browser.document(&format!("/services?q={encoded}&namespace={encoded}"));
-    assert!(search.contains("No Service is like that."), "{search}");
+    assert!(search.contains("No matching Services."), "{search}");
     assert_harmless(&search);
 
     let folder = std::env::temp_dir().join("rulegen-status-page");

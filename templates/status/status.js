@@ -1,4 +1,4 @@
-// The page works without this. It keeps what is shown fresh, and says when it no longer is.
+// The page works without this script. It refreshes the page, and shows when the data is stale.
 "use strict";
 (() => {
   const PERIOD = 5000;
@@ -7,11 +7,11 @@
   let failed = false;
 
   const parts = (root) => [...root.querySelectorAll("[data-refresh]")];
-  const tell = () => {
+  const showAge = () => {
     const seconds = Math.round((Date.now() - last) / 1000);
     fresh.textContent = failed
-      ? `The agent does not answer: this is from ${seconds} s ago.`
-      : `As of ${new Date(last).toISOString().slice(11, 19)} UTC, looked at again each 5 s.`;
+      ? `No answer from the agent. The data is ${seconds} s old.`
+      : `As of ${new Date(last).toISOString().slice(11, 19)} UTC, refreshes every 5 s.`;
     fresh.className = failed ? "mark bad" : "dim";
   };
 
@@ -36,10 +36,10 @@
     } catch {
       failed = true;
     }
-    tell();
+    showAge();
   };
 
-  // A slash goes to the search, as in many places.
+  // The key / moves the focus to the search field.
   document.addEventListener("keydown", (event) => {
     const field = document.querySelector("input[type=search]");
     if (event.key === "/" && field && !event.target.closest("input, select")) {
@@ -51,6 +51,6 @@
   if (document.querySelector("[data-refresh]")) {
     document.documentElement.classList.add("refreshes");
     setInterval(refresh, PERIOD);
-    tell();
+    showAge();
   }
 })();

@@ -26,7 +26,7 @@ fn it_is_told_when_no_changes_arrive() {
     node.server.refuse_connections(true);
     wait_until("it is told", || {
         let state = data(&node, "/")["state"].clone();
-        state["tone"] == "bad" && state["summary"] == "Cut off from the objects"
+        state["tone"] == "bad" && state["summary"] == "Not receiving updates"
     });
     assert_eq!((source(), node.probe("/readyz")), (json!(false), 200));
     node.server.refuse_connections(false);
@@ -55,7 +55,7 @@ fn a_running_agent_shows_its_services() {
     let syncs = overview["syncs"].as_array().unwrap();
     assert!(syncs.iter().all(|sync| sync["error"].is_null()), "{syncs:?}");
     assert!(syncs.iter().any(|sync| sync["phasesMilliseconds"]["commit"].as_f64() > Some(0.0)));
-    assert!(html(&node, "/").contains("The kernel holds what the cluster&#39;s objects say."));
+    assert!(html(&node, "/").contains("The kernel&#39;s rules match the cluster&#39;s objects."));
 
     let found = data(&node, &format!("/services?q={ELSEWHERE}:8080"));
     assert_eq!((&found["found"], &found["all"]), (&json!(2), &json!(4)));
@@ -85,5 +85,5 @@ fn what_others_do_is_in_the_log_of_drift() {
     assert!(drift["changes"].as_array().is_some_and(|changes| !changes.is_empty()), "{drift}");
     assert!(html(&node, "/drift").contains("<b>nft</b>"));
     let because = &data(&node, "/")["syncs"][0]["cause"];
-    assert_eq!(because, "changes by others");
+    assert_eq!(because, "changes by other programs");
 }

@@ -107,7 +107,7 @@ fn kube_proxy_is_reported_by_name_and_ends_nothing() {
     let name = format!("kube-proxy (pid {})", process.0.id());
     assert_eq!(kube_proxy(&agent), name.as_str());
     let (_, page) = agent.get(METRICS_PORT, "/").unwrap();
-    assert!(page.contains("runs on this node, too") && page.contains(&name), "{page}");
+    assert!(page.contains("also runs on this node") && page.contains(&name), "{page}");
 }
 
 fn tcp_timeout(space: &Namespace) -> String {

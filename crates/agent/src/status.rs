@@ -1,4 +1,4 @@
-//! The status page: what the agent knows, for people and as JSON.
+//! The status page, as HTML and JSON.
 //!
 //! ```text
 //! Request ──▶ query ──▶ view of one page (serde, askama) ─┬▶ HTML
@@ -6,8 +6,8 @@
 //!         ClusterState, Health, Journal, kernel's counters
 //! ```
 //!
-//! Pages are made on a thread where they may wait for a lock. What they hold a lock for is bounded:
-//! a look at each Service, and a copy of those that a page is about. Nothing is compiled meanwhile.
+//! Pages are rendered in a thread that may wait for a lock. Work under a lock is bounded: one pass
+//! over all Services, and a copy of the Services on the page. Nothing is compiled under a lock.
 
 mod counters;
 mod drift;
@@ -42,14 +42,14 @@ use crate::shared::ClusterState;
 pub(crate) use counters::Counters;
 pub(crate) use worker::Worker;
 
-/// Everything that pages show.
+/// The sources of all pages.
 #[derive(Clone)]
 pub(crate) struct Status {
     pub(crate) about: Arc<About>,
     pub(crate) known: ClusterState,
     pub(crate) health: SharedHealth,
     pub(crate) journal: Journal,
-    /// Where connections are counted.
+    /// Reads connection counters, if they are enabled.
     pub(crate) counters: Option<Counters>,
     pub(crate) worker: Worker,
 }

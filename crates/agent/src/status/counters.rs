@@ -1,4 +1,4 @@
-//! What the kernel counted for one Service, asked for as its page is made.
+//! A Service's connection counters, read from the kernel for its page.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -11,16 +11,16 @@ use rulegen_model::Snapshot;
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::nftables::{Chain, Name, Statement, Table};
 
-/// Reads them from the tables of a name.
+/// Reads counters from the tables with this name.
 #[derive(Clone)]
 pub(crate) struct Counters {
     name: Name,
 }
 
-/// Connections by service port and endpoint, since the rules for them were written.
+/// The number of connections per service port and endpoint, since their rules were written.
 pub(super) type Connections = HashMap<(ServicePortName, SocketAddr), u64>;
 
-/// For a Service of more elements and chains a page would take too long: each is asked for by itself.
+/// The maximum number of requests to the kernel per page: each element and chain needs one.
 const MOST: usize = 10_000;
 
 impl Counters {
@@ -28,23 +28,22 @@ impl Counters {
         Self { name }
     }
 
-    /// What is counted of a Service: a part of the tables is compiled anew, to know which elements
-    /// and rules to ask for.
+    /// Compiles the Service's part of the tables, to know the elements and rules to read.
     pub(super) fn parts(&self, service: &Snapshot, config: &ProxyConfig) -> Vec<Table> {
         let families = IpFamily::BOTH.into_iter();
         let families = families.filter(|family| !service.service_ports(*family).is_empty());
         families.map(|family| table(&plan(service, config, family), &self.name)).collect()
     }
 
-    /// Asks the kernel. It does so on the thread that calls.
+    /// Reads the counters in the calling thread.
     pub(super) fn read(&self, parts: &[Table]) -> Result<Connections, String> {
-        if asks(parts) > MOST {
+        if requests(parts) > MOST {
             return Err("this Service has too many endpoints to count".to_owned());
         }
-        self.asked(parts).map_err(|error| error.to_string())
+        self.request(parts).map_err(|error| error.to_string())
     }
 
-    fn asked(&self, parts: &[Table]) -> Result<Connections, Error> {
+    fn request(&self, parts: &[Table]) -> Result<Connections, Error> {
         let mut kernel = NfTables::open()?;
         let mut sums = Connections::new();
         for part in parts {
@@ -66,9 +65,9 @@ impl Counters {
     }
 }
 
-/// How often the kernel is asked: for each element that counts, and for each chain that has a rule
-/// that does.
-fn asks(parts: &[Table]) -> usize {
+/// The number of requests to the kernel: one per element with a counter, and one per chain that
+/// has a rule with a counter.
+fn requests(parts: &[Table]) -> usize {
     let counts = |chain: &&Chain| {
         chain.rules.iter().any(|rule| rule.statements.contains(&Statement::Counter))
     };
@@ -122,7 +121,7 @@ mod tests {
 
     /// Endpoints of a Service with affinity have chains instead of elements.
     #[test]
-    fn chains_are_asked_for_too() {
+    fn counters_of_affinity_chains_are_read_too() {
         let config = ProxyConfig { counts_connections: true, ..ProxyConfig::default() };
         let store =
             ConfiguredStore::new(config, Host { name: "node-1".into(), addresses: Vec::new() });
@@ -131,7 +130,7 @@ mod tests {
             let service = Snapshot { ipv4: vec![sticky(endpoints)], ..store.snapshot() };
             counters.parts(&service, store.config())
         };
-        assert_eq!(asks(&parts(3)), 3);
+        assert_eq!(requests(&parts(3)), 3);
         let refused = counters.read(&parts(10_001)).unwrap_err();
         assert_eq!(refused, "this Service has too many endpoints to count");
     }

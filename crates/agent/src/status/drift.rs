@@ -1,4 +1,4 @@
-//! `/drift`: what others did to our rules.
+//! `/drift`: changes to the rules by other programs.
 
 use std::time::SystemTime;
 
@@ -30,19 +30,19 @@ impl DriftPage {
     }
 }
 
-/// What one program did.
+/// The changes of one program.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct DriftRow {
     pub(super) at: When,
     pub(super) program: String,
     pub(super) pid: Option<u32>,
-    /// Whether it may be a thread of the process.
+    /// Whether `pid` may be the id of a thread.
     pub(super) thread: bool,
     pub(super) commits: usize,
     pub(super) changes: Vec<String>,
     pub(super) more_changes: usize,
-    /// Whether our rules are right again.
+    /// Whether the rules are in sync again.
     pub(super) over: bool,
     /// Whether something had to be written for that.
     pub(super) repaired: bool,
@@ -70,14 +70,14 @@ impl DriftRow {
         }
     }
 
-    /// The same with fewer of its changes.
+    /// Limits the number of changes shown.
     pub(super) fn with_changes(mut self, most: usize) -> Self {
         self.more_changes += self.changes.len().saturating_sub(most);
         self.changes.truncate(most);
         self
     }
 
-    /// How it ended, in words.
+    /// How the drift ended, for people.
     pub(super) fn end(&self) -> String {
         match (&self.lasted, self.repaired) {
             (None, _) => "not repaired yet".to_owned(),

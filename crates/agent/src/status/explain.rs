@@ -13,7 +13,7 @@ use super::explain_request::{ExplainQuery, ExplainRequest};
 use super::frame::Frame;
 use super::query::{Query, href};
 
-/// As data it is what `rulegen explain -o json` prints, or why there is no such.
+/// As JSON: the output of `rulegen explain -o json`, or an error.
 #[derive(Template, Serialize)]
 #[template(path = "status/explain.html")]
 pub(super) struct ExplainPage {
@@ -35,12 +35,12 @@ impl ExplainPage {
     pub(super) fn of(status: &Status, query: &Query) -> Self {
         let frame = status.frame("/explain", "Explain");
         let (from, interface, to) = (query.from.clone(), query.interface.clone(), query.to.clone());
-        let is_asked = !from.is_empty();
-        let answer = is_asked.then(|| {
+        let has_query = !from.is_empty();
+        let answer = has_query.then(|| {
             let query = ExplainQuery::parse(&from, &interface, &to)?;
-            // The store is free again before anything is compiled.
-            let asked = ExplainRequest::of(&status.known.store.read(), &query)?;
-            Ok(asked.explained())
+            // The store is unlocked before anything is compiled.
+            let request = ExplainRequest::of(&status.known.store.read(), &query)?;
+            Ok(request.explained())
         });
         let (explanation, error) = match answer {
             None => (None, None),
@@ -96,23 +96,23 @@ impl ExplainPage {
     fn end(&self, of: &End) -> String {
         match of.outcome {
             Outcome::Endpoint { endpoint, masqueraded: true } => {
-                format!("{endpoint}, which sees the node as the client")
+                format!("{endpoint} (masqueraded)")
             }
             Outcome::Endpoint { endpoint, masqueraded: false } => endpoint.to_string(),
             other => words::outcome(other).unwrap_or_default().to_owned(),
         }
     }
 
-    /// The rules that it passes, part by part, each with a heading.
+    /// The rules that the packet passes, in parts with headings.
     fn rules<'a>(&self, of: &'a Explanation) -> Vec<(String, &'a [PassedRule])> {
-        let first = ("Rules that it passes first".to_owned(), of.rules.as_slice());
+        let first = ("Rules matched first".to_owned(), of.rules.as_slice());
         let ends = of.ends.iter().take(ENDS);
         let ends = ends.map(|end| (format!("To {}", self.end(end)), end.rules.as_slice()));
-        let behind = ("Then, in any case".to_owned(), of.behind.as_slice());
+        let behind = ("Then, in all cases".to_owned(), of.behind.as_slice());
         let all = std::iter::once(first).chain(ends).chain(std::iter::once(behind));
         all.filter(|(_, rules)| !rules.is_empty()).collect()
     }
 }
 
-/// The rules of so many ends are shown; the data has all.
+/// The maximum number of outcomes whose rules are shown; the JSON has all.
 const ENDS: usize = 8;

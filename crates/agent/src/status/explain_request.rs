@@ -1,4 +1,4 @@
-//! What is asked of `/explain`, and what of the store the answer hangs on.
+//! A request to `/explain`, and the objects that its answer depends on.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -14,40 +14,40 @@ use rulegen_ruleset::{Origin, Packet};
 
 use crate::configured_store::ConfiguredStore;
 
-/// What is asked.
+/// The parsed parameters.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ExplainQuery {
     from: IpAddr,
-    /// Where the packet comes in, if it is from elsewhere.
+    /// The incoming interface, unless this node sends the packet.
     interface: String,
     to: Destination,
 }
 
-/// A packet, with a copy of what its explanation hangs on: to compile and follow rules takes too long
-/// to keep the store for it, as one who waits to write it keeps all others waiting too.
+/// A packet, with a copy of the objects that its explanation depends on. Compiling and following
+/// rules takes too long to keep the store locked: a waiting writer would block all other readers.
 pub(super) struct ExplainRequest {
     packet: Packet,
-    /// Of all Services those that have a say.
+    /// With only those Services that matter for the packet.
     snapshot: Snapshot,
     config: ProxyConfig,
-    /// What those of them lack that lack anything.
+    /// The service ports without an available endpoint, and why.
     unavailable_ports: Vec<(ServicePortName, UnavailableReason)>,
 }
 
-/// Where packets from elsewhere come in, unless something else is said. It matters only where pods
-/// are told by their interfaces.
+/// The default incoming interface. It matters only if pods are detected by their interfaces.
 const INTERFACE: &str = "eth0";
 
 impl ExplainQuery {
     pub(super) fn parse(from: &str, interface: &str, to: &str) -> Result<Self, String> {
-        let wrong = |_| format!("{from:?} is no IP address: the packet's source is needed");
+        let wrong =
+            |_| format!("{from:?} is not an IP address (required: the packet's source address)");
         let from = from.parse().map_err(wrong)?;
         let interface = if interface.is_empty() { INTERFACE } else { interface }.to_owned();
         Ok(Self { from, interface, to: Destination::parse(to)? })
     }
 }
 
-/// The address that is meant.
+/// Resolves a destination to an address.
 fn resolved(
     destination: &Destination,
     store: &Store,
@@ -68,7 +68,7 @@ impl ExplainRequest {
         let of_family = IpFamily::of(query.from);
         let (destination, protocol) = resolved(&query.to, store, of_family)?;
         if IpFamily::of(destination.ip()) != of_family {
-            return Err("the two addresses are of different families".to_owned());
+            return Err("source and destination have different IP families".to_owned());
         }
         let snapshot = concerned(store, destination, of_family);
         let local = &snapshot.node.addresses(of_family).local;
@@ -76,19 +76,19 @@ impl ExplainRequest {
         let origin = if is_own { Origin::Host } else { Origin::Interface(query.interface.clone()) };
         let packet = Packet { origin, source: query.from, destination, protocol };
         let ports = snapshot.service_ports(of_family).iter();
-        let lacking =
+        let unavailable =
             |name: &ServicePortName| Some((name.clone(), store.unavailability(name, of_family)?));
-        let unavailable_ports = ports.filter_map(|port| lacking(&port.name)).collect();
+        let unavailable_ports = ports.filter_map(|port| unavailable(&port.name)).collect();
         Ok(Self { packet, snapshot, config: store.config().clone(), unavailable_ports })
     }
 
-    /// What becomes of the packet by the rules as they shall be.
+    /// Explains what the desired rules do with the packet.
     pub(super) fn explained(&self) -> Explanation {
         let mut explanation = self.followed();
-        // Objects show why there is no endpoint, rules only that there is none.
+        // Rules show that there is no endpoint; only objects show why.
         explanation.refused_because(|name| {
-            let lacking = self.unavailable_ports.iter().find(|(of, _)| of == name);
-            lacking.map(|(_, why)| why.clone())
+            let port = self.unavailable_ports.iter().find(|(of, _)| of == name);
+            port.map(|(_, why)| why.clone())
         });
         explanation
     }
@@ -109,7 +109,7 @@ impl ExplainRequest {
     }
 }
 
-/// Services that have the packet's destination, be it as an endpoint: others have no say.
+/// The Services that have the destination as a frontend or an endpoint. Others do not matter.
 fn concerned(store: &Store, to: SocketAddr, wanted: IpFamily) -> Snapshot {
     let has = |port: &&ServicePort| {
         let addresses = port.external_ips.iter().chain(&port.load_balancer_ips);

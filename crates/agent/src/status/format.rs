@@ -1,4 +1,4 @@
-//! Times and numbers, for people and as data.
+//! Formats times and numbers, for people and as JSON.
 
 use std::fmt::{self, Display, Formatter};
 use std::time::{Duration, SystemTime};
@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-/// A time that people see from now; as data it is RFC 3339.
+/// A time, shown relative to now; RFC 3339 as JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct When {
     at: SystemTime,
@@ -29,7 +29,7 @@ impl When {
         self.iso().get(11..19).unwrap_or_default().to_owned()
     }
 
-    /// How long ago it was. A clock that was set back makes it nothing.
+    /// The time since then; zero if the clock was set back.
     pub(super) fn ago(&self) -> String {
         let ago = self.now.duration_since(self.at).unwrap_or_default();
         if ago < Duration::from_secs(1) {
@@ -46,7 +46,7 @@ impl Serialize for When {
     }
 }
 
-/// A duration that people compare with others; as data it is in milliseconds.
+/// A measured duration; milliseconds as JSON.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Took(pub(super) Duration);
 
@@ -86,7 +86,7 @@ impl Display for Long {
     }
 }
 
-/// A number with its thousands apart.
+/// A number with commas between groups of three digits.
 pub(super) fn grouped(number: impl Into<u128>) -> String {
     let digits = number.into().to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
@@ -105,7 +105,7 @@ pub(super) fn counted(number: usize, one: &str, many: &str) -> String {
     format!("{} {noun}", grouped(wide(number)))
 }
 
-/// A number of what is in memory.
+/// Converts a count to 64 bits.
 pub(super) fn wide(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_at_a_glance() {
+    fn durations_are_formatted_with_suitable_units() {
         let took = |micros| Took(Duration::from_micros(micros)).to_string();
         assert_eq!(took(432), "0.4 ms");
         assert_eq!(took(12_345), "12 ms");
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_seen_from_now() {
+    fn times_are_formatted_relative_to_now() {
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(3_723_004);
         let when = |later| When::new(at, at + Duration::from_secs(later));
         assert_eq!(when(0).iso(), "1970-01-01T01:02:03.004Z");
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn thousands_are_apart() {
+    fn numbers_have_thousands_separators() {
         let numbers = [0_u64, 999, 1000, 1_234_567].map(grouped);
         assert_eq!(numbers, ["0", "999", "1,000", "1,234,567"]);
     }

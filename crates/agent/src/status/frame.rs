@@ -1,11 +1,11 @@
-//! What is on every page.
+//! The parts that all pages share.
 
 use super::Status;
 
-/// The head of a page.
+/// The header of a page.
 pub(super) struct Frame {
     pub(super) title: String,
-    /// The path of the part that the page is in.
+    /// The path of the section that the page belongs to.
     pub(super) here: &'static str,
     pub(super) node: String,
     pub(super) mode: &'static str,
@@ -23,15 +23,15 @@ impl Frame {
         }
     }
 
-    /// The parts of the page: path, name, and whether this is it.
-    pub(super) fn parts(&self) -> [(&'static str, &'static str, bool); 4] {
-        let parts = [
+    /// The sections for the navigation: path, name, and whether it is the current one.
+    pub(super) fn sections(&self) -> [(&'static str, &'static str, bool); 4] {
+        let sections = [
             ("/", "Overview"),
             ("/services", "Services"),
             ("/explain", "Explain"),
             ("/drift", "Drift"),
         ];
-        parts.map(|(path, name)| (path, name, path == self.here))
+        sections.map(|(path, name)| (path, name, path == self.here))
     }
 }
 

@@ -1,4 +1,4 @@
-//! `/`: how it is, and how it came.
+//! `/`: the current state and the recent history.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -32,7 +32,8 @@ pub(super) struct Overview {
     running: Option<RunningShown>,
     counts: Counts,
     syncs: Vec<Sync>,
-    looks: u64,
+    #[serde(rename = "looks")]
+    no_op_resyncs: u64,
     #[serde(skip)]
     plot: Plot,
     drifts: Vec<DriftRow>,
@@ -42,7 +43,7 @@ pub(super) struct Overview {
     left_out_services: usize,
 }
 
-/// What probers are told.
+/// The results of the health checks.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct HealthShown {
@@ -62,12 +63,12 @@ struct FamilyShown {
     #[serde(rename = "waitsMilliseconds")]
     waits: Option<Took>,
     #[serde(skip)]
-    tone: HealthLevel,
+    level: HealthLevel,
     #[serde(skip)]
-    words: String,
+    text: String,
 }
 
-/// The sync that goes on.
+/// The running sync.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RunningShown {
@@ -87,7 +88,7 @@ struct Counts {
     none_here: usize,
 }
 
-/// An object that something was left out of.
+/// An object that was rejected, or a part of it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Rejected {
@@ -98,7 +99,7 @@ struct Rejected {
     href: Option<String>,
 }
 
-/// A Service without rules, for `rulegen doctor`.
+/// A left-out Service, for `rulegen doctor`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct LeftOutShown {
@@ -107,9 +108,13 @@ struct LeftOutShown {
     message: String,
 }
 
+/// The maximum number of rejected objects.
 const REJECTED: usize = 20;
+/// The maximum number of drift entries.
 const DRIFTS: usize = 3;
+/// The maximum number of changes per drift entry.
 const CHANGES: usize = 3;
+/// The maximum number of syncs in the table.
 const ROWS: usize = 10;
 
 impl Overview {
@@ -140,7 +145,7 @@ impl Overview {
                 }),
                 plot: Plot::of(&syncs),
                 syncs,
-                looks: pages.syncs.no_op_resyncs(),
+                no_op_resyncs: pages.syncs.no_op_resyncs(),
                 drifts: pages
                     .drifts
                     .newest_first()
@@ -173,7 +178,7 @@ impl Overview {
         })
     }
 
-    /// Those of the table; the others are in the plot and in the data.
+    /// The syncs in the table. The plot shows more, the JSON all.
     fn rows(&self) -> impl Iterator<Item = &Sync> {
         self.syncs.iter().take(ROWS)
     }
@@ -195,27 +200,27 @@ impl Overview {
     }
 }
 
-/// Changes mostly wait for less.
+/// The waiting time of changes above which the page warns. Usually they wait for less.
 const LONG_WAIT: Duration = Duration::from_secs(2);
 
 impl FamilyShown {
     fn of(family: &FamilyView, now: SystemTime) -> Self {
         let waits = family.waits.unwrap_or_default();
-        let (tone, words) = match (family.healthy, family.synced) {
-            (false, _) => (HealthLevel::Bad, format!("behind by {}", Took(waits))),
-            (true, None) => (HealthLevel::Attention, "not there yet".to_owned()),
+        let (level, text) = match (family.healthy, family.synced) {
+            (false, _) => (HealthLevel::Bad, format!("out of sync for {}", Took(waits))),
+            (true, None) => (HealthLevel::Attention, "not synced yet".to_owned()),
             (true, Some(_)) if waits > LONG_WAIT => {
-                (HealthLevel::Attention, format!("changes wait for {}", Took(waits)))
+                (HealthLevel::Attention, format!("changes pending for {}", Took(waits)))
             }
-            (true, Some(_)) => (HealthLevel::Good, "current".to_owned()),
+            (true, Some(_)) => (HealthLevel::Good, "in sync".to_owned()),
         };
         Self {
             family: family.family.api_name(),
             healthy: family.healthy,
             synced: family.synced.map(|at| When::new(at, now)),
             waits: family.waits.map(Took),
-            tone,
-            words,
+            level,
+            text,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who gets the packets to an address that several Services have.
+//! The owners of addresses that several Services claim.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -8,11 +8,11 @@ use rulegen_config::ProxyConfig;
 use rulegen_model::{Node, ServicePort, Store};
 use rulegen_net::{Frontend, ServicePortName};
 
-/// Which service port has which frontend.
+/// The owner of each frontend.
 pub(super) struct Owners(HashMap<Frontend, Precedence>);
 
 impl Owners {
-    /// Of all that the service ports have, where these are the only ones that have it.
+    /// The owners of the service ports' frontends. The ports must include all claimants.
     pub(super) fn of(ports: &[ServicePort], node: &Node, config: &ProxyConfig) -> Self {
         let mut owners = HashMap::new();
         for port in ports {
@@ -33,7 +33,7 @@ impl Owners {
         Self(owners)
     }
 
-    /// Another service port that has a frontend of this one.
+    /// The owner of a frontend, if it is another service port.
     pub(super) fn other_than(
         &self,
         port: &ServicePort,
@@ -44,8 +44,9 @@ impl Owners {
     }
 }
 
-/// The service ports that share a frontend with any of these, of other Services too.
-pub(super) fn rivals<'a>(
+/// All service ports that share a frontend with one of these ports, including those of other
+/// Services.
+pub(super) fn claimants<'a>(
     store: &Store,
     ports: impl Iterator<Item = &'a ServicePort>,
 ) -> Vec<ServicePort> {

@@ -1,20 +1,20 @@
-//! What of a Service goes onto one page: its ports, and of each the endpoints, in parts.
+//! Splits a Service's ports and endpoints into pages.
 
 use std::ops::Range;
 
 use rulegen_model::ServicePort;
 
-/// Some endpoints of one service port.
+/// A range of endpoints of one service port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Part {
-    /// Which of the Service's ports.
+    /// The index of the service port.
     pub(super) port: usize,
-    /// Which of its endpoints comes first.
+    /// The index of the first endpoint.
     pub(super) first: usize,
 }
 
 impl Part {
-    /// How many endpoints a part has at most.
+    /// The maximum number of endpoints per part.
     pub(super) const ENDPOINTS: usize = 100;
 
     pub(super) fn range(&self, endpoints: usize) -> Range<usize> {
@@ -31,11 +31,11 @@ pub(super) struct Parts {
     pub(super) parts: Vec<Part>,
 }
 
-/// Parts on a page: 2,000 endpoints at most.
+/// The maximum number of parts per page: 2,000 endpoints.
 const PARTS: usize = 20;
 
 impl Parts {
-    /// Those of a page, or of the last if there are fewer.
+    /// The parts of a page, or of the last page if there are fewer.
     pub(super) fn of(ports: &[ServicePort], page: usize) -> Self {
         Self::of_lengths(ports.iter().map(|port| port.endpoints.len()), page)
     }
@@ -70,7 +70,7 @@ mod tests {
                 assert!(parts.len() <= PARTS && (!parts.is_empty() || lengths.is_empty()));
                 for part in parts {
                     let range = part.range(lengths[part.port]);
-                    assert_eq!(range.start, seen[part.port], "in their order, none left out");
+                    assert_eq!(range.start, seen[part.port], "in order and without gaps");
                     seen[part.port] = range.end;
                     ports[part.port] = true;
                 }

@@ -1,4 +1,4 @@
-//! The last syncs as bars: how high one is says how long it took, its parts say in what.
+//! A bar chart of the last syncs. The height of a bar is the duration; its parts are the phases.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use super::format::Took;
 use super::syncs::Sync;
 use crate::report::Phase;
 
-/// In units of the drawing.
+/// The width of a bar, in SVG units, like all sizes here.
 const BAR: f64 = 8.0;
 const GAP: f64 = 2.0;
 pub(super) const HEIGHT: f64 = 96.0;
 pub(super) const BARS: usize = 60;
 
-/// Seconds at the foot. Above it is a scale of powers of ten: a first sync takes a thousand times
-/// as long as a change of one endpoint.
+/// The duration at the bottom, in seconds. The scale is logarithmic, because a first sync takes a
+/// thousand times as long as a change of one endpoint.
 const LEAST: f64 = 1e-4;
 
-/// Where lines are.
+/// The grid lines: seconds and label.
 const LINES: [(f64, &str); 6] = [
     (1e-3, "1 ms"),
     (1e-2, "10 ms"),
@@ -26,14 +26,14 @@ const LINES: [(f64, &str); 6] = [
     (100.0, "100 s"),
 ];
 
-/// The drawing.
+/// The chart.
 pub(super) struct Plot {
     pub(super) bars: Vec<Bar>,
     pub(super) lines: Vec<Line>,
     pub(super) width: f64,
 }
 
-/// A sync.
+/// The bar of a sync.
 pub(super) struct Bar {
     pub(super) x: f64,
     pub(super) title: String,
@@ -43,21 +43,22 @@ pub(super) struct Bar {
     pub(super) parts: Vec<Part>,
 }
 
-/// What of it went into a phase.
+/// The part of a bar for one phase.
 pub(super) struct Part {
     pub(super) phase: &'static str,
     pub(super) y: f64,
     pub(super) height: f64,
 }
 
-/// A line at a duration.
+/// A grid line.
 pub(super) struct Line {
     pub(super) y: f64,
     pub(super) label: &'static str,
 }
 
 impl Plot {
-    /// Of the newest of these, which come first, up to `BARS`; the newest is at the right.
+    /// Plots the first `BARS` of these syncs, which must be ordered newest first. The newest is on
+    /// the right.
     pub(super) fn of(syncs: &[Sync]) -> Self {
         let shown = syncs.iter().take(BARS);
         let free = BARS.saturating_sub(syncs.len().min(BARS));
@@ -104,14 +105,14 @@ fn title(sync: &Sync, phases: &[(Phase, Duration)]) -> String {
     format!("{at} UTC: {end} {took} ({}); {}", parts.join(", "), sync.cause)
 }
 
-/// From the foot to the top are so many powers of ten.
+/// The vertical scale: the number of powers of ten from bottom to top.
 #[derive(Clone, Copy)]
 struct Scale {
     decades: f64,
 }
 
 impl Scale {
-    /// How high a duration in seconds is.
+    /// The height of a duration in seconds.
     fn height(self, seconds: f64) -> f64 {
         (seconds.max(LEAST) / LEAST).log10() / self.decades * HEIGHT
     }

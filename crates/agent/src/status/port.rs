@@ -1,4 +1,4 @@
-//! One port of a Service in one family.
+//! A service port on the page of its Service.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -18,7 +18,6 @@ use super::parts::Part;
 use super::query::href;
 use super::traffic_paths::{TrafficPath, traffic_paths};
 
-/// As the rules have it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Port {
@@ -32,28 +31,27 @@ pub(super) struct Port {
     pub(super) health_check_node_port: Option<u16>,
     pub(super) unavailability: Option<Unavailability>,
     pub(super) traffic_paths: Vec<TrafficPath>,
-    /// How many endpoints it has.
+    /// The number of all endpoints.
     pub(super) endpoint_count: usize,
-    /// Which of them is the first of those here, from 0 on.
+    /// The index of the first endpoint shown, from 0.
     pub(super) first_endpoint: usize,
     pub(super) endpoints: Vec<EndpointShown>,
-    /// Of all endpoints, where they are counted.
+    /// The number of connections to all endpoints, if they are counted.
     pub(super) connections: Option<u64>,
 }
 
-/// An endpoint, whether anything goes there or not.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct EndpointShown {
     pub(super) address: SocketAddr,
     pub(super) local: bool,
     pub(super) state: &'static str,
-    /// Why nothing goes there, if nothing does.
+    /// Why no traffic goes to it; `None` if it is used.
     pub(super) unused: Option<&'static str>,
     pub(super) connections: Option<u64>,
 }
 
-/// Why traffic to it has nowhere to go, and where to look next.
+/// Why the port has no available endpoint, and what to do.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Unavailability {
@@ -67,32 +65,32 @@ impl Unavailability {
     }
 }
 
-/// What is known beside the service port.
+/// What is needed to show a port, apart from the port.
 pub(super) struct PageContext<'a> {
     pub(super) node: &'a Node,
     pub(super) config: &'a ProxyConfig,
-    /// Of its family, without any Service.
+    /// The plan of its family, without Services.
     pub(super) plan: &'a Plan,
     pub(super) owners: &'a Owners,
     pub(super) connections: Option<&'a Connections>,
 }
 
-/// So many endpoints of a way are drawn.
+/// The maximum number of endpoints drawn per path.
 const DRAWN: usize = 8;
 
 impl Port {
     pub(super) fn of(
         port: &ServicePort,
         part: &Part,
-        lacks: Option<&UnavailableReason>,
-        around: &PageContext<'_>,
+        unavailability: Option<&UnavailableReason>,
+        context: &PageContext<'_>,
     ) -> Self {
-        let PageContext { node, config, connections, .. } = *around;
+        let PageContext { node, config, connections, .. } = *context;
         let plan = plan_service(port, node, config, port.family());
-        let mut traffic_paths = traffic_paths(&plan, around.plan);
-        traffic_paths.iter_mut().for_each(|way| way.keep(part));
-        for frontend in traffic_paths.iter_mut().flat_map(|way| &mut way.frontends) {
-            let owner = around.owners.other_than(port, frontend.frontend);
+        let mut traffic_paths = traffic_paths(&plan, context.plan);
+        traffic_paths.iter_mut().for_each(|path| path.keep(part));
+        for frontend in traffic_paths.iter_mut().flat_map(|path| &mut path.frontends) {
+            let owner = context.owners.other_than(port, frontend.frontend);
             frontend.taken_by = owner.map(ToString::to_string);
         }
         let reachable = plan.reachable_endpoints.iter().map(|endpoint| endpoint.address);
@@ -127,7 +125,7 @@ impl Port {
                 LoadBalancing::SourceHash => "hash of the source",
             },
             health_check_node_port: port.health_check_node_port.map(std::num::NonZeroU16::get),
-            unavailability: lacks.map(|why| Unavailability::of(port, why)),
+            unavailability: unavailability.map(|why| Unavailability::of(port, why)),
             traffic_paths,
             connections: connections.map(|_| port.endpoints.iter().filter_map(counted).sum()),
             endpoint_count: port.endpoints.len(),
@@ -136,19 +134,19 @@ impl Port {
         }
     }
 
-    /// Where a packet to it is explained.
+    /// The path of the page that explains a packet to this port.
     pub(super) fn explain_href(&self) -> String {
-        let address = self.traffic_paths.first().and_then(|way| way.frontends.first());
+        let address = self.traffic_paths.first().and_then(|path| path.frontends.first());
         let to = address.map(|of| format!("{}/{}", of.address, self.protocol.to_lowercase()));
         href("/explain", &[("to", &to.unwrap_or_default())])
     }
 
-    /// Whether any way leads to an endpoint.
+    /// Whether any path leads to an endpoint.
     pub(super) fn chooses(&self) -> bool {
-        self.traffic_paths.iter().any(|way| way.refused().is_none())
+        self.traffic_paths.iter().any(|path| path.refused().is_none())
     }
 
-    /// How an endpoint is chosen, in words.
+    /// How an endpoint is chosen, for people.
     pub(super) fn choice(&self) -> String {
         let choice = match self.load_balancing {
             "random" => "at random".to_owned(),
@@ -158,15 +156,15 @@ impl Port {
         match self.session_affinity_seconds {
             None => choice,
             Some(seconds) => {
-                let kept = Long(Duration::from_secs(seconds.into()));
+                let timeout = Long(Duration::from_secs(seconds.into()));
                 format!(
-                    "{choice} for a new client, which then keeps it until {kept} after its last connection"
+                    "{choice} for a new client, which then keeps it until {timeout} after its last connection"
                 )
             }
         }
     }
 
-    /// Which of its endpoints are here, if not all are.
+    /// The range of endpoints shown, if not all are.
     pub(super) fn part(&self) -> Option<String> {
         let number = |n: usize| grouped(super::format::wide(n));
         let (first, count) = (self.first_endpoint, self.endpoints.len());
@@ -178,19 +176,19 @@ impl Port {
 
     pub(super) fn drawn<'a>(
         &self,
-        way: &'a TrafficPath,
+        path: &'a TrafficPath,
     ) -> impl Iterator<Item = &'a super::traffic_paths::EndpointShare> {
-        way.endpoints().iter().take(DRAWN)
+        path.endpoints().iter().take(DRAWN)
     }
 
-    pub(super) fn undrawn(&self, way: &TrafficPath) -> Option<String> {
-        more(way.endpoint_count, DRAWN)
+    pub(super) fn undrawn(&self, path: &TrafficPath) -> Option<String> {
+        more(path.endpoint_count, DRAWN)
     }
 
-    /// Which part of the connections an endpoint got, in units of 100.
+    /// An endpoint's share of the connections, in percent.
     pub(super) fn share(&self, endpoint: &EndpointShown) -> Option<f64> {
         let (of, all) = (endpoint.connections?, self.connections.filter(|all| *all > 0)?);
-        // Exact enough for a drawing.
+        // The precision is sufficient for a drawing.
         Some(of as f64 * 100.0 / all as f64)
     }
 
@@ -216,8 +214,8 @@ fn state(of: &Endpoint) -> &'static str {
 fn unused(of: NotChosen) -> &'static str {
     match of {
         NotChosen::NotReady => "not ready",
-        NotChosen::OthersReady => "others are ready",
-        NotChosen::HintedElsewhere => "its hints are for other zones or nodes",
+        NotChosen::OthersReady => "other endpoints are ready",
+        NotChosen::HintedElsewhere => "topology hints for other zones or nodes",
         NotChosen::OnAnotherNode => "on another node",
     }
 }

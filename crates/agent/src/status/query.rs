@@ -1,38 +1,38 @@
-//! What a request asks of a page.
+//! The parameters of a request for a page.
 
 use rulegen_model::ObjectKey;
 
 use crate::http::Request;
 
-/// The parameters of all pages. What makes no sense counts as if it were not there.
+/// The parameters of all pages. Invalid values are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Query {
     pub(super) json: bool,
-    /// What is looked for.
+    /// The search text.
     pub(super) text: String,
-    /// In which namespace; empty for all.
+    /// The namespace to search; empty for all.
     pub(super) namespace: String,
     pub(super) show: ServiceFilter,
-    /// From 1 on.
+    /// The page number, from 1.
     pub(super) page: usize,
-    /// A packet's source.
+    /// The packet's source address.
     pub(super) from: String,
-    /// Where the packet comes in.
+    /// The packet's incoming interface.
     pub(super) interface: String,
-    /// A packet's destination.
+    /// The packet's destination.
     pub(super) to: String,
 }
 
-/// Which Services.
+/// Selects Services for the list.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum ServiceFilter {
     #[default]
     All,
-    /// With a port that has no endpoint that traffic could go to.
+    /// With a port that has no usable endpoint.
     WithoutEndpoints,
-    /// With a port whose policy wants an endpoint on this node, where there is none.
+    /// With a port that has traffic policy Local and no endpoint on this node.
     NoneHere,
-    /// With an address beside the cluster IP.
+    /// With an external frontend.
     Outside,
 }
 
@@ -44,7 +44,7 @@ impl ServiceFilter {
         ServiceFilter::Outside,
     ];
 
-    /// As a parameter.
+    /// The value of the parameter.
     pub(super) fn name(self) -> &'static str {
         match self {
             ServiceFilter::All => "all",
@@ -54,23 +54,23 @@ impl ServiceFilter {
         }
     }
 
-    /// For people.
+    /// The label on the page.
     pub(super) fn words(self) -> &'static str {
         match self {
             ServiceFilter::All => "All",
             ServiceFilter::WithoutEndpoints => "Without endpoints",
-            ServiceFilter::NoneHere => "None on this node",
-            ServiceFilter::Outside => "Open to the outside",
+            ServiceFilter::NoneHere => "No local endpoint",
+            ServiceFilter::Outside => "Externally accessible",
         }
     }
 }
 
-/// More of a text is no search.
+/// The maximum length of a parameter, in characters.
 const LONGEST: usize = 200;
 
 impl Query {
     /// # Errors
-    /// What to answer: a parameter is too long.
+    /// The text of a 400 response: a parameter is too long.
     pub(super) fn of(request: &Request<'_>) -> Result<Self, String> {
         let mut query = Self { json: request.wants_json, page: 1, ..Self::default() };
         for (name, value) in form_urlencoded::parse(request.query.as_bytes()) {
@@ -78,8 +78,7 @@ impl Query {
             if length > LONGEST {
                 let name: String = name.escape_debug().take(LONGEST).collect();
                 return Err(format!(
-                    "400 bad request: the parameter {name} has {length} characters, and {LONGEST} \
-                     are the most\n"
+                    "400 bad request: parameter {name} has {length} characters (maximum {LONGEST})\n"
                 ));
             }
             let text = || value.trim().to_owned();
@@ -101,7 +100,7 @@ impl Query {
         Ok(query)
     }
 
-    /// The address of the list that shows this.
+    /// The path of the list with these parameters.
     pub(super) fn href(&self) -> String {
         let show = if self.show == ServiceFilter::All { "" } else { self.show.name() };
         let page = if self.page > 1 { self.page.to_string() } else { String::new() };
@@ -110,15 +109,15 @@ impl Query {
         href("/services", &fields)
     }
 
-    /// The same as JSON.
+    /// The path of the list as JSON.
     pub(super) fn json_href(&self) -> String {
         let href = self.href();
-        let between = if href.contains('?') { '&' } else { '?' };
-        format!("{href}{between}format=json")
+        let separator = if href.contains('?') { '&' } else { '?' };
+        format!("{href}{separator}format=json")
     }
 }
 
-/// The address of a page with those of its parameters that are not empty.
+/// The path of a page with its parameters, except empty ones.
 pub(super) fn href(path: &str, fields: &[(&str, &str)]) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.extend_pairs(fields.iter().filter(|(_, value)| !value.is_empty()));
@@ -140,7 +139,7 @@ pub(super) fn path(key: &ObjectKey) -> String {
     format!("/services/{}/{}", encoded(&key.namespace), encoded(&key.name))
 }
 
-/// In a path a plus is a plus; else it is spelled as in a query.
+/// Decodes a path segment: like a query, except that a plus is literal.
 fn decoded(part: &str) -> String {
     let part = part.replace('+', "%2B");
     form_urlencoded::parse(part.as_bytes())

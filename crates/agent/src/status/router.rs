@@ -21,7 +21,7 @@ use super::service::{NoService, ServicePage};
 use super::services::ServiceList;
 use crate::http::{Answer, Request, Response, Router};
 
-/// The files of the page. Its content security policy allows no others.
+/// The page's assets. Its policy does not let a browser load anything else.
 const STYLE: &str = include_str!("../../../../templates/status/status.css");
 const SCRIPT: &str = include_str!("../../../../templates/status/status.js");
 
@@ -67,7 +67,7 @@ impl Status {
             Ok(query) => (self.clone(), query),
             Err(why) => return guarded(Response::text(StatusCode::BAD_REQUEST, why)).into(),
         };
-        Answer::Later(self.worker.make(move || status.page(&route, &query)))
+        Answer::Later(self.worker.render(move || status.page(&route, &query)))
     }
 
     fn page(&self, route: &Route, query: &Query) -> Response {
@@ -88,7 +88,7 @@ impl Status {
     }
 }
 
-/// A page in the form that is wanted.
+/// Renders a page as HTML or JSON, as requested.
 fn shown(page: &(impl Template + Serialize), query: &Query, status: StatusCode) -> Response {
     let response = if query.json {
         serde_json::to_string(page).map(|body| Response::json(status, body)).ok()
@@ -98,7 +98,7 @@ fn shown(page: &(impl Template + Serialize), query: &Query, status: StatusCode) 
     };
     let failed = || {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
-        Response::text(status, "500 the page could not be made\n")
+        Response::text(status, "500 cannot render the page\n")
     };
     guarded(response.unwrap_or_else(failed))
         .with(CACHE_CONTROL, HeaderValue::from_static("no-store"))
@@ -107,12 +107,12 @@ fn shown(page: &(impl Template + Serialize), query: &Query, status: StatusCode) 
 
 fn asset(content_type: &'static str, text: &'static str) -> Response {
     let content_type = HeaderValue::from_static(content_type);
-    // A few kilobytes, which must be those of the agent that made the page.
+    // Not cached: after an upgrade, page and assets must be of the same version. They are small.
     guarded(Response::new(StatusCode::OK, content_type, text))
         .with(CACHE_CONTROL, HeaderValue::from_static("no-store"))
 }
 
-/// Nothing here is secret, but no other site has any use for it.
+/// Keeps other sites from using the response. It contains no secrets.
 fn guarded(response: Response) -> Response {
     const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
     response

@@ -1,4 +1,4 @@
-//! Which Services are looked for.
+//! The search for Services.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -7,18 +7,18 @@ use rulegen_model::{Availability, ObjectKey, ServicePort};
 
 use super::query::{Query, ServiceFilter};
 
-/// What a Service must have.
+/// The conditions that a Service must meet.
 pub(super) struct Search<'a> {
     namespace: &'a str,
     show: ServiceFilter,
     terms: Vec<Term>,
 }
 
-/// A word of what is looked for; all must be found.
+/// A word of the search text; all must match.
 enum Term {
     /// An address with a port.
     Socket(SocketAddr),
-    /// An address, whole.
+    /// A complete address.
     Address(IpAddr),
     /// A port, or part of a name.
     Port(u16, String),
@@ -86,7 +86,7 @@ impl Term {
     }
 }
 
-/// Names of objects are in lower case, but those that no rule is made of need not be.
+/// Ignores case. Valid names are lowercase, but rejected objects may have other names.
 fn is_named(key: &ObjectKey, word: &str) -> bool {
     format!("{}/{}", key.namespace, key.name).to_lowercase().contains(word)
 }

@@ -1,4 +1,4 @@
-//! `/services/{namespace}/{name}`: who gets from where to where, and why not.
+//! `/services/{namespace}/{name}`: the paths of traffic to one Service.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::Status;
 use super::counters::Connections;
 use super::frame::Frame;
-use super::owners::{Owners, rivals};
+use super::owners::{Owners, claimants};
 use super::parts::{Part, Parts};
 use super::port::{PageContext, Port};
 use super::query;
@@ -28,27 +28,28 @@ pub(super) struct ServicePage {
     frame: Frame,
     namespace: String,
     name: String,
-    tone: HealthLevel,
-    /// How it is, in a sentence.
+    #[serde(rename = "tone")]
+    level: HealthLevel,
+    /// Its condition, in a sentence.
     state: &'static str,
     page: usize,
     pages: usize,
-    /// Those on this page; one with many endpoints may be on several.
+    /// The ports on this page; a port with many endpoints is on several pages.
     ports: Vec<Port>,
-    /// What was left out of the Service, or why it has no rules.
+    /// The rejected parts of the Service, and why it has no rules if it is left out.
     problems: Vec<String>,
     more_problems: usize,
-    /// Why nothing is said of connections, where they are counted.
+    /// Why the counters could not be read.
     counters_error: Option<String>,
     /// Whether connections are counted at all.
     counters: bool,
 }
 
 impl ServicePage {
-    /// None if there is no such Service.
+    /// Returns `None` if there is no such Service.
     pub(super) fn of(status: &Status, key: &ObjectKey, page: usize) -> Option<Self> {
         let frame = status.frame("/services", format!("{}/{}", key.namespace, key.name));
-        // The store is free again before anything is compiled or the kernel is asked.
+        // The store is unlocked before anything is compiled or read from the kernel.
         let copy = Copied::of(&status.known.store.read(), key, page)?;
         let (connections, counters_error) = match copy.connections(status) {
             Some(Ok(connections)) => (Some(connections), None),
@@ -61,7 +62,7 @@ impl ServicePage {
             frame,
             namespace: key.namespace.to_string(),
             name: key.name.to_string(),
-            tone: copy.tone,
+            level: copy.level,
             state: copy.state,
             page: copy.parts.page,
             pages: copy.parts.pages,
@@ -99,37 +100,37 @@ impl ServicePage {
     }
 }
 
-/// More of them are only counted.
+/// The maximum number of problems shown; others are only counted.
 const PROBLEMS: usize = 100;
 
-/// What of the store a page is made of.
+/// A copy of the objects that the page needs.
 struct Copied {
     node: Node,
     config: ProxyConfig,
-    tone: HealthLevel,
+    level: HealthLevel,
     state: &'static str,
     parts: Parts,
-    /// Those of the page, by their places among all of the Service.
+    /// The ports on the page, by their index in the Service.
     ports: BTreeMap<usize, Copy>,
-    /// Whoever shares a frontend with one of them, and they themselves.
-    rivals: Vec<ServicePort>,
+    /// All service ports that claim a frontend of these ports, including these ports.
+    claimants: Vec<ServicePort>,
 }
 
 struct Copy {
     port: ServicePort,
-    /// What it lacks, if anything.
-    lacks: Option<UnavailableReason>,
+    /// Why it has no available endpoint, if so.
+    unavailability: Option<UnavailableReason>,
 }
 
 impl Copied {
     fn of(store: &ConfiguredStore, key: &ObjectKey, page: usize) -> Option<Self> {
         let all = store.service(key)?;
-        let (tone, state) = state(all);
+        let (level, state) = state(all);
         let parts = Parts::of(all, page);
         let copied = |part: &Part| {
             let port = all.get(part.port)?.clone();
-            let lacks = store.unavailability(&port.name, port.family());
-            Some((part.port, Copy { port, lacks }))
+            let unavailability = store.unavailability(&port.name, port.family());
+            Some((part.port, Copy { port, unavailability }))
         };
         let mut ports = BTreeMap::new();
         for part in &parts.parts {
@@ -137,9 +138,9 @@ impl Copied {
                 ports.extend(copied(part));
             }
         }
-        let rivals = rivals(store, ports.values().map(|copy: &Copy| &copy.port));
+        let claimants = claimants(store, ports.values().map(|copy: &Copy| &copy.port));
         let (node, config) = (store.node().clone(), store.config().clone());
-        Some(Self { node, config, tone, state: state.sentence(), parts, ports, rivals })
+        Some(Self { node, config, level, state: state.sentence(), parts, ports, claimants })
     }
 
     fn connections(&self, status: &Status) -> Option<Result<Connections, String>> {
@@ -150,18 +151,18 @@ impl Copied {
     fn shown(&self, connections: Option<&Connections>) -> Vec<Port> {
         let none = Snapshot { ipv4: Vec::new(), ipv6: Vec::new(), ..self.snapshot() };
         let plans = IpFamily::BOTH.map(|family| plan(&none, &self.config, family));
-        let owners = Owners::of(&self.rivals, &self.node, &self.config);
+        let owners = Owners::of(&self.claimants, &self.node, &self.config);
         let shown = |part: &Part| {
-            let Copy { port, lacks } = self.ports.get(&part.port)?;
+            let Copy { port, unavailability } = self.ports.get(&part.port)?;
             let plan = plans.iter().find(|plan| plan.family == port.family())?;
             let (node, config, owners) = (&self.node, &self.config, &owners);
-            let around = PageContext { node, config, plan, owners, connections };
-            Some(Port::of(port, part, lacks.as_ref(), &around))
+            let context = PageContext { node, config, plan, owners, connections };
+            Some(Port::of(port, part, unavailability.as_ref(), &context))
         };
         self.parts.parts.iter().filter_map(shown).collect()
     }
 
-    /// A snapshot of these service ports alone.
+    /// A snapshot with only these service ports.
     fn snapshot(&self) -> Snapshot {
         let ports = || self.ports.values().map(|copy| &copy.port);
         let of = |wanted| ports().filter(|port| port.family() == wanted).cloned().collect();
@@ -175,7 +176,7 @@ impl Copied {
     }
 }
 
-/// There is none.
+/// The page for an unknown Service.
 #[derive(Template, Serialize)]
 #[template(path = "status/no-service.html")]
 #[serde(rename_all = "camelCase")]
@@ -189,10 +190,10 @@ impl NoService {
     pub(super) fn of(status: &Status, key: &ObjectKey) -> Self {
         let name: String =
             format!("{}/{}", key.namespace, key.name).chars().take(LONGEST).collect();
-        let error = format!("This agent knows no Service {name}.");
-        Self { frame: status.frame("/services", "No such Service"), error }
+        let error = format!("Service {name} not found.");
+        Self { frame: status.frame("/services", "Service not found"), error }
     }
 }
 
-/// More of a name that is none is of no use.
+/// The maximum length of an unknown name that is shown.
 const LONGEST: usize = 200;

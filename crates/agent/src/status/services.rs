@@ -1,4 +1,4 @@
-//! `/services`: all of them, a page at a time, or those that are looked for.
+//! `/services`: the list of Services, with search and pages.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -22,14 +22,14 @@ pub(super) struct ServiceList {
     frame: Frame,
     #[serde(skip)]
     query: Query,
-    /// How many were found.
+    /// The number of Services found.
     found: usize,
-    /// How many there are.
+    /// The number of all Services.
     all: usize,
     page: usize,
     pages: usize,
     services: Vec<Row>,
-    /// Where there are Services.
+    /// The namespaces that have Services.
     #[serde(skip)]
     namespaces: Vec<String>,
 }
@@ -43,18 +43,21 @@ struct Row {
     #[serde(skip)]
     href: String,
     cluster_ips: Vec<String>,
-    /// The first of them, and how many more there are.
+    /// The first ports.
     ports: Vec<PortShown>,
+    /// The number of further ports.
     more_ports: usize,
     external_ips: Vec<String>,
     load_balancer_ips: Vec<String>,
-    /// How many more addresses there are of either kind.
+    /// The number of further external and load-balancer IPs.
     more_ips: usize,
-    /// Of the port that has the fewest.
+    /// The usable endpoints of the port that has the fewest.
     usable_endpoints: usize,
+    /// All endpoints of the same port.
     endpoints: usize,
-    tone: HealthLevel,
-    /// What is the matter, if anything is.
+    #[serde(rename = "tone")]
+    level: HealthLevel,
+    /// The problem in a few words; empty if there is none.
     state: &'static str,
 }
 
@@ -67,12 +70,13 @@ struct PortShown {
     node_port: Option<u16>,
 }
 
+/// The number of Services per page.
 const ROWS: usize = 50;
 
-/// Ports, and addresses of a kind, that a row shows: a Service may have a thousand of each.
+/// The maximum number of ports, and of addresses of a kind, per row: a Service may have a thousand.
 const SHOWN: usize = 20;
 
-/// A longer choice is none.
+/// The maximum number of namespaces to choose from.
 const NAMESPACES: usize = 500;
 
 impl ServiceList {
@@ -81,8 +85,8 @@ impl ServiceList {
         let search = Search::of(query);
         let store = status.known.store.read();
         let (mut all, mut found, mut namespaces) = (0, 0, Vec::<String>::new());
-        // Only rows of a page are kept: of the one that is asked for, and of the last.
-        let (mut wanted, mut last) = (Vec::new(), Vec::new());
+        // Only the rows of two pages are kept: the requested one and the last.
+        let (mut requested, mut last) = (Vec::new(), Vec::new());
         for (key, ports) in store.services() {
             all += 1;
             let is_new = namespaces.last().is_none_or(|last| **last != *key.namespace);
@@ -97,13 +101,13 @@ impl ServiceList {
             }
             last.push((key, ports));
             if found / ROWS + 1 == query.page {
-                wanted.push((key, ports));
+                requested.push((key, ports));
             }
             found += 1;
         }
         let pages = found.div_ceil(ROWS).max(1);
         let page = query.page.min(pages);
-        let rows = if wanted.is_empty() { last } else { wanted };
+        let rows = if requested.is_empty() { last } else { requested };
         Self {
             frame,
             query: Query { page, ..query.clone() },
@@ -142,7 +146,7 @@ impl ServiceList {
         !text.is_empty() || !namespace.is_empty() || *show != ServiceFilter::All
     }
 
-    /// How many there are, in words.
+    /// The number of Services, for people.
     fn sum(&self) -> String {
         let all = counted(self.all, "Service", "Services");
         if self.is_narrowed() { format!("{} of {all}", grouped(wide(self.found))) } else { all }
@@ -153,8 +157,8 @@ impl Row {
     fn of(key: &ObjectKey, ports: &[ServicePort]) -> Self {
         let usable = |port: &&ServicePort| port.endpoints.iter().filter(|e| e.is_usable()).count();
         let fewest = ports.iter().min_by_key(usable);
-        let (tone, state) = state(ports);
-        // Each is there in each family, and addresses are those of all ports of a family.
+        let (level, state) = state(ports);
+        // Each port appears once per family. All ports of a family have the same addresses.
         let mut seen = HashSet::new();
         let mut distinct = ports.iter().filter(|port| seen.insert((port.name.protocol, port.port)));
         let shown = distinct.by_ref().take(SHOWN).map(PortShown::of).collect();
@@ -178,12 +182,12 @@ impl Row {
             load_balancer_ips: texts(&balancer),
             usable_endpoints: fewest.as_ref().map(usable).unwrap_or_default(),
             endpoints: fewest.map(|port| port.endpoints.len()).unwrap_or_default(),
-            tone,
+            level,
             state: state.words(),
         }
     }
 
-    /// Where it is open beside the cluster IP, in words.
+    /// The external frontends, for people.
     fn outside(&self) -> Vec<String> {
         let node_ports: Vec<String> =
             self.ports.iter().filter_map(|port| Some(port.node_port?.to_string())).collect();
@@ -211,7 +215,7 @@ impl PortShown {
     }
 }
 
-/// How a Service's ports are, by the worst of them.
+/// The condition of a Service's worst port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Condition {
     NoRules,
@@ -223,13 +227,13 @@ pub(super) enum Condition {
 }
 
 impl Condition {
-    /// In a word or two; none where all is well.
+    /// A few words; empty if there is no problem.
     fn words(self) -> &'static str {
         match self {
             Condition::NoRules => "no rules",
             Condition::NoEndpoints => "no endpoints",
             Condition::NoneReady => "none ready",
-            Condition::NoneHere => "none on this node",
+            Condition::NoneHere => "no local endpoint",
             Condition::AllTerminating => "all terminating",
             Condition::Good => "",
         }
@@ -238,21 +242,19 @@ impl Condition {
     pub(super) fn sentence(self) -> &'static str {
         match self {
             Condition::NoRules => {
-                "No rules are made of it: it is headless, of type ExternalName, of another proxy, \
-                 or has no port that could be used."
+                "No rules: it is headless, of type ExternalName, handled by another proxy, or has \
+                 no valid port."
             }
-            Condition::NoEndpoints => "A port has no endpoints: its traffic is refused.",
-            Condition::NoneReady => "No endpoint of a port is ready: its traffic is refused.",
-            Condition::NoneHere => {
-                "A port's policy is Local, and none of its endpoints is on this node."
-            }
+            Condition::NoEndpoints => "A port has no endpoints; its traffic is rejected.",
+            Condition::NoneReady => "A port has no usable endpoint; its traffic is rejected.",
+            Condition::NoneHere => "A port has traffic policy Local and no endpoint on this node.",
             Condition::AllTerminating => "All endpoints of a port are terminating.",
-            Condition::Good => "All ports have endpoints that take traffic.",
+            Condition::Good => "All ports have usable endpoints.",
         }
     }
 }
 
-/// How bad it is for whom, and why.
+/// The severity and the condition of a Service.
 pub(super) fn state(ports: &[ServicePort]) -> (HealthLevel, Condition) {
     match ports.iter().map(Availability::of).min() {
         None => (HealthLevel::Good, Condition::NoRules),

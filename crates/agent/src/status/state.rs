@@ -1,4 +1,4 @@
-//! How it is, in words: what an operator wants to know first.
+//! The overall state, for people.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,7 +9,7 @@ use super::format::{Long, Took, When, counted};
 use crate::health::HealthView;
 use crate::journal::Syncs;
 
-/// How bad it is.
+/// The severity of a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum HealthLevel {
@@ -19,7 +19,7 @@ pub(super) enum HealthLevel {
 }
 
 impl HealthLevel {
-    /// As pages call it.
+    /// The CSS class.
     pub(super) fn class(self) -> &'static str {
         match self {
             HealthLevel::Good => "good",
@@ -29,22 +29,23 @@ impl HealthLevel {
     }
 }
 
-/// The state of the whole.
+/// The overall state of the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct State {
-    pub(super) tone: HealthLevel,
+    #[serde(rename = "tone")]
+    pub(super) level: HealthLevel,
     /// In a few words.
     pub(super) summary: String,
     /// In a sentence.
     pub(super) detail: String,
 }
 
-/// A sync that takes longer is told of.
+/// The duration above which the page mentions a running sync.
 const LONG: Duration = Duration::from_secs(2);
 
 impl State {
-    /// The first that applies of what may be told, the worst first.
+    /// The first condition that applies, the most severe first.
     pub(super) fn of(
         health: &HealthView,
         syncs: &Syncs,
@@ -56,15 +57,15 @@ impl State {
             .or_else(|| behind(health))
             .or_else(|| waiting(missing))
             .or_else(|| cut_off(health, wall))
-            .or_else(|| under_way(syncs, now))
+            .or_else(|| running(syncs, now))
             .or_else(|| first(health))
-            .or_else(|| rivals(health))
+            .or_else(|| other_programs(health))
             .or_else(|| of_node(health.node))
             .unwrap_or_else(|| in_sync(syncs, wall))
     }
 
-    fn new(tone: HealthLevel, summary: &str, detail: String) -> Self {
-        Self { tone, summary: summary.to_owned(), detail }
+    fn new(level: HealthLevel, summary: &str, detail: String) -> Self {
+        Self { level, summary: summary.to_owned(), detail }
     }
 }
 
@@ -75,43 +76,45 @@ fn failing(syncs: &Syncs, wall: SystemTime) -> Option<State> {
     let times = usize::try_from(last.times).unwrap_or(usize::MAX);
     let (times, ago) = (counted(times, "attempt", "attempts"), since.ago());
     let detail = format!("{times}, the first at {} UTC ({ago}): {error}", since.clock());
-    Some(State::new(HealthLevel::Bad, "Syncs fail", detail))
+    Some(State::new(HealthLevel::Bad, "Syncs are failing", detail))
 }
 
 fn behind(health: &HealthView) -> Option<State> {
     let family = health.families.iter().find(|family| !family.healthy)?;
     let (name, waits) = (family.family.api_name(), Long(family.waits.unwrap_or_default()));
-    let detail = format!("Changes for {name} have waited for {waits} and are not in the rules.");
-    Some(State::new(HealthLevel::Bad, "The rules are behind", detail))
+    let detail = format!("Changes for {name} have been pending for {waits}.");
+    Some(State::new(HealthLevel::Bad, "Out of sync", detail))
 }
 
 fn waiting(missing: &[Kind]) -> Option<State> {
     let names: Vec<&str> = missing.iter().map(|kind| kind.name()).collect();
     let detail = format!(
-        "Nothing is written until all objects are known. Not listed yet: {}.",
+        "No rules are written until all objects are listed. Not listed yet: {}.",
         names.join(", ")
     );
     (!names.is_empty()).then(|| State::new(HealthLevel::Attention, "Waiting for objects", detail))
 }
 
-/// Nothing is wrong with the rules, but they grow old.
+/// The rules are in sync with the last known objects, but updates do not arrive.
 fn cut_off(health: &HealthView, wall: SystemTime) -> Option<State> {
     let trouble = health.trouble.as_ref()?;
     let since = When::new(trouble.since, wall);
     let detail = format!(
-        "Changes of {} do not arrive since {} UTC ({}), and the rules stay as they were: {}",
+        "No updates of {} since {} UTC ({}). The current rules stay in place. Reason: {}",
         trouble.what,
         since.clock(),
         since.ago(),
         trouble.why
     );
-    Some(State::new(HealthLevel::Bad, "Cut off from the objects", detail))
+    Some(State::new(HealthLevel::Bad, "Not receiving updates", detail))
 }
 
-fn under_way(syncs: &Syncs, now: Instant) -> Option<State> {
+fn running(syncs: &Syncs, now: Instant) -> Option<State> {
     let took = now.saturating_duration_since(syncs.running()?.began);
-    let detail =
-        format!("A sync has been under way for {}; the rules before it apply.", Took(took));
+    let detail = format!(
+        "A sync has been running for {}. Until it ends, the previous rules apply.",
+        Took(took)
+    );
     (took > LONG).then(|| State::new(HealthLevel::Attention, "Syncing", detail))
 }
 
@@ -121,7 +124,7 @@ fn first(health: &HealthView) -> Option<State> {
     is_first.then(|| State::new(HealthLevel::Attention, "First sync", detail))
 }
 
-fn rivals(health: &HealthView) -> Option<State> {
+fn other_programs(health: &HealthView) -> Option<State> {
     let first = health.rivals.first()?;
     let mut letters = first.chars();
     let capital = letters.next().map(|letter| letter.to_ascii_uppercase());
@@ -132,19 +135,19 @@ fn rivals(health: &HealthView) -> Option<State> {
 fn of_node(node: NodeState) -> Option<State> {
     let why = match node {
         NodeState::Known => return None,
-        NodeState::Unknown => "the cluster has no Node object of its name",
-        NodeState::BeingDeleted => "its deletion was asked for",
+        NodeState::Unknown => "the cluster has no Node object with its name",
+        NodeState::BeingDeleted => "the Node object is being deleted",
         NodeState::Drained => "the cluster's autoscaler is about to delete it",
     };
     let detail =
-        format!("The rules are right, but load balancers are told to send no traffic: {why}.");
+        format!("The rules are in sync, but /healthz fails to keep load balancers away: {why}.");
     Some(State::new(HealthLevel::Attention, "In sync, node leaving service", detail))
 }
 
 fn in_sync(syncs: &Syncs, wall: SystemTime) -> State {
     let ago = syncs.last_success().map(|at| When::new(at, wall).ago());
     let detail = format!(
-        "The kernel holds what the cluster's objects say. Last sync: {}.",
+        "The kernel's rules match the cluster's objects. Last sync: {}.",
         ago.unwrap_or_else(|| "none".to_owned())
     );
     State::new(HealthLevel::Good, "In sync", detail)

@@ -1,4 +1,4 @@
-//! A sync, as a row of the history.
+//! A finished sync on the overview.
 
 use std::time::SystemTime;
 
@@ -9,16 +9,16 @@ use super::format::{Took, When, counted, grouped, wide};
 use crate::journal::{Cause, SyncRecord};
 use crate::report::{Counts, Phase};
 
-/// A sync that ended, or a series of such that failed alike.
+/// A finished sync, or a series of syncs that failed with the same error.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Sync {
     pub(super) finished: When,
-    /// Why it began.
+    /// The trigger, for people.
     pub(super) cause: String,
-    /// How many Services' rules became others.
+    /// The number of Services whose rules changed.
     pub(super) services: usize,
-    /// Whether everything was compared with the kernel.
+    /// Whether it was a full resync.
     pub(super) full: bool,
     #[serde(rename = "milliseconds")]
     pub(super) took: Took,
@@ -28,7 +28,7 @@ pub(super) struct Sync {
     pub(super) deleted: usize,
     pub(super) bytes: usize,
     pub(super) error: Option<String>,
-    /// How often it failed alike.
+    /// The number of consecutive failures with this error.
     pub(super) attempts: u32,
     pub(super) since: When,
 }
@@ -54,7 +54,7 @@ impl Sync {
         }
     }
 
-    /// What was written, in words.
+    /// What was written, for people.
     pub(super) fn written(&self) -> String {
         let added = (self.added > 0).then(|| format!("+{}", grouped(wide(self.added))));
         let deleted =
@@ -69,21 +69,21 @@ impl Sync {
         "nothing".to_owned()
     }
 
-    /// How long a phase of it took.
+    /// The duration of a phase.
     pub(super) fn phase(&self, phase: &Phase) -> String {
         let took = self.phases.iter().find(|(of, _)| of == phase);
         took.map(|(_, took)| took.to_string()).unwrap_or_default()
     }
 }
 
-/// Why a sync began, in words.
+/// The trigger of a sync, for people.
 pub(super) fn cause(of: &Cause, full: bool) -> String {
     let mut causes = Vec::new();
     if of.drift {
-        causes.push("changes by others".to_owned());
+        causes.push("changes by other programs".to_owned());
     }
     if of.again {
-        causes.push("a failure before".to_owned());
+        causes.push("retry after a failure".to_owned());
     }
     if of.services > 0 {
         causes.push(counted(of.services, "Service", "Services"));
@@ -93,8 +93,8 @@ pub(super) fn cause(of: &Cause, full: bool) -> String {
     }
     match causes.is_empty() {
         false => causes.join(", "),
-        true if full => "a comparison of all".to_owned(),
-        true => "the node or its networks".to_owned(),
+        true if full => "full resync".to_owned(),
+        true => "node or network change".to_owned(),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::shared::Shared;
 
 const MARKUP: &str = r#"<script>alert("1")</script>'&<b>"#;
 
-/// A status of nothing.
+/// The status of an agent without objects.
 pub(crate) fn status(about: &Arc<About>) -> Status {
     let host = Host { name: "node-1".into(), addresses: Vec::new() };
     of_store(about, ConfiguredStore::new(ProxyConfig::default(), host))
@@ -87,14 +87,14 @@ fn empty() -> Status {
     status(&about())
 }
 
-/// `web` with three endpoints, one here; `local` with none here; `lost` with a wrong port name,
-/// `idle` with none ready, `bare` without any.
+/// `web` has three ready endpoints, one of them local; `local` has no local endpoint; `lost` has a
+/// wrong port name; `idle` has no ready endpoint; `bare` has no endpoint.
 fn cluster() -> Status {
     filled(empty())
 }
 
-/// The same where pods are told by their network.
-fn cluster_that_tells_pods(mode: ProxyMode) -> Status {
+/// Like `cluster`, with pods detected by their CIDR.
+fn cluster_with_pod_detection(mode: ProxyMode) -> Status {
     let host = Host { name: "node-1".into(), addresses: Vec::new() };
     let cluster_cidrs = vec!["10.244.0.0/16".parse().unwrap()];
     let config = ProxyConfig { mode, cluster_cidrs, ..ProxyConfig::default() };
@@ -143,7 +143,7 @@ fn data(status: &Status, path: &str) -> Value {
     serde_json::from_slice(&response.body).unwrap()
 }
 
-/// The names of the Services that a list has.
+/// The names of the Services in a list.
 fn listed(status: &Status, query: &str) -> Vec<String> {
     let list = data(status, &format!("/services?{query}"));
     let services = list["services"].as_array().unwrap().iter();
@@ -151,7 +151,7 @@ fn listed(status: &Status, query: &str) -> Vec<String> {
 }
 
 #[test]
-fn all_answers_forbid_what_comes_from_elsewhere() {
+fn pages_forbid_content_from_other_origins() {
     let status = cluster();
     let paths = [
         "/",
@@ -180,7 +180,7 @@ fn all_answers_forbid_what_comes_from_elsewhere() {
 }
 
 #[test]
-fn paths_that_are_none() {
+fn unknown_paths_get_404() {
     let status = cluster();
     for path in [
         "/services/",
@@ -201,15 +201,12 @@ fn paths_that_are_none() {
         );
     }
     assert_eq!(page(&status, "/services/shop/none").status, 404);
-    assert!(html(&status, "/services/shop/none").contains("no Service shop/none"));
-    assert_eq!(
-        data(&status, "/services/shop/none")["error"],
-        "This agent knows no Service shop/none."
-    );
+    assert!(html(&status, "/services/shop/none").contains("Service shop/none not found."));
+    assert_eq!(data(&status, "/services/shop/none")["error"], "Service shop/none not found.");
 }
 
 #[test]
-fn a_parameter_that_is_too_long_is_refused_and_named() {
+fn parameter_that_is_too_long_gets_400_with_its_name() {
     let status = cluster();
     assert_eq!(page(&status, &format!("/services?q={}", "ü".repeat(200))).status, 200);
     for path in ["/services?q=", "/services?namespace=", "/explain?to=", "/?%3Cb%3E%0a="] {
@@ -219,17 +216,15 @@ fn a_parameter_that_is_too_long_is_refused_and_named() {
             Some((_, name)) => name.trim_end_matches('='),
             None => "",
         };
-        let why = format!(
-            "400 bad request: the parameter {name} has 201 characters, and 200 are the most\n"
-        );
+        let why = format!("400 bad request: parameter {name} has 201 characters (maximum 200)\n");
         assert_eq!((response.status.as_u16(), text_of(&response)), (400, why), "{path}");
         assert_eq!(response.headers["content-type"], "text/plain; charset=utf-8");
     }
 }
 
-/// An object can make each of these numbers large, and no page is as large as their product.
+/// An object can make each of these numbers large. The size of a page must not be their product.
 #[test]
-fn a_large_service_is_shown_in_pages_of_bounded_size() {
+fn large_service_is_shown_in_pages_of_bounded_size() {
     const PORTS: usize = 1000;
     const MOST: usize = 500_000;
     let config = ProxyConfig { max_service_size: Some(usize::MAX), ..ProxyConfig::default() };
@@ -253,7 +248,7 @@ fn a_large_service_is_shown_in_pages_of_bounded_size() {
     status.known.store.write().changes();
     let first = data(&status, "/services/shop/huge");
     let pages = first["pages"].as_u64().unwrap();
-    assert_eq!(pages, 150, "3 parts a port, 20 a page");
+    assert_eq!(pages, 150, "3 parts per port, 20 per page");
     let mut seen = std::collections::BTreeSet::new();
     for n in [1, 2, 75, pages] {
         let path = format!("/services/shop/huge?page={n}");
@@ -272,7 +267,7 @@ fn a_large_service_is_shown_in_pages_of_bounded_size() {
         let sizes = [text_of(&page(&status, &path)).len(), shown.to_string().len()];
         assert!(sizes.iter().all(|size| *size < MOST), "{n}: {sizes:?}");
     }
-    assert!(seen.len() > 6000, "{}: and none twice", seen.len());
+    assert!(seen.len() > 6000, "{}: each once", seen.len());
     let html = html(&status, "/services/shop/huge?page=2");
     assert!(html.contains("<a rel=\"next\" href=\"/services/shop/huge?page=3\">"), "{html}");
     assert!(html.contains("<a rel=\"prev\" href=\"/services/shop/huge\">"));
@@ -284,7 +279,7 @@ fn a_large_service_is_shown_in_pages_of_bounded_size() {
 }
 
 #[test]
-fn services_are_found_by_what_they_have() {
+fn search_finds_services_by_name_address_port_and_filter() {
     let status = cluster();
     let all = ["bare", "idle", "local", "lost", "web"];
     let cases: [(&str, &[&str]); 24] = [
@@ -313,13 +308,13 @@ fn services_are_found_by_what_they_have() {
         ("show=nonsense", &all),
         ("show=outside&q=%20%20", &["local"]),
     ];
-    for (query, wanted) in cases {
-        assert_eq!(listed(&status, query), wanted, "{query}");
+    for (query, expected) in cases {
+        assert_eq!(listed(&status, query), expected, "{query}");
     }
 }
 
 #[test]
-fn odd_queries_are_answered() {
+fn malformed_queries_get_a_page() {
     let status = cluster();
     let odd = [
         "q=%",
@@ -342,13 +337,13 @@ fn odd_queries_are_answered() {
         let response = page(&status, &format!("/services?{query}"));
         assert_eq!(response.status, 200, "{query}");
     }
-    assert_eq!(listed(&status, "page=7").len(), 5, "the last page there is");
+    assert_eq!(listed(&status, "page=7").len(), 5, "the last page");
     assert_eq!(page(&status, "/services/sh%6fp/web").status, 200);
     assert_eq!(page(&status, "/services/%ff/%").status, 404);
 }
 
 #[test]
-fn lists_come_in_pages() {
+fn service_list_has_pages() {
     let status = empty();
     for number in 0..120 {
         let ip = format!("10.96.1.{number}");
@@ -371,7 +366,7 @@ fn lists_come_in_pages() {
 }
 
 #[test]
-fn a_service_shows_the_ways_with_exact_chances() {
+fn service_page_shows_paths_with_endpoint_probabilities() {
     let status = cluster();
     let web = data(&status, "/services/shop/web");
     let port = &web["ports"][0];
@@ -385,25 +380,26 @@ fn a_service_shows_the_ways_with_exact_chances() {
     assert!(text.matches(">1/3<").count() == 3 && text.contains("10.244.3.1:8080"), "{text}");
 }
 
-/// Pods take the way around policy Local only where they can be told.
+/// Pods take the short circuit around policy Local only if pod traffic is detected.
 #[test]
-fn a_way_says_whose_packets_take_it() {
-    let told = cluster_that_tells_pods(ProxyMode::Nftables);
+fn traffic_path_names_its_clients() {
+    let detected = cluster_with_pod_detection(ProxyMode::Nftables);
     for (status, others, own) in [
-        (told, "Clients outside", "This node and its pods"),
+        (detected, "Clients outside", "This node and its pods"),
         (cluster(), "Clients outside and pods", "This node"),
     ] {
         let local = data(&status, "/services/shop/local");
-        let ways = local["ports"][0]["trafficPaths"].as_array().unwrap();
-        let clients: Vec<&str> = ways.iter().map(|way| way["clients"].as_str().unwrap()).collect();
+        let paths = local["ports"][0]["trafficPaths"].as_array().unwrap();
+        let clients: Vec<&str> =
+            paths.iter().map(|path| path["clients"].as_str().unwrap()).collect();
         assert_eq!(clients, ["Clients on this node", others, own]);
-        assert!(ways[1]["refused"].as_str().unwrap().starts_with("dropped"));
-        assert_eq!(ways[2]["endpoints"][0]["chance"], "1/1");
+        assert!(paths[1]["refused"].as_str().unwrap().starts_with("dropped"));
+        assert_eq!(paths[2]["endpoints"][0]["chance"], "1/1");
     }
 }
 
 #[test]
-fn how_an_endpoint_is_chosen() {
+fn load_balancing_depends_on_mode_and_affinity() {
     let host = || Host { name: "node-1".into(), addresses: Vec::new() };
     let choice = |mode, load_balancing, affinity: &str| {
         let config = ProxyConfig { mode, load_balancing, ..ProxyConfig::default() };
@@ -423,7 +419,7 @@ fn how_an_endpoint_is_chosen() {
 }
 
 #[test]
-fn why_there_are_no_endpoints() {
+fn service_without_endpoints_shows_reason_and_remedy() {
     let status = cluster();
     let reason = |path: &str| {
         let page = data(&status, path);
@@ -441,7 +437,7 @@ fn why_there_are_no_endpoints() {
 }
 
 #[test]
-fn an_address_that_another_service_has_is_told() {
+fn contested_address_names_its_owner() {
     let status = cluster();
     let shared = json!({"externalIPs": ["192.0.2.9"]});
     put(&status, service("shop", "first", "10.96.0.98", &shared));
@@ -459,9 +455,9 @@ fn an_address_that_another_service_has_is_told() {
     );
 }
 
-/// What refuses comes after what forwards, whatever the names are.
+/// Services with endpoints come before Services without, regardless of their names.
 #[test]
-fn an_address_goes_to_the_first_that_forwards_there() {
+fn contested_address_goes_to_the_first_service_with_endpoints() {
     let status = cluster();
     let shared = json!({"externalIPs": ["192.0.2.9"]});
     for (namespace, name, ip) in [
@@ -474,10 +470,10 @@ fn an_address_goes_to_the_first_that_forwards_there() {
     let one = json!([endpoint("10.244.2.9", "node-2", true)]);
     put(&status, slice("aaa", "third", "http", &one));
     status.known.store.write().changes();
-    let taken = |path: &str, way: usize| {
+    let taken = |path: &str, index: usize| {
         let page = data(&status, path);
         let frontends =
-            page["ports"][0]["trafficPaths"][way]["frontends"].as_array().unwrap().clone();
+            page["ports"][0]["trafficPaths"][index]["frontends"].as_array().unwrap().clone();
         frontends.iter().map(|frontend| frontend["takenBy"].clone()).collect::<Vec<_>>()
     };
     assert_eq!(taken("/services/aaa/third", 1), [Value::Null]);
@@ -490,9 +486,9 @@ fn an_address_goes_to_the_first_that_forwards_there() {
     assert_eq!(taken("/services/aaa/second", 1), [Value::Null]);
 }
 
-/// The Service keeps its cluster IP on all pages, also before one whose name comes first.
+/// The Service keeps its cluster IP on all pages, even if the name of the other Service comes first.
 #[test]
-fn a_cluster_ip_is_never_taken_by_an_external_ip() {
+fn cluster_ip_is_never_taken_by_an_external_ip() {
     let status = cluster();
     let greedy = json!({"externalIPs": ["10.96.0.10", "192.0.2.9"]});
     put(&status, service("aaa", "greedy", "10.96.0.98", &greedy));
@@ -505,9 +501,9 @@ fn a_cluster_ip_is_never_taken_by_an_external_ip() {
     assert_eq!(external[0]["takenBy"], Value::Null);
     let web = data(&status, "/services/shop/web");
     assert_eq!(web["ports"][0]["trafficPaths"][0]["frontends"][0]["takenBy"], Value::Null);
-    let told = data(&status, "/explain?from=10.244.1.7&to=10.96.0.10:80");
-    let frontend = &told["frontend"];
-    assert_eq!(frontend["service"], "shop/web:http", "{told}");
+    let explained = data(&status, "/explain?from=10.244.1.7&to=10.96.0.10:80");
+    let frontend = &explained["frontend"];
+    assert_eq!(frontend["service"], "shop/web:http", "{explained}");
     assert_eq!(frontend["kind"], "ClusterIP");
     for (key, problems) in changes.addresses {
         status.known.rejected_objects.write().about_addresses(key, problems);
@@ -533,7 +529,7 @@ fn report(error: Option<&str>) -> SyncReport {
     }
 }
 
-fn well(status: &Status) {
+fn set_in_sync(status: &Status) {
     let kinds = Kind::ALL.into_iter();
     for event in kinds.flat_map(|kind| [StoreEvent::ListBegan(kind), StoreEvent::ListEnded(kind)]) {
         status.known.store.write().take_in(event);
@@ -546,15 +542,15 @@ fn well(status: &Status) {
 }
 
 #[test]
-fn the_state_comes_first_and_the_worst_of_it() {
+fn overview_state_is_the_most_severe_condition() {
     let status = empty();
     let state = || {
         let state = data(&status, "/")["state"].clone();
         (state["tone"].as_str().unwrap().to_owned(), state["summary"].as_str().unwrap().to_owned())
     };
-    let is = |tone: &str, summary: &str| (tone.to_owned(), summary.to_owned());
+    let is = |level: &str, summary: &str| (level.to_owned(), summary.to_owned());
     assert_eq!(state(), is("attention", "Waiting for objects"));
-    well(&status);
+    set_in_sync(&status);
     assert_eq!(state(), is("good", "In sync"));
     let long_ago = Instant::now().checked_sub(Duration::from_secs(9)).unwrap();
     status.journal.begins(Cause::default(), long_ago, SystemTime::now());
@@ -564,9 +560,9 @@ fn the_state_comes_first_and_the_worst_of_it() {
     assert_eq!(state(), is("attention", "In sync, node leaving service"));
     let old = Instant::now().checked_sub(Duration::from_secs(99)).unwrap();
     status.health.with(|health| health.queued(old));
-    assert_eq!(state(), is("bad", "The rules are behind"));
+    assert_eq!(state(), is("bad", "Out of sync"));
     status.journal.ended(&report(Some("no room")), 1, false);
-    assert_eq!(state(), is("bad", "Syncs fail"));
+    assert_eq!(state(), is("bad", "Syncs are failing"));
     let html = html(&status, "/");
     assert!(html.contains("no room") && html.contains("<rect class=\"cross\""), "{html}");
     let newest = &data(&status, "/")["syncs"][0];
@@ -576,17 +572,16 @@ fn the_state_comes_first_and_the_worst_of_it() {
         health.synced(IpFamily::Ipv4, Instant::now(), SystemTime::now());
     });
     status.journal.ended(&report(None), 0, true);
-    assert_eq!(state(), is("good", "In sync"), "it looked, and nothing was wrong");
+    assert_eq!(state(), is("good", "In sync"), "a no-op resync succeeded");
 }
 
-/// Names that are none of Kubernetes' can come from manifests, and a program is called as its user
-/// likes.
+/// Manifests can have invalid names, and the user of a program chooses its name.
 #[test]
-fn markup_stays_text_wherever_it_stands() {
+fn markup_in_names_and_messages_is_escaped() {
     let status = cluster();
-    well(&status);
+    set_in_sync(&status);
     let name = ObjectName { kind: "Service", namespace: MARKUP.into(), name: MARKUP.into() };
-    let problem = Problem::new(Severity::Warning, format!("{MARKUP} is no name")).about(&name);
+    let problem = Problem::new(Severity::Warning, format!("{MARKUP} is not a name")).about(&name);
     let key = rulegen_model::ObjectKey::new(MARKUP, MARKUP);
     status.known.rejected_objects.write().about(Kind::Service, key, vec![problem]);
     put(
@@ -614,15 +609,15 @@ fn markup_stays_text_wherever_it_stands() {
     }
     let escaped = "&#60;script&#62;alert(&#34;1&#34;)&#60;/script&#62;&#39;&#38;&#60;b&#62;";
     let drift = html(&status, "/drift");
-    assert_eq!(drift.matches(escaped).count(), 1, "what it changed");
-    assert_eq!(drift.matches(r"\u{3c}script\u{3e}").count(), 1, "its own name: {drift}");
+    assert_eq!(drift.matches(escaped).count(), 1, "the change");
+    assert_eq!(drift.matches(r"\u{3c}script\u{3e}").count(), 1, "the program name: {drift}");
     assert!(html(&status, "/").contains(escaped));
     assert!(html(&status, &search).contains(&format!("value=\"{escaped}\"")));
     assert_eq!(data(&status, "/drift")["drifts"][0]["changes"][0], MARKUP);
 }
 
 #[test]
-fn what_others_did_is_told_with_its_end() {
+fn drift_page_shows_changes_and_their_repair() {
     let status = empty();
     assert!(html(&status, "/drift").contains("Nothing so far."));
     let at = SystemTime::now().checked_sub(Duration::from_secs(60)).unwrap();
@@ -646,7 +641,7 @@ fn what_others_did_is_told_with_its_end() {
 }
 
 #[test]
-fn json_is_for_those_who_ask_for_it_in_any_way() {
+fn json_is_selected_by_parameter_or_header() {
     let status = empty();
     let kind = |query, wants_json| {
         let request = Request { path: "/", query, wants_json, host: None };
@@ -658,7 +653,7 @@ fn json_is_for_those_who_ask_for_it_in_any_way() {
 }
 
 #[test]
-fn packets_are_explained() {
+fn explain_page_shows_frontend_outcomes_and_errors() {
     let status = cluster();
     let explained = |query: &str| data(&status, &format!("/explain?{query}"));
     let web = explained("from=10.244.1.9&to=10.96.0.10:80");
@@ -678,13 +673,13 @@ fn packets_are_explained() {
     assert_eq!(page(&status, "/explain").status, 200, "the form alone");
     assert_eq!(page(&status, "/explain?to=shop/web").status, 200, "filled in");
     for (query, error) in [
-        ("from=x&to=10.96.0.10:80", "is no IP address"),
+        ("from=x&to=10.96.0.10:80", "is not an IP address"),
         ("from=10.0.0.1&to=", "is no IP:PORT"),
         ("from=10.0.0.1&to=10.96.0.10:80/icmp", "is none of tcp, udp, sctp"),
         ("from=10.0.0.1&to=shop/none", "has no IPv4 cluster IP here"),
-        ("from=fd00::1&to=10.96.0.10:80", "different families"),
+        ("from=fd00::1&to=10.96.0.10:80", "different IP families"),
         ("from=fd00::1&to=shop/web", "has no IPv6 cluster IP here"),
-        ("from=%3Cscript%3E&to=%3Cscript%3E", "is no IP address"),
+        ("from=%3Cscript%3E&to=%3Cscript%3E", "is not an IP address"),
     ] {
         let response = page(&status, &format!("/explain?{query}"));
         let body = text_of(&response);
@@ -694,9 +689,9 @@ fn packets_are_explained() {
     }
 }
 
-/// What objects tell beside the rules, as `rulegen explain` has it too.
+/// Information that comes from objects and not from rules, as in `rulegen explain`.
 #[test]
-fn what_is_explained_with_the_help_of_objects() {
+fn explain_page_uses_objects_for_reasons_and_names() {
     let status = cluster();
     let two = json!({"ports": [{"name": "http", "port": 80}, {"name": "https", "port": 443}]});
     put(&status, service("shop", "two", "10.96.0.15", &two));
@@ -721,9 +716,9 @@ fn what_is_explained_with_the_help_of_objects() {
     assert_eq!((sender(""), sender("&interface=cali12")), ("eth0</".into(), "cali12".into()));
 }
 
-/// A long commit holds the store for reading only.
+/// A long commit locks the store only for reading.
 #[test]
-fn pages_are_there_while_a_commit_reads_the_store() {
+fn pages_are_served_while_a_commit_reads_the_store() {
     let status = cluster();
     let store = status.known.store.clone();
     let _commit = store.read();
@@ -735,7 +730,7 @@ fn pages_are_there_while_a_commit_reads_the_store() {
 }
 
 #[test]
-fn older_paths_are_what_they_were() {
+fn metrics_port_still_serves_healthz_and_proxy_mode() {
     let about = about();
     let status = cluster();
     let router: Router = crate::http::metrics_port(

@@ -1,4 +1,4 @@
-//! The ways that packets take to a service port, with the chances of its endpoints.
+//! The paths of packets to a service port, with the probabilities of its endpoints.
 
 use std::net::SocketAddr;
 
@@ -12,55 +12,55 @@ use serde::Serialize;
 
 use super::parts::Part;
 
-/// From clients to endpoints, or to nowhere.
+/// A path from clients to endpoints, or to a rejection or drop.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct TrafficPath {
-    /// Whose packets.
+    /// The clients whose packets take this path, for people.
     pub(super) clients: &'static str,
-    /// The first of them.
+    /// The first frontends.
     pub(super) frontends: Vec<FrontendShown>,
-    /// How many more there are.
+    /// The number of further frontends.
     pub(super) more_frontends: usize,
     pub(super) policy: &'static str,
-    /// What becomes of the client's address.
+    /// What happens to the client's address, for people.
     pub(super) source: &'static str,
-    /// How many endpoints there are to choose from, of which a page shows a part.
+    /// The number of endpoints to choose from. A page shows a part of them.
     pub(super) endpoint_count: usize,
     #[serde(flatten)]
     pub(super) end: End,
-    /// The code for why it ends before any endpoint, which is stable.
+    /// The stable code of the reason why no endpoint is reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) refused_code: Option<&'static str>,
 }
 
-/// Where packets arrive.
+/// A frontend.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct FrontendShown {
     pub(super) kind: &'static str,
     pub(super) address: String,
-    /// Who may use it, the first of them; none if everybody.
+    /// The first allowed source ranges; `None` if all sources are allowed.
     pub(super) only_from: Option<Vec<String>>,
-    /// How many more may.
+    /// The number of further source ranges.
     pub(super) more_sources: usize,
     #[serde(skip)]
     pub(super) frontend: Frontend,
-    /// Another service port that has it, so that this one does not.
+    /// Another service port that owns the frontend, if so.
     pub(super) taken_by: Option<String>,
 }
 
-/// What becomes of packets.
+/// The end of a path.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum End {
-    /// One of these gets the connection, each as probably as the other.
+    /// One of these endpoints gets the connection, all with the same probability.
     Endpoints(Vec<EndpointShare>),
-    /// None does.
+    /// The packet is rejected or dropped, for people.
     Refused(&'static str),
 }
 
-/// An endpoint, and how probable it is for a new client.
+/// An endpoint, and its probability for a new client.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct EndpointShare {
@@ -70,14 +70,14 @@ pub(super) struct EndpointShare {
     pub(super) local: bool,
 }
 
-/// A Service may have thousands of addresses, and as many source ranges at each: a page shows so many.
+/// The maximum numbers of frontends and source ranges shown: a Service may have thousands.
 const FRONTENDS: usize = 50;
 const SOURCES: usize = 20;
 
-const KEPT: &str = "client's address kept";
-const REPLACED: &str = "source becomes the node's";
+const KEPT: &str = "source address preserved";
+const REPLACED: &str = "source address replaced by the node's";
 
-/// All ways to a service port, by the plan of its family.
+/// All paths to a service port, according to its family's plan.
 pub(super) fn traffic_paths(service: &ServicePlan, plan: &Plan) -> Vec<TrafficPath> {
     let mut traffic_paths = vec![internal(service)];
     if let Some(external) = &service.external {
@@ -100,7 +100,9 @@ fn internal(plan: &ServicePlan) -> TrafficPath {
     };
     let source = match of.masquerade {
         Masquerade::All => REPLACED,
-        Masquerade::NotFromPods => "kept for this node's pods, else the node's",
+        Masquerade::NotFromPods => {
+            "source address preserved for local pods, otherwise replaced by the node's"
+        }
         Masquerade::None => KEPT,
     };
     let clients = "Clients on this node";
@@ -115,12 +117,12 @@ fn external(service: &ServicePlan, of: &External, plan: &Plan) -> Vec<TrafficPat
         }
         TrafficPolicy::Local if of.forwards && !service.cluster_endpoints.is_empty() => {
             let own = Outcome::Forward(TrafficPolicy::Cluster);
-            // Pods that cannot be told are treated like anybody.
+            // Without detection of pod traffic, pods are treated like external clients.
             let (others, own_clients, source) = match plan.pod_traffic {
                 Some(_) => (
                     "Clients outside",
                     "This node and its pods",
-                    "kept for pods, the node's own masqueraded",
+                    "source address preserved for pods; the node's traffic is masqueraded",
                 ),
                 None => ("Clients outside and pods", "This node", REPLACED),
             };
@@ -135,7 +137,7 @@ fn external(service: &ServicePlan, of: &External, plan: &Plan) -> Vec<TrafficPat
     }
 }
 
-/// The first external frontends, and how many more there are.
+/// The first external frontends, and the number of further ones.
 fn frontends(
     plan: &ServicePlan,
     of: &External,
@@ -160,7 +162,7 @@ fn frontends(
     (shown.collect(), of.addresses.len().saturating_sub(FRONTENDS))
 }
 
-/// The first sources that may use load-balancer IPs, and how many more there are.
+/// The first sources that may use load-balancer IPs, and the number of further ones.
 fn sources(of: &External, firewall: &Firewall) -> (Vec<String>, usize) {
     let ranges = firewall.source_ranges.iter().map(ToString::to_string);
     let node = of.sources_of_node();
@@ -174,7 +176,7 @@ fn node_port(port: u16, at: &NodePortsAt) -> String {
     match at {
         NodePortsAt::AnyLocal { loopback: true } => format!("any address of the node:{port}"),
         NodePortsAt::AnyLocal { loopback: false } => {
-            format!("any address of the node but loopback:{port}")
+            format!("any address of the node except loopback:{port}")
         }
         NodePortsAt::These(addresses) => {
             let at: Vec<String> =
@@ -193,10 +195,12 @@ impl TrafficPath {
         outcome: Outcome,
     ) -> Self {
         let (policy, end) = match outcome {
-            Outcome::Forward(policy) => (policy_name(policy), even(plan.endpoints_of(policy))),
+            Outcome::Forward(policy) => {
+                (policy_name(policy), equal_shares(plan.endpoints_of(policy)))
+            }
             Outcome::Refuse(refusal) => {
                 let policy = match refusal {
-                    Refusal::NoEndpoints => "nothing to choose from",
+                    Refusal::NoEndpoints => "no endpoints",
                     Refusal::NoLocalEndpoints => "Local",
                 };
                 (policy, End::Refused(refusal_outcome(refusal)))
@@ -207,7 +211,7 @@ impl TrafficPath {
             Outcome::Refuse(refusal) => Some(refusal_code(refusal)),
         };
         let endpoint_count = 0;
-        let mut way = Self {
+        let mut path = Self {
             clients,
             frontends,
             more_frontends,
@@ -217,18 +221,18 @@ impl TrafficPath {
             end,
             refused_code,
         };
-        way.endpoint_count = way.endpoints().len();
-        way
+        path.endpoint_count = path.endpoints().len();
+        path
     }
 
-    /// With those endpoints only that a part of a page shows.
+    /// Keeps only the endpoints of a part of the page.
     pub(super) fn keep(&mut self, part: &Part) {
         if let End::Endpoints(endpoints) = &mut self.end {
             *endpoints = endpoints.drain(..).skip(part.first).take(Part::ENDPOINTS).collect();
         }
     }
 
-    /// Its endpoints; none where it ends before.
+    /// The endpoints; empty if the packet is rejected or dropped.
     pub(super) fn endpoints(&self) -> &[EndpointShare] {
         match &self.end {
             End::Endpoints(endpoints) => endpoints,
@@ -236,11 +240,11 @@ impl TrafficPath {
         }
     }
 
-    /// How it ends before any endpoint.
+    /// How the packet is rejected or dropped, if it is.
     pub(super) fn refused(&self) -> Option<&'static str> {
         match &self.end {
             End::Endpoints(_) => None,
-            End::Refused(how) => Some(how),
+            End::Refused(outcome) => Some(outcome),
         }
     }
 }
@@ -252,7 +256,7 @@ fn policy_name(policy: TrafficPolicy) -> &'static str {
     }
 }
 
-fn even(endpoints: &[Endpoint]) -> End {
+fn equal_shares(endpoints: &[Endpoint]) -> End {
     let chance = format!("1/{}", endpoints.len());
     let of = |endpoint: &Endpoint| {
         let (address, local) = (endpoint.address, endpoint.local);

@@ -1,4 +1,4 @@
-//! The thread that makes pages.
+//! The thread that renders pages.
 
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 
@@ -9,13 +9,15 @@ use crate::error::Result;
 use crate::http::Response;
 use crate::threads;
 
-/// Makes pages one after the other, in a thread of its own: they may wait for a lock or the kernel,
-/// which the server must not. One thread, because each that allocates keeps a few megabytes; not
-/// the runtime's, because those may all be waiting for a name server.
+/// Renders pages one after the other, in a separate thread: they may wait for a lock or the kernel,
+/// which the server must not do. It is a single thread, because each thread that allocates keeps a
+/// few megabytes. It is not one of the runtime's blocking threads, because they may all be waiting
+/// for a name server.
 #[derive(Clone)]
 pub(crate) struct Worker(SyncSender<Job>);
 
-/// Pages that wait to be made. While the thread waits for a lock, who left is not seen to have left.
+/// The maximum number of waiting pages. While the thread waits for a lock, pages whose client has
+/// disconnected stay in the queue.
 const QUEUED: usize = 64;
 
 struct Job {
@@ -27,12 +29,12 @@ impl Worker {
     /// Starts the thread.
     ///
     /// # Errors
-    /// It cannot be started.
+    /// The thread cannot be started.
     pub(crate) fn start() -> Result<Self> {
         let (sender, jobs) = mpsc::sync_channel::<Job>(QUEUED);
         threads::start("pages", move || {
             for Job { work, done } in jobs {
-                // Who does not wait any more has cost nothing but his connection.
+                // If the client has disconnected, the page is not rendered.
                 if !done.is_closed() {
                     let _ = done.send(work());
                 }
@@ -41,8 +43,8 @@ impl Worker {
         Ok(Self(sender))
     }
 
-    /// Has a page made.
-    pub(super) fn make(
+    /// Queues a page. Responds with 503 if the queue is full.
+    pub(super) fn render(
         &self,
         work: impl FnOnce() -> Response + Send + 'static,
     ) -> oneshot::Receiver<Response> {
@@ -50,10 +52,10 @@ impl Worker {
         if let Err(TrySendError::Full(Job { done, .. })) =
             self.0.try_send(Job { work: Box::new(work), done })
         {
-            let text = "503 too many pages are being made; try again\n";
+            let text = "503 too many pages are waiting to be rendered; try again\n";
             let _ = done.send(Response::text(StatusCode::SERVICE_UNAVAILABLE, text));
         }
-        // If the thread is gone, so is the other end of `done`.
+        // If the thread has exited, the receiver gets an error, because `done` is dropped.
         response
     }
 }
@@ -63,19 +65,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nobody_can_make_in_time_is_refused() {
+    fn worker_rejects_pages_when_the_queue_is_full() {
         let worker = Worker::start().unwrap();
         let (go, wait) = mpsc::channel::<()>();
         let (began, begun) = mpsc::channel();
-        let slow = worker.make(move || {
+        let slow = worker.render(move || {
             let _ = began.send(());
             let _ = wait.recv();
             Response::not_found()
         });
         begun.recv().unwrap();
         let page = || Response::text(StatusCode::OK, "");
-        let queued: Vec<_> = (0..QUEUED).map(|_| worker.make(page)).collect();
-        let refused = worker.make(page).blocking_recv().unwrap();
+        let queued: Vec<_> = (0..QUEUED).map(|_| worker.render(page)).collect();
+        let refused = worker.render(page).blocking_recv().unwrap();
         assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
         drop(go);
         assert_eq!(slow.blocking_recv().unwrap().status, StatusCode::NOT_FOUND);
