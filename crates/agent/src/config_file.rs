@@ -49,7 +49,7 @@ pub(crate) fn watch(file: Option<&ConfigFile>) -> Result<oneshot::Receiver<()>> 
                 tracing::debug!(%error, "cannot watch the configuration folder");
                 std::thread::sleep(patience);
             }
-            match settling.see(read(&file).ok(), Instant::now()) {
+            match settling.compare(read(&file).ok(), Instant::now()) {
                 FileState::Same => patience = PERIOD,
                 FileState::Settles => patience = SETTLED,
                 FileState::Changed => {
@@ -98,7 +98,7 @@ impl Settling {
 
     /// Compares the current content; `None` if the file cannot be read, for example while it is
     /// replaced.
-    fn see(&mut self, content: Option<Vec<u8>>, now: Instant) -> FileState {
+    fn compare(&mut self, content: Option<Vec<u8>>, now: Instant) -> FileState {
         let Some(content) = content else { return FileState::Same };
         if content == self.content {
             self.other = None;
@@ -128,28 +128,33 @@ mod tests {
     fn changed_content_counts_after_it_has_settled() {
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
-        let see = |sights: &[(u64, Option<&str>)]| {
+        let compare = |reads: &[(u64, Option<&str>)]| {
             let mut settling = Settling::new(b"one".to_vec());
-            let see = |(when, text): &(u64, Option<&str>)| {
-                settling.see(text.map(|text| text.as_bytes().to_vec()), at(*when))
+            let compare = |(when, text): &(u64, Option<&str>)| {
+                settling.compare(text.map(|text| text.as_bytes().to_vec()), at(*when))
             };
-            sights.iter().map(see).collect::<Vec<_>>()
+            reads.iter().map(compare).collect::<Vec<_>>()
         };
         use FileState::{Changed, Same, Settles};
-        assert_eq!(see(&[(0, Some("one")), (1, None), (2, Some("one"))]), [Same, Same, Same]);
-        assert_eq!(see(&[(0, Some("two")), (200, Some("two"))]), [Settles, Changed]);
+        assert_eq!(compare(&[(0, Some("one")), (1, None), (2, Some("one"))]), [Same, Same, Same]);
+        assert_eq!(compare(&[(0, Some("two")), (200, Some("two"))]), [Settles, Changed]);
         assert_eq!(
-            see(&[(0, Some("")), (100, Some("two")), (250, Some("two")), (300, Some("two"))]),
+            compare(&[(0, Some("")), (100, Some("two")), (250, Some("two")), (300, Some("two"))]),
             [Settles, Settles, Settles, Changed]
         );
         // Changed back, then changed again.
         assert_eq!(
-            see(&[(0, Some("two")), (100, Some("one")), (250, Some("two")), (449, Some("two"))]),
+            compare(&[
+                (0, Some("two")),
+                (100, Some("one")),
+                (250, Some("two")),
+                (449, Some("two"))
+            ]),
             [Settles, Same, Settles, Settles]
         );
         // Unreadable for a moment.
         assert_eq!(
-            see(&[(0, Some("two")), (100, None), (200, Some("two"))]),
+            compare(&[(0, Some("two")), (100, None), (200, Some("two"))]),
             [Settles, Same, Changed]
         );
     }

@@ -70,7 +70,7 @@ impl ExplainRequest {
         if IpFamily::of(destination.ip()) != of_family {
             return Err("source and destination have different IP families".to_owned());
         }
-        let snapshot = concerned(store, destination, of_family);
+        let snapshot = relevant_services(store, destination, of_family);
         let local = &snapshot.node.addresses(of_family).local;
         let is_own = local.contains(&query.from) || query.from.is_loopback();
         let origin = if is_own { Origin::Host } else { Origin::Interface(query.interface.clone()) };
@@ -110,22 +110,22 @@ impl ExplainRequest {
 }
 
 /// The Services that have the destination as a frontend or an endpoint. Others do not matter.
-fn concerned(store: &Store, to: SocketAddr, wanted: IpFamily) -> Snapshot {
+fn relevant_services(store: &Store, to: SocketAddr, of_family: IpFamily) -> Snapshot {
     let has = |port: &&ServicePort| {
         let addresses = port.external_ips.iter().chain(&port.load_balancer_ips);
         let mut addresses = std::iter::once(&port.cluster_ip).chain(addresses);
         let node_port = port.node_port.map(NonZeroU16::get);
-        port.family() == wanted
+        port.family() == of_family
             && (addresses.any(|ip| *ip == to.ip())
                 || node_port == Some(to.port())
                 || port.endpoints.iter().any(|endpoint| endpoint.address == to))
     };
     let mut ports: Vec<ServicePort> = store.service_ports().filter(has).cloned().collect();
     ports.sort_by(|a, b| a.name.cmp(&b.name));
-    let (ipv4, ipv6) = match wanted {
+    let (ipv4, ipv6) = match of_family {
         IpFamily::Ipv4 => (ports, Vec::new()),
         IpFamily::Ipv6 => (Vec::new(), ports),
     };
-    let service_cidrs = store.service_cidrs(wanted);
+    let service_cidrs = store.service_cidrs(of_family);
     Snapshot { node: store.node().clone(), service_cidrs, ipv4, ipv6, too_large: BTreeMap::new() }
 }

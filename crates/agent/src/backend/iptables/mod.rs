@@ -75,7 +75,7 @@ impl Iptables {
         }
     }
 
-    /// Updates the wanted rulesets with the changes. Returns the patches.
+    /// Updates the desired rulesets with the changes. Returns the patches.
     fn compile(&mut self, store: &ConfiguredStore, changes: &Changes) -> BTreeMap<IpFamily, Patch> {
         if changes.full_resync || self.families.is_empty() {
             let snapshot = store.snapshot();
