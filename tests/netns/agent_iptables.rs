@@ -394,9 +394,7 @@ fn pages_are_answered_while_a_sync_waits() {
         assert!(start.elapsed() < Duration::from_secs(10), "{path}: {:?}", start.elapsed());
         page.is_some_and(|page| page.starts_with("HTTP/1.1 200") && page.contains(text))
     };
-    agent.wait_until("shown as syncing", |agent| {
-        shows(agent, "/", "A sync has been running for")
-    });
+    agent.wait_until("shown as syncing", |agent| shows(agent, "/", "A sync has been running for"));
     for (path, text) in [
         ("/services", "<a href=\"/services/"),
         ("/services?format=json", "\"endpoints\":"),

@@ -127,7 +127,7 @@ impl Reconciler {
             Input::Source(what, trouble) => {
                 self.telemetry.source(what, trouble);
             }
-            Input::ServiceCidrsUnknown => self.keep_service_cidrs(told.at),
+            Input::ServiceCidrsUnknown => self.keep_service_cidrs(at),
             Input::Triggered(time) if time >= self.started => self.state.pending.trigger(time),
             Input::Triggered(_) | Input::Stop => {}
             Input::Rules(events) => {
