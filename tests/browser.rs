@@ -4,7 +4,7 @@
 //!
 //! Screenshots of all pages are kept in `rulegen-status-page` in the system's temporary folder. To
 //! make the picture in the documentation: `RULEGEN_STATUS_PAGE_PNG=$PWD/docs/status-page.png cargo
-//! test --test browser -- --ignored documentation_picture`.
+//! test --test browser -- --ignored browser_screenshot_for_documentation`.
 
 #![allow(
     clippy::unwrap_used,
@@ -186,7 +186,7 @@ fn busy_node() -> Node {
 const EXPLAIN: &str = "/explain?from=203.0.113.9&to=198.51.100.10:80";
 
 #[test]
-fn browsers_show_pages_and_run_no_markup() {
+fn browser_shows_status_pages_and_runs_no_injected_markup() {
     let node = busy_node();
     open_connections(&node);
     drift(&node);
@@ -254,7 +254,7 @@ fn assert_harmless(document: &str) {
 
 #[test]
 #[ignore = "makes a picture for the documentation: set RULEGEN_STATUS_PAGE_PNG to its path"]
-fn documentation_picture() {
+fn browser_screenshot_for_documentation() {
     let file = std::env::var_os("RULEGEN_STATUS_PAGE_PNG").expect("RULEGEN_STATUS_PAGE_PNG is set");
     let node = busy_node();
     open_connections(&node);

@@ -120,7 +120,7 @@ fn arrows_of_the_drawing_are_read_with_joined_lines() {
 }
 
 #[test]
-fn packages_stay_where_they_belong() {
+fn layers_packages_are_used_only_by_allowed_crates() {
     for (name, dependencies) in crates() {
         for (package, keepers) in KEPT {
             let uses = dependencies.contains(*package);

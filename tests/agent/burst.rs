@@ -10,7 +10,7 @@ use crate::objects::many;
 const SYNCS: &str = "kubeproxy_sync_proxy_rules_duration_seconds_count";
 
 #[test]
-fn what_comes_within_a_moment_is_gathered() {
+fn burst_of_changes_is_batched_into_few_syncs() {
     let node = Node::in_sync("burst");
     let syncs = || node.metric(SYNCS).unwrap() / 2.0;
     let (before, begun) = (syncs(), Instant::now());

@@ -11,7 +11,7 @@ use crate::objects::{HERE, service, slice};
 const SERVICES: usize = 600;
 
 #[test]
-fn what_the_kernel_holds_is_compared_with_the_cluster() {
+fn list_explain_doctor_compare_kernel_with_api_server() {
     let mut node = Node::new("asked");
     let services = (100..100 + SERVICES).flat_map(|n| {
         let name = format!("svc-{n}");
@@ -46,7 +46,7 @@ fn what_the_kernel_holds_is_compared_with_the_cluster() {
 
 /// Those with a kubeconfig name the administrator's, which may list everything: kubelet's may not.
 #[test]
-fn examples_of_the_help_that_ask_the_api_server_run() {
+fn help_examples_with_kubeconfig_run() {
     let node = Node::new("examples");
     let mut run = 0;
     for command in ["", "list", "explain", "doctor", "agent"] {
@@ -71,7 +71,7 @@ fn examples_of_the_help_that_ask_the_api_server_run() {
 }
 
 #[test]
-fn what_the_api_server_does_not_tell_is_an_error() {
+fn list_fails_if_api_server_fails_to_list_a_kind() {
     let node = Node::new("asked-badly");
     for (kind, plural) in [
         (Kind::Service, "services"),

@@ -15,7 +15,7 @@ fn probes(node: &Node) -> [u16; 3] {
 }
 
 #[test]
-fn probers_are_told_how_the_agent_is() {
+fn health_port_reports_startup_readiness_and_deleted_or_tainted_node() {
     let mut node_of_tests = Node::new("probed");
     // The node is known, but not all Services are.
     node_of_tests.server.fail_next(2, Kind::Service, Some(Verb::List), Failure::Code(503));
@@ -67,7 +67,7 @@ fn probers_are_told_how_the_agent_is() {
 }
 
 #[test]
-fn load_balancers_are_told_of_endpoints_on_the_node() {
+fn health_check_node_port_reports_local_endpoints() {
     const PORT: u16 = 31_020;
     let node = Node::in_sync("checked");
     node.server.apply_many([
@@ -148,7 +148,7 @@ fn requests_to_the_api_server_are_counted_as_by_client_go() {
 
 /// A Service may take an address of the node, but not unnoticed where a process listens.
 #[test]
-fn a_listener_that_loses_its_address_is_an_event_of_the_service() {
+fn event_and_log_for_listener_whose_node_address_a_service_takes() {
     let mut node = Node::new("shadows");
     let taken = |node: &Node| {
         let events = node.server.events().into_iter();
@@ -193,7 +193,7 @@ fn a_listener_that_loses_its_address_is_an_event_of_the_service() {
 }
 
 #[test]
-fn the_start_is_an_event_of_the_node() {
+fn event_of_the_node_is_sent_at_start() {
     let node = Node::in_sync("event");
     wait_until("an Event is there", || !node.server.events().is_empty());
     let event = node.server.events().remove(0);

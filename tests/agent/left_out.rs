@@ -9,7 +9,7 @@ use crate::objects::{HERE, service, slice};
 const LEFT_OUT: &str = "rulegen_services_left_out{reason=\"too-large\"}";
 
 #[test]
-fn a_service_that_is_too_large_is_named_and_all_others_go_on() {
+fn left_out_service_over_size_limit_is_reported_and_others_are_applied() {
     let mut node = Node::new("large");
     let others = |node: &Node| -> Vec<Value> {
         let is_large = |object: &Value| {

@@ -60,7 +60,7 @@ fn restart_without_api_server_keeps_rules() {
 }
 
 #[test]
-fn sigterm_at_any_time_leaves_whole_rules() {
+fn sigterm_at_any_time_leaves_complete_rules_or_none() {
     let mut node = Node::new("end");
     node.server.apply_many(many(2000));
     let is_whole = |node: &Node| node.difference(&node.server.objects()).is_none();

@@ -57,25 +57,25 @@ fn works_without_a_log(label: &str, log: Stdio, held: Option<OwnedFd>) {
 }
 
 #[test]
-fn a_log_that_nobody_reads_stops_nothing() {
+fn log_pipe_that_is_full_does_not_block_agent() {
     let (read, write) = narrow_pipe();
     works_without_a_log("log-full-pipe", write.into(), Some(read));
 }
 
 #[test]
-fn a_log_whose_reader_is_gone_stops_nothing() {
+fn log_pipe_that_is_closed_does_not_stop_agent() {
     let (_, write) = narrow_pipe();
     works_without_a_log("log-no-reader", write.into(), None);
 }
 
 #[test]
-fn a_log_on_a_full_disk_stops_nothing() {
+fn log_on_full_disk_does_not_stop_agent() {
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     works_without_a_log("log-full-disk", full.into(), None);
 }
 
 #[test]
-fn the_last_lines_are_written_and_all_are_json() {
+fn log_format_json_for_all_lines_including_last() {
     let mut node = Node::new("log-json");
     let config = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n\
                   noSuchField: 1\n";
@@ -165,7 +165,7 @@ fn flagz_has_effective_values() {
 
 /// Also the line that says why it cannot start.
 #[test]
-fn an_error_at_the_start_is_json_too() {
+fn log_format_json_for_startup_error() {
     let node = Node::new("log-json-error");
     let output = node.space.rulegen(
         "agent --manifests /nowhere --logging-format json --config /nowhere/config.yaml \

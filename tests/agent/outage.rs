@@ -34,7 +34,7 @@ fn has_changed(node: &Node) {
 }
 
 #[test]
-fn rules_stay_while_the_server_is_away() {
+fn outage_of_api_server_keeps_rules_and_is_logged_once() {
     let node = node_in_sync("away");
     let before = node.generation();
     node.server.refuse_connections(true);
@@ -75,7 +75,7 @@ fn changes_made_in_an_outage_are_in_the_kernel_within_5_s() {
 }
 
 #[test]
-fn rules_stay_while_the_server_is_silent() {
+fn outage_with_silent_api_server_keeps_rules() {
     let node = node_in_sync("silent");
     let before = node.generation();
     node.server.pause();
@@ -87,7 +87,7 @@ fn rules_stay_while_the_server_is_silent() {
 }
 
 #[test]
-fn what_was_missed_is_made_good_when_history_is_gone() {
+fn outage_with_expired_history_is_followed_by_a_new_list() {
     type Forget = fn(&ApiServer);
     let ways: [(&str, Forget); 4] = [
         ("compacted", |server| {
@@ -137,7 +137,7 @@ fn lists(node: &Node) -> usize {
 }
 
 #[test]
-fn a_list_that_fails_halfway_takes_nothing_away() {
+fn list_truncated_by_api_server_removes_no_rules() {
     let node = node_in_sync("halfway");
     let before = node.generation();
     node.server.expire_history();
@@ -152,7 +152,7 @@ fn a_list_that_fails_halfway_takes_nothing_away() {
 
 /// A bookmark tells a version from which a watch can go on, though nothing happened to its kind.
 #[test]
-fn bookmarks_save_lists() {
+fn watch_bookmarks_avoid_new_lists() {
     let node = node_in_sync("bookmarks");
     node.server.apply(slice("web", "a", &[HERE[1]]));
     node.settle();

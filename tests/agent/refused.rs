@@ -60,7 +60,7 @@ fn change_meanwhile(node: &Node) {
 }
 
 #[test]
-fn all_that_was_refused_is_written_later() {
+fn sync_refused_by_kernel_is_retried_and_reported_unhealthy() {
     let mut node = Node::new("refused");
     node.start("--iptables-sync-period 1s");
     node.settle();
@@ -89,7 +89,7 @@ fn all_that_was_refused_is_written_later() {
 }
 
 #[test]
-fn a_first_sync_that_never_succeeds_is_unhealthy() {
+fn sync_that_never_succeeds_since_start_is_unhealthy() {
     let mut node = Node::new("never");
     let owner = Owner::of(&node.space);
     node.start("--iptables-sync-period 1s");

@@ -29,7 +29,7 @@ fn all_is_well(node: &Node, number: usize) {
 }
 
 #[test]
-fn events_may_be_repeated_late_or_about_nothing() {
+fn watch_events_repeated_stale_or_for_unknown_objects_are_ignored() {
     let node = Node::in_sync("late");
     let server = &node.server;
     let (old_service, old_slice) =
@@ -71,7 +71,7 @@ fn events_may_be_repeated_late_or_about_nothing() {
 
 /// What they hid is only in the next list.
 #[test]
-fn lines_that_are_no_events_cost_a_list() {
+fn watch_lines_that_are_malformed_cause_a_new_list() {
     let node_of_tests = Node::in_sync("lines");
     let long = event("ADDED", &"x".repeat(1 << 20).into());
     let pod = json!({
@@ -122,7 +122,7 @@ fn lines_that_are_no_events_cost_a_list() {
 
 /// An end in the middle of a line looks like these; errors that are told are not the end.
 #[test]
-fn lines_that_tell_nothing_cost_nothing() {
+fn watch_lines_that_are_empty_or_errors_cause_no_new_list() {
     let node = Node::in_sync("nothing");
     let lists = |node: &Node| {
         let requests = node.server.requests();
@@ -145,7 +145,7 @@ fn lines_that_tell_nothing_cost_nothing() {
 
 /// Objects that no API server would have taken: a string where a list belongs.
 #[test]
-fn an_object_that_cannot_be_read_costs_no_other() {
+fn malformed_object_does_not_affect_other_objects() {
     let mut node_of_tests = Node::new("unreadable");
     let server = node_of_tests.server.clone();
     let mut bad_service = service("bad", 90);
@@ -188,7 +188,7 @@ fn an_object_that_cannot_be_read_costs_no_other() {
 
 /// What is known of the node is better than nothing.
 #[test]
-fn a_node_that_cannot_be_read_stays_what_it_was() {
+fn malformed_node_keeps_last_known_node() {
     let node_of_tests = Node::in_sync("badnode");
     let good = node_of_tests.server.objects();
     let mut bad = node();

@@ -18,7 +18,7 @@ fn html(node: &Node, path: &str) -> String {
 }
 
 #[test]
-fn it_is_told_when_no_changes_arrive() {
+fn status_page_and_readyz_report_lost_api_server() {
     let node = Node::in_sync("cutoff");
     let source = || node.get(HEALTH_PORT, "/readyz").unwrap().json()["sourceInSync"].clone();
     wait_until("all is in sync", || data(&node, "/")["state"]["summary"] == "In sync");
@@ -37,7 +37,7 @@ fn it_is_told_when_no_changes_arrive() {
 }
 
 #[test]
-fn a_running_agent_shows_its_services() {
+fn status_page_of_running_agent_shows_services() {
     let node = Node::in_sync("pages");
     node.server.apply_many([service("shop", 20), slice("shop", "a", &[HERE[0], ELSEWHERE])]);
     node.server
@@ -75,7 +75,7 @@ fn a_running_agent_shows_its_services() {
 }
 
 #[test]
-fn what_others_do_is_in_the_log_of_drift() {
+fn drift_page_of_running_agent_shows_program_and_repair() {
     let node = Node::in_sync("drift-page");
     assert_eq!(data(&node, "/drift"), json!({"drifts": []}));
     node.space.run("nft flush chain ip rulegen services");

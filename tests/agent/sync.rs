@@ -69,7 +69,7 @@ fn sync_follows_changes_of_all_kinds() {
 
 /// Memory under a flood of changes depends on it. The rest does not wait for the period.
 #[test]
-fn sync_takes_at_most_2000_changed_services() {
+fn sync_includes_at_most_2000_changed_services() {
     const SERVICES: usize = 5000;
     let mut node = Node::new("batches");
     node.start("--logging-format json --iptables-min-sync-period 3s");

@@ -11,7 +11,7 @@ use crate::node::{KINDS, Node, wait_until};
 use crate::objects::{cidr, service};
 
 #[test]
-fn slow_connections_are_waited_for() {
+fn api_server_with_slow_connections_is_not_an_error() {
     let mut node = Node::new("slow");
     let slowness = Slowness { bytes: 30, delay: Duration::from_millis(1) };
     node.server.set_slowness(Some(slowness));
@@ -24,7 +24,7 @@ fn slow_connections_are_waited_for() {
 
 /// Older servers know no field `spec.clusterIP` to select by.
 #[test]
-fn headless_services_are_left_out_where_the_server_cannot() {
+fn headless_services_are_filtered_if_field_selector_is_unsupported() {
     let mut node = Node::new("no-selector");
     node.server.fail_next(1, Kind::Service, Some(Verb::List), Failure::Code(400));
     node.start("");
@@ -41,7 +41,7 @@ fn headless_services_are_left_out_where_the_server_cannot() {
 }
 
 #[test]
-fn answers_other_than_the_one_are_followed_by_another_try() {
+fn api_server_errors_are_retried() {
     let failures = [500, 503, 429, 401].map(Failure::Code);
     let all = failures.into_iter().chain([Failure::Truncated]);
     thread::scope(|scope| {
@@ -65,7 +65,7 @@ fn answers_other_than_the_one_are_followed_by_another_try() {
 }
 
 #[test]
-fn what_may_not_be_listed_is_waited_for() {
+fn list_that_is_forbidden_is_reported_and_retried() {
     let mut node = Node::new("forbidden");
     for kind in [Kind::Service, Kind::EndpointSlice, Kind::Node] {
         node.server.fail_next(1, kind, Some(Verb::List), Failure::Code(403));
@@ -78,7 +78,7 @@ fn what_may_not_be_listed_is_waited_for() {
 
 /// How often a busy server is asked must not depend on how often it says no.
 #[test]
-fn a_list_that_fails_again_is_told_of_once_and_tried_later() {
+fn list_that_fails_repeatedly_is_logged_once_with_backoff() {
     let mut node = Node::new("busy");
     node.server.fail_next(2, Kind::Service, Some(Verb::List), Failure::Code(429));
     node.start("");
@@ -88,7 +88,7 @@ fn a_list_that_fails_again_is_told_of_once_and_tried_later() {
 }
 
 #[test]
-fn a_cluster_need_not_have_service_cidrs() {
+fn service_cidrs_are_optional() {
     let mut node = Node::new("nocidrs");
     node.server.lack_service_cidrs();
     node.start("");
@@ -145,7 +145,7 @@ fn a_flushed_set_is_logged() {
 
 /// An authorizer that fails for a moment says 403 as well.
 #[test]
-fn service_cidrs_that_were_shown_stay() {
+fn service_cidrs_are_kept_after_temporary_403() {
     let node = Node::in_sync("shown");
     let before = node.generation();
     node.server.fail_next(1, Kind::ServiceCidr, None, Failure::Code(403));
@@ -159,7 +159,7 @@ fn service_cidrs_that_were_shown_stay() {
 
 /// A watch that ends at once is no reason to ask at once, again and again.
 #[test]
-fn watches_that_end_at_once_are_no_storm() {
+fn watches_that_end_at_once_cause_no_request_storm() {
     let node = Node::in_sync("ends");
     node.server.end_watches(true);
     node.server.disconnect_all();

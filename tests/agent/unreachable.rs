@@ -26,7 +26,7 @@ fn kubeconfig(server: &str) -> String {
 }
 
 #[test]
-fn credentials_that_cannot_be_used_end_the_agent_and_change_nothing() {
+fn kubeconfig_that_is_invalid_ends_agent_and_changes_nothing() {
     let cases = [
         ("missing", None),
         ("empty", Some(String::new())),
@@ -75,7 +75,7 @@ fn credentials_that_cannot_be_used_end_the_agent_and_change_nothing() {
 
 /// One line with the server's address, however long it lasts and however many kinds there are.
 #[test]
-fn a_server_that_cannot_be_reached_is_said_once_and_nothing_is_changed() {
+fn api_server_unreachable_is_logged_once_and_changes_nothing() {
     let label_and_server = [
         ("refused", "http://127.0.0.1:1".to_owned()),
         ("dns", "http://no-such-host.invalid:6443".to_owned()),
@@ -126,7 +126,7 @@ fn is_said_once(node: &Node, server: &str) {
 
 /// The other side of the same coin: once all objects are there, the machine is set up.
 #[test]
-fn the_machine_is_set_up_once_all_objects_are_known() {
+fn sysctls_are_set_once_caches_are_synced() {
     let mut node = Node::new("set-up");
     assert!(is_untouched(&node));
     node.server.refuse_connections(true);

@@ -92,7 +92,7 @@ fn a_list_too_long_from_the_watch_cache_is_read_in_pages() {
 }
 
 #[test]
-fn any_other_answer_leaves_the_rules_as_they_are() {
+fn list_response_of_wrong_form_keeps_rules() {
     let cases: Vec<_> = wrong_bodies().into_iter().enumerate().collect();
     // Two agents at a time for each processor of a small machine.
     for some in cases.chunks(4) {
@@ -126,7 +126,7 @@ fn stays(name: &str, node: &Node) {
 
 /// `items: null` is how Go writes an empty list.
 #[test]
-fn null_is_an_empty_list_of_the_right_kind() {
+fn list_response_with_null_items_is_empty() {
     let node = Node::in_sync("null");
     let body = format!("{{{},{META},\"items\":null}}", head(Kind::Service)).into_bytes();
     node.server.answer_lists(Kind::Service, Some(Canned::Body(body)));
@@ -137,7 +137,7 @@ fn null_is_an_empty_list_of_the_right_kind() {
 }
 
 #[test]
-fn a_list_without_end_costs_neither_rules_nor_memory() {
+fn list_response_without_end_keeps_rules_and_bounds_memory() {
     thread::scope(|scope| {
         scope.spawn(|| {
             let start = r#"{"kind":"ServiceList","apiVersion":"v1","items":["#;

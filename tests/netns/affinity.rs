@@ -84,7 +84,7 @@ fn address(net: u8, host: usize) -> IpAddr {
 /// does not read the set. The clients of a removed endpoint are deleted afterwards, all others
 /// stay.
 #[test]
-fn a_full_affinity_set_loses_no_packets_and_delays_no_change() {
+fn affinity_set_full_drops_no_packets_and_delays_no_change() {
     let lab = Topology::new("affinity-full");
     lab.client.run("ip route add local 198.18.0.0/15 dev lo");
     let manifests = Manifests::new(&lab.node);
@@ -147,7 +147,7 @@ fn fill(node: &Namespace, present: usize, numbers: &[u32]) {
 /// Before Linux 6.3 the kernel refuses to delete a missing element. Only later kernels report the
 /// number of elements.
 #[test]
-fn affinity_clients_are_counted_and_deleted_by_old_and_new_kernels() {
+fn affinity_clients_are_counted_and_deleted_on_old_and_new_kernels() {
     let node = Namespace::new("affinity-expired");
     let key = |n: u32| Key::from([Value::Address([192, 0, 2, 7].into()), Value::Number(n)]);
     let keys: Vec<Key> = (0..40).map(key).collect();

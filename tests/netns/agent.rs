@@ -382,7 +382,7 @@ fn node_addresses_without_rules_cause_no_sync() {
 /// Clients of a removed endpoint get another one, and keep it when the endpoint returns. Clients of
 /// other endpoints keep theirs.
 #[test]
-fn session_affinity_is_forgotten_when_endpoint_returns() {
+fn session_affinity_clients_do_not_move_back_when_endpoint_returns() {
     const CLIENTS: usize = 60;
     let all = [FIRST, SECOND, ELSEWHERE];
     let lab = Topology::new("agent-affinity");
@@ -462,7 +462,7 @@ fn load_balancer_health_check_answers_at_node_port_addresses() {
 
 /// Whatever supervises the agent restarts it with the new configuration.
 #[test]
-fn configuration_change_ends_agent_and_keeps_rules() {
+fn config_file_change_ends_agent_and_keeps_rules() {
     let lab = Topology::new("agent-config");
     let manifests = Manifests::new(&lab.node);
     manifests.put("one.yaml", &service(1, &[FIRST]));

@@ -8,7 +8,7 @@ use crate::namespace::Namespace;
 use crate::running_agent::{Agent, METRICS_PORT, Manifests, NOTHING, eventually, service};
 
 #[test]
-fn the_second_agent_of_a_network_namespace_ends() {
+fn second_agent_in_same_network_namespace_exits() {
     let space = Namespace::new("two");
     let manifests = Manifests::new(&space);
     manifests.put("a.yaml", &service(1, &["10.1.0.5"]));
@@ -73,7 +73,7 @@ impl Drop for NamedProcess {
 }
 
 #[test]
-fn kube_proxy_is_reported_by_name_and_ends_nothing() {
+fn kube_proxy_running_is_reported_and_does_not_stop_agent() {
     let space = Namespace::new("kube-proxy");
     let elsewhere = Namespace::new("elsewhere");
     let manifests = Manifests::new(&space);
@@ -115,7 +115,7 @@ fn tcp_timeout(space: &Namespace) -> String {
 }
 
 #[test]
-fn a_folder_that_comes_later_is_waited_for_and_nothing_is_changed_before() {
+fn manifests_folder_missing_at_start_changes_nothing_until_created() {
     let space = Namespace::new("no-folder");
     let manifests = Manifests::new(&space);
     let moved = manifests.path.with_extension("aside");
@@ -137,7 +137,7 @@ fn a_folder_that_comes_later_is_waited_for_and_nothing_is_changed_before() {
 
 /// In a user namespace the limit applies to this test only.
 #[test]
-fn without_inotify_files_are_looked_at() {
+fn manifests_and_config_file_are_polled_without_inotify() {
     for instances in [0, 1] {
         let space = Namespace::new(&format!("inotify{instances}"));
         let manifests = Manifests::new(&space);

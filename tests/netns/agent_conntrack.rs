@@ -225,7 +225,7 @@ fn conntrack_changes_while_agent_is_down_are_caught_up() {
 }
 
 #[test]
-fn conntrack_flow_to_node_port_number_of_another_host_is_left() {
+fn conntrack_flow_to_node_port_number_of_another_host_is_kept() {
     let lab = Topology::new("agent-flows-foreign");
     let manifests = Manifests::new(&lab.node);
     manifests.put("it.yaml", &service(Some(FIRST)));
@@ -316,7 +316,7 @@ fn connections_to_a_removed_endpoint(
 }
 
 #[test]
-fn tcp_connection_to_removed_endpoint_stays() {
+fn tcp_connection_to_removed_endpoint_is_kept() {
     let (lab, connections) = connections_to_a_removed_endpoint("agent-tcp-stays", "", 2.0);
     for mut connection in connections {
         connection.round_trip().unwrap();

@@ -147,7 +147,7 @@ fn wanted(namespace: &Namespace, variant: &str, family: &str) -> Vec<String> {
 }
 
 #[test]
-fn changes_of_manifests_are_written_and_nothing_else() {
+fn agent_iptables_writes_only_changed_chains() {
     for variant in VARIANTS {
         let namespace = Namespace::new("agent-iptables");
         let (path, log) = log_restore_calls(&namespace);
@@ -184,7 +184,7 @@ fn changes_of_manifests_are_written_and_nothing_else() {
 }
 
 #[test]
-fn what_others_break_is_repaired() {
+fn drift_iptables_is_repaired_and_foreign_rules_are_kept() {
     for variant in VARIANTS {
         let namespace = with_foreign_rules("agent-rival", variant);
         let flags = format!("--proxy-mode iptables --iptables-variant {variant}");
@@ -230,7 +230,7 @@ fn what_others_break_is_repaired() {
 /// Reads that find no drift do not delay the repair of a chain that only the agent fills. The agent
 /// writes such a chain without a read, because reading all rules of a large cluster takes seconds.
 #[test]
-fn chains_that_only_the_agent_fills_are_repaired_without_reading_all() {
+fn drift_iptables_in_own_chains_is_repaired_without_full_resync() {
     let namespace = Namespace::new("agent-damage");
     let flags = "--proxy-mode iptables --iptables-variant nft";
     put(&namespace, &example("nodeport.yaml"));
@@ -266,7 +266,7 @@ fn chains_that_only_the_agent_fills_are_repaired_without_reading_all() {
 
 /// In iptables mode, a table of kube-proxy or rules of the other variant would translate too.
 #[test]
-fn rules_of_another_mode_are_removed_and_reported() {
+fn takeover_iptables_removes_and_reports_rules_of_other_mode_and_variant() {
     for (variant, other) in [("nft", "legacy"), ("legacy", "nft")] {
         let namespace = Namespace::new("agent-other");
         namespace.run("nft add table ip6 kube-proxy");
@@ -308,7 +308,7 @@ fn rules_of_another_mode_are_removed_and_reported() {
 
 /// iptables-legacy needs a capability that iptables-nft does not need.
 #[test]
-fn what_cannot_be_read_without_a_capability_is_reported_once() {
+fn takeover_iptables_legacy_without_capability_is_reported_once() {
     let namespace = Namespace::new("agent-capability");
     namespace.run("iptables-legacy -t nat -N KUBE-SERVICES");
     put(&namespace, &example("nodeport.yaml"));
@@ -363,7 +363,7 @@ fn drift_iptables_during_own_sync_is_repaired() {
 }
 
 #[test]
-fn the_lock_of_another_process_is_waited_for() {
+fn xtables_lock_holder_is_reported_and_agent_waits() {
     let namespace = Namespace::new("agent-lock");
     put(&namespace, &example("nodeport.yaml"));
     let file = File::create(namespace.lock_file()).unwrap();
@@ -380,7 +380,7 @@ fn the_lock_of_another_process_is_waited_for() {
 
 /// Users open the status page when a sync hangs.
 #[test]
-fn pages_are_answered_while_a_sync_waits() {
+fn status_pages_are_answered_while_sync_waits_for_xtables_lock() {
     let namespace = Namespace::new("agent-pages");
     put(&namespace, &example("nodeport.yaml"));
     let file = File::create(namespace.lock_file()).unwrap();
@@ -413,7 +413,7 @@ fn pages_are_answered_while_a_sync_waits() {
 }
 
 #[test]
-fn iptables_may_come_later() {
+fn iptables_installed_after_agent_start_is_used() {
     let namespace = Namespace::new("agent-absent");
     put(&namespace, &example("nodeport.yaml"));
     let folder = Path::new(&namespace.file("x", "")).with_file_name("programs");
@@ -442,7 +442,7 @@ fn iptables_may_come_later() {
 /// Each switch between modes: every connection reaches its Service all the time, and only the new
 /// rules are left.
 #[test]
-fn no_connection_is_refused_while_the_agent_takes_over() {
+fn takeover_refuses_no_connection() {
     let nftables = "--proxy-mode nftables --nftables-table";
     for (label, old, new) in [
         ("nft-nftables", "--iptables-variant nft", "--proxy-mode nftables"),
@@ -547,7 +547,7 @@ fn refusing_programs(namespace: &Namespace, address: &str, of: &str) -> (String,
 }
 
 #[test]
-fn a_service_that_iptables_refuses_is_left_out_and_no_other_suffers() {
+fn quarantine_iptables_leaves_out_only_refused_service() {
     let namespace = Namespace::new("agent-quarantine");
     let cluster = |changed: &[(usize, &str)]| -> String {
         let service_of = |n: usize| {

@@ -28,7 +28,7 @@ const CLEANED_UP: &str = "removed leftover rules of another proxy mode";
 const REMOVED: &str = "removed rules of another proxy mode made by another program";
 
 #[test]
-fn restored_rules_of_iptables_are_removed_and_reported() {
+fn takeover_nftables_removes_and_reports_restored_iptables_rules() {
     for variant in VARIANTS {
         let namespace = Namespace::new("agent-restored");
         let rules = saved_iptables_rules(&namespace);
@@ -74,7 +74,7 @@ fn restored_rules_of_iptables_are_removed_and_reported() {
 }
 
 #[test]
-fn tables_of_iptables_legacy_are_told_apart_without_reading_their_rules() {
+fn iptables_legacy_table_changes_are_detected_without_reading_rules() {
     let namespace = Namespace::new("legacy-tables");
     let tables = || namespace.inside(|| legacy_tables().unwrap());
     assert!(tables().is_empty());
@@ -88,7 +88,7 @@ fn tables_of_iptables_legacy_are_told_apart_without_reading_their_rules() {
 
 /// Two programs that remove each other's rules.
 #[test]
-fn a_fight_is_left_and_reported() {
+fn takeover_pauses_and_reports_rival_that_recreates_rules() {
     let namespace = Namespace::new("agent-fight");
     let manifests = Manifests::new(&namespace);
     manifests.put("one.yaml", &service(1, &[ENDPOINT]));

@@ -87,7 +87,7 @@ pub(crate) fn log_restore_calls(namespace: &Namespace) -> (String, String) {
 }
 
 #[test]
-fn one_call_a_family_then_nothing() {
+fn apply_runs_one_restore_per_family_and_second_apply_none() {
     for variant in VARIANTS {
         let namespace = with_foreign_rules("once", variant);
         let (path, log) = log_restore_calls(&namespace);
@@ -121,7 +121,7 @@ fn one_call_a_family_then_nothing() {
 }
 
 #[test]
-fn others_stay_and_cleanup_takes_only_ours() {
+fn apply_and_cleanup_keep_foreign_rules() {
     for variant in VARIANTS {
         let namespace = with_foreign_rules("others", variant);
         let before = ["iptables", "ip6tables"].map(|family| saved(&namespace, variant, family));
@@ -172,7 +172,7 @@ pub(crate) fn chains_of(saved: &str) -> Vec<String> {
 }
 
 #[test]
-fn an_empty_namespace_is_empty_again_after_cleanup() {
+fn cleanup_leaves_empty_namespace_empty() {
     for variant in VARIANTS {
         let namespace = Namespace::new("empty");
         let apply = format!("-f {} --iptables-variant {variant}", example("nodeport.yaml"));
@@ -188,7 +188,7 @@ fn an_empty_namespace_is_empty_again_after_cleanup() {
 
 /// The jumps are where kube-proxy puts them: before all others, in its order.
 #[test]
-fn jumps_come_first_in_kube_proxys_order() {
+fn apply_puts_jumps_first_in_order_of_kube_proxy() {
     for variant in VARIANTS {
         let namespace = with_foreign_rules("jumps", variant);
         assert!(namespace.rulegen(&format!("-f {}", example("nodeport.yaml"))).status.success());
@@ -221,7 +221,7 @@ fn jumps_come_first_in_kube_proxys_order() {
 }
 
 #[test]
-fn what_is_printed_is_what_is_applied() {
+fn dry_run_output_equals_applied_iptables_rules() {
     for variant in VARIANTS {
         let namespace = Namespace::new("printed");
         let flags = format!("-f {} --hostname-override node-1", example("loadbalancer.yaml"));
@@ -242,7 +242,7 @@ fn what_is_printed_is_what_is_applied() {
 }
 
 #[test]
-fn diff_tells_and_writes_nothing() {
+fn diff_prints_changes_and_writes_nothing() {
     for variant in VARIANTS {
         let namespace = with_foreign_rules("diff", variant);
         let diff = |manifest: &str| namespace.rulegen(&format!("diff -f {}", example(manifest)));
@@ -272,7 +272,7 @@ fn diff_tells_and_writes_nothing() {
 
 /// Detected by kubelet's chains, otherwise the newer one.
 #[test]
-fn the_variant_is_the_nodes_own() {
+fn iptables_variant_is_detected_from_kubelet_chains() {
     let namespace = Namespace::new("variant");
     let used = |namespace: &Namespace| {
         let messages = stderr(
@@ -291,7 +291,7 @@ fn the_variant_is_the_nodes_own() {
 /// A chain with a jump from a foreign rule cannot be deleted. All other chains are still deleted,
 /// and the foreign rule stays, in whatever chain it is.
 #[test]
-fn a_chain_that_others_use_is_kept() {
+fn cleanup_keeps_chain_that_foreign_rule_uses() {
     for variant in VARIANTS {
         let namespace = with_foreign_rules("used", variant);
         let flags = format!("-f {}", example("nodeport.yaml"));
@@ -313,7 +313,7 @@ fn a_chain_that_others_use_is_kept() {
 
 /// iptables-nft-save omits a table with a rule that only nft can make, and succeeds.
 #[test]
-fn a_table_that_iptables_cannot_show_is_not_taken_for_empty() {
+fn apply_fails_if_iptables_save_omits_incompatible_table() {
     let namespace = Namespace::new("incompatible");
     let apply = format!("-f {} --iptables-variant nft", example("nodeport.yaml"));
     assert!(namespace.rulegen(&apply).status.success());
@@ -329,7 +329,7 @@ fn a_table_that_iptables_cannot_show_is_not_taken_for_empty() {
 
 /// Rules of IPv6 are removed even if IPv6 was disabled since.
 #[test]
-fn cleanup_goes_through_a_family_that_is_switched_off() {
+fn cleanup_works_with_ipv6_disabled() {
     let namespace = Namespace::new("noipv6");
     let apply = format!("-f {} --iptables-variant nft", example("nodeport.yaml"));
     assert!(namespace.rulegen(&apply).status.success());
@@ -341,7 +341,7 @@ fn cleanup_goes_through_a_family_that_is_switched_off() {
 }
 
 #[test]
-fn ip6tables_may_be_missing() {
+fn apply_works_without_ip6tables() {
     let namespace = Namespace::new("noip6tables");
     let folder = Path::new(&namespace.file("x", "")).with_file_name("only4");
     fs::create_dir_all(&folder).unwrap();
@@ -359,7 +359,7 @@ fn ip6tables_may_be_missing() {
 
 /// Rules of the other variant stay in effect, so the user is warned.
 #[test]
-fn rules_of_the_other_variant_are_told() {
+fn apply_warns_of_rules_in_other_iptables_variant() {
     for (used, other) in [("nft", "legacy"), ("legacy", "nft")] {
         let namespace = Namespace::new("both");
         let apply = |variant: &str| {
@@ -377,7 +377,7 @@ fn rules_of_the_other_variant_are_told() {
 
 /// rulegen waits for the lock of iptables-legacy, and names the process that holds it.
 #[test]
-fn the_lock_is_waited_for() {
+fn xtables_lock_holder_is_named_and_apply_waits() {
     let namespace = Namespace::new("lock");
     namespace.run("iptables-legacy -t mangle -N KUBE-KUBELET-CANARY");
     let file = File::create(namespace.lock_file()).unwrap();
@@ -417,7 +417,7 @@ fn is_waiting(namespace: &Namespace) -> bool {
 }
 
 #[test]
-fn missing_programs_are_told() {
+fn apply_reports_missing_iptables_programs() {
     let namespace = Namespace::new("missing");
     let program = env!("CARGO_BIN_EXE_rulegen");
     let output =

@@ -52,7 +52,7 @@ fn services(namespace: &Namespace) -> Vec<usize> {
 const ALL_BUT_THE_SEVENTH: [usize; 9] = [1, 2, 3, 4, 5, 6, 8, 9, 10];
 
 #[test]
-fn apply_leaves_out_a_service_that_iptables_refuses_and_names_it() {
+fn apply_leaves_out_and_names_service_that_iptables_refuses() {
     let namespace = refusing_external_ips("apply-refused");
     let manifest = namespace.file("cluster.yaml", &cluster());
     let apply = || namespace.rulegen(&format!("-f {manifest} --iptables-variant nft"));
@@ -84,7 +84,7 @@ fn apply_leaves_out_a_service_that_iptables_refuses_and_names_it() {
 }
 
 #[test]
-fn the_agent_leaves_out_a_service_that_the_kernel_refuses_in_iptables_mode() {
+fn quarantine_agent_leaves_out_service_that_kernel_refuses_iptables() {
     let namespace = refusing_external_ips("agent-refused");
     let manifests = Manifests::new(&namespace);
     manifests.put("cluster.yaml", &cluster());

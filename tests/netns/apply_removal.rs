@@ -33,7 +33,7 @@ fn services(count: usize) -> String {
 }
 
 #[test]
-fn services_that_would_go_are_named_and_stay_without_prune() {
+fn apply_without_prune_names_and_keeps_removed_services() {
     for mode in MODES {
         let namespace = Namespace::new("prune");
         let all = namespace.file("all.yaml", &services(14));
@@ -73,7 +73,7 @@ fn services_that_would_go_are_named_and_stay_without_prune() {
 
 /// The output of `kubectl get services` alone: all traffic of every Service would be rejected.
 #[test]
-fn services_do_not_lose_all_endpoints_to_an_input_without_slices() {
+fn apply_without_endpoint_slices_needs_prune() {
     for mode in MODES {
         let namespace = Namespace::new("slices");
         let with = namespace.file("with.yaml", &services(2));
@@ -106,7 +106,7 @@ fn services_do_not_lose_all_endpoints_to_an_input_without_slices() {
 
 /// Rules of kube-proxy, in the layout of its own table.
 #[test]
-fn rules_of_a_kube_proxy_are_not_removed_unasked() {
+fn apply_over_kube_proxy_table_needs_prune() {
     let namespace = Namespace::new("proxy");
     namespace.run(
         "nft 'add table ip kube-proxy; \
@@ -132,7 +132,7 @@ fn at_terminal(namespace: &Namespace, arguments: &str, answer: &str) -> (Option<
 }
 
 #[test]
-fn a_terminal_is_asked() {
+fn apply_and_cleanup_prompt_at_terminal_before_removal() {
     let namespace = Namespace::new("asked");
     let two = namespace.file("two.yaml", &services(2));
     let one = namespace.file("one.yaml", &services(1));
@@ -173,7 +173,7 @@ fn a_terminal_is_asked() {
 }
 
 #[test]
-fn a_dry_run_of_a_clean_up_changes_nothing() {
+fn cleanup_dry_run_changes_nothing() {
     let namespace = Namespace::new("dry");
     let flags = format!("-f {}", example("nodeport.yaml"));
     assert!(namespace.rulegen(&format!("{flags} --proxy-mode nftables")).status.success());

@@ -150,7 +150,7 @@ fn without_ids(flows: &[Flow]) -> HashSet<Flow> {
 }
 
 #[test]
-fn conntrack_flows_of_other_network_namespaces_are_left() {
+fn conntrack_flows_of_other_network_namespaces_are_kept() {
     let (node, other) = (translating_node("own"), translating_node("other"));
     for Addresses { family, node: source, endpoints: [endpoint, _], cluster_ip } in addresses() {
         let _server = udp(&node, endpoint);

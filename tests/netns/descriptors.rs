@@ -12,7 +12,7 @@ const SERVICES: usize = 1100;
 const FIRST_CHECK: usize = 30_000;
 
 #[test]
-fn listeners_are_given_up_first_and_rules_never() {
+fn descriptor_shortage_closes_health_check_listeners_but_keeps_rules() {
     let modes = ["nftables", "iptables"];
     thread::scope(|scope| {
         modes.iter().for_each(|mode| drop(scope.spawn(|| with_a_limit_of_1024(mode))));
@@ -59,7 +59,7 @@ fn with_a_limit_of_1024(mode: &str) {
 }
 
 #[test]
-fn a_port_without_descriptors_waits_for_them_and_stays_open() {
+fn descriptor_shortage_delays_accept_and_keeps_port_open() {
     let node = Namespace::new("no-fds");
     let manifests = Manifests::new(&node);
     let agent = Agent::start(&node, &manifests, "-v=4");

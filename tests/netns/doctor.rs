@@ -147,7 +147,7 @@ fn read(output: &Output) -> (Option<i32>, Findings) {
 }
 
 #[test]
-fn a_node_that_is_well_is_left_as_it_is() {
+fn doctor_on_healthy_node_changes_nothing() {
     for mode in ["nftables", "iptables"] {
         let patient = Patient::new(&format!("well-{mode}"), mode);
         let namespace = &patient.namespace;
@@ -159,7 +159,7 @@ fn a_node_that_is_well_is_left_as_it_is() {
 }
 
 #[test]
-fn a_bare_node_lacks_rules_and_objects_are_asked_for() {
+fn doctor_on_bare_node_reports_missing_rules_and_objects() {
     let namespace = Namespace::new("doctor-bare");
     let (status, found) = read(&namespace.rulegen("doctor -o json"));
     assert_eq!(status, Some(1));
@@ -172,7 +172,7 @@ fn a_bare_node_lacks_rules_and_objects_are_asked_for() {
 }
 
 #[test]
-fn what_cannot_be_found_out_is_not_well() {
+fn doctor_unreadable_facts_are_errors_or_unknown() {
     let patient = Patient::new("unknown", "nftables");
     patient.namespace.file("broken.yaml", "kind: [");
     let broken = patient.given().replace("cluster.yaml", "broken.yaml");
@@ -209,7 +209,7 @@ fn left_out_asks_the_metrics_address_of_the_configuration() {
 }
 
 #[test]
-fn iptables_that_is_not_installed() {
+fn doctor_kernel_features_iptables_not_installed() {
     let namespace = Namespace::new("doctor-not-installed");
     let program = env!("CARGO_BIN_EXE_rulegen");
     let flags = "doctor -o json --proxy-mode iptables --check kernel-features";
@@ -220,7 +220,7 @@ fn iptables_that_is_not_installed() {
 }
 
 #[test]
-fn packets_that_are_not_forwarded() {
+fn doctor_ip_forward_off_is_an_error() {
     let patient = Patient::new("forward", "nftables");
     patient.namespace.run("sysctl -qw net.ipv4.ip_forward=0");
     assert!(patient.one("ip-forward", "error").starts_with("net.ipv4.ip_forward is 0"));
@@ -231,7 +231,7 @@ fn packets_that_are_not_forwarded() {
 }
 
 #[test]
-fn a_bridge_that_goes_past_the_rules() {
+fn doctor_bridge_netfilter_off_is_a_warning() {
     let patient = Patient::new("bridge", "nftables");
     let off = "sysctl -qw net.bridge.bridge-nf-call-iptables=0";
     patient.namespace.run(&format!(
@@ -245,7 +245,7 @@ fn a_bridge_that_goes_past_the_rules() {
 }
 
 #[test]
-fn packets_dropped_because_of_their_way_back() {
+fn doctor_rp_filter_strict_with_drops_is_a_warning() {
     let patient = Patient::new("rp-filter", "nftables");
     let client = Namespace::new("doctor-rp-filter-client");
     patient.namespace.run(&format!(
@@ -275,7 +275,7 @@ fn packets_dropped_because_of_their_way_back() {
 }
 
 #[test]
-fn loopback_that_is_open_to_neighbours() {
+fn doctor_route_localnet_on_is_a_warning() {
     let patient = Patient::new("localnet", "nftables");
     patient.namespace.run(
         "ip link add eth0 type veth peer name a; sysctl -qw net.ipv4.conf.eth0.route_localnet=1",
@@ -285,7 +285,7 @@ fn loopback_that_is_open_to_neighbours() {
 }
 
 #[test]
-fn node_ports_that_cannot_be_reached_at_loopback() {
+fn doctor_route_localnet_off_is_a_note_for_loopback_node_ports() {
     let patient = Patient::new("localhost", "iptables");
     patient.namespace.run("sysctl -qw net.ipv4.conf.all.route_localnet=0");
     let what = patient.one("route-localnet", "note");
@@ -295,7 +295,7 @@ fn node_ports_that_cannot_be_reached_at_loopback() {
 }
 
 #[test]
-fn invalid_packets_that_no_rule_drops() {
+fn doctor_tcp_be_liberal_off_without_rule_that_drops_invalid() {
     let patient = Patient::new("liberal", "nftables");
     patient.namespace.run("sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=0");
     patient.one("tcp-be-liberal", "note");
@@ -305,7 +305,7 @@ fn invalid_packets_that_no_rule_drops() {
 
 /// The table is as large as the machine's, so what the kernel says of it is laid over.
 #[test]
-fn a_table_of_connections_that_is_nearly_full() {
+fn doctor_conntrack_table_nearly_full_or_full() {
     let patient = Patient::new("conntrack", "nftables");
     let limits = patient.namespace.run("cat /proc/sys/net/netfilter/nf_conntrack_max");
     let max: u64 = limits.trim().parse().unwrap();
@@ -359,7 +359,7 @@ impl Drop for Running {
 }
 
 #[test]
-fn kube_proxy_at_work_on_this_node_and_on_no_other() {
+fn doctor_kube_proxy_running_or_its_table_left() {
     let patient = Patient::new("kube-proxy", "nftables");
     let other = Namespace::new("doctor-kube-proxy-elsewhere");
     let elsewhere = Running::named("kube-proxy", &other);
@@ -375,7 +375,7 @@ fn kube_proxy_at_work_on_this_node_and_on_no_other() {
 }
 
 #[test]
-fn rules_that_the_other_mode_left() {
+fn doctor_other_mode_leftover_rules() {
     let patient = Patient::new("other-mode", "nftables");
     let given = patient.given().replace("nftables", "iptables");
     let output = patient.namespace.rulegen(&format!("{given} --ip-family ipv4"));
@@ -390,7 +390,7 @@ fn rules_that_the_other_mode_left() {
 }
 
 #[test]
-fn rules_in_both_variants_of_iptables() {
+fn doctor_iptables_variants_with_rules_in_both() {
     let patient = Patient::new("variants", "iptables");
     patient.namespace.run("iptables-legacy -t mangle -N KUBE-IPTABLES-HINT");
     let what = patient.one("iptables-variants", "warning");
@@ -401,7 +401,7 @@ fn rules_in_both_variants_of_iptables() {
 }
 
 #[test]
-fn chains_of_others_that_translate_first() {
+fn doctor_nat_order_foreign_nat_chain_runs_first() {
     let patient = Patient::new("nat-order", "nftables");
     let namespace = &patient.namespace;
     namespace.run(
@@ -429,7 +429,7 @@ fn chains_of_others_that_translate_first() {
 }
 
 #[test]
-fn rules_of_others_that_translate_first() {
+fn doctor_nat_order_foreign_iptables_rule_runs_first() {
     let patient = Patient::new("nat-rules", "iptables");
     let namespace = &patient.namespace;
     let rule = "PREROUTING -p tcp --dport 81 -j DNAT --to-destination 192.0.2.9:81";
@@ -441,7 +441,7 @@ fn rules_of_others_that_translate_first() {
 }
 
 #[test]
-fn rules_of_the_other_iptables_that_translate_too() {
+fn doctor_nat_order_rules_in_other_iptables_variant() {
     for mode in ["nftables", "iptables"] {
         let patient = Patient::new(&format!("nat-legacy-{mode}"), mode);
         let namespace = &patient.namespace;
@@ -462,7 +462,7 @@ fn rules_of_the_other_iptables_that_translate_too() {
 
 /// Services in iptables-legacy are not a reason to overlook what stands in iptables-nft.
 #[test]
-fn rules_of_iptables_nft_beside_services_in_iptables_legacy() {
+fn doctor_nat_order_iptables_nft_rules_with_services_in_legacy() {
     let patient = Patient::new("nat-nft", "iptables");
     patient.namespace.run(
         "nft delete table ip nat; nft delete table ip6 nat; \
@@ -477,7 +477,7 @@ fn rules_of_iptables_nft_beside_services_in_iptables_legacy() {
 }
 
 #[test]
-fn rules_that_are_gone_or_drifted() {
+fn doctor_drift_and_missing_rules() {
     for (mode, drift, place, removal) in [
         (
             "nftables",
@@ -504,7 +504,7 @@ fn rules_that_are_gone_or_drifted() {
 }
 
 #[test]
-fn services_without_endpoints() {
+fn doctor_services_without_endpoints() {
     let patient = Patient::new("endpoints", "nftables");
     let mut without = objects();
     without.retain(|object| !object.contains("web-IPv6"));
@@ -531,7 +531,7 @@ fn services_without_endpoints() {
 }
 
 #[test]
-fn one_address_of_two_services() {
+fn doctor_address_claimed_by_two_services() {
     let patient = Patient::new("claims", "nftables");
     let second = SERVICES.replace("\"front\"", "\"second\"").replace("\"web\"", "\"other\"");
     let second =
@@ -580,7 +580,7 @@ fn only_ipv6() -> Vec<String> {
 
 /// A Service may take an address of the node, but not unnoticed where a process listens.
 #[test]
-fn a_process_at_an_address_that_a_service_takes() {
+fn doctor_listener_at_node_address_taken_by_service() {
     let patient = Patient::new("node-addresses", "nftables");
     patient.namespace.run("ip addr add 192.168.50.1/24 dev lo; ip addr add 192.168.50.2/24 dev lo");
     let listen = |address: &str| patient.namespace.inside(|| listen(address));
@@ -621,7 +621,7 @@ fn a_process_at_an_address_that_a_service_takes() {
 }
 
 #[test]
-fn a_process_that_waits_at_a_node_port() {
+fn doctor_listener_at_node_port() {
     let patient = Patient::new("node-ports", "nftables");
     let listen = |address: &str| patient.namespace.inside(|| listen(address));
     let closed = listen("127.0.0.1:30080");

@@ -18,12 +18,12 @@ use crate::topology::{From, OTHER_POD_PORT, Topology};
 use crate::traffic::{Answer, Proto, serve};
 
 #[test]
-fn explain_is_right_about_iptables() {
+fn explain_matches_packets_iptables() {
     check_mode(&Topology::new("explain-iptables"), "iptables");
 }
 
 #[test]
-fn explain_is_right_about_nftables() {
+fn explain_matches_packets_nftables() {
     check_mode(&Topology::new("explain-nftables"), "nftables");
 }
 
@@ -298,7 +298,7 @@ fn serve_all(lab: &Topology) -> Namespace {
 /// The client's address alone decides which endpoint it gets, so explain computes the kernel's
 /// hash.
 #[test]
-fn a_choice_by_source_is_known_before() {
+fn explain_predicts_endpoint_with_source_hash() {
     let lab = Topology::new("explain-hash");
     let flags = "--proxy-mode nftables --load-balancing source-hash \
                  --cluster-cidr 10.244.0.0/16,fd00:10:244::/48";
@@ -322,7 +322,7 @@ fn a_choice_by_source_is_known_before() {
 
 /// Damage by other programs is reported as such, and not attributed to the objects.
 #[test]
-fn damage_is_told_as_damage() {
+fn explain_live_reports_drift_as_cause() {
     let node = Namespace::new("explain-damage");
     node.run("ip addr add 192.168.1.10/24 dev lo");
     let example = root().join("examples/nodeport.yaml");

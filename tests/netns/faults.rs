@@ -54,7 +54,7 @@ fn assert_no_flood(agent: &Agent<'_>) {
 }
 
 #[test]
-fn a_clock_that_jumps_by_an_hour_is_no_trouble() {
+fn wall_clock_jumps_by_an_hour_keep_agent_healthy() {
     in_both_modes(|mode| {
         let node = Namespace::new(&format!("clock-{mode}"));
         let manifests = Manifests::new(&node);
@@ -104,7 +104,7 @@ fn current_time(agent: &Agent<'_>) -> i64 {
 /// The agent writes no file except its log (stderr). The log, the working directory and the
 /// temporary directory are on a full disk.
 #[test]
-fn a_full_disk_changes_nothing_but_the_log() {
+fn disk_full_loses_log_only() {
     in_both_modes(|mode| {
         let node = Namespace::new(&format!("full-{mode}"));
         let manifests = Manifests::new(&node);
@@ -258,7 +258,7 @@ const CHURN: Duration = Duration::from_secs(5);
 const DEADLINE: Duration = Duration::from_secs(60);
 
 #[test]
-fn ten_thousand_services_that_change_fit_the_memory_of_the_daemon_set() {
+fn memory_limit_of_daemonset_fits_churn_of_10000_services() {
     let limit = limit_of("base/daemonset.yaml");
     let node = Namespace::new("memory");
     let manifests = Manifests::new(&node);
@@ -292,7 +292,7 @@ fn ten_thousand_services_that_change_fit_the_memory_of_the_daemon_set() {
 
 /// A kernel with ipv6.disable=1 has no IPv6 sysctls and no IPv6 sockets.
 #[test]
-fn without_ipv6_in_the_kernel_rules_of_ipv4_are_made() {
+fn ipv6_missing_in_kernel_keeps_ipv4_working() {
     in_both_modes(|mode| {
         let node = Namespace::new(&format!("no-ipv6-{mode}"));
         let manifests = Manifests::new(&node);

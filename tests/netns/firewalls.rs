@@ -117,7 +117,7 @@ fn foreign(node: &Namespace) -> Vec<String> {
 }
 
 #[test]
-fn services_go_on_beside_ufw() {
+fn firewall_ufw_does_not_break_services() {
     services_answer_during(
         "ufw",
         &["ufw --force enable", "ufw allow 22/tcp", "ufw reload", "ufw disable"],
@@ -138,7 +138,7 @@ fn services_go_on_beside_ufw() {
 }
 
 #[test]
-fn services_go_on_beside_firewalld() {
+fn firewall_firewalld_does_not_break_services() {
     services_answer_during(
         "firewalld",
         &["start", "firewall-cmd --add-port=22/tcp", "firewall-cmd --reload", "stop"],
@@ -195,7 +195,7 @@ const DOCKER_USER: &str = "*filter\n:DOCKER-USER - [0:0]\n-A DOCKER-USER -s 10.2
     -A DOCKER-USER -d 10.244.0.0/16 -j ACCEPT\nCOMMIT\n";
 
 #[test]
-fn services_go_on_beside_docker() {
+fn firewall_docker_does_not_break_services() {
     let steps =
         ["start", "network", "reload", "stop", "set FORWARD to DROP", "start", "reload", "stop"];
     services_answer_during("docker", &steps, |node| Firewall::Docker(Docker::new(node)));
@@ -203,7 +203,7 @@ fn services_go_on_beside_docker() {
 
 /// What docs/limits.md says about the policy of FORWARD.
 #[test]
-fn docker_sets_forward_to_drop_only_if_forwarding_was_off() {
+fn firewall_docker_sets_forward_drop_only_if_forwarding_was_off() {
     for (forwarding, policy) in [("1", "ACCEPT"), ("0", "DROP")] {
         let node = Namespace::new(&format!("docker-forward-{forwarding}"));
         node.run(&format!("sysctl -qw net.ipv4.ip_forward={forwarding}"));

@@ -74,7 +74,7 @@ const ATTACKS: [Attack; 6] = [
 const CONNECTIONS: usize = 2000;
 
 #[test]
-fn probers_are_answered_whatever_others_hold_open() {
+fn http_flood_of_open_connections_does_not_block_health_checks() {
     descriptors::raise_limit().unwrap();
     let node = Namespace::new("probed");
     let elsewhere = Namespace::new("elsewhere");

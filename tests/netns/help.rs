@@ -23,7 +23,7 @@ fn can_run(example: &str) -> bool {
 }
 
 #[test]
-fn examples_of_the_help_run() {
+fn help_examples_run() {
     let mut run = 0;
     for command in COMMANDS {
         let examples = help_examples(command);

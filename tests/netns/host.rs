@@ -32,7 +32,7 @@ fn messages(applied: &Applied) -> Vec<String> {
 }
 
 #[test]
-fn sysctls_are_those_of_the_namespace_and_are_written_once() {
+fn sysctls_are_set_in_own_namespace_only_and_written_once() {
     let namespace = Namespace::new("sysctl");
     let settings = NAMESPACE_SETTINGS.wanted(1);
     let values = |settings: &[Setting]| -> Vec<u64> {
@@ -62,7 +62,7 @@ fn sysctls_are_those_of_the_namespace_and_are_written_once() {
 
 /// As in an unprivileged container: values that an init container has set are accepted.
 #[test]
-fn right_values_pass_where_nothing_can_be_written_and_wrong_ones_are_told() {
+fn sysctls_read_only_fail_only_for_wrong_values() {
     let namespace = Namespace::new("sysctl-read-only");
     namespace.inside(|| {
         let [close_wait, ..] = &sysctl::apply(&NAMESPACE_SETTINGS.wanted(1)).changed[1..] else {
@@ -90,7 +90,7 @@ fn right_values_pass_where_nothing_can_be_written_and_wrong_ones_are_told() {
 
 /// The size of the conntrack table is global. Other namespaces can read it but not change it.
 #[test]
-fn the_size_of_the_table_is_refused_to_a_namespace_and_stops_nothing() {
+fn sysctl_conntrack_max_in_namespace_fails_without_stopping_others() {
     let namespace = Namespace::new("sysctl-max");
     namespace.inside(|| {
         let probe = ConntrackSettings { max_per_core: 1, min: 1, ..NAMESPACE_SETTINGS };
@@ -108,7 +108,7 @@ fn the_size_of_the_table_is_refused_to_a_namespace_and_stops_nothing() {
 const SOON: Option<Duration> = Some(Duration::from_secs(10));
 
 #[test]
-fn addresses_are_heard_of_in_both_families_and_silence_is_silent() {
+fn address_watcher_reports_address_changes_of_both_families_only() {
     let namespace = Namespace::new("addresses");
     // Otherwise interfaces get addresses by themselves at some time.
     namespace.run(
@@ -139,7 +139,7 @@ fn addresses_are_heard_of_in_both_families_and_silence_is_silent() {
 }
 
 #[test]
-fn more_addresses_than_the_socket_holds_are_told_once() {
+fn address_watcher_buffer_overflow_is_reported_once() {
     let namespace = Namespace::new("addresses-many");
     let mut watcher = namespace.inside(|| AddressWatcher::open().unwrap());
     let adds: String = (0..2_000)
@@ -161,7 +161,7 @@ fn drain(watcher: &mut AddressWatcher) {
 
 /// Capabilities belong to the thread, which ends with the test.
 #[test]
-fn what_is_left_after_the_drop_is_enough() {
+fn capabilities_after_drop_suffice_for_nft_and_iptables() {
     let namespace = Namespace::new("drop");
     let table = (IpFamily::Ipv4, Name::from("rulegen"));
     for (keep, programs) in [
@@ -209,7 +209,7 @@ fn what_is_left_after_the_drop_is_enough() {
 
 /// A second drop has no effect, and reports a capability that is missing.
 #[test]
-fn what_is_gone_cannot_be_kept() {
+fn capabilities_already_dropped_are_reported_missing() {
     let namespace = Namespace::new("drop-twice");
     namespace.inside(|| {
         drop_to(&[Capability::CAP_NET_ADMIN]);

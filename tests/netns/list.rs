@@ -42,7 +42,7 @@ fn columns(text: &str, names: [&str; 2]) -> Vec<[String; 2]> {
 
 /// Without a flag, list detects the mode from the rules. Its output equals that of a dry run.
 #[test]
-fn what_is_held_is_listed_as_a_dry_run_says() {
+fn list_of_applied_rules_equals_dry_run() {
     for mode in MODES {
         for manifest in ["clusterip.yaml", "nodeport.yaml", "loadbalancer.yaml"] {
             let manifest = example(manifest);
@@ -65,7 +65,7 @@ fn what_is_held_is_listed_as_a_dry_run_says() {
 }
 
 #[test]
-fn without_objects_the_kernel_alone_is_listed() {
+fn list_without_objects_shows_kernel_state() {
     for mode in MODES {
         let namespace = applied("list-alone", mode, &example("nodeport.yaml"));
         let text = list(&namespace, "");
@@ -114,7 +114,7 @@ const DRIFT: [(&str, &[&str]); 2] = [
 ];
 
 #[test]
-fn what_drifted_is_marked() {
+fn list_and_diff_mark_drift() {
     for (mode, changes) in DRIFT {
         let manifest = example("clusterip.yaml");
         let namespace = applied("list-drift", mode, &manifest);
@@ -162,7 +162,7 @@ fn what_drifted_is_marked() {
 
 /// A chain without rules leads nowhere, whatever its name.
 #[test]
-fn rules_are_followed_and_not_their_names() {
+fn list_follows_rules_instead_of_chain_names() {
     let namespace = applied("list-flushed", "nftables", &example("clusterip.yaml"));
     namespace.run("nft flush chain ip rulegen endpoints-5");
     namespace.run("nft add rule ip rulegen endpoints-5 ip saddr 192.0.2.1 counter accept");
@@ -177,7 +177,7 @@ fn rules_are_followed_and_not_their_names() {
 
 /// All Services are present and correct, but no packet reaches them.
 #[test]
-fn it_is_said_when_nothing_leads_to_the_services() {
+fn list_reports_missing_jump_to_services() {
     for (mode, change) in [
         ("iptables", "iptables-nft -t nat -F PREROUTING"),
         ("nftables", "nft flush chain ip rulegen nat-prerouting"),
@@ -193,7 +193,7 @@ fn it_is_said_when_nothing_leads_to_the_services() {
 
 /// A plan lists each Service once, with the changes in terms of Services and of rules.
 #[test]
-fn a_plan_goes_by_services() {
+fn diff_plan_is_grouped_by_service() {
     for mode in MODES {
         let namespace = applied("plan", mode, &example("clusterip.yaml"));
         let plan = |manifest: &str, form: &str| {
@@ -230,7 +230,7 @@ fn a_plan_goes_by_services() {
 
 /// Rules count connections of Services with affinity, elements count those of others.
 #[test]
-fn connections_are_listed_where_they_are_counted() {
+fn list_shows_connections_with_nftables_counters() {
     let lab = Topology::new("list-counted");
     lab.apply("--cluster-cidr 10.244.0.0/16,fd00:10:244::/48 --proxy-mode nftables");
     let list = |form: &str| stdout(&lab.node.rulegen(&format!("list cluster sticky {form}")));

@@ -6,7 +6,7 @@ use crate::namespace::Namespace;
 use crate::running_agent::{Agent, METRICS_PORT, Manifests, eventually, service};
 
 #[test]
-fn a_writers_name_is_escaped_wherever_it_is_shown() {
+fn drift_program_name_is_escaped_in_pages_metrics_and_log() {
     let node = Namespace::new("names");
     let manifests = Manifests::new(&node);
     manifests.put("one.yaml", &service(1, &["10.0.0.1"]));

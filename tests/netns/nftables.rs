@@ -202,7 +202,7 @@ fn drift_is_reported_and_repaired_within_a_second() {
 /// Deleting the rule deletes its anonymous set, map or chain. Recreating the table would lose the
 /// clients of session affinity.
 #[test]
-fn drift_foreign_rule_is_removed_alone() {
+fn drift_repair_removes_only_the_foreign_rule() {
     let namespace = Namespace::new("alone");
     let arguments = format!("-f {} --hostname-override node-1 {MODE}", example("nodeport"));
     assert!(namespace.rulegen(&arguments).status.success());
@@ -487,7 +487,7 @@ fn nftables_missing_kernel_features_are_found() {
 /// A table on which `nft list` aborts: the data of a map are the key of another lookup. The kernel
 /// accepts it. It must not affect rulegen.
 #[test]
-fn nftables_undecodable_table_of_others_does_no_harm() {
+fn nftables_undecodable_foreign_table_is_ignored() {
     use rulegen_ruleset::nftables::{
         BaseChain, Chain, ChainKind, DataType, Field, Hook, Rule, Selector, Set, Statement, Table,
         diff,
@@ -615,7 +615,7 @@ pub(crate) fn actual_tables(namespace: &Namespace) -> Vec<Option<Actual>> {
 }
 
 #[test]
-fn apply_killed_at_any_point_leaves_one_whole_state() {
+fn apply_killed_at_any_point_leaves_old_or_new_rules() {
     let runs = rounds(200) as u32;
     let lab = Topology::new("kill");
     let states = two_states(&lab.node);
@@ -675,7 +675,7 @@ fn kill_after(namespace: &Namespace, arguments: &str, time: Duration) {
 /// Session affinity: a client whose endpoint was removed gets another endpoint at once, and keeps
 /// it when the first endpoint comes back.
 #[test]
-fn session_affinity_client_of_removed_endpoint_moves_and_stays() {
+fn session_affinity_client_of_removed_endpoint_moves_and_does_not_return() {
     let lab = Topology::new("loses");
     // The entry must not expire by itself during the test.
     let cluster = fs::read_to_string(root().join("tests/netns/cluster.yaml"))
@@ -715,7 +715,7 @@ fn session_affinity_client_of_removed_endpoint_moves_and_stays() {
 
 /// The kernel cannot change the timeout of an existing set, so the timeout is in the rules.
 #[test]
-fn session_affinity_clients_stay_when_timeout_changes() {
+fn session_affinity_clients_are_kept_when_timeout_changes() {
     let lab = Topology::new("keeps");
     let lab_cluster = fs::read_to_string(root().join("tests/netns/cluster.yaml")).unwrap();
     let apply = |seconds: u32| {

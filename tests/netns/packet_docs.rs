@@ -48,7 +48,7 @@ const REQUESTS: [DocumentedRequest; 2] = [
 ];
 
 #[test]
-fn the_page_shows_what_the_node_sees() {
+fn documentation_of_packet_paths_matches_captured_packets() {
     let page = root().join("docs/how-a-packet-travels.md");
     let wanted = fs::read_to_string(&page).unwrap();
     for mode in ["nftables", "iptables"] {

@@ -156,7 +156,7 @@ const CLUSTER_CIDR: &str = "--cluster-cidr 10.244.0.0/16,fd00:10:244::/48";
 const NFTABLES: &str = "--proxy-mode nftables --cluster-cidr 10.244.0.0/16,fd00:10:244::/48";
 
 #[test]
-fn packets_meet_every_service_behaviour_iptables_nft() {
+fn packets_of_every_service_kind_iptables_nft() {
     let lab = Topology::new("nft");
     lab.apply(&format!("{CLUSTER_CIDR} --iptables-variant nft"));
     check(&lab, TABLE);
@@ -164,7 +164,7 @@ fn packets_meet_every_service_behaviour_iptables_nft() {
 }
 
 #[test]
-fn packets_meet_every_service_behaviour_iptables_legacy() {
+fn packets_of_every_service_kind_iptables_legacy() {
     let lab = Topology::new("legacy");
     lab.apply(&format!("{CLUSTER_CIDR} --iptables-variant legacy"));
     check(&lab, TABLE);
@@ -172,7 +172,7 @@ fn packets_meet_every_service_behaviour_iptables_legacy() {
 }
 
 #[test]
-fn packets_meet_every_service_behaviour_nftables() {
+fn packets_of_every_service_kind_nftables() {
     let lab = Topology::new("table");
     lab.apply(&format!("{NFTABLES} --nodeport-addresses 0.0.0.0/0,::/0"));
     check(&lab, TABLE);
@@ -203,7 +203,7 @@ fn node_port_packets_nftables() {
 
 /// Several configurations in the same lab, one after the other. Only the difference is written.
 #[test]
-fn packets_meet_every_configuration() {
+fn packets_with_every_detect_local_mode_and_masquerade_all() {
     let lab = Topology::new("config");
     // One family only: pod traffic is detected in that family.
     lab.apply("--cluster-cidr 10.244.0.0/16");

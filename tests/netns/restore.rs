@@ -7,7 +7,7 @@ use crate::common::root;
 use crate::namespace::Namespace;
 
 #[test]
-fn restored_output_is_saved_the_same() {
+fn iptables_restore_of_golden_output_is_saved_unchanged() {
     let outputs = outputs();
     assert!(outputs.len() > 60, "only {} outputs were found", outputs.len());
     let namespace = Namespace::new("restore");

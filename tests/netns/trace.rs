@@ -96,7 +96,7 @@ fn printed_endpoint(packet: &Value) -> SocketAddr {
 }
 
 #[test]
-fn which_service_and_endpoint_a_packet_gets() {
+fn trace_reports_service_and_endpoint_of_packet() {
     let lab = Topology::new("trace");
     lab.apply(NFTABLES);
     let trace = Trace::start(&lab.node, "--to lab/cluster -o json");
@@ -130,7 +130,7 @@ fn which_service_and_endpoint_a_packet_gets() {
 }
 
 #[test]
-fn why_a_packet_does_not_arrive() {
+fn trace_reports_why_packet_is_rejected_or_dropped() {
     let lab = Topology::new("trace-why");
     lab.apply(NFTABLES);
     lab.node.run(
@@ -161,7 +161,7 @@ fn why_a_packet_does_not_arrive() {
 
 /// Later packets are translated like the first one, and meet no rule that chooses an endpoint.
 #[test]
-fn every_packet_of_a_connection() {
+fn trace_every_packet_of_a_connection() {
     let lab = Topology::new("trace-every");
     lab.apply(NFTABLES);
     let trace = Trace::start(&lab.node, "--to lab/cluster:tcp --every-packet -o json");
@@ -177,7 +177,7 @@ fn every_packet_of_a_connection() {
 
 /// A foreign rule without a verdict is a step too. A packet without a route is lost.
 #[test]
-fn rules_of_others_and_no_route() {
+fn trace_reports_foreign_rules_and_missing_route() {
     let lab = Topology::new("trace-others");
     lab.apply(NFTABLES);
     lab.node.run(
@@ -204,7 +204,7 @@ fn rules_of_others_and_no_route() {
 
 /// A packet that the host sends to itself comes in again as another packet.
 #[test]
-fn through_loopback() {
+fn trace_follows_packet_through_loopback() {
     let node = Namespace::new("trace-loopback");
     node.run(
         "ip link add there type veth peer name here; ip link set there up; ip link set here up; \
@@ -227,7 +227,7 @@ fn through_loopback() {
 }
 
 #[test]
-fn text_as_it_happens() {
+fn trace_text_output_has_steps_and_endpoint() {
     let lab = Topology::new("trace-text");
     lab.apply(NFTABLES);
     let trace = Trace::start(&lab.node, "--to lab/cluster:tcp --from 10.244.1.133");
@@ -261,7 +261,7 @@ fn text_as_it_happens() {
 }
 
 #[test]
-fn nothing_stays_however_it_ends() {
+fn trace_removes_its_table_on_every_kind_of_exit() {
     let lab = Topology::new("trace-end");
     lab.apply(NFTABLES);
     let ruleset = || lab.node.run("nft -a list ruleset");
@@ -300,7 +300,7 @@ fn nothing_stays_however_it_ends() {
 
 /// Two traces at the same time have their own tables, and each prints its own packets.
 #[test]
-fn two_at_once() {
+fn trace_twice_at_once_reports_own_packets() {
     let lab = Topology::new("trace-two");
     lab.apply(NFTABLES);
     let tcp = Trace::start(&lab.node, "--to lab/cluster:tcp -o json");
@@ -315,7 +315,7 @@ fn two_at_once() {
 
 /// The agent ignores the commits of trace, and trace still works after the agent's commits.
 #[test]
-fn beside_the_agent() {
+fn trace_beside_agent_causes_no_drift() {
     let lab = Topology::new("trace-agent");
     let manifests = Manifests::new(&lab.node);
     manifests.put("one.yaml", &service(1, &["10.244.1.5"]));
@@ -339,7 +339,7 @@ fn beside_the_agent() {
 }
 
 #[test]
-fn what_cannot_be_traced_is_told() {
+fn trace_refuses_invalid_targets_and_iptables_mode() {
     let node = Namespace::new("trace-refused");
     let none = node.rulegen("trace --to 10.96.0.1");
     assert_eq!(none.status.code(), Some(1));

@@ -43,7 +43,7 @@ fn manifest_file_unreadable_is_an_error() {
 }
 
 #[test]
-fn an_unreadable_configuration_is_an_error() {
+fn configuration_unreadable_is_an_error() {
     let scratch = Scratch::new("unreadable-config");
     let output = rulegen(&scratch.0, &["--dry-run", "-f", &good_path(), "--config", "none.yaml"]);
     assert_eq!(output.status.code(), Some(1));
@@ -107,7 +107,7 @@ fn manifest_binary_utf16_or_gzip_is_an_error() {
 }
 
 #[test]
-fn a_byte_order_mark_of_utf_8_and_line_ends_of_windows_are_fine() {
+fn manifest_with_utf8_bom_or_crlf_is_accepted() {
     let scratch = Scratch::new("windows");
     let json = r#"{"apiVersion": "v1", "kind": "List", "items": []}"#;
     for text in [
@@ -152,7 +152,7 @@ fn manifest_without_service_needs_allow_empty() {
 
 /// One warning, however many Services there are.
 #[test]
-fn services_without_endpoint_slices_get_one_warning() {
+fn manifest_of_services_without_endpoint_slices_gets_one_warning() {
     let scratch = Scratch::new("no-slices");
     let service = |n: usize| {
         format!(
@@ -170,7 +170,7 @@ fn services_without_endpoint_slices_get_one_warning() {
 }
 
 #[test]
-fn strict_makes_a_warning_fail_and_still_prints() {
+fn strict_flag_turns_warning_into_failure_and_prints_rules() {
     let scratch = Scratch::new("strict");
     let file = scratch.write("old.yaml", "{apiVersion: v2, kind: Service, metadata: {name: old}}");
     let output = rulegen(&scratch.0, &["--dry-run", "--strict", "-f", &file, "-f", &good_path()]);
@@ -199,7 +199,7 @@ fn apply_refuses_incomplete_input() {
 }
 
 #[test]
-fn deep_json_and_many_braces_do_not_overflow_the_stack() {
+fn manifest_deeply_nested_does_not_overflow_the_stack() {
     let scratch = Scratch::new("deep");
     for (name, unit) in [
         ("lists.json", "{\"a\":["),
@@ -216,7 +216,7 @@ fn deep_json_and_many_braces_do_not_overflow_the_stack() {
 }
 
 #[test]
-fn a_file_without_read_permission_is_read_by_root_only() {
+fn manifest_without_read_permission_is_an_error_except_for_root() {
     let scratch = Scratch::new("permission");
     let file = scratch.write("secret.yaml", good_text());
     fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();

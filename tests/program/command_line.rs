@@ -3,7 +3,7 @@
 use crate::common::{Scratch, root, rulegen, stderr, stdout};
 
 #[test]
-fn help_teaches() {
+fn help_lists_commands_examples_and_exit_status() {
     let help = stdout(&rulegen(&root(), &["--help"]));
     for part in ["kube-proxy", "Examples:", "--dry-run", "--cluster-cidr", "Exit status", "cleanup"]
     {
@@ -19,7 +19,7 @@ fn help_teaches() {
 }
 
 #[test]
-fn every_line_of_help_fits_a_terminal() {
+fn help_lines_have_at_most_100_characters() {
     for command in ["", "diff", "list", "explain", "trace", "doctor", "agent", "cleanup"] {
         let arguments: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
         let arguments = arguments.as_slice();
@@ -30,7 +30,7 @@ fn every_line_of_help_fits_a_terminal() {
 }
 
 #[test]
-fn every_check_of_the_doctor_is_listed_and_can_be_asked_for() {
+fn doctor_list_checks_and_check_flag() {
     let listed = stdout(&rulegen(&root(), &["doctor", "--list-checks"]));
     let names: Vec<&str> =
         listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
@@ -41,7 +41,7 @@ fn every_check_of_the_doctor_is_listed_and_can_be_asked_for() {
 }
 
 #[test]
-fn completion_for_three_shells() {
+fn completion_scripts_for_bash_zsh_fish() {
     for (shell, part) in
         [("bash", "complete -F"), ("zsh", "#compdef rulegen"), ("fish", "complete -c rulegen")]
     {
@@ -52,7 +52,7 @@ fn completion_for_three_shells() {
 }
 
 #[test]
-fn the_version() {
+fn version_flag_prints_version() {
     assert_eq!(
         stdout(&rulegen(&root(), &["--version"])),
         format!("rulegen {}\n", env!("CARGO_PKG_VERSION"))
@@ -60,7 +60,7 @@ fn the_version() {
 }
 
 #[test]
-fn wrong_usage_exits_with_2() {
+fn usage_error_exits_with_2() {
     for arguments in [
         &[][..],
         &["--dry-run"],
@@ -98,7 +98,7 @@ const STATUSES: [(&[&str], Option<i32>, i32); 9] = [
 
 /// Nothing is printed on standard output where the input or the configuration cannot be used.
 #[test]
-fn what_cannot_be_used_is_refused_by_every_command() {
+fn unusable_input_or_configuration_is_rejected_by_every_command() {
     let scratch = Scratch::new("unusable");
     let good = root().join("tests/good.yaml");
     let good = good.to_str().unwrap();
@@ -148,7 +148,7 @@ fn what_cannot_be_used_is_refused_by_every_command() {
 
 /// Every command has its row in the one table, and its own help has the same.
 #[test]
-fn the_help_tells_what_an_exit_status_means() {
+fn help_documents_exit_status_of_every_command() {
     let help = stdout(&rulegen(&root(), &["--help"]));
     let (_, table) = help.split_once("\nExit status:\n").unwrap();
     let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("  ")).collect();
@@ -168,7 +168,7 @@ fn the_help_tells_what_an_exit_status_means() {
 }
 
 #[test]
-fn wrong_values_of_flags_name_the_flag() {
+fn flag_with_invalid_value_is_named_in_the_error() {
     let good = root().join("tests/good.yaml");
     let good = good.to_str().unwrap();
     for (flag, part) in [
@@ -188,7 +188,7 @@ fn wrong_values_of_flags_name_the_flag() {
 /// A flag with a fixed set of values lists them in the help and in completions, and a typo is
 /// answered with the nearest.
 #[test]
-fn flags_with_a_fixed_set_of_values_list_and_suggest_them() {
+fn flags_with_possible_values_list_and_suggest_them() {
     let help = stdout(&rulegen(&root(), &["diff", "--help"]));
     let completion = stdout(&rulegen(&root(), &["completion", "bash"]));
     let suggestions = [
@@ -220,7 +220,7 @@ fn flags_with_a_fixed_set_of_values_list_and_suggest_them() {
 
 /// The agent needs the file for the rules and for how it runs, and reads it once.
 #[test]
-fn a_wrong_kind_of_configuration_is_reported_once() {
+fn configuration_of_wrong_kind_is_reported_once() {
     let scratch = Scratch::new("wrong-kind");
     let config = scratch.write("config.yaml", "apiVersion: v1\nkind: ConfigMap\n");
     let folder = scratch.0.to_str().unwrap();
@@ -232,7 +232,7 @@ fn a_wrong_kind_of_configuration_is_reported_once() {
 }
 
 #[test]
-fn a_form_must_fit_the_mode() {
+fn output_format_must_match_proxy_mode() {
     let good = root().join("tests/good.yaml");
     let good = good.to_str().unwrap();
     for (mode, form) in [("iptables", "nft"), ("nftables", "iptables-save")] {
@@ -247,7 +247,7 @@ fn a_form_must_fit_the_mode() {
 }
 
 #[test]
-fn the_form_of_iptables_save_holds_one_family() {
+fn output_format_iptables_save_needs_one_ip_family() {
     let good = root().join("tests/good.yaml");
     let good = good.to_str().unwrap();
     let output = rulegen(&root(), &["--dry-run", "-f", good, "--ip-family", "dual"]);
@@ -260,7 +260,7 @@ fn the_form_of_iptables_save_holds_one_family() {
 }
 
 #[test]
-fn a_flag_wins_over_the_configuration() {
+fn flag_masquerade_bit_overrides_configuration() {
     let scratch = Scratch::new("flag-wins");
     let config = scratch.write(
         "config.yaml",
@@ -274,7 +274,7 @@ fn a_flag_wins_over_the_configuration() {
 }
 
 #[test]
-fn explain_says_what_it_cannot_do() {
+fn explain_errors_name_missing_or_invalid_arguments() {
     let good = root().join("tests/good.yaml");
     let good = good.to_str().unwrap();
     let cases: [(&[&str], i32, &str); 5] = [
@@ -293,7 +293,7 @@ fn explain_says_what_it_cannot_do() {
 
 /// A DaemonSet's arguments can be used as they are.
 #[test]
-fn flags_of_how_kube_proxy_runs_are_taken() {
+fn kube_proxy_runtime_flags_are_accepted() {
     let good = root().join("tests/good.yaml");
     let flags = [
         "--kubeconfig=/etc/kubernetes/kubeconfig",
@@ -342,7 +342,7 @@ default     frontend-service   <none>   ClusterIP   10.96.0.10:80/TCP     Cluste
 ";
 
 #[test]
-fn list_prints_a_table_that_is_the_same_in_both_modes() {
+fn list_table_is_the_same_in_both_modes() {
     for mode in ["--proxy-mode=iptables", "--proxy-mode=nftables"] {
         assert_eq!(listed("clusterip", &[mode]), CLUSTER_IPS, "{mode}");
         assert_eq!(listed("loadbalancer", &[mode, "-o", "wide"]), LOAD_BALANCERS, "{mode}");
@@ -351,7 +351,7 @@ fn list_prints_a_table_that_is_the_same_in_both_modes() {
 }
 
 #[test]
-fn list_takes_only_what_is_asked_for() {
+fn list_filters_by_name_namespace_address_and_port() {
     let of = |arguments: &[&str]| -> Vec<String> {
         let text = listed("loadbalancer", arguments);
         let place = |line: &str| line.split_whitespace().nth(4).unwrap_or_default().to_owned();
@@ -369,7 +369,7 @@ fn list_takes_only_what_is_asked_for() {
 }
 
 #[test]
-fn list_has_the_same_as_data() {
+fn list_json_and_yaml_have_the_same_content() {
     let json: serde_json::Value =
         serde_json::from_str(&listed("loadbalancer", &["-o", "json"])).unwrap();
     let yaml: serde_json::Value =
@@ -393,7 +393,7 @@ fn list_has_the_same_as_data() {
 
 /// In the configuration or by the flag, which wins.
 #[test]
-fn addresses_of_the_node_are_refused_if_that_is_asked_for() {
+fn refuse_node_addresses_by_flag_or_configuration() {
     let scratch = Scratch::new("refuse-node-addresses");
     let manifest = scratch.write(
         "cluster.yaml",

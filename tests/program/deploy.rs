@@ -40,7 +40,7 @@ fn deploy_kustomizations_name_existing_files() {
 }
 
 #[test]
-fn the_program_has_all_flags_that_it_is_given() {
+fn deploy_uses_only_existing_flags() {
     let mut seen = BTreeSet::new();
     for command in command_lines() {
         let (program, flags) = command.split_first().unwrap();
@@ -61,7 +61,7 @@ fn the_program_has_all_flags_that_it_is_given() {
 }
 
 #[test]
-fn the_configuration_is_read_without_a_complaint() {
+fn deploy_configuration_has_no_problems() {
     let text = fs::read(deploy().join("base/config.conf")).unwrap();
     let (effective, problems) = read_config("config.conf", &text);
     assert_eq!(problems, []);
@@ -83,7 +83,7 @@ fn the_configuration_is_read_without_a_complaint() {
 const KUBECONFIG: &str = "/var/lib/kube-proxy/kubeconfig.conf";
 
 #[test]
-fn a_server_that_nobody_set_leads_nowhere() {
+fn deploy_kubeconfig_has_placeholder_server() {
     let kubeconfig = &documents(&deploy().join("base/kubeconfig.conf"))[0];
     let server = kubeconfig["clusters"][0]["cluster"]["server"].as_str().unwrap();
     assert!(server.contains(".invalid:"), "{server}");
@@ -154,7 +154,7 @@ fn deploy_only_init_container_is_privileged() {
 }
 
 #[test]
-fn the_daemonset_runs_where_kube_proxy_does() {
+fn deploy_daemonset_runs_on_the_same_nodes_as_kube_proxy() {
     let spec = &daemonset("base")["spec"];
     let pod = &spec["template"]["spec"];
     assert_eq!(pod["hostNetwork"], true);
@@ -230,7 +230,7 @@ fn deploy_alerts_use_existing_metrics() {
 
 /// Figures of docs/benchmarks.md at 10,000 Services with 5 endpoints each.
 #[test]
-fn memory_is_what_was_measured_and_some_more() {
+fn deploy_memory_limits_exceed_measured_usage() {
     const RESIDENT: u64 = 75;
     const PEAK: u64 = 91;
     let mebibytes = |of: &Value| {
@@ -252,7 +252,7 @@ fn memory_is_what_was_measured_and_some_more() {
 }
 
 #[test]
-fn images_are_of_this_version() {
+fn deploy_images_have_this_version() {
     for folder in ["base", "cleanup"] {
         let pod = &daemonset(folder)["spec"]["template"]["spec"];
         let containers = [&pod["initContainers"], &pod["containers"]].map(array).concat();
@@ -355,7 +355,7 @@ fn seccomp_profile_allows_no_powerful_system_call() {
 }
 
 #[test]
-fn the_service_of_systemd_gives_little() {
+fn deploy_systemd_unit_is_sandboxed() {
     let unit = read("rulegen.service");
     for line in [
         "CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW",
@@ -422,7 +422,7 @@ fn documents(file: &Path) -> Vec<Value> {
 }
 
 #[test]
-fn every_file_of_yaml_is_yaml() {
+fn deploy_yaml_files_are_valid() {
     let files = [files(&deploy(), ".yaml"), files(&deploy(), ".conf")].concat();
     assert!(files.len() >= 17, "{files:?}");
     for file in files {

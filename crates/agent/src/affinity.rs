@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn full_affinity_sets_are_counted_with_hysteresis() {
+    fn affinity_sets_full_are_counted_with_hysteresis() {
         let mut full = FullSets::default();
         let mut follow = |counts: &[u32]| {
             let fill = |(n, count): (usize, &u32)| {

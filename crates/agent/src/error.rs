@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn causes_follow_the_message_once() {
+    fn error_text_has_each_cause_once() {
         let source = io::Error::from(io::ErrorKind::AddrInUse);
         let error = Error::Listen { address: SocketAddr::from(([127, 0, 0, 1], 80)), source };
         let text = with_causes(&error);

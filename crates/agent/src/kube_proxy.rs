@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn kube_proxy_found_by_its_port_stays_known_without_a_process() {
+    fn kube_proxy_found_by_port_is_remembered_without_process() {
         let process = || Detected::Process(Process { pid: 7, name: "kube-proxy".to_owned() });
         let by_port = Some(Detected::Mode("ipvs"));
         assert_eq!(next(&by_port, None), by_port);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn only_kube_proxy_says_a_mode() {
+    fn kube_proxy_is_recognised_by_its_proxy_mode_response() {
         assert_eq!(answering("HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\nipvs"), Some("ipvs"));
         assert_eq!(answering("HTTP/1.0 200 OK\r\n\r\niptables\n"), Some("iptables"));
         assert_eq!(answering("HTTP/1.0 404 Not Found\r\n\r\nno iptables"), None);

@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_was_set_back_makes_no_latency() {
+    fn programming_latency_is_zero_after_clock_was_set_back() {
         let (early, late) = (SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + SECOND);
         let mut pending = Pending::default();
         pending.trigger(late);

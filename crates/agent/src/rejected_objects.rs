@@ -152,7 +152,7 @@ mod tests {
 
     /// A Service's address conflicts are kept apart from its own problems.
     #[test]
-    fn problems_of_addresses_are_told_once_and_beside_the_others() {
+    fn rejected_objects_keep_address_conflicts_apart_from_other_problems() {
         let mut rejected_objects = RejectedObjects::default();
         let key = ObjectKey::new("aaa", "x");
         let (own, taken) = (Problem::warning("spec.type", "own"), Problem::warning("ip", "taken"));

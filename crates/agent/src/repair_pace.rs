@@ -53,7 +53,7 @@ mod tests {
     const TOOK: Duration = Duration::from_millis(100);
 
     #[test]
-    fn the_first_repairs_are_made_at_once_and_later_ones_wait() {
+    fn repair_pace_delays_repairs_after_the_first_few() {
         let (mut now, mut pace) = (Instant::now(), RepairPace::default());
         for _ in 1..AT_ONCE {
             assert_eq!(pace.may_begin(now), now);

@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn phases_add_up_to_the_whole() {
+    fn sync_report_phases_add_up_to_total() {
         let nanos = Duration::from_nanos;
         let phases = vec![(Phase::Gather, nanos(1_999)), (Phase::Commit, nanos(5_000_000_001))];
         let (took, phases) = with_rest(nanos(5_000_123_999), phases);

@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_of_several_ports_is_one_service() {
+    fn service_counts_count_service_with_several_ports_once() {
         let host = Host { name: "node-1".into(), addresses: Vec::new() };
         let (mut store, mut counts) =
             (Store::new(SnapshotOptions::default(), host), ServiceCounts::default());

@@ -68,7 +68,7 @@ mod tests {
     const PERIOD: Duration = Duration::from_millis(100);
 
     #[test]
-    fn the_first_change_goes_at_once_and_others_gather() {
+    fn sync_scheduler_syncs_first_change_at_once_and_batches_others() {
         let start = Instant::now();
         let mut scheduler = SyncScheduler::new(PERIOD);
         assert_eq!(scheduler.due(), None);
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_left_by_a_sync_do_not_wait_for_the_period() {
+    fn sync_scheduler_continues_at_once_with_changes_left_over() {
         let start = Instant::now();
         let mut scheduler = SyncScheduler::new(PERIOD);
         scheduler.want(start);
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_retried_with_growing_pauses_until_one_succeeds() {
+    fn sync_scheduler_retries_failures_with_backoff() {
         let start = Instant::now();
         let mut scheduler = SyncScheduler::new(Duration::ZERO);
         scheduler.want(start);

@@ -17,7 +17,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_characters_are_replaced() {
+    fn plain_text_replaces_control_characters() {
         assert_eq!(plain("\x1b]0;owned\x07 \u{9b}2J\n\t→ é"), "�]0;owned� �2J��→ é");
         assert!(matches!(plain("default/web:http → é"), Cow::Borrowed(_)));
     }

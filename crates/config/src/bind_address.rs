@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bind_addresses_are_read_as_kube_proxy_reads_them() {
+    fn bind_addresses_are_parsed_like_kube_proxy() {
         let at = |text: &str| Ok(BindAddress::At(text.parse().unwrap()));
         assert_eq!(BindAddress::parse("", 1), Ok(BindAddress::Off));
         assert_eq!(BindAddress::parse("0.0.0.0:0", 1), Ok(BindAddress::Off));

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_name_is_answered_with_all_known_ones() {
+    fn unsupported_mode_error_lists_all_modes() {
         assert_eq!(ProxyMode::parse("nftables"), Ok(ProxyMode::Nftables));
         assert_eq!(
             ProxyMode::parse("IPTables").unwrap_err(),

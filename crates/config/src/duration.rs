@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_as_go_reads_them() {
+    fn durations_are_parsed_like_go() {
         for (text, nanoseconds) in [
             ("30s", 30_000_000_000),
             ("1h15m", 4_500_000_000_000),
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_written_as_go_writes_them() {
+    fn durations_are_formatted_like_go() {
         for text in ["0s", "1ns", "1.5µs", "100ms", "1.5s", "30s", "15m0s", "24h0m0s", "1h0m0.5s"]
         {
             assert_eq!(format_duration(parse_duration(text).unwrap()), text);
@@ -153,7 +153,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn durations_are_read_as_they_were_written(nanoseconds in 0..=i64::MAX as u64) {
+        fn durations_round_trip(nanoseconds in 0..=i64::MAX as u64) {
             let duration = Duration::from_nanos(nanoseconds);
             prop_assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
         }

@@ -131,7 +131,7 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn configz_is_read_back_as_the_same_configuration(config in configuration().boxed()) {
+    fn configz_round_trips_to_the_same_configuration(config in configuration().boxed()) {
         let text = to_configz(&config).to_string();
         let (read, problems) = read_config("file", text.as_bytes());
         prop_assert_eq!(problems, [], "{}", text);
@@ -141,7 +141,7 @@ proptest! {
     }
 
     #[test]
-    fn each_flag_wins_over_the_file(file in configuration().boxed(), flags in flags().boxed()) {
+    fn flags_override_config_file(file in configuration().boxed(), flags in flags().boxed()) {
         let by_flags = merge(KubeProxyConfiguration::default(), &flags);
         let merged = merge(merge(file, &flags), &Overrides::default());
         let [merged, by_flags] = [&merged, &by_flags].map(|config| flag_values(config, &flags));
@@ -249,7 +249,7 @@ fn configz_shows_all_defaults_in_kube_proxy_form() {
 }
 
 #[test]
-fn a_primary_address_of_ipv6_moves_the_default_bind_addresses() {
+fn bind_address_of_ipv6_makes_default_bind_addresses_ipv6() {
     let (config, problems) = read_text("bindAddress: '::'\nmode: nftables\n");
     assert_eq!(problems, []);
     let running = RunningConfig::from(&config);
@@ -260,7 +260,7 @@ fn a_primary_address_of_ipv6_moves_the_default_bind_addresses() {
 }
 
 #[test]
-fn a_file_says_how_to_run() {
+fn configuration_file_sets_running_config() {
     let (config, problems) = read_text(
         "clientConnection: {kubeconfig: /etc/kubeconfig, qps: 5, burst: 10, contentType: x}\n\
          healthzBindAddress: ''\nmetricsBindAddress: 0.0.0.0\noomScoreAdj: -500\nmode: nftables\n\
@@ -292,7 +292,7 @@ fn a_file_says_how_to_run() {
 }
 
 #[test]
-fn an_external_ip_gate_stands_behind_the_policy() {
+fn external_ips_policy_overrides_feature_gate() {
     let policy = |text: &str| {
         let (config, problems) = read_text(text);
         assert_eq!(problems, []);
@@ -307,7 +307,7 @@ fn an_external_ip_gate_stands_behind_the_policy() {
 }
 
 #[test]
-fn a_wrong_field_costs_no_other_and_an_unknown_one_is_named_with_its_path() {
+fn configuration_file_invalid_or_unknown_field_does_not_affect_others() {
     let (config, problems) = read_text(
         "mode: ipvs\nclusterCidr: x\nclusterCIDR: 10.244.0.0/16\nnodePortAddresses: [1]\n\
          iptables: {masqueradeBit: 99, masqueradeAll: true, masqueradebit: 1}\n\
@@ -329,7 +329,7 @@ fn a_wrong_field_costs_no_other_and_an_unknown_one_is_named_with_its_path() {
 }
 
 #[test]
-fn a_wrong_kind_is_reported_once_and_its_fields_are_not_judged() {
+fn configuration_file_of_wrong_kind_is_reported_without_field_errors() {
     let (_, problems) = read_config("file", b"{apiVersion: v1, kind: ConfigMap, data: {mode: x}}");
     assert_eq!(fields(&problems), ["kind", "apiVersion"]);
     let (_, problems) = read_config("file", b"{kind: KubeProxyConfiguration}");
@@ -338,14 +338,14 @@ fn a_wrong_kind_is_reported_once_and_its_fields_are_not_judged() {
 
 /// A file may hold more wrong fields than anybody reads.
 #[test]
-fn errors_are_bounded() {
+fn configuration_file_errors_are_bounded() {
     let gates: BTreeMap<String, u8> = (0..5000).map(|n| (format!("Gate{n}"), 1)).collect();
     let (_, problems) = read_text(&format!("featureGates: {}\n", json!(gates)));
     assert_eq!(problems.len(), 100);
 }
 
 #[test]
-fn zero_is_the_default_in_a_file_and_no_pause_in_a_flag() {
+fn sync_period_zero_is_default_in_file_and_no_pause_in_flag() {
     let (config, problems) = read_text("iptables: {minSyncPeriod: 0s, syncPeriod: 0s}\n");
     assert_eq!(problems, []);
     let zero = Overrides {

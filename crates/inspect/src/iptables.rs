@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_translates_before_our_jump_is_ahead_also_by_chains_that_it_leads_to() {
+    fn nat_order_finds_foreign_dnat_before_services_jump_through_chains() {
         let docker = "-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER";
         let published =
             "-A DOCKER -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80";
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_translates_behind_our_jump_or_not_at_all_is_not_ahead() {
+    fn nat_order_ignores_foreign_rules_after_services_jump_or_without_dnat() {
         let marks = ["-A PREROUTING -j MARKS", "-A MARKS -j MARKS", "-A MARKS -j RETURN"];
         let behind = "-A PREROUTING -p tcp -j DNAT --to-destination 172.17.0.2:80";
         let rules = [marks.as_slice(), &[SERVICES_JUMP, behind]].concat();
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_guard_counts_only_where_packets_meet_it() {
+    fn route_localnet_guard_must_be_reachable_from_input() {
         let chains = [":INPUT ACCEPT [0:0]", ":KUBE-FIREWALL - [0:0]"];
         let guard = "-A KUBE-FIREWALL ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment \
                      \"block incoming localnet connections\" -m conntrack ! --ctstate \
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn chains_of_kubelet_are_not_services() {
+    fn kubelet_chains_do_not_count_as_service_rules() {
         assert!(holds_services(&held("nat", &[":KUBE-SVC-ABC - [0:0]"])));
         assert!(!holds_services(&held("nat", &[":KUBE-KUBELET-CANARY - [0:0]"])));
         assert!(!holds_services(&held("mangle", &[":KUBE-IPTABLES-HINT - [0:0]"])));

@@ -151,13 +151,13 @@ mod tests {
     }
 
     #[test]
-    fn source_ranges_are_multiplied_by_ports_in_iptables_mode_only() {
+    fn service_size_multiplies_source_ranges_by_ports_in_iptables_mode_only() {
         assert_eq!(size(false, 100, 100).total(), 500);
         assert_eq!(size(true, 100, 100).total(), 10_400);
     }
 
     #[test]
-    fn a_limit_may_be_reached_but_not_crossed() {
+    fn service_size_may_equal_limit_but_not_exceed_it() {
         let size = size(false, 10, 0);
         let limit =
             |limit| SnapshotOptions { max_service_size: limit, ..SnapshotOptions::default() };

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn an_input_without_a_service() {
+    fn input_without_service_needs_allow_empty() {
         for text in [
             r#"{"apiVersion": "v1", "kind": "List", "items": []}"#,
             r#"{"apiVersion": "v1", "kind": "ServiceList", "items": null}"#,
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn services_that_were_never_in_a_cluster() {
+    fn input_of_services_without_cluster_ip_is_refused() {
         let text =
             r#"{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": {}}"#;
         let refused = said(text, IfEmpty::RefuseWithoutAddress);
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn services_without_slices() {
+    fn input_without_endpoint_slices_is_a_warning() {
         let service = |spec: &str| {
             format!(
                 r#"{{"apiVersion": "v1", "kind": "Service", "metadata": {{"name": "a"}}, "spec": {spec}}}"#

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn splits_at_separator_lines_only() {
+    fn document_splits_at_separator_lines_only() {
         let texts: Vec<_> = split("---\na: 1\nb: ---\n---\n--- {d: 3}\n--- \nc: 2\n----\n", 100)
             .into_iter()
             .map(|d| match d {
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_document_costs_only_itself() {
+    fn document_too_large_does_not_affect_other_documents() {
         let text = format!("a: 1\n---\n{}\n---\nc: 2\n", "x".repeat(50));
         let got = split(&text, 20);
         assert_eq!(got.len(), 3);

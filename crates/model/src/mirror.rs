@@ -158,7 +158,7 @@ mod tests {
         {"addresses": [{"ip": "192.0.2.3"}], "ports": [{"port": 1, "protocol": "UDP"}]}]"#;
 
     #[test]
-    fn a_slice_a_subset_and_family() {
+    fn mirrored_endpoints_give_one_slice_per_subset_and_ip_family() {
         let endpoints = format!("{{\"name\": \"db\"}}, {SUBSETS}");
         let (objects, problems) = mirrored("{}", &endpoints);
         assert_eq!(problems, []);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_controller_does_not_mirror() {
+    fn mirrored_endpoints_skip_selector_skip_mirror_and_leader() {
         let plain = format!("{{\"name\": \"db\"}}, {SUBSETS}");
         let skipped = format!(
             "{{\"name\": \"db\", \"labels\": {{\"endpointslice.kubernetes.io/skip-mirror\": \"true\"}}}}, {SUBSETS}"
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_addresses_of_a_subset() {
+    fn mirrored_endpoints_have_at_most_1000_addresses_per_subset() {
         let addresses: Vec<String> =
             (0..1001).map(|n| format!(r#"{{"ip": "192.0.{}.{}"}}"#, n / 250, n % 250)).collect();
         let endpoints = format!(

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn who_listens_at_the_address_or_at_all_loses_it() {
+    fn node_claims_take_address_from_exact_and_wildcard_listeners() {
         let claims = claims(&["192.0.2.10", "192.0.2.11", "192.0.2.12", "2001:db8::10"]);
         assert_eq!(claims.ports(), BTreeSet::from([22, 53]));
         let external = "192.0.2.10:22 of default/ssh:a (spec.externalIPs)";
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_others_are_no_matter() {
+    fn node_claims_ignore_addresses_of_other_nodes() {
         assert_eq!(claims(&["10.96.0.1", "192.0.2.1"]), NodeClaims::default());
     }
 }

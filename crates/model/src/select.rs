@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_are_not_chosen_for_the_reason_of_the_policy_that_counts() {
+    fn unused_endpoints_have_reason_of_applied_traffic_policy() {
         let (not_ready, others) = (Some(NotChosen::NotReady), Some(NotChosen::OthersReady));
         let hinted = Some(NotChosen::HintedElsewhere);
         assert_eq!(reasons(&port("Cluster")), [None, hinted, not_ready, others]);

@@ -704,7 +704,7 @@ mod tests {
 
     /// A Service that changes all the time does not delay those after it.
     #[test]
-    fn changes_are_returned_in_turn() {
+    fn store_changes_are_returned_in_fair_order() {
         let mut store = Store::new(SnapshotOptions::default(), Host::default());
         store.changes();
         let put_all = |store: &mut Store, names: &[&str]| {
@@ -728,7 +728,7 @@ mod tests {
     /// Of a thousand Services that ask for addresses, a cluster IP that comes, stays and goes
     /// concerns the two that ask for it.
     #[test]
-    fn a_cluster_ip_concerns_those_that_ask_for_it() {
+    fn store_cluster_ip_change_touches_only_services_that_claim_it() {
         let mut store = Store::new(SnapshotOptions::default(), Host::default());
         for n in 0..1000_u32 {
             let (high, low) = (n / 250, n % 250);
@@ -753,7 +753,7 @@ mod tests {
 
     /// Endpoints come and go all the time, and who takes the node's addresses does not hang on them.
     #[test]
-    fn only_addresses_make_another_revision_of_the_claims() {
+    fn store_claims_revision_changes_with_addresses_only() {
         let mut store = Store::new(SnapshotOptions::default(), Host::default());
         let mut moves = |act: &dyn Fn(&mut Store)| {
             let before = store.claims_revision();

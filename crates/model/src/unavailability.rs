@@ -318,7 +318,7 @@ mod tests {
     const LOCAL_INSIDE: &str = r#""internalTrafficPolicy": "Local","#;
 
     #[test]
-    fn each_lack_is_told_as_what_it_is() {
+    fn unavailability_text_has_reason_per_case_ready_terminating_policy_local() {
         let http = |endpoints: &[&str]| vec![slice(1, HTTP, &endpoints.join(","))];
         let starts = "Service default/web:http (IPv4) ";
         for (policy, slices, wanted) in [
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_reached_lacks_nothing() {
+    fn unavailability_is_none_for_usable_endpoints() {
         let drains_here = format!("{ELSEWHERE},{DRAINING_HERE}");
         for (policy, endpoints) in
             [("", ELSEWHERE), (LOCAL, HERE), (LOCAL_INSIDE, HERE), (LOCAL, &drains_here)]

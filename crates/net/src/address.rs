@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zero_padded_addresses_are_decimal() {
+    fn zero_padded_addresses_are_parsed_as_decimal() {
         for (text, want) in [
             ("172.30.0.041", "172.30.0.41"),
             ("010.000.000.001", "10.0.0.1"),
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_addresses_and_networks_are_none() {
+    fn invalid_addresses_and_networks_are_not_parsed() {
         for text in ["", "1.2.3", "1.2.3.4.5", "1.2.3.256", "a.b.c.d", "fe80::1%eth0", "1.2.3.4 "] {
             assert_eq!(parse_address(text), None, "{text}");
         }

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn service_port_names_are_found_in_comments_of_either_backend() {
+    fn service_port_names_are_parsed_from_comments_of_both_backends() {
         for comment in ["default/web:http", "default/web:http cluster IP", "default/web:http -> x"]
         {
             let name = ServicePortName::from_comment(comment, Protocol::Udp);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_without_a_service_name_have_none() {
+    fn service_port_names_are_not_parsed_from_other_comments() {
         for comment in
             ["", "kubernetes service portals", "a/", "/b", "a/b:", "a/b/c", "a/\u{1b}[1m"]
         {

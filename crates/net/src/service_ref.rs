@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_service_refs_are_refused() {
+    fn service_refs_that_are_invalid_are_rejected() {
         for text in [
             "",
             "web",

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn namespace_lock_counts_only_for_our_own_user() {
+    fn namespace_lock_held_by_another_user_is_foreign() {
         let of = |uid| held_by(Holder { pid: 7, uid });
         assert!(matches!(of(Some(geteuid().as_raw())), LockError::Held { .. }));
         assert!(matches!(of(Some(geteuid().as_raw() + 1)), LockError::Foreign { .. }));

@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn netstat_counter_is_found_by_name() {
+    fn netstat_counter_is_parsed_by_name() {
         let text = "TcpExt: A IPReversePathFilter B\nTcpExt: 1 22 3\nIpExt: A\nIpExt: 4\n";
         assert_eq!(counter(text, "TcpExt:", "IPReversePathFilter"), Some(22));
         assert_eq!(counter(text, "IpExt:", "A"), Some(4));

@@ -144,7 +144,7 @@ mod tests {
 
     /// A host with a million connections must not slow this down.
     #[test]
-    fn listeners_are_read_without_the_connections() {
+    fn listeners_are_bounded_and_connections_are_not_read() {
         let end = "   1: 0100007F:7530 0100007F:8000 01 0:0 0:0 0 0 0 4712 1";
         let ports = BTreeSet::from([30000]);
         let mut file = io::Cursor::new(["sl", LISTENS, end, "never read"].join("\n"));

@@ -127,7 +127,7 @@ fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 #[test]
-fn answers_are_as_the_real_ones() {
+fn fake_api_server_responses_match_real_api_server() {
     let server = ApiServer::start();
     server.apply_many([service("web", json!({})), node("a")]);
     let (code, list) = get(&server, "/api/v1/services?resourceVersion=0");
@@ -162,7 +162,7 @@ fn answers_are_as_the_real_ones() {
 }
 
 #[test]
-fn pages_are_of_one_version_until_that_is_forgotten() {
+fn fake_api_server_list_pages_have_one_version_until_expired() {
     let server = ApiServer::start();
     server.apply_many(["a", "b", "c", "d", "e"].map(|name| service(name, json!({}))));
     let path = "/api/v1/services?limit=2";
@@ -188,7 +188,7 @@ fn pages_are_of_one_version_until_that_is_forgotten() {
 }
 
 #[test]
-fn selectors_select() {
+fn fake_api_server_label_and_field_selectors() {
     let server = ApiServer::start();
     server.apply_many([
         service("bare", json!({})),
@@ -224,7 +224,7 @@ fn selectors_select() {
 }
 
 #[test]
-fn a_watch_tells_what_changes_and_nothing_else() {
+fn fake_api_server_watch_sends_only_changes() {
     let server = ApiServer::start();
     let from = server.version();
     server.apply(node("early"));
@@ -252,7 +252,7 @@ fn a_watch_tells_what_changes_and_nothing_else() {
 }
 
 #[test]
-fn objects_enter_and_leave_a_selection() {
+fn fake_api_server_watch_adds_and_deletes_objects_by_selector() {
     let server = ApiServer::start();
     let selector = "labelSelector=!headless&fieldSelector=metadata.name!=not";
     let mut watch = watch(&server, &format!("/api/v1/services?watch=1&{selector}"));
@@ -269,7 +269,7 @@ fn objects_enter_and_leave_a_selection() {
 }
 
 #[test]
-fn bookmarks_come_on_demand_and_before_the_end() {
+fn fake_api_server_watch_bookmarks_on_demand_and_before_timeout() {
     let server = ApiServer::start();
     let path = "/apis/discovery.k8s.io/v1/endpointslices?watch=true&timeoutSeconds=1";
     let mut without = watch(&server, path);
@@ -296,7 +296,7 @@ fn bookmarks_come_on_demand_and_before_the_end() {
 }
 
 #[test]
-fn a_watch_ends_in_time_however_much_there_is_to_tell() {
+fn fake_api_server_watch_times_out_despite_many_events() {
     let server = ApiServer::start();
     let mut watch = watch(&server, "/api/v1/nodes?watch=true&timeoutSeconds=1");
     let deadline = Instant::now() + PATIENCE;
@@ -312,7 +312,7 @@ fn a_watch_ends_in_time_however_much_there_is_to_tell() {
 }
 
 #[test]
-fn a_version_that_is_too_old_is_gone() {
+fn fake_api_server_watch_from_expired_version_gets_410() {
     let server = ApiServer::start();
     let path = format!("/api/v1/services?watch=true&resourceVersion={}", server.version());
     drop(watch(&server, &path));
@@ -329,7 +329,7 @@ fn a_version_that_is_too_old_is_gone() {
 }
 
 #[test]
-fn a_watch_list_ends_with_a_mark() {
+fn fake_api_server_watch_list_ends_with_initial_events_end() {
     let server = ApiServer::start();
     server.apply_many(["a", "b"].map(|name| service(name, json!({}))));
     let path = "/api/v1/services?watch=true&sendInitialEvents=true&allowWatchBookmarks=true";
@@ -348,7 +348,7 @@ fn a_watch_list_ends_with_a_mark() {
 }
 
 #[test]
-fn connections_are_kept_unless_the_client_wants_none() {
+fn fake_api_server_keep_alive_until_connection_close() {
     let server = ApiServer::start();
     server.apply(service("web", json!({"word": "naïve ☃"})));
     let mut plain = Plain::new(&server);
@@ -362,7 +362,7 @@ fn connections_are_kept_unless_the_client_wants_none() {
 }
 
 #[test]
-fn failures_come_as_ordered() {
+fn fake_api_server_fails_requests_on_demand() {
     let server = ApiServer::start();
     server.apply(service("web", json!({})));
     let services = "/api/v1/services";
@@ -390,7 +390,7 @@ fn failures_come_as_ordered() {
 }
 
 #[test]
-fn silence_is_silence_until_it_ends() {
+fn fake_api_server_sends_nothing_while_paused() {
     let server = ApiServer::start();
     let mut watch = watch(&server, "/api/v1/nodes?watch=true");
     server.pause();
@@ -409,7 +409,7 @@ fn silence_is_silence_until_it_ends() {
 }
 
 #[test]
-fn a_client_that_hangs_up_is_noticed() {
+fn fake_api_server_watch_ends_when_client_disconnects() {
     let server = ApiServer::start();
     let watches = [(); 20].map(|()| watch(&server, "/api/v1/nodes?watch=true"));
     assert_eq!(server.watchers(Kind::Node), 20);
@@ -418,7 +418,7 @@ fn a_client_that_hangs_up_is_noticed() {
 }
 
 #[test]
-fn nothing_is_left_of_a_server() {
+fn fake_api_server_ends_threads_and_connections_on_drop() {
     let server = ApiServer::start();
     let mut idle = Plain::new(&server);
     idle.ask("GET", "/version", "");
@@ -490,7 +490,7 @@ async fn recovers(stream: &mut (impl Stream<Item = Heard> + Unpin)) -> String {
 }
 
 #[tokio::test]
-async fn kube_hears_all_changes() {
+async fn kube_client_receives_all_changes() {
     for config in
         [watcher::Config::default().page_size(2), watcher::Config::default().streaming_lists()]
     {
@@ -510,7 +510,7 @@ async fn kube_hears_all_changes() {
 }
 
 #[tokio::test]
-async fn kube_goes_on_where_it_was() {
+async fn kube_client_resumes_watch_after_disconnect() {
     let server = ApiServer::start();
     let mut stream = pin!(services(&server, watcher::Config::default()).await);
     hears(&mut stream, ["init", "done"]).await;
@@ -530,7 +530,7 @@ async fn kube_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn kube_lists_again_when_its_version_is_gone() {
+async fn kube_client_lists_again_when_its_version_is_expired() {
     let server = ApiServer::start();
     let mut stream = pin!(services(&server, watcher::Config::default()).await);
     hears(&mut stream, ["init", "done"]).await;
@@ -557,7 +557,7 @@ async fn kube_lists_again_when_its_version_is_gone() {
 }
 
 #[tokio::test]
-async fn kube_waits_for_a_slow_server() {
+async fn kube_client_waits_for_slow_server() {
     let server = ApiServer::start();
     server.set_slowness(Some(Slowness { bytes: 50, delay: Duration::from_micros(200) }));
     server.apply(service("a", json!({})));
@@ -570,7 +570,7 @@ async fn kube_waits_for_a_slow_server() {
 }
 
 #[tokio::test]
-async fn rubbish_ends_nothing() {
+async fn kube_client_survives_malformed_events() {
     let server = ApiServer::start();
     let mut stream = pin!(services(&server, watcher::Config::default()).await);
     hears(&mut stream, ["init", "done"]).await;
@@ -585,7 +585,7 @@ async fn rubbish_ends_nothing() {
 }
 
 #[tokio::test]
-async fn events_are_kept() {
+async fn fake_api_server_stores_and_patches_events() {
     let server = ApiServer::start();
     let about =
         ObjectReference { kind: Some("Node".into()), name: Some("a".into()), ..Default::default() };

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn more_repairs_than_changes_are_a_fight() {
+    fn rivalry_more_repairs_than_changes_is_a_warning() {
         let now = Instant::now();
         for (repairs, changes, is_fight) in [(2, 0, false), (3, 3, false), (3, 2, true)] {
             let warnings = rivalry(repairs, changes, now).warnings(now);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_ago_does_not_count() {
+    fn rivalry_forgets_repairs_outside_the_window() {
         let now = Instant::now();
         let rivalry = rivalry(30, 0, now);
         assert!(rivalry.warnings(now + WINDOW).is_empty());
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_reported_while_it_is() {
+    fn rivalry_paused_removal_of_other_mode_is_a_warning_until_it_resumes() {
         let now = Instant::now();
         let mut rivalry = rivalry(1, 0, now);
         rivalry.left(PART, now);

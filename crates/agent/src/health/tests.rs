@@ -31,7 +31,7 @@ fn synced() -> (Clock, Health) {
 }
 
 #[test]
-fn healthy_as_long_as_no_family_waits_for_too_long() {
+fn healthz_fails_if_a_change_of_any_ip_family_is_pending_too_long() {
     use IpFamily::{Ipv4, Ipv6};
     type Story = fn(&Clock, &mut Health);
     let cases: [(&str, Story, u64, bool); 11] = [
@@ -114,7 +114,7 @@ fn healthy_as_long_as_no_family_waits_for_too_long() {
 }
 
 #[test]
-fn the_first_sync_must_come_in_time() {
+fn healthz_and_livez_fail_without_first_sync_in_time() {
     let (clock, mut health) = started();
     assert!(health.healthz(clock.at(59), WALL).ok);
     assert!(!health.healthz(clock.at(60), WALL).ok);
@@ -128,7 +128,7 @@ fn the_first_sync_must_come_in_time() {
 }
 
 #[test]
-fn the_node_counts_for_healthz_only() {
+fn healthz_fails_for_deleted_or_drained_node_but_livez_and_readyz_do_not() {
     use NodeState::{BeingDeleted, Drained, Known, Unknown};
     for (node, ok) in [(Unknown, false), (Known, true), (BeingDeleted, false), (Drained, false)] {
         let (clock, mut health) = synced();
@@ -143,7 +143,7 @@ fn the_node_counts_for_healthz_only() {
 }
 
 #[test]
-fn bodies_are_kube_proxys() {
+fn healthz_and_livez_bodies_equal_those_of_kube_proxy() {
     let (clock, mut health) = synced();
     health.synced(IpFamily::Ipv6, clock.at(2), wall(2) + Duration::from_nanos(120_000_345));
     let body = health.healthz(clock.at(9), wall(9)).body;
@@ -169,7 +169,7 @@ fn bodies_are_kube_proxys() {
 }
 
 #[test]
-fn a_node_that_leaves_does_not_make_the_proxy_unhealthy_in_the_body() {
+fn healthz_body_of_drained_node_is_not_eligible_but_healthy() {
     let (clock, mut health) = synced();
     health.node(NodeState::Drained);
     let body = health.healthz(clock.at(9), wall(9)).body;
@@ -178,14 +178,14 @@ fn a_node_that_leaves_does_not_make_the_proxy_unhealthy_in_the_body() {
 }
 
 #[test]
-fn a_sync_that_never_was_is_gos_zero_time() {
+fn health_body_without_sync_has_zero_time_of_go() {
     let (clock, health) = started();
     let body = health.livez(clock.at(60), wall(60)).body;
     assert!(body.starts_with(r#"{"lastUpdated":"0001-01-01T00:00:00Z","#), "{body}");
 }
 
 #[test]
-fn readiness_names_what_is_missing() {
+fn readyz_body_names_missing_syncs_and_lists() {
     let (clock, mut health) = started();
     let readiness = |health: &Health, seconds| {
         let body = health.readyz(clock.at(seconds), WALL).body;
@@ -214,7 +214,7 @@ fn readiness_names_what_is_missing() {
 }
 
 #[test]
-fn the_walls_clock_is_only_shown() {
+fn health_verdicts_do_not_depend_on_wall_clock() {
     let (clock, mut health) = synced();
     health.queued(clock.at(100));
     for seconds in [0, 1, 1 << 40] {
@@ -229,7 +229,7 @@ fn the_walls_clock_is_only_shown() {
 }
 
 #[test]
-fn a_source_is_in_trouble_until_it_works_or_nothing_is_heard_of_it() {
+fn source_error_ends_on_success_or_expiry() {
     let (now, wall) = (Instant::now(), SystemTime::UNIX_EPOCH);
     let mut health = Health::new(&[IpFamily::Ipv4], Health::PATIENCE, now);
     let later = |seconds| now + Duration::from_secs(seconds);
@@ -249,7 +249,7 @@ fn a_source_is_in_trouble_until_it_works_or_nothing_is_heard_of_it() {
 
 /// The reconciler alone records that a change waits for a sync, and it may be what hangs.
 #[test]
-fn what_waits_in_the_queue_of_a_reconciler_that_hangs_counts() {
+fn health_checks_fail_if_reconciler_hangs_with_queued_changes() {
     let (clock, mut health) = synced();
     let Queue { objects, mut inputs, .. } = Queue::new();
     health.watch_queue(inputs.waiting());
@@ -275,7 +275,7 @@ fn what_waits_in_the_queue_of_a_reconciler_that_hangs_counts() {
 }
 
 #[test]
-fn an_outage_of_the_source_lasts_until_objects_come_again() {
+fn source_outage_is_measured_from_first_error_to_recovery() {
     let (clock, mut health) = synced();
     let lasts =
         |health: &Health, seconds| health.source_outage(clock.at(seconds), wall(seconds)).as_secs();

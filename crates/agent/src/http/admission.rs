@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_without_a_request_yields_first() {
+    fn admission_closes_oldest_connection_without_request_first() {
         let admission = admission(Quota { all: 3, port: 3, source: 3 }, 2);
         let mut places: Vec<Slot> =
             (0..3).map(|n| admit(&admission, HEALTH, &format!("192.0.2.9:{}", 1000 + n))).collect();
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn who_holds_the_most_yields_and_one_prober_never_does() {
+    fn admission_closes_connection_of_source_that_holds_most_never_single_prober() {
         let admission = admission(Quota { all: 64, port: 64, source: 32 }, 2);
         let mut prober = admit(&admission, HEALTH, "198.51.100.7:1");
         let sources = ["[2001:db8:0:1::%]:1", "[2001:db8:0:2::%]:1", "192.0.2.200:%"];
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_holds_no_more_than_its_part_of_a_port_that_has_room() {
+    fn admission_limits_connections_per_source() {
         let admission = admission(Quota { all: 64, port: 16, source: 3 }, 2);
         let mut places: Vec<Slot> =
             (1..6).map(|n| admit(&admission, HEALTH, &format!("192.0.2.9:{n}"))).collect();
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_takes_no_more_than_its_part() {
+    fn admission_limits_connections_per_port() {
         let admission = admission(Quota { all: 16, port: 4, source: 2 }, 2);
         let peer = |n: usize| format!("203.0.113.{}:{n}", n % 200);
         let mut other = admit(&admission, "192.0.2.1:31002", "198.51.100.7:1");
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nodes_own_addresses_have_room_of_their_own() {
+    fn admission_has_separate_quota_for_node_addresses() {
         let admission = admission(Quota::of_port(8), 4);
         let own = ["192.0.2.1:1", "127.0.0.1:1", "[::ffff:192.0.2.1]:1", "[::1]:2"];
         let mut own: Vec<Slot> =
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn where_descriptors_are_short_one_yields_at_once() {
+    fn admission_closes_one_connection_when_descriptors_run_out() {
         let admission = admission(Quota::of_port(8), 4);
         assert!(!admission.shed());
         let mut kubelet = admit(&admission, HEALTH, "127.0.0.1:1");

@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn who_means_this_agent() {
+    fn host_header_allows_ip_localhost_and_node_name_only() {
         assert!(is_answered(None), "HTTP/1.0, which no browser speaks");
         for host in [
             "127.0.0.1",

@@ -20,7 +20,7 @@ const LOCALHOST: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOC
 
 /// A slow page does not keep others waiting.
 #[tokio::test]
-async fn what_waits_does_not_hold_up_the_server() {
+async fn http_slow_page_does_not_delay_other_requests() {
     let (go, wait) = oneshot::channel();
     let wait = std::sync::Mutex::new(Some(wait));
     let router: Router = Arc::new(move |request: &Request<'_>| match request.path {
@@ -92,7 +92,7 @@ fn later(response: Response) -> Answer {
 }
 
 #[tokio::test]
-async fn requests_and_what_they_get() {
+async fn http_requests_get_expected_status_and_body() {
     let server = start(hello(), Limits::default()).await;
     let long = format!("GET /hello HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(9000));
     let endless = format!("GET /{} ", "x".repeat(9000));
@@ -141,7 +141,7 @@ async fn requests_and_what_they_get() {
 }
 
 #[tokio::test]
-async fn an_answer_says_what_it_is_and_that_the_connection_ends() {
+async fn http_response_has_content_type_nosniff_length_and_close() {
     let server = start(hello(), Limits::default()).await;
     let two = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2);
     let response = say(server.address, two.as_bytes()).await;
@@ -159,7 +159,7 @@ async fn an_answer_says_what_it_is_and_that_the_connection_ends() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_ask_is_left() {
+async fn http_client_without_complete_request_times_out() {
     let patient = Limits { header_time: Duration::from_millis(100), ..Limits::default() };
     let short = Limits { time: Duration::from_millis(100), ..Limits::default() };
     for limits in [patient, short] {
@@ -172,7 +172,7 @@ async fn a_client_that_does_not_ask_is_left() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_is_left() {
+async fn http_client_that_does_not_read_times_out() {
     let large: Router =
         Arc::new(|_: &Request<'_>| Response::text(StatusCode::OK, "x".repeat(1 << 26)).into());
     let limits = Limits { time: Duration::from_millis(300), ..Limits::of_connections(2) };
@@ -207,7 +207,7 @@ fn own_places(places: usize) -> Limits {
 }
 
 #[tokio::test]
-async fn the_newest_gets_its_answer_and_the_oldest_yields() {
+async fn http_oldest_half_open_connection_is_closed_for_new_request() {
     let limits = Limits { header_time: Duration::from_secs(20), ..own_places(2) };
     let admission = limits.admission.clone();
     let server = start(hello(), limits).await;
@@ -221,7 +221,7 @@ async fn the_newest_gets_its_answer_and_the_oldest_yields() {
 }
 
 #[tokio::test]
-async fn connections_that_are_opened_again_and_again_keep_nobody_from_an_answer() {
+async fn http_flood_of_half_open_connections_does_not_block_requests() {
     let limits = own_places(64);
     let admission = limits.admission.clone();
     let server = start(hello(), limits).await;
@@ -246,7 +246,7 @@ async fn connections_that_are_opened_again_and_again_keep_nobody_from_an_answer(
 }
 
 #[tokio::test]
-async fn a_client_that_dribbles_or_says_nothing_is_left_in_time() {
+async fn http_client_that_is_slow_or_silent_times_out() {
     let limits = Limits { header_time: Duration::from_millis(300), ..own_places(4) };
     let admission = limits.admission.clone();
     let server = start(hello(), limits).await;
@@ -266,7 +266,7 @@ async fn a_client_that_dribbles_or_says_nothing_is_left_in_time() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_too_large_gets_an_answer_that_arrives() {
+async fn http_request_too_large_gets_431_or_413_without_reset() {
     let server = start(hello(), Limits::default()).await;
     let header = format!("GET /hello HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(100_000));
     let query = format!("GET /hello?{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(100_000));
@@ -288,7 +288,7 @@ async fn a_request_that_is_too_large_gets_an_answer_that_arrives() {
 }
 
 #[tokio::test]
-async fn a_shut_down_server_closes_its_port_and_answers_who_is_there() {
+async fn http_shutdown_closes_port_and_answers_open_connections() {
     let limits = Limits { header_time: Duration::from_secs(20), ..own_places(2) };
     let admission = limits.admission.clone();
     let server = start(hello(), limits).await;
@@ -302,7 +302,7 @@ async fn a_shut_down_server_closes_its_port_and_answers_who_is_there() {
 }
 
 #[tokio::test]
-async fn binding_fails_hard_only_if_asked() {
+async fn http_bind_address_in_use_is_an_error_or_retried() {
     let holder = TcpListener::bind(LOCALHOST).await.unwrap();
     let address = holder.local_addr().unwrap();
     let mut failures = 0;
@@ -322,7 +322,7 @@ async fn binding_fails_hard_only_if_asked() {
 }
 
 #[tokio::test]
-async fn all_addresses_are_those_of_both_families() {
+async fn http_bind_to_all_addresses_is_dual_stack() {
     let listener = bind("0.0.0.0:0".parse().unwrap(), true, |_| ()).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
@@ -449,7 +449,7 @@ fn metrics_port_answers_every_path() {
 }
 
 #[tokio::test]
-async fn a_router_knows_under_which_name_it_is_asked() {
+async fn http_router_gets_host_header() {
     let router: Router = Arc::new(|of: &Request<'_>| {
         Response::text(StatusCode::OK, format!("{:?}", of.host)).into()
     });
@@ -466,7 +466,7 @@ async fn a_router_knows_under_which_name_it_is_asked() {
 }
 
 #[tokio::test]
-async fn json_is_for_those_who_ask_for_it() {
+async fn http_accept_header_selects_json() {
     let router: Router = Arc::new(|of: &Request<'_>| {
         Response::text(StatusCode::OK, of.wants_json.to_string()).into()
     });

@@ -91,7 +91,7 @@ fn no_op_resync_ends_a_failure() {
 }
 
 #[test]
-fn a_very_long_error_is_cut() {
+fn journal_truncates_long_error() {
     let journal = Journal::default();
     sync(&journal, &report(1, Some(&"ü".repeat(10_000))), false);
     let length = journal.with(|pages| {

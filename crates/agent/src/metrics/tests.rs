@@ -50,7 +50,7 @@ iptables_localhost_nodeports_accepted_packets_total counter i
 ";
 
 #[test]
-fn all_names_of_kube_proxy_are_there_from_the_start() {
+fn metrics_have_all_names_of_kube_proxy_from_start() {
     for (mode, letter) in [(ProxyMode::Iptables, "i"), (ProxyMode::Nftables, "n")] {
         let text = metrics(mode, &IpFamily::BOTH).text().unwrap();
         let mut expected: Vec<String> = NAMES
@@ -66,7 +66,7 @@ fn all_names_of_kube_proxy_are_there_from_the_start() {
 }
 
 #[test]
-fn labels_are_there_from_the_start() {
+fn metrics_have_label_values_from_start() {
     assert_lines(
         &metrics(ProxyMode::Iptables, &IpFamily::BOTH),
         &[
@@ -108,7 +108,7 @@ fn labels_are_there_from_the_start() {
 }
 
 #[test]
-fn buckets_are_kube_proxys() {
+fn metrics_histogram_buckets_equal_those_of_kube_proxy() {
     let text = metrics(ProxyMode::Nftables, &[IpFamily::Ipv4]).text().unwrap();
     let buckets = |name: &str| -> Vec<String> {
         let start = format!("kubeproxy_{name}_bucket{{");
@@ -162,7 +162,7 @@ fn report() -> SyncReport {
 }
 
 #[test]
-fn a_sync_that_succeeds() {
+fn metrics_after_successful_sync() {
     let metrics = metrics(ProxyMode::Iptables, &IpFamily::BOTH);
     metrics.queued(Changes { services: 1, endpoints: 5 }, UNIX_EPOCH + Duration::from_secs(9));
     metrics.synced(&report());
@@ -198,7 +198,7 @@ fn a_sync_that_succeeds() {
 }
 
 #[test]
-fn a_sync_that_fails() {
+fn metrics_after_failed_sync() {
     let failures = |mode, full| {
         let metrics = metrics(mode, &IpFamily::BOTH);
         metrics.queued(Changes { services: 1, endpoints: 5 }, UNIX_EPOCH);
@@ -230,7 +230,7 @@ fn a_sync_that_fails() {
 }
 
 #[test]
-fn writers_are_bounded() {
+fn metrics_drift_writers_are_bounded() {
     let metrics = metrics(ProxyMode::Nftables, &IpFamily::BOTH);
     for n in 0..60 {
         metrics.drifted(&format!("program-{n}"));
@@ -249,7 +249,7 @@ fn writers_are_bounded() {
 }
 
 #[test]
-fn connections_are_replaced_as_a_whole() {
+fn metrics_service_connections_are_replaced_together() {
     let metrics = metrics(ProxyMode::Nftables, &IpFamily::BOTH);
     assert!(!metrics.text().unwrap().contains("rulegen_service_connections_total"));
     let of = |service: &str, connections| ServiceConnections {
@@ -268,7 +268,7 @@ fn connections_are_replaced_as_a_whole() {
 }
 
 #[test]
-fn checks_are_counted() {
+fn metrics_count_health_checks_and_slis() {
     let metrics = metrics(ProxyMode::Nftables, &IpFamily::BOTH);
     assert_eq!(metrics.sli_text().unwrap(), "");
     for (check, ok) in [
@@ -305,7 +305,7 @@ fn checks_are_counted() {
 }
 
 #[test]
-fn gauges_are_set() {
+fn metrics_rejected_objects_services_endpoints_and_watch_restarts() {
     let metrics = metrics(ProxyMode::Nftables, &IpFamily::BOTH);
     metrics.rejected(Kind::Service, 3);
     metrics.proxied(IpFamily::Ipv4, [3, 4, 5]);
@@ -325,7 +325,7 @@ fn gauges_are_set() {
 }
 
 #[test]
-fn the_name_of_a_program_is_made_printable() {
+fn metrics_drift_writer_name_is_escaped() {
     let metrics = metrics(ProxyMode::Nftables, &IpFamily::BOTH);
     metrics.drifted("\x1b[31m<b>\n\"");
     let name = r"\\u{1b}[31m\\u{3c}b\\u{3e}\\u{a}\\u{22}";
@@ -336,7 +336,7 @@ fn the_name_of_a_program_is_made_printable() {
 static LOST: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(3);
 
 #[test]
-fn lost_lines_of_the_log_are_read_as_they_are_asked_for() {
+fn metrics_lost_log_lines_are_read_on_scrape() {
     let metrics = metrics(ProxyMode::Nftables, &IpFamily::BOTH);
     assert_lines(&metrics, &["rulegen_log_lines_lost_total 0", "rulegen_source_outage_seconds 0"]);
     metrics.read_lost_log_lines(|| LOST.load(std::sync::atomic::Ordering::Relaxed));

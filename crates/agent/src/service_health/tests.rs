@@ -44,7 +44,7 @@ fn status(response: &str) -> &str {
 }
 
 #[tokio::test]
-async fn the_answer_is_kube_proxys() {
+async fn health_check_node_port_answer_equals_that_of_kube_proxy() {
     for (health, endpoints, expected) in
         [(healthy(), 2, "200"), (healthy(), 0, "503"), (unhealthy(), 2, "503")]
     {
@@ -89,7 +89,7 @@ async fn each_family_is_counted_and_listened_for_by_itself() {
 }
 
 #[tokio::test]
-async fn listeners_follow_what_is_wanted() {
+async fn health_check_node_port_listeners_follow_services_and_addresses() {
     let mut service_health = service_health(healthy());
     let (a, b) = (free_port().await, free_port().await);
     let (at_a, at_b) = (SocketAddr::new(LOCALHOST, a), SocketAddr::new(LOCALHOST, b));
@@ -116,7 +116,7 @@ async fn listeners_follow_what_is_wanted() {
 }
 
 #[tokio::test]
-async fn a_request_after_the_service_has_gone_is_told_so() {
+async fn health_check_node_port_of_deleted_service_answers_404() {
     let mut service_health = service_health(healthy());
     let port = free_port().await;
     service_health.update(vec![check("web", port, 1)], &[LOCALHOST]).await;
@@ -131,7 +131,7 @@ async fn a_request_after_the_service_has_gone_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_told_and_tried_again() {
+async fn health_check_node_port_in_use_is_reported_and_retried() {
     let mut service_health = service_health(healthy());
     let holder = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
     let address = holder.local_addr().unwrap();
@@ -145,7 +145,7 @@ async fn a_port_that_is_taken_is_told_and_tried_again() {
 }
 
 #[tokio::test]
-async fn two_services_with_one_port() {
+async fn health_check_node_port_of_two_services_goes_to_first_by_name() {
     let mut service_health = service_health(healthy());
     let port = free_port().await;
     let wanted = vec![check("b", port, 1), check("a", port, 1)];
@@ -156,7 +156,7 @@ async fn two_services_with_one_port() {
 }
 
 #[test]
-fn where_there_is_no_room_for_all_namespaces_take_turns() {
+fn health_check_node_port_limit_is_shared_fairly_between_namespaces() {
     let of = |namespace: &str, name: &str, port: u16| {
         let port = NonZeroU16::new(port).unwrap();
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
@@ -178,7 +178,7 @@ fn where_there_is_no_room_for_all_namespaces_take_turns() {
 }
 
 #[tokio::test]
-async fn no_more_listeners_than_there_is_room_for() {
+async fn health_check_node_port_listeners_are_limited() {
     let quota = Quota::of_ports(8);
     let mut service_health = ServiceHealth::new(healthy(), Admission::new(quota, quota), 3);
     let ports = [free_port().await, free_port().await, free_port().await];

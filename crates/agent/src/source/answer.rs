@@ -212,7 +212,7 @@ mod tests {
     const META: &str = r#""metadata":{"resourceVersion":"9"}"#;
 
     #[test]
-    fn no_items_of_the_right_kind_are_an_empty_list() {
+    fn list_with_null_or_no_items_is_empty() {
         for items in ["null", "[]"] {
             let page = list(&format!("{HEAD},{META},\"items\":{items}")).unwrap();
             assert!(page.objects.is_empty() && page.next.is_none());
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_list_that_was_asked_for_is_wrong() {
+    fn list_of_wrong_kind_version_or_form_is_an_error() {
         let item = r#"{"metadata":{"name":"a","namespace":"b"}}"#;
         for body in [
             "".to_owned(),
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_may_have_no_version_if_another_follows() {
+    fn list_page_with_continue_token_needs_no_resource_version() {
         let metadata = r#""metadata":{"continue":"x"}"#;
         let page = list(&format!("{HEAD},{metadata},\"items\":[]")).unwrap();
         assert_eq!((page.version, page.next.as_deref()), (None, Some("x")));
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_read_in_any_order_of_their_fields() {
+    fn watch_event_fields_may_have_any_order() {
         let put = watched("ADDED", SLICE);
         assert!(matches!(&put, Ok(WatchEvent::Put(_, version)) if version == "7"), "{put:?}");
         let gone = event::<EndpointSlices>(
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_about_the_kind_is_wrong() {
+    fn watch_event_of_wrong_kind_type_or_form_is_an_error() {
         for (kind, object) in [
             ("ADDED", SLICE.replace("EndpointSlice", "Pod")),
             ("MODIFIED", SLICE.replace("discovery.k8s.io/v1", "discovery.k8s.io/v1beta1")),
@@ -323,7 +323,7 @@ mod tests {
 
     /// Control characters are escaped for the log.
     #[test]
-    fn an_error_shows_the_beginning_and_no_more() {
+    fn wrong_answer_error_is_escaped_and_truncated() {
         let html = format!("<html>\u{1b}[2J{}", "x".repeat(10_000));
         let error = page::<Services>(html.as_bytes()).unwrap_err().to_string();
         assert!(error.contains("<html>\\u{1b}[2J") && error.len() < 300, "{error}");

@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_have_hidden_an_event_costs_a_list() {
+    fn watch_failure_that_may_lose_events_needs_a_new_list() {
         assert!(needs_list(&Error::Wrong(WrongAnswer::EventType("X".to_owned()))));
         assert!(needs_list(&status(410)));
         // Continues from the last reported version.
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_never_shown_may_be_absent() {
+    fn kind_counts_as_absent_after_404_or_403_only_if_never_listed() {
         for (code, was_shown, expected) in [
             (404, false, true),
             (404, true, false),

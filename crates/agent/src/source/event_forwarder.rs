@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_gone_is_not_remembered_for_ever() {
+    fn event_forwarder_versions_of_deleted_objects_are_bounded() {
         let key = |number: u64| ObjectKey::new("default", &number.to_string());
         let mut versions = Versions::default();
         let most = GONE as u64;

@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_lead_to_the_version_of_the_last() {
+    fn list_pages_yield_resource_version_of_last_page() {
         let mut pages = Pages::new(ListParams::default());
         assert!(pages.is_first());
         assert_eq!(turn(&mut pages, &["a"], "one").unwrap(), None);
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_does_not_end_is_ended() {
+    fn list_without_end_is_aborted() {
         let mut pages = Pages::new(ListParams::default());
         turn(&mut pages, &["a"], "one").unwrap();
         assert!(matches!(turn(&mut pages, &["a"], "one"), Err(WrongAnswer::Endless(_))));

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_are_handed_out_one_by_one_and_half_a_line_is_none() {
+    async fn watch_lines_are_read_one_by_one_without_partial_line() {
         let text = format!("{}\n\r\n{}{}", bookmark("1"), bookmark("2"), &bookmark("3")[..20]);
         let (versions, error) = versions(lines(text)).await;
         assert_eq!(versions, ["1", "2"]);
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_that_does_not_end_is_too_long() {
+    async fn watch_line_over_limit_is_an_error() {
         let text = bookmark("1") + &"x".repeat(LONGEST_LINE + 2);
         let (versions, error) = versions(lines(text)).await;
         assert_eq!(versions, ["1"]);
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_is_read_to_its_limit_and_no_further() {
+    async fn response_body_over_limit_is_an_error() {
         let body = || Body::from(b"four".to_vec());
         assert_eq!(whole(body(), "the list", 4).await.unwrap(), b"four");
         let error = whole(body(), "the list", 3).await.unwrap_err().to_string();
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_the_status_whatever_the_body_is() {
+    fn error_response_is_reported_with_http_status() {
         let status =
             refused(403, br#"{"kind":"Status","code":1,"message":"services is forbidden"}"#);
         assert_eq!(refusal(&status), "status 403: services is forbidden");

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_path_has_a_second() {
+    fn throttle_allows_one_request_per_path_and_second() {
         let start = Instant::now();
         let mut throttle = Throttle::new((), RestClient::new(String::new()).unwrap());
         assert_eq!(throttle.begin("/a", start), start);

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_until_something_works() {
+    fn watch_retries_have_backoff_until_success() {
         let mut troubles = troubles();
         let mut least = Duration::from_millis(800);
         for _ in 0..5 {
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lasts_is_said_once_and_then_each_minute() {
+    fn watch_failure_is_logged_once_and_then_every_minute() {
         let start = Instant::now();
         let mut reminder = Reminder::default();
         let mut said = Vec::new();
@@ -275,7 +275,7 @@ mod tests {
 
     /// Four watches fail together, which is one line.
     #[test]
-    fn that_the_server_is_away_is_said_once_for_all_kinds() {
+    fn watch_outage_of_server_is_logged_once_for_all_kinds() {
         let server = Server::new("http://127.0.0.1:1/".to_owned());
         let now = Instant::now();
         let said = Kind::ALL.map(|_| server.clone().away().fail(Class::Away, now));

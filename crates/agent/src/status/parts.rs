@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_endpoint_of_each_port_is_on_one_page() {
+    fn service_page_parts_contain_each_endpoint_once() {
         for lengths in
             [vec![], vec![0], vec![0; 41], vec![100, 101, 0], vec![10_000, 3], vec![100; 1000]]
         {

@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_packets_may_be_to() {
+    fn trace_destination_is_network_socket_or_service() {
         let socket = |text: &str, protocol| To::Socket(text.parse().unwrap(), protocol);
         let network = |text: &str| To::Network(text.parse().unwrap());
         for (text, to) in [

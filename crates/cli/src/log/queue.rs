@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_lost_and_counted_and_nobody_waits() {
+    fn log_queue_that_is_full_loses_and_counts_lines_without_blocking() {
         let (go, may) = channel();
         let taken = Arc::new(Mutex::new(Vec::new()));
         let queue = Queue::start(Slow { may, taken: Arc::clone(&taken) }).unwrap();
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_is_full_loses_lines() {
+    fn log_queue_loses_and_counts_lines_on_full_disk() {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let queue = Queue::start(full).unwrap();
         (0..10).for_each(|_| queue.push(b"a line\n"));

@@ -131,7 +131,7 @@ const DATAGRAMS: [(Protocol, Protocol); 2] =
     [(Protocol::Udp, Protocol::Udp), (Protocol::Sctp, Protocol::Sctp)];
 
 #[test]
-fn a_flow_goes_on_to_an_endpoint_that_would_answer_and_to_no_other() {
+fn conntrack_flow_is_kept_for_ready_or_serving_terminating_endpoint_only() {
     for (of, protocol) in DATAGRAMS {
         let bench = Bench::of(vec![service(of, endpoints())]);
         for frontend in FRONTENDS {
@@ -154,20 +154,20 @@ fn a_flow_goes_on_to_an_endpoint_that_would_answer_and_to_no_other() {
 }
 
 #[test]
-fn an_endpoint_that_is_ready_whatever_it_says_of_serving_keeps_its_flows() {
+fn conntrack_flow_to_ready_endpoint_is_kept_even_if_not_serving() {
     let bench = Bench::of(vec![service(Protocol::Udp, vec![endpoint(READY, true, false, false)])]);
     bench.assert(Protocol::Udp, &[(CLUSTER_IP, READY, false)]);
 }
 
 #[test]
-fn an_endpoint_at_the_node_port_itself_keeps_its_flows() {
+fn conntrack_flow_to_host_network_endpoint_at_node_port_is_kept() {
     let host = endpoint(NODE_PORT, true, true, false);
     let bench = Bench::of(vec![service(Protocol::Udp, vec![host])]);
     bench.assert(Protocol::Udp, &[(NODE_PORT, NODE_PORT, false), (CLUSTER_IP, NODE_PORT, false)]);
 }
 
 #[test]
-fn without_endpoints_only_translated_flows_are_stale() {
+fn conntrack_service_without_endpoints_makes_only_translated_flows_stale() {
     for (of, protocol) in DATAGRAMS {
         for left in [Vec::new(), vec![endpoint(FINISHED, false, false, true)]] {
             let bench = Bench::of(vec![service(of, left)]);
@@ -179,7 +179,7 @@ fn without_endpoints_only_translated_flows_are_stale() {
 }
 
 #[test]
-fn other_flows_are_left() {
+fn conntrack_flows_of_other_addresses_and_ports_are_kept() {
     let bench = Bench::of(vec![service(Protocol::Udp, endpoints())]);
     bench.assert(
         Protocol::Udp,
@@ -200,7 +200,7 @@ fn other_flows_are_left() {
 }
 
 #[test]
-fn node_ports_are_only_where_they_are_open() {
+fn conntrack_node_port_flows_are_judged_only_where_node_ports_are_open() {
     let stale = |node_ports_at: NodePortsAt| {
         let mut bench = Bench::of(vec![service(Protocol::Udp, endpoints())]);
         bench.node_ports_at = node_ports_at;
@@ -226,7 +226,7 @@ fn node_ports_are_only_where_they_are_open() {
 }
 
 #[test]
-fn what_was_translated_to_a_frontend_that_vanished_is_stale() {
+fn conntrack_translated_flows_of_removed_frontend_are_stale() {
     for (of, protocol) in DATAGRAMS {
         let mut bench = Bench::of(Vec::new());
         bench.past = History::Vanished(frontends(&service(of, Vec::new())).collect());
@@ -245,7 +245,7 @@ fn what_was_translated_to_a_frontend_that_vanished_is_stale() {
 }
 
 #[test]
-fn one_address_of_a_service_may_vanish() {
+fn conntrack_flows_of_removed_load_balancer_ip_are_stale_others_kept() {
     let mut bench = Bench::of(vec![ServicePort {
         load_balancer_ips: Vec::new(),
         ..service(Protocol::Udp, endpoints())
@@ -256,7 +256,7 @@ fn one_address_of_a_service_may_vanish() {
 }
 
 #[test]
-fn a_frontend_that_is_there_again_is_judged_by_what_is_behind_it_now() {
+fn conntrack_recreated_frontend_is_judged_by_its_current_endpoints() {
     let again = service(Protocol::Udp, endpoints());
     let past = History::Vanished(frontends(&again).collect());
     let bench = Bench { past, ..Bench::of(vec![again]) };
@@ -264,7 +264,7 @@ fn a_frontend_that_is_there_again_is_judged_by_what_is_behind_it_now() {
 }
 
 #[test]
-fn after_a_restart_cluster_ips_without_a_service_are_taken_for_vanished() {
+fn conntrack_after_restart_cluster_ips_without_service_count_as_removed() {
     let mut bench = Bench::of(vec![service(Protocol::Udp, endpoints())]);
     bench.past = History::Unknown;
     for protocol in [Protocol::Udp, Protocol::Sctp] {
@@ -287,7 +287,7 @@ fn after_a_restart_cluster_ips_without_a_service_are_taken_for_vanished() {
 }
 
 #[test]
-fn tcp_is_reset_only_if_asked_and_only_to_endpoints_that_were_removed() {
+fn tcp_reset_is_opt_in_and_only_for_removed_endpoints() {
     let cases = |reset| {
         FRONTENDS.map(|frontend| {
             [
@@ -317,7 +317,7 @@ fn tcp_is_reset_only_if_asked_and_only_to_endpoints_that_were_removed() {
 }
 
 #[test]
-fn services_that_share_an_address_keep_the_flows_of_each() {
+fn conntrack_services_sharing_an_external_ip_keep_flows_of_both() {
     let first = service(Protocol::Udp, vec![endpoint(READY, true, true, false)]);
     let mut second = service(Protocol::Udp, vec![endpoint(UNREADY, true, true, false)]);
     second.cluster_ip = at("10.96.0.11:0").ip();
@@ -335,7 +335,7 @@ fn services_that_share_an_address_keep_the_flows_of_each() {
 }
 
 #[test]
-fn a_flow_of_another_zone_is_stale_only_if_it_was_translated() {
+fn conntrack_flow_in_another_zone_is_stale_only_if_translated() {
     let judge = Bench::of(vec![service(Protocol::Udp, endpoints())]).judge();
     let in_zone = |reply_source| Flow { zone: 7, ..flow(Protocol::Udp, CLUSTER_IP, reply_source) };
     assert!(judge.is_stale(&in_zone(REMOVED)));
@@ -344,7 +344,7 @@ fn a_flow_of_another_zone_is_stale_only_if_it_was_translated() {
 }
 
 #[test]
-fn only_protocols_that_may_have_stale_flows_are_listed() {
+fn conntrack_dumps_only_protocols_that_may_have_stale_flows() {
     use Protocol::{Sctp, Tcp, Udp};
     let of = |of| service(of, Vec::new());
     let protocols = |ports: Vec<ServicePort>, past: &History, resets_removed_tcp| {

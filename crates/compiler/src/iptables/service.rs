@@ -327,7 +327,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_in_n_is_rounded_as_kube_proxy_and_iptables_round_it() {
+    fn iptables_probability_one_in_n_is_rounded_like_kube_proxy() {
         #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "test")]
         #[expect(clippy::cast_sign_loss, reason = "test")]
         let by_text = |n: usize| {

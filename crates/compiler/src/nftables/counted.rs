@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_found_again() {
+    fn counter_names_are_parsed_back_to_service_ports_and_endpoints() {
         let wanted = name("default", "web", Protocol::Udp, "dns");
         let key = Key::from([
             Value::Address("10.96.0.10".parse().unwrap()),

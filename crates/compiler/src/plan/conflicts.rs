@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn one_place_of_two_services_is_a_contest() {
+    fn address_conflict_of_two_services_is_reported_per_address_and_node_port() {
         let services = [
             service(
                 "b",
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_without_endpoints_stands_behind_one_that_has_some() {
+    fn address_conflict_is_won_by_service_with_endpoints() {
         let spec = |cluster_ip: &str, also: &str| {
             format!(
                 r#""clusterIP": "{cluster_ip}", "externalIPs": ["192.0.2.1"], {also}
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_port_may_be_another_service_in_each_family() {
+    fn address_conflict_of_node_port_may_have_another_winner_per_ip_family() {
         let of = |name: &str, number: u8| {
             let spec = format!(
                 r#""type": "NodePort", "clusterIPs": ["10.96.0.{number}", "fd00::{number}"],
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_does_not_contest_with_itself_nor_across_protocols() {
+    fn address_conflict_needs_different_services_and_same_protocol_and_port() {
         let services = [
             service(
                 "a",

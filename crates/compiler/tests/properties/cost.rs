@@ -85,7 +85,7 @@ fn frontends_and_endpoints(frontends: usize, endpoints: usize, policy: &str) -> 
 }
 
 #[test]
-fn elements_grow_with_frontends_plus_endpoints() {
+fn nftables_elements_grow_with_frontends_plus_endpoints() {
     for policy in ["Cluster", "Local"] {
         for frontends in [0, 1, 2, 3, 4, 5, 50, 1000] {
             for endpoints in [0, 1, 3, 4, 5, 6, 50, 1000] {
@@ -102,7 +102,7 @@ fn elements_grow_with_frontends_plus_endpoints() {
 
 /// At most four chains per service port, and only with more than four frontends.
 #[test]
-fn chains_are_added_only_for_many_frontends() {
+fn nftables_service_gets_own_chains_only_with_many_frontends() {
     let own = |frontends, endpoints| {
         let table = table(&frontends_and_endpoints(frontends, endpoints, "Local"));
         table.chains.keys().filter(|name| name.as_str().contains('/')).count()
@@ -124,7 +124,7 @@ fn ranges(ports: usize, ranges: usize, load_balancers: usize, services: usize) -
 }
 
 #[test]
-fn elements_grow_with_source_ranges_plus_ports() {
+fn nftables_elements_grow_with_source_ranges_plus_ports() {
     let count = |table: &Table| {
         let of = |name: &str| table.sets[name].elements.len();
         of("source-ranges") + of("firewall-ips")
@@ -175,14 +175,14 @@ fn shared_pods(services: usize, endpoints: usize) -> Vec<Value> {
 }
 
 #[test]
-fn update_of_service_leaves_services_with_same_pods_alone() {
+fn update_of_service_does_not_touch_services_with_same_pods() {
     let cost = |services| cost(&shared_pods(services, 5), &shared_pods(services, 4));
     assert_eq!(cost(10), cost(1000));
     assert!(cost(1000).0 < 50, "{:?}", cost(1000));
 }
 
 #[test]
-fn update_of_service_leaves_service_with_all_pods_alone() {
+fn update_of_service_does_not_touch_service_with_all_pods() {
     let objects = |link: usize, endpoints: usize| {
         let mut objects = shared_pods(2, endpoints);
         objects.push(service("evil", "10.97.0.1".parse().unwrap(), 1, json!({}), 0));
@@ -194,7 +194,7 @@ fn update_of_service_leaves_service_with_all_pods_alone() {
 }
 
 #[test]
-fn update_of_port_leaves_other_ports_alone() {
+fn update_of_port_does_not_touch_other_ports() {
     let objects = |ports: usize, last: usize| {
         let mut slice = slice("many", ports, 0..100);
         slice["ports"][0]["port"] = json!(last);

@@ -116,7 +116,7 @@ proptest! {
     }
 
     #[test]
-    fn in_iptables_mode_all_but_the_refused_services_are_applied(
+    fn isolate_iptables_applies_all_but_refused_services(
         before in objects(), after in objects(), config in config(),
         culprits in prop::collection::vec(any::<Index>(), 0..3),
         pair in prop::option::of((any::<Index>(), any::<Index>())),
@@ -170,7 +170,7 @@ proptest! {
     }
 
     #[test]
-    fn in_iptables_mode_a_lack_of_memory_leaves_no_service_out(
+    fn isolate_iptables_out_of_memory_leaves_no_service_out(
         objects in objects(), config in config(),
     ) {
         let live = LiveRuleset::new(iptables_plan(&objects, &config, false));

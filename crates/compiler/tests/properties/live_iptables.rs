@@ -101,7 +101,7 @@ proptest! {
     /// Of the changed chains, the repair needs only the content of those that other programs fill
     /// too. It writes only changed chains.
     #[test]
-    fn live_ruleset_repairs_damaged_chains_alone(
+    fn live_ruleset_repairs_only_damaged_chains(
         objects in objects(), config in config(),
         damages in prop::collection::vec(any::<prop::sample::Index>(), 1..6),
     ) {
@@ -149,7 +149,7 @@ proptest! {
 
     /// A change of endpoints writes only the chains of its service port.
     #[test]
-    fn live_ruleset_endpoint_update_leaves_shared_chains_alone(objects in objects(), config in config()) {
+    fn live_ruleset_endpoint_update_keeps_shared_chains(objects in objects(), config in config()) {
         for (_, plan) in plans(&objects, &config) {
             let mut live = LiveRuleset::new(plan.clone());
             for service in &plan.services {

@@ -111,7 +111,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn cluster_ip_packet_reaches_its_service_or_nobody(
+    fn cluster_ip_packet_reaches_no_other_service(
         objects in objects_and_network(), config in config(),
     ) {
         for mode in [ProxyMode::Iptables, ProxyMode::Nftables] {

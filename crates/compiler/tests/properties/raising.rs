@@ -19,7 +19,7 @@ proptest! {
 
     /// Each rule is recovered from the kernel's expressions.
     #[test]
-    fn nftables_rules_are_raised_from_kernel_form(objects in objects(), config in in_nftables_mode()) {
+    fn nftables_rules_delinearize_round_trip(objects in objects(), config in in_nftables_mode()) {
         for (_, plan) in plans(&objects, &config) {
             let table = nftables::table(&plan, &"rulegen".into());
             for rule in table.chains.values().flat_map(|chain| &chain.rules) {
@@ -32,7 +32,7 @@ proptest! {
 
     /// Each table is recovered, except its comment, which is not read.
     #[test]
-    fn nftables_tables_are_raised_from_kernel_form(objects in objects(), config in in_nftables_mode()) {
+    fn nftables_tables_delinearize_round_trip(objects in objects(), config in in_nftables_mode()) {
         for (_, plan) in plans(&objects, &config) {
             let mut wanted = nftables::table(&plan, &"rulegen".into());
             for rule in wanted.chains.values_mut().flat_map(|chain| &mut chain.rules) {
@@ -64,7 +64,7 @@ pub(crate) fn as_read(statement: &Statement) -> Statement {
 }
 
 #[test]
-fn nftables_partial_rule_is_not_raised() {
+fn nftables_partial_rule_is_not_delinearized() {
     let network = parse_network("10.0.0.0/8").unwrap();
     let statement = Statement::Match(Condition::Source(Negatable::is(network)));
     let linearized = linearize(IpFamily::Ipv4, std::slice::from_ref(&statement));

@@ -55,7 +55,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn stages_each_lead_packets_to_endpoints(
+    fn nftables_stages_of_a_commit_keep_frontends_reachable(
         states in prop::collection::vec(objects(), 2..4), config in in_nftables_mode(),
     ) {
         let mut fake = FakeKernel::default();

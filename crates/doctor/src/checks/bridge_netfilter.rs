@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn bridge_with_pods_needs_bridge_netfilter() {
+    fn doctor_bridge_with_pods_needs_bridge_netfilter() {
         let call = |value| [(Sysctl::BRIDGE_NF_CALL_IPTABLES, value)];
         assert_eq!(check(&bridge(2), &call(Some(1))), []);
         assert_eq!(check(&bridge(1), &call(Some(0))), []);

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn missing_endpoints_are_a_warning_unless_expected() {
+    fn doctor_missing_endpoints_are_a_warning_or_a_note_with_policy_local() {
         let port = ServicePortName {
             namespace: "default".into(),
             service: "web".into(),

@@ -75,7 +75,7 @@ mod tests {
     use crate::finding::Grade;
 
     #[test]
-    fn ipv4_must_be_forwarded() {
+    fn forwarding_of_ipv4_must_be_on() {
         assert_eq!(check_ipv4(1), []);
         let [finding] = &check_ipv4(0)[..] else { panic!("one thing is wrong") };
         assert!(finding.what.starts_with("net.ipv4.ip_forward is 0"), "{finding:?}");
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_must_be_forwarded_if_it_is_used() {
+    fn forwarding_of_ipv6_must_be_on_if_ipv6_is_used() {
         let grade = |forwarding, is_used| check_ipv6(&Ipv6 { forwarding, is_used }).grade();
         assert_eq!(grade(Some(1), Some(true)), Grade::Ok);
         assert_eq!(grade(Some(0), Some(true)), Grade::Error);

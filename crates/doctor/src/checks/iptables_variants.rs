@@ -58,7 +58,7 @@ mod tests {
     use crate::finding::Severity;
 
     #[test]
-    fn iptables_variants_two_with_services_are_an_error() {
+    fn doctor_services_in_both_iptables_variants_are_an_error() {
         let nft = Facts { variant: Variant::Nft, holds_services: true, is_kubelets: false };
         let legacy = Facts { variant: Variant::Legacy, ..nft };
         let worst = |facts: &[Facts]| check(facts).iter().map(|finding| finding.severity).max();

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn missing_feature_is_reported_with_the_first_kernel_version() {
+    fn kernel_feature_missing_is_reported_with_first_linux_version() {
         let missing = Missing {
             family: IpFamily::Ipv4,
             feature: "random choice",
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn example_manifest_compiles_without_problems() {
+    fn kernel_feature_example_manifest_compiles_without_problems() {
         let mut objects = Objects::default();
         assert_eq!(read_manifest("example", EXAMPLE.as_bytes(), &mut objects), []);
         let (snapshot, problems) =

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn services_that_the_agent_left_out_are_found_by_name() {
+    fn left_out_services_of_the_agent_are_reported_by_name() {
         let answer = |body: &str| format!("HTTP/1.0 200 OK\r\n\r\n{body}");
         let found = check(&answer(
             r#"{"leftOut": [{"service": "default/web", "reason": "refused", "message": "is left out"}],

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_mode_leftovers_are_found_in_both_modes() {
+    fn leftovers_of_other_mode_are_found_in_both_modes() {
         let table = ["ip rulegen".to_owned()];
         let program = ["iptables-nft".to_owned()];
         let told = |mode, tables: &[String], chains: &[String]| {

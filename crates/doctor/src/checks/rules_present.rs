@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn missing_rules_are_an_error() {
+    fn doctor_missing_rules_are_an_error() {
         assert_eq!(check(ProxyMode::Nftables, true), []);
         assert!(check(ProxyMode::Nftables, false)[0].what.contains("table"));
         assert!(check(ProxyMode::Iptables, false)[0].what.contains("KUBE-*"));

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn destinations_are_addresses_or_services() {
+    fn explain_destination_is_address_or_service() {
         let address = |text: &str, over| Ok(Destination::Address(text.parse().unwrap(), over));
         assert_eq!(Destination::parse("10.96.0.1:80"), address("10.96.0.1:80", Protocol::Tcp));
         assert_eq!(Destination::parse("[fd00::1]:53/UDP"), address("[fd00::1]:53", Protocol::Udp));
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_name_of_two_protocols_needs_the_protocol() {
+    fn explain_destination_port_name_with_two_protocols_needs_protocol() {
         let at = SocketAddr::from(([10, 96, 0, 10], 53));
         let port = |protocol| ServicePortName {
             namespace: "kube-system".into(),

@@ -74,7 +74,7 @@ fn texts(explanation: &Explanation, about: About) -> Vec<&str> {
 }
 
 #[test]
-fn of_two_protocols_with_one_port_name_the_policy_counts_endpoints_of_the_packets_own() {
+fn explain_policy_remark_counts_endpoints_of_packet_protocol_only() {
     let some_ready =
         "[{addresses: [10.244.1.6]}, {addresses: [10.244.1.7], conditions: {ready: false}}]";
     for explanation in explained(some_ready, Protocol::Udp) {
@@ -88,7 +88,7 @@ fn of_two_protocols_with_one_port_name_the_policy_counts_endpoints_of_the_packet
 }
 
 #[test]
-fn of_two_protocols_with_one_port_name_the_reason_is_that_of_the_packets_own() {
+fn explain_no_endpoints_reason_is_that_of_packet_protocol() {
     let not_ready = "[{addresses: [10.244.1.7], conditions: {ready: false}}]";
     for explanation in explained(not_ready, Protocol::Udp) {
         let service = explanation.frontend.as_ref().map(|frontend| &frontend.service);
@@ -117,7 +117,7 @@ COMMIT
 ";
 
 #[test]
-fn branches_to_the_same_endpoint_add_their_probabilities() {
+fn explain_adds_probabilities_of_branches_to_same_endpoint() {
     let (rules, errors) = iptables::parse(IpFamily::Ipv4, SAME_ENDPOINT_TWICE);
     assert_eq!(errors, []);
     let packet = Packet {

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn services_go_by_name_and_unnamed_ones_by_address() {
+    fn loss_compares_services_by_name_and_unnamed_by_address() {
         let held = listing(&[
             (Some("a"), "10.96.0.1", true),
             (Some("b"), "10.96.0.2", true),
@@ -125,14 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn a_service_may_lose_all_its_endpoints() {
+    fn loss_lists_services_that_lose_all_endpoints() {
         let held = listing(&[(Some("a"), "10.96.0.1", true), (Some("b"), "10.96.0.2", false)]);
         let wanted = listing(&[(Some("a"), "10.96.0.1", false), (Some("b"), "10.96.0.2", false)]);
         assert_eq!(loss(&held, &wanted).endpoints, ["shop/a"]);
     }
 
     #[test]
-    fn kube_proxys_chains_name_services() {
+    fn kube_proxy_chain_names_are_parsed_to_services() {
         let of = |chain| of_kube_proxys_chain(chain).map(|name| name.to_string());
         let web = "service-2QRHZV4L-default/kubernetes/tcp/https";
         assert_eq!(of(web).as_deref(), Some("default/kubernetes:https"));

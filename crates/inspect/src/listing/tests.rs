@@ -35,7 +35,7 @@ fn said(listing: &Listing) -> Vec<String> {
 }
 
 #[test]
-fn of_two_rules_for_one_frontend_the_first_counts() {
+fn listing_first_rule_for_a_frontend_wins() {
     let listing = of_text(
         "-A KUBE-SERVICES -d 10.0.0.1/32 -p tcp -m comment --comment \"a/a cluster IP\" -m tcp --dport 80 -j KUBE-SVC-A\n\
          -A KUBE-SERVICES -d 10.0.0.1/32 -p tcp -m comment --comment \"a/b cluster IP\" -m tcp --dport 80 -j KUBE-SVC-B\n\
@@ -48,7 +48,7 @@ fn of_two_rules_for_one_frontend_the_first_counts() {
 }
 
 #[test]
-fn rules_of_others_on_the_way_are_gone_through() {
+fn listing_follows_foreign_rules_and_ignores_missing_chains() {
     let listing = of_text(
         "-A KUBE-SERVICES -d 10.0.0.1/32 -p tcp -m tcp --dport 80 -j KUBE-SVC-A\n\
          -A KUBE-SVC-A -m limit --limit 5/min -j KUBE-SEP-A\n\
@@ -61,7 +61,7 @@ fn rules_of_others_on_the_way_are_gone_through() {
 
 /// The kernel takes no loops, but a text may have them.
 #[test]
-fn loops_end() {
+fn listing_ends_at_loops_of_chains() {
     let listing = of_text(
         "-A KUBE-NODEPORTS -p udp -m comment --comment \"a/a:dns\" -m udp --dport 30053 -j KUBE-SVC-A\n\
          -A KUBE-SVC-A -j KUBE-SVC-B\n\
@@ -109,7 +109,7 @@ fn choose(number: Number) -> Rule {
 }
 
 #[test]
-fn an_endpoint_whose_number_is_never_drawn_is_not_reached() {
+fn listing_omits_endpoints_whose_number_is_never_drawn() {
     let of = |number| said(&of_table(&table(vec![choose(number)])));
     let below = |n| of(Number::Modulo(NumgenMode::Random, n));
     assert_eq!(below(2), ["a/a 80 10.1.0.1:8080,10.1.0.1:8081"]);
@@ -120,7 +120,7 @@ fn an_endpoint_whose_number_is_never_drawn_is_not_reached() {
 }
 
 #[test]
-fn rules_that_no_packet_meets_are_not_gone_through() {
+fn listing_ignores_unreachable_rules() {
     let all = choose(Number::Modulo(NumgenMode::Random, 3));
     let before = |verdict| vec![Rule::new([Statement::Verdict(verdict)]), all.clone()];
     assert_eq!(said(&of_table(&table(before(Verdict::Drop)))), ["a/a 80 "]);
@@ -130,7 +130,7 @@ fn rules_that_no_packet_meets_are_not_gone_through() {
 }
 
 #[test]
-fn a_name_of_which_a_part_is_missing_is_none() {
+fn listing_ignores_truncated_service_names() {
     let mut table = table(Vec::new());
     let long = format!("{}/{}:http", "a".repeat(63), "b".repeat(63));
     for element in table.sets.values_mut().flat_map(|set| set.elements.values_mut()) {

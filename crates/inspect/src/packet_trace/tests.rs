@@ -133,7 +133,7 @@ fn accept() -> TraceStep {
 }
 
 #[test]
-fn a_packet_that_gets_an_endpoint_and_another_number_with_it() {
+fn trace_packet_with_dnat_is_followed_to_new_trace_id() {
     let goto = TraceVerdict::Goto(Name::from("endpoints-1"));
     let then = |destination: &str| PacketHeader {
         out_interface: Some("cali1".to_owned()),
@@ -156,7 +156,7 @@ fn a_packet_that_gets_an_endpoint_and_another_number_with_it() {
 }
 
 #[test]
-fn a_node_port_is_named_by_the_rule_that_finds_it() {
+fn trace_node_port_packet_gets_its_service_from_the_rule() {
     let mut known = known();
     let vmap = Statement::VerdictMap { key: Vec::new(), map: Name::from("node-ports") };
     let of_node_ports = TracedRule { statements: vec![vmap], ..TracedRule::default() };
@@ -174,7 +174,7 @@ fn a_node_port_is_named_by_the_rule_that_finds_it() {
 }
 
 #[test]
-fn refusals_end_at_once_and_say_why() {
+fn trace_rejected_or_dropped_packet_ends_at_once_with_reason() {
     let refused = |ip: &str, then: Vec<TraceEvent>| {
         let to = header(ip, 80);
         let base = at("rulegen", "filter-forward");
@@ -207,7 +207,7 @@ fn refusals_end_at_once_and_say_why() {
 }
 
 #[test]
-fn what_others_have_traced_is_not_told() {
+fn trace_ignores_packets_traced_by_other_programs() {
     let to = header("10.96.0.10", 80);
     let base = at("rulegen", "filter-forward");
     let theirs = event(9, at("rulegen-trace-2", "prerouting"), accept(), Some(to.clone()));
@@ -218,7 +218,7 @@ fn what_others_have_traced_is_not_told() {
 }
 
 #[test]
-fn a_number_that_comes_again_is_another_packet() {
+fn trace_id_that_is_reused_is_another_packet() {
     let to = header("10.96.0.10", 80);
     let base = || at("rulegen", "filter-input");
     let events = vec![
@@ -235,7 +235,7 @@ fn a_number_that_comes_again_is_another_packet() {
 /// Packets of one connection lie in the same memory one after the other, and translation gives them
 /// the number that the last one had.
 #[test]
-fn a_number_that_comes_again_behind_translation() {
+fn trace_id_that_is_reused_after_dnat_is_another_packet() {
     let (to, then) = (header("10.96.0.10", 80), header("10.244.1.5", 8080));
     let packet = |id| {
         [
@@ -251,7 +251,7 @@ fn a_number_that_comes_again_behind_translation() {
 }
 
 #[test]
-fn a_packet_ends_when_nothing_came_for_a_while() {
+fn trace_packet_ends_after_idle_timeout() {
     let known = known();
     let mut follower = follower();
     follower.take(&known, armed(7, header("10.96.0.10", 80)), MOMENT);
@@ -261,7 +261,7 @@ fn a_packet_ends_when_nothing_came_for_a_while() {
 }
 
 #[test]
-fn a_packet_may_be_incomplete_until_all_was_told_that_was_left() {
+fn trace_packet_is_incomplete_if_events_were_lost() {
     let known = known();
     let mut follower = follower();
     let end = |follower: &mut PacketTracker, id, at: Duration| {
@@ -277,7 +277,7 @@ fn a_packet_may_be_incomplete_until_all_was_told_that_was_left() {
 }
 
 #[test]
-fn a_service_by_its_name() {
+fn trace_service_name_selects_its_frontends() {
     let known = known();
     let frontends = |text: &str| frontends(&text.parse().unwrap(), &known);
     let cluster_ip = Frontend::at_ip("10.96.0.10".parse().unwrap(), Protocol::Tcp, 80);

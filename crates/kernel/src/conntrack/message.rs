@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn conntrack_request_has_its_length_and_always_the_flow() {
+    fn conntrack_delete_request_has_correct_length_and_flow_tuple() {
         for flow in flows() {
             let request = delete(&flow, 9);
             let length = u32::try_from(request.len()).unwrap();

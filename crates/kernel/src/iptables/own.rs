@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn own_commits_are_recognised_by_generation_if_no_other_program_committed() {
+    fn commits_of_agent_are_recognised_by_generation_without_rival_commits() {
         for before in [5, u32::MAX - 1, u32::MAX] {
             let mut own = noted(before, before.wrapping_add(2), 2);
             // The process ID belongs to another PID namespace.
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn own_commits_are_recognised_by_process_if_others_committed() {
+    fn commits_of_agent_are_recognised_by_process_if_others_committed() {
         let mut own = noted(5, 8, 2);
         assert_eq!([6, 7, 8].map(|n| own.made(&commit(n, 7 + (n % 2)))), [true, false, true]);
         // One commit fewer than expected is just as suspicious.
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn own_commits_in_a_container_are_recognised_by_socket_port() {
+    fn commits_of_agent_in_container_are_recognised_by_socket_port() {
         let mut of_container = commit(6, 4711);
         of_container.writer.port = 7;
         assert!(noted(5, 8, 2).made(&of_container));
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn own_commits_ignore_a_process_id_after_its_run() {
+    fn commits_of_agent_ignore_a_process_id_after_the_process_exited() {
         let mut own = noted(5, 8, 2);
         assert!(!own.made(&commit(9, 7)));
         assert!(own.runs.is_empty());

@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn refusal_for_lack_of_memory_or_permission_is_not_about_content() {
+    fn refusal_nftables_out_of_memory_or_not_permitted_is_not_about_content() {
         for (status, reason) in [
             (4, "Cannot allocate memory"),
             (1, "Cannot allocate memory"),

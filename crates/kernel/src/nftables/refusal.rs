@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusal_for_lack_of_memory_or_permission_is_not_about_content() {
+    fn refusal_nftables_out_of_memory_or_not_permitted_is_not_about_content() {
         for errno in [Errno::ENOMEM, Errno::ENOBUFS, Errno::EPERM, Errno::EACCES, Errno::EINTR] {
             assert_eq!(reason(errno), Reason::Circumstances, "{errno}");
         }

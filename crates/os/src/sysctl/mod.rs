@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn sysctl_minimum_is_met_by_more_and_an_exact_value_only_by_itself() {
+    fn sysctl_minimum_accepts_larger_values_and_exact_setting_does_not() {
         assert!(Setting::AtLeast(SYSCTL, 7).is_met_by(8));
         assert!(Setting::AtLeast(SYSCTL, 7).is_met_by(7));
         assert!(!Setting::AtLeast(SYSCTL, 7).is_met_by(6));

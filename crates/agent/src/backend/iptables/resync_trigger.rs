@@ -59,7 +59,7 @@ mod tests {
     const RESYNC: Duration = Duration::from_millis(100);
 
     #[test]
-    fn no_op_resyncs_take_a_twentieth_of_the_time() {
+    fn resync_without_drift_uses_at_most_five_percent_of_the_time() {
         let mut now = Instant::now();
         let (begun, mut resync_trigger, mut resyncs) = (now, ResyncTrigger::default(), 0);
         while now.duration_since(begun) < RESYNC * 1000 {

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn removal_lists_at_most_ten_services() {
+    fn apply_removal_prompt_lists_at_most_ten_services() {
         let services = (0..12).map(|n| format!("shop/s{n}")).collect();
         let told = told(&Loss { services, endpoints: vec!["shop/x".to_owned()] });
         assert!(told.contains("(12): shop/s0, shop/s1, "), "{told}");

@@ -63,7 +63,7 @@ mod tests {
     use crate::args::CHECK_NAMES;
 
     #[test]
-    fn the_flag_check_takes_the_name_of_every_check() {
+    fn doctor_check_flag_accepts_every_check_name() {
         assert_eq!(CHECKS.each_ref().map(|check| check.name), CHECK_NAMES);
     }
 }

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn text_has_one_line_per_check_and_each_remedy_once() {
+    fn doctor_text_has_one_line_per_check_and_each_remedy_once() {
         assert_eq!(
             text(&report(all())),
             "✓ ok          ip-forward  IPv4 forwarding is on\n\
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn text_escapes_control_characters_in_foreign_names() {
+    fn doctor_text_escapes_control_characters_in_foreign_names() {
         let title = "chain \x1b]0;owned\x07";
         let found = Outcome::Found(vec![Finding::note(FindingCode::NoRules, title, title)]);
         let text = text(&report(vec![found, Outcome::Unknown(format!("{title}\nno more"))]));
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn json_has_the_same_results() {
+    fn doctor_json_has_the_same_results_as_text() {
         let mut out = Vec::new();
         assert!(write_json(&report(all()), &mut out).is_ok());
         let read: Value = serde_json::from_slice(&out).unwrap_or_default();
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn exit_status_of_findings_takes_precedence_over_unknown() {
+    fn doctor_exit_status_of_findings_takes_precedence_over_unknown() {
         let of = |outcomes: &[usize]| {
             let all = all();
             status(&report(outcomes.iter().map(|at| all[*at].clone()).collect()))

@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_wrote_does_not_steer_the_terminal() {
+    fn list_table_escapes_control_characters() {
         let title = "\x1b]0;owned\x07";
         let traffic = TrafficView {
             policy: None,
