@@ -173,7 +173,7 @@ fn event_and_log_for_listener_whose_node_address_a_service_takes() {
     assert!(event.starts_with(&format!("shell: {at} (tcp, spec.externalIPs) is an address of")));
     assert!(event.contains(&format!("listens at {at}")), "{event}");
     let logged = "Service address conflicts with a listening process on this node";
-    assert_eq!(node.logged(logged), 1);
+    node.assert_logged(logged, 1);
     // Another claim is looked for; what was told is not told again.
     let mut other = service("other", 61);
     other["spec"]["externalIPs"] = json!([NODE_IP]);
@@ -181,7 +181,7 @@ fn event_and_log_for_listener_whose_node_address_a_service_takes() {
     node.server.apply(other);
     node.settle();
     wait_until("another Event is there", || taken(&node).len() == 2);
-    assert_eq!(node.logged(logged), 2);
+    node.assert_logged(logged, 2);
     // Where the node's addresses are excluded, nobody loses one.
     node.stop(Signal::SIGTERM);
     node.start("--refuse-node-addresses");
@@ -189,7 +189,7 @@ fn event_and_log_for_listener_whose_node_address_a_service_takes() {
     let key = format!("{NODE_IP} . tcp . 22");
     wait_until("the rules are without it", || !node.rules().contains(&key));
     assert!(node.rules().contains("192.0.2.10"));
-    assert_eq!(node.logged(logged), 2);
+    node.assert_logged(logged, 2);
 }
 
 #[test]

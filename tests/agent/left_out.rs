@@ -29,7 +29,7 @@ fn left_out_service_over_size_limit_is_reported_and_others_are_applied() {
     node.settle_at(&others(&node));
     assert!(!node.rules().contains("default/large"));
     wait_until("it is counted", || node.metric(LEFT_OUT) == Some(1.0));
-    assert_eq!(node.logged("Service default/large: is too large"), 1);
+    node.assert_logged("Service default/large: is too large", 1);
     let of_service = || {
         let mut events = node.server.events().into_iter();
         events.find(|event| event["reason"] == "ServiceTooLarge")
@@ -45,11 +45,11 @@ fn left_out_service_over_size_limit_is_reported_and_others_are_applied() {
     node.server.apply(slice("large", "b", &many[6..]));
     node.server.apply(service("third", 62));
     node.settle_at(&others(&node));
-    assert_eq!(node.logged("Service default/large: is too large"), 1);
+    node.assert_logged("Service default/large: is too large", 1);
 
     // It fits again.
     node.server.delete(Kind::EndpointSlice, "default", "large-b");
     node.settle();
     wait_until("it is over", || node.metric(LEFT_OUT) == Some(0.0));
-    assert_eq!(node.logged("Service no longer left out"), 1);
+    node.assert_logged("Service no longer left out", 1);
 }

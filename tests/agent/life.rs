@@ -49,7 +49,7 @@ fn restart_without_api_server_keeps_rules() {
     node.start("");
     let fails = |node: &Node| node.metric("rulegen_watch_restarts_total");
     wait_until("all lists fail", || fails(&node) >= Some(KINDS.len() as f64));
-    assert_eq!(node.logged("API server unreachable"), 1);
+    node.assert_logged("API server unreachable", 1);
     assert!(is_from(node.ask(10), HERE[0]));
     assert_eq!(node.generation(), before, "the rules were touched");
     assert_eq!((node.probe("/livez"), node.probe("/readyz")), (200, 503));

@@ -138,6 +138,13 @@ impl Node {
         self.log().lines().filter(|line| line.contains(text)).count()
     }
 
+    /// Waits until so many lines contain the text, and fails if there are more. A thread of its own
+    /// writes the log, so a line may appear later than the metric of the same event.
+    pub(crate) fn assert_logged(&self, text: &str, count: usize) {
+        wait_until(&format!("{text:?} is logged"), || self.logged(text) >= count);
+        assert_eq!(self.logged(text), count, "{text:?}: {}", self.log());
+    }
+
     /// Waits until the agent watches all kinds.
     pub(crate) fn wait_for_watches(&self) {
         KINDS.iter().for_each(|kind| self.server.wait_for_watch(*kind, PATIENCE));

@@ -64,7 +64,7 @@ fn changes_made_in_an_outage_are_in_the_kernel_within_5_s() {
     node.server.expire_history();
     // With client-go's backoff the pauses are 25 to 50 s by then.
     thread::sleep(Duration::from_secs(40));
-    assert_eq!(node.logged("API server unreachable"), 1);
+    node.assert_logged("API server unreachable", 1);
     node.server.refuse_connections(false);
     let returned = Instant::now();
     has_changed(&node);

@@ -83,8 +83,8 @@ fn list_that_fails_repeatedly_is_logged_once_with_backoff() {
     node.server.fail_next(2, Kind::Service, Some(Verb::List), Failure::Code(429));
     node.start("");
     node.settle();
-    assert_eq!(node.logged("watch failed,"), 1);
-    assert_eq!(node.logged("watch re-established"), 1);
+    node.assert_logged("watch failed,", 1);
+    node.assert_logged("watch re-established", 1);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn service_cidrs_are_optional() {
     node.server.apply(service("more", 50));
     node.settle_at(&others());
     assert_eq!(node.probe("/readyz"), 200);
-    assert_eq!(node.logged("unused cluster IPs are not rejected"), 1);
+    node.assert_logged("unused cluster IPs are not rejected", 1);
     assert_eq!(node.logged("watch failed"), 0);
 }
 
