@@ -52,14 +52,6 @@ fn completion_scripts_for_bash_zsh_fish() {
 }
 
 #[test]
-fn version_flag_prints_version() {
-    assert_eq!(
-        stdout(&rulegen(&root(), &["--version"])),
-        format!("rulegen {}\n", env!("CARGO_PKG_VERSION"))
-    );
-}
-
-#[test]
 fn usage_error_exits_with_2() {
     for arguments in [
         &[][..],
@@ -175,7 +167,14 @@ fn flag_with_invalid_value_is_named_in_the_error() {
         ("--cluster-cidr=10.244.0.0", "--cluster-cidr"),
         ("--cluster-cidr=10.0.0.0/8,10.1.0.0/16", "--cluster-cidr"),
         ("--detect-local-mode=Magic", "--detect-local-mode"),
-        ("--nodeport-addresses=here", "--nodeport-addresses"),
+        ("--nodeport-addresses=here", "invalid value 'here' for '--nodeport-addresses <CIDRS>'"),
+        ("--nodeport-addresses=10.0.0.0/8,primary", "for '--nodeport-addresses <CIDRS>'"),
+        ("--external-ips=10.0.0.1", "invalid value '10.0.0.1' for '--external-ips <CIDRS>'"),
+        ("--external-ips=all,10.0.0.0/8", "for '--external-ips <CIDRS>'"),
+        (
+            "--feature-gates=AllowServiceExternalIPs",
+            "for '--feature-gates <GATES>': want NAME=BOOL",
+        ),
         ("--pod-bridge-interface=much-too-long-a-name", "--pod-bridge-interface"),
         ("--proxy-mode=ipvs", "--proxy-mode"),
     ] {
@@ -183,6 +182,30 @@ fn flag_with_invalid_value_is_named_in_the_error() {
         assert_eq!(output.status.code(), Some(2), "{flag}");
         assert!(stderr(&output).contains(part), "{flag}: {}", stderr(&output));
     }
+    // Each value is valid, but not both together.
+    for (flag, other) in [
+        ("--nodeport-addresses=primary", "--nodeport-addresses=10.0.0.0/8"),
+        ("--external-ips=none", "--external-ips=10.0.0.0/8"),
+    ] {
+        let output = rulegen(&root(), &["--dry-run", "-f", good, flag, other]);
+        assert_eq!(output.status.code(), Some(2), "{flag} {other}");
+        assert!(stderr(&output).contains("must stand alone"), "{flag}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn flags_with_lists_of_networks_may_be_repeated() {
+    let compiled = |flags: &[&str]| {
+        let good = root().join("examples/nodeport.yaml");
+        let known = ["--dry-run", "-f", good.to_str().unwrap(), "--hostname-override", "node-1"];
+        let output = rulegen(&root(), &[&known[..], flags].concat());
+        assert!(output.status.success(), "{flags:?}: {}", stderr(&output));
+        stdout(&output)
+    };
+    let [other, one] = ["--nodeport-addresses=10.0.0.0/8", "--nodeport-addresses=192.168.0.0/16"];
+    let once = compiled(&["--nodeport-addresses=10.0.0.0/8,192.168.0.0/16"]);
+    assert!(compiled(&[other, one]) == once);
+    assert!(compiled(&[other]) != once);
 }
 
 /// A flag with a fixed set of values lists them in the help and in completions, and a typo is
@@ -308,7 +331,7 @@ fn kube_proxy_runtime_flags_are_accepted() {
     let arguments = [&["--dry-run", "-f", good.to_str().unwrap()], &flags[..]].concat();
     let output = rulegen(&root(), &arguments);
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stderr(&output).contains("note: --kubeconfig has no effect here"));
+    assert!(stderr(&output).contains("note: flags used only by `rulegen agent`: --kubeconfig, "));
     assert!(stdout(&output).contains("cluster IP\" -m tcp --dport 80 -j KUBE-MARK-MASQ"));
 }
 

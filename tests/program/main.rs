@@ -16,3 +16,4 @@ mod bad_input;
 mod command_line;
 mod deploy;
 mod documentation;
+mod kube_proxy_flags;

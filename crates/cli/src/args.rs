@@ -5,21 +5,28 @@ mod choice;
 mod doctor;
 mod exit_status;
 mod explain;
+mod ignored;
+mod instead;
 mod list;
 mod objects;
 mod shared;
 mod trace;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use rulegen_ruleset::nftables::Name;
 
-pub(crate) use agent::{AgentArgs, IgnoredArgs, IgnoredRunningArgs, RunningArgs};
+pub(crate) use agent::{AgentArgs, RunningArgs};
 pub(crate) use choice::Given;
 #[cfg(test)]
 pub(crate) use doctor::CHECK_NAMES;
 pub(crate) use doctor::{DoctorArgs, DoctorForm};
 pub(crate) use explain::{ExplainArgs, ExplainForm};
+pub(crate) use ignored::{IgnoredArgs, IgnoredRunningArgs};
+pub(crate) use instead::{InsteadArgs, VersionArgs, VersionForm};
 pub(crate) use list::{ListArgs, ListForm};
 pub(crate) use objects::ObjectsArgs;
 use shared::parse_table;
@@ -94,16 +101,37 @@ JSON: mode; services [{namespace, name, port, protocol, action, frontends, objec
 frontends are [{kind, frontend, action, removed, added}], with the endpoints removed and added; an \
 object is {object, change, removed, added}, a table, set or chain with its rules or elements.";
 
+/// The arguments of this process. As in kube-proxy, underscores in the name of a flag count as dashes.
+pub(crate) fn command_line() -> Vec<OsString> {
+    let mut only_values = false;
+    let normalized = |argument: OsString| {
+        only_values |= argument == "--";
+        match argument.to_str() {
+            Some(text) if !only_values && text.starts_with("--") => with_dashes(text).into(),
+            _ => argument,
+        }
+    };
+    std::env::args_os().map(normalized).collect()
+}
+
+fn with_dashes(flag: &str) -> String {
+    match flag.split_once('=') {
+        Some((name, value)) => format!("{}={value}", name.replace('_', "-")),
+        None => flag.replace('_', "-"),
+    }
+}
+
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(
     name = "rulegen",
-    version,
+    disable_version_flag = true,
+    args_override_self = true,
     about = ABOUT,
     long_about = LONG_ABOUT,
     after_long_help = format!("{EXAMPLES}\n\n{}", exit_status::table()),
     args_conflicts_with_subcommands = true,
-    mut_arg("filename", |filename| filename.required(false).required_unless_present("cleanup")),
+    mut_arg("filename", |filename| filename.required(false).required_unless_present_any(["cleanup", "version"])),
     arg_required_else_help = true
 )]
 pub(crate) struct Cli {
@@ -113,9 +141,8 @@ pub(crate) struct Cli {
     #[command(flatten)]
     apply: ApplyArgs,
 
-    /// Remove all rules and exit; same as `rulegen cleanup`
-    #[arg(long, help_heading = "Options")]
-    cleanup: bool,
+    #[command(flatten)]
+    instead: InsteadArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -194,6 +221,8 @@ pub(crate) enum Command {
     /// of network plugins, and your own. At a terminal, lists what would be removed and asks.
     #[command(after_long_help = exit_status::with("cleanup", CLEANUP_EXAMPLES))]
     Cleanup(CleanupArgs),
+    /// Print the version
+    Version(VersionArgs),
     /// Print a shell completion script
     ///
     /// bash:  source <(rulegen completion bash)
@@ -207,21 +236,32 @@ pub(crate) enum Command {
 }
 
 impl Cli {
-    /// The given command; `apply` or `cleanup` if there is none.
-    pub(crate) fn into_command(self) -> Command {
-        match self.command {
-            Some(command) => command,
-            None if self.cleanup => Command::Cleanup(CleanupArgs {
-                dry_run: self.apply.dry_run,
-                yes: self.apply.yes,
-                output: None,
-                nftables_table: self.apply.proxy.nftables.nftables_table,
-                keep_kube_proxy: false,
-                lock: self.apply.kernel.lock,
-                log: self.apply.log,
-            }),
-            None => Command::Apply(self.apply),
+    /// The given command; `apply` if there is none. kube-proxy's flags --version and --cleanup stand
+    /// for the commands of these names.
+    ///
+    /// # Errors
+    /// There is no manifest to apply: --cleanup=false or --version=false does not replace it.
+    pub(crate) fn into_command(self) -> Result<Command, clap::Error> {
+        let command = match self.command {
+            Some(Command::Agent(args)) => return Ok(agent_or_instead(args)),
+            Some(command) => return Ok(command),
+            None => self.apply,
+        };
+        if let Some(version) = self.instead.version() {
+            return Ok(Command::Version(version));
         }
+        if self.instead.cleanup() {
+            return Ok(Command::Cleanup(CleanupArgs {
+                dry_run: command.dry_run,
+                yes: command.yes,
+                ..CleanupArgs::with(command.proxy, command.kernel, command.log)
+            }));
+        }
+        if command.input.filename.is_empty() {
+            let message = "the following required arguments were not provided: --filename <PATH>";
+            return Err(Cli::command().error(ErrorKind::MissingRequiredArgument, message));
+        }
+        Ok(Command::Apply(command))
     }
 
     /// Whether the command is `agent`.
@@ -241,10 +281,56 @@ impl Cli {
             Some(Command::Doctor(args)) => (&args.log, 0),
             // At level 2 each sync is one line.
             Some(Command::Agent(args)) => (&args.log, 2),
-            Some(Command::Completion { .. }) => return (0, LoggingFormat::Text),
+            Some(Command::Version(_) | Command::Completion { .. }) => {
+                return (0, LoggingFormat::Text);
+            }
             None => (&self.apply.log, 0),
         };
         (log.verbosity.unwrap_or(default), log.logging_format)
+    }
+}
+
+fn agent_or_instead(args: Box<AgentArgs>) -> Command {
+    if let Some(version) = args.instead.version() {
+        return Command::Version(version);
+    }
+    if args.instead.cleanup() {
+        return Command::Cleanup(CleanupArgs::with(args.proxy, args.kernel, args.log));
+    }
+    Command::Agent(args)
+}
+
+impl Command {
+    /// kube-proxy's flags without effect in any command of rulegen.
+    pub(crate) fn unsupported(&self) -> Vec<String> {
+        match self {
+            Command::Apply(args) => args.proxy.unsupported(),
+            Command::Diff(args) => args.proxy.unsupported(),
+            Command::List(args) => args.proxy.unsupported(),
+            Command::Explain(args) => args.proxy.unsupported(),
+            Command::Doctor(args) => args.proxy.unsupported(),
+            Command::Agent(args) => args.proxy.unsupported(),
+            Command::Trace(_)
+            | Command::Cleanup(_)
+            | Command::Version(_)
+            | Command::Completion { .. } => Vec::new(),
+        }
+    }
+
+    /// kube-proxy's flags that only the agent uses.
+    pub(crate) fn only_in_agent(&self) -> Vec<&'static str> {
+        match self {
+            Command::Apply(args) => args.ignored.given(),
+            Command::Diff(args) => args.ignored.given(),
+            Command::List(args) => args.ignored.given(),
+            Command::Explain(args) => args.ignored.given(),
+            Command::Doctor(args) => args.ignored.given(),
+            Command::Agent(_)
+            | Command::Trace(_)
+            | Command::Cleanup(_)
+            | Command::Version(_)
+            | Command::Completion { .. } => Vec::new(),
+        }
     }
 }
 
@@ -344,6 +430,21 @@ pub(crate) struct CleanupArgs {
 
     #[command(flatten)]
     pub(crate) log: LogArgs,
+}
+
+impl CleanupArgs {
+    /// The arguments that other commands have too.
+    fn with(proxy: ProxyArgs, kernel: KernelArgs, log: LogArgs) -> Self {
+        Self {
+            dry_run: false,
+            yes: YesArgs { yes: false },
+            output: None,
+            nftables_table: proxy.nftables.nftables_table,
+            keep_kube_proxy: false,
+            lock: kernel.lock,
+            log,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,5 +1,7 @@
 //! The effective configuration: the file, overridden by flags.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
 use rulegen_agent::ConfigFile;
 use rulegen_config::{
@@ -9,15 +11,23 @@ use rulegen_config::{
 use rulegen_model::{ExternalIps, Problem, Severity};
 
 use crate::WrongUsage;
-use crate::args::{Given, ProxyArgs, RunningArgs};
+use crate::args::{Command, Given, ProxyArgs, RunningArgs};
 
-/// Notes about flags without effect in this command.
-pub(crate) fn notes(ignored: &[&str]) -> Vec<Problem> {
-    let note = |flag: &&str| {
-        let message = format!("--{flag} has no effect here, only in a running agent");
-        Problem::new(Severity::Note, message)
-    };
-    ignored.iter().map(note).collect()
+/// One warning about kube-proxy's flags that rulegen ignores, and one note about those that only the
+/// agent uses.
+pub(crate) fn ignored_flags(command: &Command) -> Vec<Problem> {
+    let (unsupported, only_in_agent) = (command.unsupported(), command.only_in_agent());
+    let mut problems = Vec::new();
+    if !unsupported.is_empty() {
+        let message = format!("flags without effect in rulegen: {}", unsupported.join(", "));
+        problems.push(Problem::new(Severity::Warning, message));
+    }
+    if !only_in_agent.is_empty() {
+        let message =
+            format!("flags used only by `rulegen agent`: --{}", only_in_agent.join(", --"));
+        problems.push(Problem::new(Severity::Note, message));
+    }
+    problems
 }
 
 /// Reads the file if there is one, and applies the flags. `mode` is used if neither sets a mode.
@@ -33,7 +43,7 @@ pub(crate) fn load(
 
 /// Reads the file of --config, if it is set.
 pub(crate) fn read_file(args: &ProxyArgs) -> Result<Option<ConfigFile>> {
-    let Some(path) = args.config.clone() else { return Ok(None) };
+    let Some(path) = given_path(&args.config) else { return Ok(None) };
     let content = std::fs::read(&path)
         .with_context(|| format!("{}: cannot read the configuration", path.display()))?;
     Ok(Some(ConfigFile { path, content }))
@@ -57,16 +67,12 @@ pub(crate) fn effective(
 
 /// The flags that change rules.
 pub(crate) fn overrides(args: &ProxyArgs) -> Result<Overrides> {
-    let node_ports = args.nodeport_addresses.as_ref().map(|texts| {
-        flag("nodeport-addresses", NodePortAddresses::parse(texts.iter().map(String::as_str)))
-    });
-    let external_ips = args
-        .external_ips
-        .as_ref()
-        .map(|texts| flag("external-ips", ExternalIps::parse(texts.iter().map(String::as_str))));
+    let node_ports = NodePortAddresses::join(args.nodeport_addresses.iter().cloned());
+    let node_ports = flag("nodeport-addresses", node_ports)?;
+    let external_ips = flag("external-ips", joined_external_ips(&args.external_ips))?;
     Ok(Overrides {
         proxy_mode: value(&args.proxy_mode),
-        hostname_override: args.hostname_override.clone().filter(|name| !name.is_empty()),
+        hostname_override: given_text(&args.hostname_override),
         bind_address: value(&args.bind_address),
         cluster_cidr: value(&args.cluster_cidr),
         detect_local_mode: value(&args.detect_local_mode),
@@ -75,23 +81,28 @@ pub(crate) fn overrides(args: &ProxyArgs) -> Result<Overrides> {
         masquerade_all: args.masquerade_all,
         iptables_masquerade_bit: args.iptables_masquerade_bit,
         iptables_localhost_nodeports: args.iptables_localhost_nodeports,
-        nodeport_addresses: node_ports.transpose()?,
+        nodeport_addresses: Some(node_ports).filter(|ports| *ports != NodePortAddresses::Unset),
         conntrack_tcp_be_liberal: args.conntrack_tcp_be_liberal,
-        external_ips: external_ips.transpose()?,
+        external_ips,
         refuse_node_addresses: args.refuse_node_addresses,
         max_service_size: args.max_service_size,
         nftables_counters: args.nftables.nftables_counters,
         load_balancing: value(&args.nftables.load_balancing),
+        feature_gates: args.feature_gates.iter().filter_map(|Given(gate)| gate.clone()).collect(),
         ..Overrides::default()
     })
 }
 
 /// The same, with the flags of the running agent.
 pub(crate) fn running_overrides(args: &ProxyArgs, running: &RunningArgs) -> Result<Overrides> {
+    let (healthz_bind_address, healthz_port) = running.healthz();
+    let (metrics_bind_address, metrics_port) = running.metrics();
     Ok(Overrides {
-        kubeconfig: running.kubeconfig.clone(),
-        healthz_bind_address: running.healthz_bind_address,
-        metrics_bind_address: running.metrics_bind_address,
+        kubeconfig: given_path(&running.kubeconfig),
+        healthz_bind_address,
+        healthz_port,
+        metrics_bind_address,
+        metrics_port,
         bind_address_hard_fail: running.bind_address_hard_fail,
         min_sync_period: running.iptables_min_sync_period,
         sync_period: running.iptables_sync_period,
@@ -122,6 +133,32 @@ fn missing_for_detection(config: &KubeProxyConfiguration) -> Option<Problem> {
     };
     let message = format!("missing: the detectLocalMode requires it (set this field or {flag})");
     Some(Problem::new(Severity::Error, message).field(field))
+}
+
+/// The values of a repeated --external-ips.
+fn joined_external_ips(values: &[ExternalIps]) -> Result<Option<ExternalIps>, String> {
+    let networks = |value: &ExternalIps| match value {
+        ExternalIps::Within(networks) => Some(networks.clone()),
+        ExternalIps::All | ExternalIps::None => None,
+    };
+    match values {
+        [] => Ok(None),
+        [one] => Ok(Some(one.clone())),
+        several => match several.iter().map(networks).collect::<Option<Vec<_>>>() {
+            Some(networks) => Ok(Some(ExternalIps::Within(networks.concat()))),
+            None => Err("`all` and `none` must stand alone".to_owned()),
+        },
+    }
+}
+
+/// A path that is not the empty string.
+pub(crate) fn given_path(path: &Option<PathBuf>) -> Option<PathBuf> {
+    path.clone().filter(|path| !path.as_os_str().is_empty())
+}
+
+/// A text that is not empty.
+pub(crate) fn given_text(text: &Option<String>) -> Option<String> {
+    text.clone().filter(|text| !text.is_empty())
 }
 
 fn value<T: Clone>(flag: &Option<Given<T>>) -> Option<T> {

@@ -11,7 +11,7 @@ use rulegen_model::{
     Host, IfEmpty, Objects, Problem, Severity, Snapshot, Source, is_manifest, read_manifest,
 };
 
-use crate::args::{IgnoredArgs, InputArgs, ProxyArgs};
+use crate::args::{InputArgs, ProxyArgs};
 use crate::configuration;
 use crate::problems;
 
@@ -27,15 +27,9 @@ pub(crate) struct Input {
 
 /// Reads the input and prints its problems on standard error. Fails if a part could not be read;
 /// `consequence` is part of the error message.
-pub(crate) fn load(
-    input: &InputArgs,
-    proxy: &ProxyArgs,
-    ignored: &IgnoredArgs,
-    consequence: &str,
-) -> Result<Input> {
+pub(crate) fn load(input: &InputArgs, proxy: &ProxyArgs, consequence: &str) -> Result<Input> {
     let (config, mut found) = configuration::load(proxy, None)?;
     let config = ProxyConfig::from(&config);
-    found.extend(configuration::notes(&ignored.given()));
     let mut objects = Objects::default();
     for path in &input.filename {
         found.extend(read_path(path, &mut objects));

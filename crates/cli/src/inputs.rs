@@ -12,6 +12,7 @@ use rulegen_model::{Cluster, IfEmpty, Objects, Problem, Severity, node_name};
 use rulegen_net::IpFamily;
 
 use crate::args::{ObjectsArgs, ProxyArgs};
+use crate::configuration::{given_path, given_text};
 use crate::input::{completed, host, read_path, refuse_incomplete, warn_of_missing_node};
 use crate::problems::say;
 use crate::{configuration, problems};
@@ -139,12 +140,13 @@ fn holds_table(proxy: &ProxyArgs) -> Result<bool, Error> {
 
 /// The API server named by flags, or by the configuration if there are no manifests.
 fn api_server(args: &ObjectsArgs, configured: Option<PathBuf>) -> Option<ApiOptions> {
-    let is_named = args.kubeconfig.is_some() || args.context.is_some() || args.master.is_some();
+    let (named, master) = (given_path(&args.kubeconfig), given_text(&args.master));
+    let is_named = named.is_some() || args.context.is_some() || master.is_some();
     let configured = configured.filter(|_| args.filename.is_empty());
-    let kubeconfig = args.kubeconfig.clone().or(configured);
+    let kubeconfig = named.or(configured);
     (is_named || kubeconfig.is_some()).then(|| ApiOptions {
         kubeconfig,
         context: args.context.clone(),
-        master: args.master.clone(),
+        master,
     })
 }

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, Command};
+use args::{Cli, Command, command_line};
 use wrong_usage::WrongUsage;
 
 /// glibc grows the heap of a second thread by a page at a time: 18,000 calls of mprotect while
@@ -27,9 +27,11 @@ use wrong_usage::WrongUsage;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(command_line());
     log::start(cli.logging(), cli.is_agent());
-    let done = match cli.into_command() {
+    let command = cli.into_command().unwrap_or_else(|error| error.exit());
+    problems::print(&configuration::ignored_flags(&command));
+    let done = match command {
         Command::Apply(args) if args.dry_run => commands::dry_run::run(&args),
         Command::Apply(args) => commands::apply::run(&args),
         Command::Diff(args) => commands::diff::run(&args),
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Command::Trace(args) => commands::trace::run(&args),
         Command::Agent(args) => commands::agent::run(&args),
         Command::Cleanup(args) => commands::cleanup::run(&args),
+        Command::Version(args) => commands::version::run(&args),
         Command::Completion { shell } => commands::completion::run(shell),
     };
     let status = done.unwrap_or_else(|error| {

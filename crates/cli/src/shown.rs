@@ -4,12 +4,14 @@ use clap::CommandFactory;
 use rulegen_config::{KubeProxyConfiguration, to_configz};
 use serde_json::Value;
 
-use crate::args::Cli;
+use crate::args::{Cli, command_line};
 
 /// All flags of the agent with the values that have effect: from the configuration where it has a
 /// field for the flag, else as given or the default.
 pub(crate) fn flags(config: &KubeProxyConfiguration) -> Vec<(String, String)> {
-    let Ok(matches) = Cli::command().try_get_matches() else { return Vec::new() };
+    let Ok(matches) = Cli::command().try_get_matches_from(command_line()) else {
+        return Vec::new();
+    };
     let Some((name, matches)) = matches.subcommand() else { return Vec::new() };
     let command = Cli::command();
     let Some(command) = command.find_subcommand(name) else { return Vec::new() };
@@ -47,6 +49,7 @@ fn configured<'a>(flag: &str, config: &'a Value) -> Option<&'a Value> {
         "conntrack-udp-timeout-stream" => "/conntrack/udpStreamTimeout",
         "detect-local-mode" => "/detectLocalMode",
         "external-ips" => "/rulegen/externalIPs",
+        "feature-gates" => "/featureGates",
         "healthz-bind-address" => "/healthzBindAddress",
         "hostname-override" => "/hostnameOverride",
         "iptables-localhost-nodeports" => "/iptables/localhostNodePorts",
@@ -73,6 +76,10 @@ fn text(value: &Value) -> String {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
         Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(","),
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(name, value)| format!("{name}={}", text(value)));
+            fields.collect::<Vec<_>>().join(",")
+        }
         other => other.to_string(),
     }
 }
@@ -82,8 +89,9 @@ mod tests {
     use super::*;
 
     /// Flags that the configuration has no field for.
-    const NOT_CONFIGURED: [&str; 12] = [
+    const NOT_CONFIGURED: [&str; 15] = [
         "allow-empty",
+        "cleanup",
         "config",
         "context",
         "init-only",
@@ -94,6 +102,8 @@ mod tests {
         "master",
         "nftables-table",
         "v",
+        "version",
+        "write-config-to",
         "help",
     ];
 
@@ -102,7 +112,8 @@ mod tests {
         let config = to_configz(&KubeProxyConfiguration::default().with_defaults());
         let command = Cli::command();
         let agent = command.find_subcommand("agent").unwrap();
-        for flag in agent.get_arguments().filter_map(clap::Arg::get_long) {
+        let flags = agent.get_arguments().filter(|argument| !argument.is_hide_set());
+        for flag in flags.filter_map(clap::Arg::get_long) {
             let is_configured = configured(flag, &config).is_some();
             assert_eq!(is_configured, !NOT_CONFIGURED.contains(&flag), "{flag}");
         }

@@ -20,44 +20,56 @@ impl BindAddress {
     /// Kube-proxy's port for `/metrics`.
     pub const METRICS_PORT: u16 = 10249;
 
-    /// Reads `IP` or `IP:PORT`. The empty string and port 0 switch it off, as in kube-proxy.
+    /// Parses `IP` or `IP:PORT`. The empty string and port 0 disable the server, as in kube-proxy.
     ///
     /// # Errors
-    /// It is something else.
+    /// The text is neither.
     pub fn parse(text: &str, default_port: u16) -> Result<Self, String> {
         if text.is_empty() {
             return Ok(Self::Off);
         }
-        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-        let address = match parse_address(bare) {
-            Some(ip) => SocketAddr::new(ip, default_port),
-            None => text.parse().map_err(|_| {
-                format!(
-                    "invalid address {text:?} (want IP:PORT, for example 0.0.0.0:{default_port})"
-                )
-            })?,
-        };
-        Ok(if address.port() == 0 { Self::Off } else { Self::At(address) })
+        let (ip, port) = parse_listen_address(text)?;
+        Ok(Self::new(ip, port.unwrap_or(default_port)))
+    }
+
+    /// The address with this port; port 0 disables the server.
+    pub fn new(ip: IpAddr, port: u16) -> Self {
+        if port == 0 { Self::Off } else { Self::At(SocketAddr::new(ip, port)) }
     }
 
     /// Kube-proxy's default for `/healthz`: all addresses, IPv6 too if the node's primary address
     /// is one.
-    pub(crate) fn healthz(primary: IpAddr) -> Self {
+    pub(crate) fn healthz(primary: IpAddr, port: Option<u16>) -> Self {
         let ip = match primary {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
-        Self::At(SocketAddr::new(ip, Self::HEALTHZ_PORT))
+        Self::new(ip, port.unwrap_or(Self::HEALTHZ_PORT))
     }
 
     /// Kube-proxy's default for `/metrics`: loopback, in the family of the node's primary address.
-    pub(crate) fn metrics(primary: IpAddr) -> Self {
+    pub(crate) fn metrics(primary: IpAddr, port: Option<u16>) -> Self {
         let ip = match primary {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
         };
-        Self::At(SocketAddr::new(ip, Self::METRICS_PORT))
+        Self::new(ip, port.unwrap_or(Self::METRICS_PORT))
     }
+}
+
+/// Parses `IP` or `IP:PORT`; IPv6 with or without brackets.
+///
+/// # Errors
+/// The text is neither.
+pub fn parse_listen_address(text: &str) -> Result<(IpAddr, Option<u16>), String> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    if let Some(ip) = parse_address(bare) {
+        return Ok((ip, None));
+    }
+    let socket: SocketAddr = text.parse().map_err(|_| {
+        format!("invalid address {text:?} (want IP or IP:PORT, for example 0.0.0.0:10256)")
+    })?;
+    Ok((socket.ip(), Some(socket.port())))
 }
 
 impl fmt::Display for BindAddress {

@@ -24,7 +24,7 @@ mod schema;
 mod tests;
 mod wire;
 
-pub use bind_address::{BindAddress, parse_bind_address};
+pub use bind_address::{BindAddress, parse_bind_address, parse_listen_address};
 pub use choice::Choice;
 pub use detect_local::{
     DetectLocalMode, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX, parse_cluster_cidrs,
@@ -38,6 +38,6 @@ pub use reader::read_config;
 pub use rules::ProxyConfig;
 pub use running::{ConntrackConfig, RunningConfig};
 pub use schema::{
-    ApiVersion, ClientConnection, Conntrack, DetectLocal, Iptables, Kind, KubeProxyConfiguration,
-    Nftables, Rulegen, to_configz,
+    ApiVersion, ClientConnection, Conntrack, DetectLocal, EXTERNAL_IPS_GATE, Iptables, Kind,
+    KubeProxyConfiguration, Nftables, Rulegen, to_configz,
 };

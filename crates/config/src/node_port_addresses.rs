@@ -16,10 +16,25 @@ pub enum NodePortAddresses {
 }
 
 impl NodePortAddresses {
-    /// Reads a list of CIDRs or the word `primary`.
+    /// Joins the values of a repeated flag.
     ///
     /// # Errors
-    /// Says which entry is neither.
+    /// `primary` and CIDRs are mixed.
+    pub fn join(values: impl IntoIterator<Item = Self>) -> Result<Self, String> {
+        values.into_iter().try_fold(Self::Unset, |all, value| match (all, value) {
+            (Self::Unset, one) | (one, Self::Unset) => Ok(one),
+            (Self::Networks(some), Self::Networks(more)) => {
+                Ok(Self::Networks([some, more].concat()))
+            }
+            (Self::Primary, Self::Primary) => Ok(Self::Primary),
+            _ => Err("`primary` must stand alone".to_owned()),
+        })
+    }
+
+    /// Parses a list of CIDRs or the word `primary`.
+    ///
+    /// # Errors
+    /// An entry is neither.
     pub fn parse<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Self, String> {
         let texts: Vec<&str> = texts.map(str::trim).filter(|text| !text.is_empty()).collect();
         match texts.as_slice() {

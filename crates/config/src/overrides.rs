@@ -1,6 +1,7 @@
 //! Flags laid over a file.
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,7 +44,12 @@ pub struct Overrides {
     pub kubeconfig: Option<PathBuf>,
     pub healthz_bind_address: Option<BindAddress>,
     pub metrics_bind_address: Option<BindAddress>,
+    /// Port of the healthz server, if no address is set; 0 disables the server.
+    pub healthz_port: Option<u16>,
+    /// Port of the metrics server, if no address is set; 0 disables the server.
+    pub metrics_port: Option<u16>,
     pub bind_address_hard_fail: Option<bool>,
+    pub feature_gates: BTreeMap<String, bool>,
     /// For both modes. Zero means no pause between syncs.
     pub min_sync_period: Option<Duration>,
     /// For both modes. Zero means the file's.
@@ -104,8 +110,30 @@ pub fn merge(mut config: KubeProxyConfiguration, flags: &Overrides) -> KubeProxy
     set_some(&mut config.bind_address, &flags.bind_address);
     set_some(&mut config.healthz_bind_address, &flags.healthz_bind_address);
     set_some(&mut config.metrics_bind_address, &flags.metrics_bind_address);
+    set_ports(&mut config, flags);
     set_some(&mut config.oom_score_adj, &flags.oom_score_adj);
+    let gates = flags.feature_gates.iter().map(|(name, enabled)| (name.clone(), *enabled));
+    config.feature_gates.extend(gates);
     config.with_defaults()
+}
+
+/// Applies kube-proxy's old port flags. An address wins over them, but not over port 0.
+fn set_ports(config: &mut KubeProxyConfiguration, flags: &Overrides) {
+    let primary = config.bind_address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    if let Some(port) = flags.healthz_port {
+        let address = BindAddress::healthz(primary, Some(port));
+        set_port(&mut config.healthz_bind_address, address);
+    }
+    if let Some(port) = flags.metrics_port {
+        let address = BindAddress::metrics(primary, Some(port));
+        set_port(&mut config.metrics_bind_address, address);
+    }
+}
+
+fn set_port(address: &mut Option<BindAddress>, by_port: BindAddress) {
+    if address.is_none() || by_port == BindAddress::Off {
+        *address = Some(by_port);
+    }
 }
 
 fn set<T: Clone>(field: &mut T, flag: &Option<T>) {

@@ -252,6 +252,9 @@ pub struct Rulegen {
     pub refuse_node_addresses: bool,
 }
 
+/// The feature gate of kube-proxy that has an effect: without it, externalIPs get no rules.
+pub const EXTERNAL_IPS_GATE: &str = "AllowServiceExternalIPs";
+
 /// Kube-proxy waits for a second. Ours is shorter: people feel a change that waits for longer.
 pub(crate) const MIN_SYNC_PERIOD: Duration = Duration::from_millis(100);
 /// Kube-proxy's.
@@ -265,8 +268,8 @@ impl KubeProxyConfiguration {
     pub fn with_defaults(mut self) -> Self {
         let unspecified = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let primary = *self.bind_address.get_or_insert(unspecified);
-        self.healthz_bind_address.get_or_insert(BindAddress::healthz(primary));
-        self.metrics_bind_address.get_or_insert(BindAddress::metrics(primary));
+        self.healthz_bind_address.get_or_insert(BindAddress::healthz(primary, None));
+        self.metrics_bind_address.get_or_insert(BindAddress::metrics(primary, None));
         self.oom_score_adj.get_or_insert(OOM_SCORE_ADJ);
         self.iptables.min_sync_period.get_or_insert(MIN_SYNC_PERIOD);
         self.iptables.sync_period.get_or_insert(SYNC_PERIOD);
@@ -276,7 +279,7 @@ impl KubeProxyConfiguration {
             ProxyMode::Iptables => IPTABLES_SERVICE_SIZE,
             ProxyMode::Nftables => NFTABLES_SERVICE_SIZE,
         });
-        let allows = self.feature_gates.get("AllowServiceExternalIPs") != Some(&false);
+        let allows = self.feature_gates.get(EXTERNAL_IPS_GATE) != Some(&false);
         let by_gate = if allows { ExternalIps::All } else { ExternalIps::None };
         self.rulegen.external_ips.get_or_insert(by_gate);
         self

@@ -1,12 +1,15 @@
 //! The flags of the node agent.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
-use rulegen_config::{BindAddress, parse_duration};
+use clap::{Args, value_parser};
+use rulegen_config::{BindAddress, parse_duration, parse_listen_address};
 
-use super::{EmptyArgs, KernelArgs, LogArgs, ProxyArgs, parse_bool};
+use super::choice::{Given, given};
+use super::shared::any_path;
+use super::{EmptyArgs, InsteadArgs, KernelArgs, LogArgs, ProxyArgs, parse_bool};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -35,8 +38,15 @@ pub(crate) struct AgentArgs {
 
     /// Set the sysctls (in iptables mode also route_localnet) and exit. For a privileged init
     /// container, so that the agent needs fewer privileges
-    #[arg(long, help_heading = "Options")]
-    pub(crate) init_only: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool, help_heading = "Options")]
+    pub(crate) init_only: Option<bool>,
+
+    /// Write the configuration in effect to this file and exit
+    #[arg(long, value_name = "FILE", value_parser = any_path(), help_heading = "Options")]
+    pub(crate) write_config_to: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) instead: InsteadArgs,
 
     #[command(flatten)]
     pub(crate) running: RunningArgs,
@@ -56,7 +66,7 @@ pub(crate) struct AgentArgs {
 pub(crate) struct RunningArgs {
     /// Kubeconfig file [default: the configuration's, then KUBECONFIG, then ~/.kube/config, then the
     /// pod's service account]
-    #[arg(long, value_name = "FILE", help_heading = "Source")]
+    #[arg(long, value_name = "FILE", value_parser = any_path(), help_heading = "Source")]
     pub(crate) kubeconfig: Option<PathBuf>,
 
     /// Context of the kubeconfig [default: the current context]
@@ -68,13 +78,19 @@ pub(crate) struct RunningArgs {
     pub(crate) master: Option<String>,
 
     /// Address of /healthz, /livez and /readyz; port 0 disables them [default: 0.0.0.0:10256]
-    #[arg(long, value_name = "IP:PORT", value_parser = healthz_address, help_heading = "Health and metrics")]
-    pub(crate) healthz_bind_address: Option<BindAddress>,
+    #[arg(long, value_name = "IP:PORT", value_parser = given(parse_listen_address), help_heading = "Health and metrics")]
+    healthz_bind_address: Option<Given<ListenAddress>>,
+
+    #[arg(long, hide = true, value_parser = value_parser!(u16))]
+    healthz_port: Option<u16>,
 
     /// Address of the status page, /metrics, /configz and similar endpoints; port 0 disables them
     /// [default: 127.0.0.1:10249]
-    #[arg(long, value_name = "IP:PORT", value_parser = metrics_address, help_heading = "Health and metrics")]
-    pub(crate) metrics_bind_address: Option<BindAddress>,
+    #[arg(long, value_name = "IP:PORT", value_parser = given(parse_listen_address), help_heading = "Health and metrics")]
+    metrics_bind_address: Option<Given<ListenAddress>>,
+
+    #[arg(long, hide = true, value_parser = value_parser!(u16))]
+    metrics_port: Option<u16>,
 
     /// Exit if one of these two addresses is in use, instead of retrying every 5 s
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool, help_heading = "Health and metrics")]
@@ -127,83 +143,28 @@ pub(crate) struct RunningArgs {
 /// kube-proxy uses `int32`.
 const MAX_I32: i64 = i32::MAX as i64;
 
-fn healthz_address(text: &str) -> Result<BindAddress, String> {
-    BindAddress::parse(text, BindAddress::HEALTHZ_PORT)
-}
+/// An address, and a port if there is one.
+type ListenAddress = (IpAddr, Option<u16>);
 
-fn metrics_address(text: &str) -> Result<BindAddress, String> {
-    BindAddress::parse(text, BindAddress::METRICS_PORT)
-}
+impl RunningArgs {
+    /// The flags for the healthz server: its address, and its port if there is no address.
+    pub(crate) fn healthz(&self) -> (Option<BindAddress>, Option<u16>) {
+        let port = self.healthz_port;
+        (listen(&self.healthz_bind_address, port.unwrap_or(BindAddress::HEALTHZ_PORT)), port)
+    }
 
-/// kube-proxy flags that only a running agent uses. Other commands accept them, so that kube-proxy's
-/// command line works unchanged, and report that they have no effect.
-#[derive(Debug, Args)]
-pub(crate) struct IgnoredArgs {
-    #[arg(long, hide = true)]
-    kubeconfig: Option<String>,
-    #[arg(long, hide = true)]
-    master: Option<String>,
-    #[command(flatten)]
-    running: IgnoredRunningArgs,
-}
-
-/// The same for commands that can read from the API server.
-#[derive(Debug, Args)]
-pub(crate) struct IgnoredRunningArgs {
-    #[arg(long, hide = true)]
-    healthz_bind_address: Option<String>,
-    #[arg(long, hide = true)]
-    metrics_bind_address: Option<String>,
-    #[arg(long, hide = true)]
-    iptables_sync_period: Option<String>,
-    #[arg(long, hide = true)]
-    iptables_min_sync_period: Option<String>,
-    #[arg(long, hide = true)]
-    conntrack_max_per_core: Option<String>,
-    #[arg(long, hide = true)]
-    conntrack_min: Option<String>,
-    #[arg(long, hide = true)]
-    conntrack_tcp_timeout_established: Option<String>,
-    #[arg(long, hide = true)]
-    conntrack_tcp_timeout_close_wait: Option<String>,
-    #[arg(long, hide = true)]
-    conntrack_udp_timeout: Option<String>,
-    #[arg(long, hide = true)]
-    conntrack_udp_timeout_stream: Option<String>,
-    #[arg(long, hide = true, allow_hyphen_values = true)]
-    oom_score_adj: Option<String>,
-}
-
-impl IgnoredArgs {
-    /// Names of the flags that were given.
-    pub(crate) fn given(&self) -> Vec<&'static str> {
-        let client = [("kubeconfig", &self.kubeconfig), ("master", &self.master)];
-        names(client).chain(self.running.given()).collect()
+    /// The same for the metrics server.
+    pub(crate) fn metrics(&self) -> (Option<BindAddress>, Option<u16>) {
+        let port = self.metrics_port;
+        (listen(&self.metrics_bind_address, port.unwrap_or(BindAddress::METRICS_PORT)), port)
     }
 }
 
-impl IgnoredRunningArgs {
-    /// Names of the flags that were given.
-    pub(crate) fn given(&self) -> Vec<&'static str> {
-        let all = [
-            ("healthz-bind-address", &self.healthz_bind_address),
-            ("metrics-bind-address", &self.metrics_bind_address),
-            ("iptables-sync-period", &self.iptables_sync_period),
-            ("iptables-min-sync-period", &self.iptables_min_sync_period),
-            ("conntrack-max-per-core", &self.conntrack_max_per_core),
-            ("conntrack-min", &self.conntrack_min),
-            ("conntrack-tcp-timeout-established", &self.conntrack_tcp_timeout_established),
-            ("conntrack-tcp-timeout-close-wait", &self.conntrack_tcp_timeout_close_wait),
-            ("conntrack-udp-timeout", &self.conntrack_udp_timeout),
-            ("conntrack-udp-timeout-stream", &self.conntrack_udp_timeout_stream),
-            ("oom-score-adj", &self.oom_score_adj),
-        ];
-        names(all).collect()
-    }
-}
-
-fn names<const N: usize>(
-    flags: [(&'static str, &Option<String>); N],
-) -> impl Iterator<Item = &'static str> {
-    flags.into_iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name)
+/// An empty address disables the server.
+fn listen(flag: &Option<Given<ListenAddress>>, default_port: u16) -> Option<BindAddress> {
+    let Given(address) = flag.as_ref()?;
+    Some(match *address {
+        Some((ip, port)) => BindAddress::new(ip, port.unwrap_or(default_port)),
+        None => BindAddress::Off,
+    })
 }

@@ -3,7 +3,7 @@
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 
-use super::{FamilyArgs, KernelArgs, LogArgs, ObjectsArgs, ProxyArgs};
+use super::{FamilyArgs, IgnoredRunningArgs, KernelArgs, LogArgs, ObjectsArgs, ProxyArgs};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -70,6 +70,9 @@ pub(crate) struct DoctorArgs {
 
     #[command(flatten)]
     pub(crate) proxy: ProxyArgs,
+
+    #[command(flatten)]
+    pub(crate) ignored: IgnoredRunningArgs,
 
     #[command(flatten)]
     pub(crate) kernel: KernelArgs,

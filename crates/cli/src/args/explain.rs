@@ -42,7 +42,7 @@ pub(crate) struct ExplainArgs {
     pub(crate) to: Destination,
 
     /// Input interface of the packet, for the detect-local modes that use interfaces
-    #[arg(long, value_name = "NAME", default_value = "eth0")]
+    #[arg(long, value_name = "NAME", default_value = "eth0", value_parser = super::shared::interface)]
     pub(crate) interface: String,
 
     /// Evaluate the rules in this node's kernel instead of those compiled from objects. Objects are

@@ -23,7 +23,7 @@ pub(crate) struct ObjectsArgs {
 
     /// Kubeconfig file, used if there are no manifests [default: the configuration's; without any,
     /// only the kernel is inspected]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = super::shared::any_path())]
     pub(crate) kubeconfig: Option<PathBuf>,
 
     /// Context of the kubeconfig [default: the current context]

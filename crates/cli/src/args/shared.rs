@@ -4,17 +4,18 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::RangedU64ValueParser;
+use clap::builder::{OsStringValueParser, RangedU64ValueParser, TypedValueParser};
 use clap::{ArgAction, Args, ValueEnum, value_parser};
 use ipnet::IpNet;
 use rulegen_config::{
-    DetectLocalMode, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX, ProxyMode, parse_bind_address,
-    parse_cluster_cidrs, parse_interface,
+    DetectLocalMode, EXTERNAL_IPS_GATE, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX,
+    NodePortAddresses, ProxyMode, parse_bind_address, parse_cluster_cidrs, parse_interface,
 };
-use rulegen_model::{IfEmpty, LoadBalancing};
+use rulegen_model::{ExternalIps, IfEmpty, LoadBalancing};
 use rulegen_ruleset::nftables::Name;
 
 use super::choice::{Given, given, one_of};
+use super::ignored::{Ignored, Unsupported};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Input")]
@@ -67,7 +68,7 @@ pub(crate) enum FamilyChoice {
 #[command(next_help_heading = "kube-proxy flags (override --config)")]
 pub(crate) struct ProxyArgs {
     /// Configuration file, a KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = any_path())]
     pub(crate) config: Option<PathBuf>,
 
     /// Proxy mode [default: the configuration's mode, else iptables]
@@ -92,7 +93,7 @@ pub(crate) struct ProxyArgs {
     pub(crate) detect_local_mode: Option<Given<DetectLocalMode>>,
 
     /// Bridge of the local pods, for --detect-local-mode BridgeInterface
-    #[arg(long, value_name = "NAME", value_parser = given(bridge_interface))]
+    #[arg(long, value_name = "NAME", value_parser = given(interface))]
     pub(crate) pod_bridge_interface: Option<Given<String>>,
 
     /// Name prefix of the local pods' interfaces, for --detect-local-mode InterfaceNamePrefix
@@ -114,8 +115,8 @@ pub(crate) struct ProxyArgs {
 
     /// Node addresses that accept node port connections: a comma-separated list of CIDRs, or `primary`
     /// [default: all addresses; in nftables mode primary]
-    #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
-    pub(crate) nodeport_addresses: Option<Vec<String>>,
+    #[arg(long, value_name = "CIDRS", value_parser = parse_nodeport_addresses)]
+    pub(crate) nodeport_addresses: Vec<NodePortAddresses>,
 
     /// Do not drop INVALID packets
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
@@ -124,8 +125,8 @@ pub(crate) struct ProxyArgs {
     /// externalIPs of Services that get rules: all, none, or a comma-separated list of CIDRs.
     /// Without a restriction, anyone who can create a Service can capture traffic to any address. In
     /// the configuration: rulegen.externalIPs [default: all]
-    #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
-    pub(crate) external_ips: Option<Vec<String>>,
+    #[arg(long, value_name = "CIDRS", value_parser = parse_external_ips)]
+    pub(crate) external_ips: Vec<ExternalIps>,
 
     /// Ignore externalIPs and load-balancer IPs that are addresses of this node, so that no Service
     /// can capture traffic of the API server, kubelet or sshd. Do not use on nodes that own
@@ -140,8 +141,44 @@ pub(crate) struct ProxyArgs {
     #[arg(long, value_name = "NUMBER", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_SERVICE_SIZE))]
     pub(crate) max_service_size: Option<usize>,
 
+    /// Feature gates: a comma-separated list of NAME=BOOL. AllowServiceExternalIPs=false is the same
+    /// as --external-ips none; others have no effect
+    #[arg(long, value_name = "GATES", value_delimiter = ',', value_parser = given(parse_feature_gate))]
+    pub(crate) feature_gates: Vec<Given<(String, bool)>>,
+
     #[command(flatten)]
     pub(crate) nftables: NftablesArgs,
+
+    #[command(flatten)]
+    unsupported: Ignored<Unsupported>,
+}
+
+impl ProxyArgs {
+    /// Flags and feature gates without effect in any command.
+    pub(crate) fn unsupported(&self) -> Vec<String> {
+        let flags = self.unsupported.given().into_iter().map(|flag| format!("--{flag}"));
+        let gates = self.feature_gates.iter().filter_map(|Given(gate)| gate.as_ref());
+        let gates = gates.filter(|(name, _)| name != EXTERNAL_IPS_GATE);
+        flags.chain(gates.map(|(name, _)| format!("--feature-gates {name}"))).collect()
+    }
+}
+
+/// A path, or an empty string, which kube-proxy takes as not given.
+pub(super) fn any_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+fn parse_nodeport_addresses(text: &str) -> Result<NodePortAddresses, String> {
+    NodePortAddresses::parse(text.split(','))
+}
+
+fn parse_external_ips(text: &str) -> Result<ExternalIps, String> {
+    ExternalIps::parse(text.split(','))
+}
+
+fn parse_feature_gate(text: &str) -> Result<(String, bool), String> {
+    let (name, value) = text.split_once('=').ok_or("want NAME=BOOL")?;
+    Ok((name.trim().to_owned(), parse_bool(value.trim())?))
 }
 
 /// What rulegen adds to kube-proxy's nftables mode.
@@ -168,7 +205,7 @@ pub(crate) struct NftablesArgs {
 /// The configuration uses signed integers.
 const MAX_SERVICE_SIZE: u64 = i64::MAX as u64;
 
-fn bridge_interface(text: &str) -> Result<String, String> {
+pub(super) fn interface(text: &str) -> Result<String, String> {
     parse_interface(text, LONGEST_INTERFACE)
 }
 

@@ -1,12 +1,12 @@
 //! Arguments of `rulegen trace`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum, value_parser};
 use ipnet::IpNet;
-use rulegen_config::parse_duration;
-use rulegen_net::{Protocol, ServiceRef};
+use rulegen_config::{parse_duration, parse_listen_address};
+use rulegen_net::{Protocol, ServiceRef, parse_address, parse_network};
 use rulegen_ruleset::nftables::Name;
 
 use super::{LogArgs, parse_table};
@@ -36,7 +36,7 @@ pub(crate) struct TraceArgs {
     pub(crate) to: Vec<To>,
 
     /// Trace only packets from this address or network
-    #[arg(long, value_name = "IP|CIDR", value_parser = parse_network)]
+    #[arg(long, value_name = "IP|CIDR", value_parser = parse_address_or_network)]
     pub(crate) from: Option<IpNet>,
 
     /// Trace all packets of TCP connections. By default only the first is traced, because only that
@@ -81,19 +81,19 @@ pub(crate) enum To {
 }
 
 fn parse_to(text: &str) -> Result<To, String> {
-    if let Ok(network) = parse_network(text) {
+    if let Ok(network) = parse_address_or_network(text) {
         return Ok(To::Network(network));
     }
     let (address, protocol) = match text.rsplit_once('/') {
         Some((address, protocol)) => (address, Some(protocol)),
         None => (text, None),
     };
-    if let Ok(socket) = address.parse() {
+    if let Ok((ip, Some(port))) = parse_listen_address(address) {
         let known = |name: &str| {
             Protocol::from_name(&name.to_lowercase())
                 .ok_or_else(|| format!("unsupported protocol {name:?} (want tcp, udp or sctp)"))
         };
-        return Ok(To::Socket(socket, protocol.map(known).transpose()?));
+        return Ok(To::Socket(SocketAddr::new(ip, port), protocol.map(known).transpose()?));
     }
     text.parse().map(To::Service).map_err(|_| {
         "want a Service (namespace/name or namespace/name:port), an address (10.96.0.1, \
@@ -102,10 +102,9 @@ fn parse_to(text: &str) -> Result<To, String> {
     })
 }
 
-fn parse_network(text: &str) -> Result<IpNet, String> {
-    let address = || text.parse::<IpAddr>().map(IpNet::from);
-    let network = text.parse::<IpNet>().or_else(|_| address());
-    network.map_err(|_| "want an address or a network (10.244.1.9, 10.244.0.0/16)".to_owned())
+fn parse_address_or_network(text: &str) -> Result<IpNet, String> {
+    let network = parse_network(text).or_else(|| parse_address(text).map(IpNet::from));
+    network.ok_or_else(|| "want an address or a network (10.244.1.9, 10.244.0.0/16)".to_owned())
 }
 
 #[cfg(test)]
@@ -120,6 +119,7 @@ mod tests {
             ("10.96.0.1", network("10.96.0.1/32")),
             ("fd00::1", network("fd00::1/128")),
             ("10.96.0.0/16", network("10.96.0.0/16")),
+            ("010.096.000.001", network("10.96.0.1/32")),
             ("10.96.0.1:443", socket("10.96.0.1:443", None)),
             ("10.96.0.1:53/UDP", socket("10.96.0.1:53", Some(Protocol::Udp))),
             ("[fd00::1]:443/tcp", socket("[fd00::1]:443", Some(Protocol::Tcp))),

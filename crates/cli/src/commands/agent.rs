@@ -1,15 +1,17 @@
 //! `rulegen agent`: keeps a node's rules in sync.
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use rulegen_agent::metrics::Build;
-use rulegen_agent::{ApiOptions, Options, Source};
+use rulegen_agent::{ApiOptions, ConfigFile, Options, Source};
 use rulegen_config::{
-    ConntrackConfig, ProxyConfig, ProxyMode, RunningConfig, format_duration, to_configz,
+    ConntrackConfig, KubeProxyConfiguration, ProxyConfig, ProxyMode, RunningConfig,
+    format_duration, to_configz,
 };
 use rulegen_kernel::iptables::Variant;
-use rulegen_model::{IfEmpty, Severity};
+use rulegen_model::{IfEmpty, Severity, write_yaml};
 use rulegen_net::IpFamily;
 use rulegen_os::sysctl::ConntrackSettings;
 
@@ -19,8 +21,11 @@ use crate::args::AgentArgs;
 use crate::{configuration, families, input, log, problems, shown};
 
 pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode> {
+    if let Some(path) = configuration::given_path(&args.write_config_to) {
+        return write_config(args, &path);
+    }
     let options = options(args)?;
-    if args.init_only {
+    if args.init_only.unwrap_or_default() {
         rulegen_agent::init_only(&options)?;
     } else {
         rulegen_agent::run(options)?;
@@ -28,15 +33,32 @@ pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn options(args: &AgentArgs) -> Result<Options> {
-    // Read first, so that the agent notices later changes.
+/// Writes the configuration in effect, in a form that --config reads.
+fn write_config(args: &AgentArgs, path: &Path) -> Result<ExitCode> {
     let config_file = configuration::read_file(&args.proxy)?;
+    let config = effective(args, config_file.as_ref())?;
+    let mut text = Vec::new();
+    write_yaml(&mut text, &to_configz(&config))?;
+    std::fs::write(path, text).with_context(|| format!("{}: cannot write", path.display()))?;
+    tracing::info!(path = %path.display(), "wrote configuration");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration in effect. Prints its problems on standard error.
+fn effective(args: &AgentArgs, file: Option<&ConfigFile>) -> Result<KubeProxyConfiguration> {
     let flags = configuration::running_overrides(&args.proxy, &args.running)?;
-    let (effective, problems) = configuration::effective(config_file.as_ref(), &flags);
+    let (effective, problems) = configuration::effective(file, &flags);
     problems::print(&problems);
     if problems.iter().any(|problem| problem.severity >= Severity::Error) {
         bail!("invalid configuration (see above)");
     }
+    Ok(effective)
+}
+
+fn options(args: &AgentArgs) -> Result<Options> {
+    // Read first, so that the agent notices later changes.
+    let config_file = configuration::read_file(&args.proxy)?;
+    let effective = effective(args, config_file.as_ref())?;
     let (config, running) = (ProxyConfig::from(&effective), RunningConfig::from(&effective));
     check_periods(&running)?;
     let iptables_variant = match config.mode {
@@ -102,7 +124,7 @@ fn source(args: &AgentArgs, running: &RunningConfig) -> Source {
     Source::Api(ApiOptions {
         kubeconfig: running.kubeconfig.clone(),
         context: args.running.context.clone(),
-        master: args.running.master.clone(),
+        master: configuration::given_text(&args.running.master),
     })
 }
 

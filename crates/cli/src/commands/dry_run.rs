@@ -15,7 +15,7 @@ use crate::families;
 use crate::input::{self, Input};
 
 pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode> {
-    let input = input::load(&args.input, &args.proxy, &args.ignored, "nothing is printed")?;
+    let input = input::load(&args.input, &args.proxy, "nothing is printed")?;
     let choice = args.family.ip_family;
     match input.config.mode {
         ProxyMode::Iptables => print_iptables(&input, args.output, choice)?,

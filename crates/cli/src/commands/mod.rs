@@ -10,6 +10,7 @@ pub(crate) mod dry_run;
 pub(crate) mod explain;
 pub(crate) mod list;
 pub(crate) mod trace;
+pub(crate) mod version;
 
 use std::io::{self, BufWriter, StdoutLock, Write};
 use std::process::ExitCode;

@@ -29,7 +29,6 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode> {
     let input = input::load(
         &args.input,
         &args.proxy,
-        &args.ignored,
         "nothing is applied, because missing Services would lose their rules",
     )?;
     hint_at_held_mode(&args.proxy, &input.config);

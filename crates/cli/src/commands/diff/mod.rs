@@ -34,7 +34,7 @@ pub(crate) fn run(args: &DiffArgs) -> Result<ExitCode> {
 }
 
 fn compare(args: &DiffArgs) -> Result<u8> {
-    let input = input::load(&args.input, &args.proxy, &args.ignored, "nothing is compared")?;
+    let input = input::load(&args.input, &args.proxy, "nothing is compared")?;
     hint_at_held_mode(&args.proxy, &input.config);
     let report = match input.config.mode {
         ProxyMode::Iptables => compare_iptables(args, &input)?,

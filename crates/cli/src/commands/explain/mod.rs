@@ -22,11 +22,10 @@ use rules::Rules;
 use super::print;
 use crate::WrongUsage;
 use crate::args::{ExplainArgs, ExplainForm};
+use crate::input;
 use crate::inputs::{Inputs, find_for_packet};
-use crate::{configuration, input, problems};
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
-    problems::print(&configuration::notes(&args.ignored.given()));
     let found = find_for_packet(&args.objects, &args.proxy, args.live)?;
     let explanation = explain(args, &found)?;
     match args.output {

@@ -22,14 +22,12 @@ use view::View;
 use super::print_with;
 use crate::WrongUsage;
 use crate::args::{FamilyChoice, ListArgs, ListForm};
-use crate::configuration;
 use crate::families;
 use crate::inputs::{Inputs, find};
 use crate::paint::Paint;
-use crate::problems::{self, say};
+use crate::problems::say;
 
 pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
-    problems::print(&configuration::notes(&args.ignored.given()));
     let found = find(&args.objects, &args.proxy)?;
     refuse_without_objects(args, &found)?;
     let (held, wanted) = match &found.cluster {
