@@ -39,6 +39,7 @@ mod half_open;
 mod help;
 mod host;
 mod list;
+mod modes;
 mod names;
 mod namespace;
 mod nftables;

@@ -108,7 +108,7 @@ fn unusable_input_or_configuration_is_rejected_by_every_command() {
     let kind = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
     let configs = [
         file("broken.yaml", "mode: ["),
-        file("mode.yaml", &format!("{kind}mode: ipvs\n")),
+        file("detect.yaml", &format!("{kind}detectLocalMode: Magic\n")),
         scratch.0.join("missing-config.yaml").to_str().unwrap().to_owned(),
     ];
     for (command, fine, unusable) in STATUSES {
@@ -312,6 +312,37 @@ fn explain_errors_name_missing_or_invalid_arguments() {
         assert_eq!(output.status.code(), Some(status), "{arguments:?}: {}", stderr(&output));
         assert!(stderr(&output).contains(words), "{arguments:?}: {}", stderr(&output));
     }
+}
+
+#[test]
+fn a_manifest_without_its_flag_gets_an_error_that_names_the_command() {
+    let example = "examples/nodeport.yaml";
+    let cases: [(&[&str], &str); 6] = [
+        (&[example], "use 'rulegen apply -f examples/nodeport.yaml'"),
+        (&["examples"], "use 'rulegen apply -f examples'"),
+        (&["-f", "x", example], "use '-f examples/nodeport.yaml', with one -f for each"),
+        (&["--dry-run", example], "use '-f examples/nodeport.yaml'"),
+        (&["diff", "new.yaml"], "use '-f new.yaml'"),
+        (&["aply"], "a similar subcommand exists: 'apply'"),
+    ];
+    for (arguments, hint) in cases {
+        let output = rulegen(&root(), arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains(hint), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn filename_takes_one_value_so_that_other_arguments_can_follow() {
+    let example = "examples/nodeport.yaml";
+    let node = ["--hostname-override", "node-1"];
+    let arguments = [&["list", "--dry-run", "-f", example, "web-service"], &node[..]].concat();
+    let output = rulegen(&root(), &arguments);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let listed = stdout(&output);
+    assert!(listed.contains("web-service") && !listed.contains("example-service"), "{listed}");
+    let both = ["--dry-run", "-f", example, "-f", "examples/clusterip.yaml"];
+    assert!(stdout(&rulegen(&root(), &both)).contains("default/backend-service"));
 }
 
 /// A DaemonSet's arguments can be used as they are.

@@ -9,9 +9,11 @@ use rulegen_config::{
     read_config,
 };
 use rulegen_model::{ExternalIps, Problem, Severity};
+use rulegen_ruleset::nftables::Name;
 
 use crate::WrongUsage;
 use crate::args::{Command, Given, ProxyArgs, RunningArgs};
+use crate::mode;
 
 /// One warning about kube-proxy's flags that rulegen ignores, and one note about those that only the
 /// agent uses.
@@ -30,15 +32,10 @@ pub(crate) fn ignored_flags(command: &Command) -> Vec<Problem> {
     problems
 }
 
-/// Reads the file if there is one, and applies the flags. `mode` is used if neither sets a mode.
-pub(crate) fn load(
-    args: &ProxyArgs,
-    mode: Option<ProxyMode>,
-) -> Result<(KubeProxyConfiguration, Vec<Problem>)> {
+/// Reads the file if there is one, and applies the flags.
+pub(crate) fn load(args: &ProxyArgs) -> Result<(KubeProxyConfiguration, Vec<Problem>)> {
     let file = read_file(args)?;
-    let mut flags = overrides(args)?;
-    flags.proxy_mode = flags.proxy_mode.or(mode);
-    Ok(effective(file.as_ref(), &flags))
+    Ok(effective(file.as_ref(), overrides(args)?, &args.nftables.nftables_table))
 }
 
 /// Reads the file of --config, if it is set.
@@ -49,20 +46,35 @@ pub(crate) fn read_file(args: &ProxyArgs) -> Result<Option<ConfigFile>> {
     Ok(Some(ConfigFile { path, content }))
 }
 
-/// The effective configuration, and its problems.
+/// The effective configuration, and its problems. The mode is that of the flag, else of the file, else
+/// of the rules in the kernel, else kube-proxy's default.
 pub(crate) fn effective(
     file: Option<&ConfigFile>,
-    flags: &Overrides,
+    mut flags: Overrides,
+    table: &Name,
 ) -> (KubeProxyConfiguration, Vec<Problem>) {
     let (config, mut problems) = match file {
         Some(ConfigFile { path, content }) => read_config(&path.display().to_string(), content),
         None => (KubeProxyConfiguration::default(), Vec::new()),
     };
-    let config = merge(config, flags);
+    match flags.proxy_mode {
+        Some(mode) => problems.iter_mut().for_each(|problem| overrule_mode(problem, mode)),
+        None if config.mode.is_none() => flags.proxy_mode = mode::held(table),
+        None => {}
+    }
+    let config = merge(config, &flags);
     if problems.iter().all(|problem| problem.severity < Severity::Error) {
         problems.extend(missing_for_detection(&config));
     }
     (config, problems)
+}
+
+/// A mode in the file that is not supported does not matter if the flag sets another.
+fn overrule_mode(problem: &mut Problem, mode: ProxyMode) {
+    if problem.severity == Severity::Error && problem.field.as_deref() == Some("mode") {
+        problem.severity = Severity::Warning;
+        problem.message += &format!("; overridden by --proxy-mode {}", mode.word());
+    }
 }
 
 /// The flags that change rules.

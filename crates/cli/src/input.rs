@@ -28,7 +28,7 @@ pub(crate) struct Input {
 /// Reads the input and prints its problems on standard error. Fails if a part could not be read;
 /// `consequence` is part of the error message.
 pub(crate) fn load(input: &InputArgs, proxy: &ProxyArgs, consequence: &str) -> Result<Input> {
-    let (config, mut found) = configuration::load(proxy, None)?;
+    let (config, mut found) = configuration::load(proxy)?;
     let config = ProxyConfig::from(&config);
     let mut objects = Objects::default();
     for path in &input.filename {

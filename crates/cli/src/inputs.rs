@@ -6,20 +6,17 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use rulegen_agent::{ApiOptions, list_objects};
-use rulegen_config::{BindAddress, ProxyConfig, ProxyMode, RunningConfig};
-use rulegen_kernel::nftables::{Error, NfTables};
+use rulegen_config::{BindAddress, ProxyConfig, RunningConfig};
 use rulegen_model::{Cluster, IfEmpty, Objects, Problem, Severity, node_name};
-use rulegen_net::IpFamily;
 
 use crate::args::{ObjectsArgs, ProxyArgs};
 use crate::configuration::{given_path, given_text};
 use crate::input::{completed, host, read_path, refuse_incomplete, warn_of_missing_node};
-use crate::problems::say;
 use crate::{configuration, problems};
 
 /// The inputs of a command.
 pub(crate) struct Inputs {
-    /// The configuration. Its mode is the configured one, else that of the rules in the kernel.
+    /// The configuration in effect.
     pub(crate) config: ProxyConfig,
     /// Configured address of the agent's metrics and status page.
     pub(crate) metrics_address: BindAddress,
@@ -30,25 +27,16 @@ pub(crate) struct Inputs {
 /// Reads manifests if there are any, else lists objects from the API server if flags or the
 /// configuration name one. Prints problems on standard error. Fails if the input is incomplete.
 pub(crate) fn find(args: &ObjectsArgs, proxy: &ProxyArgs) -> Result<Inputs> {
-    let is_said = proxy.proxy_mode.is_some() || proxy.config.is_some();
-    let mode = if is_said { None } else { Some(held_mode(proxy)) };
-    find_in_mode(args, proxy, mode, args.empty.meaning())
+    find_objects(args, proxy, args.empty.meaning())
 }
 
-/// The same for `explain`, which accepts a node without Services. The mode is kube-proxy's default
-/// unless it is configured or read from the kernel.
-pub(crate) fn find_for_packet(
-    args: &ObjectsArgs,
-    proxy: &ProxyArgs,
-    is_live: bool,
-) -> Result<Inputs> {
-    let is_said = proxy.proxy_mode.is_some() || proxy.config.is_some();
-    let mode = if is_said || !is_live { None } else { Some(held_mode(proxy)) };
+/// The same for `explain`, which accepts a node without Services.
+pub(crate) fn find_for_packet(args: &ObjectsArgs, proxy: &ProxyArgs) -> Result<Inputs> {
     let if_empty = match args.empty.meaning() {
         IfEmpty::Refuse => IfEmpty::RefuseWithoutNode,
         meaning => meaning,
     };
-    find_in_mode(args, proxy, mode, if_empty)
+    find_objects(args, proxy, if_empty)
 }
 
 /// The API server cannot be reached. The input itself may be valid.
@@ -61,13 +49,8 @@ impl fmt::Display for Unreachable {
     }
 }
 
-fn find_in_mode(
-    args: &ObjectsArgs,
-    proxy: &ProxyArgs,
-    mode: Option<ProxyMode>,
-    if_empty: IfEmpty,
-) -> Result<Inputs> {
-    let (config, mut told) = configuration::load(proxy, mode)?;
+fn find_objects(args: &ObjectsArgs, proxy: &ProxyArgs, if_empty: IfEmpty) -> Result<Inputs> {
+    let (config, mut told) = configuration::load(proxy)?;
     let running = RunningConfig::from(&config);
     let (kubeconfig, metrics_address) = (running.kubeconfig, running.metrics_bind_address);
     let config = ProxyConfig::from(&config);
@@ -102,40 +85,6 @@ fn joined(objects: Objects, config: &ProxyConfig, told: &mut Vec<Problem>) -> Cl
     told.extend(wrong);
     told.extend(warn_of_missing_node(&objects, &snapshot));
     Cluster { objects, snapshot }
-}
-
-/// Warns if no mode is configured, so that iptables is used, but the kernel has rules of nftables mode.
-pub(crate) fn hint_at_held_mode(proxy: &ProxyArgs, config: &ProxyConfig) {
-    let is_said = proxy.proxy_mode.is_some() || proxy.config.is_some();
-    if !is_said && config.mode == ProxyMode::Iptables && holds_table(proxy).unwrap_or_default() {
-        say(&format!(
-            "warning: using iptables mode, but this node has the table {} of nftables mode: did you \
-             mean --proxy-mode nftables?",
-            proxy.nftables.nftables_table
-        ));
-    }
-}
-
-/// The mode of the rules in the kernel. Without rulegen's table, or without permission to read it, this
-/// is kube-proxy's default.
-fn held_mode(proxy: &ProxyArgs) -> ProxyMode {
-    match holds_table(proxy) {
-        Ok(true) => ProxyMode::Nftables,
-        Ok(false) => ProxyMode::Iptables,
-        Err(error) => {
-            say(&format!(
-                "note: cannot detect the proxy mode ({error}): using iptables (set --proxy-mode)"
-            ));
-            ProxyMode::Iptables
-        }
-    }
-}
-
-fn holds_table(proxy: &ProxyArgs) -> Result<bool, Error> {
-    let table = &proxy.nftables.nftables_table;
-    let mut kernel = NfTables::open()?;
-    let mut is_there = |family| kernel.has_all(&[(family, table)]);
-    Ok(is_there(IpFamily::Ipv4)? || is_there(IpFamily::Ipv6)?)
 }
 
 /// The API server named by flags, or by the configuration if there are no manifests.

@@ -7,6 +7,7 @@ mod families;
 mod input;
 mod inputs;
 mod log;
+mod mode;
 mod paint;
 mod plain;
 mod problems;
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, Command, command_line};
+use args::{Cli, Command, command_line, with_hint};
 use wrong_usage::WrongUsage;
 
 /// glibc grows the heap of a second thread by a page at a time: 18,000 calls of mprotect while
@@ -27,7 +28,7 @@ use wrong_usage::WrongUsage;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse_from(command_line());
+    let cli = Cli::try_parse_from(command_line()).unwrap_or_else(|error| with_hint(error).exit());
     log::start(cli.logging(), cli.is_agent());
     let command = cli.into_command().unwrap_or_else(|error| error.exit());
     problems::print(&configuration::ignored_flags(&command));

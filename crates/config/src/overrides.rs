@@ -100,7 +100,7 @@ pub fn merge(mut config: KubeProxyConfiguration, flags: &Overrides) -> KubeProxy
     set_some(&mut rulegen.external_ips, &flags.external_ips);
     set_some(&mut rulegen.max_service_size, &flags.max_service_size);
     set(&mut rulegen.refuse_node_addresses, &flags.refuse_node_addresses);
-    set(&mut config.mode, &flags.proxy_mode);
+    set_some(&mut config.mode, &flags.proxy_mode);
     set(&mut config.hostname_override, &flags.hostname_override);
     set(&mut config.cluster_cidrs, &flags.cluster_cidr);
     set(&mut config.detect_local_mode, &flags.detect_local_mode);

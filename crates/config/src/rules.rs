@@ -113,7 +113,7 @@ impl From<&KubeProxyConfiguration> for ProxyConfig {
     fn from(config: &KubeProxyConfiguration) -> Self {
         let KubeProxyConfiguration { iptables, nftables, detect_local, rulegen, .. } = config;
         Self {
-            mode: config.mode,
+            mode: config.mode.unwrap_or_default(),
             hostname_override: Some(config.hostname_override.clone()).filter(|n| !n.is_empty()),
             bind_address: config.bind_address.filter(|address| !address.is_unspecified()),
             detect_local_mode: config.detect_local_mode,

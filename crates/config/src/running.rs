@@ -45,7 +45,7 @@ impl From<&KubeProxyConfiguration> for RunningConfig {
             (config.iptables.min_sync_period, config.iptables.sync_period),
             (config.nftables.min_sync_period, config.nftables.sync_period),
         ];
-        let (min_sync_period, sync_period) = match config.mode {
+        let (min_sync_period, sync_period) = match config.mode.unwrap_or_default() {
             ProxyMode::Iptables => iptables,
             ProxyMode::Nftables => nftables,
         };

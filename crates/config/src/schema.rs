@@ -63,8 +63,9 @@ pub struct KubeProxyConfiguration {
         deserialize_with = "wire::address::<{ BindAddress::METRICS_PORT }, _>"
     )]
     pub metrics_bind_address: Option<BindAddress>,
-    #[serde(with = "wire::choice")]
-    pub mode: ProxyMode,
+    /// The empty string means unset.
+    #[serde(with = "wire::optional_choice")]
+    pub mode: Option<ProxyMode>,
     #[serde(deserialize_with = "wire::section")]
     pub nftables: Nftables,
     #[serde(with = "wire::node_port_addresses")]
@@ -275,7 +276,8 @@ impl KubeProxyConfiguration {
         self.iptables.sync_period.get_or_insert(SYNC_PERIOD);
         self.nftables.min_sync_period.get_or_insert(MIN_SYNC_PERIOD);
         self.nftables.sync_period.get_or_insert(SYNC_PERIOD);
-        self.rulegen.max_service_size.get_or_insert(match self.mode {
+        let mode = *self.mode.get_or_insert_default();
+        self.rulegen.max_service_size.get_or_insert(match mode {
             ProxyMode::Iptables => IPTABLES_SERVICE_SIZE,
             ProxyMode::Nftables => NFTABLES_SERVICE_SIZE,
         });

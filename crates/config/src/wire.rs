@@ -166,6 +166,24 @@ pub(crate) mod choice {
     }
 }
 
+/// The same, where the default depends on other things.
+pub(crate) mod optional_choice {
+    use super::{Choice, Deserializer, Serializer, optional};
+
+    pub(crate) fn deserialize<'de, T: Choice, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<T>, D::Error> {
+        optional(deserializer, T::parse)
+    }
+
+    pub(crate) fn serialize<T: Choice, S: Serializer>(
+        value: &Option<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(value.map(T::as_str).unwrap_or_default())
+    }
+}
+
 /// A duration in Go's form.
 pub(crate) mod duration {
     use serde::Deserialize;

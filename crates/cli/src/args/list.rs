@@ -18,8 +18,7 @@ Examples:
   # List differences from the cluster's objects
   rulegen list --kubeconfig /etc/kubernetes/admin.conf --differing
 
-The mode is taken from --proxy-mode or --config; else it is nftables if rulegen's table exists, else \
-iptables. To test for differences, use the exit status of `rulegen diff`.
+To test for differences, use the exit status of `rulegen diff`.
 
 JSON and YAML: mode; services [{namespace, name, port, protocol, state, connections, frontends, \
 endpoints}]; of these frontends [{kind, family, address, protocol, port, policy, refused, endpoints, \

@@ -11,7 +11,7 @@ use super::EmptyArgs;
 #[command(next_help_heading = "Source")]
 pub(crate) struct ObjectsArgs {
     /// Manifests: files, folders (*.yaml, *.yml, *.json) or - for standard input; may be repeated
-    #[arg(short, long = "filename", value_name = "PATH", num_args = 1.., conflicts_with_all = ["kubeconfig", "context", "master"])]
+    #[arg(short, long = "filename", value_name = "PATH", conflicts_with_all = ["kubeconfig", "context", "master"])]
     pub(crate) filename: Vec<PathBuf>,
 
     /// Exit with status 1 if the input causes warnings or errors

@@ -22,7 +22,7 @@ use super::ignored::{Ignored, Unsupported};
 pub(crate) struct InputArgs {
     /// Manifests: files, folders (*.yaml, *.yml, *.json) or - for standard input. YAML or JSON, with
     /// any number of documents and lists of any kind; may be repeated
-    #[arg(short, long = "filename", value_name = "PATH", required = true, num_args = 1..)]
+    #[arg(short, long = "filename", value_name = "PATH", required = true)]
     pub(crate) filename: Vec<PathBuf>,
 
     /// Exit with status 1 if the input causes warnings or errors
@@ -71,7 +71,8 @@ pub(crate) struct ProxyArgs {
     #[arg(long, value_name = "FILE", value_parser = any_path())]
     pub(crate) config: Option<PathBuf>,
 
-    /// Proxy mode [default: the configuration's mode, else iptables]
+    /// Proxy mode [default: the configuration's mode; else nftables if the kernel has the table of
+    /// rulegen or kube-proxy, else iptables]
     #[arg(long, value_name = "MODE", value_parser = one_of::<ProxyMode>())]
     pub(crate) proxy_mode: Option<Given<ProxyMode>>,
 

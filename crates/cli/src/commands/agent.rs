@@ -47,7 +47,8 @@ fn write_config(args: &AgentArgs, path: &Path) -> Result<ExitCode> {
 /// The configuration in effect. Prints its problems on standard error.
 fn effective(args: &AgentArgs, file: Option<&ConfigFile>) -> Result<KubeProxyConfiguration> {
     let flags = configuration::running_overrides(&args.proxy, &args.running)?;
-    let (effective, problems) = configuration::effective(file, &flags);
+    let table = &args.proxy.nftables.nftables_table;
+    let (effective, problems) = configuration::effective(file, flags, table);
     problems::print(&problems);
     if problems.iter().any(|problem| problem.severity >= Severity::Error) {
         bail!("invalid configuration (see above)");

@@ -22,7 +22,7 @@ use super::{exit_code, services, tables};
 use crate::args::ApplyArgs;
 use crate::families;
 use crate::input::{self, Input};
-use crate::inputs::hint_at_held_mode;
+use crate::mode::OtherMode;
 use crate::problems::say;
 
 pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode> {
@@ -31,10 +31,11 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode> {
         &args.proxy,
         "nothing is applied, because missing Services would lose their rules",
     )?;
-    hint_at_held_mode(&args.proxy, &input.config);
+    let other_mode = OtherMode::search(input.config.mode, &args.proxy.nftables.nftables_table);
     if args.input.strict && input.has_warnings {
         bail!("the input has warnings and --strict is set: nothing is applied");
     }
+    other_mode.warn();
     match input.config.mode {
         ProxyMode::Iptables => iptables::apply(args, &input)?,
         ProxyMode::Nftables => apply_nftables(args, &input)?,

@@ -20,7 +20,7 @@ use super::{iptables, print_with, tables, variant};
 use crate::args::{DiffArgs, DiffForm};
 use crate::families;
 use crate::input::{self, Input};
-use crate::inputs::hint_at_held_mode;
+use crate::mode::OtherMode;
 use crate::paint::Paint;
 use crate::problems::print_error;
 
@@ -35,7 +35,7 @@ pub(crate) fn run(args: &DiffArgs) -> Result<ExitCode> {
 
 fn compare(args: &DiffArgs) -> Result<u8> {
     let input = input::load(&args.input, &args.proxy, "nothing is compared")?;
-    hint_at_held_mode(&args.proxy, &input.config);
+    OtherMode::search(input.config.mode, &args.proxy.nftables.nftables_table).warn();
     let report = match input.config.mode {
         ProxyMode::Iptables => compare_iptables(args, &input)?,
         ProxyMode::Nftables => compare_nftables(args, &input)?,

@@ -26,7 +26,7 @@ use crate::input;
 use crate::inputs::{Inputs, find_for_packet};
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
-    let found = find_for_packet(&args.objects, &args.proxy, args.live)?;
+    let found = find_for_packet(&args.objects, &args.proxy)?;
     let explanation = explain(args, &found)?;
     match args.output {
         ExplainForm::Text => print(&text::describe(&explanation))?,
