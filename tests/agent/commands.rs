@@ -28,6 +28,8 @@ fn list_explain_doctor_compare_kernel_with_api_server() {
     assert_eq!(services.len(), SERVICES + 2, "{}", stderr(&list));
     assert!(services.iter().all(|service| service["state"] == "asWanted"));
 
+    let diff = node.command("diff");
+    assert_eq!(diff.status.code(), Some(0), "{}{}", stdout(&diff), stderr(&diff));
     let explained = node.command("explain --from 10.244.1.9 --to default/empty:http");
     let text = stdout(&explained);
     assert!(
@@ -49,7 +51,7 @@ fn list_explain_doctor_compare_kernel_with_api_server() {
 fn help_examples_with_kubeconfig_run() {
     let node = Node::new("examples");
     let mut run = 0;
-    for command in ["", "list", "explain", "doctor", "agent"] {
+    for command in ["", "diff", "list", "explain", "doctor", "agent"] {
         for example in help_examples(command) {
             if !example.contains("--kubeconfig") {
                 continue;
@@ -61,7 +63,8 @@ fn help_examples_with_kubeconfig_run() {
             }
             let arguments = example.strip_prefix("rulegen ").unwrap().replace(administrator, "");
             let output = node.command(&arguments);
-            let most = i32::from(example.starts_with("rulegen doctor"));
+            let may_find = ["rulegen doctor", "rulegen diff"];
+            let most = i32::from(may_find.iter().any(|command| example.starts_with(command)));
             let status = output.status.code().unwrap();
             assert!(status <= most, "{example}: {status}: {}", stderr(&output));
             run += 1;

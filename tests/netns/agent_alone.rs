@@ -181,3 +181,24 @@ fn manifests_and_config_file_are_polled_without_inotify() {
         assert_eq!(status.unwrap().code(), Some(1), "{}", log());
     }
 }
+
+/// The second start finds the sysctls as it wants them.
+#[test]
+fn log_at_start_is_one_line() {
+    let namespace = Namespace::new("start-line");
+    let manifests = Manifests::new(&namespace);
+    manifests.put("a.yaml", &service(1, &["10.1.0.5"]));
+    for mode in ["nftables", "iptables"] {
+        let flags = format!("--proxy-mode {mode}");
+        Agent::start(&namespace, &manifests, &flags).wait_for_log("synced services");
+        let agent = Agent::start(&namespace, &manifests, &flags);
+        agent.wait_for_log("caches synced");
+        let log = agent.log();
+        let (start, _) = log.split_once("caches synced").unwrap();
+        let lines: Vec<&str> = start.lines().filter(|line| line.contains(" starting ")).collect();
+        let [line] = lines.as_slice() else { panic!("{log}") };
+        assert!(line.contains(&format!("mode=\"{mode}\"")), "{line}");
+        // The last piece is the beginning of the line with "caches synced".
+        assert_eq!(start.lines().count(), 2, "{log}");
+    }
+}

@@ -1,5 +1,11 @@
 //! List the kernel's rules, and plan changes to them, with and without drift.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::common::{root, stderr, stdout};
@@ -259,4 +265,60 @@ fn list_shows_connections_with_nftables_counters() {
         assert_eq!(sum, times, "{name}");
     }
     assert!(list("").contains("CONNECTIONS"));
+}
+
+/// With nothing but the rules to read, a table of one mode equals that of the other.
+#[test]
+fn list_without_objects_has_the_same_words_in_both_modes() {
+    for manifest in ["clusterip.yaml", "nodeport.yaml", "loadbalancer.yaml"] {
+        let [iptables, nftables] =
+            MODES.map(|mode| list(&applied("same", mode, &example(manifest)), "-o wide"));
+        assert!(iptables.lines().count() > 1, "{manifest}");
+        assert_eq!(iptables, nftables, "{manifest}");
+    }
+}
+
+#[test]
+fn list_watch_prints_each_frontend_that_changes() {
+    for mode in MODES {
+        let namespace = applied("watch", mode, &example("nodeport.yaml"));
+        let mut child = Command::new("ip")
+            .args(["netns", "exec", &namespace.name, env!("CARGO_BIN_EXE_rulegen")])
+            .args(["list", "--watch", "--ip-family", "ipv4", "--proxy-mode", mode])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, lines) = channel();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|l| sender.send(l)));
+        let wait_for = |parts: &[&str]| {
+            let deadline = Duration::from_secs(30);
+            loop {
+                let line =
+                    lines.recv_timeout(deadline).unwrap_or_else(|_| panic!("{mode}: {parts:?}"));
+                if parts.iter().all(|part| line.contains(part)) {
+                    return line;
+                }
+            }
+        };
+        wait_for(&["NAMESPACE", "ENDPOINTS"]);
+        wait_for(&["web-service", "*:30080/TCP"]);
+        let apply = format!("-f {} --prune {}", example("clusterip.yaml"), flags(mode));
+        assert!(namespace.rulegen(&apply).status.success());
+        wait_for(&["backend-service", "10.96.0.20:80/TCP"]);
+        wait_for(&["web-service", "*:30080/TCP", "<removed>"]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn list_says_that_kube_proxys_own_table_is_not_listed() {
+    let namespace = Namespace::new("kp-table");
+    namespace.run("nft add table ip kube-proxy");
+    namespace.run("nft add chain ip kube-proxy service-2QRHZV4L-default/kubernetes/tcp/https");
+    let output = namespace.rulegen("list --ip-family ipv4");
+    assert!(output.status.success());
+    let said = stderr(&output);
+    assert!(said.contains("ip kube-proxy: kube-proxy's own table, with chains of 1"), "{said}");
 }

@@ -68,6 +68,7 @@ fn usage_error_exits_with_2() {
         &["list", "-o", "xml"],
         &["list", "-f", "x", "--kubeconfig", "y"],
         &["diff", "-f", "x", "-o", "yaml"],
+        &["diff", "-f", "x", "--kubeconfig", "y"],
     ] {
         let output = rulegen(&root(), arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
@@ -366,6 +367,37 @@ fn kube_proxy_runtime_flags_are_accepted() {
     assert!(stdout(&output).contains("cluster IP\" -m tcp --dport 80 -j KUBE-MARK-MASQ"));
 }
 
+#[test]
+fn list_has_the_flags_of_kubectl() {
+    let names = "default/web-service\ndefault/web-service-local\ndefault/web-service-office\n";
+    assert_eq!(listed("loadbalancer", &["-o", "name"]), names);
+    let (header, rows) = CLUSTER_IPS.split_once('\n').unwrap();
+    assert!(header.starts_with("NAMESPACE"));
+    assert_eq!(listed("clusterip", &["--no-headers"]), rows);
+}
+
+#[test]
+fn list_of_a_service_that_does_not_exist_exits_with_1() {
+    let list = |arguments: &[&str]| {
+        let known = ["list", "--dry-run", "-f", "examples/nodeport.yaml"];
+        let output = rulegen(&root(), &[&known[..], arguments].concat());
+        (output.status.code(), stdout(&output), stderr(&output))
+    };
+    for missing in [&["nothing"][..], &["default/nothing"], &["-n", "other", "web-service"]] {
+        let (status, listed, said) = list(missing);
+        assert_eq!((status, &*listed), (Some(1), ""), "{missing:?}: {said}");
+        let error = format!("error: Service {} not found", missing.last().unwrap());
+        assert!(said.contains(&error), "{missing:?}: {said}");
+    }
+    let (status, listed, _) = list(&["nothing", "web-service", "-o", "name"]);
+    assert_eq!((status, &*listed), (Some(1), "default/web-service\n"));
+    let (_, _, said) = list(&["more.yaml"]);
+    assert!(said.contains("use -f more.yaml"), "{said}");
+    // A filter that matches nothing is no error.
+    assert_eq!(list(&["web-service", "--address", "192.0.2.1"]).0, Some(0));
+    assert_eq!(list(&["a/b/c"]).0, Some(2));
+}
+
 /// Lists what an example makes for its first node.
 fn listed(example: &str, arguments: &[&str]) -> String {
     let example = format!("examples/{example}.yaml");
@@ -416,6 +448,8 @@ fn list_filters_by_name_namespace_address_and_port() {
     assert_eq!(of(&["default/web-service-local", "default/web-service"]).len(), 6);
     assert_eq!(of(&["-n", "default"]).len(), 9);
     assert_eq!(of(&["-n", "kube-system"]).len(), 0);
+    assert_eq!(of(&["-A"]).len(), 9);
+    assert_eq!(of(&["-A", "-n", "kube-system"]).len(), 9, "-A wins, as in kubectl");
     assert_eq!(of(&["--address", "52.1.2.4"]), ["52.1.2.4:80/TCP"]);
     assert_eq!(of(&["--address", "10.244.2.6"]).len(), 9, "by an endpoint");
     assert_eq!(of(&["--port", "32458"]), ["*:32458/TCP"]);

@@ -47,6 +47,7 @@ const GRACE: Duration = Duration::from_millis(500);
 /// The agent cannot start, the configuration changed, or a part of the agent exited.
 pub fn run(options: Options) -> Result<()> {
     end_with_any_thread(options.flush_log);
+    log_start(&options);
     if let Err(error) = memory::without_huge_pages() {
         tracing::info!(%error, "cannot disable transparent huge pages, memory use may be higher");
     }
@@ -115,6 +116,23 @@ pub fn run(options: Options) -> Result<()> {
     // The remaining tasks are no longer needed, and waiting for them would take too long.
     runtime.shutdown_background();
     done
+}
+
+/// The one line that says how the agent runs.
+fn log_start(options: &Options) {
+    let families: Vec<&str> = options.families.iter().map(|family| family.api_name()).collect();
+    let source = match &options.source {
+        Source::Api(_) => "API server".to_owned(),
+        Source::Folder(folder) => folder.display().to_string(),
+    };
+    tracing::info!(
+        version = options.build.version,
+        mode = options.config.mode.word(),
+        families = families.join(","),
+        source,
+        config = options.config_file.as_ref().map(|file| file.path.display().to_string()),
+        "starting"
+    );
 }
 
 /// Without one of its threads or tasks the agent would miss events but look healthy. So a panic
@@ -197,7 +215,7 @@ fn give_up_privileges(options: &Options) {
     // Not as a macro argument: it is evaluated only if the log level is enabled.
     let privileges = privileges::drop_to(keep);
     if privileges.failed.is_empty() {
-        tracing::info!("{privileges}");
+        tracing::debug!("{privileges}");
     } else {
         tracing::warn!("{privileges}");
     }

@@ -72,7 +72,7 @@ fn budget() -> Budget {
         USUAL_LIMIT
     });
     let budget = Budget::of(limit);
-    tracing::info!(
+    tracing::debug!(
         limit = budget.limit,
         health_check_listeners = budget.listeners,
         "open file limit"

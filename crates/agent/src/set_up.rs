@@ -36,7 +36,8 @@ pub(crate) fn set_up(options: &Options) -> bool {
     if let Some(value) = options.oom_score_adj
         && let Err(error) = privileges::oom_score_adj(value)
     {
-        tracing::info!(%error, "cannot set oom_score_adj (a lower value needs CAP_SYS_RESOURCE)");
+        // Usual in a container without privileges.
+        tracing::debug!(%error, "cannot set oom_score_adj");
     }
     let applied = sysctl::apply(&options.conntrack.wanted(host::cpus()));
     applied.changed.iter().for_each(|change| tracing::info!("{change}"));

@@ -29,7 +29,7 @@ pub(crate) use explain::{ExplainArgs, ExplainForm};
 pub(crate) use hint::with_hint;
 pub(crate) use ignored::{IgnoredArgs, IgnoredRunningArgs};
 pub(crate) use instead::{InsteadArgs, VersionArgs, VersionForm};
-pub(crate) use list::{ListArgs, ListForm};
+pub(crate) use list::{ListArgs, ListForm, ServiceArg};
 pub(crate) use objects::ObjectsArgs;
 use shared::parse_table;
 pub(crate) use shared::{
@@ -95,8 +95,9 @@ JSON: dryRun; nftables [{family, table}], tables that are deleted; iptables [{fa
 isClean, summary, kept [{table, chain}]}]; failed, whether any part failed.";
 
 const DIFF_EXAMPLES: &str = "\
-Example:
+Examples:
   rulegen diff -f examples/clusterip.yaml --hostname-override node-1
+  rulegen diff --kubeconfig /etc/kubernetes/admin.conf
 
 JSON: mode; services [{namespace, name, port, protocol, action, frontends, objects}]; shared \
 [object]; summary {add, change, remove}, the number of Services. action is add, change or remove; \
@@ -383,7 +384,7 @@ pub(crate) struct YesArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DiffArgs {
     #[command(flatten)]
-    pub(crate) input: InputArgs,
+    pub(crate) objects: ObjectsArgs,
 
     /// Output format
     #[arg(short, long, value_name = "FORMAT", help_heading = "Output")]
@@ -396,7 +397,7 @@ pub(crate) struct DiffArgs {
     pub(crate) proxy: ProxyArgs,
 
     #[command(flatten)]
-    pub(crate) ignored: IgnoredArgs,
+    pub(crate) ignored: IgnoredRunningArgs,
 
     #[command(flatten)]
     pub(crate) kernel: KernelArgs,

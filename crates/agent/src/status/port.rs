@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rulegen_compiler::{Plan, plan_service};
+use rulegen_compiler::{Plan, ServicePlan, plan_service};
 use rulegen_config::ProxyConfig;
 use rulegen_model::{
     Endpoint, LoadBalancing, Node, NotChosen, ServicePort, UnavailableReason, not_chosen,
@@ -75,6 +75,12 @@ pub(super) struct PageContext<'a> {
     pub(super) connections: Option<&'a Connections>,
 }
 
+/// The endpoints that any traffic may reach. Both the list of Services and the page of a Service count
+/// these.
+pub(super) fn chosen_endpoints(plan: &ServicePlan) -> HashSet<SocketAddr> {
+    plan.reachable_endpoints.iter().map(|endpoint| endpoint.address).collect()
+}
+
 /// The maximum number of endpoints drawn per path.
 const DRAWN: usize = 8;
 
@@ -93,8 +99,7 @@ impl Port {
             let owner = context.owners.other_than(port, frontend.frontend);
             frontend.taken_by = owner.map(ToString::to_string);
         }
-        let reachable = plan.reachable_endpoints.iter().map(|endpoint| endpoint.address);
-        let reachable: HashSet<SocketAddr> = reachable.collect();
+        let chosen = chosen_endpoints(&plan);
         let counted = |endpoint: &Endpoint| {
             connections.map(|all| {
                 let of = (port.name.clone(), endpoint.address);
@@ -102,7 +107,7 @@ impl Port {
             })
         };
         let endpoint = |endpoint: &Endpoint| {
-            let is_used = reachable.contains(&endpoint.address);
+            let is_used = chosen.contains(&endpoint.address);
             EndpointShown {
                 address: endpoint.address,
                 local: endpoint.local,

@@ -4,15 +4,18 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use askama::Template;
+use rulegen_compiler::plan_service;
 use rulegen_model::{Availability, ObjectKey, ServicePort};
 use serde::Serialize;
 
 use super::Status;
 use super::format::{counted, grouped, wide};
 use super::frame::Frame;
+use super::port::chosen_endpoints;
 use super::query::{self, Query, ServiceFilter};
 use super::search::Search;
 use super::state::HealthLevel;
+use crate::configured_store::ConfiguredStore;
 
 #[derive(Template, Serialize)]
 #[template(path = "status/services.html")]
@@ -51,7 +54,8 @@ struct Row {
     load_balancer_ips: Vec<String>,
     /// The number of further external and load-balancer IPs.
     more_ips: usize,
-    /// The usable endpoints of the port that has the fewest.
+    /// Of the port that has the fewest: the endpoints that any traffic may reach, as on the page of the
+    /// Service.
     usable_endpoints: usize,
     /// All endpoints of the same port.
     endpoints: usize,
@@ -115,7 +119,7 @@ impl ServiceList {
             all,
             page,
             pages,
-            services: rows.into_iter().map(|(key, ports)| Row::of(key, ports)).collect(),
+            services: rows.into_iter().map(|(key, ports)| Row::of(key, ports, &store)).collect(),
             namespaces,
         }
     }
@@ -154,9 +158,15 @@ impl ServiceList {
 }
 
 impl Row {
-    fn of(key: &ObjectKey, ports: &[ServicePort]) -> Self {
-        let usable = |port: &&ServicePort| port.endpoints.iter().filter(|e| e.is_usable()).count();
-        let fewest = ports.iter().min_by_key(usable);
+    fn of(key: &ObjectKey, ports: &[ServicePort], store: &ConfiguredStore) -> Self {
+        let chosen = |port: &ServicePort| {
+            let plan = plan_service(port, store.node(), store.config(), port.family());
+            let chosen = chosen_endpoints(&plan);
+            let endpoints = port.endpoints.iter();
+            endpoints.filter(|endpoint| chosen.contains(&endpoint.address)).count()
+        };
+        let counts = ports.iter().map(|port| (chosen(port), port.endpoints.len()));
+        let (usable_endpoints, endpoints) = counts.min().unwrap_or_default();
         let (level, state) = state(ports);
         // Each port appears once per family. All ports of a family have the same addresses.
         let mut seen = HashSet::new();
@@ -180,8 +190,8 @@ impl Row {
             more_ips: more(&external) + more(&balancer),
             external_ips: texts(&external),
             load_balancer_ips: texts(&balancer),
-            usable_endpoints: fewest.as_ref().map(usable).unwrap_or_default(),
-            endpoints: fewest.map(|port| port.endpoints.len()).unwrap_or_default(),
+            usable_endpoints,
+            endpoints,
             level,
             state: state.words(),
         }

@@ -342,6 +342,38 @@ fn malformed_queries_get_a_page() {
     assert_eq!(page(&status, "/services/%ff/%").status, 404);
 }
 
+/// Also where traffic goes to terminating endpoints, or only to those on this node.
+#[test]
+fn endpoints_are_counted_alike_in_the_list_and_on_the_page_of_a_service() {
+    let status = cluster();
+    let local = json!({"internalTrafficPolicy": "Local"});
+    put(&status, service("shop", "inside", "10.96.0.15", &local));
+    let two = [endpoint("10.244.1.5", "node-1", true), endpoint("10.244.2.5", "node-2", true)];
+    put(&status, slice("shop", "inside", "http", &json!(two)));
+    put(&status, service("shop", "leaving", "10.96.0.16", &json!({})));
+    let conditions = json!({"ready": false, "serving": true, "terminating": true});
+    let leaving = json!([
+        {"addresses": ["10.244.1.6"], "nodeName": "node-1", "conditions": conditions},
+        {"addresses": ["10.244.2.6"], "nodeName": "node-2", "conditions": conditions},
+        endpoint("10.244.2.7", "node-2", false),
+    ]);
+    put(&status, slice("shop", "leaving", "http", &leaving));
+    status.known.store.write().changes();
+    let list = data(&status, "/services");
+    let mut counts = Vec::new();
+    for row in list["services"].as_array().unwrap() {
+        let (namespace, name) = (row["namespace"].as_str().unwrap(), row["name"].as_str().unwrap());
+        let page = data(&status, &format!("/services/{namespace}/{name}"));
+        let endpoints = page["ports"][0]["endpoints"].as_array().unwrap();
+        let chosen = endpoints.iter().filter(|endpoint| endpoint["unused"].is_null()).count();
+        assert_eq!(row["usableEndpoints"], chosen, "{name}");
+        assert_eq!(row["endpoints"], endpoints.len(), "{name}");
+        counts.push((name, chosen, endpoints.len()));
+    }
+    assert!(counts.contains(&("inside", 1, 2)), "{counts:?}");
+    assert!(counts.contains(&("leaving", 2, 3)), "{counts:?}");
+}
+
 #[test]
 fn service_list_has_pages() {
     let status = empty();

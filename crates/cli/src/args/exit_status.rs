@@ -9,7 +9,7 @@ const TABLE: [Row; 10] = [
     ("apply", ["applied, or no changes", "not confirmed, or failed", ""]),
     ("--dry-run", ["printed", "invalid input, or failed", ""]),
     ("diff", ["no changes", "changes found", "invalid input, or failed"]),
-    ("list", ["listed, even with changes", "invalid input, or failed", ""]),
+    ("list", ["listed, even with changes", "Service not found, or failed", ""]),
     ("explain", ["explained", "invalid input, or failed", ""]),
     (
         "doctor",

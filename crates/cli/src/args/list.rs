@@ -1,8 +1,11 @@
 //! Arguments of `rulegen list`.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use clap::{Args, ValueEnum};
+use rulegen_config::parse_bind_address;
+use rulegen_net::{ServicePortName, ServiceRef};
 
 use super::{FamilyArgs, IgnoredRunningArgs, KernelArgs, LogArgs, ObjectsArgs, ProxyArgs};
 
@@ -18,6 +21,12 @@ Examples:
   # List differences from the cluster's objects
   rulegen list --kubeconfig /etc/kubernetes/admin.conf --differing
 
+  # List the names of the Services in kube-system
+  rulegen list -n kube-system -o name
+
+Without objects, the rules do not say which addresses are load-balancer IPs (KIND is External), nor the \
+policy of cluster IPs.
+
 To test for differences, use the exit status of `rulegen diff`.
 
 JSON and YAML: mode; services [{namespace, name, port, protocol, state, connections, frontends, \
@@ -29,16 +38,21 @@ it differs; refused is noEndpoints (rejected) or noLocalEndpoints (dropped).";
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// Only these Services: name, namespace/name or namespace/name:port
-    #[arg(value_name = "SERVICE")]
-    pub(crate) services: Vec<String>,
+    /// Only these Services: name, namespace/name or namespace/name:port. The exit status is 1 if one
+    /// is not found
+    #[arg(value_name = "SERVICE", value_parser = ServiceArg::parse)]
+    pub(crate) services: Vec<ServiceArg>,
 
     /// Only Services in this namespace
     #[arg(short, long, value_name = "NAME", help_heading = "Filters")]
     pub(crate) namespace: Option<String>,
 
+    /// Services in all namespaces, the default; overrides --namespace
+    #[arg(short = 'A', long, help_heading = "Filters")]
+    pub(crate) all_namespaces: bool,
+
     /// Only service ports with a frontend or endpoint at this address
-    #[arg(long, value_name = "IP", help_heading = "Filters")]
+    #[arg(long, value_name = "IP", value_parser = parse_bind_address, help_heading = "Filters")]
     pub(crate) address: Option<IpAddr>,
 
     /// Only service ports with a frontend or endpoint at this port
@@ -48,6 +62,10 @@ pub(crate) struct ListArgs {
     /// Only frontends that differ from the objects
     #[arg(long, help_heading = "Filters")]
     pub(crate) differing: bool,
+
+    /// After the list, print each frontend that changes in the kernel. Objects are read once
+    #[arg(short, long, conflicts_with = "dry_run")]
+    pub(crate) watch: bool,
 
     /// List the desired state without reading the kernel; needs no privileges
     #[arg(long)]
@@ -59,6 +77,10 @@ pub(crate) struct ListArgs {
     /// Output format
     #[arg(short, long, value_name = "FORMAT", help_heading = "Output")]
     pub(crate) output: Option<ListForm>,
+
+    /// Omit the header of the table
+    #[arg(long, help_heading = "Output")]
+    pub(crate) no_headers: bool,
 
     #[command(flatten)]
     pub(crate) family: FamilyArgs,
@@ -76,10 +98,47 @@ pub(crate) struct ListArgs {
     pub(crate) log: LogArgs,
 }
 
+/// A Service to list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ServiceArg {
+    /// In any namespace.
+    Name(String),
+    Ref(ServiceRef),
+}
+
+impl ServiceArg {
+    fn parse(text: &str) -> Result<Self, String> {
+        if !text.contains('/') {
+            return Ok(Self::Name(text.to_owned()));
+        }
+        let message = "want NAME, NAMESPACE/NAME or NAMESPACE/NAME:PORT";
+        text.parse().map(Self::Ref).map_err(|_| message.to_owned())
+    }
+
+    /// Whether it names this service port.
+    pub(crate) fn means(&self, name: &ServicePortName) -> bool {
+        match self {
+            Self::Name(text) => **text == *name.service,
+            Self::Ref(service) => service.means(name, &[]),
+        }
+    }
+}
+
+impl fmt::Display for ServiceArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(text) => f.write_str(text),
+            Self::Ref(service) => service.fmt(f),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ListForm {
     /// A table with all endpoints, session affinity and source ranges
     Wide,
+    /// The namespace/name of each Service
+    Name,
     /// JSON
     Json,
     /// YAML

@@ -41,7 +41,7 @@ impl Tools {
             Variant::Legacy => None,
         };
         threads::watch_iptables(variant, sink.clone())?;
-        tracing::info!(%variant, "using iptables variant");
+        tracing::debug!(%variant, "using iptables variant");
         let lock_timeout = options.lock_timeout;
         Ok(Self { variant, lock_timeout, kernel, own: OwnCommits::default() })
     }

@@ -12,14 +12,17 @@ use rulegen_config::ProxyMode;
 use rulegen_inspect::diff::{Report, diff_iptables, diff_nftables};
 use rulegen_inspect::listing::{Listing, of_plan};
 use rulegen_kernel::nftables::{Dataplane, NfTables};
+use rulegen_model::Cluster;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::Ruleset;
 use rulegen_ruleset::nftables::{Actual, Name, Table};
 
 use super::{iptables, print_with, tables, variant};
+use crate::WrongUsage;
 use crate::args::{DiffArgs, DiffForm};
 use crate::families;
-use crate::input::{self, Input};
+use crate::input::Input;
+use crate::inputs::find;
 use crate::mode::OtherMode;
 use crate::paint::Paint;
 use crate::problems::print_error;
@@ -34,17 +37,27 @@ pub(crate) fn run(args: &DiffArgs) -> Result<ExitCode> {
 }
 
 fn compare(args: &DiffArgs) -> Result<u8> {
-    let input = input::load(&args.input, &args.proxy, "nothing is compared")?;
+    let input = input(args)?;
     OtherMode::search(input.config.mode, &args.proxy.nftables.nftables_table).warn();
     let report = match input.config.mode {
         ProxyMode::Iptables => compare_iptables(args, &input)?,
         ProxyMode::Nftables => compare_nftables(args, &input)?,
     };
     print(args.output, &report)?;
-    Ok(match input.has_warnings && args.input.strict {
-        true => 2,
-        false => u8::from(!report.is_empty()),
-    })
+    Ok(u8::from(!report.is_empty()))
+}
+
+/// The desired state, from manifests or the API server.
+fn input(args: &DiffArgs) -> Result<Input> {
+    let found = find(&args.objects, &args.proxy)?;
+    let Some(Cluster { objects, snapshot }) = found.cluster else {
+        let message = "no desired state to compare with: give manifests (-f) or an API server \
+                       (--kubeconfig)";
+        return Err(WrongUsage(message.to_owned()).into());
+    };
+    let has_slices = !objects.slices.is_empty();
+    // find() rejects warnings with --strict.
+    Ok(Input { snapshot, config: found.config, has_slices, has_warnings: false })
 }
 
 fn compare_iptables(args: &DiffArgs, input: &Input) -> Result<Report> {

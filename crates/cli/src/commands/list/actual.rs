@@ -4,15 +4,18 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use rulegen_compiler::nftables::{counted_by_element, counted_by_rule, counted_endpoint};
+use rulegen_compiler::nftables::{
+    KUBE_PROXY_TABLE, counted_by_element, counted_by_rule, counted_endpoint,
+};
 use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_inspect::listing::{
     Listing, closed_hooks_of_ruleset, closed_hooks_of_table, of_ruleset, of_table,
+    services_of_kube_proxy,
 };
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::nftables::{Counted, Dataplane, NfTables};
 use rulegen_net::{IpFamily, ServicePortName};
-use rulegen_ruleset::nftables::Name;
+use rulegen_ruleset::nftables::{Actual, Name};
 
 use super::super::{iptables, variant};
 use crate::args::ListArgs;
@@ -120,7 +123,26 @@ fn read_nftables(name: &Name, families: &[IpFamily]) -> Result<ActualServices> {
         }
         std::mem::forget(delinearized.table);
     }
+    if held.listing.services.is_empty() && name.as_str() != KUBE_PROXY_TABLE {
+        held.remarks.extend(remarks_on_kube_proxy(&mut kernel, families)?);
+    }
     Ok(held)
+}
+
+/// kube-proxy's own tables have another layout, and are not listed.
+fn remarks_on_kube_proxy(kernel: &mut NfTables, families: &[IpFamily]) -> Result<Vec<String>> {
+    let name = Name::from(KUBE_PROXY_TABLE);
+    let names: Vec<(IpFamily, &Name)> = families.iter().map(|family| (*family, &name)).collect();
+    let (_, tables) = kernel.read(&names)?;
+    let found = families.iter().zip(tables).filter_map(|(family, table)| Some((family, table?)));
+    let remark = |(family, table): (&IpFamily, Actual)| {
+        let (family, services) = (family.nft_name(), services_of_kube_proxy(&table).len());
+        format!(
+            "{family} {name}: kube-proxy's own table, with chains of {services} service ports, is not \
+             listed (see `nft list table {family} {name}`)"
+        )
+    };
+    Ok(found.map(remark).collect())
 }
 
 fn add(connections: &mut Connections, counted: Counted) {

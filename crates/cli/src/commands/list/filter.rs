@@ -3,12 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 
 use rulegen_inspect::listing::{Compared, State};
-use rulegen_net::{Frontend, ServicePortName, ServiceRef};
+use rulegen_net::{Frontend, ServicePortName};
 
-use crate::args::ListArgs;
+use crate::args::{ListArgs, ServiceArg};
 
 pub(super) struct Filter<'a> {
-    services: &'a [String],
+    services: &'a [ServiceArg],
     namespace: Option<&'a str>,
     address: Option<IpAddr>,
     port: Option<u16>,
@@ -25,7 +25,7 @@ impl<'a> Filter<'a> {
     pub(super) fn of(args: &'a ListArgs) -> Self {
         Self {
             services: &args.services,
-            namespace: args.namespace.as_deref(),
+            namespace: args.namespace.as_deref().filter(|_| !args.all_namespaces),
             address: args.address,
             port: args.port,
             differing: args.differing,
@@ -35,12 +35,23 @@ impl<'a> Filter<'a> {
     /// Whether a service port is asked for by its name.
     pub(super) fn names(&self, name: Option<&ServicePortName>) -> bool {
         let Some(name) = name else { return self.services.is_empty() && self.namespace.is_none() };
-        let is_called = |text: &String| {
-            let is_meant = |of: ServiceRef| of.means(name, &[]);
-            *text == *name.service || text.parse().is_ok_and(is_meant)
+        self.is_in_namespace(name)
+            && (self.services.is_empty() || self.services.iter().any(|of| of.means(name)))
+    }
+
+    /// The Services that were named and are not among these.
+    pub(super) fn missing<'n>(
+        &self,
+        names: impl Iterator<Item = &'n ServicePortName> + Clone,
+    ) -> Vec<&'a ServiceArg> {
+        let is_there = |of: &&ServiceArg| {
+            names.clone().any(|name| self.is_in_namespace(name) && of.means(name))
         };
+        self.services.iter().filter(|of| !is_there(of)).collect()
+    }
+
+    fn is_in_namespace(&self, name: &ServicePortName) -> bool {
         self.namespace.is_none_or(|namespace| namespace == &*name.namespace)
-            && (self.services.is_empty() || self.services.iter().any(is_called))
     }
 
     /// Whether a frontend is asked for by its place, by an endpoint's or by how it differs. Where

@@ -2,21 +2,22 @@
 
 mod actual;
 mod filter;
+mod services;
 mod table;
 mod view;
+mod watch;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
-use actual::{ActualServices, RuleSource, table_name};
-use anyhow::Result;
+use actual::ActualServices;
+use anyhow::{Result, anyhow};
 use filter::Filter;
-use rulegen_compiler::{iptables, nftables, plan};
-use rulegen_config::ProxyMode;
-use rulegen_inspect::listing::{Listing, of_plan, of_ruleset, of_table};
-use rulegen_model::Cluster;
-use rulegen_model::write_yaml;
-use rulegen_net::IpFamily;
+use rulegen_inspect::listing::Listing;
+use rulegen_model::{is_manifest, write_yaml};
+use services::{held_and_wanted, wanted};
 use view::View;
 
 use super::print_with;
@@ -25,7 +26,8 @@ use crate::args::{FamilyChoice, ListArgs, ListForm};
 use crate::families;
 use crate::inputs::{Inputs, find};
 use crate::paint::Paint;
-use crate::problems::say;
+use crate::plain::plain;
+use crate::problems::{print_error, say};
 
 pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
     let found = find(&args.objects, &args.proxy)?;
@@ -40,15 +42,48 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
     };
     held.remarks.iter().for_each(|remark| say(&format!("note: {remark}")));
     let filter = Filter::of(args);
-    let view = View::new(found.config.mode.word(), &held, wanted.as_ref(), &filter);
-    print_as(args.output, &view)?;
+    let view = View::of(args, &found, &held, wanted.as_ref());
+    print_as(args, &view)?;
+    let missing = say_missing(args, &found, &held, wanted.as_ref(), &filter);
+    if args.watch && missing == 0 {
+        watch::run(args, &found, table::of(&view, args.output.is_some()))?;
+    }
     // Freeing a large cluster piece by piece takes longer than listing it.
     std::mem::forget(view);
     std::mem::forget((found, held, wanted));
-    Ok(ExitCode::SUCCESS)
+    Ok(ExitCode::from(u8::from(missing > 0)))
+}
+
+/// Prints an error for each Service that was named and does not exist. Returns their number.
+fn say_missing(
+    args: &ListArgs,
+    found: &Inputs,
+    held: &ActualServices,
+    wanted: Option<&Listing>,
+    filter: &Filter<'_>,
+) -> usize {
+    let listings = [Some(&held.listing), wanted].into_iter().flatten();
+    let names = listings.flat_map(|listing| listing.services.keys().flatten());
+    let missing = filter.missing(names);
+    let place = match args.dry_run {
+        true => "the objects".to_owned(),
+        false => format!("the rules of {} mode", found.config.mode.word()),
+    };
+    for service in &missing {
+        let hint = match is_manifest(Path::new(&service.to_string())) {
+            true => format!(" (to read a manifest, use -f {service})"),
+            false => String::new(),
+        };
+        print_error(&anyhow!("Service {service} not found in {place}{hint}"));
+    }
+    missing.len()
 }
 
 fn refuse_without_objects(args: &ListArgs, found: &Inputs) -> Result<()> {
+    if args.watch && !matches!(args.output, None | Some(ListForm::Wide)) {
+        let message = "--watch prints a table: omit -o, or use -o wide";
+        return Err(WrongUsage(message.to_owned()).into());
+    }
     let what = match found.cluster {
         None if args.dry_run => "--dry-run lists what objects make",
         None if args.differing => "--differing compares with what objects want",
@@ -58,63 +93,31 @@ fn refuse_without_objects(args: &ListArgs, found: &Inputs) -> Result<()> {
     Err(WrongUsage(message).into())
 }
 
-fn held_and_wanted(
-    args: &ListArgs,
-    found: &Inputs,
-    cluster: Option<&Cluster>,
-) -> Result<(ActualServices, Option<Listing>)> {
-    let place = RuleSource::of(args, &found.config)?;
-    let families = place.families(args);
-    let mut held = place.read(args, families)?;
-    let Some(cluster) = cluster else { return Ok((held, None)) };
-    let (wanted, known) = wanted(args, found, cluster, families);
-    held.listing.complete(&known);
-    Ok((held, Some(wanted)))
-}
-
-/// What the objects make, as the mode's rules tell it, and as the plan knows it.
-fn wanted(
-    args: &ListArgs,
-    found: &Inputs,
-    cluster: &Cluster,
-    families: &[IpFamily],
-) -> (Listing, Listing) {
-    let (mut wanted, mut known) = (Listing::default(), Listing::default());
-    for family in families {
-        let plan = plan(&cluster.snapshot, &found.config, *family);
-        known.append(of_plan(&plan));
-        match found.config.mode {
-            ProxyMode::Iptables => {
-                let rules = iptables::ruleset(&plan);
-                wanted.append(of_ruleset(&rules));
-                std::mem::forget(rules);
-            }
-            ProxyMode::Nftables => {
-                let table = nftables::table(&plan, table_name(args));
-                wanted.append(of_table(&table));
-                std::mem::forget(table);
-            }
-        }
-    }
-    wanted.complete(&known);
-    (wanted, known)
-}
-
-fn print_as(form: Option<ListForm>, view: &View<'_>) -> Result<()> {
-    match form {
+fn print_as(args: &ListArgs, view: &View<'_>) -> Result<()> {
+    match args.output {
         Some(ListForm::Json) => print_with(|out| {
             serde_json::to_writer_pretty(&mut *out, view).map_err(io::Error::from)?;
             writeln!(out)
         }),
         Some(ListForm::Yaml) => print_with(|out| write_yaml(out, view)),
+        Some(ListForm::Name) => print_with(|out| {
+            let named = view
+                .services
+                .iter()
+                .filter_map(|of| Some((of.namespace.as_ref()?, of.name.as_ref()?)));
+            let names: BTreeSet<_> = named.collect();
+            names.into_iter().try_for_each(|(namespace, name)| {
+                writeln!(out, "{}/{}", plain(namespace), plain(name))
+            })
+        }),
         None | Some(ListForm::Wide) => {
-            let table = table::of(view, form.is_some());
-            if table.is_empty() {
-                let but = if view.is_filtered { " that are asked for" } else { "" };
-                say(&format!("No Services{but} found in the rules of {} mode.", view.mode));
+            let table = table::of(view, args.output.is_some());
+            if table.is_empty() && args.services.is_empty() {
+                let none = if view.is_filtered { "No matching Services" } else { "No Services" };
+                say(&format!("{none} found in the rules of {} mode.", view.mode));
             }
             let paint = Paint::for_stdout();
-            print_with(|out| table.write(out, &paint))
+            print_with(|out| table.write(out, &paint, !args.no_headers))
         }
     }
 }

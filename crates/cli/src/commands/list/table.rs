@@ -1,8 +1,10 @@
 //! The same for a person: a table as kubectl prints them.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 
 use rulegen_inspect::listing::State;
+use rulegen_net::FrontendKind;
 
 use super::view::{FrontendView, ServiceView, View};
 use crate::paint::Paint;
@@ -10,6 +12,9 @@ use crate::plain::plain;
 
 /// Endpoints that one cell shows; kubectl shows as many.
 const SHOWN: usize = 3;
+
+/// The columns that name a frontend.
+const FRONTEND_COLUMNS: usize = 5;
 
 /// Between two columns, as in kubectl.
 const GAP: usize = 3;
@@ -63,9 +68,9 @@ fn cells(
         told(service.namespace.as_deref()),
         told(service.name.as_deref()),
         told(service.port.as_deref()),
-        frontend.kind.to_owned(),
+        kind(view, frontend).name().to_owned(),
         place(frontend),
-        frontend.traffic.policy.unwrap_or("-").to_owned(),
+        policy(view, frontend).to_owned(),
     ];
     let traffic = &frontend.traffic;
     let shown = if wide { usize::MAX } else { SHOWN };
@@ -94,6 +99,23 @@ fn cells(
         cells.push(state(frontend));
     }
     cells
+}
+
+/// The rules of nftables mode do not tell external and load-balancer IPs apart. The table has the
+/// same words in both modes.
+fn kind(view: &View<'_>, frontend: &FrontendView<'_>) -> FrontendKind {
+    match frontend.frontend_kind {
+        kind @ (FrontendKind::ClusterIP | FrontendKind::NodePort) => kind,
+        _ if view.has_only_rules => FrontendKind::External,
+        kind => kind,
+    }
+}
+
+/// The rules of nftables mode are the same for both policies of a cluster IP.
+fn policy(view: &View<'_>, frontend: &FrontendView<'_>) -> &'static str {
+    let is_cluster_ip = frontend.frontend_kind == FrontendKind::ClusterIP;
+    let policy = frontend.traffic.policy.filter(|_| !(view.has_only_rules && is_cluster_ip));
+    policy.unwrap_or("-")
 }
 
 fn place(frontend: &FrontendView<'_>) -> String {
@@ -138,29 +160,70 @@ impl Table {
         self.rows.is_empty()
     }
 
-    pub(super) fn write(&self, out: &mut impl Write, paint: &Paint) -> io::Result<()> {
+    /// Writes the table; without a header if it is empty.
+    pub(super) fn write(
+        &self,
+        out: &mut impl Write,
+        paint: &Paint,
+        has_header: bool,
+    ) -> io::Result<()> {
         if self.is_empty() {
             return Ok(());
         }
+        let widths = self.widths();
+        if has_header {
+            writeln!(out, "{}", paint.bold(&line(&self.header, &widths)))?;
+        }
+        self.rows.iter().try_for_each(|row| row.write(out, paint, &widths))
+    }
+
+    /// Writes the rows that are not in `before`, and those of `before` that are gone.
+    pub(super) fn write_changes(
+        &self,
+        before: &Table,
+        out: &mut impl Write,
+        paint: &Paint,
+    ) -> io::Result<()> {
+        let widths = self.widths();
+        let known: HashSet<&[String]> =
+            before.rows.iter().map(|row| row.cells.as_slice()).collect();
+        for row in self.rows.iter().filter(|row| !known.contains(row.cells.as_slice())) {
+            row.write(out, paint, &widths)?;
+        }
+        let left: HashSet<&[String]> = self.rows.iter().map(Row::frontend).collect();
+        for row in before.rows.iter().filter(|row| !left.contains(row.frontend())) {
+            let removed = ["<removed>".to_owned()];
+            let cells = [row.frontend(), &removed].concat();
+            writeln!(out, "{}", paint.goes(&line(&cells, &widths)))?;
+        }
+        Ok(())
+    }
+
+    fn widths(&self) -> Vec<usize> {
         let mut widths: Vec<usize> = self.header.iter().map(|name| name.len()).collect();
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(&row.cells) {
                 *width = (*width).max(cell.chars().count());
             }
         }
-        writeln!(out, "{}", paint.bold(&line(&self.header, &widths)))?;
-        for row in &self.rows {
-            let line = line(&row.cells, &widths);
-            match row.state {
-                State::AsWanted => writeln!(out, "{line}")?,
-                State::Missing => writeln!(out, "{}", paint.comes(&line))?,
-                State::NotWanted => writeln!(out, "{}", paint.goes(&line))?,
-                State::Differs | State::EndpointsDiffer => {
-                    writeln!(out, "{}", paint.changes(&line))?;
-                }
-            }
+        widths
+    }
+}
+
+impl Row {
+    /// The cells that name the frontend: up to `FRONTEND`.
+    fn frontend(&self) -> &[String] {
+        self.cells.get(..FRONTEND_COLUMNS).unwrap_or_default()
+    }
+
+    fn write(&self, out: &mut impl Write, paint: &Paint, widths: &[usize]) -> io::Result<()> {
+        let line = line(&self.cells, widths);
+        match self.state {
+            State::AsWanted => writeln!(out, "{line}"),
+            State::Missing => writeln!(out, "{}", paint.comes(&line)),
+            State::NotWanted => writeln!(out, "{}", paint.goes(&line)),
+            State::Differs | State::EndpointsDiffer => writeln!(out, "{}", paint.changes(&line)),
         }
-        Ok(())
     }
 }
 
@@ -196,7 +259,7 @@ mod tests {
             session_affinity_seconds: None,
         };
         let frontend = FrontendView {
-            kind: "clusterIP",
+            kind: "ClusterIP",
             family: IpFamily::Ipv4,
             address: None,
             protocol: "TCP".to_owned(),
@@ -207,6 +270,7 @@ mod tests {
             missing_endpoints: vec![],
             endpoints_not_wanted: vec![],
             compared: State::AsWanted,
+            frontend_kind: FrontendKind::ClusterIP,
         };
         let service = ServiceView {
             namespace: Some(title.into()),
@@ -222,10 +286,11 @@ mod tests {
             mode: "nftables",
             services: vec![service],
             is_compared: false,
+            has_only_rules: true,
             is_counted: false,
         };
         let mut out = Vec::new();
-        assert!(of(&view, true).write(&mut out, &Paint::for_stdout()).is_ok());
+        assert!(of(&view, true).write(&mut out, &Paint::for_stdout(), true).is_ok());
         let text = String::from_utf8_lossy(&out);
         assert!(!text.contains("\x1b]") && !text.contains('\x07'), "{text:?}");
         let Some((header, row)) = text.split_once('\n') else { panic!("{text}") };
@@ -233,6 +298,6 @@ mod tests {
         let at = |line: &str, word: &str| {
             line.find(word).and_then(|at| line.get(..at)).map(|start| start.chars().count())
         };
-        assert_eq!(at(header, "KIND"), at(row, "clusterIP"), "{text}");
+        assert_eq!(at(header, "KIND"), at(row, "ClusterIP"), "{text}");
     }
 }

@@ -9,11 +9,13 @@ use rulegen_compiler::Refusal;
 use rulegen_inspect::listing::{Compared, Listing, State, Traffic, compare};
 use rulegen_inspect::words::refusal_code;
 use rulegen_model::TrafficPolicy;
-use rulegen_net::{Frontend, IpFamily, ServicePortName};
+use rulegen_net::{Frontend, FrontendKind, IpFamily, ServicePortName};
 use serde::Serialize;
 
 use super::actual::{ActualServices, Connections};
 use super::filter::Filter;
+use crate::args::ListArgs;
+use crate::inputs::Inputs;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -25,6 +27,9 @@ pub(super) struct View<'a> {
     /// Whether there are states.
     #[serde(skip)]
     pub(super) is_compared: bool,
+    /// Whether only the rules were read. They do not tell everything about a frontend.
+    #[serde(skip)]
+    pub(super) has_only_rules: bool,
     /// Whether there are connections.
     #[serde(skip)]
     pub(super) is_counted: bool,
@@ -79,6 +84,8 @@ pub(super) struct FrontendView<'a> {
     pub(super) endpoints_not_wanted: Vec<SocketAddr>,
     #[serde(skip)]
     pub(super) compared: State,
+    #[serde(skip)]
+    pub(super) frontend_kind: FrontendKind,
 }
 
 #[derive(Serialize)]
@@ -115,12 +122,13 @@ pub(super) struct EndpointView {
 
 impl<'a> View<'a> {
     /// What passes the filter of what is held, and of what is wanted, if that is known.
-    pub(super) fn new(
-        mode: &'static str,
+    pub(super) fn of(
+        args: &ListArgs,
+        found: &Inputs,
         held: &'a ActualServices,
         wanted: Option<&'a Listing>,
-        filter: &Filter<'_>,
     ) -> Self {
+        let filter = Filter::of(args);
         let connections = held.connections.as_ref();
         let compared = compare(&held.listing, wanted.unwrap_or(&held.listing));
         let services = compared.into_iter().filter(|(name, _)| filter.names(*name));
@@ -133,9 +141,10 @@ impl<'a> View<'a> {
             (!taken.is_empty()).then(view)
         });
         Self {
-            mode,
+            mode: found.config.mode.word(),
             services: services.collect(),
             is_compared: wanted.is_some(),
+            has_only_rules: found.cluster.is_none(),
             is_counted: connections.is_some(),
             is_filtered: filter.is_any(),
         }
@@ -210,6 +219,7 @@ impl<'a> FrontendView<'a> {
         let changes = both_differ.then_some(compared);
         Some(Self {
             kind: traffic.kind.name(),
+            frontend_kind: traffic.kind,
             family: frontend.family(),
             address: frontend.ip(),
             protocol: frontend.protocol.api_name().to_owned(),

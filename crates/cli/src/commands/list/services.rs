@@ -1,0 +1,55 @@
+//! The Services in the kernel, and those that objects make.
+
+use anyhow::Result;
+use rulegen_compiler::{iptables, nftables, plan};
+use rulegen_config::ProxyMode;
+use rulegen_inspect::listing::{Listing, of_plan, of_ruleset, of_table};
+use rulegen_model::Cluster;
+use rulegen_net::IpFamily;
+
+use super::actual::{ActualServices, RuleSource, table_name};
+use crate::args::ListArgs;
+use crate::inputs::Inputs;
+
+/// The Services in the kernel, and those that the objects make, if there are objects.
+pub(super) fn held_and_wanted(
+    args: &ListArgs,
+    found: &Inputs,
+    cluster: Option<&Cluster>,
+) -> Result<(ActualServices, Option<Listing>)> {
+    let place = RuleSource::of(args, &found.config)?;
+    let families = place.families(args);
+    let mut held = place.read(args, families)?;
+    let Some(cluster) = cluster else { return Ok((held, None)) };
+    let (wanted, known) = wanted(args, found, cluster, families);
+    held.listing.complete(&known);
+    Ok((held, Some(wanted)))
+}
+
+/// What the objects make, as the mode's rules tell it, and as the plan knows it.
+pub(super) fn wanted(
+    args: &ListArgs,
+    found: &Inputs,
+    cluster: &Cluster,
+    families: &[IpFamily],
+) -> (Listing, Listing) {
+    let (mut wanted, mut known) = (Listing::default(), Listing::default());
+    for family in families {
+        let plan = plan(&cluster.snapshot, &found.config, *family);
+        known.append(of_plan(&plan));
+        match found.config.mode {
+            ProxyMode::Iptables => {
+                let rules = iptables::ruleset(&plan);
+                wanted.append(of_ruleset(&rules));
+                std::mem::forget(rules);
+            }
+            ProxyMode::Nftables => {
+                let table = nftables::table(&plan, table_name(args));
+                wanted.append(of_table(&table));
+                std::mem::forget(table);
+            }
+        }
+    }
+    wanted.complete(&known);
+    (wanted, known)
+}
