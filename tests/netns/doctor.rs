@@ -191,7 +191,7 @@ fn doctor_unreadable_facts_are_errors_or_unknown() {
 }
 
 #[test]
-fn left_out_asks_the_metrics_address_of_the_configuration() {
+fn left_out_asks_the_metrics_address_of_the_flag_or_the_configuration() {
     let namespace = Namespace::new("doctor-metrics-address");
     let reason = |flags: &str| {
         let output = namespace.rulegen(&format!("doctor -o json --check left-out {flags}"));
@@ -206,6 +206,10 @@ fn left_out_asks_the_metrics_address_of_the_configuration() {
     );
     let configured = reason(&format!("--config {file}"));
     assert!(configured.contains("127.0.0.3:10000"), "{configured}");
+    let given = reason(&format!("--config {file} --metrics-bind-address 127.0.0.4:10001"));
+    assert!(given.contains("127.0.0.4:10001"), "{given}");
+    let given = reason("--metrics-port 10002");
+    assert!(given.contains("127.0.0.1:10002"), "{given}");
 }
 
 #[test]

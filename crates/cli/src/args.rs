@@ -9,6 +9,7 @@ mod hint;
 mod ignored;
 mod instead;
 mod list;
+mod listen;
 mod objects;
 mod shared;
 mod trace;

@@ -34,8 +34,16 @@ pub(crate) fn ignored_flags(command: &Command) -> Vec<Problem> {
 
 /// Reads the file if there is one, and applies the flags.
 pub(crate) fn load(args: &ProxyArgs) -> Result<(KubeProxyConfiguration, Vec<Problem>)> {
+    load_with(args, overrides(args)?)
+}
+
+/// The same with these flags.
+pub(crate) fn load_with(
+    args: &ProxyArgs,
+    flags: Overrides,
+) -> Result<(KubeProxyConfiguration, Vec<Problem>)> {
     let file = read_file(args)?;
-    Ok(effective(file.as_ref(), overrides(args)?, &args.nftables.nftables_table))
+    Ok(effective(file.as_ref(), flags, &args.nftables.nftables_table))
 }
 
 /// Reads the file of --config, if it is set.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use rulegen_agent::{ApiOptions, list_objects};
-use rulegen_config::{BindAddress, ProxyConfig, RunningConfig};
+use rulegen_config::{BindAddress, Overrides, ProxyConfig, RunningConfig};
 use rulegen_model::{Cluster, IfEmpty, Objects, Problem, Severity, node_name};
 
 use crate::args::{ObjectsArgs, ProxyArgs};
@@ -27,7 +27,12 @@ pub(crate) struct Inputs {
 /// Reads manifests if there are any, else lists objects from the API server if flags or the
 /// configuration name one. Prints problems on standard error. Fails if the input is incomplete.
 pub(crate) fn find(args: &ObjectsArgs, proxy: &ProxyArgs) -> Result<Inputs> {
-    find_objects(args, proxy, args.empty.meaning())
+    find_with(args, proxy, configuration::overrides(proxy)?)
+}
+
+/// The same with these flags over the configuration.
+pub(crate) fn find_with(args: &ObjectsArgs, proxy: &ProxyArgs, flags: Overrides) -> Result<Inputs> {
+    find_objects(args, proxy, flags, args.empty.meaning())
 }
 
 /// The same for `explain`, which accepts a node without Services.
@@ -36,7 +41,7 @@ pub(crate) fn find_for_packet(args: &ObjectsArgs, proxy: &ProxyArgs) -> Result<I
         IfEmpty::Refuse => IfEmpty::RefuseWithoutNode,
         meaning => meaning,
     };
-    find_objects(args, proxy, if_empty)
+    find_objects(args, proxy, configuration::overrides(proxy)?, if_empty)
 }
 
 /// The API server cannot be reached. The input itself may be valid.
@@ -49,8 +54,13 @@ impl fmt::Display for Unreachable {
     }
 }
 
-fn find_objects(args: &ObjectsArgs, proxy: &ProxyArgs, if_empty: IfEmpty) -> Result<Inputs> {
-    let (config, mut told) = configuration::load(proxy)?;
+fn find_objects(
+    args: &ObjectsArgs,
+    proxy: &ProxyArgs,
+    flags: Overrides,
+    if_empty: IfEmpty,
+) -> Result<Inputs> {
+    let (config, mut told) = configuration::load_with(proxy, flags)?;
     let running = RunningConfig::from(&config);
     let (kubeconfig, metrics_address) = (running.kubeconfig, running.metrics_bind_address);
     let config = ProxyConfig::from(&config);

@@ -1,6 +1,5 @@
 //! The flags of the node agent.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use clap::{Args, value_parser};
 use rulegen_config::{BindAddress, parse_duration, parse_listen_address};
 
 use super::choice::{Given, given};
+use super::listen::{ListenAddress, bind_address};
 use super::shared::any_path;
 use super::{EmptyArgs, InsteadArgs, KernelArgs, LogArgs, ProxyArgs, parse_bool};
 
@@ -143,28 +143,16 @@ pub(crate) struct RunningArgs {
 /// kube-proxy uses `int32`.
 const MAX_I32: i64 = i32::MAX as i64;
 
-/// An address, and a port if there is one.
-type ListenAddress = (IpAddr, Option<u16>);
-
 impl RunningArgs {
     /// The flags for the healthz server: its address, and its port if there is no address.
     pub(crate) fn healthz(&self) -> (Option<BindAddress>, Option<u16>) {
         let port = self.healthz_port;
-        (listen(&self.healthz_bind_address, port.unwrap_or(BindAddress::HEALTHZ_PORT)), port)
+        (bind_address(&self.healthz_bind_address, port.unwrap_or(BindAddress::HEALTHZ_PORT)), port)
     }
 
     /// The same for the metrics server.
     pub(crate) fn metrics(&self) -> (Option<BindAddress>, Option<u16>) {
         let port = self.metrics_port;
-        (listen(&self.metrics_bind_address, port.unwrap_or(BindAddress::METRICS_PORT)), port)
+        (bind_address(&self.metrics_bind_address, port.unwrap_or(BindAddress::METRICS_PORT)), port)
     }
-}
-
-/// An empty address disables the server.
-fn listen(flag: &Option<Given<ListenAddress>>, default_port: u16) -> Option<BindAddress> {
-    let Given(address) = flag.as_ref()?;
-    Some(match *address {
-        Some((ip, port)) => BindAddress::new(ip, port.unwrap_or(default_port)),
-        None => BindAddress::Off,
-    })
 }

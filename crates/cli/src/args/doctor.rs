@@ -2,8 +2,12 @@
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
+use rulegen_config::{BindAddress, parse_listen_address};
 
-use super::{FamilyArgs, IgnoredRunningArgs, KernelArgs, LogArgs, ObjectsArgs, ProxyArgs};
+use super::choice::{Given, given};
+use super::ignored::{Ignored, Running};
+use super::listen::{ListenAddress, bind_address};
+use super::{FamilyArgs, KernelArgs, LogArgs, ObjectsArgs, ProxyArgs};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -58,6 +62,14 @@ pub(crate) struct DoctorArgs {
     #[arg(long, help_heading = "Checks")]
     pub(crate) list_checks: bool,
 
+    /// Address of the agent's status page, for the check left-out [default: the configuration's, else
+    /// 127.0.0.1:10249]
+    #[arg(long, value_name = "IP:PORT", value_parser = given(parse_listen_address), help_heading = "Checks")]
+    metrics_bind_address: Option<Given<ListenAddress>>,
+
+    #[arg(long, hide = true)]
+    metrics_port: Option<u16>,
+
     /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "text", help_heading = "Output")]
     pub(crate) output: DoctorForm,
@@ -72,13 +84,22 @@ pub(crate) struct DoctorArgs {
     pub(crate) proxy: ProxyArgs,
 
     #[command(flatten)]
-    pub(crate) ignored: IgnoredRunningArgs,
+    pub(crate) ignored: Ignored<Running>,
 
     #[command(flatten)]
     pub(crate) kernel: KernelArgs,
 
     #[command(flatten)]
     pub(crate) log: LogArgs,
+}
+
+impl DoctorArgs {
+    /// The agent's flags for its metrics server: its address, and its port if there is no address.
+    pub(crate) fn metrics(&self) -> (Option<BindAddress>, Option<u16>) {
+        let port = self.metrics_port;
+        let default_port = port.unwrap_or(BindAddress::METRICS_PORT);
+        (bind_address(&self.metrics_bind_address, default_port), port)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -122,7 +122,7 @@ impl Flags for Unsupported {
     ];
 }
 
-/// Flags that only `rulegen agent` uses.
+/// Flags that only `rulegen agent` uses, apart from those of its metrics server.
 #[derive(Debug)]
 pub(crate) struct Running;
 
@@ -139,10 +139,16 @@ impl Flags for Running {
         Value("healthz-port"),
         Value("iptables-min-sync-period"),
         Value("iptables-sync-period"),
-        Value("metrics-bind-address"),
-        Value("metrics-port"),
         Value("oom-score-adj"),
     ];
+}
+
+/// The flags of the agent's metrics server. `doctor` uses them too.
+#[derive(Debug)]
+pub(crate) struct MetricsServer;
+
+impl Flags for MetricsServer {
+    const ALL: &'static [Flag] = &[Value("metrics-bind-address"), Value("metrics-port")];
 }
 
 /// Flags that only commands use that can read from the API server.
@@ -171,4 +177,17 @@ impl IgnoredArgs {
 }
 
 /// The same for commands that can read from the API server.
-pub(crate) type IgnoredRunningArgs = Ignored<Running>;
+#[derive(Debug, Args)]
+pub(crate) struct IgnoredRunningArgs {
+    #[command(flatten)]
+    running: Ignored<Running>,
+    #[command(flatten)]
+    metrics: Ignored<MetricsServer>,
+}
+
+impl IgnoredRunningArgs {
+    /// Names of the flags that were given.
+    pub(crate) fn given(&self) -> Vec<&'static str> {
+        [self.running.given(), self.metrics.given()].concat()
+    }
+}

@@ -5,11 +5,13 @@ mod report;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use rulegen_config::Overrides;
 use rulegen_doctor::{CHECKS, Check, DoctorOptions, NodeFacts, Report};
 use rulegen_kernel::iptables::Variant;
 
 use super::{print, print_with};
 use crate::args::{DoctorArgs, DoctorForm, VariantChoice};
+use crate::configuration;
 use crate::families;
 use crate::inputs::{self, Inputs, Unreachable};
 use crate::problems::print_error;
@@ -20,7 +22,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let checks = chosen(&args.checks);
-    let found = match inputs::find(&args.objects, &args.proxy) {
+    let found = match inputs::find_with(&args.objects, &args.proxy, flags(args)?) {
         Ok(found) => found,
         Err(error) if error.is::<Unreachable>() => {
             print_error(&error);
@@ -34,6 +36,13 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
         DoctorForm::Json => print_with(|out| report::write_json(&report, out))?,
     }
     Ok(ExitCode::from(report::status(&report)))
+}
+
+/// The flags that the checks use.
+fn flags(args: &DoctorArgs) -> Result<Overrides> {
+    let (metrics_bind_address, metrics_port) = args.metrics();
+    let flags = configuration::overrides(&args.proxy)?;
+    Ok(Overrides { metrics_bind_address, metrics_port, ..flags })
 }
 
 fn options(found: Inputs, args: &DoctorArgs) -> DoctorOptions {
