@@ -1,33 +1,33 @@
-//! Whether the traffic of a service port has an endpoint to go to.
+//! Whether a service port has endpoints for its traffic on this node.
 
 use serde::Serialize;
 
 use crate::endpoint::Endpoint;
 use crate::service_port::{ServicePort, TrafficPolicy};
 
-/// Which endpoints of a service port can take its traffic on this node, from the worst case to the
+/// Which endpoints of a service port can receive its traffic on this node, ordered from worst to
 /// best.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Availability {
-    /// It has no endpoint at all.
+    /// There are no endpoints.
     NoEndpoints,
-    /// None of its endpoints is usable, on any node.
+    /// No endpoint is usable, on any node.
     NoneUsable {
-        /// How many are not ready.
+        /// Number of endpoints that are not ready.
         not_ready: usize,
-        /// How many are terminating and no longer serving.
+        /// Number of endpoints that are terminating and no longer serving.
         terminating: usize,
     },
-    /// Usable endpoints are on other nodes only, and a policy Local keeps traffic on this node.
+    /// Usable endpoints are only on other nodes, and policy Local keeps traffic on this node.
     NoneLocal {
-        /// How many are on other nodes: ready ones, or draining ones if none is ready.
+        /// Number of endpoints on other nodes: ready ones, or terminating ones if none is ready.
         elsewhere: usize,
-        /// The traffic that the policy is for.
+        /// The traffic to which the policy applies.
         scope: LocalPolicyScope,
     },
-    /// No endpoint is ready, so that draining ones get the traffic.
-    Draining {
-        /// How many are draining.
+    /// No endpoint is ready; terminating endpoints that still serve get the traffic.
+    OnlyTerminating {
+        /// Number of these endpoints.
         terminating: usize,
     },
     /// Ready endpoints get the traffic.
@@ -47,7 +47,7 @@ pub enum LocalPolicyScope {
 }
 
 impl Availability {
-    /// Decides by all endpoints of a service port. Each policy takes draining endpoints only if
+    /// Considers all endpoints of a service port. Each policy uses terminating endpoints only if
     /// none of its own is ready, as in [`crate::select`].
     pub fn of(port: &ServicePort) -> Self {
         let endpoints = port.endpoints.as_slice();
@@ -57,18 +57,19 @@ impl Availability {
         let count = |counts: fn(&Endpoint) -> bool| {
             endpoints.iter().filter(|endpoint| counts(endpoint)).count()
         };
-        let (ready, draining) = (count(|endpoint| endpoint.ready), count(Endpoint::is_draining));
-        if ready == 0 && draining == 0 {
+        let (ready, serving) =
+            (count(|endpoint| endpoint.ready), count(Endpoint::is_terminating_and_serving));
+        if ready == 0 && serving == 0 {
             let terminating = count(|endpoint| endpoint.terminating);
             let not_ready = endpoints.len().saturating_sub(terminating);
             return Self::NoneUsable { not_ready, terminating };
         }
         let has_local = || endpoints.iter().any(|of| of.local && of.is_usable());
         if let Some(scope) = LocalPolicyScope::of(port).filter(|_| !has_local()) {
-            let elsewhere = if ready > 0 { ready } else { draining };
+            let elsewhere = if ready > 0 { ready } else { serving };
             return Self::NoneLocal { elsewhere, scope };
         }
-        if ready == 0 { Self::Draining { terminating: draining } } else { Self::Ready }
+        if ready == 0 { Self::OnlyTerminating { terminating: serving } } else { Self::Ready }
     }
 
     /// Whether there is a usable endpoint in the cluster.
@@ -76,7 +77,8 @@ impl Availability {
         !matches!(self, Self::NoEndpoints | Self::NoneUsable { .. })
     }
 
-    /// The traffic that policy Local leaves without an endpoint, though there are some elsewhere.
+    /// The traffic that has no endpoint on this node because of policy Local, although other nodes
+    /// have some.
     pub fn lacks_local(self) -> Option<LocalPolicyScope> {
         match self {
             Self::NoneLocal { scope, .. } => Some(scope),
@@ -86,7 +88,7 @@ impl Availability {
 }
 
 impl LocalPolicyScope {
-    /// None if no traffic of a service port is under policy Local.
+    /// `None` if no traffic of a service port is subject to policy Local.
     fn of(port: &ServicePort) -> Option<Self> {
         let internal = port.internal_policy == TrafficPolicy::Local;
         let external = port.external_policy == TrafficPolicy::Local && port.externally_accessible();
@@ -98,12 +100,12 @@ impl LocalPolicyScope {
         }
     }
 
-    /// Whether traffic to the cluster IP is among it.
+    /// Whether it includes traffic to the cluster IP.
     pub fn is_internal(self) -> bool {
         matches!(self, Self::Internal | Self::Both)
     }
 
-    /// Whether traffic to other addresses is among it.
+    /// Whether it includes traffic to other addresses.
     pub fn is_external(self) -> bool {
         matches!(self, Self::External | Self::Both)
     }

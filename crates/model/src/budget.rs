@@ -34,8 +34,8 @@ impl ServiceSize {
         self.addresses.saturating_add(self.endpoints).saturating_add(self.source_ranges)
     }
 
-    /// The size of a Service whose ports have no endpoints and external addresses yet, including
-    /// those that they will get.
+    /// The size of a Service whose ports have no endpoints and no external addresses yet, including
+    /// those that will be added.
     pub(crate) fn of<'a>(
         ports: &[ServicePort],
         admitted: &Admitted,

@@ -12,8 +12,8 @@ pub enum IfEmpty {
     Refuse,
     /// Reject it, unless it has a Node.
     RefuseWithoutNode,
-    /// Reject it, also if it has Services but none has a cluster IP, as in manifests that were never
-    /// in a cluster. For an agent, which cannot ask for confirmation.
+    /// Reject it, also if it has Services but none has a cluster IP, as in manifests that were
+    /// never applied to a cluster. For an agent, which cannot ask for confirmation.
     RefuseWithoutAddress,
     /// Accept it.
     Allow,

@@ -1,32 +1,32 @@
-//! Splits an input into documents, at most one of them in memory.
+//! Splits an input into documents. At most one of them is in memory.
 
 use std::io::{self, BufRead, Read};
 
-/// What one document may measure, in bytes: a `List` of 100,000 Services with their slices
-/// from `kubectl get -o json` is about 120 MB.
+/// Maximum size of one document, in bytes. A `List` of 100,000 Services with their slices from
+/// `kubectl get -o json` has about 120 MB.
 pub const MAX_DOCUMENT_BYTES: usize = 160 << 20;
 
 /// One document of an input.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Document {
-    /// Its text, without the `---` lines around it.
+    /// A document.
     Text {
-        /// The text.
+        /// The text, without the `---` lines around it.
         text: Vec<u8>,
-        /// The line of the input it begins at, counted from 1.
+        /// Number of its first line in the input, starting at 1.
         first_line: usize,
     },
-    /// It was larger than [`MAX_DOCUMENT_BYTES`] and was skipped; this is its size.
+    /// A skipped document that was larger than [`MAX_DOCUMENT_BYTES`]; its size in bytes.
     TooLarge(usize),
 }
 
-/// Reads documents one after the other. YAML ends a document at a line that starts with `---` or `...`,
-/// whatever is open there, and JSON text cannot contain such a line, so the split needs no
-/// parser and one broken document costs no other.
+/// Reads documents one after the other. YAML ends a document at a line that starts with `---` or
+/// `...`, even inside of a quoted string, and JSON text cannot contain such a line. So the split
+/// needs no parser, and an invalid document does not affect the others.
 pub(crate) struct Documents<R> {
     input: R,
     limit: usize,
-    /// What stood behind the `---` that ended the last document.
+    /// Text after the `---` that ended the last document.
     carried: Vec<u8>,
     /// Lines read so far.
     lines: usize,
@@ -34,7 +34,7 @@ pub(crate) struct Documents<R> {
     done: bool,
 }
 
-/// A line is read in pieces of at most this size, since it may be of any length.
+/// Lines can have any length, so they are read in pieces of at most this size.
 const PIECE_BYTES: u64 = 1 << 16;
 
 impl<R: BufRead> Documents<R> {
@@ -82,8 +82,8 @@ impl<R: BufRead> Documents<R> {
     }
 }
 
-/// What stands behind a `---` that is alone or followed by white space, mostly nothing or a
-/// comment: it belongs to the next document. `...` ends a document too.
+/// The text after a `---` that is followed by white space or the end of the line: usually empty or
+/// a comment. It belongs to the next document. `...` ends a document too.
 fn after_separator(line: &[u8]) -> Option<&[u8]> {
     let behind = line.strip_prefix(b"---").or_else(|| line.strip_prefix(b"..."))?;
     behind.first().is_none_or(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n')).then_some(behind)

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 /// A topology hint, relative to this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Hint {
-    /// It names this node or its zone.
+    /// For this node or its zone.
     Here,
-    /// It names others only.
+    /// For other nodes or zones only.
     Elsewhere,
-    /// The endpoint has no hint.
+    /// No hint.
     Absent,
 }
 
@@ -33,13 +33,14 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Whether traffic may go to it, if its policy and topology allow.
+    /// Whether it may get traffic, if its policy and topology hints allow it.
     pub fn is_usable(&self) -> bool {
-        self.ready || self.is_draining()
+        self.ready || self.is_terminating_and_serving()
     }
 
-    /// Whether it is terminating and still serves. It gets traffic only if none is ready (KEP-1669).
-    pub fn is_draining(&self) -> bool {
+    /// Whether it is terminating and still serving. It gets traffic only if no endpoint is ready
+    /// (KEP-1669).
+    pub fn is_terminating_and_serving(&self) -> bool {
         !self.ready && self.serving && self.terminating
     }
 

@@ -80,9 +80,9 @@ impl Slice {
     }
 }
 
-/// Adds the endpoints of a Service's slices to its ports, as seen from a node. Each `IP:port` appears
-/// once. The order is that of the text, like in kube-proxy, where it decides the probability of each
-/// rule.
+/// Adds the endpoints of a Service's slices to its ports, as seen from a node. Each `IP:port`
+/// appears once. Endpoints are sorted by their text, as in kube-proxy, where the order decides the
+/// probability of each rule.
 pub(crate) fn join<'a>(
     ports: &mut [ServicePort],
     slices: impl Iterator<Item = &'a Slice>,

@@ -1,7 +1,7 @@
 //! Which `spec.externalIPs` are used.
 //!
-//! Anyone who may write a Service may name any address there, and so take traffic that was meant
-//! for others (CVE-2020-8554). Kubernetes leaves it to the cluster whether that is wanted.
+//! Anyone who may write a Service may list any address there and capture traffic to it
+//! (CVE-2020-8554). Kubernetes leaves the decision to the cluster's administrator.
 
 use std::net::IpAddr;
 
@@ -17,7 +17,7 @@ pub enum ExternalIps {
     All,
     /// None.
     None,
-    /// Those in these networks.
+    /// External IPs in these networks.
     Within(Vec<IpNet>),
 }
 
@@ -25,7 +25,7 @@ impl ExternalIps {
     /// Reads `all`, `none` or a list of CIDRs.
     ///
     /// # Errors
-    /// An entry is none of these.
+    /// An entry is neither `all`, `none` nor a CIDR.
     pub fn parse<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Self, String> {
         let texts: Vec<&str> = texts.map(str::trim).filter(|text| !text.is_empty()).collect();
         match texts.as_slice() {

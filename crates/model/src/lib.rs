@@ -4,10 +4,10 @@
 //! bytes ──manifest──▶ Objects, SnapshotOptions ──snapshot──▶ Snapshot   (what one compile reads)
 //! ```
 //!
-//! Owns what Services, EndpointSlices and Nodes mean to a proxy: defaulting, joining slices,
-//! and which endpoints each traffic policy sees. Knows nothing of rules, kernels or networks,
-//! performs no I/O but reading from a [`std::io::BufRead`] it is handed, and cannot fail:
-//! every function returns a value and the [`Problem`]s met on the way.
+//! Defines what Services, EndpointSlices and Nodes mean to a proxy: defaults, joining slices, and
+//! the endpoints of each traffic policy. Does not depend on rules or the kernel, does no I/O except
+//! reading from a [`std::io::BufRead`], and cannot fail: every function returns a value and the
+//! [`Problem`]s that it found.
 
 mod availability;
 mod budget;

@@ -1,26 +1,26 @@
 //! How endpoints are chosen in nftables mode.
 
-/// The annotation of a Service that says so for it alone.
+/// The annotation that sets the method for one Service.
 pub(crate) const ANNOTATION: &str = "rulegen/load-balancing";
 
-/// How one of several endpoints is chosen for a new connection.
+/// How an endpoint is chosen for a new connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LoadBalancing {
     /// At random, each endpoint with the same probability, as kube-proxy does.
     #[default]
     Random,
-    /// One after the other. Services with the same number of endpoints take their turns together.
+    /// Round robin. Services with the same number of endpoints share one counter.
     RoundRobin,
-    /// By the client's address: a client stays with its endpoint as long as their number does
-    /// not change.
+    /// By hash of the client's address: a client gets the same endpoint as long as the number of
+    /// endpoints does not change.
     SourceHash,
 }
 
 impl LoadBalancing {
-    /// All of them.
+    /// All methods.
     pub const ALL: [Self; 3] = [Self::Random, Self::RoundRobin, Self::SourceHash];
 
-    /// The name in the annotation, in files and flags.
+    /// The name in the annotation, in the configuration and in flags.
     pub fn name(self) -> &'static str {
         match self {
             Self::Random => "random",

@@ -353,13 +353,13 @@ fn is_blank(text: &str) -> bool {
     })
 }
 
-/// Where an object stands, and what a typed list (`ServiceList`) gives to items that do not say
-/// it.
+/// Position of an object, and the kind and version that a typed list (`ServiceList`) gives to items
+/// without their own.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     kind: Option<&'a str>,
     api_version: Option<&'a str>,
-    /// What the list is called in a message: empty for a bare array.
+    /// The list's name in messages: empty for a bare array.
     list: &'a str,
     item: Option<usize>,
     depth: usize,
@@ -369,7 +369,7 @@ impl Place<'_> {
     const DOCUMENT: Self =
         Self { kind: None, api_version: None, list: "items", item: None, depth: 0 };
 
-    /// A field of the object that stands here.
+    /// Path of a field of the object.
     fn field(&self, path: &str) -> String {
         let list = self.list;
         match (self.item, path) {
@@ -380,37 +380,37 @@ impl Place<'_> {
     }
 }
 
-/// What is looked at before the kind is known.
+/// The fields that are read before the kind is known.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Head<'a> {
     kind: Option<String>,
     api_version: Option<String>,
-    /// Of JSON only.
+    /// JSON only.
     #[serde(borrow)]
     items: Option<Vec<&'a RawValue>>,
-    /// Of a watch event; other objects have types too.
+    /// Only used for watch events; other objects have types too.
     #[serde(rename = "type")]
     event: Option<Value>,
-    /// Of a watch event, of JSON only.
+    /// Only for watch events, JSON only.
     #[serde(borrow)]
     object: Option<&'a RawValue>,
 }
 
-/// A document or a list's item that is not yet an object. JSON stays text until its kind is
-/// known, so that a large list is held once only.
+/// A document or list item before it is converted to an object. JSON remains text until its kind is
+/// known, so that a large list is in memory only once.
 enum Tree<'a> {
     Json(&'a str),
     Value(Value),
 }
 
-/// Which field could not be read, and why.
+/// A field that could not be read, and the reason.
 struct FieldError {
     path: String,
     message: String,
 }
 
-/// So much of a text is quoted, which may be a file of any kind.
+/// Maximum number of characters that are quoted from a text, which may be any file.
 const QUOTED_CHARACTERS: usize = 80;
 
 impl Tree<'_> {
@@ -444,7 +444,7 @@ impl Tree<'_> {
         }
     }
 
-    /// What it is, in words, if it is no object of JSON.
+    /// Describes the value if it is not a JSON object.
     fn value_of_no_object(&self) -> Option<String> {
         let value = match self {
             Tree::Json(text) if text.trim_start().starts_with('{') => return None,
@@ -462,7 +462,7 @@ impl Tree<'_> {
         }
     }
 
-    /// The elements, if it is an array.
+    /// The items, if it is an array.
     fn elements(&self) -> Option<Vec<Tree<'_>>> {
         match self {
             Tree::Json(text) if text.trim_start().starts_with('[') => {
@@ -476,7 +476,7 @@ impl Tree<'_> {
         }
     }
 
-    /// The type and the object of a watch event, if it is one.
+    /// Type and object of a watch event, if it is one.
     fn event<'b>(&'b self, head: &Head<'b>) -> Option<(String, Tree<'b>)> {
         let kind = head.event.as_ref()?.as_str()?.to_owned();
         let object = match self {
@@ -497,7 +497,7 @@ impl Tree<'_> {
         Some(message)
     }
 
-    /// The object's name, if it can be told, whatever else is wrong with it.
+    /// The object's name as far as it can be read, even if the object is otherwise invalid.
     fn object_name(&self, kind: &'static str) -> ObjectName {
         let value = match self {
             Tree::Json(text) => serde_json::from_str(text).unwrap_or_default(),
@@ -527,13 +527,13 @@ fn read_json<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, FieldError> {
 impl<E: std::fmt::Display> From<serde_path_to_error::Error<E>> for FieldError {
     fn from(error: serde_path_to_error::Error<E>) -> Self {
         let path = error.path().to_string();
-        FieldError { path, message: in_plain_words(&error.inner().to_string()) }
+        FieldError { path, message: user_message(&error.inner().to_string()) }
     }
 }
 
-/// serde's message without its Rust types, and without a line and column that count from the
-/// start of the object rather than of the file.
-fn in_plain_words(message: &str) -> String {
+/// serde's message without Rust types, and without line and column, which are relative to the start
+/// of the object and not of the file.
+fn user_message(message: &str) -> String {
     let message = message.split(" at line ").next().unwrap_or_default();
     let message = message
         .replace("invalid type: map", "invalid type: object")
@@ -555,7 +555,7 @@ fn value_items(list: &Value) -> Vec<Tree<'static>> {
     items.into_iter().map(Tree::Value).collect()
 }
 
-/// All JSON values of a text, one behind the other, and what is wrong behind the last.
+/// All JSON values of a text, and the error after the last one.
 fn json_values(text: &str) -> (Vec<&RawValue>, Option<String>) {
     let mut values = Vec::new();
     for value in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>() {

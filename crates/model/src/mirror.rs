@@ -1,8 +1,8 @@
 //! Creates EndpointSlices from Endpoints objects, like the endpointslice-mirroring controller.
 //!
-//! The endpoints of a Service without a selector are written by hand, often as an Endpoints object. In
+//! Endpoints of a Service without a selector are created manually, often as an Endpoints object. In
 //! a cluster the controller mirrors it to EndpointSlices, and a proxy watches only these. Manifests
-//! that were never in a cluster have only the Endpoints object.
+//! that were never applied to a cluster have only the Endpoints object.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -162,7 +162,7 @@ mod tests {
         let endpoints = format!("{{\"name\": \"db\"}}, {SUBSETS}");
         let (objects, problems) = mirrored("{}", &endpoints);
         assert_eq!(problems, []);
-        let told = |slice: &EndpointSlice| {
+        let summary = |slice: &EndpointSlice| {
             let endpoint = |e: &SliceEndpoint| {
                 format!(
                     "{}{}",
@@ -174,7 +174,7 @@ mod tests {
             let port = &slice.ports[0];
             (slice.address_type.clone(), endpoints.join(" "), port.name.clone(), port.port)
         };
-        let slices: Vec<_> = objects.slices.iter().map(|slice| told(&slice.object)).collect();
+        let slices: Vec<_> = objects.slices.iter().map(|slice| summary(&slice.object)).collect();
         let wanted = [
             ("IPv4", "192.0.2.1 192.0.2.2!", "p", 5432),
             ("IPv6", "2001:db8::1", "p", 5432),

@@ -51,13 +51,13 @@ impl Node {
         }
     }
 
-    /// Whether it is an address of the node.
+    /// Whether the node has this address.
     pub fn has_address(&self, ip: IpAddr) -> bool {
         let side = self.addresses(IpFamily::of(ip));
         side.primary == ip || side.local.binary_search(&ip).is_ok()
     }
 
-    /// The addresses that only one of the two nodes has.
+    /// The addresses that only one of two nodes has.
     pub(crate) fn other_addresses(&self, other: &Node) -> Vec<IpAddr> {
         self.all_addresses().symmetric_difference(&other.all_addresses()).copied().collect()
     }

@@ -1,7 +1,7 @@
 //! External and load-balancer IPs that are addresses of this node.
 //!
-//! kube-proxy allows them, and bare-metal clusters and k3s rely on it. But a process that listens
-//! there, such as an API server, kubelet or sshd, gets no more connections.
+//! kube-proxy allows this, and bare-metal clusters and k3s depend on it. But a process that listens
+//! on such an address, such as an API server, kubelet or sshd, gets no more connections.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -10,35 +10,35 @@ use std::sync::Arc;
 use crate::service_port::ServicePort;
 use rulegen_net::{FrontendKind, IpFamily, Protocol, ServicePortName};
 
-/// The addresses and ports of the node that Services take.
+/// Addresses and ports of the node that Services use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeClaims(BTreeMap<(Protocol, u16), Vec<NodeClaim>>);
 
-/// Addresses of the node. The ports of one Service share them: there may be many of both.
+/// Addresses of the node. All ports of a Service share them to save memory.
 type Addresses = Arc<[(IpAddr, FrontendKind)]>;
 
-/// A service port at addresses of the node.
+/// A service port and the node's addresses that it uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct NodeClaim {
     name: ServicePortName,
     addresses: Addresses,
 }
 
-/// An address and port of the node that a Service takes from a process that listens there.
+/// An address and port of the node that a Service takes from a listening process.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TakenAddress {
     /// The service port.
     pub port: ServicePortName,
-    /// Where: the first of them, if the process listens at all addresses.
+    /// The address and port; the first one if the process listens on all addresses.
     pub at: SocketAddr,
-    /// What the address is to the Service.
+    /// Kind of the frontend.
     pub kind: FrontendKind,
-    /// At how many other addresses it is so.
+    /// Number of other addresses that the Service takes from the same process.
     pub others: usize,
 }
 
 impl NodeClaims {
-    /// Of service ports, those of one Service and family next to each other.
+    /// Finds them among service ports. Ports of the same Service and family must be adjacent.
     pub fn of<'a>(
         ports: impl IntoIterator<Item = &'a ServicePort>,
         is_nodes: impl Fn(IpAddr) -> bool,
@@ -59,12 +59,12 @@ impl NodeClaims {
         claims
     }
 
-    /// The numbers of the ports.
+    /// The port numbers.
     pub fn ports(&self) -> BTreeSet<u16> {
         self.0.keys().map(|(_, number)| *number).collect()
     }
 
-    /// What Services take from a process that listens here.
+    /// The addresses that Services take from a process that listens on `listener`.
     pub fn taken_from(
         &self,
         protocol: Protocol,
@@ -73,22 +73,22 @@ impl NodeClaims {
         let ip = listener.ip().to_canonical();
         let claims = self.0.get(&(protocol, listener.port())).into_iter().flatten();
         claims.filter_map(move |claim| {
-            let mut there = claim.addresses.iter().filter(|(of, _)| hears(ip, *of));
-            let (first, kind) = *there.next()?;
+            let mut matching = claim.addresses.iter().filter(|(of, _)| gets_connections(ip, *of));
+            let (first, kind) = *matching.next()?;
             Some(TakenAddress {
                 port: claim.name.clone(),
                 at: SocketAddr::new(first, listener.port()),
                 kind,
-                others: there.count(),
+                others: matching.count(),
             })
         })
     }
 }
 
-/// Whether a process that listens at one address gets what comes to the other. A socket for all
-/// addresses of IPv6 also gets those of IPv4, unless it has IPV6_V6ONLY, which /proc/net does not
+/// Whether a process that listens on one address gets connections to another. An IPv6 socket for
+/// all addresses also gets IPv4 connections, unless it has IPV6_V6ONLY, which /proc/net does not
 /// show.
-fn hears(listens_at: IpAddr, address: IpAddr) -> bool {
+fn gets_connections(listens_at: IpAddr, address: IpAddr) -> bool {
     let hears_all = listens_at.is_unspecified() && (listens_at.is_ipv6() || address.is_ipv4());
     hears_all || listens_at == address
 }
@@ -125,7 +125,7 @@ mod tests {
         NodeClaims::of(snapshot.ipv4.iter().chain(&snapshot.ipv6), |ip| nodes.contains(&ip))
     }
 
-    fn told(claims: &NodeClaims, protocol: Protocol, listener: &str) -> Vec<String> {
+    fn taken(claims: &NodeClaims, protocol: Protocol, listener: &str) -> Vec<String> {
         let taken = claims.taken_from(protocol, listener.parse().unwrap());
         let words = |TakenAddress { port, at, kind, others }| {
             format!("{at} of {port} ({}) and {others}", kind.field())
@@ -138,7 +138,7 @@ mod tests {
         let claims = claims(&["192.0.2.10", "192.0.2.11", "192.0.2.12", "2001:db8::10"]);
         assert_eq!(claims.ports(), BTreeSet::from([22, 53]));
         let external = "192.0.2.10:22 of default/ssh:a (spec.externalIPs)";
-        let tcp = |listener: &str| told(&claims, Protocol::Tcp, listener);
+        let tcp = |listener: &str| taken(&claims, Protocol::Tcp, listener);
         assert_eq!(tcp("0.0.0.0:22"), [format!("{external} and 2")]);
         assert_eq!(tcp("192.0.2.10:22"), [format!("{external} and 0")]);
         assert_eq!(tcp("[::ffff:192.0.2.10]:22"), [format!("{external} and 0")]);
@@ -149,7 +149,7 @@ mod tests {
         for other in ["127.0.0.1:22", "[::1]:22", "192.0.2.99:22", "0.0.0.0:23", "0.0.0.0:53"] {
             assert_eq!(tcp(other), Vec::<String>::new(), "{other}");
         }
-        assert_eq!(told(&claims, Protocol::Udp, "0.0.0.0:53").len(), 1);
+        assert_eq!(taken(&claims, Protocol::Udp, "0.0.0.0:53").len(), 1);
     }
 
     #[test]

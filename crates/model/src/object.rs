@@ -1,9 +1,9 @@
-//! The fields of Kubernetes objects that a proxy reads, as they stand in JSON and YAML.
+//! The fields of Kubernetes objects that a proxy reads, as in JSON and YAML.
 //!
-//! These are the API's own names and shapes (core/v1, discovery.k8s.io/v1), cut down to what
-//! changes a rule: a cluster of 50,000 endpoints stays small in memory, and what is not read
-//! cannot break. Numbers are wide on purpose, so that 70000 is reported as a bad port of one
-//! object's one field rather than as a syntax error. `null` means absent, as in the API.
+//! The names and structure are those of the API (core/v1, discovery.k8s.io/v1), reduced to the
+//! fields that affect rules. This keeps a cluster of 50,000 endpoints small in memory, and invalid
+//! values of unused fields do no harm. Number types are wide on purpose: 70000 is then reported as
+//! an invalid port of one field and not as a syntax error. `null` means absent, as in the API.
 
 #![expect(missing_docs, reason = "the fields are the API's own; its reference documents them")]
 
@@ -22,7 +22,7 @@ pub struct Metadata {
     /// The object's name.
     #[serde(deserialize_with = "or_default")]
     pub name: String,
-    /// Its namespace; absent means `default`, as kubectl takes it.
+    /// Its namespace; absent means `default`, as in kubectl.
     #[serde(deserialize_with = "or_default")]
     pub namespace: String,
     /// Its labels.
@@ -31,23 +31,23 @@ pub struct Metadata {
     /// Its annotations.
     #[serde(deserialize_with = "object")]
     pub annotations: Annotations,
-    /// When its deletion was asked for.
+    /// When deletion was requested.
     #[serde(rename = "deletionTimestamp")]
     pub deletion_timestamp: Option<String>,
 }
 
-/// Labels that mean something here; empty where an object has one without a value. A map of all
-/// would take more memory than the rest of an EndpointSlice.
+/// The labels that rulegen uses; an empty string if the object has a label without a value. A map
+/// of all labels would take more memory than the rest of an EndpointSlice.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Labels {
-    /// `kubernetes.io/service-name`: whose slice an EndpointSlice is.
+    /// `kubernetes.io/service-name`: the Service to which an EndpointSlice belongs.
     pub service_name: Option<Box<str>>,
     /// `service.kubernetes.io/headless`: set on slices of headless Services, which kube-proxy does
     /// not watch.
     pub headless: Option<Box<str>>,
-    /// `service.kubernetes.io/service-proxy-name`: the proxy that a Service is left to.
+    /// `service.kubernetes.io/service-proxy-name`: the proxy that handles a Service.
     pub service_proxy_name: Option<Box<str>>,
-    /// `topology.kubernetes.io/zone`: where a Node is.
+    /// `topology.kubernetes.io/zone`: the zone of a Node.
     pub zone: Option<Box<str>>,
 }
 
@@ -63,8 +63,8 @@ impl Labels {
     }
 }
 
-/// The values of other labels are read too: where one is no text, the object is none that the API
-/// would have taken.
+/// Checks the values of other labels too: the API server would reject an object with a label that
+/// is not a string.
 impl<'de> Deserialize<'de> for Labels {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct FromMap;
@@ -90,21 +90,21 @@ impl<'de> Deserialize<'de> for Labels {
     }
 }
 
-/// Annotations that mean something here. The others, among them kubectl's copy of the whole
-/// object, are not kept.
+/// The annotations that rulegen uses. Others, such as kubectl's copy of the whole object, are not
+/// kept.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Annotations {
-    /// How endpoints are chosen.
+    /// Load balancing method.
     #[serde(rename = "rulegen/load-balancing")]
     pub load_balancing: Option<String>,
-    /// When what an EndpointSlice tells began, in RFC 3339.
+    /// When the change happened that an EndpointSlice describes, in RFC 3339.
     #[serde(rename = "endpoints.kubernetes.io/last-change-trigger-time")]
     pub last_change_trigger_time: Option<String>,
 }
 
 impl Metadata {
-    /// The namespace, `default` where none is given.
+    /// The namespace, `default` if absent.
     pub fn namespace(&self) -> &str {
         if self.namespace.is_empty() { "default" } else { &self.namespace }
     }
@@ -117,10 +117,10 @@ pub struct Service {
     /// Name, namespace, labels.
     #[serde(deserialize_with = "object")]
     pub metadata: Metadata,
-    /// What is wanted.
+    /// Desired state.
     #[serde(deserialize_with = "object")]
     pub spec: ServiceSpec,
-    /// What a load balancer gave.
+    /// State that a load balancer reported.
     #[serde(deserialize_with = "object")]
     pub status: ServiceStatus,
 }
@@ -149,7 +149,7 @@ pub struct ServiceSpec {
     pub session_affinity: Option<Box<str>>,
     #[serde(deserialize_with = "object")]
     pub session_affinity_config: SessionAffinityConfig,
-    /// Whether there is one: the endpoints of other Services are written by hand.
+    /// Whether it has a selector. Endpoints of other Services are created manually.
     #[serde(rename = "selector", deserialize_with = "is_filled")]
     pub has_selector: bool,
 }
@@ -220,7 +220,7 @@ pub struct EndpointSlice {
 }
 
 impl EndpointSlice {
-    /// The Service that it is of.
+    /// Name of the Service to which it belongs.
     pub(crate) fn service_name(&self) -> Option<&str> {
         self.metadata.labels.service_name.as_deref().filter(|name| !name.is_empty())
     }
@@ -286,7 +286,7 @@ pub(crate) struct Endpoints {
     pub(crate) subsets: Vec<EndpointSubset>,
 }
 
-/// `metadata` of Endpoints, as far as it says whether and how they are mirrored.
+/// `metadata` of Endpoints: the fields that affect mirroring.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(crate) struct EndpointsMetadata {
@@ -314,7 +314,7 @@ pub(crate) struct EndpointsLabels {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(crate) struct EndpointsAnnotations {
-    /// Set where the object is a lock of those who elect a leader.
+    /// Set if the object is a lock for leader election.
     #[serde(rename = "control-plane.alpha.kubernetes.io/leader")]
     pub(crate) leader: Option<String>,
 }
@@ -434,14 +434,14 @@ where
     Ok(objects.into_iter().flatten().map(|Object(object)| object).collect())
 }
 
-/// Whether an object has a field at all.
+/// Whether a map field is present and not empty.
 fn is_filled<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     let fields = Option::<BTreeMap<String, IgnoredAny>>::deserialize(deserializer)?;
     Ok(fields.is_some_and(|fields| !fields.is_empty()))
 }
 
-/// Reads a struct from an object only. serde would also take a list for one, field by field in
-/// their order here, and so find a port where somebody left out a name.
+/// Reads a struct from an object only. serde would also accept a list and assign its items to
+/// fields by position.
 pub(crate) struct Object<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {

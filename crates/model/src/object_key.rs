@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::object::Metadata;
 
-/// The namespace and name of an object. Objects of one kind differ in them.
+/// The namespace and name of an object, unique among the objects of one kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
     /// Empty for objects without a namespace, such as Nodes.

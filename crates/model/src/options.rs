@@ -1,4 +1,4 @@
-//! What a [`Snapshot`](crate::Snapshot) depends on besides the objects and the host.
+//! The inputs of a [`Snapshot`](crate::Snapshot) other than the objects and the host.
 
 use std::net::IpAddr;
 
@@ -6,12 +6,12 @@ use ipnet::IpNet;
 
 use crate::external_ips::ExternalIps;
 
-/// What a snapshot and a [`Store`](crate::Store) take from the configuration.
+/// The configuration of a snapshot and a [`Store`](crate::Store).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotOptions {
-    /// The node's name, if it is not the host's.
+    /// The node's name, if it is not the host name.
     pub hostname_override: Option<String>,
-    /// The node's primary address of its family, in place of the Node object's.
+    /// The node's primary address of its family; overrides the Node object.
     pub bind_address: Option<IpAddr>,
     /// Which external IPs of Services are used.
     pub external_ips: ExternalIps,
@@ -19,8 +19,7 @@ pub struct SnapshotOptions {
     pub refuse_node_addresses: bool,
     /// The largest [`ServiceSize::total`](crate::ServiceSize::total) of a Service that is used.
     pub max_service_size: usize,
-    /// Whether source ranges count once for each port: in iptables mode each port has rules for
-    /// all of them.
+    /// Whether source ranges count per port: in iptables mode each port has rules for all of them.
     pub source_ranges_per_port: bool,
     /// The addresses at which node ports are open.
     pub node_ports: NodePortScope,
@@ -28,21 +27,22 @@ pub struct SnapshotOptions {
     pub loopback_node_ports: bool,
 }
 
-/// At which of the node's addresses node ports are open.
+/// Addresses of the node at which node ports are open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodePortScope {
-    /// At all of them.
+    /// All addresses.
     All,
-    /// At the primary address of each family; at all of a family whose primary address is loopback.
+    /// The primary address of each family; all addresses of a family whose primary address is
+    /// loopback.
     Primary,
-    /// At those in these networks; at all of a family without a network.
+    /// The addresses in these networks; all addresses of a family without a network.
     Within(Vec<IpNet>),
 }
 
-/// The largest Service in iptables mode, which is kube-proxy's default mode. Measured figures are
-/// in docs/limits.md.
+/// Maximum size of a Service in iptables mode, which is kube-proxy's default mode. docs/limits.md
+/// has measurements.
 pub const IPTABLES_SERVICE_SIZE: usize = 100_000;
-/// The largest Service in nftables mode.
+/// Maximum size of a Service in nftables mode.
 pub const NFTABLES_SERVICE_SIZE: usize = 300_000;
 
 impl Default for SnapshotOptions {

@@ -1,8 +1,8 @@
-//! Which of the external and load-balancer IPs that a Service names it gets.
+//! Which external and load-balancer IPs of a Service are used.
 //!
-//! Anyone who may write a Service may name any address there (CVE-2020-8554). A cluster IP belongs
-//! to the Service that has it as its cluster IP, whole: every port and protocol. kube-proxy gives
-//! the traffic to either Service, depending on its mode and the order of its maps.
+//! Anyone who may write a Service may list any address there (CVE-2020-8554). If an address is the
+//! cluster IP of a Service, it belongs to that Service, with all ports and protocols. In kube-proxy
+//! either Service gets the traffic, depending on the mode and the order of its maps.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -15,12 +15,12 @@ use crate::problem::Report;
 use crate::service_port::ServicePort;
 use rulegen_net::IpFamily;
 
-/// An external or load-balancer IP that a Service names.
+/// An external or load-balancer IP in a Service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ClaimedIp {
     pub(crate) ip: IpAddr,
     pub(crate) kind: ClaimKind,
-    /// Its position in the list that names it.
+    /// Its index in the Service's list.
     pub(crate) index: u32,
 }
 
@@ -40,8 +40,8 @@ impl ClaimedIp {
     }
 }
 
-/// Services by an address. One set rather than a set for each address: most addresses have one
-/// Service, and there are as many as Services.
+/// Maps addresses to Services. One set instead of a set per address: most addresses have one
+/// Service, and there are as many addresses as Services.
 #[derive(Debug, Default)]
 pub(crate) struct ServicesByIp(BTreeSet<(IpAddr, ObjectKey)>);
 
@@ -54,30 +54,30 @@ impl ServicesByIp {
         self.0.remove(&(ip, service.clone()));
     }
 
-    /// The Services of an address, ordered by name.
+    /// The Services with this address, ordered by name.
     pub(crate) fn of(&self, ip: IpAddr) -> impl Iterator<Item = &ObjectKey> {
         let from = self.0.range((ip, ObjectKey::default())..);
         from.take_while(move |(of, _)| *of == ip).map(|(_, service)| service)
     }
 
-    /// The Services of all addresses; one with several addresses comes several times.
+    /// The Services of all addresses. A Service with several addresses is repeated.
     pub(crate) fn all(&self) -> impl Iterator<Item = &ObjectKey> {
         self.0.iter().map(|(_, service)| service)
     }
 }
 
-/// What decides about external and load-balancer IPs.
+/// The facts that decide whether external and load-balancer IPs are used.
 pub(crate) struct Admission<'a> {
-    /// The Services by their cluster IPs, also those that another proxy serves.
+    /// Services by cluster IP, including Services that another proxy handles.
     pub(crate) owners: &'a ServicesByIp,
-    /// Networks of cluster IPs: ordered, and none overlaps another.
+    /// Networks of cluster IPs, ordered and without overlaps.
     pub(crate) service_cidrs: &'a [IpNet],
-    /// The node whose addresses no Service gets, if that was asked for.
+    /// The node whose addresses are excluded, if so configured.
     pub(crate) refused_node: Option<&'a Node>,
 }
 
 impl Admission<'_> {
-    /// Those of the IPs that a Service asks for that it may have.
+    /// The claimed IPs that the Service may use.
     pub(crate) fn admitted(
         &self,
         service: &ObjectKey,
@@ -100,7 +100,7 @@ impl Admission<'_> {
                 let ObjectKey { namespace, name } = first;
                 report.warn(
                     claim.field(),
-                    format!("{ip} is the cluster IP of Service {namespace}/{name} and stays there: choose another address"),
+                    format!("{ip} is the cluster IP of Service {namespace}/{name} and is used for that Service only: choose another address"),
                 );
             }
             return false;
@@ -116,14 +116,14 @@ impl Admission<'_> {
         if let Some(network) = network_of(ip, self.service_cidrs) {
             report.warn(
                 claim.field(),
-                format!("{ip} is in the ServiceCIDR {network} and no Service has it: it is used, until a Service gets it as its cluster IP"),
+                format!("{ip} is in the ServiceCIDR {network} but no Service has it as cluster IP: used until one gets it"),
             );
         }
         true
     }
 }
 
-/// The external and load-balancer IPs that a Service gets.
+/// The external and load-balancer IPs that a Service may use.
 pub(crate) struct Admitted(Vec<ClaimedIp>);
 
 impl Admitted {
@@ -136,12 +136,12 @@ impl Admitted {
         ])
     }
 
-    /// How many of a kind and family each port gets.
+    /// Number of IPs of a kind and family, per port.
     pub(crate) fn count(&self, kind: ClaimKind, family: IpFamily) -> usize {
         self.of(kind, family).count()
     }
 
-    /// Gives each port those of its family.
+    /// Adds the IPs to the ports of their family.
     pub(crate) fn give(&self, ports: &mut [ServicePort]) {
         for port in ports {
             let family = IpFamily::of(port.cluster_ip);
@@ -156,7 +156,7 @@ impl Admitted {
     }
 }
 
-/// The network of an address, of networks that are ordered and do not overlap.
+/// Finds the network that contains an address. The networks are ordered and do not overlap.
 fn network_of(ip: IpAddr, networks: &[IpNet]) -> Option<IpNet> {
     let behind = networks.partition_point(|network| network.network() <= ip);
     let last = networks.get(behind.checked_sub(1)?)?;

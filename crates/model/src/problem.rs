@@ -56,7 +56,7 @@ pub enum Severity {
     /// An object or field was skipped and the rest is compiled; or it is used, but probably wrong.
     Warning,
     /// A document could not be read, or there is no Service. The input is not the complete desired
-    /// state and must not be applied, because Services would lose their rules.
+    /// state. It must not be applied, because Services would lose their rules.
     Incomplete,
     /// A file or setting could not be used. The input must not be applied.
     Error,
@@ -161,7 +161,7 @@ impl Report<'_> {
         self.problems.push(Problem { source: self.source.cloned(), ..problem });
     }
 
-    /// Returns the value; warns about its field if there is none.
+    /// Returns the value; warns about its field if it is missing.
     pub(crate) fn need<T>(
         &mut self,
         value: Option<T>,
@@ -207,10 +207,10 @@ mod tests {
         let source = Source { file: "a\x1b[31m.yaml".into(), document: 3 };
         let object =
             ObjectName { kind: "Service", namespace: "default".into(), name: "w\neb".into() };
-        let problem = Problem::warning("spec.ports[0].port", "0 is no port").of(&source, &object);
+        let problem = Problem::warning("spec.ports[0].port", "invalid port 0").of(&source, &object);
         assert_eq!(
             problem.to_string(),
-            "a\\u{1b}[31m.yaml (document 3): Service default/w\\neb: spec.ports[0].port: 0 is no port"
+            "a\\u{1b}[31m.yaml (document 3): Service default/w\\neb: spec.ports[0].port: invalid port 0"
         );
     }
 }

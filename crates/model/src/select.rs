@@ -3,33 +3,33 @@
 use crate::endpoint::{Endpoint, Hint};
 use crate::service_port::ServicePort;
 
-/// A service port's endpoints as the policies see them from this node. Every list keeps the
-/// order of the service port's own.
+/// The endpoints of a service port that each traffic policy uses on this node. All lists keep the
+/// order of the service port's endpoints.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// What policy Cluster chooses from; empty if the service port never uses it.
+    /// Endpoints for policy Cluster; empty if the service port never uses it.
     pub cluster: Vec<Endpoint>,
-    /// What policy Local chooses from; empty if the service port never uses it.
+    /// Endpoints for policy Local; empty if the service port never uses it.
     pub local: Vec<Endpoint>,
-    /// All that either policy may choose.
+    /// Endpoints that are in either list.
     pub reachable: Vec<Endpoint>,
-    /// Whether there is a usable endpoint anywhere in the cluster.
+    /// Whether the cluster has a usable endpoint.
     pub any: bool,
 }
 
-/// Chooses endpoints: ready ones, or if there are none, those that still serve while they
-/// terminate, for Cluster and Local independently (KEP-1669). Topology hints narrow what
-/// Cluster sees (KEP-2433, KEP-3015).
+/// Chooses the ready endpoints, or if there are none, the terminating ones that still serve,
+/// separately for Cluster and Local (KEP-1669). Topology hints reduce the endpoints for Cluster
+/// (KEP-2433, KEP-3015).
 pub fn select(port: &ServicePort) -> Selection {
     let mut selection = Selection::default();
     if port.uses_cluster_endpoints() {
         let topology = Topology::of(&port.endpoints);
         selection.cluster =
-            ready_or_draining(&port.endpoints, |endpoint| topology.allows(endpoint));
+            ready_or_terminating(&port.endpoints, |endpoint| topology.allows(endpoint));
         selection.any = !selection.cluster.is_empty();
     }
     if port.uses_local_endpoints() {
-        selection.local = ready_or_draining(&port.endpoints, |endpoint| endpoint.local);
+        selection.local = ready_or_terminating(&port.endpoints, |endpoint| endpoint.local);
         selection.any |= port.endpoints.iter().any(Endpoint::is_usable);
     }
     selection.reachable = match (selection.cluster.as_slice(), selection.local.as_slice()) {
@@ -43,30 +43,30 @@ pub fn select(port: &ServicePort) -> Selection {
 /// Why no policy of a service port chooses an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NotChosen {
-    /// It is not usable.
+    /// The endpoint is not usable.
     NotReady,
-    /// It is draining, and others are ready.
+    /// The endpoint is terminating, and others are ready.
     OthersReady,
-    /// Topology hints keep the traffic of this node from it.
+    /// Topology hints direct this node's traffic to other endpoints.
     HintedElsewhere,
-    /// It is on another node, and all traffic is under policy Local.
+    /// The endpoint is on another node, and all traffic has policy Local.
     OnAnotherNode,
 }
 
-/// Why an endpoint is not among the reachable ones of [`select`].
+/// Why an endpoint is not in [`Selection::reachable`].
 pub fn not_chosen(port: &ServicePort, endpoint: &Endpoint) -> NotChosen {
     if !endpoint.is_usable() {
         NotChosen::NotReady
     } else if !port.uses_cluster_endpoints() && !endpoint.local {
         NotChosen::OnAnotherNode
-    } else if endpoint.is_draining() {
+    } else if endpoint.is_terminating_and_serving() {
         NotChosen::OthersReady
     } else {
         NotChosen::HintedElsewhere
     }
 }
 
-/// The endpoints that are in one of two lists, both of which keep the order of all.
+/// The endpoints that are in one of two lists. Both lists keep the order of `all`.
 fn in_either(all: &[Endpoint], one: &[Endpoint], other: &[Endpoint]) -> Vec<Endpoint> {
     let (mut one, mut other) = (one.iter().peekable(), other.iter().peekable());
     let is_in_either = |endpoint: &&Endpoint| {
@@ -76,8 +76,8 @@ fn in_either(all: &[Endpoint], one: &[Endpoint], other: &[Endpoint]) -> Vec<Endp
     all.iter().filter(is_in_either).copied().collect()
 }
 
-/// Hints apply only if every ready endpoint has one and at least one points here; those for
-/// nodes come before those for zones.
+/// Hints apply only if every ready endpoint has one and at least one is for this node. Hints for
+/// nodes come before hints for zones.
 #[derive(Clone, Copy)]
 enum Topology {
     Everywhere,
@@ -113,10 +113,10 @@ impl Topology {
     }
 }
 
-/// The ready endpoints among the eligible, else those that drain. Hints never leave a service
-/// without ready endpoints, so for Cluster the second case means that there are none anywhere,
-/// and hints no longer count.
-fn ready_or_draining(
+/// The ready endpoints among the eligible ones; if there are none, the terminating ones that still
+/// serve. Hints never leave a service port without ready endpoints. So in the second case policy
+/// Cluster has no ready endpoints at all, and hints no longer apply.
+fn ready_or_terminating(
     endpoints: &[Endpoint],
     eligible: impl Fn(&Endpoint) -> bool,
 ) -> Vec<Endpoint> {
@@ -124,7 +124,7 @@ fn ready_or_draining(
         endpoints.iter().filter(|e| condition(e) && eligible(e)).copied().collect()
     };
     let ready = those(|endpoint| endpoint.ready);
-    if ready.is_empty() { those(Endpoint::is_draining) } else { ready }
+    if ready.is_empty() { those(Endpoint::is_terminating_and_serving) } else { ready }
 }
 
 #[cfg(test)]
@@ -169,7 +169,7 @@ mod tests {
         let (not_ready, others) = (Some(NotChosen::NotReady), Some(NotChosen::OthersReady));
         let hinted = Some(NotChosen::HintedElsewhere);
         assert_eq!(reasons(&port("Cluster")), [None, hinted, not_ready, others]);
-        // Hints do not matter to policy Local.
+        // Topology hints do not affect policy Local.
         let elsewhere = Some(NotChosen::OnAnotherNode);
         assert_eq!(reasons(&port("Local")), [None, elsewhere, not_ready, others]);
     }

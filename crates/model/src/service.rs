@@ -21,7 +21,7 @@ const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 /// The API server's default for `sessionAffinityConfig.clientIP.timeoutSeconds`: three hours.
 const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
 
-/// The API server's maximum for it: one day.
+/// The API server's maximum of `timeoutSeconds`: one day.
 const MAX_AFFINITY_SECONDS: i64 = 86_400;
 
 /// One validated Service, before its addresses are compared with those of other Services.

@@ -1,12 +1,12 @@
-//! Objects as they come and go, and what each change of them means for Services.
+//! A collection of objects that changes, and the changes of service ports that follow.
 //!
 //! ```text
 //! StoreEvent ──take_in──▶ Store ──changes──▶ Changes      the service ports that became others
 //!                           └─────snapshot─▶ Snapshot     all of them
 //! ```
 //!
-//! What a change costs depends on the Services that it touches, not on how many there are. The
-//! snapshot of a store is the one of the objects that are in it, whatever came before.
+//! The cost of a change depends on the Services that it affects, not on the number of Services. The
+//! snapshot of a store depends only on its current objects, not on its history.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -32,31 +32,31 @@ use crate::snapshot::{
 use crate::unavailability::{UnavailableReason, unavailability_of};
 use rulegen_net::{IpFamily, ServicePortName};
 
-/// What is told of objects.
+/// A change of objects.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StoreEvent {
-    /// All objects of a kind follow; what is not among them is gone.
+    /// A list of all objects of a kind begins. Objects that are not in it are removed at its end.
     ListBegan(Kind),
-    /// An object is there, new or as before or changed.
+    /// An object was added, changed or listed.
     Put(Box<Object>),
-    /// An object is not there.
+    /// An object was deleted.
     Gone(Kind, ObjectKey),
-    /// That were all of the kind.
+    /// The list of all objects of the kind is complete.
     ListEnded(Kind),
 }
 
-/// What became of the service ports since the last time.
+/// What changed since the last call of [`Store::next_changes`].
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Changes {
-    /// Something changed that all service ports hang on: the node, or the networks of cluster
-    /// IPs.
+    /// The node or the networks of cluster IPs changed, which affects all service ports.
     pub full_resync: bool,
-    /// Other addresses are those at which node ports are open. Nothing else hangs on these.
+    /// The addresses at which node ports are open changed. Nothing else depends on them.
     pub node_port_addresses: bool,
     /// The Services whose ports changed, ordered by name.
     pub services: Vec<ServiceChange>,
-    /// What is wrong with addresses that Services ask for, which depends on other objects too. It
-    /// holds a Service again with each of its changes, and without problems once there are none.
+    /// Problems with the external and load-balancer IPs of Services, which depend on other objects
+    /// too. Each change of a Service with problems lists it again; the list is empty once they are
+    /// solved.
     pub addresses: Vec<(ObjectKey, Vec<Problem>)>,
 }
 
@@ -67,32 +67,32 @@ impl Changes {
     }
 }
 
-/// What became of one Service's ports, in both families.
+/// A change of one Service's ports, in both families.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceChange {
-    /// As they were; none if there was no such Service.
+    /// The ports before; empty if the Service did not exist.
     pub before: Vec<ServicePort>,
-    /// As they are; none if there is no such Service.
+    /// The ports after; empty if the Service no longer exists.
     pub after: Vec<ServicePort>,
 }
 
-/// Whether the cluster wants this node to take traffic.
+/// Whether the cluster wants this node to receive traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeState {
-    /// There is no Node object of its name.
+    /// There is no Node object with its name.
     Unknown,
-    /// It is one of the cluster.
+    /// Its Node object exists.
     Known,
-    /// Its deletion was asked for.
+    /// Its deletion was requested.
     BeingDeleted,
     /// The cluster's autoscaler is about to delete it (KEP-3836).
     Drained,
 }
 
-/// The taint by which the cluster's autoscaler tells that it will delete a node.
+/// The taint that the cluster's autoscaler sets before it deletes a node.
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 
-/// The objects that are there, no larger than need be.
+/// The current objects, reduced to what is needed.
 pub struct Store {
     options: SnapshotOptions,
     host: Host,
@@ -100,67 +100,68 @@ pub struct Store {
     node: Node,
     node_state: NodeState,
     service_cidrs: BTreeMap<ObjectKey, Vec<IpNet>>,
-    /// All of them, ordered; none overlaps another.
+    /// Networks of cluster IPs, ordered and without overlaps.
     cluster_networks: Vec<IpNet>,
     services: BTreeMap<ObjectKey, StoredService>,
-    /// The Services by their cluster IPs.
+    /// Services by cluster IP.
     owners: ServicesByIp,
-    /// The Services by the external and load-balancer IPs that they ask for.
+    /// Services by the external and load-balancer IPs that they list.
     claimants: ServicesByIp,
-    /// Services that are there but too large, as last told by [`Store::changes`].
+    /// Services that are too large, as of the last [`Store::changes`].
     too_large: BTreeMap<ObjectKey, LeftOut>,
-    /// A Service's slices, by their names.
+    /// The slices of each Service, with their names.
     slices: HashMap<ObjectKey, Vec<(Arc<str>, Slice)>>,
-    /// The Service that a slice is of.
+    /// The Service of each slice.
     service_of: HashMap<ObjectKey, Arc<str>>,
-    /// Names that many objects share, each kept once.
+    /// Deduplicated names, because many objects have the same.
     names: HashSet<Arc<str>>,
-    /// How many of them were left when they were last looked through.
+    /// Number of names after the last cleanup.
     names_in_use: usize,
     /// Services with changes that [`Store::next_changes`] has not returned yet.
     touched: BTreeSet<ObjectKey>,
-    /// Where the next of them start, so that a Service that changes all the time delays no other.
+    /// Where the next batch starts, so that a Service that changes constantly does not delay
+    /// others.
     next_touched: Option<ObjectKey>,
-    /// Whether something changed that all hang on.
+    /// Whether something changed that affects all service ports.
     full_resync: bool,
-    /// How often [`Store::node_claims`] may have changed.
+    /// Increases when [`Store::node_claims`] may have changed.
     claims_revision: u64,
-    /// Whether node ports are open at other addresses.
+    /// Whether the addresses at which node ports are open changed.
     node_port_addresses: bool,
-    /// What was told of a kind whose list has begun.
+    /// Objects received so far of each kind whose list has begun.
     listing: BTreeMap<Kind, BTreeSet<ObjectKey>>,
     listed: BTreeSet<Kind>,
 }
 
-/// A Service that is there.
+/// A known Service.
 #[derive(Default)]
 struct StoredService {
-    /// Its ports with their endpoints, as last told.
+    /// Its ports with endpoints, as of the last [`Store::changes`].
     ports: Vec<ServicePort>,
-    /// Its ports, still without endpoints, if it came anew.
+    /// Its new ports, still without endpoints, if the Service changed since.
     fresh: Option<Vec<ServicePort>>,
-    /// The addresses that belong to it.
+    /// Its cluster IPs.
     cluster_ips: Box<[IpAddr]>,
-    /// The addresses that it asks for besides.
+    /// The external and load-balancer IPs that it lists.
     claimed: Box<[ClaimedIp]>,
-    /// Whether something was wrong with these when last told.
+    /// Whether these had problems at the last [`Store::changes`].
     has_problems: bool,
-    /// Whether it is there still.
-    there: bool,
+    /// False if it was deleted since the last [`Store::changes`].
+    exists: bool,
 }
 
-/// A Service's ports with their endpoints, and what is wrong with addresses that it asks for.
+/// A Service's ports with endpoints, and the problems with its external and load-balancer IPs.
 type Joined = (Result<Vec<ServicePort>, LeftOut>, Vec<Problem>);
 
 /// A Service that is too large.
 struct LeftOut {
     why: TooLarge,
-    /// Its ports without endpoints, for the time when it has fewer of these.
+    /// Its ports without endpoints, for when it has fewer endpoints.
     ports: Vec<ServicePort>,
 }
 
 impl Store {
-    /// A store without objects, for the node that the options name, or for this host.
+    /// An empty store, for the node named in the options, or for this host.
     pub fn new(options: SnapshotOptions, host: Host) -> Self {
         let (node, _) = this_node(None, &options, &host, None);
         Self {
@@ -189,7 +190,7 @@ impl Store {
         }
     }
 
-    /// Takes in what is told, and says what is wrong with it.
+    /// Applies a change, and returns the problems of the object.
     pub fn take_in(&mut self, event: StoreEvent) -> Vec<Problem> {
         match event {
             StoreEvent::ListBegan(kind) => {
@@ -197,8 +198,8 @@ impl Store {
                 Vec::new()
             }
             StoreEvent::Put(object) => {
-                if let Some(told) = self.listing.get_mut(&object.kind()) {
-                    told.insert(object.key());
+                if let Some(received) = self.listing.get_mut(&object.kind()) {
+                    received.insert(object.key());
                 }
                 self.put(*object)
             }
@@ -213,73 +214,72 @@ impl Store {
         }
     }
 
-    /// Takes in that the machine's own addresses are others. The node stays the one that it was
-    /// when the store was made, whatever the machine is called meanwhile.
+    /// Replaces the host's addresses. The node's name does not change, even if the host name does.
     pub fn set_addresses(&mut self, addresses: Vec<IpAddr>) -> Vec<Problem> {
         self.host.addresses = addresses;
         self.find_node()
     }
 
-    /// The kinds of which not all objects were told yet.
+    /// The kinds that were not completely listed yet.
     pub fn missing(&self) -> Vec<Kind> {
         Kind::ALL.into_iter().filter(|kind| !self.listed.contains(kind)).collect()
     }
 
-    /// Whether there is an object of the kind and name that rules may be made of.
+    /// Whether the store has a valid object of this kind and name.
     pub fn holds(&self, kind: Kind, key: &ObjectKey) -> bool {
         match kind {
-            Kind::Service => self.services.get(key).is_some_and(|known| known.there),
+            Kind::Service => self.services.get(key).is_some_and(|known| known.exists),
             Kind::EndpointSlice => self.service_of.contains_key(key),
             Kind::Node => self.node_object.as_ref().is_some_and(|n| *n.metadata.name == *key.name),
             Kind::ServiceCidr => self.service_cidrs.contains_key(key),
         }
     }
 
-    /// The node that rules are made for.
+    /// The node that rules are compiled for.
     pub fn node(&self) -> &Node {
         &self.node
     }
 
-    /// Whether the cluster wants the node to take traffic.
+    /// Whether the cluster wants this node to receive traffic.
     pub fn node_state(&self) -> NodeState {
         self.node_state
     }
 
-    /// The options that it was made with.
+    /// The options of the store.
     pub fn options(&self) -> &SnapshotOptions {
         &self.options
     }
 
-    /// Networks that cluster IPs of a family are taken from, ordered; none overlaps another.
+    /// Networks of cluster IPs of a family, ordered and without overlaps.
     pub fn service_cidrs(&self, family: IpFamily) -> Vec<IpNet> {
         let networks = self.cluster_networks.iter().copied();
         networks.filter(|network| IpFamily::of_network(*network) == family).collect()
     }
 
-    /// All service ports, as last told by [`Store::changes`].
+    /// All service ports, as of the last [`Store::changes`].
     pub fn service_ports(&self) -> impl Iterator<Item = &ServicePort> {
         self.services.values().flat_map(|known| &known.ports)
     }
 
-    /// All Services, ordered by name, with their ports as last told by [`Store::changes`]; without
-    /// any where no rules are made of one.
+    /// All Services, ordered by name, with their ports as of the last [`Store::changes`]. A Service
+    /// without rules has no ports.
     pub fn services(&self) -> impl Iterator<Item = (&ObjectKey, &[ServicePort])> {
-        let there = self.services.iter().filter(|(_, known)| known.there);
-        there.map(|(key, known)| (key, known.ports.as_slice()))
+        let existing = self.services.iter().filter(|(_, known)| known.exists);
+        existing.map(|(key, known)| (key, known.ports.as_slice()))
     }
 
-    /// Services that are left out because they are too large, ordered by name, as last told by
+    /// Services that are left out because they are too large, ordered by name, as of the last
     /// [`Store::changes`].
     pub fn too_large(&self) -> impl Iterator<Item = (&ObjectKey, TooLarge)> {
         self.too_large.iter().map(|(key, left_out)| (key, left_out.why))
     }
 
-    /// The ports of one Service, if it is there.
+    /// The ports of one Service, if it exists.
     pub fn service(&self, key: &ObjectKey) -> Option<&[ServicePort]> {
-        self.services.get(key).filter(|known| known.there).map(|known| known.ports.as_slice())
+        self.services.get(key).filter(|known| known.exists).map(|known| known.ports.as_slice())
     }
 
-    /// The addresses of the node that Services take, as last told.
+    /// Addresses of the node that Services use, as of the last [`Store::changes`].
     pub fn node_claims(&self) -> NodeClaims {
         let addresses = self.node.all_addresses();
         let services: BTreeSet<&ObjectKey> =
@@ -288,20 +288,20 @@ impl Store {
         NodeClaims::of(known.flat_map(|known| &known.ports), |ip| addresses.contains(&ip))
     }
 
-    /// A number that is another one whenever [`Store::node_claims`] may be: changes of endpoints
-    /// leave it as it is.
+    /// A number that increases when [`Store::node_claims`] may have changed. Changes of endpoints
+    /// do not affect it.
     pub fn claims_revision(&self) -> u64 {
         self.claims_revision
     }
 
-    /// A service port of a family by its name, as last told.
+    /// A service port of a family by name, as of the last [`Store::changes`].
     pub fn service_port(&self, name: &ServicePortName, family: IpFamily) -> Option<&ServicePort> {
         let key = ObjectKey { namespace: name.namespace.clone(), name: name.service.clone() };
         let ports = &self.services.get(&key)?.ports;
         ports.iter().find(|p| p.name == *name && IpFamily::of(p.cluster_ip) == family)
     }
 
-    /// What a service port of a family lacks, if anything, as last told.
+    /// Why a service port of a family has no endpoints, as of the last [`Store::changes`].
     pub fn unavailability(
         &self,
         name: &ServicePortName,
@@ -312,19 +312,19 @@ impl Store {
         unavailability_of(self.service_port(name, family)?, slices.iter().map(|(_, slice)| slice))
     }
 
-    /// Whether something came since the last time that may change rules.
+    /// Whether something changed since the last call that may affect rules.
     pub fn may_have_changes(&self) -> bool {
         self.full_resync || self.node_port_addresses || !self.touched.is_empty()
     }
 
-    /// All changes since the last time.
+    /// All changes since the last call.
     pub fn changes(&mut self) -> Changes {
         self.next_changes(usize::MAX)
     }
 
-    /// Changes since the last time, of at most so many Services: each needs memory for its ports
-    /// before and after. The rest stays ([`Store::may_have_changes`]) and comes next. A change that
-    /// affects all Services returns all.
+    /// The changes of at most `most` Services since the last call. The limit bounds memory, because
+    /// each change has the ports before and after. The remaining changes are returned by the next
+    /// calls (see [`Store::may_have_changes`]). A change that affects all Services returns all.
     pub fn next_changes(&mut self, most: usize) -> Changes {
         self.forget_names();
         let most = if self.full_resync { usize::MAX } else { most };
@@ -373,7 +373,7 @@ impl Store {
         taken
     }
 
-    /// All that is there, as last told by [`Store::changes`].
+    /// A snapshot of everything, as of the last [`Store::changes`].
     pub fn snapshot(&self) -> Snapshot {
         let of_family = |family: IpFamily| {
             let all = self.service_ports().filter(|port| IpFamily::of(port.cluster_ip) == family);
@@ -417,14 +417,14 @@ impl Store {
         let (checked, problems) = checked_ports(service, &self.options.external_ips, None);
         let known = self.services.entry(key.clone()).or_default();
         known.fresh = Some(checked.ports);
-        known.there = true;
+        known.exists = true;
         self.set_addresses_of(&key, checked.cluster_ips.into(), checked.claimed.into());
         self.touched.insert(key);
         problems
     }
 
-    /// Follows which addresses a Service has and asks for. Those that ask for an address that it
-    /// gets or loses as its cluster IP get other ports.
+    /// Updates the indexes of cluster IPs and claimed IPs. If a cluster IP is added or removed, the
+    /// Services that claim it must be joined again.
     fn set_addresses_of(
         &mut self,
         key: &ObjectKey,
@@ -443,8 +443,8 @@ impl Store {
             self.touched.extend(self.claimants.of(*ip).cloned());
         }
         if known.claimed != claimed {
-            let asked = std::mem::replace(&mut known.claimed, claimed);
-            asked.iter().for_each(|claim| self.claimants.remove(claim.ip, key));
+            let previous = std::mem::replace(&mut known.claimed, claimed);
+            previous.iter().for_each(|claim| self.claimants.remove(claim.ip, key));
             known.claimed.iter().for_each(|claim| self.claimants.insert(claim.ip, key));
         }
     }
@@ -457,7 +457,7 @@ impl Store {
     }
 
     fn put_slice(&mut self, key: ObjectKey, slice: &EndpointSlice) -> Vec<Problem> {
-        // A slice whose label changed leaves the Service that it was of.
+        // If its label changed, the slice moves to another Service.
         self.remove_slice(&key);
         let names = &mut self.names;
         let (checked, problems) = checked_slice(slice, &mut |name| intern(names, name), None);
@@ -475,13 +475,13 @@ impl Store {
         match kind {
             Kind::Service => {
                 if let Some(known) = self.services.get_mut(key) {
-                    known.there = false;
+                    known.exists = false;
                     self.touched.insert(key.clone());
                     self.set_addresses_of(key, Box::default(), Box::default());
                 }
             }
             Kind::EndpointSlice => self.remove_slice(key),
-            // Its addresses are still the best that is known of this node.
+            // Keeps the addresses: they are the last known ones of this node.
             Kind::Node if *key.name == *node_name(&self.options, &self.host) => {
                 self.node_state = NodeState::Unknown;
             }
@@ -507,16 +507,16 @@ impl Store {
     }
 
     fn end_list(&mut self, kind: Kind) {
-        let Some(told) = self.listing.remove(&kind) else { return };
+        let Some(received) = self.listing.remove(&kind) else { return };
         self.listed.insert(kind);
         let gone: Vec<ObjectKey> = match kind {
-            Kind::Service => without(self.services.keys(), &told),
-            Kind::EndpointSlice => without(self.service_of.keys(), &told),
+            Kind::Service => without(self.services.keys(), &received),
+            Kind::EndpointSlice => without(self.service_of.keys(), &received),
             Kind::Node => {
                 let name = self.node_object.as_ref().map(|node| &*node.metadata.name);
-                without(name.map(|name| ObjectKey::new("", name)).iter(), &told)
+                without(name.map(|name| ObjectKey::new("", name)).iter(), &received)
             }
-            Kind::ServiceCidr => without(self.service_cidrs.keys(), &told),
+            Kind::ServiceCidr => without(self.service_cidrs.keys(), &received),
         };
         gone.iter().for_each(|key| self.remove(kind, key));
     }
@@ -524,14 +524,14 @@ impl Store {
     fn find_node(&mut self) -> Vec<Problem> {
         let object = self.node_object.as_ref();
         let (node, problems) = this_node(object, &self.options, &self.host, None);
-        // The cluster need not know all addresses that the machine answers at.
+        // The host may have addresses that its Node object does not list.
         let node = node.with_local(&self.host.addresses);
-        // Which endpoints are local or near is seen from the node.
+        // Whether an endpoint is local or in the same zone depends on the node.
         if (&node.name, &node.zone) != (&self.node.name, &self.node.zone) {
             self.touched.extend(self.services.keys().cloned());
         }
         let is_other = rules_of(&node) != rules_of(&self.node);
-        self.full_resync |= is_other || self.moves_firewalls(&node);
+        self.full_resync |= is_other || self.changes_source_range_match(&node);
         for family in IpFamily::BOTH {
             let [before, after] =
                 [&self.node, &node].map(|of| self.named_node_port_ips(of.addresses(family)));
@@ -541,26 +541,27 @@ impl Store {
         let moved = node.other_addresses(&self.node);
         self.claims_revision += u64::from(!moved.is_empty());
         if self.options.refuse_node_addresses {
-            let askers = moved.iter().flat_map(|ip| self.claimants.of(*ip)).cloned();
-            self.touched.extend(askers);
+            let claimants = moved.iter().flat_map(|ip| self.claimants.of(*ip)).cloned();
+            self.touched.extend(claimants);
         }
         self.node = node;
         problems
     }
 
-    /// Whether a Service lets the one node use its load balancer and not the other: that hangs on
-    /// whether its source ranges contain the primary address.
-    fn moves_firewalls(&self, node: &Node) -> bool {
+    /// Whether the source ranges of a Service allow the primary address of only one of the two
+    /// nodes.
+    fn changes_source_range_match(&self, node: &Node) -> bool {
         IpFamily::BOTH.into_iter().any(|family| {
             let [before, after] = [&self.node, node].map(|of| of.addresses(family).primary);
-            let lets = |port: &ServicePort, ip| port.source_ranges.iter().any(|r| r.contains(&ip));
+            let allows =
+                |port: &ServicePort, ip| port.source_ranges.iter().any(|r| r.contains(&ip));
             let mut ports = self.service_ports();
-            before != after && ports.any(|port| lets(port, before) != lets(port, after))
+            before != after && ports.any(|port| allows(port, before) != allows(port, after))
         })
     }
 
-    /// Addresses that rules name as those at which node ports are open; none if they are open at
-    /// all. Most addresses of a node come and go with pods.
+    /// The addresses that rules list because node ports are open there; `None` if node ports are
+    /// open at all addresses. Most addresses of a node come and go with pods.
     fn named_node_port_ips(&self, of: &FamilyAddresses) -> Option<Vec<IpAddr>> {
         let family = IpFamily::of(of.primary);
         let networks: Vec<IpNet> = match &self.options.node_ports {
@@ -582,7 +583,7 @@ impl Store {
         Some(of.local.iter().copied().filter(is_open).collect())
     }
 
-    /// Nodes and namespaces come and go for months.
+    /// Removes unused names. In months of operation many nodes and namespaces come and go.
     fn forget_names(&mut self) {
         const FEW: usize = 1000;
         if self.names.len() > 2 * self.names_in_use + FEW {
@@ -591,10 +592,10 @@ impl Store {
         }
     }
 
-    /// A Service's ports as they are now, and what is wrong with addresses that it asks for.
+    /// A Service's current ports, and the problems with its external and load-balancer IPs.
     fn joined_ports(&self, key: &ObjectKey) -> Joined {
         let mut problems = Vec::new();
-        let Some(known) = self.services.get(key).filter(|known| known.there) else {
+        let Some(known) = self.services.get(key).filter(|known| known.exists) else {
             return (Ok(Vec::new()), problems);
         };
         let mut ports = match (&known.fresh, self.too_large.get(key)) {
@@ -636,14 +637,14 @@ impl Store {
         let before = std::mem::replace(&mut known.ports, after);
         let after = known.ports.clone();
         self.claims_revision += u64::from(!outside(&before).eq(outside(&after)));
-        if !known.there {
+        if !known.exists {
             self.services.remove(&key);
         }
         (before != after).then_some(ServiceChange { before, after })
     }
 }
 
-/// Where ports are reached from outside, node ports apart.
+/// The external and load-balancer IPs of ports.
 fn outside(
     ports: &[ServicePort],
 ) -> impl Iterator<Item = (&ServicePortName, u16, &[IpAddr], &[IpAddr])> {
@@ -666,12 +667,12 @@ fn intern(names: &mut HashSet<Arc<str>>, name: &str) -> Arc<str> {
 
 fn without<'a>(
     all: impl Iterator<Item = &'a ObjectKey>,
-    told: &BTreeSet<ObjectKey>,
+    received: &BTreeSet<ObjectKey>,
 ) -> Vec<ObjectKey> {
-    all.filter(|key| !told.contains(key)).cloned().collect()
+    all.filter(|key| !received.contains(key)).cloned().collect()
 }
 
-/// What rules hang on of a node, but for its addresses.
+/// The properties of a node that affect rules, except its addresses.
 fn rules_of(node: &Node) -> impl PartialEq + use<> {
     (node.name.clone(), node.zone.clone(), node.ipv4.pod_cidr, node.ipv6.pod_cidr)
 }
@@ -702,7 +703,7 @@ mod tests {
         )
     }
 
-    /// A Service that changes all the time does not delay those after it.
+    /// A Service that changes constantly does not delay others.
     #[test]
     fn store_changes_are_returned_in_fair_order() {
         let mut store = Store::new(SnapshotOptions::default(), Host::default());
@@ -725,8 +726,8 @@ mod tests {
         assert_eq!(batches, ["ab", "cd", "ae"]);
     }
 
-    /// Of a thousand Services that ask for addresses, a cluster IP that comes, stays and goes
-    /// concerns the two that ask for it.
+    /// There are a thousand Services with external IPs. A new cluster IP affects only the two
+    /// Services that list it as external IP.
     #[test]
     fn store_cluster_ip_change_touches_only_services_that_claim_it() {
         let mut store = Store::new(SnapshotOptions::default(), Host::default());
@@ -751,7 +752,7 @@ mod tests {
         assert_eq!(names(&mut store), (all, 2));
     }
 
-    /// Endpoints come and go all the time, and who takes the node's addresses does not hang on them.
+    /// Endpoints change often and do not affect the claims.
     #[test]
     fn store_claims_revision_changes_with_addresses_only() {
         let mut store = Store::new(SnapshotOptions::default(), Host::default());

@@ -1,9 +1,7 @@
-//! Why traffic to a service port has nowhere to go.
+//! Why traffic to a service port has no endpoint.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::{self, Display, Formatter};
-
-use serde::Serialize;
 
 use crate::availability::{Availability, LocalPolicyScope};
 use crate::endpoint_slice::Slice;
@@ -12,62 +10,61 @@ use crate::service_port::ServicePort;
 use crate::snapshot::{Snapshot, checked_slice};
 use rulegen_net::{IpFamily, Protocol, ServicePortName};
 
-/// A service port that lacks endpoints, in one family.
+/// A service port without usable endpoints, in one IP family.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unavailability {
     /// `namespace/name:port` and the protocol.
     pub port: ServicePortName,
-    /// The family of the cluster IP.
+    /// IP family of the cluster IP.
     pub family: IpFamily,
-    /// What is lacking.
+    /// The reason.
     pub why: UnavailableReason,
 }
 
-/// What a service port lacks. It is printed as what can be said of the service port:
-/// `has no EndpointSlice`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "reason", rename_all = "camelCase", rename_all_fields = "camelCase")]
+/// Why a service port has no endpoints for some or all of its traffic. Its text continues a
+/// sentence about the service port: `has no EndpointSlice`.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UnavailableReason {
-    /// No EndpointSlice of the family is of its Service.
+    /// The Service has no EndpointSlice of the family.
     NoSlice,
-    /// There are EndpointSlices, and no endpoint in them.
+    /// There are EndpointSlices, but they have no endpoints.
     EmptySlices,
     /// There are endpoints, but none of them has the port.
     NoSuchPort {
-        /// The port's name and protocol: `http over TCP`.
-        wanted: String,
-        /// Those that the endpoints have, ordered.
-        there: Vec<String>,
+        /// Name and protocol of the Service's port: `http over TCP`.
+        port: String,
+        /// The ports of the endpoints, ordered.
+        found: Vec<String>,
     },
-    /// There are endpoints, but none that traffic may go to.
+    /// There are endpoints, but none is usable.
     NoneReady {
-        /// So many are not ready.
+        /// Number of endpoints that are not ready.
         not_ready: usize,
-        /// So many are shutting down, and do not serve any more.
+        /// Number of endpoints that are terminating and no longer serving.
         terminating: usize,
     },
-    /// Only terminating endpoints are left, and traffic goes to them.
-    Draining {
-        /// So many.
+    /// Only terminating endpoints are left, and they get the traffic.
+    OnlyTerminating {
+        /// Number of these endpoints.
         terminating: usize,
     },
-    /// There are endpoints, but none on this node, where a policy keeps the traffic.
+    /// There are endpoints, but none on this node, and a traffic policy is Local.
     NoneLocal {
-        /// The number of endpoints on other nodes: ready ones, or draining ones if none is ready.
+        /// Number of endpoints on other nodes: ready ones, or terminating ones if none is ready.
         elsewhere: usize,
-        /// What the policy is for.
-        kept: LocalPolicyScope,
+        /// The traffic to which the policy applies.
+        scope: LocalPolicyScope,
     },
 }
 
-/// The service ports of a snapshot that lack endpoints, those of IPv4 first, each family ordered
-/// by name. The objects are those that the snapshot was made of.
+/// The service ports of a snapshot without usable endpoints: IPv4 first, each family ordered by
+/// name. `objects` are the objects from which the snapshot was built.
 pub fn unavailable_ports(snapshot: &Snapshot, objects: &Objects) -> Vec<Unavailability> {
     let ports = || IpFamily::BOTH.into_iter().flat_map(|family| snapshot.service_ports(family));
-    // Only for those that have no endpoint do slices tell more than the service port does.
-    let bare: HashSet<(&str, &str)> =
+    // Slices add information only about service ports without endpoints.
+    let without_endpoints: HashSet<(&str, &str)> =
         ports().filter(|port| port.endpoints.is_empty()).map(service_of).collect();
-    let slices = slices_of(objects, &bare);
+    let slices = slices_of(objects, &without_endpoints);
     let unavailability = |port: &ServicePort| {
         let slices = slices.get(&service_of(port)).map(Vec::as_slice).unwrap_or_default();
         let why = unavailability_of(port, slices.iter())?;
@@ -76,7 +73,7 @@ pub fn unavailable_ports(snapshot: &Snapshot, objects: &Objects) -> Vec<Unavaila
     ports().filter_map(unavailability).collect()
 }
 
-/// What one service port of a snapshot lacks, if anything.
+/// Why one service port of a snapshot has no usable endpoints; `None` if it has some.
 pub fn unavailability(port: &ServicePort, objects: &Objects) -> Option<UnavailableReason> {
     let service = service_of(port);
     let slices = match port.endpoints.as_slice() {
@@ -86,8 +83,8 @@ pub fn unavailability(port: &ServicePort, objects: &Objects) -> Option<Unavailab
     unavailability_of(port, slices.get(&service).map(Vec::as_slice).unwrap_or_default().iter())
 }
 
-/// What a service port lacks, by its endpoints, or for want of these by its Service's slices of
-/// any family.
+/// Decides from the service port's endpoints. If it has none, decides from the slices of its
+/// Service, of any family.
 pub(crate) fn unavailability_of<'a>(
     port: &ServicePort,
     slices: impl Iterator<Item = &'a Slice> + Clone,
@@ -101,14 +98,16 @@ pub(crate) fn unavailability_of<'a>(
             Some(UnavailableReason::NoneReady { not_ready, terminating })
         }
         Availability::NoneLocal { elsewhere, scope } => {
-            Some(UnavailableReason::NoneLocal { elsewhere, kept: scope })
+            Some(UnavailableReason::NoneLocal { elsewhere, scope })
         }
-        Availability::Draining { terminating } => Some(UnavailableReason::Draining { terminating }),
+        Availability::OnlyTerminating { terminating } => {
+            Some(UnavailableReason::OnlyTerminating { terminating })
+        }
         Availability::Ready => None,
     }
 }
 
-/// Why slices of its family give a service port nothing at all.
+/// Why the slices of its family have no endpoint for a service port.
 fn without_any_endpoint<'a>(
     port: &ServicePort,
     slices: impl Iterator<Item = &'a Slice> + Clone,
@@ -120,13 +119,13 @@ fn without_any_endpoint<'a>(
     if filled.peek().is_none() {
         return UnavailableReason::EmptySlices;
     }
-    let named = |(name, protocol)| port_words(name, protocol);
-    let there: BTreeSet<String> = filled.flat_map(Slice::ports).map(named).collect();
-    let wanted = port_words(&port.name.port, port.name.protocol);
-    UnavailableReason::NoSuchPort { wanted, there: there.into_iter().collect() }
+    let named = |(name, protocol)| port_text(name, protocol);
+    let found: BTreeSet<String> = filled.flat_map(Slice::ports).map(named).collect();
+    let port = port_text(&port.name.port, port.name.protocol);
+    UnavailableReason::NoSuchPort { port, found: found.into_iter().collect() }
 }
 
-/// The checked slices of some Services. What is wrong with them was told with the snapshot.
+/// The validated slices of some Services. Their problems were already reported with the snapshot.
 fn slices_of<'a>(
     objects: &'a Objects,
     services: &HashSet<(&str, &str)>,
@@ -147,53 +146,55 @@ fn service_of(port: &ServicePort) -> (&str, &str) {
     (&port.name.namespace, &port.name.service)
 }
 
-fn port_words(name: &str, protocol: Protocol) -> String {
-    let name = if name.is_empty() { "one without a name" } else { name };
+fn port_text(name: &str, protocol: Protocol) -> String {
+    let name = if name.is_empty() { "unnamed port" } else { name };
     format!("{name} over {}", protocol.api_name())
 }
 
 impl UnavailableReason {
-    /// Whether nothing at all can be reached. Otherwise only some traffic has nowhere to go, or
-    /// only for now.
+    /// Whether all traffic is affected. Otherwise some traffic still has endpoints, or terminating
+    /// endpoints still serve it.
     pub fn is_whole(&self) -> bool {
-        !matches!(self, UnavailableReason::Draining { .. } | UnavailableReason::NoneLocal { .. })
+        !matches!(
+            self,
+            UnavailableReason::OnlyTerminating { .. } | UnavailableReason::NoneLocal { .. }
+        )
     }
 
-    /// What a person can do about it.
+    /// What the user can do.
     pub fn remedy(&self, port: &ServicePortName) -> String {
         let (namespace, service) = (&port.namespace, &port.service);
         match self {
             UnavailableReason::NoSlice => format!(
-                "see whether its selector meets any pod (`kubectl -n {namespace} describe service \
+                "check that its selector matches a pod (`kubectl -n {namespace} describe service \
                  {service}`); a Service without a selector needs an EndpointSlice with the label \
                  kubernetes.io/service-name: {service}"
             ),
             UnavailableReason::EmptySlices => format!(
-                "start pods with the labels of its selector (`kubectl -n {namespace} describe \
-                 service {service}` shows it), or correct the selector"
+                "start pods that its selector matches (`kubectl -n {namespace} describe service \
+                 {service}` shows it), or correct the selector"
             ),
             UnavailableReason::NoSuchPort { .. } => {
-                "let spec.ports[].targetPort name a port that the pods' containers have \
-                 (containerPort with that name); in EndpointSlices made by hand, ports[].name must \
-                 be that of the Service's port"
+                "set spec.ports[].targetPort to the name of a port of the pods' containers; in \
+                 hand-written EndpointSlices, ports[].name must be the name of the Service's port"
                     .to_owned()
             }
             UnavailableReason::NoneReady { .. } => format!(
-                "see why the pods are not ready (`kubectl -n {namespace} get pods`, then `kubectl \
-                 describe pod`): mostly a readiness probe that fails"
+                "check why the pods are not ready (`kubectl -n {namespace} get pods`, then `kubectl \
+                 describe pod`): usually a failing readiness probe"
             ),
-            UnavailableReason::Draining { .. } => {
-                format!("see why no new pods start (`kubectl -n {namespace} get pods`)")
+            UnavailableReason::OnlyTerminating { .. } => {
+                format!("check why no new pods start (`kubectl -n {namespace} get pods`)")
             }
-            UnavailableReason::NoneLocal { kept, .. } => {
-                let field = match kept {
+            UnavailableReason::NoneLocal { scope, .. } => {
+                let field = match scope {
                     LocalPolicyScope::Internal => "spec.internalTrafficPolicy",
                     LocalPolicyScope::External => "spec.externalTrafficPolicy",
                     LocalPolicyScope::Both => {
                         "spec.internalTrafficPolicy and spec.externalTrafficPolicy"
                     }
                 };
-                format!("let a pod run on this node, or set {field} to Cluster")
+                format!("run a pod on this node, or set {field} to Cluster")
             }
         }
     }
@@ -204,38 +205,43 @@ impl Display for UnavailableReason {
         match self {
             UnavailableReason::NoSlice => f.write_str("has no EndpointSlice"),
             UnavailableReason::EmptySlices => {
-                f.write_str("has EndpointSlices without any endpoint")
+                f.write_str("has only EndpointSlices without endpoints")
             }
-            UnavailableReason::NoSuchPort { wanted, there } if there.is_empty() => {
-                write!(f, "has endpoints, but not its port ({wanted}): they have no port")
+            UnavailableReason::NoSuchPort { port, found } if found.is_empty() => {
+                write!(f, "has endpoints, but none with its port ({port}): they have no ports")
             }
-            UnavailableReason::NoSuchPort { wanted, there } => {
-                let there = there.join(", ");
-                write!(f, "has endpoints, but not its port ({wanted}): they have {there}")
+            UnavailableReason::NoSuchPort { port, found } => {
+                let found = found.join(", ");
+                write!(f, "has endpoints, but none with its port ({port}): they have {found}")
             }
             UnavailableReason::NoneReady { not_ready, terminating } => {
                 f.write_str("has no endpoint that is ready: ")?;
                 match (not_ready, terminating) {
                     (not_ready, 0) => write!(f, "{not_ready} not ready"),
-                    (0, terminating) => write!(f, "{terminating} shutting down"),
-                    _ => write!(f, "{not_ready} not ready, {terminating} shutting down"),
+                    (0, terminating) => write!(f, "{terminating} terminating"),
+                    _ => write!(f, "{not_ready} not ready, {terminating} terminating"),
                 }
             }
-            UnavailableReason::Draining { terminating } => write!(
+            UnavailableReason::OnlyTerminating { terminating } => write!(
                 f,
-                "has no endpoint but {terminating} shutting down, which get its traffic until they \
-                 end"
+                "has only terminating endpoints ({terminating}), which still get its traffic"
             ),
-            UnavailableReason::NoneLocal { elsewhere, kept } => {
-                let (traffic, policy) = match kept {
-                    LocalPolicyScope::Internal => ("traffic to its cluster IP", "internal"),
-                    LocalPolicyScope::External => ("traffic from outside", "external"),
-                    LocalPolicyScope::Both => ("all traffic", "internal and external"),
+            UnavailableReason::NoneLocal { elsewhere, scope } => {
+                let (traffic, policy) = match scope {
+                    LocalPolicyScope::Internal => {
+                        ("traffic to its cluster IP", "internalTrafficPolicy is")
+                    }
+                    LocalPolicyScope::External => {
+                        ("traffic from outside", "externalTrafficPolicy is")
+                    }
+                    LocalPolicyScope::Both => {
+                        ("all traffic", "internalTrafficPolicy and externalTrafficPolicy are")
+                    }
                 };
                 write!(
                     f,
-                    "has no endpoint on this node, where the {policy} traffic policy Local keeps \
-                     {traffic} ({elsewhere} on other nodes)"
+                    "has no endpoint on this node for {traffic}: {policy} Local ({elsewhere} on \
+                     other nodes)"
                 )
             }
         }
@@ -270,15 +276,15 @@ mod tests {
     const HERE: &str = r#"{"addresses": ["10.244.1.5"], "nodeName": "node-1"}"#;
     const ELSEWHERE: &str = r#"{"addresses": ["10.244.2.5"], "nodeName": "node-2"}"#;
     const NOT_READY: &str = r#"{"addresses": ["10.244.1.6"], "conditions": {"ready": false}}"#;
-    const DRAINING: &str = r#"{"addresses": ["10.244.1.7"],
+    const TERMINATING: &str = r#"{"addresses": ["10.244.1.7"],
         "conditions": {"ready": false, "serving": true, "terminating": true}}"#;
-    const DRAINING_HERE: &str = r#"{"addresses": ["10.244.1.9"], "nodeName": "node-1",
+    const TERMINATING_HERE: &str = r#"{"addresses": ["10.244.1.9"], "nodeName": "node-1",
         "conditions": {"ready": false, "serving": true, "terminating": true}}"#;
     const ENDING: &str = r#"{"addresses": ["10.244.1.8"],
         "conditions": {"ready": false, "serving": false, "terminating": true}}"#;
 
-    /// What is told of the service port by the objects, which a store must tell too.
-    fn told(policy: &str, slices: &[String]) -> Option<String> {
+    /// The text about the service port. Checks that the objects and a store give the same reason.
+    fn reason_text(policy: &str, slices: &[String]) -> Option<String> {
         let service = SERVICE.replace("POLICY", policy);
         let documents = [&[service], slices].concat().join("\n---\n");
         let mut objects = Objects::default();
@@ -323,65 +329,65 @@ mod tests {
         let starts = "Service default/web:http (IPv4) ";
         for (policy, slices, wanted) in [
             ("", vec![], "has no EndpointSlice"),
-            ("", http(&[]), "has EndpointSlices without any endpoint"),
+            ("", http(&[]), "has only EndpointSlices without endpoints"),
             (
                 "",
                 vec![slice(1, HTTPS, HERE), slice(2, HTTP, "")],
-                "has endpoints, but not its port (http over TCP): they have https over TCP",
+                "has endpoints, but none with its port (http over TCP): they have https over TCP",
             ),
             (
                 "",
                 vec![slice(1, "", HERE)],
-                "has endpoints, but not its port (http over TCP): they have no port",
+                "has endpoints, but none with its port (http over TCP): they have no ports",
             ),
             (
                 "",
                 http(&[NOT_READY, ENDING]),
-                "has no endpoint that is ready: 1 not ready, 1 shutting down",
+                "has no endpoint that is ready: 1 not ready, 1 terminating",
             ),
             ("", http(&[NOT_READY]), "has no endpoint that is ready: 1 not ready"),
             (
                 "",
-                http(&[NOT_READY, DRAINING]),
-                "has no endpoint but 1 shutting down, which get its traffic until they end",
+                http(&[NOT_READY, TERMINATING]),
+                "has only terminating endpoints (1), which still get its traffic",
             ),
             (
                 LOCAL,
                 http(&[ELSEWHERE, NOT_READY]),
-                "has no endpoint on this node, where the external traffic policy Local keeps \
-                 traffic from outside (1 on other nodes)",
+                "has no endpoint on this node for traffic from outside: externalTrafficPolicy is \
+                 Local (1 on other nodes)",
             ),
-            // Which drain where this node does not send anything.
+            // The terminating endpoint is on another node, which policy Local does not use.
             (
                 LOCAL,
-                http(&[DRAINING, NOT_READY]),
-                "has no endpoint on this node, where the external traffic policy Local keeps \
-                 traffic from outside (1 on other nodes)",
+                http(&[TERMINATING, NOT_READY]),
+                "has no endpoint on this node for traffic from outside: externalTrafficPolicy is \
+                 Local (1 on other nodes)",
             ),
             (
                 LOCAL,
-                http(&[DRAINING_HERE, NOT_READY]),
-                "has no endpoint but 1 shutting down, which get its traffic until they end",
+                http(&[TERMINATING_HERE, NOT_READY]),
+                "has only terminating endpoints (1), which still get its traffic",
             ),
             (
                 LOCAL_INSIDE,
                 http(&[ELSEWHERE]),
-                "has no endpoint on this node, where the internal traffic policy Local keeps \
-                 traffic to its cluster IP (1 on other nodes)",
+                "has no endpoint on this node for traffic to its cluster IP: internalTrafficPolicy is \
+                 Local (1 on other nodes)",
             ),
         ] {
-            assert_eq!(told(policy, &slices), Some(format!("{starts}{wanted}")));
+            assert_eq!(reason_text(policy, &slices), Some(format!("{starts}{wanted}")));
         }
     }
 
     #[test]
     fn unavailability_is_none_for_usable_endpoints() {
-        let drains_here = format!("{ELSEWHERE},{DRAINING_HERE}");
+        let terminating_here = format!("{ELSEWHERE},{TERMINATING_HERE}");
         for (policy, endpoints) in
-            [("", ELSEWHERE), (LOCAL, HERE), (LOCAL_INSIDE, HERE), (LOCAL, &drains_here)]
+            [("", ELSEWHERE), (LOCAL, HERE), (LOCAL_INSIDE, HERE), (LOCAL, &terminating_here)]
         {
             let slices = [slice(1, HTTP, &format!("{endpoints},{NOT_READY}"))];
-            assert_eq!(told(policy, &slices), None);
+            assert_eq!(reason_text(policy, &slices), None);
         }
     }
 }

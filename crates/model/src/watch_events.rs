@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use crate::object::Metadata;
 use crate::objects::Objects;
 
-/// What an event says of one object.
+/// A watch event for one object.
 #[derive(Debug)]
 pub(crate) struct WatchEvent {
-    /// The object alone; nothing if it is of a kind that is not read.
+    /// Contains only this object; empty if its kind is not used.
     pub(crate) objects: Objects,
     /// Whether it was deleted.
     pub(crate) is_gone: bool,
@@ -16,7 +16,7 @@ pub(crate) struct WatchEvent {
 
 type Key = (&'static str, String, String);
 
-/// The objects that exist after all events. Of several events of one object the last counts.
+/// The objects that exist after all events. The last event of each object counts.
 pub(crate) fn last_states(events: Vec<WatchEvent>) -> Vec<Objects> {
     let mut states: BTreeMap<Key, Objects> = BTreeMap::new();
     let mut others = Vec::new();

@@ -1,4 +1,5 @@
-//! The only file that knows a YAML library: one document to a JSON value, and a value to YAML.
+//! The only file that uses a YAML library: reads a document as a JSON value, and writes a value as
+//! YAML.
 
 use std::io;
 
@@ -9,14 +10,14 @@ use serde_saphyr::budget::BudgetBreach;
 
 use crate::document::MAX_DOCUMENT_BYTES;
 
-/// The deepest nesting of a document that is read; a Service nests seven deep.
+/// Maximum nesting of a document; a Service nests seven levels deep.
 const MAX_DEPTH: usize = 64;
 
-/// Reads one YAML document as a JSON value. The budget bounds how far anchors and aliases expand
-/// and how deep the parser recurses; [`MAX_DOCUMENT_BYTES`] bounds the rest.
+/// Reads one YAML document as a JSON value. The budget limits the expansion of aliases and the
+/// recursion of the parser; [`MAX_DOCUMENT_BYTES`] limits the size.
 ///
 /// # Errors
-/// What is wrong with the YAML, and where.
+/// The syntax error and its position.
 pub fn yaml_value(text: &str) -> Result<Value, String> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -37,7 +38,7 @@ pub fn yaml_value(text: &str) -> Result<Value, String> {
     serde_saphyr::from_str_with_options(text, options).map_err(|error| message(&error))
 }
 
-/// The message for a user. The library's own messages advise programmers who use it.
+/// The error for the user. The library's own messages are for programmers.
 fn message(error: &Error) -> String {
     match error.without_snippet() {
         Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
@@ -65,7 +66,7 @@ fn message(error: &Error) -> String {
 
 /// Writes a value as one YAML document.
 ///
-/// # Errors
+/// Writing to `out` failed.
 /// If `out` cannot be written to.
 pub fn write_yaml(out: &mut impl io::Write, value: &impl Serialize) -> io::Result<()> {
     serde_saphyr::to_io_writer(out, value).map_err(|error| match error {

@@ -1,5 +1,5 @@
-//! Our types for API objects against those of k8s-openapi, which are generated from the API's own
-//! definition. A misspelt field of ours stays at its default and fails here.
+//! Compares our types for API objects with those of k8s-openapi, which are generated from the API's
+//! definition. A misspelt field of our types keeps its default and fails here.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test may panic")]
 
@@ -81,7 +81,7 @@ fn endpoint_slice_fields_are_those_of_the_kubernetes_api() {
     assert_eq!(port.port, Some(8080));
 }
 
-/// All three conditions are true above, so that test would pass if two were exchanged.
+/// All three conditions are true in the test above, so it does not detect exchanged fields.
 #[test]
 fn endpoint_conditions_are_not_exchanged() {
     for (ready, serving, terminating) in
@@ -124,7 +124,7 @@ fn service_cidr_fields_are_those_of_the_kubernetes_api() {
     assert_eq!(cidr.spec.cidrs, ["10.96.0.0/12"]);
 }
 
-/// Endpoints are mirrored, so their fields show in the slice that is made of them.
+/// Endpoints are mirrored, so their fields appear in the resulting slice.
 #[test]
 fn endpoints_fields_are_those_of_the_kubernetes_api() {
     let mut without_selector = service();
@@ -150,7 +150,7 @@ fn endpoints_fields_are_those_of_the_kubernetes_api() {
     assert_eq!(port.port, Some(8080));
 }
 
-/// A field at its default was not read: either it is misspelt, or the objects below lack it.
+/// A field with its default value was not read: it is misspelt, or the test object does not set it.
 fn assert_all_fields_filled(object: &impl Debug) {
     let shown = format!("{object:#?}");
     let unfilled = |line: &&str| {
@@ -158,7 +158,7 @@ fn assert_all_fields_filled(object: &impl Debug) {
         ["None,", "\"\",", "[],", "false,", "0,"].contains(&value.trim())
     };
     let unfilled: Vec<&str> = shown.lines().filter(unfilled).collect();
-    assert!(unfilled.is_empty(), "not read: {unfilled:#?}\nin {shown}");
+    assert!(unfilled.is_empty(), "fields not read: {unfilled:#?}\nin {shown}");
 }
 
 fn assert_metadata(metadata: &Metadata, name: &str) {
@@ -185,7 +185,7 @@ fn read_into(object: &impl Serialize, objects: &mut Objects) {
     assert!(problems.is_empty(), "{problems:?}");
 }
 
-/// Labels and annotations of all kinds: any object may have any of them.
+/// All labels and annotations that rulegen reads, for any kind of object.
 fn metadata(name: &str) -> ObjectMeta {
     ObjectMeta {
         name: Some(name.to_owned()),

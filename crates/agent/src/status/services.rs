@@ -271,7 +271,9 @@ pub(super) fn state(ports: &[ServicePort]) -> (HealthLevel, Condition) {
         Some(Availability::NoEndpoints) => (HealthLevel::Bad, Condition::NoEndpoints),
         Some(Availability::NoneUsable { .. }) => (HealthLevel::Bad, Condition::NoneReady),
         Some(Availability::NoneLocal { .. }) => (HealthLevel::Attention, Condition::NoneHere),
-        Some(Availability::Draining { .. }) => (HealthLevel::Attention, Condition::AllTerminating),
+        Some(Availability::OnlyTerminating { .. }) => {
+            (HealthLevel::Attention, Condition::AllTerminating)
+        }
         Some(Availability::Ready) => (HealthLevel::Good, Condition::Good),
     }
 }

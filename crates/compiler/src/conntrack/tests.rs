@@ -11,7 +11,7 @@ use rulegen_net::ServicePortName;
 use super::*;
 
 const READY: &str = "10.244.1.5:5353";
-const DRAINING: &str = "10.244.1.6:5353";
+const TERMINATING: &str = "10.244.1.6:5353";
 const UNREADY: &str = "10.244.1.7:5353";
 const FINISHED: &str = "10.244.1.8:5353";
 const REMOVED: &str = "10.244.1.9:5353";
@@ -41,7 +41,7 @@ fn endpoint(address: &str, ready: bool, serving: bool, terminating: bool) -> End
 fn endpoints() -> Vec<Endpoint> {
     vec![
         endpoint(READY, true, true, false),
-        endpoint(DRAINING, false, true, true),
+        endpoint(TERMINATING, false, true, true),
         endpoint(UNREADY, false, false, false),
         endpoint(FINISHED, false, false, true),
     ]
@@ -139,7 +139,7 @@ fn conntrack_flow_is_kept_for_ready_or_serving_terminating_endpoint_only() {
                 protocol,
                 &[
                     (frontend, READY, false),
-                    (frontend, DRAINING, false),
+                    (frontend, TERMINATING, false),
                     (frontend, UNREADY, true),
                     (frontend, FINISHED, true),
                     (frontend, REMOVED, true),
@@ -292,7 +292,7 @@ fn tcp_reset_is_opt_in_and_only_for_removed_endpoints() {
         FRONTENDS.map(|frontend| {
             [
                 (frontend, READY, false),
-                (frontend, DRAINING, false),
+                (frontend, TERMINATING, false),
                 (frontend, UNREADY, false),
                 (frontend, FINISHED, false),
                 (frontend, REMOVED, reset),

@@ -32,16 +32,16 @@ fn code(why: &UnavailableReason) -> FindingCode {
         UnavailableReason::EmptySlices => FindingCode::EmptyEndpointSlices,
         UnavailableReason::NoSuchPort { .. } => FindingCode::NoSuchEndpointPort,
         UnavailableReason::NoneReady { .. } => FindingCode::NoReadyEndpoints,
-        UnavailableReason::Draining { .. } => FindingCode::OnlyTerminatingEndpoints,
+        UnavailableReason::OnlyTerminating { .. } => FindingCode::OnlyTerminatingEndpoints,
         UnavailableReason::NoneLocal { .. } => FindingCode::NoLocalEndpoints,
     }
 }
 
 fn severity(why: &UnavailableReason) -> Severity {
     match why {
-        // Load balancers skip such nodes, and draining endpoints still serve.
-        UnavailableReason::NoneLocal { kept: LocalPolicyScope::External, .. }
-        | UnavailableReason::Draining { .. } => Severity::Note,
+        // Load balancers skip such nodes, and terminating endpoints still serve.
+        UnavailableReason::NoneLocal { scope: LocalPolicyScope::External, .. }
+        | UnavailableReason::OnlyTerminating { .. } => Severity::Note,
         UnavailableReason::NoneLocal { .. }
         | UnavailableReason::NoSlice
         | UnavailableReason::EmptySlices
@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(finding.severity, Severity::Warning);
         assert_eq!(finding.what, "Service default/web:http (IPv4) has no EndpointSlice");
         assert!(finding.remedy.contains("kubectl -n default describe service web"), "{finding:?}");
-        let local = |kept| UnavailableReason::NoneLocal { elsewhere: 1, kept };
+        let local = |scope| UnavailableReason::NoneLocal { elsewhere: 1, scope };
         assert_eq!(found(local(LocalPolicyScope::External))[0].severity, Severity::Note);
         assert_eq!(found(local(LocalPolicyScope::Internal))[0].severity, Severity::Warning);
         assert_eq!(check(&[]), []);

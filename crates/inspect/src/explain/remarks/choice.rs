@@ -13,7 +13,7 @@ impl Remarks<'_> {
     pub(super) fn policy(&self) -> Option<Remark> {
         let field = self.policy_field();
         let policy = self.frontend?.policy?;
-        let which = match self.is_draining() {
+        let which = match self.is_terminating_and_serving() {
             true => "for want of ready ones, those that still serve while they shut down",
             false => "those that are ready",
         };
@@ -93,7 +93,7 @@ impl Remarks<'_> {
     }
 
     /// True if none of the endpoints that it may reach is ready.
-    fn is_draining(&self) -> bool {
+    fn is_terminating_and_serving(&self) -> bool {
         let is_met = |endpoint: &&Endpoint| {
             self.ways.iter().any(|way| match way.verdict {
                 Outcome::Endpoint { endpoint: met, .. } => met == endpoint.address,
