@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rulegen_net::parse_address;
 
-/// Where a server listens, if it does.
+/// Listen address of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BindAddress {
-    /// It does not listen.
+    /// The server is off.
     Off,
-    /// It listens on this address.
+    /// The server listens on this address.
     At(SocketAddr),
 }
 

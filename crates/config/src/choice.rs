@@ -5,9 +5,9 @@ use rulegen_model::LoadBalancing;
 use crate::detect_local::DetectLocalMode;
 use crate::proxy_mode::ProxyMode;
 
-/// A setting with a fixed set of values. Files and flags use the same names.
+/// A setting with a fixed set of values. The configuration and flags use the same names.
 pub trait Choice: Copy + Default + 'static {
-    /// What is chosen, for error messages.
+    /// Name of the setting in error messages.
     const WHAT: &'static str;
     /// All values.
     const ALL: &'static [Self];
@@ -18,7 +18,7 @@ pub trait Choice: Copy + Default + 'static {
     /// Reads a name.
     ///
     /// # Errors
-    /// The name is unknown; the message lists those that are known.
+    /// The name is unknown. The message lists the valid names.
     fn parse(text: &str) -> Result<Self, String> {
         let known = Self::ALL.iter().copied().find(|value| value.as_str() == text);
         known.ok_or_else(|| {

@@ -6,14 +6,14 @@ use rulegen_net::parse_network;
 /// How traffic of this node's pods is detected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DetectLocalMode {
-    /// By a source in the cluster's pod network.
+    /// By a source address in the cluster's pod network.
     #[default]
     ClusterCidr,
-    /// By a source in the node's pod network.
+    /// By a source address in the node's pod network.
     NodeCidr,
-    /// By the bridge it comes in from.
+    /// By the bridge on which it arrives.
     BridgeInterface,
-    /// By the start of the name of the interface it comes in from.
+    /// By the prefix of the name of the interface on which it arrives.
     InterfaceNamePrefix,
 }
 
@@ -55,5 +55,5 @@ pub fn parse_interface(name: &str, longest: usize) -> Result<String, String> {
 /// Maximum length of an interface name: IFNAMSIZ without the NUL.
 pub const LONGEST_INTERFACE: usize = 15;
 
-/// Maximum length of an interface prefix, which iptables needs to be followed by `+`.
+/// Maximum length of an interface name prefix: iptables appends `+` to it.
 pub const LONGEST_INTERFACE_PREFIX: usize = LONGEST_INTERFACE - 1;

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Go's `time.Duration` is an `int64` of nanoseconds.
 const MAX_NANOSECONDS: u128 = i64::MAX as u128;
 
-/// Units and their nanoseconds. A unit stands behind those that it is a prefix of.
+/// Units and their nanoseconds. A unit comes after the units of which it is a prefix.
 const UNITS: [(&str, u128); 8] = [
     ("ns", 1),
     ("us", 1_000),
@@ -17,10 +17,10 @@ const UNITS: [(&str, u128); 8] = [
     ("s", 1_000_000_000),
 ];
 
-/// Reads a duration in Go's form that is not negative, such as `1h15m30.5s`.
+/// Reads a non-negative duration in Go's format, such as `1h15m30.5s`.
 ///
 /// # Errors
-/// It is not a duration, or negative.
+/// It is not a duration, or it is negative.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let (is_negative, length) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -45,16 +45,16 @@ fn nanoseconds(text: &str) -> Option<u64> {
     let mut rest = text;
     let mut sum: u128 = 0;
     while !rest.is_empty() {
-        let behind = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-        let number = rest.get(..rest.len() - behind.len())?;
-        let (unit, length) = UNITS.into_iter().find(|(unit, _)| behind.starts_with(unit))?;
+        let remaining = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+        let number = rest.get(..rest.len() - remaining.len())?;
+        let (unit, length) = UNITS.into_iter().find(|(unit, _)| remaining.starts_with(unit))?;
         sum = sum.checked_add(multiple(number, length)?)?;
-        rest = behind.strip_prefix(unit)?;
+        rest = remaining.strip_prefix(unit)?;
     }
     u64::try_from(sum).ok().filter(|_| sum <= MAX_NANOSECONDS)
 }
 
-/// A decimal number of units; a part of a nanosecond is cut off.
+/// A decimal number of units; fractions of a nanosecond are cut off.
 fn multiple(number: &str, unit: u128) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() && fraction.is_empty() {
@@ -65,7 +65,7 @@ fn multiple(number: &str, unit: u128) -> Option<u128> {
     if !fraction.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    // An hour has less than 10^13 nanoseconds: digits behind these change nothing.
+    // An hour has less than 10^13 nanoseconds: more digits have no effect.
     let digits = fraction.get(..fraction.len().min(15))?;
     let scale = 10_u128.checked_pow(u32::try_from(digits.len()).ok()?)?;
     let part: u128 = if digits.is_empty() { 0 } else { digits.parse().ok()? };
@@ -91,7 +91,7 @@ pub fn format_duration(duration: Duration) -> String {
     }
 }
 
-/// A quotient with as many digits behind the point as it needs.
+/// A quotient with as many decimal places as necessary.
 fn decimal(number: u128, unit: u128, digits: usize) -> String {
     let fraction = format!("{:0digits$}", number % unit);
     let fraction = fraction.trim_end_matches('0');

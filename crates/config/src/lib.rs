@@ -6,8 +6,9 @@
 //!                                                  configuration  └─to_configz─▶ /configz
 //! ```
 //!
-//! There is one schema (`schema.rs`), from which reading, warnings about unknown fields, defaults
-//! and `/configz` follow: what [`to_configz`] prints is read back as the same configuration.
+//! There is one schema (`schema.rs`). Reading, warnings about unknown fields, defaults and
+//! `/configz` are derived from it: the output of [`to_configz`] can be read back as the same
+//! configuration.
 
 mod bind_address;
 mod choice;

@@ -1,17 +1,17 @@
-//! The node addresses at which node ports are open.
+//! Addresses of the node at which node ports are open.
 
 use ipnet::IpNet;
 use rulegen_net::parse_network;
 
-/// At which of the node's addresses node ports are open.
+/// Addresses of the node at which node ports are open.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum NodePortAddresses {
-    /// Not said: at all of them in iptables mode, at the primary one in nftables mode.
+    /// Not set: all addresses in iptables mode, the primary addresses in nftables mode.
     #[default]
     Unset,
-    /// At the node's primary address of each family.
+    /// The node's primary address of each family.
     Primary,
-    /// At those in these networks; a family without a network is open at all.
+    /// The addresses in these networks; all addresses of a family without a network.
     Networks(Vec<IpNet>),
 }
 

@@ -1,4 +1,4 @@
-//! Flags laid over a file.
+//! Command-line flags that override the configuration file.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -14,7 +14,7 @@ use crate::node_port_addresses::NodePortAddresses;
 use crate::proxy_mode::ProxyMode;
 use crate::schema::KubeProxyConfiguration;
 
-/// What was given by flags, each of which wins over the file. The names are kube-proxy's.
+/// Values of flags. Each overrides the file. The names are kube-proxy's.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[expect(missing_docs, reason = "kube-proxy's reference documents its flags; --help the others")]
 pub struct Overrides {
@@ -31,15 +31,15 @@ pub struct Overrides {
     pub iptables_localhost_nodeports: Option<bool>,
     pub nodeport_addresses: Option<NodePortAddresses>,
     pub conntrack_tcp_be_liberal: Option<bool>,
-    /// Rulegen's own.
+    /// Not in kube-proxy.
     pub external_ips: Option<ExternalIps>,
-    /// Rulegen's own.
+    /// Not in kube-proxy.
     pub refuse_node_addresses: Option<bool>,
-    /// Rulegen's own.
+    /// Not in kube-proxy.
     pub max_service_size: Option<usize>,
-    /// Rulegen's own.
+    /// Not in kube-proxy.
     pub nftables_counters: Option<bool>,
-    /// Rulegen's own.
+    /// Not in kube-proxy.
     pub load_balancing: Option<LoadBalancing>,
     pub kubeconfig: Option<PathBuf>,
     pub healthz_bind_address: Option<BindAddress>,
@@ -52,7 +52,7 @@ pub struct Overrides {
     pub feature_gates: BTreeMap<String, bool>,
     /// For both modes. Zero means no pause between syncs.
     pub min_sync_period: Option<Duration>,
-    /// For both modes. Zero means the file's.
+    /// For both modes. Zero means the value of the file.
     pub sync_period: Option<Duration>,
     pub oom_score_adj: Option<i16>,
     pub conntrack_max_per_core: Option<u32>,
@@ -61,15 +61,14 @@ pub struct Overrides {
     pub conntrack_tcp_timeout_close_wait: Option<Duration>,
     pub conntrack_udp_timeout: Option<Duration>,
     pub conntrack_udp_timeout_stream: Option<Duration>,
-    /// Rulegen's own.
+    /// Not in kube-proxy.
     pub conntrack_tcp_reset_removed: Option<bool>,
 }
 
-/// No pause between syncs. In a file zero means the default.
+/// No pause between syncs. Zero in a file means the default.
 const NO_PAUSE: Duration = Duration::from_nanos(1);
 
-/// The effective configuration: the file's, the flags over it, and the defaults of what neither
-/// says.
+/// The effective configuration: flags override the file, and defaults fill in the rest.
 pub fn merge(mut config: KubeProxyConfiguration, flags: &Overrides) -> KubeProxyConfiguration {
     let KubeProxyConfiguration { iptables, nftables, conntrack, detect_local, rulegen, .. } =
         &mut config;

@@ -1,9 +1,9 @@
-//! The kind of rules.
+//! The proxy mode.
 
-/// Which kind of rules to make.
+/// The proxy mode: which kind of rules to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ProxyMode {
-    /// iptables chains, rule for rule kube-proxy's.
+    /// iptables chains that are equal to kube-proxy's, rule by rule.
     #[default]
     Iptables,
     /// An nftables table.
@@ -11,7 +11,7 @@ pub enum ProxyMode {
 }
 
 impl ProxyMode {
-    /// The name in files and flags.
+    /// The name in the configuration and in flags.
     pub fn word(self) -> &'static str {
         match self {
             ProxyMode::Iptables => "iptables",

@@ -9,7 +9,7 @@ use crate::schema::KubeProxyConfiguration;
 const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
 const KIND: &str = "KubeProxyConfiguration";
 
-/// After each invalid field the rest is read again. This bounds the number of errors.
+/// Maximum number of errors. After each invalid field the rest is read again, which this limits.
 const MAX_ERRORS: usize = 100;
 
 /// Reads a configuration. An unknown field is a warning. A value with which kube-proxy does not start

@@ -1,4 +1,4 @@
-//! What of the configuration changes rules.
+//! The part of the configuration that affects rules.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use crate::node_port_addresses::NodePortAddresses;
 use crate::proxy_mode::ProxyMode;
 use crate::schema::KubeProxyConfiguration;
 
-/// What of the configuration changes rules.
+/// The part of the configuration that affects rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are kube-proxy's own; its reference documents them")]
 pub struct ProxyConfig {
@@ -31,15 +31,15 @@ pub struct ProxyConfig {
     pub localhost_node_ports: bool,
     pub node_port_addresses: NodePortAddresses,
     pub tcp_be_liberal: bool,
-    /// Which external IPs of Services get rules.
+    /// Which external IPs of Services are used.
     pub external_ips: ExternalIps,
     /// Whether this node's addresses are excluded as external and load-balancer IPs.
     pub refuse_node_addresses: bool,
     /// How endpoints are chosen in nftables mode.
     pub load_balancing: LoadBalancing,
-    /// Whether connections are counted for each endpoint in nftables mode.
+    /// Whether connections are counted per endpoint in nftables mode.
     pub counts_connections: bool,
-    /// How large a Service may be, if not as large as by default: see [`ServiceSize`].
+    /// Maximum size of a Service, see [`ServiceSize`]; `None` for the default.
     ///
     /// [`ServiceSize`]: rulegen_model::ServiceSize
     pub max_service_size: Option<usize>,
@@ -72,7 +72,7 @@ impl Default for ProxyConfig {
 }
 
 impl ProxyConfig {
-    /// Whether everything to cluster IPs is masqueraded, in the mode that is set.
+    /// Whether all traffic to cluster IPs is masqueraded, in the configured mode.
     pub fn masquerades_all(&self) -> bool {
         match self.mode {
             ProxyMode::Iptables => self.masquerade_all,
@@ -80,7 +80,7 @@ impl ProxyConfig {
         }
     }
 
-    /// The bit of a packet's mark that asks for masquerading, in the mode that is set.
+    /// The bit of the packet mark that requests masquerading, in the configured mode.
     pub fn mark_bit(&self) -> u8 {
         match self.mode {
             ProxyMode::Iptables => self.masquerade_bit,
@@ -88,7 +88,7 @@ impl ProxyConfig {
         }
     }
 
-    /// The part that a snapshot depends on.
+    /// The part that affects snapshots.
     pub fn snapshot_options(&self) -> SnapshotOptions {
         let is_iptables = self.mode == ProxyMode::Iptables;
         let default_size = if is_iptables { IPTABLES_SERVICE_SIZE } else { NFTABLES_SERVICE_SIZE };

@@ -1,4 +1,4 @@
-//! The settings that an agent needs to run, besides those for rules.
+//! The settings of an agent, apart from those for rules.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use crate::bind_address::BindAddress;
 use crate::proxy_mode::ProxyMode;
 use crate::schema::{self, KubeProxyConfiguration};
 
-/// How an agent runs, with all defaults.
+/// The settings of an agent, with all defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are kube-proxy's own; its reference documents them")]
 pub struct RunningConfig {
@@ -16,14 +16,14 @@ pub struct RunningConfig {
     pub metrics_bind_address: BindAddress,
     pub bind_address_hard_fail: bool,
     pub oom_score_adj: i16,
-    /// The mode's `minSyncPeriod`.
+    /// `minSyncPeriod` of the configured mode.
     pub min_sync_period: Duration,
-    /// The mode's `syncPeriod`.
+    /// `syncPeriod` of the configured mode.
     pub sync_period: Duration,
     pub conntrack: ConntrackConfig,
 }
 
-/// How connections are tracked. A number or time of zero leaves the kernel's setting as it is.
+/// Conntrack settings. Zero leaves the kernel's setting unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are kube-proxy's own; its reference documents them")]
 pub struct ConntrackConfig {
@@ -34,7 +34,7 @@ pub struct ConntrackConfig {
     pub tcp_close_wait_timeout: Duration,
     pub udp_timeout: Duration,
     pub udp_stream_timeout: Duration,
-    /// Whether TCP connections to endpoints that are gone are reset. Rulegen's own.
+    /// Whether TCP connections to removed endpoints are reset. Not in kube-proxy.
     pub tcp_reset_removed: bool,
 }
 

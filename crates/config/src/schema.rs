@@ -1,4 +1,4 @@
-//! The schema: each field once, with its type and its default.
+//! The schema: each field with its type and default.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,11 +16,11 @@ use crate::node_port_addresses::NodePortAddresses;
 use crate::proxy_mode::ProxyMode;
 use crate::wire;
 
-/// A KubeProxyConfiguration. Names, meanings and defaults are kube-proxy's but for the fields that
-/// are said to be rulegen's; kube-proxy ignores these with a warning.
+/// A KubeProxyConfiguration. Names, meanings and defaults are kube-proxy's, except for the fields
+/// that are marked as rulegen's; kube-proxy ignores these with a warning.
 ///
-/// Of an `Option` the default depends on other fields: [`KubeProxyConfiguration::with_defaults`]
-/// fills it in. Fields of the type `()` are accepted and have no effect.
+/// The default of an `Option` depends on other fields; [`KubeProxyConfiguration::with_defaults`]
+/// sets it. Fields of the type `()` are accepted and have no effect.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[expect(missing_docs, reason = "kube-proxy's reference documents its own fields")]
@@ -44,7 +44,7 @@ pub struct KubeProxyConfiguration {
     pub detect_local_mode: DetectLocalMode,
     #[serde(skip_serializing, deserialize_with = "wire::unused::<bool, _>")]
     enable_profiling: (),
-    /// Of these `AllowServiceExternalIPs` has an effect.
+    /// Only `AllowServiceExternalIPs` has an effect.
     pub feature_gates: BTreeMap<String, bool>,
     #[serde(
         serialize_with = "wire::text",
@@ -74,7 +74,7 @@ pub struct KubeProxyConfiguration {
     pub oom_score_adj: Option<i16>,
     #[serde(skip_serializing, deserialize_with = "wire::unused::<String, _>")]
     port_range: (),
-    /// Rulegen's own.
+    /// Not in kube-proxy.
     #[serde(deserialize_with = "wire::section")]
     pub rulegen: Rulegen,
     #[serde(skip_serializing, deserialize_with = "wire::unused::<String, _>")]
@@ -85,24 +85,24 @@ pub struct KubeProxyConfiguration {
     winkernel: (),
 }
 
-/// The one version that is read.
+/// The supported version.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ApiVersion {
-    /// Kube-proxy's only version.
+    /// kube-proxy's only version.
     #[default]
     #[serde(rename = "kubeproxy.config.k8s.io/v1alpha1")]
     V1alpha1,
 }
 
-/// The one kind that is read.
+/// The supported kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
-    /// Kube-proxy's.
+    /// kube-proxy's.
     #[default]
     KubeProxyConfiguration,
 }
 
-/// How the API server is reached.
+/// Connection to the API server.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ClientConnection {
@@ -112,14 +112,14 @@ pub struct ClientConnection {
     burst: (),
     #[serde(skip_serializing, deserialize_with = "wire::unused::<String, _>")]
     content_type: (),
-    /// The kubeconfig file; the empty path if there is none.
+    /// Path of the kubeconfig file; empty if there is none.
     #[serde(serialize_with = "wire::path")]
     pub kubeconfig: PathBuf,
     #[serde(skip_serializing, deserialize_with = "wire::unused::<f64, _>")]
     qps: (),
 }
 
-/// Connection tracking. A number or time of zero leaves the kernel's setting as it is.
+/// Conntrack settings. Zero leaves the kernel's setting unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[expect(missing_docs, reason = "kube-proxy's reference documents its own fields")]
@@ -156,7 +156,7 @@ impl Default for Conntrack {
     }
 }
 
-/// What some values of `detectLocalMode` need.
+/// Settings that some values of `detectLocalMode` need.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[expect(missing_docs, reason = "kube-proxy's reference documents its own fields")]
@@ -173,7 +173,7 @@ pub struct DetectLocal {
     pub interface_name_prefix: Option<String>,
 }
 
-/// What holds in iptables mode.
+/// Settings of iptables mode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[expect(missing_docs, reason = "kube-proxy's reference documents its own fields")]
@@ -203,14 +203,14 @@ impl Default for Iptables {
     }
 }
 
-/// What holds in nftables mode.
+/// Settings of nftables mode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[expect(missing_docs, reason = "kube-proxy's reference documents its own fields")]
 pub struct Nftables {
-    /// Whether connections are counted for each endpoint. Rulegen's own.
+    /// Whether connections are counted per endpoint. Not in kube-proxy.
     pub counters: bool,
-    /// How endpoints are chosen. Rulegen's own.
+    /// Load balancing method. Not in kube-proxy.
     #[serde(with = "wire::choice")]
     pub load_balancing: LoadBalancing,
     pub masquerade_all: bool,
@@ -235,18 +235,18 @@ impl Default for Nftables {
     }
 }
 
-/// What rulegen adds in both modes.
+/// Settings for both modes that kube-proxy does not have.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Rulegen {
-    /// Whether TCP connections to endpoints that are gone are reset.
+    /// Whether TCP connections to removed endpoints are reset.
     #[serde(rename = "conntrackTCPResetRemoved")]
     pub conntrack_tcp_reset_removed: bool,
-    /// Which external IPs of Services get rules; by default those that the feature gate
-    /// `AllowServiceExternalIPs` leaves, which are all or none.
+    /// Which external IPs of Services are used. By default the feature gate
+    /// `AllowServiceExternalIPs` decides: all or none.
     #[serde(rename = "externalIPs", with = "wire::external_ips")]
     pub external_ips: Option<ExternalIps>,
-    /// How large a Service may be; by default as large as the mode bears.
+    /// Maximum size of a Service; the default depends on the mode.
     #[serde(deserialize_with = "wire::optional_number::<1, { i64::MAX }, _, _>")]
     pub max_service_size: Option<usize>,
     /// Whether this node's addresses are excluded as external and load-balancer IPs.
@@ -288,8 +288,10 @@ impl KubeProxyConfiguration {
     }
 }
 
-/// The configuration as `/configz` shows it: in kube-proxy's form, every field that has an effect.
+/// The configuration as `/configz` shows it: in kube-proxy's format, with every field that has an
+/// effect.
 pub fn to_configz(config: &KubeProxyConfiguration) -> Value {
-    // It fails only for maps whose keys are not strings and for what its own code refuses.
+    // This fails only for maps with keys that are not strings, and if a `serialize_with` function
+    // fails.
     serde_json::to_value(config).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Files, flags and /configz together.
+//! Tests of files, flags and /configz together.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -49,7 +49,7 @@ fn interface() -> impl Strategy<Value = String> {
 prop_compose! {
     fn flags_of_rules()(
         proxy_mode in option::of(select(ProxyMode::ALL)),
-        // Not any text: JSON may hold control characters that YAML may not.
+        // Not every string: JSON may contain control characters that YAML does not allow.
         hostname_override in option::of("[a-zA-Z0-9. \"\\\\äß-]{0,20}"),
         bind_address in option::of(address()),
         cluster_cidr in option::of(select(vec!["", "10.0.0.0/8", "fd00::/48,10.0.0.0/8"])),
@@ -108,7 +108,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    /// What flags reach, and what only a file does.
+    /// A configuration with values that flags can set, and values that only a file can set.
     fn configuration()(
         flags in flags().boxed(),
         feature_gates in btree_map("[A-Za-z]{1,10}|AllowServiceExternalIPs", any::<bool>(), 0..3),
@@ -136,7 +136,7 @@ proptest! {
         let (read, problems) = read_config("file", text.as_bytes());
         prop_assert_eq!(problems, [], "{}", text);
         prop_assert_eq!(&read, &config, "{}", text);
-        // Nothing is left for a default to decide.
+        // No field is left to a default.
         prop_assert_eq!(merge(read, &Overrides::default()), config);
     }
 
@@ -194,7 +194,8 @@ fn flag_values(config: &KubeProxyConfiguration, flags: &Overrides) -> Vec<Value>
 }
 
 /// The defaults are those of kube-proxy 1.36 (k8s.io/kube-proxy config/v1alpha1 and
-/// pkg/proxy/apis/config/v1alpha1/defaults.go), but for minSyncPeriod and rulegen's own fields.
+/// pkg/proxy/apis/config/v1alpha1/defaults.go), except for minSyncPeriod and the fields that
+/// kube-proxy does not have.
 #[test]
 fn configz_shows_all_defaults_in_kube_proxy_form() {
     let config = merge(KubeProxyConfiguration::default(), &Overrides::default());
@@ -256,7 +257,7 @@ fn bind_address_of_ipv6_makes_default_bind_addresses_ipv6() {
     assert_eq!(running.healthz_bind_address.to_string(), "[::]:10256");
     assert_eq!(running.metrics_bind_address.to_string(), "[::1]:10249");
     let shown = to_configz(&config.with_defaults());
-    assert_eq!(shown["rulegen"]["maxServiceSize"], 300_000, "of nftables mode");
+    assert_eq!(shown["rulegen"]["maxServiceSize"], 300_000, "default of nftables mode");
 }
 
 #[test]
@@ -336,7 +337,7 @@ fn configuration_file_of_wrong_kind_is_reported_without_field_errors() {
     assert_eq!(fields(&problems), ["apiVersion"]);
 }
 
-/// A file may hold more wrong fields than anybody reads.
+/// A file may have more invalid fields than anyone would read.
 #[test]
 fn configuration_file_errors_are_bounded() {
     let gates: BTreeMap<String, u8> = (0..5000).map(|n| (format!("Gate{n}"), 1)).collect();

@@ -1,4 +1,4 @@
-//! How values stand in a file: functions for serde's `with`.
+//! Formats of values in files: functions for serde's `with`.
 
 use std::fmt::{self, Display};
 use std::marker::PhantomData;
@@ -16,7 +16,7 @@ use crate::choice::Choice;
 use crate::detect_local::{parse_cluster_cidrs, parse_interface};
 use crate::duration::{format_duration, parse_duration};
 
-/// Reads a string; the empty one means that nothing is set.
+/// Reads a string; an empty one means that the value is not set.
 fn optional<'de, T, D: Deserializer<'de>>(
     deserializer: D,
     parse: impl FnOnce(&str) -> Result<T, String>,
@@ -28,26 +28,26 @@ fn optional<'de, T, D: Deserializer<'de>>(
     parse(&text).map(Some).map_err(D::Error::custom)
 }
 
-/// A field that kube-proxy has and that has no effect here: only its type is checked.
+/// A kube-proxy field that has no effect here. Only its type is checked.
 pub(crate) fn unused<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<(), D::Error> {
     T::deserialize(deserializer).map(drop)
 }
 
-/// The same for a number.
+/// A number without effect.
 pub(crate) fn unused_number<'de, const LEAST: i64, const MOST: i64, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<(), D::Error> {
     number::<LEAST, MOST, i64, D>(deserializer).map(drop)
 }
 
-/// The same for a duration.
+/// A duration without effect.
 pub(crate) fn unused_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
     duration::deserialize(deserializer).map(drop)
 }
 
-/// An object. Serde would take a list for it too, whose entries are the fields in their order.
+/// An object. serde would also accept a list and assign its items to fields by position.
 pub(crate) fn section<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
@@ -68,7 +68,7 @@ pub(crate) fn section<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer.deserialize_map(Object(PhantomData))
 }
 
-/// A whole number from `LEAST` to `MOST`.
+/// An integer from `LEAST` to `MOST`.
 pub(crate) fn number<'de, const LEAST: i64, const MOST: i64, T, D>(
     deserializer: D,
 ) -> Result<T, D::Error>
@@ -102,7 +102,7 @@ where
     deserializer.deserialize_i64(InRange::<T, LEAST, MOST>(PhantomData))
 }
 
-/// The same, if it is there.
+/// An optional integer from `LEAST` to `MOST`.
 pub(crate) fn optional_number<'de, const LEAST: i64, const MOST: i64, T, D>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error>
@@ -113,7 +113,7 @@ where
     number::<LEAST, MOST, T, D>(deserializer).map(Some)
 }
 
-/// A value as a string, the empty one if there is none.
+/// A value as a string; empty if there is none.
 pub(crate) fn text<T: Display, S: Serializer>(
     value: &Option<T>,
     serializer: S,
@@ -124,7 +124,7 @@ pub(crate) fn text<T: Display, S: Serializer>(
     }
 }
 
-/// A path. One that is not Unicode is shown as well as it can be.
+/// A path. Invalid Unicode is replaced.
 pub(crate) fn path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&path.display())
 }
@@ -141,14 +141,14 @@ pub(crate) fn address<'de, const DEFAULT_PORT: u16, D: Deserializer<'de>>(
     optional(deserializer, |text| BindAddress::parse(text, DEFAULT_PORT))
 }
 
-/// The name of an interface, or how it begins.
+/// The name of an interface, or a prefix of one.
 pub(crate) fn interface<'de, const LONGEST: usize, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<String>, D::Error> {
     optional(deserializer, |text| parse_interface(text, LONGEST))
 }
 
-/// One of several names; the empty string means the default.
+/// One of several names; an empty string means the default.
 pub(crate) mod choice {
     use super::{Choice, Deserializer, Serializer, optional};
 
@@ -222,7 +222,7 @@ pub(crate) mod period {
     }
 }
 
-/// One network, or one of each family with a comma between.
+/// One network, or one per family, comma-separated.
 pub(crate) mod cluster_cidrs {
     use super::{Deserializer, IpNet, Serializer, optional, parse_cluster_cidrs};
 
@@ -241,7 +241,7 @@ pub(crate) mod cluster_cidrs {
     }
 }
 
-/// A list of networks, or of the word `primary`.
+/// A list of networks, or only the word `primary`.
 pub(crate) mod node_port_addresses {
     use serde::{Deserialize, Serialize};
 
@@ -270,7 +270,7 @@ pub(crate) mod node_port_addresses {
     }
 }
 
-/// A list of networks, or of the word `all` or `none`.
+/// A list of networks, or only the word `all` or `none`.
 pub(crate) mod external_ips {
     use rulegen_model::ExternalIps;
     use serde::{Deserialize, Serialize};
