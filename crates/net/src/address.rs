@@ -59,8 +59,8 @@ fn without_padding(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for group in text.split_inclusive(['.', ':']) {
         let digits = group.trim_end_matches(['.', ':']);
-        let kept = digits.trim_start_matches('0');
-        out.push_str(if kept.is_empty() && !digits.is_empty() { "0" } else { kept });
+        let stripped = digits.trim_start_matches('0');
+        out.push_str(if stripped.is_empty() && !digits.is_empty() { "0" } else { stripped });
         out.push_str(group.get(digits.len()..).unwrap_or_default());
     }
     out

@@ -1,8 +1,8 @@
 //! The network terms that all crates share: address families, protocols, frontends, service port
 //! names.
 //!
-//! Each concept has one type here, so no crate converts between its own copies. Knows nothing of
-//! Kubernetes objects, rules or kernels. Pure, and nothing here can fail but a parser.
+//! Each concept has one type here, so no crate converts between its own copies. Does not depend on
+//! Kubernetes objects, rules or kernels. Pure: only parsers can fail.
 
 mod address;
 mod frontend;

@@ -66,7 +66,7 @@ impl Display for ServicePortName {
     }
 }
 
-/// As it prints, without the protocol.
+/// Serialized like its `Display` text, without the protocol.
 impl Serialize for ServicePortName {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
