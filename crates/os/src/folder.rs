@@ -37,7 +37,7 @@ pub struct FolderWatcher {
     refusal: Option<Errno>,
     /// State of the folder at the last scan.
     seen: Fingerprint,
-    next_look: Instant,
+    next_scan: Instant,
     /// Time of the last scan that found a change without an inotify event. The change may be
     /// incomplete.
     unsettled: Option<Instant>,
@@ -52,15 +52,15 @@ pub struct FolderWatcher {
 }
 
 /// Scan interval.
-const LOOK: Duration = Duration::from_secs(1);
+const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Pause after a scan, as a multiple of its duration: scanning a folder of 10,000 files takes about
 /// 20 ms, which each second would be 2 % of a CPU.
-const REST: u32 = 100;
+const PAUSE_FACTOR: u32 = 100;
 
 /// A scan cannot detect whether a file is still being written. A file without changes for this long
 /// counts as complete.
-const SETTLED: Duration = Duration::from_millis(500);
+const SETTLE_TIME: Duration = Duration::from_millis(500);
 
 impl FolderWatcher {
     /// Watches a folder from now on; `is_read` selects the files that are read. The folder need not
@@ -73,7 +73,7 @@ impl FolderWatcher {
             watch: None,
             refusal: None,
             seen: Fingerprint::default(),
-            next_look: Instant::now(),
+            next_scan: Instant::now(),
             unsettled: None,
             has_changed: false,
             writes: 0,
@@ -85,7 +85,7 @@ impl FolderWatcher {
             Err(errno) => watcher.refusal = Some(errno),
         }
         watcher.add();
-        watcher.look();
+        watcher.scan();
         if watcher.inotify.is_some() {
             watcher.unsettled = None;
         }
@@ -113,8 +113,8 @@ impl FolderWatcher {
         let end = patience.map(|patience| Instant::now() + patience);
         loop {
             let now = Instant::now();
-            if now >= self.next_look {
-                self.look();
+            if now >= self.next_scan {
+                self.scan();
             }
             if std::mem::take(&mut self.has_changed) {
                 if self.inotify.is_some() {
@@ -127,7 +127,7 @@ impl FolderWatcher {
             if end.is_some_and(|end| now >= end) {
                 return Ok(false);
             }
-            let until = end.map_or(self.next_look, |end| end.min(self.next_look));
+            let until = end.map_or(self.next_scan, |end| end.min(self.next_scan));
             self.handle_events(until.saturating_duration_since(now))?;
         }
     }
@@ -146,13 +146,13 @@ impl FolderWatcher {
     pub fn writes(&mut self) -> io::Result<u64> {
         while self.handle_events(Duration::ZERO)? {}
         if self.inotify.is_none() {
-            self.look();
+            self.scan();
         }
         Ok(self.writes)
     }
 
     /// Compares the folder with the last scan.
-    fn look(&mut self) {
+    fn scan(&mut self) {
         let begun = Instant::now();
         if self.watch.is_none() {
             self.add();
@@ -167,12 +167,12 @@ impl FolderWatcher {
             self.seen = now;
             self.unsettled = Some(begun);
             self.writes += 1;
-        } else if self.unsettled.is_some_and(|changed| changed.elapsed() >= SETTLED) {
+        } else if self.unsettled.is_some_and(|changed| changed.elapsed() >= SETTLE_TIME) {
             self.unsettled = None;
             self.has_changed = true;
         }
-        let rest = if self.unsettled.is_some() { SETTLED } else { LOOK };
-        self.next_look = Instant::now() + rest.max(begun.elapsed() * REST);
+        let pause = if self.unsettled.is_some() { SETTLE_TIME } else { SCAN_INTERVAL };
+        self.next_scan = Instant::now() + pause.max(begun.elapsed() * PAUSE_FACTOR);
     }
 
     fn fingerprint(&self) -> Fingerprint {
@@ -245,14 +245,14 @@ impl FolderWatcher {
             self.has_changed = true;
         } else if self.watch == Some(event.wd) {
             match &event.name {
-                Some(name) => self.file(name, event),
-                None => self.itself(event.mask),
+                Some(name) => self.file_event(name, event),
+                None => self.folder_event(event.mask),
             }
         }
     }
 
     /// Handles a change of the folder itself.
-    fn itself(&mut self, mask: AddWatchFlags) {
+    fn folder_event(&mut self, mask: AddWatchFlags) {
         let gone = AddWatchFlags::IN_IGNORED
             | AddWatchFlags::IN_DELETE_SELF
             | AddWatchFlags::IN_MOVE_SELF
@@ -266,14 +266,14 @@ impl FolderWatcher {
     }
 
     /// Handles a change of a file.
-    fn file(&mut self, name: &OsString, event: &InotifyEvent) {
+    fn file_event(&mut self, name: &OsString, event: &InotifyEvent) {
         if event.mask.contains(AddWatchFlags::IN_MODIFY) {
             self.unfinished.insert(name.clone());
             self.writes += u64::from((self.is_read)(Path::new(name)));
             return;
         }
         if event.mask.contains(AddWatchFlags::IN_CREATE) {
-            self.has_changed |= is_whole(&self.folder.join(name));
+            self.has_changed |= is_complete(&self.folder.join(name));
             return;
         }
         self.has_changed = true;
@@ -292,6 +292,6 @@ impl FolderWatcher {
 }
 
 /// A new file is empty and is closed after it was written; a link is complete at once.
-fn is_whole(path: &Path) -> bool {
+fn is_complete(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|file| file.is_symlink() || file.len() > 0)
 }

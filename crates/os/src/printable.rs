@@ -13,7 +13,7 @@ pub fn program_name(name: &str) -> Cow<'_, str> {
     escaped(name, |c| !is_visible(c) || matches!(c, '<' | '>' | '&' | '"' | '\''))
 }
 
-/// According to the debug format of a character, which also escapes quotes.
+/// According to the debug format of a character. Quotes and backslashes are visible too.
 fn is_visible(c: char) -> bool {
     matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1
 }

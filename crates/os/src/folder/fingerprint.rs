@@ -6,7 +6,8 @@ use std::hash::{Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Equal as long as no file that is read was added, removed or changed, also behind links.
+/// State of a folder. Two states are equal if no file that is read was added, removed or changed in
+/// between; links are followed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Fingerprint {
     /// `None` if the folder does not exist.

@@ -1,4 +1,4 @@
-//! Every kind of change to a folder, with inotify and without.
+//! Tests of each kind of change to a folder, with and without inotify.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
-/// A folder with one file that is read, and a place beside it.
+/// A folder with one file that is read, and a folder `beside` outside of it.
 struct Lab {
     root: PathBuf,
     folder: PathBuf,
@@ -101,7 +101,7 @@ const CHANGES: [Change; 13] = [
     }),
 ];
 
-/// As on a machine without a free inotify instance.
+/// A watcher without inotify, as on a machine with no free inotify instance.
 fn without_inotify(folder: &Path) -> FolderWatcher {
     let mut watcher = FolderWatcher::open(folder, is_yaml);
     (watcher.inotify, watcher.watch) = (None, None);
@@ -125,7 +125,7 @@ fn folder_change_of_each_kind_is_noticed_with_and_without_inotify() {
                     change(&lab);
                     assert!(watcher.wait(SOON).unwrap(), "{name}, inotify: {has_inotify}");
                     // The watch still works afterwards.
-                    while watcher.wait(Some(LOOK * 2)).unwrap() {}
+                    while watcher.wait(Some(SCAN_INTERVAL * 2)).unwrap() {}
                     fs::create_dir_all(&lab.folder).unwrap();
                     fs::write(lab.folder.join("later.yaml"), "x").unwrap();
                     assert!(watcher.wait(SOON).unwrap(), "{name}, later, inotify: {has_inotify}");
@@ -151,12 +151,12 @@ fn folder_without_changes_reports_none() {
     for open in [|folder: &Path| FolderWatcher::open(folder, is_yaml), without_inotify] {
         let lab = Lab::new();
         let mut watcher = open(&lab.folder);
-        // Until a first scan is confirmed, and a while longer.
-        let _ = watcher.wait(Some(LOOK));
-        assert!(!watcher.wait(Some(LOOK * 2)).unwrap());
+        // Until the first scan is confirmed, and some time longer.
+        let _ = watcher.wait(Some(SCAN_INTERVAL));
+        assert!(!watcher.wait(Some(SCAN_INTERVAL * 2)).unwrap());
         // A scan ignores files that are not read.
         fs::write(lab.root.join("beside/swap"), "x").unwrap();
-        assert!(!watcher.wait(Some(LOOK * 2)).unwrap());
+        assert!(!watcher.wait(Some(SCAN_INTERVAL * 2)).unwrap());
     }
 }
 
@@ -167,7 +167,7 @@ fn folder_change_is_reported_once() {
     let mut watcher = FolderWatcher::open(&lab.folder, is_yaml);
     fs::write(lab.folder.join("plain.yaml"), "two").unwrap();
     assert!(watcher.wait(SOON).unwrap());
-    assert!(!watcher.wait(Some(LOOK * 3)).unwrap());
+    assert!(!watcher.wait(Some(SCAN_INTERVAL * 3)).unwrap());
 }
 
 /// A writer that pauses is waited for, also without inotify.
@@ -176,12 +176,12 @@ fn folder_scan_waits_for_a_growing_file_without_inotify() {
     let lab = Lab::new();
     let mut watcher = without_inotify(&lab.folder);
     while watcher.is_being_written() {
-        let _ = watcher.wait(Some(SETTLED));
+        let _ = watcher.wait(Some(SETTLE_TIME));
     }
     let file = lab.folder.join("plain.yaml");
     for part in 0..6 {
         fs::write(&file, "x".repeat(part + 10)).unwrap();
-        assert!(!watcher.wait(Some(SETTLED * 2 / 3)).unwrap(), "part {part}");
+        assert!(!watcher.wait(Some(SETTLE_TIME * 2 / 3)).unwrap(), "part {part}");
         let _ = watcher.writes().unwrap();
         assert!(watcher.is_being_written(), "part {part}");
     }

@@ -218,7 +218,7 @@ mod tests {
 
     const SYSCTL: Sysctl = Sysctl("net.netfilter.nf_conntrack_max");
 
-    fn told(old: Option<u64>, errno: Errno) -> String {
+    fn failure_text(old: Option<u64>, errno: Errno) -> String {
         Failure { sysctl: SYSCTL, old, new: 7, error: errno.into() }.to_string()
     }
 
@@ -239,14 +239,14 @@ mod tests {
 
     #[test]
     fn sysctl_failure_names_the_setting_the_values_and_the_remedy() {
-        let told_of_write = told(Some(5), Errno::EROFS);
+        let write_failure = failure_text(Some(5), Errno::EROFS);
         let start = "cannot set net.netfilter.nf_conntrack_max to 7 (current value 5): Read-only";
-        assert!(told_of_write.starts_with(start), "{told_of_write}");
-        assert!(told_of_write.contains("`rulegen agent --init-only`"), "{told_of_write}");
-        let told_of_read = told(None, Errno::ENOENT);
+        assert!(write_failure.starts_with(start), "{write_failure}");
+        assert!(write_failure.contains("`rulegen agent --init-only`"), "{write_failure}");
+        let read_failure = failure_text(None, Errno::ENOENT);
         let start = "cannot read net.netfilter.nf_conntrack_max (should be 7): No such";
-        assert!(told_of_read.starts_with(start), "{told_of_read}");
-        assert!(told_of_read.contains("modprobe nf_conntrack"), "{told_of_read}");
+        assert!(read_failure.starts_with(start), "{read_failure}");
+        assert!(read_failure.contains("modprobe nf_conntrack"), "{read_failure}");
     }
 
     #[test]
