@@ -199,7 +199,7 @@ mod tests {
     }
 
     /// The kernel's message for a flow: the request to delete it plus the reply direction.
-    fn told(flow: &Flow) -> Vec<u8> {
+    fn kernel_message(flow: &Flow) -> Vec<u8> {
         let reply =
             Flow { source: flow.reply_source, destination: flow.reply_destination, ..*flow };
         let mut reply = original(&reply);
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn conntrack_message_round_trips() {
         for flow in flows() {
-            assert_eq!(super::flow(&told(&flow)), Some(flow));
+            assert_eq!(super::flow(&kernel_message(&flow)), Some(flow));
         }
     }
 
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn conntrack_message_that_is_truncated_is_no_flow() {
         for flow in flows() {
-            let whole = told(&flow);
+            let whole = kernel_message(&flow);
             for length in 0..whole.len() {
                 assert_eq!(super::flow(whole.get(..length).unwrap()), None, "{length}");
             }
@@ -242,7 +242,7 @@ mod tests {
     fn conntrack_flows_of_other_protocols_are_skipped() {
         const ICMP: u8 = 1;
         for flow in flows() {
-            let mut message = told(&flow);
+            let mut message = kernel_message(&flow);
             for byte in message.iter_mut().filter(|byte| **byte == Protocol::Udp.number()) {
                 *byte = ICMP;
             }

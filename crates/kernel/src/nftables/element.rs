@@ -26,7 +26,7 @@ pub(super) fn encode(set: &Set, key: &Key, element: Option<&Element>) -> Vec<Raw
     if let Some(element) = element {
         raw = with_data(raw, element);
     }
-    let end = set.needs_full_rewrite().then(|| behind(last(key))).flatten();
+    let end = set.needs_full_rewrite().then(|| key_after(last(key))).flatten();
     let end = end.map(|end| {
         RawElement::element()
             .bytes(sys::NFTNL_SET_ELEM_KEY, &end)
@@ -102,7 +102,7 @@ fn pad(bytes: &mut Vec<u8>) {
 }
 
 /// The key after the end of an interval; `None` after the highest key.
-fn behind(mut key: Vec<u8>) -> Option<Vec<u8>> {
+fn key_after(mut key: Vec<u8>) -> Option<Vec<u8>> {
     for byte in key.iter_mut().rev() {
         let (next, carried) = byte.overflowing_add(1);
         *byte = next;
@@ -201,7 +201,7 @@ impl<'a> Reader<'a> {
         match field {
             Field::Address if low == high => address(self.family, low).map(Value::Address),
             Field::Address => {
-                let end = behind(high.to_vec()).and_then(|end| address(self.family, &end));
+                let end = key_after(high.to_vec()).and_then(|end| address(self.family, &end));
                 network(address(self.family, low)?, end)
             }
             _ if low != high => None,
@@ -248,8 +248,9 @@ fn network(start: IpAddr, end: Option<IpAddr>) -> Option<Value> {
     let longest = IpNet::from(start).max_prefix_len();
     let mut networks = (0..=longest).filter_map(|length| IpNet::new(start, length).ok());
     let end = end.map(octets);
-    let fits =
-        |network: &IpNet| network.network() == start && behind(octets(network.broadcast())) == end;
+    let fits = |network: &IpNet| {
+        network.network() == start && key_after(octets(network.broadcast())) == end
+    };
     let network = networks.find(fits)?;
     let whole = network.prefix_len() == longest;
     Some(if whole { Value::Address(start) } else { Value::Network(network) })

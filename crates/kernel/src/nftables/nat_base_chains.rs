@@ -79,7 +79,7 @@ struct Base {
     priority: i32,
 }
 
-/// What the rules of a chain do, as far as it matters for NAT.
+/// The effect of a chain's rules on NAT.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Leads {
     translates: bool,

@@ -1,8 +1,8 @@
 //! Owned and borrowed libnftnl objects. All unsafe access to libnftnl's memory is in this file.
 //!
-//! libnftnl copies values that are set and owns those it returns. Attributes are numbers, and a
-//! value of the wrong length makes it abort or read out of bounds. Attributes are therefore named
-//! only in the files beside this one, each with its type according to the header
+//! libnftnl copies values that are set, and owns values that it returns. Attributes are numbers,
+//! and a value of the wrong length makes it abort or read out of bounds. So only the files next to
+//! this one name attributes, each with its type according to the header
 //! (libnftnl/{table,chain,set,rule,expr}.h).
 #![allow(unsafe_code, reason = "libnftnl is a C library")]
 

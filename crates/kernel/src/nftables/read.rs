@@ -128,10 +128,10 @@ pub(super) fn counted_of(
         for key in set.elements.keys() {
             let mut named = set::named(of, table, name);
             element::encode(set, key, None).into_iter().for_each(|one| named.add(one));
-            let mut told = Vec::new();
-            let mut asked = Ok(Dumped::Nothing);
+            let mut counters = Vec::new();
+            let mut dumped = Ok(Dumped::Nothing);
             named.write_elements(|body| {
-                asked = socket.ask(
+                dumped = socket.ask(
                     libc::NFT_MSG_GETSETELEM,
                     family::number(of),
                     false,
@@ -141,12 +141,12 @@ pub(super) fn counted_of(
                         let read = message.and_then(|message| {
                             RawSet::elements(&message, |raw| elements.counted(&raw))
                         });
-                        told.extend(read.into_iter().flatten().flatten());
+                        counters.extend(read.into_iter().flatten().flatten());
                     },
                 );
             });
-            asked?;
-            for (key, endpoint, comment, packets) in told {
+            dumped?;
+            for (key, endpoint, comment, packets) in counters {
                 each(Counted::Element { set: name.clone(), key, endpoint, comment, packets });
             }
         }

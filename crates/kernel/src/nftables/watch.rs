@@ -144,8 +144,7 @@ impl TouchedChains {
     }
 }
 
-/// Author of a commit. The kernel reports the thread; this is its process, as far as /proc still
-/// shows it.
+/// Author of a commit. The kernel reports the thread; this is its process, if /proc still shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Writer {
     /// Process ID, 0 if the kernel does not report it.

@@ -49,8 +49,8 @@ impl TraceListener {
         Ok(Self { socket: Socket::of_group(GROUP, ROOM)? })
     }
 
-    /// Waits for steps or a signal. Also stops once `out` has no reader: the next write to it,
-    /// which would notice that, may be far away.
+    /// Waits for steps or a signal. Also stops if `out` has no reader: otherwise only the next
+    /// write to it would notice that, perhaps much later.
     ///
     /// # Errors
     /// The socket is unusable: see [`Error`].
