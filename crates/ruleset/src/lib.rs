@@ -1,8 +1,8 @@
-//! Typed rulesets of iptables and nftables. Knows nothing of Kubernetes.
+//! Typed rulesets of iptables and nftables, independent of Kubernetes.
 //!
 //! ```text
-//! Ruleset ◀──parse── iptables-save text          (what the kernel holds)
-//! Ruleset ──text───▶ iptables-save text          (what is wanted)
+//! Ruleset ◀──parse── iptables-save text          (read from the kernel)
+//! Ruleset ──text───▶ iptables-save text          (desired state)
 //! diff(held, wanted) ──▶ Transaction ──text──▶ iptables-restore text
 //! trace(ruleset or table, packet) ──▶ verdicts with exact probabilities
 //! Table ──text──▶ input of `nft -f`

@@ -132,10 +132,10 @@ impl Error {
 }
 
 fn listed(refusals: &[Refusal]) -> String {
-    const TOLD: usize = 10;
-    let told: Vec<String> = refusals.iter().take(TOLD).map(Refusal::to_string).collect();
-    match refusals.len().checked_sub(TOLD) {
-        Some(more) if more > 0 => format!("{}; and {more} more operations", told.join("; ")),
-        _ => told.join("; "),
+    const SHOWN: usize = 10;
+    let shown: Vec<String> = refusals.iter().take(SHOWN).map(Refusal::to_string).collect();
+    match refusals.len().checked_sub(SHOWN) {
+        Some(more) if more > 0 => format!("{}; and {more} more operations", shown.join("; ")),
+        _ => shown.join("; "),
     }
 }

@@ -1,4 +1,4 @@
-//! Makes the kernel's tables equal to the wanted ones, whatever they contained, even if other
+//! Makes the kernel's tables equal to the wanted ones, regardless of their content, even if other
 //! programs write at the same time.
 
 use std::borrow::Borrow;
@@ -17,7 +17,7 @@ const ATTEMPTS: u32 = 10;
 const GRACE: Duration = Duration::from_millis(50);
 
 /// Writes the differences between the wanted tables and the kernel's tables of the same names, in
-/// one commit, or nothing if they are equal. Returns the result of `tell` for the last commit.
+/// one commit, or nothing if they are equal. Returns the result of `describe` for the last commit.
 ///
 /// Where the kernel refuses to change its tables into the wanted ones, they are replaced as a
 /// whole, still in one commit.
@@ -28,9 +28,9 @@ const GRACE: Duration = Duration::from_millis(50);
 pub fn reconcile<R>(
     dataplane: &mut impl Dataplane,
     wanted: &[impl Borrow<Table>],
-    tell: impl Fn(&[Transaction<'_>]) -> R,
+    describe: impl Fn(&[Transaction<'_>]) -> R,
 ) -> Result<R, Error> {
-    let done = reconcile_if(dataplane, wanted, |_| true, tell)?;
+    let done = reconcile_if(dataplane, wanted, |_| true, describe)?;
     done.ok_or(Error::Busy { attempts: ATTEMPTS })
 }
 
@@ -43,7 +43,7 @@ pub fn reconcile_if<R>(
     dataplane: &mut impl Dataplane,
     wanted: &[impl Borrow<Table>],
     mut may_change: impl FnMut(&[Option<Actual>]) -> bool,
-    tell: impl Fn(&[Transaction<'_>]) -> R,
+    describe: impl Fn(&[Transaction<'_>]) -> R,
 ) -> Result<Option<R>, Error> {
     let wanted: Vec<&Table> = wanted.iter().map(Borrow::borrow).collect();
     let names: Vec<(IpFamily, &Name)> =
@@ -54,13 +54,13 @@ pub fn reconcile_if<R>(
         let transactions: Vec<Transaction<'_>> =
             held.iter().zip(&wanted).map(|(held, wanted)| diff(held.as_ref(), wanted)).collect();
         if transactions.iter().all(Transaction::is_empty) {
-            return Ok(Some(tell(&transactions)));
+            return Ok(Some(describe(&transactions)));
         }
         if !may_change(&held) {
             return Ok(None);
         }
         let refusals = match commit_in_stages(dataplane, Some(generation), &transactions) {
-            Ok(()) => return Ok(Some(tell(&transactions))),
+            Ok(()) => return Ok(Some(describe(&transactions))),
             Err(Error::Refused(refusals)) => refusals,
             Err(Error::Stale) => {
                 last = Error::Busy { attempts: ATTEMPTS };
@@ -72,19 +72,19 @@ pub fn reconcile_if<R>(
             }
             Err(error) => return Err(error),
         };
-        let way = Recovery::from(&refusals, &held);
+        let recovery = Recovery::from(&refusals, &held);
         last = Error::Refused(refusals);
-        let Some(instead) = way.transactions(&transactions, &held, &wanted) else {
-            match way {
+        let Some(instead) = recovery.transactions(&transactions, &held, &wanted) else {
+            match recovery {
                 Recovery::Reread => continue,
                 Recovery::DeleteLater | Recovery::Replace | Recovery::None => return Err(last),
             }
         };
         match dataplane.commit(Some(generation), &instead) {
-            Ok(()) if way == Recovery::Replace => return Ok(Some(tell(&instead))),
+            Ok(()) if recovery == Recovery::Replace => return Ok(Some(describe(&instead))),
             Ok(()) => thread::sleep(GRACE),
             Err(Error::Stale | Error::Lost) => {}
-            Err(Error::Refused(_)) if way == Recovery::Replace => return Err(last),
+            Err(Error::Refused(_)) if recovery == Recovery::Replace => return Err(last),
             Err(Error::Refused(_)) => thread::sleep(GRACE),
             Err(error) => return Err(error),
         }

@@ -78,7 +78,7 @@ mod tests {
 
     use super::*;
 
-    /// Refuses the second transaction, and records what it is asked.
+    /// Refuses the second transaction, and records the calls.
     #[derive(Default)]
     struct Recorder {
         asked: Vec<&'static str>,
@@ -107,7 +107,7 @@ mod tests {
         }
     }
 
-    /// A table before the refused one may have been written.
+    /// A table before the refused one may have been written, so the tables must be read again.
     #[test]
     fn isolate_reads_the_tables_again_after_a_refused_trial() {
         let ours = Ownership { chains: &[], prefixes: &[] };
@@ -118,7 +118,7 @@ mod tests {
         };
         let found = isolate(&mut tables, &ours, &[], &[1, 2], 10, split).unwrap();
         assert_eq!(found.refused, Vec::<u8>::new());
-        // Without any, both, the first, the second.
+        // Trials: no part, both parts, the first, the second.
         let expected = ["save", "restore", "restore", "save", "restore", "restore"];
         assert_eq!(tables.asked, expected);
     }

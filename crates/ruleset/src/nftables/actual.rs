@@ -1,5 +1,5 @@
-//! Tables as read from the kernel. Whatever rulegen does not make itself is marked as foreign
-//! instead of being decoded.
+//! Tables as read from the kernel. Content that rulegen does not make itself is marked as foreign
+//! and not decoded.
 
 use std::collections::BTreeMap;
 

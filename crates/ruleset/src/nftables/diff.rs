@@ -39,7 +39,7 @@ struct Differ<'a> {
     held: &'a Actual,
     wanted: &'a Table,
     /// Constants that rules look up in sets, computed on first use.
-    asked: OnceCell<HashSet<(&'a Name, u32)>>,
+    looked_up: OnceCell<HashSet<(&'a Name, u32)>>,
     /// Deletions that must come before additions.
     removals: Removals<'a>,
     added_sets: Vec<Operation<'a>>,
@@ -62,7 +62,7 @@ impl<'a> Differ<'a> {
         Self {
             held,
             wanted,
-            asked: OnceCell::new(),
+            looked_up: OnceCell::new(),
             removals: Removals::default(),
             added_sets: Vec::new(),
             added_chains: Vec::new(),
@@ -130,13 +130,13 @@ impl<'a> Differ<'a> {
         if held.elements.is_empty() {
             return;
         }
-        let asked = self.asked.get_or_init(|| numbers_looked_up(self.wanted));
-        let is_asked = |value: Value| match value {
-            Value::Number(number) => asked.contains(&(name, number)),
+        let looked_up = self.looked_up.get_or_init(|| numbers_looked_up(self.wanted));
+        let is_looked_up = |value: Value| match value {
+            Value::Number(number) => looked_up.contains(&(name, number)),
             _ => true,
         };
         let gone: Vec<(&Key, &Element)> =
-            held.elements.iter().filter(|(key, _)| !key.values().all(is_asked)).collect();
+            held.elements.iter().filter(|(key, _)| !key.values().all(is_looked_up)).collect();
         if !gone.is_empty() {
             self.removals.elements.push(Operation::DeleteElements(name, held, gone));
         }
@@ -221,11 +221,12 @@ fn set_of(statement: &Statement) -> Option<&Name> {
 /// affinity with any other number are never looked up.
 pub fn numbers_looked_up(table: &Table) -> HashSet<(&Name, u32)> {
     let rules = table.chains.values().flat_map(|chain| &chain.rules);
-    let asked = rules.flat_map(|rule| &rule.statements).filter_map(|statement| match statement {
-        Statement::Match(Condition::SetLookup { key, set }) => Some((&set.value, key)),
-        _ => None,
-    });
-    let numbers = asked.flat_map(|(set, key)| {
+    let looked_up =
+        rules.flat_map(|rule| &rule.statements).filter_map(|statement| match statement {
+            Statement::Match(Condition::SetLookup { key, set }) => Some((&set.value, key)),
+            _ => None,
+        });
+    let numbers = looked_up.flat_map(|(set, key)| {
         key.iter().filter_map(move |selector| match selector {
             Selector::Number(Number::Constant(number)) => Some((set, *number)),
             _ => None,

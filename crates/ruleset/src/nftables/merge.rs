@@ -1,4 +1,4 @@
-//! Goes through two ordered maps at once.
+//! Iterates over two ordered maps together.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;

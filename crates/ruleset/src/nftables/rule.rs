@@ -56,7 +56,8 @@ pub enum Statement {
         /// Timeout of the element; the kernel takes it in milliseconds.
         timeout: Duration,
     },
-    /// Looks up the packet in a verdict map. Issues its verdict, or ends the rule if there is none.
+    /// Looks up the packet in a verdict map. Issues its verdict, or ends the rule if the map has no
+    /// element for the packet.
     VerdictMap {
         /// Key to look up.
         key: Vec<Selector>,
@@ -64,7 +65,7 @@ pub enum Statement {
         map: Name,
     },
     /// Looks up the packet in a map of addresses and ports. Replaces the destination, or ends the
-    /// rule if there is none.
+    /// rule if the map has no element for the packet.
     DnatMap {
         /// Key to look up.
         key: Vec<Selector>,

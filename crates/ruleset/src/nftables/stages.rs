@@ -6,8 +6,8 @@
 //! Three kinds of operations need not be in the commit that changes the treatment of packets:
 //!
 //! - a new table without elements: its rules look up empty maps;
-//! - new elements that rules find only by way of others: endpoints are looked up for a frontend
-//!   that another map leads there, and numbers of new endpoints are not generated yet;
+//! - new elements that rules reach only through other elements: endpoints are looked up only after
+//!   a frontend's map leads to them, and numbers of new endpoints are not generated yet;
 //! - old elements of these sets, once no rule can reach them.
 //!
 //! The rest is the change of the frontends. If it is still too large, it is split by frontend: each
@@ -143,7 +143,7 @@ impl<'a> Splitter<'a> {
         }
     }
 
-    /// Intervals depend on each other, and elements that go with their whole set stay with that
+    /// Intervals depend on each other. Elements of a set that is flushed or deleted stay with that
     /// operation.
     fn may_split(&self, name: &Name, set: &Set) -> bool {
         let flushed = self.rest.iter().any(|operation| match operation {
@@ -186,8 +186,8 @@ impl<'a> Splitter<'a> {
     }
 }
 
-/// True if packets reach the elements of a set only by way of another set, so that a single element
-/// more or less changes nothing by itself.
+/// True if packets reach the elements of a set only through another set, so that adding or deleting
+/// a single element has no effect by itself.
 fn is_found_by_others(set: Option<&Set>) -> bool {
     set.is_some_and(|set| set.data != Some(DataType::Verdict))
 }

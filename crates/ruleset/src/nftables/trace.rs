@@ -433,12 +433,13 @@ impl<'a> Tracer<'a, '_> {
             _ => None,
         });
         let below = random.unwrap_or(1);
-        let asked = below.min(MOST_NUMBERS);
-        let each = (0..asked).map(|number| {
+        let evaluated = below.min(MOST_NUMBERS);
+        let each = (0..evaluated).map(|number| {
             let values = key.iter().map(|selector| self.value(*selector, state, number)).collect();
             (state.probability.times(1, below), self.element(set, &values))
         });
-        let rest = (asked < below).then(|| (state.probability.times(below - asked, below), None));
+        let rest =
+            (evaluated < below).then(|| (state.probability.times(below - evaluated, below), None));
         each.chain(rest).collect()
     }
 
@@ -467,7 +468,7 @@ impl<'a> Tracer<'a, '_> {
         if !set.interval {
             return set.elements.get_key_value(key).map(found);
         }
-        let covers = |(held, asked): (Value, Value)| match (held, asked) {
+        let covers = |(element, packet): (Value, Value)| match (element, packet) {
             (Value::Network(network), Value::Address(ip)) => network.contains(&ip),
             (held, asked) => held == asked,
         };

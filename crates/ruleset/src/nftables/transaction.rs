@@ -43,7 +43,7 @@ impl Transaction<'_> {
         };
         let mut counts = BTreeMap::new();
         for operation in &self.operations {
-            let (turn, what, count) = match operation {
+            let (change, kind, count) = match operation {
                 Operation::AddTable(_) => ("added", "table", 1),
                 Operation::DeleteTable => ("deleted", "table", 1),
                 Operation::AddSet(..) => ("added", "set", 1),
@@ -58,17 +58,17 @@ impl Transaction<'_> {
                 // Part of an operation on the whole set or chain.
                 Operation::FlushChain(_) | Operation::FlushSet(_) => continue,
             };
-            *counts.entry((turn, what)).or_default() += count;
+            *counts.entry((change, kind)).or_default() += count;
         }
         counts
     }
 
     /// The counts as text.
     pub fn summary(&self) -> String {
-        let say = |((done, what), count): ((&str, &str), usize)| {
-            format!("{count} {what}{} {done}", if count == 1 { "" } else { "s" })
+        let part = |((done, kind), count): ((&str, &str), usize)| {
+            format!("{count} {kind}{} {done}", if count == 1 { "" } else { "s" })
         };
-        let said: Vec<String> = self.counts().into_iter().map(say).collect();
+        let said: Vec<String> = self.counts().into_iter().map(part).collect();
         if said.is_empty() { "nothing to do".to_owned() } else { said.join(", ") }
     }
 }
