@@ -1,5 +1,5 @@
-//! Any text as the output of iptables-save: nothing may panic, what is read is printed and read
-//! the same, and neither a diff nor a clean-up touches what is not ours.
+//! Parses any text as output of iptables-save. Nothing may panic, the printed ruleset must parse to
+//! the same ruleset, and neither a diff nor a cleanup may change foreign rules.
 
 #![no_main]
 

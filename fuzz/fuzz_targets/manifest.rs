@@ -1,5 +1,5 @@
-//! Any bytes as a manifest and as a configuration: nothing may panic, and whatever comes out
-//! must be rules that are read back as they were printed.
+//! Parses any bytes as a manifest and as a configuration. Nothing may panic, and the resulting
+//! rules must parse as they were printed.
 
 #![no_main]
 
