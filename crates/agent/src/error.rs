@@ -9,7 +9,7 @@ use rulegen_kernel::{addresses, iptables, nftables};
 use rulegen_net::IpFamily;
 use rulegen_os::namespace_lock::Holder;
 
-/// The result of what can fail with an [`Error`].
+/// A result with the [`Error`] of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why the agent cannot start, cannot sync, or had to exit. The message does not repeat the

@@ -114,7 +114,7 @@ impl Health {
         self.queue = queue;
     }
 
-    /// A source failed or recovered. The rules and the health stay as they are meanwhile.
+    /// A source failed or recovered. The rules and the health do not change.
     pub(crate) fn source(
         &mut self,
         what: &'static str,
@@ -200,12 +200,12 @@ impl Health {
 
     /// Whether no family has changes pending for too long, regardless of the node.
     pub fn is_healthy(&self, now: Instant) -> bool {
-        self.takes_inputs(now)
+        self.handles_inputs(now)
             && self.families.values().all(|state| state.is_healthy(now, self.patience))
     }
 
     /// Whether the reconciler handles its inputs in time.
-    fn takes_inputs(&self, now: Instant) -> bool {
+    fn handles_inputs(&self, now: Instant) -> bool {
         let since = self.queue.oldest();
         since.is_none_or(|oldest| now.saturating_duration_since(oldest) < self.patience)
     }
@@ -219,7 +219,7 @@ impl Health {
     /// Whether this process works (`/livez`). Before the caches are synced there is nothing to do,
     /// and a restart would not help.
     pub fn livez(&self, now: Instant, wall: SystemTime) -> Verdict {
-        let waits_for_objects = !self.source_in_sync && self.takes_inputs(now);
+        let waits_for_objects = !self.source_in_sync && self.handles_inputs(now);
         let Verdict { ok, body } = self.verdict(now, wall, None);
         Verdict { ok: ok || waits_for_objects, body }
     }
@@ -241,7 +241,7 @@ impl Health {
                 missing.push(format!("changes of {name} pending for {patience} s or more"));
             }
         }
-        if !self.takes_inputs(now) {
+        if !self.handles_inputs(now) {
             let patience = self.patience.as_secs();
             missing.push(format!("changes queued for {patience} s or more"));
         }

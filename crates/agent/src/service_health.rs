@@ -1,5 +1,5 @@
-//! Health-check node ports: where load balancers ask whether this node has endpoints of a
-//! Service with `externalTrafficPolicy: Local`.
+//! Health-check node ports: load balancers query them to find nodes with endpoints of a Service
+//! with `externalTrafficPolicy: Local`.
 //!
 //! A listener belongs to an address and port, not to a Service: the Service is looked up for each
 //! request. So a port can move from one Service to another without a gap, and a request for a
@@ -41,7 +41,7 @@ pub struct ServiceCheck {
 }
 
 impl ServiceCheck {
-    /// The addresses of its families: only there it has traffic.
+    /// The addresses of its IP families: it has no traffic at others.
     fn sockets<'a>(&'a self, addresses: &'a [IpAddr]) -> impl Iterator<Item = SocketAddr> + 'a {
         let has = |ip: &&IpAddr| self.local_ready_endpoints.contains_key(&IpFamily::of(**ip));
         addresses.iter().filter(has).map(|ip| SocketAddr::new(*ip, self.port.get()))
@@ -97,7 +97,8 @@ impl ServiceHealth {
         Self { health, limits, most: most_listeners, checks, listeners }
     }
 
-    /// Serves each Service at the addresses of its families. Listeners that are still wanted stay open. Returns the ports that could not be opened.
+    /// Serves each Service at the addresses of its families. Listeners that are still wanted stay
+    /// open. Returns the ports that could not be opened.
     pub async fn update(
         &mut self,
         wanted: Vec<ServiceCheck>,
@@ -163,8 +164,8 @@ impl BindFailure {
     }
 }
 
-/// The API server assigns a port to one Service only, but manifests may not: the first Service by
-/// name gets it.
+/// The API server assigns a port to one Service only, but manifests can assign it twice: the first
+/// Service by name gets it.
 fn by_port(
     mut wanted: Vec<ServiceCheck>,
     addresses: &[IpAddr],

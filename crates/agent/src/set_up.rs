@@ -1,4 +1,4 @@
-//! Settings of the machine that the agent changes besides the rules: sysctls and its OOM score.
+//! Settings of the machine that the agent changes in addition to rules: sysctls and its OOM score.
 //!
 //! Applied only once the caches are synced: an agent that cannot read its inputs changes nothing.
 

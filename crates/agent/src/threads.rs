@@ -33,7 +33,8 @@ pub(crate) fn watch_rules(tables: &[(IpFamily, Name)], sink: Sink) -> Result<()>
     tell_events(open, |watcher| watcher.next(None), sink)
 }
 
-/// The same for the iptables tables. Also sends an empty event list each second as a timer.
+/// Sends each commit that may affect the iptables tables. Also sends an empty event list each
+/// second as a timer.
 ///
 /// # Errors
 /// The event subscription failed.
@@ -76,7 +77,7 @@ fn tell_events<W: Send + 'static>(
     })
 }
 
-/// Program names are chosen by the program itself and shown in many places.
+/// A program chooses its own name, which is shown in many places.
 fn with_printable_name(mut event: Event) -> Event {
     if let Event::Commit(commit) = &mut event {
         commit.writer.program = program_name(&commit.writer.program).into_owned();

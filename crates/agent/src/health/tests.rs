@@ -36,10 +36,15 @@ fn healthz_fails_if_a_change_of_any_ip_family_is_pending_too_long() {
     type Story = fn(&Clock, &mut Health);
     let cases: [(&str, Story, u64, bool); 11] = [
         ("nothing changed for a long time", |_, _| (), 100_000, true),
-        ("a change waits", |clock, health| health.queued(clock.at(100)), 159, true),
-        ("a change waits too long", |clock, health| health.queued(clock.at(100)), 160, false),
+        ("a change is pending", |clock, health| health.queued(clock.at(100)), 159, true),
         (
-            "the first change counts, not the last",
+            "a change is pending for too long",
+            |clock, health| health.queued(clock.at(100)),
+            160,
+            false,
+        ),
+        (
+            "the oldest change counts, not the newest",
             |clock, health| [100, 130, 159].iter().for_each(|s| health.queued(clock.at(*s))),
             160,
             false,
@@ -64,7 +69,7 @@ fn healthz_fails_if_a_change_of_any_ip_family_is_pending_too_long() {
             true,
         ),
         (
-            "a failed sync forgets nothing",
+            "a failed sync keeps changes pending",
             |clock, health| {
                 health.queued(clock.at(100));
                 health.failed(Ipv4, clock.at(150));
@@ -73,13 +78,13 @@ fn healthz_fails_if_a_change_of_any_ip_family_is_pending_too_long() {
             false,
         ),
         (
-            "a sync that no change caused fails",
+            "a sync without changes fails",
             |clock, health| health.failed(Ipv6, clock.at(100)),
             160,
             false,
         ),
         (
-            "a change that came during a sync still waits",
+            "a change during a sync is still pending",
             |clock, health| {
                 health.queued(clock.at(100));
                 health.queued(clock.at(120));
@@ -90,7 +95,7 @@ fn healthz_fails_if_a_change_of_any_ip_family_is_pending_too_long() {
             false,
         ),
         (
-            "but not since the one that the sync contained",
+            "pending only since the newer change",
             |clock, health| {
                 health.queued(clock.at(100));
                 health.queued(clock.at(120));
@@ -100,7 +105,12 @@ fn healthz_fails_if_a_change_of_any_ip_family_is_pending_too_long() {
             169,
             true,
         ),
-        ("the API server is lost", |_, health| health.in_sync_with_source(false), 1000, true),
+        (
+            "the API server is unreachable",
+            |_, health| health.in_sync_with_source(false),
+            1000,
+            true,
+        ),
     ];
     for (name, story, then, healthy) in cases {
         let (clock, mut health) = synced();
@@ -118,11 +128,11 @@ fn healthz_and_livez_fail_without_first_sync_in_time() {
     let (clock, mut health) = started();
     assert!(health.healthz(clock.at(59), WALL).ok);
     assert!(!health.healthz(clock.at(60), WALL).ok);
-    assert!(health.livez(clock.at(60), WALL).ok, "without objects there is nothing to do");
+    assert!(health.livez(clock.at(60), WALL).ok, "alive without objects");
     health.in_sync_with_source(true);
     assert!(!health.livez(clock.at(60), WALL).ok);
     health.synced(IpFamily::Ipv4, clock.at(61), wall(61));
-    assert!(!health.livez(clock.at(62), WALL).ok, "IPv6 still waits");
+    assert!(!health.livez(clock.at(62), WALL).ok, "IPv6 is still pending");
     health.synced(IpFamily::Ipv6, clock.at(63), wall(63));
     assert!(health.livez(clock.at(64), WALL).ok);
 }
@@ -237,17 +247,17 @@ fn source_error_ends_on_success_or_expiry() {
     health.source("Service", trouble(Some(later(10))), now, wall);
     let since = |health: &Health, at| health.view(at, wall).trouble.map(|trouble| trouble.since);
     assert_eq!(since(&health, later(9)), Some(wall));
-    assert_eq!(since(&health, later(10)), None, "no news of it");
+    assert_eq!(since(&health, later(10)), None, "error expired");
     let again = wall + Duration::from_secs(5);
     health.source("Service", trouble(Some(later(20))), later(5), again);
-    assert_eq!(since(&health, later(15)), Some(wall), "it went on");
+    assert_eq!(since(&health, later(15)), Some(wall), "the outage continued");
     health.source("Service", None, later(6), again);
     assert_eq!(since(&health, later(6)), None);
     health.source("the manifests", trouble(None), later(7), again);
     assert_eq!(since(&health, later(700)), Some(again));
 }
 
-/// The reconciler alone records that a change waits for a sync, and it may be what hangs.
+/// Only the reconciler records pending changes, so a hanging reconciler must be detected elsewhere.
 #[test]
 fn health_checks_fail_if_reconciler_hangs_with_queued_changes() {
     let (clock, mut health) = synced();
@@ -265,11 +275,11 @@ fn health_checks_fail_if_reconciler_hangs_with_queued_changes() {
     let body = health.readyz(clock.at(160), WALL).body;
     assert!(body.contains("changes queued for 60 s or more"), "{body}");
     inputs.recv().unwrap();
-    assert_eq!(verdicts(&health, 160), [false; 3], "taken, and not dealt with");
+    assert_eq!(verdicts(&health, 160), [false; 3], "received but not handled");
     inputs.recv().unwrap();
     assert_eq!(verdicts(&health, 160), [true; 3]);
     health.in_sync_with_source(false);
-    assert!(!health.livez(clock.at(210), WALL).ok, "also before all objects are listed");
+    assert!(!health.livez(clock.at(210), WALL).ok, "also before the initial list is complete");
     inputs.done();
     assert_eq!(verdicts(&health, 210), [true; 3]);
 }
@@ -287,5 +297,5 @@ fn source_outage_is_measured_from_first_error_to_recovery() {
     assert_eq!(lasts(&health, 170), 70);
     health.source("Services", None, clock.at(170), wall(170));
     assert_eq!(lasts(&health, 179), 59);
-    assert_eq!(lasts(&health, 180), 0, "over by itself");
+    assert_eq!(lasts(&health, 180), 0, "expired");
 }

@@ -1,9 +1,10 @@
 //! Admits connections, so that no client can starve others.
 //!
-//! A new connection is always admitted. At a limit another one yields: of the client with the most
-//! connections, the oldest without a complete request, or else the oldest. A prober sends its
-//! request within a round trip, so a connection that waits for long is not a prober's. The node's
-//! own addresses have a separate table, so that kubelet is always served.
+//! A new connection is always admitted. If a limit is reached, another connection is closed: from
+//! the client with the most connections, the oldest without a complete request, or if there is
+//! none, the oldest. A prober sends its request within a round trip, so a connection without a
+//! request for a longer time is not a prober's. The node's own addresses have a separate table, so
+//! that kubelet is always served.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -330,12 +331,12 @@ mod tests {
         places[3].request().is_complete();
         places[4].request().is_complete();
         places.push(admit(&admission, HEALTH, "192.0.2.9:2002"));
-        assert_eq!(yielding(&mut places), [0, 1, 2], "then the oldest of all");
+        assert_eq!(yielding(&mut places), [0, 1, 2], "the oldest of all");
         assert_eq!(admission.held(), 3);
         drop(places);
         assert_eq!(admission.held(), 0);
         let is_empty = |of: &Table| of.ports.is_empty() && of.sources.is_empty();
-        assert!(admission.with(|tables| is_empty(&tables.others)), "nothing is left behind");
+        assert!(admission.with(|tables| is_empty(&tables.others)), "empty entries remain");
     }
 
     #[test]
@@ -378,7 +379,7 @@ mod tests {
         let ports = (0..100).map(|n| format!("192.0.2.1:{}", 31_000 + n));
         let spread: Vec<Slot> = ports.map(|local| admit(&admission, &local, &peer(9))).collect();
         assert_eq!(admission.held(), 16);
-        assert!(!has_to_yield(&mut other), "it is who holds many that yields");
+        assert!(!has_to_yield(&mut other), "the client with many connections must yield");
         let mut prober = admit(&admission, "192.0.2.1:31099", "198.51.100.7:2");
         let _more: Vec<Slot> = (0..10)
             .map(|n| admit(&admission, "192.0.2.1:31099", &format!("192.0.2.9:{n}")))

@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn host_header_allows_ip_localhost_and_node_name_only() {
-        assert!(is_answered(None), "HTTP/1.0, which no browser speaks");
+        assert!(is_answered(None), "HTTP/1.0, which browsers do not use");
         for host in [
             "127.0.0.1",
             "127.0.0.1:10249",

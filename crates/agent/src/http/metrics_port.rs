@@ -34,14 +34,14 @@ pub(crate) fn metrics_port(
                 health.with(|health| health.source_outage(Instant::now(), SystemTime::now()));
             metrics.source_outage(outage);
         }
-        let response = refused.or_else(|| told(request, &about, &metrics));
+        let response = refused.or_else(|| own_response(request, &about, &metrics));
         response.map(Answer::Now).unwrap_or_else(|| pages(request))
     })
 }
 
 const FOR_ANY_NAME: [&str; 5] = ["/healthz", "/metrics", "/metrics/slis", "/proxyMode", "/statusz"];
 
-fn told(request: &Request<'_>, about: &About, metrics: &Metrics) -> Option<Response> {
+fn own_response(request: &Request<'_>, about: &About, metrics: &Metrics) -> Option<Response> {
     Some(match request.path {
         "/healthz" => Response::text(StatusCode::OK, "ok"),
         "/metrics" => samples(metrics.text()),

@@ -1,7 +1,7 @@
 //! A small HTTP server with a bounded cost per client, because anyone can reach its ports.
 //!
 //! One request per connection: probes and scrapes are rare, and connections without keep-alive
-//! cannot be held open. `admission.rs` decides which connections are held.
+//! cannot be kept open. `admission.rs` decides which connections are closed at a limit.
 
 use std::convert::Infallible;
 use std::io;

@@ -18,7 +18,7 @@ use crate::metrics::{Build, Check, Metrics};
 
 const LOCALHOST: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// A slow page does not keep others waiting.
+/// A slow page does not delay other requests.
 #[tokio::test]
 async fn http_slow_page_does_not_delay_other_requests() {
     let (go, wait) = oneshot::channel();
@@ -36,23 +36,23 @@ async fn http_slow_page_does_not_delay_other_requests() {
     assert_eq!(body(&slow.await.unwrap()), "slow");
 }
 
-/// All that a server says to these bytes until it closes.
-pub(crate) async fn say(address: SocketAddr, bytes: &[u8]) -> String {
+/// Sends these bytes, and returns everything that the server sends until it closes.
+pub(crate) async fn send(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(bytes).await.unwrap();
-    hear(&mut stream).await
+    receive(&mut stream).await
 }
 
-async fn hear(stream: &mut TcpStream) -> String {
-    let mut heard = Vec::new();
-    let read = stream.read_to_end(&mut heard);
-    // A server that closes at once may do so with a reset; what came before counts.
-    let _ = timeout(Duration::from_secs(20), read).await.expect("the server closes");
-    String::from_utf8(heard).unwrap()
+async fn receive(stream: &mut TcpStream) -> String {
+    let mut received = Vec::new();
+    let read = stream.read_to_end(&mut received);
+    // A server that closes immediately may reset the connection; bytes received before that count.
+    let _ = timeout(Duration::from_secs(20), read).await.expect("the server should close");
+    String::from_utf8(received).unwrap()
 }
 
 pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
-    say(address, format!("GET {path} HTTP/1.1\r\nHost: node\r\n\r\n").as_bytes()).await
+    send(address, format!("GET {path} HTTP/1.1\r\nHost: node\r\n\r\n").as_bytes()).await
 }
 
 fn body(response: &str) -> &str {
@@ -132,7 +132,7 @@ async fn http_requests_get_expected_status_and_body() {
         ("\x16\x03\x01\x02 no HTTP\r\n\r\n", "400 Bad Request", ""),
     ];
     for (request, status, text) in cases {
-        let response = say(server.address, request.as_bytes()).await;
+        let response = send(server.address, request.as_bytes()).await;
         let start = request.get(..30).unwrap_or(request);
         let first = response.lines().next().unwrap_or_default();
         assert!(first.ends_with(status), "{start:?}: {response:?}");
@@ -144,17 +144,17 @@ async fn http_requests_get_expected_status_and_body() {
 async fn http_response_has_content_type_nosniff_length_and_close() {
     let server = start(hello(), Limits::default()).await;
     let two = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2);
-    let response = say(server.address, two.as_bytes()).await;
+    let response = send(server.address, two.as_bytes()).await;
     for header in [
         "content-type: text/plain; charset=utf-8\r\n",
         "x-content-type-options: nosniff\r\n",
         "content-length: 5\r\n",
         "connection: close\r\n",
     ] {
-        assert!(response.contains(header), "{header:?} is not in {response:?}");
+        assert!(response.contains(header), "{header:?} missing in {response:?}");
     }
-    assert_eq!(body(&response), "hello", "one answer");
-    let response = say(server.address, b"DELETE /hello HTTP/1.1\r\n\r\n").await;
+    assert_eq!(body(&response), "hello", "one response");
+    let response = send(server.address, b"DELETE /hello HTTP/1.1\r\n\r\n").await;
     assert!(response.contains("allow: GET, HEAD\r\n"), "{response:?}");
 }
 
@@ -165,7 +165,7 @@ async fn http_client_without_complete_request_times_out() {
     for limits in [patient, short] {
         let server = start(hello(), limits).await;
         let started = Instant::now();
-        assert_eq!(say(server.address, b"GET /hello HTTP/1.1\r\n").await, "");
+        assert_eq!(send(server.address, b"GET /hello HTTP/1.1\r\n").await, "");
         assert!(started.elapsed() < Duration::from_secs(9), "{:?}", started.elapsed());
         assert_eq!(body(&get(server.address, "/hello").await), "hello");
     }
@@ -183,7 +183,7 @@ async fn http_client_that_does_not_read_times_out() {
     let mut first = [0; 1];
     stream.read_exact(&mut first).await.unwrap();
     assert_eq!(admission.held(), 1);
-    until("its place is free again", || admission.held() == 0).await;
+    until("its slot is free again", || admission.held() == 0).await;
 }
 
 async fn until(what: &str, condition: impl Fn() -> bool) {
@@ -200,29 +200,29 @@ async fn half_open(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Limits where those from loopback, which are the node's own, have so many places.
-fn own_places(places: usize) -> Limits {
+/// Limits with this many slots for loopback addresses, which count as the node's own.
+fn own_slots(slots: usize) -> Limits {
     let none = Quota { all: 1, port: 1, source: 1 };
-    Limits::new(Admission::new(none, Quota { all: places, port: places, source: places }))
+    Limits::new(Admission::new(none, Quota { all: slots, port: slots, source: slots }))
 }
 
 #[tokio::test]
 async fn http_oldest_half_open_connection_is_closed_for_new_request() {
-    let limits = Limits { header_time: Duration::from_secs(20), ..own_places(2) };
+    let limits = Limits { header_time: Duration::from_secs(20), ..own_slots(2) };
     let admission = limits.admission.clone();
     let server = start(hello(), limits).await;
     let mut oldest = half_open(server.address).await;
     let mut second = half_open(server.address).await;
-    until("both have a place", || admission.held() == 2).await;
+    until("both have a slot", || admission.held() == 2).await;
     assert_eq!(body(&get(server.address, "/hello").await), "hello");
-    assert_eq!(hear(&mut oldest).await, "", "closed without an answer");
+    assert_eq!(receive(&mut oldest).await, "", "closed without a response");
     second.write_all(b"\r\n").await.unwrap();
-    assert_eq!(body(&hear(&mut second).await), "hello");
+    assert_eq!(body(&receive(&mut second).await), "hello");
 }
 
 #[tokio::test]
 async fn http_flood_of_half_open_connections_does_not_block_requests() {
-    let limits = own_places(64);
+    let limits = own_slots(64);
     let admission = limits.admission.clone();
     let server = start(hello(), limits).await;
     let address = server.address;
@@ -237,7 +237,7 @@ async fn http_flood_of_half_open_connections_does_not_block_requests() {
             })
         })
         .collect();
-    until("all places are taken", || admission.held() == 64).await;
+    until("all slots are in use", || admission.held() == 64).await;
     for _ in 0..50 {
         assert_eq!(body(&get(address, "/hello").await), "hello");
         assert!(admission.held() <= 64);
@@ -247,21 +247,21 @@ async fn http_flood_of_half_open_connections_does_not_block_requests() {
 
 #[tokio::test]
 async fn http_client_that_is_slow_or_silent_times_out() {
-    let limits = Limits { header_time: Duration::from_millis(300), ..own_places(4) };
+    let limits = Limits { header_time: Duration::from_millis(300), ..own_slots(4) };
     let admission = limits.admission.clone();
     let server = start(hello(), limits).await;
     let silent = TcpStream::connect(server.address).await.unwrap();
     let mut dribbling = TcpStream::connect(server.address).await.unwrap();
-    until("both are held", || admission.held() == 2).await;
+    until("both are connected", || admission.held() == 2).await;
     let started = Instant::now();
     for byte in b"GET /hello HTTP/1.1\r\nX: 0123456789".iter().cycle() {
         if dribbling.write_all(&[*byte]).await.is_err() || admission.held() == 0 {
             break;
         }
-        assert!(started.elapsed() < Duration::from_secs(9), "it is still held");
+        assert!(started.elapsed() < Duration::from_secs(9), "the connection is still open");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    until("neither is held", || admission.held() == 0).await;
+    until("neither is connected", || admission.held() == 0).await;
     drop(silent);
 }
 
@@ -278,10 +278,10 @@ async fn http_request_too_large_gets_431_or_413_without_reset() {
         for _ in 0..20 {
             let mut stream = TcpStream::connect(server.address).await.unwrap();
             let _ = stream.write_all(request.as_bytes()).await;
-            let mut heard = Vec::new();
-            // No reset: it would take the answer with it.
-            stream.read_to_end(&mut heard).await.unwrap();
-            let heard = String::from_utf8(heard).unwrap();
+            let mut received = Vec::new();
+            // A reset would discard the response.
+            stream.read_to_end(&mut received).await.unwrap();
+            let heard = String::from_utf8(received).unwrap();
             assert_eq!(heard.split(' ').nth(1), Some(status), "{heard}");
         }
     }
@@ -289,16 +289,16 @@ async fn http_request_too_large_gets_431_or_413_without_reset() {
 
 #[tokio::test]
 async fn http_shutdown_closes_port_and_answers_open_connections() {
-    let limits = Limits { header_time: Duration::from_secs(20), ..own_places(2) };
+    let limits = Limits { header_time: Duration::from_secs(20), ..own_slots(2) };
     let admission = limits.admission.clone();
     let server = start(hello(), limits).await;
     let mut stream = half_open(server.address).await;
-    until("it has been taken", || admission.held() == 1).await;
+    until("the connection is admitted", || admission.held() == 1).await;
     drop(server.shutdown);
     server.task.await.unwrap();
     assert!(TcpStream::connect(server.address).await.is_err());
     stream.write_all(b"\r\n").await.unwrap();
-    assert_eq!(body(&hear(&mut stream).await), "hello");
+    assert_eq!(body(&receive(&mut stream).await), "hello");
 }
 
 #[tokio::test]
@@ -317,7 +317,8 @@ async fn http_bind_address_in_use_is_an_error_or_retried() {
     }));
     failure.await.unwrap();
     drop(holder);
-    let listener = timeout(RETRY * 2, task).await.expect("it tries again").unwrap().unwrap();
+    let listener =
+        timeout(RETRY * 2, task).await.expect("bind should be retried").unwrap().unwrap();
     assert_eq!(listener.local_addr().unwrap(), address);
 }
 
@@ -350,7 +351,7 @@ fn health_port_answers_healthz_livez_readyz() {
     let router = health_port(health.clone(), Arc::clone(&metrics));
     let statuses =
         || ["/healthz", "/livez", "/readyz"].map(|path| ask(&router, path).status.as_u16());
-    assert_eq!(statuses(), [503, 200, 503], "the node is not known, and nothing is synced");
+    assert_eq!(statuses(), [503, 200, 503], "unknown node, no sync yet");
     health.with(|health| {
         health.node(NodeState::Known);
         health.synced(IpFamily::Ipv4, Instant::now(), SystemTime::now());
@@ -441,7 +442,7 @@ fn metrics_port_answers_every_path() {
     let statusz: serde_json::Value = serde_json::from_str(&json("/statusz")).unwrap();
     for path in statusz["paths"].as_array().unwrap() {
         let path = path.as_str().unwrap();
-        assert_eq!(ask(&router, path).status, 200, "{path} is told of");
+        assert_eq!(ask(&router, path).status, 200, "{path} is listed in /statusz");
     }
     for page in ["/", "/services", "/explain", "/drift"] {
         assert!(text_of(&ask(&router, "/statusz")).contains(&format!(" {page} ")), "{page}");
@@ -461,7 +462,7 @@ async fn http_router_gets_host_header() {
         ("Host: localhost\r\nHost: a.example\r\n", "Some(\"\")"),
     ] {
         let request = format!("GET / HTTP/1.1\r\n{headers}\r\n");
-        assert_eq!(body(&say(server.address, request.as_bytes()).await), host, "{headers}");
+        assert_eq!(body(&send(server.address, request.as_bytes()).await), host, "{headers}");
     }
 }
 
@@ -477,6 +478,6 @@ async fn http_accept_header_selects_json() {
         ("Accept: application/json;v=v1beta1;g=config.k8s.io;as=Statusz\r\n", "true"),
     ] {
         let request = format!("GET / HTTP/1.1\r\n{accept}\r\n");
-        assert_eq!(body(&say(server.address, request.as_bytes()).await), wants, "{accept}");
+        assert_eq!(body(&send(server.address, request.as_bytes()).await), wants, "{accept}");
     }
 }

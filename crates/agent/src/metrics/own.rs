@@ -111,8 +111,8 @@ impl Own {
             )?,
             kube_proxy_running: register.gauge(
                 "rulegen_kube_proxy_running",
-                "1 if kube-proxy runs in the network namespace of the agent, else 0; looked at \
-                 each minute",
+                "1 if kube-proxy runs in the network namespace of the agent, else 0; checked \
+                 every minute",
             )?,
         })
     }

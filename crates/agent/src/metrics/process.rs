@@ -32,7 +32,7 @@ impl Collector for Process {
         self.0.iter().collect()
     }
 
-    /// Without what cannot be read.
+    /// Omits values that cannot be read.
     fn collect(&self) -> Vec<MetricFamily> {
         let read = |path| fs::read_to_string(path).ok();
         let network = read("/proc/self/net/netstat");

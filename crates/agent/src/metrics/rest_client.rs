@@ -75,7 +75,7 @@ impl RestClient {
         }
     }
 
-    /// How long the answer of a request other than a watch took.
+    /// The latency of a response, except for watches.
     pub(crate) fn took(&self, verb: &str, duration: Duration) {
         self.observe(&self.durations, verb, duration.as_secs_f64());
     }
@@ -85,7 +85,7 @@ impl RestClient {
         self.observe(&self.request_sizes, verb, bytes as f64);
     }
 
-    /// Takes the size of the response to a request other than a watch.
+    /// The histogram for response sizes of requests other than watches.
     pub(crate) fn response_size(&self, verb: &str) -> Option<Histogram> {
         self.response_sizes.get_metric_with_label_values(&[verb, &self.host]).ok()
     }

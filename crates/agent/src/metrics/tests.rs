@@ -21,7 +21,7 @@ fn assert_lines(metrics: &Metrics, lines: &[&str]) {
     }
 }
 
-/// The names of kube-proxy 1.36 with their types, and in which of its modes they are: both (b),
+/// The names and types of kube-proxy 1.36's metrics, and the modes that have them: both (b),
 /// iptables (i) or nftables (n).
 const NAMES: &str = "
 sync_proxy_rules_duration_seconds histogram b
@@ -89,7 +89,7 @@ fn metrics_have_label_values_from_start() {
     );
     let text = metrics(ProxyMode::Nftables, &[IpFamily::Ipv6]).text().unwrap();
     assert!(!text.contains("IPv4"), "only families that are proxied:\n{text}");
-    // With rest_client_*, all that the dashboards of kubernetes-mixin show.
+    // With rest_client_*, all metrics that the dashboards of kubernetes-mixin show.
     for name in [
         "process_resident_memory_bytes",
         "process_cpu_seconds_total",

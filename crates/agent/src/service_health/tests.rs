@@ -33,7 +33,7 @@ fn check(name: &str, port: u16, local_ready_endpoints: usize) -> ServiceCheck {
     ServiceCheck { namespace: "shop".into(), name: name.into(), port, local_ready_endpoints }
 }
 
-/// A port that is free; the kernel does not give it to the next who asks for any.
+/// A free port that the kernel does not give to another socket that asks for any port.
 async fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
     listener.local_addr().unwrap().port()
@@ -59,7 +59,7 @@ async fn health_check_node_port_answer_equals_that_of_kube_proxy() {
         let weight = format!("x-load-balancing-endpoint-weight: {endpoints}");
         for header in ["content-type: application/json", "x-content-type-options: nosniff", &weight]
         {
-            assert!(headers.lines().any(|line| line == header), "{header} is not in {headers}");
+            assert!(headers.lines().any(|line| line == header), "{header} missing in {headers}");
         }
         let wanted = format!(
             "{{\n\t\"service\": {{\n\t\t\"namespace\": \"shop\",\n\t\t\"name\": \"web\"\n\t}},\n\
@@ -69,7 +69,7 @@ async fn health_check_node_port_answer_equals_that_of_kube_proxy() {
     }
 }
 
-/// As kube-proxy: a load balancer that asks at an address sends its traffic to this family.
+/// As in kube-proxy: a load balancer that probes an address sends traffic of its family.
 #[tokio::test]
 async fn each_family_is_counted_and_listened_for_by_itself() {
     const LOCALHOST6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
@@ -85,7 +85,7 @@ async fn each_family_is_counted_and_listened_for_by_itself() {
     assert!(status(&answer) == "200" && answer.contains("\"localEndpoints\": 2"), "{answer}");
     assert!(service_health.update(vec![check("four", port, 1)], &addresses).await.is_empty());
     assert_eq!(status(&get((LOCALHOST, port).into(), "/").await), "200");
-    assert!(TcpStream::connect((LOCALHOST6, port)).await.is_err(), "no IPv6 for an IPv4 Service");
+    assert!(TcpStream::connect((LOCALHOST6, port)).await.is_err(), "IPv4 Service listens on IPv6");
 }
 
 #[tokio::test]
@@ -98,13 +98,14 @@ async fn health_check_node_port_listeners_follow_services_and_addresses() {
     assert_eq!(status(&get(at_a, "/").await), "200");
     assert_eq!(status(&get(at_b, "/").await), "200");
 
-    // One stays with other endpoints, the port of the other goes to a third.
+    // The first keeps its port with other endpoints, and a third Service gets the port of the
+    // second.
     let wanted = vec![check("a", a, 0), check("c", b, 1)];
     assert!(service_health.update(wanted, &[LOCALHOST]).await.is_empty());
     assert_eq!(status(&get(at_a, "/").await), "503");
     assert!(get(at_b, "/").await.contains("\"name\": \"c\""));
 
-    // From one address to all and back: each holds the port against the other.
+    // From one address to all addresses and back: each listener blocks the port for the other.
     for addresses in [vec![ALL, ALL6], vec![LOCALHOST]] {
         let failures = service_health.update(vec![check("a", a, 1)], &addresses).await;
         assert!(failures.is_empty(), "{failures:?}");
@@ -120,7 +121,7 @@ async fn health_check_node_port_of_deleted_service_answers_404() {
     let mut service_health = service_health(healthy());
     let port = free_port().await;
     service_health.update(vec![check("web", port, 1)], &[LOCALHOST]).await;
-    // Two of them, as only an answer to the second shows that the first has been accepted.
+    // Two of them: only an answer to the second shows that the first was accepted.
     let mut stream = TcpStream::connect((LOCALHOST, port)).await.unwrap();
     assert_eq!(status(&get((LOCALHOST, port).into(), "/").await), "200");
     service_health.update(Vec::new(), &[LOCALHOST]).await;
@@ -137,8 +138,8 @@ async fn health_check_node_port_in_use_is_reported_and_retried() {
     let address = holder.local_addr().unwrap();
     let wanted = || vec![check("web", address.port(), 1)];
     let failures = service_health.update(wanted(), &[LOCALHOST]).await;
-    let told: Vec<_> = failures.iter().map(|of| (of.name.as_str(), of.address)).collect();
-    assert_eq!(told, [("web", address)]);
+    let failed: Vec<_> = failures.iter().map(|of| (of.name.as_str(), of.address)).collect();
+    assert_eq!(failed, [("web", address)]);
     drop(holder);
     assert!(service_health.update(wanted(), &[LOCALHOST]).await.is_empty());
     assert_eq!(status(&get(address, "/").await), "200");
@@ -150,8 +151,9 @@ async fn health_check_node_port_of_two_services_goes_to_first_by_name() {
     let port = free_port().await;
     let wanted = vec![check("b", port, 1), check("a", port, 1)];
     let failures = service_health.update(wanted, &[LOCALHOST]).await;
-    let told: Vec<_> = failures.iter().map(|of| (of.name.as_str(), of.error.to_string())).collect();
-    assert_eq!(told, [("b", "port already used by shop/a".to_owned())]);
+    let failed: Vec<_> =
+        failures.iter().map(|of| (of.name.as_str(), of.error.to_string())).collect();
+    assert_eq!(failed, [("b", "port already used by shop/a".to_owned())]);
     assert!(get((LOCALHOST, port).into(), "/").await.contains("\"name\": \"a\""));
 }
 
@@ -166,15 +168,11 @@ fn health_check_node_port_limit_is_shared_fairly_between_namespaces() {
     let many = (0..500).map(|n| of("evil", &format!("{n:03}"), 30_000 + n));
     let few = [of("shop", "web", 31_001), of("shop", "api", 31_000), of("zoo", "ape", 31_002)];
     let checks: BTreeMap<NonZeroU16, ServiceCheck> = many.chain(few).collect();
-    assert_eq!(
-        beyond(503, &[ALL, ALL6], &checks),
-        [],
-        "it listens at addresses of its family only"
-    );
+    assert_eq!(beyond(503, &[ALL, ALL6], &checks), [], "listens only on addresses of its family");
     let beyond = beyond(21, &[ALL, LOCALHOST], &checks);
     assert_eq!(beyond.len(), 493);
     assert!(beyond.iter().all(|check| check.namespace == "evil"));
-    assert_eq!(beyond[0].name, "007", "ten less the three of others");
+    assert_eq!(beyond[0].name, "007", "ten minus the three Services of other namespaces");
 }
 
 #[tokio::test]
@@ -187,7 +185,7 @@ async fn health_check_node_port_listeners_are_limited() {
     };
     let addresses = [LOCALHOST, "127.0.0.2".parse().unwrap()];
     let failures = service_health.update(wanted(&ports), &addresses).await;
-    assert_eq!(failures.len(), 4, "a Service is answered at all addresses or at none");
+    assert_eq!(failures.len(), 4, "a Service gets all listeners or none");
     assert!(failures.iter().all(|of| of.error.to_string().contains("LimitNOFILE")));
     assert_eq!(service_health.listeners.len(), 2);
     assert_eq!(status(&get((LOCALHOST, ports[0]).into(), "/").await), "200");

@@ -1,7 +1,7 @@
 //! Checks the responses of the API server.
 //!
-//! There may be proxies between the agent and the server, or a wrong server behind the address. A
-//! response that is not exactly what was requested must not be taken for an empty list.
+//! There may be proxies between the agent and the server, or the address may lead to a wrong
+//! server. A response that is not exactly what was requested must not be treated as an empty list.
 
 use kube::core::Status;
 use serde::Deserialize;

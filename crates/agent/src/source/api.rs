@@ -2,7 +2,7 @@
 //! with exponential backoff and jitter.
 //!
 //! ```text
-//!        ┌────────── a version that is too old, an answer that is none ───┐
+//!        ┌────────── version too old, or invalid response ────────────────┐
 //!        ▼                                                                │
 //! list, page by page ──version──▶ watch from there ──end or failure──▶ watch again
 //! ```
@@ -30,11 +30,11 @@ use super::watch_failures::{LONGEST_PAUSE, Server, WatchFailures};
 use crate::input;
 use crate::queue::Ended;
 
-/// How long until a missing kind is requested again.
+/// The interval of requests for a missing kind.
 const ABSENCE: Duration = Duration::from_secs(300);
 
-/// ServiceCIDRs that cannot be listed are requested again after at most this time. Unlike other
-/// kinds, forbidden ones do not hold up the start, so nobody else would notice.
+/// The maximum interval of requests for ServiceCIDRs that cannot be listed. Unlike other kinds,
+/// forbidden ServiceCIDRs do not delay the start, so the failure would not be noticed otherwise.
 const UNLISTED: Duration = Duration::from_secs(10);
 
 /// After this time a slow page is logged, long before it times out.
@@ -111,11 +111,11 @@ struct Watch<'a, W, T> {
     /// The page size.
     limit: u32,
     /// Whether the API server may answer the list from its watch cache (resource version 0), which
-    /// costs etcd nothing when all nodes start together. Such a list may be older than what was seen,
-    /// so only the first is of this kind; the cache also has no pages.
+    /// does not load etcd when all nodes start together. Such a list may be older than objects
+    /// already received, so only the first list uses the cache; the cache has no pages either.
     from_cache: bool,
-    /// The backoff before a list that a failed watch made necessary. It is reset after two minutes
-    /// without one, so that a server that fails after each list does not cause a list each second.
+    /// The backoff before a list after a failed watch. It is reset after two minutes without a
+    /// failure, so that a server that fails after each list does not cause a list each second.
     lists: DefaultBackoff,
     was_absent: bool,
     watched: std::marker::PhantomData<W>,
@@ -217,8 +217,8 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
         if W::KIND != Kind::ServiceCidr {
             return Ok(pause);
         }
-        // Roles written for older clusters do not allow ServiceCIDRs. Other errors pass, so they are
-        // waited for.
+        // Roles written for older clusters do not allow ServiceCIDRs. Other errors are temporary,
+        // so the watch waits.
         if is_forbidden(error) {
             self.forwarder.service_cidrs_unknown().await?;
         }

@@ -74,7 +74,7 @@ pub(crate) async fn connect(options: &ApiOptions) -> Result<Connection> {
     Ok(Connection { client, address, metrics })
 }
 
-/// As of client-go, by which audit logs and metrics of the API server tell its clients apart.
+/// The format of client-go, by which audit logs and metrics of the API server distinguish clients.
 fn user_agent() -> HeaderValue {
     let version = env!("CARGO_PKG_VERSION");
     let text = format!("rulegen/{version} ({OS}/{})", go_architecture());

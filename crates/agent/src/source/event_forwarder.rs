@@ -100,8 +100,8 @@ pub(in crate::source) fn trigger_time(object: &mut Object) -> Option<SystemTime>
     time.parse::<jiff::Timestamp>().ok().map(SystemTime::from)
 }
 
-/// The newest version of each object, by a hash of its name. A caching proxy that repeats old
-/// responses would otherwise bring deleted objects back.
+/// The newest version of each object, by a hash of its name. Otherwise a caching proxy that repeats
+/// old responses could bring deleted objects back.
 #[derive(Default)]
 struct Versions {
     hasher: RandomState,
@@ -149,14 +149,14 @@ mod tests {
         let most = GONE as u64;
         assert!(versions.is_newer(&key(0), Some(1)));
         versions.is_gone(&key(0));
-        assert!(versions.is_newer(&key(0), Some(2)), "it came again");
+        assert!(versions.is_newer(&key(0), Some(2)), "created again");
         for number in 1..most * 2 {
             assert!(versions.is_newer(&key(number), Some(number * 2)));
             assert!(versions.is_newer(&key(number), Some(number * 2 + 1)));
             versions.is_gone(&key(number));
-            assert!(!versions.is_newer(&key(number), Some(number * 2)), "it is gone");
+            assert!(!versions.is_newer(&key(number), Some(number * 2)), "deleted");
         }
-        assert!(!versions.is_newer(&key(0), Some(2)), "it is there");
+        assert!(!versions.is_newer(&key(0), Some(2)), "exists");
         assert_eq!(versions.newest.len(), GONE + 1);
     }
 }

@@ -52,12 +52,12 @@ pub(crate) fn watch(
     }
     let mut reminded = Instant::now();
     let mut complaints: Vec<Problem> = Vec::new();
-    let mut was_whole = false;
+    let mut was_complete = false;
     loop {
-        let (objects, problems) = read_whole(&mut watcher, folder, read, if_empty)?;
-        let told = std::mem::replace(&mut complaints, problems);
+        let (objects, problems) = read_complete(&mut watcher, folder, read, if_empty)?;
+        let known = std::mem::replace(&mut complaints, problems);
         let new: Vec<&Problem> =
-            complaints.iter().filter(|problem| !told.contains(problem)).collect();
+            complaints.iter().filter(|problem| !known.contains(problem)).collect();
         if new.iter().map(|problem| send_problem(problem, sink)).any(|sent| sent.is_err()) {
             return Ok(());
         }
@@ -71,11 +71,11 @@ pub(crate) fn watch(
         if let Some(problem) = trouble
             && (is_new || reminded.elapsed() >= REMINDER)
         {
-            warn_of_partial_input(folder, problem, was_whole);
+            warn_of_partial_input(folder, problem, was_complete);
             reminded = Instant::now();
         }
-        let sent = match (is_partial, was_whole) {
-            (false, _) => tell(objects, sink),
+        let sent = match (is_partial, was_complete) {
+            (false, _) => replace_all(objects, sink),
             (true, true) => add(objects, sink),
             // The previous content of the file is unknown, so all rules stay.
             (true, false) => Ok(()),
@@ -83,7 +83,7 @@ pub(crate) fn watch(
         if sent.is_err() {
             return Ok(());
         }
-        was_whole |= !is_partial;
+        was_complete |= !is_partial;
         memory::release_free_pages();
         while !watcher.wait(Some(LONG))? && !is_partial {}
     }
@@ -91,13 +91,13 @@ pub(crate) fn watch(
 
 /// Reads while no file is being written, and again if a write began meanwhile: objects missing from
 /// a half-written file would look deleted.
-fn read_whole(
+fn read_complete(
     watcher: &mut FolderWatcher,
     folder: &Path,
     read: ReadFolder,
     if_empty: IfEmpty,
 ) -> io::Result<(Vec<Object>, Vec<Problem>)> {
-    let mut delay = Delay { begun: Instant::now(), is_told: false };
+    let mut delay = Delay { begun: Instant::now(), is_logged: false };
     loop {
         settle(watcher, &mut delay)?;
         let before = watcher.writes()?;
@@ -111,7 +111,7 @@ fn read_whole(
             problems.extend(twice);
             return Ok((objects, problems));
         }
-        delay.tell();
+        delay.log();
     }
 }
 
@@ -119,25 +119,25 @@ fn read_whole(
 fn settle(watcher: &mut FolderWatcher, delay: &mut Delay) -> io::Result<()> {
     let begun = Instant::now();
     while (watcher.wait(Some(QUIET))? && begun.elapsed() < PATIENCE) || watcher.is_being_written() {
-        delay.tell();
+        delay.log();
     }
     Ok(())
 }
 
-/// How long a write has been delaying the read.
+/// The delay of a read by files that are still being written.
 struct Delay {
     begun: Instant,
-    is_told: bool,
+    is_logged: bool,
 }
 
 impl Delay {
     /// Logs a long delay once.
-    fn tell(&mut self) {
-        if self.begun.elapsed() > LONG && !self.is_told {
+    fn log(&mut self) {
+        if self.begun.elapsed() > LONG && !self.is_logged {
             tracing::warn!(
                 "manifest still open for writing, keeping current rules until it is closed"
             );
-            self.is_told = true;
+            self.is_logged = true;
         }
     }
 }
@@ -151,9 +151,9 @@ fn send_trouble(trouble: Option<&Problem>, sink: &Sink) -> Result<(), Ended> {
     sink.send_blocking(Input::Source("the manifests", trouble), 1)
 }
 
-fn warn_of_partial_input(folder: &Path, error: &Problem, was_whole: bool) {
+fn warn_of_partial_input(folder: &Path, error: &Problem, was_complete: bool) {
     let folder = folder.display();
-    if was_whole {
+    if was_complete {
         tracing::warn!(
             %folder,
             %error,
@@ -169,7 +169,8 @@ fn warn_of_partial_input(folder: &Path, error: &Problem, was_whole: bool) {
     }
 }
 
-fn tell(objects: Vec<Object>, sink: &Sink) -> Result<(), Ended> {
+/// Sends a complete list of objects, which removes all others.
+fn replace_all(objects: Vec<Object>, sink: &Sink) -> Result<(), Ended> {
     let events = Kind::ALL.map(StoreEvent::ListBegan).into_iter();
     let events = events.chain(objects.into_iter().map(put));
     let events: Vec<_> = events.chain(Kind::ALL.map(StoreEvent::ListEnded)).collect();

@@ -1,4 +1,4 @@
-//! Objects from the API server. Each is parsed on its own, so that an invalid one does not affect
+//! Objects from the API server. Each is parsed separately, so that an invalid one does not affect
 //! others.
 
 use std::fmt;

@@ -1,5 +1,4 @@
-//! Requests to the API server, and its answers: no more of them than fits into bounded memory, and
-//! no longer waited for than it may take.
+//! Requests to the API server, with limits on the size and duration of responses.
 
 use std::time::Duration;
 
@@ -55,7 +54,7 @@ pub(super) async fn list<W: Watched>(
     let request = kube::core::Request::new(W::PATH).list(parameters);
     let mut request =
         request.map_err(|error| Error::Unreachable(kube::Error::BuildRequest(error)))?;
-    ask_cache(&mut request, parameters);
+    allow_cache(&mut request, parameters);
     let answer = async {
         let response = send(client, request).await?;
         whole(response.into_body(), "the list", LONGEST_PAGE).await
@@ -64,9 +63,9 @@ pub(super) async fn list<W: Watched>(
     Ok(page(&body)?)
 }
 
-/// Adds the resource version 0 beside a limit, as client-go does for servers without a watch cache.
-/// kube leaves it out.
-fn ask_cache(request: &mut Request<Vec<u8>>, parameters: &ListParams) {
+/// Adds resource version 0 to a request with a limit, as client-go does for servers without a watch
+/// cache. kube leaves it out.
+fn allow_cache(request: &mut Request<Vec<u8>>, parameters: &ListParams) {
     let from_cache = parameters.resource_version.as_deref() == Some("0");
     if from_cache
         && parameters.limit.is_some()

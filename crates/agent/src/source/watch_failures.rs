@@ -13,9 +13,9 @@ use super::request::Error;
 /// The longest pause between two attempts without jitter, as in client-go.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// The longest pause while the server is away, with jitter. Together with the pause before a list
-/// (at most 1.6 s) it stays below 5 s: so long a change may take to reach the kernel after an
-/// outage.
+/// The longest pause while the server is unreachable, with jitter. Together with the pause before a
+/// list (at most 1.6 s) it stays below 5 s, which is the maximum time until a change reaches the
+/// kernel after an outage.
 const LONGEST_PAUSE_WHILE_AWAY: Duration = Duration::from_millis(2500);
 
 /// The interval of reminders.
@@ -56,7 +56,7 @@ impl Class {
     }
 }
 
-/// Whether the server is away, also behind a load balancer that says so.
+/// Whether the server is unreachable, also according to a load balancer in front of it.
 fn is_away(error: &Error) -> bool {
     match error {
         Error::Unreachable(_) | Error::Silent(_) => true,
@@ -242,7 +242,7 @@ mod tests {
             let pauses: Vec<Duration> = (0..40).map(|_| troubles.failed(&error)).collect();
             let range = Duration::from_millis(800)..=LONGEST_PAUSE_WHILE_AWAY;
             assert!(pauses.iter().all(|pause| range.contains(pause)), "{error}: {pauses:?}");
-            // The answer that ends the outage does not inherit them.
+            // The response that ends the outage does not inherit the pauses.
             let pause = troubles.failed(&refused(429));
             assert!(pause <= Duration::from_millis(6400), "{pause:?}");
         }
@@ -262,7 +262,7 @@ mod tests {
         }
         assert_eq!(said, [0, 60, 120, 180]);
         let now = start + Duration::from_secs(200);
-        // Another kind of failure is logged, with the time since the first.
+        // A different kind of failure is logged, with the time since the first failure.
         assert_eq!(
             reminder.fail(Class::Refused(503), now),
             LogDecision::Since(Duration::from_secs(200))
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(reminder.fail(Class::Refused(503), now), LogDecision::Since(Duration::ZERO));
     }
 
-    /// Four watches fail together, which is one line.
+    /// Four watches fail together and are logged in one line.
     #[test]
     fn watch_outage_of_server_is_logged_once_for_all_kinds() {
         let server = Server::new("http://127.0.0.1:1/".to_owned());
