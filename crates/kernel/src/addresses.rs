@@ -52,11 +52,11 @@ impl AddressWatcher {
         // A deadline beyond the clock's range means no deadline.
         let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
         loop {
-            let told = self.wait_until(deadline)?;
+            let changed = self.wait_until(deadline)?;
             if self.drain()? {
                 return Ok(true);
             }
-            if !told && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            if !changed && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return Ok(false);
             }
         }
@@ -79,13 +79,13 @@ impl AddressWatcher {
     /// Reads everything pending; returns true if there was anything. As long as something is left
     /// after an overflow, the kernel drops new messages without reporting it again.
     fn drain(&self) -> io::Result<bool> {
-        let mut told = false;
+        let mut changed = false;
         loop {
             // The content does not matter, because the groups report only addresses. The kernel
             // truncates what does not fit.
             match recv(self.socket.as_raw_fd(), &mut [0; 16], MsgFlags::empty()) {
-                Ok(_) | Err(Errno::ENOBUFS) => told = true,
-                Err(Errno::EAGAIN) => return Ok(told),
+                Ok(_) | Err(Errno::ENOBUFS) => changed = true,
+                Err(Errno::EAGAIN) => return Ok(changed),
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
             }

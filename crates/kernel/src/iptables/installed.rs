@@ -55,7 +55,7 @@ pub fn holds_chain(variant: Variant, table: Table, chain: &str) -> bool {
     [IpFamily::Ipv4, IpFamily::Ipv6].into_iter().any(|family| {
         // A family that cannot be read, for example without IPv6, has no chains.
         let saved = Program::new(family, variant, "save").run(arguments);
-        let held = saved.map(|text| parse(family, &text).0);
-        held.is_ok_and(|held| held.chain(table, &chain.into()).is_some())
+        let actual = saved.map(|text| parse(family, &text).0);
+        actual.is_ok_and(|actual| actual.chain(table, &chain.into()).is_some())
     })
 }

@@ -74,8 +74,8 @@ mod tests {
         for before in [5, u32::MAX - 1, u32::MAX] {
             let mut own = noted(before, before.wrapping_add(2), 2);
             // The process ID belongs to another PID namespace.
-            let told = [0, 1, 2, 3].map(|n| own.made(&commit(before.wrapping_add(n), 4711)));
-            assert_eq!(told, [false, true, true, false], "{before}");
+            let made = [0, 1, 2, 3].map(|n| own.made(&commit(before.wrapping_add(n), 4711)));
+            assert_eq!(made, [false, true, true, false], "{before}");
         }
     }
 

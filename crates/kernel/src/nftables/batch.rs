@@ -143,9 +143,9 @@ impl Batch {
                 let raw = rule::encode(of, table, chain, made);
                 self.add(libc::NFT_MSG_NEWRULE, of, AT_END, &raw);
             }
-            Operation::DeleteRule(chain, held) => {
+            Operation::DeleteRule(chain, actual) => {
                 step("delete rule of", chain);
-                let raw = rule::with_handle(of, table, chain, held.handle);
+                let raw = rule::with_handle(of, table, chain, actual.handle);
                 self.add(libc::NFT_MSG_DELRULE, of, 0, &raw);
             }
             Operation::FlushChain(chain) => {

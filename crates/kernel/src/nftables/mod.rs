@@ -225,13 +225,13 @@ impl NfTables {
         tables: &[(IpFamily, &Name)],
     ) -> Result<(Generation, Vec<Option<Actual>>), Interrupted> {
         let generation = read::generation(&mut self.socket)?;
-        let held: Result<Vec<Option<Actual>>, Interrupted> = tables
+        let actual: Result<Vec<Option<Actual>>, Interrupted> = tables
             .iter()
             .map(|(family, name)| read::table(&mut self.socket, *family, name))
             .collect();
-        let held = held?;
+        let actual = actual?;
         match read::generation(&mut self.socket)? {
-            same if same == generation => Ok((generation, held)),
+            same if same == generation => Ok((generation, actual)),
             _ => Err(Interrupted::Changed),
         }
     }

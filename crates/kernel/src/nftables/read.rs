@@ -69,14 +69,14 @@ pub(super) fn table(
     name: &Name,
 ) -> Result<Option<Actual>, Interrupted> {
     let Some(found) = find(socket, of, name)? else { return Ok(None) };
-    let held = Actual { foreign: table::foreign(&found), ..Actual::default() };
-    let mut reader = Reader { socket, family: of, table: name, held };
+    let actual = Actual { foreign: table::foreign(&found), ..Actual::default() };
+    let mut reader = Reader { socket, family: of, table: name, actual };
     reader.chains()?;
     reader.rules()?;
     reader.sets()?;
     reader.others(libc::NFT_MSG_GETOBJ, "object")?;
     reader.others(GET_FLOWTABLE, "flowtable")?;
-    Ok(Some(reader.held))
+    Ok(Some(reader.actual))
 }
 
 /// Reads the counters of the elements and rules of a table.
@@ -86,7 +86,7 @@ pub(super) fn counted(
     table: &Name,
     each: &mut impl FnMut(Counted),
 ) -> Result<(), Interrupted> {
-    let mut reader = Reader { socket, family: of, table, held: Actual::default() };
+    let mut reader = Reader { socket, family: of, table, actual: Actual::default() };
     let mut sets: Vec<(Name, Set)> = Vec::new();
     let of_table = set::of_table(of, table);
     reader.dump(
@@ -151,7 +151,7 @@ pub(super) fn counted_of(
             }
         }
     }
-    let mut reader = Reader { socket, family: of, table, held: Actual::default() };
+    let mut reader = Reader { socket, family: of, table, actual: Actual::default() };
     let counts = |rule: &Rule| rule.statements.contains(&Statement::Counter);
     for (name, _) in part.chains.iter().filter(|(_, chain)| chain.rules.iter().any(counts)) {
         reader.counted_rules(&rule::of_chain(of, table, name), each)?;
@@ -230,7 +230,7 @@ struct Reader<'a> {
     socket: &'a mut Socket,
     family: IpFamily,
     table: &'a Name,
-    held: Actual,
+    actual: Actual,
 }
 
 impl Reader<'_> {
@@ -247,7 +247,7 @@ impl Reader<'_> {
                 }
             },
         )?;
-        self.held.chains = self.named(chains, "chain");
+        self.actual.chains = self.named(chains, "chain");
         Ok(())
     }
 
@@ -264,11 +264,11 @@ impl Reader<'_> {
         for rule in rules {
             match rule {
                 Some((chain, rule)) => {
-                    if let Some(Some(chain)) = self.held.chains.get_mut(&chain) {
+                    if let Some(Some(chain)) = self.actual.chains.get_mut(&chain) {
                         chain.rules.push(rule);
                     }
                 }
-                None => self.held.foreign.push("an unreadable rule".to_owned()),
+                None => self.actual.foreign.push("an unreadable rule".to_owned()),
             }
         }
         Ok(())
@@ -293,15 +293,15 @@ impl Reader<'_> {
             },
         )?;
         let mut sets: BTreeMap<Name, Option<Set>> = self.named(sets, "set");
-        self.held.foreign.extend(fixed);
-        for (name, held) in &mut sets {
-            if let Some(set) = held
+        self.actual.foreign.extend(fixed);
+        for (name, actual) in &mut sets {
+            if let Some(set) = actual
                 && !self.elements(name, set)?
             {
-                *held = None;
+                *actual = None;
             }
         }
-        self.held.sets = sets;
+        self.actual.sets = sets;
         Ok(())
     }
 
@@ -357,13 +357,13 @@ impl Reader<'_> {
                 found.push(format!("the {what} {name}"));
             },
         )?;
-        self.held.foreign.extend(found);
+        self.actual.foreign.extend(found);
         Ok(())
     }
 
     fn named<T>(&mut self, read: Vec<Option<(Name, T)>>, what: &str) -> BTreeMap<Name, T> {
         if read.iter().any(Option::is_none) {
-            self.held.foreign.push(format!("an unreadable {what}"));
+            self.actual.foreign.push(format!("an unreadable {what}"));
         }
         read.into_iter().flatten().collect()
     }

@@ -95,8 +95,8 @@ fn decode_shape(of: IpFamily, raw: &RawSet) -> Option<Set> {
     };
     let raw = raw.borrow();
     let number = |attribute: sys::nftnl_set_attr| raw.get_u32(attribute).unwrap_or_default();
-    let held = number(sys::NFTNL_SET_FLAGS);
-    let data = match (held & MAP != 0, number(sys::NFTNL_SET_DATA_TYPE)) {
+    let actual = number(sys::NFTNL_SET_FLAGS);
+    let data = match (actual & MAP != 0, number(sys::NFTNL_SET_DATA_TYPE)) {
         (false, _) => None,
         (true, VERDICT) => Some(DataType::Verdict),
         (true, kind) if kind == data_of(of, DataType::AddrPort).0 => Some(DataType::AddrPort),
@@ -107,8 +107,8 @@ fn decode_shape(of: IpFamily, raw: &RawSet) -> Option<Set> {
     let set = Set {
         key: fields_of(of, number(sys::NFTNL_SET_KEY_TYPE))?,
         data,
-        interval: held & INTERVAL != 0,
-        dynamic: held & DYNAMIC != 0,
+        interval: actual & INTERVAL != 0,
+        dynamic: actual & DYNAMIC != 0,
         counter,
         comment,
         elements: Default::default(),
@@ -118,7 +118,7 @@ fn decode_shape(of: IpFamily, raw: &RawSet) -> Option<Set> {
     const DYNSET_SIZE: u32 = 0xffff;
     let size = raw.get_u32(sys::NFTNL_SET_DESC_SIZE);
     let is_sized = size.is_some_and(|size| !set.dynamic || size != DYNSET_SIZE);
-    let is_ours = held == flags(&set)
+    let is_ours = actual == flags(&set)
         && number(sys::NFTNL_SET_KEY_LEN) == length_of(of, &set.key)
         && !is_sized
         && !has_timeout

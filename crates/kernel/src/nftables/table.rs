@@ -27,12 +27,12 @@ pub(super) fn encode(of: IpFamily, name: &Name, comment: &Comment) -> RawTable {
 pub(super) fn foreign(raw: &RawTable) -> Vec<String> {
     // NFT_TABLE_F_* of linux/netfilter/nf_tables.h.
     const FLAGS: [(u32, &str); 3] = [(1, "dormant"), (2, "owner"), (4, "persist")];
-    let held = raw.borrow().get_u32(sys::NFTNL_TABLE_FLAGS).unwrap_or_default();
-    let known = FLAGS.iter().filter(|(flag, _)| held & flag != 0);
+    let actual = raw.borrow().get_u32(sys::NFTNL_TABLE_FLAGS).unwrap_or_default();
+    let known = FLAGS.iter().filter(|(flag, _)| actual & flag != 0);
     let mut foreign: Vec<String> = known.map(|(_, name)| format!("the flag {name}")).collect();
     let all = FLAGS.iter().fold(0, |all, (flag, _)| all | flag);
-    if held & !all != 0 {
-        foreign.push(format!("the flags {:#x}", held & !all));
+    if actual & !all != 0 {
+        foreign.push(format!("the flags {:#x}", actual & !all));
     }
     foreign
 }

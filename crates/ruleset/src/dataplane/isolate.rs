@@ -24,13 +24,13 @@ pub fn isolate<T: Clone>(
     most: usize,
     tables: impl Fn(&[T]) -> Vec<Table>,
 ) -> Result<Bisection<T>, Error> {
-    let mut trials = Trials { dataplane, held: None };
+    let mut trials = Trials { dataplane, actual: None };
     crate::isolate(settled, suspects, most, |parts| trials.refusal(&tables(parts)))
 }
 
 struct Trials<'a, D> {
     dataplane: &'a mut D,
-    held: Option<(Generation, Vec<Option<Actual>>)>,
+    actual: Option<(Generation, Vec<Option<Actual>>)>,
 }
 
 impl<D: Dataplane> Trials<'_, D> {
@@ -39,16 +39,16 @@ impl<D: Dataplane> Trials<'_, D> {
         let tables: Vec<&Table> = tables.iter().collect();
         let mut last = Error::Busy { attempts: ATTEMPTS };
         for _ in 0..ATTEMPTS {
-            let (is_fresh, (generation, held)) = match self.held.take() {
-                Some(held) => (false, held),
+            let (is_fresh, (generation, actual)) = match self.actual.take() {
+                Some(actual) => (false, actual),
                 None => (true, self.read(&tables)?),
             };
-            match try_all(self.dataplane, generation, &held, &tables) {
+            match try_all(self.dataplane, generation, &actual, &tables) {
                 // Elements with a timeout may have expired since the read.
-                Err(Error::Refused(refusals)) if !is_fresh && is_outdated(&refusals, &held) => {}
+                Err(Error::Refused(refusals)) if !is_fresh && is_outdated(&refusals, &actual) => {}
                 Err(error @ (Error::Stale | Error::Lost)) => last = error,
                 result => {
-                    self.held = Some((generation, held));
+                    self.actual = Some((generation, actual));
                     return match result {
                         Ok(()) => Ok(None),
                         Err(error) if error.is_about_content() => Ok(Some(error)),
@@ -70,21 +70,21 @@ impl<D: Dataplane> Trials<'_, D> {
 fn try_all(
     dataplane: &mut impl Dataplane,
     generation: Generation,
-    held: &[Option<Actual>],
+    actual: &[Option<Actual>],
     wanted: &[&Table],
 ) -> Result<(), Error> {
     let transactions: Vec<Transaction<'_>> =
-        held.iter().zip(wanted).map(|(held, wanted)| diff(held.as_ref(), wanted)).collect();
+        actual.iter().zip(wanted).map(|(actual, wanted)| diff(actual.as_ref(), wanted)).collect();
     let refusals = match dataplane.validate(generation, &transactions) {
         Err(Error::Refused(refusals)) => refusals,
         done => return done,
     };
-    match Recovery::from(&refusals, held).transactions(&transactions, held, wanted) {
+    match Recovery::from(&refusals, actual).transactions(&transactions, actual, wanted) {
         Some(instead) => dataplane.validate(generation, &instead),
         None => Err(Error::Refused(refusals)),
     }
 }
 
-fn is_outdated(refusals: &[Refusal], held: &[Option<Actual>]) -> bool {
-    Recovery::from(refusals, held) == Recovery::Reread
+fn is_outdated(refusals: &[Refusal], actual: &[Option<Actual>]) -> bool {
+    Recovery::from(refusals, actual) == Recovery::Reread
 }

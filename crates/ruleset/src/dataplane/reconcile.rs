@@ -50,13 +50,16 @@ pub fn reconcile_if<R>(
         wanted.iter().map(|table| (table.family, &table.name)).collect();
     let mut last = Error::Busy { attempts: ATTEMPTS };
     for _ in 0..ATTEMPTS {
-        let (generation, held) = dataplane.read(&names)?;
-        let transactions: Vec<Transaction<'_>> =
-            held.iter().zip(&wanted).map(|(held, wanted)| diff(held.as_ref(), wanted)).collect();
+        let (generation, actual) = dataplane.read(&names)?;
+        let transactions: Vec<Transaction<'_>> = actual
+            .iter()
+            .zip(&wanted)
+            .map(|(actual, wanted)| diff(actual.as_ref(), wanted))
+            .collect();
         if transactions.iter().all(Transaction::is_empty) {
             return Ok(Some(describe(&transactions)));
         }
-        if !may_change(&held) {
+        if !may_change(&actual) {
             return Ok(None);
         }
         let refusals = match commit_in_stages(dataplane, Some(generation), &transactions) {
@@ -72,9 +75,9 @@ pub fn reconcile_if<R>(
             }
             Err(error) => return Err(error),
         };
-        let recovery = Recovery::from(&refusals, &held);
+        let recovery = Recovery::from(&refusals, &actual);
         last = Error::Refused(refusals);
-        let Some(instead) = recovery.transactions(&transactions, &held, &wanted) else {
+        let Some(instead) = recovery.transactions(&transactions, &actual, &wanted) else {
             match recovery {
                 Recovery::Reread => continue,
                 Recovery::DeleteLater | Recovery::Replace | Recovery::None => return Err(last),
@@ -132,7 +135,7 @@ pub(super) enum Recovery {
 }
 
 impl Recovery {
-    pub(super) fn from(refusals: &[Refusal], held: &[Option<Actual>]) -> Self {
+    pub(super) fn from(refusals: &[Refusal], actual: &[Option<Actual>]) -> Self {
         let all = |are: fn(&Refusal) -> bool| refusals.iter().all(are);
         let of_content =
             |refusal: &Refusal| !matches!(refusal.reason, Reason::Content | Reason::Circumstances);
@@ -143,7 +146,7 @@ impl Recovery {
             Recovery::Reread
         } else if all(|refusal| refusal.reason == Reason::Busy) {
             Recovery::DeleteLater
-        } else if all(of_content) && held.iter().any(Option::is_some) {
+        } else if all(of_content) && actual.iter().any(Option::is_some) {
             Recovery::Replace
         } else {
             Recovery::None
@@ -156,18 +159,18 @@ impl Recovery {
     pub(super) fn transactions<'a>(
         self,
         refused: &[Transaction<'a>],
-        held: &'a [Option<Actual>],
+        actual: &'a [Option<Actual>],
         wanted: &[&'a Table],
     ) -> Option<Vec<Transaction<'a>>> {
         match self {
             Recovery::Reread | Recovery::None => None,
             Recovery::DeleteLater => Some(refused.iter().map(without_deletions).collect()),
             Recovery::Replace => {
-                let replace = |(held, wanted): (&Option<Actual>, &&'a Table)| match held {
+                let replace = |(actual, wanted): (&Option<Actual>, &&'a Table)| match actual {
                     Some(_) => replacement(wanted),
                     None => diff(None, wanted),
                 };
-                Some(held.iter().zip(wanted).map(replace).collect())
+                Some(actual.iter().zip(wanted).map(replace).collect())
             }
         }
     }

@@ -26,38 +26,38 @@ impl Ownership<'_> {
     }
 }
 
-/// Computes the changes from `held` to `wanted`. Owned chains that differ are rewritten as a whole;
+/// Computes the changes from `actual` to `wanted`. Owned chains that differ are rewritten as a whole;
 /// those not wanted are deleted unless a foreign rule leads to them. In shared chains missing rules
 /// are prepended, the last one first, as in kube-proxy.
-pub fn diff<'a>(held: &'a Ruleset, wanted: &'a Ruleset, ours: &Ownership<'_>) -> Transaction<'a> {
+pub fn diff<'a>(actual: &'a Ruleset, wanted: &'a Ruleset, ours: &Ownership<'_>) -> Transaction<'a> {
     let no_chains = &EMPTY;
     let tables = wanted.tables.iter().filter_map(|(table, wanted)| {
-        let held = held.tables.get(table).unwrap_or(no_chains);
-        let changes = table_diff(*table, held, wanted, ours);
+        let actual = actual.tables.get(table).unwrap_or(no_chains);
+        let changes = table_diff(*table, actual, wanted, ours);
         (!changes.is_empty()).then_some(TableChanges { table: *table, changes })
     });
     Transaction { tables: tables.collect() }
 }
 
-/// Removes everything owned from `held`: the chains, and the rules of built-in chains for which
+/// Removes everything owned from `actual`: the chains, and the rules of built-in chains for which
 /// `is_our_jump` returns true. A chain stays if a foreign rule leads to it.
 pub fn removal<'a>(
-    held: &'a Ruleset,
+    actual: &'a Ruleset,
     ours: &Ownership<'_>,
     is_our_jump: impl Fn(Table, &Rule) -> bool,
 ) -> Transaction<'a> {
-    let tables = held.tables.iter().filter_map(|(table, held)| {
+    let tables = actual.tables.iter().filter_map(|(table, actual)| {
         let is_jump =
             |chain: &ChainName, rule: &Rule| chain.is_built_in() && is_our_jump(*table, rule);
         let mut changes: Vec<Change<'_>> = Vec::new();
-        for (chain, content) in held {
+        for (chain, content) in actual {
             let jumps = content.rules.iter().filter(|rule| is_jump(chain, rule));
             changes.extend(jumps.map(|rule| Change::Remove { chain, rule }));
         }
         let is_ours = |name: &ChainName| ours.owns(*table, name);
         let others = |chain: &ChainName, rule: &Rule| !is_ours(chain) && !is_jump(chain, rule);
-        let stay = led_to_by_others(held, others, is_ours);
-        let gone = held.keys().filter(|name| is_ours(name) && !stay.contains(name));
+        let stay = led_to_by_others(actual, others, is_ours);
+        let gone = actual.keys().filter(|name| is_ours(name) && !stay.contains(name));
         changes.extend(gone.map(|chain| Change::Delete { chain }));
         (!changes.is_empty()).then_some(TableChanges { table: *table, changes })
     });
@@ -68,13 +68,13 @@ static EMPTY: BTreeMap<ChainName, Chain> = BTreeMap::new();
 
 fn table_diff<'a>(
     table: Table,
-    held: &'a BTreeMap<ChainName, Chain>,
+    actual: &'a BTreeMap<ChainName, Chain>,
     wanted: &'a BTreeMap<ChainName, Chain>,
     ours: &Ownership<'_>,
 ) -> Vec<Change<'a>> {
     let (mut filled, mut prepended) = (Vec::new(), Vec::new());
     for (chain, content) in wanted {
-        let there = held.get(chain).map(|chain| chain.rules.as_slice());
+        let there = actual.get(chain).map(|chain| chain.rules.as_slice());
         if ours.owns(table, chain) || (there.is_none() && !chain.is_built_in()) {
             if there != Some(content.rules.as_slice()) {
                 filled.push(Change::Fill { chain, rules: &content.rules });
@@ -86,8 +86,8 @@ fn table_diff<'a>(
         }
     }
     let is_stale = |name: &ChainName| ours.owns(table, name) && !wanted.contains_key(name);
-    let stay = led_to_by_others(held, |name, _| !ours.owns(table, name), is_stale);
-    let gone = held.keys().filter(|name| is_stale(name) && !stay.contains(name));
+    let stay = led_to_by_others(actual, |name, _| !ours.owns(table, name), is_stale);
+    let gone = actual.keys().filter(|name| is_stale(name) && !stay.contains(name));
     let deleted = gone.map(|chain| Change::Delete { chain });
     prepended.into_iter().chain(filled).chain(deleted).collect()
 }
@@ -95,19 +95,19 @@ fn table_diff<'a>(
 /// The `stale` chains that foreign rules lead to, directly or through other chains. The kernel
 /// would refuse to delete them, and with them the whole transaction.
 fn led_to_by_others(
-    held: &BTreeMap<ChainName, Chain>,
+    actual: &BTreeMap<ChainName, Chain>,
     is_others: impl Fn(&ChainName, &Rule) -> bool,
     is_stale: impl Fn(&ChainName) -> bool,
 ) -> BTreeSet<&ChainName> {
     let mut waiting: Vec<&ChainName> = Vec::new();
-    for (name, chain) in held {
+    for (name, chain) in actual {
         let others = chain.rules.iter().filter(|rule| is_others(name, rule));
         waiting.extend(others.filter_map(Rule::target_chain));
     }
     let mut reached = BTreeSet::new();
     while let Some(name) = waiting.pop() {
         if is_stale(name) && reached.insert(name) {
-            let rules = held.get(name).into_iter().flat_map(|chain| &chain.rules);
+            let rules = actual.get(name).into_iter().flat_map(|chain| &chain.rules);
             waiting.extend(rules.filter_map(Rule::target_chain));
         }
     }

@@ -50,16 +50,16 @@ pub fn isolate<T: Clone, F: Tables>(
 ) -> Result<Bisection<T>, F::Error> {
     let mut known = None;
     crate::isolate(settled, suspects, most, |parts| {
-        let held = match known.take() {
-            Some(held) => held,
+        let actual = match known.take() {
+            Some(actual) => actual,
             None => tables.save()?,
         };
         let Split { chosen, rest } = split(parts);
-        let wanted = retaining(&held, chosen, &rest, ours);
-        let transaction = diff(&held, &wanted, ours);
+        let wanted = retaining(&actual, chosen, &rest, ours);
+        let transaction = diff(&actual, &wanted, ours);
         match tables.restore(&transaction) {
             Ok(()) => {
-                let mut after = held.clone();
+                let mut after = actual.clone();
                 transaction.apply(&mut after);
                 known = Some(after);
                 Ok(None)

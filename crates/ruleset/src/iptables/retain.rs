@@ -6,38 +6,38 @@ use super::diff::Ownership;
 use super::rule::Rule;
 use super::ruleset::{Chain, Ruleset};
 
-/// The wanted rules of one part, plus the rules of `rest` that `held` contains. A transaction from
-/// `held` to the result neither adds nor removes rules of the rest: an owned chain that is not
+/// The wanted rules of one part, plus the rules of `rest` that `actual` contains. A transaction from
+/// `actual` to the result neither adds nor removes rules of the rest: an owned chain that is not
 /// wanted stays, because chains of the rest may lead to it, and shared chains keep the rules that
 /// the rest also wants.
 pub fn retaining(
-    held: &Ruleset,
+    actual: &Ruleset,
     mut wanted: Ruleset,
     rest: &Ruleset,
     ours: &Ownership<'_>,
 ) -> Ruleset {
     for (table, chains) in &mut wanted.tables {
-        let held = held.tables.get(table).into_iter().flatten();
-        for (name, held) in held.filter(|(name, _)| ours.owns(*table, name)) {
+        let actual = actual.tables.get(table).into_iter().flatten();
+        for (name, actual) in actual.filter(|(name, _)| ours.owns(*table, name)) {
             match chains.get_mut(name) {
                 Some(chain) => {
                     if let Some(rest) = rest.chain(*table, name) {
-                        retain(chain, held, rest);
+                        retain(chain, actual, rest);
                     }
                 }
-                None => drop(chains.insert(name.clone(), held.clone())),
+                None => drop(chains.insert(name.clone(), actual.clone())),
             }
         }
     }
     wanted
 }
 
-fn retain(chain: &mut Chain, held: &Chain, rest: &Chain) {
+fn retain(chain: &mut Chain, actual: &Chain, rest: &Chain) {
     let rest: HashSet<&Rule> = rest.rules.iter().collect();
     let retained: Vec<Rule> = {
         let wanted: HashSet<&Rule> = chain.rules.iter().collect();
         let is_retained = |rule: &&Rule| rest.contains(rule) && !wanted.contains(rule);
-        held.rules.iter().filter(is_retained).cloned().collect()
+        actual.rules.iter().filter(is_retained).cloned().collect()
     };
     chain.rules.extend(retained);
 }

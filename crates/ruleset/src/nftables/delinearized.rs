@@ -85,16 +85,16 @@ impl ActualRule {
 fn delinearize_chain(
     family: IpFamily,
     name: &Name,
-    held: &ActualChain,
+    actual: &ActualChain,
     unknown: &mut Vec<Unknown>,
 ) -> Chain {
-    let mut rules = Vec::with_capacity(held.rules.len());
-    for rule in &held.rules {
+    let mut rules = Vec::with_capacity(actual.rules.len());
+    for rule in &actual.rules {
         match rule.delinearize(family) {
             Some(rule) => rules.push(rule),
             None => unknown
                 .push(Unknown::Rule { chain: name.clone(), text: ActualText(rule).to_string() }),
         }
     }
-    Chain { base: held.base, rules }
+    Chain { base: actual.base, rules }
 }

@@ -75,9 +75,9 @@ impl Edit<'_> {
             }
             EditAction::RuleAdded(rule) => Some(RuleText { rule, family }.to_string()),
             // In nft's syntax if it can be decoded, else as expressions.
-            EditAction::RuleDeleted(held) => Some(match held.delinearize(family) {
+            EditAction::RuleDeleted(actual) => Some(match actual.delinearize(family) {
                 Some(rule) => RuleText { rule: &rule, family }.to_string(),
-                None => ActualText(held).to_string(),
+                None => ActualText(actual).to_string(),
             }),
         }
     }

@@ -13,10 +13,10 @@ use super::{
 /// The transaction after which the kernel has the wanted table and nothing else under its name. A
 /// table with a part that can only be removed with the whole is replaced; packets never see a state
 /// in between.
-pub fn diff<'a>(held: Option<&'a Actual>, wanted: &'a Table) -> Transaction<'a> {
-    let operations = match held {
+pub fn diff<'a>(actual: Option<&'a Actual>, wanted: &'a Table) -> Transaction<'a> {
+    let operations = match actual {
         None => fresh(wanted),
-        Some(held) if held.foreign.is_empty() => Differ::new(held, wanted).operations(),
+        Some(actual) if actual.foreign.is_empty() => Differ::new(actual, wanted).operations(),
         Some(_) => return replacement(wanted),
     };
     Transaction { family: wanted.family, table: &wanted.name, operations }
@@ -36,7 +36,7 @@ fn fresh(wanted: &Table) -> Vec<Operation<'_>> {
 }
 
 struct Differ<'a> {
-    held: &'a Actual,
+    actual: &'a Actual,
     wanted: &'a Table,
     /// Constants that rules look up in sets, computed on first use.
     looked_up: OnceCell<HashSet<(&'a Name, u32)>>,
@@ -58,9 +58,9 @@ struct Removals<'a> {
 }
 
 impl<'a> Differ<'a> {
-    fn new(held: &'a Actual, wanted: &'a Table) -> Self {
+    fn new(actual: &'a Actual, wanted: &'a Table) -> Self {
         Self {
-            held,
+            actual,
             wanted,
             looked_up: OnceCell::new(),
             removals: Removals::default(),
@@ -72,11 +72,11 @@ impl<'a> Differ<'a> {
     }
 
     fn operations(mut self) -> Vec<Operation<'a>> {
-        for (name, held, wanted) in merge(&self.held.sets, &self.wanted.sets) {
-            self.set(name, held, wanted);
+        for (name, actual, wanted) in merge(&self.actual.sets, &self.wanted.sets) {
+            self.set(name, actual, wanted);
         }
-        for (name, held, wanted) in merge(&self.held.chains, &self.wanted.chains) {
-            self.chain(name, held, wanted);
+        for (name, actual, wanted) in merge(&self.actual.chains, &self.wanted.chains) {
+            self.chain(name, actual, wanted);
         }
         let Removals { rules, elements, chains, sets } = self.removals;
         let gone = [rules, elements, chains, sets];
@@ -84,13 +84,13 @@ impl<'a> Differ<'a> {
         gone.into_iter().chain(come).flatten().collect()
     }
 
-    fn set(&mut self, name: &'a Name, held: Option<&'a Option<Set>>, wanted: Option<&'a Set>) {
-        match (held, wanted) {
-            (Some(Some(held)), Some(wanted)) if held.shape() == wanted.shape() => {
-                self.elements(name, held, wanted);
+    fn set(&mut self, name: &'a Name, actual: Option<&'a Option<Set>>, wanted: Option<&'a Set>) {
+        match (actual, wanted) {
+            (Some(Some(actual)), Some(wanted)) if actual.shape() == wanted.shape() => {
+                self.elements(name, actual, wanted);
             }
             _ => {
-                if held.is_some() {
+                if actual.is_some() {
                     self.removals.elements.push(Operation::FlushSet(name));
                     self.removals.sets.push(Operation::DeleteSet(name));
                 }
@@ -102,23 +102,23 @@ impl<'a> Differ<'a> {
         }
     }
 
-    fn elements(&mut self, name: &'a Name, held: &'a Set, wanted: &'a Set) {
+    fn elements(&mut self, name: &'a Name, actual: &'a Set, wanted: &'a Set) {
         if wanted.dynamic {
-            return self.forget_clients(name, held);
+            return self.forget_clients(name, actual);
         }
-        if wanted.needs_full_rewrite() && held.elements != wanted.elements {
+        if wanted.needs_full_rewrite() && actual.elements != wanted.elements {
             self.removals.elements.push(Operation::FlushSet(name));
             return self.add_elements(name, wanted, wanted.elements.iter().collect());
         }
         let (mut gone, mut come) = (Vec::new(), Vec::new());
-        for (key, held, wanted) in merge(&held.elements, &wanted.elements) {
-            if held != wanted {
-                gone.extend(held.map(|element| (key, element)));
+        for (key, actual, wanted) in merge(&actual.elements, &wanted.elements) {
+            if actual != wanted {
+                gone.extend(actual.map(|element| (key, element)));
                 come.extend(wanted.map(|element| (key, element)));
             }
         }
         if !gone.is_empty() {
-            self.removals.elements.push(Operation::DeleteElements(name, held, gone));
+            self.removals.elements.push(Operation::DeleteElements(name, actual, gone));
         }
         self.add_elements(name, wanted, come);
     }
@@ -126,8 +126,8 @@ impl<'a> Differ<'a> {
     /// Packets fill a dynamic set. Clients with a number that no rule looks up any more are
     /// deleted: otherwise an endpoint that returns with its rule would get back clients that it had
     /// lost.
-    fn forget_clients(&mut self, name: &'a Name, held: &'a Set) {
-        if held.elements.is_empty() {
+    fn forget_clients(&mut self, name: &'a Name, actual: &'a Set) {
+        if actual.elements.is_empty() {
             return;
         }
         let looked_up = self.looked_up.get_or_init(|| numbers_looked_up(self.wanted));
@@ -136,9 +136,9 @@ impl<'a> Differ<'a> {
             _ => true,
         };
         let gone: Vec<(&Key, &Element)> =
-            held.elements.iter().filter(|(key, _)| !key.values().all(is_looked_up)).collect();
+            actual.elements.iter().filter(|(key, _)| !key.values().all(is_looked_up)).collect();
         if !gone.is_empty() {
-            self.removals.elements.push(Operation::DeleteElements(name, held, gone));
+            self.removals.elements.push(Operation::DeleteElements(name, actual, gone));
         }
     }
 
@@ -151,20 +151,20 @@ impl<'a> Differ<'a> {
     fn chain(
         &mut self,
         name: &'a Name,
-        held: Option<&'a Option<ActualChain>>,
+        actual: Option<&'a Option<ActualChain>>,
         wanted: Option<&'a Chain>,
     ) {
-        match (held, wanted) {
-            (Some(Some(held)), Some(wanted)) if held.base == wanted.base => {
-                self.rules(name, &held.rules, &wanted.rules);
+        match (actual, wanted) {
+            (Some(Some(actual)), Some(wanted)) if actual.base == wanted.base => {
+                self.rules(name, &actual.rules, &wanted.rules);
             }
             _ => {
-                match held {
+                match actual {
                     None => {}
-                    Some(Some(held)) => self.rules(name, &held.rules, &[]),
+                    Some(Some(actual)) => self.rules(name, &actual.rules, &[]),
                     Some(None) => self.removals.rules.push(Operation::FlushChain(name)),
                 }
-                if held.is_some() {
+                if actual.is_some() {
                     self.removals.chains.push(Operation::DeleteChain(name));
                 }
                 if let Some(wanted) = wanted {
@@ -177,11 +177,11 @@ impl<'a> Differ<'a> {
 
     /// Keeps the leading rules that are right and writes the rest again, which keeps the order
     /// without using positions.
-    fn rules(&mut self, name: &'a Name, held: &'a [ActualRule], wanted: &'a [Rule]) {
-        let same = held.iter().zip(wanted).take_while(|(held, rule)| self.stays(held, rule));
+    fn rules(&mut self, name: &'a Name, actual: &'a [ActualRule], wanted: &'a [Rule]) {
+        let same = actual.iter().zip(wanted).take_while(|(actual, rule)| self.stays(actual, rule));
         let mut same = same.count();
-        if held.iter().skip(same).all(|rule| rule.handle.is_some()) {
-            let gone = held.iter().skip(same);
+        if actual.iter().skip(same).all(|rule| rule.handle.is_some()) {
+            let gone = actual.iter().skip(same);
             self.removals.rules.extend(gone.map(|rule| Operation::DeleteRule(name, rule)));
         } else {
             // Without handles only the whole chain can be flushed.
@@ -193,16 +193,16 @@ impl<'a> Differ<'a> {
     }
 
     /// True if a rule is right and nothing it refers to is created again.
-    fn stays(&self, held: &ActualRule, wanted: &Rule) -> bool {
+    fn stays(&self, actual: &ActualRule, wanted: &Rule) -> bool {
         let linearized = linearize(self.wanted.family, &wanted.statements);
-        held.comment == wanted.comment
-            && held.expressions.as_ref() == Some(&linearized)
+        actual.comment == wanted.comment
+            && actual.expressions.as_ref() == Some(&linearized)
             && wanted.statements.iter().filter_map(set_of).all(|set| self.set_stays(set))
     }
 
     fn set_stays(&self, name: &Name) -> bool {
-        match (self.held.sets.get(name), self.wanted.sets.get(name)) {
-            (Some(Some(held)), Some(wanted)) => held.shape() == wanted.shape(),
+        match (self.actual.sets.get(name), self.wanted.sets.get(name)) {
+            (Some(Some(actual)), Some(wanted)) => actual.shape() == wanted.shape(),
             _ => false,
         }
     }

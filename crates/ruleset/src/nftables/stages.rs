@@ -68,7 +68,7 @@ struct Changed<'a> {
 
 #[derive(Default)]
 struct OfSet<'a> {
-    held: Option<&'a Set>,
+    actual: Option<&'a Set>,
     wanted: Option<&'a Set>,
     elements: Elements<'a>,
 }
@@ -125,7 +125,7 @@ impl<'a> Splitter<'a> {
             }
             Operation::DeleteElements(name, set, elements) if self.may_split(name, set) => {
                 let of_set = self.sets.entry(name).or_default();
-                of_set.held = Some(set);
+                of_set.actual = Some(set);
                 for (key, element) in elements {
                     of_set.elements.entry(key).or_default().gone = Some(element);
                 }
@@ -161,10 +161,10 @@ impl<'a> Splitter<'a> {
         }
         let (mut before, mut frontends, mut after) =
             (Pieces::new(most), Pieces::new(most), Pieces::new(most));
-        for (name, OfSet { held, wanted, elements }) in self.sets {
-            let found_by_others = is_found_by_others(held.or(wanted));
+        for (name, OfSet { actual, wanted, elements }) in self.sets {
+            let found_by_others = is_found_by_others(actual.or(wanted));
             for (key, Changed { gone, come }) in elements {
-                let gone = gone.and_then(|element| Some((held?, element)));
+                let gone = gone.and_then(|element| Some((actual?, element)));
                 let come = come.and_then(|element| Some((wanted?, element)));
                 let pieces = match (found_by_others, gone, come) {
                     (true, None, Some(_)) => &mut before,

@@ -470,10 +470,10 @@ impl<'a> Tracer<'a, '_> {
         }
         let covers = |(element, packet): (Value, Value)| match (element, packet) {
             (Value::Network(network), Value::Address(ip)) => network.contains(&ip),
-            (held, asked) => held == asked,
+            (actual, asked) => actual == asked,
         };
         let mut elements = set.elements.iter();
-        elements.find(|(held, _)| held.values().zip(key.values()).all(covers)).map(found)
+        elements.find(|(actual, _)| actual.values().zip(key.values()).all(covers)).map(found)
     }
 
     fn is_local(&self, ip: IpAddr) -> bool {
