@@ -76,8 +76,8 @@ impl Telemetry {
         self.journal.drifted(drift, at);
     }
 
-    /// The drift is resolved; says whether anything had to be written. `last` names the last
-    /// program.
+    /// The drift is resolved. `has_written` says whether rules had to be written. `whose` is the
+    /// program that caused the drift.
     pub(crate) fn repaired(&self, at: SystemTime, has_written: bool, whose: String) {
         if has_written {
             self.metrics.repaired();
