@@ -58,6 +58,9 @@ const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 /// 20 ms, which each second would be 2 % of a CPU.
 const PAUSE_FACTOR: u32 = 100;
 
+/// The longest pause. A single scan may take long because the machine is busy.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
 /// A scan cannot detect whether a file is still being written. A file without changes for this long
 /// counts as complete.
 const SETTLE_TIME: Duration = Duration::from_millis(500);
@@ -172,7 +175,8 @@ impl FolderWatcher {
             self.has_changed = true;
         }
         let pause = if self.unsettled.is_some() { SETTLE_TIME } else { SCAN_INTERVAL };
-        self.next_scan = Instant::now() + pause.max(begun.elapsed() * PAUSE_FACTOR);
+        self.next_scan =
+            Instant::now() + pause.max((begun.elapsed() * PAUSE_FACTOR).min(LONGEST_PAUSE));
     }
 
     fn fingerprint(&self) -> Fingerprint {
