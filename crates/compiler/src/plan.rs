@@ -108,7 +108,7 @@ impl NodePortsAt {
 pub struct ServicePlan {
     /// `namespace/name:port` and the protocol.
     pub name: ServicePortName,
-    /// The port at all addresses except those of the node.
+    /// The port at all addresses except node addresses (`spec.ports[].port`).
     pub port: u16,
     /// Timeout of session affinity (ClientIP) in seconds; `None` without affinity.
     pub affinity_seconds: Option<u32>,
@@ -166,10 +166,10 @@ pub struct Internal {
 /// Which traffic is masqueraded: its source becomes an address of this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Masquerade {
-    /// All of it.
+    /// All traffic.
     All,
-    /// All except that of this node's pods. Replies to other clients must come back through this
-    /// node.
+    /// All traffic except from this node's pods. Replies to other clients must come back through
+    /// this node.
     NotFromPods,
     /// None.
     None,

@@ -1,12 +1,12 @@
-//! Stale conntrack flows: those that go to an endpoint to which the rules no longer lead.
+//! Finds stale conntrack flows: flows to an endpoint that the rules no longer use.
 //!
 //! ```text
 //! ServicePorts, History, Context ──▶ StaleFlowFilter ──is_stale(Flow)──▶ delete it or leave it
 //! ```
 //!
 //! Rules see only the first packet of a flow; the others follow it as long as the flow exists. A
-//! client that keeps its port, such as a DNS resolver, would send to a deleted pod for ever. TCP
-//! recovers by itself, if late.
+//! client that keeps its port, such as a DNS resolver, would send to a deleted pod forever. TCP
+//! recovers by itself after a timeout.
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +21,7 @@ use rulegen_ruleset::Flow;
 
 use crate::NodePortsAt;
 
-/// Facts besides Services that decide whether a flow is stale. All are of one IP family.
+/// What decides in addition to Services whether a flow is stale. All of one IP family.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
     /// The addresses at which node ports are open.
@@ -35,11 +35,10 @@ pub struct Context<'a> {
     pub resets_removed_tcp: bool,
 }
 
-/// What is known about the time before.
+/// Knowledge about removed frontends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum History {
-    /// These frontends were removed since the last successful cleanup. A frontend that exists again
-    /// does no harm here.
+    /// These frontends were removed since the last successful cleanup. They may exist again.
     Vanished(HashSet<Frontend>),
     /// Nothing, as after a restart. A cluster IP without a Service is then treated as removed. That
     /// includes the Services of another proxy; their flows are created again by the next packet.
@@ -49,7 +48,7 @@ pub enum History {
 /// Finds stale flows of one IP family, in constant time per flow.
 #[derive(Debug, Clone)]
 pub struct StaleFlowFilter {
-    /// Places in `backends`, several if Services share an external IP.
+    /// Indexes into `backends`; several if Services share an external IP.
     frontends: HashMap<Frontend, Vec<usize>>,
     /// Endpoints that flows of each service port may use.
     backends: Vec<HashSet<SocketAddr>>,
@@ -65,7 +64,7 @@ pub fn frontends(port: &ServicePort) -> impl Iterator<Item = Frontend> + '_ {
     port.frontends().map(|(frontend, _)| frontend)
 }
 
-/// Whether flows of a service port can be stale: those of UDP and SCTP; those of TCP only if
+/// Whether flows of a service port can be stale: UDP and SCTP flows always, TCP flows only if
 /// requested.
 pub fn concerns(port: &ServicePort, resets_removed_tcp: bool) -> bool {
     resets_removed_tcp || port.name.protocol != Protocol::Tcp
@@ -159,9 +158,9 @@ fn was_missed(flow: &Flow) -> bool {
     flow.protocol != Protocol::Tcp && flow.zone == 0
 }
 
-/// Endpoints that existing flows may use, whatever traffic policy or topology select for new ones:
-/// all that would answer. A TCP flow is also kept to an endpoint that is not serving, because it
-/// may still be sending its last answer.
+/// Endpoints that existing flows may use, regardless of the traffic policy and topology for new
+/// ones: all that would answer. A TCP flow to an endpoint that is not serving is kept too, because
+/// the endpoint may still be sending its last answer.
 fn backends(port: &ServicePort) -> HashSet<SocketAddr> {
     let is_tcp = port.name.protocol == Protocol::Tcp;
     let kept = port.endpoints.iter().filter(|it| is_tcp || it.ready || it.serving);

@@ -1,4 +1,4 @@
-//! Cases of flows, each judged.
+//! Table tests: which flows are stale.
 //!
 //! The Service is at 10.96.0.10:53, 192.0.2.7:53 and 203.0.113.7:53 and has node port 30053. The
 //! node is 192.168.50.1 and 172.20.0.1.
@@ -37,7 +37,7 @@ fn endpoint(address: &str, ready: bool, serving: bool, terminating: bool) -> End
     }
 }
 
-/// In every condition there is.
+/// One endpoint per combination of conditions.
 fn endpoints() -> Vec<Endpoint> {
     vec![
         endpoint(READY, true, true, false),
@@ -87,7 +87,8 @@ fn flow(protocol: Protocol, destination: &str, reply_source: &str) -> Flow {
     }
 }
 
-/// A judge of the Service on a node where node ports are open at any address but loopback.
+/// The inputs of a [`StaleFlowFilter`], on a node where node ports are open at all local addresses
+/// except loopback.
 struct Bench {
     ports: Vec<ServicePort>,
     past: History,
@@ -145,7 +146,7 @@ fn conntrack_flow_is_kept_for_ready_or_serving_terminating_endpoint_only() {
                     (frontend, REMOVED, true),
                     // Same address, another port.
                     (frontend, "10.244.1.5:53", true),
-                    // The client was there before the Service.
+                    // Older than the Service.
                     (frontend, frontend, true),
                 ],
             );
@@ -184,7 +185,7 @@ fn conntrack_flows_of_other_addresses_and_ports_are_kept() {
     bench.assert(
         Protocol::Udp,
         &[
-            // Other ports and addresses, translated by somebody else or not at all.
+            // Other ports and addresses, translated by another program or not at all.
             ("10.96.0.10:54", "10.96.0.10:54", false),
             ("10.96.0.10:54", REMOVED, false),
             ("10.96.0.11:53", REMOVED, false),
@@ -272,10 +273,10 @@ fn conntrack_after_restart_cluster_ips_without_service_count_as_removed() {
             protocol,
             &[
                 ("10.96.0.99:53", READY, true),
-                // The Service has lost this port, or has it for another protocol only.
+                // The Service no longer has this port, or only for another protocol.
                 ("10.96.0.10:54", READY, true),
                 ("10.96.0.99:53", "10.96.0.99:53", false),
-                // Outside of the service CIDRs others translate too.
+                // Outside of the service CIDRs, other programs translate too.
                 ("192.168.50.1:53", READY, false),
                 ("203.0.113.99:53", READY, false),
             ],
@@ -305,10 +306,10 @@ fn tcp_reset_is_opt_in_and_only_for_removed_endpoints() {
     bench.resets_removed_tcp = true;
     bench.assert(Protocol::Tcp, cases(true).as_flattened());
     bench.assert(Protocol::Udp, &[(CLUSTER_IP, REMOVED, false)]);
-    // All are removed.
+    // All endpoints are removed.
     bench.ports = vec![service(Protocol::Tcp, Vec::new())];
     bench.assert(Protocol::Tcp, &[(CLUSTER_IP, REMOVED, true), (CLUSTER_IP, CLUSTER_IP, false)]);
-    // The Service is.
+    // The Service is removed.
     bench.past = History::Vanished(bench.ports.iter().flat_map(frontends).collect());
     bench.ports = Vec::new();
     bench.assert(Protocol::Tcp, &[(CLUSTER_IP, REMOVED, false)]);

@@ -1,4 +1,4 @@
-//! Chains in the making.
+//! Chains while they are rendered.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{Chain, ChainName, Rule, Ruleset, Table};
 
-/// The chains made so far: those that all Services share, by name, and those of one.
+/// The chains rendered so far: shared chains by name, and the chains of single service ports.
 #[derive(Default)]
 pub(super) struct Chains {
     pub(super) filter: BTreeMap<&'static str, Vec<Rule>>,

@@ -8,8 +8,8 @@ use rulegen_ruleset::iptables::{
 
 use super::layout::{CANARY, JUMP_COMMENTS, KUBELET_CHAINS, OURS, SHARED_FIREWALL, loopback_guard};
 
-/// Removes everything that rulegen or kube-proxy made. Also returns those of its chains that must
-/// stay because a rule of another program jumps to them.
+/// Removes everything that rulegen or kube-proxy made. Also returns the chains that must be kept
+/// because a rule of another program jumps to them.
 pub fn removal_of_everything(held: &Ruleset) -> (Transaction<'_>, Vec<(Table, &ChainName)>) {
     let mut chains = OURS.chains.to_vec();
     chains.extend([(Table::Mangle, CANARY), (Table::Filter, CANARY), (Table::Nat, CANARY)]);
@@ -40,8 +40,8 @@ fn kept<'a>(
     chains.filter(stays).collect()
 }
 
-/// A jump made by kube-proxy of this or an older version: it has only a known comment, and possibly
-/// the state NEW; the jump to the firewall chain has nothing at all.
+/// A jump made by this or an older version of kube-proxy: it matches nothing but a known comment and
+/// possibly the state NEW. The jump to the firewall chain has no matches.
 fn is_jump(rule: &Rule) -> bool {
     let Rule::Known(RuleSpec {
         source: None,

@@ -7,9 +7,9 @@
 //!                                    ├─────────▶ KUBE-EXT-… ─▶ KUBE-SVC-… or KUBE-SVL-…
 //!                                    └▶ KUBE-NODEPORTS ─▶ KUBE-EXT-…
 //!         KUBE-SVC-…, KUBE-SVL-… ─▶ KUBE-SEP-… ─▶ DNAT
-//!         POSTROUTING ─▶ KUBE-POSTROUTING ─▶ MASQUERADE what KUBE-MARK-MASQ marked
+//!         POSTROUTING ─▶ KUBE-POSTROUTING ─▶ MASQUERADE      packets with KUBE-MARK-MASQ's mark
 //! filter  INPUT, FORWARD, OUTPUT ─▶ KUBE-SERVICES, KUBE-EXTERNAL-SERVICES  REJECT and DROP
-//!                                   KUBE-PROXY-FIREWALL  what no source range let through
+//!                                   KUBE-PROXY-FIREWALL  DROP outside of the source ranges
 //! ```
 
 mod chains;

@@ -123,7 +123,7 @@ impl<'a> Renderer<'a> {
         to_port(Some(ip), self.service.name.protocol, self.service.port, comment)
     }
 
-    /// The rule that rejects or drops what was not translated.
+    /// The rule that rejects or drops untranslated traffic.
     fn refused(
         &self,
         ip: Option<IpAddr>,
@@ -204,7 +204,7 @@ impl<'a> Renderer<'a> {
         }
     }
 
-    /// The chains that choose an endpoint, and those of the endpoints.
+    /// The chains that choose an endpoint, and the endpoints' chains.
     fn endpoints(&self, chains: &mut Chains) {
         let over = self.service.name.protocol;
         let reachable = self.service.reachable_endpoints.iter();

@@ -2,11 +2,11 @@
 //!
 //! A service port with affinity has a set of pairs of a client and the number of an endpoint, which
 //! packets fill, and a chain per endpoint. The chain of a policy first checks for each of its
-//! endpoints whether the client has it, then chooses. If an endpoint is removed, its rule goes, and
-//! with it its clients. All frontends of the service port share the set.
+//! endpoints whether the client has it, then chooses. If an endpoint is removed, its rule and its
+//! clients are removed too. All frontends of the service port share the set.
 //!
 //! The number of an endpoint is a hash of its address and port, so it does not depend on other
-//! endpoints. If two have the same number, they share their clients, who all stay with the first.
+//! endpoints. If two have the same number, they share their clients, which all keep the first.
 //!
 //! The timeout is in the rules and not in the set: when it changes, rules are replaced and the set
 //! keeps its clients. A client in the set keeps its old timeout until its next new connection.
@@ -74,7 +74,7 @@ impl Affinity<'_> {
         }
     }
 
-    /// The client's endpoint, or any if it has none.
+    /// Chooses the client's endpoint, or any endpoint for a new client.
     fn choices(&mut self, policy: TrafficPolicy, endpoints: &[Endpoint]) {
         let clients = self.path.named("affinity");
         let lead = |endpoint| goto(self.path.endpoint(endpoint).as_str());

@@ -17,7 +17,7 @@ pub(super) struct Edit {
 
 #[derive(Debug, Default)]
 struct Part {
-    /// Elements by set, in the order of their arrival: a change may have hundreds of thousands.
+    /// Elements by set, in the order of addition: a change may have hundreds of thousands.
     elements: Vec<(&'static str, Vec<(Key, Element)>)>,
     sets: BTreeMap<Name, Set>,
     chains: BTreeMap<Name, Chain>,
@@ -54,8 +54,8 @@ impl Edit {
     }
 
     /// Replaces the objects of one service port. If one chain of a service port with affinity
-    /// changes, all of them are included, because the clients that its set may have follow from all
-    /// its rules.
+    /// changes, all of them are included, because all its rules together define which clients its set
+    /// may contain.
     pub(super) fn own(&mut self, before: Contribution, after: Contribution) {
         self.replace(&before.own_elements, &after.own_elements);
         if before.own_chains == after.own_chains && before.own_sets == after.own_sets {
@@ -106,7 +106,7 @@ impl Part {
 
 type Elements = BTreeMap<Key, Element>;
 
-/// The elements of each set, ordered. They arrive nearly in order, which makes this cheap.
+/// The elements of each set, ordered. They are added nearly in order, which makes this cheap.
 fn take_sorted(
     parts: &mut Vec<(&'static str, Vec<(Key, Element)>)>,
 ) -> BTreeMap<&'static str, Elements> {

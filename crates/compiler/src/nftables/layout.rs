@@ -217,12 +217,12 @@ fn sets_of(plan: &Plan, maps: FrontendMaps) -> [(&'static str, Set); 6] {
         ..Set::map(&numbered, DataType::AddrPort, comment)
     };
     [
-        (maps.services(), verdicts("what becomes of traffic to Services")),
-        (maps.refused(), verdicts("traffic that is refused for want of endpoints")),
+        (maps.services(), verdicts("verdict per frontend of a Service")),
+        (maps.refused(), verdicts("frontends without endpoints: reject or drop")),
         (maps.endpoints(), sockets("endpoints by number")),
         (maps.local_endpoints(), sockets("endpoints on this node by number")),
-        (maps.short_circuits(), verdicts("policy Local: what pods and the node see")),
-        (maps.local_services(), verdicts("policy Local: what all others see")),
+        (maps.short_circuits(), verdicts("policy Local: for this node and its pods")),
+        (maps.local_services(), verdicts("policy Local: for all other clients")),
     ]
 }
 
@@ -322,7 +322,7 @@ fn firewall() -> Rule {
     Rule::new([verdict_map(ADDRESS_KEY, FIREWALL_IPS)])
 }
 
-/// No host has a cluster IP, so a packet that no Service takes would leave the node and get lost.
+/// No host has a cluster IP, so an untranslated packet to one would leave the node and get lost.
 fn closed() -> Vec<Rule> {
     let to = |set| holds(&[Selector::DestinationAddress], set);
     vec![

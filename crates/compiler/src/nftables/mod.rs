@@ -8,13 +8,14 @@
 //!                               │                    local-policy ─@short-circuits▶ endpoints-N
 //!                               │                         └────────@local-services▶ local-endpoints-N
 //!                               └─────@node-ports──▶ the same with node-port- before the name
-//! 0    input, forward, output ─▶ no-endpoints       what is refused, and closed cluster IPs
-//! nat  postrouting ─▶ masquerade what is marked, and endpoints that reach themselves
+//! 0    input, forward, output ─▶ no-endpoints       reject and drop, unused cluster IPs and ports
+//! nat  postrouting ─▶ masquerading                  marked packets and hairpin traffic
 //! ```
 //!
 //! N is a number of endpoints: the key that `endpoints-N` looks up ends in a random number below N,
 //! so one map holds the endpoints of all Services. kube-proxy makes chains and sets per Service
-//! instead. The kernel searches the list of all of them for each new one, so n Services cost n².
+//! instead. The kernel searches the list of all of them for each new one, so the cost is quadratic
+//! in the number of Services.
 //!
 //! Only session affinity and Services with many frontends need objects of their own: see
 //! `own_chains`. The table needs Linux 5.6, and Linux 5.7 if connections are counted.

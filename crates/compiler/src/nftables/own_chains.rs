@@ -48,7 +48,7 @@ pub(super) enum OwnChoice {
 /// regardless of its number of endpoints, and f·e is at most 4·e.
 const FEW_FRONTENDS: usize = 4;
 
-/// The kind of chains that a service port needs for itself; `None` if the shared ones do.
+/// The kind of chains that a service port needs for itself; `None` if it uses the shared ones.
 pub(super) fn needed(service: &ServicePlan) -> Option<OwnChoice> {
     if service.affinity_seconds.is_some() {
         return Some(OwnChoice::Affinity);

@@ -121,21 +121,21 @@ mod tests {
         )
     }
 
-    fn told(services: &[String]) -> Vec<String> {
+    fn conflict_lines(services: &[String]) -> Vec<String> {
         let mut objects = Objects::default();
         let problems = read_manifest("test", services.join("\n---\n").as_bytes(), &mut objects);
         assert_eq!(problems, []);
         let (snapshot, _) = snapshot(&objects, &SnapshotOptions::default(), &Host::default());
-        let tell = |conflict: &FrontendConflict| {
-            let who: Vec<String> = conflict.contenders.iter().map(Contender::to_string).collect();
+        let line = |conflict: &FrontendConflict| {
+            let names: Vec<String> = conflict.contenders.iter().map(Contender::to_string).collect();
             let FrontendConflict { frontend, families, .. } = conflict;
             let family = match (frontend.address, families.as_slice()) {
                 (FrontendAddress::Node(_), [family]) => format!(" {}", family.api_name()),
                 _ => String::new(),
             };
-            format!("{frontend}{family}: {}", who.join(", "))
+            format!("{frontend}{family}: {}", names.join(", "))
         };
-        conflicts(&snapshot, &ProxyConfig::default()).iter().map(tell).collect()
+        conflicts(&snapshot, &ProxyConfig::default()).iter().map(line).collect()
     }
 
     #[test]
@@ -164,7 +164,7 @@ mod tests {
             ),
         ];
         assert_eq!(
-            told(&services),
+            conflict_lines(&services),
             [
                 "10.96.0.2:80/TCP: Service default/b (spec.clusterIP), \
                  Service default/c:one (spec.clusterIP)",
@@ -202,8 +202,8 @@ mod tests {
             .map(|name| format!("Service default/{name} (spec.externalIPs)"));
         let slices = ["b-full", "c-full"].map(|name| slice(name, "IPv4", "10.244.2.5", "node-2"));
         let all = [&[empty.clone(), full.clone(), third], slices.as_slice()].concat();
-        assert_eq!(told(&all), [format!("192.0.2.1:80/TCP: {b}, {c}, {a}")]);
-        assert_eq!(told(&[empty, full]), [format!("192.0.2.1:80/TCP: {a}, {b}")]);
+        assert_eq!(conflict_lines(&all), [format!("192.0.2.1:80/TCP: {b}, {c}, {a}")]);
+        assert_eq!(conflict_lines(&[empty, full]), [format!("192.0.2.1:80/TCP: {a}, {b}")]);
         // Internal policy Local has no endpoint here, but traffic from outside this node is
         // forwarded.
         let local = spec("10.96.0.2", r#""internalTrafficPolicy": "Local","#);
@@ -211,7 +211,7 @@ mod tests {
         let other = service("b", &spec("10.96.0.2", ""), "");
         let slices = ["a", "b"].map(|name| slice(name, "IPv4", "10.244.2.5", "node-2"));
         assert_eq!(
-            told(&[&[local, other], slices.as_slice()].concat()),
+            conflict_lines(&[&[local, other], slices.as_slice()].concat()),
             [
                 "10.96.0.2:80/TCP: Service default/b (spec.clusterIP), \
                  Service default/a (spec.clusterIP)",
@@ -232,12 +232,15 @@ mod tests {
         };
         let mut services = vec![of("a", 1), of("b", 2)];
         let port = |name: &str| format!("Service default/{name} (spec.ports[].nodePort)");
-        assert_eq!(told(&services), [format!("node port 30000/TCP: {}, {}", port("a"), port("b"))]);
+        assert_eq!(
+            conflict_lines(&services),
+            [format!("node port 30000/TCP: {}, {}", port("a"), port("b"))]
+        );
         services.push(slice("b", "IPv6", "fd00:10::5", "node-1"));
         let in_one = |family: &str, first: &str, second: &str| {
             format!("node port 30000/TCP {family}: {}, {}", port(first), port(second))
         };
-        assert_eq!(told(&services), [in_one("IPv4", "a", "b"), in_one("IPv6", "b", "a")]);
+        assert_eq!(conflict_lines(&services), [in_one("IPv4", "a", "b"), in_one("IPv6", "b", "a")]);
     }
 
     #[test]
@@ -257,6 +260,6 @@ mod tests {
                 "",
             ),
         ];
-        assert_eq!(told(&services), Vec::<String>::new());
+        assert_eq!(conflict_lines(&services), Vec::<String>::new());
     }
 }

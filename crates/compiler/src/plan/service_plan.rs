@@ -61,7 +61,7 @@ impl ServicePlan {
         }
     }
 
-    /// Its rank among the service ports that have the same destination, as a frontend of this kind.
+    /// Its rank among the service ports with the same destination, as a frontend of this kind.
     pub fn precedence(&self, kind: FrontendKind) -> Precedence {
         Precedence {
             is_external: kind != FrontendKind::ClusterIP,
@@ -80,8 +80,8 @@ impl ServicePlan {
     }
 
     /// How an endpoint is chosen for a client without affinity. iptables can only choose at random.
-    /// With affinity, consecutive rules each generate a number, and these must be independent,
-    /// which those of a hash of the source are not.
+    /// With affinity, consecutive rules each generate a number, and these must be independent. A
+    /// hash of the source gives the same number each time.
     pub fn first_choice(&self, mode: ProxyMode) -> LoadBalancing {
         let has_affinity = self.affinity_seconds.is_some();
         match (mode, self.load_balancing) {
