@@ -349,7 +349,7 @@ fn trace_refuses_invalid_targets_and_iptables_mode() {
     let manifest = node.file("s.yaml", &service(1, &["10.244.1.5"]));
     assert!(node.rulegen(&format!("-f {manifest} {NFTABLES}")).status.success());
     for (flags, status, part) in [
-        ("--to default/none", 1, "is there such a Service"),
+        ("--to default/none", 1, "no such Service"),
         ("--to default/s1:https", 1, "its ports are 80"),
         ("--to 10.96.0.1 --from fd00::1", 2, "different families"),
         ("--to 10.96.0.1:80/icmp", 2, "want tcp, udp or sctp"),

@@ -97,8 +97,8 @@ mod tests {
             ":MARKS - [0:0]",
         ];
         let held = held("nat", &[chains.as_slice(), rules].concat());
-        let tell = |ahead: &RuleAhead<'_>| format!("{} {}", ahead.chain, ahead.rule);
-        translations_ahead(&held).iter().map(tell).collect()
+        let text = |ahead: &RuleAhead<'_>| format!("{} {}", ahead.chain, ahead.rule);
+        translations_ahead(&held).iter().map(text).collect()
     }
 
     #[test]
@@ -107,10 +107,10 @@ mod tests {
         let published =
             "-A DOCKER -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80";
         let redirect = "-A OUTPUT -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 3128";
-        let told = ahead(&[docker, redirect, SERVICES_JUMP, published]);
-        assert_eq!(told.len(), 2, "{told:?}");
-        assert!(told[0].starts_with("PREROUTING") && told[0].contains("-j DOCKER"), "{told:?}");
-        assert!(told[1].starts_with("OUTPUT") && told[1].contains("REDIRECT"), "{told:?}");
+        let found = ahead(&[docker, redirect, SERVICES_JUMP, published]);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("PREROUTING") && found[0].contains("-j DOCKER"), "{found:?}");
+        assert!(found[1].starts_with("OUTPUT") && found[1].contains("REDIRECT"), "{found:?}");
     }
 
     #[test]

@@ -88,11 +88,11 @@ fn summary(services: &[ServiceChange], held: &Listing, wanted: &Listing) -> Summ
 
 fn frontend_change(frontend: &Frontend, compared: &Compared<'_>) -> Option<FrontendChange> {
     let traffic = compared.wanted.or(compared.held)?;
-    let said = |traffic: Option<&Traffic>| traffic.map(said).unwrap_or_default();
-    let (held, wanted) = (said(compared.held), said(compared.wanted));
+    let properties = |traffic: Option<&Traffic>| traffic.map(properties).unwrap_or_default();
+    let (held, wanted) = (properties(compared.held), properties(compared.wanted));
     Some(FrontendChange {
         kind: traffic.kind.name(),
-        frontend: place(frontend),
+        frontend: destination(frontend),
         action: action(compared.held.is_some(), compared.wanted.is_some()),
         removed: without(&held, &wanted),
         added: without(&wanted, &held),
@@ -104,7 +104,7 @@ fn without(these: &[String], those: &[String]) -> Vec<String> {
     these.iter().filter(|this| !those.contains(this)).cloned().collect()
 }
 
-fn place(frontend: &Frontend) -> String {
+fn destination(frontend: &Frontend) -> String {
     match frontend.socket() {
         Some(_) => frontend.to_string(),
         None => format!("*:{}/{}", frontend.port, frontend.protocol.api_name()),
@@ -112,20 +112,21 @@ fn place(frontend: &Frontend) -> String {
 }
 
 /// Describes traffic, one line per property that can change on its own.
-fn said(traffic: &Traffic) -> Vec<String> {
-    let mut said: Vec<String> =
+fn properties(traffic: &Traffic) -> Vec<String> {
+    let mut properties: Vec<String> =
         traffic.endpoints.iter().map(|endpoint| format!("endpoint {endpoint}")).collect();
-    said.extend(traffic.from_node.iter().map(|to| format!("endpoint {to} for this node's pods")));
-    said.extend(traffic.refusal.map(|refusal| match refusal {
+    properties
+        .extend(traffic.from_node.iter().map(|to| format!("endpoint {to} for this node's pods")));
+    properties.extend(traffic.refusal.map(|refusal| match refusal {
         Refusal::NoEndpoints => "rejected: no endpoints".to_owned(),
         Refusal::NoLocalEndpoints => "dropped: no endpoints on this node".to_owned(),
     }));
-    said.extend(traffic.policy.map(|policy| match policy {
+    properties.extend(traffic.policy.map(|policy| match policy {
         TrafficPolicy::Cluster => "policy Cluster".to_owned(),
         TrafficPolicy::Local => "policy Local".to_owned(),
     }));
     let ranges = traffic.source_ranges.iter().flatten();
-    said.extend(ranges.map(|range| format!("source range {range}")));
-    said.extend(traffic.affinity_seconds.map(|s| format!("session affinity {s}s")));
-    said
+    properties.extend(ranges.map(|range| format!("source range {range}")));
+    properties.extend(traffic.affinity_seconds.map(|s| format!("session affinity {s}s")));
+    properties
 }

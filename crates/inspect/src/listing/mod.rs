@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! nftables::Table ───of_table───▶ Listing ─┐
-//! iptables::Ruleset ─of_ruleset─▶ Listing ─┴─compare─▶ what the kernel lacks and has too much
-//! Plan ──────────────of_plan────▶ Listing     names and kinds that a ruleset does not tell
+//! iptables::Ruleset ─of_ruleset─▶ Listing ─┴─compare─▶ missing and unexpected frontends, endpoints
+//! Plan ──────────────of_plan────▶ Listing     names and kinds that a ruleset does not show
 //! ```
 //!
 //! Rules are followed as a packet follows them: what counts is where a chain leads, not its name.
@@ -78,9 +78,8 @@ impl Listing {
         }
     }
 
-    /// Adds the kinds and policies of frontends that a ruleset does not show, from a listing that
-    /// knows them, usually [`of_plan`]. Does nothing for frontends where the two contradict each
-    /// other.
+    /// Adds kinds and policies that a ruleset does not show, from a listing with them, usually
+    /// [`of_plan`]. Skips frontends for which the two contradict each other.
     pub fn complete(&mut self, from: &Self) {
         for (name, frontends) in &mut self.services {
             let Some(known) = from.services.get(name) else { continue };

@@ -23,7 +23,7 @@ pub struct Owners {
 }
 
 impl Owners {
-    /// Knows the service ports of these listings, of which comments show only a part.
+    /// Indexes the service ports of these listings: comments show only part of a name.
     pub fn of<'a>(listings: impl IntoIterator<Item = &'a Listing>) -> Self {
         let mut owners = Self::default();
         let services = listings.into_iter().flat_map(|listing| &listing.services);
@@ -71,7 +71,7 @@ impl Owners {
             Match::Comment(comment) => Some(&**comment),
             _ => None,
         })?;
-        // Health checks of load balancers use TCP, whatever the protocol of the port is.
+        // Health checks of load balancers use TCP, regardless of the port's protocol.
         let over = over.filter(|_| !comment.ends_with("health check node port"));
         self.named(comment, over)
     }

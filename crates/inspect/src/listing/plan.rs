@@ -9,8 +9,8 @@ use rulegen_net::FrontendKind;
 
 use super::{Listing, Traffic};
 
-/// Lists the Services of a plan with all their frontends, including those that another Service
-/// gets.
+/// Lists the Services of a plan with all their frontends, including frontends whose traffic another
+/// Service gets.
 pub fn of_plan(plan: &Plan) -> Listing {
     let mut listing = Listing::default();
     for service in &plan.services {

@@ -16,7 +16,7 @@ pub(super) enum ClientScope {
     Node,
 }
 
-/// What the paths from a frontend lead to.
+/// The endpoints at the ends of all paths from a frontend.
 #[derive(Debug, Default)]
 pub(super) struct ReachableEndpoints {
     all: Vec<SocketAddr>,

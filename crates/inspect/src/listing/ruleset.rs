@@ -190,19 +190,20 @@ fn take(rule: &Rule, whose: ClientScope, reached: &mut ReachableEndpoints) -> Op
     None
 }
 
-/// For the chain that checks the source: it leads to the same chains for all clients.
+/// Records a source range, for the chain that checks the source. The chain leads to the same chains
+/// for all clients.
 fn source_range(family: IpFamily, rule: &Rule, ranges: &mut Vec<IpNet>) -> Option<ClientScope> {
     if let Rule::Known(RuleSpec { source, target: Some(Target::Jump(_)), .. }) = rule {
         match source {
             Some(source) if source.negated => {}
             Some(source) => ranges.push(source.value),
-            None => ranges.extend(everybody(family)),
+            None => ranges.extend(all_addresses(family)),
         }
     }
     Some(ClientScope::All)
 }
 
-fn everybody(family: IpFamily) -> Option<IpNet> {
+fn all_addresses(family: IpFamily) -> Option<IpNet> {
     let network = match family {
         IpFamily::Ipv4 => IpNet::new(Ipv4Addr::UNSPECIFIED.into(), 0),
         IpFamily::Ipv6 => IpNet::new(Ipv6Addr::UNSPECIFIED.into(), 0),
@@ -211,9 +212,9 @@ fn everybody(family: IpFamily) -> Option<IpNet> {
 }
 
 fn is_of_node(rule: &RuleSpec) -> bool {
-    let is_there = |negated: Option<bool>| negated == Some(false);
-    is_there(rule.source.as_ref().map(|source| source.negated))
-        || is_there(rule.in_interface.as_ref().map(|interface| interface.negated))
+    let is_given = |negated: Option<bool>| negated == Some(false);
+    is_given(rule.source.as_ref().map(|source| source.negated))
+        || is_given(rule.in_interface.as_ref().map(|interface| interface.negated))
         || rule.matches.contains(&Match::SourceType(AddressType::Local))
 }
 

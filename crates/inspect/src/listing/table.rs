@@ -117,20 +117,20 @@ impl<'a> Reader<'a> {
 
     /// Follows all paths of packets to the frontend.
     fn follow(&self, frontend: &Key, verdict: &'a Verdict) -> ReachableEndpoints {
-        let mut way = RuleWalk {
+        let mut walk = RuleWalk {
             table: self.table,
             frontend,
             reached: ReachableEndpoints::default(),
             waiting: Vec::new(),
         };
-        way.go(verdict, ClientScope::All);
+        walk.go(verdict, ClientScope::All);
         let mut seen: HashSet<(&Name, ClientScope)> = HashSet::new();
-        while let Some((chain, whose)) = way.waiting.pop() {
+        while let Some((chain, whose)) = walk.waiting.pop() {
             if seen.insert((chain, whose)) {
-                way.chain(chain, whose);
+                walk.chain(chain, whose);
             }
         }
-        way.reached
+        walk.reached
     }
 
     fn elements(&self, set: &str) -> impl Iterator<Item = (&'a Key, &'a Element)> + use<'a> {
@@ -273,8 +273,8 @@ pub(crate) fn frontend(family: IpFamily, key: &Key) -> Option<Frontend> {
     }
 }
 
-/// The longest comment of an element. A longer name is cut off, and several service ports may start
-/// with the rest.
+/// Maximum length of an element's comment. Longer names are truncated, and several service ports may
+/// start with the same text.
 const LONGEST_COMMENT: usize = 127;
 
 fn name(frontend: &Frontend, element: &Element) -> Option<ServicePortName> {

@@ -1,4 +1,4 @@
-//! Rulesets that rulegen did not leave so.
+//! Rulesets that another program changed.
 
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::parse;
@@ -59,7 +59,7 @@ fn listing_follows_foreign_rules_and_ignores_missing_chains() {
     assert_eq!(said(&listing), ["? 80 10.1.0.1:8080"], "no comment, so no name");
 }
 
-/// The kernel takes no loops, but a text may have them.
+/// The kernel rejects loops, but a text may contain them.
 #[test]
 fn listing_ends_at_loops_of_chains() {
     let listing = of_text(

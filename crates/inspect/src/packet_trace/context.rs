@@ -1,4 +1,4 @@
-//! The known rules during a trace.
+//! The rules that are known during a trace.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use rulegen_ruleset::nftables::{
     TracedRule, Value, Verdict,
 };
 
-/// The rules as read last, as far as packets matched them.
+/// The rules at the last read. Rules are added when packets match them.
 #[derive(Debug, Clone, Default)]
 pub struct TraceContext {
     /// The name of our table.
@@ -21,7 +21,7 @@ pub struct TraceContext {
     pub rules: BTreeMap<(ChainId, u64), Option<TracedRule>>,
 }
 
-/// The element that a map of ours has for a packet.
+/// The element that one of our maps has for a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TracedElement {
     /// The map.
@@ -51,7 +51,7 @@ impl TraceContext {
         sets.filter(keyed).find_map(|set| element(set, header)?.comment.as_ref())
     }
 
-    /// The element that a map of ours has for a packet.
+    /// The element that one of our maps has for a packet.
     pub fn found(&self, map: &Name, header: &PacketHeader) -> Option<TracedElement> {
         let set = self.held.get(&header.family())?.sets.get(map)?.as_ref()?;
         let element = element(set, header)?;

@@ -1,7 +1,7 @@
 //! Explains the traces of real packets in terms of Services.
 //!
 //! ```text
-//! TraceEvent, Known ──Follower──▶ Told: a packet came, a step of it, its end and why
+//! TraceEvent, TraceContext ──PacketTracker──▶ TraceUpdate: a packet's start, step or end
 //! ```
 
 mod context;

@@ -1,4 +1,4 @@
-//! The path of a packet, as far as it was traced.
+//! The traced path of a packet.
 
 use std::net::SocketAddr;
 
@@ -21,7 +21,7 @@ pub struct TracedPacket {
     pub header: PacketHeader,
     /// Its last known headers: the destination may have been translated.
     pub last: PacketHeader,
-    /// The service port that it is for.
+    /// The service port of its destination.
     pub service: Option<Comment>,
     /// The translated destination: an endpoint of its service port, unless a rule of another
     /// program translated it.
@@ -30,7 +30,7 @@ pub struct TracedPacket {
     pub masqueraded: bool,
     /// The reason for masquerading.
     pub(super) reason: Option<MasqueradeReason>,
-    /// True if it is the first of a connection: chains of type nat saw it.
+    /// True if it is the first packet of a connection: only those pass chains of type nat.
     pub is_new: bool,
     /// True if events may be missing, because the receive buffer overflowed.
     pub is_incomplete: bool,
@@ -130,8 +130,8 @@ impl TracedPacket {
         match step.hook {
             Some("input") => TracedEnd::Delivered,
             Some("postrouting") => TracedEnd::Left(self.last.out_interface.clone()),
-            // Of a known connection chains of type nat do not see the packets, and ours is the
-            // last there.
+            // Packets of established connections do not pass chains of type nat. Our chain of type
+            // nat would be the last at postrouting.
             Some("forward" | "output") if !self.is_new => {
                 TracedEnd::Left(self.last.out_interface.clone())
             }
@@ -160,21 +160,21 @@ impl TracedPacket {
                 Some(self.refusal().unwrap_or_else(|| by(step)))
             }
             TracedEnd::Lost(_) if self.is_incomplete => {
-                Some("steps of it were not told, for want of room".to_owned())
+                Some("trace events were dropped, because the receive buffer was full".to_owned())
             }
             TracedEnd::Lost("prerouting") => Some(
-                "no hook saw it after prerouting: there is no route to it, or rp_filter or \
-                 rules of iptables-legacy took it"
+                "no hook saw it after prerouting: no route, or dropped by rp_filter or \
+                 rules of iptables-legacy"
                     .to_owned(),
             ),
             TracedEnd::Lost(hook) => Some(format!(
-                "no hook saw it after {hook}: rules of iptables-legacy or another part of the \
-                 kernel took it"
+                "no hook saw it after {hook}: dropped or taken over by rules of iptables-legacy or \
+                 another part of the kernel"
             )),
         }
     }
 
-    /// The meaning of the rules of ours.
+    /// Why our rules refused it; `None` if they did not.
     fn refusal(&self) -> Option<String> {
         let last = self.steps.last().filter(|step| step.is_ours)?;
         if let StepKind::Rule { rule: Some(rule), .. } = &last.kind
@@ -195,7 +195,7 @@ impl TracedPacket {
         ) {
             return None;
         }
-        // The element leads to the chain that rejects, if it does not drop itself.
+        // The element either drops, or leads to the chain that rejects.
         let found = self.steps.iter().rev().take(2).find_map(|step| match &step.kind {
             StepKind::Rule { found, .. } => found.as_ref(),
             StepKind::Policy(_) => None,
@@ -216,7 +216,7 @@ fn by(step: &TracedStep) -> String {
             let comment = comment.map(|comment| format!(", {comment}")).unwrap_or_default();
             let ChainId { family, table, chain } = &step.at;
             let listing = format!("nft -a list chain {} {table} {chain}", family.word());
-            format!("by rule {handle} of {}{comment} (`{listing}` shows it)", step.at)
+            format!("by rule {handle} of {}{comment} (see `{listing}`)", step.at)
         }
         StepKind::Policy(_) => format!("by the policy of {}", step.at),
     }

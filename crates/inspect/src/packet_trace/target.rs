@@ -63,7 +63,7 @@ impl Display for UnknownService {
         let Self { service, ports } = self;
         write!(f, "the table has no frontend of {service}: ")?;
         if ports.is_empty() {
-            return f.write_str("is there such a Service, and does it have a cluster IP?");
+            return f.write_str("no such Service, or it has no cluster IP");
         }
         write!(f, "its ports are {}", ports.join(", "))
     }

@@ -33,8 +33,8 @@ fn map(data: DataType, elements: Vec<(Key, Verdict, &str)>) -> Set {
     set
 }
 
-/// A table with default/web:http at 10.96.0.10:80 and node port 30080, and without an endpoint for
-/// default/none at .11 and default/here at .12, which is of policy Local.
+/// A table with default/web:http at 10.96.0.10:80 and node port 30080. default/none at .11 has no
+/// endpoint; default/here at .12 has policy Local and no local endpoint.
 fn known() -> TraceContext {
     let goto = |chain: &str| Verdict::Goto(Name::from(chain));
     let services = vec![(frontend("10.96.0.10", 80), goto("endpoints-1"), "default/web:http")];
@@ -116,16 +116,16 @@ fn take(follower: &mut PacketTracker, events: Vec<TraceEvent>) -> Vec<TraceUpdat
     events.into_iter().flat_map(|event| follower.take(&known, event, MOMENT)).collect()
 }
 
-/// The packets that ended, after nothing more came.
+/// All packets of these events, completed by the idle timeout.
 fn ended(mut follower: PacketTracker, events: Vec<TraceEvent>) -> Vec<TracedPacket> {
-    let mut told = take(&mut follower, events);
-    told.extend(follower.rest(Duration::from_secs(1)));
+    let mut updates = take(&mut follower, events);
+    updates.extend(follower.rest(Duration::from_secs(1)));
     assert_eq!(follower.deadline(), None);
-    let end = |told| match told {
+    let end = |updates| match updates {
         TraceUpdate::Ended(packet) => Some(*packet),
         _ => None,
     };
-    told.into_iter().filter_map(end).collect()
+    updates.into_iter().filter_map(end).collect()
 }
 
 fn accept() -> TraceStep {
@@ -167,8 +167,8 @@ fn trace_node_port_packet_gets_its_service_from_the_rule() {
     assert!(matches!(&began[..], [TraceUpdate::Began(packet)] if packet.service.is_none()));
     let goto = rule(9, TraceVerdict::Goto(Name::from("endpoints-1")));
     let event = event(7, at("rulegen", "services"), goto, Some(to));
-    let told = follower.take(&known, event, MOMENT);
-    let [TraceUpdate::Step(1, step)] = &told[..] else { panic!("{told:?}") };
+    let updates = follower.take(&known, event, MOMENT);
+    let [TraceUpdate::Step(1, step)] = &updates[..] else { panic!("{updates:?}") };
     let StepKind::Rule { found: Some(found), .. } = &step.kind else { panic!("{step:?}") };
     assert_eq!(found.service.as_str(), "default/web:http");
 }
@@ -181,8 +181,8 @@ fn trace_rejected_or_dropped_packet_ends_at_once_with_reason() {
         let mut events = vec![armed(7, to.clone()), event(7, base, accept(), Some(to))];
         events.extend(then);
         let mut follower = follower();
-        let told = take(&mut follower, events);
-        let Some(TraceUpdate::Ended(packet)) = told.last() else { panic!("{told:?}") };
+        let updates = take(&mut follower, events);
+        let Some(TraceUpdate::Ended(packet)) = updates.last() else { panic!("{updates:?}") };
         (packet.end().word(), packet.why().unwrap_or_default())
     };
     let chain = |chain: &str, step| event(7, at("rulegen", chain), step, None);
@@ -211,7 +211,7 @@ fn trace_ignores_packets_traced_by_other_programs() {
     let to = header("10.96.0.10", 80);
     let base = at("rulegen", "filter-forward");
     let theirs = event(9, at("rulegen-trace-2", "prerouting"), accept(), Some(to.clone()));
-    // Our chain ends for it too, without a rule that held.
+    // The packet passes our chain too, but none of its rules matches.
     let ours = event(9, at(ARMING, "prerouting"), TraceStep::Return, Some(to.clone()));
     let then = event(9, base, accept(), Some(to));
     assert!(take(&mut follower(), vec![theirs, ours, then]).is_empty());
@@ -232,8 +232,8 @@ fn trace_id_that_is_reused_is_another_packet() {
     assert_eq!(ends, [(1, TracedEnd::Delivered), (2, TracedEnd::Delivered)]);
 }
 
-/// Packets of one connection lie in the same memory one after the other, and translation gives them
-/// the number that the last one had.
+/// The kernel derives the trace ID from the packet's memory address. Consecutive packets of a
+/// connection get the same memory, and after DNAT the same trace ID as the previous one.
 #[test]
 fn trace_id_that_is_reused_after_dnat_is_another_packet() {
     let (to, then) = (header("10.96.0.10", 80), header("10.244.1.5", 8080));
@@ -266,8 +266,8 @@ fn trace_packet_is_incomplete_if_events_were_lost() {
     let mut follower = follower();
     let end = |follower: &mut PacketTracker, id, at: Duration| {
         follower.take(&known, armed(id, header("10.96.0.10", 80)), at);
-        let told = follower.rest(at.saturating_add(Duration::from_millis(150)));
-        let [TraceUpdate::Ended(packet)] = &told[..] else { panic!("{told:?}") };
+        let updates = follower.rest(at.saturating_add(Duration::from_millis(150)));
+        let [TraceUpdate::Ended(packet)] = &updates[..] else { panic!("{updates:?}") };
         packet.is_incomplete
     };
     assert!(!end(&mut follower, 1, MOMENT));

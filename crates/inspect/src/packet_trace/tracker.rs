@@ -15,7 +15,7 @@ use crate::rule_role::masquerade_reason as reason;
 use crate::words::MasqueradeReason;
 
 /// Follows packets that one table traces. A packet is kept until it ends, or until 100 ms pass
-/// without an event of it.
+/// without an event for it.
 #[derive(Debug)]
 pub struct PacketTracker {
     arming: Name,
@@ -23,7 +23,7 @@ pub struct PacketTracker {
     live: BTreeMap<u64, TrackedPacket>,
     /// Number of packets so far.
     began: u64,
-    /// Whether trace events were lost, of packets that are being followed or of the next one.
+    /// Whether trace events were lost, of current packets or of the next one.
     lost: bool,
     /// Time of the last event.
     heard: Duration,
@@ -83,39 +83,41 @@ impl PacketTracker {
         now: Duration,
     ) -> Vec<TraceUpdate> {
         self.heard = now;
-        let mut told = Vec::new();
+        let mut updates = Vec::new();
         let arms = event.at.table == self.arming;
-        // Where others have a packet traced too, only the end of our chain may be told.
+        // If another program traces a packet too, the end of our chain is reported for it although
+        // none of our rules matched.
         let is_found = arms && matches!(event.step, TraceStep::Rule { .. });
         if let Some(header) = &event.header {
-            told.extend(self.end_older(&event));
+            updates.extend(self.end_older(&event));
             if !self.goes_on(&event, header, is_found) && is_found {
-                told.push(self.begin(known, event.packet, header, now));
+                updates.push(self.begin(known, event.packet, header, now));
             }
         }
         let Some(live) = self.live.values_mut().find(|live| live.id == event.packet) else {
-            // Somebody else has it traced.
-            return told;
+            // Only another program traces it.
+            return updates;
         };
         live.heard = now;
         if arms {
-            return told;
+            return updates;
         }
-        told.extend(live.take(known, event));
+        updates.extend(live.take(known, event));
         if live.packet.steps.last().is_some_and(|step| step.verdict().is_end()) {
             let number = live.packet.number;
-            told.extend(self.end(number));
+            updates.extend(self.end(number));
         }
-        told
+        updates
     }
 
-    /// Records that events were lost. Until all packets are complete, it is unknown of which.
+    /// Records that events were lost. It is unknown of which packets, so all current packets become
+    /// incomplete.
     pub fn lose(&mut self, now: Duration) {
         (self.lost, self.heard) = (true, now);
         self.live.values_mut().for_each(|live| live.packet.is_incomplete = true);
     }
 
-    /// Completes packets without an event for some time.
+    /// Completes packets without an event for 100 ms.
     pub fn rest(&mut self, now: Duration) -> Vec<TraceUpdate> {
         self.lost &= now.saturating_sub(self.heard) < PATIENCE;
         let silent = |live: &TrackedPacket| now.saturating_sub(live.heard) >= PATIENCE;
@@ -130,7 +132,7 @@ impl PacketTracker {
         ended.map(|live| TraceUpdate::Ended(Box::new(live.packet))).collect()
     }
 
-    /// The time at which the next packet is completed, if there is no event before.
+    /// The time at which the next packet is completed unless an event arrives.
     pub fn deadline(&self) -> Option<Duration> {
         self.live.values().map(|live| live.heard.saturating_add(PATIENCE)).min()
     }
@@ -156,12 +158,12 @@ impl PacketTracker {
             is_incomplete: self.lost,
             steps: Vec::new(),
         };
-        let told = TraceUpdate::Began(Box::new(packet.clone()));
+        let began = TraceUpdate::Began(Box::new(packet.clone()));
         self.live.insert(
             self.began,
             TrackedPacket { packet, base: None, passed: Vec::new(), id, heard: now },
         );
-        told
+        began
     }
 
     fn end(&mut self, number: u64) -> Option<TraceUpdate> {
@@ -169,7 +171,8 @@ impl PacketTracker {
         Some(TraceUpdate::Ended(Box::new(live.packet)))
     }
 
-    /// Completes the previous packet with this trace ID: no packet enters a base chain twice.
+    /// Completes the previous packet with this trace ID if this is another one: no packet enters a
+    /// base chain twice.
     fn end_older(&mut self, event: &TraceEvent) -> Option<TraceUpdate> {
         let arms = event.at.table == self.arming;
         let is_older = |live: &&TrackedPacket| {
@@ -185,7 +188,7 @@ impl PacketTracker {
         if self.live.values().any(|live| live.id == id) {
             return false;
         }
-        let ways: &[fn(&TrackedPacket, &PacketHeader) -> bool] = match is_found {
+        let comparisons: &[fn(&TrackedPacket, &PacketHeader) -> bool] = match is_found {
             true => &[TrackedPacket::came_by_loopback],
             false => &[
                 TrackedPacket::has_source_of,
@@ -193,12 +196,12 @@ impl PacketTracker {
                 TrackedPacket::came_by_loopback,
             ],
         };
-        for is_it in ways {
-            let those = self
+        for is_same in comparisons {
+            let candidates = self
                 .live
                 .values_mut()
-                .filter(|live| is_it(live, header) && !live.passed.contains(&event.at));
-            if let Some(live) = those.max_by_key(|live| live.heard) {
+                .filter(|live| is_same(live, header) && !live.passed.contains(&event.at));
+            if let Some(live) = candidates.max_by_key(|live| live.heard) {
                 live.id = id;
                 return true;
             }
@@ -215,13 +218,13 @@ impl TrackedPacket {
             && last.source_socket() == header.source_socket()
     }
 
-    /// SNAT comes last.
+    /// Whether its destination is unchanged. DNAT comes before SNAT.
     fn has_destination_of(&self, header: &PacketHeader) -> bool {
         let leaves = self.packet.steps.last().is_some_and(|s| s.hook == Some("postrouting"));
         leaves && self.is_between(header) && self.is_to(header)
     }
 
-    /// This host sent it to itself.
+    /// Whether this host sent it to itself.
     fn came_by_loopback(&self, header: &PacketHeader) -> bool {
         const LOOPBACK: Option<&str> = Some("lo");
         header.in_interface.as_deref() == LOOPBACK
@@ -243,16 +246,16 @@ impl TrackedPacket {
     }
 
     fn take(&mut self, known: &TraceContext, event: TraceEvent) -> Vec<TraceUpdate> {
-        let mut told = Vec::new();
+        let mut updates = Vec::new();
         if let Some(header) = event.header {
-            told.extend(self.see(header));
+            updates.extend(self.see(header));
             self.base = Some(event.at.clone());
             self.passed.push(event.at.clone());
         }
         let base = self.base.as_ref().and_then(|base| known.bases.get(base));
         self.packet.is_new |= base.is_some_and(|base| base.is_nat);
         let kind = match event.step {
-            TraceStep::Return => return told,
+            TraceStep::Return => return updates,
             TraceStep::Policy(verdict) => StepKind::Policy(verdict),
             TraceStep::Rule { handle, verdict } => {
                 let rule = known.rule(&event.at, handle).cloned();
@@ -265,9 +268,9 @@ impl TrackedPacket {
         };
         let is_ours = known.is_ours(&event.at);
         let step = TracedStep { hook: base.map(|base| base.hook), at: event.at, is_ours, kind };
-        told.push(TraceUpdate::Step(self.packet.number, step.clone()));
+        updates.push(TraceUpdate::Step(self.packet.number, step.clone()));
         self.packet.steps.push(step);
-        told
+        updates
     }
 
     /// Its current headers.
@@ -280,7 +283,7 @@ impl TrackedPacket {
         Some(TraceUpdate::Endpoint(packet.number, endpoint))
     }
 
-    /// The element that a rule of ours found, and the effect of the rule.
+    /// The element that one of our rules found, and the effect of the rule.
     fn look_up(
         &mut self,
         known: &TraceContext,

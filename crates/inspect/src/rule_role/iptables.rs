@@ -13,7 +13,7 @@ use rulegen_ruleset::nftables::NumgenMode;
 use super::{RuleRole, RuleServicePort};
 use crate::words::MasqueradeReason;
 
-/// The role of a rule that matched a packet of this protocol; `None` if it is not ours or only
+/// The role of a rule that matched a packet of this protocol; `None` for foreign rules and plain
 /// jumps.
 pub(crate) fn role(step: &Step<'_>, protocol: Protocol) -> Option<RuleRole> {
     let known = |name, kind| known(name, protocol, kind);

@@ -34,7 +34,7 @@ pub(crate) enum RuleRole {
     Remembers,
     /// Matches a known client, which keeps its endpoint.
     Kept,
-    /// Chooses an endpoint in this way.
+    /// Chooses an endpoint with this method.
     Choice(NumgenMode),
     /// Chooses an endpoint and translates the destination.
     ChosenTranslation(NumgenMode),
@@ -64,7 +64,7 @@ pub(crate) struct RuleServicePort {
 }
 
 impl RuleRole {
-    /// What is worth a word beside the rule.
+    /// A remark for the rule in output.
     pub(crate) fn words(&self) -> &'static str {
         match self {
             RuleRole::Frontend(_) => "the Service is found by address and port",
@@ -73,9 +73,9 @@ impl RuleRole {
             RuleRole::Policy(TrafficPolicy::Cluster) => "policy Cluster: all endpoints",
             RuleRole::ShortCircuit { from_node: true } => "from this node: as with policy Cluster",
             RuleRole::ShortCircuit { from_node: false } => "from a pod: as with policy Cluster",
-            RuleRole::Mark(_) => "marked, to be masqueraded",
+            RuleRole::Mark(_) => "marked for masquerading",
             RuleRole::Remembers => "the client is remembered",
-            RuleRole::Kept => "the client is known, and keeps its endpoint",
+            RuleRole::Kept => "the client is known and keeps its endpoint",
             RuleRole::Choice(_) => "an endpoint is chosen",
             RuleRole::ChosenTranslation(_) => {
                 "an endpoint is chosen, and the destination translated"
@@ -84,10 +84,10 @@ impl RuleRole {
             RuleRole::Masquerade => "the source becomes the node's address",
             RuleRole::Refused(_, Refusal::NoEndpoints) => "no endpoint: rejected",
             RuleRole::Refused(_, Refusal::NoLocalEndpoints) => "no endpoint on this node: dropped",
-            RuleRole::Firewalled(_) => "from outside of the source ranges: dropped",
+            RuleRole::Firewalled(_) => "source not in the source ranges: dropped",
             RuleRole::ClosedPort(_) => "the Service does not have this port: rejected",
             RuleRole::NoSuchClusterIp => "no Service has this cluster IP: dropped",
-            RuleRole::LoopbackGuard => "from elsewhere to loopback: dropped",
+            RuleRole::LoopbackGuard => "to loopback from another host: dropped",
         }
     }
 }

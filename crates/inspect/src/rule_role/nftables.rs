@@ -14,7 +14,7 @@ use rulegen_ruleset::nftables::{
 use super::{RuleRole, RuleServicePort};
 use crate::words::MasqueradeReason;
 
-/// The role of a rule that matched a packet of this protocol; `None` if it only jumps.
+/// The role of a rule that matched a packet of this protocol; `None` for a plain jump.
 pub(crate) fn role(table: &Table, step: &Step<'_>, protocol: Protocol) -> Option<RuleRole> {
     if let Some(meaning) =
         step.found.as_ref().and_then(|found| found_in(table, step, found, protocol))
@@ -37,13 +37,13 @@ pub(crate) fn role(table: &Table, step: &Step<'_>, protocol: Protocol) -> Option
     }
     let is_local_policy = FrontendMaps::BOTH.iter().any(|maps| chain == maps.local_policy());
     if is_local_policy || chain.starts_with("external/") {
-        return way_of_policy(rule);
+        return local_policy_role(rule);
     }
     let chooses = chain.starts_with("cluster/") || chain.starts_with("local/");
     chooses.then(|| RuleRole::Choice(drawn(rule)))
 }
 
-/// The meaning of the element that it found.
+/// The role of the element that the rule found.
 fn found_in(
     table: &Table,
     step: &Step<'_>,
@@ -118,9 +118,9 @@ pub(crate) fn reason(chain: &str, rule: &Rule) -> MasqueradeReason {
     }
 }
 
-/// Under external policy Local: the clients that may reach all endpoints, and those that may reach
-/// only those of this node.
-fn way_of_policy(rule: &Rule) -> Option<RuleRole> {
+/// The role of a rule for external policy Local: which clients may reach all endpoints, and which
+/// only the endpoints of this node.
+fn local_policy_role(rule: &Rule) -> Option<RuleRole> {
     let of_node = |s: &Statement| *s == Statement::Match(Condition::SourceIsLocal);
     let leads_to = |start: &str| {
         does(rule, |statement| match statement {
