@@ -247,7 +247,7 @@ fn trace_text_output_has_steps_and_endpoint() {
     for part in [
         lookup.to_owned(),
         "dnat ip to ip daddr . meta l4proto . th dport . numgen random mod 2".to_owned(),
-        format!("its destination is {endpoint} now"),
+        format!("new destination {endpoint}"),
     ] {
         assert!(text.contains(&part), "no {part:?} in\n{text}");
     }

@@ -14,30 +14,30 @@ use tracing_subscriber::EnvFilter;
 use crate::args::LoggingFormat;
 use queue::Queue;
 
-/// How the lines of a process are written.
+/// How this process writes log lines.
 struct Log {
     format: LoggingFormat,
-    /// If they go through a queue.
+    /// For the agent only.
     queue: Option<Queue>,
 }
 
 static LOG: OnceLock<Log> = OnceLock::new();
 
-/// What is still in the queue at the end is worth so much time.
+/// Time to write the rest of the queue on exit.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Klog's levels, as far as they make sense here: 0 and 1 tell what went wrong, 2 what is done,
-/// 4 and more every step.
+/// Starts logging. The verbosity has klog's levels: 0 and 1 for warnings and errors, 2 for info,
+/// 4 for debug, 6 for trace.
 pub(crate) fn start((verbosity, format): (u8, LoggingFormat), is_queued: bool) {
     let level = match verbosity {
-        // The client of the API server tells of each attempt; the agent does, once.
+        // The API client logs each attempt; the agent logs failures itself.
         0 | 1 => "warn,kube_client=off,kube_runtime=off",
         2 | 3 => "info,kube_client=off,kube_runtime=off",
         4 | 5 => "debug",
         _ => "trace",
     };
-    let asked = std::env::var("RULEGEN_LOG").ok().map(EnvFilter::try_new);
-    let (filter, wrong) = match asked {
+    let requested = std::env::var("RULEGEN_LOG").ok().map(EnvFilter::try_new);
+    let (filter, invalid) = match requested {
         Some(Ok(filter)) => (filter, None),
         Some(Err(error)) => (EnvFilter::new(level), Some(error)),
         None => (EnvFilter::new(level), None),
@@ -50,15 +50,15 @@ pub(crate) fn start((verbosity, format): (u8, LoggingFormat), is_queued: bool) {
         .with_writer(|| log.writer())
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
-        // It would be told on standard error, and panic there: a disk that is full shall not end
-        // the agent.
+        // Errors of the log itself would be printed to standard error, which panics if the disk is
+        // full. That must not end the agent.
         .log_internal_errors(false);
     match format {
         LoggingFormat::Text => subscriber.init(),
         LoggingFormat::Json => subscriber.json().flatten_event(true).init(),
     }
-    if let Some(error) = wrong {
-        tracing::warn!(%error, "RULEGEN_LOG is not a filter; the default is used");
+    if let Some(error) = invalid {
+        tracing::warn!(%error, "RULEGEN_LOG is not a valid filter, using the default");
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn run(args: &CleanupArgs) -> Result<ExitCode> {
     }
     if !args.yes.yes && is_terminal() {
         let planned = go_through(args, true);
-        planned.tell();
+        planned.print_text();
         if !planned.is_clean() && ask("Remove all this?", &args.yes) == Answer::No {
             bail!("not confirmed, nothing is removed");
         }
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &CleanupArgs) -> Result<ExitCode> {
 
 fn report(args: &CleanupArgs, report: &Report) -> Result<ExitCode> {
     match args.output {
-        None => report.tell(),
+        None => report.print_text(),
         Some(CleanupForm::Json) => {
             let json = serde_json::to_string_pretty(report);
             print(&format!("{}\n", json.context("cannot write the report as JSON")?))?;
@@ -131,7 +131,7 @@ impl Report {
         self.nftables.is_empty() && self.iptables.iter().all(|family| family.is_clean)
     }
 
-    fn tell(&self) {
+    fn print_text(&self) {
         let dry_run = if self.dry_run { " (dry run)" } else { "" };
         for TableReport { family, table } in &self.nftables {
             say(&format!("{family} {table}: table deleted{dry_run}"));

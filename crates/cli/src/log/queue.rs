@@ -1,6 +1,6 @@
 //! A bounded queue of log lines for standard error.
 //!
-//! The reader may be slow, stopped or gone, and the disk may be full. So a separate thread writes, and
+//! The reader may be slow, stopped or dead, and the disk may be full. So a separate thread writes, and
 //! lines that do not fit into the queue are dropped and counted.
 
 use std::collections::VecDeque;
@@ -127,7 +127,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// Takes a line each time that it may, as a pipe whose reader is slow.
+    /// Accepts one line per message on a channel, like a pipe with a slow reader.
     struct Slow {
         may: Receiver<()>,
         taken: Arc<Mutex<Vec<Vec<u8>>>>,
@@ -159,7 +159,7 @@ mod tests {
         assert!(queue.lost() > before + 80_000);
         assert!(queue.lock().bytes <= ROOM);
         queue.flush(Duration::from_millis(1));
-        assert!(taken.lock().unwrap().is_empty(), "it does not wait for ever");
+        assert!(taken.lock().unwrap().is_empty(), "flush returns after its timeout");
         drop(go);
         queue.flush(PATIENCE);
         let all = 100_003 - usize::try_from(queue.lost()).unwrap();

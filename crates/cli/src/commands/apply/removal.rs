@@ -33,7 +33,7 @@ impl<'a> Removal<'a> {
         if lost.is_empty() || self.allowed.as_ref() == Some(&lost) {
             return Ok(());
         }
-        say(&told(&lost));
+        say(&describe(&lost));
         if !self.args.prune {
             match ask("Remove them?", &self.args.yes) {
                 Answer::Yes => {}
@@ -48,7 +48,7 @@ impl<'a> Removal<'a> {
     }
 }
 
-fn told(lost: &Loss) -> String {
+fn describe(lost: &Loss) -> String {
     let parts = [
         ("in the kernel but not in the input, which would be removed", &lost.services),
         (
@@ -81,9 +81,9 @@ mod tests {
     #[test]
     fn apply_removal_prompt_lists_at_most_ten_services() {
         let services = (0..12).map(|n| format!("shop/s{n}")).collect();
-        let told = told(&Loss { services, endpoints: vec!["shop/x".to_owned()] });
-        assert!(told.contains("(12): shop/s0, shop/s1, "), "{told}");
-        assert!(told.contains("shop/s9 and 2 more\n") && !told.contains("s10"), "{told}");
-        assert!(told.ends_with("no EndpointSlice (1): shop/x"), "{told}");
+        let text = describe(&Loss { services, endpoints: vec!["shop/x".to_owned()] });
+        assert!(text.contains("(12): shop/s0, shop/s1, "), "{text}");
+        assert!(text.contains("shop/s9 and 2 more\n") && !text.contains("s10"), "{text}");
+        assert!(text.ends_with("no EndpointSlice (1): shop/x"), "{text}");
     }
 }

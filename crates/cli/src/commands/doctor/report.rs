@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::paint::Paint;
 use crate::plain::plain;
 
-/// Maximum number of findings per check in text output: a cluster may hold thousands of Services
+/// Maximum number of findings per check in text output: a cluster may have thousands of Services
 /// without endpoints.
 const SHOWN: usize = 20;
 

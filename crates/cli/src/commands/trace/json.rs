@@ -1,4 +1,4 @@
-//! Packets as data: an object a line for each, once it ended.
+//! Traced packets as JSON: one object per line and packet, written when the packet ends.
 
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -10,46 +10,47 @@ use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::PacketHeader;
 use serde::Serialize;
 
-/// One packet. Fields may be added; none is renamed or taken away.
+/// One packet. Fields may be added, but not renamed or removed.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Packet<'a> {
-    /// Its turn, from 1.
+    /// Sequence number, from 1.
     packet: u64,
-    /// The kernel's number for it, as `nft monitor trace` shows it.
+    /// The kernel's trace ID, as `nft monitor trace` shows it.
     trace_id: String,
-    /// When its end was known, in UTC (RFC 3339).
+    /// Time at which the packet was completed, in UTC (RFC 3339).
     time: Timestamp,
-    /// ipv4 or ipv6.
+    /// `ipv4` or `ipv6`.
     family: IpFamily,
-    /// tcp, udp, sctp, or the protocol's number.
+    /// `tcp`, `udp`, `sctp`, or the protocol's number.
     protocol: String,
-    /// Whom it was from, and to, when it came.
+    /// The source on arrival.
     source: Socket,
+    /// The destination on arrival.
     destination: Socket,
-    /// Where it came in; null from this host.
+    /// Input interface; null if this host sent it.
     in_interface: Option<&'a str>,
-    /// Where it leaves, as far as that was decided.
+    /// Output interface, if known.
     out_interface: Option<&'a str>,
     /// The service port, as namespace/name:port.
     service: Option<&'a str>,
-    /// What its destination was replaced by: the endpoint.
+    /// The translated destination: the endpoint.
     endpoint: Option<Socket>,
-    /// Whether its source was replaced by an address of this node.
+    /// Whether it was masqueraded.
     masqueraded: bool,
-    /// Why, in words.
+    /// The reason, in words.
     masqueraded_because: Option<&'static str>,
-    /// The code for the reason, which is stable.
+    /// The stable code of the reason.
     masqueraded_code: Option<&'static str>,
-    /// Whether it began a connection.
+    /// Whether it was the first packet of a connection.
     new_connection: bool,
     /// Whether trace events were dropped, so that steps may be missing.
     incomplete: bool,
-    /// left, delivered, rejected, dropped, queued, stolen or lost.
+    /// `left`, `delivered`, `rejected`, `dropped`, `queued`, `stolen` or `lost`.
     end: &'static str,
-    /// Why, in words, if it did not get where it was to.
+    /// The reason, in words, if it was not delivered or forwarded.
     why: Option<String>,
-    /// The code for a Service's reason to refuse it, which is stable.
+    /// The stable code of the reason, if a Service rejected or dropped it.
     why_code: Option<&'static str>,
     steps: Vec<Step<'a>>,
 }
@@ -57,43 +58,45 @@ struct Packet<'a> {
 #[derive(Serialize)]
 struct Socket {
     address: IpAddr,
-    /// Null where the protocol has none.
+    /// Null for protocols without ports.
     port: Option<u16>,
 }
 
-/// A rule that it met, or a policy that counted.
+/// A rule that matched, or a policy that applied.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Step<'a> {
-    /// By nft's name for it.
+    /// The hook in nft's syntax.
     hook: Option<&'static str>,
-    /// The table, whoever made it.
+    /// The table's family. The table may be foreign.
     family: &'static str,
     table: &'a str,
     chain: &'a str,
-    /// Of rules only.
+    /// Only for rules.
     #[serde(skip_serializing_if = "Option::is_none")]
     handle: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     comment: Option<&'a str>,
-    /// The map of ours that decided, and the service port that its element is for.
+    /// The map whose element decided, if it is ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     map: Option<&'a str>,
+    /// The service port of that element.
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<&'a str>,
-    /// What followed: accept, drop, continue, jump CHAIN and the like; of a policy the policy.
+    /// The verdict of the rule (`accept`, `drop`, `continue`, `jump CHAIN` and the like), or the
+    /// policy.
     verdict: String,
 }
 
-pub(super) fn write(out: &mut impl Write, told: &TraceUpdate) -> io::Result<()> {
-    let TraceUpdate::Ended(packet) = told else { return Ok(()) };
+pub(super) fn write(out: &mut impl Write, update: &TraceUpdate) -> io::Result<()> {
+    let TraceUpdate::Ended(packet) = update else { return Ok(()) };
     line(out, &object(packet))
 }
 
 pub(super) fn write_loss(out: &mut impl Write) -> io::Result<()> {
-    /// Stands between packets: of those around it steps may be missing.
+    /// Printed when events were lost: packets before and after it may be incomplete.
     #[derive(Serialize)]
     struct Loss {
         lost: bool,

@@ -1,4 +1,4 @@
-//! `rulegen trace`: real packets on their way through the rules.
+//! `rulegen trace`: traces real packets through the rules.
 
 mod json;
 mod ruleset_cache;
@@ -15,7 +15,7 @@ use rulegen_kernel::nftables::{Received, TraceListener, TraceSession};
 use rulegen_net::{Frontend, IpFamily, Protocol};
 use rulegen_os::signals::StopSignals;
 use rulegen_ruleset::nftables::{TraceEvent, TraceFilter, TraceTarget};
-use ruleset_cache::Detected;
+use ruleset_cache::RulesetCache;
 
 use crate::WrongUsage;
 use crate::args::{To, TraceArgs, TraceForm};
@@ -23,26 +23,26 @@ use crate::paint::Paint;
 use crate::problems::say;
 
 pub(crate) fn run(args: &TraceArgs) -> Result<ExitCode> {
-    // Before anything is armed, for what comes later must not end the program where it is.
-    let signals = StopSignals::hold().context("signals cannot be held back")?;
-    let mut sight = Detected::open(&args.nftables_table)?;
-    let filter = filter(args, sight.known())?;
+    // Before the trace table is created: a signal must not end the program before it is removed.
+    let signals = StopSignals::hold().context("cannot block signals")?;
+    let mut rules = RulesetCache::open(&args.nftables_table)?;
+    let filter = filter(args, rules.known())?;
     let listener = TraceListener::open()?;
     let armed = TraceSession::arm(&filter)?;
-    sight.after_own_commit()?;
-    say_what(args, &armed);
+    rules.after_own_commit()?;
+    announce(args, &armed);
     let mut session = Session {
         args,
-        sight,
+        rules,
         listener,
         signals,
-        follower: PacketTracker::new(armed.table().clone()),
+        tracker: PacketTracker::new(armed.table().clone()),
         paint: Paint::for_stdout(),
         begun: Instant::now(),
         ended: 0,
     };
     match session.follow() {
-        // A reader that went away, as `head` does, wants no more.
+        // The reader exited, for example `head`.
         Err(error) if is_broken_pipe(&error) => {}
         done => done?,
     }
@@ -50,7 +50,7 @@ pub(crate) fn run(args: &TraceArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is to be traced, by names resolved in our own tables.
+/// The packets to trace. Names of Services are resolved in our own tables.
 fn filter(args: &TraceArgs, known: &TraceContext) -> Result<TraceFilter> {
     let mut to = Vec::new();
     for one in &args.to {
@@ -65,7 +65,7 @@ fn filter(args: &TraceArgs, known: &TraceContext) -> Result<TraceFilter> {
             }
             To::Service(service) => {
                 let frontends = frontends(service, known);
-                let frontends = frontends.context("`rulegen list` shows what there is")?;
+                let frontends = frontends.context("see `rulegen list`")?;
                 to.extend(frontends.into_iter().map(TraceTarget::Frontend));
             }
         }
@@ -77,13 +77,13 @@ fn filter(args: &TraceArgs, known: &TraceContext) -> Result<TraceFilter> {
     Ok(filter)
 }
 
-fn say_what(args: &TraceArgs, armed: &TraceSession) {
-    let which = if args.every_packet { "all packets" } else { "packets that begin connections" };
-    say(&format!("tracing {which} by table {}; Ctrl-C ends it", armed.table()));
+fn announce(args: &TraceArgs, armed: &TraceSession) {
+    let which = if args.every_packet { "all packets" } else { "the first packet per connection" };
+    say(&format!("tracing {which} with table {}; stop with Ctrl-C", armed.table()));
     if !armed.is_owned() {
         say(
-            "warning: this kernel does not take the table away itself (it takes Linux 5.12): after \
-             kill -9 `nft delete table` has to",
+            "warning: this kernel does not remove the trace table on exit (needs Linux 5.12): after \
+             kill -9, remove it with `nft delete table`",
         );
     }
 }
@@ -95,66 +95,66 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 struct Session<'a> {
     args: &'a TraceArgs,
-    sight: Detected,
+    rules: RulesetCache,
     listener: TraceListener,
     signals: StopSignals,
-    follower: PacketTracker,
+    tracker: PacketTracker,
     paint: Paint,
     begun: Instant,
-    /// So many packets ended.
+    /// Number of packets that ended.
     ended: u64,
 }
 
-/// Without anything to wait for.
+/// Timeout if there is no deadline.
 const LONG: Duration = Duration::from_secs(3600);
 
 impl Session<'_> {
     fn follow(&mut self) -> Result<()> {
         while !self.is_over() {
-            match self.listener.next(self.patience(), &self.signals, io::stdout().as_fd())? {
+            match self.listener.next(self.timeout(), &self.signals, io::stdout().as_fd())? {
                 Received::Events(events) => self.take(events)?,
                 Received::Lost => {
-                    self.follower.lose(self.begun.elapsed());
-                    self.tell_loss()?;
+                    self.tracker.lose(self.begun.elapsed());
+                    self.write_loss()?;
                 }
                 Received::Timeout => {}
                 Received::Stop => break,
             }
-            let rested = self.follower.rest(self.begun.elapsed());
-            self.tell(rested)?;
+            let idle = self.tracker.rest(self.begun.elapsed());
+            self.write(idle)?;
         }
-        let rest = self.follower.finish();
-        self.tell(rest)
+        let rest = self.tracker.finish();
+        self.write(rest)
     }
 
     fn is_over(&self) -> bool {
-        let is_time = self.args.time.is_some_and(|time| self.begun.elapsed() >= time);
-        is_time || self.args.count.is_some_and(|count| self.ended >= count)
+        let is_timeout = self.args.time.is_some_and(|time| self.begun.elapsed() >= time);
+        is_timeout || self.args.count.is_some_and(|count| self.ended >= count)
     }
 
-    /// Until the next packet is to end, or all.
-    fn patience(&self) -> Duration {
-        let next = [self.follower.deadline(), self.args.time].into_iter().flatten().min();
+    /// Time until the next packet is completed or the trace ends.
+    fn timeout(&self) -> Duration {
+        let next = [self.tracker.deadline(), self.args.time].into_iter().flatten().min();
         next.map_or(LONG, |next| next.saturating_sub(self.begun.elapsed()))
     }
 
     fn take(&mut self, events: Vec<TraceEvent>) -> Result<()> {
         for event in events {
-            self.sight.learn(&event)?;
-            let told = self.follower.take(self.sight.known(), event, self.begun.elapsed());
-            self.tell(told)?;
+            self.rules.learn(&event)?;
+            let updates = self.tracker.take(self.rules.known(), event, self.begun.elapsed());
+            self.write(updates)?;
         }
         Ok(())
     }
 
-    fn tell(&mut self, told: Vec<TraceUpdate>) -> Result<()> {
+    fn write(&mut self, updates: Vec<TraceUpdate>) -> Result<()> {
         let mut out = io::stdout().lock();
-        for told in told {
-            let is_end = matches!(told, TraceUpdate::Ended(_));
-            if self.args.count.is_none_or(|count| told.number() <= count) {
+        for update in updates {
+            let is_end = matches!(update, TraceUpdate::Ended(_));
+            if self.args.count.is_none_or(|count| update.number() <= count) {
                 match self.args.output {
-                    TraceForm::Text => text::write(&mut out, &self.paint, &told)?,
-                    TraceForm::Json => json::write(&mut out, &told)?,
+                    TraceForm::Text => text::write(&mut out, &self.paint, &update)?,
+                    TraceForm::Json => json::write(&mut out, &update)?,
                 }
                 self.ended += u64::from(is_end);
             }
@@ -162,7 +162,7 @@ impl Session<'_> {
         Ok(out.flush()?)
     }
 
-    fn tell_loss(&self) -> Result<()> {
+    fn write_loss(&self) -> Result<()> {
         let mut out = io::stdout().lock();
         match self.args.output {
             TraceForm::Text => text::write_loss(&mut out, &self.paint)?,

@@ -1,4 +1,4 @@
-//! The rules while packets pass them: read from the kernel as far as packets meet them.
+//! The rules during a trace. Single rules are read from the kernel when packets match them.
 
 use std::time::{Duration, Instant};
 
@@ -8,46 +8,47 @@ use rulegen_kernel::nftables::{Dataplane, Error, Generation, NfTables};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Name, TraceEvent, TraceStep};
 
-pub(super) struct Detected {
+pub(super) struct RulesetCache {
     kernel: NfTables,
     table: Name,
     known: TraceContext,
-    /// What `known` is of.
+    /// The ruleset generation of `known`.
     generation: Generation,
-    /// When our tables were read, and how long that took.
+    /// End of the last read of our tables.
     read: Instant,
+    /// Duration of the last read.
     took: Duration,
 }
 
-/// Reading a large table takes long, and events wait meanwhile: after it no table is read for so
-/// many times as long, or for as long where a packet is to a Service that is not known.
+/// Pause between reads, as a multiple of the duration of the last one: events wait while a table is
+/// read, so at most 5 % of the time is spent on reading. If a packet has an unknown destination, the
+/// pause is as long as the read.
 const REST: u32 = 19;
 
-impl Detected {
+impl RulesetCache {
     /// Reads our tables.
     pub(super) fn open(table: &Name) -> Result<Self> {
         let mut kernel = NfTables::open()?;
         let known = TraceContext { table: Some(table.clone()), ..TraceContext::default() };
         let generation = kernel.generation()?;
         let (read, took) = (Instant::now(), Duration::ZERO);
-        let mut sight = Self { kernel, table: table.clone(), known, generation, read, took };
-        sight.read()?;
-        if sight.known.held.is_empty() {
+        let mut cache = Self { kernel, table: table.clone(), known, generation, read, took };
+        cache.read()?;
+        if cache.known.held.is_empty() {
             bail!(
-                "there is no nftables table {table} in this network namespace. Tracing is for \
-                 nftables mode: in iptables mode `rulegen explain` says which rules a packet meets, and \
-                 with iptables-nft `xtables-monitor --trace` shows real ones (arm it by a rule of table \
-                 raw with -j TRACE)"
+                "no nftables table {table} in this network namespace. Tracing needs nftables mode. In \
+                 iptables mode, use `rulegen explain`, or with iptables-nft `xtables-monitor --trace` \
+                 (after adding a rule with -j TRACE to table raw)"
             );
         }
-        Ok(sight)
+        Ok(cache)
     }
 
     pub(super) fn known(&self) -> &TraceContext {
         &self.known
     }
 
-    /// The one commit that is ours changed no rule that is known.
+    /// Skips the generation of our own commit, which did not change a known rule.
     pub(super) fn after_own_commit(&mut self) -> Result<()> {
         let generation = self.kernel.generation()?;
         if generation.0 == self.generation.0.wrapping_add(1) {
@@ -74,7 +75,7 @@ impl Detected {
         Ok(())
     }
 
-    /// Somebody may have committed since.
+    /// Reads our tables again if another program has committed since.
     fn follow_changes(&mut self, is_known: bool) -> Result<()> {
         if self.kernel.generation()? == self.generation {
             return Ok(());
@@ -84,7 +85,7 @@ impl Detected {
             return Ok(());
         }
         match self.read() {
-            // Who changes the rules all the time has old ones told.
+            // The rules change too often to read them: continue with the old ones.
             Err(Error::Busy { .. }) => Ok(()),
             done => Ok(done?),
         }

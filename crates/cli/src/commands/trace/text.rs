@@ -1,4 +1,4 @@
-//! Packets for a person to read, a line a step.
+//! Traced packets as text, one line per step.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -10,8 +10,8 @@ use rulegen_ruleset::nftables::TraceVerdict;
 use crate::paint::Paint;
 use crate::plain::plain;
 
-pub(super) fn write(out: &mut impl Write, paint: &Paint, told: &TraceUpdate) -> io::Result<()> {
-    match told {
+pub(super) fn write(out: &mut impl Write, paint: &Paint, update: &TraceUpdate) -> io::Result<()> {
+    match update {
         TraceUpdate::Began(packet) => {
             writeln!(out, "{}", paint.bold(&plain(&beginning(packet, Timestamp::now()))))
         }
@@ -20,7 +20,7 @@ pub(super) fn write(out: &mut impl Write, paint: &Paint, told: &TraceUpdate) -> 
             None => Ok(()),
         },
         TraceUpdate::Endpoint(number, endpoint) => {
-            writeln!(out, "{number}   {:<12} its destination is {endpoint} now", "")
+            writeln!(out, "{number}   {:<12} new destination {endpoint}", "")
         }
         TraceUpdate::Ended(packet) => {
             let text = plain(&format!("{} {}", packet.number, ending(packet))).into_owned();
@@ -31,7 +31,7 @@ pub(super) fn write(out: &mut impl Write, paint: &Paint, told: &TraceUpdate) -> 
 }
 
 pub(super) fn write_loss(out: &mut impl Write, paint: &Paint) -> io::Result<()> {
-    let text = "some steps were lost: more packets came than could be told of";
+    let text = "trace events were dropped: too many packets; narrow --to or --from";
     writeln!(out, "{}", paint.goes(text))
 }
 
@@ -49,7 +49,7 @@ fn beginning(packet: &TracedPacket, now: Timestamp) -> String {
     text
 }
 
-/// Policies that let a packet on are no news.
+/// `None` for a policy that accepts.
 fn line(step: &TracedStep) -> Option<String> {
     let hook = step.hook.unwrap_or("?");
     let chain = if step.is_ours { step.at.chain.to_string() } else { step.at.to_string() };
@@ -65,7 +65,7 @@ fn rule(step: &TracedStep) -> String {
     let StepKind::Rule { handle, rule, verdict, found } = &step.kind else { return String::new() };
     let mut text = match rule {
         Some(rule) => rule.text.clone(),
-        None => "a rule that is gone by now".to_owned(),
+        None => "a rule that was deleted meanwhile".to_owned(),
     };
     if let Some(comment) = rule.as_ref().and_then(|rule| rule.comment.as_ref()) {
         let _ = write!(text, " comment {comment}");
@@ -73,7 +73,7 @@ fn rule(step: &TracedStep) -> String {
     if !step.is_ours {
         let _ = write!(text, " # handle {handle}");
     }
-    // Of others the verdict says itself.
+    // A known rule contains its verdict.
     let is_plain = rule.as_ref().is_some_and(|rule| !rule.statements.is_empty());
     if let Some(found) = found {
         let _ = write!(text, " → {verdict} for {}", found.service.as_str());
@@ -98,12 +98,12 @@ fn ending(packet: &TracedPacket) -> String {
             let _ = write!(text, " to {endpoint}, an endpoint of {}", service.as_str());
         }
         (Some(endpoint), None) => {
-            let _ = write!(text, " to {endpoint}, by rules that are not ours");
+            let _ = write!(text, " to {endpoint}, by a rule of another program");
         }
         (None, _) => {}
     }
     if packet.masqueraded {
-        text.push_str(", with an address of this node as its source");
+        text.push_str(", masqueraded");
     }
     if let Some(why) = packet.why_masqueraded() {
         let _ = write!(text, ": {}", why.text());
