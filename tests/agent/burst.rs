@@ -1,4 +1,4 @@
-//! Much at once.
+//! Many changes at the same time.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use crate::api_server::Kind;
 use crate::node::{Node, wait_until};
 use crate::objects::many;
 
-/// Syncs of a family.
+/// Number of syncs of an IP family.
 const SYNCS: &str = "kubeproxy_sync_proxy_rules_duration_seconds_count";
 
 #[test]
@@ -22,10 +22,12 @@ fn burst_of_changes_is_batched_into_few_syncs() {
     }
     node.settle();
     let (took, syncs) = (begun.elapsed(), syncs() - before);
-    // One at once, then one each 100 ms at most, however many changes there were.
+    // The first immediately, then at most one per 100 ms, regardless of the number of changes.
     let most = took.as_secs_f64() / 0.1 + 1.0;
     assert!(syncs <= most, "{syncs} syncs within {took:?}");
-    wait_until("only what is left counts", || node.metric("rulegen_services") == Some(11.0));
+    wait_until("deleted Services are not counted", || {
+        node.metric("rulegen_services") == Some(11.0)
+    });
     let log = node.log();
     assert!(!log.contains("ERROR") && !log.contains("refused"), "{log}");
 }

@@ -7,7 +7,7 @@ use crate::common::{help_examples, stderr, stdout};
 use crate::node::Node;
 use crate::objects::{HERE, service, slice};
 
-/// More Services than a page of a list has.
+/// More Services than fit into one page of a list.
 const SERVICES: usize = 600;
 
 #[test]
@@ -46,7 +46,7 @@ fn list_explain_doctor_compare_kernel_with_api_server() {
     assert!(text.contains("default/empty:http") && text.contains("ok          drift"), "{text}");
 }
 
-/// Those with a kubeconfig name the administrator's, which may list everything: kubelet's may not.
+/// The examples use the administrator's kubeconfig, because kubelet's may not list all kinds.
 #[test]
 fn help_examples_with_kubeconfig_run() {
     let node = Node::new("examples");
@@ -57,7 +57,10 @@ fn help_examples_with_kubeconfig_run() {
                 continue;
             }
             let administrator = "--kubeconfig /etc/kubernetes/admin.conf";
-            assert!(example.contains(administrator), "{example}: with whose rights?");
+            assert!(
+                example.contains(administrator),
+                "{example}: not the administrator's kubeconfig"
+            );
             if example.starts_with("rulegen agent") {
                 continue;
             }
@@ -91,7 +94,7 @@ fn list_fails_if_api_server_fails_to_list_a_kind() {
         node.server.fail_next(1, Kind::ServiceCidr, Some(Verb::List), Failure::Code(code));
         assert!(node.command("list --dry-run").status.success(), "older clusters have none");
     }
-    // Once the rest of a list is forgotten, it is begun anew.
+    // If the continue token has expired, the list starts again.
     node.server.fail_next(1, Kind::Service, Some(Verb::List), Failure::Code(410));
     assert!(stdout(&node.command("list --dry-run")).contains("10.96.0.10:80"));
 }

@@ -1,4 +1,4 @@
-//! What probers, load balancers and people are told.
+//! Health endpoints, metrics of requests, and Events.
 
 use std::net::TcpListener;
 
@@ -17,7 +17,7 @@ fn probes(node: &Node) -> [u16; 3] {
 #[test]
 fn health_port_reports_startup_readiness_and_deleted_or_tainted_node() {
     let mut node_of_tests = Node::new("probed");
-    // The node is known, but not all Services are.
+    // The Node is listed, but not all Services are.
     node_of_tests.server.fail_next(2, Kind::Service, Some(Verb::List), Failure::Code(503));
     node_of_tests.start("");
     let server = node_of_tests.server.clone();
@@ -44,11 +44,11 @@ fn health_port_reports_startup_readiness_and_deleted_or_tainted_node() {
     let taint = json!({"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"});
     tainted["spec"]["taints"] = json!([taint]);
     server.apply(tainted);
-    wait_until("the node is to go", || probes(&node_of_tests) == [200, 503, 200]);
+    wait_until("the node is not eligible", || probes(&node_of_tests) == [200, 503, 200]);
     let health = node_of_tests.get(HEALTH_PORT, "/healthz").unwrap().json();
     assert_eq!((&health["nodeEligible"], &health["healthy"]), (&false.into(), &true.into()));
     server.apply(node());
-    wait_until("it stays after all", || probes(&node_of_tests) == [200; 3]);
+    wait_until("the node is eligible again", || probes(&node_of_tests) == [200; 3]);
 
     let mut deleted = node();
     deleted["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
@@ -57,10 +57,10 @@ fn health_port_reports_startup_readiness_and_deleted_or_tainted_node() {
     let before = node_of_tests.generation();
     server.delete(Kind::Node, "", NODE);
     server.apply(node());
-    wait_until("there is another of its name", || probes(&node_of_tests) == [200; 3]);
+    wait_until("a new node of that name exists", || probes(&node_of_tests) == [200; 3]);
     server.delete(Kind::Node, "", NODE);
-    wait_until("it is gone", || probes(&node_of_tests) == [200, 503, 200]);
-    assert_eq!(node_of_tests.generation(), before, "the rules were touched");
+    wait_until("the node is deleted", || probes(&node_of_tests) == [200, 503, 200]);
+    assert_eq!(node_of_tests.generation(), before, "the rules were changed");
     for path in ["/", "/nothing"] {
         assert_eq!(node_of_tests.probe(path), 404);
     }
@@ -74,13 +74,13 @@ fn health_check_node_port_reports_local_endpoints() {
         local_load_balancer("local", 20, PORT),
         slice("local", "a", &[HERE[0], HERE[1], ELSEWHERE]),
     ]);
-    wait_until("it answers", || {
+    wait_until("the health-check port answers", || {
         node.get_at_node_port(PORT, "/").is_some_and(|answer| answer.status == 200)
     });
     let answer = node.get_at_node_port(PORT, "/").unwrap();
     assert!(answer.head.contains("x-load-balancing-endpoint-weight: 2"), "{}", answer.head);
     assert!(answer.head.contains("content-type: application/json"), "{}", answer.head);
-    assert!(node.get(PORT, "/").is_none(), "it listens only where node ports are");
+    assert!(node.get(PORT, "/").is_none(), "it listens at an address without node ports");
     assert_eq!(
         answer.body,
         "{\n\t\"service\": {\n\t\t\"namespace\": \"default\",\n\t\t\"name\": \"local\"\n\t},\n\
@@ -88,7 +88,7 @@ fn health_check_node_port_reports_local_endpoints() {
     );
 
     node.server.apply(slice("local", "a", &[ELSEWHERE]));
-    wait_until("none is here", || {
+    wait_until("no local endpoint", || {
         node.get_at_node_port(PORT, "/").is_some_and(|answer| answer.status == 503)
     });
     let answer = node.get_at_node_port(PORT, "/").unwrap();
@@ -96,14 +96,14 @@ fn health_check_node_port_reports_local_endpoints() {
     assert_eq!(answer.json()["localEndpoints"], 0);
 
     node.server.apply(local_load_balancer("local", 20, PORT + 1));
-    wait_until("the port is another", || {
+    wait_until("the port changes", || {
         node.get_at_node_port(PORT, "/").is_none() && node.get_at_node_port(PORT + 1, "/").is_some()
     });
     node.server.delete(Kind::Service, "default", "local");
-    wait_until("nobody answers", || node.get_at_node_port(PORT + 1, "/").is_none());
+    wait_until("the port is closed", || node.get_at_node_port(PORT + 1, "/").is_none());
 }
 
-/// Under client-go's names and labels, as the dashboard of kubernetes-mixin for proxies reads them.
+/// With client-go's names and labels, which kubernetes-mixin's dashboard for kube-proxy queries.
 #[test]
 fn requests_to_the_api_server_are_counted_as_by_client_go() {
     let node = Node::in_sync("requests");
@@ -125,7 +125,7 @@ fn requests_to_the_api_server_are_counted_as_by_client_go() {
             "rest_client_requests_total{{code=\"{code}\",host=\"{host}\",method=\"{method}\"}}"
         ))
     };
-    // A list and a watch of each kind, and the watches that followed.
+    // One list and watch per kind, and later watches.
     assert!(requests("200", "GET") >= 11.0, "{text}");
     assert_eq!(requests("503", "GET"), failures as f64);
     assert_eq!(requests("201", "POST"), 1.0);
@@ -146,7 +146,7 @@ fn requests_to_the_api_server_are_counted_as_by_client_go() {
     assert!(value(&received) > 1000.0, "the size of the lists");
 }
 
-/// A Service may take an address of the node, but not unnoticed where a process listens.
+/// A Service may have an address of the node. It is reported if a process listens there.
 #[test]
 fn event_and_log_for_listener_whose_node_address_a_service_takes() {
     let mut node = Node::new("shadows");
@@ -168,26 +168,26 @@ fn event_and_log_for_listener_whose_node_address_a_service_takes() {
     shell["spec"]["ports"][0]["port"] = json!(22);
     node.server.apply(shell.clone());
     node.settle();
-    wait_until("an Event is there", || !taken(&node).is_empty());
-    let [event] = &taken(&node)[..] else { panic!("one is enough") };
+    wait_until("an Event is posted", || !taken(&node).is_empty());
+    let [event] = &taken(&node)[..] else { panic!("want one Event") };
     assert!(event.starts_with(&format!("shell: {at} (tcp, spec.externalIPs) is an address of")));
     assert!(event.contains(&format!("listens at {at}")), "{event}");
     let logged = "Service address conflicts with a listening process on this node";
     node.assert_logged(logged, 1);
-    // Another claim is looked for; what was told is not told again.
+    // Another conflict is reported, the first one not again.
     let mut other = service("other", 61);
     other["spec"]["externalIPs"] = json!([NODE_IP]);
     other["spec"]["ports"][0]["port"] = json!(22);
     node.server.apply(other);
     node.settle();
-    wait_until("another Event is there", || taken(&node).len() == 2);
+    wait_until("another Event is posted", || taken(&node).len() == 2);
     node.assert_logged(logged, 2);
-    // Where the node's addresses are excluded, nobody loses one.
+    // Without the node's addresses there is no conflict.
     node.stop(Signal::SIGTERM);
     node.start("--refuse-node-addresses");
-    wait_until("it is told", || node.logged("--refuse-node-addresses excludes") == 2);
+    wait_until("the exclusion is logged", || node.logged("--refuse-node-addresses excludes") == 2);
     let key = format!("{NODE_IP} . tcp . 22");
-    wait_until("the rules are without it", || !node.rules().contains(&key));
+    wait_until("the rules no longer have it", || !node.rules().contains(&key));
     assert!(node.rules().contains("192.0.2.10"));
     node.assert_logged(logged, 2);
 }
@@ -195,7 +195,7 @@ fn event_and_log_for_listener_whose_node_address_a_service_takes() {
 #[test]
 fn event_of_the_node_is_sent_at_start() {
     let node = Node::in_sync("event");
-    wait_until("an Event is there", || !node.server.events().is_empty());
+    wait_until("an Event is posted", || !node.server.events().is_empty());
     let event = node.server.events().remove(0);
     assert_eq!((&event["reason"], &event["type"]), (&json!("Starting"), &json!("Normal")));
     let about = &event["regarding"];

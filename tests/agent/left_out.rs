@@ -1,4 +1,4 @@
-//! A Service that is too large costs only itself, and is reported.
+//! A Service that is too large is left out and reported; all others are applied.
 
 use serde_json::Value;
 
@@ -24,32 +24,32 @@ fn left_out_service_over_size_limit_is_reported_and_others_are_applied() {
     node.settle();
     assert_eq!(node.metric(LEFT_OUT), Some(0.0));
 
-    // It grows beyond the limit, with others that change at the same time and later.
+    // It grows beyond the limit. Others change at the same time and later.
     node.server.apply_many([slice("large", "b", &many[5..]), service("other", 61)]);
     node.settle_at(&others(&node));
     assert!(!node.rules().contains("default/large"));
-    wait_until("it is counted", || node.metric(LEFT_OUT) == Some(1.0));
+    wait_until("the metric counts it", || node.metric(LEFT_OUT) == Some(1.0));
     node.assert_logged("Service default/large: is too large", 1);
     let of_service = || {
         let mut events = node.server.events().into_iter();
         events.find(|event| event["reason"] == "ServiceTooLarge")
     };
-    wait_until("an Event is there", || of_service().is_some());
+    wait_until("an Event is sent", || of_service().is_some());
     let event = of_service().unwrap();
     assert_eq!(event["regarding"]["name"], "large");
     assert!(event["note"].as_str().unwrap().contains("1 addresses, 20 endpoints"), "{event}");
     assert_eq!((node.probe("/healthz"), node.probe("/readyz")), (200, 200));
     node.server.apply(slice("other", "a", &[HERE[0]]));
     node.settle_at(&others(&node));
-    // The same again is no news.
+    // Reported once only.
     node.server.apply(slice("large", "b", &many[6..]));
     node.server.apply(service("third", 62));
     node.settle_at(&others(&node));
     node.assert_logged("Service default/large: is too large", 1);
 
-    // It fits again.
+    // It is within the limit again.
     node.server.delete(Kind::EndpointSlice, "default", "large-b");
     node.settle();
-    wait_until("it is over", || node.metric(LEFT_OUT) == Some(0.0));
+    wait_until("no Service is left out", || node.metric(LEFT_OUT) == Some(0.0));
     node.assert_logged("Service no longer left out", 1);
 }

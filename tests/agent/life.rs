@@ -1,4 +1,4 @@
-//! Starts, ends and logs that cannot be written.
+//! Starts, exits, and an unwritable log.
 
 use std::fs::OpenOptions;
 use std::thread;
@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use crate::node::{KINDS, Node, is_from, wait_until};
 use crate::objects::{HERE, many, service};
 
-/// A signal is obeyed within this time.
+/// Maximum time from a signal to the exit.
 const PROMPTLY: Duration = Duration::from_secs(1);
 
 #[test]
@@ -22,7 +22,7 @@ fn restart_writes_nothing() {
         let (status, took) = node.stop(signal);
         assert!(took < PROMPTLY, "{signal}: it took {took:?}");
         assert_eq!(status.success(), signal != Signal::SIGKILL, "{signal}: {status}");
-        assert!(is_from(node.ask(10), HERE[0]), "{signal}: the rules are gone");
+        assert!(is_from(node.ask(10), HERE[0]), "{signal}: the rules were removed");
         node.start("");
         wait_until("it is ready", || node.probe("/readyz") == 200);
         node.settle();
@@ -31,14 +31,14 @@ fn restart_writes_nothing() {
         assert_eq!(written, Some(0.0), "{signal}");
         node.wait_for_watches();
     }
-    // What changed while it was away is all that is written.
+    // Only changes during the restart are written.
     node.stop(Signal::SIGKILL);
     node.server.apply(service("more", 50));
     node.start("");
     node.settle();
 }
 
-/// A node that starts anew while the API server is away has what it had.
+/// An agent that restarts during an outage of the API server keeps the rules.
 #[test]
 fn restart_without_api_server_keeps_rules() {
     let mut node = Node::in_sync("alone");
@@ -51,7 +51,7 @@ fn restart_without_api_server_keeps_rules() {
     wait_until("all lists fail", || fails(&node) >= Some(KINDS.len() as f64));
     node.assert_logged("API server unreachable", 1);
     assert!(is_from(node.ask(10), HERE[0]));
-    assert_eq!(node.generation(), before, "the rules were touched");
+    assert_eq!(node.generation(), before, "the rules were changed");
     assert_eq!((node.probe("/livez"), node.probe("/readyz")), (200, 503));
     node.server.apply(service("more", 50));
     node.server.refuse_connections(false);
@@ -67,19 +67,19 @@ fn sigterm_at_any_time_leaves_complete_rules_or_none() {
     for milliseconds in [0, 50, 100, 200, 400, 800] {
         let lines = node.logged("");
         node.start("");
-        wait_until("it has begun", || node.logged("") > lines);
+        wait_until("the agent logs", || node.logged("") > lines);
         thread::sleep(Duration::from_millis(milliseconds));
         let (_, took) = node.stop(Signal::SIGTERM);
         assert!(took < PROMPTLY, "after {milliseconds} ms it took {took:?}");
         // All rules or none.
-        assert!(!node.has_rules() || is_whole(&node), "rules in part after {milliseconds} ms");
+        assert!(!node.has_rules() || is_whole(&node), "incomplete rules after {milliseconds} ms");
         node.space.shell("nft flush ruleset");
     }
-    // Stopped as soon as there are any rules: the table is there with all that belongs to it.
+    // Stopped as soon as there are rules: the table must be complete.
     node.start("");
     wait_until("there are rules", || node.has_rules());
     node.stop(Signal::SIGTERM);
-    assert!(is_whole(&node), "rules in part");
+    assert!(is_whole(&node), "incomplete rules");
     node.start("");
     node.settle();
 }

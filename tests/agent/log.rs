@@ -1,4 +1,4 @@
-//! The log, where nobody reads it and as JSON.
+//! The log without a reader, and as JSON.
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,14 +15,14 @@ use crate::objects::{HERE, service, slice};
 
 const LOST: &str = "rulegen_log_lines_lost_total";
 
-/// A pipe that is full after few lines, with its end to read from.
+/// The write and read end of a pipe that is full after few lines.
 fn narrow_pipe() -> (OwnedFd, OwnedFd) {
     let (read, write) = pipe().unwrap();
     fcntl(write.as_fd(), FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
     (read, write)
 }
 
-/// Services with something wrong in them, each time something else: a line for each.
+/// Services with errors that differ for each `n`, so that each is logged.
 fn complaints(n: usize) -> Vec<Value> {
     let wrong = |number| {
         let mut service = service(&format!("wrong-{number}"), 40);
@@ -33,13 +33,13 @@ fn complaints(n: usize) -> Vec<Value> {
     (0..500).map(wrong).collect()
 }
 
-fn works_without_a_log(label: &str, log: Stdio, held: Option<OwnedFd>) {
+fn works_without_log_reader(label: &str, log: Stdio, held: Option<OwnedFd>) {
     let mut node = Node::new(label);
     node.start_with_log("", log);
     node.settle();
     KINDS.iter().for_each(|kind| node.server.wait_for_watch(*kind, PATIENCE));
     let mut n = 0;
-    wait_until("lines are lost", || {
+    wait_until("log lines are dropped", || {
         n += 1;
         node.server.apply_many(complaints(n));
         node.metric(LOST) > Some(0.0)
@@ -52,26 +52,26 @@ fn works_without_a_log(label: &str, log: Stdio, held: Option<OwnedFd>) {
     assert_eq!(node.get(METRICS_PORT, "/").unwrap().status, 200);
     let (status, took) = node.stop(Signal::SIGTERM);
     assert!(status.success(), "{status}");
-    assert!(took < Duration::from_secs(4), "it waits for no reader: {took:?}");
+    assert!(took < Duration::from_secs(4), "the exit waited for a reader: {took:?}");
     drop(held);
 }
 
 #[test]
 fn log_pipe_that_is_full_does_not_block_agent() {
     let (read, write) = narrow_pipe();
-    works_without_a_log("log-full-pipe", write.into(), Some(read));
+    works_without_log_reader("log-full-pipe", write.into(), Some(read));
 }
 
 #[test]
 fn log_pipe_that_is_closed_does_not_stop_agent() {
     let (_, write) = narrow_pipe();
-    works_without_a_log("log-no-reader", write.into(), None);
+    works_without_log_reader("log-no-reader", write.into(), None);
 }
 
 #[test]
 fn log_on_full_disk_does_not_stop_agent() {
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-    works_without_a_log("log-full-disk", full.into(), None);
+    works_without_log_reader("log-full-disk", full.into(), None);
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn log_format_json_for_all_lines_including_last() {
     node.settle();
     node.server.apply_many([service("news", 30), slice("news", "a", &[HERE[0]])]);
     node.settle();
-    wait_until("it is logged", || node.logged(r#""message":"synced""#) > 1);
+    wait_until("two syncs are logged", || node.logged(r#""message":"synced""#) > 1);
     node.stop(Signal::SIGTERM);
     let log = node.log();
     let lines: Vec<Value> = log
@@ -92,7 +92,7 @@ fn log_format_json_for_all_lines_including_last() {
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
         .collect();
     let has = |text: &str| lines.iter().any(|line| line.to_string().contains(text));
-    assert!(has("noSuchField"), "what is wrong with the configuration, too: {log}");
+    assert!(has("noSuchField"), "no problem of the configuration: {log}");
     assert!(
         lines.last().unwrap()["message"].as_str().unwrap().starts_with("received SIGTERM"),
         "{log}"
@@ -102,14 +102,14 @@ fn log_format_json_for_all_lines_including_last() {
         let phases = ["gather", "compile", "read", "diff", "commit", "rest"];
         let sum: f64 = phases.iter().filter_map(|of| sync[format!("{of}_ms")].as_f64()).sum();
         let all = sync["milliseconds"].as_f64().unwrap();
-        assert!((sum - all).abs() < 0.001, "phases add up: {sync}");
+        assert!((sum - all).abs() < 0.001, "the phases do not add up: {sync}");
         for number in ["services", "bytes", "elements_added", "rules_deleted", "rest_ms"] {
             assert!(sync[number].is_number(), "{number}: {sync}");
         }
     }
 }
 
-/// A cluster may have thousands of Services without rules: one line for all.
+/// A cluster may have thousands of Services without rules, so they share one line.
 #[test]
 fn headless_and_external_name_services_are_one_line() {
     let mut node = Node::new("log-skipped");
@@ -135,7 +135,7 @@ fn headless_and_external_name_services_are_one_line() {
     assert!(printed.contains("and 17 more"), "{printed}");
 }
 
-/// Not as typed: a value may come from the configuration, a default, or depend on the mode.
+/// Effective values may come from the configuration file or a default, or depend on the mode.
 #[test]
 fn flagz_has_effective_values() {
     let mut node = Node::new("flagz");
@@ -144,7 +144,7 @@ fn flagz_has_effective_values() {
                   nodePortAddresses: [192.168.0.0/16, 10.0.0.0/8]\noomScoreAdj: -5\n";
     let config = node.space.file("config.yaml", config);
     node.start(&format!("--config {config} --conntrack-udp-timeout 7s"));
-    wait_until("it answers", || node.get(METRICS_PORT, "/flagz").is_some());
+    wait_until("/flagz answers", || node.get(METRICS_PORT, "/flagz").is_some());
     let flags = node.get(METRICS_PORT, "/flagz").unwrap().body;
     for line in [
         "proxy-mode=nftables",
@@ -163,7 +163,7 @@ fn flagz_has_effective_values() {
     }
 }
 
-/// Also the line that says why it cannot start.
+/// The error that prevents the start is JSON too.
 #[test]
 fn log_format_json_for_startup_error() {
     let node = Node::new("log-json-error");

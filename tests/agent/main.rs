@@ -1,4 +1,4 @@
-//! The agent against an API server of the tests' own, in nftables mode, each in a network
+//! The agent with a fake API server, in nftables mode, each in a network
 //! namespace.
 //!
 //! Needs what `tests/netns` needs: root, iproute2 and nft.
@@ -10,16 +10,16 @@
     clippy::print_stderr,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
-    reason = "a test that cannot go on shall stop, and tell"
+    reason = "a failing test should panic with a message"
 )]
 
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../netns/namespace.rs"]
-#[allow(dead_code, reason = "each target uses its part")]
+#[allow(dead_code, reason = "each test target uses a part")]
 mod namespace;
 #[path = "../netns/traffic.rs"]
-#[allow(dead_code, reason = "each target uses its part")]
+#[allow(dead_code, reason = "each test target uses a part")]
 mod traffic;
 
 mod api_server;
@@ -29,12 +29,12 @@ mod health;
 mod left_out;
 mod life;
 mod log;
+mod malformed;
 mod node;
 mod objects;
 mod outage;
 mod refused;
 mod role;
-mod rubbish;
 mod status_page;
 mod sync;
 mod trouble;

@@ -1,4 +1,4 @@
-//! A server, or something between it and us, that tells nonsense.
+//! Malformed objects and watch events, from the API server or a proxy in between.
 
 use serde_json::{Value, json};
 
@@ -8,17 +8,17 @@ use crate::objects::{HERE, NODE, cidr, node, service, slice};
 
 /// An object as the server has it.
 fn stored(node: &Node, kind: &str, name: &str) -> Value {
-    let is_it = |object: &Value| object["kind"] == kind && object["metadata"]["name"] == name;
-    node.server.objects().into_iter().find(is_it).unwrap()
+    let is_match = |object: &Value| object["kind"] == kind && object["metadata"]["name"] == name;
+    node.server.objects().into_iter().find(is_match).unwrap()
 }
 
-/// The type comes first, as the server writes it.
+/// A watch event as the server writes it: the type comes first.
 fn event(kind: &str, object: &Value) -> String {
     format!("{{\"type\":\"{kind}\",\"object\":{object}}}")
 }
 
-/// Makes a change behind everything that was sent of each kind, and waits for it.
-fn all_is_well(node: &Node, number: usize) {
+/// Changes one object per kind after all previous events, and waits until the rules follow.
+fn later_changes_are_applied(node: &Node, number: usize) {
     let name = format!("probe-{number}");
     node.server.apply_many([
         service(&name, number),
@@ -58,18 +58,18 @@ fn watch_events_repeated_stale_or_for_unknown_objects_are_ignored() {
             server.send_raw_event(kind, &line);
         }
     }
-    all_is_well(&node, 80);
+    later_changes_are_applied(&node, 80);
     assert!(node.rules().contains("10.96.0.11") && node.rules().contains(HERE[1]));
 
     server.delete(Kind::Service, "default", "web");
     server.send_raw_event(Kind::Service, &event("ADDED", &new_service));
     server.send_raw_event(Kind::Service, &event("MODIFIED", &old_service));
     server.send_raw_event(Kind::Service, &event("DELETED", &old_service));
-    all_is_well(&node, 81);
+    later_changes_are_applied(&node, 81);
     assert!(!node.rules().contains("10.96.0.11"));
 }
 
-/// What they hid is only in the next list.
+/// Changes hidden by malformed lines are only in the next list.
 #[test]
 fn watch_lines_that_are_malformed_cause_a_new_list() {
     let node_of_tests = Node::in_sync("lines");
@@ -79,7 +79,7 @@ fn watch_lines_that_are_malformed_cause_a_new_list() {
         "metadata": {"name": "web", "namespace": "default", "resourceVersion": "999999"},
     });
     let pod = event("DELETED", &pod);
-    // A watch from an empty version never tells what is gone.
+    // A watch from an empty version does not report deletions.
     let bookmark = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {"resourceVersion": ""},
@@ -97,7 +97,7 @@ fn watch_lines_that_are_malformed_cause_a_new_list() {
             "{\"type\":\"BOOKMARK\",\"object\":{}}",
             "{\"type\":\"DELETED\",\"object\":{\"metadata\":1}}",
         ],
-        // Objects of another kind, under the name of one that is there.
+        // Objects of another kind, with the name of an existing object.
         [&pod, &bookmark, "{", "{\"type\":\"ERROR\",\"object\":{}}"],
         ["<html>", &endless, &node_list, "{\"kind\":\"Status\",\"status\":\"Success\"}"],
     ];
@@ -120,7 +120,7 @@ fn watch_lines_that_are_malformed_cause_a_new_list() {
     assert!(node_of_tests.metric("rulegen_watch_restarts_total") >= Some(16.0));
 }
 
-/// An end in the middle of a line looks like these; errors that are told are not the end.
+/// A connection that ends within a line looks like these. An ERROR event does not end the watch.
 #[test]
 fn watch_lines_that_are_empty_or_errors_cause_no_new_list() {
     let node = Node::in_sync("nothing");
@@ -138,12 +138,12 @@ fn watch_lines_that_are_empty_or_errors_cause_no_new_list() {
     .enumerate()
     {
         KINDS.iter().for_each(|kind| node.server.send_raw_event(*kind, line));
-        all_is_well(&node, 100 + at);
+        later_changes_are_applied(&node, 100 + at);
     }
     assert_eq!(lists(&node), before);
 }
 
-/// Objects that no API server would have taken: a string where a list belongs.
+/// Objects that no API server accepts: a string instead of a list.
 #[test]
 fn malformed_object_does_not_affect_other_objects() {
     let mut node_of_tests = Node::new("unreadable");
@@ -167,10 +167,10 @@ fn malformed_object_does_not_affect_other_objects() {
         [("default/bad", "spec.ports"), ("default/bad-a", "endpoints"), ("bad", "spec.cidrs")]
     {
         let log = node_of_tests.log();
-        let is_told = |line: &str| line.contains(object) && line.contains(field);
-        assert!(log.lines().any(is_told), "{object}, {field}: {log}");
+        let is_match = |line: &str| line.contains(object) && line.contains(field);
+        assert!(log.lines().any(is_match), "{object}, {field}: {log}");
     }
-    // Later: what was good becomes bad, and good again.
+    // Later: a valid object becomes malformed, and valid again.
     server.apply_many(good.clone());
     node_of_tests.settle();
     assert!(node_of_tests.rules().contains("10.96.0.90"));
@@ -178,7 +178,7 @@ fn malformed_object_does_not_affect_other_objects() {
     node_of_tests.settle_at(&others);
     server.apply_many(good);
     node_of_tests.settle();
-    // What is bad can be deleted.
+    // A malformed object can be deleted.
     server.apply_many(bad);
     server.delete(Kind::Service, "default", "bad");
     server.delete(Kind::EndpointSlice, "default", "bad-a");
@@ -186,7 +186,7 @@ fn malformed_object_does_not_affect_other_objects() {
     node_of_tests.settle();
 }
 
-/// What is known of the node is better than nothing.
+/// The last valid Node object is better than none.
 #[test]
 fn malformed_node_keeps_last_known_node() {
     let node_of_tests = Node::in_sync("badnode");
@@ -194,7 +194,7 @@ fn malformed_node_keeps_last_known_node() {
     let mut bad = node();
     bad["status"]["addresses"] = "192.168.50.9".into();
     node_of_tests.server.apply(bad);
-    wait_until("it is told", || {
+    wait_until("the malformed Node is logged", || {
         node_of_tests.logged(NODE) > 0 && node_of_tests.logged("status.addresses") > 0
     });
     node_of_tests.settle_at(&good);

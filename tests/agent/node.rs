@@ -17,8 +17,8 @@ use crate::namespace::Namespace;
 use crate::objects::{ELSEWHERE, HERE, NODE, NODE_IP, cluster, cluster_ip};
 use crate::traffic::{Answer, Proto, ask, serve};
 
-/// How long anything may take that shall happen at all: the machine may be busy, and the client
-/// of the API server pauses for up to a few seconds between attempts.
+/// Deadline of all waits: the machine may be busy, and the API client pauses for up to a few seconds
+/// between attempts.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const HEALTH_PORT: u16 = 10256;
@@ -40,7 +40,7 @@ impl Node {
     /// A node of the tests' cluster, on which the agent does not run yet.
     pub(crate) fn new(label: &str) -> Self {
         let space = Namespace::new(label);
-        // The other end of the cable sees that packets are not for it.
+        // The other end of the veth pair drops these packets: it has another MAC address.
         space.run(&format!(
             "ip link add eth0 type veth peer name eth1; ip link set eth0 up; ip link set eth1 up; \
              ip addr add {NODE_IP}/24 dev eth0; \
@@ -58,7 +58,7 @@ impl Node {
         Self { space, server, kubeconfig, log, agent: None }
     }
 
-    /// The same, with the agent at work and in sync.
+    /// The same, with a running agent that is in sync.
     pub(crate) fn in_sync(label: &str) -> Self {
         let mut node = Self::new(label);
         node.start("");
@@ -73,11 +73,11 @@ impl Node {
         self.start_with_log(flags, log.into());
     }
 
-    /// Starts the agent with its log somewhere else.
+    /// Starts the agent with another destination for its log.
     pub(crate) fn start_with_log(&mut self, flags: &str, log: Stdio) {
         assert!(self.agent.is_none(), "one agent at a time");
         let (name, kubeconfig) = (&self.space.name, &self.kubeconfig);
-        // What belongs to the whole machine is left alone.
+        // Settings of the whole machine are left alone.
         let arguments = format!(
             "netns exec {name} setpriv --pdeathsig KILL {} agent \
              --kubeconfig {kubeconfig} --hostname-override {NODE} --proxy-mode nftables \
@@ -96,14 +96,14 @@ impl Node {
         self.agent = Some(agent.unwrap());
     }
 
-    /// Runs a command that asks the API server.
+    /// Runs a command that reads from the API server.
     pub(crate) fn command(&self, command: &str) -> Output {
         let kubeconfig = &self.kubeconfig;
         self.space
             .rulegen(&format!("{command} --kubeconfig {kubeconfig} --hostname-override {NODE}"))
     }
 
-    /// Sends the agent a signal that ends it; tells how it ended, and after which time.
+    /// Ends the agent with a signal. Returns its exit status and how long it took.
     pub(crate) fn stop(&mut self, signal: Signal) -> (ExitStatus, Duration) {
         let mut agent = self.agent.take().expect("the agent runs");
         let begun = Instant::now();
@@ -112,7 +112,7 @@ impl Node {
         (status, begun.elapsed())
     }
 
-    /// Waits for the agent to end by itself, and tells with which status.
+    /// Waits until the agent exits by itself. Returns its exit code.
     pub(crate) fn end(&mut self) -> Option<i32> {
         let mut agent = self.agent.take().expect("the agent runs");
         let mut code = None;
@@ -123,17 +123,17 @@ impl Node {
         code.flatten()
     }
 
-    /// The number of the agent's process.
+    /// Process ID of the agent.
     pub(crate) fn pid(&self) -> u32 {
         self.agent.as_ref().expect("the agent runs").id()
     }
 
-    /// What the agent logged.
+    /// The agent's log.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
-    /// How many lines of the log have a text in them.
+    /// Number of log lines that contain a text.
     pub(crate) fn logged(&self, text: &str) -> usize {
         self.log().lines().filter(|line| line.contains(text)).count()
     }
@@ -150,22 +150,22 @@ impl Node {
         KINDS.iter().for_each(|kind| self.server.wait_for_watch(*kind, PATIENCE));
     }
 
-    /// Whether there is a table of the agent's in the kernel.
+    /// Whether the kernel has a table of the agent.
     pub(crate) fn has_rules(&self) -> bool {
         self.space.run("nft list tables").contains("rulegen")
     }
 
-    /// The kernel's rules, as nft spells them.
+    /// The kernel's rules, as nft prints them.
     pub(crate) fn rules(&self) -> String {
         self.space.run("nft -s list ruleset")
     }
 
-    /// The number of the ruleset's state: each commit makes a new one.
+    /// The ruleset's generation, which each commit increases.
     pub(crate) fn generation(&self) -> Generation {
         self.space.inside(|| NfTables::open().unwrap().generation().unwrap())
     }
 
-    /// What a dry run of objects would change in the kernel, if anything.
+    /// The output of `rulegen diff` for these objects; `None` if the kernel is in sync.
     pub(crate) fn difference(&self, objects: &[Value]) -> Option<String> {
         let list = json!({"kind": "List", "apiVersion": "v1", "items": objects});
         let file = self.space.file("objects.json", &list.to_string());
@@ -179,26 +179,30 @@ impl Node {
         }
     }
 
-    /// Waits until the kernel holds what a dry run of the server's objects makes.
+    /// Waits until `rulegen diff` finds no difference between the kernel and the server's objects.
     pub(crate) fn settle(&self) {
         self.settle_at(&self.server.objects());
     }
 
-    /// The same, of these objects.
+    /// The same for these objects.
     pub(crate) fn settle_at(&self, objects: &[Value]) {
         let deadline = Instant::now() + PATIENCE;
         while let Some(difference) = self.difference(objects) {
-            assert!(Instant::now() < deadline, "it does not become as a dry run:\n{difference}");
+            assert!(
+                Instant::now() < deadline,
+                "not in sync:
+{difference}"
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// GET: the status, the headers and the body; none while nobody listens.
+    /// Sends GET to a port; `None` if the port is closed.
     pub(crate) fn get(&self, port: u16, path: &str) -> Option<Answered> {
         self.get_at(SocketAddr::from(([127, 0, 0, 1], port)), path)
     }
 
-    /// The same, at the node's address, where node ports are.
+    /// The same at the node's address, where node ports are open.
     pub(crate) fn get_at_node_port(&self, port: u16, path: &str) -> Option<Answered> {
         self.get_at(SocketAddr::new(NODE_IP.parse().unwrap(), port), path)
     }
@@ -214,12 +218,12 @@ impl Node {
         Some(Answered { status, head: head.to_lowercase(), body: body.to_owned() })
     }
 
-    /// The status of a path for probers; 0 while nobody listens.
+    /// The HTTP status of a health endpoint; 0 if the port is closed.
     pub(crate) fn probe(&self, path: &str) -> u16 {
         self.get(HEALTH_PORT, path).map_or(0, |answered| answered.status)
     }
 
-    /// The sum of a metric over all its labels; none if there is no such.
+    /// The sum of a metric over all labels; `None` if the metric does not exist.
     pub(crate) fn metric(&self, name: &str) -> Option<f64> {
         let text = self.get(METRICS_PORT, "/metrics")?.body;
         let values = text.lines().filter_map(|line| {
@@ -229,13 +233,13 @@ impl Node {
         values.reduce(|a, b| a + b)
     }
 
-    /// Who answers at a Service's cluster IP, asked from the node itself.
+    /// Sends a request from the node to a Service's cluster IP.
     pub(crate) fn ask(&self, number: usize) -> Answer {
         let to = SocketAddr::new(cluster_ip(number).parse().unwrap(), 80);
         ask(&self.space, Proto::Tcp, NODE_IP.parse().unwrap(), to)
     }
 
-    /// Lets the endpoints on the node serve.
+    /// Starts servers at the node's endpoints.
     pub(crate) fn serve(&self) {
         for ip in HERE {
             serve(&self.space, SocketAddr::new(ip.parse().unwrap(), 8080));
@@ -258,11 +262,11 @@ impl Drop for Node {
     }
 }
 
-/// An answer to GET.
+/// A response to GET.
 #[derive(Debug)]
 pub(crate) struct Answered {
     pub(crate) status: u16,
-    /// In lower case.
+    /// Status line and headers, in lower case.
     pub(crate) head: String,
     pub(crate) body: String,
 }
@@ -283,7 +287,7 @@ pub(crate) fn is_from(answer: Answer, endpoint: &str) -> bool {
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        assert!(Instant::now() < deadline, "timeout after {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -1,17 +1,17 @@
-//! The objects of the tests' cluster.
+//! Objects of the test cluster.
 //!
 //! Service number n has the cluster IP 10.96.a.b with n = 256 a + b. Endpoints 10.244.1.x are on
 //! node-1, all others on node-2.
 
 use serde_json::{Value, json};
 
-/// The node that the agent works for.
+/// The agent's node.
 pub(crate) const NODE: &str = "node-1";
 /// Its address.
 pub(crate) const NODE_IP: &str = "192.168.50.1";
 /// Two endpoints on it.
 pub(crate) const HERE: [&str; 2] = ["10.244.1.5", "10.244.1.6"];
-/// An endpoint elsewhere.
+/// An endpoint on the other node.
 pub(crate) const ELSEWHERE: &str = "10.244.2.6";
 
 /// What each cluster has: the node, another, the networks of cluster IPs and a Service, `web`,
@@ -57,7 +57,7 @@ pub(crate) fn service(name: &str, number: usize) -> Value {
     })
 }
 
-/// With a health-check node port, for load balancers that ask each node.
+/// A load balancer of external policy Local, with a health-check node port.
 pub(crate) fn local_load_balancer(name: &str, number: usize, health_port: u16) -> Value {
     let mut service = service(name, number);
     let spec = &mut service["spec"];
@@ -73,7 +73,7 @@ pub(crate) fn cluster_ip(number: usize) -> String {
     format!("10.96.{}.{}", number / 256, number % 256)
 }
 
-/// A slice of a Service's endpoints, which is told apart from the others by a suffix.
+/// An EndpointSlice of a Service. The suffix makes its name unique.
 pub(crate) fn slice(service: &str, suffix: &str, endpoints: &[&str]) -> Value {
     let endpoints = endpoints.iter().map(|ip| {
         let node = if ip.starts_with("10.244.1.") { NODE } else { "node-2" };
@@ -91,7 +91,7 @@ pub(crate) fn slice(service: &str, suffix: &str, endpoints: &[&str]) -> Value {
     })
 }
 
-/// So many Services with an endpoint each, from number 1000 on.
+/// This number of Services with one endpoint each, numbered from 1000.
 pub(crate) fn many(count: usize) -> Vec<Value> {
     let numbers = 1000..1000 + count;
     let pair = |number| {

@@ -1,4 +1,4 @@
-//! The API server goes away, forgets, and comes back.
+//! Outages of the API server, with and without loss of its history.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use crate::api_server::{ApiServer, Failure, Kind, Verb};
 use crate::node::{KINDS, Node, is_from, wait_until};
 use crate::objects::{HERE, cidr, service, slice};
 
-/// Changes of which a watch that goes on, and a list as well, must tell.
+/// Changes that both a continued watch and a new list must report.
 fn change(server: &ApiServer) {
     server.apply_many([slice("web", "a", &[HERE[1]]), service("new", 50)]);
     server.delete(Kind::Service, "default", "old");
@@ -15,7 +15,7 @@ fn change(server: &ApiServer) {
     server.delete(Kind::ServiceCidr, "", "old");
 }
 
-/// With a Service that goes later, and endpoints that serve.
+/// A node in sync, with a Service that is deleted later, and serving endpoints.
 fn node_in_sync(label: &str) -> Node {
     let node = Node::in_sync(label);
     node.serve();
@@ -39,23 +39,25 @@ fn outage_of_api_server_keeps_rules_and_is_logged_once() {
     let before = node.generation();
     node.server.refuse_connections(true);
     change(&node.server);
-    wait_until("it tries again", || node.metric("rulegen_watch_restarts_total") >= Some(7.0));
+    wait_until("the watches are retried", || {
+        node.metric("rulegen_watch_restarts_total") >= Some(7.0)
+    });
     // One line for all kinds and attempts, with the address.
     let address = node.server.address().to_string();
     let log = node.log();
-    let told = log.lines().filter(|line| line.contains("API server unreachable"));
-    let told: Vec<&str> = told.collect();
-    assert!(matches!(told[..], [line] if line.contains(&address)), "{log}");
+    let lines = log.lines().filter(|line| line.contains("API server unreachable"));
+    let lines: Vec<&str> = lines.collect();
+    assert!(matches!(lines[..], [line] if line.contains(&address)), "{log}");
     assert_eq!(node.logged(" WARN ") + node.logged(" ERROR "), 1, "{log}");
     assert!(is_from(node.ask(10), HERE[0]) && is_from(node.ask(60), HERE[0]));
-    assert_eq!(node.generation(), before, "the rules were touched");
+    assert_eq!(node.generation(), before, "the rules were changed");
     assert_eq!((node.probe("/healthz"), node.probe("/readyz")), (200, 200));
     node.server.refuse_connections(false);
     has_changed(&node);
     wait_until("the recovery is logged", || node.logged("API server reachable again") == 1);
 }
 
-/// Watches end with 410 after an outage, and the pause that grew in it must not delay the list.
+/// Watches end with 410 after an outage. The backoff from the outage must not delay the list.
 #[test]
 fn changes_made_in_an_outage_are_in_the_kernel_within_5_s() {
     let node = node_in_sync("return");
@@ -81,7 +83,7 @@ fn outage_with_silent_api_server_keeps_rules() {
     node.server.pause();
     change(&node.server);
     assert!(is_from(node.ask(10), HERE[0]) && is_from(node.ask(60), HERE[0]));
-    assert_eq!(node.generation(), before, "the rules were touched");
+    assert_eq!(node.generation(), before, "the rules were changed");
     node.server.resume();
     has_changed(&node);
 }
@@ -122,7 +124,7 @@ fn outage_with_expired_history_is_followed_by_a_new_list() {
                 forget(&node.server);
                 node.server.refuse_connections(false);
                 has_changed(&node);
-                assert!(lists(&node) > lists_before, "{label}: nothing was listed");
+                assert!(lists(&node) > lists_before, "{label}: no new list");
                 node.server.apply(service("later", 70));
                 node.settle();
             });
@@ -145,12 +147,12 @@ fn list_truncated_by_api_server_removes_no_rules() {
     KINDS.iter().for_each(|kind| node.server.expire_watches(*kind));
     wait_until("the list failed", || node.metric("rulegen_watch_restarts_total") > Some(0.0));
     assert!(is_from(node.ask(10), HERE[0]) && is_from(node.ask(60), HERE[0]));
-    assert_eq!(node.generation(), before, "the rules were touched");
+    assert_eq!(node.generation(), before, "the rules were changed");
     change(&node.server);
     has_changed(&node);
 }
 
-/// A bookmark tells a version from which a watch can go on, though nothing happened to its kind.
+/// A bookmark has a version from which a watch can continue although its kind has no changes.
 #[test]
 fn watch_bookmarks_avoid_new_lists() {
     let node = node_in_sync("bookmarks");
@@ -158,12 +160,12 @@ fn watch_bookmarks_avoid_new_lists() {
     node.settle();
     let lists_before = lists(&node);
     node.server.bookmark();
-    // Told behind the bookmark, this shows that it was read.
+    // Sent after the bookmark: shows that the bookmark was read.
     let error = "{\"type\":\"ERROR\",\"object\":{\"code\":500,\"message\":\"after the mark\"}}";
     node.server.send_raw_event(Kind::Service, error);
     wait_until("the bookmark was read", || node.logged("after the mark") > 0);
     node.server.restart_empty_history();
-    wait_until("it watches again", || node.server.watchers(Kind::Service) > 0);
+    wait_until("the watch is open again", || node.server.watchers(Kind::Service) > 0);
     node.server.apply(service("web", 11));
     node.settle();
     assert_eq!(lists(&node), lists_before);

@@ -1,4 +1,4 @@
-//! The kernel refuses what the agent writes.
+//! The kernel rejects the agent's transactions.
 
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
@@ -10,8 +10,8 @@ use crate::namespace::Namespace;
 use crate::node::{Node, wait_until};
 use crate::objects::{HERE, service, slice};
 
-/// The agent's tables in the hands of another program: as long as that lives, the kernel lets
-/// nobody else write to them (NFT_TABLE_F_OWNER), and then they are gone.
+/// Another process owns the agent's tables (NFT_TABLE_F_OWNER). While it runs, the kernel rejects
+/// changes of the tables by all others. When it exits, the kernel deletes them.
 struct Owner(Child);
 
 impl Owner {
@@ -23,7 +23,7 @@ impl Owner {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        // A line is a transaction: there is no moment without tables in which others make them.
+        // One line is one transaction: the agent cannot recreate its tables in between.
         let commands = ["ip", "ip6"].map(|family| {
             format!(
                 "add table {family} rulegen; delete table {family} rulegen; \
@@ -32,7 +32,7 @@ impl Owner {
         });
         writeln!(nft.stdin.as_mut().unwrap(), "{}", commands.join("; ")).unwrap();
         let owner = Self(nft);
-        wait_until("the tables are owned", || {
+        wait_until("the tables have an owner", || {
             space.run("nft list ruleset").matches("flags owner").count() == 2
         });
         owner
@@ -48,7 +48,7 @@ impl Drop for Owner {
 
 const FAILURES: &str = "kubeproxy_sync_proxy_rules_nftables_sync_failures_total";
 
-/// Makes changes go on while syncs fail; none of them may be lost.
+/// Changes objects while syncs fail; no change may be lost.
 fn change_meanwhile(node: &Node) {
     for number in 200..210 {
         let name = format!("meanwhile-{number}");
@@ -65,7 +65,9 @@ fn sync_refused_by_kernel_is_retried_and_reported_unhealthy() {
     node.start("--iptables-sync-period 1s");
     node.settle();
     node.wait_for_watches();
-    wait_until("all is well", || node.probe("/healthz") == 200 && node.probe("/readyz") == 200);
+    wait_until("the node is healthy", || {
+        node.probe("/healthz") == 200 && node.probe("/readyz") == 200
+    });
     assert_eq!(node.metric(FAILURES), Some(0.0));
 
     let owner = Owner::of(&node.space);
@@ -80,10 +82,10 @@ fn sync_refused_by_kernel_is_retried_and_reported_unhealthy() {
     drop(owner);
     node.settle();
     assert!(node.rules().contains("10.96.0.209") && node.rules().contains(HERE[1]));
-    wait_until("all is well again", || node.probe("/healthz") == 200);
+    wait_until("the node is healthy again", || node.probe("/healthz") == 200);
     assert_eq!((node.probe("/livez"), node.probe("/readyz")), (200, 200));
     wait_until("nothing is pending", || node.metric(pending) == Some(0.0));
-    // What comes later is a small step again.
+    // Later changes are incremental again.
     node.server.apply(service("later", 250));
     node.settle();
 }
@@ -100,5 +102,7 @@ fn sync_that_never_succeeds_since_start_is_unhealthy() {
     change_meanwhile(&node);
     drop(owner);
     node.settle();
-    wait_until("all is well", || node.probe("/healthz") == 200 && node.probe("/readyz") == 200);
+    wait_until("the node is healthy", || {
+        node.probe("/healthz") == 200 && node.probe("/readyz") == 200
+    });
 }

@@ -1,4 +1,4 @@
-//! The role in deploy/ against what the agent asks the API server for.
+//! Compares the role in deploy/ with the agent's requests.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -34,7 +34,7 @@ fn role() -> BTreeSet<Right> {
     rights
 }
 
-/// As the API server's authorizer reads a request.
+/// The right that a request needs.
 fn right(request: &Request) -> Right {
     let parts: Vec<&str> = request.path.trim_matches('/').split('/').collect();
     let (group, rest) = match *parts.as_slice() {
@@ -70,12 +70,12 @@ fn role_has_exactly_what_the_agent_asks_for() {
     let at = |port: u16| format!("{NODE_IP}:{port}");
     let _taken =
         [PORT, PORT + 1].map(|port| node.space.inside(|| TcpListener::bind(at(port)).unwrap()));
-    wait_until("the start is an Event", || requests("POST") == 1);
+    wait_until("the Event of the start is sent", || requests("POST") == 1);
     node.server.apply(local_load_balancer("local", 20, PORT));
-    wait_until("a busy port is an Event", || requests("POST") == 2);
+    wait_until("the Event of a busy port is sent", || requests("POST") == 2);
     node.server.apply(local_load_balancer("local", 20, PORT + 1));
-    wait_until("the next is the same Event", || requests("PATCH") > 0);
-    // Watches that go on and lists that are repeated need no more.
+    wait_until("the same Event is sent again", || requests("PATCH") > 0);
+    // Continued watches and repeated lists need no other rights.
     node.server.expire_history();
     node.server.disconnect_all();
     node.wait_for_watches();
@@ -85,7 +85,7 @@ fn role_has_exactly_what_the_agent_asks_for() {
     assert_eq!(asked, role());
 }
 
-/// What the commands ask for, the agent's role allows too.
+/// The commands need no other rights than the agent.
 #[test]
 fn role_suffices_for_commands() {
     let node = Node::new("role-commands");

@@ -1,4 +1,4 @@
-//! The status page of an agent at work.
+//! The status page of a running agent.
 
 use serde_json::{Value, json};
 
@@ -21,17 +21,17 @@ fn html(node: &Node, path: &str) -> String {
 fn status_page_and_readyz_report_lost_api_server() {
     let node = Node::in_sync("cutoff");
     let source = || node.get(HEALTH_PORT, "/readyz").unwrap().json()["sourceInSync"].clone();
-    wait_until("all is in sync", || data(&node, "/")["state"]["summary"] == "In sync");
+    wait_until("the agent is in sync", || data(&node, "/")["state"]["summary"] == "In sync");
     assert_eq!(source(), true);
     node.server.refuse_connections(true);
-    wait_until("it is told", || {
+    wait_until("the page shows the outage", || {
         let state = data(&node, "/")["state"].clone();
         state["tone"] == "bad" && state["summary"] == "Not receiving updates"
     });
     assert_eq!((source(), node.probe("/readyz")), (json!(false), 200));
     node.server.refuse_connections(false);
     node.server.apply(service("news", 30));
-    wait_until("it is over", || {
+    wait_until("the page shows the recovery", || {
         data(&node, "/")["state"]["summary"] == "In sync" && source() == true
     });
 }
@@ -44,7 +44,7 @@ fn status_page_of_running_agent_shows_services() {
         .apply_many([local_load_balancer("away", 21, 31021), slice("away", "a", &[ELSEWHERE])]);
     node.server.apply(service("empty", 22));
     node.settle();
-    wait_until("all is in sync", || data(&node, "/")["state"]["summary"] == "In sync");
+    wait_until("the agent is in sync", || data(&node, "/")["state"]["summary"] == "In sync");
 
     let overview = data(&node, "/");
     assert_eq!(overview["node"], "node-1");
@@ -67,9 +67,9 @@ fn status_page_of_running_agent_shows_services() {
     assert!(page.contains("It has no EndpointSlice"), "{page}");
     assert_eq!(node.get(METRICS_PORT, "/services/default/none").unwrap().status, 404);
 
-    // A Service that goes is not shown any more.
+    // A deleted Service is no longer shown.
     node.server.delete(crate::api_server::Kind::Service, "default", "shop");
-    wait_until("it is gone", || {
+    wait_until("the Service is no longer shown", || {
         node.get(METRICS_PORT, "/services/default/shop").unwrap().status == 404
     });
 }
@@ -79,7 +79,7 @@ fn drift_page_of_running_agent_shows_program_and_repair() {
     let node = Node::in_sync("drift-page");
     assert_eq!(data(&node, "/drift"), json!({"drifts": []}));
     node.space.run("nft flush chain ip rulegen services");
-    wait_until("it is repaired", || data(&node, "/drift")["drifts"][0]["repaired"] == true);
+    wait_until("the repair is shown", || data(&node, "/drift")["drifts"][0]["repaired"] == true);
     let drift = &data(&node, "/drift")["drifts"][0];
     assert_eq!((&drift["program"], &drift["commits"]), (&json!("nft"), &json!(1)));
     assert!(drift["changes"].as_array().is_some_and(|changes| !changes.is_empty()), "{drift}");

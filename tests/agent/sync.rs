@@ -1,4 +1,4 @@
-//! From objects to rules: when the first are written, and that all changes arrive.
+//! From objects to rules: when the first rules are written, and that all changes are applied.
 
 use std::thread;
 
@@ -12,19 +12,19 @@ use crate::objects::{ELSEWHERE, HERE, cidr, local_load_balancer, many, node, ser
 fn sync_waits_until_all_kinds_are_listed() {
     thread::scope(|scope| {
         for (at, kind) in KINDS.into_iter().enumerate() {
-            scope.spawn(move || is_waited_for(&format!("wait{at}"), kind));
+            scope.spawn(move || is_awaited(&format!("wait{at}"), kind));
         }
     });
 }
 
 /// The lists of one kind fail until the agent watches all other kinds and has asked again.
-fn is_waited_for(label: &str, kind: Kind) {
+fn is_awaited(label: &str, kind: Kind) {
     let mut node = Node::new(label);
     node.server.fail_next(MANY, kind, Some(Verb::List), Failure::Code(500));
     node.start("");
     let others = KINDS.into_iter().filter(|other| *other != kind);
     others.for_each(|other| node.server.wait_for_watch(other, PATIENCE));
-    // The agent would write its rules in between, if it did not wait for this kind.
+    // Meanwhile an agent that does not wait for this kind would write its rules.
     let failed = || MANY - node.server.failures_left(kind);
     let before = failed();
     wait_until("two more lists fail", || failed() >= before + 2);
@@ -34,7 +34,7 @@ fn is_waited_for(label: &str, kind: Kind) {
     assert!(node.rules().contains(HERE[0]));
 }
 
-/// More failures than there is time for.
+/// More failures than can occur during the test.
 const MANY: usize = 1000;
 
 #[test]
@@ -67,7 +67,8 @@ fn sync_follows_changes_of_all_kinds() {
     assert!(!arrives("10.100.0.0/16"));
 }
 
-/// Memory under a flood of changes depends on it. The rest does not wait for the period.
+/// The limit bounds memory under a flood of changes. The remaining changes are synced at once, not after
+/// the minimum period.
 #[test]
 fn sync_includes_at_most_2000_changed_services() {
     const SERVICES: usize = 5000;
@@ -81,7 +82,7 @@ fn sync_includes_at_most_2000_changed_services() {
     wait_until("all are synced", || changed().iter().sum::<u64>() >= SERVICES as u64);
     let changed = changed();
     assert!(changed.iter().all(|services| *services <= 2000), "{changed:?}");
-    assert!(changed.contains(&2000), "the changes did not gather: {changed:?}");
+    assert!(changed.contains(&2000), "the changes were not batched: {changed:?}");
     node.settle();
 }
 
@@ -145,7 +146,7 @@ fn api_requests_use_selectors_of_kube_proxy() {
             assert_eq!(watch.parameter("allowWatchBookmarks"), Some("true"));
         }
         assert!(lists.iter().all(|list| list.parameter("limit").is_some()));
-        // All nodes may start together: etcd must not read the same list for each.
+        // All nodes may start at the same time: etcd must not read the same list for each.
         assert!(lists.iter().all(|list| list.parameter("resourceVersion") == Some("0")));
     }
     let agent = format!("rulegen/{} (linux/", env!("CARGO_PKG_VERSION"));
@@ -153,14 +154,14 @@ fn api_requests_use_selectors_of_kube_proxy() {
         let named = request.header("user-agent").unwrap_or_default();
         assert!(named.starts_with(&agent), "{request:?}");
     }
-    // What the selectors leave out makes no rules, whoever tells of it.
+    // Objects that the selectors exclude get no rules, even if a server sends them.
     let mut headless = service("headless", 40);
     headless["spec"]["clusterIP"] = "None".into();
     headless["spec"]["clusterIPs"] = json!(["None"]);
     let mut of_another = service("of-another", 41);
     of_another["metadata"]["labels"] = json!({"service.kubernetes.io/service-proxy-name": "x"});
     node.server.apply_many([headless, of_another, service("ours", 42)]);
-    wait_until("the Service is there", || node.rules().contains("10.96.0.42"));
+    wait_until("the Service has rules", || node.rules().contains("10.96.0.42"));
     assert!(!node.rules().contains("10.96.0.41"));
     node.settle();
 }

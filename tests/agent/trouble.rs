@@ -1,4 +1,4 @@
-//! A server that is slow, busy, broken or says no.
+//! A slow, busy or broken API server, and one that refuses requests.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ fn api_server_with_slow_connections_is_not_an_error() {
     assert_eq!(node.logged("watch failed"), 0);
 }
 
-/// Older servers know no field `spec.clusterIP` to select by.
+/// Older servers do not support the field selector `spec.clusterIP`.
 #[test]
 fn headless_services_are_filtered_if_field_selector_is_unsupported() {
     let mut node = Node::new("no-selector");
@@ -49,7 +49,7 @@ fn api_server_errors_are_retried() {
             scope.spawn(move || {
                 let mut node = Node::new(&format!("answer{at}"));
                 for verb in [Verb::List, Verb::Watch] {
-                    // A watch is of unknown length: half of it is nothing but a watch that ends.
+                    // The length of a watch is unknown: half of it is just a watch that ends.
                     KINDS.iter().for_each(|k| node.server.fail_next(1, *k, Some(verb), failure));
                 }
                 node.start("");
@@ -71,12 +71,12 @@ fn list_that_is_forbidden_is_reported_and_retried() {
         node.server.fail_next(1, kind, Some(Verb::List), Failure::Code(403));
     }
     node.start("");
-    wait_until("it is told", || node.logged("services is forbidden") > 0);
+    wait_until("the error is logged", || node.logged("services is forbidden") > 0);
     assert!(!node.has_rules());
     node.settle();
 }
 
-/// How often a busy server is asked must not depend on how often it says no.
+/// A busy server must not get more requests because it rejects them.
 #[test]
 fn list_that_fails_repeatedly_is_logged_once_with_backoff() {
     let mut node = Node::new("busy");
@@ -104,8 +104,8 @@ fn service_cidrs_are_optional() {
     assert_eq!(node.logged("watch failed"), 0);
 }
 
-/// An agent that starts while it may not list ServiceCIDRs works with those in the kernel's rules,
-/// and asks again. (After other errors it waits, as for all kinds.)
+/// An agent that is not allowed to list ServiceCIDRs at its start uses those in the kernel's rules, and
+/// retries. (After other errors it waits, as for all kinds.)
 #[test]
 fn service_cidrs_in_the_kernel_stay_while_they_cannot_be_listed() {
     let mut node = Node::in_sync("kept403");
@@ -115,7 +115,7 @@ fn service_cidrs_in_the_kernel_stay_while_they_cannot_be_listed() {
     node.server.fail_next(1000, Kind::ServiceCidr, Some(Verb::List), Failure::Code(403));
     node.server.apply(service("more", 50));
     node.start("");
-    wait_until("it syncs", || node.rules().contains("10.96.0.50"));
+    wait_until("the agent syncs", || node.rules().contains("10.96.0.50"));
     assert!(node.rules().contains(network), "{}", node.rules());
     assert_eq!(node.probe("/readyz"), 200);
     let log = node.log();
@@ -131,33 +131,33 @@ fn service_cidrs_in_the_kernel_stay_while_they_cannot_be_listed() {
     assert!(!node.rules().contains(network), "{}", node.rules());
 }
 
-/// A set that loses all elements is a change that the log shows.
+/// The log shows if a set loses all elements.
 #[test]
 fn a_flushed_set_is_logged() {
     let node = Node::in_sync("flushed");
     node.server.delete(Kind::ServiceCidr, "", "kubernetes");
     node.settle();
-    wait_until("it is logged", || {
+    wait_until("the sync is logged", || {
         node.logged("sets_flushed=1") + node.logged("sets_flushed=2") > 0
     });
     assert!(node.logged("set flushed") + node.logged("sets flushed") > 0, "{}", node.log());
 }
 
-/// An authorizer that fails for a moment says 403 as well.
+/// An authorizer with a temporary failure also answers 403.
 #[test]
 fn service_cidrs_are_kept_after_temporary_403() {
     let node = Node::in_sync("shown");
     let before = node.generation();
     node.server.fail_next(1, Kind::ServiceCidr, None, Failure::Code(403));
     node.server.disconnect_all();
-    wait_until("it is told", || node.logged("servicecidrs is forbidden") > 0);
+    wait_until("the error is logged", || node.logged("servicecidrs is forbidden") > 0);
     node.wait_for_watches();
-    assert_eq!(node.generation(), before, "the rules were touched");
+    assert_eq!(node.generation(), before, "the rules were changed");
     node.server.apply(cidr("more", &["10.100.0.0/16"]));
     node.settle();
 }
 
-/// A watch that ends at once is no reason to ask at once, again and again.
+/// Watches that end at once are repeated with a pause.
 #[test]
 fn watches_that_end_at_once_cause_no_request_storm() {
     let node = Node::in_sync("ends");

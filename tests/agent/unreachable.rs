@@ -1,12 +1,12 @@
-//! No credentials, no server, no answer: what is said, and that nothing on the machine is changed
-//! before the inputs are there.
+//! Without credentials, server or response: what is logged, and that nothing on the machine is changed
+//! before all objects are listed.
 
 use std::net::TcpListener;
 use std::thread;
 
 use crate::node::{Node, wait_until};
 
-/// What the kernel has in a new network namespace, and the agent sets to 86,400.
+/// The kernel's default in a new network namespace; the agent sets it to 86,400.
 const UNTOUCHED: &str = "432000";
 
 fn is_untouched(node: &Node) -> bool {
@@ -73,7 +73,7 @@ fn kubeconfig_that_is_invalid_ends_agent_and_changes_nothing() {
     });
 }
 
-/// One line with the server's address, however long it lasts and however many kinds there are.
+/// One line with the server's address, regardless of the duration and the number of kinds.
 #[test]
 fn api_server_unreachable_is_logged_once_and_changes_nothing() {
     let label_and_server = [
@@ -89,33 +89,35 @@ fn api_server_unreachable_is_logged_once_and_changes_nothing() {
                 node.start("");
                 let failures = || node.metric("rulegen_watch_restarts_total");
                 let often = if label == "refused" { 12.0 } else { 4.0 };
-                wait_until(&format!("{label}: it fails"), || failures() >= Some(often));
-                is_said_once(&node, &server);
+                wait_until(&format!("{label}: requests fail"), || failures() >= Some(often));
+                is_logged_once(&node, &server);
             });
         }
-        // It speaks TLS to a server that does not.
+        // TLS to a server without TLS.
         scope.spawn(|| {
             let mut node = Node::new("away-tls");
             let server = format!("https://{}", node.server.address());
             node.kubeconfig = node.space.file("away", &kubeconfig(&server));
             node.start("");
             wait_until("TLS fails", || node.metric("rulegen_watch_restarts_total") >= Some(8.0));
-            is_said_once(&node, &server);
+            is_logged_once(&node, &server);
         });
-        // The kernel takes the connection, and nobody answers.
+        // The kernel accepts the connection, but no process answers.
         scope.spawn(|| {
             let mut node = Node::new("away-hangs");
             let listener = node.space.inside(|| TcpListener::bind("127.0.0.1:0").unwrap());
             let server = format!("http://{}", listener.local_addr().unwrap());
             node.kubeconfig = node.space.file("away", &kubeconfig(&server));
             node.start("");
-            wait_until("it is said", || node.logged("no answer from the API server yet") > 0);
-            is_said_once(&node, &server);
+            wait_until("the outage is logged", || {
+                node.logged("no answer from the API server yet") > 0
+            });
+            is_logged_once(&node, &server);
         });
     });
 }
 
-fn is_said_once(node: &Node, server: &str) {
+fn is_logged_once(node: &Node, server: &str) {
     let log = node.log();
     let warned: Vec<&str> =
         log.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).collect();
@@ -124,7 +126,7 @@ fn is_said_once(node: &Node, server: &str) {
     assert_eq!((node.probe("/livez"), node.probe("/readyz")), (200, 503), "{server}");
 }
 
-/// The other side of the same coin: once all objects are there, the machine is set up.
+/// The counterpart: once all objects are listed, sysctls are set.
 #[test]
 fn sysctls_are_set_once_caches_are_synced() {
     let mut node = Node::new("set-up");
@@ -135,5 +137,5 @@ fn sysctls_are_set_once_caches_are_synced() {
     assert!(is_untouched(&node));
     node.server.refuse_connections(false);
     node.settle();
-    wait_until("the machine is set up", || !is_untouched(&node));
+    wait_until("sysctls are set", || !is_untouched(&node));
 }

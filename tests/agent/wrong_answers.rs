@@ -1,5 +1,5 @@
-//! Answers that say 200 and are not what was asked for: from a proxy, from another server behind the
-//! same address, from one that is broken.
+//! Responses with status 200 and a wrong body: from a proxy, from another server behind the same
+//! address, or from a broken server.
 
 use std::fs;
 use std::thread;
@@ -11,7 +11,7 @@ use crate::objects::{HERE, service};
 const FAILURES: &str = "rulegen_watch_restarts_total";
 const WRONG: &str = "invalid response from the API server";
 
-/// Of each kind, what a list of it begins with.
+/// The first fields of a list of this kind.
 fn head(kind: Kind) -> String {
     let (list, version) = match kind {
         Kind::Service => ("ServiceList", "v1"),
@@ -60,7 +60,7 @@ fn wrong_bodies() -> Vec<Case> {
     ]
 }
 
-/// A node in sync whose lists are answered wrongly from now on.
+/// A node in sync. From now on, the server answers lists with `canned`.
 fn node_with(label: &str, canned: impl Fn(Kind) -> Canned) -> Node {
     let node = Node::in_sync(label);
     node.serve();
@@ -73,14 +73,14 @@ fn node_with(label: &str, canned: impl Fn(Kind) -> Canned) -> Node {
     node
 }
 
-/// The watch cache has no pages, so a list of a large cluster may be too long from there.
+/// The watch cache has no pages, so a list of a large cluster from there may exceed the limit.
 #[test]
 fn a_list_too_long_from_the_watch_cache_is_read_in_pages() {
     let mut node = Node::new("too-long");
     let endless = Canned::Endless("{\"kind\":\"ServiceList\",\"apiVersion\":\"v1\",\"items\":[");
     node.server.answer_lists(Kind::Service, Some(endless));
     node.start("");
-    wait_until("it is too long", || node.logged("exceeds") > 0);
+    wait_until("the list exceeds the limit", || node.logged("exceeds") > 0);
     node.server.answer_lists(Kind::Service, None);
     node.settle();
     let requests = node.server.requests();
@@ -94,28 +94,29 @@ fn a_list_too_long_from_the_watch_cache_is_read_in_pages() {
 #[test]
 fn list_response_of_wrong_form_keeps_rules() {
     let cases: Vec<_> = wrong_bodies().into_iter().enumerate().collect();
-    // Two agents at a time for each processor of a small machine.
+    // Two agents at a time per processor of a small machine.
     for some in cases.chunks(4) {
         thread::scope(|scope| {
             for (at, (name, body)) in some {
                 scope.spawn(move || {
                     let canned = |kind| Canned::Body(body(kind).into_bytes());
-                    stays(name, &node_with(&format!("wrong{at}"), canned));
+                    keeps_rules(name, &node_with(&format!("wrong{at}"), canned));
                 });
             }
         });
     }
 }
 
-/// Each kind was listed at least once with a wrong answer; then the server answers right again.
-fn stays(name: &str, node: &Node) {
+/// Checks that the rules stay while each kind is listed with a wrong answer, and that the agent recovers
+/// once the answers are correct.
+fn keeps_rules(name: &str, node: &Node) {
     let before = node.generation();
     // The end of each watch, and two lists of each kind.
     let enough = Some(KINDS.len() as f64 * 3.0);
     wait_until(&format!("{name}: lists fail"), || node.metric(FAILURES) >= enough);
-    assert_eq!(node.generation(), before, "{name}: the rules were touched");
+    assert_eq!(node.generation(), before, "{name}: the rules were changed");
     assert!(is_from(node.ask(10), HERE[0]), "{name}");
-    // An error for each kind, not for each attempt.
+    // One error per kind, not per attempt.
     node.assert_logged(WRONG, KINDS.len());
     for kind in KINDS {
         node.server.answer_lists(kind, None);
@@ -142,20 +143,20 @@ fn list_response_without_end_keeps_rules_and_bounds_memory() {
         scope.spawn(|| {
             let start = r#"{"kind":"ServiceList","apiVersion":"v1","items":["#;
             let node = node_with("endless", |_| Canned::Endless(start));
-            stays("an endless list", &node);
+            keeps_rules("an endless list", &node);
             wait_until("it is logged", || node.logged(" exceeds ") > 0);
             // Four lists of 32 MiB at a time, in a buffer that doubles.
             let peak = peak_memory(&node);
             assert!(peak < 400 << 20, "{} MB", peak >> 20);
         });
-        // The answer to the Event that it posts at its start.
+        // The response to the Event that the agent posts at its start.
         scope.spawn(|| {
             let mut node = Node::new("events");
             node.server.answer_events(Canned::Endless("{"));
             node.start("");
             node.settle();
             let posts = || node.server.requests().iter().filter(|r| r.method == "POST").count();
-            // It gives up and tries again a second later.
+            // The agent gives up and retries after a second.
             wait_until("the Event is posted again", || posts() > 1);
             let peak = peak_memory(&node);
             assert!(peak < 200 << 20, "{} MB", peak >> 20);
@@ -172,13 +173,13 @@ fn list_response_without_end_keeps_rules_and_bounds_memory() {
                 }
             };
             let node = node_with("pages", |kind| Canned::Pages(heads(kind)));
-            stays("endless pages", &node);
+            keeps_rules("endless pages", &node);
             wait_until("it is logged", || node.logged("list does not end") > 0);
         });
     });
 }
 
-/// The most that the agent ever had in memory, in bytes.
+/// Peak resident memory of the agent, in bytes.
 fn peak_memory(node: &Node) -> usize {
     let status = fs::read_to_string(format!("/proc/{}/status", node.pid())).unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
