@@ -1,4 +1,4 @@
-//! Which answer a request gets.
+//! Chooses the response to a request.
 
 use std::time::Instant;
 
@@ -15,11 +15,11 @@ use super::watch;
 
 pub(super) enum Answer {
     Whole(Response),
-    /// The connection breaks off within the body.
+    /// The connection is closed within the body.
     Truncated(Response),
-    /// Says 200 and this.
+    /// Status 200 with this body.
     Canned(Canned),
-    /// The connection's watch, until then.
+    /// A watch until this deadline.
     Watch(Instant),
 }
 

@@ -1,4 +1,4 @@
-//! Connections, each with a thread of its own.
+//! Connections, one thread each.
 
 use std::io::{self, BufReader, ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
@@ -27,7 +27,7 @@ pub(super) fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
         if let Some(number) = number {
             let connection = Connection { number, shared: shared.clone(), stream };
             spawn(shared, move || {
-                // Whatever is wrong with a connection is its end, not the server's.
+                // An error ends the connection, not the server.
                 let _ = connection.serve();
                 connection.end();
             });
@@ -35,7 +35,7 @@ pub(super) fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
     }
 }
 
-/// Runs code in a thread that is counted, so that the server can wait for its end.
+/// Runs code in a counted thread, so that the server can wait until all threads have ended.
 pub(super) fn spawn(shared: &Arc<Shared>, code: impl FnOnce() + Send + 'static) {
     struct Count(Arc<Shared>);
     impl Drop for Count {
@@ -53,7 +53,7 @@ pub(super) fn spawn(shared: &Arc<Shared>, code: impl FnOnce() + Send + 'static) 
 
 impl Connection {
     fn serve(&self) -> io::Result<()> {
-        // An event shall go as soon as it is there, not when the one before was acknowledged.
+        // Send each event immediately, not only when the previous one is acknowledged.
         self.stream.set_nodelay(true)?;
         let mut reader = BufReader::new(&self.stream);
         while let Some(request) = Request::read(&mut reader)? {
@@ -76,7 +76,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends what a test likes. What does not end, ends with the client.
+    /// Sends a canned response. An endless one ends when the client hangs up.
     fn send_canned(&self, canned: &Canned) -> io::Result<()> {
         let body = match canned {
             Canned::Body(body) => body.clone(),
@@ -102,7 +102,7 @@ impl Connection {
         (&self.stream).write_all(&body)
     }
 
-    /// Sends a text, in as many writes and as slowly as connections are now.
+    /// Sends a text with the current slowness of connections.
     pub(super) fn send(&self, text: &str) -> io::Result<()> {
         let mut rest = text.as_bytes();
         while !rest.is_empty() {
@@ -131,7 +131,7 @@ impl Connection {
     }
 
     /// Ends the connection as soon as its client hangs up: a watch that writes nothing would
-    /// not see it. What else the client sends is left for the next request.
+    /// not notice it. Other data from the client is left for the next request.
     pub(super) fn expect_hangup(&self) -> io::Result<()> {
         let stream = self.stream.try_clone()?;
         let (shared, number) = (self.shared.clone(), self.number);

@@ -1,4 +1,4 @@
-//! Events: what others tell of objects, and tests look at.
+//! Events that clients post, for tests to check.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::http::{Request, Response};
 use super::state::State;
 use super::status::{self, Status};
 
-/// Creates or patches an Event, or shows it.
+/// Creates, patches or returns an Event.
 pub(super) fn answer(
     state: &mut State,
     request: &Request,
@@ -66,7 +66,7 @@ fn find<'a>(state: &'a mut State, namespace: &str, name: &str) -> Result<&'a mut
     state.events.iter_mut().find(is_it).ok_or_else(unknown)
 }
 
-/// A merge patch (RFC 7386): null removes, objects are merged, all else is replaced.
+/// A merge patch (RFC 7386): null removes, objects are merged, other values are replaced.
 fn merge(target: &mut Value, patch: &Value) {
     let Some(fields) = patch.as_object() else {
         *target = patch.clone();

@@ -1,15 +1,15 @@
-//! As much of HTTP/1.1 as clients of an API server speak.
+//! The part of HTTP/1.1 that clients of an API server use.
 
 use std::io::{self, BufRead, ErrorKind, Read};
 
 use serde_json::Value;
 
-/// A request as it came, for tests to look at.
+/// A received request, for tests to check.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) path: String,
-    /// The parameters behind the question mark, decoded.
+    /// The query parameters, decoded.
     pub(crate) query: Vec<(String, String)>,
     /// Names are in lower case.
     pub(crate) headers: Vec<(String, String)>,
@@ -29,7 +29,7 @@ impl Request {
         self.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
     }
 
-    /// The next request of a connection; none at its end.
+    /// The next request of a connection; `None` at its end.
     pub(super) fn read(reader: &mut impl BufRead) -> io::Result<Option<Self>> {
         let mut first = String::new();
         if reader.read_line(&mut first)? == 0 {
@@ -54,7 +54,7 @@ impl Request {
     }
 }
 
-/// An answer that is known as a whole.
+/// A complete response.
 pub(super) struct Response {
     pub(super) code: u16,
     pub(super) retry_after: Option<u32>,
@@ -73,7 +73,7 @@ impl Response {
     }
 }
 
-/// The first lines of an answer; an empty line has yet to follow.
+/// Status line and headers of a response, without the empty line at the end.
 pub(super) fn head(code: u16, is_last: bool) -> String {
     let connection = if is_last { "Connection: close\r\n" } else { "" };
     format!(
@@ -83,7 +83,7 @@ pub(super) fn head(code: u16, is_last: bool) -> String {
     )
 }
 
-/// A piece of a body whose length is not known ahead.
+/// A chunk of a body of unknown length (chunked transfer encoding).
 pub(super) fn chunk(data: &str) -> String {
     format!("{:x}\r\n{data}\r\n", data.len())
 }
@@ -124,13 +124,13 @@ fn parameters(query: &str) -> Vec<(String, String)> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let split = |pair: &'_ str| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        // In a query, and only there, a plus is a blank.
+        // A plus is a space in queries only.
         (decode(&name.replace('+', " ")), decode(&value.replace('+', " ")))
     };
     pairs.map(split).collect()
 }
 
-/// Undoes percent encoding; what is none stays.
+/// Decodes percent encoding. Invalid sequences are kept.
 fn decode(text: &str) -> String {
     let mut parts = text.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();

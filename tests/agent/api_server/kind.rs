@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-/// A kind of object that is served.
+/// A served kind of object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     Service,
@@ -57,7 +57,7 @@ impl Kind {
         matches!(self, Self::Service | Self::EndpointSlice)
     }
 
-    /// The fields that a field selector may name: any other is a mistake, and told so.
+    /// The fields that a field selector may name; the server rejects others.
     pub(super) fn selectable(self) -> &'static [&'static str] {
         match self {
             Self::Service => {
@@ -69,8 +69,8 @@ impl Kind {
         }
     }
 
-    /// What Go writes of an object of which only the metadata is set, as that of a bookmark:
-    /// with null for what is a list of objects elsewhere.
+    /// An object with metadata only, such as a bookmark's, as Go writes it:
+    /// with null instead of an empty list.
     pub(super) fn hollow(self, metadata: Value) -> Value {
         match self {
             Self::Service => {
@@ -87,7 +87,7 @@ impl Kind {
         }
     }
 
-    /// An object with its kind, as everywhere but in lists.
+    /// An object with its kind, which only items of lists do not have.
     pub(super) fn named(self, object: &Value) -> Value {
         let mut named = object.clone();
         named["kind"] = self.name().into();

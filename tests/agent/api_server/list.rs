@@ -12,9 +12,9 @@ use super::selector::Selection;
 use super::status::{self, Status};
 use super::store::{Key, Store};
 
-/// The parameters of lists and watches (meta/v1 ListOptions), selectors left out.
+/// The parameters of lists and watches (meta/v1 ListOptions), without selectors.
 pub(super) struct Parameters {
-    /// 0 stands for any, none for the newest.
+    /// 0 is any version, `None` the newest.
     pub(super) version: Option<u64>,
     pub(super) version_match: String,
     pub(super) takes_bookmarks: bool,
@@ -24,9 +24,9 @@ pub(super) struct Parameters {
     token: Option<Token>,
 }
 
-/// Where the next page begins.
+/// The start of the next page.
 struct Token {
-    /// All pages are of one version, unless that is forgotten.
+    /// All pages have the same version, unless it is compacted.
     version: Option<u64>,
     after: Key,
 }
@@ -56,7 +56,7 @@ impl Parameters {
     }
 }
 
-/// As Go's strconv.ParseBool, near enough.
+/// Like Go's strconv.ParseBool.
 pub(super) fn is_true(text: &str) -> bool {
     ["true", "1", "True", "TRUE", "t"].contains(&text)
 }
@@ -78,7 +78,7 @@ pub(super) fn list(
     let mut found = objects
         .range((begin, Bound::Unbounded))
         .filter(|((of, ..), object)| *of == kind && selection.matches(object));
-    // The watch cache, which answers for any version, knows no pages.
+    // The watch cache, which answers requests for any version, has no pages.
     let limit = parameters.limit.filter(|_| parameters.version != Some(0)).unwrap_or(usize::MAX);
     let page: Vec<_> = found.by_ref().take(limit).collect();
     let remaining = found.count();
@@ -87,7 +87,7 @@ pub(super) fn list(
     if let Some((key, _)) = page.last().filter(|_| remaining > 0) {
         let token = Token { version: Some(version), after: (*key).clone() };
         metadata["continue"] = token.text().into();
-        // What a selector leaves out is not counted ahead.
+        // With a selector, the server does not report the number of remaining items.
         if !selection.is_selective() {
             metadata["remainingItemCount"] = remaining.into();
         }
@@ -99,7 +99,7 @@ pub(super) fn list(
     }))
 }
 
-/// The version that a list is of.
+/// The version of a list.
 fn version(store: &Store, parameters: &Parameters) -> Result<u64, Status> {
     if let Some(token) = &parameters.token {
         return Ok(token.version.unwrap_or(store.version));
@@ -108,7 +108,7 @@ fn version(store: &Store, parameters: &Parameters) -> Result<u64, Status> {
         Some(wanted) if wanted > store.version => {
             Err(status::too_large_version(wanted, store.version))
         }
-        // The newest is not older than any that was seen.
+        // The newest version is at least as new as any version that a client saw.
         _ => Ok(store.version),
     }
 }

@@ -1,8 +1,8 @@
-//! An API server for the tests: lists and watches as kube-apiserver's, and does wrong on
-//! demand, which that does not.
+//! A fake API server for tests: lists and watches like kube-apiserver, and fails on
+//! demand.
 //!
-//! Written on sockets and threads alone, so that it shares no mistake with the client's HTTP,
-//! and so that it runs in any network namespace, whatever thread it is used from.
+//! Uses only sockets and threads, so that it shares no bug with the client's HTTP library,
+//! and runs in any network namespace, regardless of the thread that uses it.
 
 mod answer;
 mod connection;
@@ -30,7 +30,7 @@ pub(crate) use state::{Canned, Failure, Slowness, Verb};
 
 use state::{Fault, Shared, State};
 
-/// A handle to the server, which ends with the last of them.
+/// A handle to the server. The server ends with the last handle.
 #[derive(Clone)]
 pub(crate) struct ApiServer(Arc<Server>);
 
@@ -41,12 +41,12 @@ struct Server {
 }
 
 impl ApiServer {
-    /// A server on a port of the loopback interface that nobody else has.
+    /// A server on a free port of the loopback interface.
     pub(crate) fn start() -> Self {
         Self::start_on(TcpListener::bind("127.0.0.1:0").unwrap())
     }
 
-    /// A server on a listener, which may be of another network namespace.
+    /// A server on a listener, which may be in another network namespace.
     pub(crate) fn start_on(listener: TcpListener) -> Self {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
@@ -60,7 +60,7 @@ impl ApiServer {
         self.0.address
     }
 
-    /// A kubeconfig with which clients find this server.
+    /// A kubeconfig for this server.
     pub(crate) fn kubeconfig(&self) -> String {
         let kubeconfig = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
@@ -73,21 +73,21 @@ impl ApiServer {
         kubeconfig.to_string()
     }
 
-    /// Creates or replaces an object, with its `kind` and `metadata.name`. As the real server,
-    /// it gives what is absent (`metadata.namespace`, `uid`, `creationTimestamp`) and always
-    /// the version, and does nothing at all if nothing changes.
+    /// Creates or replaces an object, which must have `kind` and `metadata.name`. Like the real server,
+    /// it adds missing metadata (`namespace`, `uid`, `creationTimestamp`), sets the resource
+    /// version, and does nothing if nothing changes.
     pub(crate) fn apply(&self, object: Value) {
         self.apply_many([object]);
     }
 
-    /// Creates or replaces objects; no request is answered in between.
+    /// Creates or replaces objects atomically.
     pub(crate) fn apply_many(&self, objects: impl IntoIterator<Item = Value>) {
         self.change(|state| {
             state.write(|store| objects.into_iter().for_each(|object| store.apply(object)));
         });
     }
 
-    /// Deletes an object (the namespace of a Node is empty) and tells whether there was one.
+    /// Deletes an object (the namespace of a Node is empty). Returns whether it existed.
     pub(crate) fn delete(&self, kind: Kind, namespace: &str, name: &str) -> bool {
         self.change(|state| state.write(|store| store.delete(kind, namespace, name)))
     }
@@ -103,7 +103,7 @@ impl ApiServer {
         self.0.shared.read().store.version
     }
 
-    /// Sends a bookmark to each watch that takes them.
+    /// Sends a bookmark to each watch that requested bookmarks.
     pub(crate) fn bookmark(&self) {
         self.change(|state| {
             let version = state.store.version;
@@ -111,12 +111,12 @@ impl ApiServer {
         });
     }
 
-    /// Sends a line to each watch of a kind, whatever it is.
+    /// Sends any line to each watch of a kind.
     pub(crate) fn send_raw_event(&self, kind: Kind, line: &str) {
         self.watches_of(kind, |watch, _| watch.tell_line(line));
     }
 
-    /// Creates or replaces an object, but sends the watches of its kind a line instead of the
+    /// Creates or replaces an object, but sends this line to the watches of its kind instead of the
     /// event.
     pub(crate) fn apply_hidden(&self, object: Value, line: &str) {
         let kind = Kind::of(&object).unwrap();
@@ -127,19 +127,19 @@ impl ApiServer {
         });
     }
 
-    /// Ends each watch of a kind with 410, as when its version is compacted below it.
+    /// Ends each watch of a kind with 410, as if its version was compacted.
     pub(crate) fn expire_watches(&self, kind: Kind) {
         self.watches_of(kind, watch::Watch::expire);
     }
 
-    /// Makes all versions known to anybody too old: the next watch from one gets 410, as does
-    /// the next page of a list. Watches that are open go on.
+    /// Makes all versions that clients know too old: the next watch from such a version gets 410, and
+    /// so does the next page of a list. Open watches continue.
     pub(crate) fn expire_history(&self) {
         self.change(|state| state.store.expire());
     }
 
-    /// As a server that restarts: connections end, objects and versions stay, but of history
-    /// it knows nothing, so that only a watch from the newest version can go on.
+    /// Like a restart: connections end, objects and versions are kept, but the history
+    /// is lost, so that only a watch from the newest version can continue.
     pub(crate) fn restart_empty_history(&self) {
         self.change(|state| {
             state.store.forget();
@@ -147,12 +147,12 @@ impl ApiServer {
         });
     }
 
-    /// Ends all connections, in the middle of whatever they are at.
+    /// Closes all connections immediately.
     pub(crate) fn disconnect_all(&self) {
         self.change(State::disconnect_all);
     }
 
-    /// Ends all connections, and all new ones as soon as they are there, or no longer does.
+    /// Starts or stops closing all connections, including new ones.
     pub(crate) fn refuse_connections(&self, refuses: bool) {
         self.change(|state| {
             state.refuses = refuses;
@@ -162,39 +162,39 @@ impl ApiServer {
         });
     }
 
-    /// Falls silent: connections stay and may be made, but nothing comes, as from a server that
-    /// hangs or behind a network that drops packets.
+    /// Stops responding: connections stay open and new ones are accepted, but nothing is sent, like
+    /// a server that hangs or is behind a network that drops packets.
     pub(crate) fn pause(&self) {
         self.change(|state| state.is_paused = true);
     }
 
-    /// Goes on where it fell silent.
+    /// Continues after a pause.
     pub(crate) fn resume(&self) {
         self.change(|state| state.is_paused = false);
     }
 
-    /// Makes all connections slow, or as fast as they can be.
+    /// Makes all connections slow, or (with `None`) fast again.
     pub(crate) fn set_slowness(&self, slowness: Option<Slowness>) {
         self.change(|state| state.slowness = slowness);
     }
 
-    /// Lets the next so many requests for a kind fail: those for one purpose, or for any.
+    /// Lets the next `n` requests for a kind fail: with this verb, or with any.
     pub(crate) fn fail_next(&self, n: usize, kind: Kind, verb: Option<Verb>, failure: Failure) {
         let faults = (0..n).map(|_| Fault { kind, verb, failure });
         self.change(|state| state.faults.extend(faults));
     }
 
-    /// How many requests of a kind are still to fail.
+    /// Number of requests for a kind that will still fail.
     pub(crate) fn failures_left(&self, kind: Kind) -> usize {
         self.0.shared.read().faults.iter().filter(|fault| fault.kind == kind).count()
     }
 
-    /// Lets no further request of a kind fail.
+    /// Lets no more requests for a kind fail.
     pub(crate) fn fail_no_more(&self, kind: Kind) {
         self.change(|state| state.faults.retain(|fault| fault.kind != kind));
     }
 
-    /// Answers all lists of a kind with this, or as it should.
+    /// Answers all lists of a kind with this, or (with `None`) normally.
     pub(crate) fn answer_lists(&self, kind: Kind, canned: Option<Canned>) {
         self.change(|state| match canned {
             Some(canned) => state.canned.insert(kind, canned),
@@ -207,23 +207,23 @@ impl ApiServer {
         self.change(|state| state.canned_events = Some(canned));
     }
 
-    /// Has no ServiceCIDRs, as servers before 1.33 (KEP-1880).
+    /// Removes the ServiceCIDR API, like servers before 1.33 (KEP-1880).
     pub(crate) fn lack_service_cidrs(&self) {
         self.change(|state| state.lacks_service_cidrs = true);
     }
 
-    /// Knows no `sendInitialEvents`, as servers before 1.32 (KEP-3157).
+    /// Rejects `sendInitialEvents`, like servers before 1.32 (KEP-3157).
     pub(crate) fn lack_watch_lists(&self) {
         self.change(|state| state.lacks_watch_lists = true);
     }
 
-    /// Ends each new watch as soon as it has told what there is, as a proxy does that takes no
-    /// streams, or goes on as it should.
+    /// Starts or stops ending each new watch after its initial events, like a proxy without
+    /// support for streams.
     pub(crate) fn end_watches(&self, ends: bool) {
         self.change(|state| state.ends_watches = ends);
     }
 
-    /// Says 410 to a watch by the code of HTTP, not by an event: rare, but allowed.
+    /// Sends 410 as the HTTP status of a watch, not as an event: rare, but allowed.
     pub(crate) fn say_gone_by_code(&self) {
         self.change(|state| state.says_gone_by_code = true);
     }
@@ -233,12 +233,12 @@ impl ApiServer {
         self.0.shared.read().requests.clone()
     }
 
-    /// The Events that were posted, as they are after patches.
+    /// The posted Events, with their patches applied.
     pub(crate) fn events(&self) -> Vec<Value> {
         self.0.shared.read().events.clone()
     }
 
-    /// How many watches of a kind are open.
+    /// Number of open watches of a kind.
     pub(crate) fn watchers(&self, kind: Kind) -> usize {
         watchers(&self.0.shared.read(), kind)
     }
@@ -247,7 +247,7 @@ impl ApiServer {
     pub(crate) fn wait_for_watch(&self, kind: Kind, patience: Duration) {
         let is_watched = |state: &mut State| (watchers(state, kind) > 0).then_some(());
         let watched = self.0.shared.wait(Instant::now() + patience, is_watched);
-        assert!(watched.is_some(), "nobody watches any {} within {patience:?}", kind.name());
+        assert!(watched.is_some(), "no watch of {} within {patience:?}", kind.name());
     }
 
     fn change<T>(&self, code: impl FnOnce(&mut State) -> T) -> T {
@@ -273,8 +273,8 @@ impl Drop for Server {
             state.is_stopped = true;
             state.disconnect_all();
         });
-        // Wakes the thread that accepts. Only a stream has a shutdown here, but listeners are
-        // the same to the kernel.
+        // Wakes the accepting thread. Only streams have `shutdown` in std, but listeners are
+        // the same for the kernel.
         if let Ok(listener) = self.listener.try_clone() {
             let _ = TcpStream::from(OwnedFd::from(listener)).shutdown(Shutdown::Both);
         }

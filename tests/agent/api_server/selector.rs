@@ -6,7 +6,7 @@ use super::http::Request;
 use super::kind::Kind;
 use super::status::{self, Status};
 
-/// Which objects of a kind a request is about.
+/// The objects of a kind that a request selects.
 pub(super) struct Selection {
     pub(super) kind: Kind,
     namespace: Option<String>,
@@ -50,14 +50,14 @@ impl Selection {
             && self.fields.iter().all(|field| field.holds(Some(&field_of(object, &field.key))))
     }
 
-    /// Whether it leaves out objects for what they are.
+    /// Whether it has label or field selectors.
     pub(super) fn is_selective(&self) -> bool {
         !self.labels.is_empty() || !self.fields.is_empty()
     }
 }
 
 impl Requirement {
-    /// A label that is not there is not in any set.
+    /// A missing label is not in any set.
     fn holds(&self, value: Option<&str>) -> bool {
         let is_in = |set: &[String]| value.is_some_and(|value| set.iter().any(|one| one == value));
         match &self.rule {
@@ -92,7 +92,7 @@ impl Requirement {
 }
 
 fn requirements(text: &str) -> Result<Vec<Requirement>, Status> {
-    // Commas within parentheses part the members of a set.
+    // Commas within parentheses separate the members of a set.
     let mut depth = 0_usize;
     let parts = text.split(|c| {
         depth = match c {
@@ -112,7 +112,7 @@ fn set_of(text: &str) -> Option<Vec<String>> {
     Some(inner.split(',').map(|value| value.trim().to_owned()).collect())
 }
 
-/// A field that is not set is as one without text, or false, as in Go.
+/// A missing field is an empty string or false, as in Go.
 fn field_of(object: &Value, path: &str) -> String {
     let value = path.split('.').fold(object, |value, name| &value[name]);
     match value {

@@ -1,4 +1,4 @@
-//! What all connections and the tests share.
+//! State that all connections and the tests share.
 
 use std::collections::BTreeMap;
 use std::net::{Shutdown, TcpStream};
@@ -15,16 +15,16 @@ use super::watch::Watch;
 #[derive(Default)]
 pub(super) struct State {
     pub(super) store: Store,
-    /// By the number of the connection.
+    /// By connection number.
     pub(super) watches: BTreeMap<u64, Watch>,
     connections: BTreeMap<u64, TcpStream>,
     accepted: u64,
     pub(super) requests: Vec<Request>,
     pub(super) events: Vec<Value>,
     pub(super) faults: Vec<Fault>,
-    /// What lists are answered with, whatever is asked for.
+    /// Canned responses to lists, by kind.
     pub(super) canned: BTreeMap<Kind, Canned>,
-    /// What Events are answered with.
+    /// Canned response to Events.
     pub(super) canned_events: Option<Canned>,
     pub(super) slowness: Option<Slowness>,
     pub(super) is_paused: bool,
@@ -40,13 +40,13 @@ pub(super) struct State {
 /// How a slow connection writes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Slowness {
-    /// At a time.
+    /// Bytes per write.
     pub(crate) bytes: usize,
-    /// After each write.
+    /// Pause after each write.
     pub(crate) delay: Duration,
 }
 
-/// What a request is for.
+/// The verb of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verb {
     Get,
@@ -54,23 +54,23 @@ pub(crate) enum Verb {
     Watch,
 }
 
-/// What is wrong with an answer.
+/// A failure of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// This code of HTTP, with a Status: 500, 503, 429 (with Retry-After), 401 or 403.
+    /// This HTTP status with a Status object: 500, 503, 429 (with Retry-After), 401 or 403.
     Code(u16),
-    /// Only the first half of the body comes, then the connection ends.
+    /// Only the first half of the body is sent, then the connection is closed.
     Truncated,
 }
 
-/// An answer that says 200, and what a test likes.
+/// A response with status 200 and any content.
 #[derive(Debug, Clone)]
 pub(crate) enum Canned {
-    /// A body, as it is.
+    /// A body.
     Body(Vec<u8>),
-    /// A beginning, and then blanks until the client hangs up.
+    /// This start, then spaces until the client hangs up.
     Endless(&'static str),
-    /// Each page leads to another, without end.
+    /// Endless pages: each has a continue token.
     Pages(&'static str),
 }
 
@@ -81,7 +81,7 @@ pub(super) struct Fault {
 }
 
 impl State {
-    /// A new connection's number, unless there shall be none.
+    /// The number of a new connection; `None` if connections are refused.
     pub(super) fn connect(&mut self, stream: &TcpStream) -> Option<u64> {
         if self.refuses || self.is_stopped {
             return None;
@@ -95,7 +95,7 @@ impl State {
         self.connections.contains_key(&connection)
     }
 
-    /// Ends a connection at once, wherever it is.
+    /// Closes a connection immediately.
     pub(super) fn disconnect(&mut self, connection: u64) {
         self.watches.remove(&connection);
         if let Some(stream) = self.connections.remove(&connection) {
@@ -108,7 +108,7 @@ impl State {
         connections.into_iter().for_each(|connection| self.disconnect(connection));
     }
 
-    /// Changes objects; whoever watches them hears of it.
+    /// Changes objects and sends events to watches.
     pub(super) fn write<T>(&mut self, code: impl FnOnce(&mut Store) -> T) -> T {
         let before = self.store.version;
         let done = code(&mut self.store);
@@ -118,7 +118,7 @@ impl State {
         done
     }
 
-    /// The next failure that was ordered for such a request.
+    /// The next planned failure for such a request.
     pub(super) fn failure(&mut self, kind: Kind, verb: Verb) -> Option<Failure> {
         let fits = |fault: &Fault| fault.kind == kind && fault.verb.is_none_or(|of| of == verb);
         let at = self.faults.iter().position(fits)?;
@@ -133,20 +133,20 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// The state, to be read: nobody wakes up for it. A test that failed with it in hand left
-    /// it whole, and its neighbours go on.
+    /// Locks the state for reading: wakes no thread. A test that panicked with the lock left
+    /// the state consistent, so other tests continue.
     pub(super) fn read(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state and wakes whoever waits for that.
+    /// Changes the state and wakes all waiting threads.
     pub(super) fn change<T>(&self, code: impl FnOnce(&mut State) -> T) -> T {
         let done = code(&mut self.read());
         self.changed.notify_all();
         done
     }
 
-    /// Waits until the state has something, or for the deadline.
+    /// Waits until the state has a value, or for the deadline.
     pub(super) fn wait<T>(
         &self,
         deadline: Instant,

@@ -1,11 +1,11 @@
-//! How an API server says no: apimachinery's `metav1.Status`, in its words.
+//! Error responses: apimachinery's `metav1.Status`, with its texts.
 
 use serde_json::{Value, json};
 
 use super::http::Response;
 use super::kind::Kind;
 
-/// An answer other than the one that was asked for.
+/// An error response.
 #[derive(Debug)]
 pub(super) struct Status(Value);
 
@@ -41,7 +41,7 @@ pub(super) fn bad_request(message: &str) -> Status {
     Status::new(400, "BadRequest", message)
 }
 
-/// Also what a server says of a resource that it is too old to have.
+/// Also the response of an older server to a resource that it does not have.
 pub(super) fn unknown_path() -> Status {
     Status::new(404, "NotFound", "the server could not find the requested resource")
         .with("details", json!({}))
@@ -67,8 +67,8 @@ pub(super) fn expired(message: &str) -> Status {
     Status::new(410, "Expired", message)
 }
 
-/// A list that cannot go on as it began. It may with this token, but then it is not of one
-/// moment.
+/// A list whose version expired. It can continue with this token, but then it has no single
+/// version.
 pub(super) fn expired_token(inconsistent: &str) -> Status {
     let message = "The provided continue parameter is too old to display a consistent list \
                    result. You can start a new list without the continue parameter, or use the \
@@ -76,7 +76,7 @@ pub(super) fn expired_token(inconsistent: &str) -> Status {
     expired(message).with("metadata", json!({"continue": inconsistent}))
 }
 
-/// Parameters that may not be together, or not on this server.
+/// Parameters that contradict each other, or that this server does not support.
 pub(super) fn invalid_options(field: &str, message: &str) -> Status {
     let whole = format!("ListOptions.meta.k8s.io \"\" is invalid: {field}: Forbidden: {message}");
     let cause = json!({
@@ -87,7 +87,7 @@ pub(super) fn invalid_options(field: &str, message: &str) -> Status {
         .with("details", json!({"group": "meta.k8s.io", "kind": "ListOptions", "causes": [cause]}))
 }
 
-/// Somebody saw a newer version than this server: of another one, or before a restore.
+/// The client saw a newer version than this server has: from another server, or before a restore.
 pub(super) fn too_large_version(wanted: u64, current: u64) -> Status {
     let message = format!("Too large resource version: {wanted}, current: {current}");
     let cause =
@@ -96,7 +96,7 @@ pub(super) fn too_large_version(wanted: u64, current: u64) -> Status {
         .with("details", json!({"causes": [cause], "retryAfterSeconds": 1}))
 }
 
-/// What a server in trouble says, or one that does not trust the asker.
+/// The response of a failing server, or to a client without permission.
 pub(super) fn of_code(code: u16, kind: Kind, verb: &str) -> Status {
     let details = json!({"group": kind.group(), "kind": kind.plural()});
     let later = json!({"retryAfterSeconds": 1});

@@ -1,4 +1,4 @@
-//! The objects, and how they became what they are.
+//! The objects and their history.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,21 +8,21 @@ use serde_json::{Value, json};
 use super::kind::Kind;
 use super::selector::Selection;
 
-/// Kind, namespace and name. The order is that of lists.
+/// Kind, namespace and name, in the order of lists.
 pub(super) type Key = (Kind, String, String);
 pub(super) type Objects = BTreeMap<Key, Arc<Value>>;
 
-/// As etcd: one version counts the changes of all objects.
+/// Like etcd: one version for the changes of all objects.
 #[derive(Default)]
 pub(super) struct Store {
     pub(super) version: u64,
     pub(super) objects: Objects,
     history: Vec<Change>,
-    /// The oldest version that the history still leads on from.
+    /// The oldest version from which the history is complete.
     pub(super) oldest: u64,
 }
 
-/// What a version changed.
+/// The change of one version.
 pub(super) struct Change {
     pub(super) key: Key,
     version: u64,
@@ -31,8 +31,8 @@ pub(super) struct Change {
 }
 
 impl Store {
-    /// Creates or replaces an object. What is the same already is not written again, and no
-    /// watch hears of it.
+    /// Creates or replaces an object. An equal object is not written again, and no
+    /// watch gets an event.
     pub(super) fn apply(&mut self, mut object: Value) {
         let kind = Kind::of(&object).unwrap_or_else(|| panic!("not of a served kind: {object}"));
         let fields = object.as_object_mut().unwrap();
@@ -48,7 +48,7 @@ impl Store {
         self.change(key, Some(Arc::new(object)));
     }
 
-    /// Whether there was such an object.
+    /// Deletes an object. Returns whether it existed.
     pub(super) fn delete(&mut self, kind: Kind, namespace: &str, name: &str) -> bool {
         let key = (kind, namespace.to_owned(), name.to_owned());
         let exists = self.objects.contains_key(&key);
@@ -67,13 +67,13 @@ impl Store {
         self.history.push(Change { key, version: self.version, before, after });
     }
 
-    /// The changes after a version, unless the history does not go back so far.
+    /// The changes after a version; `None` if the history does not go back to it.
     pub(super) fn since(&self, version: u64) -> Option<&[Change]> {
         let first = self.history.partition_point(|change| change.version <= version);
         (version >= self.oldest).then_some(&self.history[first..])
     }
 
-    /// The objects as they were at a version: the changes since are undone.
+    /// The objects at a version: later changes are undone.
     pub(super) fn at(&self, version: u64) -> Option<Objects> {
         let mut objects = self.objects.clone();
         for change in self.since(version)?.iter().rev() {
@@ -85,13 +85,13 @@ impl Store {
         Some(objects)
     }
 
-    /// As after so many changes of other objects that all versions known to anybody are too old.
+    /// Makes all versions that clients know too old, as after many changes of other objects.
     pub(super) fn expire(&mut self) {
         self.version += 1;
         self.forget();
     }
 
-    /// As a server that starts: it knows the objects, but not how they came to be.
+    /// Like a restart: keeps the objects, but not their history.
     pub(super) fn forget(&mut self) {
         self.oldest = self.version;
         self.history.clear();
@@ -99,8 +99,8 @@ impl Store {
 }
 
 impl Change {
-    /// What a watch hears of it: an object that enters the selection is added to it, one that
-    /// leaves it is deleted from it, and shown as it was last within.
+    /// The event for a watch. An object that enters the selection is added; an object that
+    /// leaves it is deleted, with its last selected state.
     pub(super) fn event(&self, selection: &Selection) -> Option<String> {
         let within = |object: &&Arc<Value>| selection.matches(object);
         let kind = self.key.0;
@@ -117,7 +117,7 @@ impl Change {
     }
 }
 
-/// A line of a watch. The type comes first, as Go writes it.
+/// A line of a watch, with the type first, as Go writes it.
 pub(super) fn event(kind: &str, object: &Value) -> String {
     format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n")
 }
@@ -132,7 +132,7 @@ fn key(kind: Kind, object: &mut Value) -> Key {
     (kind, namespace.to_owned(), name)
 }
 
-/// Gives an object what the server gives it; what it was given before, it keeps.
+/// Adds the metadata that the server sets. Existing values are kept.
 fn identify(object: &mut Value, before: Option<&Value>, version: u64) {
     let given = json!({
         "uid": format!("00000000-0000-4000-8000-{version:012x}"),

@@ -1,5 +1,5 @@
-//! Whether the server is as the real one: asked in plain HTTP, and by the client that the
-//! agent has.
+//! Checks that the server behaves like the real one, with plain HTTP and with the client that the
+//! agent uses.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -19,7 +19,7 @@ use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A connection on which one request follows the other.
+/// A connection with consecutive requests.
 struct Plain(BufReader<TcpStream>);
 
 impl Plain {
@@ -34,7 +34,7 @@ impl Plain {
         self.0.get_mut().write_all(text.as_bytes()).unwrap();
     }
 
-    /// The code and the headers of an answer.
+    /// Status code and headers of a response.
     fn head(&mut self) -> (u16, String) {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
@@ -54,11 +54,11 @@ impl Plain {
     fn post(&mut self, method: &str, target: &str, body: &Value) -> (u16, Value) {
         let body = body.to_string();
         self.ask(method, target, &format!("Content-Length: {}\r\n\r\n{body}", body.len()));
-        // What was sent behind the body is an empty line, which may precede a request.
+        // The bytes after the body are an empty line, which may precede a request.
         self.answer()
     }
 
-    /// The next event of a watch; none at its clean end.
+    /// The next event of a watch; `None` at its regular end.
     fn line(&mut self) -> Option<String> {
         let mut size = String::new();
         self.0.read_line(&mut size).unwrap();
@@ -88,7 +88,7 @@ fn get(server: &ApiServer, target: &str) -> (u16, Value) {
     plain.answer()
 }
 
-/// A watch that has begun.
+/// A started watch.
 fn watch(server: &ApiServer, target: &str) -> Plain {
     let mut plain = Plain::new(server);
     plain.ask("GET", target, "");
@@ -121,7 +121,7 @@ fn happened(kind: &str, name: &str) -> (String, String) {
 fn until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        assert!(Instant::now() < deadline, "timeout after {PATIENCE:?}: {what}");
         std::thread::yield_now();
     }
 }
@@ -183,7 +183,7 @@ fn fake_api_server_list_pages_have_one_version_until_expired() {
     let token = expired["metadata"]["continue"].as_str().unwrap();
     assert_eq!(names(&get(&server, &format!("{path}&continue={token}")).1), ["bb", "c"]);
     assert_eq!(get(&server, "/api/v1/services?continue=x").0, 400);
-    // The watch cache knows no pages.
+    // The watch cache has no pages.
     assert_eq!(names(&get(&server, "/api/v1/services?limit=2&resourceVersion=0").1).len(), 5);
 }
 
@@ -289,7 +289,7 @@ fn fake_api_server_watch_bookmarks_on_demand_and_before_timeout() {
     }
     assert_eq!(with.line(), None);
     assert_eq!(without.line(), None);
-    // The end was a clean one: the connection can be used again.
+    // A regular end: the connection can be used again.
     with.ask("GET", "/version", "");
     assert_eq!(with.answer().0, 200);
     assert_eq!(server.watchers(Kind::EndpointSlice), 0);
@@ -304,7 +304,7 @@ fn fake_api_server_watch_times_out_despite_many_events() {
     server.apply(node("0"));
     while watch.line().is_some() {
         assert!(Instant::now() < deadline, "it does not end");
-        // One is always under way.
+        // There is always one unread event.
         told += 1;
         server.apply_many([node(&format!("{told}")), node(&format!("{told}-more"))]);
     }
@@ -447,10 +447,10 @@ async fn services(server: &ApiServer, config: watcher::Config) -> impl Stream<It
     watcher(Api::all(client(server).await), config)
 }
 
-/// What a watcher hears next, in a word and a name.
+/// The next event of a watcher, as a word and a name.
 async fn heard(stream: &mut (impl Stream<Item = Heard> + Unpin)) -> String {
     let next = tokio::time::timeout(PATIENCE, stream.next()).await;
-    match next.unwrap_or_else(|_| panic!("nothing was heard within {PATIENCE:?}")).unwrap() {
+    match next.unwrap_or_else(|_| panic!("no event within {PATIENCE:?}")).unwrap() {
         Ok(Event::Init) => "init".to_owned(),
         Ok(Event::InitDone) => "done".to_owned(),
         Ok(Event::InitApply(service)) => format!("init {}", service.name_any()),
@@ -460,7 +460,7 @@ async fn heard(stream: &mut (impl Stream<Item = Heard> + Unpin)) -> String {
     }
 }
 
-async fn hears<const N: usize>(
+async fn expects<const N: usize>(
     stream: &mut (impl Stream<Item = Heard> + Unpin),
     expected: [&str; N],
 ) {
@@ -469,7 +469,7 @@ async fn hears<const N: usize>(
     }
 }
 
-/// Lets a watcher go on until its watch is open, and nothing was heard meanwhile.
+/// Polls a watcher until its watch is open, and checks that there was no event meanwhile.
 async fn begins_to_watch(stream: &mut (impl Stream<Item = Heard> + Unpin), server: &ApiServer) {
     let server = server.clone();
     let wait = tokio::task::spawn_blocking(move || server.wait_for_watch(Kind::Service, PATIENCE));
@@ -479,7 +479,7 @@ async fn begins_to_watch(stream: &mut (impl Stream<Item = Heard> + Unpin), serve
     }
 }
 
-/// Lets errors pass until something else is heard: how many depends on who is faster.
+/// Skips errors until the next other event. Their number depends on timing.
 async fn recovers(stream: &mut (impl Stream<Item = Heard> + Unpin)) -> String {
     loop {
         match &*heard(stream).await {
@@ -497,12 +497,12 @@ async fn kube_client_receives_all_changes() {
         let server = ApiServer::start();
         server.apply_many(["a", "b", "c"].map(|name| service(name, json!({}))));
         let mut stream = pin!(services(&server, config.labels("!headless")).await);
-        hears(&mut stream, ["init", "init a", "init b", "init c", "done"]).await;
+        expects(&mut stream, ["init", "init a", "init b", "init c", "done"]).await;
         server.apply(service("d", json!({})));
         server.apply(service("a", json!({"x": "y"})));
         server.apply(service("b", json!({"headless": ""})));
         server.delete(Kind::Service, "default", "c");
-        hears(&mut stream, ["apply d", "apply a", "delete b", "delete c"]).await;
+        expects(&mut stream, ["apply d", "apply a", "delete b", "delete c"]).await;
         let all_select =
             |request: &Request| request.parameter("labelSelector") == Some("!headless");
         assert!(server.requests().iter().all(all_select));
@@ -513,15 +513,15 @@ async fn kube_client_receives_all_changes() {
 async fn kube_client_resumes_watch_after_disconnect() {
     let server = ApiServer::start();
     let mut stream = pin!(services(&server, watcher::Config::default()).await);
-    hears(&mut stream, ["init", "done"]).await;
+    expects(&mut stream, ["init", "done"]).await;
     server.apply(service("a", json!({})));
-    hears(&mut stream, ["apply a"]).await;
+    expects(&mut stream, ["apply a"]).await;
     server.disconnect_all();
     server.apply(service("b", json!({})));
     assert_eq!(recovers(&mut stream).await, "apply b");
 
     server.refuse_connections(true);
-    hears(&mut stream, ["error", "error"]).await;
+    expects(&mut stream, ["error", "error"]).await;
     server.apply(service("c", json!({})));
     server.refuse_connections(false);
     assert_eq!(recovers(&mut stream).await, "apply c");
@@ -533,27 +533,27 @@ async fn kube_client_resumes_watch_after_disconnect() {
 async fn kube_client_lists_again_when_its_version_is_expired() {
     let server = ApiServer::start();
     let mut stream = pin!(services(&server, watcher::Config::default()).await);
-    hears(&mut stream, ["init", "done"]).await;
+    expects(&mut stream, ["init", "done"]).await;
 
     begins_to_watch(&mut stream, &server).await;
     server.expire_watches(Kind::Service);
-    hears(&mut stream, ["error", "init", "done"]).await;
+    expects(&mut stream, ["error", "init", "done"]).await;
 
     begins_to_watch(&mut stream, &server).await;
     server.expire_history();
     server.apply(service("a", json!({})));
-    hears(&mut stream, ["apply a"]).await;
+    expects(&mut stream, ["apply a"]).await;
     server.expire_history();
     server.disconnect_all();
     assert_eq!(recovers(&mut stream).await, "init");
-    hears(&mut stream, ["init a", "done"]).await;
+    expects(&mut stream, ["init a", "done"]).await;
 
     server.refuse_connections(true);
     server.apply(service("b", json!({})));
     server.restart_empty_history();
     server.refuse_connections(false);
     assert_eq!(recovers(&mut stream).await, "init");
-    hears(&mut stream, ["init a", "init b", "done"]).await;
+    expects(&mut stream, ["init a", "init b", "done"]).await;
 }
 
 #[tokio::test]
@@ -562,10 +562,10 @@ async fn kube_client_waits_for_slow_server() {
     server.set_slowness(Some(Slowness { bytes: 50, delay: Duration::from_micros(200) }));
     server.apply(service("a", json!({})));
     let mut stream = pin!(services(&server, watcher::Config::default()).await);
-    hears(&mut stream, ["init", "init a", "done"]).await;
+    expects(&mut stream, ["init", "init a", "done"]).await;
     server.apply(service("b", json!({})));
     server.apply(service("c", json!({})));
-    hears(&mut stream, ["apply b", "apply c"]).await;
+    expects(&mut stream, ["apply b", "apply c"]).await;
     server.set_slowness(None);
 }
 
@@ -573,14 +573,14 @@ async fn kube_client_waits_for_slow_server() {
 async fn kube_client_survives_malformed_events() {
     let server = ApiServer::start();
     let mut stream = pin!(services(&server, watcher::Config::default()).await);
-    hears(&mut stream, ["init", "done"]).await;
+    expects(&mut stream, ["init", "done"]).await;
     let rubbish =
         ["{", "\u{0}]", "{\"type\":\"X\"}", "{\"type\":\"ADDED\",\"object\":{\"metadata\":1}}"];
     begins_to_watch(&mut stream, &server).await;
     rubbish.iter().for_each(|line| server.send_raw_event(Kind::Service, line));
     server.apply(service("a", json!({})));
-    // As kube has it: the first looks like a line that was cut off and is passed over.
-    hears(&mut stream, ["error", "error", "error", "apply a"]).await;
+    // In kube, the first looks like a truncated line and is skipped.
+    expects(&mut stream, ["error", "error", "error", "apply a"]).await;
     assert_eq!(get(&server, "/api/v1/services").0, 200);
 }
 
@@ -593,12 +593,12 @@ async fn fake_api_server_stores_and_patches_events() {
     let told = Told {
         type_: EventType::Warning,
         reason: "Trouble".into(),
-        note: Some("It is so.".into()),
+        note: Some("A note.".into()),
         action: "Sync".into(),
         secondary: None,
     };
     recorder.publish(&told, &about).await.unwrap();
-    // The same once more is a patch of the first.
+    // The same Event again patches the first one.
     recorder.publish(&told, &about).await.unwrap();
     let events = server.events();
     assert_eq!(events.len(), 1);
