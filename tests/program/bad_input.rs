@@ -1,6 +1,6 @@
-//! Broken input: each case gets exactly its message. A broken object costs only itself; a document
-//! that cannot be read makes the whole input unusable. The table of cases is `bad-input.txt`; here
-//! is what does not fit into a table.
+//! Invalid input: each case has exactly one message. An invalid object affects only itself; a document
+//! that cannot be read makes the whole input unusable. The table of cases is `bad-input.txt`; cases
+//! that do not fit into the table are here.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -31,7 +31,7 @@ fn manifest_file_unreadable_is_an_error() {
     let message = "cannot read file: No such file or directory (os error 2)";
     assert_unusable(&output, &format!("error: {missing}: {message}\n"));
 
-    // Root reads whatever the mode is, so what cannot be read is a file of /proc that refuses.
+    // Root can read files of any mode, so the unreadable file is one of /proc.
     let refusing = "/proc/self/mem";
     let output = rulegen(&scratch.0, &["--dry-run", "-f", refusing, "-f", &good]);
     assert!(
@@ -141,7 +141,7 @@ fn manifest_without_service_needs_allow_empty() {
         assert!(output.status.success(), "{}", stderr(&output));
         assert!(stdout(&output).contains(":KUBE-SERVICES"), "{}", stdout(&output));
     }
-    // A packet has a way on a node without Services too.
+    // explain also works on a node without Services.
     let explain = |text: &str| {
         let file = scratch.write("explain.json", text);
         let packet = ["explain", "--from", "192.0.2.1", "--to", "192.0.2.2:80", "-f", &file];
@@ -150,7 +150,7 @@ fn manifest_without_service_needs_allow_empty() {
     assert_eq!((explain(list), explain(node)), (Some(1), Some(0)));
 }
 
-/// One warning, however many Services there are.
+/// One warning, regardless of the number of Services.
 #[test]
 fn manifest_of_services_without_endpoint_slices_gets_one_warning() {
     let scratch = Scratch::new("no-slices");
@@ -162,10 +162,13 @@ fn manifest_of_services_without_endpoint_slices_gets_one_warning() {
     };
     let file = scratch.write("services.yaml", [1, 2, 3].map(service).concat());
     let output = rulegen(&scratch.0, &["--dry-run", "-f", &file]);
-    let said = stderr(&output);
-    assert!(output.status.success(), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(said.contains("kubectl get nodes,services,endpointslices -A -o json"), "{said}");
+    let messages = stderr(&output);
+    assert!(output.status.success(), "{messages}");
+    assert_eq!(messages.lines().count(), 1, "{messages}");
+    assert!(
+        messages.contains("kubectl get nodes,services,endpointslices -A -o json"),
+        "{messages}"
+    );
     assert!(stdout(&output).contains("has no endpoints"), "{}", stdout(&output));
 }
 
@@ -180,7 +183,7 @@ fn strict_flag_turns_warning_into_failure_and_prints_rules() {
 
 #[test]
 fn apply_refuses_incomplete_input() {
-    // Refused before it would even look for iptables: nothing of the kernel is touched.
+    // Refused before it looks for iptables, so nothing in the kernel is changed.
     let scratch = Scratch::new("incomplete");
     let folder = scratch.0.join("folder");
     fs::create_dir(&folder).unwrap();
@@ -243,5 +246,5 @@ fn good_text() -> String {
 }
 
 fn assert_compiled(rules: &str, what: &str) {
-    assert!(is_compiled(rules), "default/good is lost beside {what}");
+    assert!(is_compiled(rules), "default/good is missing with {what}");
 }

@@ -1,5 +1,5 @@
-//! What people install on their nodes: that it fits together, asks for no more privileges than it
-//! needs, and speaks of flags, fields and files that there are.
+//! Checks of the files in `deploy`: they are consistent, request no more privileges than
+//! needed, and name existing flags, fields and files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -56,7 +56,7 @@ fn deploy_uses_only_existing_flags() {
         }
     }
     for flag in ["--config", "--init-only", "--hostname-override", "--proxy-mode", "--manifests"] {
-        assert!(seen.contains(flag), "{flag} was not looked at: {seen:?}");
+        assert!(seen.contains(flag), "{flag} was not checked: {seen:?}");
     }
 }
 
@@ -76,7 +76,7 @@ fn deploy_configuration_has_no_problems() {
     assert_eq!(running.oom_score_adj, -997);
     let at = |text: &str| BindAddress::At(text.parse().unwrap());
     assert_eq!(running.healthz_bind_address, at("0.0.0.0:10256"));
-    assert_eq!(running.metrics_bind_address, at("127.0.0.1:10249"), "for the node alone");
+    assert_eq!(running.metrics_bind_address, at("127.0.0.1:10249"), "reachable from other hosts");
 }
 
 /// Where the ConfigMap's file is in the container.
@@ -158,14 +158,14 @@ fn deploy_daemonset_runs_on_the_same_nodes_as_kube_proxy() {
     let spec = &daemonset("base")["spec"];
     let pod = &spec["template"]["spec"];
     assert_eq!(pod["hostNetwork"], true);
-    assert_eq!(pod["dnsPolicy"], "Default", "names of the cluster are behind a cluster IP");
+    assert_eq!(pod["dnsPolicy"], "Default", "cluster DNS is behind a cluster IP");
     assert_eq!(pod["priorityClassName"], "system-node-critical");
     assert_eq!(pod["tolerations"], json!([{ "operator": "Exists" }]));
     assert_eq!(pod["nodeSelector"], json!({ "kubernetes.io/os": "linux" }));
     let labels = &spec["template"]["metadata"]["labels"];
     for (label, value) in spec["selector"]["matchLabels"].as_object().unwrap() {
         assert_eq!(labels[label], *value);
-        assert_ne!(label, "k8s-app", "a component changes it, and selectors are forever");
+        assert_ne!(label, "k8s-app", "a component changes this label, but selectors are immutable");
     }
     let main = &pod["containers"][0];
     for (probe, path) in
@@ -174,14 +174,14 @@ fn deploy_daemonset_runs_on_the_same_nodes_as_kube_proxy() {
         assert_eq!(main[probe]["httpGet"], json!({ "path": path, "port": "healthz" }));
     }
     assert_eq!(main["ports"][0]["containerPort"], BindAddress::HEALTHZ_PORT);
-    // The kubelet forgets how often a container was restarted after ten minutes.
+    // The kubelet resets the restart backoff of a container after ten minutes.
     let startup = &main["startupProbe"];
     let patience =
         startup["periodSeconds"].as_u64().unwrap() * startup["failureThreshold"].as_u64().unwrap();
     assert!(patience > 600, "{patience}");
 }
 
-/// An alert on a metric that is not there never fires.
+/// An alert on a metric that does not exist never fires.
 #[test]
 fn deploy_alerts_use_existing_metrics() {
     let rules = &documents(&deploy().join("components/alerts/prometheus-rule.yaml"))[0];
@@ -190,7 +190,7 @@ fn deploy_alerts_use_existing_metrics() {
         (&json!("monitoring.coreos.com/v1"), &json!("PrometheusRule"))
     );
     let metrics = Metrics::new(ProxyMode::Nftables, &IpFamily::BOTH, &Build::default()).unwrap();
-    // This one has no value before somebody writes.
+    // This one has no value before the first drift.
     metrics.drifted("nft");
     let text = metrics.text().unwrap();
     let known: BTreeSet<&str> =
@@ -215,20 +215,20 @@ fn deploy_alerts_use_existing_metrics() {
             for text in ["summary", "description"] {
                 assert!(rule["annotations"][text].is_string(), "{name} has no {text}");
             }
-            // A number with its unit, as Prometheus reads it.
+            // A duration in Prometheus's syntax.
             if let Some(time) = rule["for"].as_str() {
                 let (number, unit) = time.split_at(time.len() - 1);
                 assert!(number.parse::<u32>().is_ok() && ["s", "m", "h"].contains(&unit), "{time}");
             }
             let open = |of: char| expr.matches(of).count();
             assert_eq!((open('('), open('[')), (open(')'), open(']')), "{name}: {expr}");
-            assert!(names.insert(name), "a name is there twice");
+            assert!(names.insert(name), "duplicate alert name");
         }
     }
     assert!(names.contains("RulegenObjectsDoNotArrive"), "{names:?}");
 }
 
-/// Figures of docs/benchmarks.md at 10,000 Services with 5 endpoints each.
+/// Figures of docs/benchmarks.md for 10,000 Services with 5 endpoints each.
 #[test]
 fn deploy_memory_limits_exceed_measured_usage() {
     const RESIDENT: u64 = 75;
@@ -247,7 +247,7 @@ fn deploy_memory_limits_exceed_measured_usage() {
     assert_eq!(pod["initContainers"][0]["resources"], *resources);
     let iptables = read("components/iptables-programs/patch.yaml");
     let with_programs = iptables.split_once("memory: ").unwrap().1.lines().next().unwrap();
-    // iptables-nft-restore takes 260 MB there, and is in the same container.
+    // iptables-nft-restore needs 260 MB for that, and runs in the same container.
     assert!(mebibytes(&json!(with_programs)) >= limit + 260, "{with_programs}");
 }
 
@@ -367,11 +367,11 @@ fn deploy_systemd_unit_is_sandboxed() {
         "StartLimitIntervalSec=0",
         "LimitNOFILE=65536",
     ] {
-        assert!(unit.lines().any(|it| it == line), "{line} is not in it");
+        assert!(unit.lines().any(|it| it == line), "no {line} in the unit");
     }
 }
 
-/// The arguments of rulegen in all manifests and in the service, the command first.
+/// The arguments of rulegen in all manifests and in the systemd unit, starting with the command.
 fn command_lines() -> Vec<Vec<String>> {
     let mut lines = Vec::new();
     for folder in ["base", "cleanup"] {
@@ -433,7 +433,7 @@ fn deploy_yaml_files_are_valid() {
     }
 }
 
-/// Files below a folder whose names end so.
+/// Files below a folder with this suffix.
 fn files(folder: &Path, end: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries

@@ -70,7 +70,7 @@ fn pages() -> Vec<PathBuf> {
         .collect()
 }
 
-/// The anchors that GitHub makes of the headings of a page.
+/// The anchors that GitHub generates for the headings of a page.
 fn anchors(text: &str) -> BTreeSet<String> {
     let heading = |line: &str| {
         let title = line.starts_with('#').then(|| line.trim_start_matches('#').trim())?;
