@@ -1,5 +1,5 @@
-//! `rulegen doctor`: each check in a namespace in which all is well, and in one in which exactly
-//! what it looks for is wrong.
+//! `rulegen doctor`: each check in a namespace without problems, and in one with exactly the problem
+//! that the check looks for.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -50,20 +50,20 @@ fn objects() -> Vec<String> {
     ]
 }
 
-/// A node to be looked at.
+/// A node to examine.
 struct Patient {
     namespace: Namespace,
     flags: String,
 }
 
-/// Results and what was found, by the names of checks.
+/// Result and findings by check.
 type Findings = BTreeMap<String, (String, Vec<String>)>;
 
 impl Patient {
-    /// A node with which nothing is wrong.
+    /// A node without problems.
     fn new(label: &str, mode: &str) -> Self {
         let namespace = Namespace::new(&format!("doctor-{label}"));
-        // Interfaces that are made later have them too.
+        // Interfaces that are created later inherit these values.
         namespace.run(
             "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
              net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0",
@@ -78,7 +78,7 @@ impl Patient {
         let patient = Self { namespace, flags };
         patient.apply(&objects(), "");
         if mode == "iptables" {
-            // As the agent does, once the guard is in.
+            // Like the agent, once the guard rule is written.
             patient.namespace.run("sysctl -qw net.ipv4.conf.all.route_localnet=1");
         }
         let (status, found) = patient.examine("");
@@ -94,13 +94,13 @@ impl Patient {
         assert!(output.status.success(), "{}", stderr(&output));
     }
 
-    /// Flags that name the objects.
+    /// Flags with the objects.
     fn given(&self) -> String {
         let file = self.namespace.lock_file().replace("xtables.lock", "cluster.yaml");
         format!("-f {file} {}", self.flags)
     }
 
-    /// All checks but the one that asks a running agent: there is none.
+    /// Runs all checks. Omits the check of a running agent, because there is none.
     fn examine(&self, flags: &str) -> (Option<i32>, Findings) {
         let command = format!("doctor -o json {} {flags}", self.given());
         let (status, mut found) = read(&self.namespace.rulegen(&command));
@@ -108,19 +108,19 @@ impl Patient {
         (status, found)
     }
 
-    /// What is not well, which must be of one check.
+    /// The findings of the only check that found something.
     fn only(&self, check: &str, result: &str) -> Vec<String> {
         let (status, found) = self.examine("");
         let mut wrong: Findings =
             found.into_iter().filter(|(_, (result, _))| result != "ok").collect();
         let Some((found, what)) = wrong.remove(check) else { panic!("{check} found nothing") };
         assert_eq!(found, result, "{what:?}");
-        assert_eq!(wrong, Findings::new(), "beside {check}");
+        assert_eq!(wrong, Findings::new(), "in addition to {check}");
         assert_eq!(status, Some(i32::from(result != "note")));
         what
     }
 
-    /// The one thing that is wrong.
+    /// The only finding.
     fn one(&self, check: &str, result: &str) -> String {
         let what = self.only(check, result);
         let [what] = &what[..] else { panic!("{check}: {what:#?}") };
@@ -228,7 +228,7 @@ fn doctor_ip_forward_off_is_an_error() {
     let patient = Patient::new("forward", "nftables");
     patient.namespace.run("sysctl -qw net.ipv4.ip_forward=0");
     assert!(patient.one("ip-forward", "error").starts_with("net.ipv4.ip_forward is 0"));
-    // Which sets rp_filter and its like back to what a host has.
+    // This write also resets rp_filter and others to a host's defaults.
     patient.namespace.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=0");
     let what = patient.one("ipv6-forward", "error");
     assert!(what.starts_with("net.ipv6.conf.all.forwarding is 0"), "{what}");
@@ -241,7 +241,7 @@ fn doctor_bridge_netfilter_off_is_a_warning() {
     patient.namespace.run(&format!(
         "ip link add cni0 type bridge; ip link add pod1 type veth peer name a; ip link set pod1 master cni0; {off}"
     ));
-    assert_eq!(patient.examine("").0, Some(0), "a port alone has nobody to talk to");
+    assert_eq!(patient.examine("").0, Some(0), "one port has no traffic on the bridge");
     patient.namespace.run("ip link add pod2 type veth peer name b; ip link set pod2 master cni0");
     let what = patient.one("bridge-netfilter", "warning");
     assert!(what.contains("bridge-nf-call-iptables is 0"), "{what}");
@@ -259,7 +259,7 @@ fn doctor_rp_filter_strict_with_drops_is_a_warning() {
          sysctl -qw net.ipv4.conf.eth0.rp_filter=1",
         client.name
     ));
-    // As a router that passes the packet on, it asks for the node's link address by its own.
+    // Like a router that forwards the packet, it sends ARP requests from its own address.
     client.run(
         "sysctl -qw net.ipv4.conf.all.arp_announce=2; ip link set eth0 up; ip addr add 192.168.50.2/24 dev eth0; \
          ip addr add 198.18.0.1/32 dev lo",
@@ -307,7 +307,7 @@ fn doctor_tcp_be_liberal_off_without_rule_that_drops_invalid() {
     assert_eq!((status, found["tcp-be-liberal"].0.as_str()), (Some(1), "warning"));
 }
 
-/// The table is as large as the machine's, so what the kernel says of it is laid over.
+/// The table has the machine's size, so the file with its count is replaced by a bind mount.
 #[test]
 fn doctor_conntrack_table_nearly_full_or_full() {
     let patient = Patient::new("conntrack", "nftables");
@@ -334,7 +334,7 @@ fn doctor_conntrack_table_nearly_full_or_full() {
 struct Running(Child);
 
 impl Running {
-    /// Does nothing, under a name.
+    /// A process with this name that does nothing.
     fn named(name: &str, namespace: &Namespace) -> Self {
         let program = namespace.folder("bin").join(name);
         fs::copy("/bin/sleep", &program).unwrap();
@@ -438,7 +438,7 @@ fn doctor_nat_order_foreign_iptables_rule_runs_first() {
     let namespace = &patient.namespace;
     let rule = "PREROUTING -p tcp --dport 81 -j DNAT --to-destination 192.0.2.9:81";
     namespace.run(&format!("iptables-nft -t nat -A {rule}"));
-    assert_eq!(patient.examine("").0, Some(0), "it stands behind");
+    assert_eq!(patient.examine("").0, Some(0), "the rule is after ours");
     namespace.run(&format!("iptables-nft -t nat -I {rule}"));
     let what = patient.one("nat-order", "warning");
     assert!(what.contains("iptables-nft -t nat -A PREROUTING") && what.contains("DNAT"), "{what}");
@@ -464,7 +464,7 @@ fn doctor_nat_order_rules_in_other_iptables_variant() {
     }
 }
 
-/// Services in iptables-legacy are not a reason to overlook what stands in iptables-nft.
+/// Rules in iptables-nft are found although the Services are in iptables-legacy.
 #[test]
 fn doctor_nat_order_iptables_nft_rules_with_services_in_legacy() {
     let patient = Patient::new("nat-nft", "iptables");
@@ -560,8 +560,8 @@ fn doctor_address_claimed_by_two_services() {
     assert_eq!(patient.examine("").0, Some(0));
 }
 
-/// A process that another test starts has the socket that was here before for a moment, until it
-/// is the program that it shall be.
+/// Retries: a process that another test forks has a copy of a closed socket until it
+/// executes its program.
 fn listen(address: &str) -> TcpListener {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
@@ -582,7 +582,7 @@ fn only_ipv6() -> Vec<String> {
     vec![service.to_owned(), slice("six", "IPv6", "fd00:10:244:1::6")]
 }
 
-/// A Service may take an address of the node, but not unnoticed where a process listens.
+/// A Service may have an address of the node. It is reported if a process listens there.
 #[test]
 fn doctor_listener_at_node_address_taken_by_service() {
     let patient = Patient::new("node-addresses", "nftables");
@@ -595,11 +595,11 @@ fn doctor_listener_at_node_address_taken_by_service() {
     let more = [greedy.to_owned(), slice("greedy", "IPv4", "10.244.1.5")];
     patient.apply(&[objects(), more.to_vec()].concat(), "");
     let other = listen("127.0.0.1:30022");
-    assert_eq!(patient.examine("").0, Some(0), "nobody listens at the address");
+    assert_eq!(patient.examine("").0, Some(0), "no process listens at the address");
     drop(other);
     let own = fs::read_to_string("/proc/self/comm").unwrap();
     let holder = format!("{} (pid {})", own.trim(), std::process::id());
-    // The Node object does not have this one.
+    // The Node object does not have this address.
     for (listener, at, field) in [
         ("192.168.50.1:30022", "192.168.50.1:30022", "spec.externalIPs"),
         ("192.168.50.2:30022", "192.168.50.2:30022", "status.loadBalancer.ingress"),

@@ -1,4 +1,4 @@
-//! The program as its users run it, and what is deployed with it. Needs no root.
+//! Tests of the program's command line, and of the files for deployment. Needs no root.
 
 #![allow(
     clippy::unwrap_used,
@@ -6,7 +6,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
-    reason = "a test that cannot go on shall stop"
+    reason = "a failing test should panic"
 )]
 
 #[path = "../common/mod.rs"]

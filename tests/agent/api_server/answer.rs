@@ -97,7 +97,7 @@ fn resource(
     }
 }
 
-/// A list, or one object of it.
+/// Returns a list or one object.
 fn whole(
     state: &State,
     request: &Request,

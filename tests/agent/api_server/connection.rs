@@ -18,8 +18,8 @@ pub(super) struct Connection {
     stream: TcpStream,
 }
 
-/// Takes connections until the server stops. Where they come from is the listener's matter: a
-/// socket stays in the network namespace that it was made in.
+/// Accepts connections until the server stops. The thread's network namespace does not matter: a
+/// socket belongs to the network namespace in which it was created.
 pub(super) fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
     while !shared.read().is_stopped {
         let Ok((stream, _)) = listener.accept() else { continue };

@@ -300,15 +300,15 @@ fn fake_api_server_watch_times_out_despite_many_events() {
     let server = ApiServer::start();
     let mut watch = watch(&server, "/api/v1/nodes?watch=true&timeoutSeconds=1");
     let deadline = Instant::now() + PATIENCE;
-    let mut told = 0;
+    let mut events = 0;
     server.apply(node("0"));
     while watch.line().is_some() {
-        assert!(Instant::now() < deadline, "it does not end");
+        assert!(Instant::now() < deadline, "the watch does not end");
         // There is always one unread event.
-        told += 1;
-        server.apply_many([node(&format!("{told}")), node(&format!("{told}-more"))]);
+        events += 1;
+        server.apply_many([node(&format!("{events}")), node(&format!("{events}-more"))]);
     }
-    assert!(told > 1);
+    assert!(events > 1);
 }
 
 #[test]
@@ -448,7 +448,7 @@ async fn services(server: &ApiServer, config: watcher::Config) -> impl Stream<It
 }
 
 /// The next event of a watcher, as a word and a name.
-async fn heard(stream: &mut (impl Stream<Item = Heard> + Unpin)) -> String {
+async fn next_event(stream: &mut (impl Stream<Item = Heard> + Unpin)) -> String {
     let next = tokio::time::timeout(PATIENCE, stream.next()).await;
     match next.unwrap_or_else(|_| panic!("no event within {PATIENCE:?}")).unwrap() {
         Ok(Event::Init) => "init".to_owned(),
@@ -465,7 +465,7 @@ async fn expects<const N: usize>(
     expected: [&str; N],
 ) {
     for expected in expected {
-        assert_eq!(heard(stream).await, expected);
+        assert_eq!(next_event(stream).await, expected);
     }
 }
 
@@ -475,14 +475,14 @@ async fn begins_to_watch(stream: &mut (impl Stream<Item = Heard> + Unpin), serve
     let wait = tokio::task::spawn_blocking(move || server.wait_for_watch(Kind::Service, PATIENCE));
     tokio::select! {
         waited = wait => waited.unwrap(),
-        heard = heard(stream) => panic!("heard {heard} instead"),
+        event = next_event(stream) => panic!("unexpected event: {event}"),
     }
 }
 
 /// Skips errors until the next other event. Their number depends on timing.
 async fn recovers(stream: &mut (impl Stream<Item = Heard> + Unpin)) -> String {
     loop {
-        match &*heard(stream).await {
+        match &*next_event(stream).await {
             "error" => tokio::time::sleep(Duration::from_millis(1)).await,
             other => return other.to_owned(),
         }

@@ -1,4 +1,4 @@
-//! Watches: what a client that holds on to a list hears, line by line.
+//! Watches: changes since a list, as lines.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -14,18 +14,18 @@ use super::state::State;
 use super::status::{self, Status};
 use super::store::{Change, event};
 
-/// A watch that goes on.
+/// An open watch.
 pub(super) struct Watch {
     selection: Selection,
     takes_bookmarks: bool,
-    /// Lines that are not sent yet.
+    /// Lines to send.
     queue: Vec<String>,
-    /// Nothing follows the lines.
+    /// The watch ends after these lines.
     is_over: bool,
 }
 
-/// How long a watch goes on whose client does not say: as long as the API server's
-/// --min-request-timeout, at least.
+/// Duration of a watch without timeoutSeconds: at least the API server's
+/// --min-request-timeout.
 const LONGEST: Duration = Duration::from_secs(1800);
 
 impl Watch {
@@ -45,19 +45,19 @@ impl Watch {
         }
     }
 
-    /// Says whatever a test likes.
+    /// Queues any line.
     pub(super) fn tell_line(&mut self, line: &str) {
         self.queue.push(format!("{line}\n"));
     }
 
-    /// Says that what the watch waits for is gone, and ends.
+    /// Queues the error 410 Expired, and ends the watch.
     pub(super) fn expire(&mut self, version: u64) {
         self.queue.push(too_old(version, version + 1));
         self.is_over = true;
     }
 }
 
-/// Begins a watch on a connection, and tells when it shall end.
+/// Starts a watch on a connection. Returns its deadline.
 pub(super) fn begin(
     state: &mut State,
     connection: u64,
@@ -68,7 +68,7 @@ pub(super) fn begin(
     let (queue, is_over) = match first(state, &selection, parameters) {
         Ok(lines) => (lines, state.ends_watches),
         Err(expired) if state.says_gone_by_code => return Err(expired),
-        // The watch cache says so only when the answer has begun.
+        // The watch cache reports this only after the start of the response.
         Err(expired) => (vec![event("ERROR", expired.object())], true),
     };
     let takes_bookmarks = parameters.takes_bookmarks;
@@ -76,7 +76,7 @@ pub(super) fn begin(
     Ok(Instant::now() + parameters.timeout.unwrap_or(LONGEST))
 }
 
-/// Writes a watch's lines until its time is over.
+/// Writes a watch's lines until its deadline.
 pub(super) fn run(connection: &Connection, deadline: Instant, is_last: bool) -> io::Result<()> {
     let head = http::head(200, is_last) + "Transfer-Encoding: chunked\r\n\r\n";
     connection.send(&head)?;
@@ -92,8 +92,8 @@ pub(super) fn run(connection: &Connection, deadline: Instant, is_last: bool) -> 
     }
 }
 
-/// The lines that have come up, and whether they are the last: those end with a bookmark, so
-/// that the next watch begins where this one ended.
+/// The next lines, and whether they are the last. The last line is a bookmark, so
+/// that the next watch starts where this one ended.
 fn lines(connection: &Connection, deadline: Instant) -> io::Result<(Vec<String>, bool)> {
     let number = connection.number;
     let lines = connection.shared.wait(deadline, |state| match state.watches.get_mut(&number) {
@@ -102,7 +102,7 @@ fn lines(connection: &Connection, deadline: Instant) -> io::Result<(Vec<String>,
         None => Some((Vec::new(), true)),
     });
     let (lines, is_over) = lines.unwrap_or_default();
-    // Also where there is always something to tell.
+    // Also if there are always new lines.
     if !is_over && Instant::now() < deadline {
         return Ok((lines, false));
     }
@@ -115,7 +115,7 @@ fn lines(connection: &Connection, deadline: Instant) -> io::Result<(Vec<String>,
     Ok(([lines, rest].concat(), true))
 }
 
-/// As apimachinery's ValidateListOptions.
+/// Like apimachinery's ValidateListOptions.
 fn check(state: &State, parameters: &Parameters) -> Result<(), Status> {
     let field = "sendInitialEvents";
     match (parameters.initial_events, &*parameters.version_match) {
@@ -135,7 +135,7 @@ fn check(state: &State, parameters: &Parameters) -> Result<(), Status> {
     }
 }
 
-/// What a watch hears first: without a version what there is, else what came after it.
+/// The first lines of a watch: all objects if it has no version, otherwise the changes since it.
 fn first(
     state: &State,
     selection: &Selection,

@@ -12,7 +12,7 @@ use super::ruleset::walk;
 /// The hooks of DNAT: for received packets, and for packets that the node sends.
 const HOOKS: [(Hook, &str); 2] = [(Hook::Prerouting, "PREROUTING"), (Hook::Output, "OUTPUT")];
 
-/// The hooks that do not lead to the Services of a table. Nothing is translated there, whatever the
+/// The hooks that do not lead to the Services of a table. Nothing is translated there, regardless of the
 /// listing shows.
 pub fn closed_hooks_of_table(table: &Table) -> Vec<&'static str> {
     let is_open = |hook: Hook| {

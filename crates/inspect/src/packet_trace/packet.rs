@@ -26,7 +26,7 @@ pub struct TracedPacket {
     /// The translated destination: an endpoint of its service port, unless a rule of another
     /// program translated it.
     pub endpoint: Option<SocketAddr>,
-    /// True if a rule of ours masquerades it.
+    /// True if one of our rules masquerades it.
     pub masqueraded: bool,
     /// The reason for masquerading.
     pub(super) reason: Option<MasqueradeReason>,
@@ -145,7 +145,7 @@ impl TracedPacket {
         self.reason.filter(|_| self.masqueraded)
     }
 
-    /// The code of the reason, if a Service of ours rejected or dropped it.
+    /// The code of the reason, if a rule of a Service rejected or dropped it.
     pub fn why_code(&self) -> Option<&'static str> {
         let is_refused = matches!(self.end(), TracedEnd::Rejected | TracedEnd::Dropped);
         self.service_refusal().filter(|_| is_refused).map(|(_, refusal)| refusal_code(refusal))
