@@ -68,6 +68,14 @@ impl Patient {
             "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
              net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0",
         );
+        // Another route with a metric of 0 comes first.
+        namespace.run(
+            "ip link add uplink type veth peer name router; ip link set router up; \
+             ip link set uplink up; ip addr add 192.168.50.1/32 dev uplink; \
+             ip addr add fd00:50::1/128 dev uplink nodad; \
+             ip route add default dev uplink metric 1000; \
+             ip -6 route add default dev uplink metric 1000",
+        );
         let mut flags = format!("--hostname-override node-1 --proxy-mode {mode}");
         match mode {
             "nftables" => {
@@ -232,6 +240,17 @@ fn doctor_ip_forward_off_is_an_error() {
     patient.namespace.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=0");
     let what = patient.one("ipv6-forward", "error");
     assert!(what.starts_with("net.ipv6.conf.all.forwarding is 0"), "{what}");
+}
+
+#[test]
+fn doctor_no_route_to_cluster_ips_is_an_error() {
+    let patient = Patient::new("route", "nftables");
+    patient.namespace.run("ip route del default");
+    let what = patient.one("cluster-ip-routes", "error");
+    assert!(what.starts_with("no route to the cluster IPs 10.96.0.10, 10.96.0.11:"), "{what}");
+    patient.namespace.run("ip route add 10.96.0.0/16 dev uplink; ip -6 route del default");
+    let what = patient.one("cluster-ip-routes", "error");
+    assert!(what.starts_with("no route to the cluster IPs fd00:96::10:"), "{what}");
 }
 
 #[test]

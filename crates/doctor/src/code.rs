@@ -21,6 +21,8 @@ pub enum FindingCode {
     Ipv6ForwardingOff,
     /// Services use IPv6, and the node has none.
     Ipv6Unavailable,
+    /// This node has no route to the cluster IPs.
+    NoRouteToClusterIps,
     /// Bridged packets do not pass the rules.
     BridgeNetfilterOff,
     /// br_netfilter is not loaded.

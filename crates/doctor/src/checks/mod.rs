@@ -3,6 +3,7 @@
 mod address_claims;
 mod affinity_sets;
 mod bridge_netfilter;
+mod cluster_ip_routes;
 mod conntrack_table;
 mod drift;
 mod endpoints;
@@ -37,7 +38,7 @@ pub struct Check {
 }
 
 /// All checks: host, rules of other programs, own rules, cluster.
-pub static CHECKS: [Check; 21] = [
+pub static CHECKS: [Check; 22] = [
     Check {
         name: "kernel-features",
         about: "the kernel or iptables supports the rules",
@@ -48,6 +49,11 @@ pub static CHECKS: [Check; 21] = [
         name: "ipv6-forward",
         about: "IPv6 forwarding is on, if Services use IPv6",
         run: forwarding::run_ipv6,
+    },
+    Check {
+        name: "cluster-ip-routes",
+        about: "this node has a route to the cluster IPs",
+        run: cluster_ip_routes::run,
     },
     Check {
         name: "bridge-netfilter",
