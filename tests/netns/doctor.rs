@@ -243,6 +243,21 @@ fn doctor_ip_forward_off_is_an_error() {
 }
 
 #[test]
+fn doctor_forwarding_off_on_one_interface() {
+    let patient = Patient::new("interface-forward", "nftables");
+    patient.namespace.run("sysctl -qw net.ipv4.conf.uplink.forwarding=0");
+    let what = patient.one("ip-forward", "error");
+    let start = "net.ipv4.conf.uplink.forwarding is 0: traffic to Services that arrives on uplink, \
+                 which has this node's address 192.168.50.1,";
+    assert!(what.starts_with(start), "{what}");
+    patient
+        .namespace
+        .run("sysctl -qw net.ipv4.conf.uplink.forwarding=1 net.ipv4.conf.router.forwarding=0");
+    let what = patient.one("ip-forward", "warning");
+    assert!(what.starts_with("net.ipv4.conf.router.forwarding is 0"), "{what}");
+}
+
+#[test]
 fn doctor_no_route_to_cluster_ips_is_an_error() {
     let patient = Patient::new("route", "nftables");
     patient.namespace.run("ip route del default");

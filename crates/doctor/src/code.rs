@@ -17,6 +17,8 @@ pub enum FindingCode {
     Ip6tablesNotInstalled,
     /// IPv4 packets are not forwarded.
     Ipv4ForwardingOff,
+    /// IPv4 packets that arrive on one interface are not forwarded.
+    InterfaceForwardingOff,
     /// IPv6 packets are not forwarded.
     Ipv6ForwardingOff,
     /// Services use IPv6, and the node has none.

@@ -4,12 +4,42 @@ use std::net::IpAddr;
 use std::num::NonZero;
 use std::path::Path;
 
-use nix::ifaddrs::getifaddrs;
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
+use nix::net::if_::InterfaceFlags;
 use nix::unistd::gethostname;
 
 /// Host name; empty if there is none.
 pub fn name() -> String {
     gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// A network interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Interface {
+    /// Name.
+    pub name: String,
+    /// Whether it is up (IFF_UP).
+    pub is_up: bool,
+    /// Its addresses, in the kernel's order.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// The interfaces of this network namespace, in the kernel's order.
+///
+/// # Errors
+/// The kernel does not return them. A caller cannot do anything about it.
+pub fn interfaces() -> std::io::Result<Vec<Interface>> {
+    let mut interfaces: Vec<Interface> = Vec::new();
+    for entry in getifaddrs()? {
+        let is_up = entry.flags.contains(InterfaceFlags::IFF_UP);
+        let ip = ip_of(&entry);
+        let name = entry.interface_name;
+        match interfaces.iter_mut().find(|interface| interface.name == name) {
+            Some(interface) => interface.addresses.extend(ip),
+            None => interfaces.push(Interface { name, is_up, addresses: ip.into_iter().collect() }),
+        }
+    }
+    Ok(interfaces)
 }
 
 /// Addresses of all interfaces without duplicates, in the kernel's order.
@@ -19,19 +49,18 @@ pub fn name() -> String {
 pub fn addresses() -> std::io::Result<Vec<IpAddr>> {
     let mut addresses = Vec::new();
     for interface in getifaddrs()? {
-        let Some(address) = interface.address else { continue };
-        let ip: IpAddr = if let Some(v4) = address.as_sockaddr_in() {
-            v4.ip().into()
-        } else if let Some(v6) = address.as_sockaddr_in6() {
-            v6.ip().into()
-        } else {
-            continue;
-        };
+        let Some(ip) = ip_of(&interface) else { continue };
         if !addresses.contains(&ip) {
             addresses.push(ip);
         }
     }
     Ok(addresses)
+}
+
+fn ip_of(entry: &InterfaceAddress) -> Option<IpAddr> {
+    let address = entry.address?;
+    let ipv4 = address.as_sockaddr_in().map(|v4| v4.ip().into());
+    ipv4.or_else(|| address.as_sockaddr_in6().map(|v6| v6.ip().into()))
 }
 
 /// Number of online CPUs, including those that this process may not use: the kernel sizes its

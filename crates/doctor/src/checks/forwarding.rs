@@ -1,15 +1,22 @@
 //! Checks whether the node forwards packets.
 
+use std::net::IpAddr;
+
 use crate::error::Result;
-use rulegen_os::host::has_ipv6;
-use rulegen_os::sysctl::Sysctl;
+use rulegen_os::host::{self, Interface, has_ipv6};
+use rulegen_os::sysctl::{InterfaceSetting, Sysctl};
 
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome};
+use crate::finding::{Finding, Outcome, Severity};
 use crate::node_facts::NodeFacts;
 
-pub(crate) fn run_ipv4(_: &NodeFacts) -> Result<Outcome> {
-    Ok(Outcome::Found(check_ipv4(Sysctl::IP_FORWARD.read()?)))
+pub(crate) fn run_ipv4(node: &NodeFacts) -> Result<Outcome> {
+    Ok(Outcome::Found(check_ipv4(&Ipv4 {
+        forwarding: Sysctl::IP_FORWARD.read()?,
+        of_interfaces: InterfaceSetting::Forwarding.of_interfaces()?,
+        interfaces: host::interfaces()?,
+        node_ip: node.cluster().map(|cluster| cluster.snapshot.node.ipv4.primary),
+    })))
 }
 
 pub(crate) fn run_ipv6(node: &NodeFacts) -> Result<Outcome> {
@@ -18,15 +25,54 @@ pub(crate) fn run_ipv6(node: &NodeFacts) -> Result<Outcome> {
     Ok(check_ipv6(&Ipv6 { forwarding, is_used }))
 }
 
-fn check_ipv4(forwarding: u64) -> Vec<Finding> {
-    let off = || {
-        Finding::error(
+struct Ipv4 {
+    /// Value of net.ipv4.ip_forward.
+    forwarding: u64,
+    /// Forwarding of each interface.
+    of_interfaces: Vec<(String, u64)>,
+    interfaces: Vec<Interface>,
+    /// The node's primary address, if objects were given.
+    node_ip: Option<IpAddr>,
+}
+
+fn check_ipv4(facts: &Ipv4) -> Vec<Finding> {
+    if facts.forwarding == 0 {
+        return vec![Finding::error(
             FindingCode::Ipv4ForwardingOff,
             format!("{} is 0: this node does not forward traffic to pods", Sysctl::IP_FORWARD),
             remedy(Sysctl::IP_FORWARD),
-        )
+        )];
+    }
+    let is_off = |interface: &&Interface| {
+        let off = facts.of_interfaces.iter().any(|(name, on)| *name == interface.name && *on == 0);
+        off && interface.is_up
     };
-    (forwarding == 0).then(off).into_iter().collect()
+    let off = facts.interfaces.iter().filter(is_off);
+    off.map(|interface| interface_finding(interface, facts.node_ip)).collect()
+}
+
+/// An error if clients use the interface for sure, because it has an address of the node.
+fn interface_finding(interface: &Interface, node_ip: Option<IpAddr>) -> Finding {
+    let name = &interface.name;
+    // sysctl(8) takes a slash for a dot in a name, as in eth0.100.
+    let key = name.replace('.', "/");
+    let (severity, of_node) = match node_ip.filter(|ip| interface.addresses.contains(ip)) {
+        Some(ip) => (Severity::Error, format!(", which has this node's address {ip},")),
+        None => (Severity::Warning, String::new()),
+    };
+    Finding::new(
+        FindingCode::InterfaceForwardingOff,
+        severity,
+        format!(
+            "net.ipv4.conf.{key}.forwarding is 0: traffic to Services that arrives on \
+             {name}{of_node} is not forwarded to pods"
+        ),
+        format!(
+            "sysctl -w net.ipv4.conf.{key}.forwarding=1, and persist it in /etc/sysctl.d; with \
+             systemd-networkd, set IPv4Forwarding=yes (IPForward=ipv4 before version 256) for the \
+             interface"
+        ),
+    )
 }
 
 struct Ipv6 {
@@ -74,12 +120,34 @@ mod tests {
     use super::*;
     use crate::finding::Grade;
 
+    fn ipv4(forwarding: u64, of_eth0: u64, is_up: bool) -> Ipv4 {
+        let eth0 = Interface {
+            name: "eth0".to_owned(),
+            is_up,
+            addresses: vec![IpAddr::from([192, 0, 2, 10])],
+        };
+        let of_interfaces = vec![("eth0".to_owned(), of_eth0)];
+        Ipv4 { forwarding, of_interfaces, interfaces: vec![eth0], node_ip: None }
+    }
+
     #[test]
     fn forwarding_of_ipv4_must_be_on() {
-        assert_eq!(check_ipv4(1), []);
-        let [finding] = &check_ipv4(0)[..] else { panic!("one thing is wrong") };
+        assert_eq!(check_ipv4(&ipv4(1, 1, true)), []);
+        let [finding] = &check_ipv4(&ipv4(0, 0, true))[..] else { panic!("one thing is wrong") };
         assert!(finding.what.starts_with("net.ipv4.ip_forward is 0"), "{finding:?}");
         assert!(finding.remedy.starts_with("sysctl -w net.ipv4.ip_forward=1"), "{finding:?}");
+    }
+
+    #[test]
+    fn forwarding_off_on_an_interface_is_an_error_if_it_has_the_node_address() {
+        assert_eq!(check_ipv4(&ipv4(1, 0, false)), [], "it is down");
+        let facts = ipv4(1, 0, true);
+        let [finding] = &check_ipv4(&facts)[..] else { panic!("one thing is wrong") };
+        assert_eq!(finding.severity, Severity::Warning);
+        let what = "net.ipv4.conf.eth0.forwarding is 0: ";
+        assert!(finding.what.starts_with(what), "{finding:?}");
+        let facts = Ipv4 { node_ip: Some(IpAddr::from([192, 0, 2, 10])), ..facts };
+        assert_eq!(check_ipv4(&facts)[0].severity, Severity::Error);
     }
 
     #[test]

@@ -44,7 +44,11 @@ pub static CHECKS: [Check; 22] = [
         about: "the kernel or iptables supports the rules",
         run: kernel_features::run,
     },
-    Check { name: "ip-forward", about: "IPv4 forwarding is on", run: forwarding::run_ipv4 },
+    Check {
+        name: "ip-forward",
+        about: "IPv4 forwarding is on, on each interface",
+        run: forwarding::run_ipv4,
+    },
     Check {
         name: "ipv6-forward",
         about: "IPv6 forwarding is on, if Services use IPv6",

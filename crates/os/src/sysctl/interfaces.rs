@@ -9,6 +9,8 @@ pub enum InterfaceSetting {
     RpFilter,
     /// Routing of packets to and from loopback addresses: 0 off, 1 on.
     RouteLocalnet,
+    /// Forwarding of IPv4 packets that arrive on the interface: 0 off, 1 on.
+    Forwarding,
 }
 
 impl InterfaceSetting {
@@ -17,11 +19,11 @@ impl InterfaceSetting {
         match self {
             Self::RpFilter => "rp_filter",
             Self::RouteLocalnet => "route_localnet",
+            Self::Forwarding => "forwarding",
         }
     }
 
-    /// Effective value for each interface except loopback, ordered by name: the larger of its own
-    /// value and that of `all`.
+    /// Effective value for each interface except loopback, ordered by name.
     ///
     /// # Errors
     /// /proc cannot be read.
@@ -34,16 +36,24 @@ impl InterfaceSetting {
             let Ok(text) = fs::read_to_string(path) else { continue };
             values.extend(text.trim().parse().ok().map(|value: u64| (interface, value)));
         }
-        Ok(in_force(values))
+        Ok(self.in_force(values))
     }
-}
 
-fn in_force(mut values: Vec<(String, u64)>) -> Vec<(String, u64)> {
-    let of_all = values.iter().find(|(name, _)| name == "all").map_or(0, |(_, value)| *value);
-    values.retain(|(name, _)| !matches!(name.as_str(), "all" | "default" | "lo"));
-    values.iter_mut().for_each(|(_, value)| *value = of_all.max(*value));
-    values.sort_unstable();
-    values
+    /// The larger of an interface's own value and that of `all`; for forwarding only its own, as
+    /// writing `all` writes each interface (IN_DEV_MAXCONF, IN_DEV_ORCONF and IN_DEV_FORWARD of
+    /// linux/inetdevice.h).
+    fn in_force(self, mut values: Vec<(String, u64)>) -> Vec<(String, u64)> {
+        let of_all = match self {
+            Self::Forwarding => 0,
+            Self::RpFilter | Self::RouteLocalnet => {
+                values.iter().find(|(name, _)| name == "all").map_or(0, |(_, value)| *value)
+            }
+        };
+        values.retain(|(name, _)| !matches!(name.as_str(), "all" | "default" | "lo"));
+        values.iter_mut().for_each(|(_, value)| *value = of_all.max(*value));
+        values.sort_unstable();
+        values
+    }
 }
 
 #[cfg(test)]
@@ -51,9 +61,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn interface_setting_is_the_larger_of_own_and_all() {
+    fn interface_setting_is_the_larger_of_own_and_all_except_for_forwarding() {
         let values = [("eth1", 2), ("all", 1), ("eth0", 0), ("lo", 0), ("default", 9)];
         let values = values.map(|(name, value)| (name.to_owned(), value)).to_vec();
-        assert_eq!(in_force(values), [("eth0".to_owned(), 1), ("eth1".to_owned(), 2)]);
+        let in_force = InterfaceSetting::RpFilter.in_force(values.clone());
+        assert_eq!(in_force, [("eth0".to_owned(), 1), ("eth1".to_owned(), 2)]);
+        let in_force = InterfaceSetting::Forwarding.in_force(values);
+        assert_eq!(in_force, [("eth0".to_owned(), 0), ("eth1".to_owned(), 2)]);
     }
 }
