@@ -689,3 +689,16 @@ fn doctor_listener_at_node_port() {
     drop(asked);
     assert_eq!(patient.examine("").0, Some(0));
 }
+
+#[test]
+fn doctor_node_ports_in_ephemeral_range_are_a_note() {
+    let patient = Patient::new("ephemeral", "nftables");
+    patient.namespace.run("sysctl -qw net.ipv4.ip_local_port_range='30080 60999'");
+    let what = patient.one("ephemeral-ports", "note");
+    let start = "the kernel may use node ports 30080 (Service default/web:http), 30081 (Service \
+                 default/front:http), 30090 (Service default/front, healthCheckNodePort) for";
+    assert!(what.starts_with(start), "{what}");
+    patient.namespace.run("sysctl -qw net.ipv4.ip_local_reserved_ports=30080-30100");
+    assert_eq!(patient.examine("").0, Some(0));
+    assert_eq!(patient.examine("--check ephemeral-ports").1["ephemeral-ports"].0, "ok");
+}

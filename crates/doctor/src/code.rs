@@ -99,4 +99,6 @@ pub enum FindingCode {
     NodePortInUse,
     /// A process listens on a healthCheckNodePort.
     HealthCheckNodePortInUse,
+    /// The kernel may assign node ports to outgoing connections.
+    NodePortsEphemeral,
 }

@@ -27,7 +27,7 @@ ok, note, warning, error, unknown or notChecked; reason is set for the last two;
 unknown, notChecked}, the number of checks with each result.";
 
 /// The names of all checks, kept from version to version.
-pub(crate) const CHECK_NAMES: [&str; 22] = [
+pub(crate) const CHECK_NAMES: [&str; 23] = [
     "kernel-features",
     "ip-forward",
     "ipv6-forward",
@@ -50,6 +50,7 @@ pub(crate) const CHECK_NAMES: [&str; 22] = [
     "address-claims",
     "node-addresses",
     "node-ports",
+    "ephemeral-ports",
 ];
 
 /// `rulegen doctor`.

@@ -7,6 +7,7 @@ mod cluster_ip_routes;
 mod conntrack_table;
 mod drift;
 mod endpoints;
+mod ephemeral_ports;
 mod forwarding;
 mod iptables_variants;
 mod kernel_features;
@@ -38,7 +39,7 @@ pub struct Check {
 }
 
 /// All checks: host, rules of other programs, own rules, cluster.
-pub static CHECKS: [Check; 22] = [
+pub static CHECKS: [Check; 23] = [
     Check {
         name: "kernel-features",
         about: "the kernel or iptables supports the rules",
@@ -133,4 +134,9 @@ pub static CHECKS: [Check; 22] = [
         run: node_addresses::run,
     },
     Check { name: "node-ports", about: "no process listens on a node port", run: node_ports::run },
+    Check {
+        name: "ephemeral-ports",
+        about: "no node port is used for outgoing connections",
+        run: ephemeral_ports::run,
+    },
 ];

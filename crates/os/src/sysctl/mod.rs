@@ -2,6 +2,7 @@
 
 mod conntrack;
 mod interfaces;
+mod local_ports;
 
 use std::fmt::{self, Display, Formatter};
 use std::fs::{self, OpenOptions};
@@ -12,6 +13,7 @@ use nix::errno::Errno;
 
 pub use conntrack::ConntrackSettings;
 pub use interfaces::InterfaceSetting;
+pub use local_ports::LocalPorts;
 
 /// A kernel setting, by its name in sysctl(8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
