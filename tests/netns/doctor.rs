@@ -542,6 +542,20 @@ fn doctor_drift_and_missing_rules() {
 }
 
 #[test]
+fn doctor_node_name_unlike_that_of_the_node_object() {
+    let patient = Patient::new("node-name", "nftables");
+    let other: Vec<String> =
+        objects().iter().map(|object| object.replace("node-1", "node-1.example")).collect();
+    patient.apply(&other, "");
+    let (status, found) = patient.examine("");
+    assert_eq!(status, Some(1));
+    let (result, what) = &found["node-name"];
+    assert_eq!(result, "warning");
+    let end = "Node node-1.example has this host's address 192.168.50.1";
+    assert!(what[0].starts_with("no Node is named node-1: ") && what[0].ends_with(end), "{what:?}");
+}
+
+#[test]
 fn doctor_services_without_endpoints() {
     let patient = Patient::new("endpoints", "nftables");
     let mut without = objects();

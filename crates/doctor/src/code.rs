@@ -91,6 +91,8 @@ pub enum FindingCode {
     OnlyTerminatingEndpoints,
     /// No endpoint is on this node, where the traffic policy is Local.
     NoLocalEndpoints,
+    /// No Node has the name that rulegen uses for this node.
+    NodeNotFound,
     /// Several Services claim one address and port.
     FrontendConflict,
     /// A process listens on a node address that a Service uses.

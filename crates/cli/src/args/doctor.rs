@@ -27,7 +27,7 @@ ok, note, warning, error, unknown or notChecked; reason is set for the last two;
 unknown, notChecked}, the number of checks with each result.";
 
 /// The names of all checks, kept from version to version.
-pub(crate) const CHECK_NAMES: [&str; 23] = [
+pub(crate) const CHECK_NAMES: [&str; 24] = [
     "kernel-features",
     "ip-forward",
     "ipv6-forward",
@@ -46,6 +46,7 @@ pub(crate) const CHECK_NAMES: [&str; 23] = [
     "service-size",
     "left-out",
     "affinity-sets",
+    "node-name",
     "endpoints",
     "address-claims",
     "node-addresses",

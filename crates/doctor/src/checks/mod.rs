@@ -15,6 +15,7 @@ mod kube_proxy;
 mod left_out;
 mod nat_order;
 mod node_addresses;
+mod node_name;
 mod node_ports;
 mod other_mode;
 mod route_localnet;
@@ -39,7 +40,7 @@ pub struct Check {
 }
 
 /// All checks: host, rules of other programs, own rules, cluster.
-pub static CHECKS: [Check; 23] = [
+pub static CHECKS: [Check; 24] = [
     Check {
         name: "kernel-features",
         about: "the kernel or iptables supports the rules",
@@ -122,6 +123,7 @@ pub static CHECKS: [Check; 23] = [
         about: "no session affinity set is nearly full",
         run: affinity_sets::run,
     },
+    Check { name: "node-name", about: "a Node has the name of this node", run: node_name::run },
     Check { name: "endpoints", about: "every service port has endpoints", run: endpoints::run },
     Check {
         name: "address-claims",
