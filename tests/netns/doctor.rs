@@ -21,6 +21,8 @@ const NODE: &str = r#"{"kind": "Node", "apiVersion": "v1", "metadata": {"name": 
     {"addresses": [{"type": "InternalIP", "address": "192.168.50.1"},
     {"type": "InternalIP", "address": "fd00:50::1"}]}}"#;
 
+const CLUSTER_CIDR: &str = "10.244.0.0/16,fd00:10:244::/48";
+
 const SERVICES: &str = r#"{"kind": "List", "apiVersion": "v1", "items": [
     {"kind": "Service", "apiVersion": "v1", "metadata": {"name": "web"}, "spec":
     {"type": "NodePort", "clusterIPs": ["10.96.0.10", "fd00:96::10"],
@@ -76,7 +78,8 @@ impl Patient {
              ip route add default dev uplink metric 1000; \
              ip -6 route add default dev uplink metric 1000",
         );
-        let mut flags = format!("--hostname-override node-1 --proxy-mode {mode}");
+        let mut flags =
+            format!("--hostname-override node-1 --proxy-mode {mode} --cluster-cidr {CLUSTER_CIDR}");
         match mode {
             "nftables" => {
                 drop(namespace.run("sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=1"))
@@ -553,6 +556,24 @@ fn doctor_node_name_unlike_that_of_the_node_object() {
     assert_eq!(result, "warning");
     let end = "Node node-1.example has this host's address 192.168.50.1";
     assert!(what[0].starts_with("no Node is named node-1: ") && what[0].ends_with(end), "{what:?}");
+}
+
+#[test]
+fn doctor_pods_outside_cluster_cidr_or_no_cluster_cidr() {
+    let mut patient = Patient::new("pod-network", "nftables");
+    let flags = patient.flags.clone();
+    patient.flags = flags.replace("10.244.0.0/16", "10.32.0.0/16");
+    patient.apply(&objects(), "");
+    let what = patient.one("pod-network", "warning");
+    assert!(
+        what.starts_with("10.244.1.5 of this node is outside clusterCIDR 10.32.0.0/16"),
+        "{what}"
+    );
+    patient.flags = flags.replace(CLUSTER_CIDR, "fd00:10:244::/48");
+    patient.apply(&objects(), "");
+    let what = patient.one("pod-network", "note");
+    assert!(what.starts_with("no IPv4 clusterCIDR is configured"), "{what}");
+    assert!(what.contains("default/front:http"), "{what}");
 }
 
 #[test]

@@ -93,6 +93,10 @@ pub enum FindingCode {
     NoLocalEndpoints,
     /// No Node has the name that rulegen uses for this node.
     NodeNotFound,
+    /// No pod network is known, which Services with policy Local need.
+    PodNetworkUnset,
+    /// Pods are outside the configured pod network.
+    PodsOutsidePodNetwork,
     /// Several Services claim one address and port.
     FrontendConflict,
     /// A process listens on a node address that a Service uses.

@@ -27,7 +27,7 @@ ok, note, warning, error, unknown or notChecked; reason is set for the last two;
 unknown, notChecked}, the number of checks with each result.";
 
 /// The names of all checks, kept from version to version.
-pub(crate) const CHECK_NAMES: [&str; 24] = [
+pub(crate) const CHECK_NAMES: [&str; 25] = [
     "kernel-features",
     "ip-forward",
     "ipv6-forward",
@@ -47,6 +47,7 @@ pub(crate) const CHECK_NAMES: [&str; 24] = [
     "left-out",
     "affinity-sets",
     "node-name",
+    "pod-network",
     "endpoints",
     "address-claims",
     "node-addresses",

@@ -18,6 +18,7 @@ mod node_addresses;
 mod node_name;
 mod node_ports;
 mod other_mode;
+mod pod_network;
 mod route_localnet;
 mod rp_filter;
 mod rules_present;
@@ -40,7 +41,7 @@ pub struct Check {
 }
 
 /// All checks: host, rules of other programs, own rules, cluster.
-pub static CHECKS: [Check; 24] = [
+pub static CHECKS: [Check; 25] = [
     Check {
         name: "kernel-features",
         about: "the kernel or iptables supports the rules",
@@ -124,6 +125,11 @@ pub static CHECKS: [Check; 24] = [
         run: affinity_sets::run,
     },
     Check { name: "node-name", about: "a Node has the name of this node", run: node_name::run },
+    Check {
+        name: "pod-network",
+        about: "this node's pods are in the pod network (clusterCIDR)",
+        run: pod_network::run,
+    },
     Check { name: "endpoints", about: "every service port has endpoints", run: endpoints::run },
     Check {
         name: "address-claims",
