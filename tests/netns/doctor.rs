@@ -629,6 +629,26 @@ fn doctor_address_claimed_by_two_services() {
     assert_eq!(patient.examine("").0, Some(0));
 }
 
+#[test]
+fn doctor_affinity_list_of_xt_recent_full_in_iptables_mode() {
+    let patient = Patient::new("affinity-list", "iptables");
+    let sticky = r#"{"kind": "Service", "apiVersion": "v1", "metadata": {"name": "sticky"}, "spec":
+        {"clusterIP": "10.96.0.18", "sessionAffinity": "ClientIP",
+        "ports": [{"name": "http", "port": 80}]}}"#;
+    let more = vec![sticky.to_owned(), slice("sticky", "IPv4", "10.244.1.7")];
+    patient.apply(&[objects(), more].concat(), "");
+    assert_eq!(patient.examine("").0, Some(0), "no client yet");
+    patient.namespace.run(
+        "limit=$(cat /sys/module/xt_recent/parameters/ip_list_tot); \
+         list=$(echo /proc/net/xt_recent/KUBE-SEP-*); \
+         for n in $(seq $limit); do echo +198.51.$((n / 250)).$((n % 250 + 1)) \
+         >$list; done",
+    );
+    let what = patient.one("affinity-sets", "warning");
+    let start = "session affinity of Service default/sticky:http to endpoint 10.244.1.7:8080 is";
+    assert!(what.starts_with(start), "{what}");
+}
+
 /// Retries: a process that another test forks has a copy of a closed socket until it
 /// executes its program.
 fn listen(address: &str) -> TcpListener {

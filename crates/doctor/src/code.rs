@@ -79,6 +79,8 @@ pub enum FindingCode {
     MoreServicesLeftOut,
     /// A session affinity set is at least 95 % full.
     AffinitySetNearlyFull,
+    /// A list of clients for session affinity in iptables mode is at least 95 % full.
+    AffinityListNearlyFull,
     /// A service port has no EndpointSlice.
     NoEndpointSlice,
     /// The EndpointSlices have no endpoints.

@@ -13,6 +13,7 @@ pub mod netstat;
 pub mod printable;
 pub mod privileges;
 pub mod process;
+pub mod recent;
 pub mod routes;
 pub mod signals;
 pub mod sockets;
