@@ -518,6 +518,35 @@ fn doctor_nat_order_iptables_nft_rules_with_services_in_legacy() {
 }
 
 #[test]
+fn doctor_firewall_of_others_drops_forwarded_traffic() {
+    let patient = Patient::new("firewall", "nftables");
+    let namespace = &patient.namespace;
+    namespace.run("iptables-nft -P FORWARD DROP");
+    let what = patient.one("firewall", "error");
+    assert!(what.starts_with("the chain FORWARD of iptables-nft drops everything"), "{what}");
+    namespace.run("iptables-nft -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT");
+    assert_eq!(patient.examine("").0, Some(0), "the remedy helps");
+    namespace.run(
+        "nft 'add table inet fw; \
+         add chain inet fw guard { type filter hook forward priority 0; policy drop; }'",
+    );
+    let what = patient.one("firewall", "error");
+    assert!(what.starts_with("the nftables chain inet fw guard drops everything"), "{what}");
+    namespace.run("nft add rule inet fw guard ct state established accept");
+    let what = patient.one("firewall", "warning");
+    assert!(what.starts_with("the nftables chain inet fw guard drops what no rule"), "{what}");
+    namespace.run("nft insert rule inet fw guard ct status dnat accept");
+    assert_eq!(patient.examine("").0, Some(0), "the remedy helps");
+    namespace.run(
+        "nft 'delete table inet fw; add table inet fw; \
+         add chain inet fw guard { type filter hook input priority 0; policy accept; }; \
+         add rule inet fw guard tcp dport 23 reject'",
+    );
+    let what = patient.one("firewall", "note");
+    assert!(what.starts_with("the nftables chain inet fw guard has rules that drop"), "{what}");
+}
+
+#[test]
 fn doctor_drift_and_missing_rules() {
     for (mode, drift, place, removal) in [
         (

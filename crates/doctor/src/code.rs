@@ -67,6 +67,12 @@ pub enum FindingCode {
     NatRuleFirst,
     /// A rule of another iptables variant or mode has the same priority.
     NatRuleSamePriority,
+    /// A foreign chain drops all that Services forward.
+    ForwardDropped,
+    /// A foreign chain drops what its rules do not accept.
+    ForwardDroppedByDefault,
+    /// A foreign chain may drop packets, depending on its rules.
+    MayBeDropped,
     /// There are no rules for Services.
     NoRules,
     /// The rules differ from the objects.

@@ -27,7 +27,7 @@ ok, note, warning, error, unknown or notChecked; reason is set for the last two;
 unknown, notChecked}, the number of checks with each result.";
 
 /// The names of all checks, kept from version to version.
-pub(crate) const CHECK_NAMES: [&str; 25] = [
+pub(crate) const CHECK_NAMES: [&str; 26] = [
     "kernel-features",
     "ip-forward",
     "ipv6-forward",
@@ -41,6 +41,7 @@ pub(crate) const CHECK_NAMES: [&str; 25] = [
     "other-mode",
     "iptables-variants",
     "nat-order",
+    "firewall",
     "rules-present",
     "drift",
     "service-size",

@@ -8,6 +8,7 @@ mod conntrack_table;
 mod drift;
 mod endpoints;
 mod ephemeral_ports;
+mod firewall;
 mod forwarding;
 mod iptables_variants;
 mod kernel_features;
@@ -41,7 +42,7 @@ pub struct Check {
 }
 
 /// All checks: host, rules of other programs, own rules, cluster.
-pub static CHECKS: [Check; 25] = [
+pub static CHECKS: [Check; 26] = [
     Check {
         name: "kernel-features",
         about: "the kernel or iptables supports the rules",
@@ -106,6 +107,11 @@ pub static CHECKS: [Check; 25] = [
         name: "nat-order",
         about: "no other NAT rules run before rulegen's",
         run: nat_order::run,
+    },
+    Check {
+        name: "firewall",
+        about: "no other rules drop what Services forward",
+        run: firewall::run,
     },
     Check { name: "rules-present", about: "rules for Services exist", run: rules_present::run },
     Check { name: "drift", about: "the rules are in sync with the objects", run: drift::run },

@@ -21,6 +21,7 @@ mod element;
 mod expression;
 mod feature;
 mod fill;
+mod filter_base_chains;
 mod nat_base_chains;
 mod nftrace;
 mod raw;
@@ -43,6 +44,7 @@ use rulegen_ruleset::nftables::{Actual, Key, Name, Operation, Set, Table, Transa
 pub use counted::Counted;
 pub use feature::Missing;
 pub use fill::SetFill;
+pub use filter_base_chains::{FilterBaseChain, FilterHook};
 pub use nat_base_chains::NatBaseChain;
 pub use nftrace::{Received, TraceListener, TraceSession};
 pub use read::Reading;

@@ -88,10 +88,10 @@ struct Leads {
     to: BTreeSet<String>,
 }
 
-const IPV4: u8 = 2;
-const IPV6: u8 = 10;
+pub(super) const IPV4: u8 = 2;
+pub(super) const IPV6: u8 = 10;
 /// NFPROTO_INET of linux/netfilter.h: both.
-const INET: u8 = 1;
+pub(super) const INET: u8 = 1;
 
 impl Base {
     /// nft's keyword for the family of its table, and the families of the packets that it sees.
@@ -186,13 +186,13 @@ impl Leads {
 }
 
 /// The chain of a verdict.
-fn jump(data: &[u8]) -> Option<String> {
+pub(super) fn jump(data: &[u8]) -> Option<String> {
     // NFTA_IMMEDIATE_DATA, NFTA_DATA_VERDICT, NFTA_VERDICT_CHAIN.
     let verdict = inside(inside(data, 2)?, 2)?;
     inside(verdict, 2).map(attribute::string)
 }
 
-fn inside(nested: &[u8], wanted: u16) -> Option<&[u8]> {
+pub(super) fn inside(nested: &[u8], wanted: u16) -> Option<&[u8]> {
     attribute::find_behind(nested, 0, wanted)
 }
 
@@ -214,13 +214,13 @@ fn may_translate(chains: &BTreeMap<String, Leads>, from: &str) -> bool {
 }
 
 /// Family of a message (struct nfgenmsg).
-fn family(message: &[u8]) -> Option<u8> {
+pub(super) fn family(message: &[u8]) -> Option<u8> {
     const BEHIND_HEADER: usize = 16;
     message.get(BEHIND_HEADER).copied()
 }
 
 /// Dumps all objects of a kind; family 0 means all families.
-fn dump(
+pub(super) fn dump(
     socket: &mut Socket,
     kind: i32,
     family: u8,
