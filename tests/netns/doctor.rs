@@ -547,6 +547,26 @@ fn doctor_firewall_of_others_drops_forwarded_traffic() {
 }
 
 #[test]
+fn doctor_input_without_usable_service_is_not_checked() {
+    let patient = Patient::new("left-out-all", "nftables");
+    let invalid = r#"{"kind": "Service", "apiVersion": "v1", "metadata": {"name": "web"},
+        "spec": {"clusterIP": "10.96.0.999", "ports": [{"port": 80}]}}"#;
+    patient.namespace.file("cluster.yaml", &format!("{NODE}\n---\n{invalid}"));
+    let (_, found) = patient.examine("");
+    for check in [
+        "cluster-ip-routes",
+        "pod-network",
+        "endpoints",
+        "address-claims",
+        "node-addresses",
+        "node-ports",
+        "ephemeral-ports",
+    ] {
+        assert_eq!(found[check].0, "notChecked", "{check}: {found:?}");
+    }
+}
+
+#[test]
 fn doctor_drift_and_missing_rules() {
     for (mode, drift, place, removal) in [
         (

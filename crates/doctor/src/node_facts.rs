@@ -96,6 +96,20 @@ impl NodeFacts {
         self.options.cluster.as_ref()
     }
 
+    /// Runs a check of Services. Without any Service that gets rules, it has nothing to say: for
+    /// example, if all Services of the input were left out with a warning.
+    pub(crate) fn with_services(
+        &self,
+        check: impl FnOnce(&Cluster) -> Result<Outcome>,
+    ) -> Result<Outcome> {
+        self.with_cluster(|cluster| match has_services(&cluster.snapshot) {
+            true => check(cluster),
+            false => Ok(Outcome::NotChecked(
+                "no Service of the input gets rules (see the messages about the input)".to_owned(),
+            )),
+        })
+    }
+
     /// Runs a check that needs objects.
     pub(crate) fn with_cluster(
         &self,
@@ -195,6 +209,10 @@ impl NodeFacts {
         }
         Ok(there)
     }
+}
+
+fn has_services(snapshot: &Snapshot) -> bool {
+    IpFamily::BOTH.into_iter().any(|family| !snapshot.service_ports(family).is_empty())
 }
 
 /// The kernel's nf_tables; `None` if the kernel has none.

@@ -9,7 +9,7 @@ use crate::finding::{Finding, Outcome};
 use crate::node_facts::NodeFacts;
 
 pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
-    node.with_cluster(|cluster| {
+    node.with_services(|cluster| {
         Ok(Outcome::Found(check(&conflicts(&cluster.snapshot, node.config()))))
     })
 }

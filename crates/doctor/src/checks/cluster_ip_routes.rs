@@ -19,7 +19,7 @@ use crate::node_facts::NodeFacts;
 const NAMED: usize = 3;
 
 pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
-    node.with_cluster(|Cluster { snapshot, .. }| {
+    node.with_services(|Cluster { snapshot, .. }| {
         let mut findings = Vec::new();
         for family in node.families() {
             findings.extend(check(&unreachable(snapshot, *family)?, &snapshot.service_cidrs));

@@ -8,7 +8,7 @@ use crate::finding::{Finding, Outcome, Severity};
 use crate::node_facts::NodeFacts;
 
 pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
-    node.with_cluster(|cluster| {
+    node.with_services(|cluster| {
         Ok(Outcome::Found(check(&unavailable_ports(&cluster.snapshot, &cluster.objects))))
     })
 }

@@ -16,7 +16,7 @@ use crate::node_facts::NodeFacts;
 const NAMED: usize = 3;
 
 pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
-    node.with_cluster(|cluster| {
+    node.with_services(|cluster| {
         let node_ports = node_ports(&cluster.snapshot);
         Ok(Outcome::Found(check(&node_ports, &LocalPorts::read()?).into_iter().collect()))
     })

@@ -14,7 +14,7 @@ use crate::finding::{Finding, Outcome};
 use crate::node_facts::NodeFacts;
 
 pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
-    node.with_cluster(|cluster| {
+    node.with_services(|cluster| {
         let claims = claims(&cluster.snapshot, &host::addresses()?);
         let ports = claims.ports();
         let listening = if ports.is_empty() { Vec::new() } else { listeners(&ports)? };

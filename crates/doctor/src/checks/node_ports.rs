@@ -15,7 +15,7 @@ use crate::finding::{Finding, Outcome};
 use crate::node_facts::NodeFacts;
 
 pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
-    node.with_cluster(|cluster| {
+    node.with_services(|cluster| {
         let snapshot = &cluster.snapshot;
         let node_ports = node_ports(snapshot);
         let numbers: BTreeSet<u16> = node_ports.keys().map(|port| port.number).collect();

@@ -20,7 +20,7 @@ use crate::node_facts::NodeFacts;
 const NAMED: usize = 3;
 
 pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
-    node.with_cluster(|cluster| {
+    node.with_services(|cluster| {
         let config = node.config();
         let mode = config.detect_local_mode;
         if matches!(mode, DetectLocalMode::BridgeInterface | DetectLocalMode::InterfaceNamePrefix) {
