@@ -457,7 +457,7 @@ fn doctor_nat_order_foreign_nat_chain_runs_first() {
     namespace.run("nft delete table inet other");
     namespace.run("iptables-nft -t nat -A OUTPUT -p tcp --dport 81 -j REDIRECT --to-ports 82");
     let what = patient.one("nat-order", "note");
-    assert!(what.contains("ip nat OUTPUT"), "{what}");
+    assert!(what.contains("iptables-nft -t nat -A OUTPUT"), "{what}");
     namespace.run("nft delete table ip nat");
     namespace.run(
         "nft 'add table ip other; \
@@ -514,7 +514,7 @@ fn doctor_nat_order_iptables_nft_rules_with_services_in_legacy() {
     let (_, found) = patient.examine("--check nat-order");
     let (result, what) = &found["nat-order"];
     assert_eq!(result, "note");
-    assert!(what.iter().any(|what| what.contains("ip nat OUTPUT")), "{what:?}");
+    assert!(what.iter().any(|what| what.contains("iptables-nft -t nat -A OUTPUT")), "{what:?}");
 }
 
 #[test]

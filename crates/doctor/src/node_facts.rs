@@ -60,6 +60,18 @@ impl ActualIptables {
         rulegen_inspect::iptables::holds_services(&self.ruleset)
     }
 
+    /// Whether it has chains of Services that a cleanup removes. It keeps those that rules of other
+    /// programs jump to, usually KUBE-MARK-MASQ.
+    pub(crate) fn holds_removable_services(&self) -> bool {
+        let (_, kept) = iptables::removal_of_everything(&self.ruleset);
+        let chains = self.ruleset.tables.get(&IptablesTable::Nat).into_iter();
+        let mut chains = chains.flat_map(|chains| chains.keys());
+        chains.any(|chain| {
+            let is_kept = kept.contains(&(IptablesTable::Nat, chain));
+            iptables::OURS.owns(IptablesTable::Nat, chain) && !is_kept
+        })
+    }
+
     /// Whether it has kubelet's chains.
     pub(crate) fn is_kubelets(&self) -> bool {
         let mangle = self.ruleset.tables.get(&IptablesTable::Mangle);
@@ -222,5 +234,27 @@ pub(crate) fn nf_tables() -> Result<Option<NfTables>> {
         Ok(_) => Ok(Some(kernel)),
         Err(error) if error.is_absence() => Ok(None),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rulegen_ruleset::iptables::parse;
+
+    use super::*;
+
+    #[test]
+    fn chains_of_services_that_cleanup_keeps_are_not_removable() {
+        let is_removable = |lines: &str| {
+            let (ruleset, errors) = parse(IpFamily::Ipv4, &format!("*nat\n{lines}\nCOMMIT\n"));
+            assert_eq!(errors, []);
+            let held = ActualIptables { variant: Variant::Nft, family: IpFamily::Ipv4, ruleset };
+            assert!(held.holds_services(), "{lines}");
+            held.holds_removable_services()
+        };
+        let mark = ":KUBE-MARK-MASQ - [0:0]\n:CNI - [0:0]\n-A CNI -p tcp -j KUBE-MARK-MASQ";
+        assert!(!is_removable(mark));
+        assert!(is_removable(":KUBE-MARK-MASQ - [0:0]"));
+        assert!(is_removable(&format!(":KUBE-SERVICES - [0:0]\n{mark}")));
     }
 }

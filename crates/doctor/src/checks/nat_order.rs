@@ -7,7 +7,6 @@ use rulegen_config::ProxyMode;
 use rulegen_inspect::iptables::translations_ahead;
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::nftables::NatBaseChain;
-use rulegen_net::IpFamily;
 
 use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome};
@@ -22,32 +21,25 @@ pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
     let table = node.table().as_str();
     let services = [table, DEFAULT_TABLE, KUBE_PROXY_TABLE];
     let held = node.iptables()?;
-    // The checks kube-proxy and other-mode report these tables.
+    // The checks kube-proxy and other-mode report the tables of Services. The chains of iptables-nft
+    // have fixed priorities, so its rules are reported instead.
     let is_reported = |family: &str, table: &str| {
-        services.contains(&table) || table == "nat" && holds_services_in_nftables(held, family)
+        services.contains(&table) || table == "nat" && is_of_iptables(held, family)
     };
     let others = match nf_tables()? {
         Some(mut kernel) => kernel.nat_base_chains(OURS, is_reported)?,
         None => Vec::new(),
     };
     let is_ours = |held: &&ActualIptables| mode == ProxyMode::Iptables && held.holds_services();
-    // The table of iptables-nft is among those of nftables, unless it was skipped above.
-    let is_beside = |held: &&ActualIptables| {
-        !is_ours(held) && (held.variant == Variant::Legacy || held.holds_services())
-    };
+    let is_beside = |held: &&ActualIptables| !is_ours(held);
     let ahead: Vec<String> = held.iter().filter(is_ours).flat_map(rules_ahead).collect();
     let beside: Vec<String> = held.iter().filter(is_beside).flat_map(rules_ahead).collect();
     Ok(Outcome::Found(check(&others, &ahead, &beside)))
 }
 
-/// Whether the nftables table `nat` of this family belongs to iptables-nft and has Services.
-fn holds_services_in_nftables(held: &[ActualIptables], family: &str) -> bool {
-    let word = |held: &ActualIptables| match held.family {
-        IpFamily::Ipv4 => "ip",
-        IpFamily::Ipv6 => "ip6",
-    };
-    let of_nftables = |held: &&ActualIptables| held.variant == Variant::Nft && word(held) == family;
-    held.iter().filter(of_nftables).any(ActualIptables::holds_services)
+/// Whether the nftables table `nat` of this family belongs to iptables-nft.
+fn is_of_iptables(held: &[ActualIptables], family: &str) -> bool {
+    held.iter().any(|held| held.variant == Variant::Nft && held.family.nft_name() == family)
 }
 
 /// The rules in the format of `iptables -S`, with the program's name.

@@ -1,5 +1,6 @@
 //! Finds leftover rules of the other proxy mode. The nat chain that runs first decides a connection,
-//! and a reject by either mode applies.
+//! and a reject by either mode applies. Chains that cleanup keeps because rules of other programs
+//! jump to them do not count.
 
 use crate::error::Result;
 use rulegen_config::ProxyMode;
@@ -17,7 +18,7 @@ pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
     let chains = match node.config().mode {
         ProxyMode::Iptables => Vec::new(),
         ProxyMode::Nftables => {
-            let held = node.iptables()?.iter().filter(|held| held.holds_services());
+            let held = node.iptables()?.iter().filter(|held| held.holds_removable_services());
             held.map(ActualIptables::words).collect()
         }
     };
