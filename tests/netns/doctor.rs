@@ -286,6 +286,26 @@ fn doctor_bridge_netfilter_off_is_a_warning() {
 }
 
 #[test]
+fn doctor_hairpin_off_on_bridge_port_of_an_endpoint() {
+    let patient = Patient::new("hairpin", "nftables");
+    patient.namespace.run(
+        "ip link add cni0 type bridge; ip link set cni0 up; \
+         ip link add pod1 type veth peer name a; ip link set pod1 master cni0; \
+         ip link set pod1 up; sysctl -qw net.bridge.bridge-nf-call-iptables=1",
+    );
+    assert_eq!(patient.examine("").0, Some(0), "no endpoint is there");
+    patient.namespace.run(
+        "bridge fdb add 02:00:00:00:00:05 dev pod1 master static; \
+         ip neigh add 10.244.1.5 lladdr 02:00:00:00:00:05 dev cni0 nud permanent",
+    );
+    let what = patient.one("hairpin", "warning");
+    let start = "hairpin mode is off on port pod1 of bridge cni0: its endpoint 10.244.1.5 of";
+    assert!(what.starts_with(start), "{what}");
+    patient.namespace.run("bridge link set dev pod1 hairpin on");
+    assert_eq!(patient.examine("").0, Some(0), "the remedy helps");
+}
+
+#[test]
 fn doctor_rp_filter_strict_with_drops_is_a_warning() {
     let patient = Patient::new("rp-filter", "nftables");
     let client = Namespace::new("doctor-rp-filter-client");

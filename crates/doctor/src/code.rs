@@ -29,6 +29,8 @@ pub enum FindingCode {
     BridgeNetfilterOff,
     /// br_netfilter is not loaded.
     BridgeNetfilterNotLoaded,
+    /// A pod on a bridge does not reach itself through a Service.
+    HairpinOff,
     /// The strict reverse-path filter dropped packets.
     ReversePathDrops,
     /// 127.0.0.0/8 is reachable from the network.

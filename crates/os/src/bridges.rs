@@ -1,5 +1,6 @@
 //! Bridge interfaces of this network namespace.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::{fs, io};
 
@@ -29,6 +30,108 @@ pub fn bridges() -> io::Result<Vec<Bridge>> {
     Ok(bridges)
 }
 
+/// A bridge port with hairpin mode off: a packet never leaves by the port that it came in by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PortWithoutHairpin {
+    /// Name of the bridge.
+    pub bridge: String,
+    /// Name of the port.
+    pub port: String,
+    /// The neighbours behind the port whose IPv4 addresses the kernel knows.
+    pub neighbours: Vec<Ipv4Addr>,
+}
+
+/// A hardware address.
+type Mac = [u8; 6];
+
+/// The ports with hairpin mode off of bridges that pass IPv4 packets to iptables and nftables
+/// (`is_passed` for all bridges, or by the bridge's own setting). The bridge itself then forwards a
+/// packet whose destination was translated. Bridges in promiscuous mode are left out: they deliver
+/// such packets to the host.
+///
+/// # Errors
+/// /sys or /proc cannot be read.
+pub fn ports_without_hairpin(is_passed: bool) -> io::Result<Vec<PortWithoutHairpin>> {
+    let arp = fs::read_to_string("/proc/thread-self/net/arp")?;
+    let mut found = Vec::new();
+    for Bridge { name: bridge, .. } in bridges()? {
+        let folder = Path::new("/sys/class/net").join(&bridge);
+        let is_one = |file: &str| number(&folder.join(file)).is_some_and(|value| value == 1);
+        let is_promiscuous = number(&folder.join("flags")).is_some_and(|flags| flags & 0x100 != 0);
+        if is_promiscuous || !(is_passed || is_one("bridge/nf_call_iptables")) {
+            continue;
+        }
+        // The bridge may disappear during the read.
+        let macs = fs::read(folder.join("brforward")).unwrap_or_default();
+        let Ok(ports) = fs::read_dir(folder.join("brif")) else { continue };
+        for port in ports.filter_map(Result::ok) {
+            let (path, port) = (port.path(), port.file_name().to_string_lossy().into_owned());
+            if number(&path.join("hairpin_mode")) != Some(0) {
+                continue;
+            }
+            let Some(at) = number(&path.join("port_no")) else { continue };
+            let neighbours = neighbours(&arp, &bridge, &macs_at(&macs, at));
+            found.push(PortWithoutHairpin { bridge: bridge.clone(), port, neighbours });
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// A decimal number, or a hexadecimal one that starts with 0x.
+fn number(file: &Path) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    match text.trim().strip_prefix("0x") {
+        Some(hexadecimal) => u64::from_str_radix(hexadecimal, 16).ok(),
+        None => text.trim().parse().ok(),
+    }
+}
+
+/// The hardware addresses behind a port, from the forwarding table (struct __fdb_entry of
+/// linux/if_bridge.h).
+fn macs_at(table: &[u8], port: u64) -> Vec<Mac> {
+    let mac = |entry: &[u8; 16]| {
+        let [a, b, c, d, e, f, low, is_local, _, _, _, _, high, ..] = *entry;
+        let is_at = u64::from(u16::from_le_bytes([low, high])) == port && is_local == 0;
+        is_at.then_some([a, b, c, d, e, f])
+    };
+    let (entries, _) = table.as_chunks::<16>();
+    entries.iter().filter_map(mac).collect()
+}
+
+/// The addresses that /proc/net/arp has on an interface with one of these hardware addresses.
+fn neighbours(arp: &str, interface: &str, macs: &[Mac]) -> Vec<Ipv4Addr> {
+    let neighbour = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let ip = fields.next()?.parse().ok()?;
+        let mac = fields.nth(2)?;
+        let mut bytes = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).ok());
+        let mut next = || bytes.next().flatten();
+        let mac = [next()?, next()?, next()?, next()?, next()?, next()?];
+        (fields.nth(1)? == interface && macs.contains(&mac)).then_some(ip)
+    };
+    arp.lines().filter_map(neighbour).collect()
+}
+
 fn count(folder: &Path) -> Option<usize> {
     Some(fs::read_dir(folder).ok()?.count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bridge_neighbours_are_found_by_port_and_hardware_address() {
+        let entry =
+            |last, port, is_local| [2, 0, 0, 0, 0, last, port, is_local, 0, 0, 0, 0, 0, 0, 0, 0_u8];
+        let table = [entry(1, 1, 0), entry(2, 2, 0), entry(3, 2, 1)].concat();
+        assert_eq!(macs_at(&table, 2), [[2, 0, 0, 0, 0, 2]]);
+        let arp = "IP address       HW type     Flags       HW address            Mask     Device\n\
+                   10.244.1.5       0x1         0x2         02:00:00:00:00:02     *        cbr0\n\
+                   10.244.1.6       0x1         0x2         02:00:00:00:00:01     *        cbr0\n\
+                   10.244.1.7       0x1         0x2         02:00:00:00:00:02     *        eth0\n";
+        let found = neighbours(arp, "cbr0", &macs_at(&table, 2));
+        assert_eq!(found, [Ipv4Addr::new(10, 244, 1, 5)]);
+    }
 }

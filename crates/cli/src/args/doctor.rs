@@ -27,12 +27,13 @@ ok, note, warning, error, unknown or notChecked; reason is set for the last two;
 unknown, notChecked}, the number of checks with each result.";
 
 /// The names of all checks, kept from version to version.
-pub(crate) const CHECK_NAMES: [&str; 26] = [
+pub(crate) const CHECK_NAMES: [&str; 27] = [
     "kernel-features",
     "ip-forward",
     "ipv6-forward",
     "cluster-ip-routes",
     "bridge-netfilter",
+    "hairpin",
     "rp-filter",
     "route-localnet",
     "tcp-be-liberal",

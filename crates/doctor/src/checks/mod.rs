@@ -10,6 +10,7 @@ mod endpoints;
 mod ephemeral_ports;
 mod firewall;
 mod forwarding;
+mod hairpin;
 mod iptables_variants;
 mod kernel_features;
 mod kube_proxy;
@@ -42,7 +43,7 @@ pub struct Check {
 }
 
 /// All checks: host, rules of other programs, own rules, cluster.
-pub static CHECKS: [Check; 26] = [
+pub static CHECKS: [Check; 27] = [
     Check {
         name: "kernel-features",
         about: "the kernel or iptables supports the rules",
@@ -67,6 +68,11 @@ pub static CHECKS: [Check; 26] = [
         name: "bridge-netfilter",
         about: "bridged traffic passes iptables and nftables",
         run: bridge_netfilter::run,
+    },
+    Check {
+        name: "hairpin",
+        about: "endpoints on a bridge reach themselves through Services",
+        run: hairpin::run,
     },
     Check {
         name: "rp-filter",

@@ -1,0 +1,84 @@
+//! Checks the hairpin mode of bridge ports with endpoints. If bridged packets pass the rules, the
+//! bridge forwards a packet that a Service sends back to the pod it comes from. With hairpin mode
+//! off it drops it.
+
+use std::net::IpAddr;
+
+use crate::error::Result;
+use rulegen_model::Snapshot;
+use rulegen_net::ServicePortName;
+use rulegen_os::bridges::{PortWithoutHairpin, ports_without_hairpin};
+use rulegen_os::sysctl::Sysctl;
+
+use crate::code::FindingCode;
+use crate::finding::{Finding, Outcome};
+use crate::node_facts::NodeFacts;
+
+pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+    node.with_services(|cluster| {
+        let is_passed = Sysctl::BRIDGE_NF_CALL_IPTABLES.read_if_there()? == Some(1);
+        let ports = ports_without_hairpin(is_passed)?;
+        let findings = ports.iter().filter_map(|port| check(port, &cluster.snapshot));
+        Ok(Outcome::Found(findings.collect()))
+    })
+}
+
+fn check(port: &PortWithoutHairpin, snapshot: &Snapshot) -> Option<Finding> {
+    let PortWithoutHairpin { bridge, port, neighbours } = port;
+    let (ip, service) = neighbours.iter().find_map(|ip| {
+        let service = service_of(snapshot, IpAddr::V4(*ip))?;
+        Some((ip, service))
+    })?;
+    Some(Finding::warning(
+        FindingCode::HairpinOff,
+        format!(
+            "hairpin mode is off on port {port} of bridge {bridge}: its endpoint {ip} of Service \
+             {service} does not reach itself through the Service"
+        ),
+        format!(
+            "bridge link set dev {port} hairpin on; for new pods, set hairpinMode in the CNI \
+             configuration of the bridge plugin"
+        ),
+    ))
+}
+
+/// The first service port with this endpoint.
+fn service_of(snapshot: &Snapshot, ip: IpAddr) -> Option<&ServicePortName> {
+    let mut ports = snapshot.ipv4.iter();
+    let port = ports.find(|port| port.endpoints.iter().any(|end| end.address.ip() == ip))?;
+    Some(&port.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use rulegen_model::{Host, Objects, SnapshotOptions, read_manifest, snapshot};
+
+    use super::*;
+
+    #[test]
+    fn hairpin_off_matters_on_ports_with_endpoints_only() {
+        let manifest = r#"{"kind": "List", "apiVersion": "v1", "items": [
+            {"kind": "Service", "apiVersion": "v1", "metadata": {"name": "web"},
+            "spec": {"clusterIP": "10.96.0.10", "ports": [{"port": 80}]}},
+            {"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1", "metadata":
+            {"name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
+            "addressType": "IPv4", "ports": [{"port": 8080}],
+            "endpoints": [{"addresses": ["10.244.1.5"]}]}]}"#;
+        let mut objects = Objects::default();
+        assert_eq!(read_manifest("test", manifest.as_bytes(), &mut objects), []);
+        let (snapshot, _) = snapshot(&objects, &SnapshotOptions::default(), &Host::default());
+        let found = |last| {
+            let neighbours = vec![Ipv4Addr::new(10, 244, 1, last)];
+            let (bridge, port) = ("cbr0".to_owned(), "pod1".to_owned());
+            check(&PortWithoutHairpin { bridge, port, neighbours }, &snapshot)
+        };
+        assert_eq!(found(6), None);
+        let finding = found(5).unwrap();
+        let start = "hairpin mode is off on port pod1 of bridge cbr0: its endpoint 10.244.1.5 of \
+                     Service default/web does";
+        assert!(finding.what.starts_with(start), "{finding:?}");
+        assert!(finding.remedy.starts_with("bridge link set dev pod1 hairpin on"), "{finding:?}");
+    }
+}
