@@ -166,6 +166,9 @@ fn doctor_on_healthy_node_changes_nothing() {
         let before = generation();
         patient.examine("");
         assert_eq!(generation(), before, "{mode}");
+        let (_, found) = patient.examine("--ip-family ipv4 --check firewall nat-order");
+        let wrong: Findings = found.into_iter().filter(|(_, (result, _))| result != "ok").collect();
+        assert_eq!(wrong, Findings::new(), "{mode}: own IPv6 rules are not foreign");
     }
 }
 

@@ -144,6 +144,13 @@ impl NodeFacts {
         }
     }
 
+    /// Whether an nftables table of this family, in nft's word, is only for IP families that are not
+    /// diagnosed.
+    pub(crate) fn excludes_family(&self, family: &str) -> bool {
+        let others = IpFamily::BOTH.into_iter().filter(|family| !self.families().contains(family));
+        others.map(IpFamily::nft_name).any(|name| name == family)
+    }
+
     /// Name of rulegen's nftables table.
     pub(crate) fn table(&self) -> &Name {
         &self.options.table

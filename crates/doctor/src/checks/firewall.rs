@@ -25,7 +25,9 @@ pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
         held.iter().any(|held| held.variant == Variant::Nft && held.family.nft_name() == family)
     };
     let is_left_out = |family: &str, table: &str| {
-        services.contains(&table) || table == "filter" && has_iptables(family)
+        node.excludes_family(family)
+            || services.contains(&table)
+            || table == "filter" && has_iptables(family)
     };
     let of_nftables = match nf_tables()? {
         Some(mut kernel) => kernel.filter_base_chains(is_left_out)?,

@@ -24,7 +24,9 @@ pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
     // The checks kube-proxy and other-mode report the tables of Services. The chains of iptables-nft
     // have fixed priorities, so its rules are reported instead.
     let is_reported = |family: &str, table: &str| {
-        services.contains(&table) || table == "nat" && is_of_iptables(held, family)
+        node.excludes_family(family)
+            || services.contains(&table)
+            || table == "nat" && is_of_iptables(held, family)
     };
     let others = match nf_tables()? {
         Some(mut kernel) => kernel.nat_base_chains(OURS, is_reported)?,
