@@ -1,9 +1,14 @@
 //! The words for outcomes and reasons that several commands and the status page share, and the
 //! codes that JSON has for them. Codes are stable, texts may change.
 
+use std::net::IpAddr;
+
 use rulegen_compiler::Refusal;
+use rulegen_model::Unproxied;
+use rulegen_net::{IpFamily, ServicePortName, ServiceRef};
 use serde::{Serialize, Serializer};
 
+use crate::explain::ServiceState;
 use crate::explain::outcome::Outcome;
 
 /// Why the source of a packet is replaced by an address of this node.
@@ -92,9 +97,68 @@ pub fn outcome(outcome: Outcome) -> Option<&'static str> {
 
 /// The end of a sentence that says why there is no endpoint.
 pub(crate) const CLIENT_IS_REJECTED: &str = "the client gets an ICMP port-unreachable";
+pub(crate) const CLIENT_IS_DROPPED: &str = "the client gets no answer";
 
 const REJECTED: &str = "rejected: the client gets an ICMP port-unreachable";
 const DROPPED: &str = "dropped: the client gets no answer";
+
+/// Addresses of a Service's endpoints are not used.
+pub(crate) fn unused_addresses(service: &ServicePortName, addresses: &[String]) -> String {
+    let ServicePortName { namespace, service, .. } = service;
+    format!(
+        "only the first address of each endpoint is used; these of {namespace}/{service} are not: {}",
+        addresses.join(", ")
+    )
+}
+
+/// The packet goes to an unused address of an endpoint.
+pub(crate) fn unused_address(service: &ServiceRef, address: IpAddr, first: &str) -> String {
+    let ServiceRef { namespace, name, .. } = service;
+    format!(
+        "{address} is not the first address of an endpoint of {namespace}/{name} ({first} is), so \
+         the Service does not use it: the packet goes there directly"
+    )
+}
+
+/// Why the name of a Service stands for no address of a family.
+pub(crate) fn unresolved(state: ServiceState, family: IpFamily) -> (Code, String) {
+    let family = family.api_name();
+    match state {
+        ServiceState::Unknown => (Code::UnknownService, "does not exist in the input".to_owned()),
+        ServiceState::NoObjects => (
+            Code::UnknownService,
+            format!(
+                "has no {family} cluster IP in the rules (with -f or --kubeconfig, explain can tell why)"
+            ),
+        ),
+        ServiceState::Unproxied(Unproxied::Headless) => (
+            Code::Headless,
+            "is headless (clusterIP: None): it has no cluster IP and no rules. DNS answers with the \
+             addresses of its pods, and clients connect to them directly"
+                .to_owned(),
+        ),
+        ServiceState::Unproxied(Unproxied::ExternalName) => (
+            Code::ExternalName,
+            "is of type ExternalName: it has no cluster IP and no rules. DNS answers with an alias \
+             for spec.externalName, and clients connect to that host directly"
+                .to_owned(),
+        ),
+        ServiceState::Unproxied(Unproxied::OtherProxy) => (
+            Code::OtherProxy,
+            "is left to another proxy (label service.kubernetes.io/service-proxy-name): there are \
+             no rules for it here"
+                .to_owned(),
+        ),
+        ServiceState::OtherFamily => (
+            Code::OtherFamily,
+            format!("has no {family} cluster IP, only one of the other IP family: a packet needs a source address of that family"),
+        ),
+        ServiceState::Unusable => (
+            Code::UnusableService,
+            "has no rules because it is invalid or too large: see the warnings about it".to_owned(),
+        ),
+    }
+}
 
 /// What a remark of an explanation says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +189,26 @@ pub enum Code {
     NoEndpoints,
     /// No endpoint is on this node, and the policy is Local.
     NoLocalEndpoints,
+    /// The policy is Local, and no slice names the node of an endpoint.
+    EndpointsWithoutNode,
+    /// Endpoints of the Service have several addresses, of which the first is used.
+    UnusedAddresses,
+    /// The packet goes to an address of an endpoint that is not its first.
+    UnusedAddress,
+    /// The Service is not in the input, or no rule is for it.
+    UnknownService,
+    /// The Service has no cluster IP.
+    Headless,
+    /// The Service is an alias for a host name.
+    ExternalName,
+    /// Another proxy serves the Service.
+    OtherProxy,
+    /// The Service has no cluster IP of the packet's family.
+    OtherFamily,
+    /// The Service is invalid, or too large.
+    UnusableService,
+    /// The Service's name stands for several ports.
+    SeveralPorts,
     /// The client is in none of the source ranges.
     SourceRange,
     /// The Service does not have the port at its cluster IP.
@@ -166,6 +250,16 @@ impl Code {
             Code::SourceKept => "source-kept",
             Code::NoEndpoints => "no-endpoints",
             Code::NoLocalEndpoints => "no-local-endpoints",
+            Code::EndpointsWithoutNode => "endpoints-without-node",
+            Code::UnusedAddresses => "unused-addresses",
+            Code::UnusedAddress => "unused-address",
+            Code::UnknownService => "unknown-service",
+            Code::Headless => "headless",
+            Code::ExternalName => "external-name",
+            Code::OtherProxy => "other-proxy",
+            Code::OtherFamily => "other-family",
+            Code::UnusableService => "unusable-service",
+            Code::SeveralPorts => "several-ports",
             Code::SourceRange => "source-range",
             Code::NoSuchPort => "no-such-port",
             Code::NoSuchClusterIp => "no-such-cluster-ip",

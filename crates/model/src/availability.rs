@@ -18,10 +18,12 @@ pub enum Availability {
         /// Number of endpoints that are terminating and no longer serving.
         terminating: usize,
     },
-    /// Usable endpoints are only on other nodes, and policy Local keeps traffic on this node.
+    /// No usable endpoint is known to be on this node, and policy Local keeps traffic on it.
     NoneLocal {
         /// Number of endpoints on other nodes: ready ones, or terminating ones if none is ready.
         elsewhere: usize,
+        /// Number of such endpoints on no known node, because `nodeName` is missing.
+        without_node: usize,
         /// The traffic to which the policy applies.
         scope: LocalPolicyScope,
     },
@@ -66,8 +68,14 @@ impl Availability {
         }
         let has_local = || endpoints.iter().any(|of| of.local && of.is_usable());
         if let Some(scope) = LocalPolicyScope::of(port).filter(|_| !has_local()) {
-            let elsewhere = if ready > 0 { ready } else { serving };
-            return Self::NoneLocal { elsewhere, scope };
+            let counts = |of: &&Endpoint| match ready {
+                0 => of.is_terminating_and_serving(),
+                _ => of.ready,
+            };
+            let usable = endpoints.iter().filter(counts);
+            let without_node = usable.filter(|endpoint| !endpoint.has_node).count();
+            let elsewhere = if ready > 0 { ready } else { serving }.saturating_sub(without_node);
+            return Self::NoneLocal { elsewhere, without_node, scope };
         }
         if ready == 0 { Self::OnlyTerminating { terminating: serving } } else { Self::Ready }
     }

@@ -20,6 +20,8 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// Whether it runs on this node.
     pub local: bool,
+    /// Whether its slice names the node that it runs on. Without `nodeName` it is on no known node.
+    pub has_node: bool,
     /// Condition `ready`: whether it accepts new connections.
     pub ready: bool,
     /// Condition `serving`: whether it answers, even if terminating.

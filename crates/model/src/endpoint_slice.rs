@@ -138,6 +138,7 @@ impl CheckedEndpoint {
         Endpoint {
             address: SocketAddr::new(self.address, port),
             local: !self.node.is_empty() && *self.node == *node.name,
+            has_node: !self.node.is_empty(),
             ready: self.ready,
             serving: self.serving,
             terminating: self.terminating,
@@ -197,9 +198,9 @@ fn endpoints(
 ) -> Vec<CheckedEndpoint> {
     let mut endpoints = Vec::with_capacity(slice.endpoints.len());
     for (n, endpoint) in slice.endpoints.iter().enumerate() {
-        // The addresses of one endpoint are interchangeable; the API says to use the first.
-        let text = endpoint.addresses.first().map(String::as_str);
-        let Some(text) = report.need(text, format!("endpoints[{n}].addresses"), "empty") else {
+        let Some(text) =
+            report.need(endpoint.address(), format!("endpoints[{n}].addresses"), "empty")
+        else {
             continue;
         };
         match usable_address(text, family) {

@@ -60,6 +60,7 @@ pub use objects::{Objects, Sourced};
 pub use options::{IPTABLES_SERVICE_SIZE, NFTABLES_SERVICE_SIZE, NodePortScope, SnapshotOptions};
 pub use problem::{ObjectName, Problem, Severity, Source};
 pub use select::{NotChosen, Selection, not_chosen, select};
+pub use service::Unproxied;
 pub use service_port::{ServicePort, TrafficPolicy};
 pub use snapshot::{Cluster, Snapshot, node_name, single_objects, snapshot};
 pub use store::{Changes, NodeState, ServiceChange, Store, StoreEvent};

@@ -239,6 +239,18 @@ pub struct SliceEndpoint {
     pub hints: EndpointHints,
 }
 
+impl SliceEndpoint {
+    /// The address that traffic goes to: the API says to use the first.
+    pub fn address(&self) -> Option<&str> {
+        self.addresses.first().map(String::as_str)
+    }
+
+    /// The other addresses, which no proxy uses.
+    pub fn unused_addresses(&self) -> &[String] {
+        self.addresses.get(1..).unwrap_or_default()
+    }
+}
+
 /// `conditions` of an endpoint.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]

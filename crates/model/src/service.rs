@@ -69,6 +69,36 @@ fn unproxied_ips(service: &Service, report: &Report<'_>) -> Vec<IpAddr> {
     cluster_ips(service, &mut ignored)
 }
 
+/// Why a Service gets no rules although it is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unproxied {
+    /// It has no cluster IP (`clusterIP: None`).
+    Headless,
+    /// Its type is ExternalName.
+    ExternalName,
+    /// It is left to another proxy (label `service.kubernetes.io/service-proxy-name`).
+    OtherProxy,
+}
+
+impl Unproxied {
+    /// `None` if the Service gets rules, or is invalid.
+    pub fn of(service: &Service) -> Option<Self> {
+        if service.metadata.labels.service_proxy_name.is_some() {
+            return Some(Self::OtherProxy);
+        }
+        if service.spec.kind.as_deref() == Some("ExternalName") {
+            return Some(Self::ExternalName);
+        }
+        (given_cluster_ip(service) == Some("None")).then_some(Self::Headless)
+    }
+}
+
+/// The first cluster IP, as it is written.
+fn given_cluster_ip(service: &Service) -> Option<&str> {
+    let given = service.spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty());
+    given.or(service.spec.cluster_ips.first().map(String::as_str))
+}
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum ServiceKind {
     ClusterIp,
@@ -106,8 +136,7 @@ fn proxied_kind(service: &Service, report: &mut Report<'_>) -> Option<ServiceKin
             return None;
         }
     };
-    let given = service.spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty());
-    match given.or(service.spec.cluster_ips.first().map(String::as_str)) {
+    match given_cluster_ip(service) {
         Some("None") => {
             report.note(format!("skipped: headless Services (clusterIP: None) {NEED_NO_RULES}"));
             None

@@ -25,6 +25,7 @@ use crate::object_key::ObjectKey;
 use crate::options::{NodePortScope, SnapshotOptions};
 use crate::ownership::{Admission, Admitted, ClaimedIp, ServicesByIp};
 use crate::problem::{ObjectName, Problem, Report};
+use crate::service::Unproxied;
 use crate::service_port::ServicePort;
 use crate::snapshot::{
     Snapshot, checked_ports, checked_slice, networks, node_name, ordered_networks, this_node,
@@ -148,6 +149,8 @@ struct StoredService {
     has_problems: bool,
     /// False if it was deleted since the last [`Store::changes`].
     exists: bool,
+    /// Why it gets no rules, if it is valid.
+    unproxied: Option<Unproxied>,
 }
 
 /// A Service's ports with endpoints, and the problems with its external and load-balancer IPs.
@@ -277,6 +280,11 @@ impl Store {
     /// The ports of one Service, if it exists.
     pub fn service(&self, key: &ObjectKey) -> Option<&[ServicePort]> {
         self.services.get(key).filter(|known| known.exists).map(|known| known.ports.as_slice())
+    }
+
+    /// Why an existing Service gets no rules, if it is valid.
+    pub fn unproxied(&self, key: &ObjectKey) -> Option<Unproxied> {
+        self.services.get(key).filter(|known| known.exists)?.unproxied
     }
 
     /// Addresses of the node that Services use, as of the last [`Store::changes`].
@@ -418,6 +426,7 @@ impl Store {
         let known = self.services.entry(key.clone()).or_default();
         known.fresh = Some(checked.ports);
         known.exists = true;
+        known.unproxied = Unproxied::of(service);
         self.set_addresses_of(&key, checked.cluster_ips.into(), checked.claimed.into());
         self.touched.insert(key);
         problems

@@ -52,6 +52,8 @@ pub enum UnavailableReason {
     NoneLocal {
         /// Number of endpoints on other nodes: ready ones, or terminating ones if none is ready.
         elsewhere: usize,
+        /// Number of such endpoints on no known node: `nodeName` is missing in their slices.
+        without_node: usize,
         /// The traffic to which the policy applies.
         scope: LocalPolicyScope,
     },
@@ -97,8 +99,8 @@ pub(crate) fn unavailability_of<'a>(
         Availability::NoneUsable { not_ready, terminating } => {
             Some(UnavailableReason::NoneReady { not_ready, terminating })
         }
-        Availability::NoneLocal { elsewhere, scope } => {
-            Some(UnavailableReason::NoneLocal { elsewhere, scope })
+        Availability::NoneLocal { elsewhere, without_node, scope } => {
+            Some(UnavailableReason::NoneLocal { elsewhere, without_node, scope })
         }
         Availability::OnlyTerminating { terminating } => {
             Some(UnavailableReason::OnlyTerminating { terminating })
@@ -186,7 +188,7 @@ impl UnavailableReason {
             UnavailableReason::OnlyTerminating { .. } => {
                 format!("check why no new pods start (`kubectl -n {namespace} get pods`)")
             }
-            UnavailableReason::NoneLocal { scope, .. } => {
+            UnavailableReason::NoneLocal { elsewhere, scope, .. } => {
                 let field = match scope {
                     LocalPolicyScope::Internal => "spec.internalTrafficPolicy",
                     LocalPolicyScope::External => "spec.externalTrafficPolicy",
@@ -194,7 +196,12 @@ impl UnavailableReason {
                         "spec.internalTrafficPolicy and spec.externalTrafficPolicy"
                     }
                 };
-                format!("run a pod on this node, or set {field} to Cluster")
+                match elsewhere {
+                    0 => format!(
+                        "set endpoints[].nodeName in the EndpointSlices, or set {field} to Cluster"
+                    ),
+                    _ => format!("run a pod on this node, or set {field} to Cluster"),
+                }
             }
         }
     }
@@ -226,7 +233,7 @@ impl Display for UnavailableReason {
                 f,
                 "has only terminating endpoints ({terminating}), which still get its traffic"
             ),
-            UnavailableReason::NoneLocal { elsewhere, scope } => {
+            UnavailableReason::NoneLocal { elsewhere, without_node, scope } => {
                 let (traffic, policy) = match scope {
                     LocalPolicyScope::Internal => {
                         ("traffic to its cluster IP", "internalTrafficPolicy is")
@@ -240,11 +247,21 @@ impl Display for UnavailableReason {
                 };
                 write!(
                     f,
-                    "has no endpoint on this node for {traffic}: {policy} Local ({elsewhere} on \
-                     other nodes)"
+                    "has no endpoint on this node for {traffic}: {policy} Local ({})",
+                    places(*elsewhere, *without_node)
                 )
             }
         }
+    }
+}
+
+/// Where endpoints are that policy Local does not use.
+fn places(elsewhere: usize, without_node: usize) -> String {
+    let unknown = format!("{without_node} on no known node: endpoints[].nodeName is missing");
+    match (elsewhere, without_node) {
+        (_, 0) => format!("{elsewhere} on other nodes"),
+        (0, _) => unknown,
+        _ => format!("{elsewhere} on other nodes, {unknown}"),
     }
 }
 
@@ -276,7 +293,8 @@ mod tests {
     const HERE: &str = r#"{"addresses": ["10.244.1.5"], "nodeName": "node-1"}"#;
     const ELSEWHERE: &str = r#"{"addresses": ["10.244.2.5"], "nodeName": "node-2"}"#;
     const NOT_READY: &str = r#"{"addresses": ["10.244.1.6"], "conditions": {"ready": false}}"#;
-    const TERMINATING: &str = r#"{"addresses": ["10.244.1.7"],
+    const NOWHERE: &str = r#"{"addresses": ["10.244.1.4"]}"#;
+    const TERMINATING: &str = r#"{"addresses": ["10.244.1.7"], "nodeName": "node-2",
         "conditions": {"ready": false, "serving": true, "terminating": true}}"#;
     const TERMINATING_HERE: &str = r#"{"addresses": ["10.244.1.9"], "nodeName": "node-1",
         "conditions": {"ready": false, "serving": true, "terminating": true}}"#;
@@ -356,6 +374,12 @@ mod tests {
                 http(&[ELSEWHERE, NOT_READY]),
                 "has no endpoint on this node for traffic from outside: externalTrafficPolicy is \
                  Local (1 on other nodes)",
+            ),
+            (
+                LOCAL,
+                http(&[NOWHERE, ELSEWHERE]),
+                "has no endpoint on this node for traffic from outside: externalTrafficPolicy is \
+                 Local (1 on other nodes, 1 on no known node: endpoints[].nodeName is missing)",
             ),
             // The terminating endpoint is on another node, which policy Local does not use.
             (

@@ -91,6 +91,7 @@ mod tests {
         let endpoint = |port| Endpoint {
             address: SocketAddr::from(([10, 244, 1, 1], port)),
             local: true,
+            has_node: true,
             ready: true,
             serving: true,
             terminating: false,

@@ -6,8 +6,10 @@ use std::num::NonZeroU16;
 
 use rulegen_compiler::{iptables, nftables, plan};
 use rulegen_config::{ProxyConfig, ProxyMode};
-use rulegen_inspect::explain::{Destination, Explanation, by_ruleset, by_table, resolve};
-use rulegen_model::{ObjectKey, ServicePort, Snapshot, Store, UnavailableReason};
+use rulegen_inspect::explain::{
+    Destination, Explanation, ServiceState, by_ruleset, by_table, resolve,
+};
+use rulegen_model::{ObjectKey, ServicePort, Snapshot, Store, UnavailableReason, Unproxied};
 use rulegen_net::{IpFamily, Protocol, ServicePortName};
 use rulegen_ruleset::nftables::Name;
 use rulegen_ruleset::{Origin, Packet};
@@ -57,10 +59,22 @@ fn resolved(
         Destination::Address(address, protocol) => return Ok((*address, *protocol)),
         Destination::Service(service) => service,
     };
-    let ports = store.service(&ObjectKey::new(&service.namespace, &service.name));
+    let key = ObjectKey::new(&service.namespace, &service.name);
+    let ports = store.service(&key);
     let cluster_ip = |port: &ServicePort| SocketAddr::new(port.cluster_ip, port.port);
     let cluster_ips = ports.unwrap_or_default().iter().map(|of| (&of.name, cluster_ip(of)));
-    resolve(service, family, cluster_ips).map_err(|error| error.to_string())
+    let state = || state(ports, store.unproxied(&key));
+    resolve(service, family, cluster_ips, state).map_err(|error| error.to_string())
+}
+
+/// What is known of a Service without a cluster IP of a family.
+fn state(ports: Option<&[ServicePort]>, unproxied: Option<Unproxied>) -> ServiceState {
+    match (ports, unproxied) {
+        (None, _) => ServiceState::Unknown,
+        (_, Some(unproxied)) => ServiceState::Unproxied(unproxied),
+        (Some([]), None) => ServiceState::Unusable,
+        (Some(_), None) => ServiceState::OtherFamily,
+    }
 }
 
 impl ExplainRequest {

@@ -706,11 +706,11 @@ fn explain_page_shows_frontend_outcomes_and_errors() {
     assert_eq!(page(&status, "/explain?to=shop/web").status, 200, "filled in");
     for (query, error) in [
         ("from=x&to=10.96.0.10:80", "is not an IP address"),
-        ("from=10.0.0.1&to=", "is no IP:PORT"),
-        ("from=10.0.0.1&to=10.96.0.10:80/icmp", "is none of tcp, udp, sctp"),
-        ("from=10.0.0.1&to=shop/none", "has no IPv4 cluster IP here"),
+        ("from=10.0.0.1&to=", "invalid IP:PORT"),
+        ("from=10.0.0.1&to=10.96.0.10:80/icmp", "(use tcp, udp or sctp)"),
+        ("from=10.0.0.1&to=shop/none", "does not exist"),
         ("from=fd00::1&to=10.96.0.10:80", "different IP families"),
-        ("from=fd00::1&to=shop/web", "has no IPv6 cluster IP here"),
+        ("from=fd00::1&to=shop/web", "has no IPv6 cluster IP, only one of the other"),
         ("from=%3Cscript%3E&to=%3Cscript%3E", "is not an IP address"),
     ] {
         let response = page(&status, &format!("/explain?{query}"));

@@ -29,6 +29,7 @@ fn endpoint(address: &str, ready: bool, serving: bool, terminating: bool) -> End
     Endpoint {
         address: at(address),
         local: false,
+        has_node: true,
         ready,
         serving,
         terminating,

@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(finding.severity, Severity::Warning);
         assert_eq!(finding.what, "Service default/web:http (IPv4) has no EndpointSlice");
         assert!(finding.remedy.contains("kubectl -n default describe service web"), "{finding:?}");
-        let local = |scope| UnavailableReason::NoneLocal { elsewhere: 1, scope };
+        let local = |scope| UnavailableReason::NoneLocal { elsewhere: 1, without_node: 0, scope };
         assert_eq!(found(local(LocalPolicyScope::External))[0].severity, Severity::Note);
         assert_eq!(found(local(LocalPolicyScope::Internal))[0].severity, Severity::Warning);
         assert_eq!(check(&[]), []);

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::net::SocketAddr;
 
+use rulegen_model::Unproxied;
 use rulegen_net::{IpFamily, Protocol, ServicePortName, ServiceRef};
+
+use super::remark::{About, Remark};
+use crate::words::{Code, unresolved};
 
 /// The destination of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,10 +24,32 @@ pub enum Destination {
 pub struct UnresolvedService {
     service: ServiceRef,
     family: IpFamily,
-    /// The ports of the Service, such as `http 80/tcp`.
-    ports: Vec<String>,
-    /// True if several ports match, false if none does.
-    has_several: bool,
+    reason: UnresolvedReason,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum UnresolvedReason {
+    /// No cluster IP of the family.
+    NoClusterIp(ServiceState),
+    /// No port matches. The ports of the Service, such as `http 80/tcp`.
+    NoSuchPort(Vec<String>),
+    /// Several ports match. The ports of the Service.
+    SeveralPorts(Vec<String>),
+}
+
+/// What is known of a Service without a cluster IP of a family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServiceState {
+    /// There are only rules, which show no reason.
+    NoObjects,
+    /// It is not in the input.
+    Unknown,
+    /// It gets no rules, although it is valid.
+    Unproxied(Unproxied),
+    /// It has a cluster IP of the other family.
+    OtherFamily,
+    /// It is invalid, or too large.
+    Unusable,
 }
 
 impl Destination {
@@ -36,7 +62,7 @@ impl Destination {
         if let Ok(address) = first.parse() {
             return match Protocol::from_name(&second.to_lowercase()) {
                 Some(protocol) => Ok(Self::Address(address, protocol)),
-                None => Err(format!("{second:?} is none of tcp, udp, sctp")),
+                None => Err(format!("unknown protocol {second:?} (use tcp, udp or sctp)")),
             };
         }
         // An address without a port is no namespace.
@@ -44,15 +70,14 @@ impl Destination {
         let service = text.parse().ok().filter(|_| is_namespace).map(Self::Service);
         service.ok_or_else(|| {
             format!(
-                "{text:?} is no IP:PORT[/PROTO] (IPv6: [IP]:PORT) and no \
-                 NAMESPACE/NAME[:PORT][/PROTO]"
+                "invalid IP:PORT[/PROTO] (IPv6: [IP]:PORT) or NAMESPACE/NAME[:PORT][/PROTO] {text:?}"
             )
         })
     }
 }
 
 /// The cluster IP, port and protocol of a Service's name. `cluster_ips` are those of all Services
-/// of the family, or at least of this one.
+/// of the family, or at least of this one. `state` is asked only if there is none.
 ///
 /// # Errors
 /// If no port of the Service matches, or several do.
@@ -60,6 +85,7 @@ pub fn resolve<'a>(
     service: &ServiceRef,
     family: IpFamily,
     cluster_ips: impl IntoIterator<Item = (&'a ServicePortName, SocketAddr)>,
+    state: impl FnOnce() -> ServiceState,
 ) -> Result<(SocketAddr, Protocol), UnresolvedService> {
     let of_service = cluster_ips
         .into_iter()
@@ -67,15 +93,14 @@ pub fn resolve<'a>(
     let all: BTreeMap<&ServicePortName, SocketAddr> = of_service.collect();
     let meant: Vec<(&&ServicePortName, &SocketAddr)> =
         all.iter().filter(|(name, at)| service.means(name, &[at.port()])).collect();
-    match meant.as_slice() {
-        [(name, at)] => Ok((**at, name.protocol)),
-        _ => Err(UnresolvedService {
-            service: service.clone(),
-            family,
-            ports: all.iter().map(|(name, at)| described(name, *at)).collect(),
-            has_several: !meant.is_empty(),
-        }),
-    }
+    let ports = || all.iter().map(|(name, at)| described(name, *at)).collect();
+    let reason = match meant.as_slice() {
+        [(name, at)] => return Ok((**at, name.protocol)),
+        _ if all.is_empty() => UnresolvedReason::NoClusterIp(state()),
+        [] => UnresolvedReason::NoSuchPort(ports()),
+        _ => UnresolvedReason::SeveralPorts(ports()),
+    };
+    Err(UnresolvedService { service: service.clone(), family, reason })
 }
 
 fn described(name: &ServicePortName, at: SocketAddr) -> String {
@@ -83,20 +108,46 @@ fn described(name: &ServicePortName, at: SocketAddr) -> String {
     format!("{}{space}{}/{}", name.port, at.port(), name.protocol.name())
 }
 
+impl UnresolvedService {
+    /// True if the Service exists, and is simply not one that rules are for.
+    pub fn is_answer(&self) -> bool {
+        matches!(
+            self.reason,
+            UnresolvedReason::NoClusterIp(ServiceState::Unproxied(_) | ServiceState::OtherFamily)
+        )
+    }
+
+    /// The Service, as [`Destination::parse`] reads it.
+    pub fn service(&self) -> String {
+        self.service.to_string()
+    }
+
+    /// The reason, as a remark of an explanation.
+    pub fn remark(&self) -> Remark {
+        Remark::new(About::NoService, self.words().0, self.to_string())
+    }
+
+    fn words(&self) -> (Code, String) {
+        let family = self.family.api_name();
+        let which = |which: &str, ports: &[String]| {
+            format!("{which} at its {family} cluster IP; it has {}", ports.join(", "))
+        };
+        match &self.reason {
+            UnresolvedReason::NoClusterIp(state) => unresolved(*state, self.family),
+            UnresolvedReason::NoSuchPort(ports) => {
+                (Code::NoSuchPort, which("has no such port", ports))
+            }
+            UnresolvedReason::SeveralPorts(ports) => {
+                (Code::SeveralPorts, which("has several ports", ports))
+            }
+        }
+    }
+}
+
 impl Display for UnresolvedService {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { service: ServiceRef { namespace, name, .. }, .. } = self;
-        let family = self.family.api_name();
-        if self.ports.is_empty() {
-            return write!(
-                f,
-                "Service {namespace}/{name} has no {family} cluster IP here: it does not exist, is \
-                 headless, is of type ExternalName, or is of the other IP family"
-            );
-        }
-        let which = if self.has_several { "has several ports" } else { "has no such port" };
-        let ports = self.ports.join(", ");
-        write!(f, "Service {namespace}/{name} {which} at its {family} cluster IP; it has {ports}")
+        let ServiceRef { namespace, name, .. } = &self.service;
+        write!(f, "Service {namespace}/{name} {}", self.words().1)
     }
 }
 
@@ -119,7 +170,7 @@ mod tests {
         {
             assert!(Destination::parse(wrong).is_err(), "{wrong}");
         }
-        assert!(Destination::parse("10.96.0.1:80/icmp").unwrap_err().contains("tcp, udp, sctp"));
+        assert!(Destination::parse("10.96.0.1:80/icmp").unwrap_err().contains("tcp, udp or sctp"));
     }
 
     #[test]
@@ -134,7 +185,9 @@ mod tests {
         let ports = [Protocol::Tcp, Protocol::Udp].map(port);
         let resolved = |text: &str| {
             let ports = ports.iter().map(|name| (name, at));
-            resolve(&text.parse().unwrap(), IpFamily::Ipv4, ports).map_err(|e| e.to_string())
+            let unknown = || ServiceState::Unknown;
+            resolve(&text.parse().unwrap(), IpFamily::Ipv4, ports, unknown)
+                .map_err(|e| e.to_string())
         };
         assert_eq!(resolved("kube-system/dns:dns/udp"), Ok((at, Protocol::Udp)));
         assert_eq!(resolved("kube-system/dns/tcp"), Ok((at, Protocol::Tcp)));

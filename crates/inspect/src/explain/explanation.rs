@@ -3,13 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 
 use rulegen_model::{TrafficPolicy, UnavailableReason};
-use rulegen_net::{FrontendKind, Protocol, ServicePortName};
+use rulegen_net::{FrontendKind, Protocol, ServicePortName, ServiceRef};
 use rulegen_ruleset::{Origin, Packet};
 use serde::Serialize;
 
 use super::outcome::Outcome;
 use super::remark::{About, Remark};
-use crate::words::CLIENT_IS_REJECTED;
+use crate::words::{self, CLIENT_IS_DROPPED, CLIENT_IS_REJECTED, Code};
 
 /// What happens to the first packet of a connection, and why.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -48,13 +48,52 @@ impl Explanation {
     ) {
         let Some(ReachedFrontend { service: port, .. }) = &self.frontend else { return };
         let lacking = self.remarks.iter_mut().find(|remark| remark.about == About::NoEndpoints);
-        let is_rejected = matches!(self.ends.as_slice(), [End { outcome: Outcome::Rejected, .. }]);
-        let Some(remark) = lacking.filter(|_| is_rejected) else { return };
-        if let Some(why) = why(port) {
-            remark.text = format!("{port} {why}: {CLIENT_IS_REJECTED}");
-            remark.change = Some(why.remedy(port));
+        let [End { outcome, .. }] = self.ends.as_slice() else { return };
+        let Some((remark, why)) = lacking.zip(why(port)) else { return };
+        match (outcome, &why) {
+            (Outcome::Rejected, _) => remark.text = format!("{port} {why}: {CLIENT_IS_REJECTED}"),
+            (Outcome::Dropped, UnavailableReason::NoneLocal { elsewhere, without_node, .. })
+                if *without_node > 0 =>
+            {
+                if *elsewhere == 0 {
+                    remark.code = Code::EndpointsWithoutNode;
+                }
+                remark.text = format!("{port} {why}: {CLIENT_IS_DROPPED}");
+            }
+            _ => return,
+        }
+        remark.change = Some(why.remedy(port));
+    }
+
+    /// Adds what is to be said about addresses of endpoints that are not used.
+    pub fn unused_addresses(&mut self, unused: &[UnusedAddress<'_>]) {
+        let to = self.packet.to.ip();
+        if let Some(ReachedFrontend { service, .. }) = &self.frontend {
+            let of_service = unused.iter().filter(|one| one.service.is_service_of(service));
+            let addresses: Vec<String> = of_service.map(|one| one.address.to_string()).collect();
+            if !addresses.is_empty() {
+                let text = words::unused_addresses(service, &addresses);
+                self.remarks.push(Remark::new(About::Policy, Code::UnusedAddresses, text));
+                // Remarks about the same stand together.
+                self.remarks.sort_by_key(|remark| remark.about != About::Policy);
+            }
+        } else if let Some(one) = unused.iter().find(|one| one.address == to) {
+            let text = words::unused_address(&one.service, one.address, one.first);
+            self.remarks.retain(|remark| remark.about != About::NoService);
+            self.remarks.push(Remark::new(About::NoService, Code::UnusedAddress, text));
         }
     }
+}
+
+/// An address of an endpoint that no Service uses, because it is not the endpoint's first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnusedAddress<'a> {
+    /// The Service of the EndpointSlice.
+    pub service: ServiceRef,
+    /// The address.
+    pub address: IpAddr,
+    /// The address of the endpoint that is used.
+    pub first: &'a str,
 }
 
 /// A packet.

@@ -3,12 +3,13 @@
 use rulegen_compiler::{iptables::ruleset, nftables::table, plan};
 use rulegen_config::ProxyConfig;
 use rulegen_model::{
-    Host, Objects, Snapshot, SnapshotOptions, read_manifest, snapshot, unavailability,
+    Host, Objects, Snapshot, SnapshotOptions, Unproxied, read_manifest, snapshot, unavailability,
 };
 use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::Origin;
 
 use super::*;
+use crate::words::Code;
 
 /// TCP has one endpoint, which is ready. UDP has `UDP_ENDPOINTS`.
 const MANIFEST: &str = r#"
@@ -130,4 +131,111 @@ fn explain_adds_probabilities_of_branches_to_same_endpoint() {
     let exact: Vec<Option<&str>> =
         explanation.ends.iter().map(|end| end.probability.exact.as_deref()).collect();
     assert_eq!(exact, [Some("3/4"), Some("1/4")], "{:?}", explanation.ends);
+}
+
+/// A node port under policy Local whose endpoints `ENDPOINTS` are.
+const LOCAL: &str = r#"
+kind: Service
+apiVersion: v1
+metadata: {name: web}
+spec:
+  type: NodePort
+  externalTrafficPolicy: Local
+  clusterIP: 10.96.0.20
+  ports: [{port: 80, nodePort: 30080}]
+---
+kind: EndpointSlice
+apiVersion: discovery.k8s.io/v1
+metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{port: 8080}]
+endpoints: ENDPOINTS
+"#;
+
+#[test]
+fn explain_policy_local_tells_endpoints_without_node_name_from_those_on_other_nodes() {
+    let without = "{addresses: [10.244.1.5]}";
+    let elsewhere = "{addresses: [10.244.2.5], nodeName: node-2}";
+    for (endpoints, code, words, remedy) in [
+        (without.to_owned(), Code::EndpointsWithoutNode, "1 on no known node", "nodeName"),
+        (
+            format!("{without}, {elsewhere}"),
+            Code::NoLocalEndpoints,
+            "1 on other nodes, 1 on no known node",
+            "let a pod run on this node",
+        ),
+        (elsewhere.to_owned(), Code::NoLocalEndpoints, "none on this node", "a pod of the Service"),
+    ] {
+        let manifest = LOCAL.replace("ENDPOINTS", &format!("[{endpoints}]"));
+        let mut objects = Objects::default();
+        assert_eq!(read_manifest("test", manifest.as_bytes(), &mut objects), []);
+        let options = SnapshotOptions {
+            hostname_override: Some("node-1".to_owned()),
+            ..SnapshotOptions::default()
+        };
+        let local: IpAddr = "192.0.2.10".parse().unwrap();
+        let host = Host { name: String::new(), addresses: vec![local] };
+        let (snapshot, _) = snapshot(&objects, &options, &host);
+        let plan = plan(&snapshot, &ProxyConfig::default(), IpFamily::Ipv4);
+        let packet = Packet {
+            origin: Origin::Interface("eth0".to_owned()),
+            source: "192.0.2.100".parse().unwrap(),
+            destination: "192.0.2.10:30080".parse().unwrap(),
+            protocol: Protocol::Tcp,
+        };
+        for mut explanation in [
+            by_ruleset(&ruleset(&plan), &[local], &packet, Some(&plan)),
+            by_table(&table(&plan, &"rulegen".into()), &[local], &packet, Some(&plan)),
+        ] {
+            explanation.refused_because(|_| unavailability(&snapshot.ipv4[0], &objects));
+            let [remark] = explanation.remarks.as_slice() else {
+                panic!("{:?}", explanation.remarks)
+            };
+            assert_eq!(remark.code, code, "{endpoints}");
+            assert!(remark.text.contains(words), "{remark:?}");
+            assert!(remark.change.as_ref().is_some_and(|change| change.contains(remedy)));
+        }
+    }
+}
+
+#[test]
+fn explain_unused_addresses_of_endpoints_are_named() {
+    let unused = |first| UnusedAddress {
+        service: "default/dns".parse().unwrap(),
+        address: "10.244.1.6".parse().unwrap(),
+        first,
+    };
+    for mut explanation in explained("[]", Protocol::Tcp) {
+        explanation.unused_addresses(&[unused("10.244.1.5")]);
+        let codes: Vec<Code> = explanation.remarks.iter().map(|remark| remark.code).collect();
+        assert_eq!(codes[..2], [Code::PolicyCluster, Code::UnusedAddresses]);
+        assert!(explanation.remarks[1].text.ends_with("10.244.1.6"));
+
+        explanation.packet.to = "10.244.1.6:5353".parse().unwrap();
+        explanation.frontend = None;
+        explanation.remarks.clear();
+        explanation.unused_addresses(&[unused("10.244.1.5")]);
+        assert_eq!(explanation.remarks[0].code, Code::UnusedAddress);
+    }
+}
+
+#[test]
+fn explain_names_reason_for_service_without_cluster_ip() {
+    let remark = |state| {
+        let service = "default/db".parse().unwrap();
+        resolve(&service, IpFamily::Ipv4, std::iter::empty(), || state).unwrap_err()
+    };
+    for (state, code, is_answer) in [
+        (ServiceState::Unknown, "unknown-service", false),
+        (ServiceState::NoObjects, "unknown-service", false),
+        (ServiceState::Unproxied(Unproxied::Headless), "headless", true),
+        (ServiceState::Unproxied(Unproxied::ExternalName), "external-name", true),
+        (ServiceState::Unproxied(Unproxied::OtherProxy), "other-proxy", true),
+        (ServiceState::OtherFamily, "other-family", true),
+        (ServiceState::Unusable, "unusable-service", false),
+    ] {
+        let unresolved = remark(state);
+        assert_eq!(unresolved.remark().code.as_str(), code);
+        assert_eq!(unresolved.is_answer(), is_answer, "{code}");
+    }
 }

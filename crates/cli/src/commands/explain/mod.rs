@@ -10,14 +10,18 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use rulegen_compiler::{Plan, plan};
 use rulegen_config::ProxyMode;
-use rulegen_inspect::explain::{About, End, Explanation, Outcome, Remark};
+use rulegen_inspect::explain::{
+    About, End, Explanation, Outcome, Remark, UnresolvedService, UnusedAddress,
+};
 use rulegen_inspect::words::Code;
 use rulegen_model::Cluster;
 use rulegen_model::unavailability;
-use rulegen_net::{IpFamily, Protocol};
+use rulegen_net::{IpFamily, Protocol, ServiceRef};
 use rulegen_os::host;
 use rulegen_ruleset::iptables::{Origin, Packet};
 use rules::Rules;
+use serde::Serialize;
+use serde_json::json;
 
 use super::print;
 use crate::WrongUsage;
@@ -27,15 +31,43 @@ use crate::inputs::{Inputs, find_for_packet};
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
     let found = find_for_packet(&args.objects, &args.proxy)?;
-    let explanation = explain(args, &found)?;
+    let explanation = match explain(args, &found) {
+        Ok(explanation) => explanation,
+        Err(error) => return unresolved(args, error),
+    };
     match args.output {
         ExplainForm::Text => print(&text::describe(&explanation))?,
-        ExplainForm::Json => {
-            let json = serde_json::to_string_pretty(&explanation);
-            print(&format!("{}\n", json.context("the explanation has no form in JSON")?))?;
-        }
+        ExplainForm::Json => print_json(&explanation)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Answers if the Service of `--to` has no address that a packet could go to.
+fn unresolved(args: &ExplainArgs, error: anyhow::Error) -> Result<ExitCode> {
+    let Some(unresolved) = error.downcast_ref::<UnresolvedService>() else { return Err(error) };
+    let remark = unresolved.remark();
+    if args.output == ExplainForm::Json {
+        // The fields of an explanation.
+        print_json(&json!({
+            "packet": {"from": args.from, "to": unresolved.service()},
+            "frontend": null,
+            "remarks": [remark],
+            "rules": [],
+            "ends": [],
+        }))?;
+    }
+    if !unresolved.is_answer() {
+        return Err(error);
+    }
+    if args.output == ExplainForm::Text {
+        print(&text::describe_unresolved(args.from, &unresolved.service(), &remark))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_json(answer: &impl Serialize) -> Result<()> {
+    let json = serde_json::to_string_pretty(answer);
+    print(&format!("{}\n", json.context("the explanation has no form in JSON")?))
 }
 
 fn explain(args: &ExplainArgs, found: &Inputs) -> Result<Explanation> {
@@ -54,10 +86,11 @@ fn explain(args: &ExplainArgs, found: &Inputs) -> Result<Explanation> {
         Some(cluster) => cluster.snapshot.node.addresses(family).local.clone(),
         None => input::host().addresses,
     };
-    let packet = sent(args, &local, destination::of(args, &rules)?);
+    let packet = sent(args, &local, destination::of(args, &rules, cluster)?);
     let mut explanation = rules.explain(&local, &packet, plan.as_ref());
     if let (Some(cluster), Some(plan)) = (cluster, &plan) {
         say_what_lacks(&mut explanation, cluster, plan);
+        explanation.unused_addresses(&unused_addresses(cluster));
     }
     if args.live
         && found.config.mode == ProxyMode::Iptables
@@ -98,4 +131,21 @@ fn say_what_lacks(explanation: &mut Explanation, cluster: &Cluster, plan: &Plan)
         let mut ports = cluster.snapshot.service_ports(plan.family).iter();
         unavailability(ports.find(|port| port.name == *name)?, &cluster.objects)
     });
+}
+
+/// The addresses of endpoints in EndpointSlices that Services do not use.
+fn unused_addresses(cluster: &Cluster) -> Vec<UnusedAddress<'_>> {
+    let mut unused = Vec::new();
+    for slice in cluster.objects.slices.iter().map(|slice| &slice.object) {
+        let Some(name) = slice.metadata.labels.service_name.as_deref() else { continue };
+        let namespace = slice.metadata.namespace().to_owned();
+        let service = ServiceRef { namespace, name: name.to_owned(), port: None, protocol: None };
+        for endpoint in &slice.endpoints {
+            let Some(first) = endpoint.address() else { continue };
+            let addresses = endpoint.unused_addresses().iter().filter_map(|ip| ip.parse().ok());
+            let of = |address| UnusedAddress { service: service.clone(), address, first };
+            unused.extend(addresses.map(of));
+        }
+    }
+    unused
 }

@@ -1,6 +1,7 @@
 //! An explanation for a person: first what happens and why, then the rules.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use rulegen_inspect::explain::{
     About, End, Explanation, Outcome, PassedRule, Probability, ReachedFrontend, Remark, Sender,
@@ -18,6 +19,14 @@ pub(super) fn describe(explanation: &Explanation) -> String {
     let mut text = Text { paint: Paint::for_stdout(), out: String::new() };
     // Writing into a String cannot fail.
     let _ = text.all(explanation);
+    text.out
+}
+
+/// The answer for a Service that has no address that a packet could go to.
+pub(super) fn describe_unresolved(from: IpAddr, to: &str, remark: &Remark) -> String {
+    let mut text = Text { paint: Paint::for_stdout(), out: String::new() };
+    // Writing into a String cannot fail.
+    let _ = text.unresolved(from, to, remark);
     text.out
 }
 
@@ -59,6 +68,12 @@ impl Text {
         }
         self.rules("Rules that it passes then in any case:", behind)?;
         self.rules("Not followed, and taken to let it pass:", unknown)
+    }
+
+    fn unresolved(&mut self, from: IpAddr, to: &str, remark: &Remark) -> std::fmt::Result {
+        let line = self.paint.bold(&format!("{from} → {to}"));
+        writeln!(self.out, "{line}\n")?;
+        self.labelled("frontend", &format!("none: {}", remark.text))
     }
 
     fn frontend(&mut self, frontend: Option<&ReachedFrontend>) -> std::fmt::Result {
