@@ -8,8 +8,8 @@ use rulegen_model::Unproxied;
 use rulegen_net::{IpFamily, ServicePortName, ServiceRef};
 use serde::{Serialize, Serializer};
 
-use crate::explain::ServiceState;
 use crate::explain::outcome::Outcome;
+use crate::explain::{NoPort, ServiceState};
 
 /// Why the source of a packet is replaced by an address of this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +120,22 @@ pub(crate) fn unused_address(service: &ServiceRef, address: IpAddr, first: &str)
     )
 }
 
+/// A packet without a port is not translated.
+pub(crate) fn without_port(no_port: NoPort) -> (Code, &'static str) {
+    match no_port {
+        NoPort::Icmp => (
+            Code::Icmp,
+            "Services have rules for TCP, UDP and SCTP ports only: an ICMP packet is not translated, \
+             so a Service cannot be pinged",
+        ),
+        NoPort::Absent => (
+            Code::NoPort,
+            "Services have rules for TCP, UDP and SCTP ports only: a packet to no port of a Service \
+             is not translated",
+        ),
+    }
+}
+
 /// Why the name of a Service stands for no address of a family.
 pub(crate) fn unresolved(state: ServiceState, family: IpFamily) -> (Code, String) {
     let family = family.api_name();
@@ -207,6 +223,10 @@ pub enum Code {
     OtherFamily,
     /// The Service is invalid, or too large.
     UnusableService,
+    /// The destination has no port.
+    NoPort,
+    /// The packet is ICMP, which Services do not translate.
+    Icmp,
     /// The Service's name stands for several ports.
     SeveralPorts,
     /// The client is in none of the source ranges.
@@ -259,6 +279,8 @@ impl Code {
             Code::OtherProxy => "other-proxy",
             Code::OtherFamily => "other-family",
             Code::UnusableService => "unusable-service",
+            Code::NoPort => "no-port",
+            Code::Icmp => "icmp",
             Code::SeveralPorts => "several-ports",
             Code::SourceRange => "source-range",
             Code::NoSuchPort => "no-such-port",

@@ -53,7 +53,7 @@ pub use node_claims::{NodeClaims, TakenAddress};
 pub use object::{
     Annotations, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, Labels,
     LoadBalancerIngress, Metadata, NodeAddress, NodeObject, Service, ServiceCidr, ServicePortSpec,
-    SliceEndpoint,
+    SliceEndpoint, TargetRef,
 };
 pub use object_key::ObjectKey;
 pub use objects::{Objects, Sourced};

@@ -237,6 +237,20 @@ pub struct SliceEndpoint {
     pub node_name: Option<String>,
     #[serde(deserialize_with = "object")]
     pub hints: EndpointHints,
+    /// The object that has the address, usually a Pod.
+    pub target_ref: Option<Box<TargetRef>>,
+}
+
+/// `targetRef` of an endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct TargetRef {
+    #[serde(deserialize_with = "or_default")]
+    pub kind: Box<str>,
+    #[serde(deserialize_with = "or_default")]
+    pub namespace: Box<str>,
+    #[serde(deserialize_with = "or_default")]
+    pub name: Box<str>,
 }
 
 impl SliceEndpoint {

@@ -1,10 +1,12 @@
 //! Objects that were read, with their sources.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::object::{EndpointSlice, Endpoints, NodeObject, Service, ServiceCidr};
+use crate::object::{EndpointSlice, Endpoints, NodeObject, Service, ServiceCidr, SliceEndpoint};
 use crate::problem::Source;
+use rulegen_net::parse_address;
 
 /// An object with its source.
 #[derive(Debug, Clone)]
@@ -33,6 +35,18 @@ pub struct Objects {
 }
 
 impl Objects {
+    /// The addresses of a pod, as far as EndpointSlices name it (`targetRef`), ordered.
+    pub fn pod_addresses(&self, namespace: &str, name: &str) -> BTreeSet<IpAddr> {
+        let is_pod = |endpoint: &&SliceEndpoint| {
+            endpoint.target_ref.as_ref().is_some_and(|target| {
+                *target.kind == *"Pod" && *target.namespace == *namespace && *target.name == *name
+            })
+        };
+        let slices = self.slices.iter().map(|slice| &slice.object);
+        let endpoints = slices.flat_map(|slice| &slice.endpoints).filter(is_pod);
+        endpoints.flat_map(|of| &of.addresses).filter_map(|ip| parse_address(ip)).collect()
+    }
+
     /// Appends other objects.
     pub fn append(&mut self, other: Objects) {
         self.services.extend(other.services);

@@ -7,7 +7,7 @@ use std::num::NonZeroU16;
 use rulegen_compiler::{iptables, nftables, plan};
 use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_inspect::explain::{
-    Destination, Explanation, ServiceState, by_ruleset, by_table, resolve,
+    Destination, Explanation, NoPort, ServiceState, by_ruleset, by_table, resolve,
 };
 use rulegen_model::{ObjectKey, ServicePort, Snapshot, Store, UnavailableReason, Unproxied};
 use rulegen_net::{IpFamily, Protocol, ServicePortName};
@@ -29,6 +29,8 @@ pub(super) struct ExplainQuery {
 /// rules takes too long to keep the store locked: a waiting writer would block all other readers.
 pub(super) struct ExplainRequest {
     packet: Packet,
+    /// Why the destination has no port, if so.
+    no_port: Option<NoPort>,
     /// With only those Services that matter for the packet.
     snapshot: Snapshot,
     config: ProxyConfig,
@@ -57,6 +59,10 @@ fn resolved(
 ) -> Result<(SocketAddr, Protocol), String> {
     let service = match destination {
         Destination::Address(address, protocol) => return Ok((*address, *protocol)),
+        Destination::WithoutPort(ip, _) => {
+            let (port, protocol) = Destination::STAND_IN;
+            return Ok((SocketAddr::new(*ip, port), protocol));
+        }
         Destination::Service(service) => service,
     };
     let key = ObjectKey::new(&service.namespace, &service.name);
@@ -93,12 +99,19 @@ impl ExplainRequest {
         let unavailable =
             |name: &ServicePortName| Some((name.clone(), store.unavailability(name, of_family)?));
         let unavailable_ports = ports.filter_map(|port| unavailable(&port.name)).collect();
-        Ok(Self { packet, snapshot, config: store.config().clone(), unavailable_ports })
+        let no_port = match query.to {
+            Destination::WithoutPort(_, no_port) => Some(no_port),
+            _ => None,
+        };
+        Ok(Self { packet, no_port, snapshot, config: store.config().clone(), unavailable_ports })
     }
 
     /// Explains what the desired rules do with the packet.
     pub(super) fn explained(&self) -> Explanation {
         let mut explanation = self.followed();
+        if let Some(no_port) = self.no_port {
+            explanation.without_port(no_port);
+        }
         // Rules show that there is no endpoint; only objects show why.
         explanation.refused_because(|name| {
             let port = self.unavailable_ports.iter().find(|(of, _)| of == name);

@@ -699,6 +699,11 @@ fn explain_page_shows_frontend_outcomes_and_errors() {
     assert_eq!(idle["ends"][0]["outcome"], "rejected");
     assert_eq!(explained("from=10.244.1.9&to=192.0.2.1:80")["ends"][0]["outcome"], "passes");
 
+    assert_eq!(explained("from=10.244.1.9&to=web.shop.svc.cluster.local"), web, "DNS name");
+    let ping = explained("from=10.244.1.9&to=10.96.0.10/icmp");
+    assert_eq!(ping["packet"]["protocol"], "icmp");
+    assert_eq!(ping["remarks"][0]["code"], "icmp");
+
     let text = html(&status, "/explain?from=10.244.1.9&to=shop/web:http");
     assert!(text.matches(">1/3<").count() == 3 && text.contains("shop/web:http"), "{text}");
     assert!(html(&status, "/services/shop/web").contains("/explain?to=10.96.0.10%3A80%2Ftcp"));

@@ -1,5 +1,6 @@
 //! `rulegen explain`.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use clap::{Args, ValueEnum};
@@ -32,12 +33,14 @@ unknown [rule], what was not followed: rules of others, chains of other tables."
 
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
-    /// Source address of the packet: of a pod, of this node, or any other
-    #[arg(long, value_name = "IP")]
-    pub(crate) from: IpAddr,
+    /// Source of the packet: the address of a pod, of this node, or any other; or a pod by its name,
+    /// if an EndpointSlice has its address (targetRef)
+    #[arg(long, value_name = "IP|NAMESPACE/POD", value_parser = Sender::parse)]
+    pub(crate) from: Sender,
 
     /// Destination of the packet: an address and port (IPv6 in brackets), with /udp or /sctp if not
-    /// TCP; or the name of a Service, with the name or number of the port if it has several
+    /// TCP; the name of a Service, also as NAME.NAMESPACE.svc, with the name or number of the port
+    /// if it has several; a pod by its name, with the number of the port; or IP/icmp
     #[arg(long, value_name = "IP:PORT[/PROTO]|NAMESPACE/NAME[:PORT][/PROTO]", value_parser = Destination::parse)]
     pub(crate) to: Destination,
 
@@ -68,6 +71,43 @@ pub(crate) struct ExplainArgs {
 
     #[command(flatten)]
     pub(crate) log: LogArgs,
+}
+
+/// The sender of a packet, as written by the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// An address.
+    Address(IpAddr),
+    /// A pod: namespace and name.
+    Pod(String, String),
+}
+
+impl fmt::Display for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(ip) => ip.fmt(f),
+            Self::Pod(namespace, name) => write!(f, "{namespace}/{name}"),
+        }
+    }
+}
+
+impl Sender {
+    fn parse(text: &str) -> Result<Self, String> {
+        if let Ok(ip) = text.parse() {
+            return Ok(Self::Address(ip));
+        }
+        let is_name = |name: &str| {
+            let is_part =
+                |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b);
+            !name.is_empty() && name.bytes().all(is_part)
+        };
+        match text.split_once('/') {
+            Some((namespace, name)) if is_name(namespace) && is_name(name) => {
+                Ok(Self::Pod(namespace.to_owned(), name.to_owned()))
+            }
+            _ => Err("invalid IP address, or NAMESPACE/NAME of a pod".to_owned()),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use rulegen_model::Unproxied;
 use rulegen_net::{IpFamily, Protocol, ServicePortName, ServiceRef};
@@ -15,8 +15,25 @@ use crate::words::{Code, unresolved};
 pub enum Destination {
     /// An address and port.
     Address(SocketAddr, Protocol),
-    /// The cluster IP of a Service, at one of its ports.
+    /// The cluster IP of a Service, at one of its ports. If there is no such Service, a pod.
     Service(ServiceRef),
+    /// An address without a port, which no Service can translate.
+    WithoutPort(IpAddr, NoPort),
+}
+
+/// Why a destination has no port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoPort {
+    /// None was given.
+    Absent,
+    /// ICMP has no ports.
+    Icmp,
+}
+
+impl Destination {
+    /// The protocol and port with which rules are followed for a packet without a port. Services
+    /// have no port 0, and rules of other programs seldom name SCTP.
+    pub const STAND_IN: (u16, Protocol) = (0, Protocol::Sctp);
 }
 
 /// A name does not identify exactly one port of a Service.
@@ -53,7 +70,8 @@ pub enum ServiceState {
 }
 
 impl Destination {
-    /// Reads `IP:PORT[/PROTOCOL]`, TCP by default, or `NAMESPACE/NAME[:PORT][/PROTOCOL]`.
+    /// Reads `IP:PORT[/PROTOCOL]`, TCP by default, `NAMESPACE/NAME[:PORT][/PROTOCOL]`, the DNS name
+    /// of a Service in place of `NAMESPACE/NAME`, or `IP` or `IP/icmp`.
     ///
     /// # Errors
     /// Describes what is wrong with the text.
@@ -65,15 +83,40 @@ impl Destination {
                 None => Err(format!("unknown protocol {second:?} (use tcp, udp or sctp)")),
             };
         }
-        // An address without a port is no namespace.
+        if let Some(destination) = without_port(text) {
+            return Ok(destination);
+        }
+        // A wrong address is no namespace.
         let is_namespace = !first.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-        let service = text.parse().ok().filter(|_| is_namespace).map(Self::Service);
-        service.ok_or_else(|| {
+        let service = of_dns_name(text).or_else(|| text.parse().ok());
+        service.filter(|_| is_namespace).map(Self::Service).ok_or_else(|| {
             format!(
                 "invalid IP:PORT[/PROTO] (IPv6: [IP]:PORT) or NAMESPACE/NAME[:PORT][/PROTO] {text:?}"
             )
         })
     }
+}
+
+fn without_port(text: &str) -> Option<Destination> {
+    let (address, protocol) = text.split_once('/').unwrap_or((text, ""));
+    let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let ip = bare.unwrap_or(address).parse().ok()?;
+    match protocol.to_ascii_lowercase().as_str() {
+        "icmp" | "icmpv6" | "ipv6-icmp" => Some(Destination::WithoutPort(ip, NoPort::Icmp)),
+        "" => Some(Destination::WithoutPort(ip, NoPort::Absent)),
+        other => Protocol::from_name(other).map(|_| Destination::WithoutPort(ip, NoPort::Absent)),
+    }
+}
+
+/// Reads `NAME.NAMESPACE.svc`, with or without the cluster's domain (`cluster.local`), then as the
+/// other form.
+fn of_dns_name(text: &str) -> Option<ServiceRef> {
+    let end = text.find([':', '/']).unwrap_or(text.len());
+    let (host, rest) = text.split_at(end);
+    let mut labels = host.trim_end_matches('.').split('.');
+    let (name, namespace) = (labels.next()?, labels.next()?);
+    labels.next().filter(|label| *label == "svc")?;
+    format!("{namespace}/{name}{rest}").parse().ok()
 }
 
 /// The cluster IP, port and protocol of a Service's name. `cluster_ips` are those of all Services
@@ -109,6 +152,12 @@ fn described(name: &ServicePortName, at: SocketAddr) -> String {
 }
 
 impl UnresolvedService {
+    /// True if no Service has the name, as far as is known.
+    pub fn is_unknown(&self) -> bool {
+        let is = UnresolvedReason::NoClusterIp(ServiceState::Unknown);
+        self.reason == is || self.reason == UnresolvedReason::NoClusterIp(ServiceState::NoObjects)
+    }
+
     /// True if the Service exists, and is simply not one that rules are for.
     pub fn is_answer(&self) -> bool {
         matches!(
@@ -166,7 +215,24 @@ mod tests {
             let service = text.parse().map(Destination::Service).unwrap();
             assert_eq!(Destination::parse(text), Ok(service));
         }
-        for wrong in ["", "web", "/web", "default/", "10.96.0.1", "10.96.0.1/tcp", "a/b:", "a/<b>"]
+        for text in ["web.default.svc", "web.default.svc.cluster.local", "web.default.svc.a.b."] {
+            for rest in ["", ":http", ":53/udp", "/udp"] {
+                let service = format!("default/web{rest}").parse().map(Destination::Service);
+                assert_eq!(Destination::parse(&format!("{text}{rest}")), Ok(service.unwrap()));
+            }
+        }
+        for (text, ip, no_port) in [
+            ("10.96.0.1", "10.96.0.1", NoPort::Absent),
+            ("10.96.0.1/tcp", "10.96.0.1", NoPort::Absent),
+            ("10.96.0.1/ICMP", "10.96.0.1", NoPort::Icmp),
+            ("fd00::1", "fd00::1", NoPort::Absent),
+            ("[fd00::1]/icmpv6", "fd00::1", NoPort::Icmp),
+        ] {
+            let wanted = Destination::WithoutPort(ip.parse().unwrap(), no_port);
+            assert_eq!(Destination::parse(text), Ok(wanted), "{text}");
+        }
+        for wrong in
+            ["", "web", "/web", "default/", "10.96.0.1/gre", "a/b:", "a/<b>", "web.default.pod:80"]
         {
             assert!(Destination::parse(wrong).is_err(), "{wrong}");
         }

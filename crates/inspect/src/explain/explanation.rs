@@ -5,8 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use rulegen_model::{TrafficPolicy, UnavailableReason};
 use rulegen_net::{FrontendKind, Protocol, ServicePortName, ServiceRef};
 use rulegen_ruleset::{Origin, Packet};
-use serde::Serialize;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 
+use super::destination::NoPort;
 use super::outcome::Outcome;
 use super::remark::{About, Remark};
 use crate::words::{self, CLIENT_IS_DROPPED, CLIENT_IS_REJECTED, Code};
@@ -65,6 +67,29 @@ impl Explanation {
         remark.change = Some(why.remedy(port));
     }
 
+    /// Makes this the explanation of a packet without a port. The packet that was followed has
+    /// [`super::Destination::STAND_IN`].
+    pub fn without_port(&mut self, no_port: NoPort) {
+        self.packet.no_port = Some(no_port);
+        self.frontend = None;
+        let (code, text) = words::without_port(no_port);
+        let is_of_port =
+            |remark: &Remark| matches!(remark.code, Code::NoSuchPort | Code::NoService);
+        let ports = self.remarks.iter().filter(|remark| is_of_port(remark));
+        let ports = ports.filter_map(|remark| remark.change.clone()).next();
+        let is_refused = self.remarks.iter().any(|remark| remark.about == About::Refusal);
+        let about = if is_refused { About::Refusal } else { About::NoService };
+        self.remarks.retain(|remark| !is_of_port(remark));
+        let text = match is_refused && self.remarks.is_empty() {
+            true => format!(
+                "{text}. The rules reject packets to a cluster IP that are for none of its ports"
+            ),
+            false => text.to_owned(),
+        };
+        let remark = Remark { change: ports, ..Remark::new(about, code, text) };
+        self.remarks.insert(0, remark);
+    }
+
     /// Adds what is to be said about addresses of endpoints that are not used.
     pub fn unused_addresses(&mut self, unused: &[UnusedAddress<'_>]) {
         let to = self.packet.to.ip();
@@ -97,8 +122,7 @@ pub struct UnusedAddress<'a> {
 }
 
 /// A packet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShownPacket {
     /// Its source address.
     pub from: IpAddr,
@@ -106,8 +130,41 @@ pub struct ShownPacket {
     pub to: SocketAddr,
     /// `tcp`, `udp` or `sctp`.
     pub protocol: Protocol,
+    /// Why the destination has no port, if so. Port and protocol then mean nothing.
+    pub no_port: Option<NoPort>,
     /// The sender.
     pub sender: Sender,
+}
+
+impl ShownPacket {
+    /// The destination, such as `10.96.0.1:80/tcp` or `10.96.0.1/icmp`.
+    pub fn destination(&self) -> String {
+        match self.no_port {
+            None => format!("{}/{}", self.to, self.protocol.name()),
+            Some(NoPort::Icmp) => format!("{}/icmp", self.to.ip()),
+            Some(NoPort::Absent) => self.to.ip().to_string(),
+        }
+    }
+}
+
+impl Serialize for ShownPacket {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let to = match self.no_port {
+            None => self.to.to_string(),
+            Some(_) => self.to.ip().to_string(),
+        };
+        let protocol = match self.no_port {
+            None => Some(self.protocol.name()),
+            Some(NoPort::Icmp) => Some("icmp"),
+            Some(NoPort::Absent) => None,
+        };
+        let mut packet = serializer.serialize_struct("ShownPacket", 4)?;
+        packet.serialize_field("from", &self.from)?;
+        packet.serialize_field("to", &to)?;
+        packet.serialize_field("protocol", &protocol)?;
+        packet.serialize_field("sender", &self.sender)?;
+        packet.end()
+    }
 }
 
 /// The sender of a packet.
@@ -127,7 +184,7 @@ impl From<&Packet> for ShownPacket {
             Origin::Host => Sender::ThisNode,
         };
         let Packet { source: from, destination: to, protocol, .. } = *packet;
-        Self { from, to, protocol, sender }
+        Self { from, to, protocol, no_port: None, sender }
     }
 }
 

@@ -25,7 +25,7 @@ use rulegen_ruleset::Packet;
 use rulegen_ruleset::iptables::{self, Ruleset};
 use rulegen_ruleset::nftables::{self, Table};
 
-pub use destination::{Destination, ServiceState, UnresolvedService, resolve};
+pub use destination::{Destination, NoPort, ServiceState, UnresolvedService, resolve};
 pub use explanation::{
     End, Explanation, PassedRule, Probability, ReachedFrontend, Sender, ShownPacket, UnusedAddress,
 };

@@ -1,8 +1,9 @@
-//! The packet's destination: an address, or a Service's cluster IP by its name.
+//! The packet's source and destination: addresses, or Services and pods by their names.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rulegen_inspect::explain::{Destination, ServiceState, resolve};
 use rulegen_inspect::listing::Listing;
 use rulegen_model::{Cluster, Service, Unproxied};
@@ -10,26 +11,78 @@ use rulegen_net::{FrontendKind, IpFamily, Protocol, ServicePortName, ServiceRef}
 
 use super::rules::Rules;
 use crate::WrongUsage;
-use crate::args::ExplainArgs;
+use crate::args::{ExplainArgs, Sender};
 
 /// Fails with [`rulegen_inspect::explain::UnresolvedService`] if the Service has no address here.
 pub(super) fn of(
     args: &ExplainArgs,
+    family: IpFamily,
     rules: &Rules,
     cluster: Option<&Cluster>,
 ) -> Result<(SocketAddr, Protocol)> {
-    let family = IpFamily::of(args.from);
     let to = match &args.to {
         Destination::Address(address, protocol) => (*address, *protocol),
+        Destination::WithoutPort(ip, _) => {
+            let (port, protocol) = Destination::STAND_IN;
+            (SocketAddr::new(*ip, port), protocol)
+        }
         Destination::Service(service) => {
             let state = || state(service, cluster);
-            resolve(service, family, cluster_ips(&rules.listing()), state)?
+            match resolve(service, family, cluster_ips(&rules.listing()), state) {
+                Ok(to) => to,
+                Err(error) if error.is_unknown() => {
+                    pod_port(service, family, cluster)?.ok_or(error)?
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
     };
     if IpFamily::of(to.0.ip()) != family {
         return Err(WrongUsage("--from and --to are of different families".to_owned()).into());
     }
     Ok(to)
+}
+
+/// The address of the sender. A pod's is of the family of the destination, if that has an address.
+pub(super) fn source(args: &ExplainArgs, cluster: Option<&Cluster>) -> Result<IpAddr> {
+    let (namespace, name) = match &args.from {
+        Sender::Address(ip) => return Ok(*ip),
+        Sender::Pod(namespace, name) => (namespace, name),
+    };
+    let addresses = pod_addresses(cluster, namespace, name);
+    let family = match &args.to {
+        Destination::Address(to, _) => Some(IpFamily::of(to.ip())),
+        Destination::WithoutPort(ip, _) => Some(IpFamily::of(*ip)),
+        Destination::Service(_) => None,
+    };
+    let is_wanted = |ip: &&IpAddr| family.is_none_or(|family| IpFamily::of(**ip) == family);
+    addresses.iter().find(is_wanted).copied().with_context(|| {
+        format!(
+            "no EndpointSlice has an address of pod {namespace}/{name} (targetRef): give --from its \
+             IP address"
+        )
+    })
+}
+
+/// The pod of this name, at the number of a port.
+fn pod_port(
+    of: &ServiceRef,
+    family: IpFamily,
+    cluster: Option<&Cluster>,
+) -> Result<Option<(SocketAddr, Protocol)>> {
+    let addresses = pod_addresses(cluster, &of.namespace, &of.name);
+    let Some(ip) = addresses.iter().find(|ip| IpFamily::of(**ip) == family) else {
+        return Ok(None);
+    };
+    let port = of.port.as_ref().and_then(|port| port.parse().ok());
+    let port = port.ok_or_else(|| {
+        WrongUsage(format!("{of} is a pod: give the number of its port, as in {of}:8080"))
+    })?;
+    Ok(Some((SocketAddr::new(*ip, port), of.protocol.unwrap_or(Protocol::Tcp))))
+}
+
+fn pod_addresses(cluster: Option<&Cluster>, namespace: &str, name: &str) -> BTreeSet<IpAddr> {
+    cluster.map(|of| of.objects.pod_addresses(namespace, name)).unwrap_or_default()
 }
 
 fn cluster_ips(listing: &Listing) -> impl Iterator<Item = (&ServicePortName, SocketAddr)> {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use rulegen_compiler::{Plan, plan};
 use rulegen_config::ProxyMode;
 use rulegen_inspect::explain::{
-    About, End, Explanation, Outcome, Remark, UnresolvedService, UnusedAddress,
+    About, Destination, End, Explanation, Outcome, Remark, UnresolvedService, UnusedAddress,
 };
 use rulegen_inspect::words::Code;
 use rulegen_model::Cluster;
@@ -49,7 +49,7 @@ fn unresolved(args: &ExplainArgs, error: anyhow::Error) -> Result<ExitCode> {
     if args.output == ExplainForm::Json {
         // The fields of an explanation.
         print_json(&json!({
-            "packet": {"from": args.from, "to": unresolved.service()},
+            "packet": {"from": args.from.to_string(), "to": unresolved.service()},
             "frontend": null,
             "remarks": [remark],
             "rules": [],
@@ -60,7 +60,7 @@ fn unresolved(args: &ExplainArgs, error: anyhow::Error) -> Result<ExitCode> {
         return Err(error);
     }
     if args.output == ExplainForm::Text {
-        print(&text::describe_unresolved(args.from, &unresolved.service(), &remark))?;
+        print(&text::describe_unresolved(&args.from, &unresolved.service(), &remark))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -71,8 +71,9 @@ fn print_json(answer: &impl Serialize) -> Result<()> {
 }
 
 fn explain(args: &ExplainArgs, found: &Inputs) -> Result<Explanation> {
-    let family = IpFamily::of(args.from);
     let cluster = found.cluster.as_ref();
+    let from = destination::source(args, cluster)?;
+    let family = IpFamily::of(from);
     let plan = cluster.map(|cluster| plan(&cluster.snapshot, &found.config, family));
     let rules = match (args.live, &plan) {
         (true, _) => Rules::held(args, found.config.mode, family)?,
@@ -86,8 +87,11 @@ fn explain(args: &ExplainArgs, found: &Inputs) -> Result<Explanation> {
         Some(cluster) => cluster.snapshot.node.addresses(family).local.clone(),
         None => input::host().addresses,
     };
-    let packet = sent(args, &local, destination::of(args, &rules, cluster)?);
+    let packet = sent(args, from, &local, destination::of(args, family, &rules, cluster)?);
     let mut explanation = rules.explain(&local, &packet, plan.as_ref());
+    if let Destination::WithoutPort(_, no_port) = args.to {
+        explanation.without_port(no_port);
+    }
     if let (Some(cluster), Some(plan)) = (cluster, &plan) {
         say_what_lacks(&mut explanation, cluster, plan);
         explanation.unused_addresses(&unused_addresses(cluster));
@@ -103,14 +107,15 @@ fn explain(args: &ExplainArgs, found: &Inputs) -> Result<Explanation> {
 
 fn sent(
     args: &ExplainArgs,
+    from: IpAddr,
     local: &[IpAddr],
     (destination, protocol): (SocketAddr, Protocol),
 ) -> Packet {
-    let origin = match local.contains(&args.from) || args.from.is_loopback() {
+    let origin = match local.contains(&from) || from.is_loopback() {
         true => Origin::Host,
         false => Origin::Interface(args.interface.clone()),
     };
-    Packet { origin, source: args.from, destination, protocol }
+    Packet { origin, source: from, destination, protocol }
 }
 
 /// The kernel drops what is translated from loopback addresses, whatever the rules say.

@@ -1,7 +1,6 @@
 //! An explanation for a person: first what happens and why, then the rules.
 
 use std::fmt::Write;
-use std::net::IpAddr;
 
 use rulegen_inspect::explain::{
     About, End, Explanation, Outcome, PassedRule, Probability, ReachedFrontend, Remark, Sender,
@@ -9,6 +8,7 @@ use rulegen_inspect::explain::{
 use rulegen_inspect::words;
 use rulegen_net::FrontendKind;
 
+use crate::args;
 use crate::paint::Paint;
 use crate::plain::plain;
 
@@ -23,7 +23,7 @@ pub(super) fn describe(explanation: &Explanation) -> String {
 }
 
 /// The answer for a Service that has no address that a packet could go to.
-pub(super) fn describe_unresolved(from: IpAddr, to: &str, remark: &Remark) -> String {
+pub(super) fn describe_unresolved(from: &args::Sender, to: &str, remark: &Remark) -> String {
     let mut text = Text { paint: Paint::for_stdout(), out: String::new() };
     // Writing into a String cannot fail.
     let _ = text.unresolved(from, to, remark);
@@ -42,10 +42,13 @@ impl Text {
             Sender::Interface(name) => format!("in through {name}"),
             Sender::ThisNode => "sent by this node".to_owned(),
         };
-        let (from, to, over) = (packet.from, packet.to, packet.protocol.name());
-        let line = self.paint.bold(&format!("{from} → {to}/{over}, {sender}"));
+        let (from, to) = (packet.from, packet.destination());
+        let line = self.paint.bold(&format!("{from} → {to}, {sender}"));
         writeln!(self.out, "{line}\n")?;
-        self.frontend(frontend.as_ref())?;
+        match packet.no_port {
+            None => self.frontend(frontend.as_ref())?,
+            Some(_) => self.labelled("frontend", "none: without a port, it is to no Service")?,
+        }
         let mut last = None;
         for remark in remarks {
             self.remark(remark, last == Some(remark.about))?;
@@ -70,7 +73,7 @@ impl Text {
         self.rules("Not followed, and taken to let it pass:", unknown)
     }
 
-    fn unresolved(&mut self, from: IpAddr, to: &str, remark: &Remark) -> std::fmt::Result {
+    fn unresolved(&mut self, from: &args::Sender, to: &str, remark: &Remark) -> std::fmt::Result {
         let line = self.paint.bold(&format!("{from} → {to}"));
         writeln!(self.out, "{line}\n")?;
         self.labelled("frontend", &format!("none: {}", remark.text))
