@@ -375,3 +375,50 @@ fn explain_live_reports_drift_as_cause() {
     let text = explain("iptables", &format!("{legacy} {loopback}"));
     assert!(text.contains("route_localnet is 0"), "{text}");
 }
+
+/// What other tables do is not followed, so each end names them, in both modes alike.
+#[test]
+fn explain_live_names_other_tables_as_conditions() {
+    let node = Namespace::new("explain-others");
+    node.run(
+        "ip addr add 192.168.1.10/24 dev lo; ip link add pods type veth peer name pod; ip link set pods up; ip link set pod up; \
+         ip route add 10.244.1.0/24 dev pods; \
+         nft add table inet firewalld; \
+         nft add chain inet firewalld f '{ type filter hook forward priority 10; policy drop; }'; \
+         nft add chain inet firewalld i '{ type filter hook input priority 10; }'; \
+         iptables-nft -t raw -A PREROUTING -d 10.96.0.10/32 -p tcp -j NOTRACK",
+    );
+    let example = root().join("examples/nodeport.yaml");
+    for mode in ["iptables --iptables-variant nft", "nftables"] {
+        let flags = format!(
+            "-f {} --hostname-override node-1 --cluster-cidr 10.244.0.0/16 --proxy-mode {mode}",
+            example.display()
+        );
+        let applied = node.rulegen(&format!("apply {flags} --ip-family ipv4"));
+        assert!(applied.status.success(), "{}", stderr(&applied));
+        let packet = "--from 10.244.1.20 --to 10.96.0.10:80";
+        let output = node.rulegen(&format!("explain --live {flags} {packet} -o json"));
+        assert!(output.status.success(), "{}", stderr(&output));
+        let explanation: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert_eq!(explanation["packet"]["sender"]["interface"], "pods", "by the route");
+        let end = &explanation["ends"][0];
+        assert_eq!(end["outcome"], "endpoint", "{mode}: {explanation:#}");
+        let chains: Vec<&str> = end["conditions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|condition| condition["chains"].as_array().into_iter().flatten())
+            .map(|chain| chain.as_str().unwrap())
+            .collect();
+        let has = |start: &str| chains.iter().any(|chain| chain.starts_with(start));
+        assert!(has("f (filter priority 10 at forward)"), "{mode}: {chains:?}");
+        assert!(!has("i ("), "the packet is forwarded: {chains:?}");
+        assert!(has("PREROUTING (filter"), "{mode}: {chains:?}");
+        let codes = end["conditions"].as_array().unwrap().iter().map(|of| &of["code"]);
+        assert!(codes.clone().any(|code| code == "host-network"), "{end:#}");
+        let text = stdout(&node.rulegen(&format!("explain --live {flags} {packet}")));
+        assert!(text.contains("unless table inet firewalld drops"), "{text}");
+        assert!(!text.contains("always"), "{text}");
+        node.rulegen("cleanup");
+    }
+}

@@ -8,8 +8,8 @@ use rulegen_model::Unproxied;
 use rulegen_net::{IpFamily, ServicePortName, ServiceRef};
 use serde::{Serialize, Serializer};
 
+use crate::explain::no_address::{NoPort, ServiceState};
 use crate::explain::outcome::Outcome;
-use crate::explain::{NoPort, ServiceState};
 
 /// Why the source of a packet is replaced by an address of this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +120,28 @@ pub(crate) fn unused_address(service: &ServiceRef, address: IpAddr, first: &str)
     )
 }
 
+/// The condition of rules that were not read from a kernel.
+pub(crate) const UNKNOWN_HOST: &str = "another table, a route, rp_filter or a bridge port without \
+                                       hairpin changes that (not followed here)";
+
+/// The condition of a table that is not followed.
+pub(crate) fn other_table(table: &str, chains: &[String]) -> String {
+    format!("table {table} drops, changes or does not track it: {}", chains.join(", "))
+}
+
+/// The condition of routes and settings, for a packet that is let through.
+pub(crate) const HOST_NETWORK: &str =
+    "the host's routes, rp_filter or a bridge port without hairpin stop it";
+
+/// The same for a packet that rules refuse.
+pub(crate) const HOST_NETWORK_BEFORE_REFUSAL: &str =
+    "the host's routes or rp_filter stop it before";
+
+/// How probable an end is, if that is certain.
+pub fn certainty(has_conditions: bool) -> &'static str {
+    if has_conditions { "expected" } else { "always" }
+}
+
 /// A packet without a port is not translated.
 pub(crate) fn without_port(no_port: NoPort) -> (Code, &'static str) {
     match no_port {
@@ -227,6 +249,12 @@ pub enum Code {
     NoPort,
     /// The packet is ICMP, which Services do not translate.
     Icmp,
+    /// A table that is not followed may change the end.
+    OtherTable,
+    /// Routes and settings of the host may change the end.
+    HostNetwork,
+    /// Nothing is known about the host, which may change the end.
+    UnknownHost,
     /// The Service's name stands for several ports.
     SeveralPorts,
     /// The client is in none of the source ranges.
@@ -281,6 +309,9 @@ impl Code {
             Code::UnusableService => "unusable-service",
             Code::NoPort => "no-port",
             Code::Icmp => "icmp",
+            Code::OtherTable => "other-table",
+            Code::HostNetwork => "host-network",
+            Code::UnknownHost => "unknown-host",
             Code::SeveralPorts => "several-ports",
             Code::SourceRange => "source-range",
             Code::NoSuchPort => "no-such-port",

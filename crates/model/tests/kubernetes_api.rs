@@ -8,8 +8,8 @@ use std::fmt::Debug;
 
 use k8s_openapi::api::core::v1::{
     ClientIPConfig, EndpointAddress, EndpointSubset, Endpoints, LoadBalancerIngress,
-    LoadBalancerStatus, Node, NodeAddress, NodeSpec, NodeStatus, Service, ServicePort, ServiceSpec,
-    ServiceStatus, SessionAffinityConfig, Taint,
+    LoadBalancerStatus, Node, NodeAddress, NodeSpec, NodeStatus, ObjectReference, Service,
+    ServicePort, ServiceSpec, ServiceStatus, SessionAffinityConfig, Taint,
 };
 use k8s_openapi::api::discovery::v1::{
     Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone,
@@ -255,6 +255,12 @@ fn endpoint_slice() -> EndpointSlice {
         conditions: Some(conditions),
         node_name: text("node-1"),
         hints: Some(hints),
+        target_ref: Some(ObjectReference {
+            kind: text("Pod"),
+            namespace: text("shop"),
+            name: text("web-a"),
+            ..ObjectReference::default()
+        }),
         ..Endpoint::default()
     };
     let port = EndpointPort {

@@ -2,9 +2,7 @@
 
 use askama::Template;
 use hyper::StatusCode;
-use rulegen_inspect::explain::{
-    About, End, Explanation, Outcome, PassedRule, Probability, Remark, Sender,
-};
+use rulegen_inspect::explain::{About, End, Explanation, Outcome, PassedRule, Remark, Sender};
 use rulegen_inspect::words;
 use serde::Serialize;
 
@@ -81,12 +79,23 @@ impl ExplainPage {
         }
     }
 
-    fn chance(&self, of: &Probability) -> String {
-        match of.one_in {
-            Some(1) => "always".to_owned(),
+    fn chance(&self, of: &End) -> String {
+        match of.probability.one_in {
+            Some(1) => words::certainty(!of.conditions.is_empty()).to_owned(),
             Some(n) => format!("1/{n}"),
-            None => format!("{:.6} %", of.value * 100.0),
+            None => format!("{:.6} %", of.probability.value * 100.0),
         }
+    }
+
+    /// The conditions of all ends, each once.
+    fn conditions<'a>(&self, of: &'a Explanation) -> Vec<&'a str> {
+        let mut texts: Vec<&str> = Vec::new();
+        for condition in of.ends.iter().flat_map(|end| &end.conditions) {
+            if !texts.contains(&condition.text.as_str()) {
+                texts.push(&condition.text);
+            }
+        }
+        texts
     }
 
     fn is_refusal(&self, of: &End) -> bool {

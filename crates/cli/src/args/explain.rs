@@ -27,8 +27,9 @@ Examples:
 
 In JSON: packet {from, to, protocol, sender}; frontend {service, kind, address, policy}, or null; \
 remarks [{about, code, text, change}]; rules [{table, chain, rule, element, means}], which every packet \
-passes; ends [{probability {value, exact, oneIn}, outcome, endpoint, masqueraded, rules}], where \
-outcome is endpoint, passes, rejected or dropped; behind [rule], which every packet passes then; \
+passes; ends [{probability {value, exact, oneIn}, outcome, endpoint, masqueraded, conditions \
+[{code, text, chains}], rules}], where outcome is endpoint, passes, rejected or dropped, and \
+conditions are what is not followed and may lead to another end; behind [rule], which every packet passes then; \
 unknown [rule], what was not followed: rules of others, chains of other tables.";
 
 #[derive(Debug, Args)]
@@ -44,9 +45,10 @@ pub(crate) struct ExplainArgs {
     #[arg(long, value_name = "IP:PORT[/PROTO]|NAMESPACE/NAME[:PORT][/PROTO]", value_parser = Destination::parse)]
     pub(crate) to: Destination,
 
-    /// Input interface of the packet, for the detect-local modes that use interfaces
-    #[arg(long, value_name = "NAME", default_value = "eth0", value_parser = super::shared::interface)]
-    pub(crate) interface: String,
+    /// Input interface of the packet, for the detect-local modes that use interfaces. Default: with
+    /// --live, the interface of the route back to the source; else eth0
+    #[arg(long, value_name = "NAME", value_parser = super::shared::interface)]
+    pub(crate) interface: Option<String>,
 
     /// Evaluate the rules in this node's kernel instead of those compiled from objects. Objects are
     /// optional then; they add details about the Service

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::net::{IpAddr, SocketAddr};
 
-use rulegen_model::Unproxied;
 use rulegen_net::{IpFamily, Protocol, ServicePortName, ServiceRef};
 
+use super::no_address::{NoPort, ServiceState};
 use super::remark::{About, Remark};
 use crate::words::{Code, unresolved};
 
@@ -19,15 +19,6 @@ pub enum Destination {
     Service(ServiceRef),
     /// An address without a port, which no Service can translate.
     WithoutPort(IpAddr, NoPort),
-}
-
-/// Why a destination has no port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoPort {
-    /// None was given.
-    Absent,
-    /// ICMP has no ports.
-    Icmp,
 }
 
 impl Destination {
@@ -52,21 +43,6 @@ enum UnresolvedReason {
     NoSuchPort(Vec<String>),
     /// Several ports match. The ports of the Service.
     SeveralPorts(Vec<String>),
-}
-
-/// What is known of a Service without a cluster IP of a family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServiceState {
-    /// There are only rules, which show no reason.
-    NoObjects,
-    /// It is not in the input.
-    Unknown,
-    /// It gets no rules, although it is valid.
-    Unproxied(Unproxied),
-    /// It has a cluster IP of the other family.
-    OtherFamily,
-    /// It is invalid, or too large.
-    Unusable,
 }
 
 impl Destination {

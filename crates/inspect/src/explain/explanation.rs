@@ -8,7 +8,8 @@ use rulegen_ruleset::{Origin, Packet};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use super::destination::NoPort;
+use super::conditions::{Condition, Surroundings};
+use super::no_address::NoPort;
 use super::outcome::Outcome;
 use super::remark::{About, Remark};
 use crate::words::{self, CLIENT_IS_DROPPED, CLIENT_IS_REJECTED, Code};
@@ -65,6 +66,19 @@ impl Explanation {
             _ => return,
         }
         remark.change = Some(why.remedy(port));
+    }
+
+    /// Sets the conditions of all ends. `local` are the host's own addresses.
+    pub fn set_conditions(&mut self, surroundings: &Surroundings, local: &[IpAddr]) {
+        let is_from_host = self.packet.sender == Sender::ThisNode;
+        for end in &mut self.ends {
+            let to = match end.outcome {
+                Outcome::Endpoint { endpoint, .. } => endpoint.ip(),
+                _ => self.packet.to.ip(),
+            };
+            let is_to_local = to.is_loopback() || local.contains(&to);
+            end.conditions = surroundings.conditions(is_from_host, is_to_local, end.outcome);
+        }
     }
 
     /// Makes this the explanation of a packet without a port. The packet that was followed has
@@ -230,6 +244,9 @@ pub struct End {
     /// What happens to the packet.
     #[serde(flatten)]
     pub outcome: Outcome,
+    /// What is not followed and may lead to another end.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
     /// The rules that lead to this end, between those that it passes in all cases.
     pub rules: Vec<PassedRule>,
 }

@@ -10,8 +10,10 @@
 //!
 //! `rule_role` has the meaning of each rule; the sentences are made here.
 
+mod conditions;
 mod destination;
 mod explanation;
+pub(crate) mod no_address;
 pub(crate) mod outcome;
 mod path;
 mod remark;
@@ -25,10 +27,12 @@ use rulegen_ruleset::Packet;
 use rulegen_ruleset::iptables::{self, Ruleset};
 use rulegen_ruleset::nftables::{self, Table};
 
-pub use destination::{Destination, NoPort, ServiceState, UnresolvedService, resolve};
+pub use conditions::{Condition, Surroundings, UnfollowedChain};
+pub use destination::{Destination, UnresolvedService, resolve};
 pub use explanation::{
     End, Explanation, PassedRule, Probability, ReachedFrontend, Sender, ShownPacket, UnusedAddress,
 };
+pub use no_address::{NoPort, ServiceState};
 pub use outcome::Outcome;
 use path::PacketPath;
 pub use remark::{About, Remark};
@@ -51,7 +55,7 @@ pub fn by_ruleset(
 }
 
 /// Explains what an nftables table does with the packet, as [`by_ruleset`]. Other tables are not
-/// taken into account.
+/// followed; they are conditions of the ends ([`Explanation::set_conditions`]).
 pub fn by_table(
     table: &Table,
     local: &[IpAddr],
@@ -77,5 +81,7 @@ fn explained(
     let remarks = known.all();
     let (rules, ends, behind) = path::parted(ways);
     let packet = ShownPacket::from(packet);
-    Explanation { packet, frontend, remarks, rules, ends, behind, unknown }
+    let mut explanation = Explanation { packet, frontend, remarks, rules, ends, behind, unknown };
+    explanation.set_conditions(&Surroundings::Unknown, local);
+    explanation
 }

@@ -162,7 +162,7 @@ fn explain_policy_local_tells_endpoints_without_node_name_from_those_on_other_no
             format!("{without}, {elsewhere}"),
             Code::NoLocalEndpoints,
             "1 on other nodes, 1 on no known node",
-            "let a pod run on this node",
+            "run a pod on this node",
         ),
         (elsewhere.to_owned(), Code::NoLocalEndpoints, "none on this node", "a pod of the Service"),
     ] {

@@ -113,10 +113,19 @@ fn sent(
 ) -> Packet {
     let origin = match local.contains(&from) || from.is_loopback() {
         true => Origin::Host,
-        false => Origin::Interface(args.interface.clone()),
+        false => Origin::Interface(interface(args, from)),
     };
     Packet { origin, source: from, destination, protocol }
 }
+
+/// The interface that the packet comes in through: with `--live` by the route back.
+fn interface(args: &ExplainArgs, from: IpAddr) -> String {
+    let by_route = || args.live.then(|| host::interface_towards(from)).flatten();
+    args.interface.clone().or_else(by_route).unwrap_or_else(|| DEFAULT_INTERFACE.to_owned())
+}
+
+/// Matters only if local pods are detected by their interfaces.
+const DEFAULT_INTERFACE: &str = "eth0";
 
 /// The kernel drops what is translated from loopback addresses, whatever the rules say.
 fn closed_loopback(explanation: &Explanation) -> Option<Remark> {

@@ -5,12 +5,15 @@ use std::net::IpAddr;
 use anyhow::{Result, bail};
 use rulegen_compiler::Plan;
 use rulegen_config::ProxyMode;
-use rulegen_inspect::explain::Explanation;
+use rulegen_inspect::explain::{Explanation, Surroundings, UnfollowedChain};
 use rulegen_inspect::listing::Listing;
+use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::nftables::{Dataplane, NfTables};
 use rulegen_net::IpFamily;
+use rulegen_os::host;
 use rulegen_ruleset::Packet;
-use rulegen_ruleset::nftables::{Name, TableFamily, Unknown};
+use rulegen_ruleset::iptables::{Policy, Ruleset, Table};
+use rulegen_ruleset::nftables::{ChainId, Name, TableFamily, Unknown};
 
 use crate::args::ExplainArgs;
 use crate::commands::{iptables, variant};
@@ -19,6 +22,8 @@ pub(super) struct Rules {
     rules: rulegen::Rules,
     /// Rules of other programs that a packet passes too, and that are not followed: chain and rule.
     others: Vec<(String, String)>,
+    /// The base chains that are not followed, if the rules are those of the kernel.
+    surroundings: Surroundings,
 }
 
 impl Rules {
@@ -28,16 +33,19 @@ impl Rules {
             ProxyMode::Iptables => rulegen::iptables_rules(plan),
             ProxyMode::Nftables => rulegen::nftables_rules(plan, table_name(args).as_str()),
         };
-        Self { rules, others: Vec::new() }
+        Self { rules, others: Vec::new(), surroundings: Surroundings::Unknown }
     }
 
     /// The rules in the kernel.
     pub(super) fn held(args: &ExplainArgs, mode: ProxyMode, family: IpFamily) -> Result<Self> {
         match mode {
             ProxyMode::Iptables => {
-                let iptables = iptables(family, variant(&args.kernel)?, &args.kernel);
-                let rules = rulegen::Rules::Iptables(iptables.save()?);
-                Ok(Self { rules, others: Vec::new() })
+                let variant = variant(&args.kernel)?;
+                let ruleset = iptables(family, variant, &args.kernel).save()?;
+                let chains = chains_beside_ruleset(family, variant, &ruleset)?;
+                let others = chains.iter().map(not_followed).collect();
+                let rules = rulegen::Rules::Iptables(ruleset);
+                Ok(Self { rules, others, surroundings: Surroundings::Chains(chains) })
             }
             ProxyMode::Nftables => held_table(family, table_name(args)),
         }
@@ -58,6 +66,7 @@ impl Rules {
         for (chain, rule) in &self.others {
             explanation.not_followed(chain.clone(), rule.clone());
         }
+        explanation.set_conditions(&self.surroundings, local);
         explanation
     }
 }
@@ -77,27 +86,115 @@ fn held_table(family: IpFamily, name: &Name) -> Result<Rules> {
         Unknown::Rule { chain, text } => (chain.to_string(), text.clone()),
         other => (format!("table {} {name}", family.nft_name()), other.to_string()),
     });
-    let others = unknown.chain(base_chains_of_others(&mut kernel, family, name)?).collect();
-    Ok(Rules { rules: rulegen::Rules::Nftables(delinearized.table), others })
+    let own = TableFamily::from(family);
+    let mut chains = base_chains(&mut kernel, family, |of| of.family == own && of.table == *name)?;
+    chains.extend(legacy_chains(family));
+    let others = unknown.chain(chains.iter().map(not_followed)).collect();
+    let surroundings = Surroundings::Chains(chains);
+    Ok(Rules { rules: rulegen::Rules::Nftables(delinearized.table), others, surroundings })
+}
+
+fn not_followed(chain: &UnfollowedChain) -> (String, String) {
+    let UnfollowedChain { table, chain, hook, kind } = chain;
+    (
+        format!("{table} {chain}"),
+        format!("all rules of this chain of another table (type {kind} hook {hook})"),
+    )
+}
+
+/// The tables of iptables that `explain` follows.
+const FOLLOWED: [Table; 2] = [Table::Nat, Table::Filter];
+
+/// The base chains that a packet passes besides the tables nat and filter of a ruleset.
+fn chains_beside_ruleset(
+    family: IpFamily,
+    variant: Variant,
+    ruleset: &Ruleset,
+) -> Result<Vec<UnfollowedChain>> {
+    let own = TableFamily::from(family);
+    // iptables-nft keeps its tables in nf_tables, where their names are the same.
+    let is_known = |of: &ChainId| {
+        let is_table = |table: &Table| table.name() == of.table.as_str();
+        let table = Table::ALL.into_iter().find(is_table);
+        variant == Variant::Nft && of.family == own && table.is_some()
+    };
+    let mut chains = match NfTables::open() {
+        Ok(mut kernel) => base_chains(&mut kernel, family, is_known)?,
+        // The kernel has no nf_tables.
+        Err(_) => Vec::new(),
+    };
+    let unfollowed = Table::ALL.into_iter().filter(|table| !FOLLOWED.contains(table));
+    for table in unfollowed {
+        let of_table = ruleset.tables.get(&table).into_iter().flatten();
+        let with_effect = of_table.filter(|(name, chain)| {
+            name.is_built_in() && (!chain.rules.is_empty() || chain.policy == Some(Policy::Drop))
+        });
+        chains.extend(with_effect.filter_map(|(name, _)| {
+            let (table, chain) = (format!("{} {table}", family.nft_name()), name.to_string());
+            Some(UnfollowedChain { hook: hook(&chain)?, table, chain, kind: "filter".to_owned() })
+        }));
+    }
+    if variant == Variant::Nft {
+        chains.extend(legacy_chains(family));
+    }
+    Ok(chains)
+}
+
+/// The chains of the loaded tables of iptables-legacy, whose rules are not read.
+fn legacy_chains(family: IpFamily) -> Vec<UnfollowedChain> {
+    let tables = host::legacy_iptables_tables(family == IpFamily::Ipv6);
+    let chains = tables.iter().flat_map(|table| {
+        let chains = BUILT_IN.into_iter().filter(|(chain, _)| has_chain(table, chain));
+        chains.map(move |(chain, hook)| UnfollowedChain {
+            table: format!("{} {table} of iptables-legacy", family.nft_name()),
+            chain: chain.to_owned(),
+            hook,
+            kind: if table == "nat" { "nat" } else { "filter" }.to_owned(),
+        })
+    });
+    chains.collect()
+}
+
+/// Whether a table of iptables has a built-in chain.
+fn has_chain(table: &str, chain: &str) -> bool {
+    match table {
+        "raw" => ["PREROUTING", "OUTPUT"].contains(&chain),
+        "filter" | "security" => ["INPUT", "FORWARD", "OUTPUT"].contains(&chain),
+        "nat" => chain != "FORWARD",
+        _ => true,
+    }
+}
+
+/// The built-in chains of iptables, and their hooks.
+const BUILT_IN: [(&str, &str); 5] = [
+    ("PREROUTING", "prerouting"),
+    ("INPUT", "input"),
+    ("FORWARD", "forward"),
+    ("OUTPUT", "output"),
+    ("POSTROUTING", "postrouting"),
+];
+
+fn hook(chain: &str) -> Option<&'static str> {
+    BUILT_IN.into_iter().find(|(name, _)| *name == chain).map(|(_, hook)| hook)
 }
 
 /// Base chains of other tables at the same hooks. They may do anything with the packet.
-fn base_chains_of_others(
+fn base_chains(
     kernel: &mut NfTables,
     family: IpFamily,
-    name: &Name,
-) -> Result<Vec<(String, String)>> {
+    is_known: impl Fn(&ChainId) -> bool,
+) -> Result<Vec<UnfollowedChain>> {
     let sees = |of: TableFamily| of == TableFamily::Inet || of == TableFamily::from(family);
     let chains = kernel.base_chains()?.into_iter();
-    let others = chains.filter(|(id, _)| sees(id.family) && id.table != *name);
+    let others = chains.filter(|(id, _)| sees(id.family) && !is_known(id));
     let described = others.map(|(id, place)| {
         let kind = if place.is_nat { "nat" } else { "filter" };
-        let chain = format!("{} {} {}", id.family.word(), id.table, id.chain);
-        let rule = format!(
-            "all rules of this chain of another table (type {kind} hook {} priority {})",
-            place.hook, place.priority
-        );
-        (chain, rule)
+        UnfollowedChain {
+            table: format!("{} {}", id.family.word(), id.table),
+            chain: id.chain.to_string(),
+            hook: place.hook,
+            kind: format!("{kind} priority {}", place.priority),
+        }
     });
     Ok(described.collect())
 }

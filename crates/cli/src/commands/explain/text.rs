@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use rulegen_inspect::explain::{
-    About, End, Explanation, Outcome, PassedRule, Probability, ReachedFrontend, Remark, Sender,
+    About, End, Explanation, Outcome, PassedRule, ReachedFrontend, Remark, Sender,
 };
 use rulegen_inspect::words;
 use rulegen_net::FrontendKind;
@@ -55,7 +55,7 @@ impl Text {
             last = Some(remark.about);
         }
         writeln!(self.out)?;
-        ends.iter().try_for_each(|end| self.end(end))?;
+        self.ends(ends)?;
         let first = if ends.len() > 1 {
             "Rules that it passes first in any case:"
         } else {
@@ -70,7 +70,7 @@ impl Text {
             writeln!(self.out, "\nThe other ways lead through rules alike; -o json has them all.")?;
         }
         self.rules("Rules that it passes then in any case:", behind)?;
-        self.rules("Not followed, and taken to let it pass:", unknown)
+        self.rules("Not followed, and assumed to let it pass:", unknown)
     }
 
     fn unresolved(&mut self, from: &args::Sender, to: &str, remark: &Remark) -> std::fmt::Result {
@@ -111,13 +111,25 @@ impl Text {
         writeln!(self.out, "{label} {}", plain(words))
     }
 
+    /// The ends, with their conditions: below the last of those that have the same.
+    fn ends(&mut self, ends: &[End]) -> std::fmt::Result {
+        for group in ends.chunk_by(|end, next| end.conditions == next.conditions) {
+            group.iter().try_for_each(|end| self.end(end))?;
+            for condition in group.first().into_iter().flat_map(|end| &end.conditions) {
+                let text = format!("{:>9}  unless {}", "", plain(&condition.text));
+                writeln!(self.out, "{}", self.paint.dim(&text))?;
+            }
+        }
+        Ok(())
+    }
+
     fn end(&mut self, end: &End) -> std::fmt::Result {
         let outcome = match end.outcome {
             Outcome::Endpoint { .. } => self.paint.comes(&format!("{}", Ending(end.outcome))),
             Outcome::Passes { .. } => format!("{}", Ending(end.outcome)),
             _ => self.paint.goes(&format!("{}", Ending(end.outcome))),
         };
-        writeln!(self.out, "{:>9}  {outcome}", chance(&end.probability))
+        writeln!(self.out, "{:>9}  {outcome}", chance(end))
     }
 
     fn rules(&mut self, heading: &str, rules: &[PassedRule]) -> std::fmt::Result {
@@ -171,10 +183,10 @@ fn way(outcome: Outcome) -> String {
 }
 
 /// As a fraction where it is one, else in percent.
-fn chance(probability: &Probability) -> String {
-    match probability.one_in {
-        Some(1) => "always".to_owned(),
+fn chance(end: &End) -> String {
+    match end.probability.one_in {
+        Some(1) => words::certainty(!end.conditions.is_empty()).to_owned(),
         Some(n) => format!("1 in {n}"),
-        None => format!("{:.6} %", probability.value * 100.0),
+        None => format!("{:.6} %", end.probability.value * 100.0),
     }
 }
