@@ -189,7 +189,7 @@ mod tests {
     fn doctor_text_has_one_line_per_check_and_each_remedy_once() {
         assert_eq!(
             text(&report(all())),
-            "✓ ok          ip-forward  IPv4 forwarding is on\n\
+            "✓ ok          ip-forward  IPv4 forwarding is on, on each interface\n\
              ✗ error       ip-forward\n    off 1\n    off 2\n    \
              remedy: switch it on\n    hm\n    remedy: see\n\
              ? unknown     ip-forward  no permission\n\
