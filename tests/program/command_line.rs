@@ -302,7 +302,7 @@ fn explain_errors_name_missing_or_invalid_arguments() {
     let good = root().join("tests/good.yaml");
     let good = good.to_str().unwrap();
     let cases: [(&[&str], i32, &str); 5] = [
-        (&["--from", "10.244.9.9", "--to", "10.96.0.99:80"], 2, "give -f or --kubeconfig"),
+        (&["--from", "10.244.9.9", "--to", "10.96.0.99:80"], 2, "use -f or --kubeconfig"),
         (&["--from", "10.244.9.9", "--to", "[fd00::1]:80", "-f", good], 2, "different families"),
         (&["--from", "10.244.9.9", "--to", "10.96.0.", "-f", good], 2, "invalid IP:PORT"),
         (

@@ -34,15 +34,15 @@ unknown [rule], what was not followed: rules of others, chains of other tables."
 
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
-    /// Source of the packet: the address of a pod, of this node, or any other; or a pod by its name,
+    /// Source of the packet: the IP address of a pod, of this node or any other; or NAMESPACE/NAME of a pod,
     /// if an EndpointSlice has its address (targetRef)
-    #[arg(long, value_name = "IP|NAMESPACE/POD", value_parser = Sender::parse)]
+    #[arg(long, value_name = "SOURCE", value_parser = Sender::parse)]
     pub(crate) from: Sender,
 
-    /// Destination of the packet: an address and port (IPv6 in brackets), with /udp or /sctp if not
-    /// TCP; the name of a Service, also as NAME.NAMESPACE.svc, with the name or number of the port
-    /// if it has several; a pod by its name, with the number of the port; or IP/icmp
-    #[arg(long, value_name = "IP:PORT[/PROTO]|NAMESPACE/NAME[:PORT][/PROTO]", value_parser = Destination::parse)]
+    /// Destination of the packet: IP:PORT (IPv6 in brackets), with /udp or /sctp if not
+    /// TCP; NAMESPACE/NAME of a Service, also as NAME.NAMESPACE.svc, with the name or number of the port
+    /// (:PORT) if it has several; NAMESPACE/NAME:PORT of a pod; or IP/icmp
+    #[arg(long, value_name = "DESTINATION", value_parser = Destination::parse)]
     pub(crate) to: Destination,
 
     /// Input interface of the packet, for the detect-local modes that use interfaces. Default: with

@@ -22,7 +22,7 @@ pub(crate) fn with_hint(mut error: Error) -> Error {
     let hints = match is_command {
         true => vec![
             format!("to apply manifests, use 'rulegen apply -f {given}'"),
-            format!("to show what would change, use 'rulegen diff -f {given}'"),
+            format!("to show the changes, use 'rulegen diff -f {given}'"),
             format!("to print the rules, use 'rulegen --dry-run -f {given}'"),
         ],
         false => vec![format!("to read manifests, use '-f {given}', with one -f for each")],

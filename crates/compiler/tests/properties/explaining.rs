@@ -61,7 +61,7 @@ proptest! {
 /// wording, a check for their absence would always pass.
 mod words {
     pub(super) const MASQUERADED: &str = "the node's address";
-    pub(super) const KEPT_BY_POLICY: &str = "externalTrafficPolicy Local keeps it";
+    pub(super) const KEPT_BY_POLICY: &str = "externalTrafficPolicy is Local";
     pub(super) const FROM_POD: &str = "it comes from a pod";
     pub(super) const HAIRPIN: &str = "reaches itself";
     pub(super) const OUT_OF_RANGE: &str = "is in none of them";

@@ -143,8 +143,8 @@ fn service_of(port: &ServicePort) -> ObjectKey {
     ObjectKey { namespace: port.name.namespace.clone(), name: port.name.service.clone() }
 }
 
-/// Says what a kernel lacks before anything is written to it. Where the tables are there already it
-/// has what they need, and is not asked: that takes 8 to 16 ms, for it waits for all processors.
+/// Checks for missing kernel features before the first write. If the tables exist, the kernel has
+/// what they need, and the check is skipped: it takes 8 to 16 ms, because it waits for all CPUs.
 fn refuse_old_kernel(missing: &[Missing]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
@@ -153,7 +153,7 @@ fn refuse_old_kernel(missing: &[Missing]) -> Result<()> {
     bail!("this kernel does not support the required features: {}", listed.join("; "))
 }
 
-/// Whether it is because the kernel lacks something that the tables did not need before.
+/// True if the kernel lacks a feature that the existing tables do not use.
 fn explain_refusal(
     error: Error,
     kernel: &mut NfTables,

@@ -93,7 +93,7 @@ fn cluster_ips(listing: &Listing) -> impl Iterator<Item = (&ServicePortName, Soc
     })
 }
 
-/// What the objects tell of a Service without a cluster IP of the packet's family.
+/// The state of a Service without a cluster IP of the packet's family, from the objects.
 fn state(of: &ServiceRef, cluster: Option<&Cluster>) -> ServiceState {
     let Some(Cluster { objects, snapshot }) = cluster else { return ServiceState::NoObjects };
     let is_meant = |service: &Service| {

@@ -79,7 +79,7 @@ fn explain(args: &ExplainArgs, found: &Inputs) -> Result<Explanation> {
         (true, _) => Rules::held(args, found.config.mode, family)?,
         (false, Some(plan)) => Rules::wanted(args, found.config.mode, plan),
         (false, None) => {
-            let message = "nothing says what rules there are: give -f or --kubeconfig, or --live for those of this kernel";
+            let message = "no rules to follow: use -f or --kubeconfig for objects, or --live for the rules in this kernel";
             return Err(WrongUsage(message.to_owned()).into());
         }
     };
@@ -127,7 +127,7 @@ fn interface(args: &ExplainArgs, from: IpAddr) -> String {
 /// Matters only if local pods are detected by their interfaces.
 const DEFAULT_INTERFACE: &str = "eth0";
 
-/// The kernel drops what is translated from loopback addresses, whatever the rules say.
+/// The kernel drops translated packets from loopback addresses, independent of the rules.
 fn closed_loopback(explanation: &Explanation) -> Option<Remark> {
     let is_translated = |end: &End| matches!(end.outcome, Outcome::Endpoint { .. });
     let is_closed = explanation.ends.iter().any(is_translated) && !host::routes_localnet();
@@ -139,7 +139,7 @@ fn closed_loopback(explanation: &Explanation) -> Option<Remark> {
     })
 }
 
-/// Objects show why there is no endpoint, rules only that there is none.
+/// Adds the reason for a missing endpoint, which objects show and rules do not.
 fn say_what_lacks(explanation: &mut Explanation, cluster: &Cluster, plan: &Plan) {
     explanation.refused_because(|name| {
         let mut ports = cluster.snapshot.service_ports(plan.family).iter();

@@ -12,7 +12,7 @@ use crate::args;
 use crate::paint::Paint;
 use crate::plain::plain;
 
-/// The rules of so many ends are shown; where there are more, only those of the first.
+/// Rules are shown for at most this many ends; if there are more, only for the first.
 const SHOWN: usize = 8;
 
 pub(super) fn describe(explanation: &Explanation) -> String {
@@ -111,7 +111,7 @@ impl Text {
         writeln!(self.out, "{label} {}", plain(words))
     }
 
-    /// The ends, with their conditions: below the last of those that have the same.
+    /// The ends with their conditions. Equal conditions are written once, after the last end that has them.
     fn ends(&mut self, ends: &[End]) -> std::fmt::Result {
         for group in ends.chunk_by(|end, next| end.conditions == next.conditions) {
             group.iter().try_for_each(|end| self.end(end))?;

@@ -1,4 +1,4 @@
-//! What the kernel holds.
+//! The Services in the kernel.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ use crate::families;
 /// Connections to endpoints of service ports since they were made.
 pub(super) type Connections = HashMap<(ServicePortName, SocketAddr), u64>;
 
-/// Services as they are held.
+/// The Services in the kernel, and how they compare with the desired state.
 #[derive(Default)]
 pub(super) struct ActualServices {
     pub(super) listing: Listing,
@@ -40,7 +40,7 @@ impl ActualServices {
     }
 }
 
-/// Where rules are looked for.
+/// Where the rules are read from.
 pub(super) enum RuleSource {
     Nftables,
     Iptables(Variant),
@@ -71,7 +71,7 @@ impl RuleSource {
     }
 }
 
-/// Where packets do not get to the rules, what is listed has no effect.
+/// Reports rules that no packet reaches: the listed Services then have no effect.
 fn closed(family: &str, hooks: &[&str]) -> Option<String> {
     (!hooks.is_empty()).then(|| {
         format!(

@@ -86,7 +86,7 @@ fn refuse_without_objects(args: &ListArgs, found: &Inputs) -> Result<()> {
     }
     let what = match found.cluster {
         None if args.dry_run => "--dry-run lists what objects make",
-        None if args.differing => "--differing compares with what objects want",
+        None if args.differing => "--differing compares the kernel with objects",
         _ => return Ok(()),
     };
     let message = format!("{what}: give manifests (-f) or an API server (--kubeconfig)");

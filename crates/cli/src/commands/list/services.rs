@@ -26,7 +26,7 @@ pub(super) fn held_and_wanted(
     Ok((held, Some(wanted)))
 }
 
-/// What the objects make, as the mode's rules tell it, and as the plan knows it.
+/// The Services that the objects make, as the mode's rules show them and as the plan has them.
 pub(super) fn wanted(
     args: &ListArgs,
     found: &Inputs,

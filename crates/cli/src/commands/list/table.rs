@@ -62,7 +62,7 @@ fn cells(
     is_first: bool,
     wide: bool,
 ) -> Vec<String> {
-    // What the kernel holds may be named by anybody.
+    // Names in the kernel may come from any program.
     let told = |text: Option<&str>| plain(text.unwrap_or("<none>")).into_owned();
     let mut cells = vec![
         told(service.namespace.as_deref()),
@@ -227,7 +227,7 @@ impl Row {
     }
 }
 
-/// All is ASCII, but for what stands in place of control characters.
+/// All text is ASCII, except the replacement of control characters.
 fn line<T: AsRef<str>>(cells: &[T], widths: &[usize]) -> String {
     let mut line = String::new();
     for (cell, width) in cells.iter().zip(widths) {

@@ -1,4 +1,4 @@
-//! What is listed, as data: the names of its fields stay.
+//! The listing as data. Its field names are stable.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -49,7 +49,7 @@ pub(super) struct ServiceView<'a> {
     /// Absent for an unnamed port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) port: Option<Arc<str>>,
-    /// The worst of its frontends' states, if it is known what is wanted.
+    /// The worst state of its frontends, if the desired state is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) state: Option<&'static str>,
     /// How many were made to its endpoints since those were put in, if that is counted.
@@ -114,14 +114,14 @@ pub(super) struct TrafficView<'a> {
 #[serde(rename_all = "camelCase")]
 pub(super) struct EndpointView {
     pub(super) address: SocketAddr,
-    /// The policies that see it, as far as they are told.
+    /// The policies that select the endpoint, if the rules show them.
     pub(super) policies: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) connections: Option<u64>,
 }
 
 impl<'a> View<'a> {
-    /// What passes the filter of what is held, and of what is wanted, if that is known.
+    /// The actual and the desired Services that pass the filter; the latter if they are known.
     pub(super) fn of(
         args: &ListArgs,
         found: &Inputs,
@@ -206,7 +206,7 @@ fn endpoints(frontends: &[(&Frontend, Compared<'_>)]) -> BTreeMap<SocketAddr, Ve
     seen
 }
 
-/// What is held, or what is wanted where nothing is.
+/// The actual Service, or the desired one if it is missing in the kernel.
 fn shown<'a>(compared: &Compared<'a>) -> Option<&'a Traffic> {
     compared.held.or(compared.wanted)
 }

@@ -14,22 +14,22 @@ impl Remarks<'_> {
         let field = self.policy_field();
         let policy = self.frontend?.policy?;
         let which = match self.is_terminating_and_serving() {
-            true => "for want of ready ones, those that still serve while they shut down",
-            false => "those that are ready",
+            true => "no endpoint is ready, so terminating endpoints that still serve",
+            false => "ready endpoints",
         };
         let text = match (policy, self.short_circuit()) {
             (TrafficPolicy::Cluster, _) => {
                 format!(
-                    "{field} is Cluster: all endpoints may get it, on any node ({which}{})",
+                    "{field} is Cluster: endpoints on all nodes are used ({which}{})",
                     self.hints()
                 )
             }
             (TrafficPolicy::Local, Some(from_node)) => format!(
-                "{field} is Local, but {} sends this, which never was outside: all endpoints may get it ({which})",
+                "{field} is Local, but the packet comes from {}, not from outside: endpoints on all nodes are used ({which})",
                 if from_node { "this node" } else { "a pod" }
             ),
             (TrafficPolicy::Local, None) => {
-                format!("{field} is Local: only endpoints on this node may get it ({which})")
+                format!("{field} is Local: only endpoints on this node are used ({which})")
             }
         };
         let code = match (policy, self.short_circuit()) {
@@ -42,7 +42,7 @@ impl Remarks<'_> {
 
     pub(super) fn choice(&self) -> Option<Remark> {
         if self.roles().any(|meaning| *meaning == RuleRole::Kept) {
-            let text = "this client had this endpoint before, and gets it again (sessionAffinity: ClientIP)";
+            let text = "this client used this endpoint before and gets it again (sessionAffinity: ClientIP)";
             return Some(Remark::new(About::Choice, Code::AffinityHit, text));
         }
         let drawn = self.roles().find_map(|meaning| match meaning {
@@ -51,17 +51,17 @@ impl Remarks<'_> {
         })?;
         let way = match drawn {
             NumgenMode::BySource => {
-                "the client's address decides: this one always gets the same, as long as there are so many endpoints"
+                "chosen by a hash of the client's address: the same client gets the same endpoint while the number of endpoints does not change"
             }
             _ if self.endpoints_met() < 2 => return None,
-            NumgenMode::InTurn => "endpoints take turns, one new connection after the other",
+            NumgenMode::InTurn => "round-robin: each new connection gets the next endpoint",
             NumgenMode::Random => {
-                "one is drawn at random for each new connection, whose packets then all go there"
+                "an endpoint is chosen at random for each new connection, and all packets of the connection go there"
             }
         };
         let affinity = self.service.and_then(|service| service.affinity_seconds);
         let remembers = self.roles().any(|meaning| *meaning == RuleRole::Remembers);
-        let again = "gets it again (sessionAffinity: ClientIP)";
+        let again = "gets the same endpoint (sessionAffinity: ClientIP)";
         let code = match drawn {
             NumgenMode::BySource => Code::SourceHash,
             NumgenMode::InTurn => Code::RoundRobin,
@@ -72,9 +72,9 @@ impl Remarks<'_> {
             code,
             match affinity {
                 Some(seconds) => {
-                    format!("{way}; a client that had one within {seconds} s {again}")
+                    format!("{way}; a client that connected within {seconds} s {again}")
                 }
-                None if remembers => format!("{way}; a client that had one before {again}"),
+                None if remembers => format!("{way}; a client that connected before {again}"),
                 None => way.to_owned(),
             },
         ))
@@ -110,7 +110,7 @@ impl Remarks<'_> {
         let seen = self.service.map(|service| (service.cluster_endpoints.len(), service.endpoints));
         match seen {
             Some((seen, all)) if seen < all => format!(
-                "; {seen} of {all}: the others are not ready, or topology hints keep traffic from them"
+                "; {seen} of {all}: the others are not ready, or topology hints exclude them"
             ),
             _ => String::new(),
         }

@@ -22,20 +22,20 @@ impl Remarks<'_> {
                 return remark(
                     Code::NodePortElsewhere,
                     format!(
-                        "{port} is a node port of {service}, but {} is no address of this node: the node that has it decides",
+                        "{port} is a node port of {service}, but {} is not an address of this node: the rules of that node apply",
                         to.ip()
                     ),
                 );
             }
             return remark(Code::NodePortElsewhere, format!("{port} is a node port of {service}, but not at {}", to.ip())).change(
-                "--nodeport-addresses says at which of the node's addresses node ports are open; in nftables mode it is the primary one alone by default, and never loopback",
+                "--nodeport-addresses sets the node addresses at which node ports are open; the default in nftables mode is only the primary address, and never loopback",
             );
         }
         if let Some(service) = self.endpoint_of() {
             return remark(
                 Code::DirectToEndpoint,
                 format!(
-                    "{to} is an endpoint of {service}: the packet goes to it directly, and no rule of a Service is about it"
+                    "{to} is an endpoint of {service}: the packet goes to it directly, and no Service rule matches"
                 ),
             );
         }
@@ -51,14 +51,14 @@ impl Remarks<'_> {
             )
             .change(ports);
         }
-        remark(Code::NoService, format!("no Service has {to}/{over}: the packet goes on as it is"))
+        remark(Code::NoService, format!("no Service has {to}/{over}: the packet is not changed"))
     }
 
     /// Some paths lead to endpoints, others do not.
     pub(super) fn partly(&self) -> Remark {
-        let text = "in some of the cases no endpoint is found, and the packet goes on as it is";
+        let text = "on some paths no endpoint is found, and the packet is not changed";
         Remark::new(About::NoService, Code::MissingRules, text)
-            .change("`rulegen diff` says which rules are missing")
+            .change("`rulegen diff` shows which rules are missing")
     }
 
     /// A Service has the address, but no rule matches the packet.
@@ -71,13 +71,15 @@ impl Remarks<'_> {
                 About::NoService,
                 Code::LeftToLoadBalancer,
                 format!(
-                    "{service} has no endpoint for it, but what this node itself sends to an external address goes out to the load balancer then, as with kube-proxy"
+                    "{service} has no endpoint for this packet. Packets from this node to an external address then go out to the load balancer, as with kube-proxy"
                 ),
             );
         }
-        let text = format!("{service} has this address, but the rules here do not lead to it");
+        let text = format!(
+            "{service} has this address, but the rules on this node do not match the packet"
+        );
         Remark::new(About::NoService, Code::MissingRules, text)
-            .change("`rulegen diff` says which rules are missing")
+            .change("`rulegen diff` shows which rules are missing")
     }
 
     /// True if the plan has a service port at the destination of the packet.

@@ -23,7 +23,7 @@ impl Remarks<'_> {
                 About::NoEndpoints,
                 Code::NoEndpoints,
                 format!(
-                    "{} has no endpoint that is ready, on any node: {CLIENT_IS_REJECTED}",
+                    "{} has no ready endpoint on any node: {CLIENT_IS_REJECTED}",
                     known.service
                 ),
             )
@@ -34,7 +34,7 @@ impl Remarks<'_> {
                 self.none_here(&known.service)
             }
             RuleRole::Firewalled(known) => remark(Code::SourceRange, format!(
-                "{} lets only its source ranges use the load balancer, and {} is in none of them",
+                "{} allows only its source ranges at load-balancer IPs, and {} is not in any of them",
                 known.service, self.packet.source
             ))
             .change("add the sender's network to spec.loadBalancerSourceRanges"),
@@ -46,15 +46,15 @@ impl Remarks<'_> {
                 self.packet.protocol.name(),
             ))
             .change(self.ports_there().unwrap_or_else(|| {
-                "use a port of spec.ports; targetPort is the pods' and cannot be used here".to_owned()
+                "use a port of spec.ports; targetPort is the port of the pods and does not work here".to_owned()
             })),
             RuleRole::NoSuchClusterIp => remark(Code::NoSuchClusterIp, format!(
-                "{} is an address for cluster IPs that no Service has",
+                "{} is in the range of cluster IPs, but no Service has it",
                 self.packet.destination.ip()
             ))
-            .change("the Service may have been deleted or made anew: ask DNS again"),
+            .change("the Service may have been deleted or recreated: resolve its name again"),
             RuleRole::LoopbackGuard => remark(Code::LoopbackGuard,
-                "packets from elsewhere to loopback addresses are dropped while node ports are open at them (CVE-2020-8558)"
+                "packets from other hosts to loopback addresses are dropped while node ports are open at loopback (CVE-2020-8558)"
                     .to_owned(),
             ),
             _ => return None,
@@ -66,7 +66,7 @@ impl Remarks<'_> {
         let hope = match self.frontend.map(|frontend| frontend.kind) {
             // The node that a pod is on always decides.
             Some(FrontendKind::ClusterIP) => "",
-            _ => ", so that the sender tries again and may reach another node",
+            _ => ", so that the client retries and may reach another node",
         };
         Remark::new(
             About::NoEndpoints,
@@ -85,14 +85,14 @@ fn refused_by_others(way: &PacketPath) -> Remark {
         let table = rule.table.map(|table| format!("{table} ")).unwrap_or_default();
         format!("{table}{}: {}", rule.chain, rule.rule)
     });
-    let last = last.unwrap_or_else(|| "nothing that is known here".to_owned());
-    let text = format!("no rule of a Service does it; the last on the way is {last}");
+    let last = last.unwrap_or_else(|| "unknown".to_owned());
+    let text = format!("not caused by a Service rule; the last rule on the path is {last}");
     Remark::new(About::Refusal, Code::RefusedByOthers, text)
         .change("ask the owner of that rule or policy")
 }
 
 fn look_at_slices(ServicePortName { namespace, service, .. }: &ServicePortName) -> String {
     format!(
-        "kubectl -n {namespace} get endpointslices -l kubernetes.io/service-name={service}; `rulegen doctor` says why"
+        "kubectl -n {namespace} get endpointslices -l kubernetes.io/service-name={service}; `rulegen doctor` shows the reason"
     )
 }

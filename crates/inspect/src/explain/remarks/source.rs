@@ -30,7 +30,7 @@ impl Remarks<'_> {
                 (Outcome::Endpoint { masqueraded: true, .. }, None) => add(Remark::new(
                     About::Source,
                     Code::MasqueradedByOthers,
-                    "the endpoint sees the node's address as its client: a rule that is not a Service's masquerades it",
+                    "the endpoint sees the node's address as its client: a rule that is not a Service rule masquerades it",
                 )),
                 (Outcome::Endpoint { masqueraded: false, .. }, Some(_)) => add(self.unmasked()),
                 (Outcome::Endpoint { masqueraded: false, .. }, None) => add(self.unchanged(way)),
@@ -54,14 +54,14 @@ impl Remarks<'_> {
         match reason {
             MasqueradeReason::External if self.packet.origin == Origin::Host => remark,
             MasqueradeReason::External if self.is_pod() => {
-                remark.change("at the cluster IP a pod's address is kept")
+                remark.change("use the cluster IP: it keeps the address of a pod")
             }
             MasqueradeReason::External => remark.change(
                 "spec.externalTrafficPolicy: Local keeps the client's address; nodes without an endpoint then drop the traffic",
             ),
             MasqueradeReason::All => remark.change("masqueradeAll: false"),
             MasqueradeReason::NotFromPods => remark.change(
-                "if it comes from a pod, correct --cluster-cidr or --detect-local-mode",
+                "if the client is a pod, correct --cluster-cidr or --detect-local-mode",
             ),
             MasqueradeReason::FromNode | MasqueradeReason::Hairpin => remark,
         }
@@ -73,11 +73,11 @@ impl Remarks<'_> {
             About::Source,
             Code::NotMasqueraded,
             format!(
-                "the endpoint sees {} as its client: it is marked to be masqueraded, but no rule does it, and the answer may not find its way",
+                "the endpoint sees {} as its client: it is marked for masquerading, but no rule masquerades it, and the reply may get lost",
                 self.packet.source
             ),
         )
-        .change("`rulegen diff` says which rules are missing")
+        .change("`rulegen diff` shows which rules are missing")
     }
 
     fn unchanged(&self, way: &PacketPath) -> Remark {
@@ -85,21 +85,21 @@ impl Remarks<'_> {
         let remark =
             |why: &str| Remark::new(About::Source, Code::SourceKept, format!("{seen}: {why}"));
         let is_short = way.roles().any(|m| matches!(m, RuleRole::ShortCircuit { .. }));
-        let from_pod = || remark("it comes from a pod, to whom the answer finds its way");
+        let from_pod = || remark("the client is a pod, so the reply comes back through this node");
         match self.frontend {
             Some(ReachedFrontend { kind: FrontendKind::ClusterIP, .. }) => match self.plan {
                 Some(Plan { pod_traffic: None, .. }) => remark(
-                    "nothing says which traffic is the pods', so none to cluster IPs is masqueraded",
+                    "local pod traffic cannot be detected (see --detect-local-mode), so traffic to cluster IPs is not masqueraded",
                 )
-                .change("--cluster-cidr, if senders other than pods get no answer"),
+                .change("set --cluster-cidr if clients other than pods get no reply"),
                 Some(_) if self.is_pod() => from_pod(),
-                _ => remark("no rule here masquerades it"),
+                _ => remark("no rule on this node masquerades it"),
             },
             Some(_) if is_short => from_pod(),
             Some(ReachedFrontend { policy: Some(TrafficPolicy::Local), .. }) => {
-                remark("externalTrafficPolicy Local keeps it")
+                remark("externalTrafficPolicy is Local")
             }
-            _ => remark("no rule here masquerades it"),
+            _ => remark("no rule on this node masquerades it"),
         }
     }
 
@@ -119,9 +119,9 @@ impl Remarks<'_> {
     fn detection(&self) -> String {
         match self.plan.and_then(|plan| plan.pod_traffic.as_ref()) {
             Some(PodTraffic::From(network)) => format!("pods are in {network}"),
-            Some(PodTraffic::Through(bridge)) => format!("pods come in through {bridge}"),
-            Some(PodTraffic::ThroughPrefix(start)) => format!("pods come in through {start}*"),
-            None => "as the rule tells them".to_owned(),
+            Some(PodTraffic::Through(bridge)) => format!("pods use the interface {bridge}"),
+            Some(PodTraffic::ThroughPrefix(start)) => format!("pods use interfaces {start}*"),
+            None => "as the rule detects pods".to_owned(),
         }
     }
 }
