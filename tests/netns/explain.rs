@@ -348,10 +348,10 @@ fn explain_live_reports_drift_as_cause() {
     of("nftables", "apply");
     node.run("nft delete element ip rulegen services '{ 10.96.0.10 . tcp . 80 }'");
     let text = explain("nftables", from_pod);
-    assert!(text.contains("the rules here do not lead to it"), "{text}");
+    assert!(text.contains("the rules on this node do not match the packet"), "{text}");
     node.run("nft delete element ip rulegen node-ports '{ tcp . 30080 }'");
     let text = explain("nftables", from_outside);
-    assert!(text.contains("the rules here do not lead to it"), "{text}");
+    assert!(text.contains("the rules on this node do not match the packet"), "{text}");
     of("nftables", "apply");
     node.run("nft add table inet other; nft add chain inet other f '{ type filter hook forward priority 0; policy drop; }'");
     node.run("nft insert rule ip rulegen filter-forward ip ttl 1 drop");
@@ -366,7 +366,7 @@ fn explain_live_reports_drift_as_cause() {
     node.run("iptables-legacy -t nat -F KUBE-POSTROUTING");
     let legacy = "--iptables-variant legacy";
     let text = explain("iptables", &format!("{legacy} {from_outside}"));
-    assert!(text.contains("marked to be masqueraded, but no rule does it"), "{text}");
+    assert!(text.contains("marked for masquerading, but no rule masquerades it"), "{text}");
     assert!(!text.contains("sees the node's address"), "{text}");
     node.run("iptables-legacy -P FORWARD DROP");
     let text = explain("iptables", &format!("{legacy} {from_pod}"));

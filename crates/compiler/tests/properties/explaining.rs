@@ -61,13 +61,13 @@ proptest! {
 /// wording, a check for their absence would always pass.
 mod words {
     pub(super) const MASQUERADED: &str = "the node's address";
-    pub(super) const KEPT_BY_POLICY: &str = "externalTrafficPolicy is Local";
-    pub(super) const FROM_POD: &str = "it comes from a pod";
+    pub(super) const KEPT_BY_POLICY: &str = "as its client: externalTrafficPolicy is Local";
+    pub(super) const FROM_POD: &str = "the client is a pod";
     pub(super) const HAIRPIN: &str = "reaches itself";
-    pub(super) const OUT_OF_RANGE: &str = "is in none of them";
-    pub(super) const RULES_MISSING: &str = "rules here do not lead";
-    pub(super) const NOTHING_MASQUERADES: &str = "no rule here masquerades";
-    pub(super) const REFUSED_BY_OTHERS: &str = "no rule of a Service does it";
+    pub(super) const OUT_OF_RANGE: &str = "is not in any of them";
+    pub(super) const RULES_MISSING: &str = "rules on this node do not match";
+    pub(super) const NOTHING_MASQUERADES: &str = "no rule on this node masquerades";
+    pub(super) const REFUSED_BY_OTHERS: &str = "not caused by a Service rule";
 
     pub(super) const ALL: [&str; 8] = [
         MASQUERADED,
