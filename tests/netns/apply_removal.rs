@@ -177,7 +177,12 @@ fn cleanup_dry_run_changes_nothing() {
     let namespace = Namespace::new("dry");
     let flags = format!("-f {}", example("nodeport.yaml"));
     assert!(namespace.rulegen(&format!("{flags} --proxy-mode nftables")).status.success());
-    assert!(namespace.rulegen(&format!("{flags} --iptables-variant legacy")).status.success());
+    assert!(
+        namespace
+            .rulegen(&format!("{flags} --proxy-mode iptables --iptables-variant legacy"))
+            .status
+            .success()
+    );
     let before = all_rules(&namespace);
     let output = namespace.rulegen("cleanup --dry-run");
     assert!(output.status.success());
