@@ -602,10 +602,7 @@ async fn fake_api_server_stores_and_patches_events() {
     recorder.publish(&told, &about).await.unwrap();
     let events = server.events();
     assert_eq!(events.len(), 1);
-    assert_eq!(
-        (&events[0]["note"], &events[0]["series"]["count"]),
-        (&"It is so.".into(), &2.into())
-    );
+    assert_eq!((&events[0]["note"], &events[0]["series"]["count"]), (&"A note.".into(), &2.into()));
 
     let core = json!({"metadata": {"generateName": "x-"}, "message": "core"});
     let path = "/api/v1/namespaces/default/events";
