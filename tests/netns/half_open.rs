@@ -11,13 +11,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
 use crate::namespace::{Namespace, StopOnDrop};
-use crate::running_agent::{
-    Agent, HEALTH_PORT, METRICS_PORT, Manifests, assert_median_within_a_second, eventually,
-};
+use crate::running_agent::{Agent, HEALTH_PORT, METRICS_PORT, Manifests, eventually};
 
-/// A probe that takes longer counts as blocked. kubelet waits for a second, which the median must
-/// meet; a single probe may wait for other tests.
-const DEADLINE: Duration = Duration::from_secs(10);
+/// The timeout of a prober.
+const DEADLINE: Duration = Duration::from_secs(1);
 
 const NODE: &str = "192.0.2.1";
 const CHECKS: [u16; 2] = [31_001, 31_002];
@@ -77,7 +74,7 @@ const ATTACKS: [Attack; 6] = [
 const CONNECTIONS: usize = 2000;
 
 #[test]
-fn http_flood_of_open_connections_does_not_block_health_checks() {
+fn health_checks_are_answered_within_a_second_beside_http_flood() {
     descriptors::raise_limit().unwrap();
     let node = Namespace::new("probed");
     let elsewhere = Namespace::new("elsewhere");
@@ -112,8 +109,9 @@ fn http_flood_of_open_connections_does_not_block_health_checks() {
             eventually("enough connections are open", || {
                 opened.load(Ordering::Relaxed) >= CONNECTIONS
             });
-            let times = (0..10).flat_map(|_| probe_all(&node, &elsewhere, attack.name));
-            assert_median_within_a_second(times.collect());
+            for _ in 0..10 {
+                probe_all(&node, &elsewhere, attack.name);
+            }
             drop(stop);
         });
     }
@@ -132,30 +130,28 @@ fn load_balancer((n, check): (usize, u16)) -> String {
 }
 
 /// Probes as the kubelet, as a load balancer at each port, and from one of the attacker's own
-/// addresses. Returns how long each took.
-fn probe_all(node: &Namespace, elsewhere: &Namespace, attack: &str) -> Vec<Duration> {
+/// addresses.
+fn probe_all(node: &Namespace, elsewhere: &Namespace, attack: &str) {
     let at = |port| SocketAddr::new(NODE.parse().unwrap(), port);
-    let mut times = vec![node.inside(|| probe("kubelet", attack, NODE, at(HEALTH_PORT), "/livez"))];
-    times.extend(elsewhere.inside(|| {
-        let mut times = Vec::new();
+    node.inside(|| probe("kubelet", attack, NODE, at(HEALTH_PORT), "/livez"));
+    elsewhere.inside(|| {
         for source in ["192.0.4.1", "192.0.3.1"] {
-            times.push(probe(source, attack, source, at(HEALTH_PORT), "/healthz"));
+            probe(source, attack, source, at(HEALTH_PORT), "/healthz");
             for check in CHECKS {
-                times.push(probe(source, attack, source, at(check), "/"));
+                probe(source, attack, source, at(check), "/");
             }
         }
-        times.push(probe("scraper", attack, "192.0.4.1", at(METRICS_PORT), "/metrics"));
-        times
-    }));
-    times
+        probe("scraper", attack, "192.0.4.1", at(METRICS_PORT), "/metrics");
+    });
 }
 
-fn probe(prober: &str, attack: &str, from: &str, at: SocketAddr, path: &str) -> Duration {
+fn probe(prober: &str, attack: &str, from: &str, at: SocketAddr, path: &str) {
     let start = Instant::now();
     let answer = ask(from.parse().unwrap(), at, path);
+    let duration = start.elapsed();
     let status = answer.as_ref().map(|text| text.split(' ').nth(1).unwrap_or("closed"));
     assert_eq!(status.map_err(ToString::to_string), Ok("200"), "{attack}: {prober} at {at}{path}");
-    start.elapsed()
+    assert!(duration < DEADLINE, "{attack}: {prober} at {at}{path} took {duration:?}");
 }
 
 fn ask(from: IpAddr, at: SocketAddr, path: &str) -> std::io::Result<String> {

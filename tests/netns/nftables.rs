@@ -14,7 +14,6 @@ use rulegen_ruleset::nftables::{Actual, Name};
 
 use crate::common::{root, rounds, stderr, stdout};
 use crate::namespace::{Namespace, StopOnDrop};
-use crate::running_agent::assert_median_within_a_second;
 use crate::topology::{From, Topology};
 use crate::traffic::{Answer, Proto};
 
@@ -177,7 +176,6 @@ fn drift_is_reported_and_repaired_within_a_second() {
     let wanted = sorted_list(&namespace);
     let tables = [IpFamily::Ipv4, IpFamily::Ipv6].map(|family| (family, Name::from("rulegen")));
     let mut watcher = namespace.inside(|| Watcher::open(&tables, Watcher::ROOM).unwrap());
-    let mut times = Vec::new();
     for (change, named) in DRIFT {
         let start = Instant::now();
         namespace.run(&change.replace('\n', " "));
@@ -190,13 +188,12 @@ fn drift_is_reported_and_repaired_within_a_second() {
         assert_eq!(diff.status.code(), Some(1), "{change}: {}", stderr(&diff));
         let repaired = namespace.rulegen(&arguments);
         assert!(repaired.status.success(), "{change}: {}", stderr(&repaired));
-        times.push(start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(1), "{change}: the repair took too long");
         // `nft flush ruleset` also deleted the foreign table, which rulegen does not restore.
         namespace.run("nft add table ip others; nft add chain ip others theirs");
         assert_eq!(sorted_list(&namespace), wanted, "{change}");
         while !watcher.next(Some(Duration::from_millis(50))).unwrap().is_empty() {}
     }
-    assert_median_within_a_second(times);
 }
 
 /// Deleting the rule deletes its anonymous set, map or chain. Recreating the table would lose the

@@ -291,9 +291,3 @@ pub(crate) fn during_requests(lab: &Topology, to: SocketAddr, work: impl FnOnce(
         requests.wait_for(1);
     });
 }
-
-/// Other tests run at the same time, so a single time may be longer.
-pub(crate) fn assert_median_within_a_second(mut times: Vec<Duration>) {
-    times.sort_unstable();
-    assert!(times[times.len() / 2] < Duration::from_secs(1), "{times:?}");
-}
