@@ -762,9 +762,7 @@ fn doctor_listener_at_node_address_taken_by_service() {
     assert_eq!(patient.examine("").0, Some(0), "no process listens at the address");
     drop(other);
     let own = fs::read_to_string("/proc/self/comm").unwrap();
-    // Without its ID: a process that another test forks also has the socket, and the same name,
-    // until it executes its program.
-    let holder = format!("{} (pid ", own.trim());
+    let holder = format!("{} (pid {})", own.trim(), std::process::id());
     // The Node object does not have this address.
     for (listener, at, field) in [
         ("192.168.50.1:30022", "192.168.50.1:30022", "spec.externalIPs"),
@@ -776,8 +774,7 @@ fn doctor_listener_at_node_address_taken_by_service() {
         let what = patient.one("node-addresses", "warning");
         let service = format!("{at} (TCP) of Service default/greedy:http ({field})");
         assert!(what.starts_with(&service), "{what}");
-        assert!(what.contains(&holder), "{what}");
-        assert!(what.contains(&format!(") listens on {listener}")), "{what}");
+        assert!(what.contains(&format!("{holder} listens on {listener}")), "{what}");
         drop(socket);
     }
     assert_eq!(patient.examine("").0, Some(0));
@@ -799,13 +796,11 @@ fn doctor_listener_at_node_port() {
     assert_eq!(patient.examine("").0, Some(0), "node ports are not open at loopback");
     drop(closed);
     let own = fs::read_to_string("/proc/self/comm").unwrap();
-    // Without its ID: a process that another test forks also has the socket, and the same name,
-    // until it executes its program.
-    let holder = format!("{} (pid ", own.trim());
+    let holder = format!("{} (pid {})", own.trim(), std::process::id());
     let open = listen("0.0.0.0:30080");
     let what = patient.one("node-ports", "warning");
     assert!(what.contains("node port 30080 (TCP) of Service default/web:http"), "{what}");
-    assert!(what.contains(&holder) && what.contains(") listens on 0.0.0.0:30080"), "{what}");
+    assert!(what.contains(&format!("{holder} listens on 0.0.0.0:30080")), "{what}");
     drop(open);
     patient.apply(&[objects(), only_ipv6()].concat(), "");
     let ipv4 = listen("0.0.0.0:30085");

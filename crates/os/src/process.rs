@@ -55,7 +55,7 @@ impl Process {
             return None;
         }
         let status = fs::read(format!("/proc/{thread}/status")).ok()?;
-        Self::of_pid(thread_group(&String::from_utf8_lossy(&status))?)
+        Self::of_pid(number(&String::from_utf8_lossy(&status), "Tgid:")?)
     }
 
     /// Network namespace of the process; `None` if the process has exited. A proxy in another one has
@@ -68,6 +68,12 @@ impl Process {
             (Err(error), _) if is_no_process(&error) => None,
             _ => Some(NetworkNamespace::Unknown),
         }
+    }
+
+    /// Process ID of its parent; `None` if it has exited.
+    pub(crate) fn parent(&self) -> Option<u32> {
+        let status = fs::read(self.path("status")).ok()?;
+        number(&String::from_utf8_lossy(&status), "PPid:")
     }
 
     /// Inode numbers of its sockets; empty without permission.
@@ -93,9 +99,9 @@ fn name_of(pid: u32) -> Option<String> {
     Some(String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(&name)).into_owned())
 }
 
-/// The process of a thread, from its status in /proc (proc_pid_status(5)).
-fn thread_group(status: &str) -> Option<u32> {
-    status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
+/// A number in the status of a process in /proc (proc_pid_status(5)).
+fn number(status: &str, field: &str) -> Option<u32> {
+    status.lines().find_map(|line| line.strip_prefix(field)?.trim().parse().ok())
 }
 
 /// True if /proc shows the initial PID namespace, which the kernel's IDs refer to, according to its

@@ -78,19 +78,27 @@ fn read_listeners(
 
 /// Searches the processes for the sockets, which takes a while if there are many.
 fn name_holders(listeners: &mut [Listener]) -> io::Result<()> {
-    let mut holders: HashMap<u64, Process> = HashMap::new();
+    let mut holders: HashMap<u64, Vec<Process>> = HashMap::new();
     let wanted: HashSet<u64> = listeners.iter().map(|listener| listener.inode).collect();
     for process in Process::all()? {
-        for inode in process.sockets() {
-            if wanted.contains(&inode) {
-                holders.entry(inode).or_insert_with(|| process.clone());
-            }
+        let inodes: HashSet<u64> = process.sockets().into_iter().collect();
+        for inode in inodes.intersection(&wanted) {
+            holders.entry(*inode).or_default().push(process.clone());
         }
     }
     for listener in listeners {
-        listener.holder = holders.remove(&listener.inode);
+        listener.holder = holders.remove(&listener.inode).and_then(first_holder);
     }
     Ok(())
+}
+
+/// The process that opened a socket. Its children inherit it: workers of a server, or any child until
+/// it executes another program. Their IDs may be lower.
+fn first_holder(mut holders: Vec<Process>) -> Option<Process> {
+    let ids: HashSet<u32> = holders.iter().map(|holder| holder.pid).collect();
+    let is_first = |holder: &Process| holder.parent().is_none_or(|parent| !ids.contains(&parent));
+    let first = holders.iter().position(is_first)?;
+    Some(holders.swap_remove(first))
 }
 
 /// `  0: 0100007F:7530 00000000:0000 0A …` with the inode in the tenth field.
@@ -133,6 +141,18 @@ mod tests {
                            00000000     0        0 4711 1 0000000000000000 100 0 0 10 0";
 
     #[cfg(target_endian = "little")]
+    #[test]
+    fn listener_holder_is_the_parent_of_processes_that_inherited_the_socket() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let process = |pid| Process { pid, name: "server".to_owned() };
+        let (own, worker) = (process(std::process::id()), process(child.id()));
+        let first = first_holder(vec![worker.clone(), own.clone()]);
+        let alone = first_holder(vec![worker.clone()]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!((first, alone, first_holder(Vec::new())), (Some(own), Some(worker), None));
+    }
+
     #[test]
     fn listener_address_is_parsed_in_both_families() {
         let found = listener(LISTENS, Protocol::Tcp);
