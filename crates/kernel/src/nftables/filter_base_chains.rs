@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nftnl::nftnl_sys::libc;
 
-use super::nat_base_chains::{INET, IPV4, IPV6, dump, family, inside, jump};
+use super::nat_base_chains::{INET, IPV4, IPV6, dump, each_rule, family, inside, jump};
 use super::read::Interrupted;
 use super::socket::Socket;
 use super::{ATTEMPTS, Error, NfTables, attribute};
@@ -136,18 +136,8 @@ fn effects(
     of: u8,
     table: &str,
 ) -> Result<BTreeMap<String, Effects>, Interrupted> {
-    // NFTA_RULE_*.
-    const TABLE: u16 = 1;
-    const CHAIN: u16 = 2;
-    const EXPRESSIONS: u16 = 4;
     let mut chains: BTreeMap<String, Effects> = BTreeMap::new();
-    dump(socket, libc::NFT_MSG_GETRULE, of, Some(table), |message| {
-        let is_of_table = attribute::text(message, TABLE).as_deref() == Some(table);
-        if !is_of_table || family(message) != Some(of) {
-            return;
-        }
-        let Some(chain) = attribute::text(message, CHAIN) else { return };
-        let expressions = attribute::find(message, EXPRESSIONS).unwrap_or_default();
+    each_rule(socket, of, table, |chain, expressions| {
         chains.entry(chain).or_default().take(expressions);
     })?;
     Ok(chains)

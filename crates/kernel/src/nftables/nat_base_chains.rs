@@ -143,22 +143,33 @@ fn base_chains(socket: &mut Socket) -> Result<Vec<Base>, Interrupted> {
 
 /// The effect of each chain of a table.
 fn leads(socket: &mut Socket, of: u8, table: &str) -> Result<BTreeMap<String, Leads>, Interrupted> {
+    let mut chains: BTreeMap<String, Leads> = BTreeMap::new();
+    each_rule(socket, of, table, |chain, expressions| {
+        let leads = chains.entry(chain).or_default();
+        attribute::each(expressions).for_each(|(_, expression)| leads.take(expression));
+    })?;
+    Ok(chains)
+}
+
+/// Reads the rules of a table: the chain of each and its expressions, undecoded.
+pub(super) fn each_rule(
+    socket: &mut Socket,
+    of: u8,
+    table: &str,
+    mut take: impl FnMut(String, &[u8]),
+) -> Result<(), Interrupted> {
     // NFTA_RULE_*.
     const TABLE: u16 = 1;
     const CHAIN: u16 = 2;
     const EXPRESSIONS: u16 = 4;
-    let mut chains: BTreeMap<String, Leads> = BTreeMap::new();
     dump(socket, libc::NFT_MSG_GETRULE, of, Some(table), |message| {
         let is_of_table = attribute::text(message, TABLE).as_deref() == Some(table);
         if !is_of_table || family(message) != Some(of) {
             return;
         }
         let Some(chain) = attribute::text(message, CHAIN) else { return };
-        let leads = chains.entry(chain).or_default();
-        let expressions = attribute::find(message, EXPRESSIONS).unwrap_or_default();
-        attribute::each(expressions).for_each(|(_, expression)| leads.take(expression));
-    })?;
-    Ok(chains)
+        take(chain, attribute::find(message, EXPRESSIONS).unwrap_or_default());
+    })
 }
 
 impl Leads {
