@@ -31,9 +31,9 @@ pub(crate) enum RuleRole {
     /// Marks for masquerading.
     Mark(MasqueradeReason),
     /// Records the client (session affinity).
-    Remembers,
-    /// Matches a known client, which keeps its endpoint.
-    Kept,
+    RecordsClient,
+    /// Matches a recorded client, which gets the same endpoint (session affinity).
+    KnownClient,
     /// Chooses an endpoint with this method.
     Choice(NumgenMode),
     /// Chooses an endpoint and translates the destination.
@@ -74,8 +74,10 @@ impl RuleRole {
             RuleRole::ShortCircuit { from_node: true } => "from this node: as with policy Cluster",
             RuleRole::ShortCircuit { from_node: false } => "from a pod: as with policy Cluster",
             RuleRole::Mark(_) => "marked for masquerading",
-            RuleRole::Remembers => "the client is remembered",
-            RuleRole::Kept => "the client is known and keeps its endpoint",
+            RuleRole::RecordsClient => "the client is recorded (session affinity)",
+            RuleRole::KnownClient => {
+                "the client is known (session affinity): it gets the same endpoint"
+            }
             RuleRole::Choice(_) => "an endpoint is chosen",
             RuleRole::ChosenTranslation(_) => {
                 "an endpoint is chosen, and the destination translated"

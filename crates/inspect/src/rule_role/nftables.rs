@@ -30,7 +30,7 @@ pub(crate) fn role(table: &Table, step: &Step<'_>, protocol: Protocol) -> Option
         return Some(RuleRole::Masquerade);
     }
     if does(rule, |s| matches!(s, Statement::Update { .. })) {
-        return Some(RuleRole::Remembers);
+        return Some(RuleRole::RecordsClient);
     }
     if does(rule, |s| matches!(s, Statement::Dnat(..))) {
         return Some(RuleRole::Translation);
@@ -63,7 +63,7 @@ fn found_in(
         (CLOSED, SERVICE_CIDRS) => return Some(RuleRole::NoSuchClusterIp),
         (_, SHARED_ENDPOINTS) => return Some(RuleRole::ChosenTranslation(drawn(step.rule))),
         (_, HAIRPINS) => return Some(RuleRole::Mark(MasqueradeReason::Hairpin)),
-        _ if set.starts_with("affinity/") => return Some(RuleRole::Kept),
+        _ if set.starts_with("affinity/") => return Some(RuleRole::KnownClient),
         _ => {}
     }
     let maps = FrontendMaps::BOTH.into_iter().find(|maps| maps.has(set))?;

@@ -41,7 +41,7 @@ impl Remarks<'_> {
     }
 
     pub(super) fn choice(&self) -> Option<Remark> {
-        if self.roles().any(|meaning| *meaning == RuleRole::Kept) {
+        if self.roles().any(|meaning| *meaning == RuleRole::KnownClient) {
             let text = "this client used this endpoint before and gets it again (sessionAffinity: ClientIP)";
             return Some(Remark::new(About::Choice, Code::AffinityHit, text));
         }
@@ -60,7 +60,7 @@ impl Remarks<'_> {
             }
         };
         let affinity = self.service.and_then(|service| service.affinity_seconds);
-        let remembers = self.roles().any(|meaning| *meaning == RuleRole::Remembers);
+        let records_client = self.roles().any(|meaning| *meaning == RuleRole::RecordsClient);
         let again = "gets the same endpoint (sessionAffinity: ClientIP)";
         let code = match drawn {
             NumgenMode::BySource => Code::SourceHash,
@@ -74,7 +74,7 @@ impl Remarks<'_> {
                 Some(seconds) => {
                     format!("{way}; a client that connected within {seconds} s {again}")
                 }
-                None if remembers => format!("{way}; a client that connected before {again}"),
+                None if records_client => format!("{way}; a client that connected before {again}"),
                 None => way.to_owned(),
             },
         ))
