@@ -169,7 +169,7 @@ fn event_and_log_for_listener_whose_node_address_a_service_takes() {
     node.server.apply(shell.clone());
     node.settle();
     wait_until("an Event is posted", || !taken(&node).is_empty());
-    let [event] = &taken(&node)[..] else { panic!("want one Event") };
+    let [event] = &taken(&node)[..] else { panic!("expected one Event") };
     assert!(event.starts_with(&format!("shell: {at} (tcp, spec.externalIPs) is an address of")));
     assert!(event.contains(&format!("listens at {at}")), "{event}");
     let logged = "Service address conflicts with a listening process on this node";

@@ -174,7 +174,7 @@ fn flag_with_invalid_value_is_named_in_the_error() {
         ("--external-ips=all,10.0.0.0/8", "for '--external-ips <CIDRS>'"),
         (
             "--feature-gates=AllowServiceExternalIPs",
-            "for '--feature-gates <GATES>': want NAME=BOOL",
+            "for '--feature-gates <GATES>': expected NAME=BOOL",
         ),
         ("--pod-bridge-interface=much-too-long-a-name", "--pod-bridge-interface"),
         ("--proxy-mode=ipvs", "--proxy-mode"),

@@ -67,7 +67,7 @@ pub fn parse_listen_address(text: &str) -> Result<(IpAddr, Option<u16>), String>
         return Ok((ip, None));
     }
     let socket: SocketAddr = text.parse().map_err(|_| {
-        format!("invalid address {text:?} (want IP or IP:PORT, for example 0.0.0.0:10256)")
+        format!("invalid address {text:?} (expected IP or IP:PORT, for example 0.0.0.0:10256)")
     })?;
     Ok((socket.ip(), Some(socket.port())))
 }

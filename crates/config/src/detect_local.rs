@@ -33,7 +33,7 @@ pub fn parse_cluster_cidrs(text: &str) -> Result<Vec<IpNet>, String> {
     match networks.as_slice() {
         [_] => Ok(networks),
         [a, b] if a.addr().is_ipv4() != b.addr().is_ipv4() => Ok(networks),
-        _ => Err(format!("invalid list {text:?} (want one CIDR, or one per IP family)")),
+        _ => Err(format!("invalid list {text:?} (expected one CIDR, or one per IP family)")),
     }
 }
 
@@ -46,7 +46,7 @@ pub fn parse_interface(name: &str, longest: usize) -> Result<String, String> {
     let begins_well = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
     if !begins_well || name.len() > longest || !name.bytes().all(plain) {
         return Err(format!(
-            "invalid interface name {name:?} (want a letter, digit or _, then also . - @; at most {longest} characters)"
+            "invalid interface name {name:?} (expected a letter, digit or _, then also . - @; at most {longest} characters)"
         ));
     }
     Ok(name.to_owned())

@@ -43,11 +43,11 @@ impl Reader {
         match &value {
             Value::Object(_) => {}
             Value::Null => {
-                self.error("", format!("empty file, want a {KIND}"));
+                self.error("", format!("empty file, expected a {KIND}"));
                 return None;
             }
             _ => {
-                self.error("", format!("not an object, want a {KIND}"));
+                self.error("", format!("not an object, expected a {KIND}"));
                 return None;
             }
         }

@@ -34,8 +34,8 @@ impl ServiceSize {
         self.addresses.saturating_add(self.endpoints).saturating_add(self.source_ranges)
     }
 
-    /// The size of a Service whose ports have no endpoints and no external addresses yet, including
-    /// those that will be added.
+    /// Computes the size from ports without endpoints and external addresses, plus the endpoints
+    /// and addresses that will be added to them.
     pub(crate) fn of<'a>(
         ports: &[ServicePort],
         admitted: &Admitted,

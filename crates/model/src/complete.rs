@@ -54,7 +54,7 @@ impl Objects {
     }
 }
 
-/// Whether it has a cluster IP. Headless and ExternalName Services have none.
+/// False for headless and ExternalName Services too.
 fn has_cluster_ip(service: &Service) -> bool {
     let spec = &service.spec;
     let first = spec.cluster_ip.as_deref().or(spec.cluster_ips.first().map(String::as_str));
@@ -67,11 +67,11 @@ mod tests {
     use super::*;
     use crate::read_manifest;
 
-    fn said(text: &str, if_empty: IfEmpty) -> Vec<(Severity, String)> {
+    fn messages(text: &str, if_empty: IfEmpty) -> Vec<(Severity, String)> {
         let mut objects = Objects::default();
         assert_eq!(read_manifest("test", text.as_bytes(), &mut objects), []);
-        let said = |problem: Problem| (problem.severity, problem.to_string());
-        objects.complete(if_empty).into_iter().map(said).collect()
+        let messages = |problem: Problem| (problem.severity, problem.to_string());
+        objects.complete(if_empty).into_iter().map(messages).collect()
     }
 
     #[test]
@@ -82,11 +82,11 @@ mod tests {
             r#"{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "a"}}"#,
             r#"{"type": "DELETED", "object": {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}}}"#,
         ] {
-            let refused = said(text, IfEmpty::Refuse);
+            let refused = messages(text, IfEmpty::Refuse);
             assert_eq!(refused.len(), 1, "{text}: {refused:?}");
             assert_eq!(refused[0].0, Severity::Incomplete, "{text}");
             assert!(refused[0].1.contains("--allow-empty"), "{refused:?}");
-            assert_eq!(said(text, IfEmpty::Allow), [], "{text}");
+            assert_eq!(messages(text, IfEmpty::Allow), [], "{text}");
         }
     }
 
@@ -94,11 +94,11 @@ mod tests {
     fn input_of_services_without_cluster_ip_is_refused() {
         let text =
             r#"{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": {}}"#;
-        let refused = said(text, IfEmpty::RefuseWithoutAddress);
+        let refused = messages(text, IfEmpty::RefuseWithoutAddress);
         assert_eq!(refused.len(), 1, "{refused:?}");
         assert!(refused[0].0 == Severity::Incomplete && refused[0].1.contains("has a cluster IP"));
         for if_empty in [IfEmpty::Refuse, IfEmpty::RefuseWithoutNode, IfEmpty::Allow] {
-            assert_eq!(said(text, if_empty), [], "{if_empty:?}");
+            assert_eq!(messages(text, if_empty), [], "{if_empty:?}");
         }
     }
 
@@ -110,14 +110,14 @@ mod tests {
             )
         };
         let web = service(r#"{"clusterIP": "10.96.0.1"}"#);
-        let warned = said(&format!("{web}{web}"), IfEmpty::Refuse);
+        let warned = messages(&format!("{web}{web}"), IfEmpty::Refuse);
         assert_eq!(warned.len(), 1, "{warned:?}");
         assert_eq!(warned[0].0, Severity::Warning);
         assert!(warned[0].1.contains(FETCH), "{warned:?}");
         let slice = r#"{"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": {"name": "b"}}"#;
-        assert_eq!(said(&format!("{web}{slice}"), IfEmpty::Refuse), []);
+        assert_eq!(messages(&format!("{web}{slice}"), IfEmpty::Refuse), []);
         for spec in [r#"{"clusterIP": "None"}"#, r#"{"type": "ExternalName"}"#] {
-            assert_eq!(said(&service(spec), IfEmpty::Refuse), [], "{spec}");
+            assert_eq!(messages(&service(spec), IfEmpty::Refuse), [], "{spec}");
         }
     }
 }

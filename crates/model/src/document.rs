@@ -1,4 +1,4 @@
-//! Splits an input into documents. At most one of them is in memory.
+//! Splits an input into documents. Keeps at most one document in memory.
 
 use std::io::{self, BufRead, Read};
 
@@ -54,17 +54,17 @@ impl<R: BufRead> Documents<R> {
                 break;
             }
             let piece = text.get(start..).unwrap_or_default();
-            let behind = after_separator(piece).filter(|_| self.at_line_start);
-            let behind = behind.map(|behind| behind.trim_ascii_start().to_vec());
+            let rest = after_separator(piece).filter(|_| self.at_line_start);
+            let rest = rest.map(|rest| rest.trim_ascii_start().to_vec());
             self.at_line_start = piece.ends_with(b"\n");
             self.lines += usize::from(self.at_line_start);
-            if let Some(behind) = behind {
+            if let Some(rest) = rest {
                 text.truncate(start);
                 if size > self.limit || !text.trim_ascii().is_empty() {
-                    self.carried = behind;
+                    self.carried = rest;
                     break;
                 }
-                text = behind;
+                text = rest;
                 size = text.len();
                 first_line = self.lines + usize::from(text.is_empty());
                 continue;
@@ -85,8 +85,8 @@ impl<R: BufRead> Documents<R> {
 /// The text after a `---` that is followed by white space or the end of the line: usually empty or
 /// a comment. It belongs to the next document. `...` ends a document too.
 fn after_separator(line: &[u8]) -> Option<&[u8]> {
-    let behind = line.strip_prefix(b"---").or_else(|| line.strip_prefix(b"..."))?;
-    behind.first().is_none_or(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n')).then_some(behind)
+    let rest = line.strip_prefix(b"---").or_else(|| line.strip_prefix(b"..."))?;
+    rest.first().is_none_or(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n')).then_some(rest)
 }
 
 impl<R: BufRead> Iterator for Documents<R> {

@@ -32,7 +32,7 @@ struct CheckedEndpoint {
     ready: bool,
     serving: bool,
     terminating: bool,
-    /// Name of its node; empty if it has none.
+    /// Name of its node, or empty.
     node: Arc<str>,
     /// Boxed because few endpoints have hints.
     hints: Option<Box<EndpointHints>>,
@@ -116,15 +116,15 @@ fn matches<'a>(
     let key = |port: &ServicePort| {
         (IpFamily::of(port.cluster_ip), port.name.port.clone(), port.name.protocol)
     };
-    let places: HashMap<(IpFamily, Arc<str>, Protocol), usize> =
+    let indexes: HashMap<(IpFamily, Arc<str>, Protocol), usize> =
         ports.iter().enumerate().map(|(at, port)| (key(port), at)).collect();
-    let place = |slice: &Slice, port: &SlicePort| {
-        places.get(&(slice.family, port.name.clone(), port.protocol)).copied()
+    let index = |slice: &Slice, port: &SlicePort| {
+        indexes.get(&(slice.family, port.name.clone(), port.protocol)).copied()
     };
     let mut matches = Vec::new();
     for slice in slices {
         let of_slice = slice.ports.iter();
-        matches.extend(of_slice.filter_map(|p| Some((place(slice, p)?, slice, p.number))));
+        matches.extend(of_slice.filter_map(|p| Some((index(slice, p)?, slice, p.number))));
     }
     matches
 }
@@ -157,13 +157,13 @@ fn family(address_type: &str, report: &mut Report<'_>) -> Option<IpFamily> {
             None
         }
         "" => {
-            report.warn("addressType", "missing (want IPv4 or IPv6), slice skipped");
+            report.warn("addressType", "missing (expected IPv4 or IPv6), slice skipped");
             None
         }
         other => {
             report.warn(
                 "addressType",
-                format!("unsupported type {other:?} (want IPv4 or IPv6), slice skipped"),
+                format!("unsupported type {other:?} (expected IPv4 or IPv6), slice skipped"),
             );
             None
         }

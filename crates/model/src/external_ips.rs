@@ -12,7 +12,7 @@ use rulegen_net::parse_network;
 /// Which external IPs of Services get rules.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ExternalIps {
-    /// All of them, as in kube-proxy.
+    /// All, as in kube-proxy.
     #[default]
     All,
     /// None.

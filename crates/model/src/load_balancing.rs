@@ -11,7 +11,7 @@ pub enum LoadBalancing {
     Random,
     /// Round robin. Services with the same number of endpoints share one counter.
     RoundRobin,
-    /// By hash of the client's address: a client gets the same endpoint as long as the number of
+    /// By hash of the client's address: a client gets the same endpoint while the number of
     /// endpoints does not change.
     SourceHash,
 }

@@ -42,7 +42,7 @@ pub fn read_manifest(file: &str, input: impl BufRead, objects: &mut Objects) -> 
             }
             Ok(Document::TooLarge(size)) => {
                 is_blank = false;
-                reader.unread(format!(
+                reader.incomplete(format!(
                     "document too large: {} MiB (limit {} MiB), split it",
                     size >> 20,
                     MAX_DOCUMENT_BYTES >> 20
@@ -58,7 +58,7 @@ pub fn read_manifest(file: &str, input: impl BufRead, objects: &mut Objects) -> 
     if is_blank {
         let message = if bytes == 0 { "empty input" } else { "no object found, only comments" };
         reader.source = source;
-        reader.unread(message);
+        reader.incomplete(message);
     }
     let Reader { events, problems, .. } = reader;
     last_states(events).into_iter().for_each(|state| objects.append(state));
@@ -84,7 +84,7 @@ pub fn read_object(kind: Kind, json: &str) -> Result<KubernetesObject, Box<Probl
 }
 
 /// Number of list items per parallel task.
-const ITEMS_OF_A_PART: usize = 512;
+const ITEMS_PER_TASK: usize = 512;
 
 /// Maximum nesting of lists; kubectl uses one level.
 const MAX_LIST_DEPTH: usize = 4;
@@ -114,7 +114,7 @@ impl Reader<'_> {
                 let message = foreign::recognise_bytes(bytes).unwrap_or_else(|| {
                     format!("not text: byte {} is not UTF-8", error.valid_up_to())
                 });
-                self.unread(message);
+                self.incomplete(message);
                 return true;
             }
         };
@@ -128,7 +128,7 @@ impl Reader<'_> {
             && let Some(what) = foreign::recognise(text)
         {
             self.problems.truncate(before);
-            self.unread(what);
+            self.incomplete(what);
         }
         true
     }
@@ -138,76 +138,76 @@ impl Reader<'_> {
             return self.json_document(text);
         }
         match yaml_value(text) {
-            Ok(value) => self.object(&Tree::Value(value), Place::DOCUMENT),
-            Err(error) => self.unread(format!("invalid YAML: {}", self.in_file(&error))),
+            Ok(value) => self.object(&Tree::Value(value), Position::DOCUMENT),
+            Err(error) => self.incomplete(format!("invalid YAML: {}", self.in_file(&error))),
         }
     }
 
     fn json_document(&mut self, text: &str) {
         // Usually the document is one large list; then it is parsed as a whole only here.
         if let Ok(Object(head)) = serde_json::from_str::<Object<Head<'_>>>(text) {
-            return self.headed(&Tree::Json(text), head, Place::DOCUMENT);
+            return self.headed(&Tree::Json(text), head, Position::DOCUMENT);
         }
         let (values, error) = json_values(text);
         if let (true, Some(error)) = (values.is_empty(), &error) {
             // YAML's flow style also starts with a brace. If it is neither, report the JSON error, which
             // has the position.
             return match yaml_value(text) {
-                Ok(value) => self.object(&Tree::Value(value), Place::DOCUMENT),
-                Err(_) => self.unread(format!("invalid JSON: {}", self.in_file(error))),
+                Ok(value) => self.object(&Tree::Value(value), Position::DOCUMENT),
+                Err(_) => self.incomplete(format!("invalid JSON: {}", self.in_file(error))),
             };
         }
-        values.iter().for_each(|raw| self.object(&Tree::Json(raw.get()), Place::DOCUMENT));
+        values.iter().for_each(|raw| self.object(&Tree::Json(raw.get()), Position::DOCUMENT));
         if let Some(error) = error {
-            self.unread(format!("invalid JSON: {}", self.in_file(&error)));
+            self.incomplete(format!("invalid JSON: {}", self.in_file(&error)));
         }
     }
 
     /// A parser's message with the line number relative to the file.
     fn in_file(&self, message: &str) -> String {
-        let counted = message.rsplit_once(" at line ").and_then(|(what, place)| {
-            let digits = place.find(|c: char| !c.is_ascii_digit()).unwrap_or(place.len());
-            let (line, rest) = place.split_at(digits);
+        let counted = message.rsplit_once(" at line ").and_then(|(what, position)| {
+            let digits = position.find(|c: char| !c.is_ascii_digit()).unwrap_or(position.len());
+            let (line, rest) = position.split_at(digits);
             let line = line.parse::<usize>().ok()? + self.first_line - 1;
             Some(format!("{what} at line {line}{rest}"))
         });
         counted.unwrap_or_else(|| message.to_owned())
     }
 
-    fn object(&mut self, tree: &Tree<'_>, place: Place<'_>) {
-        if let (None, Some(items)) = (place.item, tree.elements()) {
+    fn object(&mut self, tree: &Tree<'_>, position: Position<'_>) {
+        if let (None, Some(items)) = (position.item, tree.elements()) {
             if items.is_empty() {
-                return self.unread("empty list, no object found");
+                return self.incomplete("empty list, no object found");
             }
-            return self.list(&items, Place { list: "", ..Place::DOCUMENT });
+            return self.list(&items, Position { list: "", ..Position::DOCUMENT });
         }
-        if let Some(what) = tree.value_of_no_object() {
+        if let Some(what) = tree.describe_non_object() {
             let message = format!("not a Kubernetes object but {what}");
-            let problem = Problem::new(Severity::Incomplete, message).field(place.field(""));
+            let problem = Problem::new(Severity::Incomplete, message).field(position.field(""));
             return self.problems.push(problem.at(&self.source));
         }
         match tree.head() {
-            Ok(head) => self.headed(tree, head, place),
-            Err(error) => self.no_object(tree, place, &error.path, error.message),
+            Ok(head) => self.headed(tree, head, position),
+            Err(error) => self.report_non_object(tree, position, &error.path, error.message),
         }
     }
 
-    fn headed(&mut self, tree: &Tree<'_>, head: Head<'_>, place: Place<'_>) {
+    fn headed(&mut self, tree: &Tree<'_>, head: Head<'_>, position: Position<'_>) {
         if let (None, None, Some(event)) = (&head.kind, &head.api_version, tree.event(&head)) {
-            return self.event(&event, place);
+            return self.event(&event, position);
         }
-        let kind = head.kind.or_else(|| place.kind.map(str::to_owned)).unwrap_or_default();
-        let inherited = || place.api_version.map(str::to_owned);
+        let kind = head.kind.or_else(|| position.kind.map(str::to_owned)).unwrap_or_default();
+        let inherited = || position.api_version.map(str::to_owned);
         let api_version = head.api_version.or_else(inherited).unwrap_or_default();
         if kind.is_empty() || api_version.is_empty() {
             let field = if kind.is_empty() { "kind" } else { "apiVersion" };
             let message = "missing: not a Kubernetes object".to_owned();
-            return self.no_object(tree, place, field, message);
+            return self.report_non_object(tree, position, field, message);
         }
         if let Some(what) = foreign::instead_of_objects(&api_version, &kind) {
-            let said = tree.message().map(|said| format!(": {said}")).unwrap_or_default();
-            let problem = Problem::new(Severity::Incomplete, format!("{what}{said}"));
-            return self.problems.push(problem.field(place.field("")).at(&self.source));
+            let message = tree.message().map(|message| format!(": {message}")).unwrap_or_default();
+            let problem = Problem::new(Severity::Incomplete, format!("{what}{message}"));
+            return self.problems.push(problem.field(position.field("")).at(&self.source));
         }
         match (api_version.as_str(), kind.as_str()) {
             ("v1", "Service") => {
@@ -239,26 +239,34 @@ impl Reader<'_> {
                 };
                 let kind = list.strip_suffix("List").filter(|kind| !kind.is_empty());
                 let api_version = kind.map(|_| api_version.as_str());
-                self.list(&items, Place { kind, api_version, ..place });
+                self.list(&items, Position { kind, api_version, ..position });
             }
-            (version, kind) if is_near(version, kind) => self.other_version(tree, version, kind),
+            (version, kind) if is_kubernetes_kind(version, kind) => {
+                self.other_version(tree, version, kind)
+            }
             _ => *self.objects.ignored.entry(kind).or_default() += 1,
         }
     }
 
-    /// Reports a document that may have been meant as any object.
-    fn no_object(&mut self, tree: &Tree<'_>, place: Place<'_>, field: &str, message: String) {
-        let problem = Problem::new(Severity::Incomplete, message).field(place.field(field));
+    /// Reports a document or list item that is not a Kubernetes object.
+    fn report_non_object(
+        &mut self,
+        tree: &Tree<'_>,
+        position: Position<'_>,
+        field: &str,
+        message: String,
+    ) {
+        let problem = Problem::new(Severity::Incomplete, message).field(position.field(field));
         self.problems.push(problem.of(&self.source, &tree.object_name("object")));
     }
 
-    fn event(&mut self, (kind, object): &(String, Tree<'_>), place: Place<'_>) {
+    fn event(&mut self, (kind, object): &(String, Tree<'_>), position: Position<'_>) {
         if kind == "BOOKMARK" {
             return;
         }
         let mut objects = Objects::default();
         let mut reader = Reader::new(self.source.clone(), self.first_line, &mut objects);
-        reader.object(object, Place { item: None, ..place });
+        reader.object(object, Position { item: None, ..position });
         let problems = reader.problems;
         self.problems.extend(problems);
         match kind.as_str() {
@@ -269,32 +277,31 @@ impl Reader<'_> {
             _ => {
                 let message = format!("unsupported type of watch event {kind:?}");
                 let problem =
-                    Problem::new(Severity::Incomplete, message).field(place.field("type"));
+                    Problem::new(Severity::Incomplete, message).field(position.field("type"));
                 self.problems.push(problem.at(&self.source));
             }
         }
     }
 
-    /// Reads the items of a list. `place` is the position of the list, with the default kind and version
-    /// of its items.
-    fn list(&mut self, items: &[Tree<'_>], place: Place<'_>) {
-        if place.depth == MAX_LIST_DEPTH {
-            return self.unread(format!("lists nested more than {MAX_LIST_DEPTH} levels deep"));
+    /// Reads the items of a list at this position, which has the default kind and version of the items.
+    fn list(&mut self, items: &[Tree<'_>], position: Position<'_>) {
+        if position.depth == MAX_LIST_DEPTH {
+            return self.incomplete(format!("lists nested more than {MAX_LIST_DEPTH} levels deep"));
         }
-        let place = Place { depth: place.depth + 1, ..place };
+        let position = Position { depth: position.depth + 1, ..position };
         let (source, first_line) = (&self.source, self.first_line);
         let read_part = |(part, items): (usize, &[Tree<'_>])| {
             let mut objects = Objects::default();
             let mut reader = Reader::new(source.clone(), first_line, &mut objects);
-            for (n, item) in (part * ITEMS_OF_A_PART..).zip(items) {
-                reader.object(item, Place { item: Some(n), ..place });
+            for (n, item) in (part * ITEMS_PER_TASK..).zip(items) {
+                reader.object(item, Position { item: Some(n), ..position });
             }
             let Reader { events, problems, .. } = reader;
             (objects, events, problems)
         };
         // Reading a list of a whole cluster is most of the work, and its items are independent.
         let parts: Vec<(Objects, Vec<WatchEvent>, Vec<Problem>)> =
-            items.par_chunks(ITEMS_OF_A_PART).enumerate().map(read_part).collect();
+            items.par_chunks(ITEMS_PER_TASK).enumerate().map(read_part).collect();
         for (objects, events, problems) in parts {
             self.objects.append(objects);
             self.events.extend(events);
@@ -332,14 +339,14 @@ impl Reader<'_> {
         }
     }
 
-    fn unread(&mut self, message: impl Into<String>) {
+    fn incomplete(&mut self, message: impl Into<String>) {
         self.problems.push(Problem::new(Severity::Incomplete, message).at(&self.source));
     }
 }
 
 /// Whether it is a supported kind in one of Kubernetes' own groups. A Service of another group
 /// (Knative) is ignored.
-fn is_near(api_version: &str, kind: &str) -> bool {
+fn is_kubernetes_kind(api_version: &str, kind: &str) -> bool {
     let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
     matches!(kind, "Service" | "EndpointSlice" | "Node")
         && matches!(group, "" | "apps" | "core" | "discovery.k8s.io" | "extensions")
@@ -356,7 +363,7 @@ fn is_blank(text: &str) -> bool {
 /// Position of an object, and the kind and version that a typed list (`ServiceList`) gives to items
 /// without their own.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct Position<'a> {
     kind: Option<&'a str>,
     api_version: Option<&'a str>,
     /// The list's name in messages: empty for a bare array.
@@ -365,7 +372,7 @@ struct Place<'a> {
     depth: usize,
 }
 
-impl Place<'_> {
+impl Position<'_> {
     const DOCUMENT: Self =
         Self { kind: None, api_version: None, list: "items", item: None, depth: 0 };
 
@@ -445,7 +452,7 @@ impl Tree<'_> {
     }
 
     /// Describes the value if it is not a JSON object.
-    fn value_of_no_object(&self) -> Option<String> {
+    fn describe_non_object(&self) -> Option<String> {
         let value = match self {
             Tree::Json(text) if text.trim_start().starts_with('{') => return None,
             Tree::Json(text) => &serde_json::from_str(text).ok()?,
@@ -497,7 +504,8 @@ impl Tree<'_> {
         Some(message)
     }
 
-    /// The object's name as far as it can be read, even if the object is otherwise invalid.
+    /// The object's namespace and name, also if the object is otherwise invalid. Unreadable parts are
+    /// empty.
     fn object_name(&self, kind: &'static str) -> ObjectName {
         let value = match self {
             Tree::Json(text) => serde_json::from_str(text).unwrap_or_default(),

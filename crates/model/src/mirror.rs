@@ -15,7 +15,7 @@ use crate::objects::{Objects, Sourced};
 use crate::problem::{ObjectName, Problem, Source};
 
 /// Maximum number of addresses per subset that the controller mirrors.
-const MOST_ADDRESSES: usize = 1000;
+const MAX_ADDRESSES: usize = 1000;
 
 impl EndpointsMetadata {
     /// The namespace; `default` if it is empty.
@@ -36,7 +36,7 @@ pub(crate) fn mirror(objects: &mut Objects) -> Vec<Problem> {
         .filter(|service| !service.spec.has_selector)
         .map(|service| (service.metadata.namespace(), service.metadata.name.as_str()))
         .collect();
-    let (mirrored, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|endpoints| {
+    let (mirrored, ignored): (Vec<_>, Vec<_>) = all.into_iter().partition(|endpoints| {
         let metadata = &endpoints.object.metadata;
         without_selector.contains(&(metadata.namespace(), metadata.name.as_str()))
             && metadata.labels.skip_mirror.as_deref() != Some("true")
@@ -45,8 +45,8 @@ pub(crate) fn mirror(objects: &mut Objects) -> Vec<Problem> {
     for Sourced { source, object } in mirrored {
         objects.slices.extend(slices(&source, &object, &mut problems));
     }
-    if !left.is_empty() {
-        *objects.ignored.entry("Endpoints".to_owned()).or_default() += left.len();
+    if !ignored.is_empty() {
+        *objects.ignored.entry("Endpoints".to_owned()).or_default() += ignored.len();
     }
     problems
 }
@@ -59,9 +59,9 @@ fn slices(
     let mut slices = Vec::new();
     for (n, subset) in endpoints.subsets.iter().enumerate() {
         let size = subset.addresses.len() + subset.not_ready_addresses.len();
-        if size > MOST_ADDRESSES {
+        if size > MAX_ADDRESSES {
             let message = format!(
-                "{size} addresses, using the first {MOST_ADDRESSES} like the mirroring controller; \
+                "{size} addresses, using the first {MAX_ADDRESSES} like the mirroring controller; \
                  EndpointSlices have no such limit"
             );
             problems.push(
@@ -94,7 +94,7 @@ fn addresses(subset: &EndpointSubset) -> impl Iterator<Item = (&EndpointAddress,
     let ready = subset.addresses.iter().map(|address| (address, true));
     ready
         .chain(subset.not_ready_addresses.iter().map(|address| (address, false)))
-        .take(MOST_ADDRESSES)
+        .take(MAX_ADDRESSES)
 }
 
 /// An invalid address counts as IPv4; validation of the slice reports it.
@@ -175,14 +175,14 @@ mod tests {
             (slice.address_type.clone(), endpoints.join(" "), port.name.clone(), port.port)
         };
         let slices: Vec<_> = objects.slices.iter().map(|slice| summary(&slice.object)).collect();
-        let wanted = [
+        let expected = [
             ("IPv4", "192.0.2.1 192.0.2.2!", "p", 5432),
             ("IPv6", "2001:db8::1", "p", 5432),
             ("IPv4", "192.0.2.3", "", 1),
         ];
-        let wanted: Vec<_> =
-            wanted.map(|(t, e, n, p)| (t.to_owned(), e.to_owned(), n.to_owned(), Some(p))).into();
-        assert_eq!(slices, wanted);
+        let expected: Vec<_> =
+            expected.map(|(t, e, n, p)| (t.to_owned(), e.to_owned(), n.to_owned(), Some(p))).into();
+        assert_eq!(slices, expected);
         assert_eq!(objects.slices[0].object.service_name(), Some("db"));
         assert_eq!(objects.slices[0].object.endpoints[0].node_name.as_deref(), Some("a"));
         assert!(objects.ignored.is_empty());
@@ -197,12 +197,12 @@ mod tests {
         let leader = format!(
             "{{\"name\": \"db\", \"annotations\": {{\"control-plane.alpha.kubernetes.io/leader\": \"x\"}}}}, {SUBSETS}"
         );
-        let of_another = format!("{{\"name\": \"other\"}}, {SUBSETS}");
+        let without_service = format!("{{\"name\": \"other\"}}, {SUBSETS}");
         for (service, endpoints) in [
             (r#"{"selector": {"app": "db"}}"#, &plain),
             ("{}", &skipped),
             ("{}", &leader),
-            ("{}", &of_another),
+            ("{}", &without_service),
         ] {
             let (objects, problems) = mirrored(service, endpoints);
             assert_eq!((objects.slices.len(), problems.len()), (0, 0), "{service} {endpoints}");
@@ -223,7 +223,7 @@ mod tests {
         );
         let (objects, problems) = mirrored("{}", &endpoints);
         assert_eq!(objects.slices[0].object.endpoints.len(), 1000);
-        let said = problems[0].to_string();
-        assert!(said.contains("Endpoints default/db: subsets[0]: 1001 addresses"), "{said}");
+        let text = problems[0].to_string();
+        assert!(text.contains("Endpoints default/db: subsets[0]: 1001 addresses"), "{text}");
     }
 }

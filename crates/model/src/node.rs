@@ -23,7 +23,7 @@ pub struct Host {
 pub struct Node {
     /// Its name in the cluster.
     pub name: String,
-    /// Its zone, empty if it has none.
+    /// Its zone, or empty.
     pub zone: String,
     /// Its IPv4 addresses.
     pub ipv4: FamilyAddresses,
@@ -34,7 +34,7 @@ pub struct Node {
 /// A node's addresses of one IP family.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FamilyAddresses {
-    /// The node's address in the cluster; the loopback address if it has none, as in kube-proxy.
+    /// The node's address in the cluster, else the loopback address, as in kube-proxy.
     pub primary: IpAddr,
     /// All its addresses, including loopback, ordered.
     pub local: Vec<IpAddr>,
@@ -53,8 +53,8 @@ impl Node {
 
     /// Whether the node has this address.
     pub fn has_address(&self, ip: IpAddr) -> bool {
-        let side = self.addresses(IpFamily::of(ip));
-        side.primary == ip || side.local.binary_search(&ip).is_ok()
+        let of_family = self.addresses(IpFamily::of(ip));
+        of_family.primary == ip || of_family.local.binary_search(&ip).is_ok()
     }
 
     /// The addresses that only one of two nodes has.
@@ -63,8 +63,8 @@ impl Node {
     }
 
     pub(crate) fn all_addresses(&self) -> BTreeSet<IpAddr> {
-        let sides = [&self.ipv4, &self.ipv6].into_iter();
-        sides.flat_map(|side| side.local.iter().chain([&side.primary])).copied().collect()
+        let families = [&self.ipv4, &self.ipv6].into_iter();
+        families.flat_map(|of| of.local.iter().chain([&of.primary])).copied().collect()
     }
 
     /// The node from facts of this host.
@@ -116,12 +116,12 @@ impl Node {
     /// Adds local addresses.
     pub(crate) fn with_local(mut self, addresses: &[IpAddr]) -> Self {
         for address in addresses {
-            let side = match address {
+            let of_family = match address {
                 IpAddr::V4(_) => &mut self.ipv4,
                 IpAddr::V6(_) => &mut self.ipv6,
             };
-            if let Err(at) = side.local.binary_search(address) {
-                side.local.insert(at, *address);
+            if let Err(at) = of_family.local.binary_search(address) {
+                of_family.local.insert(at, *address);
             }
         }
         self

@@ -38,17 +38,17 @@ pub struct TakenAddress {
 }
 
 impl NodeClaims {
-    /// Finds them among service ports. Ports of the same Service and family must be adjacent.
+    /// Collects the claims of service ports. Ports of the same Service and family must be adjacent.
     pub fn of<'a>(
         ports: impl IntoIterator<Item = &'a ServicePort>,
-        is_nodes: impl Fn(IpAddr) -> bool,
+        is_node_address: impl Fn(IpAddr) -> bool,
     ) -> Self {
         let mut claims = Self::default();
         let mut last: Option<(&ServicePort, Addresses)> = None;
         for port in ports {
             let addresses = match &last {
                 Some((other, addresses)) if have_same_addresses(other, port) => addresses.clone(),
-                _ => addresses_at(port, &is_nodes),
+                _ => addresses_at(port, &is_node_address),
             };
             last = Some((port, addresses.clone()));
             if !addresses.is_empty() {
@@ -89,8 +89,8 @@ impl NodeClaims {
 /// all addresses also gets IPv4 connections, unless it has IPV6_V6ONLY, which /proc/net does not
 /// show.
 fn gets_connections(listens_at: IpAddr, address: IpAddr) -> bool {
-    let hears_all = listens_at.is_unspecified() && (listens_at.is_ipv6() || address.is_ipv4());
-    hears_all || listens_at == address
+    let accepts_all = listens_at.is_unspecified() && (listens_at.is_ipv6() || address.is_ipv4());
+    accepts_all || listens_at == address
 }
 
 fn have_same_addresses(one: &ServicePort, other: &ServicePort) -> bool {
@@ -99,12 +99,12 @@ fn have_same_addresses(one: &ServicePort, other: &ServicePort) -> bool {
         && IpFamily::of(one.cluster_ip) == IpFamily::of(other.cluster_ip)
 }
 
-fn addresses_at(port: &ServicePort, is_nodes: &impl Fn(IpAddr) -> bool) -> Addresses {
+fn addresses_at(port: &ServicePort, is_node_address: &impl Fn(IpAddr) -> bool) -> Addresses {
     let external = port.external_ips.iter().map(|ip| (*ip, FrontendKind::ExternalIP));
     let load_balancer = port.load_balancer_ips.iter().map(|ip| (*ip, FrontendKind::LoadBalancerIP));
     let mut seen = BTreeSet::new();
     let all = external.chain(load_balancer);
-    all.filter(|(ip, _)| is_nodes(*ip) && seen.insert(*ip)).collect()
+    all.filter(|(ip, _)| is_node_address(*ip) && seen.insert(*ip)).collect()
 }
 
 #[cfg(test)]

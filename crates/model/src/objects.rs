@@ -35,7 +35,7 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// The addresses of a pod, as far as EndpointSlices name it (`targetRef`), ordered.
+    /// The addresses of a pod in EndpointSlices that name it (`targetRef`), ordered.
     pub fn pod_addresses(&self, namespace: &str, name: &str) -> BTreeSet<IpAddr> {
         let is_pod = |endpoint: &&SliceEndpoint| {
             endpoint.target_ref.as_ref().is_some_and(|target| {

@@ -19,7 +19,7 @@ pub struct SnapshotOptions {
     pub refuse_node_addresses: bool,
     /// The largest [`ServiceSize::total`](crate::ServiceSize::total) of a Service that is used.
     pub max_service_size: usize,
-    /// Whether source ranges count per port: in iptables mode each port has rules for all of them.
+    /// Whether source ranges count per port: in iptables mode each port has its own rules.
     pub source_ranges_per_port: bool,
     /// The addresses at which node ports are open.
     pub node_ports: NodePortScope,

@@ -72,7 +72,7 @@ pub(crate) struct Admission<'a> {
     pub(crate) owners: &'a ServicesByIp,
     /// Networks of cluster IPs, ordered and without overlaps.
     pub(crate) service_cidrs: &'a [IpNet],
-    /// The node whose addresses are excluded, if so configured.
+    /// The node whose addresses are excluded, if configured.
     pub(crate) refused_node: Option<&'a Node>,
 }
 
@@ -142,7 +142,7 @@ impl Admitted {
     }
 
     /// Adds the IPs to the ports of their family.
-    pub(crate) fn give(&self, ports: &mut [ServicePort]) {
+    pub(crate) fn add_to(&self, ports: &mut [ServicePort]) {
         for port in ports {
             let family = IpFamily::of(port.cluster_ip);
             port.external_ips = self.of(ClaimKind::ExternalIp, family).collect();
@@ -158,7 +158,7 @@ impl Admitted {
 
 /// Finds the network that contains an address. The networks are ordered and do not overlap.
 fn network_of(ip: IpAddr, networks: &[IpNet]) -> Option<IpNet> {
-    let behind = networks.partition_point(|network| network.network() <= ip);
-    let last = networks.get(behind.checked_sub(1)?)?;
+    let count = networks.partition_point(|network| network.network() <= ip);
+    let last = networks.get(count.checked_sub(1)?)?;
     last.contains(&ip).then_some(*last)
 }

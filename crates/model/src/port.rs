@@ -12,8 +12,9 @@ pub(crate) fn known_protocol(
     field: String,
     report: &mut Report<'_>,
 ) -> Option<Protocol> {
-    let message =
-        || format!("unsupported protocol {:?} (want TCP, UDP or SCTP)", text.unwrap_or_default());
+    let message = || {
+        format!("unsupported protocol {:?} (expected TCP, UDP or SCTP)", text.unwrap_or_default())
+    };
     report.need(Protocol::from_api(text), field, message())
 }
 
@@ -24,7 +25,7 @@ pub(crate) fn port_number(
     report: &mut Report<'_>,
 ) -> Option<NonZeroU16> {
     let port = u16::try_from(number).ok().and_then(NonZeroU16::new);
-    report.need(port, field, format!("invalid port {number} (want 1 to 65535)"))
+    report.need(port, field, format!("invalid port {number} (expected 1 to 65535)"))
 }
 
 /// An optional port. 0 means none.

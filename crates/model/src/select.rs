@@ -17,8 +17,8 @@ pub struct Selection {
     pub any: bool,
 }
 
-/// Chooses the ready endpoints, or if there are none, the terminating ones that still serve,
-/// separately for Cluster and Local (KEP-1669). Topology hints reduce the endpoints for Cluster
+/// Selects the ready endpoints; without ready endpoints, the terminating endpoints that still serve.
+/// Selects separately for Cluster and Local (KEP-1669). Topology hints reduce the endpoints for Cluster
 /// (KEP-2433, KEP-3015).
 pub fn select(port: &ServicePort) -> Selection {
     let mut selection = Selection::default();
@@ -113,18 +113,18 @@ impl Topology {
     }
 }
 
-/// The ready endpoints among the eligible ones; if there are none, the terminating ones that still
+/// The eligible endpoints that are ready; without ready ones, the endpoints that are terminating and still
 /// serve. Hints never leave a service port without ready endpoints. So in the second case policy
 /// Cluster has no ready endpoints at all, and hints no longer apply.
 fn ready_or_terminating(
     endpoints: &[Endpoint],
     eligible: impl Fn(&Endpoint) -> bool,
 ) -> Vec<Endpoint> {
-    let those = |condition: fn(&Endpoint) -> bool| -> Vec<Endpoint> {
+    let eligible_with = |condition: fn(&Endpoint) -> bool| -> Vec<Endpoint> {
         endpoints.iter().filter(|e| condition(e) && eligible(e)).copied().collect()
     };
-    let ready = those(|endpoint| endpoint.ready);
-    if ready.is_empty() { those(Endpoint::is_terminating_and_serving) } else { ready }
+    let ready = eligible_with(|endpoint| endpoint.ready);
+    if ready.is_empty() { eligible_with(Endpoint::is_terminating_and_serving) } else { ready }
 }
 
 #[cfg(test)]

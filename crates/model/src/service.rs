@@ -76,7 +76,7 @@ pub enum Unproxied {
     Headless,
     /// Its type is ExternalName.
     ExternalName,
-    /// It is left to another proxy (label `service.kubernetes.io/service-proxy-name`).
+    /// Another proxy handles it (label `service.kubernetes.io/service-proxy-name`).
     OtherProxy,
 }
 
@@ -93,7 +93,7 @@ impl Unproxied {
     }
 }
 
-/// The first cluster IP, as it is written.
+/// The first cluster IP, as text.
 fn given_cluster_ip(service: &Service) -> Option<&str> {
     let given = service.spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty());
     given.or(service.spec.cluster_ips.first().map(String::as_str))
@@ -131,7 +131,7 @@ fn proxied_kind(service: &Service, report: &mut Report<'_>) -> Option<ServiceKin
         Some(other) => {
             report.warn(
                 "spec.type",
-                format!("unsupported type {other:?} (want ClusterIP, NodePort, LoadBalancer or ExternalName), Service skipped"),
+                format!("unsupported type {other:?} (expected ClusterIP, NodePort, LoadBalancer or ExternalName), Service skipped"),
             );
             return None;
         }
@@ -152,19 +152,19 @@ fn proxied_kind(service: &Service, report: &mut Report<'_>) -> Option<ServiceKin
 /// Checks for a DNS label (RFC 1123), as the API server does. A valid name needs no escaping in a
 /// rule's comment.
 fn is_label(name: &str, field: &str, report: &mut Report<'_>) -> bool {
-    let fine = (1..=63).contains(&name.len())
+    let is_valid = (1..=63).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !name.starts_with('-')
         && !name.ends_with('-');
-    if !fine {
+    if !is_valid {
         let what =
             if name.is_empty() { "missing".to_owned() } else { format!("invalid name {name:?}") };
         report.warn(
             field,
-            format!("{what} (want a DNS label: a-z, 0-9 and '-', at most 63 characters)"),
+            format!("{what} (expected a DNS label: a-z, 0-9 and '-', at most 63 characters)"),
         );
     }
-    fine
+    is_valid
 }
 
 /// The cluster IP of each family. An address must match its entry in `ipFamilies`, if there is one.
@@ -179,7 +179,7 @@ fn cluster_ips(service: &Service, report: &mut Report<'_>) -> Vec<IpAddr> {
         if family != "IPv4" && family != "IPv6" {
             report.warn(
                 format!("spec.ipFamilies[{n}]"),
-                format!("unsupported IP family {family:?} (want IPv4 or IPv6)"),
+                format!("unsupported IP family {family:?} (expected IPv4 or IPv6)"),
             );
         }
     }
@@ -292,7 +292,7 @@ impl ServiceFacts {
         let spec = &service.spec;
         let mut external_policy =
             policy(spec.external_traffic_policy.as_deref(), "spec.externalTrafficPolicy", report);
-        // The field has no effect without external traffic.
+        // Without external traffic the field has no effect.
         if kind == ServiceKind::ClusterIp && spec.external_ips.is_empty() {
             external_policy = TrafficPolicy::Cluster;
         }
@@ -320,8 +320,8 @@ impl ServiceFacts {
     fn source_ranges(&self, family: IpFamily) -> Arc<[IpNet]> {
         let of_family = |range: &&IpNet| IpFamily::of_network(**range) == family;
         let ranges: Arc<[IpNet]> = self.source_ranges.iter().filter(of_family).copied().collect();
-        let everybody = ranges.iter().any(|range| range.prefix_len() == 0);
-        if everybody { Arc::default() } else { ranges }
+        let allows_all = ranges.iter().any(|range| range.prefix_len() == 0);
+        if allows_all { Arc::default() } else { ranges }
     }
 
     /// A port in the family of this cluster IP.
@@ -351,7 +351,7 @@ fn policy(text: Option<&str>, field: &str, report: &mut Report<'_>) -> TrafficPo
         Some(other) => {
             report.warn(
                 field,
-                format!("unsupported policy {other:?} (want Cluster or Local), using Cluster"),
+                format!("unsupported policy {other:?} (expected Cluster or Local), using Cluster"),
             );
             TrafficPolicy::Cluster
         }
@@ -368,7 +368,7 @@ fn affinity(service: &Service, report: &mut Report<'_>) -> Option<u32> {
                 .ok()
                 .filter(|_| (1..=MAX_AFFINITY_SECONDS).contains(&seconds));
             let message = format!(
-                "invalid timeout {seconds} (want 1 to {MAX_AFFINITY_SECONDS} seconds), using {DEFAULT_AFFINITY_SECONDS}"
+                "invalid timeout {seconds} (expected 1 to {MAX_AFFINITY_SECONDS} seconds), using {DEFAULT_AFFINITY_SECONDS}"
             );
             let seconds =
                 report.need(valid, "spec.sessionAffinityConfig.clientIP.timeoutSeconds", message);
@@ -378,7 +378,7 @@ fn affinity(service: &Service, report: &mut Report<'_>) -> Option<u32> {
             report.warn(
                 "spec.sessionAffinity",
                 format!(
-                    "unsupported session affinity {other:?} (want None or ClientIP), using None"
+                    "unsupported session affinity {other:?} (expected None or ClientIP), using None"
                 ),
             );
             None
@@ -388,7 +388,7 @@ fn affinity(service: &Service, report: &mut Report<'_>) -> Option<u32> {
 
 fn load_balancing(service: &Service, report: &mut Report<'_>) -> Option<LoadBalancing> {
     let text = service.metadata.annotations.load_balancing.as_deref()?;
-    let known = LoadBalancing::ALL.into_iter().find(|way| way.name() == text);
+    let known = LoadBalancing::ALL.into_iter().find(|method| method.name() == text);
     if known.is_none() {
         let names = LoadBalancing::ALL.map(LoadBalancing::name).join(", ");
         let message = format!("unsupported load balancing {text:?}, ignored (use one of {names})");
@@ -446,7 +446,7 @@ fn load_balancer_ips(ingress: &[LoadBalancerIngress], report: &mut Report<'_>) -
             Some(other) => {
                 report.warn(
                     field("ipMode"),
-                    format!("unsupported ipMode {other:?} (want VIP or Proxy), ignored"),
+                    format!("unsupported ipMode {other:?} (expected VIP or Proxy), ignored"),
                 );
                 continue;
             }

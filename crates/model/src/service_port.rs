@@ -11,7 +11,7 @@ use crate::endpoint::Endpoint;
 use crate::load_balancing::LoadBalancing;
 use rulegen_net::{Frontend, FrontendKind, IpFamily, ServicePortName};
 
-/// Which endpoints traffic may go to.
+/// The endpoints that may get traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub enum TrafficPolicy {
     /// All endpoints of the cluster.

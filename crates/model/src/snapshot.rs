@@ -163,7 +163,7 @@ impl ClusterFacts<'_> {
         let slices = self.slices.get(&namespaced(metadata)).map(Vec::as_slice).unwrap_or_default();
         let size = ServiceSize::of(&ports, &admitted, slices.iter(), self.options);
         let joined = size.check(self.options).map(|()| {
-            admitted.give(&mut ports);
+            admitted.add_to(&mut ports);
             join(&mut ports, slices.iter(), node);
             ports
         });
@@ -256,9 +256,9 @@ fn node(
 fn service_cidrs(objects: &[Sourced<ServiceCidr>], problems: &mut Vec<Problem>) -> Vec<IpNet> {
     let mut all = Vec::new();
     for cidr in distinct(objects, "ServiceCIDR", |cidr| cidr.metadata.name.as_str(), problems) {
-        let (of_cidr, wrong) = networks(&cidr.object, Some(&cidr.source));
+        let (of_cidr, cidr_problems) = networks(&cidr.object, Some(&cidr.source));
         all.extend(of_cidr);
-        problems.extend(wrong);
+        problems.extend(cidr_problems);
     }
     ordered_networks(all)
 }
@@ -320,15 +320,15 @@ where
             continue;
         };
         let content = |object: &Sourced<T>| format!("{:?}", object.object);
-        let (used, left) =
+        let (used, unused) =
             if content(object) < content(first) { (object, *first) } else { (*first, object) };
         *first = used;
-        let metadata = left.object.metadata();
+        let metadata = unused.object.metadata();
         let namespace =
             if matches!(kind, "Node" | "ServiceCIDR") { "" } else { metadata.namespace() };
         let message = format!("duplicate object, using the one from {}", used.source);
         let object = object_name(kind, namespace, metadata);
-        problems.push(Problem::warning("metadata.name", message).of(&left.source, &object));
+        problems.push(Problem::warning("metadata.name", message).of(&unused.source, &object));
     }
     distinct
 }

@@ -1,8 +1,8 @@
 //! A collection of objects that changes, and the changes of service ports that follow.
 //!
 //! ```text
-//! StoreEvent ──take_in──▶ Store ──changes──▶ Changes      the service ports that became others
-//!                           └─────snapshot─▶ Snapshot     all of them
+//! StoreEvent ──take_in──▶ Store ──changes──▶ Changes      the changed service ports
+//!                           └─────snapshot─▶ Snapshot     all service ports
 //! ```
 //!
 //! The cost of a change depends on the Services that it affects, not on the number of Services. The
@@ -77,7 +77,8 @@ pub struct ServiceChange {
     pub after: Vec<ServicePort>,
 }
 
-/// Whether the cluster wants this node to receive traffic.
+/// The state of this node in the cluster. Load balancers should not send traffic to a node that is
+/// being deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeState {
     /// There is no Node object with its name.
@@ -145,7 +146,7 @@ struct StoredService {
     cluster_ips: Box<[IpAddr]>,
     /// The external and load-balancer IPs that it lists.
     claimed: Box<[ClaimedIp]>,
-    /// Whether these had problems at the last [`Store::changes`].
+    /// Whether these before problems at the last [`Store::changes`].
     has_problems: bool,
     /// False if it was deleted since the last [`Store::changes`].
     exists: bool,
@@ -243,7 +244,8 @@ impl Store {
         &self.node
     }
 
-    /// Whether the cluster wants this node to receive traffic.
+    /// The state of this node in the cluster. Load balancers should not send traffic to a node that is
+    /// being deleted.
     pub fn node_state(&self) -> NodeState {
         self.node_state
     }
@@ -441,13 +443,13 @@ impl Store {
         claimed: Box<[ClaimedIp]>,
     ) {
         let Some(known) = self.services.get_mut(key) else { return };
-        let had = std::mem::replace(&mut known.cluster_ips, cluster_ips);
-        let has = &known.cluster_ips;
-        for ip in had.iter().filter(|ip| !has.contains(ip)) {
+        let before = std::mem::replace(&mut known.cluster_ips, cluster_ips);
+        let after = &known.cluster_ips;
+        for ip in before.iter().filter(|ip| !after.contains(ip)) {
             self.owners.remove(*ip, key);
             self.touched.extend(self.claimants.of(*ip).cloned());
         }
-        for ip in has.iter().filter(|ip| !had.contains(ip)) {
+        for ip in after.iter().filter(|ip| !before.contains(ip)) {
             self.owners.insert(*ip, key);
             self.touched.extend(self.claimants.of(*ip).cloned());
         }
@@ -518,7 +520,7 @@ impl Store {
     fn end_list(&mut self, kind: Kind) {
         let Some(received) = self.listing.remove(&kind) else { return };
         self.listed.insert(kind);
-        let gone: Vec<ObjectKey> = match kind {
+        let removed: Vec<ObjectKey> = match kind {
             Kind::Service => without(self.services.keys(), &received),
             Kind::EndpointSlice => without(self.service_of.keys(), &received),
             Kind::Node => {
@@ -527,7 +529,7 @@ impl Store {
             }
             Kind::ServiceCidr => without(self.service_cidrs.keys(), &received),
         };
-        gone.iter().for_each(|key| self.remove(kind, key));
+        removed.iter().for_each(|key| self.remove(kind, key));
     }
 
     fn find_node(&mut self) -> Vec<Problem> {
@@ -539,8 +541,8 @@ impl Store {
         if (&node.name, &node.zone) != (&self.node.name, &self.node.zone) {
             self.touched.extend(self.services.keys().cloned());
         }
-        let is_other = rules_of(&node) != rules_of(&self.node);
-        self.full_resync |= is_other || self.changes_source_range_match(&node);
+        let is_changed = rule_inputs(&node) != rule_inputs(&self.node);
+        self.full_resync |= is_changed || self.changes_source_range_match(&node);
         for family in IpFamily::BOTH {
             let [before, after] =
                 [&self.node, &node].map(|of| self.named_node_port_ips(of.addresses(family)));
@@ -619,7 +621,7 @@ impl Store {
         if let Err(why) = size.check(&self.options) {
             return (Err(LeftOut { why, ports }), problems);
         }
-        admitted.give(&mut ports);
+        admitted.add_to(&mut ports);
         join(&mut ports, slices, &self.node);
         (Ok(ports), problems)
     }
@@ -645,7 +647,8 @@ impl Store {
         known.fresh = None;
         let before = std::mem::replace(&mut known.ports, after);
         let after = known.ports.clone();
-        self.claims_revision += u64::from(!outside(&before).eq(outside(&after)));
+        self.claims_revision +=
+            u64::from(!external_addresses(&before).eq(external_addresses(&after)));
         if !known.exists {
             self.services.remove(&key);
         }
@@ -654,15 +657,14 @@ impl Store {
 }
 
 /// The external and load-balancer IPs of ports.
-fn outside(
+fn external_addresses(
     ports: &[ServicePort],
 ) -> impl Iterator<Item = (&ServicePortName, u16, &[IpAddr], &[IpAddr])> {
-    let outside = ports.iter().map(|port| {
+    let all = ports.iter().map(|port| {
         let (external, load_balancer) = (&port.external_ips[..], &port.load_balancer_ips[..]);
         (&port.name, port.port, external, load_balancer)
     });
-    outside
-        .filter(|(_, _, external, load_balancer)| !external.is_empty() || !load_balancer.is_empty())
+    all.filter(|(_, _, external, load_balancer)| !external.is_empty() || !load_balancer.is_empty())
 }
 
 fn intern(names: &mut HashSet<Arc<str>>, name: &str) -> Arc<str> {
@@ -681,8 +683,8 @@ fn without<'a>(
     all.filter(|key| !received.contains(key)).cloned().collect()
 }
 
-/// The properties of a node that affect rules, except its addresses.
-fn rules_of(node: &Node) -> impl PartialEq + use<> {
+/// The properties of a node that affect rules, without its addresses.
+fn rule_inputs(node: &Node) -> impl PartialEq + use<> {
     (node.name.clone(), node.zone.clone(), node.ipv4.pod_cidr, node.ipv6.pod_cidr)
 }
 
@@ -765,7 +767,7 @@ mod tests {
     #[test]
     fn store_claims_revision_changes_with_addresses_only() {
         let mut store = Store::new(SnapshotOptions::default(), Host::default());
-        let mut moves = |act: &dyn Fn(&mut Store)| {
+        let mut apply = |act: &dyn Fn(&mut Store)| {
             let before = store.claims_revision();
             act(&mut store);
             store.changes();
@@ -776,11 +778,11 @@ mod tests {
             "ports": [{"port": 8080}], "endpoints": [{"addresses": ["10.244.1.5"]}]}"#;
         let of = |name: &str, external: &str| service(name, "10.96.0.1", external);
         let addresses = |ip: &str| vec![ip.parse().unwrap()];
-        assert_eq!(moves(&|s| put(s, Kind::Service, &of("a", "192.0.2.1"))), (true, 0));
-        assert_eq!(moves(&|s| drop(s.set_addresses(addresses("192.0.2.1")))), (true, 1));
-        assert_eq!(moves(&|s| put(s, Kind::EndpointSlice, slice)), (false, 1));
-        assert_eq!(moves(&|s| put(s, Kind::Service, &of("a", "192.0.2.1"))), (false, 1));
-        assert_eq!(moves(&|s| drop(s.set_addresses(addresses("192.0.2.1")))), (false, 1));
-        assert_eq!(moves(&|s| put(s, Kind::Service, &of("a", "192.0.2.2"))), (true, 0));
+        assert_eq!(apply(&|s| put(s, Kind::Service, &of("a", "192.0.2.1"))), (true, 0));
+        assert_eq!(apply(&|s| drop(s.set_addresses(addresses("192.0.2.1")))), (true, 1));
+        assert_eq!(apply(&|s| put(s, Kind::EndpointSlice, slice)), (false, 1));
+        assert_eq!(apply(&|s| put(s, Kind::Service, &of("a", "192.0.2.1"))), (false, 1));
+        assert_eq!(apply(&|s| drop(s.set_addresses(addresses("192.0.2.1")))), (false, 1));
+        assert_eq!(apply(&|s| put(s, Kind::Service, &of("a", "192.0.2.2"))), (true, 0));
     }
 }

@@ -29,7 +29,7 @@ pub enum UnavailableReason {
     NoSlice,
     /// There are EndpointSlices, but they have no endpoints.
     EmptySlices,
-    /// There are endpoints, but none of them has the port.
+    /// There are endpoints, but none has the port.
     NoSuchPort {
         /// Name and protocol of the Service's port: `http over TCP`.
         port: String,
@@ -163,7 +163,7 @@ impl UnavailableReason {
         )
     }
 
-    /// What the user can do.
+    /// How the user can fix it.
     pub fn remedy(&self, port: &ServicePortName) -> String {
         let (namespace, service) = (&port.namespace, &port.service);
         match self {
@@ -248,15 +248,15 @@ impl Display for UnavailableReason {
                 write!(
                     f,
                     "has no endpoint on this node for {traffic}: {policy} Local ({})",
-                    places(*elsewhere, *without_node)
+                    locations(*elsewhere, *without_node)
                 )
             }
         }
     }
 }
 
-/// Where endpoints are that policy Local does not use.
-fn places(elsewhere: usize, without_node: usize) -> String {
+/// The location of endpoints that policy Local does not use.
+fn locations(elsewhere: usize, without_node: usize) -> String {
     let unknown = format!("{without_node} on no known node: endpoints[].nodeName is missing");
     match (elsewhere, without_node) {
         (_, 0) => format!("{elsewhere} on other nodes"),
@@ -313,7 +313,7 @@ mod tests {
         };
         let (snapshot, _) = snapshot(&objects, &config, &Host::default());
         let found = unavailable_ports(&snapshot, &objects);
-        let [port] = snapshot.service_ports(IpFamily::Ipv4) else { panic!("one port is given") };
+        let [port] = snapshot.service_ports(IpFamily::Ipv4) else { panic!("expected one port") };
         let why = unavailability(port, &objects);
         assert_eq!(found.first().map(|unavailability| &unavailability.why), why.as_ref());
         assert_eq!(of_store(&objects, &config, port), why);
@@ -345,7 +345,7 @@ mod tests {
     fn unavailability_text_has_reason_per_case_ready_terminating_policy_local() {
         let http = |endpoints: &[&str]| vec![slice(1, HTTP, &endpoints.join(","))];
         let starts = "Service default/web:http (IPv4) ";
-        for (policy, slices, wanted) in [
+        for (policy, slices, expected) in [
             ("", vec![], "has no EndpointSlice"),
             ("", http(&[]), "has only EndpointSlices without endpoints"),
             (
@@ -381,7 +381,7 @@ mod tests {
                 "has no endpoint on this node for traffic from outside: externalTrafficPolicy is \
                  Local (1 on other nodes, 1 on no known node: endpoints[].nodeName is missing)",
             ),
-            // The terminating endpoint is on another node, which policy Local does not use.
+            // Policy Local does not use the terminating endpoint, because it is on another node.
             (
                 LOCAL,
                 http(&[TERMINATING, NOT_READY]),
@@ -400,7 +400,7 @@ mod tests {
                  Local (1 on other nodes)",
             ),
         ] {
-            assert_eq!(reason_text(policy, &slices), Some(format!("{starts}{wanted}")));
+            assert_eq!(reason_text(policy, &slices), Some(format!("{starts}{expected}")));
         }
     }
 

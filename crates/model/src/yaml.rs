@@ -66,8 +66,8 @@ fn message(error: &Error) -> String {
 
 /// Writes a value as one YAML document.
 ///
+/// # Errors
 /// Writing to `out` failed.
-/// If `out` cannot be written to.
 pub fn write_yaml(out: &mut impl io::Write, value: &impl Serialize) -> io::Result<()> {
     serde_saphyr::to_io_writer(out, value).map_err(|error| match error {
         serde_saphyr::ser::Error::IO { error } => error,

@@ -38,7 +38,7 @@ pub(super) enum WrongAnswer {
     #[error("invalid JSON for a {expected}: {error}{}", .start.as_deref().map(|start| format!(" (starts with {start:?})")).unwrap_or_default())]
     NotJson { expected: &'static str, error: serde_json::Error, start: Option<String> },
     #[error(
-        "unexpected kind {kind:?}, apiVersion {api_version:?} (want {expected:?}, \
+        "unexpected kind {kind:?}, apiVersion {api_version:?} (expected {expected:?}, \
          {expected_version:?})"
     )]
     Kind { kind: String, api_version: String, expected: String, expected_version: &'static str },

@@ -30,7 +30,7 @@ fn parse_version(text: &str) -> Result<VersionFlag, String> {
         text => match parse_bool(text) {
             Ok(true) => Ok(VersionFlag::Short),
             Ok(false) => Ok(VersionFlag::No),
-            Err(_) => Err("want true, false or raw".to_owned()),
+            Err(_) => Err("expected true, false or raw".to_owned()),
         },
     }
 }

@@ -111,7 +111,7 @@ impl ServiceArg {
         if !text.contains('/') {
             return Ok(Self::Name(text.to_owned()));
         }
-        let message = "want NAME, NAMESPACE/NAME or NAMESPACE/NAME:PORT";
+        let message = "expected NAME, NAMESPACE/NAME or NAMESPACE/NAME:PORT";
         text.parse().map(Self::Ref).map_err(|_| message.to_owned())
     }
 

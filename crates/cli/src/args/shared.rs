@@ -178,7 +178,7 @@ fn parse_external_ips(text: &str) -> Result<ExternalIps, String> {
 }
 
 fn parse_feature_gate(text: &str) -> Result<(String, bool), String> {
-    let (name, value) = text.split_once('=').ok_or("want NAME=BOOL")?;
+    let (name, value) = text.split_once('=').ok_or("expected NAME=BOOL")?;
     Ok((name.trim().to_owned(), parse_bool(value.trim())?))
 }
 
@@ -217,7 +217,8 @@ fn interface_prefix(text: &str) -> Result<String, String> {
 pub(super) fn parse_table(text: &str) -> Result<Name, String> {
     let name = Name::from(text);
     let fits = name.as_str() == text && text.starts_with(|c: char| c.is_ascii_alphabetic());
-    let message = "invalid table name (want a letter, then letters, digits, _ . / -; at most 255)";
+    let message =
+        "invalid table name (expected a letter, then letters, digits, _ . / -; at most 255)";
     if fits { Ok(name) } else { Err(message.to_owned()) }
 }
 
@@ -283,6 +284,6 @@ pub(crate) fn parse_bool(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err("want true or false".to_owned()),
+        _ => Err("expected true or false".to_owned()),
     }
 }

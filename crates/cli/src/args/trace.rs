@@ -91,12 +91,12 @@ fn parse_to(text: &str) -> Result<To, String> {
     if let Ok((ip, Some(port))) = parse_listen_address(address) {
         let known = |name: &str| {
             Protocol::from_name(&name.to_lowercase())
-                .ok_or_else(|| format!("unsupported protocol {name:?} (want tcp, udp or sctp)"))
+                .ok_or_else(|| format!("unsupported protocol {name:?} (expected tcp, udp or sctp)"))
         };
         return Ok(To::Socket(SocketAddr::new(ip, port), protocol.map(known).transpose()?));
     }
     text.parse().map(To::Service).map_err(|_| {
-        "want a Service (namespace/name or namespace/name:port), an address (10.96.0.1, \
+        "expected a Service (namespace/name or namespace/name:port), an address (10.96.0.1, \
          10.96.0.1:443, 10.96.0.1:443/tcp, [fd00::1]:443) or a network (10.96.0.0/16)"
             .to_owned()
     })
@@ -104,7 +104,7 @@ fn parse_to(text: &str) -> Result<To, String> {
 
 fn parse_address_or_network(text: &str) -> Result<IpNet, String> {
     let network = parse_network(text).or_else(|| parse_address(text).map(IpNet::from));
-    network.ok_or_else(|| "want an address or a network (10.244.1.9, 10.244.0.0/16)".to_owned())
+    network.ok_or_else(|| "expected an address or a network (10.244.1.9, 10.244.0.0/16)".to_owned())
 }
 
 #[cfg(test)]
