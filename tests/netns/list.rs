@@ -130,10 +130,10 @@ fn list_and_diff_mark_drift() {
         let objects = format!("-f {manifest} --hostname-override node-1");
         let states = columns(&list(&namespace, &objects), ["NAME ", "STATE"]);
         let wanted = [
-            ["backend-service", "lacks 10.244.1.5:8080; not wanted: 10.244.9.9:8080"],
+            ["backend-service", "missing 10.244.1.5:8080; extra 10.244.9.9:8080"],
             ["database-service", "missing"],
             ["frontend-service", "ok"],
-            ["intruder", "not wanted"],
+            ["intruder", "extra"],
         ];
         assert_eq!(states, wanted, "{mode}");
         let differing = list(&namespace, &format!("{objects} --differing"));

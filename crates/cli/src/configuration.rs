@@ -67,7 +67,7 @@ pub(crate) fn effective(
     };
     match flags.proxy_mode {
         Some(mode) => problems.iter_mut().for_each(|problem| overrule_mode(problem, mode)),
-        None if config.mode.is_none() => flags.proxy_mode = mode::held(table),
+        None if config.mode.is_none() => flags.proxy_mode = mode::detect(table),
         None => {}
     }
     let config = merge(config, &flags);

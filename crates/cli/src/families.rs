@@ -15,7 +15,7 @@ pub(crate) fn chosen(choice: FamilyChoice) -> &'static [IpFamily] {
     }
 }
 
-/// The families in nftables mode: those of the choice, else those of this host.
+/// The families in nftables mode: the chosen ones, else those of this host.
 pub(crate) fn of_nftables(choice: Option<FamilyChoice>) -> &'static [IpFamily] {
     match choice {
         Some(choice) => chosen(choice),
@@ -24,7 +24,7 @@ pub(crate) fn of_nftables(choice: Option<FamilyChoice>) -> &'static [IpFamily] {
     }
 }
 
-/// The families in iptables mode: those of the choice, else those of this host.
+/// The families in iptables mode: the chosen ones, else those of this host.
 pub(crate) fn on_this_host(choice: Option<FamilyChoice>, variant: Variant) -> &'static [IpFamily] {
     if let Some(choice) = choice {
         return chosen(choice);

@@ -35,8 +35,8 @@ pub(crate) fn load(input: &InputArgs, proxy: &ProxyArgs, consequence: &str) -> R
         found.extend(read_path(path, &mut objects));
     }
     found.extend(completed(&mut objects, &found, input.empty.meaning()));
-    let (snapshot, wrong) = rulegen::snapshot(&objects, &config, &host());
-    found.extend(wrong);
+    let (snapshot, invalid) = rulegen::snapshot(&objects, &config, &host());
+    found.extend(invalid);
     found.extend(warn_of_missing_node(&objects, &snapshot));
     for (kind, count) in &objects.ignored {
         tracing::info!(kind, count, "ignored objects of unsupported kind");
@@ -68,7 +68,7 @@ pub(crate) fn refuse_incomplete(found: &[Problem], consequence: &str) -> Result<
     Ok(())
 }
 
-/// Name and addresses of this host, used if there is no Node object.
+/// Name and addresses of this host, for when there is no Node object.
 pub(crate) fn host() -> Host {
     let addresses = rulegen_os::host::addresses().unwrap_or_else(|error| {
         tracing::warn!(%error, "cannot read this host's addresses");
@@ -142,7 +142,7 @@ fn read_file(path: &Path, objects: &mut Objects) -> Vec<Problem> {
     }
     let mut of_file = Objects::default();
     let problems = read_manifest(&path.display().to_string(), input, &mut of_file);
-    // For an incomplete file the agent keeps the last good version, so nothing of it is used.
+    // For an incomplete file the agent keeps the last good version, so none of its objects are used.
     if !has_errors(&problems) {
         objects.append(of_file);
     }

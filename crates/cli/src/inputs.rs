@@ -30,7 +30,7 @@ pub(crate) fn find(args: &ObjectsArgs, proxy: &ProxyArgs) -> Result<Inputs> {
     find_with(args, proxy, configuration::overrides(proxy)?)
 }
 
-/// The same with these flags over the configuration.
+/// The same with flags that override the configuration.
 pub(crate) fn find_with(args: &ObjectsArgs, proxy: &ProxyArgs, flags: Overrides) -> Result<Inputs> {
     find_objects(args, proxy, flags, args.empty.meaning())
 }
@@ -60,7 +60,7 @@ fn find_objects(
     flags: Overrides,
     if_empty: IfEmpty,
 ) -> Result<Inputs> {
-    let (config, mut told) = configuration::load_with(proxy, flags)?;
+    let (config, mut problems) = configuration::load_with(proxy, flags)?;
     let running = RunningConfig::from(&config);
     let (kubeconfig, metrics_address) = (running.kubeconfig, running.metrics_bind_address);
     let config = ProxyConfig::from(&config);
@@ -69,31 +69,30 @@ fn find_objects(
         ([], None) => None,
         ([], Some(api)) => {
             let node = node_name(&config.snapshot_options(), &host());
-            let wrong = list_objects(&api, &node, &mut objects).context(Unreachable)?;
-            told.extend(wrong);
+            problems.extend(list_objects(&api, &node, &mut objects).context(Unreachable)?);
             Some(objects)
         }
         (paths, _) => {
-            told.extend(paths.iter().flat_map(|path| read_path(path, &mut objects)));
-            let wrong = completed(&mut objects, &told, if_empty);
-            told.extend(wrong);
+            problems.extend(paths.iter().flat_map(|path| read_path(path, &mut objects)));
+            let incomplete = completed(&mut objects, &problems, if_empty);
+            problems.extend(incomplete);
             Some(objects)
         }
     };
-    let cluster = cluster.map(|objects| joined(objects, &config, &mut told));
-    problems::print(&told);
-    refuse_incomplete(&told, "nothing is printed")?;
-    let has_warnings = told.iter().any(|problem| problem.severity == Severity::Warning);
+    let cluster = cluster.map(|objects| joined(objects, &config, &mut problems));
+    problems::print(&problems);
+    refuse_incomplete(&problems, "nothing is printed")?;
+    let has_warnings = problems.iter().any(|problem| problem.severity == Severity::Warning);
     if args.strict && has_warnings {
         bail!("the input has warnings and --strict is set");
     }
     Ok(Inputs { config, metrics_address, cluster })
 }
 
-fn joined(objects: Objects, config: &ProxyConfig, told: &mut Vec<Problem>) -> Cluster {
-    let (snapshot, wrong) = rulegen::snapshot(&objects, config, &host());
-    told.extend(wrong);
-    told.extend(warn_of_missing_node(&objects, &snapshot));
+fn joined(objects: Objects, config: &ProxyConfig, problems: &mut Vec<Problem>) -> Cluster {
+    let (snapshot, invalid) = rulegen::snapshot(&objects, config, &host());
+    problems.extend(invalid);
+    problems.extend(warn_of_missing_node(&objects, &snapshot));
     Cluster { objects, snapshot }
 }
 

@@ -80,7 +80,7 @@ pub(crate) fn is_json() -> bool {
 pub(crate) fn say(message: &str) {
     match LOG.get().and_then(|log| log.queue.as_ref()) {
         Some(queue) => queue.push(format!("{message}\n").as_bytes()),
-        // If standard error is closed, there is no way to report it.
+        // A failure cannot be reported if standard error is closed.
         None => drop(writeln!(io::stderr(), "{message}")),
     }
 }

@@ -1,4 +1,4 @@
-//! The `rulegen` program: arguments in, one file a command.
+//! The `rulegen` program: arguments, and one file per command.
 
 mod args;
 mod commands;

@@ -14,7 +14,7 @@ use crate::problems::say;
 
 /// The mode of the rules in the kernel: nftables if rulegen's table exists, or kube-proxy's without
 /// chains of iptables mode. Otherwise, or without the permission to read the tables, none.
-pub(crate) fn held(table: &Name) -> Option<ProxyMode> {
+pub(crate) fn detect(table: &Name) -> Option<ProxyMode> {
     let is_nftables = has_table(table).and_then(|has_ours| {
         Ok(has_ours || has_table(&Name::from(KUBE_PROXY_TABLE))? && variants_in_use().is_empty())
     });
@@ -103,7 +103,7 @@ impl OtherMode {
     }
 }
 
-/// The tables of nftables mode. What cannot be read counts as absent.
+/// The tables of nftables mode. Tables that cannot be read count as absent.
 fn tables_in_use(table: &Name) -> Vec<String> {
     let Ok(mut kernel) = NfTables::open() else { return Vec::new() };
     let names = [table.clone(), Name::from(KUBE_PROXY_TABLE)];

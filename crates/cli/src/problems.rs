@@ -17,23 +17,25 @@ pub(crate) fn print(problems: &[Problem]) {
         (Severity::Incomplete, Label::Error),
         (Severity::Error, Label::Error),
     ] {
-        let mut those: Vec<&Problem> = problems.iter().filter(|p| p.severity == severity).collect();
-        let is_one = |problem: &&Problem| problem.is_service_without_rules();
-        let without_rules: Vec<&Problem> = those.iter().copied().filter(is_one).collect();
+        let mut matching: Vec<&Problem> =
+            problems.iter().filter(|p| p.severity == severity).collect();
+        let needs_no_rules = |problem: &&Problem| problem.is_service_without_rules();
+        let without_rules: Vec<&Problem> =
+            matching.iter().copied().filter(needs_no_rules).collect();
         if without_rules.len() > 1 {
-            those.retain(|problem| !problem.is_service_without_rules());
+            matching.retain(|problem| !problem.is_service_without_rules());
             line(label, &services_without_rules(&without_rules));
         }
-        for problem in those.iter().take(PRINTED) {
+        for problem in matching.iter().take(PRINTED) {
             line(label, &problem.to_string());
         }
-        if let Some(more) = those.len().checked_sub(PRINTED).filter(|more| *more > 0) {
+        if let Some(more) = matching.len().checked_sub(PRINTED).filter(|more| *more > 0) {
             line(label, &format!("and {more} more"));
         }
     }
 }
 
-/// A cluster may have thousands of them.
+/// One line for all, because a cluster may have thousands of such Services.
 fn services_without_rules(problems: &[&Problem]) -> String {
     let names = problems.iter().filter_map(|problem| problem.object.as_ref());
     let names: Vec<String> =

@@ -9,8 +9,7 @@ use crate::args::YesArgs;
 pub(crate) enum Answer {
     Yes,
     No,
-    /// There is no terminal.
-    NobodyThere,
+    NoTerminal,
 }
 
 /// Whether there is a terminal to ask at.
@@ -24,7 +23,7 @@ pub(crate) fn ask(question: &str, yes: &YesArgs) -> Answer {
         return Answer::Yes;
     }
     if !is_terminal() {
-        return Answer::NobodyThere;
+        return Answer::NoTerminal;
     }
     let mut out = io::stderr();
     let mut answer = String::new();

@@ -1,4 +1,4 @@
-//! What the agent shows at /flagz.
+//! The flags in effect, for /flagz.
 
 use clap::CommandFactory;
 use rulegen_config::{KubeProxyConfiguration, to_configz};
@@ -70,7 +70,7 @@ fn configured<'a>(flag: &str, config: &'a Value) -> Option<&'a Value> {
     config.pointer(field)
 }
 
-/// As on a command line.
+/// Formats a value as on a command line.
 fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),

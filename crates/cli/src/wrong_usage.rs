@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-/// The arguments are wrong. The program exits with status 2.
+/// The arguments are invalid. The program exits with status 2.
 #[derive(Debug)]
 pub(crate) struct WrongUsage(pub(crate) String);
 

@@ -26,7 +26,7 @@ ok, note, warning, error, unknown or notChecked; reason is set for the last two;
 [{code, severity, what, remedy}]; code is stable, what may change; summary {ok, note, warning, error, \
 unknown, notChecked}, the number of checks with each result.";
 
-/// The names of all checks, kept from version to version.
+/// The names of all checks. They are stable across versions.
 pub(crate) const CHECK_NAMES: [&str; 27] = [
     "kernel-features",
     "ip-forward",

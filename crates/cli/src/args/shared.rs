@@ -225,7 +225,7 @@ pub(super) fn parse_table(text: &str) -> Result<Name, String> {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Kernel")]
 pub(crate) struct KernelArgs {
-    /// Variant of iptables [default: the one that kubelet uses, else nft]
+    /// Variant of iptables [default: kubelet's, else nft]
     #[arg(long, value_name = "VARIANT")]
     pub(crate) iptables_variant: Option<VariantChoice>,
 

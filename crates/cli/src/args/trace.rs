@@ -20,12 +20,12 @@ Examples:
   # Trace DNS queries of one pod for a minute, as JSON
   rulegen trace --to 10.96.0.10:53/udp --from 10.244.1.9 --for 1m -o json
 
-In JSON, a line for each packet: packet, traceId (as `nft monitor trace` shows it), time, family, \
-protocol, source and destination {address, port} as it came, inInterface, outInterface, service, \
+In JSON, one line per packet: packet, traceId (as `nft monitor trace` shows it), time, family, \
+protocol, source and destination {address, port} on arrival, inInterface, outInterface, service, \
 endpoint {address, port}, masqueraded, masqueradedBecause, masqueradedCode, newConnection, incomplete, end (left, delivered, \
-rejected, dropped, queued, stolen, or lost: not seen any more), why, whyCode, steps [{hook, family, table, \
-chain, handle, rule, comment, map, service, verdict}]. A line {\"lost\": true} says that the kernel \
-had more to tell than there was room for.";
+rejected, dropped, queued, stolen, or lost: no further event), why, whyCode, steps [{hook, family, table, \
+chain, handle, rule, comment, map, service, verdict}]. A line {\"lost\": true} means that \
+trace events were dropped.";
 
 /// `rulegen trace`.
 #[derive(Debug, Args)]

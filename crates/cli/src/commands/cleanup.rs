@@ -17,16 +17,16 @@ use crate::question::{Answer, ask, is_terminal};
 
 pub(crate) fn run(args: &CleanupArgs) -> Result<ExitCode> {
     if args.dry_run {
-        return report(args, &go_through(args, true));
+        return report(args, &clean_up(args, true));
     }
     if !args.yes.yes && is_terminal() {
-        let planned = go_through(args, true);
+        let planned = clean_up(args, true);
         planned.print_text();
         if !planned.is_clean() && ask("Remove all this?", &args.yes) == Answer::No {
             bail!("not confirmed, nothing is removed");
         }
     }
-    report(args, &go_through(args, false))
+    report(args, &clean_up(args, false))
 }
 
 fn report(args: &CleanupArgs, report: &Report) -> Result<ExitCode> {
@@ -40,7 +40,7 @@ fn report(args: &CleanupArgs, report: &Report) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(report.failed)))
 }
 
-/// Removed objects, or those that would be removed. The field names are stable across versions.
+/// The removed objects; in a dry run, the objects to remove. The field names are stable across versions.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report {
@@ -80,7 +80,7 @@ struct KeptChain {
 
 /// Cleans both variants and families, and continues after errors. Includes disabled families, because
 /// they may have been enabled when the rules were written.
-fn go_through(args: &CleanupArgs, dry_run: bool) -> Report {
+fn clean_up(args: &CleanupArgs, dry_run: bool) -> Report {
     let mut report = Report { dry_run, nftables: Vec::new(), iptables: Vec::new(), failed: false };
     let mut names = vec![args.nftables_table.clone()];
     if !args.keep_kube_proxy {

@@ -52,7 +52,7 @@ fn exit_code(input: &Input, strict: bool) -> ExitCode {
     ExitCode::from(u8::from(strict && input.has_warnings))
 }
 
-/// The variant of --iptables-variant, or the one that this node uses.
+/// The variant of --iptables-variant, or this node's.
 fn variant(args: &KernelArgs) -> Result<Variant> {
     Ok(match args.iptables_variant {
         Some(VariantChoice::Nft) => Variant::Nft,

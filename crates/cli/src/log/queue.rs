@@ -1,6 +1,6 @@
 //! A bounded queue of log lines for standard error.
 //!
-//! The reader may be slow, stopped or dead, and the disk may be full. So a separate thread writes, and
+//! The reader may be slow, stopped or gone, and the disk may be full. So a separate thread writes, and
 //! lines that do not fit into the queue are dropped and counted.
 
 use std::collections::VecDeque;

@@ -42,22 +42,22 @@ fn restore(
     families: &[IpFamily],
     variant: Variant,
 ) -> Result<BTreeSet<ObjectKey>> {
-    let (mut held, mut wanted) = (Vec::new(), Vec::new());
+    let (mut actual, mut desired) = (Vec::new(), Vec::new());
     for family in families {
-        wanted.push(compile(input, *family));
-        held.push(iptables(*family, variant, &args.kernel).save()?);
+        desired.push(compile(input, *family));
+        actual.push(iptables(*family, variant, &args.kernel).save()?);
     }
     let transactions: Vec<Transaction<'_>> =
-        held.iter().zip(&wanted).map(|(held, wanted)| diff(held, wanted, &OURS)).collect();
+        actual.iter().zip(&desired).map(|(actual, desired)| diff(actual, desired, &OURS)).collect();
     if transactions.iter().any(|transaction| !transaction.is_empty())
-        && held.iter().any(holds_services)
+        && actual.iter().any(holds_services)
     {
         let mut listing = Listing::default();
-        held.iter().for_each(|held| listing.append(of_ruleset(held)));
+        actual.iter().for_each(|actual| listing.append(of_ruleset(actual)));
         Removal::new(args, input).check(&listing, &services(input, families))?;
     }
     let mut refused = BTreeSet::new();
-    for ((family, held), transaction) in families.iter().zip(&held).zip(&transactions) {
+    for ((family, actual), transaction) in families.iter().zip(&actual).zip(&transactions) {
         let mut tables = iptables(*family, variant, &args.kernel);
         let written = match transaction.is_empty() {
             true => Ok(()),
@@ -66,7 +66,8 @@ fn restore(
         let summary = match written {
             Ok(()) => transaction.summary(),
             Err(error) if error.is_about_content() => {
-                let (services, summary) = write_others(input, *family, held, &mut tables, &error)?;
+                let (services, summary) =
+                    write_others(input, *family, actual, &mut tables, &error)?;
                 refused.extend(services);
                 summary
             }
@@ -76,11 +77,11 @@ fn restore(
     }
     drop(transactions);
     // Skip destructors: freeing a large cluster takes longer than compiling it.
-    std::mem::forget((held, wanted));
+    std::mem::forget((actual, desired));
     Ok(refused)
 }
 
-/// Writes all Services of a family except those that iptables rejects. Returns these, and a summary of
+/// Writes all Services of a family that iptables accepts. Returns the rejected ones, and a summary of
 /// the changes since `before`.
 fn write_others(
     input: &Input,
@@ -99,12 +100,12 @@ fn write_others(
     say(&format!("iptables error: {error}"));
     let refused = left_out(found, "iptables");
     live.remove(&refused);
-    let (held, wanted) = (tables.save()?, live.ruleset());
-    let transaction = diff(&held, &wanted, &OURS);
+    let (actual, desired) = (tables.save()?, live.ruleset());
+    let transaction = diff(&actual, &desired, &OURS);
     if !transaction.is_empty() {
         tables.restore(&transaction)?;
     }
-    Ok((refused, diff(before, &wanted, &OURS).summary()))
+    Ok((refused, diff(before, &desired, &OURS).summary()))
 }
 
 /// The other variants that have rules of Services.
@@ -124,9 +125,9 @@ fn warn_of_other(other: Variant) {
 /// Node ports at 127.0.0.1 need a sysctl that this command does not set, because it makes 127.0.0.0/8
 /// reachable from the network unless our rules prevent it.
 fn hint_at_localnet(input: &Input) {
-    let wanted =
+    let is_guarded =
         rulegen_compiler::plan(&input.snapshot, &input.config, IpFamily::Ipv4).guards_loopback;
-    if wanted && !rulegen_os::host::routes_localnet() {
+    if is_guarded && !rulegen_os::host::routes_localnet() {
         tracing::info!(
             "node ports at 127.0.0.1 require the sysctl net.ipv4.conf.all.route_localnet=1"
         );

@@ -47,65 +47,65 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode> {
 
 fn apply_nftables(args: &ApplyArgs, input: &Input) -> Result<()> {
     let families = families::of_nftables(args.family.ip_family);
-    let wanted = tables(input, &args.proxy.nftables.nftables_table, families);
+    let desired = tables(input, &args.proxy.nftables.nftables_table, families);
     let mut kernel = NfTables::open()?;
-    let names: Vec<(IpFamily, &Name)> = wanted.iter().map(|t| (t.family, &t.name)).collect();
+    let names: Vec<(IpFamily, &Name)> = desired.iter().map(|t| (t.family, &t.name)).collect();
     if !kernel.has_all(&names)? {
-        refuse_old_kernel(&kernel.missing(&wanted)?)?;
+        refuse_old_kernel(&kernel.missing(&desired)?)?;
     }
     let mut removal = Removal::new(args, input);
     let mut objection = None;
-    let may_change = |held: &[Option<Actual>]| {
-        let held = services_of_tables(held, &wanted);
+    let may_change = |actual: &[Option<Actual>]| {
+        let actual = services_of_tables(actual, &desired);
         // Slow for a large cluster, and not needed if the kernel has no Services.
-        let is_empty = held.services.is_empty();
-        let wanted = if is_empty { Listing::default() } else { services(input, families) };
-        objection = removal.check(&held, &wanted).err();
+        let is_empty = actual.services.is_empty();
+        let desired = if is_empty { Listing::default() } else { services(input, families) };
+        objection = removal.check(&actual, &desired).err();
         objection.is_none()
     };
-    let told = reconcile_if(&mut kernel, &wanted, may_change, |transactions| {
+    let summaries = reconcile_if(&mut kernel, &desired, may_change, |transactions| {
         transactions.iter().map(describe_transaction).collect::<Vec<String>>()
     });
     if let Some(objection) = objection {
         return Err(objection);
     }
-    let refused = match told {
-        Ok(said) => {
-            said.iter().flatten().for_each(|line| say(line));
+    let refused = match summaries {
+        Ok(summaries) => {
+            summaries.iter().flatten().for_each(|line| say(line));
             0
         }
         Err(error) => {
-            let error = explain_refusal(error, &mut kernel, &wanted)?;
+            let error = explain_refusal(error, &mut kernel, &desired)?;
             write_others(args, input, &mut kernel, error)?
         }
     };
     // Skip destructors: freeing a large cluster takes longer than compiling it.
-    std::mem::forget(wanted);
+    std::mem::forget(desired);
     end_with(refused, "the kernel")
 }
 
-fn write(kernel: &mut NfTables, wanted: &[nftables::Table]) -> Result<(), Error> {
-    let told = reconcile(kernel, wanted, |transactions| {
+fn write(kernel: &mut NfTables, desired: &[nftables::Table]) -> Result<(), Error> {
+    let summaries = reconcile(kernel, desired, |transactions| {
         transactions.iter().map(describe_transaction).collect::<Vec<String>>()
     })?;
-    told.iter().for_each(|line| say(line));
+    summaries.iter().for_each(|line| say(line));
     Ok(())
 }
 
 /// The Services in the kernel's tables, both rulegen's and kube-proxy's.
-fn services_of_tables(held: &[Option<Actual>], wanted: &[nftables::Table]) -> Listing {
+fn services_of_tables(actual: &[Option<Actual>], desired: &[nftables::Table]) -> Listing {
     let mut listing = Listing::default();
-    for (held, table) in held.iter().zip(wanted) {
-        let Some(held) = held else { continue };
-        for name in services_of_kube_proxy(held) {
+    for (actual, table) in actual.iter().zip(desired) {
+        let Some(actual) = actual else { continue };
+        for name in services_of_kube_proxy(actual) {
             listing.services.entry(Some(name)).or_default();
         }
-        listing.append(of_table(&held.clone().delinearize(table.family, &table.name).table));
+        listing.append(of_table(&actual.clone().delinearize(table.family, &table.name).table));
     }
     listing
 }
 
-/// Writes all Services except those that the kernel rejects. Prints these and returns their number.
+/// Writes all Services that the kernel accepts. Prints the rejected ones and returns their number.
 fn write_others(
     args: &ApplyArgs,
     input: &Input,
@@ -153,14 +153,14 @@ fn refuse_old_kernel(missing: &[Missing]) -> Result<()> {
     bail!("this kernel does not support the required features: {}", listed.join("; "))
 }
 
-/// True if the kernel lacks a feature that the existing tables do not use.
+/// Fails with the missing kernel features if the kernel lacks any.
 fn explain_refusal(
     error: Error,
     kernel: &mut NfTables,
-    wanted: &[nftables::Table],
+    desired: &[nftables::Table],
 ) -> Result<Error> {
     if matches!(error, Error::Refused(_)) {
-        refuse_old_kernel(&kernel.missing(wanted).unwrap_or_default())?;
+        refuse_old_kernel(&kernel.missing(desired).unwrap_or_default())?;
     }
     Ok(error)
 }

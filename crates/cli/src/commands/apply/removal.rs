@@ -24,8 +24,8 @@ impl<'a> Removal<'a> {
     }
 
     /// Fails if Services would lose their rules and the user did not agree.
-    pub(super) fn check(&mut self, held: &Listing, wanted: &Listing) -> Result<()> {
-        let mut lost = loss(held, wanted);
+    pub(super) fn check(&mut self, actual: &Listing, desired: &Listing) -> Result<()> {
+        let mut lost = loss(actual, desired);
         if self.has_slices {
             // With slices in the input, a Service without endpoints is scaled to zero.
             lost.endpoints.clear();
@@ -38,7 +38,7 @@ impl<'a> Removal<'a> {
             match ask("Remove them?", &self.args.yes) {
                 Answer::Yes => {}
                 Answer::No => bail!("not confirmed, nothing is applied"),
-                Answer::NobodyThere => {
+                Answer::NoTerminal => {
                     bail!("nothing is applied: use --prune to remove Services not in the input")
                 }
             }

@@ -62,32 +62,32 @@ fn input(args: &DiffArgs) -> Result<Input> {
 
 fn compare_iptables(args: &DiffArgs, input: &Input) -> Result<Report> {
     let variant = variant(&args.kernel)?;
-    let (mut held, mut plans) = (Vec::new(), Vec::new());
+    let (mut actual, mut plans) = (Vec::new(), Vec::new());
     for family in families::on_this_host(args.family.ip_family, variant) {
-        held.push(iptables(*family, variant, &args.kernel).save()?);
+        actual.push(iptables(*family, variant, &args.kernel).save()?);
         plans.push(plan(&input.snapshot, &input.config, *family));
     }
-    let wanted: Vec<Ruleset> = plans.iter().map(ruleset).collect();
-    let both: Vec<(&Ruleset, &Ruleset)> = held.iter().zip(&wanted).collect();
+    let desired: Vec<Ruleset> = plans.iter().map(ruleset).collect();
+    let both: Vec<(&Ruleset, &Ruleset)> = actual.iter().zip(&desired).collect();
     let of_family = |family| plans.iter().find(|plan: &&Plan| plan.family == family);
     let report = diff_iptables(&both, |family| of_family(family).map(of_plan).unwrap_or_default());
     // Skip destructors: freeing a large cluster takes longer than comparing it.
-    std::mem::forget((held, wanted));
+    std::mem::forget((actual, desired));
     Ok(report)
 }
 
 fn compare_nftables(args: &DiffArgs, input: &Input) -> Result<Report> {
     let families = families::of_nftables(args.family.ip_family);
-    let wanted = tables(input, &args.proxy.nftables.nftables_table, families);
+    let desired = tables(input, &args.proxy.nftables.nftables_table, families);
     let names: Vec<(IpFamily, &Name)> =
-        wanted.iter().map(|table| (table.family, &table.name)).collect();
-    let (_, held) = NfTables::open()?.read(&names)?;
+        desired.iter().map(|table| (table.family, &table.name)).collect();
+    let (_, actual) = NfTables::open()?.read(&names)?;
     let both: Vec<(Option<&Actual>, &Table)> =
-        held.iter().map(Option::as_ref).zip(&wanted).collect();
+        actual.iter().map(Option::as_ref).zip(&desired).collect();
     let known = |family| -> Listing { of_plan(&plan(&input.snapshot, &input.config, family)) };
     let report = diff_nftables(&both, known);
     // Skip destructors: freeing a large cluster takes longer than comparing it.
-    std::mem::forget((held, wanted));
+    std::mem::forget((actual, desired));
     Ok(report)
 }
 

@@ -38,12 +38,12 @@ pub(super) fn of(
         }
     };
     if IpFamily::of(to.0.ip()) != family {
-        return Err(WrongUsage("--from and --to are of different families".to_owned()).into());
+        return Err(WrongUsage("--from and --to have different IP families".to_owned()).into());
     }
     Ok(to)
 }
 
-/// The address of the sender. A pod's is of the family of the destination, if that has an address.
+/// The address of the sender. For a pod, in the family of the destination if that is an address.
 pub(super) fn source(args: &ExplainArgs, cluster: Option<&Cluster>) -> Result<IpAddr> {
     let (namespace, name) = match &args.from {
         Sender::Address(ip) => return Ok(*ip),
@@ -55,8 +55,8 @@ pub(super) fn source(args: &ExplainArgs, cluster: Option<&Cluster>) -> Result<Ip
         Destination::WithoutPort(ip, _) => Some(IpFamily::of(*ip)),
         Destination::Service(_) => None,
     };
-    let is_wanted = |ip: &&IpAddr| family.is_none_or(|family| IpFamily::of(**ip) == family);
-    addresses.iter().find(is_wanted).copied().with_context(|| {
+    let is_of_family = |ip: &&IpAddr| family.is_none_or(|family| IpFamily::of(**ip) == family);
+    addresses.iter().find(is_of_family).copied().with_context(|| {
         format!(
             "no EndpointSlice has an address of pod {namespace}/{name} (targetRef): give --from its \
              IP address"
@@ -64,7 +64,7 @@ pub(super) fn source(args: &ExplainArgs, cluster: Option<&Cluster>) -> Result<Ip
     })
 }
 
-/// The pod of this name, at the number of a port.
+/// The address of the pod with this name, and the port number.
 fn pod_port(
     of: &ServiceRef,
     family: IpFamily,
@@ -96,11 +96,11 @@ fn cluster_ips(listing: &Listing) -> impl Iterator<Item = (&ServicePortName, Soc
 /// The state of a Service without a cluster IP of the packet's family, from the objects.
 fn state(of: &ServiceRef, cluster: Option<&Cluster>) -> ServiceState {
     let Some(Cluster { objects, snapshot }) = cluster else { return ServiceState::NoObjects };
-    let is_meant = |service: &Service| {
+    let is_named = |service: &Service| {
         service.metadata.namespace() == of.namespace && service.metadata.name == of.name
     };
     let mut services = objects.services.iter().map(|service| &service.object);
-    let Some(service) = services.find(|service| is_meant(service)) else {
+    let Some(service) = services.find(|service| is_named(service)) else {
         return ServiceState::Unknown;
     };
     if let Some(unproxied) = Unproxied::of(service) {

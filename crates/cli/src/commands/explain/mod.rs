@@ -1,4 +1,4 @@
-//! `rulegen explain`: the way of one packet through the rules, and why it is so.
+//! `rulegen explain`: the path of one packet through the rules, with reasons.
 
 mod destination;
 mod rules;
@@ -67,7 +67,7 @@ fn unresolved(args: &ExplainArgs, error: anyhow::Error) -> Result<ExitCode> {
 
 fn print_json(answer: &impl Serialize) -> Result<()> {
     let json = serde_json::to_string_pretty(answer);
-    print(&format!("{}\n", json.context("the explanation has no form in JSON")?))
+    print(&format!("{}\n", json.context("cannot write the explanation as JSON")?))
 }
 
 fn explain(args: &ExplainArgs, found: &Inputs) -> Result<Explanation> {
@@ -93,7 +93,7 @@ fn explain(args: &ExplainArgs, found: &Inputs) -> Result<Explanation> {
         explanation.without_port(no_port);
     }
     if let (Some(cluster), Some(plan)) = (cluster, &plan) {
-        say_what_lacks(&mut explanation, cluster, plan);
+        add_unavailability(&mut explanation, cluster, plan);
         explanation.unused_addresses(&unused_addresses(cluster));
     }
     if args.live
@@ -139,8 +139,8 @@ fn closed_loopback(explanation: &Explanation) -> Option<Remark> {
     })
 }
 
-/// Adds the reason for a missing endpoint, which objects show and rules do not.
-fn say_what_lacks(explanation: &mut Explanation, cluster: &Cluster, plan: &Plan) {
+/// Adds the reason for missing endpoints, which only objects show.
+fn add_unavailability(explanation: &mut Explanation, cluster: &Cluster, plan: &Plan) {
     explanation.refused_because(|name| {
         let mut ports = cluster.snapshot.service_ports(plan.family).iter();
         unavailability(ports.find(|port| port.name == *name)?, &cluster.objects)

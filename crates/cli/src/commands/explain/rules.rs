@@ -1,4 +1,4 @@
-//! The rules that explain follows: those of a plan, or those of the kernel.
+//! The rules that explain evaluates: rendered from a plan, or read from the kernel.
 
 use std::net::IpAddr;
 
@@ -20,9 +20,9 @@ use crate::commands::{iptables, variant};
 
 pub(super) struct Rules {
     rules: rulegen::Rules,
-    /// Rules of other programs that a packet passes too, and that are not followed: chain and rule.
+    /// Rules of other programs that are not evaluated: chain and rule.
     others: Vec<(String, String)>,
-    /// The base chains that are not followed, if the rules are those of the kernel.
+    /// The base chains that are not evaluated, if the rules were read from the kernel.
     surroundings: Surroundings,
 }
 
@@ -42,7 +42,7 @@ impl Rules {
             ProxyMode::Iptables => {
                 let variant = variant(&args.kernel)?;
                 let ruleset = iptables(family, variant, &args.kernel).save()?;
-                let chains = chains_beside_ruleset(family, variant, &ruleset)?;
+                let chains = chains_outside_ruleset(family, variant, &ruleset)?;
                 let others = chains.iter().map(not_followed).collect();
                 let rules = rulegen::Rules::Iptables(ruleset);
                 Ok(Self { rules, others, surroundings: Surroundings::Chains(chains) })
@@ -102,11 +102,11 @@ fn not_followed(chain: &UnfollowedChain) -> (String, String) {
     )
 }
 
-/// The tables of iptables that `explain` follows.
+/// The tables of iptables that `explain` evaluates.
 const FOLLOWED: [Table; 2] = [Table::Nat, Table::Filter];
 
-/// The base chains that a packet passes besides the tables nat and filter of a ruleset.
-fn chains_beside_ruleset(
+/// The base chains that a packet passes outside the tables nat and filter of a ruleset.
+fn chains_outside_ruleset(
     family: IpFamily,
     variant: Variant,
     ruleset: &Ruleset,

@@ -1,4 +1,4 @@
-//! An explanation for a person: first what happens and why, then the rules.
+//! An explanation as text: first the outcomes and reasons, then the rules.
 
 use std::fmt::Write;
 
@@ -22,7 +22,7 @@ pub(super) fn describe(explanation: &Explanation) -> String {
     text.out
 }
 
-/// The answer for a Service that has no address that a packet could go to.
+/// The answer for a Service without an address.
 pub(super) fn describe_unresolved(from: &args::Sender, to: &str, remark: &Remark) -> String {
     let mut text = Text { paint: Paint::for_stdout(), out: String::new() };
     // Writing into a String cannot fail.
@@ -47,7 +47,9 @@ impl Text {
         writeln!(self.out, "{line}\n")?;
         match packet.no_port {
             None => self.frontend(frontend.as_ref())?,
-            Some(_) => self.labelled("frontend", "none: without a port, it is to no Service")?,
+            Some(_) => {
+                self.labelled("frontend", "none: a packet without a port does not match a Service")?
+            }
         }
         let mut last = None;
         for remark in remarks {
@@ -67,7 +69,7 @@ impl Text {
             self.rules(&format!("Rules on the way {}:", way(end.outcome)), &end.rules)?;
         }
         if shown < ends.len() {
-            writeln!(self.out, "\nThe other ways lead through rules alike; -o json has them all.")?;
+            writeln!(self.out, "\nThe other outcomes pass similar rules; -o json shows all.")?;
         }
         self.rules("Rules that it passes then in any case:", behind)?;
         self.rules("Not followed, and assumed to let it pass:", unknown)
@@ -111,7 +113,7 @@ impl Text {
         writeln!(self.out, "{label} {}", plain(words))
     }
 
-    /// The ends with their conditions. Equal conditions are written once, after the last end that has them.
+    /// The ends with their conditions. Consecutive ends with equal conditions share them.
     fn ends(&mut self, ends: &[End]) -> std::fmt::Result {
         for group in ends.chunk_by(|end, next| end.conditions == next.conditions) {
             group.iter().try_for_each(|end| self.end(end))?;
@@ -182,7 +184,7 @@ fn way(outcome: Outcome) -> String {
     }
 }
 
-/// As a fraction where it is one, else in percent.
+/// As a fraction if it is `1 in n`, else in percent.
 fn chance(end: &End) -> String {
     match end.probability.one_in {
         Some(1) => words::certainty(!end.conditions.is_empty()).to_owned(),

@@ -21,16 +21,16 @@ use super::super::{iptables, variant};
 use crate::args::ListArgs;
 use crate::families;
 
-/// Connections to endpoints of service ports since they were made.
+/// Number of connections per endpoint of a service port, since the endpoint was added.
 pub(super) type Connections = HashMap<(ServicePortName, SocketAddr), u64>;
 
 /// The Services in the kernel, and how they compare with the desired state.
 #[derive(Default)]
 pub(super) struct ActualServices {
     pub(super) listing: Listing,
-    /// Where they are counted.
+    /// `None` without counters.
     pub(super) connections: Option<Connections>,
-    /// What else is to be known of the rules.
+    /// Notes about the rules.
     pub(super) remarks: Vec<String>,
 }
 
@@ -40,7 +40,7 @@ impl ActualServices {
     }
 }
 
-/// Where the rules are read from.
+/// The source of the rules.
 pub(super) enum RuleSource {
     Nftables,
     Iptables(Variant),
@@ -54,7 +54,7 @@ impl RuleSource {
         })
     }
 
-    /// The families to look at.
+    /// The families to list.
     pub(super) fn families(&self, args: &ListArgs) -> &'static [IpFamily] {
         let choice = args.family.ip_family;
         match self {
@@ -75,7 +75,7 @@ impl RuleSource {
 fn closed(family: &str, hooks: &[&str]) -> Option<String> {
     (!hooks.is_empty()).then(|| {
         format!(
-            "{family}: no rule leads from {} to the Services, so nothing of them is translated \
+            "{family}: no rule jumps from {} to the Services, so their traffic is not translated \
              there (see `rulegen diff`)",
             hooks.join(" and ")
         )

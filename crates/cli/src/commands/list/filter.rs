@@ -1,4 +1,4 @@
-//! Which frontends are asked for.
+//! Filters frontends by the arguments.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -16,7 +16,7 @@ pub(super) struct Filter<'a> {
 }
 
 impl<'a> Filter<'a> {
-    /// Whether it leaves anything out.
+    /// Whether any filter is set.
     pub(super) fn is_any(&self) -> bool {
         let by_name = !self.services.is_empty() || self.namespace.is_some();
         by_name || self.address.is_some() || self.port.is_some() || self.differing
@@ -32,14 +32,14 @@ impl<'a> Filter<'a> {
         }
     }
 
-    /// Whether a service port is asked for by its name.
+    /// Whether the name of a service port passes the filters.
     pub(super) fn names(&self, name: Option<&ServicePortName>) -> bool {
         let Some(name) = name else { return self.services.is_empty() && self.namespace.is_none() };
         self.is_in_namespace(name)
             && (self.services.is_empty() || self.services.iter().any(|of| of.means(name)))
     }
 
-    /// The Services that were named and are not among these.
+    /// The named Services that are not in `names`.
     pub(super) fn missing<'n>(
         &self,
         names: impl Iterator<Item = &'n ServicePortName> + Clone,
@@ -54,8 +54,8 @@ impl<'a> Filter<'a> {
         self.namespace.is_none_or(|namespace| namespace == &*name.namespace)
     }
 
-    /// Whether a frontend is asked for by its place, by an endpoint's or by how it differs. Where
-    /// an address and a port are given, one place must have both.
+    /// Whether a frontend passes the filters for address, port and differences. If an address and a
+    /// port are given, one frontend or endpoint must have both.
     pub(super) fn takes(&self, frontend: &Frontend, compared: &Compared<'_>) -> bool {
         if self.differing && compared.state() == State::AsWanted {
             return false;

@@ -1,4 +1,4 @@
-//! `rulegen list`: Services as the kernel has them.
+//! `rulegen list`: the Services in the kernel.
 
 mod actual;
 mod filter;
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(missing > 0)))
 }
 
-/// Prints an error for each Service that was named and does not exist. Returns their number.
+/// Prints an error for each named Service that does not exist. Returns their number.
 fn say_missing(
     args: &ListArgs,
     found: &Inputs,
@@ -85,7 +85,7 @@ fn refuse_without_objects(args: &ListArgs, found: &Inputs) -> Result<()> {
         return Err(WrongUsage(message.to_owned()).into());
     }
     let what = match found.cluster {
-        None if args.dry_run => "--dry-run lists what objects make",
+        None if args.dry_run => "--dry-run lists the Services of objects",
         None if args.differing => "--differing compares the kernel with objects",
         _ => return Ok(()),
     };

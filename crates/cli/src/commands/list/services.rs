@@ -1,4 +1,4 @@
-//! The Services in the kernel, and those that objects make.
+//! The actual Services, from the kernel, and the desired Services, from objects.
 
 use anyhow::Result;
 use rulegen_compiler::{iptables, nftables, plan};
@@ -11,7 +11,7 @@ use super::actual::{ActualServices, RuleSource, table_name};
 use crate::args::ListArgs;
 use crate::inputs::Inputs;
 
-/// The Services in the kernel, and those that the objects make, if there are objects.
+/// The actual Services; also the desired Services if there are objects.
 pub(super) fn held_and_wanted(
     args: &ListArgs,
     found: &Inputs,
@@ -26,7 +26,7 @@ pub(super) fn held_and_wanted(
     Ok((held, Some(wanted)))
 }
 
-/// The Services that the objects make, as the mode's rules show them and as the plan has them.
+/// The desired Services, as the rules of the mode show them and as the plan has them.
 pub(super) fn wanted(
     args: &ListArgs,
     found: &Inputs,

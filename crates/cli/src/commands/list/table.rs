@@ -1,4 +1,4 @@
-//! The same for a person: a table as kubectl prints them.
+//! The listing as a table, like kubectl's.
 
 use std::collections::HashSet;
 use std::io::{self, Write};
@@ -10,13 +10,13 @@ use super::view::{FrontendView, ServiceView, View};
 use crate::paint::Paint;
 use crate::plain::plain;
 
-/// Endpoints that one cell shows; kubectl shows as many.
+/// Maximum number of endpoints per cell, as in kubectl.
 const SHOWN: usize = 3;
 
 /// The columns that name a frontend.
 const FRONTEND_COLUMNS: usize = 5;
 
-/// Between two columns, as in kubectl.
+/// Number of blanks between columns, as in kubectl.
 const GAP: usize = 3;
 
 /// Columns and rows of text.
@@ -30,7 +30,7 @@ struct Row {
     state: State,
 }
 
-/// A row a frontend.
+/// One row per frontend.
 pub(super) fn of(view: &View<'_>, wide: bool) -> Table {
     let mut header = vec!["NAMESPACE", "NAME", "PORT", "KIND", "FRONTEND", "POLICY"];
     if wide {
@@ -63,11 +63,11 @@ fn cells(
     wide: bool,
 ) -> Vec<String> {
     // Names in the kernel may come from any program.
-    let told = |text: Option<&str>| plain(text.unwrap_or("<none>")).into_owned();
+    let text = |name: Option<&str>| plain(name.unwrap_or("<none>")).into_owned();
     let mut cells = vec![
-        told(service.namespace.as_deref()),
-        told(service.name.as_deref()),
-        told(service.port.as_deref()),
+        text(service.namespace.as_deref()),
+        text(service.name.as_deref()),
+        text(service.port.as_deref()),
         kind(view, frontend).name().to_owned(),
         place(frontend),
         policy(view, frontend).to_owned(),
@@ -91,7 +91,7 @@ fn cells(
         });
     }
     if view.is_counted {
-        // They are of the service port as a whole.
+        // Connections are counted per service port; its first row shows them.
         let counted = service.connections.filter(|_| is_first);
         cells.push(counted.map(|connections| connections.to_string()).unwrap_or_default());
     }
@@ -101,7 +101,7 @@ fn cells(
     cells
 }
 
-/// The rules of nftables mode do not tell external and load-balancer IPs apart. The table has the
+/// The rules of nftables mode do not distinguish external and load-balancer IPs. The table has the
 /// same words in both modes.
 fn kind(view: &View<'_>, frontend: &FrontendView<'_>) -> FrontendKind {
     match frontend.frontend_kind {
@@ -140,12 +140,12 @@ fn state(frontend: &FrontendView<'_>) -> String {
     match frontend.compared {
         State::AsWanted => "ok".to_owned(),
         State::Missing => "missing".to_owned(),
-        State::NotWanted => "not wanted".to_owned(),
+        State::NotWanted => "extra".to_owned(),
         State::Differs => "differs".to_owned(),
         State::EndpointsDiffer => {
-            let lacks = ("lacks", &frontend.missing_endpoints);
-            let has = ("not wanted:", &frontend.endpoints_not_wanted);
-            let parts: Vec<String> = [lacks, has]
+            let missing = ("missing", &frontend.missing_endpoints);
+            let extra = ("extra", &frontend.endpoints_not_wanted);
+            let parts: Vec<String> = [missing, extra]
                 .into_iter()
                 .filter(|(_, endpoints)| !endpoints.is_empty())
                 .map(|(what, endpoints)| format!("{what} {}", some_of(endpoints, SHOWN)))
@@ -177,7 +177,7 @@ impl Table {
         self.rows.iter().try_for_each(|row| row.write(out, paint, &widths))
     }
 
-    /// Writes the rows that are not in `before`, and those of `before` that are gone.
+    /// Writes the rows that are new since `before`, and the frontends that were removed.
     pub(super) fn write_changes(
         &self,
         before: &Table,

@@ -22,18 +22,18 @@ use crate::inputs::Inputs;
 pub(super) struct View<'a> {
     /// `iptables` or `nftables`.
     pub(super) mode: &'static str,
-    /// Ordered by namespace, name and port; those without a name come first.
+    /// Ordered by namespace, name and port; service ports without a name come first.
     pub(super) services: Vec<ServiceView<'a>>,
     /// Whether there are states.
     #[serde(skip)]
     pub(super) is_compared: bool,
-    /// Whether only the rules were read. They do not tell everything about a frontend.
+    /// Whether only the rules were read. They do not show everything about a frontend.
     #[serde(skip)]
     pub(super) has_only_rules: bool,
     /// Whether there are connections.
     #[serde(skip)]
     pub(super) is_counted: bool,
-    /// Whether not all was asked for.
+    /// Whether a filter is set.
     #[serde(skip)]
     pub(super) is_filtered: bool,
 }
@@ -52,7 +52,7 @@ pub(super) struct ServiceView<'a> {
     /// The worst state of its frontends, if the desired state is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) state: Option<&'static str>,
-    /// How many were made to its endpoints since those were put in, if that is counted.
+    /// Number of connections to its endpoints since these were added, if counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) connections: Option<u64>,
     pub(super) frontends: Vec<FrontendView<'a>>,
@@ -75,7 +75,7 @@ pub(super) struct FrontendView<'a> {
     /// `asWanted`, `missing`, `notWanted`, `endpointsDiffer` or `differs`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) state: Option<&'static str>,
-    /// What should become of the traffic, where that is something else.
+    /// The desired state, if it differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) wanted: Option<TrafficView<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -91,7 +91,7 @@ pub(super) struct FrontendView<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct TrafficView<'a> {
-    /// `Cluster` or `Local`, where the rules or the objects tell it.
+    /// `Cluster` or `Local`, if known from the rules or the objects.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) policy: Option<&'static str>,
     /// `noEndpoints`: rejected; `noLocalEndpoints`: dropped.
@@ -101,7 +101,7 @@ pub(super) struct TrafficView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) refused_code: Option<&'static str>,
     pub(super) endpoints: &'a [SocketAddr],
-    /// Where this node and its pods get to, under policy Local.
+    /// Endpoints for traffic of this node and its pods, under policy Local.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub(super) endpoints_from_node: &'a [SocketAddr],
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -189,7 +189,7 @@ impl<'a> ServiceView<'a> {
     }
 }
 
-/// All endpoints of frontends, each with the policies that see it.
+/// All endpoints of frontends, each with the policies that select it.
 fn endpoints(frontends: &[(&Frontend, Compared<'_>)]) -> BTreeMap<SocketAddr, Vec<&'static str>> {
     let mut seen: BTreeMap<SocketAddr, Vec<&'static str>> = BTreeMap::new();
     for traffic in frontends.iter().filter_map(|(_, compared)| shown(compared)) {

@@ -32,7 +32,7 @@ const AT_ONCE: Duration = Duration::from_millis(1);
 pub(super) fn run(args: &ListArgs, found: &Inputs, mut before: Table) -> Result<()> {
     let mut watcher = Watcher::open(args, found)?;
     let paint = Paint::for_stdout();
-    // What changed before the watcher was open is found at once.
+    // The first read finds changes that were made before the watcher was open.
     loop {
         let (held, wanted) = held_and_wanted(args, found, found.cluster.as_ref())?;
         let view = View::of(args, found, &held, wanted.as_ref());
@@ -70,10 +70,10 @@ impl Watcher {
         Ok(())
     }
 
-    fn has_event(&mut self, patience: Duration) -> Result<bool, nftables::Error> {
+    fn has_event(&mut self, timeout: Duration) -> Result<bool, nftables::Error> {
         let events = match self {
-            Self::Nftables(watcher) => watcher.next(Some(patience))?,
-            Self::Iptables(watcher) => watcher.next(patience)?,
+            Self::Nftables(watcher) => watcher.next(Some(timeout))?,
+            Self::Iptables(watcher) => watcher.next(timeout)?,
         };
         Ok(!events.is_empty())
     }

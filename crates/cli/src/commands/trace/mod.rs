@@ -72,7 +72,7 @@ fn filter(args: &TraceArgs, known: &TraceContext) -> Result<TraceFilter> {
     }
     let filter = TraceFilter { from: args.from, to, every_packet: args.every_packet };
     if [IpFamily::Ipv4, IpFamily::Ipv6].iter().all(|family| filter.rules(*family).is_empty()) {
-        return Err(WrongUsage("--from and --to are of different families".to_owned()).into());
+        return Err(WrongUsage("--from and --to have different IP families".to_owned()).into());
     }
     Ok(filter)
 }
@@ -105,7 +105,7 @@ struct Session<'a> {
     ended: u64,
 }
 
-/// Timeout if there is no deadline.
+/// Timeout without a deadline.
 const LONG: Duration = Duration::from_secs(3600);
 
 impl Session<'_> {

@@ -57,7 +57,7 @@ impl RulesetCache {
         Ok(())
     }
 
-    /// Reads what is missing to understand an event.
+    /// Reads the chains and rules of an event that are not cached yet.
     pub(super) fn learn(&mut self, event: &TraceEvent) -> Result<()> {
         if let Some(header) = &event.header {
             self.follow_changes(self.known.service_at(header).is_some())?;
