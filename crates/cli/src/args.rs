@@ -102,8 +102,9 @@ Examples:
 
 JSON: mode; services [{namespace, name, port, protocol, action, frontends, objects}]; shared \
 [object]; summary {add, change, remove}, the number of Services. action is add, change or remove; \
-frontends are [{kind, frontend, action, removed, added}], with the endpoints removed and added; an \
-object is {object, change, removed, added}, a table, set or chain with its rules or elements.";
+frontends are [{kind, frontend, action, removed, added, refusedCode}], with the endpoints removed and \
+added, and no-endpoints or no-local-endpoints if the desired rules refuse its traffic; an object is \
+{object, change, removed, added}, a table, set or chain with its rules or elements.";
 
 /// The arguments of this process. As in kube-proxy, underscores in the name of a flag count as dashes.
 pub(crate) fn command_line() -> Vec<OsString> {

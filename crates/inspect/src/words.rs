@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use rulegen_compiler::Refusal;
-use rulegen_model::Unproxied;
+use rulegen_model::{Availability, NotChosen, UnavailableReason, Unproxied};
 use rulegen_net::{IpFamily, ServicePortName, ServiceRef};
 use serde::{Serialize, Serializer};
 
@@ -18,11 +18,11 @@ pub enum MasqueradeReason {
     All,
     /// It goes to a cluster IP and does not come from a pod.
     NotFromPods,
-    /// It comes to an external address or node port, and its endpoint may be on another node.
+    /// Its destination is an external address or node port, and its endpoint may be on another node.
     External,
     /// This node sends it to an external address or node port under policy Local.
     FromNode,
-    /// It comes from the endpoint that it goes to.
+    /// The endpoint is also the sender.
     Hairpin,
 }
 
@@ -38,7 +38,7 @@ impl MasqueradeReason {
         }
     }
 
-    /// The reason, as it stands after a colon.
+    /// The reason. Follows a colon.
     pub fn text(self) -> &'static str {
         match self {
             Self::All => "all traffic to cluster IPs is masqueraded (masqueradeAll)",
@@ -66,7 +66,15 @@ pub fn refusal_code(refusal: Refusal) -> &'static str {
     }
 }
 
-/// What a Service lacks that refuses traffic, as it stands after the name of the Service.
+/// The refusal in a few words.
+pub(crate) fn refusal_words(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::NoEndpoints => "no endpoint: rejected",
+        Refusal::NoLocalEndpoints => "no endpoint on this node: dropped",
+    }
+}
+
+/// Why a Service refuses traffic. Follows the name of the Service in a sentence.
 pub fn refusal_reason(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::NoEndpoints => "has no endpoint that is ready",
@@ -76,7 +84,7 @@ pub fn refusal_reason(refusal: Refusal) -> &'static str {
     }
 }
 
-/// What becomes of refused traffic.
+/// The outcome for refused traffic.
 pub fn refusal_outcome(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::NoEndpoints => REJECTED,
@@ -84,7 +92,7 @@ pub fn refusal_outcome(refusal: Refusal) -> &'static str {
     }
 }
 
-/// What becomes of a packet that goes to no endpoint.
+/// The outcome for a packet that does not reach an endpoint; `None` if it does.
 pub fn outcome(outcome: Outcome) -> Option<&'static str> {
     match outcome {
         Outcome::Endpoint { .. } => None,
@@ -95,7 +103,97 @@ pub fn outcome(outcome: Outcome) -> Option<&'static str> {
     }
 }
 
-/// The end of a sentence that says why there is no endpoint.
+/// The condition of a Service in output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServiceCondition {
+    /// The code in JSON.
+    pub code: &'static str,
+    /// A few words; empty if there is no problem.
+    pub words: &'static str,
+    /// A sentence.
+    pub sentence: &'static str,
+}
+
+/// The condition of a Service, from the availability of its worst port. `None` stands for a Service
+/// without ports in the rules.
+pub fn service_condition(worst: Option<Availability>) -> ServiceCondition {
+    let (code, words, sentence) = match worst {
+        None => (
+            "no-rules",
+            "no rules",
+            "No rules: it is headless, of type ExternalName, handled by another proxy, or has no \
+             valid port.",
+        ),
+        Some(Availability::NoEndpoints) => (
+            Code::NoEndpoints.as_str(),
+            "no endpoints",
+            "A port has no endpoints; its traffic is rejected.",
+        ),
+        Some(Availability::NoneUsable { .. }) => (
+            "no-ready-endpoints",
+            "none ready",
+            "A port has no usable endpoint; its traffic is rejected.",
+        ),
+        Some(Availability::NoneLocal { .. }) => (
+            Code::NoLocalEndpoints.as_str(),
+            "no local endpoint",
+            "A port has traffic policy Local and no endpoint on this node.",
+        ),
+        Some(Availability::OnlyTerminating { .. }) => (
+            "only-terminating-endpoints",
+            "all terminating",
+            "All endpoints of a port are terminating.",
+        ),
+        Some(Availability::Ready) => ("ready", "", "All ports have usable endpoints."),
+    };
+    ServiceCondition { code, words, sentence }
+}
+
+/// The code in JSON of the reason for missing endpoints. Its text is the reason's `Display`.
+pub fn unavailability_code(why: &UnavailableReason) -> &'static str {
+    match why {
+        UnavailableReason::NoSlice => "no-endpoint-slice",
+        UnavailableReason::EmptySlices => "empty-endpoint-slices",
+        UnavailableReason::NoSuchPort { .. } => "no-such-endpoint-port",
+        UnavailableReason::NoneReady { .. } => "no-ready-endpoints",
+        UnavailableReason::OnlyTerminating { .. } => "only-terminating-endpoints",
+        UnavailableReason::NoneLocal { .. } => Code::NoLocalEndpoints.as_str(),
+    }
+}
+
+/// The code in JSON and the text of the reason why an endpoint gets no traffic.
+pub fn not_chosen(reason: NotChosen) -> (&'static str, &'static str) {
+    match reason {
+        NotChosen::NotReady => ("not-ready", "not ready"),
+        NotChosen::OthersReady => ("other-endpoints-ready", "other endpoints are ready"),
+        NotChosen::HintedElsewhere => {
+            ("hinted-elsewhere", "topology hints for other zones or nodes")
+        }
+        NotChosen::OnAnotherNode => ("on-another-node", "on another node"),
+    }
+}
+
+/// Why a trace shows no end of a packet, if trace events were dropped.
+pub(crate) const EVENTS_DROPPED: &str =
+    "trace events were dropped, because the receive buffer was full";
+
+/// Why a trace shows no end of a packet whose last event was at this hook.
+pub(crate) fn lost_after(hook: &str) -> String {
+    let reason = match hook {
+        "prerouting" => "no route, or dropped by rp_filter or rules of iptables-legacy",
+        _ => "dropped or taken over by rules of iptables-legacy or another part of the kernel",
+    };
+    format!("no hook saw it after {hook}: {reason}")
+}
+
+/// The kernel drops translated packets from loopback addresses, independent of the rules.
+pub const ROUTE_LOCALNET_OFF: &str =
+    "net.ipv4.conf.all.route_localnet is 0: the kernel drops the packet after these rules";
+
+/// How to change that.
+pub const ROUTE_LOCALNET_REMEDY: &str = "the agent sets it after it has written its loopback guard";
+
+/// Consequences for the client, at the end of a sentence.
 pub(crate) const CLIENT_IS_REJECTED: &str = "the client gets an ICMP port-unreachable";
 pub(crate) const CLIENT_IS_DROPPED: &str = "the client gets no answer";
 
@@ -124,12 +222,12 @@ pub(crate) fn unused_address(service: &ServiceRef, address: IpAddr, first: &str)
 pub(crate) const UNKNOWN_HOST: &str = "another table, a route, rp_filter or a bridge port without \
                                        hairpin changes that (not followed here)";
 
-/// The condition of a table that is not followed.
+/// The condition of a table that is not evaluated.
 pub(crate) fn other_table(table: &str, chains: &[String]) -> String {
     format!("table {table} drops, changes or does not track it: {}", chains.join(", "))
 }
 
-/// The condition of routes and settings, for a packet that is let through.
+/// The condition of routes and settings, for a packet that is accepted.
 pub(crate) const HOST_NETWORK: &str =
     "the host's routes, rp_filter or a bridge port without hairpin stop it";
 
@@ -137,7 +235,7 @@ pub(crate) const HOST_NETWORK: &str =
 pub(crate) const HOST_NETWORK_BEFORE_REFUSAL: &str =
     "the host's routes or rp_filter stop it before";
 
-/// How probable an end is, if that is certain.
+/// The probability of an end that is the only one.
 pub fn certainty(has_conditions: bool) -> &'static str {
     if has_conditions { "expected" } else { "always" }
 }
@@ -158,7 +256,7 @@ pub(crate) fn without_port(no_port: NoPort) -> (Code, &'static str) {
     }
 }
 
-/// Why the name of a Service stands for no address of a family.
+/// Why a Service's name has no address of a family.
 pub(crate) fn unresolved(state: ServiceState, family: IpFamily) -> (Code, String) {
     let family = family.api_name();
     match state {
@@ -166,7 +264,7 @@ pub(crate) fn unresolved(state: ServiceState, family: IpFamily) -> (Code, String
         ServiceState::NoObjects => (
             Code::UnknownService,
             format!(
-                "has no {family} cluster IP in the rules (with -f or --kubeconfig, explain can tell why)"
+                "has no {family} cluster IP in the rules (with -f or --kubeconfig, explain shows why)"
             ),
         ),
         ServiceState::Unproxied(Unproxied::Headless) => (
@@ -198,7 +296,7 @@ pub(crate) fn unresolved(state: ServiceState, family: IpFamily) -> (Code, String
     }
 }
 
-/// What a remark of an explanation says.
+/// The statement of a remark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
     /// Policy Cluster: endpoints of all nodes.
@@ -217,11 +315,11 @@ pub enum Code {
     Random,
     /// The packet is masqueraded, for this reason.
     Masquerade(MasqueradeReason),
-    /// A rule that is not a Service's masquerades it.
+    /// A rule of another program masquerades it.
     MasqueradedByOthers,
-    /// It is marked to be masqueraded, and no rule does it.
+    /// It is marked for masquerading, but no rule masquerades it.
     NotMasqueraded,
-    /// The client's address is kept.
+    /// The source address is preserved.
     SourceKept,
     /// No endpoint is usable.
     NoEndpoints,
@@ -249,13 +347,13 @@ pub enum Code {
     NoPort,
     /// The packet is ICMP, which Services do not translate.
     Icmp,
-    /// A table that is not followed may change the end.
+    /// A table that is not evaluated may change the end.
     OtherTable,
     /// Routes and settings of the host may change the end.
     HostNetwork,
     /// Nothing is known about the host, which may change the end.
     UnknownHost,
-    /// The Service's name stands for several ports.
+    /// The Service has several ports, and none was named.
     SeveralPorts,
     /// The client is in none of the source ranges.
     SourceRange,
@@ -263,11 +361,11 @@ pub enum Code {
     NoSuchPort,
     /// No Service has the cluster IP.
     NoSuchClusterIp,
-    /// Traffic from elsewhere to loopback addresses is dropped.
+    /// Traffic from other hosts to loopback addresses is dropped.
     LoopbackGuard,
-    /// The kernel drops what is translated from loopback: route_localnet is off.
+    /// The kernel drops translated packets from loopback addresses: route_localnet is off.
     RouteLocalnet,
-    /// A rule or policy that is not a Service's refuses the packet.
+    /// A rule or policy of another program refuses the packet.
     RefusedByOthers,
     /// The address is not this node's, or node ports are not open at it.
     NodePortElsewhere,
@@ -277,7 +375,12 @@ pub enum Code {
     NoService,
     /// Rules are missing.
     MissingRules,
-    /// What this node sends goes to the load balancer.
+    /// Trace events were dropped, so that the end of the packet is unknown.
+    EventsDropped,
+    /// The trace has no event after a hook: another part of the kernel dropped the packet or took it
+    /// over.
+    NoFurtherEvent,
+    /// Traffic of this node to the address goes to the load balancer.
     LeftToLoadBalancer,
 }
 
@@ -323,6 +426,8 @@ impl Code {
             Code::DirectToEndpoint => "direct-to-endpoint",
             Code::NoService => "no-service",
             Code::MissingRules => "missing-rules",
+            Code::EventsDropped => "events-dropped",
+            Code::NoFurtherEvent => "no-further-event",
             Code::LeftToLoadBalancer => "left-to-load-balancer",
         }
     }

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use rulegen_compiler::{Plan, ServicePlan, plan_service};
 use rulegen_config::ProxyConfig;
-use rulegen_model::{
-    Endpoint, LoadBalancing, Node, NotChosen, ServicePort, UnavailableReason, not_chosen,
-};
+use rulegen_inspect::words;
+use rulegen_model::{Endpoint, LoadBalancing, Node, ServicePort, UnavailableReason, not_chosen};
 use serde::Serialize;
 
 use super::counters::Connections;
@@ -48,6 +47,9 @@ pub(super) struct EndpointShown {
     pub(super) state: &'static str,
     /// Why no traffic goes to it; `None` if it is used.
     pub(super) unused: Option<&'static str>,
+    /// The stable code of this reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) unused_code: Option<&'static str>,
     pub(super) connections: Option<u64>,
 }
 
@@ -55,13 +57,16 @@ pub(super) struct EndpointShown {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Unavailability {
+    /// The stable code of the reason.
+    pub(super) code: &'static str,
     pub(super) reason: String,
     pub(super) remedy: String,
 }
 
 impl Unavailability {
     fn of(port: &ServicePort, why: &UnavailableReason) -> Self {
-        Self { reason: format!("It {why}."), remedy: why.remedy(&port.name) }
+        let code = words::unavailability_code(why);
+        Self { code, reason: format!("It {why}."), remedy: why.remedy(&port.name) }
     }
 }
 
@@ -108,11 +113,13 @@ impl Port {
         };
         let endpoint = |endpoint: &Endpoint| {
             let is_used = chosen.contains(&endpoint.address);
+            let unused = (!is_used).then(|| words::not_chosen(not_chosen(port, endpoint)));
             EndpointShown {
                 address: endpoint.address,
                 local: endpoint.local,
                 state: state(endpoint),
-                unused: (!is_used).then(|| unused(not_chosen(port, endpoint))),
+                unused: unused.map(|(_, text)| text),
+                unused_code: unused.map(|(code, _)| code),
                 connections: counted(endpoint),
             }
         };
@@ -213,14 +220,5 @@ fn state(of: &Endpoint) -> &'static str {
         (false, true, true) => "terminating, still serving",
         (false, true, false) => "terminating",
         (false, false, _) => "not ready",
-    }
-}
-
-fn unused(of: NotChosen) -> &'static str {
-    match of {
-        NotChosen::NotReady => "not ready",
-        NotChosen::OthersReady => "other endpoints are ready",
-        NotChosen::HintedElsewhere => "topology hints for other zones or nodes",
-        NotChosen::OnAnotherNode => "on another node",
     }
 }

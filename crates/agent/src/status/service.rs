@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use askama::Template;
 use rulegen_compiler::plan;
 use rulegen_config::ProxyConfig;
+use rulegen_inspect::words::ServiceCondition;
 use rulegen_model::{Kind, Node, ObjectKey, ServicePort, Snapshot, UnavailableReason};
 use rulegen_net::IpFamily;
 use serde::Serialize;
@@ -32,6 +33,8 @@ pub(super) struct ServicePage {
     level: HealthLevel,
     /// Its condition, in a sentence.
     state: &'static str,
+    /// The stable code of its condition.
+    state_code: &'static str,
     page: usize,
     pages: usize,
     /// The ports on this page; a port with many endpoints is on several pages.
@@ -63,7 +66,8 @@ impl ServicePage {
             namespace: key.namespace.to_string(),
             name: key.name.to_string(),
             level: copy.level,
-            state: copy.state,
+            state: copy.state.sentence,
+            state_code: copy.state.code,
             page: copy.parts.page,
             pages: copy.parts.pages,
             ports: copy.shown(connections.as_ref()),
@@ -108,7 +112,7 @@ struct Copied {
     node: Node,
     config: ProxyConfig,
     level: HealthLevel,
-    state: &'static str,
+    state: ServiceCondition,
     parts: Parts,
     /// The ports on the page, by their index in the Service.
     ports: BTreeMap<usize, Copy>,
@@ -140,7 +144,7 @@ impl Copied {
         }
         let claimants = claimants(store, ports.values().map(|copy: &Copy| &copy.port));
         let (node, config) = (store.node().clone(), store.config().clone());
-        Some(Self { node, config, level, state: state.sentence(), parts, ports, claimants })
+        Some(Self { node, config, level, state, parts, ports, claimants })
     }
 
     fn connections(&self, status: &Status) -> Option<Result<Connections, String>> {

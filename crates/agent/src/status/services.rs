@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use askama::Template;
 use rulegen_compiler::plan_service;
+use rulegen_inspect::words::{ServiceCondition, service_condition};
 use rulegen_model::{Availability, ObjectKey, ServicePort};
 use serde::Serialize;
 
@@ -61,8 +62,10 @@ struct Row {
     endpoints: usize,
     #[serde(rename = "tone")]
     level: HealthLevel,
-    /// The problem in a few words; empty if there is none.
+    /// The problem in a few words, or empty.
     state: &'static str,
+    /// The stable code of the state.
+    state_code: &'static str,
 }
 
 #[derive(PartialEq, Serialize)]
@@ -193,7 +196,8 @@ impl Row {
             usable_endpoints,
             endpoints,
             level,
-            state: state.words(),
+            state: state.words,
+            state_code: state.code,
         }
     }
 
@@ -225,57 +229,17 @@ impl PortShown {
     }
 }
 
-/// The condition of a Service's worst port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Condition {
-    NoRules,
-    NoEndpoints,
-    NoneReady,
-    NoneHere,
-    AllTerminating,
-    Good,
-}
-
-impl Condition {
-    /// A few words; empty if there is no problem.
-    fn words(self) -> &'static str {
-        match self {
-            Condition::NoRules => "no rules",
-            Condition::NoEndpoints => "no endpoints",
-            Condition::NoneReady => "none ready",
-            Condition::NoneHere => "no local endpoint",
-            Condition::AllTerminating => "all terminating",
-            Condition::Good => "",
+/// The severity and the condition of a Service: that of its worst port.
+pub(super) fn state(ports: &[ServicePort]) -> (HealthLevel, ServiceCondition) {
+    let worst = ports.iter().map(Availability::of).min();
+    let level = match worst {
+        Some(Availability::NoEndpoints | Availability::NoneUsable { .. }) => HealthLevel::Bad,
+        Some(Availability::NoneLocal { .. } | Availability::OnlyTerminating { .. }) => {
+            HealthLevel::Attention
         }
-    }
-
-    pub(super) fn sentence(self) -> &'static str {
-        match self {
-            Condition::NoRules => {
-                "No rules: it is headless, of type ExternalName, handled by another proxy, or has \
-                 no valid port."
-            }
-            Condition::NoEndpoints => "A port has no endpoints; its traffic is rejected.",
-            Condition::NoneReady => "A port has no usable endpoint; its traffic is rejected.",
-            Condition::NoneHere => "A port has traffic policy Local and no endpoint on this node.",
-            Condition::AllTerminating => "All endpoints of a port are terminating.",
-            Condition::Good => "All ports have usable endpoints.",
-        }
-    }
-}
-
-/// The severity and the condition of a Service.
-pub(super) fn state(ports: &[ServicePort]) -> (HealthLevel, Condition) {
-    match ports.iter().map(Availability::of).min() {
-        None => (HealthLevel::Good, Condition::NoRules),
-        Some(Availability::NoEndpoints) => (HealthLevel::Bad, Condition::NoEndpoints),
-        Some(Availability::NoneUsable { .. }) => (HealthLevel::Bad, Condition::NoneReady),
-        Some(Availability::NoneLocal { .. }) => (HealthLevel::Attention, Condition::NoneHere),
-        Some(Availability::OnlyTerminating { .. }) => {
-            (HealthLevel::Attention, Condition::AllTerminating)
-        }
-        Some(Availability::Ready) => (HealthLevel::Good, Condition::Good),
-    }
+        None | Some(Availability::Ready) => HealthLevel::Good,
+    };
+    (level, service_condition(worst))
 }
 
 fn texts(ips: &[&IpAddr]) -> Vec<String> {

@@ -407,6 +407,7 @@ fn service_page_shows_paths_with_endpoint_probabilities() {
     assert_eq!(chances.len(), 3);
     assert!(chances.iter().all(|chance| chance["chance"] == "1/3"));
     assert_eq!(port["endpoints"][3]["unused"], "not ready");
+    assert_eq!(port["endpoints"][3]["unusedCode"], "not-ready");
     assert_eq!(port["unavailability"], Value::Null);
     let text = html(&status, "/services/shop/web");
     assert!(text.matches(">1/3<").count() == 3 && text.contains("10.244.3.1:8080"), "{text}");
@@ -463,6 +464,24 @@ fn service_without_endpoints_shows_reason_and_remedy() {
     assert!(reason("/services/shop/idle").contains("ready"));
     assert!(reason("/services/shop/lost").contains("http over TCP"));
     assert!(reason("/services/shop/local").contains("on this node"));
+    let codes = |path: &str| {
+        let page = data(&status, path);
+        let list = data(&status, "/services");
+        let mut rows = list["services"].as_array().unwrap().iter();
+        let row = rows.find(|row| row["name"] == page["name"]).unwrap();
+        assert_eq!(row["stateCode"], page["stateCode"]);
+        let text = |code: &Value| code.as_str().unwrap_or_default().to_owned();
+        (text(&page["stateCode"]), text(&page["ports"][0]["unavailability"]["code"]))
+    };
+    for (path, condition, reason) in [
+        ("/services/other/bare", "no-endpoints", "no-endpoint-slice"),
+        ("/services/shop/idle", "no-ready-endpoints", "no-ready-endpoints"),
+        ("/services/shop/lost", "no-endpoints", "no-such-endpoint-port"),
+        ("/services/shop/local", "no-local-endpoints", "no-local-endpoints"),
+        ("/services/shop/web", "ready", ""),
+    ] {
+        assert_eq!(codes(path), (condition.to_owned(), reason.to_owned()), "{path}");
+    }
     put(&status, slice("other", "bare", "http", &json!([])));
     status.known.store.write().changes();
     assert_ne!(reason("/services/other/bare"), "It has no EndpointSlice.");

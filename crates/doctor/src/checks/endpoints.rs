@@ -66,7 +66,9 @@ mod tests {
         };
         let found =
             |why| check(&[Unavailability { port: port.clone(), family: IpFamily::Ipv4, why }]);
-        let [finding] = &found(UnavailableReason::NoSlice)[..] else { panic!("one is lacking") };
+        let [finding] = &found(UnavailableReason::NoSlice)[..] else {
+            panic!("expected one finding")
+        };
         assert_eq!(finding.code, FindingCode::NoEndpointSlice);
         assert_eq!(finding.severity, Severity::Warning);
         assert_eq!(finding.what, "Service default/web:http (IPv4) has no EndpointSlice");
@@ -75,5 +77,20 @@ mod tests {
         assert_eq!(found(local(LocalPolicyScope::External))[0].severity, Severity::Note);
         assert_eq!(found(local(LocalPolicyScope::Internal))[0].severity, Severity::Warning);
         assert_eq!(check(&[]), []);
+        // The status page has the same codes.
+        let (port, found) = (String::new(), Vec::new());
+        for why in [
+            UnavailableReason::NoSlice,
+            UnavailableReason::EmptySlices,
+            UnavailableReason::NoSuchPort { port, found },
+            UnavailableReason::NoneReady { not_ready: 1, terminating: 0 },
+            UnavailableReason::OnlyTerminating { terminating: 1 },
+            local(LocalPolicyScope::Both),
+        ] {
+            assert_eq!(
+                serde_json::json!(code(&why)),
+                rulegen_inspect::words::unavailability_code(&why)
+            );
+        }
     }
 }

@@ -80,6 +80,10 @@ pub struct FrontendChange {
     pub removed: Vec<String>,
     /// Added endpoints and properties.
     pub added: Vec<String>,
+    /// Code of the reason for which the desired rules refuse its traffic: `no-endpoints` or
+    /// `no-local-endpoints`. `None` if they forward it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused_code: Option<&'static str>,
 }
 
 /// A chain, set or table that changes.

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rulegen_compiler::Refusal;
 use rulegen_model::TrafficPolicy;
 use rulegen_net::{Frontend, ServicePortName};
 
 use super::report::{Action, ByOwner, FrontendChange, Report, ServiceChange, Summary};
 use crate::listing::{Compared, Listing, State, Traffic, compare};
+use crate::words::{refusal_code, refusal_words};
 
 type Changes<'a> = BTreeMap<&'a ServicePortName, Vec<FrontendChange>>;
 
@@ -96,6 +96,7 @@ fn frontend_change(frontend: &Frontend, compared: &Compared<'_>) -> Option<Front
         action: action(compared.held.is_some(), compared.wanted.is_some()),
         removed: without(&held, &wanted),
         added: without(&wanted, &held),
+        refused_code: compared.wanted.and_then(|traffic| traffic.refusal).map(refusal_code),
     })
 }
 
@@ -117,10 +118,7 @@ fn properties(traffic: &Traffic) -> Vec<String> {
         traffic.endpoints.iter().map(|endpoint| format!("endpoint {endpoint}")).collect();
     properties
         .extend(traffic.from_node.iter().map(|to| format!("endpoint {to} for this node's pods")));
-    properties.extend(traffic.refusal.map(|refusal| match refusal {
-        Refusal::NoEndpoints => "rejected: no endpoints".to_owned(),
-        Refusal::NoLocalEndpoints => "dropped: no endpoints on this node".to_owned(),
-    }));
+    properties.extend(traffic.refusal.map(|refusal| refusal_words(refusal).to_owned()));
     properties.extend(traffic.policy.map(|policy| match policy {
         TrafficPolicy::Cluster => "policy Cluster".to_owned(),
         TrafficPolicy::Local => "policy Local".to_owned(),

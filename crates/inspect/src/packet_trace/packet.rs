@@ -3,12 +3,15 @@
 use std::net::SocketAddr;
 
 use rulegen_compiler::Refusal;
+use rulegen_compiler::nftables::CLOSED;
 use rulegen_ruleset::nftables::{
     ChainId, Comment, PacketHeader, TraceVerdict, TracedRule, Verdict,
 };
 
 use super::TracedElement;
-use crate::words::{MasqueradeReason, refusal_code, refusal_reason};
+use crate::words::{
+    Code, EVENTS_DROPPED, MasqueradeReason, lost_after, refusal_code, refusal_reason,
+};
 
 /// A packet since its first event in this network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,10 +148,24 @@ impl TracedPacket {
         self.reason.filter(|_| self.masqueraded)
     }
 
-    /// The code of the reason, if a rule of a Service rejected or dropped it.
+    /// The code of the reason, unless it was delivered or forwarded.
     pub fn why_code(&self) -> Option<&'static str> {
-        let is_refused = matches!(self.end(), TracedEnd::Rejected | TracedEnd::Dropped);
-        self.service_refusal().filter(|_| is_refused).map(|(_, refusal)| refusal_code(refusal))
+        let step = self.steps.last()?;
+        Some(match self.end() {
+            TracedEnd::Left(_) | TracedEnd::Delivered => return None,
+            TracedEnd::Lost(_) if self.is_incomplete => Code::EventsDropped.as_str(),
+            TracedEnd::Lost(_) => Code::NoFurtherEvent.as_str(),
+            TracedEnd::Queued | TracedEnd::Stolen => Code::RefusedByOthers.as_str(),
+            TracedEnd::Rejected | TracedEnd::Dropped if !step.is_ours => {
+                Code::RefusedByOthers.as_str()
+            }
+            end => match self.service_refusal() {
+                Some((_, refusal)) => refusal_code(refusal),
+                None if step.at.chain.as_str() != CLOSED => Code::SourceRange.as_str(),
+                None if end == TracedEnd::Rejected => Code::NoSuchPort.as_str(),
+                None => Code::NoSuchClusterIp.as_str(),
+            },
+        })
     }
 
     /// The reason in words, unless it was delivered as intended.
@@ -159,18 +176,8 @@ impl TracedPacket {
             TracedEnd::Rejected | TracedEnd::Dropped | TracedEnd::Queued | TracedEnd::Stolen => {
                 Some(self.refusal().unwrap_or_else(|| by(step)))
             }
-            TracedEnd::Lost(_) if self.is_incomplete => {
-                Some("trace events were dropped, because the receive buffer was full".to_owned())
-            }
-            TracedEnd::Lost("prerouting") => Some(
-                "no hook saw it after prerouting: no route, or dropped by rp_filter or \
-                 rules of iptables-legacy"
-                    .to_owned(),
-            ),
-            TracedEnd::Lost(hook) => Some(format!(
-                "no hook saw it after {hook}: dropped or taken over by rules of iptables-legacy or \
-                 another part of the kernel"
-            )),
+            TracedEnd::Lost(_) if self.is_incomplete => Some(EVENTS_DROPPED.to_owned()),
+            TracedEnd::Lost(hook) => Some(lost_after(hook)),
         }
     }
 

@@ -183,27 +183,64 @@ fn trace_rejected_or_dropped_packet_ends_at_once_with_reason() {
         let mut follower = follower();
         let updates = take(&mut follower, events);
         let Some(TraceUpdate::Ended(packet)) = updates.last() else { panic!("{updates:?}") };
-        (packet.end().word(), packet.why().unwrap_or_default())
+        (
+            packet.end().word(),
+            packet.why_code().unwrap_or_default(),
+            packet.why().unwrap_or_default(),
+        )
     };
     let chain = |chain: &str, step| event(7, at("rulegen", chain), step, None);
     let goto = rule(2, TraceVerdict::Goto(Name::from("reject-chain")));
     let reject = chain("reject-chain", rule(3, TraceVerdict::Drop));
     assert_eq!(
         refused("10.96.0.11", vec![chain("no-endpoints", goto), reject]),
-        ("rejected", "default/none has no endpoint that is ready".to_owned())
+        ("rejected", "no-endpoints", "default/none has no endpoint that is ready".to_owned())
     );
     let dropped = chain("no-endpoints", rule(2, TraceVerdict::Drop));
-    let (end, why) = refused("10.96.0.12", vec![dropped]);
+    let (end, code, why) = refused("10.96.0.12", vec![dropped]);
+    assert_eq!(code, "no-local-endpoints");
     assert!(end == "dropped" && why.starts_with("default/here has endpoints"), "{end}: {why}");
     let foreign = event(7, at("guard", "wall"), rule(5, TraceVerdict::Drop), None);
-    let (end, why) = refused("10.96.0.10", vec![foreign]);
+    let (end, code, why) = refused("10.96.0.10", vec![foreign]);
+    assert_eq!(code, "refused-by-others");
     assert!(end == "dropped" && why.starts_with("by rule 5 of ip guard wall"), "{end}: {why}");
     let policy = TraceStep::Policy(TraceVerdict::Drop);
     let policy = event(7, at("guard", "wall"), policy, None);
     assert_eq!(
         refused("10.96.0.10", vec![policy]),
-        ("dropped", "by the policy of ip guard wall".to_owned())
+        ("dropped", "refused-by-others", "by the policy of ip guard wall".to_owned())
     );
+}
+
+#[test]
+fn trace_code_of_closed_port_unused_cluster_ip_source_range_and_unknown_end() {
+    let comment = || Some(Comment::from("the reason"));
+    let rule_of =
+        |rejects| Some(TracedRule { rejects, comment: comment(), ..TracedRule::default() });
+    let mut known = known();
+    for (chain, handle, rejects) in
+        [("closed-cluster-ips", 11, true), ("closed-cluster-ips", 12, false), ("ranges", 13, false)]
+    {
+        known.rules.insert((at("rulegen", chain), handle), rule_of(rejects));
+    }
+    let code = |then: Option<(&str, u64)>| {
+        let to = header("10.96.0.10", 81);
+        let mut follower = follower();
+        let mut updates = follower.take(&known, armed(7, to.clone()), MOMENT);
+        let base = event(7, at("rulegen", "nat-prerouting"), accept(), Some(to));
+        updates.extend(follower.take(&known, base, MOMENT));
+        if let Some((chain, handle)) = then {
+            let drop = event(7, at("rulegen", chain), rule(handle, TraceVerdict::Drop), None);
+            updates.extend(follower.take(&known, drop, MOMENT));
+        }
+        updates.extend(follower.finish());
+        let Some(TraceUpdate::Ended(packet)) = updates.last() else { panic!("{updates:?}") };
+        packet.why_code()
+    };
+    assert_eq!(code(Some(("closed-cluster-ips", 11))), Some("no-such-port"));
+    assert_eq!(code(Some(("closed-cluster-ips", 12))), Some("no-such-cluster-ip"));
+    assert_eq!(code(Some(("ranges", 13))), Some("source-range"));
+    assert_eq!(code(None), Some("no-further-event"));
 }
 
 #[test]

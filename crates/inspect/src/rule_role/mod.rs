@@ -8,7 +8,7 @@ use rulegen_model::TrafficPolicy;
 use rulegen_net::{FrontendKind, ServicePortName};
 use rulegen_ruleset::nftables::NumgenMode;
 
-use crate::words::MasqueradeReason;
+use crate::words::{MasqueradeReason, refusal_words};
 
 pub(crate) use iptables::role as of_iptables;
 pub(crate) use nftables::{reason as masquerade_reason, role as of_nftables};
@@ -84,8 +84,7 @@ impl RuleRole {
             }
             RuleRole::Translation => "the destination is translated",
             RuleRole::Masquerade => "the source becomes the node's address",
-            RuleRole::Refused(_, Refusal::NoEndpoints) => "no endpoint: rejected",
-            RuleRole::Refused(_, Refusal::NoLocalEndpoints) => "no endpoint on this node: dropped",
+            RuleRole::Refused(_, refusal) => refusal_words(*refusal),
             RuleRole::Firewalled(_) => "source not in the source ranges: dropped",
             RuleRole::ClosedPort(_) => "the Service does not have this port: rejected",
             RuleRole::NoSuchClusterIp => "no Service has this cluster IP: dropped",

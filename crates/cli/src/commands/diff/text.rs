@@ -123,6 +123,7 @@ mod tests {
             action: Action::Change,
             removed: lines(),
             added: lines(),
+            refused_code: None,
         };
         let service = ServiceChange {
             namespace: TITLE.into(),

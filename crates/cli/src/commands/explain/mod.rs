@@ -13,7 +13,7 @@ use rulegen_config::ProxyMode;
 use rulegen_inspect::explain::{
     About, Destination, End, Explanation, Outcome, Remark, UnresolvedService, UnusedAddress,
 };
-use rulegen_inspect::words::Code;
+use rulegen_inspect::words::{Code, ROUTE_LOCALNET_OFF, ROUTE_LOCALNET_REMEDY};
 use rulegen_model::Cluster;
 use rulegen_model::unavailability;
 use rulegen_net::{IpFamily, Protocol, ServiceRef};
@@ -132,10 +132,8 @@ fn closed_loopback(explanation: &Explanation) -> Option<Remark> {
     let is_translated = |end: &End| matches!(end.outcome, Outcome::Endpoint { .. });
     let is_closed = explanation.ends.iter().any(is_translated) && !host::routes_localnet();
     is_closed.then(|| {
-        let text =
-            "net.ipv4.conf.all.route_localnet is 0: the kernel drops the packet behind these rules";
-        Remark::new(About::Refusal, Code::RouteLocalnet, text)
-            .change("the agent sets it once its guard is in")
+        Remark::new(About::Refusal, Code::RouteLocalnet, ROUTE_LOCALNET_OFF)
+            .change(ROUTE_LOCALNET_REMEDY)
     })
 }
 

@@ -50,7 +50,7 @@ struct Packet<'a> {
     end: &'static str,
     /// The reason, in words, if it was not delivered or forwarded.
     why: Option<String>,
-    /// The stable code of the reason, if a Service rejected or dropped it.
+    /// The stable code of the reason, if it was not delivered or forwarded.
     why_code: Option<&'static str>,
     steps: Vec<Step<'a>>,
 }
