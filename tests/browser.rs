@@ -17,20 +17,20 @@
 )]
 
 #[path = "agent/api_server/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "each target uses a part of it")]
+#[allow(dead_code, unused_imports, reason = "each target uses only a part")]
 mod api_server;
 mod common;
 #[path = "netns/namespace.rs"]
-#[allow(dead_code, reason = "each target uses a part of it")]
+#[allow(dead_code, reason = "each target uses only a part")]
 mod namespace;
 #[path = "agent/node.rs"]
-#[allow(dead_code, reason = "each target uses a part of it")]
+#[allow(dead_code, reason = "each target uses only a part")]
 mod node;
 #[path = "agent/objects.rs"]
-#[allow(dead_code, reason = "each target uses a part of it")]
+#[allow(dead_code, reason = "each target uses only a part")]
 mod objects;
 #[path = "netns/traffic.rs"]
-#[allow(dead_code, reason = "each target uses a part of it")]
+#[allow(dead_code, reason = "each target uses only a part")]
 mod traffic;
 
 use std::fs;

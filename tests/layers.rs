@@ -6,7 +6,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
-    reason = "a test that cannot go on shall stop"
+    reason = "a failing test may panic"
 )]
 
 mod common;

@@ -83,7 +83,7 @@ fn changes(snapshot: &Snapshot) -> Value {
     let Written { bytes, encoding, kernel: committing } = kernel.last_written();
     let (encode, commit) = (encoding.as_secs_f64() * 1e3, committing.as_secs_f64() * 1e3);
     let mut rows = vec![json!({
-        "change": "all of it", "elements": elements, "bytes": bytes, "compile_ms": compile,
+        "change": "everything", "elements": elements, "bytes": bytes, "compile_ms": compile,
         "diff_ms": all - encode - commit, "encode_ms": encode, "kernel_ms": commit,
         "total_ms": compile + all, "p99_ms": compile + all,
     })];

@@ -138,7 +138,7 @@ impl Node {
         self.log().lines().filter(|line| line.contains(text)).count()
     }
 
-    /// Waits until so many lines contain the text, and fails if there are more. A thread of its own
+    /// Waits until this number of lines contain the text, and fails if there are more. A separate thread
     /// writes the log, so a line may appear later than the metric of the same event.
     pub(crate) fn assert_logged(&self, text: &str, count: usize) {
         wait_until(&format!("{text:?} is logged"), || self.logged(text) >= count);

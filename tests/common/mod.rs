@@ -1,6 +1,6 @@
 //! Helpers shared by the tests of the whole program.
 
-#![allow(dead_code, reason = "each target uses a part of it")]
+#![allow(dead_code, reason = "each target uses only a part")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -31,7 +31,7 @@ pub(crate) fn arrows(architecture: &str) -> BTreeMap<String, BTreeSet<String>> {
     arrows
 }
 
-/// The names where a line starts, and those where it has an arrowhead.
+/// The names at the starts of a line, and the names at its arrowheads.
 fn follow(
     drawing: &[Vec<char>],
     seen: &mut BTreeSet<(usize, usize)>,
@@ -45,15 +45,16 @@ fn follow(
             continue;
         }
         for &side in sides(glyph) {
-            // A name may stand one space beside its line.
-            let beside = step(cell, side);
-            let further = beside.filter(|_| side.0 == 0).and_then(|cell| step(cell, side));
-            let name = [beside, further].into_iter().flatten().find_map(|at| name_at(drawing, at));
+            // There may be one space between a line and its name.
+            let adjacent = step(cell, side);
+            let further = adjacent.filter(|_| side.0 == 0).and_then(|cell| step(cell, side));
+            let name =
+                [adjacent, further].into_iter().flatten().find_map(|at| name_at(drawing, at));
             match name {
                 Some(name) if is_head(glyph, side) => _ = to.insert(name),
                 Some(name) => _ = from.insert(name),
-                None => next.extend(beside.filter(|beside| {
-                    sides(self::glyph(drawing, *beside)).contains(&(-side.0, -side.1))
+                None => next.extend(adjacent.filter(|adjacent| {
+                    sides(self::glyph(drawing, *adjacent)).contains(&(-side.0, -side.1))
                 })),
             }
         }

@@ -1,16 +1,16 @@
-//! Which file of a crate uses which other file, and the circles among them.
+//! Finds which files of a crate use each other, and the cycles.
 //!
 //! An arrow goes from a file to the file that *defines* an item which the first one names, in a
 //! private `use` or in a path in its code. Re-exports are followed to the definition, so going
-//! through a parent module hides nothing. These are no arrows:
+//! through a parent module hides nothing. Not arrows are:
 //!
-//! - `mod child;` and a re-export (`pub use`, `pub(crate) use`): they say where names are found.
+//! - `mod child;` and a re-export (`pub use`, `pub(crate) use`): they only make names available.
 //!   If the file also uses such a name in its own code, that is an arrow.
 //! - code and files under `#[cfg(test)]`, and links in comments.
-//! - method calls: which type they are called on is not known from the text.
+//! - method calls: the text does not show the type.
 //!
-//! So a parent that uses its child, which uses an item of the parent, is a circle. The item then
-//! belongs in a file of its own.
+//! So a parent that uses its child, which uses an item of the parent, is a cycle. The item then
+//! belongs in its own file.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -29,14 +29,14 @@ type Arrows = BTreeMap<PathBuf, BTreeMap<PathBuf, BTreeSet<String>>>;
 /// Files with the names of items that they define.
 type Definitions = BTreeSet<(PathBuf, String)>;
 
-/// What a name in a module stands for.
+/// The meaning of a name in a module.
 #[derive(Clone)]
 enum Name {
     /// An item that this module defines.
     Item,
     /// A child module.
     Module,
-    /// What a `use` brings in: the path as written.
+    /// An imported item: the path as written.
     Import(Vec<String>),
 }
 
@@ -296,7 +296,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The paths in the tokens of a macro or an attribute, whose grammar is its own. A single
+    /// The paths in the tokens of a macro or an attribute, whose grammar is unknown. A single
     /// word counts only if it is a type or a call, as it may be a field or a variable.
     fn tokens(&mut self, tokens: TokenStream) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
@@ -386,8 +386,8 @@ impl Crate {
         found
     }
 
-    /// The files that define what a path in a module means, each with the item's name. Several if
-    /// a name means a type and a function; none if it is from another crate, or is a variable.
+    /// The files that define the item of a path in a module, each with the item's name. Several if
+    /// the name is a type and a function; none for other crates and variables.
     fn definitions(&self, module: &[String], path: &[String]) -> Definitions {
         let Some((first, rest)) = path.split_first() else { return Definitions::new() };
         let parent = || &module[..module.len().saturating_sub(1)];
@@ -409,7 +409,7 @@ impl Crate {
             }
             Name::Import(import) => self.through(module, import, rest),
         };
-        // A path that goes on leads through the module, if a function has the same name.
+        // A longer path leads through the module, even if a function has the same name.
         let module = names.iter().find(|name| matches!(name, Name::Module));
         match module.filter(|_| !rest.is_empty()) {
             Some(child) => meaning(child),

@@ -565,7 +565,7 @@ fn status(agent: &Agent<'_>, field: &str) -> String {
     line.split_whitespace().next().unwrap().to_owned()
 }
 
-/// A cluster IP belongs to its Service, in whatever order Services come and go.
+/// A cluster IP belongs to its Service, in any order of added and removed Services.
 fn check_cluster_ip_ownership(label: &str, flags: &str) {
     let lab = Topology::new(label);
     let manifests = Manifests::new(&lab.node);

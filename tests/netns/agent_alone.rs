@@ -182,7 +182,7 @@ fn manifests_and_config_file_are_polled_without_inotify() {
     }
 }
 
-/// The second start finds the sysctls as it wants them.
+/// At the second start the sysctls already have the desired values.
 #[test]
 fn log_at_start_is_one_line() {
     let namespace = Namespace::new("start-line");

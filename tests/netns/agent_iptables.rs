@@ -195,7 +195,7 @@ fn drift_iptables_is_repaired_and_foreign_rules_are_kept() {
         let right = rules();
         assert!(right.contains("KUBE-SEP"), "{right}");
 
-        // Changes of foreign chains are no drift. If only those change, the agent does not even
+        // Changes of foreign chains are not drift. If only those change, the agent does not even
         // read.
         let saves = agent.saves(variant);
         namespace.run(&format!(
@@ -333,7 +333,7 @@ fn takeover_iptables_legacy_without_capability_is_reported_once() {
     assert!(!agent.log().contains("WARN cleanup of another proxy mode"), "{}", agent.log());
 }
 
-/// In whatever order the agent and another program commit, the rules are correct in the end.
+/// The rules are correct in the end, for any order of commits of the agent and another program.
 #[test]
 fn drift_iptables_during_own_sync_is_repaired() {
     let namespace = Namespace::new("agent-meanwhile");

@@ -181,8 +181,8 @@ fn doctor_on_bare_node_reports_missing_rules_and_objects() {
     for check in ["drift", "endpoints", "address-claims", "node-ports"] {
         assert_eq!(found[check].0, "notChecked", "{check}");
     }
-    let told = stdout(&namespace.rulegen("doctor --check drift"));
-    assert!(told.contains("use -f or --kubeconfig"), "{told}");
+    let text = stdout(&namespace.rulegen("doctor --check drift"));
+    assert!(text.contains("use -f or --kubeconfig"), "{text}");
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn doctor_hairpin_off_on_bridge_port_of_an_endpoint() {
          ip link add pod1 type veth peer name a; ip link set pod1 master cni0; \
          ip link set pod1 up; sysctl -qw net.bridge.bridge-nf-call-iptables=1",
     );
-    assert_eq!(patient.examine("").0, Some(0), "no endpoint is there");
+    assert_eq!(patient.examine("").0, Some(0), "no endpoint exists");
     patient.namespace.run(
         "bridge fdb add 02:00:00:00:00:05 dev pod1 master static; \
          ip neigh add 10.244.1.5 lladdr 02:00:00:00:00:05 dev cni0 nud permanent",

@@ -23,7 +23,7 @@ const CHECKS: [u16; 2] = [31_001, 31_002];
 #[derive(Clone, Copy)]
 struct Attack {
     name: &'static str,
-    /// What it sends after connecting.
+    /// The bytes that it sends after connecting.
     bytes: &'static [u8],
     /// Whether it sends one more byte per second.
     sends_slowly: bool,

@@ -166,7 +166,7 @@ fn list_and_diff_mark_drift() {
     }
 }
 
-/// A chain without rules leads nowhere, whatever its name.
+/// A chain without rules has no endpoints, regardless of its name.
 #[test]
 fn list_follows_rules_instead_of_chain_names() {
     let namespace = applied("list-flushed", "nftables", &example("clusterip.yaml"));

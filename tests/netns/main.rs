@@ -27,7 +27,7 @@ mod apply;
 mod apply_refused;
 mod apply_removal;
 #[path = "../../crates/compiler/tests/properties/cluster.rs"]
-#[allow(dead_code, reason = "only the property tests use all of it")]
+#[allow(dead_code, reason = "the property tests use the rest")]
 mod cluster;
 mod conntrack;
 mod descriptors;

@@ -35,9 +35,9 @@ fn doctor_list_checks_and_check_flag() {
     let names: Vec<&str> =
         listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
     assert!(names.contains(&"ip-forward") && names.contains(&"node-ports"), "{listed}");
-    let told = stdout(&rulegen(&root(), &["doctor", "--check", "ip-forward", "rp-filter"]));
-    let lines = told.lines().filter(|line| !line.starts_with("    ")).count();
-    assert_eq!(lines, 3, "two checks and a summary: {told}");
+    let text = stdout(&rulegen(&root(), &["doctor", "--check", "ip-forward", "rp-filter"]));
+    let lines = text.lines().filter(|line| !line.starts_with("    ")).count();
+    assert_eq!(lines, 3, "two checks and a summary: {text}");
 }
 
 #[test]
@@ -121,13 +121,17 @@ fn unusable_input_or_configuration_is_rejected_by_every_command() {
         }
         let refused = |arguments: &[&str]| {
             let output = run(arguments);
-            let said = stderr(&output);
-            assert_eq!(output.status.code(), Some(unusable), "{command:?} {arguments:?}: {said}");
+            let message = stderr(&output);
+            assert_eq!(
+                output.status.code(),
+                Some(unusable),
+                "{command:?} {arguments:?}: {message}"
+            );
             assert_eq!(stdout(&output), "", "{command:?} {arguments:?}");
-            assert!(said.contains("error: "), "{command:?} {arguments:?}: {said}");
+            assert!(message.contains("error: "), "{command:?} {arguments:?}: {message}");
         };
         for input in &inputs {
-            // A whole file beside it does not help, but where only Services are missing.
+            // A valid second file does not help, except where only Services are missing.
             if !input.ends_with("none.json") {
                 refused(&["-f", input, "-f", good]);
             }
@@ -235,8 +239,8 @@ fn flags_with_possible_values_list_and_suggest_them() {
         assert!(completion.contains(&names.replace(',', "")), "{typo}");
         let output = rulegen(&root(), &["diff", "-f", "none.yaml", typo]);
         assert_eq!(output.status.code(), Some(2), "{typo}");
-        let said = stderr(&output);
-        assert!(said.contains(&format!("a similar value exists: {nearest}")), "{said}");
+        let message = stderr(&output);
+        assert!(message.contains(&format!("a similar value exists: {nearest}")), "{message}");
     }
     let output = rulegen(&root(), &["doctor", "--check", "endpoint"]);
     assert!(stderr(&output).contains("'endpoints'"), "{}", stderr(&output));
@@ -249,10 +253,10 @@ fn configuration_of_wrong_kind_is_reported_once() {
     let config = scratch.write("config.yaml", "apiVersion: v1\nkind: ConfigMap\n");
     let folder = scratch.0.to_str().unwrap();
     let output = rulegen(&root(), &["agent", "--manifests", folder, "--config", &config]);
-    let said = stderr(&output);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert_eq!(said.matches("unsupported value \"ConfigMap\"").count(), 1, "{said}");
-    assert_eq!(said.matches("unsupported value \"v1\"").count(), 1, "{said}");
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert_eq!(message.matches("unsupported value \"ConfigMap\"").count(), 1, "{message}");
+    assert_eq!(message.matches("unsupported value \"v1\"").count(), 1, "{message}");
 }
 
 #[test]
@@ -388,16 +392,16 @@ fn list_of_a_service_that_does_not_exist_exits_with_1() {
         (output.status.code(), stdout(&output), stderr(&output))
     };
     for missing in [&["nothing"][..], &["default/nothing"], &["-n", "other", "web-service"]] {
-        let (status, listed, said) = list(missing);
-        assert_eq!((status, &*listed), (Some(1), ""), "{missing:?}: {said}");
+        let (status, listed, message) = list(missing);
+        assert_eq!((status, &*listed), (Some(1), ""), "{missing:?}: {message}");
         let error = format!("error: Service {} not found", missing.last().unwrap());
-        assert!(said.contains(&error), "{missing:?}: {said}");
+        assert!(message.contains(&error), "{missing:?}: {message}");
     }
     let (status, listed, _) = list(&["nothing", "web-service", "-o", "name"]);
     assert_eq!((status, &*listed), (Some(1), "default/web-service\n"));
-    let (_, _, said) = list(&["more.yaml"]);
-    assert!(said.contains("use -f more.yaml"), "{said}");
-    // A filter that matches nothing is no error.
+    let (_, _, message) = list(&["more.yaml"]);
+    assert!(message.contains("use -f more.yaml"), "{message}");
+    // A filter that matches nothing is not an error.
     assert_eq!(list(&["web-service", "--address", "192.0.2.1"]).0, Some(0));
     assert_eq!(list(&["a/b/c"]).0, Some(2));
 }

@@ -21,7 +21,7 @@
 #[path = "../../../tests/agent/api_server/mod.rs"]
 mod api_server;
 mod churn;
-#[allow(dead_code, reason = "the benchmark uses more of it")]
+#[allow(dead_code, reason = "the benchmark uses the rest")]
 #[path = "../namespace.rs"]
 mod namespace;
 

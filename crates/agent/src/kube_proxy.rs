@@ -57,8 +57,8 @@ pub(crate) fn watch(mut seen: Option<Detected>, telemetry: Telemetry) -> Result<
     })
 }
 
-/// What is known after another look at the processes. One that was found by its port stays: the agent
-/// has taken that port since, so nobody can ask there again.
+/// The result of another search of the processes. A kube-proxy that was detected by its port remains:
+/// the agent uses that port now, so it cannot be asked again.
 fn next(before: &Option<Detected>, process: Option<Detected>) -> Option<Detected> {
     process.or_else(|| before.clone().filter(|before| matches!(before, Detected::Mode(_))))
 }

@@ -188,17 +188,17 @@ impl Reconciler {
             }
             StoreEvent::Gone(kind, key) => {
                 self.count(*kind);
-                self.known.rejected_objects.write().over(*kind, key);
+                self.known.rejected_objects.write().deleted(*kind, key);
                 self.count_rejected(*kind);
                 self.known.store.write().take_in(event);
             }
             StoreEvent::ListBegan(kind) => {
-                self.known.rejected_objects.write().doubt(*kind);
+                self.known.rejected_objects.write().list_began(*kind);
                 self.known.store.write().take_in(event);
                 return;
             }
             StoreEvent::ListEnded(kind) => {
-                self.known.rejected_objects.write().forget_doubted(*kind);
+                self.known.rejected_objects.write().list_ended(*kind);
                 self.count_rejected(*kind);
                 self.known.store.write().take_in(event);
                 self.log_services_without_rules();

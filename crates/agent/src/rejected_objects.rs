@@ -8,9 +8,10 @@ use rulegen_model::{Kind, ObjectKey, Problem, Severity};
 /// The objects with problems.
 #[derive(Debug, Default)]
 pub(crate) struct RejectedObjects {
-    told: HashMap<(Kind, ObjectKey), Arc<[Problem]>>,
+    /// The problems of each object.
+    problems: HashMap<(Kind, ObjectKey), Arc<[Problem]>>,
     /// Objects of a kind that have not appeared yet in the list in progress.
-    doubted: HashSet<(Kind, ObjectKey)>,
+    unlisted: HashSet<(Kind, ObjectKey)>,
     /// Problems with addresses that Services request. Other objects affect them too, so the store
     /// decides when they are resolved.
     addresses: HashMap<ObjectKey, Arc<[Problem]>>,
@@ -25,16 +26,16 @@ impl RejectedObjects {
         problems: Vec<Problem>,
     ) -> Option<Arc<[Problem]>> {
         let object = (kind, key);
-        self.doubted.remove(&object);
+        self.unlisted.remove(&object);
         if problems.is_empty() {
-            self.told.remove(&object);
+            self.problems.remove(&object);
             return None;
         }
-        if self.told.get(&object).is_some_and(|told| **told == *problems) {
+        if self.problems.get(&object).is_some_and(|known| **known == *problems) {
             return None;
         }
         let news: Arc<[Problem]> = problems.into();
-        self.told.insert(object, news.clone());
+        self.problems.insert(object, news.clone());
         Some(news)
     }
 
@@ -57,30 +58,30 @@ impl RejectedObjects {
     }
 
     /// Removes an object that was deleted.
-    pub(crate) fn over(&mut self, kind: Kind, key: &ObjectKey) {
-        self.told.remove(&(kind, key.clone()));
+    pub(crate) fn deleted(&mut self, kind: Kind, key: &ObjectKey) {
+        self.problems.remove(&(kind, key.clone()));
     }
 
-    /// A list of a kind begins: objects that do not appear in it are forgotten.
-    pub(crate) fn doubt(&mut self, kind: Kind) {
-        self.doubted.retain(|(of, _)| *of != kind);
-        self.doubted.extend(self.told.keys().filter(|(of, _)| *of == kind).cloned());
+    /// A list of a kind began. [`Self::list_ended`] removes objects that are not in it.
+    pub(crate) fn list_began(&mut self, kind: Kind) {
+        self.unlisted.retain(|(of, _)| *of != kind);
+        self.unlisted.extend(self.problems.keys().filter(|(of, _)| *of == kind).cloned());
     }
 
-    /// The list ended.
-    pub(crate) fn forget_doubted(&mut self, kind: Kind) {
-        let (over, kept) = self.doubted.drain().partition(|(of, _)| *of == kind);
-        self.doubted = kept;
-        let over: HashSet<(Kind, ObjectKey)> = over;
-        self.told.retain(|object, _| !over.contains(object));
+    /// The list ended: removes the objects that were not in it.
+    pub(crate) fn list_ended(&mut self, kind: Kind) {
+        let (deleted, rest) = self.unlisted.drain().partition(|(of, _)| *of == kind);
+        self.unlisted = rest;
+        let deleted: HashSet<(Kind, ObjectKey)> = deleted;
+        self.problems.retain(|object, _| !deleted.contains(object));
     }
 
     /// The number of objects of a kind that were rejected in full or in part.
     pub(crate) fn rejected(&self, kind: Kind) -> usize {
-        let of_kind = self.told.iter().filter(|((of, _), _)| *of == kind);
+        let of_kind = self.problems.iter().filter(|((of, _), _)| *of == kind);
         let own = of_kind.filter(|(_, problems)| is_rejected(problems)).count();
         let has_own = |key: &ObjectKey| {
-            self.told.get(&(Kind::Service, key.clone())).is_some_and(|own| is_rejected(own))
+            self.problems.get(&(Kind::Service, key.clone())).is_some_and(|own| is_rejected(own))
         };
         let by_others = self.addresses.iter().filter(|_| kind == Kind::Service);
         let by_others =
@@ -92,16 +93,16 @@ impl RejectedObjects {
     pub(crate) fn services_without_rules(&self) -> usize {
         let is_one =
             |problems: &&Arc<[Problem]>| problems.iter().any(Problem::is_service_without_rules);
-        self.told.values().filter(is_one).count()
+        self.problems.values().filter(is_one).count()
     }
 
     /// All objects with problems.
     fn all(&self) -> impl Iterator<Item = ((Kind, &ObjectKey), Arc<[Problem]>)> {
-        let own = self.told.iter().map(|((kind, key), problems)| {
+        let own = self.problems.iter().map(|((kind, key), problems)| {
             let addresses = self.addresses.get(key).filter(|_| *kind == Kind::Service);
             ((*kind, key), joined(Some(problems), addresses))
         });
-        let has_own = |key: &ObjectKey| self.told.contains_key(&(Kind::Service, key.clone()));
+        let has_own = |key: &ObjectKey| self.problems.contains_key(&(Kind::Service, key.clone()));
         let others = self.addresses.iter().filter(move |(key, _)| !has_own(key));
         own.chain(others.map(|(key, problems)| ((Kind::Service, key), problems.clone())))
     }
@@ -118,7 +119,7 @@ impl RejectedObjects {
     /// The problems of one object.
     pub(crate) fn of(&self, kind: Kind, key: &ObjectKey) -> Arc<[Problem]> {
         let addresses = self.addresses.get(key).filter(|_| kind == Kind::Service);
-        joined(self.told.get(&(kind, key.clone())), addresses)
+        joined(self.problems.get(&(kind, key.clone())), addresses)
     }
 }
 
@@ -133,7 +134,7 @@ fn is_rejected(problems: &[Problem]) -> bool {
     problems.iter().any(|problem| problem.severity >= Severity::Warning)
 }
 
-/// Mistakes in objects are not failures of the node. Notes are logged at debug level, those that
+/// Errors in objects are not failures of the node. Notes are logged at debug level, those that
 /// many Services have only as a number.
 pub(crate) fn log(problem: &Problem) {
     if problem.is_service_without_rules() {

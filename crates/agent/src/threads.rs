@@ -56,8 +56,8 @@ fn tell_events<W: Send + 'static>(
                 Err(error) => {
                     tracing::warn!(%error, "lost ruleset event subscription, will retry");
                     thread::sleep(Duration::from_secs(1));
-                    if let Ok(anew) = open() {
-                        watcher = anew;
+                    if let Ok(reopened) = open() {
+                        watcher = reopened;
                     }
                     vec![Event::Lost]
                 }
@@ -103,8 +103,8 @@ pub(crate) fn watch_addresses(sink: Sink) -> Result<()> {
                 Err(error) => {
                     tracing::warn!(%error, "lost address event subscription, will retry");
                     thread::sleep(Duration::from_secs(1));
-                    if let Ok(anew) = AddressWatcher::open() {
-                        watcher = anew;
+                    if let Ok(reopened) = AddressWatcher::open() {
+                        watcher = reopened;
                     }
                     // Events during the gap were missed.
                     if sink.send_blocking(Input::Addresses, 1).is_err() {

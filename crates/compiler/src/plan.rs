@@ -177,7 +177,7 @@ pub enum Masquerade {
 
 /// Traffic to external IPs, load-balancer IPs and node ports.
 ///
-/// With policy Cluster, all of it is masqueraded, because the endpoint may be on another node. With
+/// With policy Cluster, it is always masqueraded, because the endpoint may be on another node. With
 /// policy Local, the source address is kept. Traffic from this node and its pods did not come from
 /// outside, so policy Local does not apply: it may go to any endpoint of the cluster, and that of
 /// the node itself is masqueraded.
@@ -187,7 +187,7 @@ pub struct External {
     pub addresses: Vec<ExternalAddress>,
     /// The external traffic policy.
     pub policy: TrafficPolicy,
-    /// Whether any of it is forwarded: the cluster has a usable endpoint.
+    /// Whether any traffic is forwarded: the cluster has a usable endpoint.
     pub forwards: bool,
     /// How traffic is treated to which the exceptions above do not apply.
     pub outcome: Outcome,

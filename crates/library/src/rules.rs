@@ -102,16 +102,16 @@ pub fn nftables_rules(plan: &Plan, table: &str) -> Rules {
 /// let (objects, _) = rulegen::read_manifests([("nodeport.yaml", manifest.as_bytes())]);
 /// let config = Config::default();
 /// let (snapshot, _) = rulegen::snapshot(&objects, &config, &Host::default());
-/// let wanted = rulegen::iptables_rules(&rulegen::plan(&snapshot, &config, IpFamily::Ipv4));
+/// let desired = rulegen::iptables_rules(&rulegen::plan(&snapshot, &config, IpFamily::Ipv4));
 ///
 /// // On a node, this text is the output of iptables-save.
-/// let saved = wanted.to_string();
-/// let held = rulegen::parse_iptables(IpFamily::Ipv4, &saved).unwrap();
-/// assert!(rulegen::diff(&held, &wanted)?.is_empty());
+/// let saved = desired.to_string();
+/// let actual = rulegen::parse_iptables(IpFamily::Ipv4, &saved).unwrap();
+/// assert!(rulegen::diff(&actual, &desired)?.is_empty());
 ///
 /// let saved = saved.replace("10.244.2.9:5000", "10.244.2.8:5000");
-/// let held = rulegen::parse_iptables(IpFamily::Ipv4, &saved).unwrap();
-/// let report = rulegen::diff(&held, &wanted)?;
+/// let actual = rulegen::parse_iptables(IpFamily::Ipv4, &saved).unwrap();
+/// let report = rulegen::diff(&actual, &desired)?;
 /// assert_eq!(report.services.len(), 1);
 /// assert_eq!(report.services[0].frontends[0].removed, ["endpoint 10.244.2.8:5000"]);
 ///
@@ -131,8 +131,8 @@ pub fn parse_iptables(family: IpFamily, text: &str) -> Result<Rules, Vec<ParseEr
 #[error("cannot compare rules of different modes, IP families or tables")]
 pub struct Incomparable;
 
-/// Says what changes from `held` to `wanted`: Services with their frontends, then chains, sets and
-/// rules. In iptables mode, rules of other programs in `held` do not count.
+/// The changes from `actual` to `desired`: Services with their frontends, then chains, sets and
+/// rules. In iptables mode, rules of other programs in `actual` do not count.
 ///
 /// # Errors
 /// If the two are of different modes, IP families or (in nftables mode) table names.
@@ -164,16 +164,16 @@ pub struct Incomparable;
 /// assert_eq!(rulegen::diff(&iptables, &rules(before)), Err(rulegen::Incomparable));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn diff(held: &Rules, wanted: &Rules) -> Result<Report, Incomparable> {
+pub fn diff(actual: &Rules, desired: &Rules) -> Result<Report, Incomparable> {
     let known = |_| Listing::default();
-    match (held, wanted) {
-        (Rules::Iptables(held), Rules::Iptables(wanted)) if held.family == wanted.family => {
-            Ok(diff_iptables(&[(held, wanted)], known))
+    match (actual, desired) {
+        (Rules::Iptables(actual), Rules::Iptables(desired)) if actual.family == desired.family => {
+            Ok(diff_iptables(&[(actual, desired)], known))
         }
-        (Rules::Nftables(held), Rules::Nftables(wanted))
-            if (held.family, &held.name) == (wanted.family, &wanted.name) =>
+        (Rules::Nftables(actual), Rules::Nftables(desired))
+            if (actual.family, &actual.name) == (desired.family, &desired.name) =>
         {
-            Ok(diff_nftables(&[(Some(&Actual::from(held.clone())), wanted)], known))
+            Ok(diff_nftables(&[(Some(&Actual::from(actual.clone())), desired)], known))
         }
         _ => Err(Incomparable),
     }

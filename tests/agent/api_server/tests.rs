@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{ObjectReference, Service};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::runtime::events::{Event as Told, EventType, Recorder};
+use kube::runtime::events::{Event as RecordedEvent, EventType, Recorder};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
@@ -590,16 +590,16 @@ async fn fake_api_server_stores_and_patches_events() {
     let about =
         ObjectReference { kind: Some("Node".into()), name: Some("a".into()), ..Default::default() };
     let recorder = Recorder::new(client(&server).await, "rulegen".into());
-    let told = Told {
+    let event = RecordedEvent {
         type_: EventType::Warning,
         reason: "Trouble".into(),
         note: Some("A note.".into()),
         action: "Sync".into(),
         secondary: None,
     };
-    recorder.publish(&told, &about).await.unwrap();
+    recorder.publish(&event, &about).await.unwrap();
     // The same Event again patches the first one.
-    recorder.publish(&told, &about).await.unwrap();
+    recorder.publish(&event, &about).await.unwrap();
     let events = server.events();
     assert_eq!(events.len(), 1);
     assert_eq!((&events[0]["note"], &events[0]["series"]["count"]), (&"A note.".into(), &2.into()));

@@ -144,7 +144,7 @@ impl LiveRuleset {
     }
 
     /// Repairs chains that another program may have changed: our own are rewritten, or deleted if
-    /// they are not wanted. In shared chains, rules missing in `held` are added.
+    /// they are not desired. In shared chains, rules missing in `held` are added.
     pub fn repair(&self, chains: &BTreeSet<(Table, ChainName)>, mut held: Ruleset) -> Patch {
         let mut wanted = self.ruleset();
         for (table, content) in &mut wanted.tables {

@@ -89,7 +89,7 @@ impl Dataplane for FakeKernel {
             return Err(Error::Stale);
         }
         if fault == Some(Fault::Unchangeable) {
-            return Err(Error::Refused(vec![refusal("all of it", false, Reason::Unsupported)]));
+            return Err(Error::Refused(vec![refusal("everything", false, Reason::Unsupported)]));
         }
         let failing = match fault {
             Some(Fault::Operation(number)) => Some(number),
@@ -151,7 +151,7 @@ impl FakeKernel {
         let mut tables = self.tables.clone();
         let mut refusals = Vec::new();
         if let Some(reason) = self.refuses_all {
-            return Err(vec![refusal("all of it", false, reason)]);
+            return Err(vec![refusal("everything", false, reason)]);
         }
         let all = transactions.iter().flat_map(|transaction| {
             transaction.operations.iter().map(move |operation| (transaction, operation))

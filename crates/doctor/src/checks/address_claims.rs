@@ -43,7 +43,7 @@ fn finding(conflict: &FrontendConflict) -> Option<Finding> {
     ))
 }
 
-/// What becomes of the traffic.
+/// The outcome for the traffic.
 fn outcome(conflict: &FrontendConflict) -> &'static str {
     let contenders = &conflict.contenders;
     let is_health_check = |kind| kind == FrontendKind::HealthCheckNodePort;
@@ -86,7 +86,7 @@ mod tests {
         let contenders = [("b", true), ("a", false)]
             .map(|(name, has)| contender(name, FrontendKind::NodePort, has));
         let found = check(&[conflict(&IpFamily::BOTH, contenders.clone())]);
-        let [finding] = &found[..] else { panic!("one is wrong") };
+        let [finding] = &found[..] else { panic!("expected one finding") };
         assert_eq!(
             finding.what,
             "node port 30000 (TCP) is claimed by Service default/b (spec.ports[].nodePort) and by \

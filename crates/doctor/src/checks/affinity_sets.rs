@@ -145,6 +145,6 @@ mod tests {
         let wanted = "session affinity of Service default/web:dns (UDP, IPv6) is nearly full: 62259 \
                       of 65535 clients";
         assert!(found.starts_with(wanted), "{found}");
-        assert_eq!(check(IpFamily::Ipv4, &fill("somebody-elses", 65_535)), None);
+        assert_eq!(check(IpFamily::Ipv4, &fill("foreign", 65_535)), None);
     }
 }

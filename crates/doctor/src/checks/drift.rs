@@ -103,9 +103,9 @@ mod tests {
         let place =
             |place: &str| Drifted { place: place.to_owned(), extent: "2 differ".to_owned() };
         let found = check(&[place("iptables-nft"), place("ip6tables-nft")], "iptables");
-        let told: Vec<&str> = found.iter().map(|finding| finding.what.as_str()).collect();
+        let texts: Vec<&str> = found.iter().map(|finding| finding.what.as_str()).collect();
         assert_eq!(
-            told,
+            texts,
             [
                 "iptables-nft is out of sync with the objects: 2 differ",
                 "ip6tables-nft is out of sync with the objects: 2 differ"

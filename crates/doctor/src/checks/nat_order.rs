@@ -33,10 +33,11 @@ pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
         None => Vec::new(),
     };
     let is_ours = |held: &&ActualIptables| mode == ProxyMode::Iptables && held.holds_services();
-    let is_beside = |held: &&ActualIptables| !is_ours(held);
+    let is_other_variant = |held: &&ActualIptables| !is_ours(held);
     let ahead: Vec<String> = held.iter().filter(is_ours).flat_map(rules_ahead).collect();
-    let beside: Vec<String> = held.iter().filter(is_beside).flat_map(rules_ahead).collect();
-    Ok(Outcome::Found(check(&others, &ahead, &beside)))
+    let other_variant: Vec<String> =
+        held.iter().filter(is_other_variant).flat_map(rules_ahead).collect();
+    Ok(Outcome::Found(check(&others, &ahead, &other_variant)))
 }
 
 /// Whether the nftables table `nat` of this family belongs to iptables-nft.
@@ -52,8 +53,8 @@ fn rules_ahead(held: &ActualIptables) -> Vec<String> {
 }
 
 /// `translators` are nftables chains with our priority or a lower one, `ahead` are iptables rules
-/// before the jump to KUBE-SERVICES, and `beside` are rules of an iptables variant that we do not use.
-fn check(translators: &[NatBaseChain], ahead: &[String], beside: &[String]) -> Vec<Finding> {
+/// before the jump to KUBE-SERVICES, and `other_variant` are rules of an iptables variant that we do not use.
+fn check(translators: &[NatBaseChain], ahead: &[String], other_variant: &[String]) -> Vec<Finding> {
     let chain = |translator: &NatBaseChain| {
         let NatBaseChain { table_family, table, chain, priority, .. } = translator;
         let name = format!("{table_family} {table} {chain}");
@@ -100,7 +101,7 @@ fn check(translators: &[NatBaseChain], ahead: &[String], beside: &[String]) -> V
             "if it matches traffic to a Service, delete the rule",
         )
     };
-    let rules = ahead.iter().map(rule).chain(beside.iter().map(other));
+    let rules = ahead.iter().map(rule).chain(other_variant.iter().map(other));
     translators.iter().map(chain).chain(rules).collect()
 }
 

@@ -63,12 +63,12 @@ mod tests {
     fn leftovers_of_other_mode_are_found_in_both_modes() {
         let table = ["ip rulegen".to_owned()];
         let program = ["iptables-nft".to_owned()];
-        let told = |mode, tables: &[String], chains: &[String]| {
+        let findings = |mode, tables: &[String], chains: &[String]| {
             check(mode, tables, chains).into_iter().map(|finding| finding.what).collect::<Vec<_>>()
         };
-        assert_eq!(told(ProxyMode::Nftables, &table, &[]), Vec::<String>::new());
-        assert_eq!(told(ProxyMode::Iptables, &[], &program), Vec::<String>::new());
-        assert!(told(ProxyMode::Nftables, &table, &program)[0].starts_with("iptables-nft has"));
-        assert!(told(ProxyMode::Iptables, &table, &program)[0].contains("table ip rulegen"));
+        assert_eq!(findings(ProxyMode::Nftables, &table, &[]), Vec::<String>::new());
+        assert_eq!(findings(ProxyMode::Iptables, &[], &program), Vec::<String>::new());
+        assert!(findings(ProxyMode::Nftables, &table, &program)[0].starts_with("iptables-nft has"));
+        assert!(findings(ProxyMode::Iptables, &table, &program)[0].contains("table ip rulegen"));
     }
 }

@@ -10,7 +10,7 @@ use super::report::{ByOwner, CHANGED, Report};
 use super::services::report;
 use crate::listing::{Listing, Owners, of_ruleset, owners_of_chains};
 
-/// The changes from the held to the wanted rules, one pair per family. Rules of other programs are
+/// The changes from the actual to the desired rules, one pair per family. Rules of other programs are
 /// not compared. `known` completes the names and kinds of frontends that rules do not show, usually by
 /// [`of_plan`](crate::listing::of_plan); an empty listing will do.
 pub fn diff_iptables(both: &[(&Ruleset, &Ruleset)], known: impl Fn(IpFamily) -> Listing) -> Report {

@@ -7,7 +7,7 @@ use super::report::{ByOwner, CHANGED, Report};
 use super::services::report;
 use crate::listing::{Listing, Owners, of_table, owner_of_object};
 
-/// The changes from the held to the wanted table, one pair per family. `None` is a table that does not
+/// The changes from the actual to the desired table, one pair per family. `None` is a table that does not
 /// exist. `known` completes the names and kinds of frontends that rules do not show, usually by
 /// [`of_plan`](crate::listing::of_plan); an empty listing will do.
 pub fn diff_nftables(

@@ -16,11 +16,11 @@ pub type Comparison<'a> =
 pub struct Compared<'a> {
     /// In the listing of the kernel.
     pub held: Option<&'a Traffic>,
-    /// In the listing of the wanted rules.
+    /// In the listing of the desired rules.
     pub wanted: Option<&'a Traffic>,
 }
 
-/// How the kernel differs from the wanted rules.
+/// How the kernel differs from the desired rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// Equal.
@@ -51,12 +51,12 @@ impl Compared<'_> {
         }
     }
 
-    /// Wanted endpoints that are missing in the kernel, ordered.
+    /// Desired endpoints that are missing in the kernel, ordered.
     pub fn missing_endpoints(&self) -> Vec<SocketAddr> {
         difference(self.wanted, self.held)
     }
 
-    /// Endpoints in the kernel that are not wanted, ordered.
+    /// Endpoints in the kernel that are not desired, ordered.
     pub fn endpoints_not_wanted(&self) -> Vec<SocketAddr> {
         difference(self.held, self.wanted)
     }

@@ -27,7 +27,7 @@ impl Loss {
 /// Namespace and name of a Service.
 type Name = (Arc<str>, Arc<str>);
 
-/// Compares the Services of the kernel with the wanted ones. A frontend whose Service the rules do
+/// Compares the Services of the kernel with the desired ones. A frontend whose Service the rules do
 /// not show is named by its address.
 pub fn loss(held: &Listing, wanted: &Listing) -> Loss {
     let wanted_names: BTreeSet<Name> = wanted.services.keys().flatten().map(name).collect();

@@ -22,14 +22,14 @@ pub struct UnknownService {
 /// The frontends of a Service in our tables.
 ///
 /// # Errors
-/// If there are none.
+/// The Service has no frontend in the tables.
 pub fn frontends(
     service: &ServiceRef,
     known: &TraceContext,
 ) -> Result<BTreeSet<Frontend>, UnknownService> {
     let (mut found, mut ports) = (BTreeSet::new(), BTreeSet::new());
-    for (family, held) in &known.held {
-        for (key, comment) in elements(held) {
+    for (family, actual) in &known.held {
+        for (key, comment) in elements(actual) {
             let Some(frontend) = frontend_of_key(*family, key) else { continue };
             let name = ServicePortName::from_comment(comment, frontend.protocol);
             let Some(name) = name.filter(|name| service.is_service_of(name)) else { continue };
@@ -50,10 +50,9 @@ pub fn frontends(
 }
 
 /// Keys of frontends, with the comment that names their service port.
-fn elements(held: &Actual) -> impl Iterator<Item = (&Key, &str)> {
-    let is_of_frontends =
-        |set: &&Set| !set.interval && (set.key == FRONTEND || set.key == NODE_PORT);
-    let sets = held.sets.values().flatten().filter(is_of_frontends);
+fn elements(actual: &Actual) -> impl Iterator<Item = (&Key, &str)> {
+    let has_frontends = |set: &&Set| !set.interval && (set.key == FRONTEND || set.key == NODE_PORT);
+    let sets = actual.sets.values().flatten().filter(has_frontends);
     let elements = sets.flat_map(|set| &set.elements);
     elements.filter_map(|(key, element)| Some((key, element.comment.as_ref()?.as_str())))
 }

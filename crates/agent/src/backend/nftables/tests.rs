@@ -12,7 +12,7 @@ use super::*;
 use crate::configured_store::ConfiguredStore;
 
 #[path = "../../../../compiler/tests/properties/fake_kernel.rs"]
-#[allow(dead_code, clippy::indexing_slicing, reason = "the properties use all of it")]
+#[allow(dead_code, clippy::indexing_slicing, reason = "the property tests use the rest")]
 mod fake_kernel;
 
 use fake_kernel::{FakeKernel, services};
