@@ -307,7 +307,7 @@ fn explain_errors_name_missing_or_invalid_arguments() {
     let good = good.to_str().unwrap();
     let cases: [(&[&str], i32, &str); 5] = [
         (&["--from", "10.244.9.9", "--to", "10.96.0.99:80"], 2, "use -f or --kubeconfig"),
-        (&["--from", "10.244.9.9", "--to", "[fd00::1]:80", "-f", good], 2, "different families"),
+        (&["--from", "10.244.9.9", "--to", "[fd00::1]:80", "-f", good], 2, "different IP families"),
         (&["--from", "10.244.9.9", "--to", "10.96.0.", "-f", good], 2, "invalid IP:PORT"),
         (
             &["--from", "10.244.9.9", "--to", "10.96.0.99:80/icmp", "-f", good],

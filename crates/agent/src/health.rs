@@ -23,7 +23,7 @@ use rivalry::Rivalry;
 
 /// The response to a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
+pub struct ProbeResponse {
     /// Whether the check passed.
     pub ok: bool,
     /// The body, in JSON.
@@ -211,22 +211,22 @@ impl Health {
     }
 
     /// Whether load balancers should send traffic to this node (`/healthz`).
-    pub fn healthz(&self, now: Instant, wall: SystemTime) -> Verdict {
+    pub fn healthz(&self, now: Instant, wall: SystemTime) -> ProbeResponse {
         let eligible = self.node == NodeState::Known;
         self.verdict(now, wall, Some(eligible))
     }
 
     /// Whether this process works (`/livez`). Before the caches are synced there is nothing to do,
     /// and a restart would not help.
-    pub fn livez(&self, now: Instant, wall: SystemTime) -> Verdict {
+    pub fn livez(&self, now: Instant, wall: SystemTime) -> ProbeResponse {
         let waits_for_objects = !self.source_in_sync && self.handles_inputs(now);
-        let Verdict { ok, body } = self.verdict(now, wall, None);
-        Verdict { ok: ok || waits_for_objects, body }
+        let ProbeResponse { ok, body } = self.verdict(now, wall, None);
+        ProbeResponse { ok: ok || waits_for_objects, body }
     }
 
     /// Whether the rules are in place (`/readyz`, which kube-proxy does not have): every family had
     /// its first sync and none is unhealthy.
-    pub fn readyz(&self, now: Instant, wall: SystemTime) -> Verdict {
+    pub fn readyz(&self, now: Instant, wall: SystemTime) -> ProbeResponse {
         let mut missing = Vec::new();
         if !self.source_in_sync && self.families.values().any(|state| state.synced.is_none()) {
             missing.push("initial list not complete".to_owned());
@@ -249,7 +249,7 @@ impl Health {
         let source_in_sync = self.source_in_sync && self.trouble(now).is_none();
         let warnings = self.rivalry.warnings(now);
         let body = Readiness { current_time: time(wall), ready, source_in_sync, missing, warnings };
-        Verdict { ok: ready, body: json(&body) }
+        ProbeResponse { ok: ready, body: json(&body) }
     }
 
     pub(crate) fn view(&self, now: Instant, wall: SystemTime) -> HealthView {
@@ -270,7 +270,12 @@ impl Health {
         }
     }
 
-    fn verdict(&self, now: Instant, wall: SystemTime, node_eligible: Option<bool>) -> Verdict {
+    fn verdict(
+        &self,
+        now: Instant,
+        wall: SystemTime,
+        node_eligible: Option<bool>,
+    ) -> ProbeResponse {
         let healthy = self.is_healthy(now);
         let ok = healthy && node_eligible != Some(false);
         // kube-proxy reports the time of the last sync here, at least one each 30 s; probes
@@ -288,7 +293,7 @@ impl Health {
             healthy,
             status: status.collect(),
         };
-        Verdict { ok, body: json(&body) }
+        ProbeResponse { ok, body: json(&body) }
     }
 }
 

@@ -26,12 +26,12 @@ use rulegen_os::printable::program_name;
 
 pub use build::Build;
 pub(crate) use build::go_architecture;
-pub use checks::Check;
+pub use checks::Probe;
 pub use connections::ServiceConnections;
 pub(crate) use rest_client::RestClient;
 
 use crate::left_out::Reason;
-use crate::report::{Changes, ConntrackReport, Phase, SyncReport};
+use crate::report::{ConntrackReport, ObjectChanges, Phase, SyncReport};
 use checks::Checks;
 use connections::Connections;
 use kube_proxy::KubeProxy;
@@ -45,7 +45,7 @@ pub struct Metrics {
     kube_proxy: KubeProxy,
     own: Own,
     connections: Connections,
-    pending: Mutex<Changes>,
+    pending: Mutex<ObjectChanges>,
     slis: Registry,
     checks: Checks,
     lost_log_lines: OnceLock<fn() -> u64>,
@@ -81,9 +81,9 @@ impl Metrics {
     }
 
     /// More changes are pending.
-    pub fn queued(&self, changes: Changes, at: SystemTime) {
+    pub fn queued(&self, changes: ObjectChanges, at: SystemTime) {
         self.kube_proxy.queued(changes, at);
-        self.wait(|pending| Changes {
+        self.wait(|pending| ObjectChanges {
             services: pending.services.saturating_add(changes.services),
             endpoints: pending.endpoints.saturating_add(changes.endpoints),
         });
@@ -94,7 +94,7 @@ impl Metrics {
         self.kube_proxy.synced(report);
         self.own.synced(report);
         if report.error.is_none() {
-            self.wait(|pending| Changes {
+            self.wait(|pending| ObjectChanges {
                 services: pending.services.saturating_sub(report.changes.services),
                 endpoints: pending.endpoints.saturating_sub(report.changes.endpoints),
             });
@@ -158,13 +158,13 @@ impl Metrics {
     }
 
     /// The result of a health check.
-    pub fn checked(&self, check: Check, ok: bool) {
+    pub fn checked(&self, check: Probe, ok: bool) {
         self.checks.checked(check, ok);
         let code = if ok { "200" } else { "503" };
         let answers = match check {
-            Check::Healthz => &self.kube_proxy.healthz,
-            Check::Livez => &self.kube_proxy.livez,
-            Check::Readyz => return,
+            Probe::Healthz => &self.kube_proxy.healthz,
+            Probe::Livez => &self.kube_proxy.livez,
+            Probe::Readyz => return,
         };
         if let Ok(counter) = answers.get_metric_with_label_values(&[code]) {
             counter.inc();
@@ -201,7 +201,7 @@ impl Metrics {
     }
 
     /// Under the lock, so that concurrent changes are applied in order.
-    fn wait(&self, change: impl FnOnce(Changes) -> Changes) {
+    fn wait(&self, change: impl FnOnce(ObjectChanges) -> ObjectChanges) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         *pending = change(*pending);
         self.kube_proxy.pending(*pending);

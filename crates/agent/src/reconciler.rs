@@ -248,7 +248,7 @@ impl Reconciler {
         };
         self.state.pending.services += services;
         self.state.pending.slices += endpoints;
-        self.telemetry.changed(report::Changes { services, endpoints });
+        self.telemetry.changed(report::ObjectChanges { services, endpoints });
     }
 
     fn listed(&mut self) {
@@ -375,7 +375,10 @@ impl Reconciler {
             phases,
             operations: written.operations,
             bytes: written.bytes,
-            changes: report::Changes { services: pending.services, endpoints: pending.slices },
+            changes: report::ObjectChanges {
+                services: pending.services,
+                endpoints: pending.slices,
+            },
             finished,
         };
         let found_nothing = self.found_nothing(&report, changes);

@@ -23,7 +23,7 @@ pub struct SyncReport {
     /// The bytes written to the kernel, if it succeeded.
     pub bytes: usize,
     /// The number of pending changes that it contained.
-    pub changes: Changes,
+    pub changes: ObjectChanges,
     /// When it ended.
     pub finished: SystemTime,
 }
@@ -154,13 +154,13 @@ pub(crate) fn with_rest(
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Operations {
     /// Elements of sets and maps.
-    pub elements: Counts,
+    pub elements: OperationCounts,
     /// Rules.
-    pub rules: Counts,
+    pub rules: OperationCounts,
     /// Chains.
-    pub chains: Counts,
+    pub chains: OperationCounts,
     /// Sets and maps.
-    pub sets: Counts,
+    pub sets: OperationCounts,
     /// Sets and maps that lost all elements and stayed.
     pub flushed_sets: usize,
 }
@@ -177,14 +177,14 @@ impl AddAssign for Operations {
 
 /// The number of operations of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
+pub struct OperationCounts {
     /// Added or replaced.
     pub added: usize,
     /// Deleted.
     pub deleted: usize,
 }
 
-impl AddAssign for Counts {
+impl AddAssign for OperationCounts {
     fn add_assign(&mut self, other: Self) {
         self.added += other.added;
         self.deleted += other.deleted;
@@ -193,7 +193,7 @@ impl AddAssign for Counts {
 
 /// The number of object changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Changes {
+pub struct ObjectChanges {
     /// Of Services.
     pub services: usize,
     /// Of EndpointSlices.

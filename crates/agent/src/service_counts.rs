@@ -11,7 +11,7 @@ use crate::service_health::ServiceCheck;
 
 /// The counts of one family.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
+pub(crate) struct FamilyCounts {
     pub(crate) services: usize,
     /// A Service may have several ports.
     pub(crate) service_ports: usize,
@@ -22,7 +22,7 @@ pub(crate) struct Counts {
 /// The counts, and the Services with health-check node ports.
 #[derive(Debug, Default)]
 pub(crate) struct ServiceCounts {
-    counts: BTreeMap<IpFamily, Counts>,
+    counts: BTreeMap<IpFamily, FamilyCounts>,
     checks: BTreeMap<(String, String), ServiceCheck>,
 }
 
@@ -64,7 +64,7 @@ impl ServiceCounts {
         }
     }
 
-    pub(crate) fn of(&self, family: IpFamily) -> Counts {
+    pub(crate) fn of(&self, family: IpFamily) -> FamilyCounts {
         self.counts.get(&family).copied().unwrap_or_default()
     }
 

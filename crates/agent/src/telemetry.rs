@@ -17,8 +17,8 @@ use crate::intrusion::Intrusion;
 use crate::journal::Journal;
 use crate::kube_proxy::Detected;
 use crate::metrics::Metrics;
-use crate::report::{Changes, SyncReport};
-use crate::service_counts::{Counts, ServiceCounts};
+use crate::report::{ObjectChanges, SyncReport};
+use crate::service_counts::{FamilyCounts, ServiceCounts};
 use crate::service_health::ServiceChecks;
 use crate::source::api::Watches;
 
@@ -63,7 +63,7 @@ impl Telemetry {
     }
 
     /// An object that the next sync must handle was added, changed or deleted.
-    pub(crate) fn changed(&self, changes: Changes) {
+    pub(crate) fn changed(&self, changes: ObjectChanges) {
         self.metrics.queued(changes, SystemTime::now());
     }
 
@@ -146,7 +146,7 @@ impl Telemetry {
 
     fn proxied(&self, family: IpFamily, service_counts: &ServiceCounts) {
         let counts = service_counts.of(family);
-        let Counts { services, service_ports, endpoints, .. } = counts;
+        let FamilyCounts { services, service_ports, endpoints, .. } = counts;
         self.metrics.proxied(family, [services, service_ports, endpoints]);
     }
 }

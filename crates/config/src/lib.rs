@@ -39,6 +39,7 @@ pub use reader::read_config;
 pub use rules::ProxyConfig;
 pub use running::{ConntrackConfig, RunningConfig};
 pub use schema::{
-    ApiVersion, ClientConnection, Conntrack, DetectLocal, EXTERNAL_IPS_GATE, Iptables, Kind,
-    KubeProxyConfiguration, Nftables, Rulegen, to_configz,
+    ApiVersion, ClientConnection, ConfigurationKind, ConntrackConfiguration, DetectLocal,
+    EXTERNAL_IPS_GATE, IptablesConfiguration, KubeProxyConfiguration, NftablesConfiguration,
+    Rulegen, to_configz,
 };

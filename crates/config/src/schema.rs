@@ -26,7 +26,7 @@ use crate::wire;
 #[expect(missing_docs, reason = "kube-proxy's reference documents its own fields")]
 pub struct KubeProxyConfiguration {
     pub api_version: ApiVersion,
-    pub kind: Kind,
+    pub kind: ConfigurationKind,
     #[serde(serialize_with = "wire::text", deserialize_with = "wire::ip")]
     pub bind_address: Option<IpAddr>,
     pub bind_address_hard_fail: bool,
@@ -37,7 +37,7 @@ pub struct KubeProxyConfiguration {
     #[serde(skip_serializing, deserialize_with = "wire::unused_duration")]
     config_sync_period: (),
     #[serde(deserialize_with = "wire::section")]
-    pub conntrack: Conntrack,
+    pub conntrack: ConntrackConfiguration,
     #[serde(deserialize_with = "wire::section")]
     pub detect_local: DetectLocal,
     #[serde(with = "wire::choice")]
@@ -53,7 +53,7 @@ pub struct KubeProxyConfiguration {
     pub healthz_bind_address: Option<BindAddress>,
     pub hostname_override: String,
     #[serde(deserialize_with = "wire::section")]
-    pub iptables: Iptables,
+    pub iptables: IptablesConfiguration,
     #[serde(skip_serializing, deserialize_with = "wire::unused::<Map<String, Value>, _>")]
     ipvs: (),
     #[serde(skip_serializing, deserialize_with = "wire::unused::<Map<String, Value>, _>")]
@@ -67,7 +67,7 @@ pub struct KubeProxyConfiguration {
     #[serde(with = "wire::optional_choice")]
     pub mode: Option<ProxyMode>,
     #[serde(deserialize_with = "wire::section")]
-    pub nftables: Nftables,
+    pub nftables: NftablesConfiguration,
     #[serde(with = "wire::node_port_addresses")]
     pub node_port_addresses: NodePortAddresses,
     #[serde(deserialize_with = "wire::optional_number::<-1000, 1000, _, _>")]
@@ -96,7 +96,7 @@ pub enum ApiVersion {
 
 /// The supported kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Kind {
+pub enum ConfigurationKind {
     /// kube-proxy's.
     #[default]
     KubeProxyConfiguration,
@@ -123,7 +123,7 @@ pub struct ClientConnection {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[expect(missing_docs, reason = "kube-proxy's reference documents its own fields")]
-pub struct Conntrack {
+pub struct ConntrackConfiguration {
     #[serde(deserialize_with = "wire::number::<0, MAX_I32, _, _>")]
     pub max_per_core: u32,
     #[serde(deserialize_with = "wire::number::<0, MAX_I32, _, _>")]
@@ -142,7 +142,7 @@ pub struct Conntrack {
 /// Kube-proxy's numbers are `int32`.
 const MAX_I32: i64 = i32::MAX as i64;
 
-impl Default for Conntrack {
+impl Default for ConntrackConfiguration {
     fn default() -> Self {
         Self {
             max_per_core: 32 * 1024,
@@ -177,7 +177,7 @@ pub struct DetectLocal {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[expect(missing_docs, reason = "kube-proxy's reference documents its own fields")]
-pub struct Iptables {
+pub struct IptablesConfiguration {
     pub localhost_node_ports: bool,
     pub masquerade_all: bool,
     #[serde(deserialize_with = "wire::number::<0, 31, _, _>")]
@@ -191,7 +191,7 @@ pub struct Iptables {
 /// Kube-proxy's default of `masqueradeBit`.
 const MASQUERADE_BIT: u8 = 14;
 
-impl Default for Iptables {
+impl Default for IptablesConfiguration {
     fn default() -> Self {
         Self {
             localhost_node_ports: true,
@@ -207,7 +207,7 @@ impl Default for Iptables {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[expect(missing_docs, reason = "kube-proxy's reference documents its own fields")]
-pub struct Nftables {
+pub struct NftablesConfiguration {
     /// Whether connections are counted per endpoint. Not in kube-proxy.
     pub counters: bool,
     /// Load balancing method. Not in kube-proxy.
@@ -222,7 +222,7 @@ pub struct Nftables {
     pub sync_period: Option<Duration>,
 }
 
-impl Default for Nftables {
+impl Default for NftablesConfiguration {
     fn default() -> Self {
         Self {
             counters: false,

@@ -116,12 +116,12 @@ prop_compose! {
         masquerade_bit in 0..32_u8,
         [min_sync_period, sync_period] in [option::of(1..100_u64), option::of(1..100_u64)],
     ) -> KubeProxyConfiguration {
-        let nftables = Nftables {
+        let nftables = NftablesConfiguration {
             masquerade_all,
             masquerade_bit,
             min_sync_period: min_sync_period.map(Duration::from_secs),
             sync_period: sync_period.map(Duration::from_secs),
-            ..Nftables::default()
+            ..NftablesConfiguration::default()
         };
         let mut file = KubeProxyConfiguration::default();
         (file.feature_gates, file.nftables) = (feature_gates, nftables);

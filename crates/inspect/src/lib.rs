@@ -3,7 +3,7 @@
 //! ```text
 //! ruleset, packet, plan ──explain───────▶ Explanation   what happens to a packet, and why
 //! ruleset ──────────────listing─────────▶ Listing       Services as the rules have them
-//! two rulesets ─────────diff────────────▶ Report        what changes, by Service
+//! two rulesets ─────────diff────────────▶ DiffReport    what changes, by Service
 //! kernel trace events ──packet_trace────▶ TracedPacket  what real packets met
 //! ```
 //!

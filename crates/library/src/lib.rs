@@ -4,7 +4,7 @@
 //! text ──read_manifests──▶ Objects ──snapshot──▶ Snapshot ──plan──▶ Plan ─┬─iptables_rules─▶ Rules
 //! text ──read_config─────▶ Config ──────┴──────────────────┘              └─nftables_rules─▶ Rules
 //!
-//! Rules ──to_string──▶ text for iptables-restore or nft      Rules, Rules ──diff──▶ Report
+//! Rules ──to_string──▶ text for iptables-restore or nft      Rules, Rules ──diff──▶ DiffReport
 //! iptables-save ──parse_iptables──▶ Rules                    Rules, Packet ──explain──▶ Explanation
 //! ```
 //!
@@ -48,7 +48,7 @@ pub use rulegen_compiler::Plan;
 #[doc(inline)]
 pub use rulegen_config::{ProxyConfig as Config, ProxyMode};
 #[doc(inline)]
-pub use rulegen_inspect::diff::Report;
+pub use rulegen_inspect::diff::DiffReport;
 #[doc(inline)]
 pub use rulegen_inspect::explain::{Explanation, Outcome};
 #[doc(inline)]

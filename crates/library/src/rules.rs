@@ -3,7 +3,7 @@
 use std::fmt;
 
 use rulegen_compiler::{Plan, iptables, nftables};
-use rulegen_inspect::diff::{Report, diff_iptables, diff_nftables};
+use rulegen_inspect::diff::{DiffReport, diff_iptables, diff_nftables};
 use rulegen_inspect::listing::{Listing, of_ruleset, of_table};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{ParseError, Ruleset};
@@ -164,7 +164,7 @@ pub struct Incomparable;
 /// assert_eq!(rulegen::diff(&iptables, &rules(before)), Err(rulegen::Incomparable));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn diff(actual: &Rules, desired: &Rules) -> Result<Report, Incomparable> {
+pub fn diff(actual: &Rules, desired: &Rules) -> Result<DiffReport, Incomparable> {
     let known = |_| Listing::default();
     match (actual, desired) {
         (Rules::Iptables(actual), Rules::Iptables(desired)) if actual.family == desired.family => {

@@ -15,7 +15,7 @@ pub fn name() -> String {
 
 /// A network interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Interface {
+pub struct HostInterface {
     /// Name.
     pub name: String,
     /// Whether it is up (IFF_UP).
@@ -28,15 +28,17 @@ pub struct Interface {
 ///
 /// # Errors
 /// The kernel does not return them. A caller cannot do anything about it.
-pub fn interfaces() -> std::io::Result<Vec<Interface>> {
-    let mut interfaces: Vec<Interface> = Vec::new();
+pub fn interfaces() -> std::io::Result<Vec<HostInterface>> {
+    let mut interfaces: Vec<HostInterface> = Vec::new();
     for entry in getifaddrs()? {
         let is_up = entry.flags.contains(InterfaceFlags::IFF_UP);
         let ip = ip_of(&entry);
         let name = entry.interface_name;
         match interfaces.iter_mut().find(|interface| interface.name == name) {
             Some(interface) => interface.addresses.extend(ip),
-            None => interfaces.push(Interface { name, is_up, addresses: ip.into_iter().collect() }),
+            None => {
+                interfaces.push(HostInterface { name, is_up, addresses: ip.into_iter().collect() })
+            }
         }
     }
     Ok(interfaces)

@@ -27,7 +27,7 @@ use crate::drift::Drift;
 use crate::error::{self, Result};
 use crate::left_out::LeftOutReason;
 use crate::quarantine::Quarantine;
-use crate::report::{Counts, Operations, Phase};
+use crate::report::{OperationCounts, Operations, Phase};
 
 /// The tables of both families, and what is known about them in the kernel.
 pub(crate) struct Nftables<K = NfTables> {
@@ -541,7 +541,7 @@ fn operations(transactions: &[Transaction<'_>]) -> Operations {
             sum.flushed_sets += count;
             continue;
         }
-        let counts: &mut Counts = match kind {
+        let counts: &mut OperationCounts = match kind {
             "element" => &mut sum.elements,
             "rule" => &mut sum.rules,
             "chain" => &mut sum.chains,

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::about::About;
 use crate::health::{Health, SharedHealth};
-use crate::metrics::{Build, Check, Metrics};
+use crate::metrics::{Build, Metrics, Probe};
 
 const LOCALHOST: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -385,7 +385,7 @@ fn metrics_port_answers_every_path() {
     let health = status.health.clone();
     let metrics = metrics();
     // A health check has no sample before its first request.
-    metrics.checked(Check::Healthz, true);
+    metrics.checked(Probe::Healthz, true);
     let router = metrics_port(about, metrics, health, status.into_router());
     let text = "text/plain; charset=utf-8";
     let samples = "text/plain; version=0.0.4; charset=utf-8";

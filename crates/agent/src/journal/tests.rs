@@ -3,7 +3,7 @@ use std::time::Duration;
 use rulegen_kernel::nftables::Writer;
 
 use super::*;
-use crate::report::{Changes, Operations, Phase};
+use crate::report::{ObjectChanges, Operations, Phase};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -16,7 +16,7 @@ fn report(at: u64, error: Option<&str>) -> SyncReport {
         phases: vec![(Phase::Commit, SECOND)],
         operations: Operations::default(),
         bytes: 100,
-        changes: Changes::default(),
+        changes: ObjectChanges::default(),
         finished: SystemTime::UNIX_EPOCH + SECOND * u32::try_from(at).unwrap(),
     }
 }

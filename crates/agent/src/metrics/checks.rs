@@ -5,19 +5,19 @@ use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, Result};
 /// The health checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "their names say it")]
-pub enum Check {
+pub enum Probe {
     Healthz,
     Livez,
     Readyz,
 }
 
-impl Check {
+impl Probe {
     /// The path without its slash.
     pub fn name(self) -> &'static str {
         match self {
-            Check::Healthz => "healthz",
-            Check::Livez => "livez",
-            Check::Readyz => "readyz",
+            Probe::Healthz => "healthz",
+            Probe::Livez => "livez",
+            Probe::Readyz => "readyz",
         }
     }
 }
@@ -40,7 +40,7 @@ impl Checks {
         Ok(Self { last, all })
     }
 
-    pub(super) fn checked(&self, check: Check, ok: bool) {
+    pub(super) fn checked(&self, check: Probe, ok: bool) {
         let name = check.name();
         let status = if ok { "success" } else { "error" };
         if let Ok(last) = self.last.get_metric_with_label_values(&[name, name]) {

@@ -8,7 +8,7 @@ use rulegen_config::ProxyMode;
 use rulegen_net::IpFamily;
 
 use super::register::{PerFamily, Register, count, gauge};
-use crate::report::{Changes, ConntrackReport, FamilyReport, IptablesReport, SyncReport};
+use crate::report::{ConntrackReport, FamilyReport, IptablesReport, ObjectChanges, SyncReport};
 
 /// The metrics of both modes.
 pub(super) struct KubeProxy {
@@ -119,14 +119,14 @@ impl KubeProxy {
     }
 
     /// Counts new changes.
-    pub(super) fn queued(&self, changes: Changes, at: SystemTime) {
+    pub(super) fn queued(&self, changes: ObjectChanges, at: SystemTime) {
         self.service_changes.inc_by(count(changes.services));
         self.endpoint_changes.inc_by(count(changes.endpoints));
         self.last_queued.all().for_each(|time| time.set(seconds_since_1970(at)));
     }
 
     /// Sets the number of pending changes.
-    pub(super) fn pending(&self, changes: Changes) {
+    pub(super) fn pending(&self, changes: ObjectChanges) {
         self.service_changes_pending.set(gauge(changes.services));
         self.endpoint_changes_pending.set(gauge(changes.endpoints));
     }

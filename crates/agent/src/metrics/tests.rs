@@ -4,8 +4,8 @@ use rulegen_net::Protocol;
 
 use super::*;
 use crate::report::{
-    ConntrackReport, Counts, FamilyReport, IptablesReport, IptablesRules, NoLocalEndpoints,
-    Operations, Phase,
+    ConntrackReport, FamilyReport, IptablesReport, IptablesRules, NoLocalEndpoints,
+    OperationCounts, Operations, Phase,
 };
 
 fn metrics(mode: ProxyMode, families: &[IpFamily]) -> Metrics {
@@ -152,11 +152,11 @@ fn report() -> SyncReport {
         took: Duration::from_millis(10),
         phases: vec![(Phase::Compile, Duration::from_millis(4))],
         operations: Operations {
-            elements: Counts { added: 5, deleted: 4 },
+            elements: OperationCounts { added: 5, deleted: 4 },
             ..Operations::default()
         },
         bytes: 1000,
-        changes: Changes { services: 1, endpoints: 2 },
+        changes: ObjectChanges { services: 1, endpoints: 2 },
         finished: UNIX_EPOCH + Duration::from_millis(1_795_000_000_500),
     }
 }
@@ -164,7 +164,8 @@ fn report() -> SyncReport {
 #[test]
 fn metrics_after_successful_sync() {
     let metrics = metrics(ProxyMode::Iptables, &IpFamily::BOTH);
-    metrics.queued(Changes { services: 1, endpoints: 5 }, UNIX_EPOCH + Duration::from_secs(9));
+    metrics
+        .queued(ObjectChanges { services: 1, endpoints: 5 }, UNIX_EPOCH + Duration::from_secs(9));
     metrics.synced(&report());
     let cleaned = ConntrackReport { took: Duration::from_millis(3), deleted: 7 };
     metrics.cleaned(IpFamily::Ipv4, cleaned);
@@ -201,7 +202,7 @@ fn metrics_after_successful_sync() {
 fn metrics_after_failed_sync() {
     let failures = |mode, full| {
         let metrics = metrics(mode, &IpFamily::BOTH);
-        metrics.queued(Changes { services: 1, endpoints: 5 }, UNIX_EPOCH);
+        metrics.queued(ObjectChanges { services: 1, endpoints: 5 }, UNIX_EPOCH);
         metrics.synced(&SyncReport { error: Some("busy".into()), full, ..report() });
         metrics
     };
@@ -272,10 +273,10 @@ fn metrics_count_health_checks_and_slis() {
     let metrics = metrics(ProxyMode::Nftables, &IpFamily::BOTH);
     assert_eq!(metrics.sli_text().unwrap(), "");
     for (check, ok) in [
-        (Check::Healthz, true),
-        (Check::Healthz, false),
-        (Check::Livez, true),
-        (Check::Readyz, false),
+        (Probe::Healthz, true),
+        (Probe::Healthz, false),
+        (Probe::Livez, true),
+        (Probe::Readyz, false),
     ] {
         metrics.checked(check, ok);
     }

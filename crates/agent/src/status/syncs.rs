@@ -7,7 +7,7 @@ use serde::ser::SerializeMap;
 
 use super::format::{Took, When, counted, grouped, wide};
 use crate::journal::{Cause, SyncRecord};
-use crate::report::{Counts, Phase};
+use crate::report::{OperationCounts, Phase};
 
 /// A finished sync, or a series of syncs that failed with the same error.
 #[derive(Debug, Clone, Serialize)]
@@ -37,7 +37,7 @@ impl Sync {
     pub(super) fn of(record: &SyncRecord, now: SystemTime) -> Self {
         let operations = &record.operations;
         let kinds = [operations.elements, operations.rules, operations.chains, operations.sets];
-        let sum = |of: fn(&Counts) -> usize| kinds.iter().map(of).sum();
+        let sum = |of: fn(&OperationCounts) -> usize| kinds.iter().map(of).sum();
         Self {
             finished: When::new(record.finished, now),
             cause: cause(&record.cause, record.full),

@@ -17,7 +17,7 @@ use crate::http::{Request, Response, Router};
 use crate::journal::Cause;
 use crate::left_out::LeftOut;
 use crate::rejected_objects::RejectedObjects;
-use crate::report::{Changes, Operations, Phase, SyncReport};
+use crate::report::{ObjectChanges, Operations, Phase, SyncReport};
 use crate::shared::Shared;
 
 const MARKUP: &str = r#"<script>alert("1")</script>'&<b>"#;
@@ -575,7 +575,7 @@ fn report(error: Option<&str>) -> SyncReport {
         ],
         operations: Operations::default(),
         bytes: 100,
-        changes: Changes::default(),
+        changes: ObjectChanges::default(),
         finished: SystemTime::now(),
     }
 }

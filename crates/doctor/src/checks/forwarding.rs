@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::error::Result;
-use rulegen_os::host::{self, Interface, has_ipv6};
+use rulegen_os::host::{self, HostInterface, has_ipv6};
 use rulegen_os::sysctl::{InterfaceSetting, Sysctl};
 
 use crate::code::FindingCode;
@@ -30,7 +30,7 @@ struct Ipv4 {
     forwarding: u64,
     /// Forwarding of each interface.
     of_interfaces: Vec<(String, u64)>,
-    interfaces: Vec<Interface>,
+    interfaces: Vec<HostInterface>,
     /// The node's primary address, if objects were given.
     node_ip: Option<IpAddr>,
 }
@@ -43,7 +43,7 @@ fn check_ipv4(facts: &Ipv4) -> Vec<Finding> {
             remedy(Sysctl::IP_FORWARD),
         )];
     }
-    let is_off = |interface: &&Interface| {
+    let is_off = |interface: &&HostInterface| {
         let off = facts.of_interfaces.iter().any(|(name, on)| *name == interface.name && *on == 0);
         off && interface.is_up
     };
@@ -52,7 +52,7 @@ fn check_ipv4(facts: &Ipv4) -> Vec<Finding> {
 }
 
 /// An error if clients use the interface for sure, because it has an address of the node.
-fn interface_finding(interface: &Interface, node_ip: Option<IpAddr>) -> Finding {
+fn interface_finding(interface: &HostInterface, node_ip: Option<IpAddr>) -> Finding {
     let name = &interface.name;
     // sysctl(8) takes a slash for a dot in a name, as in eth0.100.
     let key = name.replace('.', "/");
@@ -121,7 +121,7 @@ mod tests {
     use crate::finding::Grade;
 
     fn ipv4(forwarding: u64, of_eth0: u64, is_up: bool) -> Ipv4 {
-        let eth0 = Interface {
+        let eth0 = HostInterface {
             name: "eth0".to_owned(),
             is_up,
             addresses: vec![IpAddr::from([192, 0, 2, 10])],

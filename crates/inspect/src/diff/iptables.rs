@@ -6,14 +6,17 @@ use rulegen_compiler::iptables::OURS;
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::iptables::{ChainName, Change, Rule, Ruleset, Table, Transaction, diff};
 
-use super::report::{ByOwner, CHANGED, Report};
+use super::report::{ByOwner, CHANGED, DiffReport};
 use super::services::report;
 use crate::listing::{Listing, Owners, of_ruleset, owners_of_chains};
 
 /// The changes from the actual to the desired rules, one pair per family. Rules of other programs are
 /// not compared. `known` completes the names and kinds of frontends that rules do not show, usually by
 /// [`of_plan`](crate::listing::of_plan); an empty listing will do.
-pub fn diff_iptables(both: &[(&Ruleset, &Ruleset)], known: impl Fn(IpFamily) -> Listing) -> Report {
+pub fn diff_iptables(
+    both: &[(&Ruleset, &Ruleset)],
+    known: impl Fn(IpFamily) -> Listing,
+) -> DiffReport {
     let transactions: Vec<Transaction<'_>> =
         both.iter().map(|(held, wanted)| diff(held, wanted, &OURS)).collect();
     let (mut of_held, mut of_wanted) = (Listing::default(), Listing::default());

@@ -3,7 +3,7 @@
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::nftables::{Actual, Edit, EditAction, EditedObject, Table, Transaction, diff};
 
-use super::report::{ByOwner, CHANGED, Report};
+use super::report::{ByOwner, CHANGED, DiffReport};
 use super::services::report;
 use crate::listing::{Listing, Owners, of_table, owner_of_object};
 
@@ -13,7 +13,7 @@ use crate::listing::{Listing, Owners, of_table, owner_of_object};
 pub fn diff_nftables(
     both: &[(Option<&Actual>, &Table)],
     known: impl Fn(IpFamily) -> Listing,
-) -> Report {
+) -> DiffReport {
     let transactions: Vec<Transaction<'_>> =
         both.iter().map(|(held, wanted)| diff(*held, wanted)).collect();
     let (mut of_held, mut of_wanted) = (Listing::default(), Listing::default());

@@ -10,11 +10,11 @@ use serde::Serialize;
 /// prints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct DiffReport {
     /// `iptables` or `nftables`.
     pub mode: &'static str,
     /// Service ports that change, ordered by name.
-    pub services: Vec<ServiceChange>,
+    pub services: Vec<ServiceDiff>,
     /// Parts of the ruleset without an owner, or with an unknown owner.
     pub shared: Vec<ObjectChange>,
     /// How many Services change.
@@ -48,7 +48,7 @@ pub enum Action {
 /// A service port that changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ServiceChange {
+pub struct ServiceDiff {
     /// Namespace of the Service.
     pub namespace: Arc<str>,
     /// Name of the Service.
@@ -100,7 +100,7 @@ pub struct ObjectChange {
     pub added: Vec<String>,
 }
 
-impl Report {
+impl DiffReport {
     /// True if the rulesets are equal.
     pub fn is_empty(&self) -> bool {
         self.services.is_empty() && self.shared.is_empty()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rulegen_model::TrafficPolicy;
 use rulegen_net::{Frontend, ServicePortName};
 
-use super::report::{Action, ByOwner, FrontendChange, Report, ServiceChange, Summary};
+use super::report::{Action, ByOwner, DiffReport, FrontendChange, ServiceDiff, Summary};
 use crate::listing::{Compared, Listing, State, Traffic, compare};
 use crate::words::{refusal_code, refusal_words};
 
@@ -18,15 +18,15 @@ pub(super) fn report(
     held: &Listing,
     wanted: &Listing,
     mut objects: ByOwner,
-) -> Report {
+) -> DiffReport {
     let mut frontends = changed_frontends(held, wanted);
     let owners: BTreeSet<ServicePortName> = objects.owners().cloned().collect();
     for name in &owners {
         frontends.entry(name).or_default();
     }
-    let services: Vec<ServiceChange> = frontends
+    let services: Vec<ServiceDiff> = frontends
         .into_iter()
-        .map(|(name, frontends)| ServiceChange {
+        .map(|(name, frontends)| ServiceDiff {
             namespace: name.namespace.clone(),
             name: name.service.clone(),
             port: Some(name.port.clone()).filter(|port| !port.is_empty()),
@@ -37,7 +37,7 @@ pub(super) fn report(
         })
         .collect();
     let summary = summary(&services, held, wanted);
-    Report { mode, services, shared: objects.take(None), summary }
+    DiffReport { mode, services, shared: objects.take(None), summary }
 }
 
 fn changed_frontends<'a>(held: &'a Listing, wanted: &'a Listing) -> Changes<'a> {
@@ -67,7 +67,7 @@ fn action(held: bool, wanted: bool) -> Action {
 }
 
 /// A Service counts once, even if several of its ports change.
-fn summary(services: &[ServiceChange], held: &Listing, wanted: &Listing) -> Summary {
+fn summary(services: &[ServiceDiff], held: &Listing, wanted: &Listing) -> Summary {
     let of = |listing: &Listing| -> BTreeSet<(Arc<str>, Arc<str>)> {
         let names = listing.services.keys().flatten();
         names.map(|name| (name.namespace.clone(), name.service.clone())).collect()

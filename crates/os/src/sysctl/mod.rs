@@ -30,7 +30,7 @@ pub enum Setting {
 
 /// A written value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Change {
+pub struct SysctlChange {
     /// Sysctl.
     pub sysctl: Sysctl,
     /// Value before.
@@ -56,7 +56,7 @@ pub struct Failure {
 #[derive(Debug, Default)]
 pub struct Applied {
     /// Written values.
-    pub changed: Vec<Change>,
+    pub changed: Vec<SysctlChange>,
     /// Failures. None of them breaks forwarding.
     pub failed: Vec<Failure>,
 }
@@ -80,7 +80,7 @@ pub fn apply(settings: &[Setting]) -> Applied {
 ///
 /// # Errors
 /// It is disabled and cannot be enabled.
-pub fn set_route_localnet() -> Result<Option<Change>, Failure> {
+pub fn set_route_localnet() -> Result<Option<SysctlChange>, Failure> {
     Setting::Exactly(Sysctl::ROUTE_LOCALNET, 1).apply()
 }
 
@@ -165,7 +165,7 @@ impl Setting {
         }
     }
 
-    fn apply(self) -> Result<Option<Change>, Failure> {
+    fn apply(self) -> Result<Option<SysctlChange>, Failure> {
         let (sysctl, new) = (self.sysctl(), self.value());
         let failure = |old, error| Failure { sysctl, old, new, error };
         let old = sysctl.read().map_err(|error| failure(None, error))?;
@@ -173,7 +173,7 @@ impl Setting {
             return Ok(None);
         }
         sysctl.write(new).map_err(|error| failure(Some(old), error))?;
-        Ok(Some(Change { sysctl, old, new }))
+        Ok(Some(SysctlChange { sysctl, old, new }))
     }
 }
 
@@ -183,7 +183,7 @@ impl Display for Sysctl {
     }
 }
 
-impl Display for Change {
+impl Display for SysctlChange {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} -> {}", self.sysctl, self.old, self.new)
     }

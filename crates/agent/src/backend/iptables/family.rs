@@ -14,7 +14,7 @@ use rulegen_ruleset::iptables::{ChainName, Ruleset, Split, Table, Transaction, d
 use super::super::{Stopwatch, changed_service};
 use super::tools::Tools;
 use crate::quarantine::Quarantine;
-use crate::report::{Counts, IptablesReport, IptablesRules, Operations, Phase};
+use crate::report::{IptablesReport, IptablesRules, OperationCounts, Operations, Phase};
 
 /// The desired state of a family, and what is known about its state in the kernel.
 pub(super) struct Family {
@@ -287,8 +287,8 @@ impl Family {
         Done {
             full: false,
             operations: Operations {
-                rules: Counts { added: counts.rules, deleted: counts.removed },
-                chains: Counts { added: counts.filled, deleted: counts.deleted },
+                rules: OperationCounts { added: counts.rules, deleted: counts.removed },
+                chains: OperationCounts { added: counts.filled, deleted: counts.deleted },
                 ..Operations::default()
             },
             bytes,

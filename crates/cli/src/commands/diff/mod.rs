@@ -9,7 +9,7 @@ use anyhow::Result;
 use rulegen_compiler::iptables::ruleset;
 use rulegen_compiler::{Plan, plan};
 use rulegen_config::ProxyMode;
-use rulegen_inspect::diff::{Report, diff_iptables, diff_nftables};
+use rulegen_inspect::diff::{DiffReport, diff_iptables, diff_nftables};
 use rulegen_inspect::listing::{Listing, of_plan};
 use rulegen_kernel::nftables::{Dataplane, NfTables};
 use rulegen_model::Cluster;
@@ -60,7 +60,7 @@ fn input(args: &DiffArgs) -> Result<Input> {
     Ok(Input { snapshot, config: found.config, has_slices, has_warnings: false })
 }
 
-fn compare_iptables(args: &DiffArgs, input: &Input) -> Result<Report> {
+fn compare_iptables(args: &DiffArgs, input: &Input) -> Result<DiffReport> {
     let variant = variant(&args.kernel)?;
     let (mut actual, mut plans) = (Vec::new(), Vec::new());
     for family in families::on_this_host(args.family.ip_family, variant) {
@@ -76,7 +76,7 @@ fn compare_iptables(args: &DiffArgs, input: &Input) -> Result<Report> {
     Ok(report)
 }
 
-fn compare_nftables(args: &DiffArgs, input: &Input) -> Result<Report> {
+fn compare_nftables(args: &DiffArgs, input: &Input) -> Result<DiffReport> {
     let families = families::of_nftables(args.family.ip_family);
     let desired = tables(input, &args.proxy.nftables.nftables_table, families);
     let names: Vec<(IpFamily, &Name)> =
@@ -91,7 +91,7 @@ fn compare_nftables(args: &DiffArgs, input: &Input) -> Result<Report> {
     Ok(report)
 }
 
-fn print(form: Option<DiffForm>, report: &Report) -> Result<()> {
+fn print(form: Option<DiffForm>, report: &DiffReport) -> Result<()> {
     match form {
         Some(DiffForm::Json) => print_with(|out| {
             serde_json::to_writer_pretty(&mut *out, report).map_err(io::Error::from)?;

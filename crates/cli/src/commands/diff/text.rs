@@ -2,13 +2,13 @@
 
 use std::io::{self, Write};
 
-use rulegen_inspect::diff::{Action, FrontendChange, ObjectChange, Report, ServiceChange};
+use rulegen_inspect::diff::{Action, DiffReport, FrontendChange, ObjectChange, ServiceDiff};
 
 use crate::paint::Paint;
 use crate::plain::plain;
 
 /// Writes nothing if there are no changes, like diff(1).
-pub(super) fn write(out: &mut impl Write, report: &Report, paint: &Paint) -> io::Result<()> {
+pub(super) fn write(out: &mut impl Write, report: &DiffReport, paint: &Paint) -> io::Result<()> {
     if report.is_empty() {
         return Ok(());
     }
@@ -24,7 +24,7 @@ pub(super) fn write(out: &mut impl Write, report: &Report, paint: &Paint) -> io:
     writeln!(out, "{}", paint.bold(&summary(report)))
 }
 
-fn summary(report: &Report) -> String {
+fn summary(report: &DiffReport) -> String {
     let counts = report.summary;
     let plural = if counts.add == 1 { "" } else { "s" };
     let shared = match report.shared.len() {
@@ -38,7 +38,7 @@ fn summary(report: &Report) -> String {
     )
 }
 
-fn write_service(out: &mut impl Write, service: &ServiceChange, paint: &Paint) -> io::Result<()> {
+fn write_service(out: &mut impl Write, service: &ServiceDiff, paint: &Paint) -> io::Result<()> {
     let port = service.port.as_ref().map(|port| format!(":{port}")).unwrap_or_default();
     let heading = format!(
         "{} {}/{}{port} {}",
@@ -125,7 +125,7 @@ mod tests {
             added: lines(),
             refused_code: None,
         };
-        let service = ServiceChange {
+        let service = ServiceDiff {
             namespace: TITLE.into(),
             name: TITLE.into(),
             port: Some(TITLE.into()),
@@ -135,7 +135,7 @@ mod tests {
             objects: vec![object()],
         };
         let (services, shared) = (vec![service], vec![object()]);
-        let report = Report { mode: "nftables", services, shared, summary: Summary::default() };
+        let report = DiffReport { mode: "nftables", services, shared, summary: Summary::default() };
         let mut out = Vec::new();
         assert!(write(&mut out, &report, &Paint::for_stdout()).is_ok());
         let text = String::from_utf8_lossy(&out);
