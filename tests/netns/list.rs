@@ -193,7 +193,7 @@ fn list_reports_missing_jump_to_services() {
         assert_eq!(notes(), "", "{mode}");
         namespace.run(change);
         let notes = notes();
-        assert!(notes.contains("no rule leads from PREROUTING to the Services"), "{mode}: {notes}");
+        assert!(notes.contains("no rule jumps from PREROUTING to the Services"), "{mode}: {notes}");
     }
 }
 

@@ -351,7 +351,7 @@ fn trace_refuses_invalid_targets_and_iptables_mode() {
     for (flags, status, part) in [
         ("--to default/none", 1, "no such Service"),
         ("--to default/s1:https", 1, "its ports are 80"),
-        ("--to 10.96.0.1 --from fd00::1", 2, "different families"),
+        ("--to 10.96.0.1 --from fd00::1", 2, "different IP families"),
         ("--to 10.96.0.1:80/icmp", 2, "expected tcp, udp or sctp"),
         ("--from nowhere", 2, "an address or a network"),
         ("", 2, "--to"),
