@@ -114,6 +114,11 @@ impl TracedStep {
         }
     }
 
+    fn has_comment(&self) -> bool {
+        let StepKind::Rule { rule: Some(rule), .. } = &self.kind else { return false };
+        rule.comment.is_some()
+    }
+
     fn rejects(&self) -> bool {
         matches!(&self.kind, StepKind::Rule { rule: Some(rule), .. } if rule.rejects)
     }
@@ -148,7 +153,7 @@ impl TracedPacket {
         self.reason.filter(|_| self.masqueraded)
     }
 
-    /// The code of the reason, unless it was delivered or forwarded.
+    /// The code of the reason, unless it was delivered or forwarded. `None` if the reason is unknown.
     pub fn why_code(&self) -> Option<&'static str> {
         let step = self.steps.last()?;
         Some(match self.end() {
@@ -161,6 +166,8 @@ impl TracedPacket {
             }
             end => match self.service_refusal() {
                 Some((_, refusal)) => refusal_code(refusal),
+                // Without a comment, for example of a deleted rule, the reason is unknown.
+                None if !step.has_comment() => return None,
                 None if step.at.chain.as_str() != CLOSED => Code::SourceRange.as_str(),
                 None if end == TracedEnd::Rejected => Code::NoSuchPort.as_str(),
                 None => Code::NoSuchClusterIp.as_str(),

@@ -240,6 +240,8 @@ fn trace_code_of_closed_port_unused_cluster_ip_source_range_and_unknown_end() {
     assert_eq!(code(Some(("closed-cluster-ips", 11))), Some("no-such-port"));
     assert_eq!(code(Some(("closed-cluster-ips", 12))), Some("no-such-cluster-ip"));
     assert_eq!(code(Some(("ranges", 13))), Some("source-range"));
+    // A rule that was deleted before it was read.
+    assert_eq!(code(Some(("ranges", 14))), None);
     assert_eq!(code(None), Some("no-further-event"));
 }
 
