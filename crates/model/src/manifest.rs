@@ -302,6 +302,7 @@ impl Reader<'_> {
         // Reading a list of a whole cluster is most of the work, and its items are independent.
         let parts: Vec<(Objects, Vec<WatchEvent>, Vec<Problem>)> =
             items.par_chunks(ITEMS_PER_TASK).enumerate().map(read_part).collect();
+        self.objects.reserve(parts.iter().map(|(objects, _, _)| objects));
         for (objects, events, problems) in parts {
             self.objects.append(objects);
             self.events.extend(events);
