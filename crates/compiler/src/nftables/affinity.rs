@@ -61,7 +61,8 @@ impl Affinity<'_> {
     fn endpoints(&mut self) {
         let service = self.service;
         let about = Comment::from(service.name.to_string());
-        let timeout = Duration::from_secs(service.affinity_seconds.unwrap_or_default().into());
+        let seconds = service.affinity_seconds.unwrap_or_default().into();
+        let timeout = Some(Duration::from_secs(seconds));
         for endpoint in &service.reachable_endpoints {
             let (set, key) = (self.path.named("affinity"), pair(endpoint));
             let keep = Statement::Update { set, key, timeout };

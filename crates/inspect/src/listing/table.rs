@@ -182,8 +182,11 @@ impl<'a> RuleWalk<'a, '_> {
                     self.go(verdict, whose);
                     return always && !matches!(verdict, Verdict::Jump(_));
                 }
-                Statement::Update { timeout, .. } => {
-                    self.reached.keeps(u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX));
+                Statement::Update { set, timeout, .. } => {
+                    let of_set = || self.table.sets.get(set)?.timeout;
+                    if let Some(timeout) = timeout.or_else(of_set) {
+                        self.reached.keeps(u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX));
+                    }
                 }
                 Statement::Reject => return always,
                 _ => {}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, IpSubnets, Ipv4Subnets, Ipv6Subnets};
 use nftnl::nftnl_sys as sys;
 use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::nftables::{Comment, Data, Element, Expression, Field, Key, Set, Value};
@@ -177,8 +177,12 @@ impl<'a> Reader<'a> {
         for (start, element) in self.starts {
             let behind = points.partition_point(|point| *point <= start);
             let end = points.get(behind).copied();
-            let value = network(start, end).ok_or(Foreign)?;
-            self.elements.insert(Key::from([value]), element);
+            for network in networks(start, end).ok_or(Foreign)? {
+                let is_whole = network.prefix_len() == network.max_prefix_len();
+                let address = Value::Address(network.addr());
+                let value = if is_whole { address } else { Value::Network(network) };
+                self.elements.insert(Key::from([value]), element.clone());
+            }
         }
         Ok(self.elements)
     }
@@ -254,6 +258,29 @@ fn network(start: IpAddr, end: Option<IpAddr>) -> Option<Value> {
     let network = networks.find(fits)?;
     let whole = network.prefix_len() == longest;
     Some(if whole { Value::Address(start) } else { Value::Network(network) })
+}
+
+/// The networks that together are the range from `start` up to `end`, exclusive, or to the highest
+/// address. nft joins adjacent networks to ranges that need not be networks.
+fn networks(start: IpAddr, end: Option<IpAddr>) -> Option<IpSubnets> {
+    Some(match (start, end) {
+        (IpAddr::V4(start), end) => {
+            let last = match end {
+                Some(IpAddr::V4(end)) => Ipv4Addr::from_bits(end.to_bits().checked_sub(1)?),
+                Some(IpAddr::V6(_)) => return None,
+                None => Ipv4Addr::BROADCAST,
+            };
+            IpSubnets::V4(Ipv4Subnets::new(start, last, 0))
+        }
+        (IpAddr::V6(start), end) => {
+            let last = match end {
+                Some(IpAddr::V6(end)) => Ipv6Addr::from_bits(end.to_bits().checked_sub(1)?),
+                Some(IpAddr::V4(_)) => return None,
+                None => Ipv6Addr::from_bits(u128::MAX),
+            };
+            IpSubnets::V6(Ipv6Subnets::new(start, last, 0))
+        }
+    })
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {

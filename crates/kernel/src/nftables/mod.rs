@@ -57,7 +57,7 @@ pub use watch::{
 };
 
 use batch::Batch;
-use read::Interrupted;
+use read::{Interrupted, TableOwner};
 use socket::Socket;
 
 use crate::netlink::{attribute, family};
@@ -222,14 +222,45 @@ impl NfTables {
         Ok(found)
     }
 
+    /// Reads tables of another program at one generation, with the sets that belong to their rules.
+    /// `None` in place of a table that does not exist. Such an [`Actual`] is only for reading: the
+    /// sets of rules cannot be written.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], or [`Error::Busy`].
+    pub fn read_of_others(
+        &mut self,
+        tables: &[(IpFamily, &Name)],
+    ) -> Result<Vec<Option<Actual>>, Error> {
+        self.read_tables(tables, TableOwner::Other).map(|(_, tables)| tables)
+    }
+
+    fn read_tables(
+        &mut self,
+        tables: &[(IpFamily, &Name)],
+        owner: TableOwner,
+    ) -> Result<(Generation, Vec<Option<Actual>>), Error> {
+        for _ in 0..ATTEMPTS {
+            match self.read_once(tables, owner) {
+                Ok(read) => return Ok(read),
+                Err(Interrupted::Failed(error)) => return Err(error),
+                Err(Interrupted::Changed) => {
+                    tracing::debug!("ruleset changed during read, retrying")
+                }
+            }
+        }
+        Err(Error::Busy { attempts: ATTEMPTS })
+    }
+
     fn read_once(
         &mut self,
         tables: &[(IpFamily, &Name)],
+        owner: TableOwner,
     ) -> Result<(Generation, Vec<Option<Actual>>), Interrupted> {
         let generation = read::generation(&mut self.socket)?;
         let actual: Result<Vec<Option<Actual>>, Interrupted> = tables
             .iter()
-            .map(|(family, name)| read::table(&mut self.socket, *family, name))
+            .map(|(family, name)| read::table(&mut self.socket, *family, name, owner))
             .collect();
         let actual = actual?;
         match read::generation(&mut self.socket)? {
@@ -244,16 +275,7 @@ impl Dataplane for NfTables {
         &mut self,
         tables: &[(IpFamily, &Name)],
     ) -> Result<(Generation, Vec<Option<Actual>>), Error> {
-        for _ in 0..ATTEMPTS {
-            match self.read_once(tables) {
-                Ok(read) => return Ok(read),
-                Err(Interrupted::Failed(error)) => return Err(error),
-                Err(Interrupted::Changed) => {
-                    tracing::debug!("ruleset changed during read, retrying")
-                }
-            }
-        }
-        Err(Error::Busy { attempts: ATTEMPTS })
+        self.read_tables(tables, TableOwner::Rulegen)
     }
 
     fn commit(

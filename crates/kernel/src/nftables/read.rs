@@ -62,18 +62,28 @@ fn find(socket: &mut Socket, of: IpFamily, name: &Name) -> Result<Option<RawTabl
     Ok(found)
 }
 
+/// Whose table is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TableOwner {
+    /// Rulegen's: sets that it does not make are not decoded, and those of rules are left out.
+    Rulegen,
+    /// Another program's: all sets are decoded, also those of rules (`{ 0 : goto … }`).
+    Other,
+}
+
 /// Reads a table. `Ok(None)` if it does not exist; an error if the ruleset changed during the read.
 pub(super) fn table(
     socket: &mut Socket,
     of: IpFamily,
     name: &Name,
+    owner: TableOwner,
 ) -> Result<Option<Actual>, Interrupted> {
     let Some(found) = find(socket, of, name)? else { return Ok(None) };
     let actual = Actual { foreign: table::foreign(&found), ..Actual::default() };
     let mut reader = Reader { socket, family: of, table: name, actual };
     reader.chains()?;
     reader.rules()?;
-    reader.sets()?;
+    reader.sets(owner)?;
     reader.others(libc::NFT_MSG_GETOBJ, "object")?;
     reader.others(GET_FLOWTABLE, "flowtable")?;
     Ok(Some(reader.actual))
@@ -274,7 +284,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn sets(&mut self) -> Result<(), Interrupted> {
+    fn sets(&mut self, owner: TableOwner) -> Result<(), Interrupted> {
         let (mut sets, mut fixed) = (Vec::new(), Vec::new());
         let of = self.family;
         let of_table = set::of_table(of, self.table);
@@ -286,6 +296,7 @@ impl Reader<'_> {
                 // Sets that belong to a rule do not matter; constant sets can only be replaced with
                 // the table.
                 match set::kind(&raw) {
+                    _ if owner == TableOwner::Other => sets.push(set::decode_any(of, &raw)),
                     SetKind::Anonymous => {}
                     SetKind::Constant => fixed.push("a set with flag constant".to_owned()),
                     SetKind::Plain => sets.push(set::decode(of, &raw)),

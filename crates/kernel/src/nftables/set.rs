@@ -1,8 +1,10 @@
 //! Sets and maps.
 
+use std::time::Duration;
+
 use nftnl::nftnl_sys as sys;
 use rulegen_net::IpFamily;
-use rulegen_ruleset::nftables::{DataType, Expression, Field, Name, Set};
+use rulegen_ruleset::nftables::{Comment, DataType, Expression, Field, Name, Set};
 
 use super::raw::Object;
 use super::{expression, family, userdata};
@@ -10,6 +12,8 @@ use super::{expression, family, userdata};
 pub(super) type RawSet = Object<sys::nftnl_set>;
 
 /// NFT_SET_* of linux/netfilter/nf_tables.h.
+const ANONYMOUS: u32 = 0x1;
+const CONSTANT: u32 = 0x2;
 const INTERVAL: u32 = 0x4;
 const MAP: u32 = 0x8;
 const TIMEOUT: u32 = 0x10;
@@ -43,6 +47,10 @@ pub(super) fn encode(of: IpFamily, table: &Name, name: &Name, set: &Set, id: u32
         let (kind, length) = data_of(of, data);
         raw = raw.u32(sys::NFTNL_SET_DATA_TYPE, kind).u32(sys::NFTNL_SET_DATA_LEN, length);
     }
+    if let Some(timeout) = set.timeout {
+        let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        raw = raw.u64(sys::NFTNL_SET_TIMEOUT, milliseconds);
+    }
     if set.counter {
         raw = raw.expression(expression::encode(&Expression::Counter));
     }
@@ -65,9 +73,6 @@ pub(super) enum SetKind {
 
 /// How a set can be changed.
 pub(super) fn kind(raw: &RawSet) -> SetKind {
-    // NFT_SET_ANONYMOUS and NFT_SET_CONSTANT.
-    const ANONYMOUS: u32 = 0x1;
-    const CONSTANT: u32 = 0x2;
     let flags = raw.borrow().get_u32(sys::NFTNL_SET_FLAGS).unwrap_or_default();
     match (flags & ANONYMOUS != 0, flags & CONSTANT != 0) {
         (true, _) => SetKind::Anonymous,
@@ -81,10 +86,32 @@ pub(super) fn is_dynamic(raw: &RawSet) -> bool {
     raw.borrow().get_u32(sys::NFTNL_SET_FLAGS).is_some_and(|flags| flags & DYNAMIC != 0)
 }
 
-/// Decodes a set without its elements; `None` in place of the set if it has a foreign property.
+/// Decodes a set without its elements; `None` in place of the set if rulegen does not make such
+/// sets.
 pub(super) fn decode(of: IpFamily, raw: &RawSet) -> Option<(Name, Option<Set>)> {
+    let is_ours = |set: &Set| {
+        // A dynamic set gets its size from the first rule that adds elements (nft_dynset_init() of
+        // net/netfilter/nft_dynset.c).
+        const DYNSET_SIZE: u32 = 0xffff;
+        let part = raw.borrow();
+        let size = part.get_u32(sys::NFTNL_SET_DESC_SIZE);
+        let is_sized = size.is_some_and(|size| !set.dynamic || size != DYNSET_SIZE);
+        let comment = part.get(sys::NFTNL_SET_USERDATA).and_then(userdata::set_comment_of);
+        !is_sized && comment.is_some() && set.timeout.is_none() && flags_of(raw) == flags(set)
+    };
+    let (name, set) = decode_any(of, raw)?;
+    Some((name, set.filter(is_ours)))
+}
+
+/// Decodes a set of any program without its elements; `None` in place of the set if the types do
+/// not describe it.
+pub(super) fn decode_any(of: IpFamily, raw: &RawSet) -> Option<(Name, Option<Set>)> {
     let name = Name::from_kernel(raw.borrow().get_text(sys::NFTNL_SET_NAME)?);
     Some((name, decode_shape(of, raw)))
+}
+
+fn flags_of(raw: &RawSet) -> u32 {
+    raw.borrow().get_u32(sys::NFTNL_SET_FLAGS).unwrap_or_default()
 }
 
 fn decode_shape(of: IpFamily, raw: &RawSet) -> Option<Set> {
@@ -93,37 +120,31 @@ fn decode_shape(of: IpFamily, raw: &RawSet) -> Option<Set> {
         [Some(Expression::Counter)] => true,
         _ => return None,
     };
+    let actual = flags_of(raw) & !(ANONYMOUS | CONSTANT);
     let raw = raw.borrow();
     let number = |attribute: sys::nftnl_set_attr| raw.get_u32(attribute).unwrap_or_default();
-    let actual = number(sys::NFTNL_SET_FLAGS);
     let data = match (actual & MAP != 0, number(sys::NFTNL_SET_DATA_TYPE)) {
         (false, _) => None,
         (true, VERDICT) => Some(DataType::Verdict),
         (true, kind) if kind == data_of(of, DataType::AddrPort).0 => Some(DataType::AddrPort),
         (true, _) => return None,
     };
-    let has_timeout = raw.get_u64(sys::NFTNL_SET_TIMEOUT).is_some_and(|timeout| timeout != 0);
-    let comment = raw.get(sys::NFTNL_SET_USERDATA).and_then(userdata::set_comment_of)?;
+    let timeout = raw.get_u64(sys::NFTNL_SET_TIMEOUT).filter(|timeout| *timeout != 0);
+    let comment = raw.get(sys::NFTNL_SET_USERDATA).and_then(userdata::set_comment_of);
     let set = Set {
         key: fields_of(of, number(sys::NFTNL_SET_KEY_TYPE))?,
         data,
         interval: actual & INTERVAL != 0,
         dynamic: actual & DYNAMIC != 0,
+        timeout: timeout.map(Duration::from_millis),
         counter,
-        comment,
+        comment: comment.unwrap_or_else(|| Comment::from("")),
         elements: Default::default(),
     };
-    // A dynamic set gets its size from the first rule that adds elements (nft_dynset_init() of
-    // net/netfilter/nft_dynset.c).
-    const DYNSET_SIZE: u32 = 0xffff;
-    let size = raw.get_u32(sys::NFTNL_SET_DESC_SIZE);
-    let is_sized = size.is_some_and(|size| !set.dynamic || size != DYNSET_SIZE);
-    let is_ours = actual == flags(&set)
+    let is_described = actual == flags(&set)
         && number(sys::NFTNL_SET_KEY_LEN) == length_of(of, &set.key)
-        && !is_sized
-        && !has_timeout
         && !raw.has(sys::NFTNL_SET_OBJ_TYPE);
-    is_ours.then_some(set)
+    is_described.then_some(set)
 }
 
 fn flags(set: &Set) -> u32 {

@@ -1,6 +1,7 @@
 //! Converts the kernel's expressions back into statements: the reverse of [`linearize`], for
 //! reading a rule's meaning.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
@@ -11,9 +12,11 @@ use super::rule::{Condition, Interface, Number, NumgenMode, Selector, Statement}
 use crate::Negatable;
 use rulegen_net::{IpFamily, Protocol};
 
-/// Decodes expressions into statements; `None` if rulegen does not make such a rule. The result is
-/// accepted only if it linearizes to the same expressions again.
+/// Decodes expressions into statements; `None` if they have no statements here. The result is
+/// accepted only if it linearizes to the same expressions again, up to the bytes loaded of an
+/// address.
 pub fn delinearize(family: IpFamily, expressions: &[Expression]) -> Option<Vec<Statement>> {
+    let expressions = &*with_whole_addresses(family, expressions);
     let mut statements = Vec::new();
     let mut rest = expressions;
     while !rest.is_empty() {
@@ -22,6 +25,67 @@ pub fn delinearize(family: IpFamily, expressions: &[Expression]) -> Option<Vec<S
         rest = behind;
     }
     (linearize(family, &statements) == expressions).then_some(statements)
+}
+
+/// Lets comparisons with a network load the whole address. Of a network that ends at a byte, nft
+/// loads only the bytes of the prefix.
+fn with_whole_addresses(family: IpFamily, expressions: &[Expression]) -> Cow<'_, [Expression]> {
+    let pairs = || expressions.iter().zip(expressions.iter().skip(1));
+    if !pairs().any(|(load, compare)| whole_address(family, load, compare).is_some()) {
+        return Cow::Borrowed(expressions);
+    }
+    let mut whole = Vec::with_capacity(expressions.len() + 1);
+    let mut rest = expressions;
+    while let [first, behind @ ..] = rest {
+        let replaced = behind
+            .split_first()
+            .and_then(|(second, behind)| Some((whole_address(family, first, second)?, behind)));
+        match replaced {
+            Some((three, behind)) => {
+                whole.extend(three);
+                rest = behind;
+            }
+            None => {
+                whole.push(first.clone());
+                rest = behind;
+            }
+        }
+    }
+    Cow::Owned(whole)
+}
+
+/// The expressions that compare the whole address, in place of these two that compare its first
+/// bytes.
+fn whole_address(
+    family: IpFamily,
+    load: &Expression,
+    compare: &Expression,
+) -> Option<[Expression; 3]> {
+    let Expression::Payload { base: PayloadBase::Network, offset, length, to } = *load else {
+        return None;
+    };
+    let Expression::Cmp { from, negated, value } = compare else { return None };
+    let (source, destination, address) = match family {
+        IpFamily::Ipv4 => (12, 16, 4),
+        IpFamily::Ipv6 => (8, 24, 16),
+    };
+    let bytes = usize::try_from(length).ok()?;
+    let is_part = [source, destination].contains(&offset)
+        && (1..address).contains(&bytes)
+        && (*from, value.len()) == (to, bytes);
+    let padded = |mut bytes: Vec<u8>| {
+        bytes.resize(address, 0);
+        bytes
+    };
+    is_part.then(|| {
+        let length = u32::try_from(address).unwrap_or_default();
+        let (mask, xor) = (padded(vec![u8::MAX; bytes]), padded(Vec::new()));
+        [
+            Expression::Payload { base: PayloadBase::Network, offset, length, to },
+            Expression::Bitwise { from: to, to, mask, xor },
+            Expression::Cmp { from: to, negated: *negated, value: padded(value.clone()) },
+        ]
+    })
 }
 
 /// A statement, and the expressions after its own.
@@ -56,12 +120,14 @@ impl Delinearizer {
             Expression::Meta { key: MetaKey::Mark, .. } => mark(rest),
             Expression::Meta { key: MetaKey::InInterfaceName, .. } => interface(rest),
             Expression::Meta { key: MetaKey::TransportProtocol, .. } => {
-                self.dnat(rest).or_else(|| self.keyed(all))
+                self.dnat(rest).or_else(|| self.keyed(all)).or_else(|| protocol(rest))
             }
             Expression::Numgen { .. } => self.number(all).or_else(|| self.keyed(all)),
-            Expression::Payload { .. } => {
-                self.network(all).or_else(|| self.number(all)).or_else(|| self.keyed(all))
-            }
+            Expression::Payload { .. } => self
+                .network(all)
+                .or_else(|| self.number(all))
+                .or_else(|| self.keyed(all))
+                .or_else(|| port(rest)),
             _ => None,
         }
     }
@@ -198,12 +264,30 @@ fn behind(rest: &[Expression], own: usize, statement: Statement) -> Matched<'_> 
     Some((statement, rest.get(own..)?))
 }
 
+/// Compares the loaded protocol.
+fn protocol(rest: &[Expression]) -> Matched<'_> {
+    let [Expression::Cmp { value, .. }, rest @ ..] = rest else { return None };
+    let [number] = value.as_slice() else { return None };
+    let protocol = Protocol::from_number(*number)?;
+    Some((Statement::Match(Condition::Protocol(protocol)), rest))
+}
+
+/// Compares the loaded port.
+fn port(rest: &[Expression]) -> Matched<'_> {
+    let [Expression::Cmp { value, .. }, rest @ ..] = rest else { return None };
+    let port = u16::from_be_bytes(value.as_slice().try_into().ok()?);
+    Some((Statement::Match(Condition::DestinationPort(port)), rest))
+}
+
 /// Compares or changes the mark.
 fn mark(rest: &[Expression]) -> Matched<'_> {
     let [Expression::Bitwise { mask, xor, .. }, last, rest @ ..] = rest else { return None };
     let word = |bytes: &Vec<u8>| Some(u32::from_ne_bytes(bytes.as_slice().try_into().ok()?));
     let (mask, xor) = (word(mask)?, word(xor)?);
     let statement = match last {
+        Expression::Cmp { value, .. } if word(value)? == 0 => {
+            Statement::Match(Condition::NoMarkBits(mask))
+        }
         Expression::Cmp { .. } => Statement::Match(Condition::MarkBits(mask)),
         Expression::SetMark { .. } if mask == u32::MAX => Statement::MarkXor(xor),
         Expression::SetMark { .. } => Statement::MarkOr(xor),
@@ -228,4 +312,60 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
         return Some(Ipv4Addr::from(v4).into());
     }
     Some(Ipv6Addr::from(<[u8; 16]>::try_from(octets).ok()?).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(offset: u32, length: u32) -> Expression {
+        let to = Register::of_word(0);
+        Expression::Payload { base: PayloadBase::Network, offset, length, to }
+    }
+
+    fn compare(negated: bool, value: &[u8]) -> Expression {
+        Expression::Cmp { from: Register::of_word(0), negated, value: value.to_vec() }
+    }
+
+    /// nft loads only the bytes of a prefix.
+    #[test]
+    fn delinearize_reads_networks_that_end_at_a_byte() {
+        let v6_prefix = [0xfd, 0, 0, 0x10, 0, 0, 0, 0];
+        for (family, expressions, network) in [
+            (IpFamily::Ipv4, [load(12, 1), compare(true, &[10])], "10.0.0.0/8"),
+            (IpFamily::Ipv4, [load(12, 3), compare(true, &[192, 0, 2])], "192.0.2.0/24"),
+            (IpFamily::Ipv6, [load(8, 8), compare(true, &v6_prefix)], "fd00:10::/64"),
+        ] {
+            let network = Negatable { negated: true, value: network.parse().unwrap() };
+            let wanted = vec![Statement::Match(Condition::Source(network))];
+            assert_eq!(delinearize(family, &expressions), Some(wanted));
+        }
+        // The value is not that of the loaded bytes.
+        assert_eq!(delinearize(IpFamily::Ipv4, &[load(12, 2), compare(false, &[10])]), None);
+        assert_eq!(delinearize(IpFamily::Ipv4, &[load(14, 2), compare(false, &[2, 0])]), None);
+    }
+
+    #[test]
+    fn delinearize_is_the_reverse_of_linearize_for_rules_of_kube_proxy() {
+        let update = |timeout| Statement::Update {
+            set: "affinity".into(),
+            key: vec![Selector::SourceAddress],
+            timeout,
+        };
+        for statements in [
+            vec![Statement::Match(Condition::NoMarkBits(0x4000))],
+            vec![Statement::Match(Condition::MarkBits(0x4000))],
+            vec![
+                Statement::Match(Condition::Protocol(Protocol::Tcp)),
+                Statement::Match(Condition::DestinationPort(80)),
+            ],
+            vec![update(None)],
+            vec![update(Some(std::time::Duration::from_secs(9)))],
+        ] {
+            for family in IpFamily::BOTH {
+                let expressions = linearize(family, &statements);
+                assert_eq!(delinearize(family, &expressions), Some(statements.clone()));
+            }
+        }
+    }
 }

@@ -197,7 +197,7 @@ impl<'a> Differ<'a> {
         let linearized = linearize(self.wanted.family, &wanted.statements);
         actual.comment == wanted.comment
             && actual.expressions.as_ref() == Some(&linearized)
-            && wanted.statements.iter().filter_map(set_of).all(|set| self.set_stays(set))
+            && wanted.statements.iter().filter_map(Statement::set).all(|set| self.set_stays(set))
     }
 
     fn set_stays(&self, name: &Name) -> bool {
@@ -205,15 +205,6 @@ impl<'a> Differ<'a> {
             (Some(Some(actual)), Some(wanted)) => actual.shape() == wanted.shape(),
             _ => false,
         }
-    }
-}
-
-fn set_of(statement: &Statement) -> Option<&Name> {
-    match statement {
-        Statement::Match(Condition::SetLookup { set, .. }) => Some(&set.value),
-        Statement::Update { set, .. } => Some(set),
-        Statement::VerdictMap { map, .. } | Statement::DnatMap { map, .. } => Some(map),
-        _ => None,
     }
 }
 

@@ -126,8 +126,9 @@ pub enum Expression {
         set: Name,
         /// First register of the key.
         from: Register,
-        /// Timeout of the element; the kernel takes it in milliseconds.
-        timeout: Duration,
+        /// Timeout of the element; the kernel takes it in milliseconds. `None` for the timeout of
+        /// the set.
+        timeout: Option<Duration>,
     },
     /// Loads a constant (nft_immediate).
     Immediate {
@@ -252,7 +253,9 @@ impl Display for Expression {
                 f.write_str(" ]")
             }
             Expression::Dynset { set, from, timeout } => {
-                write!(f, "[ dynset update {from} set {set} timeout {}ms ]", timeout.as_millis())
+                write!(f, "[ dynset update {from} set {set}")?;
+                timeout.map_or(Ok(()), |after| write!(f, " timeout {}ms", after.as_millis()))?;
+                f.write_str(" ]")
             }
             Expression::Immediate { to, value } => write!(f, "[ immediate {to} {} ]", Hex(value)),
             Expression::Verdict(verdict) => write!(f, "[ {verdict} ]"),

@@ -85,6 +85,19 @@ impl Linearizer {
                 self.bitwise(*bits, 0);
                 self.compare(false, bits.to_ne_bytes().to_vec());
             }
+            Condition::NoMarkBits(bits) => {
+                self.done.push(Expression::Meta { key: MetaKey::Mark, to: first() });
+                self.bitwise(*bits, 0);
+                self.compare(false, 0_u32.to_ne_bytes().to_vec());
+            }
+            Condition::Protocol(protocol) => {
+                self.load(Selector::Protocol, 0);
+                self.compare(false, vec![protocol.number()]);
+            }
+            Condition::DestinationPort(port) => {
+                self.load(Selector::DestinationPort, 0);
+                self.compare(false, port.to_be_bytes().to_vec());
+            }
             Condition::Source(network) => self.network(Selector::SourceAddress, network),
             Condition::Destination(network) => self.network(Selector::DestinationAddress, network),
             Condition::SourceIsLocal => self.is_local(true),

@@ -21,6 +21,20 @@ impl Name {
         Self(text.into())
     }
 
+    /// True for the name of a set that belongs to a rule. nft gives it, and shows the set's
+    /// elements in braces in its place.
+    pub fn is_anonymous(&self) -> bool {
+        self.0.starts_with("__set") || self.0.starts_with("__map")
+    }
+
+    /// A reference to the set of this name in a rule.
+    pub fn reference(&self) -> impl fmt::Display {
+        match self.is_anonymous() {
+            true => "{ … }".to_owned(),
+            false => format!("@{self}"),
+        }
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -53,8 +53,10 @@ pub enum Statement {
         set: Name,
         /// Key of the element.
         key: Vec<Selector>,
-        /// Timeout of the element; the kernel takes it in milliseconds.
-        timeout: Duration,
+        /// Timeout of the element; the kernel takes it in milliseconds. `None` for the timeout of
+        /// the set, which rulegen's sets do not have.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        timeout: Option<Duration>,
     },
     /// Looks up the packet in a verdict map. Issues its verdict, or ends the rule if the map has no
     /// element for the packet.
@@ -82,6 +84,18 @@ pub enum Statement {
     Verdict(Verdict),
 }
 
+impl Statement {
+    /// The set or map that it refers to.
+    pub fn set(&self) -> Option<&Name> {
+        match self {
+            Self::Match(Condition::SetLookup { set, .. }) => Some(&set.value),
+            Self::Update { set, .. } => Some(set),
+            Self::VerdictMap { map, .. } | Self::DnatMap { map, .. } => Some(map),
+            _ => None,
+        }
+    }
+}
+
 /// A verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -106,6 +120,12 @@ pub enum Condition {
     Translated,
     /// All of these bits of its mark are set.
     MarkBits(u32),
+    /// None of these bits of its mark is set. kube-proxy writes it, rulegen does not.
+    NoMarkBits(u32),
+    /// It has this transport protocol. kube-proxy writes it, rulegen does not.
+    Protocol(Protocol),
+    /// It has this destination port. kube-proxy writes it, rulegen does not.
+    DestinationPort(u16),
     /// Its source is in a network, or not.
     Source(Negatable<IpNet>),
     /// Its destination is in a network, or not.

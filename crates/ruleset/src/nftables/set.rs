@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
@@ -18,10 +19,14 @@ pub struct Set {
     /// True if a key can be a network (flag interval).
     pub interval: bool,
     /// True if packets add the elements (flag dynamic). Each element expires after the timeout of
-    /// the rule that added it. The set has no timeout of its own, because the kernel cannot change
-    /// the timeout of an existing set.
+    /// the rule that added it, or else of the set.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dynamic: bool,
+    /// Timeout of elements that were added without one; the kernel takes it in milliseconds.
+    /// kube-proxy's sets have it. Rulegen's have none, because the kernel cannot change the timeout
+    /// of an existing set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
     /// True if every element counts the lookups that find it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub counter: bool,
@@ -99,6 +104,7 @@ impl Set {
             data: None,
             interval: false,
             dynamic: false,
+            timeout: None,
             counter: false,
             comment: comment.into(),
             elements: BTreeMap::new(),
@@ -112,6 +118,7 @@ impl Set {
             data: self.data,
             interval: self.interval,
             dynamic: self.dynamic,
+            timeout: self.timeout,
             counter: self.counter,
             comment: self.comment.clone(),
             elements: BTreeMap::new(),
@@ -120,7 +127,8 @@ impl Set {
 
     /// Everything but the elements. The kernel cannot change it in an existing set.
     pub fn shape(&self) -> impl PartialEq {
-        (&self.key, self.data, self.interval, self.dynamic, self.counter, &self.comment)
+        let flags = (self.interval, self.dynamic, self.counter);
+        (&self.key, self.data, flags, self.timeout, &self.comment)
     }
 
     /// True if the kernel stores the start of each network and the address after its end. Which of

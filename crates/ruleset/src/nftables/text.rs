@@ -224,6 +224,9 @@ impl StatementOf<'_> {
             Condition::NewConnection => f.write_str("ct state new"),
             Condition::Translated => f.write_str("ct status dnat"),
             Condition::MarkBits(bits) => write!(f, "meta mark & {bits:#010x} == {bits:#010x}"),
+            Condition::NoMarkBits(bits) => write!(f, "meta mark & {bits:#010x} == 0x00000000"),
+            Condition::Protocol(protocol) => write!(f, "meta l4proto {}", protocol.name()),
+            Condition::DestinationPort(port) => write!(f, "th dport {port}"),
             Condition::Source(network) => write!(f, "{family} saddr {}", unless(network)),
             Condition::Destination(network) => write!(f, "{family} daddr {}", unless(network)),
             Condition::SourceIsLocal => f.write_str("fib saddr type local"),
@@ -231,7 +234,7 @@ impl StatementOf<'_> {
             Condition::InInterface(interface) => write!(f, "iifname {}", unless(interface)),
             Condition::SetLookup { key, set } => {
                 let not = if set.negated { "!= " } else { "" };
-                write!(f, "{} {not}@{}", self.key(key), set.value)
+                write!(f, "{} {not}{}", self.key(key), set.value.reference())
             }
             Condition::Is(number, value) => {
                 write!(f, "{} {value}", NumberOf { number: *number, family })
@@ -249,10 +252,13 @@ impl Display for StatementOf<'_> {
             Statement::MarkOr(bits) => write!(f, "meta mark set meta mark | {bits:#010x}"),
             Statement::MarkXor(bits) => write!(f, "meta mark set meta mark ^ {bits:#010x}"),
             Statement::Update { set, key, timeout } => {
-                let (key, seconds) = (self.key(key), timeout.as_secs());
-                write!(f, "update @{set} {{ {key} timeout {seconds}s }}")
+                write!(f, "update @{set} {{ {}", self.key(key))?;
+                timeout.map_or(Ok(()), |after| write!(f, " timeout {}s", after.as_secs()))?;
+                f.write_str(" }")
             }
-            Statement::VerdictMap { key, map } => write!(f, "{} vmap @{map}", self.key(key)),
+            Statement::VerdictMap { key, map } => {
+                write!(f, "{} vmap {}", self.key(key), map.reference())
+            }
             Statement::DnatMap { key, map } => {
                 write!(f, "dnat {family} to {} map @{map}", self.key(key))
             }

@@ -379,6 +379,9 @@ impl<'a> Tracer<'a, '_> {
             Condition::NewConnection => true,
             Condition::Translated => state.translated,
             Condition::MarkBits(bits) => state.mark & bits == *bits,
+            Condition::NoMarkBits(bits) => state.mark & bits == 0,
+            Condition::Protocol(protocol) => self.packet.protocol == *protocol,
+            Condition::DestinationPort(port) => state.destination.port() == *port,
             Condition::Source(network) => network.value.contains(&source) != network.negated,
             Condition::Destination(network) => {
                 network.value.contains(&state.destination.ip()) != network.negated

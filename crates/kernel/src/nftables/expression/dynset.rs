@@ -14,21 +14,20 @@ use crate::nftables::raw::RawExpression;
 
 const UPDATE: u32 = libc::NFT_DYNSET_OP_UPDATE.cast_unsigned();
 
-pub(super) fn encode(set: &Name, from: Register, timeout: Duration) -> RawExpression {
-    let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-    RawExpression::named(c"dynset")
-        .u32(FROM, from.0)
-        .u32(OPERATION, UPDATE)
-        .u64(TIMEOUT, milliseconds)
-        .text(SET, set.as_str())
+pub(super) fn encode(set: &Name, from: Register, timeout: Option<Duration>) -> RawExpression {
+    let raw = RawExpression::named(c"dynset").u32(FROM, from.0).u32(OPERATION, UPDATE);
+    let raw = match timeout {
+        Some(timeout) => raw.u64(TIMEOUT, u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+        None => raw,
+    };
+    raw.text(SET, set.as_str())
 }
 
 pub(super) fn decode(raw: &Raw<'_>) -> Option<Expression> {
     has_only(raw, &[FROM, OPERATION, SET, FLAGS, TIMEOUT])?;
     let (set, from) = (Name::from_kernel(raw.get_text(SET)?), register(raw, FROM)?);
-    // 0 means the timeout of the set, which rulegen's sets do not have.
-    let timeout = raw.get_u64(TIMEOUT).filter(|timeout| *timeout != 0)?;
-    let timeout = Duration::from_millis(timeout);
+    // 0 means the timeout of the set.
+    let timeout = raw.get_u64(TIMEOUT).filter(|timeout| *timeout != 0).map(Duration::from_millis);
     let is_plain = raw.get_u32(FLAGS).unwrap_or_default() == 0;
     let is_ours = raw.get_u32(OPERATION)? == UPDATE && is_plain;
     is_ours.then_some(Expression::Dynset { set, from, timeout })
