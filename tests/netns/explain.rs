@@ -223,14 +223,14 @@ fn explained(lab: &Topology, files: &Files, packet: &Packet, live: &str) -> Valu
 }
 
 #[derive(Debug, Clone, PartialEq)]
-struct End {
-    outcome: String,
-    endpoint: Option<SocketAddr>,
+pub(crate) struct End {
+    pub(crate) outcome: String,
+    pub(crate) endpoint: Option<SocketAddr>,
     masqueraded: bool,
-    exact: Value,
+    pub(crate) exact: Value,
 }
 
-fn ends(explanation: &Value) -> Vec<End> {
+pub(crate) fn ends(explanation: &Value) -> Vec<End> {
     let end = |end: &Value| End {
         outcome: end["outcome"].as_str().unwrap().to_owned(),
         endpoint: end["endpoint"].as_str().map(|text| text.parse().unwrap()),
@@ -246,7 +246,7 @@ impl End {
         of(self) == of(other)
     }
 
-    fn fits(&self, lab: &Topology, answer: Answer, source: IpAddr) -> bool {
+    pub(crate) fn fits(&self, lab: &Topology, answer: Answer, source: IpAddr) -> bool {
         match (self.outcome.as_str(), answer) {
             ("endpoint", Answer::From { endpoint, seen }) => {
                 let is_seen =

@@ -311,14 +311,3 @@ fn list_watch_prints_each_frontend_that_changes() {
         child.wait().unwrap();
     }
 }
-
-#[test]
-fn list_says_that_kube_proxys_own_table_is_not_listed() {
-    let namespace = Namespace::new("kp-table");
-    namespace.run("nft add table ip kube-proxy");
-    namespace.run("nft add chain ip kube-proxy service-2QRHZV4L-default/kubernetes/tcp/https");
-    let output = namespace.rulegen("list --ip-family ipv4");
-    assert!(output.status.success());
-    let said = stderr(&output);
-    assert!(said.contains("ip kube-proxy: kube-proxy's own table, with chains of 1"), "{said}");
-}

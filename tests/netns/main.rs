@@ -38,6 +38,7 @@ mod firewalls;
 mod half_open;
 mod help;
 mod host;
+mod kube_proxy;
 mod list;
 mod modes;
 mod names;

@@ -179,8 +179,9 @@ pub(crate) enum Command {
     /// Works offline with the rules compiled from manifests, in either mode, or with --live with the
     /// rules in the kernel. The packet is the first of a new connection from a new client; with
     /// --live in nftables mode, a client with session affinity keeps its endpoint. In nftables mode
-    /// only rulegen's table is evaluated; in iptables mode, all rules that rulegen understands. Rules
-    /// that were not evaluated are listed.
+    /// only rulegen's table is evaluated, or with --live kube-proxy's own if rulegen's does not exist
+    /// or has no Services; in iptables mode, all rules that rulegen understands. Rules that were not
+    /// evaluated are listed.
     #[command(after_long_help = exit_status::with("explain", explain::EXAMPLES))]
     Explain(Box<ExplainArgs>),
     /// Diagnose this node and suggest fixes

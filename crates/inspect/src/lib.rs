@@ -18,4 +18,5 @@ pub mod listing;
 pub mod packet_trace;
 pub mod words;
 
+mod kube_proxy;
 mod rule_role;

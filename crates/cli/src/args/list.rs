@@ -29,7 +29,10 @@ policy of cluster IPs.
 
 To test for differences, use the exit status of `rulegen diff`.
 
-JSON and YAML: mode; services [{namespace, name, port, protocol, state, connections, frontends, \
+In nftables mode, kube-proxy's own table is listed if rulegen's does not exist or has no Services; \
+--nftables-table kube-proxy lists it in any case.
+
+JSON and YAML: mode; kubeProxyTables, the tables of kube-proxy that were listed; services [{namespace, name, port, protocol, state, connections, frontends, \
 endpoints}]; of these frontends [{kind, family, address, protocol, port, policy, refused, endpoints, \
 endpointsFromNode, sourceRanges, sessionAffinitySeconds, state, wanted, missingEndpoints, \
 endpointsNotWanted}] and endpoints [{address, policies, connections}]. state is set if objects are \

@@ -220,14 +220,14 @@ pub struct ReachedFrontend {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PassedRule {
-    /// The table; iptables mode only.
+    /// The table: one of iptables, or kube-proxy's own nftables table. Absent for rulegen's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<&'static str>,
     /// The chain.
     pub chain: String,
     /// The rule, as `iptables-save` or `nft` writes it.
     pub rule: String,
-    /// The element that it found, with its set and data; nftables mode only.
+    /// The element that it found, with its data, and its set if that has a name; nftables mode only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub element: Option<String>,
     /// Its meaning, if that is not obvious.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
+use rulegen_compiler::nftables::KUBE_PROXY_TABLE;
 use rulegen_compiler::{Plan, Precedence, ServicePlan};
 use rulegen_net::{Frontend, FrontendAddress, FrontendKind, Protocol, ServicePortName};
 use rulegen_ruleset::Packet;
@@ -10,6 +11,7 @@ use rulegen_ruleset::iptables;
 use rulegen_ruleset::nftables::{self, Table};
 
 use super::{End, Outcome, PassedRule, Probability, ReachedFrontend};
+use crate::kube_proxy::Layout;
 use crate::rule_role;
 use crate::rule_role::{RuleRole, RuleServicePort};
 
@@ -126,12 +128,21 @@ pub(super) fn rule_of_iptables(step: &iptables::Step<'_>) -> PassedRule {
 
 fn rule_of_nftables(table: &Table, step: &nftables::Step<'_>) -> PassedRule {
     let found = step.found.as_ref();
+    let is_of_kube_proxy = Layout::of(table) == Layout::KubeProxy;
     PassedRule {
-        table: None,
+        table: is_of_kube_proxy.then_some(KUBE_PROXY_TABLE),
         chain: step.chain.to_string(),
         rule: step.rule.text(table.family).to_string(),
-        element: found.map(|found| format!("@{} {}", found.set, found.element.text(found.key))),
+        element: found.map(element_text),
         means: None,
+    }
+}
+
+fn element_text(found: &nftables::MatchingElement<'_>) -> String {
+    let element = found.element.text(found.key);
+    match found.set.is_anonymous() {
+        true => element.to_string(),
+        false => format!("@{} {element}", found.set),
     }
 }
 

@@ -8,13 +8,15 @@ use rulegen_ruleset::iptables::{self, Ruleset};
 use rulegen_ruleset::nftables::{ChainKind, Hook, Name, Statement, Table, Verdict};
 
 use super::ruleset::walk;
+use crate::kube_proxy::Layout;
 
 /// The hooks of DNAT: for received packets, and for packets that the node sends.
 const HOOKS: [(Hook, &str); 2] = [(Hook::Prerouting, "PREROUTING"), (Hook::Output, "OUTPUT")];
 
-/// The hooks that do not lead to the Services of a table. Nothing is translated there, regardless of the
+/// The hooks that do not lead to the Services of a table. Nothing is translated there, whatever the
 /// listing shows.
 pub fn closed_hooks_of_table(table: &Table) -> Vec<&'static str> {
+    let services = Layout::of(table).services(FrontendMaps::Address);
     let is_open = |hook: Hook| {
         let here = table.chains.iter().filter(|(_, chain)| {
             chain.base.is_some_and(|base| base.kind == ChainKind::Nat && base.hook == hook)
@@ -26,7 +28,9 @@ pub fn closed_hooks_of_table(table: &Table) -> Vec<&'static str> {
             for rule in chain.into_iter().flat_map(|chain| &chain.rules) {
                 for statement in &rule.statements {
                     match statement {
-                        Statement::VerdictMap { map, .. } if is_dispatch(map) => return true,
+                        Statement::VerdictMap { map, .. } if map.as_str() == services => {
+                            return true;
+                        }
                         Statement::Verdict(Verdict::Goto(to) | Verdict::Jump(to)) => {
                             waiting.push(to);
                         }
@@ -52,10 +56,6 @@ pub fn closed_hooks_of_ruleset(ruleset: &Ruleset) -> Vec<&'static str> {
         });
         is_open
     })
-}
-
-fn is_dispatch(map: &Name) -> bool {
-    map.as_str() == FrontendMaps::Address.services()
 }
 
 fn closed(is_open: impl Fn(Hook) -> bool) -> Vec<&'static str> {

@@ -7,6 +7,7 @@ use rulegen_net::{Frontend, ServicePortName};
 use rulegen_ruleset::nftables::Actual;
 
 use super::{Frontends, Listing};
+use crate::kube_proxy::{CLUSTER_POLICY, EXTERNAL, service_of_chain};
 
 /// Services that the kernel has and the wanted rules do not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,16 +43,9 @@ pub fn loss(held: &Listing, wanted: &Listing) -> Loss {
 /// The Services of kube-proxy's own nftables table, by the names of its chains:
 /// `service-2QRHZV4L-default/kubernetes/tcp/https`.
 pub fn services_of_kube_proxy(held: &Actual) -> Vec<ServicePortName> {
-    held.chains.keys().filter_map(|chain| of_kube_proxys_chain(chain.as_str())).collect()
-}
-
-fn of_kube_proxys_chain(chain: &str) -> Option<ServicePortName> {
-    let rest = chain.strip_prefix("service-").or_else(|| chain.strip_prefix("external-"))?;
-    let (hash, rest) = rest.split_once('-')?;
-    let is_hash = hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_alphanumeric());
-    let mut parts = rest.split('/');
-    let path = [parts.next()?, parts.next()?, parts.next()?, parts.next().unwrap_or_default()];
-    ServicePortName::from_path(path).filter(|_| is_hash)
+    let is_of_one = |chain: &&str| chain.starts_with(CLUSTER_POLICY) || chain.starts_with(EXTERNAL);
+    let chains = held.chains.keys().map(|chain| chain.as_str()).filter(is_of_one);
+    chains.filter_map(service_of_chain).collect()
 }
 
 fn name(port: &ServicePortName) -> Name {
@@ -129,23 +123,5 @@ mod tests {
         let held = listing(&[(Some("a"), "10.96.0.1", true), (Some("b"), "10.96.0.2", false)]);
         let wanted = listing(&[(Some("a"), "10.96.0.1", false), (Some("b"), "10.96.0.2", false)]);
         assert_eq!(loss(&held, &wanted).endpoints, ["shop/a"]);
-    }
-
-    #[test]
-    fn kube_proxy_chain_names_are_parsed_to_services() {
-        let of = |chain| of_kube_proxys_chain(chain).map(|name| name.to_string());
-        let web = "service-2QRHZV4L-default/kubernetes/tcp/https";
-        assert_eq!(of(web).as_deref(), Some("default/kubernetes:https"));
-        assert_eq!(of("external-2QRHZV4L-a/b/udp/").as_deref(), Some("a/b"));
-        for chain in [
-            "endpoint-2QRHZV4L-default/kubernetes/tcp/https__10.0.0.1/443",
-            "services",
-            "service-endpoints",
-            "service-2QRHZV4L-A/b/tcp/",
-            "service-2QRHZV4L-a/b/icmp/",
-            "nat-prerouting",
-        ] {
-            assert_eq!(of(chain), None, "{chain}");
-        }
     }
 }

@@ -36,7 +36,7 @@ pub use owner::{Owners, owner_of_object, owners_of_chains};
 pub use plan::of_plan;
 pub use ruleset::of_ruleset;
 pub(crate) use table::frontend as frontend_of_key;
-pub use table::of_table;
+pub use table::{is_table_of_kube_proxy, of_table};
 
 /// The frontends of one service port, and how traffic to them is treated.
 pub type Frontends = BTreeMap<Frontend, Traffic>;

@@ -9,16 +9,23 @@ use rulegen_compiler::nftables::{
 };
 use rulegen_net::{Frontend, FrontendAddress, FrontendKind, IpFamily, ServicePortName, ServiceRef};
 use rulegen_ruleset::nftables::{
-    Condition, Data, Element, Key, Name, Number, Rule, Selector, Statement, Table, Value, Verdict,
+    Condition, Data, Element, Key, Name, Number, Rule, Selector, Set, Statement, Table, Value,
+    Verdict,
 };
 
 use super::Listing;
 use super::reachable::{ClientScope, ReachableEndpoints};
+use crate::kube_proxy::Layout;
+
+/// True for a table of kube-proxy's own layout, whatever its name.
+pub fn is_table_of_kube_proxy(table: &Table) -> bool {
+    Layout::of(table) == Layout::KubeProxy
+}
 
 /// Lists the Services of a table, with the names in the comments of its elements.
 pub fn of_table(table: &Table) -> Listing {
     let mut listing = Listing::default();
-    let reader = Reader { table };
+    let reader = Reader { table, layout: Layout::of(table) };
     for maps in FrontendMaps::BOTH {
         reader.services(maps, &mut listing);
         reader.refused(maps, &mut listing);
@@ -29,25 +36,26 @@ pub fn of_table(table: &Table) -> Listing {
 
 struct Reader<'a> {
     table: &'a Table,
+    layout: Layout,
 }
 
 impl<'a> Reader<'a> {
     fn services(&self, maps: FrontendMaps, listing: &mut Listing) {
-        for (key, element) in self.elements(maps.services()) {
+        for (key, element) in self.elements(self.layout.services(maps)) {
             let Some(frontend) = frontend(self.table.family, key) else { continue };
-            let name = name(&frontend, element);
+            let name = self.layout.service(element, frontend.protocol);
             let kind = self.kind(&frontend, name.as_ref());
             let traffic = match &element.data {
                 Some(Data::Verdict(verdict)) => self.follow(key, verdict),
                 _ => ReachableEndpoints::default(),
             };
-            let traffic = traffic.into_traffic(kind, None);
+            let traffic = traffic.into_traffic(kind, self.layout.internal_policy(element));
             listing.services.entry(name).or_default().insert(frontend, traffic);
         }
     }
 
     fn refused(&self, maps: FrontendMaps, listing: &mut Listing) {
-        for (key, element) in self.elements(maps.refused()) {
+        for (key, element) in self.elements(self.layout.refused(maps)) {
             let Some(frontend) = frontend(self.table.family, key) else { continue };
             let refusal = match &element.data {
                 Some(Data::Verdict(Verdict::Drop)) => Refusal::NoLocalEndpoints,
@@ -58,40 +66,68 @@ impl<'a> Reader<'a> {
                 }
                 _ => continue,
             };
-            let name = name(&frontend, element);
+            let name = self.layout.service(element, frontend.protocol);
             let kind = self.kind(&frontend, name.as_ref());
             listing.refuse(name, frontend, kind, refusal);
         }
     }
 
     fn firewalled(&self, listing: &mut Listing) {
-        let mut lists: HashMap<&Name, Vec<IpNet>> = HashMap::new();
+        let mut lists: HashMap<&Name, Option<Vec<IpNet>>> = HashMap::new();
+        let addresses = self.firewalled_addresses();
         for (key, element) in self.elements(FIREWALL_IPS) {
             let Some(frontend) = frontend(self.table.family, key) else { continue };
             let Some(Data::Verdict(Verdict::Goto(chain))) = &element.data else { continue };
-            let ranges = lists.entry(chain).or_insert_with(|| self.source_ranges(chain));
-            let name = name(&frontend, element);
+            let own = addresses.get(chain).map(Vec::as_slice).unwrap_or_default();
+            let ranges = lists.entry(chain).or_insert_with(|| self.source_ranges(chain, own));
+            let name = self.layout.service(element, frontend.protocol);
             let traffic = listing.traffic(name, frontend, FrontendKind::LoadBalancerIP);
             traffic.kind = FrontendKind::LoadBalancerIP;
-            traffic.source_ranges = Some(ranges.clone());
+            traffic.source_ranges = ranges.clone();
         }
     }
 
-    /// The networks for whose packets a chain returns.
-    fn source_ranges(&self, chain: &Name) -> Vec<IpNet> {
+    /// The addresses whose packets go through each firewall chain.
+    fn firewalled_addresses(&self) -> HashMap<&'a Name, Vec<IpNet>> {
+        let mut addresses: HashMap<&Name, Vec<IpNet>> = HashMap::new();
+        for (key, element) in self.elements(FIREWALL_IPS) {
+            if let (Some(Value::Address(ip)), Some(Data::Verdict(Verdict::Goto(chain)))) =
+                (key.values().next(), &element.data)
+            {
+                addresses.entry(chain).or_default().push(ip.into());
+            }
+        }
+        addresses
+    }
+
+    /// The networks whose packets a chain does not drop: it returns for them, or drops all others.
+    /// `None` if kube-proxy's rule is unknown. kube-proxy adds the chain's `own` addresses to the
+    /// source ranges if those contain the node.
+    fn source_ranges(&self, chain: &Name, own: &[IpNet]) -> Option<Vec<IpNet>> {
         let rules = self.table.chains.get(chain).into_iter().flat_map(|chain| &chain.rules);
         let mut ranges = Vec::new();
         for rule in rules {
-            if let [
-                Statement::Match(Condition::SetLookup { key, set }),
-                Statement::Verdict(Verdict::Return),
-            ] = rule.statements.as_slice()
-                && !set.negated
-            {
-                ranges.extend(self.networks(&set.value, key));
+            let [Statement::Match(condition), Statement::Verdict(verdict)] =
+                rule.statements.as_slice()
+            else {
+                continue;
+            };
+            match (condition, verdict) {
+                (Condition::SetLookup { key, set }, Verdict::Return) if !set.negated => {
+                    ranges.extend(self.networks(&set.value, key));
+                }
+                (Condition::SetLookup { set, .. }, Verdict::Drop) if set.negated => {
+                    let networks = self.table.sets.get(&set.value).into_iter().flat_map(addresses);
+                    ranges.extend(networks.filter(|network| !own.contains(network)));
+                }
+                (Condition::Source(network), Verdict::Drop) if network.negated => {
+                    ranges.push(network.value);
+                }
+                _ => {}
             }
         }
-        IpNet::aggregate(&ranges)
+        let is_unknown = self.layout == Layout::KubeProxy && ranges.is_empty();
+        (!is_unknown).then(|| IpNet::aggregate(&ranges))
     }
 
     /// The networks of elements whose keys start with the constants in a lookup.
@@ -123,11 +159,11 @@ impl<'a> Reader<'a> {
             reached: ReachableEndpoints::default(),
             waiting: Vec::new(),
         };
-        walk.go(verdict, ClientScope::All);
-        let mut seen: HashSet<(&Name, ClientScope)> = HashSet::new();
-        while let Some((chain, whose)) = walk.waiting.pop() {
-            if seen.insert((chain, whose)) {
-                walk.chain(chain, whose);
+        walk.go(verdict, ClientScope::All, true);
+        let mut seen: HashSet<WaitingChain<'_>> = HashSet::new();
+        while let Some(next) = walk.waiting.pop() {
+            if seen.insert(next) {
+                walk.chain(next);
             }
         }
         walk.reached
@@ -143,21 +179,30 @@ struct RuleWalk<'a, 'k> {
     table: &'a Table,
     frontend: &'k Key,
     reached: ReachableEndpoints,
-    waiting: Vec<(&'a Name, ClientScope)>,
+    waiting: Vec<WaitingChain<'a>>,
+}
+
+/// A chain to walk through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct WaitingChain<'a> {
+    name: &'a Name,
+    whose: ClientScope,
+    /// True if no condition kept any of these packets from it.
+    is_for_all: bool,
 }
 
 impl<'a> RuleWalk<'a, '_> {
-    fn chain(&mut self, name: &Name, whose: ClientScope) {
+    fn chain(&mut self, WaitingChain { name, whose, is_for_all }: WaitingChain<'a>) {
         let Some(chain) = self.table.chains.get(name) else { return };
         for rule in &chain.rules {
-            if self.rule(rule, whose) {
+            if self.rule(rule, whose, is_for_all) {
                 return;
             }
         }
     }
 
     /// Returns true if no packet continues after the rule.
-    fn rule(&mut self, rule: &'a Rule, mut whose: ClientScope) -> bool {
+    fn rule(&mut self, rule: &'a Rule, mut whose: ClientScope, is_for_all: bool) -> bool {
         let mut always = true;
         for statement in &rule.statements {
             match statement {
@@ -169,17 +214,19 @@ impl<'a> RuleWalk<'a, '_> {
                         whose = ClientScope::Node;
                     }
                 }
-                Statement::MarkOr(_) if always && whose == ClientScope::All => {
+                Statement::MarkOr(_) if always && is_for_all && whose == ClientScope::All => {
                     self.reached.masquerades();
                 }
-                Statement::VerdictMap { map, .. } => self.go_by_map(map, whose),
+                Statement::VerdictMap { key, map } => {
+                    self.go_by_map(key, map, whose, always && is_for_all);
+                }
                 Statement::DnatMap { key, map } => self.choose(key, map, whose),
                 Statement::Dnat(_, endpoint) => {
                     self.reached.endpoint(whose, *endpoint);
                     return always;
                 }
                 Statement::Verdict(verdict) => {
-                    self.go(verdict, whose);
+                    self.go(verdict, whose, always && is_for_all);
                     return always && !matches!(verdict, Verdict::Jump(_));
                 }
                 Statement::Update { set, timeout, .. } => {
@@ -195,16 +242,27 @@ impl<'a> RuleWalk<'a, '_> {
         false
     }
 
-    fn go(&mut self, verdict: &'a Verdict, whose: ClientScope) {
-        if let Verdict::Goto(chain) | Verdict::Jump(chain) = verdict {
-            self.waiting.push((chain, whose));
+    fn go(&mut self, verdict: &'a Verdict, whose: ClientScope, is_for_all: bool) {
+        if let Verdict::Goto(name) | Verdict::Jump(name) = verdict {
+            self.waiting.push(WaitingChain { name, whose, is_for_all });
         }
     }
 
-    fn go_by_map(&mut self, map: &Name, whose: ClientScope) {
-        let element = self.table.sets.get(map).and_then(|map| map.elements.get(self.frontend));
-        if let Some(Data::Verdict(verdict)) = element.and_then(|element| element.data.as_ref()) {
-            self.go(verdict, whose);
+    fn go_by_map(&mut self, key: &[Selector], map: &Name, whose: ClientScope, is_for_all: bool) {
+        let Some(map) = self.table.sets.get(map) else { return };
+        let found: Vec<&Element> = match key {
+            // Any number can be generated.
+            [Selector::Number(Number::Modulo(_, below))] => {
+                let (first, behind) = (Value::Number(0), Value::Number(*below));
+                let all = map.elements.range(Key::from([first])..Key::from([behind]));
+                all.map(|(_, element)| element).collect()
+            }
+            _ => map.elements.get(self.frontend).into_iter().collect(),
+        };
+        for element in found {
+            if let Some(Data::Verdict(verdict)) = &element.data {
+                self.go(verdict, whose, is_for_all);
+            }
         }
     }
 
@@ -245,6 +303,15 @@ impl<'a> RuleWalk<'a, '_> {
     }
 }
 
+/// The addresses and networks of a set of them.
+fn addresses(set: &Set) -> impl Iterator<Item = IpNet> {
+    set.elements.keys().filter_map(|key| match key.values().next()? {
+        Value::Address(ip) => Some(ip.into()),
+        Value::Network(network) => Some(network),
+        _ => None,
+    })
+}
+
 fn constant(selector: &Selector) -> Option<Value> {
     match selector {
         Selector::Number(Number::Constant(number)) => Some(Value::Number(*number)),
@@ -274,14 +341,4 @@ pub(crate) fn frontend(family: IpFamily, key: &Key) -> Option<Frontend> {
         }
         _ => None,
     }
-}
-
-/// Maximum length of an element's comment. Longer names are truncated, and several service ports may
-/// start with the same text.
-const LONGEST_COMMENT: usize = 127;
-
-fn name(frontend: &Frontend, element: &Element) -> Option<ServicePortName> {
-    let comment = element.comment.as_ref()?.as_str();
-    ServicePortName::from_comment(comment, frontend.protocol)
-        .filter(|_| comment.len() < LONGEST_COMMENT)
 }

@@ -1,7 +1,9 @@
 //! The role of a rule in terms of Services, for rules of either backend.
 
 mod iptables;
+mod kube_proxy;
 mod nftables;
+mod statements;
 
 use rulegen_compiler::Refusal;
 use rulegen_model::TrafficPolicy;

@@ -7,15 +7,20 @@ use rulegen_compiler::nftables::{
 use rulegen_model::TrafficPolicy;
 use rulegen_net::{FrontendKind, Protocol, ServicePortName};
 use rulegen_ruleset::nftables::{
-    Condition, Data, Key, MatchingElement, Number, NumgenMode, Rule, Selector, Statement, Step,
-    Table, Value, Verdict,
+    Condition, Data, MatchingElement, Rule, Statement, Step, Table, Verdict,
 };
 
+use super::kube_proxy;
+use super::statements::{does, drawn, is_cluster_ip};
 use super::{RuleRole, RuleServicePort};
+use crate::kube_proxy::Layout;
 use crate::words::MasqueradeReason;
 
 /// The role of a rule that matched a packet of this protocol; `None` for a plain jump.
 pub(crate) fn role(table: &Table, step: &Step<'_>, protocol: Protocol) -> Option<RuleRole> {
+    if Layout::of(table) == Layout::KubeProxy {
+        return kube_proxy::role(table, step, protocol);
+    }
     if let Some(meaning) =
         step.found.as_ref().and_then(|found| found_in(table, step, found, protocol))
     {
@@ -98,14 +103,6 @@ fn known(
     Some(RuleServicePort { service, kind })
 }
 
-fn is_cluster_ip(table: &Table, key: &Key) -> bool {
-    let address = key.values().find(|value| matches!(value, Value::Address(_)));
-    let Some((address, set)) = address.zip(table.sets.get(CLUSTER_IPS)) else {
-        return false;
-    };
-    set.elements.contains_key(&Key::from([address]))
-}
-
 /// Why a rule marks a packet for masquerading.
 pub(crate) fn reason(chain: &str, rule: &Rule) -> MasqueradeReason {
     let asks = does(rule, |statement| matches!(statement, Statement::Match(_)));
@@ -136,28 +133,4 @@ fn local_policy_role(rule: &Rule) -> Option<RuleRole> {
         true => RuleRole::ShortCircuit { from_node: does(rule, of_node) },
         false => RuleRole::Policy(TrafficPolicy::Cluster),
     })
-}
-
-/// How the rule generates a number, if it does.
-fn drawn(rule: &Rule) -> NumgenMode {
-    let number = |number: &Number| match number {
-        Number::Modulo(draw, below) if *below > 1 => Some(*draw),
-        _ => None,
-    };
-    let in_key = |key: &Vec<Selector>| {
-        key.iter().find_map(|selector| match selector {
-            Selector::Number(of) => number(of),
-            _ => None,
-        })
-    };
-    let in_statement = |statement: &Statement| match statement {
-        Statement::DnatMap { key, .. } => in_key(key),
-        Statement::Match(Condition::Is(of, _)) => number(of),
-        _ => None,
-    };
-    rule.statements.iter().find_map(in_statement).unwrap_or(NumgenMode::Random)
-}
-
-fn does(rule: &Rule, what: impl Fn(&Statement) -> bool) -> bool {
-    rule.statements.iter().any(what)
 }

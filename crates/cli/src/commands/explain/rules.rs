@@ -4,16 +4,17 @@ use std::net::IpAddr;
 
 use anyhow::{Result, bail};
 use rulegen_compiler::Plan;
+use rulegen_compiler::nftables::KUBE_PROXY_TABLE;
 use rulegen_config::ProxyMode;
 use rulegen_inspect::explain::{Explanation, Surroundings, UnfollowedChain};
-use rulegen_inspect::listing::Listing;
+use rulegen_inspect::listing::{Listing, of_table};
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::nftables::{Dataplane, NfTables};
 use rulegen_net::IpFamily;
 use rulegen_os::host;
 use rulegen_ruleset::Packet;
 use rulegen_ruleset::iptables::{Policy, Ruleset, Table};
-use rulegen_ruleset::nftables::{ChainId, Name, TableFamily, Unknown};
+use rulegen_ruleset::nftables::{ChainId, Delinearized, Name, TableFamily, Unknown};
 
 use crate::args::ExplainArgs;
 use crate::commands::{iptables, variant};
@@ -77,21 +78,43 @@ fn table_name(args: &ExplainArgs) -> &Name {
 
 fn held_table(family: IpFamily, name: &Name) -> Result<Rules> {
     let mut kernel = NfTables::open()?;
-    let (_, held) = kernel.read(&[(family, name)])?;
-    let Some(held) = held.into_iter().flatten().next() else {
+    let Some(Delinearized { table, unknown }) = followed_table(&mut kernel, family, name)? else {
         bail!("the kernel has no table {} {name}: no rules were applied here", family.nft_name());
     };
-    let delinearized = held.delinearize(family, name);
-    let unknown = delinearized.unknown.iter().map(|unknown| match unknown {
+    let name = table.name.clone();
+    let unknown = unknown.iter().map(|unknown| match unknown {
         Unknown::Rule { chain, text } => (chain.to_string(), text.clone()),
         other => (format!("table {} {name}", family.nft_name()), other.to_string()),
     });
     let own = TableFamily::from(family);
-    let mut chains = base_chains(&mut kernel, family, |of| of.family == own && of.table == *name)?;
+    let mut chains = base_chains(&mut kernel, family, |of| of.family == own && of.table == name)?;
     chains.extend(legacy_chains(family));
     let others = unknown.chain(chains.iter().map(not_followed)).collect();
     let surroundings = Surroundings::Chains(chains);
-    Ok(Rules { rules: rulegen::Rules::Nftables(delinearized.table), others, surroundings })
+    Ok(Rules { rules: rulegen::Rules::Nftables(table), others, surroundings })
+}
+
+/// Our table. If it does not exist or has no Services, kube-proxy's own.
+fn followed_table(
+    kernel: &mut NfTables,
+    family: IpFamily,
+    name: &Name,
+) -> Result<Option<Delinearized>> {
+    let kube_proxys = Name::from(KUBE_PROXY_TABLE);
+    let ours = if *name == kube_proxys {
+        None
+    } else {
+        let (_, ours) = kernel.read(&[(family, name)])?;
+        ours.into_iter().flatten().next().map(|ours| ours.delinearize(family, name))
+    };
+    match ours {
+        Some(ours) if !of_table(&ours.table).services.is_empty() => Ok(Some(ours)),
+        ours => {
+            let theirs = kernel.read_of_others(&[(family, &kube_proxys)])?;
+            let theirs = theirs.into_iter().flatten().next();
+            Ok(theirs.map(|theirs| theirs.delinearize(family, &kube_proxys)).or(ours))
+        }
+    }
 }
 
 fn not_followed(chain: &UnfollowedChain) -> (String, String) {

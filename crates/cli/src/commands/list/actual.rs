@@ -9,13 +9,13 @@ use rulegen_compiler::nftables::{
 };
 use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_inspect::listing::{
-    Listing, closed_hooks_of_ruleset, closed_hooks_of_table, of_ruleset, of_table,
-    services_of_kube_proxy,
+    Listing, closed_hooks_of_ruleset, closed_hooks_of_table, is_table_of_kube_proxy, of_ruleset,
+    of_table,
 };
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::nftables::{Counted, Dataplane, NfTables};
 use rulegen_net::{IpFamily, ServicePortName};
-use rulegen_ruleset::nftables::{Actual, Name};
+use rulegen_ruleset::nftables::{Actual, Delinearized, Name, Unknown};
 
 use super::super::{iptables, variant};
 use crate::args::ListArgs;
@@ -30,6 +30,8 @@ pub(super) struct ActualServices {
     pub(super) listing: Listing,
     /// `None` without counters.
     pub(super) connections: Option<Connections>,
+    /// The tables of kube-proxy that were listed, such as `ip kube-proxy`.
+    pub(super) kube_proxy_tables: Vec<String>,
     /// Notes about the rules.
     pub(super) remarks: Vec<String>,
 }
@@ -72,15 +74,18 @@ impl RuleSource {
 }
 
 /// Reports rules that no packet reaches: the listed Services then have no effect.
-fn closed(family: &str, hooks: &[&str]) -> Option<String> {
+fn closed(family: &str, hooks: &[&str], remedy: &str) -> Option<String> {
     (!hooks.is_empty()).then(|| {
         format!(
             "{family}: no rule jumps from {} to the Services, so their traffic is not translated \
-             there (see `rulegen diff`)",
+             there{remedy}",
             hooks.join(" and ")
         )
     })
 }
+
+/// For rules that rulegen can write.
+const SEE_DIFF: &str = " (see `rulegen diff`)";
 
 fn read_iptables(
     args: &ListArgs,
@@ -92,7 +97,8 @@ fn read_iptables(
         let ruleset = iptables(*family, variant, &args.kernel).save()?;
         let listing = of_ruleset(&ruleset);
         if !listing.services.is_empty() {
-            held.remarks.extend(closed(family.api_name(), &closed_hooks_of_ruleset(&ruleset)));
+            let hooks = closed_hooks_of_ruleset(&ruleset);
+            held.remarks.extend(closed(family.api_name(), &hooks, SEE_DIFF));
         }
         held.listing.append(listing);
         // Freeing a large ruleset rule by rule takes longer than listing it.
@@ -101,48 +107,98 @@ fn read_iptables(
     Ok(held)
 }
 
+/// Of each family, lists our table. If it has no Services, lists kube-proxy's own.
 fn read_nftables(name: &Name, families: &[IpFamily]) -> Result<ActualServices> {
-    let names: Vec<(IpFamily, &Name)> = families.iter().map(|family| ((*family), name)).collect();
     let mut kernel = NfTables::open()?;
-    let (_, tables) = kernel.read(&names)?;
+    let kube_proxys = Name::from(KUBE_PROXY_TABLE);
     let mut held = ActualServices::default();
-    for ((family, _), table) in names.iter().zip(tables) {
-        let Some(table) = table else { continue };
-        let delinearized = table.delinearize(*family, name);
-        held.listing.append(of_table(&delinearized.table));
-        held.remarks.extend(
-            delinearized
-                .unknown
-                .iter()
-                .map(|unknown| format!("{} {name}: {unknown}", family.nft_name())),
-        );
-        held.remarks.extend(closed(family.nft_name(), &closed_hooks_of_table(&delinearized.table)));
-        if delinearized.table.sets.values().any(|set| set.counter) {
-            let connections = held.connections.get_or_insert_default();
-            kernel.counted(*family, name, |counted| add(connections, counted))?;
+    let mut without = Vec::new();
+    if *name == kube_proxys {
+        without.extend(families);
+    } else {
+        let names: Vec<_> = families.iter().map(|family| (*family, name)).collect();
+        let (_, tables) = kernel.read(&names)?;
+        for (family, table) in families.iter().zip(tables) {
+            let has_services = match table {
+                Some(table) => held.add_table(&mut kernel, *family, name, table)?,
+                None => false,
+            };
+            if !has_services {
+                without.push(family);
+            } else if kernel.has_all(&[(*family, &kube_proxys)])? {
+                held.remarks.push(both(*family, name));
+            }
         }
-        std::mem::forget(delinearized.table);
     }
-    if held.listing.services.is_empty() && name.as_str() != KUBE_PROXY_TABLE {
-        held.remarks.extend(remarks_on_kube_proxy(&mut kernel, families)?);
+    let names: Vec<_> = without.iter().map(|family| (**family, &kube_proxys)).collect();
+    let tables = kernel.read_of_others(&names)?;
+    for (family, table) in without.into_iter().zip(tables) {
+        if let Some(table) = table {
+            held.add_table(&mut kernel, *family, &kube_proxys, table)?;
+        }
     }
     Ok(held)
 }
 
-/// kube-proxy's own tables have another layout, and are not listed.
-fn remarks_on_kube_proxy(kernel: &mut NfTables, families: &[IpFamily]) -> Result<Vec<String>> {
-    let name = Name::from(KUBE_PROXY_TABLE);
-    let names: Vec<(IpFamily, &Name)> = families.iter().map(|family| (*family, &name)).collect();
-    let (_, tables) = kernel.read(&names)?;
-    let found = families.iter().zip(tables).filter_map(|(family, table)| Some((family, table?)));
-    let remark = |(family, table): (&IpFamily, Actual)| {
-        let (family, services) = (family.nft_name(), services_of_kube_proxy(&table).len());
-        format!(
-            "{family} {name}: kube-proxy's own table, with chains of {services} service ports, is not \
-             listed (see `nft list table {family} {name}`)"
-        )
+fn both(family: IpFamily, name: &Name) -> String {
+    let family = family.nft_name();
+    format!(
+        "{family} {KUBE_PROXY_TABLE}: kube-proxy's own table exists too; only the Services of table \
+         {family} {name} are listed (--nftables-table {KUBE_PROXY_TABLE} lists the others)"
+    )
+}
+
+impl ActualServices {
+    /// Adds the Services of a table. Returns true if it has any.
+    fn add_table(
+        &mut self,
+        kernel: &mut NfTables,
+        family: IpFamily,
+        name: &Name,
+        table: Actual,
+    ) -> Result<bool> {
+        let Delinearized { table, unknown } = table.delinearize(family, name);
+        let listing = of_table(&table);
+        let has_services = !listing.services.is_empty();
+        let place = format!("{} {name}", family.nft_name());
+        let hooks = closed_hooks_of_table(&table);
+        let is_kube_proxys_name = name.as_str() == KUBE_PROXY_TABLE;
+        if is_table_of_kube_proxy(&table) || is_kube_proxys_name && !has_services {
+            self.remarks.extend(unknown_of_kube_proxy(&place, &unknown));
+            // Nothing needs to lead to Services in a table that has none.
+            if has_services {
+                self.remarks.push(format!("{place}: these Services are in kube-proxy's own table"));
+                self.remarks.extend(closed(family.nft_name(), &hooks, ""));
+                self.kube_proxy_tables.push(place);
+            }
+        } else {
+            self.remarks.extend(unknown.iter().map(|unknown| format!("{place}: {unknown}")));
+            self.remarks.extend(closed(family.nft_name(), &hooks, SEE_DIFF));
+        }
+        self.listing.append(listing);
+        if table.sets.values().any(|set| set.counter) {
+            let connections = self.connections.get_or_insert_default();
+            kernel.counted(family, name, |counted| add(connections, counted))?;
+        }
+        // Freeing a large table rule by rule takes longer than listing it.
+        std::mem::forget(table);
+        Ok(has_services)
+    }
+}
+
+/// One remark on everything: a rule that a version of kube-proxy writes in another form may be there
+/// for each Service.
+fn unknown_of_kube_proxy(place: &str, unknown: &[Unknown]) -> Option<String> {
+    let what = match unknown.first()? {
+        Unknown::Table(what) => what.clone(),
+        Unknown::Set(name) => format!("set {name}"),
+        Unknown::Chain(name) => format!("chain {name}"),
+        Unknown::Rule { chain, text } => format!("a rule of chain {chain}: {text}"),
     };
-    Ok(found.map(remark).collect())
+    Some(format!(
+        "{place}: {} parts of kube-proxy's own table are not understood and not listed, first {what}",
+        unknown.len()
+    ))
 }
 
 fn add(connections: &mut Connections, counted: Counted) {

@@ -284,6 +284,7 @@ mod tests {
         let view = View {
             is_filtered: false,
             mode: "nftables",
+            kube_proxy_tables: &[],
             services: vec![service],
             is_compared: false,
             has_only_rules: true,

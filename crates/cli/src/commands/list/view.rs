@@ -22,6 +22,9 @@ use crate::inputs::Inputs;
 pub(super) struct View<'a> {
     /// `iptables` or `nftables`.
     pub(super) mode: &'static str,
+    /// The tables of kube-proxy that were listed, in place of rulegen's.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub(super) kube_proxy_tables: &'a [String],
     /// Ordered by namespace, name and port; service ports without a name come first.
     pub(super) services: Vec<ServiceView<'a>>,
     /// Whether there are states.
@@ -142,6 +145,7 @@ impl<'a> View<'a> {
         });
         Self {
             mode: found.config.mode.word(),
+            kube_proxy_tables: &held.kube_proxy_tables,
             services: services.collect(),
             is_compared: wanted.is_some(),
             has_only_rules: found.cluster.is_none(),

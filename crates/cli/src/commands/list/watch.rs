@@ -4,6 +4,7 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 use std::time::Duration;
 
 use anyhow::Result;
+use rulegen_compiler::nftables::KUBE_PROXY_TABLE;
 use rulegen_kernel::{iptables, nftables};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Name;
@@ -52,8 +53,9 @@ impl Watcher {
     fn open(args: &ListArgs, found: &Inputs) -> Result<Self> {
         Ok(match RuleSource::of(args, &found.config)? {
             RuleSource::Nftables => {
-                let names = IpFamily::BOTH.map(|family| (family, table_name(args).clone()));
-                let tables: Vec<(IpFamily, Name)> = names.into_iter().collect();
+                let names = [table_name(args).clone(), Name::from(KUBE_PROXY_TABLE)];
+                let of_both = |name: &Name| IpFamily::BOTH.map(|family| (family, name.clone()));
+                let tables: Vec<(IpFamily, Name)> = names.iter().flat_map(of_both).collect();
                 Self::Nftables(nftables::Watcher::open(&tables, nftables::Watcher::ROOM)?)
             }
             RuleSource::Iptables(variant) => {
