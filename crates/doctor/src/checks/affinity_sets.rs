@@ -3,15 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::error::Result;
 use rulegen_compiler::nftables::affinity_service;
 use rulegen_config::ProxyMode;
 use rulegen_kernel::nftables::SetFill;
 use rulegen_net::IpFamily;
-use rulegen_os::recent::{list_limit, list_sizes};
-use rulegen_ruleset::iptables::{Match, Rule, RuleSpec, Ruleset, Table, Target};
+use rulegen_os::recent;
+use rulegen_ruleset::iptables::{
+    ChainName, Match, Recent, RecentAction, Rule, RuleSpec, Ruleset, Table, Target,
+};
 
+use super::rules_present::are_there;
 use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome};
 use crate::node_facts::{NodeFacts, nf_tables};
@@ -20,6 +24,9 @@ use crate::node_facts::{NodeFacts, nf_tables};
 const NEARLY_FULL_PERCENT: u32 = 95;
 
 pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+    if !are_there(node)? {
+        return Ok(Outcome::NotChecked("no rules exist (see rules-present)".to_owned()));
+    }
     match node.config().mode {
         ProxyMode::Nftables => sets(node),
         ProxyMode::Iptables => lists(node),
@@ -32,49 +39,79 @@ struct ClientList {
     /// none.
     service: Option<String>,
     endpoint: SocketAddr,
+    /// The timeout of session affinity; `None` if no rule reads the list.
+    timeout: Option<Duration>,
+    /// Number of clients seen within the timeout. The list also keeps older ones.
     count: usize,
 }
 
 fn lists(node: &NodeFacts) -> Result<Outcome> {
-    let (variant, sizes) = (node.variant()?, list_sizes()?);
+    let (variant, ages, limit) = (node.variant()?, recent::lists()?, recent::list_limit()?);
     let held = node.iptables()?.iter().filter(|held| held.variant == variant);
-    let lists = held.flat_map(|held| client_lists(&held.ruleset, &sizes));
-    let limit = list_limit();
+    let lists = held.flat_map(|held| client_lists(&held.ruleset, &ages));
     Ok(Outcome::Found(lists.filter_map(|list| check_list(&list, limit)).collect()))
 }
 
-fn client_lists(ruleset: &Ruleset, sizes: &BTreeMap<String, usize>) -> Vec<ClientList> {
+/// `ages` has the time since each client of a list was last seen.
+fn client_lists(ruleset: &Ruleset, ages: &BTreeMap<String, Vec<Duration>>) -> Vec<ClientList> {
     let chains = ruleset.tables.get(&Table::Nat).into_iter().flat_map(|chains| chains.values());
-    chains.flat_map(|chain| &chain.rules).filter_map(|rule| client_list(rule, sizes)).collect()
+    let rules = chains.flat_map(|chain| &chain.rules).filter_map(|rule| match rule {
+        Rule::Known(rule) => Some(rule),
+        Rule::Foreign { .. } => None,
+    });
+    let timeouts: BTreeMap<&ChainName, Duration> = rules.clone().filter_map(timeout).collect();
+    rules.filter_map(|rule| client_list(rule, &timeouts, ages)).collect()
 }
 
-fn client_list(rule: &Rule, sizes: &BTreeMap<String, usize>) -> Option<ClientList> {
-    let Rule::Known(RuleSpec { matches, target: Some(Target::Dnat(endpoint)), .. }) = rule else {
-        return None;
-    };
-    let list = matches.iter().find_map(|one| match one {
-        Match::Recent(recent) => Some(recent.list.as_str()),
+fn recent_match(rule: &RuleSpec) -> Option<&Recent> {
+    rule.matches.iter().find_map(|one| match one {
+        Match::Recent(recent) => Some(recent),
         _ => None,
-    });
-    let service = matches.iter().find_map(|one| match one {
+    })
+}
+
+/// The list that a rule reads, with the maximum age of its clients.
+fn timeout(rule: &RuleSpec) -> Option<(&ChainName, Duration)> {
+    let recent = recent_match(rule)?;
+    match recent.action {
+        RecentAction::Check { seconds } => {
+            Some((&recent.list, Duration::from_secs(seconds.into())))
+        }
+        RecentAction::Set => None,
+    }
+}
+
+fn client_list(
+    rule: &RuleSpec,
+    timeouts: &BTreeMap<&ChainName, Duration>,
+    ages: &BTreeMap<String, Vec<Duration>>,
+) -> Option<ClientList> {
+    let Some(Target::Dnat(endpoint)) = rule.target else { return None };
+    let list = &recent_match(rule)?.list;
+    let timeout = timeouts.get(list).copied();
+    let is_counted = |age: &&Duration| timeout.is_none_or(|timeout| **age < timeout);
+    let count = ages.get(list.as_str())?.iter().filter(is_counted).count();
+    let service = rule.matches.iter().find_map(|one| match one {
         Match::Comment(comment) => Some(comment.to_string()),
         _ => None,
     });
-    Some(ClientList { service, endpoint: *endpoint, count: *sizes.get(list?)? })
+    Some(ClientList { service, endpoint, timeout, count })
 }
 
 fn check_list(list: &ClientList, limit: usize) -> Option<Finding> {
-    let ClientList { service, endpoint, count } = list;
+    let ClientList { service, endpoint, timeout, count } = list;
     if *count < limit.saturating_mul(NEARLY_FULL_PERCENT as usize).div_ceil(100) {
         return None;
     }
     let of = service.as_ref().map(|service| format!(" of Service {service}")).unwrap_or_default();
+    let within = timeout.map(|timeout| format!(" that connected within {} s", timeout.as_secs()));
     Some(Finding::warning(
         FindingCode::AffinityListNearlyFull,
         format!(
-            "session affinity{of} to endpoint {endpoint} is nearly full: the kernel module xt_recent \
-             keeps {count} of at most {limit} clients. When it is full, each new client replaces \
-             another one, which may then get another endpoint"
+            "session affinity{of} to endpoint {endpoint} is nearly full: {count} clients{}. For each \
+             endpoint, the kernel module xt_recent keeps at most {limit}; then a new client replaces \
+             the one that connected longest ago, which may get another endpoint",
+            within.unwrap_or_default()
         ),
         "echo 'options xt_recent ip_list_tot=10000' >/etc/modprobe.d/xt_recent.conf and reboot (the \
          value is read when the module is loaded), or use nftables mode",
@@ -115,21 +152,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn affinity_list_of_xt_recent_nearly_full_warns_with_its_service_and_endpoint() {
-        let rule = "-A KUBE-SEP-A -p tcp -m comment --comment default/web:http -m recent --set --name \
-                    KUBE-SEP-A --mask 255.255.255.255 --rsource -m tcp -j DNAT --to-destination \
-                    10.244.1.5:8080";
-        let text = format!("*nat\n:KUBE-SEP-A - [0:0]\n{rule}\nCOMMIT\n");
-        let (ruleset, _) = rulegen_ruleset::iptables::parse(IpFamily::Ipv4, &text);
-        let found = |count| {
-            let lists = client_lists(&ruleset, &[("KUBE-SEP-A".to_owned(), count)].into());
+    fn affinity_list_of_xt_recent_nearly_full_warns_unless_its_clients_expired() {
+        let list = "--name KUBE-SEP-A --mask 255.255.255.255 --rsource";
+        let comment = "-m comment --comment default/web:http";
+        let check = format!(
+            "-A KUBE-SVC-A {comment} -m recent --rcheck --seconds 60 --reap {list} -j KUBE-SEP-A"
+        );
+        let set = format!(
+            "-A KUBE-SEP-A -p tcp {comment} -m recent --set {list} -m tcp -j DNAT --to-destination \
+             10.244.1.5:8080"
+        );
+        let text =
+            format!("*nat\n:KUBE-SVC-A - [0:0]\n:KUBE-SEP-A - [0:0]\n{check}\n{set}\nCOMMIT\n");
+        let (ruleset, errors) = rulegen_ruleset::iptables::parse(IpFamily::Ipv4, &text);
+        assert_eq!(errors, []);
+        let found = |fresh, expired| {
+            let ages =
+                [vec![Duration::from_secs(59); fresh], vec![Duration::from_secs(60); expired]];
+            let lists = client_lists(&ruleset, &[("KUBE-SEP-A".to_owned(), ages.concat())].into());
             let [list] = &lists[..] else { panic!("one list") };
             check_list(list, 100)
         };
-        assert_eq!(found(94), None);
-        let what = found(95).unwrap().what;
-        let start = "session affinity of Service default/web:http to endpoint 10.244.1.5:8080 is";
-        assert!(what.starts_with(start) && what.contains("95 of at most 100 clients"), "{what}");
+        assert_eq!(found(94, 6), None);
+        let what = found(95, 5).unwrap().what;
+        let start = "session affinity of Service default/web:http to endpoint 10.244.1.5:8080 is \
+                     nearly full: 95 clients that connected within 60 s. For each endpoint, the \
+                     kernel module xt_recent keeps at most 100;";
+        assert!(what.starts_with(start), "{what}");
         assert!(client_lists(&ruleset, &BTreeMap::new()).is_empty());
     }
 
