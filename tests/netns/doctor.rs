@@ -178,7 +178,9 @@ fn doctor_on_bare_node_reports_missing_rules_and_objects() {
     let (status, found) = read(&namespace.rulegen("doctor -o json"));
     assert_eq!(status, Some(1));
     assert_eq!(found["rules-present"].0, "error");
-    for check in ["drift", "endpoints", "address-claims", "node-ports"] {
+    for check in
+        ["drift", "affinity-sets", "node-name", "endpoints", "address-claims", "node-ports"]
+    {
         assert_eq!(found[check].0, "notChecked", "{check}");
     }
     let text = stdout(&namespace.rulegen("doctor --check drift"));
@@ -578,6 +580,9 @@ fn doctor_input_without_usable_service_is_not_checked() {
     let (_, found) = patient.examine("");
     for check in [
         "cluster-ip-routes",
+        "hairpin",
+        "drift",
+        "service-size",
         "pod-network",
         "endpoints",
         "address-claims",
@@ -628,6 +633,16 @@ fn doctor_node_name_unlike_that_of_the_node_object() {
     assert_eq!(result, "warning");
     let end = "Node node-1.example has this host's address 192.168.50.1";
     assert!(what[0].starts_with("no Node is named node-1: ") && what[0].ends_with(end), "{what:?}");
+}
+
+/// The API server is asked only for the Node with this node's name; manifests may have no Nodes.
+#[test]
+fn doctor_node_name_without_node_objects_is_not_checked() {
+    let patient = Patient::new("no-node", "nftables");
+    let without_node = objects().split_off(1).join("\n---\n");
+    patient.namespace.file("cluster.yaml", &without_node.replace("node-1", "other"));
+    let (_, found) = patient.examine("--check node-name");
+    assert_eq!(found["node-name"].0, "notChecked");
 }
 
 #[test]
@@ -711,7 +726,7 @@ fn doctor_affinity_list_of_xt_recent_full_in_iptables_mode() {
         {"clusterIP": "10.96.0.18", "sessionAffinity": "ClientIP",
         "ports": [{"name": "http", "port": 80}]}}"#;
     let more = vec![sticky.to_owned(), slice("sticky", "IPv4", "10.244.1.7")];
-    patient.apply(&[objects(), more].concat(), "");
+    patient.apply(&[objects(), more.clone()].concat(), "");
     assert_eq!(patient.examine("").0, Some(0), "no client yet");
     patient.namespace.run(
         "limit=$(cat /sys/module/xt_recent/parameters/ip_list_tot); \
@@ -720,8 +735,20 @@ fn doctor_affinity_list_of_xt_recent_full_in_iptables_mode() {
          >$list; done",
     );
     let what = patient.one("affinity-sets", "warning");
-    let start = "session affinity of Service default/sticky:http to endpoint 10.244.1.7:8080 is";
+    let start = "session affinity of Service default/sticky:http to endpoint 10.244.1.7:8080 is \
+                 nearly full: 100 clients that connected within 10800 s.";
     assert!(what.starts_with(start), "{what}");
+    // The list keeps its clients although they expire now.
+    let timeout = r#""sessionAffinity": "ClientIP", "sessionAffinityConfig":
+        {"clientIP": {"timeoutSeconds": 1}},"#;
+    let brief = sticky.replace(r#""sessionAffinity": "ClientIP","#, timeout);
+    patient.apply(&[objects(), vec![brief], more[1..].to_vec()].concat(), "");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while patient.examine("--check affinity-sets").0 != Some(0) {
+        assert!(Instant::now() < deadline, "expired clients are counted");
+    }
+    let count = patient.namespace.run("cat /proc/net/xt_recent/KUBE-SEP-* | wc -l");
+    assert_eq!(count.trim(), "100");
 }
 
 /// Retries: a process that another test forks has a copy of a closed socket until it

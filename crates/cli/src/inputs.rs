@@ -22,6 +22,8 @@ pub(crate) struct Inputs {
     pub(crate) metrics_address: BindAddress,
     /// The objects, if a source was given. They were read completely.
     pub(crate) cluster: Option<Cluster>,
+    /// Whether the API server was asked for them.
+    pub(crate) is_from_api_server: bool,
 }
 
 /// Reads manifests if there are any, else lists objects from the API server if flags or the
@@ -65,7 +67,9 @@ fn find_objects(
     let (kubeconfig, metrics_address) = (running.kubeconfig, running.metrics_bind_address);
     let config = ProxyConfig::from(&config);
     let mut objects = Objects::default();
-    let cluster = match (args.filename.as_slice(), api_server(args, kubeconfig)) {
+    let api = api_server(args, kubeconfig);
+    let is_from_api_server = args.filename.is_empty() && api.is_some();
+    let cluster = match (args.filename.as_slice(), api) {
         ([], None) => None,
         ([], Some(api)) => {
             let node = node_name(&config.snapshot_options(), &host());
@@ -86,7 +90,7 @@ fn find_objects(
     if args.strict && has_warnings {
         bail!("the input has warnings and --strict is set");
     }
-    Ok(Inputs { config, metrics_address, cluster })
+    Ok(Inputs { config, metrics_address, cluster, is_from_api_server })
 }
 
 fn joined(objects: Objects, config: &ProxyConfig, problems: &mut Vec<Problem>) -> Cluster {

@@ -28,6 +28,9 @@ pub struct DoctorOptions {
     pub metrics_address: BindAddress,
     /// The cluster's objects. Without them, checks of Services do not run.
     pub cluster: Option<Cluster>,
+    /// Whether the objects are from the API server, which was asked only for the Node with this node's
+    /// name.
+    pub is_from_api_server: bool,
     /// IP families; `None` for those of this host.
     pub families: Option<&'static [IpFamily]>,
     /// Name of rulegen's nftables table.
@@ -108,6 +111,11 @@ impl NodeFacts {
         self.options.cluster.as_ref()
     }
 
+    /// Whether the API server was asked for the objects, and only for the Node with this node's name.
+    pub(crate) fn is_from_api_server(&self) -> bool {
+        self.options.is_from_api_server
+    }
+
     /// Runs a check of Services. Without any Service that gets rules, it has nothing to say: for
     /// example, if all Services of the input were left out with a warning.
     pub(crate) fn with_services(
@@ -116,9 +124,7 @@ impl NodeFacts {
     ) -> Result<Outcome> {
         self.with_cluster(|cluster| match has_services(&cluster.snapshot) {
             true => check(cluster),
-            false => Ok(Outcome::NotChecked(
-                "no Service of the input gets rules (see the messages about the input)".to_owned(),
-            )),
+            false => Ok(no_services()),
         })
     }
 
@@ -230,7 +236,15 @@ impl NodeFacts {
     }
 }
 
-fn has_services(snapshot: &Snapshot) -> bool {
+/// The outcome of a check of Services that has none to check.
+pub(crate) fn no_services() -> Outcome {
+    Outcome::NotChecked(
+        "no Service of the input gets rules (see the messages about the input)".to_owned(),
+    )
+}
+
+/// Whether a Service gets rules.
+pub(crate) fn has_services(snapshot: &Snapshot) -> bool {
     IpFamily::BOTH.into_iter().any(|family| !snapshot.service_ports(family).is_empty())
 }
 

@@ -1,4 +1,6 @@
-//! Checks whether the rules in the kernel are in sync with the objects.
+//! Checks whether the rules in the kernel are in sync with the objects. If all Services of the input
+//! were left out, the rules of running Services would look unexpected, and applying the input would
+//! remove them.
 
 use crate::error::Result;
 use rulegen_compiler::iptables::OURS;
@@ -12,10 +14,13 @@ use rulegen_ruleset::nftables::{self, EditAction, Name};
 use super::rules_present::are_there;
 use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome};
-use crate::node_facts::{NodeFacts, nf_tables};
+use crate::node_facts::{NodeFacts, has_services, nf_tables, no_services};
 
 pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
     node.with_cluster(|cluster| {
+        if !cluster.objects.services.is_empty() && !has_services(&cluster.snapshot) {
+            return Ok(no_services());
+        }
         if !are_there(node)? {
             return Ok(Outcome::NotChecked("no rules exist (see rules-present)".to_owned()));
         }

@@ -3,25 +3,32 @@
 use crate::error::Result;
 use rulegen_model::{LocalPolicyScope, Unavailability, UnavailableReason, unavailable_ports};
 
+use super::node_name;
 use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome, Severity};
 use crate::node_facts::NodeFacts;
 
 pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
     node.with_services(|cluster| {
-        Ok(Outcome::Found(check(&unavailable_ports(&cluster.snapshot, &cluster.objects))))
+        let unavailable = unavailable_ports(&cluster.snapshot, &cluster.objects);
+        let is_misnamed = !unavailable.is_empty() && node_name::is_wrong(node, cluster)?;
+        Ok(Outcome::Found(check(&unavailable, is_misnamed)))
     })
 }
 
-fn check(unavailable_ports: &[Unavailability]) -> Vec<Finding> {
+/// `is_misnamed`: no endpoint counts as local, because no Node has this node's name.
+fn check(unavailable_ports: &[Unavailability], is_misnamed: bool) -> Vec<Finding> {
     let finding = |unavailability: &Unavailability| {
         let (code, severity) = (code(&unavailability.why), severity(&unavailability.why));
-        Finding::new(
-            code,
-            severity,
-            unavailability.to_string(),
-            unavailability.why.remedy(&unavailability.port),
-        )
+        let remedy = match unavailability.why {
+            UnavailableReason::NoneLocal { .. } if is_misnamed => {
+                "correct the name of this node first (see node-name): until then no endpoint counts \
+                 as local"
+                    .to_owned()
+            }
+            _ => unavailability.why.remedy(&unavailability.port).to_string(),
+        };
+        Finding::new(code, severity, unavailability.to_string(), remedy)
     };
     unavailable_ports.iter().map(finding).collect()
 }
@@ -64,9 +71,13 @@ mod tests {
             port: "http".into(),
             protocol: Protocol::Tcp,
         };
-        let found =
-            |why| check(&[Unavailability { port: port.clone(), family: IpFamily::Ipv4, why }]);
-        let [finding] = &found(UnavailableReason::NoSlice)[..] else {
+        let found = |why, is_misnamed| {
+            check(
+                &[Unavailability { port: port.clone(), family: IpFamily::Ipv4, why }],
+                is_misnamed,
+            )
+        };
+        let [finding] = &found(UnavailableReason::NoSlice, true)[..] else {
             panic!("expected one finding")
         };
         assert_eq!(finding.code, FindingCode::NoEndpointSlice);
@@ -74,9 +85,13 @@ mod tests {
         assert_eq!(finding.what, "Service default/web:http (IPv4) has no EndpointSlice");
         assert!(finding.remedy.contains("kubectl -n default describe service web"), "{finding:?}");
         let local = |scope| UnavailableReason::NoneLocal { elsewhere: 1, without_node: 0, scope };
-        assert_eq!(found(local(LocalPolicyScope::External))[0].severity, Severity::Note);
-        assert_eq!(found(local(LocalPolicyScope::Internal))[0].severity, Severity::Warning);
-        assert_eq!(check(&[]), []);
+        let external = &found(local(LocalPolicyScope::External), false)[0];
+        assert_eq!(external.severity, Severity::Note);
+        assert!(external.remedy.starts_with("run a pod on this node"), "{external:?}");
+        let internal = &found(local(LocalPolicyScope::Internal), true)[0];
+        assert_eq!(internal.severity, Severity::Warning);
+        assert!(internal.remedy.starts_with("correct the name of this node"), "{internal:?}");
+        assert_eq!(check(&[], true), []);
         // The status page has the same codes.
         let (port, found) = (String::new(), Vec::new());
         for why in [

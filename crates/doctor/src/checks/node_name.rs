@@ -14,23 +14,28 @@ use crate::finding::{Finding, Outcome};
 use crate::node_facts::NodeFacts;
 
 pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
-    node.with_cluster(|cluster| {
-        let facts = facts(cluster, host::addresses()?);
-        Ok(Outcome::Found(check(&facts).into_iter().collect()))
-    })
+    node.with_cluster(|cluster| Ok(check(&facts(node, cluster)?)))
+}
+
+/// Whether no Node has this node's name, so that all endpoints count as on other nodes.
+pub(crate) fn is_wrong(node: &NodeFacts, cluster: &Cluster) -> Result<bool> {
+    let outcome = check(&facts(node, cluster)?);
+    Ok(matches!(outcome, Outcome::Found(findings) if !findings.is_empty()))
 }
 
 struct Facts {
     /// The name in use, in lower case.
     name: String,
-    /// The Nodes with their addresses. The API server is asked only for the Node with our name.
+    /// The Nodes with their addresses.
     nodes: Vec<(String, Vec<IpAddr>)>,
+    /// Whether the API server was asked for the Node with our name, and only for this one.
+    is_from_api_server: bool,
     /// The nodes of endpoints.
     of_endpoints: BTreeSet<String>,
     host_addresses: Vec<IpAddr>,
 }
 
-fn facts(cluster: &Cluster, host_addresses: Vec<IpAddr>) -> Facts {
+fn facts(node: &NodeFacts, cluster: &Cluster) -> Result<Facts> {
     let nodes = cluster.objects.nodes.iter().map(|node| {
         let addresses = node.object.status.addresses.iter();
         let addresses = addresses.filter_map(|entry| parse_address(&entry.address));
@@ -38,18 +43,19 @@ fn facts(cluster: &Cluster, host_addresses: Vec<IpAddr>) -> Facts {
         (node.object.metadata.name.clone(), addresses)
     });
     let endpoints = cluster.objects.slices.iter().flat_map(|slice| &slice.object.endpoints);
-    Facts {
+    Ok(Facts {
         name: cluster.snapshot.node.name.clone(),
         nodes: nodes.collect(),
+        is_from_api_server: node.is_from_api_server(),
         of_endpoints: endpoints.filter_map(|endpoint| endpoint.node_name.clone()).collect(),
-        host_addresses,
-    }
+        host_addresses: host::addresses()?,
+    })
 }
 
-fn check(facts: &Facts) -> Option<Finding> {
-    let Facts { name, nodes, of_endpoints, host_addresses } = facts;
+fn check(facts: &Facts) -> Outcome {
+    let Facts { name, nodes, is_from_api_server, of_endpoints, host_addresses } = facts;
     if nodes.iter().any(|(node, _)| node == name) || of_endpoints.contains(name) {
-        return None;
+        return Outcome::Found(Vec::new());
     }
     let with_address = nodes.iter().find_map(|(node, addresses)| {
         let ip = addresses.iter().find(|ip| host_addresses.contains(ip))?;
@@ -59,17 +65,24 @@ fn check(facts: &Facts) -> Option<Finding> {
     let similar = similar.map(|node| (node, format!("there are endpoints on node {node}")));
     let (node, reason) = match with_address.or(similar) {
         Some((node, reason)) => (node.as_str(), reason),
-        None if nodes.is_empty() => return None,
+        None if *is_from_api_server => ("NODE", "`kubectl get nodes` lists their names".to_owned()),
+        None if nodes.is_empty() => {
+            return Outcome::NotChecked(
+                "the input has no Node objects: use the output of `kubectl get \
+                 nodes,services,endpointslices -A -o json`"
+                    .to_owned(),
+            );
+        }
         None => ("NODE", format!("none of the {} Nodes has an address of this host", nodes.len())),
     };
-    Some(Finding::warning(
+    Outcome::Found(vec![Finding::warning(
         FindingCode::NodeNotFound,
         format!(
             "no Node is named {name}: no endpoint counts as local, so Services with traffic policy \
              Local drop their traffic here. {reason}"
         ),
         format!("start rulegen with --hostname-override={node} (hostnameOverride)"),
-    ))
+    )])
 }
 
 /// The part of a host name before its domain, in lower case.
@@ -81,14 +94,22 @@ fn first_label(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn found(nodes: &[(&str, [u8; 4])], of_endpoints: &[&str]) -> Option<Finding> {
+    fn outcome(nodes: &[(&str, [u8; 4])], of_endpoints: &[&str], live: bool) -> Outcome {
         let node = |(name, ip): &(&str, [u8; 4])| ((*name).to_owned(), vec![IpAddr::from(*ip)]);
         check(&Facts {
             name: "ip-192-0-2-10".to_owned(),
             nodes: nodes.iter().map(node).collect(),
+            is_from_api_server: live,
             of_endpoints: of_endpoints.iter().map(|name| (*name).to_owned()).collect(),
             host_addresses: vec![IpAddr::from([192, 0, 2, 10])],
         })
+    }
+
+    fn found(nodes: &[(&str, [u8; 4])], of_endpoints: &[&str], live: bool) -> Vec<Finding> {
+        match outcome(nodes, of_endpoints, live) {
+            Outcome::Found(findings) => findings,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -96,14 +117,27 @@ mod tests {
         let node = ("ip-192-0-2-10", [192, 0, 2, 10]);
         let other = ("other", [192, 0, 2, 11]);
         let full = ("ip-192-0-2-10.region.example", [192, 0, 2, 10]);
-        assert_eq!(found(&[other, node], &["other"]), None);
-        assert_eq!(found(&[], &["other"]), None, "the input has no Nodes");
-        let remedy = |finding: Option<Finding>| finding.unwrap().remedy;
+        assert_eq!(found(&[other, node], &["other"], false), []);
+        assert_eq!(found(&[], &["other", node.0], false), []);
+        let remedy = |findings: Vec<Finding>| findings[0].remedy.clone();
         let with_override = "start rulegen with --hostname-override=ip-192-0-2-10.region.example (";
-        assert!(remedy(found(&[other, full], &[])).starts_with(with_override));
-        assert!(remedy(found(&[], &["other", full.0])).starts_with(with_override));
-        let finding = found(&[other], &[]).unwrap();
+        assert!(remedy(found(&[other, full], &[], false)).starts_with(with_override));
+        assert!(remedy(found(&[], &["other", full.0], false)).starts_with(with_override));
+        let findings = found(&[other], &[], false);
         let end = "none of the 1 Nodes has an address of this host";
-        assert!(finding.what.ends_with(end), "{finding:?}");
+        assert!(findings[0].what.ends_with(end), "{findings:?}");
+    }
+
+    #[test]
+    fn node_name_without_node_objects_is_not_checked_unless_the_api_server_has_none() {
+        let Outcome::NotChecked(reason) = outcome(&[], &["other"], false) else {
+            panic!("checked")
+        };
+        assert!(reason.starts_with("the input has no Node objects"), "{reason}");
+        let findings = found(&[], &["other"], true);
+        assert!(
+            findings[0].what.ends_with("`kubectl get nodes` lists their names"),
+            "{findings:?}"
+        );
     }
 }

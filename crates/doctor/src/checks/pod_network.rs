@@ -28,9 +28,10 @@ pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
         }
         let host_addresses = host::addresses()?;
         let families = node.families().iter();
-        let facts =
-            families.map(|family| facts(&cluster.snapshot, config, *family, &host_addresses));
-        Ok(Outcome::Found(facts.filter_map(|facts| check(&facts)).collect()))
+        let facts: Vec<Facts> = families
+            .map(|family| facts(&cluster.snapshot, config, *family, &host_addresses))
+            .collect();
+        Ok(outcome(&facts))
     })
 }
 
@@ -78,6 +79,25 @@ fn facts(
         pods: endpoints.map(|endpoint| endpoint.address.ip()).filter(is_pod).collect(),
         local: ports.iter().find(has_local_policy).map(|port| port.name.clone()),
     }
+}
+
+/// Not checked if there is nothing to compare in any family.
+fn outcome(facts: &[Facts]) -> Outcome {
+    let findings: Vec<Finding> = facts.iter().filter_map(check).collect();
+    let Some(first) = facts.first().filter(|_| findings.is_empty()) else {
+        return Outcome::Found(findings);
+    };
+    if facts.iter().all(|facts| facts.network.is_none()) {
+        return Outcome::NotChecked(format!("no {} is configured", first.field));
+    }
+    let is_compared = |facts: &Facts| {
+        facts.network.is_some() && (facts.pod_cidr.is_some() || !facts.pods.is_empty())
+    };
+    if !facts.iter().any(is_compared) {
+        let reason = "the input has neither an endpoint on this node nor the Node's spec.podCIDRs";
+        return Outcome::NotChecked(reason.to_owned());
+    }
+    Outcome::Found(findings)
 }
 
 fn check(facts: &Facts) -> Option<Finding> {
@@ -163,6 +183,19 @@ mod tests {
         assert!(finding.what.starts_with(start), "{finding:?}");
         let finding = check(&facts(cluster, Some("10.244.1.0/24"), &[inside, outside])).unwrap();
         assert!(finding.what.starts_with("192.168.1.5 of this node is outside"), "{finding:?}");
+    }
+
+    #[test]
+    fn pod_network_without_cidr_or_pods_is_not_checked() {
+        let reason = |facts| match outcome(&[facts]) {
+            Outcome::NotChecked(reason) => reason,
+            other => panic!("{other:?}"),
+        };
+        let (cluster, pod) = (Some("10.244.0.0/16"), [10, 244, 1, 5]);
+        assert_eq!(reason(facts(None, None, &[pod])), "no clusterCIDR is configured");
+        assert!(reason(facts(cluster, None, &[])).starts_with("the input has neither"));
+        let compared = [facts(None, None, &[]), facts(cluster, None, &[pod])];
+        assert_eq!(outcome(&compared), Outcome::Found(Vec::new()), "one family is compared");
     }
 
     #[test]

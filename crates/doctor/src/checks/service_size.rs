@@ -1,14 +1,17 @@
 //! Finds Services that exceed the maximum size.
 
 use crate::error::Result;
-use rulegen_model::{ObjectKey, Snapshot, TooLarge};
+use rulegen_model::{Cluster, ObjectKey, Snapshot, TooLarge};
 
 use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome};
-use crate::node_facts::NodeFacts;
+use crate::node_facts::{NodeFacts, has_services, no_services};
 
 pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
-    node.with_cluster(|cluster| Ok(Outcome::Found(check(&cluster.snapshot))))
+    node.with_cluster(|Cluster { snapshot, .. }| {
+        let is_checked = has_services(snapshot) || !snapshot.too_large.is_empty();
+        Ok(if is_checked { Outcome::Found(check(snapshot)) } else { no_services() })
+    })
 }
 
 fn check(snapshot: &Snapshot) -> Vec<Finding> {
