@@ -58,14 +58,9 @@ pub(crate) struct ActualIptables {
 }
 
 impl ActualIptables {
-    /// Whether it has chains of Services.
+    /// Whether it has chains of Services. Those that a cleanup keeps because rules of other programs
+    /// jump to them, usually KUBE-MARK-MASQ, do not count.
     pub(crate) fn holds_services(&self) -> bool {
-        rulegen_inspect::iptables::holds_services(&self.ruleset)
-    }
-
-    /// Whether it has chains of Services that a cleanup removes. It keeps those that rules of other
-    /// programs jump to, usually KUBE-MARK-MASQ.
-    pub(crate) fn holds_removable_services(&self) -> bool {
         let (_, kept) = iptables::removal_of_everything(&self.ruleset);
         let chains = self.ruleset.tables.get(&IptablesTable::Nat).into_iter();
         let mut chains = chains.flat_map(|chains| chains.keys());
@@ -150,6 +145,11 @@ impl NodeFacts {
         }
     }
 
+    /// Whether --ip-family excludes a family.
+    pub(crate) fn is_excluded(&self, family: IpFamily) -> bool {
+        self.options.families.is_some_and(|families| !families.contains(&family))
+    }
+
     /// Whether an nftables table of this family, in nft's word, is only for IP families that are not
     /// diagnosed.
     pub(crate) fn excludes_family(&self, family: &str) -> bool {
@@ -162,15 +162,13 @@ impl NodeFacts {
         &self.options.table
     }
 
-    /// The iptables variant used in iptables mode: that of --iptables-variant, else kubelet's, else the
-    /// newer of those installed.
+    /// The iptables variant used in iptables mode: that of --iptables-variant, else the only one with
+    /// rules of Services, else kubelet's, else the newer of those installed.
     pub(crate) fn variant(&self) -> Result<Variant> {
-        if let Some(variant) = self.options.iptables_variant {
-            return Ok(variant);
+        match self.options.iptables_variant {
+            Some(variant) => Ok(variant),
+            None => Ok(variant_of(self.iptables()?)),
         }
-        let held = self.iptables()?;
-        let kubelets = held.iter().find(|held| held.is_kubelets());
-        Ok(kubelets.or(held.first()).map_or(Variant::Nft, |held| held.variant))
     }
 
     /// The desired nftables tables, one per IP family.
@@ -236,6 +234,15 @@ impl NodeFacts {
     }
 }
 
+fn variant_of(held: &[ActualIptables]) -> Variant {
+    let first = |of: fn(&ActualIptables) -> bool| held.iter().find(|held| of(held));
+    let with_rules = first(ActualIptables::holds_services).filter(|with_rules| {
+        held.iter().all(|held| held.variant == with_rules.variant || !held.holds_services())
+    });
+    let chosen = with_rules.or(first(ActualIptables::is_kubelets)).or(held.first());
+    chosen.map_or(Variant::Nft, |held| held.variant)
+}
+
 /// The outcome of a check of Services that has none to check.
 pub(crate) fn no_services() -> Outcome {
     Outcome::NotChecked(
@@ -264,18 +271,32 @@ mod tests {
 
     use super::*;
 
+    fn held(variant: Variant, tables: &str) -> ActualIptables {
+        let (ruleset, errors) = parse(IpFamily::Ipv4, tables);
+        assert_eq!(errors, []);
+        ActualIptables { variant, family: IpFamily::Ipv4, ruleset }
+    }
+
     #[test]
-    fn chains_of_services_that_cleanup_keeps_are_not_removable() {
-        let is_removable = |lines: &str| {
-            let (ruleset, errors) = parse(IpFamily::Ipv4, &format!("*nat\n{lines}\nCOMMIT\n"));
-            assert_eq!(errors, []);
-            let held = ActualIptables { variant: Variant::Nft, family: IpFamily::Ipv4, ruleset };
-            assert!(held.holds_services(), "{lines}");
-            held.holds_removable_services()
-        };
+    fn chains_of_services_that_cleanup_keeps_do_not_count() {
+        let holds_services =
+            |lines: &str| held(Variant::Nft, &format!("*nat\n{lines}\nCOMMIT\n")).holds_services();
         let mark = ":KUBE-MARK-MASQ - [0:0]\n:CNI - [0:0]\n-A CNI -p tcp -j KUBE-MARK-MASQ";
-        assert!(!is_removable(mark));
-        assert!(is_removable(":KUBE-MARK-MASQ - [0:0]"));
-        assert!(is_removable(&format!(":KUBE-SERVICES - [0:0]\n{mark}")));
+        assert!(!holds_services(mark));
+        assert!(holds_services(":KUBE-MARK-MASQ - [0:0]"));
+        assert!(holds_services(&format!(":KUBE-SERVICES - [0:0]\n{mark}")));
+    }
+
+    #[test]
+    fn iptables_variant_with_rules_of_services_comes_before_that_of_kubelet() {
+        let services = "*nat\n:KUBE-SERVICES - [0:0]\nCOMMIT\n";
+        let kubelet = "*mangle\n:KUBE-IPTABLES-HINT - [0:0]\nCOMMIT\n";
+        let chosen =
+            |nft, legacy| variant_of(&[held(Variant::Nft, nft), held(Variant::Legacy, legacy)]);
+        assert_eq!(chosen("", ""), Variant::Nft);
+        assert_eq!(chosen("", kubelet), Variant::Legacy);
+        assert_eq!(chosen("", services), Variant::Legacy);
+        assert_eq!(chosen(services, kubelet), Variant::Nft);
+        assert_eq!(chosen(services, &[services, kubelet].concat()), Variant::Legacy);
     }
 }

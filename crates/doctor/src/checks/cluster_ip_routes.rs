@@ -55,7 +55,13 @@ fn check(unreachable: &Unreachable, service_cidrs: &[IpNet]) -> Option<Finding> 
         named.push(format!("and {more} more"));
     }
     let cidr = service_cidrs.iter().find(|cidr| IpFamily::of_network(**cidr) == *family);
-    let cidr = cidr.map_or_else(|| "SERVICE-CIDR".to_owned(), ToString::to_string);
+    let (cidr, hint) = match cidr {
+        Some(cidr) => (cidr.to_string(), ""),
+        None => (
+            "SERVICE-CIDR".to_owned(),
+            ". SERVICE-CIDR is the value of kube-apiserver's --service-cluster-ip-range",
+        ),
+    };
     let flag = match family {
         IpFamily::Ipv4 => "",
         IpFamily::Ipv6 => "-6 ",
@@ -68,8 +74,8 @@ fn check(unreachable: &Unreachable, service_cidrs: &[IpNet]) -> Option<Finding> 
             named.join(", ")
         ),
         format!(
-            "add a default route, or ip {flag}route add {cidr} dev INTERFACE with the interface that \
-             has this node's address, and persist it in the network configuration"
+            "ip {flag}route add {cidr} dev INTERFACE with the interface that has this node's address, \
+             or add a default route; persist it in the network configuration{hint}"
         ),
     ))
 }
@@ -97,5 +103,6 @@ mod tests {
         assert!(finding.remedy.contains("ip -6 route add fd00:96::/108 dev"), "{finding:?}");
         let finding = found(IpFamily::Ipv4, &["10.96.0.1"], &[]).unwrap();
         assert!(finding.remedy.contains("ip route add SERVICE-CIDR dev"), "{finding:?}");
+        assert!(finding.remedy.ends_with("--service-cluster-ip-range"), "{finding:?}");
     }
 }

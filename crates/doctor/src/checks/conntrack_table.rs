@@ -12,6 +12,10 @@ use crate::node_facts::NodeFacts;
 /// Warn from this fill level.
 const NEARLY_FULL_PERCENT: u64 = 90;
 
+/// Report earlier drops from this fill level. The kernel does not reset its counters: after the remedy,
+/// which doubles the size, a table that was full is half full.
+const WAS_FULL_PERCENT: u64 = 51;
+
 pub(crate) fn run(_: &NodeFacts) -> Result<Outcome> {
     Ok(match Fill::read()? {
         Some(fill) => Outcome::Found(check(fill)),
@@ -32,19 +36,23 @@ fn check(fill: Fill) -> Vec<Finding> {
         ),
     };
     let percent = count.saturating_mul(100).checked_div(max).unwrap_or_default();
-    let (code, severity) = if max > 0 && count >= max {
-        (FindingCode::ConntrackTableFull, Severity::Error)
+    let (code, severity, state) = if max > 0 && count >= max {
+        let state = "is full, and the kernel drops new connections";
+        (FindingCode::ConntrackTableFull, Severity::Error, state)
     } else if percent >= NEARLY_FULL_PERCENT {
-        (FindingCode::ConntrackTableNearlyFull, Severity::Warning)
-    } else if dropped > 0 || early_dropped > 0 {
-        (FindingCode::ConntrackTableWasFull, Severity::Note)
+        (FindingCode::ConntrackTableNearlyFull, Severity::Warning, "is nearly full")
+    } else if percent >= WAS_FULL_PERCENT && (dropped > 0 || early_dropped > 0) {
+        (FindingCode::ConntrackTableWasFull, Severity::Note, "was full")
     } else {
         return Vec::new();
     };
     vec![Finding::new(
         code,
         severity,
-        format!("{count} of {max} connections ({percent} %, {sysctl}){lost}"),
+        format!(
+            "the conntrack table {state}: it has {count} of at most {max} entries ({percent} %, \
+             {sysctl}){lost}"
+        ),
         format!(
             "sysctl -w {sysctl}={} in the host's network namespace; the agent sets it from \
              conntrack.maxPerCore and conntrack.min. `conntrack -L` lists the connections",
@@ -68,8 +76,10 @@ mod tests {
         assert_eq!(of(fill(899)), None);
         assert_eq!(of(fill(900)), Some((ConntrackTableNearlyFull, Severity::Warning)));
         assert_eq!(of(fill(1000)), Some((ConntrackTableFull, Severity::Error)));
-        let was_full = Fill { dropped: 3, ..fill(1) };
+        let was_full = Fill { dropped: 3, ..fill(510) };
         assert_eq!(of(was_full), Some((ConntrackTableWasFull, Severity::Note)));
+        let after_remedy = Fill { dropped: 3, max: 2000, ..fill(1000) };
+        assert_eq!(of(after_remedy), None, "the counter stays");
         assert_eq!(of(Fill { max: 0, ..fill(7) }), None);
     }
 
@@ -80,8 +90,9 @@ mod tests {
         };
         assert_eq!(
             finding.what,
-            "950 of 1000 connections (95 %, net.netfilter.nf_conntrack_max); since boot 3 packets \
-             were dropped because the table was full, and 0 entries were evicted early"
+            "the conntrack table is nearly full: it has 950 of at most 1000 entries (95 %, \
+             net.netfilter.nf_conntrack_max); since boot 3 packets were dropped because the table was \
+             full, and 0 entries were evicted early"
         );
         assert!(finding.remedy.starts_with("sysctl -w net.netfilter.nf_conntrack_max=2000"));
     }

@@ -28,7 +28,18 @@ pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
             ProxyMode::Nftables => drifted_tables(node, &cluster.snapshot)?,
             ProxyMode::Iptables => drifted_iptables(node, &cluster.snapshot)?,
         };
-        Ok(Outcome::Found(check(&drifted, node.config().mode.word())))
+        Ok(Outcome::Found(check(&drifted, &flags(node)?)))
+    })
+}
+
+/// The flags with which other commands look at the same rules.
+fn flags(node: &NodeFacts) -> Result<String> {
+    let mode = node.config().mode;
+    Ok(match mode {
+        ProxyMode::Nftables => format!("--proxy-mode {}", mode.word()),
+        ProxyMode::Iptables => {
+            format!("--proxy-mode {} --iptables-variant {}", mode.word(), node.variant()?)
+        }
     })
 }
 
@@ -84,15 +95,15 @@ fn drifted_iptables(node: &NodeFacts, snapshot: &Snapshot) -> Result<Vec<Drifted
     Ok(drifted)
 }
 
-fn check(drifted: &[Drifted], mode: &str) -> Vec<Finding> {
+fn check(drifted: &[Drifted], flags: &str) -> Vec<Finding> {
     let finding = |Drifted { place, extent }: &Drifted| {
         Finding::error(
             FindingCode::OutOfSync,
             format!("{place} is out of sync with the objects: {extent}"),
             format!(
-                "rulegen diff --proxy-mode {mode} with the same flags shows the differences; a \
-                 running agent fixes them within seconds (check its /readyz and log), rulegen apply \
-                 --proxy-mode {mode} immediately"
+                "rulegen diff {flags} with the same other flags shows the differences; a running \
+                 agent fixes them within seconds (check its /readyz and log), rulegen apply {flags} \
+                 immediately"
             ),
         )
     };

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::error::Result;
+use rulegen_net::IpFamily;
 use rulegen_os::host::{self, HostInterface, has_ipv6};
 use rulegen_os::sysctl::{InterfaceSetting, Sysctl};
 
@@ -11,6 +12,9 @@ use crate::finding::{Finding, Outcome, Severity};
 use crate::node_facts::NodeFacts;
 
 pub(crate) fn run_ipv4(node: &NodeFacts) -> Result<Outcome> {
+    if node.is_excluded(IpFamily::Ipv4) {
+        return Ok(Outcome::NotChecked("--ip-family excludes IPv4".to_owned()));
+    }
     Ok(Outcome::Found(check_ipv4(&Ipv4 {
         forwarding: Sysctl::IP_FORWARD.read()?,
         of_interfaces: InterfaceSetting::Forwarding.of_interfaces()?,
@@ -20,6 +24,9 @@ pub(crate) fn run_ipv4(node: &NodeFacts) -> Result<Outcome> {
 }
 
 pub(crate) fn run_ipv6(node: &NodeFacts) -> Result<Outcome> {
+    if node.is_excluded(IpFamily::Ipv6) {
+        return Ok(Outcome::NotChecked("--ip-family excludes IPv6".to_owned()));
+    }
     let is_used = node.cluster().map(|cluster| !cluster.snapshot.ipv6.is_empty());
     let forwarding = if has_ipv6() { Sysctl::IPV6_FORWARDING.read_if_there()? } else { None };
     Ok(check_ipv6(&Ipv6 { forwarding, is_used }))
@@ -95,7 +102,7 @@ fn check_ipv6(facts: &Ipv6) -> Outcome {
             FindingCode::Ipv6Unavailable,
             "Services have IPv6 addresses, but IPv6 is unavailable or disabled on this node",
             "sysctl -w net.ipv6.conf.all.disable_ipv6=0, and remove ipv6.disable=1 from the kernel \
-             command line",
+             command line; or run rulegen doctor with --ip-family ipv4 if this node does not need IPv6",
         )],
         Ipv6 { forwarding: Some(0), is_used: Some(true) } => vec![Finding::error(
             FindingCode::Ipv6ForwardingOff,

@@ -46,7 +46,9 @@ fn check(facts: &[Facts]) -> Vec<Finding> {
             format!(
                 "kubelet uses iptables-{theirs}, but the rules for Services are in iptables-{ours}"
             ),
-            format!("rulegen cleanup, then restart with --iptables-variant {theirs}"),
+            format!(
+                "rulegen cleanup, then restart the agent or apply again with --iptables-variant {theirs}"
+            ),
         )],
         _ => Vec::new(),
     }

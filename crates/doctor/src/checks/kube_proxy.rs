@@ -52,7 +52,7 @@ fn check(facts: &Facts) -> Vec<Finding> {
             FindingCode::KubeProxyTable,
             format!("the nftables table {table} translates the same connections"),
             format!(
-                "after stopping kube-proxy, nft delete table {table}; the agent does this after its \
+                "nft delete table {table}, after kube-proxy was stopped; the agent does this after its \
                  first sync"
             ),
         )

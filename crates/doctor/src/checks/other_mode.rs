@@ -18,7 +18,7 @@ pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
     let chains = match node.config().mode {
         ProxyMode::Iptables => Vec::new(),
         ProxyMode::Nftables => {
-            let held = node.iptables()?.iter().filter(|held| held.holds_removable_services());
+            let held = node.iptables()?.iter().filter(|held| held.holds_services());
             held.map(ActualIptables::words).collect()
         }
     };

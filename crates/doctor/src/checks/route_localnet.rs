@@ -60,8 +60,9 @@ fn check(facts: &Facts) -> Vec<Finding> {
         return vec![Finding::note(
             FindingCode::RouteLocalnetOff,
             "net.ipv4.conf.all.route_localnet is 0: node ports are not reachable at 127.0.0.1",
-            "sysctl -w net.ipv4.conf.all.route_localnet=1 after applying the rules, as the agent \
-             does; or set --iptables-localhost-nodeports=false",
+            "sysctl -w net.ipv4.conf.all.route_localnet=1, but only after the rules are applied, \
+             because they drop what other hosts send to 127.0.0.1 (an agent does both); or set \
+             --iptables-localhost-nodeports=false",
         )];
     }
     Vec::new()
