@@ -109,3 +109,19 @@ fn applying_over_rules_of_the_other_mode_prints_a_warning_first() {
         }
     }
 }
+
+/// Without kubelet, the default variant is nft.
+#[test]
+fn rules_in_the_other_iptables_variant_are_read_without_iptables_variant() {
+    let namespace = Namespace::new("variant-in-use");
+    let apply = format!("-f {} --hostname-override node-1", example("nodeport.yaml"));
+    let legacy = format!("{apply} --proxy-mode iptables --iptables-variant legacy");
+    assert!(namespace.rulegen(&legacy).status.success());
+    let list = "list -o name";
+    let listed = stdout(&namespace.rulegen(&format!("{list} --iptables-variant legacy")));
+    assert!(!listed.is_empty());
+    assert_eq!(stdout(&namespace.rulegen(list)), listed);
+    let explain = "explain --live --from 192.168.1.100 --to 10.96.0.10:80";
+    let explained = stdout(&namespace.rulegen(explain));
+    assert!(explained.contains("cluster IP 10.96.0.10:80 of"), "{explained}");
+}

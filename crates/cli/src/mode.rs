@@ -44,7 +44,7 @@ fn tables(kernel: &mut NfTables, name: &Name) -> Result<Vec<IpFamily>, Error> {
 }
 
 /// The variants of iptables with rules of kube-proxy or of rulegen.
-fn variants_in_use() -> Vec<Variant> {
+pub(crate) fn variants_in_use() -> Vec<Variant> {
     let in_use = |variant: &Variant| {
         may_have_nat(*variant) && holds_chain(*variant, Table::Nat, "KUBE-SERVICES")
     };

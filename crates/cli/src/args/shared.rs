@@ -225,7 +225,8 @@ pub(super) fn parse_table(text: &str) -> Result<Name, String> {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Kernel")]
 pub(crate) struct KernelArgs {
-    /// Variant of iptables [default: kubelet's, else nft]
+    /// Variant of iptables [default: kubelet's, else nft; list, explain and doctor prefer the one
+    /// that has rules of Services]
     #[arg(long, value_name = "VARIANT")]
     pub(crate) iptables_variant: Option<VariantChoice>,
 

@@ -26,6 +26,7 @@ use rulegen_ruleset::nftables::{Name, Table};
 
 use crate::args::{KernelArgs, VariantChoice};
 use crate::input::Input;
+use crate::mode;
 
 /// Compiles the iptables rules of one family.
 fn compile(input: &Input, family: IpFamily) -> Ruleset {
@@ -59,6 +60,15 @@ fn variant(args: &KernelArgs) -> Result<Variant> {
         Some(VariantChoice::Legacy) => Variant::Legacy,
         None => choose(&KUBELET_CHAINS)?,
     })
+}
+
+/// The variant whose rules are read: that of --iptables-variant, else the only one with rules of
+/// Services, else the one that this node uses.
+fn variant_in_use(args: &KernelArgs) -> Result<Variant> {
+    match (args.iptables_variant, mode::variants_in_use().as_slice()) {
+        (None, [only]) => Ok(*only),
+        _ => variant(args),
+    }
 }
 
 fn iptables(family: IpFamily, variant: Variant, args: &KernelArgs) -> Iptables {

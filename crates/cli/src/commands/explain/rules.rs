@@ -17,7 +17,7 @@ use rulegen_ruleset::iptables::{Policy, Ruleset, Table};
 use rulegen_ruleset::nftables::{ChainId, Delinearized, Name, TableFamily, Unknown};
 
 use crate::args::ExplainArgs;
-use crate::commands::{iptables, variant};
+use crate::commands::{iptables, variant_in_use};
 
 pub(super) struct Rules {
     rules: rulegen::Rules,
@@ -41,7 +41,7 @@ impl Rules {
     pub(super) fn held(args: &ExplainArgs, mode: ProxyMode, family: IpFamily) -> Result<Self> {
         match mode {
             ProxyMode::Iptables => {
-                let variant = variant(&args.kernel)?;
+                let variant = variant_in_use(&args.kernel)?;
                 let ruleset = iptables(family, variant, &args.kernel).save()?;
                 let chains = chains_outside_ruleset(family, variant, &ruleset)?;
                 let others = chains.iter().map(not_followed).collect();

@@ -17,7 +17,7 @@ use rulegen_kernel::nftables::{Counted, Dataplane, NfTables};
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::nftables::{Actual, Delinearized, Name, Unknown};
 
-use super::super::{iptables, variant};
+use super::super::{iptables, variant_in_use};
 use crate::args::ListArgs;
 use crate::families;
 
@@ -52,7 +52,7 @@ impl RuleSource {
     pub(super) fn of(args: &ListArgs, config: &ProxyConfig) -> Result<Self> {
         Ok(match config.mode {
             ProxyMode::Nftables => RuleSource::Nftables,
-            ProxyMode::Iptables => RuleSource::Iptables(variant(&args.kernel)?),
+            ProxyMode::Iptables => RuleSource::Iptables(variant_in_use(&args.kernel)?),
         })
     }
 
