@@ -182,6 +182,30 @@ fn manifests_and_config_file_are_polled_without_inotify() {
     }
 }
 
+/// As on a host whose name is not that of its Node.
+#[test]
+fn agent_log_warns_if_the_manifests_have_only_nodes_with_other_names() {
+    let namespace = Namespace::new("node-name");
+    namespace.run("ip addr add 192.0.2.10/32 dev lo");
+    let manifests = Manifests::new(&namespace);
+    let node = |name: &str| {
+        format!(
+            "{{kind: Node, apiVersion: v1, metadata: {{name: {name}}}, status: {{addresses: \
+             [{{type: InternalIP, address: 192.0.2.10}}]}}}}"
+        )
+    };
+    manifests.put("node.yaml", &node("node-1.example"));
+    let agent = Agent::start(&namespace, &manifests, "");
+    agent.wait_for_log("no Node object with this name");
+    let fields = r#"node="node-1" found="node-1.example" found_has_host_address=true"#;
+    assert!(agent.log().contains(fields), "{}", agent.log());
+    drop(agent);
+    manifests.put("node.yaml", &node("node-1"));
+    let agent = Agent::start(&namespace, &manifests, "");
+    agent.wait_for_log("synced services");
+    assert!(!agent.log().contains("no Node object"), "{}", agent.log());
+}
+
 /// At the second start the sysctls already have the desired values.
 #[test]
 fn log_at_start_is_one_line() {

@@ -12,7 +12,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant, SystemTime};
 
 use rulegen_model::{
-    Changes, Host, Kind, NodeState, Object, ObjectKey, Problem, ServiceCidr, StoreEvent,
+    Changes, Host, Kind, NodeState, Object, ObjectKey, Problem, ServiceCidr, Store, StoreEvent,
 };
 use rulegen_net::IpFamily;
 use rulegen_os::memory;
@@ -260,6 +260,7 @@ impl Reconciler {
         if self.state.in_sync {
             self.telemetry.in_sync();
             tracing::info!(node = store.node().name, "caches synced");
+            warn_of_missing_node(&store, self.needs_node);
             self.before_first_sync.take().into_iter().for_each(|work| work());
         }
     }
@@ -464,4 +465,17 @@ impl Reconciler {
 /// With microsecond resolution.
 fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1_000_000.0).round() / 1000.0
+}
+/// Without a Node object of its name, no endpoint counts as local, so Services with traffic policy Local
+/// drop their traffic here. A folder may have no Nodes at all.
+fn warn_of_missing_node(store: &Store, needs_node: bool) {
+    let other = store.other_node();
+    if store.node_state() == NodeState::Unknown && (needs_node || other.is_some()) {
+        tracing::warn!(
+            node = store.node().name,
+            found = other.map(|node| node.name.as_str()),
+            found_has_host_address = other.map(|node| node.has_host_address),
+            "no Node object with this name, so no endpoint counts as local; set --hostname-override"
+        );
+    }
 }

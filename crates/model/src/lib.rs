@@ -63,6 +63,6 @@ pub use select::{NotChosen, Selection, not_chosen, select};
 pub use service::Unproxied;
 pub use service_port::{ServicePort, TrafficPolicy};
 pub use snapshot::{Cluster, Snapshot, node_name, single_objects, snapshot};
-pub use store::{Changes, NodeState, ServiceChange, Store, StoreEvent};
+pub use store::{Changes, NodeState, OtherNode, ServiceChange, Store, StoreEvent};
 pub use unavailability::{Unavailability, UnavailableReason, unavailability, unavailable_ports};
 pub use yaml::{write_yaml, yaml_value};

@@ -31,7 +31,7 @@ use crate::snapshot::{
     Snapshot, checked_ports, checked_slice, networks, node_name, ordered_networks, this_node,
 };
 use crate::unavailability::{UnavailableReason, unavailability_of};
-use rulegen_net::{IpFamily, ServicePortName};
+use rulegen_net::{IpFamily, ServicePortName, parse_address};
 
 /// A change of objects.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,6 +91,15 @@ pub enum NodeState {
     Drained,
 }
 
+/// A Node with another name than this node's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherNode {
+    /// Its name.
+    pub name: String,
+    /// Whether it has an address of this host.
+    pub has_host_address: bool,
+}
+
 /// The taint that the cluster's autoscaler sets before it deletes a node.
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 
@@ -101,6 +110,7 @@ pub struct Store {
     node_object: Option<NodeObject>,
     node: Node,
     node_state: NodeState,
+    other_node: Option<OtherNode>,
     service_cidrs: BTreeMap<ObjectKey, Vec<IpNet>>,
     /// Networks of cluster IPs, ordered and without overlaps.
     cluster_networks: Vec<IpNet>,
@@ -174,6 +184,7 @@ impl Store {
             node_object: None,
             node,
             node_state: NodeState::Unknown,
+            other_node: None,
             service_cidrs: BTreeMap::new(),
             cluster_networks: Vec::new(),
             services: BTreeMap::new(),
@@ -248,6 +259,12 @@ impl Store {
     /// being deleted.
     pub fn node_state(&self) -> NodeState {
         self.node_state
+    }
+
+    /// A Node with another name than this node's, if one was put: preferably with an address of this
+    /// host, which then may have the wrong name.
+    pub fn other_node(&self) -> Option<&OtherNode> {
+        self.other_node.as_ref()
     }
 
     /// The options of the store.
@@ -411,7 +428,10 @@ impl Store {
                 self.node_object = Some(node);
                 self.find_node()
             }
-            Object::Node(_) => Vec::new(),
+            Object::Node(node) => {
+                self.put_other_node(&node);
+                Vec::new()
+            }
             Object::ServiceCidr(cidr) => {
                 let (networks, problems) = networks(&cidr, None);
                 let before = self.service_cidrs.insert(key, networks.clone());
@@ -420,6 +440,17 @@ impl Store {
                 }
                 problems
             }
+        }
+    }
+
+    fn put_other_node(&mut self, node: &NodeObject) {
+        let addresses = node.status.addresses.iter();
+        let mut addresses = addresses.filter_map(|entry| parse_address(&entry.address));
+        let has_host_address =
+            addresses.any(|ip| !ip.is_loopback() && self.host.addresses.contains(&ip));
+        if has_host_address || self.other_node.is_none() {
+            let name = node.metadata.name.clone();
+            self.other_node = Some(OtherNode { name, has_host_address });
         }
     }
 
@@ -712,6 +743,24 @@ mod tests {
             r#"{{"kind": "Service", "apiVersion": "v1", "metadata": {{"name": "{name}"}}, "spec":
             {{"clusterIP": "{ip}", "externalIPs": ["{external}"], "ports": [{{"port": 80}}]}}}}"#
         )
+    }
+
+    #[test]
+    fn store_other_node_with_an_address_of_this_host_is_preferred() {
+        let host = Host { name: "here".to_owned(), addresses: vec!["192.0.2.10".parse().unwrap()] };
+        let mut store = Store::new(SnapshotOptions::default(), host);
+        let mut after = |name: &str, ip: &str| {
+            let node = format!(
+                r#"{{"kind": "Node", "apiVersion": "v1", "metadata": {{"name": "{name}"}}, "status":
+                {{"addresses": [{{"type": "InternalIP", "address": "{ip}"}}]}}}}"#
+            );
+            put(&mut store, Kind::Node, &node);
+            store.other_node().map(|node| (node.name.clone(), node.has_host_address))
+        };
+        assert_eq!(after("here", "192.0.2.10"), None);
+        assert_eq!(after("a", "192.0.2.11"), Some(("a".to_owned(), false)));
+        assert_eq!(after("here.example", "192.0.2.10"), Some(("here.example".to_owned(), true)));
+        assert_eq!(after("b", "192.0.2.12"), Some(("here.example".to_owned(), true)));
     }
 
     /// A Service that changes constantly does not delay others.
