@@ -131,6 +131,10 @@ fn affinity_set_full_drops_no_packets_and_delays_no_change() {
     assert!(agent.is_in_sync());
     assert_eq!((full_resyncs(), agent.syncs()), (before, syncs + 1.0), "{}", agent.log());
     within(COUNT_DEADLINE, "the metric shows no full set", || !is_full());
+    // The remedy of the doctor.
+    lab.node.run("nft flush set ip rulegen affinity/default/s1/tcp/");
+    assert_eq!(read(&lab.node), BTreeSet::new());
+    assert!(agent.is_in_sync());
 }
 
 /// Fills the set with clients that do not expire.

@@ -468,6 +468,7 @@ fn doctor_kube_proxy_running_or_its_table_left() {
     let pid = here.0.id();
     assert!(what.starts_with(&format!("kube-proxy (pid {pid}) is running")), "{what}");
     drop((here, elsewhere));
+    patient.is_cured("kube-proxy");
     patient.namespace.run("nft add table ip6 kube-proxy");
     let what = patient.one("kube-proxy", "warning");
     assert!(what.contains("table ip6 kube-proxy"), "{what}");
@@ -608,6 +609,8 @@ fn doctor_nat_order_rules_in_other_iptables_variant() {
         namespace.run(&format!("ip6tables-legacy -t nat -A {redirect}"));
         let what = patient.one("nat-order", "note");
         assert!(what.contains("ip6tables-legacy -t nat -A OUTPUT"), "{mode}: {what}");
+        namespace.run("ip6tables-legacy -t nat -D OUTPUT -j TAKEN");
+        patient.is_cured("nat-order");
     }
 }
 
@@ -786,6 +789,35 @@ fn doctor_services_without_endpoints() {
         what.starts_with("Service default/front:http (IPv4) has no endpoint on this node"),
         "{what}"
     );
+    patient.apply(&objects(), "");
+    patient.is_cured("endpoints");
+}
+
+#[test]
+fn doctor_service_too_large_is_an_error_until_the_limit_is_raised() {
+    let patient = Patient::new("too-large", "nftables");
+    let (status, found) = patient.examine("--max-service-size 5 --check service-size");
+    let (result, what) = &found["service-size"];
+    assert_eq!((status, result.as_str()), (Some(1), "error"));
+    let [what] = &what[..] else { panic!("one is too large: {what:?}") };
+    let (_, size) = what.split_once("its size ").unwrap();
+    let size = size.split(' ').next().unwrap();
+    let (_, found) = patient.examine(&format!("--max-service-size {size} --check service-size"));
+    assert_eq!(found["service-size"].0, "ok");
+}
+
+#[test]
+fn doctor_ipv6_disabled_although_services_use_it() {
+    let patient = Patient::new("no-ipv6", "nftables");
+    let disable = |value| format!("sysctl -qw net.ipv6.conf.all.disable_ipv6={value}");
+    patient.namespace.run(&disable(1));
+    let (_, found) = patient.examine("--check ipv6-forward");
+    let (result, what) = &found["ipv6-forward"];
+    assert_eq!(result, "error");
+    assert!(what[0].starts_with("Services have IPv6 addresses, but IPv6 is"), "{what:?}");
+    let (_, found) = patient.examine("--check ipv6-forward --ip-family ipv4");
+    assert_eq!(found["ipv6-forward"].0, "notChecked");
+    patient.follow_remedy("ipv6-forward");
 }
 
 #[test]

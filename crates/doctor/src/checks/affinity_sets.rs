@@ -14,6 +14,7 @@ use rulegen_os::recent;
 use rulegen_ruleset::iptables::{
     ChainName, Match, Recent, RecentAction, Rule, RuleSpec, Ruleset, Table, Target,
 };
+use rulegen_ruleset::nftables::Name;
 
 use super::rules_present::are_there;
 use crate::code::FindingCode;
@@ -123,27 +124,31 @@ fn sets(node: &NodeFacts) -> Result<Outcome> {
     let mut found = Vec::new();
     for (family, table) in node.tables()?.iter().filter(|(_, table)| table == node.table()) {
         let fills = kernel.fills(*family, table)?;
-        found.extend(fills.iter().filter_map(|fill| check(*family, fill)));
+        found.extend(fills.iter().filter_map(|fill| check(*family, table, fill)));
     }
     Ok(Outcome::Found(found))
 }
 
-fn check(family: IpFamily, fill: &SetFill) -> Option<Finding> {
+fn check(family: IpFamily, table: &Name, fill: &SetFill) -> Option<Finding> {
     let service = affinity_service(&fill.name)?;
     if fill.percent() < NEARLY_FULL_PERCENT {
         return None;
     }
-    let (protocol, family) = (service.protocol.api_name(), family.api_name());
-    let SetFill { count, size, .. } = fill;
+    let (protocol, word) = (service.protocol.api_name(), family.api_name());
+    let SetFill { name, count, size } = fill;
+    let set = format!("{} {table} {name}", family.nft_name());
     Some(Finding::warning(
         FindingCode::AffinitySetNearlyFull,
         format!(
-            "session affinity of Service {service} ({protocol}, {family}) is nearly full: {count} of \
+            "session affinity of Service {service} ({protocol}, {word}) is nearly full: {count} of \
              {size} clients. Without a free entry, new clients have no affinity: each of their \
              connections may get another endpoint"
         ),
-        "reduce spec.sessionAffinityConfig.clientIP.timeoutSeconds of the Service so that entries \
-         expire earlier, or spread the clients over several Services",
+        format!(
+            "nft flush set {set} removes all clients now, and each may get another endpoint once; \
+             reduce spec.sessionAffinityConfig.clientIP.timeoutSeconds of the Service so that later \
+             clients expire earlier, or spread the clients over several Services"
+        ),
     ))
 }
 
@@ -188,12 +193,17 @@ mod tests {
 
     #[test]
     fn affinity_set_nearly_full_warns_with_its_service() {
-        let of = |count| check(IpFamily::Ipv6, &fill("affinity/default/web/udp/dns", count));
+        let table = Name::from("rulegen");
+        let of =
+            |count| check(IpFamily::Ipv6, &table, &fill("affinity/default/web/udp/dns", count));
         assert_eq!(of(62_258), None);
-        let found = of(62_259).unwrap().what;
+        let finding = of(62_259).unwrap();
+        let remedy = "nft flush set ip6 rulegen affinity/default/web/udp/dns removes";
+        assert!(finding.remedy.starts_with(remedy), "{finding:?}");
+        let found = finding.what;
         let wanted = "session affinity of Service default/web:dns (UDP, IPv6) is nearly full: 62259 \
                       of 65535 clients";
         assert!(found.starts_with(wanted), "{found}");
-        assert_eq!(check(IpFamily::Ipv4, &fill("foreign", 65_535)), None);
+        assert_eq!(check(IpFamily::Ipv4, &table, &fill("foreign", 65_535)), None);
     }
 }
