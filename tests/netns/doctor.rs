@@ -259,6 +259,26 @@ fn doctor_kernel_features_iptables_not_installed() {
 }
 
 #[test]
+fn doctor_iptables_rules_that_no_installed_program_can_read_are_not_ok() {
+    let patient = Patient::new("unread", "nftables");
+    let program = env!("CARGO_BIN_EXE_rulegen");
+    let given = patient.given();
+    let results = |flags: &str| {
+        let doctor = format!("PATH=/nonexistent {program} doctor -o json {given} --check {flags}");
+        let (_, found) = read(&patient.namespace.shell(&doctor));
+        found.into_values().map(|(result, _)| result).collect::<Vec<_>>()
+    };
+    let checks = "iptables-variants nat-order other-mode";
+    assert_eq!(results(checks), ["ok", "ok", "ok"], "the kernel has no rules of iptables");
+    patient.namespace.run("iptables-legacy -t filter -S");
+    assert_eq!(results(checks), ["ok", "ok", "ok"], "the table is empty");
+    patient.namespace.run("iptables-legacy -A INPUT -p tcp --dport 81 -j DROP");
+    assert_eq!(results(checks), ["notChecked", "notChecked", "notChecked"]);
+    patient.namespace.run("iptables-legacy -F; ip6tables-nft -t nat -N KUBE-SERVICES");
+    assert_eq!(results(checks), ["notChecked", "notChecked", "notChecked"]);
+}
+
+#[test]
 fn doctor_ip_forward_off_is_an_error() {
     let patient = Patient::new("forward", "nftables");
     patient.namespace.run("sysctl -qw net.ipv4.ip_forward=0");
@@ -921,8 +941,8 @@ fn doctor_listener_at_node_address_taken_by_service() {
     for (listener, at, field) in [
         ("192.168.50.1:30022", "192.168.50.1:30022", "spec.externalIPs"),
         ("192.168.50.2:30022", "192.168.50.2:30022", "status.loadBalancer.ingress"),
-        ("0.0.0.0:30022", "192.168.50.1:30022 (and 1 more addresses)", "spec.externalIPs"),
-        ("[::]:30022", "192.168.50.1:30022 (and 1 more addresses)", "spec.externalIPs"),
+        ("0.0.0.0:30022", "192.168.50.1:30022 (and 1 more address)", "spec.externalIPs"),
+        ("[::]:30022", "192.168.50.1:30022 (and 1 more address)", "spec.externalIPs"),
     ] {
         let socket = listen(listener);
         let what = patient.one("node-addresses", "warning");

@@ -8,7 +8,9 @@ use rulegen_compiler::iptables::KUBELET_CHAINS;
 use rulegen_compiler::nftables::{DEFAULT_TABLE, KUBE_PROXY_TABLE};
 use rulegen_compiler::{iptables, nftables, plan};
 use rulegen_config::{BindAddress, ProxyConfig, ProxyMode};
-use rulegen_kernel::iptables::{Iptables, Variant, installed, is_installed};
+use rulegen_kernel::iptables::{
+    Iptables, LegacyTable, Variant, installed, is_installed, legacy_tables,
+};
 use rulegen_kernel::nftables::NfTables;
 use rulegen_model::{Cluster, Snapshot};
 use rulegen_net::IpFamily;
@@ -17,7 +19,7 @@ use rulegen_ruleset::iptables::{Ruleset, Table as IptablesTable};
 use rulegen_ruleset::nftables::{Name, Table};
 
 use crate::error::Result;
-use crate::finding::Outcome;
+use crate::finding::{Finding, Outcome};
 
 /// What to diagnose.
 #[derive(Debug, Clone)]
@@ -207,6 +209,47 @@ impl NodeFacts {
         Ok(held)
     }
 
+    /// The outcome of a check of all iptables rules. Rules that cannot be read are no reason to say
+    /// that nothing is wrong.
+    pub(crate) fn found_in_iptables(&self, findings: Vec<Finding>) -> Result<Outcome> {
+        let unread = if findings.is_empty() { self.unread_iptables()? } else { Vec::new() };
+        Ok(match unread.as_slice() {
+            [] => Outcome::Found(findings),
+            unread => Outcome::NotChecked(format!(
+                "the kernel has rules of {}, which cannot be read because it is not installed",
+                unread.join(" and ")
+            )),
+        })
+    }
+
+    /// The iptables variants that have rules or tables but no program to read them.
+    fn unread_iptables(&self) -> Result<Vec<String>> {
+        let mut unread = Vec::new();
+        let held = self.iptables()?;
+        for variant in Variant::ALL {
+            let is_read = held.iter().any(|held| held.variant == variant);
+            if !is_read && self.may_have_rules(variant)? {
+                unread.push(format!("iptables-{variant}"));
+            }
+        }
+        Ok(unread)
+    }
+
+    fn may_have_rules(&self, variant: Variant) -> Result<bool> {
+        match variant {
+            Variant::Legacy => Ok(legacy_tables()?.iter().any(has_legacy_rules)),
+            Variant::Nft => {
+                let Some(mut kernel) = nf_tables()? else { return Ok(false) };
+                for family in self.families() {
+                    if kernel.has_all(&[(*family, &Name::from(IptablesTable::Nat.name()))])? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+        }
+    }
+
     /// The existing nftables tables of these: rulegen's, the one with its default name, and
     /// kube-proxy's.
     pub(crate) fn tables(&self) -> Result<&[(IpFamily, Name)]> {
@@ -241,6 +284,17 @@ fn variant_of(held: &[ActualIptables]) -> Variant {
     });
     let chosen = with_rules.or(first(ActualIptables::is_kubelets)).or(held.first());
     chosen.map_or(Variant::Nft, |held| held.variant)
+}
+
+/// Whether a table has more than its policies and the entry that ends each table.
+fn has_legacy_rules(((_, table), size): (&(IpFamily, IptablesTable), &LegacyTable)) -> bool {
+    let policies = match table {
+        IptablesTable::Raw => 2,
+        IptablesTable::Filter | IptablesTable::Security => 3,
+        IptablesTable::Nat => 4,
+        IptablesTable::Mangle => 5,
+    };
+    size.entries > policies + 1
 }
 
 /// The outcome of a check of Services that has none to check.

@@ -13,7 +13,11 @@ const TABLE: [Row; 10] = [
     ("explain", ["explained", "invalid input, or failed", ""]),
     (
         "doctor",
-        ["no warnings or errors", "warnings, errors, invalid input", "a check failed to run"],
+        [
+            "no warnings or errors",
+            "warnings, errors, invalid input",
+            "a check failed to run, or no API server",
+        ],
     ),
     ("trace", ["stopped as requested", "failed", ""]),
     ("agent", ["stopped by a signal", "failed, or configuration changed", ""]),

@@ -15,7 +15,7 @@ pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
         is_kubelets: held.is_kubelets(),
     };
     let facts: Vec<Facts> = node.iptables()?.iter().map(facts).collect();
-    Ok(Outcome::Found(check(&facts)))
+    node.found_in_iptables(check(&facts))
 }
 
 /// Facts of one variant and IP family.

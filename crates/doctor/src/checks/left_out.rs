@@ -40,7 +40,7 @@ pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
         ));
     };
     Ok(match ask(address) {
-        Ok(answer) => check(&answer).map_or_else(
+        Ok(answer) => check(&answer, address).map_or_else(
             || {
                 Outcome::NotChecked(format!(
                     "{address} does not answer as an agent of rulegen does"
@@ -74,7 +74,7 @@ fn ask(address: SocketAddr) -> io::Result<String> {
 }
 
 /// None if that is not the status of an agent.
-fn check(answer: &str) -> Option<Vec<Finding>> {
+fn check(answer: &str, address: SocketAddr) -> Option<Vec<Finding>> {
     let (_, body) = answer.split_once("\r\n\r\n")?;
     let status: Status = serde_json::from_str(body).ok()?;
     let finding = |LeftOut { service, message }: &LeftOut| {
@@ -90,7 +90,10 @@ fn check(answer: &str) -> Option<Vec<Finding>> {
         findings.push(Finding::error(
             FindingCode::MoreServicesLeftOut,
             format!("{more} more Services are left out"),
-            "look at the status page of each Service",
+            format!(
+                "change the Services that are named; the agent's status page (http://{address}/) then \
+                 names the next ones"
+            ),
         ));
     }
     Some(findings)
@@ -119,15 +122,16 @@ mod tests {
     #[test]
     fn left_out_services_of_the_agent_are_reported_by_name() {
         let answer = |body: &str| format!("HTTP/1.0 200 OK\r\n\r\n{body}");
-        let found = check(&answer(
+        let of = |answer: &str| check(answer, "127.0.0.1:10249".parse().unwrap());
+        let found = of(&answer(
             r#"{"leftOut": [{"service": "default/web", "reason": "refused", "message": "is left out"}],
                 "leftOutServices": 3}"#,
         ));
         let what: Vec<String> = found.unwrap().into_iter().map(|finding| finding.what).collect();
         assert_eq!(what, ["Service default/web is left out", "2 more Services are left out"]);
-        assert_eq!(check(&answer(r#"{"leftOut": [], "leftOutServices": 0}"#)), Some(Vec::new()));
+        assert_eq!(of(&answer(r#"{"leftOut": [], "leftOutServices": 0}"#)), Some(Vec::new()));
         for other in ["", "HTTP/1.0 404 Not Found\r\n\r\nnot found", &answer("{}")] {
-            assert_eq!(check(other), None, "{other}");
+            assert_eq!(of(other), None, "{other}");
         }
     }
 }

@@ -37,7 +37,7 @@ pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
     let ahead: Vec<String> = held.iter().filter(is_ours).flat_map(rules_ahead).collect();
     let other_variant: Vec<String> =
         held.iter().filter(is_other_variant).flat_map(rules_ahead).collect();
-    Ok(Outcome::Found(check(&others, &ahead, &other_variant)))
+    node.found_in_iptables(check(&others, &ahead, &other_variant))
 }
 
 /// Whether the nftables table `nat` of this family belongs to iptables-nft.

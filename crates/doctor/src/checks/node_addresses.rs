@@ -43,6 +43,7 @@ fn finding(taken: &TakenAddress, listener: &Listener) -> Finding {
         listener.holder.as_ref().map_or_else(|| "a process".to_owned(), ToString::to_string);
     let more = match others {
         0 => String::new(),
+        1 => " (and 1 more address)".to_owned(),
         others => format!(" (and {others} more addresses)"),
     };
     let over = port.protocol.api_name();

@@ -22,7 +22,11 @@ pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
             held.map(ActualIptables::words).collect()
         }
     };
-    Ok(Outcome::Found(check(node.config().mode, &tables, &chains)))
+    let findings = check(node.config().mode, &tables, &chains);
+    match node.config().mode {
+        ProxyMode::Iptables => Ok(Outcome::Found(findings)),
+        ProxyMode::Nftables => node.found_in_iptables(findings),
+    }
 }
 
 /// `tables` are existing tables of nftables mode, `chains` the programs that list chains of iptables
