@@ -72,12 +72,28 @@ impl Remarks<'_> {
             code,
             match affinity {
                 Some(seconds) => {
-                    format!("{way}; a client that connected within {seconds} s {again}")
+                    format!(
+                        "{way}; a client that connected within {seconds} s {again}{}",
+                        self.limit()
+                    )
                 }
-                None if records_client => format!("{way}; a client that connected before {again}"),
+                None if records_client => {
+                    format!("{way}; a client that connected before {again}{}", self.limit())
+                }
                 None => way.to_owned(),
             },
         ))
+    }
+
+    /// The limit of session affinity in iptables mode. The value of this kernel is not read.
+    fn limit(&self) -> &'static str {
+        let mut steps = self.ways.iter().flat_map(|way| &way.steps);
+        match steps.any(|(rule, _)| rule.table.is_some()) {
+            true => {
+                ", unless more other clients came to that endpoint since than the kernel module xt_recent keeps (100 by default)"
+            }
+            false => "",
+        }
     }
 
     /// The client that may reach all endpoints although the policy is Local: this node, or a pod.
@@ -114,5 +130,49 @@ impl Remarks<'_> {
             ),
             _ => String::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rulegen_compiler::{iptables::ruleset, nftables::table, plan};
+    use rulegen_config::ProxyConfig;
+    use rulegen_model::{Host, Objects, SnapshotOptions, read_manifest, snapshot};
+    use rulegen_net::{IpFamily, Protocol};
+    use rulegen_ruleset::{Origin, Packet};
+
+    use crate::explain::{About, by_ruleset, by_table};
+
+    #[test]
+    fn explain_session_affinity_in_iptables_mode_names_the_limit_of_xt_recent() {
+        let manifest = "
+            {kind: List, apiVersion: v1, items: [
+            {kind: Service, apiVersion: v1, metadata: {name: web}, spec: {clusterIP: 10.96.0.10,
+            sessionAffinity: ClientIP, ports: [{port: 80}]}},
+            {kind: EndpointSlice, apiVersion: discovery.k8s.io/v1, metadata: {name: web-1,
+            labels: {kubernetes.io/service-name: web}}, addressType: IPv4, ports: [{port: 80}],
+            endpoints: [{addresses: [10.244.1.5]}, {addresses: [10.244.1.6]}]}]}";
+        let mut objects = Objects::default();
+        assert_eq!(read_manifest("test", manifest.as_bytes(), &mut objects), []);
+        let (snapshot, _) = snapshot(&objects, &SnapshotOptions::default(), &Host::default());
+        let plan = plan(&snapshot, &ProxyConfig::default(), IpFamily::Ipv4);
+        let packet = Packet {
+            origin: Origin::Interface("eth0".to_owned()),
+            source: "10.244.1.9".parse().unwrap(),
+            destination: "10.96.0.10:80".parse().unwrap(),
+            protocol: Protocol::Tcp,
+        };
+        let [iptables, nftables] = [
+            by_ruleset(&ruleset(&plan), &[], &packet, Some(&plan)),
+            by_table(&table(&plan, &"rulegen".into()), &[], &packet, Some(&plan)),
+        ]
+        .map(|explanation| {
+            let choice = explanation.remarks.into_iter().find(|it| it.about == About::Choice);
+            choice.unwrap().text
+        });
+        assert!(nftables.ends_with("gets the same endpoint (sessionAffinity: ClientIP)"));
+        let limit = ", unless more other clients came to that endpoint since than the kernel module \
+                     xt_recent keeps (100 by default)";
+        assert_eq!(iptables, format!("{nftables}{limit}"));
     }
 }
