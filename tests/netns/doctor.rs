@@ -538,6 +538,42 @@ fn doctor_iptables_variants_with_rules_in_both() {
     assert_eq!(patient.examine("").0, Some(0), "the remedy helps");
 }
 
+#[test]
+fn doctor_remedies_help_in_iptables_legacy() {
+    let mut patient = Patient::new("legacy", "iptables");
+    assert!(patient.namespace.rulegen("cleanup").status.success());
+    patient.flags = patient.flags.replace("variant nft", "variant legacy");
+    patient.apply(&objects(), "");
+    assert_eq!(patient.examine("").0, Some(0));
+
+    patient.namespace.run("iptables-legacy -P FORWARD DROP");
+    let what = patient.one("firewall", "warning");
+    assert!(what.starts_with("the chain FORWARD of iptables-legacy drops what no rule"), "{what}");
+    patient.follow_remedy("firewall");
+
+    let rule = "PREROUTING -p tcp --dport 81 -j DNAT --to-destination 192.0.2.9:81";
+    patient.namespace.run(&format!("iptables-legacy -t nat -I {rule}"));
+    let what = patient.one("nat-order", "warning");
+    assert!(what.contains("iptables-legacy -t nat -A PREROUTING"), "{what}");
+    patient
+        .namespace
+        .run(&format!("iptables-legacy -t nat -D {rule}; iptables-legacy -t nat -A {rule}"));
+    patient.is_cured("nat-order");
+
+    patient.namespace.run("iptables-legacy -t nat -F KUBE-SERVICES");
+    let what = patient.one("drift", "error");
+    assert!(what.starts_with("iptables-legacy is out of sync"), "{what}");
+    patient.apply(&objects(), "");
+    assert_eq!(patient.examine("").0, Some(0));
+    let said = stderr(&patient.namespace.rulegen("cleanup"));
+    assert!(said.contains("note: net.ipv4.conf.all.route_localnet is 1"), "{said}");
+    let (_, found) = patient.examine("");
+    assert_eq!(found["rules-present"].0, "error");
+    // The guard is gone, and the sysctl is not.
+    assert_eq!(found["route-localnet"].0, "warning");
+    patient.follow_remedy("route-localnet");
+}
+
 /// A node like one on which another administrator chose the variant.
 #[test]
 fn doctor_iptables_variant_is_that_of_the_rules() {
@@ -677,6 +713,8 @@ fn doctor_firewall_of_others_drops_forwarded_traffic() {
     );
     let what = patient.one("firewall", "note");
     assert!(what.starts_with("the nftables chain inet fw guard has rules that drop"), "{what}");
+    namespace.run("nft insert rule inet fw guard ct status dnat accept");
+    patient.is_cured("firewall");
 }
 
 #[test]

@@ -26,7 +26,15 @@ pub(crate) fn run(args: &CleanupArgs) -> Result<ExitCode> {
             bail!("not confirmed, nothing is removed");
         }
     }
-    report(args, &clean_up(args, false))
+    let done = clean_up(args, false);
+    if done.iptables.iter().any(|family| !family.is_clean) && rulegen_os::host::routes_localnet() {
+        say(
+            "note: net.ipv4.conf.all.route_localnet is 1, which only node ports at 127.0.0.1 needed; the \
+             rule that kept other hosts from 127.0.0.1 of this node may be removed (CVE-2020-8558): \
+             sysctl -w net.ipv4.conf.all.route_localnet=0",
+        );
+    }
+    report(args, &done)
 }
 
 fn report(args: &CleanupArgs, report: &Report) -> Result<ExitCode> {

@@ -7,6 +7,7 @@ use rulegen_inspect::iptables::guards_loopback;
 use rulegen_net::IpFamily;
 use rulegen_os::sysctl::{InterfaceSetting, Sysctl};
 
+use super::rules_present::are_there;
 use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome};
 use crate::node_facts::NodeFacts;
@@ -17,11 +18,13 @@ pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
         true => false,
         false => node.iptables()?.iter().any(|held| guards_loopback(&held.ruleset)),
     };
-    let is_wanted = node.cluster().is_some_and(|cluster| {
+    let has_node_ports = node.cluster().is_some_and(|cluster| {
         let snapshot = &cluster.snapshot;
-        let has_node_ports = snapshot.ipv4.iter().any(|port| port.node_port.is_some());
-        has_node_ports && plan(snapshot, node.config(), IpFamily::Ipv4).guards_loopback
+        snapshot.ipv4.iter().any(|port| port.node_port.is_some())
+            && plan(snapshot, node.config(), IpFamily::Ipv4).guards_loopback
     });
+    // Without rules there are no node ports, and nothing guards 127.0.0.0/8.
+    let is_wanted = open.is_empty() && has_node_ports && are_there(node)?;
     Ok(Outcome::Found(check(&Facts { open, is_guarded, is_wanted })))
 }
 
