@@ -46,6 +46,25 @@ fn list_explain_doctor_compare_kernel_with_api_server() {
     assert!(text.contains("default/empty:http") && text.contains("ok          drift"), "{text}");
 }
 
+/// The API server is asked only for the Node with this node's name.
+#[test]
+fn doctor_and_list_report_that_the_api_server_has_no_node_of_this_name() {
+    let node = Node::new("no-node");
+    let asked = |command: &str| {
+        let kubeconfig = &node.kubeconfig;
+        node.space.rulegen(&format!(
+            "{command} --kubeconfig {kubeconfig} --hostname-override other --proxy-mode nftables"
+        ))
+    };
+    let doctor = asked("doctor --check node-name");
+    assert_eq!(doctor.status.code(), Some(1), "{}", stderr(&doctor));
+    assert!(stdout(&doctor).contains("no Node is named other"), "{}", stdout(&doctor));
+    let said = stderr(&asked("list"));
+    assert!(said.contains("the API server has no Node \"other\""), "{said}");
+    let doctor = node.command("doctor --check node-name");
+    assert_eq!(doctor.status.code(), Some(0), "{}", stdout(&doctor));
+}
+
 /// The examples use the administrator's kubeconfig, because kubelet's may not list all kinds.
 #[test]
 fn help_examples_with_kubeconfig_run() {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use rulegen_agent::{ApiOptions, list_objects};
 use rulegen_config::{BindAddress, Overrides, ProxyConfig, RunningConfig};
-use rulegen_model::{Cluster, IfEmpty, Objects, Problem, Severity, node_name};
+use rulegen_model::{Cluster, IfEmpty, Objects, Problem, Severity, Snapshot, node_name};
 
 use crate::args::{ObjectsArgs, ProxyArgs};
 use crate::configuration::{given_path, given_text};
@@ -83,7 +83,8 @@ fn find_objects(
             Some(objects)
         }
     };
-    let cluster = cluster.map(|objects| joined(objects, &config, &mut problems));
+    let cluster =
+        cluster.map(|objects| joined(objects, &config, is_from_api_server, &mut problems));
     problems::print(&problems);
     refuse_incomplete(&problems, "nothing is printed")?;
     let has_warnings = problems.iter().any(|problem| problem.severity == Severity::Warning);
@@ -93,11 +94,31 @@ fn find_objects(
     Ok(Inputs { config, metrics_address, cluster, is_from_api_server })
 }
 
-fn joined(objects: Objects, config: &ProxyConfig, problems: &mut Vec<Problem>) -> Cluster {
+fn joined(
+    objects: Objects,
+    config: &ProxyConfig,
+    is_from_api_server: bool,
+    problems: &mut Vec<Problem>,
+) -> Cluster {
     let (snapshot, invalid) = rulegen::snapshot(&objects, config, &host());
     problems.extend(invalid);
-    problems.extend(warn_of_missing_node(&objects, &snapshot));
+    problems.extend(match is_from_api_server {
+        true => warn_of_unknown_node(&objects, &snapshot),
+        false => warn_of_missing_node(&objects, &snapshot),
+    });
     Cluster { objects, snapshot }
+}
+
+/// The API server was asked only for the Node with this node's name.
+fn warn_of_unknown_node(objects: &Objects, snapshot: &Snapshot) -> Option<Problem> {
+    objects.nodes.is_empty().then(|| {
+        let message = format!(
+            "the API server has no Node {:?}: using this host's addresses, and no endpoint counts as \
+             local (select one of `kubectl get nodes` with --hostname-override)",
+            snapshot.node.name
+        );
+        Problem::new(Severity::Note, message)
+    })
 }
 
 /// The API server named by flags, or by the configuration if there are no manifests.
