@@ -28,6 +28,12 @@ fn list_explain_doctor_compare_kernel_with_api_server() {
     assert_eq!(services.len(), SERVICES + 2, "{}", stderr(&list));
     assert!(services.iter().all(|service| service["state"] == "asWanted"));
 
+    let mut labelled = service("svc-150", 150);
+    labelled["metadata"]["labels"] = serde_json::json!({"app": "web"});
+    node.server.apply(labelled);
+    let selected = node.command("list -l app=web -o name");
+    assert_eq!(stdout(&selected), "default/svc-150\n", "{}", stderr(&selected));
+
     let diff = node.command("diff");
     assert_eq!(diff.status.code(), Some(0), "{}{}", stdout(&diff), stderr(&diff));
     let explained = node.command("explain --from 10.244.1.9 --to default/empty:http");

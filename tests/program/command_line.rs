@@ -385,6 +385,49 @@ fn list_has_the_flags_of_kubectl() {
 }
 
 #[test]
+fn list_selects_services_by_label() {
+    let scratch = Scratch::new("list-selector");
+    let service = |name: &str, ip: u8, labels: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, labels: {labels}}}\n\
+             spec: {{clusterIP: 10.96.0.{ip}, ports: [{{port: 80}}]}}\n"
+        )
+    };
+    let services = [
+        service("a", 1, "{app: web, tier: front}"),
+        service("b", 2, "{app: web, tier: back}"),
+        service("c", 3, "null"),
+    ];
+    scratch.write("services.yaml", services.join("---\n"));
+    let list = |arguments: &[&str]| {
+        let known = ["list", "--dry-run", "-o", "name", "-f", "services.yaml"];
+        let output = rulegen(&scratch.0, &[&known[..], arguments].concat());
+        (output.status.code(), stdout(&output), stderr(&output))
+    };
+    for (selector, expected) in [
+        ("app=web", "default/a\ndefault/b\n"),
+        ("app=web,tier notin (back)", "default/a\n"),
+        ("!app", "default/c\n"),
+        ("app=db", ""),
+        ("", "default/a\ndefault/b\ndefault/c\n"),
+    ] {
+        let (status, listed, said) = list(&["-l", selector]);
+        assert_eq!((status, &*listed), (Some(0), expected), "{selector:?}: {said}");
+    }
+    assert_eq!(list(&["--selector=app", "-n", "other"]).1, "");
+    for (arguments, error) in
+        [(&["-l", "app web"][..], "\"app\" needs ="), (&["-l", "app", "a"], "cannot be used with")]
+    {
+        let (status, _, said) = list(arguments);
+        assert!(status == Some(2) && said.contains(error), "{arguments:?}: {said}");
+    }
+    let output = rulegen(&scratch.0, &["list", "-l", "app=web"]);
+    assert_eq!(output.status.code(), Some(2));
+    let error = "--selector needs labels, which only objects have: give manifests (-f) or";
+    assert!(stderr(&output).contains(error), "{}", stderr(&output));
+}
+
+#[test]
 fn list_of_a_service_that_does_not_exist_exits_with_1() {
     let list = |arguments: &[&str]| {
         let known = ["list", "--dry-run", "-f", "examples/nodeport.yaml"];

@@ -11,6 +11,7 @@ mod instead;
 mod list;
 mod listen;
 mod objects;
+mod selector;
 mod shared;
 mod trace;
 

@@ -140,7 +140,7 @@ fn read_file(path: &Path, objects: &mut Objects) -> Vec<Problem> {
     if let Err(error) = input.fill_buf() {
         return vec![unreadable(path, &error)];
     }
-    let mut of_file = Objects::default();
+    let mut of_file = objects.emptied();
     let problems = read_manifest(&path.display().to_string(), input, &mut of_file);
     // For an incomplete file the agent keeps the last good version, so none of its objects are used.
     if !has_errors(&problems) {

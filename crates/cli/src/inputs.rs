@@ -32,9 +32,15 @@ pub(crate) fn find(args: &ObjectsArgs, proxy: &ProxyArgs) -> Result<Inputs> {
     find_with(args, proxy, configuration::overrides(proxy)?)
 }
 
+/// The same, with the labels of Services.
+pub(crate) fn find_with_labels(args: &ObjectsArgs, proxy: &ProxyArgs) -> Result<Inputs> {
+    let flags = configuration::overrides(proxy)?;
+    find_objects(args, proxy, flags, args.empty.meaning(), Objects::with_details())
+}
+
 /// The same with flags that override the configuration.
 pub(crate) fn find_with(args: &ObjectsArgs, proxy: &ProxyArgs, flags: Overrides) -> Result<Inputs> {
-    find_objects(args, proxy, flags, args.empty.meaning())
+    find_objects(args, proxy, flags, args.empty.meaning(), Objects::default())
 }
 
 /// The same for `explain`, which accepts a node without Services.
@@ -43,7 +49,7 @@ pub(crate) fn find_for_packet(args: &ObjectsArgs, proxy: &ProxyArgs) -> Result<I
         IfEmpty::Refuse => IfEmpty::RefuseWithoutNode,
         meaning => meaning,
     };
-    find_objects(args, proxy, configuration::overrides(proxy)?, if_empty)
+    find_objects(args, proxy, configuration::overrides(proxy)?, if_empty, Objects::default())
 }
 
 /// The API server cannot be reached. The input itself may be valid.
@@ -61,12 +67,12 @@ fn find_objects(
     proxy: &ProxyArgs,
     flags: Overrides,
     if_empty: IfEmpty,
+    mut objects: Objects,
 ) -> Result<Inputs> {
     let (config, mut problems) = configuration::load_with(proxy, flags)?;
     let running = RunningConfig::from(&config);
     let (kubeconfig, metrics_address) = (running.kubeconfig, running.metrics_bind_address);
     let config = ProxyConfig::from(&config);
-    let mut objects = Objects::default();
     let api = api_server(args, kubeconfig);
     let is_from_api_server = args.filename.is_empty() && api.is_some();
     let cluster = match (args.filename.as_slice(), api) {

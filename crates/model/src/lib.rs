@@ -12,6 +12,7 @@
 mod availability;
 mod budget;
 mod complete;
+mod details;
 mod document;
 mod endpoint;
 mod endpoint_slice;
@@ -42,6 +43,7 @@ mod yaml;
 pub use availability::{Availability, LocalPolicyScope};
 pub use budget::{ServiceSize, TooLarge};
 pub use complete::IfEmpty;
+pub use details::{Details, ServiceLabels, read_labels};
 pub use document::MAX_DOCUMENT_BYTES;
 pub use endpoint::{Endpoint, Hint};
 pub use external_ips::ExternalIps;

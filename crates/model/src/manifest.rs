@@ -10,10 +10,12 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::details::Labelled;
 use crate::document::{Document, Documents, MAX_DOCUMENT_BYTES};
 use crate::foreign;
 use crate::kind::{Kind, Object as KubernetesObject};
-use crate::object::Object;
+use crate::object::{Object, Service};
+use crate::object_key::ObjectKey;
 use crate::objects::{Objects, Sourced};
 use crate::problem::{ObjectName, Problem, Severity, Source};
 use crate::watch_events::{WatchEvent, last_states};
@@ -211,7 +213,12 @@ impl Reader<'_> {
         }
         match (api_version.as_str(), kind.as_str()) {
             ("v1", "Service") => {
-                let read = self.read(tree, "Service");
+                let read: Option<Sourced<Service>> = self.read(tree, "Service");
+                if let (Some(read), Some(details)) = (&read, &mut self.objects.details) {
+                    let labels = tree.read::<Labelled>().map(Labelled::labels).unwrap_or_default();
+                    let key = ObjectKey::of(&read.object.metadata);
+                    details.service_labels.entry(key).or_insert(labels);
+                }
                 self.objects.services.extend(read);
             }
             ("discovery.k8s.io/v1", "EndpointSlice") => {
@@ -264,7 +271,7 @@ impl Reader<'_> {
         if kind == "BOOKMARK" {
             return;
         }
-        let mut objects = Objects::default();
+        let mut objects = self.objects.emptied();
         let mut reader = Reader::new(self.source.clone(), self.first_line, &mut objects);
         reader.object(object, Position { item: None, ..position });
         let problems = reader.problems;
@@ -289,9 +296,9 @@ impl Reader<'_> {
             return self.incomplete(format!("lists nested more than {MAX_LIST_DEPTH} levels deep"));
         }
         let position = Position { depth: position.depth + 1, ..position };
-        let (source, first_line) = (&self.source, self.first_line);
+        let (source, first_line, kept) = (&self.source, self.first_line, &*self.objects);
         let read_part = |(part, items): (usize, &[Tree<'_>])| {
-            let mut objects = Objects::default();
+            let mut objects = kept.emptied();
             let mut reader = Reader::new(source.clone(), first_line, &mut objects);
             for (n, item) in (part * ITEMS_PER_TASK..).zip(items) {
                 reader.object(item, Position { item: Some(n), ..position });

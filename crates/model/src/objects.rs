@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::details::Details;
 use crate::object::{EndpointSlice, Endpoints, NodeObject, Service, ServiceCidr, SliceEndpoint};
 use crate::problem::Source;
 use rulegen_net::parse_address;
@@ -32,6 +33,8 @@ pub struct Objects {
     pub(crate) endpoints: Vec<Sourced<Endpoints>>,
     /// Number of ignored objects of other kinds, by kind.
     pub ignored: BTreeMap<String, usize>,
+    /// What does not affect rules, if it is kept.
+    pub details: Option<Details>,
 }
 
 impl Objects {
@@ -42,6 +45,16 @@ impl Objects {
         });
         self.services.reserve(services);
         self.slices.reserve(slices);
+    }
+
+    /// No objects yet, with details kept of those that are read.
+    pub fn with_details() -> Self {
+        Self { details: Some(Details::default()), ..Self::default() }
+    }
+
+    /// No objects yet, with details kept if this keeps them.
+    pub fn emptied(&self) -> Self {
+        if self.details.is_some() { Self::with_details() } else { Self::default() }
     }
 
     /// The addresses of a pod in EndpointSlices that name it (`targetRef`), ordered.
@@ -63,6 +76,9 @@ impl Objects {
         append(&mut self.nodes, other.nodes);
         append(&mut self.service_cidrs, other.service_cidrs);
         append(&mut self.endpoints, other.endpoints);
+        if let (Some(details), Some(other)) = (&mut self.details, other.details) {
+            details.append(other);
+        }
         for (kind, count) in other.ignored {
             *self.ignored.entry(kind).or_default() += count;
         }

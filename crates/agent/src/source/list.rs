@@ -8,7 +8,9 @@ use rulegen_model::{Kind, Object, Objects, Problem, Severity, Source, Sourced};
 
 use super::api::{is_absence, is_forbidden, is_unselectable};
 use super::client::{ApiOptions, Connection, connect};
-use super::object::{ApiObject, EndpointSlices, Nodes, ServiceCidrs, Services, Watched};
+use super::object::{
+    ApiObject, EndpointSlices, LabelledServices, Nodes, ServiceCidrs, Services, Watched,
+};
 use super::pages::{PAGE, Pages};
 use super::request;
 use crate::error::{Error, Result};
@@ -23,14 +25,11 @@ pub fn list(options: &ApiOptions, node: &str, objects: &mut Objects) -> Result<V
     runtime.block_on(async {
         let Connection { client, .. } = connect(options).await?;
         let mut listed = Listed { objects, problems: Vec::new() };
-        let services = ListParams::default().labels(super::api::SERVICES_LABELS);
-        let selected = services.clone().fields(super::api::SERVICES_FIELDS);
-        if let Err(error) = listed.kind::<Services>(&client, selected).await {
-            if !is_unselectable(&error) {
-                return Err(cannot("services")(error));
-            }
-            listed.kind::<Services>(&client, services).await.map_err(cannot("services"))?;
-        }
+        let services = match listed.objects.details {
+            Some(_) => listed.services::<LabelledServices>(&client).await,
+            None => listed.services::<Services>(&client).await,
+        };
+        services.map_err(cannot("services"))?;
         let slices = ListParams::default().labels(super::api::SLICES_LABELS);
         listed.kind::<EndpointSlices>(&client, slices).await.map_err(cannot("endpointslices"))?;
         let own = ListParams::default().fields(&format!("metadata.name={node}"));
@@ -62,6 +61,15 @@ struct Listed<'a> {
 const ATTEMPTS: usize = 3;
 
 impl Listed<'_> {
+    async fn services<W: Watched>(&mut self, client: &Client) -> Result<(), request::Error> {
+        let services = ListParams::default().labels(super::api::SERVICES_LABELS);
+        let selected = services.clone().fields(super::api::SERVICES_FIELDS);
+        match self.kind::<W>(client, selected).await {
+            Err(error) if is_unselectable(&error) => self.kind::<W>(client, services).await,
+            done => done,
+        }
+    }
+
     async fn kind<W: Watched>(
         &mut self,
         client: &Client,
@@ -76,7 +84,12 @@ impl Listed<'_> {
                 done => break done?,
             }
         };
-        items.into_iter().for_each(|item| self.put(W::KIND, item.object));
+        for item in items {
+            if let (true, Some(details)) = (W::HAS_LABELS, &mut self.objects.details) {
+                details.service_labels.insert(item.key, item.labels);
+            }
+            self.put(W::KIND, item.object);
+        }
         Ok(())
     }
 

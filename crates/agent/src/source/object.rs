@@ -4,7 +4,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use rulegen_model::{Kind, Object, ObjectKey, Problem, read_object};
+use rulegen_model::{Kind, Object, ObjectKey, Problem, ServiceLabels, read_labels, read_object};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -16,10 +16,15 @@ pub(crate) trait Watched: fmt::Debug + Send + Sync + 'static {
     const API_VERSION: &'static str;
     /// Its path.
     const PATH: &'static str;
+    /// Whether all labels are read, which the agent does not need.
+    const HAS_LABELS: bool;
 }
 
 macro_rules! watched {
     ($name:ident, $kind:expr, $api_version:literal, $path:literal) => {
+        watched!($name, $kind, $api_version, $path, false);
+    };
+    ($name:ident, $kind:expr, $api_version:literal, $path:literal, $has_labels:literal) => {
         #[doc = concat!("The resource at `", $path, "`.")]
         #[derive(Debug)]
         pub(crate) enum $name {}
@@ -28,11 +33,13 @@ macro_rules! watched {
             const KIND: Kind = $kind;
             const API_VERSION: &'static str = $api_version;
             const PATH: &'static str = $path;
+            const HAS_LABELS: bool = $has_labels;
         }
     };
 }
 
 watched!(Services, Kind::Service, "v1", "/api/v1/services");
+watched!(LabelledServices, Kind::Service, "v1", "/api/v1/services", true);
 watched!(
     EndpointSlices,
     Kind::EndpointSlice,
@@ -57,6 +64,8 @@ pub(crate) struct ApiObject<W> {
     pub(super) resource_version: Option<String>,
     /// The size of its JSON in KiB, rounded up.
     pub(super) size: usize,
+    /// Its labels, if they are read.
+    pub(super) labels: ServiceLabels,
     /// The parsed object, or why it is invalid.
     pub(crate) object: Result<Object, Box<Problem>>,
     watched: PhantomData<W>,
@@ -73,6 +82,7 @@ impl<W: Watched> ApiObject<W> {
             key: ObjectKey::new(&namespace, &metadata.name.unwrap_or_default()),
             resource_version: metadata.resource_version.filter(|version| !version.is_empty()),
             size: json.get().len().div_ceil(1024),
+            labels: if W::HAS_LABELS { read_labels(json.get()) } else { ServiceLabels::default() },
             object: read_object(W::KIND, json.get()),
             watched: PhantomData,
         }

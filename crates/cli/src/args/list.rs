@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use clap::{Args, ValueEnum};
+use kube::core::Selector;
 use rulegen_config::parse_bind_address;
 use rulegen_net::{ServicePortName, ServiceRef};
 
@@ -21,8 +22,9 @@ Examples:
   # List differences from the cluster's objects
   rulegen list --kubeconfig /etc/kubernetes/admin.conf --differing
 
-  # List the names of the Services in kube-system
+  # List the names of the Services in kube-system, and the Services with a label
   rulegen list -n kube-system -o name
+  rulegen list --kubeconfig /etc/kubernetes/admin.conf -l app=web,tier!=test
 
 Without objects, the rules do not say which addresses are load-balancer IPs (KIND is External), nor the \
 policy of cluster IPs.
@@ -53,6 +55,13 @@ pub(crate) struct ListArgs {
     /// Services in all namespaces, the default; overrides --namespace
     #[arg(short = 'A', long, help_heading = "Filters")]
     pub(crate) all_namespaces: bool,
+
+    /// Only Services with these labels, as in kubectl: KEY=VALUE, KEY!=VALUE, KEY in (A,B), KEY notin
+    /// (A,B), KEY or !KEY, separated by commas. Needs objects; Services that
+    /// only the kernel has are left out
+    #[arg(short = 'l', long, value_name = "SELECTOR", value_parser = super::selector::parse,
+          conflicts_with = "services", help_heading = "Filters")]
+    pub(crate) selector: Option<Selector>,
 
     /// Only service ports with a frontend or endpoint at this address
     #[arg(long, value_name = "IP", value_parser = parse_bind_address, help_heading = "Filters")]

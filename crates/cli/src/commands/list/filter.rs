@@ -1,15 +1,21 @@
 //! Filters frontends by the arguments.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
+use kube::core::SelectorExt;
 use rulegen_inspect::listing::{Compared, State};
+use rulegen_model::ObjectKey;
 use rulegen_net::{Frontend, ServicePortName};
 
 use crate::args::{ListArgs, ServiceArg};
+use crate::inputs::Inputs;
 
 pub(super) struct Filter<'a> {
     services: &'a [ServiceArg],
     namespace: Option<&'a str>,
+    /// The Services that a label selector selects.
+    selected: Option<BTreeSet<&'a ObjectKey>>,
     address: Option<IpAddr>,
     port: Option<u16>,
     differing: bool,
@@ -19,13 +25,18 @@ impl<'a> Filter<'a> {
     /// Whether any filter is set.
     pub(super) fn is_any(&self) -> bool {
         let by_name = !self.services.is_empty() || self.namespace.is_some();
-        by_name || self.address.is_some() || self.port.is_some() || self.differing
+        by_name
+            || self.selected.is_some()
+            || self.address.is_some()
+            || self.port.is_some()
+            || self.differing
     }
 
-    pub(super) fn of(args: &'a ListArgs) -> Self {
+    pub(super) fn of(args: &'a ListArgs, found: &'a Inputs) -> Self {
         Self {
             services: &args.services,
             namespace: args.namespace.as_deref().filter(|_| !args.all_namespaces),
+            selected: selected(args, found),
             address: args.address,
             port: args.port,
             differing: args.differing,
@@ -34,8 +45,12 @@ impl<'a> Filter<'a> {
 
     /// Whether the name of a service port passes the filters.
     pub(super) fn names(&self, name: Option<&ServicePortName>) -> bool {
-        let Some(name) = name else { return self.services.is_empty() && self.namespace.is_none() };
+        let Some(name) = name else {
+            return self.services.is_empty() && self.namespace.is_none() && self.selected.is_none();
+        };
+        let key = || ObjectKey { namespace: name.namespace.clone(), name: name.service.clone() };
         self.is_in_namespace(name)
+            && self.selected.as_ref().is_none_or(|selected| selected.contains(&key()))
             && (self.services.is_empty() || self.services.iter().any(|of| of.means(name)))
     }
 
@@ -74,4 +89,12 @@ impl<'a> Filter<'a> {
         self.address.is_none_or(|wanted| ip == Some(wanted))
             && self.port.is_none_or(|wanted| port == wanted)
     }
+}
+
+/// Services that only the kernel has are not selected: their labels are not known.
+fn selected<'a>(args: &ListArgs, found: &'a Inputs) -> Option<BTreeSet<&'a ObjectKey>> {
+    let selector = args.selector.as_ref()?;
+    let details = found.cluster.as_ref()?.objects.details.as_ref()?;
+    let labelled = details.service_labels.iter();
+    Some(labelled.filter(|(_, labels)| selector.matches(labels)).map(|(key, _)| key).collect())
 }

@@ -24,13 +24,16 @@ use super::print_with;
 use crate::WrongUsage;
 use crate::args::{FamilyChoice, ListArgs, ListForm};
 use crate::families;
-use crate::inputs::{Inputs, find};
+use crate::inputs::{Inputs, find, find_with_labels};
 use crate::paint::Paint;
 use crate::plain::plain;
 use crate::problems::{print_error, say};
 
 pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
-    let found = find(&args.objects, &args.proxy)?;
+    let found = match args.selector {
+        Some(_) => find_with_labels(&args.objects, &args.proxy)?,
+        None => find(&args.objects, &args.proxy)?,
+    };
     refuse_without_objects(args, &found)?;
     let (held, wanted) = match &found.cluster {
         Some(cluster) if args.dry_run => {
@@ -41,7 +44,7 @@ pub(crate) fn run(args: &ListArgs) -> Result<ExitCode> {
         cluster => held_and_wanted(args, &found, cluster.as_ref())?,
     };
     held.remarks.iter().for_each(|remark| say(&format!("note: {remark}")));
-    let filter = Filter::of(args);
+    let filter = Filter::of(args, &found);
     let view = View::of(args, &found, &held, wanted.as_ref());
     print_as(args, &view)?;
     let missing = say_missing(args, &found, &held, wanted.as_ref(), &filter);
@@ -86,6 +89,7 @@ fn refuse_without_objects(args: &ListArgs, found: &Inputs) -> Result<()> {
     }
     let what = match found.cluster {
         None if args.dry_run => "--dry-run lists the Services of objects",
+        None if args.selector.is_some() => "--selector needs labels, which only objects have",
         None if args.differing => "--differing compares the kernel with objects",
         _ => return Ok(()),
     };

@@ -131,7 +131,7 @@ impl<'a> View<'a> {
         held: &'a ActualServices,
         wanted: Option<&'a Listing>,
     ) -> Self {
-        let filter = Filter::of(args);
+        let filter = Filter::of(args, found);
         let connections = held.connections.as_ref();
         let compared = compare(&held.listing, wanted.unwrap_or(&held.listing));
         let services = compared.into_iter().filter(|(name, _)| filter.names(*name));
