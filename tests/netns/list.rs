@@ -275,6 +275,12 @@ fn list_without_objects_has_the_same_words_in_both_modes() {
             MODES.map(|mode| list(&applied("same", mode, &example(manifest)), "-o wide"));
         assert!(iptables.lines().count() > 1, "{manifest}");
         assert_eq!(iptables, nftables, "{manifest}");
+        let json = MODES.map(|mode| {
+            let text = list(&applied("same-json", mode, &example(manifest)), "-o json");
+            let listed: Value = serde_json::from_str(&text).unwrap();
+            listed["services"].clone()
+        });
+        assert_eq!(json[0], json[1], "{manifest}");
     }
 }
 

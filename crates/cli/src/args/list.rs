@@ -26,8 +26,9 @@ Examples:
   rulegen list -n kube-system -o name
   rulegen list --kubeconfig /etc/kubernetes/admin.conf -l app=web,tier!=test
 
-Without objects, the rules do not say which addresses are load-balancer IPs (KIND is External), nor the \
-policy of cluster IPs.
+Without objects, KIND is External for load-balancer IPs without source ranges and for external IPs, and the \
+policy of cluster IPs is unknown: rules of nftables mode are the same for both. The output is the same in \
+both modes.
 
 To test for differences, use the exit status of `rulegen diff`.
 

@@ -91,6 +91,13 @@ impl Listing {
         }
     }
 
+    /// Removes what only the rules of iptables mode show, so that two listings of nothing but rules
+    /// are equal in both modes.
+    pub fn keep_what_both_modes_show(&mut self) {
+        let frontends = self.services.values_mut();
+        frontends.flat_map(BTreeMap::values_mut).for_each(Traffic::keep_what_both_modes_show);
+    }
+
     fn traffic(
         &mut self,
         name: Option<ServicePortName>,
@@ -134,6 +141,24 @@ impl Traffic {
             self.kind = known.kind;
         }
         self.policy = self.policy.or(known.policy);
+    }
+
+    /// Only load-balancer IPs have source ranges. A cluster IP without a local endpoint is dropped
+    /// under policy Local only.
+    fn keep_what_both_modes_show(&mut self) {
+        match self.kind {
+            FrontendKind::ExternalIP | FrontendKind::LoadBalancerIP | FrontendKind::External => {
+                let has_ranges = self.source_ranges.is_some();
+                self.kind =
+                    if has_ranges { FrontendKind::LoadBalancerIP } else { FrontendKind::External };
+            }
+            FrontendKind::ClusterIP if self.refusal != Some(Refusal::NoLocalEndpoints) => {
+                self.policy = None;
+            }
+            FrontendKind::ClusterIP
+            | FrontendKind::NodePort
+            | FrontendKind::HealthCheckNodePort => {}
+        }
     }
 
     /// All endpoints that any traffic can reach, ordered.

@@ -138,3 +138,31 @@ fn listing_ignores_truncated_service_names() {
     }
     assert_eq!(said(&of_table(&table)), ["? 80 "]);
 }
+
+#[test]
+fn listing_of_rules_alone_has_no_kind_or_policy_that_one_mode_lacks() {
+    let shown = |kind, policy, refusal, has_ranges: bool| {
+        let source_ranges = has_ranges.then(Vec::new);
+        let traffic = Traffic { policy, refusal, source_ranges, ..Traffic::to(kind) };
+        let at = Frontend {
+            address: rulegen_net::FrontendAddress::Node(IpFamily::Ipv4),
+            protocol: rulegen_net::Protocol::Tcp,
+            port: 80,
+        };
+        let mut listing = Listing::default();
+        listing.services.entry(None).or_default().insert(at, traffic);
+        listing.keep_what_both_modes_show();
+        let traffic = &listing.services[&None][&at];
+        (traffic.kind, traffic.policy)
+    };
+    let (cluster, local) = (Some(TrafficPolicy::Cluster), Some(TrafficPolicy::Local));
+    let dropped = Some(Refusal::NoLocalEndpoints);
+    use FrontendKind::{ClusterIP, External, ExternalIP, LoadBalancerIP, NodePort};
+    assert_eq!(shown(ClusterIP, cluster, None, false), (ClusterIP, None));
+    assert_eq!(shown(ClusterIP, local, None, false), (ClusterIP, None));
+    assert_eq!(shown(ClusterIP, local, dropped, false), (ClusterIP, local));
+    assert_eq!(shown(ExternalIP, local, None, false), (External, local));
+    assert_eq!(shown(LoadBalancerIP, cluster, None, false), (External, cluster));
+    assert_eq!(shown(LoadBalancerIP, cluster, None, true), (LoadBalancerIP, cluster));
+    assert_eq!(shown(NodePort, local, None, false), (NodePort, local));
+}

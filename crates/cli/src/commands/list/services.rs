@@ -20,7 +20,10 @@ pub(super) fn held_and_wanted(
     let place = RuleSource::of(args, &found.config)?;
     let families = place.families(args);
     let mut held = place.read(args, families)?;
-    let Some(cluster) = cluster else { return Ok((held, None)) };
+    let Some(cluster) = cluster else {
+        held.listing.keep_what_both_modes_show();
+        return Ok((held, None));
+    };
     let (wanted, known) = wanted(args, found, cluster, families);
     held.listing.complete(&known);
     Ok((held, Some(wanted)))

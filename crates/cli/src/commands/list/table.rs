@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 
 use rulegen_inspect::listing::State;
-use rulegen_net::FrontendKind;
 
 use super::view::{FrontendView, ServiceView, View};
 use crate::paint::Paint;
@@ -68,9 +67,9 @@ fn cells(
         text(service.namespace.as_deref()),
         text(service.name.as_deref()),
         text(service.port.as_deref()),
-        kind(view, frontend).name().to_owned(),
+        frontend.kind.to_owned(),
         place(frontend),
-        policy(view, frontend).to_owned(),
+        frontend.traffic.policy.unwrap_or("-").to_owned(),
     ];
     let traffic = &frontend.traffic;
     let shown = if wide { usize::MAX } else { SHOWN };
@@ -99,23 +98,6 @@ fn cells(
         cells.push(state(frontend));
     }
     cells
-}
-
-/// The rules of nftables mode do not distinguish external and load-balancer IPs. The table has the
-/// same words in both modes.
-fn kind(view: &View<'_>, frontend: &FrontendView<'_>) -> FrontendKind {
-    match frontend.frontend_kind {
-        kind @ (FrontendKind::ClusterIP | FrontendKind::NodePort) => kind,
-        _ if view.has_only_rules => FrontendKind::External,
-        kind => kind,
-    }
-}
-
-/// The rules of nftables mode are the same for both policies of a cluster IP.
-fn policy(view: &View<'_>, frontend: &FrontendView<'_>) -> &'static str {
-    let is_cluster_ip = frontend.frontend_kind == FrontendKind::ClusterIP;
-    let policy = frontend.traffic.policy.filter(|_| !(view.has_only_rules && is_cluster_ip));
-    policy.unwrap_or("-")
 }
 
 fn place(frontend: &FrontendView<'_>) -> String {
@@ -270,7 +252,6 @@ mod tests {
             missing_endpoints: vec![],
             endpoints_not_wanted: vec![],
             compared: State::AsWanted,
-            frontend_kind: FrontendKind::ClusterIP,
         };
         let service = ServiceView {
             namespace: Some(title.into()),
@@ -287,7 +268,6 @@ mod tests {
             kube_proxy_tables: &[],
             services: vec![service],
             is_compared: false,
-            has_only_rules: true,
             is_counted: false,
         };
         let mut out = Vec::new();

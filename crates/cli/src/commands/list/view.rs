@@ -9,7 +9,7 @@ use rulegen_compiler::Refusal;
 use rulegen_inspect::listing::{Compared, Listing, State, Traffic, compare};
 use rulegen_inspect::words::refusal_code;
 use rulegen_model::TrafficPolicy;
-use rulegen_net::{Frontend, FrontendKind, IpFamily, ServicePortName};
+use rulegen_net::{Frontend, IpFamily, ServicePortName};
 use serde::Serialize;
 
 use super::actual::{ActualServices, Connections};
@@ -30,9 +30,6 @@ pub(super) struct View<'a> {
     /// Whether there are states.
     #[serde(skip)]
     pub(super) is_compared: bool,
-    /// Whether only the rules were read. They do not show everything about a frontend.
-    #[serde(skip)]
-    pub(super) has_only_rules: bool,
     /// Whether there are connections.
     #[serde(skip)]
     pub(super) is_counted: bool,
@@ -87,8 +84,6 @@ pub(super) struct FrontendView<'a> {
     pub(super) endpoints_not_wanted: Vec<SocketAddr>,
     #[serde(skip)]
     pub(super) compared: State,
-    #[serde(skip)]
-    pub(super) frontend_kind: FrontendKind,
 }
 
 #[derive(Serialize)]
@@ -148,7 +143,6 @@ impl<'a> View<'a> {
             kube_proxy_tables: &held.kube_proxy_tables,
             services: services.collect(),
             is_compared: wanted.is_some(),
-            has_only_rules: found.cluster.is_none(),
             is_counted: connections.is_some(),
             is_filtered: filter.is_any(),
         }
@@ -223,7 +217,6 @@ impl<'a> FrontendView<'a> {
         let changes = both_differ.then_some(compared);
         Some(Self {
             kind: traffic.kind.name(),
-            frontend_kind: traffic.kind,
             family: frontend.family(),
             address: frontend.ip(),
             protocol: frontend.protocol.api_name().to_owned(),
