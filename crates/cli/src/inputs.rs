@@ -43,13 +43,18 @@ pub(crate) fn find_with(args: &ObjectsArgs, proxy: &ProxyArgs, flags: Overrides)
     find_objects(args, proxy, flags, args.empty.meaning(), Objects::default())
 }
 
-/// The same for `explain`, which accepts a node without Services.
-pub(crate) fn find_for_packet(args: &ObjectsArgs, proxy: &ProxyArgs) -> Result<Inputs> {
+/// The same for `explain`, which accepts a node without Services. Pods are kept if `has_pods`.
+pub(crate) fn find_for_packet(
+    args: &ObjectsArgs,
+    proxy: &ProxyArgs,
+    has_pods: bool,
+) -> Result<Inputs> {
     let if_empty = match args.empty.meaning() {
         IfEmpty::Refuse => IfEmpty::RefuseWithoutNode,
         meaning => meaning,
     };
-    find_objects(args, proxy, configuration::overrides(proxy)?, if_empty, Objects::default())
+    let objects = if has_pods { Objects::with_details() } else { Objects::default() };
+    find_objects(args, proxy, configuration::overrides(proxy)?, if_empty, objects)
 }
 
 /// The API server cannot be reached. The input itself may be valid.

@@ -1,10 +1,12 @@
 //! Parts of objects that do not affect rules. They are read only for commands that use them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
+use rulegen_net::parse_address;
 use serde::Deserialize;
 
-use crate::object::{object, or_default};
+use crate::object::{Metadata, object, objects, or_default};
 use crate::object_key::ObjectKey;
 
 /// Parts of objects that do not affect rules.
@@ -12,6 +14,8 @@ use crate::object_key::ObjectKey;
 pub struct Details {
     /// All labels of the Services.
     pub service_labels: BTreeMap<ObjectKey, ServiceLabels>,
+    /// The addresses of Pods. A Pod that has ended has none: another may have its address.
+    pub pods: BTreeMap<ObjectKey, BTreeSet<IpAddr>>,
 }
 
 /// All labels of a Service. A label without a value has the empty string.
@@ -22,6 +26,9 @@ impl Details {
     pub(crate) fn append(&mut self, other: Self) {
         for (key, labels) in other.service_labels {
             self.service_labels.entry(key).or_insert(labels);
+        }
+        for (key, addresses) in other.pods {
+            self.pods.entry(key).or_insert(addresses);
         }
     }
 }
@@ -53,10 +60,94 @@ impl Labelled {
     }
 }
 
+/// A core/v1 Pod.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Pod {
+    #[serde(deserialize_with = "object")]
+    pub(crate) metadata: Metadata,
+    #[serde(deserialize_with = "object")]
+    status: PodStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct PodStatus {
+    phase: Option<String>,
+    #[serde(rename = "podIP")]
+    pod_ip: Option<String>,
+    #[serde(rename = "podIPs", deserialize_with = "objects")]
+    pod_ips: Vec<PodIp>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PodIp {
+    #[serde(deserialize_with = "or_default")]
+    ip: String,
+}
+
+impl Pod {
+    pub(crate) fn addresses(&self) -> BTreeSet<IpAddr> {
+        let status = &self.status;
+        if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+            return BTreeSet::new();
+        }
+        let all = status.pod_ips.iter().map(|pod_ip| &pod_ip.ip).chain(&status.pod_ip);
+        all.filter_map(|ip| parse_address(ip)).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{Objects, read_manifest};
+
+    #[test]
+    fn pods_are_kept_with_their_addresses_only_if_asked_for() {
+        let pod = |name: &str, status: &str| {
+            format!(
+                r#"{{"apiVersion": "v1", "kind": "Pod", "metadata": {{"name": "{name}", "namespace": "n"}}, "status": {status}}}"#
+            )
+        };
+        let pods = [
+            pod(
+                "a",
+                r#"{"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}"#,
+            ),
+            pod("single", r#"{"podIP": "10.0.0.2"}"#),
+            pod("ended", r#"{"phase": "Succeeded", "podIP": "10.0.0.3"}"#),
+            pod("pending", r#"{"phase": "Pending", "podIPs": null}"#),
+            pod("wrong", r#"{"podIPs": [{"ip": "x"}, {}]}"#),
+        ];
+        let list =
+            format!(r#"{{"apiVersion": "v1", "kind": "PodList", "items": [{}]}}"#, pods.join(","));
+        let events = format!(
+            r#"{{"type": "ADDED", "object": {0}}} {{"type": "MODIFIED", "object": {1}}} {{"type": "ADDED", "object": {2}}} {{"type": "DELETED", "object": {2}}}"#,
+            pod("b", r#"{"podIP": "10.0.0.4"}"#),
+            pod("b", r#"{"podIP": "10.0.0.5"}"#),
+            pod("gone", r#"{"podIP": "10.0.0.6"}"#),
+        );
+        let mut objects = Objects::with_details();
+        let mut without = Objects::default();
+        for text in [&list, &events] {
+            assert_eq!(read_manifest("test", text.as_bytes(), &mut objects), []);
+            assert_eq!(read_manifest("test", text.as_bytes(), &mut without), []);
+        }
+        let addresses = |name: &str| {
+            let addresses = objects.pod_addresses("n", name).into_iter();
+            addresses.map(|ip| ip.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(addresses("a"), ["10.0.0.1", "fd00::1"]);
+        assert_eq!(addresses("single"), ["10.0.0.2"]);
+        assert_eq!(addresses("b"), ["10.0.0.5"], "the last event counts");
+        for name in ["ended", "pending", "wrong", "gone"] {
+            assert!(addresses(name).is_empty(), "{name}");
+        }
+        assert!(objects.ignored.is_empty());
+        assert!(without.pod_addresses("n", "a").is_empty());
+        assert_eq!(without.ignored["Pod"], 9);
+    }
 
     /// From YAML and from the items of a JSON list. The first of two objects with one name counts.
     #[test]

@@ -10,7 +10,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::details::Labelled;
+use crate::details::{Labelled, Pod};
 use crate::document::{Document, Documents, MAX_DOCUMENT_BYTES};
 use crate::foreign;
 use crate::kind::{Kind, Object as KubernetesObject};
@@ -232,6 +232,15 @@ impl Reader<'_> {
             ("v1", "Node") => {
                 let read = self.read(tree, "Node");
                 self.objects.nodes.extend(read);
+            }
+            ("v1", "Pod") if self.objects.details.is_some() => {
+                let read: Option<Sourced<Pod>> = self.read(tree, "Pod");
+                if let (Some(Sourced { object, .. }), Some(details)) =
+                    (read, &mut self.objects.details)
+                {
+                    let key = ObjectKey::of(&object.metadata);
+                    details.pods.entry(key).or_insert_with(|| object.addresses());
+                }
             }
             ("networking.k8s.io/v1" | "networking.k8s.io/v1beta1", "ServiceCIDR") => {
                 let read = self.read(tree, "ServiceCIDR");
@@ -524,7 +533,9 @@ impl Tree<'_> {
             field.and_then(Value::as_str).unwrap_or_default().to_owned()
         };
         let namespace = match (kind, text("namespace")) {
-            ("Service" | "EndpointSlice" | "Endpoints", namespace) if namespace.is_empty() => {
+            ("Service" | "EndpointSlice" | "Endpoints" | "Pod", namespace)
+                if namespace.is_empty() =>
+            {
                 "default".to_owned()
             }
             (_, namespace) => namespace,

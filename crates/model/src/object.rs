@@ -451,7 +451,7 @@ where
     Ok(object.map(|Object(object)| object).unwrap_or_default())
 }
 
-fn objects<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+pub(crate) fn objects<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::details::Details;
 use crate::object::{EndpointSlice, Endpoints, NodeObject, Service, ServiceCidr, SliceEndpoint};
+use crate::object_key::ObjectKey;
 use crate::problem::Source;
 use rulegen_net::parse_address;
 
@@ -57,8 +58,13 @@ impl Objects {
         if self.details.is_some() { Self::with_details() } else { Self::default() }
     }
 
-    /// The addresses of a pod in EndpointSlices that name it (`targetRef`), ordered.
+    /// The addresses of a pod, ordered: those of the Pod if it is known, else those of endpoints
+    /// that name it (`targetRef`).
     pub fn pod_addresses(&self, namespace: &str, name: &str) -> BTreeSet<IpAddr> {
+        let pods = self.details.as_ref().map(|details| &details.pods);
+        if let Some(addresses) = pods.and_then(|pods| pods.get(&ObjectKey::new(namespace, name))) {
+            return addresses.clone();
+        }
         let is_pod = |endpoint: &&SliceEndpoint| {
             endpoint.target_ref.as_ref().is_some_and(|target| {
                 *target.kind == *"Pod" && *target.namespace == *namespace && *target.name == *name

@@ -42,5 +42,9 @@ fn key(objects: &Objects) -> Option<Key> {
         let metadata = &objects.endpoints.first()?.object.metadata;
         Some(("Endpoints", metadata.namespace().to_owned(), metadata.name.clone()))
     };
-    service.or_else(slice).or_else(node).or_else(cidr).or_else(endpoints)
+    let pod = || {
+        let key = objects.details.as_ref()?.pods.keys().next()?;
+        Some(("Pod", key.namespace.to_string(), key.name.to_string()))
+    };
+    service.or_else(slice).or_else(node).or_else(cidr).or_else(endpoints).or_else(pod)
 }

@@ -7,7 +7,7 @@ use std::num::NonZeroU16;
 use rulegen_compiler::{iptables, nftables, plan};
 use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_inspect::explain::{
-    Destination, Explanation, NoPort, ServiceState, by_ruleset, by_table, resolve,
+    Destination, Explanation, NoPort, ServiceState, by_ruleset, by_table, resolve, resolve_ip,
 };
 use rulegen_model::{ObjectKey, ServicePort, Snapshot, Store, UnavailableReason, Unproxied};
 use rulegen_net::{IpFamily, Protocol, ServicePortName};
@@ -59,18 +59,21 @@ fn resolved(
 ) -> Result<(SocketAddr, Protocol), String> {
     let service = match destination {
         Destination::Address(address, protocol) => return Ok((*address, *protocol)),
-        Destination::WithoutPort(ip, _) => {
-            let (port, protocol) = Destination::STAND_IN;
-            return Ok((SocketAddr::new(*ip, port), protocol));
-        }
-        Destination::Service(service) => service,
+        Destination::WithoutPort(ip, _) => return Ok(Destination::stand_in(*ip)),
+        Destination::Service(service) | Destination::Ping(service) => service,
     };
     let key = ObjectKey::new(&service.namespace, &service.name);
     let ports = store.service(&key);
     let cluster_ip = |port: &ServicePort| SocketAddr::new(port.cluster_ip, port.port);
     let cluster_ips = ports.unwrap_or_default().iter().map(|of| (&of.name, cluster_ip(of)));
     let state = || state(ports, store.unproxied(&key));
-    resolve(service, family, cluster_ips, state).map_err(|error| error.to_string())
+    let resolved = match destination {
+        Destination::Ping(_) => {
+            resolve_ip(service, family, cluster_ips, state).map(Destination::stand_in)
+        }
+        _ => resolve(service, family, cluster_ips, state),
+    };
+    resolved.map_err(|error| error.to_string())
 }
 
 /// What is known of a Service without a cluster IP of a family.
@@ -99,10 +102,7 @@ impl ExplainRequest {
         let unavailable =
             |name: &ServicePortName| Some((name.clone(), store.unavailability(name, of_family)?));
         let unavailable_ports = ports.filter_map(|port| unavailable(&port.name)).collect();
-        let no_port = match query.to {
-            Destination::WithoutPort(_, no_port) => Some(no_port),
-            _ => None,
-        };
+        let no_port = query.to.no_port();
         Ok(Self { packet, no_port, snapshot, config: store.config().clone(), unavailable_ports })
     }
 

@@ -722,6 +722,8 @@ fn explain_page_shows_frontend_outcomes_and_errors() {
     let ping = explained("from=10.244.1.9&to=10.96.0.10/icmp");
     assert_eq!(ping["packet"]["protocol"], "icmp");
     assert_eq!(ping["remarks"][0]["code"], "icmp");
+    assert_eq!(explained("from=10.244.1.9&to=shop/web/icmp"), ping, "by name");
+    assert_eq!(explained("from=10.244.1.9&to=web.shop.svc/icmp"), ping);
 
     let text = html(&status, "/explain?from=10.244.1.9&to=shop/web:http");
     assert!(text.matches(">1/3<").count() == 3 && text.contains("shop/web:http"), "{text}");

@@ -35,13 +35,13 @@ unknown [rule], what was not followed: rules of others, chains of other tables."
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
     /// Source of the packet: the IP address of a pod, of this node or any other; or NAMESPACE/NAME of a pod,
-    /// if an EndpointSlice has its address (targetRef)
+    /// if a Pod or an EndpointSlice (targetRef) in the input has its address
     #[arg(long, value_name = "SOURCE", value_parser = Sender::parse)]
     pub(crate) from: Sender,
 
     /// Destination of the packet: IP:PORT (IPv6 in brackets), with /udp or /sctp if not
     /// TCP; NAMESPACE/NAME of a Service, also as NAME.NAMESPACE.svc, with the name or number of the port
-    /// (:PORT) if it has several; NAMESPACE/NAME:PORT of a pod; or IP/icmp
+    /// (:PORT) if it has several; NAMESPACE/NAME:PORT of a pod; or an IP or a name with /icmp
     #[arg(long, value_name = "DESTINATION", value_parser = Destination::parse)]
     pub(crate) to: Destination,
 

@@ -19,12 +19,29 @@ pub enum Destination {
     Service(ServiceRef),
     /// An address without a port, which no Service can translate.
     WithoutPort(IpAddr, NoPort),
+    /// ICMP to the cluster IP of a Service. If there is no such Service, to a pod.
+    Ping(ServiceRef),
 }
 
 impl Destination {
     /// The protocol and port with which rules are followed for a packet without a port. Services
     /// have no port 0, and rules of other programs seldom name SCTP.
     pub const STAND_IN: (u16, Protocol) = (0, Protocol::Sctp);
+
+    /// The address and protocol with which rules are followed for a packet without a port.
+    pub fn stand_in(ip: IpAddr) -> (SocketAddr, Protocol) {
+        let (port, protocol) = Self::STAND_IN;
+        (SocketAddr::new(ip, port), protocol)
+    }
+
+    /// Why the packet has no port, if so.
+    pub fn no_port(&self) -> Option<NoPort> {
+        match self {
+            Self::Address(..) | Self::Service(_) => None,
+            Self::WithoutPort(_, no_port) => Some(*no_port),
+            Self::Ping(_) => Some(NoPort::Icmp),
+        }
+    }
 }
 
 /// A name does not identify exactly one port of a Service.
@@ -47,7 +64,7 @@ enum UnresolvedReason {
 
 impl Destination {
     /// Reads `IP:PORT[/PROTOCOL]`, TCP by default, `NAMESPACE/NAME[:PORT][/PROTOCOL]`, the DNS name
-    /// of a Service in place of `NAMESPACE/NAME`, or `IP` or `IP/icmp`.
+    /// of a Service in place of `NAMESPACE/NAME`, `IP` or `IP/icmp`, or `NAMESPACE/NAME/icmp`.
     ///
     /// # Errors
     /// Describes what is wrong with the text.
@@ -64,8 +81,14 @@ impl Destination {
         }
         // A wrong address is no namespace.
         let is_namespace = !first.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-        let service = of_dns_name(text).or_else(|| text.parse().ok());
-        service.filter(|_| is_namespace).map(Self::Service).ok_or_else(|| {
+        let named = |text: &str| of_dns_name(text).or_else(|| text.parse().ok());
+        let pinged = text.rsplit_once('/').filter(|(_, protocol)| is_icmp(protocol));
+        let pinged = pinged.and_then(|(name, _)| named(name));
+        let is_bare = |service: &ServiceRef| service.port.is_none() && service.protocol.is_none();
+        if let Some(service) = pinged.filter(is_bare).filter(|_| is_namespace) {
+            return Ok(Self::Ping(service));
+        }
+        named(text).filter(|_| is_namespace).map(Self::Service).ok_or_else(|| {
             format!(
                 "invalid IP:PORT[/PROTO] (IPv6: [IP]:PORT) or NAMESPACE/NAME[:PORT][/PROTO] {text:?}"
             )
@@ -78,10 +101,15 @@ fn without_port(text: &str) -> Option<Destination> {
     let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let ip = bare.unwrap_or(address).parse().ok()?;
     match protocol.to_ascii_lowercase().as_str() {
-        "icmp" | "icmpv6" | "ipv6-icmp" => Some(Destination::WithoutPort(ip, NoPort::Icmp)),
+        icmp if is_icmp(icmp) => Some(Destination::WithoutPort(ip, NoPort::Icmp)),
         "" => Some(Destination::WithoutPort(ip, NoPort::Absent)),
         other => Protocol::from_name(other).map(|_| Destination::WithoutPort(ip, NoPort::Absent)),
     }
+}
+
+fn is_icmp(protocol: &str) -> bool {
+    let names = ["icmp", "icmpv6", "ipv6-icmp"];
+    names.iter().any(|name| name.eq_ignore_ascii_case(protocol))
 }
 
 /// Reads `NAME.NAMESPACE.svc`, with or without the cluster's domain (`cluster.local`), then as the
@@ -120,6 +148,27 @@ pub fn resolve<'a>(
         _ => UnresolvedReason::SeveralPorts(ports()),
     };
     Err(UnresolvedService { service: service.clone(), family, reason })
+}
+
+/// The cluster IP of a Service's name, as [`resolve`] without a port.
+///
+/// # Errors
+/// If the Service has no cluster IP of the family.
+pub fn resolve_ip<'a>(
+    service: &ServiceRef,
+    family: IpFamily,
+    cluster_ips: impl IntoIterator<Item = (&'a ServicePortName, SocketAddr)>,
+    state: impl FnOnce() -> ServiceState,
+) -> Result<IpAddr, UnresolvedService> {
+    let is_meant = |(name, at): &(&ServicePortName, SocketAddr)| {
+        service.is_service_of(name) && IpFamily::of(at.ip()) == family
+    };
+    let found = cluster_ips.into_iter().find(is_meant);
+    found.map(|(_, at)| at.ip()).ok_or_else(|| UnresolvedService {
+        service: service.clone(),
+        family,
+        reason: UnresolvedReason::NoClusterIp(state()),
+    })
 }
 
 fn described(name: &ServicePortName, at: SocketAddr) -> String {
@@ -207,9 +256,27 @@ mod tests {
             let wanted = Destination::WithoutPort(ip.parse().unwrap(), no_port);
             assert_eq!(Destination::parse(text), Ok(wanted), "{text}");
         }
-        for wrong in
-            ["", "web", "/web", "default/", "10.96.0.1/gre", "a/b:", "a/<b>", "web.default.pod:80"]
-        {
+        for text in ["default/web", "web.default.svc", "web.default.svc.cluster.local"] {
+            for protocol in ["icmp", "ICMP", "icmpv6"] {
+                let service = "default/web".parse().map(Destination::Ping).unwrap();
+                assert_eq!(Destination::parse(&format!("{text}/{protocol}")), Ok(service));
+            }
+        }
+        let service = "default/icmp".parse().map(Destination::Service).unwrap();
+        assert_eq!(Destination::parse("default/icmp"), Ok(service), "a Service of this name");
+        for wrong in [
+            "default/web:80/icmp",
+            "default/web/udp/icmp",
+            "web.default.svc:80/icmp",
+            "",
+            "web",
+            "/web",
+            "default/",
+            "10.96.0.1/gre",
+            "a/b:",
+            "a/<b>",
+            "web.default.pod:80",
+        ] {
             assert!(Destination::parse(wrong).is_err(), "{wrong}");
         }
         assert!(Destination::parse("10.96.0.1:80/icmp").unwrap_err().contains("tcp, udp or sctp"));

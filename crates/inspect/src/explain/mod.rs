@@ -28,7 +28,7 @@ use rulegen_ruleset::iptables::{self, Ruleset};
 use rulegen_ruleset::nftables::{self, Table};
 
 pub use conditions::{Condition, Surroundings, UnfollowedChain};
-pub use destination::{Destination, UnresolvedService, resolve};
+pub use destination::{Destination, UnresolvedService, resolve, resolve_ip};
 pub use explanation::{
     End, Explanation, PassedRule, Probability, ReachedFrontend, Sender, ShownPacket, UnusedAddress,
 };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result};
-use rulegen_inspect::explain::{Destination, ServiceState, resolve};
+use rulegen_inspect::explain::{Destination, ServiceState, resolve, resolve_ip};
 use rulegen_inspect::listing::Listing;
 use rulegen_model::{Cluster, Service, Unproxied};
 use rulegen_net::{FrontendKind, IpFamily, Protocol, ServicePortName, ServiceRef};
@@ -12,6 +12,12 @@ use rulegen_net::{FrontendKind, IpFamily, Protocol, ServicePortName, ServiceRef}
 use super::rules::Rules;
 use crate::WrongUsage;
 use crate::args::{ExplainArgs, Sender};
+
+/// Whether a pod may be named.
+pub(super) fn may_name_pods(args: &ExplainArgs) -> bool {
+    let is_named = matches!(args.to, Destination::Service(_) | Destination::Ping(_));
+    is_named || matches!(args.from, Sender::Pod(..))
+}
 
 /// Fails with [`rulegen_inspect::explain::UnresolvedService`] if the Service has no address here.
 pub(super) fn of(
@@ -22,9 +28,16 @@ pub(super) fn of(
 ) -> Result<(SocketAddr, Protocol)> {
     let to = match &args.to {
         Destination::Address(address, protocol) => (*address, *protocol),
-        Destination::WithoutPort(ip, _) => {
-            let (port, protocol) = Destination::STAND_IN;
-            (SocketAddr::new(*ip, port), protocol)
+        Destination::WithoutPort(ip, _) => Destination::stand_in(*ip),
+        Destination::Ping(service) => {
+            let state = || state(service, cluster);
+            let ip = match resolve_ip(service, family, cluster_ips(&rules.listing()), state) {
+                Err(error) if error.is_unknown() => {
+                    pod_ip(service, family, cluster).ok_or(error)?
+                }
+                resolved => resolved?,
+            };
+            Destination::stand_in(ip)
         }
         Destination::Service(service) => {
             let state = || state(service, cluster);
@@ -53,13 +66,13 @@ pub(super) fn source(args: &ExplainArgs, cluster: Option<&Cluster>) -> Result<Ip
     let family = match &args.to {
         Destination::Address(to, _) => Some(IpFamily::of(to.ip())),
         Destination::WithoutPort(ip, _) => Some(IpFamily::of(*ip)),
-        Destination::Service(_) => None,
+        Destination::Service(_) | Destination::Ping(_) => None,
     };
     let is_of_family = |ip: &&IpAddr| family.is_none_or(|family| IpFamily::of(**ip) == family);
     addresses.iter().find(is_of_family).copied().with_context(|| {
         format!(
-            "no EndpointSlice has an address of pod {namespace}/{name} (targetRef): give --from its \
-             IP address"
+            "no Pod or EndpointSlice (targetRef) in the input has an address of pod \
+             {namespace}/{name}: give --from its IP address"
         )
     })
 }
@@ -70,15 +83,17 @@ fn pod_port(
     family: IpFamily,
     cluster: Option<&Cluster>,
 ) -> Result<Option<(SocketAddr, Protocol)>> {
-    let addresses = pod_addresses(cluster, &of.namespace, &of.name);
-    let Some(ip) = addresses.iter().find(|ip| IpFamily::of(**ip) == family) else {
-        return Ok(None);
-    };
+    let Some(ip) = pod_ip(of, family, cluster) else { return Ok(None) };
     let port = of.port.as_ref().and_then(|port| port.parse().ok());
     let port = port.ok_or_else(|| {
         WrongUsage(format!("{of} is a pod: give the number of its port, as in {of}:8080"))
     })?;
-    Ok(Some((SocketAddr::new(*ip, port), of.protocol.unwrap_or(Protocol::Tcp))))
+    Ok(Some((SocketAddr::new(ip, port), of.protocol.unwrap_or(Protocol::Tcp))))
+}
+
+fn pod_ip(of: &ServiceRef, family: IpFamily, cluster: Option<&Cluster>) -> Option<IpAddr> {
+    let addresses = pod_addresses(cluster, &of.namespace, &of.name);
+    addresses.into_iter().find(|ip| IpFamily::of(*ip) == family)
 }
 
 fn pod_addresses(cluster: Option<&Cluster>, namespace: &str, name: &str) -> BTreeSet<IpAddr> {

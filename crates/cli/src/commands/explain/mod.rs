@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use rulegen_compiler::{Plan, plan};
 use rulegen_config::ProxyMode;
 use rulegen_inspect::explain::{
-    About, Destination, End, Explanation, Outcome, Remark, UnresolvedService, UnusedAddress,
+    About, End, Explanation, Outcome, Remark, UnresolvedService, UnusedAddress,
 };
 use rulegen_inspect::words::{Code, ROUTE_LOCALNET_OFF, ROUTE_LOCALNET_REMEDY};
 use rulegen_model::Cluster;
@@ -30,7 +30,7 @@ use crate::input;
 use crate::inputs::{Inputs, find_for_packet};
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
-    let found = find_for_packet(&args.objects, &args.proxy)?;
+    let found = find_for_packet(&args.objects, &args.proxy, destination::may_name_pods(args))?;
     let explanation = match explain(args, &found) {
         Ok(explanation) => explanation,
         Err(error) => return unresolved(args, error),
@@ -89,7 +89,7 @@ fn explain(args: &ExplainArgs, found: &Inputs) -> Result<Explanation> {
     };
     let packet = sent(args, from, &local, destination::of(args, family, &rules, cluster)?);
     let mut explanation = rules.explain(&local, &packet, plan.as_ref());
-    if let Destination::WithoutPort(_, no_port) = args.to {
+    if let Some(no_port) = args.to.no_port() {
         explanation.without_port(no_port);
     }
     if let (Some(cluster), Some(plan)) = (cluster, &plan) {
