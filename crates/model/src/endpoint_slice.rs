@@ -1,6 +1,6 @@
 //! Validates EndpointSlices and joins their endpoints with service ports.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -19,6 +19,26 @@ pub(crate) struct Slice {
     family: IpFamily,
     ports: Box<[SlicePort]>,
     endpoints: Box<[CheckedEndpoint]>,
+    /// `None` if it has none.
+    unused: Option<Box<UnusedFields>>,
+}
+
+/// What a slice says about its endpoints without effect on rules.
+struct UnusedFields {
+    /// The names of the endpoints' Pods, each with a line feed behind it. One text takes half the
+    /// memory of one for each.
+    pods: Box<str>,
+    /// The addresses after the first, with the index of their endpoint.
+    addresses: Box<[(usize, IpAddr)]>,
+}
+
+/// What a slice says about an endpoint without effect on rules.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EndpointDetails {
+    /// The name of its Pod (`targetRef`).
+    pub pod: Option<String>,
+    /// Its addresses after the first, which no proxy uses.
+    pub unused_addresses: Vec<IpAddr>,
 }
 
 struct SlicePort {
@@ -58,11 +78,11 @@ impl Slice {
             return None;
         }
         let family = family(&slice.address_type, report)?;
-        Some(Self {
-            family,
-            ports: ports(slice, intern, report).into(),
-            endpoints: endpoints(slice, family, intern, report).into(),
-        })
+        let ports = ports(slice, intern, report).into();
+        let (fields, endpoints): (Vec<&SliceEndpoint>, Vec<CheckedEndpoint>) =
+            endpoints(slice, family, intern, report).into_iter().unzip();
+        let unused = UnusedFields::of(&fields).map(Box::new);
+        Some(Self { family, ports, endpoints: endpoints.into(), unused })
     }
 
     pub(crate) fn family(&self) -> IpFamily {
@@ -78,6 +98,53 @@ impl Slice {
     pub(crate) fn ports(&self) -> impl Iterator<Item = (&str, Protocol)> {
         self.ports.iter().map(|port| (&*port.name, port.protocol))
     }
+}
+
+impl UnusedFields {
+    fn of(endpoints: &[&SliceEndpoint]) -> Option<Self> {
+        let pods: Vec<&str> = endpoints.iter().map(|endpoint| pod(endpoint)).collect();
+        let addresses = endpoints.iter().enumerate().flat_map(|(n, endpoint)| {
+            let unused = endpoint.unused_addresses().iter();
+            unused.filter_map(move |ip| Some((n, parse_address(ip)?)))
+        });
+        let addresses: Box<[_]> = addresses.collect();
+        let has_pods = pods.iter().any(|pod| !pod.is_empty());
+        (has_pods || !addresses.is_empty())
+            .then(|| Self { pods: pods.iter().flat_map(|pod| [*pod, "\n"]).collect(), addresses })
+    }
+}
+
+/// The name of an endpoint's Pod; empty if it has none.
+fn pod(endpoint: &SliceEndpoint) -> &str {
+    let target = endpoint.target_ref.as_ref().filter(|target| *target.kind == *"Pod");
+    let name = target.map_or("", |target| &target.name);
+    if name.contains('\n') { "" } else { name }
+}
+
+/// Details of the endpoints with these addresses. Of two endpoints with one address, the one that is
+/// not terminating counts, as in [`join`].
+pub(crate) fn details<'a>(
+    slices: impl Iterator<Item = &'a Slice>,
+    addresses: &BTreeSet<IpAddr>,
+) -> BTreeMap<IpAddr, EndpointDetails> {
+    let mut details = BTreeMap::new();
+    for slice in slices {
+        let Some(unused) = &slice.unused else { continue };
+        let named = slice.endpoints.iter().zip(unused.pods.lines()).enumerate();
+        for (n, (endpoint, pod)) in named.filter(|(_, (of, _))| addresses.contains(&of.address)) {
+            let of_endpoint = unused.addresses.iter().filter(|(of, _)| *of == n);
+            let of_endpoint = EndpointDetails {
+                pod: Some(pod.to_owned()).filter(|pod| !pod.is_empty()),
+                unused_addresses: of_endpoint.map(|(_, ip)| *ip).collect(),
+            };
+            if endpoint.terminating {
+                details.entry(endpoint.address).or_insert(of_endpoint);
+            } else {
+                details.insert(endpoint.address, of_endpoint);
+            }
+        }
+    }
+    details
 }
 
 /// Adds the endpoints of a Service's slices to its ports, as seen from a node. Each `IP:port`
@@ -190,12 +257,12 @@ fn ports(
     ports
 }
 
-fn endpoints(
-    slice: &EndpointSlice,
+fn endpoints<'a>(
+    slice: &'a EndpointSlice,
     family: IpFamily,
     intern: &mut dyn FnMut(&str) -> Arc<str>,
     report: &mut Report<'_>,
-) -> Vec<CheckedEndpoint> {
+) -> Vec<(&'a SliceEndpoint, CheckedEndpoint)> {
     let mut endpoints = Vec::with_capacity(slice.endpoints.len());
     for (n, endpoint) in slice.endpoints.iter().enumerate() {
         let Some(text) =
@@ -204,7 +271,7 @@ fn endpoints(
             continue;
         };
         match usable_address(text, family) {
-            Ok(address) => endpoints.push(endpoint_at(address, endpoint, intern)),
+            Ok(address) => endpoints.push((endpoint, endpoint_at(address, endpoint, intern))),
             Err(why) => report.warn(format!("endpoints[{n}].addresses[0]"), why),
         }
     }

@@ -46,6 +46,7 @@ pub use complete::IfEmpty;
 pub use details::{Details, ServiceLabels, read_labels};
 pub use document::MAX_DOCUMENT_BYTES;
 pub use endpoint::{Endpoint, Hint};
+pub use endpoint_slice::EndpointDetails;
 pub use external_ips::ExternalIps;
 pub use kind::{Kind, Object};
 pub use load_balancing::LoadBalancing;

@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use rayon::prelude::*;
 
 use crate::budget::{ServiceSize, TooLarge};
-use crate::endpoint_slice::{Slice, join};
+use crate::endpoint_slice::{EndpointDetails, Slice, details, join};
 use crate::kind::{Kind, Object};
 use crate::node::{FamilyAddresses, Host, Node};
 use crate::node_claims::NodeClaims;
@@ -337,6 +337,16 @@ impl Store {
         let key = ObjectKey { namespace: name.namespace.clone(), name: name.service.clone() };
         let slices = self.slices.get(&key).map(Vec::as_slice).unwrap_or_default();
         unavailability_of(self.service_port(name, family)?, slices.iter().map(|(_, slice)| slice))
+    }
+
+    /// What slices say about the endpoints of a Service at these addresses, without effect on rules.
+    pub fn endpoint_details(
+        &self,
+        service: &ObjectKey,
+        addresses: &BTreeSet<IpAddr>,
+    ) -> BTreeMap<IpAddr, EndpointDetails> {
+        let slices = self.slices.get(service).map(Vec::as_slice).unwrap_or_default();
+        details(slices.iter().map(|(_, slice)| slice), addresses)
     }
 
     /// Whether something changed since the last call that may affect rules.

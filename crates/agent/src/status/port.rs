@@ -1,13 +1,15 @@
 //! A service port on the page of its Service.
 
-use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use rulegen_compiler::{Plan, ServicePlan, plan_service};
 use rulegen_config::ProxyConfig;
 use rulegen_inspect::words;
-use rulegen_model::{Endpoint, LoadBalancing, Node, ServicePort, UnavailableReason, not_chosen};
+use rulegen_model::{
+    Endpoint, EndpointDetails, LoadBalancing, Node, ServicePort, UnavailableReason, not_chosen,
+};
 use serde::Serialize;
 
 use super::counters::Connections;
@@ -43,6 +45,14 @@ pub(super) struct Port {
 #[serde(rename_all = "camelCase")]
 pub(super) struct EndpointShown {
     pub(super) address: SocketAddr,
+    /// The name of its Pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pod: Option<String>,
+    /// Its other addresses, which no proxy uses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) unused_addresses: Vec<IpAddr>,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) more_unused_addresses: usize,
     pub(super) local: bool,
     pub(super) state: &'static str,
     /// Why no traffic goes to it; `None` if it is used.
@@ -78,6 +88,7 @@ pub(super) struct PageContext<'a> {
     pub(super) plan: &'a Plan,
     pub(super) owners: &'a Owners,
     pub(super) connections: Option<&'a Connections>,
+    pub(super) details: &'a BTreeMap<IpAddr, EndpointDetails>,
 }
 
 /// The endpoints that any traffic may reach. Both the list of Services and the page of a Service count
@@ -88,6 +99,14 @@ pub(super) fn chosen_endpoints(plan: &ServicePlan) -> HashSet<SocketAddr> {
 
 /// The maximum number of endpoints drawn per path.
 const DRAWN: usize = 8;
+
+/// The maximum number of unused addresses shown per endpoint.
+const UNUSED: usize = 3;
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
 
 impl Port {
     pub(super) fn of(
@@ -114,8 +133,16 @@ impl Port {
         let endpoint = |endpoint: &Endpoint| {
             let is_used = chosen.contains(&endpoint.address);
             let unused = (!is_used).then(|| words::not_chosen(not_chosen(port, endpoint)));
+            let details = context.details.get(&endpoint.address.ip());
+            let EndpointDetails { pod, mut unused_addresses } =
+                details.cloned().unwrap_or_default();
+            let more_unused_addresses = unused_addresses.len().saturating_sub(UNUSED);
+            unused_addresses.truncate(UNUSED);
             EndpointShown {
                 address: endpoint.address,
+                pod,
+                unused_addresses,
+                more_unused_addresses,
                 local: endpoint.local,
                 state: state(endpoint),
                 unused: unused.map(|(_, text)| text),
@@ -174,6 +201,10 @@ impl Port {
                 )
             }
         }
+    }
+
+    pub(super) fn has_pods(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.pod.is_some())
     }
 
     /// The range of endpoints shown, if not all are.

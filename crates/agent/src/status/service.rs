@@ -1,12 +1,15 @@
 //! `/services/{namespace}/{name}`: the paths of traffic to one Service.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use askama::Template;
 use rulegen_compiler::plan;
 use rulegen_config::ProxyConfig;
 use rulegen_inspect::words::ServiceCondition;
-use rulegen_model::{Kind, Node, ObjectKey, ServicePort, Snapshot, UnavailableReason};
+use rulegen_model::{
+    EndpointDetails, Kind, Node, ObjectKey, ServicePort, Snapshot, UnavailableReason,
+};
 use rulegen_net::IpFamily;
 use serde::Serialize;
 
@@ -118,6 +121,8 @@ struct Copied {
     ports: BTreeMap<usize, Copy>,
     /// All service ports that claim a frontend of these ports, including these ports.
     claimants: Vec<ServicePort>,
+    /// Details of the endpoints on the page.
+    details: BTreeMap<IpAddr, EndpointDetails>,
 }
 
 struct Copy {
@@ -142,9 +147,15 @@ impl Copied {
                 ports.extend(copied(part));
             }
         }
+        let on_page = parts.parts.iter().filter_map(|part| {
+            let endpoints = &all.get(part.port)?.endpoints;
+            endpoints.get(part.range(endpoints.len()))
+        });
+        let on_page = on_page.flatten().map(|endpoint| endpoint.address.ip()).collect();
+        let details = store.endpoint_details(key, &on_page);
         let claimants = claimants(store, ports.values().map(|copy: &Copy| &copy.port));
         let (node, config) = (store.node().clone(), store.config().clone());
-        Some(Self { node, config, level, state, parts, ports, claimants })
+        Some(Self { node, config, level, state, parts, ports, claimants, details })
     }
 
     fn connections(&self, status: &Status) -> Option<Result<Connections, String>> {
@@ -160,7 +171,8 @@ impl Copied {
             let Copy { port, unavailability } = self.ports.get(&part.port)?;
             let plan = plans.iter().find(|plan| plan.family == port.family())?;
             let (node, config, owners) = (&self.node, &self.config, &owners);
-            let context = PageContext { node, config, plan, owners, connections };
+            let details = &self.details;
+            let context = PageContext { node, config, plan, owners, connections, details };
             Some(Port::of(port, part, unavailability.as_ref(), &context))
         };
         self.parts.parts.iter().filter_map(shown).collect()

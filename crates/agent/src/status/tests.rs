@@ -226,7 +226,7 @@ fn parameter_that_is_too_long_gets_400_with_its_name() {
 #[test]
 fn large_service_is_shown_in_pages_of_bounded_size() {
     const PORTS: usize = 300;
-    const MOST: usize = 500_000;
+    const MOST: usize = 1_500_000;
     let config = ProxyConfig { max_service_size: Some(usize::MAX), ..ProxyConfig::default() };
     let status = of_store(&about(), ConfiguredStore::new(config, Host::default()));
     let ips = |n: usize| format!("203.{}.{}.{}", n >> 16, n >> 8 & 255, n & 255);
@@ -236,8 +236,14 @@ fn large_service_is_shown_in_pages_of_bounded_size() {
     let spec = json!({"type": "LoadBalancer", "ports": ports.collect::<Vec<_>>(),
         "externalIPs": externals, "loadBalancerSourceRanges": ranges});
     put(&status, service("shop", "huge", "10.96.0.10", &spec));
-    let endpoints: Vec<Value> =
-        (0..250).map(|n| endpoint(&format!("10.244.1.{n}"), "node-1", true)).collect();
+    let endpoints = (0..250).map(|n| {
+        let mut endpoint = endpoint(&format!("10.244.1.{n}"), "node-1", true);
+        let unused = (0..99).map(|m| format!("10.245.{n}.{m}"));
+        endpoint["addresses"].as_array_mut().unwrap().extend(unused.map(Value::from));
+        endpoint["targetRef"] = json!({"kind": "Pod", "name": "p".repeat(253)});
+        endpoint
+    });
+    let endpoints: Vec<Value> = endpoints.collect();
     let mut slice = slice("shop", "huge", "p1", &json!(endpoints));
     if let Object::EndpointSlice(slice) = &mut slice {
         let ports = (1..=PORTS)
@@ -411,6 +417,49 @@ fn service_page_shows_paths_with_endpoint_probabilities() {
     assert_eq!(port["unavailability"], Value::Null);
     let text = html(&status, "/services/shop/web");
     assert!(text.matches(">1/3<").count() == 3 && text.contains("10.244.3.1:8080"), "{text}");
+}
+
+/// The slice of a Pod that replaced another with the same address has another name.
+#[test]
+fn service_page_shows_pods_and_unused_addresses_of_endpoints() {
+    let status = cluster();
+    let text = html(&status, "/services/shop/web");
+    assert!(!text.contains(">Pod<") && !text.contains("not used:"), "{text}");
+    let named = |ip: &str, kind: &str, name: &str, terminating: bool| {
+        json!({"addresses": [ip], "nodeName": "node-1",
+            "conditions": {"ready": !terminating, "terminating": terminating},
+            "targetRef": {"kind": kind, "namespace": "shop", "name": name}})
+    };
+    let mut first = named("10.244.1.1", "Pod", "web-1", false);
+    first["addresses"] =
+        json!(["10.244.1.1", "10.244.1.9", "10.244.1.8", "x", "10.244.1.7", "10.244.1.6"]);
+    let endpoints = json!([
+        named("10.244.1.1", "Pod", "web-old", true),
+        {"addresses": ["127.0.0.1"], "targetRef": {"kind": "Pod", "name": "wrong"}},
+        first,
+        {"addresses": ["10.244.1.2"]},
+        named("10.244.1.3", "VirtualMachine", "vm", false),
+        named("10.244.1.4", "Pod", MARKUP, true),
+    ]);
+    put(&status, slice("shop", "web", "http", &endpoints));
+    status.known.store.write().changes();
+    let page = data(&status, "/services/shop/web");
+    let shown: Vec<(Value, Value)> = page["ports"][0]["endpoints"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|of| (of["pod"].clone(), of["unusedAddresses"].clone()))
+        .collect();
+    let expected = [
+        (json!("web-1"), json!(["10.244.1.9", "10.244.1.8", "10.244.1.7"])),
+        (Value::Null, Value::Null),
+        (Value::Null, Value::Null),
+        (json!(MARKUP), Value::Null),
+    ];
+    assert_eq!(shown, expected);
+    let text = html(&status, "/services/shop/web");
+    assert!(text.contains("<td>web-1</td>") && !text.contains(MARKUP), "{text}");
+    assert!(text.contains("not used: 10.244.1.9, 10.244.1.8, 10.244.1.7 and 1 more"), "{text}");
 }
 
 /// Pods take the short circuit around policy Local only if pod traffic is detected.
