@@ -20,11 +20,12 @@ use rulegen_model::Kind;
 use tokio::time::{sleep, timeout};
 
 use super::Sink;
-use super::answer::{Page, WatchEvent, WrongAnswer};
+use super::answer::{Page, WatchEvent};
 use super::client::{CONNECT_TIMEOUT, Connection};
 use super::event_forwarder::EventForwarder;
+use super::list_version::ListVersion;
 use super::object::{EndpointSlices, Nodes, ServiceCidrs, Services, Watched};
-use super::pages::{PAGE, Pages};
+use super::pages::Pages;
 use super::request::{self, Error};
 use super::watch_failures::{LONGEST_PAUSE, Server, WatchFailures};
 use crate::input;
@@ -82,12 +83,10 @@ impl Selection {
         Self { labels: labels.map(str::to_owned), fields: fields.map(str::to_owned) }
     }
 
-    fn list(&self, limit: u32, from_cache: bool) -> ListParams {
+    fn list(&self) -> ListParams {
         ListParams {
             label_selector: self.labels.clone(),
             field_selector: self.fields.clone(),
-            limit: Some(limit),
-            resource_version: from_cache.then(|| "0".to_owned()),
             ..ListParams::default()
         }
     }
@@ -108,12 +107,7 @@ struct Watch<'a, W, T> {
     forwarder: EventForwarder<'a>,
     troubles: WatchFailures,
     selection: Selection,
-    /// The page size.
-    limit: u32,
-    /// Whether the API server may answer the list from its watch cache (resource version 0), which
-    /// does not load etcd when all nodes start together. Such a list may be older than objects
-    /// already received, so only the first list uses the cache; the cache has no pages either.
-    from_cache: bool,
+    list_version: ListVersion,
     /// The backoff before a list after a failed watch. It is reset after two minutes without a
     /// failure, so that a server that fails after each list does not cause a list each second.
     lists: DefaultBackoff,
@@ -135,8 +129,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
             forwarder: EventForwarder::new(sink),
             troubles: WatchFailures::new(W::KIND, server.clone()),
             selection,
-            limit: PAGE,
-            from_cache: true,
+            list_version: ListVersion::new(),
             lists: DefaultBackoff::default(),
             was_absent: false,
             watched: std::marker::PhantomData,
@@ -160,7 +153,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
 
     /// Lists all objects. Returns the resource version from which to watch.
     async fn list(&mut self) -> Result<Result<String, Error>, Ended> {
-        let mut pages = Pages::new(self.selection.list(self.limit, self.from_cache));
+        let mut pages = Pages::new(self.list_version.set(self.selection.list()));
         loop {
             let is_first = pages.is_first();
             let page = match self.page(&pages).await?.and_then(|page| Ok(pages.turn(page)?)) {
@@ -174,7 +167,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
                 self.forwarder.put(object, false).await?;
             }
             if let Some(version) = page.end {
-                self.from_cache = false;
+                self.list_version.listed(&version);
                 self.works().await?;
                 self.forwarder.list_ends(W::KIND).await?;
                 return Ok(Ok(version));
@@ -200,6 +193,11 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
             self.forwarder.none(W::KIND).await?;
             return Ok(ABSENCE);
         }
+        if self.list_version.failed(error) {
+            let kind = W::KIND.name();
+            tracing::info!(kind, %error, "resource version refused, listing the newest version");
+            return Ok(Duration::ZERO);
+        }
         if W::KIND == Kind::Service && is_unselectable(error) && self.selection.fields.is_some() {
             // Headless Services are filtered out here instead.
             tracing::info!(
@@ -207,11 +205,6 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
             );
             self.selection.fields = None;
             return Ok(Duration::ZERO);
-        }
-        if let Error::Wrong(WrongAnswer::TooLong { .. }) = error
-            && !std::mem::take(&mut self.from_cache)
-        {
-            self.limit = (self.limit / 10).max(1);
         }
         let pause = self.failed(error).await?;
         if W::KIND != Kind::ServiceCidr {
@@ -231,6 +224,9 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
             match self.watch(&mut version).await? {
                 Ok(()) => {}
                 Err(error) if needs_list(&error) => {
+                    if let Error::Wrong(_) = error {
+                        self.list_version.doubt();
+                    }
                     self.failed(&error).await?;
                     return Ok(self.lists.next().unwrap_or(LONGEST_PAUSE));
                 }
@@ -262,16 +258,19 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
             };
             match event {
                 WatchEvent::Put(object, newer) => {
+                    self.list_version.saw(&newer);
                     *version = newer;
                     self.works().await?;
                     self.forwarder.put(object, true).await?;
                 }
                 WatchEvent::Gone(object, newer) => {
+                    self.list_version.saw(&newer);
                     *version = newer;
                     self.works().await?;
                     self.forwarder.gone(object).await?;
                 }
                 WatchEvent::Bookmark(newer) => {
+                    self.list_version.saw(&newer);
                     *version = newer;
                     self.works().await?;
                 }
@@ -324,6 +323,7 @@ pub(super) fn is_absence(error: &Error, was_shown: bool) -> bool {
 mod tests {
     use kube::core::Status;
 
+    use super::super::answer::WrongAnswer;
     use super::*;
 
     fn status(code: u16) -> Error {

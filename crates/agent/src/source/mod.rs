@@ -7,6 +7,7 @@ mod client;
 mod event_forwarder;
 mod folder;
 mod list;
+mod list_version;
 mod measured;
 mod object;
 mod pages;
