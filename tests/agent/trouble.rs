@@ -131,6 +131,37 @@ fn service_cidrs_in_the_kernel_stay_while_they_cannot_be_listed() {
     assert!(!node.rules().contains(network), "{}", node.rules());
 }
 
+/// On a node without rules: 403 is not absence, so it is retried within 10 s and not within minutes.
+#[test]
+fn service_cidrs_forbidden_on_a_fresh_node_are_retried() {
+    let mut node = Node::new("fresh403");
+    node.server.fail_next(1000, Kind::ServiceCidr, Some(Verb::List), Failure::Code(403));
+    node.start("");
+    let others = || -> Vec<Value> {
+        let objects = node.server.objects().into_iter();
+        objects.filter(|object| object["kind"] != "ServiceCIDR").collect()
+    };
+    node.settle_at(&others());
+    assert_eq!(node.probe("/readyz"), 200);
+    let before = node.generation();
+    let left = node.server.failures_left(Kind::ServiceCidr);
+    wait_until("ServiceCIDRs are asked for again", || {
+        node.server.failures_left(Kind::ServiceCidr) < left
+    });
+    assert_eq!(node.generation(), before, "the rules were changed");
+    let log = node.log();
+    let warned =
+        |line: &&str| line.contains(" WARN ") && line.contains("servicecidrs is forbidden");
+    assert_eq!(log.lines().filter(warned).count(), 1, "{log}");
+    assert_eq!(node.logged("unused cluster IPs are not rejected"), 0);
+
+    node.server.fail_no_more(Kind::ServiceCidr);
+    let allowed = Instant::now();
+    node.settle();
+    assert!(allowed.elapsed() < Duration::from_secs(11), "{:?}", allowed.elapsed());
+    assert!(node.rules().contains("10.96.0.0/16"), "{}", node.rules());
+}
+
 /// The log shows if a set loses all elements.
 #[test]
 fn a_flushed_set_is_logged() {
