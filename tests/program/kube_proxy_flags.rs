@@ -6,7 +6,7 @@ use crate::common::{Scratch, root, rulegen, stderr, stdout};
 
 /// Command lines of published installers. `agent --write-config-to` accepts the flags of a running
 /// agent and exits.
-const INSTALLERS: [(&str, &str); 10] = [
+const INSTALLERS: [(&str, &str); 12] = [
     (
         "k3s",
         "--cluster-cidr=10.42.0.0/16 --conntrack-max-per-core=0 \
@@ -57,6 +57,20 @@ const INSTALLERS: [(&str, &str); 10] = [
          --stderrthreshold INFO --skip-headers=true --skip-log-headers --add-dir-header \
          --log-backtrace-at :0 --log-file-max-size 100 --one-output \
          --log-text-split-stream=true --log-json-info-buffer-size 0",
+    ),
+    (
+        "the other flags of kube-proxy 1.36",
+        "--kube-api-content-type=application/vnd.kubernetes.protobuf \
+         --show-hidden-metrics-for-version=1.35 --ipvs-strict-arp --ipvs-tcp-timeout=1m \
+         --ipvs-tcpfin-timeout=1m --ipvs-udp-timeout=1m --legacy-stderr-threshold-behavior=true \
+         --log-json-split-stream --log-text-info-buffer-size=0 --conntrack-min=1 \
+         --conntrack-udp-timeout=1m --conntrack-udp-timeout-stream=1m --conntrack-tcp-be-liberal \
+         --iptables-localhost-nodeports=false --pod-bridge-interface=cni0",
+    ),
+    (
+        "flags that kube-proxy had",
+        "--cleanup-iptables --cleanup-ipvs=true --conntrack-max=1 --proxy-port-range=1-2 \
+         --resource-container=/kube-proxy --udp-timeout=1s --profiling",
     ),
     (
         "underscores and bare flags",
