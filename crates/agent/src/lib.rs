@@ -52,6 +52,8 @@ mod telemetry;
 mod threads;
 
 pub use error::{Error, Result};
+/// Label selectors of the API.
+pub use kube::core::{Expression, Selector, SelectorExt};
 pub use options::{ConfigFile, Options};
 pub use run::{init_only, run};
 pub use source::{ApiOptions, ReadFolder, Source, list as list_objects};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use clap::{Args, ValueEnum};
-use kube::core::Selector;
+use rulegen_agent::Selector;
 use rulegen_config::parse_bind_address;
 use rulegen_net::{ServicePortName, ServiceRef};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use kube::core::{Expression, Selector};
+use rulegen_agent::{Expression, Selector};
 
 /// Reads requirements with commas between them: `a=b`, `a==b`, `a!=b`, `a in (b,c)`,
 /// `a notin (b,c)`, `a` and `!a`. An empty text selects everything.
@@ -114,7 +114,7 @@ fn is_value(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use kube::core::SelectorExt;
+    use rulegen_agent::SelectorExt;
 
     use super::*;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use kube::core::SelectorExt;
+use rulegen_agent::SelectorExt;
 use rulegen_inspect::listing::{Compared, State};
 use rulegen_model::ObjectKey;
 use rulegen_net::{Frontend, ServicePortName};
