@@ -6,11 +6,13 @@
 //! diff(actual, wanted) ──▶ Transaction ──text──▶ iptables-restore text
 //! trace(ruleset or table, packet) ──▶ verdicts with exact probabilities
 //! Table ──text──▶ input of `nft -f`
+//! judge(chain of another program, partly known packet) ──▶ accepts, drops or unknown
 //! ```
 //!
 //! Pure: no I/O and no C. Only parsing can fail, and its errors name the line.
 
 pub mod dataplane;
+pub mod firewall;
 pub mod iptables;
 pub mod nftables;
 

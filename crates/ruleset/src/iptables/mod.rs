@@ -19,6 +19,7 @@ pub use chain_name::ChainName;
 pub use describe::Counts;
 pub use diff::{Ownership, diff, removal};
 pub use isolate::{Split, Tables, isolate};
+pub(crate) use parse::words;
 pub use parse::{ParseError, parse};
 pub use retain::retaining;
 pub use rule::{

@@ -347,6 +347,11 @@ fn take(words: &mut Peekable<Words<'_>>, wanted: &str) -> bool {
     words.next_if(|word| !word.quoted && word.text == wanted).is_some()
 }
 
+/// The words of a rule, and whether each is in quotes.
+pub(crate) fn words(rule: &str) -> impl Iterator<Item = (String, bool)> {
+    Words(rule).map(|word| (word.text.into_owned(), word.quoted))
+}
+
 /// Words of a rule: separated by blanks, in double quotes if they contain blanks, with a backslash
 /// before characters that would end them.
 struct Words<'a>(&'a str);

@@ -166,7 +166,7 @@ impl fmt::Display for Match {
 
 impl ConntrackState {
     /// All states, in the order in which iptables prints them.
-    pub(super) const ALL: [(ConntrackState, &'static str); 7] = [
+    pub(crate) const ALL: [(ConntrackState, &'static str); 7] = [
         (ConntrackState::Invalid, "INVALID"),
         (ConntrackState::New, "NEW"),
         (ConntrackState::Related, "RELATED"),

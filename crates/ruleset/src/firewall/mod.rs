@@ -1,0 +1,29 @@
+//! Judges packets against chains of other programs, of which neither the rules nor the packet are
+//! known completely.
+//!
+//! ```text
+//! rules of iptables ─of_iptables─┐
+//!                                ├─▶ Chains ─┐
+//! rules of nf_tables (kernel) ───┘           ├─judge─▶ Judgement: accepts, drops, or unknown
+//! PartialPacket ─────────────────────────────┘
+//! ```
+//!
+//! The logic has three values: a condition that depends on an unknown fact, or that is not
+//! understood, is unknown. A judgement is certain only if every possibility leads to it.
+
+mod bits;
+mod judge;
+mod of_iptables;
+mod packet;
+mod rule;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use bits::{Bits, Ternary};
+pub use judge::{Budget, Effect, Hit, Judgement, Refusal, Verdict, judge};
+pub use of_iptables::{chain_of_iptables, of_iptables, rule_of_iptables, target_of_extension};
+pub use packet::{Connection, Fact, PartialPacket};
+pub use rule::{
+    Action, BaseChain, ChainKind, Chains, Condition, Field, FilterRule, Hook, Ranges, conntrack,
+};

@@ -1,0 +1,308 @@
+//! Rules of other programs, in a form that both kinds have in common.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rulegen_net::IpFamily;
+
+use super::bits::{Ternary, left_aligned, prefix_mask};
+use super::packet::{Fact, PartialPacket};
+
+/// The chains of one table by name.
+pub type Chains = BTreeMap<Arc<str>, Vec<FilterRule>>;
+
+/// A base chain of another program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseChain {
+    /// The table with its family, such as `inet firewalld`.
+    pub table: String,
+    /// Name.
+    pub chain: Arc<str>,
+    /// Hook.
+    pub hook: Hook,
+    /// Chain type.
+    pub kind: ChainKind,
+    /// Priority: lower runs first.
+    pub priority: i32,
+    /// Whether its policy drops what no rule decides.
+    pub drops_rest: bool,
+    /// Whether all packets of the family pass it at its hook. Chains of network devices and bridges
+    /// see only some.
+    pub sees_all: bool,
+    /// The rules; `None` if they cannot be read.
+    pub chains: Option<Arc<Chains>>,
+}
+
+/// Netfilter hooks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hook {
+    /// Packets of a network device, before everything else.
+    Ingress,
+    /// Received packets, before routing.
+    Prerouting,
+    /// Packets to this host.
+    Input,
+    /// Forwarded packets.
+    Forward,
+    /// Packets sent by local processes.
+    Output,
+    /// Packets that leave, after routing.
+    Postrouting,
+    /// Packets of a network device, after everything else.
+    Egress,
+}
+
+impl Hook {
+    /// All hooks.
+    pub const ALL: [Hook; 7] = [
+        Hook::Ingress,
+        Hook::Prerouting,
+        Hook::Input,
+        Hook::Forward,
+        Hook::Output,
+        Hook::Postrouting,
+        Hook::Egress,
+    ];
+
+    /// The name in nft(8).
+    pub fn name(self) -> &'static str {
+        match self {
+            Hook::Ingress => "ingress",
+            Hook::Prerouting => "prerouting",
+            Hook::Input => "input",
+            Hook::Forward => "forward",
+            Hook::Output => "output",
+            Hook::Postrouting => "postrouting",
+            Hook::Egress => "egress",
+        }
+    }
+}
+
+/// Type of a base chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChainKind {
+    /// `filter` or `route`: it sees every packet.
+    Filter,
+    /// `nat`: it sees the first packet of a tracked connection.
+    Nat,
+}
+
+impl ChainKind {
+    /// The name in nft(8).
+    pub fn name(self) -> &'static str {
+        match self {
+            ChainKind::Filter => "filter",
+            ChainKind::Nat => "nat",
+        }
+    }
+}
+
+/// A rule.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FilterRule {
+    /// Conditions, all of which must match.
+    pub conditions: Vec<Condition>,
+    /// Sets the mark, or restores it from the connection.
+    pub marks: bool,
+    /// Excludes the packet from connection tracking (`notrack`).
+    pub untracks: bool,
+    /// What becomes of the packet.
+    pub action: Action,
+    /// The rule as its program writes it. Without it, it is written in nft's words.
+    pub text: Option<Arc<str>>,
+}
+
+/// What a rule does with a packet.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Action {
+    /// Goes on with the next rule.
+    #[default]
+    Continue,
+    /// Ends the chain and its callers.
+    Accept,
+    /// Drops the packet.
+    Drop,
+    /// Rejects the packet with an error.
+    Reject,
+    /// Returns to the calling chain.
+    Return,
+    /// Goes to a chain, and comes back at its end.
+    Jump(Arc<str>),
+    /// Goes to a chain, and returns from this one at its end.
+    Goto(Arc<str>),
+    /// Replaces an address or port, and accepts.
+    Translate,
+    /// May accept the packet, and drops nothing.
+    MayAccept,
+    /// May do anything.
+    Anything,
+}
+
+/// A condition of a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// A field, with a mask, is in a set of ranges.
+    Is {
+        /// Field.
+        field: Field,
+        /// Mask, left-aligned.
+        mask: u128,
+        /// The values.
+        ranges: Ranges,
+        /// True if the value must be in none of them.
+        negated: bool,
+    },
+    /// One of these matches, or none if negated.
+    Any {
+        /// The conditions.
+        conditions: Vec<Condition>,
+        /// True if none may match.
+        negated: bool,
+    },
+    /// A condition that is not understood. Its text.
+    Unknown(Arc<str>),
+}
+
+/// Sorted ranges of left-aligned values, with their ends.
+pub type Ranges = Arc<[(u128, u128)]>;
+
+/// A field of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// Bytes of the IP header.
+    Network {
+        /// Offset in bytes.
+        offset: u32,
+        /// Length in bytes.
+        length: u32,
+    },
+    /// Bytes of the transport header.
+    Transport {
+        /// Offset in bytes.
+        offset: u32,
+        /// Length in bytes.
+        length: u32,
+    },
+    /// Transport protocol, one byte.
+    Protocol,
+    /// IP family (NFPROTO_*), one byte.
+    Family,
+    /// Ethernet type, two bytes.
+    EtherType,
+    /// Name of the input interface, 16 bytes.
+    InInterface,
+    /// Name of the output interface, 16 bytes.
+    OutInterface,
+    /// Mark, four bytes.
+    Mark,
+    /// State of the connection, as bits ([`conntrack`]), four bytes.
+    ConnectionState,
+    /// Status of the connection, as bits. A packet without connection does not have it.
+    ConnectionStatus,
+    /// The same in iptables: a packet without connection has no bits.
+    NatStatus,
+    /// 1 if the source is an address of this host, else 0.
+    SourceIsLocal,
+    /// 1 if the destination is an address of this host, else 0.
+    DestinationIsLocal,
+}
+
+/// Bits of connections, as in nftables (NF_CT_STATE_* and enum ip_conntrack_status).
+#[expect(missing_docs, reason = "the names are the kernel's")]
+pub mod conntrack {
+    pub const INVALID: u32 = 1;
+    pub const ESTABLISHED: u32 = 2;
+    pub const RELATED: u32 = 4;
+    pub const NEW: u32 = 8;
+    pub const UNTRACKED: u32 = 64;
+    pub const SEEN_REPLY: u32 = 2;
+    pub const ASSURED: u32 = 4;
+    pub const SNAT: u32 = 16;
+    pub const DNAT: u32 = 32;
+}
+
+impl Field {
+    /// The source address.
+    pub fn source(family: IpFamily) -> Self {
+        match family {
+            IpFamily::Ipv4 => Self::Network { offset: 12, length: 4 },
+            IpFamily::Ipv6 => Self::Network { offset: 8, length: 16 },
+        }
+    }
+
+    /// The destination address.
+    pub fn destination(family: IpFamily) -> Self {
+        match family {
+            IpFamily::Ipv4 => Self::Network { offset: 16, length: 4 },
+            IpFamily::Ipv6 => Self::Network { offset: 24, length: 16 },
+        }
+    }
+
+    /// The source port.
+    pub const SOURCE_PORT: Self = Self::Transport { offset: 0, length: 2 };
+    /// The destination port.
+    pub const DESTINATION_PORT: Self = Self::Transport { offset: 2, length: 2 };
+    /// The flags of TCP.
+    pub const TCP_FLAGS: Self = Self::Transport { offset: 13, length: 1 };
+}
+
+impl Condition {
+    /// The field has exactly this value.
+    pub fn is(field: Field, value: &[u8], negated: bool) -> Self {
+        Self::masked(field, u128::MAX, left_aligned(value), negated)
+    }
+
+    /// The first bits of the field have this value.
+    pub fn prefix(field: Field, value: &[u8], bits: u8, negated: bool) -> Self {
+        let mask = prefix_mask(bits);
+        Self::masked(field, mask, left_aligned(value) & mask, negated)
+    }
+
+    /// The field has one of these bits.
+    pub fn has_bits(field: Field, bits: u32, negated: bool) -> Self {
+        Self::masked(field, left_aligned(&bits.to_be_bytes()), 0, !negated)
+    }
+
+    /// The field is between two values, including both.
+    pub fn between(field: Field, low: &[u8], high: &[u8], negated: bool) -> Self {
+        let (low, high) = (left_aligned(low), left_aligned(high));
+        let ranges: Ranges = if low <= high { [(low, high)].into() } else { [].into() };
+        Self::Is { field, mask: u128::MAX, ranges, negated }
+    }
+
+    fn masked(field: Field, mask: u128, value: u128, negated: bool) -> Self {
+        Self::Is { field, mask, ranges: [(value, value)].into(), negated }
+    }
+
+    /// Whether a packet meets it; `None` if the packet does not have the field.
+    fn matches(&self, packet: &PartialPacket) -> Option<Ternary> {
+        match self {
+            Self::Is { field, mask, ranges, negated } => match packet.fact(*field) {
+                Fact::Is(bits) => Some(bits.is_in(*mask, ranges).negated(*negated)),
+                Fact::Absent => None,
+            },
+            Self::Any { conditions, negated } => {
+                let mut any = Ternary::No;
+                for condition in conditions {
+                    any = any.or(condition.matches(packet).unwrap_or(Ternary::No));
+                }
+                Some(any.negated(*negated))
+            }
+            Self::Unknown(_) => Some(Ternary::Unknown),
+        }
+    }
+}
+
+impl FilterRule {
+    /// Whether a packet meets all conditions.
+    pub fn matches(&self, packet: &PartialPacket) -> Ternary {
+        let mut all = Ternary::Yes;
+        for condition in &self.conditions {
+            all = all.and(condition.matches(packet).unwrap_or(Ternary::No));
+            if all == Ternary::No {
+                break;
+            }
+        }
+        all
+    }
+}
