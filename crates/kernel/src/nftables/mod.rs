@@ -22,6 +22,7 @@ mod expression;
 mod feature;
 mod fill;
 mod filter_base_chains;
+mod firewall;
 mod nat_base_chains;
 mod nftrace;
 mod raw;

@@ -66,7 +66,8 @@ impl Display for Condition {
 }
 
 impl Field {
-    fn name(self) -> String {
+    /// The name in nft's words.
+    pub fn name(self) -> String {
         let name = match self {
             Field::Network { offset: 12, length: ..=4 } => "ip saddr",
             Field::Network { offset: 16, length: ..=4 } => "ip daddr",

@@ -149,7 +149,7 @@ const FAMILIES: [(i32, TableFamily); 6] = [
 ];
 
 /// The table family of the kernel's number.
-pub(super) fn family_of_number(number: u8) -> Option<TableFamily> {
+pub(in crate::nftables) fn family_of_number(number: u8) -> Option<TableFamily> {
     let number = i32::from(number);
     FAMILIES.into_iter().find(|(other, _)| *other == number).map(|(_, family)| family)
 }

@@ -10,5 +10,6 @@ mod listener;
 mod session;
 mod surroundings;
 
+pub(super) use event::family_of_number;
 pub use listener::{Received, TraceListener};
 pub use session::TraceSession;

@@ -1,0 +1,146 @@
+//! Base chains of other tables with their rules, as far as they can be judged
+//! ([`rulegen_ruleset::firewall`]).
+//!
+//! Rules are decoded from the attributes of the messages, because rules of other programs may have
+//! any expression. An expression that is not understood becomes an unknown condition or action.
+
+mod rule;
+mod sets;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use nftnl::nftnl_sys::libc;
+use rulegen_ruleset::firewall::{Action, BaseChain, ChainKind, Chains, Hook};
+use rulegen_ruleset::nftables::TableFamily;
+
+use super::nat_base_chains::{dump, each_rule, family, inside};
+use super::nftrace::family_of_number;
+use super::read::Interrupted;
+use super::socket::Socket;
+use super::{ATTEMPTS, Error, NfTables, attribute};
+use sets::Sets;
+
+impl NfTables {
+    /// The base chains of the wanted tables, given by family and name, each with the rules of its
+    /// table. Ordered by family and table. Tables of family arp are left out.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], or [`Error::Busy`].
+    pub fn firewall_chains(
+        &mut self,
+        is_wanted: impl Fn(TableFamily, &str) -> bool,
+    ) -> Result<Vec<(TableFamily, BaseChain)>, Error> {
+        for _ in 0..ATTEMPTS {
+            match read(&mut self.socket, &is_wanted) {
+                Ok(chains) => return Ok(chains),
+                Err(Interrupted::Failed(error)) => return Err(error),
+                Err(Interrupted::Changed) => {}
+            }
+        }
+        Err(Error::Busy { attempts: ATTEMPTS })
+    }
+}
+
+fn read(
+    socket: &mut Socket,
+    is_wanted: impl Fn(TableFamily, &str) -> bool,
+) -> Result<Vec<(TableFamily, BaseChain)>, Interrupted> {
+    let mut tables: BTreeMap<(u8, String), Vec<BaseChain>> = BTreeMap::new();
+    dump(socket, libc::NFT_MSG_GETCHAIN, 0, None, |message| {
+        if let Some((number, table, base)) = base_chain(message) {
+            tables.entry((number, table)).or_default().push(base);
+        }
+    })?;
+    let mut found = Vec::new();
+    for ((number, table), bases) in tables {
+        let of = family_of_number(number).filter(|of| *of != TableFamily::Arp);
+        let Some(of) = of.filter(|of| is_wanted(*of, &table)) else { continue };
+        let chains = Arc::new(chains(socket, number, &table)?);
+        for base in bases {
+            let table = format!("{} {table}", of.word());
+            let sees_all =
+                base.sees_all && !matches!(of, TableFamily::Bridge | TableFamily::Netdev);
+            let base = BaseChain { table, chains: Some(chains.clone()), sees_all, ..base };
+            found.push((of, base));
+        }
+    }
+    Ok(found)
+}
+
+/// The number of the family, the table, and the chain without its rules.
+fn base_chain(message: &[u8]) -> Option<(u8, String, BaseChain)> {
+    // NFTA_CHAIN_* and NFTA_HOOK_*, NF_DROP.
+    const TABLE: u16 = 1;
+    const NAME: u16 = 3;
+    const HOOK: u16 = 4;
+    const POLICY: u16 = 5;
+    const TYPE: u16 = 7;
+    const NUMBER: u16 = 1;
+    const PRIORITY: u16 = 2;
+    const DROP: u32 = 0;
+    let number = family(message)?;
+    let place = attribute::find(message, HOOK)?;
+    let number_of = |wanted| {
+        let value: [u8; 4] = inside(place, wanted)?.try_into().ok()?;
+        Some(u32::from_be_bytes(value))
+    };
+    let hook = hook(family_of_number(number)?, number_of(NUMBER)?)?;
+    let is_nat = attribute::text(message, TYPE)? == "nat";
+    let base = BaseChain {
+        table: String::new(),
+        chain: attribute::text(message, NAME)?.into(),
+        hook,
+        kind: if is_nat { ChainKind::Nat } else { ChainKind::Filter },
+        priority: number_of(PRIORITY)?.cast_signed(),
+        drops_rest: attribute::be32(message, POLICY) == Some(DROP),
+        sees_all: !matches!(hook, Hook::Ingress | Hook::Egress),
+        chains: None,
+    };
+    Some((number, attribute::text(message, TABLE)?, base))
+}
+
+/// NF_INET_*, NF_BR_* and NF_NETDEV_* of linux/netfilter*.h.
+fn hook(family: TableFamily, number: u32) -> Option<Hook> {
+    const OF_IP: [Hook; 6] = [
+        Hook::Prerouting,
+        Hook::Input,
+        Hook::Forward,
+        Hook::Output,
+        Hook::Postrouting,
+        Hook::Ingress,
+    ];
+    let hooks: &[Hook] = match family {
+        TableFamily::Netdev => &[Hook::Ingress, Hook::Egress],
+        _ => &OF_IP,
+    };
+    hooks.get(usize::try_from(number).ok()?).copied()
+}
+
+/// All chains of a table. Chains without rules are missing.
+fn chains(socket: &mut Socket, of: u8, table: &str) -> Result<Chains, Interrupted> {
+    let mut decoded: BTreeMap<Arc<str>, Vec<rule::Decoded>> = BTreeMap::new();
+    each_rule(socket, of, table, |chain, expressions| {
+        decoded.entry(chain.into()).or_default().push(rule::decode(expressions));
+    })?;
+    let lookups = decoded.values().flatten().flat_map(|rule| &rule.lookups);
+    let sets = Sets::read(socket, of, table, lookups.map(|lookup| &*lookup.set))?;
+    let chains = decoded.into_iter().map(|(name, rules)| {
+        (name, rules.into_iter().flat_map(|rule| rule.with_sets(&sets)).collect())
+    });
+    let mut chains: Chains = chains.collect();
+    add_empty_chains(&mut chains);
+    Ok(chains)
+}
+
+/// Adds the chains that rules lead to and that have no rules themselves.
+fn add_empty_chains(chains: &mut Chains) {
+    let targets = chains.values().flatten().filter_map(|rule| match &rule.action {
+        Action::Jump(to) | Action::Goto(to) => Some(to.clone()),
+        _ => None,
+    });
+    let targets: Vec<Arc<str>> = targets.collect();
+    for target in targets {
+        chains.entry(target).or_default();
+    }
+}
