@@ -1,4 +1,4 @@
-//! Access to the kernel's netfilter and addresses: netlink, and the iptables programs.
+//! Access to the kernel's netfilter, addresses and routes: netlink, and the iptables programs.
 //!
 //! Works on the network namespace of the process. Knows rulesets, but not Services.
 
@@ -7,3 +7,4 @@ pub mod conntrack;
 pub mod iptables;
 mod netlink;
 pub mod nftables;
+pub mod routes;
