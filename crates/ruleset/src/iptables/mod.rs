@@ -27,5 +27,5 @@ pub use rule::{
     RuleSpec, SetMark, Target,
 };
 pub use ruleset::{Chain, Policy, Ruleset, Table};
-pub use trace::{Branch, Step, Trace, trace};
+pub use trace::{Branch, Host, Step, Trace, trace, trace_on};
 pub use transaction::{Change, TableChanges, Transaction};

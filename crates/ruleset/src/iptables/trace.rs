@@ -10,6 +10,7 @@ use super::rule::{ConntrackState, Match, RecentAction, Rule, RuleSpec, Target};
 use super::ruleset::{Chain, Policy, Ruleset, Table};
 use crate::Negatable;
 use crate::Probability;
+use crate::firewall::{Action, Connection, FilterRule, PartialPacket, Ternary, rule_of_iptables};
 use crate::packet::{Origin, Packet, Verdict};
 
 /// A rule that matched.
@@ -44,7 +45,8 @@ pub struct Branch<'a> {
 pub struct Trace<'a> {
     /// The paths; their probabilities add up to 1.
     pub branches: Vec<Branch<'a>>,
-    /// Foreign rules on the way that could not be evaluated and were assumed not to match.
+    /// Foreign rules on the way that may change the verdict, could not be evaluated, and were assumed
+    /// not to match.
     pub unknown: Vec<Step<'a>>,
 }
 
@@ -63,10 +65,25 @@ impl Trace<'_> {
     }
 }
 
+/// The host that a packet passes.
+#[derive(Clone, Copy)]
+pub struct Host<'a> {
+    /// Its own addresses.
+    pub local: &'a [IpAddr],
+    /// The output interface of packets to an address, if it is known.
+    pub out_interface: &'a dyn Fn(IpAddr) -> Option<String>,
+}
+
 /// Traces the first packet of a connection from a client not seen before. `local` are the host's
 /// own addresses.
 pub fn trace<'a>(ruleset: &'a Ruleset, local: &[IpAddr], packet: &Packet) -> Trace<'a> {
-    let mut tracer = Tracer { ruleset, local, packet, unknown: Vec::new() };
+    trace_on(ruleset, &Host { local, out_interface: &|_| None }, packet)
+}
+
+/// Traces a packet like [`trace`], on a host whose routes may be known.
+pub fn trace_on<'a>(ruleset: &'a Ruleset, host: &Host<'_>, packet: &Packet) -> Trace<'a> {
+    let Host { local, out_interface } = *host;
+    let mut tracer = Tracer { ruleset, local, out_interface, packet, unknown: Vec::new() };
     let branches = tracer.run();
     Trace { branches, unknown: tracer.unknown }
 }
@@ -74,8 +91,18 @@ pub fn trace<'a>(ruleset: &'a Ruleset, local: &[IpAddr], packet: &Packet) -> Tra
 struct Tracer<'a, 'p> {
     ruleset: &'a Ruleset,
     local: &'p [IpAddr],
+    out_interface: &'p dyn Fn(IpAddr) -> Option<String>,
     packet: &'p Packet,
     unknown: Vec<Step<'a>>,
+}
+
+/// Where a chain is run.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    table: Table,
+    /// The built-in chain that a packet came from.
+    built_in: &'a ChainName,
+    depth: usize,
 }
 
 /// A packet in flight.
@@ -179,7 +206,8 @@ impl<'a> Tracer<'a, '_> {
             };
             let mut on = Vec::new();
             for state in states {
-                for (state, exit) in self.chain_rules(state, *table, chain, content, 0) {
+                let place = Place { table: *table, built_in: chain, depth: 0 };
+                for (state, exit) in self.chain_rules(state, place, chain, content) {
                     let (exit, policy) = match (exit, content.policy) {
                         (Exit::Returned, Some(Policy::Drop)) => {
                             (Exit::Dropped, Some((*table, chain)))
@@ -211,27 +239,22 @@ impl<'a> Tracer<'a, '_> {
     fn chain_rules(
         &mut self,
         state: State<'a>,
-        table: Table,
+        place: Place<'a>,
         chain: &'a ChainName,
         content: &'a Chain,
-        depth: usize,
     ) -> Vec<(State<'a>, Exit)> {
         let (mut live, mut ended) = (vec![state], Vec::new());
         for rule in &content.rules {
-            let step = Step { table, chain, rule };
-            let Rule::Known(spec) = rule else {
-                if !self.unknown.contains(&step) {
-                    self.unknown.push(step);
-                }
-                continue;
-            };
+            let step = Step { table: place.table, chain, rule };
+            let foreign = self.foreign(place.table, rule);
             let mut on = Vec::new();
             for state in live {
-                let (taken, left) = self.split(spec, state);
-                on.extend(left);
-                let Some(mut state) = taken else { continue };
-                state.path.push(step.clone());
-                for (state, exit) in self.target(spec.target.as_ref(), state, table, depth) {
+                let results = match (rule, &foreign) {
+                    (Rule::Known(spec), None) => self.known(spec, &step, state, place),
+                    (_, Some(foreign)) => self.judged(foreign, &step, state, place),
+                    (Rule::Foreign { .. }, None) => vec![(state, None)],
+                };
+                for (state, exit) in results {
                     match exit {
                         None => on.push(state),
                         Some(exit) => ended.push((state, exit)),
@@ -244,25 +267,137 @@ impl<'a> Tracer<'a, '_> {
         ended
     }
 
+    /// A rule that is judged instead of followed: one that rulegen does not make, also if only its
+    /// target is foreign.
+    fn foreign(&self, table: Table, rule: &Rule) -> Option<FilterRule> {
+        let is_chain = |name: &ChainName| self.chain(table, name).is_some();
+        let is_known = match rule {
+            Rule::Known(RuleSpec { target: Some(Target::Jump(name)), .. }) => is_chain(name),
+            Rule::Known(_) => true,
+            Rule::Foreign { .. } => false,
+        };
+        (!is_known).then(|| rule_of_iptables(self.ruleset.family, rule, is_chain))
+    }
+
+    /// Runs a rule that rulegen can make: the packet continues with the next rule (`None`) or leaves
+    /// the chain.
+    fn known(
+        &mut self,
+        spec: &'a RuleSpec,
+        step: &Step<'a>,
+        state: State<'a>,
+        place: Place<'a>,
+    ) -> Vec<(State<'a>, Option<Exit>)> {
+        let (taken, left) = self.split(spec, state);
+        let left = left.map(|state| (state, None));
+        let taken = taken.into_iter().flat_map(|mut state| {
+            state.path.push(step.clone());
+            self.target(spec.target.as_ref(), state, place)
+        });
+        left.into_iter().chain(taken).collect()
+    }
+
+    /// Runs a rule of another program as far as it is certain. Otherwise it is noted, and the packet
+    /// continues.
+    fn judged(
+        &mut self,
+        rule: &FilterRule,
+        step: &Step<'a>,
+        mut state: State<'a>,
+        place: Place<'a>,
+    ) -> Vec<(State<'a>, Option<Exit>)> {
+        let matches = rule.matches(&self.partial(&state, place.built_in));
+        let has_no_effect = rule.action == Action::Continue && !rule.marks && !rule.untracks;
+        if matches == Ternary::No || has_no_effect {
+            return vec![(state, None)];
+        }
+        let exit = match &rule.action {
+            Action::Accept => Some(Exit::Accepted),
+            Action::Drop => Some(Exit::Dropped),
+            Action::Reject => Some(Exit::Rejected),
+            Action::Return => Some(Exit::Returned),
+            Action::Jump(to) | Action::Goto(to) if matches == Ternary::Yes => {
+                state.path.push(step.clone());
+                let left = self.jump(&ChainName::from(&**to), state, place);
+                // A chain that was gone to returns from this one.
+                let is_goto = matches!(rule.action, Action::Goto(_));
+                let stays = |exit: Option<Exit>| {
+                    if is_goto { exit.or(Some(Exit::Returned)) } else { exit }
+                };
+                return left.into_iter().map(|(state, exit)| (state, stays(exit))).collect();
+            }
+            _ => None,
+        };
+        match exit.filter(|_| matches == Ternary::Yes && !rule.marks) {
+            Some(exit) => {
+                state.path.push(step.clone());
+                vec![(state, Some(exit))]
+            }
+            None => {
+                if !self.unknown.contains(step) {
+                    self.unknown.push(step.clone());
+                }
+                vec![(state, None)]
+            }
+        }
+    }
+
+    /// What rules of other programs see of the packet.
+    fn partial(&self, state: &State<'_>, built_in: &ChainName) -> PartialPacket {
+        let Packet { origin, source, destination: original, protocol } = self.packet;
+        // A packet without a port stands for any protocol.
+        let has_port = original.port() != 0;
+        let incoming = match origin {
+            Origin::Interface(name) => name.as_str(),
+            Origin::Host => "lo",
+        };
+        let out = |to: IpAddr| (self.out_interface)(to);
+        let (in_interface, out_interface) = match built_in.as_str() {
+            "FORWARD" => (Some(incoming.to_owned()), out(state.destination.ip())),
+            "OUTPUT" => (Some(String::new()), out(original.ip())),
+            "POSTROUTING" => (Some(String::new()), out(state.destination.ip())),
+            _ => (Some(incoming.to_owned()), Some(String::new())),
+        };
+        let (translated, masqueraded) = (Some(state.translated), Some(state.masqueraded));
+        let to = state.destination;
+        PartialPacket {
+            protocol: has_port.then_some(*protocol),
+            destination_port: has_port.then(|| to.port()),
+            in_interface,
+            out_interface,
+            connection: Connection::New { translated, masqueraded },
+            mark: Some(state.mark),
+            ..PartialPacket::unknown(self.ruleset.family)
+                .from(*source, *origin == Origin::Host || self.is_local(*source))
+                .to(to.ip(), self.is_local(to.ip()))
+        }
+    }
+
+    /// Runs a chain: the packet comes back (`None`) or has a verdict.
+    fn jump(
+        &mut self,
+        to: &ChainName,
+        state: State<'a>,
+        place: Place<'a>,
+    ) -> Vec<(State<'a>, Option<Exit>)> {
+        let chain = self.chain(place.table, to).filter(|_| place.depth < MAX_DEPTH);
+        let Some((chain, content)) = chain else { return vec![(state, None)] };
+        let place = Place { depth: place.depth + 1, ..place };
+        let left = self.chain_rules(state, place, chain, content);
+        let returned = |exit| (exit != Exit::Returned).then_some(exit);
+        left.into_iter().map(|(state, exit)| (state, returned(exit))).collect()
+    }
+
     /// Runs a target: the packet continues with the next rule (`None`) or leaves the chain.
     fn target(
         &mut self,
         target: Option<&'a Target>,
         mut state: State<'a>,
-        table: Table,
-        depth: usize,
+        place: Place<'a>,
     ) -> Vec<(State<'a>, Option<Exit>)> {
         let exit = match target {
             None => None,
-            Some(Target::Jump(name)) => {
-                let Some((chain, content)) = self.chain(table, name).filter(|_| depth < MAX_DEPTH)
-                else {
-                    return vec![(state, None)];
-                };
-                let left = self.chain_rules(state, table, chain, content, depth + 1);
-                let returned = |exit| (exit != Exit::Returned).then_some(exit);
-                return left.into_iter().map(|(state, exit)| (state, returned(exit))).collect();
-            }
+            Some(Target::Jump(name)) => return self.jump(name, state, place),
             Some(Target::Accept) => Some(Exit::Accepted),
             Some(Target::Drop) => Some(Exit::Dropped),
             Some(Target::Reject(_)) => Some(Exit::Rejected),
