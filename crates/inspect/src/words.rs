@@ -8,6 +8,7 @@ use rulegen_model::{Availability, NotChosen, UnavailableReason, Unproxied};
 use rulegen_net::{IpFamily, ServicePortName, ServiceRef};
 use serde::{Serialize, Serializer};
 
+use crate::explain::network::RouteFailure;
 use crate::explain::no_address::{NoPort, ServiceState};
 use crate::explain::outcome::Outcome;
 
@@ -100,6 +101,15 @@ pub fn outcome(outcome: Outcome) -> Option<&'static str> {
         Outcome::Passes { masqueraded: false } => Some("goes on unchanged"),
         Outcome::Rejected => Some(REJECTED),
         Outcome::Dropped => Some(DROPPED),
+        Outcome::Unreachable => Some("not routed: the client gets an error or no answer"),
+    }
+}
+
+/// What becomes of a packet that something else than the rules of Services stops.
+pub fn stopped_outcome(stopped: Outcome) -> Option<&'static str> {
+    match stopped {
+        Outcome::Rejected => Some("rejected: the client gets an error"),
+        other => outcome(other),
     }
 }
 
@@ -222,18 +232,100 @@ pub(crate) fn unused_address(service: &ServiceRef, address: IpAddr, first: &str)
 pub(crate) const UNKNOWN_HOST: &str = "another table, a route, rp_filter or a bridge port without \
                                        hairpin changes that (not followed here)";
 
-/// The condition of a table that is not evaluated.
-pub(crate) fn other_table(table: &str, chains: &[String]) -> String {
-    format!("table {table} drops, changes or does not track it: {}", chains.join(", "))
+/// What a chain of another table may do with a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum TableEffect {
+    /// Drops it.
+    Drops,
+    /// Rejects it with an error.
+    Rejects,
+    /// Replaces an address or port.
+    Changes,
+    /// Excludes it from connection tracking.
+    DoesNotTrack,
 }
 
-/// The condition of routes and settings, for a packet that is accepted.
-pub(crate) const HOST_NETWORK: &str =
-    "the host's routes, rp_filter or a bridge port without hairpin stop it";
+impl TableEffect {
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Drops => "drops",
+            Self::Rejects => "rejects",
+            Self::Changes => "changes",
+            Self::DoesNotTrack => "does not track",
+        }
+    }
+}
 
-/// The same for a packet that rules refuse.
-pub(crate) const HOST_NETWORK_BEFORE_REFUSAL: &str =
-    "the host's routes or rp_filter stop it before";
+/// The condition of another table.
+pub(crate) fn other_table(table: &str, effects: &[TableEffect], chains: &[String]) -> String {
+    let verbs: Vec<&str> = effects.iter().map(|effect| effect.verb()).collect();
+    format!("table {table} {} it: {}", verbs.join(" or "), chains.join(", "))
+}
+
+/// The condition of a rule that could not be evaluated.
+pub(crate) fn other_rule(place: &str, rule: &str) -> String {
+    format!("a rule that is not understood matches it, {place}: {rule}")
+}
+
+/// The condition of routes and settings.
+pub(crate) const HOST_NETWORK: &str = "the host's routes or rp_filter stop it";
+
+/// A rule or policy of another table refuses the packet.
+pub(crate) fn refused_by_table(table: &str, hit: &str, outcome: Outcome) -> String {
+    let verb = if outcome == Outcome::Rejected { "rejects" } else { "drops" };
+    format!("table {table} {verb} it, {hit}")
+}
+
+/// A rule excludes the packet from connection tracking.
+pub(crate) fn not_tracked(table: &str, hit: &str) -> String {
+    format!(
+        "table {table} excludes the packet from connection tracking, so no Service translates it, {hit}"
+    )
+}
+
+/// The host does not route the packet.
+pub(crate) fn not_routed(
+    failure: &RouteFailure,
+    to: IpAddr,
+    in_interface: Option<&str>,
+) -> (Code, String) {
+    let interface = in_interface.unwrap_or_default();
+    match failure {
+        RouteFailure::NoRoute(error) => {
+            (Code::NoRoute, format!("this node has no route to {to} ({error})"))
+        }
+        RouteFailure::ReversePath => (
+            Code::ReversePath,
+            format!(
+                "the reverse-path filter of {interface} drops it: replies to its source leave \
+                 through another interface (rp_filter)"
+            ),
+        ),
+        RouteFailure::Martian => (
+            Code::Martian,
+            format!(
+                "the kernel does not accept its source or the destination {to} there (martian)"
+            ),
+        ),
+        RouteFailure::ForwardingOff => (
+            Code::ForwardingOff,
+            format!("this node does not forward packets that come in through {interface}"),
+        ),
+    }
+}
+
+/// A bridge does not return the packet.
+pub(crate) fn hairpin_off(bridge: &str, port: &str) -> String {
+    format!(
+        "hairpin mode is off on port {port} of bridge {bridge}: the packet would leave by the port \
+         that it came in by"
+    )
+}
+
+/// A bridge may not return the packet.
+pub(crate) fn hairpin_unknown(bridge: &str) -> String {
+    format!("hairpin mode is off on the port of bridge {bridge} that it came in by")
+}
 
 /// The probability of an end that is the only one.
 pub fn certainty(has_conditions: bool) -> &'static str {
@@ -347,8 +439,22 @@ pub enum Code {
     NoPort,
     /// The packet is ICMP, which Services do not translate.
     Icmp,
-    /// A table that is not evaluated may change the end.
+    /// Another table may change the end.
     OtherTable,
+    /// A rule of another program that could not be evaluated may change the end.
+    OtherRule,
+    /// The packet is excluded from connection tracking.
+    NotTracked,
+    /// The host has no route to the destination.
+    NoRoute,
+    /// The reverse-path filter drops the packet.
+    ReversePath,
+    /// The kernel does not accept the source or destination on the interface.
+    Martian,
+    /// Packets from the interface are not forwarded.
+    ForwardingOff,
+    /// A bridge does not return a packet through the port that it came from.
+    HairpinOff,
     /// Routes and settings of the host may change the end.
     HostNetwork,
     /// Nothing is known about the host, which may change the end.
@@ -413,6 +519,13 @@ impl Code {
             Code::NoPort => "no-port",
             Code::Icmp => "icmp",
             Code::OtherTable => "other-table",
+            Code::OtherRule => "other-rule",
+            Code::NotTracked => "not-tracked",
+            Code::NoRoute => "no-route",
+            Code::ReversePath => "reverse-path",
+            Code::Martian => "martian",
+            Code::ForwardingOff => "forwarding-off",
+            Code::HairpinOff => "hairpin-off",
             Code::HostNetwork => "host-network",
             Code::UnknownHost => "unknown-host",
             Code::SeveralPorts => "several-ports",

@@ -43,8 +43,36 @@ pub enum Route {
     Local,
     /// To several receivers.
     Several,
-    /// Not at all, with the kernel's error.
-    None(Errno),
+    /// Not at all.
+    None(RouteError),
+}
+
+/// Why the kernel does not route a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteError {
+    /// The reverse-path filter drops it (EXDEV).
+    ReversePath,
+    /// Its source or destination is not allowed there, or a route of type blackhole drops it
+    /// (EINVAL).
+    Invalid,
+    /// There is no route, one of type unreachable or prohibit, or the input interface does not
+    /// forward. Holds the system's text.
+    Unreachable(String),
+    /// Another error of the lookup.
+    Other(String),
+}
+
+impl From<Errno> for RouteError {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::EXDEV => Self::ReversePath,
+            Errno::EINVAL => Self::Invalid,
+            Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EACCES => {
+                Self::Unreachable(errno.desc().to_owned())
+            }
+            other => Self::Other(other.desc().to_owned()),
+        }
+    }
 }
 
 /// A socket for routing decisions of the network namespace of the thread that opened it.
@@ -219,7 +247,7 @@ fn decode(answer: &[u8]) -> Option<Route> {
     let (kind, message, _) = next(answer)?;
     if kind == ERROR {
         let code = i32::from_ne_bytes(message.get(HEADER..HEADER + 4)?.try_into().ok()?);
-        return (code != 0).then(|| Route::None(Errno::from_raw(code.saturating_neg())));
+        return (code != 0).then(|| Route::None(Errno::from_raw(code.saturating_neg()).into()));
     }
     // RTN_*.
     Some(match *message.get(TYPE)? {
@@ -230,9 +258,9 @@ fn decode(answer: &[u8]) -> Option<Route> {
         }
         2 => Route::Local,
         3..=5 => Route::Several,
-        6 => Route::None(Errno::EINVAL),
-        8 => Route::None(Errno::EACCES),
-        _ => Route::None(Errno::EHOSTUNREACH),
+        6 => Route::None(Errno::EINVAL.into()),
+        8 => Route::None(Errno::EACCES.into()),
+        _ => Route::None(Errno::EHOSTUNREACH.into()),
     })
 }
 

@@ -99,7 +99,7 @@ impl ExplainPage {
     }
 
     fn is_refusal(&self, of: &End) -> bool {
-        matches!(of.outcome, Outcome::Rejected | Outcome::Dropped)
+        matches!(of.outcome, Outcome::Rejected | Outcome::Dropped | Outcome::Unreachable)
     }
 
     fn end(&self, of: &End) -> String {

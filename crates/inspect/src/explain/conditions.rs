@@ -1,11 +1,11 @@
-//! What is not followed and may change an end of a packet: other tables, and the rest of the host.
+//! What is not certain about an end of a packet: other tables, and the rest of the host.
 
 use std::collections::BTreeMap;
 
+use rulegen_ruleset::firewall::{BaseChain, Effect, Hit, Judgement, Refusal};
 use serde::Serialize;
 
-use super::outcome::Outcome;
-use crate::words::{self, Code};
+use crate::words::{self, Code, TableEffect};
 
 /// A condition under which an end of a packet does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -20,81 +20,84 @@ pub struct Condition {
     pub chains: Vec<String>,
 }
 
-/// A base chain whose rules are not followed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnfollowedChain {
-    /// The table with its family, such as `inet firewalld`.
-    pub table: String,
-    /// The name.
-    pub chain: String,
-    /// The hook, as nft names it.
-    pub hook: &'static str,
-    /// The type, and the priority if known.
-    pub kind: String,
+impl Condition {
+    /// A condition that is not about chains.
+    pub(super) fn new(code: Code, text: impl Into<String>) -> Self {
+        Self { code, text: text.into(), chains: Vec::new() }
+    }
 }
 
-/// The rest of the host that a packet passes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Surroundings {
-    /// Nothing is known about it: rules were compiled, not read from a kernel.
-    Unknown,
-    /// The base chains that are not followed.
-    Chains(Vec<UnfollowedChain>),
+/// The conditions of one end, as they are found.
+#[derive(Debug, Default)]
+pub(super) struct Conditions {
+    tables: BTreeMap<String, OfTable>,
+    others: Vec<Condition>,
 }
 
-impl Surroundings {
-    /// The conditions of an end of a packet. `is_to_local` says whether the packet ends at one of
-    /// the host's own addresses.
-    pub(super) fn conditions(
-        &self,
-        is_from_host: bool,
-        is_to_local: bool,
-        outcome: Outcome,
-    ) -> Vec<Condition> {
-        match self {
-            Self::Unknown => vec![Condition::new(Code::UnknownHost, words::UNKNOWN_HOST)],
-            Self::Chains(chains) => {
-                conditions(chains, &hooks(is_from_host, is_to_local, outcome), outcome)
-            }
+/// What a table may do.
+#[derive(Debug, Default)]
+struct OfTable {
+    effects: Vec<TableEffect>,
+    chains: Vec<String>,
+}
+
+impl Conditions {
+    /// Adds a condition, once.
+    pub(super) fn add(&mut self, condition: Condition) {
+        if !self.others.contains(&condition) {
+            self.others.push(condition);
         }
     }
-}
 
-impl Condition {
-    fn new(code: Code, text: &str) -> Self {
-        Self { code, text: text.to_owned(), chains: Vec::new() }
+    /// Adds what a chain may do: the effects that `matters` selects.
+    pub(super) fn add_chain(
+        &mut self,
+        base: &BaseChain,
+        judgement: &Judgement,
+        matters: impl Fn(TableEffect) -> bool,
+    ) {
+        let Judgement { refusals, untracks, translates, .. } = judgement;
+        let hits = refusals.iter().chain(untracks).chain(translates);
+        let hits = hits.map(|hit| (effect(hit), hit)).filter(|(effect, _)| matters(*effect));
+        let hits: Vec<(TableEffect, &Hit)> = hits.collect();
+        let Some((_, first)) = hits.first() else { return };
+        let of_table = self.tables.entry(base.table.clone()).or_default();
+        for (effect, _) in &hits {
+            if !of_table.effects.contains(effect) {
+                of_table.effects.push(*effect);
+            }
+        }
+        let rule = match (&base.chains, first.chain == base.chain) {
+            (None, _) => String::new(),
+            (Some(_), true) => format!(": {}", first.rule),
+            (Some(_), false) => format!(": {first}"),
+        };
+        let (chain, hook, kind) = (&base.chain, base.hook.name(), base.kind.name());
+        let described = format!("{chain} ({kind} priority {} at {hook}{rule})", base.priority);
+        if !of_table.chains.contains(&described) {
+            of_table.chains.push(described);
+        }
+    }
+
+    /// All conditions: one per table, then the others.
+    pub(super) fn all(self) -> Vec<Condition> {
+        let of_tables = self.tables.into_iter().map(|(table, mut of)| {
+            of.effects.sort_unstable();
+            Condition {
+                code: Code::OtherTable,
+                text: words::other_table(&table, &of.effects, &of.chains),
+                chains: of.chains,
+            }
+        });
+        of_tables.chain(self.others).collect()
     }
 }
 
-/// The hooks that a packet passes, at most.
-fn hooks(is_from_host: bool, is_to_local: bool, outcome: Outcome) -> Vec<&'static str> {
-    let mut hooks = match (is_from_host, is_to_local) {
-        (false, true) => vec!["prerouting", "input"],
-        (false, false) => vec!["prerouting", "forward", "postrouting"],
-        (true, true) => vec!["output", "postrouting", "prerouting", "input"],
-        (true, false) => vec!["output", "postrouting"],
-    };
-    if matches!(outcome, Outcome::Rejected | Outcome::Dropped) {
-        hooks.retain(|hook| *hook != "postrouting");
+fn effect(hit: &Hit) -> TableEffect {
+    match hit.effect {
+        Effect::Refuses(Refusal::Reject) => TableEffect::Rejects,
+        Effect::Refuses(Refusal::Drop | Refusal::Unknown) => TableEffect::Drops,
+        Effect::Untracks => TableEffect::DoesNotTrack,
+        Effect::Translates => TableEffect::Changes,
     }
-    hooks
-}
-
-/// One condition per table, then one for the host's network.
-fn conditions(chains: &[UnfollowedChain], hooks: &[&str], outcome: Outcome) -> Vec<Condition> {
-    let mut tables: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for chain in chains.iter().filter(|chain| hooks.contains(&chain.hook)) {
-        let described = format!("{} ({} at {})", chain.chain, chain.kind, chain.hook);
-        tables.entry(&chain.table).or_default().push(described);
-    }
-    let of_tables = tables.into_iter().map(|(table, chains)| Condition {
-        code: Code::OtherTable,
-        text: words::other_table(table, &chains),
-        chains,
-    });
-    let host = match outcome {
-        Outcome::Endpoint { .. } | Outcome::Passes { .. } => words::HOST_NETWORK,
-        Outcome::Rejected | Outcome::Dropped => words::HOST_NETWORK_BEFORE_REFUSAL,
-    };
-    of_tables.chain([Condition::new(Code::HostNetwork, host)]).collect()
 }

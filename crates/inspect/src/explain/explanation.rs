@@ -3,14 +3,17 @@
 use std::net::{IpAddr, SocketAddr};
 
 use rulegen_model::{TrafficPolicy, UnavailableReason};
-use rulegen_net::{FrontendKind, Protocol, ServicePortName, ServiceRef};
-use rulegen_ruleset::{Origin, Packet};
-use serde::ser::SerializeStruct;
-use serde::{Serialize, Serializer};
+use rulegen_net::{FrontendKind, ServicePortName, ServiceRef};
+use rulegen_ruleset::firewall::{BaseChain, Budget};
+use serde::Serialize;
 
-use super::conditions::{Condition, Surroundings};
+use super::cause::Cause;
+use super::conditions::Condition;
+use super::judgement::{Judge, Judged, Tracking};
+use super::network::HostNetwork;
 use super::no_address::NoPort;
 use super::outcome::Outcome;
+use super::packet::ShownPacket;
 use super::remark::{About, Remark};
 use crate::words::{self, CLIENT_IS_DROPPED, CLIENT_IS_REJECTED, Code};
 
@@ -31,8 +34,8 @@ pub struct Explanation {
     /// The rules that it passes last in all cases, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub behind: Vec<PassedRule>,
-    /// Rules that could not be evaluated, and were assumed to let the packet pass: those of other
-    /// programs, and in nftables mode their chains at the same hooks.
+    /// Rules of other programs in the followed tables that could not be evaluated, and were assumed
+    /// to let the packet pass.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<PassedRule>,
 }
@@ -68,17 +71,45 @@ impl Explanation {
         remark.change = Some(why.remedy(port));
     }
 
-    /// Sets the conditions of all ends. `local` are the host's own addresses.
-    pub fn set_conditions(&mut self, surroundings: &Surroundings, local: &[IpAddr]) {
-        let is_from_host = self.packet.sender == Sender::ThisNode;
+    /// Sets the condition of all ends if nothing is known about the host.
+    pub(super) fn on_unknown_host(&mut self) {
         for end in &mut self.ends {
-            let to = match end.outcome {
-                Outcome::Endpoint { endpoint, .. } => endpoint.ip(),
-                _ => self.packet.to.ip(),
-            };
-            let is_to_local = to.is_loopback() || local.contains(&to);
-            end.conditions = surroundings.conditions(is_from_host, is_to_local, end.outcome);
+            end.conditions = vec![Condition::new(Code::UnknownHost, words::UNKNOWN_HOST)];
         }
+    }
+
+    /// Judges the rest of the host: the base chains of other tables, routes and bridges. An end that
+    /// the packet certainly does not reach gets the outcome of what stops it, with the cause. What
+    /// is uncertain becomes a condition. `local` are the host's own addresses.
+    pub fn on_host(&mut self, chains: &[BaseChain], network: &dyn HostNetwork, local: &[IpAddr]) {
+        let (packet, budget) = (self.packet.clone(), Budget::default());
+        let judge = Judge { chains, network, local, packet: &packet, budget };
+        let tracking = judge.tracking();
+        if let Tracking::Untracked(cause) = &tracking {
+            self.bypasses_services(cause.clone());
+        }
+        let unknown: Vec<Condition> = self.unknown.iter().map(unknown_rule).collect();
+        for end in &mut self.ends {
+            let Judged { outcome, cause, mut conditions } = judge.end(end.outcome, &tracking);
+            conditions.extend(unknown.iter().cloned());
+            (end.outcome, end.conditions) = (outcome, conditions);
+            end.cause = cause.or(end.cause.take());
+        }
+    }
+
+    /// Makes this the explanation of a packet that is not tracked, and so is not translated.
+    fn bypasses_services(&mut self, cause: Cause) {
+        self.remarks = vec![Remark::new(About::NoService, cause.code, cause.text.clone())];
+        self.rules.clear();
+        self.behind.clear();
+        self.unknown.clear();
+        self.ends = vec![End {
+            probability: Probability { value: 1.0, exact: Some("1".to_owned()), one_in: Some(1) },
+            outcome: Outcome::Passes { masqueraded: false },
+            cause: Some(cause),
+            conditions: Vec::new(),
+            rules: Vec::new(),
+        }];
     }
 
     /// Makes this the explanation of a packet without a port. The packet that was followed has
@@ -135,73 +166,6 @@ pub struct UnusedAddress<'a> {
     pub first: &'a str,
 }
 
-/// A packet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShownPacket {
-    /// Its source address.
-    pub from: IpAddr,
-    /// Its destination, `IP:port`.
-    pub to: SocketAddr,
-    /// `tcp`, `udp` or `sctp`.
-    pub protocol: Protocol,
-    /// Why the destination has no port, if so. Port and protocol then mean nothing.
-    pub no_port: Option<NoPort>,
-    /// The sender.
-    pub sender: Sender,
-}
-
-impl ShownPacket {
-    /// The destination, such as `10.96.0.1:80/tcp` or `10.96.0.1/icmp`.
-    pub fn destination(&self) -> String {
-        match self.no_port {
-            None => format!("{}/{}", self.to, self.protocol.name()),
-            Some(NoPort::Icmp) => format!("{}/icmp", self.to.ip()),
-            Some(NoPort::Absent) => self.to.ip().to_string(),
-        }
-    }
-}
-
-impl Serialize for ShownPacket {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let to = match self.no_port {
-            None => self.to.to_string(),
-            Some(_) => self.to.ip().to_string(),
-        };
-        let protocol = match self.no_port {
-            None => Some(self.protocol.name()),
-            Some(NoPort::Icmp) => Some("icmp"),
-            Some(NoPort::Absent) => None,
-        };
-        let mut packet = serializer.serialize_struct("ShownPacket", 4)?;
-        packet.serialize_field("from", &self.from)?;
-        packet.serialize_field("to", &to)?;
-        packet.serialize_field("protocol", &protocol)?;
-        packet.serialize_field("sender", &self.sender)?;
-        packet.end()
-    }
-}
-
-/// The sender of a packet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Sender {
-    /// Another host or a pod: the packet comes in through this interface.
-    Interface(String),
-    /// A process on this node.
-    ThisNode,
-}
-
-impl From<&Packet> for ShownPacket {
-    fn from(packet: &Packet) -> Self {
-        let sender = match &packet.origin {
-            Origin::Interface(name) => Sender::Interface(name.clone()),
-            Origin::Host => Sender::ThisNode,
-        };
-        let Packet { source: from, destination: to, protocol, .. } = *packet;
-        Self { from, to, protocol, no_port: None, sender }
-    }
-}
-
 /// The frontend that a packet reaches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -244,7 +208,11 @@ pub struct End {
     /// What happens to the packet.
     #[serde(flatten)]
     pub outcome: Outcome,
-    /// What is not followed and may lead to another end.
+    /// What stops the packet, or leads it past the rules of Services, if that is something else than
+    /// these rules.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// What is not certain and may lead to another end.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// The rules that lead to this end, between those that it passes in all cases.
@@ -264,4 +232,12 @@ pub struct Probability {
     /// `n` if it is 1 in `n`, within the resolution of the kernel's random numbers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub one_in: Option<u64>,
+}
+
+fn unknown_rule(rule: &PassedRule) -> Condition {
+    let place = match rule.table {
+        Some(table) => format!("{table} {}", rule.chain),
+        None => rule.chain.clone(),
+    };
+    Condition::new(Code::OtherRule, words::other_rule(&place, &rule.rule))
 }

@@ -10,11 +10,15 @@
 //!
 //! `rule_role` has the meaning of each rule; the sentences are made here.
 
+mod cause;
 mod conditions;
 mod destination;
 mod explanation;
+mod judgement;
+pub(crate) mod network;
 pub(crate) mod no_address;
 pub(crate) mod outcome;
+mod packet;
 mod path;
 mod remark;
 mod remarks;
@@ -24,16 +28,17 @@ mod tests;
 use std::net::IpAddr;
 
 use rulegen_ruleset::Packet;
-use rulegen_ruleset::iptables::{self, Ruleset};
+use rulegen_ruleset::iptables::{self, Host, Ruleset};
 use rulegen_ruleset::nftables::{self, Table};
 
-pub use conditions::{Condition, Surroundings, UnfollowedChain};
+pub use cause::Cause;
+pub use conditions::Condition;
 pub use destination::{Destination, UnresolvedService, resolve, resolve_ip};
-pub use explanation::{
-    End, Explanation, PassedRule, Probability, ReachedFrontend, Sender, ShownPacket, UnusedAddress,
-};
+pub use explanation::{End, Explanation, PassedRule, Probability, ReachedFrontend, UnusedAddress};
+pub use network::{HairpinFact, HostNetwork, RouteFact, RouteFailure, RouteQuery};
 pub use no_address::{NoPort, ServiceState};
 pub use outcome::Outcome;
+pub use packet::{Sender, ShownPacket};
 use path::PacketPath;
 pub use remark::{About, Remark};
 use remarks::Remarks;
@@ -48,14 +53,24 @@ pub fn by_ruleset(
     packet: &Packet,
     plan: Option<&Plan>,
 ) -> Explanation {
-    let trace = iptables::trace(ruleset, local, packet);
-    let unknown = trace.unknown.iter().map(path::rule_of_iptables).collect();
-    let ways = PacketPath::of_iptables(trace.branches, packet.protocol);
-    explained(packet, local, ways, unknown, plan)
+    by_ruleset_on(ruleset, &Host { local, out_interface: &|_| None }, packet, plan)
 }
 
-/// Explains what an nftables table does with the packet, as [`by_ruleset`]. Other tables are not
-/// followed; they are conditions of the ends ([`Explanation::set_conditions`]).
+/// Explains like [`by_ruleset`], on a host whose routes are known.
+pub fn by_ruleset_on(
+    ruleset: &Ruleset,
+    host: &Host<'_>,
+    packet: &Packet,
+    plan: Option<&Plan>,
+) -> Explanation {
+    let trace = iptables::trace_on(ruleset, host, packet);
+    let unknown = trace.unknown.iter().map(path::rule_of_iptables).collect();
+    let ways = PacketPath::of_iptables(trace.branches, packet.protocol);
+    explained(packet, host.local, ways, unknown, plan)
+}
+
+/// Explains what an nftables table does with the packet, as [`by_ruleset`]. Other tables are
+/// judged by [`Explanation::on_host`].
 pub fn by_table(
     table: &Table,
     local: &[IpAddr],
@@ -82,6 +97,6 @@ fn explained(
     let (rules, ends, behind) = path::parted(ways);
     let packet = ShownPacket::from(packet);
     let mut explanation = Explanation { packet, frontend, remarks, rules, ends, behind, unknown };
-    explanation.set_conditions(&Surroundings::Unknown, local);
+    explanation.on_unknown_host();
     explanation
 }

@@ -18,8 +18,10 @@ pub enum Outcome {
         /// Whether the receiver sees this node as the sender.
         masqueraded: bool,
     },
-    /// The packet is rejected with "port unreachable".
+    /// The packet is rejected with an error, by rules of Services with "port unreachable".
     Rejected,
     /// The packet is dropped.
     Dropped,
+    /// The host does not route the packet.
+    Unreachable,
 }

@@ -80,7 +80,13 @@ impl PacketPath {
 
     fn end(self) -> End {
         let rules = self.steps.into_iter().map(|(rule, _)| rule).collect();
-        End { probability: self.probability, outcome: self.verdict, conditions: Vec::new(), rules }
+        End {
+            probability: self.probability,
+            outcome: self.verdict,
+            cause: None,
+            conditions: Vec::new(),
+            rules,
+        }
     }
 
     pub(super) fn roles(&self) -> impl Iterator<Item = &RuleRole> {

@@ -355,7 +355,7 @@ impl<'a> Tracer<'a, '_> {
         let (in_interface, out_interface) = match built_in.as_str() {
             "FORWARD" => (Some(incoming.to_owned()), out(state.destination.ip())),
             "OUTPUT" => (Some(String::new()), out(original.ip())),
-            "POSTROUTING" => (Some(String::new()), out(state.destination.ip())),
+            "POSTROUTING" => (None, out(state.destination.ip())),
             _ => (Some(incoming.to_owned()), Some(String::new())),
         };
         let (translated, masqueraded) = (Some(state.translated), Some(state.masqueraded));

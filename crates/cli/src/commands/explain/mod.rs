@@ -1,6 +1,8 @@
 //! `rulegen explain`: the path of one packet through the rules, with reasons.
 
 mod destination;
+mod network;
+mod others;
 mod rules;
 mod text;
 
@@ -102,6 +104,7 @@ fn explain(args: &ExplainArgs, found: &Inputs) -> Result<Explanation> {
     {
         explanation.remarks.extend(closed_loopback(&explanation));
     }
+    rules.on_host(&mut explanation, &local);
     Ok(explanation)
 }
 

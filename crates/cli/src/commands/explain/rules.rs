@@ -6,25 +6,32 @@ use anyhow::{Result, bail};
 use rulegen_compiler::Plan;
 use rulegen_compiler::nftables::KUBE_PROXY_TABLE;
 use rulegen_config::ProxyMode;
-use rulegen_inspect::explain::{Explanation, Surroundings, UnfollowedChain};
+use rulegen_inspect::explain::{Explanation, by_ruleset_on};
 use rulegen_inspect::listing::{Listing, of_table};
-use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::nftables::{Dataplane, NfTables};
 use rulegen_net::IpFamily;
-use rulegen_os::host;
 use rulegen_ruleset::Packet;
-use rulegen_ruleset::iptables::{Policy, Ruleset, Table};
-use rulegen_ruleset::nftables::{ChainId, Delinearized, Name, TableFamily, Unknown};
+use rulegen_ruleset::firewall::BaseChain;
+use rulegen_ruleset::iptables::Host;
+use rulegen_ruleset::nftables::{Delinearized, Name, Unknown};
 
+use super::network::LiveNetwork;
+use super::others::{Followed, base_chains};
 use crate::args::ExplainArgs;
 use crate::commands::{iptables, variant_in_use};
 
 pub(super) struct Rules {
     rules: rulegen::Rules,
-    /// Rules of other programs that are not evaluated: chain and rule.
-    others: Vec<(String, String)>,
-    /// The base chains that are not evaluated, if the rules were read from the kernel.
-    surroundings: Surroundings,
+    /// Rules of other programs in the followed table, which are not understood: chain and rule.
+    unknown: Vec<(String, String)>,
+    /// The rest of the host, if the rules are those of the kernel.
+    host: Option<LiveHost>,
+}
+
+struct LiveHost {
+    /// The base chains of other tables.
+    chains: Vec<BaseChain>,
+    network: LiveNetwork,
 }
 
 impl Rules {
@@ -34,7 +41,7 @@ impl Rules {
             ProxyMode::Iptables => rulegen::iptables_rules(plan),
             ProxyMode::Nftables => rulegen::nftables_rules(plan, table_name(args).as_str()),
         };
-        Self { rules, others: Vec::new(), surroundings: Surroundings::Unknown }
+        Self { rules, unknown: Vec::new(), host: None }
     }
 
     /// The rules in the kernel.
@@ -43,12 +50,12 @@ impl Rules {
             ProxyMode::Iptables => {
                 let variant = variant_in_use(&args.kernel)?;
                 let ruleset = iptables(family, variant, &args.kernel).save()?;
-                let chains = chains_outside_ruleset(family, variant, &ruleset)?;
-                let others = chains.iter().map(not_followed).collect();
-                let rules = rulegen::Rules::Iptables(ruleset);
-                Ok(Self { rules, others, surroundings: Surroundings::Chains(chains) })
+                let followed = Followed::Ruleset(variant, &ruleset);
+                let chains = base_chains(family, &followed, &args.kernel)?;
+                let host = Some(LiveHost { chains, network: LiveNetwork::open()? });
+                Ok(Self { rules: rulegen::Rules::Iptables(ruleset), unknown: Vec::new(), host })
             }
-            ProxyMode::Nftables => held_table(family, table_name(args)),
+            ProxyMode::Nftables => held_table(args, family),
         }
     }
 
@@ -63,12 +70,28 @@ impl Rules {
         packet: &Packet,
         plan: Option<&Plan>,
     ) -> Explanation {
-        let mut explanation = rulegen::explain(&self.rules, local, packet, plan);
-        for (chain, rule) in &self.others {
+        let Some(LiveHost { network, .. }) = &self.host else {
+            return rulegen::explain(&self.rules, local, packet, plan);
+        };
+        let mut explanation = match &self.rules {
+            rulegen::Rules::Iptables(ruleset) => {
+                let out_interface = |to| network.out_interface(packet, to);
+                let host = Host { local, out_interface: &out_interface };
+                by_ruleset_on(ruleset, &host, packet, plan)
+            }
+            rules => rulegen::explain(rules, local, packet, plan),
+        };
+        for (chain, rule) in &self.unknown {
             explanation.not_followed(chain.clone(), rule.clone());
         }
-        explanation.set_conditions(&self.surroundings, local);
         explanation
+    }
+
+    /// Judges the rest of the host, if the rules are those of the kernel.
+    pub(super) fn on_host(&self, explanation: &mut Explanation, local: &[IpAddr]) {
+        if let Some(LiveHost { chains, network }) = &self.host {
+            explanation.on_host(chains, network, local);
+        }
     }
 }
 
@@ -76,7 +99,8 @@ fn table_name(args: &ExplainArgs) -> &Name {
     &args.proxy.nftables.nftables_table
 }
 
-fn held_table(family: IpFamily, name: &Name) -> Result<Rules> {
+fn held_table(args: &ExplainArgs, family: IpFamily) -> Result<Rules> {
+    let name = table_name(args);
     let mut kernel = NfTables::open()?;
     let Some(Delinearized { table, unknown }) = followed_table(&mut kernel, family, name)? else {
         bail!("the kernel has no table {} {name}: no rules were applied here", family.nft_name());
@@ -86,12 +110,10 @@ fn held_table(family: IpFamily, name: &Name) -> Result<Rules> {
         Unknown::Rule { chain, text } => (chain.to_string(), text.clone()),
         other => (format!("table {} {name}", family.nft_name()), other.to_string()),
     });
-    let own = TableFamily::from(family);
-    let mut chains = base_chains(&mut kernel, family, |of| of.family == own && of.table == name)?;
-    chains.extend(legacy_chains(family));
-    let others = unknown.chain(chains.iter().map(not_followed)).collect();
-    let surroundings = Surroundings::Chains(chains);
-    Ok(Rules { rules: rulegen::Rules::Nftables(table), others, surroundings })
+    let chains = base_chains(family, &Followed::Table(&name), &args.kernel)?;
+    let host = Some(LiveHost { chains, network: LiveNetwork::open()? });
+    let unknown = unknown.collect();
+    Ok(Rules { rules: rulegen::Rules::Nftables(table), unknown, host })
 }
 
 /// Our table. If it does not exist or has no Services, kube-proxy's own.
@@ -115,109 +137,4 @@ fn followed_table(
             Ok(theirs.map(|theirs| theirs.delinearize(family, &kube_proxys)).or(ours))
         }
     }
-}
-
-fn not_followed(chain: &UnfollowedChain) -> (String, String) {
-    let UnfollowedChain { table, chain, hook, kind } = chain;
-    (
-        format!("{table} {chain}"),
-        format!("all rules of this chain of another table (type {kind} hook {hook})"),
-    )
-}
-
-/// The tables of iptables that `explain` evaluates.
-const FOLLOWED: [Table; 2] = [Table::Nat, Table::Filter];
-
-/// The base chains that a packet passes outside the tables nat and filter of a ruleset.
-fn chains_outside_ruleset(
-    family: IpFamily,
-    variant: Variant,
-    ruleset: &Ruleset,
-) -> Result<Vec<UnfollowedChain>> {
-    let own = TableFamily::from(family);
-    // iptables-nft keeps its tables in nf_tables, where their names are the same.
-    let is_known = |of: &ChainId| {
-        let is_table = |table: &Table| table.name() == of.table.as_str();
-        let table = Table::ALL.into_iter().find(is_table);
-        variant == Variant::Nft && of.family == own && table.is_some()
-    };
-    let mut chains = match NfTables::open() {
-        Ok(mut kernel) => base_chains(&mut kernel, family, is_known)?,
-        // The kernel has no nf_tables.
-        Err(_) => Vec::new(),
-    };
-    let unfollowed = Table::ALL.into_iter().filter(|table| !FOLLOWED.contains(table));
-    for table in unfollowed {
-        let of_table = ruleset.tables.get(&table).into_iter().flatten();
-        let with_effect = of_table.filter(|(name, chain)| {
-            name.is_built_in() && (!chain.rules.is_empty() || chain.policy == Some(Policy::Drop))
-        });
-        chains.extend(with_effect.filter_map(|(name, _)| {
-            let (table, chain) = (format!("{} {table}", family.nft_name()), name.to_string());
-            Some(UnfollowedChain { hook: hook(&chain)?, table, chain, kind: "filter".to_owned() })
-        }));
-    }
-    if variant == Variant::Nft {
-        chains.extend(legacy_chains(family));
-    }
-    Ok(chains)
-}
-
-/// The chains of the loaded tables of iptables-legacy, whose rules are not read.
-fn legacy_chains(family: IpFamily) -> Vec<UnfollowedChain> {
-    let tables = host::legacy_iptables_tables(family == IpFamily::Ipv6);
-    let chains = tables.iter().flat_map(|table| {
-        let chains = BUILT_IN.into_iter().filter(|(chain, _)| has_chain(table, chain));
-        chains.map(move |(chain, hook)| UnfollowedChain {
-            table: format!("{} {table} of iptables-legacy", family.nft_name()),
-            chain: chain.to_owned(),
-            hook,
-            kind: if table == "nat" { "nat" } else { "filter" }.to_owned(),
-        })
-    });
-    chains.collect()
-}
-
-/// Whether a table of iptables has a built-in chain.
-fn has_chain(table: &str, chain: &str) -> bool {
-    match table {
-        "raw" => ["PREROUTING", "OUTPUT"].contains(&chain),
-        "filter" | "security" => ["INPUT", "FORWARD", "OUTPUT"].contains(&chain),
-        "nat" => chain != "FORWARD",
-        _ => true,
-    }
-}
-
-/// The built-in chains of iptables, and their hooks.
-const BUILT_IN: [(&str, &str); 5] = [
-    ("PREROUTING", "prerouting"),
-    ("INPUT", "input"),
-    ("FORWARD", "forward"),
-    ("OUTPUT", "output"),
-    ("POSTROUTING", "postrouting"),
-];
-
-fn hook(chain: &str) -> Option<&'static str> {
-    BUILT_IN.into_iter().find(|(name, _)| *name == chain).map(|(_, hook)| hook)
-}
-
-/// Base chains of other tables at the same hooks. They may do anything with the packet.
-fn base_chains(
-    kernel: &mut NfTables,
-    family: IpFamily,
-    is_known: impl Fn(&ChainId) -> bool,
-) -> Result<Vec<UnfollowedChain>> {
-    let sees = |of: TableFamily| of == TableFamily::Inet || of == TableFamily::from(family);
-    let chains = kernel.base_chains()?.into_iter();
-    let others = chains.filter(|(id, _)| sees(id.family) && !is_known(id));
-    let described = others.map(|(id, place)| {
-        let kind = if place.is_nat { "nat" } else { "filter" };
-        UnfollowedChain {
-            table: format!("{} {}", id.family.word(), id.table),
-            chain: id.chain.to_string(),
-            hook: place.hook,
-            kind: format!("{kind} priority {}", place.priority),
-        }
-    });
-    Ok(described.collect())
 }

@@ -72,7 +72,7 @@ impl Text {
             writeln!(self.out, "\nThe other outcomes pass similar rules; -o json shows all.")?;
         }
         self.rules("Rules that it passes then in any case:", behind)?;
-        self.rules("Not followed, and assumed to let it pass:", unknown)
+        self.rules("Not understood, and assumed to let it pass:", unknown)
     }
 
     fn unresolved(&mut self, from: &args::Sender, to: &str, remark: &Remark) -> std::fmt::Result {
@@ -113,7 +113,8 @@ impl Text {
         writeln!(self.out, "{label} {}", plain(words))
     }
 
-    /// The ends with their conditions. Consecutive ends with equal conditions share them.
+    /// The ends with their causes and conditions. Equal conditions are written once, after the last
+    /// end that has them.
     fn ends(&mut self, ends: &[End]) -> std::fmt::Result {
         for group in ends.chunk_by(|end, next| end.conditions == next.conditions) {
             group.iter().try_for_each(|end| self.end(end))?;
@@ -127,11 +128,20 @@ impl Text {
 
     fn end(&mut self, end: &End) -> std::fmt::Result {
         let outcome = match end.outcome {
-            Outcome::Endpoint { .. } => self.paint.comes(&format!("{}", Ending(end.outcome))),
-            Outcome::Passes { .. } => format!("{}", Ending(end.outcome)),
-            _ => self.paint.goes(&format!("{}", Ending(end.outcome))),
+            Outcome::Endpoint { .. } => self.paint.comes(&format!("{}", Ending(end))),
+            Outcome::Passes { .. } => format!("{}", Ending(end)),
+            _ => self.paint.goes(&format!("{}", Ending(end))),
         };
-        writeln!(self.out, "{:>9}  {outcome}", chance(end))
+        writeln!(self.out, "{:>9}  {outcome}", chance(end))?;
+        match &end.cause {
+            Some(cause) => {
+                let way =
+                    cause.endpoint.map_or_else(String::new, |to| format!("on the way to {to}: "));
+                let text = format!("{:>9}  because {way}{}", "", plain(&cause.text));
+                writeln!(self.out, "{text}")
+            }
+            None => Ok(()),
+        }
     }
 
     fn rules(&mut self, heading: &str, rules: &[PassedRule]) -> std::fmt::Result {
@@ -161,15 +171,18 @@ impl Text {
     }
 }
 
-struct Ending(Outcome);
+struct Ending<'a>(&'a End);
 
-impl std::fmt::Display for Ending {
+impl std::fmt::Display for Ending<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
+        match self.0.outcome {
             Outcome::Endpoint { endpoint, masqueraded: true } => {
                 write!(f, "{endpoint}, masqueraded")
             }
             Outcome::Endpoint { endpoint, masqueraded: false } => write!(f, "{endpoint}"),
+            other if self.0.cause.is_some() => {
+                f.write_str(words::stopped_outcome(other).unwrap_or_default())
+            }
             other => f.write_str(words::outcome(other).unwrap_or_default()),
         }
     }
@@ -181,6 +194,7 @@ fn way(outcome: Outcome) -> String {
         Outcome::Passes { .. } => "to where it was sent".to_owned(),
         Outcome::Rejected => "to where it is rejected".to_owned(),
         Outcome::Dropped => "to where it is dropped".to_owned(),
+        Outcome::Unreachable => "to where it is not routed".to_owned(),
     }
 }
 

@@ -1,0 +1,549 @@
+//! What the rest of the host does with the ends of a packet.
+//!
+//! At each hook the packet is what it is there: before DNAT the original, behind it the one to the
+//! endpoint.
+
+use std::cell::Cell;
+use std::net::{IpAddr, SocketAddr};
+
+use rulegen_net::IpFamily;
+use rulegen_ruleset::firewall::{
+    BaseChain, Bits, Budget, ChainKind, Connection, Hit, Hook, Judgement, PartialPacket, Verdict,
+    judge,
+};
+
+use super::cause::Cause;
+use super::conditions::{Condition, Conditions};
+use super::network::{HairpinFact, HostNetwork, RouteFact, RouteFailure, RouteQuery};
+use super::outcome::Outcome;
+use super::packet::{Sender, ShownPacket};
+use crate::words::{self, Code, TableEffect};
+
+/// Priorities of netfilter (NF_IP_PRI_*): connection tracking and NAT.
+const CONNTRACK: i32 = -200;
+const DSTNAT: i32 = -100;
+const SRCNAT: i32 = 100;
+/// Rules of Services drop before DNAT at this priority, and refuse at the filter hooks at 0.
+const BEFORE_DSTNAT: i32 = DSTNAT - 10;
+const FILTER: i32 = 0;
+
+/// Judges the ends of one packet.
+pub(super) struct Judge<'a> {
+    /// The base chains of other tables.
+    pub(super) chains: &'a [BaseChain],
+    pub(super) network: &'a dyn HostNetwork,
+    pub(super) local: &'a [IpAddr],
+    pub(super) packet: &'a ShownPacket,
+    pub(super) budget: Budget,
+}
+
+/// An end with what the rest of the host makes of it.
+pub(super) struct Judged {
+    pub(super) outcome: Outcome,
+    pub(super) cause: Option<Cause>,
+    pub(super) conditions: Vec<Condition>,
+}
+
+/// Whether connection tracking sees the packet.
+pub(super) enum Tracking {
+    /// It does for sure.
+    Tracked,
+    /// It may not: the chains with rules to that effect, with their judgements.
+    Unknown(Vec<(BaseChain, Judgement)>),
+    /// It does not, for this reason.
+    Untracked(Cause),
+}
+
+impl Judge<'_> {
+    /// Whether rules in front of connection tracking exclude the packet from it.
+    pub(super) fn tracking(&self) -> Tracking {
+        let hook = self.first_hook();
+        let way = Way::new(self, Outcome::Passes { masqueraded: false }, true);
+        let mut possible = Vec::new();
+        for base in self.at(hook).filter(|base| base.priority <= CONNTRACK && base.sees_all) {
+            let judgement = way.judged(base, &way.entering(base.priority));
+            let Some(hit) = judgement.untracks.first() else { continue };
+            if judgement.surely_untracks && base.priority < CONNTRACK && possible.is_empty() {
+                let text = words::not_tracked(&base.table, &hit.to_string());
+                return Tracking::Untracked(cause(Code::NotTracked, text, Some((base, hit)), None));
+            }
+            possible.push((base.clone(), judgement));
+        }
+        if possible.is_empty() { Tracking::Tracked } else { Tracking::Unknown(possible) }
+    }
+
+    /// Judges an end.
+    pub(super) fn end(&self, outcome: Outcome, tracking: &Tracking) -> Judged {
+        let is_tracked = !matches!(tracking, Tracking::Untracked(_));
+        let mut way = Way::new(self, outcome, is_tracked);
+        let stopped = match outcome {
+            Outcome::Rejected => way.to_refusal(true),
+            Outcome::Dropped => way.to_refusal(false),
+            Outcome::Endpoint { .. } | Outcome::Passes { .. } => way.to_destination(),
+            Outcome::Unreachable => Ok(()),
+        };
+        for base in self.chains.iter().filter(|base| !base.sees_all) {
+            let judgement = way.judged(base, &way.somewhere());
+            way.conditions.add_chain(base, &judgement, way.matters());
+        }
+        if let Tracking::Unknown(possible) = tracking {
+            for (base, judgement) in possible {
+                let is_it = |effect| effect == TableEffect::DoesNotTrack;
+                way.conditions.add_chain(base, judgement, is_it);
+            }
+        }
+        let (outcome, cause) = match stopped {
+            Ok(()) => (outcome, None),
+            Err(Stop { outcome, cause }) => (outcome, Some(*cause)),
+        };
+        if outcome == Outcome::Rejected {
+            way.error_message();
+        }
+        Judged { outcome, cause, conditions: way.conditions.all() }
+    }
+
+    fn first_hook(&self) -> Hook {
+        match self.packet.sender {
+            Sender::Interface(_) => Hook::Prerouting,
+            Sender::ThisNode => Hook::Output,
+        }
+    }
+
+    /// The base chains that see all packets of a hook, in order.
+    fn at(&self, hook: Hook) -> impl Iterator<Item = &BaseChain> {
+        let chains = self.chains.iter();
+        let chains = chains.filter(move |base| base.hook == hook && base.sees_all);
+        let mut chains: Vec<&BaseChain> = chains.collect();
+        chains.sort_by_key(|base| base.priority);
+        chains.into_iter()
+    }
+
+    fn is_local(&self, ip: IpAddr) -> bool {
+        ip.is_loopback() || self.local.contains(&ip)
+    }
+}
+
+/// The packet does not reach its end.
+struct Stop {
+    outcome: Outcome,
+    cause: Box<Cause>,
+}
+
+/// The way of a packet to one end.
+struct Way<'a> {
+    judge: &'a Judge<'a>,
+    outcome: Outcome,
+    /// Destination behind DNAT.
+    to: SocketAddr,
+    is_translated: bool,
+    masquerades: bool,
+    is_tracked: bool,
+    /// The mark, unless a rule may have set it.
+    mark: Cell<Option<u32>>,
+    conditions: Conditions,
+}
+
+impl<'a> Way<'a> {
+    fn new(judge: &'a Judge<'a>, outcome: Outcome, is_tracked: bool) -> Self {
+        let (to, is_translated, masquerades) = match outcome {
+            Outcome::Endpoint { endpoint, masqueraded } => (endpoint, true, masqueraded),
+            Outcome::Passes { masqueraded } => (judge.packet.to, false, masqueraded),
+            _ => (judge.packet.to, false, false),
+        };
+        let (mark, conditions) = (Cell::new(Some(0)), Conditions::default());
+        Self { judge, outcome, to, is_translated, masquerades, is_tracked, mark, conditions }
+    }
+
+    /// Follows a packet that the rules of Services let through.
+    fn to_destination(&mut self) -> Result<(), Stop> {
+        match self.judge.packet.sender.clone() {
+            Sender::Interface(interface) => self.from_interface(&interface),
+            Sender::ThisNode => self.from_host(),
+        }
+    }
+
+    fn from_interface(&mut self, interface: &str) -> Result<(), Stop> {
+        self.pass(Hook::Prerouting, |way, priority| way.original(priority, interface))?;
+        // Rules of Services mark packets to be masqueraded.
+        self.marked();
+        match self.route(self.to, Some(interface))? {
+            RouteFact::Local => {
+                self.pass(Hook::Input, |way, _| way.translated(interface, Some("")))
+            }
+            RouteFact::Out(out) => {
+                self.pass(Hook::Forward, |way, _| way.translated(interface, Some(&out)))?;
+                if out == interface {
+                    self.hairpin(&out)?;
+                }
+                self.pass(Hook::Postrouting, |way, priority| way.leaving(priority, Some(&out)))
+            }
+            RouteFact::Failed(_) | RouteFact::Unknown => {
+                self.pass(Hook::Input, |way, _| way.translated(interface, Some("")))?;
+                self.pass(Hook::Forward, |way, _| way.translated(interface, None))?;
+                self.pass(Hook::Postrouting, |way, priority| way.leaving(priority, None))
+            }
+        }
+    }
+
+    fn from_host(&mut self) -> Result<(), Stop> {
+        let first = self.route(self.judge.packet.to, None)?;
+        let out = out_interface(&first);
+        self.pass(Hook::Output, |way, priority| PartialPacket {
+            in_interface: Some(String::new()),
+            out_interface: out.clone(),
+            ..way.original(priority, "")
+        })?;
+        self.marked();
+        let then = if self.is_translated { self.route(self.to, None)? } else { first };
+        let out = out_interface(&then);
+        self.pass(Hook::Postrouting, |way, priority| way.leaving(priority, out.as_deref()))?;
+        if then != RouteFact::Local {
+            return Ok(());
+        }
+        let looped = |way: &Self, _| {
+            let packet = way.translated("lo", Some(""));
+            if way.masquerades { PartialPacket { source: Bits::UNKNOWN, ..packet } } else { packet }
+        };
+        self.pass(Hook::Prerouting, looped)?;
+        self.pass(Hook::Input, looped)
+    }
+
+    /// Follows a packet up to where rules of Services refuse it.
+    fn to_refusal(&mut self, rejects: bool) -> Result<(), Stop> {
+        let interface = match &self.judge.packet.sender {
+            Sender::Interface(interface) => interface.clone(),
+            Sender::ThisNode => String::new(),
+        };
+        let hook = self.judge.first_hook();
+        let sender = (hook == Hook::Prerouting).then_some(interface.as_str());
+        if hook == Hook::Output {
+            self.route(self.to, None)?;
+        }
+        self.pass_up_to(hook, BEFORE_DSTNAT, |way, priority| way.entering(priority))?;
+        if hook == Hook::Output {
+            return self.pass_up_to(hook, FILTER, |way, _| way.refused("", None));
+        }
+        let route = match self.route(self.to, sender) {
+            // Whether it is dropped in front of routing or behind it, is not known here.
+            Err(_) if !rejects => {
+                self.conditions.add(Condition::new(Code::HostNetwork, words::HOST_NETWORK));
+                return Ok(());
+            }
+            route => route?,
+        };
+        let hooks = match route {
+            RouteFact::Local => &[Hook::Input][..],
+            RouteFact::Out(_) => &[Hook::Forward],
+            RouteFact::Failed(_) | RouteFact::Unknown => &[Hook::Input, Hook::Forward],
+        };
+        let out = out_interface(&route);
+        for hook in hooks {
+            self.pass_up_to(*hook, FILTER, |way, _| way.refused(&interface, out.as_deref()))?;
+        }
+        Ok(())
+    }
+
+    /// An error message of this host passes the output chains too, as a related packet.
+    fn error_message(&mut self) {
+        let packet = PartialPacket {
+            destination: Bits::of_address(self.judge.packet.from),
+            ..PartialPacket::unknown(self.family())
+        };
+        for base in self.judge.at(Hook::Output) {
+            let judgement = self.judged(base, &packet);
+            let is_stopped = |effect| matches!(effect, TableEffect::Drops | TableEffect::Rejects);
+            self.conditions.add_chain(base, &judgement, is_stopped);
+        }
+    }
+
+    /// Passes all chains of a hook. A certain refusal stops the packet; what is uncertain becomes a
+    /// condition.
+    fn pass(
+        &mut self,
+        hook: Hook,
+        packet: impl Fn(&Self, i32) -> PartialPacket,
+    ) -> Result<(), Stop> {
+        self.pass_where(hook, |_| true, |_| true, packet)
+    }
+
+    /// Passes the chains of a hook in front of a priority. Those at the same priority may be in
+    /// front of it too.
+    fn pass_up_to(
+        &mut self,
+        hook: Hook,
+        end: i32,
+        packet: impl Fn(&Self, i32) -> PartialPacket,
+    ) -> Result<(), Stop> {
+        self.pass_where(hook, |base| base.priority <= end, |base| base.priority < end, packet)
+    }
+
+    fn pass_where(
+        &mut self,
+        hook: Hook,
+        passes: impl Fn(&BaseChain) -> bool,
+        is_sure: impl Fn(&BaseChain) -> bool,
+        packet: impl Fn(&Self, i32) -> PartialPacket,
+    ) -> Result<(), Stop> {
+        let judge = self.judge;
+        let bases = judge.at(hook).filter(|base| passes(base) && !self.is_done(base));
+        for base in bases.collect::<Vec<_>>() {
+            let judgement = self.judged(base, &packet(self, base.priority));
+            let refused = match judgement.verdict() {
+                Verdict::Drops(hit) => Some((Outcome::Dropped, hit)),
+                Verdict::Rejects(hit) => Some((Outcome::Rejected, hit)),
+                Verdict::Accepts | Verdict::Unknown => None,
+            };
+            let is_new = |outcome| self.outcome != outcome;
+            match refused {
+                Some((outcome, hit)) if is_sure(base) && is_new(outcome) => {
+                    return Err(self.refused_by(base, hit, outcome));
+                }
+                _ => self.conditions.add_chain(base, &judgement, self.matters()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Which effects of a chain matter to the end.
+    fn matters(&self) -> impl Fn(TableEffect) -> bool + use<> {
+        let outcome = self.outcome;
+        move |effect| match effect {
+            // Rules in front of connection tracking were judged before.
+            TableEffect::DoesNotTrack => false,
+            TableEffect::Drops => outcome != Outcome::Dropped,
+            TableEffect::Rejects => outcome != Outcome::Rejected,
+            TableEffect::Changes => true,
+        }
+    }
+
+    /// Of the NAT chains of a hook, the first that translates decides.
+    fn is_done(&self, base: &BaseChain) -> bool {
+        let is_first = match base.hook {
+            Hook::Prerouting | Hook::Output => self.is_translated && base.priority > DSTNAT,
+            Hook::Postrouting => self.masquerades && base.priority > SRCNAT,
+            _ => false,
+        };
+        base.kind == ChainKind::Nat && is_first
+    }
+
+    fn judged(&self, base: &BaseChain, packet: &PartialPacket) -> Judgement {
+        let mut packet = PartialPacket { mark: self.mark.get(), ..packet.clone() };
+        let judgement = judge(base, &mut packet, &self.judge.budget);
+        self.mark.set(packet.mark);
+        judgement
+    }
+
+    fn marked(&self) {
+        if self.masquerades {
+            self.mark.set(None);
+        }
+    }
+
+    fn refused_by(&self, base: &BaseChain, hit: &Hit, outcome: Outcome) -> Stop {
+        let text = words::refused_by_table(&base.table, &hit.to_string(), outcome);
+        self.stop(outcome, Code::RefusedByOthers, text, Some((base, hit)))
+    }
+
+    fn stop(
+        &self,
+        outcome: Outcome,
+        code: Code,
+        text: String,
+        by: Option<(&BaseChain, &Hit)>,
+    ) -> Stop {
+        let endpoint = self.is_translated.then_some(self.to);
+        Stop { outcome, cause: Box::new(cause(code, text, by, endpoint)) }
+    }
+
+    fn route(&mut self, to: SocketAddr, in_interface: Option<&str>) -> Result<RouteFact, Stop> {
+        let packet = self.judge.packet;
+        let has_port = packet.no_port.is_none();
+        let query = RouteQuery {
+            from: packet.from,
+            to: to.ip(),
+            to_port: has_port.then(|| (packet.protocol, to.port())),
+            in_interface,
+            mark: self.mark.get(),
+        };
+        let fact = self.judge.network.route(&query);
+        match &fact {
+            RouteFact::Failed(failure) => {
+                let outcome = match failure {
+                    RouteFailure::NoRoute(_) => Outcome::Unreachable,
+                    _ => Outcome::Dropped,
+                };
+                let (code, text) = words::not_routed(failure, to.ip(), in_interface);
+                Err(self.stop(outcome, code, text, None))
+            }
+            RouteFact::Unknown => {
+                self.conditions.add(Condition::new(Code::HostNetwork, words::HOST_NETWORK));
+                Ok(fact)
+            }
+            RouteFact::Out(_) | RouteFact::Local => Ok(fact),
+        }
+    }
+
+    fn hairpin(&mut self, bridge: &str) -> Result<(), Stop> {
+        match self.judge.network.hairpin(bridge, self.judge.packet.from, self.to.ip()) {
+            HairpinFact::Works => Ok(()),
+            HairpinFact::Dropped { port } => {
+                let text = words::hairpin_off(bridge, &port);
+                Err(self.stop(Outcome::Dropped, Code::HairpinOff, text, None))
+            }
+            HairpinFact::Unknown => {
+                let text = words::hairpin_unknown(bridge);
+                self.conditions.add(Condition::new(Code::HairpinOff, text));
+                Ok(())
+            }
+        }
+    }
+
+    fn family(&self) -> IpFamily {
+        IpFamily::of(self.to.ip())
+    }
+
+    /// The packet with its source, of which the rest is not known.
+    fn sent(&self) -> PartialPacket {
+        let packet = self.judge.packet;
+        let has_port = packet.no_port.is_none();
+        let is_local = packet.sender == Sender::ThisNode || self.judge.is_local(packet.from);
+        PartialPacket {
+            protocol: has_port.then_some(packet.protocol),
+            ..PartialPacket::unknown(self.family()).from(packet.from, is_local)
+        }
+    }
+
+    /// The packet at the first hook.
+    fn entering(&self, priority: i32) -> PartialPacket {
+        match &self.judge.packet.sender {
+            Sender::Interface(interface) => self.original(priority, interface),
+            Sender::ThisNode => {
+                PartialPacket { out_interface: None, ..self.original(priority, "") }
+            }
+        }
+    }
+
+    /// The packet at prerouting or output: its destination is replaced there.
+    fn original(&self, priority: i32, interface: &str) -> PartialPacket {
+        let original = self.judge.packet.to;
+        let is_replaced = match (self.is_translated, priority) {
+            (true, priority) if priority > DSTNAT => Some(true),
+            (true, DSTNAT) => None,
+            _ => Some(false),
+        };
+        let connection = match priority {
+            _ if !self.is_tracked && priority > CONNTRACK => Connection::Untracked,
+            _ if !self.is_tracked => Connection::Unknown,
+            CONNTRACK => Connection::Unknown,
+            priority if priority < CONNTRACK => Connection::Before,
+            _ => Connection::New { translated: is_replaced, masqueraded: Some(false) },
+        };
+        let packet = PartialPacket {
+            in_interface: Some(interface.to_owned()),
+            out_interface: Some(String::new()),
+            connection,
+            ..self.sent()
+        };
+        match is_replaced {
+            Some(true) => self.to_end(packet),
+            Some(false) => self.towards(packet, original),
+            None => packet,
+        }
+    }
+
+    /// The packet behind DNAT, with its final destination. `None` if the output interface is not
+    /// known.
+    fn translated(&self, interface: &str, out: Option<&str>) -> PartialPacket {
+        self.to_end(PartialPacket {
+            in_interface: Some(interface.to_owned()),
+            out_interface: out.map(str::to_owned),
+            connection: self.connection(Some(false)),
+            ..self.sent()
+        })
+    }
+
+    /// The packet that rules of Services refuse.
+    fn refused(&self, interface: &str, out: Option<&str>) -> PartialPacket {
+        // Rules of iptables may refuse it behind DNAT.
+        PartialPacket {
+            destination: Bits::UNKNOWN,
+            destination_is_local: None,
+            destination_port: None,
+            connection: Connection::New { translated: None, masqueraded: Some(false) },
+            ..self.translated(interface, out)
+        }
+    }
+
+    /// The packet at postrouting: its source may be replaced there.
+    fn leaving(&self, priority: i32, out: Option<&str>) -> PartialPacket {
+        let masqueraded = match (self.masquerades, priority) {
+            (true, priority) if priority > SRCNAT => Some(true),
+            (true, SRCNAT) => None,
+            _ => Some(false),
+        };
+        let packet = PartialPacket {
+            in_interface: None,
+            connection: self.connection(masqueraded),
+            ..self.translated("", out)
+        };
+        match masqueraded {
+            Some(false) => packet,
+            _ => PartialPacket { source: Bits::UNKNOWN, source_is_local: None, ..packet },
+        }
+    }
+
+    /// The packet at a network device or bridge, which is not followed.
+    fn somewhere(&self) -> PartialPacket {
+        let packet = self.sent();
+        let packet = match self.masquerades {
+            true => PartialPacket { source: Bits::UNKNOWN, source_is_local: None, ..packet },
+            false => packet,
+        };
+        match self.is_translated {
+            true => packet,
+            false => self.towards(packet, self.to),
+        }
+    }
+
+    fn connection(&self, masqueraded: Option<bool>) -> Connection {
+        match self.is_tracked {
+            true => Connection::New { translated: Some(self.is_translated), masqueraded },
+            false => Connection::Untracked,
+        }
+    }
+
+    fn to_end(&self, packet: PartialPacket) -> PartialPacket {
+        self.towards(packet, self.to)
+    }
+
+    fn towards(&self, packet: PartialPacket, to: SocketAddr) -> PartialPacket {
+        let has_port = self.judge.packet.no_port.is_none();
+        let packet = packet.to(to.ip(), self.judge.is_local(to.ip()));
+        PartialPacket { destination_port: has_port.then(|| to.port()), ..packet }
+    }
+}
+
+/// The interface that a packet leaves through; packets to this host leave through loopback.
+fn out_interface(route: &RouteFact) -> Option<String> {
+    match route {
+        RouteFact::Out(name) => Some(name.clone()),
+        RouteFact::Local => Some("lo".to_owned()),
+        RouteFact::Failed(_) | RouteFact::Unknown => None,
+    }
+}
+
+fn cause(
+    code: Code,
+    text: String,
+    by: Option<(&BaseChain, &Hit)>,
+    endpoint: Option<SocketAddr>,
+) -> Cause {
+    Cause {
+        code,
+        text,
+        endpoint,
+        table: by.map(|(base, _)| base.table.clone()),
+        chain: by.map(|(_, hit)| hit.chain.to_string()),
+        rule: by.map(|(_, hit)| hit.rule.clone()),
+    }
+}
