@@ -1,17 +1,22 @@
 //! Finds chains of other programs that drop or reject what Services forward (Docker, firewalld, ufw).
-//! A packet that one chain accepts still passes the others, and a drop is final.
+//! A packet that one chain accepts still passes the others, and a drop is final. The chains are judged
+//! like those of `explain`, for a packet of which little is known: its destination was translated to
+//! some pod.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::error::Result;
 use ipnet::IpNet;
 use rulegen_compiler::iptables::OURS;
 use rulegen_compiler::nftables::{DEFAULT_TABLE, KUBE_PROXY_TABLE};
 use rulegen_kernel::iptables::Variant;
-use rulegen_kernel::nftables::{FilterBaseChain, FilterHook};
-use rulegen_ruleset::iptables::{
-    ChainName, ConntrackState, Match, Policy, Rule, RuleSpec, Ruleset, Table, Target,
+use rulegen_net::IpFamily;
+use rulegen_ruleset::firewall::{
+    Action, BaseChain, Budget, ChainKind, Connection, FilterRule, Hook, PartialPacket, Verdict,
+    judge, of_iptables, refuses_rest,
 };
+use rulegen_ruleset::iptables::{ChainName, Table};
+use rulegen_ruleset::nftables::TableFamily;
 
 use crate::code::FindingCode;
 use crate::finding::{Finding, Outcome};
@@ -19,27 +24,11 @@ use crate::node_facts::{ActualIptables, NodeFacts, nf_tables};
 
 pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
     let held = node.iptables()?;
-    let services = [node.table().as_str(), DEFAULT_TABLE, KUBE_PROXY_TABLE];
-    // The table of iptables-nft is judged by its rules as iptables lists them.
-    let has_iptables = |family: &str| {
-        held.iter().any(|held| held.variant == Variant::Nft && held.family.nft_name() == family)
-    };
-    let is_left_out = |family: &str, table: &str| {
-        node.excludes_family(family)
-            || services.contains(&table)
-            || table == "filter" && has_iptables(family)
-    };
-    let of_nftables = match nf_tables()? {
-        Some(mut kernel) => kernel.filter_base_chains(is_left_out)?,
-        None => Vec::new(),
-    };
-    let pods = pod_networks(node);
-    let of_iptables = held.iter().flat_map(|held| {
-        ["INPUT", "FORWARD"].into_iter().filter_map(|chain| firewall(held, chain, &pods))
-    });
-    let firewalls: Vec<Firewall> =
-        of_nftables.into_iter().map(Firewall::from).chain(of_iptables).collect();
-    Ok(Outcome::Found(firewalls.iter().filter_map(check).collect()))
+    let mut firewalls = of_nftables(node, held)?;
+    firewalls.extend(held.iter().flat_map(firewalls_of));
+    let (pods, budget) = (pod_networks(node), Budget::default());
+    let findings = firewalls.iter().filter_map(|firewall| check(firewall, &pods, &budget));
+    Ok(Outcome::Found(findings.collect()))
 }
 
 /// The networks of pods, as far as they are known.
@@ -51,216 +40,214 @@ fn pod_networks(node: &NodeFacts) -> Vec<IpNet> {
 
 /// A base chain that packets of Services pass.
 struct Firewall {
-    /// `nftables chain inet firewalld filter_FORWARD`, `iptables-nft chain FORWARD`
+    /// `the nftables chain inet firewalld filter_FORWARD`, `the chain FORWARD of iptables-nft`
     name: String,
-    hook: FilterHook,
-    /// Whether it drops each packet that no rule accepts.
-    drops_rest: bool,
-    /// Whether a rule before the current one drops all packets.
-    drops_all: bool,
-    may_drop: bool,
-    may_accept: bool,
-    /// Whether it accepts all packets to endpoints.
-    accepts_services: bool,
-    /// Whether it leads to rulegen's own chain, which accepts masqueraded traffic.
-    has_own_chain: bool,
+    /// Families of the packets that it sees.
+    families: Vec<IpFamily>,
+    base: BaseChain,
     /// The command that accepts packets with a translated destination.
     remedy: String,
 }
 
-impl From<FilterBaseChain> for Firewall {
-    fn from(base: FilterBaseChain) -> Self {
-        let FilterBaseChain { table_family, table, chain, hook, .. } = base;
-        let place = format!("{table_family} {table} {chain}");
-        Self {
-            remedy: format!("nft insert rule {place} ct status dnat accept"),
-            name: format!("the nftables chain {place}"),
-            hook,
-            drops_rest: base.drops_rest,
-            drops_all: false,
-            may_drop: base.may_drop,
-            may_accept: base.may_accept,
-            accepts_services: base.accepts_translated,
-            has_own_chain: false,
-        }
-    }
-}
-
-/// The chain INPUT or FORWARD.
-fn firewall(held: &ActualIptables, name: &str, pods: &[IpNet]) -> Option<Firewall> {
-    let program = held.words();
-    let chain = ChainName::from(name);
-    let mut firewall = Firewall {
-        name: format!("the chain {name} of {program}"),
-        hook: if name == "INPUT" { FilterHook::Input } else { FilterHook::Forward },
-        drops_rest: held.ruleset.chain(Table::Filter, &chain)?.policy == Some(Policy::Drop),
-        drops_all: false,
-        may_drop: false,
-        may_accept: false,
-        accepts_services: false,
-        has_own_chain: false,
-        remedy: format!("{program} -I {name} -m conntrack --ctstate DNAT -j ACCEPT"),
-    };
-    firewall.walk(&held.ruleset, &chain, pods);
-    Some(firewall)
-}
-
 impl Firewall {
-    /// Takes all rules that a packet in the chain may pass, in that order, except those of Services.
-    fn walk(&mut self, ruleset: &Ruleset, chain: &ChainName, pods: &[IpNet]) {
-        let rules = |chain| {
-            let chain = ruleset.chain(Table::Filter, chain);
-            chain.map(|chain| chain.rules.as_slice()).unwrap_or_default().iter()
-        };
-        let mut seen = BTreeSet::from([chain]);
-        // The rules left in each chain, with whether every packet passes them.
-        let mut stack = vec![(rules(chain), true)];
-        while let Some((rest, is_always)) = stack.last_mut() {
-            let is_always = *is_always;
-            let Some(rule) = rest.next() else {
-                stack.pop();
-                continue;
-            };
-            self.take(rule, is_always, pods);
-            let Some(target) = rule.target_chain() else { continue };
-            self.has_own_chain |= OURS.owns(Table::Filter, target);
-            if !target.as_str().starts_with("KUBE-") && seen.insert(target) {
-                stack.push((rules(target), is_always && !has_condition(rule)));
-            }
-        }
-    }
-
-    fn take(&mut self, rule: &Rule, is_always: bool, pods: &[IpNet]) {
-        let is_unconditional = is_always && !has_condition(rule);
-        match verdict(rule) {
-            Some(Verdict::Accept) => {
-                self.may_accept = true;
-                self.accepts_services |= is_always
-                    && !self.drops_all
-                    && (is_unconditional || is_for_services(rule, pods));
-            }
-            Some(Verdict::Drop) => {
-                self.may_drop = true;
-                self.drops_all |= is_unconditional;
-                self.drops_rest |= is_unconditional;
-            }
-            None => {}
-        }
+    /// Whether what Services forward passes the chain. Chains at output see packets of this node.
+    fn is_passed(base: &BaseChain) -> bool {
+        let is_passed = matches!(
+            base.hook,
+            Hook::Ingress | Hook::Prerouting | Hook::Input | Hook::Forward | Hook::Postrouting
+        );
+        is_passed && base.kind == ChainKind::Filter
     }
 }
 
-enum Verdict {
-    Accept,
-    Drop,
+fn of_nftables(node: &NodeFacts, held: &[ActualIptables]) -> Result<Vec<Firewall>> {
+    let services = [node.table().as_str(), DEFAULT_TABLE, KUBE_PROXY_TABLE];
+    // The tables of iptables-nft are judged by their rules as iptables lists them.
+    let has_iptables = |family: TableFamily| {
+        held.iter().any(|held| held.variant == Variant::Nft && family == held.family.into())
+    };
+    let is_of_iptables = |table: &str| Table::ALL.into_iter().any(|of| of.name() == table);
+    let is_wanted = |family: TableFamily, table: &str| {
+        !node.excludes_family(family.word())
+            && !services.contains(&table)
+            && !(is_of_iptables(table) && has_iptables(family))
+    };
+    let Some(mut kernel) = nf_tables()? else { return Ok(Vec::new()) };
+    let chains = kernel.firewall_chains(is_wanted)?.into_iter();
+    let chains = chains.filter(|(_, base)| Firewall::is_passed(base));
+    Ok(chains.map(|(family, base)| of_base_chain(family, base, node.families())).collect())
 }
 
-fn verdict(rule: &Rule) -> Option<Verdict> {
-    match rule {
-        Rule::Known(RuleSpec { target: Some(Target::Accept), .. }) => Some(Verdict::Accept),
-        Rule::Known(RuleSpec { target: Some(Target::Drop | Target::Reject(_)), .. }) => {
-            Some(Verdict::Drop)
-        }
-        Rule::Known(_) => None,
-        Rule::Foreign { target, .. } => match target.as_ref()?.as_str() {
-            "ACCEPT" => Some(Verdict::Accept),
-            "DROP" | "REJECT" => Some(Verdict::Drop),
-            _ => None,
+fn of_base_chain(family: TableFamily, base: BaseChain, families: &[IpFamily]) -> Firewall {
+    let place = format!("{} {}", base.table, base.chain);
+    Firewall {
+        name: format!("the nftables chain {place}"),
+        families: match family.of_packets() {
+            Some(family) => vec![family],
+            None => families.to_vec(),
         },
+        remedy: format!("nft insert rule {place} ct status dnat accept"),
+        base,
     }
 }
 
-fn has_condition(rule: &Rule) -> bool {
-    match rule {
-        Rule::Known(RuleSpec { source, destination, in_interface, protocol, matches, .. }) => {
-            source.is_some()
-                || destination.is_some()
-                || in_interface.is_some()
-                || protocol.is_some()
-                || !matches.iter().all(|one| matches!(one, Match::Comment(_)))
+fn firewalls_of(held: &ActualIptables) -> Vec<Firewall> {
+    let bases = of_iptables(&held.ruleset, "", |table| table != Table::Nat).into_iter();
+    let bases = bases.filter(Firewall::is_passed);
+    bases.map(|base| of_iptables_chain(held, base)).collect()
+}
+
+fn of_iptables_chain(held: &ActualIptables, mut base: BaseChain) -> Firewall {
+    let (program, chain) = (held.words(), base.chain.clone());
+    let table = base.table.split(' ').nth(1).unwrap_or_default();
+    let (name, flag) = match table {
+        "filter" => (format!("the chain {chain} of {program}"), String::new()),
+        _ => (format!("the chain {chain} of table {table} of {program}"), format!("-t {table} ")),
+    };
+    let remedy = format!("{program} {flag}-I {chain} -m conntrack --ctstate DNAT -j ACCEPT");
+    if table == "filter" {
+        leave_out_services(&mut base);
+    }
+    Firewall { name, families: vec![held.family], base, remedy }
+}
+
+/// Replaces the rules of Services' own chains, and of kubelet's: they refuse what they are meant to
+/// refuse. rulegen's chain accepts masqueraded packets.
+fn leave_out_services(base: &mut BaseChain) {
+    let Some(chains) = &mut base.chains else { return };
+    let is_service_chain = |name: &str| name.starts_with("KUBE-");
+    if !chains.keys().any(|name| is_service_chain(name)) {
+        return;
+    }
+    for (name, rules) in Arc::make_mut(chains) {
+        if is_service_chain(name) {
+            let may_accept = || FilterRule { action: Action::MayAccept, ..FilterRule::default() };
+            let is_ours = OURS.owns(Table::Filter, &ChainName::from(&**name));
+            *rules = is_ours.then(may_accept).into_iter().collect();
         }
-        Rule::Foreign { text, .. } => !text.trim_start().starts_with("-j"),
     }
 }
 
-/// Whether an accepting rule is for packets to endpoints: for those with a translated destination, or
-/// for pods, as network plugins make it.
-fn is_for_services(rule: &Rule, pods: &[IpNet]) -> bool {
-    let Rule::Known(RuleSpec { source, destination, in_interface, protocol, matches, .. }) = rule
-    else {
-        return false;
+/// What Services forward, at a hook: one packet for each network of pods.
+fn packets(base: &BaseChain, family: IpFamily, pods: &[IpNet]) -> Vec<PartialPacket> {
+    const CONNTRACK: i32 = -200;
+    const DSTNAT: i32 = -100;
+    let new = |translated| Connection::New { translated, masqueraded: None };
+    let connection = match (base.hook, base.priority) {
+        (Hook::Ingress, _) | (Hook::Prerouting, CONNTRACK) => Connection::Unknown,
+        (Hook::Prerouting, priority) if priority < CONNTRACK => Connection::Before,
+        (Hook::Prerouting, priority) if priority < DSTNAT => new(Some(false)),
+        (Hook::Prerouting, DSTNAT) => new(None),
+        _ => new(Some(true)),
     };
-    let networks = [source, destination].into_iter().flatten();
-    let mut networks = networks.filter(|network| !network.negated).map(|network| network.value);
-    let is_of_pods = networks.any(|network| pods.iter().any(|pods| network.contains(pods)));
-    let is_translated = source.is_none() && destination.is_none() && {
-        matches.iter().any(|one| match one {
-            Match::Conntrack(states) => {
-                !states.negated && states.value.contains(&ConntrackState::Dnat)
-            }
-            _ => false,
-        })
-    };
-    in_interface.is_none() && protocol.is_none() && (is_of_pods || is_translated)
+    let packet = PartialPacket { connection, ..PartialPacket::unknown(family) };
+    let of_family = pods.iter().filter(|network| IpFamily::of_network(**network) == family);
+    let to_pods = of_family.map(|network| packet.clone().to_network(*network));
+    let to_pods: Vec<PartialPacket> = to_pods.collect();
+    match base.hook {
+        Hook::Forward | Hook::Postrouting if !to_pods.is_empty() => to_pods,
+        Hook::Input => vec![PartialPacket { destination_is_local: Some(true), ..packet }],
+        _ => vec![packet],
+    }
 }
 
-fn check(firewall: &Firewall) -> Option<Finding> {
-    let Firewall { name, hook, remedy, .. } = firewall;
-    let what = match hook {
-        FilterHook::Forward => "forwards to pods",
-        FilterHook::Input => "forwards to processes of this node (pods of the host network)",
+/// How much of what Services forward a chain refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Refused {
+    Nothing,
+    /// Rules that may match it.
+    Some,
+    /// What no rule accepts, and rules may accept it.
+    Rest,
+    All,
+}
+
+fn refused(base: &BaseChain, packet: &PartialPacket, budget: &Budget) -> Refused {
+    let judgement = judge(base, &mut packet.clone(), budget);
+    match judgement.verdict() {
+        Verdict::Accepts => Refused::Nothing,
+        Verdict::Drops(_) | Verdict::Rejects(_) => Refused::All,
+        Verdict::Unknown if refuses_rest(base, packet, budget) => Refused::Rest,
+        Verdict::Unknown => Refused::Some,
+    }
+}
+
+fn check(firewall: &Firewall, pods: &[IpNet], budget: &Budget) -> Option<Finding> {
+    let Firewall { name, families, base, remedy } = firewall;
+    // Network plugins accept one network of pods: that of the cluster, or that of the node.
+    let of_family = |family: &IpFamily| {
+        let packets = packets(base, *family, pods).into_iter();
+        packets.map(|packet| refused(base, &packet, budget)).min()
+    };
+    let worst = families.iter().filter_map(of_family).max()?;
+    let what = match base.hook {
+        Hook::Input => "forwards to processes of this node (pods of the host network)",
+        _ => "forwards to pods",
+    };
+    // There the destination is not translated yet.
+    let is_before_dnat = matches!(base.hook, Hook::Ingress | Hook::Prerouting);
+    let remedy = match is_before_dnat {
+        true => format!("let {name} accept packets to the addresses of Services"),
+        false => remedy.clone(),
     };
     let remedy = format!("{remedy}, and persist it in the configuration of that firewall");
-    match firewall {
-        Firewall { accepts_services: true, .. } => None,
-        Firewall {
-            drops_rest: true,
-            hook: FilterHook::Forward,
-            may_accept: false,
-            has_own_chain: false,
-            ..
-        } => Some(Finding::error(
+    let is_noted_only = base.hook == Hook::Input || !base.sees_all;
+    match worst {
+        Refused::Nothing => None,
+        Refused::All if !is_noted_only => Some(Finding::error(
             FindingCode::ForwardDropped,
             format!("{name} drops everything: nothing that a Service {what} arrives"),
             remedy,
         )),
-        Firewall { drops_rest: true, hook: FilterHook::Forward, .. } => Some(Finding::warning(
+        Refused::Rest if !is_noted_only => Some(Finding::warning(
             FindingCode::ForwardDroppedByDefault,
             format!(
                 "{name} drops what no rule accepts, and no rule accepts all that a Service {what}"
             ),
             remedy,
         )),
-        Firewall { drops_rest, may_drop, .. } if *drops_rest || *may_drop => Some(Finding::note(
+        _ => Some(Finding::note(
             FindingCode::MayBeDropped,
             format!(
                 "{name} has rules that drop or reject packets: they may match what a Service {what}"
             ),
             format!("if traffic to a Service is dropped: {remedy}"),
         )),
-        Firewall { .. } => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use rulegen_net::IpFamily;
+    use rulegen_ruleset::firewall::{Condition, Field, conntrack};
     use rulegen_ruleset::iptables::parse;
 
     use super::*;
     use crate::finding::Severity;
 
+    fn pods() -> [IpNet; 1] {
+        ["10.244.0.0/16".parse().unwrap()]
+    }
+
     fn found(forward_policy: &str, rules: &[&str]) -> Option<Severity> {
         let chains = [":INPUT ACCEPT [0:0]", ":OTHER - [0:0]", ":KUBE-FORWARD - [0:0]"];
         let chains = [&chains[..], rules].concat().join("\n");
         let text = format!("*filter\n:FORWARD {forward_policy} [0:0]\n{chains}\nCOMMIT\n");
-        let (ruleset, errors) = parse(IpFamily::Ipv4, &text);
-        assert_eq!(errors, []);
-        let held = ActualIptables { variant: Variant::Nft, family: IpFamily::Ipv4, ruleset };
-        let pods = ["10.244.0.0/16".parse().unwrap()];
-        let finding = check(&firewall(&held, "FORWARD", &pods).unwrap())?;
+        let finding = of_text(&text)?;
         assert!(finding.what.starts_with("the chain FORWARD of iptables-nft "), "{finding:?}");
         assert!(finding.remedy.contains("iptables-nft -I FORWARD -m conntrack"), "{finding:?}");
         Some(finding.severity)
+    }
+
+    fn of_text(text: &str) -> Option<Finding> {
+        let (ruleset, errors) = parse(IpFamily::Ipv4, text);
+        assert_eq!(errors, []);
+        let held = ActualIptables { variant: Variant::Nft, family: IpFamily::Ipv4, ruleset };
+        let firewalls = firewalls_of(&held);
+        let mut findings =
+            firewalls.iter().filter_map(|one| check(one, &pods(), &Budget::default()));
+        let first = findings.next();
+        assert_eq!(findings.next(), None);
+        first
     }
 
     #[test]
@@ -272,23 +259,100 @@ mod tests {
         assert_eq!(found("DROP", &own), Some(Severity::Warning));
         let docker = "-A FORWARD -o docker0 -j ACCEPT";
         assert_eq!(found("DROP", &[docker]), Some(Severity::Warning));
+        let replies = "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT";
+        assert_eq!(found("DROP", &[replies]), Some(Severity::Error), "not the first packet");
         let in_chain = ["-A FORWARD -j OTHER", "-A OTHER -j DROP"];
         assert_eq!(found("ACCEPT", &in_chain), Some(Severity::Error));
         let some = ["-A FORWARD -s 192.0.2.7/32 -j DROP"];
         assert_eq!(found("ACCEPT", &some), Some(Severity::Note));
+        let elsewhere = ["-A FORWARD -d 192.0.2.0/24 -j DROP"];
+        assert_eq!(found("ACCEPT", &elsewhere), None, "not to pods");
     }
 
     #[test]
     fn iptables_forward_policy_drop_is_fine_if_rules_accept_services_or_pods() {
         let dnat = "-A FORWARD -m conntrack --ctstate DNAT -j ACCEPT";
         assert_eq!(found("DROP", &[dnat]), None);
-        assert_eq!(found("ACCEPT", &["-A FORWARD -j DROP", dnat]), Some(Severity::Warning));
-        let flannel = ["-A FORWARD -j OTHER", "-A OTHER -s 10.244.0.0/16 -j ACCEPT"];
+        assert_eq!(found("ACCEPT", &["-A FORWARD -j DROP", dnat]), Some(Severity::Error));
+        let limited = "-A FORWARD -m limit --limit 5/sec -j RETURN";
+        assert_eq!(found("DROP", &[limited, dnat]), Some(Severity::Note));
+        let from = "-A OTHER -s 10.244.0.0/16 -j ACCEPT";
+        let flannel = ["-A FORWARD -j OTHER", from, "-A OTHER -d 10.244.0.0/16 -j ACCEPT"];
         assert_eq!(found("DROP", &flannel), None);
+        assert_eq!(found("DROP", &flannel[..2]), Some(Severity::Warning), "clients elsewhere");
         let flannel = [&flannel[..], &["-A FORWARD -j DROP"]].concat();
         assert_eq!(found("ACCEPT", &flannel), None);
-        let other = ["-A FORWARD -j OTHER", "-A OTHER -s 10.99.0.0/16 -j ACCEPT"];
-        assert_eq!(found("DROP", &other), Some(Severity::Warning));
+        let other = ["-A FORWARD -j OTHER", "-A OTHER -d 10.99.0.0/16 -j ACCEPT"];
+        assert_eq!(found("DROP", &other), Some(Severity::Error));
         assert_eq!(found("DROP", &["-A FORWARD -j ACCEPT"]), None);
+    }
+
+    #[test]
+    fn iptables_chains_before_dnat_are_judged_too() {
+        let raw =
+            |rules: &str| of_text(&format!("*raw\n:PREROUTING ACCEPT [0:0]\n{rules}\nCOMMIT\n"));
+        assert_eq!(raw("-A PREROUTING -d 10.96.0.10/32 -j NOTRACK"), None);
+        let finding = raw("-A PREROUTING -m rpfilter --invert -j DROP").unwrap();
+        assert_eq!(finding.severity, Severity::Note);
+        assert!(finding.what.starts_with("the chain PREROUTING of table raw of iptables-nft has"));
+        let finding = raw("-A PREROUTING -j DROP").unwrap();
+        assert_eq!(finding.severity, Severity::Error);
+        assert!(finding.remedy.contains("accept packets to the addresses of Services"));
+    }
+
+    fn rule(conditions: Vec<Condition>, action: Action) -> FilterRule {
+        FilterRule { conditions, action, ..FilterRule::default() }
+    }
+
+    fn found_in(hook: Hook, drops_rest: bool, rules: Vec<FilterRule>) -> Option<Severity> {
+        let base = BaseChain {
+            table: "inet fw".to_owned(),
+            chain: "guard".into(),
+            hook,
+            kind: ChainKind::Filter,
+            priority: 0,
+            drops_rest,
+            sees_all: hook != Hook::Ingress,
+            chains: Some(Arc::new([("guard".into(), rules)].into())),
+        };
+        let firewall = of_base_chain(TableFamily::Inet, base, &[IpFamily::Ipv4, IpFamily::Ipv6]);
+        let finding = check(&firewall, &pods(), &Budget::default())?;
+        assert!(finding.what.starts_with("the nftables chain inet fw guard "), "{finding:?}");
+        Some(finding.severity)
+    }
+
+    #[test]
+    fn nftables_chains_that_drop_what_services_forward_are_found() {
+        let translated = || Condition::has_bits(Field::ConnectionStatus, conntrack::DNAT, false);
+        let replies = || {
+            let states = conntrack::ESTABLISHED | conntrack::RELATED;
+            rule(vec![Condition::has_bits(Field::ConnectionState, states, false)], Action::Accept)
+        };
+        let telnet = || {
+            let port = Condition::is(Field::DESTINATION_PORT, &23_u16.to_be_bytes(), false);
+            rule(vec![port], Action::Reject)
+        };
+        let limited = || rule(vec![Condition::Unknown("limit".into())], Action::Accept);
+        let (accept, drop) = (Action::Accept, Action::Drop);
+        let some = Some;
+        for (hook, drops_rest, rules, wanted) in [
+            (Hook::Forward, false, vec![], None),
+            (Hook::Forward, true, vec![], some(Severity::Error)),
+            (Hook::Forward, true, vec![replies()], some(Severity::Error)),
+            (Hook::Forward, true, vec![rule(vec![translated()], accept.clone())], None),
+            (Hook::Forward, true, vec![limited()], some(Severity::Warning)),
+            (Hook::Forward, false, vec![telnet()], some(Severity::Note)),
+            (Hook::Forward, false, vec![rule(vec![translated()], accept.clone()), telnet()], None),
+            (Hook::Forward, false, vec![rule(vec![], drop.clone())], some(Severity::Error)),
+            (Hook::Input, true, vec![telnet()], some(Severity::Note)),
+            (Hook::Input, false, vec![telnet()], some(Severity::Note)),
+            (Hook::Input, true, vec![rule(vec![translated()], accept.clone())], None),
+            (Hook::Prerouting, false, vec![telnet()], some(Severity::Note)),
+            (Hook::Postrouting, true, vec![], some(Severity::Error)),
+            (Hook::Ingress, true, vec![], some(Severity::Note)),
+        ] {
+            let text: Vec<String> = rules.iter().map(ToString::to_string).collect();
+            assert_eq!(found_in(hook, drops_rest, rules), wanted, "{hook:?} {drops_rest} {text:?}");
+        }
     }
 }

@@ -21,7 +21,6 @@ mod element;
 mod expression;
 mod feature;
 mod fill;
-mod filter_base_chains;
 mod firewall;
 mod nat_base_chains;
 mod nftrace;
@@ -45,7 +44,6 @@ use rulegen_ruleset::nftables::{Actual, Key, Name, Operation, Set, Table, Transa
 pub use counted::Counted;
 pub use feature::Missing;
 pub use fill::SetFill;
-pub use filter_base_chains::{FilterBaseChain, FilterHook};
 pub use nat_base_chains::NatBaseChain;
 pub use nftrace::{Received, TraceListener, TraceSession};
 pub use read::Reading;

@@ -137,13 +137,29 @@ impl Display for Hit {
 
 /// Judges a packet against a base chain. Its mark becomes unknown if a rule may set it.
 pub fn judge(base: &BaseChain, packet: &mut PartialPacket, budget: &Budget) -> Judgement {
+    walk(base, packet, budget, false)
+}
+
+/// Whether a base chain refuses a packet that matches none of the conditions that depend on
+/// something unknown.
+pub fn refuses_rest(base: &BaseChain, packet: &PartialPacket, budget: &Budget) -> bool {
+    let judgement = walk(base, &mut packet.clone(), budget, true);
+    matches!(judgement.verdict(), Verdict::Drops(_) | Verdict::Rejects(_))
+}
+
+fn walk(
+    base: &BaseChain,
+    packet: &mut PartialPacket,
+    budget: &Budget,
+    skips_unknown: bool,
+) -> Judgement {
     let Some(chains) = &base.chains else { return Judgement::unknown(&base.chain) };
     // A chain of type nat sees packets with a connection only.
     if base.kind == ChainKind::Nat && packet.connection == Connection::Untracked {
         return Judgement { accepts: true, ..Judgement::default() };
     }
     let judgement = Judgement::default();
-    let mut walk = Walk { chains, packet, budget, judgement };
+    let mut walk = Walk { chains, packet, budget, skips_unknown, judgement };
     let comes_out = walk.chain(&base.chain, true, 0);
     if comes_out.is_possible {
         if base.drops_rest {
@@ -159,6 +175,8 @@ struct Walk<'a, 'p> {
     chains: &'a Chains,
     packet: &'p mut PartialPacket,
     budget: &'p Budget,
+    /// Whether conditions that are unknown count as not met.
+    skips_unknown: bool,
     judgement: Judgement,
 }
 
@@ -202,7 +220,9 @@ impl<'a> Walk<'a, '_> {
                 return self.anything(name, || "too many rules".to_owned());
             }
             let matches = rule.matches(self.packet);
-            if matches == Ternary::No {
+            let is_unknown = matches == Ternary::Unknown
+                || matches!(rule.action, Action::MayAccept | Action::Anything);
+            if matches == Ternary::No || self.skips_unknown && is_unknown {
                 continue;
             }
             let is_sure = is_certain && matches == Ternary::Yes;

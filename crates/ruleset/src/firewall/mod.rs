@@ -21,7 +21,7 @@ mod tests;
 mod text;
 
 pub use bits::{Bits, Ternary};
-pub use judge::{Budget, Effect, Hit, Judgement, Refusal, Verdict, judge};
+pub use judge::{Budget, Effect, Hit, Judgement, Refusal, Verdict, judge, refuses_rest};
 pub use of_iptables::{chain_of_iptables, of_iptables, rule_of_iptables, target_of_extension};
 pub use packet::{Connection, Fact, PartialPacket};
 pub use rule::{
