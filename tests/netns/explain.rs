@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::cluster::{NODE, config, objects};
 use crate::common::{root, stderr, stdout};
 use crate::namespace::Namespace;
-use crate::topology::{From, OTHER_POD_PORT, Topology};
+use crate::topology::{From, OTHER_POD_PORT, POD_IPS, POD_PORT, Topology};
 use crate::traffic::{Answer, Proto, serve};
 
 #[test]
@@ -357,9 +357,10 @@ fn explain_live_reports_drift_as_cause() {
     node.run("nft insert rule ip rulegen filter-forward ip ttl 1 drop");
     let text = explain("nftables", from_pod);
     let (_, not_followed) =
-        text.split_once("Not followed").expect("no rules that are not followed");
-    assert!(not_followed.contains("inet other f"), "{text}");
+        text.split_once("Not understood").expect("no rules that are not understood");
     assert!(not_followed.contains("filter-forward"), "{text}");
+    assert!(text.contains("because on the way to 10.244"), "{text}");
+    assert!(text.contains("table inet other drops it, f: policy drop"), "{text}");
     node.run("nft flush ruleset");
 
     of("iptables", "apply --iptables-variant legacy");
@@ -376,17 +377,17 @@ fn explain_live_reports_drift_as_cause() {
     assert!(text.contains("route_localnet is 0"), "{text}");
 }
 
-/// What other tables do is not followed, so each end names them, in both modes alike.
+/// Other tables are judged in both modes alike: what is certain is an end, the rest a condition.
 #[test]
-fn explain_live_names_other_tables_as_conditions() {
+fn explain_live_judges_other_tables() {
     let node = Namespace::new("explain-others");
     node.run(
-        "ip addr add 192.168.1.10/24 dev lo; ip link add pods type veth peer name pod; ip link set pods up; ip link set pod up; \
-         ip route add 10.244.1.0/24 dev pods; \
+        "sysctl -qw net.ipv4.ip_forward=1; \
+         ip addr add 192.168.1.10/24 dev lo; ip link add pods type veth peer name pod; ip link set pods up; ip link set pod up; \
+         ip route add 10.244.0.0/16 dev pods; \
          nft add table inet firewalld; \
          nft add chain inet firewalld f '{ type filter hook forward priority 10; policy drop; }'; \
-         nft add chain inet firewalld i '{ type filter hook input priority 10; }'; \
-         iptables-nft -t raw -A PREROUTING -d 10.96.0.10/32 -p tcp -j NOTRACK",
+         nft add chain inet firewalld i '{ type filter hook input priority 10; policy drop; }'",
     );
     let example = root().join("examples/nodeport.yaml");
     for mode in ["iptables --iptables-variant nft", "nftables"] {
@@ -397,28 +398,106 @@ fn explain_live_names_other_tables_as_conditions() {
         let applied = node.rulegen(&format!("apply {flags} --ip-family ipv4"));
         assert!(applied.status.success(), "{}", stderr(&applied));
         let packet = "--from 10.244.1.20 --to 10.96.0.10:80";
-        let output = node.rulegen(&format!("explain --live {flags} {packet} -o json"));
-        assert!(output.status.success(), "{}", stderr(&output));
-        let explanation: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        let explain = |rest: &str| {
+            let output = node.rulegen(&format!("explain --live {flags} {packet} {rest}"));
+            assert!(output.status.success(), "{}", stderr(&output));
+            stdout(&output)
+        };
+        let json = || serde_json::from_str::<Value>(&explain("-o json")).unwrap();
+        let explanation = json();
         assert_eq!(explanation["packet"]["sender"]["interface"], "pods", "by the route");
-        let end = &explanation["ends"][0];
-        assert_eq!(end["outcome"], "endpoint", "{mode}: {explanation:#}");
-        let chains: Vec<&str> = end["conditions"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .flat_map(|condition| condition["chains"].as_array().into_iter().flatten())
-            .map(|chain| chain.as_str().unwrap())
-            .collect();
-        let has = |start: &str| chains.iter().any(|chain| chain.starts_with(start));
-        assert!(has("f (filter priority 10 at forward)"), "{mode}: {chains:?}");
-        assert!(!has("i ("), "the packet is forwarded: {chains:?}");
-        assert!(has("PREROUTING (filter"), "{mode}: {chains:?}");
-        let codes = end["conditions"].as_array().unwrap().iter().map(|of| &of["code"]);
-        assert!(codes.clone().any(|code| code == "host-network"), "{end:#}");
-        let text = stdout(&node.rulegen(&format!("explain --live {flags} {packet}")));
-        assert!(text.contains("unless table inet firewalld drops"), "{text}");
+        for end in explanation["ends"].as_array().unwrap() {
+            assert_eq!(end["outcome"], "dropped", "{mode}: {explanation:#}");
+            assert_eq!(end["cause"]["code"], "refused-by-others", "{mode}: {end:#}");
+            assert_eq!(end["cause"]["table"], "inet firewalld", "{mode}: {end:#}");
+            assert_eq!(end["cause"]["rule"], "policy drop", "{mode}: {end:#}");
+            assert!(end["cause"]["endpoint"].as_str().unwrap().starts_with("10.244."), "{end:#}");
+        }
+
+        node.run("nft add rule inet firewalld f ct status dnat accept");
+        for end in json()["ends"].as_array().unwrap() {
+            assert_eq!(end["outcome"], "endpoint", "{mode}: {end:#}");
+            assert_eq!(end["conditions"], Value::Null, "{mode}: {end:#}");
+        }
+
+        node.run("nft insert rule inet firewalld f limit rate 1/second drop");
+        for end in json()["ends"].as_array().unwrap() {
+            assert_eq!(end["outcome"], "endpoint", "{mode}: {end:#}");
+            assert_eq!(end["conditions"][0]["code"], "other-table", "{mode}: {end:#}");
+            let chain = &end["conditions"][0]["chains"][0];
+            assert_eq!(chain, "f (filter priority 10 at forward: limit drop)", "{mode}");
+        }
+        let text = explain("");
+        assert!(text.contains("unless table inet firewalld drops it: f ("), "{text}");
         assert!(!text.contains("always"), "{text}");
+        node.run("nft flush chain inet firewalld f; nft add rule inet firewalld f accept");
+
+        node.run("iptables-nft -t raw -A PREROUTING -d 10.96.0.10/32 -p tcp -j NOTRACK");
+        let explanation = json();
+        let [end] = explanation["ends"].as_array().unwrap().as_slice() else { panic!("one end") };
+        assert_eq!(explanation["remarks"][0]["code"], "not-tracked", "{explanation:#}");
+        assert_eq!(end["outcome"], "unreachable", "there is no default route: {end:#}");
+        node.run("ip route add 10.96.0.0/16 dev pods");
+        let explanation = json();
+        let end = &explanation["ends"][0];
+        assert_eq!(
+            (&end["outcome"], &end["cause"]["code"]),
+            (&"passes".into(), &"not-tracked".into())
+        );
+        let text = explain("");
+        assert!(text.contains("always  goes on unchanged"), "{text}");
+        node.run(
+            "ip route del 10.96.0.0/16; iptables-nft -t raw -F; nft flush chain inet firewalld f",
+        );
         node.rulegen("cleanup");
+    }
+}
+
+/// A bridge drops what would leave by the port that it came in by, unless hairpin mode is on.
+#[test]
+fn explain_hairpin_on_bridge_port_matches_packets() {
+    let lab = Topology::new("explain-hairpin");
+    let [pod, _] = POD_IPS[2];
+    let endpoint = SocketAddr::new(pod.parse().unwrap(), POD_PORT);
+    serve(&lab.pods[2], endpoint);
+    // The bridge forwards what it can reach itself.
+    lab.node.run("ip addr add 10.244.1.129/25 dev cni0");
+    let objects = json!([
+        {"kind": "Service", "apiVersion": "v1", "metadata": {"name": "self"},
+            "spec": {"clusterIP": "10.96.9.9", "ports": [{"port": 80, "targetPort": POD_PORT}]}},
+        {"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1",
+            "metadata": {"name": "self-1", "labels": {"kubernetes.io/service-name": "self"}},
+            "addressType": "IPv4", "ports": [{"port": POD_PORT}],
+            "endpoints": [{"addresses": [pod], "nodeName": NODE}]},
+    ]);
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    let file = lab.node.file("self.json", &list.to_string());
+    let to = "10.96.9.9:80".parse().unwrap();
+    for mode in ["iptables", "nftables"] {
+        let flags = format!(
+            "-f {file} --hostname-override {NODE} --cluster-cidr 10.244.0.0/16 --proxy-mode {mode}"
+        );
+        let applied = lab.node.rulegen(&format!("{flags} --ip-family ipv4"));
+        assert!(applied.status.success(), "{}", stderr(&applied));
+        for hairpin in ["off", "on"] {
+            lab.node.run(&format!("bridge link set dev veth3 hairpin {hairpin}"));
+            let answer = lab.ask(From::BridgedPod, Proto::Tcp, to);
+            let explain =
+                format!("explain --live {flags} --interface cni0 --from {pod} --to {to} -o json");
+            let explained = lab.node.rulegen(&explain);
+            let explained: Value = serde_json::from_str(&stdout(&explained)).unwrap();
+            let end = &explained["ends"][0];
+            if hairpin == "off" {
+                assert_eq!(answer, Answer::Silence, "{mode}");
+                assert_eq!(end["outcome"], "dropped", "{mode}: {end:#}");
+                assert_eq!(end["cause"]["code"], "hairpin-off", "{mode}: {end:#}");
+            } else {
+                assert!(matches!(answer, Answer::From { .. }), "{mode}: {answer:?}");
+                assert_eq!(end["outcome"], "endpoint", "{mode}: {end:#}");
+                // The kernel does not say behind which port with hairpin mode a pod is.
+                assert_eq!(end["conditions"], Value::Null, "{mode}: {end:#}");
+            }
+        }
+        lab.node.rulegen("cleanup");
     }
 }
