@@ -702,6 +702,12 @@ fn doctor_firewall_of_others_drops_forwarded_traffic() {
     let what = patient.one("firewall", "error");
     assert!(what.starts_with("the nftables chain inet fw guard drops everything"), "{what}");
     namespace.run("nft add rule inet fw guard ct state established accept");
+    let what = patient.one("firewall", "error");
+    assert!(what.starts_with("the nftables chain inet fw guard drops everything"), "{what}");
+    namespace.run("nft add rule inet fw guard ip saddr '{ 192.0.2.0/24, 198.51.100.1 }' accept");
+    let what = patient.one("firewall", "error");
+    assert!(what.starts_with("the nftables chain inet fw guard drops all IPv6 packets"), "{what}");
+    namespace.run("nft add rule inet fw guard tcp dport 80-90 accept");
     let what = patient.one("firewall", "warning");
     assert!(what.starts_with("the nftables chain inet fw guard drops what no rule"), "{what}");
     namespace.run("nft insert rule inet fw guard ct status dnat accept");
@@ -715,6 +721,16 @@ fn doctor_firewall_of_others_drops_forwarded_traffic() {
     assert!(what.starts_with("the nftables chain inet fw guard has rules that drop"), "{what}");
     namespace.run("nft insert rule inet fw guard ct status dnat accept");
     patient.is_cured("firewall");
+    namespace.run(
+        "nft 'delete table inet fw; add table inet fw; \
+         add chain inet fw early { type filter hook prerouting priority raw; policy accept; }; \
+         add rule inet fw early ct state vmap { established : accept, related : accept }; \
+         add rule inet fw early udp dport 53 notrack'",
+    );
+    assert_eq!(patient.examine("").0, Some(0), "nothing is dropped");
+    namespace.run("nft add rule inet fw early fib saddr . iif oif missing drop");
+    let what = patient.one("firewall", "note");
+    assert!(what.starts_with("the nftables chain inet fw early has rules that drop"), "{what}");
 }
 
 #[test]

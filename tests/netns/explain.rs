@@ -1,6 +1,7 @@
 //! `explain` predicts what the kernel does with a packet, for random clusters, configurations and
 //! packets, in both modes.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,8 +13,9 @@ use rulegen_model::LoadBalancing;
 use serde_json::{Value, json};
 
 use crate::cluster::{NODE, config, objects};
-use crate::common::{root, stderr, stdout};
+use crate::common::{root, rounds, stderr, stdout};
 use crate::namespace::Namespace;
+use crate::other_rules::other_rules;
 use crate::topology::{From, OTHER_POD_PORT, POD_IPS, POD_PORT, Topology};
 use crate::traffic::{Answer, Proto, serve};
 
@@ -57,6 +59,154 @@ fn check_mode(lab: &Topology, mode: &str) {
             Ok(())
         })
         .unwrap();
+}
+
+#[test]
+fn explain_with_other_rules_matches_packets_iptables() {
+    check_with_other_rules(&Topology::new("explain-others-ipt"), "iptables");
+}
+
+#[test]
+fn explain_with_other_rules_matches_packets_nftables() {
+    check_with_other_rules(&Topology::new("explain-others-nft"), "nftables");
+}
+
+/// Number of random clusters with other rules.
+const SURROUNDED_CLUSTERS: usize = 30;
+/// Packets per cluster with other rules.
+const SURROUNDED_PACKETS: usize = 6;
+
+/// Rules of other programs, routes and settings around the rules of Services. What explain says
+/// without a condition is what happens to packets.
+fn check_with_other_rules(lab: &Topology, mode: &str) {
+    let _others = serve_all(lab);
+    let config_of_run = Config {
+        cases: u32::try_from(rounds(SURROUNDED_CLUSTERS)).unwrap(),
+        max_shrink_iters: 24,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let packet = (from(), any::<prop::sample::Index>(), any::<bool>());
+    let packets = prop::collection::vec(packet, SURROUNDED_PACKETS);
+    let seen = RefCell::new(Seen::default());
+    TestRunner::new(config_of_run)
+        .run(
+            &(objects(), config(), other_rules(), packets),
+            |(objects, config, others, packets)| {
+                let files = Files::new(lab, &objects, &config, mode);
+                let applied =
+                    lab.node.rulegen(&format!("{} --prune --allow-empty", files.arguments()));
+                prop_assert!(applied.status.success(), "{}", stderr(&applied));
+                let services: Vec<SocketAddr> =
+                    destinations(&objects).into_iter().filter(|to| !is_of_node(to.ip())).collect();
+                others.add(&lab.node, &services);
+                let doctor = Diagnosis::new(lab, &files);
+                let checked = packets.into_iter().try_for_each(|(from, to, is_udp)| {
+                    let packet = Packet::new(&objects, from, &to, is_udp);
+                    packet.map_or(Ok(()), |packet| {
+                        check_certain(lab, &files, &packet, &doctor, &mut seen.borrow_mut())
+                    })
+                });
+                others.remove(&lab.node);
+                checked
+            },
+        )
+        .unwrap();
+    let seen = seen.into_inner();
+    println!("{mode}: {seen:?}");
+    assert!(seen.is_enough(), "{mode}: {seen:?}");
+}
+
+/// What doctor says about rules of other programs.
+struct Diagnosis {
+    findings: Vec<Value>,
+}
+
+impl Diagnosis {
+    fn new(lab: &Topology, files: &Files) -> Self {
+        let command = format!("doctor -o json --check firewall {}", files.arguments());
+        let output = lab.node.rulegen(&command);
+        let report: Value = serde_json::from_str(&stdout(&output)).expect(&stderr(&output));
+        let findings = report["checks"][0]["findings"].as_array().expect("no findings").clone();
+        Self { findings }
+    }
+
+    /// A packet that the node forwards to an endpoint fares as doctor says.
+    fn check(&self, packet: &Packet, explained: &Value) -> Result<(), TestCaseError> {
+        let drops_all = self.findings.iter().any(|finding| {
+            let what = finding["what"].as_str().unwrap();
+            // Rules of iptables are for IPv4 only here.
+            let of_family =
+                if packet.to.is_ipv4() { "all IPv4 packets" } else { "all IPv6 packets" };
+            let of_both = what.contains("everything")
+                && (what.contains("nftables chain") || packet.to.is_ipv4());
+            finding["severity"] == "error" && (of_both || what.contains(of_family))
+        });
+        for end in explained["ends"].as_array().unwrap() {
+            let is_refused =
+                end["cause"]["code"] == "refused-by-others" && packet.from != From::Node;
+            let is_noticed = !is_refused || !self.findings.is_empty();
+            prop_assert!(is_noticed, "{packet:?}: no finding of doctor\n{end:#}");
+            let arrives = end["outcome"] == "endpoint" && end["conditions"].is_null();
+            let is_false = drops_all && arrives && packet.from != From::Node;
+            prop_assert!(!is_false, "{packet:?}: {:?}\n{end:#}", self.findings);
+        }
+        Ok(())
+    }
+}
+
+/// What the explanations were like: a test without certain ones would test nothing.
+#[derive(Debug, Default)]
+struct Seen {
+    certain: u32,
+    stopped: u32,
+    conditional: u32,
+}
+
+impl Seen {
+    /// With few rounds, no packet may be stopped by chance.
+    fn is_enough(&self) -> bool {
+        let all = self.certain + self.stopped + self.conditional;
+        all > 2 * self.conditional && (self.stopped > 0 || all < 100)
+    }
+}
+
+/// Sends requests, each of which must have a predicted end, unless there is a condition.
+fn check_certain(
+    lab: &Topology,
+    files: &Files,
+    packet: &Packet,
+    doctor: &Diagnosis,
+    seen: &mut Seen,
+) -> Result<(), TestCaseError> {
+    let explained = explained(lab, files, packet, "--live");
+    doctor.check(packet, &explained)?;
+    let ends_of = explained["ends"].as_array().unwrap();
+    let is_certain = ends_of.iter().all(|end| end["conditions"].is_null());
+    let count = match (is_certain, ends_of.iter().any(|end| !end["cause"].is_null())) {
+        (false, _) => &mut seen.conditional,
+        (true, true) => &mut seen.stopped,
+        (true, false) => &mut seen.certain,
+    };
+    *count += 1;
+    if !is_certain {
+        return Ok(());
+    }
+    let (_, source) = lab.source(packet.from, packet.to);
+    let ends = ends(&explained);
+    let fits = |answer| ends.iter().any(|end| end.fits(lab, answer, source));
+    for _ in 0..3 {
+        let mut answer = lab.ask(packet.from, packet.proto, packet.to);
+        if answer == Answer::Silence && !fits(answer) {
+            // The machine may be busy.
+            answer = lab.ask_with_long_timeout(packet.from, packet.proto, packet.to);
+        }
+        prop_assert!(fits(answer), "{packet:?} from {source}: {answer:?}\n{explained:#}");
+        if answer == Answer::Silence {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn from() -> impl Strategy<Value = From> {
@@ -153,12 +303,19 @@ fn destinations(objects: &[Value]) -> Vec<SocketAddr> {
             node_ports.extend(port["nodePort"].as_u64().map(|port| port as u16));
         }
     }
-    let nodes = ["192.168.50.1", "172.20.0.1", "fd00:50::1"].map(|ip| ip.parse().unwrap());
+    let nodes = NODE_IPS.map(|ip| ip.parse().unwrap());
     let at = |ips: Vec<IpAddr>, ports: BTreeSet<u16>| {
         let pair = move |ip: IpAddr| ports.clone().into_iter().map(move |p| SocketAddr::new(ip, p));
         ips.into_iter().flat_map(pair).collect::<Vec<_>>()
     };
     [at(ips.into_iter().collect(), ports), at(nodes.to_vec(), node_ports)].concat()
+}
+
+const NODE_IPS: [&str; 3] = ["192.168.50.1", "172.20.0.1", "fd00:50::1"];
+
+/// Replies to masqueraded packets go to addresses of the node.
+fn is_of_node(ip: IpAddr) -> bool {
+    NODE_IPS.iter().any(|of| of.parse() == Ok(ip))
 }
 
 /// A Service may have external IPs whose packets never leave their host.
@@ -255,7 +412,9 @@ impl End {
             }
             // A packet without a Service ends at the node or outside.
             ("rejected", Answer::Refused) | ("passes", Answer::Refused | Answer::Silence) => true,
-            ("dropped", Answer::Silence) => true,
+            ("dropped", Answer::Silence) | ("unreachable", Answer::Refused | Answer::Silence) => {
+                true
+            }
             _ => false,
         }
     }

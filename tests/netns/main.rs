@@ -44,6 +44,7 @@ mod modes;
 mod names;
 mod namespace;
 mod nftables;
+mod other_rules;
 mod packet_docs;
 mod packets;
 mod restore;

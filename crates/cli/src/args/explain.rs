@@ -27,10 +27,11 @@ Examples:
 
 In JSON: packet {from, to, protocol, sender}; frontend {service, kind, address, policy}, or null; \
 remarks [{about, code, text, change}]; rules [{table, chain, rule, element, means}], which every packet \
-passes; ends [{probability {value, exact, oneIn}, outcome, endpoint, masqueraded, conditions \
-[{code, text, chains}], rules}], where outcome is endpoint, passes, rejected or dropped, and \
-conditions are what is not followed and may lead to another end; behind [rule], which every packet passes then; \
-unknown [rule], what was not followed: rules of others, chains of other tables.";
+passes; ends [{probability {value, exact, oneIn}, outcome, endpoint, masqueraded, cause \
+{code, text, endpoint, table, chain, rule}, conditions [{code, text, chains}], rules}], where outcome is endpoint, passes, \
+rejected, dropped or unreachable, cause is what else than the rules of Services leads there, and conditions are what \
+is not certain and may lead to another end; behind [rule], which every packet passes then; unknown [rule], rules of \
+other programs that are not understood.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {

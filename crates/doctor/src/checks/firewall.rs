@@ -179,7 +179,13 @@ fn check(firewall: &Firewall, pods: &[IpNet], budget: &Budget) -> Option<Finding
         let packets = packets(base, *family, pods).into_iter();
         packets.map(|packet| refused(base, &packet, budget)).min()
     };
-    let worst = families.iter().filter_map(of_family).max()?;
+    let results: Vec<(Refused, IpFamily)> =
+        families.iter().filter_map(|family| Some((of_family(family)?, *family))).collect();
+    let (worst, family) = *results.iter().max_by_key(|(refused, _)| *refused)?;
+    let everything = match results.iter().all(|(refused, _)| *refused == worst) {
+        true => "everything".to_owned(),
+        false => format!("all {} packets", family.api_name()),
+    };
     let what = match base.hook {
         Hook::Input => "forwards to processes of this node (pods of the host network)",
         _ => "forwards to pods",
@@ -196,7 +202,7 @@ fn check(firewall: &Firewall, pods: &[IpNet], budget: &Budget) -> Option<Finding
         Refused::Nothing => None,
         Refused::All if !is_noted_only => Some(Finding::error(
             FindingCode::ForwardDropped,
-            format!("{name} drops everything: nothing that a Service {what} arrives"),
+            format!("{name} drops {everything}: nothing that a Service {what} arrives"),
             remedy,
         )),
         Refused::Rest if !is_noted_only => Some(Finding::warning(

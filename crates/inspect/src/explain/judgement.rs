@@ -208,22 +208,21 @@ impl<'a> Way<'a> {
         self.pass(Hook::Input, looped)
     }
 
-    /// Follows a packet up to where rules of Services refuse it.
+    /// Follows a packet up to where rules of Services refuse it: at the filter hooks, or if they drop
+    /// it, perhaps in front of DNAT.
     fn to_refusal(&mut self, rejects: bool) -> Result<(), Stop> {
-        let interface = match &self.judge.packet.sender {
-            Sender::Interface(interface) => interface.clone(),
-            Sender::ThisNode => String::new(),
-        };
-        let hook = self.judge.first_hook();
-        let sender = (hook == Hook::Prerouting).then_some(interface.as_str());
-        if hook == Hook::Output {
+        let packet = self.judge.packet;
+        let Sender::Interface(interface) = &packet.sender else {
             self.route(self.to, None)?;
+            return self.pass_up_to(Hook::Output, FILTER, |way, priority| way.entering(priority));
+        };
+        let first = Hook::Prerouting;
+        if rejects {
+            self.pass(first, |way, priority| way.entering(priority))?;
+        } else {
+            self.pass_up_to(first, BEFORE_DSTNAT, |way, priority| way.entering(priority))?;
         }
-        self.pass_up_to(hook, BEFORE_DSTNAT, |way, priority| way.entering(priority))?;
-        if hook == Hook::Output {
-            return self.pass_up_to(hook, FILTER, |way, _| way.refused("", None));
-        }
-        let route = match self.route(self.to, sender) {
+        let route = match self.route(self.to, Some(interface)) {
             // Whether it is dropped in front of routing or behind it, is not known here.
             Err(_) if !rejects => {
                 self.conditions.add(Condition::new(Code::HostNetwork, words::HOST_NETWORK));
@@ -236,9 +235,12 @@ impl<'a> Way<'a> {
             RouteFact::Out(_) => &[Hook::Forward],
             RouteFact::Failed(_) | RouteFact::Unknown => &[Hook::Input, Hook::Forward],
         };
-        let out = out_interface(&route);
+        let out = match &route {
+            RouteFact::Local => Some(String::new()),
+            other => out_interface(other),
+        };
         for hook in hooks {
-            self.pass_up_to(*hook, FILTER, |way, _| way.refused(&interface, out.as_deref()))?;
+            self.pass_up_to(*hook, FILTER, |way, _| way.translated(interface, out.as_deref()))?;
         }
         Ok(())
     }
@@ -460,18 +462,6 @@ impl<'a> Way<'a> {
             connection: self.connection(Some(false)),
             ..self.sent()
         })
-    }
-
-    /// The packet that rules of Services refuse.
-    fn refused(&self, interface: &str, out: Option<&str>) -> PartialPacket {
-        // Rules of iptables may refuse it behind DNAT.
-        PartialPacket {
-            destination: Bits::UNKNOWN,
-            destination_is_local: None,
-            destination_port: None,
-            connection: Connection::New { translated: None, masqueraded: Some(false) },
-            ..self.translated(interface, out)
-        }
     }
 
     /// The packet at postrouting: its source may be replaced there.

@@ -1,0 +1,385 @@
+//! Random rules of other programs, routes and settings around the rules of Services.
+
+use std::fmt::Write;
+
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+use crate::namespace::Namespace;
+
+/// What surrounds the rules of Services on a node.
+#[derive(Debug, Clone)]
+pub(crate) struct OtherRules {
+    nftables: Vec<NftChain>,
+    iptables: Vec<IptablesChain>,
+    /// Services that are excluded from connection tracking.
+    untracked: Vec<Untracked>,
+    host: HostFault,
+}
+
+/// A base chain with rules, and a chain that they may jump to.
+#[derive(Debug, Clone)]
+struct NftChain {
+    hook: &'static str,
+    priority: i32,
+    drops: bool,
+    rules: Vec<NftRule>,
+    jumped: Vec<NftRule>,
+}
+
+#[derive(Debug, Clone)]
+struct NftRule {
+    conditions: Vec<&'static str>,
+    action: &'static str,
+}
+
+/// Rules in front of those of a built-in chain, or behind them.
+#[derive(Debug, Clone)]
+struct IptablesChain {
+    variant: &'static str,
+    table: &'static str,
+    chain: &'static str,
+    is_first: bool,
+    drops: bool,
+    rules: Vec<(Vec<&'static str>, &'static str)>,
+}
+
+#[derive(Debug, Clone)]
+struct Untracked {
+    service: Index,
+    protocol: &'static str,
+    has_limit: bool,
+    by_iptables: bool,
+}
+
+/// A fault in routes or settings.
+#[derive(Debug, Clone, Copy)]
+enum HostFault {
+    None,
+    /// No route to an endpoint.
+    EndpointUnreachable,
+    /// No route from the node to the cluster IPs.
+    ServicesUnreachable,
+    /// Strict rp_filter, and the route to a client leads elsewhere.
+    ReversePath,
+    /// Packets of clients outside are not forwarded.
+    ForwardingOff,
+}
+
+/// Conditions that depend on the address of the packet, its ports, interfaces and connection.
+const NFT_CONDITIONS: [&str; 28] = [
+    "ip daddr 10.244.1.0/24",
+    "ip daddr 10.244.2.0/24",
+    "ip daddr != 10.244.0.0/16",
+    "ip daddr { 10.244.1.6, 10.244.2.0/24 }",
+    "ip daddr 10.96.0.0/16",
+    "ip saddr 10.244.1.5",
+    "ip saddr { 10.244.1.0/24, 192.168.50.0/24 }",
+    "ip saddr != 198.18.0.0/15",
+    "ip6 daddr fd00:10:244:1::/64",
+    "ip6 saddr { fd00:50::/64, fd00:10:244:1::5 }",
+    "ip6 daddr != fd00:10:244::/48",
+    "meta l4proto tcp",
+    "meta l4proto { udp, sctp }",
+    "tcp dport 8080",
+    "tcp dport { 80, 8080-8082 }",
+    "udp dport != 8081",
+    "th dport > 8080",
+    "tcp flags & (fin | syn | rst | ack) == syn",
+    "iifname \"cali1\"",
+    "iifname { \"cali1\", \"eth0\" }",
+    "iifname \"cali*\"",
+    "oifname \"eth1\"",
+    "oifname != \"cali2\"",
+    "ct state new",
+    "ct status dnat",
+    "meta mark & 0x4000 == 0x4000",
+    "fib daddr type local",
+    "limit rate 10000/second",
+];
+
+const NFT_ACTIONS: [&str; 7] =
+    ["drop", "drop", "reject", "accept", "return", "jump other", "goto other"];
+
+const IPTABLES_CONDITIONS: [&str; 16] = [
+    "-d 10.244.1.0/24",
+    "! -d 10.244.0.0/16",
+    "-s 10.244.1.5/32",
+    "! -s 192.168.50.0/24",
+    "-d 10.96.0.0/16",
+    "-p tcp",
+    "-p udp",
+    "-p tcp -m tcp --dport 8080",
+    "-p tcp -m multiport --dports 80,8080:8082",
+    "-p udp -m udp ! --dport 8081",
+    "-m conntrack --ctstate NEW",
+    "-m conntrack --ctstate DNAT",
+    "-m mark --mark 0x4000/0x4000",
+    "-m addrtype --dst-type LOCAL",
+    "-m addrtype ! --dst-type LOCAL",
+    "-m limit --limit 10000/sec --limit-burst 10000",
+];
+
+/// Sees replies, error messages, and what IPv6 needs to find its neighbours.
+const NFT_REPLIES: [&str; 2] =
+    ["ct state established,related accept", "meta l4proto { icmp, ipv6-icmp } accept"];
+
+pub(crate) fn other_rules() -> impl Strategy<Value = OtherRules> {
+    let nftables = prop::collection::vec(nft_chain(), 0..3);
+    let iptables = prop::collection::vec(iptables_chain(), 0..2);
+    let untracked = prop::collection::vec(untracked(), 0..2);
+    let host = prop_oneof![
+        6 => Just(HostFault::None),
+        1 => Just(HostFault::EndpointUnreachable),
+        1 => Just(HostFault::ServicesUnreachable),
+        1 => Just(HostFault::ReversePath),
+        1 => Just(HostFault::ForwardingOff),
+    ];
+    (nftables, iptables, untracked, host).prop_map(|(nftables, iptables, untracked, host)| {
+        OtherRules { nftables, iptables, untracked, host }
+    })
+}
+
+fn nft_chain() -> impl Strategy<Value = NftChain> {
+    let hooks = ["prerouting", "input", "forward", "forward", "output", "postrouting"];
+    let place = (select(hooks.to_vec()), select(vec![-160, -90, 10, 110]));
+    let rules = || prop::collection::vec(nft_rule(), 0..4);
+    (place, prop::bool::weighted(0.3), rules(), rules()).prop_map(
+        |((hook, priority), drops, rules, jumped)| NftChain {
+            hook,
+            priority,
+            drops,
+            rules,
+            jumped,
+        },
+    )
+}
+
+fn nft_rule() -> impl Strategy<Value = NftRule> {
+    let conditions = prop::collection::vec(select(NFT_CONDITIONS.to_vec()), 1..3);
+    (conditions, select(NFT_ACTIONS.to_vec()))
+        .prop_map(|(conditions, action)| NftRule { conditions, action })
+}
+
+fn iptables_chain() -> impl Strategy<Value = IptablesChain> {
+    let places = [
+        ("filter", "FORWARD"),
+        ("filter", "FORWARD"),
+        ("filter", "INPUT"),
+        ("filter", "OUTPUT"),
+        ("mangle", "PREROUTING"),
+        ("mangle", "FORWARD"),
+        ("mangle", "POSTROUTING"),
+    ];
+    let rule = (
+        prop::collection::vec(select(IPTABLES_CONDITIONS.to_vec()), 1..3),
+        select(vec!["DROP", "ACCEPT", "RETURN"]),
+    );
+    let rules = prop::collection::vec(rule, 0..4);
+    let variant = select(vec!["iptables-nft", "iptables-legacy"]);
+    (variant, select(places.to_vec()), any::<bool>(), prop::bool::weighted(0.3), rules).prop_map(
+        |(variant, (table, chain), is_first, drops, rules)| {
+            // Two conditions of one kind are an error of iptables.
+            let rules = rules.into_iter().map(|(conditions, target)| (alone(conditions), target));
+            IptablesChain { variant, table, chain, is_first, drops, rules: rules.collect() }
+        },
+    )
+}
+
+fn alone(mut conditions: Vec<&'static str>) -> Vec<&'static str> {
+    let option = |condition: &str| {
+        let start = condition.trim_start_matches("! ");
+        start.get(..if start.starts_with("-m") { 6 } else { 2 }).unwrap_or(start).to_owned()
+    };
+    let first = conditions.first().map(|first| option(first));
+    let is_other = |condition: &&str| Some(option(condition)) != first;
+    let others: Vec<&str> = conditions.iter().skip(1).copied().filter(is_other).collect();
+    conditions.truncate(1);
+    conditions.extend(others);
+    conditions
+}
+
+fn untracked() -> impl Strategy<Value = Untracked> {
+    (any::<Index>(), select(vec!["tcp", "udp"]), prop::bool::weighted(0.2), any::<bool>()).prop_map(
+        |(service, protocol, has_limit, by_iptables)| Untracked {
+            service,
+            protocol,
+            has_limit,
+            by_iptables,
+        },
+    )
+}
+
+impl OtherRules {
+    /// Adds all of it. `services` are addresses of Services that no reply has as its destination.
+    pub(crate) fn add(&self, node: &Namespace, services: &[std::net::SocketAddr]) {
+        let mut nft = String::from("add table inet others\nadd table inet others-raw\n");
+        for (n, chain) in self.nftables.iter().enumerate() {
+            chain.write(&mut nft, n);
+        }
+        let mut commands = String::new();
+        for (n, untracked) in self.untracked.iter().enumerate() {
+            if services.is_empty() {
+                break;
+            }
+            untracked.write(&mut nft, &mut commands, n, services);
+        }
+        for (n, chain) in self.iptables.iter().enumerate() {
+            chain.write(&mut commands, n);
+        }
+        let file = node.file("others.nft", &nft);
+        node.run(&format!("nft -f {file}; {commands}{}", self.host.add()));
+    }
+
+    /// Removes all of it.
+    pub(crate) fn remove(&self, node: &Namespace) {
+        let mut commands =
+            String::from("nft delete table inet others; nft delete table inet others-raw; ");
+        for (n, chain) in self.iptables.iter().enumerate() {
+            let IptablesChain { variant, table, chain, .. } = chain;
+            let _ = write!(
+                commands,
+                "{variant} -t {table} -P {chain} ACCEPT; {variant} -t {table} -D {chain} -j T{n}; \
+                 {variant} -t {table} -F T{n}; {variant} -t {table} -X T{n}; "
+            );
+        }
+        if self.untracked.iter().any(|untracked| untracked.by_iptables) {
+            commands.push_str("iptables-nft -t raw -F; ip6tables-nft -t raw -F; ");
+        }
+        commands.push_str(self.host.remove());
+        node.run(&commands);
+    }
+}
+
+impl NftChain {
+    fn write(&self, nft: &mut String, n: usize) {
+        let Self { hook, priority, drops, .. } = self;
+        let policy = if *drops { "drop" } else { "accept" };
+        let is_refusing = matches!(*hook, "input" | "forward" | "output");
+        let _ = writeln!(
+            nft,
+            "add chain inet others base{n} {{ type filter hook {hook} priority {priority}; policy {policy}; }}\n\
+             add chain inet others other{n}"
+        );
+        for reply in NFT_REPLIES {
+            let _ = writeln!(nft, "add rule inet others base{n} {reply}");
+        }
+        for (chain, rules) in [("base", &self.rules), ("other", &self.jumped)] {
+            for rule in rules {
+                let action = match rule.action {
+                    "reject" if !is_refusing => "drop".to_owned(),
+                    "jump other" | "goto other" if chain == "other" => "drop".to_owned(),
+                    "jump other" | "goto other" => format!("{}{n}", rule.action),
+                    action => action.to_owned(),
+                };
+                // An output interface is known behind routing only.
+                let is_behind = matches!(*hook, "forward" | "output" | "postrouting");
+                let is_usable = |condition: &&&str| is_behind || !condition.starts_with("oif");
+                let usable: Vec<&str> = rule.conditions.iter().filter(is_usable).copied().collect();
+                if usable.is_empty() || !is_consistent(&usable) {
+                    continue;
+                }
+                let _ =
+                    writeln!(nft, "add rule inet others {chain}{n} {} {action}", usable.join(" "));
+            }
+        }
+    }
+}
+
+/// nft refuses rules that can never match.
+fn is_consistent(conditions: &[&str]) -> bool {
+    let has = |start: &str| conditions.iter().filter(|of| of.starts_with(start)).count();
+    let of_protocols = has("tcp") + has("udp") + has("meta l4proto");
+    of_protocols <= 1 && !(has("ip ") > 0 && has("ip6 ") > 0)
+}
+
+impl IptablesChain {
+    fn write(&self, commands: &mut String, n: usize) {
+        let Self { variant, table, chain, is_first, drops, .. } = self;
+        let add = if *is_first { "-I" } else { "-A" };
+        let reply = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT";
+        let _ = write!(
+            commands,
+            "{variant} -t {table} -N T{n}; {variant} -t {table} -A T{n} {reply}; \
+             {variant} -t {table} -A T{n} -p icmp -j ACCEPT; "
+        );
+        for (conditions, target) in &self.rules {
+            let conditions = conditions.join(" ");
+            let _ = write!(commands, "{variant} -t {table} -A T{n} {conditions} -j {target}; ");
+        }
+        let policy = if *drops { "DROP" } else { "ACCEPT" };
+        let _ = write!(
+            commands,
+            "{variant} -t {table} {add} {chain} -j T{n}; {variant} -t {table} -P {chain} {policy}; "
+        );
+    }
+}
+
+impl Untracked {
+    fn write(
+        &self,
+        nft: &mut String,
+        commands: &mut String,
+        n: usize,
+        services: &[std::net::SocketAddr],
+    ) {
+        let Self { service, protocol, has_limit, by_iptables } = self;
+        let service = service.get(services);
+        let (ip, port) = (service.ip(), service.port());
+        if *by_iptables {
+            let (program, bits) =
+                if ip.is_ipv4() { ("iptables-nft", 32) } else { ("ip6tables-nft", 128) };
+            let limit = if *has_limit { "-m limit --limit 10000/sec" } else { "" };
+            for chain in ["PREROUTING", "OUTPUT"] {
+                let _ = write!(
+                    commands,
+                    "{program} -t raw -A {chain} -d {ip}/{bits} -p {protocol} -m {protocol} --dport {port} {limit} -j NOTRACK; "
+                );
+            }
+        } else {
+            let family = if ip.is_ipv4() { "ip" } else { "ip6" };
+            let limit = if *has_limit { "limit rate 10000/second" } else { "" };
+            for hook in ["prerouting", "output"] {
+                let _ = writeln!(
+                    nft,
+                    "add chain inet others-raw {hook}{n} {{ type filter hook {hook} priority -300; }}\n\
+                     add rule inet others-raw {hook}{n} {family} daddr {ip} {protocol} dport {port} {limit} notrack"
+                );
+            }
+        }
+    }
+}
+
+impl HostFault {
+    fn add(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::EndpointUnreachable => {
+                "ip route add unreachable 10.244.1.6 metric 0; ip -6 route add unreachable fd00:10:244:1::6 metric 1"
+            }
+            Self::ServicesUnreachable => {
+                "ip route add unreachable 10.96.0.0/16; ip -6 route add unreachable fd00:96::/64"
+            }
+            Self::ReversePath => {
+                "sysctl -qw net.ipv4.conf.eth0.rp_filter=1; ip route add 198.18.0.0/15 via 10.0.9.2"
+            }
+            Self::ForwardingOff => "sysctl -qw net.ipv4.conf.eth0.forwarding=0",
+        }
+    }
+
+    fn remove(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::EndpointUnreachable => {
+                "ip route del unreachable 10.244.1.6 metric 0; ip -6 route del unreachable fd00:10:244:1::6 metric 1"
+            }
+            Self::ServicesUnreachable => {
+                "ip route del unreachable 10.96.0.0/16; ip -6 route del unreachable fd00:96::/64"
+            }
+            Self::ReversePath => {
+                "sysctl -qw net.ipv4.conf.eth0.rp_filter=0; ip route del 198.18.0.0/15"
+            }
+            Self::ForwardingOff => "sysctl -qw net.ipv4.conf.eth0.forwarding=1",
+        }
+    }
+}
