@@ -113,7 +113,6 @@ fn check_with_other_rules(lab: &Topology, mode: &str) {
         )
         .unwrap();
     let seen = seen.into_inner();
-    println!("{mode}: {seen:?}");
     assert!(seen.is_enough(), "{mode}: {seen:?}");
 }
 
@@ -126,7 +125,8 @@ impl Diagnosis {
     fn new(lab: &Topology, files: &Files) -> Self {
         let command = format!("doctor -o json --check firewall {}", files.arguments());
         let output = lab.node.rulegen(&command);
-        let report: Value = serde_json::from_str(&stdout(&output)).expect(&stderr(&output));
+        let report: Value = serde_json::from_str(&stdout(&output))
+            .unwrap_or_else(|error| panic!("{error}: {}", stderr(&output)));
         let findings = report["checks"][0]["findings"].as_array().expect("no findings").clone();
         Self { findings }
     }

@@ -68,9 +68,10 @@ fn of_nftables(node: &NodeFacts, held: &[ActualIptables]) -> Result<Vec<Firewall
     };
     let is_of_iptables = |table: &str| Table::ALL.into_iter().any(|of| of.name() == table);
     let is_wanted = |family: TableFamily, table: &str| {
-        !node.excludes_family(family.word())
-            && !services.contains(&table)
-            && !(is_of_iptables(table) && has_iptables(family))
+        let is_left_out = node.excludes_family(family.word())
+            || services.contains(&table)
+            || is_of_iptables(table) && has_iptables(family);
+        !is_left_out
     };
     let Some(mut kernel) = nf_tables()? else { return Ok(Vec::new()) };
     let chains = kernel.firewall_chains(is_wanted)?.into_iter();

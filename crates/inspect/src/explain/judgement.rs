@@ -77,9 +77,9 @@ impl Judge<'_> {
         let is_tracked = !matches!(tracking, Tracking::Untracked(_));
         let mut way = Way::new(self, outcome, is_tracked);
         let stopped = match outcome {
-            Outcome::Rejected => way.to_refusal(true),
-            Outcome::Dropped => way.to_refusal(false),
-            Outcome::Endpoint { .. } | Outcome::Passes { .. } => way.to_destination(),
+            Outcome::Rejected => way.follow_to_refusal(true),
+            Outcome::Dropped => way.follow_to_refusal(false),
+            Outcome::Endpoint { .. } | Outcome::Passes { .. } => way.follow(),
             Outcome::Unreachable => Ok(()),
         };
         for base in self.chains.iter().filter(|base| !base.sees_all) {
@@ -155,14 +155,14 @@ impl<'a> Way<'a> {
     }
 
     /// Follows a packet that the rules of Services let through.
-    fn to_destination(&mut self) -> Result<(), Stop> {
+    fn follow(&mut self) -> Result<(), Stop> {
         match self.judge.packet.sender.clone() {
-            Sender::Interface(interface) => self.from_interface(&interface),
-            Sender::ThisNode => self.from_host(),
+            Sender::Interface(interface) => self.follow_received(&interface),
+            Sender::ThisNode => self.follow_sent(),
         }
     }
 
-    fn from_interface(&mut self, interface: &str) -> Result<(), Stop> {
+    fn follow_received(&mut self, interface: &str) -> Result<(), Stop> {
         self.pass(Hook::Prerouting, |way, priority| way.original(priority, interface))?;
         // Rules of Services mark packets to be masqueraded.
         self.marked();
@@ -185,7 +185,7 @@ impl<'a> Way<'a> {
         }
     }
 
-    fn from_host(&mut self) -> Result<(), Stop> {
+    fn follow_sent(&mut self) -> Result<(), Stop> {
         let first = self.route(self.judge.packet.to, None)?;
         let out = out_interface(&first);
         self.pass(Hook::Output, |way, priority| PartialPacket {
@@ -210,7 +210,7 @@ impl<'a> Way<'a> {
 
     /// Follows a packet up to where rules of Services refuse it: at the filter hooks, or if they drop
     /// it, perhaps in front of DNAT.
-    fn to_refusal(&mut self, rejects: bool) -> Result<(), Stop> {
+    fn follow_to_refusal(&mut self, rejects: bool) -> Result<(), Stop> {
         let packet = self.judge.packet;
         let Sender::Interface(interface) = &packet.sender else {
             self.route(self.to, None)?;

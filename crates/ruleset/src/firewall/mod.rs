@@ -12,6 +12,7 @@
 //! understood, is unknown. A judgement is certain only if every possibility leads to it.
 
 mod bits;
+mod field;
 mod judge;
 mod of_iptables;
 mod packet;
@@ -21,9 +22,8 @@ mod tests;
 mod text;
 
 pub use bits::{Bits, Ternary};
+pub use field::{Field, conntrack};
 pub use judge::{Budget, Effect, Hit, Judgement, Refusal, Verdict, judge, refuses_rest};
 pub use of_iptables::{chain_of_iptables, of_iptables, rule_of_iptables, target_of_extension};
 pub use packet::{Connection, Fact, PartialPacket};
-pub use rule::{
-    Action, BaseChain, ChainKind, Chains, Condition, Field, FilterRule, Hook, Ranges, conntrack,
-};
+pub use rule::{Action, BaseChain, ChainKind, Chains, Condition, FilterRule, Hook, Ranges};

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use rulegen_net::{IpFamily, Protocol};
 
-use super::rule::{
-    Action, BaseChain, ChainKind, Chains, Condition, Field, FilterRule, Hook, conntrack,
-};
+use super::field::{Field, conntrack};
+use super::rule::{Action, BaseChain, ChainKind, Chains, Condition, FilterRule, Hook};
 use crate::iptables::{
     ChainName, ConntrackState, Interface, Match, Negatable, Policy, RecentAction, Rule, RuleSpec,
     Ruleset, Table, Target, words,

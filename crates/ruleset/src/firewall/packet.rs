@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use rulegen_net::{IpFamily, Protocol};
 
 use super::bits::Bits;
-use super::rule::{Field, conntrack};
+use super::field::{Field, conntrack};
 
 /// The first packet of a connection at one place of its way. `None` means unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]

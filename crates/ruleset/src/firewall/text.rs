@@ -3,7 +3,8 @@
 use std::fmt::{self, Display, Formatter};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::rule::{Action, Condition, Field, FilterRule, conntrack};
+use super::field::{Field, conntrack};
+use super::rule::{Action, Condition, FilterRule};
 
 impl Display for FilterRule {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {

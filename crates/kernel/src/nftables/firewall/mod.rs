@@ -6,6 +6,7 @@
 
 mod rule;
 mod sets;
+mod value;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -8,6 +8,7 @@ use nix::net::if_::if_indextoname;
 use rulegen_ruleset::firewall::{Action, Condition, Field, FilterRule, target_of_extension};
 
 use super::sets::{Element, Sets, ranges};
+use super::value::{left_aligned, verdict};
 use crate::nftables::attribute;
 use crate::nftables::nat_base_chains::inside;
 
@@ -449,23 +450,6 @@ impl Decoder {
     }
 }
 
-/// The action of a verdict (NFTA_DATA_VERDICT, NFTA_VERDICT_*).
-pub(super) fn verdict(data: &[u8]) -> Option<Action> {
-    let verdict = inside(data, 2)?;
-    let code = u32::from_be_bytes(inside(verdict, 1)?.try_into().ok()?).cast_signed();
-    let chain = || inside(verdict, 2).map(|name| Arc::from(attribute::string(name)));
-    // NF_DROP, NF_ACCEPT, NFT_CONTINUE, NFT_BREAK, NFT_JUMP, NFT_GOTO, NFT_RETURN.
-    Some(match code {
-        0 => Action::Drop,
-        1 => Action::Accept,
-        -1 | -2 => Action::Continue,
-        -3 => Action::Jump(chain()?),
-        -4 => Action::Goto(chain()?),
-        -5 => Action::Return,
-        _ => Action::Anything,
-    })
-}
-
 /// NFTA_OBJREF_IMM_TYPE and NFT_OBJECT_COUNTER.
 fn is_counter(data: &[u8]) -> bool {
     number(data, 1) == Some(1)
@@ -530,13 +514,6 @@ fn number(data: &[u8], wanted: u16) -> Option<u32> {
 /// A constant (NFTA_DATA_VALUE).
 fn value(data: &[u8], wanted: u16) -> Option<&[u8]> {
     inside(inside(data, wanted)?, 1)
-}
-
-/// The first 16 bytes as a number, filled with zeros at the end.
-pub(super) fn left_aligned(bytes: &[u8]) -> u128 {
-    let mut all = [0; 16];
-    all.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-    u128::from_be_bytes(all)
 }
 
 /// A number of four bytes in the byte order of the host, in network order. Both left-aligned.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use nftnl::nftnl_sys::libc;
 use rulegen_ruleset::firewall::{Action, Ranges};
 
-use super::rule;
+use super::value::{left_aligned, verdict};
 use crate::netlink::Dumped;
 use crate::nftables::attribute;
 use crate::nftables::nat_base_chains::{dump, inside};
@@ -53,11 +53,8 @@ impl Sets {
         }
         let mut shapes: BTreeMap<String, Shape> = BTreeMap::new();
         dump(socket, libc::NFT_MSG_GETSET, of, Some(table), |message| {
-            if let Some((name, shape)) = shape(message, table) {
-                if names.contains(name.as_str()) {
-                    shapes.insert(name, shape);
-                }
-            }
+            let read = shape(message, table);
+            shapes.extend(read.filter(|(name, _)| names.contains(name.as_str())));
         })?;
         let (mut sets, mut room) = (BTreeMap::new(), MOST_ELEMENTS);
         for (name, shape) in shapes.into_iter().take(MOST_SETS) {
@@ -159,9 +156,9 @@ fn point(element: &[u8], shape: &Shape) -> Option<Point> {
     let key = inside(inside(element, KEY)?, VALUE)?;
     let is_known = flags & !INTERVAL_END == 0 && key.len() == shape.key_length;
     is_known.then(|| Point {
-        key: rule::left_aligned(key),
+        key: left_aligned(key),
         is_end: flags & INTERVAL_END != 0,
-        action: inside(element, DATA).and_then(rule::verdict),
+        action: inside(element, DATA).and_then(verdict),
     })
 }
 
@@ -191,13 +188,13 @@ mod tests {
 
     #[test]
     fn firewall_set_intervals_end_before_the_next_point() {
-        let key = |last: u8| rule::left_aligned(&[10, 0, 0, last]);
+        let key = |last: u8| left_aligned(&[10, 0, 0, last]);
         let point = |last, is_end| Point { key: key(last), is_end, action: None };
         let points = || vec![point(9, false), point(4, true), point(0, false), point(4, false)];
         let shape = |is_interval| Shape { is_interval, key_length: 4 };
         let found = joined(points(), &shape(true));
         let found: Vec<(u128, u128)> = found.iter().map(|one| (one.low, one.high)).collect();
-        let highest = rule::left_aligned(&[255; 4]);
+        let highest = left_aligned(&[255; 4]);
         assert_eq!(found, [(key(0), key(4) - 1), (key(4), key(9) - 1), (key(9), highest)]);
         let found = joined(vec![point(3, false), point(1, false)], &shape(false));
         let found: Vec<(u128, u128)> = found.iter().map(|one| (one.low, one.high)).collect();

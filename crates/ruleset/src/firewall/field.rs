@@ -1,0 +1,83 @@
+//! Fields of a packet that rules read.
+
+use rulegen_net::IpFamily;
+
+/// A field of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// Bytes of the IP header.
+    Network {
+        /// Offset in bytes.
+        offset: u32,
+        /// Length in bytes.
+        length: u32,
+    },
+    /// Bytes of the transport header.
+    Transport {
+        /// Offset in bytes.
+        offset: u32,
+        /// Length in bytes.
+        length: u32,
+    },
+    /// Transport protocol, one byte.
+    Protocol,
+    /// IP family (NFPROTO_*), one byte.
+    Family,
+    /// Ethernet type, two bytes.
+    EtherType,
+    /// Name of the input interface, 16 bytes.
+    InInterface,
+    /// Name of the output interface, 16 bytes.
+    OutInterface,
+    /// Mark, four bytes.
+    Mark,
+    /// State of the connection, as bits ([`conntrack`]), four bytes.
+    ConnectionState,
+    /// Status of the connection, as bits. A packet without connection does not have it.
+    ConnectionStatus,
+    /// The same in iptables: a packet without connection has no bits.
+    NatStatus,
+    /// 1 if the source is an address of this host, else 0.
+    SourceIsLocal,
+    /// 1 if the destination is an address of this host, else 0.
+    DestinationIsLocal,
+}
+
+/// Bits of connections, as in nftables (NF_CT_STATE_* and enum ip_conntrack_status).
+#[expect(missing_docs, reason = "the names are the kernel's")]
+pub mod conntrack {
+    pub const INVALID: u32 = 1;
+    pub const ESTABLISHED: u32 = 2;
+    pub const RELATED: u32 = 4;
+    pub const NEW: u32 = 8;
+    pub const UNTRACKED: u32 = 64;
+    pub const SEEN_REPLY: u32 = 2;
+    pub const ASSURED: u32 = 4;
+    pub const SNAT: u32 = 16;
+    pub const DNAT: u32 = 32;
+}
+
+impl Field {
+    /// The source address.
+    pub fn source(family: IpFamily) -> Self {
+        match family {
+            IpFamily::Ipv4 => Self::Network { offset: 12, length: 4 },
+            IpFamily::Ipv6 => Self::Network { offset: 8, length: 16 },
+        }
+    }
+
+    /// The destination address.
+    pub fn destination(family: IpFamily) -> Self {
+        match family {
+            IpFamily::Ipv4 => Self::Network { offset: 16, length: 4 },
+            IpFamily::Ipv6 => Self::Network { offset: 24, length: 16 },
+        }
+    }
+
+    /// The source port.
+    pub const SOURCE_PORT: Self = Self::Transport { offset: 0, length: 2 };
+    /// The destination port.
+    pub const DESTINATION_PORT: Self = Self::Transport { offset: 2, length: 2 };
+    /// The flags of TCP.
+    pub const TCP_FLAGS: Self = Self::Transport { offset: 13, length: 1 };
+}
