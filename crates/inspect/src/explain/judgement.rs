@@ -375,7 +375,10 @@ impl<'a> Way<'a> {
                     _ => Outcome::Dropped,
                 };
                 let (code, text) = words::not_routed(failure, to.ip(), in_interface);
-                Err(self.stop(outcome, code, text, None))
+                let mut stop = self.stop(outcome, code, text, None);
+                // A packet of this host is routed before an endpoint is chosen.
+                stop.cause.endpoint = stop.cause.endpoint.filter(|endpoint| *endpoint == to);
+                Err(stop)
             }
             RouteFact::Unknown => {
                 self.conditions.add(Condition::new(Code::HostNetwork, words::HOST_NETWORK));

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use rulegen_inspect::explain::{
     About, End, Explanation, Outcome, PassedRule, ReachedFrontend, Remark, Sender,
 };
-use rulegen_inspect::words;
+use rulegen_inspect::words::{self, Code};
 use rulegen_net::FrontendKind;
 
 use crate::args;
@@ -134,6 +134,8 @@ impl Text {
         };
         writeln!(self.out, "{:>9}  {outcome}", chance(end))?;
         match &end.cause {
+            // A remark says it.
+            Some(cause) if cause.code == Code::NotTracked => Ok(()),
             Some(cause) => {
                 let way =
                     cause.endpoint.map_or_else(String::new, |to| format!("on the way to {to}: "));
