@@ -289,7 +289,7 @@ impl<'a> Way<'a> {
         let judge = self.judge;
         let bases = judge.at(hook).filter(|base| passes(base) && !self.is_done(base));
         for base in bases.collect::<Vec<_>>() {
-            let judgement = self.judged(base, &packet(self, base.priority));
+            let judgement = self.judged(base, &packet(self, order(base)));
             let refused = match judgement.verdict() {
                 Verdict::Drops(hit) => Some((Outcome::Dropped, hit)),
                 Verdict::Rejects(hit) => Some((Outcome::Rejected, hit)),
@@ -513,6 +513,16 @@ impl<'a> Way<'a> {
         let has_port = self.judge.packet.no_port.is_none();
         let packet = packet.to(to.ip(), self.judge.is_local(to.ip()));
         PartialPacket { destination_port: has_port.then(|| to.port()), ..packet }
+    }
+}
+
+/// The priority at which a chain sees the packet. NAT chains see it untranslated: those behind the
+/// one that translates are skipped.
+fn order(base: &BaseChain) -> i32 {
+    match (base.kind, base.hook) {
+        (ChainKind::Nat, Hook::Prerouting | Hook::Output) => base.priority.min(DSTNAT - 1),
+        (ChainKind::Nat, Hook::Postrouting) => base.priority.min(SRCNAT - 1),
+        _ => base.priority,
     }
 }
 

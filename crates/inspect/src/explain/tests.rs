@@ -239,3 +239,108 @@ fn explain_names_reason_for_service_without_cluster_ip() {
         assert_eq!(unresolved.is_answer(), is_answer, "{code}");
     }
 }
+
+/// A host with a route to everything, unless told otherwise.
+struct FakeHost {
+    route: RouteFact,
+    hairpin: HairpinFact,
+}
+
+impl HostNetwork for FakeHost {
+    fn route(&self, _: &RouteQuery<'_>) -> RouteFact {
+        self.route.clone()
+    }
+
+    fn hairpin(&self, _: &str, _: IpAddr, _: IpAddr) -> HairpinFact {
+        self.hairpin.clone()
+    }
+}
+
+/// A working host: the packet comes in through eth0, and leaves through it.
+fn host() -> FakeHost {
+    FakeHost { route: RouteFact::Out("eth0".to_owned()), hairpin: HairpinFact::Works }
+}
+
+/// The only end of the TCP packet, in iptables mode, on a host with other rules.
+fn end_on(host: &FakeHost, tables: &str) -> End {
+    let (ruleset, errors) = rulegen_ruleset::iptables::parse(IpFamily::Ipv4, tables);
+    assert_eq!(errors, []);
+    let chains = rulegen_ruleset::firewall::of_iptables(&ruleset, "", |_| true);
+    let [mut explanation, _] = explained("[]", Protocol::Tcp);
+    explanation.on_host(&chains, host, &[]);
+    let [end] = explanation.ends.as_slice() else { panic!("one end: {explanation:?}") };
+    end.clone()
+}
+
+#[test]
+fn explain_judges_packet_at_each_hook() {
+    let endpoint =
+        Outcome::Endpoint { endpoint: "10.244.1.5:5353".parse().unwrap(), masqueraded: false };
+    // Table, chain and rule; the outcome, the cause, and the code of a condition.
+    for (table, chain, rule, outcome, cause, condition) in [
+        ("filter", "FORWARD", "-d 10.244.1.5/32 -j DROP", Outcome::Dropped, true, false),
+        ("filter", "FORWARD", "-d 10.96.0.10/32 -j DROP", endpoint, false, false),
+        ("filter", "FORWARD", "-p udp -j DROP", endpoint, false, false),
+        ("filter", "FORWARD", "-i eth0 -o eth0 -j DROP", Outcome::Dropped, true, false),
+        ("filter", "FORWARD", "-o eth1 -j DROP", endpoint, false, false),
+        ("filter", "FORWARD", "-m limit --limit 1/sec -j DROP", endpoint, false, true),
+        ("filter", "INPUT", "-j DROP", endpoint, false, false),
+        ("filter", "OUTPUT", "-j DROP", endpoint, false, false),
+        ("mangle", "PREROUTING", "-d 10.96.0.10/32 -j DROP", Outcome::Dropped, true, false),
+        ("mangle", "PREROUTING", "-d 10.244.1.5/32 -j DROP", endpoint, false, false),
+        ("mangle", "PREROUTING", "-m conntrack --ctstate DNAT -j DROP", endpoint, false, false),
+        ("mangle", "POSTROUTING", "-d 10.244.1.5/32 -j DROP", Outcome::Dropped, true, false),
+        ("raw", "PREROUTING", "-d 10.96.0.10/32 -j NOTRACK", passes(), true, false),
+        ("raw", "PREROUTING", "-d 10.96.0.11/32 -j NOTRACK", endpoint, false, false),
+        ("raw", "PREROUTING", "-m limit --limit 1/sec -j NOTRACK", endpoint, false, true),
+        (
+            "nat",
+            "PREROUTING",
+            "-d 10.96.0.10/32 -j DNAT --to-destination 10.9.9.9",
+            endpoint,
+            false,
+            true,
+        ),
+        (
+            "nat",
+            "PREROUTING",
+            "-d 10.96.0.11/32 -j DNAT --to-destination 10.9.9.9",
+            endpoint,
+            false,
+            false,
+        ),
+    ] {
+        let tables = format!("*{table}\n:{chain} ACCEPT [0:0]\n-A {chain} {rule}\nCOMMIT\n");
+        let end = end_on(&host(), &tables);
+        assert_eq!(end.outcome, outcome, "{table} {chain} {rule}");
+        assert_eq!(end.cause.is_some(), cause, "{table} {chain} {rule}: {end:?}");
+        assert_eq!(!end.conditions.is_empty(), condition, "{table} {chain} {rule}: {end:?}");
+    }
+}
+
+fn passes() -> Outcome {
+    Outcome::Passes { masqueraded: false }
+}
+
+#[test]
+fn explain_judges_routes_and_bridges() {
+    use RouteFailure::{ForwardingOff, Martian, NoRoute, ReversePath};
+    let failed = |failure| FakeHost { route: RouteFact::Failed(failure), ..host() };
+    for (failure, outcome, code) in [
+        (NoRoute("no route".to_owned()), Outcome::Unreachable, "no-route"),
+        (ReversePath, Outcome::Dropped, "reverse-path"),
+        (Martian, Outcome::Dropped, "martian"),
+        (ForwardingOff, Outcome::Dropped, "forwarding-off"),
+    ] {
+        let end = end_on(&failed(failure), "");
+        assert_eq!((end.outcome, end.cause.unwrap().code.as_str()), (outcome, code));
+    }
+    let dropped = HairpinFact::Dropped { port: "veth1".to_owned() };
+    let end = end_on(&FakeHost { hairpin: dropped, ..host() }, "");
+    assert_eq!((end.outcome, end.cause.unwrap().code), (Outcome::Dropped, Code::HairpinOff));
+    let end = end_on(&FakeHost { hairpin: HairpinFact::Unknown, ..host() }, "");
+    assert_eq!(end.conditions[0].code, Code::HairpinOff);
+    let end = end_on(&FakeHost { route: RouteFact::Unknown, ..host() }, "");
+    assert_eq!(end.conditions[0].code, Code::HostNetwork);
+    assert_eq!(end_on(&host(), "").conditions, []);
+}
