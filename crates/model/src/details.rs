@@ -14,12 +14,23 @@ use crate::object_key::ObjectKey;
 pub struct Details {
     /// All labels of the Services.
     pub service_labels: BTreeMap<ObjectKey, ServiceLabels>,
-    /// The addresses of Pods. A Pod that has ended has none: another may have its address.
-    pub pods: BTreeMap<ObjectKey, BTreeSet<IpAddr>>,
+    /// Pods.
+    pub pods: BTreeMap<ObjectKey, PodDetails>,
 }
 
 /// All labels of a Service. A label without a value has the empty string.
 pub type ServiceLabels = BTreeMap<String, String>;
+
+/// A Pod, as far as it can send packets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodDetails {
+    /// Its addresses. A Pod that has ended has none: another may have its address.
+    pub addresses: BTreeSet<IpAddr>,
+    /// All its labels. A label without a value has the empty string.
+    pub labels: BTreeMap<String, String>,
+    /// The node that it runs on (`spec.nodeName`).
+    pub node: Option<String>,
+}
 
 impl Details {
     /// Adds others. The first object of a name counts, as for rules.
@@ -27,8 +38,8 @@ impl Details {
         for (key, labels) in other.service_labels {
             self.service_labels.entry(key).or_insert(labels);
         }
-        for (key, addresses) in other.pods {
-            self.pods.entry(key).or_insert(addresses);
+        for (key, pod) in other.pods {
+            self.pods.entry(key).or_insert(pod);
         }
     }
 }
@@ -67,7 +78,15 @@ pub(crate) struct Pod {
     #[serde(deserialize_with = "object")]
     pub(crate) metadata: Metadata,
     #[serde(deserialize_with = "object")]
+    spec: PodSpec,
+    #[serde(deserialize_with = "object")]
     status: PodStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct PodSpec {
+    node_name: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -88,7 +107,13 @@ struct PodIp {
 }
 
 impl Pod {
-    pub(crate) fn addresses(&self) -> BTreeSet<IpAddr> {
+    /// The Pod with these labels.
+    pub(crate) fn details(self, labels: BTreeMap<String, String>) -> PodDetails {
+        let addresses = self.addresses();
+        PodDetails { addresses, labels, node: self.spec.node_name.filter(|name| !name.is_empty()) }
+    }
+
+    fn addresses(&self) -> BTreeSet<IpAddr> {
         let status = &self.status;
         if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
             return BTreeSet::new();

@@ -43,7 +43,7 @@ mod yaml;
 pub use availability::{Availability, LocalPolicyScope};
 pub use budget::{ServiceSize, TooLarge};
 pub use complete::IfEmpty;
-pub use details::{Details, ServiceLabels, read_labels};
+pub use details::{Details, PodDetails, ServiceLabels, read_labels};
 pub use document::MAX_DOCUMENT_BYTES;
 pub use endpoint::{Endpoint, Hint};
 pub use endpoint_slice::EndpointDetails;

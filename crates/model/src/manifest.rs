@@ -239,7 +239,8 @@ impl Reader<'_> {
                     (read, &mut self.objects.details)
                 {
                     let key = ObjectKey::of(&object.metadata);
-                    details.pods.entry(key).or_insert_with(|| object.addresses());
+                    let labels = tree.read::<Labelled>().map(Labelled::labels).unwrap_or_default();
+                    details.pods.entry(key).or_insert_with(|| object.details(labels));
                 }
             }
             ("networking.k8s.io/v1" | "networking.k8s.io/v1beta1", "ServiceCIDR") => {

@@ -13,10 +13,11 @@ use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// `metadata` of any object.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Metadata {
     /// The object's name.
@@ -63,6 +64,26 @@ impl Labels {
     }
 }
 
+/// Writes the labels that were kept.
+impl Serialize for Labels {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { service_name, headless, service_proxy_name, zone } = self;
+        let all = [
+            ("kubernetes.io/service-name", service_name),
+            ("service.kubernetes.io/headless", headless),
+            ("service.kubernetes.io/service-proxy-name", service_proxy_name),
+            ("topology.kubernetes.io/zone", zone),
+        ];
+        let mut map = serializer.serialize_map(None)?;
+        for (key, value) in all {
+            if let Some(value) = value {
+                map.serialize_entry(key, value)?;
+            }
+        }
+        map.end()
+    }
+}
+
 /// Checks the values of other labels too: the API server would reject an object with a label that
 /// is not a string.
 impl<'de> Deserialize<'de> for Labels {
@@ -92,7 +113,7 @@ impl<'de> Deserialize<'de> for Labels {
 
 /// The annotations that rulegen uses. Others, such as kubectl's copy of the whole object, are not
 /// kept.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Annotations {
     /// Load balancing method.
@@ -110,8 +131,9 @@ impl Metadata {
     }
 }
 
-/// A core/v1 Service.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+/// A core/v1 Service. Serialized, it has the fields that are read, so that it can be edited as JSON
+/// and read again.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Service {
     /// Name, namespace, labels.
@@ -126,7 +148,7 @@ pub struct Service {
 }
 
 /// `spec` of a Service.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ServiceSpec {
     #[serde(rename = "type")]
@@ -150,12 +172,12 @@ pub struct ServiceSpec {
     #[serde(deserialize_with = "object")]
     pub session_affinity_config: SessionAffinityConfig,
     /// Whether it has a selector. Endpoints of other Services are created manually.
-    #[serde(rename = "selector", deserialize_with = "is_filled")]
+    #[serde(rename = "selector", deserialize_with = "is_filled", serialize_with = "filled")]
     pub has_selector: bool,
 }
 
 /// One entry of a Service's `spec.ports`.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ServicePortSpec {
     #[serde(deserialize_with = "or_default")]
@@ -166,7 +188,7 @@ pub struct ServicePortSpec {
 }
 
 /// `spec.sessionAffinityConfig` of a Service.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct SessionAffinityConfig {
     #[serde(rename = "clientIP", deserialize_with = "object")]
@@ -174,14 +196,14 @@ pub struct SessionAffinityConfig {
 }
 
 /// `clientIP` of a session affinity.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ClientIpConfig {
     pub timeout_seconds: Option<i64>,
 }
 
 /// `status` of a Service.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ServiceStatus {
     #[serde(deserialize_with = "object")]
@@ -189,7 +211,7 @@ pub struct ServiceStatus {
 }
 
 /// `status.loadBalancer` of a Service.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct LoadBalancerStatus {
     #[serde(deserialize_with = "objects")]
@@ -197,7 +219,7 @@ pub struct LoadBalancerStatus {
 }
 
 /// One entry of `status.loadBalancer.ingress`.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct LoadBalancerIngress {
     #[serde(deserialize_with = "or_default")]
@@ -458,6 +480,13 @@ where
 {
     let objects = Option::<Vec<Object<T>>>::deserialize(deserializer)?;
     Ok(objects.into_iter().flatten().map(|Object(object)| object).collect())
+}
+
+/// Writes a map of which only the presence is known, so that [`is_filled`] reads the same.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn filled<S: Serializer>(is_filled: &bool, serializer: S) -> Result<S::Ok, S::Error> {
+    let entry = is_filled.then_some(("", ""));
+    serializer.collect_map(entry)
 }
 
 /// Whether a map field is present and not empty.

@@ -62,8 +62,8 @@ impl Objects {
     /// that name it (`targetRef`).
     pub fn pod_addresses(&self, namespace: &str, name: &str) -> BTreeSet<IpAddr> {
         let pods = self.details.as_ref().map(|details| &details.pods);
-        if let Some(addresses) = pods.and_then(|pods| pods.get(&ObjectKey::new(namespace, name))) {
-            return addresses.clone();
+        if let Some(pod) = pods.and_then(|pods| pods.get(&ObjectKey::new(namespace, name))) {
+            return pod.addresses.clone();
         }
         let is_pod = |endpoint: &&SliceEndpoint| {
             endpoint.target_ref.as_ref().is_some_and(|target| {

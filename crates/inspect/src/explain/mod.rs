@@ -11,6 +11,7 @@
 //! `rule_role` has the meaning of each rule; the sentences are made here.
 
 mod cause;
+mod cluster;
 mod conditions;
 mod destination;
 mod explanation;
@@ -32,6 +33,7 @@ use rulegen_ruleset::iptables::{self, Host, Ruleset};
 use rulegen_ruleset::nftables::{self, Table};
 
 pub use cause::Cause;
+pub use cluster::service_state;
 pub use conditions::Condition;
 pub use destination::{Destination, UnresolvedService, resolve, resolve_ip};
 pub use explanation::{End, Explanation, PassedRule, Probability, ReachedFrontend, UnusedAddress};

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result};
-use rulegen_inspect::explain::{Destination, ServiceState, resolve, resolve_ip};
+use rulegen_inspect::explain::{Destination, ServiceState, resolve, resolve_ip, service_state};
 use rulegen_inspect::listing::Listing;
-use rulegen_model::{Cluster, Service, Unproxied};
+use rulegen_model::Cluster;
 use rulegen_net::{FrontendKind, IpFamily, Protocol, ServicePortName, ServiceRef};
 
 use super::rules::Rules;
@@ -110,20 +110,7 @@ fn cluster_ips(listing: &Listing) -> impl Iterator<Item = (&ServicePortName, Soc
 
 /// The state of a Service without a cluster IP of the packet's family, from the objects.
 fn state(of: &ServiceRef, cluster: Option<&Cluster>) -> ServiceState {
-    let Some(Cluster { objects, snapshot }) = cluster else { return ServiceState::NoObjects };
-    let is_named = |service: &Service| {
-        service.metadata.namespace() == of.namespace && service.metadata.name == of.name
-    };
-    let mut services = objects.services.iter().map(|service| &service.object);
-    let Some(service) = services.find(|service| is_named(service)) else {
-        return ServiceState::Unknown;
-    };
-    if let Some(unproxied) = Unproxied::of(service) {
-        return ServiceState::Unproxied(unproxied);
-    }
-    let mut ports = snapshot.ipv4.iter().chain(&snapshot.ipv6);
-    match ports.any(|port| of.is_service_of(&port.name)) {
-        true => ServiceState::OtherFamily,
-        false => ServiceState::Unusable,
-    }
+    cluster.map_or(ServiceState::NoObjects, |Cluster { objects, snapshot }| {
+        service_state(of, objects, snapshot)
+    })
 }

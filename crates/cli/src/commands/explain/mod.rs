@@ -4,21 +4,17 @@ mod destination;
 mod network;
 mod others;
 mod rules;
-mod text;
+pub(super) mod text;
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use rulegen_compiler::{Plan, plan};
+use rulegen_compiler::plan;
 use rulegen_config::ProxyMode;
-use rulegen_inspect::explain::{
-    About, End, Explanation, Outcome, Remark, UnresolvedService, UnusedAddress,
-};
+use rulegen_inspect::explain::{About, End, Explanation, Outcome, Remark, UnresolvedService};
 use rulegen_inspect::words::{Code, ROUTE_LOCALNET_OFF, ROUTE_LOCALNET_REMEDY};
-use rulegen_model::Cluster;
-use rulegen_model::unavailability;
-use rulegen_net::{IpFamily, Protocol, ServiceRef};
+use rulegen_net::{IpFamily, Protocol};
 use rulegen_os::host;
 use rulegen_ruleset::iptables::{Origin, Packet};
 use rules::Rules;
@@ -30,6 +26,7 @@ use crate::WrongUsage;
 use crate::args::{ExplainArgs, ExplainForm};
 use crate::input;
 use crate::inputs::{Inputs, find_for_packet};
+use crate::paint::Paint;
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
     let found = find_for_packet(&args.objects, &args.proxy, destination::may_name_pods(args))?;
@@ -38,7 +35,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
         Err(error) => return unresolved(args, error),
     };
     match args.output {
-        ExplainForm::Text => print(&text::describe(&explanation))?,
+        ExplainForm::Text => print(&text::describe(&explanation, Paint::for_stdout()))?,
         ExplainForm::Json => print_json(&explanation)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -94,9 +91,8 @@ fn explain(args: &ExplainArgs, found: &Inputs) -> Result<Explanation> {
     if let Some(no_port) = args.to.no_port() {
         explanation.without_port(no_port);
     }
-    if let (Some(cluster), Some(plan)) = (cluster, &plan) {
-        add_unavailability(&mut explanation, cluster, plan);
-        explanation.unused_addresses(&unused_addresses(cluster));
+    if let Some(cluster) = cluster {
+        explanation.add_objects(&cluster.objects, &cluster.snapshot, family);
     }
     if args.live
         && found.config.mode == ProxyMode::Iptables
@@ -138,29 +134,4 @@ fn closed_loopback(explanation: &Explanation) -> Option<Remark> {
         Remark::new(About::Refusal, Code::RouteLocalnet, ROUTE_LOCALNET_OFF)
             .change(ROUTE_LOCALNET_REMEDY)
     })
-}
-
-/// Adds the reason for missing endpoints, which only objects show.
-fn add_unavailability(explanation: &mut Explanation, cluster: &Cluster, plan: &Plan) {
-    explanation.refused_because(|name| {
-        let mut ports = cluster.snapshot.service_ports(plan.family).iter();
-        unavailability(ports.find(|port| port.name == *name)?, &cluster.objects)
-    });
-}
-
-/// The addresses of endpoints in EndpointSlices that Services do not use.
-fn unused_addresses(cluster: &Cluster) -> Vec<UnusedAddress<'_>> {
-    let mut unused = Vec::new();
-    for slice in cluster.objects.slices.iter().map(|slice| &slice.object) {
-        let Some(name) = slice.metadata.labels.service_name.as_deref() else { continue };
-        let namespace = slice.metadata.namespace().to_owned();
-        let service = ServiceRef { namespace, name: name.to_owned(), port: None, protocol: None };
-        for endpoint in &slice.endpoints {
-            let Some(first) = endpoint.address() else { continue };
-            let addresses = endpoint.unused_addresses().iter().filter_map(|ip| ip.parse().ok());
-            let of = |address| UnusedAddress { service: service.clone(), address, first };
-            unused.extend(addresses.map(of));
-        }
-    }
-    unused
 }

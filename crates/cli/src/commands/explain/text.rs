@@ -15,8 +15,8 @@ use crate::plain::plain;
 /// Rules are shown for at most this many ends; if there are more, only for the first.
 const SHOWN: usize = 8;
 
-pub(super) fn describe(explanation: &Explanation) -> String {
-    let mut text = Text { paint: Paint::for_stdout(), out: String::new() };
+pub(in crate::commands) fn describe(explanation: &Explanation, paint: Paint) -> String {
+    let mut text = Text { paint, out: String::new() };
     // Writing into a String cannot fail.
     let _ = text.all(explanation);
     text.out
