@@ -13,6 +13,7 @@ mod listen;
 mod objects;
 mod selector;
 mod shared;
+mod test;
 mod trace;
 
 use std::ffi::OsString;
@@ -38,6 +39,7 @@ pub(crate) use shared::{
     EmptyArgs, FamilyArgs, FamilyChoice, InputArgs, KernelArgs, LockArgs, LogArgs, LoggingFormat,
     ProxyArgs, VariantChoice, parse_bool,
 };
+pub(crate) use test::{TestArgs, TestForm};
 pub(crate) use trace::{To, TraceArgs, TraceForm};
 
 const ABOUT: &str = "Compiles Kubernetes Services into Linux packet rules, as kube-proxy does";
@@ -195,6 +197,13 @@ pub(crate) enum Command {
     /// status.
     #[command(after_long_help = exit_status::with("doctor", doctor::EXAMPLES))]
     Doctor(Box<DoctorArgs>),
+    /// Test what Services do with packets: files of cases, for CI
+    ///
+    /// A test file names manifests, a configuration and a node, and cases: who sends a packet, where to,
+    /// and what must happen. The rules of both modes are compiled and followed, as explain does; the
+    /// kernel is not used, and no privileges are needed. Each failed case is printed with its explanation.
+    #[command(after_long_help = exit_status::with("test", test::EXAMPLES))]
+    Test(TestArgs),
     /// Trace live packets through the rules (nftables mode)
     ///
     /// Prints each rule that a packet matches, also in other tables, its Service, the chosen endpoint,
@@ -283,6 +292,7 @@ impl Cli {
             Some(Command::Diff(args)) => (&args.log, 0),
             Some(Command::List(args)) => (&args.log, 0),
             Some(Command::Explain(args)) => (&args.log, 0),
+            Some(Command::Test(args)) => (&args.log, 0),
             Some(Command::Trace(args)) => (&args.log, 0),
             Some(Command::Cleanup(args)) => (&args.log, 0),
             Some(Command::Doctor(args)) => (&args.log, 0),
@@ -317,7 +327,8 @@ impl Command {
             Command::Explain(args) => args.proxy.unsupported(),
             Command::Doctor(args) => args.proxy.unsupported(),
             Command::Agent(args) => args.proxy.unsupported(),
-            Command::Trace(_)
+            Command::Test(_)
+            | Command::Trace(_)
             | Command::Cleanup(_)
             | Command::Version(_)
             | Command::Completion { .. } => Vec::new(),
@@ -333,6 +344,7 @@ impl Command {
             Command::Explain(args) => args.ignored.given(),
             Command::Doctor(args) => args.ignored.given(),
             Command::Agent(_)
+            | Command::Test(_)
             | Command::Trace(_)
             | Command::Cleanup(_)
             | Command::Version(_)

@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Command::Diff(args) => commands::diff::run(&args),
         Command::List(args) => commands::list::run(&args),
         Command::Explain(args) => commands::explain::run(&args),
+        Command::Test(args) => commands::test::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Trace(args) => commands::trace::run(&args),
         Command::Agent(args) => commands::agent::run(&args),

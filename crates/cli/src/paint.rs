@@ -3,12 +3,18 @@
 use std::io::{self, IsTerminal};
 
 /// Colours; off if the output is not a terminal.
+#[derive(Clone, Copy)]
 pub(crate) struct Paint(bool);
 
 impl Paint {
     /// On if standard output is a terminal and NO_COLOR is not set (no-color.org).
     pub(crate) fn for_stdout() -> Self {
         Self(io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+    }
+
+    /// Off.
+    pub(crate) fn none() -> Self {
+        Self(false)
     }
 
     pub(crate) fn bold(&self, text: &str) -> String {

@@ -1,0 +1,127 @@
+//! Reads a test file and what it names.
+
+use std::path::{Path, PathBuf};
+
+use rulegen::has_errors;
+use rulegen_agent::ConfigFile;
+use rulegen_config::{Overrides, ProxyConfig, ProxyMode};
+use rulegen_model::{Host, IfEmpty, Objects, Problem, Severity};
+use rulegen_packet_tests::{FileProblem, InputFiles, Inputs, TestFile, read_test_file};
+use rulegen_ruleset::nftables::Name;
+use serde_json::{Map, Value};
+
+use crate::configuration;
+use crate::input::{completed, read_path};
+
+/// A test file, with its inputs or what is wrong.
+pub(super) struct LoadedFile {
+    pub(super) path: PathBuf,
+    /// The files and folders that were read.
+    pub(super) read: Vec<PathBuf>,
+    /// Warnings and notes about the inputs.
+    pub(super) warnings: Vec<Problem>,
+    pub(super) tests: Result<(TestFile, Inputs), Vec<FileProblem>>,
+}
+
+pub(super) fn load(path: &Path) -> LoadedFile {
+    let mut inputs = InputReader { read: vec![path.to_owned()], warnings: Vec::new() };
+    let tests = inputs.load_tests(path);
+    let InputReader { read, warnings } = inputs;
+    LoadedFile { path: path.to_owned(), read, warnings, tests }
+}
+
+/// Reads the inputs of one test file.
+#[derive(Default)]
+pub(super) struct InputReader {
+    read: Vec<PathBuf>,
+    pub(super) warnings: Vec<Problem>,
+}
+
+impl InputReader {
+    fn load_tests(&mut self, path: &Path) -> Result<(TestFile, Inputs), Vec<FileProblem>> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| vec![problem("", format!("cannot read file: {error}"))])?;
+        let tests = read_test_file(&text)?;
+        let inputs = self.load(&tests.inputs, path.parent().unwrap_or(Path::new("")))?;
+        Ok((tests, inputs))
+    }
+
+    /// Reads inputs, with paths relative to a folder.
+    pub(super) fn load(
+        &mut self,
+        files: &InputFiles,
+        folder: &Path,
+    ) -> Result<Inputs, Vec<FileProblem>> {
+        let (config, in_config) = self.load_config(files, folder)?;
+        let mut objects = Objects::with_details();
+        let mut in_manifests = Vec::new();
+        for manifest in &files.manifests {
+            let path = folder.join(manifest);
+            in_manifests.extend(read_path(&path, &mut objects));
+            self.read.push(path);
+        }
+        // Tests may be about a node without Services.
+        in_manifests.extend(completed(&mut objects, &in_manifests, IfEmpty::RefuseWithoutNode));
+        let wrong =
+            [errors("inputs.config", &in_config), errors("inputs.manifests", &in_manifests)];
+        let wrong = wrong.concat();
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let (_, invalid) =
+            rulegen_model::snapshot(&objects, &config.snapshot_options(), &Host::default());
+        self.warnings.extend(in_config.into_iter().chain(in_manifests).chain(invalid));
+        Ok(Inputs { objects, config })
+    }
+
+    fn load_config(
+        &mut self,
+        files: &InputFiles,
+        folder: &Path,
+    ) -> Result<(ProxyConfig, Vec<Problem>), Vec<FileProblem>> {
+        let file = match (&files.config, &files.configuration) {
+            (None, None) => None,
+            (Some(config), _) => {
+                let path = folder.join(config);
+                self.read.push(path.clone());
+                let content = std::fs::read(&path).map_err(|error| {
+                    let message = format!("{}: cannot read file: {error}", path.display());
+                    vec![problem("inputs.config", message)]
+                })?;
+                Some(ConfigFile { path, content })
+            }
+            (None, Some(fields)) => {
+                let content = with_type(fields).to_string().into_bytes();
+                Some(ConfigFile { path: "inputs.configuration".into(), content })
+            }
+        };
+        // Cases run in both modes, and must not depend on the rules of this machine.
+        let flags = Overrides { proxy_mode: Some(ProxyMode::default()), ..Overrides::default() };
+        let (config, problems) =
+            configuration::effective(file.as_ref(), flags, &Name::from("rulegen"));
+        Ok((ProxyConfig::from(&config), problems))
+    }
+}
+
+fn with_type(fields: &Map<String, Value>) -> Value {
+    let mut fields = fields.clone();
+    for (key, value) in
+        [("apiVersion", "kubeproxy.config.k8s.io/v1alpha1"), ("kind", "KubeProxyConfiguration")]
+    {
+        fields.entry(key).or_insert_with(|| value.into());
+    }
+    Value::Object(fields)
+}
+
+/// The problems that make the input unusable.
+fn errors(field: &str, found: &[Problem]) -> Vec<FileProblem> {
+    if !has_errors(found) {
+        return Vec::new();
+    }
+    let wrong = found.iter().filter(|problem| problem.severity >= Severity::Incomplete);
+    wrong.map(|of| problem(field, of.to_string())).collect()
+}
+
+pub(super) fn problem(field: &str, message: String) -> FileProblem {
+    FileProblem { case: None, field: field.to_owned(), message }
+}

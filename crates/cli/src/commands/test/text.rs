@@ -1,0 +1,53 @@
+//! Verdicts as `cargo test` prints them.
+
+use std::fmt::Write;
+
+use rulegen_packet_tests::{CaseReport, Verdict};
+
+use super::report::{FileReport, Summary, details_with, name, summary};
+use crate::paint::Paint;
+use crate::plain::plain;
+
+pub(super) fn describe(reports: &[FileReport], paint: Paint) -> String {
+    let mut out = String::new();
+    // Writing into a String cannot fail.
+    let _ = write_all(&mut out, reports, paint);
+    out
+}
+
+fn write_all(out: &mut String, reports: &[FileReport], paint: Paint) -> std::fmt::Result {
+    for report in reports {
+        let tests = if report.cases.len() == 1 { "test" } else { "tests" };
+        writeln!(out, "running {} {tests} of {}", report.cases.len(), report.file)?;
+        for case in &report.cases {
+            let verdict = match case.verdict {
+                Verdict::Passed => paint.comes("ok"),
+                Verdict::Failed(_) => paint.goes("FAILED"),
+                Verdict::Wrong(_) => paint.goes("ERROR"),
+            };
+            writeln!(out, "test {} ... {verdict}", plain(&name(case)))?;
+        }
+        for problem in &report.problems {
+            writeln!(out, "{} {}", paint.goes("ERROR"), plain(&problem.to_string()))?;
+        }
+        writeln!(out)?;
+    }
+    let is_bad = |case: &&CaseReport| !matches!(case.verdict, Verdict::Passed);
+    let bad = |report: &FileReport| report.cases.iter().any(|case| is_bad(&case));
+    if reports.iter().any(bad) {
+        writeln!(out, "failures:\n")?;
+    }
+    for report in reports {
+        for case in report.cases.iter().filter(is_bad) {
+            let heading = format!("---- {}: {} ----", report.file, plain(&name(case)));
+            writeln!(out, "{}", paint.bold(&heading))?;
+            writeln!(out, "{}", details_with(&case.verdict, paint))?;
+        }
+    }
+    let Summary { passed, failed, errors } = summary(reports);
+    let result = match failed + errors {
+        0 => paint.comes("ok"),
+        _ => paint.goes("FAILED"),
+    };
+    writeln!(out, "test result: {result}. {passed} passed; {failed} failed; {errors} errors")
+}

@@ -1,0 +1,39 @@
+//! Tests of what a cluster's Services do with packets, as `rulegen test` runs them.
+//!
+//! ```text
+//! YAML ──read_test_file──▶ TestFile ─┐
+//! manifests, configuration ─▶ Inputs ┴─run──▶ CaseReport: passed, failed with explanations, or wrong
+//!                             Inputs ──generate──▶ TestFile that passes
+//! ```
+//!
+//! A case names a packet and what must happen to it. The rules of each mode are compiled from the
+//! inputs and followed, as `rulegen explain` does. Verdicts depend on the typed plan and the typed
+//! explanation only. This crate performs no I/O.
+
+mod change;
+mod check;
+mod file;
+mod flexible;
+mod generate;
+mod inputs;
+mod nearest;
+mod node_rules;
+mod packet;
+mod problem;
+mod read;
+mod run;
+#[cfg(test)]
+mod tests;
+
+pub use check::Mismatch;
+pub use file::{
+    Case, Chance, Change, EndpointSet, Expectation, ExpectedChance, ExpectedChances,
+    ExpectedEndpoints, ExpectedOutcome, Family, InputFiles, Modes, Patch, ReceiverFields,
+    SenderFields, TestFile, Transport,
+};
+pub use flexible::{ListOr, TextOr};
+pub use generate::generate;
+pub use inputs::Inputs;
+pub use problem::FileProblem;
+pub use read::{read_test_file, schema};
+pub use run::{CaseReport, Failure, Verdict, run};

@@ -1,0 +1,284 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failing test panics"
+)]
+
+use proptest::prelude::*;
+use rulegen_config::{DetectLocalMode, ProxyConfig};
+use rulegen_model::{Objects, read_manifest, write_yaml};
+
+use crate::{
+    FileProblem, InputFiles, Inputs, TestFile, Verdict, generate, read_test_file, run, schema,
+};
+
+#[test]
+fn schema_of_test_files_is_the_one_in_docs() {
+    let written = include_str!("../../../docs/test-file.schema.json");
+    let made = serde_json::to_string_pretty(&schema()).unwrap();
+    assert_eq!(
+        written.trim_end(),
+        made,
+        "write it again: cargo run --bin rulegen -- test --schema > docs/test-file.schema.json"
+    );
+}
+
+/// Each field that the types read is in the schema, and so has a suggestion for misspellings.
+#[test]
+fn schema_of_test_files_has_no_open_object_except_patches_and_configuration() {
+    fn open(value: &serde_json::Value, path: &str, found: &mut Vec<String>) {
+        if let Some(fields) = value.as_object() {
+            if fields.contains_key("properties")
+                && fields.get("additionalProperties") != Some(&false.into())
+            {
+                found.push(path.to_owned());
+            }
+            fields.iter().for_each(|(key, part)| open(part, &format!("{path}/{key}"), found));
+        }
+        let items = value.as_array().into_iter().flatten();
+        items.for_each(|part| open(part, &format!("{path}/*"), found));
+    }
+    let mut found = Vec::new();
+    open(&schema(), "", &mut found);
+    assert_eq!(found, [""; 0]);
+}
+
+fn problems(text: &str) -> Vec<String> {
+    let problems = read_test_file(text).unwrap_err();
+    problems.iter().map(FileProblem::to_string).collect()
+}
+
+#[test]
+fn test_file_that_is_no_test_file_is_refused_by_field() {
+    assert_eq!(problems("inputs: [").len(), 1);
+    assert_eq!(problems("cases: []"), ["missing field `inputs`"]);
+    assert_eq!(problems("inputs: {manifests: [a]}\ncases: []"), ["cases: no cases"]);
+    let both = "inputs: {manifests: [a], config: b, configuration: {}}\ncases: []";
+    assert_eq!(problems(both)[0], "inputs.configuration: give either config or configuration");
+    let case = "inputs: {manifests: [a]}\ncases:\n- {name: x, from: outside, to: 1, expect: {}}";
+    assert_eq!(
+        problems(case),
+        ["case \"x\": to: invalid type: integer `1`, expected a text or an object"]
+    );
+}
+
+/// One Service and its endpoints, as numbers.
+#[derive(Debug, Clone)]
+struct RandomService {
+    kind: usize,
+    external_policy: bool,
+    internal_policy: bool,
+    affinity: bool,
+    method: usize,
+    udp: bool,
+    external_ip: bool,
+    source_ranges: bool,
+    family: usize,
+    /// Node and condition of each endpoint.
+    endpoints: Vec<(usize, usize)>,
+}
+
+fn service() -> impl Strategy<Value = RandomService> {
+    let flags = any::<[bool; 6]>();
+    let numbers = (0..3_usize, 0..4_usize, 0..3_usize);
+    let endpoints = prop::collection::vec((0..4_usize, 0..5_usize), 0..5);
+    (flags, numbers, endpoints).prop_map(|(flags, (kind, method, family), endpoints)| {
+        let [external_policy, internal_policy, affinity, udp, external_ip, source_ranges] = flags;
+        RandomService {
+            kind,
+            external_policy,
+            internal_policy,
+            affinity,
+            method,
+            udp,
+            external_ip,
+            source_ranges,
+            family,
+            endpoints,
+        }
+    })
+}
+
+impl RandomService {
+    fn manifest(&self, n: usize) -> String {
+        let kind = ["ClusterIP", "NodePort", "LoadBalancer"][self.kind];
+        let policy = |is_local| if is_local { "Local" } else { "Cluster" };
+        let protocol = if self.udp { "UDP" } else { "TCP" };
+        let (v4, v6) = (format!("10.96.0.{}", n + 1), format!("fd00:10:96::{}", n + 1));
+        let families = [vec!["IPv4"], vec!["IPv6"], vec!["IPv4", "IPv6"]][self.family].clone();
+        let ips: Vec<&str> =
+            families.iter().map(|of| if *of == "IPv4" { &*v4 } else { &*v6 }).collect();
+        let annotations = match self.method {
+            0 => "{}".to_owned(),
+            method => format!(
+                "{{rulegen/load-balancing: {}}}",
+                ["random", "round-robin", "source-hash"][method - 1]
+            ),
+        };
+        let mut text = format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{n}, annotations: {annotations}}}\nspec:\n  \
+             type: {kind}\n  clusterIP: \"{}\"\n  clusterIPs: {ips:?}\n  ipFamilies: {families:?}\n  \
+             internalTrafficPolicy: {}\n  sessionAffinity: {}\n",
+            ips[0],
+            policy(self.internal_policy),
+            if self.affinity { "ClientIP" } else { "None" },
+        );
+        let node_port =
+            if self.kind > 0 { format!(", nodePort: {}", 30000 + n) } else { String::new() };
+        text += &format!("  ports: [{{name: p, port: 80, protocol: {protocol}{node_port}}}]\n");
+        if self.kind > 0 || self.external_ip {
+            text += &format!("  externalTrafficPolicy: {}\n", policy(self.external_policy));
+        }
+        if self.external_ip {
+            text += &format!("  externalIPs: [198.51.100.{}]\n", n + 1);
+        }
+        if self.source_ranges {
+            text += "  loadBalancerSourceRanges: [10.244.1.0/24, 192.168.1.0/24]\n";
+        }
+        if self.kind == 2 {
+            text +=
+                &format!("status: {{loadBalancer: {{ingress: [{{ip: 198.51.101.{}}}]}}}}\n", n + 1);
+        }
+        families.iter().for_each(|family| text += &self.slice(n, family));
+        text
+    }
+
+    fn slice(&self, n: usize, family: &str) -> String {
+        let mut text = format!(
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: s{n}-{}, \
+             labels: {{kubernetes.io/service-name: s{n}}}}}\naddressType: {family}\n\
+             ports: [{{name: p, port: 8080, protocol: {}}}]\nendpoints:\n",
+            family.to_lowercase(),
+            if self.udp { "UDP" } else { "TCP" },
+        );
+        for (at, (node, condition)) in self.endpoints.iter().enumerate() {
+            let conditions = [
+                "{}",
+                "{ready: true}",
+                "{ready: false}",
+                "{ready: false, serving: true, terminating: true}",
+                "{ready: false, serving: false, terminating: true}",
+            ][*condition];
+            let host = 10 * n + at + 1;
+            let address = match family {
+                "IPv4" => format!("10.244.{node}.{host}"),
+                _ => format!("fd00:10:244:{node}::{host}"),
+            };
+            let on = if *node == 0 { String::new() } else { format!(", nodeName: node-{node}") };
+            let target = if at % 2 == 0 {
+                format!(", targetRef: {{kind: Pod, namespace: default, name: s{n}-{at}}}")
+            } else {
+                String::new()
+            };
+            text += &format!(
+                "- {{addresses: [\"{address}\"], conditions: {conditions}{on}{target}}}\n"
+            );
+        }
+        text
+    }
+}
+
+fn inputs(services: &[RandomService], nodes: usize, config: ProxyConfig) -> Inputs {
+    let mut text = String::new();
+    for n in 1..=nodes {
+        text += &format!(
+            "---\napiVersion: v1\nkind: Node\nmetadata: {{name: node-{n}}}\nspec: {{podCIDRs: [10.244.{n}.0/24]}}\n\
+             status: {{addresses: [{{type: InternalIP, address: 192.168.1.{n}}}, {{type: InternalIP, address: \"fd00:192::{n}\"}}]}}\n"
+        );
+    }
+    services.iter().enumerate().for_each(|(n, service)| text += &service.manifest(n));
+    let mut objects = Objects::with_details();
+    let problems = read_manifest("random", text.as_bytes(), &mut objects);
+    assert!(problems.is_empty(), "{problems:?}\n{text}");
+    Inputs { objects, config }
+}
+
+fn config() -> impl Strategy<Value = ProxyConfig> {
+    (0..4_usize, any::<[bool; 3]>()).prop_map(|(mode, [all, nftables_all, localhost])| {
+        ProxyConfig {
+            detect_local_mode: [
+                DetectLocalMode::ClusterCidr,
+                DetectLocalMode::NodeCidr,
+                DetectLocalMode::BridgeInterface,
+                DetectLocalMode::InterfaceNamePrefix,
+            ][mode],
+            cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
+            bridge_interface: Some("cni0".to_owned()),
+            interface_name_prefix: Some("veth".to_owned()),
+            masquerade_all: all,
+            nftables_masquerade_all: nftables_all,
+            localhost_node_ports: localhost,
+            ..ProxyConfig::default()
+        }
+    })
+}
+
+/// Generated tests, written as YAML and read again.
+fn written_and_read(inputs: &Inputs) -> TestFile {
+    let files = InputFiles { node: Some("node-1".to_owned()), ..InputFiles::default() };
+    let made = generate(inputs, files).unwrap();
+    let mut text = Vec::new();
+    write_yaml(&mut text, &made).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    let read = read_test_file(&text).unwrap_or_else(|problems| panic!("{problems:?}\n{text}"));
+    assert_eq!(read, made, "{text}");
+    read
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn generated_tests_pass_in_both_modes(
+        services in prop::collection::vec(service(), 1..5),
+        nodes in 1..4_usize,
+        config in config(),
+    ) {
+        let inputs = inputs(&services, nodes, config);
+        let tests = written_and_read(&inputs);
+        let reports = run(&tests, &inputs);
+        prop_assert!(reports.len() >= services.len());
+        for report in reports {
+            let is_passed = matches!(report.verdict, Verdict::Passed);
+            prop_assert!(is_passed, "{report:#?}");
+        }
+        // Every frontend of each node is tested.
+        let frontends: usize = services.iter().map(|service| {
+            let of_family = |is_ipv4: bool| 1 + usize::from(service.kind > 0)
+                + usize::from(is_ipv4 && service.external_ip) + usize::from(is_ipv4 && service.kind == 2);
+            match service.family {
+                0 => of_family(true),
+                1 => of_family(false),
+                _ => of_family(true) + of_family(false),
+            }
+        }).sum();
+        prop_assert!(tests.cases.len() >= frontends, "{} of {frontends}", tests.cases.len());
+    }
+}
+
+#[test]
+fn generated_tests_fail_for_a_cluster_without_its_endpoints() {
+    let ready = RandomService {
+        kind: 1,
+        external_policy: false,
+        internal_policy: false,
+        affinity: false,
+        method: 0,
+        udp: false,
+        external_ip: false,
+        source_ranges: false,
+        family: 0,
+        endpoints: vec![(1, 1), (2, 1)],
+    };
+    let before = inputs(std::slice::from_ref(&ready), 2, ProxyConfig::default());
+    let tests = written_and_read(&before);
+    let gone = RandomService { endpoints: vec![(1, 1)], ..ready };
+    let after = inputs(&[gone], 2, ProxyConfig::default());
+    let reports = run(&tests, &after);
+    assert!(!reports.is_empty());
+    assert!(
+        reports.iter().all(|report| matches!(report.verdict, Verdict::Failed(_))),
+        "{reports:#?}"
+    );
+}
