@@ -18,6 +18,7 @@ mod common;
 mod bad_input;
 mod flows;
 mod golden;
+mod packet_tests;
 mod transcripts;
 
 use std::fs;
@@ -28,7 +29,13 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let cases = [golden::cases(), flows::cases(), bad_input::cases(), transcripts::cases()];
+    let cases = [
+        golden::cases(),
+        flows::cases(),
+        bad_input::cases(),
+        packet_tests::cases(),
+        transcripts::cases(),
+    ];
     libtest_mimic::run(&arguments, cases.into_iter().flatten().collect()).exit_code()
 }
 

@@ -9,8 +9,18 @@ fn help_lists_commands_examples_and_exit_status() {
     {
         assert!(help.contains(part), "--help does not say {part:?}:\n{help}");
     }
-    let commands =
-        ["apply", "diff", "list", "explain", "trace", "doctor", "agent", "cleanup", "completion"];
+    let commands = [
+        "apply",
+        "diff",
+        "list",
+        "explain",
+        "test",
+        "trace",
+        "doctor",
+        "agent",
+        "cleanup",
+        "completion",
+    ];
     for command in commands {
         let output = rulegen(&root(), &[command, "--help"]);
         assert!(output.status.success());
@@ -20,7 +30,7 @@ fn help_lists_commands_examples_and_exit_status() {
 
 #[test]
 fn help_lines_have_at_most_100_characters() {
-    for command in ["", "diff", "list", "explain", "trace", "doctor", "agent", "cleanup"] {
+    for command in ["", "diff", "list", "explain", "test", "trace", "doctor", "agent", "cleanup"] {
         let arguments: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
         let arguments = arguments.as_slice();
         let help = stdout(&rulegen(&root(), arguments));
@@ -155,7 +165,9 @@ fn help_documents_exit_status_of_every_command() {
     };
     row("--dry-run");
     row("completion");
-    for command in ["apply", "diff", "list", "explain", "doctor", "trace", "agent", "cleanup"] {
+    for command in
+        ["apply", "diff", "list", "explain", "test", "doctor", "trace", "agent", "cleanup"]
+    {
         let own = stdout(&rulegen(&root(), &[command, "--help"]));
         let own = own.split_whitespace().collect::<Vec<_>>().join(" ");
         let (_, own) = own.split_once("Exit status: 0 ").unwrap_or_else(|| panic!("{command}"));

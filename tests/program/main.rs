@@ -17,3 +17,4 @@ mod command_line;
 mod deploy;
 mod documentation;
 mod kube_proxy_flags;
+mod packet_tests;
