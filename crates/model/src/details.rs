@@ -174,6 +174,22 @@ mod tests {
         assert_eq!(without.ignored["Pod"], 9);
     }
 
+    #[test]
+    fn pods_are_kept_with_their_labels_and_node() {
+        let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {app: web, empty: }}\nspec: {nodeName: node-1}\nstatus: {podIP: 10.0.0.1}\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: b}\nspec: {nodeName: ''}";
+        let mut objects = Objects::with_details();
+        assert_eq!(read_manifest("test", text.as_bytes(), &mut objects), []);
+        let pods = objects.details.unwrap().pods;
+        let labels = [("app", "web"), ("empty", "")].map(|(key, value)| (key.into(), value.into()));
+        let a = PodDetails {
+            addresses: ["10.0.0.1".parse().unwrap()].into(),
+            labels: labels.into(),
+            node: Some("node-1".to_owned()),
+        };
+        assert_eq!(pods[&ObjectKey::new("default", "a")], a);
+        assert_eq!(pods[&ObjectKey::new("default", "b")], PodDetails::default());
+    }
+
     /// From YAML and from the items of a JSON list. The first of two objects with one name counts.
     #[test]
     fn labels_of_services_are_kept_only_if_asked_for() {

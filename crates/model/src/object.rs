@@ -516,3 +516,28 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
         deserializer.deserialize_map(FromMap(PhantomData)).map(Object)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn service_written_as_json_is_read_as_the_same() {
+        let full = r#"{"metadata": {"name": "a", "namespace": "n", "deletionTimestamp": "x",
+            "labels": {"service.kubernetes.io/headless": "", "service.kubernetes.io/service-proxy-name": "p", "app": "b"},
+            "annotations": {"rulegen/load-balancing": "random", "endpoints.kubernetes.io/last-change-trigger-time": "t", "o": "p"}},
+            "spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "ipFamilies": ["IPv4"],
+            "ports": [{"name": "h", "protocol": "UDP", "port": 1, "nodePort": 2}], "externalIPs": ["1.1.1.1"],
+            "loadBalancerSourceRanges": ["2.0.0.0/8"], "externalTrafficPolicy": "Local", "internalTrafficPolicy": "Local",
+            "healthCheckNodePort": 3, "sessionAffinity": "ClientIP", "selector": {"a": "b"},
+            "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 4}}},
+            "status": {"loadBalancer": {"ingress": [{"ip": "3.3.3.3", "ipMode": "Proxy"}]}}}"#;
+        for text in [full, "{}", r#"{"spec": {"selector": {}}}"#] {
+            let service: Service = serde_json::from_str(text).unwrap();
+            let again = serde_json::to_string(&service).unwrap();
+            assert_eq!(serde_json::from_str::<Service>(&again).unwrap(), service, "{again}");
+        }
+        let full: Service = serde_json::from_str(full).unwrap();
+        assert!(full.spec.has_selector && full.metadata.annotations.load_balancing.is_some());
+    }
+}
