@@ -7,7 +7,7 @@ use std::time::Instant;
 use rulegen_compiler::nftables::{LiveTable, ServiceUpdate};
 use rulegen_compiler::{plan, plan_service};
 use rulegen_config::{ProxyConfig, ProxyMode};
-use rulegen_kernel::nftables::{Dataplane, NfTables, Written, reconcile};
+use rulegen_kernel::nftables::{CommitCost, Dataplane, NfTables, reconcile};
 use rulegen_model::{Host, Objects, ServicePort, Snapshot, read_manifest, snapshot};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Name, Transaction};
@@ -80,7 +80,7 @@ fn changes(snapshot: &Snapshot) -> Value {
     let begun = Instant::now();
     reconcile(&mut kernel, std::slice::from_ref(live.table()), |_| ()).unwrap();
     let all = begun.elapsed().as_secs_f64() * 1e3;
-    let Written { bytes, encoding, kernel: committing } = kernel.last_written();
+    let CommitCost { bytes, encoding, kernel: committing } = kernel.last_written();
     let (encode, commit) = (encoding.as_secs_f64() * 1e3, committing.as_secs_f64() * 1e3);
     let mut rows = vec![json!({
         "change": "everything", "elements": elements, "bytes": bytes, "compile_ms": compile,
@@ -138,7 +138,7 @@ impl Change {
             let diffed = lap(begun);
             kernel.commit(None, std::slice::from_ref(&transaction)).unwrap();
             let total = lap(begun);
-            let Written { bytes: sent, encoding, kernel: committing } = kernel.last_written();
+            let CommitCost { bytes: sent, encoding, kernel: committing } = kernel.last_written();
             let (encode, commit) = (encoding.as_secs_f64() * 1e3, committing.as_secs_f64() * 1e3);
             let parts = [compiled, diffed - compiled, encode, commit, total];
             times.iter_mut().zip(parts).for_each(|(times, part)| times.push(part));

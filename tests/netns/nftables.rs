@@ -397,7 +397,7 @@ fn nftables_busy_ruleset_is_written_or_reported_busy() {
 
 #[test]
 fn nftables_refused_operation_is_named() {
-    use rulegen_kernel::nftables::Error;
+    use rulegen_kernel::nftables::DataplaneError;
     use rulegen_ruleset::nftables::{Operation, Transaction};
     let namespace = Namespace::new("refused");
     let table = Name::from("rulegen");
@@ -408,7 +408,7 @@ fn nftables_refused_operation_is_named() {
         .inside(|| NfTables::open().unwrap().commit(None, std::slice::from_ref(&transaction)));
     let error = refused.unwrap_err();
     let text = error.to_string();
-    assert!(matches!(error, Error::Refused(ref all) if all.len() == 2), "{text}");
+    assert!(matches!(error, DataplaneError::Refused(ref all) if all.len() == 2), "{text}");
     for part in ["delete table ip6 rulegen: ENOENT", "delete chain ip6 rulegen gone: ENOENT"] {
         assert!(text.contains(part), "{text}");
     }
@@ -546,7 +546,7 @@ fn without_comments(saved: &str) -> Vec<&str> {
 /// A foreign commit between read and write makes the kernel refuse the write.
 #[test]
 fn nftables_transaction_on_stale_generation_is_refused() {
-    use rulegen_kernel::nftables::Error;
+    use rulegen_kernel::nftables::DataplaneError;
     use rulegen_ruleset::nftables::{Operation, Transaction};
     let namespace = Namespace::new("stale");
     let table = Name::from("rulegen");
@@ -559,7 +559,7 @@ fn nftables_transaction_on_stale_generation_is_refused() {
         namespace.run("nft add table ip other");
         kernel.commit(Some(generation), std::slice::from_ref(&transaction))
     });
-    assert!(matches!(refused, Err(Error::Stale)), "{refused:?}");
+    assert!(matches!(refused, Err(DataplaneError::Stale)), "{refused:?}");
     assert!(namespace.run("nft list ruleset").contains("table ip rulegen"));
 }
 

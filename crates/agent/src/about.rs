@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// The process and its settings.
 #[derive(Debug, Clone)]
-pub(crate) struct About {
+pub(crate) struct ProcessInfo {
     /// The name of the node.
     pub(crate) node: String,
     /// The proxy mode in effect.

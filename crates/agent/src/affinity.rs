@@ -10,13 +10,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rulegen_compiler::nftables::affinity_service;
-use rulegen_kernel::nftables::{Error, NfTables, Reading, SetFill};
+use rulegen_kernel::nftables::{DataplaneError, NfTables, Reading, SetFill};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Key, Name, Value};
 
 use crate::affinity_clients::{Clients, ReadClients};
 use crate::error::Result;
-use crate::input::Input;
+use crate::input::ReconcilerInput;
 use crate::metrics::Metrics;
 use crate::queue::{Ended, Sink};
 use crate::threads;
@@ -95,7 +95,7 @@ fn search_set(tables: &[(IpFamily, Name)], search: &ReadClients, sink: &Sink) ->
         for batch in keys.chunks(BATCH) {
             let keys = batch.to_vec();
             let clients = Clients { family: *family, name: name.clone(), keys, is_last: false };
-            sink.send_blocking(Input::Clients(clients), batch.len())?;
+            sink.send_blocking(ReconcilerInput::Clients(clients), batch.len())?;
         }
         match read {
             Ok(Reading::Complete) => break,
@@ -107,14 +107,14 @@ fn search_set(tables: &[(IpFamily, Name)], search: &ReadClients, sink: &Sink) ->
         }
     }
     let clients = Clients { family: *family, name: name.clone(), keys: Vec::new(), is_last: true };
-    sink.send_blocking(Input::Clients(clients), 1)
+    sink.send_blocking(ReconcilerInput::Clients(clients), 1)
 }
 
 fn find(
     tables: &[(IpFamily, Name)],
     search: &ReadClients,
     found: &mut Vec<Key>,
-) -> Result<Reading, Error> {
+) -> Result<Reading, DataplaneError> {
     let ReadClients { family, name, set, numbers } = search;
     let Some((_, table)) = tables.iter().find(|(of, _)| of == family) else {
         return Ok(Reading::Complete);
@@ -128,7 +128,7 @@ fn find(
     })
 }
 
-fn count(tables: &[(IpFamily, Name)]) -> Result<Vec<(IpFamily, SetFill)>, Error> {
+fn count(tables: &[(IpFamily, Name)]) -> Result<Vec<(IpFamily, SetFill)>, DataplaneError> {
     let mut kernel = NfTables::open()?;
     let mut all = Vec::new();
     for (family, table) in tables {

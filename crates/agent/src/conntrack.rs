@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use rulegen_compiler::conntrack::{Context, History, StaleFlowFilter, concerns, frontends};
 use rulegen_compiler::{NodePortsAt, node_ports_at};
-use rulegen_kernel::conntrack::{Conntrack, Error};
+use rulegen_kernel::conntrack::{Conntrack, ConntrackError};
 use rulegen_model::{Changes, ServicePort};
 use rulegen_net::{Frontend, IpFamily};
 use rulegen_ruleset::Flow;
@@ -178,7 +178,7 @@ impl Cleaner {
         Some(StaleFlowFilter::new(&job.ports, history, &context))
     }
 
-    fn clean(&mut self, family: IpFamily, todo: &Receiver<Vec<Job>>) -> Result<(), Error> {
+    fn clean(&mut self, family: IpFamily, todo: &Receiver<Vec<Job>>) -> Result<(), ConntrackError> {
         let begun = Instant::now();
         let Some(filter) = self.filter(family) else { return Ok(()) };
         let mut kernel = Conntrack::open()?;
@@ -214,7 +214,7 @@ fn list_stale(
     kernel: &mut Conntrack,
     filter: &StaleFlowFilter,
     family: IpFamily,
-) -> Result<Vec<Flow>, Error> {
+) -> Result<Vec<Flow>, ConntrackError> {
     let mut stale: Vec<Flow> = Vec::new();
     for protocol in filter.protocols() {
         kernel.for_each(family, protocol, |flow| {
@@ -226,7 +226,7 @@ fn list_stale(
     Ok(stale)
 }
 
-fn forget(kernel: &mut Conntrack, stale: &[Flow]) -> Result<usize, Error> {
+fn forget(kernel: &mut Conntrack, stale: &[Flow]) -> Result<usize, ConntrackError> {
     let mut deleted = 0;
     for flow in stale {
         deleted += usize::from(kernel.delete(flow)?);

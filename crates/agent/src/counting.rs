@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rulegen_compiler::nftables::{counted_by_element, counted_by_rule};
-use rulegen_kernel::nftables::{Counted, Error, NfTables};
+use rulegen_kernel::nftables::{Counted, DataplaneError, NfTables};
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::nftables::Name;
 
@@ -52,7 +52,7 @@ struct Sums {
 }
 
 impl Sums {
-    fn read(&mut self, tables: &[(IpFamily, Name)]) -> Result<(), Error> {
+    fn read(&mut self, tables: &[(IpFamily, Name)]) -> Result<(), DataplaneError> {
         let mut kernel = NfTables::open()?;
         let mut all = Vec::new();
         for (family, table) in tables {
@@ -62,7 +62,7 @@ impl Sums {
                 match read {
                     Ok(()) => Some(Ok(of_table)),
                     // Another commit changed the ruleset during the read.
-                    Err(Error::Busy { .. }) if attempt + 1 < ATTEMPTS => None,
+                    Err(DataplaneError::Busy { .. }) if attempt + 1 < ATTEMPTS => None,
                     Err(error) => Some(Err(error)),
                 }
             });

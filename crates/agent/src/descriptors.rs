@@ -14,7 +14,7 @@ const MOST_LISTENERS: usize = 8192;
 
 /// The share of each part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Budget {
+pub(crate) struct DescriptorBudget {
     /// The limit of the process (RLIMIT_NOFILE).
     pub(crate) limit: u64,
     /// Connections to the health port, and the same number to all health-check node ports together.
@@ -25,7 +25,7 @@ pub(crate) struct Budget {
     pub(crate) listeners: usize,
 }
 
-impl Budget {
+impl DescriptorBudget {
     pub(crate) fn of(limit: u64) -> Self {
         let spare = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(RESERVED);
         // The more connections may be open, the longer each may wait before it has to yield.
@@ -66,13 +66,13 @@ mod tests {
     #[test]
     fn descriptor_budget_leaves_the_reserve_free() {
         for limit in [256, 512, 1024, 4096, 65_536, 1 << 20, u64::MAX] {
-            let budget = Budget::of(limit);
+            let budget = DescriptorBudget::of(limit);
             let all = budget.connections() + budget.listeners + RESERVED;
             assert!(u64::try_from(all).unwrap() <= limit, "{budget:?}");
             assert!(budget.probers >= 8 && budget.scrapers >= 4, "{budget:?}");
         }
-        assert_eq!(Budget::of(1024).listeners, 552);
-        assert_eq!(Budget::of(65_536).listeners, MOST_LISTENERS);
-        assert_eq!(Budget::of(64).listeners, 0, "listeners are given up first");
+        assert_eq!(DescriptorBudget::of(1024).listeners, 552);
+        assert_eq!(DescriptorBudget::of(65_536).listeners, MOST_LISTENERS);
+        assert_eq!(DescriptorBudget::of(64).listeners, 0, "listeners are given up first");
     }
 }

@@ -33,7 +33,7 @@ pub enum Error {
     Signals(#[source] io::Error),
     /// The socket for address changes (rtnetlink) cannot be opened.
     #[error("cannot watch addresses")]
-    Addresses(#[source] addresses::Error),
+    Addresses(#[source] addresses::AddressError),
     /// A port cannot be opened, and `bindAddressHardFail` is set.
     #[error("cannot listen on {address}")]
     Listen {
@@ -44,16 +44,16 @@ pub enum Error {
     },
     /// nf_tables failed.
     #[error(transparent)]
-    Nftables(#[from] nftables::Error),
+    Nftables(#[from] nftables::DataplaneError),
     /// The kernel does not support an expression or set type that the ruleset needs.
     #[error("this kernel does not support the ruleset: {}", joined(.0))]
     UnsupportedKernel(Vec<Missing>),
     /// iptables cannot be used.
     #[error(transparent)]
-    Iptables(#[from] iptables::Error),
+    Iptables(#[from] iptables::IptablesError),
     /// iptables failed for these IP families; the others are done.
     #[error("{}", of_families(.0))]
-    IptablesFamilies(Vec<(IpFamily, iptables::Error)>),
+    IptablesFamilies(Vec<(IpFamily, iptables::IptablesError)>),
     /// Two metrics have the same name.
     #[error("cannot register metrics")]
     Metrics(#[from] prometheus::Error),
@@ -113,8 +113,8 @@ fn joined(missing: &[Missing]) -> String {
     missing.iter().map(Missing::to_string).collect::<Vec<_>>().join("; ")
 }
 
-fn of_families(failed: &[(IpFamily, iptables::Error)]) -> String {
-    let of_family = |(family, error): &(IpFamily, iptables::Error)| {
+fn of_families(failed: &[(IpFamily, iptables::IptablesError)]) -> String {
+    let of_family = |(family, error): &(IpFamily, iptables::IptablesError)| {
         format!("{}: {}", family.api_name(), with_causes(error))
     };
     failed.iter().map(of_family).collect::<Vec<_>>().join("; ")
@@ -144,7 +144,8 @@ mod tests {
         let error = Error::Listen { address: SocketAddr::from(([127, 0, 0, 1], 80)), source };
         let text = with_causes(&error);
         assert_eq!(text, "cannot listen on 127.0.0.1:80: address in use");
-        let not_installed = |_| iptables::Error::NotInstalled { program: "iptables".to_owned() };
+        let not_installed =
+            |_| iptables::IptablesError::NotInstalled { program: "iptables".to_owned() };
         let failed = IpFamily::BOTH.map(|family| (family, not_installed(family)));
         let text = with_causes(&Error::IptablesFamilies(failed.into()));
         assert!(text.starts_with("IPv4: iptables is not installed"), "{text}");

@@ -10,7 +10,7 @@ use crate::intrusion::Intrusion;
 
 /// An event that may change the wanted rules or the kernel's rules.
 #[derive(Debug)]
-pub(crate) enum Input {
+pub(crate) enum ReconcilerInput {
     /// An object was added, changed or deleted.
     Object(StoreEvent),
     /// Several events that have to be handled together.
@@ -58,14 +58,14 @@ impl SourceError {
 #[derive(Debug)]
 pub(crate) struct TimedInput {
     /// The input.
-    pub(crate) input: Input,
+    pub(crate) input: ReconcilerInput,
     /// When its last byte arrived.
     pub(crate) at: Instant,
 }
 
 impl TimedInput {
     /// An input that arrives now.
-    pub(crate) fn now(input: Input) -> Self {
+    pub(crate) fn now(input: ReconcilerInput) -> Self {
         Self { input, at: Instant::now() }
     }
 }

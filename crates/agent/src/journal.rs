@@ -12,24 +12,24 @@ use std::time::{Instant, SystemTime};
 use crate::drift::Drift;
 use crate::report::SyncReport;
 
-pub(crate) use drifts::{DriftRecord, Drifts, End};
-pub(crate) use syncs::{Cause, Running, SyncRecord, Syncs};
+pub(crate) use drifts::{DriftEnd, DriftRecord, Drifts};
+pub(crate) use syncs::{RunningSync, SyncRecord, SyncTrigger, Syncs};
 
 /// The shared journal. Clones share the state.
 #[derive(Clone, Default)]
-pub(crate) struct Journal(Arc<Mutex<Pages>>);
+pub(crate) struct Journal(Arc<Mutex<JournalPages>>);
 
 /// The entries.
 #[derive(Default)]
-pub(crate) struct Pages {
+pub(crate) struct JournalPages {
     pub(crate) syncs: Syncs,
     pub(crate) drifts: Drifts,
 }
 
 impl Journal {
     /// Records the start of a sync.
-    pub(crate) fn begins(&self, cause: Cause, began: Instant, wall: SystemTime) {
-        self.with(|pages| pages.syncs.begins(Running { cause, began, wall }));
+    pub(crate) fn begins(&self, cause: SyncTrigger, began: Instant, wall: SystemTime) {
+        self.with(|pages| pages.syncs.begins(RunningSync { cause, began, wall }));
     }
 
     /// Records the end of the sync. `services` is the number of Services whose rules changed;
@@ -54,7 +54,7 @@ impl Journal {
     }
 
     /// Reads or changes the journal. The closure should be short, because the reconciler may wait.
-    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Pages) -> T) -> T {
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut JournalPages) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -6,29 +6,29 @@ use rulegen_model::{ObjectKey, ObjectName, Problem, Severity};
 
 /// Why a Service is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Reason {
+pub(crate) enum LeftOutKind {
     /// It exceeds the configured limit.
     TooLarge,
     /// The kernel rejected its rules.
     Refused,
 }
 
-impl Reason {
-    pub(crate) const ALL: [Reason; 2] = [Reason::TooLarge, Reason::Refused];
+impl LeftOutKind {
+    pub(crate) const ALL: [LeftOutKind; 2] = [LeftOutKind::TooLarge, LeftOutKind::Refused];
 
     /// The value of the metric's label.
     pub(crate) fn label(self) -> &'static str {
         match self {
-            Reason::TooLarge => "too-large",
-            Reason::Refused => "refused",
+            LeftOutKind::TooLarge => "too-large",
+            LeftOutKind::Refused => "refused",
         }
     }
 
     /// The reason of the Event.
     pub(crate) fn event(self) -> &'static str {
         match self {
-            Reason::TooLarge => "ServiceTooLarge",
-            Reason::Refused => "ServiceRefusedByKernel",
+            LeftOutKind::TooLarge => "ServiceTooLarge",
+            LeftOutKind::Refused => "ServiceRefusedByKernel",
         }
     }
 }
@@ -36,7 +36,7 @@ impl Reason {
 /// Why a Service is left out, with the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LeftOutReason {
-    pub(crate) reason: Reason,
+    pub(crate) reason: LeftOutKind,
     /// What is wrong and what to do, for people.
     pub(crate) message: String,
 }
@@ -47,7 +47,7 @@ impl LeftOutReason {
             "is left out: the kernel rejected its rules ({by_kernel}); rulegen retries within \
              minutes and when the Service changes"
         );
-        Self { reason: Reason::Refused, message }
+        Self { reason: LeftOutKind::Refused, message }
     }
 
     pub(crate) fn problem(&self, service: &ObjectKey) -> Problem {
@@ -94,7 +94,7 @@ impl LeftOut {
         }
     }
 
-    pub(crate) fn count(&self, reason: Reason) -> usize {
+    pub(crate) fn count(&self, reason: LeftOutKind) -> usize {
         self.services.values().filter(|why| why.reason == reason).count()
     }
 
@@ -121,8 +121,10 @@ mod tests {
     #[test]
     fn left_out_service_is_reported_once_per_reason() {
         let key = |name| ObjectKey::new("default", name);
-        let too_large =
-            |message: &str| LeftOutReason { reason: Reason::TooLarge, message: message.into() };
+        let too_large = |message: &str| LeftOutReason {
+            reason: LeftOutKind::TooLarge,
+            message: message.into(),
+        };
         let mut left_out = LeftOut::default();
         let first = BTreeMap::from([(key("a"), too_large("10")), (key("b"), too_large("10"))]);
         assert_eq!(left_out.replace(first).left_out.len(), 2);
@@ -132,7 +134,7 @@ mod tests {
         ]);
         let news = left_out.replace(second);
         assert_eq!(news.left_out, [(key("b"), LeftOutReason::refused("EINVAL"))]);
-        assert_eq!(left_out.count(Reason::TooLarge), 1);
+        assert_eq!(left_out.count(LeftOutKind::TooLarge), 1);
         assert!(left_out.problem(&key("a")).unwrap().to_string().ends_with("11"));
         assert_eq!(left_out.replace(BTreeMap::new()).back, [key("a"), key("b")]);
     }

@@ -56,4 +56,4 @@ pub use error::{Error, Result};
 pub use kube::core::{Expression, Selector, SelectorExt};
 pub use options::{ConfigFile, Options};
 pub use run::{init_only, run};
-pub use source::{ApiOptions, ReadFolder, Source, list as list_objects};
+pub use source::{ApiOptions, ObjectSource, ReadFolder, list as list_objects};

@@ -30,21 +30,21 @@ pub use checks::Probe;
 pub use connections::ServiceConnections;
 pub(crate) use rest_client::RestClient;
 
-use crate::left_out::Reason;
+use crate::left_out::LeftOutKind;
 use crate::report::{ConntrackReport, ObjectChanges, Phase, SyncReport};
 use checks::Checks;
-use connections::Connections;
+use connections::ConnectionMetrics;
 use kube_proxy::KubeProxy;
 use own::Own;
-use process::Process;
-use register::Register;
+use process::ProcessMetrics;
+use register::Registration;
 
 /// All metrics of this process.
 pub struct Metrics {
     registry: Registry,
     kube_proxy: KubeProxy,
     own: Own,
-    connections: Connections,
+    connections: ConnectionMetrics,
     pending: Mutex<ObjectChanges>,
     slis: Registry,
     checks: Checks,
@@ -58,14 +58,14 @@ impl Metrics {
     /// Two metrics have the same name (a bug in this module).
     pub fn new(mode: ProxyMode, families: &[IpFamily], build: &Build) -> Result<Self> {
         let (registry, slis) = (Registry::new(), Registry::new());
-        let register = Register { registry: &registry, families };
+        let register = Registration { registry: &registry, families };
         let kube_proxy = KubeProxy::new(&register, mode)?;
         let own = Own::new(&register)?;
-        let connections = register.register(Connections::new()?)?;
+        let connections = register.register(ConnectionMetrics::new()?)?;
         build::register(&register, build)?;
         features::register(&register)?;
         registry.register(Box::new(ProcessCollector::for_self()))?;
-        registry.register(Box::new(Process::new()?))?;
+        registry.register(Box::new(ProcessMetrics::new()?))?;
         let checks = Checks::new(&slis)?;
         let pending = Mutex::default();
         let lost_log_lines = OnceLock::new();
@@ -123,7 +123,7 @@ impl Metrics {
     }
 
     /// The number of Services left out for a reason.
-    pub(crate) fn left_out(&self, reason: Reason, number: usize) {
+    pub(crate) fn left_out(&self, reason: LeftOutKind, number: usize) {
         self.own.left_out(reason, number);
     }
 

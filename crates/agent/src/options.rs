@@ -12,7 +12,7 @@ use rulegen_ruleset::nftables::Name;
 use serde_json::Value;
 
 use crate::metrics::Build;
-use crate::source::{ReadFolder, Source};
+use crate::source::{ObjectSource, ReadFolder};
 
 /// The configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct ConfigFile {
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The source of objects.
-    pub source: Source,
+    pub source: ObjectSource,
     /// The function that reads manifests.
     pub read_folder: ReadFolder,
     /// How to treat a folder without any Service.

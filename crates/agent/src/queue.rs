@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
-use crate::input::{Input, TimedInput};
+use crate::input::{ReconcilerInput, TimedInput};
 
 /// The capacity for objects, in KiB of JSON. 10,000 Services with 5 endpoints each take 20 MB.
 const OBJECTS: u32 = 4096;
@@ -30,7 +30,7 @@ const CLIENTS: u32 = 4096;
 pub(crate) struct Ended;
 
 /// The ends of the queue.
-pub(crate) struct Queue {
+pub(crate) struct EventQueue {
     /// Sender for cluster objects.
     pub(crate) objects: Sink,
     /// Sender for kernel events.
@@ -38,7 +38,7 @@ pub(crate) struct Queue {
     /// Sender for stale affinity clients.
     pub(crate) clients: Sink,
     /// Receiver for the reconciler.
-    pub(crate) inputs: Inputs,
+    pub(crate) inputs: InputReceiver,
 }
 
 /// A sender with a bounded capacity.
@@ -51,7 +51,7 @@ pub(crate) struct Sink {
 }
 
 /// The reconciler's end of the queue.
-pub(crate) struct Inputs {
+pub(crate) struct InputReceiver {
     receiver: mpsc::Receiver<Queued>,
     rooms: [Arc<Semaphore>; 3],
     waiting: Waiting,
@@ -81,7 +81,7 @@ struct Queued {
     _room: Option<OwnedSemaphorePermit>,
 }
 
-impl Queue {
+impl EventQueue {
     pub(crate) fn new() -> Self {
         Self::with_room(OBJECTS, EVENTS)
     }
@@ -97,26 +97,26 @@ impl Queue {
         };
         let (objects, events, clients) = (sink(objects), sink(events), sink(CLIENTS));
         let rooms = [&objects, &events, &clients].map(|sink| Arc::clone(&sink.room));
-        let inputs = Inputs { receiver, rooms, waiting, is_handling: false };
+        let inputs = InputReceiver { receiver, rooms, waiting, is_handling: false };
         Self { objects, events, clients, inputs }
     }
 }
 
 impl Sink {
     /// Sends an input once there is capacity for its weight.
-    pub(crate) async fn send(&self, input: Input, weight: usize) -> Result<(), Ended> {
+    pub(crate) async fn send(&self, input: ReconcilerInput, weight: usize) -> Result<(), Ended> {
         let input = TimedInput::now(input);
         let room = Arc::clone(&self.room).acquire_many_owned(self.permits(weight)).await;
         self.put(input, Some(room.map_err(|_| Ended)?))
     }
 
     /// Like `send`, for threads outside the runtime.
-    pub(crate) fn send_blocking(&self, input: Input, weight: usize) -> Result<(), Ended> {
+    pub(crate) fn send_blocking(&self, input: ReconcilerInput, weight: usize) -> Result<(), Ended> {
         futures::executor::block_on(self.send(input, weight))
     }
 
     /// Sends an input if there is capacity now. Returns whether it was sent.
-    pub(crate) fn try_send(&self, input: Input, weight: usize) -> Result<bool, Ended> {
+    pub(crate) fn try_send(&self, input: ReconcilerInput, weight: usize) -> Result<bool, Ended> {
         match Arc::clone(&self.room).try_acquire_many_owned(self.permits(weight)) {
             Ok(room) => self.put(TimedInput::now(input), Some(room)).map(|()| true),
             Err(TryAcquireError::NoPermits) => Ok(false),
@@ -126,12 +126,12 @@ impl Sink {
 
     /// Tells the reconciler to stop, regardless of capacity.
     pub(crate) fn stop(&self) {
-        let _ = self.put(TimedInput::now(Input::Stop), None);
+        let _ = self.put(TimedInput::now(ReconcilerInput::Stop), None);
     }
 
     /// Sends an input with another time stamp.
     #[cfg(test)]
-    pub(crate) fn put_at(&self, input: Input, at: Instant) {
+    pub(crate) fn put_at(&self, input: ReconcilerInput, at: Instant) {
         self.put(TimedInput { input, at }, None).unwrap();
     }
 
@@ -148,7 +148,7 @@ impl Sink {
     }
 }
 
-impl Inputs {
+impl InputReceiver {
     /// Returns the next input and marks the previous one as handled.
     pub(crate) fn recv(&mut self) -> Result<TimedInput, RecvError> {
         self.done();
@@ -181,7 +181,7 @@ impl Inputs {
     }
 }
 
-impl Drop for Inputs {
+impl Drop for InputReceiver {
     fn drop(&mut self) {
         // Closing the semaphore releases the waiting senders.
         self.rooms.iter().for_each(|room| room.close());
@@ -196,19 +196,19 @@ mod tests {
 
     use super::*;
 
-    fn queued(inputs: &Inputs) -> usize {
+    fn queued(inputs: &InputReceiver) -> usize {
         std::iter::from_fn(|| inputs.receiver.try_recv().ok()).count()
     }
 
     /// Ten threads send as fast as they can, and nothing is received.
     #[test]
     fn queue_flood_is_bounded_by_capacity() {
-        let Queue { objects, mut inputs, .. } = Queue::with_room(16, 1);
+        let EventQueue { objects, mut inputs, .. } = EventQueue::with_room(16, 1);
         let sent = AtomicUsize::new(0);
         thread::scope(|scope| {
             for _ in 0..10 {
                 scope.spawn(|| {
-                    while objects.send_blocking(Input::Addresses, 2).is_ok() {
+                    while objects.send_blocking(ReconcilerInput::Addresses, 2).is_ok() {
                         sent.fetch_add(1, Ordering::SeqCst);
                     }
                 });
@@ -230,36 +230,36 @@ mod tests {
             // Dropping the receiver releases the waiting senders.
             drop(inputs);
         });
-        assert_eq!(objects.send_blocking(Input::Addresses, 1), Err(Ended));
+        assert_eq!(objects.send_blocking(ReconcilerInput::Addresses, 1), Err(Ended));
     }
 
     #[test]
     fn queue_input_heavier_than_the_capacity_is_sent_alone() {
-        let Queue { objects, inputs, .. } = Queue::with_room(4, 1);
-        assert_eq!(objects.try_send(Input::Addresses, 1_000_000), Ok(true));
-        assert_eq!(objects.try_send(Input::Addresses, 0), Ok(false));
+        let EventQueue { objects, inputs, .. } = EventQueue::with_room(4, 1);
+        assert_eq!(objects.try_send(ReconcilerInput::Addresses, 1_000_000), Ok(true));
+        assert_eq!(objects.try_send(ReconcilerInput::Addresses, 0), Ok(false));
         assert_eq!(queued(&inputs), 1);
-        assert_eq!(objects.try_send(Input::Addresses, 0), Ok(true));
+        assert_eq!(objects.try_send(ReconcilerInput::Addresses, 0), Ok(true));
     }
 
     #[test]
     fn queue_full_of_objects_accepts_kernel_events_and_stop() {
-        let Queue { objects, events, inputs, .. } = Queue::with_room(1, 1);
-        assert_eq!(objects.try_send(Input::Addresses, 1), Ok(true));
-        assert_eq!(objects.try_send(Input::Addresses, 1), Ok(false));
-        assert_eq!(events.try_send(Input::Addresses, 1), Ok(true));
+        let EventQueue { objects, events, inputs, .. } = EventQueue::with_room(1, 1);
+        assert_eq!(objects.try_send(ReconcilerInput::Addresses, 1), Ok(true));
+        assert_eq!(objects.try_send(ReconcilerInput::Addresses, 1), Ok(false));
+        assert_eq!(events.try_send(ReconcilerInput::Addresses, 1), Ok(true));
         objects.stop();
         assert_eq!(queued(&inputs), 3);
     }
 
     #[test]
     fn queue_input_counts_as_waiting_until_it_is_handled() {
-        let Queue { objects, mut inputs, .. } = Queue::with_room(16, 1);
+        let EventQueue { objects, mut inputs, .. } = EventQueue::with_room(16, 1);
         let (waiting, start) = (inputs.waiting(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(waiting.oldest(), None);
         for seconds in 1..=3 {
-            objects.put_at(Input::Addresses, at(seconds));
+            objects.put_at(ReconcilerInput::Addresses, at(seconds));
         }
         assert_eq!(waiting.oldest(), Some(at(1)));
         inputs.recv().unwrap();

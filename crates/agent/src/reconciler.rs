@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! TimedInput ──▶ Store ──▶ Changes ──▶ Backend ──▶ kernel
-//!                  └ SyncScheduler: when  └ Outcome ──▶ Telemetry
+//!                  └ SyncScheduler: when  └ SyncResult ──▶ Telemetry
 //! ```
 //!
 //! A single thread, so that each input sees the outcome of those before it.
@@ -17,17 +17,17 @@ use rulegen_model::{
 use rulegen_net::IpFamily;
 use rulegen_os::memory;
 
-use crate::backend::{Backend, Outcome};
+use crate::backend::{Backend, SyncResult};
 use crate::configured_store::ConfiguredStore;
 use crate::conntrack::ConntrackCleaner;
 use crate::drift::Drift;
 use crate::error::with_causes;
 use crate::events::{Notice, Notices};
-use crate::input::{Input, TimedInput};
-use crate::journal::Cause;
-use crate::left_out::{LeftOutReason, News, Reason};
+use crate::input::{ReconcilerInput, TimedInput};
+use crate::journal::SyncTrigger;
+use crate::left_out::{LeftOutKind, LeftOutReason, News};
 use crate::pending::Pending;
-use crate::queue::Inputs;
+use crate::queue::InputReceiver;
 use crate::rejected_objects::log;
 use crate::repair_pace::RepairPace;
 use crate::report::{self, FamilyReport, Operations, Phase, SyncReport};
@@ -56,12 +56,12 @@ pub(crate) struct Reconciler {
     pub(crate) before_first_sync: Option<Box<dyn FnOnce() + Send>>,
     /// Work to do after the first successful sync.
     pub(crate) after_first_sync: Option<Box<dyn FnOnce() + Send>>,
-    pub(crate) state: State,
+    pub(crate) state: ReconcilerState,
 }
 
 /// State kept between two syncs.
 #[derive(Default)]
-pub(crate) struct State {
+pub(crate) struct ReconcilerState {
     pending: Pending,
     service_counts: ServiceCounts,
     /// Whether the initial lists are complete.
@@ -89,7 +89,7 @@ const IMPATIENCE: Duration = Duration::from_millis(50);
 
 impl Reconciler {
     /// Handles inputs and syncs when due, until it receives `Stop`.
-    pub(crate) fn run(mut self, inputs: &mut Inputs) {
+    pub(crate) fn run(mut self, inputs: &mut InputReceiver) {
         loop {
             inputs.done();
             let due = self.scheduler.due().filter(|_| self.state.in_sync);
@@ -99,7 +99,8 @@ impl Reconciler {
                 None => inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match received {
-                Ok(TimedInput { input: Input::Stop, .. }) | Err(RecvTimeoutError::Disconnected) => {
+                Ok(TimedInput { input: ReconcilerInput::Stop, .. })
+                | Err(RecvTimeoutError::Disconnected) => {
                     return;
                 }
                 Ok(input) => self.take_in(input),
@@ -110,11 +111,11 @@ impl Reconciler {
 
     fn take_in(&mut self, TimedInput { input, at }: TimedInput) {
         match input {
-            Input::Object(event) => self.object(event, at),
-            Input::Objects(events) => {
+            ReconcilerInput::Object(event) => self.object(event, at),
+            ReconcilerInput::Objects(events) => {
                 events.into_iter().for_each(|event| self.object(event, at));
             }
-            Input::Unreadable(kind, key, problem) => {
+            ReconcilerInput::Unreadable(kind, key, problem) => {
                 let was_there = self.known.store.read().holds(kind, &key);
                 self.report_problems(kind, key.clone(), vec![*problem]);
                 if was_there {
@@ -123,22 +124,26 @@ impl Reconciler {
                     self.want(at);
                 }
             }
-            Input::Problem(problem) => log(&problem),
-            Input::Source(what, trouble) => {
+            ReconcilerInput::Problem(problem) => log(&problem),
+            ReconcilerInput::Source(what, trouble) => {
                 self.telemetry.source(what, trouble);
             }
-            Input::ServiceCidrsUnknown => self.keep_service_cidrs(at),
-            Input::Triggered(time) if time >= self.started => self.state.pending.trigger(time),
-            Input::Triggered(_) | Input::Stop => {}
-            Input::Rules(events) => {
+            ReconcilerInput::ServiceCidrsUnknown => self.keep_service_cidrs(at),
+            ReconcilerInput::Triggered(time) if time >= self.started => {
+                self.state.pending.trigger(time)
+            }
+            ReconcilerInput::Triggered(_) | ReconcilerInput::Stop => {}
+            ReconcilerInput::Rules(events) => {
                 for drift in self.backend.on_ruleset_events(&events) {
                     self.drifted(&drift);
                     self.want(self.state.repair_pace.may_begin(at));
                 }
             }
-            Input::Clients(clients) => self.backend.delete_clients(clients),
-            Input::OtherMode(intrusion) => self.telemetry.intruded(&intrusion, SystemTime::now()),
-            Input::Addresses => {
+            ReconcilerInput::Clients(clients) => self.backend.delete_clients(clients),
+            ReconcilerInput::OtherMode(intrusion) => {
+                self.telemetry.intruded(&intrusion, SystemTime::now())
+            }
+            ReconcilerInput::Addresses => {
                 let addresses = (self.host)().addresses;
                 // The list is never empty unless it cannot be read.
                 if !addresses.is_empty() {
@@ -308,7 +313,8 @@ impl Reconciler {
     /// Reports Services that are left out, and those that no longer are.
     fn report_left_out(&self, store: &ConfiguredStore) {
         let too_large = store.too_large().map(|(service, too_large)| {
-            let why = LeftOutReason { reason: Reason::TooLarge, message: too_large.to_string() };
+            let why =
+                LeftOutReason { reason: LeftOutKind::TooLarge, message: too_large.to_string() };
             (service.clone(), why)
         });
         let refused = self.backend.refused();
@@ -330,12 +336,14 @@ impl Reconciler {
             tracing::info!(%service, "Service no longer left out");
         }
         let known = self.known.left_out.read();
-        Reason::ALL.iter().for_each(|of| self.telemetry.metrics.left_out(*of, known.count(*of)));
+        LeftOutKind::ALL
+            .iter()
+            .for_each(|of| self.telemetry.metrics.left_out(*of, known.count(*of)));
     }
 
     /// The trigger of a sync.
-    fn cause(&self) -> Cause {
-        Cause {
+    fn cause(&self) -> SyncTrigger {
+        SyncTrigger {
             services: self.state.pending.services,
             slices: self.state.pending.slices,
             again: self.state.last_error.is_some(),
@@ -347,7 +355,7 @@ impl Reconciler {
         &mut self,
         store: &ConfiguredStore,
         changes: &Changes,
-        outcome: Outcome,
+        outcome: SyncResult,
         began: Instant,
         has_more: bool,
     ) {

@@ -16,7 +16,7 @@ use rulegen_os::{memory, sysctl};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::backend::{Backend, Iptables, Nftables, ToolOptions};
+use crate::backend::{Backend, IptablesBackend, Nftables, ToolOptions};
 use crate::configured_store::ConfiguredStore;
 use crate::conntrack::ConntrackCleaner;
 use crate::error::{Error, Result};
@@ -26,13 +26,13 @@ use crate::journal::Journal;
 use crate::left_out::LeftOut;
 use crate::metrics::Metrics;
 use crate::options::Options;
-use crate::queue::{Queue, Sink, Waiting};
-use crate::reconciler::{Reconciler, State};
+use crate::queue::{EventQueue, Sink, Waiting};
+use crate::reconciler::{Reconciler, ReconcilerState};
 use crate::rejected_objects::RejectedObjects;
 use crate::service_health::ServiceChecks;
 use crate::set_up::{self, set_up};
 use crate::shared::{ClusterState, Shared};
-use crate::source::{self, Connection, Source};
+use crate::source::{self, ApiConnection, ObjectSource};
 use crate::sync_scheduler::SyncScheduler;
 use crate::telemetry::Telemetry;
 use crate::{affinity, config_file, counting, kube_proxy, listening, servers, takeover, threads};
@@ -60,7 +60,7 @@ pub fn run(options: Options) -> Result<()> {
     let set_up = set_up::prepare(&options)?;
     let variant = Arc::new(OnceLock::new());
     // Capabilities are per thread and inherited: this thread keeps more than those started later.
-    let queue = Queue::new();
+    let queue = EventQueue::new();
     let take_over = takeover::start(&options, Arc::clone(&variant), queue.events.clone())?;
     give_up_privileges(&options);
     let (telemetry, checks) = telemetry(&options, queue.inputs.waiting())?;
@@ -91,10 +91,10 @@ pub fn run(options: Options) -> Result<()> {
         telemetry: telemetry.clone(),
         host: options.read_host,
         started: SystemTime::now(),
-        needs_node: matches!(options.source, Source::Api(_)),
+        needs_node: matches!(options.source, ObjectSource::Api(_)),
         before_first_sync: Some(set_up),
         after_first_sync: Some(take_over),
-        state: State::default(),
+        state: ReconcilerState::default(),
     };
     let (ended, mut end) = oneshot::channel();
     let (sink, mut queued) = (queue.objects, queue.inputs);
@@ -122,8 +122,8 @@ pub fn run(options: Options) -> Result<()> {
 fn log_start(options: &Options) {
     let families: Vec<&str> = options.families.iter().map(|family| family.api_name()).collect();
     let source = match &options.source {
-        Source::Api(_) => "API server".to_owned(),
-        Source::Folder(folder) => folder.display().to_string(),
+        ObjectSource::Api(_) => "API server".to_owned(),
+        ObjectSource::Folder(folder) => folder.display().to_string(),
     };
     tracing::info!(
         version = options.build.version,
@@ -193,15 +193,15 @@ fn lock() -> Result<Option<NamespaceLock>> {
 
 /// The source of objects, checked as far as possible without network access.
 enum Inputs {
-    Api(Connection),
+    Api(ApiConnection),
     /// The folder does not have to exist yet.
     Folder(PathBuf),
 }
 
-async fn open_inputs(source: &Source) -> Result<Inputs> {
+async fn open_inputs(source: &ObjectSource) -> Result<Inputs> {
     match source {
-        Source::Api(api) => Ok(Inputs::Api(source::connect(api).await?)),
-        Source::Folder(folder) => Ok(Inputs::Folder(folder.clone())),
+        ObjectSource::Api(api) => Ok(Inputs::Api(source::connect(api).await?)),
+        ObjectSource::Folder(folder) => Ok(Inputs::Folder(folder.clone())),
     }
 }
 
@@ -245,7 +245,7 @@ fn telemetry(
 /// Also subscribes to ruleset events, before the first read, so that no change is missed.
 fn open_backend(
     options: &Options,
-    queue: &Queue,
+    queue: &EventQueue,
     variant: Arc<OnceLock<Variant>>,
     metrics: &Arc<Metrics>,
 ) -> Result<Box<dyn Backend>> {
@@ -266,7 +266,12 @@ fn open_backend(
                 variant: options.iptables_variant,
                 lock_timeout: options.iptables_lock_timeout,
             };
-            Ok(Box::new(Iptables::new(tools, &options.families, queue.events.clone(), variant)))
+            Ok(Box::new(IptablesBackend::new(
+                tools,
+                &options.families,
+                queue.events.clone(),
+                variant,
+            )))
         }
     }
 }

@@ -12,8 +12,8 @@ use rulegen_os::descriptors;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 
-use crate::about::About;
-use crate::descriptors::Budget;
+use crate::about::ProcessInfo;
+use crate::descriptors::DescriptorBudget;
 use crate::error::{Error, Result};
 use crate::events::{Notice, Notices};
 use crate::http::{Limits, Router, bind, health_port, metrics_port, serve};
@@ -64,14 +64,14 @@ pub(crate) async fn start(
     metrics.start(options, &Handle::current(), notices).await
 }
 
-fn budget() -> Budget {
+fn budget() -> DescriptorBudget {
     /// The usual soft limit (limits.conf(5), systemd).
     const USUAL_LIMIT: u64 = 1024;
     let limit = descriptors::raise_limit().unwrap_or_else(|error| {
         tracing::warn!(%error, "cannot raise the open file limit");
         USUAL_LIMIT
     });
-    let budget = Budget::of(limit);
+    let budget = DescriptorBudget::of(limit);
     tracing::debug!(
         limit = budget.limit,
         health_check_listeners = budget.listeners,
@@ -94,7 +94,7 @@ fn metrics_router(
     telemetry: &Telemetry,
     known: &ClusterState,
 ) -> Result<Router> {
-    let about = Arc::new(About {
+    let about = Arc::new(ProcessInfo {
         node: known.store.read().node().name.clone(),
         mode: options.config.mode,
         configuration: options.shown_config.clone(),

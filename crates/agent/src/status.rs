@@ -34,7 +34,7 @@ mod worker;
 
 use std::sync::Arc;
 
-use crate::about::About;
+use crate::about::ProcessInfo;
 use crate::health::SharedHealth;
 use crate::journal::Journal;
 use crate::shared::ClusterState;
@@ -45,7 +45,7 @@ pub(crate) use worker::Worker;
 /// The sources of all pages.
 #[derive(Clone)]
 pub(crate) struct Status {
-    pub(crate) about: Arc<About>,
+    pub(crate) about: Arc<ProcessInfo>,
     pub(crate) known: ClusterState,
     pub(crate) health: SharedHealth,
     pub(crate) journal: Journal,

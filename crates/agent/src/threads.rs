@@ -13,7 +13,7 @@ use rulegen_os::printable::program_name;
 use rulegen_ruleset::nftables::Name;
 
 use crate::error::{Error, Result};
-use crate::input::Input;
+use crate::input::ReconcilerInput;
 use crate::queue::Sink;
 
 /// Starts a thread that ends with the process.
@@ -44,8 +44,8 @@ pub(crate) fn watch_iptables(variant: Variant, sink: Sink) -> Result<()> {
 }
 
 fn tell_events<W: Send + 'static>(
-    open: impl Fn() -> Result<W, nftables::Error> + Send + 'static,
-    next: impl Fn(&mut W) -> Result<Vec<Event>, nftables::Error> + Send + 'static,
+    open: impl Fn() -> Result<W, nftables::DataplaneError> + Send + 'static,
+    next: impl Fn(&mut W) -> Result<Vec<Event>, nftables::DataplaneError> + Send + 'static,
     sink: Sink,
 ) -> Result<()> {
     let mut watcher = open()?;
@@ -64,10 +64,10 @@ fn tell_events<W: Send + 'static>(
             };
             let events: Vec<Event> = events.into_iter().map(with_printable_name).collect();
             let weight = events.len();
-            let sent = match sink.try_send(Input::Rules(events), weight) {
+            let sent = match sink.try_send(ReconcilerInput::Rules(events), weight) {
                 // The kernel does not wait. Events that do not fit are replaced by one `Lost`
                 // event.
-                Ok(false) => sink.send_blocking(Input::Rules(vec![Event::Lost]), 1),
+                Ok(false) => sink.send_blocking(ReconcilerInput::Rules(vec![Event::Lost]), 1),
                 sent => sent.map(|_| ()),
             };
             if sent.is_err() {
@@ -95,7 +95,7 @@ pub(crate) fn watch_addresses(sink: Sink) -> Result<()> {
         loop {
             match watcher.next(None) {
                 Ok(true) => {
-                    if sink.send_blocking(Input::Addresses, 1).is_err() {
+                    if sink.send_blocking(ReconcilerInput::Addresses, 1).is_err() {
                         return;
                     }
                 }
@@ -107,7 +107,7 @@ pub(crate) fn watch_addresses(sink: Sink) -> Result<()> {
                         watcher = reopened;
                     }
                     // Events during the gap were missed.
-                    if sink.send_blocking(Input::Addresses, 1).is_err() {
+                    if sink.send_blocking(ReconcilerInput::Addresses, 1).is_err() {
                         return;
                     }
                 }

@@ -28,7 +28,7 @@ pub(crate) use choice::Given;
 #[cfg(test)]
 pub(crate) use doctor::CHECK_NAMES;
 pub(crate) use doctor::{DoctorArgs, DoctorForm};
-pub(crate) use explain::{ExplainArgs, ExplainForm, Sender};
+pub(crate) use explain::{ExplainArgs, ExplainForm, SenderArgument};
 pub(crate) use hint::with_hint;
 pub(crate) use ignored::{IgnoredArgs, IgnoredRunningArgs};
 pub(crate) use instead::{InsteadArgs, VersionArgs, VersionForm};

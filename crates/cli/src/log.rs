@@ -12,13 +12,13 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::LoggingFormat;
-use queue::Queue;
+use queue::LogQueue;
 
 /// How this process writes log lines.
 struct Log {
     format: LoggingFormat,
     /// For the agent only.
-    queue: Option<Queue>,
+    queue: Option<LogQueue>,
 }
 
 static LOG: OnceLock<Log> = OnceLock::new();
@@ -42,7 +42,7 @@ pub(crate) fn start((verbosity, format): (u8, LoggingFormat), is_queued: bool) {
         Some(Err(error)) => (EnvFilter::new(level), Some(error)),
         None => (EnvFilter::new(level), None),
     };
-    let queue = is_queued.then(|| Queue::start(io::stderr()));
+    let queue = is_queued.then(|| LogQueue::start(io::stderr()));
     let queue = queue.and_then(Result::ok);
     let log = LOG.get_or_init(|| Log { format, queue });
     let subscriber = tracing_subscriber::fmt()
@@ -87,7 +87,7 @@ pub(crate) fn say(message: &str) {
 
 /// Number of dropped log lines.
 pub(crate) fn lost() -> u64 {
-    LOG.get().and_then(|log| log.queue.as_ref()).map_or(0, Queue::lost)
+    LOG.get().and_then(|log| log.queue.as_ref()).map_or(0, LogQueue::lost)
 }
 
 /// Waits until all lines are written, for a bounded time.

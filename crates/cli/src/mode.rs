@@ -5,7 +5,7 @@ use std::thread::{self, JoinHandle};
 use rulegen_compiler::nftables::KUBE_PROXY_TABLE;
 use rulegen_config::ProxyMode;
 use rulegen_kernel::iptables::{Variant, holds_chain, legacy_tables};
-use rulegen_kernel::nftables::{Error, NfTables};
+use rulegen_kernel::nftables::{DataplaneError, NfTables};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::Table;
 use rulegen_ruleset::nftables::Name;
@@ -28,12 +28,12 @@ pub(crate) fn detect(table: &Name) -> Option<ProxyMode> {
     }
 }
 
-fn has_table(name: &Name) -> Result<bool, Error> {
+fn has_table(name: &Name) -> Result<bool, DataplaneError> {
     tables(&mut NfTables::open()?, name).map(|tables| !tables.is_empty())
 }
 
 /// The families that have a table of this name.
-fn tables(kernel: &mut NfTables, name: &Name) -> Result<Vec<IpFamily>, Error> {
+fn tables(kernel: &mut NfTables, name: &Name) -> Result<Vec<IpFamily>, DataplaneError> {
     let mut families = Vec::new();
     for family in IpFamily::BOTH {
         if kernel.has_all(&[(family, name)])? {

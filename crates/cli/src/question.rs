@@ -6,7 +6,7 @@ use crate::args::YesArgs;
 
 /// The answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum Reply {
     Yes,
     No,
     NoTerminal,
@@ -18,18 +18,18 @@ pub(crate) fn is_terminal() -> bool {
 }
 
 /// Asks on standard error, because results go to standard output.
-pub(crate) fn ask(question: &str, yes: &YesArgs) -> Answer {
+pub(crate) fn ask(question: &str, yes: &YesArgs) -> Reply {
     if yes.yes {
-        return Answer::Yes;
+        return Reply::Yes;
     }
     if !is_terminal() {
-        return Answer::NoTerminal;
+        return Reply::NoTerminal;
     }
     let mut out = io::stderr();
     let mut answer = String::new();
     let asked = write!(out, "{question} [y/N] ").and_then(|()| out.flush());
     match asked.and_then(|()| io::stdin().lock().read_line(&mut answer)) {
-        Ok(_) if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") => Answer::Yes,
-        _ => Answer::No,
+        Ok(_) if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") => Reply::Yes,
+        _ => Reply::No,
     }
 }

@@ -135,7 +135,7 @@ pub struct ServicePlan {
 
 /// The treatment of traffic to which no exception applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Treatment {
     /// Forwarded to an endpoint that the policy selects.
     Forward(TrafficPolicy),
     /// Rejected or dropped.
@@ -158,7 +158,7 @@ pub struct Internal {
     /// The cluster IP.
     pub address: IpAddr,
     /// How the traffic is treated.
-    pub outcome: Outcome,
+    pub outcome: Treatment,
     /// Which traffic is masqueraded.
     pub masquerade: Masquerade,
 }
@@ -190,7 +190,7 @@ pub struct External {
     /// Whether any traffic is forwarded: the cluster has a usable endpoint.
     pub forwards: bool,
     /// How traffic is treated to which the exceptions above do not apply.
-    pub outcome: Outcome,
+    pub outcome: Treatment,
     /// Restriction of the load-balancer IPs; `None` if all clients may use them.
     pub firewall: Option<Firewall>,
 }
@@ -319,11 +319,11 @@ pub fn plan_service(
     };
     let selection = select(port);
     let outcome = |policy| match policy {
-        _ if !selection.any => Outcome::Refuse(Refusal::NoEndpoints),
+        _ if !selection.any => Treatment::Refuse(Refusal::NoEndpoints),
         TrafficPolicy::Local if selection.local.is_empty() => {
-            Outcome::Refuse(Refusal::NoLocalEndpoints)
+            Treatment::Refuse(Refusal::NoLocalEndpoints)
         }
-        policy => Outcome::Forward(policy),
+        policy => Treatment::Forward(policy),
     };
     let external = port.externally_accessible().then(|| External {
         addresses: external_addresses(port),

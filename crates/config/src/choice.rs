@@ -6,7 +6,7 @@ use crate::detect_local::DetectLocalMode;
 use crate::proxy_mode::ProxyMode;
 
 /// A setting with a fixed set of values. The configuration and flags use the same names.
-pub trait Choice: Copy + Default + 'static {
+pub trait NamedChoice: Copy + Default + 'static {
     /// Name of the setting in error messages.
     const WHAT: &'static str;
     /// All values.
@@ -29,7 +29,7 @@ pub trait Choice: Copy + Default + 'static {
     }
 }
 
-impl Choice for ProxyMode {
+impl NamedChoice for ProxyMode {
     const WHAT: &'static str = "mode";
     const ALL: &'static [Self] = &[Self::Iptables, Self::Nftables];
 
@@ -38,7 +38,7 @@ impl Choice for ProxyMode {
     }
 }
 
-impl Choice for DetectLocalMode {
+impl NamedChoice for DetectLocalMode {
     const WHAT: &'static str = "mode";
     const ALL: &'static [Self] =
         &[Self::ClusterCidr, Self::NodeCidr, Self::BridgeInterface, Self::InterfaceNamePrefix];
@@ -53,7 +53,7 @@ impl Choice for DetectLocalMode {
     }
 }
 
-impl Choice for LoadBalancing {
+impl NamedChoice for LoadBalancing {
     const WHAT: &'static str = "load balancing";
     const ALL: &'static [Self] = &LoadBalancing::ALL;
 

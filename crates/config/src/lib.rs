@@ -26,7 +26,7 @@ mod tests;
 mod wire;
 
 pub use bind_address::{BindAddress, parse_bind_address, parse_listen_address};
-pub use choice::Choice;
+pub use choice::NamedChoice;
 pub use detect_local::{
     DetectLocalMode, LONGEST_INTERFACE, LONGEST_INTERFACE_PREFIX, parse_cluster_cidrs,
     parse_interface,

@@ -12,7 +12,7 @@ use serde::de::{Error, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serializer};
 
 use crate::bind_address::{BindAddress, parse_bind_address};
-use crate::choice::Choice;
+use crate::choice::NamedChoice;
 use crate::detect_local::{parse_cluster_cidrs, parse_interface};
 use crate::duration::{format_duration, parse_duration};
 
@@ -150,15 +150,15 @@ pub(crate) fn interface<'de, const LONGEST: usize, D: Deserializer<'de>>(
 
 /// One of several names; an empty string means the default.
 pub(crate) mod choice {
-    use super::{Choice, Deserializer, Serializer, optional};
+    use super::{Deserializer, NamedChoice, Serializer, optional};
 
-    pub(crate) fn deserialize<'de, T: Choice, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, T: NamedChoice, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<T, D::Error> {
         optional(deserializer, T::parse).map(Option::unwrap_or_default)
     }
 
-    pub(crate) fn serialize<T: Choice, S: Serializer>(
+    pub(crate) fn serialize<T: NamedChoice, S: Serializer>(
         value: &T,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
@@ -168,15 +168,15 @@ pub(crate) mod choice {
 
 /// The same, where the default depends on other things.
 pub(crate) mod optional_choice {
-    use super::{Choice, Deserializer, Serializer, optional};
+    use super::{Deserializer, NamedChoice, Serializer, optional};
 
-    pub(crate) fn deserialize<'de, T: Choice, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, T: NamedChoice, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<T>, D::Error> {
         optional(deserializer, T::parse)
     }
 
-    pub(crate) fn serialize<T: Choice, S: Serializer>(
+    pub(crate) fn serialize<T: NamedChoice, S: Serializer>(
         value: &Option<T>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {

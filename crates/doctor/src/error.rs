@@ -5,21 +5,21 @@ use std::sync::Arc;
 
 use rulegen_kernel::{iptables, nftables};
 
-pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+pub(crate) type FactResult<T, E = FactError> = std::result::Result<T, E>;
 
 /// A fact cannot be read. Several checks may need the same fact, so an error can be cloned.
 #[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum Error {
+pub(crate) enum FactError {
     /// A file in /proc or /sys.
     #[error(transparent)]
     Os(Arc<io::Error>),
     #[error(transparent)]
-    Nftables(Arc<nftables::Error>),
+    Nftables(Arc<nftables::DataplaneError>),
     #[error("cannot read the iptables rules")]
-    Iptables(#[source] Arc<iptables::Error>),
+    Iptables(#[source] Arc<iptables::IptablesError>),
 }
 
-impl Error {
+impl FactError {
     /// The error with its causes.
     pub(crate) fn text(&self) -> String {
         let mut text = self.to_string();
@@ -32,20 +32,20 @@ impl Error {
     }
 }
 
-impl From<io::Error> for Error {
+impl From<io::Error> for FactError {
     fn from(error: io::Error) -> Self {
         Self::Os(Arc::new(error))
     }
 }
 
-impl From<nftables::Error> for Error {
-    fn from(error: nftables::Error) -> Self {
+impl From<nftables::DataplaneError> for FactError {
+    fn from(error: nftables::DataplaneError) -> Self {
         Self::Nftables(Arc::new(error))
     }
 }
 
-impl From<iptables::Error> for Error {
-    fn from(error: iptables::Error) -> Self {
+impl From<iptables::IptablesError> for FactError {
+    fn from(error: iptables::IptablesError) -> Self {
         Self::Iptables(Arc::new(error))
     }
 }
@@ -57,9 +57,9 @@ mod tests {
     #[test]
     fn doctor_error_text_names_the_cause() {
         let source = io::Error::from(io::ErrorKind::PermissionDenied);
-        let error = iptables::Error::Run { program: "iptables-save".to_owned(), source };
+        let error = iptables::IptablesError::Run { program: "iptables-save".to_owned(), source };
         assert_eq!(
-            Error::from(error).text(),
+            FactError::from(error).text(),
             "cannot read the iptables rules: cannot run iptables-save: permission denied"
         );
     }

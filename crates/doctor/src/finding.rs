@@ -7,7 +7,7 @@ use crate::code::FindingCode;
 /// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Severity {
+pub enum FindingSeverity {
     /// Not a fault, but worth knowing.
     Note,
     /// Some traffic may fail.
@@ -23,7 +23,7 @@ pub struct Finding {
     /// The kind of problem, for programs.
     pub code: FindingCode,
     /// How bad it is.
-    pub severity: Severity,
+    pub severity: FindingSeverity,
     /// The problem, with the name of the object, sysctl or process.
     pub what: String,
     /// A fix: a command to run or a field to change.
@@ -31,25 +31,25 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// A finding of [`Severity::Note`].
+    /// A finding of [`FindingSeverity::Note`].
     pub fn note(code: FindingCode, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::new(code, Severity::Note, what, remedy)
+        Self::new(code, FindingSeverity::Note, what, remedy)
     }
 
-    /// A finding of [`Severity::Warning`].
+    /// A finding of [`FindingSeverity::Warning`].
     pub fn warning(code: FindingCode, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::new(code, Severity::Warning, what, remedy)
+        Self::new(code, FindingSeverity::Warning, what, remedy)
     }
 
-    /// A finding of [`Severity::Error`].
+    /// A finding of [`FindingSeverity::Error`].
     pub fn error(code: FindingCode, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::new(code, Severity::Error, what, remedy)
+        Self::new(code, FindingSeverity::Error, what, remedy)
     }
 
     /// A finding.
     pub fn new(
         code: FindingCode,
-        severity: Severity,
+        severity: FindingSeverity,
         what: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
@@ -59,7 +59,7 @@ impl Finding {
 
 /// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CheckResult {
     /// The findings; the check is ok if there are none.
     Found(Vec<Finding>),
     /// The check does not apply, or needs input that was not given. Holds the reason.
@@ -86,18 +86,18 @@ pub enum Grade {
     NotChecked,
 }
 
-impl Outcome {
+impl CheckResult {
     /// The worst finding, or the reason that there is none.
     pub fn grade(&self) -> Grade {
         match self {
-            Outcome::NotChecked(_) => Grade::NotChecked,
-            Outcome::Unknown(_) => Grade::Unknown,
-            Outcome::Found(findings) => {
+            CheckResult::NotChecked(_) => Grade::NotChecked,
+            CheckResult::Unknown(_) => Grade::Unknown,
+            CheckResult::Found(findings) => {
                 match findings.iter().map(|finding| finding.severity).max() {
                     None => Grade::Ok,
-                    Some(Severity::Note) => Grade::Note,
-                    Some(Severity::Warning) => Grade::Warning,
-                    Some(Severity::Error) => Grade::Error,
+                    Some(FindingSeverity::Note) => Grade::Note,
+                    Some(FindingSeverity::Warning) => Grade::Warning,
+                    Some(FindingSeverity::Error) => Grade::Error,
                 }
             }
         }

@@ -17,6 +17,6 @@ mod report;
 
 pub use checks::{CHECKS, Check};
 pub use code::FindingCode;
-pub use finding::{Finding, Grade, Outcome, Severity};
+pub use finding::{CheckResult, Finding, FindingSeverity, Grade};
 pub use node_facts::{DoctorOptions, NodeFacts};
 pub use report::{Checked, Report};

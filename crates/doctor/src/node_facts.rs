@@ -18,8 +18,8 @@ use rulegen_os::host;
 use rulegen_ruleset::iptables::{Ruleset, Table as IptablesTable};
 use rulegen_ruleset::nftables::{Name, Table};
 
-use crate::error::Result;
-use crate::finding::{Finding, Outcome};
+use crate::error::FactResult;
+use crate::finding::{CheckResult, Finding};
 
 /// What to diagnose.
 #[derive(Debug, Clone)]
@@ -47,8 +47,8 @@ pub struct DoctorOptions {
 #[derive(Debug)]
 pub struct NodeFacts {
     options: DoctorOptions,
-    iptables: OnceCell<Result<Vec<ActualIptables>>>,
-    tables: OnceCell<Result<Vec<(IpFamily, Name)>>>,
+    iptables: OnceCell<FactResult<Vec<ActualIptables>>>,
+    tables: OnceCell<FactResult<Vec<(IpFamily, Name)>>>,
 }
 
 /// The ruleset of one iptables variant and IP family.
@@ -117,8 +117,8 @@ impl NodeFacts {
     /// example, if all Services of the input were left out with a warning.
     pub(crate) fn with_services(
         &self,
-        check: impl FnOnce(&Cluster) -> Result<Outcome>,
-    ) -> Result<Outcome> {
+        check: impl FnOnce(&Cluster) -> FactResult<CheckResult>,
+    ) -> FactResult<CheckResult> {
         self.with_cluster(|cluster| match has_services(&cluster.snapshot) {
             true => check(cluster),
             false => Ok(no_services()),
@@ -128,13 +128,13 @@ impl NodeFacts {
     /// Runs a check that needs objects.
     pub(crate) fn with_cluster(
         &self,
-        check: impl FnOnce(&Cluster) -> Result<Outcome>,
-    ) -> Result<Outcome> {
+        check: impl FnOnce(&Cluster) -> FactResult<CheckResult>,
+    ) -> FactResult<CheckResult> {
         match self.cluster() {
             Some(cluster) => check(cluster),
-            None => {
-                Ok(Outcome::NotChecked("needs cluster objects: use -f or --kubeconfig".to_owned()))
-            }
+            None => Ok(CheckResult::NotChecked(
+                "needs cluster objects: use -f or --kubeconfig".to_owned(),
+            )),
         }
     }
 
@@ -166,7 +166,7 @@ impl NodeFacts {
 
     /// The iptables variant used in iptables mode: that of --iptables-variant, else the only one with
     /// rules of Services, else kubelet's, else the newer of those installed.
-    pub(crate) fn variant(&self) -> Result<Variant> {
+    pub(crate) fn variant(&self) -> FactResult<Variant> {
         match self.options.iptables_variant {
             Some(variant) => Ok(variant),
             None => Ok(variant_of(self.iptables()?)),
@@ -187,12 +187,12 @@ impl NodeFacts {
 
     /// The rulesets of all installed iptables variants. In nftables mode it is no error if none is
     /// installed.
-    pub(crate) fn iptables(&self) -> Result<&[ActualIptables]> {
+    pub(crate) fn iptables(&self) -> FactResult<&[ActualIptables]> {
         let read = self.iptables.get_or_init(|| self.read_iptables());
         read.as_deref().map_err(Clone::clone)
     }
 
-    fn read_iptables(&self) -> Result<Vec<ActualIptables>> {
+    fn read_iptables(&self) -> FactResult<Vec<ActualIptables>> {
         let variants = match (installed(), self.config().mode) {
             (Err(_), ProxyMode::Nftables) => Vec::new(),
             (variants, _) => variants?,
@@ -211,11 +211,11 @@ impl NodeFacts {
 
     /// The outcome of a check of all iptables rules. Rules that cannot be read are no reason to say
     /// that nothing is wrong.
-    pub(crate) fn found_in_iptables(&self, findings: Vec<Finding>) -> Result<Outcome> {
+    pub(crate) fn found_in_iptables(&self, findings: Vec<Finding>) -> FactResult<CheckResult> {
         let unread = if findings.is_empty() { self.unread_iptables()? } else { Vec::new() };
         Ok(match unread.as_slice() {
-            [] => Outcome::Found(findings),
-            unread => Outcome::NotChecked(format!(
+            [] => CheckResult::Found(findings),
+            unread => CheckResult::NotChecked(format!(
                 "the kernel has rules of {}, which cannot be read because it is not installed",
                 unread.join(" and ")
             )),
@@ -223,7 +223,7 @@ impl NodeFacts {
     }
 
     /// The iptables variants that have rules or tables but no program to read them.
-    fn unread_iptables(&self) -> Result<Vec<String>> {
+    fn unread_iptables(&self) -> FactResult<Vec<String>> {
         let mut unread = Vec::new();
         let held = self.iptables()?;
         for variant in Variant::ALL {
@@ -235,7 +235,7 @@ impl NodeFacts {
         Ok(unread)
     }
 
-    fn may_have_rules(&self, variant: Variant) -> Result<bool> {
+    fn may_have_rules(&self, variant: Variant) -> FactResult<bool> {
         match variant {
             Variant::Legacy => Ok(legacy_tables()?.iter().any(has_legacy_rules)),
             Variant::Nft => {
@@ -252,12 +252,12 @@ impl NodeFacts {
 
     /// The existing nftables tables of these: rulegen's, the one with its default name, and
     /// kube-proxy's.
-    pub(crate) fn tables(&self) -> Result<&[(IpFamily, Name)]> {
+    pub(crate) fn tables(&self) -> FactResult<&[(IpFamily, Name)]> {
         let read = self.tables.get_or_init(|| self.read_tables());
         read.as_deref().map_err(Clone::clone)
     }
 
-    fn read_tables(&self) -> Result<Vec<(IpFamily, Name)>> {
+    fn read_tables(&self) -> FactResult<Vec<(IpFamily, Name)>> {
         let mut names = vec![self.table().clone()];
         for other in [DEFAULT_TABLE, KUBE_PROXY_TABLE].map(Name::from) {
             if !names.contains(&other) {
@@ -298,8 +298,8 @@ fn has_legacy_rules(((_, table), size): (&(IpFamily, IptablesTable), &LegacyTabl
 }
 
 /// The outcome of a check of Services that has none to check.
-pub(crate) fn no_services() -> Outcome {
-    Outcome::NotChecked(
+pub(crate) fn no_services() -> CheckResult {
+    CheckResult::NotChecked(
         "no Service of the input gets rules (see the messages about the input)".to_owned(),
     )
 }
@@ -310,7 +310,7 @@ pub(crate) fn has_services(snapshot: &Snapshot) -> bool {
 }
 
 /// The kernel's nf_tables; `None` if the kernel has none.
-pub(crate) fn nf_tables() -> Result<Option<NfTables>> {
+pub(crate) fn nf_tables() -> FactResult<Option<NfTables>> {
     let mut kernel = NfTables::open()?;
     match kernel.generation() {
         Ok(_) => Ok(Some(kernel)),

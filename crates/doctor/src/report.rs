@@ -3,7 +3,7 @@
 use rulegen_config::ProxyMode;
 
 use crate::checks::Check;
-use crate::finding::{Grade, Outcome};
+use crate::finding::{CheckResult, Grade};
 use crate::node_facts::NodeFacts;
 
 /// The results of all checks that ran.
@@ -23,14 +23,15 @@ pub struct Checked {
     /// The check.
     pub check: &'static Check,
     /// Its result.
-    pub outcome: Outcome,
+    pub outcome: CheckResult,
 }
 
 impl Report {
-    /// Runs checks. A check that fails to run is [`Outcome::Unknown`].
+    /// Runs checks. A check that fails to run is [`CheckResult::Unknown`].
     pub fn new(node: &NodeFacts, checks: impl IntoIterator<Item = &'static Check>) -> Self {
         let checked = checks.into_iter().map(|check| {
-            let outcome = (check.run)(node).unwrap_or_else(|error| Outcome::Unknown(error.text()));
+            let outcome =
+                (check.run)(node).unwrap_or_else(|error| CheckResult::Unknown(error.text()));
             Checked { check, outcome }
         });
         Self {

@@ -13,7 +13,7 @@ use nix::sys::socket::{
 /// rtnetlink events are not available. Addresses are then known only from the last read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot watch IP addresses (rtnetlink)")]
-pub struct Error(#[from] io::Error);
+pub struct AddressError(#[from] io::Error);
 
 /// A socket that receives address events of the network namespace of the thread that opened it.
 pub struct AddressWatcher {
@@ -27,7 +27,7 @@ impl AddressWatcher {
     ///
     /// # Errors
     /// The socket cannot be opened.
-    pub fn open() -> Result<Self, Error> {
+    pub fn open() -> Result<Self, AddressError> {
         let socket = socket(
             AddressFamily::Netlink,
             SockType::Raw,
@@ -48,7 +48,7 @@ impl AddressWatcher {
     ///
     /// # Errors
     /// The socket is unusable.
-    pub fn next(&mut self, patience: Option<Duration>) -> Result<bool, Error> {
+    pub fn next(&mut self, patience: Option<Duration>) -> Result<bool, AddressError> {
         // A deadline beyond the clock's range means no deadline.
         let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
         loop {

@@ -20,7 +20,7 @@ use crate::netlink::attribute;
 
 /// A packet to route.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RouteQuery<'a> {
+pub struct RouteRequest<'a> {
     /// Source address.
     pub from: IpAddr,
     /// Destination address.
@@ -113,7 +113,7 @@ impl Routes {
     ///
     /// # Errors
     /// The kernel does not answer, or its answer is not understood.
-    pub fn lookup(&mut self, query: &RouteQuery<'_>) -> io::Result<Option<Route>> {
+    pub fn lookup(&mut self, query: &RouteRequest<'_>) -> io::Result<Option<Route>> {
         let index = match query.in_interface.map(if_nametoindex) {
             Some(Err(_)) => return Ok(None),
             Some(Ok(index)) => Some(index),
@@ -195,7 +195,7 @@ fn family(is_ipv6: bool) -> u8 {
 }
 
 /// struct rtmsg and its attributes (RTA_*).
-fn route_request(query: &RouteQuery<'_>, in_interface: Option<u32>) -> Vec<u8> {
+fn route_request(query: &RouteRequest<'_>, in_interface: Option<u32>) -> Vec<u8> {
     const TO: u16 = 1;
     const FROM: u16 = 2;
     const INPUT: u16 = 3;
@@ -272,7 +272,7 @@ mod tests {
     fn route_of_loopback_is_local() {
         let mut routes = Routes::open().unwrap();
         let loopback = IpAddr::from([127, 0, 0, 1]);
-        let query = RouteQuery {
+        let query = RouteRequest {
             from: loopback,
             to: loopback,
             in_interface: None,
@@ -280,7 +280,7 @@ mod tests {
             mark: 0,
         };
         assert_eq!(routes.lookup(&query).unwrap(), Some(Route::Local));
-        let query = RouteQuery { in_interface: Some("no-such-one"), ..query };
+        let query = RouteRequest { in_interface: Some("no-such-one"), ..query };
         assert_eq!(routes.lookup(&query).unwrap(), None);
         assert!(routes.depend_on_marks(false).is_ok());
     }

@@ -8,7 +8,7 @@ use crate::endpoint::{Endpoint, Hint};
 use crate::node::Node;
 use crate::object::{EndpointHints, EndpointSlice, HintedName, SliceEndpoint};
 use crate::port::{known_protocol, port_number};
-use crate::problem::Report;
+use crate::problem::ProblemCollector;
 use crate::service_port::ServicePort;
 use rulegen_net::{IpFamily, Protocol, parse_address, special_use};
 
@@ -63,7 +63,7 @@ impl Slice {
     pub(crate) fn new(
         slice: &EndpointSlice,
         intern: &mut dyn FnMut(&str) -> Arc<str>,
-        report: &mut Report<'_>,
+        report: &mut ProblemCollector<'_>,
     ) -> Option<Self> {
         if slice.metadata.labels.headless.is_some() {
             return None;
@@ -215,7 +215,7 @@ impl CheckedEndpoint {
     }
 }
 
-fn family(address_type: &str, report: &mut Report<'_>) -> Option<IpFamily> {
+fn family(address_type: &str, report: &mut ProblemCollector<'_>) -> Option<IpFamily> {
     match address_type {
         "IPv4" => Some(IpFamily::Ipv4),
         "IPv6" => Some(IpFamily::Ipv6),
@@ -240,7 +240,7 @@ fn family(address_type: &str, report: &mut Report<'_>) -> Option<IpFamily> {
 fn ports(
     slice: &EndpointSlice,
     intern: &mut dyn FnMut(&str) -> Arc<str>,
-    report: &mut Report<'_>,
+    report: &mut ProblemCollector<'_>,
 ) -> Vec<SlicePort> {
     let mut ports = Vec::with_capacity(slice.ports.len());
     for (n, port) in slice.ports.iter().enumerate() {
@@ -261,7 +261,7 @@ fn endpoints<'a>(
     slice: &'a EndpointSlice,
     family: IpFamily,
     intern: &mut dyn FnMut(&str) -> Arc<str>,
-    report: &mut Report<'_>,
+    report: &mut ProblemCollector<'_>,
 ) -> Vec<(&'a SliceEndpoint, CheckedEndpoint)> {
     let mut endpoints = Vec::with_capacity(slice.endpoints.len());
     for (n, endpoint) in slice.endpoints.iter().enumerate() {

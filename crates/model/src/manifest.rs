@@ -14,7 +14,7 @@ use crate::details::{Labelled, Pod};
 use crate::document::{Document, Documents, MAX_DOCUMENT_BYTES};
 use crate::foreign;
 use crate::kind::{Kind, Object as KubernetesObject};
-use crate::object::{Object, Service};
+use crate::object::{ObjectOnly, Service};
 use crate::object_key::ObjectKey;
 use crate::objects::{Objects, Sourced};
 use crate::problem::{ObjectName, Problem, Severity, Source};
@@ -147,7 +147,7 @@ impl Reader<'_> {
 
     fn json_document(&mut self, text: &str) {
         // Usually the document is one large list; then it is parsed as a whole only here.
-        if let Ok(Object(head)) = serde_json::from_str::<Object<Head<'_>>>(text) {
+        if let Ok(ObjectOnly(head)) = serde_json::from_str::<ObjectOnly<Head<'_>>>(text) {
             return self.headed(&Tree::Json(text), head, Position::DOCUMENT);
         }
         let (values, error) = json_values(text);
@@ -440,11 +440,11 @@ const QUOTED_CHARACTERS: usize = 80;
 
 impl Tree<'_> {
     fn read<T: DeserializeOwned>(&self) -> Result<T, FieldError> {
-        let read: Result<Object<T>, FieldError> = match self {
+        let read: Result<ObjectOnly<T>, FieldError> = match self {
             Tree::Json(text) => read_json(text),
             Tree::Value(value) => serde_path_to_error::deserialize(value).map_err(FieldError::from),
         };
-        read.map(|Object(object)| object)
+        read.map(|ObjectOnly(object)| object)
     }
 
     fn head(&self) -> Result<Head<'_>, FieldError> {
@@ -458,7 +458,9 @@ impl Tree<'_> {
             event: Option<Value>,
         }
         match self {
-            Tree::Json(text) => read_json::<Object<Head<'_>>>(text).map(|Object(head)| head),
+            Tree::Json(text) => {
+                read_json::<ObjectOnly<Head<'_>>>(text).map(|ObjectOnly(head)| head)
+            }
             Tree::Value(_) => self.read().map(|head: ValueHead| Head {
                 kind: head.kind,
                 api_version: head.api_version,

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::object::NodeObject;
-use crate::problem::Report;
+use crate::problem::ProblemCollector;
 use rulegen_net::{IpFamily, parse_address, parse_network};
 
 /// Facts of this host, used if there is no Node object.
@@ -75,7 +75,7 @@ impl Node {
     }
 
     /// The node from its Node object.
-    pub(crate) fn of_object(object: &NodeObject, report: &mut Report<'_>) -> Self {
+    pub(crate) fn of_object(object: &NodeObject, report: &mut ProblemCollector<'_>) -> Self {
         let zone = object.metadata.labels.zone.as_deref().unwrap_or_default().to_owned();
         let addresses = node_addresses(object, report);
         let pod_cidrs = pod_cidrs(object, report);
@@ -138,7 +138,7 @@ impl Node {
 }
 
 /// The node's addresses, internal IPs first. The first of a family is the primary address.
-fn node_addresses(object: &NodeObject, report: &mut Report<'_>) -> Vec<IpAddr> {
+fn node_addresses(object: &NodeObject, report: &mut ProblemCollector<'_>) -> Vec<IpAddr> {
     let mut addresses = Vec::new();
     for kind in ["InternalIP", "ExternalIP"] {
         let all = object.status.addresses.iter().enumerate();
@@ -151,7 +151,7 @@ fn node_addresses(object: &NodeObject, report: &mut Report<'_>) -> Vec<IpAddr> {
     addresses
 }
 
-fn pod_cidrs(object: &NodeObject, report: &mut Report<'_>) -> Vec<IpNet> {
+fn pod_cidrs(object: &NodeObject, report: &mut ProblemCollector<'_>) -> Vec<IpNet> {
     let spec = &object.spec;
     let (texts, field) = match (spec.pod_cidrs.as_slice(), &spec.pod_cidr) {
         ([], Some(single)) => (std::slice::from_ref(single), "spec.podCIDR"),

@@ -469,8 +469,8 @@ where
     D: Deserializer<'de>,
     T: Default + Deserialize<'de>,
 {
-    let object = Option::<Object<T>>::deserialize(deserializer)?;
-    Ok(object.map(|Object(object)| object).unwrap_or_default())
+    let object = Option::<ObjectOnly<T>>::deserialize(deserializer)?;
+    Ok(object.map(|ObjectOnly(object)| object).unwrap_or_default())
 }
 
 pub(crate) fn objects<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
@@ -478,8 +478,8 @@ where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    let objects = Option::<Vec<Object<T>>>::deserialize(deserializer)?;
-    Ok(objects.into_iter().flatten().map(|Object(object)| object).collect())
+    let objects = Option::<Vec<ObjectOnly<T>>>::deserialize(deserializer)?;
+    Ok(objects.into_iter().flatten().map(|ObjectOnly(object)| object).collect())
 }
 
 /// Writes a map of which only the presence is known, so that [`is_filled`] reads the same.
@@ -497,9 +497,9 @@ fn is_filled<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Erro
 
 /// Reads a struct from an object only. serde would also accept a list and assign its items to
 /// fields by position.
-pub(crate) struct Object<T>(pub(crate) T);
+pub(crate) struct ObjectOnly<T>(pub(crate) T);
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for ObjectOnly<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct FromMap<T>(PhantomData<T>);
         impl<'de, T: Deserialize<'de>> Visitor<'de> for FromMap<T> {
@@ -513,7 +513,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
                 T::deserialize(MapAccessDeserializer::new(map))
             }
         }
-        deserializer.deserialize_map(FromMap(PhantomData)).map(Object)
+        deserializer.deserialize_map(FromMap(PhantomData)).map(ObjectOnly)
     }
 }
 

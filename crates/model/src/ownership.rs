@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use crate::node::Node;
 use crate::object_key::ObjectKey;
-use crate::problem::Report;
+use crate::problem::ProblemCollector;
 use crate::service_port::ServicePort;
 use rulegen_net::IpFamily;
 
@@ -67,7 +67,7 @@ impl ServicesByIp {
 }
 
 /// The facts that decide whether external and load-balancer IPs are used.
-pub(crate) struct Admission<'a> {
+pub(crate) struct ClaimFacts<'a> {
     /// Services by cluster IP, including Services that another proxy handles.
     pub(crate) owners: &'a ServicesByIp,
     /// Networks of cluster IPs, ordered and without overlaps.
@@ -76,19 +76,24 @@ pub(crate) struct Admission<'a> {
     pub(crate) refused_node: Option<&'a Node>,
 }
 
-impl Admission<'_> {
+impl ClaimFacts<'_> {
     /// The claimed IPs that the Service may use.
     pub(crate) fn admitted(
         &self,
         service: &ObjectKey,
         claimed: &[ClaimedIp],
-        report: &mut Report<'_>,
+        report: &mut ProblemCollector<'_>,
     ) -> Admitted {
         let admits = |claim: &&ClaimedIp| self.admits(claim, service, report);
         Admitted(claimed.iter().filter(admits).copied().collect())
     }
 
-    fn admits(&self, claim: &ClaimedIp, service: &ObjectKey, report: &mut Report<'_>) -> bool {
+    fn admits(
+        &self,
+        claim: &ClaimedIp,
+        service: &ObjectKey,
+        report: &mut ProblemCollector<'_>,
+    ) -> bool {
         let ip = claim.ip;
         if let Some(first) = self.owners.of(ip).next() {
             if self.owners.of(ip).any(|owner| owner == service) {

@@ -4,13 +4,13 @@ use std::num::NonZeroU16;
 
 use rulegen_net::Protocol;
 
-use crate::problem::Report;
+use crate::problem::ProblemCollector;
 
 /// Parses a protocol; warns if it is unsupported.
 pub(crate) fn known_protocol(
     text: Option<&str>,
     field: String,
-    report: &mut Report<'_>,
+    report: &mut ProblemCollector<'_>,
 ) -> Option<Protocol> {
     let message = || {
         format!("unsupported protocol {:?} (expected TCP, UDP or SCTP)", text.unwrap_or_default())
@@ -22,7 +22,7 @@ pub(crate) fn known_protocol(
 pub(crate) fn port_number(
     number: i64,
     field: String,
-    report: &mut Report<'_>,
+    report: &mut ProblemCollector<'_>,
 ) -> Option<NonZeroU16> {
     let port = u16::try_from(number).ok().and_then(NonZeroU16::new);
     report.need(port, field, format!("invalid port {number} (expected 1 to 65535)"))
@@ -32,7 +32,7 @@ pub(crate) fn port_number(
 pub(crate) fn optional_port(
     number: Option<i64>,
     field: String,
-    report: &mut Report<'_>,
+    report: &mut ProblemCollector<'_>,
 ) -> Option<NonZeroU16> {
     number.filter(|number| *number != 0).and_then(|number| port_number(number, field, report))
 }

@@ -133,14 +133,14 @@ impl fmt::Display for Problem {
 }
 
 /// Collects the problems of one object.
-pub(crate) struct Report<'a> {
+pub(crate) struct ProblemCollector<'a> {
     /// Source of the object, if it was read from a file.
     pub(crate) source: Option<&'a Source>,
     pub(crate) object: &'a ObjectName,
     pub(crate) problems: &'a mut Vec<Problem>,
 }
 
-impl Report<'_> {
+impl ProblemCollector<'_> {
     /// Warns about a field.
     pub(crate) fn warn(&mut self, field: impl Into<String>, message: impl Into<String>) {
         self.push(Problem::warning(field, message));

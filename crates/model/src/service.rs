@@ -12,7 +12,7 @@ use crate::load_balancing::{ANNOTATION, LoadBalancing};
 use crate::object::{LoadBalancerIngress, Service, ServicePortSpec};
 use crate::ownership::{ClaimKind, ClaimedIp};
 use crate::port::{known_protocol, optional_port, port_number};
-use crate::problem::{NEED_NO_RULES, Report};
+use crate::problem::{NEED_NO_RULES, ProblemCollector};
 use crate::service_port::{ServicePort, TrafficPolicy};
 use rulegen_net::{IpFamily, ServicePortName, parse_address, parse_network, special_use};
 
@@ -40,7 +40,7 @@ pub(crate) struct CheckedService {
 pub(crate) fn checked_service(
     service: &Service,
     allowed: &ExternalIps,
-    report: &mut Report<'_>,
+    report: &mut ProblemCollector<'_>,
 ) -> CheckedService {
     let Some(kind) = proxied_kind(service, report) else {
         let cluster_ips = unproxied_ips(service, report);
@@ -59,13 +59,13 @@ pub(crate) fn checked_service(
 }
 
 /// The cluster IPs of a Service that another proxy handles.
-fn unproxied_ips(service: &Service, report: &Report<'_>) -> Vec<IpAddr> {
+fn unproxied_ips(service: &Service, report: &ProblemCollector<'_>) -> Vec<IpAddr> {
     let is_alias = service.spec.kind.as_deref() == Some("ExternalName");
     if is_alias || service.metadata.labels.service_proxy_name.is_none() {
         return Vec::new();
     }
     // Problems with them concern the other proxy.
-    let mut ignored = Report { problems: &mut Vec::new(), ..*report };
+    let mut ignored = ProblemCollector { problems: &mut Vec::new(), ..*report };
     cluster_ips(service, &mut ignored)
 }
 
@@ -107,7 +107,7 @@ enum ServiceKind {
 }
 
 /// The Service's type; `None` if it gets no rules.
-fn proxied_kind(service: &Service, report: &mut Report<'_>) -> Option<ServiceKind> {
+fn proxied_kind(service: &Service, report: &mut ProblemCollector<'_>) -> Option<ServiceKind> {
     let metadata = &service.metadata;
     let named =
         [("metadata.name", metadata.name.as_str()), ("metadata.namespace", metadata.namespace())]
@@ -151,7 +151,7 @@ fn proxied_kind(service: &Service, report: &mut Report<'_>) -> Option<ServiceKin
 
 /// Checks for a DNS label (RFC 1123), as the API server does. A valid name needs no escaping in a
 /// rule's comment.
-fn is_label(name: &str, field: &str, report: &mut Report<'_>) -> bool {
+fn is_label(name: &str, field: &str, report: &mut ProblemCollector<'_>) -> bool {
     let is_valid = (1..=63).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !name.starts_with('-')
@@ -168,7 +168,7 @@ fn is_label(name: &str, field: &str, report: &mut Report<'_>) -> bool {
 }
 
 /// The cluster IP of each family. An address must match its entry in `ipFamilies`, if there is one.
-fn cluster_ips(service: &Service, report: &mut Report<'_>) -> Vec<IpAddr> {
+fn cluster_ips(service: &Service, report: &mut ProblemCollector<'_>) -> Vec<IpAddr> {
     let spec = &service.spec;
     let single = [spec.cluster_ip.clone().unwrap_or_default()];
     let (texts, list) = match spec.cluster_ips.as_slice() {
@@ -227,7 +227,7 @@ struct Port {
 }
 
 /// The usable entries of `spec.ports`.
-fn distinct_ports(service: &Service, report: &mut Report<'_>) -> Vec<Port> {
+fn distinct_ports(service: &Service, report: &mut ProblemCollector<'_>) -> Vec<Port> {
     if service.spec.ports.is_empty() {
         report.warn("spec.ports", "empty: a Service needs at least one port");
     }
@@ -272,7 +272,11 @@ fn distinct_ports(service: &Service, report: &mut Report<'_>) -> Vec<Port> {
     ports
 }
 
-fn usable_port(spec: &ServicePortSpec, field: String, report: &mut Report<'_>) -> Option<u16> {
+fn usable_port(
+    spec: &ServicePortSpec,
+    field: String,
+    report: &mut ProblemCollector<'_>,
+) -> Option<u16> {
     let number = report.need(spec.port, &field, "missing")?;
     port_number(number, field, report).map(NonZeroU16::get)
 }
@@ -288,7 +292,7 @@ struct ServiceFacts {
 }
 
 impl ServiceFacts {
-    fn new(service: &Service, kind: ServiceKind, report: &mut Report<'_>) -> Self {
+    fn new(service: &Service, kind: ServiceKind, report: &mut ProblemCollector<'_>) -> Self {
         let spec = &service.spec;
         let mut external_policy =
             policy(spec.external_traffic_policy.as_deref(), "spec.externalTrafficPolicy", report);
@@ -344,7 +348,7 @@ impl ServiceFacts {
     }
 }
 
-fn policy(text: Option<&str>, field: &str, report: &mut Report<'_>) -> TrafficPolicy {
+fn policy(text: Option<&str>, field: &str, report: &mut ProblemCollector<'_>) -> TrafficPolicy {
     match text {
         Some("Local") => TrafficPolicy::Local,
         None | Some("" | "Cluster") => TrafficPolicy::Cluster,
@@ -358,7 +362,7 @@ fn policy(text: Option<&str>, field: &str, report: &mut Report<'_>) -> TrafficPo
     }
 }
 
-fn affinity(service: &Service, report: &mut Report<'_>) -> Option<u32> {
+fn affinity(service: &Service, report: &mut ProblemCollector<'_>) -> Option<u32> {
     match service.spec.session_affinity.as_deref() {
         None | Some("" | "None") => None,
         Some("ClientIP") => {
@@ -386,7 +390,7 @@ fn affinity(service: &Service, report: &mut Report<'_>) -> Option<u32> {
     }
 }
 
-fn load_balancing(service: &Service, report: &mut Report<'_>) -> Option<LoadBalancing> {
+fn load_balancing(service: &Service, report: &mut ProblemCollector<'_>) -> Option<LoadBalancing> {
     let text = service.metadata.annotations.load_balancing.as_deref()?;
     let known = LoadBalancing::ALL.into_iter().find(|method| method.name() == text);
     if known.is_none() {
@@ -401,7 +405,7 @@ fn load_balancing(service: &Service, report: &mut Report<'_>) -> Option<LoadBala
 fn claimed_ips(
     service: &Service,
     allowed: &ExternalIps,
-    report: &mut Report<'_>,
+    report: &mut ProblemCollector<'_>,
 ) -> Vec<ClaimedIp> {
     let external = external_ips(&service.spec.external_ips, allowed, report).into_iter();
     let ingress = load_balancer_ips(&service.status.load_balancer.ingress, report);
@@ -411,7 +415,7 @@ fn claimed_ips(
 fn external_ips(
     texts: &[String],
     allowed: &ExternalIps,
-    report: &mut Report<'_>,
+    report: &mut ProblemCollector<'_>,
 ) -> Vec<ClaimedIp> {
     let usable = |(index, text): (u32, &String)| {
         let field = format!("spec.externalIPs[{index}]");
@@ -425,7 +429,12 @@ fn external_ips(
 }
 
 /// An address that may be used as external or load-balancer IP.
-fn outside_address(text: &str, field: &str, what: &str, report: &mut Report<'_>) -> Option<IpAddr> {
+fn outside_address(
+    text: &str,
+    field: &str,
+    what: &str,
+    report: &mut ProblemCollector<'_>,
+) -> Option<IpAddr> {
     let ip = report.need(parse_address(text), field, format!("invalid IP address {text:?}"))?;
     if let Some(special) = special_use(ip) {
         report.warn(field, format!("{ip} cannot be {what}: it is {special}"));
@@ -436,7 +445,10 @@ fn outside_address(text: &str, field: &str, what: &str, report: &mut Report<'_>)
 
 /// Load-balancer IPs with ipMode VIP, the default. With ipMode Proxy packets arrive with another
 /// destination, a node port or a pod (KEP-1860).
-fn load_balancer_ips(ingress: &[LoadBalancerIngress], report: &mut Report<'_>) -> Vec<ClaimedIp> {
+fn load_balancer_ips(
+    ingress: &[LoadBalancerIngress],
+    report: &mut ProblemCollector<'_>,
+) -> Vec<ClaimedIp> {
     let mut ips = Vec::new();
     for (index, entry) in (0..).zip(ingress).filter(|(_, entry)| !entry.ip.is_empty()) {
         let field = |name| format!("status.loadBalancer.ingress[{index}].{name}");
@@ -458,7 +470,7 @@ fn load_balancer_ips(ingress: &[LoadBalancerIngress], report: &mut Report<'_>) -
 }
 
 /// Like the API server, accepts blanks around a range.
-fn source_ranges(texts: &[String], report: &mut Report<'_>) -> Vec<IpNet> {
+fn source_ranges(texts: &[String], report: &mut ProblemCollector<'_>) -> Vec<IpNet> {
     let usable = |(n, text): (usize, &String)| {
         let field = format!("spec.loadBalancerSourceRanges[{n}]");
         let message = format!("invalid CIDR {text:?} (for example 203.0.113.0/24)");

@@ -17,8 +17,8 @@ use crate::object::{EndpointSlice, Metadata, NodeObject, Service, ServiceCidr};
 use crate::object_key::ObjectKey;
 use crate::objects::{Objects, Sourced};
 use crate::options::SnapshotOptions;
-use crate::ownership::{Admission, ServicesByIp};
-use crate::problem::{ObjectName, Problem, Report, Source};
+use crate::ownership::{ClaimFacts, ServicesByIp};
+use crate::problem::{ObjectName, Problem, ProblemCollector, Source};
 use crate::service::{CheckedService, checked_service};
 use crate::service_port::ServicePort;
 use rulegen_net::{IpFamily, parse_network};
@@ -151,14 +151,14 @@ impl ClusterFacts<'_> {
         let metadata = &service.object.metadata;
         let CheckedService { mut ports, claimed, .. } = checked;
         let Snapshot { node, service_cidrs, .. } = self.snapshot;
-        let admission = Admission {
+        let admission = ClaimFacts {
             owners: self.owners,
             service_cidrs,
             refused_node: Some(node).filter(|_| self.options.refuse_node_addresses),
         };
         let object = object_name("Service", metadata.namespace(), metadata);
         let source = Some(&*service.source);
-        let mut report = Report { source, object: &object, problems: &mut problems };
+        let mut report = ProblemCollector { source, object: &object, problems: &mut problems };
         let admitted = admission.admitted(&ObjectKey::of(metadata), &claimed, &mut report);
         let slices = self.slices.get(&namespaced(metadata)).map(Vec::as_slice).unwrap_or_default();
         let size = ServiceSize::of(&ports, &admitted, slices.iter(), self.options);
@@ -179,7 +179,7 @@ pub(crate) fn checked_ports(
 ) -> (CheckedService, Vec<Problem>) {
     let mut problems = Vec::new();
     let object = object_name("Service", service.metadata.namespace(), &service.metadata);
-    let mut report = Report { source, object: &object, problems: &mut problems };
+    let mut report = ProblemCollector { source, object: &object, problems: &mut problems };
     let checked = checked_service(service, allowed, &mut report);
     (checked, problems)
 }
@@ -192,7 +192,7 @@ pub(crate) fn checked_slice(
 ) -> (Option<Slice>, Vec<Problem>) {
     let mut problems = Vec::new();
     let object = object_name("EndpointSlice", slice.metadata.namespace(), &slice.metadata);
-    let mut report = Report { source, object: &object, problems: &mut problems };
+    let mut report = ProblemCollector { source, object: &object, problems: &mut problems };
     let slice = Slice::new(slice, intern, &mut report);
     (slice, problems)
 }
@@ -214,7 +214,7 @@ pub(crate) fn this_node(
         None => Node::of_host(&node_name(options, host), host),
         Some(object) => {
             let name = object_name("Node", "", &object.metadata);
-            let mut report = Report { source, object: &name, problems: &mut problems };
+            let mut report = ProblemCollector { source, object: &name, problems: &mut problems };
             Node::of_object(object, &mut report)
         }
     };
@@ -229,7 +229,7 @@ pub(crate) fn this_node(
 pub(crate) fn networks(cidr: &ServiceCidr, source: Option<&Source>) -> (Vec<IpNet>, Vec<Problem>) {
     let mut problems = Vec::new();
     let object = object_name("ServiceCIDR", "", &cidr.metadata);
-    let mut report = Report { source, object: &object, problems: &mut problems };
+    let mut report = ProblemCollector { source, object: &object, problems: &mut problems };
     let mut networks = Vec::new();
     for (n, text) in cidr.spec.cidrs.iter().enumerate() {
         let message = format!("invalid CIDR {text:?} (for example 10.96.0.0/16)");

@@ -23,8 +23,8 @@ use crate::node_claims::NodeClaims;
 use crate::object::{EndpointSlice, NodeObject, Service};
 use crate::object_key::ObjectKey;
 use crate::options::{NodePortScope, SnapshotOptions};
-use crate::ownership::{Admission, Admitted, ClaimedIp, ServicesByIp};
-use crate::problem::{ObjectName, Problem, Report};
+use crate::ownership::{Admitted, ClaimFacts, ClaimedIp, ServicesByIp};
+use crate::problem::{ObjectName, Problem, ProblemCollector};
 use crate::service::Unproxied;
 use crate::service_port::ServicePort;
 use crate::snapshot::{
@@ -673,14 +673,18 @@ impl Store {
         claimed: &[ClaimedIp],
         problems: &mut Vec<Problem>,
     ) -> Admitted {
-        let admission = Admission {
+        let admission = ClaimFacts {
             owners: &self.owners,
             service_cidrs: &self.cluster_networks,
             refused_node: Some(&self.node).filter(|_| self.options.refuse_node_addresses),
         };
         let (namespace, name) = (key.namespace.to_string(), key.name.to_string());
         let object = ObjectName { kind: Kind::Service.name(), namespace, name };
-        admission.admitted(key, claimed, &mut Report { source: None, object: &object, problems })
+        admission.admitted(
+            key,
+            claimed,
+            &mut ProblemCollector { source: None, object: &object, problems },
+        )
     }
 
     fn replace(&mut self, key: ObjectKey, after: Vec<ServicePort>) -> Option<ServiceChange> {

@@ -28,7 +28,7 @@ pub struct Packet {
 
 /// Verdict for a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Verdict {
+pub enum PacketVerdict {
     /// Passed on.
     Delivered {
         /// Final destination: the original one, or the one after DNAT.

@@ -19,14 +19,14 @@ use crate::error::Result;
 use crate::left_out::LeftOutReason;
 use crate::report::{IptablesReport, Operations, Phase};
 
-pub(crate) use iptables::{Iptables, ToolOptions};
+pub(crate) use iptables::{IptablesBackend, ToolOptions};
 pub(crate) use nftables::Nftables;
 
 /// Syncs the kernel with a store.
 pub(crate) trait Backend: Send {
     /// Writes the changes, or does a full resync if the kernel's state is unknown. Failed work is
     /// done by the next sync.
-    fn sync(&mut self, store: &ConfiguredStore, changes: &Changes) -> Outcome;
+    fn sync(&mut self, store: &ConfiguredStore, changes: &Changes) -> SyncResult;
 
     /// The maximum number of changed Services per sync. A sync needs memory for each, and an
     /// iptables restore costs the whole table however few it changes.
@@ -54,22 +54,22 @@ pub(crate) trait Backend: Send {
 }
 
 /// The result of a sync.
-pub(crate) struct Outcome {
+pub(crate) struct SyncResult {
     /// Whether it was a full resync.
     pub(crate) full: bool,
     /// The duration of each phase.
     pub(crate) phases: Vec<(Phase, Duration)>,
     /// The operations written. If a family failed, others may still be written.
-    pub(crate) written: Result<Written>,
+    pub(crate) written: Result<WrittenOperations>,
     /// Changes by other programs that the sync found.
     pub(crate) drift: Vec<Drift>,
     /// The rule counts of the successful families, in iptables mode.
     pub(crate) iptables: BTreeMap<IpFamily, IptablesReport>,
 }
 
-impl Outcome {
+impl SyncResult {
     /// An outcome with these values only.
-    fn new(watch: Stopwatch, written: Result<Written>) -> Self {
+    fn new(watch: Stopwatch, written: Result<WrittenOperations>) -> Self {
         let (drift, iptables) = (Vec::new(), BTreeMap::new());
         Self { full: false, phases: watch.phases, written, drift, iptables }
     }
@@ -77,7 +77,7 @@ impl Outcome {
 
 /// The operations written.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Written {
+pub(crate) struct WrittenOperations {
     pub(crate) operations: Operations,
     pub(crate) bytes: usize,
     /// A summary for people, one per table.

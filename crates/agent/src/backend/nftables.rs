@@ -10,15 +10,17 @@ use ipnet::IpNet;
 use rulegen_compiler::nftables::{self, LiveTable, Patch, ServiceUpdate};
 use rulegen_compiler::{Plan, ServicePlan, node_ports_at, plan};
 use rulegen_kernel::nftables::{
-    Dataplane, DynamicSets, Error, Event, Generation, Missing, NfTables, commit_in_stages, isolate,
-    reconcile,
+    Dataplane, DataplaneError, DynamicSets, Event, Generation, Missing, NfTables, commit_in_stages,
+    isolate, reconcile,
 };
 use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort};
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::bisect;
 use rulegen_ruleset::nftables::{Actual, Key, Name, Table, Transaction, Value};
 
-use super::{Backend, Outcome, Stopwatch, Written, changed_service, plan_of, service_of};
+use super::{
+    Backend, Stopwatch, SyncResult, WrittenOperations, changed_service, plan_of, service_of,
+};
 use stale_clients::StaleClients;
 
 use crate::affinity_clients::{Clients, ReadClients};
@@ -160,7 +162,7 @@ impl<K: Kernel> Nftables<K> {
         plans.map(|plan| (plan.family, LiveTable::new(plan, &self.name))).collect()
     }
 
-    fn sync_at(&mut self, store: &ConfiguredStore, changes: &Changes, now: Instant) -> Outcome {
+    fn sync_at(&mut self, store: &ConfiguredStore, changes: &Changes, now: Instant) -> SyncResult {
         let mut watch = Stopwatch::default();
         let begun = Instant::now();
         let patches = self.compile(store, changes);
@@ -170,7 +172,7 @@ impl<K: Kernel> Nftables<K> {
                 Ok(written) => {
                     self.search_stale_clients(&patches);
                     let written = self.settle(store, &mut watch, Ok(written), now);
-                    return Outcome::new(watch, written);
+                    return SyncResult::new(watch, written);
                 }
                 // The tables in the kernel are not what we expected: read them.
                 Err(error) => {
@@ -183,7 +185,7 @@ impl<K: Kernel> Nftables<K> {
         self.stale_clients.forget_all();
         let written = self.write_all(store, &mut watch, now);
         let written = self.settle(store, &mut watch, written, now);
-        Outcome { full: true, ..Outcome::new(watch, written) }
+        SyncResult { full: true, ..SyncResult::new(watch, written) }
     }
 
     /// Records the result of a sync. After a success, retries the Services in quarantine.
@@ -191,9 +193,9 @@ impl<K: Kernel> Nftables<K> {
         &mut self,
         store: &ConfiguredStore,
         watch: &mut Stopwatch,
-        written: Result<Written>,
+        written: Result<WrittenOperations>,
         now: Instant,
-    ) -> Result<Written> {
+    ) -> Result<WrittenOperations> {
         self.in_sync = written.is_ok();
         let written = written?;
         self.unsettled = Some(BTreeSet::new());
@@ -203,7 +205,7 @@ impl<K: Kernel> Nftables<K> {
         Ok(written)
     }
 
-    fn write(&mut self, patches: &[Patch], watch: &mut Stopwatch) -> Result<Written> {
+    fn write(&mut self, patches: &[Patch], watch: &mut Stopwatch) -> Result<WrittenOperations> {
         let begun = Instant::now();
         let transactions: Vec<Transaction<'_>> = patches.iter().map(Patch::transaction).collect();
         watch.add(Phase::Diff, begun.elapsed());
@@ -236,7 +238,7 @@ impl<K: Kernel> Nftables<K> {
         store: &ConfiguredStore,
         watch: &mut Stopwatch,
         now: Instant,
-    ) -> Result<Written> {
+    ) -> Result<WrittenOperations> {
         let error = match self.compare(watch) {
             Err(error::Error::Nftables(error)) if error.is_about_content() => error,
             done => return done,
@@ -249,7 +251,12 @@ impl<K: Kernel> Nftables<K> {
 
     /// Finds the Services that the kernel rejects. Services that changed since the last successful
     /// sync are tried first.
-    fn isolate(&mut self, store: &ConfiguredStore, error: &Error, now: Instant) -> Result<()> {
+    fn isolate(
+        &mut self,
+        store: &ConfiguredStore,
+        error: &DataplaneError,
+        now: Instant,
+    ) -> Result<()> {
         let plans = self.plans(store);
         let ports = plans.iter().flat_map(|plan| &plan.services);
         let services: BTreeSet<ObjectKey> = ports.map(|port| service_of(&port.name)).collect();
@@ -313,7 +320,11 @@ impl<K: Kernel> Nftables<K> {
     }
 
     /// Adds Services to the tables. If the kernel rejects them, the desired tables are restored.
-    fn add(&mut self, store: &ConfiguredStore, changes: &[&ServiceChange]) -> Result<(), Error> {
+    fn add(
+        &mut self,
+        store: &ConfiguredStore,
+        changes: &[&ServiceChange],
+    ) -> Result<(), DataplaneError> {
         let patches = self.update(store, changes);
         let transactions: Vec<Transaction<'_>> = patches.iter().map(Patch::transaction).collect();
         self.kernel.commit(None, &transactions).inspect_err(|_| {
@@ -323,7 +334,7 @@ impl<K: Kernel> Nftables<K> {
     }
 
     /// Reads everything and writes the difference.
-    fn compare(&mut self, watch: &mut Stopwatch) -> Result<Written> {
+    fn compare(&mut self, watch: &mut Stopwatch) -> Result<WrittenOperations> {
         let tables: Vec<&Table> = self.live.values().map(LiveTable::table).collect();
         let names: Vec<(IpFamily, &Name)> = tables.iter().map(|t| (t.family, &t.name)).collect();
         if !self.kernel.has_all(&names)? {
@@ -341,10 +352,10 @@ impl<K: Kernel> Nftables<K> {
             Ok((operations, summary)) => {
                 let bytes =
                     if operations == Operations::default() { 0 } else { self.kernel.last_bytes() };
-                Ok(Written { operations, bytes, summary })
+                Ok(WrittenOperations { operations, bytes, summary })
             }
             Err(error) => {
-                if matches!(error, Error::Refused(_)) {
+                if matches!(error, DataplaneError::Refused(_)) {
                     refuse_old_kernel(&self.kernel.missing(&tables).unwrap_or_default())?;
                 }
                 Err(error.into())
@@ -354,7 +365,7 @@ impl<K: Kernel> Nftables<K> {
 }
 
 impl<K: Kernel> Backend for Nftables<K> {
-    fn sync(&mut self, store: &ConfiguredStore, changes: &Changes) -> Outcome {
+    fn sync(&mut self, store: &ConfiguredStore, changes: &Changes) -> SyncResult {
         self.sync_at(store, changes, Instant::now())
     }
 
@@ -437,8 +448,8 @@ fn network(value: Value) -> Option<IpNet> {
 pub(crate) trait Kernel: Dataplane + DynamicSets + Send {
     /// The netlink port, by which own commits are recognised.
     fn port(&self) -> u32;
-    fn has_all(&mut self, tables: &[(IpFamily, &Name)]) -> Result<bool, Error>;
-    fn missing(&mut self, tables: &[&Table]) -> Result<Vec<Missing>, Error>;
+    fn has_all(&mut self, tables: &[(IpFamily, &Name)]) -> Result<bool, DataplaneError>;
+    fn missing(&mut self, tables: &[&Table]) -> Result<Vec<Missing>, DataplaneError>;
     /// The number of bytes that the last commit sent.
     fn last_bytes(&self) -> usize;
 }
@@ -448,11 +459,11 @@ impl Kernel for NfTables {
         self.port()
     }
 
-    fn has_all(&mut self, tables: &[(IpFamily, &Name)]) -> Result<bool, Error> {
+    fn has_all(&mut self, tables: &[(IpFamily, &Name)]) -> Result<bool, DataplaneError> {
         self.has_all(tables)
     }
 
-    fn missing(&mut self, tables: &[&Table]) -> Result<Vec<Missing>, Error> {
+    fn missing(&mut self, tables: &[&Table]) -> Result<Vec<Missing>, DataplaneError> {
         self.missing(tables)
     }
 
@@ -473,9 +484,11 @@ const MOST_TRIALS: usize = 200;
 const MOST_RETRIALS: usize = 32;
 
 /// The first rejection: the others are often consequences.
-fn first_refusal(error: &Error) -> String {
+fn first_refusal(error: &DataplaneError) -> String {
     match error {
-        Error::Refused(refusals) => refusals.first().map(ToString::to_string).unwrap_or_default(),
+        DataplaneError::Refused(refusals) => {
+            refusals.first().map(ToString::to_string).unwrap_or_default()
+        }
         error => error.to_string(),
     }
 }
@@ -518,11 +531,11 @@ fn refuse_old_kernel(missing: &[Missing]) -> Result<()> {
     Err(error::Error::UnsupportedKernel(missing.to_vec()))
 }
 
-fn written(kernel: &impl Kernel, transactions: &[Transaction<'_>]) -> Written {
+fn written(kernel: &impl Kernel, transactions: &[Transaction<'_>]) -> WrittenOperations {
     let operations = operations(transactions);
     let nothing = transactions.iter().all(Transaction::is_empty);
     let bytes = if nothing { 0 } else { kernel.last_bytes() };
-    Written { operations, bytes, summary: summaries(transactions) }
+    WrittenOperations { operations, bytes, summary: summaries(transactions) }
 }
 
 fn summaries(transactions: &[Transaction<'_>]) -> Vec<String> {
@@ -566,7 +579,7 @@ impl<K: Dataplane> Dataplane for Timed<'_, K> {
     fn read(
         &mut self,
         tables: &[(IpFamily, &Name)],
-    ) -> Result<(Generation, Vec<Option<Actual>>), Error> {
+    ) -> Result<(Generation, Vec<Option<Actual>>), DataplaneError> {
         let Self { kernel, watch } = self;
         watch.time(Phase::Read, || kernel.read(tables))
     }
@@ -575,7 +588,7 @@ impl<K: Dataplane> Dataplane for Timed<'_, K> {
         &mut self,
         generation: Option<Generation>,
         transactions: &[Transaction<'_>],
-    ) -> Result<(), Error> {
+    ) -> Result<(), DataplaneError> {
         let Self { kernel, watch } = self;
         watch.time(Phase::Commit, || kernel.commit(generation, transactions))
     }
@@ -584,7 +597,7 @@ impl<K: Dataplane> Dataplane for Timed<'_, K> {
         &mut self,
         generation: Generation,
         transactions: &[Transaction<'_>],
-    ) -> Result<(), Error> {
+    ) -> Result<(), DataplaneError> {
         let Self { kernel, watch } = self;
         watch.time(Phase::Commit, || kernel.validate(generation, transactions))
     }

@@ -1,6 +1,6 @@
 use super::*;
-use crate::input::Input;
-use crate::queue::Queue;
+use crate::input::ReconcilerInput;
+use crate::queue::EventQueue;
 
 const WALL: SystemTime = SystemTime::UNIX_EPOCH;
 
@@ -261,15 +261,15 @@ fn source_error_ends_on_success_or_expiry() {
 #[test]
 fn health_checks_fail_if_reconciler_hangs_with_queued_changes() {
     let (clock, mut health) = synced();
-    let Queue { objects, mut inputs, .. } = Queue::new();
+    let EventQueue { objects, mut inputs, .. } = EventQueue::new();
     health.watch_queue(inputs.waiting());
     let verdicts = |health: &Health, seconds| {
         let now = clock.at(seconds);
         [health.healthz(now, WALL), health.livez(now, WALL), health.readyz(now, WALL)]
             .map(|verdict| verdict.ok)
     };
-    objects.put_at(Input::Addresses, clock.at(100));
-    objects.put_at(Input::Addresses, clock.at(150));
+    objects.put_at(ReconcilerInput::Addresses, clock.at(100));
+    objects.put_at(ReconcilerInput::Addresses, clock.at(150));
     assert_eq!(verdicts(&health, 159), [true; 3]);
     assert_eq!(verdicts(&health, 160), [false; 3]);
     let body = health.readyz(clock.at(160), WALL).body;

@@ -124,8 +124,8 @@ impl Tables {
 
 impl Slot {
     /// A handle to report that the request is complete.
-    pub(super) fn request(&self) -> Request {
-        Request { admission: self.admission.clone(), at: self.at }
+    pub(super) fn request(&self) -> RequestState {
+        RequestState { admission: self.admission.clone(), at: self.at }
     }
 
     /// Resolves when the connection has to end for another one.
@@ -144,12 +144,12 @@ impl Drop for Slot {
 
 /// The state of a connection's request.
 #[derive(Debug, Clone)]
-pub(super) struct Request {
+pub(super) struct RequestState {
     admission: Admission,
     at: SlotPosition,
 }
 
-impl Request {
+impl RequestState {
     /// The request is complete, so the response can be sent.
     pub(super) fn is_complete(&self) {
         let at = self.at;

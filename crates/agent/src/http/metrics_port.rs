@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::host::misdirected;
 use super::{Answer, Request, Response, Router};
-use crate::about::About;
+use crate::about::ProcessInfo;
 use crate::health::SharedHealth;
 use crate::metrics::Metrics;
 
@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 /// objects or node settings require a Host header with an address or name of the node. Scrapes and
 /// probes accept any Host header.
 pub(crate) fn metrics_port(
-    about: Arc<About>,
+    about: Arc<ProcessInfo>,
     metrics: Arc<Metrics>,
     health: SharedHealth,
     pages: Router,
@@ -41,7 +41,7 @@ pub(crate) fn metrics_port(
 
 const FOR_ANY_NAME: [&str; 5] = ["/healthz", "/metrics", "/metrics/slis", "/proxyMode", "/statusz"];
 
-fn own_response(request: &Request<'_>, about: &About, metrics: &Metrics) -> Option<Response> {
+fn own_response(request: &Request<'_>, about: &ProcessInfo, metrics: &Metrics) -> Option<Response> {
     Some(match request.path {
         "/healthz" => Response::text(StatusCode::OK, "ok"),
         "/metrics" => samples(metrics.text()),
@@ -64,12 +64,12 @@ fn samples(text: prometheus::Result<String>) -> Response {
     }
 }
 
-fn configz(about: &About) -> Response {
+fn configz(about: &ProcessInfo) -> Response {
     let body = json!({ "kubeproxy.config.k8s.io": about.configuration });
     Response::json(StatusCode::OK, body.to_string())
 }
 
-fn flagz(about: &About, wants_json: bool) -> Response {
+fn flagz(about: &ProcessInfo, wants_json: bool) -> Response {
     if wants_json {
         let flags = about.flags.iter().map(|(name, value)| (name.clone(), json!(value)));
         return page("Flagz", &json!({ "flags": flags.collect::<Map<_, _>>() }));
@@ -81,7 +81,7 @@ fn flagz(about: &About, wants_json: bool) -> Response {
     Response::text(StatusCode::OK, text)
 }
 
-fn statusz(about: &About, up: Duration, wants_json: bool) -> Response {
+fn statusz(about: &ProcessInfo, up: Duration, wants_json: bool) -> Response {
     let started = Timestamp::try_from(about.started).unwrap_or(Timestamp::UNIX_EPOCH);
     if wants_json {
         let status = json!({

@@ -205,7 +205,7 @@ async fn converse(
     stream: &mut TcpStream,
     router: Router,
     limits: &Limits,
-    complete: admission::Request,
+    complete: admission::RequestState,
 ) -> hyper::Result<()> {
     let header_bytes = limits.header_bytes.max(LEAST_HEADER_BYTES);
     let body_bytes = limits.body_bytes;

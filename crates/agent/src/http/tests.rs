@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::*;
-use crate::about::About;
+use crate::about::ProcessInfo;
 use crate::health::{Health, SharedHealth};
 use crate::metrics::{Build, Metrics, Probe};
 
@@ -371,7 +371,7 @@ fn health_port_answers_healthz_livez_readyz() {
 
 #[test]
 fn metrics_port_answers_every_path() {
-    let about = About {
+    let about = ProcessInfo {
         node: "node-1".into(),
         mode: ProxyMode::Nftables,
         configuration: serde_json::json!({"kind": "KubeProxyConfiguration", "mode": "nftables"}),

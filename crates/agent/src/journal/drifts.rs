@@ -29,12 +29,12 @@ pub(crate) struct DriftRecord {
     /// The number of commits.
     pub(crate) commits: usize,
     /// How it ended; `None` while the rules are not in sync.
-    pub(crate) end: Option<End>,
+    pub(crate) end: Option<DriftEnd>,
 }
 
 /// How drift ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum DriftEnd {
     /// The changes were reverted.
     Repaired(SystemTime),
     /// There was nothing left to revert.
@@ -64,10 +64,10 @@ impl Drifts {
     }
 
     pub(super) fn add_undone(&mut self, drift: &Drift, at: SystemTime) {
-        self.push(drift, at, Some(End::Repaired(at)));
+        self.push(drift, at, Some(DriftEnd::Repaired(at)));
     }
 
-    fn push(&mut self, drift: &Drift, at: SystemTime, end: Option<End>) {
+    fn push(&mut self, drift: &Drift, at: SystemTime, end: Option<DriftEnd>) {
         let (program, pid) = (drift.program().to_owned(), drift.pid());
         let is_thread = drift.is_thread();
         let (changes, more, commits) = (Vec::new(), 0, 1);
@@ -80,7 +80,7 @@ impl Drifts {
     }
 
     pub(super) fn end(&mut self, at: SystemTime, has_written: bool) {
-        let end = if has_written { End::Repaired(at) } else { End::Nothing(at) };
+        let end = if has_written { DriftEnd::Repaired(at) } else { DriftEnd::Nothing(at) };
         self.0.iter_mut().filter(|record| record.end.is_none()).for_each(|r| r.end = Some(end));
     }
 }

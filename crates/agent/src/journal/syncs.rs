@@ -13,7 +13,7 @@ const LONGEST_ERROR: usize = 2000;
 
 /// The trigger of a sync.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Cause {
+pub(crate) struct SyncTrigger {
     /// The number of pending Service changes.
     pub(crate) services: usize,
     /// The number of pending EndpointSlice changes.
@@ -25,8 +25,8 @@ pub(crate) struct Cause {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Running {
-    pub(crate) cause: Cause,
+pub(crate) struct RunningSync {
+    pub(crate) cause: SyncTrigger,
     pub(crate) began: Instant,
     /// Its start by the wall clock.
     pub(crate) wall: SystemTime,
@@ -35,7 +35,7 @@ pub(crate) struct Running {
 /// A finished sync, or a series of syncs that failed with the same error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SyncRecord {
-    pub(crate) cause: Cause,
+    pub(crate) cause: SyncTrigger,
     /// The number of Services whose rules changed.
     pub(crate) services: usize,
     /// Whether it was a full resync.
@@ -56,7 +56,7 @@ pub(crate) struct SyncRecord {
 /// The last entries, the newest last.
 #[derive(Debug, Default)]
 pub(crate) struct Syncs {
-    running: Option<Running>,
+    running: Option<RunningSync>,
     ended: VecDeque<SyncRecord>,
     /// The number of no-op resyncs since the last entry.
     no_op_resyncs: u64,
@@ -65,7 +65,7 @@ pub(crate) struct Syncs {
 
 impl Syncs {
     /// The running sync.
-    pub(crate) fn running(&self) -> Option<Running> {
+    pub(crate) fn running(&self) -> Option<RunningSync> {
         self.running
     }
 
@@ -90,7 +90,7 @@ impl Syncs {
         (newest.error.is_some() && self.no_op_resyncs == 0).then_some(newest)
     }
 
-    pub(super) fn begins(&mut self, running: Running) {
+    pub(super) fn begins(&mut self, running: RunningSync) {
         self.running = Some(running);
     }
 
@@ -123,7 +123,7 @@ impl Syncs {
     }
 }
 
-fn record(cause: Cause, report: &SyncReport, services: usize) -> SyncRecord {
+fn record(cause: SyncTrigger, report: &SyncReport, services: usize) -> SyncRecord {
     // The number of further rejections depends on what is pending.
     let first = |error: &String| error.split("; ").next().unwrap_or_default().to_owned();
     let cut = |error: String| error.chars().take(LONGEST_ERROR).collect();

@@ -22,7 +22,7 @@ fn report(at: u64, error: Option<&str>) -> SyncReport {
 }
 
 fn sync(journal: &Journal, report: &SyncReport, found_nothing: bool) {
-    let cause = Cause { services: 1, ..Cause::default() };
+    let cause = SyncTrigger { services: 1, ..SyncTrigger::default() };
     journal.begins(cause, Instant::now(), SystemTime::UNIX_EPOCH);
     journal.ended(report, 1, found_nothing);
 }
@@ -69,7 +69,7 @@ fn no_op_resyncs_are_only_counted() {
         assert_eq!(pages.syncs.last_success(), Some(report(8, None).finished));
         assert!(pages.syncs.running().is_none());
     });
-    journal.begins(Cause::default(), Instant::now(), SystemTime::UNIX_EPOCH);
+    journal.begins(SyncTrigger::default(), Instant::now(), SystemTime::UNIX_EPOCH);
     assert!(journal.with(|pages| pages.syncs.running().is_some()));
 }
 
@@ -121,9 +121,10 @@ fn drift_stays_open_until_it_is_repaired() {
     journal.drifted(&drift("other", 1), at + SECOND);
     journal.repaired(at + SECOND * 2, false);
     journal.with(|pages| {
-        let ends: Vec<Option<End>> = pages.drifts.newest_first().map(|drift| drift.end).collect();
-        let repaired = Some(End::Repaired(at + SECOND));
-        assert_eq!(ends, [Some(End::Nothing(at + SECOND * 2)), repaired, repaired]);
+        let ends: Vec<Option<DriftEnd>> =
+            pages.drifts.newest_first().map(|drift| drift.end).collect();
+        let repaired = Some(DriftEnd::Repaired(at + SECOND));
+        assert_eq!(ends, [Some(DriftEnd::Nothing(at + SECOND * 2)), repaired, repaired]);
     });
     (0..900).for_each(|n| journal.drifted(&drift(&n.to_string(), 1), at));
     assert_eq!(journal.with(|pages| pages.drifts.newest_first().count()), 200);

@@ -4,7 +4,7 @@ use std::env::consts::{ARCH, OS};
 
 use prometheus::{IntGaugeVec, Opts, Result};
 
-use super::register::Register;
+use super::register::Registration;
 
 /// The build information; unknown fields are empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,7 +18,7 @@ pub struct Build {
 }
 
 /// `kubernetes_build_info`, a metric of all Kubernetes components.
-pub(super) fn register(register: &Register<'_>, build: &Build) -> Result<()> {
+pub(super) fn register(register: &Registration<'_>, build: &Build) -> Result<()> {
     let labels = [
         "build_date",
         "compiler",

@@ -24,7 +24,7 @@ pub struct ServiceConnections {
 
 /// The last reading. Each reading replaces the previous one, so that deleted ports disappear.
 #[derive(Clone)]
-pub(super) struct Connections {
+pub(super) struct ConnectionMetrics {
     desc: Desc,
     read: Arc<Mutex<Vec<ServiceConnections>>>,
 }
@@ -32,7 +32,7 @@ pub(super) struct Connections {
 const NAME: &str = "rulegen_service_connections_total";
 const HELP: &str = "Connections to service ports opened through this node";
 
-impl Connections {
+impl ConnectionMetrics {
     pub(super) fn new() -> Result<Self> {
         let labels = ["namespace", "port", "protocol", "service"].map(str::to_owned).to_vec();
         let desc = Opts::new(NAME, HELP).variable_labels(labels).describe()?;
@@ -44,7 +44,7 @@ impl Connections {
     }
 }
 
-impl Collector for Connections {
+impl Collector for ConnectionMetrics {
     fn desc(&self) -> Vec<&Desc> {
         vec![&self.desc]
     }

@@ -2,7 +2,7 @@
 
 use prometheus::{IntGaugeVec, Opts, Result};
 
-use super::register::Register;
+use super::register::Registration;
 
 /// The gates of kube-proxy 1.36 with their stages (pkg/features/kube_features.go); a stage is empty
 /// once a feature is generally available.
@@ -15,7 +15,7 @@ const FEATURES: [(&str, &str); 6] = [
     ("PreferSameTrafficDistribution", ""),
 ];
 
-pub(super) fn register(register: &Register<'_>) -> Result<()> {
+pub(super) fn register(register: &Registration<'_>) -> Result<()> {
     let help = "Whether a feature of Kubernetes is enabled, by its stage";
     let opts = Opts::new("kubernetes_feature_enabled", help);
     let features = register.register(IntGaugeVec::new(opts, &["name", "stage"])?)?;

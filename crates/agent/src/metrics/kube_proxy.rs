@@ -7,7 +7,7 @@ use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, Result};
 use rulegen_config::ProxyMode;
 use rulegen_net::IpFamily;
 
-use super::register::{PerFamily, Register, count, gauge};
+use super::register::{PerFamily, Registration, count, gauge};
 use crate::report::{ConntrackReport, FamilyReport, IptablesReport, ObjectChanges, SyncReport};
 
 /// The metrics of both modes.
@@ -45,7 +45,7 @@ struct Iptables {
 }
 
 impl KubeProxy {
-    pub(super) fn new(register: &Register<'_>, mode: ProxyMode) -> Result<Self> {
+    pub(super) fn new(register: &Registration<'_>, mode: ProxyMode) -> Result<Self> {
         let seconds = |name, help| register.family_histograms(name, help, sync_buckets()?);
         Ok(Self {
             sync: seconds(
@@ -169,7 +169,7 @@ impl KubeProxy {
 }
 
 impl Mode {
-    fn new(register: &Register<'_>, mode: ProxyMode) -> Result<Self> {
+    fn new(register: &Registration<'_>, mode: ProxyMode) -> Result<Self> {
         match mode {
             ProxyMode::Iptables => Iptables::new(register).map(Mode::Iptables),
             ProxyMode::Nftables => {
@@ -207,7 +207,7 @@ impl Mode {
 }
 
 impl Iptables {
-    fn new(register: &Register<'_>) -> Result<Self> {
+    fn new(register: &Registration<'_>) -> Result<Self> {
         // kube-proxy reads these two from nfacct objects, which our rules do not use.
         register.counter(
             "kubeproxy_iptables_ct_state_invalid_dropped_packets_total",

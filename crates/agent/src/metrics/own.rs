@@ -9,8 +9,8 @@ use rulegen_model::Kind;
 use rulegen_net::IpFamily;
 
 use super::kube_proxy::sync_buckets;
-use super::register::{PerFamily, Register, count, gauge};
-use crate::left_out::Reason;
+use super::register::{PerFamily, Registration, count, gauge};
+use crate::left_out::LeftOutKind;
 use crate::report::{Operations, Phase, SyncReport};
 
 pub(super) struct Own {
@@ -37,7 +37,7 @@ pub(super) struct Own {
 const MOST_WRITERS: usize = 50;
 
 impl Own {
-    pub(super) fn new(register: &Register<'_>) -> Result<Self> {
+    pub(super) fn new(register: &Registration<'_>) -> Result<Self> {
         Ok(Self {
             phases: register.histograms(
                 (
@@ -81,7 +81,7 @@ impl Own {
                     "Services without rules because they were left out, by reason",
                 ),
                 "reason",
-                Reason::ALL.map(Reason::label),
+                LeftOutKind::ALL.map(LeftOutKind::label),
             )?,
             services: register.family_gauges("rulegen_services", "Services with rules")?,
             service_ports: register
@@ -151,7 +151,7 @@ impl Own {
         }
     }
 
-    pub(super) fn left_out(&self, reason: Reason, number: usize) {
+    pub(super) fn left_out(&self, reason: LeftOutKind, number: usize) {
         if let Ok(gauge_of) = self.left_out.get_metric_with_label_values(&[reason.label()]) {
             gauge_of.set(gauge(number));
         }

@@ -17,9 +17,9 @@ const GOROUTINES: (&str, &str) =
     ("go_goroutines", "Threads; rulegen has no goroutines, but dashboards show this name");
 
 /// Reads /proc at each scrape.
-pub(super) struct Process(Vec<Desc>);
+pub(super) struct ProcessMetrics(Vec<Desc>);
 
-impl Process {
+impl ProcessMetrics {
     pub(super) fn new() -> Result<Self> {
         let all = [RECEIVED, SENT, MOST_MEMORY, GOROUTINES];
         let describe = |(name, help)| Opts::new(name, help).describe();
@@ -27,7 +27,7 @@ impl Process {
     }
 }
 
-impl Collector for Process {
+impl Collector for ProcessMetrics {
     fn desc(&self) -> Vec<&Desc> {
         self.0.iter().collect()
     }

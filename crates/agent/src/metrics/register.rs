@@ -8,7 +8,7 @@ use prometheus::{
 use rulegen_net::IpFamily;
 
 /// All known label values exist from the start, so that dashboards show 0 instead of no data.
-pub(super) struct Register<'a> {
+pub(super) struct Registration<'a> {
     pub(super) registry: &'a Registry,
     pub(super) families: &'a [IpFamily],
 }
@@ -29,7 +29,7 @@ impl<M> PerFamily<M> {
 
 const FAMILY: &str = "ip_family";
 
-impl Register<'_> {
+impl Registration<'_> {
     pub(super) fn counter(&self, name: &str, help: &str) -> Result<IntCounter> {
         self.register(IntCounter::new(name, help)?)
     }

@@ -21,7 +21,7 @@ pub(super) struct Page<W> {
 
 /// An event of a watch.
 #[derive(Debug)]
-pub(super) enum WatchEvent<W> {
+pub(super) enum StreamEvent<W> {
     /// `ADDED` or `MODIFIED`, with the resource version.
     Put(ApiObject<W>, String),
     /// `DELETED`, with the resource version.
@@ -123,16 +123,16 @@ struct RawBookmark {
 ///
 /// # Errors
 /// It is not an event about an object of this kind.
-pub(super) fn event<W: Watched>(line: &[u8]) -> Result<WatchEvent<W>, WrongAnswer> {
+pub(super) fn event<W: Watched>(line: &[u8]) -> Result<StreamEvent<W>, WrongAnswer> {
     let raw: RawEvent = serde_json::from_slice(line).map_err(|e| not_json("event", e, line))?;
     let json = raw.object.ok_or(WrongAnswer::Missing("object"))?;
     match raw.event.as_str() {
         "ADDED" | "MODIFIED" => {
-            versioned(json).map(|(object, version)| WatchEvent::Put(object, version))
+            versioned(json).map(|(object, version)| StreamEvent::Put(object, version))
         }
-        "DELETED" => versioned(json).map(|(object, version)| WatchEvent::Gone(object, version)),
-        "BOOKMARK" => bookmark::<W>(json).map(WatchEvent::Bookmark),
-        "ERROR" => status(json).map(WatchEvent::Failed),
+        "DELETED" => versioned(json).map(|(object, version)| StreamEvent::Gone(object, version)),
+        "BOOKMARK" => bookmark::<W>(json).map(StreamEvent::Bookmark),
+        "ERROR" => status(json).map(StreamEvent::Failed),
         other => Err(WrongAnswer::EventType(start(other.as_bytes()))),
     }
 }
@@ -274,22 +274,22 @@ mod tests {
 
     const SLICE: &str = r#"{"kind":"EndpointSlice","apiVersion":"discovery.k8s.io/v1","addressType":"IPv4","metadata":{"name":"a","namespace":"b","resourceVersion":"7"}}"#;
 
-    fn watched(kind: &str, object: &str) -> Result<WatchEvent<EndpointSlices>, WrongAnswer> {
+    fn watched(kind: &str, object: &str) -> Result<StreamEvent<EndpointSlices>, WrongAnswer> {
         event(format!("{{\"type\":{kind:?},\"object\":{object}}}").as_bytes())
     }
 
     #[test]
     fn watch_event_fields_may_have_any_order() {
         let put = watched("ADDED", SLICE);
-        assert!(matches!(&put, Ok(WatchEvent::Put(_, version)) if version == "7"), "{put:?}");
+        assert!(matches!(&put, Ok(StreamEvent::Put(_, version)) if version == "7"), "{put:?}");
         let gone = event::<EndpointSlices>(
             format!("{{\"object\":{SLICE},\"type\":\"DELETED\"}}").as_bytes(),
         );
-        assert!(matches!(&gone, Ok(WatchEvent::Gone(_, version)) if version == "7"), "{gone:?}");
+        assert!(matches!(&gone, Ok(StreamEvent::Gone(_, version)) if version == "7"), "{gone:?}");
         let bookmark = watched("BOOKMARK", SLICE);
-        assert!(matches!(&bookmark, Ok(WatchEvent::Bookmark(version)) if version == "7"));
+        assert!(matches!(&bookmark, Ok(StreamEvent::Bookmark(version)) if version == "7"));
         let error = watched("ERROR", r#"{"kind":"Status","code":410,"message":"too old"}"#);
-        assert!(matches!(&error, Ok(WatchEvent::Failed(status)) if status.code == 410));
+        assert!(matches!(&error, Ok(StreamEvent::Failed(status)) if status.code == 410));
     }
 
     #[test]

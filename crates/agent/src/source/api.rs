@@ -20,13 +20,13 @@ use rulegen_model::Kind;
 use tokio::time::{sleep, timeout};
 
 use super::Sink;
-use super::answer::{Page, WatchEvent};
-use super::client::{CONNECT_TIMEOUT, Connection};
+use super::answer::{Page, StreamEvent};
+use super::client::{ApiConnection, CONNECT_TIMEOUT};
 use super::event_forwarder::EventForwarder;
 use super::list_version::ListVersion;
 use super::object::{EndpointSlices, Nodes, ServiceCidrs, Services, Watched};
-use super::pages::Pages;
-use super::request::{self, Error};
+use super::pages::ListPages;
+use super::request::{self, RequestError};
 use super::watch_failures::{LONGEST_PAUSE, Server, WatchFailures};
 use crate::input;
 use crate::queue::Ended;
@@ -55,8 +55,13 @@ pub(crate) trait Watches: Clone + Send + Sync + 'static {
 }
 
 /// Watches all kinds until the agent exits.
-pub(crate) async fn watch(connection: Connection, node: String, sink: Sink, metrics: impl Watches) {
-    let Connection { client, address, .. } = connection;
+pub(crate) async fn watch(
+    connection: ApiConnection,
+    node: String,
+    sink: Sink,
+    metrics: impl Watches,
+) {
+    let ApiConnection { client, address, .. } = connection;
     let server = Server::new(address);
     let own = Selection { labels: None, fields: Some(format!("metadata.name={node}")) };
     let services = Selection::new(Some(SERVICES_LABELS), Some(SERVICES_FIELDS));
@@ -152,8 +157,8 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
     }
 
     /// Lists all objects. Returns the resource version from which to watch.
-    async fn list(&mut self) -> Result<Result<String, Error>, Ended> {
-        let mut pages = Pages::new(self.list_version.set(self.selection.list()));
+    async fn list(&mut self) -> Result<Result<String, RequestError>, Ended> {
+        let mut pages = ListPages::new(self.list_version.set(self.selection.list()));
         loop {
             let is_first = pages.is_first();
             let page = match self.page(&pages).await?.and_then(|page| Ok(pages.turn(page)?)) {
@@ -175,7 +180,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
         }
     }
 
-    async fn page(&mut self, pages: &Pages) -> Result<Result<Page<W>, Error>, Ended> {
+    async fn page(&mut self, pages: &ListPages) -> Result<Result<Page<W>, RequestError>, Ended> {
         let mut answer = pin!(request::list::<W>(self.client, pages.parameters()));
         if let Ok(page) = timeout(SLOW, &mut answer).await {
             return Ok(page);
@@ -185,7 +190,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
         Ok(answer.await)
     }
 
-    async fn after_list(&mut self, error: &Error) -> Result<Duration, Ended> {
+    async fn after_list(&mut self, error: &RequestError) -> Result<Duration, Ended> {
         if W::KIND == Kind::ServiceCidr && is_absence(error, self.forwarder.has_list) {
             if !std::mem::replace(&mut self.was_absent, true) {
                 tracing::info!("no ServiceCIDR API; unused cluster IPs are not rejected");
@@ -224,7 +229,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
             match self.watch(&mut version).await? {
                 Ok(()) => {}
                 Err(error) if needs_list(&error) => {
-                    if let Error::Wrong(_) = error {
+                    if let RequestError::Wrong(_) = error {
                         self.list_version.doubt();
                     }
                     self.failed(&error).await?;
@@ -239,7 +244,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
     }
 
     /// Runs one watch to its end and updates the resource version.
-    async fn watch(&mut self, version: &mut String) -> Result<Result<(), Error>, Ended> {
+    async fn watch(&mut self, version: &mut String) -> Result<Result<(), RequestError>, Ended> {
         let parameters = self.selection.watch();
         let mut lines = match request::watch(self.client, W::PATH, &parameters, version).await {
             Ok(lines) => lines,
@@ -250,31 +255,31 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
                 Ok(Some(event)) => event,
                 Ok(None) => return Ok(Ok(())),
                 // Handled like a normal end: if the server is gone, the next attempt reports it.
-                Err(error @ (Error::Unreachable(_) | Error::Silent(_))) => {
+                Err(error @ (RequestError::Unreachable(_) | RequestError::Silent(_))) => {
                     tracing::debug!(kind = W::KIND.name(), %error, "watch closed, restarting");
                     return Ok(Ok(()));
                 }
                 Err(error) => return Ok(Err(error)),
             };
             match event {
-                WatchEvent::Put(object, newer) => {
+                StreamEvent::Put(object, newer) => {
                     self.list_version.saw(&newer);
                     *version = newer;
                     self.works().await?;
                     self.forwarder.put(object, true).await?;
                 }
-                WatchEvent::Gone(object, newer) => {
+                StreamEvent::Gone(object, newer) => {
                     self.list_version.saw(&newer);
                     *version = newer;
                     self.works().await?;
                     self.forwarder.gone(object).await?;
                 }
-                WatchEvent::Bookmark(newer) => {
+                StreamEvent::Bookmark(newer) => {
                     self.list_version.saw(&newer);
                     *version = newer;
                     self.works().await?;
                 }
-                WatchEvent::Failed(status) => return Ok(Err(Error::Refused(status))),
+                StreamEvent::Failed(status) => return Ok(Err(RequestError::Refused(status))),
             }
         }
     }
@@ -283,7 +288,7 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
         if self.troubles.over() { self.forwarder.source(W::KIND, None).await } else { Ok(()) }
     }
 
-    async fn failed(&mut self, error: &Error) -> Result<Duration, Ended> {
+    async fn failed(&mut self, error: &RequestError) -> Result<Duration, Ended> {
         self.metrics.restarted(W::KIND);
         let pause = self.troubles.failed(error);
         let until = Instant::now() + pause + CONNECT_TIMEOUT + CONNECT_TIMEOUT;
@@ -295,28 +300,28 @@ impl<'a, W: Watched, T: Watches> Watch<'a, W, T> {
 
 /// Whether a new list is needed: an invalid line may have hidden an event, and an expired version
 /// stays expired.
-fn needs_list(error: &Error) -> bool {
+fn needs_list(error: &RequestError) -> bool {
     match error {
-        Error::Wrong(_) => true,
-        Error::Refused(status) => status.code == 410,
-        Error::Unreachable(_) | Error::Silent(_) => false,
+        RequestError::Wrong(_) => true,
+        RequestError::Refused(status) => status.code == 410,
+        RequestError::Unreachable(_) | RequestError::Silent(_) => false,
     }
 }
 
 /// Whether the server does not support the field selector `spec.clusterIP`.
-pub(super) fn is_unselectable(error: &Error) -> bool {
-    matches!(error, Error::Refused(status) if status.code == 400)
+pub(super) fn is_unselectable(error: &RequestError) -> bool {
+    matches!(error, RequestError::Refused(status) if status.code == 400)
 }
 
 /// Whether the role does not allow a request.
-pub(super) fn is_forbidden(error: &Error) -> bool {
-    matches!(error, Error::Refused(status) if status.code == 403)
+pub(super) fn is_forbidden(error: &RequestError) -> bool {
+    matches!(error, RequestError::Refused(status) if status.code == 403)
 }
 
 /// Whether the cluster does not have a kind. If it could be listed before, it does exist: another
 /// server responds.
-pub(super) fn is_absence(error: &Error, was_shown: bool) -> bool {
-    matches!(error, Error::Refused(status) if status.code == 404) && !was_shown
+pub(super) fn is_absence(error: &RequestError, was_shown: bool) -> bool {
+    matches!(error, RequestError::Refused(status) if status.code == 404) && !was_shown
 }
 
 #[cfg(test)]
@@ -326,17 +331,17 @@ mod tests {
     use super::super::answer::WrongAnswer;
     use super::*;
 
-    fn status(code: u16) -> Error {
-        Error::Refused(Box::new(Status { code, ..Status::default() }))
+    fn status(code: u16) -> RequestError {
+        RequestError::Refused(Box::new(Status { code, ..Status::default() }))
     }
 
     #[test]
     fn watch_failure_that_may_lose_events_needs_a_new_list() {
-        assert!(needs_list(&Error::Wrong(WrongAnswer::EventType("X".to_owned()))));
+        assert!(needs_list(&RequestError::Wrong(WrongAnswer::EventType("X".to_owned()))));
         assert!(needs_list(&status(410)));
         // Continues from the last reported version.
         assert!(!needs_list(&status(500)));
-        assert!(!needs_list(&Error::Silent(Duration::ZERO)));
+        assert!(!needs_list(&RequestError::Silent(Duration::ZERO)));
     }
 
     #[test]

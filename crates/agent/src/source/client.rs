@@ -37,7 +37,7 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const SILENCE: Duration = Duration::from_secs(150);
 
 /// A client with its server.
-pub(crate) struct Connection {
+pub(crate) struct ApiConnection {
     pub(crate) client: Client,
     /// The server's address, for messages.
     pub(crate) address: String,
@@ -48,7 +48,7 @@ pub(crate) struct Connection {
 ///
 /// # Errors
 /// The URL, the kubeconfig or the credentials are missing or invalid.
-pub(crate) async fn connect(options: &ApiOptions) -> Result<Connection> {
+pub(crate) async fn connect(options: &ApiOptions) -> Result<ApiConnection> {
     let mut config = config(options).await?;
     if let Some(master) = &options.master {
         config.cluster_url = parse(master)?;
@@ -71,7 +71,7 @@ pub(crate) async fn connect(options: &ApiOptions) -> Result<Connection> {
         .with_layer(&layer_fn(|inner| Throttle::new(inner, metrics.clone())))
         .with_layer(&layer_fn(Bounded))
         .build();
-    Ok(Connection { client, address, metrics })
+    Ok(ApiConnection { client, address, metrics })
 }
 
 /// The format of client-go, by which audit logs and metrics of the API server distinguish clients.

@@ -9,7 +9,7 @@ use rulegen_os::memory;
 
 use super::Sink;
 use super::object::{ApiObject, Watched};
-use crate::input::{Input, SourceError};
+use crate::input::{ReconcilerInput, SourceError};
 use crate::queue::Ended;
 
 /// Forwards events, except those older than one already forwarded.
@@ -27,25 +27,25 @@ impl<'a> EventForwarder<'a> {
 
     pub(super) async fn list_begins(&mut self, kind: Kind) -> Result<(), Ended> {
         self.versions = Versions::default();
-        self.send(Input::Object(StoreEvent::ListBegan(kind)), 1).await
+        self.send(ReconcilerInput::Object(StoreEvent::ListBegan(kind)), 1).await
     }
 
     pub(super) async fn list_ends(&mut self, kind: Kind) -> Result<(), Ended> {
         memory::release_free_pages();
         self.has_list = true;
-        self.send(Input::Object(StoreEvent::ListEnded(kind)), 1).await
+        self.send(ReconcilerInput::Object(StoreEvent::ListEnded(kind)), 1).await
     }
 
     /// Reports that there are no objects of a kind.
     pub(super) async fn none(&mut self, kind: Kind) -> Result<(), Ended> {
         self.has_list = false;
-        self.send(Input::Object(StoreEvent::ListBegan(kind)), 1).await?;
-        self.send(Input::Object(StoreEvent::ListEnded(kind)), 1).await
+        self.send(ReconcilerInput::Object(StoreEvent::ListBegan(kind)), 1).await?;
+        self.send(ReconcilerInput::Object(StoreEvent::ListEnded(kind)), 1).await
     }
 
     /// Reports that ServiceCIDRs cannot be listed, but may exist.
     pub(super) async fn service_cidrs_unknown(&mut self) -> Result<(), Ended> {
-        self.send(Input::ServiceCidrsUnknown, 1).await
+        self.send(ReconcilerInput::ServiceCidrsUnknown, 1).await
     }
 
     /// Reports an object. Most objects of a list existed before, so they do not count for the
@@ -62,11 +62,13 @@ impl<'a> EventForwarder<'a> {
         match object.object {
             Ok(mut object) => {
                 if let Some(time) = trigger_time(&mut object).filter(|_| is_news) {
-                    self.send(Input::Triggered(time), 1).await?;
+                    self.send(ReconcilerInput::Triggered(time), 1).await?;
                 }
-                self.send(Input::Object(StoreEvent::Put(Box::new(object))), size).await
+                self.send(ReconcilerInput::Object(StoreEvent::Put(Box::new(object))), size).await
             }
-            Err(problem) => self.send(Input::Unreadable(W::KIND, key, problem), size).await,
+            Err(problem) => {
+                self.send(ReconcilerInput::Unreadable(W::KIND, key, problem), size).await
+            }
         }
     }
 
@@ -76,7 +78,7 @@ impl<'a> EventForwarder<'a> {
             return Ok(());
         }
         self.versions.is_gone(&key);
-        self.send(Input::Object(StoreEvent::Gone(W::KIND, key)), 1).await
+        self.send(ReconcilerInput::Object(StoreEvent::Gone(W::KIND, key)), 1).await
     }
 
     /// Reports that the source of a kind failed or recovered.
@@ -85,10 +87,10 @@ impl<'a> EventForwarder<'a> {
         kind: Kind,
         trouble: Option<SourceError>,
     ) -> Result<(), Ended> {
-        self.send(Input::Source(kind.name(), trouble), 1).await
+        self.send(ReconcilerInput::Source(kind.name(), trouble), 1).await
     }
 
-    async fn send(&self, input: Input, weight: usize) -> Result<(), Ended> {
+    async fn send(&self, input: ReconcilerInput, weight: usize) -> Result<(), Ended> {
         self.sink.send(input, weight).await
     }
 }

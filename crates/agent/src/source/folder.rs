@@ -15,7 +15,7 @@ use rulegen_os::{FolderWatcher, memory};
 
 use super::Sink;
 use super::event_forwarder::trigger_time;
-use crate::input::{Input, SourceError};
+use crate::input::{ReconcilerInput, SourceError};
 use crate::queue::Ended;
 
 /// The function that reads all manifests of a folder, shared with other commands.
@@ -143,12 +143,12 @@ impl Delay {
 }
 
 fn send_problem(problem: &Problem, sink: &Sink) -> Result<(), Ended> {
-    sink.send_blocking(Input::Problem(Box::new(problem.clone())), 1)
+    sink.send_blocking(ReconcilerInput::Problem(Box::new(problem.clone())), 1)
 }
 
 fn send_trouble(trouble: Option<&Problem>, sink: &Sink) -> Result<(), Ended> {
     let trouble = trouble.map(|problem| SourceError { why: problem.to_string(), until: None });
-    sink.send_blocking(Input::Source("the manifests", trouble), 1)
+    sink.send_blocking(ReconcilerInput::Source("the manifests", trouble), 1)
 }
 
 fn warn_of_partial_input(folder: &Path, error: &Problem, was_complete: bool) {
@@ -175,14 +175,14 @@ fn replace_all(objects: Vec<Object>, sink: &Sink) -> Result<(), Ended> {
     let events = events.chain(objects.into_iter().map(put));
     let events: Vec<_> = events.chain(Kind::ALL.map(StoreEvent::ListEnded)).collect();
     let weight = events.len();
-    sink.send_blocking(Input::Objects(events), weight)
+    sink.send_blocking(ReconcilerInput::Objects(events), weight)
 }
 
 /// Adds objects without removing any.
 fn add(objects: Vec<Object>, sink: &Sink) -> Result<(), Ended> {
     let events: Vec<_> = objects.into_iter().map(put).collect();
     let weight = events.len();
-    sink.send_blocking(Input::Objects(events), weight)
+    sink.send_blocking(ReconcilerInput::Objects(events), weight)
 }
 
 fn put(mut object: Object) -> StoreEvent {

@@ -7,11 +7,11 @@ use kube::api::ListParams;
 use rulegen_model::{Kind, Object, Objects, Problem, Severity, Source, Sourced};
 
 use super::api::{is_absence, is_forbidden, is_unselectable};
-use super::client::{ApiOptions, Connection, connect};
+use super::client::{ApiConnection, ApiOptions, connect};
 use super::object::{
     ApiObject, EndpointSlices, LabelledServices, Nodes, ServiceCidrs, Services, Watched,
 };
-use super::pages::{PAGE, Pages};
+use super::pages::{ListPages, PAGE};
 use super::request;
 use crate::error::{Error, Result};
 
@@ -23,7 +23,7 @@ pub fn list(options: &ApiOptions, node: &str, objects: &mut Objects) -> Result<V
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Error::Runtime)?;
     runtime.block_on(async {
-        let Connection { client, .. } = connect(options).await?;
+        let ApiConnection { client, .. } = connect(options).await?;
         let mut listed = Listed { objects, problems: Vec::new() };
         let services = match listed.objects.details {
             Some(_) => listed.services::<LabelledServices>(&client).await,
@@ -48,7 +48,7 @@ pub fn list(options: &ApiOptions, node: &str, objects: &mut Objects) -> Result<V
     })
 }
 
-fn cannot(resource: &'static str) -> impl FnOnce(request::Error) -> Error {
+fn cannot(resource: &'static str) -> impl FnOnce(request::RequestError) -> Error {
     move |source| Error::List { resource, source: source.into() }
 }
 
@@ -61,7 +61,7 @@ struct Listed<'a> {
 const ATTEMPTS: usize = 3;
 
 impl Listed<'_> {
-    async fn services<W: Watched>(&mut self, client: &Client) -> Result<(), request::Error> {
+    async fn services<W: Watched>(&mut self, client: &Client) -> Result<(), request::RequestError> {
         let services = ListParams::default().labels(super::api::SERVICES_LABELS);
         let selected = services.clone().fields(super::api::SERVICES_FIELDS);
         match self.kind::<W>(client, selected).await {
@@ -74,13 +74,14 @@ impl Listed<'_> {
         &mut self,
         client: &Client,
         parameters: ListParams,
-    ) -> Result<(), request::Error> {
+    ) -> Result<(), request::RequestError> {
         let parameters = parameters.limit(PAGE);
         let mut attempts = ATTEMPTS;
         let items = loop {
             attempts -= 1;
             match all::<W>(client, parameters.clone()).await {
-                Err(request::Error::Refused(status)) if status.code == 410 && attempts > 0 => {}
+                Err(request::RequestError::Refused(status))
+                    if status.code == 410 && attempts > 0 => {}
                 done => break done?,
             }
         };
@@ -112,8 +113,8 @@ impl Listed<'_> {
 async fn all<W: Watched>(
     client: &Client,
     parameters: ListParams,
-) -> Result<Vec<ApiObject<W>>, request::Error> {
-    let mut pages = Pages::new(parameters);
+) -> Result<Vec<ApiObject<W>>, request::RequestError> {
+    let mut pages = ListPages::new(parameters);
     let mut objects = Vec::new();
     loop {
         let page = pages.turn(request::list::<W>(client, pages.parameters()).await?)?;

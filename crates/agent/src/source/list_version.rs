@@ -14,7 +14,7 @@ use kube::api::ListParams;
 
 use super::answer::WrongAnswer;
 use super::pages::PAGE;
-use super::request::Error;
+use super::request::RequestError;
 
 /// The choice of the next list's version, for one kind.
 #[derive(Debug)]
@@ -71,13 +71,13 @@ impl ListVersion {
 
     /// Records the failure of a list. Returns true if the next list asks for another version, so
     /// that it can be sent at once.
-    pub(super) fn failed(&mut self, error: &Error) -> bool {
+    pub(super) fn failed(&mut self, error: &RequestError) -> bool {
         match error {
-            Error::Wrong(WrongAnswer::TooLong { .. }) if self.is_cached() => {
+            RequestError::Wrong(WrongAnswer::TooLong { .. }) if self.is_cached() => {
                 self.needs_pages = true;
                 false
             }
-            Error::Wrong(WrongAnswer::TooLong { .. }) => {
+            RequestError::Wrong(WrongAnswer::TooLong { .. }) => {
                 self.limit = (self.limit / 10).max(1);
                 false
             }
@@ -96,9 +96,9 @@ impl ListVersion {
 
 /// Whether the server refused the resource version: it is compacted, newer than any that the server
 /// has (another server, or a restored etcd), or not one of its versions.
-fn is_of_version(error: &Error) -> bool {
+fn is_of_version(error: &RequestError) -> bool {
     const TOO_LARGE: &str = "ResourceVersionTooLarge";
-    let Error::Refused(status) = error else { return false };
+    let RequestError::Refused(status) = error else { return false };
     let causes = || status.details.iter().flat_map(|details| &details.causes);
     match status.code {
         400 | 410 => true,
@@ -121,11 +121,11 @@ mod tests {
         (None, Some(version.to_owned()))
     }
 
-    fn refused(code: u16, cause: &str) -> Error {
+    fn refused(code: u16, cause: &str) -> RequestError {
         let status = serde_json::json!({
             "code": code, "message": "refused", "details": {"causes": [{"reason": cause}]},
         });
-        Error::Refused(Box::new(serde_json::from_value::<Status>(status).unwrap()))
+        RequestError::Refused(Box::new(serde_json::from_value::<Status>(status).unwrap()))
     }
 
     #[test]
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn list_that_is_too_long_is_read_in_smaller_and_smaller_pages() {
-        let too_long = || Error::Wrong(WrongAnswer::TooLong { what: "the list", limit: 1 });
+        let too_long = || RequestError::Wrong(WrongAnswer::TooLong { what: "the list", limit: 1 });
         let mut version = ListVersion::new();
         version.failed(&too_long());
         assert_eq!(asked(&version), (Some(PAGE), None));

@@ -20,14 +20,14 @@ use std::path::PathBuf;
 pub(crate) use crate::queue::Sink;
 pub(crate) use api::watch as watch_api;
 pub use client::ApiOptions;
-pub(crate) use client::{Connection, connect};
+pub(crate) use client::{ApiConnection, connect};
 pub use folder::ReadFolder;
 pub(crate) use folder::watch as watch_folder;
 pub use list::list;
 
 /// The source of objects.
 #[derive(Debug, Clone)]
-pub enum Source {
+pub enum ObjectSource {
     /// The API server.
     Api(ApiOptions),
     /// Manifests in a folder.

@@ -16,7 +16,7 @@ const MOST_OBJECTS: usize = 500_000;
 const MOST_EMPTY: usize = 100;
 
 /// The position in a list.
-pub(super) struct Pages {
+pub(super) struct ListPages {
     parameters: ListParams,
     objects: usize,
     empty: usize,
@@ -29,7 +29,7 @@ pub(super) struct CheckedPage<W> {
     pub(super) end: Option<String>,
 }
 
-impl Pages {
+impl ListPages {
     pub(super) fn new(parameters: ListParams) -> Self {
         Self { parameters, objects: 0, empty: 0 }
     }
@@ -79,7 +79,11 @@ mod tests {
     use crate::source::answer::page;
     use crate::source::object::Services;
 
-    fn turn(pages: &mut Pages, names: &[&str], next: &str) -> Result<Option<String>, WrongAnswer> {
+    fn turn(
+        pages: &mut ListPages,
+        names: &[&str],
+        next: &str,
+    ) -> Result<Option<String>, WrongAnswer> {
         let items: Vec<String> =
             names.iter().map(|name| format!("{{\"metadata\":{{\"name\":{name:?}}}}}")).collect();
         let body = format!(
@@ -93,7 +97,7 @@ mod tests {
 
     #[test]
     fn list_pages_yield_resource_version_of_last_page() {
-        let mut pages = Pages::new(ListParams::default());
+        let mut pages = ListPages::new(ListParams::default());
         assert!(pages.is_first());
         assert_eq!(turn(&mut pages, &["a"], "one").unwrap(), None);
         assert!(!pages.is_first());
@@ -104,15 +108,15 @@ mod tests {
 
     #[test]
     fn list_without_end_is_aborted() {
-        let mut pages = Pages::new(ListParams::default());
+        let mut pages = ListPages::new(ListParams::default());
         turn(&mut pages, &["a"], "one").unwrap();
         assert!(matches!(turn(&mut pages, &["a"], "one"), Err(WrongAnswer::Endless(_))));
 
-        let mut pages = Pages::new(ListParams::default());
+        let mut pages = ListPages::new(ListParams::default());
         let ended = (0..1000).find(|n| turn(&mut pages, &[], &n.to_string()).is_err());
         assert_eq!(ended, Some(MOST_EMPTY));
 
-        let mut pages = Pages::new(ListParams::default());
+        let mut pages = ListPages::new(ListParams::default());
         let names = vec!["a"; 1000];
         let ended = (0..1000).find(|n| turn(&mut pages, &names, &n.to_string()).is_err());
         assert_eq!(ended, Some(MOST_OBJECTS / 1000));

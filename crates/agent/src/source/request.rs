@@ -12,7 +12,7 @@ use kube::client::Body;
 use kube::core::Status;
 use tokio::time::timeout;
 
-use super::answer::{Page, WatchEvent, WrongAnswer, event, page};
+use super::answer::{Page, StreamEvent, WrongAnswer, event, page};
 use super::client::SILENCE;
 use super::object::Watched;
 use crate::error::with_causes;
@@ -31,7 +31,7 @@ const PAGE_PATIENCE: Duration = Duration::from_secs(150);
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub(super) enum RequestError {
     /// No response, or an incomplete one.
     #[error("{}", with_causes(.0))]
     Unreachable(#[source] kube::Error),
@@ -50,10 +50,10 @@ pub(super) enum Error {
 pub(super) async fn list<W: Watched>(
     client: &Client,
     parameters: &ListParams,
-) -> Result<Page<W>, Error> {
+) -> Result<Page<W>, RequestError> {
     let request = kube::core::Request::new(W::PATH).list(parameters);
     let mut request =
-        request.map_err(|error| Error::Unreachable(kube::Error::BuildRequest(error)))?;
+        request.map_err(|error| RequestError::Unreachable(kube::Error::BuildRequest(error)))?;
     allow_cache(&mut request, parameters);
     let answer = async {
         let response = send(client, request).await?;
@@ -82,10 +82,10 @@ pub(super) async fn watch(
     path: &str,
     parameters: &WatchParams,
     version: &str,
-) -> Result<Lines, Error> {
+) -> Result<Lines, RequestError> {
     let request = kube::core::Request::new(path).watch(parameters, version);
     let mut request =
-        request.map_err(|error| Error::Unreachable(kube::Error::BuildRequest(error)))?;
+        request.map_err(|error| RequestError::Unreachable(kube::Error::BuildRequest(error)))?;
     // From 1.37 on the server compresses each event by itself, of which only the first would be
     // read (tower-http#737).
     request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -95,19 +95,19 @@ pub(super) async fn watch(
 
 async fn within<T>(
     patience: Duration,
-    answer: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    timeout(patience, answer).await.unwrap_or(Err(Error::Silent(patience)))
+    answer: impl Future<Output = Result<T, RequestError>>,
+) -> Result<T, RequestError> {
+    timeout(patience, answer).await.unwrap_or(Err(RequestError::Silent(patience)))
 }
 
-async fn send(client: &Client, request: Request<Vec<u8>>) -> Result<Response<Body>, Error> {
-    let response = client.send(request.map(Body::from)).await.map_err(Error::Unreachable)?;
+async fn send(client: &Client, request: Request<Vec<u8>>) -> Result<Response<Body>, RequestError> {
+    let response = client.send(request.map(Body::from)).await.map_err(RequestError::Unreachable)?;
     let code = response.status();
     if code.is_success() {
         return Ok(response);
     }
     let body = whole(response.into_body(), "the refusal", LONGEST_REFUSAL).await;
-    Err(Error::Refused(Box::new(refused(code.as_u16(), &body.unwrap_or_default()))))
+    Err(RequestError::Refused(Box::new(refused(code.as_u16(), &body.unwrap_or_default()))))
 }
 
 /// The API server returns a Status; proxies in between often return HTML.
@@ -126,7 +126,7 @@ fn refusal(status: &Status) -> String {
     format!("status {}{colon}{message}", status.code)
 }
 
-async fn whole(mut body: Body, what: &'static str, limit: usize) -> Result<Vec<u8>, Error> {
+async fn whole(mut body: Body, what: &'static str, limit: usize) -> Result<Vec<u8>, RequestError> {
     let mut content = Vec::new();
     while let Some(data) = next(&mut body).await? {
         if content.len() + data.len() > limit {
@@ -137,9 +137,9 @@ async fn whole(mut body: Body, what: &'static str, limit: usize) -> Result<Vec<u
     Ok(content)
 }
 
-async fn next(body: &mut Body) -> Result<Option<Bytes>, Error> {
+async fn next(body: &mut Body) -> Result<Option<Bytes>, RequestError> {
     loop {
-        match body.frame().await.transpose().map_err(Error::Unreachable)? {
+        match body.frame().await.transpose().map_err(RequestError::Unreachable)? {
             None => return Ok(None),
             Some(frame) => {
                 // Trailers are ignored.
@@ -164,7 +164,9 @@ pub(super) struct Lines {
 impl Lines {
     /// The next event, or `None` at the end of the stream. An incomplete last line is dropped: the
     /// next watch sends the event again.
-    pub(super) async fn event<W: Watched>(&mut self) -> Result<Option<WatchEvent<W>>, Error> {
+    pub(super) async fn event<W: Watched>(
+        &mut self,
+    ) -> Result<Option<StreamEvent<W>>, RequestError> {
         loop {
             let Some(end) = within(SILENCE, self.fill()).await? else { return Ok(None) };
             let line = self.buffer.get(self.begin..end).unwrap_or_default();
@@ -177,7 +179,7 @@ impl Lines {
     }
 
     /// Reads until a line is complete, and returns its end.
-    async fn fill(&mut self) -> Result<Option<usize>, Error> {
+    async fn fill(&mut self) -> Result<Option<usize>, RequestError> {
         loop {
             let rest = self.buffer.get(self.searched..).unwrap_or_default();
             if let Some(at) = rest.iter().position(|byte| *byte == b'\n') {
@@ -222,11 +224,11 @@ mod tests {
         )
     }
 
-    async fn versions(mut lines: Lines) -> (Vec<String>, Option<Error>) {
+    async fn versions(mut lines: Lines) -> (Vec<String>, Option<RequestError>) {
         let mut versions = Vec::new();
         loop {
             match lines.event::<Services>().await {
-                Ok(Some(WatchEvent::Bookmark(version))) => versions.push(version),
+                Ok(Some(StreamEvent::Bookmark(version))) => versions.push(version),
                 Ok(Some(other)) => panic!("{other:?}"),
                 Ok(None) => return (versions, None),
                 Err(error) => return (versions, Some(error)),
@@ -247,7 +249,10 @@ mod tests {
         let text = bookmark("1") + &"x".repeat(LONGEST_LINE + 2);
         let (versions, error) = versions(lines(text)).await;
         assert_eq!(versions, ["1"]);
-        assert!(matches!(error, Some(Error::Wrong(WrongAnswer::TooLong { .. }))), "{error:?}");
+        assert!(
+            matches!(error, Some(RequestError::Wrong(WrongAnswer::TooLong { .. }))),
+            "{error:?}"
+        );
     }
 
     #[tokio::test]

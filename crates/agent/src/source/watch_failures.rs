@@ -8,7 +8,7 @@ use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::DefaultBackoff;
 use rulegen_model::Kind;
 
-use super::request::Error;
+use super::request::RequestError;
 
 /// The longest pause between two attempts without jitter, as in client-go.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -47,21 +47,21 @@ enum Class {
 }
 
 impl Class {
-    fn of(error: &Error) -> Self {
+    fn of(error: &RequestError) -> Self {
         match error {
-            Error::Unreachable(_) | Error::Silent(_) => Self::Away,
-            Error::Refused(status) => Self::Refused(status.code),
-            Error::Wrong(_) => Self::Wrong,
+            RequestError::Unreachable(_) | RequestError::Silent(_) => Self::Away,
+            RequestError::Refused(status) => Self::Refused(status.code),
+            RequestError::Wrong(_) => Self::Wrong,
         }
     }
 }
 
 /// Whether the server is unreachable, also according to a load balancer in front of it.
-fn is_away(error: &Error) -> bool {
+fn is_away(error: &RequestError) -> bool {
     match error {
-        Error::Unreachable(_) | Error::Silent(_) => true,
-        Error::Refused(status) => [502, 503, 504].contains(&status.code),
-        Error::Wrong(_) => false,
+        RequestError::Unreachable(_) | RequestError::Silent(_) => true,
+        RequestError::Refused(status) => [502, 503, 504].contains(&status.code),
+        RequestError::Wrong(_) => false,
     }
 }
 
@@ -79,7 +79,7 @@ impl WatchFailures {
     }
 
     /// Logs a failure if it is due, and returns the pause before the next attempt.
-    pub(super) fn failed(&mut self, error: &Error) -> Duration {
+    pub(super) fn failed(&mut self, error: &RequestError) -> Duration {
         let (class, now) = (Class::of(error), Instant::now());
         let say = match class {
             Class::Away => {
@@ -114,7 +114,7 @@ impl WatchFailures {
         format!("no answer from {server} for {seconds} s")
     }
 
-    fn log(&self, class: Class, error: &Error, say: LogDecision) {
+    fn log(&self, class: Class, error: &RequestError, say: LogDecision) {
         let (kind, server) = (self.kind.name(), &self.server.address);
         let LogDecision::Since(since) = say else {
             return tracing::debug!(kind, server, %error, "watch failed again");
@@ -150,7 +150,7 @@ impl WatchFailures {
     }
 
     /// The message for the status page.
-    pub(super) fn why(&self, error: &Error) -> String {
+    pub(super) fn why(&self, error: &RequestError) -> String {
         match Class::of(error) {
             Class::Away => format!("{} unreachable: {error}", self.server.address),
             _ => error.to_string(),
@@ -207,8 +207,8 @@ mod tests {
 
     use super::*;
 
-    fn refused(code: u16) -> Error {
-        Error::Refused(Box::new(Status { code, ..Status::default() }))
+    fn refused(code: u16) -> RequestError {
+        RequestError::Refused(Box::new(Status { code, ..Status::default() }))
     }
 
     fn troubles() -> WatchFailures {
@@ -236,7 +236,7 @@ mod tests {
     /// A pause that grew in an outage would delay the first change after it.
     #[test]
     fn pauses_stay_short_while_the_server_is_away() {
-        let away = [Error::Silent(Duration::ZERO), refused(502), refused(503), refused(504)];
+        let away = [RequestError::Silent(Duration::ZERO), refused(502), refused(503), refused(504)];
         for error in away {
             let mut troubles = troubles();
             let pauses: Vec<Duration> = (0..40).map(|_| troubles.failed(&error)).collect();

@@ -1,14 +1,13 @@
 //! A Service's connection counters, read from the kernel for its page.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
-
-use rulegen_compiler::nftables::{counted_by_element, counted_by_rule, counted_endpoint, table};
+use rulegen_compiler::nftables::{
+    ConnectionCounts, counted_by_element, counted_by_rule, counted_endpoint, table,
+};
 use rulegen_compiler::plan;
 use rulegen_config::ProxyConfig;
-use rulegen_kernel::nftables::{Counted, Error, NfTables};
+use rulegen_kernel::nftables::{Counted, DataplaneError, NfTables};
 use rulegen_model::Snapshot;
-use rulegen_net::{IpFamily, ServicePortName};
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Chain, Name, Statement, Table};
 
 /// Reads counters from the tables with this name.
@@ -16,9 +15,6 @@ use rulegen_ruleset::nftables::{Chain, Name, Statement, Table};
 pub(crate) struct Counters {
     name: Name,
 }
-
-/// The number of connections per service port and endpoint, since their rules were written.
-pub(super) type Connections = HashMap<(ServicePortName, SocketAddr), u64>;
 
 /// The maximum number of requests to the kernel per page: each element and chain needs one.
 const MOST: usize = 10_000;
@@ -36,16 +32,16 @@ impl Counters {
     }
 
     /// Reads the counters in the calling thread.
-    pub(super) fn read(&self, parts: &[Table]) -> Result<Connections, String> {
+    pub(super) fn read(&self, parts: &[Table]) -> Result<ConnectionCounts, String> {
         if requests(parts) > MOST {
             return Err("this Service has too many endpoints to count".to_owned());
         }
         self.request(parts).map_err(|error| error.to_string())
     }
 
-    fn request(&self, parts: &[Table]) -> Result<Connections, Error> {
+    fn request(&self, parts: &[Table]) -> Result<ConnectionCounts, DataplaneError> {
         let mut kernel = NfTables::open()?;
-        let mut sums = Connections::new();
+        let mut sums = ConnectionCounts::new();
         for part in parts {
             kernel.counted_of(part, |counted| {
                 let (of, packets) = match counted {
@@ -81,8 +77,10 @@ fn requests(parts: &[Table]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use rulegen_model::{Endpoint, Hint, Host, LoadBalancing, ServicePort, TrafficPolicy};
-    use rulegen_net::Protocol;
+    use rulegen_net::{Protocol, ServicePortName};
 
     use super::*;
     use crate::configured_store::ConfiguredStore;

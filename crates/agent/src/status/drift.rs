@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Status;
 use super::format::{Took, When};
 use super::frame::Frame;
-use crate::journal::{DriftRecord, End};
+use crate::journal::{DriftEnd, DriftRecord};
 
 #[derive(Template, Serialize)]
 #[template(path = "status/drift.html")]
@@ -23,7 +23,7 @@ pub(super) struct DriftPage {
 impl DriftPage {
     pub(super) fn of(status: &Status, now: SystemTime) -> Self {
         let frame = status.frame("/drift", "Drift");
-        let rows = |pages: &mut crate::journal::Pages| {
+        let rows = |pages: &mut crate::journal::JournalPages| {
             pages.drifts.newest_first().map(|record| DriftRow::of(record, now)).collect()
         };
         Self { frame, drifts: status.journal.with(rows) }
@@ -53,7 +53,7 @@ pub(super) struct DriftRow {
 impl DriftRow {
     pub(super) fn of(record: &DriftRecord, now: SystemTime) -> Self {
         let end = record.end.map(|end| match end {
-            End::Repaired(at) | End::Nothing(at) => at,
+            DriftEnd::Repaired(at) | DriftEnd::Nothing(at) => at,
         });
         let lasted = end.map(|end| Took(end.duration_since(record.at).unwrap_or_default()));
         Self {
@@ -65,7 +65,7 @@ impl DriftRow {
             changes: record.changes.iter().map(|text| visible(text).into_owned()).collect(),
             more_changes: record.more,
             over: record.end.is_some(),
-            repaired: matches!(record.end, Some(End::Repaired(_))),
+            repaired: matches!(record.end, Some(DriftEnd::Repaired(_))),
             lasted,
         }
     }

@@ -2,7 +2,9 @@
 
 use askama::Template;
 use hyper::StatusCode;
-use rulegen_inspect::explain::{About, End, Explanation, Outcome, PassedRule, Remark, Sender};
+use rulegen_inspect::explain::{
+    End, Explanation, Outcome, PassedRule, Remark, RemarkSubject, Sender,
+};
 use rulegen_inspect::words;
 use serde::Serialize;
 
@@ -71,11 +73,11 @@ impl ExplainPage {
 
     fn label(&self, of: &Remark) -> &'static str {
         match of.about {
-            About::Policy => "Policy",
-            About::Choice => "Choice",
-            About::Source => "Source",
-            About::NoEndpoints | About::Refusal => "Refused",
-            About::NoService => "Passes",
+            RemarkSubject::Policy => "Policy",
+            RemarkSubject::Choice => "Choice",
+            RemarkSubject::Source => "Source",
+            RemarkSubject::NoEndpoints | RemarkSubject::Refusal => "Refused",
+            RemarkSubject::NoService => "Passes",
         }
     }
 

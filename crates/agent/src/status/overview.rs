@@ -10,7 +10,7 @@ use super::drift::DriftRow;
 use super::format::{Took, When, counted, grouped, wide};
 use super::frame::Frame;
 use super::plot::{HEIGHT, Plot};
-use super::state::{HealthLevel, State};
+use super::state::{AgentState, HealthLevel};
 use super::syncs::{Sync, cause};
 use super::{Status, query};
 use crate::health::FamilyView;
@@ -23,7 +23,7 @@ use crate::report::Phase;
 pub(super) struct Overview {
     #[serde(skip)]
     frame: Frame,
-    state: State,
+    state: AgentState,
     node: String,
     mode: &'static str,
     version: String,
@@ -133,7 +133,7 @@ impl Overview {
             let syncs: Vec<Sync> =
                 pages.syncs.newest_first().map(|record| Sync::of(record, now)).collect();
             Self {
-                state: State::of(&health, &pages.syncs, &missing, clock, now),
+                state: AgentState::of(&health, &pages.syncs, &missing, clock, now),
                 node: frame.node.clone(),
                 mode: status.about.mode.word(),
                 version: status.about.version.clone(),

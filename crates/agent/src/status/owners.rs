@@ -9,9 +9,9 @@ use rulegen_model::{Node, ServicePort, Store};
 use rulegen_net::{Frontend, ServicePortName};
 
 /// The owner of each frontend.
-pub(super) struct Owners(HashMap<Frontend, Precedence>);
+pub(super) struct FrontendOwners(HashMap<Frontend, Precedence>);
 
-impl Owners {
+impl FrontendOwners {
     /// The owners of the service ports' frontends. The ports must include all claimants.
     pub(super) fn of(ports: &[ServicePort], node: &Node, config: &ProxyConfig) -> Self {
         let mut owners = HashMap::new();

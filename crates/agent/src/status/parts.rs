@@ -6,14 +6,14 @@ use rulegen_model::ServicePort;
 
 /// A range of endpoints of one service port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Part {
+pub(super) struct EndpointRange {
     /// The index of the service port.
     pub(super) port: usize,
     /// The index of the first endpoint.
     pub(super) first: usize,
 }
 
-impl Part {
+impl EndpointRange {
     /// The maximum number of endpoints per part.
     pub(super) const ENDPOINTS: usize = 100;
 
@@ -28,7 +28,7 @@ impl Part {
 pub(super) struct Parts {
     pub(super) page: usize,
     pub(super) pages: usize,
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<EndpointRange>,
 }
 
 /// The maximum number of parts per page: 2,000 endpoints.
@@ -41,12 +41,13 @@ impl Parts {
     }
 
     fn of_lengths(endpoints: impl Iterator<Item = usize> + Clone, page: usize) -> Self {
-        let count = |endpoints: usize| endpoints.div_ceil(Part::ENDPOINTS).max(1);
+        let count = |endpoints: usize| endpoints.div_ceil(EndpointRange::ENDPOINTS).max(1);
         let all: usize = endpoints.clone().map(count).sum();
         let pages = all.div_ceil(PARTS).max(1);
         let page = page.clamp(1, pages);
         let parts = endpoints.enumerate().flat_map(|(port, endpoints)| {
-            (0..count(endpoints)).map(move |n| Part { port, first: n * Part::ENDPOINTS })
+            (0..count(endpoints))
+                .map(move |n| EndpointRange { port, first: n * EndpointRange::ENDPOINTS })
         });
         let parts = parts.skip((page - 1) * PARTS).take(PARTS).collect();
         Self { page, pages, parts }

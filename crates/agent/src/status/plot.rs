@@ -40,11 +40,11 @@ pub(super) struct Bar {
     pub(super) failed: bool,
     pub(super) top: f64,
     pub(super) height: f64,
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<BarSegment>,
 }
 
 /// The part of a bar for one phase.
-pub(super) struct Part {
+pub(super) struct BarSegment {
     pub(super) phase: &'static str,
     pub(super) y: f64,
     pub(super) height: f64,
@@ -86,7 +86,7 @@ impl Bar {
         for (phase, took) in &phases {
             let height = if all > 0.0 { height * took.as_secs_f64() / all } else { 0.0 };
             y -= height;
-            parts.push(Part { phase: phase.name(), y, height });
+            parts.push(BarSegment { phase: phase.name(), y, height });
         }
         let (top, failed) = (HEIGHT - height, sync.error.is_some());
         Self { x, title: title(sync, &phases), failed, top, height, parts }

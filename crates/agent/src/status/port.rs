@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use rulegen_compiler::nftables::ConnectionCounts;
 use rulegen_compiler::{Plan, ServicePlan, plan_service};
 use rulegen_config::ProxyConfig;
 use rulegen_inspect::words;
@@ -12,10 +13,9 @@ use rulegen_model::{
 };
 use serde::Serialize;
 
-use super::counters::Connections;
 use super::format::{Long, grouped};
-use super::owners::Owners;
-use super::parts::Part;
+use super::owners::FrontendOwners;
+use super::parts::EndpointRange;
 use super::query::href;
 use super::traffic_paths::{TrafficPath, traffic_paths};
 
@@ -30,7 +30,7 @@ pub(super) struct Port {
     pub(super) session_affinity_seconds: Option<u32>,
     pub(super) load_balancing: &'static str,
     pub(super) health_check_node_port: Option<u16>,
-    pub(super) unavailability: Option<Unavailability>,
+    pub(super) unavailability: Option<UnavailabilityText>,
     pub(super) traffic_paths: Vec<TrafficPath>,
     /// The number of all endpoints.
     pub(super) endpoint_count: usize,
@@ -66,14 +66,14 @@ pub(super) struct EndpointShown {
 /// Why the port has no available endpoint, and what to do.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Unavailability {
+pub(super) struct UnavailabilityText {
     /// The stable code of the reason.
     pub(super) code: &'static str,
     pub(super) reason: String,
     pub(super) remedy: String,
 }
 
-impl Unavailability {
+impl UnavailabilityText {
     fn of(port: &ServicePort, why: &UnavailableReason) -> Self {
         let code = words::unavailability_code(why);
         Self { code, reason: format!("It {why}."), remedy: why.remedy(&port.name) }
@@ -86,8 +86,8 @@ pub(super) struct PageContext<'a> {
     pub(super) config: &'a ProxyConfig,
     /// The plan of its family, without Services.
     pub(super) plan: &'a Plan,
-    pub(super) owners: &'a Owners,
-    pub(super) connections: Option<&'a Connections>,
+    pub(super) owners: &'a FrontendOwners,
+    pub(super) connections: Option<&'a ConnectionCounts>,
     pub(super) details: &'a BTreeMap<IpAddr, EndpointDetails>,
 }
 
@@ -111,7 +111,7 @@ fn is_zero(number: &usize) -> bool {
 impl Port {
     pub(super) fn of(
         port: &ServicePort,
-        part: &Part,
+        part: &EndpointRange,
         unavailability: Option<&UnavailableReason>,
         context: &PageContext<'_>,
     ) -> Self {
@@ -164,7 +164,7 @@ impl Port {
                 LoadBalancing::SourceHash => "hash of the source",
             },
             health_check_node_port: port.health_check_node_port.map(std::num::NonZeroU16::get),
-            unavailability: unavailability.map(|why| Unavailability::of(port, why)),
+            unavailability: unavailability.map(|why| UnavailabilityText::of(port, why)),
             traffic_paths,
             connections: connections.map(|_| port.endpoints.iter().filter_map(counted).sum()),
             endpoint_count: port.endpoints.len(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use askama::Template;
+use rulegen_compiler::nftables::ConnectionCounts;
 use rulegen_compiler::plan;
 use rulegen_config::ProxyConfig;
 use rulegen_inspect::words::ServiceCondition;
@@ -14,10 +15,9 @@ use rulegen_net::IpFamily;
 use serde::Serialize;
 
 use super::Status;
-use super::counters::Connections;
 use super::frame::Frame;
-use super::owners::{Owners, claimants};
-use super::parts::{Part, Parts};
+use super::owners::{FrontendOwners, claimants};
+use super::parts::{EndpointRange, Parts};
 use super::port::{PageContext, Port};
 use super::query;
 use super::services::state;
@@ -136,7 +136,7 @@ impl Copied {
         let all = store.service(key)?;
         let (level, state) = state(all);
         let parts = Parts::of(all, page);
-        let copied = |part: &Part| {
+        let copied = |part: &EndpointRange| {
             let port = all.get(part.port)?.clone();
             let unavailability = store.unavailability(&port.name, port.family());
             Some((part.port, Copy { port, unavailability }))
@@ -158,16 +158,16 @@ impl Copied {
         Some(Self { node, config, level, state, parts, ports, claimants, details })
     }
 
-    fn connections(&self, status: &Status) -> Option<Result<Connections, String>> {
+    fn connections(&self, status: &Status) -> Option<Result<ConnectionCounts, String>> {
         let counters = status.counters.as_ref()?;
         Some(counters.read(&counters.parts(&self.snapshot(), &self.config)))
     }
 
-    fn shown(&self, connections: Option<&Connections>) -> Vec<Port> {
+    fn shown(&self, connections: Option<&ConnectionCounts>) -> Vec<Port> {
         let none = Snapshot { ipv4: Vec::new(), ipv6: Vec::new(), ..self.snapshot() };
         let plans = IpFamily::BOTH.map(|family| plan(&none, &self.config, family));
-        let owners = Owners::of(&self.claimants, &self.node, &self.config);
-        let shown = |part: &Part| {
+        let owners = FrontendOwners::of(&self.claimants, &self.node, &self.config);
+        let shown = |part: &EndpointRange| {
             let Copy { port, unavailability } = self.ports.get(&part.port)?;
             let plan = plans.iter().find(|plan| plan.family == port.family())?;
             let (node, config, owners) = (&self.node, &self.config, &owners);

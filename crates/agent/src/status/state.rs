@@ -32,7 +32,7 @@ impl HealthLevel {
 /// The overall state of the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct State {
+pub(super) struct AgentState {
     #[serde(rename = "tone")]
     pub(super) level: HealthLevel,
     /// In a few words.
@@ -44,7 +44,7 @@ pub(super) struct State {
 /// The duration above which the page mentions a running sync.
 const LONG: Duration = Duration::from_secs(2);
 
-impl State {
+impl AgentState {
     /// The first condition that applies, the most severe first.
     pub(super) fn of(
         health: &HealthView,
@@ -69,34 +69,35 @@ impl State {
     }
 }
 
-fn failing(syncs: &Syncs, wall: SystemTime) -> Option<State> {
+fn failing(syncs: &Syncs, wall: SystemTime) -> Option<AgentState> {
     let last = syncs.failing()?;
     let error = last.error.as_ref()?;
     let since = When::new(last.since, wall);
     let times = usize::try_from(last.times).unwrap_or(usize::MAX);
     let (times, ago) = (counted(times, "attempt", "attempts"), since.ago());
     let detail = format!("{times}, the first at {} UTC ({ago}): {error}", since.clock());
-    Some(State::new(HealthLevel::Bad, "Syncs are failing", detail))
+    Some(AgentState::new(HealthLevel::Bad, "Syncs are failing", detail))
 }
 
-fn behind(health: &HealthView) -> Option<State> {
+fn behind(health: &HealthView) -> Option<AgentState> {
     let family = health.families.iter().find(|family| !family.healthy)?;
     let (name, waits) = (family.family.api_name(), Long(family.waits.unwrap_or_default()));
     let detail = format!("Changes for {name} have been pending for {waits}.");
-    Some(State::new(HealthLevel::Bad, "Out of sync", detail))
+    Some(AgentState::new(HealthLevel::Bad, "Out of sync", detail))
 }
 
-fn waiting(missing: &[Kind]) -> Option<State> {
+fn waiting(missing: &[Kind]) -> Option<AgentState> {
     let names: Vec<&str> = missing.iter().map(|kind| kind.name()).collect();
     let detail = format!(
         "No rules are written until all objects are listed. Not listed yet: {}.",
         names.join(", ")
     );
-    (!names.is_empty()).then(|| State::new(HealthLevel::Attention, "Waiting for objects", detail))
+    (!names.is_empty())
+        .then(|| AgentState::new(HealthLevel::Attention, "Waiting for objects", detail))
 }
 
 /// The rules are in sync with the last known objects, but updates do not arrive.
-fn cut_off(health: &HealthView, wall: SystemTime) -> Option<State> {
+fn cut_off(health: &HealthView, wall: SystemTime) -> Option<AgentState> {
     let trouble = health.trouble.as_ref()?;
     let since = When::new(trouble.since, wall);
     let detail = format!(
@@ -106,33 +107,33 @@ fn cut_off(health: &HealthView, wall: SystemTime) -> Option<State> {
         since.ago(),
         trouble.why
     );
-    Some(State::new(HealthLevel::Bad, "Not receiving updates", detail))
+    Some(AgentState::new(HealthLevel::Bad, "Not receiving updates", detail))
 }
 
-fn running(syncs: &Syncs, now: Instant) -> Option<State> {
+fn running(syncs: &Syncs, now: Instant) -> Option<AgentState> {
     let took = now.saturating_duration_since(syncs.running()?.began);
     let detail = format!(
         "A sync has been running for {}. Until it ends, the previous rules apply.",
         Took(took)
     );
-    (took > LONG).then(|| State::new(HealthLevel::Attention, "Syncing", detail))
+    (took > LONG).then(|| AgentState::new(HealthLevel::Attention, "Syncing", detail))
 }
 
-fn first(health: &HealthView) -> Option<State> {
+fn first(health: &HealthView) -> Option<AgentState> {
     let is_first = health.families.iter().any(|family| family.synced.is_none());
     let detail = "The rules are being written for the first time.".to_owned();
-    is_first.then(|| State::new(HealthLevel::Attention, "First sync", detail))
+    is_first.then(|| AgentState::new(HealthLevel::Attention, "First sync", detail))
 }
 
-fn other_programs(health: &HealthView) -> Option<State> {
+fn other_programs(health: &HealthView) -> Option<AgentState> {
     let first = health.rivals.first()?;
     let mut letters = first.chars();
     let capital = letters.next().map(|letter| letter.to_ascii_uppercase());
     let sentence: String = capital.into_iter().chain(letters).chain(['.']).collect();
-    Some(State::new(HealthLevel::Attention, "Other programs change the rules", sentence))
+    Some(AgentState::new(HealthLevel::Attention, "Other programs change the rules", sentence))
 }
 
-fn of_node(node: NodeState) -> Option<State> {
+fn of_node(node: NodeState) -> Option<AgentState> {
     let why = match node {
         NodeState::Known => return None,
         NodeState::Unknown => "the cluster has no Node object with its name",
@@ -141,14 +142,14 @@ fn of_node(node: NodeState) -> Option<State> {
     };
     let detail =
         format!("The rules are in sync, but /healthz fails to keep load balancers away: {why}.");
-    Some(State::new(HealthLevel::Attention, "In sync, node leaving service", detail))
+    Some(AgentState::new(HealthLevel::Attention, "In sync, node leaving service", detail))
 }
 
-fn in_sync(syncs: &Syncs, wall: SystemTime) -> State {
+fn in_sync(syncs: &Syncs, wall: SystemTime) -> AgentState {
     let ago = syncs.last_success().map(|at| When::new(at, wall).ago());
     let detail = format!(
         "The kernel's rules match the cluster's objects. Last sync: {}.",
         ago.unwrap_or_else(|| "none".to_owned())
     );
-    State::new(HealthLevel::Good, "In sync", detail)
+    AgentState::new(HealthLevel::Good, "In sync", detail)
 }

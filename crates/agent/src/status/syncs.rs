@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::ser::SerializeMap;
 
 use super::format::{Took, When, counted, grouped, wide};
-use crate::journal::{Cause, SyncRecord};
+use crate::journal::{SyncRecord, SyncTrigger};
 use crate::report::{OperationCounts, Phase};
 
 /// A finished sync, or a series of syncs that failed with the same error.
@@ -77,7 +77,7 @@ impl Sync {
 }
 
 /// The trigger of a sync, for people.
-pub(super) fn cause(of: &Cause, full: bool) -> String {
+pub(super) fn cause(of: &SyncTrigger, full: bool) -> String {
     let mut causes = Vec::new();
     if of.drift {
         causes.push("changes by other programs".to_owned());

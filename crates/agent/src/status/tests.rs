@@ -14,7 +14,7 @@ use crate::drift::Drift;
 use crate::health::Health;
 use crate::http::tests::{ask, text_of};
 use crate::http::{Request, Response, Router};
-use crate::journal::Cause;
+use crate::journal::SyncTrigger;
 use crate::left_out::LeftOut;
 use crate::rejected_objects::RejectedObjects;
 use crate::report::{ObjectChanges, Operations, Phase, SyncReport};
@@ -23,12 +23,12 @@ use crate::shared::Shared;
 const MARKUP: &str = r#"<script>alert("1")</script>'&<b>"#;
 
 /// The status of an agent without objects.
-pub(crate) fn status(about: &Arc<About>) -> Status {
+pub(crate) fn status(about: &Arc<ProcessInfo>) -> Status {
     let host = Host { name: "node-1".into(), addresses: Vec::new() };
     of_store(about, ConfiguredStore::new(ProxyConfig::default(), host))
 }
 
-fn of_store(about: &Arc<About>, store: ConfiguredStore) -> Status {
+fn of_store(about: &Arc<ProcessInfo>, store: ConfiguredStore) -> Status {
     let health = Health::new(&[IpFamily::Ipv4], Health::PATIENCE, Instant::now());
     Status {
         about: Arc::clone(about),
@@ -44,8 +44,8 @@ fn of_store(about: &Arc<About>, store: ConfiguredStore) -> Status {
     }
 }
 
-fn about() -> Arc<About> {
-    Arc::new(About {
+fn about() -> Arc<ProcessInfo> {
+    Arc::new(ProcessInfo {
         node: "node-1".into(),
         mode: ProxyMode::Nftables,
         configuration: Value::Null,
@@ -653,7 +653,7 @@ fn overview_state_is_the_most_severe_condition() {
     set_in_sync(&status);
     assert_eq!(state(), is("good", "In sync"));
     let long_ago = Instant::now().checked_sub(Duration::from_secs(9)).unwrap();
-    status.journal.begins(Cause::default(), long_ago, SystemTime::now());
+    status.journal.begins(SyncTrigger::default(), long_ago, SystemTime::now());
     assert_eq!(state(), is("attention", "Syncing"));
     status.journal.ended(&report(None), 1, false);
     status.health.with(|health| health.node(NodeState::BeingDeleted));

@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 
 use rulegen_compiler::{
-    External, Firewall, Masquerade, NodePortsAt, Outcome, Plan, Refusal, ServicePlan,
+    External, Firewall, Masquerade, NodePortsAt, Plan, Refusal, ServicePlan, Treatment,
 };
 use rulegen_inspect::words::{refusal_code, refusal_outcome};
 use rulegen_model::{Endpoint, TrafficPolicy};
 use rulegen_net::{Frontend, FrontendKind};
 use serde::Serialize;
 
-use super::parts::Part;
+use super::parts::EndpointRange;
 
 /// A path from clients to endpoints, or to a rejection or drop.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -28,7 +28,7 @@ pub(super) struct TrafficPath {
     /// The number of endpoints to choose from. A page shows a part of them.
     pub(super) endpoint_count: usize,
     #[serde(flatten)]
-    pub(super) end: End,
+    pub(super) end: PathEnd,
     /// The stable code of the reason why no endpoint is reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) refused_code: Option<&'static str>,
@@ -53,7 +53,7 @@ pub(super) struct FrontendShown {
 /// The end of a path.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum End {
+pub(super) enum PathEnd {
     /// One of these endpoints gets the connection, all with the same probability.
     Endpoints(Vec<EndpointShare>),
     /// The packet is rejected or dropped, for people.
@@ -116,7 +116,7 @@ fn external(service: &ServicePlan, of: &External, plan: &Plan) -> Vec<TrafficPat
             vec![TrafficPath::new(service, "Any client", frontends(), REPLACED, of.outcome)]
         }
         TrafficPolicy::Local if of.forwards && !service.cluster_endpoints.is_empty() => {
-            let own = Outcome::Forward(TrafficPolicy::Cluster);
+            let own = Treatment::Forward(TrafficPolicy::Cluster);
             // Without detection of pod traffic, pods are treated like external clients.
             let (others, own_clients, source) = match plan.pod_traffic {
                 Some(_) => (
@@ -192,23 +192,23 @@ impl TrafficPath {
         clients: &'static str,
         (frontends, more_frontends): (Vec<FrontendShown>, usize),
         source: &'static str,
-        outcome: Outcome,
+        outcome: Treatment,
     ) -> Self {
         let (policy, end) = match outcome {
-            Outcome::Forward(policy) => {
+            Treatment::Forward(policy) => {
                 (policy_name(policy), equal_shares(plan.endpoints_of(policy)))
             }
-            Outcome::Refuse(refusal) => {
+            Treatment::Refuse(refusal) => {
                 let policy = match refusal {
                     Refusal::NoEndpoints => "no endpoints",
                     Refusal::NoLocalEndpoints => "Local",
                 };
-                (policy, End::Refused(refusal_outcome(refusal)))
+                (policy, PathEnd::Refused(refusal_outcome(refusal)))
             }
         };
         let refused_code = match outcome {
-            Outcome::Forward(_) => None,
-            Outcome::Refuse(refusal) => Some(refusal_code(refusal)),
+            Treatment::Forward(_) => None,
+            Treatment::Refuse(refusal) => Some(refusal_code(refusal)),
         };
         let endpoint_count = 0;
         let mut path = Self {
@@ -226,25 +226,26 @@ impl TrafficPath {
     }
 
     /// Keeps only the endpoints of a part of the page.
-    pub(super) fn keep(&mut self, part: &Part) {
-        if let End::Endpoints(endpoints) = &mut self.end {
-            *endpoints = endpoints.drain(..).skip(part.first).take(Part::ENDPOINTS).collect();
+    pub(super) fn keep(&mut self, part: &EndpointRange) {
+        if let PathEnd::Endpoints(endpoints) = &mut self.end {
+            *endpoints =
+                endpoints.drain(..).skip(part.first).take(EndpointRange::ENDPOINTS).collect();
         }
     }
 
     /// The endpoints; empty if the packet is rejected or dropped.
     pub(super) fn endpoints(&self) -> &[EndpointShare] {
         match &self.end {
-            End::Endpoints(endpoints) => endpoints,
-            End::Refused(_) => &[],
+            PathEnd::Endpoints(endpoints) => endpoints,
+            PathEnd::Refused(_) => &[],
         }
     }
 
     /// How the packet is rejected or dropped, if it is.
     pub(super) fn refused(&self) -> Option<&'static str> {
         match &self.end {
-            End::Endpoints(_) => None,
-            End::Refused(outcome) => Some(outcome),
+            PathEnd::Endpoints(_) => None,
+            PathEnd::Refused(outcome) => Some(outcome),
         }
     }
 }
@@ -256,11 +257,11 @@ fn policy_name(policy: TrafficPolicy) -> &'static str {
     }
 }
 
-fn equal_shares(endpoints: &[Endpoint]) -> End {
+fn equal_shares(endpoints: &[Endpoint]) -> PathEnd {
     let chance = format!("1/{}", endpoints.len());
     let of = |endpoint: &Endpoint| {
         let (address, local) = (endpoint.address, endpoint.local);
         EndpointShare { address, chance: chance.clone(), local }
     };
-    End::Endpoints(endpoints.iter().map(of).collect())
+    PathEnd::Endpoints(endpoints.iter().map(of).collect())
 }

@@ -24,7 +24,7 @@ use super::leftovers::{Leftovers, RemovalContext, Removed};
 use super::truce::{PAUSE, Truce};
 use crate::drift::Drift;
 use crate::error::with_causes;
-use crate::input::Input;
+use crate::input::ReconcilerInput;
 use crate::intrusion::Intrusion;
 use crate::source::Sink;
 
@@ -236,7 +236,7 @@ impl Guard {
             false => Intrusion::Removed(drift),
         };
         // If the receiver is gone, the agent is about to exit.
-        let _ = self.sink.send_blocking(Input::OtherMode(Box::new(intrusion)), 1);
+        let _ = self.sink.send_blocking(ReconcilerInput::OtherMode(Box::new(intrusion)), 1);
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Cleaned {
 ///
 /// # Errors
 /// The kernel rejected the request; no table was deleted.
-pub fn delete_tables(names: &[Name]) -> Result<Vec<(IpFamily, Name)>, nftables::Error> {
+pub fn delete_tables(names: &[Name]) -> Result<Vec<(IpFamily, Name)>, nftables::DataplaneError> {
     let tables = in_both_families(names);
     match NfTables::open().and_then(|mut kernel| kernel.delete(&tables)) {
         Err(error) if error.is_absence() => Ok(Vec::new()),
@@ -37,7 +37,7 @@ pub fn delete_tables(names: &[Name]) -> Result<Vec<(IpFamily, Name)>, nftables::
 ///
 /// # Errors
 /// The kernel did not return the list of tables.
-pub fn find_tables(names: &[Name]) -> Result<Vec<(IpFamily, Name)>, nftables::Error> {
+pub fn find_tables(names: &[Name]) -> Result<Vec<(IpFamily, Name)>, nftables::DataplaneError> {
     let find = |mut kernel: NfTables| {
         let mut found = Vec::new();
         for (family, name) in in_both_families(names) {
@@ -68,7 +68,7 @@ pub fn plan_cleaning(
     family: IpFamily,
     variant: Variant,
     lock_timeout: Duration,
-) -> Result<Cleaned, iptables::Error> {
+) -> Result<Cleaned, iptables::IptablesError> {
     clean(&Iptables::new(family, variant, lock_timeout), |_| true, |_| Ok(()))
 }
 
@@ -80,7 +80,7 @@ pub fn clean_iptables(
     family: IpFamily,
     variant: Variant,
     lock_timeout: Duration,
-) -> Result<Cleaned, iptables::Error> {
+) -> Result<Cleaned, iptables::IptablesError> {
     clean_iptables_if(family, variant, lock_timeout, |_| true)
 }
 
@@ -90,7 +90,7 @@ pub(super) fn clean_iptables_if(
     variant: Variant,
     lock_timeout: Duration,
     is_unwanted: impl FnOnce(&Ruleset) -> bool,
-) -> Result<Cleaned, iptables::Error> {
+) -> Result<Cleaned, iptables::IptablesError> {
     let iptables = Iptables::new(family, variant, lock_timeout);
     clean(&iptables, is_unwanted, |transaction| iptables.restore(transaction).map(drop))
 }
@@ -98,8 +98,8 @@ pub(super) fn clean_iptables_if(
 fn clean(
     iptables: &Iptables,
     is_unwanted: impl FnOnce(&Ruleset) -> bool,
-    restore: impl FnOnce(&Transaction<'_>) -> Result<(), iptables::Error>,
-) -> Result<Cleaned, iptables::Error> {
+    restore: impl FnOnce(&Transaction<'_>) -> Result<(), iptables::IptablesError>,
+) -> Result<Cleaned, iptables::IptablesError> {
     let actual = iptables.save()?;
     if !is_unwanted(&actual) {
         return Ok(Cleaned { summary: String::new(), was_clean: true, kept: Vec::new() });

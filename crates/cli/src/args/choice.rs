@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, Command, Error};
-use rulegen_config::Choice;
+use rulegen_config::NamedChoice;
 
 /// The value of a flag. Like kube-proxy, an empty string counts as not given.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ pub(super) fn given<T>(
     }
 }
 
-/// Parses a name of a [`Choice`]. `--help` and completions list the names.
+/// Parses a name of a [`NamedChoice`]. `--help` and completions list the names.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OneOf<T>(PhantomData<T>);
 
@@ -29,7 +29,7 @@ pub(super) fn one_of<T>() -> OneOf<T> {
     OneOf(PhantomData)
 }
 
-impl<T: Choice + Send + Sync> TypedValueParser for OneOf<T> {
+impl<T: NamedChoice + Send + Sync> TypedValueParser for OneOf<T> {
     type Value = Given<T>;
 
     fn parse_ref(

@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 use rulegen_config::{BindAddress, parse_listen_address};
 
 use super::choice::{Given, given};
-use super::ignored::{Ignored, Running};
+use super::ignored::{AgentOnlyFlags, Ignored};
 use super::listen::{ListenAddress, bind_address};
 use super::{FamilyArgs, KernelArgs, LogArgs, ObjectsArgs, ProxyArgs};
 
@@ -90,7 +90,7 @@ pub(crate) struct DoctorArgs {
     pub(crate) proxy: ProxyArgs,
 
     #[command(flatten)]
-    pub(crate) ignored: Ignored<Running>,
+    pub(crate) ignored: Ignored<AgentOnlyFlags>,
 
     #[command(flatten)]
     pub(crate) kernel: KernelArgs,

@@ -37,8 +37,8 @@ other programs that are not understood.";
 pub(crate) struct ExplainArgs {
     /// Source of the packet: the IP address of a pod, of this node or any other; or NAMESPACE/NAME of a pod,
     /// if a Pod or an EndpointSlice (targetRef) in the input has its address
-    #[arg(long, value_name = "SOURCE", value_parser = Sender::parse)]
-    pub(crate) from: Sender,
+    #[arg(long, value_name = "SOURCE", value_parser = SenderArgument::parse)]
+    pub(crate) from: SenderArgument,
 
     /// Destination of the packet: IP:PORT (IPv6 in brackets), with /udp or /sctp if not
     /// TCP; NAMESPACE/NAME of a Service, also as NAME.NAMESPACE.svc, with the name or number of the port
@@ -78,14 +78,14 @@ pub(crate) struct ExplainArgs {
 
 /// The sender of a packet, as written by the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Sender {
+pub(crate) enum SenderArgument {
     /// An address.
     Address(IpAddr),
     /// A pod: namespace and name.
     Pod(String, String),
 }
 
-impl fmt::Display for Sender {
+impl fmt::Display for SenderArgument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(ip) => ip.fmt(f),
@@ -94,7 +94,7 @@ impl fmt::Display for Sender {
     }
 }
 
-impl Sender {
+impl SenderArgument {
     fn parse(text: &str) -> Result<Self, String> {
         if let Ok(ip) = text.parse() {
             return Ok(Self::Address(ip));

@@ -124,9 +124,9 @@ impl Flags for Unsupported {
 
 /// Flags that only `rulegen agent` uses, apart from those of its metrics server.
 #[derive(Debug)]
-pub(crate) struct Running;
+pub(crate) struct AgentOnlyFlags;
 
-impl Flags for Running {
+impl Flags for AgentOnlyFlags {
     const ALL: &'static [Flag] = &[
         Bool("bind-address-hard-fail"),
         Value("conntrack-max-per-core"),
@@ -153,9 +153,9 @@ impl Flags for MetricsServer {
 
 /// Flags that only commands use that can read from the API server.
 #[derive(Debug)]
-pub(crate) struct Client;
+pub(crate) struct ApiClientFlags;
 
-impl Flags for Client {
+impl Flags for ApiClientFlags {
     const ALL: &'static [Flag] = &[Value("kubeconfig"), Value("master")];
 }
 
@@ -164,7 +164,7 @@ impl Flags for Client {
 #[derive(Debug, Args)]
 pub(crate) struct IgnoredArgs {
     #[command(flatten)]
-    client: Ignored<Client>,
+    client: Ignored<ApiClientFlags>,
     #[command(flatten)]
     running: IgnoredRunningArgs,
 }
@@ -180,7 +180,7 @@ impl IgnoredArgs {
 #[derive(Debug, Args)]
 pub(crate) struct IgnoredRunningArgs {
     #[command(flatten)]
-    running: Ignored<Running>,
+    running: Ignored<AgentOnlyFlags>,
     #[command(flatten)]
     metrics: Ignored<MetricsServer>,
 }

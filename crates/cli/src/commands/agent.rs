@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use rulegen_agent::metrics::Build;
-use rulegen_agent::{ApiOptions, ConfigFile, Options, Source};
+use rulegen_agent::{ApiOptions, ConfigFile, ObjectSource, Options};
 use rulegen_config::{
     ConntrackConfig, KubeProxyConfiguration, ProxyConfig, ProxyMode, RunningConfig,
     format_duration, to_configz,
@@ -118,11 +118,11 @@ fn families(config: &ProxyConfig, variant: Option<Variant>) -> &'static [IpFamil
     }
 }
 
-fn source(args: &AgentArgs, running: &RunningConfig) -> Source {
+fn source(args: &AgentArgs, running: &RunningConfig) -> ObjectSource {
     if let Some(folder) = &args.manifests {
-        return Source::Folder(folder.clone());
+        return ObjectSource::Folder(folder.clone());
     }
-    Source::Api(ApiOptions {
+    ObjectSource::Api(ApiOptions {
         kubeconfig: running.kubeconfig.clone(),
         context: args.running.context.clone(),
         master: configuration::given_text(&args.running.master),

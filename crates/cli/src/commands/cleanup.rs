@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::print;
 use crate::args::{CleanupArgs, CleanupForm};
 use crate::problems::{print_error, say};
-use crate::question::{Answer, ask, is_terminal};
+use crate::question::{Reply, ask, is_terminal};
 
 pub(crate) fn run(args: &CleanupArgs) -> Result<ExitCode> {
     if args.dry_run {
@@ -22,7 +22,7 @@ pub(crate) fn run(args: &CleanupArgs) -> Result<ExitCode> {
     if !args.yes.yes && is_terminal() {
         let planned = clean_up(args, true);
         planned.print_text();
-        if !planned.is_clean() && ask("Remove all this?", &args.yes) == Answer::No {
+        if !planned.is_clean() && ask("Remove all this?", &args.yes) == Reply::No {
             bail!("not confirmed, nothing is removed");
         }
     }

@@ -17,7 +17,7 @@ const OVERHEAD: usize = 64;
 
 /// The queue. Clones share it.
 #[derive(Clone, Default)]
-pub(crate) struct Queue(Arc<Shared>);
+pub(crate) struct LogQueue(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
@@ -33,7 +33,7 @@ struct State {
     lost: u64,
 }
 
-impl Queue {
+impl LogQueue {
     /// Starts a thread that writes the queue to `output` until the process exits.
     ///
     /// # Errors
@@ -108,7 +108,7 @@ impl Queue {
 }
 
 /// Each write is a line.
-impl Write for Queue {
+impl Write for LogQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line);
         Ok(line.len())
@@ -149,7 +149,7 @@ mod tests {
     fn log_queue_that_is_full_loses_and_counts_lines_without_blocking() {
         let (go, may) = channel();
         let taken = Arc::new(Mutex::new(Vec::new()));
-        let queue = Queue::start(Slow { may, taken: Arc::clone(&taken) }).unwrap();
+        let queue = LogQueue::start(Slow { may, taken: Arc::clone(&taken) }).unwrap();
         for size in [1 << 19, 1 << 20, 1 << 21] {
             queue.push(&vec![b'x'; size]);
         }
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn log_queue_loses_and_counts_lines_on_full_disk() {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let queue = Queue::start(full).unwrap();
+        let queue = LogQueue::start(full).unwrap();
         (0..10).for_each(|_| queue.push(b"a line\n"));
         queue.flush(PATIENCE);
         assert_eq!(queue.lost(), 10);

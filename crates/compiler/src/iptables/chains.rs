@@ -8,13 +8,13 @@ use rulegen_ruleset::iptables::{Chain, ChainName, Rule, Ruleset, Table};
 
 /// The chains rendered so far: shared chains by name, and the chains of single service ports.
 #[derive(Default)]
-pub(super) struct Chains {
+pub(super) struct RenderedChains {
     pub(super) filter: BTreeMap<&'static str, Vec<Rule>>,
     pub(super) nat: BTreeMap<&'static str, Vec<Rule>>,
     pub(super) own: Vec<(ChainName, Vec<Rule>)>,
 }
 
-impl Chains {
+impl RenderedChains {
     pub(super) fn filter(&mut self, chain: &'static str) -> &mut Vec<Rule> {
         self.filter.entry(chain).or_default()
     }
@@ -28,7 +28,7 @@ impl Chains {
         self.own.push((name, rules));
     }
 
-    pub(super) fn append(&mut self, other: Chains) {
+    pub(super) fn append(&mut self, other: RenderedChains) {
         other.filter.into_iter().for_each(|(name, rules)| self.filter(name).extend(rules));
         other.nat.into_iter().for_each(|(name, rules)| self.nat(name).extend(rules));
         self.own.extend(other.own);

@@ -7,7 +7,7 @@ use rulegen_ruleset::iptables::{
     Target,
 };
 
-use super::chains::Chains;
+use super::chains::RenderedChains;
 use super::rules::{commented, jump, marked, matching, or_mark, then, xor_mark};
 use crate::plan::{NodePortsAt, Plan};
 
@@ -77,7 +77,7 @@ pub fn leads_to_services(chain: &str) -> bool {
 }
 
 /// The jumps from built-in chains, and the rules before those of Services.
-pub(super) fn begin(plan: &Plan, chains: &mut Chains) {
+pub(super) fn begin(plan: &Plan, chains: &mut RenderedChains) {
     for chain in [SERVICES, EXTERNAL_SERVICES, FORWARD, NODE_PORTS, PROXY_FIREWALL, SHARED_FIREWALL]
     {
         chains.filter(chain);
@@ -95,7 +95,7 @@ pub(super) fn begin(plan: &Plan, chains: &mut Chains) {
 
 /// The jump to the node ports, after the rules of all Services: an address of the node may also be
 /// an external IP of a Service, which has precedence.
-pub(super) fn finish(plan: &Plan, chains: &mut Chains) {
+pub(super) fn finish(plan: &Plan, chains: &mut RenderedChains) {
     let last = "kubernetes service nodeports; NOTE: this must be the last rule in this chain";
     let services = chains.nat(SERVICES);
     match &plan.node_ports_at {
@@ -126,7 +126,7 @@ pub(super) const JUMP_COMMENTS: [&str; 6] =
 
 /// Jumps in their order in the kernel. Those without a state match every packet, including those of
 /// established connections.
-fn jumps(chains: &mut Chains) {
+fn jumps(chains: &mut RenderedChains) {
     chains.filter("INPUT").extend([
         jump(RuleSpec::default(), SHARED_FIREWALL),
         jump(new_connections(FIREWALL_JUMP), PROXY_FIREWALL),
@@ -162,7 +162,7 @@ fn in_states(states: &[ConntrackState], negated: bool) -> RuleSpec {
 
 /// Masquerades marked packets. The mark is removed, so that a packet that passes twice is
 /// masqueraded once.
-fn masquerade(mark: u32, chains: &mut Chains) {
+fn masquerade(mark: u32, chains: &mut RenderedChains) {
     let unmarked = Match::Mark(Negatable::is_not(marked(mark)));
     chains.nat(POSTROUTING).extend([
         then(matching(RuleSpec::default(), unmarked), Target::Return),
@@ -176,7 +176,7 @@ fn masquerade(mark: u32, chains: &mut Chains) {
 }
 
 /// Accepts translated packets in a FORWARD chain that drops by default.
-fn forward(plan: &Plan, chains: &mut Chains) {
+fn forward(plan: &Plan, chains: &mut RenderedChains) {
     let forward = chains.filter(FORWARD);
     if plan.drops_invalid {
         forward.push(then(in_states(&[ConntrackState::Invalid], false), Target::Drop));

@@ -13,7 +13,7 @@ use rulegen_model::ObjectKey;
 use rulegen_net::ServicePortName;
 use rulegen_ruleset::iptables::{Chain, ChainName, Rule, Ruleset, Table, Transaction, diff};
 
-use super::{Chains, OURS, chains, service};
+use super::{OURS, RenderedChains, chains, service};
 use crate::plan::{NodePortsAt, Plan, ServicePlan, names_endpoints};
 
 /// A plan that changes, and the ruleset rendered from it.
@@ -177,14 +177,14 @@ impl LiveRuleset {
     }
 
     /// The rules of these service ports only.
-    fn rendered(&self, names: &BTreeSet<ServicePortName>) -> Chains {
-        let mut chains = Chains::default();
+    fn rendered(&self, names: &BTreeSet<ServicePortName>) -> RenderedChains {
+        let mut chains = RenderedChains::default();
         let services = names.iter().filter_map(|name| self.services.get(name));
         services.for_each(|service| service::render(&self.plan, service, &mut chains));
         chains
     }
 
-    fn patch(&self, before: Chains, after: Chains) -> Patch {
+    fn patch(&self, before: RenderedChains, after: RenderedChains) -> Patch {
         let sizes = BTreeMap::from([
             (Table::Filter, Sizes { before: rules(&before.filter), after: rules(&after.filter) }),
             (
@@ -198,7 +198,7 @@ impl LiveRuleset {
         let filter = changed(&before.filter, &after.filter);
         let nat = changed(&before.nat, &after.nat);
         let shared = match filter.is_empty() && nat.is_empty() {
-            true => Chains::default(),
+            true => RenderedChains::default(),
             false => self.shared(),
         };
         let filled = |shared: BTreeMap<&'static str, Vec<Rule>>, names: &BTreeSet<&str>| {
@@ -219,7 +219,7 @@ impl LiveRuleset {
     }
 
     /// The shared chains, complete.
-    fn shared(&self) -> Chains {
+    fn shared(&self) -> RenderedChains {
         let services: Vec<&ServicePlan> = self.services.values().collect();
         chains(&self.plan, &services, service::render_shared)
     }
@@ -246,6 +246,6 @@ fn rules(chains: &BTreeMap<&'static str, Vec<Rule>>) -> usize {
     chains.values().map(Vec::len).sum()
 }
 
-fn own_rules(chains: &Chains) -> usize {
+fn own_rules(chains: &RenderedChains) -> usize {
     chains.own.iter().map(|(_, rules)| rules.len()).sum()
 }

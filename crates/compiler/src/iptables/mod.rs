@@ -30,7 +30,7 @@ pub use layout::{
 };
 pub use live::{LiveRuleset, Patch, Sizes};
 
-use chains::Chains;
+use chains::RenderedChains;
 
 use crate::plan::{Plan, ServicePlan};
 
@@ -47,16 +47,17 @@ const SERVICES_OF_A_PART: usize = 256;
 fn chains(
     plan: &Plan,
     services: &[&ServicePlan],
-    render: fn(&Plan, &ServicePlan, &mut Chains),
-) -> Chains {
-    let mut chains = Chains::default();
+    render: fn(&Plan, &ServicePlan, &mut RenderedChains),
+) -> RenderedChains {
+    let mut chains = RenderedChains::default();
     layout::begin(plan, &mut chains);
     let rendered = |part: &[&ServicePlan]| {
-        let mut chains = Chains::default();
+        let mut chains = RenderedChains::default();
         part.iter().for_each(|service| render(plan, service, &mut chains));
         chains
     };
-    let parts: Vec<Chains> = services.par_chunks(SERVICES_OF_A_PART).map(rendered).collect();
+    let parts: Vec<RenderedChains> =
+        services.par_chunks(SERVICES_OF_A_PART).map(rendered).collect();
     parts.into_iter().for_each(|part| chains.append(part));
     layout::finish(plan, &mut chains);
     chains

@@ -9,24 +9,24 @@ use rulegen_ruleset::iptables::{
     AddressType, ChainName, Match, Recent, RecentAction, Rule, RuleSpec, Target,
 };
 
-use super::chains::Chains;
+use super::chains::RenderedChains;
 use super::layout::{EXTERNAL_SERVICES, MARK_MASQUERADE, NODE_PORTS, PROXY_FIREWALL, SERVICES};
 use super::names::{ServiceChains, endpoint_chain};
 use super::rules::{by_pods, commented, from_network, jump, matching, reject, then, to_port};
 use crate::plan::{
-    External, ExternalAddress, Firewall, Masquerade, Outcome, Plan, PodTraffic, Refusal,
-    ServicePlan,
+    External, ExternalAddress, Firewall, Masquerade, Plan, PodTraffic, Refusal, ServicePlan,
+    Treatment,
 };
 
 /// Adds all rules of a service port.
-pub(super) fn render(plan: &Plan, service: &ServicePlan, chains: &mut Chains) {
+pub(super) fn render(plan: &Plan, service: &ServicePlan, chains: &mut RenderedChains) {
     let speller = Renderer::new(plan, service);
     speller.shared(chains);
     speller.own(chains);
 }
 
 /// Adds only its rules in the shared chains.
-pub(super) fn render_shared(plan: &Plan, service: &ServicePlan, chains: &mut Chains) {
+pub(super) fn render_shared(plan: &Plan, service: &ServicePlan, chains: &mut RenderedChains) {
     Renderer::new(plan, service).shared(chains);
 }
 
@@ -44,7 +44,7 @@ impl<'a> Renderer<'a> {
         Self { names, name: name.into(), plan, service }
     }
 
-    fn shared(&self, chains: &mut Chains) {
+    fn shared(&self, chains: &mut RenderedChains) {
         self.cluster_ip(chains);
         if let Some(external) = &self.service.external {
             let addresses = external.addresses.iter();
@@ -57,28 +57,33 @@ impl<'a> Renderer<'a> {
         }
     }
 
-    fn own(&self, chains: &mut Chains) {
+    fn own(&self, chains: &mut RenderedChains) {
         if let Some(external) = &self.service.external {
             self.external_chains(external, chains);
         }
         self.endpoints(chains);
     }
 
-    fn cluster_ip(&self, chains: &mut Chains) {
+    fn cluster_ip(&self, chains: &mut RenderedChains) {
         let internal = self.service.internal;
         match internal.outcome {
-            Outcome::Forward(policy) => {
+            Treatment::Forward(policy) => {
                 let rule = self.to_service(internal.address, "cluster IP");
                 chains.nat(SERVICES).push(jump(rule, self.policy_chain(policy).clone()));
             }
-            Outcome::Refuse(refusal) => {
+            Treatment::Refuse(refusal) => {
                 let rule = self.refused(Some(internal.address), self.service.port, refusal, None);
                 chains.filter(SERVICES).push(rule);
             }
         }
     }
 
-    fn external_address(&self, external: &External, address: ExternalAddress, chains: &mut Chains) {
+    fn external_address(
+        &self,
+        external: &External,
+        address: ExternalAddress,
+        chains: &mut RenderedChains,
+    ) {
         let (ip, port) = match address {
             ExternalAddress::ExternalIp(ip) | ExternalAddress::LoadBalancerIp(ip) => {
                 (Some(ip), self.service.port)
@@ -88,14 +93,14 @@ impl<'a> Renderer<'a> {
         if external.forwards {
             self.capture(external, address, chains);
         }
-        if let Outcome::Refuse(refusal) = external.outcome {
+        if let Treatment::Refuse(refusal) = external.outcome {
             let at_node = ip.is_none().then_some(Match::DestinationType(AddressType::Local));
             chains.filter(EXTERNAL_SERVICES).push(self.refused(ip, port, refusal, at_node));
         }
     }
 
     /// Sends traffic to an external address to the service port's chains.
-    fn capture(&self, external: &External, address: ExternalAddress, chains: &mut Chains) {
+    fn capture(&self, external: &External, address: ExternalAddress, chains: &mut RenderedChains) {
         let to_external = |rule| jump(rule, self.names.external.clone());
         match address {
             ExternalAddress::ExternalIp(ip) => {
@@ -150,7 +155,7 @@ impl<'a> Renderer<'a> {
         then(rule, Target::Drop)
     }
 
-    fn external_chains(&self, external: &External, chains: &mut Chains) {
+    fn external_chains(&self, external: &External, chains: &mut RenderedChains) {
         if !external.forwards {
             return;
         }
@@ -179,7 +184,7 @@ impl<'a> Renderer<'a> {
                 rules.push(jump(from_node("route LOCAL traffic"), self.names.cluster.clone()));
             }
         }
-        if let Outcome::Forward(policy) = external.outcome {
+        if let Treatment::Forward(policy) = external.outcome {
             rules.push(jump(RuleSpec::default(), self.policy_chain(policy).clone()));
         }
         rules
@@ -205,7 +210,7 @@ impl<'a> Renderer<'a> {
     }
 
     /// The chains that choose an endpoint, and the endpoints' chains.
-    fn endpoints(&self, chains: &mut Chains) {
+    fn endpoints(&self, chains: &mut RenderedChains) {
         let over = self.service.name.protocol;
         let reachable = self.service.reachable_endpoints.iter();
         let named: Vec<NamedEndpoint<'_>> = reachable
@@ -260,7 +265,7 @@ impl<'a> Renderer<'a> {
     /// The first rule of the chain for the cluster IP.
     fn masquerade_internal(&self, policy: TrafficPolicy) -> Option<Rule> {
         let internal = self.service.internal;
-        if internal.outcome != Outcome::Forward(policy) {
+        if internal.outcome != Treatment::Forward(policy) {
             return None;
         }
         let rule = || self.to_service(internal.address, "cluster IP");

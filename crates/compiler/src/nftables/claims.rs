@@ -65,9 +65,9 @@ impl Claims {
 
 /// Reference counts of parts for which the owner does not matter.
 #[derive(Debug)]
-pub(super) struct Counts<K>(HashMap<K, usize>);
+pub(super) struct ReferenceCounts<K>(HashMap<K, usize>);
 
-impl<K> Default for Counts<K> {
+impl<K> Default for ReferenceCounts<K> {
     fn default() -> Self {
         Self(HashMap::new())
     }
@@ -81,7 +81,7 @@ pub(super) enum Presence {
     Stays,
 }
 
-impl<K: Eq + Hash> Counts<K> {
+impl<K: Eq + Hash> ReferenceCounts<K> {
     pub(super) fn change(&mut self, key: K, by: isize) -> Presence {
         match self.0.entry(key) {
             Entry::Vacant(free) => match usize::try_from(by) {

@@ -1,11 +1,15 @@
 //! Finds the service port whose connections a counter counts.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use rulegen_net::ServicePortName;
 use rulegen_ruleset::nftables::{Comment, Key, Name, Value};
 
 use super::service_path;
+
+/// The number of connections per service port and endpoint, since their rules were written.
+pub type ConnectionCounts = HashMap<(ServicePortName, SocketAddr), u64>;
 
 /// The service port of a counting element: its comment has the name, its key the protocol.
 pub fn counted_by_element(key: &Key, comment: &Comment) -> Option<ServicePortName> {

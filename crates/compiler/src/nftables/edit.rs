@@ -10,7 +10,7 @@ use super::set_element::SetElement;
 
 /// Collects removed and added parts. A key that is removed and added is replaced.
 #[derive(Debug, Default)]
-pub(super) struct Edit {
+pub(super) struct TableEdit {
     before: Part,
     after: Part,
 }
@@ -23,7 +23,7 @@ struct Part {
     chains: BTreeMap<Name, Chain>,
 }
 
-impl Edit {
+impl TableEdit {
     /// Replaces elements. Those that keep their place in the list cost nothing.
     pub(super) fn replace(&mut self, before: &[SetElement], after: &[SetElement]) {
         let same = before.iter().zip(after).map(|(old, new)| old == new);

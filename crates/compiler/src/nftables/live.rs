@@ -19,9 +19,9 @@ use std::mem;
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::nftables::{Actual, Name, Set, Table, Transaction, diff, numbers_looked_up};
 
-use super::claims::{Claims, Counts, Presence, SetKey};
+use super::claims::{Claims, Presence, ReferenceCounts, SetKey};
 use super::contribution::{Claim, Contribution};
-use super::edit::Edit;
+use super::edit::TableEdit;
 use super::service::Renderer;
 use super::shared_chain::SharedChain;
 use crate::plan::{Plan, ServicePlan};
@@ -33,8 +33,8 @@ pub struct LiveTable {
     plan: Plan,
     table: Table,
     claims: Claims,
-    shared_elements: Counts<SetKey>,
-    shared_chains: Counts<Name>,
+    shared_elements: ReferenceCounts<SetKey>,
+    shared_chains: ReferenceCounts<Name>,
 }
 
 /// A change of a service port.
@@ -126,7 +126,8 @@ impl LiveTable {
         let services = mem::take(&mut plan.services);
         let mut table = super::empty(&plan, name);
         let mut claims = Claims::default();
-        let (mut shared_elements, mut shared_chains) = (Counts::default(), Counts::default());
+        let (mut shared_elements, mut shared_chains) =
+            (ReferenceCounts::default(), ReferenceCounts::default());
         let mut renderer = Renderer::new(&plan);
         for service in services {
             let contribution = renderer.contribution(&service);
@@ -170,7 +171,7 @@ impl LiveTable {
             .zip(afters)
             .map(|((name, before), after)| (name, Change { before, after: renderer.render(after) }))
             .collect();
-        let mut edit = Edit::default();
+        let mut edit = TableEdit::default();
         let touched = touched_claims(&changes, &mut self.claims);
         let others = owners_among_others(&touched, &changes, |name| renderer.render(others(name)));
         for (key, owners) in &touched {
@@ -188,7 +189,11 @@ impl LiveTable {
         Patch { held: Actual::from(before), wanted, client_sets, rendered }
     }
 
-    fn count_elements(&mut self, changes: &BTreeMap<ServicePortName, Change>, edit: &mut Edit) {
+    fn count_elements(
+        &mut self,
+        changes: &BTreeMap<ServicePortName, Change>,
+        edit: &mut TableEdit,
+    ) {
         let mut counts: HashMap<&SetKey, isize> = HashMap::new();
         for change in changes.values() {
             let [before, after] = [&change.before, &change.after]
@@ -206,7 +211,7 @@ impl LiveTable {
         }
     }
 
-    fn count_chains(&mut self, changes: &BTreeMap<ServicePortName, Change>, edit: &mut Edit) {
+    fn count_chains(&mut self, changes: &BTreeMap<ServicePortName, Change>, edit: &mut TableEdit) {
         let mut counts: BTreeMap<Name, (isize, &SharedChain)> = BTreeMap::new();
         for change in changes.values() {
             for (side, by) in [(&change.before, -1), (&change.after, 1)] {
@@ -293,7 +298,7 @@ impl Owners {
         key: &SetKey,
         changes: &BTreeMap<ServicePortName, Change>,
         others: &HashMap<ServicePortName, Indexed>,
-        edit: &mut Edit,
+        edit: &mut TableEdit,
     ) {
         let elements = |owner: Option<&ServicePortName>, side: fn(&Change) -> &Indexed| {
             let of = |owner| changes.get(owner).map(side).or_else(|| others.get(owner));

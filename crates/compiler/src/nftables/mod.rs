@@ -41,7 +41,9 @@ use service::Renderer;
 
 use crate::plan::Plan;
 
-pub use counted::{affinity_service, counted_by_element, counted_by_rule, counted_endpoint};
+pub use counted::{
+    ConnectionCounts, affinity_service, counted_by_element, counted_by_rule, counted_endpoint,
+};
 pub use layout::{
     CLOSED, CLUSTER_IPS, FIREWALL, FIREWALL_IPS, FrontendMaps, HAIRPINS, REJECT, SERVICE_CIDRS,
     SHARED_ENDPOINTS,

@@ -24,7 +24,7 @@ use super::service_path::{ServicePath, policy_word};
 use super::set_element::SetElement;
 use super::shared_chain::drawn;
 use super::statements::{goto, mark, masquerade_internal, short_circuit};
-use crate::plan::{External, Internal, Outcome, Plan, ServicePlan};
+use crate::plan::{External, Internal, Plan, ServicePlan, Treatment};
 
 /// The first chains of one service port.
 pub(super) struct OwnChains {
@@ -53,7 +53,7 @@ pub(super) fn needed(service: &ServicePlan) -> Option<OwnChoice> {
     if service.affinity_seconds.is_some() {
         return Some(OwnChoice::Affinity);
     }
-    let internal = matches!(service.internal.outcome, Outcome::Forward(_));
+    let internal = matches!(service.internal.outcome, Treatment::Forward(_));
     let external = service.external.as_ref().filter(|external| external.forwards);
     let frontends = usize::from(internal) + external.map_or(0, |external| external.addresses.len());
     let endpoints = service.cluster_endpoints.len().max(service.local_endpoints.len());
@@ -120,7 +120,7 @@ fn add_internal(
     contribution: &mut Contribution,
 ) -> Name {
     let name = path.named("cluster-ip");
-    if let Outcome::Forward(policy) = internal.outcome {
+    if let Treatment::Forward(policy) = internal.outcome {
         let mut rules = Vec::from_iter(masquerade_internal(plan, internal.masquerade));
         rules.push(Rule::new([goto(path.policy(policy).as_str())]));
         contribution.own_chains.push((name.clone(), of_rules(rules)));
@@ -143,7 +143,7 @@ fn add_external(
         TrafficPolicy::Local if service.cluster_endpoints.is_empty() => Vec::new(),
         TrafficPolicy::Local => short_circuit(plan, &to(TrafficPolicy::Cluster)),
     };
-    if let Outcome::Forward(policy) = external.outcome {
+    if let Treatment::Forward(policy) = external.outcome {
         rules.push(Rule::new([to(policy)]));
     }
     contribution.own_chains.push((name.clone(), of_rules(rules)));

@@ -10,11 +10,11 @@ use super::contribution::{Claim, Contribution};
 use super::layout::{CLUSTER_IPS, FIREWALL_IPS, FrontendMaps, HAIRPINS, REJECT};
 use super::own_chains::{self, OwnChains};
 use super::set_element::SetElement;
-use super::shared_chain::{Choice, SharedChain};
+use super::shared_chain::{EndpointChoice, SharedChain};
 use super::source_ranges::LastSourceRanges;
 use super::statements::masquerade_internal;
 use crate::plan::{
-    External, ExternalAddress, Firewall, Internal, Outcome, Plan, Refusal, ServicePlan,
+    External, ExternalAddress, Firewall, Internal, Plan, Refusal, ServicePlan, Treatment,
 };
 
 /// Computes contributions, one service port after another.
@@ -82,8 +82,8 @@ impl ServiceRenderer<'_> {
         self.cluster_ip(internal.address);
         let frontend = self.at_address(internal.address);
         let policy = match internal.outcome {
-            Outcome::Refuse(refusal) => return self.refuse(frontend, refusal),
-            Outcome::Forward(policy) => policy,
+            Treatment::Refuse(refusal) => return self.refuse(frontend, refusal),
+            Treatment::Forward(policy) => policy,
         };
         let service = self.service;
         let endpoints = service.endpoints_of(policy);
@@ -127,7 +127,7 @@ impl ServiceRenderer<'_> {
         if external.forwards {
             self.capture(external, &frontend);
         }
-        if let Outcome::Refuse(refusal) = external.outcome {
+        if let Treatment::Refuse(refusal) = external.outcome {
             self.refuse(frontend, refusal);
         }
     }
@@ -206,8 +206,8 @@ impl ServiceRenderer<'_> {
         }
     }
 
-    fn choice(&self, maps: FrontendMaps, map: &'static str, endpoints: usize) -> Choice {
-        Choice { maps, map, endpoints, load_balancing: self.service.load_balancing }
+    fn choice(&self, maps: FrontendMaps, map: &'static str, endpoints: usize) -> EndpointChoice {
+        EndpointChoice { maps, map, endpoints, load_balancing: self.service.load_balancing }
     }
 
     /// Adds a chain, and the one to which it leads.
@@ -238,7 +238,7 @@ impl ServiceRenderer<'_> {
     }
 }
 
-fn choice_chain(choice: Choice, contribution: &mut Contribution) -> Name {
+fn choice_chain(choice: EndpointChoice, contribution: &mut Contribution) -> Name {
     let chain = SharedChain::Choice(choice);
     let name = chain.name();
     contribution.shared_chains.push(chain);

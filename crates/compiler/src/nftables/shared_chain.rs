@@ -13,18 +13,18 @@ use crate::plan::{Masquerade, Plan};
 #[derive(Debug, Clone)]
 pub(super) enum SharedChain {
     /// Chooses one of this number of endpoints of a frontend.
-    Choice(Choice),
+    Choice(EndpointChoice),
     /// Marks traffic to a cluster IP for masquerading as the plan requires, then chooses.
-    ClusterIp(Choice, Masquerade),
+    ClusterIp(EndpointChoice, Masquerade),
     /// Marks external traffic under policy Cluster for masquerading, then chooses.
-    External(Choice),
+    External(EndpointChoice),
     /// Drops packets from outside these networks.
     SourceRanges(SourceRanges),
 }
 
 /// A choice among the endpoints that a map has for a frontend.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Choice {
+pub(super) struct EndpointChoice {
     pub(super) maps: FrontendMaps,
     /// The map from a frontend and a number to an endpoint.
     pub(super) map: &'static str,
@@ -37,10 +37,10 @@ impl SharedChain {
     pub(super) fn name(&self) -> Name {
         match self {
             SharedChain::Choice(choice) => choice.name(),
-            SharedChain::ClusterIp(Choice { endpoints, load_balancing, .. }, _) => {
+            SharedChain::ClusterIp(EndpointChoice { endpoints, load_balancing, .. }, _) => {
                 Name::from(format!("cluster-ip-{endpoints}{}", suffix(*load_balancing)))
             }
-            SharedChain::External(Choice { maps, endpoints, load_balancing, .. }) => {
+            SharedChain::External(EndpointChoice { maps, endpoints, load_balancing, .. }) => {
                 let external = maps.external(*endpoints);
                 Name::from(format!("{external}{}", suffix(*load_balancing)))
             }
@@ -49,7 +49,7 @@ impl SharedChain {
     }
 
     pub(super) fn chain(&self, plan: &Plan) -> Chain {
-        let then = |first: Option<Rule>, choice: &Choice| {
+        let then = |first: Option<Rule>, choice: &EndpointChoice| {
             let choose = Rule::new([goto(choice.name().as_str())]);
             of_rules(first.into_iter().chain([choose]).collect())
         };
@@ -72,7 +72,7 @@ impl SharedChain {
     }
 }
 
-impl Choice {
+impl EndpointChoice {
     fn name(&self) -> Name {
         let Self { map, endpoints, load_balancing, .. } = self;
         Name::from(format!("{map}-{endpoints}{}", suffix(*load_balancing)))

@@ -6,7 +6,7 @@ use rulegen_config::ProxyMode;
 use rulegen_model::{Endpoint, LoadBalancing, TrafficPolicy};
 use rulegen_net::{Frontend, FrontendKind, IpFamily, ServicePortName};
 
-use super::{External, ExternalAddress, Outcome, Refusal, ServicePlan};
+use super::{External, ExternalAddress, Refusal, ServicePlan, Treatment};
 
 /// Orders the service ports that have the same destination: the smallest gets the traffic. A
 /// cluster IP comes before all other addresses, because it belongs to one Service only. A service
@@ -43,7 +43,7 @@ impl ServicePlan {
     /// cluster has a usable endpoint: under policy Local, that of this node and its pods.
     pub fn forwards(&self, kind: FrontendKind) -> bool {
         match kind {
-            FrontendKind::ClusterIP => matches!(self.internal.outcome, Outcome::Forward(_)),
+            FrontendKind::ClusterIP => matches!(self.internal.outcome, Treatment::Forward(_)),
             FrontendKind::HealthCheckNodePort => false,
             _ => self.external.as_ref().is_some_and(|external| external.forwards),
         }
@@ -55,9 +55,9 @@ impl ServicePlan {
             return self.external.as_ref().map(|external| external.policy);
         }
         match self.internal.outcome {
-            Outcome::Forward(policy) => Some(policy),
-            Outcome::Refuse(Refusal::NoLocalEndpoints) => Some(TrafficPolicy::Local),
-            Outcome::Refuse(Refusal::NoEndpoints) => None,
+            Treatment::Forward(policy) => Some(policy),
+            Treatment::Refuse(Refusal::NoLocalEndpoints) => Some(TrafficPolicy::Local),
+            Treatment::Refuse(Refusal::NoEndpoints) => None,
         }
     }
 

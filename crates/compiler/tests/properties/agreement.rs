@@ -16,15 +16,15 @@
 use std::net::IpAddr;
 
 use proptest::prelude::*;
-use rulegen_compiler::{ExternalAddress, Outcome, iptables, nftables};
+use rulegen_compiler::{ExternalAddress, Treatment, iptables, nftables};
 use rulegen_config::{NodePortAddresses, ProxyConfig, ProxyMode};
 use rulegen_model::LoadBalancing;
 use rulegen_net::parse_network;
-use rulegen_ruleset::iptables::{Packet, Verdict};
+use rulegen_ruleset::iptables::{Packet, PacketVerdict};
 use rulegen_ruleset::{self as ruleset, Origin, Probability};
 
 use crate::cluster::{config, objects, plans};
-use crate::meaning::{Kind, clients, frontends, local_addresses};
+use crate::meaning::{AddressKind, clients, frontends, local_addresses};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
@@ -46,11 +46,11 @@ proptest! {
                         let refused = external.map(|external| external.outcome);
                         let differs = match kind {
                             _ if destination.ip().is_loopback() => true,
-                            Kind::ClosedNodePort => true,
-                            Kind::External(_) if client.origin == Origin::Host => {
-                                matches!(refused, Some(Outcome::Refuse(_)))
+                            AddressKind::ClosedNodePort => true,
+                            AddressKind::External(_) if client.origin == Origin::Host => {
+                                matches!(refused, Some(Treatment::Refuse(_)))
                             }
-                            Kind::External(ExternalAddress::LoadBalancerIp(_)) => external
+                            AddressKind::External(ExternalAddress::LoadBalancerIp(_)) => external
                                 .is_some_and(|e| e.firewall.is_some() && !e.forwards),
                             _ => false,
                         };
@@ -97,7 +97,7 @@ fn agree(
     packet: &Packet,
 ) -> Result<(), TestCaseError> {
     let by_rules = ruleset::iptables::trace(rules, local, packet).verdicts();
-    let by_table: Vec<(Verdict, Probability)> =
+    let by_table: Vec<(PacketVerdict, Probability)> =
         ruleset::nftables::trace(table, local, packet).verdicts();
     let n = u64::try_from(by_table.len()).unwrap();
     let same = by_rules.len() == by_table.len()

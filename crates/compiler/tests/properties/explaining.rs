@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use proptest::prelude::*;
 use rulegen_compiler::{ExternalAddress, Plan, iptables, nftables};
 use rulegen_config::{ProxyConfig, ProxyMode};
-use rulegen_inspect::explain::{About, Explanation, Outcome, by_ruleset, by_table};
+use rulegen_inspect::explain::{Explanation, Outcome, RemarkSubject, by_ruleset, by_table};
 use rulegen_model::TrafficPolicy;
 use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::iptables::parse;
@@ -141,7 +141,8 @@ fn check(
     record(explanation);
     let has_remark =
         |words: &str| explanation.remarks.iter().any(|remark| remark.text.contains(words));
-    let is_about = |about: &[About]| explanation.remarks.iter().any(|r| about.contains(&r.about));
+    let is_about =
+        |about: &[RemarkSubject]| explanation.remarks.iter().any(|r| about.contains(&r.about));
     let ends =
         |matching: fn(&Outcome) -> bool| explanation.ends.iter().any(|end| matching(&end.outcome));
     let masqueraded = ends(|end| matches!(end, Outcome::Endpoint { masqueraded: true, .. }));
@@ -151,8 +152,13 @@ fn check(
 
     let all: f64 = explanation.ends.iter().map(|end| end.probability.value).sum();
     prop_assert!((all - 1.0).abs() < 1e-9, "{all}: {explanation:#?}");
-    prop_assert_eq!(refused, is_about(&[About::NoEndpoints, About::Refusal]), "{:#?}", explanation);
-    prop_assert_eq!(passes, is_about(&[About::NoService]), "{:#?}", explanation);
+    prop_assert_eq!(
+        refused,
+        is_about(&[RemarkSubject::NoEndpoints, RemarkSubject::Refusal]),
+        "{:#?}",
+        explanation
+    );
+    prop_assert_eq!(passes, is_about(&[RemarkSubject::NoService]), "{:#?}", explanation);
     prop_assert_eq!(masqueraded, has_remark(words::MASQUERADED), "{:#?}", explanation);
     let sees = format!("the endpoint sees {} as its client", client.source);
     prop_assert_eq!(kept, has_remark(&sees), "{:#?}", explanation);

@@ -34,27 +34,27 @@ impl FakeTables {
 
 /// Why a transaction was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum TransactionRefusal {
     /// The kernel does not accept a rule.
     Content,
     Memory,
 }
 
 impl Tables for FakeTables {
-    type Error = Refusal;
+    type Error = TransactionRefusal;
 
-    fn save(&mut self) -> Result<Ruleset, Refusal> {
+    fn save(&mut self) -> Result<Ruleset, TransactionRefusal> {
         Ok(self.actual.clone())
     }
 
     /// Writes one table after the other, like iptables-restore: tables before the refused one stay
     /// written.
-    fn restore(&mut self, transaction: &Transaction<'_>) -> Result<(), Refusal> {
+    fn restore(&mut self, transaction: &Transaction<'_>) -> Result<(), TransactionRefusal> {
         self.trials += 1;
         let before = services(&self.actual);
         for table in &transaction.tables {
             if self.is_out_of_memory {
-                return Err(Refusal::Memory);
+                return Err(TransactionRefusal::Memory);
             }
             let mut after = self.actual.clone();
             let of_table = Transaction { tables: vec![table.clone()] };
@@ -65,7 +65,7 @@ impl Tables for FakeTables {
             let is_refused =
                 |set: &BTreeSet<String>| set.is_subset(&present) && set.iter().any(is_new);
             if self.refuses.iter().any(is_refused) {
-                return Err(Refusal::Content);
+                return Err(TransactionRefusal::Content);
             }
             self.actual = after;
         }
@@ -73,8 +73,8 @@ impl Tables for FakeTables {
         Ok(())
     }
 
-    fn is_about_content(refusal: &Refusal) -> bool {
-        *refusal == Refusal::Content
+    fn is_about_content(refusal: &TransactionRefusal) -> bool {
+        *refusal == TransactionRefusal::Content
     }
 }
 

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rulegen_net::IpFamily;
-use rulegen_ruleset::dataplane::{Dataplane, Error, Generation, Reason, Refusal};
+use rulegen_ruleset::dataplane::{
+    Dataplane, DataplaneError, Generation, RefusalReason, RefusedOperation,
+};
 use rulegen_ruleset::nftables::{
     Actual, ActualChain, ActualRule, Data, Element, Expression, Key, Name, Operation, Set,
     Transaction, Verdict, linearize,
@@ -24,7 +26,7 @@ pub(crate) struct FakeKernel {
     /// Sets of Services. A transaction is refused if all Services of a set would be present.
     pub(crate) refuses: Vec<BTreeSet<String>>,
     /// The reason to refuse every change, if any.
-    pub(crate) refuses_all: Option<Reason>,
+    pub(crate) refuses_all: Option<RefusalReason>,
     /// The number of reads of tables with their elements.
     pub(crate) reads: usize,
     /// The numbers of commits and of validations (dry runs).
@@ -56,12 +58,12 @@ impl Dataplane for FakeKernel {
     fn read(
         &mut self,
         tables: &[(IpFamily, &Name)],
-    ) -> Result<(Generation, Vec<Option<Actual>>), Error> {
+    ) -> Result<(Generation, Vec<Option<Actual>>), DataplaneError> {
         self.reads += 1;
         match self.faults.pop().flatten() {
-            Some(Fault::Interrupted) => return Err(Error::Busy { attempts: 1 }),
+            Some(Fault::Interrupted) => return Err(DataplaneError::Busy { attempts: 1 }),
             Some(Fault::AnswerLost | Fault::QuestionLost) => {
-                return Err(Error::Malformed("no answer".to_owned()));
+                return Err(DataplaneError::Malformed("no answer".to_owned()));
             }
             Some(Fault::Flushed) => self.flush(),
             Some(Fault::Operation(_) | Fault::Unchangeable | Fault::Overtaken) | None => {}
@@ -76,41 +78,45 @@ impl Dataplane for FakeKernel {
         &mut self,
         generation: Option<Generation>,
         transactions: &[Transaction<'_>],
-    ) -> Result<(), Error> {
+    ) -> Result<(), DataplaneError> {
         self.commits += 1;
         let fault = self.faults.pop().flatten();
         match fault {
-            Some(Fault::QuestionLost) => return Err(Error::Lost),
+            Some(Fault::QuestionLost) => return Err(DataplaneError::Lost),
             Some(Fault::Overtaken) => self.generation += 1,
             Some(Fault::Flushed) => self.flush(),
             _ => {}
         }
         if generation.is_some_and(|known| known != Generation(self.generation)) {
-            return Err(Error::Stale);
+            return Err(DataplaneError::Stale);
         }
         if fault == Some(Fault::Unchangeable) {
-            return Err(Error::Refused(vec![refusal("everything", false, Reason::Unsupported)]));
+            return Err(DataplaneError::Refused(vec![refusal(
+                "everything",
+                false,
+                RefusalReason::Unsupported,
+            )]));
         }
         let failing = match fault {
             Some(Fault::Operation(number)) => Some(number),
             _ => None,
         };
-        self.carry_out(transactions, failing).map_err(Error::Refused)?;
+        self.carry_out(transactions, failing).map_err(DataplaneError::Refused)?;
         self.generation += 1;
-        if fault == Some(Fault::AnswerLost) { Err(Error::Lost) } else { Ok(()) }
+        if fault == Some(Fault::AnswerLost) { Err(DataplaneError::Lost) } else { Ok(()) }
     }
 
     fn validate(
         &mut self,
         generation: Generation,
         transactions: &[Transaction<'_>],
-    ) -> Result<(), Error> {
+    ) -> Result<(), DataplaneError> {
         self.rehearsals += 1;
         if generation != Generation(self.generation) {
-            return Err(Error::Stale);
+            return Err(DataplaneError::Stale);
         }
         let tables = self.tables.clone();
-        let done = self.carry_out(transactions, None).map_err(Error::Refused);
+        let done = self.carry_out(transactions, None).map_err(DataplaneError::Refused);
         self.tables = tables;
         done
     }
@@ -147,7 +153,7 @@ impl FakeKernel {
         &mut self,
         transactions: &[Transaction<'_>],
         failing: Option<usize>,
-    ) -> Result<(), Vec<Refusal>> {
+    ) -> Result<(), Vec<RefusedOperation>> {
         let mut tables = self.tables.clone();
         let mut refusals = Vec::new();
         if let Some(reason) = self.refuses_all {
@@ -159,7 +165,7 @@ impl FakeKernel {
         for (number, (transaction, operation)) in all.enumerate() {
             let done = match failing == Some(number) {
                 // Memory is short.
-                true => Err(Reason::Circumstances),
+                true => Err(RefusalReason::Circumstances),
                 false => self.operation(&mut tables, transaction, operation),
             };
             if let Err(reason) = done {
@@ -177,7 +183,7 @@ impl FakeKernel {
             };
             if let Some(set) = self.refuses.iter().find(|set| is_refused(set)) {
                 let operation = format!("add elements of {set:?}");
-                refusals.push(refusal(&operation, true, Reason::Invalid));
+                refusals.push(refusal(&operation, true, RefusalReason::Invalid));
             }
         }
         if !refusals.is_empty() {
@@ -192,7 +198,7 @@ impl FakeKernel {
         tables: &mut Tables,
         transaction: &Transaction<'_>,
         operation: &Operation<'_>,
-    ) -> Result<(), Reason> {
+    ) -> Result<(), RefusalReason> {
         let of = (transaction.family, transaction.table.clone());
         match operation {
             Operation::AddTable(_) => {
@@ -272,34 +278,37 @@ impl FakeKernel {
     }
 }
 
-fn present<T>(found: Option<T>) -> Result<T, Reason> {
-    found.ok_or(Reason::NotFound)
+fn present<T>(found: Option<T>) -> Result<T, RefusalReason> {
+    found.ok_or(RefusalReason::NotFound)
 }
 
-fn absent(exists: bool) -> Result<(), Reason> {
-    if exists { Err(Reason::Exists) } else { Ok(()) }
+fn absent(exists: bool) -> Result<(), RefusalReason> {
+    if exists { Err(RefusalReason::Exists) } else { Ok(()) }
 }
 
-fn unused(used: bool) -> Result<(), Reason> {
-    if used { Err(Reason::Busy) } else { Ok(()) }
+fn unused(used: bool) -> Result<(), RefusalReason> {
+    if used { Err(RefusalReason::Busy) } else { Ok(()) }
 }
 
-fn chain<'a>(table: &'a mut Actual, name: &Name) -> Result<&'a mut ActualChain, Reason> {
-    table.chains.get_mut(name).and_then(Option::as_mut).ok_or(Reason::NotFound)
+fn chain<'a>(table: &'a mut Actual, name: &Name) -> Result<&'a mut ActualChain, RefusalReason> {
+    table.chains.get_mut(name).and_then(Option::as_mut).ok_or(RefusalReason::NotFound)
 }
 
-fn set<'a>(table: &'a mut Actual, name: &Name) -> Result<&'a mut BTreeMap<Key, Element>, Reason> {
-    let set = table.sets.get_mut(name).and_then(Option::as_mut).ok_or(Reason::NotFound)?;
+fn set<'a>(
+    table: &'a mut Actual,
+    name: &Name,
+) -> Result<&'a mut BTreeMap<Key, Element>, RefusalReason> {
+    let set = table.sets.get_mut(name).and_then(Option::as_mut).ok_or(RefusalReason::NotFound)?;
     Ok(&mut set.elements)
 }
 
-fn refusal(operation: &str, of_elements: bool, reason: Reason) -> Refusal {
+fn refusal(operation: &str, of_elements: bool, reason: RefusalReason) -> RefusedOperation {
     let errno = format!("{reason:?}");
-    Refusal { operation: operation.to_owned(), of_elements, reason, errno, message: None }
+    RefusedOperation { operation: operation.to_owned(), of_elements, reason, errno, message: None }
 }
 
 /// The chain or set that an expression refers to must exist.
-fn check(table: &Actual, expression: &Expression) -> Result<(), Reason> {
+fn check(table: &Actual, expression: &Expression) -> Result<(), RefusalReason> {
     match expression {
         Expression::Lookup { set, .. } | Expression::Dynset { set, .. } => {
             present(table.sets.get(set)).map(drop)

@@ -9,13 +9,13 @@ use rulegen_compiler::{Plan, nftables};
 use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_model::ObjectKey;
 use rulegen_ruleset::Bisection;
-use rulegen_ruleset::dataplane::{Reason, isolate, reconcile};
+use rulegen_ruleset::dataplane::{RefusalReason, isolate, reconcile};
 use rulegen_ruleset::iptables::{self, Ruleset, Split, Tables as _, diff};
 use rulegen_ruleset::nftables::Table;
 use serde_json::Value;
 
 use crate::cluster::{config, objects, plans};
-use crate::fake_iptables::{FakeTables, Refusal, rules};
+use crate::fake_iptables::{FakeTables, TransactionRefusal, rules};
 use crate::fake_kernel::{FakeKernel, services};
 
 fn nftables_plans(objects: &[Value], config: &ProxyConfig) -> [Plan; 2] {
@@ -109,7 +109,7 @@ proptest! {
         let plans = nftables_plans(&objects, &config);
         let all = Vec::from_iter(names(&plans));
         let mut fake = FakeKernel::default();
-        fake.refuses_all = Some(Reason::Circumstances);
+        fake.refuses_all = Some(RefusalReason::Circumstances);
         let error = isolate(&mut fake, &[], &all, 100, |names| tables(&plans, names)).unwrap_err();
         prop_assert!(!error.is_about_content());
         prop_assert_eq!(fake.rehearsals, 1);
@@ -178,7 +178,7 @@ proptest! {
         let mut fake = FakeTables::new(live.ruleset().family);
         fake.is_out_of_memory = true;
         let error = isolate_iptables(&mut fake, &live, &[], &all).unwrap_err();
-        prop_assert_eq!(error, Refusal::Memory);
+        prop_assert_eq!(error, TransactionRefusal::Memory);
         prop_assert_eq!(fake.trials, 1);
     }
 }
@@ -194,14 +194,14 @@ fn isolate_iptables(
     live: &LiveRuleset,
     settled: &[ObjectKey],
     suspects: &[ObjectKey],
-) -> Result<Bisection<ObjectKey>, Refusal> {
+) -> Result<Bisection<ObjectKey>, TransactionRefusal> {
     iptables::isolate(fake, &OURS, settled, suspects, 100, |services| {
         let (chosen, rest) = live.split(services);
         Split { chosen, rest }
     })
 }
 
-fn write_iptables(fake: &mut FakeTables, wanted: &Ruleset) -> Result<(), Refusal> {
+fn write_iptables(fake: &mut FakeTables, wanted: &Ruleset) -> Result<(), TransactionRefusal> {
     let actual = fake.save()?;
     fake.restore(&diff(&actual, wanted, &OURS))
 }

@@ -12,7 +12,7 @@ use rulegen_inspect::listing::{
 use rulegen_net::{FrontendKind, IpFamily};
 use rulegen_ruleset::Origin;
 use rulegen_ruleset::iptables::{
-    self as iptables_rules, Packet, Ruleset, Verdict, parse, trace as iptables_trace,
+    self as iptables_rules, Packet, PacketVerdict, Ruleset, parse, trace as iptables_trace,
 };
 use rulegen_ruleset::nftables::{
     Actual, ActualChain, ActualRule, Table, linearize, trace as nftables_trace,
@@ -225,9 +225,9 @@ fn packets_reach_listed_endpoints(
     Ok(())
 }
 
-fn to_endpoints<C>(verdicts: Vec<(Verdict, C)>) -> Vec<SocketAddr> {
+fn to_endpoints<C>(verdicts: Vec<(PacketVerdict, C)>) -> Vec<SocketAddr> {
     let translated = verdicts.into_iter().filter_map(|(verdict, _)| match verdict {
-        Verdict::Delivered { destination, translated: true, .. } => Some(destination),
+        PacketVerdict::Delivered { destination, translated: true, .. } => Some(destination),
         _ => None,
     });
     let mut endpoints: Vec<SocketAddr> = translated.collect();

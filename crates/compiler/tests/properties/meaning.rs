@@ -5,12 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use proptest::prelude::*;
 use rulegen_compiler::iptables::ruleset;
 use rulegen_compiler::{
-    External, ExternalAddress, Firewall, Masquerade, NodePortsAt, Outcome, Plan, PodTraffic,
-    Refusal, ServicePlan,
+    External, ExternalAddress, Firewall, Masquerade, NodePortsAt, Plan, PodTraffic, Refusal,
+    ServicePlan, Treatment,
 };
 use rulegen_model::{Endpoint, TrafficPolicy};
 use rulegen_net::IpFamily;
-use rulegen_ruleset::iptables::{Origin, Packet, Trace, Verdict, parse, trace};
+use rulegen_ruleset::iptables::{Origin, Packet, PacketVerdict, Trace, parse, trace};
 
 use crate::cluster::{config, objects, plans};
 
@@ -94,7 +94,7 @@ pub(crate) fn clients(family: IpFamily, service: &ServicePlan) -> Vec<Client> {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Kind {
+pub(crate) enum AddressKind {
     ClusterIp,
     External(ExternalAddress),
     ClosedNodePort,
@@ -104,11 +104,11 @@ pub(crate) fn frontends(
     plan: &Plan,
     service: &ServicePlan,
     local: &[IpAddr],
-) -> Vec<(SocketAddr, Kind)> {
+) -> Vec<(SocketAddr, AddressKind)> {
     let mut frontends =
-        vec![(SocketAddr::new(service.internal.address, service.port), Kind::ClusterIp)];
+        vec![(SocketAddr::new(service.internal.address, service.port), AddressKind::ClusterIp)];
     for address in service.external.iter().flat_map(|external| &external.addresses) {
-        let kind = Kind::External(*address);
+        let kind = AddressKind::External(*address);
         match *address {
             ExternalAddress::ExternalIp(ip) | ExternalAddress::LoadBalancerIp(ip) => {
                 frontends.push((SocketAddr::new(ip, service.port), kind));
@@ -119,7 +119,7 @@ pub(crate) fn frontends(
                         NodePortsAt::AnyLocal { loopback } => *loopback || !ip.is_loopback(),
                         NodePortsAt::These(addresses) => addresses.contains(ip),
                     };
-                    let kind = if open { kind } else { Kind::ClosedNodePort };
+                    let kind = if open { kind } else { AddressKind::ClosedNodePort };
                     (SocketAddr::new(*ip, port.get()), kind)
                 }));
             }
@@ -145,7 +145,7 @@ enum Expected {
 fn expected(
     plan: &Plan,
     service: &ServicePlan,
-    kind: Kind,
+    kind: AddressKind,
     client: &Client,
     local: &[IpAddr],
 ) -> Expected {
@@ -162,13 +162,15 @@ fn expected(
     match kind {
         // The rules in the filter table that refuse traffic match all addresses of the node,
         // regardless of where node ports are open.
-        Kind::ClosedNodePort => match service.external.as_ref().map(|external| external.outcome) {
-            Some(Outcome::Refuse(refusal)) => Expected::Refused(refusal),
-            _ => Expected::Passes,
-        },
-        Kind::ClusterIp => match service.internal.outcome {
-            Outcome::Refuse(refusal) => Expected::Refused(refusal),
-            Outcome::Forward(policy) => forward(
+        AddressKind::ClosedNodePort => {
+            match service.external.as_ref().map(|external| external.outcome) {
+                Some(Treatment::Refuse(refusal)) => Expected::Refused(refusal),
+                _ => Expected::Passes,
+            }
+        }
+        AddressKind::ClusterIp => match service.internal.outcome {
+            Treatment::Refuse(refusal) => Expected::Refused(refusal),
+            Treatment::Forward(policy) => forward(
                 policy,
                 match service.internal.masquerade {
                     Masquerade::All => true,
@@ -177,7 +179,7 @@ fn expected(
                 },
             ),
         },
-        Kind::External(address) => {
+        AddressKind::External(address) => {
             let external: &External = service.external.as_ref().unwrap();
             if !external.forwards {
                 return refused(external, client, address, local);
@@ -193,8 +195,8 @@ fn expected(
                 TrafficPolicy::Local if from_pod => forward(TrafficPolicy::Cluster, false),
                 TrafficPolicy::Local if is_node => forward(TrafficPolicy::Cluster, true),
                 TrafficPolicy::Local => match external.outcome {
-                    Outcome::Forward(policy) => forward(policy, false),
-                    Outcome::Refuse(_) => refused(external, client, address, local),
+                    Treatment::Forward(policy) => forward(policy, false),
+                    Treatment::Refuse(_) => refused(external, client, address, local),
                 },
             }
         }
@@ -216,9 +218,9 @@ fn refused(
         }
     };
     match external.outcome {
-        Outcome::Refuse(_) if client.origin == Origin::Host && !at_node => Expected::Passes,
-        Outcome::Refuse(refusal) => Expected::Refused(refusal),
-        Outcome::Forward(_) => Expected::Passes,
+        Treatment::Refuse(_) if client.origin == Origin::Host && !at_node => Expected::Passes,
+        Treatment::Refuse(refusal) => Expected::Refused(refusal),
+        Treatment::Forward(_) => Expected::Passes,
     }
 }
 
@@ -241,18 +243,21 @@ fn is_accepted(firewall: &Firewall, external: &External, source: IpAddr) -> bool
 
 fn check(trace: &Trace<'_>, wanted: &Expected, packet: &Packet) -> Result<(), TestCaseError> {
     let verdicts = trace.verdicts();
-    let only = |verdict: Verdict| matches!(verdicts.as_slice(), [(found, _)] if *found == verdict);
+    let only =
+        |verdict: PacketVerdict| matches!(verdicts.as_slice(), [(found, _)] if *found == verdict);
     let is_as_expected = match wanted {
-        Expected::Passes => verdicts
-            .iter()
-            .all(|(verdict, _)| matches!(verdict, Verdict::Delivered { translated: false, .. })),
-        Expected::Refused(Refusal::NoEndpoints) => only(Verdict::Rejected),
-        Expected::Refused(Refusal::NoLocalEndpoints) | Expected::Dropped => only(Verdict::Dropped),
+        Expected::Passes => verdicts.iter().all(|(verdict, _)| {
+            matches!(verdict, PacketVerdict::Delivered { translated: false, .. })
+        }),
+        Expected::Refused(Refusal::NoEndpoints) => only(PacketVerdict::Rejected),
+        Expected::Refused(Refusal::NoLocalEndpoints) | Expected::Dropped => {
+            only(PacketVerdict::Dropped)
+        }
         Expected::Forwarded { endpoints, masqueraded, from } => {
             let n = u64::try_from(endpoints.len()).unwrap();
             verdicts.len() == endpoints.len()
                 && endpoints.iter().all(|endpoint| {
-                    let verdict = Verdict::Delivered {
+                    let verdict = PacketVerdict::Delivered {
                         destination: endpoint.address,
                         translated: true,
                         masqueraded: *masqueraded || endpoint.address.ip() == *from,

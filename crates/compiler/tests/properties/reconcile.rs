@@ -6,7 +6,7 @@ use proptest::sample::{Index, select};
 use rulegen_compiler::nftables;
 use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_net::IpFamily;
-use rulegen_ruleset::dataplane::{Error, Reason, reconcile};
+use rulegen_ruleset::dataplane::{DataplaneError, RefusalReason, reconcile};
 use rulegen_ruleset::nftables::{
     Actual, ActualChain, ActualRule, BaseChain, ChainKind, Element, Expression, Hook, Name,
     Operation, Table, Transaction, Verdict,
@@ -22,7 +22,7 @@ fn tables(objects: &[Value], config: &ProxyConfig) -> Vec<Table> {
 }
 
 /// Writes until it works. Returns the number of operations of the last transaction.
-fn write(fake: &mut FakeKernel, wanted: &[Table]) -> Result<usize, Error> {
+fn write(fake: &mut FakeKernel, wanted: &[Table]) -> Result<usize, DataplaneError> {
     let count = |all: &[Transaction<'_>]| all.iter().map(|one| one.operations.len()).sum();
     reconcile(fake, wanted, count)
 }
@@ -236,8 +236,8 @@ proptest! {
             fake.faults = vec![Some(Fault::Operation(number)), None];
             match write(&mut fake, &wanted) {
                 // Operations that depend on the failed one fail too, and are reported after it.
-                Err(Error::Refused(refusals)) => {
-                    prop_assert_eq!(refusals[0].reason, Reason::Circumstances);
+                Err(DataplaneError::Refused(refusals)) => {
+                    prop_assert_eq!(refusals[0].reason, RefusalReason::Circumstances);
                 }
                 other => prop_assert!(false, "{:?}", other),
             }

@@ -1,16 +1,16 @@
 //! Finds addresses and ports that several Services claim.
 
-use crate::error::Result;
+use crate::error::FactResult;
 use rulegen_compiler::{FrontendConflict, conflicts};
 use rulegen_net::{FrontendAddress, FrontendKind};
 
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome};
+use crate::finding::{CheckResult, Finding};
 use crate::node_facts::NodeFacts;
 
-pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     node.with_services(|cluster| {
-        Ok(Outcome::Found(check(&conflicts(&cluster.snapshot, node.config()))))
+        Ok(CheckResult::Found(check(&conflicts(&cluster.snapshot, node.config()))))
     })
 }
 

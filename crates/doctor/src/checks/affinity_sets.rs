@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::error::Result;
+use crate::error::FactResult;
 use rulegen_compiler::nftables::affinity_service;
 use rulegen_config::ProxyMode;
 use rulegen_kernel::nftables::SetFill;
@@ -18,15 +18,15 @@ use rulegen_ruleset::nftables::Name;
 
 use super::rules_present::are_there;
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome};
+use crate::finding::{CheckResult, Finding};
 use crate::node_facts::{NodeFacts, nf_tables};
 
 /// The same limit as for the metric `rulegen_affinity_full_sets`.
 const NEARLY_FULL_PERCENT: u32 = 95;
 
-pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     if !are_there(node)? {
-        return Ok(Outcome::NotChecked("no rules exist (see rules-present)".to_owned()));
+        return Ok(CheckResult::NotChecked("no rules exist (see rules-present)".to_owned()));
     }
     match node.config().mode {
         ProxyMode::Nftables => sets(node),
@@ -46,11 +46,11 @@ struct ClientList {
     count: usize,
 }
 
-fn lists(node: &NodeFacts) -> Result<Outcome> {
+fn lists(node: &NodeFacts) -> FactResult<CheckResult> {
     let (variant, ages, limit) = (node.variant()?, recent::lists()?, recent::list_limit()?);
     let held = node.iptables()?.iter().filter(|held| held.variant == variant);
     let lists = held.flat_map(|held| client_lists(&held.ruleset, &ages));
-    Ok(Outcome::Found(lists.filter_map(|list| check_list(&list, limit)).collect()))
+    Ok(CheckResult::Found(lists.filter_map(|list| check_list(&list, limit)).collect()))
 }
 
 /// `ages` has the time since each client of a list was last seen.
@@ -119,14 +119,14 @@ fn check_list(list: &ClientList, limit: usize) -> Option<Finding> {
     ))
 }
 
-fn sets(node: &NodeFacts) -> Result<Outcome> {
-    let Some(mut kernel) = nf_tables()? else { return Ok(Outcome::Found(Vec::new())) };
+fn sets(node: &NodeFacts) -> FactResult<CheckResult> {
+    let Some(mut kernel) = nf_tables()? else { return Ok(CheckResult::Found(Vec::new())) };
     let mut found = Vec::new();
     for (family, table) in node.tables()?.iter().filter(|(_, table)| table == node.table()) {
         let fills = kernel.fills(*family, table)?;
         found.extend(fills.iter().filter_map(|fill| check(*family, table, fill)));
     }
-    Ok(Outcome::Found(found))
+    Ok(CheckResult::Found(found))
 }
 
 fn check(family: IpFamily, table: &Name, fill: &SetFill) -> Option<Finding> {

@@ -1,16 +1,16 @@
 //! Checks whether bridged traffic passes the rules. If not, replies between pods on one bridge are
 //! not translated back, and the client drops them because they come from an unknown address.
 
-use crate::error::Result;
+use crate::error::FactResult;
 use rulegen_net::IpFamily;
 use rulegen_os::bridges::{Bridge, bridges};
 use rulegen_os::sysctl::Sysctl;
 
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome};
+use crate::finding::{CheckResult, Finding};
 use crate::node_facts::NodeFacts;
 
-pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     let calls = |family: &IpFamily| {
         let sysctl = match family {
             IpFamily::Ipv4 => Sysctl::BRIDGE_NF_CALL_IPTABLES,
@@ -18,8 +18,8 @@ pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
         };
         Ok((sysctl, sysctl.read_if_there()?))
     };
-    let calls: Result<Vec<(Sysctl, Option<u64>)>> = node.families().iter().map(calls).collect();
-    Ok(Outcome::Found(check(&bridges()?, &calls?)))
+    let calls: FactResult<Vec<(Sysctl, Option<u64>)>> = node.families().iter().map(calls).collect();
+    Ok(CheckResult::Found(check(&bridges()?, &calls?)))
 }
 
 /// `calls` holds the sysctl of each family and its value; `None` if the module is not loaded.
@@ -59,7 +59,7 @@ fn check(bridges: &[Bridge], calls: &[(Sysctl, Option<u64>)]) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::Severity;
+    use crate::finding::FindingSeverity;
 
     fn bridge(ports: usize) -> Vec<Bridge> {
         vec![Bridge { name: "cni0".to_owned(), ports }]
@@ -72,10 +72,10 @@ mod tests {
         assert_eq!(check(&bridge(1), &call(Some(0))), []);
         assert_eq!(check(&[], &call(None)), []);
         let [off] = &check(&bridge(2), &call(Some(0)))[..] else { panic!("one is wrong") };
-        assert_eq!(off.severity, Severity::Warning);
+        assert_eq!(off.severity, FindingSeverity::Warning);
         assert!(off.what.contains("cni0"), "{off:?}");
         let [missing] = &check(&bridge(2), &call(None))[..] else { panic!("one is wrong") };
-        assert_eq!(missing.severity, Severity::Note);
+        assert_eq!(missing.severity, FindingSeverity::Note);
         assert!(missing.remedy.starts_with("modprobe br_netfilter"), "{missing:?}");
     }
 }

@@ -5,26 +5,26 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::error::Result;
+use crate::error::FactResult;
 use ipnet::IpNet;
 use rulegen_model::{Cluster, Snapshot};
 use rulegen_net::IpFamily;
 use rulegen_os::routes::route_error;
 
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome};
+use crate::finding::{CheckResult, Finding};
 use crate::node_facts::NodeFacts;
 
 /// Number of addresses that a finding names.
 const NAMED: usize = 3;
 
-pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     node.with_services(|Cluster { snapshot, .. }| {
         let mut findings = Vec::new();
         for family in node.families() {
             findings.extend(check(&unreachable(snapshot, *family)?, &snapshot.service_cidrs));
         }
-        Ok(Outcome::Found(findings))
+        Ok(CheckResult::Found(findings))
     })
 }
 
@@ -35,7 +35,7 @@ struct Unreachable {
     cluster_ips: Vec<(IpAddr, String)>,
 }
 
-fn unreachable(snapshot: &Snapshot, family: IpFamily) -> Result<Unreachable> {
+fn unreachable(snapshot: &Snapshot, family: IpFamily) -> FactResult<Unreachable> {
     let ports = snapshot.service_ports(family).iter();
     let cluster_ips: BTreeSet<IpAddr> = ports.map(|port| port.cluster_ip).collect();
     let mut without_route = Vec::new();

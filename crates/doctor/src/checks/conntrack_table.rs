@@ -1,12 +1,12 @@
 //! Checks whether the conntrack table is nearly full. When it is full, the kernel drops new
 //! connections.
 
-use crate::error::Result;
+use crate::error::FactResult;
 use rulegen_kernel::conntrack::Fill;
 use rulegen_os::sysctl::Sysctl;
 
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome, Severity};
+use crate::finding::{CheckResult, Finding, FindingSeverity};
 use crate::node_facts::NodeFacts;
 
 /// Warn from this fill level.
@@ -16,10 +16,10 @@ const NEARLY_FULL_PERCENT: u64 = 90;
 /// which doubles the size, a table that was full is half full.
 const WAS_FULL_PERCENT: u64 = 51;
 
-pub(crate) fn run(_: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run(_: &NodeFacts) -> FactResult<CheckResult> {
     Ok(match Fill::read()? {
-        Some(fill) => Outcome::Found(check(fill)),
-        None => Outcome::NotChecked(
+        Some(fill) => CheckResult::Found(check(fill)),
+        None => CheckResult::NotChecked(
             "connection tracking is not active (nf_conntrack is not loaded)".to_owned(),
         ),
     })
@@ -38,11 +38,11 @@ fn check(fill: Fill) -> Vec<Finding> {
     let percent = count.saturating_mul(100).checked_div(max).unwrap_or_default();
     let (code, severity, state) = if max > 0 && count >= max {
         let state = "is full, and the kernel drops new connections";
-        (FindingCode::ConntrackTableFull, Severity::Error, state)
+        (FindingCode::ConntrackTableFull, FindingSeverity::Error, state)
     } else if percent >= NEARLY_FULL_PERCENT {
-        (FindingCode::ConntrackTableNearlyFull, Severity::Warning, "is nearly full")
+        (FindingCode::ConntrackTableNearlyFull, FindingSeverity::Warning, "is nearly full")
     } else if percent >= WAS_FULL_PERCENT && (dropped > 0 || early_dropped > 0) {
-        (FindingCode::ConntrackTableWasFull, Severity::Note, "was full")
+        (FindingCode::ConntrackTableWasFull, FindingSeverity::Note, "was full")
     } else {
         return Vec::new();
     };
@@ -74,10 +74,10 @@ mod tests {
         use FindingCode::{ConntrackTableFull, ConntrackTableNearlyFull, ConntrackTableWasFull};
         let of = |fill| check(fill).first().map(|finding| (finding.code, finding.severity));
         assert_eq!(of(fill(899)), None);
-        assert_eq!(of(fill(900)), Some((ConntrackTableNearlyFull, Severity::Warning)));
-        assert_eq!(of(fill(1000)), Some((ConntrackTableFull, Severity::Error)));
+        assert_eq!(of(fill(900)), Some((ConntrackTableNearlyFull, FindingSeverity::Warning)));
+        assert_eq!(of(fill(1000)), Some((ConntrackTableFull, FindingSeverity::Error)));
         let was_full = Fill { dropped: 3, ..fill(510) };
-        assert_eq!(of(was_full), Some((ConntrackTableWasFull, Severity::Note)));
+        assert_eq!(of(was_full), Some((ConntrackTableWasFull, FindingSeverity::Note)));
         let after_remedy = Fill { dropped: 3, max: 2000, ..fill(1000) };
         assert_eq!(of(after_remedy), None, "the counter stays");
         assert_eq!(of(Fill { max: 0, ..fill(7) }), None);

@@ -2,7 +2,7 @@
 //! were left out, the rules of running Services would look unexpected, and applying the input would
 //! remove them.
 
-use crate::error::Result;
+use crate::error::FactResult;
 use rulegen_compiler::iptables::OURS;
 use rulegen_config::ProxyMode;
 use rulegen_kernel::nftables::Dataplane;
@@ -13,27 +13,27 @@ use rulegen_ruleset::nftables::{self, EditAction, Name};
 
 use super::rules_present::are_there;
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome};
+use crate::finding::{CheckResult, Finding};
 use crate::node_facts::{NodeFacts, has_services, nf_tables, no_services};
 
-pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     node.with_cluster(|cluster| {
         if !cluster.objects.services.is_empty() && !has_services(&cluster.snapshot) {
             return Ok(no_services());
         }
         if !are_there(node)? {
-            return Ok(Outcome::NotChecked("no rules exist (see rules-present)".to_owned()));
+            return Ok(CheckResult::NotChecked("no rules exist (see rules-present)".to_owned()));
         }
         let drifted = match node.config().mode {
             ProxyMode::Nftables => drifted_tables(node, &cluster.snapshot)?,
             ProxyMode::Iptables => drifted_iptables(node, &cluster.snapshot)?,
         };
-        Ok(Outcome::Found(check(&drifted, &flags(node)?)))
+        Ok(CheckResult::Found(check(&drifted, &flags(node)?)))
     })
 }
 
 /// The flags with which other commands look at the same rules.
-fn flags(node: &NodeFacts) -> Result<String> {
+fn flags(node: &NodeFacts) -> FactResult<String> {
     let mode = node.config().mode;
     Ok(match mode {
         ProxyMode::Nftables => format!("--proxy-mode {}", mode.word()),
@@ -51,7 +51,7 @@ struct Drifted {
     extent: String,
 }
 
-fn drifted_tables(node: &NodeFacts, snapshot: &Snapshot) -> Result<Vec<Drifted>> {
+fn drifted_tables(node: &NodeFacts, snapshot: &Snapshot) -> FactResult<Vec<Drifted>> {
     let wanted = node.wanted_tables(snapshot);
     let names: Vec<(IpFamily, &Name)> =
         wanted.iter().map(|table| (table.family, &table.name)).collect();
@@ -80,7 +80,7 @@ fn drifted_tables(node: &NodeFacts, snapshot: &Snapshot) -> Result<Vec<Drifted>>
     Ok(drifted)
 }
 
-fn drifted_iptables(node: &NodeFacts, snapshot: &Snapshot) -> Result<Vec<Drifted>> {
+fn drifted_iptables(node: &NodeFacts, snapshot: &Snapshot) -> FactResult<Vec<Drifted>> {
     let variant = node.variant()?;
     let mut drifted = Vec::new();
     for held in node.iptables()?.iter().filter(|held| held.variant == variant) {

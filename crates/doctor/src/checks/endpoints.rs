@@ -1,18 +1,18 @@
 //! Finds service ports without endpoints, with the reason.
 
-use crate::error::Result;
+use crate::error::FactResult;
 use rulegen_model::{LocalPolicyScope, Unavailability, UnavailableReason, unavailable_ports};
 
 use super::node_name;
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome, Severity};
+use crate::finding::{CheckResult, Finding, FindingSeverity};
 use crate::node_facts::NodeFacts;
 
-pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     node.with_services(|cluster| {
         let unavailable = unavailable_ports(&cluster.snapshot, &cluster.objects);
         let is_misnamed = !unavailable.is_empty() && node_name::is_wrong(node, cluster)?;
-        Ok(Outcome::Found(check(&unavailable, is_misnamed)))
+        Ok(CheckResult::Found(check(&unavailable, is_misnamed)))
     })
 }
 
@@ -44,16 +44,16 @@ fn code(why: &UnavailableReason) -> FindingCode {
     }
 }
 
-fn severity(why: &UnavailableReason) -> Severity {
+fn severity(why: &UnavailableReason) -> FindingSeverity {
     match why {
         // Load balancers skip such nodes, and terminating endpoints still serve.
         UnavailableReason::NoneLocal { scope: LocalPolicyScope::External, .. }
-        | UnavailableReason::OnlyTerminating { .. } => Severity::Note,
+        | UnavailableReason::OnlyTerminating { .. } => FindingSeverity::Note,
         UnavailableReason::NoneLocal { .. }
         | UnavailableReason::NoSlice
         | UnavailableReason::EmptySlices
         | UnavailableReason::NoSuchPort { .. }
-        | UnavailableReason::NoneReady { .. } => Severity::Warning,
+        | UnavailableReason::NoneReady { .. } => FindingSeverity::Warning,
     }
 }
 
@@ -81,15 +81,15 @@ mod tests {
             panic!("expected one finding")
         };
         assert_eq!(finding.code, FindingCode::NoEndpointSlice);
-        assert_eq!(finding.severity, Severity::Warning);
+        assert_eq!(finding.severity, FindingSeverity::Warning);
         assert_eq!(finding.what, "Service default/web:http (IPv4) has no EndpointSlice");
         assert!(finding.remedy.contains("kubectl -n default describe service web"), "{finding:?}");
         let local = |scope| UnavailableReason::NoneLocal { elsewhere: 1, without_node: 0, scope };
         let external = &found(local(LocalPolicyScope::External), false)[0];
-        assert_eq!(external.severity, Severity::Note);
+        assert_eq!(external.severity, FindingSeverity::Note);
         assert!(external.remedy.starts_with("run a pod on this node"), "{external:?}");
         let internal = &found(local(LocalPolicyScope::Internal), true)[0];
-        assert_eq!(internal.severity, Severity::Warning);
+        assert_eq!(internal.severity, FindingSeverity::Warning);
         assert!(internal.remedy.starts_with("correct the name of this node"), "{internal:?}");
         assert_eq!(check(&[], true), []);
         // The status page has the same codes.

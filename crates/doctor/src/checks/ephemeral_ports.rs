@@ -3,22 +3,22 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::Result;
+use crate::error::FactResult;
 use rulegen_model::Snapshot;
 use rulegen_net::IpFamily;
 use rulegen_os::sysctl::LocalPorts;
 
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome};
+use crate::finding::{CheckResult, Finding};
 use crate::node_facts::NodeFacts;
 
 /// Number of node ports that the finding names.
 const NAMED: usize = 3;
 
-pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     node.with_services(|cluster| {
         let node_ports = node_ports(&cluster.snapshot);
-        Ok(Outcome::Found(check(&node_ports, &LocalPorts::read()?).into_iter().collect()))
+        Ok(CheckResult::Found(check(&node_ports, &LocalPorts::read()?).into_iter().collect()))
     })
 }
 

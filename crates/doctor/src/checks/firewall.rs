@@ -5,30 +5,30 @@
 
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::FactResult;
 use ipnet::IpNet;
 use rulegen_compiler::iptables::OURS;
 use rulegen_compiler::nftables::{DEFAULT_TABLE, KUBE_PROXY_TABLE};
 use rulegen_kernel::iptables::Variant;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::firewall::{
-    Action, BaseChain, Budget, ChainKind, Connection, FilterRule, Hook, PartialPacket, Verdict,
-    judge, of_iptables, refuses_rest,
+    Action, Budget, CertainVerdict, Connection, FilterRule, FirewallBaseChain, FirewallChainKind,
+    NetfilterHook, PartialPacket, judge, of_iptables, refuses_rest,
 };
 use rulegen_ruleset::iptables::{ChainName, Table};
 use rulegen_ruleset::nftables::TableFamily;
 
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome};
+use crate::finding::{CheckResult, Finding};
 use crate::node_facts::{ActualIptables, NodeFacts, nf_tables};
 
-pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     let held = node.iptables()?;
     let mut firewalls = of_nftables(node, held)?;
     firewalls.extend(held.iter().flat_map(firewalls_of));
     let (pods, budget) = (pod_networks(node), Budget::default());
     let findings = firewalls.iter().filter_map(|firewall| check(firewall, &pods, &budget));
-    Ok(Outcome::Found(findings.collect()))
+    Ok(CheckResult::Found(findings.collect()))
 }
 
 /// The networks of pods, as far as they are known.
@@ -44,23 +44,27 @@ struct Firewall {
     name: String,
     /// Families of the packets that it sees.
     families: Vec<IpFamily>,
-    base: BaseChain,
+    base: FirewallBaseChain,
     /// The command that accepts packets with a translated destination.
     remedy: String,
 }
 
 impl Firewall {
     /// Whether what Services forward passes the chain. Chains at output see packets of this node.
-    fn is_passed(base: &BaseChain) -> bool {
+    fn is_passed(base: &FirewallBaseChain) -> bool {
         let is_passed = matches!(
             base.hook,
-            Hook::Ingress | Hook::Prerouting | Hook::Input | Hook::Forward | Hook::Postrouting
+            NetfilterHook::Ingress
+                | NetfilterHook::Prerouting
+                | NetfilterHook::Input
+                | NetfilterHook::Forward
+                | NetfilterHook::Postrouting
         );
-        is_passed && base.kind == ChainKind::Filter
+        is_passed && base.kind == FirewallChainKind::Filter
     }
 }
 
-fn of_nftables(node: &NodeFacts, held: &[ActualIptables]) -> Result<Vec<Firewall>> {
+fn of_nftables(node: &NodeFacts, held: &[ActualIptables]) -> FactResult<Vec<Firewall>> {
     let services = [node.table().as_str(), DEFAULT_TABLE, KUBE_PROXY_TABLE];
     // The tables of iptables-nft are judged by their rules as iptables lists them.
     let has_iptables = |family: TableFamily| {
@@ -79,7 +83,7 @@ fn of_nftables(node: &NodeFacts, held: &[ActualIptables]) -> Result<Vec<Firewall
     Ok(chains.map(|(family, base)| of_base_chain(family, base, node.families())).collect())
 }
 
-fn of_base_chain(family: TableFamily, base: BaseChain, families: &[IpFamily]) -> Firewall {
+fn of_base_chain(family: TableFamily, base: FirewallBaseChain, families: &[IpFamily]) -> Firewall {
     let place = format!("{} {}", base.table, base.chain);
     Firewall {
         name: format!("the nftables chain {place}"),
@@ -98,7 +102,7 @@ fn firewalls_of(held: &ActualIptables) -> Vec<Firewall> {
     bases.map(|base| of_iptables_chain(held, base)).collect()
 }
 
-fn of_iptables_chain(held: &ActualIptables, mut base: BaseChain) -> Firewall {
+fn of_iptables_chain(held: &ActualIptables, mut base: FirewallBaseChain) -> Firewall {
     let (program, chain) = (held.words(), base.chain.clone());
     let table = base.table.split(' ').nth(1).unwrap_or_default();
     let (name, flag) = match table {
@@ -114,7 +118,7 @@ fn of_iptables_chain(held: &ActualIptables, mut base: BaseChain) -> Firewall {
 
 /// Replaces the rules of Services' own chains, and of kubelet's: they refuse what they are meant to
 /// refuse. rulegen's chain accepts masqueraded packets.
-fn leave_out_services(base: &mut BaseChain) {
+fn leave_out_services(base: &mut FirewallBaseChain) {
     let Some(chains) = &mut base.chains else { return };
     let is_service_chain = |name: &str| name.starts_with("KUBE-");
     if !chains.keys().any(|name| is_service_chain(name)) {
@@ -130,15 +134,15 @@ fn leave_out_services(base: &mut BaseChain) {
 }
 
 /// What Services forward, at a hook: one packet for each network of pods.
-fn packets(base: &BaseChain, family: IpFamily, pods: &[IpNet]) -> Vec<PartialPacket> {
+fn packets(base: &FirewallBaseChain, family: IpFamily, pods: &[IpNet]) -> Vec<PartialPacket> {
     const CONNTRACK: i32 = -200;
     const DSTNAT: i32 = -100;
     let new = |translated| Connection::New { translated, masqueraded: None };
     let connection = match (base.hook, base.priority) {
-        (Hook::Ingress, _) | (Hook::Prerouting, CONNTRACK) => Connection::Unknown,
-        (Hook::Prerouting, priority) if priority < CONNTRACK => Connection::Before,
-        (Hook::Prerouting, priority) if priority < DSTNAT => new(Some(false)),
-        (Hook::Prerouting, DSTNAT) => new(None),
+        (NetfilterHook::Ingress, _) | (NetfilterHook::Prerouting, CONNTRACK) => Connection::Unknown,
+        (NetfilterHook::Prerouting, priority) if priority < CONNTRACK => Connection::Before,
+        (NetfilterHook::Prerouting, priority) if priority < DSTNAT => new(Some(false)),
+        (NetfilterHook::Prerouting, DSTNAT) => new(None),
         _ => new(Some(true)),
     };
     let packet = PartialPacket { connection, ..PartialPacket::unknown(family) };
@@ -146,8 +150,8 @@ fn packets(base: &BaseChain, family: IpFamily, pods: &[IpNet]) -> Vec<PartialPac
     let to_pods = of_family.map(|network| packet.clone().to_network(*network));
     let to_pods: Vec<PartialPacket> = to_pods.collect();
     match base.hook {
-        Hook::Forward | Hook::Postrouting if !to_pods.is_empty() => to_pods,
-        Hook::Input => vec![PartialPacket { destination_is_local: Some(true), ..packet }],
+        NetfilterHook::Forward | NetfilterHook::Postrouting if !to_pods.is_empty() => to_pods,
+        NetfilterHook::Input => vec![PartialPacket { destination_is_local: Some(true), ..packet }],
         _ => vec![packet],
     }
 }
@@ -163,13 +167,13 @@ enum Refused {
     All,
 }
 
-fn refused(base: &BaseChain, packet: &PartialPacket, budget: &Budget) -> Refused {
+fn refused(base: &FirewallBaseChain, packet: &PartialPacket, budget: &Budget) -> Refused {
     let judgement = judge(base, &mut packet.clone(), budget);
     match judgement.verdict() {
-        Verdict::Accepts => Refused::Nothing,
-        Verdict::Drops(_) | Verdict::Rejects(_) => Refused::All,
-        Verdict::Unknown if refuses_rest(base, packet, budget) => Refused::Rest,
-        Verdict::Unknown => Refused::Some,
+        CertainVerdict::Accepts => Refused::Nothing,
+        CertainVerdict::Drops(_) | CertainVerdict::Rejects(_) => Refused::All,
+        CertainVerdict::Unknown if refuses_rest(base, packet, budget) => Refused::Rest,
+        CertainVerdict::Unknown => Refused::Some,
     }
 }
 
@@ -188,17 +192,17 @@ fn check(firewall: &Firewall, pods: &[IpNet], budget: &Budget) -> Option<Finding
         false => format!("all {} packets", family.api_name()),
     };
     let what = match base.hook {
-        Hook::Input => "forwards to processes of this node (pods of the host network)",
+        NetfilterHook::Input => "forwards to processes of this node (pods of the host network)",
         _ => "forwards to pods",
     };
     // There the destination is not translated yet.
-    let is_before_dnat = matches!(base.hook, Hook::Ingress | Hook::Prerouting);
+    let is_before_dnat = matches!(base.hook, NetfilterHook::Ingress | NetfilterHook::Prerouting);
     let remedy = match is_before_dnat {
         true => format!("let {name} accept packets to the addresses of Services"),
         false => remedy.clone(),
     };
     let remedy = format!("{remedy}, and persist it in the configuration of that firewall");
-    let is_noted_only = base.hook == Hook::Input || !base.sees_all;
+    let is_noted_only = base.hook == NetfilterHook::Input || !base.sees_all;
     match worst {
         Refused::Nothing => None,
         Refused::All if !is_noted_only => Some(Finding::error(
@@ -225,17 +229,17 @@ fn check(firewall: &Firewall, pods: &[IpNet], budget: &Budget) -> Option<Finding
 
 #[cfg(test)]
 mod tests {
-    use rulegen_ruleset::firewall::{Condition, Field, conntrack};
+    use rulegen_ruleset::firewall::{FilterCondition, PacketField, conntrack};
     use rulegen_ruleset::iptables::parse;
 
     use super::*;
-    use crate::finding::Severity;
+    use crate::finding::FindingSeverity;
 
     fn pods() -> [IpNet; 1] {
         ["10.244.0.0/16".parse().unwrap()]
     }
 
-    fn found(forward_policy: &str, rules: &[&str]) -> Option<Severity> {
+    fn found(forward_policy: &str, rules: &[&str]) -> Option<FindingSeverity> {
         let chains = [":INPUT ACCEPT [0:0]", ":OTHER - [0:0]", ":KUBE-FORWARD - [0:0]"];
         let chains = [&chains[..], rules].concat().join("\n");
         let text = format!("*filter\n:FORWARD {forward_policy} [0:0]\n{chains}\nCOMMIT\n");
@@ -262,16 +266,16 @@ mod tests {
         let own = ["-A FORWARD -j KUBE-FORWARD", "-A KUBE-FORWARD -j ACCEPT"];
         assert_eq!(found("ACCEPT", &[]), None);
         assert_eq!(found("ACCEPT", &own), None);
-        assert_eq!(found("DROP", &[]), Some(Severity::Error));
-        assert_eq!(found("DROP", &own), Some(Severity::Warning));
+        assert_eq!(found("DROP", &[]), Some(FindingSeverity::Error));
+        assert_eq!(found("DROP", &own), Some(FindingSeverity::Warning));
         let docker = "-A FORWARD -o docker0 -j ACCEPT";
-        assert_eq!(found("DROP", &[docker]), Some(Severity::Warning));
+        assert_eq!(found("DROP", &[docker]), Some(FindingSeverity::Warning));
         let replies = "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT";
-        assert_eq!(found("DROP", &[replies]), Some(Severity::Error), "not the first packet");
+        assert_eq!(found("DROP", &[replies]), Some(FindingSeverity::Error), "not the first packet");
         let in_chain = ["-A FORWARD -j OTHER", "-A OTHER -j DROP"];
-        assert_eq!(found("ACCEPT", &in_chain), Some(Severity::Error));
+        assert_eq!(found("ACCEPT", &in_chain), Some(FindingSeverity::Error));
         let some = ["-A FORWARD -s 192.0.2.7/32 -j DROP"];
-        assert_eq!(found("ACCEPT", &some), Some(Severity::Note));
+        assert_eq!(found("ACCEPT", &some), Some(FindingSeverity::Note));
         let elsewhere = ["-A FORWARD -d 192.0.2.0/24 -j DROP"];
         assert_eq!(found("ACCEPT", &elsewhere), None, "not to pods");
     }
@@ -280,17 +284,21 @@ mod tests {
     fn iptables_forward_policy_drop_is_fine_if_rules_accept_services_or_pods() {
         let dnat = "-A FORWARD -m conntrack --ctstate DNAT -j ACCEPT";
         assert_eq!(found("DROP", &[dnat]), None);
-        assert_eq!(found("ACCEPT", &["-A FORWARD -j DROP", dnat]), Some(Severity::Error));
+        assert_eq!(found("ACCEPT", &["-A FORWARD -j DROP", dnat]), Some(FindingSeverity::Error));
         let limited = "-A FORWARD -m limit --limit 5/sec -j RETURN";
-        assert_eq!(found("DROP", &[limited, dnat]), Some(Severity::Note));
+        assert_eq!(found("DROP", &[limited, dnat]), Some(FindingSeverity::Note));
         let from = "-A OTHER -s 10.244.0.0/16 -j ACCEPT";
         let flannel = ["-A FORWARD -j OTHER", from, "-A OTHER -d 10.244.0.0/16 -j ACCEPT"];
         assert_eq!(found("DROP", &flannel), None);
-        assert_eq!(found("DROP", &flannel[..2]), Some(Severity::Warning), "clients elsewhere");
+        assert_eq!(
+            found("DROP", &flannel[..2]),
+            Some(FindingSeverity::Warning),
+            "clients elsewhere"
+        );
         let flannel = [&flannel[..], &["-A FORWARD -j DROP"]].concat();
         assert_eq!(found("ACCEPT", &flannel), None);
         let other = ["-A FORWARD -j OTHER", "-A OTHER -d 10.99.0.0/16 -j ACCEPT"];
-        assert_eq!(found("DROP", &other), Some(Severity::Error));
+        assert_eq!(found("DROP", &other), Some(FindingSeverity::Error));
         assert_eq!(found("DROP", &["-A FORWARD -j ACCEPT"]), None);
     }
 
@@ -300,26 +308,30 @@ mod tests {
             |rules: &str| of_text(&format!("*raw\n:PREROUTING ACCEPT [0:0]\n{rules}\nCOMMIT\n"));
         assert_eq!(raw("-A PREROUTING -d 10.96.0.10/32 -j NOTRACK"), None);
         let finding = raw("-A PREROUTING -m rpfilter --invert -j DROP").unwrap();
-        assert_eq!(finding.severity, Severity::Note);
+        assert_eq!(finding.severity, FindingSeverity::Note);
         assert!(finding.what.starts_with("the chain PREROUTING of table raw of iptables-nft has"));
         let finding = raw("-A PREROUTING -j DROP").unwrap();
-        assert_eq!(finding.severity, Severity::Error);
+        assert_eq!(finding.severity, FindingSeverity::Error);
         assert!(finding.remedy.contains("accept packets to the addresses of Services"));
     }
 
-    fn rule(conditions: Vec<Condition>, action: Action) -> FilterRule {
+    fn rule(conditions: Vec<FilterCondition>, action: Action) -> FilterRule {
         FilterRule { conditions, action, ..FilterRule::default() }
     }
 
-    fn found_in(hook: Hook, drops_rest: bool, rules: Vec<FilterRule>) -> Option<Severity> {
-        let base = BaseChain {
+    fn found_in(
+        hook: NetfilterHook,
+        drops_rest: bool,
+        rules: Vec<FilterRule>,
+    ) -> Option<FindingSeverity> {
+        let base = FirewallBaseChain {
             table: "inet fw".to_owned(),
             chain: "guard".into(),
             hook,
-            kind: ChainKind::Filter,
+            kind: FirewallChainKind::Filter,
             priority: 0,
             drops_rest,
-            sees_all: hook != Hook::Ingress,
+            sees_all: hook != NetfilterHook::Ingress,
             chains: Some(Arc::new([("guard".into(), rules)].into())),
         };
         let firewall = of_base_chain(TableFamily::Inet, base, &[IpFamily::Ipv4, IpFamily::Ipv6]);
@@ -330,33 +342,48 @@ mod tests {
 
     #[test]
     fn nftables_chains_that_drop_what_services_forward_are_found() {
-        let translated = || Condition::has_bits(Field::ConnectionStatus, conntrack::DNAT, false);
+        let translated =
+            || FilterCondition::has_bits(PacketField::ConnectionStatus, conntrack::DNAT, false);
         let replies = || {
             let states = conntrack::ESTABLISHED | conntrack::RELATED;
-            rule(vec![Condition::has_bits(Field::ConnectionState, states, false)], Action::Accept)
+            rule(
+                vec![FilterCondition::has_bits(PacketField::ConnectionState, states, false)],
+                Action::Accept,
+            )
         };
         let telnet = || {
-            let port = Condition::is(Field::DESTINATION_PORT, &23_u16.to_be_bytes(), false);
+            let port =
+                FilterCondition::is(PacketField::DESTINATION_PORT, &23_u16.to_be_bytes(), false);
             rule(vec![port], Action::Reject)
         };
-        let limited = || rule(vec![Condition::Unknown("limit".into())], Action::Accept);
+        let limited = || rule(vec![FilterCondition::Unknown("limit".into())], Action::Accept);
         let (accept, drop) = (Action::Accept, Action::Drop);
         let some = Some;
         for (hook, drops_rest, rules, wanted) in [
-            (Hook::Forward, false, vec![], None),
-            (Hook::Forward, true, vec![], some(Severity::Error)),
-            (Hook::Forward, true, vec![replies()], some(Severity::Error)),
-            (Hook::Forward, true, vec![rule(vec![translated()], accept.clone())], None),
-            (Hook::Forward, true, vec![limited()], some(Severity::Warning)),
-            (Hook::Forward, false, vec![telnet()], some(Severity::Note)),
-            (Hook::Forward, false, vec![rule(vec![translated()], accept.clone()), telnet()], None),
-            (Hook::Forward, false, vec![rule(vec![], drop.clone())], some(Severity::Error)),
-            (Hook::Input, true, vec![telnet()], some(Severity::Note)),
-            (Hook::Input, false, vec![telnet()], some(Severity::Note)),
-            (Hook::Input, true, vec![rule(vec![translated()], accept.clone())], None),
-            (Hook::Prerouting, false, vec![telnet()], some(Severity::Note)),
-            (Hook::Postrouting, true, vec![], some(Severity::Error)),
-            (Hook::Ingress, true, vec![], some(Severity::Note)),
+            (NetfilterHook::Forward, false, vec![], None),
+            (NetfilterHook::Forward, true, vec![], some(FindingSeverity::Error)),
+            (NetfilterHook::Forward, true, vec![replies()], some(FindingSeverity::Error)),
+            (NetfilterHook::Forward, true, vec![rule(vec![translated()], accept.clone())], None),
+            (NetfilterHook::Forward, true, vec![limited()], some(FindingSeverity::Warning)),
+            (NetfilterHook::Forward, false, vec![telnet()], some(FindingSeverity::Note)),
+            (
+                NetfilterHook::Forward,
+                false,
+                vec![rule(vec![translated()], accept.clone()), telnet()],
+                None,
+            ),
+            (
+                NetfilterHook::Forward,
+                false,
+                vec![rule(vec![], drop.clone())],
+                some(FindingSeverity::Error),
+            ),
+            (NetfilterHook::Input, true, vec![telnet()], some(FindingSeverity::Note)),
+            (NetfilterHook::Input, false, vec![telnet()], some(FindingSeverity::Note)),
+            (NetfilterHook::Input, true, vec![rule(vec![translated()], accept.clone())], None),
+            (NetfilterHook::Prerouting, false, vec![telnet()], some(FindingSeverity::Note)),
+            (NetfilterHook::Postrouting, true, vec![], some(FindingSeverity::Error)),
+            (NetfilterHook::Ingress, true, vec![], some(FindingSeverity::Note)),
         ] {
             let text: Vec<String> = rules.iter().map(ToString::to_string).collect();
             assert_eq!(found_in(hook, drops_rest, rules), wanted, "{hook:?} {drops_rest} {text:?}");

@@ -2,20 +2,20 @@
 
 use std::net::IpAddr;
 
-use crate::error::Result;
+use crate::error::FactResult;
 use rulegen_net::IpFamily;
 use rulegen_os::host::{self, HostInterface, has_ipv6};
 use rulegen_os::sysctl::{InterfaceSetting, Sysctl};
 
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome, Severity};
+use crate::finding::{CheckResult, Finding, FindingSeverity};
 use crate::node_facts::NodeFacts;
 
-pub(crate) fn run_ipv4(node: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run_ipv4(node: &NodeFacts) -> FactResult<CheckResult> {
     if node.is_excluded(IpFamily::Ipv4) {
-        return Ok(Outcome::NotChecked("--ip-family excludes IPv4".to_owned()));
+        return Ok(CheckResult::NotChecked("--ip-family excludes IPv4".to_owned()));
     }
-    Ok(Outcome::Found(check_ipv4(&Ipv4 {
+    Ok(CheckResult::Found(check_ipv4(&Ipv4 {
         forwarding: Sysctl::IP_FORWARD.read()?,
         of_interfaces: InterfaceSetting::Forwarding.of_interfaces()?,
         interfaces: host::interfaces()?,
@@ -23,9 +23,9 @@ pub(crate) fn run_ipv4(node: &NodeFacts) -> Result<Outcome> {
     })))
 }
 
-pub(crate) fn run_ipv6(node: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run_ipv6(node: &NodeFacts) -> FactResult<CheckResult> {
     if node.is_excluded(IpFamily::Ipv6) {
-        return Ok(Outcome::NotChecked("--ip-family excludes IPv6".to_owned()));
+        return Ok(CheckResult::NotChecked("--ip-family excludes IPv6".to_owned()));
     }
     let is_used = node.cluster().map(|cluster| !cluster.snapshot.ipv6.is_empty());
     let forwarding = if has_ipv6() { Sysctl::IPV6_FORWARDING.read_if_there()? } else { None };
@@ -64,8 +64,8 @@ fn interface_finding(interface: &HostInterface, node_ip: Option<IpAddr>) -> Find
     // sysctl(8) takes a slash for a dot in a name, as in eth0.100.
     let key = name.replace('.', "/");
     let (severity, of_node) = match node_ip.filter(|ip| interface.addresses.contains(ip)) {
-        Some(ip) => (Severity::Error, format!(", which has this node's address {ip},")),
-        None => (Severity::Warning, String::new()),
+        Some(ip) => (FindingSeverity::Error, format!(", which has this node's address {ip},")),
+        None => (FindingSeverity::Warning, String::new()),
     };
     Finding::new(
         FindingCode::InterfaceForwardingOff,
@@ -89,14 +89,14 @@ struct Ipv6 {
     is_used: Option<bool>,
 }
 
-fn check_ipv6(facts: &Ipv6) -> Outcome {
+fn check_ipv6(facts: &Ipv6) -> CheckResult {
     let sysctl = Sysctl::IPV6_FORWARDING;
-    Outcome::Found(match facts {
+    CheckResult::Found(match facts {
         Ipv6 { is_used: Some(false), .. } => {
-            return Outcome::NotChecked("no Service has an IPv6 address".to_owned());
+            return CheckResult::NotChecked("no Service has an IPv6 address".to_owned());
         }
         Ipv6 { forwarding: None, is_used: None } => {
-            return Outcome::NotChecked("IPv6 is unavailable or disabled".to_owned());
+            return CheckResult::NotChecked("IPv6 is unavailable or disabled".to_owned());
         }
         Ipv6 { forwarding: None, is_used: Some(true) } => vec![Finding::error(
             FindingCode::Ipv6Unavailable,
@@ -150,11 +150,11 @@ mod tests {
         assert_eq!(check_ipv4(&ipv4(1, 0, false)), [], "it is down");
         let facts = ipv4(1, 0, true);
         let [finding] = &check_ipv4(&facts)[..] else { panic!("one thing is wrong") };
-        assert_eq!(finding.severity, Severity::Warning);
+        assert_eq!(finding.severity, FindingSeverity::Warning);
         let what = "net.ipv4.conf.eth0.forwarding is 0: ";
         assert!(finding.what.starts_with(what), "{finding:?}");
         let facts = Ipv4 { node_ip: Some(IpAddr::from([192, 0, 2, 10])), ..facts };
-        assert_eq!(check_ipv4(&facts)[0].severity, Severity::Error);
+        assert_eq!(check_ipv4(&facts)[0].severity, FindingSeverity::Error);
     }
 
     #[test]

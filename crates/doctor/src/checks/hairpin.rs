@@ -4,22 +4,22 @@
 
 use std::net::IpAddr;
 
-use crate::error::Result;
+use crate::error::FactResult;
 use rulegen_model::Snapshot;
 use rulegen_net::ServicePortName;
 use rulegen_os::bridges::{PortWithoutHairpin, ports_without_hairpin};
 use rulegen_os::sysctl::Sysctl;
 
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome};
+use crate::finding::{CheckResult, Finding};
 use crate::node_facts::NodeFacts;
 
-pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     node.with_services(|cluster| {
         let is_passed = Sysctl::BRIDGE_NF_CALL_IPTABLES.read_if_there()? == Some(1);
         let ports = ports_without_hairpin(is_passed)?;
         let findings = ports.iter().filter_map(|port| check(port, &cluster.snapshot));
-        Ok(Outcome::Found(findings.collect()))
+        Ok(CheckResult::Found(findings.collect()))
     })
 }
 

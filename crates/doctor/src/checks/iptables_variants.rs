@@ -1,14 +1,14 @@
 //! Checks whether both iptables variants are in use. Each variant cannot see the rules of the other,
 //! and the kernel runs both.
 
-use crate::error::Result;
+use crate::error::FactResult;
 use rulegen_kernel::iptables::Variant;
 
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome};
+use crate::finding::{CheckResult, Finding};
 use crate::node_facts::{ActualIptables, NodeFacts};
 
-pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     let facts = |held: &ActualIptables| Facts {
         variant: held.variant,
         holds_services: held.holds_services(),
@@ -57,7 +57,7 @@ fn check(facts: &[Facts]) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::Severity;
+    use crate::finding::FindingSeverity;
 
     #[test]
     fn doctor_services_in_both_iptables_variants_are_an_error() {
@@ -66,9 +66,9 @@ mod tests {
         let worst = |facts: &[Facts]| check(facts).iter().map(|finding| finding.severity).max();
         assert_eq!(worst(&[nft, nft]), None);
         assert_eq!(worst(&[nft, Facts { holds_services: false, ..legacy }]), None);
-        assert_eq!(worst(&[nft, legacy]), Some(Severity::Error));
+        assert_eq!(worst(&[nft, legacy]), Some(FindingSeverity::Error));
         let kubelet = Facts { holds_services: false, is_kubelets: true, ..legacy };
-        assert_eq!(worst(&[nft, kubelet]), Some(Severity::Warning));
+        assert_eq!(worst(&[nft, kubelet]), Some(FindingSeverity::Warning));
         assert_eq!(worst(&[Facts { is_kubelets: true, ..nft }]), None);
         assert_eq!(worst(&[kubelet]), None);
     }

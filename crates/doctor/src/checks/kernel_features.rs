@@ -1,7 +1,7 @@
 //! Checks whether the kernel supports the rules. In nftables mode the kernel validates an example of
 //! each kind of rule and rolls it back; in iptables mode the programs must be installed.
 
-use crate::error::Result;
+use crate::error::FactResult;
 use rulegen_config::ProxyMode;
 use rulegen_kernel::iptables::{installed, is_installed};
 use rulegen_kernel::nftables::Missing;
@@ -10,15 +10,15 @@ use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Table;
 
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome};
+use crate::finding::{CheckResult, Finding};
 use crate::node_facts::{NodeFacts, nf_tables};
 
 /// A Service that uses all features: two endpoints, session affinity, source ranges, a node port.
 const EXAMPLE: &str = include_str!("example.yaml");
 
-pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     Ok(match node.config().mode {
-        ProxyMode::Nftables => Outcome::Found(match nf_tables()? {
+        ProxyMode::Nftables => CheckResult::Found(match nf_tables()? {
             Some(mut kernel) => check_nftables(&kernel.missing(&examples(node))?),
             None => vec![Finding::error(
                 FindingCode::NfTablesUnsupported,
@@ -33,7 +33,7 @@ pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
                 !variants.iter().any(|variant| is_installed(**family, *variant))
             };
             let missing = node.families().iter().filter(is_missing).copied().collect::<Vec<_>>();
-            Outcome::Found(check_iptables(&missing))
+            CheckResult::Found(check_iptables(&missing))
         }
     })
 }

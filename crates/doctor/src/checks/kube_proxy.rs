@@ -1,16 +1,16 @@
 //! Checks whether kube-proxy is running too. Both would write rules, and the chain that runs first
 //! would translate each connection.
 
-use crate::error::Result;
+use crate::error::FactResult;
 use rulegen_compiler::nftables::KUBE_PROXY_TABLE;
 use rulegen_net::IpFamily;
 use rulegen_os::process::{NetworkNamespace, Process};
 
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome};
+use crate::finding::{CheckResult, Finding};
 use crate::node_facts::NodeFacts;
 
-pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     // A kube-proxy in another network namespace belongs to another node (kind, tests).
     let processes = Process::all()?.into_iter().filter(|process| process.name == "kube-proxy");
     let processes = processes.filter_map(|process| {
@@ -20,7 +20,7 @@ pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
     let is_ours = node.table().as_str() == KUBE_PROXY_TABLE;
     let of_kube_proxy = node.tables()?.iter().filter(|(_, name)| name.as_str() == KUBE_PROXY_TABLE);
     let tables = of_kube_proxy.filter(|_| !is_ours).map(|(family, _)| *family).collect();
-    Ok(Outcome::Found(check(&Facts { processes: processes.collect(), tables })))
+    Ok(CheckResult::Found(check(&Facts { processes: processes.collect(), tables })))
 }
 
 struct Facts {
@@ -64,7 +64,7 @@ fn check(facts: &Facts) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::Severity;
+    use crate::finding::FindingSeverity;
 
     #[test]
     fn kube_proxy_in_another_network_namespace_is_ignored() {
@@ -75,8 +75,8 @@ mod tests {
             check(&facts).iter().map(|finding| finding.severity).collect::<Vec<_>>()
         };
         assert_eq!(severities(Other, &[]), []);
-        assert_eq!(severities(Unknown, &[]), [Severity::Note]);
-        let both = [Severity::Error, Severity::Warning];
+        assert_eq!(severities(Unknown, &[]), [FindingSeverity::Note]);
+        let both = [FindingSeverity::Error, FindingSeverity::Warning];
         assert_eq!(severities(Ours, &[IpFamily::Ipv6]), both);
     }
 }

@@ -5,12 +5,12 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::error::Result;
+use crate::error::FactResult;
 use rulegen_config::BindAddress;
 use serde::Deserialize;
 
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome};
+use crate::finding::{CheckResult, Finding};
 use crate::node_facts::NodeFacts;
 
 /// Each read and write may take this long.
@@ -33,22 +33,22 @@ struct LeftOut {
     message: String,
 }
 
-pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     let Some(address) = address(node.metrics_address()) else {
-        return Ok(Outcome::NotChecked(
+        return Ok(CheckResult::NotChecked(
             "the agent's status page is off (metricsBindAddress)".to_owned(),
         ));
     };
     Ok(match ask(address) {
         Ok(answer) => check(&answer, address).map_or_else(
             || {
-                Outcome::NotChecked(format!(
+                CheckResult::NotChecked(format!(
                     "{address} does not answer as an agent of rulegen does"
                 ))
             },
-            Outcome::Found,
+            CheckResult::Found,
         ),
-        Err(error) => Outcome::NotChecked(format!("no agent answers at {address}: {error}")),
+        Err(error) => CheckResult::NotChecked(format!("no agent answers at {address}: {error}")),
     })
 }
 

@@ -27,9 +27,9 @@ mod rules_present;
 mod service_size;
 mod tcp_be_liberal;
 
-use crate::error::Result;
+use crate::error::FactResult;
 
-use crate::finding::Outcome;
+use crate::finding::CheckResult;
 use crate::node_facts::NodeFacts;
 
 /// A check.
@@ -39,7 +39,7 @@ pub struct Check {
     pub name: &'static str,
     /// The condition that the check tests.
     pub about: &'static str,
-    pub(crate) run: fn(&NodeFacts) -> Result<Outcome>,
+    pub(crate) run: fn(&NodeFacts) -> FactResult<CheckResult>,
 }
 
 /// All checks: host, rules of other programs, own rules, cluster.

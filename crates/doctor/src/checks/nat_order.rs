@@ -1,7 +1,7 @@
 //! Finds NAT rules that run before rulegen's. The first nat chain of a hook that translates a
 //! connection decides it, and within a chain the first rule (CVE-2019-9946).
 
-use crate::error::Result;
+use crate::error::FactResult;
 use rulegen_compiler::nftables::KUBE_PROXY_TABLE;
 use rulegen_config::ProxyMode;
 use rulegen_inspect::iptables::translations_ahead;
@@ -9,14 +9,14 @@ use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::nftables::NatBaseChain;
 
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome};
+use crate::finding::{CheckResult, Finding};
 use crate::node_facts::{ActualIptables, NodeFacts, nf_tables};
 use rulegen_compiler::nftables::DEFAULT_TABLE;
 
 /// NF_IP_PRI_NAT_DST of linux/netfilter_ipv4.h: the priority of iptables' DNAT and of rulegen's table.
 const OURS: i32 = -100;
 
-pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     let mode = node.config().mode;
     let table = node.table().as_str();
     let services = [table, DEFAULT_TABLE, KUBE_PROXY_TABLE];
@@ -110,7 +110,7 @@ mod tests {
     use rulegen_net::IpFamily;
 
     use super::*;
-    use crate::finding::Severity;
+    use crate::finding::FindingSeverity;
 
     #[test]
     fn nat_order_lower_priority_is_a_warning_and_equal_priority_a_note() {
@@ -124,10 +124,16 @@ mod tests {
         let rule = "iptables-nft -t nat -A PREROUTING -j DOCKER".to_owned();
         let other = "iptables-legacy -t nat -A PREROUTING -j DNAT".to_owned();
         let found = check(&[translator(-150), translator(-100)], &[rule], &[other]);
-        let severities: Vec<Severity> = found.iter().map(|finding| finding.severity).collect();
+        let severities: Vec<FindingSeverity> =
+            found.iter().map(|finding| finding.severity).collect();
         assert_eq!(
             severities,
-            [Severity::Warning, Severity::Note, Severity::Warning, Severity::Note]
+            [
+                FindingSeverity::Warning,
+                FindingSeverity::Note,
+                FindingSeverity::Warning,
+                FindingSeverity::Note
+            ]
         );
         assert!(found[0].what.contains("inet firewall pre"), "{found:?}");
         assert!(found[2].what.ends_with("-j DOCKER"), "{found:?}");

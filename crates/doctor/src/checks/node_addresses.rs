@@ -3,22 +3,22 @@
 
 use std::net::IpAddr;
 
-use crate::error::Result;
+use crate::error::FactResult;
 use rulegen_model::{NodeClaims, Snapshot, TakenAddress};
 use rulegen_net::IpFamily;
 use rulegen_os::host;
 use rulegen_os::sockets::{Listener, listeners};
 
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome};
+use crate::finding::{CheckResult, Finding};
 use crate::node_facts::NodeFacts;
 
-pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     node.with_services(|cluster| {
         let claims = claims(&cluster.snapshot, &host::addresses()?);
         let ports = claims.ports();
         let listening = if ports.is_empty() { Vec::new() } else { listeners(&ports)? };
-        Ok(Outcome::Found(check(&claims, &listening)))
+        Ok(CheckResult::Found(check(&claims, &listening)))
     })
 }
 

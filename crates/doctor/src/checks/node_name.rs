@@ -4,23 +4,23 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::error::Result;
+use crate::error::FactResult;
 use rulegen_model::Cluster;
 use rulegen_net::parse_address;
 use rulegen_os::host;
 
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome};
+use crate::finding::{CheckResult, Finding};
 use crate::node_facts::NodeFacts;
 
-pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     node.with_cluster(|cluster| Ok(check(&facts(node, cluster)?)))
 }
 
 /// Whether no Node has this node's name, so that all endpoints count as on other nodes.
-pub(crate) fn is_wrong(node: &NodeFacts, cluster: &Cluster) -> Result<bool> {
+pub(crate) fn is_wrong(node: &NodeFacts, cluster: &Cluster) -> FactResult<bool> {
     let outcome = check(&facts(node, cluster)?);
-    Ok(matches!(outcome, Outcome::Found(findings) if !findings.is_empty()))
+    Ok(matches!(outcome, CheckResult::Found(findings) if !findings.is_empty()))
 }
 
 struct Facts {
@@ -35,7 +35,7 @@ struct Facts {
     host_addresses: Vec<IpAddr>,
 }
 
-fn facts(node: &NodeFacts, cluster: &Cluster) -> Result<Facts> {
+fn facts(node: &NodeFacts, cluster: &Cluster) -> FactResult<Facts> {
     let nodes = cluster.objects.nodes.iter().map(|node| {
         let addresses = node.object.status.addresses.iter();
         let addresses = addresses.filter_map(|entry| parse_address(&entry.address));
@@ -52,10 +52,10 @@ fn facts(node: &NodeFacts, cluster: &Cluster) -> Result<Facts> {
     })
 }
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts) -> CheckResult {
     let Facts { name, nodes, is_from_api_server, of_endpoints, host_addresses } = facts;
     if nodes.iter().any(|(node, _)| node == name) || of_endpoints.contains(name) {
-        return Outcome::Found(Vec::new());
+        return CheckResult::Found(Vec::new());
     }
     let with_address = nodes.iter().find_map(|(node, addresses)| {
         let ip = addresses.iter().find(|ip| host_addresses.contains(ip))?;
@@ -67,7 +67,7 @@ fn check(facts: &Facts) -> Outcome {
         Some((node, reason)) => (node.as_str(), reason),
         None if *is_from_api_server => ("NODE", "`kubectl get nodes` lists their names".to_owned()),
         None if nodes.is_empty() => {
-            return Outcome::NotChecked(
+            return CheckResult::NotChecked(
                 "the input has no Node objects: use the output of `kubectl get \
                  nodes,services,endpointslices -A -o json`"
                     .to_owned(),
@@ -75,7 +75,7 @@ fn check(facts: &Facts) -> Outcome {
         }
         None => ("NODE", format!("none of the {} Nodes has an address of this host", nodes.len())),
     };
-    Outcome::Found(vec![Finding::warning(
+    CheckResult::Found(vec![Finding::warning(
         FindingCode::NodeNotFound,
         format!(
             "no Node is named {name}: no endpoint counts as local, so Services with traffic policy \
@@ -94,7 +94,7 @@ fn first_label(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn outcome(nodes: &[(&str, [u8; 4])], of_endpoints: &[&str], live: bool) -> Outcome {
+    fn outcome(nodes: &[(&str, [u8; 4])], of_endpoints: &[&str], live: bool) -> CheckResult {
         let node = |(name, ip): &(&str, [u8; 4])| ((*name).to_owned(), vec![IpAddr::from(*ip)]);
         check(&Facts {
             name: "ip-192-0-2-10".to_owned(),
@@ -107,7 +107,7 @@ mod tests {
 
     fn found(nodes: &[(&str, [u8; 4])], of_endpoints: &[&str], live: bool) -> Vec<Finding> {
         match outcome(nodes, of_endpoints, live) {
-            Outcome::Found(findings) => findings,
+            CheckResult::Found(findings) => findings,
             other => panic!("{other:?}"),
         }
     }
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn node_name_without_node_objects_is_not_checked_unless_the_api_server_has_none() {
-        let Outcome::NotChecked(reason) = outcome(&[], &["other"], false) else {
+        let CheckResult::NotChecked(reason) = outcome(&[], &["other"], false) else {
             panic!("checked")
         };
         assert!(reason.starts_with("the input has no Node objects"), "{reason}");

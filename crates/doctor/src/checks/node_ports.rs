@@ -4,17 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use crate::error::Result;
+use crate::error::FactResult;
 use rulegen_compiler::{NodePortsAt, node_ports_at};
 use rulegen_model::Snapshot;
 use rulegen_net::{IpFamily, Protocol, ServicePortName};
 use rulegen_os::sockets::{Listener, listeners};
 
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome};
+use crate::finding::{CheckResult, Finding};
 use crate::node_facts::NodeFacts;
 
-pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     node.with_services(|cluster| {
         let snapshot = &cluster.snapshot;
         let node_ports = node_ports(snapshot);
@@ -23,7 +23,7 @@ pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
         let open = IpFamily::BOTH.map(open);
         let processes: Vec<ListeningProcess> =
             listeners(&numbers)?.into_iter().map(ListeningProcess::from).collect();
-        Ok(Outcome::Found(check(&node_ports, &open, &processes)))
+        Ok(CheckResult::Found(check(&node_ports, &open, &processes)))
     })
 }
 

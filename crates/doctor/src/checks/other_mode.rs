@@ -2,15 +2,15 @@
 //! and a reject by either mode applies. Chains that cleanup keeps because rules of other programs
 //! jump to them do not count.
 
-use crate::error::Result;
+use crate::error::FactResult;
 use rulegen_config::ProxyMode;
 
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome};
+use crate::finding::{CheckResult, Finding};
 use crate::node_facts::{ActualIptables, NodeFacts};
 use rulegen_compiler::nftables::DEFAULT_TABLE;
 
-pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     let ours = [node.table().as_str(), DEFAULT_TABLE];
     let tables = node.tables()?.iter().filter(|(_, name)| ours.contains(&name.as_str()));
     let tables: Vec<String> =
@@ -24,7 +24,7 @@ pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
     };
     let findings = check(node.config().mode, &tables, &chains);
     match node.config().mode {
-        ProxyMode::Iptables => Ok(Outcome::Found(findings)),
+        ProxyMode::Iptables => Ok(CheckResult::Found(findings)),
         ProxyMode::Nftables => node.found_in_iptables(findings),
     }
 }

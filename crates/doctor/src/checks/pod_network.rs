@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::error::Result;
+use crate::error::FactResult;
 use ipnet::IpNet;
 use rulegen_config::{DetectLocalMode, ProxyConfig};
 use rulegen_model::{ServicePort, Snapshot, TrafficPolicy};
@@ -13,18 +13,18 @@ use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_os::host;
 
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome};
+use crate::finding::{CheckResult, Finding};
 use crate::node_facts::NodeFacts;
 
 /// Number of pods that a finding names.
 const NAMED: usize = 3;
 
-pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     node.with_services(|cluster| {
         let config = node.config();
         let mode = config.detect_local_mode;
         if matches!(mode, DetectLocalMode::BridgeInterface | DetectLocalMode::InterfaceNamePrefix) {
-            return Ok(Outcome::NotChecked("pod traffic is detected by interface".to_owned()));
+            return Ok(CheckResult::NotChecked("pod traffic is detected by interface".to_owned()));
         }
         let host_addresses = host::addresses()?;
         let families = node.families().iter();
@@ -82,22 +82,22 @@ fn facts(
 }
 
 /// Not checked if there is nothing to compare in any family.
-fn outcome(facts: &[Facts]) -> Outcome {
+fn outcome(facts: &[Facts]) -> CheckResult {
     let findings: Vec<Finding> = facts.iter().filter_map(check).collect();
     let Some(first) = facts.first().filter(|_| findings.is_empty()) else {
-        return Outcome::Found(findings);
+        return CheckResult::Found(findings);
     };
     if facts.iter().all(|facts| facts.network.is_none()) {
-        return Outcome::NotChecked(format!("no {} is configured", first.field));
+        return CheckResult::NotChecked(format!("no {} is configured", first.field));
     }
     let is_compared = |facts: &Facts| {
         facts.network.is_some() && (facts.pod_cidr.is_some() || !facts.pods.is_empty())
     };
     if !facts.iter().any(is_compared) {
         let reason = "the input has neither an endpoint on this node nor the Node's spec.podCIDRs";
-        return Outcome::NotChecked(reason.to_owned());
+        return CheckResult::NotChecked(reason.to_owned());
     }
-    Outcome::Found(findings)
+    CheckResult::Found(findings)
 }
 
 fn check(facts: &Facts) -> Option<Finding> {
@@ -156,7 +156,7 @@ fn outside(facts: &Facts, network: IpNet) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::Severity;
+    use crate::finding::FindingSeverity;
 
     fn facts(network: Option<&str>, pod_cidr: Option<&str>, pods: &[[u8; 4]]) -> Facts {
         Facts {
@@ -188,14 +188,14 @@ mod tests {
     #[test]
     fn pod_network_without_cidr_or_pods_is_not_checked() {
         let reason = |facts| match outcome(&[facts]) {
-            Outcome::NotChecked(reason) => reason,
+            CheckResult::NotChecked(reason) => reason,
             other => panic!("{other:?}"),
         };
         let (cluster, pod) = (Some("10.244.0.0/16"), [10, 244, 1, 5]);
         assert_eq!(reason(facts(None, None, &[pod])), "no clusterCIDR is configured");
         assert!(reason(facts(cluster, None, &[])).starts_with("the input has neither"));
         let compared = [facts(None, None, &[]), facts(cluster, None, &[pod])];
-        assert_eq!(outcome(&compared), Outcome::Found(Vec::new()), "one family is compared");
+        assert_eq!(outcome(&compared), CheckResult::Found(Vec::new()), "one family is compared");
     }
 
     #[test]
@@ -209,7 +209,7 @@ mod tests {
             protocol: rulegen_net::Protocol::Tcp,
         });
         let finding = check(&Facts { local, ..unset }).unwrap();
-        assert_eq!(finding.severity, Severity::Note);
+        assert_eq!(finding.severity, FindingSeverity::Note);
         assert!(finding.what.starts_with("no IPv4 clusterCIDR is configured"), "{finding:?}");
         assert!(finding.remedy.ends_with("which contains 10.244.1.0/24"), "{finding:?}");
     }

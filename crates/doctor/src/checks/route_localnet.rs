@@ -1,7 +1,7 @@
 //! Checks whether 127.0.0.0/8 is reachable from the network (CVE-2020-8558), or not reachable although
 //! node ports at 127.0.0.1 are configured.
 
-use crate::error::Result;
+use crate::error::FactResult;
 use rulegen_compiler::plan;
 use rulegen_inspect::iptables::guards_loopback;
 use rulegen_net::IpFamily;
@@ -9,10 +9,10 @@ use rulegen_os::sysctl::{InterfaceSetting, Sysctl};
 
 use super::rules_present::are_there;
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome};
+use crate::finding::{CheckResult, Finding};
 use crate::node_facts::NodeFacts;
 
-pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     let open = open()?;
     let is_guarded = match open.is_empty() {
         true => false,
@@ -25,11 +25,11 @@ pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
     });
     // Without rules there are no node ports, and nothing guards 127.0.0.0/8.
     let is_wanted = open.is_empty() && has_node_ports && are_there(node)?;
-    Ok(Outcome::Found(check(&Facts { open, is_guarded, is_wanted })))
+    Ok(CheckResult::Found(check(&Facts { open, is_guarded, is_wanted })))
 }
 
 /// Interfaces with route_localnet on; `all` if it is on for all interfaces.
-fn open() -> Result<Vec<String>> {
+fn open() -> FactResult<Vec<String>> {
     if Sysctl::ROUTE_LOCALNET.read()? != 0 {
         return Ok(vec!["all".to_owned()]);
     }
@@ -74,7 +74,7 @@ fn check(facts: &Facts) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::Severity;
+    use crate::finding::FindingSeverity;
 
     #[test]
     fn route_localnet_on_needs_a_guard_and_off_hides_node_ports() {
@@ -85,7 +85,7 @@ mod tests {
         };
         assert_eq!(severity(&[], false, false), None);
         assert_eq!(severity(&["eth0"], true, true), None);
-        assert_eq!(severity(&["eth0"], false, true), Some(Severity::Warning));
-        assert_eq!(severity(&[], false, true), Some(Severity::Note));
+        assert_eq!(severity(&["eth0"], false, true), Some(FindingSeverity::Warning));
+        assert_eq!(severity(&[], false, true), Some(FindingSeverity::Note));
     }
 }

@@ -2,20 +2,20 @@
 //! through another interface. On a node with several uplinks these may come from clients of node
 //! ports and load balancers; only a counter shows the drops.
 
-use crate::error::Result;
+use crate::error::FactResult;
 use rulegen_os::netstat::dropped_by_reverse_path;
 use rulegen_os::sysctl::InterfaceSetting;
 
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome};
+use crate::finding::{CheckResult, Finding};
 use crate::node_facts::NodeFacts;
 
 /// Value of rp_filter for strict filtering.
 const STRICT: u64 = 1;
 
-pub(crate) fn run(_: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run(_: &NodeFacts) -> FactResult<CheckResult> {
     let interfaces = InterfaceSetting::RpFilter.of_interfaces()?;
-    Ok(Outcome::Found(check(&interfaces, dropped_by_reverse_path()?)))
+    Ok(CheckResult::Found(check(&interfaces, dropped_by_reverse_path()?)))
 }
 
 /// Strict filtering is fine with one uplink, so only dropped packets are a finding.

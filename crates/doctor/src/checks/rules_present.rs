@@ -1,18 +1,18 @@
 //! Checks whether any rules for Services exist.
 
-use crate::error::Result;
+use crate::error::FactResult;
 use rulegen_config::ProxyMode;
 
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome};
+use crate::finding::{CheckResult, Finding};
 use crate::node_facts::{ActualIptables, NodeFacts};
 
-pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
-    Ok(Outcome::Found(check(node.config().mode, are_there(node)?)))
+pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
+    Ok(CheckResult::Found(check(node.config().mode, are_there(node)?)))
 }
 
 /// Whether the kernel has rules of the proxy mode, in any IP family.
-pub(crate) fn are_there(node: &NodeFacts) -> Result<bool> {
+pub(crate) fn are_there(node: &NodeFacts) -> FactResult<bool> {
     Ok(match node.config().mode {
         ProxyMode::Nftables => node.tables()?.iter().any(|(_, name)| name == node.table()),
         ProxyMode::Iptables => node.iptables()?.iter().any(ActualIptables::holds_services),

@@ -1,16 +1,16 @@
 //! Finds Services that exceed the maximum size.
 
-use crate::error::Result;
+use crate::error::FactResult;
 use rulegen_model::{Cluster, ObjectKey, Snapshot, TooLarge};
 
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome};
+use crate::finding::{CheckResult, Finding};
 use crate::node_facts::{NodeFacts, has_services, no_services};
 
-pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     node.with_cluster(|Cluster { snapshot, .. }| {
         let is_checked = has_services(snapshot) || !snapshot.too_large.is_empty();
-        Ok(if is_checked { Outcome::Found(check(snapshot)) } else { no_services() })
+        Ok(if is_checked { CheckResult::Found(check(snapshot)) } else { no_services() })
     })
 }
 

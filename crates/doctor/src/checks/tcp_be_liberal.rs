@@ -1,21 +1,21 @@
 //! Checks how INVALID TCP packets are handled. Untranslated they reset the connection
 //! (kubernetes#74839), so either a rule must drop them or conntrack must accept them as valid.
 
-use crate::error::Result;
+use crate::error::FactResult;
 use rulegen_config::ProxyMode;
 use rulegen_os::sysctl::Sysctl;
 
 use crate::code::FindingCode;
-use crate::finding::{Finding, Outcome};
+use crate::finding::{CheckResult, Finding};
 use crate::node_facts::NodeFacts;
 
-pub(crate) fn run(node: &NodeFacts) -> Result<Outcome> {
+pub(crate) fn run(node: &NodeFacts) -> FactResult<CheckResult> {
     let Some(value) = Sysctl::CONNTRACK_TCP_BE_LIBERAL.read_if_there()? else {
         let reason = "connection tracking is not active (nf_conntrack is not loaded)";
-        return Ok(Outcome::NotChecked(reason.to_owned()));
+        return Ok(CheckResult::NotChecked(reason.to_owned()));
     };
     let config = node.config();
-    Ok(Outcome::Found(check(config.mode, config.tcp_be_liberal, value == 1)))
+    Ok(CheckResult::Found(check(config.mode, config.tcp_be_liberal, value == 1)))
 }
 
 fn check(mode: ProxyMode, is_wanted: bool, is_liberal: bool) -> Vec<Finding> {
@@ -47,7 +47,7 @@ fn check(mode: ProxyMode, is_wanted: bool, is_liberal: bool) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::Severity;
+    use crate::finding::FindingSeverity;
 
     #[test]
     fn tcp_be_liberal_off_needs_a_rule_that_drops_invalid() {
@@ -55,9 +55,9 @@ mod tests {
         let worst = |mode, wanted, is| check(mode, wanted, is).iter().map(|f| f.severity).max();
         assert_eq!(worst(Iptables, false, false), None);
         assert_eq!(worst(Iptables, true, true), None);
-        assert_eq!(worst(Iptables, true, false), Some(Severity::Warning));
-        assert_eq!(worst(Nftables, true, false), Some(Severity::Warning));
-        assert_eq!(worst(Nftables, false, false), Some(Severity::Note));
+        assert_eq!(worst(Iptables, true, false), Some(FindingSeverity::Warning));
+        assert_eq!(worst(Nftables, true, false), Some(FindingSeverity::Warning));
+        assert_eq!(worst(Nftables, false, false), Some(FindingSeverity::Note));
         assert_eq!(worst(Nftables, false, true), None);
     }
 }

@@ -7,4 +7,4 @@ mod services;
 
 pub use iptables::diff_iptables;
 pub use nftables::diff_nftables;
-pub use report::{Action, DiffReport, FrontendChange, ObjectChange, ServiceDiff, Summary};
+pub use report::{DiffAction, DiffReport, FrontendChange, ObjectChange, ServiceDiff, Summary};

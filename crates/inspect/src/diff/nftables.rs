@@ -1,7 +1,9 @@
 //! The changes in nftables mode.
 
 use rulegen_net::{IpFamily, ServicePortName};
-use rulegen_ruleset::nftables::{Actual, Edit, EditAction, EditedObject, Table, Transaction, diff};
+use rulegen_ruleset::nftables::{
+    Actual, EditAction, EditedObject, ObjectEdit, Table, Transaction, diff,
+};
 
 use super::report::{ByOwner, CHANGED, DiffReport};
 use super::services::report;
@@ -40,7 +42,12 @@ pub fn diff_nftables(
     report
 }
 
-fn take(transaction: &Transaction<'_>, edit: &Edit<'_>, owners: &Owners, objects: &mut ByOwner) {
+fn take(
+    transaction: &Transaction<'_>,
+    edit: &ObjectEdit<'_>,
+    owners: &Owners,
+    objects: &mut ByOwner,
+) {
     let owner = owner(edit, owners);
     let object = transaction.object(edit);
     let change = match (&edit.action, edit.object) {
@@ -62,7 +69,7 @@ fn take(transaction: &Transaction<'_>, edit: &Edit<'_>, owners: &Owners, objects
     }
 }
 
-fn owner(edit: &Edit<'_>, owners: &Owners) -> Option<ServicePortName> {
+fn owner(edit: &ObjectEdit<'_>, owners: &Owners) -> Option<ServicePortName> {
     let (EditedObject::Set(name) | EditedObject::Chain(name)) = edit.object?;
     owner_of_object(name).or_else(|| match edit.action {
         EditAction::Element { key, element, .. } => owners.of_element(key, element),

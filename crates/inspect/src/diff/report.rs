@@ -36,7 +36,7 @@ pub struct Summary {
 /// What happens to a Service port or frontend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Action {
+pub enum DiffAction {
     /// It has rules only afterwards.
     Add,
     /// It has rules before and afterwards, but others.
@@ -59,7 +59,7 @@ pub struct ServiceDiff {
     /// `TCP`, `UDP` or `SCTP`.
     pub protocol: String,
     /// What happens to the service port.
-    pub action: Action,
+    pub action: DiffAction,
     /// Frontends whose traffic changes.
     pub frontends: Vec<FrontendChange>,
     /// The rules and elements concerned.
@@ -75,7 +75,7 @@ pub struct FrontendChange {
     /// Address, port and protocol; `*` for all addresses of node ports.
     pub frontend: String,
     /// What happens to the frontend.
-    pub action: Action,
+    pub action: DiffAction,
     /// Removed endpoints and properties.
     pub removed: Vec<String>,
     /// Added endpoints and properties.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rulegen_model::TrafficPolicy;
 use rulegen_net::{Frontend, ServicePortName};
 
-use super::report::{Action, ByOwner, DiffReport, FrontendChange, ServiceDiff, Summary};
+use super::report::{ByOwner, DiffAction, DiffReport, FrontendChange, ServiceDiff, Summary};
 use crate::listing::{Compared, Listing, State, Traffic, compare};
 use crate::words::{refusal_code, refusal_words};
 
@@ -58,11 +58,11 @@ fn has(listing: &Listing, name: &ServicePortName) -> bool {
     listing.services.contains_key(&Some(name.clone()))
 }
 
-fn action(held: bool, wanted: bool) -> Action {
+fn action(held: bool, wanted: bool) -> DiffAction {
     match (held, wanted) {
-        (false, true) => Action::Add,
-        (true, false) => Action::Remove,
-        _ => Action::Change,
+        (false, true) => DiffAction::Add,
+        (true, false) => DiffAction::Remove,
+        _ => DiffAction::Change,
     }
 }
 
@@ -78,9 +78,9 @@ fn summary(services: &[ServiceDiff], held: &Listing, wanted: &Listing) -> Summar
     let mut summary = Summary::default();
     for service in &changed {
         match action(held.contains(service), wanted.contains(service)) {
-            Action::Add => summary.add += 1,
-            Action::Change => summary.change += 1,
-            Action::Remove => summary.remove += 1,
+            DiffAction::Add => summary.add += 1,
+            DiffAction::Change => summary.change += 1,
+            DiffAction::Remove => summary.remove += 1,
         }
     }
     summary

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rulegen_ruleset::firewall::{BaseChain, Effect, Hit, Judgement, Refusal};
+use rulegen_ruleset::firewall::{Effect, FirewallBaseChain, Hit, Judgement, RefusalKind};
 use serde::Serialize;
 
 use crate::words::{self, Code, TableEffect};
@@ -10,7 +10,7 @@ use crate::words::{self, Code, TableEffect};
 /// A condition under which an end of a packet does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Condition {
+pub struct EndCondition {
     /// Its code in JSON, which is stable.
     pub code: Code,
     /// The condition, as it stands after "unless".
@@ -20,7 +20,7 @@ pub struct Condition {
     pub chains: Vec<String>,
 }
 
-impl Condition {
+impl EndCondition {
     /// A condition that is not about chains.
     pub(super) fn new(code: Code, text: impl Into<String>) -> Self {
         Self { code, text: text.into(), chains: Vec::new() }
@@ -31,7 +31,7 @@ impl Condition {
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
     tables: BTreeMap<String, OfTable>,
-    others: Vec<Condition>,
+    others: Vec<EndCondition>,
 }
 
 /// What a table may do.
@@ -43,7 +43,7 @@ struct OfTable {
 
 impl Conditions {
     /// Adds a condition, once.
-    pub(super) fn add(&mut self, condition: Condition) {
+    pub(super) fn add(&mut self, condition: EndCondition) {
         if !self.others.contains(&condition) {
             self.others.push(condition);
         }
@@ -52,7 +52,7 @@ impl Conditions {
     /// Adds what a chain may do: the effects that `matters` selects.
     pub(super) fn add_chain(
         &mut self,
-        base: &BaseChain,
+        base: &FirewallBaseChain,
         judgement: &Judgement,
         matters: impl Fn(TableEffect) -> bool,
     ) {
@@ -80,10 +80,10 @@ impl Conditions {
     }
 
     /// All conditions: one per table, then the others.
-    pub(super) fn all(self) -> Vec<Condition> {
+    pub(super) fn all(self) -> Vec<EndCondition> {
         let of_tables = self.tables.into_iter().map(|(table, mut of)| {
             of.effects.sort_unstable();
-            Condition {
+            EndCondition {
                 code: Code::OtherTable,
                 text: words::other_table(&table, &of.effects, &of.chains),
                 chains: of.chains,
@@ -95,8 +95,8 @@ impl Conditions {
 
 fn effect(hit: &Hit) -> TableEffect {
     match hit.effect {
-        Effect::Refuses(Refusal::Reject) => TableEffect::Rejects,
-        Effect::Refuses(Refusal::Drop | Refusal::Unknown) => TableEffect::Drops,
+        Effect::Refuses(RefusalKind::Reject) => TableEffect::Rejects,
+        Effect::Refuses(RefusalKind::Drop | RefusalKind::Unknown) => TableEffect::Drops,
         Effect::Untracks => TableEffect::DoesNotTrack,
         Effect::Translates => TableEffect::Changes,
     }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use rulegen_net::{IpFamily, Protocol, ServicePortName, ServiceRef};
 
 use super::no_address::{NoPort, ServiceState};
-use super::remark::{About, Remark};
+use super::remark::{Remark, RemarkSubject};
 use crate::words::{Code, unresolved};
 
 /// The destination of a packet.
@@ -198,7 +198,7 @@ impl UnresolvedService {
 
     /// The reason, as a remark of an explanation.
     pub fn remark(&self) -> Remark {
-        Remark::new(About::NoService, self.words().0, self.to_string())
+        Remark::new(RemarkSubject::NoService, self.words().0, self.to_string())
     }
 
     fn words(&self) -> (Code, String) {

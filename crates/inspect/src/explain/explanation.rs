@@ -4,17 +4,17 @@ use std::net::{IpAddr, SocketAddr};
 
 use rulegen_model::{TrafficPolicy, UnavailableReason};
 use rulegen_net::{FrontendKind, ServicePortName, ServiceRef};
-use rulegen_ruleset::firewall::{BaseChain, Budget};
+use rulegen_ruleset::firewall::{Budget, FirewallBaseChain};
 use serde::Serialize;
 
 use super::cause::Cause;
-use super::conditions::Condition;
+use super::conditions::EndCondition;
 use super::judgement::{Judge, Judged, Tracking};
 use super::network::HostNetwork;
 use super::no_address::NoPort;
 use super::outcome::Outcome;
 use super::packet::ShownPacket;
-use super::remark::{About, Remark};
+use super::remark::{Remark, RemarkSubject};
 use crate::words::{self, CLIENT_IS_DROPPED, CLIENT_IS_REJECTED, Code};
 
 /// What happens to the first packet of a connection, and why.
@@ -53,7 +53,8 @@ impl Explanation {
         why: impl FnOnce(&ServicePortName) -> Option<UnavailableReason>,
     ) {
         let Some(ReachedFrontend { service: port, .. }) = &self.frontend else { return };
-        let lacking = self.remarks.iter_mut().find(|remark| remark.about == About::NoEndpoints);
+        let lacking =
+            self.remarks.iter_mut().find(|remark| remark.about == RemarkSubject::NoEndpoints);
         let [End { outcome, .. }] = self.ends.as_slice() else { return };
         let Some((remark, why)) = lacking.zip(why(port)) else { return };
         match (outcome, &why) {
@@ -74,21 +75,26 @@ impl Explanation {
     /// Sets the condition of all ends if nothing is known about the host.
     pub(super) fn on_unknown_host(&mut self) {
         for end in &mut self.ends {
-            end.conditions = vec![Condition::new(Code::UnknownHost, words::UNKNOWN_HOST)];
+            end.conditions = vec![EndCondition::new(Code::UnknownHost, words::UNKNOWN_HOST)];
         }
     }
 
     /// Judges the rest of the host: the base chains of other tables, routes and bridges. An end that
     /// the packet certainly does not reach gets the outcome of what stops it, with the cause. What
     /// is uncertain becomes a condition. `local` are the host's own addresses.
-    pub fn on_host(&mut self, chains: &[BaseChain], network: &dyn HostNetwork, local: &[IpAddr]) {
+    pub fn on_host(
+        &mut self,
+        chains: &[FirewallBaseChain],
+        network: &dyn HostNetwork,
+        local: &[IpAddr],
+    ) {
         let (packet, budget) = (self.packet.clone(), Budget::default());
         let judge = Judge { chains, network, local, packet: &packet, budget };
         let tracking = judge.tracking();
         if let Tracking::Untracked(cause) = &tracking {
             self.bypasses_services(cause.clone());
         }
-        let unknown: Vec<Condition> = self.unknown.iter().map(unknown_rule).collect();
+        let unknown: Vec<EndCondition> = self.unknown.iter().map(unknown_rule).collect();
         for end in &mut self.ends {
             let Judged { outcome, cause, mut conditions } = judge.end(end.outcome, &tracking);
             conditions.extend(unknown.iter().cloned());
@@ -99,12 +105,12 @@ impl Explanation {
 
     /// Makes this the explanation of a packet that is not tracked, and so is not translated.
     fn bypasses_services(&mut self, cause: Cause) {
-        self.remarks = vec![Remark::new(About::NoService, cause.code, cause.text.clone())];
+        self.remarks = vec![Remark::new(RemarkSubject::NoService, cause.code, cause.text.clone())];
         self.rules.clear();
         self.behind.clear();
         self.unknown.clear();
         self.ends = vec![End {
-            probability: Probability { value: 1.0, exact: Some("1".to_owned()), one_in: Some(1) },
+            probability: Chance { value: 1.0, exact: Some("1".to_owned()), one_in: Some(1) },
             outcome: Outcome::Passes { masqueraded: false },
             cause: Some(cause),
             conditions: Vec::new(),
@@ -122,8 +128,8 @@ impl Explanation {
             |remark: &Remark| matches!(remark.code, Code::NoSuchPort | Code::NoService);
         let ports = self.remarks.iter().filter(|remark| is_of_port(remark));
         let ports = ports.filter_map(|remark| remark.change.clone()).next();
-        let is_refused = self.remarks.iter().any(|remark| remark.about == About::Refusal);
-        let about = if is_refused { About::Refusal } else { About::NoService };
+        let is_refused = self.remarks.iter().any(|remark| remark.about == RemarkSubject::Refusal);
+        let about = if is_refused { RemarkSubject::Refusal } else { RemarkSubject::NoService };
         self.remarks.retain(|remark| !is_of_port(remark));
         let text = match is_refused && self.remarks.is_empty() {
             true => format!(
@@ -143,14 +149,14 @@ impl Explanation {
             let addresses: Vec<String> = of_service.map(|one| one.address.to_string()).collect();
             if !addresses.is_empty() {
                 let text = words::unused_addresses(service, &addresses);
-                self.remarks.push(Remark::new(About::Policy, Code::UnusedAddresses, text));
+                self.remarks.push(Remark::new(RemarkSubject::Policy, Code::UnusedAddresses, text));
                 // Remarks about the same stand together.
-                self.remarks.sort_by_key(|remark| remark.about != About::Policy);
+                self.remarks.sort_by_key(|remark| remark.about != RemarkSubject::Policy);
             }
         } else if let Some(one) = unused.iter().find(|one| one.address == to) {
             let text = words::unused_address(&one.service, one.address, one.first);
-            self.remarks.retain(|remark| remark.about != About::NoService);
-            self.remarks.push(Remark::new(About::NoService, Code::UnusedAddress, text));
+            self.remarks.retain(|remark| remark.about != RemarkSubject::NoService);
+            self.remarks.push(Remark::new(RemarkSubject::NoService, Code::UnusedAddress, text));
         }
     }
 }
@@ -204,7 +210,7 @@ pub struct PassedRule {
 #[serde(rename_all = "camelCase")]
 pub struct End {
     /// Probability of this end.
-    pub probability: Probability,
+    pub probability: Chance,
     /// What happens to the packet.
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -214,7 +220,7 @@ pub struct End {
     pub cause: Option<Cause>,
     /// What is not certain and may lead to another end.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub conditions: Vec<Condition>,
+    pub conditions: Vec<EndCondition>,
     /// The rules that lead to this end, between those that it passes in all cases.
     pub rules: Vec<PassedRule>,
 }
@@ -222,7 +228,7 @@ pub struct End {
 /// A probability.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Probability {
+pub struct Chance {
     /// The value from 0 to 1, as floating point.
     pub value: f64,
     /// The exact value, as a fraction. Absent if its denominator has more than 128 bits, as after
@@ -234,10 +240,10 @@ pub struct Probability {
     pub one_in: Option<u64>,
 }
 
-fn unknown_rule(rule: &PassedRule) -> Condition {
+fn unknown_rule(rule: &PassedRule) -> EndCondition {
     let place = match rule.table {
         Some(table) => format!("{table} {}", rule.chain),
         None => rule.chain.clone(),
     };
-    Condition::new(Code::OtherRule, words::other_rule(&place, &rule.rule))
+    EndCondition::new(Code::OtherRule, words::other_rule(&place, &rule.rule))
 }

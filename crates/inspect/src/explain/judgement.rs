@@ -8,12 +8,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use rulegen_net::IpFamily;
 use rulegen_ruleset::firewall::{
-    BaseChain, Bits, Budget, ChainKind, Connection, Hit, Hook, Judgement, PartialPacket, Verdict,
-    judge,
+    Bits, Budget, CertainVerdict, Connection, FirewallBaseChain, FirewallChainKind, Hit, Judgement,
+    NetfilterHook, PartialPacket, judge,
 };
 
 use super::cause::Cause;
-use super::conditions::{Condition, Conditions};
+use super::conditions::{Conditions, EndCondition};
 use super::network::{HairpinFact, HostNetwork, RouteFact, RouteFailure, RouteQuery};
 use super::outcome::Outcome;
 use super::packet::{Sender, ShownPacket};
@@ -30,7 +30,7 @@ const FILTER: i32 = 0;
 /// Judges the ends of one packet.
 pub(super) struct Judge<'a> {
     /// The base chains of other tables.
-    pub(super) chains: &'a [BaseChain],
+    pub(super) chains: &'a [FirewallBaseChain],
     pub(super) network: &'a dyn HostNetwork,
     pub(super) local: &'a [IpAddr],
     pub(super) packet: &'a ShownPacket,
@@ -41,7 +41,7 @@ pub(super) struct Judge<'a> {
 pub(super) struct Judged {
     pub(super) outcome: Outcome,
     pub(super) cause: Option<Cause>,
-    pub(super) conditions: Vec<Condition>,
+    pub(super) conditions: Vec<EndCondition>,
 }
 
 /// Whether connection tracking sees the packet.
@@ -49,7 +49,7 @@ pub(super) enum Tracking {
     /// It does for sure.
     Tracked,
     /// It may not: the chains with rules to that effect, with their judgements.
-    Unknown(Vec<(BaseChain, Judgement)>),
+    Unknown(Vec<(FirewallBaseChain, Judgement)>),
     /// It does not, for this reason.
     Untracked(Cause),
 }
@@ -102,18 +102,18 @@ impl Judge<'_> {
         Judged { outcome, cause, conditions: way.conditions.all() }
     }
 
-    fn first_hook(&self) -> Hook {
+    fn first_hook(&self) -> NetfilterHook {
         match self.packet.sender {
-            Sender::Interface(_) => Hook::Prerouting,
-            Sender::ThisNode => Hook::Output,
+            Sender::Interface(_) => NetfilterHook::Prerouting,
+            Sender::ThisNode => NetfilterHook::Output,
         }
     }
 
     /// The base chains that see all packets of a hook, in order.
-    fn at(&self, hook: Hook) -> impl Iterator<Item = &BaseChain> {
+    fn at(&self, hook: NetfilterHook) -> impl Iterator<Item = &FirewallBaseChain> {
         let chains = self.chains.iter();
         let chains = chains.filter(move |base| base.hook == hook && base.sees_all);
-        let mut chains: Vec<&BaseChain> = chains.collect();
+        let mut chains: Vec<&FirewallBaseChain> = chains.collect();
         chains.sort_by_key(|base| base.priority);
         chains.into_iter()
     }
@@ -163,24 +163,26 @@ impl<'a> Way<'a> {
     }
 
     fn follow_received(&mut self, interface: &str) -> Result<(), Stop> {
-        self.pass(Hook::Prerouting, |way, priority| way.original(priority, interface))?;
+        self.pass(NetfilterHook::Prerouting, |way, priority| way.original(priority, interface))?;
         // Rules of Services mark packets to be masqueraded.
         self.marked();
         match self.route(self.to, Some(interface))? {
             RouteFact::Local => {
-                self.pass(Hook::Input, |way, _| way.translated(interface, Some("")))
+                self.pass(NetfilterHook::Input, |way, _| way.translated(interface, Some("")))
             }
             RouteFact::Out(out) => {
-                self.pass(Hook::Forward, |way, _| way.translated(interface, Some(&out)))?;
+                self.pass(NetfilterHook::Forward, |way, _| way.translated(interface, Some(&out)))?;
                 if out == interface {
                     self.hairpin(&out)?;
                 }
-                self.pass(Hook::Postrouting, |way, priority| way.leaving(priority, Some(&out)))
+                self.pass(NetfilterHook::Postrouting, |way, priority| {
+                    way.leaving(priority, Some(&out))
+                })
             }
             RouteFact::Failed(_) | RouteFact::Unknown => {
-                self.pass(Hook::Input, |way, _| way.translated(interface, Some("")))?;
-                self.pass(Hook::Forward, |way, _| way.translated(interface, None))?;
-                self.pass(Hook::Postrouting, |way, priority| way.leaving(priority, None))
+                self.pass(NetfilterHook::Input, |way, _| way.translated(interface, Some("")))?;
+                self.pass(NetfilterHook::Forward, |way, _| way.translated(interface, None))?;
+                self.pass(NetfilterHook::Postrouting, |way, priority| way.leaving(priority, None))
             }
         }
     }
@@ -188,7 +190,7 @@ impl<'a> Way<'a> {
     fn follow_sent(&mut self) -> Result<(), Stop> {
         let first = self.route(self.judge.packet.to, None)?;
         let out = out_interface(&first);
-        self.pass(Hook::Output, |way, priority| PartialPacket {
+        self.pass(NetfilterHook::Output, |way, priority| PartialPacket {
             in_interface: Some(String::new()),
             out_interface: out.clone(),
             ..way.original(priority, "")
@@ -196,7 +198,9 @@ impl<'a> Way<'a> {
         self.marked();
         let then = if self.is_translated { self.route(self.to, None)? } else { first };
         let out = out_interface(&then);
-        self.pass(Hook::Postrouting, |way, priority| way.leaving(priority, out.as_deref()))?;
+        self.pass(NetfilterHook::Postrouting, |way, priority| {
+            way.leaving(priority, out.as_deref())
+        })?;
         if then != RouteFact::Local {
             return Ok(());
         }
@@ -204,8 +208,8 @@ impl<'a> Way<'a> {
             let packet = way.translated("lo", Some(""));
             if way.masquerades { PartialPacket { source: Bits::UNKNOWN, ..packet } } else { packet }
         };
-        self.pass(Hook::Prerouting, looped)?;
-        self.pass(Hook::Input, looped)
+        self.pass(NetfilterHook::Prerouting, looped)?;
+        self.pass(NetfilterHook::Input, looped)
     }
 
     /// Follows a packet up to where rules of Services refuse it: at the filter hooks, or if they drop
@@ -214,9 +218,10 @@ impl<'a> Way<'a> {
         let packet = self.judge.packet;
         let Sender::Interface(interface) = &packet.sender else {
             self.route(self.to, None)?;
-            return self.pass_up_to(Hook::Output, FILTER, |way, priority| way.entering(priority));
+            return self
+                .pass_up_to(NetfilterHook::Output, FILTER, |way, priority| way.entering(priority));
         };
-        let first = Hook::Prerouting;
+        let first = NetfilterHook::Prerouting;
         if rejects {
             self.pass(first, |way, priority| way.entering(priority))?;
         } else {
@@ -225,15 +230,17 @@ impl<'a> Way<'a> {
         let route = match self.route(self.to, Some(interface)) {
             // Whether it is dropped in front of routing or behind it, is not known here.
             Err(_) if !rejects => {
-                self.conditions.add(Condition::new(Code::HostNetwork, words::HOST_NETWORK));
+                self.conditions.add(EndCondition::new(Code::HostNetwork, words::HOST_NETWORK));
                 return Ok(());
             }
             route => route?,
         };
         let hooks = match route {
-            RouteFact::Local => &[Hook::Input][..],
-            RouteFact::Out(_) => &[Hook::Forward],
-            RouteFact::Failed(_) | RouteFact::Unknown => &[Hook::Input, Hook::Forward],
+            RouteFact::Local => &[NetfilterHook::Input][..],
+            RouteFact::Out(_) => &[NetfilterHook::Forward],
+            RouteFact::Failed(_) | RouteFact::Unknown => {
+                &[NetfilterHook::Input, NetfilterHook::Forward]
+            }
         };
         let out = match &route {
             RouteFact::Local => Some(String::new()),
@@ -251,7 +258,7 @@ impl<'a> Way<'a> {
             destination: Bits::of_address(self.judge.packet.from),
             ..PartialPacket::unknown(self.family())
         };
-        for base in self.judge.at(Hook::Output) {
+        for base in self.judge.at(NetfilterHook::Output) {
             let judgement = self.judged(base, &packet);
             let is_stopped = |effect| matches!(effect, TableEffect::Drops | TableEffect::Rejects);
             self.conditions.add_chain(base, &judgement, is_stopped);
@@ -262,7 +269,7 @@ impl<'a> Way<'a> {
     /// condition.
     fn pass(
         &mut self,
-        hook: Hook,
+        hook: NetfilterHook,
         packet: impl Fn(&Self, i32) -> PartialPacket,
     ) -> Result<(), Stop> {
         self.pass_where(hook, |_| true, |_| true, packet)
@@ -272,7 +279,7 @@ impl<'a> Way<'a> {
     /// front of it too.
     fn pass_up_to(
         &mut self,
-        hook: Hook,
+        hook: NetfilterHook,
         end: i32,
         packet: impl Fn(&Self, i32) -> PartialPacket,
     ) -> Result<(), Stop> {
@@ -281,9 +288,9 @@ impl<'a> Way<'a> {
 
     fn pass_where(
         &mut self,
-        hook: Hook,
-        passes: impl Fn(&BaseChain) -> bool,
-        is_sure: impl Fn(&BaseChain) -> bool,
+        hook: NetfilterHook,
+        passes: impl Fn(&FirewallBaseChain) -> bool,
+        is_sure: impl Fn(&FirewallBaseChain) -> bool,
         packet: impl Fn(&Self, i32) -> PartialPacket,
     ) -> Result<(), Stop> {
         let judge = self.judge;
@@ -291,9 +298,9 @@ impl<'a> Way<'a> {
         for base in bases.collect::<Vec<_>>() {
             let judgement = self.judged(base, &packet(self, order(base)));
             let refused = match judgement.verdict() {
-                Verdict::Drops(hit) => Some((Outcome::Dropped, hit)),
-                Verdict::Rejects(hit) => Some((Outcome::Rejected, hit)),
-                Verdict::Accepts | Verdict::Unknown => None,
+                CertainVerdict::Drops(hit) => Some((Outcome::Dropped, hit)),
+                CertainVerdict::Rejects(hit) => Some((Outcome::Rejected, hit)),
+                CertainVerdict::Accepts | CertainVerdict::Unknown => None,
             };
             let is_new = |outcome| self.outcome != outcome;
             match refused {
@@ -319,16 +326,18 @@ impl<'a> Way<'a> {
     }
 
     /// Of the NAT chains of a hook, the first that translates decides.
-    fn is_done(&self, base: &BaseChain) -> bool {
+    fn is_done(&self, base: &FirewallBaseChain) -> bool {
         let is_first = match base.hook {
-            Hook::Prerouting | Hook::Output => self.is_translated && base.priority > DSTNAT,
-            Hook::Postrouting => self.masquerades && base.priority > SRCNAT,
+            NetfilterHook::Prerouting | NetfilterHook::Output => {
+                self.is_translated && base.priority > DSTNAT
+            }
+            NetfilterHook::Postrouting => self.masquerades && base.priority > SRCNAT,
             _ => false,
         };
-        base.kind == ChainKind::Nat && is_first
+        base.kind == FirewallChainKind::Nat && is_first
     }
 
-    fn judged(&self, base: &BaseChain, packet: &PartialPacket) -> Judgement {
+    fn judged(&self, base: &FirewallBaseChain, packet: &PartialPacket) -> Judgement {
         let mut packet = PartialPacket { mark: self.mark.get(), ..packet.clone() };
         let judgement = judge(base, &mut packet, &self.judge.budget);
         self.mark.set(packet.mark);
@@ -341,7 +350,7 @@ impl<'a> Way<'a> {
         }
     }
 
-    fn refused_by(&self, base: &BaseChain, hit: &Hit, outcome: Outcome) -> Stop {
+    fn refused_by(&self, base: &FirewallBaseChain, hit: &Hit, outcome: Outcome) -> Stop {
         let text = words::refused_by_table(&base.table, &hit.to_string(), outcome);
         self.stop(outcome, Code::RefusedByOthers, text, Some((base, hit)))
     }
@@ -351,7 +360,7 @@ impl<'a> Way<'a> {
         outcome: Outcome,
         code: Code,
         text: String,
-        by: Option<(&BaseChain, &Hit)>,
+        by: Option<(&FirewallBaseChain, &Hit)>,
     ) -> Stop {
         let endpoint = self.is_translated.then_some(self.to);
         Stop { outcome, cause: Box::new(cause(code, text, by, endpoint)) }
@@ -381,7 +390,7 @@ impl<'a> Way<'a> {
                 Err(stop)
             }
             RouteFact::Unknown => {
-                self.conditions.add(Condition::new(Code::HostNetwork, words::HOST_NETWORK));
+                self.conditions.add(EndCondition::new(Code::HostNetwork, words::HOST_NETWORK));
                 Ok(fact)
             }
             RouteFact::Out(_) | RouteFact::Local => Ok(fact),
@@ -397,7 +406,7 @@ impl<'a> Way<'a> {
             }
             HairpinFact::Unknown => {
                 let text = words::hairpin_unknown(bridge);
-                self.conditions.add(Condition::new(Code::HairpinOff, text));
+                self.conditions.add(EndCondition::new(Code::HairpinOff, text));
                 Ok(())
             }
         }
@@ -518,10 +527,12 @@ impl<'a> Way<'a> {
 
 /// The priority at which a chain sees the packet. NAT chains see it untranslated: those behind the
 /// one that translates are skipped.
-fn order(base: &BaseChain) -> i32 {
+fn order(base: &FirewallBaseChain) -> i32 {
     match (base.kind, base.hook) {
-        (ChainKind::Nat, Hook::Prerouting | Hook::Output) => base.priority.min(DSTNAT - 1),
-        (ChainKind::Nat, Hook::Postrouting) => base.priority.min(SRCNAT - 1),
+        (FirewallChainKind::Nat, NetfilterHook::Prerouting | NetfilterHook::Output) => {
+            base.priority.min(DSTNAT - 1)
+        }
+        (FirewallChainKind::Nat, NetfilterHook::Postrouting) => base.priority.min(SRCNAT - 1),
         _ => base.priority,
     }
 }
@@ -538,7 +549,7 @@ fn out_interface(route: &RouteFact) -> Option<String> {
 fn cause(
     code: Code,
     text: String,
-    by: Option<(&BaseChain, &Hit)>,
+    by: Option<(&FirewallBaseChain, &Hit)>,
     endpoint: Option<SocketAddr>,
 ) -> Cause {
     Cause {

@@ -29,20 +29,20 @@ mod tests;
 use std::net::IpAddr;
 
 use rulegen_ruleset::Packet;
-use rulegen_ruleset::iptables::{self, Host, Ruleset};
+use rulegen_ruleset::iptables::{self, Ruleset, TracedHost};
 use rulegen_ruleset::nftables::{self, Table};
 
 pub use cause::Cause;
 pub use cluster::service_state;
-pub use conditions::Condition;
+pub use conditions::EndCondition;
 pub use destination::{Destination, UnresolvedService, resolve, resolve_ip};
-pub use explanation::{End, Explanation, PassedRule, Probability, ReachedFrontend, UnusedAddress};
+pub use explanation::{Chance, End, Explanation, PassedRule, ReachedFrontend, UnusedAddress};
 pub use network::{HairpinFact, HostNetwork, RouteFact, RouteFailure, RouteQuery};
 pub use no_address::{NoPort, ServiceState};
 pub use outcome::Outcome;
 pub use packet::{Sender, ShownPacket};
 use path::PacketPath;
-pub use remark::{About, Remark};
+pub use remark::{Remark, RemarkSubject};
 use remarks::Remarks;
 use rulegen_compiler::Plan;
 
@@ -55,13 +55,13 @@ pub fn by_ruleset(
     packet: &Packet,
     plan: Option<&Plan>,
 ) -> Explanation {
-    by_ruleset_on(ruleset, &Host { local, out_interface: &|_| None }, packet, plan)
+    by_ruleset_on(ruleset, &TracedHost { local, out_interface: &|_| None }, packet, plan)
 }
 
 /// Explains like [`by_ruleset`], on a host whose routes are known.
 pub fn by_ruleset_on(
     ruleset: &Ruleset,
-    host: &Host<'_>,
+    host: &TracedHost<'_>,
     packet: &Packet,
     plan: Option<&Plan>,
 ) -> Explanation {

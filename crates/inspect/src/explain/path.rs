@@ -10,14 +10,14 @@ use rulegen_ruleset::Packet;
 use rulegen_ruleset::iptables;
 use rulegen_ruleset::nftables::{self, Table};
 
-use super::{End, Outcome, PassedRule, Probability, ReachedFrontend};
+use super::{Chance, End, Outcome, PassedRule, ReachedFrontend};
 use crate::kube_proxy::Layout;
 use crate::rule_role;
 use crate::rule_role::{RuleRole, RuleServicePort};
 
 /// One path.
 pub(super) struct PacketPath {
-    pub(super) probability: Probability,
+    pub(super) probability: Chance,
     pub(super) steps: Vec<(PassedRule, Option<RuleRole>)>,
     pub(super) verdict: Outcome,
 }
@@ -46,7 +46,7 @@ impl PacketPath {
             means: None,
         });
         Self {
-            probability: Probability::of_iptables(branch.probability),
+            probability: Chance::of_iptables(branch.probability),
             steps: branch.path.iter().map(step).chain(policy.map(|rule| (rule, None))).collect(),
             verdict: Outcome::from(branch.verdict),
         }
@@ -72,7 +72,7 @@ impl PacketPath {
             (with_words(rule_of_nftables(table, step), meaning.as_ref()), meaning)
         };
         Self {
-            probability: Probability::of_nftables(branch.probability),
+            probability: Chance::of_nftables(branch.probability),
             steps: branch.path.iter().map(step).collect(),
             verdict: Outcome::from(branch.verdict),
         }
@@ -97,10 +97,10 @@ impl PacketPath {
 /// One branch per verdict, with the rules of the first and the total probability.
 fn merged<B>(
     branches: Vec<B>,
-    parts: impl Fn(&mut B) -> (iptables::Verdict, &mut rulegen_ruleset::Probability),
+    parts: impl Fn(&mut B) -> (iptables::PacketVerdict, &mut rulegen_ruleset::Probability),
 ) -> Vec<B> {
     let mut single: Vec<B> = Vec::new();
-    let mut known: HashMap<iptables::Verdict, usize> = HashMap::new();
+    let mut known: HashMap<iptables::PacketVerdict, usize> = HashMap::new();
     for mut branch in branches {
         let (verdict, probability) = parts(&mut branch);
         let probability = *probability;
@@ -255,15 +255,17 @@ fn take(
     ends.iter_mut().fold(Vec::new(), |_, end| part(&mut end.rules))
 }
 
-impl From<rulegen_ruleset::iptables::Verdict> for Outcome {
-    fn from(verdict: iptables::Verdict) -> Self {
+impl From<rulegen_ruleset::iptables::PacketVerdict> for Outcome {
+    fn from(verdict: iptables::PacketVerdict) -> Self {
         match verdict {
-            iptables::Verdict::Delivered { destination, translated: true, masqueraded } => {
+            iptables::PacketVerdict::Delivered { destination, translated: true, masqueraded } => {
                 Outcome::Endpoint { endpoint: destination, masqueraded }
             }
-            iptables::Verdict::Delivered { masqueraded, .. } => Outcome::Passes { masqueraded },
-            iptables::Verdict::Rejected => Outcome::Rejected,
-            iptables::Verdict::Dropped => Outcome::Dropped,
+            iptables::PacketVerdict::Delivered { masqueraded, .. } => {
+                Outcome::Passes { masqueraded }
+            }
+            iptables::PacketVerdict::Rejected => Outcome::Rejected,
+            iptables::PacketVerdict::Dropped => Outcome::Dropped,
         }
     }
 }
@@ -271,7 +273,7 @@ impl From<rulegen_ruleset::iptables::Verdict> for Outcome {
 /// iptables uses random numbers of 31 bits. Each of two consecutive rules may be off by one.
 const IPTABLES_STEPS: u32 = 2;
 
-impl Probability {
+impl Chance {
     fn of_iptables(probability: rulegen_ruleset::Probability) -> Self {
         Self::within(probability, IPTABLES_STEPS)
     }

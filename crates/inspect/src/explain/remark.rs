@@ -9,7 +9,7 @@ use crate::words::Code;
 #[serde(rename_all = "camelCase")]
 pub struct Remark {
     /// What it explains.
-    pub about: About,
+    pub about: RemarkSubject,
     /// Its code in JSON, which is stable.
     pub code: Code,
     /// The reason as a text, which may change.
@@ -22,7 +22,7 @@ pub struct Remark {
 /// What a remark explains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum About {
+pub enum RemarkSubject {
     /// Which endpoints the policy selects.
     Policy,
     /// How one of them is chosen.
@@ -39,7 +39,7 @@ pub enum About {
 
 impl Remark {
     /// A remark without a remedy.
-    pub fn new(about: About, code: Code, text: impl Into<String>) -> Self {
+    pub fn new(about: RemarkSubject, code: Code, text: impl Into<String>) -> Self {
         Self { about, code, text: text.into(), change: None }
     }
 

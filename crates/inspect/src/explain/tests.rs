@@ -69,7 +69,7 @@ fn explained(udp_endpoints: &str, protocol: Protocol) -> [Explanation; 2] {
     })
 }
 
-fn texts(explanation: &Explanation, about: About) -> Vec<&str> {
+fn texts(explanation: &Explanation, about: RemarkSubject) -> Vec<&str> {
     let remarks = explanation.remarks.iter().filter(|remark| remark.about == about);
     remarks.map(|remark| remark.text.as_str()).collect()
 }
@@ -79,11 +79,11 @@ fn explain_policy_remark_counts_endpoints_of_packet_protocol_only() {
     let some_ready =
         "[{addresses: [10.244.1.6]}, {addresses: [10.244.1.7], conditions: {ready: false}}]";
     for explanation in explained(some_ready, Protocol::Udp) {
-        let policy = texts(&explanation, About::Policy);
+        let policy = texts(&explanation, RemarkSubject::Policy);
         assert!(policy[0].contains("1 of 2"), "{policy:?}");
     }
     for explanation in explained(some_ready, Protocol::Tcp) {
-        let policy = texts(&explanation, About::Policy);
+        let policy = texts(&explanation, RemarkSubject::Policy);
         assert!(!policy[0].contains("of 2"), "{policy:?}");
     }
 }
@@ -94,7 +94,7 @@ fn explain_no_endpoints_reason_is_that_of_packet_protocol() {
     for explanation in explained(not_ready, Protocol::Udp) {
         let service = explanation.frontend.as_ref().map(|frontend| &frontend.service);
         assert_eq!(service.map(|service| service.protocol), Some(Protocol::Udp));
-        let reasons = texts(&explanation, About::NoEndpoints);
+        let reasons = texts(&explanation, RemarkSubject::NoEndpoints);
         assert!(reasons.len() == 1 && reasons[0].contains("1 not ready"), "{reasons:?}");
     }
     for explanation in explained(not_ready, Protocol::Tcp) {

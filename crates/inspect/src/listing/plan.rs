@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
-use rulegen_compiler::{External, Firewall, Outcome, Plan, ServicePlan};
+use rulegen_compiler::{External, Firewall, Plan, ServicePlan, Treatment};
 use rulegen_model::{Endpoint, TrafficPolicy};
 use rulegen_net::FrontendKind;
 
@@ -31,12 +31,12 @@ pub fn of_plan(plan: &Plan) -> Listing {
 fn to_cluster_ip(service: &ServicePlan) -> Traffic {
     let mut traffic = Traffic::to(FrontendKind::ClusterIP);
     match service.internal.outcome {
-        Outcome::Forward(policy) => {
+        Treatment::Forward(policy) => {
             traffic.policy = Some(policy);
             traffic.endpoints = addresses(service.endpoints_of(policy));
             traffic.affinity_seconds = service.affinity_seconds;
         }
-        Outcome::Refuse(refusal) => traffic.refusal = Some(refusal),
+        Treatment::Refuse(refusal) => traffic.refusal = Some(refusal),
     }
     traffic
 }
@@ -50,7 +50,7 @@ fn to_external(service: &ServicePlan, external: &External, kind: FrontendKind) -
         }
         traffic.affinity_seconds = service.affinity_seconds;
     }
-    if let Outcome::Refuse(refusal) = external.outcome {
+    if let Treatment::Refuse(refusal) = external.outcome {
         traffic.refusal = Some(refusal);
     }
     if let (FrontendKind::LoadBalancerIP, Some(firewall)) = (kind, &external.firewall) {

@@ -4,11 +4,11 @@ use std::io;
 
 use nix::errno::Errno;
 
-use crate::netlink::{self, Failure, PATIENCE};
+use crate::netlink::{self, PATIENCE, SocketError};
 
 /// Error of listing or deleting flows.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum ConntrackError {
     /// Netlink is not accessible. Retrying does not help.
     #[error("cannot access conntrack{}", remedy(.source))]
     Unreachable {
@@ -26,21 +26,21 @@ pub enum Error {
     Malformed(String),
 }
 
-impl Error {
+impl ConntrackError {
     /// True if the kernel does not support ctnetlink, so that flows cannot be listed. There may
     /// still be flows.
     pub fn is_absence(&self) -> bool {
-        matches!(self, Error::Unreachable { source } if netlink::is_absence(source))
+        matches!(self, ConntrackError::Unreachable { source } if netlink::is_absence(source))
     }
 }
 
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
+impl From<SocketError> for ConntrackError {
+    fn from(failure: SocketError) -> Self {
         match failure {
-            Failure::Unreachable(source) => Self::Unreachable { source },
-            Failure::Lost => Self::Interrupted,
-            Failure::Timeout => Self::Timeout,
-            Failure::Malformed(what) => Self::Malformed(what),
+            SocketError::Unreachable(source) => Self::Unreachable { source },
+            SocketError::Lost => Self::Interrupted,
+            SocketError::Timeout => Self::Timeout,
+            SocketError::Malformed(what) => Self::Malformed(what),
         }
     }
 }

@@ -10,10 +10,10 @@ mod message;
 use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::Flow;
 
-pub use error::Error;
+pub use error::ConntrackError;
 pub use fill::Fill;
 
-use crate::netlink::{Dumped, Failure, Socket};
+use crate::netlink::{Dumped, Socket, SocketError};
 
 /// The conntrack table of one network namespace: that of the thread that called
 /// [`Conntrack::open`].
@@ -27,8 +27,8 @@ impl Conntrack {
     /// request, which makes the kernel load the module.
     ///
     /// # Errors
-    /// [`Error::Unreachable`].
-    pub fn open() -> Result<Self, Error> {
+    /// [`ConntrackError::Unreachable`].
+    pub fn open() -> Result<Self, ConntrackError> {
         Ok(Self { socket: Socket::open(0)?, sequence: 0 })
     }
 
@@ -38,14 +38,14 @@ impl Conntrack {
     /// table a flow may be missing or duplicated, which it does not always report.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] if flows may be missing: those received were passed on, and the
-    /// caller may list again. Otherwise [`Error::Unreachable`] or [`Error::Malformed`].
+    /// [`ConntrackError::Interrupted`] if flows may be missing: those received were passed on, and the
+    /// caller may list again. Otherwise [`ConntrackError::Unreachable`] or [`ConntrackError::Malformed`].
     pub fn for_each(
         &mut self,
         family: IpFamily,
         protocol: Protocol,
         mut each: impl FnMut(Flow),
-    ) -> Result<(), Error> {
+    ) -> Result<(), ConntrackError> {
         match self.list(family, Some(protocol), protocol, &mut each) {
             // A kernel without filters may refuse the request; it has sent nothing yet.
             Err(error) if error.is_absence() => self.list(family, None, protocol, &mut each),
@@ -57,9 +57,9 @@ impl Conntrack {
     /// a later flow with the same addresses is not deleted.
     ///
     /// # Errors
-    /// [`Error::Unreachable`] or [`Error::Malformed`]; [`Error::Interrupted`] if the answer was
+    /// [`ConntrackError::Unreachable`] or [`ConntrackError::Malformed`]; [`ConntrackError::Interrupted`] if the answer was
     /// lost.
-    pub fn delete(&mut self, flow: &Flow) -> Result<bool, Error> {
+    pub fn delete(&mut self, flow: &Flow) -> Result<bool, ConntrackError> {
         let sequence = self.next_sequence();
         let request = message::delete(flow, sequence);
         match self.socket.ask(&request, sequence, false, |_| {})? {
@@ -74,7 +74,7 @@ impl Conntrack {
         filter: Option<Protocol>,
         wanted: Protocol,
         each: &mut impl FnMut(Flow),
-    ) -> Result<(), Error> {
+    ) -> Result<(), ConntrackError> {
         let sequence = self.next_sequence();
         let request = message::list(family, filter, sequence);
         let listed = self.socket.ask(&request, sequence, true, |message| {
@@ -87,7 +87,7 @@ impl Conntrack {
         })?;
         match listed {
             Dumped::Whole | Dumped::Nothing => Ok(()),
-            Dumped::Interrupted => Err(Failure::Lost.into()),
+            Dumped::Interrupted => Err(SocketError::Lost.into()),
         }
     }
 

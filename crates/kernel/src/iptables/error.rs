@@ -6,7 +6,7 @@ use super::refusal;
 
 /// Errors of iptables access.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum IptablesError {
     /// The program is not installed. Retrying does not help.
     #[error("{program} is not installed (Debian: apt-get install iptables)")]
     NotInstalled {
@@ -56,12 +56,12 @@ pub enum Error {
     },
 }
 
-impl Error {
+impl IptablesError {
     /// True if a rule may be the cause, rather than the moment or the caller: without that rule,
     /// the program may accept the rest.
     pub fn is_about_content(&self) -> bool {
         match self {
-            Error::Refused { status: Some(status), message, .. } => {
+            IptablesError::Refused { status: Some(status), message, .. } => {
                 refusal::is_about_content(*status, message)
             }
             _ => false,

@@ -3,15 +3,15 @@
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{Table, parse};
 
-use super::error::Error;
+use super::error::IptablesError;
 use super::program::Program;
 use super::variant::Variant;
 
 /// The installed variants, the newer first.
 ///
 /// # Errors
-/// [`Error::NotInstalled`] if there is none.
-pub fn installed() -> Result<Vec<Variant>, Error> {
+/// [`IptablesError::NotInstalled`] if there is none.
+pub fn installed() -> Result<Vec<Variant>, IptablesError> {
     let there = |variant: &Variant| is_installed(IpFamily::Ipv4, *variant);
     let variants: Vec<Variant> = Variant::ALL.into_iter().filter(there).collect();
     match (variants.first(), probe(IpFamily::Ipv4, Variant::Nft)) {
@@ -22,10 +22,10 @@ pub fn installed() -> Result<Vec<Variant>, Error> {
 
 /// True if the programs of a variant are installed for a family.
 pub fn is_installed(family: IpFamily, variant: Variant) -> bool {
-    !matches!(probe(family, variant), Err(Error::NotInstalled { .. }))
+    !matches!(probe(family, variant), Err(IptablesError::NotInstalled { .. }))
 }
 
-fn probe(family: IpFamily, variant: Variant) -> Result<String, Error> {
+fn probe(family: IpFamily, variant: Variant) -> Result<String, IptablesError> {
     Program::new(family, variant, "restore").run(&["--version"])
 }
 
@@ -34,8 +34,8 @@ fn probe(family: IpFamily, variant: Variant) -> Result<String, Error> {
 /// image uses the same chains and also checks the newer variant first.
 ///
 /// # Errors
-/// [`Error::NotInstalled`] if there is none.
-pub fn choose(marks: &[&str]) -> Result<Variant, Error> {
+/// [`IptablesError::NotInstalled`] if there is none.
+pub fn choose(marks: &[&str]) -> Result<Variant, IptablesError> {
     let installed = installed()?;
     let marked = installed
         .iter()

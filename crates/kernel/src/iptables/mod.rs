@@ -18,7 +18,7 @@ use std::time::Duration;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{ChainName, Ruleset, Table, Tables, Transaction, parse};
 
-pub use error::Error;
+pub use error::IptablesError;
 pub use installed::{choose, holds_chain, installed, is_installed};
 pub use legacy::{LegacyTable, legacy_tables};
 pub use own::OwnCommits;
@@ -46,8 +46,8 @@ impl Iptables {
     /// chains may contain anything.
     ///
     /// # Errors
-    /// See [`Error`].
-    pub fn save(&self) -> Result<Ruleset, Error> {
+    /// See [`IptablesError`].
+    pub fn save(&self) -> Result<Ruleset, IptablesError> {
         let text = self.program("save").run(&[])?;
         refuse_incompatible(&text)?;
         let (ruleset, errors) = parse(self.family, &text);
@@ -61,11 +61,11 @@ impl Iptables {
     /// saving the rules of 1,500 Services with 5 endpoints each takes 0.9 s.
     ///
     /// # Errors
-    /// See [`Error`]; a missing chain is [`Error::Refused`].
+    /// See [`IptablesError`]; a missing chain is [`IptablesError::Refused`].
     pub fn read_chains<'a>(
         &self,
         chains: impl IntoIterator<Item = &'a (Table, ChainName)>,
-    ) -> Result<Ruleset, Error> {
+    ) -> Result<Ruleset, IptablesError> {
         let mut read = Ruleset::new(self.family);
         for (table, chain) in chains {
             let program = Program::of_chains(self.family, self.variant);
@@ -86,16 +86,18 @@ impl Iptables {
     /// Applies a transaction. Each of its tables changes completely or not at all.
     ///
     /// # Errors
-    /// See [`Error`].
-    pub fn restore(&self, transaction: &Transaction<'_>) -> Result<Restored, Error> {
+    /// See [`IptablesError`].
+    pub fn restore(&self, transaction: &Transaction<'_>) -> Result<Restored, IptablesError> {
         let wait = self.lock_timeout.as_secs().max(1).to_string();
         let restore = self.program("restore");
         restore.feed(&["-w", &wait, "--noflush"], transaction).map_err(|error| match error {
-            Error::Refused { message, .. } if lock::is_timeout(&message) => Error::Locked {
-                path: lock::path(),
-                holder: lock::holder(),
-                waited: self.lock_timeout,
-            },
+            IptablesError::Refused { message, .. } if lock::is_timeout(&message) => {
+                IptablesError::Locked {
+                    path: lock::path(),
+                    holder: lock::holder(),
+                    waited: self.lock_timeout,
+                }
+            }
             error => error,
         })
     }
@@ -107,28 +109,28 @@ impl Iptables {
 
 /// iptables-nft-save skips a table that it cannot decode, says so in a comment, and succeeds. If
 /// that table were taken for empty, every rule would be added a second time.
-fn refuse_incompatible(saved: &str) -> Result<(), Error> {
+fn refuse_incompatible(saved: &str) -> Result<(), IptablesError> {
     let ours =
         [Table::Filter, Table::Nat].map(|table| format!("# Table `{table}' is incompatible"));
     let line = saved.lines().find(|line| ours.iter().any(|start| line.starts_with(start)));
-    line.map_or(Ok(()), |line| Err(Error::Incompatible { line: line.to_owned() }))
+    line.map_or(Ok(()), |line| Err(IptablesError::Incompatible { line: line.to_owned() }))
 }
 
 impl Tables for Iptables {
-    type Error = Error;
+    type Error = IptablesError;
 
-    fn save(&mut self) -> Result<Ruleset, Error> {
+    fn save(&mut self) -> Result<Ruleset, IptablesError> {
         Iptables::save(self)
     }
 
-    fn restore(&mut self, transaction: &Transaction<'_>) -> Result<(), Error> {
+    fn restore(&mut self, transaction: &Transaction<'_>) -> Result<(), IptablesError> {
         match transaction.is_empty() {
             true => Ok(()),
             false => Iptables::restore(self, transaction).map(drop),
         }
     }
 
-    fn is_about_content(error: &Error) -> bool {
+    fn is_about_content(error: &IptablesError) -> bool {
         error.is_about_content()
     }
 }

@@ -8,7 +8,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::Transaction;
 
-use super::{Error, Variant};
+use super::{IptablesError, Variant};
 
 /// Result of iptables-restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Program {
     }
 
     /// Runs the program to its end and returns its output.
-    pub(super) fn run(&self, arguments: &[&str]) -> Result<String, Error> {
+    pub(super) fn run(&self, arguments: &[&str]) -> Result<String, IptablesError> {
         let output = self.command(arguments).stdin(Stdio::null()).output();
         let output = output.map_err(|source| self.spawn_error(source))?;
         if output.status.success() {
@@ -55,7 +55,7 @@ impl Program {
         &self,
         arguments: &[&str],
         input: &Transaction<'_>,
-    ) -> Result<Restored, Error> {
+    ) -> Result<Restored, IptablesError> {
         let (reader, writer) = io::pipe().map_err(|source| self.run_error(source))?;
         widen(&writer);
         let mut command = self.command(arguments);
@@ -86,21 +86,21 @@ impl Program {
         command
     }
 
-    fn refused(&self, output: Output, input: &str) -> Error {
+    fn refused(&self, output: Output, input: &str) -> IptablesError {
         let status = output.status.code();
         let message = explain(text(output.stderr).trim(), input);
-        Error::Refused { program: self.name.clone(), status, message }
+        IptablesError::Refused { program: self.name.clone(), status, message }
     }
 
-    fn spawn_error(&self, source: io::Error) -> Error {
+    fn spawn_error(&self, source: io::Error) -> IptablesError {
         match source.kind() {
-            io::ErrorKind::NotFound => Error::NotInstalled { program: self.name.clone() },
+            io::ErrorKind::NotFound => IptablesError::NotInstalled { program: self.name.clone() },
             _ => self.run_error(source),
         }
     }
 
-    fn run_error(&self, source: io::Error) -> Error {
-        Error::Run { program: self.name.clone(), source }
+    fn run_error(&self, source: io::Error) -> IptablesError {
+        IptablesError::Run { program: self.name.clone(), source }
     }
 }
 

@@ -7,7 +7,7 @@ use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Name;
 
 use super::Variant;
-use crate::nftables::{self, Error, Event};
+use crate::nftables::{self, DataplaneError, Event};
 
 /// Waits for changes to the tables of a variant. iptables-nft uses nf_tables, which reports each
 /// commit with its author. For iptables-legacy the kernel sends no events, so any change is
@@ -25,8 +25,8 @@ impl Watcher {
     /// other programs have chains in the same tables.
     ///
     /// # Errors
-    /// [`Error::Unreachable`].
-    pub fn open(variant: Variant, concerns: fn(&str) -> bool) -> Result<Self, Error> {
+    /// [`IptablesError::Unreachable`].
+    pub fn open(variant: Variant, concerns: fn(&str) -> bool) -> Result<Self, DataplaneError> {
         let tables = [IpFamily::Ipv4, IpFamily::Ipv6]
             .into_iter()
             .flat_map(|family| ["filter", "nat"].map(|table| (family, Name::from(table))));
@@ -44,8 +44,8 @@ impl Watcher {
     /// Waits for the next events; returns [`Event::Lost`] once a second for iptables-legacy.
     ///
     /// # Errors
-    /// See [`Error`].
-    pub fn next(&mut self, patience: Duration) -> Result<Vec<Event>, Error> {
+    /// See [`IptablesError`].
+    pub fn next(&mut self, patience: Duration) -> Result<Vec<Event>, DataplaneError> {
         if let Some(events) = &mut self.events {
             return events.next(Some(patience));
         }

@@ -8,7 +8,9 @@ use std::io;
 
 use nix::errno::Errno;
 
-pub(crate) use socket::{Answer, Dumped, ERROR, Failure, Fields, PATIENCE, Socket, answer};
+pub(crate) use socket::{
+    AnswerMessage, Dumped, ERROR, Fields, PATIENCE, Socket, SocketError, answer,
+};
 
 /// True if the kernel does not support nfnetlink or the requested subsystem.
 pub(crate) fn is_absence(source: &io::Error) -> bool {

@@ -36,7 +36,7 @@ pub(crate) struct Fields {
 }
 
 /// Error of the socket.
-pub(crate) enum Failure {
+pub(crate) enum SocketError {
     /// The subsystem is not accessible.
     Unreachable(io::Error),
     /// The receive buffer of the socket overflowed.
@@ -48,7 +48,7 @@ pub(crate) enum Failure {
 }
 
 /// One message of an answer.
-pub(crate) enum Answer {
+pub(crate) enum AnswerMessage {
     /// One of the requested objects.
     Object,
     /// End of the answer.
@@ -71,9 +71,9 @@ pub(crate) enum Dumped {
 impl Socket {
     /// Opens a socket that also receives the events of groups (bits, NFNLGRP_* of
     /// linux/netfilter/nfnetlink.h).
-    pub(crate) fn open(groups: u32) -> Result<Self, Failure> {
-        let socket = mnl::Socket::open(mnl::Bus::Netfilter).map_err(Failure::Unreachable)?;
-        socket.bind(groups, mnl_sys::MNL_SOCKET_AUTOPID).map_err(Failure::Unreachable)?;
+    pub(crate) fn open(groups: u32) -> Result<Self, SocketError> {
+        let socket = mnl::Socket::open(mnl::Bus::Netfilter).map_err(SocketError::Unreachable)?;
+        socket.bind(groups, mnl_sys::MNL_SOCKET_AUTOPID).map_err(SocketError::Unreachable)?;
         let socket = Self { socket, buffer: Box::new(Buffer([0; 1 << 17])) };
         socket.wait_at_most(PATIENCE);
         socket.room_to_receive(1 << 22);
@@ -88,8 +88,8 @@ impl Socket {
         self.socket.portid()
     }
 
-    pub(crate) fn send(&self, bytes: &[u8]) -> Result<(), Failure> {
-        self.socket.send(bytes).map(drop).map_err(Failure::Unreachable)
+    pub(crate) fn send(&self, bytes: &[u8]) -> Result<(), SocketError> {
+        self.socket.send(bytes).map(drop).map_err(SocketError::Unreachable)
     }
 
     /// Sends a request and passes on the kernel's answers. Its header must have this sequence
@@ -100,7 +100,7 @@ impl Socket {
         sequence: u32,
         is_dump: bool,
         mut each: impl FnMut(&[u8]),
-    ) -> Result<Dumped, Failure> {
+    ) -> Result<Dumped, SocketError> {
         self.send(request)?;
         let mut dumped = Dumped::Whole;
         loop {
@@ -113,25 +113,25 @@ impl Socket {
                     dumped = Dumped::Interrupted;
                 }
                 match answer(message, fields) {
-                    Answer::Object => each(message),
+                    AnswerMessage::Object => each(message),
                     answer => end = Some(answer),
                 }
             });
             match received {
                 // A dump continues and must be read to its end before the next one.
-                Err(Failure::Lost) if is_dump => dumped = Dumped::Interrupted,
-                Err(Failure::Lost) => {
+                Err(SocketError::Lost) if is_dump => dumped = Dumped::Interrupted,
+                Err(SocketError::Lost) => {
                     self.drain(|_, _| {});
-                    return Err(Failure::Lost);
+                    return Err(SocketError::Lost);
                 }
                 received => received?,
             }
             match end {
-                None | Some(Answer::Object) => {}
-                Some(Answer::Done) => return Ok(dumped),
-                Some(Answer::Refused(Errno::ENOENT, _)) => return Ok(Dumped::Nothing),
-                Some(Answer::Refused(Errno::EINTR, _)) => return Err(Failure::Lost),
-                Some(Answer::Refused(errno, _)) => return Err(refused_request(errno)),
+                None | Some(AnswerMessage::Object) => {}
+                Some(AnswerMessage::Done) => return Ok(dumped),
+                Some(AnswerMessage::Refused(Errno::ENOENT, _)) => return Ok(Dumped::Nothing),
+                Some(AnswerMessage::Refused(Errno::EINTR, _)) => return Err(SocketError::Lost),
+                Some(AnswerMessage::Refused(errno, _)) => return Err(refused_request(errno)),
             }
         }
     }
@@ -147,7 +147,7 @@ impl Socket {
                 break;
             }
             match self.split(received, &mut each) {
-                Ok(()) | Err(Failure::Lost) => {}
+                Ok(()) | Err(SocketError::Lost) => {}
                 Err(_) => break,
             }
         }
@@ -160,9 +160,9 @@ impl Socket {
         &mut self,
         patience: Option<Duration>,
         mut each: impl FnMut(&[u8], u16, u32),
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, SocketError> {
         let received = self.receive_next_event(patience, &mut each);
-        if matches!(received, Err(Failure::Lost)) {
+        if matches!(received, Err(SocketError::Lost)) {
             self.drain(|_, _| {});
         }
         received
@@ -173,7 +173,7 @@ impl Socket {
         &mut self,
         patience: Option<Duration>,
         mut each: impl FnMut(&[u8], u16, u32),
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, SocketError> {
         self.wait_at_most(patience.map_or(Duration::ZERO, |time| time.max(SHORTEST)));
         let received = self.receive_raw();
         if matches!(&received, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
@@ -183,7 +183,7 @@ impl Socket {
         Ok(true)
     }
 
-    pub(crate) fn receive(&mut self, each: impl FnMut(&[u8], &Fields)) -> Result<(), Failure> {
+    pub(crate) fn receive(&mut self, each: impl FnMut(&[u8], &Fields)) -> Result<(), SocketError> {
         let received = self.receive_raw();
         self.split(received, each)
     }
@@ -201,17 +201,17 @@ impl Socket {
         &self,
         received: io::Result<usize>,
         mut each: impl FnMut(&[u8], &Fields),
-    ) -> Result<(), Failure> {
+    ) -> Result<(), SocketError> {
         let length =
             received.map_err(|source| match source.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::ENOBUFS) => Failure::Lost,
-                Some(Errno::EAGAIN) => Failure::Timeout,
-                _ => Failure::Unreachable(source),
+                Some(Errno::ENOBUFS) => SocketError::Lost,
+                Some(Errno::EAGAIN) => SocketError::Timeout,
+                _ => SocketError::Unreachable(source),
             })?;
         // The piece must end where a header could start.
         let bytes = self.buffer.0.get(..length.next_multiple_of(4)).unwrap_or_default();
         for message in mnl::NlMessages::new(bytes) {
-            let message = message.map_err(|error| Failure::Malformed(error.to_string()))?;
+            let message = message.map_err(|error| SocketError::Malformed(error.to_string()))?;
             if let Some(fields) = fields(message) {
                 each(message, &fields);
             }
@@ -221,13 +221,13 @@ impl Socket {
 
     /// Increases the send buffer for a batch, which must be one packet: nfnetlink looks for its end
     /// there. `send` fails with EMSGSIZE if the batch is still too large.
-    pub(crate) fn room_to_send(&self, bytes: usize) -> Result<(), Failure> {
+    pub(crate) fn room_to_send(&self, bytes: usize) -> Result<(), SocketError> {
         // The kernel doubles the value, and uses a few bytes itself.
         let room = bytes.saturating_add(1 << 16).min(i32::MAX.unsigned_abs() as usize / 2);
         let forced = setsockopt(&self.descriptor(), sockopt::SndBufForce, &room);
         // In a user namespace, a process can only have the usual limit.
         let made = forced.or_else(|_| setsockopt(&self.descriptor(), sockopt::SndBuf, &room));
-        made.map_err(|errno| Failure::Unreachable(errno.into()))
+        made.map_err(|errno| SocketError::Unreachable(errno.into()))
     }
 
     /// Increases the receive buffer. Without the capability it keeps its usual size: answers may
@@ -280,9 +280,9 @@ const SHORTEST: Duration = Duration::from_micros(1);
 
 /// For a missing subsystem the kernel answers a request with EINVAL (nfnetlink_rcv_msg() of
 /// net/netfilter/nfnetlink.c).
-fn refused_request(errno: Errno) -> Failure {
+fn refused_request(errno: Errno) -> SocketError {
     let errno = if errno == Errno::EINVAL { Errno::EOPNOTSUPP } else { errno };
-    Failure::Unreachable(errno.into())
+    SocketError::Unreachable(errno.into())
 }
 
 /// NLMSG_ERROR, NLMSG_DONE and NLM_F_DUMP_INTR of linux/netlink.h.
@@ -296,21 +296,21 @@ fn fields(message: &[u8]) -> Option<Fields> {
     Some(Fields { kind: half(4)?, flags: half(6)?, sequence: whole(8)?, port: whole(12)? })
 }
 
-pub(crate) fn answer(message: &[u8], fields: &Fields) -> Answer {
+pub(crate) fn answer(message: &[u8], fields: &Fields) -> AnswerMessage {
     // After the answer's header: the errno and the header of the request.
     const ERRNO: usize = 16;
     const WORDS: usize = ERRNO + 4 + 16;
     // NLMSGERR_ATTR_MSG.
     const MESSAGE: u16 = 1;
     if fields.kind != ERROR && fields.kind != DONE {
-        return Answer::Object;
+        return AnswerMessage::Object;
     }
     let code = message.get(ERRNO..ERRNO + 4).and_then(|bytes| bytes.try_into().ok());
     match code.map_or(0, i32::from_ne_bytes) {
-        0 => Answer::Done,
+        0 => AnswerMessage::Done,
         code => {
             let words = attribute::find_behind(message, WORDS, MESSAGE).map(attribute::string);
-            Answer::Refused(Errno::from_raw(code.saturating_neg()), words)
+            AnswerMessage::Refused(Errno::from_raw(code.saturating_neg()), words)
         }
     }
 }

@@ -8,8 +8,8 @@ use nix::errno::Errno;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Element, Key, Name, Operation, Set, Transaction};
 
-use super::Refusal;
-use super::raw::{Message, Object, Scratch};
+use super::RefusedOperation;
+use super::raw::{Message, Owned, Scratch};
 use super::refusal::reason;
 use super::{Generation, chain, element, family, rule, set, table};
 
@@ -174,7 +174,7 @@ impl Batch {
         kind: i32,
         of: IpFamily,
         flags: i32,
-        object: &Object<T>,
+        object: &Owned<T>,
     ) {
         self.write(kind, of, flags, |header| object.build(header));
     }
@@ -275,10 +275,15 @@ struct Step {
 
 impl Finished {
     /// The refusal of a message.
-    pub(super) fn refusal(&self, sequence: u32, errno: Errno, message: Option<String>) -> Refusal {
+    pub(super) fn refusal(
+        &self,
+        sequence: u32,
+        errno: Errno,
+        message: Option<String>,
+    ) -> RefusedOperation {
         let begun = self.steps.partition_point(|step| step.first <= sequence);
         let step = begun.checked_sub(1).and_then(|index| self.steps.get(index));
-        Refusal {
+        RefusedOperation {
             operation: step.map_or("the transaction", |step| &step.text).to_owned(),
             of_elements: step.is_some_and(|step| step.of_elements),
             reason: reason(errno),

@@ -6,9 +6,9 @@ use rulegen_ruleset::nftables::{ActualChain, BaseChain, ChainKind, Hook, Name};
 use sys::libc;
 
 use super::family;
-use super::raw::Object;
+use super::raw::Owned;
 
-pub(super) type RawChain = Object<sys::nftnl_chain>;
+pub(super) type RawChain = Owned<sys::nftnl_chain>;
 
 const HOOKS: [(u32, Hook); 5] = [
     (libc::NF_INET_PRE_ROUTING.cast_unsigned(), Hook::Prerouting),

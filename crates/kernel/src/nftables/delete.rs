@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 
 use rulegen_net::IpFamily;
-use rulegen_ruleset::dataplane::Reason;
+use rulegen_ruleset::dataplane::RefusalReason;
 use rulegen_ruleset::nftables::{Key, Name, Set};
 
-use super::Error;
+use super::DataplaneError;
 use super::batch::Batch;
-use super::socket::Socket;
+use super::socket::NfTablesSocket;
 
 /// How often the deletion is repeated when elements expire in between.
 const ATTEMPTS: u32 = 5;
@@ -23,7 +23,11 @@ pub(super) struct Elements<'a> {
 
 impl Elements<'_> {
     /// Deletes elements with NFT_MSG_DESTROYSETELEM, which ignores missing ones.
-    pub(super) fn destroy(&self, socket: &mut Socket, keys: &[Key]) -> Result<(), Error> {
+    pub(super) fn destroy(
+        &self,
+        socket: &mut NfTablesSocket,
+        keys: &[Key],
+    ) -> Result<(), DataplaneError> {
         let mut batch = Batch::empty(socket.first_sequence());
         batch.step(format!("delete elements of {}", self.words()));
         batch.destroy_elements(self.family, (self.table, self.name, self.set), keys);
@@ -32,15 +36,19 @@ impl Elements<'_> {
 
     /// Deletes elements on any kernel: each element has a message of its own, so that the kernel
     /// reports which are missing, and the rest is retried without those.
-    pub(super) fn delete(&self, socket: &mut Socket, keys: &[Key]) -> Result<(), Error> {
+    pub(super) fn delete(
+        &self,
+        socket: &mut NfTablesSocket,
+        keys: &[Key],
+    ) -> Result<(), DataplaneError> {
         let mut left: Vec<&Key> = keys.iter().collect();
         for _ in 0..ATTEMPTS {
             if left.is_empty() {
                 return Ok(());
             }
             let missing = match self.delete_once(socket, &left) {
-                Err(Error::Refused(refusals))
-                    if refusals.iter().all(|one| one.reason == Reason::NotFound) =>
+                Err(DataplaneError::Refused(refusals))
+                    if refusals.iter().all(|one| one.reason == RefusalReason::NotFound) =>
                 {
                     refusals
                 }
@@ -49,10 +57,14 @@ impl Elements<'_> {
             let missing: HashSet<&str> = missing.iter().map(|one| one.operation.as_str()).collect();
             left.retain(|key| !missing.contains(self.deletion(key).as_str()));
         }
-        Err(Error::Busy { attempts: ATTEMPTS })
+        Err(DataplaneError::Busy { attempts: ATTEMPTS })
     }
 
-    fn delete_once(&self, socket: &mut Socket, keys: &[&Key]) -> Result<(), Error> {
+    fn delete_once(
+        &self,
+        socket: &mut NfTablesSocket,
+        keys: &[&Key],
+    ) -> Result<(), DataplaneError> {
         let mut batch = Batch::empty(socket.first_sequence());
         for key in keys {
             batch.step(self.deletion(key));
@@ -73,7 +85,7 @@ impl Elements<'_> {
 
 /// True if the kernel does not know the message type (nfnetlink_rcv_batch() of
 /// net/netfilter/nfnetlink.c).
-pub(super) fn is_unknown_message(error: &Error) -> bool {
-    let is_unknown = |reason| matches!(reason, Reason::Invalid | Reason::Unsupported);
-    matches!(error, Error::Refused(refusals) if refusals.iter().all(|one| is_unknown(one.reason)))
+pub(super) fn is_unknown_message(error: &DataplaneError) -> bool {
+    let is_unknown = |reason| matches!(reason, RefusalReason::Invalid | RefusalReason::Unsupported);
+    matches!(error, DataplaneError::Refused(refusals) if refusals.iter().all(|one| is_unknown(one.reason)))
 }

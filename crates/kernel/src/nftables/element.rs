@@ -8,10 +8,10 @@ use nftnl::nftnl_sys as sys;
 use rulegen_net::{IpFamily, Protocol};
 use rulegen_ruleset::nftables::{Comment, Data, Element, Expression, Field, Key, Set, Value};
 
-use super::raw::{Part, RawElement};
+use super::raw::{Borrowed, RawElement};
 use super::{expression, set, userdata, verdict};
 
-type Raw<'a> = Part<'a, sys::nftnl_set_elem>;
+type Raw<'a> = Borrowed<'a, sys::nftnl_set_elem>;
 
 /// NFT_SET_ELEM_INTERVAL_END of linux/netfilter/nf_tables.h.
 const INTERVAL_END: u32 = 1;

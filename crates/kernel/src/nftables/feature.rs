@@ -13,7 +13,7 @@ use rulegen_ruleset::nftables::{
 };
 
 use super::batch::Batch;
-use super::{Error, NfTables};
+use super::{DataplaneError, NfTables};
 
 /// A feature that this kernel lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,8 +113,11 @@ impl NfTables {
     /// example of each and aborts it, so nothing is written.
     ///
     /// # Errors
-    /// [`Error::Unreachable`], or another error if the kernel cannot be probed.
-    pub fn missing(&mut self, tables: &[impl Borrow<Table>]) -> Result<Vec<Missing>, Error> {
+    /// [`DataplaneError::Unreachable`], or another error if the kernel cannot be probed.
+    pub fn missing(
+        &mut self,
+        tables: &[impl Borrow<Table>],
+    ) -> Result<Vec<Missing>, DataplaneError> {
         let features = features();
         let needed: Vec<(IpFamily, &Feature)> = tables
             .iter()
@@ -139,7 +142,10 @@ impl NfTables {
         Ok(missing)
     }
 
-    fn refusal(&mut self, probes: &[(IpFamily, &Feature)]) -> Result<Option<String>, Error> {
+    fn refusal(
+        &mut self,
+        probes: &[(IpFamily, &Feature)],
+    ) -> Result<Option<String>, DataplaneError> {
         let made: Vec<Made> = probes
             .iter()
             .enumerate()
@@ -150,7 +156,7 @@ impl NfTables {
         let batch = Batch::new(None, &transactions, first).without_end();
         match self.socket.commit(&batch) {
             Ok(()) => Ok(None),
-            Err(Error::Refused(refusals)) => {
+            Err(DataplaneError::Refused(refusals)) => {
                 Ok(refusals.into_iter().next().map(|refusal| refusal.errno))
             }
             Err(error) => Err(error),

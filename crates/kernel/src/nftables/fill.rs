@@ -4,10 +4,10 @@ use nftnl::nftnl_sys::{self as sys, libc};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Name;
 
-use super::raw::{Aligned, Object};
+use super::raw::{Aligned, Owned};
 use super::set::{self, RawSet};
-use super::socket::Socket;
-use super::{Error, attribute, family, read};
+use super::socket::NfTablesSocket;
+use super::{DataplaneError, attribute, family, read};
 use crate::netlink::Dumped;
 
 /// NFTA_SET_COUNT of linux/netfilter/nf_tables.h, which libnftnl does not read.
@@ -35,11 +35,11 @@ impl SetFill {
 
 /// Fill levels of all dynamic sets of a table.
 pub(super) fn read(
-    socket: &mut Socket,
+    socket: &mut NfTablesSocket,
     of: IpFamily,
     table: &Name,
     reads_counts: bool,
-) -> Result<Vec<SetFill>, Error> {
+) -> Result<Vec<SetFill>, DataplaneError> {
     let (mut found, number) = (Vec::new(), family::number(of));
     let of_table = set::of_table(of, table);
     let dumped = socket.ask(
@@ -63,18 +63,18 @@ pub(super) fn read(
 }
 
 fn fill(message: &[u8], aligned: &Aligned<'_>) -> Option<(Name, u32, Option<u32>)> {
-    let raw: RawSet = Object::parse(aligned)?;
+    let raw: RawSet = Owned::parse(aligned)?;
     let size = raw.borrow().get_u32(sys::NFTNL_SET_DESC_SIZE)?;
     let name = Name::from_kernel(raw.borrow().get_text(sys::NFTNL_SET_NAME)?);
     set::is_dynamic(&raw).then(|| (name, size, attribute::be32(message, COUNT)))
 }
 
 fn count_elements(
-    socket: &mut Socket,
+    socket: &mut NfTablesSocket,
     of: IpFamily,
     table: &Name,
     name: &Name,
-) -> Result<u32, Error> {
+) -> Result<u32, DataplaneError> {
     let mut count = 0;
     read::elements(socket, &set::named(of, table, name), of, |message| {
         count += RawSet::elements(message, |_| ()).map_or(0, |elements| elements.len());

@@ -38,7 +38,7 @@ mod watch;
 use std::time::{Duration, Instant};
 
 use rulegen_net::IpFamily;
-use rulegen_ruleset::dataplane::Reason;
+use rulegen_ruleset::dataplane::RefusalReason;
 use rulegen_ruleset::nftables::{Actual, Key, Name, Operation, Set, Table, Transaction};
 
 pub use counted::Counted;
@@ -48,23 +48,24 @@ pub use nat_base_chains::NatBaseChain;
 pub use nftrace::{Received, TraceListener, TraceSession};
 pub use read::Reading;
 pub use rulegen_ruleset::dataplane::{
-    Dataplane, DynamicSets, Error, Generation, Refusal, commit_in_stages, isolate, reconcile,
-    reconcile_if,
+    Dataplane, DataplaneError, DynamicSets, Generation, RefusedOperation, commit_in_stages,
+    isolate, reconcile, reconcile_if,
 };
 pub use watch::{
-    Change, ChangeKind, Commit, Event, ObjectKind, TouchedChain, TouchedChains, Watcher, Writer,
+    ChangeKind, Commit, Event, ObjectKind, TableChange, TouchedChain, TouchedChains, Watcher,
+    Writer,
 };
 
 use batch::Batch;
 use read::{Interrupted, TableOwner};
-use socket::Socket;
+use socket::NfTablesSocket;
 
 use crate::netlink::{attribute, family};
 
 /// nf_tables of one network namespace: that of the thread that called [`NfTables::open`].
 pub struct NfTables {
-    socket: Socket,
-    last: Written,
+    socket: NfTablesSocket,
+    last: CommitCost,
     /// False once the kernel has rejected NFT_MSG_DESTROYSETELEM as unknown.
     has_destroy: bool,
     /// True to use the element counts that newer kernels report for sets.
@@ -73,7 +74,7 @@ pub struct NfTables {
 
 /// Cost of the last commit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Written {
+pub struct CommitCost {
     /// Bytes sent.
     pub bytes: usize,
     /// Time to encode the transactions.
@@ -89,9 +90,9 @@ impl NfTables {
     /// Opens a socket to the kernel.
     ///
     /// # Errors
-    /// [`Error::Unreachable`].
-    pub fn open() -> Result<Self, Error> {
-        let (socket, last) = (Socket::open()?, Written::default());
+    /// [`DataplaneError::Unreachable`].
+    pub fn open() -> Result<Self, DataplaneError> {
+        let (socket, last) = (NfTablesSocket::open()?, CommitCost::default());
         Ok(Self { socket, last, has_destroy: true, reads_counts: true })
     }
 
@@ -101,23 +102,23 @@ impl NfTables {
     }
 
     /// Cost of the last commit, even if it was refused.
-    pub fn last_written(&self) -> Written {
+    pub fn last_written(&self) -> CommitCost {
         self.last
     }
 
     /// Current generation of the ruleset.
     ///
     /// # Errors
-    /// [`Error::Unreachable`].
-    pub fn generation(&mut self) -> Result<Generation, Error> {
+    /// [`DataplaneError::Unreachable`].
+    pub fn generation(&mut self) -> Result<Generation, DataplaneError> {
         read::generation(&mut self.socket)
     }
 
     /// True if a table exists for each of these names, whatever its content.
     ///
     /// # Errors
-    /// [`Error::Unreachable`], or [`Error::Lost`].
-    pub fn has_all(&mut self, tables: &[(IpFamily, &Name)]) -> Result<bool, Error> {
+    /// [`DataplaneError::Unreachable`], or [`DataplaneError::Lost`].
+    pub fn has_all(&mut self, tables: &[(IpFamily, &Name)]) -> Result<bool, DataplaneError> {
         for (family, name) in tables {
             if !read::exists(&mut self.socket, *family, name)? {
                 return Ok(false);
@@ -129,23 +130,27 @@ impl NfTables {
     /// Deletes the tables that exist, and returns them.
     ///
     /// # Errors
-    /// See [`Error`]; nothing was deleted.
-    pub fn delete(&mut self, tables: &[(IpFamily, Name)]) -> Result<Vec<(IpFamily, Name)>, Error> {
+    /// See [`DataplaneError`]; nothing was deleted.
+    pub fn delete(
+        &mut self,
+        tables: &[(IpFamily, Name)],
+    ) -> Result<Vec<(IpFamily, Name)>, DataplaneError> {
         for _ in 0..ATTEMPTS {
             match self.delete_once(tables) {
                 // Another program deleted it first.
-                Err(Error::Refused(refusals))
-                    if refusals.iter().all(|refusal| refusal.reason == Reason::NotFound) => {}
+                Err(DataplaneError::Refused(refusals))
+                    if refusals.iter().all(|refusal| refusal.reason == RefusalReason::NotFound) => {
+                }
                 done => return done,
             }
         }
-        Err(Error::Busy { attempts: ATTEMPTS })
+        Err(DataplaneError::Busy { attempts: ATTEMPTS })
     }
 
     /// Reads the keys of one set. `set` describes their fields.
     ///
     /// # Errors
-    /// [`Error::Unreachable`], or [`Error::Lost`].
+    /// [`DataplaneError::Unreachable`], or [`DataplaneError::Lost`].
     pub fn read_keys(
         &mut self,
         family: IpFamily,
@@ -153,7 +158,7 @@ impl NfTables {
         name: &Name,
         set: &Set,
         each: impl FnMut(Key),
-    ) -> Result<Reading, Error> {
+    ) -> Result<Reading, DataplaneError> {
         read::keys(&mut self.socket, family, table, (name, set), each)
     }
 
@@ -161,8 +166,12 @@ impl NfTables {
     /// older kernels the elements are read and counted, which takes 0.8 s for a full set.
     ///
     /// # Errors
-    /// [`Error::Unreachable`], or [`Error::Lost`].
-    pub fn fills(&mut self, family: IpFamily, table: &Name) -> Result<Vec<SetFill>, Error> {
+    /// [`DataplaneError::Unreachable`], or [`DataplaneError::Lost`].
+    pub fn fills(
+        &mut self,
+        family: IpFamily,
+        table: &Name,
+    ) -> Result<Vec<SetFill>, DataplaneError> {
         fill::read(&mut self.socket, family, table, self.reads_counts)
     }
 
@@ -176,17 +185,17 @@ impl NfTables {
     /// be missing.
     ///
     /// # Errors
-    /// [`Error::Unreachable`], or [`Error::Busy`] if the ruleset changed while it was read.
+    /// [`DataplaneError::Unreachable`], or [`DataplaneError::Busy`] if the ruleset changed while it was read.
     pub fn counted(
         &mut self,
         family: IpFamily,
         table: &Name,
         mut each: impl FnMut(Counted),
-    ) -> Result<(), Error> {
+    ) -> Result<(), DataplaneError> {
         match read::counted(&mut self.socket, family, table, &mut each) {
             Ok(()) => Ok(()),
             Err(Interrupted::Failed(error)) => Err(error),
-            Err(Interrupted::Changed) => Err(Error::Busy { attempts: 1 }),
+            Err(Interrupted::Changed) => Err(DataplaneError::Busy { attempts: 1 }),
         }
     }
 
@@ -194,16 +203,23 @@ impl NfTables {
     /// kernel are left out.
     ///
     /// # Errors
-    /// [`Error::Unreachable`], or [`Error::Busy`] if the ruleset changed while it was read.
-    pub fn counted_of(&mut self, part: &Table, mut each: impl FnMut(Counted)) -> Result<(), Error> {
+    /// [`DataplaneError::Unreachable`], or [`DataplaneError::Busy`] if the ruleset changed while it was read.
+    pub fn counted_of(
+        &mut self,
+        part: &Table,
+        mut each: impl FnMut(Counted),
+    ) -> Result<(), DataplaneError> {
         match read::counted_of(&mut self.socket, part, &mut each) {
             Ok(()) => Ok(()),
             Err(Interrupted::Failed(error)) => Err(error),
-            Err(Interrupted::Changed) => Err(Error::Busy { attempts: 1 }),
+            Err(Interrupted::Changed) => Err(DataplaneError::Busy { attempts: 1 }),
         }
     }
 
-    fn delete_once(&mut self, tables: &[(IpFamily, Name)]) -> Result<Vec<(IpFamily, Name)>, Error> {
+    fn delete_once(
+        &mut self,
+        tables: &[(IpFamily, Name)],
+    ) -> Result<Vec<(IpFamily, Name)>, DataplaneError> {
         let mut found = Vec::new();
         for (family, name) in tables {
             if read::exists(&mut self.socket, *family, name)? {
@@ -226,11 +242,11 @@ impl NfTables {
     /// sets of rules cannot be written.
     ///
     /// # Errors
-    /// [`Error::Unreachable`], or [`Error::Busy`].
+    /// [`DataplaneError::Unreachable`], or [`DataplaneError::Busy`].
     pub fn read_of_others(
         &mut self,
         tables: &[(IpFamily, &Name)],
-    ) -> Result<Vec<Option<Actual>>, Error> {
+    ) -> Result<Vec<Option<Actual>>, DataplaneError> {
         self.read_tables(tables, TableOwner::Other).map(|(_, tables)| tables)
     }
 
@@ -238,7 +254,7 @@ impl NfTables {
         &mut self,
         tables: &[(IpFamily, &Name)],
         owner: TableOwner,
-    ) -> Result<(Generation, Vec<Option<Actual>>), Error> {
+    ) -> Result<(Generation, Vec<Option<Actual>>), DataplaneError> {
         for _ in 0..ATTEMPTS {
             match self.read_once(tables, owner) {
                 Ok(read) => return Ok(read),
@@ -248,7 +264,7 @@ impl NfTables {
                 }
             }
         }
-        Err(Error::Busy { attempts: ATTEMPTS })
+        Err(DataplaneError::Busy { attempts: ATTEMPTS })
     }
 
     fn read_once(
@@ -273,7 +289,7 @@ impl Dataplane for NfTables {
     fn read(
         &mut self,
         tables: &[(IpFamily, &Name)],
-    ) -> Result<(Generation, Vec<Option<Actual>>), Error> {
+    ) -> Result<(Generation, Vec<Option<Actual>>), DataplaneError> {
         self.read_tables(tables, TableOwner::Rulegen)
     }
 
@@ -281,7 +297,7 @@ impl Dataplane for NfTables {
         &mut self,
         generation: Option<Generation>,
         transactions: &[Transaction<'_>],
-    ) -> Result<(), Error> {
+    ) -> Result<(), DataplaneError> {
         if transactions.iter().all(Transaction::is_empty) {
             return Ok(());
         }
@@ -291,7 +307,7 @@ impl Dataplane for NfTables {
         let encoding = begun.elapsed();
         let done = self.socket.commit(&batch);
         let kernel = begun.elapsed().saturating_sub(encoding);
-        self.last = Written { bytes: batch.bytes.len(), encoding, kernel };
+        self.last = CommitCost { bytes: batch.bytes.len(), encoding, kernel };
         tracing::debug!(written = ?self.last, "committed");
         done
     }
@@ -300,7 +316,7 @@ impl Dataplane for NfTables {
         &mut self,
         generation: Generation,
         transactions: &[Transaction<'_>],
-    ) -> Result<(), Error> {
+    ) -> Result<(), DataplaneError> {
         if transactions.iter().all(Transaction::is_empty) {
             return Ok(());
         }
@@ -318,7 +334,7 @@ impl DynamicSets for NfTables {
         name: &Name,
         set: &Set,
         keys: &[Key],
-    ) -> Result<(), Error> {
+    ) -> Result<(), DataplaneError> {
         let of_set = delete::Elements { family, table, name, set };
         if self.has_destroy {
             match of_set.destroy(&mut self.socket, keys) {

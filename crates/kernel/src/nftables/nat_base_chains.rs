@@ -7,8 +7,8 @@ use nftnl::nftnl_sys::libc;
 use rulegen_net::IpFamily;
 
 use super::read::Interrupted;
-use super::socket::Socket;
-use super::{ATTEMPTS, Error, NfTables, attribute};
+use super::socket::NfTablesSocket;
+use super::{ATTEMPTS, DataplaneError, NfTables, attribute};
 use crate::netlink::Dumped;
 
 /// A base chain of type nat at prerouting or output that leads to rules with NAT.
@@ -32,12 +32,12 @@ impl NfTables {
     /// and name, because a large table takes long to read.
     ///
     /// # Errors
-    /// [`Error::Unreachable`], or [`Error::Busy`].
+    /// [`DataplaneError::Unreachable`], or [`DataplaneError::Busy`].
     pub fn nat_base_chains(
         &mut self,
         up_to: i32,
         is_left_out: impl Fn(&str, &str) -> bool,
-    ) -> Result<Vec<NatBaseChain>, Error> {
+    ) -> Result<Vec<NatBaseChain>, DataplaneError> {
         let counts = |base: &Base| {
             let family = base.words().map(|(word, _)| word);
             base.priority <= up_to && family.is_some_and(|word| !is_left_out(word, &base.table))
@@ -49,7 +49,7 @@ impl NfTables {
                 Err(Interrupted::Changed) => {}
             }
         }
-        Err(Error::Busy { attempts: ATTEMPTS })
+        Err(DataplaneError::Busy { attempts: ATTEMPTS })
     }
 
     fn nat_base_chains_once(
@@ -113,7 +113,7 @@ impl Base {
 }
 
 /// The nat chains of all tables at prerouting and output.
-fn base_chains(socket: &mut Socket) -> Result<Vec<Base>, Interrupted> {
+fn base_chains(socket: &mut NfTablesSocket) -> Result<Vec<Base>, Interrupted> {
     // NFTA_CHAIN_* and NFTA_HOOK_*, NF_INET_PRE_ROUTING and NF_INET_LOCAL_OUT.
     const TABLE: u16 = 1;
     const NAME: u16 = 3;
@@ -142,7 +142,11 @@ fn base_chains(socket: &mut Socket) -> Result<Vec<Base>, Interrupted> {
 }
 
 /// The effect of each chain of a table.
-fn leads(socket: &mut Socket, of: u8, table: &str) -> Result<BTreeMap<String, Leads>, Interrupted> {
+fn leads(
+    socket: &mut NfTablesSocket,
+    of: u8,
+    table: &str,
+) -> Result<BTreeMap<String, Leads>, Interrupted> {
     let mut chains: BTreeMap<String, Leads> = BTreeMap::new();
     each_rule(socket, of, table, |chain, expressions| {
         let leads = chains.entry(chain).or_default();
@@ -153,7 +157,7 @@ fn leads(socket: &mut Socket, of: u8, table: &str) -> Result<BTreeMap<String, Le
 
 /// Reads the rules of a table: the chain of each and its expressions, undecoded.
 pub(super) fn each_rule(
-    socket: &mut Socket,
+    socket: &mut NfTablesSocket,
     of: u8,
     table: &str,
     mut take: impl FnMut(String, &[u8]),
@@ -232,7 +236,7 @@ pub(super) fn family(message: &[u8]) -> Option<u8> {
 
 /// Dumps all objects of a kind; family 0 means all families.
 pub(super) fn dump(
-    socket: &mut Socket,
+    socket: &mut NfTablesSocket,
     kind: i32,
     family: u8,
     table: Option<&str>,

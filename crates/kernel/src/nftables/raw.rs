@@ -36,19 +36,19 @@ pub(super) unsafe trait Message: Kind {
 }
 
 /// An owned object.
-pub(super) struct Object<T: Kind>(NonNull<T>);
+pub(super) struct Owned<T: Kind>(NonNull<T>);
 
 /// A borrowed object that is part of another.
-pub(super) struct Part<'a, T: Kind>(NonNull<T>, PhantomData<&'a T>);
+pub(super) struct Borrowed<'a, T: Kind>(NonNull<T>, PhantomData<&'a T>);
 
-impl<T: Kind> Drop for Object<T> {
+impl<T: Kind> Drop for Owned<T> {
     fn drop(&mut self) {
         // SAFETY: owned, allocated by `alloc` of its kind, and freed nowhere else.
         unsafe { T::free(self.0) }
     }
 }
 
-impl<T: Message> Object<T> {
+impl<T: Message> Owned<T> {
     pub(super) fn new() -> Self {
         // SAFETY: takes no arguments; null is checked.
         Self(not_null(unsafe { T::alloc() }))
@@ -70,7 +70,7 @@ impl<T: Message> Object<T> {
     }
 }
 
-impl<T: Kind> Object<T> {
+impl<T: Kind> Owned<T> {
     pub(super) fn u8(self, attribute: u32, value: u8) -> Self {
         self.bytes(attribute, &[value])
     }
@@ -101,12 +101,12 @@ impl<T: Kind> Object<T> {
         self
     }
 
-    pub(super) fn borrow(&self) -> Part<'_, T> {
-        Part(self.0, PhantomData)
+    pub(super) fn borrow(&self) -> Borrowed<'_, T> {
+        Borrowed(self.0, PhantomData)
     }
 }
 
-impl<'a, T: Kind> Part<'a, T> {
+impl<'a, T: Kind> Borrowed<'a, T> {
     pub(super) fn get_u32(&self, attribute: u32) -> Option<u32> {
         self.get(attribute)?.try_into().ok().map(u32::from_ne_bytes)
     }
@@ -129,7 +129,7 @@ impl<'a, T: Kind> Part<'a, T> {
     /// The bytes of an attribute; `None` if it is missing.
     pub(super) fn get(&self, attribute: u32) -> Option<&'a [u8]> {
         let (raw, length) = self.pointer(attribute)?;
-        // SAFETY: the object holds this many bytes and outlives the borrow; `Part` has no method
+        // SAFETY: the object holds this many bytes and outlives the borrow; `Borrowed` has no method
         // that changes it.
         Some(unsafe { std::slice::from_raw_parts(raw.cast(), length) })
     }
@@ -321,9 +321,9 @@ kind!(
 );
 
 /// An expression of a rule.
-pub(super) type RawExpression = Object<sys::nftnl_expr>;
+pub(super) type RawExpression = Owned<sys::nftnl_expr>;
 
-impl Object<sys::nftnl_expr> {
+impl Owned<sys::nftnl_expr> {
     pub(super) fn named(name: &CStr) -> Self {
         // SAFETY: a NUL-terminated string; null is checked. libnftnl has known all names used here
         // since 1.1.
@@ -338,7 +338,7 @@ impl Object<sys::nftnl_expr> {
     }
 }
 
-impl Object<sys::nftnl_rule> {
+impl Owned<sys::nftnl_rule> {
     pub(super) fn expression(self, expression: RawExpression) -> Self {
         // SAFETY: both are valid; the rule owns the expression from here on.
         unsafe { sys::nftnl_rule_add_expr(self.0.as_ptr(), expression.into_raw()) };
@@ -346,14 +346,17 @@ impl Object<sys::nftnl_rule> {
     }
 
     /// Applies `read` to each expression, in order.
-    pub(super) fn expressions<R>(&self, read: impl Fn(Part<'_, sys::nftnl_expr>) -> R) -> Vec<R> {
+    pub(super) fn expressions<R>(
+        &self,
+        read: impl Fn(Borrowed<'_, sys::nftnl_expr>) -> R,
+    ) -> Vec<R> {
         let mut all = Vec::new();
         // SAFETY: the rule does not change until the iterator is destroyed below; the iterator
         // returns its expressions, then null.
         unsafe {
             let iterator = not_null(sys::nftnl_expr_iter_create(self.0.as_ptr()));
             while let Some(raw) = NonNull::new(sys::nftnl_expr_iter_next(iterator.as_ptr())) {
-                all.push(read(Part(raw, PhantomData)));
+                all.push(read(Borrowed(raw, PhantomData)));
             }
             sys::nftnl_expr_iter_destroy(iterator.as_ptr());
         }
@@ -362,18 +365,21 @@ impl Object<sys::nftnl_rule> {
 }
 
 /// An element of a set.
-pub(super) type RawElement = Object<sys::nftnl_set_elem>;
+pub(super) type RawElement = Owned<sys::nftnl_set_elem>;
 
-impl Object<sys::nftnl_set_elem> {
+impl Owned<sys::nftnl_set_elem> {
     pub(super) fn element() -> Self {
         // SAFETY: takes no arguments; null is checked.
         Self(not_null(unsafe { sys::nftnl_set_elem_alloc() }))
     }
 }
 
-impl Part<'_, sys::nftnl_set_elem> {
+impl Borrowed<'_, sys::nftnl_set_elem> {
     /// Applies `read` to each expression of the element.
-    pub(super) fn expressions<R>(&self, read: impl Fn(&Part<'_, sys::nftnl_expr>) -> R) -> Vec<R> {
+    pub(super) fn expressions<R>(
+        &self,
+        read: impl Fn(&Borrowed<'_, sys::nftnl_expr>) -> R,
+    ) -> Vec<R> {
         listed(read, |list| {
             // SAFETY: calls `note` with each expression and the list, and returns.
             unsafe { sys::nftnl_set_elem_expr_foreach(self.0.as_ptr(), Some(note), list) };
@@ -384,14 +390,14 @@ impl Part<'_, sys::nftnl_set_elem> {
 /// Applies `read` to each expression that `each` puts on a list. The expressions must outlive the
 /// call.
 fn listed<R>(
-    read: impl Fn(&Part<'_, sys::nftnl_expr>) -> R,
+    read: impl Fn(&Borrowed<'_, sys::nftnl_expr>) -> R,
     each: impl FnOnce(*mut c_void),
 ) -> Vec<R> {
     let mut found: Vec<*mut sys::nftnl_expr> = Vec::new();
     let list: *mut Vec<_> = &raw mut found;
     each(list.cast());
     let parts = found.into_iter().filter_map(NonNull::new);
-    parts.map(|raw| read(&Part(raw, PhantomData))).collect()
+    parts.map(|raw| read(&Borrowed(raw, PhantomData))).collect()
 }
 
 /// Appends an expression to a list.
@@ -405,7 +411,7 @@ unsafe extern "C" fn note(expression: *mut sys::nftnl_expr, list: *mut c_void) -
     0
 }
 
-impl Object<sys::nftnl_set> {
+impl Owned<sys::nftnl_set> {
     /// Gives each element of the set this expression.
     pub(super) fn expression(self, expression: RawExpression) -> Self {
         // SAFETY: both are valid; the set owns the expression from here on.
@@ -414,7 +420,10 @@ impl Object<sys::nftnl_set> {
     }
 
     /// Applies `read` to each of the set's expressions.
-    pub(super) fn expressions<R>(&self, read: impl Fn(&Part<'_, sys::nftnl_expr>) -> R) -> Vec<R> {
+    pub(super) fn expressions<R>(
+        &self,
+        read: impl Fn(&Borrowed<'_, sys::nftnl_expr>) -> R,
+    ) -> Vec<R> {
         listed(read, |list| {
             // SAFETY: calls `note` with each expression and the list, and returns.
             unsafe { sys::nftnl_set_expr_foreach(self.0.as_ptr(), Some(note), list) };
@@ -431,7 +440,7 @@ impl Object<sys::nftnl_set> {
     /// Applies `read` to each element in a message.
     pub(super) fn elements<R>(
         message: &Aligned<'_>,
-        mut read: impl FnMut(Part<'_, sys::nftnl_set_elem>) -> R,
+        mut read: impl FnMut(Borrowed<'_, sys::nftnl_set_elem>) -> R,
     ) -> Option<Vec<R>> {
         let set = Self::new();
         // SAFETY: as in `parse`.
@@ -443,7 +452,7 @@ impl Object<sys::nftnl_set> {
         unsafe {
             let iterator = not_null(sys::nftnl_set_elems_iter_create(set.0.as_ptr()));
             while let Some(raw) = NonNull::new(sys::nftnl_set_elems_iter_next(iterator.as_ptr())) {
-                all.push(read(Part(raw, PhantomData)));
+                all.push(read(Borrowed(raw, PhantomData)));
             }
             sys::nftnl_set_elems_iter_destroy(iterator.as_ptr());
         }

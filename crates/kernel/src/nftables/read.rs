@@ -6,12 +6,14 @@ use nftnl::nftnl_sys::libc;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Actual, ActualRule, Key, Name, Rule, Set, Statement, Table};
 
-use super::raw::{Aligned, Object};
+use super::raw::{Aligned, Owned};
 use super::rule::RawRule;
 use super::set::{RawSet, SetKind};
-use super::socket::Socket;
+use super::socket::NfTablesSocket;
 use super::table::RawTable;
-use super::{Counted, Error, Generation, attribute, chain, element, family, rule, set, table};
+use super::{
+    Counted, DataplaneError, Generation, attribute, chain, element, family, rule, set, table,
+};
 use crate::netlink::Dumped;
 
 /// Every object has its table in its first attribute (NFTA_*_TABLE).
@@ -23,7 +25,7 @@ const NAME: u16 = 2;
 const GET_FLOWTABLE: i32 = 23;
 
 /// Reads the generation of the ruleset, which every commit increases.
-pub(super) fn generation(socket: &mut Socket) -> Result<Generation, Error> {
+pub(super) fn generation(socket: &mut NfTablesSocket) -> Result<Generation, DataplaneError> {
     // NFTA_GEN_ID.
     const ID: u16 = 1;
     let mut generation = None;
@@ -38,15 +40,23 @@ pub(super) fn generation(socket: &mut Socket) -> Result<Generation, Error> {
     )?;
     generation
         .map(Generation)
-        .ok_or_else(|| Error::Malformed("no generation ID in the answer".to_owned()))
+        .ok_or_else(|| DataplaneError::Malformed("no generation ID in the answer".to_owned()))
 }
 
 /// True if the table exists.
-pub(super) fn exists(socket: &mut Socket, of: IpFamily, name: &Name) -> Result<bool, Error> {
+pub(super) fn exists(
+    socket: &mut NfTablesSocket,
+    of: IpFamily,
+    name: &Name,
+) -> Result<bool, DataplaneError> {
     Ok(find(socket, of, name)?.is_some())
 }
 
-fn find(socket: &mut Socket, of: IpFamily, name: &Name) -> Result<Option<RawTable>, Error> {
+fn find(
+    socket: &mut NfTablesSocket,
+    of: IpFamily,
+    name: &Name,
+) -> Result<Option<RawTable>, DataplaneError> {
     let mut found = None;
     let named = table::named(of, name);
     let number = family::number(of);
@@ -56,7 +66,7 @@ fn find(socket: &mut Socket, of: IpFamily, name: &Name) -> Result<Option<RawTabl
         false,
         |header| named.build(header),
         |message| {
-            found = Aligned::new(message).and_then(|message| Object::parse(&message));
+            found = Aligned::new(message).and_then(|message| Owned::parse(&message));
         },
     )?;
     Ok(found)
@@ -73,7 +83,7 @@ pub(super) enum TableOwner {
 
 /// Reads a table. `Ok(None)` if it does not exist; an error if the ruleset changed during the read.
 pub(super) fn table(
-    socket: &mut Socket,
+    socket: &mut NfTablesSocket,
     of: IpFamily,
     name: &Name,
     owner: TableOwner,
@@ -91,7 +101,7 @@ pub(super) fn table(
 
 /// Reads the counters of the elements and rules of a table.
 pub(super) fn counted(
-    socket: &mut Socket,
+    socket: &mut NfTablesSocket,
     of: IpFamily,
     table: &Name,
     each: &mut impl FnMut(Counted),
@@ -103,7 +113,7 @@ pub(super) fn counted(
         libc::NFT_MSG_GETSET,
         |header| of_table.build(header),
         |message| {
-            let read = Object::parse(message).and_then(|raw| set::decode(of, &raw));
+            let read = Owned::parse(message).and_then(|raw| set::decode(of, &raw));
             sets.extend(read.and_then(|(name, set)| Some((name, set?))));
         },
     )?;
@@ -128,7 +138,7 @@ pub(super) fn counted(
 /// Reads the counters of the elements and rules in a part of a table. Each element is requested by
 /// key, which costs about 10 µs; dumping a set of 100,000 elements takes half a second.
 pub(super) fn counted_of(
-    socket: &mut Socket,
+    socket: &mut NfTablesSocket,
     part: &Table,
     each: &mut impl FnMut(Counted),
 ) -> Result<(), Interrupted> {
@@ -181,12 +191,12 @@ pub enum Reading {
 /// Reads the keys of a set with a single dump: dumping a large set takes longer than the ruleset
 /// usually stays unchanged.
 pub(super) fn keys(
-    socket: &mut Socket,
+    socket: &mut NfTablesSocket,
     of: IpFamily,
     table: &Name,
     (name, set): (&Name, &Set),
     mut each: impl FnMut(Key),
-) -> Result<Reading, Error> {
+) -> Result<Reading, DataplaneError> {
     let reader = element::Reader::new(of, set);
     elements(socket, &set::named(of, table, name), of, |message| {
         let read = RawSet::elements(message, |raw| reader.key_of(&raw));
@@ -196,11 +206,11 @@ pub(super) fn keys(
 
 /// Passes on the messages of one dump of a set's elements.
 pub(super) fn elements(
-    socket: &mut Socket,
+    socket: &mut NfTablesSocket,
     named: &RawSet,
     of: IpFamily,
     mut each: impl FnMut(&Aligned<'_>),
-) -> Result<Reading, Error> {
+) -> Result<Reading, DataplaneError> {
     let dumped = socket.ask(
         libc::NFT_MSG_GETSETELEM,
         family::number(of),
@@ -224,20 +234,20 @@ pub(super) enum Interrupted {
     /// The ruleset changed; read again.
     Changed,
     /// The read failed.
-    Failed(Error),
+    Failed(DataplaneError),
 }
 
-impl From<Error> for Interrupted {
-    fn from(error: Error) -> Self {
+impl From<DataplaneError> for Interrupted {
+    fn from(error: DataplaneError) -> Self {
         match error {
-            Error::Lost => Self::Changed,
+            DataplaneError::Lost => Self::Changed,
             error => Self::Failed(error),
         }
     }
 }
 
 struct Reader<'a> {
-    socket: &'a mut Socket,
+    socket: &'a mut NfTablesSocket,
     family: IpFamily,
     table: &'a Name,
     actual: Actual,
@@ -250,7 +260,7 @@ impl Reader<'_> {
             libc::NFT_MSG_GETCHAIN,
             |_| {},
             |message| {
-                let raw = Object::parse(message);
+                let raw = Owned::parse(message);
                 // A chain that belongs to a rule is deleted with that rule.
                 if !raw.as_ref().is_some_and(chain::is_of_a_rule) {
                     chains.push(raw.as_ref().and_then(chain::decode));
@@ -268,7 +278,7 @@ impl Reader<'_> {
             libc::NFT_MSG_GETRULE,
             |header| of_table.build(header),
             |message| {
-                rules.push(Object::parse(message).as_ref().and_then(rule::decode));
+                rules.push(Owned::parse(message).as_ref().and_then(rule::decode));
             },
         )?;
         for rule in rules {
@@ -292,7 +302,7 @@ impl Reader<'_> {
             libc::NFT_MSG_GETSET,
             |header| of_table.build(header),
             |message| {
-                let Some(raw) = Object::parse(message) else { return sets.push(None) };
+                let Some(raw) = Owned::parse(message) else { return sets.push(None) };
                 // Sets that belong to a rule do not matter; constant sets can only be replaced with
                 // the table.
                 match set::kind(&raw) {
@@ -348,7 +358,7 @@ impl Reader<'_> {
             libc::NFT_MSG_GETRULE,
             |header| of.build(header),
             |message| {
-                let read = Object::parse(message).as_ref().and_then(rule::counted);
+                let read = Owned::parse(message).as_ref().and_then(rule::counted);
                 if let Some((chain, packets)) = read {
                     each(Counted::Rule { chain, packets });
                 }

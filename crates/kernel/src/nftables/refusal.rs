@@ -3,18 +3,18 @@
 use std::io;
 
 use nix::errno::Errno;
-use rulegen_ruleset::dataplane::{Error, Obstacle, Reason};
+use rulegen_ruleset::dataplane::{DataplaneError, Obstacle, RefusalReason};
 
-use crate::netlink::{self, Failure, PATIENCE};
+use crate::netlink::{self, PATIENCE, SocketError};
 
 /// Classifies an error number.
-pub(super) fn reason(errno: Errno) -> Reason {
+pub(super) fn reason(errno: Errno) -> RefusalReason {
     match errno {
-        Errno::ENOENT => Reason::NotFound,
-        Errno::EEXIST => Reason::Exists,
-        Errno::EBUSY => Reason::Busy,
-        Errno::EINVAL => Reason::Invalid,
-        Errno::EOPNOTSUPP => Reason::Unsupported,
+        Errno::ENOENT => RefusalReason::NotFound,
+        Errno::EEXIST => RefusalReason::Exists,
+        Errno::EBUSY => RefusalReason::Busy,
+        Errno::EINVAL => RefusalReason::Invalid,
+        Errno::EOPNOTSUPP => RefusalReason::Unsupported,
         Errno::E2BIG
         | Errno::ELOOP
         | Errno::EMLINK
@@ -24,28 +24,28 @@ pub(super) fn reason(errno: Errno) -> Reason {
         | Errno::ENOSPC
         | Errno::ENOTEMPTY
         | Errno::EOVERFLOW
-        | Errno::ERANGE => Reason::Content,
-        _ => Reason::Circumstances,
+        | Errno::ERANGE => RefusalReason::Content,
+        _ => RefusalReason::Circumstances,
     }
 }
 
 /// The error for inaccessible nf_tables.
-pub(super) fn unreachable(source: io::Error) -> Error {
+pub(super) fn unreachable(source: io::Error) -> DataplaneError {
     let obstacle = match source.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EPERM | Errno::EACCES) => Obstacle::NotPermitted,
         _ if netlink::is_absence(&source) => Obstacle::NotSupported,
         _ => Obstacle::Other,
     };
-    Error::Unreachable { source, obstacle }
+    DataplaneError::Unreachable { source, obstacle }
 }
 
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
+impl From<SocketError> for DataplaneError {
+    fn from(failure: SocketError) -> Self {
         match failure {
-            Failure::Unreachable(source) => unreachable(source),
-            Failure::Lost => Self::Lost,
-            Failure::Timeout => Self::Timeout { patience: PATIENCE },
-            Failure::Malformed(what) => Self::Malformed(what),
+            SocketError::Unreachable(source) => unreachable(source),
+            SocketError::Lost => Self::Lost,
+            SocketError::Timeout => Self::Timeout { patience: PATIENCE },
+            SocketError::Malformed(what) => Self::Malformed(what),
         }
     }
 }
@@ -57,10 +57,10 @@ mod tests {
     #[test]
     fn refusal_nftables_out_of_memory_or_not_permitted_is_not_about_content() {
         for errno in [Errno::ENOMEM, Errno::ENOBUFS, Errno::EPERM, Errno::EACCES, Errno::EINTR] {
-            assert_eq!(reason(errno), Reason::Circumstances, "{errno}");
+            assert_eq!(reason(errno), RefusalReason::Circumstances, "{errno}");
         }
         for errno in [Errno::EMLINK, Errno::E2BIG, Errno::ENOSPC] {
-            assert_eq!(reason(errno), Reason::Content, "{errno}");
+            assert_eq!(reason(errno), RefusalReason::Content, "{errno}");
         }
     }
 }

@@ -4,10 +4,10 @@ use nftnl::nftnl_sys as sys;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{ActualRule, Name, Rule, linearize};
 
-use super::raw::Object;
+use super::raw::Owned;
 use super::{expression, family, userdata};
 
-pub(super) type RawRule = Object<sys::nftnl_rule>;
+pub(super) type RawRule = Owned<sys::nftnl_rule>;
 
 /// A message about the rules of a chain.
 pub(super) fn of_chain(of: IpFamily, table: &Name, chain: &Name) -> RawRule {

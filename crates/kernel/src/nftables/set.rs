@@ -6,10 +6,10 @@ use nftnl::nftnl_sys as sys;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Comment, DataType, Expression, Field, Name, Set};
 
-use super::raw::Object;
+use super::raw::Owned;
 use super::{expression, family, userdata};
 
-pub(super) type RawSet = Object<sys::nftnl_set>;
+pub(super) type RawSet = Owned<sys::nftnl_set>;
 
 /// NFT_SET_* of linux/netfilter/nf_tables.h.
 const ANONYMOUS: u32 = 0x1;

@@ -9,30 +9,30 @@ use nix::errno::Errno;
 use super::batch::{Finished, message_type};
 use super::raw::{Header, Scratch};
 use super::refusal::unreachable;
-use super::{Error, Refusal};
-use crate::netlink::{self, Answer, Dumped, ERROR, Fields, answer};
+use super::{DataplaneError, RefusedOperation};
+use crate::netlink::{self, AnswerMessage, Dumped, ERROR, Fields, answer};
 
-pub(super) struct Socket {
+pub(super) struct NfTablesSocket {
     netlink: netlink::Socket,
     scratch: Box<Scratch>,
     sequence: u32,
 }
 
-impl Socket {
+impl NfTablesSocket {
     /// Opens a socket for requests and batches.
-    pub(super) fn open() -> Result<Self, Error> {
+    pub(super) fn open() -> Result<Self, DataplaneError> {
         Self::bound_to(0)
     }
 
     /// Opens a socket that receives an event for each commit to the ruleset (NFNLGRP_NFTABLES of
     /// linux/netfilter/nfnetlink.h).
-    pub(super) fn for_events(room: usize) -> Result<Self, Error> {
+    pub(super) fn for_events(room: usize) -> Result<Self, DataplaneError> {
         const GROUP: u32 = 7;
         Self::of_group(GROUP, room)
     }
 
     /// Opens a socket that receives the events of a group, with a buffer of `room` bytes.
-    pub(super) fn of_group(group: u32, room: usize) -> Result<Self, Error> {
+    pub(super) fn of_group(group: u32, room: usize) -> Result<Self, DataplaneError> {
         let socket = Self::bound_to(1 << (group - 1))?;
         socket.netlink.room_to_receive(room);
         Ok(socket)
@@ -43,7 +43,7 @@ impl Socket {
         self.netlink.descriptor()
     }
 
-    fn bound_to(groups: u32) -> Result<Self, Error> {
+    fn bound_to(groups: u32) -> Result<Self, DataplaneError> {
         Ok(Self { netlink: netlink::Socket::open(groups)?, scratch: Scratch::new(), sequence: 1 })
     }
 
@@ -68,7 +68,7 @@ impl Socket {
         is_dump: bool,
         body: impl FnOnce(&mut Header<'_>),
         each: impl FnMut(&[u8]),
-    ) -> Result<Dumped, Error> {
+    ) -> Result<Dumped, DataplaneError> {
         let flags = if is_dump { libc::NLM_F_DUMP } else { libc::NLM_F_ACK };
         let flags = u16::try_from(flags).unwrap_or_default();
         let sequence = self.sequence;
@@ -79,7 +79,7 @@ impl Socket {
 
     /// Sends a batch and returns the operations that the kernel refused. The kernel aborts a batch
     /// `without_end` without an error.
-    pub(super) fn commit(&mut self, batch: &Finished) -> Result<(), Error> {
+    pub(super) fn commit(&mut self, batch: &Finished) -> Result<(), DataplaneError> {
         self.sequence = batch.sequences.end.wrapping_add(1);
         self.netlink.room_to_send(batch.bytes.len())?;
         self.netlink.send(&batch.bytes)?;
@@ -94,7 +94,7 @@ impl Socket {
         }
         let Answers { outcome, refusals, .. } = answers;
         outcome.unwrap_or(Ok(()))?;
-        if refusals.is_empty() { Ok(()) } else { Err(Error::Refused(refusals)) }
+        if refusals.is_empty() { Ok(()) } else { Err(DataplaneError::Refused(refusals)) }
     }
 
     /// Passes on the messages of one event, with the port ID of its author. Returns false if there
@@ -103,7 +103,7 @@ impl Socket {
         &mut self,
         patience: Option<Duration>,
         each: impl FnMut(&[u8], u16, u32),
-    ) -> Result<bool, Error> {
+    ) -> Result<bool, DataplaneError> {
         Ok(self.netlink.receive_event(patience, each)?)
     }
 
@@ -112,7 +112,7 @@ impl Socket {
         &mut self,
         patience: Option<Duration>,
         each: impl FnMut(&[u8], u16, u32),
-    ) -> Result<bool, Error> {
+    ) -> Result<bool, DataplaneError> {
         Ok(self.netlink.receive_next_event(patience, each)?)
     }
 }
@@ -120,9 +120,9 @@ impl Socket {
 /// The kernel's answers to a batch.
 struct Answers<'a> {
     batch: &'a Finished,
-    refusals: Vec<Refusal>,
+    refusals: Vec<RefusedOperation>,
     /// Set once no more answers follow.
-    outcome: Option<Result<(), Error>>,
+    outcome: Option<Result<(), DataplaneError>>,
 }
 
 impl<'a> Answers<'a> {
@@ -136,7 +136,7 @@ impl<'a> Answers<'a> {
         if self.outcome.is_some() || !is_ours {
             return;
         }
-        if let Answer::Refused(errno, words) = answer(message, fields) {
+        if let AnswerMessage::Refused(errno, words) = answer(message, fields) {
             if fields.sequence == sequences.start {
                 self.outcome = refused_whole(errno);
             }
@@ -153,18 +153,21 @@ impl<'a> Answers<'a> {
 
     /// No more answers can be received. A refusal means that the whole batch was aborted; without
     /// one, it is unknown whether the batch took effect.
-    fn end(&mut self, error: Error) {
-        let lost = matches!(error, Error::Lost | Error::Timeout { .. } | Error::Malformed(_));
-        let unknown = if lost { Error::Lost } else { error };
+    fn end(&mut self, error: DataplaneError) {
+        let lost = matches!(
+            error,
+            DataplaneError::Lost | DataplaneError::Timeout { .. } | DataplaneError::Malformed(_)
+        );
+        let unknown = if lost { DataplaneError::Lost } else { error };
         let known = if self.refusals.is_empty() { Err(unknown) } else { Ok(()) };
         self.outcome.get_or_insert(known);
     }
 }
 
 /// Result for a batch refused as a whole, for which no answer to the last message comes.
-fn refused_whole(errno: Errno) -> Option<Result<(), Error>> {
+fn refused_whole(errno: Errno) -> Option<Result<(), DataplaneError>> {
     match errno {
-        Errno::ERESTART => Some(Err(Error::Stale)),
+        Errno::ERESTART => Some(Err(DataplaneError::Stale)),
         Errno::EPERM | Errno::EOPNOTSUPP => Some(Err(unreachable(errno.into()))),
         _ => None,
     }

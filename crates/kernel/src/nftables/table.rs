@@ -4,10 +4,10 @@ use nftnl::nftnl_sys as sys;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Comment, Name};
 
-use super::raw::Object;
+use super::raw::Owned;
 use super::{family, userdata};
 
-pub(super) type RawTable = Object<sys::nftnl_table>;
+pub(super) type RawTable = Owned<sys::nftnl_table>;
 
 /// A message about this table.
 pub(super) fn named(of: IpFamily, name: &Name) -> RawTable {

@@ -9,13 +9,13 @@ use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Name;
 
 use super::batch::message_type;
-use super::socket::Socket;
-use super::{Error, Generation, attribute, family};
+use super::socket::NfTablesSocket;
+use super::{DataplaneError, Generation, attribute, family};
 use rulegen_os::process::Process;
 
 /// A socket that receives commit events.
 pub struct Watcher {
-    socket: Socket,
+    socket: NfTablesSocket,
     tables: Vec<(IpFamily, Name)>,
     /// Filter for chains, by name.
     concerns: fn(&str) -> bool,
@@ -41,7 +41,7 @@ pub struct Commit {
     pub writer: Writer,
     /// Changes to the watched tables, at most [`Commit::MAX_CHANGES`]; empty if it changed only other
     /// tables.
-    pub changes: Vec<Change>,
+    pub changes: Vec<TableChange>,
     /// Chains of the watched tables that it changed.
     pub chains: TouchedChains,
 }
@@ -56,7 +56,7 @@ impl Commit {
 
 /// A change to a watched table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct TableChange {
     /// Kind of change.
     pub kind: ChangeKind,
     /// Kind of the changed object.
@@ -90,7 +90,7 @@ pub enum ObjectKind {
     Other,
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for TableChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
             ChangeKind::Added => "added",
@@ -129,7 +129,7 @@ impl Default for TouchedChains {
 }
 
 impl TouchedChains {
-    fn add(&mut self, change: &Change) {
+    fn add(&mut self, change: &TableChange) {
         let Self::These(chains) = self else { return };
         match (change.object, &change.name) {
             (ObjectKind::Table, _) => *self = Self::Any,
@@ -173,14 +173,14 @@ impl Writer {
 /// The received part of a commit.
 #[derive(Debug, Default)]
 struct Notification {
-    changes: Vec<Change>,
+    changes: Vec<TableChange>,
     chains: TouchedChains,
 }
 
 impl Notification {
     /// Adds a change. A change of a table comes first, because it covers the others; duplicates are
     /// skipped.
-    fn add(&mut self, change: Change) {
+    fn add(&mut self, change: TableChange) {
         self.chains.add(&change);
         let changes = &mut self.changes;
         if change.object == ObjectKind::Table {
@@ -216,9 +216,9 @@ impl Watcher {
     /// [`Event::Lost`].
     ///
     /// # Errors
-    /// [`Error::Unreachable`].
-    pub fn open(tables: &[(IpFamily, Name)], room: usize) -> Result<Self, Error> {
-        let socket = Socket::for_events(room)?;
+    /// [`DataplaneError::Unreachable`].
+    pub fn open(tables: &[(IpFamily, Name)], room: usize) -> Result<Self, DataplaneError> {
+        let socket = NfTablesSocket::for_events(room)?;
         Ok(Self {
             socket,
             tables: tables.to_vec(),
@@ -236,8 +236,8 @@ impl Watcher {
     /// Waits for the next events; empty on timeout. Waits without limit if `patience` is `None`.
     ///
     /// # Errors
-    /// The socket is unusable: see [`Error`].
-    pub fn next(&mut self, patience: Option<Duration>) -> Result<Vec<Event>, Error> {
+    /// The socket is unusable: see [`DataplaneError`].
+    pub fn next(&mut self, patience: Option<Duration>) -> Result<Vec<Event>, DataplaneError> {
         loop {
             let (received, events) = self.receive_event(patience)?;
             // A large commit arrives in pieces; the last one has its generation.
@@ -247,7 +247,10 @@ impl Watcher {
         }
     }
 
-    fn receive_event(&mut self, patience: Option<Duration>) -> Result<(bool, Vec<Event>), Error> {
+    fn receive_event(
+        &mut self,
+        patience: Option<Duration>,
+    ) -> Result<(bool, Vec<Event>), DataplaneError> {
         let Self { socket, tables, concerns, pending } = self;
         let mut events = Vec::new();
         let received = socket.receive_event(patience, |message, kind, port| {
@@ -259,7 +262,7 @@ impl Watcher {
         });
         match received {
             Ok(received) => Ok((received, events)),
-            Err(Error::Lost) => {
+            Err(DataplaneError::Lost) => {
                 *pending = Notification::default();
                 Ok((true, vec![Event::Lost]))
             }
@@ -274,7 +277,7 @@ fn change(
     concerns: fn(&str) -> bool,
     message: &[u8],
     kind: u16,
-) -> Option<Change> {
+) -> Option<TableChange> {
     // After the netlink header: the family, in the nfnetlink header.
     const FAMILY: usize = 16;
     let family = family::of_number(u32::from(*message.get(FAMILY)?))?;
@@ -299,7 +302,7 @@ fn change(
     if is_of_chain && name.as_deref().is_some_and(|chain| !concerns(chain)) {
         return None;
     }
-    Some(Change { kind, object, family, table, name })
+    Some(TableChange { kind, object, family, table, name })
 }
 
 const KINDS: [(i32, ChangeKind, ObjectKind); 10] = [

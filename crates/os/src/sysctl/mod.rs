@@ -41,7 +41,7 @@ pub struct SysctlChange {
 
 /// A value that could not be read, or is wrong and could not be written.
 #[derive(Debug, thiserror::Error)]
-pub struct Failure {
+pub struct SysctlFailure {
     /// Sysctl.
     pub sysctl: Sysctl,
     /// Current value, if it could be read.
@@ -58,7 +58,7 @@ pub struct Applied {
     /// Written values.
     pub changed: Vec<SysctlChange>,
     /// Failures. None of them breaks forwarding.
-    pub failed: Vec<Failure>,
+    pub failed: Vec<SysctlFailure>,
 }
 
 /// Writes the settings that are wrong. Right ones need no write permission: an agent with read-only
@@ -80,7 +80,7 @@ pub fn apply(settings: &[Setting]) -> Applied {
 ///
 /// # Errors
 /// It is disabled and cannot be enabled.
-pub fn set_route_localnet() -> Result<Option<SysctlChange>, Failure> {
+pub fn set_route_localnet() -> Result<Option<SysctlChange>, SysctlFailure> {
     Setting::Exactly(Sysctl::ROUTE_LOCALNET, 1).apply()
 }
 
@@ -165,9 +165,9 @@ impl Setting {
         }
     }
 
-    fn apply(self) -> Result<Option<SysctlChange>, Failure> {
+    fn apply(self) -> Result<Option<SysctlChange>, SysctlFailure> {
         let (sysctl, new) = (self.sysctl(), self.value());
-        let failure = |old, error| Failure { sysctl, old, new, error };
+        let failure = |old, error| SysctlFailure { sysctl, old, new, error };
         let old = sysctl.read().map_err(|error| failure(None, error))?;
         if self.is_met_by(old) {
             return Ok(None);
@@ -189,7 +189,7 @@ impl Display for SysctlChange {
     }
 }
 
-impl Display for Failure {
+impl Display for SysctlFailure {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self { sysctl, old, new, error } = self;
         match old {
@@ -221,7 +221,7 @@ mod tests {
     const SYSCTL: Sysctl = Sysctl("net.netfilter.nf_conntrack_max");
 
     fn failure_text(old: Option<u64>, errno: Errno) -> String {
-        Failure { sysctl: SYSCTL, old, new: 7, error: errno.into() }.to_string()
+        SysctlFailure { sysctl: SYSCTL, old, new: 7, error: errno.into() }.to_string()
     }
 
     #[test]

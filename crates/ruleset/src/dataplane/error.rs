@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// Error of a read or a write. The kernel's ruleset is unchanged unless the variant says otherwise.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum DataplaneError {
     /// Netlink is not accessible. Retrying does not help.
     #[error("cannot access nf_tables{obstacle}")]
     Unreachable {
@@ -18,7 +18,7 @@ pub enum Error {
     /// The kernel refused operations, and with them the whole transaction. Retrying the same
     /// transaction does not help.
     #[error("the kernel refused {}", listed(.0))]
-    Refused(Vec<Refusal>),
+    Refused(Vec<RefusedOperation>),
     /// Another program changed the ruleset after it was read. Reading again helps.
     #[error("another program changed the ruleset meanwhile")]
     Stale,
@@ -48,13 +48,13 @@ pub enum Error {
 
 /// An operation refused by the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct RefusedOperation {
     /// The operation with its object and table, for messages.
     pub operation: String,
     /// True for operations that add elements to a set or delete them.
     pub of_elements: bool,
     /// Class of the error number.
-    pub reason: Reason,
+    pub reason: RefusalReason,
     /// The error number with its name, such as `ENOENT: No such file or directory`.
     pub errno: String,
     /// The kernel's extended error message (NLMSGERR_ATTR_MSG), if any.
@@ -63,7 +63,7 @@ pub struct Refusal {
 
 /// Reason for a refusal, by error number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub enum RefusalReason {
     /// `ENOENT`: an object that the operation needs is missing.
     NotFound,
     /// `EEXIST`: the object exists already.
@@ -104,36 +104,36 @@ impl Display for Obstacle {
     }
 }
 
-impl Refusal {
+impl RefusedOperation {
     /// True if the operation itself may be the cause, rather than the moment or the caller.
     fn is_about_content(&self) -> bool {
-        !matches!(self.reason, Reason::Busy | Reason::Circumstances)
+        !matches!(self.reason, RefusalReason::Busy | RefusalReason::Circumstances)
     }
 }
 
-impl Display for Refusal {
+impl Display for RefusedOperation {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.operation, self.errno)?;
         self.message.as_ref().map_or(Ok(()), |message| write!(f, " ({message})"))
     }
 }
 
-impl Error {
+impl DataplaneError {
     /// True if the kernel refused something because of its content: without that, it may accept the
     /// rest.
     pub fn is_about_content(&self) -> bool {
-        matches!(self, Error::Refused(refusals) if refusals.iter().all(Refusal::is_about_content))
+        matches!(self, DataplaneError::Refused(refusals) if refusals.iter().all(RefusedOperation::is_about_content))
     }
 
     /// True if the kernel does not support nf_tables and therefore has no tables.
     pub fn is_absence(&self) -> bool {
-        matches!(self, Error::Unreachable { obstacle: Obstacle::NotSupported, .. })
+        matches!(self, DataplaneError::Unreachable { obstacle: Obstacle::NotSupported, .. })
     }
 }
 
-fn listed(refusals: &[Refusal]) -> String {
+fn listed(refusals: &[RefusedOperation]) -> String {
     const SHOWN: usize = 10;
-    let shown: Vec<String> = refusals.iter().take(SHOWN).map(Refusal::to_string).collect();
+    let shown: Vec<String> = refusals.iter().take(SHOWN).map(RefusedOperation::to_string).collect();
     match refusals.len().checked_sub(SHOWN) {
         Some(more) if more > 0 => format!("{}; and {more} more operations", shown.join("; ")),
         _ => shown.join("; "),

@@ -3,7 +3,7 @@
 use rulegen_net::IpFamily;
 
 use super::reconcile::Recovery;
-use super::{Dataplane, Error, Generation, Refusal};
+use super::{Dataplane, DataplaneError, Generation, RefusedOperation};
 use crate::Bisection;
 use crate::nftables::{Actual, Name, Table, Transaction, diff};
 
@@ -23,7 +23,7 @@ pub fn isolate<T: Clone>(
     suspects: &[T],
     most: usize,
     tables: impl Fn(&[T]) -> Vec<Table>,
-) -> Result<Bisection<T>, Error> {
+) -> Result<Bisection<T>, DataplaneError> {
     let mut trials = Trials { dataplane, actual: None };
     crate::isolate(settled, suspects, most, |parts| trials.refusal(&tables(parts)))
 }
@@ -35,9 +35,9 @@ struct Trials<'a, D> {
 
 impl<D: Dataplane> Trials<'_, D> {
     /// Returns the kernel's refusal of these tables, or `None` if it accepts them.
-    fn refusal(&mut self, tables: &[Table]) -> Result<Option<Error>, Error> {
+    fn refusal(&mut self, tables: &[Table]) -> Result<Option<DataplaneError>, DataplaneError> {
         let tables: Vec<&Table> = tables.iter().collect();
-        let mut last = Error::Busy { attempts: ATTEMPTS };
+        let mut last = DataplaneError::Busy { attempts: ATTEMPTS };
         for _ in 0..ATTEMPTS {
             let (is_fresh, (generation, actual)) = match self.actual.take() {
                 Some(actual) => (false, actual),
@@ -45,8 +45,9 @@ impl<D: Dataplane> Trials<'_, D> {
             };
             match try_all(self.dataplane, generation, &actual, &tables) {
                 // Elements with a timeout may have expired since the read.
-                Err(Error::Refused(refusals)) if !is_fresh && is_outdated(&refusals, &actual) => {}
-                Err(error @ (Error::Stale | Error::Lost)) => last = error,
+                Err(DataplaneError::Refused(refusals))
+                    if !is_fresh && is_outdated(&refusals, &actual) => {}
+                Err(error @ (DataplaneError::Stale | DataplaneError::Lost)) => last = error,
                 result => {
                     self.actual = Some((generation, actual));
                     return match result {
@@ -60,7 +61,10 @@ impl<D: Dataplane> Trials<'_, D> {
         Err(last)
     }
 
-    fn read(&mut self, tables: &[&Table]) -> Result<(Generation, Vec<Option<Actual>>), Error> {
+    fn read(
+        &mut self,
+        tables: &[&Table],
+    ) -> Result<(Generation, Vec<Option<Actual>>), DataplaneError> {
         let names: Vec<(IpFamily, &Name)> = tables.iter().map(|t| (t.family, &t.name)).collect();
         self.dataplane.read(&names)
     }
@@ -72,19 +76,19 @@ fn try_all(
     generation: Generation,
     actual: &[Option<Actual>],
     wanted: &[&Table],
-) -> Result<(), Error> {
+) -> Result<(), DataplaneError> {
     let transactions: Vec<Transaction<'_>> =
         actual.iter().zip(wanted).map(|(actual, wanted)| diff(actual.as_ref(), wanted)).collect();
     let refusals = match dataplane.validate(generation, &transactions) {
-        Err(Error::Refused(refusals)) => refusals,
+        Err(DataplaneError::Refused(refusals)) => refusals,
         done => return done,
     };
     match Recovery::from(&refusals, actual).transactions(&transactions, actual, wanted) {
         Some(instead) => dataplane.validate(generation, &instead),
-        None => Err(Error::Refused(refusals)),
+        None => Err(DataplaneError::Refused(refusals)),
     }
 }
 
-fn is_outdated(refusals: &[Refusal], actual: &[Option<Actual>]) -> bool {
+fn is_outdated(refusals: &[RefusedOperation], actual: &[Option<Actual>]) -> bool {
     Recovery::from(refusals, actual) == Recovery::Reread
 }

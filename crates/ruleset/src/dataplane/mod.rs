@@ -9,7 +9,7 @@ use rulegen_net::IpFamily;
 
 use crate::nftables::{Actual, Key, Name, Set, Transaction};
 
-pub use error::{Error, Obstacle, Reason, Refusal};
+pub use error::{DataplaneError, Obstacle, RefusalReason, RefusedOperation};
 pub use isolate::isolate;
 pub use reconcile::{commit_in_stages, reconcile, reconcile_if};
 
@@ -22,31 +22,31 @@ pub trait Dataplane {
     /// Reads tables, all at the same generation; `None` for each table that does not exist.
     ///
     /// # Errors
-    /// See [`Error`]; nothing was read.
+    /// See [`DataplaneError`]; nothing was read.
     fn read(
         &mut self,
         tables: &[(IpFamily, &Name)],
-    ) -> Result<(Generation, Vec<Option<Actual>>), Error>;
+    ) -> Result<(Generation, Vec<Option<Actual>>), DataplaneError>;
 
     /// Commits all transactions or none. Commits none if the ruleset has left the given generation.
     ///
     /// # Errors
-    /// See [`Error`]. Nothing was changed, except that the outcome of [`Error::Lost`] is unknown.
+    /// See [`DataplaneError`]. Nothing was changed, except that the outcome of [`DataplaneError::Lost`] is unknown.
     fn commit(
         &mut self,
         generation: Option<Generation>,
         transactions: &[Transaction<'_>],
-    ) -> Result<(), Error>;
+    ) -> Result<(), DataplaneError>;
 
     /// Validates transactions as [`Dataplane::commit`] does, without changing anything.
     ///
     /// # Errors
-    /// See [`Error`]; the commit would fail with the same error.
+    /// See [`DataplaneError`]; the commit would fail with the same error.
     fn validate(
         &mut self,
         generation: Generation,
         transactions: &[Transaction<'_>],
-    ) -> Result<(), Error>;
+    ) -> Result<(), DataplaneError>;
 }
 
 /// A store whose sets get elements from packets, with a timeout ("dynamic" in nft).
@@ -55,7 +55,7 @@ pub trait DynamicSets {
     /// refuses to delete missing elements.
     ///
     /// # Errors
-    /// See [`Error`]; nothing was deleted.
+    /// See [`DataplaneError`]; nothing was deleted.
     fn delete_if_present(
         &mut self,
         family: IpFamily,
@@ -63,5 +63,5 @@ pub trait DynamicSets {
         name: &Name,
         set: &Set,
         keys: &[Key],
-    ) -> Result<(), Error>;
+    ) -> Result<(), DataplaneError>;
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rulegen_net::IpFamily;
 
-use super::{Dataplane, Error, Generation, Reason, Refusal};
+use super::{Dataplane, DataplaneError, Generation, RefusalReason, RefusedOperation};
 use crate::nftables::{Actual, Name, Operation, Table, Transaction, diff, replacement, stages};
 
 /// How often a write is repeated when another program commits in between.
@@ -24,14 +24,14 @@ const GRACE: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// An error that reading and retrying cannot fix. The kernel then has the previous tables, or the
-/// wanted ones with additional unused chains; after [`Error::Lost`] it is unknown which.
+/// wanted ones with additional unused chains; after [`DataplaneError::Lost`] it is unknown which.
 pub fn reconcile<R>(
     dataplane: &mut impl Dataplane,
     wanted: &[impl Borrow<Table>],
     describe: impl Fn(&[Transaction<'_>]) -> R,
-) -> Result<R, Error> {
+) -> Result<R, DataplaneError> {
     let done = reconcile_if(dataplane, wanted, |_| true, describe)?;
-    done.ok_or(Error::Busy { attempts: ATTEMPTS })
+    done.ok_or(DataplaneError::Busy { attempts: ATTEMPTS })
 }
 
 /// Like [`reconcile`], but asks `may_change` with the kernel's tables before anything is written.
@@ -44,11 +44,11 @@ pub fn reconcile_if<R>(
     wanted: &[impl Borrow<Table>],
     mut may_change: impl FnMut(&[Option<Actual>]) -> bool,
     describe: impl Fn(&[Transaction<'_>]) -> R,
-) -> Result<Option<R>, Error> {
+) -> Result<Option<R>, DataplaneError> {
     let wanted: Vec<&Table> = wanted.iter().map(Borrow::borrow).collect();
     let names: Vec<(IpFamily, &Name)> =
         wanted.iter().map(|table| (table.family, &table.name)).collect();
-    let mut last = Error::Busy { attempts: ATTEMPTS };
+    let mut last = DataplaneError::Busy { attempts: ATTEMPTS };
     for _ in 0..ATTEMPTS {
         let (generation, actual) = dataplane.read(&names)?;
         let transactions: Vec<Transaction<'_>> = actual
@@ -64,19 +64,19 @@ pub fn reconcile_if<R>(
         }
         let refusals = match commit_in_stages(dataplane, Some(generation), &transactions) {
             Ok(()) => return Ok(Some(describe(&transactions))),
-            Err(Error::Refused(refusals)) => refusals,
-            Err(Error::Stale) => {
-                last = Error::Busy { attempts: ATTEMPTS };
+            Err(DataplaneError::Refused(refusals)) => refusals,
+            Err(DataplaneError::Stale) => {
+                last = DataplaneError::Busy { attempts: ATTEMPTS };
                 continue;
             }
-            Err(Error::Lost) => {
-                last = Error::Lost;
+            Err(DataplaneError::Lost) => {
+                last = DataplaneError::Lost;
                 continue;
             }
             Err(error) => return Err(error),
         };
         let recovery = Recovery::from(&refusals, &actual);
-        last = Error::Refused(refusals);
+        last = DataplaneError::Refused(refusals);
         let Some(instead) = recovery.transactions(&transactions, &actual, &wanted) else {
             match recovery {
                 Recovery::Reread => continue,
@@ -86,9 +86,9 @@ pub fn reconcile_if<R>(
         match dataplane.commit(Some(generation), &instead) {
             Ok(()) if recovery == Recovery::Replace => return Ok(Some(describe(&instead))),
             Ok(()) => thread::sleep(GRACE),
-            Err(Error::Stale | Error::Lost) => {}
-            Err(Error::Refused(_)) if recovery == Recovery::Replace => return Err(last),
-            Err(Error::Refused(_)) => thread::sleep(GRACE),
+            Err(DataplaneError::Stale | DataplaneError::Lost) => {}
+            Err(DataplaneError::Refused(_)) if recovery == Recovery::Replace => return Err(last),
+            Err(DataplaneError::Refused(_)) => thread::sleep(GRACE),
             Err(error) => return Err(error),
         }
     }
@@ -107,7 +107,7 @@ pub fn commit_in_stages(
     dataplane: &mut impl Dataplane,
     mut generation: Option<Generation>,
     transactions: &[Transaction<'_>],
-) -> Result<(), Error> {
+) -> Result<(), DataplaneError> {
     let elements: usize = transactions.iter().map(Transaction::elements).sum();
     if elements <= ELEMENTS_PER_COMMIT {
         return dataplane.commit(generation, transactions);
@@ -135,16 +135,18 @@ pub(super) enum Recovery {
 }
 
 impl Recovery {
-    pub(super) fn from(refusals: &[Refusal], actual: &[Option<Actual>]) -> Self {
-        let all = |are: fn(&Refusal) -> bool| refusals.iter().all(are);
-        let of_content =
-            |refusal: &Refusal| !matches!(refusal.reason, Reason::Content | Reason::Circumstances);
-        let is_gone = |refusal: &Refusal| {
-            refusal.of_elements && matches!(refusal.reason, Reason::NotFound | Reason::Exists)
+    pub(super) fn from(refusals: &[RefusedOperation], actual: &[Option<Actual>]) -> Self {
+        let all = |are: fn(&RefusedOperation) -> bool| refusals.iter().all(are);
+        let of_content = |refusal: &RefusedOperation| {
+            !matches!(refusal.reason, RefusalReason::Content | RefusalReason::Circumstances)
+        };
+        let is_gone = |refusal: &RefusedOperation| {
+            refusal.of_elements
+                && matches!(refusal.reason, RefusalReason::NotFound | RefusalReason::Exists)
         };
         if all(is_gone) {
             Recovery::Reread
-        } else if all(|refusal| refusal.reason == Reason::Busy) {
+        } else if all(|refusal| refusal.reason == RefusalReason::Busy) {
             Recovery::DeleteLater
         } else if all(of_content) && actual.iter().any(Option::is_some) {
             Recovery::Replace

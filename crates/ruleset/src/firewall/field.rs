@@ -4,7 +4,7 @@ use rulegen_net::IpFamily;
 
 /// A field of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Field {
+pub enum PacketField {
     /// Bytes of the IP header.
     Network {
         /// Offset in bytes.
@@ -57,7 +57,7 @@ pub mod conntrack {
     pub const DNAT: u32 = 32;
 }
 
-impl Field {
+impl PacketField {
     /// The source address.
     pub fn source(family: IpFamily) -> Self {
         match family {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::bits::Ternary;
 use super::packet::{Connection, PartialPacket};
-use super::rule::{Action, BaseChain, ChainKind, Chains, FilterRule};
+use super::rule::{Action, FilterChains, FilterRule, FirewallBaseChain, FirewallChainKind};
 
 /// Maximum depth of nested jumps; nftables allows 16 (NFT_JUMP_STACK_SIZE). iptables has no limit,
 /// so what is deeper is unknown.
@@ -70,7 +70,7 @@ pub struct Hit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// Drops or rejects the packet.
-    Refuses(Refusal),
+    Refuses(RefusalKind),
     /// Excludes it from connection tracking.
     Untracks,
     /// Replaces an address.
@@ -79,7 +79,7 @@ pub enum Effect {
 
 /// How a packet is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RefusalKind {
     /// Silently.
     Drop,
     /// With an error to the sender.
@@ -90,7 +90,7 @@ pub enum Refusal {
 
 /// The certain part of a judgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict<'a> {
+pub enum CertainVerdict<'a> {
     /// It lets the packet on.
     Accepts,
     /// It drops the packet.
@@ -103,26 +103,32 @@ pub enum Verdict<'a> {
 
 impl Judgement {
     /// What is certain about dropping and rejecting.
-    pub fn verdict(&self) -> Verdict<'_> {
-        let Some(first) = self.refusals.first() else { return Verdict::Accepts };
+    pub fn verdict(&self) -> CertainVerdict<'_> {
+        let Some(first) = self.refusals.first() else { return CertainVerdict::Accepts };
         let is_same = self.refusals.iter().all(|hit| hit.effect == first.effect);
         match first.effect {
-            Effect::Refuses(Refusal::Drop) if is_same && !self.accepts => Verdict::Drops(first),
-            Effect::Refuses(Refusal::Reject) if is_same && !self.accepts => Verdict::Rejects(first),
-            _ => Verdict::Unknown,
+            Effect::Refuses(RefusalKind::Drop) if is_same && !self.accepts => {
+                CertainVerdict::Drops(first)
+            }
+            Effect::Refuses(RefusalKind::Reject) if is_same && !self.accepts => {
+                CertainVerdict::Rejects(first)
+            }
+            _ => CertainVerdict::Unknown,
         }
     }
 
     /// Whether it certainly lets the packet on unchanged.
     pub fn has_no_effect(&self) -> bool {
-        self.verdict() == Verdict::Accepts && self.untracks.is_empty() && self.translates.is_empty()
+        self.verdict() == CertainVerdict::Accepts
+            && self.untracks.is_empty()
+            && self.translates.is_empty()
     }
 
     fn unknown(chain: &Arc<str>) -> Self {
         let hit = |effect| Hit { chain: chain.clone(), rule: "unknown".to_owned(), effect };
         Self {
             accepts: true,
-            refusals: vec![hit(Effect::Refuses(Refusal::Unknown))],
+            refusals: vec![hit(Effect::Refuses(RefusalKind::Unknown))],
             translates: vec![hit(Effect::Translates)],
             ..Self::default()
         }
@@ -136,26 +142,26 @@ impl Display for Hit {
 }
 
 /// Judges a packet against a base chain. Its mark becomes unknown if a rule may set it.
-pub fn judge(base: &BaseChain, packet: &mut PartialPacket, budget: &Budget) -> Judgement {
+pub fn judge(base: &FirewallBaseChain, packet: &mut PartialPacket, budget: &Budget) -> Judgement {
     walk(base, packet, budget, false)
 }
 
 /// Whether a base chain refuses a packet that matches none of the conditions that depend on
 /// something unknown.
-pub fn refuses_rest(base: &BaseChain, packet: &PartialPacket, budget: &Budget) -> bool {
+pub fn refuses_rest(base: &FirewallBaseChain, packet: &PartialPacket, budget: &Budget) -> bool {
     let judgement = walk(base, &mut packet.clone(), budget, true);
-    matches!(judgement.verdict(), Verdict::Drops(_) | Verdict::Rejects(_))
+    matches!(judgement.verdict(), CertainVerdict::Drops(_) | CertainVerdict::Rejects(_))
 }
 
 fn walk(
-    base: &BaseChain,
+    base: &FirewallBaseChain,
     packet: &mut PartialPacket,
     budget: &Budget,
     skips_unknown: bool,
 ) -> Judgement {
     let Some(chains) = &base.chains else { return Judgement::unknown(&base.chain) };
     // A chain of type nat sees packets with a connection only.
-    if base.kind == ChainKind::Nat && packet.connection == Connection::Untracked {
+    if base.kind == FirewallChainKind::Nat && packet.connection == Connection::Untracked {
         return Judgement { accepts: true, ..Judgement::default() };
     }
     let judgement = Judgement::default();
@@ -163,7 +169,7 @@ fn walk(
     let comes_out = walk.chain(&base.chain, true, 0);
     if comes_out.is_possible {
         if base.drops_rest {
-            walk.refuse(&base.chain, || "policy drop".to_owned(), Refusal::Drop);
+            walk.refuse(&base.chain, || "policy drop".to_owned(), RefusalKind::Drop);
         } else {
             walk.judgement.accepts = true;
         }
@@ -172,7 +178,7 @@ fn walk(
 }
 
 struct Walk<'a, 'p> {
-    chains: &'a Chains,
+    chains: &'a FilterChains,
     packet: &'p mut PartialPacket,
     budget: &'p Budget,
     /// Whether conditions that are unknown count as not met.
@@ -204,7 +210,7 @@ struct Next {
 impl<'a> Walk<'a, '_> {
     /// Runs the rules of a chain. `is_certain` says whether the packet gets there in any case.
     fn chain(&mut self, name: &Arc<str>, mut is_certain: bool, depth: usize) -> ComesOut {
-        let chains: &'a Chains = self.chains;
+        let chains: &'a FilterChains = self.chains;
         let found = chains.get_key_value(name).filter(|_| depth < MAX_DEPTH);
         let Some((name, rules)) = found else {
             // A base chain without rules.
@@ -264,11 +270,11 @@ impl<'a> Walk<'a, '_> {
                 stays(ComesOut::NEVER)
             }
             Action::Drop => {
-                self.refuse(chain, || rule.to_string(), Refusal::Drop);
+                self.refuse(chain, || rule.to_string(), RefusalKind::Drop);
                 stays(ComesOut::NEVER)
             }
             Action::Reject => {
-                self.refuse(chain, || rule.to_string(), Refusal::Reject);
+                self.refuse(chain, || rule.to_string(), RefusalKind::Reject);
                 stays(ComesOut::NEVER)
             }
             Action::Return => returns(ComesOut::ALWAYS),
@@ -289,7 +295,7 @@ impl<'a> Walk<'a, '_> {
 
     /// Notes the first refusals, and the first of each kind: only then is it known whether all are
     /// alike.
-    fn refuse(&mut self, chain: &Arc<str>, rule: impl FnOnce() -> String, refusal: Refusal) {
+    fn refuse(&mut self, chain: &Arc<str>, rule: impl FnOnce() -> String, refusal: RefusalKind) {
         let effect = Effect::Refuses(refusal);
         let refusals = &mut self.judgement.refusals;
         let is_new = refusals.iter().all(|hit| hit.effect != effect);
@@ -301,7 +307,7 @@ impl<'a> Walk<'a, '_> {
     fn anything(&mut self, chain: &Arc<str>, rule: impl FnOnce() -> String) -> ComesOut {
         self.judgement.accepts = true;
         self.packet.mark = None;
-        self.refuse(chain, rule, Refusal::Unknown);
+        self.refuse(chain, rule, RefusalKind::Unknown);
         ComesOut::MAYBE
     }
 }

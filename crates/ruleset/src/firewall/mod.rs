@@ -3,9 +3,9 @@
 //!
 //! ```text
 //! rules of iptables ─of_iptables─┐
-//!                                ├─▶ Chains ─┐
-//! rules of nf_tables (kernel) ───┘           ├─judge─▶ Judgement: accepts, drops, or unknown
-//! PartialPacket ─────────────────────────────┘
+//!                                ├─▶ FilterChains ─┐
+//! rules of nf_tables (kernel) ───┘                 ├─judge─▶ Judgement: accepts, drops, or unknown
+//! PartialPacket ───────────────────────────────────┘
 //! ```
 //!
 //! The logic has three values: a condition that depends on an unknown fact, or that is not
@@ -22,8 +22,11 @@ mod tests;
 mod text;
 
 pub use bits::{Bits, Ternary};
-pub use field::{Field, conntrack};
-pub use judge::{Budget, Effect, Hit, Judgement, Refusal, Verdict, judge, refuses_rest};
+pub use field::{PacketField, conntrack};
+pub use judge::{Budget, CertainVerdict, Effect, Hit, Judgement, RefusalKind, judge, refuses_rest};
 pub use of_iptables::{chain_of_iptables, of_iptables, rule_of_iptables, target_of_extension};
 pub use packet::{Connection, Fact, PartialPacket};
-pub use rule::{Action, BaseChain, ChainKind, Chains, Condition, FilterRule, Hook, Ranges};
+pub use rule::{
+    Action, FilterChains, FilterCondition, FilterRule, FirewallBaseChain, FirewallChainKind,
+    NetfilterHook, Ranges,
+};

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use rulegen_net::{IpFamily, Protocol};
 
-use super::field::{Field, conntrack};
-use super::rule::{Action, BaseChain, ChainKind, Chains, Condition, FilterRule, Hook};
+use super::field::{PacketField, conntrack};
+use super::rule::{
+    Action, FilterChains, FilterCondition, FilterRule, FirewallBaseChain, FirewallChainKind,
+    NetfilterHook,
+};
 use crate::iptables::{
     ChainName, ConntrackState, Interface, Match, Negatable, Policy, RecentAction, Rule, RuleSpec,
     Ruleset, Table, Target, words,
@@ -19,7 +22,7 @@ pub fn of_iptables(
     ruleset: &Ruleset,
     suffix: &str,
     is_wanted: impl Fn(Table) -> bool,
-) -> Vec<BaseChain> {
+) -> Vec<FirewallBaseChain> {
     let mut found = Vec::new();
     for (table, chains) in ruleset.tables.iter().filter(|(table, _)| is_wanted(**table)) {
         let is_idle = |chain: &crate::iptables::Chain| {
@@ -36,14 +39,18 @@ pub fn of_iptables(
             let rules = rules.map(|rule| rule_of_iptables(ruleset.family, rule, is_chain));
             (Arc::from(name.as_str()), rules.collect())
         });
-        let rules: Arc<Chains> = Arc::new(rules.collect());
+        let rules: Arc<FilterChains> = Arc::new(rules.collect());
         for (name, chain) in built_in {
             let Some((hook, priority)) = place(*table, name.as_str()) else { continue };
-            found.push(BaseChain {
+            found.push(FirewallBaseChain {
                 table: format!("{} {table}{suffix}", ruleset.family.nft_name()),
                 chain: name.as_str().into(),
                 hook,
-                kind: if *table == Table::Nat { ChainKind::Nat } else { ChainKind::Filter },
+                kind: if *table == Table::Nat {
+                    FirewallChainKind::Nat
+                } else {
+                    FirewallChainKind::Filter
+                },
                 priority,
                 drops_rest: chain.policy == Some(Policy::Drop),
                 sees_all: true,
@@ -55,23 +62,32 @@ pub fn of_iptables(
 }
 
 /// A built-in chain whose rules are not known.
-pub fn chain_of_iptables(table: String, name: &str, of: Table) -> Option<BaseChain> {
+pub fn chain_of_iptables(table: String, name: &str, of: Table) -> Option<FirewallBaseChain> {
     let (hook, priority) = place(of, name)?;
-    let kind = if of == Table::Nat { ChainKind::Nat } else { ChainKind::Filter };
+    let kind = if of == Table::Nat { FirewallChainKind::Nat } else { FirewallChainKind::Filter };
     let chain = name.into();
     let (drops_rest, sees_all) = (false, true);
-    Some(BaseChain { table, chain, hook, kind, priority, drops_rest, sees_all, chains: None })
+    Some(FirewallBaseChain {
+        table,
+        chain,
+        hook,
+        kind,
+        priority,
+        drops_rest,
+        sees_all,
+        chains: None,
+    })
 }
 
 /// The hook and priority of a built-in chain (NF_IP_PRI_* of linux/netfilter_ipv4.h); `None` if the
 /// table does not have it.
-fn place(table: Table, chain: &str) -> Option<(Hook, i32)> {
+fn place(table: Table, chain: &str) -> Option<(NetfilterHook, i32)> {
     let hook = match chain {
-        "PREROUTING" => Hook::Prerouting,
-        "INPUT" => Hook::Input,
-        "FORWARD" => Hook::Forward,
-        "OUTPUT" => Hook::Output,
-        "POSTROUTING" => Hook::Postrouting,
+        "PREROUTING" => NetfilterHook::Prerouting,
+        "INPUT" => NetfilterHook::Input,
+        "FORWARD" => NetfilterHook::Forward,
+        "OUTPUT" => NetfilterHook::Output,
+        "POSTROUTING" => NetfilterHook::Postrouting,
         _ => return None,
     };
     let is_there = Ruleset::built_in_chains(table).contains_key(&ChainName::from(chain));
@@ -80,7 +96,7 @@ fn place(table: Table, chain: &str) -> Option<(Hook, i32)> {
         (Table::Mangle, _) => -150,
         (Table::Filter, _) => 0,
         (Table::Security, _) => 50,
-        (Table::Nat, Hook::Prerouting | Hook::Output) => -100,
+        (Table::Nat, NetfilterHook::Prerouting | NetfilterHook::Output) => -100,
         (Table::Nat, _) => 100,
     };
     is_there.then_some((hook, priority))
@@ -107,15 +123,15 @@ fn text(rule: &Rule) -> Arc<str> {
 fn known(family: IpFamily, spec: &RuleSpec, is_chain: impl Fn(&ChainName) -> bool) -> FilterRule {
     let RuleSpec { source, destination, in_interface, protocol, matches, target } = spec;
     let mut conditions = Vec::new();
-    let networks = [(Field::source(family), source), (Field::destination(family), destination)];
+    let networks =
+        [(PacketField::source(family), source), (PacketField::destination(family), destination)];
     for (field, network) in networks {
         conditions.extend(network.map(|network| of_network(field, network.value, network.negated)));
     }
     let interface = in_interface.as_ref();
-    conditions.extend(
-        interface
-            .map(|Negatable { negated, value }| of_interface(Field::InInterface, value, *negated)),
-    );
+    conditions.extend(interface.map(|Negatable { negated, value }| {
+        of_interface(PacketField::InInterface, value, *negated)
+    }));
     conditions.extend(protocol.map(|protocol| of_protocol(protocol.number(), false)));
     conditions.extend(matches.iter().flat_map(of_match));
     let mut rule = FilterRule { conditions, ..FilterRule::default() };
@@ -139,54 +155,62 @@ fn known(family: IpFamily, spec: &RuleSpec, is_chain: impl Fn(&ChainName) -> boo
     rule
 }
 
-fn of_network(field: Field, network: IpNet, negated: bool) -> Condition {
+fn of_network(field: PacketField, network: IpNet, negated: bool) -> FilterCondition {
     let bits = network.prefix_len();
     match network.network() {
-        IpAddr::V4(address) => Condition::prefix(field, &address.octets(), bits, negated),
-        IpAddr::V6(address) => Condition::prefix(field, &address.octets(), bits, negated),
+        IpAddr::V4(address) => FilterCondition::prefix(field, &address.octets(), bits, negated),
+        IpAddr::V6(address) => FilterCondition::prefix(field, &address.octets(), bits, negated),
     }
 }
 
-fn of_interface(field: Field, interface: &Interface, negated: bool) -> Condition {
+fn of_interface(field: PacketField, interface: &Interface, negated: bool) -> FilterCondition {
     let name = interface.0.as_bytes();
     match name.strip_suffix(b"+") {
         Some(start) => {
             let bits = u8::try_from(start.len().saturating_mul(8)).unwrap_or(u8::MAX);
-            Condition::prefix(field, start, bits, negated)
+            FilterCondition::prefix(field, start, bits, negated)
         }
-        None => Condition::is(field, name, negated),
+        None => FilterCondition::is(field, name, negated),
     }
 }
 
-fn of_protocol(number: u8, negated: bool) -> Condition {
-    Condition::is(Field::Protocol, &[number], negated)
+fn of_protocol(number: u8, negated: bool) -> FilterCondition {
+    FilterCondition::is(PacketField::Protocol, &[number], negated)
 }
 
-fn of_match(one: &Match) -> Vec<Condition> {
+fn of_match(one: &Match) -> Vec<FilterCondition> {
     match one {
         Match::Comment(_) => vec![],
         Match::Transport { protocol, destination_port } => {
-            let port = destination_port
-                .map(|port| Condition::is(Field::DESTINATION_PORT, &port.to_be_bytes(), false));
+            let port = destination_port.map(|port| {
+                FilterCondition::is(PacketField::DESTINATION_PORT, &port.to_be_bytes(), false)
+            });
             [of_protocol(protocol.number(), false)].into_iter().chain(port).collect()
         }
         Match::Conntrack(states) => vec![of_states(&states.value, states.negated)],
         Match::Mark(mark) => vec![of_mark(mark.value.value, mark.value.mask, mark.negated)],
-        Match::SourceType(_) => vec![Condition::is(Field::SourceIsLocal, &[1], false)],
-        Match::DestinationType(_) => vec![Condition::is(Field::DestinationIsLocal, &[1], false)],
+        Match::SourceType(_) => vec![FilterCondition::is(PacketField::SourceIsLocal, &[1], false)],
+        Match::DestinationType(_) => {
+            vec![FilterCondition::is(PacketField::DestinationIsLocal, &[1], false)]
+        }
         Match::Recent(recent) if recent.action == RecentAction::Set => vec![],
-        Match::Recent(_) => vec![Condition::Unknown("-m recent".into())],
-        Match::Random(_) => vec![Condition::Unknown("-m statistic".into())],
+        Match::Recent(_) => vec![FilterCondition::Unknown("-m recent".into())],
+        Match::Random(_) => vec![FilterCondition::Unknown("-m statistic".into())],
     }
 }
 
-fn of_mark(value: u32, mask: u32, negated: bool) -> Condition {
+fn of_mark(value: u32, mask: u32, negated: bool) -> FilterCondition {
     let wide = |number: u32| u128::from(number) << 96;
     let range = (wide(value), wide(value));
-    Condition::Is { field: Field::Mark, mask: wide(mask), ranges: [range].into(), negated }
+    FilterCondition::Is {
+        field: PacketField::Mark,
+        mask: wide(mask),
+        ranges: [range].into(),
+        negated,
+    }
 }
 
-fn of_states(states: &[ConntrackState], negated: bool) -> Condition {
+fn of_states(states: &[ConntrackState], negated: bool) -> FilterCondition {
     let (mut state, mut status) = (0, 0);
     for one in states {
         match one {
@@ -199,10 +223,11 @@ fn of_states(states: &[ConntrackState], negated: bool) -> Condition {
             ConntrackState::Dnat => status |= conntrack::DNAT,
         }
     }
-    let fields = [(Field::ConnectionState, state), (Field::NatStatus, status)];
+    let fields = [(PacketField::ConnectionState, state), (PacketField::NatStatus, status)];
     let used = fields.into_iter().filter(|(_, bits)| *bits != 0);
-    let conditions = used.map(|(field, bits)| Condition::has_bits(field, bits, false)).collect();
-    Condition::Any { conditions, negated }
+    let conditions =
+        used.map(|(field, bits)| FilterCondition::has_bits(field, bits, false)).collect();
+    FilterCondition::Any { conditions, negated }
 }
 
 /// Reads a rule that rulegen does not make.
@@ -254,14 +279,14 @@ impl Reader {
     }
 
     /// The condition of an option; `None` if it has none.
-    fn condition(&mut self, option: &str, negated: bool) -> Option<Condition> {
+    fn condition(&mut self, option: &str, negated: bool) -> Option<FilterCondition> {
         if matches!(option, "-m" | "--match") {
             self.module = self.next().unwrap_or_default();
             // Options of other matches are not understood either, but a match may have none.
             return match self.module.as_str() {
                 "tcp" | "udp" | "sctp" | "udplite" | "icmp" | "icmp6" | "comment" | "conntrack"
                 | "state" | "multiport" | "mark" | "addrtype" | "iprange" => None,
-                other => Some(Condition::Unknown(format!("-m {other}").into())),
+                other => Some(FilterCondition::Unknown(format!("-m {other}").into())),
             };
         }
         let values = self.values();
@@ -272,7 +297,9 @@ impl Reader {
         let known = self.known_condition(option, value, &values, negated);
         Some(known.unwrap_or_else(|| {
             let not = if negated { "! " } else { "" };
-            Condition::Unknown(format!("{not}{option} {}", values.join(" ")).trim_end().into())
+            FilterCondition::Unknown(
+                format!("{not}{option} {}", values.join(" ")).trim_end().into(),
+            )
         }))
     }
 
@@ -282,20 +309,21 @@ impl Reader {
         value: &str,
         values: &[String],
         negated: bool,
-    ) -> Option<Condition> {
-        let (source, destination) = (Field::source(self.family), Field::destination(self.family));
+    ) -> Option<FilterCondition> {
+        let (source, destination) =
+            (PacketField::source(self.family), PacketField::destination(self.family));
         let interface = |field| Some(of_interface(field, &Interface(value.into()), negated));
         let network = |field| Some(of_network(field, network(value)?, negated));
         Some(match (self.module.as_str(), option) {
             (_, "-s") => network(source)?,
             (_, "-d") => network(destination)?,
-            (_, "-i") => interface(Field::InInterface)?,
-            (_, "-o") => interface(Field::OutInterface)?,
+            (_, "-i") => interface(PacketField::InInterface)?,
+            (_, "-o") => interface(PacketField::OutInterface)?,
             (_, "-p") => of_protocol(protocol(value)?, negated),
-            (_, "--dport") => ports(Field::DESTINATION_PORT, value, negated)?,
-            (_, "--sport") => ports(Field::SOURCE_PORT, value, negated)?,
-            ("multiport", "--dports") => ports(Field::DESTINATION_PORT, value, negated)?,
-            ("multiport", "--sports") => ports(Field::SOURCE_PORT, value, negated)?,
+            (_, "--dport") => ports(PacketField::DESTINATION_PORT, value, negated)?,
+            (_, "--sport") => ports(PacketField::SOURCE_PORT, value, negated)?,
+            ("multiport", "--dports") => ports(PacketField::DESTINATION_PORT, value, negated)?,
+            ("multiport", "--sports") => ports(PacketField::SOURCE_PORT, value, negated)?,
             ("conntrack", "--ctstate") | ("state", "--state") => {
                 of_states(&states(value)?, negated)
             }
@@ -304,10 +332,10 @@ impl Reader {
                 of_mark(value, mask, negated)
             }
             ("addrtype", "--src-type") if value == "LOCAL" => {
-                Condition::is(Field::SourceIsLocal, &[1], negated)
+                FilterCondition::is(PacketField::SourceIsLocal, &[1], negated)
             }
             ("addrtype", "--dst-type") if value == "LOCAL" => {
-                Condition::is(Field::DestinationIsLocal, &[1], negated)
+                FilterCondition::is(PacketField::DestinationIsLocal, &[1], negated)
             }
             ("iprange", "--src-range") => addresses(source, value, negated)?,
             ("iprange", "--dst-range") => addresses(destination, value, negated)?,
@@ -316,7 +344,12 @@ impl Reader {
                 let (mask, set) = (tcp_flags(mask)?, tcp_flags(set)?);
                 let wide = |flags: u8| u128::from(flags) << 120;
                 let ranges = [(wide(set), wide(set))].into();
-                Condition::Is { field: Field::TCP_FLAGS, mask: wide(mask), ranges, negated }
+                FilterCondition::Is {
+                    field: PacketField::TCP_FLAGS,
+                    mask: wide(mask),
+                    ranges,
+                    negated,
+                }
             }
             _ => return None,
         })
@@ -384,7 +417,7 @@ fn protocol(name: &str) -> Option<u8> {
 }
 
 /// A list of ports and ranges, such as `22,80:90`.
-fn ports(field: Field, list: &str, negated: bool) -> Option<Condition> {
+fn ports(field: PacketField, list: &str, negated: bool) -> Option<FilterCondition> {
     let wide = |port: u16| u128::from(port) << 112;
     let mut ranges: Vec<(u128, u128)> = Vec::new();
     for part in list.split(',') {
@@ -396,7 +429,7 @@ fn ports(field: Field, list: &str, negated: bool) -> Option<Condition> {
     }
     ranges.sort_unstable();
     // Overlapping ranges would break the order of their ends.
-    ranges.is_sorted_by(|(_, end), (start, _)| end < start).then(|| Condition::Is {
+    ranges.is_sorted_by(|(_, end), (start, _)| end < start).then(|| FilterCondition::Is {
         field,
         mask: u128::MAX,
         ranges: ranges.into(),
@@ -404,13 +437,13 @@ fn ports(field: Field, list: &str, negated: bool) -> Option<Condition> {
     })
 }
 
-fn addresses(field: Field, range: &str, negated: bool) -> Option<Condition> {
+fn addresses(field: PacketField, range: &str, negated: bool) -> Option<FilterCondition> {
     let (low, high) = range.split_once('-').unwrap_or((range, range));
     let octets = |text: &str| match text.parse().ok()? {
         IpAddr::V4(address) => Some(address.octets().to_vec()),
         IpAddr::V6(address) => Some(address.octets().to_vec()),
     };
-    Some(Condition::between(field, &octets(low)?, &octets(high)?, negated))
+    Some(FilterCondition::between(field, &octets(low)?, &octets(high)?, negated))
 }
 
 fn states(list: &str) -> Option<Vec<ConntrackState>> {

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use rulegen_net::{IpFamily, Protocol};
 
 use super::bits::Bits;
-use super::field::{Field, conntrack};
+use super::field::{PacketField, conntrack};
 
 /// The first packet of a connection at one place of its way. `None` means unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,39 +103,41 @@ impl PartialPacket {
     }
 
     /// What is known about a field.
-    pub(super) fn fact(&self, field: Field) -> Fact {
+    pub(super) fn fact(&self, field: PacketField) -> Fact {
         let number = |number: Option<u32>| match number {
             Some(number) => Bits::of_bytes(&number.to_be_bytes()),
             None => Bits::UNKNOWN,
         };
         Fact::Is(match field {
-            Field::Network { offset, length } => self.network_header().part(offset, length),
-            Field::Transport { offset, length } => self.transport_header().part(offset, length),
-            Field::Protocol => byte(self.protocol.map(Protocol::number)),
-            Field::Family => byte(Some(match self.family {
+            PacketField::Network { offset, length } => self.network_header().part(offset, length),
+            PacketField::Transport { offset, length } => {
+                self.transport_header().part(offset, length)
+            }
+            PacketField::Protocol => byte(self.protocol.map(Protocol::number)),
+            PacketField::Family => byte(Some(match self.family {
                 IpFamily::Ipv4 => 2,
                 IpFamily::Ipv6 => 10,
             })),
-            Field::EtherType => Bits::of_bytes(match self.family {
+            PacketField::EtherType => Bits::of_bytes(match self.family {
                 IpFamily::Ipv4 => &[0x08, 0x00],
                 IpFamily::Ipv6 => &[0x86, 0xdd],
             }),
-            Field::InInterface => name(self.in_interface.as_deref()),
-            Field::OutInterface => name(self.out_interface.as_deref()),
-            Field::Mark => number(self.mark),
-            Field::SourceIsLocal => byte(self.source_is_local.map(u8::from)),
-            Field::DestinationIsLocal => byte(self.destination_is_local.map(u8::from)),
-            Field::ConnectionState => number(match self.connection {
+            PacketField::InInterface => name(self.in_interface.as_deref()),
+            PacketField::OutInterface => name(self.out_interface.as_deref()),
+            PacketField::Mark => number(self.mark),
+            PacketField::SourceIsLocal => byte(self.source_is_local.map(u8::from)),
+            PacketField::DestinationIsLocal => byte(self.destination_is_local.map(u8::from)),
+            PacketField::ConnectionState => number(match self.connection {
                 Connection::Before => Some(conntrack::INVALID),
                 Connection::Untracked => Some(conntrack::UNTRACKED),
                 Connection::New { .. } => Some(conntrack::NEW),
                 Connection::Unknown => None,
             }),
-            Field::ConnectionStatus => match self.connection {
+            PacketField::ConnectionStatus => match self.connection {
                 Connection::Before | Connection::Untracked => return Fact::Absent,
                 Connection::New { .. } | Connection::Unknown => self.status(),
             },
-            Field::NatStatus => self.status(),
+            PacketField::NatStatus => self.status(),
         })
     }
 

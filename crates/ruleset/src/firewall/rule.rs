@@ -4,23 +4,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::bits::{Ternary, left_aligned, prefix_mask};
-use super::field::Field;
+use super::field::PacketField;
 use super::packet::{Fact, PartialPacket};
 
 /// The chains of one table by name.
-pub type Chains = BTreeMap<Arc<str>, Vec<FilterRule>>;
+pub type FilterChains = BTreeMap<Arc<str>, Vec<FilterRule>>;
 
 /// A base chain of another program.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BaseChain {
+pub struct FirewallBaseChain {
     /// The table with its family, such as `inet firewalld`.
     pub table: String,
     /// Name.
     pub chain: Arc<str>,
     /// Hook.
-    pub hook: Hook,
+    pub hook: NetfilterHook,
     /// Chain type.
-    pub kind: ChainKind,
+    pub kind: FirewallChainKind,
     /// Priority: lower runs first.
     pub priority: i32,
     /// Whether its policy drops what no rule decides.
@@ -29,12 +29,12 @@ pub struct BaseChain {
     /// see only some.
     pub sees_all: bool,
     /// The rules; `None` if they cannot be read.
-    pub chains: Option<Arc<Chains>>,
+    pub chains: Option<Arc<FilterChains>>,
 }
 
 /// Netfilter hooks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Hook {
+pub enum NetfilterHook {
     /// Packets of a network device, before everything else.
     Ingress,
     /// Received packets, before routing.
@@ -51,47 +51,47 @@ pub enum Hook {
     Egress,
 }
 
-impl Hook {
+impl NetfilterHook {
     /// All hooks.
-    pub const ALL: [Hook; 7] = [
-        Hook::Ingress,
-        Hook::Prerouting,
-        Hook::Input,
-        Hook::Forward,
-        Hook::Output,
-        Hook::Postrouting,
-        Hook::Egress,
+    pub const ALL: [NetfilterHook; 7] = [
+        NetfilterHook::Ingress,
+        NetfilterHook::Prerouting,
+        NetfilterHook::Input,
+        NetfilterHook::Forward,
+        NetfilterHook::Output,
+        NetfilterHook::Postrouting,
+        NetfilterHook::Egress,
     ];
 
     /// The name in nft(8).
     pub fn name(self) -> &'static str {
         match self {
-            Hook::Ingress => "ingress",
-            Hook::Prerouting => "prerouting",
-            Hook::Input => "input",
-            Hook::Forward => "forward",
-            Hook::Output => "output",
-            Hook::Postrouting => "postrouting",
-            Hook::Egress => "egress",
+            NetfilterHook::Ingress => "ingress",
+            NetfilterHook::Prerouting => "prerouting",
+            NetfilterHook::Input => "input",
+            NetfilterHook::Forward => "forward",
+            NetfilterHook::Output => "output",
+            NetfilterHook::Postrouting => "postrouting",
+            NetfilterHook::Egress => "egress",
         }
     }
 }
 
 /// Type of a base chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChainKind {
+pub enum FirewallChainKind {
     /// `filter` or `route`: it sees every packet.
     Filter,
     /// `nat`: it sees the first packet of a tracked connection.
     Nat,
 }
 
-impl ChainKind {
+impl FirewallChainKind {
     /// The name in nft(8).
     pub fn name(self) -> &'static str {
         match self {
-            ChainKind::Filter => "filter",
-            ChainKind::Nat => "nat",
+            FirewallChainKind::Filter => "filter",
+            FirewallChainKind::Nat => "nat",
         }
     }
 }
@@ -100,7 +100,7 @@ impl ChainKind {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FilterRule {
     /// Conditions, all of which must match.
-    pub conditions: Vec<Condition>,
+    pub conditions: Vec<FilterCondition>,
     /// Sets the mark, or restores it from the connection.
     pub marks: bool,
     /// Excludes the packet from connection tracking (`notrack`).
@@ -139,11 +139,11 @@ pub enum Action {
 
 /// A condition of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Condition {
+pub enum FilterCondition {
     /// A field, with a mask, is in a set of ranges.
     Is {
         /// Field.
-        field: Field,
+        field: PacketField,
         /// Mask, left-aligned.
         mask: u128,
         /// The values.
@@ -154,7 +154,7 @@ pub enum Condition {
     /// One of these matches, or none if negated.
     Any {
         /// The conditions.
-        conditions: Vec<Condition>,
+        conditions: Vec<FilterCondition>,
         /// True if none may match.
         negated: bool,
     },
@@ -165,31 +165,31 @@ pub enum Condition {
 /// Sorted ranges of left-aligned values, with their ends.
 pub type Ranges = Arc<[(u128, u128)]>;
 
-impl Condition {
+impl FilterCondition {
     /// The field has exactly this value.
-    pub fn is(field: Field, value: &[u8], negated: bool) -> Self {
+    pub fn is(field: PacketField, value: &[u8], negated: bool) -> Self {
         Self::masked(field, u128::MAX, left_aligned(value), negated)
     }
 
     /// The first bits of the field have this value.
-    pub fn prefix(field: Field, value: &[u8], bits: u8, negated: bool) -> Self {
+    pub fn prefix(field: PacketField, value: &[u8], bits: u8, negated: bool) -> Self {
         let mask = prefix_mask(bits);
         Self::masked(field, mask, left_aligned(value) & mask, negated)
     }
 
     /// The field has one of these bits.
-    pub fn has_bits(field: Field, bits: u32, negated: bool) -> Self {
+    pub fn has_bits(field: PacketField, bits: u32, negated: bool) -> Self {
         Self::masked(field, left_aligned(&bits.to_be_bytes()), 0, !negated)
     }
 
     /// The field is between two values, including both.
-    pub fn between(field: Field, low: &[u8], high: &[u8], negated: bool) -> Self {
+    pub fn between(field: PacketField, low: &[u8], high: &[u8], negated: bool) -> Self {
         let (low, high) = (left_aligned(low), left_aligned(high));
         let ranges: Ranges = if low <= high { [(low, high)].into() } else { [].into() };
         Self::Is { field, mask: u128::MAX, ranges, negated }
     }
 
-    fn masked(field: Field, mask: u128, value: u128, negated: bool) -> Self {
+    fn masked(field: PacketField, mask: u128, value: u128, negated: bool) -> Self {
         Self::Is { field, mask, ranges: [(value, value)].into(), negated }
     }
 

@@ -44,10 +44,10 @@ fn to_pod() -> PartialPacket {
 
 fn words(judgement: &Judgement) -> String {
     match judgement.verdict() {
-        Verdict::Accepts => "accepts".to_owned(),
-        Verdict::Drops(hit) => format!("drops {hit}"),
-        Verdict::Rejects(hit) => format!("rejects {hit}"),
-        Verdict::Unknown => "unknown".to_owned(),
+        CertainVerdict::Accepts => "accepts".to_owned(),
+        CertainVerdict::Drops(hit) => format!("drops {hit}"),
+        CertainVerdict::Rejects(hit) => format!("rejects {hit}"),
+        CertainVerdict::Unknown => "unknown".to_owned(),
     }
 }
 
@@ -201,7 +201,7 @@ fn firewall_notrack_is_certain_only_if_packet_gets_there_in_any_case() {
         let judgement = judged(&[&raw[..], rules].concat(), &before);
         let found = (!judgement.untracks.is_empty(), judgement.surely_untracks);
         assert_eq!(found, (untracks, is_sure), "{rules:?}: {judgement:?}");
-        assert_eq!(judgement.verdict(), Verdict::Accepts, "{rules:?}");
+        assert_eq!(judgement.verdict(), CertainVerdict::Accepts, "{rules:?}");
     }
 }
 
@@ -224,9 +224,9 @@ fn firewall_judgement_of_nested_and_looping_chains_ends() {
     let nested: Vec<String> = (0..40).map(chain).collect();
     let start = ":FORWARD ACCEPT [0:0]\n:C40 - [0:0]\n-A FORWARD -j C0\n-A C40 -p tcp -j RETURN";
     let lines: Vec<&str> = [start].into_iter().chain(nested.iter().map(String::as_str)).collect();
-    assert_eq!(judged(&lines, &forwarded()).verdict(), Verdict::Unknown);
+    assert_eq!(judged(&lines, &forwarded()).verdict(), CertainVerdict::Unknown);
     let looping = [":FORWARD ACCEPT [0:0]", ":A - [0:0]", "-A FORWARD -j A", "-A A -j A"];
-    assert_eq!(judged(&looping, &forwarded()).verdict(), Verdict::Unknown);
+    assert_eq!(judged(&looping, &forwarded()).verdict(), CertainVerdict::Unknown);
 }
 
 #[test]
@@ -236,22 +236,28 @@ fn firewall_rule_is_written_in_words_of_nft() {
         action: Action::Drop,
         ..FilterRule::default()
     };
-    let source = Field::source(IpFamily::Ipv4);
+    let source = PacketField::source(IpFamily::Ipv4);
     for (of, wanted) in [
-        (Condition::prefix(source, &[10, 0, 0, 0], 8, true), "ip saddr != 10.0.0.0/8 drop"),
-        (Condition::is(source, &[10, 0, 0, 1], false), "ip saddr 10.0.0.1 drop"),
-        (Condition::is(Field::InInterface, b"eth0", false), "iifname \"eth0\" drop"),
-        (Condition::prefix(Field::OutInterface, b"cali", 32, false), "oifname \"cali*\" drop"),
-        (Condition::is(Field::DESTINATION_PORT, &80_u16.to_be_bytes(), false), "th dport 80 drop"),
+        (FilterCondition::prefix(source, &[10, 0, 0, 0], 8, true), "ip saddr != 10.0.0.0/8 drop"),
+        (FilterCondition::is(source, &[10, 0, 0, 1], false), "ip saddr 10.0.0.1 drop"),
+        (FilterCondition::is(PacketField::InInterface, b"eth0", false), "iifname \"eth0\" drop"),
         (
-            Condition::has_bits(Field::ConnectionStatus, conntrack::DNAT, false),
+            FilterCondition::prefix(PacketField::OutInterface, b"cali", 32, false),
+            "oifname \"cali*\" drop",
+        ),
+        (
+            FilterCondition::is(PacketField::DESTINATION_PORT, &80_u16.to_be_bytes(), false),
+            "th dport 80 drop",
+        ),
+        (
+            FilterCondition::has_bits(PacketField::ConnectionStatus, conntrack::DNAT, false),
             "ct status dnat drop",
         ),
         (
-            Condition::has_bits(Field::ConnectionState, 6, false),
+            FilterCondition::has_bits(PacketField::ConnectionState, 6, false),
             "ct state established,related drop",
         ),
-        (Condition::Unknown("meta skuid 0".into()), "meta skuid 0 drop"),
+        (FilterCondition::Unknown("meta skuid 0".into()), "meta skuid 0 drop"),
     ] {
         assert_eq!(condition(of).to_string(), wanted);
     }
@@ -273,9 +279,9 @@ fn firewall_base_chains_of_iptables_have_hook_and_priority() {
     assert_eq!(
         found,
         [
-            ("ip6 raw of iptables-legacy", "PREROUTING", Hook::Prerouting, -300, false),
-            ("ip6 raw of iptables-legacy", "OUTPUT", Hook::Output, -300, true),
-            ("ip6 nat of iptables-legacy", "POSTROUTING", Hook::Postrouting, 100, false),
+            ("ip6 raw of iptables-legacy", "PREROUTING", NetfilterHook::Prerouting, -300, false),
+            ("ip6 raw of iptables-legacy", "OUTPUT", NetfilterHook::Output, -300, true),
+            ("ip6 nat of iptables-legacy", "POSTROUTING", NetfilterHook::Postrouting, 100, false),
         ]
     );
 }

@@ -3,8 +3,8 @@
 use std::fmt::{self, Display, Formatter};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::field::{Field, conntrack};
-use super::rule::{Action, Condition, FilterRule};
+use super::field::{PacketField, conntrack};
+use super::rule::{Action, FilterCondition, FilterRule};
 
 impl Display for FilterRule {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -33,10 +33,10 @@ impl Display for FilterRule {
     }
 }
 
-impl Display for Condition {
+impl Display for FilterCondition {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Condition::Is { field, mask, ranges, negated } => {
+            FilterCondition::Is { field, mask, ranges, negated } => {
                 // A comparison with no bit of a mask is negated to "has one of them".
                 let tests_bits = *mask != u128::MAX && ranges.as_ref() == [(0, 0)];
                 if tests_bits && is_flags(*field) {
@@ -56,55 +56,58 @@ impl Display for Condition {
                     }
                 }
             }
-            Condition::Any { conditions, negated } => {
+            FilterCondition::Any { conditions, negated } => {
                 let texts: Vec<String> = conditions.iter().map(ToString::to_string).collect();
                 let not = if *negated { "! " } else { "" };
                 write!(f, "{not}({})", texts.join(" or "))
             }
-            Condition::Unknown(text) => f.write_str(text),
+            FilterCondition::Unknown(text) => f.write_str(text),
         }
     }
 }
 
-impl Field {
+impl PacketField {
     /// The name in nft's words.
     pub fn name(self) -> String {
         let name = match self {
-            Field::Network { offset: 12, length: ..=4 } => "ip saddr",
-            Field::Network { offset: 16, length: ..=4 } => "ip daddr",
-            Field::Network { offset: 8, .. } => "ip6 saddr",
-            Field::Network { offset: 24, .. } => "ip6 daddr",
-            Field::Network { offset: 9, length: 1 } => "ip protocol",
-            Field::Network { offset: 6, length: 1 } => "ip6 nexthdr",
-            Field::SOURCE_PORT => "th sport",
-            Field::DESTINATION_PORT => "th dport",
-            Field::TCP_FLAGS => "tcp flags",
-            Field::Network { offset, length } => {
+            PacketField::Network { offset: 12, length: ..=4 } => "ip saddr",
+            PacketField::Network { offset: 16, length: ..=4 } => "ip daddr",
+            PacketField::Network { offset: 8, .. } => "ip6 saddr",
+            PacketField::Network { offset: 24, .. } => "ip6 daddr",
+            PacketField::Network { offset: 9, length: 1 } => "ip protocol",
+            PacketField::Network { offset: 6, length: 1 } => "ip6 nexthdr",
+            PacketField::SOURCE_PORT => "th sport",
+            PacketField::DESTINATION_PORT => "th dport",
+            PacketField::TCP_FLAGS => "tcp flags",
+            PacketField::Network { offset, length } => {
                 return format!("@nh,{},{}", offset * 8, length * 8);
             }
-            Field::Transport { offset, length } => {
+            PacketField::Transport { offset, length } => {
                 return format!("@th,{},{}", offset * 8, length * 8);
             }
-            Field::Protocol => "meta l4proto",
-            Field::Family => "meta nfproto",
-            Field::EtherType => "meta protocol",
-            Field::InInterface => "iifname",
-            Field::OutInterface => "oifname",
-            Field::Mark => "meta mark",
-            Field::ConnectionState => "ct state",
-            Field::ConnectionStatus | Field::NatStatus => "ct status",
-            Field::SourceIsLocal => "fib saddr type local",
-            Field::DestinationIsLocal => "fib daddr type local",
+            PacketField::Protocol => "meta l4proto",
+            PacketField::Family => "meta nfproto",
+            PacketField::EtherType => "meta protocol",
+            PacketField::InInterface => "iifname",
+            PacketField::OutInterface => "oifname",
+            PacketField::Mark => "meta mark",
+            PacketField::ConnectionState => "ct state",
+            PacketField::ConnectionStatus | PacketField::NatStatus => "ct status",
+            PacketField::SourceIsLocal => "fib saddr type local",
+            PacketField::DestinationIsLocal => "fib daddr type local",
         };
         name.to_owned()
     }
 }
 
-fn is_flags(field: Field) -> bool {
-    matches!(field, Field::ConnectionState | Field::ConnectionStatus | Field::NatStatus)
+fn is_flags(field: PacketField) -> bool {
+    matches!(
+        field,
+        PacketField::ConnectionState | PacketField::ConnectionStatus | PacketField::NatStatus
+    )
 }
 
-fn bits(field: Field, mask: u128) -> String {
+fn bits(field: PacketField, mask: u128) -> String {
     let bits = first_word(mask);
     let of_state: &[(u32, &str)] = &[
         (conntrack::INVALID, "invalid"),
@@ -119,38 +122,38 @@ fn bits(field: Field, mask: u128) -> String {
         (conntrack::SNAT, "snat"),
         (conntrack::DNAT, "dnat"),
     ];
-    let names = if field == Field::ConnectionState { of_state } else { of_status };
+    let names = if field == PacketField::ConnectionState { of_state } else { of_status };
     let has = names.iter().filter(|(bit, _)| bits & bit != 0);
     let texts: Vec<&str> = has.map(|(_, name)| *name).collect();
     let named = names.iter().fold(0, |all, (bit, _)| all | bit);
     if texts.is_empty() || bits & !named != 0 { format!("{bits:#x}") } else { texts.join(",") }
 }
 
-fn value(field: Field, mask: u128, (low, high): (u128, u128)) -> String {
+fn value(field: PacketField, mask: u128, (low, high): (u128, u128)) -> String {
     let one = |value: u128| single(field, mask, value);
     if low == high { one(low) } else { format!("{}-{}", one(low), one(high)) }
 }
 
-fn single(field: Field, mask: u128, value: u128) -> String {
+fn single(field: PacketField, mask: u128, value: u128) -> String {
     let bytes = value.to_be_bytes();
     match field {
-        Field::Network { offset: 12 | 16, length: ..=4 } => {
+        PacketField::Network { offset: 12 | 16, length: ..=4 } => {
             let address = Ipv4Addr::from_bits(first_word(value));
             let length = match field {
-                Field::Network { length, .. } => prefix(mask, length),
+                PacketField::Network { length, .. } => prefix(mask, length),
                 _ => None,
             };
             length.map_or_else(|| address.to_string(), |length| format!("{address}/{length}"))
         }
-        Field::Network { offset: 8 | 24, length } => {
+        PacketField::Network { offset: 8 | 24, length } => {
             let address = Ipv6Addr::from_bits(value);
             match prefix(mask, length) {
                 Some(length) => format!("{address}/{length}"),
                 None => address.to_string(),
             }
         }
-        Field::Transport { length: 2, .. } => (value >> 112).to_string(),
-        Field::Protocol | Field::Network { length: 1, .. } => match value >> 120 {
+        PacketField::Transport { length: 2, .. } => (value >> 112).to_string(),
+        PacketField::Protocol | PacketField::Network { length: 1, .. } => match value >> 120 {
             1 => "icmp".to_owned(),
             6 => "tcp".to_owned(),
             17 => "udp".to_owned(),
@@ -158,22 +161,24 @@ fn single(field: Field, mask: u128, value: u128) -> String {
             132 => "sctp".to_owned(),
             other => other.to_string(),
         },
-        Field::Family => match value >> 120 {
+        PacketField::Family => match value >> 120 {
             2 => "ipv4".to_owned(),
             10 => "ipv6".to_owned(),
             other => other.to_string(),
         },
-        Field::EtherType => match value >> 112 {
+        PacketField::EtherType => match value >> 112 {
             0x0800 => "ip".to_owned(),
             0x86dd => "ip6".to_owned(),
             other => format!("{other:#06x}"),
         },
-        Field::InInterface | Field::OutInterface => {
+        PacketField::InInterface | PacketField::OutInterface => {
             let name: Vec<u8> = bytes.into_iter().take_while(|byte| *byte != 0).collect();
             let star = if mask == u128::MAX { "" } else { "*" };
             format!("\"{}{star}\"", String::from_utf8_lossy(&name))
         }
-        Field::ConnectionState | Field::ConnectionStatus | Field::NatStatus => bits(field, value),
+        PacketField::ConnectionState | PacketField::ConnectionStatus | PacketField::NatStatus => {
+            bits(field, value)
+        }
         _ if mask == u128::MAX => format!("{:#x}", first_word(value)),
         _ => format!("& {:#x} == {:#x}", first_word(mask), first_word(value)),
     }

@@ -5,7 +5,7 @@ use super::transaction::{Change, Transaction};
 
 /// Counts of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
+pub struct TransactionCounts {
     /// Chains that are rewritten.
     pub filled: usize,
     /// Chains that are deleted.
@@ -18,7 +18,7 @@ pub struct Counts {
     pub rules: usize,
 }
 
-impl Counts {
+impl TransactionCounts {
     /// Number of changes of any kind.
     pub fn changes(&self) -> usize {
         self.filled + self.deleted + self.prepended + self.removed
@@ -42,17 +42,17 @@ impl Counts {
 
 impl Transaction<'_> {
     /// Counts over all tables.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> TransactionCounts {
         self.count(|_| true)
     }
 
     /// Counts of one table.
-    pub fn counts_of(&self, table: Table) -> Counts {
+    pub fn counts_of(&self, table: Table) -> TransactionCounts {
         self.count(|of| of == table)
     }
 
-    fn count(&self, is_counted: impl Fn(Table) -> bool) -> Counts {
-        let mut counts = Counts::default();
+    fn count(&self, is_counted: impl Fn(Table) -> bool) -> TransactionCounts {
+        let mut counts = TransactionCounts::default();
         let tables = self.tables.iter().filter(|changes| is_counted(changes.table));
         tables.flat_map(|table| &table.changes).for_each(|change| counts.add(change));
         counts

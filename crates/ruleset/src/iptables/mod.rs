@@ -14,9 +14,9 @@ mod trace;
 mod transaction;
 
 pub use crate::negatable::Negatable;
-pub use crate::packet::{Origin, Packet, Verdict};
+pub use crate::packet::{Origin, Packet, PacketVerdict};
 pub use chain_name::ChainName;
-pub use describe::Counts;
+pub use describe::TransactionCounts;
 pub use diff::{Ownership, diff, removal};
 pub use isolate::{Split, Tables, isolate};
 pub(crate) use parse::words;
@@ -27,5 +27,5 @@ pub use rule::{
     RuleSpec, SetMark, Target,
 };
 pub use ruleset::{Chain, Policy, Ruleset, Table};
-pub use trace::{Branch, Host, Step, Trace, trace, trace_on};
+pub use trace::{Branch, Step, Trace, TracedHost, trace, trace_on};
 pub use transaction::{Change, TableChanges, Transaction};

@@ -11,7 +11,7 @@ use super::ruleset::{Chain, Policy, Ruleset, Table};
 use crate::Negatable;
 use crate::Probability;
 use crate::firewall::{Action, Connection, FilterRule, PartialPacket, Ternary, rule_of_iptables};
-use crate::packet::{Origin, Packet, Verdict};
+use crate::packet::{Origin, Packet, PacketVerdict};
 
 /// A rule that matched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct Branch<'a> {
     /// Rules that matched, in order.
     pub path: Vec<Step<'a>>,
     /// Final verdict.
-    pub verdict: Verdict,
+    pub verdict: PacketVerdict,
     /// The built-in chain whose policy dropped the packet, if no rule decided.
     pub policy: Option<(Table, &'a ChainName)>,
 }
@@ -52,8 +52,8 @@ pub struct Trace<'a> {
 
 impl Trace<'_> {
     /// The probability of each verdict, ordered.
-    pub fn verdicts(&self) -> Vec<(Verdict, Probability)> {
-        let mut verdicts: Vec<(Verdict, Probability)> = Vec::new();
+    pub fn verdicts(&self) -> Vec<(PacketVerdict, Probability)> {
+        let mut verdicts: Vec<(PacketVerdict, Probability)> = Vec::new();
         for branch in &self.branches {
             match verdicts.iter_mut().find(|(verdict, _)| *verdict == branch.verdict) {
                 Some((_, sum)) => *sum = sum.or(branch.probability),
@@ -67,7 +67,7 @@ impl Trace<'_> {
 
 /// The host that a packet passes.
 #[derive(Clone, Copy)]
-pub struct Host<'a> {
+pub struct TracedHost<'a> {
     /// Its own addresses.
     pub local: &'a [IpAddr],
     /// The output interface of packets to an address, if it is known.
@@ -77,12 +77,12 @@ pub struct Host<'a> {
 /// Traces the first packet of a connection from a client not seen before. `local` are the host's
 /// own addresses.
 pub fn trace<'a>(ruleset: &'a Ruleset, local: &[IpAddr], packet: &Packet) -> Trace<'a> {
-    trace_on(ruleset, &Host { local, out_interface: &|_| None }, packet)
+    trace_on(ruleset, &TracedHost { local, out_interface: &|_| None }, packet)
 }
 
 /// Traces a packet like [`trace`], on a host whose routes may be known.
-pub fn trace_on<'a>(ruleset: &'a Ruleset, host: &Host<'_>, packet: &Packet) -> Trace<'a> {
-    let Host { local, out_interface } = *host;
+pub fn trace_on<'a>(ruleset: &'a Ruleset, host: &TracedHost<'_>, packet: &Packet) -> Trace<'a> {
+    let TracedHost { local, out_interface } = *host;
     let mut tracer = Tracer { ruleset, local, out_interface, packet, unknown: Vec::new() };
     let branches = tracer.run();
     Trace { branches, unknown: tracer.unknown }
@@ -180,7 +180,7 @@ impl<'a> Tracer<'a, '_> {
                     (Origin::Host, false) => &[(Table::Nat, "POSTROUTING")],
                 };
             for state in self.hooks(vec![state], hooks, &mut branches) {
-                let verdict = Verdict::Delivered {
+                let verdict = PacketVerdict::Delivered {
                     destination: state.destination,
                     translated: state.translated,
                     masqueraded: state.masqueraded,
@@ -221,8 +221,8 @@ impl<'a> Tracer<'a, '_> {
                         policy,
                     };
                     match exit {
-                        Exit::Dropped => branches.push(ended(Verdict::Dropped)),
-                        Exit::Rejected => branches.push(ended(Verdict::Rejected)),
+                        Exit::Dropped => branches.push(ended(PacketVerdict::Dropped)),
+                        Exit::Rejected => branches.push(ended(PacketVerdict::Rejected)),
                         Exit::Accepted | Exit::Returned => on.push(state),
                     }
                 }

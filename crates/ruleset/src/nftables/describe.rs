@@ -8,7 +8,7 @@ use rulegen_net::IpFamily;
 
 /// A change to one object in a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Edit<'a> {
+pub struct ObjectEdit<'a> {
     /// The set or chain; `None` for the table itself.
     pub object: Option<EditedObject<'a>>,
     /// The change.
@@ -50,12 +50,12 @@ pub enum EditAction<'a> {
 
 impl<'a> Transaction<'a> {
     /// All changes, one per rule or element.
-    pub fn edits(&self) -> impl Iterator<Item = Edit<'a>> {
+    pub fn edits(&self) -> impl Iterator<Item = ObjectEdit<'a>> {
         self.operations.iter().flat_map(edits)
     }
 
     /// The changed object, by its name in the kernel.
-    pub fn object(&self, edit: &Edit<'_>) -> String {
+    pub fn object(&self, edit: &ObjectEdit<'_>) -> String {
         let table = format!("{} {}", self.family.nft_name(), self.table);
         match edit.object {
             None => table,
@@ -65,7 +65,7 @@ impl<'a> Transaction<'a> {
     }
 }
 
-impl Edit<'_> {
+impl ObjectEdit<'_> {
     /// The added or deleted element or rule, as text.
     pub fn text(&self, family: IpFamily) -> Option<String> {
         match &self.action {
@@ -83,11 +83,11 @@ impl Edit<'_> {
     }
 }
 
-fn edits<'a>(operation: &Operation<'a>) -> Vec<Edit<'a>> {
-    let one = |object, action| vec![Edit { object, action }];
+fn edits<'a>(operation: &Operation<'a>) -> Vec<ObjectEdit<'a>> {
+    let one = |object, action| vec![ObjectEdit { object, action }];
     let elements = |name, elements: &[(&'a Key, &'a Element)], added| {
         let object = Some(EditedObject::Set(name));
-        let element = |(key, element): &(&'a Key, &'a Element)| Edit {
+        let element = |(key, element): &(&'a Key, &'a Element)| ObjectEdit {
             object,
             action: EditAction::Element { added, key, element },
         };

@@ -34,7 +34,7 @@ pub use actual::{Actual, ActualChain, ActualRule};
 pub use comment::Comment;
 pub use delinearize::delinearize;
 pub use delinearized::{Delinearized, Unknown};
-pub use describe::{Edit, EditAction, EditedObject};
+pub use describe::{EditAction, EditedObject, ObjectEdit};
 pub use diff::{diff, numbers_looked_up, replacement};
 pub use expression::{ConntrackKey, Expression, MetaKey, NumberKind, PayloadBase, Register};
 pub use key::Key;

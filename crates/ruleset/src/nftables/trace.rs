@@ -12,7 +12,7 @@ use super::table::{BaseChain, Chain, Hook, Table};
 use super::value::Value;
 use super::{Name, hash};
 use crate::Probability;
-use crate::packet::{Origin, Packet, Verdict as Outcome};
+use crate::packet::{Origin, Packet, PacketVerdict as Outcome};
 
 /// A rule that acted on a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]

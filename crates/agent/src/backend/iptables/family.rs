@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rulegen_compiler::ServicePlan;
 use rulegen_compiler::iptables::{LiveRuleset, OURS, Patch, Sizes};
-use rulegen_kernel::iptables::Error;
+use rulegen_kernel::iptables::IptablesError;
 use rulegen_model::{ObjectKey, ServiceChange};
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::MOST_TRIALS;
@@ -115,7 +115,7 @@ impl Family {
         tools: &mut Tools,
         patch: Option<&Patch>,
         watch: &mut Stopwatch,
-    ) -> Result<Done, Error> {
+    ) -> Result<Done, IptablesError> {
         // Unknown until the sync has succeeded.
         let kernel = std::mem::replace(&mut self.kernel, KernelState::Unknown);
         let without_reading_all = match (&kernel, patch) {
@@ -125,7 +125,7 @@ impl Family {
         };
         match without_reading_all {
             // The rules in the kernel are not what we expected: read them.
-            Some(Err(error @ Error::Refused { .. })) => {
+            Some(Err(error @ IptablesError::Refused { .. })) => {
                 tracing::warn!(%error, "incremental update rejected, doing a full resync");
             }
             Some(done) => {
@@ -142,7 +142,7 @@ impl Family {
             KernelState::Known | KernelState::Damaged(_) | KernelState::Unknown => None,
         };
         let mut done = self.compare(tools, expected, watch);
-        if done.as_ref().is_err_and(Error::is_about_content) {
+        if done.as_ref().is_err_and(IptablesError::is_about_content) {
             // Another program may have deleted a chain after it was read, as firewalls do. That is
             // far more frequent than a rule that iptables rejects, and the search takes longer.
             done = self.compare(tools, expected, watch);
@@ -161,7 +161,7 @@ impl Family {
     }
 
     /// Finds the Services that iptables rejects, and removes them from the desired state.
-    fn isolate(&mut self, tools: &mut Tools, error: &Error) -> Result<(), Error> {
+    fn isolate(&mut self, tools: &mut Tools, error: &IptablesError) -> Result<(), IptablesError> {
         let is_settled = |service: &ObjectKey| {
             self.unsettled.as_ref().is_some_and(|unsettled| !unsettled.contains(service))
         };
@@ -227,7 +227,7 @@ impl Family {
         tools: &mut Tools,
         patch: &Patch,
         watch: &mut Stopwatch,
-    ) -> Result<Done, Error> {
+    ) -> Result<Done, IptablesError> {
         let transaction = watch.time(Phase::Diff, || patch.transaction());
         let bytes = watch.time(Phase::Commit, || tools.restore(self.name, &transaction))?;
         for (size, table) in self.sizes.iter_mut().zip(TABLES) {
@@ -245,7 +245,7 @@ impl Family {
         patch: Option<&Patch>,
         chains: &BTreeSet<(Table, ChainName)>,
         watch: &mut Stopwatch,
-    ) -> Result<Done, Error> {
+    ) -> Result<Done, IptablesError> {
         let patched = patch.map(|patch| self.write(tools, patch, watch)).transpose()?;
         let shared = chains.iter().filter(|(table, chain)| !OURS.owns(*table, chain));
         let shared = watch.time(Phase::Read, || tools.read_chains(self.name, shared))?;
@@ -264,7 +264,7 @@ impl Family {
         tools: &mut Tools,
         expected: Option<usize>,
         watch: &mut Stopwatch,
-    ) -> Result<Done, Error> {
+    ) -> Result<Done, IptablesError> {
         let family = self.name;
         let desired: Ruleset = watch.time(Phase::Compile, || self.live.ruleset());
         let actual = watch.time(Phase::Read, || tools.save(family))?;

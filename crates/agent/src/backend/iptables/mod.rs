@@ -23,7 +23,9 @@ use rulegen_model::{Changes, ObjectKey, ServiceChange, ServicePort};
 use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_os::sysctl;
 
-use super::{Backend, Outcome, Stopwatch, Written, changed_service, plan_of, service_of};
+use super::{
+    Backend, Stopwatch, SyncResult, WrittenOperations, changed_service, plan_of, service_of,
+};
 use crate::configured_store::ConfiguredStore;
 use crate::drift::Drift;
 use crate::error::{Error, Result};
@@ -39,7 +41,7 @@ use tools::Tools;
 pub(crate) use tools::ToolOptions;
 
 /// The tables of both families.
-pub(crate) struct Iptables {
+pub(crate) struct IptablesBackend {
     options: ToolOptions,
     /// The receiver of commit events.
     sink: Sink,
@@ -54,7 +56,7 @@ pub(crate) struct Iptables {
     routes_localnet: bool,
 }
 
-impl Iptables {
+impl IptablesBackend {
     /// Works in the network namespace of the calling thread. Finds the programs when it first needs
     /// them, and stores the variant then.
     pub(crate) fn new(
@@ -116,7 +118,7 @@ impl Iptables {
         &mut self,
         patches: &BTreeMap<IpFamily, Patch>,
         watch: &mut Stopwatch,
-    ) -> Result<BTreeMap<IpFamily, Result<Done, iptables::Error>>> {
+    ) -> Result<BTreeMap<IpFamily, Result<Done, iptables::IptablesError>>> {
         let tools = match &mut self.tools {
             Some(tools) => tools,
             none => none.insert(Tools::open(&self.options, &self.sink)?),
@@ -155,15 +157,15 @@ impl Iptables {
     }
 }
 
-impl Backend for Iptables {
-    fn sync(&mut self, store: &ConfiguredStore, changes: &Changes) -> Outcome {
+impl Backend for IptablesBackend {
+    fn sync(&mut self, store: &ConfiguredStore, changes: &Changes) -> SyncResult {
         let mut watch = Stopwatch::default();
         let begun = Instant::now();
         let patches = self.compile(store, changes);
         watch.add(Phase::Compile, begun.elapsed());
         let done = match self.write(&patches, &mut watch) {
             Ok(done) => done,
-            Err(error) => return Outcome { full: true, ..Outcome::new(watch, Err(error)) },
+            Err(error) => return SyncResult { full: true, ..SyncResult::new(watch, Err(error)) },
         };
         self.retry(store, &mut watch);
         let has_drifted = done.values().flatten().any(|done| done.drift.is_some());
@@ -210,12 +212,12 @@ impl Backend for Iptables {
 
 /// Merges the results of all families: an error if one of them failed.
 fn outcome(
-    done: BTreeMap<IpFamily, Result<Done, iptables::Error>>,
+    done: BTreeMap<IpFamily, Result<Done, iptables::IptablesError>>,
     watch: Stopwatch,
     resync_trigger: &ResyncTrigger,
-) -> Outcome {
-    let mut outcome = Outcome::new(watch, Ok(Written::default()));
-    let mut written = Written::default();
+) -> SyncResult {
+    let mut outcome = SyncResult::new(watch, Ok(WrittenOperations::default()));
+    let mut written = WrittenOperations::default();
     let mut failed = Vec::new();
     for (family, done) in done {
         match done {

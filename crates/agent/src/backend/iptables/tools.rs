@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rulegen_compiler::iptables::KUBELET_CHAINS;
-use rulegen_kernel::iptables::{Error, Iptables, OwnCommits, Variant, choose};
+use rulegen_kernel::iptables::{Iptables, IptablesError, OwnCommits, Variant, choose};
 use rulegen_kernel::nftables::{Generation, NfTables};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::iptables::{ChainName, Ruleset, Table, Tables, Transaction};
@@ -50,7 +50,7 @@ impl Tools {
         self.variant
     }
 
-    pub(super) fn save(&self, family: IpFamily) -> Result<Ruleset, Error> {
+    pub(super) fn save(&self, family: IpFamily) -> Result<Ruleset, IptablesError> {
         self.iptables(family).save()
     }
 
@@ -59,7 +59,7 @@ impl Tools {
         &self,
         family: IpFamily,
         chains: impl IntoIterator<Item = &'a (Table, ChainName)>,
-    ) -> Result<Ruleset, Error> {
+    ) -> Result<Ruleset, IptablesError> {
         self.iptables(family).read_chains(chains)
     }
 
@@ -68,7 +68,7 @@ impl Tools {
         &mut self,
         family: IpFamily,
         transaction: &Transaction<'_>,
-    ) -> Result<usize, Error> {
+    ) -> Result<usize, IptablesError> {
         if transaction.is_empty() {
             return Ok(0);
         }
@@ -82,7 +82,7 @@ impl Tools {
     }
 
     /// The tables of one family.
-    pub(super) fn tables(&mut self, family: IpFamily) -> impl Tables<Error = Error> {
+    pub(super) fn tables(&mut self, family: IpFamily) -> impl Tables<Error = IptablesError> {
         TablesOf { tools: self, family }
     }
 
@@ -101,17 +101,17 @@ struct TablesOf<'a> {
 }
 
 impl Tables for TablesOf<'_> {
-    type Error = Error;
+    type Error = IptablesError;
 
-    fn save(&mut self) -> Result<Ruleset, Error> {
+    fn save(&mut self) -> Result<Ruleset, IptablesError> {
         self.tools.save(self.family)
     }
 
-    fn restore(&mut self, transaction: &Transaction<'_>) -> Result<(), Error> {
+    fn restore(&mut self, transaction: &Transaction<'_>) -> Result<(), IptablesError> {
         self.tools.restore(self.family, transaction).map(drop)
     }
 
-    fn is_about_content(error: &Error) -> bool {
+    fn is_about_content(error: &IptablesError) -> bool {
         error.is_about_content()
     }
 }

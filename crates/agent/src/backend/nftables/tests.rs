@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_model::{Host, Kind, Object, StoreEvent};
-use rulegen_ruleset::dataplane::Reason;
+use rulegen_ruleset::dataplane::RefusalReason;
 use rulegen_ruleset::nftables::{self as nft, Element, Key, Set};
 use serde_json::{Value, json};
 
@@ -22,11 +22,11 @@ impl Kernel for FakeKernel {
         1
     }
 
-    fn has_all(&mut self, _: &[(IpFamily, &Name)]) -> Result<bool, Error> {
+    fn has_all(&mut self, _: &[(IpFamily, &Name)]) -> Result<bool, DataplaneError> {
         Ok(true)
     }
 
-    fn missing(&mut self, _: &[&Table]) -> Result<Vec<Missing>, Error> {
+    fn missing(&mut self, _: &[&Table]) -> Result<Vec<Missing>, DataplaneError> {
         Ok(Vec::new())
     }
 
@@ -43,7 +43,7 @@ impl DynamicSets for FakeKernel {
         name: &Name,
         _: &Set,
         keys: &[Key],
-    ) -> Result<(), Error> {
+    ) -> Result<(), DataplaneError> {
         let table = self.tables.get_mut(&(family, table.clone()));
         let set = table.and_then(|table| table.sets.get_mut(name)?.as_mut()).unwrap();
         keys.iter().for_each(|key| drop(set.elements.remove(key)));
@@ -235,7 +235,7 @@ fn rejected_service_is_released_when_deleted() {
 #[test]
 fn rejections_that_are_not_about_content_leave_out_no_service() {
     let mut bench = Bench::new(0..50);
-    bench.backend.kernel.refuses_all = Some(Reason::Circumstances);
+    bench.backend.kernel.refuses_all = Some(RefusalReason::Circumstances);
     let changes = bench.store.changes();
     let outcome = bench.backend.sync_at(&bench.store, &changes, bench.now);
     assert!(outcome.written.is_err() && bench.refused().is_empty());

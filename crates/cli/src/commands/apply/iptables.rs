@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use rulegen_compiler::iptables::{LiveRuleset, OURS};
 use rulegen_inspect::iptables::holds_services;
 use rulegen_inspect::listing::{Listing, of_ruleset};
-use rulegen_kernel::iptables::{Error, Iptables, Variant, holds_chain};
+use rulegen_kernel::iptables::{Iptables, IptablesError, Variant, holds_chain};
 use rulegen_model::ObjectKey;
 use rulegen_net::IpFamily;
 use rulegen_ruleset::MOST_TRIALS;
@@ -88,7 +88,7 @@ fn write_others(
     family: IpFamily,
     before: &Ruleset,
     tables: &mut Iptables,
-    error: &Error,
+    error: &IptablesError,
 ) -> Result<(Vec<ObjectKey>, String)> {
     let plan = rulegen_compiler::plan(&input.snapshot, &input.config, family);
     let mut live = LiveRuleset::new(plan);

@@ -11,7 +11,9 @@ use anyhow::{Result, bail};
 use removal::Removal;
 use rulegen_config::ProxyMode;
 use rulegen_inspect::listing::{Listing, of_table, services_of_kube_proxy};
-use rulegen_kernel::nftables::{Error, Missing, NfTables, isolate, reconcile, reconcile_if};
+use rulegen_kernel::nftables::{
+    DataplaneError, Missing, NfTables, isolate, reconcile, reconcile_if,
+};
 use rulegen_model::{ObjectKey, ServicePort};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::MOST_TRIALS;
@@ -84,7 +86,7 @@ fn apply_nftables(args: &ApplyArgs, input: &Input) -> Result<()> {
     end_with(refused, "the kernel")
 }
 
-fn write(kernel: &mut NfTables, desired: &[nftables::Table]) -> Result<(), Error> {
+fn write(kernel: &mut NfTables, desired: &[nftables::Table]) -> Result<(), DataplaneError> {
     let summaries = reconcile(kernel, desired, |transactions| {
         transactions.iter().map(describe_transaction).collect::<Vec<String>>()
     })?;
@@ -110,7 +112,7 @@ fn write_others(
     args: &ApplyArgs,
     input: &Input,
     kernel: &mut NfTables,
-    error: Error,
+    error: DataplaneError,
 ) -> Result<usize> {
     if !error.is_about_content() {
         return Err(error.into());
@@ -155,11 +157,11 @@ fn refuse_old_kernel(missing: &[Missing]) -> Result<()> {
 
 /// Fails with the missing kernel features if the kernel lacks any.
 fn explain_refusal(
-    error: Error,
+    error: DataplaneError,
     kernel: &mut NfTables,
     desired: &[nftables::Table],
-) -> Result<Error> {
-    if matches!(error, Error::Refused(_)) {
+) -> Result<DataplaneError> {
+    if matches!(error, DataplaneError::Refused(_)) {
         refuse_old_kernel(&kernel.missing(desired).unwrap_or_default())?;
     }
     Ok(error)

@@ -6,7 +6,7 @@ use rulegen_inspect::listing::{Listing, Loss, loss};
 use crate::args::ApplyArgs;
 use crate::input::Input;
 use crate::problems::say;
-use crate::question::{Answer, ask};
+use crate::question::{Reply, ask};
 
 /// Maximum number of Services to list.
 const NAMED: usize = 10;
@@ -36,9 +36,9 @@ impl<'a> Removal<'a> {
         say(&describe(&lost));
         if !self.args.prune {
             match ask("Remove them?", &self.args.yes) {
-                Answer::Yes => {}
-                Answer::No => bail!("not confirmed, nothing is applied"),
-                Answer::NoTerminal => {
+                Reply::Yes => {}
+                Reply::No => bail!("not confirmed, nothing is applied"),
+                Reply::NoTerminal => {
                     bail!("nothing is applied: use --prune to remove Services not in the input")
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use rulegen_inspect::diff::{Action, DiffReport, FrontendChange, ObjectChange, ServiceDiff};
+use rulegen_inspect::diff::{DiffAction, DiffReport, FrontendChange, ObjectChange, ServiceDiff};
 
 use crate::paint::Paint;
 use crate::plain::plain;
@@ -85,19 +85,19 @@ fn write_lines(
     Ok(())
 }
 
-fn sign(action: Action) -> char {
+fn sign(action: DiffAction) -> char {
     match action {
-        Action::Add => '+',
-        Action::Change => '~',
-        Action::Remove => '-',
+        DiffAction::Add => '+',
+        DiffAction::Change => '~',
+        DiffAction::Remove => '-',
     }
 }
 
-fn painted(paint: &Paint, action: Action, text: &str) -> String {
+fn painted(paint: &Paint, action: DiffAction, text: &str) -> String {
     match action {
-        Action::Add => paint.comes(text),
-        Action::Change => paint.changes(text),
-        Action::Remove => paint.goes(text),
+        DiffAction::Add => paint.comes(text),
+        DiffAction::Change => paint.changes(text),
+        DiffAction::Remove => paint.goes(text),
     }
 }
 
@@ -120,7 +120,7 @@ mod tests {
         let frontend = FrontendChange {
             kind: "clusterIP",
             frontend: "10.96.0.10:80/TCP".to_owned(),
-            action: Action::Change,
+            action: DiffAction::Change,
             removed: lines(),
             added: lines(),
             refused_code: None,
@@ -130,7 +130,7 @@ mod tests {
             name: TITLE.into(),
             port: Some(TITLE.into()),
             protocol: "TCP".to_owned(),
-            action: Action::Change,
+            action: DiffAction::Change,
             frontends: vec![frontend],
             objects: vec![object()],
         };

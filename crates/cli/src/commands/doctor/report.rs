@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use rulegen_doctor::{Check, Checked, Finding, Grade, Outcome, Report};
+use rulegen_doctor::{Check, CheckResult, Checked, Finding, Grade, Report};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -89,8 +89,8 @@ struct JsonCheck<'a> {
 impl<'a> JsonCheck<'a> {
     fn new(Checked { check, outcome }: &'a Checked) -> Self {
         let (reason, findings) = match outcome {
-            Outcome::Found(findings) => (None, findings.as_slice()),
-            Outcome::NotChecked(reason) | Outcome::Unknown(reason) => {
+            CheckResult::Found(findings) => (None, findings.as_slice()),
+            CheckResult::NotChecked(reason) | CheckResult::Unknown(reason) => {
                 (Some(reason.as_str()), [].as_slice())
             }
         };
@@ -111,7 +111,7 @@ fn describe(
     paint: &Paint,
     width: usize,
     check: &Check,
-    outcome: &Outcome,
+    outcome: &CheckResult,
 ) -> std::fmt::Result {
     let grade = outcome.grade();
     let mark = format!("{} {:11}", grade.mark(), grade.word());
@@ -123,9 +123,11 @@ fn describe(
     };
     let mut line = |words: &str| writeln!(text, "{mark} {:width$}  {words}", check.name);
     match outcome {
-        Outcome::NotChecked(reason) | Outcome::Unknown(reason) => line(&plain_lines(reason)),
-        Outcome::Found(findings) if findings.is_empty() => line(check.about),
-        Outcome::Found(findings) => {
+        CheckResult::NotChecked(reason) | CheckResult::Unknown(reason) => {
+            line(&plain_lines(reason))
+        }
+        CheckResult::Found(findings) if findings.is_empty() => line(check.about),
+        CheckResult::Found(findings) => {
             writeln!(text, "{mark} {}", check.name)?;
             describe_findings(text, paint, findings)
         }
@@ -164,24 +166,24 @@ mod tests {
 
     use super::*;
 
-    fn report(outcomes: Vec<Outcome>) -> Report {
+    fn report(outcomes: Vec<CheckResult>) -> Report {
         let check = CHECKS.iter().find(|check| check.name == "ip-forward").unwrap();
         let checked = outcomes.into_iter().map(|outcome| Checked { check, outcome }).collect();
         Report { mode: ProxyMode::Nftables, node: None, checked }
     }
 
-    fn all() -> Vec<Outcome> {
+    fn all() -> Vec<CheckResult> {
         let error =
             |n| Finding::error(FindingCode::Ipv4ForwardingOff, format!("off {n}"), "switch it on");
         vec![
-            Outcome::Found(vec![]),
-            Outcome::Found(vec![
+            CheckResult::Found(vec![]),
+            CheckResult::Found(vec![
                 Finding::note(FindingCode::NoRules, "hm", "see"),
                 error(1),
                 error(2),
             ]),
-            Outcome::Unknown("no permission".to_owned()),
-            Outcome::NotChecked("give -f".to_owned()),
+            CheckResult::Unknown("no permission".to_owned()),
+            CheckResult::NotChecked("give -f".to_owned()),
         ]
     }
 
@@ -201,8 +203,8 @@ mod tests {
     #[test]
     fn doctor_text_escapes_control_characters_in_foreign_names() {
         let title = "chain \x1b]0;owned\x07";
-        let found = Outcome::Found(vec![Finding::note(FindingCode::NoRules, title, title)]);
-        let text = text(&report(vec![found, Outcome::Unknown(format!("{title}\nno more"))]));
+        let found = CheckResult::Found(vec![Finding::note(FindingCode::NoRules, title, title)]);
+        let text = text(&report(vec![found, CheckResult::Unknown(format!("{title}\nno more"))]));
         assert!(!text.contains("\x1b]") && !text.contains('\x07'), "{text:?}");
         assert_eq!(text.matches("chain \u{fffd}]0;owned\u{fffd}\n").count(), 3, "{text}");
         assert!(text.contains("\nno more\n"), "{text}");
@@ -231,7 +233,7 @@ mod tests {
             status(&report(outcomes.iter().map(|at| all[*at].clone()).collect()))
         };
         assert_eq!([of(&[0, 3]), of(&[0, 1, 2]), of(&[0, 2]), of(&[])], [0, 1, 2, 0]);
-        let note = Outcome::Found(vec![Finding::note(FindingCode::NoRules, "hm", "see")]);
+        let note = CheckResult::Found(vec![Finding::note(FindingCode::NoRules, "hm", "see")]);
         assert_eq!(status(&report(vec![note])), 0);
     }
 }

@@ -9,21 +9,21 @@ use rulegen_inspect::listing::Listing;
 use rulegen_model::Cluster;
 use rulegen_net::{FrontendKind, IpFamily, Protocol, ServicePortName, ServiceRef};
 
-use super::rules::Rules;
+use super::rules::ExplainedRules;
 use crate::WrongUsage;
-use crate::args::{ExplainArgs, Sender};
+use crate::args::{ExplainArgs, SenderArgument};
 
 /// Whether a pod may be named.
 pub(super) fn may_name_pods(args: &ExplainArgs) -> bool {
     let is_named = matches!(args.to, Destination::Service(_) | Destination::Ping(_));
-    is_named || matches!(args.from, Sender::Pod(..))
+    is_named || matches!(args.from, SenderArgument::Pod(..))
 }
 
 /// Fails with [`rulegen_inspect::explain::UnresolvedService`] if the Service has no address here.
 pub(super) fn of(
     args: &ExplainArgs,
     family: IpFamily,
-    rules: &Rules,
+    rules: &ExplainedRules,
     cluster: Option<&Cluster>,
 ) -> Result<(SocketAddr, Protocol)> {
     let to = match &args.to {
@@ -59,8 +59,8 @@ pub(super) fn of(
 /// The address of the sender. For a pod, in the family of the destination if that is an address.
 pub(super) fn source(args: &ExplainArgs, cluster: Option<&Cluster>) -> Result<IpAddr> {
     let (namespace, name) = match &args.from {
-        Sender::Address(ip) => return Ok(*ip),
-        Sender::Pod(namespace, name) => (namespace, name),
+        SenderArgument::Address(ip) => return Ok(*ip),
+        SenderArgument::Pod(namespace, name) => (namespace, name),
     };
     let addresses = pod_addresses(cluster, namespace, name);
     let family = match &args.to {

@@ -12,12 +12,14 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use rulegen_compiler::plan;
 use rulegen_config::ProxyMode;
-use rulegen_inspect::explain::{About, End, Explanation, Outcome, Remark, UnresolvedService};
+use rulegen_inspect::explain::{
+    End, Explanation, Outcome, Remark, RemarkSubject, UnresolvedService,
+};
 use rulegen_inspect::words::{Code, ROUTE_LOCALNET_OFF, ROUTE_LOCALNET_REMEDY};
 use rulegen_net::{IpFamily, Protocol};
 use rulegen_os::host;
 use rulegen_ruleset::iptables::{Origin, Packet};
-use rules::Rules;
+use rules::ExplainedRules;
 use serde::Serialize;
 use serde_json::json;
 
@@ -75,8 +77,8 @@ fn explain(args: &ExplainArgs, found: &Inputs) -> Result<Explanation> {
     let family = IpFamily::of(from);
     let plan = cluster.map(|cluster| plan(&cluster.snapshot, &found.config, family));
     let rules = match (args.live, &plan) {
-        (true, _) => Rules::held(args, found.config.mode, family)?,
-        (false, Some(plan)) => Rules::wanted(args, found.config.mode, plan),
+        (true, _) => ExplainedRules::held(args, found.config.mode, family)?,
+        (false, Some(plan)) => ExplainedRules::wanted(args, found.config.mode, plan),
         (false, None) => {
             let message = "no rules to follow: use -f or --kubeconfig for objects, or --live for the rules in this kernel";
             return Err(WrongUsage(message.to_owned()).into());
@@ -131,7 +133,7 @@ fn closed_loopback(explanation: &Explanation) -> Option<Remark> {
     let is_translated = |end: &End| matches!(end.outcome, Outcome::Endpoint { .. });
     let is_closed = explanation.ends.iter().any(is_translated) && !host::routes_localnet();
     is_closed.then(|| {
-        Remark::new(About::Refusal, Code::RouteLocalnet, ROUTE_LOCALNET_OFF)
+        Remark::new(RemarkSubject::Refusal, Code::RouteLocalnet, ROUTE_LOCALNET_OFF)
             .change(ROUTE_LOCALNET_REMEDY)
     })
 }

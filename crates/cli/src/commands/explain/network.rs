@@ -46,7 +46,7 @@ impl HostNetwork for LiveNetwork {
         if mark != Some(0) && routes.depend_on_marks(to.is_ipv6()).unwrap_or(true) {
             return RouteFact::Unknown;
         }
-        let query = routes::RouteQuery { from, to, in_interface, to_port, mark: 0 };
+        let query = routes::RouteRequest { from, to, in_interface, to_port, mark: 0 };
         match routes.lookup(&query) {
             Ok(Some(Route::Out(_)))
                 if to.is_ipv6() && in_interface.is_some_and(is_off_for_ipv6) =>

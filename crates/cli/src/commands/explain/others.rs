@@ -5,7 +5,7 @@ use rulegen_kernel::iptables::{Variant, is_installed};
 use rulegen_kernel::nftables::NfTables;
 use rulegen_net::IpFamily;
 use rulegen_os::host;
-use rulegen_ruleset::firewall::{BaseChain, chain_of_iptables, of_iptables};
+use rulegen_ruleset::firewall::{FirewallBaseChain, chain_of_iptables, of_iptables};
 use rulegen_ruleset::iptables::{ChainName, Ruleset, Table};
 use rulegen_ruleset::nftables::{Name, TableFamily};
 
@@ -25,7 +25,7 @@ pub(super) fn base_chains(
     family: IpFamily,
     followed: &Followed<'_>,
     args: &KernelArgs,
-) -> Result<Vec<BaseChain>> {
+) -> Result<Vec<FirewallBaseChain>> {
     let of_nft = of_iptables_nft(family, followed, args)?;
     let mut chains = of_nftables(family, followed, of_nft.is_some())?;
     chains.extend(of_nft.into_iter().flatten());
@@ -38,7 +38,7 @@ fn of_nftables(
     family: IpFamily,
     followed: &Followed<'_>,
     is_iptables_known: bool,
-) -> Result<Vec<BaseChain>> {
+) -> Result<Vec<FirewallBaseChain>> {
     let own = TableFamily::from(family);
     let is_wanted = |of: TableFamily, table: &str| {
         let is_followed = match followed {
@@ -66,7 +66,7 @@ fn of_iptables_nft(
     family: IpFamily,
     followed: &Followed<'_>,
     args: &KernelArgs,
-) -> Result<Option<Vec<BaseChain>>> {
+) -> Result<Option<Vec<FirewallBaseChain>>> {
     if let Followed::Ruleset(Variant::Nft, ruleset) = followed {
         return Ok(Some(of_iptables(ruleset, "", is_not_followed)));
     }
@@ -93,7 +93,7 @@ fn of_iptables_legacy(
     family: IpFamily,
     followed: &Followed<'_>,
     args: &KernelArgs,
-) -> Vec<BaseChain> {
+) -> Vec<FirewallBaseChain> {
     const SUFFIX: &str = " of iptables-legacy";
     if let Followed::Ruleset(Variant::Legacy, ruleset) = followed {
         return of_iptables(ruleset, SUFFIX, is_not_followed);
@@ -112,7 +112,7 @@ fn of_iptables_legacy(
 }
 
 /// The built-in chains of tables whose rules cannot be read.
-fn unread(family: IpFamily, tables: &[String], suffix: &str) -> Vec<BaseChain> {
+fn unread(family: IpFamily, tables: &[String], suffix: &str) -> Vec<FirewallBaseChain> {
     let of = |name: &String| Table::ALL.into_iter().find(|table| table.name() == name.as_str());
     let chains = tables.iter().filter_map(of).flat_map(|table| {
         let chains = Ruleset::built_in_chains(table).into_keys();

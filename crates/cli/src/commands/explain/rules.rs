@@ -11,8 +11,8 @@ use rulegen_inspect::listing::{Listing, of_table};
 use rulegen_kernel::nftables::{Dataplane, NfTables};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::Packet;
-use rulegen_ruleset::firewall::BaseChain;
-use rulegen_ruleset::iptables::Host;
+use rulegen_ruleset::firewall::FirewallBaseChain;
+use rulegen_ruleset::iptables::TracedHost;
 use rulegen_ruleset::nftables::{Delinearized, Name, Unknown};
 
 use super::network::LiveNetwork;
@@ -20,7 +20,7 @@ use super::others::{Followed, base_chains};
 use crate::args::ExplainArgs;
 use crate::commands::{iptables, variant_in_use};
 
-pub(super) struct Rules {
+pub(super) struct ExplainedRules {
     rules: rulegen::Rules,
     /// Rules of other programs in the followed table, which are not understood: chain and rule.
     unknown: Vec<(String, String)>,
@@ -30,11 +30,11 @@ pub(super) struct Rules {
 
 struct LiveHost {
     /// The base chains of other tables.
-    chains: Vec<BaseChain>,
+    chains: Vec<FirewallBaseChain>,
     network: LiveNetwork,
 }
 
-impl Rules {
+impl ExplainedRules {
     /// The rules of a plan.
     pub(super) fn wanted(args: &ExplainArgs, mode: ProxyMode, plan: &Plan) -> Self {
         let rules = match mode {
@@ -76,7 +76,7 @@ impl Rules {
         let mut explanation = match &self.rules {
             rulegen::Rules::Iptables(ruleset) => {
                 let out_interface = |to| network.out_interface(packet, to);
-                let host = Host { local, out_interface: &out_interface };
+                let host = TracedHost { local, out_interface: &out_interface };
                 by_ruleset_on(ruleset, &host, packet, plan)
             }
             rules => rulegen::explain(rules, local, packet, plan),
@@ -99,7 +99,7 @@ fn table_name(args: &ExplainArgs) -> &Name {
     &args.proxy.nftables.nftables_table
 }
 
-fn held_table(args: &ExplainArgs, family: IpFamily) -> Result<Rules> {
+fn held_table(args: &ExplainArgs, family: IpFamily) -> Result<ExplainedRules> {
     let name = table_name(args);
     let mut kernel = NfTables::open()?;
     let Some(Delinearized { table, unknown }) = followed_table(&mut kernel, family, name)? else {
@@ -113,7 +113,7 @@ fn held_table(args: &ExplainArgs, family: IpFamily) -> Result<Rules> {
     let chains = base_chains(family, &Followed::Table(&name), &args.kernel)?;
     let host = Some(LiveHost { chains, network: LiveNetwork::open()? });
     let unknown = unknown.collect();
-    Ok(Rules { rules: rulegen::Rules::Nftables(table), unknown, host })
+    Ok(ExplainedRules { rules: rulegen::Rules::Nftables(table), unknown, host })
 }
 
 /// Our table. If it does not exist or has no Services, kube-proxy's own.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use rulegen_inspect::explain::{
-    About, End, Explanation, Outcome, PassedRule, ReachedFrontend, Remark, Sender,
+    End, Explanation, Outcome, PassedRule, ReachedFrontend, Remark, RemarkSubject, Sender,
 };
 use rulegen_inspect::words::{self, Code};
 use rulegen_net::FrontendKind;
@@ -23,7 +23,11 @@ pub(in crate::commands) fn describe(explanation: &Explanation, paint: Paint) -> 
 }
 
 /// The answer for a Service without an address.
-pub(super) fn describe_unresolved(from: &args::Sender, to: &str, remark: &Remark) -> String {
+pub(super) fn describe_unresolved(
+    from: &args::SenderArgument,
+    to: &str,
+    remark: &Remark,
+) -> String {
     let mut text = Text { paint: Paint::for_stdout(), out: String::new() };
     // Writing into a String cannot fail.
     let _ = text.unresolved(from, to, remark);
@@ -75,7 +79,12 @@ impl Text {
         self.rules("Not understood, and assumed to let it pass:", unknown)
     }
 
-    fn unresolved(&mut self, from: &args::Sender, to: &str, remark: &Remark) -> std::fmt::Result {
+    fn unresolved(
+        &mut self,
+        from: &args::SenderArgument,
+        to: &str,
+        remark: &Remark,
+    ) -> std::fmt::Result {
         let line = self.paint.bold(&format!("{from} → {to}"));
         writeln!(self.out, "{line}\n")?;
         self.labelled("frontend", &format!("none: {}", remark.text))
@@ -95,11 +104,11 @@ impl Text {
     fn remark(&mut self, remark: &Remark, is_more: bool) -> std::fmt::Result {
         let label = match remark.about {
             _ if is_more => "",
-            About::Policy => "policy",
-            About::Choice => "choice",
-            About::Source => "source",
-            About::NoEndpoints | About::Refusal => "refused",
-            About::NoService => "passes",
+            RemarkSubject::Policy => "policy",
+            RemarkSubject::Choice => "choice",
+            RemarkSubject::Source => "source",
+            RemarkSubject::NoEndpoints | RemarkSubject::Refusal => "refused",
+            RemarkSubject::NoService => "passes",
         };
         self.labelled(label, &remark.text)?;
         match &remark.change {

@@ -1,11 +1,8 @@
 //! The Services in the kernel.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
-
 use anyhow::Result;
 use rulegen_compiler::nftables::{
-    KUBE_PROXY_TABLE, counted_by_element, counted_by_rule, counted_endpoint,
+    ConnectionCounts, KUBE_PROXY_TABLE, counted_by_element, counted_by_rule, counted_endpoint,
 };
 use rulegen_config::{ProxyConfig, ProxyMode};
 use rulegen_inspect::listing::{
@@ -14,22 +11,19 @@ use rulegen_inspect::listing::{
 };
 use rulegen_kernel::iptables::Variant;
 use rulegen_kernel::nftables::{Counted, Dataplane, NfTables};
-use rulegen_net::{IpFamily, ServicePortName};
+use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Actual, Delinearized, Name, Unknown};
 
 use super::super::{iptables, variant_in_use};
 use crate::args::ListArgs;
 use crate::families;
 
-/// Number of connections per endpoint of a service port, since the endpoint was added.
-pub(super) type Connections = HashMap<(ServicePortName, SocketAddr), u64>;
-
 /// The Services in the kernel, and how they compare with the desired state.
 #[derive(Default)]
 pub(super) struct ActualServices {
     pub(super) listing: Listing,
     /// `None` without counters.
-    pub(super) connections: Option<Connections>,
+    pub(super) connections: Option<ConnectionCounts>,
     /// The tables of kube-proxy that were listed, such as `ip kube-proxy`.
     pub(super) kube_proxy_tables: Vec<String>,
     /// Notes about the rules.
@@ -201,7 +195,7 @@ fn unknown_of_kube_proxy(place: &str, unknown: &[Unknown]) -> Option<String> {
     ))
 }
 
-fn add(connections: &mut Connections, counted: Counted) {
+fn add(connections: &mut ConnectionCounts, counted: Counted) {
     let (name, endpoint, packets) = match counted {
         Counted::Element { key, endpoint, comment, packets, .. } => {
             (counted_by_element(&key, &comment), Some(endpoint), packets)

@@ -19,7 +19,7 @@ const FRONTEND_COLUMNS: usize = 5;
 const GAP: usize = 3;
 
 /// Columns and rows of text.
-pub(super) struct Table {
+pub(super) struct TextTable {
     header: Vec<&'static str>,
     rows: Vec<Row>,
 }
@@ -30,7 +30,7 @@ struct Row {
 }
 
 /// One row per frontend.
-pub(super) fn of(view: &View<'_>, wide: bool) -> Table {
+pub(super) fn of(view: &View<'_>, wide: bool) -> TextTable {
     let mut header = vec!["NAMESPACE", "NAME", "PORT", "KIND", "FRONTEND", "POLICY"];
     if wide {
         header.extend(["AFFINITY", "SOURCE-RANGES"]);
@@ -51,7 +51,7 @@ pub(super) fn of(view: &View<'_>, wide: bool) -> Table {
             Row { cells, state: frontend.compared }
         })
     });
-    Table { header, rows: rows.collect() }
+    TextTable { header, rows: rows.collect() }
 }
 
 fn cells(
@@ -137,7 +137,7 @@ fn state(frontend: &FrontendView<'_>) -> String {
     }
 }
 
-impl Table {
+impl TextTable {
     pub(super) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
@@ -162,7 +162,7 @@ impl Table {
     /// Writes the rows that are new since `before`, and the frontends that were removed.
     pub(super) fn write_changes(
         &self,
-        before: &Table,
+        before: &TextTable,
         out: &mut impl Write,
         paint: &Paint,
     ) -> io::Result<()> {

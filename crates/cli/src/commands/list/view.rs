@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use rulegen_compiler::Refusal;
+use rulegen_compiler::nftables::ConnectionCounts;
 use rulegen_inspect::listing::{Compared, Listing, State, Traffic, compare};
 use rulegen_inspect::words::refusal_code;
 use rulegen_model::TrafficPolicy;
 use rulegen_net::{Frontend, IpFamily, ServicePortName};
 use serde::Serialize;
 
-use super::actual::{ActualServices, Connections};
+use super::actual::ActualServices;
 use super::filter::Filter;
 use crate::args::ListArgs;
 use crate::inputs::Inputs;
@@ -154,7 +155,7 @@ impl<'a> ServiceView<'a> {
         name: Option<&ServicePortName>,
         frontends: &[(&Frontend, Compared<'a>)],
         is_compared: bool,
-        connections: Option<&Connections>,
+        connections: Option<&ConnectionCounts>,
     ) -> Self {
         let count = |endpoint: &SocketAddr| {
             let key = (name?.clone(), *endpoint);

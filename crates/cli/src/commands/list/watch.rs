@@ -11,7 +11,7 @@ use rulegen_ruleset::nftables::Name;
 
 use super::actual::{RuleSource, table_name};
 use super::services::held_and_wanted;
-use super::table::{self, Table};
+use super::table::{self, TextTable};
 use super::view::View;
 use crate::args::ListArgs;
 use crate::inputs::Inputs;
@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const AT_ONCE: Duration = Duration::from_millis(1);
 
 /// Prints changes since `before` until the process is stopped or standard output is closed.
-pub(super) fn run(args: &ListArgs, found: &Inputs, mut before: Table) -> Result<()> {
+pub(super) fn run(args: &ListArgs, found: &Inputs, mut before: TextTable) -> Result<()> {
     let mut watcher = Watcher::open(args, found)?;
     let paint = Paint::for_stdout();
     // The first read finds changes that were made before the watcher was open.
@@ -66,13 +66,13 @@ impl Watcher {
     }
 
     /// Waits for a change, and takes all that are pending.
-    fn wait(&mut self) -> Result<(), nftables::Error> {
+    fn wait(&mut self) -> Result<(), nftables::DataplaneError> {
         while !self.has_event(PAUSE)? {}
         while self.has_event(AT_ONCE)? {}
         Ok(())
     }
 
-    fn has_event(&mut self, timeout: Duration) -> Result<bool, nftables::Error> {
+    fn has_event(&mut self, timeout: Duration) -> Result<bool, nftables::DataplaneError> {
         let events = match self {
             Self::Nftables(watcher) => watcher.next(Some(timeout))?,
             Self::Iptables(watcher) => watcher.next(timeout)?,

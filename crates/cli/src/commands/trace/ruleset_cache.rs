@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use rulegen_inspect::packet_trace::TraceContext;
-use rulegen_kernel::nftables::{Dataplane, Error, Generation, NfTables};
+use rulegen_kernel::nftables::{Dataplane, DataplaneError, Generation, NfTables};
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::{Name, TraceEvent, TraceStep};
 
@@ -86,12 +86,12 @@ impl RulesetCache {
         }
         match self.read() {
             // The rules change too often to read them: continue with the old ones.
-            Err(Error::Busy { .. }) => Ok(()),
+            Err(DataplaneError::Busy { .. }) => Ok(()),
             done => Ok(done?),
         }
     }
 
-    fn read(&mut self) -> Result<(), Error> {
+    fn read(&mut self) -> Result<(), DataplaneError> {
         let families = [IpFamily::Ipv4, IpFamily::Ipv6];
         let begun = Instant::now();
         let read = self.kernel.read(&families.map(|family| (family, &self.table)));

@@ -5,7 +5,7 @@ use rulegen_ruleset::nftables::NumgenMode;
 
 use super::Remarks;
 use crate::explain::Outcome;
-use crate::explain::remark::{About, Remark};
+use crate::explain::remark::{Remark, RemarkSubject};
 use crate::rule_role::RuleRole;
 use crate::words::Code;
 
@@ -37,13 +37,13 @@ impl Remarks<'_> {
             (TrafficPolicy::Local, Some(_)) => Code::PolicyLocalFromNode,
             (TrafficPolicy::Local, None) => Code::PolicyLocal,
         };
-        Some(Remark::new(About::Policy, code, text))
+        Some(Remark::new(RemarkSubject::Policy, code, text))
     }
 
     pub(super) fn choice(&self) -> Option<Remark> {
         if self.roles().any(|meaning| *meaning == RuleRole::KnownClient) {
             let text = "this client used this endpoint before and gets it again (sessionAffinity: ClientIP)";
-            return Some(Remark::new(About::Choice, Code::AffinityHit, text));
+            return Some(Remark::new(RemarkSubject::Choice, Code::AffinityHit, text));
         }
         let drawn = self.roles().find_map(|meaning| match meaning {
             RuleRole::Choice(draw) | RuleRole::ChosenTranslation(draw) => Some(*draw),
@@ -68,7 +68,7 @@ impl Remarks<'_> {
             NumgenMode::Random => Code::Random,
         };
         Some(Remark::new(
-            About::Choice,
+            RemarkSubject::Choice,
             code,
             match affinity {
                 Some(seconds) => {
@@ -141,7 +141,7 @@ mod tests {
     use rulegen_net::{IpFamily, Protocol};
     use rulegen_ruleset::{Origin, Packet};
 
-    use crate::explain::{About, by_ruleset, by_table};
+    use crate::explain::{RemarkSubject, by_ruleset, by_table};
 
     #[test]
     fn explain_session_affinity_in_iptables_mode_names_the_limit_of_xt_recent() {
@@ -167,7 +167,8 @@ mod tests {
             by_table(&table(&plan, &"rulegen".into()), &[], &packet, Some(&plan)),
         ]
         .map(|explanation| {
-            let choice = explanation.remarks.into_iter().find(|it| it.about == About::Choice);
+            let choice =
+                explanation.remarks.into_iter().find(|it| it.about == RemarkSubject::Choice);
             choice.unwrap().text
         });
         assert!(nftables.ends_with("gets the same endpoint (sessionAffinity: ClientIP)"));

@@ -5,13 +5,13 @@ use rulegen_net::{FrontendAddress, IpFamily};
 use rulegen_ruleset::Origin;
 
 use super::Remarks;
-use crate::explain::remark::{About, Remark};
+use crate::explain::remark::{Remark, RemarkSubject};
 use crate::words::Code;
 
 impl Remarks<'_> {
     pub(super) fn no_service(&self) -> Remark {
         let to = self.packet.destination;
-        let remark = |code, text: String| Remark::new(About::NoService, code, text);
+        let remark = |code, text: String| Remark::new(RemarkSubject::NoService, code, text);
         if self.frontend.is_some() {
             return self.not_taken();
         }
@@ -57,7 +57,7 @@ impl Remarks<'_> {
     /// Some paths lead to endpoints, others do not.
     pub(super) fn partly(&self) -> Remark {
         let text = "on some paths no endpoint is found, and the packet is not changed";
-        Remark::new(About::NoService, Code::MissingRules, text)
+        Remark::new(RemarkSubject::NoService, Code::MissingRules, text)
             .change("`rulegen diff` shows which rules are missing")
     }
 
@@ -65,10 +65,11 @@ impl Remarks<'_> {
     pub(super) fn not_taken(&self) -> Remark {
         let service = self.frontend.map_or("a Service".to_owned(), |of| of.service.to_string());
         let external = self.service.and_then(|service| service.external.as_ref());
-        let is_refused = external.is_some_and(|of| matches!(of.outcome, plan::Outcome::Refuse(_)));
+        let is_refused =
+            external.is_some_and(|of| matches!(of.outcome, plan::Treatment::Refuse(_)));
         if is_refused && self.packet.origin == Origin::Host {
             return Remark::new(
-                About::NoService,
+                RemarkSubject::NoService,
                 Code::LeftToLoadBalancer,
                 format!(
                     "{service} has no endpoint for this packet. Packets from this node to an external address then go out to the load balancer, as with kube-proxy"
@@ -78,7 +79,7 @@ impl Remarks<'_> {
         let text = format!(
             "{service} has this address, but the rules on this node do not match the packet"
         );
-        Remark::new(About::NoService, Code::MissingRules, text)
+        Remark::new(RemarkSubject::NoService, Code::MissingRules, text)
             .change("`rulegen diff` shows which rules are missing")
     }
 

@@ -5,7 +5,7 @@ use rulegen_net::{FrontendKind, ServicePortName};
 
 use super::Remarks;
 use crate::explain::path::PacketPath;
-use crate::explain::remark::{About, Remark};
+use crate::explain::remark::{Remark, RemarkSubject};
 use crate::rule_role::RuleRole;
 use crate::words::{CLIENT_IS_REJECTED, Code};
 
@@ -17,10 +17,10 @@ impl Remarks<'_> {
     }
 
     fn refused(&self, way: &PacketPath, meaning: &RuleRole) -> Option<Remark> {
-        let remark = |code, text: String| Remark::new(About::Refusal, code, text);
+        let remark = |code, text: String| Remark::new(RemarkSubject::Refusal, code, text);
         Some(match meaning {
             RuleRole::Refused(known, Refusal::NoEndpoints) => Remark::new(
-                About::NoEndpoints,
+                RemarkSubject::NoEndpoints,
                 Code::NoEndpoints,
                 format!(
                     "{} has no ready endpoint on any node: {CLIENT_IS_REJECTED}",
@@ -69,7 +69,7 @@ impl Remarks<'_> {
             _ => ", so that the client retries and may reach another node",
         };
         Remark::new(
-            About::NoEndpoints,
+            RemarkSubject::NoEndpoints,
             Code::NoLocalEndpoints,
             format!(
                 "{service} has endpoints, but none on this node, and its {field} is Local: the packet is dropped{hope}"
@@ -87,7 +87,7 @@ fn refused_by_others(way: &PacketPath) -> Remark {
     });
     let last = last.unwrap_or_else(|| "unknown".to_owned());
     let text = format!("not caused by a Service rule; the last rule on the path is {last}");
-    Remark::new(About::Refusal, Code::RefusedByOthers, text)
+    Remark::new(RemarkSubject::Refusal, Code::RefusedByOthers, text)
         .change("ask the owner of that rule or policy")
 }
 

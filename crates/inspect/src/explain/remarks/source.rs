@@ -7,7 +7,7 @@ use rulegen_ruleset::Origin;
 
 use super::Remarks;
 use crate::explain::path::PacketPath;
-use crate::explain::remark::{About, Remark};
+use crate::explain::remark::{Remark, RemarkSubject};
 use crate::explain::{Outcome, ReachedFrontend};
 use crate::rule_role::RuleRole;
 use crate::words::{Code, MasqueradeReason};
@@ -28,7 +28,7 @@ impl Remarks<'_> {
                     add(self.masqueraded(*reason));
                 }
                 (Outcome::Endpoint { masqueraded: true, .. }, None) => add(Remark::new(
-                    About::Source,
+                    RemarkSubject::Source,
                     Code::MasqueradedByOthers,
                     "the endpoint sees the node's address as its client: a rule that is not a Service rule masquerades it",
                 )),
@@ -50,7 +50,7 @@ impl Remarks<'_> {
             MasqueradeReason::NotFromPods => format!("{seen}: {text} ({})", self.detection()),
             _ => format!("{seen}: {text}"),
         };
-        let remark = Remark::new(About::Source, Code::Masquerade(reason), text);
+        let remark = Remark::new(RemarkSubject::Source, Code::Masquerade(reason), text);
         match reason {
             MasqueradeReason::External if self.packet.origin == Origin::Host => remark,
             MasqueradeReason::External if self.is_pod() => {
@@ -70,7 +70,7 @@ impl Remarks<'_> {
     /// A rule marked the packet, but no rule masqueraded it.
     fn unmasked(&self) -> Remark {
         Remark::new(
-            About::Source,
+            RemarkSubject::Source,
             Code::NotMasqueraded,
             format!(
                 "the endpoint sees {} as its client: it is marked for masquerading, but no rule masquerades it, and the reply may get lost",
@@ -82,8 +82,9 @@ impl Remarks<'_> {
 
     fn unchanged(&self, way: &PacketPath) -> Remark {
         let seen = format!("the endpoint sees {} as its client", self.packet.source);
-        let remark =
-            |why: &str| Remark::new(About::Source, Code::SourceKept, format!("{seen}: {why}"));
+        let remark = |why: &str| {
+            Remark::new(RemarkSubject::Source, Code::SourceKept, format!("{seen}: {why}"))
+        };
         let is_short = way.roles().any(|m| matches!(m, RuleRole::ShortCircuit { .. }));
         let from_pod = || remark("the client is a pod, so the reply comes back through this node");
         match self.frontend {

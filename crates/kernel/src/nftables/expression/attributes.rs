@@ -3,9 +3,9 @@
 use nftnl::nftnl_sys as sys;
 use rulegen_ruleset::nftables::Register;
 
-use crate::nftables::raw::Part;
+use crate::nftables::raw::Borrowed;
 
-pub(super) type Raw<'a> = Part<'a, sys::nftnl_expr>;
+pub(super) type Raw<'a> = Borrowed<'a, sys::nftnl_expr>;
 
 /// Checks that an expression has only these attributes.
 pub(super) fn has_only(raw: &Raw<'_>, attributes: &[u32]) -> Option<()> {

@@ -12,14 +12,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nftnl::nftnl_sys::libc;
-use rulegen_ruleset::firewall::{Action, BaseChain, ChainKind, Chains, Hook};
+use rulegen_ruleset::firewall::{
+    Action, FilterChains, FirewallBaseChain, FirewallChainKind, NetfilterHook,
+};
 use rulegen_ruleset::nftables::TableFamily;
 
 use super::nat_base_chains::{dump, each_rule, family, inside};
 use super::nftrace::family_of_number;
 use super::read::Interrupted;
-use super::socket::Socket;
-use super::{ATTEMPTS, Error, NfTables, attribute};
+use super::socket::NfTablesSocket;
+use super::{ATTEMPTS, DataplaneError, NfTables, attribute};
 use sets::Sets;
 
 impl NfTables {
@@ -27,11 +29,11 @@ impl NfTables {
     /// table. Ordered by family and table. Tables of family arp are left out.
     ///
     /// # Errors
-    /// [`Error::Unreachable`], or [`Error::Busy`].
+    /// [`DataplaneError::Unreachable`], or [`DataplaneError::Busy`].
     pub fn firewall_chains(
         &mut self,
         is_wanted: impl Fn(TableFamily, &str) -> bool,
-    ) -> Result<Vec<(TableFamily, BaseChain)>, Error> {
+    ) -> Result<Vec<(TableFamily, FirewallBaseChain)>, DataplaneError> {
         for _ in 0..ATTEMPTS {
             match read(&mut self.socket, &is_wanted) {
                 Ok(chains) => return Ok(chains),
@@ -39,15 +41,15 @@ impl NfTables {
                 Err(Interrupted::Changed) => {}
             }
         }
-        Err(Error::Busy { attempts: ATTEMPTS })
+        Err(DataplaneError::Busy { attempts: ATTEMPTS })
     }
 }
 
 fn read(
-    socket: &mut Socket,
+    socket: &mut NfTablesSocket,
     is_wanted: impl Fn(TableFamily, &str) -> bool,
-) -> Result<Vec<(TableFamily, BaseChain)>, Interrupted> {
-    let mut tables: BTreeMap<(u8, String), Vec<BaseChain>> = BTreeMap::new();
+) -> Result<Vec<(TableFamily, FirewallBaseChain)>, Interrupted> {
+    let mut tables: BTreeMap<(u8, String), Vec<FirewallBaseChain>> = BTreeMap::new();
     dump(socket, libc::NFT_MSG_GETCHAIN, 0, None, |message| {
         if let Some((number, table, base)) = base_chain(message) {
             tables.entry((number, table)).or_default().push(base);
@@ -62,7 +64,7 @@ fn read(
             let table = format!("{} {table}", of.word());
             let sees_all =
                 base.sees_all && !matches!(of, TableFamily::Bridge | TableFamily::Netdev);
-            let base = BaseChain { table, chains: Some(chains.clone()), sees_all, ..base };
+            let base = FirewallBaseChain { table, chains: Some(chains.clone()), sees_all, ..base };
             found.push((of, base));
         }
     }
@@ -70,7 +72,7 @@ fn read(
 }
 
 /// The number of the family, the table, and the chain without its rules.
-fn base_chain(message: &[u8]) -> Option<(u8, String, BaseChain)> {
+fn base_chain(message: &[u8]) -> Option<(u8, String, FirewallBaseChain)> {
     // NFTA_CHAIN_* and NFTA_HOOK_*, NF_DROP.
     const TABLE: u16 = 1;
     const NAME: u16 = 3;
@@ -88,38 +90,38 @@ fn base_chain(message: &[u8]) -> Option<(u8, String, BaseChain)> {
     };
     let hook = hook(family_of_number(number)?, number_of(NUMBER)?)?;
     let is_nat = attribute::text(message, TYPE)? == "nat";
-    let base = BaseChain {
+    let base = FirewallBaseChain {
         table: String::new(),
         chain: attribute::text(message, NAME)?.into(),
         hook,
-        kind: if is_nat { ChainKind::Nat } else { ChainKind::Filter },
+        kind: if is_nat { FirewallChainKind::Nat } else { FirewallChainKind::Filter },
         priority: number_of(PRIORITY)?.cast_signed(),
         drops_rest: attribute::be32(message, POLICY) == Some(DROP),
-        sees_all: !matches!(hook, Hook::Ingress | Hook::Egress),
+        sees_all: !matches!(hook, NetfilterHook::Ingress | NetfilterHook::Egress),
         chains: None,
     };
     Some((number, attribute::text(message, TABLE)?, base))
 }
 
 /// NF_INET_*, NF_BR_* and NF_NETDEV_* of linux/netfilter*.h.
-fn hook(family: TableFamily, number: u32) -> Option<Hook> {
-    const OF_IP: [Hook; 6] = [
-        Hook::Prerouting,
-        Hook::Input,
-        Hook::Forward,
-        Hook::Output,
-        Hook::Postrouting,
-        Hook::Ingress,
+fn hook(family: TableFamily, number: u32) -> Option<NetfilterHook> {
+    const OF_IP: [NetfilterHook; 6] = [
+        NetfilterHook::Prerouting,
+        NetfilterHook::Input,
+        NetfilterHook::Forward,
+        NetfilterHook::Output,
+        NetfilterHook::Postrouting,
+        NetfilterHook::Ingress,
     ];
-    let hooks: &[Hook] = match family {
-        TableFamily::Netdev => &[Hook::Ingress, Hook::Egress],
+    let hooks: &[NetfilterHook] = match family {
+        TableFamily::Netdev => &[NetfilterHook::Ingress, NetfilterHook::Egress],
         _ => &OF_IP,
     };
     hooks.get(usize::try_from(number).ok()?).copied()
 }
 
 /// All chains of a table. Chains without rules are missing.
-fn chains(socket: &mut Socket, of: u8, table: &str) -> Result<Chains, Interrupted> {
+fn chains(socket: &mut NfTablesSocket, of: u8, table: &str) -> Result<FilterChains, Interrupted> {
     let mut decoded: BTreeMap<Arc<str>, Vec<rule::Decoded>> = BTreeMap::new();
     each_rule(socket, of, table, |chain, expressions| {
         decoded.entry(chain.into()).or_default().push(rule::decode(expressions));
@@ -129,13 +131,13 @@ fn chains(socket: &mut Socket, of: u8, table: &str) -> Result<Chains, Interrupte
     let chains = decoded.into_iter().map(|(name, rules)| {
         (name, rules.into_iter().flat_map(|rule| rule.with_sets(&sets)).collect())
     });
-    let mut chains: Chains = chains.collect();
+    let mut chains: FilterChains = chains.collect();
     add_empty_chains(&mut chains);
     Ok(chains)
 }
 
 /// Adds the chains that rules lead to and that have no rules themselves.
-fn add_empty_chains(chains: &mut Chains) {
+fn add_empty_chains(chains: &mut FilterChains) {
     let targets = chains.values().flatten().filter_map(|rule| match &rule.action {
         Action::Jump(to) | Action::Goto(to) => Some(to.clone()),
         _ => None,

@@ -5,9 +5,11 @@ use std::ffi::CString;
 use std::sync::Arc;
 
 use nix::net::if_::if_indextoname;
-use rulegen_ruleset::firewall::{Action, Condition, Field, FilterRule, target_of_extension};
+use rulegen_ruleset::firewall::{
+    Action, FilterCondition, FilterRule, PacketField, target_of_extension,
+};
 
-use super::sets::{Element, Sets, ranges};
+use super::sets::{KeyRange, Sets, ranges};
 use super::value::{left_aligned, verdict};
 use crate::nftables::attribute;
 use crate::nftables::nat_base_chains::inside;
@@ -37,7 +39,7 @@ pub(super) struct Lookup {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Loaded {
     Field {
-        field: Field,
+        field: PacketField,
         /// Length in bytes.
         length: usize,
         mask: u128,
@@ -49,7 +51,7 @@ enum Loaded {
         is_input: bool,
     },
     /// RTN_* of an address.
-    AddressType(Field),
+    AddressType(PacketField),
     Unknown,
 }
 
@@ -100,12 +102,12 @@ impl Decoded {
 
 impl Loaded {
     /// The condition that the loaded value is one of these elements.
-    fn is_in(self, elements: &[Element], negated: bool) -> Option<Condition> {
+    fn is_in(self, elements: &[KeyRange], negated: bool) -> Option<FilterCondition> {
         match self {
             Loaded::Field { field, length, mask, is_host_order: false } => {
                 let mask = mask | after(length);
                 let ranges = ranges(elements);
-                Some(Condition::Is { field, mask, ranges, negated })
+                Some(FilterCondition::Is { field, mask, ranges, negated })
             }
             // Flags and marks are compared with single values.
             Loaded::Field { field, length: 4, mask, is_host_order: true } => {
@@ -116,7 +118,7 @@ impl Loaded {
                     values.push((value, value));
                 }
                 values.sort_unstable();
-                Some(Condition::Is { field, mask, ranges: values.into(), negated })
+                Some(FilterCondition::Is { field, mask, ranges: values.into(), negated })
             }
             _ => None,
         }
@@ -182,13 +184,13 @@ impl Decoder {
         }
     }
 
-    fn condition(&mut self, condition: Condition) {
+    fn condition(&mut self, condition: FilterCondition) {
         // An effect before the condition happens without it, so nothing is certain.
         let condition = match self.has_effect {
             true => {
                 self.decoded.rule.conditions.clear();
                 self.decoded.lookups.clear();
-                Condition::Unknown(condition.to_string().into())
+                FilterCondition::Unknown(condition.to_string().into())
             }
             false => condition,
         };
@@ -196,7 +198,7 @@ impl Decoder {
     }
 
     fn unknown(&mut self, text: String) {
-        self.condition(Condition::Unknown(text.into()));
+        self.condition(FilterCondition::Unknown(text.into()));
     }
 
     /// The first verdict ends the rule.
@@ -234,8 +236,12 @@ impl Decoder {
         }
         let part = number(data, OFFSET).zip(number(data, LENGTH));
         let loaded = match (number(data, BASE), part) {
-            (Some(1), Some((offset, length))) => plain(Field::Network { offset, length }, length),
-            (Some(2), Some((offset, length))) => plain(Field::Transport { offset, length }, length),
+            (Some(1), Some((offset, length))) => {
+                plain(PacketField::Network { offset, length }, length)
+            }
+            (Some(2), Some((offset, length))) => {
+                plain(PacketField::Transport { offset, length }, length)
+            }
             _ => Loaded::Unknown,
         };
         self.load(data, TO, loaded);
@@ -253,14 +259,14 @@ impl Decoder {
             return;
         }
         let loaded = match key {
-            Some(1) => plain(Field::EtherType, 2),
-            Some(3) => in_host_order(Field::Mark),
+            Some(1) => plain(PacketField::EtherType, 2),
+            Some(3) => in_host_order(PacketField::Mark),
             Some(4) => Loaded::Interface { is_input: true },
             Some(5) => Loaded::Interface { is_input: false },
-            Some(6) => plain(Field::InInterface, 16),
-            Some(7) => plain(Field::OutInterface, 16),
-            Some(15) => plain(Field::Family, 1),
-            Some(16) => plain(Field::Protocol, 1),
+            Some(6) => plain(PacketField::InInterface, 16),
+            Some(7) => plain(PacketField::OutInterface, 16),
+            Some(15) => plain(PacketField::Family, 1),
+            Some(16) => plain(PacketField::Protocol, 1),
             _ => Loaded::Unknown,
         };
         self.load(data, TO, loaded);
@@ -276,8 +282,8 @@ impl Decoder {
             return;
         }
         let loaded = match number(data, KEY) {
-            Some(0) => in_host_order(Field::ConnectionState),
-            Some(2) => in_host_order(Field::ConnectionStatus),
+            Some(0) => in_host_order(PacketField::ConnectionState),
+            Some(2) => in_host_order(PacketField::ConnectionStatus),
             _ => Loaded::Unknown,
         };
         self.load(data, TO, loaded);
@@ -289,8 +295,8 @@ impl Decoder {
         const RESULT: u16 = 2;
         const FLAGS: u16 = 3;
         let loaded = match (number(data, RESULT), number(data, FLAGS)) {
-            (Some(3), Some(1)) => Loaded::AddressType(Field::SourceIsLocal),
-            (Some(3), Some(2)) => Loaded::AddressType(Field::DestinationIsLocal),
+            (Some(3), Some(1)) => Loaded::AddressType(PacketField::SourceIsLocal),
+            (Some(3), Some(2)) => Loaded::AddressType(PacketField::DestinationIsLocal),
             _ => Loaded::Unknown,
         };
         self.load(data, TO, loaded);
@@ -346,14 +352,15 @@ impl Decoder {
                 (Loaded::Field { .. }, 0 | 1) => equal(loaded, value, operation == 1),
                 (Loaded::Interface { is_input }, 0 | 1) => {
                     let index = u32::from_ne_bytes(value.try_into().ok()?);
-                    let field = if is_input { Field::InInterface } else { Field::OutInterface };
+                    let field =
+                        if is_input { PacketField::InInterface } else { PacketField::OutInterface };
                     let name = if_indextoname(index).ok()?;
-                    Some(Condition::is(field, CString::as_bytes(&name), operation == 1))
+                    Some(FilterCondition::is(field, CString::as_bytes(&name), operation == 1))
                 }
                 (Loaded::AddressType(field), 0 | 1) => {
                     const LOCAL: u32 = 2;
                     let kind = u32::from_ne_bytes(value.try_into().ok()?);
-                    (kind == LOCAL).then(|| Condition::is(field, &[1], operation == 1))
+                    (kind == LOCAL).then(|| FilterCondition::is(field, &[1], operation == 1))
                 }
                 (Loaded::Field { field, length, mask, is_host_order: false }, _) => {
                     let value = left_aligned(value);
@@ -365,7 +372,7 @@ impl Decoder {
                         _ => return None,
                     };
                     let (mask, ranges) = (mask | after(length), [(low, high)].into());
-                    Some(Condition::Is { field, mask, ranges, negated: false })
+                    Some(FilterCondition::Is { field, mask, ranges, negated: false })
                 }
                 _ => None,
             }
@@ -389,7 +396,7 @@ impl Decoder {
             ) => {
                 let ranges = [(left_aligned(low), left_aligned(high))].into();
                 let mask = mask | after(length);
-                Condition::Is { field, mask, ranges, negated: operation == 1 }
+                FilterCondition::Is { field, mask, ranges, negated: operation == 1 }
             }
             _ => not_understood(loaded),
         };
@@ -408,7 +415,7 @@ impl Decoder {
         let not = if negated { "!= " } else { "" };
         // Several loaded fields may be one key: the set's key is then longer than the field.
         let loaded = self.loaded(data, FROM);
-        self.condition(Condition::Unknown(format!("{}{not}@{set}", name_of(loaded)).into()));
+        self.condition(FilterCondition::Unknown(format!("{}{not}@{set}", name_of(loaded)).into()));
         if let Some(at) = self.decoded.rule.conditions.len().checked_sub(1) {
             let field = (loaded != Loaded::Unknown && !self.has_effect).then_some(loaded);
             let is_verdict = to == Some(0);
@@ -455,12 +462,12 @@ fn is_counter(data: &[u8]) -> bool {
     number(data, 1) == Some(1)
 }
 
-fn equal(loaded: Loaded, value: &[u8], negated: bool) -> Option<Condition> {
+fn equal(loaded: Loaded, value: &[u8], negated: bool) -> Option<FilterCondition> {
     let Loaded::Field { field, length, mask, is_host_order } = loaded else { return None };
     if is_host_order {
         let value = host_order_to_network(left_aligned(value));
         let ranges = [(value, value)].into();
-        return (length == 4).then_some(Condition::Is { field, mask, ranges, negated });
+        return (length == 4).then_some(FilterCondition::Is { field, mask, ranges, negated });
     }
     // A shorter value is the start of a name, or a prefix.
     let mask = match value.len() < length {
@@ -468,10 +475,10 @@ fn equal(loaded: Loaded, value: &[u8], negated: bool) -> Option<Condition> {
         false => mask | after(length),
     };
     let value = left_aligned(value);
-    Some(Condition::Is { field, mask, ranges: [(value, value)].into(), negated })
+    Some(FilterCondition::Is { field, mask, ranges: [(value, value)].into(), negated })
 }
 
-fn plain(field: Field, length: u32) -> Loaded {
+fn plain(field: PacketField, length: u32) -> Loaded {
     match usize::try_from(length) {
         Ok(length) if length <= 16 => {
             Loaded::Field { field, length, mask: u128::MAX, is_host_order: false }
@@ -480,12 +487,12 @@ fn plain(field: Field, length: u32) -> Loaded {
     }
 }
 
-fn in_host_order(field: Field) -> Loaded {
+fn in_host_order(field: PacketField) -> Loaded {
     Loaded::Field { field, length: 4, mask: u128::MAX, is_host_order: true }
 }
 
-fn not_understood(loaded: Loaded) -> Condition {
-    Condition::Unknown(format!("{}…", name_of(loaded)).into())
+fn not_understood(loaded: Loaded) -> FilterCondition {
+    FilterCondition::Unknown(format!("{}…", name_of(loaded)).into())
 }
 
 fn name_of(loaded: Loaded) -> String {
@@ -697,7 +704,7 @@ mod tests {
     fn firewall_lookup_is_resolved_if_key_is_one_field() {
         let element = |port: u16, action| {
             let key = left_aligned(&port.to_be_bytes());
-            Element { low: key, high: key, action }
+            KeyRange { low: key, high: key, action }
         };
         let sets = Sets::of("ports", 2, vec![element(22, None), element(8080, None)]);
         let rule =
@@ -725,7 +732,7 @@ mod tests {
     fn firewall_connection_state_set_is_in_host_order() {
         let state = |bits: u32, action| {
             let key = left_aligned(&bits.to_ne_bytes());
-            Element { low: key, high: key, action: Some(action) }
+            KeyRange { low: key, high: key, action: Some(action) }
         };
         let map = vec![state(2, Action::Accept), state(8, Action::Drop), state(1, Action::Drop)];
         let sets = Sets::of("states", 4, map);

@@ -10,7 +10,7 @@ use crate::netlink::Dumped;
 use crate::nftables::attribute;
 use crate::nftables::nat_base_chains::{dump, inside};
 use crate::nftables::read::Interrupted;
-use crate::nftables::socket::Socket;
+use crate::nftables::socket::NfTablesSocket;
 
 /// Sets read per table. Each costs a request of about 20 µs; the rest is unknown.
 const MOST_SETS: usize = 4_096;
@@ -19,11 +19,11 @@ const MOST_ELEMENTS: usize = 100_000;
 
 /// The content of sets by name. A set that is missing here is unknown.
 #[derive(Debug, Default)]
-pub(super) struct Sets(BTreeMap<String, (usize, Vec<Element>)>);
+pub(super) struct Sets(BTreeMap<String, (usize, Vec<KeyRange>)>);
 
 /// An element whose key is one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Element {
+pub(super) struct KeyRange {
     /// First key, left-aligned.
     pub(super) low: u128,
     /// Last key.
@@ -42,7 +42,7 @@ impl Sets {
     /// Reads the sets with these names, except those with keys of several fields or with elements
     /// that come and go.
     pub(super) fn read<'a>(
-        socket: &mut Socket,
+        socket: &mut NfTablesSocket,
         of: u8,
         table: &str,
         names: impl Iterator<Item = &'a str>,
@@ -68,19 +68,19 @@ impl Sets {
     }
 
     /// The elements of a set whose keys have this length in bytes.
-    pub(super) fn elements(&self, name: &str, key_length: usize) -> Option<&[Element]> {
+    pub(super) fn elements(&self, name: &str, key_length: usize) -> Option<&[KeyRange]> {
         let (length, elements) = self.0.get(name)?;
         (*length == key_length).then_some(elements)
     }
 
     #[cfg(test)]
-    pub(super) fn of(name: &str, key_length: usize, elements: Vec<Element>) -> Self {
+    pub(super) fn of(name: &str, key_length: usize, elements: Vec<KeyRange>) -> Self {
         Self([(name.to_owned(), (key_length, elements))].into())
     }
 }
 
 /// The keys of elements as ranges.
-pub(super) fn ranges(elements: &[Element]) -> Ranges {
+pub(super) fn ranges(elements: &[KeyRange]) -> Ranges {
     elements.iter().map(|element| (element.low, element.high)).collect()
 }
 
@@ -112,12 +112,12 @@ struct Point {
 
 /// The elements of a set, sorted; `None` if there are more than `room`, or one is not understood.
 fn elements(
-    socket: &mut Socket,
+    socket: &mut NfTablesSocket,
     of: u8,
     (table, name): (&str, &str),
     shape: &Shape,
     room: usize,
-) -> Result<Option<Vec<Element>>, Interrupted> {
+) -> Result<Option<Vec<KeyRange>>, Interrupted> {
     // NFTA_SET_ELEM_LIST_*.
     const TABLE: u16 = 1;
     const SET: u16 = 2;
@@ -164,7 +164,7 @@ fn point(element: &[u8], shape: &Shape) -> Option<Point> {
 
 /// Joins the ends of intervals. A start without an end goes up to the next start, or to the highest
 /// key.
-fn joined(mut points: Vec<Point>, shape: &Shape) -> Vec<Element> {
+fn joined(mut points: Vec<Point>, shape: &Shape) -> Vec<KeyRange> {
     points.sort_by_key(|point| (point.key, !point.is_end));
     let length = u32::try_from(shape.key_length.saturating_mul(8)).unwrap_or(u32::MAX);
     let highest = !u128::MAX.checked_shr(length).unwrap_or(0);
@@ -177,7 +177,7 @@ fn joined(mut points: Vec<Point>, shape: &Shape) -> Vec<Element> {
             (true, Some(next)) => next.saturating_sub(1),
             (true, None) => highest,
         };
-        Element { low: key, high: high.max(key), action }
+        KeyRange { low: key, high: high.max(key), action }
     });
     elements.collect()
 }

@@ -10,15 +10,15 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rulegen_ruleset::nftables::TraceEvent;
 
 use super::event;
-use crate::nftables::Error;
+use crate::nftables::DataplaneError;
 use crate::nftables::batch::message_type;
 use crate::nftables::refusal::unreachable;
-use crate::nftables::socket::Socket;
+use crate::nftables::socket::NfTablesSocket;
 use rulegen_os::signals::StopSignals;
 
 /// A socket that receives trace events.
 pub struct TraceListener {
-    socket: Socket,
+    socket: NfTablesSocket,
 }
 
 /// Result of waiting for trace events.
@@ -42,24 +42,24 @@ impl TraceListener {
     /// Receives all trace events of this network namespace from now on.
     ///
     /// # Errors
-    /// [`Error::Unreachable`].
-    pub fn open() -> Result<Self, Error> {
+    /// [`DataplaneError::Unreachable`].
+    pub fn open() -> Result<Self, DataplaneError> {
         // NFNLGRP_NFTRACE of linux/netfilter/nfnetlink.h.
         const GROUP: u32 = 9;
-        Ok(Self { socket: Socket::of_group(GROUP, ROOM)? })
+        Ok(Self { socket: NfTablesSocket::of_group(GROUP, ROOM)? })
     }
 
     /// Waits for steps or a signal. Also stops if `out` has no reader: otherwise only the next
     /// write to it would notice that, perhaps much later.
     ///
     /// # Errors
-    /// The socket is unusable: see [`Error`].
+    /// The socket is unusable: see [`DataplaneError`].
     pub fn next(
         &mut self,
         patience: Duration,
         signals: &StopSignals,
         out: BorrowedFd<'_>,
-    ) -> Result<Received, Error> {
+    ) -> Result<Received, DataplaneError> {
         let is_read = self.wait(patience, signals, out)?;
         if signals.came() || !is_read {
             return Ok(Received::Stop);
@@ -73,7 +73,7 @@ impl TraceListener {
         match received {
             Ok(true) => Ok(Received::Events(events)),
             Ok(false) => Ok(Received::Timeout),
-            Err(Error::Lost) => Ok(Received::Lost),
+            Err(DataplaneError::Lost) => Ok(Received::Lost),
             Err(error) => Err(error),
         }
     }
@@ -84,7 +84,7 @@ impl TraceListener {
         patience: Duration,
         signals: &StopSignals,
         out: BorrowedFd<'_>,
-    ) -> Result<bool, Error> {
+    ) -> Result<bool, DataplaneError> {
         let mut all = [
             PollFd::new(self.socket.descriptor(), PollFlags::POLLIN),
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),

@@ -10,7 +10,7 @@ use rulegen_ruleset::nftables::{
 use crate::nftables::Dataplane;
 use crate::nftables::batch::Batch;
 use crate::nftables::raw::RawExpression;
-use crate::nftables::{Error, NfTables, expression, rule, table};
+use crate::nftables::{DataplaneError, NfTables, expression, rule, table};
 
 /// Tables with trace rules. They are removed when the value is dropped. If
 /// [`TraceSession::is_owned`], the kernel also removes them when the process exits, even if it is
@@ -37,8 +37,8 @@ impl TraceSession {
     /// [`TraceListener`](super::TraceListener) before to receive their steps.
     ///
     /// # Errors
-    /// See [`Error`]; nothing was written.
-    pub fn arm(filter: &TraceFilter) -> Result<Self, Error> {
+    /// See [`DataplaneError`]; nothing was written.
+    pub fn arm(filter: &TraceFilter) -> Result<Self, DataplaneError> {
         let kernel = NfTables::open()?;
         // The socket's port ID is unique within the network namespace; a process ID inside a
         // container is not.
@@ -47,7 +47,7 @@ impl TraceSession {
         let families = families.filter(|family| !filter.rules(*family).is_empty()).collect();
         let mut armed = Self { kernel, table, families, is_owned: true };
         match armed.write(filter) {
-            Err(Error::Refused(_)) => {
+            Err(DataplaneError::Refused(_)) => {
                 armed.is_owned = false;
                 armed.write(filter)?;
             }
@@ -67,7 +67,7 @@ impl TraceSession {
         self.is_owned
     }
 
-    fn write(&mut self, filter: &TraceFilter) -> Result<(), Error> {
+    fn write(&mut self, filter: &TraceFilter) -> Result<(), DataplaneError> {
         if self.families.is_empty() {
             return Ok(());
         }

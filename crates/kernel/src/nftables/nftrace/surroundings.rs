@@ -8,9 +8,9 @@ use sys::libc;
 
 use super::event::{family_of_number, number_of_family};
 use crate::nftables::chain::RawChain;
-use crate::nftables::raw::{Aligned, Object, Part};
+use crate::nftables::raw::{Aligned, Borrowed, Owned};
 use crate::nftables::rule::RawRule;
-use crate::nftables::{Error, NfTables, expression, userdata};
+use crate::nftables::{DataplaneError, NfTables, expression, userdata};
 
 /// After the netlink header: the family of the table, in the nfnetlink header.
 const FAMILY: usize = 16;
@@ -19,8 +19,8 @@ impl NfTables {
     /// The base chains of all tables. Chains changed during the read may be missing.
     ///
     /// # Errors
-    /// [`Error::Unreachable`], or [`Error::Lost`].
-    pub fn base_chains(&mut self) -> Result<Vec<(ChainId, HookPosition)>, Error> {
+    /// [`DataplaneError::Unreachable`], or [`DataplaneError::Lost`].
+    pub fn base_chains(&mut self) -> Result<Vec<(ChainId, HookPosition)>, DataplaneError> {
         let mut found = Vec::new();
         self.socket.ask(
             libc::NFT_MSG_GETCHAIN,
@@ -29,7 +29,7 @@ impl NfTables {
             |_| {},
             |message| {
                 let family = message.get(FAMILY).and_then(|number| family_of_number(*number));
-                let raw = Aligned::new(message).and_then(|message| Object::parse(&message));
+                let raw = Aligned::new(message).and_then(|message| Owned::parse(&message));
                 let place = family.zip(raw).and_then(|(family, raw)| base(family, &raw));
                 found.extend(place);
             },
@@ -40,8 +40,12 @@ impl NfTables {
     /// The rule of a chain with this handle; `None` if it no longer exists.
     ///
     /// # Errors
-    /// [`Error::Unreachable`], or [`Error::Lost`].
-    pub fn rule(&mut self, of: &ChainId, handle: u64) -> Result<Option<TracedRule>, Error> {
+    /// [`DataplaneError::Unreachable`], or [`DataplaneError::Lost`].
+    pub fn rule(
+        &mut self,
+        of: &ChainId,
+        handle: u64,
+    ) -> Result<Option<TracedRule>, DataplaneError> {
         let number = number_of_family(of.family);
         let named = RawRule::new()
             .u32(sys::NFTNL_RULE_FAMILY, number.into())
@@ -55,7 +59,7 @@ impl NfTables {
             false,
             |header| named.build(header),
             |message| {
-                let raw = Aligned::new(message).and_then(|message| Object::parse(&message));
+                let raw = Aligned::new(message).and_then(|message| Owned::parse(&message));
                 found = raw.map(|raw| rule(of.family, &raw));
             },
         )?;
@@ -129,7 +133,7 @@ struct Unknown {
     rejects: bool,
 }
 
-fn unknown(raw: &Part<'_, sys::nftnl_expr>) -> Unknown {
+fn unknown(raw: &Borrowed<'_, sys::nftnl_expr>) -> Unknown {
     let name = raw.get_text(sys::NFTNL_EXPR_NAME).unwrap_or("expression");
     // Made by iptables-nft for its matches and targets.
     let extension = match name {
