@@ -34,6 +34,20 @@ const KEPT: &[(&str, &[&str])] = &[
     ("serde-saphyr", &["model"]),
 ];
 
+/// Type names that both backends define, each for the same concept.
+const OF_BOTH_BACKENDS: &[&str] = &[
+    "Branch",
+    "Chain",
+    "Interface",
+    "Patch",
+    "Rule",
+    "Step",
+    "Table",
+    "Trace",
+    "Transaction",
+    "Watcher",
+];
+
 #[test]
 fn crates_use_each_other_as_the_drawing_in_architecture_says() {
     let drawn = drawing::arrows(&fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap());
@@ -73,6 +87,28 @@ fn no_two_files_of_a_crate_use_each_other() {
         }
     }
     assert!(circles.is_empty(), "files that use each other:\n{}", circles.join("\n"));
+}
+
+#[test]
+fn type_names_that_are_not_private_are_defined_once() {
+    let mut files: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    for name in crates().into_keys() {
+        for (name, file) in modules::public_types(&root().join("crates").join(name).join("src")) {
+            files.entry(name).or_default().push(file);
+        }
+    }
+    for name in OF_BOTH_BACKENDS {
+        let files = files.remove(*name).unwrap_or_default();
+        assert!(is_one_per_backend(&files), "{name} is not a type of each backend: {files:?}");
+    }
+    files.retain(|_, files| files.len() > 1);
+    assert!(files.is_empty(), "type names with several definitions: {files:#?}");
+}
+
+fn is_one_per_backend(files: &[PathBuf]) -> bool {
+    let is_of = |file: &PathBuf, backend: &str| file.iter().any(|folder| folder == backend);
+    let number = |backend| files.iter().filter(|file| is_of(file, backend)).count();
+    files.len() == 2 && number("iptables") == 1 && number("nftables") == 1
 }
 
 #[test]

@@ -45,6 +45,8 @@ enum Name {
 struct Module {
     file: PathBuf,
     names: BTreeMap<String, Vec<Name>>,
+    /// The types and traits that it defines and that other modules can use.
+    public_types: Vec<String>,
     globs: Vec<Vec<String>>,
     /// The paths that its code and its private imports name.
     uses: Vec<Vec<String>>,
@@ -138,13 +140,18 @@ fn reached<'a>(arrows: &'a Arrows, file: &'a PathBuf) -> BTreeMap<&'a PathBuf, &
     before
 }
 
+/// The types and traits that a crate in the folder `source` defines, except private ones, with their
+/// files.
+pub(crate) fn public_types(source: &Path) -> Vec<(String, PathBuf)> {
+    let files = modules(source).into_values().flat_map(|module| {
+        let with_file = move |name| (name, module.file.clone());
+        module.public_types.into_iter().map(with_file)
+    });
+    files.collect()
+}
+
 fn arrows(source: &Path) -> Arrows {
-    let root = ["lib.rs", "main.rs"].map(|name| source.join(name)).into_iter().find(|f| f.exists());
-    let root = root.expect("a crate has a lib.rs or main.rs");
-    let mut modules = BTreeMap::new();
-    let items = parse(&root);
-    read_module(&mut modules, &[], &root, source, &items);
-    let whole = Crate { modules, under_way: RefCell::default() };
+    let whole = Crate { modules: modules(source), under_way: RefCell::default() };
     let mut arrows = Arrows::new();
     for (path, module) in &whole.modules {
         for used in &module.uses {
@@ -157,6 +164,16 @@ fn arrows(source: &Path) -> Arrows {
         }
     }
     arrows
+}
+
+/// The modules of a crate by their paths.
+fn modules(source: &Path) -> BTreeMap<Vec<String>, Module> {
+    let root = ["lib.rs", "main.rs"].map(|name| source.join(name)).into_iter().find(|f| f.exists());
+    let root = root.expect("a crate has a lib.rs or main.rs");
+    let mut modules = BTreeMap::new();
+    let items = parse(&root);
+    read_module(&mut modules, &[], &root, source, &items);
+    modules
 }
 
 fn parse(file: &Path) -> Vec<Item> {
@@ -199,6 +216,7 @@ fn read_module(
                 if let Some(name) = defined(other) {
                     module.names.entry(name).or_default().push(Name::Item);
                 }
+                module.public_types.extend(public_type(other));
                 Reader { module: &mut module }.visit_item(other);
             }
         }
@@ -262,6 +280,20 @@ fn defined(item: &Item) -> Option<String> {
         Item::Union(item) => item.ident.to_string(),
         _ => return None,
     })
+}
+
+/// The name of a type or trait that is not private.
+fn public_type(item: &Item) -> Option<String> {
+    let (visibility, name) = match item {
+        Item::Enum(item) => (&item.vis, &item.ident),
+        Item::Struct(item) => (&item.vis, &item.ident),
+        Item::Trait(item) => (&item.vis, &item.ident),
+        Item::TraitAlias(item) => (&item.vis, &item.ident),
+        Item::Type(item) => (&item.vis, &item.ident),
+        Item::Union(item) => (&item.vis, &item.ident),
+        _ => return None,
+    };
+    (!matches!(visibility, Visibility::Inherited)).then(|| name.to_string())
 }
 
 fn attributes(item: &Item) -> &[Attribute] {

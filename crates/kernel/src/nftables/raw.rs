@@ -18,7 +18,7 @@ use sys::libc::nlmsghdr;
 /// # Safety
 /// The functions must belong to this type: `set` copies `length` bytes; `get` returns null or a
 /// pointer that is valid until the object changes, with its length.
-pub(super) unsafe trait Kind {
+pub(super) unsafe trait NftnlObject {
     unsafe fn free(raw: NonNull<Self>);
     unsafe fn set(raw: NonNull<Self>, attribute: u16, data: *const c_void, length: u32);
     unsafe fn get(raw: NonNull<Self>, attribute: u16, length: &mut u32) -> *const c_void;
@@ -28,20 +28,20 @@ pub(super) unsafe trait Kind {
 /// A type with a netlink message of its own.
 ///
 /// # Safety
-/// As [`Kind`]; `build` writes at most the longest message, and `parse` reads one message.
-pub(super) unsafe trait Message: Kind {
+/// As [`NftnlObject`]; `build` writes at most the longest message, and `parse` reads one message.
+pub(super) unsafe trait Message: NftnlObject {
     unsafe fn alloc() -> *mut Self;
     unsafe fn build(header: *mut nlmsghdr, raw: NonNull<Self>);
     unsafe fn parse(header: *const nlmsghdr, raw: NonNull<Self>) -> c_int;
 }
 
 /// An owned object.
-pub(super) struct Owned<T: Kind>(NonNull<T>);
+pub(super) struct Owned<T: NftnlObject>(NonNull<T>);
 
 /// A borrowed object that is part of another.
-pub(super) struct Borrowed<'a, T: Kind>(NonNull<T>, PhantomData<&'a T>);
+pub(super) struct Borrowed<'a, T: NftnlObject>(NonNull<T>, PhantomData<&'a T>);
 
-impl<T: Kind> Drop for Owned<T> {
+impl<T: NftnlObject> Drop for Owned<T> {
     fn drop(&mut self) {
         // SAFETY: owned, allocated by `alloc` of its kind, and freed nowhere else.
         unsafe { T::free(self.0) }
@@ -70,7 +70,7 @@ impl<T: Message> Owned<T> {
     }
 }
 
-impl<T: Kind> Owned<T> {
+impl<T: NftnlObject> Owned<T> {
     pub(super) fn u8(self, attribute: u32, value: u8) -> Self {
         self.bytes(attribute, &[value])
     }
@@ -106,7 +106,7 @@ impl<T: Kind> Owned<T> {
     }
 }
 
-impl<'a, T: Kind> Borrowed<'a, T> {
+impl<'a, T: NftnlObject> Borrowed<'a, T> {
     pub(super) fn get_u32(&self, attribute: u32) -> Option<u32> {
         self.get(attribute)?.try_into().ok().map(u32::from_ne_bytes)
     }
@@ -245,11 +245,11 @@ impl<'a> Aligned<'a> {
     }
 }
 
-/// Implements [`Kind`] with the functions of a libnftnl type.
+/// Implements [`NftnlObject`] with the functions of a libnftnl type.
 macro_rules! kind {
     ($kind:ident, $free:ident, $set:ident, $get:ident, $is_set:ident) => {
         // SAFETY: the functions belong to this type.
-        unsafe impl Kind for sys::$kind {
+        unsafe impl NftnlObject for sys::$kind {
             unsafe fn free(raw: NonNull<Self>) {
                 // SAFETY: the caller's guarantee is the function's requirement.
                 unsafe { sys::$free(raw.as_ptr()) }

@@ -12,7 +12,7 @@ use super::table::{BaseChain, Chain, Hook, Table};
 use super::value::Value;
 use super::{Name, hash};
 use crate::Probability;
-use crate::packet::{Origin, Packet, PacketVerdict as Outcome};
+use crate::packet::{Origin, Packet, PacketVerdict};
 
 /// A rule that acted on a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub struct Branch<'a> {
     /// Rules that acted, in order.
     pub path: Vec<Step<'a>>,
     /// Final verdict.
-    pub verdict: Outcome,
+    pub verdict: PacketVerdict,
 }
 
 /// All possible paths of a packet.
@@ -56,8 +56,8 @@ pub struct Trace<'a> {
 
 impl Trace<'_> {
     /// The probability of each verdict, ordered.
-    pub fn verdicts(&self) -> Vec<(Outcome, Probability)> {
-        let mut verdicts: Vec<(Outcome, Probability)> = Vec::new();
+    pub fn verdicts(&self) -> Vec<(PacketVerdict, Probability)> {
+        let mut verdicts: Vec<(PacketVerdict, Probability)> = Vec::new();
         for branch in &self.branches {
             match verdicts.iter_mut().find(|(other, _)| *other == branch.verdict) {
                 Some((_, sum)) => *sum = sum.or(branch.probability),
@@ -214,8 +214,8 @@ impl<'a> Tracer<'a, '_> {
             {
                 match exit {
                     Exit::Fallen | Exit::Accepted => on.push(state),
-                    Exit::Rejected => branches.push(ended(state, Outcome::Rejected)),
-                    Exit::Dropped => branches.push(ended(state, Outcome::Dropped)),
+                    Exit::Rejected => branches.push(ended(state, PacketVerdict::Rejected)),
+                    Exit::Dropped => branches.push(ended(state, PacketVerdict::Dropped)),
                 }
             }
             states = on;
@@ -484,12 +484,12 @@ impl<'a> Tracer<'a, '_> {
     }
 }
 
-fn ended(state: State<'_>, verdict: Outcome) -> Branch<'_> {
+fn ended(state: State<'_>, verdict: PacketVerdict) -> Branch<'_> {
     Branch { probability: state.probability, path: state.path, verdict }
 }
 
-fn delivered(state: &State<'_>) -> Outcome {
-    Outcome::Delivered {
+fn delivered(state: &State<'_>) -> PacketVerdict {
+    PacketVerdict::Delivered {
         destination: state.destination,
         translated: state.translated,
         masqueraded: state.masqueraded,
