@@ -25,7 +25,7 @@ impl Watcher {
     /// other programs have chains in the same tables.
     ///
     /// # Errors
-    /// [`IptablesError::Unreachable`].
+    /// [`DataplaneError::Unreachable`].
     pub fn open(variant: Variant, concerns: fn(&str) -> bool) -> Result<Self, DataplaneError> {
         let tables = [IpFamily::Ipv4, IpFamily::Ipv6]
             .into_iter()
@@ -44,7 +44,7 @@ impl Watcher {
     /// Waits for the next events; returns [`Event::Lost`] once a second for iptables-legacy.
     ///
     /// # Errors
-    /// See [`IptablesError`].
+    /// See [`DataplaneError`].
     pub fn next(&mut self, patience: Duration) -> Result<Vec<Event>, DataplaneError> {
         if let Some(events) = &mut self.events {
             return events.next(Some(patience));
