@@ -7,7 +7,7 @@ use rulegen_model::{Kind, NodeObject, Object, Objects, SliceEndpoint, read_objec
 use rulegen_net::ServiceRef;
 use serde_json::{Map, Value};
 
-use crate::file::{Change, EndpointSet, Patch};
+use crate::file::{ClusterChange, EndpointSet, ServicePatch};
 use crate::flexible::TextOr;
 use crate::nearest::nearest;
 use crate::problem::FileProblem;
@@ -101,15 +101,15 @@ fn nodes_in<'a>(objects: &'a Objects, wanted: &str) -> Result<BTreeSet<&'a str>,
 
 /// Applies a change. `field` is its path in the case.
 pub(crate) fn apply(
-    change: &Change,
+    change: &ClusterChange,
     field: &str,
     objects: &mut Objects,
 ) -> Result<(), FileProblem> {
     let (name, done) = match change {
-        Change::EndpointNotReady(of) => ("endpointNotReady", not_ready(of, objects)),
-        Change::NodeGone(node) => ("nodeGone", node_gone(node, objects)),
-        Change::ZoneGone(zone) => ("zoneGone", zone_gone(zone, objects)),
-        Change::Patch(patch) => ("patch", patched(patch, objects)),
+        ClusterChange::EndpointNotReady(of) => ("endpointNotReady", not_ready(of, objects)),
+        ClusterChange::NodeGone(node) => ("nodeGone", node_gone(node, objects)),
+        ClusterChange::ZoneGone(zone) => ("zoneGone", zone_gone(zone, objects)),
+        ClusterChange::Patch(patch) => ("patch", patched(patch, objects)),
     };
     done.map_err(|message| FileProblem::of(format!("{field}.{name}"), message))
 }
@@ -172,7 +172,7 @@ fn remove_nodes(nodes: &BTreeSet<&str>, objects: &mut Objects) {
     }
 }
 
-fn patched(patch: &Patch, objects: &mut Objects) -> Result<(), String> {
+fn patched(patch: &ServicePatch, objects: &mut Objects) -> Result<(), String> {
     let wanted: ServiceRef =
         patch.service.parse().map_err(|_| format!("{:?} is not NAMESPACE/NAME", patch.service))?;
     let mut services = objects.services.iter_mut().map(|service| &mut service.object);

@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use crate::change::EndpointMatcher;
 use crate::file::{
-    Chance, EndpointSet, Expectation, ExpectedChance, ExpectedChances, ExpectedEndpoints,
-    ExpectedOutcome,
+    EndpointSet, Expectation, ExpectedChance, ExpectedChances, ExpectedEndpoints, ExpectedOutcome,
+    ProbabilityValue,
 };
 use crate::flexible::{ListOr, TextOr};
 use crate::node_rules::NodeRules;
@@ -34,7 +34,7 @@ pub struct Mismatch {
 const RESOLUTION: f64 = 1e-6;
 
 /// An expectation whose names were found in the input.
-pub(crate) struct Checks {
+pub(crate) struct ExpectationChecks {
     outcome: Option<ExpectedOutcome>,
     endpoints: Option<Endpoints>,
     chances: Option<Chances>,
@@ -65,7 +65,7 @@ enum Source {
     Address(IpAddr),
 }
 
-impl Checks {
+impl ExpectationChecks {
     /// Finds the names in the input as it was before changes: the endpoints of a lost zone have names.
     pub(crate) fn of(expect: &Expectation, objects: &Objects) -> Result<Self, FileProblem> {
         if *expect == Expectation::default() {
@@ -167,8 +167,8 @@ fn chances(
     let one = |(n, of): (usize, &ExpectedChance)| {
         let field = |name| format!("expect.chances[{n}].{name}");
         let text = match &of.chance {
-            Chance::Number(number) => number.to_string(),
-            Chance::Fraction(text) => text.clone(),
+            ProbabilityValue::Number(number) => number.to_string(),
+            ProbabilityValue::Fraction(text) => text.clone(),
         };
         let value = fraction(&text).ok_or_else(|| {
             let message =

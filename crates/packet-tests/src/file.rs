@@ -76,10 +76,10 @@ pub struct Case {
     /// The IP family. Without it, that of the addresses in the case, else the first in which the
     /// Service has a cluster IP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ip_family: Option<Family>,
+    pub ip_family: Option<FamilyName>,
     /// Changes of the input before the packet is sent: one, or a list in order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub when: Option<ListOr<Change, Change>>,
+    pub when: Option<ListOr<ClusterChange, ClusterChange>>,
     /// The sender: `outside` for a client outside the cluster, an IP address, NAMESPACE/NAME of a
     /// pod, or an object.
     pub from: TextOr<SenderFields>,
@@ -92,7 +92,7 @@ pub struct Case {
 
 /// An IP family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Family {
+pub enum FamilyName {
     /// IPv4.
     #[serde(rename = "IPv4")]
     Ipv4,
@@ -153,7 +153,7 @@ pub enum Transport {
 /// A change of the input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub enum Change {
+pub enum ClusterChange {
     /// Endpoints are not ready: an IP address, IP:PORT or NAMESPACE/NAME of a pod, or all of a node
     /// or zone.
     EndpointNotReady(TextOr<EndpointSet>),
@@ -162,14 +162,14 @@ pub enum Change {
     /// A zone is gone, with its nodes, pods and endpoints. Zones are labels of Nodes.
     ZoneGone(String),
     /// A Service is edited.
-    Patch(Patch),
+    Patch(ServicePatch),
 }
 
 /// An edit of a Service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(deny_unknown_fields)]
-pub struct Patch {
+pub struct ServicePatch {
     /// NAMESPACE/NAME of the Service.
     pub service: String,
     /// A JSON merge patch (RFC 7396), as for `kubectl patch --type=merge`.
@@ -255,7 +255,7 @@ pub struct ExpectedChance {
     /// The endpoint. For several endpoints, the sum of their probabilities counts.
     pub endpoint: TextOr<EndpointSet>,
     /// The probability: a fraction such as `1/3`, or a number such as `0.25`.
-    pub chance: Chance,
+    pub chance: ProbabilityValue,
     /// The largest difference. Without it, the resolution of the kernel's random numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within: Option<f64>,
@@ -264,7 +264,7 @@ pub struct ExpectedChance {
 /// A probability as people write it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
-pub enum Chance {
+pub enum ProbabilityValue {
     /// From 0 to 1.
     Number(f64),
     /// A fraction: `1/3`, or `1 in 3`.

@@ -7,13 +7,13 @@ use rulegen_inspect::explain::{Explanation, Outcome};
 use rulegen_model::{ServicePort, SliceEndpoint};
 use rulegen_net::{Frontend, FrontendKind, IpFamily, Protocol};
 
-use crate::check::Checks;
+use crate::check::ExpectationChecks;
 use crate::file::{
-    Case, Expectation, ExpectedChances, ExpectedOutcome, Family, InputFiles, Modes, ReceiverFields,
-    SenderFields, TestFile, Transport,
+    Case, Expectation, ExpectedChances, ExpectedOutcome, FamilyName, InputFiles, Modes,
+    ReceiverFields, SenderFields, TestFile, Transport,
 };
 use crate::flexible::{ListOr, TextOr};
-use crate::inputs::Inputs;
+use crate::inputs::CaseInputs;
 use crate::node_rules::NodeRules;
 use crate::packet::{OUTSIDE, packets};
 use crate::problem::FileProblem;
@@ -23,7 +23,7 @@ use crate::problem::FileProblem;
 ///
 /// # Errors
 /// The node is not known.
-pub fn generate(inputs: &Inputs, files: InputFiles) -> Result<TestFile, FileProblem> {
+pub fn generate(inputs: &CaseInputs, files: InputFiles) -> Result<TestFile, FileProblem> {
     let node = inputs.node(None, &files)?;
     let compiled = [ProxyMode::Iptables, ProxyMode::Nftables]
         .map(|mode| NodeRules::new(&inputs.objects, &inputs.config, mode, &node));
@@ -33,7 +33,7 @@ pub fn generate(inputs: &Inputs, files: InputFiles) -> Result<TestFile, FileProb
 }
 
 struct Generator<'a> {
-    inputs: &'a Inputs,
+    inputs: &'a CaseInputs,
     compiled: &'a [NodeRules; 2],
 }
 
@@ -104,7 +104,7 @@ impl Generator<'_> {
             ),
             mode: None,
             node: None,
-            ip_family: (family == IpFamily::Ipv6).then_some(Family::Ipv6),
+            ip_family: (family == IpFamily::Ipv6).then_some(FamilyName::Ipv6),
             when: None,
             from,
             to: self.to(port, frontend, kind),
@@ -168,7 +168,7 @@ impl Generator<'_> {
         let expect = observed(explanations.first()?)?;
         // The optional parts hold if they hold for the packet.
         let holds = |expect: &Expectation| {
-            Checks::of(expect, objects).is_ok_and(|checks| {
+            ExpectationChecks::of(expect, objects).is_ok_and(|checks| {
                 explanations.iter().all(|of| checks.mismatches(of, node_rules).is_empty())
             })
         };

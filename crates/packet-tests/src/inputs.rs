@@ -7,14 +7,14 @@ use crate::problem::FileProblem;
 
 /// The inputs of a test file, read.
 #[derive(Debug, Clone)]
-pub struct Inputs {
+pub struct CaseInputs {
     /// The objects, with details (`Objects::with_details`) if cases may name pods.
     pub objects: Objects,
     /// The configuration. Its mode is not used.
     pub config: ProxyConfig,
 }
 
-impl Inputs {
+impl CaseInputs {
     /// The name of the node whose rules are tested: that of the case, else of the file, else of the
     /// configuration, else of the only Node.
     pub(crate) fn node(

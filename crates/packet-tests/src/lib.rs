@@ -27,13 +27,13 @@ mod tests;
 
 pub use check::Mismatch;
 pub use file::{
-    Case, Chance, Change, EndpointSet, Expectation, ExpectedChance, ExpectedChances,
-    ExpectedEndpoints, ExpectedOutcome, Family, InputFiles, Modes, Patch, ReceiverFields,
-    SenderFields, TestFile, Transport,
+    Case, ClusterChange, EndpointSet, Expectation, ExpectedChance, ExpectedChances,
+    ExpectedEndpoints, ExpectedOutcome, FamilyName, InputFiles, Modes, ProbabilityValue,
+    ReceiverFields, SenderFields, ServicePatch, TestFile, Transport,
 };
 pub use flexible::{ListOr, TextOr};
 pub use generate::generate;
-pub use inputs::Inputs;
+pub use inputs::CaseInputs;
 pub use problem::FileProblem;
 pub use read::{read_test_file, schema};
-pub use run::{CaseReport, Failure, Verdict, run};
+pub use run::{CaseReport, CaseVerdict, Failure, run};

@@ -6,7 +6,7 @@ use rulegen_inspect::explain::{Destination, NoPort, resolve, resolve_ip, service
 use rulegen_model::{NodeObject, Objects};
 use rulegen_net::{IpFamily, Protocol, ServicePortName, ServiceRef};
 
-use crate::file::{Case, Family, ReceiverFields, SenderFields, Transport};
+use crate::file::{Case, FamilyName, ReceiverFields, SenderFields, Transport};
 use crate::flexible::TextOr;
 use crate::nearest::{nearest, no_node};
 use crate::node_rules::{NodeRules, TestPacket};
@@ -30,10 +30,10 @@ pub(crate) fn packets(
     }
 }
 
-fn ip_family(family: Family) -> IpFamily {
+fn ip_family(family: FamilyName) -> IpFamily {
     match family {
-        Family::Ipv4 => IpFamily::Ipv4,
-        Family::Ipv6 => IpFamily::Ipv6,
+        FamilyName::Ipv4 => IpFamily::Ipv4,
+        FamilyName::Ipv6 => IpFamily::Ipv6,
     }
 }
 

@@ -8,10 +8,10 @@ use rulegen_inspect::explain::Explanation;
 use rulegen_model::Objects;
 
 use crate::change::apply;
-use crate::check::{Checks, Mismatch};
+use crate::check::{ExpectationChecks, Mismatch};
 use crate::file::{Case, Modes, TestFile};
 use crate::flexible::ListOr;
-use crate::inputs::Inputs;
+use crate::inputs::CaseInputs;
 use crate::node_rules::NodeRules;
 use crate::packet::packets;
 use crate::problem::FileProblem;
@@ -24,12 +24,12 @@ pub struct CaseReport {
     /// The mode.
     pub mode: ProxyMode,
     /// The verdict.
-    pub verdict: Verdict,
+    pub verdict: CaseVerdict,
 }
 
 /// The verdict of a case.
 #[derive(Debug, Clone)]
-pub enum Verdict {
+pub enum CaseVerdict {
     /// All expectations hold.
     Passed,
     /// Some do not, one item per packet.
@@ -48,14 +48,14 @@ pub struct Failure {
 }
 
 /// Runs all cases, each in its modes.
-pub fn run(file: &TestFile, inputs: &Inputs) -> Vec<CaseReport> {
+pub fn run(file: &TestFile, inputs: &CaseInputs) -> Vec<CaseReport> {
     let mut run = Run { file, inputs, compiled: BTreeMap::new() };
     let mut reports = Vec::new();
     for case in &file.cases {
         for mode in modes(case.mode.unwrap_or(file.mode)) {
             let verdict = run.verdict(case, *mode);
             let verdict =
-                verdict.unwrap_or_else(|problem| Verdict::Wrong(problem.in_case(&case.name)));
+                verdict.unwrap_or_else(|problem| CaseVerdict::Wrong(problem.in_case(&case.name)));
             reports.push(CaseReport { name: case.name.clone(), mode: *mode, verdict });
         }
     }
@@ -72,15 +72,15 @@ fn modes(of: Modes) -> &'static [ProxyMode] {
 
 struct Run<'a> {
     file: &'a TestFile,
-    inputs: &'a Inputs,
+    inputs: &'a CaseInputs,
     /// The rules of the unchanged input, by mode and node. Most cases use the same.
     compiled: BTreeMap<(&'static str, String), NodeRules>,
 }
 
 impl Run<'_> {
-    fn verdict(&mut self, case: &Case, mode: ProxyMode) -> Result<Verdict, FileProblem> {
+    fn verdict(&mut self, case: &Case, mode: ProxyMode) -> Result<CaseVerdict, FileProblem> {
         let inputs = self.inputs;
-        let checks = Checks::of(&case.expect, &inputs.objects)?;
+        let checks = ExpectationChecks::of(&case.expect, &inputs.objects)?;
         let node = inputs.node(case.node.as_deref(), &self.file.inputs)?;
         let objects = changed(case, &inputs.objects)?;
         let changed_rules;
@@ -108,7 +108,7 @@ impl Run<'_> {
                 failures.push(Failure { mismatches, explanation });
             }
         }
-        Ok(if failures.is_empty() { Verdict::Passed } else { Verdict::Failed(failures) })
+        Ok(if failures.is_empty() { CaseVerdict::Passed } else { CaseVerdict::Failed(failures) })
     }
 }
 

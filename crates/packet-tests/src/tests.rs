@@ -10,7 +10,8 @@ use rulegen_config::{DetectLocalMode, ProxyConfig};
 use rulegen_model::{Objects, read_manifest, write_yaml};
 
 use crate::{
-    FileProblem, InputFiles, Inputs, TestFile, Verdict, generate, read_test_file, run, schema,
+    CaseInputs, CaseVerdict, FileProblem, InputFiles, TestFile, generate, read_test_file, run,
+    schema,
 };
 
 #[test]
@@ -179,7 +180,7 @@ impl RandomService {
     }
 }
 
-fn inputs(services: &[RandomService], nodes: usize, config: ProxyConfig) -> Inputs {
+fn inputs(services: &[RandomService], nodes: usize, config: ProxyConfig) -> CaseInputs {
     let mut text = String::new();
     for n in 1..=nodes {
         text += &format!(
@@ -191,7 +192,7 @@ fn inputs(services: &[RandomService], nodes: usize, config: ProxyConfig) -> Inpu
     let mut objects = Objects::with_details();
     let problems = read_manifest("random", text.as_bytes(), &mut objects);
     assert!(problems.is_empty(), "{problems:?}\n{text}");
-    Inputs { objects, config }
+    CaseInputs { objects, config }
 }
 
 fn config() -> impl Strategy<Value = ProxyConfig> {
@@ -215,7 +216,7 @@ fn config() -> impl Strategy<Value = ProxyConfig> {
 }
 
 /// Generated tests, written as YAML and read again.
-fn written_and_read(inputs: &Inputs) -> TestFile {
+fn written_and_read(inputs: &CaseInputs) -> TestFile {
     let files = InputFiles { node: Some("node-1".to_owned()), ..InputFiles::default() };
     let made = generate(inputs, files).unwrap();
     let mut text = Vec::new();
@@ -240,7 +241,7 @@ proptest! {
         let reports = run(&tests, &inputs);
         prop_assert!(reports.len() >= services.len());
         for report in reports {
-            let is_passed = matches!(report.verdict, Verdict::Passed);
+            let is_passed = matches!(report.verdict, CaseVerdict::Passed);
             prop_assert!(is_passed, "{report:#?}");
         }
         // Every frontend of each node is tested.
@@ -278,7 +279,7 @@ fn generated_tests_fail_for_a_cluster_without_its_endpoints() {
     let reports = run(&tests, &after);
     assert!(!reports.is_empty());
     assert!(
-        reports.iter().all(|report| matches!(report.verdict, Verdict::Failed(_))),
+        reports.iter().all(|report| matches!(report.verdict, CaseVerdict::Failed(_))),
         "{reports:#?}"
     );
 }

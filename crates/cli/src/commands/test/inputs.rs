@@ -6,7 +6,7 @@ use rulegen::has_errors;
 use rulegen_agent::ConfigFile;
 use rulegen_config::{Overrides, ProxyConfig, ProxyMode};
 use rulegen_model::{Host, IfEmpty, Objects, Problem, Severity};
-use rulegen_packet_tests::{FileProblem, InputFiles, Inputs, TestFile, read_test_file};
+use rulegen_packet_tests::{CaseInputs, FileProblem, InputFiles, TestFile, read_test_file};
 use rulegen_ruleset::nftables::Name;
 use serde_json::{Map, Value};
 
@@ -20,7 +20,7 @@ pub(super) struct LoadedFile {
     pub(super) read: Vec<PathBuf>,
     /// Warnings and notes about the inputs.
     pub(super) warnings: Vec<Problem>,
-    pub(super) tests: Result<(TestFile, Inputs), Vec<FileProblem>>,
+    pub(super) tests: Result<(TestFile, CaseInputs), Vec<FileProblem>>,
 }
 
 pub(super) fn load(path: &Path) -> LoadedFile {
@@ -38,7 +38,7 @@ pub(super) struct InputReader {
 }
 
 impl InputReader {
-    fn load_tests(&mut self, path: &Path) -> Result<(TestFile, Inputs), Vec<FileProblem>> {
+    fn load_tests(&mut self, path: &Path) -> Result<(TestFile, CaseInputs), Vec<FileProblem>> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| vec![problem("", format!("cannot read file: {error}"))])?;
         let tests = read_test_file(&text)?;
@@ -51,7 +51,7 @@ impl InputReader {
         &mut self,
         files: &InputFiles,
         folder: &Path,
-    ) -> Result<Inputs, Vec<FileProblem>> {
+    ) -> Result<CaseInputs, Vec<FileProblem>> {
         let (config, in_config) = self.load_config(files, folder)?;
         let mut objects = Objects::with_details();
         let mut in_manifests = Vec::new();
@@ -71,7 +71,7 @@ impl InputReader {
         let (_, invalid) =
             rulegen_model::snapshot(&objects, &config.snapshot_options(), &Host::default());
         self.warnings.extend(in_config.into_iter().chain(in_manifests).chain(invalid));
-        Ok(Inputs { objects, config })
+        Ok(CaseInputs { objects, config })
     }
 
     fn load_config(

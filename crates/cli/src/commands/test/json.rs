@@ -1,7 +1,7 @@
 //! Verdicts as JSON. The names of fields are stable.
 
 use anyhow::{Context, Result};
-use rulegen_packet_tests::Verdict;
+use rulegen_packet_tests::CaseVerdict;
 use serde_json::{Value, json};
 
 use super::report::{FileReport, summary};
@@ -17,14 +17,14 @@ fn file(report: &FileReport) -> Value {
     let cases = report.cases.iter().map(|case| {
         let mut fields = json!({"name": case.name, "mode": case.mode.word()});
         let more = match &case.verdict {
-            Verdict::Passed => vec![("result", json!("passed"))],
-            Verdict::Failed(failures) => {
+            CaseVerdict::Passed => vec![("result", json!("passed"))],
+            CaseVerdict::Failed(failures) => {
                 let failures = failures
                     .iter()
                     .map(|of| json!({"mismatches": of.mismatches, "explanation": of.explanation}));
                 vec![("result", json!("failed")), ("failures", failures.collect::<Vec<_>>().into())]
             }
-            Verdict::Wrong(problem) => {
+            CaseVerdict::Wrong(problem) => {
                 vec![("result", json!("error")), ("problem", json!(problem))]
             }
         };

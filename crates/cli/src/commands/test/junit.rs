@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use rulegen_packet_tests::{CaseReport, Verdict};
+use rulegen_packet_tests::{CaseReport, CaseVerdict};
 
-use super::report::{FileReport, Summary, details, message, summary};
+use super::report::{FileReport, TestSummary, details, message, summary};
 
 pub(super) fn describe(reports: &[FileReport]) -> String {
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
@@ -34,7 +34,7 @@ fn write_all(out: &mut String, reports: &[FileReport]) -> std::fmt::Result {
     writeln!(out, "</testsuites>")
 }
 
-fn counts(Summary { passed, failed, errors }: &Summary) -> String {
+fn counts(TestSummary { passed, failed, errors }: &TestSummary) -> String {
     format!(" tests=\"{}\" failures=\"{failed}\" errors=\"{errors}\"", passed + failed + errors)
 }
 
@@ -42,9 +42,9 @@ fn write_case(out: &mut String, report: &FileReport, case: &CaseReport) -> std::
     let (name, file) = (escaped(&case.name), escaped(&report.file));
     let open = format!("    <testcase name=\"{name}\" classname=\"{file}.{}\"", case.mode.word());
     let element = match case.verdict {
-        Verdict::Passed => return writeln!(out, "{open}/>"),
-        Verdict::Failed(_) => "failure",
-        Verdict::Wrong(_) => "error",
+        CaseVerdict::Passed => return writeln!(out, "{open}/>"),
+        CaseVerdict::Failed(_) => "failure",
+        CaseVerdict::Wrong(_) => "error",
     };
     writeln!(out, "{open}>")?;
     write_part(out, element, &message(&case.verdict), &details(&case.verdict))?;

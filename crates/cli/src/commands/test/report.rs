@@ -1,6 +1,6 @@
 //! The verdicts of a test file, for all output formats.
 
-use rulegen_packet_tests::{CaseReport, FileProblem, Verdict};
+use rulegen_packet_tests::{CaseReport, CaseVerdict, FileProblem};
 use serde::Serialize;
 
 use crate::commands::explain::text::describe;
@@ -14,22 +14,22 @@ pub(super) struct FileReport {
 }
 
 #[derive(Default, Serialize)]
-pub(super) struct Summary {
+pub(super) struct TestSummary {
     pub(super) passed: usize,
     pub(super) failed: usize,
     /// Wrong files and cases.
     pub(super) errors: usize,
 }
 
-pub(super) fn summary<'a>(reports: impl IntoIterator<Item = &'a FileReport>) -> Summary {
-    let mut summary = Summary::default();
+pub(super) fn summary<'a>(reports: impl IntoIterator<Item = &'a FileReport>) -> TestSummary {
+    let mut summary = TestSummary::default();
     for report in reports {
         summary.errors += usize::from(!report.problems.is_empty());
         for case in &report.cases {
             match case.verdict {
-                Verdict::Passed => summary.passed += 1,
-                Verdict::Failed(_) => summary.failed += 1,
-                Verdict::Wrong(_) => summary.errors += 1,
+                CaseVerdict::Passed => summary.passed += 1,
+                CaseVerdict::Failed(_) => summary.failed += 1,
+                CaseVerdict::Wrong(_) => summary.errors += 1,
             }
         }
     }
@@ -42,15 +42,15 @@ pub(super) fn name(case: &CaseReport) -> String {
 }
 
 /// What does not hold, and why, without colours.
-pub(super) fn details(verdict: &Verdict) -> String {
+pub(super) fn details(verdict: &CaseVerdict) -> String {
     details_with(verdict, Paint::none())
 }
 
-pub(super) fn details_with(verdict: &Verdict, paint: Paint) -> String {
+pub(super) fn details_with(verdict: &CaseVerdict, paint: Paint) -> String {
     let failures = match verdict {
-        Verdict::Passed => return String::new(),
-        Verdict::Wrong(problem) => return format!("{problem}\n"),
-        Verdict::Failed(failures) => failures,
+        CaseVerdict::Passed => return String::new(),
+        CaseVerdict::Wrong(problem) => return format!("{problem}\n"),
+        CaseVerdict::Failed(failures) => failures,
     };
     let one = |failure: &rulegen_packet_tests::Failure| {
         let lines = failure.mismatches.iter().map(|of| {
@@ -62,11 +62,11 @@ pub(super) fn details_with(verdict: &Verdict, paint: Paint) -> String {
 }
 
 /// A short form of what does not hold.
-pub(super) fn message(verdict: &Verdict) -> String {
+pub(super) fn message(verdict: &CaseVerdict) -> String {
     match verdict {
-        Verdict::Passed => String::new(),
-        Verdict::Wrong(problem) => problem.to_string(),
-        Verdict::Failed(failures) => {
+        CaseVerdict::Passed => String::new(),
+        CaseVerdict::Wrong(problem) => problem.to_string(),
+        CaseVerdict::Failed(failures) => {
             let mismatches = failures.iter().flat_map(|failure| &failure.mismatches);
             let one = mismatches
                 .map(|of| format!("{}: expected {}, actual {}", of.field, of.expected, of.actual));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use rulegen_packet_tests::Verdict;
+use rulegen_packet_tests::CaseVerdict;
 
 use super::report::{FileReport, details, name};
 
@@ -10,7 +10,7 @@ pub(super) fn describe(reports: &[FileReport]) -> String {
     let mut points = Vec::new();
     for report in reports {
         for case in &report.cases {
-            let is_ok = matches!(case.verdict, Verdict::Passed);
+            let is_ok = matches!(case.verdict, CaseVerdict::Passed);
             let name = format!("{}: {}", report.file, name(case));
             points.push((is_ok, name, details(&case.verdict)));
         }

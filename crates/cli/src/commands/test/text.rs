@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use rulegen_packet_tests::{CaseReport, Verdict};
+use rulegen_packet_tests::{CaseReport, CaseVerdict};
 
-use super::report::{FileReport, Summary, details_with, name, summary};
+use super::report::{FileReport, TestSummary, details_with, name, summary};
 use crate::paint::Paint;
 use crate::plain::plain;
 
@@ -21,9 +21,9 @@ fn write_all(out: &mut String, reports: &[FileReport], paint: Paint) -> std::fmt
         writeln!(out, "running {} {tests} of {}", report.cases.len(), report.file)?;
         for case in &report.cases {
             let verdict = match case.verdict {
-                Verdict::Passed => paint.comes("ok"),
-                Verdict::Failed(_) => paint.goes("FAILED"),
-                Verdict::Wrong(_) => paint.goes("ERROR"),
+                CaseVerdict::Passed => paint.comes("ok"),
+                CaseVerdict::Failed(_) => paint.goes("FAILED"),
+                CaseVerdict::Wrong(_) => paint.goes("ERROR"),
             };
             writeln!(out, "test {} ... {verdict}", plain(&name(case)))?;
         }
@@ -32,7 +32,7 @@ fn write_all(out: &mut String, reports: &[FileReport], paint: Paint) -> std::fmt
         }
         writeln!(out)?;
     }
-    let is_bad = |case: &&CaseReport| !matches!(case.verdict, Verdict::Passed);
+    let is_bad = |case: &&CaseReport| !matches!(case.verdict, CaseVerdict::Passed);
     let bad = |report: &FileReport| report.cases.iter().any(|case| is_bad(&case));
     if reports.iter().any(bad) {
         writeln!(out, "failures:\n")?;
@@ -44,7 +44,7 @@ fn write_all(out: &mut String, reports: &[FileReport], paint: Paint) -> std::fmt
             writeln!(out, "{}", details_with(&case.verdict, paint))?;
         }
     }
-    let Summary { passed, failed, errors } = summary(reports);
+    let TestSummary { passed, failed, errors } = summary(reports);
     let result = match failed + errors {
         0 => paint.comes("ok"),
         _ => paint.goes("FAILED"),
