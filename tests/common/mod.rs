@@ -12,10 +12,12 @@ pub(crate) fn root() -> PathBuf {
 
 /// Rounds of a long test: a fifth, or all with `RULEGEN_TEST_ROUNDS=full` as in `ci/nightly`.
 pub(crate) fn rounds(full: usize) -> usize {
-    match std::env::var("RULEGEN_TEST_ROUNDS").as_deref() {
-        Ok("full") => full,
-        _ => full / 5,
-    }
+    if has_all_rounds() { full } else { full / 5 }
+}
+
+/// Whether long tests run all their rounds, as in ci/nightly.
+pub(crate) fn has_all_rounds() -> bool {
+    std::env::var("RULEGEN_TEST_ROUNDS").as_deref() == Ok("full")
 }
 
 /// Runs the program in a folder.

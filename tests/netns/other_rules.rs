@@ -5,7 +5,10 @@ use std::fmt::Write;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
+use serde_json::Value;
+
 use crate::namespace::Namespace;
+use crate::topology::POD_IPS;
 
 /// What surrounds the rules of Services on a node.
 #[derive(Debug, Clone)]
@@ -15,6 +18,8 @@ pub(crate) struct OtherRules {
     /// Services that are excluded from connection tracking.
     untracked: Vec<Untracked>,
     host: HostFault,
+    /// The hairpin mode of the bridge port of a pod that is an endpoint in place of another.
+    hairpin: Option<bool>,
 }
 
 /// A base chain with rules, and a chain that they may jump to.
@@ -135,9 +140,16 @@ pub(crate) fn other_rules() -> impl Strategy<Value = OtherRules> {
         1 => Just(HostFault::ReversePath),
         1 => Just(HostFault::ForwardingOff),
     ];
-    (nftables, iptables, untracked, host).prop_map(|(nftables, iptables, untracked, host)| {
-        OtherRules { nftables, iptables, untracked, host }
-    })
+    let hairpin = prop::option::of(any::<bool>());
+    (nftables, iptables, untracked, host, hairpin).prop_map(
+        |(nftables, iptables, untracked, host, hairpin)| OtherRules {
+            nftables,
+            iptables,
+            untracked,
+            host,
+            hairpin,
+        },
+    )
 }
 
 fn nft_chain() -> impl Strategy<Value = NftChain> {
@@ -211,6 +223,24 @@ fn untracked() -> impl Strategy<Value = Untracked> {
 }
 
 impl OtherRules {
+    /// The objects with the endpoint behind the bridge port, if it is chosen.
+    pub(crate) fn with_bridged_endpoint(&self, objects: Vec<Value>) -> Vec<Value> {
+        if !self.has_bridged_endpoint() {
+            return objects;
+        }
+        let replaced = POD_IPS[1]
+            .into_iter()
+            .zip(POD_IPS[2])
+            .fold(Value::from(objects).to_string(), |text, (from, to)| {
+                text.replace(&format!("\"{from}\""), &format!("\"{to}\""))
+            });
+        serde_json::from_str(&replaced).unwrap()
+    }
+
+    pub(crate) fn has_bridged_endpoint(&self) -> bool {
+        self.hairpin.is_some()
+    }
+
     /// Adds all of it. `services` are addresses of Services that no reply has as its destination.
     pub(crate) fn add(&self, node: &Namespace, services: &[std::net::SocketAddr]) {
         let mut nft = String::from("add table inet others\nadd table inet others-raw\n");
@@ -228,7 +258,11 @@ impl OtherRules {
             chain.write(&mut commands, n);
         }
         let file = node.file("others.nft", &nft);
-        node.run(&format!("nft -f {file}; {commands}{}", self.host.add()));
+        let hairpin = if self.hairpin == Some(true) { "on" } else { "off" };
+        node.run(&format!(
+            "nft -f {file}; {commands}{}\nbridge link set dev veth3 hairpin {hairpin}",
+            self.host.add()
+        ));
     }
 
     /// Removes all of it.
