@@ -166,6 +166,12 @@ fn kube_proxy_flags_that_print_the_version() {
         let version: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(version["version"], env!("CARGO_PKG_VERSION"), "{arguments:?}");
         assert!(version["platform"].as_str().unwrap().starts_with("linux/"), "{arguments:?}");
+        for library in ["libmnl", "libnftnl"] {
+            let version = version["libraries"][library].as_str().unwrap();
+            assert!(version.starts_with("1."), "{library} {version}");
+        }
+        assert_eq!(version["linking"], "dynamic", "{arguments:?}");
+        assert_eq!(version.get("commit"), None, "only a release sets it");
     }
 }
 

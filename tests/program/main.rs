@@ -17,4 +17,5 @@ mod command_line;
 mod deploy;
 mod documentation;
 mod kube_proxy_flags;
+mod man;
 mod packet_tests;

@@ -17,6 +17,7 @@ mod test;
 mod trace;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -249,6 +250,12 @@ pub(crate) enum Command {
         /// The shell
         shell: Shell,
     },
+    /// Write the manual pages into a folder, for packages
+    #[command(hide = true)]
+    Man {
+        /// The folder
+        folder: PathBuf,
+    },
 }
 
 impl Cli {
@@ -298,7 +305,7 @@ impl Cli {
             Some(Command::Doctor(args)) => (&args.log, 0),
             // At level 2 each sync is one line.
             Some(Command::Agent(args)) => (&args.log, 2),
-            Some(Command::Version(_) | Command::Completion { .. }) => {
+            Some(Command::Version(_) | Command::Completion { .. } | Command::Man { .. }) => {
                 return (0, LoggingFormat::Text);
             }
             None => (&self.apply.log, 0),
@@ -331,7 +338,8 @@ impl Command {
             | Command::Trace(_)
             | Command::Cleanup(_)
             | Command::Version(_)
-            | Command::Completion { .. } => Vec::new(),
+            | Command::Completion { .. }
+            | Command::Man { .. } => Vec::new(),
         }
     }
 
@@ -348,7 +356,8 @@ impl Command {
             | Command::Trace(_)
             | Command::Cleanup(_)
             | Command::Version(_)
-            | Command::Completion { .. } => Vec::new(),
+            | Command::Completion { .. }
+            | Command::Man { .. } => Vec::new(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The `rulegen` program: arguments, and one file per command.
 
 mod args;
+mod build_info;
 mod commands;
 mod configuration;
 mod families;
@@ -28,6 +29,7 @@ use wrong_usage::WrongUsage;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    rulegen_os::resolver::use_built_in_sources();
     let cli = Cli::try_parse_from(command_line()).unwrap_or_else(|error| with_hint(error).exit());
     log::start(cli.logging(), cli.is_agent());
     let command = cli.into_command().unwrap_or_else(|error| error.exit());
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::Cleanup(args) => commands::cleanup::run(&args),
         Command::Version(args) => commands::version::run(&args),
         Command::Completion { shell } => commands::completion::run(shell),
+        Command::Man { folder } => commands::man::run(&folder),
     };
     let status = done.unwrap_or_else(|error| {
         problems::print_error(&error);

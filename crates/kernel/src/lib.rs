@@ -5,6 +5,9 @@
 pub mod addresses;
 pub mod conntrack;
 pub mod iptables;
+mod libraries;
 mod netlink;
 pub mod nftables;
 pub mod routes;
+
+pub use libraries::{LIBRARIES, Library};

@@ -14,6 +14,7 @@ pub mod printable;
 pub mod privileges;
 pub mod process;
 pub mod recent;
+pub mod resolver;
 pub mod routes;
 pub mod signals;
 pub mod sockets;

@@ -18,7 +18,7 @@ use rulegen_os::sysctl::ConntrackSettings;
 use super::variant;
 use crate::WrongUsage;
 use crate::args::AgentArgs;
-use crate::{configuration, families, input, log, problems, shown};
+use crate::{build_info, configuration, families, input, log, problems, shown};
 
 pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode> {
     if let Some(path) = configuration::given_path(&args.write_config_to) {
@@ -91,7 +91,11 @@ fn options(args: &AgentArgs) -> Result<Options> {
         flags: shown::flags(&effective),
         lost_log_lines: log::lost,
         flush_log: log::flush,
-        build: Build { version: env!("CARGO_PKG_VERSION").to_owned(), ..Build::default() },
+        build: Build {
+            version: build_info::VERSION.to_owned(),
+            commit: build_info::COMMIT.unwrap_or_default().to_owned(),
+            date: build_info::DATE.unwrap_or_default().to_owned(),
+        },
         config,
     })
 }

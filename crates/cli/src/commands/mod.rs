@@ -9,6 +9,7 @@ pub(crate) mod doctor;
 pub(crate) mod dry_run;
 pub(crate) mod explain;
 pub(crate) mod list;
+pub(crate) mod man;
 pub(crate) mod test;
 pub(crate) mod trace;
 pub(crate) mod version;
