@@ -299,11 +299,14 @@ impl Reconciler {
         self.scheduler.done(Instant::now(), outcome.written.is_ok());
         self.backend.next_retry().into_iter().for_each(|at| self.scheduler.want(at));
         self.report_left_out(&store);
-        if outcome.full || changes.services.len() > MANY {
+        let has_more = outcome.written.is_ok() && store.may_have_changes();
+        let is_large = outcome.full || changes.services.len() > MANY;
+        self.report(&store, &changes, outcome, began, has_more);
+        // The changes are half of what a first sync allocates.
+        drop(changes);
+        if is_large {
             memory::release_free_pages();
         }
-        let has_more = outcome.written.is_ok() && store.may_have_changes();
-        self.report(&store, &changes, outcome, began, has_more);
         if has_more {
             self.telemetry.queued(began);
             self.scheduler.go_on(began);

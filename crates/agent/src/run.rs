@@ -51,6 +51,7 @@ pub fn run(options: Options) -> Result<()> {
     if let Err(error) = memory::without_huge_pages() {
         tracing::info!(%error, "cannot disable transparent huge pages, memory use may be higher");
     }
+    memory::without_purge_delay();
     let _lock = lock()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Error::Runtime)?;

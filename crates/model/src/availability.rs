@@ -56,6 +56,13 @@ impl Availability {
         if endpoints.is_empty() {
             return Self::NoEndpoints;
         }
+        let scope = LocalPolicyScope::of(port)
+            .filter(|_| !endpoints.iter().any(|of| of.local && of.is_usable()));
+        // Nearly all service ports end here, mostly at the first endpoint. The status page asks
+        // this of every service port.
+        if scope.is_none() && endpoints.iter().any(|endpoint| endpoint.ready) {
+            return Self::Ready;
+        }
         let count = |counts: fn(&Endpoint) -> bool| {
             endpoints.iter().filter(|endpoint| counts(endpoint)).count()
         };
@@ -66,18 +73,15 @@ impl Availability {
             let not_ready = endpoints.len().saturating_sub(terminating);
             return Self::NoneUsable { not_ready, terminating };
         }
-        let has_local = || endpoints.iter().any(|of| of.local && of.is_usable());
-        if let Some(scope) = LocalPolicyScope::of(port).filter(|_| !has_local()) {
-            let counts = |of: &&Endpoint| match ready {
-                0 => of.is_terminating_and_serving(),
-                _ => of.ready,
-            };
-            let usable = endpoints.iter().filter(counts);
-            let without_node = usable.filter(|endpoint| !endpoint.has_node).count();
-            let elsewhere = if ready > 0 { ready } else { serving }.saturating_sub(without_node);
-            return Self::NoneLocal { elsewhere, without_node, scope };
-        }
-        if ready == 0 { Self::OnlyTerminating { terminating: serving } } else { Self::Ready }
+        let Some(scope) = scope else { return Self::OnlyTerminating { terminating: serving } };
+        let counts = |of: &&Endpoint| match ready {
+            0 => of.is_terminating_and_serving(),
+            _ => of.ready,
+        };
+        let usable = endpoints.iter().filter(counts);
+        let without_node = usable.filter(|endpoint| !endpoint.has_node).count();
+        let elsewhere = if ready > 0 { ready } else { serving }.saturating_sub(without_node);
+        Self::NoneLocal { elsewhere, without_node, scope }
     }
 
     /// Whether there is a usable endpoint in the cluster.

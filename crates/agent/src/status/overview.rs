@@ -232,11 +232,13 @@ impl Counts {
             counts.services += 1;
             counts.service_ports += ports.len();
             counts.endpoints += ports.iter().map(|port| port.endpoints.len()).sum::<usize>();
-            let any = |is: fn(Availability) -> bool| {
-                usize::from(ports.iter().any(|port| is(Availability::of(port))))
-            };
-            counts.without_endpoints += any(|of| !of.has_usable());
-            counts.none_here += any(|of| of.lacks_local().is_some());
+            let (mut without_endpoints, mut none_here) = (false, false);
+            for availability in ports.iter().map(Availability::of) {
+                without_endpoints |= !availability.has_usable();
+                none_here |= availability.lacks_local().is_some();
+            }
+            counts.without_endpoints += usize::from(without_endpoints);
+            counts.none_here += usize::from(none_here);
         }
         counts
     }
