@@ -69,7 +69,8 @@ impl ConntrackCleaner {
             let is_concerned = |port: &&ServicePort| concerns(port, self.resets_removed_tcp);
             let before = change.before.iter().filter(is_concerned);
             self.changed.extend(before.flat_map(frontends));
-            self.is_needed |= change.before.iter().chain(&change.after).any(|p| is_concerned(&p));
+            self.is_needed |=
+                change.before.iter().chain(change.after.iter()).any(|p| is_concerned(&p));
         }
     }
 

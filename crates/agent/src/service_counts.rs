@@ -38,7 +38,7 @@ impl ServiceCounts {
                 counts.services = counts.services.saturating_sub(before) + after;
             }
         }
-        for port in &change.before {
+        for port in change.before.iter() {
             let counts = self.counts.entry(IpFamily::of(port.cluster_ip)).or_default();
             let of_port = count(port);
             counts.service_ports = counts.service_ports.saturating_sub(1);
@@ -47,7 +47,7 @@ impl ServiceCounts {
             sum.internal = sum.internal.saturating_sub(less.internal);
             sum.external = sum.external.saturating_sub(less.external);
         }
-        for port in &change.after {
+        for port in change.after.iter() {
             let counts = self.counts.entry(IpFamily::of(port.cluster_ip)).or_default();
             let of_port = count(port);
             counts.service_ports += 1;

@@ -30,6 +30,7 @@ use crate::service_port::ServicePort;
 use crate::snapshot::{
     Snapshot, checked_ports, checked_slice, networks, node_name, ordered_networks, this_node,
 };
+use crate::totals::ServiceTotals;
 use crate::unavailability::{UnavailableReason, unavailability_of};
 use rulegen_net::{IpFamily, ServicePortName, parse_address};
 
@@ -72,9 +73,10 @@ impl Changes {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceChange {
     /// The ports before; empty if the Service did not exist.
-    pub before: Vec<ServicePort>,
-    /// The ports after; empty if the Service no longer exists.
-    pub after: Vec<ServicePort>,
+    pub before: Arc<[ServicePort]>,
+    /// The ports after; empty if the Service no longer exists. The store has the same list, because
+    /// a copy of all Services would be the largest allocation of a first sync.
+    pub after: Arc<[ServicePort]>,
 }
 
 /// The state of this node in the cluster. Load balancers should not send traffic to a node that is
@@ -143,13 +145,14 @@ pub struct Store {
     /// Objects received so far of each kind whose list has begun.
     listing: BTreeMap<Kind, BTreeSet<ObjectKey>>,
     listed: BTreeSet<Kind>,
+    totals: ServiceTotals,
 }
 
 /// A known Service.
 #[derive(Default)]
 struct StoredService {
     /// Its ports with endpoints, as of the last [`Store::changes`].
-    ports: Vec<ServicePort>,
+    ports: Arc<[ServicePort]>,
     /// Its new ports, still without endpoints, if the Service changed since.
     fresh: Option<Vec<ServicePort>>,
     /// Its cluster IPs.
@@ -202,6 +205,7 @@ impl Store {
             node_port_addresses: false,
             listing: BTreeMap::new(),
             listed: BTreeSet::new(),
+            totals: ServiceTotals::default(),
         }
     }
 
@@ -280,14 +284,24 @@ impl Store {
 
     /// All service ports, as of the last [`Store::changes`].
     pub fn service_ports(&self) -> impl Iterator<Item = &ServicePort> {
-        self.services.values().flat_map(|known| &known.ports)
+        self.services.values().flat_map(|known| known.ports.iter())
+    }
+
+    /// Number of Services. One without rules counts too.
+    pub fn service_count(&self) -> usize {
+        self.services.values().filter(|known| known.exists).count()
+    }
+
+    /// Totals over all Services, as of the last [`Store::changes`].
+    pub fn totals(&self) -> ServiceTotals {
+        self.totals
     }
 
     /// All Services, ordered by name, with their ports as of the last [`Store::changes`]. A Service
     /// without rules has no ports.
     pub fn services(&self) -> impl Iterator<Item = (&ObjectKey, &[ServicePort])> {
         let existing = self.services.iter().filter(|(_, known)| known.exists);
-        existing.map(|(key, known)| (key, known.ports.as_slice()))
+        existing.map(|(key, known)| (key, &*known.ports))
     }
 
     /// Services that are left out because they are too large, ordered by name, as of the last
@@ -298,7 +312,7 @@ impl Store {
 
     /// The ports of one Service, if it exists.
     pub fn service(&self, key: &ObjectKey) -> Option<&[ServicePort]> {
-        self.services.get(key).filter(|known| known.exists).map(|known| known.ports.as_slice())
+        self.services.get(key).filter(|known| known.exists).map(|known| &*known.ports)
     }
 
     /// Why an existing Service gets no rules, if it is valid.
@@ -312,7 +326,7 @@ impl Store {
         let services: BTreeSet<&ObjectKey> =
             addresses.iter().flat_map(|ip| self.claimants.of(*ip)).collect();
         let known = services.into_iter().filter_map(|key| self.services.get(key));
-        NodeClaims::of(known.flat_map(|known| &known.ports), |ip| addresses.contains(&ip))
+        NodeClaims::of(known.flat_map(|known| known.ports.iter()), |ip| addresses.contains(&ip))
     }
 
     /// A number that increases when [`Store::node_claims`] may have changed. Changes of endpoints
@@ -690,8 +704,9 @@ impl Store {
     fn replace(&mut self, key: ObjectKey, after: Vec<ServicePort>) -> Option<ServiceChange> {
         let known = self.services.get_mut(&key)?;
         known.fresh = None;
-        let before = std::mem::replace(&mut known.ports, after);
-        let after = known.ports.clone();
+        let after: Arc<[ServicePort]> = after.into();
+        let before = std::mem::replace(&mut known.ports, after.clone());
+        self.totals.replace(&before, &after);
         self.claims_revision +=
             u64::from(!external_addresses(&before).eq(external_addresses(&after)));
         if !known.exists {

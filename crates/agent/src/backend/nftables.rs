@@ -284,8 +284,8 @@ impl<K: Kernel> Nftables<K> {
     /// Retries the Services in quarantine that are due.
     fn retry(&mut self, store: &ConfiguredStore, now: Instant) {
         let with_ports = |service: ObjectKey| {
-            let after = store.service(&service)?.to_vec();
-            Some((service, ServiceChange { before: Vec::new(), after }))
+            let after = store.service(&service)?.into();
+            Some((service, ServiceChange { before: [].into(), after }))
         };
         let due: Vec<(ObjectKey, ServiceChange)> =
             self.quarantine.due(now).into_iter().filter_map(with_ports).collect();

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use askama::Template;
-use rulegen_model::{Availability, Kind, NodeState, ObjectKey, Problem};
+use rulegen_model::{Kind, NodeState, ObjectKey, Problem};
 use serde::Serialize;
 
 use super::drift::DriftRow;
@@ -227,20 +227,15 @@ impl FamilyShown {
 
 impl Counts {
     fn of(status: &Status) -> Self {
-        let mut counts = Self::default();
-        for (_, ports) in status.known.store.read().services() {
-            counts.services += 1;
-            counts.service_ports += ports.len();
-            counts.endpoints += ports.iter().map(|port| port.endpoints.len()).sum::<usize>();
-            let (mut without_endpoints, mut none_here) = (false, false);
-            for availability in ports.iter().map(Availability::of) {
-                without_endpoints |= !availability.has_usable();
-                none_here |= availability.lacks_local().is_some();
-            }
-            counts.without_endpoints += usize::from(without_endpoints);
-            counts.none_here += usize::from(none_here);
+        let store = status.known.store.read();
+        let totals = store.totals();
+        Self {
+            services: store.service_count(),
+            service_ports: totals.service_ports,
+            endpoints: totals.endpoints,
+            without_endpoints: totals.without_endpoints,
+            none_here: totals.without_local_endpoints,
         }
-        counts
     }
 }
 

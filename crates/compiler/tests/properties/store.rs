@@ -9,8 +9,8 @@ use rulegen_compiler::nftables::LiveTable;
 use rulegen_compiler::plan;
 use rulegen_config::{NodePortAddresses, ProxyConfig, ProxyMode};
 use rulegen_model::{
-    Host, Kind, Object, ObjectKey, Problem, ServicePort, Store, StoreEvent, single_objects,
-    snapshot,
+    Availability, Host, Kind, Object, ObjectKey, Problem, ServicePort, ServiceTotals, Store,
+    StoreEvent, single_objects, snapshot,
 };
 use rulegen_net::IpFamily;
 use rulegen_ruleset::nftables::Name;
@@ -46,11 +46,11 @@ impl AppliedChanges {
         assert!(changes.full_resync || changes.services.len() <= batch_size);
         for change in changes.services {
             assert_ne!(change.before, change.after);
-            for port in &change.before {
+            for port in change.before.iter() {
                 assert_eq!(self.ports.remove(&key(port)).as_ref(), Some(port));
             }
-            for port in change.after {
-                assert_eq!(self.ports.insert(key(&port), port), None);
+            for port in change.after.iter() {
+                assert_eq!(self.ports.insert(key(port), port.clone()), None);
             }
         }
         for (service, problems) in changes.addresses {
@@ -111,6 +111,21 @@ fn events(earlier: &[Object], later: &[Object], order: &[u32], as_lists: bool) -
     began.chain(events).chain(Kind::ALL.map(StoreEvent::ListEnded)).collect()
 }
 
+/// Counted without the store.
+fn totals(services: &[&[ServicePort]]) -> ServiceTotals {
+    let with_any = |is: fn(Availability) -> bool| {
+        let has = |ports: &&&[ServicePort]| ports.iter().any(|port| is(Availability::of(port)));
+        services.iter().filter(has).count()
+    };
+    let ports = services.iter().flat_map(|ports| ports.iter());
+    ServiceTotals {
+        service_ports: ports.clone().count(),
+        endpoints: ports.map(|port| port.endpoints.len()).sum(),
+        without_endpoints: with_any(|of| !of.has_usable()),
+        without_local_endpoints: with_any(|of| of.lacks_local().is_some()),
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -151,6 +166,10 @@ proptest! {
             wanted.sort_by_key(by_name);
             prop_assert_eq!(ports, wanted);
             prop_assert!(store.changes().is_empty());
+            let every_service: Vec<&[ServicePort]> =
+                store.services().map(|(_, ports)| ports).collect();
+            prop_assert_eq!(store.totals(), totals(&every_service));
+            prop_assert_eq!(store.service_count(), every_service.len());
             earlier = later;
         }
     }

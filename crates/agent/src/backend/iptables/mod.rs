@@ -134,8 +134,8 @@ impl IptablesBackend {
         let Some(tools) = &mut self.tools else { return };
         for (family, of) in &mut self.families {
             let plans = |service: &ObjectKey| {
-                let after = store.service(service).unwrap_or_default().to_vec();
-                plans(store, &ServiceChange { before: Vec::new(), after }, *family)
+                let after = store.service(service).unwrap_or_default().into();
+                plans(store, &ServiceChange { before: [].into(), after }, *family)
             };
             of.retry(tools, plans, watch, Instant::now());
         }
