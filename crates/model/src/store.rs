@@ -530,7 +530,12 @@ impl Store {
         if let (Some(checked), Some(service)) = (checked, slice.service_name()) {
             let name: Arc<str> = service.into();
             let service = ObjectKey { namespace: key.namespace.clone(), name: name.clone() };
-            self.slices.entry(service.clone()).or_default().push((key.name.clone(), checked));
+            let slices = self.slices.entry(service.clone()).or_default();
+            // Nearly every Service has one slice, and `push` alone makes room for four.
+            if slices.is_empty() {
+                slices.reserve_exact(1);
+            }
+            slices.push((key.name.clone(), checked));
             self.service_of.insert(key, name);
             self.touched.insert(service);
         }

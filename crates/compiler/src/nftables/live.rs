@@ -20,9 +20,10 @@ use rulegen_net::{IpFamily, ServicePortName};
 use rulegen_ruleset::nftables::{Actual, Name, Set, Table, Transaction, diff, numbers_looked_up};
 
 use super::claims::{Claims, Presence, ReferenceCounts, SetKey};
-use super::contribution::{Claim, Contribution};
+use super::contribution::{Claim, Contribution, put};
 use super::edit::TableEdit;
 use super::service::Renderer;
+use super::set_element::SetElement;
 use super::shared_chain::SharedChain;
 use crate::plan::{Plan, ServicePlan};
 
@@ -135,14 +136,17 @@ impl LiveTable {
                 claims.add(claim.set_key(), &service.name);
             }
             for key in &contribution.shared_elements {
-                shared_elements.change(key.clone(), 1);
+                shared_elements.change(key.clone(), 1, has_element(&table, key));
+                put(&mut table, [SetElement::without_data(key)]);
             }
-            for chain in &contribution.shared_chains {
-                shared_chains.change(chain.name(), 1);
+            for (name, users) in chains_by_name(&contribution) {
+                let is_present = table.chains.contains_key(&name);
+                shared_chains.change(name, users, is_present);
             }
             contribution.add_to(&mut table, &plan);
         }
         drop(renderer);
+        compact(&mut table);
         Self { plan, table, claims, shared_elements, shared_chains }
     }
 
@@ -203,7 +207,8 @@ impl LiveTable {
             after.iter().for_each(|key| *counts.entry(key).or_default() += 1);
         }
         for (key, by) in counts {
-            match self.shared_elements.change(key.clone(), by) {
+            let is_present = has_element(&self.table, key);
+            match self.shared_elements.change(key.clone(), by, is_present) {
                 Presence::Appears => edit.add_shared(key),
                 Presence::Disappears => edit.remove_shared(key),
                 Presence::Stays => {}
@@ -221,7 +226,8 @@ impl LiveTable {
             }
         }
         for (name, (by, chain)) in counts {
-            match self.shared_chains.change(name.clone(), by) {
+            let is_present = self.table.chains.contains_key(&name);
+            match self.shared_chains.change(name.clone(), by, is_present) {
                 Presence::Appears => {
                     edit.add_chain(name, chain.chain(&self.plan), &chain.elements());
                 }
@@ -231,6 +237,27 @@ impl LiveTable {
                 Presence::Stays => {}
             }
         }
+    }
+}
+
+fn has_element(table: &Table, (set, key): &SetKey) -> bool {
+    table.sets.get(*set).is_some_and(|set| set.elements.contains_key(key))
+}
+
+/// How often a service port uses each shared chain.
+fn chains_by_name(contribution: &Contribution) -> BTreeMap<Name, isize> {
+    let mut users: BTreeMap<Name, isize> = BTreeMap::new();
+    for chain in &contribution.shared_chains {
+        *users.entry(chain.name()).or_default() += 1;
+    }
+    users
+}
+
+/// Builds the maps of elements again. Elements that were added in ascending order leave the nodes of
+/// a `BTreeMap` half empty; a map that is built as a whole has full nodes.
+fn compact(table: &mut Table) {
+    for set in table.sets.values_mut() {
+        set.elements = mem::take(&mut set.elements).into_iter().collect();
     }
 }
 
