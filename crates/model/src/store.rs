@@ -590,6 +590,11 @@ impl Store {
             Kind::ServiceCidr => without(self.service_cidrs.keys(), &received),
         };
         removed.iter().for_each(|key| self.remove(kind, key));
+        if kind == Kind::Service {
+            // A list is in ascending order, which leaves the nodes of a `BTreeMap` half empty; a map
+            // that is built as a whole has full nodes.
+            self.services = std::mem::take(&mut self.services).into_iter().collect();
+        }
     }
 
     fn find_node(&mut self) -> Vec<Problem> {
