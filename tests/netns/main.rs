@@ -47,6 +47,7 @@ mod nftables;
 mod other_rules;
 mod packet_docs;
 mod packets;
+mod refusals;
 mod restore;
 mod running_agent;
 mod seccomp;

@@ -25,5 +25,5 @@ mod probability;
 pub use bisect::{Bisection, MOST_TRIALS, bisect, isolate};
 pub use flow::Flow;
 pub use negatable::Negatable;
-pub use packet::{Origin, Packet};
+pub use packet::{Origin, Packet, RefusedAt};
 pub use probability::Probability;

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use rulegen_net::Protocol;
 
+use crate::firewall::NetfilterHook;
+
 /// Where a packet enters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -42,4 +44,19 @@ pub enum PacketVerdict {
     Rejected,
     /// Dropped silently.
     Dropped,
+}
+
+/// Where rules reject or drop a packet, and what it looks like there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RefusedAt {
+    /// Hook.
+    pub hook: NetfilterHook,
+    /// Priority of the base chain.
+    pub priority: i32,
+    /// Destination: the original one, or the one after DNAT.
+    pub destination: SocketAddr,
+    /// True if DNAT replaced the destination.
+    pub translated: bool,
+    /// True if SNAT replaced the source.
+    pub masqueraded: bool,
 }

@@ -1,9 +1,11 @@
 //! An explanation as data. The names of fields are those of the JSON, and are stable.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use rulegen_model::{TrafficPolicy, UnavailableReason};
 use rulegen_net::{FrontendKind, ServicePortName, ServiceRef};
+use rulegen_ruleset::RefusedAt;
 use rulegen_ruleset::firewall::{Budget, FirewallBaseChain};
 use serde::Serialize;
 
@@ -96,7 +98,8 @@ impl Explanation {
         }
         let unknown: Vec<EndCondition> = self.unknown.iter().map(unknown_rule).collect();
         for end in &mut self.ends {
-            let Judged { outcome, cause, mut conditions } = judge.end(end.outcome, &tracking);
+            let Judged { outcome, cause, mut conditions } =
+                judge.end(end.outcome, &end.refused_at, &tracking);
             conditions.extend(unknown.iter().cloned());
             (end.outcome, end.conditions) = (outcome, conditions);
             end.cause = cause.or(end.cause.take());
@@ -115,6 +118,7 @@ impl Explanation {
             cause: Some(cause),
             conditions: Vec::new(),
             rules: Vec::new(),
+            refused_at: BTreeSet::new(),
         }];
     }
 
@@ -223,6 +227,9 @@ pub struct End {
     pub conditions: Vec<EndCondition>,
     /// The rules that lead to this end, between those that it passes in all cases.
     pub rules: Vec<PassedRule>,
+    /// Where the followed rules reject or drop the packet, if they do.
+    #[serde(skip)]
+    pub refused_at: BTreeSet<RefusedAt>,
 }
 
 /// A probability.

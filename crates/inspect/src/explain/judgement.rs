@@ -4,9 +4,11 @@
 //! endpoint.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use rulegen_net::IpFamily;
+use rulegen_ruleset::RefusedAt;
 use rulegen_ruleset::firewall::{
     Bits, Budget, CertainVerdict, Connection, FirewallBaseChain, FirewallChainKind, Hit, Judgement,
     NetfilterHook, PartialPacket, judge,
@@ -23,9 +25,9 @@ use crate::words::{self, Code, TableEffect};
 const CONNTRACK: i32 = -200;
 const DSTNAT: i32 = -100;
 const SRCNAT: i32 = 100;
-/// Rules of Services drop before DNAT at this priority, and refuse at the filter hooks at 0.
-const BEFORE_DSTNAT: i32 = DSTNAT - 10;
-const FILTER: i32 = 0;
+/// IP numbers of ICMP and ICMPv6.
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
 
 /// Judges the ends of one packet.
 pub(super) struct Judge<'a> {
@@ -38,6 +40,7 @@ pub(super) struct Judge<'a> {
 }
 
 /// An end with what the rest of the host makes of it.
+#[derive(PartialEq)]
 pub(super) struct Judged {
     pub(super) outcome: Outcome,
     pub(super) cause: Option<Cause>,
@@ -58,7 +61,7 @@ impl Judge<'_> {
     /// Whether rules in front of connection tracking exclude the packet from it.
     pub(super) fn tracking(&self) -> Tracking {
         let hook = self.first_hook();
-        let way = Way::new(self, Outcome::Passes { masqueraded: false }, true);
+        let way = Way::new(self, Outcome::Passes { masqueraded: false }, None, true);
         let mut possible = Vec::new();
         for base in self.at(hook).filter(|base| base.priority <= CONNTRACK && base.sees_all) {
             let judgement = way.judged(base, &way.entering(base.priority));
@@ -72,16 +75,26 @@ impl Judge<'_> {
         if possible.is_empty() { Tracking::Tracked } else { Tracking::Unknown(possible) }
     }
 
-    /// Judges an end.
-    pub(super) fn end(&self, outcome: Outcome, tracking: &Tracking) -> Judged {
+    /// Judges an end. `refused_at` are the places where the followed rules refuse the packet.
+    pub(super) fn end(
+        &self,
+        outcome: Outcome,
+        refused_at: &BTreeSet<RefusedAt>,
+        tracking: &Tracking,
+    ) -> Judged {
+        let mut places = refused_at.iter();
+        let mut judged = self.end_at(outcome, places.next().copied(), tracking);
+        for place in places {
+            judged = judged.or(self.end_at(outcome, Some(*place), tracking), outcome);
+        }
+        judged
+    }
+
+    /// Judges an end that the packet reaches at one place.
+    fn end_at(&self, outcome: Outcome, at: Option<RefusedAt>, tracking: &Tracking) -> Judged {
         let is_tracked = !matches!(tracking, Tracking::Untracked(_));
-        let mut way = Way::new(self, outcome, is_tracked);
-        let stopped = match outcome {
-            Outcome::Rejected => way.follow_to_refusal(true),
-            Outcome::Dropped => way.follow_to_refusal(false),
-            Outcome::Endpoint { .. } | Outcome::Passes { .. } => way.follow(),
-            Outcome::Unreachable => Ok(()),
-        };
+        let mut way = Way::new(self, outcome, at, is_tracked);
+        let left = if outcome == Outcome::Unreachable { Ok(()) } else { way.follow() };
         for base in self.chains.iter().filter(|base| !base.sees_all) {
             let judgement = way.judged(base, &way.somewhere());
             way.conditions.add_chain(base, &judgement, way.matters());
@@ -92,12 +105,14 @@ impl Judge<'_> {
                 way.conditions.add_chain(base, judgement, is_it);
             }
         }
-        let (outcome, cause) = match stopped {
-            Ok(()) => (outcome, None),
-            Err(Stop { outcome, cause }) => (outcome, Some(*cause)),
+        let (outcome, cause, connection) = match left {
+            Ok(()) | Err(Left::Refused) => (outcome, None, Connection::Related),
+            Err(Left::Stopped(Stop { outcome, cause, connection })) => {
+                (outcome, Some(*cause), connection)
+            }
         };
         if outcome == Outcome::Rejected {
-            way.error_message();
+            way.error_message(connection);
         }
         Judged { outcome, cause, conditions: way.conditions.all() }
     }
@@ -123,16 +138,48 @@ impl Judge<'_> {
     }
 }
 
+impl Judged {
+    /// The judgement of an end that is reached at one place or another. If they differ, what stops
+    /// the packet at one place only is a condition.
+    fn or(self, other: Self, outcome: Outcome) -> Self {
+        let is_same = (self.outcome, &self.cause) == (other.outcome, &other.cause);
+        let mut conditions = self.conditions;
+        let causes = [&self.cause, &other.cause].into_iter().flatten().filter(|_| !is_same);
+        let stops = causes.map(|cause| EndCondition::new(cause.code, &*cause.text));
+        for condition in other.conditions.into_iter().chain(stops) {
+            if !conditions.contains(&condition) {
+                conditions.push(condition);
+            }
+        }
+        match is_same {
+            true => Self { conditions, ..self },
+            false => Self { outcome, cause: None, conditions },
+        }
+    }
+}
+
+/// Why a packet leaves its way before the last hook.
+enum Left {
+    /// The followed rules reject or drop it.
+    Refused,
+    /// Something else stops it.
+    Stopped(Stop),
+}
+
 /// The packet does not reach its end.
 struct Stop {
     outcome: Outcome,
     cause: Box<Cause>,
+    /// Conntrack's view of an ICMP error about the packet.
+    connection: Connection,
 }
 
 /// The way of a packet to one end.
 struct Way<'a> {
     judge: &'a Judge<'a>,
     outcome: Outcome,
+    /// Where the followed rules reject or drop the packet, if they do.
+    refused_at: Option<RefusedAt>,
     /// Destination behind DNAT.
     to: SocketAddr,
     is_translated: bool,
@@ -144,25 +191,40 @@ struct Way<'a> {
 }
 
 impl<'a> Way<'a> {
-    fn new(judge: &'a Judge<'a>, outcome: Outcome, is_tracked: bool) -> Self {
-        let (to, is_translated, masquerades) = match outcome {
-            Outcome::Endpoint { endpoint, masqueraded } => (endpoint, true, masqueraded),
-            Outcome::Passes { masqueraded } => (judge.packet.to, false, masqueraded),
+    fn new(
+        judge: &'a Judge<'a>,
+        outcome: Outcome,
+        refused_at: Option<RefusedAt>,
+        is_tracked: bool,
+    ) -> Self {
+        let (to, is_translated, masquerades) = match (outcome, refused_at) {
+            (Outcome::Endpoint { endpoint, masqueraded }, _) => (endpoint, true, masqueraded),
+            (Outcome::Passes { masqueraded }, _) => (judge.packet.to, false, masqueraded),
+            (_, Some(at)) => (at.destination, at.translated, at.masqueraded),
             _ => (judge.packet.to, false, false),
         };
-        let (mark, conditions) = (Cell::new(Some(0)), Conditions::default());
-        Self { judge, outcome, to, is_translated, masquerades, is_tracked, mark, conditions }
+        Self {
+            judge,
+            outcome,
+            refused_at,
+            to,
+            is_translated,
+            masquerades,
+            is_tracked,
+            mark: Cell::new(Some(0)),
+            conditions: Conditions::default(),
+        }
     }
 
-    /// Follows a packet that the rules of Services let through.
-    fn follow(&mut self) -> Result<(), Stop> {
+    /// Follows the packet through the hooks, up to where the followed rules refuse it.
+    fn follow(&mut self) -> Result<(), Left> {
         match self.judge.packet.sender.clone() {
             Sender::Interface(interface) => self.follow_received(&interface),
             Sender::ThisNode => self.follow_sent(),
         }
     }
 
-    fn follow_received(&mut self, interface: &str) -> Result<(), Stop> {
+    fn follow_received(&mut self, interface: &str) -> Result<(), Left> {
         self.pass(NetfilterHook::Prerouting, |way, priority| way.original(priority, interface))?;
         // Rules of Services mark packets to be masqueraded.
         self.marked();
@@ -187,7 +249,7 @@ impl<'a> Way<'a> {
         }
     }
 
-    fn follow_sent(&mut self) -> Result<(), Stop> {
+    fn follow_sent(&mut self) -> Result<(), Left> {
         let first = self.route(self.judge.packet.to, None)?;
         let out = out_interface(&first);
         self.pass(NetfilterHook::Output, |way, priority| PartialPacket {
@@ -212,89 +274,64 @@ impl<'a> Way<'a> {
         self.pass(NetfilterHook::Input, looped)
     }
 
-    /// Follows a packet up to where rules of Services refuse it: at the filter hooks, or if they drop
-    /// it, perhaps in front of DNAT.
-    fn follow_to_refusal(&mut self, rejects: bool) -> Result<(), Stop> {
-        let packet = self.judge.packet;
-        let Sender::Interface(interface) = &packet.sender else {
-            self.route(self.to, None)?;
-            return self
-                .pass_up_to(NetfilterHook::Output, FILTER, |way, priority| way.entering(priority));
+    /// An ICMP error of this host passes chains too. An error to this host also comes in again,
+    /// through loopback.
+    fn error_message(&mut self, connection: Connection) {
+        use NetfilterHook::{Input, Output, Postrouting, Prerouting};
+        let is_to_this_host = self.judge.packet.sender == Sender::ThisNode;
+        let out = is_to_this_host.then(|| "lo".to_owned());
+        let sent = PartialPacket {
+            in_interface: Some(String::new()),
+            out_interface: out,
+            ..self.error_packet(connection)
         };
-        let first = NetfilterHook::Prerouting;
-        if rejects {
-            self.pass(first, |way, priority| way.entering(priority))?;
-        } else {
-            self.pass_up_to(first, BEFORE_DSTNAT, |way, priority| way.entering(priority))?;
-        }
-        let route = match self.route(self.to, Some(interface)) {
-            // Whether it is dropped in front of routing or behind it, is not known here.
-            Err(_) if !rejects => {
-                self.conditions.add(EndCondition::new(Code::HostNetwork, words::HOST_NETWORK));
-                return Ok(());
+        let received = PartialPacket {
+            in_interface: Some("lo".to_owned()),
+            out_interface: Some(String::new()),
+            ..sent.clone()
+        };
+        let hooks =
+            [(Output, &sent), (Postrouting, &sent), (Prerouting, &received), (Input, &received)];
+        let passed = if is_to_this_host { hooks.len() } else { 2 };
+        self.mark.set(None);
+        for (hook, packet) in hooks.into_iter().take(passed) {
+            // Chains of type nat do not see ICMP errors.
+            for base in self.judge.at(hook).filter(|base| base.kind != FirewallChainKind::Nat) {
+                let judgement = self.judged(base, packet);
+                let is_stopped =
+                    |effect| matches!(effect, TableEffect::Drops | TableEffect::Rejects);
+                self.conditions.add_chain(base, &judgement, is_stopped);
             }
-            route => route?,
-        };
-        let hooks = match route {
-            RouteFact::Local => &[NetfilterHook::Input][..],
-            RouteFact::Out(_) => &[NetfilterHook::Forward],
-            RouteFact::Failed(_) | RouteFact::Unknown => {
-                &[NetfilterHook::Input, NetfilterHook::Forward]
-            }
-        };
-        let out = match &route {
-            RouteFact::Local => Some(String::new()),
-            other => out_interface(other),
-        };
-        for hook in hooks {
-            self.pass_up_to(*hook, FILTER, |way, _| way.translated(interface, out.as_deref()))?;
         }
-        Ok(())
     }
 
-    /// An error message of this host passes the output chains too, as a related packet.
-    fn error_message(&mut self) {
+    fn error_packet(&self, connection: Connection) -> PartialPacket {
+        let family = self.family();
+        let number = if family == IpFamily::Ipv4 { ICMP } else { ICMPV6 };
+        let sender = self.judge.packet.from;
         let packet = PartialPacket {
-            destination: Bits::of_address(self.judge.packet.from),
-            ..PartialPacket::unknown(self.family())
+            protocol: Some(number),
+            connection: if self.is_tracked { connection } else { Connection::Unknown },
+            source_is_local: Some(true),
+            ..PartialPacket::unknown(family)
         };
-        for base in self.judge.at(NetfilterHook::Output) {
-            let judgement = self.judged(base, &packet);
-            let is_stopped = |effect| matches!(effect, TableEffect::Drops | TableEffect::Rejects);
-            self.conditions.add_chain(base, &judgement, is_stopped);
-        }
+        // The error about a masqueraded packet is to the address that replaced the source.
+        if self.masquerades { packet } else { packet.to(sender, self.judge.is_local(sender)) }
     }
 
-    /// Passes all chains of a hook. A certain refusal stops the packet; what is uncertain becomes a
-    /// condition.
+    /// Passes the chains of a hook, or those in front of the rules that refuse the packet. A certain
+    /// refusal stops the packet; what is uncertain becomes a condition.
     fn pass(
         &mut self,
         hook: NetfilterHook,
         packet: impl Fn(&Self, i32) -> PartialPacket,
-    ) -> Result<(), Stop> {
-        self.pass_where(hook, |_| true, |_| true, packet)
-    }
-
-    /// Passes the chains of a hook in front of a priority. Those at the same priority may be in
-    /// front of it too.
-    fn pass_up_to(
-        &mut self,
-        hook: NetfilterHook,
-        end: i32,
-        packet: impl Fn(&Self, i32) -> PartialPacket,
-    ) -> Result<(), Stop> {
-        self.pass_where(hook, |base| base.priority <= end, |base| base.priority < end, packet)
-    }
-
-    fn pass_where(
-        &mut self,
-        hook: NetfilterHook,
-        passes: impl Fn(&FirewallBaseChain) -> bool,
-        is_sure: impl Fn(&FirewallBaseChain) -> bool,
-        packet: impl Fn(&Self, i32) -> PartialPacket,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Left> {
         let judge = self.judge;
-        let bases = judge.at(hook).filter(|base| passes(base) && !self.is_done(base));
+        let end = self.refused_at.filter(|at| at.hook == hook).map(|at| at.priority);
+        let passes = |base: &&FirewallBaseChain| end.is_none_or(|end| base.priority <= end);
+        // A chain at the same priority may be in front or behind.
+        let is_sure = |base: &FirewallBaseChain| end.is_none_or(|end| base.priority < end);
+        let bases = judge.at(hook).filter(passes).filter(|base| !self.is_done(base));
         for base in bases.collect::<Vec<_>>() {
             let judgement = self.judged(base, &packet(self, order(base)));
             let refused = match judgement.verdict() {
@@ -305,12 +342,12 @@ impl<'a> Way<'a> {
             let is_new = |outcome| self.outcome != outcome;
             match refused {
                 Some((outcome, hit)) if is_sure(base) && is_new(outcome) => {
-                    return Err(self.refused_by(base, hit, outcome));
+                    return Err(Left::Stopped(self.refused_by(base, hit, outcome)));
                 }
                 _ => self.conditions.add_chain(base, &judgement, self.matters()),
             }
         }
-        Ok(())
+        if end.is_some() { Err(Left::Refused) } else { Ok(()) }
     }
 
     /// Which effects of a chain matter to the end.
@@ -345,14 +382,17 @@ impl<'a> Way<'a> {
     }
 
     fn marked(&self) {
-        if self.masquerades {
+        if self.masquerades || self.is_translated && self.refused_at.is_some() {
             self.mark.set(None);
         }
     }
 
     fn refused_by(&self, base: &FirewallBaseChain, hit: &Hit, outcome: Outcome) -> Stop {
         let text = words::refused_by_table(&base.table, &hit.to_string(), outcome);
-        self.stop(outcome, Code::RefusedByOthers, text, Some((base, hit)))
+        let stop = self.stop(outcome, Code::RefusedByOthers, text, Some((base, hit)));
+        let is_seen = base.priority > CONNTRACK;
+        let connection = if is_seen { Connection::Related } else { Connection::Unknown };
+        Stop { connection, ..stop }
     }
 
     fn stop(
@@ -363,10 +403,11 @@ impl<'a> Way<'a> {
         by: Option<(&FirewallBaseChain, &Hit)>,
     ) -> Stop {
         let endpoint = self.is_translated.then_some(self.to);
-        Stop { outcome, cause: Box::new(cause(code, text, by, endpoint)) }
+        let cause = Box::new(cause(code, text, by, endpoint));
+        Stop { outcome, cause, connection: Connection::Unknown }
     }
 
-    fn route(&mut self, to: SocketAddr, in_interface: Option<&str>) -> Result<RouteFact, Stop> {
+    fn route(&mut self, to: SocketAddr, in_interface: Option<&str>) -> Result<RouteFact, Left> {
         let packet = self.judge.packet;
         let has_port = packet.no_port.is_none();
         let query = RouteQuery {
@@ -387,7 +428,7 @@ impl<'a> Way<'a> {
                 let mut stop = self.stop(outcome, code, text, None);
                 // A packet of this host is routed before an endpoint is chosen.
                 stop.cause.endpoint = stop.cause.endpoint.filter(|endpoint| *endpoint == to);
-                Err(stop)
+                Err(Left::Stopped(stop))
             }
             RouteFact::Unknown => {
                 self.conditions.add(EndCondition::new(Code::HostNetwork, words::HOST_NETWORK));
@@ -397,12 +438,12 @@ impl<'a> Way<'a> {
         }
     }
 
-    fn hairpin(&mut self, bridge: &str) -> Result<(), Stop> {
+    fn hairpin(&mut self, bridge: &str) -> Result<(), Left> {
         match self.judge.network.hairpin(bridge, self.judge.packet.from, self.to.ip()) {
             HairpinFact::Works => Ok(()),
             HairpinFact::Dropped { port } => {
                 let text = words::hairpin_off(bridge, &port);
-                Err(self.stop(Outcome::Dropped, Code::HairpinOff, text, None))
+                Err(Left::Stopped(self.stop(Outcome::Dropped, Code::HairpinOff, text, None)))
             }
             HairpinFact::Unknown => {
                 let text = words::hairpin_unknown(bridge);
@@ -422,7 +463,7 @@ impl<'a> Way<'a> {
         let has_port = packet.no_port.is_none();
         let is_local = packet.sender == Sender::ThisNode || self.judge.is_local(packet.from);
         PartialPacket {
-            protocol: has_port.then_some(packet.protocol),
+            protocol: has_port.then_some(packet.protocol.number()),
             ..PartialPacket::unknown(self.family()).from(packet.from, is_local)
         }
     }

@@ -1,14 +1,14 @@
 //! The paths that a packet can take through the rules of either backend.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use rulegen_compiler::nftables::KUBE_PROXY_TABLE;
 use rulegen_compiler::{Plan, Precedence, ServicePlan};
 use rulegen_net::{Frontend, FrontendAddress, FrontendKind, Protocol, ServicePortName};
-use rulegen_ruleset::Packet;
 use rulegen_ruleset::iptables;
 use rulegen_ruleset::nftables::{self, Table};
+use rulegen_ruleset::{Packet, RefusedAt};
 
 use super::{Chance, End, Outcome, PassedRule, ReachedFrontend};
 use crate::kube_proxy::Layout;
@@ -20,6 +20,8 @@ pub(super) struct PacketPath {
     pub(super) probability: Chance,
     pub(super) steps: Vec<(PassedRule, Option<RuleRole>)>,
     pub(super) verdict: Outcome,
+    /// Where the packet is rejected or dropped, if it is.
+    refused_at: BTreeSet<RefusedAt>,
 }
 
 impl PacketPath {
@@ -29,11 +31,17 @@ impl PacketPath {
         branches: Vec<iptables::Branch<'_>>,
         protocol: Protocol,
     ) -> Vec<Self> {
-        let single = merged(branches, |branch| (branch.verdict, &mut branch.probability));
-        single.iter().map(|branch| Self::of_iptables_branch(branch, protocol)).collect()
+        let single =
+            merged(branches, |branch| (branch.verdict, branch.refused_at, &mut branch.probability));
+        let path = |(branch, at)| Self::of_iptables_branch(&branch, at, protocol);
+        single.into_iter().map(path).collect()
     }
 
-    fn of_iptables_branch(branch: &iptables::Branch<'_>, protocol: Protocol) -> Self {
+    fn of_iptables_branch(
+        branch: &iptables::Branch<'_>,
+        refused_at: BTreeSet<RefusedAt>,
+        protocol: Protocol,
+    ) -> Self {
         let step = |step: &iptables::Step<'_>| {
             let meaning = rule_role::of_iptables(step, protocol);
             (with_words(rule_of_iptables(step), meaning.as_ref()), meaning)
@@ -49,6 +57,7 @@ impl PacketPath {
             probability: Chance::of_iptables(branch.probability),
             steps: branch.path.iter().map(step).chain(policy.map(|rule| (rule, None))).collect(),
             verdict: Outcome::from(branch.verdict),
+            refused_at,
         }
     }
 
@@ -58,12 +67,15 @@ impl PacketPath {
         table: &Table,
         protocol: Protocol,
     ) -> Vec<Self> {
-        let single = merged(branches, |branch| (branch.verdict, &mut branch.probability));
-        single.iter().map(|branch| Self::of_nftables_branch(branch, table, protocol)).collect()
+        let single =
+            merged(branches, |branch| (branch.verdict, branch.refused_at, &mut branch.probability));
+        let path = |(branch, at)| Self::of_nftables_branch(&branch, at, table, protocol);
+        single.into_iter().map(path).collect()
     }
 
     fn of_nftables_branch(
         branch: &nftables::Branch<'_>,
+        refused_at: BTreeSet<RefusedAt>,
         table: &Table,
         protocol: Protocol,
     ) -> Self {
@@ -75,6 +87,7 @@ impl PacketPath {
             probability: Chance::of_nftables(branch.probability),
             steps: branch.path.iter().map(step).collect(),
             verdict: Outcome::from(branch.verdict),
+            refused_at,
         }
     }
 
@@ -86,6 +99,7 @@ impl PacketPath {
             cause: None,
             conditions: Vec::new(),
             rules,
+            refused_at: self.refused_at,
         }
     }
 
@@ -94,24 +108,29 @@ impl PacketPath {
     }
 }
 
-/// One branch per verdict, with the rules of the first and the total probability.
+/// One branch per verdict, with the rules of the first, the total probability, and the places where
+/// the packet is refused.
 fn merged<B>(
     branches: Vec<B>,
-    parts: impl Fn(&mut B) -> (iptables::PacketVerdict, &mut rulegen_ruleset::Probability),
-) -> Vec<B> {
-    let mut single: Vec<B> = Vec::new();
+    parts: impl Fn(
+        &mut B,
+    )
+        -> (iptables::PacketVerdict, Option<RefusedAt>, &mut rulegen_ruleset::Probability),
+) -> Vec<(B, BTreeSet<RefusedAt>)> {
+    let mut single: Vec<(B, BTreeSet<RefusedAt>)> = Vec::new();
     let mut known: HashMap<iptables::PacketVerdict, usize> = HashMap::new();
     for mut branch in branches {
-        let (verdict, probability) = parts(&mut branch);
+        let (verdict, at, probability) = parts(&mut branch);
         let probability = *probability;
-        match known.get(&verdict).and_then(|at| single.get_mut(*at)) {
-            Some(other) => {
-                let (_, sum) = parts(other);
+        match known.get(&verdict).and_then(|n| single.get_mut(*n)) {
+            Some((other, places)) => {
+                let (_, _, sum) = parts(other);
                 *sum = sum.or(probability);
+                places.extend(at);
             }
             None => {
                 known.insert(verdict, single.len());
-                single.push(branch);
+                single.push((branch, at.into_iter().collect()));
             }
         }
     }

@@ -318,6 +318,38 @@ fn explain_judges_packet_at_each_hook() {
     }
 }
 
+/// Rules behind DNAT refuse the packet to each endpoint.
+#[test]
+fn explain_judges_packet_refused_behind_dnat_at_each_endpoint() {
+    let followed = format!(
+        "{SAME_ENDPOINT_TWICE}*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -j REJECT\nCOMMIT\n"
+    );
+    let (followed, errors) = iptables::parse(IpFamily::Ipv4, &followed);
+    assert_eq!(errors, []);
+    let packet = Packet {
+        origin: Origin::Interface("eth0".to_owned()),
+        source: "10.244.1.9".parse().unwrap(),
+        destination: "10.96.0.10:80".parse().unwrap(),
+        protocol: Protocol::Tcp,
+    };
+    for (rule, is_condition) in [
+        ("-d 10.244.1.5/32 -j DROP", true),
+        ("-d 10.244.1.6/32 -j DROP", true),
+        ("-d 10.244.1.7/32 -j DROP", false),
+        ("-d 10.96.0.10/32 -j DROP", false),
+    ] {
+        let mangle = format!("*mangle\n:FORWARD ACCEPT [0:0]\n-A FORWARD {rule}\nCOMMIT\n");
+        let (ruleset, errors) = iptables::parse(IpFamily::Ipv4, &mangle);
+        assert_eq!(errors, []);
+        let chains = rulegen_ruleset::firewall::of_iptables(&ruleset, "", |_| true);
+        let mut explanation = by_ruleset(&followed, &[], &packet, None);
+        explanation.on_host(&chains, &host(), &[]);
+        let [end] = explanation.ends.as_slice() else { panic!("{:?}", explanation.ends) };
+        assert_eq!(end.outcome, Outcome::Rejected, "{rule}");
+        assert_eq!(!end.conditions.is_empty(), is_condition, "{rule}: {:?}", end.conditions);
+    }
+}
+
 fn passes() -> Outcome {
     Outcome::Passes { masqueraded: false }
 }

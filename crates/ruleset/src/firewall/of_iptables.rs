@@ -81,7 +81,7 @@ pub fn chain_of_iptables(table: String, name: &str, of: Table) -> Option<Firewal
 
 /// The hook and priority of a built-in chain (NF_IP_PRI_* of linux/netfilter_ipv4.h); `None` if the
 /// table does not have it.
-fn place(table: Table, chain: &str) -> Option<(NetfilterHook, i32)> {
+pub(crate) fn place(table: Table, chain: &str) -> Option<(NetfilterHook, i32)> {
     let hook = match chain {
         "PREROUTING" => NetfilterHook::Prerouting,
         "INPUT" => NetfilterHook::Input,

@@ -21,8 +21,8 @@ pub struct PartialPacket {
     pub destination: Bits,
     /// Whether the destination is an address of this host.
     pub destination_is_local: Option<bool>,
-    /// Transport protocol.
-    pub protocol: Option<Protocol>,
+    /// IP number of the transport protocol.
+    pub protocol: Option<u8>,
     /// Destination port.
     pub destination_port: Option<u16>,
     /// Input interface; empty if there is none, as for packets of this host.
@@ -49,6 +49,8 @@ pub enum Connection {
         /// Whether the source was replaced.
         masqueraded: Option<bool>,
     },
+    /// An ICMP error about a packet of a tracked connection.
+    Related,
     /// Nothing is known.
     Unknown,
 }
@@ -113,7 +115,7 @@ impl PartialPacket {
             PacketField::Transport { offset, length } => {
                 self.transport_header().part(offset, length)
             }
-            PacketField::Protocol => byte(self.protocol.map(Protocol::number)),
+            PacketField::Protocol => byte(self.protocol),
             PacketField::Family => byte(Some(match self.family {
                 IpFamily::Ipv4 => 2,
                 IpFamily::Ipv6 => 10,
@@ -131,11 +133,12 @@ impl PartialPacket {
                 Connection::Before => Some(conntrack::INVALID),
                 Connection::Untracked => Some(conntrack::UNTRACKED),
                 Connection::New { .. } => Some(conntrack::NEW),
+                Connection::Related => Some(conntrack::RELATED),
                 Connection::Unknown => None,
             }),
             PacketField::ConnectionStatus => match self.connection {
                 Connection::Before | Connection::Untracked => return Fact::Absent,
-                Connection::New { .. } | Connection::Unknown => self.status(),
+                Connection::New { .. } | Connection::Related | Connection::Unknown => self.status(),
             },
             PacketField::NatStatus => self.status(),
         })
@@ -146,7 +149,7 @@ impl PartialPacket {
         let (translated, masqueraded) = match self.connection {
             Connection::Before | Connection::Untracked => (Some(false), Some(false)),
             Connection::New { translated, masqueraded } => (translated, masqueraded),
-            Connection::Unknown => return Bits::UNKNOWN,
+            Connection::Related | Connection::Unknown => return Bits::UNKNOWN,
         };
         // No reply was seen yet.
         let known_bits = conntrack::SEEN_REPLY | conntrack::ASSURED;
@@ -161,13 +164,12 @@ impl PartialPacket {
     }
 
     fn network_header(&self) -> Header {
-        let protocol = self.protocol.map(Protocol::number);
         let mut header = Header::default();
         let (at_protocol, at_source, at_destination, length) = match self.family {
             IpFamily::Ipv4 => (9, 12, 16, 4),
             IpFamily::Ipv6 => (6, 8, 24, 16),
         };
-        if let Some(protocol) = protocol {
+        if let Some(protocol) = self.protocol {
             header.put(at_protocol, &[protocol], &[u8::MAX]);
         }
         for (at, Bits { value, known }) in
@@ -185,7 +187,7 @@ impl PartialPacket {
         if let Some(port) = self.destination_port {
             header.put(2, &port.to_be_bytes(), &[u8::MAX; 2]);
         }
-        if self.protocol == Some(Protocol::Tcp) {
+        if self.protocol == Some(Protocol::Tcp.number()) {
             // The first packet has SYN; its flags for congestion control are unknown.
             const SYN: u8 = 0x02;
             const KNOWN: u8 = 0x3f;

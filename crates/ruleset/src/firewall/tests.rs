@@ -22,7 +22,7 @@ fn judged(lines: &[&str], packet: &PartialPacket) -> Judgement {
 /// A packet from a pod to an endpoint, being forwarded.
 fn forwarded() -> PartialPacket {
     PartialPacket {
-        protocol: Some(Protocol::Tcp),
+        protocol: Some(Protocol::Tcp.number()),
         destination_port: Some(8080),
         in_interface: Some("cali1".to_owned()),
         out_interface: Some("eth1".to_owned()),

@@ -10,8 +10,10 @@ use super::rule::{ConntrackState, Match, RecentAction, Rule, RuleSpec, Target};
 use super::ruleset::{Chain, Policy, Ruleset, Table};
 use crate::Negatable;
 use crate::Probability;
-use crate::firewall::{Action, Connection, FilterRule, PartialPacket, Ternary, rule_of_iptables};
-use crate::packet::{Origin, Packet, PacketVerdict};
+use crate::firewall::{
+    Action, Connection, FilterRule, PartialPacket, Ternary, place, rule_of_iptables,
+};
+use crate::packet::{Origin, Packet, PacketVerdict, RefusedAt};
 
 /// A rule that matched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub struct Branch<'a> {
     pub path: Vec<Step<'a>>,
     /// Final verdict.
     pub verdict: PacketVerdict,
+    /// Where the packet is rejected or dropped, if it is.
+    pub refused_at: Option<RefusedAt>,
     /// The built-in chain whose policy dropped the packet, if no rule decided.
     pub policy: Option<(Table, &'a ChainName)>,
 }
@@ -130,6 +134,13 @@ fn merged(states: Vec<State<'_>>) -> Vec<State<'_>> {
 }
 
 impl State<'_> {
+    /// The state of a packet that a built-in chain refuses.
+    fn refused_at(&self, table: Table, chain: &str) -> Option<RefusedAt> {
+        let (hook, priority) = place(table, chain)?;
+        let Self { destination, translated, masqueraded, .. } = *self;
+        Some(RefusedAt { hook, priority, destination, translated, masqueraded })
+    }
+
     fn is_like(&self, other: &Self) -> bool {
         let of =
             |state: &Self| (state.destination, state.translated, state.masqueraded, state.mark);
@@ -186,7 +197,13 @@ impl<'a> Tracer<'a, '_> {
                     masqueraded: state.masqueraded,
                 };
                 let State { probability, path, .. } = state;
-                branches.push(Branch { probability, path, verdict, policy: None });
+                branches.push(Branch {
+                    probability,
+                    path,
+                    verdict,
+                    refused_at: None,
+                    policy: None,
+                });
             }
         }
         branches
@@ -218,6 +235,7 @@ impl<'a> Tracer<'a, '_> {
                         probability: state.probability,
                         path: state.path.clone(),
                         verdict,
+                        refused_at: state.refused_at(*table, name),
                         policy,
                     };
                     match exit {
@@ -361,7 +379,7 @@ impl<'a> Tracer<'a, '_> {
         let (translated, masqueraded) = (Some(state.translated), Some(state.masqueraded));
         let to = state.destination;
         PartialPacket {
-            protocol: has_port.then_some(*protocol),
+            protocol: has_port.then_some(protocol.number()),
             destination_port: has_port.then(|| to.port()),
             in_interface,
             out_interface,

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::merge::merge;
 use super::{Comment, Name, Rule, Set};
+use crate::firewall::NetfilterHook;
 use rulegen_net::IpFamily;
 
 /// A table of one family.
@@ -119,4 +120,16 @@ pub enum Hook {
     Output,
     /// Packets that leave, after routing.
     Postrouting,
+}
+
+impl From<Hook> for NetfilterHook {
+    fn from(hook: Hook) -> Self {
+        match hook {
+            Hook::Prerouting => Self::Prerouting,
+            Hook::Input => Self::Input,
+            Hook::Forward => Self::Forward,
+            Hook::Output => Self::Output,
+            Hook::Postrouting => Self::Postrouting,
+        }
+    }
 }

@@ -12,7 +12,7 @@ use super::table::{BaseChain, Chain, Hook, Table};
 use super::value::Value;
 use super::{Name, hash};
 use crate::Probability;
-use crate::packet::{Origin, Packet, PacketVerdict};
+use crate::packet::{Origin, Packet, PacketVerdict, RefusedAt};
 
 /// A rule that acted on a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub struct Branch<'a> {
     pub path: Vec<Step<'a>>,
     /// Final verdict.
     pub verdict: PacketVerdict,
+    /// Where the packet is rejected or dropped, if it is.
+    pub refused_at: Option<RefusedAt>,
 }
 
 /// All possible paths of a packet.
@@ -184,7 +186,8 @@ impl<'a> Tracer<'a, '_> {
             }
             branches.extend(states.into_iter().map(|state| {
                 let verdict = delivered(&state);
-                ended(state, verdict)
+                let State { probability, path, .. } = state;
+                Branch { probability, path, verdict, refused_at: None }
             }));
         }
         branches
@@ -199,23 +202,20 @@ impl<'a> Tracer<'a, '_> {
         branches: &mut Vec<Branch<'a>>,
     ) -> Vec<State<'a>> {
         let of_hook = |(name, chain): (&'a Name, &'a Chain)| {
-            chain
-                .base
-                .filter(|base| base.hook == hook)
-                .map(|base: BaseChain| (base.priority, name, chain))
+            chain.base.filter(|base| base.hook == hook).map(|base| (base, name, chain))
         };
-        let mut chains: Vec<(i32, &Name, &Chain)> =
+        let mut chains: Vec<(BaseChain, &Name, &Chain)> =
             self.table.chains.iter().filter_map(of_hook).collect();
-        chains.sort_by_key(|(priority, ..)| *priority);
-        for (_, name, chain) in chains {
+        chains.sort_by_key(|(base, ..)| base.priority);
+        for (base, name, chain) in chains {
             let mut on = Vec::new();
             for (state, exit) in
                 states.into_iter().flat_map(|state| self.chain(name, chain, state, 0))
             {
                 match exit {
                     Exit::Fallen | Exit::Accepted => on.push(state),
-                    Exit::Rejected => branches.push(ended(state, PacketVerdict::Rejected)),
-                    Exit::Dropped => branches.push(ended(state, PacketVerdict::Dropped)),
+                    Exit::Rejected => branches.push(refused(state, PacketVerdict::Rejected, base)),
+                    Exit::Dropped => branches.push(refused(state, PacketVerdict::Dropped, base)),
                 }
             }
             states = on;
@@ -484,8 +484,11 @@ impl<'a> Tracer<'a, '_> {
     }
 }
 
-fn ended(state: State<'_>, verdict: PacketVerdict) -> Branch<'_> {
-    Branch { probability: state.probability, path: state.path, verdict }
+fn refused(state: State<'_>, verdict: PacketVerdict, base: BaseChain) -> Branch<'_> {
+    let State { probability, path, destination, translated, masqueraded, .. } = state;
+    let (hook, priority) = (base.hook.into(), base.priority);
+    let refused_at = RefusedAt { hook, priority, destination, translated, masqueraded };
+    Branch { probability, path, verdict, refused_at: Some(refused_at) }
 }
 
 fn delivered(state: &State<'_>) -> PacketVerdict {

@@ -611,7 +611,7 @@ mod tests {
 
     fn packet() -> PartialPacket {
         PartialPacket {
-            protocol: Some(Protocol::Tcp),
+            protocol: Some(Protocol::Tcp.number()),
             destination_port: Some(8080),
             in_interface: Some("cali1".to_owned()),
             connection: Connection::New { translated: Some(true), masqueraded: Some(false) },

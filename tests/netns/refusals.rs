@@ -1,0 +1,89 @@
+//! `explain` predicts what becomes of a packet that the rules of Services refuse, with chains of
+//! other programs in front of the refusal, behind it, and on the way of the ICMP error.
+
+use serde_json::{Value, json};
+
+use crate::common::{stderr, stdout};
+use crate::namespace::Namespace;
+use crate::traffic::{Answer, Proto, ask};
+
+const FROM: &str = "192.168.50.1";
+const NODE_PORT: &str = "172.20.0.1:30002";
+const CLUSTER_IP: &str = "10.96.9.9:80";
+
+/// A chain of another program, its rule, and whether an explanation without a condition is expected.
+const CHAINS: [(&str, &str, bool); 15] = [
+    ("output priority -160", "udp dport { 80, 30002 } drop", true),
+    ("output priority 10", "udp dport { 80, 30002 } drop", true),
+    ("postrouting priority 10", "udp dport { 80, 30002 } drop", true),
+    ("prerouting priority -160", "udp dport { 80, 30002 } drop", true),
+    ("prerouting priority 10", "iifname lo ip daddr 172.20.0.1 ct state new drop", true),
+    ("input priority -90", "ip saddr 192.168.50.1 udp dport { 80, 30002 } drop", true),
+    ("input priority -90", "udp dport { 80, 30002 } reject", true),
+    ("input priority 10", "udp dport { 80, 30002 } drop", true),
+    ("forward priority -90", "drop", true),
+    ("output priority 10", "ip protocol icmp drop", false),
+    ("postrouting priority 10", "ip protocol icmp drop", false),
+    ("prerouting priority -160", "ip protocol icmp drop", false),
+    ("input priority 10", "ip protocol icmp drop", false),
+    ("input priority 10", "ct state related accept; ip protocol icmp drop", true),
+    ("input priority 10", "ct state != { new, related } drop", true),
+];
+
+#[test]
+fn explain_refused_packet_of_node_matches_packets_iptables() {
+    check("iptables");
+}
+
+#[test]
+fn explain_refused_packet_of_node_matches_packets_nftables() {
+    check("nftables");
+}
+
+/// A Service without endpoints: its cluster IP is refused at output, its node port in iptables mode
+/// at input only.
+fn check(mode: &str) {
+    let node = Namespace::new(&format!("refusals-{mode}"));
+    node.run(
+        "ip link add eth0 type veth peer name peer; ip link set eth0 up; ip link set peer up; ip addr add 192.168.50.1/24 dev eth0; \
+         ip addr add 172.20.0.1/24 dev eth0; ip route add default via 192.168.50.254; \
+         sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv4.icmp_ratemask=0 \
+         net.ipv4.icmp_msgs_per_sec=100000 net.ipv4.icmp_msgs_burst=100000",
+    );
+    let service = json!({"kind": "Service", "apiVersion": "v1", "metadata": {"name": "empty"},
+        "spec": {"type": "NodePort", "clusterIP": "10.96.9.9",
+            "ports": [{"port": 80, "nodePort": 30002, "protocol": "UDP"}]}});
+    let file = node.file("empty.json", &service.to_string());
+    let flags = format!(
+        "-f {file} --proxy-mode {mode} --nodeport-addresses 0.0.0.0/0 --hostname-override n"
+    );
+    let applied = node.rulegen(&format!("apply {flags} --ip-family ipv4"));
+    assert!(applied.status.success(), "{}", stderr(&applied));
+    let mut wrong = Vec::new();
+    for (to, (chain, rules, is_certain)) in
+        [NODE_PORT, CLUSTER_IP].iter().flat_map(|to| CHAINS.map(|chain| (*to, chain)))
+    {
+        let rules = rules.replace("; ", "\n");
+        let table = format!(
+            "table inet others {{ chain c {{ type filter hook {chain}; policy accept;\n{rules}\n}}\n}}\n"
+        );
+        node.run(&format!("nft -f {}", node.file("others.nft", &table)));
+        let explained =
+            node.rulegen(&format!("explain --live {flags} --from {FROM} --to {to}/udp -o json"));
+        assert!(explained.status.success(), "{}", stderr(&explained));
+        let explained: Value = serde_json::from_str(&stdout(&explained)).unwrap();
+        let answer = ask(&node, Proto::Udp, FROM.parse().unwrap(), to.parse().unwrap());
+        let end = &explained["ends"][0];
+        let predicted = match end["outcome"].as_str().unwrap() {
+            _ if !end["conditions"].is_null() => None,
+            "rejected" => Some(Answer::Refused),
+            "dropped" => Some(Answer::Silence),
+            other => panic!("{other}: {end:#}"),
+        };
+        if predicted != is_certain.then_some(answer) {
+            wrong.push(format!("{to}, {chain}: {rules}: {answer:?}, explained as {end:#}"));
+        }
+        node.run("nft delete table inet others");
+    }
+    assert!(wrong.is_empty(), "{mode}:\n{}", wrong.join("\n"));
+}
