@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::cluster::{NODE, config, objects};
 use crate::common::{has_all_rounds, root, rounds, stderr, stdout};
 use crate::namespace::Namespace;
-use crate::other_rules::other_rules;
+use crate::other_rules::{BRIDGED_SERVICE, other_rules};
 use crate::topology::{From, OTHER_POD_PORT, POD_IPS, POD_PORT, Topology};
 use crate::traffic::{Answer, Proto, serve};
 
@@ -111,8 +111,10 @@ fn check_with_other_rules(lab: &Topology, mode: &str) {
                     packets.into_iter().enumerate().try_for_each(|(n, (from, to, is_udp))| {
                         // An endpoint behind a bridge port also connects to itself.
                         let is_bridged = others.has_bridged_endpoint() && n == 0;
-                        let from = if is_bridged { From::BridgedPod } else { from };
-                        let packet = Packet::new(&objects, from, &to, is_udp);
+                        let packet = match is_bridged {
+                            true => Some(Packet::BRIDGED),
+                            false => Packet::new(&objects, from, &to, is_udp),
+                        };
                         packet.map_or(Ok(()), |packet| {
                             check_certain(lab, &files, &packet, &doctor, &mut seen.borrow_mut())
                         })
@@ -298,6 +300,9 @@ struct Packet {
 }
 
 impl Packet {
+    /// A pod behind a bridge port to the Service whose only endpoint it is.
+    const BRIDGED: Self = Self { from: From::BridgedPod, to: BRIDGED_SERVICE, proto: Proto::Tcp };
+
     /// A packet to an address and a port of the cluster's Services, not always a valid pair.
     fn new(objects: &[Value], from: From, to: &prop::sample::Index, is_udp: bool) -> Option<Self> {
         let all = destinations(objects);

@@ -1,14 +1,16 @@
 //! Random rules of other programs, routes and settings around the rules of Services.
 
 use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::cluster::NODE;
 use crate::namespace::Namespace;
-use crate::topology::POD_IPS;
+use crate::topology::{POD_IPS, POD_PORT};
 
 /// What surrounds the rules of Services on a node.
 #[derive(Debug, Clone)]
@@ -18,9 +20,14 @@ pub(crate) struct OtherRules {
     /// Services that are excluded from connection tracking.
     untracked: Vec<Untracked>,
     host: HostFault,
-    /// The hairpin mode of the bridge port of a pod that is an endpoint in place of another.
+    /// The hairpin mode of the bridge port of a pod that is an endpoint in place of another, and the
+    /// only one of a Service of its own.
     hairpin: Option<bool>,
 }
+
+/// The Service whose only endpoint is the pod behind the bridge port.
+pub(crate) const BRIDGED_SERVICE: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 9, 9)), 80);
 
 /// A base chain with rules, and a chain that they may jump to.
 #[derive(Debug, Clone)]
@@ -140,7 +147,7 @@ pub(crate) fn other_rules() -> impl Strategy<Value = OtherRules> {
         1 => Just(HostFault::ReversePath),
         1 => Just(HostFault::ForwardingOff),
     ];
-    let hairpin = prop::option::of(any::<bool>());
+    let hairpin = select(vec![Some(false), Some(false), Some(true), None]);
     (nftables, iptables, untracked, host, hairpin).prop_map(
         |(nftables, iptables, untracked, host, hairpin)| OtherRules {
             nftables,
@@ -223,7 +230,7 @@ fn untracked() -> impl Strategy<Value = Untracked> {
 }
 
 impl OtherRules {
-    /// The objects with the endpoint behind the bridge port, if it is chosen.
+    /// The objects with the endpoint behind the bridge port and its Service, if it is chosen.
     pub(crate) fn with_bridged_endpoint(&self, objects: Vec<Value>) -> Vec<Value> {
         if !self.has_bridged_endpoint() {
             return objects;
@@ -234,7 +241,20 @@ impl OtherRules {
             .fold(Value::from(objects).to_string(), |text, (from, to)| {
                 text.replace(&format!("\"{from}\""), &format!("\"{to}\""))
             });
-        serde_json::from_str(&replaced).unwrap()
+        let mut objects: Vec<Value> = serde_json::from_str(&replaced).unwrap();
+        let (pod, ip) = (POD_IPS[2][0], BRIDGED_SERVICE.ip());
+        objects.extend([
+            json!({"kind": "Service", "apiVersion": "v1",
+                "metadata": {"name": "bridged", "namespace": "default"},
+                "spec": {"clusterIP": ip, "clusterIPs": [ip],
+                    "ports": [{"port": BRIDGED_SERVICE.port(), "targetPort": POD_PORT}]}}),
+            json!({"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1",
+                "metadata": {"name": "bridged-1", "namespace": "default",
+                    "labels": {"kubernetes.io/service-name": "bridged"}},
+                "addressType": "IPv4", "ports": [{"port": POD_PORT}],
+                "endpoints": [{"addresses": [pod], "nodeName": NODE}]}),
+        ]);
+        objects
     }
 
     pub(crate) fn has_bridged_endpoint(&self) -> bool {
@@ -242,7 +262,7 @@ impl OtherRules {
     }
 
     /// Adds all of it. `services` are addresses of Services that no reply has as its destination.
-    pub(crate) fn add(&self, node: &Namespace, services: &[std::net::SocketAddr]) {
+    pub(crate) fn add(&self, node: &Namespace, services: &[SocketAddr]) {
         let mut nft = String::from("add table inet others\nadd table inet others-raw\n");
         for (n, chain) in self.nftables.iter().enumerate() {
             chain.write(&mut nft, n);
@@ -350,13 +370,7 @@ impl IptablesChain {
 }
 
 impl Untracked {
-    fn write(
-        &self,
-        nft: &mut String,
-        commands: &mut String,
-        n: usize,
-        services: &[std::net::SocketAddr],
-    ) {
+    fn write(&self, nft: &mut String, commands: &mut String, n: usize, services: &[SocketAddr]) {
         let Self { service, protocol, has_limit, by_iptables } = self;
         let service = service.get(services);
         let (ip, port) = (service.ip(), service.port());
