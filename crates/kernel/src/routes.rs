@@ -87,6 +87,7 @@ const GET_ROUTE: u16 = 26;
 const NEW_RULE: u16 = 32;
 const GET_RULE: u16 = 34;
 const REQUEST: u16 = 1;
+const INTERRUPTED: u16 = 0x10;
 const DUMP: u16 = 0x300;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
@@ -121,38 +122,34 @@ impl Routes {
         };
         self.request(GET_ROUTE, REQUEST, &route_request(query, index))?;
         let mut buffer = vec![0; 1 << 14];
-        let length = self.receive(&mut buffer)?;
-        let message = buffer.get(..length).unwrap_or_default();
-        decode(message).map(Some).ok_or_else(not_understood)
+        loop {
+            let received = self.receive(&mut buffer)?;
+            let mut messages = answers(received, self.sequence);
+            if let Some(message) = messages.next() {
+                return decode(&message).map(Some).ok_or_else(not_understood);
+            }
+        }
     }
 
     /// Whether a rule of policy routing depends on the mark of a packet.
     ///
     /// # Errors
-    /// The kernel does not answer.
+    /// The kernel does not answer, refuses, or the rules changed meanwhile.
     pub fn depend_on_marks(&mut self, is_ipv6: bool) -> io::Result<bool> {
-        // FRA_FWMARK of linux/fib_rules.h.
-        const MARK: u16 = 10;
         let mut body = [0; BODY];
         if let Some(first) = body.first_mut() {
             *first = family(is_ipv6);
         }
         self.request(GET_RULE, REQUEST | DUMP, &body)?;
         let mut depend = false;
+        let mut buffer = vec![0; 1 << 15];
         loop {
-            let mut buffer = vec![0; 1 << 15];
-            let length = self.receive(&mut buffer)?;
-            let mut rest = buffer.get(..length).unwrap_or_default();
-            while let Some((kind, message, behind)) = next(rest) {
-                match kind {
-                    NEW_RULE => {
-                        let mark = attribute::find_behind(message, HEADER + BODY, MARK);
-                        depend |= mark.is_some();
-                    }
-                    DONE | ERROR => return Ok(depend),
-                    _ => {}
+            let received = self.receive(&mut buffer)?;
+            for message in answers(received, self.sequence) {
+                match rule_of_dump(&message)? {
+                    RuleOfDump::Rule { reads_mark } => depend |= reads_mark,
+                    RuleOfDump::End => return Ok(depend),
                 }
-                rest = behind;
             }
         }
     }
@@ -171,8 +168,8 @@ impl Routes {
         Ok(())
     }
 
-    /// The kernel answers before `send` returns.
-    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    /// Receives messages. The kernel answers before `send` returns.
+    fn receive<'b>(&self, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
         const PATIENCE: u16 = 5_000;
         let ready = poll(
             &mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)],
@@ -181,7 +178,8 @@ impl Routes {
         if ready == 0 {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        Ok(recv(self.socket.as_raw_fd(), buffer, MsgFlags::empty())?)
+        let length = recv(self.socket.as_raw_fd(), buffer, MsgFlags::empty())?;
+        Ok(buffer.get(..length).unwrap_or_default())
     }
 }
 
@@ -231,24 +229,84 @@ fn route_request(query: &RouteRequest<'_>, in_interface: Option<u32>) -> Vec<u8>
     body
 }
 
-/// The first message: its type, itself, and the rest.
-fn next(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let [a, b, c, d, kind_a, kind_b, ..] = *bytes else { return None };
+/// A message with the fields of its header.
+struct Message<'a> {
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    bytes: &'a [u8],
+}
+
+/// The messages that answer the request with this sequence number. An answer to an earlier request
+/// may come after its timeout.
+fn answers(bytes: &[u8], sequence: u32) -> impl Iterator<Item = Message<'_>> {
+    let mut rest = bytes;
+    let messages = std::iter::from_fn(move || {
+        let (message, behind) = next(rest)?;
+        rest = behind;
+        Some(message)
+    });
+    messages.filter(move |message| message.sequence == sequence)
+}
+
+/// The first message, and the rest.
+fn next(bytes: &[u8]) -> Option<(Message<'_>, &[u8])> {
+    let (header, _) = bytes.split_first_chunk::<HEADER>()?;
+    let [a, b, c, d, kind_a, kind_b, flags_a, flags_b, e, f, g, h, ..] = *header;
     let length = usize::try_from(u32::from_ne_bytes([a, b, c, d])).ok()?;
     let message = bytes.get(..length).filter(|message| message.len() >= HEADER)?;
     let rest = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-    Some((u16::from_ne_bytes([kind_a, kind_b]), message, rest))
+    let message = Message {
+        kind: u16::from_ne_bytes([kind_a, kind_b]),
+        flags: u16::from_ne_bytes([flags_a, flags_b]),
+        sequence: u32::from_ne_bytes([e, f, g, h]),
+        bytes: message,
+    };
+    Some((message, rest))
 }
 
-fn decode(answer: &[u8]) -> Option<Route> {
+impl Message<'_> {
+    /// The error of a message of type ERROR or DONE; `None` if there is none.
+    fn errno(&self) -> Option<Errno> {
+        let code = self.bytes.get(HEADER..HEADER + 4)?.try_into().ok()?;
+        let code = i32::from_ne_bytes(code);
+        (code != 0).then(|| Errno::from_raw(code.saturating_neg()))
+    }
+}
+
+/// A message of a dump of the rules of policy routing.
+#[derive(Debug, PartialEq)]
+enum RuleOfDump {
+    Rule { reads_mark: bool },
+    End,
+}
+
+fn rule_of_dump(message: &Message<'_>) -> io::Result<RuleOfDump> {
+    // FRA_FWMARK of linux/fib_rules.h.
+    const MARK: u16 = 10;
+    if message.flags & INTERRUPTED != 0 {
+        return Err(io::ErrorKind::Interrupted.into());
+    }
+    match (message.kind, message.errno()) {
+        (NEW_RULE, _) => {
+            let mark = attribute::find_behind(message.bytes, HEADER + BODY, MARK);
+            Ok(RuleOfDump::Rule { reads_mark: mark.is_some() })
+        }
+        // A kernel without policy routing, or without it for this family.
+        (ERROR | DONE, None | Some(Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT)) => Ok(RuleOfDump::End),
+        (ERROR | DONE, Some(errno)) => Err(errno.into()),
+        _ => Err(not_understood()),
+    }
+}
+
+fn decode(message: &Message<'_>) -> Option<Route> {
     const OUTPUT: u16 = 4;
     /// Offset of rtm_type.
     const TYPE: usize = HEADER + 7;
-    let (kind, message, _) = next(answer)?;
-    if kind == ERROR {
-        let code = i32::from_ne_bytes(message.get(HEADER..HEADER + 4)?.try_into().ok()?);
-        return (code != 0).then(|| Route::None(Errno::from_raw(code.saturating_neg()).into()));
+    if message.kind == ERROR {
+        return message.errno().map(|errno| Route::None(errno.into()));
     }
+    let message = message.bytes;
     // RTN_*.
     Some(match *message.get(TYPE)? {
         1 => {
@@ -285,12 +343,75 @@ mod tests {
         assert!(routes.depend_on_marks(false).is_ok());
     }
 
+    /// A message with a sequence number, flags and a body.
+    fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(HEADER + body.len()).unwrap();
+        let words = [&kind.to_ne_bytes()[..], &flags.to_ne_bytes(), &sequence.to_ne_bytes()];
+        [&length.to_ne_bytes()[..], &words.concat(), &[0; 4], body].concat()
+    }
+
+    fn error(kind: u16, errno: Errno) -> Vec<u8> {
+        message(kind, 0, 7, &(errno as i32).saturating_neg().to_ne_bytes())
+    }
+
+    fn dumped(bytes: &[u8]) -> io::Result<RuleOfDump> {
+        rule_of_dump(&next(bytes).unwrap().0)
+    }
+
+    #[test]
+    fn route_answer_with_another_sequence_number_is_ignored() {
+        let late = error(ERROR, Errno::EHOSTUNREACH);
+        let wanted = message(ERROR, 0, 8, &(-(Errno::EXDEV as i32)).to_ne_bytes());
+        let both = [late.clone(), wanted].concat();
+        let decoded: Vec<_> = answers(&both, 8).map(|message| decode(&message)).collect();
+        assert_eq!(decoded, [Some(Route::None(RouteError::ReversePath))]);
+        assert_eq!(answers(&late, 8).count(), 0);
+
+        let mut routes = Routes::open().unwrap();
+        let loopback = IpAddr::from([127, 0, 0, 1]);
+        let query = RouteRequest {
+            from: loopback,
+            to: loopback,
+            in_interface: None,
+            to_port: None,
+            mark: 0,
+        };
+        // Nobody reads the answers to these requests.
+        let nowhere = RouteRequest { to: [0, 0, 0, 1].into(), ..query.clone() };
+        routes.request(GET_ROUTE, REQUEST, &route_request(&nowhere, None)).unwrap();
+        routes.request(GET_RULE, REQUEST | DUMP, &[2; BODY]).unwrap();
+        assert_eq!(routes.lookup(&query).unwrap(), Some(Route::Local));
+    }
+
+    #[test]
+    fn route_rules_are_unknown_unless_policy_routing_is_absent() {
+        for kind in [ERROR, DONE] {
+            for absent in [Errno::EOPNOTSUPP, Errno::EAFNOSUPPORT] {
+                assert_eq!(dumped(&error(kind, absent)).unwrap(), RuleOfDump::End, "{absent}");
+            }
+            for errno in [Errno::EPERM, Errno::ENOMEM, Errno::EINVAL] {
+                let refused = dumped(&error(kind, errno)).unwrap_err();
+                assert_eq!(refused.raw_os_error(), Some(errno as i32));
+            }
+        }
+        let mark = [8_u16.to_ne_bytes(), 10_u16.to_ne_bytes()].concat();
+        let rule = [vec![0; BODY], mark, vec![1, 0, 0, 0]].concat();
+        let read = |flags, body: &[u8]| dumped(&message(NEW_RULE, flags, 7, body));
+        assert_eq!(read(2, &rule).unwrap(), RuleOfDump::Rule { reads_mark: true });
+        assert_eq!(read(2, &rule[..BODY]).unwrap(), RuleOfDump::Rule { reads_mark: false });
+        assert_eq!(read(INTERRUPTED, &rule).unwrap_err().kind(), io::ErrorKind::Interrupted);
+    }
+
     #[test]
     fn route_decoding_survives_truncated_messages() {
-        let message =
-            [vec![36, 0, 0, 0, 24, 0], vec![0; 12], vec![0; 5], vec![1], vec![0; 12]].concat();
-        for length in 0..message.len() {
-            decode(&message[..length]);
+        let body = [vec![0; 7], vec![1], vec![0; 12]].concat();
+        let whole = message(24, 0, 7, &body);
+        for length in 0..whole.len() {
+            answers(&whole[..length], 7).for_each(|message| drop(decode(&message)));
+            let body = &body[..length.min(body.len())];
+            answers(&message(24, 0, 7, body), 7).for_each(|message| drop(decode(&message)));
+            answers(&message(NEW_RULE, 0, 7, body), 7)
+                .for_each(|message| drop(rule_of_dump(&message)));
         }
     }
 }
